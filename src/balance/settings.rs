@@ -1,0 +1,102 @@
+//! What an operator configures of balancing: services, pools, servers. Plain checked values.
+
+use crate::ids::{PoolId, ServerId};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The transport protocols that a service can listen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP (IP protocol 6).
+    Tcp,
+    /// UDP (IP protocol 17).
+    Udp,
+    /// ICMP and ICMPv6 echo (IP protocols 1 and 58); its "port" is the echo identifier.
+    Icmp,
+}
+
+impl Protocol {
+    /// The word used in configurations and tables: `tcp`, `udp`, `icmp`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+        }
+    }
+}
+
+/// One address, protocol and range of ports at which a service takes new flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Listen {
+    /// The service address (VIP).
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// First port; 0 for ICMP.
+    pub first_port: u16,
+    /// Last port, included; 65535 for ICMP.
+    pub last_port: u16,
+}
+
+/// What is done with a TCP packet that belongs to no flow and opens none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownTcp {
+    /// Answer with a reset (RFC 9293, 3.10.7.1), rate-limited.
+    #[default]
+    Reset,
+    /// Drop in silence.
+    Drop,
+}
+
+/// How a service spreads new flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// Smooth weighted round robin.
+    #[default]
+    RoundRobin,
+}
+
+/// A service: what clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// Unique name.
+    pub name: String,
+    /// At least one; no two services overlap.
+    pub listen: Vec<Listen>,
+    /// Where its flows go.
+    pub pool: PoolId,
+    /// How they are spread.
+    pub algorithm: Algorithm,
+    /// What becomes of TCP packets of no flow.
+    pub unknown_tcp: UnknownTcp,
+}
+
+/// A pool: servers that offer the same thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Unique name.
+    pub name: String,
+    /// The servers, in the order of the file.
+    pub servers: Vec<ServerId>,
+}
+
+/// A real server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Unique within its pool.
+    pub name: String,
+    /// The pool it stands in.
+    pub pool: PoolId,
+    /// IPv4 address, if it serves IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// IPv6 address, if it serves IPv6.
+    pub v6: Option<Ipv6Addr>,
+    /// Port; `None` is "same as the service".
+    pub port: Option<u16>,
+    /// Share of new flows relative to the pool's other servers, 0 to 65,535; 0 gets none.
+    pub weight: u16,
+}

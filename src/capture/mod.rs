@@ -1,0 +1,1 @@
+//! Captures: pcap and pcapng, read and written; link types. It must not know the engine.

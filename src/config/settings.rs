@@ -1,0 +1,60 @@
+//! The checked settings, as every driver of the engine takes them.
+
+use crate::balance::{PoolSettings, ServerSettings, ServiceSettings};
+use crate::flow::TableSettings;
+use ipnet::IpNet;
+use std::path::PathBuf;
+
+/// Everything a configuration file says, checked once.
+///
+/// Invariants: every `PoolId` and `ServerId` in it is an index into its vectors; names are unique;
+/// no two services listen on the same address, protocol and port; every service has, for each
+/// family that it listens on, at least one server in its pool with an address of that family.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Seed of everything random in the engine; two runs with one seed do the same.
+    pub seed: u64,
+    /// The flow table.
+    pub table: TableSettings,
+    /// Services, in the order of the file; `ServiceId` is the index.
+    pub services: Vec<ServiceSettings>,
+    /// Pools, in the order of the file; `PoolId` is the index.
+    pub pools: Vec<PoolSettings>,
+    /// Servers of all pools, in the order of the file; `ServerId` is the index.
+    pub servers: Vec<ServerSettings>,
+    /// What only the live gateway needs.
+    pub gateway: GatewaySettings,
+}
+
+/// What only the live gateway needs; replay and tests ignore it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// Name of the TUN device, at most 15 bytes.
+    pub device: String,
+    /// Whether the device takes vnet headers and segmentation offload.
+    pub offload: bool,
+    /// MTU of the device in bytes, 1280 to 65,535.
+    pub mtu: u16,
+    /// Addresses given to the device; usually none is needed.
+    pub addresses: Vec<IpNet>,
+    /// Path of the control socket; its mode is 0600.
+    pub control_socket: PathBuf,
+    /// Number of the routing table that sends the servers' answers into the device.
+    pub route_table: u32,
+    /// Priority of the first of the two rules that point to it.
+    pub rule_priority: u32,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        GatewaySettings {
+            device: "equipoise0".into(),
+            offload: true,
+            mtu: 1500,
+            addresses: Vec::new(),
+            control_socket: PathBuf::from("/run/equipoise.sock"),
+            route_table: 4242,
+            rule_priority: 4242,
+        }
+    }
+}

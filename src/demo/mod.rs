@@ -1,0 +1,1 @@
+//! A whole world in one command: namespaces, real servers, real clients, a real TUN.

@@ -1,0 +1,91 @@
+//! Why packets are dropped: one flat list, shared by counters, reports and tools.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $word:literal, $text:literal; )+) => {
+        /// Why a packet was dropped. Each drop has exactly one reason and is counted once.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $( $(#[doc = $doc])+ #[serde(rename = $word)] $name, )+
+        }
+
+        impl Reason {
+            /// Every reason, in the order in which tables show them.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name),+];
+
+            /// The short name, as in reports and JSON: `table-full`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$name => $word),+ }
+            }
+
+            /// The reason in words, for an operator.
+            pub const fn text(self) -> &'static str {
+                match self { $(Reason::$name => $text),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Shorter than the smallest IP header.
+    TooShort = "too-short", "shorter than an IP header";
+    /// Neither IPv4 nor IPv6.
+    BadVersion = "bad-version", "IP version is neither 4 nor 6";
+    /// The IPv4 header length is under 20 bytes or beyond the packet.
+    BadHeaderLength = "bad-header-length", "IPv4 header length under 20 bytes or beyond the packet";
+    /// The IP length disagrees with the bytes that came.
+    BadTotalLength = "bad-total-length", "IP length field shorter than the headers or longer than the packet";
+    /// The IPv4 header checksum is wrong (RFC 1812, 5.2.2).
+    BadHeaderChecksum = "bad-header-checksum", "IPv4 header checksum wrong";
+    /// The IPv6 extension headers do not parse.
+    BadExtension = "bad-extension", "IPv6 extension headers truncated or too many";
+    /// The packet ends inside its transport header.
+    TruncatedTransport = "truncated-transport", "packet ends inside its transport header";
+    /// The TCP data offset is under 20 bytes or beyond the packet.
+    BadTcpOffset = "bad-tcp-offset", "TCP data offset under 20 bytes or beyond the packet";
+    /// The TCP flags contradict each other (SYN with FIN or RST, or none at all).
+    BadTcpFlags = "bad-tcp-flags", "TCP flags contradict each other";
+    /// The UDP length is under 8 bytes or disagrees with the IP length.
+    BadUdpLength = "bad-udp-length", "UDP length under 8 bytes or beyond the packet";
+    /// A transport port is zero where a flow needs one.
+    BadPort = "bad-port", "source port zero";
+    /// The source cannot be answered: unspecified, loopback, multicast, broadcast, or the destination itself.
+    BadSource = "bad-source", "source address that cannot be answered";
+    /// A fragment to or from a service.
+    Fragment = "fragment", "fragment of a service's traffic";
+    /// A transport protocol that no service can listen for.
+    OtherProtocol = "other-protocol", "transport protocol that the service address does not offer";
+    /// Addressed to a service address, but no service listens on that port.
+    NoService = "no-service", "service address, but no service on that port";
+    /// The service has no server that could take a new flow.
+    NoServer = "no-server", "no server of the service can take a new flow";
+    /// From a server's service port, of no flow.
+    ServerNoFlow = "server-no-flow", "from a server's service port, of no flow";
+    /// A TCP packet that belongs to no flow and opens none.
+    TcpNoFlow = "tcp-no-flow", "TCP packet of no flow, and not a SYN";
+    /// An ICMP message to a service address that is not an echo request.
+    IcmpUnhandled = "icmp-unhandled", "ICMP message to a service address other than an echo request";
+    /// An ICMP message with a wrong checksum (RFC 5508 REQ-3).
+    BadIcmpChecksum = "bad-icmp-checksum", "ICMP checksum wrong";
+    /// The table is full, and nothing in it may be evicted.
+    TableFull = "table-full", "flow table full, and nothing in it may be evicted";
+    /// Every server's return key is in use by another flow.
+    ReturnKeyTaken = "return-key-taken", "another flow already uses the same server, port and client port";
+    /// The engine's own answers wait for a device that does not take them.
+    AnswerQueueFull = "answer-queue-full", "too many answers of the gateway's own are waiting";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_order() {
+        for (i, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, i);
+            assert_eq!(Reason::ALL.iter().filter(|r| r.name() == reason.name()).count(), 1);
+            assert_eq!(serde_json::to_string(reason).unwrap(), format!("\"{}\"", reason.name()));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What can be seen of the engine from outside: rows and counters, as plain values.
+
+use super::reason::Reason;
+use super::verdict::{Consumed, Ended};
+use crate::balance::Protocol;
+use crate::flow::Class;
+use crate::ids::FlowId;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// A flow, as seen at one point in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowRow {
+    /// Its place in the table.
+    pub id: FlowId,
+    /// TCP, UDP or ICMP echo.
+    pub protocol: Protocol,
+    /// The client's address and port (ICMP: echo identifier).
+    pub client: SocketAddr,
+    /// The service address and port that the client talks to.
+    pub listen: SocketAddr,
+    /// The service's name.
+    pub service: String,
+    /// The server's name.
+    pub server: String,
+    /// The server's address and port.
+    pub server_address: SocketAddr,
+    /// Which timeout holds.
+    pub state: Class,
+    /// Milliseconds since it was made.
+    pub age_ms: u64,
+    /// Milliseconds since its last packet, exact to 100 ms.
+    pub idle_ms: u64,
+    /// Milliseconds until it expires if no packet comes.
+    pub expires_in_ms: u64,
+    /// Packets from the client; a super-packet counts as the packets it stands for.
+    pub packets_in: u64,
+    /// Bytes of IP packets from the client.
+    pub bytes_in: u64,
+    /// Packets from the server.
+    pub packets_out: u64,
+    /// Bytes of IP packets from the server.
+    pub bytes_out: u64,
+}
+
+/// Which flows to show; every condition that is given must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlowQuery {
+    /// Name of the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Name of the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Network that the client's address lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpNet>,
+    /// Protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+}
+
+/// Where a walk over the flows stands; starts at the default.
+///
+/// A walk sees every flow that exists for all of it exactly once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cursor(pub u32);
+
+/// A server and what it has been given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRow {
+    /// The pool's name.
+    pub pool: String,
+    /// The server's name.
+    pub server: String,
+    /// Its addresses, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// Its port; none where it is the same as the service's.
+    pub port: Option<u16>,
+    /// Its weight in force.
+    pub weight: u16,
+    /// Flows that go to it.
+    pub flows: u64,
+    /// Flows that it has been given since the start.
+    pub flows_total: u64,
+    /// Packets that clients sent to it.
+    pub packets_in: u64,
+    /// Bytes of IP packets that clients sent to it.
+    pub bytes_in: u64,
+    /// Packets that it sent to clients.
+    pub packets_out: u64,
+    /// Bytes of IP packets that it sent to clients.
+    pub bytes_out: u64,
+}
+
+/// A named number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count<T> {
+    /// What is counted.
+    pub kind: T,
+    /// How often.
+    pub count: u64,
+}
+
+/// The engine's totals since the start.
+///
+/// `packets_in = translated + foreign + sum(consumed) + sum(dropped)`, in packets; a super-packet
+/// counts as the packets it stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Packets handed to the engine.
+    pub packets_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Packets rewritten for their flow and forwarded.
+    pub translated: u64,
+    /// Packets of no service, forwarded unchanged.
+    pub foreign: u64,
+    /// Packets the engine took, by kind; every kind is listed.
+    pub consumed: Vec<Count<Consumed>>,
+    /// Packets dropped, by reason; every reason is listed.
+    pub dropped: Vec<Count<Reason>>,
+    /// Packets of the engine's own, sent.
+    pub transmitted: u64,
+    /// Flows in the table.
+    pub flows: u64,
+    /// Most flows that the table takes.
+    pub max_flows: u64,
+    /// Flows made since the start.
+    pub flows_opened: u64,
+    /// Flows ended since the start, by cause; every cause is listed.
+    pub flows_ended: Vec<Count<Ended>>,
+    /// Flows in the table by state; every state is listed.
+    pub states: Vec<Count<Class>>,
+}
+
+impl Counters {
+    /// Packets forwarded, translated or not.
+    pub fn forwarded(&self) -> u64 {
+        self.translated + self.foreign
+    }
+
+    /// Packets the engine took.
+    pub fn consumed(&self) -> u64 {
+        self.consumed.iter().map(|c| c.count).sum()
+    }
+
+    /// Packets dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.iter().map(|c| c.count).sum()
+    }
+
+    /// Whether in = forwarded + consumed + dropped.
+    pub fn add_up(&self) -> bool {
+        self.packets_in == self.forwarded() + self.consumed() + self.dropped()
+    }
+}

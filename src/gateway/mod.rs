@@ -1,0 +1,1 @@
+//! The live world. It holds no policy.

@@ -1,0 +1,37 @@
+//! Equipoise: a NAT load balancer as a library.
+//!
+//! ```text
+//!  bytes + time --> parse -> classify -> look up -> (miss: admit) -> rewrite -> verdict
+//!                   packet/            flow/         balance/        packet/    engine/
+//! ```
+//!
+//! The engine is sans-IO: it is handed packets and times, and answers with verdicts. Four drivers
+//! share it: the live gateway (`gateway/`), the replay (`replay.rs`), the simulated world of the
+//! tests, and the benches. Imports go downward only, in the order of the modules below; what
+//! touches the system stands behind the feature `daemon`.
+
+pub mod ids;
+pub mod time;
+
+pub mod packet;
+
+pub mod flow;
+
+pub mod balance;
+
+pub mod config;
+
+pub mod engine;
+
+pub mod capture;
+pub mod control;
+pub mod replay;
+
+#[cfg(feature = "daemon")]
+pub mod gateway;
+
+#[cfg(feature = "daemon")]
+pub mod cli;
+
+#[cfg(feature = "daemon")]
+pub mod demo;

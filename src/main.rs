@@ -1,0 +1,3 @@
+//! The `equipoise` command.
+
+fn main() {}

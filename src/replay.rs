@@ -1,0 +1,1 @@
+//! The recorded world: capture -> engine -> capture and report.

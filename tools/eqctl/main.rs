@@ -1,0 +1,3 @@
+//! `eqctl`: looks into a running gateway.
+
+fn main() {}
