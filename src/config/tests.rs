@@ -45,12 +45,12 @@ fn each_file_says(folder: &str, least: usize, render: impl Fn(&[u8], &str) -> St
 
 #[test]
 fn each_broken_file_gets_its_message() {
-    each_file_says("broken", 25, |bytes, name| parse_bytes(bytes, name).expect_err(name).to_string());
+    each_file_says("broken", 29, |bytes, name| parse_bytes(bytes, name).expect_err(name).to_string());
 }
 
 #[test]
 fn each_warned_file_gets_its_warnings_and_its_settings() {
-    each_file_says("warned", 2, |bytes, name| {
+    each_file_says("warned", 3, |bytes, name| {
         let parsed = parse_bytes(bytes, name).unwrap_or_else(|error| panic!("{error}"));
         assert!(!parsed.warnings.is_empty(), "{name}");
         parsed.render_warnings(false).trim_end().to_string()
@@ -118,7 +118,7 @@ fn problems_are_there_for_machines_too() {
     assert_eq!(json["problems"][0]["excerpt"], "\"wep\"");
     assert_eq!(json["problems"][1]["title"], "\"web 1\" is not a name");
     assert_eq!(json["problems"].as_array().map(Vec::len), error.problems().len().into());
-    assert_eq!(json["problems"].as_array().map(Vec::len), Some(2 + 1), "and the pool is unused");
+    assert_eq!(json["problems"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]
@@ -157,12 +157,13 @@ fn large(servers: usize, nth: usize) -> String {
 
 /// The limit is wide, as test machines are noisy; what is quadratic takes minutes.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a test of speed reads the clock")]
 fn ten_thousand_servers_are_read_in_linear_time() {
     let begin = Instant::now();
     let settings = parse(&large(10_000, usize::MAX), "large.toml").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(settings.servers.len(), 10_001);
     let error = parse(&large(10_000, 2), "large.toml").expect_err("half of them are wrong");
-    assert!(error.problems().len() >= 9_998, "{}", error.problems().len());
+    assert!(error.problems().len() >= 9_800, "{}", error.problems().len());
     let shown = error.to_string();
     assert!(shown.len() < 60_000 && shown.contains("more problems"), "{}", shown.len());
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
@@ -179,7 +180,8 @@ fn survives(bytes: &[u8]) {
             assert!(error.problems().iter().any(|problem| problem.severity == Severity::Error));
             let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
             assert!(error.problems().iter().all(|problem| (1..=lines).contains(&problem.line)));
-            error.render(false);
+            let shown = error.render(false);
+            assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
             error.render(true);
         }
     }
@@ -194,7 +196,7 @@ proptest! {
     }
 
     #[test]
-    fn random_text_of_toml_characters_never_panics(text in "[\\[\\]{}=\"'.,#\\\\a-c0-9ü\t\r\n :/_-]{0,120}") {
+    fn random_text_of_toml_characters_never_panics(text in "(seed|name|icmp|\\[timeouts\\]\n|\\[\\[pool\\]\\]\n|[\\[\\]{}=\"'.,#\\\\a-cu0-9ü\u{9b}\u{202e}\u{1b}\t\r\n :/_-]){0,80}") {
         survives(text.as_bytes());
     }
 
