@@ -1,31 +1,9 @@
 //! What an operator configures of balancing: services, pools, servers. Plain checked values.
 
 use crate::ids::{PoolId, ServerId};
+pub use crate::packet::Protocol;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// The transport protocols that a service can listen for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP (IP protocol 6).
-    Tcp,
-    /// UDP (IP protocol 17).
-    Udp,
-    /// ICMP and ICMPv6 echo (IP protocols 1 and 58); its "port" is the echo identifier.
-    Icmp,
-}
-
-impl Protocol {
-    /// The word used in configurations and tables: `tcp`, `udp`, `icmp`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Icmp => "icmp",
-        }
-    }
-}
 
 /// One address, protocol and range of ports at which a service takes new flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -21,6 +21,29 @@ pub mod proto {
     pub const ICMPV6: u8 = 58;
 }
 
+/// The transport protocols that a service can listen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP (IP protocol 6).
+    Tcp,
+    /// UDP (IP protocol 17).
+    Udp,
+    /// ICMP and ICMPv6 echo (IP protocols 1 and 58); its "port" is the echo identifier.
+    Icmp,
+}
+
+impl Protocol {
+    /// The word used in configurations and tables: `tcp`, `udp`, `icmp`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+        }
+    }
+}
+
 /// What the device knows about a packet beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Meta {
