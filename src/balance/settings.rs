@@ -78,3 +78,13 @@ pub struct ServerSettings {
     /// Share of new flows relative to the pool's other servers, 0 to 65,535; 0 gets none.
     pub weight: u16,
 }
+
+impl ServerSettings {
+    /// The server's address of the same family as `like`.
+    pub fn address(&self, like: IpAddr) -> Option<IpAddr> {
+        match like {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+}
