@@ -3,6 +3,7 @@
 use crate::ids::{PoolId, ServerId};
 pub use crate::packet::Protocol;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One address, protocol and range of ports at which a service takes new flows.
@@ -16,6 +17,22 @@ pub struct Listen {
     pub first_port: u16,
     /// Last port, included; 65535 for ICMP.
     pub last_port: u16,
+}
+
+/// As in the configuration: `192.0.2.80:80/tcp`, `[2001:db8::80]:8000-8100/udp`, `192.0.2.80/icmp`.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V4(address) => write!(f, "{address}")?,
+            IpAddr::V6(address) => write!(f, "[{address}]")?,
+        }
+        match self.protocol {
+            Protocol::Icmp => {}
+            _ if self.first_port == self.last_port => write!(f, ":{}", self.first_port)?,
+            _ => write!(f, ":{}-{}", self.first_port, self.last_port)?,
+        }
+        write!(f, "/{}", self.protocol.name())
+    }
 }
 
 /// What is done with a TCP packet that belongs to no flow and opens none.

@@ -116,6 +116,9 @@ impl Engine {
                     let totals = &mut self.servers[server.0 as usize];
                     totals.flows += 1;
                     totals.flows_total += 1;
+                    let totals = &mut self.services[service.0 as usize];
+                    totals.flows += 1;
+                    totals.flows_total += 1;
                     return Ok(index);
                 }
                 Err(InsertError::Taken(_)) => {}

@@ -22,7 +22,7 @@ mod testing;
 mod tests;
 
 pub use reason::Reason;
-pub use snapshot::{Count, Counters, Cursor, FlowQuery, FlowRow, ServerRow};
+pub use snapshot::{Count, Counters, Cursor, FlowQuery, FlowRow, ServerRow, ServiceRow};
 pub use verdict::{Consumed, Ended, Event, Forwarded, Verdict};
 
 use crate::balance::{Balancer, UnknownTcp};
@@ -35,7 +35,7 @@ use answers::Answers;
 use directory::Directory;
 use std::collections::VecDeque;
 use std::fmt;
-use totals::{ServerTotals, Totals};
+use totals::{ServerTotals, ServiceTotals, Totals};
 
 /// A change at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,7 @@ pub struct Engine {
     answers: Answers,
     totals: Totals,
     servers: Vec<ServerTotals>,
+    services: Vec<ServiceTotals>,
     events: VecDeque<Event>,
     tell_flows: bool,
     pressed: bool,
@@ -104,6 +105,7 @@ impl Engine {
             answers: Answers::new(),
             totals: Totals::new(),
             servers: vec![ServerTotals::default(); settings.servers.len()],
+            services: vec![ServiceTotals::default(); settings.services.len()],
             events: VecDeque::with_capacity(upkeep::MOST_EVENTS),
             tell_flows: false,
             pressed: false,

@@ -27,6 +27,13 @@ pub(super) struct ServerTotals {
     pub bytes: [u64; 2],
 }
 
+/// What came to a service.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ServiceTotals {
+    pub flows: u64,
+    pub flows_total: u64,
+}
+
 impl Totals {
     pub fn new() -> Self {
         Totals {

@@ -35,7 +35,9 @@ impl Engine {
             let flow = Box::new(self.row(now, index));
             self.tell(Event::FlowEnded { flow, cause });
         }
-        self.servers[self.table.flow(index).server_id.0 as usize].flows -= 1;
+        let flow = self.table.flow(index);
+        self.servers[flow.server_id.0 as usize].flows -= 1;
+        self.services[flow.service.0 as usize].flows -= 1;
         self.table.remove(index);
         self.totals.end(cause);
         let (flows, max) = (self.table.len(), self.table.max());

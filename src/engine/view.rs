@@ -1,6 +1,7 @@
 //! The engine seen from outside: rows of flows and servers, totals.
 
-use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, ServerRow};
+use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, ServerRow, ServiceRow};
+use crate::balance::{Algorithm, ServiceSettings};
 use crate::config::Settings;
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
@@ -9,15 +10,34 @@ use std::net::IpAddr;
 /// The names that rows show.
 #[derive(Debug)]
 pub(super) struct Names {
-    services: Vec<String>,
+    services: Vec<Service>,
     /// Of each server's pool.
     pools: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Service {
+    name: String,
+    listen: Vec<String>,
+    pool: String,
+    algorithm: Algorithm,
+}
+
+impl Service {
+    fn new(settings: &Settings, service: &ServiceSettings) -> Self {
+        Service {
+            name: service.name.clone(),
+            listen: service.listen.iter().map(ToString::to_string).collect(),
+            pool: settings.pools[service.pool.0 as usize].name.clone(),
+            algorithm: service.algorithm,
+        }
+    }
 }
 
 impl Names {
     pub fn new(settings: &Settings) -> Self {
         Names {
-            services: settings.services.iter().map(|service| service.name.clone()).collect(),
+            services: settings.services.iter().map(|service| Service::new(settings, service)).collect(),
             pools: settings.servers.iter().map(|s| settings.pools[s.pool.0 as usize].name.clone()).collect(),
         }
     }
@@ -55,6 +75,20 @@ impl Engine {
         self.balancer.servers().iter().enumerate().map(row).collect()
     }
 
+    /// The services, in the order of the settings.
+    pub fn services(&self) -> Vec<ServiceRow> {
+        let rows = self.names.services.iter().zip(&self.services);
+        rows.map(|(service, totals)| ServiceRow {
+            service: service.name.clone(),
+            listen: service.listen.clone(),
+            pool: service.pool.clone(),
+            algorithm: service.algorithm,
+            flows: totals.flows,
+            flows_total: totals.flows_total,
+        })
+        .collect()
+    }
+
     /// Appends up to `most` rows that match to `rows`, looks at no more than `16 * most` slots of the table,
     /// and returns where to go on; none at the end.
     pub fn flows(
@@ -80,7 +114,7 @@ impl Engine {
     fn matches(&self, index: u32, query: &FlowQuery) -> bool {
         let flow = self.table.flow(index);
         let server = &self.balancer.servers()[flow.server_id.0 as usize].name;
-        let service = &self.names.services[flow.service.0 as usize];
+        let service = &self.names.services[flow.service.0 as usize].name;
         query.protocol.is_none_or(|protocol| protocol == flow.protocol)
             && query.service.as_ref().is_none_or(|name| name == service)
             && query.server.as_ref().is_none_or(|name| name == server)
@@ -96,7 +130,7 @@ impl Engine {
             protocol: flow.protocol,
             client: client.src(),
             listen: client.dst(),
-            service: self.names.services[flow.service.0 as usize].clone(),
+            service: self.names.services[flow.service.0 as usize].name.clone(),
             server: self.balancer.servers()[flow.server_id.0 as usize].name.clone(),
             server_address: self.table.key(index, Side::Server).src(),
             state: flow.class(),

@@ -72,7 +72,7 @@ impl Ends {
         let fresh = self.learn(class, side, segment);
         match class {
             Class::Opening if self.opens(side, segment) => {
-                self.next[1] = self.next[1].max(segment.ack);
+                self.next[1] = segment.ack;
                 Step::Refresh(Class::Established)
             }
             Class::Opening => Step::Refresh(Class::Opening),
