@@ -179,10 +179,7 @@ mod tests {
         let query = FlowQuery { service: Some("web".into()), ..FlowQuery::default() };
         let cases = [
             (Request::Status, r#"{"request":"status"}"#),
-            (
-                Request::Flows { query, limit: Some(2) },
-                r#"{"request":"flows","query":{"service":"web"},"limit":2}"#,
-            ),
+            (Request::Flows { query, limit: Some(2) }, r#"{"request":"flows","query":{"service":"web"},"limit":2}"#),
             (Request::Kill { flow: FlowId { index: 7, generation: 0 } }, r#"{"request":"kill","flow":"7.0"}"#),
             (
                 Request::Weight { pool: "p".into(), server: "a".into(), weight: 3 },

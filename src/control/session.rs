@@ -286,7 +286,9 @@ impl Session {
         match engine.apply(now, change) {
             Ok(()) => self.pending.push_back(Answer::Done(Done { rows: 1, more: false })),
             Err(Refused::NoSuchFlow(flow)) => {
-                self.fail(format!("there is no flow {flow}: it has ended, or its place is another flow's by this time"));
+                self.fail(format!(
+                    "there is no flow {flow}: it has ended, or its place is another flow's by this time"
+                ));
             }
             Err(Refused::NoSuchServer(server)) => self.fail(format!("there is no server number {}", server.0)),
         }
