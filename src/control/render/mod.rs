@@ -10,8 +10,9 @@ pub use counters::counters_table;
 pub use figures::{bytes, count, duration};
 pub use flows::{FlowPrinter, flows_table};
 
-use super::protocol::{ServiceRow, Status};
-use crate::engine::ServerRow;
+use super::protocol::Status;
+use crate::balance::Algorithm;
+use crate::engine::{ServerRow, ServiceRow};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ColumnConstraint, Table, Width};
 
@@ -102,20 +103,17 @@ pub fn servers_table(rows: &[ServerRow]) -> String {
 
 /// Prints services, a line each below a header.
 pub fn services_table(rows: &[ServiceRow]) -> String {
-    let mut columns = Columns::new(["SERVICE", "LISTENS ON", "POOL", "ALGORITHM", ">SERVERS", ">FLOWS OF POOL"]);
+    let mut columns = Columns::new(["SERVICE", "LISTENS ON", "POOL", "ALGORITHM", ">FLOWS", ">EVER"]);
     for row in rows {
-        let servers = if row.servers == row.servers_weighted {
-            row.servers.to_string()
-        } else {
-            format!("{} of {}", row.servers_weighted, row.servers)
-        };
         columns.row([
             row.service.clone(),
             row.listen.join(" "),
             row.pool.clone(),
-            row.algorithm.clone(),
-            servers,
-            count(row.pool_flows),
+            match row.algorithm {
+                Algorithm::RoundRobin => "round-robin".into(),
+            },
+            count(row.flows),
+            count(row.flows_total),
         ]);
     }
     columns.to_text()
@@ -176,23 +174,22 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080     100  12,345  1,234,567       10
 
     #[test]
     fn no_rows_print_a_header_alone() {
-        assert_eq!(services_table(&[]), "SERVICE  LISTENS ON  POOL  ALGORITHM  SERVERS  FLOWS OF POOL\n");
+        assert_eq!(services_table(&[]), "SERVICE  LISTENS ON  POOL  ALGORITHM  FLOWS  EVER\n");
     }
 
     #[test]
-    fn services_tell_which_part_of_their_servers_takes_flows() {
+    fn a_service_shows_all_that_it_listens_on() {
         let row = ServiceRow {
             service: "web".into(),
             listen: vec!["192.0.2.1:80/tcp".into(), "[2001:db8::1]:80/tcp".into()],
             pool: "pool".into(),
-            algorithm: "round-robin".into(),
-            servers: 3,
-            servers_weighted: 2,
-            pool_flows: 1_000,
+            algorithm: Algorithm::RoundRobin,
+            flows: 3,
+            flows_total: 1_000,
         };
         let want = "\
-SERVICE  LISTENS ON                             POOL  ALGORITHM    SERVERS  FLOWS OF POOL
-web      192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin   2 of 3          1,000
+SERVICE  LISTENS ON                             POOL  ALGORITHM    FLOWS   EVER
+web      192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
 ";
         assert_eq!(services_table(&[row]), want);
     }
