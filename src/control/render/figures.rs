@@ -8,7 +8,7 @@ pub fn bytes(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     let power = bytes.ilog2() / 10;
-    let tenths = u128::from(bytes) * 10 >> (10 * power);
+    let tenths = (u128::from(bytes) * 10) >> (10 * power);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[power as usize - 1])
 }
 
