@@ -58,7 +58,7 @@ impl Columns {
         text
     }
 
-    fn to_text(mut self) -> String {
+    fn into_text(mut self) -> String {
         self.print(&mut Vec::new(), true)
     }
 }
@@ -98,7 +98,7 @@ pub fn servers_table(rows: &[ServerRow]) -> String {
             bytes(row.bytes_out),
         ]);
     }
-    columns.to_text()
+    columns.into_text()
 }
 
 /// Prints services, a line each below a header.
@@ -116,7 +116,7 @@ pub fn services_table(rows: &[ServiceRow]) -> String {
             count(row.flows_total),
         ]);
     }
-    columns.to_text()
+    columns.into_text()
 }
 
 /// Prints what runs, a line a thing.
