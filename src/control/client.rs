@@ -41,7 +41,7 @@ pub enum ClientError {
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let other = "`--socket PATH` asks at another place: `control_socket` of the gateway's configuration";
+        let other = "`--socket PATH` names another place: the `control-socket` of the gateway's configuration";
         match self {
             ClientError::Connect { path, source } => {
                 let path = path.display();
