@@ -1,7 +1,118 @@
 //! Configuration: TOML exactly as written -> checked [`Settings`].
 //!
+//! ```text
+//!  text --toml--> tables --fields, raw--> values with places --check--> Settings
+//!                    `---------- problems, all of them ----------'--> ConfigError
+//! ```
+//!
 //! It reads text that it is handed; it must not touch files or the system.
 
+mod address;
+mod check;
+mod fields;
+mod problem;
+mod raw;
+mod raw_gateway;
+mod render;
 pub mod settings;
 
+pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;
+
+use problem::{Draft, Source, place_all, plural};
+use toml::de::DeTable;
+
+/// A configuration that can be used, and what the operator should look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// The checked settings.
+    pub settings: Settings,
+    /// Warnings, in the order of the file.
+    pub warnings: Vec<Problem>,
+    source: Source,
+}
+
+impl Parsed {
+    /// The warnings with excerpts of the file, each with an empty line behind it; empty where there
+    /// are none. `color` adds ANSI colours.
+    pub fn render_warnings(&self, color: bool) -> String {
+        render::problems(&self.warnings, &self.source, color)
+    }
+}
+
+/// Reads and checks a configuration; `origin` is the name of the file in messages.
+///
+/// The error holds every problem of the file, as far as the text can be read.
+pub fn parse(text: &str, origin: &str) -> Result<Settings, ConfigError> {
+    parse_with_warnings(text, origin).map(|parsed| parsed.settings)
+}
+
+/// Like [`parse`], with the warnings.
+pub fn parse_with_warnings(text: &str, origin: &str) -> Result<Parsed, ConfigError> {
+    let source = Source::new(text, origin);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        let drafts = errors.iter().map(|error| syntax(error, text.len())).collect();
+        return Err(ConfigError::new(drafts, source, true));
+    }
+    let mut drafts = Vec::new();
+    let raw = raw::read(root.get_ref(), &mut drafts);
+    let settings = check::check(raw, &mut drafts);
+    if drafts.iter().any(Draft::is_error) {
+        return Err(ConfigError::new(drafts, source, false));
+    }
+    let warnings = place_all(drafts, &source);
+    Ok(Parsed { settings, warnings, source })
+}
+
+/// Like [`parse_with_warnings`], for the bytes of a file; they must be UTF-8.
+pub fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Parsed, ConfigError> {
+    let error = match std::str::from_utf8(bytes) {
+        Ok(text) => return parse_with_warnings(text, origin),
+        Err(error) => error,
+    };
+    let at = error.valid_up_to();
+    let help = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "the file looks like UTF-16; save it as UTF-8",
+        [0x1f, 0x8b, ..] => "the file is compressed by gzip; unpack it first",
+        _ => "save the file as UTF-8, or remove that byte",
+    };
+    // Only the text as far as the bad byte's line: what is behind may be of any kind and size.
+    let end = bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |length| at + length);
+    let source = Source::new(&String::from_utf8_lossy(&bytes[..end]), origin);
+    let title = format!("the file is not UTF-8 text: byte 0x{:02x} at offset {at}", bytes[at]);
+    let place = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+    Err(ConfigError::new(vec![Draft::error(place, title).help(help)], source, true))
+}
+
+fn syntax(error: &toml::de::Error, length: usize) -> Draft {
+    let span = error.span().unwrap_or(0..length.min(1));
+    // An empty span at the start would mean the whole file.
+    let span = span.start..span.end.max(span.start + 1);
+    let message = error.message();
+    let help = if message.contains("duplicate key") {
+        "each key stands once in its table; remove one of them"
+    } else if message.contains("string") {
+        "a string stands in quotes: name = \"web\""
+    } else {
+        "the file is TOML: `key = value` lines below `[table]` headers"
+    };
+    Draft::error(span, format!("this is not TOML: {message}")).help(help)
+}
+
+/// One line for `check` of a valid configuration: what it holds, in numbers.
+pub fn summary(settings: &Settings) -> String {
+    let listens: usize = settings.services.iter().map(|service| service.listen.len()).sum();
+    let counts = [
+        plural(settings.services.len(), "service"),
+        format!("listening at {}", plural(listens, "place")),
+        plural(settings.pools.len(), "pool"),
+        plural(settings.servers.len(), "server"),
+        format!("room for {}", plural(settings.table.max_flows as usize, "flow")),
+        format!("device {}", settings.gateway.device),
+    ];
+    format!("configuration is valid: {}", counts.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

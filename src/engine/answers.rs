@@ -38,7 +38,10 @@ impl Answers {
         let Some(mut answer) = self.room(parsed.len) else { return Verdict::Drop(Reason::AnswerQueueFull) };
         answer.extend_from_slice(&packet[..parsed.len]);
         rewrite::echo_reply(&mut answer, parsed);
-        self.push(answer, Meta { partial_checksum: meta.partial_checksum, gso_size: 0 });
+        if meta.partial_checksum {
+            build::complete_icmp_sum(&mut answer, parsed);
+        }
+        self.push(answer, Meta::default());
         Verdict::Consume(Consumed::Echo)
     }
 

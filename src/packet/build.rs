@@ -1,6 +1,6 @@
 //! Packets that the gateway makes itself, with full checksums; the slow path, so etherparse builds them.
 
-use super::{Addresses, Parsed, Transport};
+use super::{Addresses, Parsed, Transport, checksum, proto};
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 
 /// Bytes that the largest packet of this module takes: IPv6 and TCP without options.
@@ -28,6 +28,18 @@ pub fn reset(out: &mut [u8; MOST], to: &Parsed) -> Option<usize> {
     let mut room: &mut [u8] = out;
     builder.write(&mut room, &[]).ok()?;
     Some(size)
+}
+
+/// Writes the whole sum of an ICMP or ICMPv6 message that is the gateway's own.
+pub fn complete_icmp_sum(packet: &mut [u8], parsed: &Parsed) {
+    let (at, end) = (parsed.offset, parsed.len);
+    packet[at + 2..at + 4].fill(0);
+    let start = match parsed.protocol {
+        proto::ICMPV6 => checksum::pseudo(&parsed.addresses, proto::ICMPV6, end - at),
+        _ => 0,
+    };
+    let sum = !checksum::fold(checksum::add(start, &packet[at..end]));
+    packet[at + 2..at + 4].copy_from_slice(&sum.to_be_bytes());
 }
 
 fn headers(addresses: &Addresses) -> PacketBuilderStep<IpHeaders> {

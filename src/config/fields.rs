@@ -1,0 +1,283 @@
+//! Reads the keys of one TOML table one by one, so that a wrong value hides no other.
+//!
+//! It must not know what the keys mean.
+
+use super::problem::{Draft, Span};
+use crate::time::Duration;
+use serde_spanned::Spanned;
+use std::ops::RangeInclusive;
+use toml::de::{DeTable, DeValue};
+
+/// Characters of a value that a message repeats.
+const QUOTED: usize = 60;
+
+/// A parsed value and where it stands.
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+
+/// One table of the file, its known keys, and the problems found in it.
+pub(super) struct Fields<'a, 'i> {
+    table: &'a DeTable<'i>,
+    /// Header of the table, or the whole of an inline one.
+    pub(super) span: Span,
+    /// How the operator writes it: `[[service]]`.
+    name: &'static str,
+    pub(super) drafts: &'a mut Vec<Draft>,
+    errors_before: usize,
+}
+
+impl<'a, 'i> Fields<'a, 'i> {
+    /// Takes a table and refuses the keys that are not in `known`.
+    pub(super) fn new(
+        table: &'a DeTable<'i>,
+        span: Span,
+        name: &'static str,
+        known: &[&str],
+        drafts: &'a mut Vec<Draft>,
+    ) -> Self {
+        let errors_before = drafts.len();
+        for key in table.keys() {
+            if !known.contains(&key.get_ref().as_ref()) {
+                drafts.push(unknown_key(key.get_ref(), key.span(), name, known));
+            }
+        }
+        Fields { table, span, name, drafts, errors_before }
+    }
+
+    /// Whether nothing was found wrong in this table so far.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.drafts[self.errors_before..].iter().any(Draft::is_error)
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) fn value(&self, key: &str) -> Option<&'a Value<'i>> {
+        self.table.get(key)
+    }
+
+    /// The value of a key that must be there; `form` shows how to write it.
+    pub(super) fn required(&mut self, key: &str, form: &str) -> Option<&'a Value<'i>> {
+        let value = self.table.get(key);
+        if value.is_none() {
+            let title = format!("{} has no `{key}`", self.name);
+            self.drafts.push(Draft::error(self.span.clone(), title).help(format!("add `{form}`")));
+        }
+        value
+    }
+
+    /// A string.
+    pub(super) fn string(&mut self, key: &str, value: &Value<'_>, form: &str) -> Option<Spanned<String>> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(Spanned::new(value.span(), text.to_string())),
+            other => {
+                let title = format!("`{key}` must be a string");
+                self.drafts.push(Draft::error(value.span(), title).label(found(other)).help(format!("write `{form}`")));
+                None
+            }
+        }
+    }
+
+    /// A string, or each string of an array; `None` where the value is neither.
+    pub(super) fn strings(&mut self, key: &str, value: &Value<'_>, form: &str) -> Option<Vec<Spanned<String>>> {
+        match value.get_ref() {
+            DeValue::Array(items) => Some(items.iter().filter_map(|item| self.string(key, item, form)).collect()),
+            _ => self.string(key, value, form).map(|text| vec![text]),
+        }
+    }
+
+    /// A whole number within a range, if the key is there.
+    pub(super) fn number(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Spanned<u64>> {
+        let value = self.table.get(key)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok(),
+            other => {
+                let title = format!("`{key}` must be a whole number");
+                let help = format!("write a number from {} to {}, without quotes", range.start(), range.end());
+                self.drafts.push(Draft::error(value.span(), title).label(found(other)).help(help));
+                return None;
+            }
+        };
+        match number.and_then(|number| u64::try_from(number).ok()) {
+            Some(number) if range.contains(&number) => Some(Spanned::new(value.span(), number)),
+            _ => {
+                let title = format!("`{key}` is out of range");
+                let help = format!("{} to {} is allowed", range.start(), range.end());
+                self.drafts.push(Draft::error(value.span(), title).help(help));
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`, if the key is there.
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
+        let value = self.table.get(key)?;
+        if let DeValue::Boolean(flag) = value.get_ref() {
+            return Some(*flag);
+        }
+        let title = format!("`{key}` must be true or false");
+        let help = "write true or false, without quotes";
+        self.drafts.push(Draft::error(value.span(), title).label(found(value.get_ref())).help(help));
+        None
+    }
+
+    /// One of several words, if the key is there.
+    pub(super) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.table.get(key)?;
+        let form = format!("{key} = \"{}\"", words[0].0);
+        let text = self.string(key, value, &form)?;
+        let hit = words.iter().find(|(word, _)| word == text.get_ref());
+        if hit.is_none() {
+            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let title = format!("unknown `{key}` {}", quoted(text.get_ref()));
+            let help = format!("{}allowed: {}", did_you_mean(text.get_ref(), names.iter().copied()), list(&names));
+            self.drafts.push(Draft::error(value.span(), title).help(help));
+        }
+        hit.map(|(_, found)| *found)
+    }
+
+    /// A duration in the usual notation, above zero, if the key is there.
+    pub(super) fn duration(&mut self, key: &str) -> Option<Spanned<Duration>> {
+        let value = self.table.get(key)?;
+        let usual = "write a number with a unit, such as \"30s\", \"4m\" or \"2h 4m\"";
+        let text = match value.get_ref() {
+            DeValue::String(text) => text,
+            other => {
+                let title = format!("`{key}` must be a duration in quotes");
+                self.drafts.push(Draft::error(value.span(), title).label(found(other)).help(usual));
+                return None;
+            }
+        };
+        let draft = match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Draft::error(value.span(), format!("`{key}` must be longer than zero")),
+            Ok(span) => return Some(Spanned::new(value.span(), span)),
+            Err(error) => {
+                let why: String = error.to_string().chars().take(200).collect();
+                Draft::error(value.span(), format!("`{key}` is not a duration")).label(why)
+            }
+        };
+        self.drafts.push(draft.help(usual));
+        None
+    }
+
+    /// The tables of an array of tables, each with its span; none where the key is absent.
+    pub(super) fn tables(&mut self, key: &str, header: &str) -> Vec<(&'a DeTable<'i>, Span)> {
+        let Some(value) = self.table.get(key) else { return Vec::new() };
+        let items: &[Value<'i>] = match value.get_ref() {
+            DeValue::Array(items) => items,
+            _ => std::slice::from_ref(value),
+        };
+        let is_array = matches!(value.get_ref(), DeValue::Array(_));
+        let mut tables = Vec::with_capacity(items.len());
+        for item in items {
+            match item.get_ref() {
+                DeValue::Table(table) if is_array => tables.push((table, item.span())),
+                other => {
+                    let title = format!("`{key}` must be an array of tables");
+                    let help = format!("write `{header}` in two pairs of brackets, once for each {key}");
+                    self.drafts.push(Draft::error(item.span(), title).label(found(other)).help(help));
+                }
+            }
+        }
+        tables
+    }
+
+    /// A table, if the key is there.
+    pub(super) fn table(&mut self, key: &str) -> Option<(&'a DeTable<'i>, Span)> {
+        let value = self.table.get(key)?;
+        if let DeValue::Table(table) = value.get_ref() {
+            return Some((table, value.span()));
+        }
+        let title = format!("`{key}` must be a table");
+        let help = format!("write `[{key}]` on a line of its own, once, and its keys below it");
+        self.drafts.push(Draft::error(value.span(), title).label(found(value.get_ref())).help(help));
+        None
+    }
+}
+
+fn unknown_key(key: &str, span: Span, name: &str, known: &[&str]) -> Draft {
+    let title = format!("unknown key {} in {name}", quoted(key));
+    Draft::error(span, title).help(format!("{}known keys: {}", did_you_mean(key, known.iter().copied()), list(known)))
+}
+
+/// What stands where something else was wanted.
+fn found(value: &DeValue<'_>) -> String {
+    let kind = match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    };
+    format!("found {kind}")
+}
+
+/// A value in quotes, with escapes for what a terminal would obey, and cut short if it is long.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+/// `"a", "b" and 7 more`; the words are quoted, and at most ten are named.
+pub(super) fn list(words: &[&str]) -> String {
+    let mut out = words.iter().take(10).map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
+    if words.len() > 10 {
+        out += &format!(" and {} more", words.len() - 10);
+    }
+    out
+}
+
+/// `did you mean "weight"? `, or nothing where no word is close.
+pub(super) fn did_you_mean<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> String {
+    let limit = (text.chars().count() / 3).max(1);
+    if limit > 10 {
+        return String::new();
+    }
+    let close = words.map(|word| (distance(text, word), word)).filter(|(far, _)| *far <= limit).min();
+    close.map_or(String::new(), |(_, word)| format!("did you mean {}? ", quoted(word)))
+}
+
+/// Letters to add, remove or change to make one word of the other (Levenshtein); case and `_` for
+/// `-` cost nothing.
+fn distance(a: &str, b: &str) -> usize {
+    let fold = |text: &str| -> Vec<char> { text.to_lowercase().replace('_', "-").chars().collect() };
+    let (a, b) = (fold(a), fold(b));
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_word_is_proposed_and_a_far_one_is_not() {
+        let known = ["weight", "port", "route-table"];
+        let cases = [
+            ("wieght", "did you mean \"weight\"? "),
+            ("route_table", "did you mean \"route-table\"? "),
+            ("Port", "did you mean \"port\"? "),
+            ("listen", ""),
+            ("", ""),
+        ];
+        for (text, want) in cases {
+            assert_eq!(did_you_mean(text, known.into_iter()), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_value_is_short_and_harmless_to_a_terminal() {
+        assert_eq!(quoted("a\u{1b}[2J\n"), r#""a\u{1b}[2J\n""#);
+        assert_eq!(quoted(&"ü".repeat(61)), format!("{:?}...", "ü".repeat(60)));
+    }
+}

@@ -1,0 +1,280 @@
+//! What is wrong with a configuration, and where: the problems of one file, found in one go.
+//!
+//! It must not know what a configuration means; it is handed spans and words.
+
+use super::render;
+use serde::Serialize;
+use std::fmt;
+use std::ops::Range;
+
+/// Bytes of the text, from and to.
+pub(super) type Span = Range<usize>;
+
+/// Characters of an offending text that a problem repeats.
+const EXCERPT: usize = 80;
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can be used, and the operator should look.
+    Warning,
+}
+
+/// A second place that a problem is about, such as the first of two equal names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is at that place.
+    pub label: String,
+    #[serde(skip)]
+    pub(super) span: Span,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Line, from 1; 1 also where the whole file is meant.
+    pub line: usize,
+    /// Column in characters, from 1; 1 also where the whole file is meant.
+    pub column: usize,
+    /// The offending text, its first line, at most 80 characters; empty where the whole file is meant.
+    pub excerpt: String,
+    /// What is wrong, in one sentence.
+    pub title: String,
+    /// Words beside the offending text; may be empty.
+    pub label: String,
+    /// What is allowed, or what to do.
+    pub help: String,
+    /// Other places that the problem is about.
+    pub related: Vec<Place>,
+    #[serde(skip)]
+    pub(super) span: Span,
+}
+
+/// The text that a problem's spans point into.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Source {
+    pub(super) origin: String,
+    pub(super) text: String,
+    /// Offset of the first byte of each line.
+    lines: Vec<usize>,
+}
+
+impl Source {
+    pub(super) fn new(text: &str, origin: &str) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Source { origin: origin.into(), text: text.into(), lines }
+    }
+
+    /// Index of the line that holds an offset, from 0.
+    pub(super) fn line_of(&self, offset: usize) -> usize {
+        self.lines.partition_point(|&start| start <= offset) - 1
+    }
+
+    /// Bytes of the lines `first` to `last`, without the last one's end of line.
+    pub(super) fn lines(&self, first: usize, last: usize) -> Span {
+        let end = self.lines.get(last + 1).map_or(self.text.len(), |next| next - 1);
+        self.lines[first]..end
+    }
+
+    /// Line and column, from 1, the column in characters.
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let line = self.line_of(offset);
+        (line + 1, self.text[self.lines[line]..offset].chars().count() + 1)
+    }
+
+    /// The nearest span that lies inside the text, on whole characters, and not behind its last line.
+    fn clamp(&self, span: Span) -> Span {
+        let mut start = span.start.min(self.text.len());
+        if start == self.text.len() {
+            start = self.text.trim_end_matches(['\n', '\r']).len();
+        }
+        let start = self.text.floor_char_boundary(start);
+        let end = span.end.clamp(start, self.text.len());
+        start..self.text.ceil_char_boundary(end)
+    }
+
+    fn excerpt(&self, span: &Span) -> String {
+        self.text[span.clone()].lines().next().unwrap_or("").chars().take(EXCERPT).collect()
+    }
+}
+
+/// A problem as a check finds it: with spans, not yet with lines.
+#[derive(Debug)]
+pub(super) struct Draft(Problem);
+
+impl Draft {
+    fn new(severity: Severity, span: Span, title: String) -> Self {
+        Draft(Problem {
+            severity,
+            line: 1,
+            column: 1,
+            excerpt: String::new(),
+            title,
+            label: String::new(),
+            help: String::new(),
+            related: Vec::new(),
+            span,
+        })
+    }
+
+    /// An error at a span; `0..0` is the whole file.
+    pub(super) fn error(span: Span, title: impl Into<String>) -> Self {
+        Draft::new(Severity::Error, span, title.into())
+    }
+
+    /// A warning at a span.
+    pub(super) fn warning(span: Span, title: impl Into<String>) -> Self {
+        Draft::new(Severity::Warning, span, title.into())
+    }
+
+    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+        self.0.label = label.into();
+        self
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.0.help = help.into();
+        self
+    }
+
+    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.0.related.push(Place { line: 1, column: 1, label: label.into(), span });
+        self
+    }
+
+    pub(super) fn is_error(&self) -> bool {
+        self.0.severity == Severity::Error
+    }
+
+    fn place(self, source: &Source) -> Problem {
+        let mut problem = self.0;
+        if problem.span != (0..0) {
+            problem.span = source.clamp(problem.span);
+            (problem.line, problem.column) = source.position(problem.span.start);
+            problem.excerpt = source.excerpt(&problem.span);
+        }
+        for place in &mut problem.related {
+            place.span = source.clamp(place.span.clone());
+            (place.line, place.column) = source.position(place.span.start);
+        }
+        problem
+    }
+}
+
+/// Gives drafts their lines and columns, and puts them in the order of the file.
+pub(super) fn place_all(drafts: Vec<Draft>, source: &Source) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = drafts.into_iter().map(|draft| draft.place(source)).collect();
+    problems.sort_by_key(|problem| (problem.span.start, problem.severity));
+    problems
+}
+
+/// Why a configuration cannot be used: every problem found, warnings included, in the order of the
+/// file.
+///
+/// `Display` renders excerpts of the file in plain ASCII; as JSON it is `origin` and `problems`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConfigError {
+    origin: String,
+    problems: Vec<Problem>,
+    #[serde(skip)]
+    source: Box<Source>,
+    /// Whether checks were left out because the text could not be read so far.
+    incomplete: bool,
+}
+
+impl ConfigError {
+    pub(super) fn new(drafts: Vec<Draft>, source: Source, incomplete: bool) -> Self {
+        let problems = place_all(drafts, &source);
+        ConfigError { origin: source.origin.clone(), problems, source: Box::new(source), incomplete }
+    }
+
+    /// Every problem, in the order of the file; at least one is an error.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Name of the file, as the caller gave it.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The problems with excerpts of the file, then a line that counts them; no end of line follows
+    /// it. At most 50 problems are shown. `color` adds ANSI colours.
+    pub fn render(&self, color: bool) -> String {
+        let mut out = render::problems(&self.problems, &self.source, color);
+        let warnings = self.problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
+        out += &format!("{}: {}", self.origin, plural(self.problems.len() - warnings, "error"));
+        if warnings > 0 {
+            out += &format!(", {}", plural(warnings, "warning"));
+        }
+        if self.incomplete {
+            out += "; the rest is checked once the file can be read as TOML";
+        }
+        out
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// `1 pool`, `2 pools`, `262,144 flows`.
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// Digits in groups of three.
+pub(super) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_columns_count_from_one_in_characters() {
+        let source = Source::new("a\nüb = 1\n", "x.toml");
+        for (offset, want) in [(0, (1, 1)), (2, (2, 1)), (4, (2, 2)), (5, (2, 3))] {
+            assert_eq!(source.position(offset), want, "offset {offset}");
+        }
+    }
+
+    #[test]
+    fn a_span_behind_the_text_points_at_the_end_of_its_last_line() {
+        let source = Source::new("ab\nü\n\n", "x.toml");
+        assert_eq!(source.clamp(99..120), 5..6);
+        assert_eq!(source.clamp(4..4), 3..5, "inside a character");
+        assert_eq!(Source::new("", "x.toml").clamp(5..9), 0..0);
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, want) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (262_144, "262,144"), (100_000_000, "100,000,000")]
+        {
+            assert_eq!(grouped(number), want);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The tables `[gateway]`, `[flows]` and `[timeouts]`: each value read and checked by itself.
+//!
+//! It must not know services and pools.
+
+use super::address;
+use super::fields::{Fields, quoted};
+use super::problem::Draft;
+use super::settings::GatewaySettings;
+use crate::flow::Timeouts;
+use crate::time::Duration;
+use ipnet::IpNet;
+use serde_spanned::Spanned;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Most flows that can be asked for.
+const MOST_FLOWS: u64 = 100_000_000;
+/// Bytes of a Unix socket's path at most: `sun_path` less its closing zero (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+/// Bytes of a device's name at most: `IFNAMSIZ` less its closing zero.
+const LONGEST_DEVICE: usize = 15;
+
+/// Reads `[gateway]`; the second value is the addresses of the device with their places.
+pub(super) fn gateway(top: &mut Fields<'_, '_>) -> (GatewaySettings, Vec<Spanned<IpAddr>>) {
+    let defaults = GatewaySettings::default();
+    let Some((table, span)) = top.table("gateway") else { return (defaults, Vec::new()) };
+    let known = ["device", "offload", "mtu", "addresses", "control-socket", "route-table", "rule-priority"];
+    let mut fields = Fields::new(table, span, "[gateway]", &known, top.drafts);
+    let (addresses, places) = addresses(&mut fields);
+    let settings = GatewaySettings {
+        device: device(&mut fields).unwrap_or(defaults.device),
+        offload: fields.flag("offload").unwrap_or(defaults.offload),
+        mtu: fields.number("mtu", 1280..=65_535).map_or(defaults.mtu, |mtu| *mtu.get_ref() as u16),
+        addresses,
+        control_socket: control_socket(&mut fields).unwrap_or(defaults.control_socket),
+        route_table: route_table(&mut fields).unwrap_or(defaults.route_table),
+        rule_priority: rule_priority(&mut fields).unwrap_or(defaults.rule_priority),
+    };
+    (settings, places)
+}
+
+fn device(fields: &mut Fields<'_, '_>) -> Option<String> {
+    let value = fields.value("device")?;
+    let name = fields.string("device", value, "device = \"equipoise0\"")?.into_inner();
+    // The kernel refuses the first group, and takes `%` as the pattern of a name of its choice.
+    let bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
+    if (1..=LONGEST_DEVICE).contains(&name.len()) && !name.contains(bad) && name != "." && name != ".." {
+        return Some(name);
+    }
+    let title = format!("{} cannot be the name of a device", quoted(&name));
+    let help = format!(
+        "1 to {LONGEST_DEVICE} bytes without spaces, \"/\", \":\" and \"%\" are allowed, such as \"equipoise0\""
+    );
+    fields.drafts.push(Draft::error(value.span(), title).help(help));
+    None
+}
+
+fn addresses(fields: &mut Fields<'_, '_>) -> (Vec<IpNet>, Vec<Spanned<IpAddr>>) {
+    let form = "addresses = [\"192.0.2.1/24\"]";
+    let (mut nets, mut places) = (Vec::new(), Vec::new());
+    let Some(value) = fields.value("addresses") else { return (nets, places) };
+    for text in fields.strings("addresses", value, form).unwrap_or_default() {
+        let Ok(net) = text.get_ref().parse::<IpNet>() else {
+            let title = format!("{} is not an address with its network's prefix length", quoted(text.get_ref()));
+            fields.drafts.push(Draft::error(text.span(), title).help("write \"192.0.2.1/24\" or \"2001:db8::1/64\""));
+            continue;
+        };
+        if let Some(why) = address::unusable(net.addr()) {
+            let title = format!("{} cannot be an address of the device: {why}", net.addr());
+            fields
+                .drafts
+                .push(Draft::error(text.span(), title).help("use a unicast address, or leave `addresses` out"));
+        } else {
+            nets.push(net);
+            places.push(Spanned::new(text.span(), net.addr()));
+        }
+    }
+    (nets, places)
+}
+
+fn control_socket(fields: &mut Fields<'_, '_>) -> Option<PathBuf> {
+    let value = fields.value("control-socket")?;
+    let path = fields.string("control-socket", value, "control-socket = \"/run/equipoise.sock\"")?.into_inner();
+    if (1..=LONGEST_SOCKET).contains(&path.len()) && !path.contains('\0') {
+        return Some(path.into());
+    }
+    let title = "`control-socket` cannot be the path of a socket";
+    let help = format!("1 to {LONGEST_SOCKET} bytes are allowed, such as \"/run/equipoise.sock\"");
+    fields.drafts.push(Draft::error(value.span(), title).help(help));
+    None
+}
+
+fn route_table(fields: &mut Fields<'_, '_>) -> Option<u32> {
+    let number = fields.number("route-table", 1..=u64::from(u32::MAX))?;
+    if !(253..=255).contains(number.get_ref()) {
+        return u32::try_from(number.into_inner()).ok();
+    }
+    let title = format!("routing table {} is the system's own", number.get_ref());
+    let help = "253 is \"default\", 254 \"main\", 255 \"local\"; choose another number from 1 to 4294967295";
+    fields.drafts.push(Draft::error(number.span(), title).help(help));
+    None
+}
+
+/// The two rules must be read after the table "local" (priority 0) and before "main" (32766).
+fn rule_priority(fields: &mut Fields<'_, '_>) -> Option<u32> {
+    let number = fields.number("rule-priority", 1..=32_764)?;
+    u32::try_from(number.into_inner()).ok()
+}
+
+/// Reads `max` of `[flows]`.
+pub(super) fn max_flows(top: &mut Fields<'_, '_>) -> Option<u32> {
+    let (table, span) = top.table("flows")?;
+    let mut fields = Fields::new(table, span, "[flows]", &["max"], top.drafts);
+    fields.number("max", 1..=MOST_FLOWS).map(|max| *max.get_ref() as u32)
+}
+
+/// Reads `[timeouts]`; a timeout below what the RFCs ask for is taken, with a warning.
+pub(super) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let Some((table, span)) = top.table("timeouts") else { return timeouts };
+    let min = |minutes: u64| Duration::from_secs(minutes * 60);
+    let rows: [(&str, Duration, &str, &mut Duration); 7] = [
+        ("tcp-opening", min(4), "RFC 5382, REQ-5", &mut timeouts.opening),
+        ("tcp-established", min(124), "RFC 5382, REQ-5", &mut timeouts.established),
+        ("tcp-closing", min(4), "RFC 5382, REQ-5", &mut timeouts.closing),
+        ("tcp-reset", min(4), "RFC 7857, section 2.2", &mut timeouts.reset),
+        ("udp-one-way", min(2), "RFC 4787, REQ-5", &mut timeouts.udp_one_way),
+        ("udp-two-way", min(2), "RFC 4787, REQ-5", &mut timeouts.udp_two_way),
+        ("icmp", min(1), "RFC 5508, REQ-2", &mut timeouts.icmp),
+    ];
+    let known: Vec<&str> = rows.iter().map(|row| row.0).collect();
+    let mut fields = Fields::new(table, span, "[timeouts]", &known, top.drafts);
+    for (key, floor, source, place) in rows {
+        let Some(timeout) = fields.duration(key) else { continue };
+        if *timeout.get_ref() < floor {
+            let floor = humantime::format_duration(floor);
+            let title = format!("`{key}` is shorter than {floor}, the least that {source} asks for");
+            let help = "live flows that fall silent for so long are cut; the value is used as it is";
+            fields.drafts.push(Draft::warning(timeout.span(), title).help(help));
+        }
+        *place = timeout.into_inner();
+    }
+    timeouts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_with_warnings;
+    use crate::flow::TableSettings;
+
+    const REST: &str = "[[pool]]\nname='p'\nserver=[{name='s',address='10.0.0.1'}]\n[[service]]\nname='x'\nlisten='192.0.2.1:1/tcp'\npool='p'\n";
+
+    #[test]
+    fn limits_are_taken_and_one_beyond_is_refused() {
+        for (table, key, good, bad) in [
+            ("flows", "max", vec!["1", "100_000_000"], vec!["0", "100_000_001", "-1", "1.0", "'1'"]),
+            ("gateway", "mtu", vec!["1280", "65535", "0x5dc"], vec!["1279", "65536", "99999999999999999999999999"]),
+            (
+                "gateway",
+                "route-table",
+                vec!["1", "252", "256", "4294967295"],
+                vec!["0", "253", "254", "255", "4294967296"],
+            ),
+            ("gateway", "rule-priority", vec!["1", "32764"], vec!["0", "32765"]),
+            (
+                "gateway",
+                "device",
+                vec!["'a'", "'fifteen-bytes-x'"],
+                vec!["''", "'sixteen-bytes-xx'", "'a b'", "'a/b'", "'..'", "'a%d'", "'a:b'"],
+            ),
+            (
+                "gateway",
+                "addresses",
+                vec!["'192.0.2.1/24'", "['192.0.2.1/24','2001:db8::1/64']", "[]"],
+                vec!["'192.0.2.1'", "'192.0.2.1/33'", "'127.0.0.1/8'", "[1]"],
+            ),
+            ("gateway", "control-socket", vec!["'x'"], vec!["''", "\"a\\u0000b\"", "1"]),
+            ("gateway", "offload", vec!["true", "false"], vec!["'yes'", "1"]),
+            (
+                "timeouts",
+                "icmp",
+                vec!["'60s'", "'1m'", "'2h 4m'", "'1ns'"],
+                vec!["'0s'", "'0'", "''", "'5'", "'1 parsec'", "60", "'-1s'"],
+            ),
+        ] {
+            for (values, valid) in [(good, true), (bad, false)] {
+                for value in values {
+                    let text = format!("[{table}]\n{key} = {value}\n{REST}");
+                    let got = parse_with_warnings(&text, "x.toml");
+                    assert_eq!(got.is_ok(), valid, "{key} = {value}");
+                    if let Err(error) = got {
+                        assert_eq!(error.problems().len(), 1, "{error}");
+                        assert_eq!(error.problems()[0].line, 2, "{error}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_timeout_below_the_rfc_is_used_and_warned_of() {
+        for (key, floor) in [
+            ("tcp-opening", 240),
+            ("tcp-established", 7440),
+            ("tcp-closing", 240),
+            ("tcp-reset", 240),
+            ("udp-one-way", 120),
+            ("udp-two-way", 120),
+            ("icmp", 60),
+        ] {
+            for (seconds, warnings) in [(floor, 0), (floor - 1, 1)] {
+                let text = format!("[timeouts]\n{key} = '{seconds}s'\n{REST}");
+                let parsed = parse_with_warnings(&text, "x.toml").expect("valid");
+                assert_eq!(parsed.warnings.len(), warnings, "{key} = {seconds} s");
+                let t = &parsed.settings.table.timeouts;
+                let got = match key {
+                    "tcp-opening" => t.opening,
+                    "tcp-established" => t.established,
+                    "tcp-closing" => t.closing,
+                    "tcp-reset" => t.reset,
+                    "udp-one-way" => t.udp_one_way,
+                    "udp-two-way" => t.udp_two_way,
+                    _ => t.icmp,
+                };
+                assert_eq!(got, Duration::from_secs(seconds), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_absent_table_is_the_defaults() {
+        let settings = parse_with_warnings(REST, "x.toml").expect("valid").settings;
+        assert_eq!((settings.gateway, settings.table), (GatewaySettings::default(), TableSettings::default()));
+    }
+}
