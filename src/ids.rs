@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// A service's place in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,8 +18,9 @@ pub struct ServerId(pub u32);
 
 /// A flow's place in the table, with a generation so that a place used again is another flow.
 ///
-/// Prints as `index.generation`.
+/// Prints, parses and is serialized as `index.generation`: `1042.3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct FlowId {
     /// Slot in the table.
     pub index: u32,
@@ -29,5 +31,48 @@ pub struct FlowId {
 impl fmt::Display for FlowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
+impl FromStr for FlowId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // `parse` alone would take a sign.
+        let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse().ok()).flatten();
+        text.split_once('.')
+            .and_then(|(index, generation)| Some(FlowId { index: number(index)?, generation: number(generation)? }))
+            .ok_or_else(|| format!("`{text}` is not a flow's ID: it has the form INDEX.GENERATION, for example 1042.3"))
+    }
+}
+
+impl TryFrom<String> for FlowId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<FlowId> for String {
+    fn from(id: FlowId) -> String {
+        id.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_id_prints_parses_and_travels_as_index_dot_generation() {
+        let id = FlowId { index: 1042, generation: 3 };
+        assert_eq!(id.to_string(), "1042.3");
+        assert_eq!("1042.3".parse(), Ok(id));
+        assert_eq!(serde_json::to_string(&id).unwrap(), "\"1042.3\"");
+        assert_eq!(serde_json::from_str::<FlowId>("\"1042.3\"").unwrap(), id);
+        for bad in ["", "1", "1.", ".1", "+1.2", "1.2.3", "4294967296.0", "a.b"] {
+            assert!(bad.parse::<FlowId>().is_err(), "{bad}");
+        }
     }
 }

@@ -1,31 +1,10 @@
 //! What an operator configures of balancing: services, pools, servers. Plain checked values.
 
 use crate::ids::{PoolId, ServerId};
+pub use crate::packet::Protocol;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// The transport protocols that a service can listen for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP (IP protocol 6).
-    Tcp,
-    /// UDP (IP protocol 17).
-    Udp,
-    /// ICMP and ICMPv6 echo (IP protocols 1 and 58); its "port" is the echo identifier.
-    Icmp,
-}
-
-impl Protocol {
-    /// The word used in configurations and tables: `tcp`, `udp`, `icmp`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Icmp => "icmp",
-        }
-    }
-}
 
 /// One address, protocol and range of ports at which a service takes new flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +17,22 @@ pub struct Listen {
     pub first_port: u16,
     /// Last port, included; 65535 for ICMP.
     pub last_port: u16,
+}
+
+/// As in the configuration: `192.0.2.80:80/tcp`, `[2001:db8::80]:8000-8100/udp`, `192.0.2.80/icmp`.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V4(address) => write!(f, "{address}")?,
+            IpAddr::V6(address) => write!(f, "[{address}]")?,
+        }
+        match self.protocol {
+            Protocol::Icmp => {}
+            _ if self.first_port == self.last_port => write!(f, ":{}", self.first_port)?,
+            _ => write!(f, ":{}-{}", self.first_port, self.last_port)?,
+        }
+        write!(f, "/{}", self.protocol.name())
+    }
 }
 
 /// What is done with a TCP packet that belongs to no flow and opens none.
@@ -99,4 +94,14 @@ pub struct ServerSettings {
     pub port: Option<u16>,
     /// Share of new flows relative to the pool's other servers, 0 to 65,535; 0 gets none.
     pub weight: u16,
+}
+
+impl ServerSettings {
+    /// The server's address of the same family as `like`.
+    pub fn address(&self, like: IpAddr) -> Option<IpAddr> {
+        match like {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
 }

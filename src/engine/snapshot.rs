@@ -2,7 +2,7 @@
 
 use super::reason::Reason;
 use super::verdict::{Consumed, Ended};
-use crate::balance::Protocol;
+use crate::balance::{Algorithm, Protocol};
 use crate::flow::Class;
 use crate::ids::FlowId;
 use ipnet::IpNet;
@@ -93,6 +93,23 @@ pub struct ServerRow {
     pub packets_out: u64,
     /// Bytes of IP packets that it sent to clients.
     pub bytes_out: u64,
+}
+
+/// A service and what came to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// The service's name.
+    pub service: String,
+    /// Where it listens, as in the configuration: `192.0.2.80:80/tcp`.
+    pub listen: Vec<String>,
+    /// The pool that its flows go to.
+    pub pool: String,
+    /// How they are spread.
+    pub algorithm: Algorithm,
+    /// Its flows.
+    pub flows: u64,
+    /// Its flows since the start.
+    pub flows_total: u64,
 }
 
 /// A named number.

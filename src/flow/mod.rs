@@ -1,7 +1,18 @@
-//! The connection table: keys, entries, expiry, TCP tracker.
+//! The connection table: keys, entries, index, expiry lists, TCP tracker.
 //!
-//! It must not know services, algorithms or packets' bytes.
+//! It must not know services, algorithms or packets' bytes; it is told keys, times and what a
+//! segment said.
 
-pub mod settings;
+mod entry;
+mod index;
+mod key;
+mod lists;
+mod settings;
+mod table;
+mod tcp;
 
-pub use settings::*;
+pub use entry::Flow;
+pub use key::Key;
+pub use settings::{Class, TableSettings, Timeouts};
+pub use table::{Found, InsertError, TOUCH_GRAIN, Table};
+pub use tcp::{Segment, Step};

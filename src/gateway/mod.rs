@@ -1,1 +1,109 @@
-//! The live world. It holds no policy.
+//! The live world: device, event loop, netlink, control socket, signals.
+//!
+//! It holds no policy; what becomes of a packet is the engine's business. All of it works in the
+//! network namespace of the thread that opens the gateway.
+
+mod control_server;
+mod error;
+mod event_loop;
+pub mod netlink;
+pub mod netns;
+pub mod plan;
+pub mod preflight;
+pub mod setup;
+pub mod sysctl;
+pub mod tun;
+
+#[cfg(test)]
+mod testing;
+
+pub use control_server::{MOST_CONNECTIONS, SocketError};
+pub use error::GatewayError;
+pub use event_loop::Stopper;
+
+use crate::config::Settings;
+use crate::control::About;
+use crate::engine::Engine;
+use crate::time::Instant;
+use control_server::ControlServer;
+use event_loop::EventLoop;
+use setup::Installed;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use tun::Tun;
+
+/// A gateway that is set up: packets wait in its device until it runs.
+///
+/// What it set up goes when it is dropped, rules and routes before the device.
+pub struct Gateway {
+    installed: Option<Installed>,
+    event_loop: EventLoop,
+}
+
+impl Gateway {
+    /// Sets up device, addresses, routes, rules and control socket; on failure all of it is undone.
+    ///
+    /// A seed of zero in the settings is replaced by a random one, which is logged, so that nobody can know how
+    /// the table hashes.
+    pub fn open(settings: &Settings) -> Result<Gateway, GatewayError> {
+        let problems = preflight::check(settings);
+        if !problems.is_empty() {
+            return Err(GatewayError::Preflight(problems));
+        }
+        // First, because it refuses where another gateway runs, whose rules are no leftovers.
+        let control = ControlServer::bind(&settings.gateway.control_socket)?;
+        let cleaned = setup::clean_leftovers(settings)?;
+        if cleaned > 0 {
+            log::warn!("removed {cleaned} rules and routes that a killed run had left behind");
+        }
+        let name = &settings.gateway.device;
+        let tun = if settings.gateway.offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? };
+        log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
+        let mut settings = settings.clone();
+        if settings.seed == 0 {
+            settings.seed = RandomState::new().build_hasher().finish();
+            log::info!("seed {}", settings.seed);
+        }
+        let engine = Engine::new(&settings);
+        let about = About::new(&settings, Instant::ZERO, std::process::id());
+        let event_loop = EventLoop::new(engine, tun, control, about)?;
+        let installed = Some(Installed::install(&settings, name)?);
+        log::info!(
+            "{} services, {} servers, room for {} flows; control socket {}",
+            settings.services.len(),
+            settings.servers.len(),
+            settings.table.max_flows,
+            settings.gateway.control_socket.display()
+        );
+        Ok(Gateway { installed, event_loop })
+    }
+
+    /// A handle that ends [`Gateway::run`] from another thread.
+    pub fn stopper(&self) -> Stopper {
+        self.event_loop.stopper()
+    }
+
+    /// Lets SIGINT and SIGTERM end [`Gateway::run`].
+    pub fn handle_signals(&mut self) -> Result<(), GatewayError> {
+        self.event_loop.handle_signals()
+    }
+
+    /// Moves packets until it is stopped, or the device is gone.
+    pub fn run(&mut self) -> Result<(), GatewayError> {
+        self.event_loop.run()
+    }
+
+    /// Takes everything down and says what could not be.
+    pub fn close(mut self) -> Result<(), GatewayError> {
+        self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(installed) = self.installed.take()
+            && let Err(error) = installed.remove()
+        {
+            log::error!("{}: {error}", self.event_loop.device_name());
+        }
+    }
+}

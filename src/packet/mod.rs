@@ -2,6 +2,48 @@
 //!
 //! It must not know flows, services or time.
 
+pub mod build;
+pub mod checksum;
+mod parse;
+pub mod rewrite;
+
+pub use parse::{Addresses, Malformed, Parsed, TcpFlags, Transport, parse};
+
+/// IP protocol numbers (IANA).
+pub mod proto {
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+}
+
+/// The transport protocols that a service can listen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP (IP protocol 6).
+    Tcp,
+    /// UDP (IP protocol 17).
+    Udp,
+    /// ICMP and ICMPv6 echo (IP protocols 1 and 58); its "port" is the echo identifier.
+    Icmp,
+}
+
+impl Protocol {
+    /// The word used in configurations and tables: `tcp`, `udp`, `icmp`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+        }
+    }
+}
+
 /// What the device knows about a packet beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Meta {
@@ -20,4 +62,29 @@ pub enum Side {
     Client,
     /// The real server.
     Server,
+}
+
+impl Side {
+    /// The other end.
+    pub const fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// Reads the big-endian 16-bit word at `at`.
+///
+/// # Panics
+/// Where the word lies beyond the slice: callers have parsed the packet.
+#[inline]
+pub(crate) fn word(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Reads the big-endian 32-bit word at `at`; panics like [`word`].
+#[inline]
+pub(crate) fn long(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

@@ -1,0 +1,180 @@
+//! The totals as tables: what became of the packets, the flows, the device; and whether it adds up.
+
+use super::figures::percent;
+use super::{Columns, bytes, count};
+use crate::control::protocol::DeviceCounters;
+use crate::engine::{Consumed, Counters, Ended};
+use crate::flow::Class;
+
+/// Prints the totals: packets by what became of them, with each reason in words, the sum, the
+/// flows, and the device's where it is given. Rows that stand at zero are left out unless `all`.
+pub fn counters_table(counters: &Counters, device: Option<&DeviceCounters>, all: bool) -> String {
+    let mut text = packets(counters, all);
+    text.push_str(&sum_line(counters));
+    text.push('\n');
+    text.push_str(&flows(counters, all));
+    if let Some(device) = device {
+        text.push('\n');
+        text.push_str(&device_table(device, all));
+    }
+    text
+}
+
+/// Tells whether the packets add up: `in 9 = forwarded 7 + consumed 1 + dropped 1: adds up`.
+fn sum_line(counters: &Counters) -> String {
+    let verdict = if counters.add_up() { "adds up" } else { "DOES NOT ADD UP, which is a defect of equipoise" };
+    format!(
+        "in {} = forwarded {} + consumed {} + dropped {}: {verdict}\n",
+        count(counters.packets_in),
+        count(counters.forwarded()),
+        count(counters.consumed()),
+        count(counters.dropped()),
+    )
+}
+
+fn packets(counters: &Counters, all: bool) -> String {
+    let mut columns = Columns::new([">PACKETS", "FATE", "KIND", "MEANING"]);
+    let mut row = |packets: u64, fate: &str, kind: &str, meaning: String| {
+        columns.row([count(packets), fate.into(), kind.into(), meaning]);
+    };
+    row(counters.packets_in, "in", "", format!("{} handed to the engine", bytes(counters.bytes_in)));
+    row(counters.translated, "forwarded", "translated", "rewritten for their flow".into());
+    if all || counters.foreign > 0 {
+        row(counters.foreign, "forwarded", "foreign", "of no service, passed unchanged".into());
+    }
+    for consumed in counters.consumed.iter().filter(|c| all || c.count > 0) {
+        row(consumed.count, "consumed", consumed.kind.name(), Consumed::text(consumed.kind).into());
+    }
+    for dropped in counters.dropped.iter().filter(|c| all || c.count > 0) {
+        row(dropped.count, "dropped", dropped.kind.name(), dropped.kind.text().into());
+    }
+    if all || counters.transmitted > 0 {
+        row(counters.transmitted, "sent", "own", "packets of the gateway's own, beside the sum".into());
+    }
+    columns.into_text()
+}
+
+fn flows(counters: &Counters, all: bool) -> String {
+    let mut columns = Columns::new([">FLOWS", "STATE", "MEANING"]);
+    let room = format!("of {} ({})", count(counters.max_flows), percent(counters.flows, counters.max_flows));
+    columns.row([count(counters.flows), "in the table".into(), room]);
+    for state in counters.states.iter().filter(|c| all || c.count > 0) {
+        columns.row([count(state.count), state.kind.name().into(), state_text(state.kind).into()]);
+    }
+    columns.row([count(counters.flows_opened), "opened".into(), "since the start".into()]);
+    for ended in counters.flows_ended.iter().filter(|c| all || c.count > 0) {
+        columns.row([count(ended.count), ended.kind.name().into(), ended_text(ended.kind).into()]);
+    }
+    columns.into_text()
+}
+
+const fn state_text(state: Class) -> &'static str {
+    match state {
+        Class::Opening => "TCP, handshake not complete",
+        Class::Established => "TCP, handshake complete",
+        Class::Closing => "TCP, both ends have finished",
+        Class::Reset => "TCP, reset by one end",
+        Class::UdpOneWay => "UDP, only the client has sent",
+        Class::UdpTwoWay => "UDP, both have sent",
+        Class::Icmp => "ICMP echo",
+    }
+}
+
+const fn ended_text(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Expired => "ended: no packet came for the time its state allows",
+        Ended::Evicted => "ended: made room while the table was full",
+        Ended::Replaced => "ended: a fresh connection took its addresses and ports",
+        Ended::Killed => "ended: removed by an operator",
+    }
+}
+
+fn device_table(device: &DeviceCounters, all: bool) -> String {
+    let rows = [
+        (device.read, "read", bytes(device.read_bytes)),
+        (device.written, "written", bytes(device.written_bytes)),
+        (device.super_packets, "super-packets", "read or written: each stands for several above".into()),
+        (device.bad_headers, "bad headers", "reads with a header of the device that makes no sense".into()),
+        (device.read_failures, "read failures", "reads that the device refused".into()),
+        (device.write_failures, "write failures", "packets that the device did not take: lost".into()),
+    ];
+    let mut columns = Columns::new([">DEVICE", "WHAT", "MEANING"]);
+    for (i, (number, what, meaning)) in rows.into_iter().enumerate() {
+        if all || number > 0 || i < 2 {
+            columns.row([count(number), what.into(), meaning]);
+        }
+    }
+    columns.into_text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Count, Reason};
+
+    fn counters() -> Counters {
+        let mut counters = Counters {
+            packets_in: 1_015,
+            bytes_in: 1_500_000,
+            translated: 1_000,
+            foreign: 0,
+            consumed: Consumed::ALL.map(|kind| Count { kind, count: 0 }).into(),
+            dropped: Reason::ALL.iter().map(|kind| Count { kind: *kind, count: 0 }).collect(),
+            transmitted: 5,
+            flows: 12,
+            max_flows: 262_144,
+            flows_opened: 20,
+            flows_ended: Ended::ALL.map(|kind| Count { kind, count: 0 }).into(),
+            states: Class::ALL.map(|kind| Count { kind, count: 0 }).into(),
+        };
+        counters.consumed[0].count = 5;
+        counters.dropped[Reason::NoService as usize].count = 10;
+        counters.flows_ended[0].count = 8;
+        counters.states[1].count = 12;
+        counters
+    }
+
+    #[test]
+    fn totals_name_their_reasons_and_add_up() {
+        let device = DeviceCounters { read: 1_015, read_bytes: 1_500_000, ..DeviceCounters::default() };
+        let want = "\
+PACKETS  FATE       KIND        MEANING
+  1,015  in                     1.4 MiB handed to the engine
+  1,000  forwarded  translated  rewritten for their flow
+      5  consumed   echo        echo request to a service address, answered
+     10  dropped    no-service  service address, but no service on that port
+      5  sent       own         packets of the gateway's own, beside the sum
+in 1,015 = forwarded 1,000 + consumed 5 + dropped 10: adds up
+
+FLOWS  STATE         MEANING
+   12  in the table  of 262,144 (0.0 %)
+   12  established   TCP, handshake complete
+   20  opened        since the start
+    8  expired       ended: no packet came for the time its state allows
+
+DEVICE  WHAT     MEANING
+ 1,015  read     1.4 MiB
+     0  written  0 B
+";
+        assert_eq!(counters_table(&counters(), Some(&device), false), want);
+    }
+
+    #[test]
+    fn totals_that_do_not_add_up_say_so() {
+        let mut counters = counters();
+        counters.translated -= 1;
+        let got = counters_table(&counters, None, false);
+        assert!(got.contains("in 1,015 = forwarded 999 + consumed 5 + dropped 10: DOES NOT ADD UP"), "{got}");
+        assert!(!got.contains("DEVICE"), "{got}");
+    }
+
+    #[test]
+    fn all_shows_every_reason_state_and_cause() {
+        let got = counters_table(&counters(), Some(&DeviceCounters::default()), true);
+        let names = Reason::ALL.iter().map(|r| r.name());
+        let names = names.chain(Class::ALL.map(Class::name)).chain(Ended::ALL.map(Ended::name));
+        for name in names.chain(["foreign", "reset", "write failures"]) {
+            assert!(got.contains(&format!("  {name}")), "{name} is missing:\n{got}");
+        }
+    }
+}

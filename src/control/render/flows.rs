@@ -1,0 +1,132 @@
+//! Flows as a table, whole or in parts: a million rows are printed as they come.
+
+use super::{Columns, bytes, count, duration};
+use crate::engine::FlowRow;
+
+/// Prints flows in parts of any size, with one header and columns that stay where they are.
+///
+/// The first part sets the columns' widths; a later row that needs more widens its column from its
+/// own part on.
+#[derive(Debug, Default)]
+pub struct FlowPrinter {
+    widths: Vec<u16>,
+}
+
+impl FlowPrinter {
+    /// Makes a printer that has printed nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Prints a part; the first one, even an empty one, begins with the header.
+    pub fn part(&mut self, rows: &[FlowRow]) -> String {
+        let header = self.widths.is_empty();
+        if rows.is_empty() && !header {
+            return String::new();
+        }
+        let mut columns = Columns::new([
+            "FLOW",
+            "PROTO",
+            "CLIENT",
+            "SERVICE",
+            "LISTEN",
+            "SERVER",
+            "AT",
+            "STATE",
+            ">AGE",
+            ">IDLE",
+            ">LEFT",
+            ">PKTS IN",
+            ">IN",
+            ">PKTS OUT",
+            ">OUT",
+        ]);
+        for row in rows {
+            columns.row(cells(row));
+        }
+        columns.print(&mut self.widths, header)
+    }
+}
+
+fn cells(row: &FlowRow) -> [String; 15] {
+    [
+        row.id.to_string(),
+        row.protocol.name().into(),
+        row.client.to_string(),
+        row.service.clone(),
+        row.listen.to_string(),
+        row.server.clone(),
+        row.server_address.to_string(),
+        row.state.name().into(),
+        duration(row.age_ms),
+        duration(row.idle_ms),
+        duration(row.expires_in_ms),
+        count(row.packets_in),
+        bytes(row.bytes_in),
+        count(row.packets_out),
+        bytes(row.bytes_out),
+    ]
+}
+
+/// Prints flows, a line each below a header.
+pub fn flows_table(rows: &[FlowRow]) -> String {
+    FlowPrinter::new().part(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::Protocol;
+    use crate::flow::Class;
+    use crate::ids::FlowId;
+
+    fn row(index: u32, client: &str) -> FlowRow {
+        FlowRow {
+            id: FlowId { index, generation: 0 },
+            protocol: Protocol::Tcp,
+            client: client.parse().unwrap(),
+            listen: "192.0.2.1:80".parse().unwrap(),
+            service: "web".into(),
+            server: "a".into(),
+            server_address: "10.0.0.1:8080".parse().unwrap(),
+            state: Class::Established,
+            age_ms: 3_720_000,
+            idle_ms: 200,
+            expires_in_ms: 7_439_800,
+            packets_in: 1_000,
+            bytes_in: 1_500_000,
+            packets_out: 7,
+            bytes_out: 512,
+        }
+    }
+
+    #[test]
+    fn a_flow_is_a_line() {
+        let want = "\
+FLOW  PROTO  CLIENT            SERVICE  LISTEN        SERVER  AT             STATE          AGE  IDLE   LEFT  PKTS IN       IN  PKTS OUT    OUT
+7.0   tcp    198.51.100.9:999  web      192.0.2.1:80  a       10.0.0.1:8080  established  1h02m  0.2s  2h03m    1,000  1.4 MiB         7  512 B
+";
+        assert_eq!(flows_table(&[row(7, "198.51.100.9:999")]), want);
+    }
+
+    #[test]
+    fn parts_share_a_header_and_their_columns() {
+        let (short, long) = (row(1, "10.9.9.9:1"), row(22, "198.51.100.9:999"));
+        let mut printer = FlowPrinter::new();
+        let parts = [printer.part(&[long.clone()]), printer.part(&[]), printer.part(&[short.clone()])].concat();
+        assert_eq!(parts, flows_table(&[long.clone(), short.clone()]));
+
+        let mut printer = FlowPrinter::new();
+        let parts = [printer.part(&[short.clone()]), printer.part(&[long]), printer.part(&[short])].concat();
+        assert_eq!(parts.matches("FLOW").count(), 1);
+        let last: Vec<&str> = parts.lines().skip(2).collect();
+        assert_eq!(last[0].find("web"), last[1].find("web"), "a widened column stays wide:\n{parts}");
+    }
+
+    #[test]
+    fn an_empty_table_has_its_header() {
+        let mut printer = FlowPrinter::new();
+        assert!(printer.part(&[]).starts_with("FLOW  PROTO"));
+        assert_eq!(printer.part(&[]), "");
+    }
+}

@@ -1,0 +1,230 @@
+//! How rows and totals are printed: one printer for `eqctl`, the demo and the replay.
+//!
+//! Values in, text out, every figure with its unit. It must not know where either comes from or goes.
+
+mod counters;
+mod figures;
+mod flows;
+
+pub use counters::counters_table;
+pub use figures::{bytes, count, duration};
+pub use flows::{FlowPrinter, flows_table};
+
+use super::protocol::Status;
+use crate::balance::Algorithm;
+use crate::engine::{ServerRow, ServiceRow};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, ColumnConstraint, Table, Width};
+
+/// Blank characters between two columns.
+const GAP: u16 = 2;
+
+/// Columns of text, padded and aligned; a `>` before a header aligns its column right.
+struct Columns {
+    table: Table,
+    right: Vec<bool>,
+}
+
+impl Columns {
+    fn new<const N: usize>(headers: [&str; N]) -> Self {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        table.set_header(headers.map(|header| header.trim_start_matches('>')));
+        Columns { table, right: headers.iter().map(|header| header.starts_with('>')).collect() }
+    }
+
+    fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.table.add_row(cells.map(printable));
+    }
+
+    /// Prints the lines, each with its newline and no blank at its end. Columns are at least as
+    /// wide as `widths` says, which learns the widths that were used.
+    fn print(&mut self, widths: &mut Vec<u16>, header: bool) -> String {
+        let used = self.table.column_max_content_widths();
+        widths.resize(used.len(), 0);
+        for (width, used) in widths.iter_mut().zip(used) {
+            *width = used.max(*width);
+        }
+        for ((column, width), right) in self.table.column_iter_mut().zip(widths.iter()).zip(&self.right) {
+            column.set_padding((0, GAP));
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(GAP))));
+            column.set_cell_alignment(if *right { CellAlignment::Right } else { CellAlignment::Left });
+        }
+        let mut text = String::new();
+        for line in self.table.lines().skip(usize::from(!header)) {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn into_text(mut self) -> String {
+        self.print(&mut Vec::new(), true)
+    }
+}
+
+/// Names come from configurations and over sockets: what would steer a terminal is not passed on.
+fn printable(cell: String) -> String {
+    if cell.chars().any(char::is_control) { cell.replace(char::is_control, "?") } else { cell }
+}
+
+/// Prints servers, a line each below a header.
+pub fn servers_table(rows: &[ServerRow]) -> String {
+    let mut columns = Columns::new([
+        "POOL",
+        "SERVER",
+        "ADDRESS",
+        ">WEIGHT",
+        ">FLOWS",
+        ">EVER",
+        ">PKTS IN",
+        ">IN",
+        ">PKTS OUT",
+        ">OUT",
+    ]);
+    for row in rows {
+        let mut addresses: Vec<String> = row.addresses.iter().map(ToString::to_string).collect();
+        addresses.extend(row.port.map(|port| format!("port {port}")));
+        columns.row([
+            row.pool.clone(),
+            row.server.clone(),
+            addresses.join(" "),
+            row.weight.to_string(),
+            count(row.flows),
+            count(row.flows_total),
+            count(row.packets_in),
+            bytes(row.bytes_in),
+            count(row.packets_out),
+            bytes(row.bytes_out),
+        ]);
+    }
+    columns.into_text()
+}
+
+/// Prints services, a line each below a header.
+pub fn services_table(rows: &[ServiceRow]) -> String {
+    let mut columns = Columns::new(["SERVICE", "LISTENS ON", "POOL", "ALGORITHM", ">FLOWS", ">EVER"]);
+    for row in rows {
+        columns.row([
+            row.service.clone(),
+            row.listen.join(" "),
+            row.pool.clone(),
+            match row.algorithm {
+                Algorithm::RoundRobin => "round-robin".into(),
+            },
+            count(row.flows),
+            count(row.flows_total),
+        ]);
+    }
+    columns.into_text()
+}
+
+/// Prints what runs, a line a thing.
+pub fn status_text(status: &Status) -> String {
+    let share = figures::percent(status.flows, status.max_flows);
+    let offload = if status.offload { "on" } else { "off" };
+    format!(
+        "equipoise {}, process {}, up {}\n\
+         device     {}, MTU {} bytes, segmentation offload {offload}\n\
+         services   {}\n\
+         servers    {}\n\
+         flows      {} of {} ({share})\n",
+        status.version,
+        status.pid,
+        duration(status.uptime_ms),
+        printable(status.device.clone()),
+        count(u64::from(status.mtu)),
+        count(status.services),
+        count(status.servers),
+        count(status.flows),
+        count(status.max_flows),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(name: &str, port: Option<u16>, weight: u16, flows: u64) -> ServerRow {
+        ServerRow {
+            pool: "pool".into(),
+            server: name.into(),
+            addresses: vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            port,
+            weight,
+            flows,
+            flows_total: 1_234_567,
+            packets_in: 10,
+            bytes_in: 2048,
+            packets_out: 1_000,
+            bytes_out: 5 << 30,
+        }
+    }
+
+    #[test]
+    fn servers_are_aligned_and_carry_units() {
+        let got = servers_table(&[server("a", None, 1, 3), server("bigger", Some(8080), 100, 12_345)]);
+        let want = "\
+POOL  SERVER  ADDRESS                         WEIGHT   FLOWS       EVER  PKTS IN       IN  PKTS OUT      OUT
+pool  a       10.0.0.1 2001:db8::1                 1       3  1,234,567       10  2.0 KiB     1,000  5.0 GiB
+pool  bigger  10.0.0.1 2001:db8::1 port 8080     100  12,345  1,234,567       10  2.0 KiB     1,000  5.0 GiB
+";
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn no_rows_print_a_header_alone() {
+        assert_eq!(services_table(&[]), "SERVICE  LISTENS ON  POOL  ALGORITHM  FLOWS  EVER\n");
+    }
+
+    #[test]
+    fn a_service_shows_all_that_it_listens_on() {
+        let row = ServiceRow {
+            service: "web".into(),
+            listen: vec!["192.0.2.1:80/tcp".into(), "[2001:db8::1]:80/tcp".into()],
+            pool: "pool".into(),
+            algorithm: Algorithm::RoundRobin,
+            flows: 3,
+            flows_total: 1_000,
+        };
+        let want = "\
+SERVICE  LISTENS ON                             POOL  ALGORITHM    FLOWS   EVER
+web      192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
+";
+        assert_eq!(services_table(&[row]), want);
+    }
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        let mut row = server("a\u{1b}[2J\nb", None, 1, 0);
+        row.pool = "p\u{9b}".into();
+        let got = servers_table(&[row]);
+        assert!(got.contains("a?[2J?b") && got.contains("p? "), "{got}");
+        assert_eq!(got.lines().count(), 2);
+    }
+
+    #[test]
+    fn the_status_is_readable_at_a_glance() {
+        let status = Status {
+            protocol: 1,
+            version: "0.1.0".into(),
+            pid: 77,
+            uptime_ms: 3_720_000,
+            device: "equipoise0".into(),
+            mtu: 1500,
+            offload: true,
+            services: 2,
+            servers: 3,
+            flows: 131_072,
+            max_flows: 262_144,
+        };
+        let want = "\
+equipoise 0.1.0, process 77, up 1h02m
+device     equipoise0, MTU 1,500 bytes, segmentation offload on
+services   2
+servers    3
+flows      131,072 of 262,144 (50.0 %)
+";
+        assert_eq!(status_text(&status), want);
+    }
+}

@@ -1,0 +1,89 @@
+//! The engine's own packets on their way out: a bounded queue, and a limit on resets.
+
+use super::reason::Reason;
+use super::verdict::{Consumed, Verdict};
+use crate::packet::{Meta, Parsed, build, rewrite};
+use crate::time::Instant;
+use std::collections::VecDeque;
+
+/// Most packets that wait.
+const MOST_PACKETS: usize = 256;
+/// Most bytes that wait.
+const MOST_BYTES: usize = 1 << 20;
+/// Resets a second, and as many at once after a quiet second.
+const RESETS_PER_SECOND: u64 = 1000;
+const NANOS_PER_RESET: u64 = 1_000_000_000 / RESETS_PER_SECOND;
+
+#[derive(Debug)]
+pub(super) struct Answers {
+    waiting: VecDeque<(Vec<u8>, Meta)>,
+    spare: Vec<Vec<u8>>,
+    bytes: usize,
+    /// When the bucket of resets would be full: at most a second ahead of the present.
+    resets_due: Instant,
+}
+
+impl Answers {
+    pub fn new() -> Self {
+        Answers {
+            waiting: VecDeque::with_capacity(MOST_PACKETS),
+            spare: Vec::with_capacity(MOST_PACKETS),
+            bytes: 0,
+            resets_due: Instant::ZERO,
+        }
+    }
+
+    /// Answers an echo request whose sum is known to be right, or partial.
+    pub fn echo(&mut self, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {
+        let Some(mut answer) = self.room(parsed.len) else { return Verdict::Drop(Reason::AnswerQueueFull) };
+        answer.extend_from_slice(&packet[..parsed.len]);
+        rewrite::echo_reply(&mut answer, parsed);
+        if meta.partial_checksum {
+            build::complete_icmp_sum(&mut answer, parsed);
+        }
+        self.push(answer, Meta::default());
+        Verdict::Consume(Consumed::Echo)
+    }
+
+    /// Answers a TCP packet of no flow with a reset, within the limit.
+    pub fn reset(&mut self, now: Instant, parsed: &Parsed) -> Verdict {
+        let mut packet = [0; build::MOST];
+        let Some(len) = build::reset(&mut packet, parsed) else { return Verdict::Drop(Reason::TcpNoFlow) };
+        let due = self.resets_due.max(now).as_nanos();
+        if due - now.as_nanos() > NANOS_PER_RESET * (RESETS_PER_SECOND - 1) {
+            return Verdict::Drop(Reason::TcpNoFlow);
+        }
+        let Some(mut answer) = self.room(len) else { return Verdict::Drop(Reason::AnswerQueueFull) };
+        self.resets_due = Instant::from_nanos(due + NANOS_PER_RESET);
+        answer.extend_from_slice(&packet[..len]);
+        self.push(answer, Meta::default());
+        Verdict::Consume(Consumed::Reset)
+    }
+
+    fn room(&mut self, len: usize) -> Option<Vec<u8>> {
+        if self.waiting.len() >= MOST_PACKETS || self.bytes + len > MOST_BYTES {
+            return None;
+        }
+        Some(self.spare.pop().unwrap_or_default())
+    }
+
+    fn push(&mut self, answer: Vec<u8>, meta: Meta) {
+        self.bytes += answer.len();
+        self.waiting.push_back((answer, meta));
+    }
+
+    /// Copies the next packet into `buf`; one that does not fit is thrown away.
+    pub fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
+        loop {
+            let (mut answer, meta) = self.waiting.pop_front()?;
+            let len = answer.len();
+            self.bytes -= len;
+            let fits = buf.get_mut(..len).map(|room| room.copy_from_slice(&answer));
+            answer.clear();
+            self.spare.push(answer);
+            if fits.is_some() {
+                return Some((len, meta));
+            }
+        }
+    }
+}

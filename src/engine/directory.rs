@@ -1,0 +1,97 @@
+//! Whose packet it is that belongs to no flow: a service's, a server's, or nobody's.
+
+use crate::config::Settings;
+use crate::ids::ServiceId;
+use crate::packet::Protocol;
+use ahash::RandomState;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+/// Something for each address and protocol.
+type ByEnd<T> = HashMap<(IpAddr, Protocol), T, RandomState>;
+
+/// What services listen on and where servers answer from, by address.
+#[derive(Debug)]
+pub(super) struct Directory {
+    /// Per service address and protocol: ranges of ports, sorted, none overlapping.
+    listens: ByEnd<Vec<(u16, u16, ServiceId)>>,
+    addresses: HashSet<IpAddr, RandomState>,
+    /// Per server address and protocol: ranges of ports.
+    servers: ByEnd<Vec<(u16, u16)>>,
+}
+
+impl Directory {
+    pub fn new(settings: &Settings) -> Self {
+        let hash = RandomState::with_seeds(settings.seed, 5, 6, 7);
+        let mut directory = Directory {
+            listens: HashMap::with_hasher(hash.clone()),
+            addresses: HashSet::with_hasher(hash.clone()),
+            servers: HashMap::with_hasher(hash),
+        };
+        for (id, service) in settings.services.iter().enumerate() {
+            for listen in &service.listen {
+                let key = (listen.address, listen.protocol);
+                let entry = (listen.first_port, listen.last_port, ServiceId(id as u32));
+                directory.listens.entry(key).or_default().push(entry);
+                directory.addresses.insert(listen.address);
+                for server in &settings.pools[service.pool.0 as usize].servers {
+                    let server = &settings.servers[server.0 as usize];
+                    let Some(address) = server.address(listen.address) else { continue };
+                    let ports = match (server.port, listen.protocol) {
+                        (Some(port), Protocol::Tcp | Protocol::Udp) => (port, port),
+                        _ => (listen.first_port, listen.last_port),
+                    };
+                    let ranges = directory.servers.entry((address, listen.protocol)).or_default();
+                    if !ranges.contains(&ports) {
+                        ranges.push(ports);
+                    }
+                }
+            }
+        }
+        for ranges in directory.listens.values_mut() {
+            ranges.sort_unstable();
+        }
+        directory
+    }
+
+    /// The service that listens there.
+    pub fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ServiceId> {
+        let ranges = self.listens.get(&(address, protocol))?;
+        let behind = ranges.partition_point(|(first, ..)| *first <= port);
+        let (_, last, id) = ranges[..behind].last()?;
+        (port <= *last).then_some(*id)
+    }
+
+    /// Whether any service listens on this address.
+    pub fn is_service_address(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// Whether a server of some service answers from there.
+    pub fn is_server(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
+        let ranges = self.servers.get(&(address, protocol));
+        ranges.is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&port)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::settings;
+    use super::*;
+
+    #[test]
+    fn a_range_holds_its_first_and_last_port_and_no_other() {
+        let mut settings = settings(2, 10);
+        settings.services[0].listen[0].first_port = 1000;
+        settings.services[0].listen[0].last_port = 65_535;
+        let directory = Directory::new(&settings);
+        let vip = settings.services[0].listen[0].address;
+        for (port, want) in [(999, None), (1000, Some(ServiceId(0))), (65_535, Some(ServiceId(0))), (0, None)] {
+            assert_eq!(directory.service(vip, Protocol::Tcp, port), want, "{port}");
+        }
+        assert!(directory.is_service_address(vip));
+        assert!(directory.is_server([10, 0, 2, 1].into(), Protocol::Tcp, 8080));
+        assert!(!directory.is_server([10, 0, 2, 1].into(), Protocol::Udp, 8081));
+        assert!(!directory.is_server([10, 0, 2, 1].into(), Protocol::Tcp, 1000));
+    }
+}

@@ -1,0 +1,173 @@
+//! A packet of no flow: does it open one, is it answered, passed on, or dropped?
+
+use super::{Engine, Forwarded, Reason, Verdict};
+use crate::balance::UnknownTcp;
+use crate::flow::{Found, InsertError, Key};
+use crate::ids::{ServerId, ServiceId};
+use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, proto};
+use crate::time::Instant;
+use std::net::IpAddr;
+
+/// Most servers that are tried for a flow whose return key is in use.
+const MOST_TRIES: usize = 8;
+
+impl Engine {
+    /// Decides about a packet that has a key, but no flow.
+    pub(super) fn miss(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        meta: Meta,
+        key: &Key,
+        packets: u64,
+    ) -> Verdict {
+        let (src, dst) = (key.src(), key.dst());
+        if let Some(service) = self.directory.service(dst.ip(), key.protocol, key.dst_port) {
+            return match self.may_open(now, packet, parsed, meta, key, service) {
+                Err(verdict) => verdict,
+                Ok(()) => match self.open(now, key, service) {
+                    Err(reason) => Verdict::Drop(reason),
+                    Ok(index) => {
+                        let found = Found { index, side: Side::Client };
+                        self.track(now, found, parsed);
+                        let verdict = self.forward(packet, parsed, meta, found, packets, true);
+                        self.tell_opened(now, index);
+                        verdict
+                    }
+                },
+            };
+        }
+        if self.directory.is_service_address(dst.ip()) {
+            return match parsed.transport {
+                Transport::Echo { request: true, .. } => self.echo(packet, parsed, meta),
+                Transport::Echo { request: false, .. } => Verdict::Drop(Reason::IcmpUnhandled),
+                _ => Verdict::Drop(Reason::NoService),
+            };
+        }
+        let from_server = self.directory.is_server(src.ip(), key.protocol, key.src_port);
+        // A server's own echo request is its own business; a late reply of no flow is not.
+        let asks = matches!(parsed.transport, Transport::Echo { request: true, .. });
+        if from_server && !asks {
+            return Verdict::Drop(Reason::ServerNoFlow);
+        }
+        foreign(parsed)
+    }
+
+    /// Decides about a packet that can have no flow: fragments, ICMP other than echo, other transports.
+    pub(super) fn without_key(&mut self, parsed: &Parsed) -> Verdict {
+        if !self.directory.is_service_address(parsed.addresses.dst()) {
+            return foreign(parsed);
+        }
+        Verdict::Drop(match parsed.transport {
+            Transport::Fragment { .. } => Reason::Fragment,
+            Transport::Icmp { .. } => Reason::IcmpUnhandled,
+            _ => Reason::OtherProtocol,
+        })
+    }
+
+    /// Whether a packet to a service may open a flow; else what becomes of it.
+    fn may_open(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+        meta: Meta,
+        key: &Key,
+        service: ServiceId,
+    ) -> Result<(), Verdict> {
+        if !can_be_answered(&key.addresses) {
+            return Err(Verdict::Drop(Reason::BadSource));
+        }
+        match parsed.transport {
+            Transport::Tcp { src: 0, .. } | Transport::Udp { src: 0, .. } => Err(Verdict::Drop(Reason::BadPort)),
+            Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {
+                Err(match self.unknown_tcp[service.0 as usize] {
+                    UnknownTcp::Reset => self.answers.reset(now, parsed),
+                    UnknownTcp::Drop => Verdict::Drop(Reason::TcpNoFlow),
+                })
+            }
+            Transport::Echo { request: false, .. } => Err(Verdict::Drop(Reason::IcmpUnhandled)),
+            Transport::Echo { .. } if !icmp_sum_is_right(packet, parsed, meta) => {
+                Err(Verdict::Drop(Reason::BadIcmpChecksum))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Picks a server and inserts the flow.
+    fn open(&mut self, now: Instant, key: &Key, service: ServiceId) -> Result<u32, Reason> {
+        let family = key.addresses.dst();
+        let mut tried = [ServerId(u32::MAX); MOST_TRIES];
+        for tries in 0..MOST_TRIES {
+            let Some(server) = self.balancer.pick(service, family, &tried[..tries]) else {
+                return Err(if tries == 0 { Reason::NoServer } else { Reason::ReturnKeyTaken });
+            };
+            tried[tries] = server;
+            let answer = self.answer_key(key, server).ok_or(Reason::NoServer)?;
+            let mut inserted = self.table.insert(now, key, &answer, service, server);
+            if inserted == Err(InsertError::Full) {
+                self.make_room(now)?;
+                inserted = self.table.insert(now, key, &answer, service, server);
+            }
+            match inserted {
+                Ok(index) => {
+                    self.totals.opened += 1;
+                    let totals = &mut self.servers[server.0 as usize];
+                    totals.flows += 1;
+                    totals.flows_total += 1;
+                    let totals = &mut self.services[service.0 as usize];
+                    totals.flows += 1;
+                    totals.flows_total += 1;
+                    return Ok(index);
+                }
+                Err(InsertError::Taken(_)) => {}
+                Err(InsertError::Full) => return Err(Reason::TableFull),
+            }
+        }
+        Err(Reason::ReturnKeyTaken)
+    }
+
+    /// The key of the server's answers to a client's packets.
+    fn answer_key(&self, client: &Key, server: ServerId) -> Option<Key> {
+        let (address, port) = self.balancer.endpoint(server, client.addresses.dst(), client.dst_port)?;
+        let addresses = Addresses::new(address, client.addresses.src())?;
+        let src_port = if client.protocol == Protocol::Icmp { client.src_port } else { port };
+        Some(Key { addresses, src_port, dst_port: client.src_port, protocol: client.protocol })
+    }
+
+    fn echo(&mut self, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {
+        if !can_be_answered(&parsed.addresses) {
+            return Verdict::Drop(Reason::BadSource);
+        }
+        if !icmp_sum_is_right(packet, parsed, meta) {
+            return Verdict::Drop(Reason::BadIcmpChecksum);
+        }
+        self.answers.echo(packet, parsed, meta)
+    }
+}
+
+fn foreign(parsed: &Parsed) -> Verdict {
+    Verdict::Forward { len: parsed.len, why: Forwarded::Foreign }
+}
+
+/// Whether an answer to this packet's source could reach it (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.7).
+fn can_be_answered(addresses: &Addresses) -> bool {
+    let src = addresses.src();
+    let odd = match src {
+        // 0.0.0.0/8 is "this network", 240.0.0.0/4 is reserved and holds the broadcast address.
+        IpAddr::V4(src) => src.octets()[0] == 0 || src.octets()[0] >= 224,
+        IpAddr::V6(src) => src.is_unspecified() || src.is_multicast(),
+    };
+    !odd && !src.is_loopback() && src != addresses.dst()
+}
+
+/// Whether an ICMP message's sum is right (RFC 5508 REQ-3); a partial one is taken at its word.
+fn icmp_sum_is_right(packet: &[u8], parsed: &Parsed, meta: Meta) -> bool {
+    let message = &packet[parsed.offset..parsed.len];
+    let start = match parsed.protocol {
+        proto::ICMPV6 => checksum::pseudo(&parsed.addresses, proto::ICMPV6, message.len()),
+        _ => 0,
+    };
+    meta.partial_checksum || checksum::fold(checksum::add(start, message)) == 0xffff
+}

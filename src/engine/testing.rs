@@ -1,0 +1,45 @@
+//! Settings and packets for the engine's own tests.
+
+use crate::balance::{Algorithm, Listen, PoolSettings, ServerSettings, ServiceSettings, UnknownTcp};
+use crate::config::Settings;
+use crate::flow::TableSettings;
+use crate::ids::{PoolId, ServerId};
+use crate::packet::Protocol;
+
+/// One TCP, UDP and ICMP service on 192.0.2.80 and 2001:db8::80, port 80, over `servers` servers 10.0.2.1 … on port 8080.
+pub fn settings(servers: u8, max_flows: u32) -> Settings {
+    let listen = |protocol, address: &str| Listen {
+        address: address.parse().unwrap(),
+        protocol,
+        first_port: if protocol == Protocol::Icmp { 0 } else { 80 },
+        last_port: if protocol == Protocol::Icmp { 65_535 } else { 80 },
+    };
+    let mut listens = Vec::new();
+    for address in ["192.0.2.80", "2001:db8::80"] {
+        listens.extend([Protocol::Tcp, Protocol::Udp].map(|protocol| listen(protocol, address)));
+    }
+    listens.push(listen(Protocol::Icmp, "192.0.2.90"));
+    Settings {
+        seed: 1,
+        table: TableSettings { max_flows, ..TableSettings::default() },
+        services: vec![ServiceSettings {
+            name: "web".into(),
+            listen: listens,
+            pool: PoolId(0),
+            algorithm: Algorithm::RoundRobin,
+            unknown_tcp: UnknownTcp::Reset,
+        }],
+        pools: vec![PoolSettings { name: "pool".into(), servers: (0..u32::from(servers)).map(ServerId).collect() }],
+        servers: (1..=servers)
+            .map(|i| ServerSettings {
+                name: format!("s{i}"),
+                pool: PoolId(0),
+                v4: Some([10, 0, 2, i].into()),
+                v6: Some([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(i)].into()),
+                port: Some(8080),
+                weight: 1,
+            })
+            .collect(),
+        ..Settings::default()
+    }
+}

@@ -1,0 +1,89 @@
+//! The engine's counters, as plain numbers that a packet's path adds to.
+
+use super::reason::Reason;
+use super::snapshot::{Count, Counters};
+use super::verdict::{Consumed, Ended, Forwarded, Verdict};
+use crate::flow::{Class, Table};
+
+#[derive(Debug)]
+pub(super) struct Totals {
+    packets_in: u64,
+    bytes_in: u64,
+    translated: u64,
+    foreign: u64,
+    consumed: [u64; Consumed::ALL.len()],
+    dropped: [u64; Reason::ALL.len()],
+    ended: [u64; Ended::ALL.len()],
+    pub opened: u64,
+    pub transmitted: u64,
+}
+
+/// What a server was given.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ServerTotals {
+    pub flows: u64,
+    pub flows_total: u64,
+    pub packets: [u64; 2],
+    pub bytes: [u64; 2],
+}
+
+/// What came to a service.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ServiceTotals {
+    pub flows: u64,
+    pub flows_total: u64,
+}
+
+impl Totals {
+    pub fn new() -> Self {
+        Totals {
+            packets_in: 0,
+            bytes_in: 0,
+            translated: 0,
+            foreign: 0,
+            consumed: [0; Consumed::ALL.len()],
+            dropped: [0; Reason::ALL.len()],
+            ended: [0; Ended::ALL.len()],
+            opened: 0,
+            transmitted: 0,
+        }
+    }
+
+    /// Counts a device packet that stands for `packets` packets.
+    #[inline]
+    pub fn count(&mut self, verdict: &Verdict, packets: u64, bytes: u64) {
+        self.packets_in += packets;
+        self.bytes_in += bytes;
+        match verdict {
+            Verdict::Forward { why: Forwarded::Translated { .. }, .. } => self.translated += packets,
+            Verdict::Forward { why: Forwarded::Foreign, .. } => self.foreign += packets,
+            Verdict::Consume(kind) => self.consumed[*kind as usize] += packets,
+            Verdict::Drop(reason) => self.dropped[*reason as usize] += packets,
+        }
+    }
+
+    pub fn end(&mut self, cause: Ended) {
+        self.ended[cause as usize] += 1;
+    }
+
+    pub fn snapshot(&self, table: &Table) -> Counters {
+        Counters {
+            packets_in: self.packets_in,
+            bytes_in: self.bytes_in,
+            translated: self.translated,
+            foreign: self.foreign,
+            consumed: counts(&Consumed::ALL, &self.consumed),
+            dropped: counts(Reason::ALL, &self.dropped),
+            transmitted: self.transmitted,
+            flows: u64::from(table.len()),
+            max_flows: u64::from(table.max()),
+            flows_opened: self.opened,
+            flows_ended: counts(&Ended::ALL, &self.ended),
+            states: Class::ALL.map(|class| Count { kind: class, count: u64::from(table.count(class)) }).into(),
+        }
+    }
+}
+
+fn counts<T: Copy>(kinds: &[T], counts: &[u64]) -> Vec<Count<T>> {
+    kinds.iter().zip(counts).map(|(kind, count)| Count { kind: *kind, count: *count }).collect()
+}

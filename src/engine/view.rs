@@ -1,0 +1,146 @@
+//! The engine seen from outside: rows of flows and servers, totals.
+
+use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, ServerRow, ServiceRow};
+use crate::balance::{Algorithm, ServiceSettings};
+use crate::config::Settings;
+use crate::packet::Side;
+use crate::time::{Duration, Instant};
+use std::net::IpAddr;
+
+/// The names that rows show.
+#[derive(Debug)]
+pub(super) struct Names {
+    services: Vec<Service>,
+    /// Of each server's pool.
+    pools: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Service {
+    name: String,
+    listen: Vec<String>,
+    pool: String,
+    algorithm: Algorithm,
+}
+
+impl Service {
+    fn new(settings: &Settings, service: &ServiceSettings) -> Self {
+        Service {
+            name: service.name.clone(),
+            listen: service.listen.iter().map(ToString::to_string).collect(),
+            pool: settings.pools[service.pool.0 as usize].name.clone(),
+            algorithm: service.algorithm,
+        }
+    }
+}
+
+impl Names {
+    pub fn new(settings: &Settings) -> Self {
+        Names {
+            services: settings.services.iter().map(|service| Service::new(settings, service)).collect(),
+            pools: settings.servers.iter().map(|s| settings.pools[s.pool.0 as usize].name.clone()).collect(),
+        }
+    }
+}
+
+/// Slots that one call of [`Engine::flows`] looks at for each row that it may give.
+const SLOTS_PER_ROW: usize = 16;
+
+impl Engine {
+    /// The totals.
+    pub fn counters(&self) -> Counters {
+        self.totals.snapshot(&self.table)
+    }
+
+    /// The servers, in the order of the settings.
+    pub fn servers(&self) -> Vec<ServerRow> {
+        let row = |(i, server): (usize, &crate::balance::ServerSettings)| {
+            let totals = &self.servers[i];
+            let v4 = server.v4.map(IpAddr::V4);
+            let v6 = server.v6.map(IpAddr::V6);
+            ServerRow {
+                pool: self.names.pools[i].clone(),
+                server: server.name.clone(),
+                addresses: v4.into_iter().chain(v6).collect(),
+                port: server.port,
+                weight: server.weight,
+                flows: totals.flows,
+                flows_total: totals.flows_total,
+                packets_in: totals.packets[0],
+                bytes_in: totals.bytes[0],
+                packets_out: totals.packets[1],
+                bytes_out: totals.bytes[1],
+            }
+        };
+        self.balancer.servers().iter().enumerate().map(row).collect()
+    }
+
+    /// The services, in the order of the settings.
+    pub fn services(&self) -> Vec<ServiceRow> {
+        let rows = self.names.services.iter().zip(&self.services);
+        rows.map(|(service, totals)| ServiceRow {
+            service: service.name.clone(),
+            listen: service.listen.clone(),
+            pool: service.pool.clone(),
+            algorithm: service.algorithm,
+            flows: totals.flows,
+            flows_total: totals.flows_total,
+        })
+        .collect()
+    }
+
+    /// Appends up to `most` rows that match to `rows`, looks at no more than `16 * most` slots of the table,
+    /// and returns where to go on; none at the end.
+    pub fn flows(
+        &self,
+        now: Instant,
+        query: &FlowQuery,
+        from: Cursor,
+        most: usize,
+        rows: &mut Vec<FlowRow>,
+    ) -> Option<Cursor> {
+        let full = rows.len() + most;
+        for (looked_at, (index, used)) in self.table.slots(from.0).enumerate() {
+            if rows.len() >= full || looked_at >= most * SLOTS_PER_ROW {
+                return Some(Cursor(index));
+            }
+            if used && self.matches(index, query) {
+                rows.push(self.row(now, index));
+            }
+        }
+        None
+    }
+
+    fn matches(&self, index: u32, query: &FlowQuery) -> bool {
+        let flow = self.table.flow(index);
+        let server = &self.balancer.servers()[flow.server_id.0 as usize].name;
+        let service = &self.names.services[flow.service.0 as usize].name;
+        query.protocol.is_none_or(|protocol| protocol == flow.protocol)
+            && query.service.as_ref().is_none_or(|name| name == service)
+            && query.server.as_ref().is_none_or(|name| name == server)
+            && query.client.is_none_or(|net| net.contains(&self.table.key(index, Side::Client).addresses.src()))
+    }
+
+    pub(super) fn row(&self, now: Instant, index: u32) -> FlowRow {
+        let flow = self.table.flow(index);
+        let client = self.table.key(index, Side::Client);
+        let millis = |span: Duration| span.as_millis() as u64;
+        FlowRow {
+            id: self.table.id(index),
+            protocol: flow.protocol,
+            client: client.src(),
+            listen: client.dst(),
+            service: self.names.services[flow.service.0 as usize].name.clone(),
+            server: self.balancer.servers()[flow.server_id.0 as usize].name.clone(),
+            server_address: self.table.key(index, Side::Server).src(),
+            state: flow.class(),
+            age_ms: millis(now.since(flow.created)),
+            idle_ms: millis(now.since(self.table.touched(index))),
+            expires_in_ms: millis(self.table.deadline(index).since(now)),
+            packets_in: flow.packets[0],
+            bytes_in: flow.bytes[0],
+            packets_out: flow.packets[1],
+            bytes_out: flow.bytes[1],
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A flow's record: both sides' keys, its state, its counters, in 128 bytes for IPv4.
+
+use super::settings::Class;
+use super::tcp::Ends;
+use crate::ids::{ServerId, ServiceId};
+use crate::packet::Protocol;
+use crate::packet::rewrite::Deltas;
+use crate::time::Instant;
+
+/// No entry: the end of a list.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A side's key, packed: IPv4 addresses in place, IPv6 addresses by their place in the table's slab, in the second word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Packed {
+    pub addresses: [u32; 2],
+    pub ports: u32,
+}
+
+/// One flow: both directions of it.
+#[derive(Debug, Clone)]
+#[repr(align(64))]
+pub struct Flow {
+    pub(super) client: Packed,
+    pub(super) server: Packed,
+    /// The deltas of the way from the client to the server.
+    pub deltas: Deltas,
+    /// What it carries.
+    pub protocol: Protocol,
+    pub(super) class: Class,
+    pub(super) used: bool,
+    /// Whether the client's side is IPv6, and the server's.
+    pub(super) wide: [bool; 2],
+    pub(super) before: u32,
+    pub(super) behind: u32,
+    pub(super) generation: u32,
+    pub(super) touched: Instant,
+    /// When it was made.
+    pub created: Instant,
+    /// Where it goes.
+    pub server_id: ServerId,
+    /// What it came for.
+    pub service: ServiceId,
+    pub(super) tcp: Ends,
+    /// Packets from the client and from the server.
+    pub packets: [u64; 2],
+    /// Bytes of IP packets from the client and from the server.
+    pub bytes: [u64; 2],
+}
+
+impl Flow {
+    /// The timeout class that holds.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_fits_in_two_cache_lines() {
+        assert_eq!(size_of::<Flow>(), 128);
+    }
+}

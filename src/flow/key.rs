@@ -1,0 +1,42 @@
+//! What identifies a flow on one of its sides, as the packets of that side show it.
+
+use crate::packet::{Addresses, Protocol};
+use std::net::SocketAddr;
+
+/// The addresses, ports and protocol of a packet, as its sender wrote them.
+///
+/// For ICMP echo both ports are the identifier, whatever the message's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Source and destination address.
+    pub addresses: Addresses,
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// TCP, UDP or ICMP echo.
+    pub protocol: Protocol,
+}
+
+impl Key {
+    /// The key of the answers.
+    #[must_use]
+    pub const fn reversed(&self) -> Key {
+        Key {
+            addresses: self.addresses.reversed(),
+            src_port: self.dst_port,
+            dst_port: self.src_port,
+            protocol: self.protocol,
+        }
+    }
+
+    /// Source address and port.
+    pub fn src(&self) -> SocketAddr {
+        SocketAddr::new(self.addresses.src(), self.src_port)
+    }
+
+    /// Destination address and port.
+    pub fn dst(&self) -> SocketAddr {
+        SocketAddr::new(self.addresses.dst(), self.dst_port)
+    }
+}

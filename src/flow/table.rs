@@ -1,0 +1,450 @@
+//! The connection table: a slab of flows with one index over both sides' keys.
+//!
+//! Its size is fixed when it is made. Insertion checks both keys, then writes both, or refuses as
+//! a value. Nothing here allocates after the first use of a slot, scans, or panics on what a
+//! client sends.
+
+use super::entry::{Flow, NONE, Packed};
+use super::index::Index;
+use super::key::Key;
+use super::lists::Lists;
+use super::settings::{Class, TableSettings, Timeouts};
+use super::tcp::{Ends, Segment, Step};
+use crate::ids::{FlowId, ServerId, ServiceId};
+use crate::packet::rewrite::{Deltas, Translation};
+use crate::packet::{Addresses, Protocol, Side, proto};
+use crate::time::{Duration, Instant};
+use ahash::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+/// How exact the order of touches is: a flow touched again within this time keeps its place, and
+/// therefore lives up to this much longer than its timeout, never shorter.
+pub const TOUCH_GRAIN: Duration = Duration::from_millis(100);
+
+/// A flow found by one of its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Its slot.
+    pub index: u32,
+    /// Whose key it was.
+    pub side: Side,
+}
+
+/// Why a flow was not inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InsertError {
+    /// The table is full.
+    Full,
+    /// The key of this side belongs to a flow already.
+    Taken(Side),
+}
+
+/// The connection table.
+#[derive(Debug)]
+pub struct Table {
+    flows: Vec<Flow>,
+    free: u32,
+    len: u32,
+    max: u32,
+    index: Index,
+    wide: Vec<[u128; 2]>,
+    wide_free: Vec<u32>,
+    lists: Lists,
+    timeouts: Timeouts,
+    hash: RandomState,
+}
+
+impl Table {
+    /// Makes a table; reserves address space for all of it, and the system gives memory as slots are first used.
+    pub fn new(settings: &TableSettings, seed: u64) -> Self {
+        let max = settings.max_flows;
+        let mix = |salt: u64| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt;
+        Table {
+            flows: Vec::with_capacity(max as usize),
+            free: NONE,
+            len: 0,
+            max,
+            index: Index::new(max.saturating_mul(2)),
+            wide: Vec::with_capacity(max as usize * 2),
+            wide_free: Vec::with_capacity(max as usize * 2),
+            lists: Lists::new(),
+            timeouts: settings.timeouts.clone(),
+            hash: RandomState::with_seeds(mix(1), mix(2), mix(3), mix(4)),
+        }
+    }
+
+    /// Flows in the table.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Most flows that it takes.
+    pub fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// Flows of one class.
+    pub fn count(&self, class: Class) -> u32 {
+        self.lists.of(class).len
+    }
+
+    #[inline]
+    fn hash(&self, key: &Key) -> u64 {
+        let mut hasher = self.hash.build_hasher();
+        let tail = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 8 | key.protocol as u64;
+        match key.addresses {
+            Addresses::V4 { src, dst } => hasher.write_u64(u64::from(src) << 32 | u64::from(dst)),
+            Addresses::V6 { src, dst } => {
+                hasher.write_u128(src);
+                hasher.write_u128(dst);
+            }
+        }
+        hasher.write_u64(tail);
+        hasher.finish()
+    }
+
+    #[inline]
+    fn is(&self, entry: u32, key: &Key) -> bool {
+        let flow = &self.flows[(entry >> 1) as usize];
+        let side = (entry & 1) as usize;
+        let packed = if side == 0 { &flow.client } else { &flow.server };
+        packed.ports == ports(key)
+            && flow.protocol == key.protocol
+            && match (key.addresses, flow.wide[side]) {
+                (Addresses::V4 { src, dst }, false) => packed.addresses == [src, dst],
+                (Addresses::V6 { src, dst }, true) => self.wide[packed.addresses[1] as usize] == [src, dst],
+                _ => false,
+            }
+    }
+
+    /// Finds the flow that a packet belongs to, whichever side sent it, in one probe.
+    #[inline]
+    pub fn find(&self, key: &Key) -> Option<Found> {
+        let entry = self.index.find(self.hash(key), |entry| self.is(entry, key))?;
+        let side = if entry & 1 == 0 { Side::Client } else { Side::Server };
+        Some(Found { index: entry >> 1, side })
+    }
+
+    /// The flow in a slot.
+    ///
+    /// # Panics
+    /// Where the slot was never used: slots come from this table.
+    #[inline]
+    pub fn flow(&self, index: u32) -> &Flow {
+        &self.flows[index as usize]
+    }
+
+    /// The same, to change its counters.
+    #[inline]
+    pub fn flow_mut(&mut self, index: u32) -> &mut Flow {
+        &mut self.flows[index as usize]
+    }
+
+    /// The name of the flow in a slot.
+    pub fn id(&self, index: u32) -> FlowId {
+        FlowId { index, generation: self.flows[index as usize].generation }
+    }
+
+    /// The slot of a flow that still exists.
+    pub fn slot(&self, id: FlowId) -> Option<u32> {
+        let flow = self.flows.get(id.index as usize)?;
+        (flow.used && flow.generation == id.generation).then_some(id.index)
+    }
+
+    /// A side's key, as its packets show it.
+    pub fn key(&self, index: u32, side: Side) -> Key {
+        let flow = &self.flows[index as usize];
+        let packed = if side == Side::Client { flow.client } else { flow.server };
+        let addresses = if flow.wide[side as usize] {
+            let [src, dst] = self.wide[packed.addresses[1] as usize];
+            Addresses::V6 { src, dst }
+        } else {
+            Addresses::V4 { src: packed.addresses[0], dst: packed.addresses[1] }
+        };
+        let (src_port, dst_port) = ((packed.ports >> 16) as u16, packed.ports as u16);
+        Key { addresses, src_port, dst_port, protocol: flow.protocol }
+    }
+
+    /// What a packet from `side` becomes: the other side's key, the other way round.
+    #[inline]
+    pub fn translation(&self, index: u32, side: Side) -> Translation {
+        let to = self.key(index, side.other());
+        let deltas = self.flows[index as usize].deltas;
+        Translation {
+            addresses: to.addresses.reversed(),
+            src_port: to.dst_port,
+            dst_port: to.src_port,
+            deltas: if side == Side::Client { deltas } else { deltas.reversed() },
+        }
+    }
+
+    /// Adds a flow and returns its slot.
+    ///
+    /// `client` is the key of the client's packets, `server` that of the server's answers.
+    pub fn insert(
+        &mut self,
+        now: Instant,
+        client: &Key,
+        server: &Key,
+        service: ServiceId,
+        server_id: ServerId,
+    ) -> Result<u32, InsertError> {
+        for (side, key) in [(Side::Client, client), (Side::Server, server)] {
+            if self.find(key).is_some() {
+                return Err(InsertError::Taken(side));
+            }
+        }
+        if self.len >= self.max {
+            return Err(InsertError::Full);
+        }
+        let class = match client.protocol {
+            Protocol::Tcp => Class::Opening,
+            Protocol::Udp => Class::UdpOneWay,
+            Protocol::Icmp => Class::Icmp,
+        };
+        let to = server.reversed();
+        let number = match (client.protocol, &client.addresses) {
+            (Protocol::Tcp, _) => proto::TCP,
+            (Protocol::Udp, _) => proto::UDP,
+            (Protocol::Icmp, Addresses::V4 { .. }) => proto::ICMP,
+            (Protocol::Icmp, Addresses::V6 { .. }) => proto::ICMPV6,
+        };
+        let deltas = Deltas::between(
+            number,
+            (&client.addresses, client.src_port, client.dst_port),
+            (&to.addresses, to.src_port, to.dst_port),
+        );
+        let flow = Flow {
+            client: self.pack(client),
+            server: self.pack(server),
+            deltas,
+            protocol: client.protocol,
+            class,
+            used: true,
+            wide: [client, server].map(|k| matches!(k.addresses, Addresses::V6 { .. })),
+            before: NONE,
+            behind: NONE,
+            generation: 0,
+            touched: now,
+            created: now,
+            server_id,
+            service,
+            tcp: Ends::default(),
+            packets: [0; 2],
+            bytes: [0; 2],
+        };
+        let index = self.place(flow);
+        self.index.insert(self.hash(client), index << 1);
+        self.index.insert(self.hash(server), index << 1 | 1);
+        self.lists.push(&mut self.flows, index, now);
+        self.len += 1;
+        Ok(index)
+    }
+
+    fn place(&mut self, flow: Flow) -> u32 {
+        if self.free == NONE {
+            self.flows.push(flow);
+            return (self.flows.len() - 1) as u32;
+        }
+        let index = self.free;
+        let slot = &mut self.flows[index as usize];
+        self.free = slot.behind;
+        let generation = slot.generation.wrapping_add(1);
+        *slot = Flow { generation, ..flow };
+        index
+    }
+
+    fn pack(&mut self, key: &Key) -> Packed {
+        let addresses = match key.addresses {
+            Addresses::V4 { src, dst } => [src, dst],
+            Addresses::V6 { src, dst } => {
+                let place = self.wide_free.pop().unwrap_or(self.wide.len() as u32);
+                match self.wide.get_mut(place as usize) {
+                    Some(slot) => *slot = [src, dst],
+                    None => self.wide.push([src, dst]),
+                }
+                [0, place]
+            }
+        };
+        Packed { addresses, ports: ports(key) }
+    }
+
+    /// Removes the flow in a slot: both its keys, and its place in the lists.
+    pub fn remove(&mut self, index: u32) {
+        for side in [Side::Client, Side::Server] {
+            let hash = self.hash(&self.key(index, side));
+            self.index.remove(hash, index << 1 | side as u32);
+        }
+        self.lists.unlink(&mut self.flows, index);
+        let flow = &mut self.flows[index as usize];
+        for (packed, wide) in [(flow.client, flow.wide[0]), (flow.server, flow.wide[1])] {
+            if wide {
+                self.wide_free.push(packed.addresses[1]);
+            }
+        }
+        flow.used = false;
+        flow.behind = self.free;
+        self.free = index;
+        self.len -= 1;
+    }
+
+    /// Takes in a TCP segment and starts the timeout anew where it proves that the flow lives.
+    #[inline]
+    pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) -> Step {
+        let flow = &mut self.flows[index as usize];
+        let step = flow.tcp.step(flow.class, from, segment);
+        if let Step::Refresh(class) = step {
+            self.touch(now, index, class);
+        }
+        step
+    }
+
+    /// Starts a flow's timeout anew, in this class.
+    #[inline]
+    pub fn touch(&mut self, now: Instant, index: u32, class: Class) {
+        let flow = &self.flows[index as usize];
+        if flow.class == class && now.since(flow.touched) < TOUCH_GRAIN {
+            return;
+        }
+        self.lists.unlink(&mut self.flows, index);
+        self.flows[index as usize].class = class;
+        self.lists.push(&mut self.flows, index, now);
+    }
+
+    /// When a flow expires if nothing comes.
+    pub fn deadline(&self, index: u32) -> Instant {
+        let flow = &self.flows[index as usize];
+        flow.touched + self.timeouts.of(flow.class) + TOUCH_GRAIN
+    }
+
+    /// When a flow was last touched, exact to [`TOUCH_GRAIN`].
+    pub fn touched(&self, index: u32) -> Instant {
+        self.flows[index as usize].touched
+    }
+
+    /// The flow that expires first, and when. Among equals the class that stands first in [`Class::ALL`].
+    pub fn first_to_expire(&self) -> Option<(Instant, u32)> {
+        let firsts = Class::ALL.iter().map(|class| self.lists.of(*class).first);
+        firsts.filter(|first| *first != NONE).map(|first| (self.deadline(first), first)).min_by_key(|(when, _)| *when)
+    }
+
+    /// The flow to give up for a new one while the table is full: half-open before reset before closing before
+    /// one-way UDP before ICMP, the one longest without a packet; never an established one or a two-way one.
+    pub fn first_to_evict(&self) -> Option<u32> {
+        let order = [Class::Opening, Class::Reset, Class::Closing, Class::UdpOneWay, Class::Icmp];
+        order.iter().map(|class| self.lists.of(*class).first).find(|first| *first != NONE)
+    }
+
+    /// The slots in use from `from` on, in their order.
+    pub fn slots(&self, from: u32) -> impl Iterator<Item = (u32, bool)> + '_ {
+        self.flows.iter().enumerate().skip(from as usize).map(|(index, flow)| (index as u32, flow.used))
+    }
+}
+
+#[inline]
+fn ports(key: &Key) -> u32 {
+    u32::from(key.src_port) << 16 | u32::from(key.dst_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(client: u32, port: u16) -> (Key, Key) {
+        let addresses = Addresses::V4 { src: client, dst: 0xc000_0250 };
+        let client = Key { addresses, src_port: port, dst_port: 80, protocol: Protocol::Tcp };
+        let answer = Addresses::V4 { src: 0x0a00_020b, dst: client.addresses_src() };
+        (client, Key { addresses: answer, src_port: 8080, dst_port: port, protocol: Protocol::Tcp })
+    }
+
+    impl Key {
+        fn addresses_src(&self) -> u32 {
+            match self.addresses {
+                Addresses::V4 { src, .. } => src,
+                Addresses::V6 { .. } => panic!(),
+            }
+        }
+    }
+
+    fn table(max_flows: u32) -> Table {
+        Table::new(&TableSettings { max_flows, timeouts: Timeouts::default() }, 1)
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn add(table: &mut Table, now: Instant, client: u32, port: u16) -> Result<u32, InsertError> {
+        let (client, server) = key(client, port);
+        table.insert(now, &client, &server, ServiceId(0), ServerId(0))
+    }
+
+    #[test]
+    fn both_keys_lead_to_one_flow_and_the_translations_are_inverse() {
+        let mut table = table(4);
+        let index = add(&mut table, at(0), 7, 1000).unwrap();
+        let (client, server) = key(7, 1000);
+        assert_eq!(table.find(&client), Some(Found { index, side: Side::Client }));
+        assert_eq!(table.find(&server), Some(Found { index, side: Side::Server }));
+        let there = table.translation(index, Side::Client);
+        assert_eq!((there.addresses, there.src_port, there.dst_port), (server.addresses.reversed(), 1000, 8080));
+        let back = table.translation(index, Side::Server);
+        assert_eq!((back.addresses, back.src_port, back.dst_port), (client.addresses.reversed(), 80, 1000));
+    }
+
+    #[test]
+    fn a_full_table_and_a_taken_key_refuse_and_change_nothing() {
+        let mut table = table(2);
+        add(&mut table, at(0), 1, 1).unwrap();
+        assert_eq!(add(&mut table, at(0), 1, 1), Err(InsertError::Taken(Side::Client)));
+        let (mut client, server) = key(1, 1);
+        client.dst_port = 81;
+        let taken = table.insert(at(0), &client, &server, ServiceId(0), ServerId(0));
+        assert_eq!(taken, Err(InsertError::Taken(Side::Server)));
+        assert_eq!(table.find(&client), None);
+        add(&mut table, at(0), 2, 1).unwrap();
+        assert_eq!(add(&mut table, at(0), 3, 1), Err(InsertError::Full));
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_slot_used_again_is_another_flow() {
+        let mut table = table(1);
+        let index = add(&mut table, at(0), 1, 1).unwrap();
+        let old = table.id(index);
+        table.remove(index);
+        assert_eq!((table.slot(old), table.find(&key(1, 1).0)), (None, None));
+        let again = add(&mut table, at(0), 2, 1).unwrap();
+        assert_eq!((again, table.slot(old)), (index, None));
+        assert_eq!(table.slot(table.id(again)), Some(again));
+    }
+
+    #[test]
+    fn the_first_to_expire_is_the_one_longest_untouched_of_its_class() {
+        let mut table = table(4);
+        let first = add(&mut table, at(0), 1, 1).unwrap();
+        let second = add(&mut table, at(10), 2, 1).unwrap();
+        assert_eq!(table.first_to_expire(), Some((at(240) + TOUCH_GRAIN, first)));
+        table.touch(at(20), first, Class::Opening);
+        assert_eq!(table.first_to_expire(), Some((at(250) + TOUCH_GRAIN, second)));
+        table.touch(at(20), second, Class::Established);
+        assert_eq!(table.first_to_expire(), Some((at(260) + TOUCH_GRAIN, first)));
+        assert_eq!(table.first_to_evict(), Some(first));
+        table.remove(first);
+        assert_eq!((table.first_to_evict(), table.count(Class::Established)), (None, 1));
+    }
+
+    #[test]
+    fn a_flow_never_expires_before_its_timeout() {
+        let mut table = table(1);
+        let index = add(&mut table, at(0), 1, 1).unwrap();
+        let late = Instant::from_nanos(TOUCH_GRAIN.as_nanos() as u64 - 1);
+        table.touch(late, index, Class::Opening);
+        assert!(table.deadline(index) >= late + Duration::from_secs(240));
+    }
+}

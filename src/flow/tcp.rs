@@ -1,0 +1,287 @@
+//! The TCP tracker: from segments to timeout classes. It informs, it never forbids a packet.
+//!
+//! States follow RFC 7857, 2 with the timers of RFC 5382; resets are believed only at the exact
+//! sequence number (RFC 5961, 3.2), and even then the flow lives on for a grace that data revives.
+
+use super::settings::Class;
+use crate::packet::{Side, TcpFlags};
+
+/// What a segment said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Flags.
+    pub flags: TcpFlags,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Bytes of payload.
+    pub len: u32,
+}
+
+/// What a segment means for its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The flow goes on in this class, and its timeout starts anew.
+    Refresh(Class),
+    /// The segment passes, but proves nothing: the timeout runs on.
+    Pass,
+    /// A client's SYN on a flow that is over: a new connection (RFC 9293, 3.10.7.4; RFC 6191).
+    Reopen,
+}
+
+/// What is known of both ends: 16 bytes of numbers and a byte of flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ends {
+    /// The sequence number after the last that the client, and the server, sent.
+    next: [u32; 2],
+    /// The last acknowledgement that the client, and the server, sent.
+    acked: [u32; 2],
+    seen: u8,
+}
+
+/// How far a segment may lie ahead of what was seen: more is a stray and teaches nothing.
+const AHEAD: u32 = 2 << 20;
+
+const fn syn(side: usize) -> u8 {
+    1 << side
+}
+const fn fin(side: usize) -> u8 {
+    4 << side
+}
+const fn has_acked(side: usize) -> u8 {
+    16 << side
+}
+
+/// Whether `b` lies behind `a` by 1 to [`AHEAD`], modulo 2^32.
+const fn advances(a: u32, b: u32) -> bool {
+    let gap = b.wrapping_sub(a);
+    gap != 0 && gap <= AHEAD
+}
+
+impl Ends {
+    /// Takes in a segment of a flow in `class`.
+    pub fn step(&mut self, class: Class, from: Side, segment: &Segment) -> Step {
+        let side = from as usize;
+        if segment.flags.rst() {
+            return if self.reset_is_exact(class, side, segment) { Step::Refresh(Class::Reset) } else { Step::Pass };
+        }
+        if segment.flags.syn() {
+            return self.on_syn(class, side, segment);
+        }
+        let fresh = self.learn(class, side, segment);
+        match class {
+            Class::Opening if self.opens(side, segment) => {
+                self.next[1] = segment.ack;
+                Step::Refresh(Class::Established)
+            }
+            Class::Opening => Step::Refresh(Class::Opening),
+            // RFC 7857, 2.2: traffic after a reset shows that the ends did not believe it.
+            Class::Reset if !fresh => Step::Pass,
+            _ if self.seen & (fin(0) | fin(1)) == fin(0) | fin(1) => Step::Refresh(Class::Closing),
+            Class::Reset if self.seen & (syn(0) | syn(1)) != syn(0) | syn(1) => Step::Refresh(Class::Opening),
+            _ => Step::Refresh(Class::Established),
+        }
+    }
+
+    fn on_syn(&mut self, class: Class, side: usize, segment: &Segment) -> Step {
+        match class {
+            Class::Closing | Class::Reset if side == 0 && !segment.flags.ack() => Step::Reopen,
+            Class::Opening => {
+                self.seen |= syn(side);
+                self.next[side] = segment.seq.wrapping_add(1);
+                if segment.flags.ack() {
+                    self.acked[side] = segment.ack;
+                    self.seen |= has_acked(side);
+                }
+                Step::Refresh(Class::Opening)
+            }
+            // RFC 5961, 4: the end answers with a challenge ACK, which is what keeps the flow alive.
+            _ => Step::Pass,
+        }
+    }
+
+    /// Whether this is the client's acknowledgement of the server's SYN.
+    fn opens(&self, side: usize, segment: &Segment) -> bool {
+        let both = syn(0) | syn(1);
+        side == 0 && segment.flags.ack() && self.seen & both == both && segment.ack.wrapping_sub(self.next[1]) <= AHEAD
+    }
+
+    /// Notes numbers that a segment of an open connection shows, and tells whether any could be of this connection.
+    fn learn(&mut self, class: Class, side: usize, segment: &Segment) -> bool {
+        let end = segment.seq.wrapping_add(segment.len).wrapping_add(u32::from(segment.flags.fin()));
+        let near = end.wrapping_sub(self.next[side]).wrapping_add(AHEAD) <= 2 * AHEAD;
+        if near && segment.flags.fin() {
+            self.seen |= fin(side);
+        }
+        // While opening, `next` is the number behind the SYN: what the other end has to acknowledge.
+        if class != Class::Opening && advances(self.next[side], end) {
+            self.next[side] = end;
+        }
+        if segment.flags.ack() && near {
+            let known = self.seen & has_acked(side) != 0;
+            if !known || advances(self.acked[side], segment.ack) {
+                self.acked[side] = segment.ack;
+                self.seen |= has_acked(side);
+            }
+        }
+        near
+    }
+
+    /// Whether a reset stands at the number that its receiver expects next.
+    fn reset_is_exact(&self, class: Class, side: usize, segment: &Segment) -> bool {
+        let other = 1 - side;
+        if class == Class::Opening && segment.flags.ack() && self.seen & syn(other) != 0 {
+            // RFC 9293, 3.10.7.3: in SYN-SENT a reset is believed if it acknowledges the SYN.
+            return segment.ack == self.next[other] || (self.seen & syn(side) != 0 && segment.seq == self.next[side]);
+        }
+        let sent = self.seen & syn(side) != 0 || class != Class::Opening;
+        (self.seen & has_acked(other) != 0 && segment.seq == self.acked[other])
+            || (sent && segment.seq == self.next[side])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const C: Side = Side::Client;
+    const S: Side = Side::Server;
+
+    fn seg(flags: &str, seq: u32, ack: u32, len: u32) -> Segment {
+        let bit = |c| match c {
+            'S' => TcpFlags::SYN,
+            'A' => TcpFlags::ACK,
+            'F' => TcpFlags::FIN,
+            _ => TcpFlags::RST,
+        };
+        Segment { flags: TcpFlags(flags.chars().map(bit).fold(0, |a, b| a | b)), seq, ack, len }
+    }
+
+    /// Runs segments through a tracker and returns the class after each; `=` where a segment proved nothing.
+    fn walk(segments: &[(Side, Segment)]) -> Vec<&'static str> {
+        let (mut ends, mut class) = (Ends::default(), Class::Opening);
+        let mut seen = Vec::new();
+        for (from, segment) in segments {
+            match ends.step(class, *from, segment) {
+                Step::Refresh(to) => {
+                    class = to;
+                    seen.push(to.name());
+                }
+                Step::Pass => seen.push("="),
+                Step::Reopen => seen.push("reopen"),
+            }
+        }
+        seen
+    }
+
+    fn open() -> Vec<(Side, Segment)> {
+        vec![(C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0)), (C, seg("A", 101, 501, 0))]
+    }
+
+    fn after_open(more: &[(Side, Segment)]) -> Vec<&'static str> {
+        let mut all = open();
+        all.extend_from_slice(more);
+        walk(&all).split_off(3)
+    }
+
+    #[test]
+    fn the_three_way_handshake_establishes() {
+        assert_eq!(walk(&open()), ["opening", "opening", "established"]);
+    }
+
+    #[test]
+    fn syn_and_syn_ack_repeated_never_establish() {
+        let (syn, answer) = ((C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0)));
+        assert_eq!(walk(&[syn, answer, syn, answer, answer, syn]), ["opening"; 6]);
+    }
+
+    #[test]
+    fn an_ack_of_another_number_does_not_establish() {
+        let mut all = open();
+        all[2].1.ack = 500;
+        assert_eq!(walk(&all)[2], "opening");
+        all[2].1.ack = 501 + AHEAD + 1;
+        assert_eq!(walk(&all)[2], "opening");
+    }
+
+    #[test]
+    fn a_simultaneous_open_establishes() {
+        let all = [
+            (C, seg("S", 100, 0, 0)),
+            (S, seg("S", 500, 0, 0)),
+            (C, seg("SA", 100, 501, 0)),
+            (S, seg("SA", 500, 101, 0)),
+            (C, seg("A", 101, 501, 0)),
+        ];
+        assert_eq!(walk(&all)[4], "established");
+    }
+
+    #[test]
+    fn a_half_closed_flow_stays_established_and_two_fins_close_it() {
+        let more = [
+            (C, seg("FA", 101, 501, 0)),
+            (S, seg("A", 501, 102, 1000)),
+            (S, seg("FA", 1501, 102, 0)),
+            (C, seg("A", 102, 1502, 0)),
+            (C, seg("S", 9000, 0, 0)),
+        ];
+        assert_eq!(after_open(&more), ["established", "established", "closing", "closing", "reopen"]);
+    }
+
+    #[test]
+    fn only_a_reset_at_the_exact_number_is_believed() {
+        let data = (S, seg("A", 501, 101, 1000));
+        for (side, seq, want) in [
+            (C, 101, "reset"),
+            (C, 102, "="),
+            (C, 100, "="),
+            (S, 1501, "reset"),
+            (S, 501, "reset"), // the client has acknowledged only this much
+            (S, 900, "="),
+            (S, 0, "="),
+        ] {
+            assert_eq!(after_open(&[data, (side, seg("R", seq, 0, 0))])[1], want, "{side:?} {seq}");
+        }
+    }
+
+    #[test]
+    fn data_after_a_reset_revives_the_flow_and_strays_do_not() {
+        let reset = (C, seg("R", 101, 0, 0));
+        assert_eq!(after_open(&[reset, (S, seg("A", 501, 101, 10))]), ["reset", "established"]);
+        assert_eq!(after_open(&[reset, (S, seg("A", 0x8000_0000, 5, 10))]), ["reset", "="]);
+        assert_eq!(after_open(&[reset, reset, (C, seg("S", 7, 0, 0))]), ["reset", "reset", "reopen"]);
+    }
+
+    #[test]
+    fn a_refused_connection_is_reset() {
+        let syn = (C, seg("S", 100, 0, 0));
+        assert_eq!(walk(&[syn, (S, seg("RA", 0, 101, 0))]), ["opening", "reset"]);
+        assert_eq!(walk(&[syn, (S, seg("RA", 0, 99, 0))]), ["opening", "="]);
+        assert_eq!(walk(&[syn, (S, seg("R", 0, 0, 0))]), ["opening", "="]);
+        assert_eq!(walk(&[syn, (C, seg("R", 101, 0, 0))]), ["opening", "reset"]);
+    }
+
+    #[test]
+    fn a_syn_on_an_established_flow_proves_nothing() {
+        assert_eq!(after_open(&[(C, seg("S", 7, 0, 0)), (S, seg("A", 501, 101, 0))]), ["=", "established"]);
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let all = [
+            (C, seg("S", u32::MAX, 0, 0)),
+            (S, seg("SA", u32::MAX, 0, 0)),
+            (C, seg("A", 0, 0, 0)),
+            (C, seg("A", 0, 0, 1000)),
+            (S, seg("R", 0, 0, 0)),
+        ];
+        assert_eq!(walk(&all), ["opening", "opening", "established", "established", "reset"]);
+    }
+
+    #[test]
+    fn data_lost_before_the_gateway_does_not_deafen_the_tracker() {
+        let jump = (C, seg("A", 101 + 100_000, 501, 1000));
+        assert_eq!(after_open(&[jump, (C, seg("R", 101 + 101_000, 0, 0))]), ["established", "reset"]);
+    }
+}

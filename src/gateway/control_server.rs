@@ -1,0 +1,256 @@
+//! The control socket: Unix, mode 0600, a few connections, each served in small pieces between packets.
+//!
+//! It moves bytes; what they mean is [`crate::control::Session`]'s business.
+
+use crate::control::{About, DeviceCounters, Progress, Session};
+use crate::engine::Engine;
+use crate::time::Instant;
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Most connections at a time.
+pub const MOST_CONNECTIONS: usize = 16;
+/// Bytes read from a connection at a time.
+const READ: usize = 8 * 1024;
+
+/// Why there is no control socket, and what to do about it.
+#[derive(Debug)]
+pub struct SocketError(String);
+
+impl std::fmt::Display for SocketError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SocketError {}
+
+/// The control socket with its connections.
+#[derive(Debug)]
+pub struct ControlServer {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the socket's file: another process may have put its own there since.
+    identity: (u64, u64),
+    connections: [Option<Connection>; MOST_CONNECTIONS],
+    first_token: usize,
+}
+
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    session: Session,
+    out: Vec<u8>,
+    sent: usize,
+    readable: bool,
+    writable: bool,
+    progress: Progress,
+}
+
+impl ControlServer {
+    /// Listens at `path`, replacing the socket of a killed run; refuses where another gateway answers.
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let failed = |doing: &str, error: io::Error| {
+            SocketError(format!(
+                "cannot {doing} the control socket {}: {error}; make sure that its directory exists and may be \
+                 written, or choose another path (gateway.control-socket)",
+                path.display()
+            ))
+        };
+        make_way(path)?;
+        // Bound under another name, so that nobody can connect before the mode is right.
+        let mut hidden = path.as_os_str().to_owned();
+        hidden.push(format!(".{}", std::process::id()));
+        let hidden = PathBuf::from(hidden);
+        let _ = fs::remove_file(&hidden);
+        let listener = UnixListener::bind(&hidden).map_err(|error| failed("bind", error))?;
+        let placed = fs::set_permissions(&hidden, Permissions::from_mode(0o600))
+            .and_then(|()| fs::symlink_metadata(&hidden))
+            .and_then(|meta| fs::rename(&hidden, path).map(|()| (meta.dev(), meta.ino())));
+        let identity = placed.map_err(|error| {
+            let _ = fs::remove_file(&hidden);
+            failed("place", error)
+        })?;
+        Ok(ControlServer { listener, path: path.to_owned(), identity, connections: Default::default(), first_token: 0 })
+    }
+
+    /// Registers the listener under `token` and will register connections under the tokens behind it.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.first_token = token.0 + 1;
+        registry.register(&mut self.listener, token, Interest::READABLE)
+    }
+
+    /// Takes in the connections that wait; too many are told so and closed.
+    pub fn accept(&mut self, registry: &Registry, about: &Arc<About>) {
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return log::warn!("control socket: cannot accept a connection: {error}"),
+            };
+            let Some(place) = self.connections.iter().position(Option::is_none) else {
+                let text = format!("{MOST_CONNECTIONS} connections are open already; close one and try again");
+                let _ = writeln!(stream, "{{\"error\":{{\"message\":\"{text}\"}}}}");
+                continue;
+            };
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = registry.register(&mut stream, Token(self.first_token + place), interest) {
+                log::warn!("control socket: cannot watch a connection: {error}");
+                continue;
+            }
+            self.connections[place] = Some(Connection {
+                stream,
+                session: Session::new(Arc::clone(about)),
+                out: Vec::new(),
+                sent: 0,
+                readable: true,
+                writable: true,
+                progress: Progress::Idle,
+            });
+        }
+    }
+
+    /// Notes that a connection can be read or written again.
+    pub fn ready(&mut self, token: Token, readable: bool, writable: bool) {
+        let place = token.0.wrapping_sub(self.first_token);
+        if let Some(Some(connection)) = self.connections.get_mut(place) {
+            connection.readable |= readable;
+            connection.writable |= writable;
+        }
+    }
+
+    /// Does a small piece of work for each connection; true while more could be done at once.
+    pub fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> bool {
+        let mut busy = false;
+        for place in &mut self.connections {
+            let Some(connection) = place else { continue };
+            match connection.work(engine, now, device) {
+                Ok(more) => busy |= more,
+                Err(End) => *place = None,
+            }
+        }
+        busy
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove the control socket {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// A connection is over.
+struct End;
+
+impl Connection {
+    fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> Result<bool, End> {
+        if self.sent < self.out.len() {
+            self.write()?;
+            return Ok(self.writable);
+        }
+        (self.sent, self.out) = (0, std::mem::take(&mut self.out));
+        self.out.clear();
+        match self.progress {
+            Progress::Close => return Err(End),
+            Progress::Idle if !self.readable => return Ok(false),
+            Progress::Idle => self.read()?,
+            Progress::More => {}
+        }
+        self.progress = self.session.poll_output(engine, now, device, &mut self.out);
+        self.write()?;
+        Ok(self.writable && (self.readable || self.progress != Progress::Idle || self.sent < self.out.len()))
+    }
+
+    fn read(&mut self) -> Result<(), End> {
+        let mut bytes = [0; READ];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => {
+                self.readable = false;
+                self.session.finish();
+            }
+            Ok(read) => self.session.feed(&bytes[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(End),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), End> {
+        while self.writable && self.sent < self.out.len() {
+            match self.stream.write(&self.out[self.sent..]) {
+                Ok(0) => return Err(End),
+                Ok(sent) => self.sent += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(End),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that nobody listens at `path` and that what stands there may be replaced.
+fn make_way(path: &Path) -> Result<(), SocketError> {
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !meta.file_type().is_socket() {
+        return Err(SocketError(format!(
+            "{} exists and is no socket: move it away, or choose another path (gateway.control-socket)",
+            path.display()
+        )));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(SocketError(format!(
+            "another gateway is running: it answers at {}; stop it, or give this one a device, route-table, \
+             rule-priority and control-socket of its own",
+            path.display()
+        ))),
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_private_replaces_a_dead_one_and_goes_with_its_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let server = ControlServer::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(ControlServer::bind(&path).unwrap_err().to_string().contains("another gateway is running"));
+        drop(server);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(ControlServer::bind(&path).unwrap_err().to_string().contains("no socket"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
+    }
+
+    #[test]
+    fn a_successors_socket_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let first = ControlServer::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _second = ControlServer::bind(&path).unwrap();
+        drop(first);
+        assert!(path.exists());
+    }
+}

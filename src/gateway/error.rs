@@ -1,0 +1,79 @@
+//! Why a gateway did not start or did not go on.
+
+use super::control_server::SocketError;
+use super::preflight::Problem;
+use super::setup::SetupError;
+use super::tun::OpenError;
+use std::fmt;
+use std::io;
+
+/// Why a gateway did not start or did not go on; its text says what to do.
+#[derive(Debug)]
+pub enum GatewayError {
+    /// The system lacks something, all of it listed.
+    Preflight(Vec<Problem>),
+    /// The device could not be opened.
+    Open(OpenError),
+    /// Addresses, routes or rules could not be set up, or taken down.
+    Setup(SetupError),
+    /// There is no control socket.
+    Control(SocketError),
+    /// The device cannot be read any more.
+    DeviceGone {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A system call failed.
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl GatewayError {
+    pub(super) fn io(doing: &'static str) -> impl Fn(io::Error) -> GatewayError {
+        move |source| GatewayError::Io { doing, source }
+    }
+}
+
+impl fmt::Display for GatewayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GatewayError::Preflight(problems) => {
+                write!(f, "this system is not ready:")?;
+                problems.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+            }
+            GatewayError::Open(error) => error.fmt(f),
+            GatewayError::Setup(error) => error.fmt(f),
+            GatewayError::Control(error) => error.fmt(f),
+            GatewayError::DeviceGone { name, source } => {
+                write!(f, "the TUN device {name} cannot be read any more ({source}): was it deleted? Start again")
+            }
+            GatewayError::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for GatewayError {}
+
+impl From<OpenError> for GatewayError {
+    fn from(error: OpenError) -> Self {
+        GatewayError::Open(error)
+    }
+}
+
+impl From<SetupError> for GatewayError {
+    fn from(error: SetupError) -> Self {
+        GatewayError::Setup(error)
+    }
+}
+
+impl From<SocketError> for GatewayError {
+    fn from(error: SocketError) -> Self {
+        GatewayError::Control(error)
+    }
+}

@@ -1,0 +1,249 @@
+//! The mio loop: packets from the device to the engine and back, timers, signals, control.
+//!
+//! It holds no policy: what becomes of a packet is the engine's business.
+
+use super::control_server::ControlServer;
+use super::error::GatewayError;
+use super::tun::{self, Frame, HEADER, Tun};
+use crate::control::{About, DeviceCounters};
+use crate::engine::{Engine, Event, Verdict};
+use crate::time::{Duration, Instant};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const TUN: Token = Token(0);
+const WAKER: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const CONTROL: Token = Token(3);
+
+/// Packets taken from the device before anything else gets its turn.
+const BUDGET: usize = 256;
+/// Calls of `handle_timeout` a wake-up.
+const TIMEOUT_BUDGET: usize = 8;
+
+/// Stops a running loop from another thread.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Stopper {
+    /// Makes the loop end after the packets in hand.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        if let Err(error) = self.waker.wake() {
+            log::error!("cannot wake the gateway to stop it: {error}");
+        }
+    }
+}
+
+/// One engine with one TUN queue; several could run side by side and would share nothing.
+pub(super) struct EventLoop {
+    engine: Engine,
+    tun: Tun,
+    control: ControlServer,
+    about: Arc<About>,
+    poll: Poll,
+    signals: Option<Signals>,
+    stopper: Stopper,
+    clock: std::time::Instant,
+    frame: Box<Frame>,
+    device: DeviceCounters,
+    /// Set by the last failed write of a kind, so that a device that is down fills no log.
+    complained: Option<i32>,
+}
+
+impl EventLoop {
+    pub fn new(engine: Engine, tun: Tun, mut control: ControlServer, about: About) -> Result<Self, GatewayError> {
+        let failed = GatewayError::io("set up the event loop");
+        let poll = Poll::new().map_err(&failed)?;
+        let registry = poll.registry();
+        registry.register(&mut SourceFd(&tun.as_raw_fd()), TUN, Interest::READABLE).map_err(&failed)?;
+        let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
+        control.register(registry, CONTROL).map_err(&failed)?;
+        Ok(EventLoop {
+            engine,
+            tun,
+            control,
+            about: Arc::new(about),
+            signals: None,
+            stopper: Stopper { stop: Arc::default(), waker },
+            poll,
+            clock: std::time::Instant::now(),
+            frame: Box::new([0; HEADER + tun::MOST]),
+            device: DeviceCounters::default(),
+            complained: None,
+        })
+    }
+
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    pub fn device_name(&self) -> &str {
+        self.tun.name()
+    }
+
+    /// Lets SIGINT and SIGTERM end the loop.
+    pub fn handle_signals(&mut self) -> Result<(), GatewayError> {
+        let failed = GatewayError::io("take over SIGINT and SIGTERM");
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(&failed)?;
+        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(&failed)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Runs until it is stopped or the device is gone.
+    pub fn run(&mut self) -> Result<(), GatewayError> {
+        self.engine.tell_flows(log::log_enabled!(log::Level::Debug));
+        let mut events = Events::with_capacity(64);
+        // mio tells an edge once: packets that the budget left in the device are remembered here.
+        let (mut packets_wait, mut control_waits) = (true, false);
+        loop {
+            let timeout = if packets_wait || control_waits { Some(Duration::ZERO) } else { self.sleep() };
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.map_err(GatewayError::io("wait for events"))?,
+            }
+            let now = self.now();
+            for event in &events {
+                match event.token() {
+                    TUN => packets_wait = true,
+                    WAKER => {}
+                    SIGNALS => self.take_signals(),
+                    CONTROL => self.control.accept(self.poll.registry(), &self.about),
+                    token => self.control.ready(token, event.is_readable(), event.is_writable()),
+                }
+            }
+            if packets_wait {
+                packets_wait = self.take_packets(now)?;
+            }
+            self.keep_up(now);
+            control_waits = self.control.work(&mut self.engine, now, &self.device);
+            if self.stopper.stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long nothing is due; none where only packets or people can make work.
+    fn sleep(&self) -> Option<Duration> {
+        self.engine.poll_timeout().map(|due| due.since(self.now()))
+    }
+
+    fn take_signals(&mut self) {
+        let Some(signals) = &mut self.signals else { return };
+        for signal in signals.pending() {
+            log::info!("{}: going down", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
+            self.stopper.stop.store(true, Ordering::Release);
+        }
+    }
+
+    /// Moves packets until the device has none or the budget is used up; true in the latter case.
+    fn take_packets(&mut self, now: Instant) -> Result<bool, GatewayError> {
+        for _ in 0..BUDGET {
+            let len = match self.tun.read(&mut self.frame) {
+                Ok(len) => len,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(false),
+                    io::ErrorKind::Interrupted => continue,
+                    _ => {
+                        self.device.read_failures += 1;
+                        return Err(GatewayError::DeviceGone { name: self.tun.name().into(), source: error });
+                    }
+                },
+            };
+            self.take_packet(now, len);
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn take_packet(&mut self, now: Instant, len: usize) {
+        let (header, packet) = self.frame.split_at_mut(HEADER);
+        let meta = tun::meta(header);
+        self.device.read += 1;
+        self.device.read_bytes += len as u64;
+        self.device.super_packets += u64::from(meta.gso_size != 0);
+        if let Verdict::Forward { len, .. } = self.engine.handle_packet(now, &mut packet[..len], meta) {
+            self.write(len);
+        }
+    }
+
+    /// Timers, the engine's own packets, and what it has to tell.
+    fn keep_up(&mut self, now: Instant) {
+        for _ in 0..TIMEOUT_BUDGET {
+            if self.engine.poll_timeout().is_none_or(|due| due > now) {
+                break;
+            }
+            self.engine.handle_timeout(now);
+        }
+        // The engine's own packets are whole: their header says nothing.
+        while let Some((len, _)) = self.engine.poll_transmit(now, &mut self.frame[HEADER..]) {
+            self.frame[..HEADER].fill(0);
+            self.write(len);
+        }
+        while let Some(event) = self.engine.poll_event() {
+            tell(&event);
+        }
+    }
+
+    /// Writes the packet in the frame; one that the device does not take is lost and counted.
+    #[inline]
+    fn write(&mut self, len: usize) {
+        match self.tun.write(&self.frame, len) {
+            Ok(()) => {
+                self.device.written += 1;
+                self.device.written_bytes += len as u64;
+            }
+            Err(error) => {
+                self.device.write_failures += 1;
+                if self.complained != error.raw_os_error() {
+                    self.complained = error.raw_os_error();
+                    log::warn!("{}: a packet of {len} bytes was not taken: {error}", self.tun.name());
+                }
+            }
+        }
+    }
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::FlowOpened(flow) => log::debug!(
+            "flow {} opened: {} {} -> {} ({}) to {} {}",
+            flow.id,
+            flow.protocol.name(),
+            flow.client,
+            flow.listen,
+            flow.service,
+            flow.server,
+            flow.server_address
+        ),
+        Event::FlowEnded { flow, cause } => log::debug!(
+            "flow {} {}: {} {} -> {}, {} packets in, {} out",
+            flow.id,
+            cause.name(),
+            flow.protocol.name(),
+            flow.client,
+            flow.listen,
+            flow.packets_in,
+            flow.packets_out
+        ),
+        Event::TableFull { max_flows } => log::warn!(
+            "the flow table is full ({max_flows} flows): half-open flows make room for new ones, else these are \
+             refused; raise flows.max"
+        ),
+        Event::TableRelieved { flows } => log::info!("the flow table has room again ({flows} flows)"),
+    }
+}

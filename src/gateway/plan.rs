@@ -1,0 +1,224 @@
+//! What the kernel must route into the device, computed from the settings alone: no system call in here.
+
+use crate::balance::Protocol;
+use crate::config::Settings;
+use crate::ids::PoolId;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Most rules for one protocol and port range of a family. The kernel tries rules one by one for each packet
+/// that it forwards, so a large pool is described by networks.
+pub const MOST_NETWORKS: usize = 64;
+/// Most rules of a family; above it the rules name no ports.
+pub const MOST_RULES: usize = 256;
+
+/// A selector of packets that servers send in answer: from a network, of a protocol, from a range of ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Answers {
+    /// Where the servers are.
+    pub from: IpNet,
+    /// Their protocol.
+    pub protocol: Protocol,
+    /// First and last source port; none for ICMP and where ports are not told apart.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// The distinct service addresses, each as a network of one address, IPv4 first.
+pub fn service_addresses(settings: &Settings) -> BTreeSet<IpNet> {
+    settings.services.iter().flat_map(|s| &s.listen).map(|l| IpNet::from(l.address)).collect()
+}
+
+/// Whether any service listens on (IPv4, IPv6).
+pub fn families(settings: &Settings) -> (bool, bool) {
+    let addresses = service_addresses(settings);
+    (addresses.iter().any(|n| n.addr().is_ipv4()), addresses.iter().any(|n| n.addr().is_ipv6()))
+}
+
+/// The selectors that bring the answers of all servers back, sorted; no more than [`MOST_RULES`] a family.
+///
+/// Small sets of servers are named exactly. Where there are more than [`MOST_NETWORKS`] networks for one
+/// protocol and port they are widened, nearest neighbours first: what else then comes in is of no flow and
+/// passes the engine unchanged.
+pub fn answers(settings: &Settings) -> Vec<Answers> {
+    let mut sets: BTreeMap<Selector, Vec<IpNet>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for service in &settings.services {
+        for listen in &service.listen {
+            let same = (listen.protocol != Protocol::Icmp).then_some((listen.first_port, listen.last_port));
+            // Services that share pool, family, protocol and ports would add the same again.
+            if seen.insert((service.pool, listen.address.is_ipv6(), listen.protocol, same)) {
+                for (address, port) in servers(settings, service.pool, listen.address.is_ipv6()) {
+                    let own = same.map(|same| port.map_or(same, |p| (p, p)));
+                    sets.entry((address.is_ipv6(), listen.protocol, own)).or_default().push(address.into());
+                }
+            }
+        }
+    }
+    let mut all = Vec::new();
+    for v6 in [false, true] {
+        let mut of_family: Vec<_> = select(sets.iter().filter(|((six, ..), _)| *six == v6));
+        if of_family.len() > MOST_RULES {
+            let mut portless: BTreeMap<_, Vec<IpNet>> = BTreeMap::new();
+            for ((six, protocol, _), networks) in sets.iter().filter(|((six, ..), _)| *six == v6) {
+                portless.entry((*six, *protocol, None)).or_default().extend(networks);
+            }
+            of_family = select(portless.iter());
+        }
+        all.extend(of_family);
+    }
+    all
+}
+
+/// The addresses of one family, with their ports, of a pool's servers.
+fn servers(settings: &Settings, pool: PoolId, v6: bool) -> impl Iterator<Item = (IpAddr, Option<u16>)> {
+    settings.pools[pool.0 as usize].servers.iter().filter_map(move |id| {
+        let server = &settings.servers[id.0 as usize];
+        let address = if v6 { server.v6.map(IpAddr::V6) } else { server.v4.map(IpAddr::V4) };
+        address.map(|a| (a, server.port))
+    })
+}
+
+/// Whether IPv6, the protocol, the ports.
+type Selector = (bool, Protocol, Option<(u16, u16)>);
+
+fn select<'a>(sets: impl Iterator<Item = (&'a Selector, &'a Vec<IpNet>)>) -> Vec<Answers> {
+    sets.flat_map(|((_, protocol, ports), networks)| {
+        cover(networks, MOST_NETWORKS).into_iter().map(|from| Answers { from, protocol: *protocol, ports: *ports })
+    })
+    .collect()
+}
+
+/// The fewest networks that hold exactly these of one family; where they are more than `most`, widened to
+/// at most `most` by joining the nearest neighbours first.
+pub fn cover(networks: &[IpNet], most: usize) -> Vec<IpNet> {
+    let (mut four, mut six) = (Vec::new(), Vec::new());
+    for network in networks {
+        match network {
+            IpNet::V4(n) => four.push(*n),
+            IpNet::V6(n) => six.push(*n),
+        }
+    }
+    let mut nets: Vec<IpNet> = Ipv4Net::aggregate(&four).into_iter().map(IpNet::V4).collect();
+    nets.extend(Ipv6Net::aggregate(&six).into_iter().map(IpNet::V6));
+    nets.sort();
+    for length in (0..128).rev() {
+        if nets.len() <= most.max(1) {
+            break;
+        }
+        nets = join(&nets, length);
+    }
+    nets
+}
+
+/// Replaces all networks that share their first `length` bits by the one network that holds them.
+fn join(nets: &[IpNet], length: u8) -> Vec<IpNet> {
+    let mut joined: Vec<IpNet> = Vec::new();
+    for net in nets {
+        let wide = |n: &IpNet| IpNet::new(n.addr(), length.min(n.max_prefix_len())).map(|n| n.trunc()).ok();
+        match joined.last_mut() {
+            Some(last) if last.prefix_len() >= length && net.prefix_len() >= length && wide(last) == wide(net) => {
+                *last = wide(net).unwrap_or(*last);
+            }
+            _ => joined.push(*net),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{settings, two_families};
+    use super::*;
+
+    fn shown(settings: &Settings) -> Vec<String> {
+        let show = |a: Answers| match a.ports {
+            Some((first, last)) => format!("{} {} {first}-{last}", a.from, a.protocol.name()),
+            None => format!("{} {}", a.from, a.protocol.name()),
+        };
+        answers(settings).into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn a_servers_own_port_wins_over_the_services() {
+        let want = [
+            "10.9.0.5/32 tcp 80-80",
+            "10.9.0.2/32 tcp 8080-8080",
+            "fd09::5/128 tcp 80-80",
+            "fd09::2/128 tcp 8080-8080",
+        ];
+        assert_eq!(shown(&two_families()), want);
+    }
+
+    #[test]
+    fn ranges_stay_ranges_and_echo_has_no_ports() {
+        let s = settings(
+            &[("192.0.2.1", Protocol::Udp, 5000, 5999), ("192.0.2.1", Protocol::Icmp, 0, 65535)],
+            &[("10.0.0.1", None)],
+        );
+        assert_eq!(shown(&s), ["10.0.0.1/32 udp 5000-5999", "10.0.0.1/32 icmp"]);
+    }
+
+    #[test]
+    fn a_family_without_listener_gets_no_rules() {
+        let s = settings(&[("192.0.2.1", Protocol::Tcp, 80, 80)], &[("10.0.0.1", None), ("fd00::1", None)]);
+        assert_eq!(shown(&s), ["10.0.0.1/32 tcp 80-80"]);
+        assert_eq!(families(&s), (true, false));
+    }
+
+    #[test]
+    fn services_that_share_servers_share_rules() {
+        let s = settings(
+            &[
+                ("192.0.2.1", Protocol::Tcp, 80, 80),
+                ("192.0.2.2", Protocol::Tcp, 80, 80),
+                ("192.0.2.2", Protocol::Tcp, 443, 443),
+            ],
+            &[("10.0.0.1", Some(8080))],
+        );
+        assert_eq!(shown(&s), ["10.0.0.1/32 tcp 8080-8080"]);
+        let all: Vec<_> = service_addresses(&s).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["192.0.2.1/32", "192.0.2.2/32"]);
+    }
+
+    #[test]
+    fn networks_are_exact_while_they_are_few_and_cover_all_when_many() {
+        let parse = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpNet>>();
+        let cases: &[(&[&str], usize, &[&str])] = &[
+            (&[], 4, &[]),
+            (&["10.0.0.2/32", "10.0.0.3/32"], 4, &["10.0.0.2/31"]),
+            (&["10.0.0.1/32", "10.0.0.2/32"], 4, &["10.0.0.1/32", "10.0.0.2/32"]),
+            (&["10.0.0.1/32", "10.0.0.2/32", "10.8.0.1/32"], 2, &["10.0.0.0/30", "10.8.0.1/32"]),
+            (&["0.0.0.1/32", "255.0.0.1/32"], 1, &["0.0.0.0/0"]),
+            (&["fd00::1/128", "fd00::4/128", "fe00::/64"], 2, &["fd00::/125", "fe00::/64"]),
+            (&["10.0.0.0/8", "10.1.2.3/32", "11.0.0.0/32"], 1, &["10.0.0.0/7"]),
+        ];
+        for (nets, most, want) in cases {
+            assert_eq!(cover(&parse(nets), *most), parse(want), "{nets:?}");
+        }
+    }
+
+    #[test]
+    fn ten_thousand_scattered_servers_are_at_most_64_rules_that_miss_none() {
+        // Every third address: no two can be merged exactly.
+        let texts: Vec<String> =
+            (0..10_000u32).map(|i| std::net::Ipv4Addr::from(0x0a00_0000 + 3 * i).to_string()).collect();
+        let servers: Vec<(&str, Option<u16>)> = texts.iter().map(|t| (t.as_str(), None)).collect();
+        let s = settings(&[("192.0.2.1", Protocol::Tcp, 80, 80)], &servers);
+        let rules = answers(&s);
+        assert!((32..=MOST_NETWORKS).contains(&rules.len()), "{}", rules.len());
+        for text in &texts {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(rules.iter().filter(|r| r.from.contains(&address)).count(), 1, "{text}");
+        }
+        let widest = rules.iter().map(|r| r.from.prefix_len()).min().unwrap();
+        assert!(widest >= 22, "no network is wider than it must be: /{widest}");
+    }
+
+    #[test]
+    fn a_thousand_ports_become_rules_without_ports() {
+        let servers: Vec<(String, Option<u16>)> = (1..=1000).map(|p| ("10.0.0.1".to_owned(), Some(p))).collect();
+        let servers: Vec<(&str, Option<u16>)> = servers.iter().map(|(a, p)| (a.as_str(), *p)).collect();
+        assert_eq!(shown(&settings(&[("192.0.2.1", Protocol::Tcp, 80, 80)], &servers)), ["10.0.0.1/32 tcp"]);
+    }
+}

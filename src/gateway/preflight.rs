@@ -1,0 +1,285 @@
+//! What the system must offer before a gateway can run, asked all at once, each with how to mend it.
+//!
+//! It changes nothing. It speaks for the network namespace of the thread that calls.
+
+use super::netlink::Netlink;
+use super::{plan, setup, sysctl};
+use crate::config::Settings;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::RouteType;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use std::fmt;
+use std::fs::OpenOptions;
+
+/// Something that is missing, or stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What is missing.
+    pub what: String,
+    /// What to do about it; a command where there is one.
+    pub fix: String,
+}
+
+impl Problem {
+    fn new(what: impl Into<String>, fix: impl Into<String>) -> Problem {
+        Problem { what: what.into(), fix: fix.into() }
+    }
+}
+
+/// What is missing, and on a line of its own how to mend it.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n    to mend it: {}", self.what, self.fix)
+    }
+}
+
+/// Everything that would keep a gateway with these settings from working; empty where nothing would.
+pub fn check(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    problems.extend(tun_device());
+    problems.extend(forwarding(settings));
+    problems.extend(numbers(settings));
+    match Netlink::open() {
+        Ok(mut netlink) => {
+            problems.extend(capability(&mut netlink));
+            problems.extend(device(settings, &mut netlink));
+            problems.extend(local_addresses(settings, &mut netlink));
+        }
+        Err(e) => problems.push(Problem::new(
+            format!("no netlink socket can be opened: {e}"),
+            "allow sockets of the family AF_NETLINK (systemd: RestrictAddressFamilies=)",
+        )),
+    }
+    problems
+}
+
+/// Opening it makes no device; that takes an ioctl.
+pub(super) fn tun_device() -> Option<Problem> {
+    let e = OpenOptions::new().read(true).write(true).open("/dev/net/tun").err()?;
+    let fix = match e.raw_os_error() {
+        Some(libc::ENOENT) => {
+            "modprobe tun; where that does not make the file (in a container): mkdir -p /dev/net && mknod /dev/net/tun c 10 200, \
+             or start the container with --device /dev/net/tun"
+        }
+        Some(libc::EACCES) => {
+            "as root: chmod 0666 /dev/net/tun (udev's own default; what may be done with it is checked apart)"
+        }
+        Some(libc::EPERM) => {
+            "allow the character device 10:200 in the container or unit (--device /dev/net/tun, DeviceAllow=/dev/net/tun rw)"
+        }
+        Some(libc::ENODEV | libc::ENXIO) => "modprobe tun",
+        _ => "see that TUN devices are built into the kernel (CONFIG_TUN)",
+    };
+    Some(Problem::new(format!("/dev/net/tun cannot be opened: {e}"), fix))
+}
+
+/// Asks the kernel to delete a rule that nobody has: permission is checked first, so nothing changes, and the
+/// answer is true for this namespace, whatever the process may do in others.
+fn capability(netlink: &mut Netlink) -> Option<Problem> {
+    let mut rule = RuleMessage::default();
+    rule.header.family = AddressFamily::Inet;
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes = vec![RuleAttribute::Priority(u32::MAX), RuleAttribute::Table(u32::MAX)];
+    let e = netlink.delete_rule(rule).err()?;
+    (e.errno() == libc::EPERM).then(|| {
+        Problem::new(
+            "the capability CAP_NET_ADMIN is missing in this network namespace",
+            "run as root, or give it with AmbientCapabilities=CAP_NET_ADMIN (systemd) or \
+             setcap cap_net_admin+ep on the program",
+        )
+    })
+}
+
+fn forwarding(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let (v4, v6) = plan::families(settings);
+    let mut want = |name: &str, good: fn(&str) -> bool, value: &str, why: &str| {
+        let dotted = name.replace('/', ".");
+        match sysctl::get(name) {
+            Ok(now) if good(&now) => {}
+            Ok(now) => {
+                problems.push(Problem::new(format!("{dotted} is {now}: {why}"), format!("sysctl -w {dotted}={value}")))
+            }
+            Err(e) => problems.push(Problem::new(
+                format!("{dotted} cannot be read ({e}): {why}"),
+                "mount /proc, and see that the kernel has this IP version (ipv6.disable=0)",
+            )),
+        }
+    };
+    if v4 {
+        want("net/ipv4/ip_forward", |v| v != "0", "1", "the kernel forwards no IPv4 packets, so none reaches a server");
+        let why = "strict, on every device: the kernel drops translated packets, whose sources it routes elsewhere";
+        want("net/ipv4/conf/all/rp_filter", |v| v != "1", "2", why);
+    }
+    if v6 {
+        let why = "the kernel forwards no IPv6 packets, so none reaches a server";
+        want("net/ipv6/conf/all/forwarding", |v| v != "0", "1", why);
+    }
+    problems
+}
+
+fn numbers(settings: &Settings) -> Vec<Problem> {
+    let (table, priority) = (settings.gateway.route_table, settings.gateway.rule_priority);
+    let mut problems = Vec::new();
+    if table == 0 || (253..=255).contains(&table) {
+        let what = format!("route-table {table} is one of the kernel's own tables (default, main, local)");
+        problems.push(Problem::new(what, "give another number, such as 4242"));
+    }
+    if !(1..=32_764).contains(&priority) {
+        let what = format!("rule-priority {priority} is not between the kernel's rules for local and main");
+        problems.push(Problem::new(what, "give a number from 1 to 32764, such as 4242"));
+    }
+    problems
+}
+
+fn device(settings: &Settings, netlink: &mut Netlink) -> Option<Problem> {
+    let name = &settings.gateway.device;
+    match netlink.link(name) {
+        Ok(link) => {
+            let why = setup::unusable(name, &link?)?;
+            Some(Problem::new(why.what(), why.fix().unwrap_or_default()))
+        }
+        Err(e) => Some(Problem::new(e.to_string(), "see that the kernel offers rtnetlink to this process")),
+    }
+}
+
+/// A service address that the kernel takes for its own is looked up in the table `local` before any other, and
+/// never reaches the device.
+fn local_addresses(settings: &Settings, netlink: &mut Netlink) -> Vec<Problem> {
+    const LOCAL: u32 = 255;
+    let mut problems = Vec::new();
+    let mut local = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        // A kernel without one of the families has no such addresses either.
+        local.extend(netlink.routes(family, LOCAL).unwrap_or_default());
+    }
+    for service in plan::service_addresses(settings) {
+        let address = service.addr();
+        if settings.gateway.addresses.iter().any(|own| own.addr() == address) {
+            problems.push(Problem::new(
+                format!("service address {address} is also among the device's own addresses"),
+                "take it out of the gateway's addresses: a service address must not be assigned to any device",
+            ));
+        }
+        let holds = local.iter().filter(|(route, _)| route.to.contains(&service));
+        let taken = holds.max_by_key(|(route, _)| route.to.prefix_len());
+        if let Some((route, kind)) = taken {
+            problems.push(taken_problem(&service, route.to, *kind, &device_name(netlink, route.device)));
+        }
+    }
+    problems
+}
+
+fn taken_problem(service: &IpNet, by: IpNet, kind: RouteType, device: &str) -> Problem {
+    let address = service.addr();
+    if kind == RouteType::Local && !address.is_loopback() && by.prefix_len() == by.max_prefix_len() {
+        return Problem::new(
+            format!("service address {address} is assigned to device {device}, so its packets end in the kernel"),
+            format!("ip address delete {address} dev {device} (services are routed, not assigned)"),
+        );
+    }
+    let kind = format!("{kind:?}").to_lowercase();
+    Problem::new(
+        format!(
+            "service address {address} is a {kind} address of the kernel ({by} on device {device}), so its packets end there"
+        ),
+        "choose a service address outside of the gateway's own, loopback, broadcast and anycast addresses",
+    )
+}
+
+fn device_name(netlink: &mut Netlink, index: u32) -> String {
+    let links: Vec<_> = netlink.links().unwrap_or_default();
+    links.into_iter().find(|(i, _)| *i == index).map_or_else(|| format!("number {index}"), |(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{namespace, tun, two_families};
+    use super::*;
+
+    fn whats(settings: &Settings) -> String {
+        check(settings).into_iter().map(|p| format!("{p}\n")).collect()
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_with_their_commands() {
+        let Some(ns) = namespace("eq-pre1") else { return };
+        ns.sysctl("net/ipv4/conf/all/rp_filter", "1").unwrap();
+        ns.address("lo", "192.0.2.10/32".parse().unwrap()).unwrap();
+        let mut settings = two_families();
+        settings.gateway.route_table = 254;
+        let text = ns.run(|| whats(&settings)).unwrap();
+        for want in [
+            "sysctl -w net.ipv4.ip_forward=1",
+            "sysctl -w net.ipv4.conf.all.rp_filter=2",
+            "sysctl -w net.ipv6.conf.all.forwarding=1",
+            "ip address del 192.0.2.10 dev lo",
+            "route-table 254",
+        ] {
+            assert!(text.contains(&want.replace(" del ", " delete ")), "{want} in:\n{text}");
+        }
+        assert_eq!(text.matches("to mend it").count(), 5, "{text}");
+    }
+
+    #[test]
+    fn each_problem_goes_away_by_its_own_command() {
+        let Some(ns) = namespace("eq-pre2") else { return };
+        ns.forward().unwrap();
+        let settings = two_families();
+        assert_eq!(ns.run(|| whats(&settings)).unwrap(), "");
+        // Loose is good enough.
+        ns.sysctl("net/ipv4/conf/all/rp_filter", "2").unwrap();
+        assert_eq!(ns.run(|| whats(&settings)).unwrap(), "");
+    }
+
+    #[test]
+    fn kernel_addresses_of_any_kind_are_no_service_addresses() {
+        let Some(ns) = namespace("eq-pre3") else { return };
+        ns.forward().unwrap();
+        ns.address("lo", "192.0.2.1/24".parse().unwrap()).unwrap();
+        let cases = [
+            ("127.0.0.1", "local address of the kernel"),
+            ("192.0.2.1", "assigned"),
+            ("192.0.2.255", "broadcast"),
+            ("::1", "local address of the kernel"),
+        ];
+        for (address, want) in cases {
+            let mut settings = two_families();
+            settings.services[0].listen[0].address = address.parse().unwrap();
+            let text = ns.run(|| whats(&settings)).unwrap();
+            assert!(text.contains(address) && text.contains(want), "{address}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_device_of_another_kind_or_in_use_is_refused() {
+        let Some(ns) = namespace("eq-pre4") else { return };
+        ns.forward().unwrap();
+        let mut settings = two_families();
+        let text = ns
+            .run(|| {
+                let _open = tun("eqtest0");
+                whats(&settings)
+            })
+            .unwrap();
+        assert!(text.contains("a process has the gateway's device eqtest0 open"), "{text}");
+        settings.gateway.device = "lo".into();
+        let text = ns.run(|| whats(&settings)).unwrap();
+        assert!(text.contains("is not a TUN device"), "{text}");
+    }
+
+    #[test]
+    fn a_thread_without_the_capability_is_told_so() {
+        let Some(ns) = namespace("eq-pre5") else { return };
+        ns.forward().unwrap();
+        let text = ns.run(|| {
+            let mut sets = rustix::thread::capabilities(None).unwrap();
+            sets.effective.remove(rustix::thread::CapabilitySet::NET_ADMIN);
+            rustix::thread::set_capabilities(None, sets).unwrap();
+            whats(&two_families())
+        });
+        let text = text.unwrap();
+        assert!(text.contains("CAP_NET_ADMIN") && text.matches("to mend it").count() == 1, "{text}");
+    }
+}

@@ -1,0 +1,615 @@
+//! What the gateway needs of the kernel: device, routes, policy rules; put in place, taken away, cleaned up.
+//!
+//! All of it happens in the network namespace of the thread that calls. It must not know packets or flows.
+//!
+//! | what | why |
+//! |---|---|
+//! | route of each service address to the device, table `main` | clients' packets come in |
+//! | default routes to the device in a table of our own | where the rules send the servers' answers |
+//! | rule P: what comes out of the device goes on at P+2 | what we wrote never comes back to us |
+//! | rules P+1: a server's answers look into that table | they come in |
+//! | rule P+2: nothing | the target of rule P, so that an operator's own rules after it still count |
+//!
+//! All of it carries the protocol number [`PROTOCOL`], by which a later start knows what a killed one left.
+
+use super::netlink::{self, Link, Netlink, NetlinkError, Route};
+use super::plan::{self, Answers};
+use super::sysctl;
+use crate::balance::Protocol;
+use crate::config::Settings;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::IpProtocol;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
+use std::fmt;
+
+/// The number (`RTPROT_*`, `ip route show proto 69`) that marks our routes and rules. The kernel only stores it;
+/// iproute2's list of well-known numbers has nothing at 69.
+pub const PROTOCOL: u8 = 69;
+
+/// The kernel's number of the table `main`.
+const MAIN: u32 = 254;
+/// Packets that may wait for us to read them; the kernel's default of 500 is under one burst of segments.
+const QUEUE: u32 = 1000;
+/// The best metric an IPv6 route can have; IPv4's is 0.
+const BEST_V6: u32 = 1;
+
+/// What could not be set up, and what to do about it.
+#[derive(Debug)]
+pub struct SetupError {
+    what: String,
+    fix: Option<String>,
+}
+
+impl SetupError {
+    fn new(what: impl fmt::Display, fix: impl Into<Option<String>>) -> Self {
+        SetupError { what: what.to_string(), fix: fix.into() }
+    }
+
+    /// What failed, without what to do about it.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What to do about it, where that is known.
+    pub fn fix(&self) -> Option<&str> {
+        self.fix.as_deref()
+    }
+}
+
+/// What was being done and why it failed, then what to do.
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.fix {
+            Some(fix) => write!(f, "; {fix}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {}
+
+impl From<NetlinkError> for SetupError {
+    fn from(e: NetlinkError) -> Self {
+        let fix = (e.errno() == libc::EPERM).then(|| "it needs the capability CAP_NET_ADMIN".to_owned());
+        SetupError::new(e, fix)
+    }
+}
+
+fn open() -> Result<Netlink, SetupError> {
+    Netlink::open().map_err(|e| SetupError::new(format!("opening a netlink socket: {e}"), None))
+}
+
+/// Deletes what a killed gateway with the same device or routing table left behind; tells how many rules and routes
+/// that were. To be called before the device is opened.
+///
+/// Fails, and deletes nothing, where that gateway is still alive: its device has a carrier, or the table
+/// routes into another device.
+pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
+    let gateway = &settings.gateway;
+    let mut netlink = open()?;
+    let device = netlink.link(&gateway.device)?;
+    if let Some(why) = device.as_ref().and_then(|link| unusable(&gateway.device, link)) {
+        return Err(why);
+    }
+    let own = device.as_ref().map_or(0, |link| link.index);
+    let mut stale = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for table in [gateway.route_table, MAIN] {
+            let routes = netlink.routes(family, table)?.into_iter().map(|(route, _)| route);
+            for route in routes.filter(|r| r.protocol == PROTOCOL) {
+                if route.device == own {
+                    stale.push(route);
+                } else if table != MAIN {
+                    return Err(table_in_use(&mut netlink, route));
+                }
+            }
+        }
+    }
+    if own != 0 {
+        log::warn!(
+            "device {0} is already there and stays when the gateway stops, because it is persistent; \
+             if nobody needs it, stop the gateway and delete it: ip link delete {0}",
+            gateway.device
+        );
+    }
+    let mut cleaned = 0;
+    for route in stale {
+        netlink.delete_route(route)?;
+        cleaned += 1;
+    }
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for rule in netlink.rules(family)? {
+            if is_ours(&rule, gateway.route_table, &gateway.device) {
+                netlink.delete_rule(rule)?;
+                cleaned += 1;
+            }
+        }
+    }
+    Ok(cleaned)
+}
+
+/// Why a device that is already there cannot become the gateway's, if it cannot.
+pub(super) fn unusable(name: &str, link: &Link) -> Option<SetupError> {
+    if link.kind != "tun" {
+        let kind = if link.kind.is_empty() { "hardware" } else { &link.kind };
+        let what = format!("the gateway's device {name} is already there and is not a TUN device but {kind}");
+        return Some(SetupError::new(
+            what,
+            format!("give another name in the configuration, or: ip link delete {name}"),
+        ));
+    }
+    let fix = "is another gateway running? Stop it, or give this one its own device, route-table and rule-priority";
+    link.carrier.then(|| SetupError::new(format!("a process has the gateway's device {name} open"), fix.to_owned()))
+}
+
+fn table_in_use(netlink: &mut Netlink, route: Route) -> SetupError {
+    let links = netlink.links().unwrap_or_default();
+    let name = links.into_iter().find(|(index, _)| *index == route.device);
+    let name = name.map_or_else(|| format!("number {}", route.device), |(_, name)| name);
+    let what = format!("routing table {} already belongs to another gateway, with device {name}", route.table);
+    SetupError::new(what, "give this one its own route-table in the configuration".to_owned())
+}
+
+/// Whether a gateway with this table and device made the rule.
+fn is_ours(rule: &RuleMessage, table: u32, device: &str) -> bool {
+    let has = |a: &RuleAttribute| rule.attributes.contains(a);
+    has(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
+        && (has(&RuleAttribute::Table(table)) || has(&RuleAttribute::Iifname(device.into())))
+}
+
+/// How many rules of the calling thread's namespace, and routes of its table `main`, carry a protocol number.
+pub fn count_marked(protocol: u8) -> Result<usize, SetupError> {
+    let mut netlink = open()?;
+    let mark = RuleAttribute::Protocol(RouteProtocol::from(protocol));
+    let mut count = 0;
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        count += netlink.rules(family)?.iter().filter(|r| r.attributes.contains(&mark)).count();
+        count += netlink.routes(family, MAIN)?.iter().filter(|(r, _)| r.protocol == protocol).count();
+    }
+    Ok(count)
+}
+
+/// What has been put in place; taken away by [`Installed::remove`] or when dropped, from any thread.
+#[derive(Debug)]
+pub struct Installed {
+    /// Bound to the namespace in which it was opened, whichever thread drops it.
+    netlink: Netlink,
+    device: String,
+    undo: Vec<Undo>,
+}
+
+#[derive(Debug)]
+enum Undo {
+    Address(u32, IpNet),
+    Route(Route),
+    Rule(RuleMessage),
+}
+
+impl Installed {
+    /// Sets up the device, which must be open, and leads the packets into it. On failure all that was done is
+    /// undone.
+    pub fn install(settings: &Settings, device: &str) -> Result<Installed, SetupError> {
+        let mut installed = Installed { netlink: open()?, device: device.into(), undo: Vec::new() };
+        let link = installed.netlink.link(device)?;
+        let link = link.ok_or_else(|| SetupError::new(format!("there is no device {device}"), None))?;
+        installed.device_up(settings, link.index)?;
+        for address in &settings.gateway.addresses {
+            installed.netlink.add_address(device, link.index, *address)?;
+            installed.undo.push(Undo::Address(link.index, *address));
+        }
+        // The way back first: a client must not get in before its answer can.
+        installed.return_way(settings, link.index)?;
+        for to in plan::service_addresses(settings) {
+            installed.route(route(to, MAIN, link.index))?;
+        }
+        Ok(installed)
+    }
+
+    /// Takes everything away; what is already gone is no fault.
+    pub fn remove(mut self) -> Result<(), SetupError> {
+        self.take_away()
+    }
+
+    fn device_up(&mut self, settings: &Settings, index: u32) -> Result<(), SetupError> {
+        let device = self.device.clone();
+        let refused = |e| SetupError::new(format!("setting up device {device}: {e}"), None);
+        // Packets that we write carry the clients' addresses, which the kernel routes elsewhere.
+        sysctl::set(&format!("net/ipv4/conf/{device}/rp_filter"), "0").map_err(refused)?;
+        sysctl::set(&format!("net/ipv4/conf/{device}/forwarding"), "1").map_err(refused)?;
+        let (_, v6) = plan::families(settings);
+        let conf = |name| format!("net/ipv6/conf/{device}/{name}");
+        if sysctl::exists(&conf("addr_gen_mode")) {
+            // No link-local address, no router solicitations, no multicast reports: only clients' packets
+            // are to come out of the device. Switching `forwarding` off leaves the routers' group, which MLDv1
+            // does in silence; then the device forgets that it could do multicast at all.
+            let quiet = [
+                ("addr_gen_mode", "1"),
+                ("accept_ra", "0"),
+                ("autoconf", "0"),
+                ("force_mld_version", "1"),
+                ("forwarding", "0"),
+            ];
+            for (name, value) in quiet {
+                sysctl::set(&conf(name), value).map_err(refused)?;
+            }
+            if v6 {
+                sysctl::set(&conf("disable_ipv6"), "0").map_err(refused)?;
+            }
+        }
+        let attributes = vec![LinkAttribute::Mtu(settings.gateway.mtu.into()), LinkAttribute::TxQueueLen(QUEUE)];
+        let mask = LinkFlags::Up | LinkFlags::Multicast;
+        self.netlink.set_link(&device, index, LinkFlags::Up, mask, attributes)?;
+        if v6 {
+            sysctl::set(&conf("forwarding"), "1").map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    fn return_way(&mut self, settings: &Settings, index: u32) -> Result<(), SetupError> {
+        let (gateway, device) = (&settings.gateway, self.device.clone());
+        let (v4, v6) = plan::families(settings);
+        let first = gateway.rule_priority;
+        for (family, any) in [
+            (AddressFamily::Inet, v4.then(|| IpNet::V4(Ipv4Net::default()))),
+            (AddressFamily::Inet6, v6.then(|| IpNet::V6(Ipv6Net::default()))),
+        ] {
+            let Some(any) = any else { continue };
+            self.route(route(any, gateway.route_table, index))?;
+            let from_device = RuleAttribute::Iifname(device.clone());
+            self.rule(rule(family, RuleAction::Nop, first + 2, vec![from_device.clone()]))?;
+            self.rule(rule(family, RuleAction::Goto, first, vec![from_device, RuleAttribute::Goto(first + 2)]))?;
+        }
+        let selectors = plan::answers(settings);
+        for selector in &selectors {
+            self.rule(answer_rule(selector, gateway.route_table, first + 1))?;
+        }
+        log::debug!("{} policy rules bring the servers' answers to {device}", selectors.len());
+        Ok(())
+    }
+
+    fn route(&mut self, route: Route) -> Result<(), SetupError> {
+        match self.netlink.add_route(route) {
+            Ok(()) => self.undo.push(Undo::Route(route)),
+            Err(e) if e.errno() == libc::EEXIST => {
+                let table = if route.table == MAIN { String::new() } else { format!(" table {}", route.table) };
+                let fix = format!(
+                    "somebody else has already routed it; look (ip route show exact {0}{table}) and, if it is not needed, \
+                     delete it (ip route delete {0}{table})",
+                    route.to
+                );
+                return Err(SetupError::new(e, fix));
+            }
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
+    }
+
+    fn rule(&mut self, rule: RuleMessage) -> Result<(), SetupError> {
+        match self.netlink.add_rule(rule.clone()) {
+            Ok(()) => self.undo.push(Undo::Rule(rule)),
+            Err(e) if e.errno() == libc::EEXIST => {
+                let fix =
+                    "the same rule is already there: give another rule-priority in the configuration, or delete it";
+                return Err(SetupError::new(e, fix.to_owned()));
+            }
+            Err(e) => return Err(e.into()),
+        }
+        Ok(())
+    }
+
+    fn take_away(&mut self) -> Result<(), SetupError> {
+        let mut first = Ok(());
+        for step in std::mem::take(&mut self.undo).into_iter().rev() {
+            let done = match step {
+                Undo::Address(index, address) => self.netlink.delete_address(&self.device, index, address),
+                Undo::Route(route) => self.netlink.delete_route(route),
+                Undo::Rule(rule) => self.netlink.delete_rule(rule),
+            };
+            match done {
+                // Gone with the device, or deleted by hand.
+                Err(e) if [libc::ESRCH, libc::ENOENT, libc::ENODEV, libc::EADDRNOTAVAIL].contains(&e.errno()) => {}
+                Err(e) if first.is_ok() => first = Err(e.into()),
+                _ => {}
+            }
+        }
+        first
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        if let Err(e) = self.take_away() {
+            log::error!("{e}");
+        }
+    }
+}
+
+fn route(to: IpNet, table: u32, device: u32) -> Route {
+    let metric = if to.addr().is_ipv6() { BEST_V6 } else { 0 };
+    Route { to, device, via: None, table, protocol: PROTOCOL, metric }
+}
+
+fn rule(family: AddressFamily, action: RuleAction, priority: u32, attributes: Vec<RuleAttribute>) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family;
+    message.header.action = action;
+    message.attributes = attributes;
+    message.attributes.push(RuleAttribute::Priority(priority));
+    message.attributes.push(RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+    message
+}
+
+fn answer_rule(answers: &Answers, table: u32, priority: u32) -> RuleMessage {
+    let v6 = answers.from.addr().is_ipv6();
+    let protocol = match answers.protocol {
+        Protocol::Tcp => IpProtocol::Tcp,
+        Protocol::Udp => IpProtocol::Udp,
+        Protocol::Icmp if v6 => IpProtocol::from(58),
+        Protocol::Icmp => IpProtocol::Icmp,
+    };
+    let mut attributes = vec![RuleAttribute::IpProtocol(protocol), RuleAttribute::Table(table)];
+    if answers.from.prefix_len() > 0 {
+        attributes.push(RuleAttribute::Source(answers.from.addr()));
+    }
+    if let Some((start, end)) = answers.ports {
+        attributes.push(RuleAttribute::SourcePortRange(RulePortRange { start, end }));
+    }
+    let mut message = rule(netlink::family(answers.from.addr()), RuleAction::ToTable, priority, attributes);
+    message.header.src_len = answers.from.prefix_len();
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{namespace, tun, two_families};
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::time::{Duration, Instant};
+
+    fn rules() -> Vec<String> {
+        let mut netlink = open().unwrap();
+        let both = [AddressFamily::Inet, AddressFamily::Inet6];
+        let all = both.iter().flat_map(|f| netlink.rules(*f).unwrap()).collect::<Vec<_>>();
+        let mark = RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL));
+        all.iter().filter(|r| r.attributes.contains(&mark)).map(netlink::show_rule).collect()
+    }
+
+    /// Rules and routes of ours in all tables of the namespace.
+    fn left(settings: &Settings) -> usize {
+        let mut netlink = open().unwrap();
+        let table = settings.gateway.route_table;
+        let own = [AddressFamily::Inet, AddressFamily::Inet6].map(|f| netlink.routes(f, table).unwrap().len());
+        count_marked(PROTOCOL).unwrap() + own[0] + own[1]
+    }
+
+    #[test]
+    fn what_is_installed_is_taken_away_again() {
+        let Some(ns) = namespace("eq-set1") else { return };
+        ns.run(|| {
+            let mut settings = two_families();
+            settings.gateway.addresses = vec!["10.77.0.1/32".parse().unwrap(), "fd77::1/128".parse().unwrap()];
+            let _tun = tun("eqtest0");
+            let installed = Installed::install(&settings, "eqtest0").unwrap();
+            // A nop and a goto a family, four servers; two default routes, two services in main.
+            assert_eq!(rules().len(), 8, "{:?}", rules());
+            assert_eq!(left(&settings), 12);
+            assert!(
+                rules().contains(&"priority 4243 from fd09::5/128 ipproto 6 sport 80-80 lookup 4242".into()),
+                "{:?}",
+                rules()
+            );
+            let mut netlink = open().unwrap();
+            let local = netlink.routes(AddressFamily::Inet, 255).unwrap();
+            assert!(local.iter().any(|(r, _)| r.to == "10.77.0.1/32".parse::<IpNet>().unwrap()));
+            installed.remove().unwrap();
+            assert_eq!(left(&settings), 0);
+            let local = netlink.routes(AddressFamily::Inet, 255).unwrap();
+            assert!(!local.iter().any(|(r, _)| r.to == "10.77.0.1/32".parse::<IpNet>().unwrap()));
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn dropping_in_another_namespace_cleans_the_right_one() {
+        let Some(ns) = namespace("eq-set2") else { return };
+        let settings = two_families();
+        let (tun, installed) = ns.run(|| (tun("eqtest0"), Installed::install(&settings, "eqtest0").unwrap())).unwrap();
+        assert_eq!(ns.run(|| left(&settings)).unwrap(), 12);
+        drop(installed);
+        assert_eq!(ns.run(|| left(&settings)).unwrap(), 0);
+        drop(tun);
+    }
+
+    #[test]
+    fn a_route_of_somebody_else_is_an_error_and_nothing_stays() {
+        for to in ["192.0.2.10/32", "2001:db8::10/128"] {
+            let Some(ns) = namespace("eq-set3") else { return };
+            ns.run(|| {
+                let settings = two_families();
+                let _tun = tun("eqtest0");
+                let mut netlink = open().unwrap();
+                let foreign = Route { protocol: 4, ..route(to.parse().unwrap(), MAIN, 1) };
+                netlink.add_route(foreign).unwrap();
+                let e = Installed::install(&settings, "eqtest0").unwrap_err().to_string();
+                assert!(e.contains("File exists") && e.contains(&format!("ip route delete {to}")), "{e}");
+                assert_eq!(left(&settings), 0);
+                assert_eq!(
+                    netlink
+                        .routes(netlink::family(foreign.to.addr()), MAIN)
+                        .unwrap()
+                        .iter()
+                        .filter(|(r, _)| *r == foreign)
+                        .count(),
+                    1
+                );
+            })
+            .unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_killed_gateway_left_is_cleaned_and_a_new_one_starts() {
+        let Some(ns) = namespace("eq-set4") else { return };
+        ns.run(|| {
+            let settings = two_families();
+            let device = tun("eqtest0");
+            std::mem::forget(Installed::install(&settings, "eqtest0").unwrap());
+            drop(device);
+            assert_eq!(left(&settings), 8, "the routes died with the device, the rules did not");
+            assert_eq!(clean_leftovers(&settings).unwrap(), 8);
+            assert_eq!(clean_leftovers(&settings).unwrap(), 0);
+            let _tun = tun("eqtest0");
+            Installed::install(&settings, "eqtest0").unwrap().remove().unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_persistent_device_is_cleaned_of_routes_too() {
+        let Some(ns) = namespace("eq-set5") else { return };
+        ns.run(|| {
+            let settings = two_families();
+            let device = tun("eqtest0");
+            persist(&device);
+            std::mem::forget(Installed::install(&settings, "eqtest0").unwrap());
+            drop(device);
+            assert_eq!(left(&settings), 12);
+            assert_eq!(clean_leftovers(&settings).unwrap(), 12);
+            assert_eq!(left(&settings), 0);
+        })
+        .unwrap();
+    }
+
+    #[allow(unsafe_code)]
+    fn persist(device: &tun_tap::Iface) {
+        const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
+        // SAFETY: the ioctl takes a number, not a pointer.
+        assert_eq!(unsafe { libc::ioctl(device.as_raw_fd(), TUNSETPERSIST, 1) }, 0);
+    }
+
+    #[test]
+    fn a_living_gateway_is_never_cleaned() {
+        let Some(ns) = namespace("eq-set6") else { return };
+        ns.run(|| {
+            let first = two_families();
+            let _tun = tun("eqtest0");
+            let installed = Installed::install(&first, "eqtest0").unwrap();
+            let mut second = two_families();
+            // The same device and table.
+            let e = clean_leftovers(&second).unwrap_err().to_string();
+            assert!(e.contains("a process has the gateway's device eqtest0 open"), "{e}");
+            // The same table.
+            second.gateway.device = "eqtest1".into();
+            let e = clean_leftovers(&second).unwrap_err().to_string();
+            assert!(e.contains("routing table 4242 already belongs to another gateway, with device eqtest0"), "{e}");
+            // Neither.
+            second.gateway.route_table = 4300;
+            second.gateway.rule_priority = 4300;
+            assert_eq!(clean_leftovers(&second).unwrap(), 0);
+            assert_eq!(left(&first), 12);
+            installed.remove().unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn answers_go_to_the_device_and_what_comes_out_of_it_never_returns() {
+        let Some(ns) = namespace("eq-set7") else { return };
+        let Some(far) = namespace("eq-set7-far") else { return };
+        ns.forward().unwrap();
+        ns.cable("eth0", &far, "eth0").unwrap();
+        ns.address("eth0", "10.9.0.1/24".parse().unwrap()).unwrap();
+        far.address("eth0", "10.9.0.5/24".parse().unwrap()).unwrap();
+        far.address("eth0", "10.9.0.6/24".parse().unwrap()).unwrap();
+        far.default_route("eth0", "10.9.0.1".parse().unwrap()).unwrap();
+        let settings = two_families();
+        ns.run(|| {
+            let tun = tun("eqtest0");
+            tun.set_non_blocking().unwrap();
+            let _installed = Installed::install(&settings, "eqtest0").unwrap();
+            let send = |from: &str, to: &str| {
+                far.run(|| {
+                    let stream = |from: &str, to: &str| {
+                        let socket = rustix::net::socket(
+                            rustix::net::AddressFamily::INET,
+                            rustix::net::SocketType::STREAM,
+                            None,
+                        )?;
+                        rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+                        rustix::net::bind(&socket, &from.parse::<std::net::SocketAddr>().unwrap())?;
+                        rustix::io::ioctl_fionbio(&socket, true)?;
+                        let _ = rustix::net::connect(&socket, &to.parse::<std::net::SocketAddr>().unwrap());
+                        Ok::<(), rustix::io::Errno>(())
+                    };
+                    stream(from, to).unwrap();
+                })
+                .unwrap();
+            };
+            // (from, to, whether it comes out of the device): the server's service port, another port of it,
+            // another host's port, a client to the service address.
+            for (from, to, want) in [
+                ("10.9.0.5:80", "203.0.113.9:4000", true),
+                ("10.9.0.5:81", "203.0.113.9:4001", false),
+                ("10.9.0.6:80", "203.0.113.9:4002", false),
+                ("10.9.0.6:4003", "192.0.2.10:80", true),
+                ("10.9.0.6:4004", "192.0.2.11:80", false),
+            ] {
+                send(from, to);
+                let port: u16 = to.rsplit(':').next().unwrap().parse().unwrap();
+                assert_eq!(syn_to(&tun, port), want, "{from} -> {to}");
+            }
+            // As the engine would write it: the server's answer, which has not become the service's, to an
+            // address that only our table routes. It must not come back.
+            let mut syn = [0u8; 1500];
+            let length = etherparse_syn(&mut syn, [10, 9, 0, 5], [203, 0, 113, 9], 80, 4005);
+            tun.send(&syn[..length]).unwrap();
+            assert!(!syn_to(&tun, 4005), "a packet that we wrote came back");
+        })
+        .unwrap();
+    }
+
+    fn etherparse_syn(buf: &mut [u8], from: [u8; 4], to: [u8; 4], sport: u16, dport: u16) -> usize {
+        let mut bytes = Vec::new();
+        etherparse::PacketBuilder::ipv4(from, to, 64).tcp(sport, dport, 1, 1000).syn().write(&mut bytes, &[]).unwrap();
+        buf[..bytes.len()].copy_from_slice(&bytes);
+        bytes.len()
+    }
+
+    /// Whether a TCP packet to the port comes out within 200 ms.
+    fn syn_to(tun: &tun_tap::Iface, port: u16) -> bool {
+        let (mut buf, until) = ([0u8; 2000], Instant::now() + Duration::from_millis(200));
+        while Instant::now() < until {
+            match tun.recv(&mut buf) {
+                Ok(n) if n >= 24 && buf[9] == 6 && buf[22..24] == port.to_be_bytes() => return true,
+                Ok(_) => {}
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn the_kernel_itself_says_nothing_on_the_device() {
+        let Some(ns) = namespace("eq-set8") else { return };
+        ns.forward().unwrap();
+        ns.run(|| {
+            let tun = tun("eqtest0");
+            tun.set_non_blocking().unwrap();
+            let _installed = Installed::install(&two_families(), "eqtest0").unwrap();
+            // Router solicitations and multicast reports come within the first two seconds.
+            let until = Instant::now() + Duration::from_millis(2500);
+            let mut buf = [0u8; 2000];
+            while Instant::now() < until {
+                if let Ok(n) = tun.recv(&mut buf) {
+                    panic!("{:02x?}", &buf[..n]);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+        .unwrap();
+    }
+}

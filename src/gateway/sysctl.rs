@@ -1,0 +1,36 @@
+//! Kernel parameters under /proc/sys, as the calling thread's network namespace has them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Reads a parameter named by its path below /proc/sys (`net/ipv4/ip_forward`), without the line's end.
+pub fn get(name: &str) -> io::Result<String> {
+    Ok(std::fs::read_to_string(path(name))?.trim_end().to_owned())
+}
+
+/// Writes a parameter where it does not already have the value, so that a read-only /proc/sys that is
+/// right is good enough.
+///
+/// The error says which parameter and value.
+pub fn set(name: &str, value: &str) -> io::Result<()> {
+    let explain = |e: io::Error| {
+        let hint = match e.raw_os_error() {
+            Some(libc::EROFS) => "; /proc/sys is read-only here, as in most containers: set it from outside",
+            _ => "",
+        };
+        io::Error::new(e.kind(), format!("setting {} to {value}: {e}{hint}", path(name).display()))
+    };
+    if get(name).map_err(explain)? == value {
+        return Ok(());
+    }
+    std::fs::write(path(name), value).map_err(explain)
+}
+
+/// Whether the parameter exists here.
+pub fn exists(name: &str) -> bool {
+    path(name).exists()
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name)
+}

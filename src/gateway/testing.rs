@@ -1,0 +1,75 @@
+//! What the unit tests of this directory share: small settings, namespaces, a TUN device.
+
+use super::netns::Namespace;
+use crate::balance::{Algorithm, Listen, PoolSettings, Protocol, ServerSettings, ServiceSettings, UnknownTcp};
+use crate::config::{GatewaySettings, Settings};
+use crate::ids::{PoolId, ServerId};
+use std::net::IpAddr;
+use tun_tap::{Iface, Mode};
+
+/// Settings with one pool; listens as (address, protocol, first port, last port), servers as (address, port).
+pub fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option<u16>)]) -> Settings {
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let listen = listens
+        .iter()
+        .map(|(a, protocol, first_port, last_port)| Listen {
+            address: address(a),
+            protocol: *protocol,
+            first_port: *first_port,
+            last_port: *last_port,
+        })
+        .collect();
+    let servers: Vec<ServerSettings> = servers
+        .iter()
+        .enumerate()
+        .map(|(i, (a, port))| ServerSettings {
+            name: format!("s{i}"),
+            pool: PoolId(0),
+            v4: if let IpAddr::V4(a) = address(a) { Some(a) } else { None },
+            v6: if let IpAddr::V6(a) = address(a) { Some(a) } else { None },
+            port: *port,
+            weight: 1,
+        })
+        .collect();
+    Settings {
+        services: vec![ServiceSettings {
+            name: "web".into(),
+            listen,
+            pool: PoolId(0),
+            algorithm: Algorithm::RoundRobin,
+            unknown_tcp: UnknownTcp::Reset,
+        }],
+        pools: vec![PoolSettings {
+            name: "pool".into(),
+            servers: (0..u32::try_from(servers.len()).unwrap()).map(ServerId).collect(),
+        }],
+        servers,
+        gateway: GatewaySettings { device: "eqtest0".into(), ..GatewaySettings::default() },
+        ..Settings::default()
+    }
+}
+
+/// Two addresses of a service, one a family, port 80, and two servers a family, one with a port of its own.
+pub fn two_families() -> Settings {
+    settings(
+        &[("192.0.2.10", Protocol::Tcp, 80, 80), ("2001:db8::10", Protocol::Tcp, 80, 80)],
+        &[("10.9.0.2", Some(8080)), ("10.9.0.5", None), ("fd09::2", Some(8080)), ("fd09::5", None)],
+    )
+}
+
+/// A namespace, or none with a line on stderr where the tests may not make any.
+pub fn namespace(label: &str) -> Option<Namespace> {
+    match Namespace::new(label) {
+        Ok(namespace) => Some(namespace),
+        Err(e) => {
+            assert!(!rustix::process::geteuid().is_root(), "root can make namespaces: {e}");
+            eprintln!("SKIPPED, needs root: {e}");
+            None
+        }
+    }
+}
+
+/// A TUN device in the calling thread's namespace; it dies when dropped.
+pub fn tun(name: &str) -> Iface {
+    Iface::without_packet_info(name, Mode::Tun).unwrap()
+}

@@ -1,0 +1,249 @@
+//! The TUN device: opening it in three ways, and moving packets with or without its vnet header.
+//!
+//! It must not know the engine or the event loop; it moves bytes and says what the device said of them.
+#![allow(unsafe_code)] // ifreq and the TUN ioctls: no safe crate has them
+
+use crate::packet::Meta;
+use rustix::io::Errno;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Bytes of the header before each packet of a device opened with offload (`virtio_net_hdr`).
+pub const HEADER: usize = 10;
+/// Bytes of the largest packet.
+pub const MOST: usize = 65_535;
+
+/// Room for one packet with its header. The packet starts at [`HEADER`] whether there is one or not.
+pub type Frame = [u8; HEADER + MOST];
+
+const NEEDS_CSUM: u8 = 1;
+
+/// Reads what the device said of a packet from its header.
+pub fn meta(header: &[u8]) -> Meta {
+    let gso = header[1] & !0x80 != 0;
+    Meta {
+        partial_checksum: header[0] & NEEDS_CSUM != 0,
+        // The header's numbers are in the machine's own order.
+        gso_size: if gso { u16::from_ne_bytes([header[4], header[5]]) } else { 0 },
+    }
+}
+
+/// Why a device could not be opened, and what to do about it.
+#[derive(Debug)]
+pub struct OpenError {
+    name: String,
+    doing: &'static str,
+    source: io::Error,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OpenError { name, doing, source } = self;
+        write!(f, "cannot {doing} the TUN device {name}: {source}; ")?;
+        f.write_str(match Errno::from_io_error(source) {
+            Some(Errno::NOENT | Errno::NXIO | Errno::NODEV) => {
+                "/dev/net/tun is missing: load the module (modprobe tun), or give the container the device \
+                 (--device /dev/net/tun)"
+            }
+            Some(Errno::ACCESS | Errno::PERM) => {
+                "run as root or with CAP_NET_ADMIN (setcap cap_net_admin+ep on the program), and make sure that \
+                 /dev/net/tun may be read and written"
+            }
+            Some(Errno::BUSY) => "another process holds the device: stop it, or choose another name (gateway.device)",
+            Some(Errno::INVAL) => {
+                "a device of that name exists and is of another kind: choose another name (gateway.device)"
+            }
+            _ => "see dmesg",
+        })
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// An open TUN device, non-blocking.
+#[derive(Debug)]
+pub struct Tun {
+    fd: OwnedFd,
+    name: String,
+    vnet: bool,
+    mask: libc::c_uint,
+}
+
+impl Tun {
+    /// Opens a device with vnet header, checksum and segmentation offload: TCP over IPv4 and IPv6 with ECN, and
+    /// UDP where the kernel has it (6.2 and later).
+    pub fn open_offload(name: &str) -> Result<Tun, OpenError> {
+        let failed = |doing| move |source| OpenError { name: name.into(), doing, source };
+        let fd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(failed("open"))?;
+        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        set_iff(fd.as_raw_fd(), name, flags).map_err(failed("create"))?;
+        let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+        let all = tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+        let mask = match set_offload(fd.as_raw_fd(), all) {
+            Ok(()) => all,
+            Err(_) => set_offload(fd.as_raw_fd(), tcp).map(|()| tcp).map_err(failed("switch on offload of"))?,
+        };
+        let tun = Tun { fd: fd.into(), name: name.into(), vnet: true, mask };
+        tun.set_nonblocking().map_err(failed("set up"))?;
+        Ok(tun)
+    }
+
+    /// Opens a device without vnet header, through tun-tap: one packet of at most the MTU a read.
+    pub fn open_plain(name: &str) -> Result<Tun, OpenError> {
+        let failed = |doing| move |source| OpenError { name: name.into(), doing, source };
+        let iface = tun_tap::Iface::without_packet_info(name, tun_tap::Mode::Tun).map_err(failed("create"))?;
+        let raw = std::os::fd::IntoRawFd::into_raw_fd(iface);
+        // SAFETY: the interface has just given up this descriptor, and nobody else knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let tun = Tun { fd, name: name.into(), vnet: false, mask: 0 };
+        tun.set_nonblocking().map_err(failed("set up"))?;
+        Ok(tun)
+    }
+
+    /// Takes over a device that another process has opened; its flags tell whether it has a vnet header.
+    pub fn from_passed(fd: OwnedFd) -> Result<Tun, OpenError> {
+        let failed = |doing, source| OpenError { name: "that was passed".into(), doing, source };
+        let (name, flags) = get_iff(fd.as_raw_fd()).map_err(|source| failed("ask the kind of", source))?;
+        if flags & libc::IFF_TUN == 0 || flags & libc::IFF_NO_PI == 0 {
+            let text = format!("{name} is not a TUN device without packet information (flags {flags:#x})");
+            return Err(failed("take over", io::Error::new(io::ErrorKind::InvalidInput, text)));
+        }
+        let tun = Tun { fd, name, vnet: flags & libc::IFF_VNET_HDR != 0, mask: 0 };
+        tun.set_nonblocking().map_err(|source| failed("set up", source))?;
+        Ok(tun)
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether each packet comes with a vnet header.
+    pub fn has_header(&self) -> bool {
+        self.vnet
+    }
+
+    /// What the device offloads, in words.
+    pub fn offload(&self) -> &'static str {
+        match (self.vnet, self.mask & libc::TUN_F_USO4 != 0) {
+            (false, _) => "none",
+            (true, true) => "checksum, TCPv4, TCPv6, UDP segmentation",
+            (true, false) => "checksum, TCPv4, TCPv6 segmentation (the kernel has no UDP segmentation for TUN)",
+        }
+    }
+
+    /// Reads a packet and returns its length without the header; `WouldBlock` while there is none.
+    ///
+    /// A device without header leaves zeros there.
+    #[inline]
+    pub fn read(&self, frame: &mut Frame) -> io::Result<usize> {
+        if self.vnet {
+            let read = rustix::io::read(&self.fd, &mut frame[..])?;
+            read.checked_sub(HEADER).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(rustix::io::read(&self.fd, &mut frame[HEADER..])?)
+        }
+    }
+
+    /// Writes a packet of `len` bytes with the header before it.
+    #[inline]
+    pub fn write(&self, frame: &Frame, len: usize) -> io::Result<()> {
+        let start = if self.vnet { 0 } else { HEADER };
+        rustix::io::write(&self.fd, &frame[start..HEADER + len])?;
+        Ok(())
+    }
+
+    fn set_nonblocking(&self) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(&self.fd, true)?)
+    }
+}
+
+impl AsRawFd for Tun {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn empty_request() -> libc::ifreq {
+    // SAFETY: an ifreq is plain old data, for which all zeros are valid.
+    unsafe { std::mem::zeroed() }
+}
+
+fn set_iff(fd: RawFd, name: &str, flags: libc::c_int) -> io::Result<()> {
+    let mut request = empty_request();
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name has more than 15 bytes"));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call.
+    check(unsafe { libc::ioctl(fd, libc::TUNSETIFF, &raw mut request) })
+}
+
+fn get_iff(fd: RawFd) -> io::Result<(String, libc::c_int)> {
+    let mut request = empty_request();
+    // SAFETY: TUNGETIFF writes one ifreq, which lives through the call.
+    check(unsafe { libc::ioctl(fd, libc::TUNGETIFF, &raw mut request) })?;
+    let name = request.ifr_name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8 as char).collect();
+    // SAFETY: TUNGETIFF has filled the member that holds the flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok((name, libc::c_int::from(flags as u16)))
+}
+
+fn set_offload(fd: RawFd, mask: libc::c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes its argument by value.
+    check(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, libc::c_ulong::from(mask)) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_tells_partial_sums_and_segment_sizes() {
+        let size = 1448u16.to_ne_bytes();
+        let header = |flags, gso| [flags, gso, 0, 0, size[0], size[1], 0, 0, 0, 0];
+        for (flags, gso, want) in [
+            (0, 0, Meta::default()),
+            (1, 0, Meta { partial_checksum: true, gso_size: 0 }),
+            (1, 1, Meta { partial_checksum: true, gso_size: 1448 }),
+            (1, 0x81, Meta { partial_checksum: true, gso_size: 1448 }),
+            (2, 0x80, Meta::default()),
+        ] {
+            assert_eq!(meta(&header(flags, gso)), want, "{flags} {gso:#x}");
+        }
+    }
+
+    #[test]
+    fn an_open_error_says_what_to_do() {
+        for (code, want) in
+            [(libc::EPERM, "CAP_NET_ADMIN"), (libc::EBUSY, "another process"), (libc::ENOENT, "modprobe tun")]
+        {
+            let error = OpenError { name: "eq0".into(), doing: "create", source: io::Error::from_raw_os_error(code) };
+            assert!(error.to_string().contains(want) && error.to_string().contains("eq0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_passed_descriptor_that_is_no_tun_is_refused() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Tun::from_passed(file.into()).is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! The Internet checksum: full sums for what the gateway makes itself, deltas for what passes through.
+//!
+//! All sums are in one's complement (RFC 1071); deltas follow RFC 1624, equation 3.
+
+use super::Addresses;
+
+/// Adds the 16-bit words of `bytes` (an odd last byte is padded with zero) to `start`, unfolded.
+#[inline]
+pub fn add(start: u64, bytes: &[u8]) -> u64 {
+    let mut total = start;
+    let mut chunks = bytes.chunks_exact(4);
+    for chunk in &mut chunks {
+        total += u64::from(u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
+    }
+    match *chunks.remainder() {
+        [a] => total + (u64::from(a) << 24),
+        [a, b] => total + (u64::from(a) << 24) + (u64::from(b) << 16),
+        [a, b, c] => total + (u64::from(a) << 24) + (u64::from(b) << 16) + (u64::from(c) << 8),
+        _ => total,
+    }
+}
+
+/// Folds a sum of 32-bit words into 16 bits with end-around carry.
+#[inline]
+pub const fn fold(mut total: u64) -> u16 {
+    total = (total & 0xffff_ffff) + (total >> 32);
+    total = (total & 0xffff_ffff) + (total >> 32);
+    total = (total & 0xffff) + (total >> 16);
+    total = (total & 0xffff) + (total >> 16);
+    total as u16
+}
+
+/// The uncomplemented sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1), unfolded.
+#[inline]
+pub fn pseudo(addresses: &Addresses, protocol: u8, transport_len: usize) -> u64 {
+    sum_of(addresses) + u64::from(protocol) + transport_len as u64
+}
+
+/// The sum of both addresses, unfolded; independent of which is source and which destination.
+#[inline]
+pub fn sum_of(addresses: &Addresses) -> u64 {
+    match *addresses {
+        Addresses::V4 { src, dst } => u64::from(src) + u64::from(dst),
+        Addresses::V6 { src, dst } => {
+            let halves = |a: u128| {
+                let (high, low) = ((a >> 64) as u64, a as u64);
+                (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
+            };
+            halves(src) + halves(dst)
+        }
+    }
+}
+
+/// What has to be added to a sum so that it stands for other contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delta(pub u16);
+
+impl Delta {
+    /// The delta from contents with the unfolded sum `old` to contents with the sum `new`.
+    #[inline]
+    pub const fn between(old: u64, new: u64) -> Delta {
+        Delta(fold(!fold(old) as u64 + fold(new) as u64))
+    }
+
+    /// The delta of the way back.
+    #[inline]
+    pub const fn reversed(self) -> Delta {
+        Delta(!self.0)
+    }
+
+    /// Patches a finished checksum field: `HC' = ~(~HC + delta)`.
+    #[inline]
+    pub const fn patch(self, checksum: u16) -> u16 {
+        !fold(!checksum as u64 + self.0 as u64)
+    }
+
+    /// Patches a partial checksum field, which holds the sum itself and not its complement.
+    #[inline]
+    pub const fn patch_partial(self, sum: u16) -> u16 {
+        fold(sum as u64 + self.0 as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_example_of_rfc_1071_sums_to_ddf2() {
+        assert_eq!(fold(add(0, &[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])), 0xddf2);
+    }
+
+    #[test]
+    fn the_example_of_rfc_1624_gives_zero() {
+        // Section 4: HC = 0xDD2F, m = 0x5555, m' = 0x3285, HC' = 0x0000; RFC 1141 got 0xFFFF.
+        assert_eq!(Delta::between(0x5555, 0x3285).patch(0xdd2f), 0x0000);
+    }
+
+    #[test]
+    fn an_odd_last_byte_is_a_high_byte() {
+        for (bytes, want) in [(&[0xab][..], 0xab00), (&[1, 2, 3], 0x0402), (&[1, 2, 3, 4, 5], 0x0906)] {
+            assert_eq!(fold(add(0, bytes)), want);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_patched_sum_equals_a_recomputed_one(mut bytes in prop::collection::vec(any::<u8>(), 20..64), new in any::<[u8; 4]>()) {
+            bytes[0] |= 1; // a header is never all zeros
+            let before = !fold(add(0, &bytes));
+            let old = add(0, &bytes[12..16]);
+            bytes[12..16].copy_from_slice(&new);
+            let delta = Delta::between(old, add(0, &new));
+            prop_assert_eq!(delta.patch(before), !fold(add(0, &bytes)));
+            bytes[12..16].copy_from_slice(&[0; 4]);
+            prop_assert_eq!(delta.reversed().patch(delta.patch(before)), before);
+        }
+    }
+}

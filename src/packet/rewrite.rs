@@ -1,0 +1,257 @@
+//! The one file in which received bytes change.
+//!
+//! Checksums are patched (RFC 1624), never recomputed, so a packet that came in with a wrong sum
+//! leaves with a wrong one, and its receiver still finds out.
+
+use super::checksum::{self, Delta};
+use super::{Addresses, Parsed, Transport, proto, word};
+
+/// What a packet's headers become, with the deltas of its sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translation {
+    /// Addresses.
+    pub addresses: Addresses,
+    /// Source port (ICMP echo: identifier).
+    pub src_port: u16,
+    /// Destination port (ICMP echo: identifier, the same).
+    pub dst_port: u16,
+    /// How the sum changes.
+    pub deltas: Deltas,
+}
+
+/// The deltas of a translation; computed once, when a flow is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deltas {
+    /// Of the addresses: for the IPv4 header and for partial checksums.
+    pub addresses: Delta,
+    /// Of all that the transport's sum covers.
+    pub transport: Delta,
+}
+
+impl Deltas {
+    /// The deltas from one set of addresses and ports to another, of the same family.
+    pub fn between(protocol: u8, old: (&Addresses, u16, u16), new: (&Addresses, u16, u16)) -> Deltas {
+        let addresses = (checksum::sum_of(old.0), checksum::sum_of(new.0));
+        let ports = |(_, src, dst): (&Addresses, u16, u16)| match protocol {
+            proto::ICMP | proto::ICMPV6 => u64::from(src),
+            _ => u64::from(src) + u64::from(dst),
+        };
+        let covered = if protocol == proto::ICMP { (0, 0) } else { addresses };
+        Deltas {
+            addresses: Delta::between(addresses.0, addresses.1),
+            transport: Delta::between(covered.0 + ports(old), covered.1 + ports(new)),
+        }
+    }
+
+    /// The deltas of the way back.
+    #[must_use]
+    pub const fn reversed(self) -> Deltas {
+        Deltas { addresses: self.addresses.reversed(), transport: self.transport.reversed() }
+    }
+}
+
+/// Rewrites addresses and ports of a whole TCP, UDP or ICMP echo packet and patches its sums.
+///
+/// `parsed` is what [`super::parse`] said of these bytes; `partial` is
+/// [`super::Meta::partial_checksum`]. A UDP checksum of zero over IPv4 stays zero (RFC 768).
+#[inline]
+pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: bool) {
+    put_addresses(packet, &to.addresses, to.deltas.addresses);
+    let at = parsed.offset;
+    let sum = match parsed.transport {
+        Transport::Tcp { .. } => at + 16,
+        Transport::Udp { .. } => at + 6,
+        Transport::Echo { .. } => at + 2,
+        _ => return,
+    };
+    let old = word(packet, sum);
+    let udp = parsed.protocol == proto::UDP;
+    if partial {
+        put(packet, sum, to.deltas.addresses.patch_partial(old));
+    } else if !(udp && old == 0) {
+        let patched = to.deltas.transport.patch(old);
+        put(packet, sum, if udp && patched == 0 { 0xffff } else { patched });
+    }
+    if let Transport::Echo { .. } = parsed.transport {
+        put(packet, at + 4, to.src_port);
+    } else {
+        put(packet, at, to.src_port);
+        put(packet, at + 2, to.dst_port);
+    }
+}
+
+/// Turns an echo request into its reply (RFC 792, RFC 4443, 4.2): addresses change places, type, hop limit 64.
+pub fn echo_reply(packet: &mut [u8], parsed: &Parsed) {
+    put_addresses(packet, &parsed.addresses.reversed(), Delta(0));
+    match parsed.addresses {
+        Addresses::V4 { .. } => {
+            let (ttl, protocol) = (packet[8], packet[9]);
+            packet[8] = 64;
+            let delta = Delta::between(u64::from(ttl) << 8 | u64::from(protocol), 64 << 8 | u64::from(protocol));
+            put(packet, 10, delta.patch(word(packet, 10)));
+        }
+        Addresses::V6 { .. } => packet[7] = 64,
+    }
+    let (request, reply): (u8, u8) = if parsed.protocol == proto::ICMP { (8, 0) } else { (128, 129) };
+    let at = parsed.offset;
+    packet[at] = reply;
+    let delta = Delta::between(u64::from(request) << 8, u64::from(reply) << 8);
+    put(packet, at + 2, delta.patch(word(packet, at + 2)));
+}
+
+#[inline]
+fn put(packet: &mut [u8], at: usize, value: u16) {
+    packet[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+#[inline]
+fn put_addresses(packet: &mut [u8], to: &Addresses, delta: Delta) {
+    match *to {
+        Addresses::V4 { src, dst } => {
+            packet[12..16].copy_from_slice(&src.to_be_bytes());
+            packet[16..20].copy_from_slice(&dst.to_be_bytes());
+            put(packet, 10, delta.patch(word(packet, 10)));
+        }
+        Addresses::V6 { src, dst } => {
+            packet[8..24].copy_from_slice(&src.to_be_bytes());
+            packet[24..40].copy_from_slice(&dst.to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+    use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+    use proptest::prelude::*;
+
+    fn transport_sum_is_right(packet: &[u8]) -> bool {
+        let parsed = parse(packet).unwrap();
+        let bytes = &packet[parsed.offset..parsed.len];
+        let start = if parsed.protocol == proto::ICMP {
+            0
+        } else {
+            checksum::pseudo(&parsed.addresses, parsed.protocol, bytes.len())
+        };
+        checksum::fold(checksum::add(start, bytes)) == 0xffff
+    }
+
+    fn to(parsed: &Parsed, addresses: Addresses, src_port: u16, dst_port: u16) -> Translation {
+        let old = match parsed.transport {
+            Transport::Tcp { src, dst, .. } | Transport::Udp { src, dst } => (src, dst),
+            Transport::Echo { id, .. } => (id, id),
+            _ => (0, 0),
+        };
+        let deltas =
+            Deltas::between(parsed.protocol, (&parsed.addresses, old.0, old.1), (&addresses, src_port, dst_port));
+        Translation { addresses, src_port, dst_port, deltas }
+    }
+
+    fn build(kind: u8, a: [u8; 16], b: [u8; 16], payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let (a4, b4) = ([a[0], a[1], a[2], a[3]], [b[0], b[1], b[2], b[3]]);
+        let v4 = || PacketBuilder::ipv4(a4, b4, 64);
+        let v6 = || PacketBuilder::ipv6(a, b, 64);
+        match kind {
+            0 => v4().tcp(1000, 80, 5, 9).ack(3).write(&mut out, payload),
+            1 => v4().udp(1000, 80).write(&mut out, payload),
+            2 => v4().icmpv4_echo_request(77, 1).write(&mut out, payload),
+            3 => v6().tcp(1000, 80, 5, 9).ack(3).write(&mut out, payload),
+            4 => v6().udp(1000, 80).write(&mut out, payload),
+            _ => v6().icmpv6_echo_request(77, 1).write(&mut out, payload),
+        }
+        .unwrap();
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn sums_stay_right_and_the_way_back_is_the_original(
+            kind in 0u8..6, a in any::<[u8; 16]>(), b in any::<[u8; 16]>(), c in any::<[u8; 16]>(),
+            port in any::<u16>(), payload in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let original = build(kind, a, b, &payload);
+            let parsed = parse(&original).unwrap();
+            let addresses = match parsed.addresses {
+                Addresses::V4 { src, .. } => Addresses::V4 { src, dst: u32::from_be_bytes([c[0], c[1], c[2], c[3]]) },
+                Addresses::V6 { src, .. } => Addresses::V6 { src, dst: u128::from_be_bytes(c) },
+            };
+            let echo = kind % 3 == 2;
+            let there = to(&parsed, addresses, if echo { port } else { 1000 }, port);
+            let mut packet = original.clone();
+            translate(&mut packet, &parsed, &there, false);
+            prop_assert!(transport_sum_is_right(&packet));
+            prop_assert_eq!(SlicedPacket::from_ip(&packet).unwrap().transport.is_some(), true);
+            let again = parse(&packet).unwrap();
+            prop_assert_eq!(again.addresses, addresses);
+            let (s, d) = if echo { (77, 77) } else { (1000, 80) };
+            let back = Translation { addresses: parsed.addresses, src_port: s, dst_port: d, deltas: there.deltas.reversed() };
+            translate(&mut packet, &again, &back, false);
+            prop_assert_eq!(packet, original);
+        }
+
+        #[test]
+        fn a_partial_sum_stays_the_sum_of_the_pseudo_header(kind in prop::sample::select(vec![0u8, 1, 3, 4]), c in any::<[u8; 16]>()) {
+            let mut packet = build(kind, [9; 16], [8; 16], b"payload");
+            let parsed = parse(&packet).unwrap();
+            let at = parsed.offset + if parsed.protocol == proto::TCP { 16 } else { 6 };
+            let sum = |p: &Parsed| checksum::fold(checksum::pseudo(&p.addresses, p.protocol, p.len - p.offset));
+            put(&mut packet, at, sum(&parsed));
+            let addresses = match parsed.addresses {
+                Addresses::V4 { src, .. } => Addresses::V4 { src, dst: u32::from_be_bytes([c[0], c[1], c[2], c[3]]) },
+                Addresses::V6 { src, .. } => Addresses::V6 { src, dst: u128::from_be_bytes(c) },
+            };
+            translate(&mut packet, &parsed, &to(&parsed, addresses, 1000, 8080), true);
+            let again = parse(&packet).unwrap();
+            prop_assert_eq!(word(&packet, at) % 0xffff, sum(&again) % 0xffff);
+        }
+    }
+
+    #[test]
+    fn an_absent_udp_sum_stays_absent_and_a_computed_zero_is_sent_as_ffff() {
+        let mut packet = build(1, [10; 16], [11; 16], b"x");
+        put(&mut packet, 26, 0);
+        let parsed = parse(&packet).unwrap();
+        let Addresses::V4 { src, dst } = parsed.addresses else { panic!() };
+        let there = to(&parsed, Addresses::V4 { src, dst: dst + 1 }, 1000, 81);
+        translate(&mut packet, &parsed, &there, false);
+        assert_eq!(word(&packet, 26), 0);
+
+        // Among all destination ports one makes the sum come out as zero.
+        let zero = (1..=u16::MAX).find(|port| {
+            let mut packet = build(1, [10; 16], [11; 16], b"x");
+            let parsed = parse(&packet).unwrap();
+            let there = to(&parsed, parsed.addresses, 1000, *port);
+            let raw = there.deltas.transport.patch(word(&packet, 26));
+            translate(&mut packet, &parsed, &there, false);
+            assert!(transport_sum_is_right(&packet));
+            raw == 0 && word(&packet, 26) == 0xffff
+        });
+        assert!(zero.is_some());
+    }
+
+    #[test]
+    fn an_echo_request_becomes_its_reply() {
+        for kind in [2, 5] {
+            let mut packet = build(kind, [1; 16], [2; 16], b"data");
+            packet[if kind == 2 { 8 } else { 7 }] = 3;
+            if kind == 2 {
+                put(&mut packet, 10, 0);
+                let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+                put(&mut packet, 10, sum);
+            }
+            let before = parse(&packet).unwrap();
+            echo_reply(&mut packet, &before);
+            let after = parse(&packet).unwrap();
+            assert_eq!(after.addresses, before.addresses.reversed());
+            assert_eq!(after.transport, Transport::Echo { request: false, id: 77 });
+            assert!(transport_sum_is_right(&packet));
+            match SlicedPacket::from_ip(&packet).unwrap().transport.unwrap() {
+                TransportSlice::Icmpv4(icmp) => assert_eq!(icmp.payload(), b"data"),
+                TransportSlice::Icmpv6(icmp) => assert_eq!(icmp.payload(), b"data"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
