@@ -1,1 +1,18 @@
-//! Captures: pcap and pcapng, read and written; link types. It must not know the engine.
+//! Captures: pcap and pcapng, read and written; link types; packets in words.
+//!
+//! It reads from and writes to what it is handed, and must not know files, the engine or clocks.
+
+mod describe;
+mod error;
+mod link;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use describe::describe;
+pub use error::CaptureError;
+pub use link::{Link, NotIp};
+pub use reader::{Frame, Reader};
+pub use writer::Writer;

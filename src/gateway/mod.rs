@@ -61,7 +61,7 @@ impl Gateway {
         let mut settings = settings.clone();
         if settings.seed == 0 {
             settings.seed = RandomState::new().build_hasher().finish();
-            log::info!("seed {}", settings.seed);
+            log::debug!("seed {}", settings.seed);
         }
         let engine = Engine::new(&settings);
         let about = About::new(&settings, Instant::ZERO, std::process::id());

@@ -2,7 +2,7 @@
 //!
 //! All sums are in one's complement (RFC 1071); deltas follow RFC 1624, equation 3.
 
-use super::Addresses;
+use super::{Addresses, parse, proto, word};
 
 /// Adds the 16-bit words of `bytes` (an odd last byte is padded with zero) to `start`, unfolded.
 #[inline]
@@ -49,6 +49,22 @@ pub fn sum_of(addresses: &Addresses) -> u64 {
             halves(src) + halves(dst)
         }
     }
+}
+
+/// Whether a TCP or UDP checksum holds only the sum of the pseudo-header, as a capture on the sending host shows it.
+///
+/// A packet whose checksum is right as it stands is not partial.
+pub fn is_partial(packet: &[u8]) -> bool {
+    let Ok(parsed) = parse(packet) else { return false };
+    let field = match (parsed.protocol, parsed.transport) {
+        (_, super::Transport::Fragment { .. }) => return false,
+        (proto::TCP, _) => 16,
+        (proto::UDP, _) => 6,
+        _ => return false,
+    };
+    let transport = &packet[parsed.offset..parsed.len];
+    let start = pseudo(&parsed.addresses, parsed.protocol, transport.len());
+    word(transport, field) == fold(start) && fold(add(start, transport)) != 0xffff
 }
 
 /// What has to be added to a sum so that it stands for other contents.

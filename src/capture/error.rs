@@ -1,0 +1,77 @@
+//! What can be wrong with a capture, where, and what to do about it.
+
+use std::fmt;
+use std::io;
+
+/// Why a capture cannot be read on.
+#[derive(Debug)]
+pub enum CaptureError {
+    /// It is no capture at all.
+    NotACapture {
+        /// Its first bytes, printable.
+        begins: String,
+    },
+    /// It is empty.
+    Empty,
+    /// It ends inside a packet or header.
+    CutOff {
+        /// Whole packets before the end.
+        packets: u64,
+        /// Offset of the last thing that began, in bytes of the uncompressed capture.
+        offset: u64,
+    },
+    /// Something in it cannot be.
+    Damaged {
+        /// Whole packets before it.
+        packets: u64,
+        /// Its offset, in bytes of the uncompressed capture.
+        offset: u64,
+        /// What cannot be.
+        what: String,
+    },
+    /// An interface's link type is not one of those that can be read.
+    LinkType {
+        /// Its number (LINKTYPE_ value).
+        number: i32,
+    },
+    /// It cannot be read.
+    Io(io::Error),
+}
+
+impl CaptureError {
+    /// Whether packets before the damage may be used where that was asked for.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, CaptureError::CutOff { .. } | CaptureError::Damaged { .. })
+    }
+}
+
+impl fmt::Display for CaptureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let again = "record or copy it again, or replay what is whole with --partial";
+        match self {
+            CaptureError::NotACapture { begins } => write!(
+                f,
+                "this is no pcap or pcapng file (gzipped or not): it begins with {begins}; record one with \
+                 tcpdump -w, or convert it with editcap"
+            ),
+            CaptureError::Empty => f.write_str("the file is empty: there is not even a capture's header"),
+            CaptureError::CutOff { packets, offset } => {
+                write!(
+                    f,
+                    "the capture is cut off: it ends inside what begins at byte {offset}, after {packets} whole packets; {again}"
+                )
+            }
+            CaptureError::Damaged { packets, offset, what } => {
+                write!(f, "the capture is damaged at byte {offset}, after {packets} whole packets: {what}; {again}")
+            }
+            CaptureError::LinkType { number } => write!(
+                f,
+                "link type {number} is not one that can be read: Ethernet (1), raw IP (12, 14, 101, 228, 229), \
+                 Linux cooked (113, 276), null (0), loop (108)"
+            ),
+            CaptureError::Io(error) => write!(f, "cannot read the capture: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CaptureError {}

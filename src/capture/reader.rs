@@ -1,0 +1,345 @@
+//! Reads pcap and pcapng, gzipped or not, a frame at a time, from any source of bytes.
+//!
+//! pcap-parser finds the blocks; the times are computed here, because it loses binary resolutions
+//! and reads offsets in the wrong byte order.
+
+use super::error::CaptureError;
+use super::link::Link;
+use flate2::read::MultiGzDecoder;
+use pcap_parser::pcapng::{Block, PcapNGOption};
+use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
+use pcap_parser::{InterfaceDescriptionBlock, OptionCode, PcapBlockOwned, PcapError, PcapHeader, create_reader};
+use std::io::{self, Cursor, Read};
+
+/// Room for the largest block; a longer one is damage.
+const MOST: usize = 1 << 19;
+
+/// A frame of a capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its number, from 1.
+    pub number: u64,
+    /// Nanoseconds since 1970, 0 where the capture tells no time.
+    pub at: u64,
+    /// Its link type.
+    pub link: Link,
+    /// The bytes that were captured.
+    pub data: Vec<u8>,
+    /// How long it was on the wire.
+    pub original_len: usize,
+}
+
+/// An interface of a pcapng section.
+#[derive(Debug, Clone, Copy)]
+struct Interface {
+    link: Result<Link, i32>,
+    snaplen: u32,
+    units_per_second: u128,
+    /// Seconds to add.
+    offset: i64,
+}
+
+/// Reads a capture.
+pub struct Reader<'r> {
+    blocks: Box<dyn PcapReaderIterator + Send + 'r>,
+    legacy: Option<(bool, Interface)>,
+    interfaces: Vec<Interface>,
+    big_endian: bool,
+    packets: u64,
+    offset: u64,
+    source_failed: std::sync::Arc<std::sync::Mutex<Option<io::Error>>>,
+}
+
+/// Hands reads on and keeps the error, which pcap-parser throws away.
+struct Source<R> {
+    inner: R,
+    failed: std::sync::Arc<std::sync::Mutex<Option<io::Error>>>,
+}
+
+impl<R: Read> Read for Source<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buf).map_err(|error| {
+            let kind = error.kind();
+            if let Ok(mut failed) = self.failed.lock() {
+                *failed = Some(error);
+            }
+            kind.into()
+        })
+    }
+}
+
+impl<'r> Reader<'r> {
+    /// Begins to read; looks at the first bytes to find the format.
+    pub fn new(mut source: impl Read + Send + 'r) -> Result<Self, CaptureError> {
+        let mut head = Vec::new();
+        source.by_ref().take(4).read_to_end(&mut head).map_err(CaptureError::Io)?;
+        if head.is_empty() {
+            return Err(CaptureError::Empty);
+        }
+        let whole = Cursor::new(head.clone()).chain(source);
+        if head.starts_with(&[0x1f, 0x8b]) {
+            let mut plain = MultiGzDecoder::new(whole);
+            let mut head = Vec::new();
+            let read = plain.by_ref().take(4).read_to_end(&mut head);
+            read.map_err(|error| damaged_gzip(0, 0, &error))?;
+            return Self::plain(head.clone(), Cursor::new(head).chain(plain));
+        }
+        Self::plain(head, whole)
+    }
+
+    fn plain(head: Vec<u8>, source: impl Read + Send + 'r) -> Result<Self, CaptureError> {
+        const MAGICS: [[u8; 4]; 5] = [
+            [0x0a, 0x0d, 0x0d, 0x0a],
+            [0xd4, 0xc3, 0xb2, 0xa1],
+            [0xa1, 0xb2, 0xc3, 0xd4],
+            [0x4d, 0x3c, 0xb2, 0xa1],
+            [0xa1, 0xb2, 0x3c, 0x4d],
+        ];
+        if !MAGICS.iter().any(|magic| head == magic) {
+            let begins = if head.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
+                format!("the text {:?}", String::from_utf8_lossy(&head))
+            } else {
+                format!("the bytes {head:02x?}")
+            };
+            return Err(CaptureError::NotACapture { begins });
+        }
+        let failed = std::sync::Arc::default();
+        let source = Source { inner: FillUp(source), failed: std::sync::Arc::clone(&failed) };
+        let blocks = create_reader(MOST, source).map_err(|_| CaptureError::CutOff { packets: 0, offset: 0 })?;
+        Ok(Reader {
+            blocks,
+            legacy: None,
+            interfaces: Vec::new(),
+            big_endian: false,
+            packets: 0,
+            offset: 0,
+            source_failed: failed,
+        })
+    }
+
+    /// The next frame; none at the end.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, CaptureError> {
+        loop {
+            let (size, found) = match self.blocks.next() {
+                Ok((size, block)) => (size, take_block(&block)),
+                Err(PcapError::Eof) => return self.source_error().map_or(Ok(None), Err),
+                Err(PcapError::Incomplete(_)) => {
+                    let refilled = self.blocks.refill().is_ok();
+                    if let Some(error) = self.source_error() {
+                        return Err(error);
+                    }
+                    if !refilled {
+                        return Err(self.cut_off());
+                    }
+                    continue;
+                }
+                Err(PcapError::UnexpectedEof) => return Err(self.source_error().unwrap_or(self.cut_off())),
+                Err(PcapError::BufferTooSmall) => {
+                    return Err(self.damaged(format!("a block or packet says that it is longer than {MOST} bytes")));
+                }
+                Err(_) => return Err(self.damaged("a block's type, length or contents make no sense".into())),
+            };
+            let frame = self.take(found)?;
+            self.blocks.consume(size);
+            self.offset += size as u64;
+            if frame.is_some() {
+                return Ok(frame);
+            }
+        }
+    }
+
+    fn take(&mut self, found: Found) -> Result<Option<Frame>, CaptureError> {
+        match found {
+            Found::Nothing => Ok(None),
+            Found::Section { big_endian } => {
+                self.big_endian = big_endian;
+                self.interfaces.clear();
+                Ok(None)
+            }
+            Found::Header { nanos, link, snaplen } => {
+                let units_per_second = if nanos { 1_000_000_000 } else { 1_000_000 };
+                self.legacy = Some((nanos, Interface { link, snaplen, units_per_second, offset: 0 }));
+                Ok(None)
+            }
+            Found::Interface(description) => {
+                self.interfaces.push(description.checked(self.big_endian));
+                Ok(None)
+            }
+            Found::Legacy { seconds, fraction, caplen, original_len, data } => {
+                let Some((_, interface)) = self.legacy else {
+                    return Err(self.damaged("a packet before the header".into()));
+                };
+                let at = u128::from(seconds) * 1_000_000_000
+                    + u128::from(fraction) * (1_000_000_000 / interface.units_per_second);
+                self.frame(&interface, at.try_into().unwrap_or(u64::MAX), caplen, original_len, data)
+            }
+            Found::Packet { interface, time, caplen, original_len, data } => {
+                let Some(interface) = self.interfaces.get(interface as usize).copied() else {
+                    return Err(self.damaged(format!("a packet names interface {interface}, which was not described")));
+                };
+                let caplen = match caplen {
+                    Some(caplen) => caplen,
+                    None if interface.snaplen == 0 => original_len,
+                    None => original_len.min(interface.snaplen),
+                };
+                let at = time.map_or(0, |units| nanos(units, &interface));
+                self.frame(&interface, at, caplen, original_len, data)
+            }
+        }
+    }
+
+    fn frame(
+        &mut self,
+        interface: &Interface,
+        at: u64,
+        caplen: u32,
+        original_len: u32,
+        mut data: Vec<u8>,
+    ) -> Result<Option<Frame>, CaptureError> {
+        let link = interface.link.map_err(|number| CaptureError::LinkType { number })?;
+        if caplen as usize > data.len() {
+            return Err(self.damaged(format!(
+                "a packet says that {caplen} bytes of it were captured, but {} are there",
+                data.len()
+            )));
+        }
+        data.truncate(caplen as usize);
+        self.packets += 1;
+        let original_len = (original_len as usize).max(data.len());
+        Ok(Some(Frame { number: self.packets, at, link, data, original_len }))
+    }
+
+    fn source_error(&self) -> Option<CaptureError> {
+        let error = self.source_failed.lock().ok()?.take()?;
+        Some(match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.cut_off(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => damaged_gzip(self.packets, self.offset, &error),
+            _ => CaptureError::Io(error),
+        })
+    }
+
+    fn cut_off(&self) -> CaptureError {
+        CaptureError::CutOff { packets: self.packets, offset: self.offset }
+    }
+
+    fn damaged(&self, what: String) -> CaptureError {
+        CaptureError::Damaged { packets: self.packets, offset: self.offset, what }
+    }
+}
+
+fn damaged_gzip(packets: u64, offset: u64, error: &io::Error) -> CaptureError {
+    CaptureError::Damaged { packets, offset, what: format!("the gzip stream does not unpack ({error})") }
+}
+
+/// Fills a buffer as far as the source goes: a short read is not the end of a file.
+struct FillUp<R>(R);
+
+impl<R: Read> Read for FillUp<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.0.read(&mut buf[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What came before the error is handed on; the next read meets it again.
+                Err(_) if filled > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// What a block holds, free of the reader's buffer.
+enum Found {
+    Nothing,
+    Section { big_endian: bool },
+    Header { nanos: bool, link: Result<Link, i32>, snaplen: u32 },
+    Interface(Description),
+    Legacy { seconds: u32, fraction: u32, caplen: u32, original_len: u32, data: Vec<u8> },
+    Packet { interface: u32, time: Option<u64>, caplen: Option<u32>, original_len: u32, data: Vec<u8> },
+}
+
+struct Description {
+    link: i32,
+    snaplen: u32,
+    resolution: Option<u8>,
+    offset: Option<[u8; 8]>,
+}
+
+impl Description {
+    fn new(block: &InterfaceDescriptionBlock<'_>) -> Self {
+        let option = |code| block.options.iter().find(|o: &&PcapNGOption<'_>| o.code == OptionCode(code));
+        Description {
+            link: block.linktype.0,
+            snaplen: block.snaplen,
+            resolution: option(9).and_then(|o| o.value.first().copied()),
+            offset: option(14).and_then(|o| o.value.first_chunk().copied()),
+        }
+    }
+
+    /// pcapng, 4.2: `if_tsresol` is a power of ten, or of two where its highest bit is set.
+    fn checked(&self, big_endian: bool) -> Interface {
+        let units_per_second = match self.resolution {
+            None => 1_000_000,
+            Some(bits) if bits & 0x80 != 0 => 1u128 << (bits & 0x7f).min(100),
+            Some(digits) => 10u128.pow(u32::from(digits.min(30))),
+        };
+        let offset = self
+            .offset
+            .map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) });
+        Interface { link: Link::of(self.link).ok_or(self.link), snaplen: self.snaplen, units_per_second, offset }
+    }
+}
+
+fn nanos(units: u64, interface: &Interface) -> u64 {
+    let per_second = interface.units_per_second;
+    let (seconds, rest) = (u128::from(units) / per_second, u128::from(units) % per_second);
+    // A rest of up to 2^64 times 10^9 fits in 128 bits.
+    let nanos =
+        (seconds as i128 + i128::from(interface.offset)) * 1_000_000_000 + (rest * 1_000_000_000 / per_second) as i128;
+    u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)
+}
+
+fn take_block(block: &PcapBlockOwned<'_>) -> Found {
+    match block {
+        PcapBlockOwned::LegacyHeader(header) => legacy_header(header),
+        PcapBlockOwned::Legacy(packet) => Found::Legacy {
+            seconds: packet.ts_sec,
+            fraction: packet.ts_usec,
+            caplen: packet.caplen,
+            original_len: packet.origlen,
+            data: packet.data.to_vec(),
+        },
+        PcapBlockOwned::NG(block) => match block {
+            Block::SectionHeader(section) => Found::Section { big_endian: section.big_endian() },
+            Block::InterfaceDescription(description) => Found::Interface(Description::new(description)),
+            Block::EnhancedPacket(packet) => Found::Packet {
+                interface: packet.if_id,
+                time: Some(u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low)),
+                caplen: Some(packet.caplen),
+                original_len: packet.origlen,
+                data: packet.raw_packet_data().to_vec(),
+            },
+            Block::SimplePacket(packet) => Found::Packet {
+                interface: 0,
+                time: None,
+                caplen: None,
+                original_len: packet.origlen,
+                data: packet.data.to_vec(),
+            },
+            _ => Found::Nothing,
+        },
+    }
+}
+
+fn legacy_header(header: &PcapHeader) -> Found {
+    // The high bits may hold the length of the frame check sequence (pcap-savefile(5)).
+    let number = header.network.0 & 0xffff;
+    Found::Header {
+        nanos: header.is_nanosecond_precision(),
+        link: Link::of(number).ok_or(number),
+        snaplen: header.snaplen,
+    }
+}

@@ -1,1 +1,0 @@
-//! The recorded world: capture -> engine -> capture and report.

@@ -1,0 +1,164 @@
+//! The files of a replay: nothing is written before the whole capture is known to be readable, and the
+//! translated capture appears under its name only when it is complete.
+
+use super::report::{Format, Report};
+use super::{Replay, Stop, Summary};
+use crate::capture::{CaptureError, Reader, Writer};
+use crate::config::Settings;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// What is replayed, and how.
+#[derive(Debug, Clone)]
+pub struct Args {
+    /// The checked configuration.
+    pub settings: Settings,
+    /// The capture: pcap or pcapng, gzipped or not.
+    pub input: PathBuf,
+    /// Where the translated capture goes (pcapng).
+    pub output: Option<PathBuf>,
+    /// How the report is written.
+    pub format: Format,
+    /// Whether the whole packets of a damaged capture are replayed.
+    pub partial: bool,
+    /// Whether time goes on behind the last packet until every flow has ended.
+    pub drain: bool,
+}
+
+/// Why a replay failed; its text says what to do.
+#[derive(Debug)]
+pub enum ReplayError {
+    /// The capture cannot be read.
+    Capture {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: CaptureError,
+    },
+    /// A file cannot be opened, written or renamed.
+    File {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The report cannot be written.
+    Report(io::Error),
+    /// The output would overwrite the input.
+    SameFile(PathBuf),
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReplayError::Capture { path, source } => write!(f, "{}: {source}", path.display()),
+            ReplayError::File { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
+            ReplayError::Report(error) => write!(f, "cannot write the report: {error}"),
+            ReplayError::SameFile(path) => {
+                write!(f, "{} is the capture itself: give -w another name", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReplayError {}
+
+/// Replays a capture and writes the report to `out`.
+///
+/// With `partial`, a capture that is damaged behind its first packets is replayed up to there, and
+/// the report says so; without, it is an error, and nothing is written.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
+    let damage = scan(args)?;
+    let capture_failed = |source| ReplayError::Capture { path: args.input.clone(), source };
+    let mut target = args.output.as_deref().map(|path| Target::create(path, &args.input)).transpose()?;
+    let file_failed = |source| ReplayError::File {
+        doing: "write the translated capture",
+        path: args.output.clone().unwrap_or_default(),
+        source,
+    };
+    let writer = match &target {
+        Some(target) => {
+            let file = target.file.try_clone().map_err(file_failed)?;
+            let file: Box<dyn Write> = Box::new(BufWriter::new(file));
+            Some(Writer::new(file).map_err(file_failed)?)
+        }
+        None => None,
+    };
+    let mut reader = Reader::new(open(&args.input)?).map_err(capture_failed)?;
+    let mut replay = Replay::new(&args.settings, Report::new(args.format, out), writer);
+    let stopped = match replay.all(&mut reader) {
+        Err(Stop::Capture(error)) if !args.partial || !error.is_partial() => return Err(capture_failed(error)),
+        Err(Stop::Output(error)) => return Err(ReplayError::Report(error)),
+        Ok(()) | Err(Stop::Capture(_)) => replay.finish(args.drain, damage.as_ref()),
+    };
+    let summary = stopped.map_err(|stop| match stop {
+        Stop::Capture(error) => capture_failed(error),
+        Stop::Output(error) => ReplayError::Report(error),
+    })?;
+    if let Some(target) = &mut target {
+        target.complete()?;
+    }
+    Ok(summary)
+}
+
+/// Reads the whole capture once; its damage, where that is to be borne.
+fn scan(args: &Args) -> Result<Option<CaptureError>, ReplayError> {
+    let read = || -> Result<(), CaptureError> {
+        let mut reader = Reader::new(open(&args.input).map_err(|error| match error {
+            ReplayError::File { source, .. } => CaptureError::Io(source),
+            _ => CaptureError::Empty,
+        })?)?;
+        while reader.next_frame()?.is_some() {}
+        Ok(())
+    };
+    match read() {
+        Ok(()) => Ok(None),
+        Err(error) if args.partial && error.is_partial() => Ok(Some(error)),
+        Err(source) => Err(ReplayError::Capture { path: args.input.clone(), source }),
+    }
+}
+
+fn open(path: &Path) -> Result<File, ReplayError> {
+    File::open(path).map_err(|source| ReplayError::File { doing: "open", path: path.into(), source })
+}
+
+/// A file that stands under a hidden name until it is complete, and goes if it never is.
+struct Target {
+    file: File,
+    hidden: PathBuf,
+    path: PathBuf,
+}
+
+impl Target {
+    fn create(path: &Path, input: &Path) -> Result<Target, ReplayError> {
+        if let (Ok(a), Ok(b)) = (fs::canonicalize(path), fs::canonicalize(input))
+            && a == b
+        {
+            return Err(ReplayError::SameFile(path.into()));
+        }
+        let failed = |source| ReplayError::File { doing: "create", path: path.into(), source };
+        let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}", std::process::id()));
+        let hidden = path.with_file_name(hidden);
+        let file = File::create(&hidden).map_err(failed)?;
+        Ok(Target { file, hidden, path: path.into() })
+    }
+
+    fn complete(&mut self) -> Result<(), ReplayError> {
+        let failed = |source| ReplayError::File { doing: "put in place", path: self.path.clone(), source };
+        fs::rename(&self.hidden, &self.path).map_err(failed)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        // Gone already where it is complete.
+        let _ = fs::remove_file(&self.hidden);
+    }
+}

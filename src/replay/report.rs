@@ -1,0 +1,187 @@
+//! The report of a replay: a line a packet, then flows, servers and totals; as text or as JSON lines.
+
+use super::Summary;
+use crate::capture::CaptureError;
+use crate::control::render;
+use crate::engine::{Consumed, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, Reason};
+use crate::ids::FlowId;
+use crate::packet::Side;
+use crate::time::Instant;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// What became of a packet.
+pub(super) enum Fate<'n> {
+    Forward { why: Forwarded, went: String, names: &'n BTreeMap<FlowId, (String, String)> },
+    Consume(Consumed),
+    Drop(Reason),
+}
+
+pub(super) struct Report<'o> {
+    format: Format,
+    out: &'o mut dyn Write,
+    start: Instant,
+}
+
+impl<'o> Report<'o> {
+    pub fn new(format: Format, out: &'o mut dyn Write) -> Self {
+        Report { format, out, start: Instant::ZERO }
+    }
+
+    /// Notes the time of the first frame, from which all others are told.
+    pub fn starts(&mut self, at: Instant) {
+        self.start = at;
+    }
+
+    /// Seconds since the first frame, to the microsecond.
+    fn time(&self, at: Instant) -> String {
+        let micros = at.since(self.start).as_micros();
+        format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+    }
+
+    fn line(&mut self, text: &str, json: impl FnOnce() -> serde_json::Value) -> io::Result<()> {
+        match self.format {
+            Format::Text => writeln!(self.out, "{text}"),
+            Format::Json => writeln!(self.out, "{}", json()),
+        }
+    }
+
+    pub fn packet(&mut self, at: Instant, number: u64, came: &str, fate: &Fate<'_>) -> io::Result<()> {
+        let time = self.time(at);
+        let (text, details) = match fate {
+            Fate::Forward { why: Forwarded::Foreign, went, .. } => {
+                ("foreign, unchanged".to_owned(), json!({"verdict": "forward", "why": "foreign", "out": went}))
+            }
+            Fate::Forward { why: Forwarded::Translated { flow, from, opened }, went, names } => {
+                let unknown = (String::new(), String::new());
+                let (service, server) = names.get(flow).unwrap_or(&unknown);
+                let how = if *opened { " opened" } else { "" };
+                let side = if *from == Side::Client { "to" } else { "from" };
+                let text = format!("flow {flow}{how}, {service} {side} {server}: {went}");
+                let details = json!({
+                    "verdict": "forward", "why": "translated", "flow": flow.to_string(), "opened": opened,
+                    "from": from, "service": service, "server": server, "out": went,
+                });
+                (text, details)
+            }
+            Fate::Consume(kind) => (format!("consumed: {}", kind.text()), json!({"verdict": "consume", "kind": kind})),
+            Fate::Drop(reason) => {
+                let text = format!("dropped, {}: {}", reason.name(), reason.text());
+                (text, json!({"verdict": "drop", "reason": reason}))
+            }
+        };
+        self.line(&format!("{time} #{number} {came} => {text}"), || {
+            let mut packet = json!({"time": time, "number": number, "in": came});
+            if let (Some(packet), serde_json::Value::Object(details)) = (packet.as_object_mut(), details) {
+                packet.extend(details);
+            }
+            json!({"packet": packet})
+        })
+    }
+
+    pub fn skipped(&mut self, at: Instant, number: u64, why: &str) -> io::Result<()> {
+        let time = self.time(at);
+        self.line(
+            &format!("{time} #{number} skipped: {why}"),
+            || json!({"skipped": {"time": time, "number": number, "why": why}}),
+        )
+    }
+
+    /// A packet of the engine's own.
+    pub fn own(&mut self, at: Instant, went: &str) -> io::Result<()> {
+        let time = self.time(at);
+        self.line(&format!("{time} sent {went}"), || json!({"sent": {"time": time, "out": went}}))
+    }
+
+    pub fn event(&mut self, at: Instant, event: &Event) -> io::Result<()> {
+        let time = self.time(at);
+        match event {
+            // The line of the packet that opened it says so.
+            Event::FlowOpened(_) => Ok(()),
+            Event::FlowEnded { flow, cause } => {
+                let FlowRow { id, packets_in, packets_out, state, .. } = &**flow;
+                let text = format!(
+                    "{time} flow {id} {}: was {}, {packets_in} packets in, {packets_out} out",
+                    cause.name(),
+                    state.name()
+                );
+                self.line(&text, || json!({"ended": {"time": time, "cause": cause, "flow": flow}}))
+            }
+            Event::TableFull { max_flows } => {
+                let text = format!("{time} the flow table is full: {max_flows} flows");
+                self.line(&text, || json!({"table_full": {"time": time, "max_flows": max_flows}}))
+            }
+            Event::TableRelieved { flows } => {
+                let text = format!("{time} the flow table has room again: {flows} flows");
+                self.line(&text, || json!({"table_relieved": {"time": time, "flows": flows}}))
+            }
+        }
+    }
+
+    /// Flows, servers, totals.
+    pub fn end(
+        &mut self,
+        engine: &Engine,
+        now: Instant,
+        summary: &Summary,
+        missing: Option<&CaptureError>,
+    ) -> io::Result<()> {
+        let mut flows = Vec::new();
+        let mut cursor = Some(Cursor::default());
+        while let Some(from) = cursor {
+            cursor = engine.flows(now, &FlowQuery::default(), from, 1024, &mut flows);
+        }
+        match self.format {
+            Format::Text => self.end_text(engine, &flows, summary, missing)?,
+            Format::Json => {
+                for flow in &flows {
+                    writeln!(self.out, "{}", json!({"flow": flow}))?;
+                }
+                for server in engine.servers() {
+                    writeln!(self.out, "{}", json!({"server": server}))?;
+                }
+                writeln!(self.out, "{}", json!({"counters": engine.counters()}))?;
+                if let Some(error) = missing {
+                    writeln!(self.out, "{}", json!({"missing": error.to_string()}))?;
+                }
+                writeln!(self.out, "{}", json!({"summary": summary}))?;
+            }
+        }
+        self.out.flush()
+    }
+
+    fn end_text(
+        &mut self,
+        engine: &Engine,
+        flows: &[FlowRow],
+        summary: &Summary,
+        missing: Option<&CaptureError>,
+    ) -> io::Result<()> {
+        let Summary { frames, packets, skipped, partial_checksums, back_in_time, .. } = summary;
+        let (servers, counters) = (engine.servers(), engine.counters());
+        writeln!(self.out, "\nFlows\n{}", render::flows_table(flows))?;
+        writeln!(self.out, "Servers\n{}", render::servers_table(&servers))?;
+        writeln!(self.out, "Counters\n{}", render::counters_table(&counters, None, false))?;
+        writeln!(self.out, "frames {frames} = packets {packets} + skipped {skipped}")?;
+        if *partial_checksums > 0 {
+            writeln!(self.out, "{partial_checksums} packets came with a partial checksum and kept it so")?;
+        }
+        if *back_in_time > 0 {
+            writeln!(self.out, "{back_in_time} frames lay back in time and were taken at the time of those before")?;
+        }
+        if let Some(error) = missing {
+            writeln!(self.out, "PARTIAL: {error}")?;
+        }
+        Ok(())
+    }
+}
