@@ -1,1 +1,155 @@
 //! A whole world in one command: namespaces, real servers, real clients, a real TUN.
+//!
+//! ```text
+//!   client ---- gateway ---- server1, server2, ...        a network namespace each, cables between
+//!   (here)      (Gateway)    (HTTP/1.1, here too)
+//! ```
+//!
+//! The gateway is the very one of `equipoise run`, started from a configuration text; what is shown of it
+//! comes through its control socket. At the end the demo checks its own books and that nothing is left.
+
+mod balancer;
+mod books;
+mod client;
+mod options;
+mod picture;
+mod residue;
+mod server;
+mod tally;
+mod world;
+
+pub use options::{DemoError, DemoOptions};
+
+use crate::gateway::{netns, preflight};
+use balancer::Balancer;
+use books::Books;
+use client::Clients;
+use picture::{Picture, View};
+use residue::{Before, Scratch};
+use server::Server;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use world::World;
+
+/// How often the gateway is asked and the picture drawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Plays the demo until its requests are answered, its time is over, or Ctrl-C; prints to stdout.
+///
+/// To be called before the process starts any thread. The error says what is missing, or what did not come
+/// out as it should; in both cases nothing is left behind.
+pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
+    options.check()?;
+    netns::become_root_in_user_namespace().map_err(|e| DemoError::new("the demo cannot make its network", e))?;
+    if let Some(problem) = preflight::tun_device() {
+        return Err(DemoError::new("the demo cannot make its TUN device", problem));
+    }
+    let stop = on_signals()?;
+    let before = Before::look();
+    let scratch = Scratch::new()?;
+    let played = play(options, &scratch, &stop);
+    let directory = scratch.path().to_owned();
+    drop(scratch);
+    let books = played?;
+    let left = before.left(&directory);
+    if options.json {
+        println!("{}", books.json(&left));
+    } else {
+        print!("{}", books.text(&left));
+    }
+    let mut wrong = books.wrong();
+    wrong.extend(left.into_iter().map(|what| format!("left behind: {what}")));
+    if !wrong.is_empty() {
+        return Err(DemoError::new("the demo did not come out as it should", wrong.join("\n  ")));
+    }
+    if stop.load(Ordering::Relaxed) && !options.forever {
+        return Err(DemoError::Interrupted);
+    }
+    Ok(())
+}
+
+/// A flag that Ctrl-C and its kin raise; the second time they end the process at once, and the kernel cleans up.
+fn on_signals() -> Result<Arc<AtomicBool>, DemoError> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|e| DemoError::new("the demo cannot watch for signals", e))?;
+    }
+    Ok(stop)
+}
+
+fn play(options: &DemoOptions, scratch: &Scratch, stop: &Arc<AtomicBool>) -> Result<Books, DemoError> {
+    let world = World::new(options.weights.len())?;
+    let socket = scratch.path().join("control.sock");
+    let file = scratch.path().join("demo.toml");
+    let text = world::configuration(&options.weights, &socket);
+    std::fs::write(&file, &text).map_err(|e| DemoError::new(format!("writing {}", file.display()), e))?;
+    let settings = crate::config::parse(&text, &file.display().to_string())
+        .map_err(|e| DemoError::new("the demo's own configuration is wrong", e))?;
+    if !options.json {
+        introduce(&world, &file, &text);
+    }
+    let servers: Vec<Server> = world.servers.iter().map(Server::start).collect::<Result<_, _>>()?;
+    let balancer = Balancer::start(&world.gateway, settings, &socket)?;
+    if options.forever && !options.json {
+        print!("{}", world.commands(&socket));
+    }
+    let started = Instant::now();
+    let clients = Clients::start(&world.client, options, servers.len(), stop)?;
+    let watched = watch(options, &balancer, &clients, stop, started);
+    let tally = clients.join();
+    let elapsed = started.elapsed();
+    // The last connections' closing packets are still on their way when their clients are done.
+    std::thread::sleep(TICK);
+    let seen = watched.and_then(|()| balancer.ask());
+    let stopped = balancer.stop();
+    let seen = seen?;
+    stopped?;
+    world.check_gateway_is_clean()?;
+    let answered = servers.into_iter().map(Server::stop).collect();
+    Ok(Books { options: options.clone(), tally, elapsed, answered, seen })
+}
+
+fn introduce(world: &World, file: &std::path::Path, text: &str) {
+    println!("{}\n", world.describe());
+    println!("The gateway runs from {}:\n", file.display());
+    for line in text.lines() {
+        println!("    {line}");
+    }
+    println!();
+}
+
+/// Draws until the clients are done, the time is over or somebody stops it.
+fn watch(
+    options: &DemoOptions,
+    balancer: &Balancer,
+    clients: &Clients,
+    stop: &AtomicBool,
+    started: Instant,
+) -> Result<(), DemoError> {
+    let mut picture = Picture::new(options);
+    let end = options.seconds.map(|s| started + Duration::from_secs(s));
+    loop {
+        let over = clients.done() || stop.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end);
+        if over {
+            clients.stop();
+        }
+        let seen = match balancer.ask() {
+            Ok(seen) => seen,
+            Err(e) => {
+                clients.stop();
+                return Err(e);
+            }
+        };
+        let (answered, failed) = clients.counts();
+        let view = View { elapsed: started.elapsed(), seen: &seen, answered, failed };
+        picture.draw(&view, over);
+        if over {
+            return Ok(());
+        }
+        std::thread::sleep(TICK);
+    }
+}

@@ -123,12 +123,12 @@ fn numbers(settings: &Settings) -> Vec<Problem> {
     let (table, priority) = (settings.gateway.route_table, settings.gateway.rule_priority);
     let mut problems = Vec::new();
     if table == 0 || (253..=255).contains(&table) {
-        let what = format!("route_table {table} is one of the kernel's own tables (default, main, local)");
+        let what = format!("route-table {table} is one of the kernel's own tables (default, main, local)");
         problems.push(Problem::new(what, "give another number, such as 4242"));
     }
-    if !(1..=32_763).contains(&priority) {
-        let what = format!("rule_priority {priority} is not between the kernel's rules for local and main");
-        problems.push(Problem::new(what, "give a number from 1 to 32763, such as 4242"));
+    if !(1..=32_764).contains(&priority) {
+        let what = format!("rule-priority {priority} is not between the kernel's rules for local and main");
+        problems.push(Problem::new(what, "give a number from 1 to 32764, such as 4242"));
     }
     problems
 }
@@ -215,7 +215,7 @@ mod tests {
             "sysctl -w net.ipv4.conf.all.rp_filter=2",
             "sysctl -w net.ipv6.conf.all.forwarding=1",
             "ip address del 192.0.2.10 dev lo",
-            "route_table 254",
+            "route-table 254",
         ] {
             assert!(text.contains(&want.replace(" del ", " delete ")), "{want} in:\n{text}");
         }

@@ -142,7 +142,7 @@ pub(super) fn unusable(name: &str, link: &Link) -> Option<SetupError> {
             format!("give another name in the configuration, or: ip link delete {name}"),
         ));
     }
-    let fix = "is another gateway running? Stop it, or give this one its own device, route_table and rule_priority";
+    let fix = "is another gateway running? Stop it, or give this one its own device, route-table and rule-priority";
     link.carrier.then(|| SetupError::new(format!("a process has the gateway's device {name} open"), fix.to_owned()))
 }
 
@@ -151,7 +151,7 @@ fn table_in_use(netlink: &mut Netlink, route: Route) -> SetupError {
     let name = links.into_iter().find(|(index, _)| *index == route.device);
     let name = name.map_or_else(|| format!("number {}", route.device), |(_, name)| name);
     let what = format!("routing table {} already belongs to another gateway, with device {name}", route.table);
-    SetupError::new(what, "give this one its own route_table in the configuration".to_owned())
+    SetupError::new(what, "give this one its own route-table in the configuration".to_owned())
 }
 
 /// Whether a gateway with this table and device made the rule.
@@ -293,7 +293,7 @@ impl Installed {
             Ok(()) => self.undo.push(Undo::Rule(rule)),
             Err(e) if e.errno() == libc::EEXIST => {
                 let fix =
-                    "the same rule is already there: give another rule_priority in the configuration, or delete it";
+                    "the same rule is already there: give another rule-priority in the configuration, or delete it";
                 return Err(SetupError::new(e, fix.to_owned()));
             }
             Err(e) => return Err(e.into()),

@@ -1,0 +1,187 @@
+//! Real clients: threads in the client's namespace, a connection a request.
+
+use super::options::{DemoError, DemoOptions};
+use super::server;
+use super::tally::Tally;
+use super::world;
+use crate::gateway::netns::Namespace;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a step of a request may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests a second of all clients together, where they go on for ever.
+const GENTLE: u32 = 20;
+
+/// The clients at work.
+pub struct Clients {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// Requests that may still begin.
+    left: AtomicU64,
+    /// The number of the next request; even ones go over IPv4.
+    next: AtomicUsize,
+    busy: AtomicUsize,
+    stop: AtomicBool,
+    pause: Option<Duration>,
+    servers: usize,
+    tally: Mutex<Tally>,
+}
+
+impl Clients {
+    /// Starts them; they stop by themselves when all requests are made.
+    pub fn start(namespace: &Namespace, options: &DemoOptions, servers: usize, stop: &Arc<AtomicBool>) -> Result<Clients, DemoError> {
+        let clients = usize::from(options.clients);
+        let shared = Arc::new(Shared {
+            left: AtomicU64::new(if options.forever { u64::MAX } else { options.requests }),
+            next: AtomicUsize::new(0),
+            busy: AtomicUsize::new(clients),
+            stop: AtomicBool::new(false),
+            pause: options.forever.then(|| Duration::from_secs(1) * u32::from(options.clients) / GENTLE),
+            servers,
+            tally: Mutex::default(),
+        });
+        let mut all = Clients { shared, threads: Vec::with_capacity(clients) };
+        for number in 0..clients {
+            let (shared, namespace, stop) = (Arc::clone(&all.shared), namespace.clone(), Arc::clone(stop));
+            let thread = std::thread::Builder::new().name("client".into()).stack_size(256 * 1024);
+            match thread.spawn(move || work(&shared, &namespace, number, &stop)) {
+                Ok(thread) => all.threads.push(thread),
+                Err(e) => {
+                    all.stop();
+                    all.join();
+                    return Err(DemoError::new(format!("starting client {} of {clients}", number + 1), e));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether all requests are made.
+    pub fn done(&self) -> bool {
+        self.shared.busy.load(Ordering::Relaxed) == 0
+    }
+
+    /// Lets no further request begin.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests answered and failed so far.
+    pub fn counts(&self) -> (u64, u64) {
+        let tally = self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        (tally.answered(), tally.failed)
+    }
+
+    /// Waits for the requests under way, and tells what all of them came to.
+    pub fn join(self) -> Tally {
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn work(shared: &Shared, namespace: &Namespace, number: usize, stop: &AtomicBool) {
+    let note = |result: Result<(String, bool, Duration), String>| {
+        let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok((server, v6, latency)) => tally.answer(&server, v6, latency),
+            Err(why) => tally.failure(why),
+        }
+    };
+    let over = || shared.stop.load(Ordering::Relaxed) || stop.load(Ordering::Relaxed);
+    if let Err(e) = namespace.enter() {
+        note(Err(e.to_string()));
+    } else {
+        // Gentle clients take turns.
+        let mut next = Instant::now() + shared.pause.unwrap_or_default() * u32::try_from(number % 100).unwrap_or(0) / 100;
+        while !over() && take(&shared.left) {
+            while shared.pause.is_some() && Instant::now() < next && !over() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            if over() {
+                break;
+            }
+            next = Instant::now() + shared.pause.unwrap_or_default();
+            let v6 = shared.next.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+            note(request(world::service_addresses()[usize::from(v6)], shared.servers).map(|(s, l)| (s, v6, l)));
+        }
+    }
+    shared.busy.fetch_sub(1, Ordering::Relaxed);
+}
+
+fn take(left: &AtomicU64) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+}
+
+/// Makes one request over a connection of its own; the server's name and how long it took, or what went wrong.
+fn request(to: SocketAddr, servers: usize) -> Result<(String, Duration), String> {
+    let fail = |what: &str, e: std::io::Error| format!("{what} {to}: {e}");
+    let started = Instant::now();
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE).map_err(|e| fail("connecting to", e))?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(|e| fail("waiting for", e))?;
+    let own = stream.local_addr().map_err(|e| fail("connecting to", e))?;
+    let text = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).map_err(|e| fail("sending to", e))?;
+    let mut bytes = Vec::with_capacity(512);
+    stream.read_to_end(&mut bytes).map_err(|e| fail("reading from", e))?;
+    let latency = started.elapsed();
+    let server = check(&bytes, own, servers).map_err(|why| format!("the answer of {to} {why}"))?;
+    Ok((server, latency))
+}
+
+/// The name of the server that gave the answer, if all of it is as it should be: the server saw this client's
+/// own address and port.
+fn check(bytes: &[u8], own: SocketAddr, servers: usize) -> Result<String, String> {
+    let mut headers = [httparse::EMPTY_HEADER; 16];
+    let mut response = httparse::Response::new(&mut headers);
+    let length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Err(format!("ends after {} bytes", bytes.len())),
+        Err(e) => return Err(format!("is no HTTP: {e}")),
+    };
+    if response.code != Some(200) {
+        return Err(format!("has status {}", response.code.unwrap_or(0)));
+    }
+    let name = response.headers.iter().find(|h| h.name == "X-Server").map(|h| h.value).unwrap_or_default();
+    let name = (1..=servers).map(|n| format!("server{n}")).find(|n| n.as_bytes() == name);
+    let name = name.ok_or("names none of the servers")?;
+    let body = String::from_utf8_lossy(&bytes[length..]);
+    let want = server::body(&name, own);
+    if body != want {
+        return Err(format!("says {body:?}, but {want:?} was expected"));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_answer_that_names_this_client_counts() {
+        let own = "198.51.100.2:4000".parse().unwrap();
+        let good = "HTTP/1.1 200 OK\r\nX-Server: server2\r\n\r\nserver2 answers 198.51.100.2:4000\n";
+        assert_eq!(check(good.as_bytes(), own, 3), Ok("server2".into()));
+        let bad = [
+            good.replace("200 OK", "503 Busy"),
+            good.replace("server2", "server4"),
+            good.replace(":4000", ":4001"),
+            good.replace("answers", "answer"),
+            good[..good.len() - 1].into(),
+            good[..30].into(),
+            "nonsense".into(),
+        ];
+        for text in bad {
+            assert!(check(text.as_bytes(), own, 3).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What can be asked of the demo, and how it can fail.
+
+use std::fmt;
+
+/// Most servers; a bar each has to fit on a screen.
+const MOST_SERVERS: usize = 9;
+
+/// What the demo is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DemoOptions {
+    /// Requests to send; ignored with `forever`.
+    pub requests: u64,
+    /// Clients that send at the same time, 1 to 1,000.
+    pub clients: u16,
+    /// Most seconds to send for; none is as long as it takes.
+    pub seconds: Option<u64>,
+    /// Whether to keep going, gently, until Ctrl-C or `seconds`, for people who want to play in it.
+    pub forever: bool,
+    /// Whether to print nothing but one JSON object at the end.
+    pub json: bool,
+    /// The servers' weights; their number is the number of servers, 1 to 9.
+    pub weights: Vec<u16>,
+}
+
+impl Default for DemoOptions {
+    fn default() -> Self {
+        DemoOptions { requests: 3000, clients: 16, seconds: None, forever: false, json: false, weights: vec![1; 3] }
+    }
+}
+
+impl DemoOptions {
+    pub(super) fn check(&self) -> Result<(), DemoError> {
+        let refuse = |what: String| Err(DemoError::new("these options cannot be played", what));
+        if !(1..=MOST_SERVERS).contains(&self.weights.len()) {
+            return refuse(format!("{} weights; give 1 to {MOST_SERVERS}, one a server", self.weights.len()));
+        }
+        if self.weights.iter().all(|w| *w == 0) {
+            return refuse("every weight is 0, so no server would get a request; give one of them 1 or more".into());
+        }
+        if !(1..=1000).contains(&self.clients) {
+            return refuse(format!("{} clients; give 1 to 1000", self.clients));
+        }
+        if self.requests == 0 && !self.forever {
+            return refuse("0 requests; give 1 or more".into());
+        }
+        Ok(())
+    }
+}
+
+/// Why the demo could not be played, or what did not come out as it should.
+#[derive(Debug)]
+pub enum DemoError {
+    /// What failed, and why or what to do, line by line.
+    Failed(String),
+    /// Somebody stopped it before all requests were sent; what was sent is in order.
+    Interrupted,
+}
+
+impl DemoError {
+    pub(super) fn new(what: impl fmt::Display, why: impl fmt::Display) -> DemoError {
+        DemoError::Failed(format!("{what}:\n  {why}"))
+    }
+}
+
+impl fmt::Display for DemoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DemoError::Failed(text) => f.write_str(text),
+            DemoError::Interrupted => f.write_str("stopped before all requests were sent"),
+        }
+    }
+}
+
+impl std::error::Error for DemoError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_cannot_be_played_are_refused() {
+        let good = DemoOptions::default();
+        assert!(good.check().is_ok());
+        let bad = [
+            DemoOptions { weights: vec![], ..good.clone() },
+            DemoOptions { weights: vec![1; 10], ..good.clone() },
+            DemoOptions { weights: vec![0, 0], ..good.clone() },
+            DemoOptions { clients: 0, ..good.clone() },
+            DemoOptions { requests: 0, ..good.clone() },
+        ];
+        for options in bad {
+            assert!(options.check().is_err(), "{options:?}");
+        }
+        assert!(DemoOptions { requests: 0, forever: true, ..good }.check().is_ok());
+    }
+}

@@ -1,0 +1,138 @@
+//! The demo's network: a client, a gateway and servers as namespaces, cables between them, both families.
+
+use super::options::DemoError;
+use crate::gateway::netns::{Namespace, NetnsError};
+use crate::gateway::setup;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+/// Where clients connect to, IPv4 first; addresses for documentation (RFC 5737, RFC 3849).
+pub const SERVICE: [&str; 2] = ["192.0.2.10:80", "[2001:db8:a::10]:80"];
+/// Where the servers listen.
+pub const SERVER_PORT: u16 = 8080;
+/// The gateway's device.
+const DEVICE: &str = "equipoise0";
+
+/// The namespaces; dropping it takes the network away.
+pub struct World {
+    pub client: Namespace,
+    pub gateway: Namespace,
+    pub servers: Vec<Namespace>,
+}
+
+impl World {
+    /// Makes the network with so many servers, `server1` and so on.
+    pub fn new(servers: usize) -> Result<World, DemoError> {
+        Self::build(servers).map_err(|e| DemoError::new("the demo cannot make its network", e))
+    }
+
+    fn build(servers: usize) -> Result<World, NetnsError> {
+        let gateway = Namespace::new("gateway")?;
+        gateway.forward()?;
+        // A namespace can inherit the strict check from the machine; the servers' networks have one way anyway.
+        for conf in ["all", "default"] {
+            gateway.sysctl(&format!("net/ipv4/conf/{conf}/rp_filter"), "0")?;
+        }
+        let client = Namespace::new("client")?;
+        join(&gateway, "client", &client, ["198.51.100", "2001:db8:c"])?;
+        let mut all = Vec::with_capacity(servers);
+        for number in 1..=servers {
+            let name = format!("server{number}");
+            let server = Namespace::new(&name)?;
+            join(&gateway, &name, &server, [&format!("10.99.{number}"), &format!("fd99:0:0:{number}")])?;
+            all.push(server);
+        }
+        Ok(World { client, gateway, servers: all })
+    }
+
+    /// A drawing of the network.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (row, server) in self.servers.iter().enumerate() {
+            let left = match row {
+                0 => "client 198.51.100.2 -----------------+---- gateway ----+---- ",
+                1 => "       2001:db8:c::2    service 192.0.2.10:80         +---- ",
+                2 => "                                [2001:db8:a::10]:80   +---- ",
+                _ => "                                                      +---- ",
+            };
+            let left = if row == 0 { left.replacen("-+-", "---", 1) } else { left.into() };
+            let _ = writeln!(text, "{left:<60}{} 10.99.{1}.2, fd99:0:0:{1}::2, port {SERVER_PORT}", server.label(), row + 1);
+        }
+        text.trim_end().to_owned()
+    }
+
+    /// Commands by which somebody can play in the network from another terminal.
+    pub fn commands(&self, socket: &Path) -> String {
+        let user = std::process::id();
+        let user = match in_user_namespace() {
+            true => format!("--user=/proc/{user}/ns/user --preserve-credentials "),
+            false => String::new(),
+        };
+        let enter = format!("nsenter {user}--net={}", self.client.path().display());
+        let [v4, v6] = SERVICE;
+        let (v4, v6) = (v4.trim_end_matches(":80"), v6.trim_end_matches(":80"));
+        format!(
+            "Play with it from another terminal; Ctrl-C here ends it.\n\n    {enter} curl http://{v4}/\n    \
+             {enter} curl -g 'http://{v6}/'\n    eqctl --socket {socket} flows\n    eqctl --socket {socket} counters\n\n",
+            socket = socket.display()
+        )
+    }
+
+    /// Whether the gateway, which has stopped, took away everything that it had put in place.
+    pub fn check_gateway_is_clean(&self) -> Result<(), DemoError> {
+        let fail = |why: String| Err(DemoError::new("the gateway has stopped and left something behind", why));
+        let explain = |e| DemoError::new("looking at what the gateway left", e);
+        let marked = self.gateway.marked(setup::PROTOCOL).map_err(explain)?;
+        if marked > 0 {
+            return fail(format!("{marked} routes or rules (protocol {})", setup::PROTOCOL));
+        }
+        if self.gateway.devices().map_err(explain)?.iter().any(|name| name == DEVICE) {
+            return fail(format!("the device {DEVICE}"));
+        }
+        Ok(())
+    }
+}
+
+/// Lays a cable between the gateway and another: the gateway is .1 and ::1 on it, the other .2 and ::2.
+fn join(gateway: &Namespace, device: &str, other: &Namespace, [v4, v6]: [&str; 2]) -> Result<(), NetnsError> {
+    let net = |text: String| text.parse().map_err(|_| text).expect("the demo's own networks are well written");
+    let hop = |text: String| text.parse::<IpAddr>().expect("the demo's own addresses are well written");
+    gateway.cable(device, other, "eth0")?;
+    gateway.address(device, net(format!("{v4}.1/24")))?;
+    gateway.address(device, net(format!("{v6}::1/64")))?;
+    other.address("eth0", net(format!("{v4}.2/24")))?;
+    other.address("eth0", net(format!("{v6}::2/64")))?;
+    other.default_route("eth0", hop(format!("{v4}.1")))?;
+    other.default_route("eth0", hop(format!("{v6}::1")))
+}
+
+fn in_user_namespace() -> bool {
+    // The first user namespace maps every number to itself.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+}
+
+/// The service's addresses.
+pub fn service_addresses() -> [SocketAddr; 2] {
+    SERVICE.map(|text| text.parse().expect("the demo's own addresses are well written"))
+}
+
+/// The gateway's configuration.
+pub fn configuration(weights: &[u16], socket: &Path) -> String {
+    let [v4, v6] = SERVICE;
+    let mut text = format!(
+        "[gateway]\ndevice = \"{DEVICE}\"\ncontrol-socket = {:?}\n\n[flows]\nmax = 65536\n\n\
+         [[service]]\nname = \"web\"\nlisten = [\"{v4}/tcp\", \"{v6}/tcp\"]\npool = \"servers\"\n\n\
+         [[pool]]\nname = \"servers\"\n",
+        socket.display().to_string()
+    );
+    for (number, weight) in (1..).zip(weights) {
+        let _ = write!(
+            text,
+            "\n[[pool.server]]\nname = \"server{number}\"\naddress = [\"10.99.{number}.2\", \"fd99:0:0:{number}::2\"]\n\
+             port = {SERVER_PORT}\nweight = {weight}\n"
+        );
+    }
+    text
+}
