@@ -133,8 +133,13 @@ fn a_configuration_that_cannot_be_read_is_told_by_its_name() {
 
 #[test]
 fn a_wrong_command_line_ends_with_2_and_says_what_is_allowed() {
-    let cases: [(&[&str], &str); 3] =
-        [(&[], "Usage:"), (&["check"], "--config"), (&["dance"], "unrecognized subcommand 'dance'")];
+    let cases: [(&[&str], &str); 5] = [
+        (&[], "Usage:"),
+        (&["check"], "--config"),
+        (&["dance"], "unrecognized subcommand 'dance'"),
+        (&["demo", "--weights", "1,x"], "--weights"),
+        (&["demo", "--forever", "--requests", "4"], "cannot be used with"),
+    ];
     for (args, want) in cases {
         let output = equipoise(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");

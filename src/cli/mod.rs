@@ -7,6 +7,7 @@ mod args;
 mod check;
 
 use crate::config::{self, Parsed};
+use crate::demo;
 use crate::gateway::Gateway;
 use args::{Args, Command, Verbosity};
 use clap::Parser;
@@ -58,6 +59,10 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
         Command::Check { config, json } => {
             start_log(args.verbosity, LevelFilter::Warn);
             check::check(config, *json, out)
+        }
+        Command::Demo(demo) => {
+            start_log(args.verbosity, LevelFilter::Warn);
+            demo::run(&demo.options()).map_err(|error| Failed::Said(error.to_string()))
         }
     }
 }

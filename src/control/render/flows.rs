@@ -82,6 +82,7 @@ mod tests {
     use crate::balance::Protocol;
     use crate::flow::Class;
     use crate::ids::FlowId;
+    use std::slice::from_ref;
 
     fn row(index: u32, client: &str) -> FlowRow {
         FlowRow {
@@ -116,11 +117,11 @@ FLOW  PROTO  CLIENT            SERVICE  LISTEN        SERVER  AT             STA
     fn parts_share_a_header_and_their_columns() {
         let (short, long) = (row(1, "10.9.9.9:1"), row(22, "198.51.100.9:999"));
         let mut printer = FlowPrinter::new();
-        let parts = [printer.part(&[long.clone()]), printer.part(&[]), printer.part(&[short.clone()])].concat();
+        let parts = [printer.part(from_ref(&long)), printer.part(&[]), printer.part(from_ref(&short))].concat();
         assert_eq!(parts, flows_table(&[long.clone(), short.clone()]));
 
         let mut printer = FlowPrinter::new();
-        let parts = [printer.part(&[short.clone()]), printer.part(&[long]), printer.part(&[short])].concat();
+        let parts = [printer.part(from_ref(&short)), printer.part(&[long]), printer.part(&[short])].concat();
         assert_eq!(parts.matches("FLOW").count(), 1);
         let last: Vec<&str> = parts.lines().skip(2).collect();
         assert_eq!(last[0].find("web"), last[1].find("web"), "a widened column stays wide:\n{parts}");
