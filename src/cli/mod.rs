@@ -7,6 +7,7 @@ mod args;
 mod check;
 
 use crate::config::{self, Parsed};
+use crate::demo;
 use crate::gateway::Gateway;
 use args::{Args, Command, Verbosity};
 use clap::Parser;
@@ -59,6 +60,10 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
             start_log(args.verbosity, LevelFilter::Warn);
             check::check(config, *json, out)
         }
+        Command::Demo(demo) => {
+            start_log(args.verbosity, LevelFilter::Warn);
+            demo::run(&demo.options()).map_err(|error| Failed::Said(error.to_string()))
+        }
     }
 }
 
@@ -76,10 +81,10 @@ fn live(config: &Path) -> Result<(), Failed> {
 /// Reads a configuration file; its warnings go to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
     let parsed = read_config(path)?.map_err(|error| {
-        eprintln!("{}", error.render(io::stderr().is_terminal()));
+        let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
         Failed::Shown
     })?;
-    eprint!("{}", parsed.render_warnings(io::stderr().is_terminal()));
+    let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
     Ok(parsed)
 }
 
