@@ -1,3 +1,7 @@
 //! The `equipoise` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    equipoise::cli::main()
+}

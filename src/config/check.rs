@@ -5,7 +5,7 @@
 
 use super::address::written;
 use super::problem::{Draft, Span};
-use super::raw::{Raw, RawPool, RawService, unknown_pool};
+use super::raw::{Raw, RawPool, RawServer, RawService, unknown_pool};
 use super::settings::Settings;
 use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::ids::{PoolId, ServerId};
@@ -154,23 +154,26 @@ fn loops(raw: &Raw, drafts: &mut Vec<Draft>) {
 }
 
 /// Every service's pool must exist and have a server of each family that the service listens on.
-/// Answers which pools are in use.
+/// Answers which pools are in use; all of them, where it is not known what a service uses.
 fn references(raw: &Raw, drafts: &mut Vec<Draft>) -> Vec<bool> {
     let mut by_name: HashMap<&str, usize> = HashMap::new();
+    let mut used = vec![false; raw.pools.len()];
     for (at, pool) in raw.pools.iter().enumerate() {
-        if let Some(name) = &pool.name {
-            by_name.entry(name.get_ref()).or_insert(at);
-        }
+        let Some(name) = &pool.name else { continue };
+        // The second of two equal names has its error already.
+        used[at] = *by_name.entry(name.get_ref()).or_insert(at) != at;
     }
     let names: Vec<&str> =
         raw.pools.iter().filter_map(|pool| pool.name.as_ref()).map(|name| name.get_ref().as_str()).collect();
     let all_named = raw.pools_are_whole && names.len() == raw.pools.len();
-    // Without knowing what each service names, none can be called unused.
-    let mut used =
-        vec![raw.services.iter().any(|service| service.pool.is_none()) || raw.services.is_empty(); raw.pools.len()];
+    let mut all_resolved = !raw.services.is_empty();
     for service in &raw.services {
-        let Some(name) = &service.pool else { continue };
+        let Some(name) = &service.pool else {
+            all_resolved = false;
+            continue;
+        };
         let Some(&at) = by_name.get(name.get_ref().as_str()) else {
+            all_resolved = false;
             if all_named {
                 drafts.push(unknown_pool(name, &names));
             }
@@ -179,6 +182,9 @@ fn references(raw: &Raw, drafts: &mut Vec<Draft>) -> Vec<bool> {
         used[at] = true;
         families(service, name, &raw.pools[at], drafts);
     }
+    if !all_resolved {
+        used.fill(true);
+    }
     used
 }
 
@@ -186,15 +192,25 @@ fn families(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts
     if !pool.is_whole || pool.servers.is_empty() {
         return;
     }
-    let addresses = || pool.servers.iter().flat_map(|server| &server.addresses);
+    let of_family =
+        |server: &RawServer, v4: bool| server.addresses.iter().any(|address| address.get_ref().is_ipv4() == v4);
+    let taking: Vec<&RawServer> = pool.servers.iter().filter(|server| *server.weight.get_ref() > 0).collect();
     for (family, v4) in [("IPv4", true), ("IPv6", false)] {
-        let listen = service.listen.iter().find(|listen| listen.get_ref().address.is_ipv4() == v4);
-        if let (Some(listen), false) = (listen, addresses().any(|address| address.get_ref().is_ipv4() == v4)) {
+        let Some(listen) = service.listen.iter().find(|listen| listen.get_ref().address.is_ipv4() == v4) else {
+            continue;
+        };
+        if !pool.servers.iter().any(|server| of_family(server, v4)) {
             let title = format!("pool \"{}\" has no {family} server for this listen address", name.get_ref());
             let draft = Draft::error(listen.span(), title).also(name.span(), format!("has no {family} address"));
             drafts.push(
                 draft.help(format!("give a server of the pool an {family} address, or do not listen on {family}")),
             );
+        } else if !taking.is_empty() && !taking.iter().any(|server| of_family(server, v4)) {
+            let title = format!("all {family} servers of pool \"{}\" have weight 0", name.get_ref());
+            let draft = Draft::warning(listen.span(), title).also(name.span(), format!("takes no {family} flows"));
+            drafts.push(draft.help(format!(
+                "{family} flows to this service cannot be placed until one has a weight from 1 to 65535"
+            )));
         }
     }
 }

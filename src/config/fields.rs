@@ -203,7 +203,8 @@ fn found(value: &DeValue<'_>) -> String {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
         DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(true) => "true",
+        DeValue::Boolean(false) => "false",
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
@@ -228,32 +229,37 @@ pub(super) fn list(words: &[&str]) -> String {
     out
 }
 
-/// `did you mean "weight"? `, or nothing where no word is close.
+/// `did you mean "weight"? `, or nothing where no word is close. Only the first hundred words are
+/// looked at: a file of thousands of mistakes must not cost their product.
 pub(super) fn did_you_mean<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> String {
     let limit = (text.chars().count() / 3).max(1);
     if limit > 10 {
         return String::new();
     }
-    let close = words.map(|word| (distance(text, word), word)).filter(|(far, _)| *far <= limit).min();
+    let near = words.take(100).filter(|word| word.len().abs_diff(text.len()) <= 2 * limit);
+    let close = near.map(|word| (distance(text, word), word)).filter(|(far, _)| *far <= limit).min();
     close.map_or(String::new(), |(_, word)| format!("did you mean {}? ", quoted(word)))
 }
 
-/// Letters to add, remove or change to make one word of the other (Levenshtein); case and `_` for
-/// `-` cost nothing.
+/// Letters to add, remove, change or swap with the next to make one word of the other (optimal
+/// string alignment); case and `_` for `-` cost nothing.
 fn distance(a: &str, b: &str) -> usize {
     let fold = |text: &str| -> Vec<char> { text.to_lowercase().replace('_', "-").chars().collect() };
     let (a, b) = (fold(a), fold(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -266,6 +272,7 @@ mod tests {
         let cases = [
             ("wieght", "did you mean \"weight\"? "),
             ("route_table", "did you mean \"route-table\"? "),
+            ("prot", "did you mean \"port\"? "),
             ("Port", "did you mean \"port\"? "),
             ("listen", ""),
             ("", ""),

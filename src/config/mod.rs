@@ -49,10 +49,12 @@ pub fn parse(text: &str, origin: &str) -> Result<Settings, ConfigError> {
 
 /// Like [`parse`], with the warnings.
 pub fn parse_with_warnings(text: &str, origin: &str) -> Result<Parsed, ConfigError> {
+    // A byte order mark is allowed, and is no column of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(text, origin);
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let drafts = errors.iter().map(|error| syntax(error, text.len())).collect();
+        let drafts = errors.iter().map(|error| syntax(error, text)).collect();
         return Err(ConfigError::new(drafts, source, true));
     }
     let mut drafts = Vec::new();
@@ -85,10 +87,13 @@ pub fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Parsed, ConfigError> {
     Err(ConfigError::new(vec![Draft::error(place, title).help(help)], source, true))
 }
 
-fn syntax(error: &toml::de::Error, length: usize) -> Draft {
-    let span = error.span().unwrap_or(0..length.min(1));
+fn syntax(error: &toml::de::Error, text: &str) -> Draft {
+    let span = error.span().unwrap_or(0..0);
+    // Some spans reach into the next line, where nothing is wrong.
+    let line = text.get(span.start..).map_or(0, |rest| rest.find(['\r', '\n']).unwrap_or(rest.len()));
+    let end = span.end.min(span.start + line).max(span.start);
     // An empty span at the start would mean the whole file.
-    let span = span.start..span.end.max(span.start + 1);
+    let span = if end == 0 { 0..1 } else { span.start..end };
     let message = error.message();
     let help = if message.contains("duplicate key") {
         "each key stands once in its table; remove one of them"

@@ -82,7 +82,8 @@ impl Source {
     /// Bytes of the lines `first` to `last`, without the last one's end of line.
     pub(super) fn lines(&self, first: usize, last: usize) -> Span {
         let end = self.lines.get(last + 1).map_or(self.text.len(), |next| next - 1);
-        self.lines[first]..end
+        let start = self.lines[first];
+        start..start + self.text[start..end].trim_end_matches('\r').len()
     }
 
     /// Line and column, from 1, the column in characters.
@@ -93,11 +94,11 @@ impl Source {
 
     /// The nearest span that lies inside the text, on whole characters, and not behind its last line.
     fn clamp(&self, span: Span) -> Span {
-        let mut start = span.start.min(self.text.len());
-        if start == self.text.len() {
-            start = self.text.trim_end_matches(['\n', '\r']).len();
+        if span.start >= self.text.len() {
+            let start = self.text.trim_end_matches(['\n', '\r']).len();
+            return start..start;
         }
-        let start = self.text.floor_char_boundary(start);
+        let start = self.text.floor_char_boundary(span.start);
         let end = span.end.clamp(start, self.text.len());
         start..self.text.ceil_char_boundary(end)
     }
@@ -241,7 +242,7 @@ pub(super) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -264,7 +265,7 @@ mod tests {
     #[test]
     fn a_span_behind_the_text_points_at_the_end_of_its_last_line() {
         let source = Source::new("ab\nü\n\n", "x.toml");
-        assert_eq!(source.clamp(99..120), 5..6);
+        assert_eq!(source.clamp(99..120), 5..5);
         assert_eq!(source.clamp(4..4), 3..5, "inside a character");
         assert_eq!(Source::new("", "x.toml").clamp(5..9), 0..0);
     }

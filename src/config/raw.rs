@@ -62,7 +62,7 @@ pub(super) struct RawService {
 /// Reads the top of the file and all below it.
 pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let known = ["seed", "gateway", "flows", "timeouts", "pool", "service"];
-    let mut fields = Fields::new(root, 0..0, "the top of the file", &known, drafts);
+    let mut fields = Fields::new(root, 0..0, "the top level", &known, drafts);
     let seed = fields.number("seed", 0..=u64::MAX).map_or(0, Spanned::into_inner);
     let (gateway, device_addresses) = raw_gateway::gateway(&mut fields);
     let table = TableSettings {

@@ -149,7 +149,7 @@ mod tests {
     use crate::config::parse_with_warnings;
     use crate::flow::TableSettings;
 
-    const REST: &str = "[[pool]]\nname='p'\nserver=[{name='s',address='10.0.0.1'}]\n[[service]]\nname='x'\nlisten='192.0.2.1:1/tcp'\npool='p'\n";
+    const REST: &str = "[[pool]]\nname='p'\nserver=[{name='s',address='10.0.0.1'}]\n[[service]]\nname='x'\nlisten='192.0.2.80:1/tcp'\npool='p'\n";
 
     #[test]
     fn limits_are_taken_and_one_beyond_is_refused() {

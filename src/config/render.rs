@@ -4,6 +4,7 @@
 
 use super::problem::{Problem, Severity, Source, plural};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use std::borrow::Cow;
 
 /// Problems shown of one file; who has more mends these first.
 const SHOWN: usize = 50;
@@ -44,14 +45,22 @@ fn snippet<'a>(problem: &'a Problem, source: &'a Source) -> Snippet<'a, annotate
     let end = spans().map(|span| span.end).max().unwrap_or(start);
     let first = source.line_of(start);
     let lines = source.lines(first, source.line_of(end));
-    let inside = |span: &std::ops::Range<usize>| span.start - lines.start..span.end.min(lines.end) - lines.start;
+    let inside =
+        |span: &std::ops::Range<usize>| span.start.min(lines.end) - lines.start..span.end.min(lines.end) - lines.start;
     let primary = AnnotationKind::Primary.span(inside(&problem.span));
     let primary = if problem.label.is_empty() { primary } else { primary.label(&problem.label) };
-    Snippet::source(&source.text[lines.clone()])
+    Snippet::source(harmless(&source.text[lines.clone()]))
         .line_start(first + 1)
         .path(&source.origin)
         .annotation(primary)
         .annotations(
             problem.related.iter().map(|place| AnnotationKind::Context.span(inside(&place.span)).label(&place.label)),
         )
+}
+
+/// The text without the control characters that the renderer lets through (C1, U+0080 to U+009F):
+/// some terminals obey them. What stands for them is as long in bytes, so spans stay right.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let c1 = |c: char| ('\u{80}'..='\u{9f}').contains(&c);
+    if text.contains(c1) { text.replace(c1, "\u{b7}").into() } else { text.into() }
 }

@@ -45,12 +45,12 @@ fn each_file_says(folder: &str, least: usize, render: impl Fn(&[u8], &str) -> St
 
 #[test]
 fn each_broken_file_gets_its_message() {
-    each_file_says("broken", 25, |bytes, name| parse_bytes(bytes, name).expect_err(name).to_string());
+    each_file_says("broken", 29, |bytes, name| parse_bytes(bytes, name).expect_err(name).to_string());
 }
 
 #[test]
 fn each_warned_file_gets_its_warnings_and_its_settings() {
-    each_file_says("warned", 2, |bytes, name| {
+    each_file_says("warned", 3, |bytes, name| {
         let parsed = parse_bytes(bytes, name).unwrap_or_else(|error| panic!("{error}"));
         assert!(!parsed.warnings.is_empty(), "{name}");
         parsed.render_warnings(false).trim_end().to_string()
@@ -89,15 +89,21 @@ fn the_example_is_read_as_its_comments_say() {
     assert_eq!(summary(settings), want);
 }
 
+/// The example itself proves that its keys are known; what else is known is asked of the errors.
 #[test]
-fn every_key_of_the_example_is_known_and_every_known_key_is_in_it() {
-    for key in ["seed", "device", "offload", "mtu", "addresses", "control-socket", "route-table", "rule-priority"]
-        .into_iter()
-        .chain(["max", "tcp-opening", "tcp-established", "tcp-closing", "tcp-reset", "udp-one-way", "udp-two-way"])
-        .chain(["icmp", "name", "listen", "pool", "algorithm", "unknown-tcp", "address", "port", "weight"])
-    {
-        assert!(GATEWAY.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+fn every_known_key_is_in_the_example() {
+    let mut seen = 0;
+    for table in ["", "[gateway]", "[flows]", "[timeouts]", "[[service]]", "[[pool]]", "[[pool]]\n[[pool.server]]"] {
+        let error = parse(&format!("{table}\nno-such-key = 1\n"), "x.toml").expect_err("an unknown key");
+        let problem = error.problems().iter().find(|problem| problem.title.starts_with("unknown key"));
+        let help = &problem.unwrap_or_else(|| panic!("{error}")).help;
+        for key in help.split('"').skip(1).step_by(2) {
+            let found = |line: &str| line.starts_with(&format!("{key} = ")) || line.contains(&format!("{key}]"));
+            assert!(GATEWAY.lines().any(found), "{key} of {table:?}");
+            seen += 1;
+        }
     }
+    assert_eq!(seen, 6 + 7 + 1 + 7 + 5 + 2 + 4);
 }
 
 #[test]
@@ -118,7 +124,7 @@ fn problems_are_there_for_machines_too() {
     assert_eq!(json["problems"][0]["excerpt"], "\"wep\"");
     assert_eq!(json["problems"][1]["title"], "\"web 1\" is not a name");
     assert_eq!(json["problems"].as_array().map(Vec::len), error.problems().len().into());
-    assert_eq!(json["problems"].as_array().map(Vec::len), Some(2 + 1), "and the pool is unused");
+    assert_eq!(json["problems"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]
@@ -157,12 +163,13 @@ fn large(servers: usize, nth: usize) -> String {
 
 /// The limit is wide, as test machines are noisy; what is quadratic takes minutes.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a test of speed reads the clock")]
 fn ten_thousand_servers_are_read_in_linear_time() {
     let begin = Instant::now();
     let settings = parse(&large(10_000, usize::MAX), "large.toml").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(settings.servers.len(), 10_001);
     let error = parse(&large(10_000, 2), "large.toml").expect_err("half of them are wrong");
-    assert!(error.problems().len() >= 9_998, "{}", error.problems().len());
+    assert!(error.problems().len() >= 9_800, "{}", error.problems().len());
     let shown = error.to_string();
     assert!(shown.len() < 60_000 && shown.contains("more problems"), "{}", shown.len());
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
@@ -179,7 +186,8 @@ fn survives(bytes: &[u8]) {
             assert!(error.problems().iter().any(|problem| problem.severity == Severity::Error));
             let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
             assert!(error.problems().iter().all(|problem| (1..=lines).contains(&problem.line)));
-            error.render(false);
+            let shown = error.render(false);
+            assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
             error.render(true);
         }
     }
@@ -194,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn random_text_of_toml_characters_never_panics(text in "[\\[\\]{}=\"'.,#\\\\a-c0-9ü\t\r\n :/_-]{0,120}") {
+    fn random_text_of_toml_characters_never_panics(text in "(seed|name|icmp|\\[timeouts\\]\n|\\[\\[pool\\]\\]\n|[\\[\\]{}=\"'.,#\\\\a-cu0-9ü\u{9b}\u{202e}\u{1b}\t\r\n :/_-]){0,80}") {
         survives(text.as_bytes());
     }
 

@@ -14,5 +14,5 @@ pub mod protocol;
 pub mod render;
 mod session;
 
-pub use protocol::{Answer, DeviceCounters, Done, Failure, PROTOCOL, Request, ServiceRow, Status, Totals};
+pub use protocol::{Answer, DeviceCounters, Done, Failure, PROTOCOL, Request, Status, Totals};
 pub use session::{About, CHUNK, MAX_INPUT, Progress, Session};

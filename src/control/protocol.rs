@@ -10,7 +10,7 @@
 //! Each request is answered by any number of rows and then by one `done` or one `error`. Types only:
 //! it must not know sockets, nor how anything is printed.
 
-use crate::engine::{Counters, FlowQuery, FlowRow, ServerRow};
+use crate::engine::{Counters, FlowQuery, FlowRow, ServerRow, ServiceRow};
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 
@@ -122,25 +122,6 @@ pub struct DeviceCounters {
     pub write_failures: u64,
     /// Packets read or written that stand for several (segmentation offload).
     pub super_packets: u64,
-}
-
-/// A service, as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceRow {
-    /// Its name.
-    pub service: String,
-    /// Where it listens: `192.0.2.1:80/tcp`, `[2001:db8::1]:5000-5009/udp`, `192.0.2.1/icmp`.
-    pub listen: Vec<String>,
-    /// The pool's name.
-    pub pool: String,
-    /// How it spreads new flows: `round-robin`.
-    pub algorithm: String,
-    /// Servers in its pool.
-    pub servers: u64,
-    /// Those of them whose weight is over 0.
-    pub servers_weighted: u64,
-    /// Flows that go to the pool's servers, of whatever service.
-    pub pool_flows: u64,
 }
 
 /// What runs.

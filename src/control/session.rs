@@ -3,14 +3,12 @@
 //! It must not know sockets or clocks. Each call of [`Session::poll_output`] does one small piece of
 //! work, so that a full table streams between packets and needs no big buffer.
 
-use super::protocol::{Answer, DeviceCounters, Done, Failure, PROTOCOL, Request, ServiceRow, Status, Totals};
-use crate::balance::{Algorithm, Listen, Protocol};
+use super::protocol::{Answer, DeviceCounters, Done, Failure, PROTOCOL, Request, Status, Totals};
 use crate::config::Settings;
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
 use crate::ids::ServerId;
 use crate::time::Instant;
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Most bytes of requests that wait in a session; a line may not be longer.
@@ -33,43 +31,13 @@ pub struct About {
     pub mtu: u16,
     /// Whether segmentation offload is in force; the settings' wish, until the gateway knows better.
     pub offload: bool,
-    services: Vec<ServiceRow>,
 }
 
 impl About {
     /// Takes from the settings what a session tells.
     pub fn new(settings: &Settings, started: Instant, pid: u32) -> Self {
-        let services = settings.services.iter().map(|service| ServiceRow {
-            service: service.name.clone(),
-            listen: service.listen.iter().map(listen_text).collect(),
-            pool: settings.pools[service.pool.0 as usize].name.clone(),
-            algorithm: match service.algorithm {
-                Algorithm::RoundRobin => "round-robin".into(),
-            },
-            servers: 0,
-            servers_weighted: 0,
-            pool_flows: 0,
-        });
-        About {
-            started,
-            pid,
-            device: settings.gateway.device.clone(),
-            mtu: settings.gateway.mtu,
-            offload: settings.gateway.offload,
-            services: services.collect(),
-        }
-    }
-}
-
-/// Where a service listens, as configurations write it: `[2001:db8::1]:5000-5009/udp`.
-fn listen_text(listen: &Listen) -> String {
-    let Listen { address, protocol, first_port, last_port } = *listen;
-    let range = if last_port > first_port { format!("-{last_port}") } else { String::new() };
-    match (protocol, address) {
-        (Protocol::Icmp, _) => format!("{address}/icmp"),
-        (_, IpAddr::V4(_) | IpAddr::V6(_)) => {
-            format!("{}{range}/{}", SocketAddr::new(address, first_port), protocol.name())
-        }
+        let gateway = &settings.gateway;
+        About { started, pid, device: gateway.device.clone(), mtu: gateway.mtu, offload: gateway.offload }
     }
 }
 
@@ -208,10 +176,7 @@ impl Session {
                 self.walk(engine, now);
             }
             Request::Servers => self.rows(engine.servers().into_iter().map(Answer::Server)),
-            Request::Services => {
-                let services = self.services(engine);
-                self.rows(services.into_iter().map(Answer::Service));
-            }
+            Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
             Request::Counters => {
                 let totals = Totals { engine: engine.counters(), device: *device };
                 self.rows([Answer::Counters(Box::new(totals))]);
@@ -231,18 +196,13 @@ impl Session {
     fn walk(&mut self, engine: &Engine, now: Instant) {
         let Some(mut walk) = self.walk.take() else { return };
         let most = walk.left.min(ROWS as u64) as usize;
-        let mut rows = Vec::with_capacity(most);
-        let next = if most == 0 {
-            // The limit is used up: a row is looked for only to tell whether there are more.
-            let next = engine.flows(now, &walk.query, walk.from, 1, &mut rows);
-            if !rows.is_empty() || next.is_none() {
-                self.pending.push_back(Answer::Done(Done { rows: walk.rows, more: !rows.is_empty() }));
-                return;
-            }
-            next
-        } else {
-            engine.flows(now, &walk.query, walk.from, most, &mut rows)
-        };
+        let mut rows = Vec::with_capacity(ROWS);
+        // With the limit used up, the walk goes on only to tell whether there is one more.
+        let next = engine.flows(now, &walk.query, walk.from, if most > 0 { most } else { ROWS }, &mut rows);
+        if most == 0 && !rows.is_empty() {
+            self.pending.push_back(Answer::Done(Done { rows: walk.rows, more: true }));
+            return;
+        }
         walk.rows += rows.len() as u64;
         walk.left -= rows.len() as u64;
         self.pending.extend(rows.into_iter().map(|row| Answer::Flow(Box::new(row))));
@@ -262,35 +222,18 @@ impl Session {
             device: self.about.device.clone(),
             mtu: self.about.mtu,
             offload: self.about.offload,
-            services: self.about.services.len() as u64,
+            services: engine.services().len() as u64,
             servers: engine.servers().len() as u64,
             flows: counters.flows,
             max_flows: counters.max_flows,
         }
     }
 
-    fn services(&self, engine: &Engine) -> Vec<ServiceRow> {
-        let servers = engine.servers();
-        let mut services = self.about.services.clone();
-        for service in &mut services {
-            for server in servers.iter().filter(|server| server.pool == service.pool) {
-                service.servers += 1;
-                service.servers_weighted += u64::from(server.weight > 0);
-                service.pool_flows += server.flows;
-            }
-        }
-        services
-    }
-
     fn change(&mut self, engine: &mut Engine, now: Instant, change: Change) {
         match engine.apply(now, change) {
             Ok(()) => self.pending.push_back(Answer::Done(Done { rows: 1, more: false })),
-            Err(Refused::NoSuchFlow(flow)) => {
-                self.fail(format!(
-                    "there is no flow {flow}: it has ended, or its place is another flow's by this time"
-                ));
-            }
-            Err(Refused::NoSuchServer(server)) => self.fail(format!("there is no server number {}", server.0)),
+            Err(refused @ Refused::NoSuchFlow(_)) => self.fail(format!("{refused}; `eqctl flows` lists them")),
+            Err(refused @ Refused::NoSuchServer(_)) => self.fail(format!("{refused}; `eqctl servers` lists them")),
         }
     }
 
@@ -311,5 +254,204 @@ impl Session {
         self.input = Vec::new();
         self.refused = true;
         self.fail(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings, UnknownTcp};
+    use crate::flow::TableSettings;
+    use crate::ids::PoolId;
+    use crate::packet::{Meta, Protocol};
+    use serde_json::Value;
+
+    const NOW: Instant = Instant::from_nanos(90_000_000_000);
+
+    /// A UDP service on 192.0.2.80:53 with servers `a` and `b`, and `flows` flows to it.
+    fn engine(flows: u32) -> Engine {
+        let listen =
+            Listen { address: "192.0.2.80".parse().unwrap(), protocol: Protocol::Udp, first_port: 53, last_port: 53 };
+        let server = |name: &str, host: u8| ServerSettings {
+            name: name.into(),
+            pool: PoolId(0),
+            v4: Some([10, 0, 0, host].into()),
+            v6: None,
+            port: None,
+            weight: 1,
+        };
+        let settings = Settings {
+            table: TableSettings { max_flows: flows.max(1), ..TableSettings::default() },
+            services: vec![ServiceSettings {
+                name: "dns".into(),
+                listen: vec![listen],
+                pool: PoolId(0),
+                algorithm: Default::default(),
+                unknown_tcp: UnknownTcp::Reset,
+            }],
+            pools: vec![PoolSettings { name: "p".into(), servers: vec![ServerId(0), ServerId(1)] }],
+            servers: vec![server("a", 1), server("b", 2)],
+            ..Settings::default()
+        };
+        let mut engine = Engine::new(&settings);
+        for i in 0..flows {
+            let [_, x, y, z] = i.to_be_bytes();
+            let builder = etherparse::PacketBuilder::ipv4([100, x, y, z], [192, 0, 2, 80], 64).udp(5000, 53);
+            let mut packet = Vec::new();
+            builder.write(&mut packet, b"hello").unwrap();
+            engine.handle_packet(NOW, &mut packet, Meta::default());
+        }
+        assert_eq!(engine.counters().flows, u64::from(flows));
+        engine
+    }
+
+    fn session() -> Session {
+        Session::new(Arc::new(About::new(&Settings::default(), Instant::from_nanos(60_000_000_000), 77)))
+    }
+
+    /// Runs the session until it is idle or closes: its lines, the longest chunk, and how it ended.
+    fn run(session: &mut Session, engine: &mut Engine) -> (Vec<Value>, usize, Progress) {
+        let (mut all, mut longest) = (Vec::new(), 0);
+        for _ in 0..100_000 {
+            let before = all.len();
+            let progress = session.poll_output(engine, NOW, &DeviceCounters::default(), &mut all);
+            longest = longest.max(all.len() - before);
+            if progress != Progress::More {
+                let lines = String::from_utf8(all).unwrap();
+                return (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), longest, progress);
+            }
+        }
+        panic!("the session never comes to rest");
+    }
+
+    fn ask(engine: &mut Engine, requests: &str) -> Vec<Value> {
+        let mut session = session();
+        session.feed(requests.as_bytes());
+        let (lines, _, progress) = run(&mut session, engine);
+        assert_eq!(progress, Progress::Idle);
+        lines
+    }
+
+    #[test]
+    fn a_full_table_streams_in_small_chunks_with_every_flow_once() {
+        let mut engine = engine(20_000);
+        let mut session = session();
+        session.feed(b"{\"request\":\"flows\"}\n");
+        let (lines, longest, progress) = run(&mut session, &mut engine);
+        assert_eq!((lines.len(), progress), (20_001, Progress::Idle));
+        assert!(longest <= CHUNK, "{longest}");
+        let clients: std::collections::HashSet<&str> =
+            lines[..20_000].iter().map(|line| line["flow"]["client"].as_str().unwrap()).collect();
+        assert_eq!(clients.len(), 20_000);
+        assert_eq!(lines[20_000], serde_json::json!({"done": {"rows": 20_000, "more": false}}));
+    }
+
+    #[test]
+    fn a_limit_cuts_off_and_says_whether_there_was_more() {
+        let mut engine = engine(300);
+        for (limit, rows, more) in [(0, 0, true), (1, 1, true), (299, 299, true), (300, 300, false), (999, 300, false)]
+        {
+            let lines = ask(&mut engine, &format!("{{\"request\":\"flows\",\"limit\":{limit}}}\n"));
+            assert_eq!(lines.len(), rows + 1, "limit {limit}");
+            assert_eq!(lines[rows], serde_json::json!({"done": {"rows": rows, "more": more}}), "limit {limit}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_matches_nothing_still_ends() {
+        let mut engine = engine(20_000);
+        let lines = ask(&mut engine, "{\"request\":\"flows\",\"query\":{\"client\":\"203.0.113.0/24\"},\"limit\":1}\n");
+        assert_eq!(lines, [serde_json::json!({"done": {"rows": 0, "more": false}})]);
+        let lines =
+            ask(&mut engine, "{\"request\":\"flows\",\"query\":{\"client\":\"100.0.1.0/24\",\"server\":\"a\"}}\n");
+        assert_eq!(lines.len(), 128 + 1);
+    }
+
+    #[test]
+    fn requests_in_one_piece_or_byte_by_byte_are_answered_in_order() {
+        let mut engine = engine(3);
+        let requests = "{\"request\":\"status\"}\n\n{\"request\":\"servers\"}\r\n{\"request\":\"services\"}\n{\"request\":\"counters\"}\n";
+        let whole = ask(&mut engine, requests);
+        let kinds: Vec<&String> = whole.iter().flat_map(|line| line.as_object().unwrap().keys()).collect();
+        let want = ["status", "done", "server", "server", "done", "service", "done", "counters", "done"];
+        assert_eq!(kinds, want);
+        assert_eq!(whole[0]["status"]["uptime_ms"], 30_000);
+        assert_eq!(whole[0]["status"]["protocol"], PROTOCOL);
+        assert_eq!(whole[7]["counters"]["engine"]["packets_in"], 3);
+
+        let mut session = session();
+        let mut pieces = Vec::new();
+        for byte in requests.bytes() {
+            session.feed(&[byte]);
+            pieces.extend(run(&mut session, &mut engine).0);
+        }
+        assert_eq!(pieces, whole);
+    }
+
+    #[test]
+    fn a_weight_and_a_kill_take_effect_or_say_why_not() {
+        let mut engine = engine(3);
+        let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"p\",\"server\":\"b\",\"weight\":7}\n");
+        assert_eq!(lines, [serde_json::json!({"done": {"rows": 1, "more": false}})]);
+        assert_eq!(engine.servers().iter().map(|row| row.weight).collect::<Vec<_>>(), [1, 7]);
+        let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"q\",\"server\":\"b\",\"weight\":7}\n");
+        assert!(lines[0]["error"]["message"].as_str().unwrap().contains("no server q/b"), "{lines:?}");
+
+        let id = ask(&mut engine, "{\"request\":\"flows\",\"limit\":1}\n")[0]["flow"]["id"].clone();
+        let kill = format!("{{\"request\":\"kill\",\"flow\":{id}}}\n");
+        assert_eq!(ask(&mut engine, &kill), [serde_json::json!({"done": {"rows": 1, "more": false}})]);
+        assert_eq!(engine.counters().flows, 2);
+        let lines = ask(&mut engine, &kill);
+        assert!(lines[0]["error"]["message"].as_str().unwrap().contains("no flow"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_with_an_error_and_the_end() {
+        let mut engine = engine(1);
+        let long = vec![b'x'; MAX_INPUT + 1];
+        let many = "{\"request\":\"status\"}\n".repeat(4_000);
+        let deep = "[".repeat(50_000) + "\n";
+        for bad in [
+            &b"hello\n"[..],
+            b"\xff\xfe\n",
+            b"{\"request\":\"weight\",\"weight\":65536}\n",
+            &long,
+            many.as_bytes(),
+            deep.as_bytes(),
+        ] {
+            let mut session = session();
+            session.feed(bad);
+            let (lines, _, progress) = run(&mut session, &mut engine);
+            assert_eq!((lines.len(), progress), (1, Progress::Close));
+            assert!(lines[0]["error"]["message"].is_string());
+            session.feed(b"{\"request\":\"status\"}\n");
+            assert_eq!(run(&mut session, &mut engine), (vec![], 0, Progress::Close), "nothing is taken after it");
+        }
+    }
+
+    #[test]
+    fn a_client_that_has_finished_gets_its_answers_before_the_end() {
+        let mut engine = engine(200);
+        let mut session = session();
+        session.feed(b"{\"request\":\"flows\"}\n{\"request\":\"status\"}");
+        session.finish();
+        let (lines, _, progress) = run(&mut session, &mut engine);
+        assert_eq!((lines.len(), progress), (203, Progress::Close));
+        assert!(lines[201]["status"].is_object());
+    }
+
+    #[test]
+    fn a_flow_that_ends_during_the_walk_stops_nothing() {
+        let mut engine = engine(1_000);
+        let mut session = session();
+        session.feed(b"{\"request\":\"flows\"}\n");
+        let mut out = Vec::new();
+        assert_eq!(session.poll_output(&mut engine, NOW, &DeviceCounters::default(), &mut out), Progress::More);
+        engine.handle_timeout(Instant::FAR);
+        while engine.poll_timeout().is_some() {
+            engine.handle_timeout(Instant::FAR);
+        }
+        let (lines, _, progress) = run(&mut session, &mut engine);
+        assert_eq!((lines.len(), progress), (1, Progress::Idle), "{lines:?}");
     }
 }

@@ -51,7 +51,7 @@ fn packets(counters: &Counters, all: bool) -> String {
     if all || counters.transmitted > 0 {
         row(counters.transmitted, "sent", "own", "packets of the gateway's own, beside the sum".into());
     }
-    columns.to_text()
+    columns.into_text()
 }
 
 fn flows(counters: &Counters, all: bool) -> String {
@@ -65,7 +65,7 @@ fn flows(counters: &Counters, all: bool) -> String {
     for ended in counters.flows_ended.iter().filter(|c| all || c.count > 0) {
         columns.row([count(ended.count), ended.kind.name().into(), ended_text(ended.kind).into()]);
     }
-    columns.to_text()
+    columns.into_text()
 }
 
 const fn state_text(state: Class) -> &'static str {
@@ -104,7 +104,7 @@ fn device_table(device: &DeviceCounters, all: bool) -> String {
             columns.row([count(number), what.into(), meaning]);
         }
     }
-    columns.to_text()
+    columns.into_text()
 }
 
 #[cfg(test)]

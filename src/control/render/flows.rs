@@ -3,13 +3,16 @@
 use super::{Columns, bytes, count, duration};
 use crate::engine::FlowRow;
 
+/// Columns of the table.
+const COLUMNS: usize = 15;
+
 /// Prints flows in parts of any size, with one header and columns that stay where they are.
 ///
 /// The first part sets the columns' widths; a later row that needs more widens its column from its
 /// own part on.
 #[derive(Debug, Default)]
 pub struct FlowPrinter {
-    widths: Vec<u16>,
+    widths: [usize; COLUMNS],
 }
 
 impl FlowPrinter {
@@ -20,7 +23,7 @@ impl FlowPrinter {
 
     /// Prints a part; the first one, even an empty one, begins with the header.
     pub fn part(&mut self, rows: &[FlowRow]) -> String {
-        let header = self.widths.is_empty();
+        let header = self.widths == [0; COLUMNS];
         if rows.is_empty() && !header {
             return String::new();
         }
@@ -48,7 +51,7 @@ impl FlowPrinter {
     }
 }
 
-fn cells(row: &FlowRow) -> [String; 15] {
+fn cells(row: &FlowRow) -> [String; COLUMNS] {
     [
         row.id.to_string(),
         row.protocol.name().into(),
@@ -79,6 +82,7 @@ mod tests {
     use crate::balance::Protocol;
     use crate::flow::Class;
     use crate::ids::FlowId;
+    use std::slice::from_ref;
 
     fn row(index: u32, client: &str) -> FlowRow {
         FlowRow {
@@ -113,11 +117,11 @@ FLOW  PROTO  CLIENT            SERVICE  LISTEN        SERVER  AT             STA
     fn parts_share_a_header_and_their_columns() {
         let (short, long) = (row(1, "10.9.9.9:1"), row(22, "198.51.100.9:999"));
         let mut printer = FlowPrinter::new();
-        let parts = [printer.part(&[long.clone()]), printer.part(&[]), printer.part(&[short.clone()])].concat();
+        let parts = [printer.part(from_ref(&long)), printer.part(&[]), printer.part(from_ref(&short))].concat();
         assert_eq!(parts, flows_table(&[long.clone(), short.clone()]));
 
         let mut printer = FlowPrinter::new();
-        let parts = [printer.part(&[short.clone()]), printer.part(&[long]), printer.part(&[short])].concat();
+        let parts = [printer.part(from_ref(&short)), printer.part(&[long]), printer.part(&[short])].concat();
         assert_eq!(parts.matches("FLOW").count(), 1);
         let last: Vec<&str> = parts.lines().skip(2).collect();
         assert_eq!(last[0].find("web"), last[1].find("web"), "a widened column stays wide:\n{parts}");

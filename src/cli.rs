@@ -1,1 +1,0 @@
-//! The command line: no behaviour of its own.

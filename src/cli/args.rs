@@ -1,0 +1,85 @@
+//! What `equipoise` is told on its command line.
+
+use crate::demo::DemoOptions;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A NAT load balancer in userspace whose every decision can be replayed from a capture.
+#[derive(Debug, Parser)]
+#[command(name = "equipoise", version, arg_required_else_help = true)]
+pub struct Args {
+    /// How much is logged.
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Verbosity {
+    /// Logs more, to stderr: -v flows too, -vv everything. The variable RUST_LOG, where set, decides instead.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the gateway on a TUN device until SIGINT or SIGTERM; usually needs root.
+    Run {
+        /// The configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Checks a configuration without touching the system: exit code 0 if it is valid, 1 if not.
+    Check {
+        /// The configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Prints one JSON object, problems with line and column included.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Plays a whole world on this machine: clients, gateway and servers in network namespaces, real traffic
+    /// through a real TUN device. Leaves nothing behind.
+    Demo(Demo),
+}
+
+/// What the demo is to do.
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// Requests to send.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().requests)]
+    requests: u64,
+    /// Clients that send at the same time, 1 to 1000.
+    #[arg(long, value_name = "N", default_value_t = DemoOptions::default().clients)]
+    clients: u16,
+    /// Sends for no longer than this.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// The servers' weights, one a server: 1,1,2.
+    #[arg(long, value_name = "WEIGHTS", value_delimiter = ',', default_values_t = DemoOptions::default().weights)]
+    weights: Vec<u16>,
+    /// Keeps going, gently, until Ctrl-C, for people who want to play in it.
+    #[arg(long, conflicts_with = "requests")]
+    forever: bool,
+    /// Prints nothing but one JSON object at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Demo {
+    /// The same, as the demo takes it.
+    pub fn options(&self) -> DemoOptions {
+        DemoOptions {
+            requests: self.requests,
+            clients: self.clients,
+            seconds: self.seconds,
+            forever: self.forever,
+            json: self.json,
+            weights: self.weights.clone(),
+        }
+    }
+}

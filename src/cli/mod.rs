@@ -1,0 +1,127 @@
+//! The command line: it reads arguments and files, calls what does the work, and says how it ended.
+//! No behaviour of its own.
+//!
+//! Exit codes: 0 it went well, 1 it failed (why stands on stderr), 2 the command line is wrong.
+
+mod args;
+mod check;
+
+use crate::config::{self, Parsed};
+use crate::demo;
+use crate::gateway::Gateway;
+use args::{Args, Command, Verbosity};
+use clap::Parser;
+use log::LevelFilter;
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Largest configuration file that is read, in bytes: a wrong file name should not fill the memory.
+const MOST_CONFIG: u64 = 16 * 1024 * 1024;
+
+/// Why a command failed.
+enum Failed {
+    /// In words, for stderr.
+    Said(String),
+    /// It has been said where it belongs.
+    Shown,
+    /// The output cannot be written.
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Failed::Output(error)
+    }
+}
+
+/// Runs the command that the process was started as.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = run(&args, &mut io::stdout().lock());
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough: `equipoise replay ... | head`.
+        Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failed::Output(error)) => complain(&format!("cannot write the output: {error}")),
+        Err(Failed::Said(text)) => complain(&text),
+        Err(Failed::Shown) => ExitCode::FAILURE,
+    }
+}
+
+fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
+    match &args.command {
+        Command::Run { config } => {
+            start_log(args.verbosity, LevelFilter::Info);
+            live(config)
+        }
+        Command::Check { config, json } => {
+            start_log(args.verbosity, LevelFilter::Warn);
+            check::check(config, *json, out)
+        }
+        Command::Demo(demo) => {
+            start_log(args.verbosity, LevelFilter::Warn);
+            demo::run(&demo.options()).map_err(|error| Failed::Said(error.to_string()))
+        }
+    }
+}
+
+/// The live gateway, until a signal ends it.
+fn live(config: &Path) -> Result<(), Failed> {
+    let settings = load(config)?.settings;
+    let said = |error: crate::gateway::GatewayError| Failed::Said(error.to_string());
+    let mut gateway = Gateway::open(&settings).map_err(said)?;
+    gateway.handle_signals().map_err(said)?;
+    let ended = gateway.run();
+    let closed = gateway.close();
+    ended.and(closed).map_err(said)
+}
+
+/// Reads a configuration file; its warnings go to stderr.
+fn load(path: &Path) -> Result<Parsed, Failed> {
+    let parsed = read_config(path)?.map_err(|error| {
+        let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
+        Failed::Shown
+    })?;
+    let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
+    Ok(parsed)
+}
+
+/// Reads and checks a configuration file: outside, whether the file can be read; inside, whether it is valid.
+fn read_config(path: &Path) -> Result<Result<Parsed, config::ConfigError>, Failed> {
+    let shown = path.display();
+    let failed = |error: io::Error| {
+        Failed::Said(match error.kind() {
+            ErrorKind::NotFound => format!("there is no configuration file {shown}: check the path after --config"),
+            ErrorKind::PermissionDenied => {
+                format!("not allowed to read {shown}: check its permissions and its directory's")
+            }
+            ErrorKind::IsADirectory => format!("{shown} is a directory: --config takes the file itself"),
+            _ => format!("cannot read the configuration {shown}: {error}"),
+        })
+    };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > MOST_CONFIG {
+        let most = MOST_CONFIG / 1024 / 1024;
+        return Err(Failed::Said(format!("{shown} is longer than {most} MiB: that is no configuration")));
+    }
+    Ok(config::parse_bytes(&bytes, &shown.to_string()))
+}
+
+/// Logs to stderr: what `RUST_LOG` says, else from `least` on, or more where `-v` was given.
+fn start_log(verbosity: Verbosity, least: LevelFilter) {
+    let level = match verbosity.verbose {
+        0 => least,
+        1 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    env_logger::Builder::new().filter_level(level).parse_default_env().init();
+}
+
+fn complain(text: &str) -> ExitCode {
+    // stderr may be gone as well; there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "equipoise: {text}");
+    ExitCode::FAILURE
+}
