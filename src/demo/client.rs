@@ -107,8 +107,8 @@ fn work(shared: &Shared, namespace: &Namespace, number: usize, stop: &AtomicBool
         note(Err(e.to_string()));
     } else {
         // Gentle clients take turns.
-        let mut next =
-            Instant::now() + shared.pause.unwrap_or_default() * u32::try_from(number % 100).unwrap_or(0) / 100;
+        let turn = u32::try_from(number).unwrap_or(0);
+        let mut next = Instant::now() + shared.pause.map_or(Duration::ZERO, |_| Duration::from_secs(1) * turn / GENTLE);
         while !over() && take(&shared.left) {
             while shared.pause.is_some() && Instant::now() < next && !over() {
                 std::thread::sleep(Duration::from_millis(20));

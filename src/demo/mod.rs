@@ -27,6 +27,8 @@ use client::Clients;
 use picture::{Picture, View};
 use residue::{Before, Scratch};
 use server::Server;
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -53,11 +55,7 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     drop(scratch);
     let books = played?;
     let left = before.left(&directory);
-    if options.json {
-        println!("{}", books.json(&left));
-    } else {
-        print!("{}", books.text(&left));
-    }
+    say(&if options.json { books.json(&left) + "\n" } else { books.text(&left) });
     let mut wrong = books.wrong();
     wrong.extend(left.into_iter().map(|what| format!("left behind: {what}")));
     if !wrong.is_empty() {
@@ -69,13 +67,18 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// A flag that Ctrl-C and its kin raise; the second time they end the process at once, and the kernel cleans up.
+/// Prints, if anybody still listens: a closed pipe is no reason to leave the world standing.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// A flag that Ctrl-C and its kin raise. Every wait of the demo ends within seconds, so there is no harder way.
 fn on_signals() -> Result<Arc<AtomicBool>, DemoError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+        signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|e| DemoError::new("the demo cannot watch for signals", e))?;
     }
     Ok(stop)
@@ -95,7 +98,7 @@ fn play(options: &DemoOptions, scratch: &Scratch, stop: &Arc<AtomicBool>) -> Res
     let servers: Vec<Server> = world.servers.iter().map(Server::start).collect::<Result<_, _>>()?;
     let mut balancer = Balancer::start(&world.gateway, settings, &socket)?;
     if options.forever && !options.json {
-        print!("{}", world.commands(&socket));
+        say(&world.commands(&socket));
     }
     let started = Instant::now();
     let clients = Clients::start(&world.client, options, servers.len(), stop)?;
@@ -114,13 +117,9 @@ fn play(options: &DemoOptions, scratch: &Scratch, stop: &Arc<AtomicBool>) -> Res
     Ok(Books { options: options.clone(), tally, elapsed, answered, seen })
 }
 
-fn introduce(world: &World, file: &std::path::Path, text: &str) {
-    println!("{}\n", world.describe());
-    println!("The gateway runs from {}:\n", file.display());
-    for line in text.lines() {
-        println!("{}", format!("    {line}").trim_end());
-    }
-    println!();
+fn introduce(world: &World, file: &Path, text: &str) {
+    let text: String = text.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect();
+    say(&format!("{}\n\nThe gateway runs from {}:\n\n{text}\n", world.describe(), file.display()));
 }
 
 /// Draws until the clients are done, the time is over or somebody stops it.

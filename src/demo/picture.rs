@@ -4,7 +4,7 @@ use super::balancer::Seen;
 use super::options::DemoOptions;
 use crate::control::render::count;
 use std::collections::VecDeque;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Cells of the longest bar.
@@ -69,9 +69,7 @@ impl Picture {
         if last {
             text.push('\n');
         }
-        let mut out = std::io::stdout().lock();
-        // Nobody to look at it is no reason to stop.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        super::say(&text);
     }
 
     /// New flows a second of each server.

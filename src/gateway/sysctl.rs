@@ -15,7 +15,9 @@ pub fn get(name: &str) -> io::Result<String> {
 pub fn set(name: &str, value: &str) -> io::Result<()> {
     let explain = |e: io::Error| {
         let hint = match e.raw_os_error() {
-            Some(libc::EROFS) => "; /proc/sys is read-only here, as in most containers: set it from outside",
+            Some(libc::EROFS) => {
+                "; /proc/sys is read-only, as in most containers: make it writable (docker run --security-opt systempaths=unconfined), or set it from outside"
+            }
             _ => "",
         };
         io::Error::new(e.kind(), format!("setting {} to {value}: {e}{hint}", path(name).display()))
