@@ -42,9 +42,34 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Replays a capture through the engine: a line a packet, then flows, servers, totals. Needs no rights.
+    Replay(Replay),
     /// Plays a whole world on this machine: clients, gateway and servers in network namespaces, real traffic
     /// through a real TUN device. Leaves nothing behind.
     Demo(Demo),
+}
+
+/// What is replayed, and how.
+#[derive(Debug, clap::Args)]
+pub struct Replay {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The capture: pcap or pcapng, gzipped or not.
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// Writes the translated packets to this file (pcapng, nanoseconds).
+    #[arg(short = 'w', long = "write", value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Prints one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Replays what is whole of a damaged capture; the report says what is missing.
+    #[arg(long)]
+    pub partial: bool,
+    /// Lets time go on behind the last packet until every flow has ended.
+    #[arg(long)]
+    pub drain: bool,
 }
 
 /// What the demo is to do.

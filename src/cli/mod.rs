@@ -9,11 +9,12 @@ mod check;
 use crate::config::{self, Parsed};
 use crate::demo;
 use crate::gateway::Gateway;
+use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
 use clap::Parser;
 use log::LevelFilter;
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -51,17 +52,22 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
+    let verbosity = args.verbosity;
     match &args.command {
         Command::Run { config } => {
-            start_log(args.verbosity, LevelFilter::Info);
+            start_log(verbosity, LevelFilter::Info);
             live(config)
         }
         Command::Check { config, json } => {
-            start_log(args.verbosity, LevelFilter::Warn);
+            start_log(verbosity, LevelFilter::Warn);
             check::check(config, *json, out)
         }
+        Command::Replay(args) => {
+            start_log(verbosity, LevelFilter::Warn);
+            replay(args, out)
+        }
         Command::Demo(demo) => {
-            start_log(args.verbosity, LevelFilter::Warn);
+            start_log(verbosity, LevelFilter::Warn);
             demo::run(&demo.options()).map_err(|error| Failed::Said(error.to_string()))
         }
     }
@@ -76,6 +82,23 @@ fn live(config: &Path) -> Result<(), Failed> {
     let ended = gateway.run();
     let closed = gateway.close();
     ended.and(closed).map_err(said)
+}
+
+/// A capture through the engine; damage that `--partial` bears is told in the report.
+fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
+    let args = replay::Args {
+        settings: load(&args.config)?.settings,
+        input: args.input.clone(),
+        output: args.output.clone(),
+        format: if args.json { Format::Json } else { Format::Text },
+        partial: args.partial,
+        drain: args.drain,
+    };
+    match replay::run(&args, &mut BufWriter::new(out)) {
+        Ok(_) => Ok(()),
+        Err(ReplayError::Report(error)) => Err(Failed::Output(error)),
+        Err(error) => Err(Failed::Said(error.to_string())),
+    }
 }
 
 /// Reads a configuration file; its warnings go to stderr.
