@@ -76,10 +76,10 @@ fn live(config: &Path) -> Result<(), Failed> {
 /// Reads a configuration file; its warnings go to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
     let parsed = read_config(path)?.map_err(|error| {
-        eprintln!("{}", error.render(io::stderr().is_terminal()));
+        let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
         Failed::Shown
     })?;
-    eprint!("{}", parsed.render_warnings(io::stderr().is_terminal()));
+    let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
     Ok(parsed)
 }
 

@@ -27,17 +27,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough: `eqctl flows | head`.
         Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(Failed::Output(error)) => {
-            eprintln!("eqctl: cannot write the output: {error}");
-            ExitCode::FAILURE
-        }
+        Err(Failed::Output(error)) => complain(&format!("cannot write the output: {error}")),
         Err(Failed::Gateway(error)) => {
             // What came before the failure is shown before it.
             let _ = out.flush();
-            eprintln!("eqctl: {error}");
-            ExitCode::FAILURE
+            complain(&error.to_string())
         }
     }
+}
+
+fn complain(text: &str) -> ExitCode {
+    // stderr may be gone as well; there is nobody left to tell.
+    let _ = writeln!(io::stderr(), "eqctl: {text}");
+    ExitCode::FAILURE
 }
 
 /// Why the command failed.

@@ -1,0 +1,223 @@
+//! The built commands, run as a user would: exit codes, what is said where, and `eqctl` against a gateway
+//! that has a real engine and a real socket, but no device.
+
+use assert_cmd::Command;
+use equipoise::config;
+use equipoise::control::{About, DeviceCounters, Progress, Session};
+use equipoise::engine::{Engine, FlowRow};
+use equipoise::packet::Meta;
+use equipoise::time::Instant;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Output, Stdio};
+use std::sync::Arc;
+
+const CONFIG: &str = r#"
+[[service]]
+name = "dns"
+listen = "192.0.2.80:53/udp"
+pool = "p"
+
+[[pool]]
+name = "p"
+server = [
+    { name = "a", address = "10.0.0.1" },
+    { name = "b", address = "10.0.0.2", weight = 3 },
+]
+"#;
+
+fn equipoise(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_equipoise")).args(args).env_remove("RUST_LOG").output().unwrap()
+}
+
+fn eqctl(socket: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_eqctl")).arg("--socket").arg(socket).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn write(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
+    let path = dir.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Listens in `dir` with an engine that has `flows` flows, for as long as the test process lives.
+fn gateway(dir: &tempfile::TempDir, flows: u32) -> PathBuf {
+    let path = dir.path().join("control.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        let settings = config::parse(CONFIG, "test").unwrap();
+        let mut engine = Engine::new(&settings);
+        let now = Instant::from_nanos(5_000_000_000);
+        for i in 0..flows {
+            let [_, x, y, z] = i.to_be_bytes();
+            let mut packet = Vec::new();
+            let builder = etherparse::PacketBuilder::ipv4([100, x, y, z], [192, 0, 2, 80], 64).udp(5000, 53);
+            builder.write(&mut packet, b"hello").unwrap();
+            engine.handle_packet(now, &mut packet, Meta::default());
+        }
+        let about = Arc::new(About::new(&settings, Instant::ZERO, 77));
+        for stream in listener.incoming() {
+            serve(stream.unwrap(), &mut engine, now, &about);
+        }
+    });
+    path
+}
+
+fn serve(mut stream: UnixStream, engine: &mut Engine, now: Instant, about: &Arc<About>) {
+    let mut session = Session::new(Arc::clone(about));
+    let (mut input, mut out) = ([0; 4096], Vec::new());
+    loop {
+        let progress = session.poll_output(engine, now, &DeviceCounters::default(), &mut out);
+        if stream.write_all(&out).is_err() || progress == Progress::Close {
+            return;
+        }
+        out.clear();
+        if progress == Progress::Idle {
+            match stream.read(&mut input) {
+                Ok(0) | Err(_) => session.finish(),
+                Ok(read) => session.feed(&input[..read]),
+            }
+        }
+    }
+}
+
+#[test]
+fn check_tells_valid_from_invalid_by_its_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = write(&dir, "good.toml", CONFIG.as_bytes());
+    let output = equipoise(&["check", "--config", &good]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("configuration is valid: 1 service"), "{}", stdout(&output));
+
+    let bad = write(&dir, "bad.toml", CONFIG.replace("pool = \"p\"", "pool = \"q\"").as_bytes());
+    let output = equipoise(&["check", "--config", &bad]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    assert!(stderr(&output).contains("bad.toml:5:8"), "{}", stderr(&output));
+
+    let output = equipoise(&["check", "--json", "--config", &bad]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["valid"], &report["problems"][0]["line"]), (&false.into(), &5.into()), "{report}");
+    let output = equipoise(&["check", "--json", "--config", &good]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["valid"], &report["servers"]), (&true.into(), &2.into()), "{report}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_told_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let latin = write(&dir, "latin.toml", b"# caf\xe9\n");
+    let here = dir.path().to_str().unwrap();
+    for (path, want) in [
+        ("/nonexistent/lb.toml", "there is no configuration file /nonexistent/lb.toml"),
+        (here, "is a directory"),
+        (&latin, "not UTF-8"),
+        ("/dev/zero", "longer than 16 MiB"),
+    ] {
+        for command in ["check", "run"] {
+            let output = equipoise(&[command, "--config", path]);
+            assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{path}");
+            assert!(stderr(&output).contains(want), "{path}: {}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2_and_says_what_is_allowed() {
+    let cases: [(&[&str], &str); 3] =
+        [(&[], "Usage:"), (&["check"], "--config"), (&["dance"], "unrecognized subcommand 'dance'")];
+    for (args, want) in cases {
+        let output = equipoise(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(want), "{args:?}: {}", stderr(&output));
+    }
+    let nowhere = Path::new("/nonexistent/s");
+    let cases: [(&[&str], &str); 8] = [
+        (&[], "Usage:"),
+        (&["flows", "--client", "10.0.0.0/33"], "neither an address nor a network"),
+        (&["flows", "--protocol", "sctp"], "tcp, udp or icmp"),
+        (&["flows", "--limit=-1"], "--limit"),
+        (&["kill", "7"], "INDEX.GENERATION"),
+        (&["server", "weight", "a", "1"], "POOL/SERVER"),
+        (&["server", "weight", "p/a", "65536"], "65535"),
+        (&["servers", "--watch", "0"], "--watch"),
+    ];
+    for (args, want) in cases {
+        let output = eqctl(nowhere, args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(want), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn eqctl_without_a_gateway_says_so() {
+    let output = eqctl(Path::new("/nonexistent/s"), &["flows"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    assert!(stderr(&output).contains("is `equipoise run` running?"), "{}", stderr(&output));
+}
+
+#[test]
+fn eqctl_shows_and_changes_a_gateway() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = gateway(&dir, 4);
+    let shown = |args: &[&str]| {
+        let output = eqctl(&socket, args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    assert!(shown(&["status"]).contains("flows      4 of 262,144"), "{}", shown(&["status"]));
+    assert!(shown(&["counters"]).contains("in 4 = forwarded 4 + consumed 0 + dropped 0: adds up"));
+    assert!(shown(&["counters", "--all"]).contains("table-full"));
+    assert!(shown(&["services"]).contains("192.0.2.80:53/udp"));
+
+    let flows = shown(&["flows", "--server", "b", "--client", "100.0.0.0/30", "--protocol", "UDP"]);
+    assert_eq!(flows.lines().count(), 1 + 3, "three of four flows go to the server of weight 3:\n{flows}");
+    let flow: FlowRow = serde_json::from_str(&shown(&["flows", "--json", "--client", "100.0.0.2"])).unwrap();
+    assert_eq!(flow.client, "100.0.0.2:5000".parse().unwrap());
+    assert!(shown(&["flows", "--limit", "3"]).ends_with("... and more: --limit 3 cut the list off\n"));
+    assert_eq!(shown(&["flows", "--json", "--limit", "3"]).lines().count(), 3);
+
+    let id = flow.id.to_string();
+    shown(&["kill", &id]);
+    assert_eq!(shown(&["flows"]).lines().count(), 1 + 3);
+    let again = eqctl(&socket, &["kill", &id]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains(&format!("no flow {id}")), "{}", stderr(&again));
+
+    shown(&["server", "weight", "p/a", "9"]);
+    assert!(shown(&["servers", "--json"]).contains(r#""server":"a","addresses":["10.0.0.1"],"port":null,"weight":9"#));
+    let unknown = eqctl(&socket, &["server", "weight", "p/z", "9"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("no server p/z"), "{}", stderr(&unknown));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = gateway(&dir, 30_000);
+    let mut child = Process::new(env!("CARGO_BIN_EXE_eqctl"))
+        .arg("--socket")
+        .arg(&socket)
+        .arg("flows")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("FLOW "), "{first}");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+
+    let all = eqctl(&socket, &["--json", "flows"]);
+    assert_eq!(stdout(&all).lines().count(), 30_000, "the next client gets all of them");
+}
