@@ -115,8 +115,9 @@ impl Client {
     /// Asks for the status and reads of it only what every version has.
     fn check_protocol(&mut self) -> Result<(), ClientError> {
         let stranger = || ClientError::Version { protocol: None, version: None };
-        self.send(&Request::Status)?;
-        let line = self.line()?;
+        let sent = self.send(&Request::Status);
+        // A gateway that takes no more clients says so and closes, perhaps before it is asked.
+        let line = self.line().map_err(|error| sent.err().unwrap_or(error))?;
         let answer: serde_json::Value = serde_json::from_slice(&line).map_err(|_| stranger())?;
         if let Some(message) = answer["error"]["message"].as_str() {
             return Err(ClientError::Refused(message.into()));
@@ -285,6 +286,14 @@ mod tests {
             assert!(complaint(stranger).starts_with("what listens there is not an equipoise gateway"));
         }
         assert!(complaint(b"{\"status\":").contains("closed the connection"));
+    }
+
+    #[test]
+    fn a_gateway_that_closes_before_it_is_asked_is_heard() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{\"error\":{\"message\":\"16 connections are open already\"}}\n").unwrap();
+        drop(theirs);
+        assert_eq!(Client::over(ours).unwrap_err().to_string(), "16 connections are open already");
     }
 
     #[test]

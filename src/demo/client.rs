@@ -37,7 +37,12 @@ struct Shared {
 
 impl Clients {
     /// Starts them; they stop by themselves when all requests are made.
-    pub fn start(namespace: &Namespace, options: &DemoOptions, servers: usize, stop: &Arc<AtomicBool>) -> Result<Clients, DemoError> {
+    pub fn start(
+        namespace: &Namespace,
+        options: &DemoOptions,
+        servers: usize,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Clients, DemoError> {
         let clients = usize::from(options.clients);
         let shared = Arc::new(Shared {
             left: AtomicU64::new(if options.forever { u64::MAX } else { options.requests }),
@@ -102,7 +107,8 @@ fn work(shared: &Shared, namespace: &Namespace, number: usize, stop: &AtomicBool
         note(Err(e.to_string()));
     } else {
         // Gentle clients take turns.
-        let mut next = Instant::now() + shared.pause.unwrap_or_default() * u32::try_from(number % 100).unwrap_or(0) / 100;
+        let mut next =
+            Instant::now() + shared.pause.unwrap_or_default() * u32::try_from(number % 100).unwrap_or(0) / 100;
         while !over() && take(&shared.left) {
             while shared.pause.is_some() && Instant::now() < next && !over() {
                 std::thread::sleep(Duration::from_millis(20));

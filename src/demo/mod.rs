@@ -93,21 +93,22 @@ fn play(options: &DemoOptions, scratch: &Scratch, stop: &Arc<AtomicBool>) -> Res
         introduce(&world, &file, &text);
     }
     let servers: Vec<Server> = world.servers.iter().map(Server::start).collect::<Result<_, _>>()?;
-    let balancer = Balancer::start(&world.gateway, settings, &socket)?;
+    let mut balancer = Balancer::start(&world.gateway, settings, &socket)?;
     if options.forever && !options.json {
         print!("{}", world.commands(&socket));
     }
     let started = Instant::now();
     let clients = Clients::start(&world.client, options, servers.len(), stop)?;
-    let watched = watch(options, &balancer, &clients, stop, started);
+    let watched = watch(options, &mut balancer, &clients, stop, started);
     let tally = clients.join();
     let elapsed = started.elapsed();
     // The last connections' closing packets are still on their way when their clients are done.
     std::thread::sleep(TICK);
     let seen = watched.and_then(|()| balancer.ask());
     let stopped = balancer.stop();
-    let seen = seen?;
+    // Why the gateway ended says more than that it does not answer.
     stopped?;
+    let seen = seen?;
     world.check_gateway_is_clean()?;
     let answered = servers.into_iter().map(Server::stop).collect();
     Ok(Books { options: options.clone(), tally, elapsed, answered, seen })
@@ -117,7 +118,7 @@ fn introduce(world: &World, file: &std::path::Path, text: &str) {
     println!("{}\n", world.describe());
     println!("The gateway runs from {}:\n", file.display());
     for line in text.lines() {
-        println!("    {line}");
+        println!("{}", format!("    {line}").trim_end());
     }
     println!();
 }
@@ -125,7 +126,7 @@ fn introduce(world: &World, file: &std::path::Path, text: &str) {
 /// Draws until the clients are done, the time is over or somebody stops it.
 fn watch(
     options: &DemoOptions,
-    balancer: &Balancer,
+    balancer: &mut Balancer,
     clients: &Clients,
     stop: &AtomicBool,
     started: Instant,

@@ -19,11 +19,11 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often a silent connection looks whether the server stops.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A server; it must be stopped, or it serves on until the process ends.
+/// A server; it ends when stopped or dropped.
 pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -40,20 +40,29 @@ impl Server {
         // One socket for both families.
         let bound = namespace.run(|| TcpListener::bind(("::", SERVER_PORT)));
         let listener = bound.map_err(|e| fail(&e))?.map_err(|e| fail(&e))?;
-        let shared =
-            Arc::new(Shared { name: name.into(), answered: AtomicU64::new(0), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { name: name.into(), answered: AtomicU64::new(0), stop: AtomicBool::new(false) });
         let (inner, socket) = (Arc::clone(&shared), listener.try_clone().map_err(|e| fail(&e))?);
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || accept(&socket, &inner));
-        Ok(Server { shared, listener, thread: thread.map_err(|e| fail(&e))? })
+        Ok(Server { shared, listener, thread: Some(thread.map_err(|e| fail(&e))?) })
     }
 
     /// Ends it with all its connections, and tells its name and how many requests it has answered.
-    pub fn stop(self) -> (String, u64) {
+    pub fn stop(mut self) -> (String, u64) {
+        self.end();
+        (self.shared.name.clone(), self.shared.answered.load(Ordering::Relaxed))
+    }
+
+    fn end(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         // Wakes the thread that waits in accept.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
-        let _ = self.thread.join();
-        (self.shared.name.clone(), self.shared.answered.load(Ordering::Relaxed))
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -71,7 +71,9 @@ impl Tally {
             let want = self.answered() as f64 * f64::from(*weight) / all as f64;
             let got = self.by_server.get(name).copied().unwrap_or(0);
             if (got as f64 - want).abs() > (want * 0.02).max(if *weight == 0 { 0.0 } else { 1.0 }) {
-                uneven.push(format!("{name} answered {got} requests; its weight's share is {want:.1}, and 2 % are allowed"));
+                uneven.push(format!(
+                    "{name} answered {got} requests; its weight's share is {want:.1}, and 2 % are allowed"
+                ));
             }
         }
         uneven
@@ -92,7 +94,8 @@ mod tests {
 
     #[test]
     fn evenness_is_two_percent_of_the_weights_share() {
-        let servers = |weights: [u16; 3]| ["a", "b", "c"].map(String::from).into_iter().zip(weights).collect::<Vec<_>>();
+        let servers =
+            |weights: [u16; 3]| ["a", "b", "c"].map(String::from).into_iter().zip(weights).collect::<Vec<_>>();
         let cases: &[(&[(&str, u64)], [u16; 3], usize)] = &[
             (&[("a", 1000), ("b", 1000), ("c", 1000)], [1, 1, 1], 0),
             (&[("a", 1019), ("b", 981), ("c", 1000)], [1, 1, 1], 0),

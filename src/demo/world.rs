@@ -48,16 +48,19 @@ impl World {
 
     /// A drawing of the network.
     pub fn describe(&self) -> String {
-        let mut text = String::new();
-        for (row, server) in self.servers.iter().enumerate() {
-            let left = match row {
-                0 => "client 198.51.100.2 -----------------+---- gateway ----+---- ",
-                1 => "       2001:db8:c::2    service 192.0.2.10:80         +---- ",
-                2 => "                                [2001:db8:a::10]:80   +---- ",
-                _ => "                                                      +---- ",
+        let [v4, v6] = SERVICE;
+        let mut text = format!("{:<19}{:<32}servers\n", "client", "gateway");
+        for (number, server) in (1..).zip(&self.servers) {
+            let left = match number {
+                1 => format!("{:<14}---- {:<27}", "198.51.100.2", format!("service {v4}")),
+                2 => format!("{:<14}     {:<27}", "2001:db8:c::2", format!("service {v6}")),
+                _ => " ".repeat(46),
             };
-            let left = if row == 0 { left.replacen("-+-", "---", 1) } else { left.into() };
-            let _ = writeln!(text, "{left:<60}{} 10.99.{1}.2, fd99:0:0:{1}::2, port {SERVER_PORT}", server.label(), row + 1);
+            let _ = writeln!(
+                text,
+                "{left}---- {} 10.99.{number}.2, fd99:0:0:{number}::2, port {SERVER_PORT}",
+                server.label()
+            );
         }
         text.trim_end().to_owned()
     }

@@ -60,7 +60,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a namespace with its loopback up. `label` names it in errors and names the threads that enter it.
+    /// Makes a namespace with its loopback up and without duplicate address detection. `label` names it in errors and names the threads that enter it.
     ///
     /// Needs CAP_SYS_ADMIN; see [`become_root_in_user_namespace`].
     pub fn new(label: &str) -> Result<Namespace, NetnsError> {
@@ -73,6 +73,10 @@ impl Namespace {
         let file = file.map_err(|e| NetnsError::new(label, format!("making it: {e}")))?;
         let namespace = Namespace { label: label.into(), file: Arc::new(file) };
         namespace.up("lo")?;
+        // Without this a device's own IPv6 address is tentative for a second or two, in which nothing is forwarded.
+        if namespace.run(|| sysctl::exists("net/ipv6/conf/default/accept_dad"))? {
+            namespace.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
+        }
         Ok(namespace)
     }
 

@@ -54,8 +54,8 @@ pub fn check(settings: &Settings) -> Vec<Problem> {
     problems
 }
 
-/// Opening it makes no device; that takes an ioctl.
-pub(super) fn tun_device() -> Option<Problem> {
+/// What keeps /dev/net/tun from being opened; opening it makes no device, that takes an ioctl.
+pub(crate) fn tun_device() -> Option<Problem> {
     let e = OpenOptions::new().read(true).write(true).open("/dev/net/tun").err()?;
     let fix = match e.raw_os_error() {
         Some(libc::ENOENT) => {

@@ -3,13 +3,16 @@
 use super::{Columns, bytes, count, duration};
 use crate::engine::FlowRow;
 
+/// Columns of the table.
+const COLUMNS: usize = 15;
+
 /// Prints flows in parts of any size, with one header and columns that stay where they are.
 ///
 /// The first part sets the columns' widths; a later row that needs more widens its column from its
 /// own part on.
 #[derive(Debug, Default)]
 pub struct FlowPrinter {
-    widths: Vec<u16>,
+    widths: [usize; COLUMNS],
 }
 
 impl FlowPrinter {
@@ -20,7 +23,7 @@ impl FlowPrinter {
 
     /// Prints a part; the first one, even an empty one, begins with the header.
     pub fn part(&mut self, rows: &[FlowRow]) -> String {
-        let header = self.widths.is_empty();
+        let header = self.widths == [0; COLUMNS];
         if rows.is_empty() && !header {
             return String::new();
         }
@@ -48,7 +51,7 @@ impl FlowPrinter {
     }
 }
 
-fn cells(row: &FlowRow) -> [String; 15] {
+fn cells(row: &FlowRow) -> [String; COLUMNS] {
     [
         row.id.to_string(),
         row.protocol.name().into(),

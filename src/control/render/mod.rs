@@ -13,55 +13,62 @@ pub use flows::{FlowPrinter, flows_table};
 use super::protocol::Status;
 use crate::balance::Algorithm;
 use crate::engine::{ServerRow, ServiceRow};
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, ColumnConstraint, Table, Width};
-
-/// Blank characters between two columns.
-const GAP: u16 = 2;
 
 /// Columns of text, padded and aligned; a `>` before a header aligns its column right.
-struct Columns {
-    table: Table,
-    right: Vec<bool>,
+///
+/// Plain string work: a full table has a million rows, for which a general table printer took minutes.
+struct Columns<const N: usize> {
+    headers: [&'static str; N],
+    rows: Vec<[String; N]>,
 }
 
-impl Columns {
-    fn new<const N: usize>(headers: [&str; N]) -> Self {
-        let mut table = Table::new();
-        table.load_style(NOTHING);
-        table.set_header(headers.map(|header| header.trim_start_matches('>')));
-        Columns { table, right: headers.iter().map(|header| header.starts_with('>')).collect() }
+impl<const N: usize> Columns<N> {
+    fn new(headers: [&'static str; N]) -> Self {
+        Columns { headers, rows: Vec::new() }
     }
 
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.table.add_row(cells.map(printable));
+    fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells.map(printable));
     }
 
     /// Prints the lines, each with its newline and no blank at its end. Columns are at least as
     /// wide as `widths` says, which learns the widths that were used.
-    fn print(&mut self, widths: &mut Vec<u16>, header: bool) -> String {
-        let used = self.table.column_max_content_widths();
-        widths.resize(used.len(), 0);
-        for (width, used) in widths.iter_mut().zip(used) {
-            *width = used.max(*width);
-        }
-        for ((column, width), right) in self.table.column_iter_mut().zip(widths.iter()).zip(&self.right) {
-            column.set_padding((0, GAP));
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width.saturating_add(GAP))));
-            column.set_cell_alignment(if *right { CellAlignment::Right } else { CellAlignment::Left });
+    fn print(&self, widths: &mut [usize; N], header: bool) -> String {
+        let headers = self.headers.map(|header| header.trim_start_matches('>'));
+        for (column, width) in widths.iter_mut().enumerate() {
+            let cells = self.rows.iter().map(|row| row[column].chars().count());
+            *width = cells.chain([headers[column].len(), *width]).max().unwrap_or(0);
         }
         let mut text = String::new();
-        for line in self.table.lines().skip(usize::from(!header)) {
-            text.push_str(line.trim_end());
-            text.push('\n');
+        if header {
+            self.line(&headers, widths, &mut text);
+        }
+        for row in &self.rows {
+            self.line(row, widths, &mut text);
         }
         text
     }
 
-    fn into_text(mut self) -> String {
-        self.print(&mut Vec::new(), true)
+    fn line<T: AsRef<str>>(&self, cells: &[T; N], widths: &[usize; N], text: &mut String) {
+        for ((cell, header), width) in cells.iter().zip(self.headers).zip(widths) {
+            let cell = cell.as_ref();
+            let blanks = width - cell.chars().count();
+            let (before, after) = if header.starts_with('>') { (blanks, 0) } else { (0, blanks) };
+            text.extend(std::iter::repeat_n(' ', before));
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', after + GAP));
+        }
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
+    }
+
+    fn into_text(self) -> String {
+        self.print(&mut [0; N], true)
     }
 }
+
+/// Blank characters between two columns.
+const GAP: usize = 2;
 
 /// Names come from configurations and over sockets: what would steer a terminal is not passed on.
 fn printable(cell: String) -> String {

@@ -1,0 +1,125 @@
+//! The demo's books after the last request: what all sides counted, whether it adds up, as text and JSON.
+
+use super::balancer::Seen;
+use super::options::DemoOptions;
+use super::tally::Tally;
+use crate::control::render::{count, counters_table, servers_table};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Shares of the requests whose latency is told.
+const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
+
+/// What everybody counted.
+pub struct Books {
+    pub options: DemoOptions,
+    /// The clients' side.
+    pub tally: Tally,
+    /// From the first request to the last answer.
+    pub elapsed: Duration,
+    /// The servers' side: names and requests answered.
+    pub answered: Vec<(String, u64)>,
+    /// The gateway's side.
+    pub seen: Seen,
+}
+
+impl Books {
+    /// What did not come out as it should; empty where all did.
+    pub fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if self.tally.failed > 0 {
+            wrong.push(format!("{} requests failed, the first of them:", self.tally.failed));
+            wrong.extend(self.tally.failures.iter().map(|why| format!("  {why}")));
+        }
+        if self.tally.answered() == 0 {
+            wrong.push("no request was answered".into());
+        }
+        wrong.extend(self.tally.uneven(&self.weights()));
+        if !self.seen.totals.engine.add_up() {
+            wrong.push("the gateway's packets do not add up: in is not forwarded + consumed + dropped".into());
+        }
+        for ((name, served), row) in self.answered.iter().zip(&self.seen.servers) {
+            let got = self.tally.by_server.get(name).copied().unwrap_or(0);
+            // People who play with curl make requests of their own.
+            let differs = |n: u64| if self.options.forever { n < got } else { n != got };
+            if differs(*served) || differs(row.flows_total) {
+                wrong.push(format!(
+                    "{name}: clients got {got} answers from it, it gave {served}, the gateway gave it {} flows",
+                    row.flows_total
+                ));
+            }
+        }
+        wrong
+    }
+
+    fn weights(&self) -> Vec<(String, u16)> {
+        self.answered.iter().map(|(name, _)| name.clone()).zip(self.options.weights.iter().copied()).collect()
+    }
+
+    fn rate(&self) -> f64 {
+        self.tally.answered() as f64 / self.elapsed.as_secs_f64().max(0.001)
+    }
+
+    /// The summary for people; `left` is what was left behind.
+    pub fn text(&self, left: &[String]) -> String {
+        let [v4, v6] = self.tally.by_family;
+        let [half, most, nearly, all] = self.tally.percentiles(SHARES).map(|l| l.as_secs_f64() * 1000.0);
+        let mut text = format!(
+            "{} requests answered in {:.2} s, {:.0} a second: {} over IPv4, {} over IPv6; {} failed\n\
+             latency: half {half:.2} ms, 90 % {most:.2} ms, 99 % {nearly:.2} ms, longest {all:.2} ms\n\n{}\n{}\n",
+            count(self.tally.answered()),
+            self.elapsed.as_secs_f64(),
+            self.rate(),
+            count(v4),
+            count(v6),
+            count(self.tally.failed),
+            servers_table(&self.seen.servers),
+            counters_table(&self.seen.totals.engine, Some(&self.seen.totals.device), false),
+        );
+        let served: u64 = self.answered.iter().map(|(_, n)| n).sum();
+        let _ = writeln!(
+            text,
+            "answers: {} came to the clients, {} left the servers, {} flows were opened by the gateway",
+            count(self.tally.answered()),
+            count(served),
+            count(self.seen.totals.engine.flows_opened)
+        );
+        let all: u64 = self.options.weights.iter().map(|w| u64::from(*w)).sum();
+        for (name, weight) in self.weights() {
+            let got = self.tally.by_server.get(&name).copied().unwrap_or(0);
+            let percent = |part: u64, all: u64| part as f64 * 100.0 / all.max(1) as f64;
+            let (have, want) = (percent(got, self.tally.answered()), percent(weight.into(), all));
+            let _ = writeln!(text, "  {name}: {have:.2} % of them; its weight's share is {want:.2} %");
+        }
+        match left {
+            [] => {
+                text.push_str("left behind: nothing (no device, namespace, thread or file; no process was started)\n")
+            }
+            left => text.push_str(&format!("left behind: {}\n", left.join(", "))),
+        }
+        text
+    }
+
+    /// The summary for machines, one line.
+    pub fn json(&self, left: &[String]) -> String {
+        let [half, most, nearly, all] = self.tally.percentiles(SHARES).map(|l| l.as_secs_f64() * 1000.0);
+        let [v4, v6] = self.tally.by_family;
+        serde_json::json!({
+            "answered": self.tally.answered(),
+            "answered_ipv4": v4,
+            "answered_ipv6": v6,
+            "failed": self.tally.failed,
+            "failures": self.tally.failures,
+            "seconds": self.elapsed.as_secs_f64(),
+            "latency_ms": { "p50": half, "p90": most, "p99": nearly, "max": all },
+            "answers_by_server": self.tally.by_server,
+            "weights": self.weights().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+            "servers": self.seen.servers,
+            "counters": self.seen.totals.engine,
+            "device": self.seen.totals.device,
+            "wrong": self.wrong(),
+            "left_behind": left,
+        })
+        .to_string()
+    }
+}

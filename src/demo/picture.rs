@@ -1,0 +1,171 @@
+//! The live picture: a bar a server on a terminal, a line a second elsewhere. It must not know where numbers come from.
+
+use super::balancer::Seen;
+use super::options::DemoOptions;
+use crate::control::render::count;
+use std::collections::VecDeque;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// Cells of the longest bar.
+const CELLS: u64 = 32;
+/// Rates are of the last second.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// What is to be seen.
+pub struct View<'a> {
+    /// Since the first request.
+    pub elapsed: Duration,
+    /// What the gateway says.
+    pub seen: &'a Seen,
+    /// Requests answered.
+    pub answered: u64,
+    /// Requests failed.
+    pub failed: u64,
+}
+
+/// Draws to stdout.
+pub struct Picture {
+    silent: bool,
+    terminal: bool,
+    wanted: Option<u64>,
+    lines: usize,
+    next: Duration,
+    /// Flows given to each server, at times within the window.
+    past: VecDeque<(Duration, Vec<u64>)>,
+}
+
+impl Picture {
+    /// Makes the picture; it stays silent where the answer is to be JSON.
+    pub fn new(options: &DemoOptions) -> Picture {
+        Picture {
+            silent: options.json,
+            terminal: std::io::stdout().is_terminal(),
+            wanted: (!options.forever).then_some(options.requests),
+            lines: 0,
+            next: WINDOW,
+            past: VecDeque::new(),
+        }
+    }
+
+    /// Draws it again over the last one, or adds a line where a second has passed or it is the last.
+    pub fn draw(&mut self, view: &View<'_>, last: bool) {
+        if self.silent {
+            return;
+        }
+        let rates = self.rates(view);
+        let mut text = String::new();
+        if self.terminal {
+            let lines = bars(view, &rates, self.wanted);
+            if self.lines > 0 {
+                text.push_str(&format!("\x1b[{}A", self.lines));
+            }
+            self.lines = lines.len();
+            lines.iter().for_each(|line| text.push_str(&format!("\r{line}\x1b[K\n")));
+        } else if last || view.elapsed >= self.next {
+            self.next += WINDOW;
+            text = line(view, &rates, self.wanted);
+        }
+        if last {
+            text.push('\n');
+        }
+        let mut out = std::io::stdout().lock();
+        // Nobody to look at it is no reason to stop.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    /// New flows a second of each server.
+    fn rates(&mut self, view: &View<'_>) -> Vec<f64> {
+        let given: Vec<u64> = view.seen.servers.iter().map(|s| s.flows_total).collect();
+        self.past.push_back((view.elapsed, given.clone()));
+        while self.past.len() > 2 && self.past.get(1).is_some_and(|(at, _)| *at + WINDOW <= view.elapsed) {
+            self.past.pop_front();
+        }
+        let (at, then) = &self.past[0];
+        // The first look of all counts from the beginning.
+        let (at, then) =
+            if self.past.len() == 1 { (Duration::ZERO, vec![0; given.len()]) } else { (*at, then.clone()) };
+        let seconds = (view.elapsed - at).as_secs_f64().max(0.001);
+        given.iter().zip(then).map(|(now, then)| now.saturating_sub(then) as f64 / seconds).collect()
+    }
+}
+
+/// The picture for a terminal, line by line.
+fn bars(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> Vec<String> {
+    let all: u64 = view.seen.servers.iter().map(|s| s.flows_total).sum();
+    let most = view.seen.servers.iter().map(|s| s.flows_total).max().unwrap_or(0).max(1);
+    let mut lines = Vec::new();
+    for (server, rate) in view.seen.servers.iter().zip(rates) {
+        lines.push(format!(
+            "  {:<8} {} {:>9} {:>6} {:>8.0}/s",
+            server.server,
+            bar(server.flows_total, most),
+            count(server.flows_total),
+            share(server.flows_total, all),
+            rate
+        ));
+    }
+    let wanted = wanted.map_or_else(String::new, |n| format!(" of {}", count(n)));
+    let engine = &view.seen.totals.engine;
+    lines.push(format!(
+        "  {:.1} s   answered {}{wanted}   failed {}   flows in the table {} of {}   packets {}",
+        view.elapsed.as_secs_f64(),
+        count(view.answered),
+        count(view.failed),
+        count(engine.flows),
+        count(engine.max_flows),
+        count(engine.packets_in)
+    ));
+    lines
+}
+
+/// The picture as one line, for logs.
+fn line(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> String {
+    let all: u64 = view.seen.servers.iter().map(|s| s.flows_total).sum();
+    let engine = &view.seen.totals.engine;
+    let mut text = format!("{:>6.1} s", view.elapsed.as_secs_f64());
+    for (server, rate) in view.seen.servers.iter().zip(rates) {
+        let part = share(server.flows_total, all);
+        text.push_str(&format!("  {} {} ({part}, {rate:.0}/s)", server.server, count(server.flows_total)));
+    }
+    let wanted = wanted.map_or_else(String::new, |n| format!(" of {}", count(n)));
+    let (answered, failed) = (count(view.answered), count(view.failed));
+    text.push_str(&format!(
+        "  answered {answered}{wanted}, failed {failed}, flows {} of {}\n",
+        count(engine.flows),
+        count(engine.max_flows)
+    ));
+    text
+}
+
+fn share(part: u64, all: u64) -> String {
+    format!("{:.1} %", part as f64 * 100.0 / all.max(1) as f64)
+}
+
+/// A bar of [`CELLS`] cells at most, exact to an eighth of a cell.
+fn bar(part: u64, most: u64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = u128::from(part) * u128::from(CELLS * 8) / u128::from(most);
+    let (full, rest) = ((eighths / 8) as usize, (eighths % 8) as usize);
+    let text = format!("{}{}", "█".repeat(full), EIGHTHS[rest]);
+    let pad = CELLS as usize - text.chars().count();
+    text + &" ".repeat(pad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_their_share_of_the_longest() {
+        let cases =
+            [(0, 10, 0, ""), (10, 10, 32, "█"), (5, 10, 16, "█"), (1, 256, 1, "▏"), (u64::MAX, u64::MAX, 32, "█")];
+        for (part, most, cells, end) in cases {
+            let bar = bar(part, most);
+            assert_eq!(bar.chars().count(), 32);
+            let drawn = bar.trim_end();
+            assert_eq!(drawn.chars().count(), cells, "{part} of {most}");
+            assert!(drawn.ends_with(end));
+        }
+    }
+}
