@@ -96,7 +96,8 @@ mod tests {
     fn evenness_is_two_percent_of_the_weights_share() {
         let servers =
             |weights: [u16; 3]| ["a", "b", "c"].map(String::from).into_iter().zip(weights).collect::<Vec<_>>();
-        let cases: &[(&[(&str, u64)], [u16; 3], usize)] = &[
+        type Case<'a> = (&'a [(&'a str, u64)], [u16; 3], usize);
+        let cases: &[Case<'_>] = &[
             (&[("a", 1000), ("b", 1000), ("c", 1000)], [1, 1, 1], 0),
             (&[("a", 1019), ("b", 981), ("c", 1000)], [1, 1, 1], 0),
             (&[("a", 1021), ("b", 979), ("c", 1000)], [1, 1, 1], 2),

@@ -1,0 +1,199 @@
+//! The demo as a user runs it: the built command, real namespaces, a real TUN device.
+//!
+//! Needs root, or user namespaces and access to /dev/net/tun; where it has neither each test says that it is skipped.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The command, with a directory for its files that holds nothing else.
+fn demo(directory: &Path, options: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_equipoise"));
+    command.arg("demo").args(options.split_whitespace()).env("TMPDIR", directory);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Whether a demo can be played here; says so where not.
+fn can_play() -> bool {
+    let directory = TempDir::new().unwrap();
+    let output = demo(directory.path(), "--requests 1 --json").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let missing = said.contains("cannot make its network") || said.contains("cannot make its TUN device");
+    if missing {
+        assert!(!rustix::process::geteuid().is_root(), "root can play: {said}");
+        eprintln!("SKIPPED: {said}");
+    }
+    !missing
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Starts it and waits until the picture moves.
+fn started(directory: &Path, options: &str) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = demo(directory, options).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("answered") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before its first line");
+    }
+    (child, lines)
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn every_request_is_answered_by_weight_and_nothing_is_left() {
+    if !can_play() {
+        return;
+    }
+    for (weights, want) in [("1,1,1", [200, 200, 200]), ("3,2,1", [300, 200, 100])] {
+        let directory = TempDir::new().unwrap();
+        let output = demo(directory.path(), &format!("--requests 600 --json --weights {weights}")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let books: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&books["answered"], &books["failed"]), (&600.into(), &0.into()));
+        assert_eq!((&books["answered_ipv4"], &books["answered_ipv6"]), (&300.into(), &300.into()));
+        for (number, want) in (1..).zip(want) {
+            let got = books["answers_by_server"][format!("server{number}")].as_i64().unwrap();
+            assert!((got - want).abs() * 50 <= want, "server{number} answered {got}, {want} is its share");
+        }
+        assert_eq!(books["left_behind"], serde_json::json!([]));
+        assert_eq!(files(directory.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn control_c_ends_it_soon_and_leaves_nothing() {
+    if !can_play() {
+        return;
+    }
+    for (options, signal, success) in [
+        ("--requests 10000000", Signal::INT, false),
+        ("--forever", Signal::INT, true),
+        ("--forever", Signal::TERM, true),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let (mut child, mut lines) = started(directory.path(), options);
+        assert_eq!(files(directory.path()).len(), 1);
+        let sent = Instant::now();
+        send(&child, signal);
+        let (mut rest, mut said) = (String::new(), String::new());
+        lines.read_to_string(&mut rest).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        assert!(sent.elapsed() < Duration::from_secs(10), "{:?}", sent.elapsed());
+        assert_eq!(status.success(), success, "{said}");
+        assert!(rest.contains("left behind: nothing"), "{rest}");
+        assert_eq!(files(directory.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_a_killed_demo_left_goes_with_the_next() {
+    if !can_play() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let (mut child, _lines) = started(directory.path(), "--forever");
+    send(&child, Signal::KILL);
+    child.wait().unwrap();
+    assert_eq!(files(directory.path()).len(), 1, "a killed process cannot remove its files");
+    let output = demo(directory.path(), "--requests 10").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(files(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    if !can_play() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let mut child = demo(directory.path(), "--requests 50").spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    assert_eq!(files(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_fails_the_demo() {
+    if !can_play() || !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: needs root, to cut a cable of the demo's");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let (mut child, mut lines) = started(directory.path(), "--requests 10000000");
+    cut(&child);
+    // Longer than a client waits for a connection.
+    std::thread::sleep(Duration::from_secs(6));
+    send(&child, Signal::INT);
+    let (mut rest, mut said) = (String::new(), String::new());
+    lines.read_to_string(&mut rest).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(said.contains("requests failed") && said.contains("connecting to"), "{said}");
+    assert!(rest.contains("left behind: nothing"), "{rest}");
+}
+
+/// Makes the gateway of a running demo forward no more.
+fn cut(child: &Child) {
+    let descriptors = format!("/proc/{}/fd", child.id());
+    let mut cut = 0;
+    for entry in std::fs::read_dir(descriptors).unwrap() {
+        let path = entry.unwrap().path();
+        let is_namespace = std::fs::read_link(&path).is_ok_and(|to| to.to_string_lossy().starts_with("net:["));
+        if is_namespace {
+            let file = std::fs::File::open(&path).unwrap();
+            let inside = std::thread::spawn(move || {
+                use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+                use std::os::fd::AsFd;
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                let parameter = "/proc/sys/net/ipv4/conf/server1/forwarding";
+                Path::new(parameter).exists() && std::fs::write(parameter, "0").is_ok()
+            });
+            cut += usize::from(inside.join().unwrap());
+        }
+    }
+    assert_eq!(cut, 1, "only the gateway has a device of that name");
+}
+
+#[test]
+fn an_ordinary_user_plays_in_a_user_namespace_or_is_told_what_is_missing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: needs root, to become somebody else");
+        return;
+    }
+    const NOBODY: u32 = 65_534;
+    let directory = TempDir::new().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let program = directory.path().join("equipoise");
+    std::fs::copy(env!("CARGO_BIN_EXE_equipoise"), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.args(["demo", "--requests", "30"]).env("TMPDIR", directory.path()).gid(NOBODY).uid(NOBODY);
+    let output = command.output().unwrap();
+    let (shown, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let open_to_all = std::fs::metadata("/dev/net/tun").is_ok_and(|m| m.permissions().mode() & 0o006 == 0o006);
+    if said.contains("user namespace") {
+        assert!(said.contains("as root: sysctl -w") || said.contains("seccomp"), "{said}");
+    } else if open_to_all {
+        assert!(output.status.success() && shown.contains("left behind: nothing"), "{said}");
+    } else {
+        assert!(said.contains("/dev/net/tun cannot be opened") && said.contains("chmod 0666 /dev/net/tun"), "{said}");
+    }
+    assert_eq!(files(directory.path()), ["equipoise"]);
+}
