@@ -14,7 +14,7 @@ use std::net::IpAddr;
 /// fragment only the IP header can be checked, and so it is with transports that neither library knows.
 pub fn check(packet: &[u8]) -> Result<(), String> {
     let seen = by_etherparse(packet)?;
-    seen.verdict.map_err(|e| format!("etherparse: {e}"))?;
+    seen.verdict.clone().map_err(|e| format!("etherparse: {e}"))?;
     by_smoltcp(packet, &seen).map_err(|e| format!("smoltcp: {e}"))
 }
 
@@ -149,12 +149,12 @@ fn by_smoltcp(packet: &[u8], seen: &Seen) -> Result<(), String> {
     let (source, destination) = (wire::IpAddress::from(seen.source), wire::IpAddress::from(seen.destination));
     let bytes = &packet[seen.at..seen.at + seen.len];
     let right = match (seen.protocol, seen.source, seen.destination) {
-        (IpNumber::TCP, ..) => wire::TcpPacket::new_checked(bytes)
-            .map_err(|e| format!("TCP: {e}"))?
-            .verify_checksum(&source, &destination),
-        (IpNumber::UDP, ..) => wire::UdpPacket::new_checked(bytes)
-            .map_err(|e| format!("UDP: {e}"))?
-            .verify_checksum(&source, &destination),
+        (IpNumber::TCP, ..) => {
+            wire::TcpPacket::new_checked(bytes).map_err(|e| format!("TCP: {e}"))?.verify_checksum(&source, &destination)
+        }
+        (IpNumber::UDP, ..) => {
+            wire::UdpPacket::new_checked(bytes).map_err(|e| format!("UDP: {e}"))?.verify_checksum(&source, &destination)
+        }
         (IpNumber::ICMP, IpAddr::V4(_), _) => wire::Icmpv4Packet::new_unchecked(bytes).verify_checksum(),
         (IpNumber::IPV6_ICMP, IpAddr::V6(s), IpAddr::V6(d)) => {
             wire::Icmpv6Packet::new_unchecked(bytes).verify_checksum(&s, &d)
