@@ -1,0 +1,2 @@
+//! Waits.
+fn main() {}

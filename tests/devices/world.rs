@@ -1,0 +1,300 @@
+//! A network of namespaces with real programs in it: client, gateway, three servers, and the built `equipoise` in the
+//! gateway. Everything dies with the values here, also when a test panics.
+
+use equipoise::control::Totals;
+use equipoise::engine::{FlowRow, ServerRow};
+use equipoise::gateway::netns::Namespace;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The services' addresses (documentation: RFC 5737, RFC 3849), IPv4 first.
+pub const SERVICE: [&str; 2] = ["192.0.2.80", "2001:db8:80::80"];
+/// The client's addresses.
+pub const CLIENT: [&str; 2] = ["198.51.100.2", "2001:db8:c::2"];
+/// How long anything may take to come up or go down on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A program that runs beside the test.
+pub struct Running(Child);
+
+impl Running {
+    pub fn start(command: &mut Command) -> Running {
+        command.stdin(Stdio::null());
+        Running(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
+    }
+
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    pub fn terminate(mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.wait("its end after SIGTERM")
+    }
+
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+
+    pub fn wait(&mut self, what: &str) -> ExitStatus {
+        let mut status = None;
+        eventually(what, || {
+            status = self.ended();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `done` is so, or panics.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A program's path; panics with the package that has it where it is missing.
+pub fn program(name: &str) -> PathBuf {
+    let package = match name {
+        "nginx" => "nginx-light",
+        "ip" => "iproute2",
+        "ping" => "iputils-ping",
+        "setpriv" => "util-linux",
+        other => other,
+    };
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+        .iter()
+        .map(|dir| PathBuf::from(dir).join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("the program {name} is missing: apt-get install {package}"))
+}
+
+/// The network. Server `n` (from 1) has 10.99.n.2 and fd99:0:0:n::2.
+pub struct World {
+    pub client: Namespace,
+    pub gateway: Namespace,
+    pub servers: Vec<Namespace>,
+    pub dir: tempfile::TempDir,
+}
+
+impl World {
+    /// Makes it; `test` must differ between tests.
+    pub fn new(test: &str) -> World {
+        let namespace = |name: &str| {
+            let label = format!("dev-{test}-{name}");
+            Namespace::new(&label).unwrap_or_else(|e| {
+                panic!("{e}\nthe device tests need root; or: unshare --user --map-root-user cargo test --test devices")
+            })
+        };
+        let gateway = namespace("gateway");
+        gateway.forward().unwrap();
+        for conf in ["all", "default"] {
+            gateway.sysctl(&format!("net/ipv4/conf/{conf}/rp_filter"), "0").unwrap();
+        }
+        let client = namespace("client");
+        join(&gateway, "client", &client, ["198.51.100", "2001:db8:c"]);
+        let servers = (1..=3)
+            .map(|n| {
+                let server = namespace(&format!("server{n}"));
+                join(&gateway, &format!("server{n}"), &server, [&format!("10.99.{n}"), &format!("fd99:0:0:{n}")]);
+                server
+            })
+            .collect();
+        World { client, gateway, servers, dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn server_address(n: usize, family: usize) -> IpAddr {
+        [format!("10.99.{n}.2"), format!("fd99:0:0:{n}::2")][family].parse().unwrap()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("control.sock")
+    }
+
+    /// A configuration with a service for each (name, port and protocol, as in "80/tcp"; servers; their port), both families.
+    pub fn configuration(&self, gateway: &str, services: &[(&str, &str, usize, u16)]) -> String {
+        let mut text = format!("[gateway]\ncontrol-socket = {:?}\n{gateway}\n[flows]\nmax = 4096\n", self.socket());
+        for (name, at, servers, port) in services {
+            let [v4, v6] = SERVICE;
+            let at = if at.starts_with("icmp") { "/icmp".to_owned() } else { format!(":{at}") };
+            text += &format!(
+                "[[service]]\nname = \"{name}\"\nlisten = [\"{v4}{at}\", \"[{v6}]{at}\"]\npool = \"{name}\"\n\
+                 [[pool]]\nname = \"{name}\"\n"
+            );
+            for n in 1..=*servers {
+                let [a, b] = [Self::server_address(n, 0), Self::server_address(n, 1)];
+                text += &format!("[[pool.server]]\nname = \"server{n}\"\naddress = [\"{a}\", \"{b}\"]\n");
+                if *port != 0 {
+                    text += &format!("port = {port}\n");
+                }
+            }
+        }
+        text
+    }
+
+    fn equipoise(&self, configuration: &str, wrap: &[&str]) -> Command {
+        let file = self.dir.path().join("equipoise.toml");
+        std::fs::write(&file, configuration).unwrap();
+        let mut words = wrap.to_vec();
+        words.push(env!("CARGO_BIN_EXE_equipoise"));
+        let mut command = self.gateway.command(words[0]);
+        command.args(&words[1..]).arg("run").arg("--config").arg(file).env_remove("RUST_LOG");
+        command
+    }
+
+    /// Starts the gateway and waits until it answers.
+    pub fn start(&self, configuration: &str) -> Running {
+        let path = self.dir.path().join("stderr");
+        let mut command = self.equipoise(configuration, &[]);
+        let mut running = Running::start(command.stderr(File::create(&path).unwrap()));
+        eventually("the gateway's control socket", || {
+            let said = || std::fs::read_to_string(&path).unwrap_or_default();
+            if let Some(status) = running.ended() {
+                panic!("the gateway ended: {status}\n{}", said());
+            }
+            self.eqctl_raw(&["status"]).status.success()
+        });
+        running
+    }
+
+    /// Starts a gateway that cannot run; its exit code and what it said.
+    pub fn start_in_vain(&self, configuration: &str, wrap: &[&str]) -> (Option<i32>, String) {
+        let output = run(self.equipoise(configuration, wrap).stdin(Stdio::null()));
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn eqctl_raw(&self, args: &[&str]) -> Output {
+        run(Command::new(env!("CARGO_BIN_EXE_eqctl")).arg("--socket").arg(self.socket()).args(args))
+    }
+
+    fn eqctl<T: DeserializeOwned>(&self, args: &[&str]) -> Vec<T> {
+        let output = self.eqctl_raw(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stderr.is_empty(), "eqctl {args:?}: {}\n{stderr}", output.status);
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
+    }
+
+    /// What `eqctl flows --json` shows, with filters.
+    pub fn flows(&self, filters: &[&str]) -> Vec<FlowRow> {
+        self.eqctl(&[&["flows", "--json"], filters].concat())
+    }
+
+    /// What `eqctl servers --json` shows.
+    pub fn server_rows(&self) -> Vec<ServerRow> {
+        self.eqctl(&["servers", "--json"])
+    }
+
+    /// What `eqctl counters --json` shows; it must add up at any time.
+    pub fn totals(&self) -> Totals {
+        let totals = self.eqctl::<Totals>(&["counters", "--json"]).pop().expect("one row");
+        let engine = &totals.engine;
+        let consumed: u64 = engine.consumed.iter().map(|c| c.count).sum();
+        let dropped: u64 = engine.dropped.iter().map(|c| c.count).sum();
+        assert_eq!(engine.packets_in, engine.translated + engine.foreign + consumed + dropped, "{engine:?}");
+        totals
+    }
+
+    /// An nginx on each server, port 8080, both families, that answers with the server's number.
+    pub fn nginx(&self) -> Vec<Running> {
+        let nginx = program("nginx");
+        let start = |(n, server): (usize, &Namespace)| {
+            let dir = self.dir.path().join(format!("nginx{n}"));
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(
+                dir.join("nginx.conf"),
+                "daemon off; master_process off; error_log stderr error; pid nginx.pid;\n\
+                 events { worker_connections 1024; }\n\
+                 http { access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;\n\
+                 uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
+                 server { listen 8080 backlog=1024; listen [::]:8080 backlog=1024; root .;\n\
+                 location / { return 200 \"NUMBER\\n\"; } location /big { limit_rate 50k; } } }\n"
+                    .replace("NUMBER", &n.to_string()),
+            )
+            .unwrap();
+            std::fs::write(dir.join("big"), vec![b'x'; 1 << 20]).unwrap();
+            let prefix = format!("{}/", dir.display());
+            Running::start(server.command(nginx.to_str().unwrap()).args([
+                "-p",
+                &prefix,
+                "-c",
+                "nginx.conf",
+                "-e",
+                "stderr",
+            ]))
+        };
+        let all: Vec<Running> = (1..).zip(&self.servers).map(start).collect();
+        for (n, server) in (1..).zip(&self.servers) {
+            for family in [0, 1] {
+                self.reachable(server, Self::server_address(n, family), 8080);
+            }
+        }
+        all
+    }
+
+    /// Waits until something accepts connections.
+    pub fn reachable(&self, from: &Namespace, address: IpAddr, port: u16) {
+        eventually(&format!("{address} port {port} to listen"), || {
+            from.run(|| std::net::TcpStream::connect((address, port)).is_ok()).unwrap()
+        });
+    }
+
+    /// A curl on the client, ready to be started.
+    pub fn curl(&self, family: usize, path: &str) -> Command {
+        let host = [SERVICE[0].to_owned(), format!("[{}]", SERVICE[1])][family].clone();
+        let mut command = self.client.command(program("curl").to_str().unwrap());
+        command.args(["-sS", "-g", "--max-time", "20"]).arg(format!("http://{host}/{path}"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Links, rules and routes of the gateway, all that a run may change.
+    pub fn system(&self) -> String {
+        let ip = |args: &[&str]| {
+            let output = run(self.gateway.command(program("ip").to_str().unwrap()).args(args));
+            assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        // Routes of the devices' own link-local addresses come when duplicate detection ends.
+        eventually("all addresses to be usable", || ip(&["-6", "address", "show", "tentative"]).is_empty());
+        let lists = [
+            &["-br", "link"][..],
+            &["-4", "rule"],
+            &["-6", "rule"],
+            &["-4", "route", "show", "table", "all"],
+            &["-6", "route", "show", "table", "all"],
+        ];
+        lists.iter().map(|args| ip(args)).collect()
+    }
+}
+
+/// Runs a program to its end.
+pub fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"))
+}
+
+/// Lays a cable between the gateway and another: the gateway is .1 and ::1 on it, the other .2 and ::2.
+fn join(gateway: &Namespace, device: &str, other: &Namespace, [v4, v6]: [&str; 2]) {
+    gateway.cable(device, other, "eth0").unwrap();
+    gateway.address(device, format!("{v4}.1/24").parse().unwrap()).unwrap();
+    gateway.address(device, format!("{v6}::1/64").parse().unwrap()).unwrap();
+    other.address("eth0", format!("{v4}.2/24").parse().unwrap()).unwrap();
+    other.address("eth0", format!("{v6}::2/64").parse().unwrap()).unwrap();
+    other.default_route("eth0", format!("{v4}.1").parse().unwrap()).unwrap();
+    other.default_route("eth0", format!("{v6}::1").parse().unwrap()).unwrap();
+}
