@@ -18,6 +18,7 @@ pub mod packet;
 pub mod flow;
 
 pub mod balance;
+pub mod policy;
 
 pub mod config;
 

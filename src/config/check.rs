@@ -236,16 +236,18 @@ fn settings(raw: Raw) -> Settings {
                 IpAddr::V4(_) => None,
             });
             let (port, weight) = (server.port, server.weight.into_inner());
-            settings.servers.push(ServerSettings { name: text(server.name), pool: id, v4, v6, port, weight });
+            let name = text(server.name);
+            settings.servers.push(ServerSettings { v4, v6, port, weight, ..ServerSettings::new(&name, id) });
         }
         let servers = (first..settings.servers.len()).map(|at| ServerId(at as u32)).collect();
-        settings.pools.push(PoolSettings { name, servers });
+        settings.pools.push(PoolSettings::new(&name, servers));
     }
     for service in raw.services {
         let pool = ids.get(&text(service.pool)).copied().unwrap_or(PoolId(0));
         let listen = service.listen.into_iter().map(Spanned::into_inner).collect();
         let (algorithm, unknown_tcp) = (service.algorithm, service.unknown_tcp);
-        settings.services.push(ServiceSettings { name: text(service.name), listen, pool, algorithm, unknown_tcp });
+        let new = ServiceSettings::new(&text(service.name), listen, pool);
+        settings.services.push(ServiceSettings { algorithm, unknown_tcp, ..new });
     }
     settings
 }

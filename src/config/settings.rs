@@ -2,6 +2,7 @@
 
 use crate::balance::{PoolSettings, ServerSettings, ServiceSettings};
 use crate::flow::TableSettings;
+use crate::policy::PolicySettings;
 use ipnet::IpNet;
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub pools: Vec<PoolSettings>,
     /// Servers of all pools, in the order of the file; `ServerId` is the index.
     pub servers: Vec<ServerSettings>,
+    /// Rules, limits and classes.
+    pub policy: PolicySettings,
     /// What only the live gateway needs.
     pub gateway: GatewaySettings,
 }

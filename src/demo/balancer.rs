@@ -57,7 +57,7 @@ impl Balancer {
         let client = self.client.as_mut().ok_or_else(silent)?;
         let (rows, _) = client.rows(&Request::Servers).map_err(fail)?;
         let servers =
-            rows.into_iter().filter_map(|a| if let Answer::Server(row) = a { Some(row) } else { None }).collect();
+            rows.into_iter().filter_map(|a| if let Answer::Server(row) = a { Some(*row) } else { None }).collect();
         let (rows, _) = client.rows(&Request::Counters).map_err(fail)?;
         let totals = rows.into_iter().find_map(|a| if let Answer::Counters(totals) = a { Some(*totals) } else { None });
         Ok(Seen { servers, totals: totals.ok_or_else(silent)? })

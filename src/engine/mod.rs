@@ -1,16 +1,20 @@
 //! The sans-IO core: classify -> look up -> admit -> rewrite -> verdict.
 //!
 //! It must not know clocks, sockets, threads or files. The rooms: `classify` reads a packet and
-//! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others,
-//! `upkeep` ends flows, `answers` holds the engine's own packets, `view` shows it all.
+//! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others, `admit`
+//! asks the rules, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
+//! the engine's own packets, `change` is for operators, `view` shows it all.
 
+mod admit;
 mod answers;
+mod change;
 mod classify;
 mod directory;
 mod hit;
 mod miss;
 mod reason;
 mod snapshot;
+mod standing;
 mod totals;
 mod upkeep;
 mod verdict;
@@ -21,58 +25,22 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Change, Refused};
 pub use reason::Reason;
-pub use snapshot::{Count, Counters, Cursor, FlowQuery, FlowRow, ServerRow, ServiceRow};
-pub use verdict::{Consumed, Ended, Event, Forwarded, Verdict};
+pub use snapshot::{Count, Counters, Cursor, FlowQuery, FlowRow, RuleRow, ServerRow, ServiceRow};
+pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 
-use crate::balance::{Balancer, UnknownTcp};
+use crate::balance::Balancer;
 use crate::config::Settings;
 use crate::flow::Table;
-use crate::ids::{FlowId, ServerId};
 use crate::packet::{Meta, parse};
+use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
 use directory::Directory;
+use standing::Sweep;
 use std::collections::VecDeque;
-use std::fmt;
 use totals::{ServerTotals, ServiceTotals, Totals};
-
-/// A change at run time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Gives a server another weight; its flows stay.
-    Weight {
-        /// The server.
-        server: ServerId,
-        /// Its new weight; 0 gets no new flows.
-        weight: u16,
-    },
-    /// Removes a flow; nobody is told.
-    Kill {
-        /// The flow.
-        flow: FlowId,
-    },
-}
-
-/// Why a change was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
-    /// There is no such server.
-    NoSuchServer(ServerId),
-    /// There is no such flow.
-    NoSuchFlow(FlowId),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refused::NoSuchServer(id) => write!(f, "there is no server number {}", id.0),
-            Refused::NoSuchFlow(id) => write!(f, "there is no flow {id}; it may have ended"),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// The engine: bytes and a time in, a verdict out.
 ///
@@ -91,7 +59,9 @@ pub struct Engine {
     events: VecDeque<Event>,
     tell_flows: bool,
     pressed: bool,
-    unknown_tcp: Vec<UnknownTcp>,
+    policy: Policy,
+    sweeps: VecDeque<Sweep>,
+    pressures: admit::Pressures,
     names: view::Names,
 }
 
@@ -101,7 +71,7 @@ impl Engine {
         Engine {
             table: Table::new(&settings.table, settings.seed),
             directory: Directory::new(settings),
-            balancer: Balancer::new(&settings.services, &settings.pools, &settings.servers),
+            balancer: Balancer::new(&settings.services, &settings.pools, &settings.servers, settings.seed),
             answers: Answers::new(),
             totals: Totals::new(),
             servers: vec![ServerTotals::default(); settings.servers.len()],
@@ -109,7 +79,9 @@ impl Engine {
             events: VecDeque::with_capacity(upkeep::MOST_EVENTS),
             tell_flows: false,
             pressed: false,
-            unknown_tcp: settings.services.iter().map(|service| service.unknown_tcp).collect(),
+            policy: Policy::new(&settings.policy, settings.services.iter().map(|s| s.priority), settings.seed),
+            sweeps: VecDeque::new(),
+            pressures: admit::Pressures::default(),
             names: view::Names::new(settings),
         }
     }
@@ -142,25 +114,16 @@ impl Engine {
     /// Does what is due at `now`, a bounded part of it; call again while `poll_timeout` is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.expire(now);
+        self.balancer.handle_timeout(now);
+        self.take_notices(now);
+        self.go_on_sweeping(now);
     }
 
     /// When `handle_timeout` has something to do; none while nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.table.first_to_expire().map(|(when, _)| when)
-    }
-
-    /// Changes something at run time. No change moves a live flow to another server.
-    pub fn apply(&mut self, now: Instant, change: Change) -> Result<(), Refused> {
-        match change {
-            Change::Weight { server, weight } => {
-                self.balancer.set_weight(server, weight).then_some(()).ok_or(Refused::NoSuchServer(server))
-            }
-            Change::Kill { flow } => {
-                let index = self.table.slot(flow).ok_or(Refused::NoSuchFlow(flow))?;
-                self.end(now, index, Ended::Killed);
-                Ok(())
-            }
-        }
+        let expiry = self.table.first_to_expire().map(|(when, _)| when);
+        let sweep = self.sweeps.front().map(|sweep| sweep.since);
+        [expiry, sweep, self.balancer.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Writes the next packet of the engine's own into `buf` and tells its length; 65,535 bytes are always enough.

@@ -1,6 +1,6 @@
 //! Settings and packets for the engine's own tests.
 
-use crate::balance::{Algorithm, Listen, PoolSettings, ServerSettings, ServiceSettings, UnknownTcp};
+use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::config::Settings;
 use crate::flow::TableSettings;
 use crate::ids::{PoolId, ServerId};
@@ -20,24 +20,16 @@ pub fn settings(servers: u8, max_flows: u32) -> Settings {
     }
     listens.push(listen(Protocol::Icmp, "192.0.2.90"));
     Settings {
-        seed: 1,
+        seed: 0,
         table: TableSettings { max_flows, ..TableSettings::default() },
-        services: vec![ServiceSettings {
-            name: "web".into(),
-            listen: listens,
-            pool: PoolId(0),
-            algorithm: Algorithm::RoundRobin,
-            unknown_tcp: UnknownTcp::Reset,
-        }],
-        pools: vec![PoolSettings { name: "pool".into(), servers: (0..u32::from(servers)).map(ServerId).collect() }],
+        services: vec![ServiceSettings::new("web", listens, PoolId(0))],
+        pools: vec![PoolSettings::new("pool", (0..u32::from(servers)).map(ServerId).collect())],
         servers: (1..=servers)
             .map(|i| ServerSettings {
-                name: format!("s{i}"),
-                pool: PoolId(0),
                 v4: Some([10, 0, 2, i].into()),
                 v6: Some([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(i)].into()),
                 port: Some(8080),
-                weight: 1,
+                ..ServerSettings::new(&format!("s{i}"), PoolId(0))
             })
             .collect(),
         ..Settings::default()

@@ -117,7 +117,7 @@ impl<'o> Replay<'o> {
         let came = describe(packet);
         let partial_checksum = checksum::is_partial(packet);
         self.summary.partial_checksums += u64::from(partial_checksum);
-        let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, gso_size: 0 });
+        let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, ..Meta::default() });
         let events = self.take_events();
         let fate = match verdict {
             Verdict::Forward { len, why } => {

@@ -109,22 +109,9 @@ impl<'o> Report<'o> {
             // The line of the packet that opened it says so.
             Event::FlowOpened(_) => Ok(()),
             Event::FlowEnded { flow, cause } => {
-                let FlowRow { id, packets_in, packets_out, state, .. } = &**flow;
-                let text = format!(
-                    "{time} flow {id} {}: was {}, {packets_in} packets in, {packets_out} out",
-                    cause.name(),
-                    state.name()
-                );
-                self.line(&text, || json!({"ended": {"time": time, "cause": cause, "flow": flow}}))
+                self.line(&format!("{time} {event}"), || json!({"ended": {"time": time, "cause": cause, "flow": flow}}))
             }
-            Event::TableFull { max_flows } => {
-                let text = format!("{time} the flow table is full: {max_flows} flows");
-                self.line(&text, || json!({"table_full": {"time": time, "max_flows": max_flows}}))
-            }
-            Event::TableRelieved { flows } => {
-                let text = format!("{time} the flow table has room again: {flows} flows");
-                self.line(&text, || json!({"table_relieved": {"time": time, "flows": flows}}))
-            }
+            _ => self.line(&format!("{time} {event}"), || json!({"event": {"time": time, "what": event}})),
         }
     }
 
@@ -142,12 +129,12 @@ impl<'o> Report<'o> {
             cursor = engine.flows(now, &FlowQuery::default(), from, 1024, &mut flows);
         }
         match self.format {
-            Format::Text => self.end_text(engine, &flows, summary, missing)?,
+            Format::Text => self.end_text(engine, now, &flows, summary, missing)?,
             Format::Json => {
                 for flow in &flows {
                     writeln!(self.out, "{}", json!({"flow": flow}))?;
                 }
-                for server in engine.servers() {
+                for server in engine.servers(now) {
                     writeln!(self.out, "{}", json!({"server": server}))?;
                 }
                 writeln!(self.out, "{}", json!({"counters": engine.counters()}))?;
@@ -163,12 +150,13 @@ impl<'o> Report<'o> {
     fn end_text(
         &mut self,
         engine: &Engine,
+        now: Instant,
         flows: &[FlowRow],
         summary: &Summary,
         missing: Option<&CaptureError>,
     ) -> io::Result<()> {
         let Summary { frames, packets, skipped, partial_checksums, back_in_time, .. } = summary;
-        let (servers, counters) = (engine.servers(), engine.counters());
+        let (servers, counters) = (engine.servers(now), engine.counters());
         writeln!(self.out, "\nFlows\n{}", render::flows_table(flows))?;
         writeln!(self.out, "Servers\n{}", render::servers_table(&servers))?;
         writeln!(self.out, "Counters\n{}", render::counters_table(&counters, None, false))?;

@@ -85,7 +85,7 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
         Command::Flows(filter) => flows(client, &filter.request(), json, out),
         Command::Servers { .. } => {
             let rows: Vec<ServerRow> = rows(client, &Request::Servers, |answer| match answer {
-                Answer::Server(row) => Some(row),
+                Answer::Server(row) => Some(*row),
                 _ => None,
             })?;
             print(&rows, json, out, || render::servers_table(&rows))

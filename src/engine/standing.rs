@@ -1,0 +1,156 @@
+//! What follows when a server goes down, is disabled, drains, or shows trouble: for its flows, and for who is told.
+
+use super::{Consumed, Ended, Engine, Event, Verdict};
+use crate::balance::{Notice, OnDown};
+use crate::flow::Found;
+use crate::ids::ServerId;
+use crate::packet::{Parsed, Protocol, Side, Transport, build};
+use crate::time::Instant;
+
+/// Slots of the table that one call of `handle_timeout` looks at for a server's flows.
+const SLOTS_PER_CALL: usize = 4096;
+/// Packets that the end of a flow may take.
+const RESETS_PER_FLOW: usize = 4;
+
+/// A walk over the table for the flows of a server that are to end.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    server: ServerId,
+    /// A draining server's deadline ends all its flows, whatever the service says.
+    all: bool,
+    next: u32,
+    pub since: Instant,
+}
+
+/// What becomes of a packet whose flow's server is gone.
+pub(super) enum Abandoned {
+    /// The flow stays as it is.
+    Kept,
+    /// The flow has ended, and so has the packet.
+    Ended(Verdict),
+    /// The flow has ended; the packet may open another.
+    Free,
+}
+
+impl Engine {
+    /// Takes note that a server's standing may have changed: its flows may have to end.
+    pub(super) fn standing_changed(&mut self, now: Instant, server: ServerId) {
+        let gone = self.balancer.may_be_gone(server);
+        let totals = &mut self.servers[server.0 as usize];
+        let was = std::mem::replace(&mut totals.gone, gone);
+        if gone && !was {
+            self.sweep(now, server, false);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant, server: ServerId, all: bool) {
+        self.sweeps.push_back(Sweep { server, all, next: 0, since: now });
+    }
+
+    /// Tells what the balancer has noticed.
+    pub(super) fn take_notices(&mut self, now: Instant) {
+        while let Some(notice) = self.balancer.poll_notice() {
+            match notice {
+                Notice::Drained(server) => {
+                    let server = self.names.server(server);
+                    self.tell(Event::ServerDrained { server });
+                }
+                Notice::DrainDeadline(server) => {
+                    let flows = self.balancer.state(now, server).flows;
+                    self.sweep(now, server, true);
+                    let server = self.names.server(server);
+                    self.tell(Event::DrainDeadline { server, flows });
+                }
+                Notice::Held(server, until) => {
+                    let server = self.names.server(server);
+                    self.tell(Event::ServerHeld { server, for_ms: until.since(now).as_millis() as u64 });
+                }
+            }
+        }
+    }
+
+    /// Goes on with the walks, as far as the engine's own packets have room to go.
+    pub(super) fn go_on_sweeping(&mut self, now: Instant) {
+        let Some(Sweep { server, all, next, .. }) = self.sweeps.front().map(|s| Sweep { ..*s }) else { return };
+        let mut found = Vec::new();
+        let mut reached = None;
+        for (looked_at, (index, used)) in self.table.slots(next).enumerate() {
+            if looked_at >= SLOTS_PER_CALL || found.len() * RESETS_PER_FLOW >= self.answers.room_for_packets() {
+                reached = Some(index);
+                break;
+            }
+            if used && self.table.flow(index).server_id == server {
+                found.push(index);
+            }
+        }
+        for index in found {
+            if all {
+                self.end_by_reset(now, index, Ended::Drained);
+            } else if self.flow_is_gone(index) && self.table.flow(index).protocol == Protocol::Tcp {
+                self.end_by_reset(now, index, Ended::ServerDown);
+            }
+        }
+        match reached {
+            None => drop(self.sweeps.pop_front()),
+            Some(next) => self.sweeps[0].next = next,
+        }
+        self.take_notices(now);
+    }
+
+    /// Whether a flow's server is gone, and the service does not keep such flows.
+    fn flow_is_gone(&self, index: u32) -> bool {
+        let flow = self.table.flow(index);
+        let v6 = self.table.key(index, Side::Server).addresses.src().is_ipv6();
+        self.balancer.service(flow.service).on_down(flow.protocol) == OnDown::Reset
+            && self.balancer.is_gone(flow.service, flow.server_id, v6)
+    }
+
+    /// Decides about a packet of a flow whose server may be gone.
+    #[cold]
+    pub(super) fn abandon(&mut self, now: Instant, found: Found) -> Abandoned {
+        if !self.flow_is_gone(found.index) {
+            return Abandoned::Kept;
+        }
+        if self.table.flow(found.index).protocol == Protocol::Tcp {
+            self.end_by_reset(now, found.index, Ended::ServerDown);
+            return Abandoned::Ended(Verdict::Consume(Consumed::ServerDown));
+        }
+        self.end(now, found.index, Ended::ServerDown);
+        Abandoned::Free
+    }
+
+    /// Ends a flow; both ends of a TCP connection are told by resets that they will believe.
+    fn end_by_reset(&mut self, now: Instant, index: u32, cause: Ended) {
+        if self.table.flow(index).protocol == Protocol::Tcp {
+            for to in [Side::Client, Side::Server] {
+                let key = self.table.key(index, to).reversed();
+                let (seqs, ack) = self.table.reset_towards(index, to);
+                for seq in seqs.into_iter().flatten() {
+                    let mut packet = [0; build::MOST];
+                    let ports = (key.src_port, key.dst_port);
+                    if let Some(len) = build::reset_flow(&mut packet, &key.addresses, ports, seq, ack) {
+                        self.answers.send(&packet[..len]);
+                    }
+                }
+            }
+        }
+        self.end(now, index, cause);
+    }
+
+    /// Judges a server by the first signs of a flow that it has not answered yet.
+    #[inline]
+    pub(super) fn first_signs(&mut self, now: Instant, found: Found, parsed: &Parsed) {
+        let server = self.table.flow(found.index).server_id;
+        match (found.side, parsed.transport) {
+            (Side::Server, Transport::Tcp { flags, .. }) if flags.rst() => self.trouble(now, server),
+            (Side::Server, _) => self.balancer.answered(server),
+            (Side::Client, Transport::Tcp { flags, .. }) if flags.syn() => self.trouble(now, server),
+            _ => {}
+        }
+    }
+
+    fn trouble(&mut self, now: Instant, server: ServerId) {
+        self.balancer.trouble(now, server);
+        self.take_notices(now);
+    }
+}
