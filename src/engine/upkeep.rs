@@ -41,7 +41,9 @@ impl Engine {
         self.table.remove(index);
         self.totals.end(cause);
         let (flows, max) = (self.table.len(), self.table.max());
-        if self.pressed && flows <= max - max.div_ceil(10) {
+        // A flow that makes room for another one relieves nothing.
+        let leaves = matches!(cause, Ended::Expired | Ended::Killed);
+        if self.pressed && leaves && flows <= max - max.div_ceil(10) {
             self.pressed = false;
             self.tell(Event::TableRelieved { flows });
         }
