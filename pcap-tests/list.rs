@@ -5,6 +5,8 @@ cases! {
     tcp::both_families_reach_one_service;
     /// A SYN that comes again belongs to the flow that the first one opened (RFC 9293, 3.8.1).
     tcp::a_retransmitted_syn_is_not_a_new_flow;
+    /// A SYN with other numbers in an opening flow goes to the same server, which judges it (RFC 9293, 3.10.7.4).
+    tcp::a_syn_of_other_numbers_on_a_half_open_flow_stays_with_its_server;
     /// A SYN of the same ports is a new connection once both ends have sent their FIN (RFC 9293, 3.6.1 and 3.10.7.4; RFC 6191).
     tcp::a_syn_on_a_closing_flow_opens_a_new_flow;
     /// A SYN of the same ports is a new connection after an exact reset (RFC 9293, 3.10.7.4).
@@ -15,6 +17,8 @@ cases! {
     tcp::a_reset_outside_the_window_does_not_end_a_flow;
     /// After a reset at the exact number a flow is kept for four minutes more (RFC 7857, 2.2).
     tcp::a_flow_ends_four_minutes_after_an_exact_reset;
+    /// A second reset does not prolong what the first one ended (RFC 6146, 3.5.2.2; RFC 7857, 2.2).
+    tcp::a_repeated_reset_does_not_prolong_a_flow;
     /// Data after an exact reset shows that the ends did not believe it: the flow lives on (RFC 7857, 2.2).
     tcp::data_after_an_exact_reset_revives_the_flow;
     /// A server's refusal reaches the client as the service's (RFC 9293, 3.5.2).
@@ -29,6 +33,8 @@ cases! {
     tcp::a_segment_of_no_flow_is_reset;
     /// A reset is never answered (RFC 9293, 3.10.7.1).
     tcp::a_reset_of_no_flow_is_not_answered;
+    /// Who answers as a TCP checks the sum first (RFC 9293, 3.1).
+    tcp::a_segment_of_no_flow_with_a_wrong_sum_is_not_answered;
     /// With `unknown-tcp = "drop"` a segment of no connection gets no answer (RFC 5382 REQ-4 leaves the choice).
     tcp::a_segment_of_no_flow_is_dropped_where_the_service_says_so;
     /// Options, urgent pointer, ECN flags and the data of a SYN are the ends' affair (RFC 9293, 3.2; RFC 7413, 4.1.2).

@@ -65,8 +65,8 @@ impl Film {
             Link::Cooked => [&[0, 0, 0, 1, 0, 6][..], &MACS[6..], &[0, 0], &kind].concat(),
             // The same, of interface 3.
             Link::Cooked2 => [&kind[..], &[0, 0, 0, 0, 0, 3, 0, 1, 0, 6], &MACS[6..], &[0, 0]].concat(),
-            // AF_INET, and AF_INET6 of Linux; null in the order of a little-endian machine, loop in that of the net.
-            Link::Null(0) => vec![if kind[0] == 8 { 2 } else { 10 }, 0, 0, 0],
+            // AF_INET, and AF_INET6 of Darwin; null in the order of a little-endian machine, loop in that of the net.
+            Link::Null(0) => vec![if kind[0] == 8 { 2 } else { 30 }, 0, 0, 0],
             Link::Null(_) => vec![0, 0, 0, if kind[0] == 8 { 2 } else { 30 }],
         };
         self.frame(header, packet);

@@ -61,13 +61,13 @@ pub fn ipv6_extension_headers_are_kept(film: &mut Film) {
     film.show(with_extension(twice, hop_by_hop, &PAD));
     // An atomic fragment is a whole packet (RFC 6946); a routing header that is used up is like none.
     film.show(with_extension(udp(at(C6), at(DNS6), b"question"), fragment, &[0, 0, 0, 1, 2, 3, 4]));
-    film.show(with_extension(udp(at(C6), at(DNS6), b"question"), routing, &[0, 4, 0, 0, 0, 0, 0]));
+    film.show(with_extension(udp(at(C6), at(DNS6), b"question"), routing, &[0, 253, 0, 0, 0, 0, 0]));
     film.show(with_extension(echo(at(C6).ip(), at(WEB6).ip(), false, 7, 1, b"payload"), destination, &PAD));
     // Behind a routing header that is not used up the transport's sum covers another address.
     film.show(with_extension(
         udp(at(C6), at(DNS6), b"question"),
         routing,
-        &[2, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        &[2, 253, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
     ));
 }
 

@@ -52,6 +52,17 @@ pub fn a_retransmitted_syn_is_not_a_new_flow(film: &mut Film) {
     film.show(talk.client("A", b""));
 }
 
+pub fn a_syn_of_other_numbers_on_a_half_open_flow_stays_with_its_server(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    film.show(talk.client("S", b""));
+    film.show(talk.server("SA", b""));
+    // The client has started anew; the server's old answer is none to this SYN, and the new one is.
+    talk.next = [90_000, 70_000];
+    film.show_all(talk.open());
+    film.wait_ms(5 * MINUTE);
+    film.show(talk.client("PA", b"longer than a half-open flow lives"));
+}
+
 pub fn a_syn_on_a_closing_flow_opens_a_new_flow(film: &mut Film) {
     let mut old = Talk::new(C4, WEB4, S1);
     film.show_all(old.open());
@@ -100,6 +111,17 @@ pub fn a_flow_ends_four_minutes_after_an_exact_reset(film: &mut Film) {
     film.show(talk.server("R", b""));
     film.wait_ms(4 * MINUTE + 200);
     film.show(talk.client("PA", b"too late"));
+}
+
+pub fn a_repeated_reset_does_not_prolong_a_flow(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    film.show_all(talk.open());
+    let reset = talk.client("R", b"");
+    film.show(reset.clone());
+    film.wait_ms(2 * MINUTE);
+    film.show(reset);
+    film.wait_ms(2 * MINUTE + 200);
+    film.show(talk.server("PA", b"four minutes after the first"));
 }
 
 pub fn data_after_an_exact_reset_revives_the_flow(film: &mut Film) {
@@ -175,6 +197,18 @@ pub fn a_reset_of_no_flow_is_not_answered(film: &mut Film) {
     for (client, service) in [(at(C4), at(WEB4)), (at(C6), at(WEB6))] {
         film.show(tcp(client, service, "R", 1_111, 0, b""));
         film.show(tcp(client, service, "RA", 1_111, 2_222, b""));
+    }
+}
+
+pub fn a_segment_of_no_flow_with_a_wrong_sum_is_not_answered(film: &mut Film) {
+    for (client, service) in [(at(C4), at(WEB4)), (at(C6), at(WEB6))] {
+        for mut packet in
+            [tcp(client, service, "PA", 1_111, 2_222, b"odd"), tcp(client, service, "A", 1_111, 2_222, b"")]
+        {
+            let sum = packet.len() - if packet.len() % 2 == 1 { 7 } else { 4 };
+            packet[sum] ^= 0x01;
+            film.show(packet);
+        }
     }
 }
 
