@@ -1,3 +1,7 @@
+//! The list of all cases: who makes the capture, and the rule that it shows.
+//!
+//! It must not say what comes of a case; its files do.
+
 cases! {
     /// A connection opens, carries data both ways and closes; all of it goes to one server (RFC 9293, 3.5 and 3.6).
     tcp::a_connection_opens_carries_data_and_closes;
