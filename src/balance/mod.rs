@@ -190,7 +190,7 @@ impl Balancer {
         }
         let within = if by == PickedBy::LastResort { self.last_resorts[id] } else { Some(id) };
         if let Some((within, place)) = within.and_then(|within| Some((within, self.place(within, server)?))) {
-            self.services[within].opened(now, place, key.addresses.dst().is_ipv6());
+            self.services[within].opened(now, place);
         }
         if let Some(stickiness) = self.settings[id].sticky.as_ref().filter(|_| by != PickedBy::LastResort) {
             let client = stickiness.prefixes.of(key.addresses.src());

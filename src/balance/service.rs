@@ -31,6 +31,8 @@ pub(super) struct Service {
     pub families: [Family; 2],
     /// Whether weights must be worked out anew before the next pick.
     pub stale: bool,
+    /// Whether both families have the same candidates: then the first's algorithm picks for both.
+    as_one: bool,
 }
 
 /// One family of the servers' addresses.
@@ -70,6 +72,7 @@ impl Service {
             families: [family(false), family(true)],
             places,
             stale: true,
+            as_one: false,
         }
     }
 
@@ -85,7 +88,10 @@ impl Service {
             }
             family.weights.copy_from_slice(&family.usable);
             priority::keep_first_group(&mut family.weights, |place| self.groups[place]);
-            let Family { picker, weights, .. } = family;
+        }
+        self.as_one = self.families[0].weights == self.families[1].weights;
+        let families = if self.as_one { &mut self.families[..1] } else { &mut self.families[..] };
+        for Family { picker, weights, .. } in families {
             picker.set_weights(weights, server);
         }
     }
@@ -97,7 +103,8 @@ impl Service {
 
     /// Picks a server by the algorithm.
     pub fn pick(&mut self, now: Instant, key: &Key, servers: &[Server], tried: &[ServerId]) -> Option<ServerId> {
-        let family = &mut self.families[usize::from(key.addresses.dst().is_ipv6())];
+        let v6 = key.addresses.dst().is_ipv6() && !self.as_one;
+        let family = &mut self.families[usize::from(v6)];
         let places = &self.places;
         let server = |place: usize| &servers[places[place].0 as usize];
         let refuses = |place: usize| server(place).is_full() || tried.contains(&places[place]);
@@ -105,8 +112,8 @@ impl Service {
     }
 
     /// Takes note of a flow of this service.
-    pub fn opened(&mut self, now: Instant, place: usize, v6: bool) {
-        self.families[usize::from(v6)].picker.opened(now, place);
+    pub fn opened(&mut self, now: Instant, place: usize) {
+        self.families.iter_mut().for_each(|family| family.picker.opened(now, place));
     }
 
     /// Takes note that a server bears more or less.

@@ -91,12 +91,12 @@ impl Engine {
             Transport::Tcp { src: 0, .. } | Transport::Udp { src: 0, .. } => Err(Verdict::Drop(Reason::BadPort)),
             Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {
                 Err(match self.balancer.service(service).unknown_tcp {
-                    UnknownTcp::Reset => self.answers.reset(now, parsed),
-                    UnknownTcp::Drop => Verdict::Drop(Reason::TcpNoFlow),
+                    UnknownTcp::Reset if sum_is_right(packet, parsed, meta) => self.answers.reset(now, parsed),
+                    _ => Verdict::Drop(Reason::TcpNoFlow),
                 })
             }
             Transport::Echo { request: false, .. } => Err(Verdict::Drop(Reason::IcmpUnhandled)),
-            Transport::Echo { .. } if !icmp_sum_is_right(packet, parsed, meta) => {
+            Transport::Echo { .. } if !sum_is_right(packet, parsed, meta) => {
                 Err(Verdict::Drop(Reason::BadIcmpChecksum))
             }
             _ => Ok(()),
@@ -156,7 +156,7 @@ impl Engine {
         if !can_be_answered(&parsed.addresses) {
             return Verdict::Drop(Reason::BadSource);
         }
-        if !icmp_sum_is_right(packet, parsed, meta) {
+        if !sum_is_right(packet, parsed, meta) {
             return Verdict::Drop(Reason::BadIcmpChecksum);
         }
         self.answers.echo(packet, parsed, meta)
@@ -178,12 +178,13 @@ pub(super) fn can_be_answered(addresses: &Addresses) -> bool {
     !odd && !src.is_loopback() && src != addresses.dst()
 }
 
-/// Whether an ICMP message's sum is right (RFC 5508 REQ-3); a partial one is taken at its word.
-fn icmp_sum_is_right(packet: &[u8], parsed: &Parsed, meta: Meta) -> bool {
+/// Whether the sum of an ICMP message (RFC 5508 REQ-3) or a TCP segment (RFC 9293, 3.1) is right; a partial one is
+/// taken at its word.
+fn sum_is_right(packet: &[u8], parsed: &Parsed, meta: Meta) -> bool {
     let message = &packet[parsed.offset..parsed.len];
     let start = match parsed.protocol {
-        proto::ICMPV6 => checksum::pseudo(&parsed.addresses, proto::ICMPV6, message.len()),
-        _ => 0,
+        proto::ICMP => 0,
+        protocol => checksum::pseudo(&parsed.addresses, protocol, message.len()),
     };
     meta.partial_checksum || checksum::fold(checksum::add(start, message)) == 0xffff
 }

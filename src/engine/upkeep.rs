@@ -45,7 +45,9 @@ impl Engine {
         self.policy.ended(rule, client);
         self.totals.end(cause);
         let (flows, max) = (self.table.len(), self.table.max());
-        if self.pressed && flows <= max - max.div_ceil(10) {
+        // A flow that makes room for another one relieves nothing.
+        let leaves = matches!(cause, Ended::Expired | Ended::Killed);
+        if self.pressed && leaves && flows <= max - max.div_ceil(10) {
             self.pressed = false;
             self.tell(Event::TableRelieved { flows });
         }

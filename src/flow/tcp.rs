@@ -64,7 +64,9 @@ impl Ends {
     pub fn step(&mut self, class: Class, from: Side, segment: &Segment) -> Step {
         let side = from as usize;
         if segment.flags.rst() {
-            return if self.reset_is_exact(class, side, segment) { Step::Refresh(Class::Reset) } else { Step::Pass };
+            // RFC 6146, 3.5.2.2: of two resets the second shortens nothing and refreshes nothing.
+            let believed = class != Class::Reset && self.reset_is_exact(class, side, segment);
+            return if believed { Step::Refresh(Class::Reset) } else { Step::Pass };
         }
         if segment.flags.syn() {
             return self.on_syn(class, side, segment);
@@ -260,7 +262,7 @@ mod tests {
         let reset = (C, seg("R", 101, 0, 0));
         assert_eq!(after_open(&[reset, (S, seg("A", 501, 101, 10))]), ["reset", "established"]);
         assert_eq!(after_open(&[reset, (S, seg("A", 0x8000_0000, 5, 10))]), ["reset", "="]);
-        assert_eq!(after_open(&[reset, reset, (C, seg("S", 7, 0, 0))]), ["reset", "reset", "reopen"]);
+        assert_eq!(after_open(&[reset, reset, (C, seg("S", 7, 0, 0))]), ["reset", "=", "reopen"]);
     }
 
     #[test]

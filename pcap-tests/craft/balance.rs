@@ -1,0 +1,81 @@
+//! Captures that show which server gets what, and what a table does that is full.
+
+use super::film::Film;
+use super::talk::{Talk, at};
+use super::{C4, C6, DNS4, DNS6, WEB4, WEB6};
+use crate::setup::{tcp, udp};
+use std::net::SocketAddr;
+
+fn client(i: u16) -> SocketAddr {
+    at(&format!("198.51.100.7:{}", 40_000 + i))
+}
+
+pub fn weights_of_3_2_1_spread_twelve_connections_6_4_2(film: &mut Film) {
+    for i in 0..12 {
+        film.show(tcp(client(i), at(WEB4), "S", 1000, 0, b""));
+    }
+    // Whatever else comes of a connection goes where it went.
+    for i in 0..12 {
+        film.show(tcp(client(i), at(WEB4), "S", 1000, 0, b""));
+    }
+}
+
+pub fn a_server_of_weight_zero_gets_no_new_flow(film: &mut Film) {
+    for i in 0..4 {
+        film.show(tcp(client(i), at(WEB4), "S", 1000, 0, b""));
+    }
+}
+
+pub fn a_server_without_an_address_of_the_family_is_passed_over(film: &mut Film) {
+    for i in 0..4u16 {
+        film.show(tcp(client(i), at(WEB4), "S", 1000, 0, b""));
+        film.show(tcp(at(&format!("[2001:db8:c::7]:{}", 40_000 + i)), at(WEB6), "S", 1000, 0, b""));
+    }
+}
+
+pub fn a_port_of_a_range_stays_the_same(film: &mut Film) {
+    for port in [7999, 8000, 8005, 8010, 8011] {
+        let mut talk = Talk::new(C4, &format!("192.0.2.80:{port}"), "10.0.2.1:1");
+        film.show(talk.client("S", b""));
+        talk.server = at(&format!("10.0.2.1:{port}"));
+        film.show(talk.server("SA", b""));
+    }
+}
+
+pub fn a_full_table_refuses_what_is_new_and_keeps_what_is_established(film: &mut Film) {
+    let mut talks = [1, 2].map(|i| Talk { client: client(i), ..Talk::new(C4, WEB4, &format!("10.0.2.{i}:8080")) });
+    for talk in &mut talks {
+        film.show_all(talk.open());
+    }
+    film.show(tcp(client(3), at(WEB4), "S", 1000, 0, b""));
+    film.show(tcp(at(C6), at(WEB6), "S", 1000, 0, b""));
+    film.show(udp(at(C4), at(DNS4), b"no room either"));
+    for talk in &mut talks {
+        film.show(talk.client("PA", b"here we are"));
+        film.show(talk.server("PA", b"nothing has changed"));
+    }
+}
+
+pub fn a_full_table_gives_up_the_oldest_half_open_flow_first(film: &mut Film) {
+    let mut kept = Talk { client: client(1), ..Talk::new(C4, WEB4, "10.0.2.1:8080") };
+    film.show_all(kept.open());
+    film.show(udp(at(C4), at(DNS4), b"one way"));
+    film.show(tcp(client(2), at(WEB4), "S", 1000, 0, b""));
+    film.wait_ms(200);
+    film.show(tcp(client(3), at(WEB4), "S", 1000, 0, b""));
+    film.wait_ms(200);
+    // Both that are half open go first, the older before the younger; each makes room for a datagram.
+    film.show(udp(client(4), at(DNS4), b"room for me"));
+    film.show(udp(at(C6), at(DNS6), b"and for me"));
+    film.show(kept.client("PA", b"I stay"));
+}
+
+pub fn a_return_key_in_use_leads_to_another_server_or_is_refused(film: &mut Film) {
+    // Two services over the same servers and port: one client's port can have one flow to each server.
+    let [web, shop] = [at(WEB4), at("192.0.2.81:80")];
+    film.show(tcp(at(C4), web, "S", 1000, 0, b""));
+    film.show(tcp(at(C4), shop, "S", 2000, 0, b""));
+    film.show(tcp(at(C4), at("192.0.2.82:80"), "S", 3000, 0, b""));
+    film.show(tcp(at("10.0.2.1:8080"), at(C4), "SA", 5000, 1001, b""));
+    film.show(tcp(at("10.0.2.2:8080"), at(C4), "SA", 6000, 2001, b""));
+}

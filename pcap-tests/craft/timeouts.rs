@@ -1,0 +1,84 @@
+//! Captures in which time passes: what lives how long.
+
+use super::film::Film;
+use super::talk::{Talk, at};
+use super::{C4, C6, DNS4, DNS6, WEB4};
+use crate::setup::udp;
+
+const S1: &str = "10.0.2.1:8080";
+const SECOND: u64 = 1000;
+
+pub fn a_half_open_flow_expires_after_four_minutes(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    let syn = talk.client("S", b"");
+    film.show(syn.clone());
+    film.at_ms(239 * SECOND);
+    film.show(syn);
+    film.at_ms((239 + 239) * SECOND);
+    let answer = talk.server("SA", b"");
+    film.show(answer.clone());
+    film.at_ms((239 + 239 + 241) * SECOND);
+    film.show(answer);
+    film.show(talk.client("A", b""));
+}
+
+pub fn syn_and_syn_ack_repeated_never_establish(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    let (syn, answer) = (talk.client("S", b""), talk.server("SA", b""));
+    for packet in [&syn, &answer, &syn, &answer, &answer] {
+        film.show(packet.clone());
+    }
+    film.wait_ms(241 * SECOND);
+    film.show(talk.client("A", b""));
+}
+
+pub fn an_established_flow_lives_two_hours_and_four_minutes(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    film.show_all(talk.open());
+    film.at_ms(7439 * SECOND);
+    film.show(talk.client("PA", b"a second before the end"));
+    film.at_ms((7439 + 7439) * SECOND);
+    film.show(talk.server("PA", b"and so does the server keep it"));
+    film.at_ms((7439 + 7439 + 7441) * SECOND);
+    film.show(talk.server("PA", b"a second too late"));
+    film.show(talk.client("PA", b"as late as that"));
+}
+
+pub fn a_closed_flow_is_kept_four_minutes(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    film.show_all(talk.open());
+    film.show_all(talk.close());
+    // The last acknowledgement was lost: the server repeats its FIN.
+    film.wait_ms(239 * SECOND);
+    talk.next[1] -= 1;
+    film.show(talk.server("FA", b""));
+    film.show(talk.client("A", b""));
+    film.wait_ms(241 * SECOND);
+    talk.next[1] -= 1;
+    film.show(talk.server("FA", b""));
+}
+
+pub fn an_idle_udp_flow_expires_after_five_minutes_and_the_next_datagram_is_a_new_flow(film: &mut Film) {
+    for (client, service) in [(at(C4), at(DNS4)), (at(C6), at(DNS6))] {
+        film.show(udp(client, service, b"first"));
+    }
+    film.at_ms(299 * SECOND);
+    film.show(udp(at(C4), at(DNS4), b"the same flow"));
+    film.show(udp(at(C6), at(DNS6), b"the same flow"));
+    film.at_ms((299 + 301) * SECOND);
+    film.show(udp(at(C4), at(DNS4), b"a new flow, the next server"));
+    film.show(udp(at("[fd00::2]:53"), at(C6), b"an answer to nobody"));
+}
+
+pub fn either_side_keeps_a_udp_flow_alive(film: &mut Film) {
+    let (client, service, server) = (at(C4), at(DNS4), at("10.0.2.1:53"));
+    film.show(udp(client, service, b"subscribe"));
+    for _ in 0..3 {
+        film.wait_ms(290 * SECOND);
+        film.show(udp(server, client, b"news"));
+    }
+    for _ in 0..3 {
+        film.wait_ms(290 * SECOND);
+        film.show(udp(client, service, b"more"));
+    }
+}

@@ -1,0 +1,150 @@
+//! The list of all cases: who makes the capture, and the rule that it shows.
+//!
+//! It must not say what comes of a case; its files do.
+
+cases! {
+    /// A connection opens, carries data both ways and closes; all of it goes to one server (RFC 9293, 3.5 and 3.6).
+    tcp::a_connection_opens_carries_data_and_closes;
+    /// One service and one pool serve IPv4 and IPv6 (RFC 791; RFC 8200, 3).
+    tcp::both_families_reach_one_service;
+    /// A SYN that comes again belongs to the flow that the first one opened (RFC 9293, 3.8.1).
+    tcp::a_retransmitted_syn_is_not_a_new_flow;
+    /// A SYN with other numbers in an opening flow goes to the same server, which judges it (RFC 9293, 3.10.7.4).
+    tcp::a_syn_of_other_numbers_on_a_half_open_flow_stays_with_its_server;
+    /// A SYN of the same ports is a new connection once both ends have sent their FIN (RFC 9293, 3.6.1 and 3.10.7.4; RFC 6191).
+    tcp::a_syn_on_a_closing_flow_opens_a_new_flow;
+    /// A SYN of the same ports is a new connection after an exact reset (RFC 9293, 3.10.7.4).
+    tcp::a_syn_after_a_believed_reset_opens_a_new_flow;
+    /// A SYN in a live connection passes to the server, whose challenge ACK it is, and changes nothing (RFC 5961, 4.2).
+    tcp::a_syn_on_an_established_flow_does_not_replace_it;
+    /// A reset that stands elsewhere than at the next number passes and shortens no life (RFC 5961, 3.2).
+    tcp::a_reset_outside_the_window_does_not_end_a_flow;
+    /// After a reset at the exact number a flow is kept for four minutes more (RFC 7857, 2.2).
+    tcp::a_flow_ends_four_minutes_after_an_exact_reset;
+    /// A second reset does not prolong what the first one ended (RFC 6146, 3.5.2.2; RFC 7857, 2.2).
+    tcp::a_repeated_reset_does_not_prolong_a_flow;
+    /// Data after an exact reset shows that the ends did not believe it: the flow lives on (RFC 7857, 2.2).
+    tcp::data_after_an_exact_reset_revives_the_flow;
+    /// A server's refusal reaches the client as the service's (RFC 9293, 3.5.2).
+    tcp::a_refused_connection_is_refused_to_the_client;
+    /// After one FIN the other way stays open for as long as an established flow (RFC 9293, 3.6; RFC 5382 REQ-2).
+    tcp::a_half_closed_connection_still_carries_data;
+    /// Two SYNs that cross open one connection (RFC 9293, 3.5, figure 8; RFC 5382 REQ-2a).
+    tcp::a_simultaneous_open_establishes;
+    /// Sequence numbers are counted modulo 2^32 (RFC 9293, 3.4).
+    tcp::sequence_numbers_wrap;
+    /// A segment of no connection is answered with a reset that takes its numbers from it (RFC 9293, 3.5.2 and 3.10.7.1).
+    tcp::a_segment_of_no_flow_is_reset;
+    /// A reset is never answered (RFC 9293, 3.10.7.1).
+    tcp::a_reset_of_no_flow_is_not_answered;
+    /// Who answers as a TCP checks the sum first (RFC 9293, 3.1).
+    tcp::a_segment_of_no_flow_with_a_wrong_sum_is_not_answered;
+    /// With `unknown-tcp = "drop"` a segment of no connection gets no answer (RFC 5382 REQ-4 leaves the choice).
+    tcp::a_segment_of_no_flow_is_dropped_where_the_service_says_so;
+    /// Options, urgent pointer, ECN flags and the data of a SYN are the ends' affair (RFC 9293, 3.2; RFC 7413, 4.1.2).
+    tcp::tcp_options_urgent_data_and_data_on_a_syn_pass;
+    /// A flow whose handshake is not complete lives four minutes after its last packet (RFC 5382 REQ-5).
+    timeouts::a_half_open_flow_expires_after_four_minutes;
+    /// Without the client's last acknowledgement a flow stays half open (RFC 9293, 3.5; RFC 7857, 2.1).
+    timeouts::syn_and_syn_ack_repeated_never_establish;
+    /// An established flow lives two hours and four minutes after the last packet of either end (RFC 5382 REQ-5).
+    timeouts::an_established_flow_lives_two_hours_and_four_minutes;
+    /// A flow with both FINs is kept for four minutes, so that the last ones can be repeated (RFC 5382 REQ-5; RFC 9293, 3.6.1).
+    timeouts::a_closed_flow_is_kept_four_minutes;
+    /// A UDP flow lives five minutes after its last datagram; the next one opens a new flow (RFC 4787 REQ-5).
+    timeouts::an_idle_udp_flow_expires_after_five_minutes_and_the_next_datagram_is_a_new_flow;
+    /// Datagrams of either side alone keep a UDP flow (RFC 4787 REQ-6).
+    timeouts::either_side_keeps_a_udp_flow_alive;
+    /// Questions go to a server, its answers come from the service (RFC 768; RFC 3022, 4.1).
+    udp::udp_goes_both_ways;
+    /// A UDP checksum of zero says that there is none, and stays zero (RFC 768; over IPv6 its receiver judges: RFC 8200, 8.1).
+    udp::an_absent_udp_checksum_stays_absent;
+    /// A UDP checksum that would become zero is sent as all ones (RFC 768; RFC 8200, 8.1).
+    udp::a_udp_checksum_that_becomes_zero_leaves_as_all_ones;
+    /// A UDP checksum of all ones is a sum and is translated like every other (RFC 768; RFC 1624, 3).
+    udp::a_udp_checksum_of_all_ones_is_one;
+    /// Smooth weighted round robin gives exactly the weights, without runs; a flow keeps its server (RFC 2391, 3).
+    balance::weights_of_3_2_1_spread_twelve_connections_6_4_2;
+    /// A server of weight 0 is no candidate (the configuration's own rule).
+    balance::a_server_of_weight_zero_gets_no_new_flow;
+    /// A flow of a family goes to servers that have an address of that family (RFC 8200 and RFC 791 do not mix).
+    balance::a_server_without_an_address_of_the_family_is_passed_over;
+    /// Where a server has no port of its own, each port of a range goes to the same port (the configuration's own rule).
+    balance::a_port_of_a_range_stays_the_same;
+    /// With nothing to give up a full table refuses new flows, and no live flow suffers (RFC 6888 REQ-11).
+    balance::a_full_table_refuses_what_is_new_and_keeps_what_is_established;
+    /// A full table gives up what is half open, the oldest first, before anything that has been answered (RFC 6888 REQ-11).
+    balance::a_full_table_gives_up_the_oldest_half_open_flow_first;
+    /// Two flows never share the key of their answers: the second goes to another server, or is refused (RFC 3022, 2.2).
+    balance::a_return_key_in_use_leads_to_another_server_or_is_refused;
+    /// The gateway answers an echo request to a service address itself, with identifier, number and data (RFC 792; RFC 4443, 4.2).
+    icmp::an_echo_request_to_a_service_address_is_answered;
+    /// An ICMP message with a wrong sum is dropped in silence (RFC 5508 REQ-3; RFC 4443, 2.3).
+    icmp::an_echo_request_with_a_wrong_sum_is_dropped;
+    /// A service that listens for ICMP gets its echo requests, a flow an identifier, for 60 seconds (RFC 5508 REQ-1 and REQ-2).
+    icmp::an_echo_request_to_a_service_that_listens_goes_to_a_server;
+    /// What a server does on its own account is foreign traffic (RFC 4787 REQ-8: one behaviour, and told).
+    icmp::a_servers_own_traffic_passes;
+    /// What belongs to no service is forwarded octet by octet (RFC 1812, 5.2).
+    policy::foreign_traffic_passes_unchanged;
+    /// What a server sends from its service port and belongs to no flow is not let out untranslated (RFC 4787 REQ-8; RFC 5382 REQ-3).
+    policy::a_stray_from_a_servers_service_port_is_dropped;
+    /// Each port, protocol and message that a service address does not offer is dropped by its name (RFC 5382 REQ-4 leaves silence).
+    policy::what_a_service_address_does_not_offer_is_dropped_by_name;
+    /// Unspecified, loopback, multicast, reserved and the service's own source address open no flow and get no answer (RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7).
+    policy::a_source_that_cannot_be_answered_opens_no_flow;
+    /// Hops are counted by the kernel's routing, not once more by the gateway (RFC 1812, 5.3.1; RFC 8200, 3).
+    headers::ttl_and_hop_limit_are_left_to_the_kernel;
+    /// Traffic class, ECN, identification, DF and flow label stay as they came (RFC 2474; RFC 3168, 5; RFC 6864, 5.3; RFC 6437, 2).
+    headers::all_fields_that_are_not_translated_stay;
+    /// IPv4 options are skipped and kept, and the header's sum is patched (RFC 791, 3.1; RFC 3022, 4.1).
+    headers::ipv4_options_are_kept;
+    /// IPv6 extension headers are walked and kept, atomic fragments are whole packets, what is routed on is not translated (RFC 8200, 4 and 8.1; RFC 6946, 4).
+    headers::ipv6_extension_headers_are_kept;
+    /// A checksum that holds only the pseudo-header's sum is patched as that (virtio 1.2, 5.1.6.2).
+    headers::a_partial_checksum_stays_partial;
+    /// Sums are patched and never made anew, so damage on the way stays visible (RFC 1624, 3).
+    headers::a_wrong_checksum_stays_wrong_for_its_receiver_to_find;
+    /// Octets behind the IP packet are the link's and are left behind (RFC 894).
+    headers::padding_behind_a_packet_is_not_sent_on;
+    /// No octets, too few of them, and other versions than 4 and 6 (RFC 1812, 5.2.2).
+    malformed::a_packet_that_is_no_ip_packet_is_dropped;
+    /// Header length, total length, header checksum (RFC 1812, 5.2.2).
+    malformed::a_broken_ipv4_header_is_dropped;
+    /// Payload length and extension headers (RFC 8200, 3 and 4).
+    malformed::a_broken_ipv6_header_is_dropped;
+    /// Cut off, data offset, flags that contradict each other (RFC 9293, 3.1).
+    malformed::a_broken_tcp_header_is_dropped;
+    /// Cut off, length under 8 or beyond the packet (RFC 768).
+    malformed::a_broken_udp_header_is_dropped;
+    /// Cut off, sum of what is not there, code, the other family's ICMP (RFC 792; RFC 4443, 2.1 and 4.1).
+    malformed::a_broken_icmp_header_is_dropped;
+    /// A VLAN tag goes out as it came in (IEEE 802.1Q, 9.6).
+    links::vlan_tags_are_kept;
+    /// Two VLAN tags go out as they came in (IEEE 802.1ad).
+    links::stacked_vlan_tags_are_kept;
+    /// LINKTYPE_RAW: the IP packet alone.
+    links::a_raw_ip_capture_is_replayed;
+    /// LINKTYPE_LINUX_SLL, as of `tcpdump -i any`.
+    links::a_linux_cooked_capture_is_replayed;
+    /// LINKTYPE_LINUX_SLL2.
+    links::a_linux_cooked_capture_of_version_2_is_replayed;
+    /// LINKTYPE_NULL, the address family in the order of a little-endian machine.
+    links::a_null_capture_is_replayed;
+    /// LINKTYPE_LOOP, the address family in the order of the net.
+    links::a_loop_capture_is_replayed;
+    /// pcap with nanoseconds (pcap-savefile(5)).
+    links::a_nanosecond_pcap_keeps_its_nanoseconds;
+    /// pcap in the order of a big-endian machine (pcap-savefile(5)).
+    links::a_big_endian_pcap_is_replayed;
+    /// pcapng, big-endian, with if_tsresol of 2^-20 s and if_tsoffset (pcapng, 4.2).
+    links::a_big_endian_pcapng_with_its_own_clock_is_replayed;
+    /// gzip around pcap (RFC 1952).
+    links::a_gzipped_pcap_is_replayed;
+    /// pcapng with interfaces of three link types: each packet leaves by its own (pcapng, 4.2).
+    links::interfaces_of_several_link_types_are_kept_apart;
+    /// Frames without an IP packet, or with only a part of it captured, are told and not judged.
+    links::a_frame_without_a_whole_ip_packet_is_skipped;
+    /// Time never runs backwards for the engine: a frame from the past is taken at the time before (the engine's contract).
+    links::a_frame_from_the_past_counts_as_of_the_time_before;
+}
