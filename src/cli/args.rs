@@ -67,6 +67,9 @@ pub struct Replay {
     /// Replays what is whole of a damaged capture; the report says what is missing.
     #[arg(long)]
     pub partial: bool,
+    /// What happens beside the packets, a line an event: `12.5 server web/web-2 down`, `30 rule block off`.
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
     /// Lets time go on behind the last packet until every flow has ended.
     #[arg(long)]
     pub drain: bool,

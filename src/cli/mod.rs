@@ -92,6 +92,7 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
         output: args.output.clone(),
         format: if args.json { Format::Json } else { Format::Text },
         partial: args.partial,
+        events: args.events.clone(),
         drain: args.drain,
     };
     match replay::run(&args, &mut BufWriter::new(out)) {

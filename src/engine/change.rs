@@ -34,6 +34,13 @@ pub enum Change {
         /// Whether it wants no new flows.
         maintenance: bool,
     },
+    /// Takes a server as up or down whatever its monitors say: for replays and drills.
+    Health {
+        /// The server.
+        server: ServerId,
+        /// Whether it is up; none leaves it to the monitors again.
+        up: Option<bool>,
+    },
     /// Switches a rule on or off; flows that it let in stay.
     Rule {
         /// The rule's place in the settings.
@@ -77,7 +84,10 @@ impl std::error::Error for Refused {}
 impl Engine {
     /// Changes something at run time, or changes nothing and says why.
     pub fn apply(&mut self, now: Instant, change: Change) -> Result<(), Refused> {
-        if let Change::Weight { server, .. } | Change::Admin { server, .. } | Change::Load { server, .. } = change
+        if let Change::Weight { server, .. }
+        | Change::Admin { server, .. }
+        | Change::Load { server, .. }
+        | Change::Health { server, .. } = change
             && !self.balancer.has(server)
         {
             return Err(Refused::NoSuchServer(server));
@@ -87,6 +97,10 @@ impl Engine {
             Change::Admin { server, admin, deadline } => {
                 self.balancer.set_admin(now, server, admin, deadline);
                 self.standing_changed(now, server);
+            }
+            Change::Health { server, up } => {
+                self.servers[server.0 as usize].forced = up;
+                self.health_changed(now, server);
             }
             Change::Load { load, .. } if load > 100 => return Err(Refused::NoLoad(load)),
             Change::Load { server, load, maintenance } => self.balancer.report(now, server, load, maintenance),

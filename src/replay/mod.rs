@@ -4,20 +4,25 @@
 
 mod files;
 mod report;
+mod script;
 
 pub use files::{Args, ReplayError, run};
 pub use report::Format;
+pub use script::ScriptError;
 
-use crate::capture::{CaptureError, Frame, Reader, Writer, describe};
+use crate::capture::{CaptureError, Frame, Link, Reader, Writer, describe};
 use crate::config::Settings;
 use crate::engine::{Engine, Event, Verdict};
 use crate::ids::FlowId;
 use crate::packet::{Meta, checksum};
 use crate::time::Instant;
 use report::{Fate, Report};
+use script::Script;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+/// The link type of a bare IP packet (LINKTYPE_RAW).
+const RAW: i32 = 101;
 /// Bytes of the largest packet of the engine's own.
 const MOST: usize = 65_535;
 
@@ -57,6 +62,8 @@ struct Replay<'o> {
     capture: Option<Writer<Box<dyn Write + 'o>>>,
     summary: Summary,
     now: Option<Instant>,
+    /// What is still to happen beside the packets, the last first; times count from the first frame.
+    script: Script,
     /// Service and server of each flow that lives.
     names: BTreeMap<FlowId, (String, String)>,
     buffer: Vec<u8>,
@@ -72,9 +79,17 @@ impl<'o> Replay<'o> {
             capture,
             summary: Summary::default(),
             now: None,
+            script: Vec::new(),
             names: BTreeMap::new(),
             buffer: vec![0; MOST],
         }
+    }
+
+    /// Takes what happens beside the packets.
+    fn follow(&mut self, text: &str) -> Result<(), ScriptError> {
+        self.script = script::parse(text, &self.engine)?;
+        self.script.reverse();
+        Ok(())
     }
 
     /// Replays what the reader still has.
@@ -92,6 +107,9 @@ impl<'o> Replay<'o> {
         self.summary.back_in_time += u64::from(now > told);
         if self.now.is_none() {
             self.report.starts(now);
+            for (at, ..) in &mut self.script {
+                *at += now.since(Instant::ZERO);
+            }
         }
         self.advance(now)?;
         self.now = Some(now);
@@ -132,26 +150,54 @@ impl<'o> Replay<'o> {
         };
         self.report.packet(now, frame.number, &came, &fate)?;
         self.events(now, events)?;
+        self.own_packets(now, Some((frame, offset)))
+    }
+
+    /// Writes the engine's own packets; into the capture with the link header of the frame that they answer, or as raw IP.
+    fn own_packets(&mut self, now: Instant, answered: Option<(&Frame, usize)>) -> Result<(), Stop> {
         while let Some((len, _)) = self.engine.poll_transmit(now, &mut self.buffer) {
             let packet = &self.buffer[..len];
             self.report.own(now, &describe(packet))?;
             if let Some(capture) = &mut self.capture {
-                let header = frame.link.answer_header(&frame.data, offset);
-                capture.frame(now.as_nanos(), frame.link, &header, packet)?;
+                let (link, header) = match answered {
+                    Some((frame, offset)) => (frame.link, frame.link.answer_header(&frame.data, offset)),
+                    None => (Link::Raw(RAW), Vec::new()),
+                };
+                capture.frame(now.as_nanos(), link, &header, packet)?;
                 self.summary.written += 1;
             }
         }
         Ok(())
     }
 
-    /// Runs every timer that is due until `to`, each at its time.
+    /// Runs every timer that is due until `to`, and all that the script says, each at its time.
     fn advance(&mut self, to: Instant) -> Result<(), Stop> {
-        while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= to) {
-            self.engine.handle_timeout(due);
+        loop {
+            let timer = self.engine.poll_timeout().filter(|due| *due <= to);
+            let said = self.script.last().map(|(at, ..)| Instant::ZERO + *at).filter(|at| *at <= to);
+            let now = match (timer, said) {
+                (None, None) => return Ok(()),
+                (Some(due), said) if said.is_none_or(|at| due <= at) => {
+                    self.engine.handle_timeout(due);
+                    due
+                }
+                (_, said) => {
+                    let now = said.unwrap_or(to);
+                    self.do_as_said(now)?;
+                    now
+                }
+            };
             let events = self.take_events();
-            self.events(due, events)?;
+            self.events(now, events)?;
+            self.own_packets(now, None)?;
         }
-        Ok(())
+    }
+
+    /// Does what the script says next.
+    fn do_as_said(&mut self, now: Instant) -> Result<(), Stop> {
+        let Some((_, change, words)) = self.script.pop() else { return Ok(()) };
+        let refused = self.engine.apply(now, change).err();
+        Ok(self.report.said(now, &words, refused.as_ref())?)
     }
 
     /// Takes what the engine has to tell, and notes the names of flows that were made.

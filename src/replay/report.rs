@@ -3,7 +3,7 @@
 use super::Summary;
 use crate::capture::CaptureError;
 use crate::control::render;
-use crate::engine::{Consumed, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, Reason};
+use crate::engine::{Consumed, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, Reason, Refused};
 use crate::ids::FlowId;
 use crate::packet::Side;
 use crate::time::Instant;
@@ -101,6 +101,19 @@ impl<'o> Report<'o> {
     pub fn own(&mut self, at: Instant, went: &str) -> io::Result<()> {
         let time = self.time(at);
         self.line(&format!("{time} sent {went}"), || json!({"sent": {"time": time, "out": went}}))
+    }
+
+    /// What the script said.
+    pub fn said(&mut self, at: Instant, words: &str, refused: Option<&Refused>) -> io::Result<()> {
+        let time = self.time(at);
+        let (why, refused) = match refused {
+            None => (String::new(), None),
+            Some(refused) => (format!(": refused, {refused}"), Some(refused.to_string())),
+        };
+        self.line(
+            &format!("{time} script: {words}{why}"),
+            || json!({"script": {"time": time, "what": words, "refused": refused}}),
+        )
     }
 
     pub fn event(&mut self, at: Instant, event: &Event) -> io::Result<()> {
