@@ -70,11 +70,21 @@ fn pings_of_an_icmp_service_go_to_its_servers() {
 
 #[test]
 fn udp_goes_two_ways_and_its_flow_says_so() {
-    let world = World::new("udp");
+    two_ways(&World::new("udp"));
+}
+
+#[test]
+fn udp_sums_are_right_where_the_kernel_completes_them() {
+    let world = World::new("udpsums");
+    world.plain_cables();
+    two_ways(&world);
+}
+
+fn two_ways(world: &World) {
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     for family in [0, 1] {
-        let server = socket(&world, Some(1), World::server_address(1, family), 7777);
-        let client = socket(&world, None, client_address(family), 5555);
+        let server = socket(world, Some(1), World::server_address(1, family), 7777);
+        let client = socket(world, None, client_address(family), 5555);
         client.connect((SERVICE[family], 7)).unwrap();
         let mut buffer = [0; 2000];
         for round in 0..3 {

@@ -284,6 +284,17 @@ impl World {
         command
     }
 
+    /// Makes the gateway's cables to the client and to server1 plain: the kernel cuts super-packets and completes
+    /// checksums before them, so that a sum which was patched wrongly is found out. Else nobody looks.
+    pub fn plain_cables(&self) {
+        let ethtool = program("ethtool");
+        for device in ["client", "server1"] {
+            let mut command = self.gateway.command(ethtool.to_str().unwrap());
+            let output = run(command.args(["-K", device, "tx", "off", "tso", "off", "gso", "off"]));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
     /// Links, rules and routes of the gateway, all that a run may change.
     pub fn system(&self) -> String {
         let ip = |args: &[&str]| {
