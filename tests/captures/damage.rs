@@ -259,13 +259,13 @@ impl Random {
     }
 }
 
-/// Damages a capture at `flips` places: half of them anywhere, half in the first 64 bytes of a record, where the
-/// headers are.
+/// Damages a capture at `flips` places: half of them anywhere, half in the first 32 bytes of a record, where its
+/// header is.
 fn damage(whole: &[u8], starts: &[usize], flips: usize, random: &mut Random) -> Vec<u8> {
     let mut damaged = whole.to_vec();
     for _ in 0..flips {
         let at = match random.below(2) {
-            1 if !starts.is_empty() => starts[random.below(starts.len())] + random.below(64),
+            1 if !starts.is_empty() => starts[random.below(starts.len())] + random.below(32),
             _ => random.below(whole.len()),
         };
         damaged[at.min(whole.len() - 1)] ^= 1 + random.below(255) as u8;
@@ -282,7 +282,7 @@ fn flipped_bytes_anywhere_never_panic_and_give_an_error_or_a_sound_output() {
         let whole = capture(&row);
         let starts = if row.name.ends_with(".gz") { Vec::new() } else { starts(&whole) };
         let place = Place::new(&whole);
-        for round in 0..60 {
+        for round in 0..32 {
             let damaged = damage(&whole, &starts, 1 + round % 4, &mut random);
             fs::write(place.input(), &damaged).unwrap();
             let args = Args {
@@ -290,7 +290,7 @@ fn flipped_bytes_anywhere_never_panic_and_give_an_error_or_a_sound_output() {
                 input: place.input(),
                 output: Some(place.output()),
                 format: Format::Json,
-                partial: round % 2 == 1,
+                partial: round % 3 == 1,
                 drain: round % 8 == 0,
             };
             let mut report = Vec::new();
@@ -312,5 +312,5 @@ fn flipped_bytes_anywhere_never_panic_and_give_an_error_or_a_sound_output() {
         }
     }
     // Both must have happened, or the test says nothing.
-    assert!(sound > 100 && refused > 100, "{sound} sound, {refused} refused");
+    assert!(sound > 50 && refused > 50, "{sound} sound, {refused} refused");
 }
