@@ -22,7 +22,7 @@ use std::io::{self, Write};
 const MOST: usize = 65_535;
 
 /// What a replay came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
     /// Frames of the capture.
     pub frames: u64,
