@@ -19,6 +19,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
     pub id: u64,
+    /// The client's own port.
+    pub port: u16,
     pub start: Instant,
     pub to: SocketAddr,
     pub upload: u32,
@@ -104,13 +106,15 @@ pub struct Client {
     dialogues: Vec<Dialogue>,
     /// Jobs that ended well, with the server's number.
     pub done: Vec<(u64, u8)>,
+    /// Connections that were reset before the first byte came; the client tries again a second later.
+    pub refused: u32,
 }
 
 impl Client {
     /// A job with a port of 53 is a dialogue over UDP, of `upload` questions; every other is a transfer over TCP.
     pub fn new(mut jobs: Vec<Job>) -> Self {
         jobs.sort_by_key(|job| std::cmp::Reverse((job.start, job.id)));
-        Client { waiting: jobs, transfers: Vec::new(), dialogues: Vec::new(), done: Vec::new() }
+        Client { waiting: jobs, transfers: Vec::new(), dialogues: Vec::new(), done: Vec::new(), refused: 0 }
     }
 
     /// When it starts something, or asks again.
@@ -138,7 +142,14 @@ impl Client {
         }
         for transfer in &mut self.transfers {
             moved |= step_transfer(transfer, host, &mut self.done);
+            if transfer.end.received.is_empty() && was_reset(transfer, host) {
+                // From another port: the old one may be remembered.
+                transfer.finished = true;
+                self.refused += 1;
+                self.waiting.push(Job { start: now + ASK_AGAIN, port: transfer.job.port + 500, ..transfer.job });
+            }
         }
+        self.waiting.sort_by_key(|job| std::cmp::Reverse((job.start, job.id)));
         self.transfers.retain(|transfer| {
             let over =
                 transfer.finished && host.sockets.get::<tcp::Socket>(transfer.end.handle).state() == tcp::State::Closed;
@@ -163,15 +174,14 @@ impl Client {
     }
 
     fn start(&mut self, job: Job, host: &mut Host) {
-        let port = 10_000 + job.id as u16;
         if job.to.port() == 53 {
-            let handle = host.sockets.add(udp_socket(port));
+            let handle = host.sockets.add(udp_socket(job.port));
             self.dialogues.push(Dialogue { job, handle, question: 0, asked: None, servers: BTreeSet::new() });
             return;
         }
         let handle = host.sockets.add(tcp_socket());
         let socket = host.sockets.get_mut::<tcp::Socket>(handle);
-        socket.connect(host.iface.context(), job.to, port).expect("a free port");
+        socket.connect(host.iface.context(), job.to, job.port).expect("a free port");
         let mut unsent = job.id.to_be_bytes().to_vec();
         unsent.extend(job.upload.to_be_bytes());
         unsent.extend(job.download.to_be_bytes());
@@ -184,7 +194,8 @@ fn step_transfer(transfer: &mut Transfer, host: &mut Host, done: &mut Vec<(u64, 
     let socket = host.sockets.get_mut::<tcp::Socket>(transfer.end.handle);
     let moved = transfer.end.pump(socket);
     let opening = matches!(socket.state(), tcp::State::SynSent | tcp::State::SynReceived);
-    if transfer.finished || opening || socket.may_recv() {
+    let refused = socket.state() == tcp::State::Closed && transfer.end.received.is_empty();
+    if transfer.finished || opening || refused || socket.may_recv() {
         return moved;
     }
     // The server has closed, or the connection was reset: either way everything must be here.
@@ -197,6 +208,10 @@ fn step_transfer(transfer: &mut Transfer, host: &mut Host, done: &mut Vec<(u64, 
     done.push((job.id, server));
     socket.close();
     true
+}
+
+fn was_reset(transfer: &Transfer, host: &Host) -> bool {
+    !transfer.finished && host.sockets.get::<tcp::Socket>(transfer.end.handle).state() == tcp::State::Closed
 }
 
 fn step_dialogue(dialogue: &mut Dialogue, now: Instant, host: &mut Host) -> bool {
@@ -279,6 +294,9 @@ impl Server {
 
 fn listen(host: &mut Host) -> SocketHandle {
     let mut socket = tcp_socket();
+    // A client that gave up, or whose flow made room for another, is forgotten as by a real server.
+    socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(20)));
+    socket.set_timeout(Some(smoltcp::time::Duration::from_secs(60)));
     socket.listen(8080).expect("a port");
     host.sockets.add(socket)
 }

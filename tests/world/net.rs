@@ -8,7 +8,8 @@ use crate::host::Host;
 use crate::oracle;
 use crate::random::Random;
 use equipoise::config::Settings;
-use equipoise::engine::{Counters, Engine, Event, Forwarded, Verdict};
+use equipoise::engine::{Counters, Ended, Engine, Event, Forwarded, Verdict};
+use equipoise::flow::Class;
 use equipoise::ids::FlowId;
 use equipoise::packet::{Meta, Side, parse};
 use equipoise::time::{Duration, Instant};
@@ -71,6 +72,8 @@ pub struct World {
     sent: u64,
     /// The server that a flow goes to.
     homes: BTreeMap<FlowId, IpAddr>,
+    /// In which state flows were given up for others.
+    pub evicted: Vec<Class>,
     trace: DefaultHasher,
 }
 
@@ -106,6 +109,7 @@ impl World {
             underway: BTreeMap::new(),
             sent: 0,
             homes: BTreeMap::new(),
+            evicted: Vec::new(),
             trace: DefaultHasher::new(),
         }
     }
@@ -142,6 +146,11 @@ impl World {
 
     pub fn counters(&self) -> Counters {
         self.engine.counters()
+    }
+
+    /// How often a client was refused and came again.
+    pub fn refused(&self) -> u32 {
+        self.clients().map(|client| client.refused).sum()
     }
 
     fn clients(&self) -> impl Iterator<Item = &Client> {
@@ -290,7 +299,10 @@ impl World {
     /// Takes in what the engine tells.
     fn watch(&mut self) {
         while let Some(event) = self.engine.poll_event() {
-            if let Event::FlowEnded { flow, .. } = event {
+            if let Event::FlowEnded { flow, cause } = event {
+                if cause == Ended::Evicted {
+                    self.evicted.push(flow.state);
+                }
                 assert!(self.homes.remove(&flow.id).is_some(), "flow {} ended twice, or never began", flow.id);
             }
         }
