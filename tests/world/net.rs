@@ -22,8 +22,10 @@ use std::net::IpAddr;
 pub struct Links {
     pub lost: u64,
     pub doubled: u64,
-    /// Held back by up to 30 ms, so that others overtake them.
+    /// Held back, so that others overtake them.
     pub late: u64,
+    /// By up to so many milliseconds.
+    pub late_ms: u64,
     /// One bit turned over.
     pub damaged: u64,
 }
@@ -238,7 +240,7 @@ impl World {
         for _ in 0..copies {
             let late = self.random.per_mille(self.links.late);
             self.seen.late += u64::from(late);
-            let extra = if late { self.random.below(30_000_000) } else { 0 };
+            let extra = if late { self.random.below(self.links.late_ms * 1_000_000) } else { 0 };
             let at = self.now + Duration::from_nanos(2_000_000 + extra);
             self.sent += 1;
             self.underway.insert((at, self.sent), (to, packet.clone()));
