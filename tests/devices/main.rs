@@ -2,6 +2,8 @@
 //!
 //! It must not know anything inside the gateway: it looks through `eqctl`, as an operator would.
 
+#![allow(clippy::disallowed_methods, reason = "real programs take real time")]
+
 mod bulk;
 mod inspection;
 mod lifecycle;
