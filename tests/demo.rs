@@ -2,6 +2,8 @@
 //!
 //! Needs root, or user namespaces and access to /dev/net/tun; where it has neither each test says that it is skipped.
 
+#![allow(clippy::disallowed_methods, reason = "real programs take real time")]
+
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;

@@ -1,1 +1,463 @@
-//! Waits.
+//! Imports go downward only, and nothing outside the gateway reaches for the system.
+//!
+//! It reads the source as text: every path of it, in a `use` or inline, is judged by [`LAYERS`].
+//! Comments, strings and inline test modules are no part of the house.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a layer may use.
+struct Layer {
+    name: &'static str,
+    /// The layers below.
+    below: &'static [&'static str],
+    /// Modules of `std` that touch the system, and that it may use even so.
+    std: &'static [&'static str],
+    /// Whether it may use the crates of the feature `daemon`, and all of `std`.
+    daemon: bool,
+}
+
+const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
+    Layer { name, below, std: &[], daemon: false }
+}
+
+const CORE: &[&str] = &["ids", "time", "packet", "flow", "balance", "health", "config", "engine"];
+const WORLDS: &[&str] = &[
+    "ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control", "replay",
+    "gateway", "demo", "cli",
+];
+
+/// The house, bottom up.
+const LAYERS: &[Layer] = &[
+    core("ids", &[]),
+    core("time", &[]),
+    core("packet", &["ids", "time"]),
+    core("flow", &["ids", "time", "packet"]),
+    core("balance", &["ids", "time", "packet", "flow"]),
+    core("health", &["ids", "time", "packet"]),
+    core("config", &["ids", "time", "packet", "flow", "balance", "health"]),
+    core("engine", &["ids", "time", "packet", "flow", "balance", "health", "config"]),
+    Layer { name: "capture", below: &["ids", "time", "packet"], std: &["io", "sync"], daemon: false },
+    Layer { name: "control", below: CORE, std: &["sync"], daemon: false },
+    Layer {
+        name: "replay",
+        below: &["ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control"],
+        std: &["io"],
+        daemon: false,
+    },
+    Layer {
+        name: "gateway",
+        below: &["ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control"],
+        std: &[],
+        daemon: true,
+    },
+    Layer { name: "demo", below: WORLDS, std: &[], daemon: true },
+    Layer { name: "cli", below: WORLDS, std: &[], daemon: true },
+    Layer { name: "main", below: &["cli"], std: &[], daemon: true },
+];
+
+/// Single files that may use more of `std` than their layer.
+const EXCEPTIONS: &[(&str, &[&str])] = &[
+    // The tool's end of the control socket.
+    ("control/client.rs", &["io", "os"]),
+    // Captures and reports as files, written whole or not at all.
+    ("replay/files.rs", &["fs", "process"]),
+];
+
+/// Modules of `std` that touch the system or wait for others.
+const SYSTEM: &[&str] = &["arch", "env", "fs", "io", "net", "os", "process", "sync", "thread", "time"];
+/// What is a plain value in them.
+const PLAIN: &[(&str, &[&str])] = &[
+    ("time", &["Duration"]),
+    ("net", &["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "SocketAddrV4", "SocketAddrV6", "AddrParseError"]),
+];
+
+/// Judges a file's text; `file` is its path below src/. Returns what is wrong, a line each.
+fn check(file: &str, text: &str, daemon: &[String]) -> Vec<String> {
+    let module: Vec<&str> = file.trim_end_matches(".rs").split('/').filter(|name| *name != "mod").collect();
+    let Some(layer) = LAYERS.iter().find(|layer| layer.name == module[0]) else {
+        return vec![format!("{file}: `{}` is no layer; give it a line in LAYERS", module[0])];
+    };
+    let tokens = without_tests(tokens(text));
+    let mut wrong: Vec<String> = paths(&tokens)
+        .iter()
+        .filter_map(|path| refuse(layer, file, &module, path, daemon))
+        .map(|why| format!("{file}: {why}"))
+        .collect();
+    for (i, token) in tokens.iter().enumerate() {
+        let behind = |n: usize| tokens.get(i + n).map_or("", String::as_str);
+        match (token.as_str(), behind(1), behind(2)) {
+            ("unsafe", ..) if layer.name != "gateway" => wrong.push(format!("{file}: unsafe code outside gateway/")),
+            ("#", "[", "path") | ("include", "!", _) => wrong.push(format!("{file}: another file's text as its own")),
+            _ => {}
+        }
+    }
+    wrong
+}
+
+/// Why this layer may not use a path.
+fn refuse(layer: &Layer, file: &str, module: &[&str], path: &[String], daemon: &[String]) -> Option<String> {
+    let shown = path.join("::");
+    let mut rest = path.iter().map(String::as_str).skip_while(|name| name.is_empty() || *name == "self").peekable();
+    let first = rest.next()?;
+    let mut up = 0;
+    match first {
+        "crate" | "equipoise" => up = module.len(),
+        "super" => {
+            up = 1;
+            while rest.next_if(|name| matches!(*name, "super" | "self")).is_some() {
+                up += 1;
+            }
+        }
+        "std" | "core" | "alloc" => return refuse_std(layer, file, &shown, rest.next(), rest.next()),
+        name if !layer.daemon && daemon.iter().any(|krate| krate == name) => {
+            return Some(format!("`{shown}`: a crate of the daemon in {}", layer.name));
+        }
+        _ => {}
+    }
+    if up == 0 || up < module.len() {
+        return None;
+    }
+    // A path from the root: its next name is a layer. None and `*` would be the root under another name.
+    match rest.next() {
+        None | Some("*" | "self") => Some(format!("`{shown}`: the crate's root as a whole")),
+        Some(name) if name == layer.name || layer.below.contains(&name) => None,
+        Some(name) => Some(format!("`{shown}`: {} is below {name}, or beside it", layer.name)),
+    }
+}
+
+fn refuse_std(layer: &Layer, file: &str, shown: &str, module: Option<&str>, name: Option<&str>) -> Option<String> {
+    let Some(module) = module.filter(|module| !matches!(*module, "*" | "self")) else {
+        return Some(format!("`{shown}`: std as a whole"));
+    };
+    let plain = PLAIN.iter().any(|(of, names)| *of == module && name.is_some_and(|name| names.contains(&name)));
+    let excepted = EXCEPTIONS.iter().any(|(of, modules)| *of == file && modules.contains(&module));
+    let allowed = layer.daemon || plain || excepted || layer.std.contains(&module) || !SYSTEM.contains(&module);
+    (!allowed).then(|| format!("`{shown}`: the system, in {}", layer.name))
+}
+
+/// Splits source into words, `::` and single other characters, without comments and literals.
+fn tokens(text: &str) -> Vec<String> {
+    let bytes = text.as_bytes();
+    let (mut at, mut found) = (0, Vec::new());
+    while at < bytes.len() {
+        let rest = &text[at..];
+        let c = rest.chars().next().expect("not at the end");
+        let word = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let end = at + word;
+        at += if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            block_comment(rest)
+        } else if let Some(len) = raw_string(rest) {
+            len
+        } else if rest.strip_prefix("r#").is_some_and(|name| name.starts_with(char::is_alphabetic)) {
+            2
+        } else if c == '"' {
+            string(rest)
+        } else if c == '\'' {
+            char_or_lifetime(rest)
+        } else if word > 0 {
+            found.push(text[at..end].to_string());
+            word
+        } else if rest.starts_with("::") {
+            found.push("::".into());
+            2
+        } else {
+            if !c.is_whitespace() {
+                found.push(c.to_string());
+            }
+            c.len_utf8()
+        };
+    }
+    found
+}
+
+fn block_comment(text: &str) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    while at < text.len() {
+        let rest = &text.as_bytes()[at..];
+        (depth, at) = match rest {
+            [b'/', b'*', ..] => (depth + 1, at + 2),
+            [b'*', b'/', ..] => (depth - 1, at + 2),
+            _ => (depth, at + 1),
+        };
+        if depth == 0 {
+            break;
+        }
+    }
+    at
+}
+
+fn raw_string(text: &str) -> Option<usize> {
+    let prefix = ["br", "cr", "r"].into_iter().find(|prefix| text.starts_with(prefix))?;
+    let hashes = text[prefix.len()..].bytes().take_while(|byte| *byte == b'#').count();
+    let open = prefix.len() + hashes;
+    text[open..].starts_with('"').then_some(())?;
+    let close = format!("\"{}", "#".repeat(hashes));
+    Some(text[open + 1..].find(&close).map_or(text.len(), |end| open + 1 + end + close.len()))
+}
+
+fn string(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            '"' if !escaped => return at + 1,
+            _ => escaped = c == '\\' && !escaped,
+        }
+    }
+    text.len()
+}
+
+fn char_or_lifetime(text: &str) -> usize {
+    let mut chars = text.char_indices().skip(1);
+    match (chars.next(), chars.next()) {
+        (Some((_, '\\')), Some(_)) => text[3..].find('\'').map_or(1, |end| 3 + end + 1),
+        (Some(_), Some((at, '\''))) => at + 1,
+        _ => 1,
+    }
+}
+
+/// Takes inline test modules out: from `#[cfg(test)]` with `mod name {` to the brace that closes it.
+fn without_tests(tokens: Vec<String>) -> Vec<String> {
+    let opening = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+    let mut kept = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let starts = tokens[at..].iter().zip(opening).filter(|(have, want)| have == want).count() == opening.len();
+        if !starts || tokens.get(at + 9).map(String::as_str) != Some("{") {
+            kept.push(tokens[at].clone());
+            at += 1;
+            continue;
+        }
+        let mut depth = 0;
+        at += 9;
+        while at < tokens.len() {
+            depth += match tokens[at].as_str() {
+                "{" => 1,
+                "}" => -1,
+                _ => 0,
+            };
+            at += 1;
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    kept
+}
+
+/// Every path in the source: those of `use` declarations, spread out, and inline ones.
+///
+/// A path from the crates' root (`::mio`) begins with an empty name.
+fn paths(tokens: &[String]) -> Vec<Vec<String>> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < tokens.len() {
+        match tokens[at].as_str() {
+            // `use<'a>` in a bound is no declaration.
+            "use" if tokens.get(at + 1).is_some_and(|next| next != "<") => {
+                at = tree(tokens, at + 1, &[], &mut found);
+            }
+            "crate" if at > 0 && tokens[at - 1] == "extern" => {
+                found.push(tokens.get(at + 1).into_iter().cloned().collect());
+                at += 2;
+            }
+            token if is_name(token) || token == "::" => {
+                let mut path = Vec::new();
+                at = names(tokens, at, &mut path);
+                if path.len() > 1 {
+                    found.push(path);
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    found
+}
+
+fn is_name(token: &str) -> bool {
+    token.starts_with(|c: char| c.is_alphabetic() || c == '_')
+}
+
+/// Reads `a::b::c` from `at` on; returns where it ends, behind a last `::` if there is one.
+fn names(tokens: &[String], mut at: usize, path: &mut Vec<String>) -> usize {
+    if tokens[at] == "::" {
+        path.push(String::new());
+        at += 1;
+    }
+    while at < tokens.len() && (is_name(&tokens[at]) || tokens[at] == "*" && !path.is_empty()) {
+        path.push(tokens[at].clone());
+        at += 1;
+        if tokens.get(at).map(String::as_str) != Some("::") {
+            return at;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// Spreads out a `use` tree from `at` on; returns where it ends.
+fn tree(tokens: &[String], at: usize, before: &[String], found: &mut Vec<Vec<String>>) -> usize {
+    let mut path = before.to_vec();
+    let mut at = if tokens.get(at).is_some_and(|token| token == "{") { at } else { names(tokens, at, &mut path) };
+    if tokens.get(at).map(String::as_str) != Some("{") {
+        found.push(path);
+        // `as name`
+        while at < tokens.len() && !matches!(tokens[at].as_str(), "," | "}" | ";") {
+            at += 1;
+        }
+        return at;
+    }
+    at += 1;
+    while at < tokens.len() && tokens[at] != "}" {
+        at = tree(tokens, at, &path, found);
+        if tokens.get(at).is_some_and(|token| token == ",") {
+            at += 1;
+        }
+    }
+    at + 1
+}
+
+/// The crates of the feature `daemon`, as code names them.
+fn daemon_crates() -> Vec<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest can be read");
+    let feature = manifest.split("\ndaemon = [").nth(1).and_then(|rest| rest.split(']').next()).expect("the feature");
+    feature.split('"').filter_map(|word| word.strip_prefix("dep:")).map(|name| name.replace('-', "_")).collect()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap_or_else(|e| panic!("read {}: {e}", dir.display())) {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+}
+
+#[test]
+fn imports_go_downward_and_only_the_gateway_touches_the_system() {
+    let (src, daemon) = (root().join("src"), daemon_crates());
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut wrong = Vec::new();
+    for path in &files {
+        let file = path.strip_prefix(&src).expect("below src").to_str().expect("a plain name");
+        let name = path.file_name().and_then(|name| name.to_str());
+        // lib.rs lists the layers and holds nothing else; test files run beside the house.
+        if file == "lib.rs" || matches!(name, Some("tests.rs" | "testing.rs")) {
+            continue;
+        }
+        wrong.extend(check(file, &fs::read_to_string(path).expect("a source file"), &daemon));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(files.len() > 50, "only {} files seen", files.len());
+}
+
+#[test]
+fn the_list_of_layers_is_in_order() {
+    for (i, layer) in LAYERS.iter().enumerate() {
+        let place = |name: &str| LAYERS.iter().position(|other| other.name == name).expect("a layer");
+        let above = layer.below.iter().filter(|below| !layer.daemon && place(below) >= i);
+        assert_eq!(above.collect::<Vec<_>>(), Vec::<&&str>::new(), "{}", layer.name);
+    }
+}
+
+#[test]
+fn the_crates_of_the_daemon_are_read_from_the_manifest() {
+    let daemon = daemon_crates();
+    for name in ["mio", "rustix", "libc", "clap", "env_logger", "netlink_sys", "signal_hook_mio", "tun_tap", "httparse"]
+    {
+        assert!(daemon.iter().any(|krate| krate == name), "{name} in {daemon:?}");
+    }
+}
+
+#[test]
+fn a_wicked_line_is_refused_however_it_is_written() {
+    let wicked = [
+        ("engine/hit.rs", "use mio::Poll;"),
+        ("engine/hit.rs", "use ::mio::Poll;"),
+        ("engine/hit.rs", "use r#mio::Poll;"),
+        ("engine/hit.rs", "use mio as harmless;"),
+        ("engine/hit.rs", "use {std::fmt, mio::{Poll, Token}};"),
+        ("engine/hit.rs", "pub(crate) use\n    // beside\n    mio::Poll;"),
+        ("engine/hit.rs", "extern crate mio;"),
+        ("engine/hit.rs", "fn f() { let poll = mio::Poll::new(); }"),
+        ("engine/hit.rs", "fn f(poll: &::mio::Poll) {}"),
+        ("engine/hit.rs", "fn f() { libc::getpid(); }"),
+        ("engine/mod.rs", "use crate::gateway;"),
+        ("engine/mod.rs", "use super::gateway::Tun;"),
+        ("engine/hit.rs", "use super::super::gateway::Tun;"),
+        ("engine/hit.rs", "use self::super::super::gateway::Tun;"),
+        ("engine/hit.rs", "use crate::{flow::Table, gateway::Tun};"),
+        ("engine/hit.rs", "use crate as all;"),
+        ("engine/hit.rs", "use crate::*;"),
+        ("engine/hit.rs", "use crate::{self as all};"),
+        ("engine/hit.rs", "use equipoise::gateway::Tun;"),
+        ("engine/hit.rs", "fn f() { crate::gateway::run() }"),
+        ("engine/hit.rs", "fn f() -> Option<crate::control::Client> { None }"),
+        ("engine/hit.rs", "use std::time::Instant;"),
+        ("engine/hit.rs", "use std::time;"),
+        ("engine/hit.rs", "use std::time::*;"),
+        ("engine/hit.rs", "use std::{fmt, time::{Duration, SystemTime}};"),
+        ("engine/hit.rs", "fn f() { std::time::Instant::now(); }"),
+        ("engine/hit.rs", "use std as s;"),
+        ("engine/hit.rs", "use std::{self};"),
+        ("engine/hit.rs", "use std::net::{IpAddr, TcpStream};"),
+        ("engine/hit.rs", "use std::net as n;"),
+        ("engine/hit.rs", "use std::sync::Mutex;"),
+        ("flow/table.rs", "use std::thread;"),
+        ("balance/mod.rs", "use std::fs;"),
+        ("packet/parse.rs", "fn f() { std::process::exit(1) }"),
+        ("config/mod.rs", "use std::fs::read_to_string;"),
+        ("config/mod.rs", "use std::env;"),
+        ("packet/parse.rs", "use crate::flow::Key;"),
+        ("flow/table.rs", "use crate::balance::Balancer;"),
+        ("flow/table.rs", "use crate::engine::Engine;"),
+        ("capture/mod.rs", "use crate::engine::Engine;"),
+        ("control/session.rs", "use std::os::unix::net::UnixStream;"),
+        ("replay/mod.rs", "use std::fs::File;"),
+        ("gateway/mod.rs", "use crate::demo::run;"),
+        ("gateway/mod.rs", "use crate::cli::Args;"),
+        ("main.rs", "use equipoise::engine::Engine;"),
+        ("engine/hit.rs", "fn f() { unsafe { g() } }"),
+        ("engine/hit.rs", "#[path = \"../gateway/tun.rs\"] mod tun;"),
+        ("engine/hit.rs", "include!(\"../gateway/tun.rs\");"),
+        ("engine/hit.rs", "const A: char = '\"'; use mio::Poll; const B: char = '\"';"),
+        ("engine/hit.rs", "const A: &str = r#\"\"\"#; use mio::Poll;"),
+        ("engine/hit.rs", "#[cfg(test)] mod tests { fn f() {} } use mio::Poll;"),
+        ("engine/hit.rs", "#[cfg(test)] mod tests; use mio::Poll;"),
+        ("misc.rs", "use std::fmt;"),
+    ];
+    let daemon = daemon_crates();
+    for (file, text) in wicked {
+        assert_ne!(check(file, text, &daemon), Vec::<String>::new(), "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_lawful_line_passes() {
+    let lawful = [
+        ("engine/hit.rs", "use crate::flow::{Found, Step}; use super::Engine; use std::fmt;"),
+        ("engine/hit.rs", "use std::net::{IpAddr, SocketAddr}; use std::time::Duration;"),
+        ("engine/hit.rs", "// use mio::Poll;\n/* mio::Poll /* std::fs */ */ const A: &str = \"mio::Poll\";"),
+        ("engine/hit.rs", "//! mio::Poll\nconst A: &[u8] = br##\"use mio::Poll;\"##;"),
+        ("engine/hit.rs", "fn f<'a>(x: &'a str) -> impl Iterator + use<'a> { self::g(x) }"),
+        ("engine/hit.rs", "#[cfg(test)] mod tests { use std::fs; fn f() { if true {} } }"),
+        ("control/client.rs", "use std::os::unix::net::UnixStream; use std::io;"),
+        ("replay/files.rs", "use std::fs::File;"),
+        ("gateway/tun.rs", "use mio::unix::SourceFd; fn f() { unsafe { libc::getpid() }; }"),
+        ("demo/mod.rs", "use crate::gateway::run; use std::time::Instant;"),
+        ("main.rs", "use equipoise::cli;"),
+        ("time.rs", "pub use std::time::Duration;"),
+    ];
+    for (file, text) in lawful {
+        assert_eq!(check(file, text, &daemon_crates()), Vec::<String>::new(), "{text}");
+    }
+}

@@ -1,1 +1,330 @@
-//! Waits.
+//! The connection table against a list of flows that is searched from end to end.
+//!
+//! Thousands of random steps over few keys, so that full tables, taken keys and ties come up; after
+//! each step everything that can be seen of the table is compared.
+
+#[path = "common/random.rs"]
+mod random;
+
+use equipoise::flow::{Class, Found, InsertError, Key, Segment, Step, TOUCH_GRAIN, Table, TableSettings, Timeouts};
+use equipoise::ids::{FlowId, ServerId, ServiceId};
+use equipoise::packet::{Addresses, Protocol, Side, TcpFlags};
+use equipoise::time::{Duration, Instant};
+use random::Random;
+use std::collections::BTreeSet;
+
+/// A flow of the model.
+#[derive(Debug, Clone)]
+struct Flow {
+    id: FlowId,
+    client: Key,
+    server: Key,
+    class: Class,
+    touched: Instant,
+    created: Instant,
+    /// The number of its last touch: later touches have greater ones.
+    order: u64,
+    server_id: ServerId,
+    service: ServiceId,
+}
+
+/// The naive table beside the real one.
+struct World {
+    table: Table,
+    max: usize,
+    timeouts: Timeouts,
+    flows: Vec<Flow>,
+    /// Names of flows that are gone.
+    gone: Vec<FlowId>,
+    now: Instant,
+    touches: u64,
+    /// What came up, by name.
+    seen: BTreeSet<String>,
+}
+
+/// Timeouts of which some are equal, so that classes tie.
+fn timeouts() -> Timeouts {
+    let s = Duration::from_secs;
+    Timeouts {
+        opening: s(4),
+        established: s(30),
+        closing: s(4),
+        reset: s(2),
+        udp_one_way: s(4),
+        udp_two_way: s(9),
+        icmp: s(1),
+    }
+}
+
+/// The keys of a flow: few clients, services, servers, of both families and all protocols.
+fn keys(random: &mut Random) -> (Key, Key, ServerId, ServiceId) {
+    let protocol = *random.pick(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Icmp]).expect("one of four");
+    let (client, vip, server) = (random.below(3) as u32, random.below(2) as u32, random.below(2) as u32);
+    let port = 1000 + random.below(3) as u16;
+    let (there, back) = if random.per_mille(500) {
+        let there = Addresses::V4 { src: 0xc633_6400 + client, dst: 0xc000_0200 + vip };
+        (there, Addresses::V4 { src: 0x0a00_0200 + server, dst: 0xc633_6400 + client })
+    } else {
+        // The high halves differ alone between some, the low halves between others.
+        let client = u128::from(client) << if client == 2 { 64 } else { 0 } | 0xfd00 << 112;
+        let there = Addresses::V6 { src: client, dst: 0x2001_0db8 << 96 | u128::from(vip) };
+        (there, Addresses::V6 { src: u128::from(server) << 64 | 0xfd00 << 112, dst: client })
+    };
+    let (dst_port, answer_port) = if protocol == Protocol::Icmp { (port, port) } else { (80, 8080) };
+    let client = Key { addresses: there, src_port: port, dst_port, protocol };
+    let answer = Key { addresses: back, src_port: answer_port, dst_port: port, protocol };
+    (client, answer, ServerId(server), ServiceId(vip))
+}
+
+impl World {
+    fn new(max: u32, seed: u64) -> Self {
+        let settings = TableSettings { max_flows: max, timeouts: timeouts() };
+        World {
+            table: Table::new(&settings, seed),
+            max: max as usize,
+            timeouts: timeouts(),
+            flows: Vec::new(),
+            gone: Vec::new(),
+            now: Instant::ZERO,
+            touches: 0,
+            seen: BTreeSet::new(),
+        }
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        self.seen.insert(what.into());
+    }
+
+    fn deadline(&self, flow: &Flow) -> Instant {
+        flow.touched + self.timeouts.of(flow.class) + TOUCH_GRAIN
+    }
+
+    fn find(&self, key: &Key) -> Option<Found> {
+        self.flows.iter().find_map(|flow| {
+            let side = if flow.client == *key { Side::Client } else { Side::Server };
+            (flow.client == *key || flow.server == *key).then_some(Found { index: flow.id.index, side })
+        })
+    }
+
+    fn insert(&mut self, random: &mut Random) {
+        let (client, server, server_id, service) = keys(random);
+        let want = if self.find(&client).is_some() {
+            Some(InsertError::Taken(Side::Client))
+        } else if self.find(&server).is_some() {
+            Some(InsertError::Taken(Side::Server))
+        } else {
+            (self.flows.len() >= self.max).then_some(InsertError::Full)
+        };
+        let got = self.table.insert(self.now, &client, &server, service, server_id);
+        assert_eq!(got.err(), want, "insert {client:?}");
+        if let Some(error) = want {
+            return self.note(format!("{error:?}"));
+        }
+        let id = self.table.id(got.expect("inserted"));
+        assert!(self.flows.iter().all(|flow| flow.id.index != id.index), "slot {} given twice", id.index);
+        assert!(!self.gone.contains(&id), "{id} given again");
+        let class = match client.protocol {
+            Protocol::Tcp => Class::Opening,
+            Protocol::Udp => Class::UdpOneWay,
+            Protocol::Icmp => Class::Icmp,
+        };
+        self.touches += 1;
+        let (touched, created, order) = (self.now, self.now, self.touches);
+        self.flows.push(Flow { id, client, server, class, touched, created, order, server_id, service });
+    }
+
+    /// What a touch does to the model.
+    fn touched(&mut self, at: usize, class: Class) {
+        self.touches += 1;
+        let (now, order) = (self.now, self.touches);
+        let flow = &mut self.flows[at];
+        if flow.class == class && now.since(flow.touched) < TOUCH_GRAIN {
+            self.note("touched within the grain");
+        } else {
+            (flow.class, flow.touched, flow.order) = (class, now, order);
+        }
+    }
+
+    fn touch(&mut self, random: &mut Random) {
+        if self.flows.is_empty() {
+            return;
+        }
+        let at = random.below(self.flows.len() as u64) as usize;
+        let class = match random.below(3) {
+            0 => self.flows[at].class,
+            _ => *random.pick(&Class::ALL).expect("a class"),
+        };
+        self.table.touch(self.now, self.flows[at].id.index, class);
+        self.touched(at, class);
+    }
+
+    fn segment(&mut self, random: &mut Random) {
+        let tcp: Vec<usize> =
+            (0..self.flows.len()).filter(|at| self.flows[*at].client.protocol == Protocol::Tcp).collect();
+        let Some(at) = random.pick(&tcp).copied() else { return };
+        let flags = *random.pick(&[0x02, 0x12, 0x10, 0x10, 0x11, 0x04, 0x14]).expect("flags");
+        let side = if random.per_mille(500) { Side::Client } else { Side::Server };
+        let number = |random: &mut Random| random.below(3) as u32;
+        let segment =
+            Segment { flags: TcpFlags(flags), seq: number(random), ack: number(random), len: number(random) * 9 };
+        match self.table.on_segment(self.now, self.flows[at].id.index, side, &segment) {
+            Step::Refresh(class) => self.touched(at, class),
+            step => self.note(format!("{step:?}")),
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        let flow = self.flows.swap_remove(at);
+        self.table.remove(flow.id.index);
+        self.gone.push(flow.id);
+    }
+
+    fn remove_any(&mut self, random: &mut Random) {
+        if !self.flows.is_empty() {
+            self.remove(random.below(self.flows.len() as u64) as usize);
+        }
+    }
+
+    /// The place of the flow that is least by `of`; flows without it do not count.
+    fn least<T: Ord>(&self, of: impl Fn(&Flow) -> Option<T>) -> Option<usize> {
+        let all = self.flows.iter().enumerate().filter_map(|(at, flow)| Some((of(flow)?, at)));
+        all.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, at)| at)
+    }
+
+    fn first_to_expire(&self) -> Option<usize> {
+        self.least(|flow| Some((self.deadline(flow), flow.class, flow.order)))
+    }
+
+    fn first_to_evict(&self) -> Option<usize> {
+        let order = [Class::Opening, Class::Reset, Class::Closing, Class::UdpOneWay, Class::Icmp];
+        self.least(|flow| Some((order.iter().position(|class| *class == flow.class)?, flow.order)))
+    }
+
+    fn expire(&mut self) {
+        while let Some((when, index)) = self.table.first_to_expire().filter(|(when, _)| *when <= self.now) {
+            let at = self.first_to_expire().expect("the model has one too");
+            assert_eq!((when, index), (self.deadline(&self.flows[at]), self.flows[at].id.index));
+            self.note(format!("{} expired", self.flows[at].class.name()));
+            self.remove(at);
+        }
+    }
+
+    fn evict(&mut self) {
+        match self.first_to_evict() {
+            Some(at) => {
+                self.note(format!("{} evicted", self.flows[at].class.name()));
+                self.remove(at);
+            }
+            None => self.note("nothing to evict"),
+        }
+    }
+
+    fn step(&mut self, random: &mut Random) {
+        match random.below(100) {
+            0..40 => self.insert(random),
+            40..60 => self.touch(random),
+            60..75 => self.segment(random),
+            75..79 => self.remove_any(random),
+            79..81 => self.evict(),
+            81..96 => {
+                let millis = *random.pick(&[0, 1, 40, 99, 100, 101, 500, 1000]).expect("a span");
+                self.now = self.now + Duration::from_millis(millis);
+            }
+            96..98 => self.now = self.now + Duration::from_secs(random.below(20)),
+            _ => self.expire(),
+        }
+        self.compare(random);
+    }
+
+    /// Everything that can be seen of the table.
+    fn compare(&self, random: &mut Random) {
+        let table = &self.table;
+        assert_eq!((table.len() as usize, table.is_empty()), (self.flows.len(), self.flows.is_empty()));
+        for class in Class::ALL {
+            let count = self.flows.iter().filter(|flow| flow.class == class).count();
+            assert_eq!(table.count(class) as usize, count, "{class:?}");
+        }
+        for flow in &self.flows {
+            let index = flow.id.index;
+            assert_eq!((table.id(index), table.slot(flow.id)), (flow.id, Some(index)));
+            for (side, key) in [(Side::Client, &flow.client), (Side::Server, &flow.server)] {
+                assert_eq!(table.find(key), Some(Found { index, side }), "{key:?}");
+                assert_eq!(table.key(index, side), *key);
+            }
+            let (there, back) = (table.translation(index, Side::Client), table.translation(index, Side::Server));
+            assert_eq!((there.addresses, there.dst_port), (flow.server.addresses.reversed(), flow.server.src_port));
+            assert_eq!((back.addresses, back.src_port), (flow.client.addresses.reversed(), flow.client.dst_port));
+            assert_eq!((table.touched(index), table.deadline(index)), (flow.touched, self.deadline(flow)));
+            let entry = table.flow(index);
+            assert_eq!(
+                (entry.class(), entry.created, entry.protocol),
+                (flow.class, flow.created, flow.client.protocol)
+            );
+            assert_eq!((entry.server_id, entry.service), (flow.server_id, flow.service));
+        }
+        for _ in 0..8 {
+            let (client, server, ..) = keys(random);
+            for key in [client, server, client.reversed()] {
+                assert_eq!(table.find(&key), self.find(&key), "{key:?}");
+            }
+        }
+        for id in &self.gone[self.gone.len().saturating_sub(8)..] {
+            assert_eq!(table.slot(*id), None, "{id} is gone");
+        }
+        let expires = self.first_to_expire().map(|at| (self.deadline(&self.flows[at]), self.flows[at].id.index));
+        assert_eq!(table.first_to_expire(), expires);
+        assert_eq!(table.first_to_evict(), self.first_to_evict().map(|at| self.flows[at].id.index));
+        let mut used: Vec<u32> = table.slots(0).filter(|(_, used)| *used).map(|(index, _)| index).collect();
+        let mut want: Vec<u32> = self.flows.iter().map(|flow| flow.id.index).collect();
+        used.sort_unstable();
+        want.sort_unstable();
+        assert_eq!(used, want);
+        assert!(table.slots(0).count() <= self.max, "more slots than flows allowed");
+    }
+}
+
+#[test]
+fn the_table_holds_what_a_list_holds() {
+    let mut seen = BTreeSet::new();
+    let mut steps = 0;
+    for (seed, max) in [1, 2, 5, 12, 30, 200].into_iter().cycle().take(24).enumerate() {
+        let mut random = Random::new(seed as u64);
+        let mut world = World::new(max, seed as u64);
+        for step in 0..1000 {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.step(&mut random)));
+            assert!(result.is_ok(), "seed {seed}, table of {max}, step {step}");
+            steps += 1;
+        }
+        seen.append(&mut world.seen);
+    }
+    assert_eq!(steps, 24_000);
+    // A model that never met these would prove nothing.
+    let expired = Class::ALL.iter().map(|class| format!("{} expired", class.name()));
+    let evicted = ["opening", "reset", "closing", "udp-one-way", "icmp"].map(|class| format!("{class} evicted"));
+    let rest =
+        ["Full", "Taken(Client)", "Taken(Server)", "Pass", "Reopen", "nothing to evict", "touched within the grain"];
+    for what in expired.chain(evicted).chain(rest.map(String::from)) {
+        assert!(seen.contains(&what), "{what} never came up, only {seen:?}");
+    }
+}
+
+#[test]
+fn a_table_filled_and_emptied_again_and_again_keeps_its_size() {
+    let settings = TableSettings { max_flows: 500, timeouts: timeouts() };
+    let mut table = Table::new(&settings, 1);
+    for round in 0..40u32 {
+        for i in 0..500u32 {
+            let client = 0xfd00 << 112 | u128::from(round) << 32 | u128::from(i);
+            let there = Addresses::V6 { src: client, dst: 1 };
+            let back = Addresses::V6 { src: 2, dst: client };
+            let client = Key { addresses: there, src_port: 7, dst_port: 80, protocol: Protocol::Tcp };
+            let server = Key { addresses: back, src_port: 8080, dst_port: 7, protocol: Protocol::Tcp };
+            table.insert(Instant::ZERO, &client, &server, ServiceId(0), ServerId(0)).expect("there is room");
+        }
+        assert_eq!((table.len(), table.slots(0).count()), (500, 500), "round {round}");
+        while let Some((_, index)) = table.first_to_expire() {
+            table.remove(index);
+        }
+        assert_eq!((table.len(), table.first_to_evict()), (0, None), "round {round}");
+    }
+}

@@ -10,6 +10,7 @@ use pcap_parser::pcapng::{Block, PcapNGOption};
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{InterfaceDescriptionBlock, OptionCode, PcapBlockOwned, PcapError, PcapHeader, create_reader};
 use std::io::{self, Cursor, Read};
+use std::sync::{Arc, Mutex};
 
 /// Room for the largest block; a longer one is damage.
 const MOST: usize = 1 << 19;
@@ -47,24 +48,34 @@ pub struct Reader<'r> {
     big_endian: bool,
     packets: u64,
     offset: u64,
-    source_failed: std::sync::Arc<std::sync::Mutex<Option<io::Error>>>,
+    source_failed: Arc<Mutex<Option<io::Error>>>,
 }
 
-/// Hands reads on and keeps the error, which pcap-parser throws away.
+/// Fills a buffer as far as the source goes, for a short read is not the end of a file. An error ends the source and is
+/// kept: pcap-parser would throw it away, with the packets that came before it.
 struct Source<R> {
     inner: R,
-    failed: std::sync::Arc<std::sync::Mutex<Option<io::Error>>>,
+    ended: bool,
+    failed: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl<R: Read> Read for Source<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buf).map_err(|error| {
-            let kind = error.kind();
-            if let Ok(mut failed) = self.failed.lock() {
-                *failed = Some(error);
+        let mut filled = 0;
+        while filled < buf.len() && !self.ended {
+            match self.inner.read(&mut buf[filled..]) {
+                Ok(0) => self.ended = true,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.ended = true;
+                    if let Ok(mut failed) = self.failed.lock() {
+                        *failed = Some(error);
+                    }
+                }
             }
-            kind.into()
-        })
+        }
+        Ok(filled)
     }
 }
 
@@ -103,11 +114,16 @@ impl<'r> Reader<'r> {
             };
             return Err(CaptureError::NotACapture { begins });
         }
-        let failed = std::sync::Arc::default();
-        let source = Source { inner: FillUp(source), failed: std::sync::Arc::clone(&failed) };
-        let blocks = create_reader(MOST, source).map_err(|_| CaptureError::CutOff { packets: 0, offset: 0 })?;
+        let failed = Arc::default();
+        let source = Source { inner: source, ended: false, failed: Arc::clone(&failed) };
+        let blocks = create_reader(MOST, source);
+        let error = failed.lock().ok().and_then(|mut failed| failed.take_if(|_| blocks.is_err()));
+        if let Some(error) = error {
+            return Err(of_source(0, 0, error));
+        }
+        let what = || "the capture's header is cut off, or makes no sense".into();
         Ok(Reader {
-            blocks,
+            blocks: blocks.map_err(|_| CaptureError::Damaged { packets: 0, offset: 0, what: what() })?,
             legacy: None,
             interfaces: Vec::new(),
             big_endian: false,
@@ -211,11 +227,7 @@ impl<'r> Reader<'r> {
 
     fn source_error(&self) -> Option<CaptureError> {
         let error = self.source_failed.lock().ok()?.take()?;
-        Some(match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.cut_off(),
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => damaged_gzip(self.packets, self.offset, &error),
-            _ => CaptureError::Io(error),
-        })
+        Some(of_source(self.packets, self.offset, error))
     }
 
     fn cut_off(&self) -> CaptureError {
@@ -227,28 +239,17 @@ impl<'r> Reader<'r> {
     }
 }
 
-fn damaged_gzip(packets: u64, offset: u64, error: &io::Error) -> CaptureError {
-    CaptureError::Damaged { packets, offset, what: format!("the gzip stream does not unpack ({error})") }
+/// What an error of the source says of the capture.
+fn of_source(packets: u64, offset: u64, error: io::Error) -> CaptureError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => CaptureError::CutOff { packets, offset },
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => damaged_gzip(packets, offset, &error),
+        _ => CaptureError::Io(error),
+    }
 }
 
-/// Fills a buffer as far as the source goes: a short read is not the end of a file.
-struct FillUp<R>(R);
-
-impl<R: Read> Read for FillUp<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buf.len() {
-            match self.0.read(&mut buf[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What came before the error is handed on; the next read meets it again.
-                Err(_) if filled > 0 => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(filled)
-    }
+fn damaged_gzip(packets: u64, offset: u64, error: &io::Error) -> CaptureError {
+    CaptureError::Damaged { packets, offset, what: format!("the gzip stream does not unpack ({error})") }
 }
 
 /// What a block holds, free of the reader's buffer.

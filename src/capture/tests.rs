@@ -109,8 +109,37 @@ fn gzip_is_unpacked() {
     packer.write_all(&plain).unwrap();
     let packed = packer.finish().unwrap();
     assert_eq!(read(&packed).unwrap(), read(&plain).unwrap());
-    let error = read(&packed[..packed.len() - 12]).unwrap_err();
-    assert!(matches!(error, CaptureError::CutOff { .. } | CaptureError::Damaged { .. }), "{error}");
+    for end in 1..packed.len() {
+        let error = read(&packed[..end]).unwrap_err();
+        let clear = matches!(error, CaptureError::CutOff { .. } | CaptureError::Damaged { .. });
+        assert!(clear || end < 2, "{end}: {error}");
+    }
+    // Behind the data stand its checksum and its length.
+    for at in packed.len() - 8..packed.len() {
+        let mut damaged = packed.clone();
+        damaged[at] ^= 1;
+        let error = read(&damaged).unwrap_err();
+        assert!(matches!(error, CaptureError::Damaged { packets: 1, .. }), "{at}: {error}");
+    }
+}
+
+#[test]
+fn packets_before_the_end_of_a_gzip_stream_that_is_cut_off_are_read() {
+    let packets: Vec<_> = (0..200u32).map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    let packets: Vec<_> = (0..).zip(&packets).map(|(i, bytes)| (i, i, &bytes[..])).collect();
+    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+    packer.write_all(&pcap(false, false, &packets)).unwrap();
+    let packed = packer.finish().unwrap();
+    let mut reader = Reader::new(&packed[..packed.len() - 100]).unwrap();
+    let mut whole = 0;
+    let error = loop {
+        match reader.next_frame() {
+            Ok(frame) => whole += u64::from(frame.is_some()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, CaptureError::CutOff { packets, .. } if packets == whole), "{whole}: {error}");
+    assert!(whole > 100, "{whole}");
 }
 
 #[test]

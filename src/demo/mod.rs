@@ -8,6 +8,8 @@
 //! The gateway is the very one of `equipoise run`, started from a configuration text; what is shown of it
 //! comes through its control socket. At the end the demo checks its own books and that nothing is left.
 
+#![allow(clippy::disallowed_methods, reason = "a live world has a clock and waits")]
+
 mod balancer;
 mod books;
 mod client;

@@ -184,7 +184,11 @@ fn a_syn_on_a_closed_flow_opens_another_and_a_repeated_syn_does_not() {
     establish(&mut engine, at(2), 1);
     send(&mut engine, at(3), &mut bytes(tcp(CLIENT, 1, VIP, 80, 101).fin().ack(501), b""));
     send(&mut engine, at(3), &mut bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 1, 501).fin().ack(102), b""));
-    assert_eq!(establish(&mut engine, at(4), 1), 2);
+    send(&mut engine, at(4), &mut syn(1));
+    assert_eq!(engine.counters().flows_opened, 1);
+    let mut new = bytes(tcp(CLIENT, 1, VIP, 80, 5000).syn(), b"");
+    send(&mut engine, at(4), &mut new);
+    assert_eq!(new[19], 2);
     let counters = engine.counters();
     assert_eq!((counters.flows, counters.flows_opened), (1, 2));
     assert_eq!(counters.flows_ended[Ended::Replaced as usize].count, 1);

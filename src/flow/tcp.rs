@@ -98,7 +98,11 @@ impl Ends {
 
     fn on_syn(&mut self, class: Class, side: usize, segment: &Segment) -> Step {
         match class {
-            Class::Closing | Class::Reset if side == 0 && !segment.flags.ack() => Step::Reopen,
+            Class::Closing | Class::Reset if side == 0 && !segment.flags.ack() => {
+                // RFC 6191, 2: a number that the client has used is a late repetition of the old connection's SYN.
+                let old = self.seen & syn(0) != 0 && advances(segment.seq, self.next[0]);
+                if old { Step::Pass } else { Step::Reopen }
+            }
             Class::Opening => {
                 self.seen |= syn(side);
                 self.next[side] = segment.seq.wrapping_add(1);
@@ -242,6 +246,16 @@ mod tests {
     }
 
     #[test]
+    fn a_late_repetition_of_the_old_syn_does_not_reopen() {
+        let fins = [(C, seg("FA", 101, 501, 0)), (S, seg("FA", 501, 102, 0))];
+        for (seq, want) in [(100, "="), (101, "="), (102, "reopen"), (0x8000_0000, "reopen")] {
+            assert_eq!(after_open(&[fins[0], fins[1], (C, seg("S", seq, 0, 0))])[2], want, "{seq}");
+        }
+        let refused = [(C, seg("S", 100, 0, 0)), (S, seg("RA", 0, 101, 0)), (C, seg("S", 100, 0, 0))];
+        assert_eq!(walk(&refused), ["opening", "reset", "="]);
+    }
+
+    #[test]
     fn only_a_reset_at_the_exact_number_is_believed() {
         let data = (S, seg("A", 501, 101, 1000));
         for (side, seq, want) in [
@@ -262,7 +276,7 @@ mod tests {
         let reset = (C, seg("R", 101, 0, 0));
         assert_eq!(after_open(&[reset, (S, seg("A", 501, 101, 10))]), ["reset", "established"]);
         assert_eq!(after_open(&[reset, (S, seg("A", 0x8000_0000, 5, 10))]), ["reset", "="]);
-        assert_eq!(after_open(&[reset, reset, (C, seg("S", 7, 0, 0))]), ["reset", "=", "reopen"]);
+        assert_eq!(after_open(&[reset, reset, (C, seg("S", 0x8000_0007, 0, 0))]), ["reset", "=", "reopen"]);
     }
 
     #[test]

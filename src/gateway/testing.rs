@@ -52,7 +52,7 @@ pub fn namespace(label: &str) -> Option<Namespace> {
         Ok(namespace) => Some(namespace),
         Err(e) => {
             assert!(!rustix::process::geteuid().is_root(), "root can make namespaces: {e}");
-            eprintln!("SKIPPED, needs root: {e}");
+            eprintln!("SKIPPED: needs root: {e}");
             None
         }
     }

@@ -27,7 +27,7 @@ const RAW: i32 = 101;
 const MOST: usize = 65_535;
 
 /// What a replay came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
     /// Frames of the capture.
     pub frames: u64,

@@ -4,6 +4,7 @@
 use equipoise::control::Totals;
 use equipoise::engine::{FlowRow, ServerRow};
 use equipoise::gateway::netns::Namespace;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::net::IpAddr;
@@ -32,10 +33,14 @@ impl Running {
         self.0.wait().unwrap();
     }
 
-    pub fn terminate(mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.wait("its end after SIGTERM")
+    pub fn terminate(self) -> ExitStatus {
+        self.end_with(Signal::TERM)
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn end_with(mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        self.wait(&format!("its end after {signal:?}"))
     }
 
     pub fn ended(&mut self) -> Option<ExitStatus> {
@@ -72,7 +77,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 pub fn program(name: &str) -> PathBuf {
     let package = match name {
         "nginx" => "nginx-light",
-        "ip" => "iproute2",
+        "ip" | "ss" => "iproute2",
         "ping" => "iputils-ping",
         "setpriv" => "util-linux",
         other => other,
@@ -178,7 +183,8 @@ impl World {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
-    fn eqctl_raw(&self, args: &[&str]) -> Output {
+    /// Runs `eqctl` as an operator would.
+    pub fn eqctl_raw(&self, args: &[&str]) -> Output {
         run(Command::new(env!("CARGO_BIN_EXE_eqctl")).arg("--socket").arg(self.socket()).args(args))
     }
 
@@ -254,6 +260,21 @@ impl World {
         });
     }
 
+    /// Waits until a server listens on a TCP port, without a connection: iperf3 takes each for a test.
+    pub fn listening(&self, server: usize, port: u16) {
+        eventually(&format!("server{server} to listen on port {port}"), || {
+            !self.sockets(server, &["-l", &format!("sport = :{port}")]).is_empty()
+        });
+    }
+
+    /// A server's TCP sockets, a line each, as its own kernel shows them.
+    pub fn sockets(&self, server: usize, which: &[&str]) -> String {
+        let mut ss = self.servers[server - 1].command(program("ss").to_str().unwrap());
+        let output = run(ss.arg("-Htn").args(which));
+        assert!(output.status.success(), "ss {which:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// A curl on the client, ready to be started.
     pub fn curl(&self, family: usize, path: &str) -> Command {
         let host = [SERVICE[0].to_owned(), format!("[{}]", SERVICE[1])][family].clone();
@@ -261,6 +282,17 @@ impl World {
         command.args(["-sS", "-g", "--max-time", "20"]).arg(format!("http://{host}/{path}"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Makes the gateway's cables to the client and to server1 plain: the kernel cuts super-packets and completes
+    /// checksums before them, so that a sum which was patched wrongly is found out. Else nobody looks.
+    pub fn plain_cables(&self) {
+        let ethtool = program("ethtool");
+        for device in ["client", "server1"] {
+            let mut command = self.gateway.command(ethtool.to_str().unwrap());
+            let output = run(command.args(["-K", device, "tx", "off", "tso", "off", "gso", "off"]));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 
     /// Links, rules and routes of the gateway, all that a run may change.

@@ -2,6 +2,8 @@
 //!
 //! It sees only what `equipoise::control` says; all printing but the JSON lines is done there.
 
+#![allow(clippy::disallowed_methods, reason = "`--watch` waits between two looks")]
+
 mod args;
 
 use args::{Args, Command, ServerCommand, ServerName, Switch};

@@ -1,0 +1,165 @@
+//! Packets other than TCP connections: pings, UDP, what is no service's, what belongs to no flow.
+
+use crate::Service;
+use crate::world::{CLIENT, SERVICE, World, eventually, program, run};
+use equipoise::engine::{Consumed, Reason};
+use equipoise::flow::Class;
+use equipoise::packet::Protocol;
+use std::io::ErrorKind;
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+const ECHO: Service = ("echo", "7/udp", 1, 7777);
+const PING: Service = ("ping", "icmp", 3, 0);
+
+/// Three pings from the client, all answered.
+fn ping(world: &World, address: &str) {
+    let mut ping = world.client.command(program("ping").to_str().unwrap());
+    let output = run(ping.args(["-n", "-c", "3", "-i", "0.01", "-W", "10", address]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("3 received"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn dropped(world: &World, reason: Reason) -> u64 {
+    world.totals().engine.dropped.iter().find(|c| c.kind == reason).expect("every reason is listed").count
+}
+
+/// A socket of the client's or a server's namespace.
+fn socket(world: &World, server: Option<usize>, address: IpAddr, port: u16) -> UdpSocket {
+    let namespace = server.map_or(&world.client, |n| &world.servers[n - 1]);
+    let socket = namespace.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+}
+
+fn client_address(family: usize) -> IpAddr {
+    CLIENT[family].parse().unwrap()
+}
+
+#[test]
+fn the_gateway_answers_pings_of_a_service_address() {
+    let world = World::new("vip");
+    let _gateway = world.start(&world.configuration("", &[ECHO]));
+    for (family, address) in SERVICE.iter().enumerate() {
+        ping(&world, address);
+        let engine = world.totals().engine;
+        let want = 3 * (family as u64 + 1);
+        let echoes = engine.consumed.iter().find(|c| c.kind == Consumed::Echo).unwrap().count;
+        assert_eq!((echoes, engine.transmitted, engine.packets_in, engine.flows_opened), (want, want, want, 0));
+    }
+}
+
+#[test]
+fn pings_of_an_icmp_service_go_to_its_servers() {
+    let world = World::new("icmp");
+    let _gateway = world.start(&world.configuration("", &[PING]));
+    for address in SERVICE {
+        ping(&world, address);
+    }
+    let rows = world.flows(&["--protocol", "icmp"]);
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!((row.protocol, row.state, row.packets_in, row.packets_out), (Protocol::Icmp, Class::Icmp, 3, 3));
+    }
+    assert_eq!(world.totals().engine.translated, 12);
+}
+
+#[test]
+fn udp_goes_two_ways_and_its_flow_says_so() {
+    two_ways(&World::new("udp"));
+}
+
+#[test]
+fn udp_sums_are_right_where_the_kernel_completes_them() {
+    let world = World::new("udpsums");
+    world.plain_cables();
+    two_ways(&world);
+}
+
+fn two_ways(world: &World) {
+    let _gateway = world.start(&world.configuration("", &[ECHO]));
+    for family in [0, 1] {
+        let server = socket(world, Some(1), World::server_address(1, family), 7777);
+        let client = socket(world, None, client_address(family), 5555);
+        client.connect((SERVICE[family], 7)).unwrap();
+        let mut buffer = [0; 2000];
+        for round in 0..3 {
+            client.send(&[round; 1000]).unwrap();
+            let (len, from) = server.recv_from(&mut buffer).expect("the question");
+            assert_eq!((len, from), (1000, (client_address(family), 5555).into()), "servers see the client itself");
+            if round == 0 {
+                assert_eq!(world.flows(&["--client", CLIENT[family]])[0].state, Class::UdpOneWay);
+            }
+            server.send_to(&buffer[..len], from).unwrap();
+            assert_eq!(client.recv(&mut buffer).expect("the answer, from the service's address"), 1000);
+            assert_eq!(buffer[..1000], [round; 1000]);
+        }
+        let row = world.flows(&["--client", CLIENT[family]]).remove(0);
+        let bytes = 3 * (1000 + 8 + [20, 40][family]);
+        assert_eq!((row.state, row.service.as_str(), row.server.as_str()), (Class::UdpTwoWay, "echo", "server1"));
+        assert_eq!((row.packets_in, row.packets_out, row.bytes_in, row.bytes_out), (3, 3, bytes, bytes));
+    }
+    assert_eq!(world.flows(&[]).len(), 2);
+}
+
+/// Leads what comes from the client into the device, whatever its destination.
+fn divert(world: &World) {
+    for family in ["-4", "-6"] {
+        let mut rule = world.gateway.command(program("ip").to_str().unwrap());
+        let output = run(rule.args([family, "rule", "add", "iif", "client", "lookup", "4242", "priority", "4000"]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn foreign_packets_pass_unchanged_and_are_counted() {
+    let world = World::new("foreign");
+    let _gateway = world.start(&world.configuration("", &[ECHO]));
+    divert(&world);
+    for (n, family) in [0, 1].into_iter().enumerate() {
+        ping(&world, &World::server_address(2, family).to_string());
+        let server = socket(&world, Some(2), World::server_address(2, family), 9999);
+        let client = socket(&world, None, client_address(family), 5555);
+        client.send_to(b"hello", (World::server_address(2, family), 9999)).unwrap();
+        let mut buffer = [0; 16];
+        let (len, from) = server.recv_from(&mut buffer).expect("a foreign datagram");
+        assert_eq!((&buffer[..len], from), (&b"hello"[..], (client_address(family), 5555).into()));
+        let engine = world.totals().engine;
+        assert_eq!((engine.foreign, engine.packets_in), (4 * (n as u64 + 1), 4 * (n as u64 + 1)), "{engine:?}");
+    }
+    let listener = world.servers[1].run(|| TcpListener::bind((World::server_address(2, 0), 9998))).unwrap().unwrap();
+    let connected = world.client.run(|| TcpStream::connect((World::server_address(2, 0), 9998))).unwrap();
+    connected.expect("a foreign connection");
+    drop(listener);
+    assert!(world.totals().engine.foreign > 8);
+    assert_eq!((world.totals().engine.flows_opened, world.totals().engine.translated), (0, 0));
+}
+
+#[test]
+fn a_servers_packet_of_no_flow_is_dropped_by_name() {
+    let world = World::new("noflow");
+    let _gateway = world.start(&world.configuration("", &[ECHO]));
+    for family in [0, 1] {
+        let client = socket(&world, None, client_address(family), 5555);
+        let service_port = socket(&world, Some(1), World::server_address(1, family), 7777);
+        let other_port = socket(&world, Some(1), World::server_address(1, family), 7778);
+        let before = dropped(&world, Reason::ServerNoFlow);
+        for _ in 0..3 {
+            service_port.send_to(b"stray", (client_address(family), 5555)).unwrap();
+        }
+        eventually("three dropped packets", || dropped(&world, Reason::ServerNoFlow) == before + 3);
+        // The server's other ports are its own business, and what comes from them does not come to the engine.
+        let came = world.totals().engine.packets_in;
+        other_port.send_to(b"own", (client_address(family), 5555)).unwrap();
+        let mut buffer = [0; 16];
+        let len = client.recv(&mut buffer).expect("the packet from the other port");
+        assert_eq!(&buffer[..len], b"own", "of those dropped none arrives");
+        client.set_nonblocking(true).unwrap();
+        assert_eq!(client.recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(world.totals().engine.packets_in, came);
+    }
+}
