@@ -19,6 +19,8 @@ pub mod flow;
 
 pub mod balance;
 
+pub mod health;
+
 pub mod config;
 
 pub mod engine;
