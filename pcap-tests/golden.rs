@@ -46,6 +46,7 @@ pub fn check(name: &str) {
             format,
             partial: false,
             drain: false,
+            events: None,
         };
         let mut report = Vec::new();
         run(&args, &mut report).unwrap_or_else(|error| panic!("{name}: {error}"));

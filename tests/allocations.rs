@@ -169,7 +169,7 @@ fn a_super_packet_and_a_partial_checksum_allocate_nothing() {
     pass(&mut engine, at_ms(2), Side::Server, &mut tcp(s, c, "SA", 500, 101, b""));
     pass(&mut engine, at_ms(2), Side::Client, &mut tcp(c, web, "A", 101, 501, b""));
     let mut packet = tcp(c, web, "A", 101, 501, &[1; 60_000]);
-    let meta = Meta { partial_checksum: true, gso_size: 1448 };
+    let meta = Meta { partial_checksum: true, gso_size: 1448, ..Meta::default() };
     assert_eq!(calls(|| engine.handle_packet(at_ms(500), &mut packet, meta)), 0);
     assert_eq!(engine.counters().translated, 3 + 42);
 }

@@ -122,7 +122,7 @@ impl Maglev {
 
 /// Whether a number is a prime.
 pub fn is_prime(n: u32) -> bool {
-    n >= 2 && (2..).take_while(|d| u64::from(*d) * u64::from(*d) <= u64::from(n)).all(|d| n % d != 0)
+    n >= 2 && (2..).take_while(|d| u64::from(*d) * u64::from(*d) <= u64::from(n)).all(|d| !n.is_multiple_of(d))
 }
 
 #[cfg(test)]

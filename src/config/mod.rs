@@ -23,7 +23,7 @@ use problem::{Draft, Source, place_all, plural};
 use toml::de::DeTable;
 
 /// A configuration that can be used, and what the operator should look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
     /// The checked settings.
     pub settings: Settings,

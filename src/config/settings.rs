@@ -1,9 +1,12 @@
 //! The checked settings, as every driver of the engine takes them.
 
-use crate::balance::{PoolSettings, ServerSettings, ServiceSettings};
+use crate::balance::{LastResort, Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::flow::TableSettings;
-use crate::policy::PolicySettings;
+use crate::health::HealthSettings;
+use crate::ids::PoolId;
+use crate::policy::{Action, PolicySettings};
 use ipnet::IpNet;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// Everything a configuration file says, checked once.
@@ -11,7 +14,7 @@ use std::path::PathBuf;
 /// Invariants: every `PoolId` and `ServerId` in it is an index into its vectors; names are unique;
 /// no two services listen on the same address, protocol and port; every service has, for each
 /// family that it listens on, at least one server in its pool with an address of that family.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     /// Seed of everything random in the engine; two runs with one seed do the same.
     pub seed: u64,
@@ -23,10 +26,38 @@ pub struct Settings {
     pub pools: Vec<PoolSettings>,
     /// Servers of all pools, in the order of the file; `ServerId` is the index.
     pub servers: Vec<ServerSettings>,
+    /// How servers are watched, and from which addresses.
+    pub health: HealthSettings,
     /// Rules, limits and classes.
     pub policy: PolicySettings,
     /// What only the live gateway needs.
     pub gateway: GatewaySettings,
+}
+
+impl Settings {
+    /// All ways that a flow can take: a service address, and a pool whose servers may get its flows. None is listed twice.
+    pub fn ways(&self) -> Vec<(Listen, PoolId)> {
+        let mut ways = Vec::new();
+        let pools = |service: &ServiceSettings| {
+            let last = if let LastResort::Pool(pool) = service.last_resort { Some(pool) } else { None };
+            [Some(service.pool), last].into_iter().flatten()
+        };
+        for service in &self.services {
+            for pool in pools(service) {
+                ways.extend(service.listen.iter().map(|listen| (*listen, pool)));
+            }
+        }
+        // A rule can send what came to any address to a service.
+        for rule in &self.policy.rules {
+            let Action::Balance(Some(service)) = rule.action else { continue };
+            for pool in pools(&self.services[service.0 as usize]) {
+                ways.extend(self.services.iter().flat_map(|s| &s.listen).map(|listen| (*listen, pool)));
+            }
+        }
+        let mut seen = HashSet::new();
+        ways.retain(|way| seen.insert(*way));
+        ways
+    }
 }
 
 /// What only the live gateway needs; replay and tests ignore it.

@@ -99,8 +99,11 @@ impl Engine {
                 self.standing_changed(now, server);
             }
             Change::Health { server, up } => {
-                self.servers[server.0 as usize].forced = up;
-                self.health_changed(now, server);
+                match up {
+                    Some(up) => self.health.force(now, server, up),
+                    None => self.health.release(now, server),
+                }
+                self.take_health(now);
             }
             Change::Load { load, .. } if load > 100 => return Err(Refused::NoLoad(load)),
             Change::Load { server, load, maintenance } => self.balancer.report(now, server, load, maintenance),

@@ -17,7 +17,7 @@ impl Engine {
         meta: Meta,
         packets: u64,
     ) -> Verdict {
-        let Some(key) = key(parsed) else { return self.without_key(parsed) };
+        let Some(key) = key(parsed) else { return self.without_key(now, packet, parsed, meta) };
         if let Some(found) = self.table.find(&key) {
             let flow = self.table.flow(found.index);
             let unanswered = flow.packets[Side::Server as usize] == 0;

@@ -23,6 +23,9 @@ impl Engine {
         key: &Key,
         packets: u64,
     ) -> Verdict {
+        if let Some(verdict) = self.probe(now, packet, parsed, meta) {
+            return verdict;
+        }
         let (src, dst) = (key.src(), key.dst());
         let (rule, named) = match self.ruled(now, packet, parsed, key, meta.ingress) {
             Ruled::On(rule, named) => (rule, named),
@@ -63,7 +66,10 @@ impl Engine {
     }
 
     /// Decides about a packet that can have no flow: fragments, ICMP other than echo, other transports.
-    pub(super) fn without_key(&mut self, parsed: &Parsed) -> Verdict {
+    pub(super) fn without_key(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {
+        if let Some(verdict) = self.probe(now, packet, parsed, meta) {
+            return verdict;
+        }
         if !self.directory.is_service_address(parsed.addresses.dst()) {
             return foreign(parsed);
         }

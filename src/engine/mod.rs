@@ -2,7 +2,7 @@
 //!
 //! It must not know clocks, sockets, threads or files. The rooms: `classify` reads a packet and
 //! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others, `admit`
-//! asks the rules, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
+//! asks the rules, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
 //! the engine's own packets, `change` is for operators, `view` shows it all.
 
 mod admit;
@@ -12,6 +12,7 @@ mod classify;
 mod directory;
 mod hit;
 mod miss;
+mod probing;
 mod reason;
 mod snapshot;
 mod standing;
@@ -33,6 +34,7 @@ pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 use crate::balance::Balancer;
 use crate::config::Settings;
 use crate::flow::Table;
+use crate::health::Health;
 use crate::packet::{Meta, parse};
 use crate::policy::Policy;
 use crate::time::Instant;
@@ -60,6 +62,7 @@ pub struct Engine {
     tell_flows: bool,
     pressed: bool,
     policy: Policy,
+    health: Health,
     sweeps: VecDeque<Sweep>,
     pressures: admit::Pressures,
     names: view::Names,
@@ -68,7 +71,7 @@ pub struct Engine {
 impl Engine {
     /// Makes an engine; reserves all that its flows will need.
     pub fn new(settings: &Settings) -> Self {
-        Engine {
+        let mut engine = Engine {
             table: Table::new(&settings.table, settings.seed),
             directory: Directory::new(settings),
             balancer: Balancer::new(&settings.services, &settings.pools, &settings.servers, settings.seed),
@@ -80,10 +83,13 @@ impl Engine {
             tell_flows: false,
             pressed: false,
             policy: Policy::new(&settings.policy, settings.services.iter().map(|s| s.priority), settings.seed),
+            health: Health::new(&settings.health),
             sweeps: VecDeque::new(),
             pressures: admit::Pressures::default(),
             names: view::Names::new(settings),
-        }
+        };
+        engine.start_health();
+        engine
     }
 
     /// Whether [`Event::FlowOpened`] and [`Event::FlowEnded`] are told; not at first.
@@ -114,6 +120,8 @@ impl Engine {
     /// Does what is due at `now`, a bounded part of it; call again while `poll_timeout` is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.expire(now);
+        self.health.handle_timeout(now);
+        self.take_health(now);
         self.balancer.handle_timeout(now);
         self.take_notices(now);
         self.go_on_sweeping(now);
@@ -123,12 +131,12 @@ impl Engine {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.table.first_to_expire().map(|(when, _)| when);
         let sweep = self.sweeps.front().map(|sweep| sweep.since);
-        [expiry, sweep, self.balancer.poll_timeout()].into_iter().flatten().min()
+        [expiry, sweep, self.balancer.poll_timeout(), self.health.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Writes the next packet of the engine's own into `buf` and tells its length; 65,535 bytes are always enough.
-    pub fn poll_transmit(&mut self, _now: Instant, buf: &mut [u8]) -> Option<(usize, Meta)> {
-        let sent = self.answers.pop(buf)?;
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<(usize, Meta)> {
+        let sent = self.answers.pop(buf).or_else(|| self.health.poll_transmit(now, buf))?;
         self.totals.transmitted += 1;
         Some(sent)
     }

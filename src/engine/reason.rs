@@ -90,6 +90,10 @@ reasons! {
     TableFull = "table-full", "flow table full, and nothing in it may be evicted";
     /// Every server's return key is in use by another flow.
     ReturnKeyTaken = "return-key-taken", "another flow already uses the same server, port and client port";
+    /// Addressed to the probe address, but no probe of the gateway's can have caused it.
+    NoProbe = "no-probe", "to the probe address, from nobody who is probed";
+    /// An answer to a probe with a wrong checksum.
+    BadProbeChecksum = "bad-probe-checksum", "to the probe address, checksum wrong";
     /// More answers are due than the limit allows.
     AnswerLimit = "answer-limit", "refused without an answer: the gateway sends no more of them a second";
     /// The engine's own answers wait for a device that does not take them.

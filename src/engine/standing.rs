@@ -1,7 +1,7 @@
 //! What follows when a server goes down, is disabled, drains, or shows trouble: for its flows, and for who is told.
 
 use super::{Consumed, Ended, Engine, Event, Verdict};
-use crate::balance::{Health, Notice, OnDown};
+use crate::balance::{Notice, OnDown};
 use crate::flow::Found;
 use crate::ids::ServerId;
 use crate::packet::{Parsed, Protocol, Side, Transport, build};
@@ -41,18 +41,6 @@ impl Engine {
         if gone && !was {
             self.sweep(now, server, false);
         }
-    }
-
-    /// Takes note that what is known of a server's health has changed.
-    pub(super) fn health_changed(&mut self, now: Instant, server: ServerId) {
-        let forced = self.servers[server.0 as usize].forced;
-        for v6 in [false, true] {
-            self.balancer.set_health(now, server, v6, |_port| match forced {
-                Some(false) => Health::Down,
-                _ => Health::Up,
-            });
-        }
-        self.standing_changed(now, server);
     }
 
     fn sweep(&mut self, now: Instant, server: ServerId, all: bool) {

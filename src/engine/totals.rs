@@ -23,8 +23,6 @@ pub(super) struct Totals {
 pub(super) struct ServerTotals {
     /// Whether any of its flows may have to end because it is down or disabled.
     pub gone: bool,
-    /// What it is taken as, whatever its monitors say.
-    pub forced: Option<bool>,
     pub flows_total: u64,
     pub packets: [u64; 2],
     pub bytes: [u64; 2],

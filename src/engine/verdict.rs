@@ -3,6 +3,7 @@
 use super::reason::Reason;
 use super::snapshot::FlowRow;
 use crate::balance::Priority;
+use crate::health::Why;
 use crate::ids::FlowId;
 use crate::packet::Side;
 use serde::{Deserialize, Serialize};
@@ -56,17 +57,20 @@ pub enum Consumed {
     ServerDown,
     /// An answer to a probe of the gateway's own.
     Probe,
+    /// From a probed server, but no probe waits for it.
+    LateProbe,
 }
 
 impl Consumed {
     /// Every kind, in the order in which tables show them.
-    pub const ALL: [Consumed; 6] = [
+    pub const ALL: [Consumed; 7] = [
         Consumed::Echo,
         Consumed::Reset,
         Consumed::Rejected,
         Consumed::NoServer,
         Consumed::ServerDown,
         Consumed::Probe,
+        Consumed::LateProbe,
     ];
 
     /// The short name, as in reports and JSON.
@@ -78,6 +82,7 @@ impl Consumed {
             Consumed::NoServer => "no-server",
             Consumed::ServerDown => "server-down",
             Consumed::Probe => "probe",
+            Consumed::LateProbe => "late-probe",
         }
     }
 
@@ -89,7 +94,8 @@ impl Consumed {
             Consumed::Rejected => "rejected by a rule, and told so",
             Consumed::NoServer => "no server could take the new flow, and its client was told so",
             Consumed::ServerDown => "of a flow whose server is down: both ends were reset",
-            Consumed::Probe => "to the probe address: answers to the gateway's own probes",
+            Consumed::Probe => "answers to the gateway's own probes",
+            Consumed::LateProbe => "from a probed server, but no probe waits for it",
         }
     }
 }
@@ -160,6 +166,30 @@ pub enum Event {
         /// What is short.
         of: Pressed,
     },
+    /// A server, or one port of it, came up or went down.
+    Health {
+        /// `pool/server`.
+        server: String,
+        /// Whether it is its IPv6 address.
+        v6: bool,
+        /// The port; none is the whole address.
+        port: Option<u16>,
+        /// Up, else down.
+        up: bool,
+        /// Why.
+        why: Why,
+    },
+    /// A server's monitors say down, but the floor of its pool keeps it in.
+    KeptByFloor {
+        /// `pool/server`.
+        server: String,
+        /// Whether it is its IPv6 address.
+        v6: bool,
+        /// The port; none is the whole address.
+        port: Option<u16>,
+        /// Why it would be down.
+        why: Why,
+    },
     /// The last flow of a draining server has ended.
     ServerDrained {
         /// `pool/server`.
@@ -197,7 +227,9 @@ impl Event {
     pub const fn weight(&self) -> Weight {
         match self {
             Event::FlowOpened(_) | Event::FlowEnded { .. } => Weight::Flow,
-            Event::TableRelieved { .. } | Event::ServerDrained { .. } => Weight::Notable,
+            Event::TableRelieved { .. } | Event::ServerDrained { .. } | Event::Health { up: true, .. } => {
+                Weight::Notable
+            }
             _ => Weight::Grave,
         }
     }
@@ -239,6 +271,15 @@ impl fmt::Display for Event {
             Event::Pressure { class, of: Pressed::Rate } => {
                 write!(f, "too many new flows a second: some of class {} are refused", class.name())
             }
+            Event::Health { server, v6, port, up, why } => {
+                let state = if *up { "up" } else { "DOWN" };
+                write!(f, "server {server} is {state} ({}): {why}", place(*v6, *port))
+            }
+            Event::KeptByFloor { server, v6, port, why } => write!(
+                f,
+                "server {server} would be down ({}), but the floor of its pool keeps it in: {why}",
+                place(*v6, *port)
+            ),
             Event::ServerDrained { server } => write!(f, "server {server} is drained: its last flow has ended"),
             Event::DrainDeadline { server, flows } => {
                 write!(f, "server {server}: the deadline for draining has passed, {flows} flows are ended")
@@ -251,6 +292,12 @@ impl fmt::Display for Event {
             ),
         }
     }
+}
+
+/// Which part of a server is meant: `IPv4`, `IPv6 port 80`.
+fn place(v6: bool, port: Option<u16>) -> String {
+    let family = if v6 { "IPv6" } else { "IPv4" };
+    port.map_or(family.into(), |port| format!("{family} port {port}"))
 }
 
 /// What is so short that lower classes are refused.

@@ -94,6 +94,11 @@ pub enum HealthEvent {
         /// Why it would be down.
         why: Why,
     },
+    /// A probe was answered: [`Health::latency`] of the server has changed.
+    Latency {
+        /// The server.
+        server: ServerId,
+    },
     /// A server told its load.
     Load {
         /// The server.

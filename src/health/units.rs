@@ -13,7 +13,12 @@ impl Health {
         let place = &mut self.all.targets[target as usize];
         let settings = &self.all.monitors[place.monitor as usize].settings;
         let (unit, verdict) = (place.unit, place.judge.record(settings, &result));
+        let timed = matches!(result, Ok(Some(_)));
         place.last = Some(result);
+        if timed {
+            let server = self.all.servers[self.all.units[unit as usize].server as usize].id;
+            self.push_event(HealthEvent::Latency { server });
+        }
         if let Some(why) = verdict {
             self.settle(now, unit, why);
         }

@@ -73,6 +73,7 @@ impl<'o> Replay<'o> {
     fn new(settings: &Settings, report: Report<'o>, capture: Option<Writer<Box<dyn Write + 'o>>>) -> Self {
         let mut engine = Engine::new(settings);
         engine.tell_flows(true);
+        engine.observe_probes();
         Replay {
             engine,
             report,
@@ -173,7 +174,8 @@ impl<'o> Replay<'o> {
     /// Runs every timer that is due until `to`, and all that the script says, each at its time.
     fn advance(&mut self, to: Instant) -> Result<(), Stop> {
         loop {
-            let timer = self.engine.poll_timeout().filter(|due| *due <= to);
+            // What has been due since before the capture began is due when it begins.
+            let timer = self.engine.poll_timeout().map(|due| due.max(self.now.unwrap_or(to))).filter(|due| *due <= to);
             let said = self.script.last().map(|(at, ..)| Instant::ZERO + *at).filter(|at| *at <= to);
             let now = match (timer, said) {
                 (None, None) => return Ok(()),
