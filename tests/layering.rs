@@ -21,9 +21,9 @@ const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
     Layer { name, below, std: &[], daemon: false }
 }
 
-const CORE: &[&str] = &["ids", "time", "packet", "flow", "balance", "health", "config", "engine"];
+const CORE: &[&str] = &["ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine"];
 const WORLDS: &[&str] = &[
-    "ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control", "replay",
+    "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control", "replay",
     "gateway", "demo", "cli",
 ];
 
@@ -34,20 +34,25 @@ const LAYERS: &[Layer] = &[
     core("packet", &["ids", "time"]),
     core("flow", &["ids", "time", "packet"]),
     core("balance", &["ids", "time", "packet", "flow"]),
+    core("policy", &["ids", "time", "packet", "flow", "balance"]),
     core("health", &["ids", "time", "packet"]),
-    core("config", &["ids", "time", "packet", "flow", "balance", "health"]),
-    core("engine", &["ids", "time", "packet", "flow", "balance", "health", "config"]),
+    core("config", &["ids", "time", "packet", "flow", "balance", "policy", "health"]),
+    core("engine", &["ids", "time", "packet", "flow", "balance", "policy", "health", "config"]),
     Layer { name: "capture", below: &["ids", "time", "packet"], std: &["io", "sync"], daemon: false },
     Layer { name: "control", below: CORE, std: &["sync"], daemon: false },
     Layer {
         name: "replay",
-        below: &["ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control"],
+        below: &[
+            "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control",
+        ],
         std: &["io"],
         daemon: false,
     },
     Layer {
         name: "gateway",
-        below: &["ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control"],
+        below: &[
+            "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control",
+        ],
         std: &[],
         daemon: true,
     },

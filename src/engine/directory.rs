@@ -50,6 +50,11 @@ impl Directory {
                 }
             }
         }
+        #[allow(
+            clippy::disallowed_methods,
+            clippy::iter_over_hash_type,
+            reason = "each is sorted by itself, so their order does not matter"
+        )]
         for ranges in directory.listens.values_mut() {
             ranges.sort_unstable();
         }

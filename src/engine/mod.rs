@@ -25,6 +25,8 @@ mod view;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_standing;
 
 pub use change::{Change, Refused};
 pub use reason::Reason;

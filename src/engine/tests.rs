@@ -1,29 +1,15 @@
 //! Rules of the engine, packet by packet.
 
-use super::testing::settings;
+use super::testing::{at, bytes, settings, tcp};
 use super::*;
 use crate::flow::TOUCH_GRAIN;
 use crate::packet::{Side, Transport};
 
-use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
+use etherparse::PacketBuilder;
 use std::net::IpAddr;
 
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const VIP: [u8; 4] = [192, 0, 2, 80];
-
-fn at(seconds: u64) -> Instant {
-    Instant::from_nanos(seconds * 1_000_000_000)
-}
-
-fn bytes(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    builder.write(&mut out, payload).unwrap();
-    out
-}
-
-fn tcp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16, seq: u32) -> PacketBuilderStep<TcpHeader> {
-    PacketBuilder::ipv4(src, dst, 64).tcp(src_port, dst_port, seq, 1000)
-}
 
 fn syn(port: u16) -> Vec<u8> {
     bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")
