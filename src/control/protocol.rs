@@ -11,7 +11,7 @@
 //! it must not know sockets, nor how anything is printed.
 
 use crate::balance::Admin;
-use crate::engine::{Counters, FlowQuery, FlowRow, RuleRow, ServerRow, ServiceRow};
+use crate::engine::{Counters, FlowQuery, FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow};
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,10 @@ pub enum Request {
     Services,
     /// The rules, in their order: an [`Answer::Rule`] each.
     Rules,
+    /// What the monitors see: an [`Answer::Monitor`] for each address and port that one looks at.
+    Monitors,
+    /// The last changes of the servers' health: an [`Answer::History`] each, server by server, the oldest first.
+    History,
     /// The totals: one [`Answer::Counters`].
     Counters,
     /// Removes a flow from the table; neither end is told.
@@ -100,6 +104,10 @@ pub enum Answer {
     Service(ServiceRow),
     /// A rule.
     Rule(RuleRow),
+    /// A monitor's look at an address and port.
+    Monitor(Box<MonitorRow>),
+    /// A change of a server's health.
+    History(HistoryRow),
     /// The totals.
     Counters(Box<Totals>),
     /// What runs.

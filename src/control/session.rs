@@ -178,6 +178,10 @@ impl Session {
             Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),
             Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
             Request::Rules => self.rows(engine.rules().into_iter().map(Answer::Rule)),
+            Request::Monitors => {
+                self.rows(engine.monitors(now).into_iter().map(|row| Answer::Monitor(Box::new(row))));
+            }
+            Request::History => self.rows(engine.health_history(now).into_iter().map(Answer::History)),
             Request::Counters => {
                 let totals = Totals { engine: engine.counters(), device: *device };
                 self.rows([Answer::Counters(Box::new(totals))]);

@@ -30,7 +30,9 @@ mod tests_standing;
 
 pub use change::{Change, Refused};
 pub use reason::Reason;
-pub use snapshot::{Count, Counters, Cursor, FlowQuery, FlowRow, RuleRow, ServerRow, ServiceRow};
+pub use snapshot::{
+    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow,
+};
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 
 use crate::balance::Balancer;

@@ -1,9 +1,9 @@
 //! The monitors' place in the engine: their packets come and go like all others, and what they find
 //! out reaches the balancer, the flows and whoever watches.
 
-use super::{Consumed, Engine, Event, Reason, Verdict};
+use super::{Consumed, Engine, Event, HistoryRow, MonitorRow, Reason, Verdict};
 use crate::balance::Health as Standing;
-use crate::health::{HealthEvent, HistoryEntry, MonitorRow, State, Taken};
+use crate::health::{self, HealthEvent, State, Taken};
 use crate::ids::ServerId;
 use crate::packet::{Meta, Parsed};
 use crate::time::Instant;
@@ -75,14 +75,46 @@ impl Engine {
         self.standing_changed(now, server);
     }
 
-    /// What the monitors show: a row a target, with the names of pool and server as `pool/server`.
-    pub fn monitors(&self, now: Instant) -> Vec<(String, MonitorRow)> {
-        let rows = self.health.rows(now);
-        rows.into_iter().map(|row| (self.names.server(row.server), row)).collect()
+    /// What the monitors show: a row for each address and port that one of them looks at.
+    pub fn monitors(&self, now: Instant) -> Vec<MonitorRow> {
+        let row = |row: health::MonitorRow| {
+            let (pool, server) = self.names.pool_and_server(row.server);
+            MonitorRow {
+                pool: pool.into(),
+                server: server.into(),
+                monitor: row.monitor,
+                probe: row.probe.into(),
+                address: row.address,
+                port: row.port,
+                says: row.says.name().into(),
+                state: row.state.name().into(),
+                held: row.held,
+                sent: row.sent,
+                lost: row.lost,
+                average_ms: row.average_ms,
+                last: row.last,
+                in_state_ms: row.in_state_ms,
+            }
+        };
+        self.health.rows(now).into_iter().map(row).collect()
     }
 
-    /// The last changes of a server's health, the oldest first.
-    pub fn health_history(&self, server: ServerId) -> impl Iterator<Item = &HistoryEntry> {
-        self.health.history(server)
+    /// The last changes of the servers' health, server by server, each the oldest first.
+    pub fn health_history(&self, now: Instant) -> Vec<HistoryRow> {
+        let servers = (0..self.server_count() as u32).map(ServerId);
+        let entries = servers.flat_map(|server| self.health.history(server).map(move |entry| (server, entry)));
+        let row = |(server, entry): (ServerId, &health::HistoryEntry)| {
+            let (pool, server) = self.names.pool_and_server(server);
+            HistoryRow {
+                pool: pool.into(),
+                server: server.into(),
+                ago_ms: now.since(entry.at).as_millis() as u64,
+                family: if entry.v6 { "IPv6" } else { "IPv4" }.into(),
+                port: entry.port,
+                what: entry.what.name().into(),
+                why: entry.why.to_string(),
+            }
+        };
+        entries.map(row).collect()
     }
 }

@@ -158,6 +158,58 @@ pub struct RuleRow {
     pub flows: u32,
 }
 
+/// One monitor's look at one address and port of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MonitorRow {
+    /// The pool's name.
+    pub pool: String,
+    /// The server's name.
+    pub server: String,
+    /// The monitor's name.
+    pub monitor: String,
+    /// `icmp`, `tcp`, `http`, `udp` or `dns`.
+    pub probe: String,
+    /// The address probed.
+    pub address: IpAddr,
+    /// The port probed; none for ICMP.
+    pub port: Option<u16>,
+    /// What this monitor says: `up`, `down` or `unknown`.
+    pub says: String,
+    /// What holds for the server's address and port after all its monitors and the floor.
+    pub state: String,
+    /// Whether only the floor of the pool keeps it in.
+    pub held: bool,
+    /// Results in the window.
+    pub sent: u32,
+    /// Failures among them.
+    pub lost: u32,
+    /// Average latency of the window's answered probes in milliseconds.
+    pub average_ms: Option<f64>,
+    /// The last result in words; none: no probe has ended.
+    pub last: Option<String>,
+    /// Milliseconds for which `state` has held.
+    pub in_state_ms: u64,
+}
+
+/// A change of a server's health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRow {
+    /// The pool's name.
+    pub pool: String,
+    /// The server's name.
+    pub server: String,
+    /// Milliseconds ago.
+    pub ago_ms: u64,
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// The port; none is the whole address.
+    pub port: Option<u16>,
+    /// `up`, `down`, or `held` by the floor of the pool.
+    pub what: String,
+    /// Why, in words with the figures.
+    pub why: String,
+}
+
 /// A named number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count<T> {

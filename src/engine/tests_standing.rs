@@ -115,7 +115,9 @@ fn a_walk_over_a_large_table_goes_on_in_parts_as_the_resets_are_sent() {
     let mut settings = settings(1, 10_000);
     settings.services[0].on_down = Some(OnDown::Reset);
     let mut engine = Engine::new(&settings);
-    (0..3000).for_each(|port| drop(establish(&mut engine, at(0), port + 1)));
+    for port in 1..=3000 {
+        establish(&mut engine, at(0), port);
+    }
     engine.apply(at(1), Change::Admin { server: ServerId(0), admin: Admin::Disabled, deadline: None }).unwrap();
     let (mut calls, mut resets) = (0, 0);
     while engine.poll_timeout() == Some(at(1)) {

@@ -46,6 +46,11 @@ impl Names {
         }
     }
 
+    /// The names of a server's pool and of the server.
+    pub fn pool_and_server(&self, server: ServerId) -> (&str, &str) {
+        (&self.pools[server.0 as usize], &self.servers[server.0 as usize])
+    }
+
     /// A server as events name it: `pool/server`.
     pub fn server(&self, server: ServerId) -> String {
         format!("{}/{}", self.pools[server.0 as usize], self.servers[server.0 as usize])

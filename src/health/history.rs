@@ -36,6 +36,17 @@ pub enum Happened {
     Held,
 }
 
+impl Happened {
+    /// The word used in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Happened::Up => "up",
+            Happened::Down => "down",
+            Happened::Held => "held",
+        }
+    }
+}
+
 fn nanos<S: Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(at.as_nanos())
 }

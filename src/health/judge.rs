@@ -20,6 +20,17 @@ pub enum State {
     Down,
 }
 
+impl State {
+    /// The word used in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Unknown => "unknown",
+            State::Up => "up",
+            State::Down => "down",
+        }
+    }
+}
+
 /// One sample: answered after so long (none: answered, but nothing says when it was asked), or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sample {

@@ -35,6 +35,7 @@ impl Args {
             Command::Servers { watch }
             | Command::Services { watch }
             | Command::Rules { watch }
+            | Command::Monitors { watch }
             | Command::Counters { watch, .. } => watch.seconds,
             _ => None,
         }
@@ -56,6 +57,13 @@ pub enum Command {
         #[command(flatten)]
         watch: Watch,
     },
+    /// Shows what the monitors see of each server: state, losses, latency, last result.
+    Monitors {
+        #[command(flatten)]
+        watch: Watch,
+    },
+    /// Lists when servers went down and came up, and why: the last 32 changes a server.
+    History,
     /// Lists the policy rules in their order, with what they have matched, let in and refused.
     Rules {
         #[command(flatten)]

@@ -11,7 +11,7 @@ use clap::Parser;
 use equipoise::balance::Admin;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{Answer, Request, Totals, render};
-use equipoise::engine::{FlowRow, RuleRow, ServerRow, ServiceRow};
+use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow};
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -118,6 +118,20 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
         Command::Kill { flow } => {
             let (_, done) = client.rows(&Request::Kill { flow: *flow })?;
             print(&[done], json, out, || format!("flow {flow} is removed\n"))
+        }
+        Command::Monitors { .. } => {
+            let rows: Vec<MonitorRow> = rows(client, &Request::Monitors, |answer| match answer {
+                Answer::Monitor(row) => Some(*row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::monitors_table(&rows))
+        }
+        Command::History => {
+            let rows: Vec<HistoryRow> = rows(client, &Request::History, |answer| match answer {
+                Answer::History(row) => Some(row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::history_table(&rows))
         }
         Command::Rules { .. } => {
             let rows: Vec<RuleRow> = rows(client, &Request::Rules, |answer| match answer {

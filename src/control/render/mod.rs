@@ -5,10 +5,12 @@
 mod counters;
 mod figures;
 mod flows;
+mod health;
 
 pub use counters::counters_table;
 pub use figures::{bytes, count, duration};
 pub use flows::{FlowPrinter, flows_table};
+pub use health::{history_table, monitors_table};
 
 use super::protocol::Status;
 use crate::balance::{Admin, Health};
