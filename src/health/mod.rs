@@ -24,6 +24,8 @@ mod tcp;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_pool;
 mod udp;
 mod units;
 mod why;
