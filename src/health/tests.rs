@@ -147,7 +147,7 @@ fn a_datagram_is_up_where_it_is_the_expected_one() {
         });
         assert_eq!(up, ["1 up: 1 of 1 answered, average 10 ms"]);
         let wrong = verdict(family, probe(), &mut |_, parsed| soon(datagram(parsed, b"what?")));
-        assert_eq!(wrong, ["1 down: body does not match"]);
+        assert_eq!(wrong, ["1 down: answer does not match"]);
         let closed = verdict(family, probe(), &mut |p, parsed| soon(unreachable(p, parsed, 1000)));
         assert_eq!(closed, ["1 down: destination unreachable (port)"]);
         assert_eq!(verdict(family, probe(), &mut |_, _| vec![]), ["1 down: 1 of 1 timed out after 500 ms"]);
@@ -171,7 +171,7 @@ fn a_dns_response_is_up_where_it_answers_the_query() {
     for family in ["4", "6"] {
         let cases = [
             (want, answer(0, 0), "1 up: 1 of 1 answered, average 10 ms"),
-            (other, answer(0, 0), "1 down: body does not match"),
+            (other, answer(0, 0), "1 down: answer does not match"),
             (None, answer(2, 0), "1 down: DNS response code 2, want 0"),
             (None, answer(0, 1), "1 down: 1 of 1 timed out after 500 ms"),
         ];
