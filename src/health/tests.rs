@@ -23,6 +23,7 @@ fn verdict(families: &str, probe: Probe, servers: &mut dyn FnMut(&[u8], &Parsed)
         sim.run(Duration::from_millis(100), servers);
     }
     sim.run(Duration::from_millis(100), servers);
+    assert!(sim.health.outstanding.is_empty(), "a probe that has ended waits for nothing");
     sim.told()
 }
 
@@ -248,6 +249,22 @@ fn an_http_response_is_judged_by_status_and_body() {
     for (probe, reply, change, want) in cases {
         let (told, _) = web(probe.clone(), reply, *change);
         assert_eq!(told, [*want], "{}", String::from_utf8_lossy(reply));
+    }
+}
+
+#[test]
+fn a_lost_packet_of_a_connection_is_sent_again() {
+    for lost in 0..6 {
+        let mut server = WebServer::new(b"HTTP/1.1 200 OK\r\n\r\nready");
+        let timeout = Duration::from_secs(5);
+        let monitor = MonitorSettings { timeout, ..fall_1(http(|p| p.expect = contains("ready"))) };
+        let mut sim = Sim::new(&settings(1, "4", vec![MonitorSettings { initial: Initial::Down, ..monitor }]));
+        let mut count = 0;
+        sim.run(Duration::from_secs(6), &mut |packet, parsed| {
+            count += 1;
+            if count - 1 == lost { vec![] } else { server.answer(packet, parsed) }
+        });
+        assert!(sim.told()[0].starts_with("1 up: 1 of 1 answered"), "packet {lost}");
     }
 }
 
