@@ -188,7 +188,7 @@ impl Response {
             self.load = percent.map(|percent| Load { percent, maintenance });
         }
         match &monitor.matcher {
-            Some(matcher) if !matcher.matches(&self.body) => Err(Failure::Answer),
+            Some(matcher) if !matcher.matches(&self.body) => Err(Failure::Body),
             _ => Ok(()),
         }
     }
