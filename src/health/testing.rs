@@ -121,7 +121,9 @@ impl Sim {
     /// The transitions in words: `1 up: why`, with the server's number from 1 and `v6` and port where they apply.
     pub fn told(&mut self) -> Vec<String> {
         let events = std::mem::take(&mut self.events);
+        let told = events.into_iter().filter(|event| !matches!(event, HealthEvent::Latency { .. }));
         let word = |e: HealthEvent| match e {
+            HealthEvent::Latency { .. } => unreachable!("filtered out"),
             HealthEvent::Transition { server, up, why, .. } => {
                 format!("{} {}: {why}", server.0 + 1, if up { "up" } else { "down" })
             }
@@ -130,7 +132,7 @@ impl Sim {
                 format!("{} load {load}{}", server.0 + 1, if maintenance { " maintenance" } else { "" })
             }
         };
-        events.into_iter().map(word).collect()
+        told.map(word).collect()
     }
 }
 
@@ -284,7 +286,7 @@ impl WebServer {
             let mut meta = Meta::default();
             if end - connection.sent > 1400 {
                 make_partial(&mut bytes);
-                meta = Meta { partial_checksum: true, gso_size: 1400 };
+                meta = Meta { partial_checksum: true, gso_size: 1400, ..Meta::default() };
             }
             out.push((self.delay, bytes, meta));
             connection.sent = end;

@@ -73,7 +73,7 @@ fn a_syn_ack_is_up_and_answered_by_a_reset_with_its_number() {
             assert_eq!(ports(&pair[0]), ports(&pair[1]));
             assert!((32_768..=60_999).contains(&ports(&pair[0]).0) && ports(&pair[0]).1 == 80);
         }
-        assert!(sim.events.is_empty() && sim.taken.iter().all(|t| *t == Taken::Answer));
+        assert!(sim.told().is_empty() && sim.taken.iter().all(|t| *t == Taken::Answer));
     }
 }
 
