@@ -87,6 +87,9 @@ pub struct Demo {
     /// Sends for no longer than this.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
+    /// Leaves out the drill, in which a server stops in mid-traffic and comes back.
+    #[arg(long)]
+    no_drill: bool,
     /// The servers' weights, one a server: 1,1,2.
     #[arg(long, value_name = "WEIGHTS", value_delimiter = ',', default_values_t = DemoOptions::default().weights)]
     weights: Vec<u16>,
@@ -107,6 +110,7 @@ impl Demo {
             seconds: self.seconds,
             forever: self.forever,
             json: self.json,
+            drill: !self.no_drill,
             weights: self.weights.clone(),
         }
     }

@@ -38,7 +38,7 @@ pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 use crate::balance::Balancer;
 use crate::config::Settings;
 use crate::flow::Table;
-use crate::health::Health;
+use crate::health::{Health, HealthSettings};
 use crate::packet::{Meta, parse};
 use crate::policy::Policy;
 use crate::time::Instant;
@@ -87,7 +87,7 @@ impl Engine {
             tell_flows: false,
             pressed: false,
             policy: Policy::new(&settings.policy, settings.services.iter().map(|s| s.priority), settings.seed),
-            health: Health::new(&settings.health),
+            health: Health::new(&HealthSettings { seed: settings.seed, ..settings.health.clone() }),
             sweeps: VecDeque::new(),
             pressures: admit::Pressures::default(),
             names: view::Names::new(settings),
