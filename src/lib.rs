@@ -20,6 +20,8 @@ pub mod flow;
 pub mod balance;
 pub mod policy;
 
+pub mod health;
+
 pub mod config;
 
 pub mod engine;

@@ -1,0 +1,1 @@
+//! The monitors against simulated servers.
