@@ -188,7 +188,7 @@ impl Response {
             self.load = percent.map(|percent| Load { percent, maintenance });
         }
         match &monitor.matcher {
-            Some(matcher) if !matcher.matches(&self.body) => Err(Failure::Answer),
+            Some(matcher) if !matcher.matches(&self.body) => Err(Failure::Body),
             _ => Ok(()),
         }
     }
@@ -236,7 +236,7 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<Framing, Fail
         return Ok(Framing::Length(0));
     }
     let named = |name: &'static str| fields.iter().filter(move |f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
-    if let Some(coding) = named("transfer-encoding").last() {
+    if let Some(coding) = named("transfer-encoding").next_back() {
         let last = coding.rsplit(|b| *b == b',').next().unwrap_or(coding).trim_ascii();
         let chunked = last.eq_ignore_ascii_case(b"chunked");
         return Ok(if chunked { Framing::Chunked(Chunk::Size(0, 0)) } else { Framing::UntilClose });

@@ -11,6 +11,7 @@ mod frame;
 mod history;
 mod http;
 mod icmp;
+mod inherit;
 mod judge;
 mod observe;
 mod probes;
@@ -24,6 +25,8 @@ mod tcp;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_pool;
 mod udp;
 mod units;
 mod why;
@@ -35,7 +38,7 @@ pub use settings::HealthSettings;
 pub use why::{Failure, Why};
 
 use crate::ids::ServerId;
-use crate::packet::{Addresses, Meta, Parsed};
+use crate::packet::{Addresses, Meta, Parsed, Transport};
 use crate::time::{Duration, Instant};
 use observe::Observer;
 use probes::{Key, Outbox};
@@ -211,9 +214,15 @@ impl Health {
     }
 
     /// Takes a packet that [`Health::is_ours`].
+    ///
+    /// Packets of one time come before its [`Health::handle_timeout`]: an answer that waits in a queue is in time.
+    /// Fragments are not put together: a server that must fragment its answers is not within one packet's reach.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Taken {
         if !self.started {
             self.start(now);
+        }
+        if matches!(parsed.transport, Transport::Fragment { .. } | Transport::Other) {
+            return Taken::Unknown;
         }
         if !meta.partial_checksum && !frame::sum_is_right(packet, parsed) {
             return Taken::Checksum;

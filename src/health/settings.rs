@@ -195,7 +195,8 @@ pub struct HttpProbe {
     pub status: Vec<(u16, u16)>,
     /// What the body must be, as far as it is read.
     pub expect: Option<Expect>,
-    /// Bytes of the body that are read at most, 1 to 1 MiB; the rest is not waited for.
+    /// Bytes of the body that are read at most, 1 to 1 MiB; the rest is not waited for. An expression over a large
+    /// body costs the packets that wait meanwhile some milliseconds a probe.
     pub max_bytes: u32,
     /// Where the response tells the server's load.
     pub load: Option<LoadSource>,

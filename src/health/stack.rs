@@ -7,7 +7,7 @@ use super::probes::Outbox;
 use super::targets::Monitor;
 use super::why::Failure;
 use crate::packet::{Addresses, Parsed, Transport};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -138,7 +138,9 @@ impl Stack {
         }
         self.interface.poll(at, &mut link, &mut slot.sockets);
         let next = self.interface.poll_at(at, &slot.sockets);
-        Progress::Waits(next.map(|next| Instant::from_nanos(next.total_micros().max(0) as u64 * 1000).max(now)))
+        // All that can be done at once is done: a stack that says "now" again must not make the driver spin.
+        let soonest = now + Duration::from_millis(1);
+        Progress::Waits(next.map(|next| Instant::from_nanos(next.total_micros().max(0) as u64 * 1000).max(soonest)))
     }
 
     /// Resets a connection if it is still open, and frees its slot.

@@ -25,7 +25,9 @@ pub enum Failure {
         /// What would have been right.
         want: String,
     },
-    /// The body or datagram is not what is expected.
+    /// The body is not what is expected.
+    Body,
+    /// The datagram is not what is expected, or the DNS answers do not hold the address.
     Answer,
     /// What came is not the protocol: says what is wrong.
     Malformed(&'static str),
@@ -48,7 +50,8 @@ impl fmt::Display for Failure {
             Failure::Reset => f.write_str("connection reset (RST)"),
             Failure::Unreachable(what) => write!(f, "destination unreachable ({what})"),
             Failure::Status { got, want } => write!(f, "HTTP status {got}, want {want}"),
-            Failure::Answer => f.write_str("body does not match"),
+            Failure::Body => f.write_str("body does not match"),
+            Failure::Answer => f.write_str("answer does not match"),
             Failure::Malformed(what) => write!(f, "malformed answer: {what}"),
             Failure::Closed => f.write_str("connection closed before the end of the response"),
             Failure::Rcode { got, want } => write!(f, "DNS response code {got}, want {want}"),
@@ -140,7 +143,8 @@ mod tests {
             (failed(3, Failure::Refused), "refused (RST), 3 in a row"),
             (failed(1, Failure::Unreachable("port")), "destination unreachable (port)"),
             (failed(1, Failure::Status { got: 500, want: "200-299".into() }), "HTTP status 500, want 200-299"),
-            (failed(1, Failure::Answer), "body does not match"),
+            (failed(1, Failure::Body), "body does not match"),
+            (failed(1, Failure::Answer), "answer does not match"),
             (Why::Lost { lost: 10, of: 10, most: 5 }, "10 of 10 lost, 5 may be"),
             (Why::Slow { average_ms: 812, limit_ms: 500 }, "average 812 ms over 500 ms"),
             (Why::Answered { count: 2, average_ms: Some(3) }, "2 of 2 answered, average 3 ms"),
