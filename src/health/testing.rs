@@ -284,7 +284,7 @@ impl WebServer {
             let mut meta = Meta::default();
             if end - connection.sent > 1400 {
                 make_partial(&mut bytes);
-                meta = Meta { partial_checksum: true, gso_size: 1400 };
+                meta = Meta { partial_checksum: true, gso_size: 1400, ..Meta::default() };
             }
             out.push((self.delay, bytes, meta));
             connection.sent = end;

@@ -238,7 +238,7 @@ fn hostile_packets_never_panic() {
                         bytes[at] = numbers.next() as u8;
                     }
                     // Partial, so that the sums do not keep it all out.
-                    let meta = Meta { partial_checksum: true, gso_size: 0 };
+                    let meta = Meta { partial_checksum: true, gso_size: 0, ..Meta::default() };
                     let Ok(parsed) = parse(&bytes) else { continue };
                     spoiled += 1;
                     late.handle_packet(Instant::ZERO, &bytes, &parsed, meta);
