@@ -8,13 +8,22 @@
 //! It reads text that it is handed; it must not touch files or the system.
 
 mod address;
+mod build;
 mod check;
+mod check_pool;
+mod check_rule;
+mod check_service;
 mod fields;
+mod links;
 mod problem;
 mod raw;
 mod raw_gateway;
+mod raw_pool;
+mod raw_rule;
+mod raw_service;
 mod render;
 pub mod settings;
+mod values;
 
 pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;
@@ -113,6 +122,7 @@ pub fn summary(settings: &Settings) -> String {
         format!("listening at {}", plural(listens, "place")),
         plural(settings.pools.len(), "pool"),
         plural(settings.servers.len(), "server"),
+        plural(settings.policy.rules.len(), "rule"),
         format!("room for {}", plural(settings.table.max_flows as usize, "flow")),
         format!("device {}", settings.gateway.device),
     ];

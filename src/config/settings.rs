@@ -7,6 +7,7 @@ use crate::ids::PoolId;
 use crate::policy::{Action, PolicySettings};
 use ipnet::IpNet;
 use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// Everything a configuration file says, checked once.
@@ -16,7 +17,8 @@ use std::path::PathBuf;
 /// family that it listens on, at least one server in its pool with an address of that family.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
-    /// Seed of everything random in the engine; two runs with one seed do the same.
+    /// Seed of everything random in the engine; two runs with one seed do the same. For the live gateway
+    /// 0 means that one is to be drawn by chance at the start.
     pub seed: u64,
     /// The flow table.
     pub table: TableSettings,
@@ -71,6 +73,10 @@ pub struct GatewaySettings {
     pub mtu: u16,
     /// Addresses given to the device; usually none is needed.
     pub addresses: Vec<IpNet>,
+    /// Where IPv4 probes come from: an address routed to the device and assigned to nothing.
+    pub probe_v4: Option<Ipv4Addr>,
+    /// Where IPv6 probes come from, likewise.
+    pub probe_v6: Option<Ipv6Addr>,
     /// Path of the control socket; its mode is 0600.
     pub control_socket: PathBuf,
     /// Number of the routing table that sends the servers' answers into the device.
@@ -86,6 +92,8 @@ impl Default for GatewaySettings {
             offload: true,
             mtu: 1500,
             addresses: Vec::new(),
+            probe_v4: None,
+            probe_v6: None,
             control_socket: PathBuf::from("/run/equipoise.sock"),
             route_table: 4242,
             rule_priority: 4242,
