@@ -2,6 +2,7 @@
 
 use crate::balance::{PoolSettings, ServerSettings, ServiceSettings};
 use crate::flow::TableSettings;
+use crate::health::HealthSettings;
 use crate::policy::PolicySettings;
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 /// Invariants: every `PoolId` and `ServerId` in it is an index into its vectors; names are unique;
 /// no two services listen on the same address, protocol and port; every service has, for each
 /// family that it listens on, at least one server in its pool with an address of that family.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     /// Seed of everything random in the engine; two runs with one seed do the same. For the live gateway
     /// 0 means that one is to be drawn by chance at the start.
@@ -27,8 +28,22 @@ pub struct Settings {
     pub servers: Vec<ServerSettings>,
     /// Rules, limits and classes.
     pub policy: PolicySettings,
+    /// How servers are watched.
+    pub health: HealthSettings,
     /// What only the live gateway needs.
     pub gateway: GatewaySettings,
+}
+
+impl Settings {
+    /// The same settings with another seed wherever one is used.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Settings { seed, health: HealthSettings { seed, ..self.health }, ..self }
+    }
+
+    /// How many monitors there are.
+    pub fn monitors(&self) -> usize {
+        self.health.pools.iter().map(|pool| pool.monitors.len()).sum()
+    }
 }
 
 /// What only the live gateway needs; replay and tests ignore it.
