@@ -60,6 +60,16 @@ impl Settings {
         ways.retain(|way| seen.insert(*way));
         ways
     }
+
+    /// The same settings with another seed wherever one is used.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Settings { seed, health: HealthSettings { seed, ..self.health }, ..self }
+    }
+
+    /// How many monitors there are.
+    pub fn monitors(&self) -> usize {
+        self.health.pools.iter().map(|pool| pool.monitors.len()).sum()
+    }
 }
 
 /// What only the live gateway needs; replay and tests ignore it.
