@@ -8,7 +8,9 @@ mod bulk;
 mod inspection;
 mod lifecycle;
 mod messages;
+mod monitors;
 mod packets;
+mod servers;
 mod spread;
 mod world;
 
