@@ -12,6 +12,7 @@ mod monitors;
 mod packets;
 mod servers;
 mod spread;
+mod standing;
 mod world;
 
 /// A service for [`world::World::configuration`]: name, port and protocol, servers, their port (0: the same).

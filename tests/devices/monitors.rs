@@ -1,7 +1,7 @@
 //! Each kind of monitor against real servers with each kind of fault: seen in time by those that are meant for it and by no
 //! other, told in words, and over when it is mended. Both families.
 
-use crate::servers::ALL;
+use crate::servers::{ALL, WELL, WHO};
 use crate::world::{Lines, World, eventually};
 use crate::WEB;
 use equipoise::balance::Health;
@@ -160,7 +160,7 @@ fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
     for (n, name) in [(1, "sick"), (3, "hang")] {
         std::fs::remove_file(file(n, name)).unwrap();
     }
-    write(&file(2, "health"), crate::servers::WELL);
+    write(&file(2, "health"), WELL);
     all_well(&world, 3);
     show(
         &world,
@@ -189,7 +189,7 @@ fn answer_slowly(stream: std::io::Result<std::net::TcpStream>) {
     let Ok(mut stream) = stream else { return };
     let _ = stream.read(&mut [0; 1024]);
     std::thread::sleep(Duration::from_millis(300));
-    let body = crate::servers::WELL;
+    let body = WELL;
     let _ = write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
 }
 
@@ -230,4 +230,53 @@ fn a_closed_port_and_a_silent_host_are_told_apart() {
     world.mend(2);
     world.mend(3);
     all_well(&world, 3);
+}
+
+#[test]
+fn faults_of_datagram_servers_are_seen() {
+    let world = World::new("datagrams");
+    // All of them say 1 here: one that says something else is wrong.
+    let [first, second, third] = [1, 2, 3].map(|n| world.dnsmasq_on(n, 1));
+    let (mut first, mut third, mut wrong) = (Some(first), Some(third), None);
+    let payload: String = WHO.iter().map(|byte| format!("{byte:02x}")).collect();
+    let any = format!("payload-hex = \"{payload}\"\nexpect-contains = \"who\"");
+    let exact = "query = \"who.test\"\nexpect-address = \"192.0.2.1\"";
+    let monitors = monitor("any", "udp", &any) + &monitor("exact", "dns", exact);
+    let dns = ("dns", "53/udp", 3, 53);
+    let _gateway = world.start(&world.probing(dns, Lines { rest: &monitors, ..Lines::default() }));
+    let unreachable = "destination unreachable (port), 3 in a row";
+    show(
+        &world,
+        &mut [
+            Fault {
+                server: 1,
+                what: "a closed UDP port",
+                make: &mut || first.take().unwrap().kill(),
+                seen: &[("any", unreachable), ("exact", unreachable)],
+            },
+            Fault {
+                server: 2,
+                what: "SIGSTOP",
+                make: &mut || second.signal(Signal::STOP),
+                seen: &[("any", "3 of 3 timed out after 400 ms"), ("exact", "3 of 3 timed out after 400 ms")],
+            },
+            Fault {
+                server: 3,
+                what: "a wrong address",
+                make: &mut || {
+                    third.take().unwrap().kill();
+                    wrong = Some(world.dnsmasq_on(3, 99));
+                },
+                seen: &[("exact", "answer does not match, 3 in a row")],
+            },
+        ],
+    );
+    let _first = world.dnsmasq_on(1, 1);
+    second.signal(Signal::CONT);
+    wrong.take().unwrap().kill();
+    let _third = world.dnsmasq_on(3, 1);
+    all_well(&world, 3);
+    world.deafen(2, &ALL);
+    let deaf = [("any", "3 of 3 timed out after 400 ms"), ("exact", "3 of 3 timed out after 400 ms")];
+    show(&world, &mut [Fault { server: 2, what: "a silent host", make: &mut || {}, seen: &deaf }]);
 }

@@ -2,8 +2,10 @@
 //!
 //! It must not know the gateway.
 
-use crate::world::{Running, World, program, run};
+use crate::world::{Running, World, eventually, program, run};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The nginx of server NUMBER. Files in its directory say what becomes of `/health`: `sick` fails it, `hang` never answers,
 /// `slow` hands it to a server behind it; else the file `health` is the answer.
@@ -24,6 +26,9 @@ http {
     }
 }
 ";
+
+/// A query for the A record of `who.test`; the last byte of the answer is the server's number.
+pub const WHO: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03who\x04test\x00\x00\x01\x00\x01";
 
 /// What a healthy nginx says at `/health`.
 pub const WELL: &str = "all is well\n";
@@ -55,6 +60,29 @@ impl World {
     /// Where a server's nginx has its files.
     pub fn nginx_dir(&self, n: usize) -> PathBuf {
         self.dir.path().join(format!("nginx{n}"))
+    }
+
+    /// A dnsmasq on each server that knows `who.test` as 192.0.2.N, N the server's number.
+    pub fn dnsmasq(&self) -> Vec<Running> {
+        (1..=self.servers.len()).map(|n| self.dnsmasq_on(n, n as u8)).collect()
+    }
+
+    /// The dnsmasq of one server, which may have died before.
+    pub fn dnsmasq_on(&self, n: usize, answer: u8) -> Running {
+        let mut command = self.servers[n - 1].command(program("dnsmasq").to_str().unwrap());
+        let answer = format!("--address=/who.test/192.0.2.{answer}");
+        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="]);
+        let running = Running::start(command.args(["--user=root", "--log-facility=/dev/null", &answer]));
+        for family in [0, 1] {
+            let at = SocketAddr::new(Self::server_address(n, family), 53);
+            let socket = self.servers[n - 1].run(|| UdpSocket::bind((at.ip(), 0))).unwrap().unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            eventually(&format!("server{n}'s dnsmasq to answer"), || {
+                socket.send_to(WHO, at).unwrap();
+                socket.recv_from(&mut [0; 512]).is_ok()
+            });
+        }
+        running
     }
 
     /// Makes a server deaf to what these rules of nftables match, on top of what it is deaf to already.
