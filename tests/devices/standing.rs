@@ -1,12 +1,165 @@
 //! What clients feel when a server fails, leaves and comes back.
 
-use crate::servers::{ALL, WHO};
-use crate::world::{CLIENT, Lines, Running, SERVICE, World, eventually};
-use std::net::{IpAddr, UdpSocket};
+use crate::WEB;
+use crate::servers::{ALL, PINGS, WHO};
+use crate::world::{CLIENT, Lines, Running, SERVICE, World, eventually, run};
+use equipoise::balance::Health;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// What a busy machine may add.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// A monitor of a TCP port that needs under half a second.
+const PORT: &str = "[[pool.monitor]]\ntype = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"200ms\"\nfall = 2\nrise = 2\n";
+/// The same of a whole host.
+const HOST: &str = "[[pool.monitor]]\ntype = \"icmp\"\ninterval = \"100ms\"\ntimeout = \"200ms\"\nfall = 2\nrise = 2\n";
+
+/// Sends so many requests at a time; the number of each server that answered. None may fail.
+fn answers(world: &World, family: usize, count: usize) -> Vec<usize> {
+    let started: Vec<_> = (0..count).map(|_| world.curl(family, "").spawn().unwrap()).collect();
+    let number = |curl: std::process::Child| {
+        let output = curl.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().parse().expect("a server's number")
+    };
+    started.into_iter().map(number).collect()
+}
+
+fn until_health(world: &World, n: usize, health: Health) {
+    eventually(&format!("server{n} to be {health:?}"), || world.server_row(n).health == health);
+}
+
+#[test]
+fn a_server_that_has_left_gets_no_request_and_comes_back_slowly() {
+    let world = World::new("leave");
+    let mut nginx = world.nginx();
+    let lines = Lines { pool: "slow-start = \"3s\"", rest: PORT, ..Lines::default() };
+    let _gateway = world.start(&world.probing(WEB, lines));
+    assert!(answers(&world, 0, 9).contains(&1));
+    nginx.remove(0).kill();
+    until_health(&world, 1, Health::Down);
+    for family in [0, 1] {
+        assert!(!answers(&world, family, 40).contains(&1), "family {family}");
+    }
+    assert_eq!(world.server_row(1).weight_now, 1.0, "its weight waits for it");
+    nginx.push(world.nginx_on(1));
+    until_health(&world, 1, Health::Up);
+    let (up, mut weights) = (Instant::now(), Vec::new());
+    eventually("its whole weight", || {
+        weights.push(world.server_row(1).weight_now);
+        weights.last() == Some(&1.0)
+    });
+    let took = up.elapsed();
+    assert!(weights[0] < 0.5 && weights.is_sorted(), "{weights:?}");
+    assert!(weights.iter().any(|weight| (0.3..0.7).contains(weight)), "{weights:?}");
+    assert!((Duration::from_secs(2)..Duration::from_secs(3) + GRACE).contains(&took), "{took:?}");
+    let all = answers(&world, 0, 30);
+    assert_eq!(all.iter().filter(|n| **n == 1).count(), 10, "{all:?}");
+}
+
+/// Idle connections, one a server, each with its server's end of it.
+fn idle_connections(world: &World, family: usize) -> Vec<(TcpStream, TcpStream)> {
+    let bind = |n: usize| {
+        let at = (World::server_address(n, family), 8080);
+        world.servers[n - 1].run(|| TcpListener::bind(at)).unwrap().unwrap()
+    };
+    let listeners: Vec<TcpListener> = (1..=3).map(bind).collect();
+    let connect = || world.client.run(|| TcpStream::connect((SERVICE[family], 80))).unwrap().unwrap();
+    let clients: Vec<TcpStream> = listeners.iter().map(|_| connect()).collect();
+    let accepted = listeners.iter().map(|listener| listener.accept().unwrap());
+    let mut pairs = Vec::new();
+    for (server, peer) in accepted {
+        let client = clients.iter().find(|client| client.local_addr().unwrap() == peer).expect("its client");
+        pairs.push((client.try_clone().unwrap(), server));
+    }
+    for (client, server) in &pairs {
+        for end in [client, server] {
+            end.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        }
+    }
+    pairs
+}
+
+#[test]
+fn connections_of_a_server_that_leaves_are_reset_at_both_ends() {
+    let world = World::new("reset");
+    let lines = Lines { service: "on-down = \"reset\"", rest: HOST, ..Lines::default() };
+    let _gateway = world.start(&world.probing(WEB, lines));
+    let mut of = [0, 1].map(|family| idle_connections(&world, family));
+    // The first keeps quiet to clients too; the second to monitors alone; the third stays.
+    world.deafen(1, &ALL);
+    world.deafen(2, &PINGS);
+    // Data that nobody acknowledges does not make a reset less believable.
+    of[1][0].0.write_all(b"hello?").unwrap();
+    let reset = |stream: &mut TcpStream, what: &str| {
+        let error = stream.read(&mut [0; 16]).expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{what}: {error}");
+    };
+    for (family, pairs) in of.iter_mut().enumerate() {
+        reset(&mut pairs[0].0, &format!("the client of a silent server, family {family}"));
+        reset(&mut pairs[1].0, &format!("the client of a server that left, family {family}"));
+        reset(&mut pairs[1].1, &format!("the server that left, family {family}"));
+        let (client, server) = &mut pairs[2];
+        client.write_all(b"still here").unwrap();
+        let mut text = [0; 10];
+        server.read_exact(&mut text).expect("the third server's connection");
+        assert_eq!(&text, b"still here");
+    }
+    assert!(world.flows(&[]).iter().all(|row| row.server == "server3"), "{:#?}", world.flows(&[]));
+    let ended = world.totals().engine.flows_ended;
+    let down = ended.iter().find(|row| row.kind == equipoise::engine::Ended::ServerDown).expect("a row a cause");
+    assert_eq!(down.count, 4, "{ended:?}");
+}
+
+#[test]
+fn connections_are_kept_where_a_service_says_so() {
+    let world = World::new("keep");
+    let lines = Lines { service: "on-down = \"keep\"", rest: HOST, ..Lines::default() };
+    let _gateway = world.start(&world.probing(WEB, lines));
+    let mut of = [0, 1].map(|family| idle_connections(&world, family));
+    world.deafen(1, &PINGS);
+    until_health(&world, 1, Health::Down);
+    for pairs in &mut of {
+        let (client, server) = &mut pairs[0];
+        client.write_all(b"still here").unwrap();
+        let mut text = [0; 10];
+        server.read_exact(&mut text).expect("what the client sent");
+        assert_eq!(&text, b"still here");
+    }
+}
+
+#[test]
+fn refused_connections_alone_take_a_server_out_for_a_while() {
+    let world = World::new("passive");
+    let mut nginx = world.nginx();
+    let pool = "[pool.passive]\nfailures = 3\nwithin = \"10s\"\nhold = \"3s\"";
+    let _gateway = world.start(&world.probing(WEB, Lines { pool, ..Lines::default() }));
+    for (family, make) in [(0, "closed"), (1, "deaf")] {
+        match make {
+            "closed" => nginx.remove(0).kill(),
+            _ => world.deafen(1, &["tcp dport 8080 reject with icmpx host-unreachable"]),
+        }
+        let mut failed = 0;
+        for _ in 0..12 {
+            let output = run(&mut world.curl(family, ""));
+            failed += usize::from(!output.status.success());
+        }
+        assert_eq!(failed, 3, "{make}: as many as it takes, and no more");
+        let held = world.server_row(1).held_for_ms.expect("held");
+        assert!(held <= 6000, "{held}");
+        assert_eq!(world.server_row(1).health, Health::Up, "no monitor says a word");
+        let log = world.log();
+        assert!(log.contains("server web/server1 gets no new flows for 3.0 s: clients' connections fail there"), "{log}");
+        if make == "closed" {
+            nginx.push(world.nginx_on(1));
+            eventually("its end", || world.server_row(1).held_for_ms.is_none());
+            assert!(answers(&world, family, 9).contains(&1), "it is tried again");
+        }
+    }
+    assert!(world.log().contains("server web/server1 gets no new flows for 6.0 s"), "the second time is longer");
+}
 
 /// A client that sends from one port for ever; its answers tell the server's number.
 struct Asker {
