@@ -9,6 +9,7 @@ mod inspection;
 mod lifecycle;
 mod messages;
 mod monitors;
+mod operators;
 mod packets;
 mod servers;
 mod spread;

@@ -1,9 +1,9 @@
 //! Each kind of monitor against real servers with each kind of fault: seen in time by those that are meant for it and by no
 //! other, told in words, and over when it is mended. Both families.
 
+use crate::WEB;
 use crate::servers::{ALL, WELL, WHO};
 use crate::world::{Lines, World, eventually};
-use crate::WEB;
 use equipoise::balance::Health;
 use equipoise::engine::MonitorRow;
 use rustix::process::Signal;
