@@ -6,7 +6,7 @@ use super::{Engine, Forwarded, Reason, Verdict};
 use crate::balance::{Pick, UnknownTcp};
 use crate::flow::{Found, InsertError, Key};
 use crate::ids::{ServerId, ServiceId};
-use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, proto};
+use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, is_unreachable, proto};
 use crate::time::Instant;
 
 /// Most servers that are tried for a flow whose return key is in use.
@@ -69,6 +69,12 @@ impl Engine {
     pub(super) fn without_key(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {
         if let Some(verdict) = self.probe(now, packet, parsed, meta) {
             return verdict;
+        }
+        if let Transport::Icmp { kind, code } = parsed.transport
+            && is_unreachable(parsed.protocol, kind, code)
+            && sum_is_right(packet, parsed, meta)
+        {
+            self.unreachable(now, packet, parsed);
         }
         if !self.directory.is_service_address(parsed.addresses.dst()) {
             return foreign(parsed);

@@ -308,6 +308,27 @@ fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
     assert!([7, 8].map(|port| syn(&mut engine, at(12), CLIENT, port)).contains(&Ok(1)));
 }
 
+#[test]
+fn an_icmp_error_about_an_unanswered_flow_counts_against_its_server() {
+    use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader};
+    let mut settings = settings(2, 100);
+    settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
+    let mut engine = Engine::new(&settings);
+    assert_eq!(udp(&mut engine, at(0), 5000), Ok(1));
+    let mut inner = Vec::new();
+    PacketBuilder::ipv4(CLIENT, [10, 0, 2, 1], 63).udp(5000, 8080).write(&mut inner, b"hello").unwrap();
+    let mut error = Vec::new();
+    let kind = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
+    PacketBuilder::ipv4([10, 0, 2, 1], CLIENT, 64).icmpv4(kind).write(&mut error, &inner).unwrap();
+    let mut damaged = error.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    send(&mut engine, at(1), &mut damaged);
+    assert_eq!(events(&mut engine), [] as [String; 0], "its sum is wrong");
+    send(&mut engine, at(1), &mut error);
+    assert_eq!(events(&mut engine).len(), 1);
+    assert_eq!([1, 2].map(|port| udp(&mut engine, at(1), port)), [Ok(2), Ok(2)]);
+}
+
 /// Two servers, each watched by a TCP monitor every second, three failures or two successes in a row.
 fn watched() -> Settings {
     let mut settings = settings(2, 100);

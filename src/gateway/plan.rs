@@ -57,6 +57,13 @@ pub fn answers(settings: &Settings) -> Vec<Answers> {
             }
         }
     }
+    // Who judges servers by ICMP errors must see them.
+    let judged = settings.pools.iter().enumerate().filter(|(_, pool)| pool.passive.is_some());
+    for (pool, v6) in judged.flat_map(|(pool, _)| [(pool, false), (pool, true)]) {
+        for (address, _) in servers(settings, PoolId(pool as u32), v6) {
+            sets.entry((v6, Protocol::Icmp, None)).or_default().push(address.into());
+        }
+    }
     let mut all = Vec::new();
     for v6 in [false, true] {
         let mut of_family: Vec<_> = select(sets.iter().filter(|((six, ..), _)| *six == v6));

@@ -5,9 +5,11 @@
 pub mod build;
 pub mod checksum;
 mod parse;
+mod quote;
 pub mod rewrite;
 
 pub use parse::{Addresses, Malformed, Parsed, TcpFlags, Transport, parse};
+pub use quote::{Quote, is_unreachable, quote};
 
 /// IP protocol numbers (IANA).
 pub mod proto {

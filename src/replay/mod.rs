@@ -62,6 +62,8 @@ struct Replay<'o> {
     capture: Option<Writer<Box<dyn Write + 'o>>>,
     summary: Summary,
     now: Option<Instant>,
+    /// Names of the interfaces that rules speak of.
+    interfaces: Vec<String>,
     /// What is still to happen beside the packets, the last first; times count from the first frame.
     script: Script,
     /// Service and server of each flow that lives.
@@ -81,6 +83,7 @@ impl<'o> Replay<'o> {
             summary: Summary::default(),
             now: None,
             script: Vec::new(),
+            interfaces: settings.policy.interfaces.clone(),
             names: BTreeMap::new(),
             buffer: vec![0; MOST],
         }
@@ -132,11 +135,12 @@ impl<'o> Replay<'o> {
 
     fn packet(&mut self, now: Instant, frame: &mut Frame, offset: usize) -> Result<(), Stop> {
         self.summary.packets += 1;
+        let ingress = self.ingress(frame);
         let (header, packet) = frame.data.split_at_mut(offset);
         let came = describe(packet);
         let partial_checksum = checksum::is_partial(packet);
         self.summary.partial_checksums += u64::from(partial_checksum);
-        let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, ..Meta::default() });
+        let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, ingress, ..Meta::default() });
         let events = self.take_events();
         let fate = match verdict {
             Verdict::Forward { len, why } => {
@@ -152,6 +156,12 @@ impl<'o> Replay<'o> {
         self.report.packet(now, frame.number, &came, &fate)?;
         self.events(now, events)?;
         self.own_packets(now, Some((frame, offset)))
+    }
+
+    /// The number by which rules know the interface that a frame came in at; 0 where none speaks of it.
+    fn ingress(&self, frame: &Frame) -> u16 {
+        let number = |name: &str| self.interfaces.iter().position(|known| known == name);
+        frame.interface.as_deref().and_then(number).map_or(0, |place| place as u16 + 1)
     }
 
     /// Writes the engine's own packets; into the capture with the link header of the frame that they answer, or as raw IP.
