@@ -36,9 +36,10 @@ impl Engine {
     /// Takes note that a server's standing may have changed: its flows may have to end.
     pub(super) fn standing_changed(&mut self, now: Instant, server: ServerId) {
         let gone = self.balancer.may_be_gone(server);
-        let totals = &mut self.servers[server.0 as usize];
-        let was = std::mem::replace(&mut totals.gone, gone);
-        if gone && !was {
+        self.servers[server.0 as usize].gone = gone;
+        // A server that was gone in part may be gone in another part too: its other family, another port.
+        let waits = self.sweeps.back().is_some_and(|sweep| sweep.server == server && sweep.next == 0);
+        if gone && !waits {
             self.sweep(now, server, false);
         }
     }

@@ -111,6 +111,21 @@ fn on_down_reset_tells_both_ends_at_the_numbers_that_they_expect() {
 }
 
 #[test]
+fn each_family_that_goes_down_ends_its_own_flows() {
+    let mut settings = settings(1, 100);
+    settings.services[0].on_down = Some(OnDown::Reset);
+    let mut engine = Engine::new(&settings);
+    establish(&mut engine, at(0), 1);
+    for (second, v6, left) in [(1, true, 1), (2, false, 0)] {
+        engine.balancer.set_health(at(second), ServerId(0), v6, |_| crate::balance::Health::Down);
+        engine.standing_changed(at(second), ServerId(0));
+        engine.handle_timeout(at(second));
+        assert_eq!(engine.counters().flows, left, "IPv6: {v6}");
+    }
+    assert_eq!((sent(&mut engine, at(2)).len(), engine.poll_timeout()), (2, None));
+}
+
+#[test]
 fn a_walk_over_a_large_table_goes_on_in_parts_as_the_resets_are_sent() {
     let mut settings = settings(1, 10_000);
     settings.services[0].on_down = Some(OnDown::Reset);
