@@ -27,7 +27,7 @@ pub use verdict::{Consumed, Ended, Event, Forwarded, Verdict};
 
 use crate::balance::{Balancer, UnknownTcp};
 use crate::config::Settings;
-use crate::flow::Table;
+use crate::flow::{Table, TableTooBig};
 use crate::ids::{FlowId, ServerId};
 use crate::packet::{Meta, parse};
 use crate::time::Instant;
@@ -97,9 +97,17 @@ pub struct Engine {
 
 impl Engine {
     /// Makes an engine; reserves all that its flows will need.
+    ///
+    /// # Panics
+    /// Where the system refuses the memory; see [`Engine::try_new`].
     pub fn new(settings: &Settings) -> Self {
-        Engine {
-            table: Table::new(&settings.table, settings.seed),
+        Engine::try_new(settings).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same; fails where the system refuses the memory.
+    pub fn try_new(settings: &Settings) -> Result<Self, TableTooBig> {
+        Ok(Engine {
+            table: Table::try_new(&settings.table, settings.seed)?,
             directory: Directory::new(settings),
             balancer: Balancer::new(&settings.services, &settings.pools, &settings.servers),
             answers: Answers::new(),
@@ -111,7 +119,7 @@ impl Engine {
             pressed: false,
             unknown_tcp: settings.services.iter().map(|service| service.unknown_tcp).collect(),
             names: view::Names::new(settings),
-        }
+        })
     }
 
     /// Whether [`Event::FlowOpened`] and [`Event::FlowEnded`] are told; not at first.

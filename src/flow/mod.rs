@@ -14,5 +14,5 @@ mod tcp;
 pub use entry::Flow;
 pub use key::Key;
 pub use settings::{Class, TableSettings, Timeouts};
-pub use table::{Found, InsertError, TOUCH_GRAIN, Table};
+pub use table::{Found, InsertError, TOUCH_GRAIN, Table, TableTooBig};
 pub use tcp::{Segment, Step};

@@ -65,7 +65,7 @@ impl Gateway {
             settings.seed = RandomState::new().build_hasher().finish();
             log::debug!("seed {}", settings.seed);
         }
-        let engine = Engine::new(&settings);
+        let engine = Engine::try_new(&settings)?;
         let about = About::new(&settings, Instant::ZERO, std::process::id());
         let event_loop = EventLoop::new(engine, tun, control, about)?;
         let installed = Some(Installed::install(&settings, name)?);

@@ -5,6 +5,7 @@ use super::report::{Format, Report};
 use super::{Replay, Stop, Summary};
 use crate::capture::{CaptureError, Reader, Writer};
 use crate::config::Settings;
+use crate::flow::TableTooBig;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -50,6 +51,8 @@ pub enum ReplayError {
     Report(io::Error),
     /// The output would overwrite the input.
     SameFile(PathBuf),
+    /// There is not the memory for the table.
+    Table(TableTooBig),
 }
 
 impl fmt::Display for ReplayError {
@@ -58,6 +61,7 @@ impl fmt::Display for ReplayError {
             ReplayError::Capture { path, source } => write!(f, "{}: {source}", path.display()),
             ReplayError::File { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
             ReplayError::Report(error) => write!(f, "cannot write the report: {error}"),
+            ReplayError::Table(error) => error.fmt(f),
             ReplayError::SameFile(path) => {
                 write!(f, "{} is the capture itself: give -w another name", path.display())
             }
@@ -89,7 +93,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
         None => None,
     };
     let mut reader = Reader::new(open(&args.input)?).map_err(capture_failed)?;
-    let mut replay = Replay::new(&args.settings, Report::new(args.format, out), writer);
+    let mut replay = Replay::new(&args.settings, Report::new(args.format, out), writer).map_err(ReplayError::Table)?;
     let stopped = match replay.all(&mut reader) {
         Err(Stop::Capture(error)) if !args.partial || !error.is_partial() => return Err(capture_failed(error)),
         Err(Stop::Output(error)) => return Err(ReplayError::Report(error)),

@@ -11,6 +11,7 @@ pub use report::Format;
 use crate::capture::{CaptureError, Frame, Reader, Writer, describe};
 use crate::config::Settings;
 use crate::engine::{Engine, Event, Verdict};
+use crate::flow::TableTooBig;
 use crate::ids::FlowId;
 use crate::packet::{Meta, checksum};
 use crate::time::Instant;
@@ -63,10 +64,14 @@ struct Replay<'o> {
 }
 
 impl<'o> Replay<'o> {
-    fn new(settings: &Settings, report: Report<'o>, capture: Option<Writer<Box<dyn Write + 'o>>>) -> Self {
-        let mut engine = Engine::new(settings);
+    fn new(
+        settings: &Settings,
+        report: Report<'o>,
+        capture: Option<Writer<Box<dyn Write + 'o>>>,
+    ) -> Result<Self, TableTooBig> {
+        let mut engine = Engine::try_new(settings)?;
         engine.tell_flows(true);
-        Replay {
+        Ok(Replay {
             engine,
             report,
             capture,
@@ -74,7 +79,7 @@ impl<'o> Replay<'o> {
             now: None,
             names: BTreeMap::new(),
             buffer: vec![0; MOST],
-        }
+        })
     }
 
     /// Replays what the reader still has.
