@@ -51,6 +51,9 @@ impl Gateway {
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
+        if let Some(doubt) = preflight::doubts(settings) {
+            log::warn!("{doubt}");
+        }
         // First, because it refuses where another gateway runs, whose rules are no leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
         let cleaned = setup::clean_leftovers(settings)?;
