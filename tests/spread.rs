@@ -71,7 +71,7 @@ fn shares(algorithm: Algorithm, weights: &[u16]) -> Vec<f64> {
             balancer.ended(at(now), ServiceId(0), client.to_be_bytes().into(), ServerId(server));
         }
         // Once a second each server tells its load: its flows, for which it has room by its weight.
-        if now % 1000 == 0 {
+        if now.is_multiple_of(1000) {
             for (server, weight) in (0..).zip(weights) {
                 let flows = balancer.state(at(now), ServerId(server)).flows;
                 let room = 15_500 * u32::from(*weight) * 2 / weights.iter().map(|w| u32::from(*w)).sum::<u32>();
