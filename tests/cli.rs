@@ -132,6 +132,18 @@ fn a_configuration_that_cannot_be_read_is_told_by_its_name() {
 }
 
 #[test]
+fn a_table_without_the_memory_for_it_is_an_error_and_no_abort() {
+    let dir = tempfile::tempdir().unwrap();
+    let minimal = std::fs::read_to_string("fixtures/config/minimal.toml").unwrap();
+    let config = write(&dir, "big.toml", format!("{minimal}\n[flows]\nmax = 100_000_000\n").as_bytes());
+    // 2 GB of addresses; the table wants more than ten times of that.
+    let replay = format!("ulimit -v 2000000 && exec \"$0\" replay --config {config} fixtures/captures/dns.pcap");
+    let output = Command::new("sh").args(["-c", &replay, env!("CARGO_BIN_EXE_equipoise")]).output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{}", stderr(&output));
+    assert!(stderr(&output).contains("memory for a table of 100000000 flows: lower max in [flows]"), "{output:?}");
+}
+
+#[test]
 fn a_wrong_command_line_ends_with_2_and_says_what_is_allowed() {
     let cases: [(&[&str], &str); 5] = [
         (&[], "Usage:"),

@@ -88,7 +88,7 @@ impl Server {
     }
 
     /// How many sixteenths of its weight it has come to.
-    fn step(&self, now: Instant) -> u32 {
+    pub fn step(&self, now: Instant) -> u32 {
         let (Some(since), total) = (self.back_since, self.settings.slow_start) else { return STEPS };
         if total.is_zero() {
             return STEPS;

@@ -120,6 +120,16 @@ impl Maglev {
     }
 }
 
+/// How many entries of a table of `size` each of `servers` servers of equal weight has, for documents and tests.
+pub fn maglev_shares(size: u32, servers: usize, seed: u64) -> Vec<u32> {
+    let names: Vec<String> = (1..=servers).map(|i| format!("web-{i}")).collect();
+    let mut maglev = Maglev::new(Hash::new(seed), names.iter().map(String::as_str), size);
+    maglev.set_weights(&vec![1; servers]);
+    let mut shares = vec![0; servers];
+    maglev.table.iter().for_each(|place| shares[*place as usize] += 1);
+    shares
+}
+
 /// Whether a number is a prime.
 pub fn is_prime(n: u32) -> bool {
     n >= 2 && (2..).take_while(|d| u64::from(*d) * u64::from(*d) <= u64::from(n)).all(|d| !n.is_multiple_of(d))

@@ -1,5 +1,6 @@
-//! Resource usage: to the server that reports the least load, for its weight. Between reports the
-//! balancer adds what the flows given since then are likely to cost. Until every candidate has
+//! Resource usage: to the server that reports the least load. A load is relative to what the server can
+//! bear, so weights do not count, but for 0 and for the part of it that slow start allows. Between reports
+//! the balancer adds what the flows given since then are likely to cost. Until every candidate has
 //! reported, round robin.
 
 use super::least_connections::share;
@@ -10,7 +11,7 @@ use super::tournament::Tournament;
 /// What a flow is taken to cost at least and at most, in thousandths of a percent of load.
 const COST: std::ops::RangeInclusive<u64> = 10..=5_000;
 
-/// Loads by weight.
+/// Loads, and the part of a server that slow start allows as its weight.
 #[derive(Debug)]
 pub(super) struct ResourceUsage {
     loads: Tournament,

@@ -27,6 +27,7 @@ pub enum Health {
 #[derive(Debug)]
 pub(super) struct Service {
     pub places: Vec<ServerId>,
+    algorithm: Algorithm,
     groups: Vec<(bool, u16)>,
     pub families: [Family; 2],
     /// Whether weights must be worked out anew before the next pick.
@@ -71,6 +72,7 @@ impl Service {
             groups: places.iter().map(|place| priority::group(algorithm, of(place))).collect(),
             families: [family(false), family(true)],
             places,
+            algorithm,
             stale: true,
             as_one: false,
         }
@@ -84,7 +86,12 @@ impl Service {
         for family in &mut self.families {
             for place in 0..places.len() {
                 let may = family.has_address[place] && family.health[place] == Health::Up && server(place).is_open(now);
-                family.usable[place] = if may { server(place).units(now) } else { 0 };
+                family.usable[place] = match (may, self.algorithm) {
+                    (false, _) => 0,
+                    // A load in percent is relative to what the server can bear: its weight would count twice.
+                    (true, Algorithm::ResourceUsage) => server(place).step(now),
+                    (true, _) => server(place).units(now),
+                };
             }
             family.weights.copy_from_slice(&family.usable);
             priority::keep_first_group(&mut family.weights, |place| self.groups[place]);

@@ -70,7 +70,7 @@ pub enum Algorithm {
     LeastLatency,
     /// In turn over the group of the best priority that has a usable server.
     Priority,
-    /// To the server that reports the least load, for its weight.
+    /// To the server that reports the least load, whatever its weight.
     ResourceUsage,
 }
 

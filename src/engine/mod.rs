@@ -37,7 +37,7 @@ pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 
 use crate::balance::Balancer;
 use crate::config::Settings;
-use crate::flow::Table;
+use crate::flow::{Table, TableTooBig};
 use crate::health::{Health, HealthSettings};
 use crate::packet::{Meta, parse};
 use crate::policy::Policy;
@@ -74,9 +74,17 @@ pub struct Engine {
 
 impl Engine {
     /// Makes an engine; reserves all that its flows will need.
+    ///
+    /// # Panics
+    /// Where the system refuses the memory; see [`Engine::try_new`].
     pub fn new(settings: &Settings) -> Self {
+        Engine::try_new(settings).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same; fails where the system refuses the memory.
+    pub fn try_new(settings: &Settings) -> Result<Self, TableTooBig> {
         let mut engine = Engine {
-            table: Table::new(&settings.table, settings.seed),
+            table: Table::try_new(&settings.table, settings.seed)?,
             directory: Directory::new(settings),
             balancer: Balancer::new(&settings.services, &settings.pools, &settings.servers, settings.seed),
             answers: Answers::new(),
@@ -93,7 +101,7 @@ impl Engine {
             names: view::Names::new(settings),
         };
         engine.start_health();
-        engine
+        Ok(engine)
     }
 
     /// Whether [`Event::FlowOpened`] and [`Event::FlowEnded`] are told; not at first.

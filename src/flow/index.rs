@@ -3,6 +3,8 @@
 //! It must not know keys; whoever asks says whether an entry is the one meant. Removal shifts
 //! back what stood behind, so there are no tombstones, and nothing is ever allocated or rehashed.
 
+use std::collections::TryReserveError;
+
 /// A slot: the hash's high half above, the entry plus one below; zero is empty.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -13,10 +15,12 @@ pub(super) struct Index {
 const SLOTS_PER_TEN: u64 = 16;
 
 impl Index {
-    /// An index for at most `entries` entries, 8 bytes a slot.
-    pub fn new(entries: u32) -> Self {
-        let slots = (u64::from(entries) * SLOTS_PER_TEN / 10).max(8);
-        Index { slots: vec![0; slots as usize].into_boxed_slice() }
+    /// An index for at most `entries` entries, 8 bytes a slot; fails where the system refuses the memory.
+    pub fn new(entries: u32) -> Result<Self, TryReserveError> {
+        let slots = (u64::from(entries) * SLOTS_PER_TEN / 10).max(8) as usize;
+        // Zeroed memory that is not touched until it is used has no call that can fail: ask for as much, and give it back.
+        Vec::<u64>::new().try_reserve_exact(slots)?;
+        Ok(Index { slots: vec![0; slots].into_boxed_slice() })
     }
 
     #[inline]
@@ -98,7 +102,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_map_holds(steps in prop::collection::vec((any::<bool>(), 0u32..24, any::<u8>()), 1..400)) {
-            let mut index = Index::new(24);
+            let mut index = Index::new(24).unwrap();
             let mut model: HashMap<u32, u64> = HashMap::new();
             for (add, entry, byte) in steps {
                 // Few homes, so that long clusters and the wrap at the end come up.

@@ -16,5 +16,5 @@ pub use entry::Flow;
 pub use key::Key;
 pub use settings::{Class, TableSettings, Timeouts};
 pub use sticky::{Slot, Slots};
-pub use table::{Found, InsertError, TOUCH_GRAIN, Table};
+pub use table::{Found, InsertError, TOUCH_GRAIN, Table, TableTooBig};
 pub use tcp::{Segment, Step};

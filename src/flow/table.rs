@@ -15,6 +15,8 @@ use crate::packet::rewrite::{Deltas, Translation};
 use crate::packet::{Addresses, Protocol, Side, proto};
 use crate::time::{Duration, Instant};
 use ahash::RandomState;
+use std::collections::TryReserveError;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
 /// How exact the order of touches is: a flow touched again within this time keeps its place, and
@@ -39,6 +41,25 @@ pub enum InsertError {
     Taken(Side),
 }
 
+/// The system refuses the memory for a table of this size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableTooBig {
+    /// Most flows that the table was to take.
+    pub max_flows: u32,
+}
+
+impl fmt::Display for TableTooBig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the system does not give the memory for a table of {} flows: lower max in [flows], or give the process more",
+            self.max_flows
+        )
+    }
+}
+
+impl std::error::Error for TableTooBig {}
+
 /// The connection table.
 #[derive(Debug)]
 pub struct Table {
@@ -56,21 +77,30 @@ pub struct Table {
 
 impl Table {
     /// Makes a table; reserves address space for all of it, and the system gives memory as slots are first used.
+    ///
+    /// # Panics
+    /// Where the system refuses the memory; see [`Table::try_new`].
     pub fn new(settings: &TableSettings, seed: u64) -> Self {
+        Table::try_new(settings, seed).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same; fails where the system refuses the memory.
+    pub fn try_new(settings: &TableSettings, seed: u64) -> Result<Self, TableTooBig> {
         let max = settings.max_flows;
+        let too_big = |_| TableTooBig { max_flows: max };
         let mix = |salt: u64| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt;
-        Table {
-            flows: Vec::with_capacity(max as usize),
+        Ok(Table {
+            flows: reserved(max as usize).map_err(too_big)?,
             free: NONE,
             len: 0,
             max,
-            index: Index::new(max.saturating_mul(2)),
-            wide: Vec::with_capacity(max as usize * 2),
-            wide_free: Vec::with_capacity(max as usize * 2),
+            index: Index::new(max.saturating_mul(2)).map_err(too_big)?,
+            wide: reserved(max as usize * 2).map_err(too_big)?,
+            wide_free: reserved(max as usize * 2).map_err(too_big)?,
             lists: Lists::new(),
             timeouts: settings.timeouts.clone(),
             hash: RandomState::with_seeds(mix(1), mix(2), mix(3), mix(4)),
-        }
+        })
     }
 
     /// Flows in the table.
@@ -353,6 +383,12 @@ impl Table {
     }
 }
 
+fn reserved<T>(capacity: usize) -> Result<Vec<T>, TryReserveError> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(capacity)?;
+    Ok(vec)
+}
+
 #[inline]
 fn ports(key: &Key) -> u32 {
     u32::from(key.src_port) << 16 | u32::from(key.dst_port)
@@ -389,6 +425,14 @@ mod tests {
     fn add(table: &mut Table, now: Instant, client: u32, port: u16) -> Result<u32, InsertError> {
         let (client, server) = key(client, port);
         table.insert(now, &client, &server, ServiceId(0), ServerId(0))
+    }
+
+    #[test]
+    fn a_table_that_no_memory_can_hold_is_refused_as_a_value() {
+        // More than the address space has.
+        assert!(reserved::<Flow>(usize::MAX / size_of::<Flow>()).is_err());
+        let text = TableTooBig { max_flows: 100_000_000 }.to_string();
+        assert!(text.contains("100000000 flows") && text.contains("[flows]"), "{text}");
     }
 
     #[test]

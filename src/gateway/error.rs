@@ -4,6 +4,7 @@ use super::control_server::SocketError;
 use super::preflight::Problem;
 use super::setup::SetupError;
 use super::tun::OpenError;
+use crate::flow::TableTooBig;
 use std::fmt;
 use std::io;
 
@@ -18,6 +19,8 @@ pub enum GatewayError {
     Setup(SetupError),
     /// There is no control socket.
     Control(SocketError),
+    /// There is not the memory for the table.
+    Table(TableTooBig),
     /// The device cannot be read any more.
     DeviceGone {
         /// Its name.
@@ -50,6 +53,7 @@ impl fmt::Display for GatewayError {
             GatewayError::Open(error) => error.fmt(f),
             GatewayError::Setup(error) => error.fmt(f),
             GatewayError::Control(error) => error.fmt(f),
+            GatewayError::Table(error) => error.fmt(f),
             GatewayError::DeviceGone { name, source } => {
                 write!(f, "the TUN device {name} cannot be read any more ({source}): was it deleted? Start again")
             }
@@ -75,5 +79,11 @@ impl From<SetupError> for GatewayError {
 impl From<SocketError> for GatewayError {
     fn from(error: SocketError) -> Self {
         GatewayError::Control(error)
+    }
+}
+
+impl From<TableTooBig> for GatewayError {
+    fn from(error: TableTooBig) -> Self {
+        GatewayError::Table(error)
     }
 }

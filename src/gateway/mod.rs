@@ -49,6 +49,9 @@ impl Gateway {
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
+        if let Some(doubt) = preflight::doubts(settings) {
+            log::warn!("{doubt}");
+        }
         // First, because it refuses where another gateway runs, whose rules are no leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
         let cleaned = setup::clean_leftovers(settings)?;
@@ -58,7 +61,7 @@ impl Gateway {
         let name = &settings.gateway.device;
         let tun = if settings.gateway.offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? };
         log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
-        let engine = Engine::new(settings);
+        let engine = Engine::try_new(settings)?;
         let about = About::new(settings, Instant::ZERO, std::process::id());
         let event_loop = EventLoop::new(engine, tun, control, about)?;
         let installed = Some(Installed::install(settings, name)?);

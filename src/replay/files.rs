@@ -6,6 +6,7 @@ use super::script::ScriptError;
 use super::{Replay, Stop, Summary};
 use crate::capture::{CaptureError, Reader, Writer};
 use crate::config::Settings;
+use crate::flow::TableTooBig;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -60,6 +61,8 @@ pub enum ReplayError {
     Report(io::Error),
     /// The output would overwrite the input.
     SameFile(PathBuf),
+    /// There is not the memory for the table.
+    Table(TableTooBig),
 }
 
 impl fmt::Display for ReplayError {
@@ -69,6 +72,7 @@ impl fmt::Display for ReplayError {
             ReplayError::File { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
             ReplayError::Script { path, source } => write!(f, "{}, {source}", path.display()),
             ReplayError::Report(error) => write!(f, "cannot write the report: {error}"),
+            ReplayError::Table(error) => error.fmt(f),
             ReplayError::SameFile(path) => {
                 write!(f, "{} is the capture itself: give -w another name", path.display())
             }
@@ -100,7 +104,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
         None => None,
     };
     let mut reader = Reader::new(open(&args.input)?).map_err(capture_failed)?;
-    let mut replay = Replay::new(&args.settings, Report::new(args.format, out), writer);
+    let mut replay = Replay::new(&args.settings, Report::new(args.format, out), writer).map_err(ReplayError::Table)?;
     if let Some(path) = &args.events {
         let failed = |source| ReplayError::File { doing: "read the events in", path: path.clone(), source };
         let text = fs::read_to_string(path).map_err(failed)?;

@@ -13,6 +13,7 @@ pub use script::ScriptError;
 use crate::capture::{CaptureError, Frame, Link, Reader, Writer, describe};
 use crate::config::Settings;
 use crate::engine::{Engine, Event, Verdict};
+use crate::flow::TableTooBig;
 use crate::ids::FlowId;
 use crate::packet::{Meta, checksum};
 use crate::time::Instant;
@@ -72,11 +73,15 @@ struct Replay<'o> {
 }
 
 impl<'o> Replay<'o> {
-    fn new(settings: &Settings, report: Report<'o>, capture: Option<Writer<Box<dyn Write + 'o>>>) -> Self {
-        let mut engine = Engine::new(settings);
+    fn new(
+        settings: &Settings,
+        report: Report<'o>,
+        capture: Option<Writer<Box<dyn Write + 'o>>>,
+    ) -> Result<Self, TableTooBig> {
+        let mut engine = Engine::try_new(settings)?;
         engine.tell_flows(true);
         engine.observe_probes();
-        Replay {
+        Ok(Replay {
             engine,
             report,
             capture,
@@ -86,7 +91,7 @@ impl<'o> Replay<'o> {
             interfaces: settings.policy.interfaces.clone(),
             names: BTreeMap::new(),
             buffer: vec![0; MOST],
-        }
+        })
     }
 
     /// Takes what happens beside the packets.

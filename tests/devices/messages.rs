@@ -38,13 +38,6 @@ fn kernel_parameters_that_are_wrong_come_with_their_commands() {
             "net.ipv6.conf.all.forwarding is 0",
             "sysctl -w net.ipv6.conf.all.forwarding=1",
         ),
-        (
-            "net/ipv4/conf/all/rp_filter",
-            "1",
-            "0",
-            "net.ipv4.conf.all.rp_filter is 1: strict",
-            "sysctl -w net.ipv4.conf.all.rp_filter=2",
-        ),
     ];
     for (name, bad, _, what, fix) in cases {
         world.gateway.sysctl(name, bad).unwrap();
