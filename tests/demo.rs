@@ -152,6 +152,31 @@ fn control_c_ends_it_soon_and_leaves_nothing() {
 }
 
 #[test]
+fn control_c_in_the_drill_ends_it_soon_and_leaves_nothing() {
+    if !can_play() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let (mut child, mut lines) = started(directory.path(), "--requests 20");
+    // The picture shows the drill when it shows a server that is down.
+    let mut line = String::new();
+    while !line.contains("DOWN") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before a server was down");
+        assert!(!line.contains("left behind"), "it ended before a server was down");
+    }
+    let sent = Instant::now();
+    send(&child, Signal::INT);
+    let (mut rest, mut said) = (String::new(), String::new());
+    lines.read_to_string(&mut rest).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(!child.wait().unwrap().success(), "{said}");
+    assert!(sent.elapsed() < Duration::from_secs(10), "{:?}", sent.elapsed());
+    assert!(rest.contains("left behind: nothing") && said.contains("stopped before its end"), "{rest}\n{said}");
+    assert_eq!(files(directory.path()), Vec::<String>::new());
+}
+
+#[test]
 fn what_a_killed_demo_left_goes_with_the_next() {
     if !can_play() {
         return;

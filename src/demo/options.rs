@@ -69,7 +69,7 @@ impl DemoOptions {
 pub enum DemoError {
     /// What failed, and why or what to do, line by line.
     Failed(String),
-    /// Somebody stopped it before all requests were sent; what was sent is in order.
+    /// Somebody stopped it before its end; what was sent is in order.
     Interrupted,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for DemoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DemoError::Failed(text) => f.write_str(text),
-            DemoError::Interrupted => f.write_str("stopped before all requests were sent"),
+            DemoError::Interrupted => f.write_str("stopped before its end"),
         }
     }
 }

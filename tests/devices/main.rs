@@ -11,6 +11,7 @@ mod messages;
 mod monitors;
 mod operators;
 mod packets;
+mod resort;
 mod servers;
 mod spread;
 mod standing;

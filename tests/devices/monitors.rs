@@ -3,7 +3,7 @@
 
 use crate::WEB;
 use crate::servers::{ALL, WELL, WHO};
-use crate::world::{Lines, World, eventually};
+use crate::world::{Lines, PROBES, World, eventually};
 use equipoise::balance::Health;
 use equipoise::engine::MonitorRow;
 use rustix::process::Signal;
@@ -177,9 +177,21 @@ fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
                 make: &mut || nginx[1].signal(Signal::STOP),
                 seen: &[("page", "3 of 3 timed out after 400 ms")],
             },
+            Fault {
+                server: 3,
+                what: "an answer that never ends",
+                make: &mut || write(&file(3, "trickle"), ""),
+                seen: &[("page", "3 of 3 timed out after 400 ms")],
+            },
         ],
     );
+    // Probes that failed hold no connection of the server's: only those on their way do, one a monitor and family.
+    eventually("the probes' connections to end", || {
+        let output = world.sockets(2, &["state", "established"]);
+        output.lines().filter(|line| PROBES.iter().any(|probe| line.contains(probe))).count() <= 2
+    });
     std::fs::remove_file(file(1, "slow")).unwrap();
+    std::fs::remove_file(file(3, "trickle")).unwrap();
     nginx[1].signal(Signal::CONT);
     all_well(&world, 3);
 }

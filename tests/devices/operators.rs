@@ -129,6 +129,34 @@ fn loads_told_by_hand_steer_the_resource_usage_algorithm() {
 }
 
 #[test]
+fn loads_that_servers_tell_in_their_pages_steer_it_too() {
+    let world = World::new("told");
+    let _nginx = world.nginx();
+    let tell = |n: usize, text: &str| std::fs::write(world.nginx_dir(n).join("health"), text).unwrap();
+    for (n, text) in [(1, "load=50"), (2, "load=10"), (3, "load=60")] {
+        tell(n, text);
+    }
+    let monitor = "[[pool.monitor]]\ntype = \"http\"\npath = \"/health\"\ninterval = \"200ms\"\ntimeout = \"1s\"\n\
+                   load-regex = 'load=(?<load>[0-9]+)( (?<maintenance>yes))?'\n";
+    let lines = Lines { service: "algorithm = \"resource-usage\"", rest: monitor, ..Lines::default() };
+    let _gateway = world.start(&world.probing(WEB, lines));
+    let loads = |want: [u8; 3]| {
+        let what = format!("loads of {want:?}");
+        eventually(&what, || (1..=3).all(|n| world.server_row(n).load == Some(want[n - 1])));
+    };
+    // Of each flow given since the last report the gateway thinks that it costs 5 % at most.
+    loads([50, 10, 60]);
+    assert_eq!(count(&answers(&world, 0, 6), 2), 6);
+    tell(2, "load=99");
+    tell(3, "load=0");
+    loads([50, 99, 0]);
+    assert_eq!(count(&answers(&world, 1, 6), 3), 6);
+    tell(3, "load=1 yes");
+    eventually("server3's wish to be left alone", || world.server_row(3).maintenance);
+    assert_eq!(count(&answers(&world, 0, 6), 1), 6);
+}
+
+#[test]
 fn rules_refuse_in_silence_or_aloud_and_are_switched_at_run_time() {
     let world = World::new("rules");
     let _nginx = world.nginx();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The nginx of server NUMBER. Files in its directory say what becomes of `/health`: `sick` fails it, `hang` never answers,
-/// `slow` hands it to a server behind it; else the file `health` is the answer.
+/// `trickle` sends a byte a second, `slow` hands it to a server behind it; else the file `health` is the answer.
 const NGINX: &str = "daemon off; master_process off; error_log stderr error; pid nginx.pid;
 events { worker_connections 1024; }
 http {
@@ -21,6 +21,7 @@ http {
         location = /health {
             if (-f $document_root/sick) { return 500; }
             if (-f $document_root/hang) { proxy_pass http://127.0.0.1:9001; }
+            if (-f $document_root/trickle) { limit_rate 1; }
             if (-f $document_root/slow) { proxy_pass http://127.0.0.1:9002; }
         }
     }

@@ -2,10 +2,11 @@
 
 use crate::WEB;
 use crate::servers::{ALL, PINGS, WHO};
-use crate::world::{CLIENT, Lines, Running, SERVICE, World, eventually, run};
+use crate::world::{CLIENT, Lines, Running, SERVICE, World, eventually, program, run};
 use equipoise::balance::Health;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// What a busy machine may add.
@@ -232,5 +233,30 @@ fn a_udp_client_of_one_port_reaches_a_live_server_within_a_probe_period_of_its_s
         eventually("the server to come back", back);
         let flows = world.flows(&["--client", CLIENT[family]]);
         assert!(flows.len() == 1 && flows[0].client.port() == 5353, "{flows:?}");
+    }
+}
+
+#[test]
+fn an_echo_flow_moves_to_a_live_server_too() {
+    let world = World::new("echo");
+    let lines = Lines { rest: HOST, ..Lines::default() };
+    let _gateway = world.start(&world.probing(("ping", "icmp", 3, 0), lines));
+    for family in [0, 1] {
+        let mut ping = world.client.command(program("ping").to_str().unwrap());
+        let _ping = Running::start(ping.args(["-q", "-i", "0.05", SERVICE[family]]).stdout(Stdio::null()));
+        let flow = || world.flows(&["--client", CLIENT[family]]).into_iter().next().filter(|row| row.packets_out > 5);
+        let answered = |what: &str, not: &str| {
+            let mut server = String::new();
+            eventually(what, || {
+                server = flow().filter(|row| row.server != not).map_or(String::new(), |row| row.server);
+                !server.is_empty()
+            });
+            server
+        };
+        let first = answered("answered pings", "");
+        let n: usize = first.strip_prefix("server").unwrap().parse().unwrap();
+        world.deafen(n, &PINGS);
+        answered("answered pings from another server", &first);
+        world.mend(n);
     }
 }
