@@ -8,7 +8,7 @@ use super::problem::{Draft, grouped};
 use super::raw::Raw;
 use super::raw_pool::RawPool;
 use crate::balance::{Algorithm, Protocol};
-use crate::health::settings::{Floor, Probe};
+use crate::health::settings::Probe;
 
 /// Checks all monitors.
 pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
@@ -38,12 +38,8 @@ fn floor(pool: &RawPool, drafts: &mut Vec<Draft>) {
         let draft = Draft::warning(floor.span(), "`floor` says nothing: this pool has no monitor");
         draft.help("add a [[pool.monitor]], or remove `floor`")
     } else if pool.is_whole && servers > 0 && floor.get_ref().least(servers) == servers {
-        let most = match floor.get_ref() {
-            Floor::Percent(_) => format!("less than 100% of {} servers, rounded up", grouped(servers as usize)),
-            _ => format!("less than {}, the number of servers,", grouped(servers as usize)),
-        };
         let draft = Draft::warning(floor.span(), "with this `floor` monitors never take out a server");
-        draft.help(format!("{most} lets them; or remove the monitors"))
+        draft.label(format!("{0} of {0} stay in", grouped(servers as usize))).help("choose a smaller one, or remove it")
     } else {
         return;
     };

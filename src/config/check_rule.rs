@@ -90,9 +90,9 @@ fn ingress(rules: &[RawRule], drafts: &mut Vec<Draft>) {
     let Some(first) = named.next() else { return };
     let draft = Draft::warning(first.span(), "the live gateway cannot tell where a packet came in");
     let more = match named.count() {
-        0 => String::new(),
-        more => format!(" (nor can the {} further ones with `ingress`)", grouped(more)),
+        0 => "matches".to_string(),
+        more => format!("and {} more with `ingress` match", grouped(more)),
     };
-    let help = format!("only captures name interfaces: live, this rule matches nothing{more}");
+    let help = format!("only captures name interfaces: live, this rule {more} nothing");
     drafts.push(draft.help(help));
 }

@@ -78,7 +78,7 @@ fn maglev(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: 
     let place = service.table_place.clone().or(service.algorithm_place.clone()).unwrap_or(name.span());
     let count = format!("the {} servers of pool \"{}\"", grouped(servers), name.get_ref());
     let draft = if size <= servers {
-        Draft::error(place, format!("a Maglev table of {} entries has not one for each of {count}", grouped(size)))
+        Draft::error(place, format!("a Maglev table of {} entries is too small for {count}", grouped(size)))
     } else if size < ENTRIES_A_SERVER * servers {
         Draft::warning(place, format!("a Maglev table of {} entries spreads {count} unevenly", grouped(size)))
     } else {
@@ -137,7 +137,7 @@ fn priorities(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
             _ => {}
         }
     }
-    for (pool, _) in raw.pools.iter().zip(asked).filter(|(_, asked)| !asked) {
+    for (pool, _) in raw.pools.iter().zip(asked).filter(|(pool, asked)| pool.is_whole && !asked) {
         if let Some(place) = pool.servers.iter().find_map(|server| server.priority_place.clone()) {
             let draft = Draft::warning(place, "`priority` says nothing: no service of this pool asks for it");
             drafts.push(draft.help("choose `algorithm = \"priority\"` in the service, or remove `priority`"));

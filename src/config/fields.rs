@@ -61,12 +61,12 @@ impl<'a, 'i> Fields<'a, 'i> {
         self.table.get_key_value(key).map(|(key, _)| key.span())
     }
 
-    /// Whether a key is to be read: it is there, and it says something beside `with`, which is how
-    /// the operator writes another choice. Where it says nothing there, it is refused.
-    pub(super) fn fits(&mut self, key: &str, fits: bool, with: &str, help: &str) -> bool {
+    /// Whether a key is to be read: it is there, and it says something beside another choice.
+    /// Where it says nothing it is refused, and `beside` tells why: `with action "drop"`.
+    pub(super) fn fits(&mut self, key: &str, fits: bool, beside: &str, help: &str) -> bool {
         let Some(span) = self.key(key) else { return false };
         if !fits {
-            self.drafts.push(Draft::error(span, format!("`{key}` says nothing with {with}")).help(help));
+            self.drafts.push(Draft::error(span, format!("`{key}` says nothing {beside}")).help(help));
         }
         fits
     }
@@ -246,13 +246,13 @@ impl<'a, 'i> Fields<'a, 'i> {
     }
 
     /// A table, if the key is there.
-    pub(super) fn table(&mut self, key: &str) -> Option<(&'a DeTable<'i>, Span)> {
+    pub(super) fn table(&mut self, key: &str, header: &str) -> Option<(&'a DeTable<'i>, Span)> {
         let value = self.table.get(key)?;
         if let DeValue::Table(table) = value.get_ref() {
             return Some((table, value.span()));
         }
         let title = format!("`{key}` must be a table");
-        let help = format!("write `[{key}]` on a line of its own, once, and its keys below it");
+        let help = format!("write `{header}` on a line of its own, once, and its keys below it");
         self.drafts.push(Draft::error(value.span(), title).label(found(value.get_ref())).help(help));
         None
     }

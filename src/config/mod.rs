@@ -135,3 +135,5 @@ pub fn summary(settings: &Settings) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_keys;

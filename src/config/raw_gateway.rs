@@ -32,7 +32,7 @@ pub(super) struct RawGateway {
 /// Reads `[gateway]`.
 pub(super) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
     let defaults = GatewaySettings::default();
-    let Some((table, span)) = top.table("gateway") else {
+    let Some((table, span)) = top.table("gateway", "[gateway]") else {
         return RawGateway { settings: defaults, addresses: Vec::new(), probes: Vec::new(), probes_are_wrong: false };
     };
     let known =
@@ -62,7 +62,7 @@ const PROBES: OnePerFamily = OnePerFamily {
     key: "probe-address",
     form: "probe-address = \"192.0.2.1\"",
     forms: "write \"192.0.2.1\", \"2001:db8::1\", or an array of one of each",
-    owner: "the gateway's probes",
+    owner: "`probe-address`",
     role: "the source of probes",
     remedy: "use a unicast address that is routed to this gateway and assigned to nothing",
     second: "one of each family serves all monitors; remove the other",
@@ -121,7 +121,7 @@ fn rule_priority(fields: &mut Fields<'_, '_>) -> Option<u32> {
 
 /// Reads `[flows]`: the most flows, and how many may open a second.
 pub(super) fn flows(top: &mut Fields<'_, '_>) -> (Option<u32>, Option<u32>) {
-    let Some((table, span)) = top.table("flows") else { return (None, None) };
+    let Some((table, span)) = top.table("flows", "[flows]") else { return (None, None) };
     let mut fields = Fields::new(table, span, "[flows]", &["max", "rate"], top.drafts);
     (fields.count("max", 1..=MOST_FLOWS), fields.count("rate", 1..=u64::from(u32::MAX)))
 }
@@ -129,7 +129,7 @@ pub(super) fn flows(top: &mut Fields<'_, '_>) -> (Option<u32>, Option<u32>) {
 /// Reads `[timeouts]`; a timeout below what the RFCs ask for is taken, with a warning.
 pub(super) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
     let mut timeouts = Timeouts::default();
-    let Some((table, span)) = top.table("timeouts") else { return timeouts };
+    let Some((table, span)) = top.table("timeouts", "[timeouts]") else { return timeouts };
     let min = |minutes: u64| Duration::from_secs(minutes * 60);
     let rows: [(&str, Duration, &str, &mut Duration); 7] = [
         ("tcp-opening", min(4), "RFC 5382, REQ-5", &mut timeouts.opening),

@@ -7,7 +7,7 @@ use super::fields::{Fields, quoted};
 use super::problem::{Draft, Span};
 use super::raw_probe;
 use super::values;
-use crate::health::settings::{Initial, MonitorSettings, Probe};
+use crate::health::settings::{Initial, LEAST_INTERVAL, MOST_SAMPLES, MonitorSettings, Probe};
 use crate::time::Duration;
 use serde_spanned::Spanned;
 use toml::de::DeTable;
@@ -72,8 +72,8 @@ pub(super) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     };
     let Some((word, own)) = kind else { return RawMonitor { name, span, settings: None } };
     for (key, types) in belongs() {
-        let help = format!("it belongs to the type {types}: choose that, or remove it");
-        fields.fits(key, own.contains(&key), &format!("type {}", quoted(word)), &help);
+        let help = format!("it belongs to type {types}: choose that, or remove it");
+        fields.fits(key, own.contains(&key), &format!("with type {}", quoted(word)), &help);
     }
     let probe = match word {
         "http" => raw_probe::http(&mut fields),
@@ -91,37 +91,40 @@ pub(super) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
 
 /// Each key that only some types have, with these types as the operator writes them.
 fn belongs() -> Vec<(&'static str, String)> {
-    let mut keys: Vec<(&str, String)> = Vec::new();
+    let mut keys: Vec<(&str, Vec<&str>)> = Vec::new();
     for (word, own) in TYPES {
         for key in own {
             match keys.iter_mut().find(|(known, _)| known == key) {
-                Some((_, types)) => *types += &format!(" or {}", quoted(word)),
-                None => keys.push((key, quoted(word))),
+                Some((_, types)) => types.push(word),
+                None => keys.push((key, vec![word])),
             }
         }
     }
-    keys
+    let or = |types: Vec<&str>| types.into_iter().map(quoted).collect::<Vec<_>>().join(" or ");
+    keys.into_iter().map(|(key, types)| (key, or(types))).collect()
 }
 
 fn common(fields: &mut Fields<'_, '_>, name: &str, probe: Probe) -> MonitorSettings {
     let default = MonitorSettings::new(name, probe);
-    let many = 0..=u64::from(u32::MAX);
+    let many = 1..=u64::from(u32::MAX);
     let initial = [("up", Initial::Up), ("down", Initial::Down), ("unknown", Initial::Unknown)];
     // A port of ICMP has been refused already.
     let ports = if default.probe == Probe::Icmp { Vec::new() } else { ports(fields) };
-    let mut time = |key| fields.duration_in(key, Duration::from_millis(1)..=LONGEST).map(Spanned::into_inner);
-    let (interval, timeout, max_latency) = (time("interval"), time("timeout"), time("max-latency"));
+    let mut time = |key, least| fields.duration_in(key, least..=LONGEST).map(Spanned::into_inner);
+    let least = Duration::from_millis(1);
+    let (interval, timeout) = (time("interval", LEAST_INTERVAL), time("timeout", least));
+    let max_latency = time("max-latency", least);
     MonitorSettings {
         ports,
         interval: interval.unwrap_or(default.interval),
         timeout: timeout.unwrap_or(default.timeout),
         max_latency,
-        samples: fields.count("samples", many.clone()).unwrap_or(default.samples),
-        max_lost: fields.count("max-lost", many.clone()),
+        samples: fields.count("samples", 1..=u64::from(MOST_SAMPLES)).unwrap_or(default.samples),
+        max_lost: fields.count("max-lost", 0..=u64::from(MOST_SAMPLES)),
         fall: fields.count("fall", many.clone()).unwrap_or(default.fall),
         rise: fields.count("rise", many).unwrap_or(default.rise),
         initial: fields.word("initial", &initial).unwrap_or_default(),
-        jitter_percent: fields.count("jitter", 0..=255).unwrap_or(default.jitter_percent),
+        jitter_percent: fields.count("jitter", 0..=50).unwrap_or(default.jitter_percent),
         ..default
     }
 }
@@ -156,18 +159,19 @@ fn contradictions(fields: &mut Fields<'_, '_>, settings: &MonitorSettings) {
         let colon = if text.starts_with("must") { "" } else { ":" };
         let value = fields.value(key).map(|value| value.span());
         let draft = Draft::error(value.unwrap_or(fields.span.clone()), format!("`{key}`{colon} {text}"));
-        fields.drafts.push(match key {
-            "expect-regex" | "load-regex" => draft.help(
-                "the crate regex's notation, over bytes: ASCII classes, no look-around, no back-references; \
-                 single quotes spare doubling each backslash",
-            ),
-            "interval" => draft.help("the default is \"10s\""),
-            "timeout" | "max-latency" => draft.help("defaults: `timeout` \"3s\", no `max-latency`"),
-            "samples" | "max-lost" => draft.help("defaults: 10 `samples`, no `max-lost`"),
-            "jitter" => draft.help("the default is 10"),
-            "fall" | "rise" => draft.help("defaults: `fall` 3, `rise` 2"),
-            "path" => draft.help("the default is \"/\""),
-            _ => draft,
-        });
+        let help = match key {
+            "load-regex" if text.contains("group `load`") => "such as 'load=(?<load>[0-9]+)'",
+            "expect-regex" | "load-regex" => {
+                "the notation is that of the crate regex, over bytes: ASCII classes, no look-around, no \
+                 back-references; single quotes spare doubling each backslash"
+            }
+            "max-latency" => "the default of `timeout` is \"3s\"; without `max-latency` none is too high",
+            "max-lost" => "the default of `samples` is 10; without `max-lost` only failures in a row count",
+            "path" => "the default is \"/\"",
+            "headers" => "write `headers = { \"X-Probe\" = \"1\" }`; the request must fit one packet",
+            "query" => "write a name in ASCII, such as \"www.example.com\"",
+            _ => "see the example configuration",
+        };
+        fields.drafts.push(draft.help(help));
     }
 }

@@ -124,7 +124,7 @@ fn floor(fields: &mut Fields<'_, '_>) -> Option<Spanned<Floor>> {
 
 /// Reads `[pool.passive]`. Of `hold` and `longest`, one that is absent follows the other as far as it must.
 fn passive(pool: &mut Fields<'_, '_>) -> Option<RawPassive> {
-    let (table, span) = pool.table("passive")?;
+    let (table, span) = pool.table("passive", "[pool.passive]")?;
     let known = ["failures", "within", "hold", "longest"];
     let mut fields = Fields::new(table, span, "[pool.passive]", &known, pool.drafts);
     let limits = || Duration::from_millis(100)..=Duration::from_secs(86_400);

@@ -3,7 +3,7 @@
 //! It must not know what the types share.
 
 use super::fields::{Fields, Value, found, items, quoted};
-use super::problem::Draft;
+use super::problem::{Draft, Span};
 use super::values;
 use crate::health::settings::{DnsExpect, DnsKind, Expect, HttpProbe, LoadSource, MOST_BODY, Probe};
 use serde_spanned::Spanned;
@@ -61,7 +61,9 @@ fn headers(fields: &mut Fields<'_, '_>) -> Vec<(String, String)> {
     let mut all = Vec::with_capacity(table.len());
     for (name, value) in table {
         let text = name.get_ref();
-        if OWN_HEADERS.iter().any(|own| text.eq_ignore_ascii_case(own)) {
+        if !is_token(text) {
+            fields.drafts.push(no_token(name.span(), text));
+        } else if OWN_HEADERS.iter().any(|own| text.eq_ignore_ascii_case(own)) {
             let draft = Draft::error(name.span(), format!("{} is no header to be chosen", quoted(text)));
             fields
                 .drafts
@@ -88,22 +90,30 @@ fn load(fields: &mut Fields<'_, '_>) -> Option<LoadSource> {
     let regex = values::text(fields, "load-regex", "load-regex = 'load=(?<load>[0-9]+)'");
     let has_header = fields.key("load-header").is_some();
     let help = "name the header of the load, `load-header`, too; in `load-regex` it is the group \"maintenance\"";
-    let fits = fields.fits("maintenance-header", has_header, "no `load-header`", help);
+    let fits = fields.fits("maintenance-header", has_header, "without `load-header`", help);
     let maintenance = if fits { header_name(fields, "maintenance-header") } else { None };
     let header = header.map(|name| LoadSource::Header { name, maintenance });
     header.or(regex.map(|pattern| LoadSource::Regex(pattern.into_inner())))
 }
 
-/// The name of a header: a token (RFC 9110, 5.6.2).
+/// The name of a header, if the key is there: a token (RFC 9110, 5.6.2).
 fn header_name(fields: &mut Fields<'_, '_>, key: &str) -> Option<String> {
     let name = values::text(fields, key, &format!("{key} = \"X-Server-Load\""))?;
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !name.get_ref().is_empty() && name.get_ref().bytes().all(is_token) {
+    if is_token(name.get_ref()) {
         return Some(name.into_inner());
     }
-    let draft = Draft::error(name.span(), format!("{} is no name of a header", quoted(name.get_ref())));
-    fields.drafts.push(draft.help("letters, digits and \"-\" are usual, such as \"X-Server-Load\""));
+    fields.drafts.push(no_token(name.span(), name.get_ref()));
     None
+}
+
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
+fn no_token(span: Span, text: &str) -> Draft {
+    let draft = Draft::error(span, format!("{} is no name of a header", quoted(text)));
+    draft.help("letters, digits and \"-\" are usual, such as \"X-Server-Load\"")
 }
 
 /// Reads the keys of the type `udp`.

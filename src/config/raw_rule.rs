@@ -62,7 +62,7 @@ pub(super) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].map(|p| (p.name(), Some(p)));
     let protocol = fields.word_or("protocol", &protocols, None);
     let has_ports = protocol.is_none_or(|protocol| matches!(protocol, Some(Protocol::Tcp | Protocol::Udp)));
-    let with = if protocol == Some(None) { "no `protocol`" } else { "protocol \"icmp\"" };
+    let with = if protocol == Some(None) { "without `protocol`" } else { "with protocol \"icmp\"" };
     let mut ports = |key| {
         let help = "only TCP and UDP have ports: add `protocol = \"tcp\"` or \"udp\", or remove it";
         if fields.fits(key, has_ports, with, help) { values::port_ranges(&mut fields, key) } else { Vec::new() }
@@ -72,7 +72,7 @@ pub(super) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let words = [Action::Balance(None), Action::Pass, Action::Drop, Action::Reject].map(|a| (a.name(), a));
     let action = fields.required("action", "action = \"drop\"").and_then(|_| fields.word("action", &words));
     let is_balance = action.is_none_or(|action| action == Action::Balance(None));
-    let with = format!("action \"{}\"", action.map_or("balance", Action::name));
+    let with = format!("with action \"{}\"", action.map_or("balance", Action::name));
     for key in &known[9..] {
         fields.fits(key, is_balance, &with, "it belongs to the action \"balance\": choose that, or remove it");
     }
@@ -100,7 +100,7 @@ fn limits(fields: &mut Fields<'_, '_>, settings: &mut RuleSettings) {
     let by_client = fields.key("client-rate").or(fields.key("client-flows")).is_some();
     let keys = ["client-ipv4-prefix", "client-ipv6-prefix"];
     let help = "it says which clients count as one for `client-rate` and `client-flows`: add one of them, or remove it";
-    let [v4, v6] = keys.map(|key| fields.fits(key, by_client, "no limit a client", help));
+    let [v4, v6] = keys.map(|key| fields.fits(key, by_client, "without `client-rate` or `client-flows`", help));
     if v4 || v6 {
         settings.client = values::prefixes(fields, keys, settings.client);
     }

@@ -124,7 +124,7 @@ fn listens(fields: &mut Fields<'_, '_>) -> Vec<Spanned<Listen>> {
 fn tuning(fields: &mut Fields<'_, '_>, algorithm: Option<Algorithm>) -> Tuning {
     use Algorithm::{ConnectionRate, Maglev, SourceHash};
     let mut tuning = Tuning::default();
-    let with = format!("algorithm \"{}\"", algorithm.unwrap_or_default().name());
+    let with = format!("with algorithm \"{}\"", algorithm.unwrap_or_default().name());
     let hashed = algorithm.is_none_or(|algorithm| matches!(algorithm, SourceHash | Maglev));
     let hashing = "it belongs to the algorithms \"source-hash\" and \"maglev\": choose one of them, or remove it";
     let help = "it belongs to the algorithm \"connection-rate\": choose that, or remove it";
@@ -160,7 +160,7 @@ fn tuning(fields: &mut Fields<'_, '_>, algorithm: Option<Algorithm>) -> Tuning {
 
 /// Whether there are lengths of prefixes to read under two keys: they need a `word` of "network".
 fn prefixes_fit(fields: &mut Fields<'_, '_>, keys: [&str; 2], fits: bool, word: &str) -> bool {
-    let with = format!("this `{word}`");
+    let with = format!("with this `{word}`");
     let help =
         format!("write `{word} = \"network\"` to choose how many bits of a client's address count, or remove it");
     let [v4, v6] = keys.map(|key| fields.fits(key, fits, &with, &help));
@@ -184,7 +184,7 @@ fn maglev_table(fields: &mut Fields<'_, '_>) -> Option<u32> {
 
 /// Reads `[service.sticky]`; the second value is the group's name.
 fn sticky(service: &mut Fields<'_, '_>) -> (Option<Stickiness>, Option<Spanned<String>>) {
-    let Some((table, span)) = service.table("sticky") else { return (None, None) };
+    let Some((table, span)) = service.table("sticky", "[service.sticky]") else { return (None, None) };
     let known = ["by", "ipv4-prefix", "ipv6-prefix", "idle", "slots", "group"];
     let mut fields = Fields::new(table, span, "[service.sticky]", &known, service.drafts);
     let words = [("address", Some(Prefixes::ADDRESS)), ("network", Some(NETWORK)), ("connection", None)];
@@ -192,7 +192,7 @@ fn sticky(service: &mut Fields<'_, '_>) -> (Option<Stickiness>, Option<Spanned<S
     if by == Some(None) {
         for key in &known[1..] {
             let help = "each connection is by itself: choose \"address\" or \"network\", or remove it";
-            fields.fits(key, false, "by = \"connection\"", help);
+            fields.fits(key, false, "with by = \"connection\"", help);
         }
         return (None, None);
     }

@@ -9,6 +9,7 @@ use crate::balance::Prefixes;
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 /// Characters of a name at most.
@@ -139,14 +140,14 @@ pub(super) fn networks(fields: &mut Fields<'_, '_>, key: &str) -> Vec<Spanned<Ip
 
 /// Ranges of ports, first and last: `80`, `"8000-8010"`, or an array of both.
 pub(super) fn port_ranges(fields: &mut Fields<'_, '_>, key: &str) -> Vec<(u16, u16)> {
-    ranges(fields, key, 1..=65_535, "8000-8100", |text| {
+    ranges(fields, key, 1..=65_535, "80, \"8000-8100\"", |text| {
         address::port_range(text).map_err(|wrong| (wrong.title, wrong.help))
     })
 }
 
 /// Ranges of HTTP statuses, first and last: `200`, `"200-299"`, or an array of both.
 pub(super) fn status_ranges(fields: &mut Fields<'_, '_>, key: &str) -> Vec<(u16, u16)> {
-    ranges(fields, key, 100..=999, "200-299", |text| {
+    ranges(fields, key, 100..=999, "200, \"200-299\"", |text| {
         let status = |text: &str| (text.len() == 3).then(|| text.parse().ok()).flatten();
         let range = text.split_once('-').unwrap_or((text, text));
         match (status(range.0), status(range.1)) {
@@ -165,8 +166,8 @@ pub(super) fn status_ranges(fields: &mut Fields<'_, '_>, key: &str) -> Vec<(u16,
 fn ranges(
     fields: &mut Fields<'_, '_>,
     key: &str,
-    numbers: std::ops::RangeInclusive<u64>,
-    range: &str,
+    numbers: RangeInclusive<u64>,
+    forms: &str,
     read: impl Fn(&str) -> Result<(u16, u16), (String, String)>,
 ) -> Vec<(u16, u16)> {
     let Some(value) = fields.value(key) else { return Vec::new() };
@@ -184,7 +185,7 @@ fn ranges(
             },
             other => {
                 let title = format!("`{key}` must be numbers or ranges");
-                let help = format!("write {}, \"{range}\", or an array of both", numbers.start().max(&80));
+                let help = format!("write {forms}, or an array of both");
                 fields.drafts.push(Draft::error(item.span(), title).label(found(other)).help(help));
             }
         }
