@@ -15,9 +15,9 @@ pub const SERVER_PORT: u16 = 8080;
 /// From one probe of a server to the next.
 pub const INTERVAL: Duration = Duration::from_millis(250);
 /// How long a probe waits for its answer.
-pub const TIMEOUT: Duration = Duration::from_millis(250);
+pub const TIMEOUT: Duration = Duration::from_secs(1);
 /// Failures in a row that take a server out, and successes that bring it back.
-pub const FALL: u32 = 2;
+pub const FALL: u32 = 3;
 /// Successes in a row that bring it back.
 pub const RISE: u32 = 2;
 /// How long a server's weight takes to rise when it is back.
