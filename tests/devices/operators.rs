@@ -2,7 +2,7 @@
 
 use crate::WEB;
 use crate::world::{CLIENT, Lines, PROBES, Running, World, eventually, run};
-use equipoise::balance::{Admin, Health};
+use equipoise::balance::{Admin, Health, PickedBy};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -221,8 +221,14 @@ fn clients_stick_to_their_servers_until_these_are_drained() {
         for _ in 0..5 {
             assert_eq!([ask(clients[0]), ask(clients[1])], [moved, homes[1]], "it has a home again");
         }
+        // Nor does it come back to what it did not see go.
+        let newest = || world.flows(&["--client", clients[1]]).into_iter().min_by_key(|row| row.age_ms).unwrap();
+        assert_eq!(newest().picked_by, PickedBy::Stickiness);
+        world.change(&format!("server drain web/server{}", homes[1]));
+        world.change(&format!("server enable web/server{}", homes[1]));
+        ask(clients[1]);
+        assert_eq!(newest().picked_by, PickedBy::Algorithm, "a slot never outlives a drained server");
     }
-    assert!(world.flows(&["--service", "web"]).iter().any(|row| row.picked_by.name() == "stickiness"));
 }
 
 #[test]
