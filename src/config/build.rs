@@ -8,7 +8,9 @@ use super::raw_rule::RawRule;
 use super::raw_service::RawService;
 use super::settings::Settings;
 use super::values::{v4, v6};
-use crate::balance::{LastResort, PoolSettings, ServerSettings, ServiceSettings};
+use crate::balance::{LastResort, PoolSettings, ServerSettings, ServiceSettings, server_ports};
+use crate::health::HealthSettings;
+use crate::health::settings::{Floor, MonitorSettings, PoolWatch, ServerWatch};
 use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::policy::{Action, PolicySettings, RuleSettings};
 use serde_spanned::Spanned;
@@ -19,6 +21,7 @@ use std::collections::HashMap;
 pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
     let gateway = raw.gateway.settings;
     let mut settings = Settings { seed: raw.seed, table: raw.table, gateway, ..Settings::default() };
+    let mut watched = Vec::new();
     for pool in raw.pools {
         let id = PoolId(settings.pools.len() as u32);
         let first = settings.servers.len();
@@ -34,15 +37,49 @@ pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
         }
         let servers = (first..settings.servers.len()).map(|at| ServerId(at as u32)).collect();
         let passive = pool.passive.map(|passive| passive.settings);
+        let monitors: Vec<_> = pool.monitors.into_iter().filter_map(|monitor| monitor.settings).collect();
+        if !monitors.is_empty() {
+            watched.push((id, monitors, pool.floor.map_or(Floor::None, Spanned::into_inner)));
+        }
         settings.pools.push(PoolSettings { name: text(pool.name), servers, passive });
     }
     settings.services = services(raw.services, links);
+    settings.health = health(watched, &settings);
     settings.policy = policy(raw.rules, raw.rate, links);
     settings
 }
 
 fn text(name: Option<Spanned<String>>) -> String {
     name.map(Spanned::into_inner).unwrap_or_default()
+}
+
+/// The pools that have monitors, with the ports at which services reach their servers.
+fn health(watched: Vec<(PoolId, Vec<MonitorSettings>, Floor)>, settings: &Settings) -> HealthSettings {
+    let watch = |(pool, monitors, floor): (PoolId, _, _)| {
+        let uses = |service: &&ServiceSettings| service.pool == pool || service.last_resort == LastResort::Pool(pool);
+        let services: Vec<&ServiceSettings> = settings.services.iter().filter(uses).collect();
+        let servers = settings.pools[pool.0 as usize].servers.iter();
+        let servers = servers.map(|id| server_watch(*id, &settings.servers[id.0 as usize], &services)).collect();
+        PoolWatch { pool, monitors, floor, servers }
+    };
+    HealthSettings {
+        seed: settings.seed,
+        source_v4: settings.gateway.probe_v4,
+        source_v6: settings.gateway.probe_v6,
+        pools: watched.into_iter().map(watch).collect(),
+    }
+}
+
+fn server_watch(id: ServerId, server: &ServerSettings, services: &[&ServiceSettings]) -> ServerWatch {
+    let families = [(server.v4.is_some(), false), (server.v6.is_some(), true)];
+    let own = families.into_iter().filter(|(has, _)| *has).map(|(_, v6)| v6);
+    let mut ports: Vec<u16> =
+        own.flat_map(|v6| services.iter().flat_map(move |service| server_ports(service, server.port, v6))).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    // Echo has none.
+    ports.retain(|port| *port != 0);
+    ServerWatch { server: id, v4: server.v4, v6: server.v6, ports }
 }
 
 fn services(raw: Vec<RawService>, links: &Links) -> Vec<ServiceSettings> {

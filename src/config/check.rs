@@ -10,7 +10,7 @@ use super::problem::{Draft, Span};
 use super::raw::Raw;
 use super::raw_service::RawService;
 use super::settings::Settings;
-use super::{build, check_pool, check_rule, check_service};
+use super::{build, check_monitor, check_pool, check_rule, check_service};
 use crate::balance::Listen;
 use serde_spanned::Spanned;
 use std::collections::HashMap;
@@ -30,6 +30,7 @@ pub(super) fn check(raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     loops(&raw, drafts);
     let links = Links::new(&raw, drafts);
     check_service::check(&raw, &links, drafts);
+    check_monitor::check(&raw, &links, drafts);
     check_rule::check(&raw, drafts);
     build::settings(raw, &links)
 }

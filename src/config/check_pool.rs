@@ -5,13 +5,12 @@
 use super::check::unique;
 use super::problem::{Draft, Span};
 use super::raw_pool::{RawPool, RawServer};
-use serde_spanned::Spanned;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Checks one pool by itself.
 pub(super) fn check(pool: &RawPool, drafts: &mut Vec<Draft>) {
-    let place = pool.name.as_ref().map_or(pool.span.clone(), Spanned::span);
+    let place = pool.place();
     unique("servers of one pool", pool.servers.iter().filter_map(|server| server.name.as_ref()), drafts);
     if pool.servers.is_empty() && pool.is_whole {
         drafts.push(

@@ -10,6 +10,7 @@
 mod address;
 mod build;
 mod check;
+mod check_monitor;
 mod check_pool;
 mod check_rule;
 mod check_service;
@@ -18,7 +19,9 @@ mod links;
 mod problem;
 mod raw;
 mod raw_gateway;
+mod raw_monitor;
 mod raw_pool;
+mod raw_probe;
 mod raw_rule;
 mod raw_service;
 mod render;
@@ -122,6 +125,7 @@ pub fn summary(settings: &Settings) -> String {
         format!("listening at {}", plural(listens, "place")),
         plural(settings.pools.len(), "pool"),
         plural(settings.servers.len(), "server"),
+        plural(settings.monitors(), "monitor"),
         plural(settings.policy.rules.len(), "rule"),
         format!("room for {}", plural(settings.table.max_flows as usize, "flow")),
         format!("device {}", settings.gateway.device),

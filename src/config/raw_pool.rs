@@ -4,6 +4,7 @@
 
 use super::fields::{Fields, found};
 use super::problem::{Draft, Span};
+use super::raw_monitor::{self, RawMonitor};
 use super::values::{self, OnePerFamily};
 use crate::balance::{Admin, Passive, ServerSettings};
 use crate::health::settings::Floor;
@@ -28,6 +29,16 @@ pub(super) struct RawPool {
     pub(super) is_whole: bool,
     pub(super) passive: Option<RawPassive>,
     pub(super) floor: Option<Spanned<Floor>>,
+    pub(super) monitors: Vec<RawMonitor>,
+    /// Whether the array of monitors itself could be read.
+    pub(super) monitors_are_whole: bool,
+}
+
+impl RawPool {
+    /// Where it is named, or where it stands.
+    pub(super) fn place(&self) -> Span {
+        self.name.as_ref().map_or(self.span.clone(), Spanned::span)
+    }
 }
 
 /// One `[[pool.server]]`.
@@ -64,7 +75,7 @@ pub(super) struct RawPassive {
 
 /// Reads one `[[pool]]`.
 pub(super) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawPool {
-    let known = ["name", "slow-start", "floor", "passive", "server"];
+    let known = ["name", "slow-start", "floor", "passive", "monitor", "server"];
     let mut fields = Fields::new(table, span.clone(), "[[pool]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"web\"");
     let slow_start = slow_start(&mut fields).unwrap_or_default();
@@ -78,7 +89,11 @@ pub(super) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
         is_whole &= whole;
         servers.push(server);
     }
-    RawPool { span, name, servers, is_whole, passive, floor }
+    let errors = fields.drafts.len();
+    let tables = fields.tables("monitor", "[[pool.monitor]]");
+    let monitors_are_whole = fields.drafts.len() == errors;
+    let monitors = tables.into_iter().map(|(table, span)| raw_monitor::monitor(table, span, fields.drafts)).collect();
+    RawPool { span, name, servers, is_whole, passive, floor, monitors, monitors_are_whole }
 }
 
 fn slow_start(fields: &mut Fields<'_, '_>) -> Option<Duration> {

@@ -85,7 +85,7 @@ fn the_example_is_read_as_its_comments_say() {
         last_port: 16483,
     };
     assert_eq!(settings.services[3].listen, [range]);
-    let want = "configuration is valid: 4 services, listening at 12 places, 3 pools, 7 servers, 2 rules, \
+    let want = "configuration is valid: 4 services, listening at 12 places, 3 pools, 7 servers, 4 monitors, 2 rules, \
                 room for 262,144 flows, device equipoise0";
     assert_eq!(summary(settings), want);
 }
@@ -101,8 +101,9 @@ fn every_known_key_is_in_the_example() {
         ("[[service]]", 15),
         ("[[service]]\n[service.sticky]", 6),
         ("[[rule]]", 17),
-        ("[[pool]]", 5),
+        ("[[pool]]", 6),
         ("[[pool]]\n[pool.passive]", 4),
+        ("[[pool]]\n[[pool.monitor]]", 29),
         ("[[pool]]\n[[pool.server]]", 9),
     ];
     for (table, keys) in tables {
