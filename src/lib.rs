@@ -11,6 +11,8 @@
 //! touches the system stands behind the feature `daemon`.
 
 pub mod ids;
+mod rng;
+mod schedule;
 pub mod time;
 
 pub mod packet;

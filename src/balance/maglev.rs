@@ -3,7 +3,7 @@
 //! one look into the table; a server that goes moves few flows of the others.
 
 use super::hash::Hash;
-use super::rng::mix;
+use crate::rng::mix;
 
 /// Other entries that are looked at where the first one's server refuses, before all are.
 const TRIES: u64 = 16;

@@ -14,7 +14,6 @@ mod picker;
 mod priority;
 mod random;
 mod resource_usage;
-pub(crate) mod rng;
 mod round_robin;
 mod service;
 mod settings;
@@ -33,12 +32,12 @@ pub use state::ServerState;
 
 use crate::flow::{Key, Slots};
 use crate::ids::{PoolId, ServerId, ServiceId};
+use crate::schedule::Schedule;
 use crate::time::Instant;
 use load::Server;
 use serde::{Deserialize, Serialize};
 use service::Service;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 /// Why a flow went to its server.
@@ -99,7 +98,7 @@ pub struct Balancer {
     members: Vec<Vec<(u32, u32)>>,
     sticky: BTreeMap<u32, Slots>,
     /// When servers change with time alone.
-    timers: BinaryHeap<Reverse<(Instant, ServerId)>>,
+    timers: Schedule,
     notices: VecDeque<Notice>,
 }
 
@@ -136,7 +135,7 @@ impl Balancer {
             last_resorts,
             members,
             sticky,
-            timers: BinaryHeap::new(),
+            timers: Schedule::new(servers.len()),
             notices: VecDeque::new(),
         }
     }

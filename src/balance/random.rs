@@ -1,6 +1,6 @@
 //! By chance, as likely as the weight.
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// Draws before all the candidates are looked through.
 const DRAWS: usize = 16;

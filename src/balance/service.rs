@@ -3,10 +3,10 @@
 use super::load::Server;
 use super::picker::Picker;
 use super::priority;
-use super::rng::mix;
 use super::settings::{Algorithm, PoolSettings, Protocol, ServiceSettings};
 use crate::flow::Key;
 use crate::ids::ServerId;
+use crate::rng::mix;
 use crate::time::Instant;
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@
 //! thousands Maglev is the cheaper choice.
 
 use super::hash::Hash;
-use super::rng::mix;
+use crate::rng::mix;
 
 /// Candidates with their weights and hashes.
 #[derive(Debug)]

@@ -6,7 +6,6 @@ use super::settings::{Admin, ServerSettings};
 use super::{Balancer, Notice};
 use crate::ids::{ServerId, ServiceId};
 use crate::time::{Duration, Instant};
-use std::cmp::Reverse;
 
 /// A server's standing, as rows show it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -207,25 +206,18 @@ impl Balancer {
 
     /// Sets the timer for what changes with time alone.
     fn watch(&mut self, now: Instant, server: ServerId) {
-        if let Some(when) = self.servers[server.0 as usize].next_change(now) {
-            self.timers.push(Reverse((when, server)));
-        }
+        let when = self.servers[server.0 as usize].next_change(now);
+        self.timers.set(server.0, when.unwrap_or(Instant::FAR));
     }
 
     /// When [`Balancer::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((when, _))| *when)
+        self.timers.next()
     }
 
     /// Does what is due: slow starts rise, reports grow too old, times out end, draining ends.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(Reverse((when, server))) = self.timers.peek().copied().filter(|Reverse((when, _))| *when <= now)
-        {
-            self.timers.pop();
-            // Timers are never taken back: one that no longer means anything must cost nothing.
-            if self.timers.peek() == Some(&Reverse((when, server))) {
-                continue;
-            }
+        while let Some(server) = self.timers.pop(now).map(ServerId) {
             let state = &mut self.servers[server.0 as usize];
             if state.report.is_some_and(|report| report.at + REPORT_LIFE <= now) {
                 state.report = None;

@@ -127,7 +127,7 @@ mod tests {
         for places in [1, 2, 5, 16, 33] {
             let mut tournament = Tournament::new(places, 0);
             let mut loads = vec![None; places];
-            let mut random = super::super::rng::Rng::new(places as u64);
+            let mut random = crate::rng::Rng::new(places as u64);
             for _ in 0..2000 {
                 let place = random.below(places as u64) as usize;
                 loads[place] = (random.below(4) > 0).then(|| u128::from(random.below(50)));

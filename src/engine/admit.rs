@@ -91,7 +91,7 @@ impl Engine {
         reset: bool,
         as_what: Consumed,
     ) -> Verdict {
-        if !super::miss::can_be_answered(&parsed.addresses) {
+        if !super::answers::can_be_answered(&parsed.addresses) {
             return Verdict::Drop(Reason::BadSource);
         }
         if reset && parsed.protocol == crate::packet::proto::TCP {

@@ -2,9 +2,10 @@
 
 use super::reason::Reason;
 use super::verdict::{Consumed, Verdict};
-use crate::packet::{Meta, Parsed, build, rewrite};
+use crate::packet::{Addresses, Meta, Parsed, build, rewrite};
 use crate::time::Instant;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// Most packets that wait.
 const MOST_PACKETS: usize = 256;
@@ -122,4 +123,15 @@ impl Answers {
             }
         }
     }
+}
+
+/// Whether an answer to this packet's source could reach it (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.7).
+pub(super) fn can_be_answered(addresses: &Addresses) -> bool {
+    let src = addresses.src();
+    let odd = match src {
+        // 0.0.0.0/8 is "this network", 240.0.0.0/4 is reserved and holds the broadcast address.
+        IpAddr::V4(src) => src.octets()[0] == 0 || src.octets()[0] >= 224,
+        IpAddr::V6(src) => src.is_unspecified() || src.is_multicast(),
+    };
+    !odd && !src.is_loopback() && src != addresses.dst()
 }

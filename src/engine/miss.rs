@@ -1,13 +1,13 @@
 //! A packet of no flow: does it open one, is it answered, passed on, or dropped?
 
 use super::admit::Ruled;
+use super::answers::can_be_answered;
 use super::{Engine, Forwarded, Reason, Verdict};
 use crate::balance::{Pick, UnknownTcp};
 use crate::flow::{Found, InsertError, Key};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, proto};
 use crate::time::Instant;
-use std::net::IpAddr;
 
 /// Most servers that are tried for a flow whose return key is in use.
 const MOST_TRIES: usize = 8;
@@ -171,17 +171,6 @@ impl Engine {
 
 fn foreign(parsed: &Parsed) -> Verdict {
     Verdict::Forward { len: parsed.len, why: Forwarded::Foreign }
-}
-
-/// Whether an answer to this packet's source could reach it (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.7).
-pub(super) fn can_be_answered(addresses: &Addresses) -> bool {
-    let src = addresses.src();
-    let odd = match src {
-        // 0.0.0.0/8 is "this network", 240.0.0.0/4 is reserved and holds the broadcast address.
-        IpAddr::V4(src) => src.octets()[0] == 0 || src.octets()[0] >= 224,
-        IpAddr::V6(src) => src.is_unspecified() || src.is_multicast(),
-    };
-    !odd && !src.is_loopback() && src != addresses.dst()
 }
 
 /// Whether the sum of an ICMP message (RFC 5508 REQ-3) or a TCP segment (RFC 9293, 3.1) is right; a partial one is

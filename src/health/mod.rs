@@ -12,11 +12,11 @@ mod history;
 mod http;
 mod icmp;
 mod inherit;
+mod jitter;
 mod judge;
 mod observe;
 mod probes;
 mod rows;
-mod schedule;
 pub mod settings;
 mod stack;
 mod targets;
@@ -39,10 +39,12 @@ pub use why::{Failure, Why};
 
 use crate::ids::ServerId;
 use crate::packet::{Addresses, Meta, Parsed, Transport};
+use crate::rng::Rng;
+use crate::schedule::Schedule;
 use crate::time::{Duration, Instant};
 use observe::Observer;
 use probes::{Key, Outbox};
-use schedule::{Numbers, Schedule};
+
 use stack::Stack;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -126,7 +128,7 @@ pub struct Health {
     source_v6: Option<Ipv6Addr>,
     all: Targets,
     schedule: Schedule,
-    numbers: Numbers,
+    numbers: Rng,
     /// The identifier of all echo requests.
     echo: u16,
     /// The port or sequence number that is next.
@@ -147,7 +149,7 @@ impl Health {
     /// The monitors of checked settings; those whose values contradict each other may never be met.
     pub fn new(settings: &HealthSettings) -> Health {
         let all = Targets::new(settings);
-        let mut numbers = Numbers::new(settings.seed);
+        let mut numbers = Rng::new(settings.seed);
         let echo = numbers.next() as u16;
         let next_port = probes::FIRST_PORT + numbers.below(u64::from(probes::PORTS)) as u16;
         let addresses = all.targets.iter().map(|target| target.address).collect();

@@ -1,5 +1,6 @@
 //! Probes on their way: started when due, matched with what comes, ended in time.
 
+use super::jitter;
 use super::settings::Probe;
 use super::stack::Progress;
 use super::targets::Outstanding;
@@ -76,7 +77,7 @@ impl Health {
             target.due = match self.observer {
                 // By then a live monitor's first probe would have been seen.
                 Some(_) => now + settings.interval + settings.timeout,
-                None => now + self.numbers.part(settings.interval),
+                None => now + jitter::part(&mut self.numbers, settings.interval),
             };
             self.schedule.set(id, target.due);
         }
@@ -109,7 +110,7 @@ impl Health {
         }
         let protocol = protocol_of(&monitor.settings.probe, address);
         let secret = self.numbers.next();
-        let next = self.numbers.jittered(monitor.settings.interval, monitor.settings.jitter_percent);
+        let next = jitter::jittered(&mut self.numbers, monitor.settings.interval, monitor.settings.jitter_percent);
         let until = now + monitor.settings.timeout;
         let Some(key) = self.free_key(address, protocol, port) else {
             // All ports to this one server and port are in use: it will be tried again.

@@ -213,7 +213,7 @@ fn hostile_packets_never_panic() {
         monitor(http(|p| (p.expect, p.load) = (contains("x"), load))),
         monitor(Probe::Dns { name: "a".into(), kind: super::settings::DnsKind::A, expect: None }),
     ];
-    let mut numbers = super::schedule::Numbers::new(3);
+    let mut numbers = crate::rng::Rng::new(3);
     let mut web = WebServer::new(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n");
     let mut sim = Sim::new(&settings(3, "46", monitors.clone()));
     let mut late = Health::new(&settings(3, "46", monitors.clone()));

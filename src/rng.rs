@@ -1,5 +1,5 @@
 //! Random numbers from a seed: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
-//! generators, OOPSLA 2014). Enough to spread load; nothing secret hangs on it.
+//! generators, OOPSLA 2014). Enough to spread load and to stagger probes; nothing secret hangs on it.
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]

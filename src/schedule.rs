@@ -1,14 +1,12 @@
-//! When whose turn is: one wake-up an ID, a heap of them, and numbers from a seed.
-//!
-//! It knows nothing of what is woken.
+//! When whose turn is: one wake-up an ID, and a heap of them. It must not know what is woken.
 
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Wake-ups, at most one an ID; those that were replaced stay in the heap until they come up or it is swept.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     heap: BinaryHeap<Reverse<(Instant, u32)>>,
     wakes: Vec<Instant>,
 }
@@ -60,40 +58,6 @@ impl Schedule {
     }
 }
 
-/// Numbers from a seed: SplitMix64 (Steele, Lea, Flood 2014).
-#[derive(Debug, Clone)]
-pub(super) struct Numbers(u64);
-
-impl Numbers {
-    pub fn new(seed: u64) -> Self {
-        Numbers(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number under `bound`; 0 for a bound of 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-
-    /// A span under `most`.
-    pub fn part(&mut self, most: Duration) -> Duration {
-        Duration::from_nanos(self.below(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)))
-    }
-
-    /// `interval`, longer or shorter by up to `percent`.
-    pub fn jittered(&mut self, interval: Duration, percent: u8) -> Duration {
-        let stray = interval / 100 * u32::from(percent.min(50));
-        interval - stray + self.part(stray * 2)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,15 +91,5 @@ mod tests {
         }
         assert!(schedule.heap.len() <= 64 + 8 + 1, "{}", schedule.heap.len());
         assert_eq!((schedule.pop(at(20_000)), schedule.pop(at(20_000))), (Some(0), Some(1)));
-    }
-
-    #[test]
-    fn jitter_stays_within_its_bounds_and_strays() {
-        let mut numbers = Numbers::new(1);
-        let spans: Vec<_> = (0..1000).map(|_| numbers.jittered(Duration::from_secs(10), 10)).collect();
-        assert!(spans.iter().all(|s| (Duration::from_secs(9)..Duration::from_secs(11)).contains(s)));
-        assert!(spans.iter().any(|s| *s < Duration::from_millis(9200)));
-        assert!(spans.iter().any(|s| *s > Duration::from_millis(10_800)));
-        assert_eq!(numbers.jittered(Duration::from_secs(10), 0), Duration::from_secs(10));
     }
 }
