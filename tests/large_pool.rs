@@ -98,7 +98,9 @@ fn a_weight_that_changes_holds_for_the_next_flows() {
     for algorithm in [Algorithm::RoundRobin, Algorithm::ConnectionRate, Algorithm::Maglev] {
         let mut engine = engine(algorithm, |_| 1);
         for i in 0..10 {
-            engine.apply(at_ms(0), Change::Weight { server: ServerId(i), weight: if i == 0 { 1000 } else { 0 } }).unwrap();
+            engine
+                .apply(at_ms(0), Change::Weight { server: ServerId(i), weight: if i == 0 { 1000 } else { 0 } })
+                .unwrap();
         }
         let got = opened(&mut engine, at_ms(0), 0..20_000);
         // 1,000 of 10,990 of the weight are its own; Maglev's flows are drawn: six deviations are 243.

@@ -129,7 +129,8 @@ fn shares(algorithm: Algorithm, hash: Option<Prefixes>, sticky: Option<Stickines
     let (mut flows, mut got, mut latency) = ([0u32; 10], [0u32; 10], [1_000.0f64; 10]);
     for n in 0..FLOWS {
         let now = Instant::from_nanos(u64::from(n) * 1_000_000);
-        while let Some(Reverse((when, client, server))) = ends.peek().copied().filter(|Reverse((when, ..))| *when <= now)
+        while let Some(Reverse((when, client, server))) =
+            ends.peek().copied().filter(|Reverse((when, ..))| *when <= now)
         {
             ends.pop();
             flows[server.0 as usize] -= 1;
