@@ -199,10 +199,8 @@ pub fn moved(
     };
     let before = ask(&mut balancer);
     let gone = some_of(servers, lost);
-    for place in 0..servers {
-        if gone[place] {
-            balancer.set_health(Instant::ZERO, ServerId(place as u32), false, |_| Health::Down);
-        }
+    for (place, _) in gone.iter().enumerate().filter(|(_, gone)| **gone) {
+        balancer.set_health(Instant::ZERO, ServerId(place as u32), false, |_| Health::Down);
     }
     let after = ask(&mut balancer);
     assert!(after.iter().all(|server| !gone[server.0 as usize]), "a server that is down was picked");
