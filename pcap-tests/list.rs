@@ -65,6 +65,10 @@ cases! {
     udp::a_udp_checksum_of_all_ones_is_one;
     /// Smooth weighted round robin gives exactly the weights, without runs; a flow keeps its server (RFC 2391, 3).
     balance::weights_of_3_2_1_spread_twelve_connections_6_4_2;
+    /// Two servers, sticky by address, requests 1 and 2 of client 1, 3 of client 2, 4 of client 3: a remembered client takes no turn (the appliance manuals' own case).
+    balance::round_robin_with_sticky_clients_gives_servers_1_1_2_1;
+    /// The same requests: those of remembered clients count, so that the third client goes where fewer came (the appliance manuals' own case).
+    balance::connection_rate_with_sticky_clients_gives_servers_1_1_2_2;
     /// A server of weight 0 is no candidate (the configuration's own rule).
     balance::a_server_of_weight_zero_gets_no_new_flow;
     /// A flow of a family goes to servers that have an address of that family (RFC 8200 and RFC 791 do not mix).

@@ -25,7 +25,7 @@ mod two_choices;
 #[cfg(test)]
 mod tests;
 
-pub use maglev::{is_prime, maglev_shares};
+pub use maglev::is_prime;
 pub use service::{Health, server_ports};
 pub use settings::*;
 pub use state::ServerState;

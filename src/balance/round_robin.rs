@@ -3,6 +3,7 @@
 //! weights add up to gives each server exactly its weight.
 
 use super::tournament::Tournament;
+use std::collections::BTreeMap;
 
 /// A round: the time in which a server is due as often as its weight says.
 const ROUND: u128 = 1 << 80;
@@ -15,6 +16,8 @@ pub(super) struct RoundRobin {
     weights: Vec<u32>,
     /// The deadline of the last pick.
     time: u128,
+    /// The place that comes first among equals.
+    first: usize,
 }
 
 impl RoundRobin {
@@ -25,17 +28,19 @@ impl RoundRobin {
             deadlines: vec![0; places],
             weights: vec![0; places],
             time: 0,
+            first,
         }
     }
 
     /// Takes new weights; 0 is no candidate. What a server had waited for is kept in proportion.
     pub fn set_weights(&mut self, weights: &[u32]) {
+        self.seat_newcomers(weights);
         for (place, (old, new)) in self.weights.iter().zip(weights).enumerate() {
             let deadline = &mut self.deadlines[place];
             match (*old, *new) {
                 (old, new) if old == new => continue,
                 (_, 0) => {}
-                (0, new) => *deadline = self.time + ROUND / u128::from(new) / 2,
+                (0, _) => {}
                 (old, new) => {
                     let left = deadline.saturating_sub(self.time);
                     *deadline = self.time + left / u128::from(new) * u128::from(old);
@@ -44,6 +49,23 @@ impl RoundRobin {
             self.due.set(place, (*new > 0).then_some(*deadline));
         }
         self.weights.copy_from_slice(weights);
+    }
+
+    /// Sets when newcomers are due: those of one weight one after the other over their common distance. Due all at
+    /// once, many light servers would be one long run, and so would the heavy one's picks before it.
+    fn seat_newcomers(&mut self, weights: &[u32]) {
+        let places = || (self.first..weights.len()).chain(0..self.first.min(weights.len()));
+        let new: Vec<usize> = places().filter(|place| self.weights[*place] == 0 && weights[*place] > 0).collect();
+        let mut seats = BTreeMap::new();
+        for place in &new {
+            seats.entry(weights[*place]).or_insert((0u128, 0u128)).1 += 1;
+        }
+        for place in new {
+            let weight = weights[place];
+            let Some((seat, of)) = seats.get_mut(&weight) else { continue };
+            self.deadlines[place] = self.time + ROUND / u128::from(weight) / (2 * *of) * (2 * *seat + 1);
+            *seat += 1;
+        }
     }
 
     /// Picks the server that is due first.
@@ -76,7 +98,8 @@ mod tests {
     fn picks_follow_the_weights_without_runs() {
         let cases: &[(&[u32], &str)] = &[
             (&[1, 1, 1], "012012"),
-            (&[5, 1, 1], "0001200"),
+            (&[5, 1, 1], "0100020"),
+            (&[4, 1, 1, 1, 1], "01203040"),
             (&[3, 2, 1], "010210"),
             (&[2, 1], "010010"),
             (&[0, 2, 0], "11"),
@@ -89,6 +112,16 @@ mod tests {
         let mut from_two = RoundRobin::new(3, 2);
         from_two.set_weights(&[1, 1, 1]);
         assert_eq!(picks(&mut from_two, 6), "201201");
+    }
+
+    #[test]
+    fn a_heavy_server_among_many_light_ones_takes_its_turns_at_even_distances() {
+        let mut weights = [1; 1000];
+        weights[0] = 100;
+        let mut robin = robin(&weights);
+        let heavy: Vec<usize> = (0..2198).filter(|_| robin.pick(&|_| false) == Some(0)).collect();
+        assert_eq!(heavy.len(), 200);
+        assert!(heavy.windows(2).all(|two| (10..=12).contains(&(two[1] - two[0]))), "{heavy:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::load::{REPORT_LIFE, Report, STEPS};
 use super::service::Health;
-use super::settings::{Admin, ServerSettings};
+use super::settings::{Admin, OnDown, Protocol, ServerSettings};
 use super::{Balancer, Notice};
 use crate::ids::{ServerId, ServiceId};
 use crate::time::{Duration, Instant};
@@ -91,6 +91,11 @@ impl Balancer {
             self.services[*service as usize].families.iter().any(|f| f.health[*place as usize] == Health::Down)
         };
         state.admin == Admin::Disabled || self.members[server.0 as usize].iter().any(down)
+    }
+
+    /// Whether any service resets the TCP flows of a server that goes.
+    pub fn resets_tcp(&self) -> bool {
+        self.settings.iter().any(|service| service.on_down(Protocol::Tcp) == OnDown::Reset)
     }
 
     /// Gives a server another weight.

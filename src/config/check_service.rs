@@ -15,12 +15,16 @@ use std::collections::BTreeMap;
 /// (NSDI 2016, 5.3).
 const ENTRIES_A_SERVER: usize = 100;
 
+/// Servers for which a pick by source hash costs a few microseconds.
+const MOST_FOR_SOURCE_HASH: usize = 500;
+
 /// Checks each service against its pools, and which pools serve.
 pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, service) in raw.services.iter().enumerate() {
         if let (Some(name), Some(pool)) = (&service.pool, links.pools[at]) {
             families(service, name, &raw.pools[pool], drafts);
             maglev(service, name, &raw.pools[pool], drafts);
+            source_hash(service, name, &raw.pools[pool], drafts);
         }
         if let (Some(name), Some(pool)) = (&service.last_resort_pool, links.last_resorts[at]) {
             if links.pools[at] == Some(pool) {
@@ -89,6 +93,18 @@ fn maglev(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: 
         ENTRIES_A_SERVER * servers
     );
     drafts.push(draft.also(name.span(), "the pool").help(help));
+}
+
+/// A pick by source hash looks at every server: strangers choose how often that happens.
+fn source_hash(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
+    let servers = pool.servers.len();
+    if service.algorithm != Some(Algorithm::SourceHash) || servers <= MOST_FOR_SOURCE_HASH {
+        return;
+    }
+    let place = service.algorithm_place.clone().unwrap_or(name.span());
+    let title = format!("source-hash looks at all {} servers for each new flow", grouped(servers));
+    let help = "for a large pool choose `maglev` with `hash = \"address\"`: one look, whatever the pool's size";
+    drafts.push(Draft::warning(place, title).also(name.span(), "the pool").help(help));
 }
 
 /// Services of one group remember the same clients, so they have one pool and say the same of it.

@@ -95,6 +95,7 @@ impl Engine {
         match change {
             Change::Weight { server, weight } => self.balancer.set_weight(now, server, weight),
             Change::Admin { server, admin, deadline } => {
+                self.servers[server.0 as usize].is_over = false;
                 self.balancer.set_admin(now, server, admin, deadline);
                 self.standing_changed(now, server);
             }

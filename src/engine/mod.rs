@@ -44,7 +44,7 @@ use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
 use directory::Directory;
-use standing::Sweep;
+use standing::Walk;
 use std::collections::VecDeque;
 use totals::{ServerTotals, ServiceTotals, Totals};
 
@@ -67,7 +67,7 @@ pub struct Engine {
     pressed: bool,
     policy: Policy,
     health: Health,
-    sweeps: VecDeque<Sweep>,
+    walk: Option<Walk>,
     pressures: admit::Pressures,
     names: view::Names,
 }
@@ -96,7 +96,7 @@ impl Engine {
             pressed: false,
             policy: Policy::new(&settings.policy, settings.services.iter().map(|s| s.priority), settings.seed),
             health: Health::new(&HealthSettings { seed: settings.seed, ..settings.health.clone() }),
-            sweeps: VecDeque::new(),
+            walk: None,
             pressures: admit::Pressures::default(),
             names: view::Names::new(settings),
         };
@@ -136,14 +136,14 @@ impl Engine {
         self.take_health(now);
         self.balancer.handle_timeout(now);
         self.take_notices(now);
-        self.go_on_sweeping(now);
+        self.go_on_walking(now);
     }
 
     /// When `handle_timeout` has something to do; none while nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.table.first_to_expire().map(|(when, _)| when);
-        let sweep = self.sweeps.front().map(|sweep| sweep.since);
-        [expiry, sweep, self.balancer.poll_timeout(), self.health.poll_timeout()].into_iter().flatten().min()
+        let walk = self.walk.as_ref().map(|walk| walk.since);
+        [expiry, walk, self.balancer.poll_timeout(), self.health.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Writes the next packet of the engine's own into `buf` and tells its length; 65,535 bytes are always enough.

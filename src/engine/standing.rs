@@ -7,18 +7,17 @@ use crate::ids::ServerId;
 use crate::packet::{Parsed, Protocol, Quote, Side, Transport, build, quote};
 use crate::time::Instant;
 
-/// Slots of the table that one call of `handle_timeout` looks at for a server's flows.
+/// Slots of the table that one call of `handle_timeout` looks at for flows that are to end.
 const SLOTS_PER_CALL: usize = 4096;
 /// Packets that the end of a flow may take.
 const RESETS_PER_FLOW: usize = 4;
 
-/// A walk over the table for the flows of a server that are to end.
+/// The walk over the table for flows that are to end; one for all servers, however many go at once.
 #[derive(Debug)]
-pub(super) struct Sweep {
-    server: ServerId,
-    /// A draining server's deadline ends all its flows, whatever the service says.
-    all: bool,
+pub(super) struct Walk {
     next: u32,
+    /// Another server went while it was under way: it has to begin anew when it is done.
+    again: bool,
     pub since: Instant,
 }
 
@@ -37,15 +36,15 @@ impl Engine {
     pub(super) fn standing_changed(&mut self, now: Instant, server: ServerId) {
         let gone = self.balancer.may_be_gone(server);
         self.servers[server.0 as usize].gone = gone;
-        // A server that was gone in part may be gone in another part too: its other family, another port.
-        let waits = self.sweeps.back().is_some_and(|sweep| sweep.server == server && sweep.next == 0);
-        if gone && !waits {
-            self.sweep(now, server, false);
+        // Other flows than TCP end with their next packet.
+        if gone && self.balancer.resets_tcp() {
+            self.walk(now);
         }
     }
 
-    fn sweep(&mut self, now: Instant, server: ServerId, all: bool) {
-        self.sweeps.push_back(Sweep { server, all, next: 0, since: now });
+    fn walk(&mut self, now: Instant) {
+        let walk = self.walk.get_or_insert(Walk { next: 0, again: false, since: now });
+        walk.again |= walk.next > 0;
     }
 
     /// Tells what the balancer has noticed.
@@ -58,7 +57,8 @@ impl Engine {
                 }
                 Notice::DrainDeadline(server) => {
                     let flows = self.balancer.state(now, server).flows;
-                    self.sweep(now, server, true);
+                    self.servers[server.0 as usize].is_over = true;
+                    self.walk(now);
                     let server = self.names.server(server);
                     self.tell(Event::DrainDeadline { server, flows });
                 }
@@ -70,9 +70,9 @@ impl Engine {
         }
     }
 
-    /// Goes on with the walks, as far as the engine's own packets have room to go.
-    pub(super) fn go_on_sweeping(&mut self, now: Instant) {
-        let Some(Sweep { server, all, next, .. }) = self.sweeps.front().map(|s| Sweep { ..*s }) else { return };
+    /// Goes on with the walk, as far as the engine's own packets have room to go.
+    pub(super) fn go_on_walking(&mut self, now: Instant) {
+        let Some(next) = self.walk.as_ref().map(|walk| walk.next) else { return };
         let mut found = Vec::new();
         let mut reached = None;
         for (looked_at, (index, used)) in self.table.slots(next).enumerate() {
@@ -80,22 +80,32 @@ impl Engine {
                 reached = Some(index);
                 break;
             }
-            if used && self.table.flow(index).server_id == server {
-                found.push(index);
+            if let Some(cause) = used.then(|| self.is_to_end(index)).flatten() {
+                found.push((index, cause));
             }
         }
-        for index in found {
-            if all {
-                self.end_by_reset(now, index, Ended::Drained);
-            } else if self.flow_is_gone(index) && self.table.flow(index).protocol == Protocol::Tcp {
-                self.end_by_reset(now, index, Ended::ServerDown);
-            }
+        for (index, cause) in found {
+            self.end_by_reset(now, index, cause);
         }
-        match reached {
-            None => drop(self.sweeps.pop_front()),
-            Some(next) => self.sweeps[0].next = next,
+        match (&mut self.walk, reached) {
+            (Some(walk), Some(next)) => walk.next = next,
+            (Some(walk), None) if walk.again => *walk = Walk { next: 0, again: false, since: now },
+            _ => {
+                self.walk = None;
+                self.servers.iter_mut().for_each(|server| server.is_over = false);
+            }
         }
         self.take_notices(now);
+    }
+
+    /// Why a flow that the walk meets is to end, if it is.
+    fn is_to_end(&self, index: u32) -> Option<Ended> {
+        let flow = self.table.flow(index);
+        let server = &self.servers[flow.server_id.0 as usize];
+        if server.is_over {
+            return Some(Ended::Drained);
+        }
+        (server.gone && flow.protocol == Protocol::Tcp && self.flow_is_gone(index)).then_some(Ended::ServerDown)
     }
 
     /// Whether a flow's server is gone, and the service does not keep such flows.

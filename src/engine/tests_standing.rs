@@ -145,6 +145,33 @@ fn a_walk_over_a_large_table_goes_on_in_parts_as_the_resets_are_sent() {
 }
 
 #[test]
+fn a_server_that_goes_during_a_walk_is_walked_for_as_well_and_one_that_is_back_is_spared() {
+    let mut settings = settings(3, 10_000);
+    settings.services[0].on_down = Some(OnDown::Reset);
+    let mut engine = Engine::new(&settings);
+    for port in 1..=3000 {
+        establish(&mut engine, at(0), port);
+    }
+    let admin = |engine: &mut Engine, server, admin| {
+        engine.apply(at(1), Change::Admin { server: ServerId(server), admin, deadline: None }).unwrap();
+    };
+    admin(&mut engine, 0, Admin::Disabled);
+    admin(&mut engine, 2, Admin::Disabled);
+    engine.handle_timeout(at(1));
+    sent(&mut engine, at(1));
+    admin(&mut engine, 1, Admin::Disabled);
+    admin(&mut engine, 2, Admin::Enabled);
+    let spared = engine.servers(at(1))[2].flows;
+    assert!((900..1000).contains(&spared), "{spared}");
+    while engine.poll_timeout() == Some(at(1)) {
+        engine.handle_timeout(at(1));
+        sent(&mut engine, at(1));
+    }
+    let left: Vec<u64> = engine.servers(at(1)).iter().map(|row| row.flows).collect();
+    assert_eq!(left, [0, 0, spared]);
+}
+
+#[test]
 fn draining_keeps_flows_until_the_deadline_and_tells_when_the_last_has_gone() {
     let mut engine = Engine::new(&settings(2, 100));
     assert_eq!((establish(&mut engine, at(0), 1), establish(&mut engine, at(0), 2)), (1, 2));

@@ -23,6 +23,8 @@ pub(super) struct Totals {
 pub(super) struct ServerTotals {
     /// Whether any of its flows may have to end because it is down or disabled.
     pub gone: bool,
+    /// Whether its draining is over: what flows are left are to end.
+    pub is_over: bool,
     pub flows_total: u64,
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
