@@ -9,7 +9,7 @@ use super::raw_pool::RawPool;
 use super::raw_service::RawService;
 use crate::balance::Algorithm;
 use serde_spanned::Spanned;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Entries of a Maglev table for each server at least, for shares within a percent of each other
 /// (NSDI 2016, 5.3).
@@ -93,7 +93,7 @@ fn maglev(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: 
 
 /// Services of one group remember the same clients, so they have one pool and say the same of it.
 fn groups(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
-    let mut seen: HashMap<&str, (usize, bool)> = HashMap::new();
+    let mut seen: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
     for (at, service) in raw.services.iter().enumerate() {
         let Some(group) = &service.group else { continue };
         let entry = seen.entry(group.get_ref()).or_insert((at, true));

@@ -37,16 +37,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The same settings with another seed wherever one is used.
-    pub fn with_seed(self, seed: u64) -> Self {
-        Settings { seed, health: HealthSettings { seed, ..self.health }, ..self }
-    }
-
-    /// How many monitors there are.
-    pub fn monitors(&self) -> usize {
-        self.health.pools.iter().map(|pool| pool.monitors.len()).sum()
-    }
-
     /// All ways that a flow can take: a service address, and a pool whose servers may get its flows. None is listed twice.
     pub fn ways(&self) -> Vec<(Listen, PoolId)> {
         let mut ways = Vec::new();
@@ -69,6 +59,16 @@ impl Settings {
         let mut seen = HashSet::new();
         ways.retain(|way| seen.insert(*way));
         ways
+    }
+
+    /// The same settings with another seed wherever one is used.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Settings { seed, health: HealthSettings { seed, ..self.health }, ..self }
+    }
+
+    /// How many monitors there are.
+    pub fn monitors(&self) -> usize {
+        self.health.pools.iter().map(|pool| pool.monitors.len()).sum()
     }
 }
 
