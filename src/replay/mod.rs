@@ -17,7 +17,7 @@ use crate::flow::TableTooBig;
 use crate::ids::FlowId;
 use crate::packet::{Meta, checksum};
 use crate::time::Instant;
-use report::{Fate, Report};
+use report::{Fate, Opened, Report};
 use script::Script;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -67,8 +67,8 @@ struct Replay<'o> {
     interfaces: Vec<String>,
     /// What is still to happen beside the packets, the last first; times count from the first frame.
     script: Script,
-    /// Service and server of each flow that lives.
-    names: BTreeMap<FlowId, (String, String)>,
+    /// Service, server, and the reason of the choice, of each flow that lives.
+    names: BTreeMap<FlowId, Opened>,
     buffer: Vec<u8>,
 }
 
@@ -222,7 +222,7 @@ impl<'o> Replay<'o> {
         let events: Vec<_> = std::iter::from_fn(|| self.engine.poll_event()).collect();
         for event in &events {
             if let Event::FlowOpened(flow) = event {
-                self.names.insert(flow.id, (flow.service.clone(), flow.server.clone()));
+                self.names.insert(flow.id, Opened::new(flow, &self.engine));
             }
         }
         events

@@ -1,6 +1,7 @@
 //! The report of a replay: a line a packet, then flows, servers and totals; as text or as JSON lines.
 
 use super::Summary;
+use crate::balance::{Algorithm, PickedBy};
 use crate::capture::CaptureError;
 use crate::control::render;
 use crate::engine::{Consumed, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, Reason, Refused};
@@ -22,9 +23,44 @@ pub enum Format {
 
 /// What became of a packet.
 pub(super) enum Fate<'n> {
-    Forward { why: Forwarded, went: String, names: &'n BTreeMap<FlowId, (String, String)> },
+    Forward { why: Forwarded, went: String, names: &'n BTreeMap<FlowId, Opened> },
     Consume(Consumed),
     Drop(Reason),
+}
+
+/// What the lines of a flow's packets say of it.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    service: String,
+    server: String,
+    by: PickedBy,
+    algorithm: Algorithm,
+    rule: Option<String>,
+}
+
+impl Opened {
+    /// Of a flow that an engine has just made.
+    pub fn new(flow: &FlowRow, engine: &Engine) -> Self {
+        let service = engine.services().into_iter().find(|service| service.service == flow.service);
+        Opened {
+            service: flow.service.clone(),
+            server: flow.server.clone(),
+            by: flow.picked_by,
+            algorithm: service.map(|service| service.algorithm).unwrap_or_default(),
+            rule: flow.rule.clone(),
+        }
+    }
+
+    /// Why the server was chosen: `, picked by round-robin, rule shop`.
+    fn why(&self) -> String {
+        let by = match self.by {
+            PickedBy::Algorithm => format!("picked by {}", self.algorithm.name()),
+            PickedBy::Stickiness => "picked by stickiness".into(),
+            PickedBy::LastResort => "picked as last resort".into(),
+        };
+        let rule = self.rule.as_ref().map_or(String::new(), |rule| format!(", rule {rule}"));
+        format!(", {by}{rule}")
+    }
 }
 
 pub(super) struct Report<'o> {
@@ -63,15 +99,21 @@ impl<'o> Report<'o> {
                 ("foreign, unchanged".to_owned(), json!({"verdict": "forward", "why": "foreign", "out": went}))
             }
             Fate::Forward { why: Forwarded::Translated { flow, from, opened }, went, names } => {
-                let unknown = (String::new(), String::new());
-                let (service, server) = names.get(flow).unwrap_or(&unknown);
-                let how = if *opened { " opened" } else { "" };
+                let unknown = Opened::default();
+                let flow_is = names.get(flow).unwrap_or(&unknown);
+                let Opened { service, server, by, algorithm, rule } = flow_is;
+                let (how, why) = if *opened { (" opened", flow_is.why()) } else { ("", String::new()) };
                 let side = if *from == Side::Client { "to" } else { "from" };
-                let text = format!("flow {flow}{how}, {service} {side} {server}: {went}");
-                let details = json!({
+                let text = format!("flow {flow}{how}, {service} {side} {server}{why}: {went}");
+                let mut details = json!({
                     "verdict": "forward", "why": "translated", "flow": flow.to_string(), "opened": opened,
                     "from": from, "service": service, "server": server, "out": went,
                 });
+                if *opened {
+                    details["picked_by"] = json!(by);
+                    details["algorithm"] = json!(algorithm);
+                    details["rule"] = json!(rule);
+                }
                 (text, details)
             }
             Fate::Consume(kind) => (format!("consumed: {}", kind.text()), json!({"verdict": "consume", "kind": kind})),
@@ -128,7 +170,7 @@ impl<'o> Report<'o> {
         }
     }
 
-    /// Flows, servers, totals.
+    /// Flows, services, servers, monitors, rules, totals.
     pub fn end(
         &mut self,
         engine: &Engine,
@@ -147,8 +189,12 @@ impl<'o> Report<'o> {
                 for flow in &flows {
                     writeln!(self.out, "{}", json!({"flow": flow}))?;
                 }
-                for server in engine.servers(now) {
-                    writeln!(self.out, "{}", json!({"server": server}))?;
+                let services = engine.services().into_iter().map(|service| json!({"service": service}));
+                let servers = engine.servers(now).into_iter().map(|server| json!({"server": server}));
+                let monitors = engine.monitors(now).into_iter().map(|monitor| json!({"monitor": monitor}));
+                let rules = engine.rules().into_iter().map(|rule| json!({"rule": rule}));
+                for row in services.chain(servers).chain(monitors).chain(rules) {
+                    writeln!(self.out, "{row}")?;
                 }
                 writeln!(self.out, "{}", json!({"counters": engine.counters()}))?;
                 if let Some(error) = missing {
@@ -171,7 +217,15 @@ impl<'o> Report<'o> {
         let Summary { frames, packets, skipped, partial_checksums, back_in_time, .. } = summary;
         let (servers, counters) = (engine.servers(now), engine.counters());
         writeln!(self.out, "\nFlows\n{}", render::flows_table(flows))?;
+        writeln!(self.out, "Services\n{}", render::services_table(&engine.services()))?;
         writeln!(self.out, "Servers\n{}", render::servers_table(&servers))?;
+        let (monitors, rules) = (engine.monitors(now), engine.rules());
+        if !monitors.is_empty() {
+            writeln!(self.out, "Monitors\n{}", render::monitors_table(&monitors))?;
+        }
+        if !rules.is_empty() {
+            writeln!(self.out, "Rules\n{}", render::rules_table(&rules))?;
+        }
         writeln!(self.out, "Counters\n{}", render::counters_table(&counters, None, false))?;
         writeln!(self.out, "frames {frames} = packets {packets} + skipped {skipped}")?;
         if *partial_checksums > 0 {
