@@ -204,7 +204,8 @@ fn flows_that_begin_expire_and_begin_again_allocate_nothing_unless_somebody_watc
             })
             .collect()
     };
-    for round in 1..4 {
+    // In the first round the balancer works out whom it may pick; that allocates whenever servers come or go.
+    for round in 1..5 {
         let mut packets = syns(round);
         let now = at_ms(u64::from(round) * 1_000_000);
         let used = calls(|| {
@@ -213,9 +214,9 @@ fn flows_that_begin_expire_and_begin_again_allocate_nothing_unless_somebody_watc
                 engine.handle_packet(now, packet, Meta::default());
             });
         });
-        assert_eq!((used, engine.counters().flows), (0, 100), "round {round}");
+        assert_eq!((used * u64::from(round > 1), engine.counters().flows), (0, 100), "round {round}: {used}");
     }
-    assert_eq!(engine.counters().flows_opened, 300);
+    assert_eq!(engine.counters().flows_opened, 400);
 }
 
 #[test]

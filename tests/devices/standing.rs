@@ -28,8 +28,14 @@ fn answers(world: &World, family: usize, count: usize) -> Vec<usize> {
     started.into_iter().map(number).collect()
 }
 
+/// Waits until every monitored address of a server is up, or down: the row of the server tells the worst of them.
 fn until_health(world: &World, n: usize, health: Health) {
-    eventually(&format!("server{n} to be {health:?}"), || world.server_row(n).health == health);
+    let (name, state) = (format!("server{n}"), if health == Health::Up { "up" } else { "down" });
+    eventually(&format!("{name} to be {state}"), || {
+        let rows = world.monitors();
+        let mut own = rows.iter().filter(|row| row.server == name).peekable();
+        own.peek().is_some() && own.all(|row| row.state == state) && world.server_row(n).health == health
+    });
 }
 
 #[test]
