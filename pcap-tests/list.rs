@@ -151,4 +151,20 @@ cases! {
     links::a_frame_without_a_whole_ip_packet_is_skipped;
     /// Time never runs backwards for the engine: a frame from the past is taken at the time before (the engine's contract).
     links::a_frame_from_the_past_counts_as_of_the_time_before;
+    /// What is remembered of a client ends with its server's standing, even if the server comes back.
+    standing::a_sticky_client_leaves_a_server_that_drains_and_does_not_come_back;
+    /// Resets go to both ends at the numbers that they expect (RFC 9293, 3.10.7; RFC 5961, 3.2).
+    standing::a_server_that_goes_down_has_its_connections_reset_at_both_ends;
+    /// A UDP client that goes on sending reaches a live server with its next datagram.
+    standing::a_datagram_goes_to_another_server_when_its_own_is_down;
+    /// Draining keeps flows and takes no new ones; at the deadline what is left is reset.
+    standing::a_draining_server_keeps_its_flows_until_the_deadline;
+    /// A reset (RFC 9293, 3.10.7.1), or port unreachable (RFC 792; RFC 4443, 3.1).
+    standing::a_service_without_a_server_answers_as_its_last_resort_says;
+    /// Drop, reject (RFC 1812, 5.2.7.1), a limit a client; live flows stay when a rule changes.
+    standing::rules_decide_first_match_first_and_can_be_switched_off;
+    /// Two refusals in a row take a server out, two answers bring it back.
+    standing::probes_in_a_capture_drive_the_monitors;
+    /// Refused connections take a server out of the choice.
+    standing::signs_of_trouble_keep_a_server_out_for_a_while;
 }

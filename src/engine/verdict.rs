@@ -94,7 +94,7 @@ impl Consumed {
             Consumed::Rejected => "rejected by a rule, and told so",
             Consumed::NoServer => "no server could take the new flow, and its client was told so",
             Consumed::ServerDown => "of a flow whose server is down: both ends were reset",
-            Consumed::Probe => "answers to the gateway's own probes",
+            Consumed::Probe => "the gateway's own probes and their answers",
             Consumed::LateProbe => "from a probed server, but no probe waits for it",
         }
     }

@@ -93,7 +93,9 @@ impl Ends {
         let acked = (self.seen & has_acked(own) != 0).then_some(self.acked[own]);
         let next = (self.seen & syn(other) != 0).then_some(self.next[other]);
         let next = next.filter(|next| acked != Some(*next));
-        ([acked.or(next), acked.and(next)], self.next[own])
+        // In SYN-SENT the acknowledgement alone counts.
+        let any = (self.seen & syn(own) != 0).then_some(0);
+        ([acked.or(next).or(any), acked.and(next)], self.next[own])
     }
 
     fn on_syn(&mut self, class: Class, side: usize, segment: &Segment) -> Step {
