@@ -42,6 +42,7 @@ impl Engine {
             match event {
                 HealthEvent::Transition { server, v6, port, up, why, .. } => {
                     self.health_changed(now, server);
+                    self.servers[server.0 as usize].transitions[usize::from(up)] += 1;
                     let server = self.names.server(server);
                     self.tell(Event::Health { server, v6, port, up, why });
                 }

@@ -92,6 +92,10 @@ pub struct ServerRow {
     pub admin: Admin,
     /// What its monitors say: the worst of its addresses and ports.
     pub health: Health,
+    /// How often an address or port of it went down since the start.
+    pub times_down: u64,
+    /// How often an address or port of it came up since the start.
+    pub times_up: u64,
     /// Milliseconds for which signs from the traffic still keep it out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held_for_ms: Option<u64>,

@@ -417,6 +417,8 @@ fn a_server_that_stops_answering_probes_is_left_out_within_the_configured_time()
     assert!((5_000..=5_000 + 3_500).contains(&when), "{when}");
     assert_eq!([1, 2, 3].map(|port| syn(&mut engine, at(9), CLIENT, port)), [Ok(1), Ok(1), Ok(1)]);
     let back = live(&mut engine, &mut now, 12_000, &[1, 2]);
+    let row = &engine.servers(at(12))[1];
+    assert_eq!((row.times_down, row.times_up), (1, 1));
     assert!(back.len() == 1 && back[0].contains("server pool/s2 is up (IPv4 port 8080): 2 of 2 answered"), "{back:?}");
     assert!(engine.counters().add_up());
 }

@@ -26,6 +26,8 @@ pub(super) struct ServerTotals {
     /// Whether its draining is over: what flows are left are to end.
     pub is_over: bool,
     pub flows_total: u64,
+    /// How often an address or port of it went down, and came up.
+    pub transitions: [u64; 2],
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
 }

@@ -89,6 +89,8 @@ impl Engine {
                 weight_now: state.weight,
                 admin: state.admin,
                 health: state.health,
+                times_down: totals.transitions[0],
+                times_up: totals.transitions[1],
                 held_for_ms: state.held_until.map(|until| millis(until.since(now))),
                 load: state.load,
                 maintenance: state.maintenance,

@@ -217,6 +217,8 @@ mod tests {
             weight_now: f32::from(weight),
             admin: Admin::Enabled,
             health: Health::Up,
+            times_down: 0,
+            times_up: 0,
             held_for_ms: None,
             load: None,
             maintenance: false,
