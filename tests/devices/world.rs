@@ -87,8 +87,10 @@ pub fn program(name: &str) -> PathBuf {
         "dnsmasq" => "dnsmasq-base",
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
+        "dnsmasq" => "dnsmasq-base",
+        "nft" => "nftables",
         "ping" => "iputils-ping",
-        "setpriv" => "util-linux",
+        "setpriv" | "unshare" => "util-linux",
         other => other,
     };
     ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
