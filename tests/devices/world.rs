@@ -87,8 +87,6 @@ pub fn program(name: &str) -> PathBuf {
         "dnsmasq" => "dnsmasq-base",
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
-        "dnsmasq" => "dnsmasq-base",
-        "nft" => "nftables",
         "ping" => "iputils-ping",
         "setpriv" | "unshare" => "util-linux",
         other => other,
