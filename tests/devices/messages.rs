@@ -50,9 +50,11 @@ fn kernel_parameters_that_are_wrong_come_with_their_commands() {
 }
 
 #[test]
-fn a_strict_rp_filter_by_default_does_not_reach_the_device() {
+fn translated_packets_pass_a_strict_reverse_path_check() {
     let world = World::new("rpfilter");
-    world.gateway.sysctl("net/ipv4/conf/default/rp_filter", "1").unwrap();
+    for conf in ["default", "all"] {
+        world.gateway.sysctl(&format!("net/ipv4/conf/{conf}/rp_filter"), "1").unwrap();
+    }
     let _nginx = world.nginx();
     let _gateway = world.start(&world.configuration("", &[WEB]));
     let output = run(&mut world.curl(0, ""));
