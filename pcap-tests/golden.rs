@@ -31,7 +31,7 @@ fn asked(variable: &str) -> bool {
 /// Replays a case: its report and its translated capture must be what its files say.
 pub fn check(name: &str) {
     let dir = cases_dir().join(name);
-    let input = files(&dir);
+    let (input, events) = files(&dir);
     let config = dir.join("config.toml");
     let text = fs::read(&config).unwrap_or_else(|error| panic!("cannot read {}: {error}", config.display()));
     let parsed = equipoise::config::parse_bytes(&text, &config.display().to_string());
@@ -46,6 +46,7 @@ pub fn check(name: &str) {
             format,
             partial: false,
             drain: false,
+            events: events.clone(),
         };
         let mut report = Vec::new();
         run(&args, &mut report).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -60,19 +61,20 @@ pub fn check(name: &str) {
     compare_or_write(name, "out.pcapng", &capture, "BLESS");
 }
 
-/// The input of a case; fails where a file is missing or none of a case's.
-fn files(dir: &Path) -> PathBuf {
+/// The input of a case, and what happens beside it, if anything; fails where a file is missing or none of a case's.
+fn files(dir: &Path) -> (PathBuf, Option<PathBuf>) {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("cannot read {}: {error}", dir.display()));
     let mut found: BTreeSet<_> =
         entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name")).collect();
     let inputs: Vec<_> = INPUTS.into_iter().filter(|name| found.remove(*name)).collect();
     assert_eq!(inputs.len(), 1, "{}: want exactly one of {INPUTS:?}, have {inputs:?}", dir.display());
+    let events = found.remove("events.txt").then(|| dir.join("events.txt"));
     if asked("BLESS") {
         found.extend(["expect.txt", "out.pcapng"].map(String::from));
     }
     let want = ["config.toml", "expect.txt", "out.pcapng"];
     assert!(found.iter().eq(want.iter()), "{}: beside the input want {want:?}, have {found:?}", dir.display());
-    dir.join(inputs[0])
+    (dir.join(inputs[0]), events)
 }
 
 fn frames(capture: &[u8]) -> Vec<Frame> {

@@ -65,6 +65,10 @@ cases! {
     udp::a_udp_checksum_of_all_ones_is_one;
     /// Smooth weighted round robin gives exactly the weights, without runs; a flow keeps its server (RFC 2391, 3).
     balance::weights_of_3_2_1_spread_twelve_connections_6_4_2;
+    /// Two servers, sticky by address, requests 1 and 2 of client 1, 3 of client 2, 4 of client 3: a remembered client takes no turn (the appliance manuals' own case).
+    balance::round_robin_with_sticky_clients_gives_servers_1_1_2_1;
+    /// The same requests: those of remembered clients count, so that the third client goes where fewer came (the appliance manuals' own case).
+    balance::connection_rate_with_sticky_clients_gives_servers_1_1_2_2;
     /// A server of weight 0 is no candidate (the configuration's own rule).
     balance::a_server_of_weight_zero_gets_no_new_flow;
     /// A flow of a family goes to servers that have an address of that family (RFC 8200 and RFC 791 do not mix).
@@ -147,4 +151,20 @@ cases! {
     links::a_frame_without_a_whole_ip_packet_is_skipped;
     /// Time never runs backwards for the engine: a frame from the past is taken at the time before (the engine's contract).
     links::a_frame_from_the_past_counts_as_of_the_time_before;
+    /// What is remembered of a client ends with its server's standing, even if the server comes back.
+    standing::a_sticky_client_leaves_a_server_that_drains_and_does_not_come_back;
+    /// Resets go to both ends at the numbers that they expect (RFC 9293, 3.10.7; RFC 5961, 3.2).
+    standing::a_server_that_goes_down_has_its_connections_reset_at_both_ends;
+    /// A UDP client that goes on sending reaches a live server with its next datagram.
+    standing::a_datagram_goes_to_another_server_when_its_own_is_down;
+    /// Draining keeps flows and takes no new ones; at the deadline what is left is reset.
+    standing::a_draining_server_keeps_its_flows_until_the_deadline;
+    /// A reset (RFC 9293, 3.10.7.1), or port unreachable (RFC 792; RFC 4443, 3.1).
+    standing::a_service_without_a_server_answers_as_its_last_resort_says;
+    /// Drop, reject (RFC 1812, 5.2.7.1), a limit a client; live flows stay when a rule changes.
+    standing::rules_decide_first_match_first_and_can_be_switched_off;
+    /// Two refusals in a row take a server out, two answers bring it back.
+    standing::probes_in_a_capture_drive_the_monitors;
+    /// Refused connections take a server out of the choice.
+    standing::signs_of_trouble_keep_a_server_out_for_a_while;
 }

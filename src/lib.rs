@@ -11,6 +11,8 @@
 //! touches the system stands behind the feature `daemon`.
 
 pub mod ids;
+mod rng;
+mod schedule;
 pub mod time;
 
 pub mod packet;
@@ -18,6 +20,9 @@ pub mod packet;
 pub mod flow;
 
 pub mod balance;
+pub mod policy;
+
+pub mod health;
 
 pub mod config;
 

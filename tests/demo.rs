@@ -24,7 +24,7 @@ fn demo(directory: &Path, options: &str) -> Command {
 /// Whether a demo can be played here; says so where not.
 fn can_play() -> bool {
     let directory = TempDir::new().unwrap();
-    let output = demo(directory.path(), "--requests 1 --json").output().unwrap();
+    let output = demo(directory.path(), "--requests 1 --json --no-drill").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     let missing = said.contains("cannot make its network") || said.contains("cannot make its TUN device");
     if missing {
@@ -62,7 +62,8 @@ fn every_request_is_answered_by_weight_and_nothing_is_left() {
     }
     for (weights, want) in [("1,1,1", [200, 200, 200]), ("3,2,1", [300, 200, 100])] {
         let directory = TempDir::new().unwrap();
-        let output = demo(directory.path(), &format!("--requests 600 --json --weights {weights}")).output().unwrap();
+        let output =
+            demo(directory.path(), &format!("--requests 600 --json --no-drill --weights {weights}")).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
         let books: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -74,6 +75,53 @@ fn every_request_is_answered_by_weight_and_nothing_is_left() {
         }
         assert_eq!(books["left_behind"], serde_json::json!([]));
         assert_eq!(files(directory.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn in_the_drill_a_server_leaves_in_time_costs_nobody_a_request_after_that_and_comes_back_slowly() {
+    if !can_play() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let output = demo(directory.path(), "--requests 300 --json").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let books: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let drill = &books["drill"];
+    let number = |key: &str| drill[key].as_f64().unwrap_or_else(|| panic!("{key} in {drill}"));
+    // What a busy machine may add.
+    const GRACE: f64 = 500.0;
+    assert!(number("left_after_ms") <= number("configured_ms") + GRACE, "{drill}");
+    assert_eq!(drill["failed_after"], 0, "{drill}");
+    assert!(number("requests") > number("failed_before") + 300.0, "there was traffic all the time: {drill}");
+    // Two probes, every 250 ms, bring it back; then its weight rises for 3 s, and its share of a third with it.
+    assert!(number("back_after_ms") <= 2.0 * 250.0 * 1.1 + 1000.0 + GRACE, "{drill}");
+    assert!((2700.0..3000.0 + 2.0 * GRACE).contains(&number("slow_start_ms")), "{drill}");
+    assert!(number("share_while_rising") < 0.75 && number("share_while_rising") > 0.0, "{drill}");
+    assert!((0.8..=1.2).contains(&number("share_after")), "{drill}");
+    assert_eq!((&books["failed"], &books["left_behind"]), (&0.into(), &serde_json::json!([])));
+    let name = drill["server"].as_str().unwrap();
+    assert!(
+        said.contains(&format!("server servers/{name} is DOWN (IPv4 port 8080): refused (RST), 3 in a row")),
+        "{said}"
+    );
+    assert_eq!(files(directory.path()), Vec::<String>::new());
+}
+
+#[test]
+fn the_drill_is_told_to_people_too() {
+    if !can_play() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let output = demo(directory.path(), "--requests 100 --weights 1,2").output().unwrap();
+    let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    for want in
+        ["drill: server", "stopped in mid-traffic", ", 0 that began after it", "slow start 3 s", "left behind: nothing"]
+    {
+        assert!(shown.contains(want), "want {want:?} in: {shown}");
     }
 }
 
@@ -104,6 +152,31 @@ fn control_c_ends_it_soon_and_leaves_nothing() {
 }
 
 #[test]
+fn control_c_in_the_drill_ends_it_soon_and_leaves_nothing() {
+    if !can_play() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let (mut child, mut lines) = started(directory.path(), "--requests 20");
+    // The picture shows the drill when it shows a server that is down.
+    let mut line = String::new();
+    while !line.contains("DOWN") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before a server was down");
+        assert!(!line.contains("left behind"), "it ended before a server was down");
+    }
+    let sent = Instant::now();
+    send(&child, Signal::INT);
+    let (mut rest, mut said) = (String::new(), String::new());
+    lines.read_to_string(&mut rest).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(!child.wait().unwrap().success(), "{said}");
+    assert!(sent.elapsed() < Duration::from_secs(10), "{:?}", sent.elapsed());
+    assert!(rest.contains("left behind: nothing") && said.contains("stopped before its end"), "{rest}\n{said}");
+    assert_eq!(files(directory.path()), Vec::<String>::new());
+}
+
+#[test]
 fn what_a_killed_demo_left_goes_with_the_next() {
     if !can_play() {
         return;
@@ -113,7 +186,7 @@ fn what_a_killed_demo_left_goes_with_the_next() {
     send(&child, Signal::KILL);
     child.wait().unwrap();
     assert_eq!(files(directory.path()).len(), 1, "a killed process cannot remove its files");
-    let output = demo(directory.path(), "--requests 10").output().unwrap();
+    let output = demo(directory.path(), "--requests 10 --no-drill").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(files(directory.path()), Vec::<String>::new());
 }
@@ -124,7 +197,7 @@ fn a_reader_that_goes_away_is_no_failure() {
         return;
     }
     let directory = TempDir::new().unwrap();
-    let mut child = demo(directory.path(), "--requests 50").spawn().unwrap();
+    let mut child = demo(directory.path(), "--requests 50 --no-drill").spawn().unwrap();
     drop(child.stdout.take());
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -186,7 +259,7 @@ fn an_ordinary_user_plays_in_a_user_namespace_or_is_told_what_is_missing() {
     let program = directory.path().join("equipoise");
     std::fs::copy(env!("CARGO_BIN_EXE_equipoise"), &program).unwrap();
     let mut command = Command::new(&program);
-    command.args(["demo", "--requests", "30"]).env("TMPDIR", directory.path()).gid(NOBODY).uid(NOBODY);
+    command.args(["demo", "--requests", "30", "--no-drill"]).env("TMPDIR", directory.path()).gid(NOBODY).uid(NOBODY);
     let output = command.output().unwrap();
     let (shown, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     let open_to_all = std::fs::metadata("/dev/net/tun").is_ok_and(|m| m.permissions().mode() & 0o006 == 0o006);

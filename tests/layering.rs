@@ -21,9 +21,9 @@ const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
     Layer { name, below, std: &[], daemon: false }
 }
 
-const CORE: &[&str] = &["ids", "time", "packet", "flow", "balance", "health", "config", "engine"];
+const CORE: &[&str] = &["ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine"];
 const WORLDS: &[&str] = &[
-    "ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control", "replay",
+    "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control", "replay",
     "gateway", "demo", "cli",
 ];
 
@@ -31,23 +31,30 @@ const WORLDS: &[&str] = &[
 const LAYERS: &[Layer] = &[
     core("ids", &[]),
     core("time", &[]),
+    core("rng", &[]),
+    core("schedule", &["time"]),
     core("packet", &["ids", "time"]),
     core("flow", &["ids", "time", "packet"]),
-    core("balance", &["ids", "time", "packet", "flow"]),
-    core("health", &["ids", "time", "packet"]),
-    core("config", &["ids", "time", "packet", "flow", "balance", "health"]),
-    core("engine", &["ids", "time", "packet", "flow", "balance", "health", "config"]),
+    core("balance", &["ids", "time", "rng", "schedule", "packet", "flow"]),
+    core("policy", &["ids", "time", "packet", "flow", "balance"]),
+    core("health", &["ids", "time", "rng", "schedule", "packet"]),
+    core("config", &["ids", "time", "packet", "flow", "balance", "policy", "health"]),
+    core("engine", &["ids", "time", "packet", "flow", "balance", "policy", "health", "config"]),
     Layer { name: "capture", below: &["ids", "time", "packet"], std: &["io", "sync"], daemon: false },
     Layer { name: "control", below: CORE, std: &["sync"], daemon: false },
     Layer {
         name: "replay",
-        below: &["ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control"],
+        below: &[
+            "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control",
+        ],
         std: &["io"],
         daemon: false,
     },
     Layer {
         name: "gateway",
-        below: &["ids", "time", "packet", "flow", "balance", "health", "config", "engine", "capture", "control"],
+        below: &[
+            "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control",
+        ],
         std: &[],
         daemon: true,
     },
@@ -372,8 +379,7 @@ fn the_list_of_layers_is_in_order() {
 #[test]
 fn the_crates_of_the_daemon_are_read_from_the_manifest() {
     let daemon = daemon_crates();
-    for name in ["mio", "rustix", "libc", "clap", "env_logger", "netlink_sys", "signal_hook_mio", "tun_tap", "httparse"]
-    {
+    for name in ["mio", "rustix", "libc", "clap", "env_logger", "netlink_sys", "signal_hook_mio", "tun_tap"] {
         assert!(daemon.iter().any(|krate| krate == name), "{name} in {daemon:?}");
     }
 }

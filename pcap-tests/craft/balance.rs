@@ -20,6 +20,22 @@ pub fn weights_of_3_2_1_spread_twelve_connections_6_4_2(film: &mut Film) {
     }
 }
 
+/// Requests R1 and R2 of client 1, R3 of client 2, R4 of client 3: the appliance manuals' own case.
+fn four_requests_of_three_clients(film: &mut Film) {
+    for (i, client) in [1, 1, 2, 3].into_iter().enumerate() {
+        let client = at(&format!("198.51.100.{client}:{}", 40_001 + i));
+        film.show(tcp(client, at(WEB4), "S", 1000, 0, b""));
+    }
+}
+
+pub fn round_robin_with_sticky_clients_gives_servers_1_1_2_1(film: &mut Film) {
+    four_requests_of_three_clients(film);
+}
+
+pub fn connection_rate_with_sticky_clients_gives_servers_1_1_2_2(film: &mut Film) {
+    four_requests_of_three_clients(film);
+}
+
 pub fn a_server_of_weight_zero_gets_no_new_flow(film: &mut Film) {
     for i in 0..4 {
         film.show(tcp(client(i), at(WEB4), "S", 1000, 0, b""));

@@ -10,6 +10,7 @@ pub mod icmp;
 pub mod links;
 pub mod malformed;
 pub mod policy;
+pub mod standing;
 pub mod talk;
 pub mod tcp;
 pub mod timeouts;

@@ -1,33 +1,81 @@
-//! Smooth weighted round robin: in every run of as many picks as the weights add up to, each
-//! server gets its weight, and heavy servers do not get theirs in a row (the algorithm of nginx).
+//! Weighted round robin without runs: each server's picks are due at even distances, 1/weight apart,
+//! and whatever is due first is picked (earliest deadline first). Every run of as many picks as the
+//! weights add up to gives each server exactly its weight.
 
-/// How far each server of a pool is behind what it should have had.
+use super::tournament::Tournament;
+use std::collections::BTreeMap;
+
+/// A round: the time in which a server is due as often as its weight says.
+const ROUND: u128 = 1 << 80;
+
+/// When each server is due next.
 #[derive(Debug)]
 pub(super) struct RoundRobin {
-    credit: Vec<i64>,
+    due: Tournament,
+    deadlines: Vec<u128>,
+    weights: Vec<u32>,
+    /// The deadline of the last pick.
+    time: u128,
+    /// The place that comes first among equals.
+    first: usize,
 }
 
 impl RoundRobin {
-    pub fn new(servers: usize) -> Self {
-        RoundRobin { credit: vec![0; servers] }
+    /// Makes one over `places`; the server at `first` comes first among equals.
+    pub fn new(places: usize, first: usize) -> Self {
+        RoundRobin {
+            due: Tournament::new(places, first),
+            deadlines: vec![0; places],
+            weights: vec![0; places],
+            time: 0,
+            first,
+        }
     }
 
-    /// Picks the place of a server; a weight of zero is no candidate.
-    pub fn pick(&mut self, weight: impl Fn(usize) -> u32) -> Option<usize> {
-        let (mut total, mut best) = (0, None);
-        for (place, credit) in self.credit.iter_mut().enumerate() {
-            let weight = i64::from(weight(place));
-            if weight == 0 {
-                continue;
+    /// Takes new weights; 0 is no candidate. What a server had waited for is kept in proportion.
+    pub fn set_weights(&mut self, weights: &[u32]) {
+        self.seat_newcomers(weights);
+        for (place, (old, new)) in self.weights.iter().zip(weights).enumerate() {
+            let deadline = &mut self.deadlines[place];
+            match (*old, *new) {
+                (old, new) if old == new => continue,
+                (_, 0) => {}
+                (0, _) => {}
+                (old, new) => {
+                    let left = deadline.saturating_sub(self.time);
+                    *deadline = self.time + left / u128::from(new) * u128::from(old);
+                }
             }
-            *credit += weight;
-            total += weight;
-            if best.is_none_or(|(_, most)| *credit > most) {
-                best = Some((place, *credit));
-            }
+            self.due.set(place, (*new > 0).then_some(*deadline));
         }
-        let (place, _) = best?;
-        self.credit[place] -= total;
+        self.weights.copy_from_slice(weights);
+    }
+
+    /// Sets when newcomers are due: those of one weight one after the other over their common distance. Due all at
+    /// once, many light servers would be one long run, and so would the heavy one's picks before it.
+    fn seat_newcomers(&mut self, weights: &[u32]) {
+        let places = || (self.first..weights.len()).chain(0..self.first.min(weights.len()));
+        let new: Vec<usize> = places().filter(|place| self.weights[*place] == 0 && weights[*place] > 0).collect();
+        let mut seats = BTreeMap::new();
+        for place in &new {
+            seats.entry(weights[*place]).or_insert((0u128, 0u128)).1 += 1;
+        }
+        for place in new {
+            let weight = weights[place];
+            let Some((seat, of)) = seats.get_mut(&weight) else { continue };
+            self.deadlines[place] = self.time + ROUND / u128::from(weight) / (2 * *of) * (2 * *seat + 1);
+            *seat += 1;
+        }
+    }
+
+    /// Picks the server that is due first.
+    pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let place = self.due.least(refuses)?;
+        // One that was refused for a while has not saved its turns up.
+        self.time = self.time.max(self.deadlines[place]);
+        self.deadlines[place] = self.time + ROUND / u128::from(self.weights[place]);
+        self.due.set(place, Some(self.deadlines[place]));
+        self.due.picked(place);
         Some(place)
     }
 }
@@ -36,32 +84,80 @@ impl RoundRobin {
 mod tests {
     use super::*;
 
+    fn robin(weights: &[u32]) -> RoundRobin {
+        let mut robin = RoundRobin::new(weights.len(), 0);
+        robin.set_weights(weights);
+        robin
+    }
+
+    fn picks(robin: &mut RoundRobin, n: usize) -> String {
+        (0..n).map(|_| robin.pick(&|_| false).map_or('-', |i| (b'0' + i as u8) as char)).collect()
+    }
+
     #[test]
     fn picks_follow_the_weights_without_runs() {
         let cases: &[(&[u32], &str)] = &[
             (&[1, 1, 1], "012012"),
-            (&[5, 1, 1], "0010200"), // the example of nginx's commit message
+            (&[5, 1, 1], "0100020"),
+            (&[4, 1, 1, 1, 1], "01203040"),
             (&[3, 2, 1], "010210"),
+            (&[2, 1], "010010"),
             (&[0, 2, 0], "11"),
             (&[0], "-"),
             (&[], "-"),
         ];
         for (weights, want) in cases {
-            let mut robin = RoundRobin::new(weights.len());
-            let picks: String =
-                (0..want.len()).map(|_| robin.pick(|i| weights[i]).map_or('-', |i| (b'0' + i as u8) as char)).collect();
-            assert_eq!(picks, *want, "{weights:?}");
+            assert_eq!(picks(&mut robin(weights), want.len()), *want, "{weights:?}");
         }
+        let mut from_two = RoundRobin::new(3, 2);
+        from_two.set_weights(&[1, 1, 1]);
+        assert_eq!(picks(&mut from_two, 6), "201201");
+    }
+
+    #[test]
+    fn a_heavy_server_among_many_light_ones_takes_its_turns_at_even_distances() {
+        let mut weights = [1; 1000];
+        weights[0] = 100;
+        let mut robin = robin(&weights);
+        let heavy: Vec<usize> = (0..2198).filter(|_| robin.pick(&|_| false) == Some(0)).collect();
+        assert_eq!(heavy.len(), 200);
+        assert!(heavy.windows(2).all(|two| (10..=12).contains(&(two[1] - two[0]))), "{heavy:?}");
     }
 
     #[test]
     fn every_full_round_gives_exactly_the_weights() {
-        let weights = [7, 1, 65_535, 300];
-        let mut robin = RoundRobin::new(4);
-        let mut got = [0; 4];
-        for _ in 0..weights.iter().sum::<u32>() {
-            got[robin.pick(|i| weights[i]).unwrap()] += 1;
+        let weights = [7, 1, 65_535 * 16, 300];
+        let mut robin = robin(&weights);
+        for _ in 0..2 {
+            let mut got = [0; 4];
+            for _ in 0..weights.iter().sum::<u32>() {
+                got[robin.pick(&|_| false).unwrap()] += 1;
+            }
+            assert_eq!(got, weights);
         }
-        assert_eq!(got, weights);
+    }
+
+    #[test]
+    fn one_that_was_out_does_not_catch_up_on_what_it_missed() {
+        let mut robin = robin(&[1, 1]);
+        robin.set_weights(&[1, 0]);
+        assert_eq!(picks(&mut robin, 20), "0".repeat(20));
+        robin.set_weights(&[1, 1]);
+        assert_eq!(picks(&mut robin, 4), "1010");
+        for _ in 0..20 {
+            assert_eq!(robin.pick(&|place| place == 1), Some(0));
+        }
+        assert_eq!(picks(&mut robin, 4).matches('1').count(), 2);
+    }
+
+    #[test]
+    fn a_changed_weight_holds_from_the_next_pick_on() {
+        let mut robin = robin(&[100, 100]);
+        picks(&mut robin, 50);
+        robin.set_weights(&[1, 100]);
+        assert!(picks(&mut robin, 101).matches('0').count() <= 2);
+        robin.set_weights(&[100, 100]);
+        let back = picks(&mut robin, 200).matches('0').count();
+        assert!((98..=102).contains(&back), "{back}");
     }
 }

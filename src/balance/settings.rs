@@ -2,6 +2,7 @@
 
 use crate::ids::{PoolId, ServerId};
 pub use crate::packet::Protocol;
+use crate::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -50,9 +51,198 @@ pub enum UnknownTcp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
-    /// Smooth weighted round robin.
+    /// In turn, by weight.
     #[default]
     RoundRobin,
+    /// To the server with the fewest flows for its weight.
+    LeastConnections,
+    /// To the server with the fewest new flows for its weight within a window.
+    ConnectionRate,
+    /// By chance, as likely as the weight.
+    Random,
+    /// Two by chance; of these the one with fewer flows for its weight.
+    TwoChoices,
+    /// By the client's address or network; when a server goes, only its clients move.
+    SourceHash,
+    /// Maglev's consistent hash (Eisenbud et al., NSDI 2016).
+    Maglev,
+    /// To the server whose probes come back fastest, for its weight.
+    LeastLatency,
+    /// In turn over the group of the best priority that has a usable server.
+    Priority,
+    /// To the server that reports the least load, whatever its weight.
+    ResourceUsage,
+}
+
+impl Algorithm {
+    /// Every algorithm, in the order in which the documentation shows them.
+    pub const ALL: [Algorithm; 10] = [
+        Algorithm::RoundRobin,
+        Algorithm::LeastConnections,
+        Algorithm::ConnectionRate,
+        Algorithm::Random,
+        Algorithm::TwoChoices,
+        Algorithm::SourceHash,
+        Algorithm::Maglev,
+        Algorithm::LeastLatency,
+        Algorithm::Priority,
+        Algorithm::ResourceUsage,
+    ];
+
+    /// The word used in configurations and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::RoundRobin => "round-robin",
+            Algorithm::LeastConnections => "least-connections",
+            Algorithm::ConnectionRate => "connection-rate",
+            Algorithm::Random => "random",
+            Algorithm::TwoChoices => "two-choices",
+            Algorithm::SourceHash => "source-hash",
+            Algorithm::Maglev => "maglev",
+            Algorithm::LeastLatency => "least-latency",
+            Algorithm::Priority => "priority",
+            Algorithm::ResourceUsage => "resource-usage",
+        }
+    }
+}
+
+/// What of a client counts as one: an address, or a whole network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Prefixes {
+    /// Bits of an IPv4 address that count, 0 to 32.
+    pub v4: u8,
+    /// Bits of an IPv6 address that count, 0 to 128.
+    pub v6: u8,
+}
+
+impl Prefixes {
+    /// The address as it is.
+    pub const ADDRESS: Prefixes = Prefixes { v4: 32, v6: 128 };
+
+    /// The address with all bits cleared that do not count.
+    pub fn of(&self, address: IpAddr) -> IpAddr {
+        match address {
+            IpAddr::V4(a) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.v4.min(32))).unwrap_or(0);
+                Ipv4Addr::from(a.to_bits() & mask).into()
+            }
+            IpAddr::V6(a) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.v6.min(128))).unwrap_or(0);
+                Ipv6Addr::from(a.to_bits() & mask).into()
+            }
+        }
+    }
+}
+
+/// What the algorithms can be told; each reads only its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// Connection rate: how far back new flows count, 100 ms to 1 h.
+    pub rate_window: Duration,
+    /// Maglev: entries of the table, a prime; 65,537 or 655,373 in the paper.
+    pub maglev_table: u32,
+    /// Source hash and Maglev: what of the client is hashed; none is the whole flow (Maglev alone).
+    pub hash: Option<Prefixes>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning { rate_window: Duration::from_secs(10), maglev_table: 65_537, hash: None }
+    }
+}
+
+/// How clients are kept at the server of their first flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stickiness {
+    /// Which clients count as one.
+    pub prefixes: Prefixes,
+    /// How long a client without a flow is remembered.
+    pub idle: Duration,
+    /// Most clients remembered, 1 to 100,000,000; the one idle longest is forgotten first.
+    pub slots: u32,
+    /// Services with the same number share what they remember; they have the same pool.
+    pub group: u32,
+}
+
+/// What becomes of a server's flows when it goes down or is disabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDown {
+    /// They stay; each packet still goes to that server.
+    Keep,
+    /// TCP: both ends get a reset. Others end; the next packet picks another server.
+    Reset,
+}
+
+/// What answers a new flow when no server can take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LastResort {
+    /// Nothing: the packet is dropped and counted.
+    #[default]
+    Drop,
+    /// TCP: a reset (RFC 9293, 3.10.7.1). Others: as `Unreachable`.
+    Reset,
+    /// ICMP destination unreachable: port (RFC 792; RFC 4443, 3.1).
+    Unreachable,
+    /// The servers of another pool, in turn.
+    Pool(PoolId),
+}
+
+/// What the operator wants of a server, whatever its health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admin {
+    /// It takes flows.
+    #[default]
+    Enabled,
+    /// It keeps its flows and gets no new ones, sticky or not.
+    Draining,
+    /// It is taken as down.
+    Disabled,
+}
+
+/// Signs from the traffic itself that a server is in trouble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passive {
+    /// Signs within `within` that take a server out, at least 1: a SYN unanswered, refused, or answered by an ICMP error.
+    pub failures: u32,
+    /// How far back signs count.
+    pub within: Duration,
+    /// How long a server stays out the first time; doubled each time after, until it behaved for `longest`.
+    pub hold: Duration,
+    /// Longest time out.
+    pub longest: Duration,
+}
+
+impl Default for Passive {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Passive { failures: 5, within: s(10), hold: s(10), longest: s(300) }
+    }
+}
+
+/// How dear new flows are when there is not room for all: lower ones are refused first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    /// Refused first.
+    Low,
+    /// Refused next.
+    #[default]
+    Normal,
+    /// Refused last.
+    High,
+}
+
+impl Priority {
+    /// The word used in configurations and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Priority::Low => "low",
+            Priority::Normal => "normal",
+            Priority::High => "high",
+        }
+    }
 }
 
 /// A service: what clients connect to.
@@ -66,8 +256,41 @@ pub struct ServiceSettings {
     pub pool: PoolId,
     /// How they are spread.
     pub algorithm: Algorithm,
+    /// What the algorithm can be told.
+    pub tuning: Tuning,
+    /// Whether clients come back to the same server; none is by connection alone.
+    pub sticky: Option<Stickiness>,
+    /// What becomes of flows whose server goes down; none: TCP stays, others pick another server.
+    pub on_down: Option<OnDown>,
+    /// What answers when no server can take a flow.
+    pub last_resort: LastResort,
     /// What becomes of TCP packets of no flow.
     pub unknown_tcp: UnknownTcp,
+    /// How dear its new flows are when there is not room for all.
+    pub priority: Priority,
+}
+
+impl ServiceSettings {
+    /// A service with every setting at its default.
+    pub fn new(name: &str, listen: Vec<Listen>, pool: PoolId) -> Self {
+        ServiceSettings {
+            name: name.into(),
+            listen,
+            pool,
+            algorithm: Algorithm::default(),
+            tuning: Tuning::default(),
+            sticky: None,
+            on_down: None,
+            last_resort: LastResort::default(),
+            unknown_tcp: UnknownTcp::default(),
+            priority: Priority::default(),
+        }
+    }
+
+    /// What becomes of its flows of a protocol when their server goes down.
+    pub fn on_down(&self, protocol: Protocol) -> OnDown {
+        self.on_down.unwrap_or(if protocol == Protocol::Tcp { OnDown::Keep } else { OnDown::Reset })
+    }
 }
 
 /// A pool: servers that offer the same thing.
@@ -77,6 +300,15 @@ pub struct PoolSettings {
     pub name: String,
     /// The servers, in the order of the file.
     pub servers: Vec<ServerId>,
+    /// Whether signs from the traffic take servers out.
+    pub passive: Option<Passive>,
+}
+
+impl PoolSettings {
+    /// A pool with every setting at its default.
+    pub fn new(name: &str, servers: Vec<ServerId>) -> Self {
+        PoolSettings { name: name.into(), servers, passive: None }
+    }
 }
 
 /// A real server.
@@ -94,6 +326,35 @@ pub struct ServerSettings {
     pub port: Option<u16>,
     /// Share of new flows relative to the pool's other servers, 0 to 65,535; 0 gets none.
     pub weight: u16,
+    /// Most flows at a time; none is no limit.
+    pub max_flows: Option<u32>,
+    /// How long the weight takes to rise after the server came up; zero is at once.
+    pub slow_start: Duration,
+    /// Used only while no other server of the pool is up and enabled.
+    pub backup: bool,
+    /// Rank for the algorithm `priority`: the least is used first.
+    pub priority: u16,
+    /// What the operator wants of it at the start.
+    pub admin: Admin,
+}
+
+impl ServerSettings {
+    /// A server with every setting at its default; without an address it takes nothing.
+    pub fn new(name: &str, pool: PoolId) -> Self {
+        ServerSettings {
+            name: name.into(),
+            pool,
+            v4: None,
+            v6: None,
+            port: None,
+            weight: 1,
+            max_flows: None,
+            slow_start: Duration::ZERO,
+            backup: false,
+            priority: 1,
+            admin: Admin::Enabled,
+        }
+    }
 }
 
 impl ServerSettings {
@@ -102,6 +363,27 @@ impl ServerSettings {
         match like {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),
             IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_keeps_its_bits_and_clears_the_others() {
+        let cases = [
+            ("10.1.2.3", 32, 128, "10.1.2.3"),
+            ("10.1.2.3", 24, 64, "10.1.2.0"),
+            ("10.1.2.3", 0, 64, "0.0.0.0"),
+            ("2001:db8:1:2:3::4", 24, 64, "2001:db8:1:2::"),
+            ("2001:db8::4", 24, 128, "2001:db8::4"),
+            ("2001:db8::4", 24, 0, "::"),
+        ];
+        for (address, v4, v6, want) in cases {
+            let got = Prefixes { v4, v6 }.of(address.parse().unwrap());
+            assert_eq!(got, want.parse::<IpAddr>().unwrap(), "{address} /{v4} /{v6}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Frame {
     pub number: u64,
     /// Nanoseconds since 1970, 0 where the capture tells no time.
     pub at: u64,
+    /// The name of the interface that it came in at, where the capture tells it (pcapng, 4.2: `if_name`).
+    pub interface: Option<Arc<str>>,
     /// Its link type.
     pub link: Link,
     /// The bytes that were captured.
@@ -31,8 +33,9 @@ pub struct Frame {
 }
 
 /// An interface of a pcapng section.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Interface {
+    name: Option<Arc<str>>,
     link: Result<Link, i32>,
     snaplen: u32,
     units_per_second: u128,
@@ -174,7 +177,7 @@ impl<'r> Reader<'r> {
             }
             Found::Header { nanos, link, snaplen } => {
                 let units_per_second = if nanos { 1_000_000_000 } else { 1_000_000 };
-                self.legacy = Some((nanos, Interface { link, snaplen, units_per_second, offset: 0 }));
+                self.legacy = Some((nanos, Interface { name: None, link, snaplen, units_per_second, offset: 0 }));
                 Ok(None)
             }
             Found::Interface(description) => {
@@ -182,7 +185,7 @@ impl<'r> Reader<'r> {
                 Ok(None)
             }
             Found::Legacy { seconds, fraction, caplen, original_len, data } => {
-                let Some((_, interface)) = self.legacy else {
+                let Some((_, interface)) = self.legacy.clone() else {
                     return Err(self.damaged("a packet before the header".into()));
                 };
                 let at = u128::from(seconds) * 1_000_000_000
@@ -190,7 +193,7 @@ impl<'r> Reader<'r> {
                 self.frame(&interface, at.try_into().unwrap_or(u64::MAX), caplen, original_len, data)
             }
             Found::Packet { interface, time, caplen, original_len, data } => {
-                let Some(interface) = self.interfaces.get(interface as usize).copied() else {
+                let Some(interface) = self.interfaces.get(interface as usize).cloned() else {
                     return Err(self.damaged(format!("a packet names interface {interface}, which was not described")));
                 };
                 let caplen = match caplen {
@@ -222,7 +225,8 @@ impl<'r> Reader<'r> {
         data.truncate(caplen as usize);
         self.packets += 1;
         let original_len = (original_len as usize).max(data.len());
-        Ok(Some(Frame { number: self.packets, at, link, data, original_len }))
+        let interface = interface.name.clone();
+        Ok(Some(Frame { number: self.packets, at, interface, link, data, original_len }))
     }
 
     fn source_error(&self) -> Option<CaptureError> {
@@ -267,6 +271,7 @@ struct Description {
     snaplen: u32,
     resolution: Option<u8>,
     offset: Option<[u8; 8]>,
+    name: Option<Arc<str>>,
 }
 
 impl Description {
@@ -277,6 +282,7 @@ impl Description {
             snaplen: block.snaplen,
             resolution: option(9).and_then(|o| o.value.first().copied()),
             offset: option(14).and_then(|o| o.value.first_chunk().copied()),
+            name: option(2).map(|o| String::from_utf8_lossy(&o.value).trim_end_matches('\0').into()),
         }
     }
 
@@ -290,7 +296,8 @@ impl Description {
         let offset = self
             .offset
             .map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) });
-        Interface { link: Link::of(self.link).ok_or(self.link), snaplen: self.snaplen, units_per_second, offset }
+        let link = Link::of(self.link).ok_or(self.link);
+        Interface { name: self.name.clone(), link, snaplen: self.snaplen, units_per_second, offset }
     }
 }
 

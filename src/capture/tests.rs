@@ -87,6 +87,14 @@ fn pcapng_times_follow_resolution_and_offset() {
 }
 
 #[test]
+fn pcapng_tells_the_interface_by_name() {
+    let named = read(&pcapng(false, &[(2, b"eth1")], 0)).unwrap();
+    assert_eq!(named[0].interface.as_deref(), Some("eth1"));
+    assert_eq!(read(&pcapng(true, &[], 0)).unwrap()[0].interface, None);
+    assert_eq!(read(&pcap(false, false, &[(1, 2, b"abc")])).unwrap()[0].interface, None);
+}
+
+#[test]
 fn what_is_written_is_read_again_the_same() {
     let mut writer = Writer::new(Vec::new()).unwrap();
     writer.frame(1_700_000_000_123_456_789, Link::Raw(101), b"", b"packet").unwrap();

@@ -67,6 +67,9 @@ pub struct Replay {
     /// Replays what is whole of a damaged capture; the report says what is missing.
     #[arg(long)]
     pub partial: bool,
+    /// What happens beside the packets, a line an event: `12.5 server web/web-2 down`, `30 rule block off`.
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
     /// Lets time go on behind the last packet until every flow has ended.
     #[arg(long)]
     pub drain: bool,
@@ -84,6 +87,9 @@ pub struct Demo {
     /// Sends for no longer than this.
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
+    /// Leaves out the drill, in which a server stops in mid-traffic and comes back.
+    #[arg(long)]
+    no_drill: bool,
     /// The servers' weights, one a server: 1,1,2.
     #[arg(long, value_name = "WEIGHTS", value_delimiter = ',', default_values_t = DemoOptions::default().weights)]
     weights: Vec<u16>,
@@ -104,6 +110,7 @@ impl Demo {
             seconds: self.seconds,
             forever: self.forever,
             json: self.json,
+            drill: !self.no_drill,
             weights: self.weights.clone(),
         }
     }

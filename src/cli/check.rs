@@ -22,6 +22,8 @@ pub(super) fn check(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), 
                 "services": settings.services.len(),
                 "pools": settings.pools.len(),
                 "servers": settings.servers.len(),
+                "monitors": settings.monitors(),
+                "rules": settings.policy.rules.len(),
                 "max_flows": settings.table.max_flows,
                 "device": settings.gateway.device,
             });

@@ -6,7 +6,7 @@
 mod args;
 mod check;
 
-use crate::config::{self, Parsed};
+use crate::config::{self, Parsed, Settings};
 use crate::demo;
 use crate::gateway::Gateway;
 use crate::replay::{self, Format, ReplayError};
@@ -75,13 +75,31 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 
 /// The live gateway, until a signal ends it.
 fn live(config: &Path) -> Result<(), Failed> {
-    let settings = load(config)?.settings;
+    let settings = seeded(load(config)?.settings)?;
     let said = |error: crate::gateway::GatewayError| Failed::Said(error.to_string());
     let mut gateway = Gateway::open(&settings).map_err(said)?;
     gateway.handle_signals().map_err(said)?;
     let ended = gateway.run();
     let closed = gateway.close();
     ended.and(closed).map_err(said)
+}
+
+/// The settings with a seed drawn by chance where they have none (0), so that nobody outside can foresee a
+/// choice. It is logged: with it, a replay decides as this run does.
+fn seeded(settings: Settings) -> Result<Settings, Failed> {
+    if settings.seed != 0 {
+        return Ok(settings);
+    }
+    let mut bytes = [0; 8];
+    let drawn = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    drawn.map_err(|error| {
+        Failed::Said(format!(
+            "cannot draw a seed from /dev/urandom: {error}; write `seed = N` into the configuration to run without it"
+        ))
+    })?;
+    let seed = u64::from_ne_bytes(bytes).max(1);
+    log::info!("seed {seed}; put it into the configuration to replay this run's decisions");
+    Ok(settings.with_seed(seed))
 }
 
 /// A capture through the engine; damage that `--partial` bears is told in the report.
@@ -92,6 +110,7 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
         output: args.output.clone(),
         format: if args.json { Format::Json } else { Format::Text },
         partial: args.partial,
+        events: args.events.clone(),
         drain: args.drain,
     };
     match replay::run(&args, &mut BufWriter::new(out)) {
@@ -147,4 +166,21 @@ fn complain(text: &str) -> ExitCode {
     // stderr may be gone as well; there is nobody left to tell.
     let _ = writeln!(io::stderr(), "equipoise: {text}");
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_of_zero_is_drawn_and_any_other_is_kept() {
+        let seed = |seed| {
+            let settings = seeded(Settings { seed, ..Settings::default() }).ok().expect("a source of chance");
+            assert!(settings.health.seed == settings.seed || seed != 0, "the probes have it too");
+            settings.seed
+        };
+        assert_eq!(seed(7), 7);
+        let drawn = [seed(0), seed(0)];
+        assert!(drawn[0] != drawn[1] && !drawn.contains(&0), "{drawn:?}");
+    }
 }

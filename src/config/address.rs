@@ -75,7 +75,8 @@ fn split(target: &str) -> Result<(IpAddr, Option<&str>), Wrong> {
     Ok((v4.into(), ports))
 }
 
-fn port_range(text: &str) -> Result<(u16, u16), Wrong> {
+/// Reads `8000` or `8000-8100`.
+pub(super) fn port_range(text: &str) -> Result<(u16, u16), Wrong> {
     let port = |text: &str| -> Result<u16, Wrong> {
         // `parse` alone would take "+80".
         let number = if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None };

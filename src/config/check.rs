@@ -1,14 +1,17 @@
-//! The rules between values: names, references, overlaps, families. Each is checked here, once.
+//! The rules between values: names, overlaps, loops; and in which order all others are checked. Each
+//! is checked once.
 //!
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence,
 //! so that one mistake is one problem.
 
 use super::address::written;
+use super::links::Links;
 use super::problem::{Draft, Span};
-use super::raw::{Raw, RawPool, RawServer, RawService, unknown_pool};
+use super::raw::Raw;
+use super::raw_service::RawService;
 use super::settings::Settings;
-use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
-use crate::ids::{PoolId, ServerId};
+use super::{build, check_monitor, check_pool, check_rule, check_service};
+use crate::balance::Listen;
 use serde_spanned::Spanned;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,23 +24,19 @@ pub(super) fn check(raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     }
     unique("services", raw.services.iter().filter_map(|service| service.name.as_ref()), drafts);
     unique("pools", raw.pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
-    for pool in &raw.pools {
-        check_pool(pool, drafts);
-    }
+    unique("rules", raw.rules.iter().filter_map(|rule| rule.name.as_ref()), drafts);
+    raw.pools.iter().for_each(|pool| check_pool::check(pool, drafts));
     overlaps(&raw.services, drafts);
     loops(&raw, drafts);
-    let used = references(&raw, drafts);
-    for (pool, used) in raw.pools.iter().zip(&used) {
-        if let (Some(name), false) = (&pool.name, used) {
-            let title = format!("no service uses pool \"{}\"", name.get_ref());
-            drafts.push(Draft::warning(name.span(), title).help("name it in a [[service]], or remove it"));
-        }
-    }
-    settings(raw)
+    let links = Links::new(&raw, drafts);
+    check_service::check(&raw, &links, drafts);
+    check_monitor::check(&raw, &links, drafts);
+    check_rule::check(&raw, drafts);
+    build::settings(raw, &links)
 }
 
 /// Names of one kind must differ.
-fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<String>>, drafts: &mut Vec<Draft>) {
+pub(super) fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<String>>, drafts: &mut Vec<Draft>) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for name in names {
         match seen.get(name.get_ref().as_str()) {
@@ -47,39 +46,6 @@ fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<String>>, dra
             Some(first) => {
                 let draft = Draft::error(name.span(), format!("two {kinds} have the name \"{}\"", name.get_ref()));
                 drafts.push(draft.label("the second").also(first.clone(), "the first").help("rename one of them"));
-            }
-        }
-    }
-}
-
-fn check_pool(pool: &RawPool, drafts: &mut Vec<Draft>) {
-    let place = pool.name.as_ref().map_or(pool.span.clone(), Spanned::span);
-    unique("servers of one pool", pool.servers.iter().filter_map(|server| server.name.as_ref()), drafts);
-    if pool.servers.is_empty() && pool.is_whole {
-        drafts.push(
-            Draft::error(place, "a pool without servers")
-                .help("add a [[pool.server]] with `name` and `address` below it"),
-        );
-        return;
-    }
-    if pool.is_whole && pool.servers.iter().all(|server| *server.weight.get_ref() == 0) {
-        let draft = Draft::error(place, "all servers of this pool have weight 0");
-        let draft = draft.also(pool.servers[0].weight.span(), "the first of them");
-        drafts.push(draft.help("give at least one server a weight from 1 to 65535; with none, no flow can be placed"));
-    }
-    let mut seen: HashMap<(IpAddr, Option<u16>), Span> = HashMap::new();
-    for server in &pool.servers {
-        for address in &server.addresses {
-            let key = (*address.get_ref(), server.port);
-            match seen.get(&key) {
-                None => {
-                    seen.insert(key, address.span());
-                }
-                Some(first) => {
-                    let draft = Draft::error(address.span(), "two servers of one pool have the same address and port");
-                    let draft = draft.label("the second").also(first.clone(), "the first");
-                    drafts.push(draft.help("remove one of them; for a larger share of the flows raise `weight`"));
-                }
             }
         }
     }
@@ -142,7 +108,7 @@ fn loops(raw: &Raw, drafts: &mut Vec<Draft>) {
             );
         }
     }
-    for address in &raw.device_addresses {
+    for address in &raw.gateway.addresses {
         if let Some(first) = listened.get(address.get_ref()) {
             let title = format!("device address {} is a service address", address.get_ref());
             let draft = Draft::error(address.span(), title).label("the device").also(first.clone(), "the service");
@@ -151,101 +117,25 @@ fn loops(raw: &Raw, drafts: &mut Vec<Draft>) {
             );
         }
     }
+    probe_addresses(raw, &listened, drafts);
 }
 
-/// Every service's pool must exist and have a server of each family that the service listens on.
-/// Answers which pools are in use; all of them, where it is not known what a service uses.
-fn references(raw: &Raw, drafts: &mut Vec<Draft>) -> Vec<bool> {
-    let mut by_name: HashMap<&str, usize> = HashMap::new();
-    let mut used = vec![false; raw.pools.len()];
-    for (at, pool) in raw.pools.iter().enumerate() {
-        let Some(name) = &pool.name else { continue };
-        // The second of two equal names has its error already.
-        used[at] = *by_name.entry(name.get_ref()).or_insert(at) != at;
-    }
-    let names: Vec<&str> =
-        raw.pools.iter().filter_map(|pool| pool.name.as_ref()).map(|name| name.get_ref().as_str()).collect();
-    let all_named = raw.pools_are_whole && names.len() == raw.pools.len();
-    let mut all_resolved = !raw.services.is_empty();
-    for service in &raw.services {
-        let Some(name) = &service.pool else {
-            all_resolved = false;
+/// Answers to probes must come to the engine, and be nobody else's.
+fn probe_addresses(raw: &Raw, listened: &HashMap<IpAddr, Span>, drafts: &mut Vec<Draft>) {
+    for probe in &raw.gateway.probes {
+        let servers = || raw.pools.iter().flat_map(|pool| &pool.servers).flat_map(|server| &server.addresses);
+        let find = |address: &&Spanned<IpAddr>| address.get_ref() == probe.get_ref();
+        let other = if let Some(service) = listened.get(probe.get_ref()) {
+            ("a service", service.clone())
+        } else if let Some(server) = servers().find(find) {
+            ("a server", server.span())
+        } else if let Some(device) = raw.gateway.addresses.iter().find(find) {
+            ("the device", device.span())
+        } else {
             continue;
         };
-        let Some(&at) = by_name.get(name.get_ref().as_str()) else {
-            all_resolved = false;
-            if all_named {
-                drafts.push(unknown_pool(name, &names));
-            }
-            continue;
-        };
-        used[at] = true;
-        families(service, name, &raw.pools[at], drafts);
+        let title = format!("probe address {} is also that of {}", probe.get_ref(), other.0);
+        let draft = Draft::error(probe.span(), title).label("the probes").also(other.1, other.0);
+        drafts.push(draft.help("use an address that is routed to this gateway and assigned to nothing"));
     }
-    if !all_resolved {
-        used.fill(true);
-    }
-    used
-}
-
-fn families(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
-    if !pool.is_whole || pool.servers.is_empty() {
-        return;
-    }
-    let of_family =
-        |server: &RawServer, v4: bool| server.addresses.iter().any(|address| address.get_ref().is_ipv4() == v4);
-    let taking: Vec<&RawServer> = pool.servers.iter().filter(|server| *server.weight.get_ref() > 0).collect();
-    for (family, v4) in [("IPv4", true), ("IPv6", false)] {
-        let Some(listen) = service.listen.iter().find(|listen| listen.get_ref().address.is_ipv4() == v4) else {
-            continue;
-        };
-        if !pool.servers.iter().any(|server| of_family(server, v4)) {
-            let title = format!("pool \"{}\" has no {family} server for this listen address", name.get_ref());
-            let draft = Draft::error(listen.span(), title).also(name.span(), format!("has no {family} address"));
-            drafts.push(
-                draft.help(format!("give a server of the pool an {family} address, or do not listen on {family}")),
-            );
-        } else if !taking.is_empty() && !taking.iter().any(|server| of_family(server, v4)) {
-            let title = format!("all {family} servers of pool \"{}\" have weight 0", name.get_ref());
-            let draft = Draft::warning(listen.span(), title).also(name.span(), format!("takes no {family} flows"));
-            drafts.push(draft.help(format!(
-                "{family} flows to this service cannot be placed until one has a weight from 1 to 65535"
-            )));
-        }
-    }
-}
-
-/// The checked values in the order of the file. A pool that is not known becomes pool 0, and an
-/// unnamed thing gets an empty name: both only where an error was reported.
-fn settings(raw: Raw) -> Settings {
-    let mut settings = Settings { seed: raw.seed, table: raw.table, gateway: raw.gateway, ..Settings::default() };
-    let mut ids: HashMap<String, PoolId> = HashMap::new();
-    let text = |name: Option<Spanned<String>>| name.map(Spanned::into_inner).unwrap_or_default();
-    for pool in raw.pools {
-        let id = PoolId(settings.pools.len() as u32);
-        let name = text(pool.name);
-        let first = settings.servers.len();
-        ids.insert(name.clone(), id);
-        for server in pool.servers {
-            let v4 = server.addresses.iter().find_map(|address| match address.get_ref() {
-                IpAddr::V4(v4) => Some(*v4),
-                IpAddr::V6(_) => None,
-            });
-            let v6 = server.addresses.iter().find_map(|address| match address.get_ref() {
-                IpAddr::V6(v6) => Some(*v6),
-                IpAddr::V4(_) => None,
-            });
-            let (port, weight) = (server.port, server.weight.into_inner());
-            settings.servers.push(ServerSettings { name: text(server.name), pool: id, v4, v6, port, weight });
-        }
-        let servers = (first..settings.servers.len()).map(|at| ServerId(at as u32)).collect();
-        settings.pools.push(PoolSettings { name, servers });
-    }
-    for service in raw.services {
-        let pool = ids.get(&text(service.pool)).copied().unwrap_or(PoolId(0));
-        let listen = service.listen.into_iter().map(Spanned::into_inner).collect();
-        let (algorithm, unknown_tcp) = (service.algorithm, service.unknown_tcp);
-        settings.services.push(ServiceSettings { name: text(service.name), listen, pool, algorithm, unknown_tcp });
-    }
-    settings
 }

@@ -11,6 +11,9 @@ use toml::de::{DeTable, DeValue};
 /// Characters of a value that a message repeats.
 const QUOTED: usize = 60;
 
+/// How a duration is written.
+const DURATIONS: &str = "write a number with a unit, such as \"30s\", \"4m\" or \"2h 4m\"";
+
 /// A parsed value and where it stands.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
@@ -53,6 +56,33 @@ impl<'a, 'i> Fields<'a, 'i> {
         self.table.get(key)
     }
 
+    /// Where a key stands, if it is there.
+    pub(super) fn key(&self, key: &str) -> Option<Span> {
+        self.table.get_key_value(key).map(|(key, _)| key.span())
+    }
+
+    /// Whether a key is to be read: it is there, and it says something beside another choice.
+    /// Where it says nothing it is refused, and `beside` tells why: `with action "drop"`.
+    pub(super) fn fits(&mut self, key: &str, fits: bool, beside: &str, help: &str) -> bool {
+        let Some(span) = self.key(key) else { return false };
+        if !fits {
+            self.drafts.push(Draft::error(span, format!("`{key}` says nothing {beside}")).help(help));
+        }
+        fits
+    }
+
+    /// Refuses two keys that say the same thing in two ways.
+    pub(super) fn only_one_of(&mut self, keys: &[&str]) {
+        let mut places: Vec<(Span, &str)> = keys.iter().filter_map(|key| Some((self.key(key)?, *key))).collect();
+        places.sort_by_key(|(span, _)| span.start);
+        let [(first, a), rest @ ..] = &places[..] else { return };
+        for (span, b) in rest {
+            let draft =
+                Draft::error(span.clone(), format!("`{b}` stands beside `{a}`")).also(first.clone(), "the first");
+            self.drafts.push(draft.help(format!("only one of {} is allowed", list(keys))));
+        }
+    }
+
     /// The value of a key that must be there; `form` shows how to write it.
     pub(super) fn required(&mut self, key: &str, form: &str) -> Option<&'a Value<'i>> {
         let value = self.table.get(key);
@@ -85,7 +115,21 @@ impl<'a, 'i> Fields<'a, 'i> {
 
     /// A whole number within a range, if the key is there.
     pub(super) fn number(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Spanned<u64>> {
-        let value = self.table.get(key)?;
+        self.number_of(key, self.table.get(key)?, range)
+    }
+
+    /// A whole number within a range, if the key is there; the range is that of its type, or less.
+    pub(super) fn count<T: TryFrom<u64>>(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<T> {
+        T::try_from(self.number(key, range)?.into_inner()).ok()
+    }
+
+    /// A value of a key as a whole number within a range.
+    pub(super) fn number_of(
+        &mut self,
+        key: &str,
+        value: &Value<'_>,
+        range: RangeInclusive<u64>,
+    ) -> Option<Spanned<u64>> {
         let number = match value.get_ref() {
             DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok(),
             other => {
@@ -133,37 +177,59 @@ impl<'a, 'i> Fields<'a, 'i> {
         hit.map(|(_, found)| *found)
     }
 
+    /// One of several words, or `default` where the key is absent; `None` where the word is wrong.
+    pub(super) fn word_or<T: Copy>(&mut self, key: &str, words: &[(&str, T)], default: T) -> Option<T> {
+        if self.value(key).is_some() { self.word(key, words) } else { Some(default) }
+    }
+
+    /// A duration in the usual notation within a range, if the key is there.
+    pub(super) fn duration_in(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Spanned<Duration>> {
+        let span = if range.contains(&Duration::ZERO) { self.any_duration(key) } else { self.duration(key) }?;
+        if range.contains(span.get_ref()) {
+            return Some(span);
+        }
+        let [least, most] = [*range.start(), *range.end()].map(humantime::format_duration);
+        let draft = Draft::error(span.span(), format!("`{key}` is out of range"));
+        self.drafts.push(draft.help(format!("{least} to {most} is allowed")));
+        None
+    }
+
     /// A duration in the usual notation, above zero, if the key is there.
     pub(super) fn duration(&mut self, key: &str) -> Option<Spanned<Duration>> {
+        let span = self.any_duration(key)?;
+        if !span.get_ref().is_zero() {
+            return Some(span);
+        }
+        let draft = Draft::error(span.span(), format!("`{key}` must be longer than zero"));
+        self.drafts.push(draft.help(DURATIONS));
+        None
+    }
+
+    fn any_duration(&mut self, key: &str) -> Option<Spanned<Duration>> {
         let value = self.table.get(key)?;
-        let usual = "write a number with a unit, such as \"30s\", \"4m\" or \"2h 4m\"";
         let text = match value.get_ref() {
             DeValue::String(text) => text,
             other => {
                 let title = format!("`{key}` must be a duration in quotes");
-                self.drafts.push(Draft::error(value.span(), title).label(found(other)).help(usual));
+                self.drafts.push(Draft::error(value.span(), title).label(found(other)).help(DURATIONS));
                 return None;
             }
         };
         let draft = match humantime::parse_duration(text) {
-            Ok(Duration::ZERO) => Draft::error(value.span(), format!("`{key}` must be longer than zero")),
             Ok(span) => return Some(Spanned::new(value.span(), span)),
             Err(error) => {
                 let why: String = error.to_string().chars().take(200).collect();
                 Draft::error(value.span(), format!("`{key}` is not a duration")).label(why)
             }
         };
-        self.drafts.push(draft.help(usual));
+        self.drafts.push(draft.help(DURATIONS));
         None
     }
 
     /// The tables of an array of tables, each with its span; none where the key is absent.
     pub(super) fn tables(&mut self, key: &str, header: &str) -> Vec<(&'a DeTable<'i>, Span)> {
         let Some(value) = self.table.get(key) else { return Vec::new() };
-        let items: &[Value<'i>] = match value.get_ref() {
-            DeValue::Array(items) => items,
-            _ => std::slice::from_ref(value),
-        };
+        let items = items(value);
         let is_array = matches!(value.get_ref(), DeValue::Array(_));
         let mut tables = Vec::with_capacity(items.len());
         for item in items {
@@ -180,25 +246,33 @@ impl<'a, 'i> Fields<'a, 'i> {
     }
 
     /// A table, if the key is there.
-    pub(super) fn table(&mut self, key: &str) -> Option<(&'a DeTable<'i>, Span)> {
+    pub(super) fn table(&mut self, key: &str, header: &str) -> Option<(&'a DeTable<'i>, Span)> {
         let value = self.table.get(key)?;
         if let DeValue::Table(table) = value.get_ref() {
             return Some((table, value.span()));
         }
         let title = format!("`{key}` must be a table");
-        let help = format!("write `[{key}]` on a line of its own, once, and its keys below it");
+        let help = format!("write `{header}` on a line of its own, once, and its keys below it");
         self.drafts.push(Draft::error(value.span(), title).label(found(value.get_ref())).help(help));
         None
     }
 }
 
+/// Each value of an array, or the value itself where it is none.
+pub(super) fn items<'v, 'i>(value: &'v Value<'i>) -> &'v [Value<'i>] {
+    match value.get_ref() {
+        DeValue::Array(items) => items,
+        _ => std::slice::from_ref(value),
+    }
+}
+
 fn unknown_key(key: &str, span: Span, name: &str, known: &[&str]) -> Draft {
     let title = format!("unknown key {} in {name}", quoted(key));
-    Draft::error(span, title).help(format!("{}known keys: {}", did_you_mean(key, known.iter().copied()), list(known)))
+    Draft::error(span, title).help(format!("{}known keys: {}", did_you_mean(key, known.iter().copied()), all(known)))
 }
 
 /// What stands where something else was wanted.
-fn found(value: &DeValue<'_>) -> String {
+pub(super) fn found(value: &DeValue<'_>) -> String {
     let kind = match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
@@ -220,9 +294,14 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
+/// `"a", "b"`; the words are quoted.
+fn all(words: &[&str]) -> String {
+    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ")
+}
+
 /// `"a", "b" and 7 more`; the words are quoted, and at most ten are named.
 pub(super) fn list(words: &[&str]) -> String {
-    let mut out = words.iter().take(10).map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
+    let mut out = all(&words[..words.len().min(10)]);
     if words.len() > 10 {
         out += &format!(" and {} more", words.len() - 10);
     }

@@ -8,13 +8,25 @@
 //! It reads text that it is handed; it must not touch files or the system.
 
 mod address;
+mod build;
 mod check;
+mod check_monitor;
+mod check_pool;
+mod check_rule;
+mod check_service;
 mod fields;
+mod links;
 mod problem;
 mod raw;
 mod raw_gateway;
+mod raw_monitor;
+mod raw_pool;
+mod raw_probe;
+mod raw_rule;
+mod raw_service;
 mod render;
 pub mod settings;
+mod values;
 
 pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;
@@ -23,7 +35,7 @@ use problem::{Draft, Source, place_all, plural};
 use toml::de::DeTable;
 
 /// A configuration that can be used, and what the operator should look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
     /// The checked settings.
     pub settings: Settings,
@@ -113,6 +125,8 @@ pub fn summary(settings: &Settings) -> String {
         format!("listening at {}", plural(listens, "place")),
         plural(settings.pools.len(), "pool"),
         plural(settings.servers.len(), "server"),
+        plural(settings.monitors(), "monitor"),
+        plural(settings.policy.rules.len(), "rule"),
         format!("room for {}", plural(settings.table.max_flows as usize, "flow")),
         format!("device {}", settings.gateway.device),
     ];
@@ -121,3 +135,5 @@ pub fn summary(settings: &Settings) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_keys;

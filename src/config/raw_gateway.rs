@@ -5,7 +5,9 @@
 use super::address;
 use super::fields::{Fields, quoted};
 use super::problem::Draft;
+use super::raw_pool::MOST_FLOWS;
 use super::settings::GatewaySettings;
+use super::values::{self, OnePerFamily, v4, v6};
 use crate::flow::Timeouts;
 use crate::time::Duration;
 use ipnet::IpNet;
@@ -13,47 +15,58 @@ use serde_spanned::Spanned;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// Most flows that can be asked for.
-const MOST_FLOWS: u64 = 100_000_000;
 /// Bytes of a Unix socket's path at most: `sun_path` less its closing zero (unix(7)).
 const LONGEST_SOCKET: usize = 107;
-/// Bytes of a device's name at most: `IFNAMSIZ` less its closing zero.
-const LONGEST_DEVICE: usize = 15;
 
-/// Reads `[gateway]`; the second value is the addresses of the device with their places.
-pub(super) fn gateway(top: &mut Fields<'_, '_>) -> (GatewaySettings, Vec<Spanned<IpAddr>>) {
+/// `[gateway]`.
+pub(super) struct RawGateway {
+    pub(super) settings: GatewaySettings,
+    /// Device addresses with their places.
+    pub(super) addresses: Vec<Spanned<IpAddr>>,
+    /// Where probes come from: at most one address of each family.
+    pub(super) probes: Vec<Spanned<IpAddr>>,
+    /// Whether `probe-address` stands there and cannot be read.
+    pub(super) probes_are_wrong: bool,
+}
+
+/// Reads `[gateway]`.
+pub(super) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
     let defaults = GatewaySettings::default();
-    let Some((table, span)) = top.table("gateway") else { return (defaults, Vec::new()) };
-    let known = ["device", "offload", "mtu", "addresses", "control-socket", "route-table", "rule-priority"];
+    let Some((table, span)) = top.table("gateway", "[gateway]") else {
+        return RawGateway { settings: defaults, addresses: Vec::new(), probes: Vec::new(), probes_are_wrong: false };
+    };
+    let known =
+        ["device", "offload", "mtu", "addresses", "probe-address", "control-socket", "route-table", "rule-priority"];
     let mut fields = Fields::new(table, span, "[gateway]", &known, top.drafts);
-    let (addresses, places) = addresses(&mut fields);
+    let (nets, addresses) = addresses(&mut fields);
+    let errors = fields.drafts.len();
+    let probes = fields.value("probe-address");
+    let probes = probes.map_or(Vec::new(), |value| values::one_per_family(&mut fields, value, &PROBES));
+    let probes_are_wrong = fields.drafts.len() > errors;
+    let device = values::interface(&mut fields, "device", "device = \"equipoise0\"");
     let settings = GatewaySettings {
-        device: device(&mut fields).unwrap_or(defaults.device),
+        device: device.map_or(defaults.device, Spanned::into_inner),
         offload: fields.flag("offload").unwrap_or(defaults.offload),
-        mtu: fields.number("mtu", 1280..=65_535).map_or(defaults.mtu, |mtu| *mtu.get_ref() as u16),
-        addresses,
+        mtu: fields.count("mtu", 1280..=65_535).unwrap_or(defaults.mtu),
+        addresses: nets,
+        probe_v4: probes.iter().find_map(|address| v4(*address.get_ref())),
+        probe_v6: probes.iter().find_map(|address| v6(*address.get_ref())),
         control_socket: control_socket(&mut fields).unwrap_or(defaults.control_socket),
         route_table: route_table(&mut fields).unwrap_or(defaults.route_table),
         rule_priority: rule_priority(&mut fields).unwrap_or(defaults.rule_priority),
     };
-    (settings, places)
+    RawGateway { settings, addresses, probes, probes_are_wrong }
 }
 
-fn device(fields: &mut Fields<'_, '_>) -> Option<String> {
-    let value = fields.value("device")?;
-    let name = fields.string("device", value, "device = \"equipoise0\"")?.into_inner();
-    // The kernel refuses the first group, and takes `%` as the pattern of a name of its choice.
-    let bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
-    if (1..=LONGEST_DEVICE).contains(&name.len()) && !name.contains(bad) && name != "." && name != ".." {
-        return Some(name);
-    }
-    let title = format!("{} cannot be the name of a device", quoted(&name));
-    let help = format!(
-        "1 to {LONGEST_DEVICE} bytes without spaces, \"/\", \":\" and \"%\" are allowed, such as \"equipoise0\""
-    );
-    fields.drafts.push(Draft::error(value.span(), title).help(help));
-    None
-}
+const PROBES: OnePerFamily = OnePerFamily {
+    key: "probe-address",
+    form: "probe-address = \"192.0.2.1\"",
+    forms: "write \"192.0.2.1\", \"2001:db8::1\", or an array of one of each",
+    owner: "`probe-address`",
+    role: "the source of probes",
+    remedy: "use a unicast address that is routed to this gateway and assigned to nothing",
+    second: "one of each family serves all monitors; remove the other",
+};
 
 fn addresses(fields: &mut Fields<'_, '_>) -> (Vec<IpNet>, Vec<Spanned<IpAddr>>) {
     let form = "addresses = [\"192.0.2.1/24\"]";
@@ -103,21 +116,20 @@ fn route_table(fields: &mut Fields<'_, '_>) -> Option<u32> {
 
 /// The two rules must be read after the table "local" (priority 0) and before "main" (32766).
 fn rule_priority(fields: &mut Fields<'_, '_>) -> Option<u32> {
-    let number = fields.number("rule-priority", 1..=32_764)?;
-    u32::try_from(number.into_inner()).ok()
+    fields.count("rule-priority", 1..=32_764)
 }
 
-/// Reads `max` of `[flows]`.
-pub(super) fn max_flows(top: &mut Fields<'_, '_>) -> Option<u32> {
-    let (table, span) = top.table("flows")?;
-    let mut fields = Fields::new(table, span, "[flows]", &["max"], top.drafts);
-    fields.number("max", 1..=MOST_FLOWS).map(|max| *max.get_ref() as u32)
+/// Reads `[flows]`: the most flows, and how many may open a second.
+pub(super) fn flows(top: &mut Fields<'_, '_>) -> (Option<u32>, Option<u32>) {
+    let Some((table, span)) = top.table("flows", "[flows]") else { return (None, None) };
+    let mut fields = Fields::new(table, span, "[flows]", &["max", "rate"], top.drafts);
+    (fields.count("max", 1..=MOST_FLOWS), fields.count("rate", 1..=u64::from(u32::MAX)))
 }
 
 /// Reads `[timeouts]`; a timeout below what the RFCs ask for is taken, with a warning.
 pub(super) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
     let mut timeouts = Timeouts::default();
-    let Some((table, span)) = top.table("timeouts") else { return timeouts };
+    let Some((table, span)) = top.table("timeouts", "[timeouts]") else { return timeouts };
     let min = |minutes: u64| Duration::from_secs(minutes * 60);
     let rows: [(&str, Duration, &str, &mut Duration); 7] = [
         ("tcp-opening", min(4), "RFC 5382, REQ-5", &mut timeouts.opening),

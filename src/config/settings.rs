@@ -1,8 +1,13 @@
 //! The checked settings, as every driver of the engine takes them.
 
-use crate::balance::{PoolSettings, ServerSettings, ServiceSettings};
+use crate::balance::{LastResort, Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::flow::TableSettings;
+use crate::health::HealthSettings;
+use crate::ids::PoolId;
+use crate::policy::{Action, PolicySettings};
 use ipnet::IpNet;
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// Everything a configuration file says, checked once.
@@ -10,9 +15,10 @@ use std::path::PathBuf;
 /// Invariants: every `PoolId` and `ServerId` in it is an index into its vectors; names are unique;
 /// no two services listen on the same address, protocol and port; every service has, for each
 /// family that it listens on, at least one server in its pool with an address of that family.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
-    /// Seed of everything random in the engine; two runs with one seed do the same.
+    /// Seed of everything random in the engine; two runs with one seed do the same. For the live gateway
+    /// 0 means that one is to be drawn by chance at the start.
     pub seed: u64,
     /// The flow table.
     pub table: TableSettings,
@@ -22,8 +28,48 @@ pub struct Settings {
     pub pools: Vec<PoolSettings>,
     /// Servers of all pools, in the order of the file; `ServerId` is the index.
     pub servers: Vec<ServerSettings>,
+    /// How servers are watched, and from which addresses.
+    pub health: HealthSettings,
+    /// Rules, limits and classes.
+    pub policy: PolicySettings,
     /// What only the live gateway needs.
     pub gateway: GatewaySettings,
+}
+
+impl Settings {
+    /// All ways that a flow can take: a service address, and a pool whose servers may get its flows. None is listed twice.
+    pub fn ways(&self) -> Vec<(Listen, PoolId)> {
+        let mut ways = Vec::new();
+        let pools = |service: &ServiceSettings| {
+            let last = if let LastResort::Pool(pool) = service.last_resort { Some(pool) } else { None };
+            [Some(service.pool), last].into_iter().flatten()
+        };
+        for service in &self.services {
+            for pool in pools(service) {
+                ways.extend(service.listen.iter().map(|listen| (*listen, pool)));
+            }
+        }
+        // A rule can send what came to any address to a service.
+        for rule in &self.policy.rules {
+            let Action::Balance(Some(service)) = rule.action else { continue };
+            for pool in pools(&self.services[service.0 as usize]) {
+                ways.extend(self.services.iter().flat_map(|s| &s.listen).map(|listen| (*listen, pool)));
+            }
+        }
+        let mut seen = HashSet::new();
+        ways.retain(|way| seen.insert(*way));
+        ways
+    }
+
+    /// The same settings with another seed wherever one is used.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Settings { seed, health: HealthSettings { seed, ..self.health }, ..self }
+    }
+
+    /// How many monitors there are.
+    pub fn monitors(&self) -> usize {
+        self.health.pools.iter().map(|pool| pool.monitors.len()).sum()
+    }
 }
 
 /// What only the live gateway needs; replay and tests ignore it.
@@ -37,6 +83,10 @@ pub struct GatewaySettings {
     pub mtu: u16,
     /// Addresses given to the device; usually none is needed.
     pub addresses: Vec<IpNet>,
+    /// Where IPv4 probes come from: an address routed to the device and assigned to nothing.
+    pub probe_v4: Option<Ipv4Addr>,
+    /// Where IPv6 probes come from, likewise.
+    pub probe_v6: Option<Ipv6Addr>,
     /// Path of the control socket; its mode is 0600.
     pub control_socket: PathBuf,
     /// Number of the routing table that sends the servers' answers into the device.
@@ -52,6 +102,8 @@ impl Default for GatewaySettings {
             offload: true,
             mtu: 1500,
             addresses: Vec::new(),
+            probe_v4: None,
+            probe_v6: None,
             control_socket: PathBuf::from("/run/equipoise.sock"),
             route_table: 4242,
             rule_priority: 4242,

@@ -10,7 +10,8 @@
 //! Each request is answered by any number of rows and then by one `done` or one `error`. Types only:
 //! it must not know sockets, nor how anything is printed.
 
-use crate::engine::{Counters, FlowQuery, FlowRow, ServerRow, ServiceRow};
+use crate::balance::Admin;
+use crate::engine::{Counters, FlowQuery, FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow};
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,12 @@ pub enum Request {
     Servers,
     /// The services, in the order of the settings: an [`Answer::Service`] each.
     Services,
+    /// The rules, in their order: an [`Answer::Rule`] each.
+    Rules,
+    /// What the monitors see: an [`Answer::Monitor`] for each address and port that one looks at.
+    Monitors,
+    /// The last changes of the servers' health: an [`Answer::History`] each, server by server, the oldest first.
+    History,
     /// The totals: one [`Answer::Counters`].
     Counters,
     /// Removes a flow from the table; neither end is told.
@@ -52,18 +59,55 @@ pub enum Request {
         /// The new weight; 0 gets no new flows.
         weight: u16,
     },
+    /// Enables, drains or disables a server until the gateway ends.
+    Admin {
+        /// The pool's name.
+        pool: String,
+        /// The server's name.
+        server: String,
+        /// What is wanted of it.
+        admin: Admin,
+        /// Draining: milliseconds after which the flows that are left are ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_ms: Option<u64>,
+    },
+    /// Tells a server's load as if it had told so itself; it counts for a minute.
+    Load {
+        /// The pool's name.
+        pool: String,
+        /// The server's name.
+        server: String,
+        /// 0 to 100 percent.
+        load: u8,
+        /// Whether it wants no new flows.
+        #[serde(default)]
+        maintenance: bool,
+    },
+    /// Switches a rule on or off until the gateway ends; flows that it let in stay.
+    Rule {
+        /// The rule's name.
+        rule: String,
+        /// Whether it is to hold.
+        on: bool,
+    },
 }
 
 /// What a gateway answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// A flow.
     Flow(Box<FlowRow>),
     /// A server.
-    Server(ServerRow),
+    Server(Box<ServerRow>),
     /// A service.
     Service(ServiceRow),
+    /// A rule.
+    Rule(RuleRow),
+    /// A monitor's look at an address and port.
+    Monitor(Box<MonitorRow>),
+    /// A change of a server's health.
+    History(HistoryRow),
     /// The totals.
     Counters(Box<Totals>),
     /// What runs.

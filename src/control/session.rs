@@ -7,7 +7,7 @@ use super::protocol::{Answer, DeviceCounters, Done, Failure, PROTOCOL, Request, 
 use crate::config::Settings;
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
 use crate::ids::ServerId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -175,20 +175,46 @@ impl Session {
                 self.walk = Some(Walk { query, from: Cursor::default(), left, rows: 0 });
                 self.walk(engine, now);
             }
-            Request::Servers => self.rows(engine.servers().into_iter().map(Answer::Server)),
+            Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),
             Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
+            Request::Rules => self.rows(engine.rules().into_iter().map(Answer::Rule)),
+            Request::Monitors => {
+                self.rows(engine.monitors(now).into_iter().map(|row| Answer::Monitor(Box::new(row))));
+            }
+            Request::History => self.rows(engine.health_history(now).into_iter().map(Answer::History)),
             Request::Counters => {
                 let totals = Totals { engine: engine.counters(), device: *device };
                 self.rows([Answer::Counters(Box::new(totals))]);
             }
             Request::Kill { flow } => self.change(engine, now, Change::Kill { flow }),
             Request::Weight { pool, server, weight } => {
-                let place = engine.servers().iter().position(|row| row.pool == pool && row.server == server);
-                match place.and_then(|place| u32::try_from(place).ok()) {
-                    Some(place) => self.change(engine, now, Change::Weight { server: ServerId(place), weight }),
-                    None => self.fail(format!("there is no server {pool}/{server}; `eqctl servers` lists them")),
-                }
+                self.change_server(engine, now, &pool, &server, |server| Change::Weight { server, weight });
             }
+            Request::Admin { pool, server, admin, deadline_ms } => {
+                let deadline = deadline_ms.map(Duration::from_millis);
+                self.change_server(engine, now, &pool, &server, |server| Change::Admin { server, admin, deadline });
+            }
+            Request::Load { pool, server, load, maintenance } => {
+                self.change_server(engine, now, &pool, &server, |server| Change::Load { server, load, maintenance });
+            }
+            Request::Rule { rule, on } => match engine.find_rule(&rule) {
+                Some(rule) => self.change(engine, now, Change::Rule { rule, on }),
+                None => self.fail(format!("there is no rule {rule}; `eqctl rules` lists them")),
+            },
+        }
+    }
+
+    fn change_server(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        pool: &str,
+        server: &str,
+        change: impl FnOnce(ServerId) -> Change,
+    ) {
+        match engine.find_server(pool, server) {
+            Some(server) => self.change(engine, now, change(server)),
+            None => self.fail(format!("there is no server {pool}/{server}; `eqctl servers` lists them")),
         }
     }
 
@@ -223,7 +249,7 @@ impl Session {
             mtu: self.about.mtu,
             offload: self.about.offload,
             services: engine.services().len() as u64,
-            servers: engine.servers().len() as u64,
+            servers: engine.server_count() as u64,
             flows: counters.flows,
             max_flows: counters.max_flows,
         }
@@ -234,6 +260,8 @@ impl Session {
             Ok(()) => self.pending.push_back(Answer::Done(Done { rows: 1, more: false })),
             Err(refused @ Refused::NoSuchFlow(_)) => self.fail(format!("{refused}; `eqctl flows` lists them")),
             Err(refused @ Refused::NoSuchServer(_)) => self.fail(format!("{refused}; `eqctl servers` lists them")),
+            Err(refused @ Refused::NoSuchRule(_)) => self.fail(format!("{refused}; `eqctl rules` lists them")),
+            Err(refused @ Refused::NoLoad(_)) => self.fail(refused.to_string()),
         }
     }
 
@@ -260,7 +288,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings, UnknownTcp};
+    use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
     use crate::flow::TableSettings;
     use crate::ids::PoolId;
     use crate::packet::{Meta, Protocol};
@@ -273,23 +301,13 @@ mod tests {
         let listen =
             Listen { address: "192.0.2.80".parse().unwrap(), protocol: Protocol::Udp, first_port: 53, last_port: 53 };
         let server = |name: &str, host: u8| ServerSettings {
-            name: name.into(),
-            pool: PoolId(0),
             v4: Some([10, 0, 0, host].into()),
-            v6: None,
-            port: None,
-            weight: 1,
+            ..ServerSettings::new(name, PoolId(0))
         };
         let settings = Settings {
             table: TableSettings { max_flows: flows.max(1), ..TableSettings::default() },
-            services: vec![ServiceSettings {
-                name: "dns".into(),
-                listen: vec![listen],
-                pool: PoolId(0),
-                algorithm: Default::default(),
-                unknown_tcp: UnknownTcp::Reset,
-            }],
-            pools: vec![PoolSettings { name: "p".into(), servers: vec![ServerId(0), ServerId(1)] }],
+            services: vec![ServiceSettings::new("dns", vec![listen], PoolId(0))],
+            pools: vec![PoolSettings::new("p", vec![ServerId(0), ServerId(1)])],
             servers: vec![server("a", 1), server("b", 2)],
             ..Settings::default()
         };
@@ -393,7 +411,7 @@ mod tests {
         let mut engine = engine(3);
         let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"p\",\"server\":\"b\",\"weight\":7}\n");
         assert_eq!(lines, [serde_json::json!({"done": {"rows": 1, "more": false}})]);
-        assert_eq!(engine.servers().iter().map(|row| row.weight).collect::<Vec<_>>(), [1, 7]);
+        assert_eq!(engine.servers(NOW).iter().map(|row| row.weight).collect::<Vec<_>>(), [1, 7]);
         let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"q\",\"server\":\"b\",\"weight\":7}\n");
         assert!(lines[0]["error"]["message"].as_str().unwrap().contains("no server q/b"), "{lines:?}");
 

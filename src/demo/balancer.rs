@@ -4,7 +4,7 @@ use super::options::DemoError;
 use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::{Answer, Request, Totals};
-use crate::engine::ServerRow;
+use crate::engine::{MonitorRow, ServerRow};
 use crate::gateway::netns::Namespace;
 use crate::gateway::{Gateway, Stopper};
 use std::path::Path;
@@ -15,6 +15,8 @@ use std::thread::JoinHandle;
 pub struct Seen {
     /// Its servers, in the order of the configuration.
     pub servers: Vec<ServerRow>,
+    /// What its monitors see of each address.
+    pub monitors: Vec<MonitorRow>,
     /// Its totals.
     pub totals: Totals,
 }
@@ -57,10 +59,12 @@ impl Balancer {
         let client = self.client.as_mut().ok_or_else(silent)?;
         let (rows, _) = client.rows(&Request::Servers).map_err(fail)?;
         let servers =
-            rows.into_iter().filter_map(|a| if let Answer::Server(row) = a { Some(row) } else { None }).collect();
+            rows.into_iter().filter_map(|a| if let Answer::Server(row) = a { Some(*row) } else { None }).collect();
         let (rows, _) = client.rows(&Request::Counters).map_err(fail)?;
         let totals = rows.into_iter().find_map(|a| if let Answer::Counters(totals) = a { Some(*totals) } else { None });
-        Ok(Seen { servers, totals: totals.ok_or_else(silent)? })
+        let (rows, _) = client.rows(&Request::Monitors).map_err(fail)?;
+        let monitors = rows.into_iter().filter_map(|a| if let Answer::Monitor(row) = a { Some(*row) } else { None });
+        Ok(Seen { servers, monitors: monitors.collect(), totals: totals.ok_or_else(silent)? })
     }
 
     /// Ends it and waits until it has taken everything down.

@@ -1,6 +1,7 @@
 //! The demo's books after the last request: what all sides counted, whether it adds up, as text and JSON.
 
 use super::balancer::Seen;
+use super::drill::Drill;
 use super::options::DemoOptions;
 use super::tally::Tally;
 use crate::control::render::{count, counters_table, servers_table};
@@ -21,6 +22,8 @@ pub struct Books {
     pub answered: Vec<(String, u64)>,
     /// The gateway's side.
     pub seen: Seen,
+    /// What became of the server that stopped.
+    pub drill: Option<Drill>,
 }
 
 impl Books {
@@ -38,6 +41,7 @@ impl Books {
         if !self.options.forever {
             wrong.extend(self.tally.uneven(&self.weights()));
         }
+        wrong.extend(self.drill.iter().flat_map(Drill::wrong));
         if !self.seen.totals.engine.add_up() {
             wrong.push("the gateway's packets do not add up: in is not forwarded + consumed + dropped".into());
         }
@@ -94,6 +98,9 @@ impl Books {
             let (have, want) = (percent(got, self.tally.answered()), percent(weight.into(), all));
             let _ = writeln!(text, "  {name}: {have:.2} % of them; its weight's share is {want:.2} %");
         }
+        if let Some(drill) = &self.drill {
+            text.push_str(&drill.text());
+        }
         match left {
             [] => {
                 text.push_str("left behind: nothing (no device, namespace, thread or file; no process was started)\n")
@@ -120,6 +127,7 @@ impl Books {
             "servers": self.seen.servers,
             "counters": self.seen.totals.engine,
             "device": self.seen.totals.device,
+            "drill": self.drill.as_ref().map(Drill::json),
             "wrong": self.wrong(),
             "left_behind": left,
         })

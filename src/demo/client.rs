@@ -1,6 +1,7 @@
 //! Real clients: threads in the client's namespace, a connection a request.
 
-use super::options::{DemoError, DemoOptions};
+use super::drill::Request;
+use super::options::DemoError;
 use super::server;
 use super::tally::Tally;
 use super::world;
@@ -16,6 +17,30 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests a second of all clients together, where they go on for ever.
 const GENTLE: u32 = 20;
+/// The same during the drill.
+const DRILL: u32 = 250;
+
+/// How clients work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// So many requests, as fast as they can.
+    Requests(u64),
+    /// At a gentle rate until they are stopped.
+    Gentle,
+    /// At a steady rate until they are stopped, and each request is noted.
+    Drill,
+}
+
+impl Pace {
+    /// Requests a second of all clients together.
+    const fn rate(self) -> Option<u32> {
+        match self {
+            Pace::Requests(_) => None,
+            Pace::Gentle => Some(GENTLE),
+            Pace::Drill => Some(DRILL),
+        }
+    }
+}
 
 /// The clients at work.
 pub struct Clients {
@@ -30,28 +55,35 @@ struct Shared {
     next: AtomicUsize,
     busy: AtomicUsize,
     stop: AtomicBool,
-    pause: Option<Duration>,
+    /// Requests a second of all clients together.
+    rate: Option<u32>,
+    clients: u32,
     servers: usize,
     tally: Mutex<Tally>,
+    /// Every request of a drill.
+    noted: Option<Mutex<Vec<Request>>>,
 }
 
 impl Clients {
     /// Starts them; they stop by themselves when all requests are made.
     pub fn start(
         namespace: &Namespace,
-        options: &DemoOptions,
+        clients: u16,
+        pace: Pace,
         servers: usize,
         stop: &Arc<AtomicBool>,
     ) -> Result<Clients, DemoError> {
-        let clients = usize::from(options.clients);
+        let clients = usize::from(clients);
         let shared = Arc::new(Shared {
-            left: AtomicU64::new(if options.forever { u64::MAX } else { options.requests }),
+            left: AtomicU64::new(if let Pace::Requests(n) = pace { n } else { u64::MAX }),
             next: AtomicUsize::new(0),
             busy: AtomicUsize::new(clients),
             stop: AtomicBool::new(false),
-            pause: options.forever.then(|| Duration::from_secs(1) * u32::from(options.clients) / GENTLE),
+            rate: pace.rate(),
+            clients: clients as u32,
             servers,
             tally: Mutex::default(),
+            noted: (pace == Pace::Drill).then(Mutex::default),
         });
         let mut all = Clients { shared, threads: Vec::with_capacity(clients) };
         for number in 0..clients {
@@ -85,43 +117,60 @@ impl Clients {
         (tally.answered(), tally.failed)
     }
 
-    /// Waits for the requests under way, and tells what all of them came to.
-    pub fn join(self) -> Tally {
+    /// Waits for the requests under way, and tells what all of them came to, and each by itself where they were noted.
+    pub fn join(self) -> (Tally, Vec<Request>) {
         for thread in self.threads {
             let _ = thread.join();
         }
-        self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let tally = self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let noted = self.shared.noted.as_ref();
+        let noted = noted.map(|noted| std::mem::take(&mut *noted.lock().unwrap_or_else(PoisonError::into_inner)));
+        (tally, noted.unwrap_or_default())
     }
 }
 
 fn work(shared: &Shared, namespace: &Namespace, number: usize, stop: &AtomicBool) {
-    let note = |result: Result<(String, bool, Duration), String>| {
-        let mut tally = shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        match result {
-            Ok((server, v6, latency)) => tally.answer(&server, v6, latency),
-            Err(why) => tally.failure(why),
-        }
-    };
     let over = || shared.stop.load(Ordering::Relaxed) || stop.load(Ordering::Relaxed);
     if let Err(e) = namespace.enter() {
-        note(Err(e.to_string()));
+        shared.note(Instant::now(), Err(e.to_string()));
     } else {
-        // Gentle clients take turns.
-        let turn = u32::try_from(number).unwrap_or(0);
-        let mut next = Instant::now() + shared.pause.map_or(Duration::ZERO, |_| Duration::from_secs(1) * turn / GENTLE);
+        // Clients at a rate take turns.
+        let span = |requests: u32| shared.rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) * requests / rate);
+        let mut next = Instant::now() + span(u32::try_from(number).unwrap_or(0));
         while !over() && take(&shared.left) {
-            while shared.pause.is_some() && Instant::now() < next && !over() {
-                std::thread::sleep(Duration::from_millis(20));
+            while Instant::now() < next && !over() {
+                std::thread::sleep(Duration::from_millis(20).min(next - Instant::now().min(next)));
             }
             if over() {
                 break;
             }
-            next = Instant::now() + shared.pause.unwrap_or_default();
+            next += span(shared.clients);
             let v6 = shared.next.fetch_add(1, Ordering::Relaxed) % 2 == 1;
-            note(request(world::service_addresses()[usize::from(v6)], shared.servers).map(|(s, l)| (s, v6, l)));
+            let began = Instant::now();
+            let result = request(world::service_addresses()[usize::from(v6)], shared.servers);
+            shared.note(began, result.map(|(server, latency)| (server, v6, latency)));
         }
     }
     shared.busy.fetch_sub(1, Ordering::Relaxed);
+}
+
+impl Shared {
+    /// Books a request.
+    fn note(&self, began: Instant, result: Result<(String, bool, Duration), String>) {
+        if let Some(noted) = &self.noted {
+            let (server, failure) = match &result {
+                Ok((server, ..)) => (Some(server.clone()), None),
+                Err(why) => (None, Some(why.clone())),
+            };
+            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            noted.push(Request { began, server, failure });
+        }
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok((server, v6, latency)) => tally.answer(&server, v6, latency),
+            Err(why) => tally.failure(why),
+        }
+    }
 }
 
 fn take(left: &AtomicU64) -> bool {

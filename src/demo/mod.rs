@@ -13,6 +13,7 @@
 mod balancer;
 mod books;
 mod client;
+mod drill;
 mod options;
 mod picture;
 mod residue;
@@ -22,10 +23,13 @@ mod world;
 
 pub use options::{DemoError, DemoOptions};
 
+use crate::balance::Health;
+use crate::engine::{MonitorRow, ServerRow};
 use crate::gateway::{netns, preflight};
 use balancer::Balancer;
 use books::Books;
-use client::Clients;
+use client::{Clients, Pace};
+use drill::{Drill, Times};
 use picture::{Picture, View};
 use residue::{Before, Scratch};
 use server::Server;
@@ -38,6 +42,10 @@ use world::World;
 
 /// How often the gateway is asked and the picture drawn.
 const TICK: Duration = Duration::from_millis(100);
+/// How long each act of the drill takes that has no end of its own.
+const ACT: Duration = Duration::from_secs(1);
+/// When a drill that does not come to its end is given up.
+const LONGEST_DRILL: Duration = Duration::from_secs(40);
 
 /// Plays the demo until its requests are answered, its time is over, or Ctrl-C; prints to stdout.
 ///
@@ -103,20 +111,85 @@ fn play(options: &DemoOptions, scratch: &Scratch, stop: &Arc<AtomicBool>) -> Res
         say(&world.commands(&socket));
     }
     let started = Instant::now();
-    let clients = Clients::start(&world.client, options, servers.len(), stop)?;
+    let pace = if options.forever { Pace::Gentle } else { Pace::Requests(options.requests) };
+    let clients = Clients::start(&world.client, options.clients, pace, servers.len(), stop)?;
     let watched = watch(options, &mut balancer, &clients, stop, started);
-    let tally = clients.join();
+    let (tally, _) = clients.join();
     let elapsed = started.elapsed();
     // The last connections' closing packets are still on their way when their clients are done.
     std::thread::sleep(TICK);
     let seen = watched.and_then(|()| balancer.ask());
-    let stopped = balancer.stop();
+    let answered = servers.iter().map(Server::answered).collect();
+    let mut stage = Stage { options, world: &world, servers, balancer, stop };
+    let victim = options.victim().filter(|_| seen.is_ok() && tally.failed == 0 && !stop.load(Ordering::Relaxed));
+    let drill = victim.map(|victim| stage.drill(victim)).transpose();
+    let stopped = stage.balancer.stop();
     // Why the gateway ended says more than that it does not answer.
     stopped?;
-    let seen = seen?;
+    let (seen, drill) = (seen?, drill?.flatten());
     world.check_gateway_is_clean()?;
-    let answered = servers.into_iter().map(Server::stop).collect();
-    Ok(Books { options: options.clone(), tally, elapsed, answered, seen })
+    stage.servers.into_iter().for_each(|server| drop(server.stop()));
+    Ok(Books { options: options.clone(), tally, elapsed, answered, seen, drill })
+}
+
+/// Everybody who plays in the drill.
+struct Stage<'a> {
+    options: &'a DemoOptions,
+    world: &'a World,
+    servers: Vec<Server>,
+    balancer: Balancer,
+    stop: &'a Arc<AtomicBool>,
+}
+
+impl Stage<'_> {
+    /// Stops a server in mid-traffic and starts it again; none where somebody stopped the demo.
+    fn drill(&mut self, victim: usize) -> Result<Option<Drill>, DemoError> {
+        let clients =
+            Clients::start(&self.world.client, self.options.clients, Pace::Drill, self.servers.len(), self.stop)?;
+        let times = self.acts(victim, &clients);
+        clients.stop();
+        let (_, requests) = clients.join();
+        let all: u32 = self.options.weights.iter().map(|weight| u32::from(*weight)).sum();
+        let fair = f64::from(self.options.weights[victim]) / f64::from(all);
+        let server = self.world.servers[victim].label().to_owned();
+        Ok(times?.map(|times| Drill { server, times, requests, fair }))
+    }
+
+    fn acts(&mut self, victim: usize, clients: &Clients) -> Result<Option<Times>, DemoError> {
+        let mut picture = Picture::new(&DemoOptions { forever: true, ..self.options.clone() });
+        let began = Instant::now();
+        let mut until = |stage: &mut Self, what: &str, done: &mut dyn FnMut(&ServerRow, &[MonitorRow]) -> bool| loop {
+            let seen = stage.balancer.ask()?;
+            let now = Instant::now();
+            let (answered, failed) = clients.counts();
+            picture.draw(&View { elapsed: began.elapsed(), seen: &seen, answered, failed }, false);
+            let server = &seen.servers[victim];
+            let monitors: Vec<_> = seen.monitors.iter().filter(|row| row.server == server.server).cloned().collect();
+            if done(server, &monitors) || stage.stop.load(Ordering::Relaxed) {
+                return Ok(now);
+            }
+            if began.elapsed() > LONGEST_DRILL {
+                return Err(DemoError::new("the drill did not come to its end", format!("waited for {what}")));
+            }
+            std::thread::sleep(TICK / 4);
+        };
+        let wait = |span: Duration| {
+            let end = Instant::now() + span;
+            move |_: &ServerRow, _: &[MonitorRow]| Instant::now() >= end
+        };
+        until(self, "traffic", &mut wait(ACT))?;
+        self.servers.remove(victim).stop();
+        let stopped = Instant::now();
+        // Both of its addresses must have left.
+        let left = until(self, "the server to leave", &mut |_, all| all.iter().all(|row| row.state == "down"))?;
+        until(self, "a pause", &mut wait(ACT))?;
+        self.servers.insert(victim, Server::start(&self.world.servers[victim])?);
+        let started = Instant::now();
+        let back = until(self, "the server to come back", &mut |row, _| row.health == Health::Up)?;
+        let whole = until(self, "its slow start", &mut |row, _| row.weight_now >= f32::from(row.weight))?;
+        let end = until(self, "traffic", &mut wait(2 * ACT))?;
+        Ok((!self.stop.load(Ordering::Relaxed)).then_some(Times { stopped, left, started, back, whole, end }))
+    }
 }
 
 fn introduce(world: &World, file: &Path, text: &str) {

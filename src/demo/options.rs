@@ -16,6 +16,8 @@ pub struct DemoOptions {
     pub seconds: Option<u64>,
     /// Whether to keep going, gently, until Ctrl-C or `seconds`, for people who want to play in it.
     pub forever: bool,
+    /// Whether a server is stopped in mid-traffic and started again, where there are two with a weight.
+    pub drill: bool,
     /// Whether to print nothing but one JSON object at the end.
     pub json: bool,
     /// The servers' weights; their number is the number of servers, 1 to 9.
@@ -24,11 +26,26 @@ pub struct DemoOptions {
 
 impl Default for DemoOptions {
     fn default() -> Self {
-        DemoOptions { requests: 3000, clients: 16, seconds: None, forever: false, json: false, weights: vec![1; 3] }
+        DemoOptions {
+            requests: 3000,
+            clients: 16,
+            seconds: None,
+            forever: false,
+            drill: true,
+            json: false,
+            weights: vec![1; 3],
+        }
     }
 }
 
 impl DemoOptions {
+    /// The server that a drill stops: the last with a weight, if another one can take over.
+    pub(super) fn victim(&self) -> Option<usize> {
+        let mut weighty = self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0).map(|(place, _)| place);
+        let (_, last) = (weighty.next()?, weighty.next_back()?);
+        (self.drill && !self.forever).then_some(last)
+    }
+
     pub(super) fn check(&self) -> Result<(), DemoError> {
         let refuse = |what: String| Err(DemoError::new("these options cannot be played", what));
         if !(1..=MOST_SERVERS).contains(&self.weights.len()) {
@@ -52,7 +69,7 @@ impl DemoOptions {
 pub enum DemoError {
     /// What failed, and why or what to do, line by line.
     Failed(String),
-    /// Somebody stopped it before all requests were sent; what was sent is in order.
+    /// Somebody stopped it before its end; what was sent is in order.
     Interrupted,
 }
 
@@ -66,7 +83,7 @@ impl fmt::Display for DemoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DemoError::Failed(text) => f.write_str(text),
-            DemoError::Interrupted => f.write_str("stopped before all requests were sent"),
+            DemoError::Interrupted => f.write_str("stopped before its end"),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use super::balancer::Seen;
 use super::options::DemoOptions;
+use crate::balance::Health;
 use crate::control::render::count;
+use crate::engine::ServerRow;
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -95,8 +97,9 @@ fn bars(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> Vec<String> {
     let mut lines = Vec::new();
     for (server, rate) in view.seen.servers.iter().zip(rates) {
         lines.push(format!(
-            "  {:<8} {} {:>9} {:>6} {:>8.0}/s",
+            "  {:<8} {:<12} {} {:>9} {:>6} {:>8.0}/s",
             server.server,
+            standing(server),
             bar(server.flows_total, most),
             count(server.flows_total),
             share(server.flows_total, all),
@@ -124,7 +127,8 @@ fn line(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> String {
     let mut text = format!("{:>6.1} s", view.elapsed.as_secs_f64());
     for (server, rate) in view.seen.servers.iter().zip(rates) {
         let part = share(server.flows_total, all);
-        text.push_str(&format!("  {} {} ({part}, {rate:.0}/s)", server.server, count(server.flows_total)));
+        let (name, standing) = (&server.server, standing(server));
+        text.push_str(&format!("  {name} {standing} {} ({part}, {rate:.0}/s)", count(server.flows_total)));
     }
     let wanted = wanted.map_or_else(String::new, |n| format!(" of {}", count(n)));
     let (answered, failed) = (count(view.answered), count(view.failed));
@@ -134,6 +138,16 @@ fn line(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> String {
         count(engine.max_flows)
     ));
     text
+}
+
+/// Whether a server is in, and during slow start how much of its weight is: `up`, `DOWN`, `up to 0.3`.
+fn standing(server: &ServerRow) -> String {
+    match server.health {
+        Health::Down => "DOWN".into(),
+        Health::Unknown => "unknown".into(),
+        Health::Up if server.weight_now < f32::from(server.weight) => format!("up to {:.2}", server.weight_now),
+        Health::Up => "up".into(),
+    }
 }
 
 fn share(part: u64, all: u64) -> String {

@@ -6,11 +6,26 @@ use crate::gateway::setup;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 /// Where clients connect to, IPv4 first; addresses for documentation (RFC 5737, RFC 3849).
 pub const SERVICE: [&str; 2] = ["192.0.2.10:80", "[2001:db8:a::10]:80"];
 /// Where the servers listen.
 pub const SERVER_PORT: u16 = 8080;
+/// From one probe of a server to the next.
+pub const INTERVAL: Duration = Duration::from_millis(250);
+/// How long a probe waits for its answer.
+pub const TIMEOUT: Duration = Duration::from_secs(1);
+/// Failures in a row that take a server out, and successes that bring it back.
+pub const FALL: u32 = 3;
+/// Successes in a row that bring it back.
+pub const RISE: u32 = 2;
+/// How long a server's weight takes to rise when it is back.
+pub const SLOW_START: Duration = Duration::from_secs(3);
+/// What the monitors ask servers for.
+pub const HEALTH: &str = "/health";
+/// Where probes come from.
+const PROBES: [&str; 2] = ["192.0.2.1", "2001:db8:a::1"];
 /// The gateway's device.
 const DEVICE: &str = "equipoise0";
 
@@ -123,12 +138,18 @@ pub fn service_addresses() -> [SocketAddr; 2] {
 
 /// The gateway's configuration.
 pub fn configuration(weights: &[u16], socket: &Path) -> String {
-    let [v4, v6] = SERVICE;
+    let ([v4, v6], [probe4, probe6]) = (SERVICE, PROBES);
     let mut text = format!(
-        "[gateway]\ndevice = \"{DEVICE}\"\ncontrol-socket = {:?}\n\n[flows]\nmax = 65536\n\n\
+        "[gateway]\ndevice = \"{DEVICE}\"\ncontrol-socket = {:?}\nprobe-address = [\"{probe4}\", \"{probe6}\"]\n\n\
+         [flows]\nmax = 65536\n\n\
          [[service]]\nname = \"web\"\nlisten = [\"{v4}/tcp\", \"{v6}/tcp\"]\npool = \"servers\"\n\n\
-         [[pool]]\nname = \"servers\"\n",
-        socket.display().to_string()
+         [[pool]]\nname = \"servers\"\nslow-start = \"{}s\"\n\n\
+         [[pool.monitor]]\nname = \"http\"\ntype = \"http\"\npath = \"{HEALTH}\"\n\
+         interval = \"{}ms\"\ntimeout = \"{}ms\"\nfall = {FALL}\nrise = {RISE}\n",
+        socket.display().to_string(),
+        SLOW_START.as_secs(),
+        INTERVAL.as_millis(),
+        TIMEOUT.as_millis(),
     );
     for (number, weight) in (1..).zip(weights) {
         let _ = write!(

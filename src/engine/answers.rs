@@ -2,15 +2,16 @@
 
 use super::reason::Reason;
 use super::verdict::{Consumed, Verdict};
-use crate::packet::{Meta, Parsed, build, rewrite};
+use crate::packet::{Addresses, Meta, Parsed, build, rewrite};
 use crate::time::Instant;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// Most packets that wait.
 const MOST_PACKETS: usize = 256;
 /// Most bytes that wait.
 const MOST_BYTES: usize = 1 << 20;
-/// Resets a second, and as many at once after a quiet second.
+/// Resets and ICMP errors a second, and as many at once after a quiet second (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f).
 const RESETS_PER_SECOND: u64 = 1000;
 const NANOS_PER_RESET: u64 = 1_000_000_000 / RESETS_PER_SECOND;
 
@@ -49,15 +50,51 @@ impl Answers {
     pub fn reset(&mut self, now: Instant, parsed: &Parsed) -> Verdict {
         let mut packet = [0; build::MOST];
         let Some(len) = build::reset(&mut packet, parsed) else { return Verdict::Drop(Reason::TcpNoFlow) };
-        let due = self.resets_due.max(now).as_nanos();
-        if due - now.as_nanos() > NANOS_PER_RESET * (RESETS_PER_SECOND - 1) {
-            return Verdict::Drop(Reason::TcpNoFlow);
+        let Some(due) = self.due(now) else { return Verdict::Drop(Reason::TcpNoFlow) };
+        if !self.send(&packet[..len]) {
+            return Verdict::Drop(Reason::AnswerQueueFull);
         }
-        let Some(mut answer) = self.room(len) else { return Verdict::Drop(Reason::AnswerQueueFull) };
-        self.resets_due = Instant::from_nanos(due + NANOS_PER_RESET);
-        answer.extend_from_slice(&packet[..len]);
-        self.push(answer, Meta::default());
+        self.resets_due = due;
         Verdict::Consume(Consumed::Reset)
+    }
+
+    /// Answers a packet of no flow with the ICMP error that says why, within the limit.
+    pub fn unreachable(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+        why: build::Unreachable,
+    ) -> Result<(), Reason> {
+        let due = self.due(now).ok_or(Reason::AnswerLimit)?;
+        let mut answer = self.room(1280).ok_or(Reason::AnswerQueueFull)?;
+        if build::unreachable(&mut answer, packet, parsed, why).is_none() {
+            self.spare.push(answer);
+            return Err(Reason::AnswerLimit);
+        }
+        self.resets_due = due;
+        self.push(answer, Meta::default());
+        Ok(())
+    }
+
+    /// Sends a packet of the engine's own; false where there is no room.
+    pub fn send(&mut self, packet: &[u8]) -> bool {
+        let Some(mut own) = self.room(packet.len()) else { return false };
+        own.extend_from_slice(packet);
+        self.push(own, Meta::default());
+        true
+    }
+
+    /// How many small packets there is room for.
+    pub fn room_for_packets(&self) -> usize {
+        MOST_PACKETS - self.waiting.len()
+    }
+
+    /// When the bucket would be full after one more answer; none where that is too far ahead.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let due = self.resets_due.max(now).as_nanos();
+        (due - now.as_nanos() <= NANOS_PER_RESET * (RESETS_PER_SECOND - 1))
+            .then(|| Instant::from_nanos(due + NANOS_PER_RESET))
     }
 
     fn room(&mut self, len: usize) -> Option<Vec<u8>> {
@@ -86,4 +123,15 @@ impl Answers {
             }
         }
     }
+}
+
+/// Whether an answer to this packet's source could reach it (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.7).
+pub(super) fn can_be_answered(addresses: &Addresses) -> bool {
+    let src = addresses.src();
+    let odd = match src {
+        // 0.0.0.0/8 is "this network", 240.0.0.0/4 is reserved and holds the broadcast address.
+        IpAddr::V4(src) => src.octets()[0] == 0 || src.octets()[0] >= 224,
+        IpAddr::V6(src) => src.is_unspecified() || src.is_multicast(),
+    };
+    !odd && !src.is_loopback() && src != addresses.dst()
 }

@@ -1,8 +1,9 @@
 //! The first steps of every packet: what it is, and whether it belongs to a flow.
 
+use super::standing::Abandoned;
 use super::{Engine, Reason, Verdict};
 use crate::flow::{Key, Step};
-use crate::packet::{Malformed, Meta, Parsed, Protocol, Transport};
+use crate::packet::{Malformed, Meta, Parsed, Protocol, Side, Transport};
 use crate::time::Instant;
 
 impl Engine {
@@ -16,8 +17,20 @@ impl Engine {
         meta: Meta,
         packets: u64,
     ) -> Verdict {
-        let Some(key) = key(parsed) else { return self.without_key(parsed) };
+        let Some(key) = key(parsed) else { return self.without_key(now, packet, parsed, meta) };
         if let Some(found) = self.table.find(&key) {
+            let flow = self.table.flow(found.index);
+            let unanswered = flow.packets[Side::Server as usize] == 0;
+            if self.servers[flow.server_id.0 as usize].gone {
+                match self.abandon(now, found) {
+                    Abandoned::Kept => {}
+                    Abandoned::Ended(verdict) => return verdict,
+                    Abandoned::Free => return self.miss(now, packet, parsed, meta, &key, packets),
+                }
+            }
+            if unanswered {
+                self.first_signs(now, found, parsed);
+            }
             match self.track(now, found, parsed) {
                 Step::Reopen => self.end(now, found.index, super::Ended::Replaced),
                 _ => return self.forward(packet, parsed, meta, found, packets, false),

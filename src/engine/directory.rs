@@ -34,17 +34,19 @@ impl Directory {
                 let entry = (listen.first_port, listen.last_port, ServiceId(id as u32));
                 directory.listens.entry(key).or_default().push(entry);
                 directory.addresses.insert(listen.address);
-                for server in &settings.pools[service.pool.0 as usize].servers {
-                    let server = &settings.servers[server.0 as usize];
-                    let Some(address) = server.address(listen.address) else { continue };
-                    let ports = match (server.port, listen.protocol) {
-                        (Some(port), Protocol::Tcp | Protocol::Udp) => (port, port),
-                        _ => (listen.first_port, listen.last_port),
-                    };
-                    let ranges = directory.servers.entry((address, listen.protocol)).or_default();
-                    if !ranges.contains(&ports) {
-                        ranges.push(ports);
-                    }
+            }
+        }
+        for (listen, pool) in settings.ways() {
+            for server in &settings.pools[pool.0 as usize].servers {
+                let server = &settings.servers[server.0 as usize];
+                let Some(address) = server.address(listen.address) else { continue };
+                let ports = match (server.port, listen.protocol) {
+                    (Some(port), Protocol::Tcp | Protocol::Udp) => (port, port),
+                    _ => (listen.first_port, listen.last_port),
+                };
+                let ranges = directory.servers.entry((address, listen.protocol)).or_default();
+                if !ranges.contains(&ports) {
+                    ranges.push(ports);
                 }
             }
         }

@@ -1,12 +1,13 @@
 //! A packet of no flow: does it open one, is it answered, passed on, or dropped?
 
+use super::admit::Ruled;
+use super::answers::can_be_answered;
 use super::{Engine, Forwarded, Reason, Verdict};
-use crate::balance::UnknownTcp;
+use crate::balance::{Pick, UnknownTcp};
 use crate::flow::{Found, InsertError, Key};
 use crate::ids::{ServerId, ServiceId};
-use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, proto};
+use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, is_unreachable, proto};
 use crate::time::Instant;
-use std::net::IpAddr;
 
 /// Most servers that are tried for a flow whose return key is in use.
 const MOST_TRIES: usize = 8;
@@ -22,20 +23,30 @@ impl Engine {
         key: &Key,
         packets: u64,
     ) -> Verdict {
+        if let Some(verdict) = self.probe(now, packet, parsed, meta) {
+            return verdict;
+        }
         let (src, dst) = (key.src(), key.dst());
-        if let Some(service) = self.directory.service(dst.ip(), key.protocol, key.dst_port) {
-            return match self.may_open(now, packet, parsed, meta, key, service) {
-                Err(verdict) => verdict,
-                Ok(()) => match self.open(now, key, service) {
-                    Err(reason) => Verdict::Drop(reason),
-                    Ok(index) => {
-                        let found = Found { index, side: Side::Client };
-                        self.track(now, found, parsed);
-                        let verdict = self.forward(packet, parsed, meta, found, packets, true);
-                        self.tell_opened(now, index);
-                        verdict
-                    }
-                },
+        let (rule, named) = match self.ruled(now, packet, parsed, key, meta.ingress) {
+            Ruled::On(rule, named) => (rule, named),
+            Ruled::Pass => return foreign(parsed),
+            Ruled::Fate(verdict) => return verdict,
+        };
+        let listens = || self.directory.service(dst.ip(), key.protocol, key.dst_port);
+        if let Some(service) = named.or_else(listens) {
+            if let Err(verdict) = self.may_open(now, packet, parsed, meta, key, service) {
+                return verdict;
+            }
+            return match self.open(now, key, service, rule) {
+                Err(Reason::NoServer) => self.no_server(now, packet, parsed, service),
+                Err(reason) => Verdict::Drop(reason),
+                Ok(index) => {
+                    let found = Found { index, side: Side::Client };
+                    self.track(now, found, parsed);
+                    let verdict = self.forward(packet, parsed, meta, found, packets, true);
+                    self.tell_opened(now, index);
+                    verdict
+                }
             };
         }
         if self.directory.is_service_address(dst.ip()) {
@@ -55,7 +66,16 @@ impl Engine {
     }
 
     /// Decides about a packet that can have no flow: fragments, ICMP other than echo, other transports.
-    pub(super) fn without_key(&mut self, parsed: &Parsed) -> Verdict {
+    pub(super) fn without_key(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {
+        if let Some(verdict) = self.probe(now, packet, parsed, meta) {
+            return verdict;
+        }
+        if let Transport::Icmp { kind, code } = parsed.transport
+            && is_unreachable(parsed.protocol, kind, code)
+            && sum_is_right(packet, parsed, meta)
+        {
+            self.unreachable(now, packet, parsed);
+        }
         if !self.directory.is_service_address(parsed.addresses.dst()) {
             return foreign(parsed);
         }
@@ -82,7 +102,7 @@ impl Engine {
         match parsed.transport {
             Transport::Tcp { src: 0, .. } | Transport::Udp { src: 0, .. } => Err(Verdict::Drop(Reason::BadPort)),
             Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {
-                Err(match self.unknown_tcp[service.0 as usize] {
+                Err(match self.balancer.service(service).unknown_tcp {
                     UnknownTcp::Reset if sum_is_right(packet, parsed, meta) => self.answers.reset(now, parsed),
                     _ => Verdict::Drop(Reason::TcpNoFlow),
                 })
@@ -96,13 +116,14 @@ impl Engine {
     }
 
     /// Picks a server and inserts the flow.
-    fn open(&mut self, now: Instant, key: &Key, service: ServiceId) -> Result<u32, Reason> {
-        let family = key.addresses.dst();
+    fn open(&mut self, now: Instant, key: &Key, service: ServiceId, rule: u16) -> Result<u32, Reason> {
+        self.admit(now, key, service, rule)?;
         let mut tried = [ServerId(u32::MAX); MOST_TRIES];
         for tries in 0..MOST_TRIES {
-            let Some(server) = self.balancer.pick(service, family, &tried[..tries]) else {
+            let Some(pick) = self.balancer.pick(now, service, key, &tried[..tries]) else {
                 return Err(if tries == 0 { Reason::NoServer } else { Reason::ReturnKeyTaken });
             };
+            let server = pick.server;
             tried[tries] = server;
             let answer = self.answer_key(key, server).ok_or(Reason::NoServer)?;
             let mut inserted = self.table.insert(now, key, &answer, service, server);
@@ -112,13 +133,7 @@ impl Engine {
             }
             match inserted {
                 Ok(index) => {
-                    self.totals.opened += 1;
-                    let totals = &mut self.servers[server.0 as usize];
-                    totals.flows += 1;
-                    totals.flows_total += 1;
-                    let totals = &mut self.services[service.0 as usize];
-                    totals.flows += 1;
-                    totals.flows_total += 1;
+                    self.opened(now, index, key, service, pick, rule);
                     return Ok(index);
                 }
                 Err(InsertError::Taken(_)) => {}
@@ -126,6 +141,19 @@ impl Engine {
             }
         }
         Err(Reason::ReturnKeyTaken)
+    }
+
+    /// Counts a flow that was made, and lets everyone know who must.
+    fn opened(&mut self, now: Instant, index: u32, key: &Key, service: ServiceId, pick: Pick, rule: u16) {
+        let flow = self.table.flow_mut(index);
+        (flow.rule, flow.picked_by) = (rule, pick.by as u8);
+        self.totals.opened += 1;
+        self.servers[pick.server.0 as usize].flows_total += 1;
+        let totals = &mut self.services[service.0 as usize];
+        totals.flows += 1;
+        totals.flows_total += 1;
+        self.balancer.opened(now, service, key, pick);
+        self.policy.opened(rule, key.addresses.src());
     }
 
     /// The key of the server's answers to a client's packets.
@@ -149,17 +177,6 @@ impl Engine {
 
 fn foreign(parsed: &Parsed) -> Verdict {
     Verdict::Forward { len: parsed.len, why: Forwarded::Foreign }
-}
-
-/// Whether an answer to this packet's source could reach it (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.7).
-fn can_be_answered(addresses: &Addresses) -> bool {
-    let src = addresses.src();
-    let odd = match src {
-        // 0.0.0.0/8 is "this network", 240.0.0.0/4 is reserved and holds the broadcast address.
-        IpAddr::V4(src) => src.octets()[0] == 0 || src.octets()[0] >= 224,
-        IpAddr::V6(src) => src.is_unspecified() || src.is_multicast(),
-    };
-    !odd && !src.is_loopback() && src != addresses.dst()
 }
 
 /// Whether the sum of an ICMP message (RFC 5508 REQ-3) or a TCP segment (RFC 9293, 3.1) is right; a partial one is

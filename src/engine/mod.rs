@@ -1,16 +1,21 @@
 //! The sans-IO core: classify -> look up -> admit -> rewrite -> verdict.
 //!
 //! It must not know clocks, sockets, threads or files. The rooms: `classify` reads a packet and
-//! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others,
-//! `upkeep` ends flows, `answers` holds the engine's own packets, `view` shows it all.
+//! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others, `admit`
+//! asks the rules, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
+//! the engine's own packets, `change` is for operators, `view` shows it all.
 
+mod admit;
 mod answers;
+mod change;
 mod classify;
 mod directory;
 mod hit;
 mod miss;
+mod probing;
 mod reason;
 mod snapshot;
+mod standing;
 mod totals;
 mod upkeep;
 mod verdict;
@@ -20,59 +25,28 @@ mod view;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_standing;
 
+pub use change::{Change, Refused};
 pub use reason::Reason;
-pub use snapshot::{Count, Counters, Cursor, FlowQuery, FlowRow, ServerRow, ServiceRow};
-pub use verdict::{Consumed, Ended, Event, Forwarded, Verdict};
+pub use snapshot::{
+    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow,
+};
+pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 
-use crate::balance::{Balancer, UnknownTcp};
+use crate::balance::Balancer;
 use crate::config::Settings;
 use crate::flow::{Table, TableTooBig};
-use crate::ids::{FlowId, ServerId};
+use crate::health::{Health, HealthSettings};
 use crate::packet::{Meta, parse};
+use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
 use directory::Directory;
+use standing::Walk;
 use std::collections::VecDeque;
-use std::fmt;
 use totals::{ServerTotals, ServiceTotals, Totals};
-
-/// A change at run time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Gives a server another weight; its flows stay.
-    Weight {
-        /// The server.
-        server: ServerId,
-        /// Its new weight; 0 gets no new flows.
-        weight: u16,
-    },
-    /// Removes a flow; nobody is told.
-    Kill {
-        /// The flow.
-        flow: FlowId,
-    },
-}
-
-/// Why a change was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
-    /// There is no such server.
-    NoSuchServer(ServerId),
-    /// There is no such flow.
-    NoSuchFlow(FlowId),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refused::NoSuchServer(id) => write!(f, "there is no server number {}", id.0),
-            Refused::NoSuchFlow(id) => write!(f, "there is no flow {id}; it may have ended"),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// The engine: bytes and a time in, a verdict out.
 ///
@@ -91,7 +65,10 @@ pub struct Engine {
     events: VecDeque<Event>,
     tell_flows: bool,
     pressed: bool,
-    unknown_tcp: Vec<UnknownTcp>,
+    policy: Policy,
+    health: Health,
+    walk: Option<Walk>,
+    pressures: admit::Pressures,
     names: view::Names,
 }
 
@@ -106,10 +83,10 @@ impl Engine {
 
     /// The same; fails where the system refuses the memory.
     pub fn try_new(settings: &Settings) -> Result<Self, TableTooBig> {
-        Ok(Engine {
+        let mut engine = Engine {
             table: Table::try_new(&settings.table, settings.seed)?,
             directory: Directory::new(settings),
-            balancer: Balancer::new(&settings.services, &settings.pools, &settings.servers),
+            balancer: Balancer::new(&settings.services, &settings.pools, &settings.servers, settings.seed),
             answers: Answers::new(),
             totals: Totals::new(),
             servers: vec![ServerTotals::default(); settings.servers.len()],
@@ -117,9 +94,14 @@ impl Engine {
             events: VecDeque::with_capacity(upkeep::MOST_EVENTS),
             tell_flows: false,
             pressed: false,
-            unknown_tcp: settings.services.iter().map(|service| service.unknown_tcp).collect(),
+            policy: Policy::new(&settings.policy, settings.services.iter().map(|s| s.priority), settings.seed),
+            health: Health::new(&HealthSettings { seed: settings.seed, ..settings.health.clone() }),
+            walk: None,
+            pressures: admit::Pressures::default(),
             names: view::Names::new(settings),
-        })
+        };
+        engine.start_health();
+        Ok(engine)
     }
 
     /// Whether [`Event::FlowOpened`] and [`Event::FlowEnded`] are told; not at first.
@@ -150,30 +132,23 @@ impl Engine {
     /// Does what is due at `now`, a bounded part of it; call again while `poll_timeout` is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.expire(now);
+        self.health.handle_timeout(now);
+        self.take_health(now);
+        self.balancer.handle_timeout(now);
+        self.take_notices(now);
+        self.go_on_walking(now);
     }
 
     /// When `handle_timeout` has something to do; none while nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.table.first_to_expire().map(|(when, _)| when)
-    }
-
-    /// Changes something at run time. No change moves a live flow to another server.
-    pub fn apply(&mut self, now: Instant, change: Change) -> Result<(), Refused> {
-        match change {
-            Change::Weight { server, weight } => {
-                self.balancer.set_weight(server, weight).then_some(()).ok_or(Refused::NoSuchServer(server))
-            }
-            Change::Kill { flow } => {
-                let index = self.table.slot(flow).ok_or(Refused::NoSuchFlow(flow))?;
-                self.end(now, index, Ended::Killed);
-                Ok(())
-            }
-        }
+        let expiry = self.table.first_to_expire().map(|(when, _)| when);
+        let walk = self.walk.as_ref().map(|walk| walk.since);
+        [expiry, walk, self.balancer.poll_timeout(), self.health.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Writes the next packet of the engine's own into `buf` and tells its length; 65,535 bytes are always enough.
-    pub fn poll_transmit(&mut self, _now: Instant, buf: &mut [u8]) -> Option<(usize, Meta)> {
-        let sent = self.answers.pop(buf)?;
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<(usize, Meta)> {
+        let sent = self.answers.pop(buf).or_else(|| self.health.poll_transmit(now, buf))?;
         self.totals.transmitted += 1;
         Some(sent)
     }

@@ -68,10 +68,34 @@ reasons! {
     IcmpUnhandled = "icmp-unhandled", "ICMP message to a service address other than an echo request";
     /// An ICMP message with a wrong checksum (RFC 5508 REQ-3).
     BadIcmpChecksum = "bad-icmp-checksum", "ICMP checksum wrong";
+    /// A rule says so.
+    RuleDrop = "rule-drop", "a rule drops it";
+    /// A rule lets it pass, but it is addressed to a service address: it would come back for ever.
+    RuleLoop = "rule-loop", "a rule passes it, but its service address leads back to the gateway";
+    /// Its rule's new flows a second are used up.
+    RuleRate = "rule-rate", "its rule's new flows a second are used up";
+    /// Its rule has as many flows as it may.
+    RuleFlows = "rule-flows", "its rule has as many flows as it may";
+    /// Its client's new flows a second are used up.
+    ClientRate = "client-rate", "its client's new flows a second are used up";
+    /// Its client has as many flows as it may.
+    ClientFlows = "client-flows", "its client has as many flows as it may";
+    /// The gateway's new flows a second are used up for its class.
+    GatewayRate = "gateway-rate", "the gateway's new flows a second are used up for its class";
+    /// The table is nearly full: low classes are refused.
+    TableLow = "table-low", "table nearly full, flows of class low are refused";
+    /// The table is nearly full: normal classes are refused.
+    TableNormal = "table-normal", "table nearly full, flows of class normal are refused";
     /// The table is full, and nothing in it may be evicted.
     TableFull = "table-full", "flow table full, and nothing in it may be evicted";
     /// Every server's return key is in use by another flow.
     ReturnKeyTaken = "return-key-taken", "another flow already uses the same server, port and client port";
+    /// Addressed to the probe address, but no probe of the gateway's can have caused it.
+    NoProbe = "no-probe", "to the probe address, from nobody who is probed";
+    /// An answer to a probe with a wrong checksum.
+    BadProbeChecksum = "bad-probe-checksum", "to the probe address, checksum wrong";
+    /// More answers are due than the limit allows.
+    AnswerLimit = "answer-limit", "refused without an answer: the gateway sends no more of them a second";
     /// The engine's own answers wait for a device that does not take them.
     AnswerQueueFull = "answer-queue-full", "too many answers of the gateway's own are waiting";
 }

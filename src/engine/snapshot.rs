@@ -2,7 +2,7 @@
 
 use super::reason::Reason;
 use super::verdict::{Consumed, Ended};
-use crate::balance::{Algorithm, Protocol};
+use crate::balance::{Admin, Algorithm, Health, PickedBy, Protocol};
 use crate::flow::Class;
 use crate::ids::FlowId;
 use ipnet::IpNet;
@@ -26,6 +26,11 @@ pub struct FlowRow {
     pub server: String,
     /// The server's address and port.
     pub server_address: SocketAddr,
+    /// Why it went to that server.
+    pub picked_by: PickedBy,
+    /// The rule that let it in, if any matched.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<String>,
     /// Which timeout holds.
     pub state: Class,
     /// Milliseconds since it was made.
@@ -69,7 +74,7 @@ pub struct FlowQuery {
 pub struct Cursor(pub u32);
 
 /// A server and what it has been given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerRow {
     /// The pool's name.
     pub pool: String,
@@ -79,8 +84,28 @@ pub struct ServerRow {
     pub addresses: Vec<IpAddr>,
     /// Its port; none where it is the same as the service's.
     pub port: Option<u16>,
-    /// Its weight in force.
+    /// Its weight.
     pub weight: u16,
+    /// Its weight in force: less than `weight` during slow start.
+    pub weight_now: f32,
+    /// What the operator wants of it.
+    pub admin: Admin,
+    /// What its monitors say: the worst of its addresses and ports.
+    pub health: Health,
+    /// Milliseconds for which signs from the traffic still keep it out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held_for_ms: Option<u64>,
+    /// Its own word on its load in percent, if it is not older than a minute.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub load: Option<u8>,
+    /// Whether it asked to be left alone.
+    pub maintenance: bool,
+    /// The smoothed round trip of its probes in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub latency_ms: Option<f64>,
+    /// Most flows that it is given at a time.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub max_flows: Option<u32>,
     /// Flows that go to it.
     pub flows: u64,
     /// Flows that it has been given since the start.
@@ -110,6 +135,79 @@ pub struct ServiceRow {
     pub flows: u64,
     /// Its flows since the start.
     pub flows_total: u64,
+}
+
+/// A rule and what it has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleRow {
+    /// Its place among the rules, from 1.
+    pub place: u16,
+    /// The rule's name.
+    pub rule: String,
+    /// Whether it holds.
+    pub enabled: bool,
+    /// What it does: `balance`, `pass`, `drop` or `reject`.
+    pub action: String,
+    /// Packets of no flow that it matched.
+    pub matched: u64,
+    /// Flows that it let in since the start.
+    pub flows_total: u64,
+    /// Flows that its limits refused.
+    pub refused: u64,
+    /// Flows that it let in and that have not ended.
+    pub flows: u32,
+}
+
+/// One monitor's look at one address and port of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MonitorRow {
+    /// The pool's name.
+    pub pool: String,
+    /// The server's name.
+    pub server: String,
+    /// The monitor's name.
+    pub monitor: String,
+    /// `icmp`, `tcp`, `http`, `udp` or `dns`.
+    pub probe: String,
+    /// The address probed.
+    pub address: IpAddr,
+    /// The port probed; none for ICMP.
+    pub port: Option<u16>,
+    /// What this monitor says: `up`, `down` or `unknown`.
+    pub says: String,
+    /// What holds for the server's address and port after all its monitors and the floor.
+    pub state: String,
+    /// Whether only the floor of the pool keeps it in.
+    pub held: bool,
+    /// Results in the window.
+    pub sent: u32,
+    /// Failures among them.
+    pub lost: u32,
+    /// Average latency of the window's answered probes in milliseconds.
+    pub average_ms: Option<f64>,
+    /// The last result in words; none: no probe has ended.
+    pub last: Option<String>,
+    /// Milliseconds for which `state` has held.
+    pub in_state_ms: u64,
+}
+
+/// A change of a server's health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryRow {
+    /// The pool's name.
+    pub pool: String,
+    /// The server's name.
+    pub server: String,
+    /// Milliseconds ago.
+    pub ago_ms: u64,
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// The port; none is the whole address.
+    pub port: Option<u16>,
+    /// `up`, `down`, or `held` by the floor of the pool.
+    pub what: String,
+    /// Why, in words with the figures.
+    pub why: String,
 }
 
 /// A named number.

@@ -1,10 +1,12 @@
 //! Settings and packets for the engine's own tests.
 
-use crate::balance::{Algorithm, Listen, PoolSettings, ServerSettings, ServiceSettings, UnknownTcp};
+use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::config::Settings;
 use crate::flow::TableSettings;
 use crate::ids::{PoolId, ServerId};
 use crate::packet::Protocol;
+use crate::time::Instant;
+use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 
 /// One TCP, UDP and ICMP service on 192.0.2.80 and 2001:db8::80, port 80, over `servers` servers 10.0.2.1 … on port 8080.
 pub fn settings(servers: u8, max_flows: u32) -> Settings {
@@ -20,26 +22,35 @@ pub fn settings(servers: u8, max_flows: u32) -> Settings {
     }
     listens.push(listen(Protocol::Icmp, "192.0.2.90"));
     Settings {
-        seed: 1,
+        seed: 0,
         table: TableSettings { max_flows, ..TableSettings::default() },
-        services: vec![ServiceSettings {
-            name: "web".into(),
-            listen: listens,
-            pool: PoolId(0),
-            algorithm: Algorithm::RoundRobin,
-            unknown_tcp: UnknownTcp::Reset,
-        }],
-        pools: vec![PoolSettings { name: "pool".into(), servers: (0..u32::from(servers)).map(ServerId).collect() }],
+        services: vec![ServiceSettings::new("web", listens, PoolId(0))],
+        pools: vec![PoolSettings::new("pool", (0..u32::from(servers)).map(ServerId).collect())],
         servers: (1..=servers)
             .map(|i| ServerSettings {
-                name: format!("s{i}"),
-                pool: PoolId(0),
                 v4: Some([10, 0, 2, i].into()),
                 v6: Some([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(i)].into()),
                 port: Some(8080),
-                weight: 1,
+                ..ServerSettings::new(&format!("s{i}"), PoolId(0))
             })
             .collect(),
         ..Settings::default()
     }
+}
+
+/// A point in time, in seconds.
+pub fn at(seconds: u64) -> Instant {
+    Instant::from_nanos(seconds * 1_000_000_000)
+}
+
+/// The packet with its payload.
+pub fn bytes(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    builder.write(&mut out, payload).unwrap();
+    out
+}
+
+/// A TCP segment over IPv4.
+pub fn tcp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16, seq: u32) -> PacketBuilderStep<TcpHeader> {
+    PacketBuilder::ipv4(src, dst, 64).tcp(src_port, dst_port, seq, 1000)
 }

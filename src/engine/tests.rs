@@ -1,29 +1,15 @@
 //! Rules of the engine, packet by packet.
 
-use super::testing::settings;
+use super::testing::{at, bytes, settings, tcp};
 use super::*;
 use crate::flow::TOUCH_GRAIN;
 use crate::packet::{Side, Transport};
 
-use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
+use etherparse::PacketBuilder;
 use std::net::IpAddr;
 
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const VIP: [u8; 4] = [192, 0, 2, 80];
-
-fn at(seconds: u64) -> Instant {
-    Instant::from_nanos(seconds * 1_000_000_000)
-}
-
-fn bytes(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    builder.write(&mut out, payload).unwrap();
-    out
-}
-
-fn tcp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16, seq: u32) -> PacketBuilderStep<TcpHeader> {
-    PacketBuilder::ipv4(src, dst, 64).tcp(src_port, dst_port, seq, 1000)
-}
 
 fn syn(port: u16) -> Vec<u8> {
     bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")
@@ -234,7 +220,7 @@ fn flows_are_shown_told_killed_and_walked_in_pieces() {
     assert!(matches!(engine.poll_event(), Some(Event::FlowOpened(row)) if row.client.port() == 1));
     engine.apply(at(3), Change::Kill { flow: rows[0].id }).unwrap();
     assert_eq!(engine.apply(at(3), Change::Kill { flow: rows[0].id }), Err(Refused::NoSuchFlow(rows[0].id)));
-    assert_eq!(engine.servers()[1].flows, 4);
+    assert_eq!(engine.servers(at(2))[1].flows, 4);
 }
 
 #[test]
@@ -242,7 +228,7 @@ fn a_super_packet_counts_as_the_packets_it_stands_for() {
     let mut engine = Engine::new(&settings(1, 9));
     establish(&mut engine, at(0), 1);
     let mut packet = bytes(tcp(CLIENT, 1, VIP, 80, 101).ack(501), &[7; 4001]);
-    let meta = Meta { partial_checksum: false, gso_size: 1000 };
+    let meta = Meta { gso_size: 1000, ..Meta::default() };
     engine.handle_packet(at(0), &mut packet, meta);
     assert_eq!(engine.counters().translated, 3 + 5);
     assert!(engine.counters().add_up());

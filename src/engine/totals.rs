@@ -21,7 +21,10 @@ pub(super) struct Totals {
 /// What a server was given.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ServerTotals {
-    pub flows: u64,
+    /// Whether any of its flows may have to end because it is down or disabled.
+    pub gone: bool,
+    /// Whether its draining is over: what flows are left are to end.
+    pub is_over: bool,
     pub flows_total: u64,
     pub packets: [u64; 2],
     pub bytes: [u64; 2],

@@ -1,6 +1,7 @@
 //! How flows end, and who is told.
 
 use super::{Ended, Engine, Event, Reason};
+use crate::packet::Side;
 use crate::time::Instant;
 
 /// Most flows that one call of `handle_timeout` ends.
@@ -35,10 +36,13 @@ impl Engine {
             let flow = Box::new(self.row(now, index));
             self.tell(Event::FlowEnded { flow, cause });
         }
+        let client = self.table.key(index, Side::Client).addresses.src();
         let flow = self.table.flow(index);
-        self.servers[flow.server_id.0 as usize].flows -= 1;
-        self.services[flow.service.0 as usize].flows -= 1;
+        let (service, server, rule) = (flow.service, flow.server_id, flow.rule);
+        self.services[service.0 as usize].flows -= 1;
         self.table.remove(index);
+        self.balancer.ended(now, service, client, server);
+        self.policy.ended(rule, client);
         self.totals.end(cause);
         let (flows, max) = (self.table.len(), self.table.max());
         // A flow that makes room for another one relieves nothing.
@@ -56,7 +60,7 @@ impl Engine {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, event: Event) {
         if self.events.len() < MOST_EVENTS {
             self.events.push_back(event);
         }

@@ -41,6 +41,10 @@ pub struct Flow {
     pub server_id: ServerId,
     /// What it came for.
     pub service: ServiceId,
+    /// The rule that let it in, as the layer above numbers them.
+    pub rule: u16,
+    /// What chose its server, as the layer above numbers it.
+    pub picked_by: u8,
     pub(super) tcp: Ends,
     /// Packets from the client and from the server.
     pub packets: [u64; 2],

@@ -8,11 +8,13 @@ mod index;
 mod key;
 mod lists;
 mod settings;
+mod sticky;
 mod table;
 mod tcp;
 
 pub use entry::Flow;
 pub use key::Key;
 pub use settings::{Class, TableSettings, Timeouts};
+pub use sticky::{Slot, Slots};
 pub use table::{Found, InsertError, TOUCH_GRAIN, Table, TableTooBig};
 pub use tcp::{Segment, Step};

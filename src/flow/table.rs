@@ -264,6 +264,8 @@ impl Table {
             created: now,
             server_id,
             service,
+            rule: 0,
+            picked_by: 0,
             tcp: Ends::default(),
             packets: [0; 2],
             bytes: [0; 2],
@@ -332,6 +334,11 @@ impl Table {
             self.touch(now, index, class);
         }
         step
+    }
+
+    /// The sequence numbers for a reset of a TCP flow towards one of its ends, and its acknowledgement.
+    pub fn reset_towards(&self, index: u32, to: Side) -> ([Option<u32>; 2], u32) {
+        self.flows[index as usize].tcp.reset_towards(to)
     }
 
     /// Starts a flow's timeout anew, in this class.

@@ -86,6 +86,18 @@ impl Ends {
         }
     }
 
+    /// The sequence numbers at which an end is likely to believe a reset (RFC 5961, 3.2: only the very next it expects),
+    /// likeliest first, and the acknowledgement that makes it one in SYN-SENT too (RFC 9293, 3.10.7.3).
+    pub fn reset_towards(&self, to: Side) -> ([Option<u32>; 2], u32) {
+        let (own, other) = (to as usize, to.other() as usize);
+        let acked = (self.seen & has_acked(own) != 0).then_some(self.acked[own]);
+        let next = (self.seen & syn(other) != 0).then_some(self.next[other]);
+        let next = next.filter(|next| acked != Some(*next));
+        // In SYN-SENT the acknowledgement alone counts.
+        let any = (self.seen & syn(own) != 0).then_some(0);
+        ([acked.or(next).or(any), acked.and(next)], self.next[own])
+    }
+
     fn on_syn(&mut self, class: Class, side: usize, segment: &Segment) -> Step {
         match class {
             Class::Closing | Class::Reset if side == 0 && !segment.flags.ack() => {

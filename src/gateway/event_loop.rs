@@ -6,7 +6,7 @@ use super::control_server::ControlServer;
 use super::error::GatewayError;
 use super::tun::{self, Frame, HEADER, Tun};
 use crate::control::{About, DeviceCounters};
-use crate::engine::{Engine, Event, Verdict};
+use crate::engine::{Engine, Event, Verdict, Weight};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -219,31 +219,9 @@ impl EventLoop {
 }
 
 fn tell(event: &Event) {
-    match event {
-        Event::FlowOpened(flow) => log::debug!(
-            "flow {} opened: {} {} -> {} ({}) to {} {}",
-            flow.id,
-            flow.protocol.name(),
-            flow.client,
-            flow.listen,
-            flow.service,
-            flow.server,
-            flow.server_address
-        ),
-        Event::FlowEnded { flow, cause } => log::debug!(
-            "flow {} {}: {} {} -> {}, {} packets in, {} out",
-            flow.id,
-            cause.name(),
-            flow.protocol.name(),
-            flow.client,
-            flow.listen,
-            flow.packets_in,
-            flow.packets_out
-        ),
-        Event::TableFull { max_flows } => log::warn!(
-            "the flow table is full ({max_flows} flows): half-open flows make room for new ones, else these are \
-             refused; raise flows.max"
-        ),
-        Event::TableRelieved { flows } => log::info!("the flow table has room again ({flows} flows)"),
+    match event.weight() {
+        Weight::Flow => log::debug!("{event}"),
+        Weight::Notable => log::info!("{event}"),
+        Weight::Grave => log::warn!("{event}"),
     }
 }

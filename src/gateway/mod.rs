@@ -30,7 +30,6 @@ use crate::time::Instant;
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use setup::Installed;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use tun::Tun;
 
 /// A gateway that is set up: packets wait in its device until it runs.
@@ -44,8 +43,7 @@ pub struct Gateway {
 impl Gateway {
     /// Sets up device, addresses, routes, rules and control socket; on failure all of it is undone.
     ///
-    /// A seed of zero in the settings is replaced by a random one, which is logged, so that nobody can know how
-    /// the table hashes.
+    /// The seed is taken as it is: one that can be foreseen lets clients foresee how the table hashes.
     pub fn open(settings: &Settings) -> Result<Gateway, GatewayError> {
         let problems = preflight::check(settings);
         if !problems.is_empty() {
@@ -63,15 +61,10 @@ impl Gateway {
         let name = &settings.gateway.device;
         let tun = if settings.gateway.offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? };
         log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
-        let mut settings = settings.clone();
-        if settings.seed == 0 {
-            settings.seed = RandomState::new().build_hasher().finish();
-            log::debug!("seed {}", settings.seed);
-        }
-        let engine = Engine::try_new(&settings)?;
-        let about = About::new(&settings, Instant::ZERO, std::process::id());
+        let engine = Engine::try_new(settings)?;
+        let about = About::new(settings, Instant::ZERO, std::process::id());
         let event_loop = EventLoop::new(engine, tun, control, about)?;
-        let installed = Some(Installed::install(&settings, name)?);
+        let installed = Some(Installed::install(settings, name)?);
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),

@@ -24,14 +24,18 @@ pub struct Answers {
     pub ports: Option<(u16, u16)>,
 }
 
-/// The distinct service addresses, each as a network of one address, IPv4 first.
-pub fn service_addresses(settings: &Settings) -> BTreeSet<IpNet> {
-    settings.services.iter().flat_map(|s| &s.listen).map(|l| IpNet::from(l.address)).collect()
+/// The distinct addresses that are routed into the device, each as a network of one address, IPv4 first: those of the
+/// services and those that probes come from.
+pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
+    let services = settings.services.iter().flat_map(|s| &s.listen).map(|l| l.address);
+    let v4 = settings.health.source_v4.map(IpAddr::V4);
+    let v6 = settings.health.source_v6.map(IpAddr::V6);
+    services.chain(v4).chain(v6).map(IpNet::from).collect()
 }
 
-/// Whether any service listens on (IPv4, IPv6).
+/// Whether anything of (IPv4, IPv6) is routed into the device.
 pub fn families(settings: &Settings) -> (bool, bool) {
-    let addresses = service_addresses(settings);
+    let addresses = routed_addresses(settings);
     (addresses.iter().any(|n| n.addr().is_ipv4()), addresses.iter().any(|n| n.addr().is_ipv6()))
 }
 
@@ -43,16 +47,21 @@ pub fn families(settings: &Settings) -> (bool, bool) {
 pub fn answers(settings: &Settings) -> Vec<Answers> {
     let mut sets: BTreeMap<Selector, Vec<IpNet>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for service in &settings.services {
-        for listen in &service.listen {
-            let same = (listen.protocol != Protocol::Icmp).then_some((listen.first_port, listen.last_port));
-            // Services that share pool, family, protocol and ports would add the same again.
-            if seen.insert((service.pool, listen.address.is_ipv6(), listen.protocol, same)) {
-                for (address, port) in servers(settings, service.pool, listen.address.is_ipv6()) {
-                    let own = same.map(|same| port.map_or(same, |p| (p, p)));
-                    sets.entry((address.is_ipv6(), listen.protocol, own)).or_default().push(address.into());
-                }
+    for (listen, pool) in settings.ways() {
+        let same = (listen.protocol != Protocol::Icmp).then_some((listen.first_port, listen.last_port));
+        // Services that share pool, family, protocol and ports would add the same again.
+        if seen.insert((pool, listen.address.is_ipv6(), listen.protocol, same)) {
+            for (address, port) in servers(settings, pool, listen.address.is_ipv6()) {
+                let own = same.map(|same| port.map_or(same, |p| (p, p)));
+                sets.entry((address.is_ipv6(), listen.protocol, own)).or_default().push(address.into());
             }
+        }
+    }
+    // Who judges servers by ICMP errors must see them.
+    let judged = settings.pools.iter().enumerate().filter(|(_, pool)| pool.passive.is_some());
+    for (pool, v6) in judged.flat_map(|(pool, _)| [(pool, false), (pool, true)]) {
+        for (address, _) in servers(settings, PoolId(pool as u32), v6) {
+            sets.entry((v6, Protocol::Icmp, None)).or_default().push(address.into());
         }
     }
     let mut all = Vec::new();
@@ -177,7 +186,7 @@ mod tests {
             &[("10.0.0.1", Some(8080))],
         );
         assert_eq!(shown(&s), ["10.0.0.1/32 tcp 8080-8080"]);
-        let all: Vec<_> = service_addresses(&s).iter().map(ToString::to_string).collect();
+        let all: Vec<_> = routed_addresses(&s).iter().map(ToString::to_string).collect();
         assert_eq!(all, ["192.0.2.1/32", "192.0.2.2/32"]);
     }
 

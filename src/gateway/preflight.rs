@@ -169,7 +169,7 @@ fn local_addresses(settings: &Settings, netlink: &mut Netlink) -> Vec<Problem> {
         // A kernel without one of the families has no such addresses either.
         local.extend(netlink.routes(family, LOCAL).unwrap_or_default());
     }
-    for service in plan::service_addresses(settings) {
+    for service in plan::routed_addresses(settings) {
         let address = service.addr();
         if settings.gateway.addresses.iter().any(|own| own.addr() == address) {
             problems.push(Problem::new(

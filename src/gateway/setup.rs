@@ -203,7 +203,7 @@ impl Installed {
         }
         // The way back first: a client must not get in before its answer can.
         installed.return_way(settings, link.index)?;
-        for to in plan::service_addresses(settings) {
+        for to in plan::routed_addresses(settings) {
             installed.route(route(to, MAIN, link.index))?;
         }
         Ok(installed)

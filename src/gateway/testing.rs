@@ -1,7 +1,7 @@
 //! What the unit tests of this directory share: small settings, namespaces, a TUN device.
 
 use super::netns::Namespace;
-use crate::balance::{Algorithm, Listen, PoolSettings, Protocol, ServerSettings, ServiceSettings, UnknownTcp};
+use crate::balance::{Listen, PoolSettings, Protocol, ServerSettings, ServiceSettings};
 use crate::config::{GatewaySettings, Settings};
 use crate::ids::{PoolId, ServerId};
 use std::net::IpAddr;
@@ -23,26 +23,15 @@ pub fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option
         .iter()
         .enumerate()
         .map(|(i, (a, port))| ServerSettings {
-            name: format!("s{i}"),
-            pool: PoolId(0),
             v4: if let IpAddr::V4(a) = address(a) { Some(a) } else { None },
             v6: if let IpAddr::V6(a) = address(a) { Some(a) } else { None },
             port: *port,
-            weight: 1,
+            ..ServerSettings::new(&format!("s{i}"), PoolId(0))
         })
         .collect();
     Settings {
-        services: vec![ServiceSettings {
-            name: "web".into(),
-            listen,
-            pool: PoolId(0),
-            algorithm: Algorithm::RoundRobin,
-            unknown_tcp: UnknownTcp::Reset,
-        }],
-        pools: vec![PoolSettings {
-            name: "pool".into(),
-            servers: (0..u32::try_from(servers.len()).unwrap()).map(ServerId).collect(),
-        }],
+        services: vec![ServiceSettings::new("web", listen, PoolId(0))],
+        pools: vec![PoolSettings::new("pool", (0..u32::try_from(servers.len()).unwrap()).map(ServerId).collect())],
         servers,
         gateway: GatewaySettings { device: "eqtest0".into(), ..GatewaySettings::default() },
         ..Settings::default()

@@ -26,6 +26,7 @@ pub fn meta(header: &[u8]) -> Meta {
         partial_checksum: header[0] & NEEDS_CSUM != 0,
         // The header's numbers are in the machine's own order.
         gso_size: if gso { u16::from_ne_bytes([header[4], header[5]]) } else { 0 },
+        ingress: 0,
     }
 }
 
@@ -222,9 +223,9 @@ mod tests {
         let header = |flags, gso| [flags, gso, 0, 0, size[0], size[1], 0, 0, 0, 0];
         for (flags, gso, want) in [
             (0, 0, Meta::default()),
-            (1, 0, Meta { partial_checksum: true, gso_size: 0 }),
-            (1, 1, Meta { partial_checksum: true, gso_size: 1448 }),
-            (1, 0x81, Meta { partial_checksum: true, gso_size: 1448 }),
+            (1, 0, Meta { partial_checksum: true, gso_size: 0, ingress: 0 }),
+            (1, 1, Meta { partial_checksum: true, gso_size: 1448, ingress: 0 }),
+            (1, 0x81, Meta { partial_checksum: true, gso_size: 1448, ingress: 0 }),
             (2, 0x80, Meta::default()),
         ] {
             assert_eq!(meta(&header(flags, gso)), want, "{flags} {gso:#x}");

@@ -30,6 +30,59 @@ pub fn reset(out: &mut [u8; MOST], to: &Parsed) -> Option<usize> {
     Some(size)
 }
 
+/// Writes a reset of a connection from its own addresses and ports, and returns its length.
+pub fn reset_flow(
+    out: &mut [u8; MOST],
+    addresses: &Addresses,
+    (src, dst): (u16, u16),
+    seq: u32,
+    ack: u32,
+) -> Option<usize> {
+    let builder = headers(addresses).tcp(src, dst, seq, 0).rst().ack(ack);
+    let size = builder.size(0);
+    let mut room: &mut [u8] = out;
+    builder.write(&mut room, &[]).ok()?;
+    Some(size)
+}
+
+/// Why a packet cannot be delivered, as ICMP tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Nobody listens there (RFC 792, type 3 code 3; RFC 4443, 3.1, code 4).
+    Port,
+    /// An operator forbids it (RFC 1812, 5.2.7.1, code 13; RFC 4443, 3.1, code 1).
+    Prohibited,
+}
+
+/// Writes the ICMP error that tells the sender of a packet that it cannot be delivered, in the name of its destination.
+///
+/// It quotes as much of the packet as fits in 576 bytes (RFC 1812, 4.3.2.3) or 1,280 (RFC 4443, 3.1). The packet must be one
+/// that may be answered by an error: unicast, not itself an error, not a later fragment (RFC 1122, 3.2.2).
+pub fn unreachable(out: &mut Vec<u8>, packet: &[u8], to: &Parsed, why: Unreachable) -> Option<()> {
+    let addresses = to.addresses.reversed();
+    let quote = |most: usize| &packet[..to.len.min(most)];
+    match addresses {
+        Addresses::V4 { .. } => {
+            use etherparse::icmpv4::DestUnreachableHeader;
+            let code = match why {
+                Unreachable::Port => DestUnreachableHeader::Port,
+                Unreachable::Prohibited => DestUnreachableHeader::FilterProhibited,
+            };
+            let kind = etherparse::Icmpv4Type::DestinationUnreachable(code);
+            headers(&addresses).icmpv4(kind).write(out, quote(576 - 28)).ok()
+        }
+        Addresses::V6 { .. } => {
+            use etherparse::icmpv6::DestUnreachableCode;
+            let code = match why {
+                Unreachable::Port => DestUnreachableCode::Port,
+                Unreachable::Prohibited => DestUnreachableCode::Prohibited,
+            };
+            let kind = etherparse::Icmpv6Type::DestinationUnreachable(code);
+            headers(&addresses).icmpv6(kind).write(out, quote(1280 - 48)).ok()
+        }
+    }
+}
+
 /// Writes the whole sum of an ICMP or ICMPv6 message that is the gateway's own.
 pub fn complete_icmp_sum(packet: &mut [u8], parsed: &Parsed) {
     let (at, end) = (parsed.offset, parsed.len);

@@ -5,9 +5,11 @@
 pub mod build;
 pub mod checksum;
 mod parse;
+mod quote;
 pub mod rewrite;
 
 pub use parse::{Addresses, Malformed, Parsed, TcpFlags, Transport, parse};
+pub use quote::{Quote, is_unreachable, quote};
 
 /// IP protocol numbers (IANA).
 pub mod proto {
@@ -52,6 +54,8 @@ pub struct Meta {
     pub partial_checksum: bool,
     /// Bytes of payload of each segment of a super-packet; 0 for an ordinary packet.
     pub gso_size: u16,
+    /// The number of the interface that it came in at, as the settings' rules number them from 1; 0 is unknown.
+    pub ingress: u16,
 }
 
 /// Which end of a flow sent a packet.

@@ -242,7 +242,7 @@ fn parse_v6(packet: &[u8]) -> Result<Parsed, Malformed> {
     if len > packet.len() || (len == 40 && packet[6] != NO_NEXT_HEADER) {
         return Err(Malformed::TotalLength);
     }
-    let address = |at: usize| u128::from_be_bytes(std::array::from_fn(|i| packet[at + i]));
+    let address = |at: usize| u128::from_be_bytes(packet[at..at + 16].try_into().expect("sixteen bytes"));
     let addresses = Addresses::V6 { src: address(8), dst: address(24) };
     let chain = walk_extensions(packet[6], &packet[..len])?;
     let transport = match chain.end {

@@ -2,6 +2,7 @@
 //! translated capture appears under its name only when it is complete.
 
 use super::report::{Format, Report};
+use super::script::ScriptError;
 use super::{Replay, Stop, Summary};
 use crate::capture::{CaptureError, Reader, Writer};
 use crate::config::Settings;
@@ -24,6 +25,8 @@ pub struct Args {
     pub format: Format,
     /// Whether the whole packets of a damaged capture are replayed.
     pub partial: bool,
+    /// What happens beside the packets: servers that come and go, rules switched on and off.
+    pub events: Option<PathBuf>,
     /// Whether time goes on behind the last packet until every flow has ended.
     pub drain: bool,
 }
@@ -47,6 +50,13 @@ pub enum ReplayError {
         /// Why.
         source: io::Error,
     },
+    /// The file of events says something that cannot be understood.
+    Script {
+        /// Which file.
+        path: PathBuf,
+        /// What, and where.
+        source: ScriptError,
+    },
     /// The report cannot be written.
     Report(io::Error),
     /// The output would overwrite the input.
@@ -60,6 +70,7 @@ impl fmt::Display for ReplayError {
         match self {
             ReplayError::Capture { path, source } => write!(f, "{}: {source}", path.display()),
             ReplayError::File { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
+            ReplayError::Script { path, source } => write!(f, "{}, {source}", path.display()),
             ReplayError::Report(error) => write!(f, "cannot write the report: {error}"),
             ReplayError::Table(error) => error.fmt(f),
             ReplayError::SameFile(path) => {
@@ -94,6 +105,11 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
     };
     let mut reader = Reader::new(open(&args.input)?).map_err(capture_failed)?;
     let mut replay = Replay::new(&args.settings, Report::new(args.format, out), writer).map_err(ReplayError::Table)?;
+    if let Some(path) = &args.events {
+        let failed = |source| ReplayError::File { doing: "read the events in", path: path.clone(), source };
+        let text = fs::read_to_string(path).map_err(failed)?;
+        replay.follow(&text).map_err(|source| ReplayError::Script { path: path.clone(), source })?;
+    }
     let stopped = match replay.all(&mut reader) {
         Err(Stop::Capture(error)) if !args.partial || !error.is_partial() => return Err(capture_failed(error)),
         Err(Stop::Output(error)) => return Err(ReplayError::Report(error)),

@@ -4,21 +4,26 @@
 
 mod files;
 mod report;
+mod script;
 
 pub use files::{Args, ReplayError, run};
 pub use report::Format;
+pub use script::ScriptError;
 
-use crate::capture::{CaptureError, Frame, Reader, Writer, describe};
+use crate::capture::{CaptureError, Frame, Link, Reader, Writer, describe};
 use crate::config::Settings;
 use crate::engine::{Engine, Event, Verdict};
 use crate::flow::TableTooBig;
 use crate::ids::FlowId;
 use crate::packet::{Meta, checksum};
 use crate::time::Instant;
-use report::{Fate, Report};
+use report::{Fate, Opened, Report};
+use script::Script;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+/// The link type of a bare IP packet (LINKTYPE_RAW).
+const RAW: i32 = 101;
 /// Bytes of the largest packet of the engine's own.
 const MOST: usize = 65_535;
 
@@ -58,8 +63,12 @@ struct Replay<'o> {
     capture: Option<Writer<Box<dyn Write + 'o>>>,
     summary: Summary,
     now: Option<Instant>,
-    /// Service and server of each flow that lives.
-    names: BTreeMap<FlowId, (String, String)>,
+    /// Names of the interfaces that rules speak of.
+    interfaces: Vec<String>,
+    /// What is still to happen beside the packets, the last first; times count from the first frame.
+    script: Script,
+    /// Service, server, and the reason of the choice, of each flow that lives.
+    names: BTreeMap<FlowId, Opened>,
     buffer: Vec<u8>,
 }
 
@@ -71,15 +80,25 @@ impl<'o> Replay<'o> {
     ) -> Result<Self, TableTooBig> {
         let mut engine = Engine::try_new(settings)?;
         engine.tell_flows(true);
+        engine.observe_probes();
         Ok(Replay {
             engine,
             report,
             capture,
             summary: Summary::default(),
             now: None,
+            script: Vec::new(),
+            interfaces: settings.policy.interfaces.clone(),
             names: BTreeMap::new(),
             buffer: vec![0; MOST],
         })
+    }
+
+    /// Takes what happens beside the packets.
+    fn follow(&mut self, text: &str) -> Result<(), ScriptError> {
+        self.script = script::parse(text, &self.engine)?;
+        self.script.reverse();
+        Ok(())
     }
 
     /// Replays what the reader still has.
@@ -97,6 +116,9 @@ impl<'o> Replay<'o> {
         self.summary.back_in_time += u64::from(now > told);
         if self.now.is_none() {
             self.report.starts(now);
+            for (at, ..) in &mut self.script {
+                *at += now.since(Instant::ZERO);
+            }
         }
         self.advance(now)?;
         self.now = Some(now);
@@ -118,11 +140,12 @@ impl<'o> Replay<'o> {
 
     fn packet(&mut self, now: Instant, frame: &mut Frame, offset: usize) -> Result<(), Stop> {
         self.summary.packets += 1;
+        let ingress = self.ingress(frame);
         let (header, packet) = frame.data.split_at_mut(offset);
         let came = describe(packet);
         let partial_checksum = checksum::is_partial(packet);
         self.summary.partial_checksums += u64::from(partial_checksum);
-        let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, gso_size: 0 });
+        let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, ingress, ..Meta::default() });
         let events = self.take_events();
         let fate = match verdict {
             Verdict::Forward { len, why } => {
@@ -137,26 +160,61 @@ impl<'o> Replay<'o> {
         };
         self.report.packet(now, frame.number, &came, &fate)?;
         self.events(now, events)?;
+        self.own_packets(now, Some((frame, offset)))
+    }
+
+    /// The number by which rules know the interface that a frame came in at; 0 where none speaks of it.
+    fn ingress(&self, frame: &Frame) -> u16 {
+        let number = |name: &str| self.interfaces.iter().position(|known| known == name);
+        frame.interface.as_deref().and_then(number).map_or(0, |place| place as u16 + 1)
+    }
+
+    /// Writes the engine's own packets; into the capture with the link header of the frame that they answer, or as raw IP.
+    fn own_packets(&mut self, now: Instant, answered: Option<(&Frame, usize)>) -> Result<(), Stop> {
         while let Some((len, _)) = self.engine.poll_transmit(now, &mut self.buffer) {
             let packet = &self.buffer[..len];
             self.report.own(now, &describe(packet))?;
             if let Some(capture) = &mut self.capture {
-                let header = frame.link.answer_header(&frame.data, offset);
-                capture.frame(now.as_nanos(), frame.link, &header, packet)?;
+                let (link, header) = match answered {
+                    Some((frame, offset)) => (frame.link, frame.link.answer_header(&frame.data, offset)),
+                    None => (Link::Raw(RAW), Vec::new()),
+                };
+                capture.frame(now.as_nanos(), link, &header, packet)?;
                 self.summary.written += 1;
             }
         }
         Ok(())
     }
 
-    /// Runs every timer that is due until `to`, each at its time.
+    /// Runs every timer that is due until `to`, and all that the script says, each at its time.
     fn advance(&mut self, to: Instant) -> Result<(), Stop> {
-        while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= to) {
-            self.engine.handle_timeout(due);
+        loop {
+            // What has been due since before the capture began is due when it begins.
+            let timer = self.engine.poll_timeout().map(|due| due.max(self.now.unwrap_or(to))).filter(|due| *due <= to);
+            let said = self.script.last().map(|(at, ..)| Instant::ZERO + *at).filter(|at| *at <= to);
+            let now = match (timer, said) {
+                (None, None) => return Ok(()),
+                (Some(due), said) if said.is_none_or(|at| due <= at) => {
+                    self.engine.handle_timeout(due);
+                    due
+                }
+                (_, said) => {
+                    let now = said.unwrap_or(to);
+                    self.do_as_said(now)?;
+                    now
+                }
+            };
             let events = self.take_events();
-            self.events(due, events)?;
+            self.events(now, events)?;
+            self.own_packets(now, None)?;
         }
-        Ok(())
+    }
+
+    /// Does what the script says next.
+    fn do_as_said(&mut self, now: Instant) -> Result<(), Stop> {
+        let Some((_, change, words)) = self.script.pop() else { return Ok(()) };
+        let refused = self.engine.apply(now, change).err();
+        Ok(self.report.said(now, &words, refused.as_ref())?)
     }
 
     /// Takes what the engine has to tell, and notes the names of flows that were made.
@@ -164,7 +222,7 @@ impl<'o> Replay<'o> {
         let events: Vec<_> = std::iter::from_fn(|| self.engine.poll_event()).collect();
         for event in &events {
             if let Event::FlowOpened(flow) = event {
-                self.names.insert(flow.id, (flow.service.clone(), flow.server.clone()));
+                self.names.insert(flow.id, Opened::new(flow, &self.engine));
             }
         }
         events

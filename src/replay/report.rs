@@ -1,9 +1,10 @@
 //! The report of a replay: a line a packet, then flows, servers and totals; as text or as JSON lines.
 
 use super::Summary;
+use crate::balance::{Algorithm, PickedBy};
 use crate::capture::CaptureError;
 use crate::control::render;
-use crate::engine::{Consumed, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, Reason};
+use crate::engine::{Consumed, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, Reason, Refused};
 use crate::ids::FlowId;
 use crate::packet::Side;
 use crate::time::Instant;
@@ -22,9 +23,44 @@ pub enum Format {
 
 /// What became of a packet.
 pub(super) enum Fate<'n> {
-    Forward { why: Forwarded, went: String, names: &'n BTreeMap<FlowId, (String, String)> },
+    Forward { why: Forwarded, went: String, names: &'n BTreeMap<FlowId, Opened> },
     Consume(Consumed),
     Drop(Reason),
+}
+
+/// What the lines of a flow's packets say of it.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    service: String,
+    server: String,
+    by: PickedBy,
+    algorithm: Algorithm,
+    rule: Option<String>,
+}
+
+impl Opened {
+    /// Of a flow that an engine has just made.
+    pub fn new(flow: &FlowRow, engine: &Engine) -> Self {
+        let service = engine.services().into_iter().find(|service| service.service == flow.service);
+        Opened {
+            service: flow.service.clone(),
+            server: flow.server.clone(),
+            by: flow.picked_by,
+            algorithm: service.map(|service| service.algorithm).unwrap_or_default(),
+            rule: flow.rule.clone(),
+        }
+    }
+
+    /// Why the server was chosen: `, picked by round-robin, rule shop`.
+    fn why(&self) -> String {
+        let by = match self.by {
+            PickedBy::Algorithm => format!("picked by {}", self.algorithm.name()),
+            PickedBy::Stickiness => "picked by stickiness".into(),
+            PickedBy::LastResort => "picked as last resort".into(),
+        };
+        let rule = self.rule.as_ref().map_or(String::new(), |rule| format!(", rule {rule}"));
+        format!(", {by}{rule}")
+    }
 }
 
 pub(super) struct Report<'o> {
@@ -63,15 +99,21 @@ impl<'o> Report<'o> {
                 ("foreign, unchanged".to_owned(), json!({"verdict": "forward", "why": "foreign", "out": went}))
             }
             Fate::Forward { why: Forwarded::Translated { flow, from, opened }, went, names } => {
-                let unknown = (String::new(), String::new());
-                let (service, server) = names.get(flow).unwrap_or(&unknown);
-                let how = if *opened { " opened" } else { "" };
+                let unknown = Opened::default();
+                let flow_is = names.get(flow).unwrap_or(&unknown);
+                let Opened { service, server, by, algorithm, rule } = flow_is;
+                let (how, why) = if *opened { (" opened", flow_is.why()) } else { ("", String::new()) };
                 let side = if *from == Side::Client { "to" } else { "from" };
-                let text = format!("flow {flow}{how}, {service} {side} {server}: {went}");
-                let details = json!({
+                let text = format!("flow {flow}{how}, {service} {side} {server}{why}: {went}");
+                let mut details = json!({
                     "verdict": "forward", "why": "translated", "flow": flow.to_string(), "opened": opened,
                     "from": from, "service": service, "server": server, "out": went,
                 });
+                if *opened {
+                    details["picked_by"] = json!(by);
+                    details["algorithm"] = json!(algorithm);
+                    details["rule"] = json!(rule);
+                }
                 (text, details)
             }
             Fate::Consume(kind) => (format!("consumed: {}", kind.text()), json!({"verdict": "consume", "kind": kind})),
@@ -103,32 +145,32 @@ impl<'o> Report<'o> {
         self.line(&format!("{time} sent {went}"), || json!({"sent": {"time": time, "out": went}}))
     }
 
+    /// What the script said.
+    pub fn said(&mut self, at: Instant, words: &str, refused: Option<&Refused>) -> io::Result<()> {
+        let time = self.time(at);
+        let (why, refused) = match refused {
+            None => (String::new(), None),
+            Some(refused) => (format!(": refused, {refused}"), Some(refused.to_string())),
+        };
+        self.line(
+            &format!("{time} script: {words}{why}"),
+            || json!({"script": {"time": time, "what": words, "refused": refused}}),
+        )
+    }
+
     pub fn event(&mut self, at: Instant, event: &Event) -> io::Result<()> {
         let time = self.time(at);
         match event {
             // The line of the packet that opened it says so.
             Event::FlowOpened(_) => Ok(()),
             Event::FlowEnded { flow, cause } => {
-                let FlowRow { id, packets_in, packets_out, state, .. } = &**flow;
-                let text = format!(
-                    "{time} flow {id} {}: was {}, {packets_in} packets in, {packets_out} out",
-                    cause.name(),
-                    state.name()
-                );
-                self.line(&text, || json!({"ended": {"time": time, "cause": cause, "flow": flow}}))
+                self.line(&format!("{time} {event}"), || json!({"ended": {"time": time, "cause": cause, "flow": flow}}))
             }
-            Event::TableFull { max_flows } => {
-                let text = format!("{time} the flow table is full: {max_flows} flows");
-                self.line(&text, || json!({"table_full": {"time": time, "max_flows": max_flows}}))
-            }
-            Event::TableRelieved { flows } => {
-                let text = format!("{time} the flow table has room again: {flows} flows");
-                self.line(&text, || json!({"table_relieved": {"time": time, "flows": flows}}))
-            }
+            _ => self.line(&format!("{time} {event}"), || json!({"event": {"time": time, "what": event}})),
         }
     }
 
-    /// Flows, servers, totals.
+    /// Flows, services, servers, monitors, rules, totals.
     pub fn end(
         &mut self,
         engine: &Engine,
@@ -142,13 +184,17 @@ impl<'o> Report<'o> {
             cursor = engine.flows(now, &FlowQuery::default(), from, 1024, &mut flows);
         }
         match self.format {
-            Format::Text => self.end_text(engine, &flows, summary, missing)?,
+            Format::Text => self.end_text(engine, now, &flows, summary, missing)?,
             Format::Json => {
                 for flow in &flows {
                     writeln!(self.out, "{}", json!({"flow": flow}))?;
                 }
-                for server in engine.servers() {
-                    writeln!(self.out, "{}", json!({"server": server}))?;
+                let services = engine.services().into_iter().map(|service| json!({"service": service}));
+                let servers = engine.servers(now).into_iter().map(|server| json!({"server": server}));
+                let monitors = engine.monitors(now).into_iter().map(|monitor| json!({"monitor": monitor}));
+                let rules = engine.rules().into_iter().map(|rule| json!({"rule": rule}));
+                for row in services.chain(servers).chain(monitors).chain(rules) {
+                    writeln!(self.out, "{row}")?;
                 }
                 writeln!(self.out, "{}", json!({"counters": engine.counters()}))?;
                 if let Some(error) = missing {
@@ -163,14 +209,23 @@ impl<'o> Report<'o> {
     fn end_text(
         &mut self,
         engine: &Engine,
+        now: Instant,
         flows: &[FlowRow],
         summary: &Summary,
         missing: Option<&CaptureError>,
     ) -> io::Result<()> {
         let Summary { frames, packets, skipped, partial_checksums, back_in_time, .. } = summary;
-        let (servers, counters) = (engine.servers(), engine.counters());
+        let (servers, counters) = (engine.servers(now), engine.counters());
         writeln!(self.out, "\nFlows\n{}", render::flows_table(flows))?;
+        writeln!(self.out, "Services\n{}", render::services_table(&engine.services()))?;
         writeln!(self.out, "Servers\n{}", render::servers_table(&servers))?;
+        let (monitors, rules) = (engine.monitors(now), engine.rules());
+        if !monitors.is_empty() {
+            writeln!(self.out, "Monitors\n{}", render::monitors_table(&monitors))?;
+        }
+        if !rules.is_empty() {
+            writeln!(self.out, "Rules\n{}", render::rules_table(&rules))?;
+        }
         writeln!(self.out, "Counters\n{}", render::counters_table(&counters, None, false))?;
         writeln!(self.out, "frames {frames} = packets {packets} + skipped {skipped}")?;
         if *partial_checksums > 0 {

@@ -292,6 +292,7 @@ fn flipped_bytes_anywhere_never_panic_and_give_an_error_or_a_sound_output() {
                 format: Format::Json,
                 partial: round % 3 == 1,
                 drain: round % 8 == 0,
+                events: None,
             };
             let mut report = Vec::new();
             let done = catch_unwind(AssertUnwindSafe(|| run(&args, &mut report)));

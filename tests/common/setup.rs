@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use equipoise::balance::{Algorithm, Listen, PoolSettings, ServerSettings, ServiceSettings, UnknownTcp};
+use equipoise::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use equipoise::config::Settings;
 use equipoise::flow::TableSettings;
 use equipoise::ids::{PoolId, ServerId};
@@ -37,30 +37,20 @@ pub fn settings(weights: &[u16], max_flows: u32) -> Settings {
     let both = |v4: Ipv4Addr, v6: Ipv6Addr, protocol, first, last| {
         vec![listen(v4.into(), protocol, first, last), listen(v6.into(), protocol, first, last)]
     };
-    let service = |name: &str, pool, listen| ServiceSettings {
-        name: name.into(),
-        listen,
-        pool: PoolId(pool),
-        algorithm: Algorithm::RoundRobin,
-        unknown_tcp: UnknownTcp::Reset,
-    };
+    let service = |name: &str, pool, listen| ServiceSettings::new(name, listen, PoolId(pool));
     let count = u32::try_from(weights.len()).expect("few servers");
     let servers = |pool: u32, port| {
         weights.iter().enumerate().map(move |(i, weight)| ServerSettings {
-            name: format!("s{}", i + 1),
-            pool: PoolId(pool),
             v4: Some([10, 0, 2, i as u8 + 1].into()),
             v6: Some([0xfd00, 0, 0, 0, 0, 0, 0, i as u16 + 1].into()),
             port,
             weight: *weight,
+            ..ServerSettings::new(&format!("s{}", i + 1), PoolId(pool))
         })
     };
-    let pool = |name: &str, first: u32| PoolSettings {
-        name: name.into(),
-        servers: (first..first + count).map(ServerId).collect(),
-    };
+    let pool = |name: &str, first: u32| PoolSettings::new(name, (first..first + count).map(ServerId).collect());
     Settings {
-        seed: 1,
+        seed: 0,
         table: TableSettings { max_flows, ..TableSettings::default() },
         services: vec![
             service("web", 0, both(VIP4, VIP6, Protocol::Tcp, 80, 80)),

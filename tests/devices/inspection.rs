@@ -131,7 +131,7 @@ fn tables_for_people_have_their_columns() {
     for (args, wants) in [
         (
             &["flows"][..],
-            &["CLIENT", "SERVICE", "SERVER", "STATE", "198.51.100.2:", "192.0.2.80:80", "10.99.1.2:8080", "tcp"][..],
+            &["CLIENT", "SERVICE", "SERVER", "STATE", "198.51.100.2:", "192.0.2.80:80", "10.99.", ":8080", "tcp"][..],
         ),
         (&["servers"], &["SERVER", "WEIGHT", "FLOWS", "server1", "server3", "10.99.2.2"]),
         (&["services"], &["SERVICE", "LISTENS ON", "web", "192.0.2.80:80/tcp", "[2001:db8:80::80]:80/tcp"]),

@@ -8,8 +8,13 @@ mod bulk;
 mod inspection;
 mod lifecycle;
 mod messages;
+mod monitors;
+mod operators;
 mod packets;
+mod resort;
+mod servers;
 mod spread;
+mod standing;
 mod world;
 
 /// A service for [`world::World::configuration`]: name, port and protocol, servers, their port (0: the same).

@@ -1,8 +1,9 @@
 //! A network of namespaces with real programs in it: client, gateway, three servers, and the built `equipoise` in the
 //! gateway. Everything dies with the values here, also when a test panics.
 
+use crate::Service;
 use equipoise::control::Totals;
-use equipoise::engine::{FlowRow, ServerRow};
+use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow};
 use equipoise::gateway::netns::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 pub const SERVICE: [&str; 2] = ["192.0.2.80", "2001:db8:80::80"];
 /// The client's addresses.
 pub const CLIENT: [&str; 2] = ["198.51.100.2", "2001:db8:c::2"];
+/// Where the gateway's probes come from.
+pub const PROBES: [&str; 2] = ["192.0.2.1", "2001:db8:80::1"];
 /// How long anything may take to come up or go down on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -41,6 +44,10 @@ impl Running {
     pub fn end_with(mut self, signal: Signal) -> ExitStatus {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
         self.wait(&format!("its end after {signal:?}"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
     pub fn ended(&mut self) -> Option<ExitStatus> {
@@ -76,6 +83,8 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 /// A program's path; panics with the package that has it where it is missing.
 pub fn program(name: &str) -> PathBuf {
     let package = match name {
+        "nft" => "nftables",
+        "dnsmasq" => "dnsmasq-base",
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
         "ping" => "iputils-ping",
@@ -87,6 +96,17 @@ pub fn program(name: &str) -> PathBuf {
         .map(|dir| PathBuf::from(dir).join(name))
         .find(|path| path.exists())
         .unwrap_or_else(|| panic!("the program {name} is missing: apt-get install {package}"))
+}
+
+/// Lines of a test's own for the tables of a configuration with one service.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Lines<'a> {
+    /// For `[[service]]`.
+    pub service: &'a str,
+    /// For `[[pool]]`.
+    pub pool: &'a str,
+    /// Behind everything: monitors and rules.
+    pub rest: &'a str,
 }
 
 /// The network. Server `n` (from 1) has 10.99.n.2 and fd99:0:0:n::2.
@@ -117,6 +137,10 @@ impl World {
             .map(|n| {
                 let server = namespace(&format!("server{n}"));
                 join(&gateway, &format!("server{n}"), &server, [&format!("10.99.{n}"), &format!("fd99:0:0:{n}")]);
+                // Else a kernel keeps ICMP errors to itself when several are due within a second.
+                for limit in ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"] {
+                    server.sysctl(limit, "0").unwrap();
+                }
                 server
             })
             .collect();
@@ -134,19 +158,33 @@ impl World {
     /// A configuration with a service for each (name, port and protocol, as in "80/tcp"; servers; their port), both families.
     pub fn configuration(&self, gateway: &str, services: &[(&str, &str, usize, u16)]) -> String {
         let mut text = format!("[gateway]\ncontrol-socket = {:?}\n{gateway}\n[flows]\nmax = 4096\n", self.socket());
-        for (name, at, servers, port) in services {
-            let [v4, v6] = SERVICE;
-            let at = if at.starts_with("icmp") { "/icmp".to_owned() } else { format!(":{at}") };
-            text += &format!(
-                "[[service]]\nname = \"{name}\"\nlisten = [\"{v4}{at}\", \"[{v6}]{at}\"]\npool = \"{name}\"\n\
-                 [[pool]]\nname = \"{name}\"\n"
-            );
-            for n in 1..=*servers {
-                let [a, b] = [Self::server_address(n, 0), Self::server_address(n, 1)];
-                text += &format!("[[pool.server]]\nname = \"server{n}\"\naddress = [\"{a}\", \"{b}\"]\n");
-                if *port != 0 {
-                    text += &format!("port = {port}\n");
-                }
+        for service in services {
+            text += &Self::tables(service, Lines::default());
+        }
+        text
+    }
+
+    /// A configuration with one service whose servers can be probed, and with lines of the test's own.
+    pub fn probing(&self, service: Service, lines: Lines<'_>) -> String {
+        let [v4, v6] = PROBES;
+        self.configuration(&format!("probe-address = [\"{v4}\", \"{v6}\"]"), &[])
+            + &Self::tables(&service, lines)
+            + lines.rest
+    }
+
+    fn tables((name, at, servers, port): &(&str, &str, usize, u16), lines: Lines<'_>) -> String {
+        let [v4, v6] = SERVICE;
+        let at = if at.starts_with("icmp") { "/icmp".to_owned() } else { format!(":{at}") };
+        let Lines { service, pool, .. } = lines;
+        let mut text = format!(
+            "[[service]]\nname = \"{name}\"\nlisten = [\"{v4}{at}\", \"[{v6}]{at}\"]\npool = \"{name}\"\n{service}\n\
+             [[pool]]\nname = \"{name}\"\n{pool}\n"
+        );
+        for n in 1..=*servers {
+            let [a, b] = [Self::server_address(n, 0), Self::server_address(n, 1)];
+            text += &format!("[[pool.server]]\nname = \"server{n}\"\naddress = [\"{a}\", \"{b}\"]\n");
+            if *port != 0 {
+                text += &format!("port = {port}\n");
             }
         }
         text
@@ -206,6 +244,39 @@ impl World {
         self.eqctl(&["servers", "--json"])
     }
 
+    /// A server's row.
+    pub fn server_row(&self, n: usize) -> ServerRow {
+        let name = format!("server{n}");
+        self.server_rows().into_iter().find(|row| row.server == name).expect("a row a server")
+    }
+
+    /// What `eqctl monitors --json` shows.
+    pub fn monitors(&self) -> Vec<MonitorRow> {
+        self.eqctl(&["monitors", "--json"])
+    }
+
+    /// What `eqctl history --json` shows of a server.
+    pub fn history(&self, n: usize) -> Vec<HistoryRow> {
+        let name = format!("server{n}");
+        self.eqctl::<HistoryRow>(&["history", "--json"]).into_iter().filter(|row| row.server == name).collect()
+    }
+
+    /// What `eqctl rules --json` shows.
+    pub fn rules(&self) -> Vec<RuleRow> {
+        self.eqctl(&["rules", "--json"])
+    }
+
+    /// Changes something by `eqctl`.
+    pub fn change(&self, words: &str) {
+        let output = self.eqctl_raw(&words.split_whitespace().collect::<Vec<_>>());
+        assert!(output.status.success(), "eqctl {words}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What the gateway has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("stderr")).unwrap()
+    }
+
     /// What `eqctl counters --json` shows; it must add up at any time.
     pub fn totals(&self) -> Totals {
         let totals = self.eqctl::<Totals>(&["counters", "--json"]).pop().expect("one row");
@@ -214,43 +285,6 @@ impl World {
         let dropped: u64 = engine.dropped.iter().map(|c| c.count).sum();
         assert_eq!(engine.packets_in, engine.translated + engine.foreign + consumed + dropped, "{engine:?}");
         totals
-    }
-
-    /// An nginx on each server, port 8080, both families, that answers with the server's number.
-    pub fn nginx(&self) -> Vec<Running> {
-        let nginx = program("nginx");
-        let start = |(n, server): (usize, &Namespace)| {
-            let dir = self.dir.path().join(format!("nginx{n}"));
-            std::fs::create_dir(&dir).unwrap();
-            std::fs::write(
-                dir.join("nginx.conf"),
-                "daemon off; master_process off; error_log stderr error; pid nginx.pid;\n\
-                 events { worker_connections 1024; }\n\
-                 http { access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;\n\
-                 uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
-                 server { listen 8080 backlog=1024; listen [::]:8080 backlog=1024; root .;\n\
-                 location / { return 200 \"NUMBER\\n\"; } location /big { limit_rate 50k; } } }\n"
-                    .replace("NUMBER", &n.to_string()),
-            )
-            .unwrap();
-            std::fs::write(dir.join("big"), vec![b'x'; 1 << 20]).unwrap();
-            let prefix = format!("{}/", dir.display());
-            Running::start(server.command(nginx.to_str().unwrap()).args([
-                "-p",
-                &prefix,
-                "-c",
-                "nginx.conf",
-                "-e",
-                "stderr",
-            ]))
-        };
-        let all: Vec<Running> = (1..).zip(&self.servers).map(start).collect();
-        for (n, server) in (1..).zip(&self.servers) {
-            for family in [0, 1] {
-                self.reachable(server, Self::server_address(n, family), 8080);
-            }
-        }
-        all
     }
 
     /// Waits until something accepts connections.

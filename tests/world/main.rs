@@ -60,7 +60,7 @@ fn finish(mut world: World, jobs: u64) -> (Seen, u64) {
     let engine = [counters.packets_in, counters.translated, counters.foreign, counters.consumed(), counters.dropped()];
     assert_eq!(engine, [seen.handed, seen.translated, seen.foreign, seen.consumed, seen.dropped]);
     assert_eq!(counters.transmitted, seen.transmitted);
-    let servers = world.engine.servers();
+    let servers = world.engine.servers(world.now);
     assert_eq!(servers.iter().map(|s| s.packets_in + s.packets_out).sum::<u64>(), counters.translated);
     assert_eq!(servers.iter().map(|s| s.flows).sum::<u64>(), counters.flows);
     let services = world.engine.services();
@@ -70,7 +70,7 @@ fn finish(mut world: World, jobs: u64) -> (Seen, u64) {
     world.end_flows();
     let ended = world.counters();
     assert_eq!((ended.flows, ended.flows_opened), (0, ended.flows_ended.iter().map(|c| c.count).sum()));
-    assert!(world.engine.servers().iter().all(|server| server.flows == 0));
+    assert!(world.engine.servers(world.now).iter().all(|server| server.flows == 0));
     (seen, world.trace())
 }
 
@@ -82,7 +82,7 @@ fn over_good_links_every_transfer_arrives_and_the_weights_hold() {
     let counters = world.counters();
     assert_eq!((counters.flows_opened, counters.dropped(), counters.consumed()), (140, 0, 0));
     assert_eq!(world.refused(), 0);
-    let web: Vec<u64> = world.engine.servers()[..3].iter().map(|server| server.flows_total).collect();
+    let web: Vec<u64> = world.engine.servers(world.now)[..3].iter().map(|server| server.flows_total).collect();
     assert_eq!(web, [30, 60, 30]);
     // The servers themselves have seen as many: nobody talked to another one than the engine says.
     let own = [1, 2, 3].map(|number| done.iter().filter(|(id, server)| *id < 120 && *server == number).count() as u64);

@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Looks into a running Equipoise gateway.
 #[derive(Debug, Parser)]
@@ -31,7 +32,11 @@ impl Args {
     /// Seconds between two looks, where it is to go on looking.
     pub fn watch(&self) -> Option<u32> {
         match &self.command {
-            Command::Servers { watch } | Command::Services { watch } | Command::Counters { watch, .. } => watch.seconds,
+            Command::Servers { watch }
+            | Command::Services { watch }
+            | Command::Rules { watch }
+            | Command::Monitors { watch }
+            | Command::Counters { watch, .. } => watch.seconds,
             _ => None,
         }
     }
@@ -51,6 +56,27 @@ pub enum Command {
     Services {
         #[command(flatten)]
         watch: Watch,
+    },
+    /// Shows what the monitors see of each server: state, losses, latency, last result.
+    Monitors {
+        #[command(flatten)]
+        watch: Watch,
+    },
+    /// Lists when servers went down and came up, and why: the last 32 changes a server.
+    History,
+    /// Lists the policy rules in their order, with what they have matched, let in and refused.
+    Rules {
+        #[command(flatten)]
+        watch: Watch,
+    },
+    /// Switches a rule on or off until the gateway ends; flows that it let in stay.
+    Rule {
+        /// The rule's name, as `eqctl rules` shows it.
+        #[arg(value_name = "NAME")]
+        rule: String,
+        /// `on` or `off`.
+        #[arg(value_enum)]
+        to: Switch,
     },
     /// Shows what became of all packets, each drop reason in words.
     Counters {
@@ -84,6 +110,48 @@ pub enum ServerCommand {
         /// The new weight, 0 to 65535; 0 gets no new flows.
         weight: u16,
     },
+    /// Lets a server keep its flows and gives it no new ones, sticky or not.
+    Drain {
+        /// The server, as `eqctl servers` shows it.
+        #[arg(value_name = "POOL/SERVER")]
+        server: ServerName,
+        /// After this time (such as 10m) the flows that are left are ended, TCP by resets to both ends.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        deadline: Option<Duration>,
+    },
+    /// Takes a server as down: its flows fare as the service's `on-down` says.
+    Disable {
+        /// The server, as `eqctl servers` shows it.
+        #[arg(value_name = "POOL/SERVER")]
+        server: ServerName,
+    },
+    /// Lets a server take new flows again.
+    Enable {
+        /// The server, as `eqctl servers` shows it.
+        #[arg(value_name = "POOL/SERVER")]
+        server: ServerName,
+    },
+    /// Tells a server's load, for the algorithm `resource-usage`; it counts for a minute.
+    Load {
+        /// The server, as `eqctl servers` shows it.
+        #[arg(value_name = "POOL/SERVER")]
+        server: ServerName,
+        /// 0 (idle) to 100 percent.
+        #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+        load: u8,
+        /// It wants no new flows.
+        #[arg(long)]
+        maintenance: bool,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 /// How often to look.

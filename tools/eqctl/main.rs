@@ -6,11 +6,12 @@
 
 mod args;
 
-use args::{Args, Command, ServerCommand};
+use args::{Args, Command, ServerCommand, ServerName, Switch};
 use clap::Parser;
+use equipoise::balance::Admin;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{Answer, Request, Totals, render};
-use equipoise::engine::{FlowRow, ServerRow, ServiceRow};
+use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow};
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -87,7 +88,7 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
         Command::Flows(filter) => flows(client, &filter.request(), json, out),
         Command::Servers { .. } => {
             let rows: Vec<ServerRow> = rows(client, &Request::Servers, |answer| match answer {
-                Answer::Server(row) => Some(row),
+                Answer::Server(row) => Some(*row),
                 _ => None,
             })?;
             print(&rows, json, out, || render::servers_table(&rows))
@@ -118,13 +119,75 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
             let (_, done) = client.rows(&Request::Kill { flow: *flow })?;
             print(&[done], json, out, || format!("flow {flow} is removed\n"))
         }
-        Command::Server(ServerCommand::Weight { server, weight }) => {
-            let request = Request::Weight { pool: server.pool.clone(), server: server.server.clone(), weight: *weight };
-            let (_, done) = client.rows(&request)?;
-            let until = "until the gateway ends; the configuration keeps its own";
-            print(&[done], json, out, || format!("{server} has weight {weight} {until}\n"))
+        Command::Monitors { .. } => {
+            let rows: Vec<MonitorRow> = rows(client, &Request::Monitors, |answer| match answer {
+                Answer::Monitor(row) => Some(*row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::monitors_table(&rows))
         }
+        Command::History => {
+            let rows: Vec<HistoryRow> = rows(client, &Request::History, |answer| match answer {
+                Answer::History(row) => Some(row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::history_table(&rows))
+        }
+        Command::Rules { .. } => {
+            let rows: Vec<RuleRow> = rows(client, &Request::Rules, |answer| match answer {
+                Answer::Rule(row) => Some(row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::rules_table(&rows))
+        }
+        Command::Rule { rule, to } => {
+            let on = *to == Switch::On;
+            let (_, done) = client.rows(&Request::Rule { rule: rule.clone(), on })?;
+            let state = if on { "on" } else { "off" };
+            print(&[done], json, out, || format!("rule {rule} is {state} {UNTIL}\n"))
+        }
+        Command::Server(command) => server(client, command, json, out),
     }
+}
+
+/// How long a change at run time lasts.
+const UNTIL: &str = "until the gateway ends; the configuration keeps its own";
+
+/// Changes a server.
+fn server(client: &mut Client, command: &ServerCommand, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
+    let names = |name: &ServerName| (name.pool.clone(), name.server.clone());
+    let admin = |name: &ServerName, admin, deadline_ms| {
+        let (pool, server) = names(name);
+        Request::Admin { pool, server, admin, deadline_ms }
+    };
+    let (request, text) = match command {
+        ServerCommand::Weight { server: name, weight } => {
+            let (pool, server) = names(name);
+            (Request::Weight { pool, server, weight: *weight }, format!("{name} has weight {weight} {UNTIL}"))
+        }
+        ServerCommand::Drain { server, deadline } => {
+            let deadline_ms = deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+            let within =
+                deadline.map_or(String::new(), |span| format!(", within {}", humantime::format_duration(span)));
+            (
+                admin(server, Admin::Draining, deadline_ms),
+                format!("{server} drains{within}: it gets no new flows {UNTIL}"),
+            )
+        }
+        ServerCommand::Disable { server } => {
+            (admin(server, Admin::Disabled, None), format!("{server} is disabled {UNTIL}"))
+        }
+        ServerCommand::Enable { server } => {
+            (admin(server, Admin::Enabled, None), format!("{server} is enabled {UNTIL}"))
+        }
+        ServerCommand::Load { server: name, load, maintenance } => {
+            let (pool, server) = names(name);
+            let request = Request::Load { pool, server, load: *load, maintenance: *maintenance };
+            (request, format!("{name} has load {load} % for a minute"))
+        }
+    };
+    let (_, done) = client.rows(&request)?;
+    print(&[done], json, out, || format!("{text}\n"))
 }
 
 /// Prints flows as they come, however many.

@@ -86,6 +86,8 @@ const fn ended_text(ended: Ended) -> &'static str {
         Ended::Evicted => "ended: made room while the table was full",
         Ended::Replaced => "ended: a fresh connection took its addresses and ports",
         Ended::Killed => "ended: removed by an operator",
+        Ended::ServerDown => "ended: the server went down or was disabled",
+        Ended::Drained => "ended: the server was draining and the deadline passed",
     }
 }
 

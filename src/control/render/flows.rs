@@ -79,7 +79,7 @@ pub fn flows_table(rows: &[FlowRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::Protocol;
+    use crate::balance::{PickedBy, Protocol};
     use crate::flow::Class;
     use crate::ids::FlowId;
     use std::slice::from_ref;
@@ -97,6 +97,8 @@ mod tests {
             age_ms: 3_720_000,
             idle_ms: 200,
             expires_in_ms: 7_439_800,
+            picked_by: PickedBy::Algorithm,
+            rule: None,
             packets_in: 1_000,
             bytes_in: 1_500_000,
             packets_out: 7,

@@ -5,14 +5,16 @@
 mod counters;
 mod figures;
 mod flows;
+mod health;
 
 pub use counters::counters_table;
 pub use figures::{bytes, count, duration};
 pub use flows::{FlowPrinter, flows_table};
+pub use health::{history_table, monitors_table};
 
 use super::protocol::Status;
-use crate::balance::Algorithm;
-use crate::engine::{ServerRow, ServiceRow};
+use crate::balance::{Admin, Health};
+use crate::engine::{RuleRow, ServerRow, ServiceRow};
 
 /// Columns of text, padded and aligned; a `>` before a header aligns its column right.
 ///
@@ -81,6 +83,7 @@ pub fn servers_table(rows: &[ServerRow]) -> String {
         "POOL",
         "SERVER",
         "ADDRESS",
+        "STATE",
         ">WEIGHT",
         ">FLOWS",
         ">EVER",
@@ -96,13 +99,67 @@ pub fn servers_table(rows: &[ServerRow]) -> String {
             row.pool.clone(),
             row.server.clone(),
             addresses.join(" "),
-            row.weight.to_string(),
+            state_text(row),
+            weight_text(row),
             count(row.flows),
             count(row.flows_total),
             count(row.packets_in),
             bytes(row.bytes_in),
             count(row.packets_out),
             bytes(row.bytes_out),
+        ]);
+    }
+    columns.into_text()
+}
+
+/// A server's standing in a few words: `up 1.2 ms`, `down`, `draining`, `held 8 s`, `up, load 35 %`.
+fn state_text(row: &ServerRow) -> String {
+    let mut text = match (row.admin, row.health) {
+        (Admin::Disabled, _) => return "disabled".into(),
+        (Admin::Draining, _) => "draining".to_owned(),
+        (_, Health::Down) => return "down".into(),
+        (_, Health::Unknown) => return "unknown".into(),
+        (_, Health::Up) => "up".into(),
+    };
+    if let Some(latency) = row.latency_ms {
+        text += &format!(" {latency:.1} ms");
+    }
+    if let Some(load) = row.load {
+        text += &format!(", load {load} %");
+    }
+    if row.maintenance {
+        text += ", maintenance";
+    }
+    if let Some(held) = row.held_for_ms {
+        text += &format!(", held {}", duration(held));
+    }
+    if row.max_flows.is_some_and(|most| row.flows >= u64::from(most)) {
+        text += ", full";
+    }
+    text
+}
+
+/// A weight, and during slow start what of it is in force: `0.2 of 3`.
+fn weight_text(row: &ServerRow) -> String {
+    if row.weight_now < f32::from(row.weight) {
+        return format!("{:.1} of {}", row.weight_now, row.weight);
+    }
+    row.weight.to_string()
+}
+
+/// Prints rules, a line each below a header.
+pub fn rules_table(rows: &[RuleRow]) -> String {
+    let mut columns = Columns::new([">PLACE", "RULE", "STATE", "ACTION", ">MATCHED", ">FLOWS", ">EVER", ">REFUSED"]);
+    for row in rows {
+        columns.row([
+            row.place.to_string(),
+            row.rule.clone(),
+            if row.enabled { "on" } else { "off" }.into(),
+            row.action.clone(),
+            count(row.matched),
+            count(row.flows.into()),
+            count(row.flows_total),
+            count(row.refused),
         ]);
     }
     columns.into_text()
@@ -116,9 +173,7 @@ pub fn services_table(rows: &[ServiceRow]) -> String {
             row.service.clone(),
             row.listen.join(" "),
             row.pool.clone(),
-            match row.algorithm {
-                Algorithm::RoundRobin => "round-robin".into(),
-            },
+            row.algorithm.name().into(),
             count(row.flows),
             count(row.flows_total),
         ]);
@@ -159,6 +214,14 @@ mod tests {
             addresses: vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             port,
             weight,
+            weight_now: f32::from(weight),
+            admin: Admin::Enabled,
+            health: Health::Up,
+            held_for_ms: None,
+            load: None,
+            maintenance: false,
+            latency_ms: None,
+            max_flows: None,
             flows,
             flows_total: 1_234_567,
             packets_in: 10,
@@ -172,11 +235,27 @@ mod tests {
     fn servers_are_aligned_and_carry_units() {
         let got = servers_table(&[server("a", None, 1, 3), server("bigger", Some(8080), 100, 12_345)]);
         let want = "\
-POOL  SERVER  ADDRESS                         WEIGHT   FLOWS       EVER  PKTS IN       IN  PKTS OUT      OUT
-pool  a       10.0.0.1 2001:db8::1                 1       3  1,234,567       10  2.0 KiB     1,000  5.0 GiB
-pool  bigger  10.0.0.1 2001:db8::1 port 8080     100  12,345  1,234,567       10  2.0 KiB     1,000  5.0 GiB
+POOL  SERVER  ADDRESS                         STATE  WEIGHT   FLOWS       EVER  PKTS IN       IN  PKTS OUT      OUT
+pool  a       10.0.0.1 2001:db8::1            up          1       3  1,234,567       10  2.0 KiB     1,000  5.0 GiB
+pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567       10  2.0 KiB     1,000  5.0 GiB
 ";
         assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_servers_state_says_why_it_gets_no_flows() {
+        let base = server("a", None, 3, 5);
+        let text = |change: &dyn Fn(&mut ServerRow)| {
+            let mut row = base.clone();
+            change(&mut row);
+            (state_text(&row), weight_text(&row))
+        };
+        assert_eq!(text(&|row| row.latency_ms = Some(1.23)), ("up 1.2 ms".into(), "3".into()));
+        assert_eq!(text(&|row| row.health = Health::Down).0, "down");
+        assert_eq!(text(&|row| row.admin = Admin::Draining).0, "draining");
+        assert_eq!(text(&|row| row.weight_now = 0.1875), ("up".into(), "0.2 of 3".into()));
+        assert_eq!(text(&|row| (row.load, row.maintenance) = (Some(35), true)).0, "up, load 35 %, maintenance");
+        assert_eq!(text(&|row| (row.held_for_ms, row.max_flows) = (Some(8_000), Some(5))).0, "up, held 8.0s, full");
     }
 
     #[test]
@@ -190,7 +269,7 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080     100  12,345  1,234,567       10
             service: "web".into(),
             listen: vec!["192.0.2.1:80/tcp".into(), "[2001:db8::1]:80/tcp".into()],
             pool: "pool".into(),
-            algorithm: Algorithm::RoundRobin,
+            algorithm: crate::balance::Algorithm::RoundRobin,
             flows: 3,
             flows_total: 1_000,
         };

@@ -1,0 +1,63 @@
+//! Least connections: to the server with the fewest flows for its weight, counting the one to come.
+
+use super::tournament::Tournament;
+
+/// Flows by weight.
+#[derive(Debug)]
+pub(super) struct LeastConnections {
+    loads: Tournament,
+    weights: Vec<u32>,
+}
+
+impl LeastConnections {
+    /// Makes one over `places`; the server at `first` comes first among equals.
+    pub fn new(places: usize, first: usize) -> Self {
+        LeastConnections { loads: Tournament::new(places, first), weights: vec![0; places] }
+    }
+
+    /// Takes new weights; 0 is no candidate.
+    pub fn set_weights(&mut self, weights: &[u32], flows: impl Fn(usize) -> u32) {
+        self.weights.copy_from_slice(weights);
+        (0..weights.len()).for_each(|place| self.changed(place, flows(place)));
+    }
+
+    /// Takes note that a server has so many flows.
+    pub fn changed(&mut self, place: usize, flows: u32) {
+        let weight = self.weights[place];
+        self.loads.set(place, (weight > 0).then(|| share(u64::from(flows) + 1, weight)));
+    }
+
+    /// Picks the server with the least.
+    pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let place = self.loads.least(refuses)?;
+        self.loads.picked(place);
+        Some(place)
+    }
+}
+
+/// What a load is for a server of this weight, above 0, in 2^-64.
+pub(super) fn share(load: u64, weight: u32) -> u128 {
+    (u128::from(load) << 64) / u128::from(weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_stand_in_the_proportion_of_the_weights() {
+        let mut least = LeastConnections::new(3, 0);
+        let mut flows = [0; 3];
+        least.set_weights(&[3, 2, 1], |_| 0);
+        for _ in 0..60 {
+            let place = least.pick(&|_| false).unwrap();
+            flows[place] += 1;
+            least.changed(place, flows[place]);
+        }
+        assert_eq!(flows, [30, 20, 10]);
+        // One that loses its flows gets the next ones.
+        least.changed(2, 8);
+        assert_eq!(least.pick(&|_| false), Some(2));
+        assert_eq!(least.pick(&|place| place == 2), Some(0));
+    }
+}

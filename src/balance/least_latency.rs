@@ -1,0 +1,73 @@
+//! Least latency: to the server whose probes come back fastest, for its weight. One that was never
+//! measured counts as the average of the others.
+
+use super::least_connections::share;
+use super::tournament::Tournament;
+use crate::time::Duration;
+
+/// Smoothed round trips by weight.
+#[derive(Debug)]
+pub(super) struct LeastLatency {
+    loads: Tournament,
+    weights: Vec<u32>,
+    latencies: Vec<Option<u64>>,
+}
+
+impl LeastLatency {
+    /// Makes one over `places`; the server at `first` comes first among equals.
+    pub fn new(places: usize, first: usize) -> Self {
+        LeastLatency { loads: Tournament::new(places, first), weights: vec![0; places], latencies: vec![None; places] }
+    }
+
+    /// Takes new weights; 0 is no candidate.
+    pub fn set_weights(&mut self, weights: &[u32], latency: impl Fn(usize) -> Option<Duration>) {
+        self.weights.copy_from_slice(weights);
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX >> 1);
+        for (place, known) in self.latencies.iter_mut().enumerate() {
+            *known = latency(place).map(nanos);
+        }
+        let measured = || self.latencies.iter().flatten();
+        let sum: u128 = measured().map(|nanos| u128::from(*nanos)).sum();
+        let average = (sum / (measured().count().max(1) as u128)) as u64;
+        for (place, weight) in weights.iter().enumerate() {
+            let nanos = self.latencies[place].unwrap_or(average);
+            self.loads.set(place, (*weight > 0).then(|| share(nanos + 1, *weight)));
+        }
+    }
+
+    /// Takes note of a server's round trip.
+    pub fn changed(&mut self, place: usize, latency: Duration) {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX >> 1);
+        self.latencies[place] = Some(nanos);
+        let weight = self.weights[place];
+        self.loads.set(place, (weight > 0).then(|| share(nanos + 1, weight)));
+    }
+
+    /// Picks the fastest.
+    pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let place = self.loads.least(refuses)?;
+        self.loads.picked(place);
+        Some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fastest_wins_and_unmeasured_ones_take_turns() {
+        let ms = Duration::from_millis;
+        let mut least = LeastLatency::new(3, 0);
+        least.set_weights(&[1, 1, 1], |_| None);
+        let picks: Vec<_> = (0..4).map(|_| least.pick(&|_| false).unwrap()).collect();
+        assert_eq!(picks, [0, 1, 2, 0]);
+        least.set_weights(&[1, 1, 1], |place| [Some(ms(10)), None, Some(ms(2))][place]);
+        assert_eq!(least.pick(&|_| false), Some(2));
+        assert_eq!(least.pick(&|place| place == 2), Some(1), "the average of 10 and 2 is 6");
+        least.changed(1, ms(1));
+        assert_eq!(least.pick(&|_| false), Some(1));
+        least.set_weights(&[20, 1, 1], |place| [Some(ms(10)), Some(ms(1)), Some(ms(2))][place]);
+        assert_eq!(least.pick(&|_| false), Some(0), "10 ms at weight 20 is less than 1 ms at weight 1");
+    }
+}

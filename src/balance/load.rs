@@ -1,0 +1,201 @@
+//! What is known of a server while it runs: what the operator wants, what the monitors say, what it bears.
+
+use super::settings::{Admin, Passive, ServerSettings};
+use crate::time::{Duration, Instant};
+
+/// Steps in which the weight rises during slow start; a weight counts this many units when whole.
+pub(super) const STEPS: u32 = 16;
+/// How long a server's report of its load counts.
+pub(super) const REPORT_LIFE: Duration = Duration::from_secs(60);
+
+/// A server's own word on how busy it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    /// 0 (idle) to 100.
+    pub load: u8,
+    /// When it was told.
+    pub at: Instant,
+    /// Flows that it had then.
+    pub flows_then: u32,
+    /// Flows given to it since then.
+    pub given_since: u32,
+}
+
+/// Signs of trouble from the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Trouble {
+    signs: u32,
+    /// When the signs that count began.
+    since: Instant,
+    /// Out until then.
+    held_until: Instant,
+    /// How long the last time out was.
+    last_hold: Duration,
+    /// Whether its end has not been noticed yet.
+    is_held: bool,
+}
+
+/// A server as the balancer sees it.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub settings: ServerSettings,
+    pub admin: Admin,
+    /// When draining ends by force.
+    pub deadline: Option<Instant>,
+    /// Flows that go to it.
+    pub flows: u32,
+    /// Smoothed round trip of its probes.
+    pub latency: Option<Duration>,
+    pub report: Option<Report>,
+    /// It asked to be left alone.
+    pub maintenance: bool,
+    /// When it last came to take flows; none: it has not been away.
+    pub back_since: Option<Instant>,
+    /// Counts the times it stopped taking flows: what was remembered before counts no more.
+    pub era: u32,
+    trouble: Trouble,
+}
+
+impl Server {
+    pub fn new(settings: &ServerSettings) -> Self {
+        Server {
+            admin: settings.admin,
+            settings: settings.clone(),
+            deadline: None,
+            flows: 0,
+            latency: None,
+            report: None,
+            maintenance: false,
+            back_since: None,
+            era: 0,
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// Whether it may be given flows, as far as it does not depend on the service: health is not looked at.
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.admin == Admin::Enabled && self.settings.weight > 0 && !self.maintenance && self.trouble.held_until <= now
+    }
+
+    /// Whether it has as many flows as it may.
+    pub fn is_full(&self) -> bool {
+        self.settings.max_flows.is_some_and(|most| self.flows >= most)
+    }
+
+    /// Its weight in force in units of 1/16, at least 1 where the weight is not 0.
+    pub fn units(&self, now: Instant) -> u32 {
+        u32::from(self.settings.weight) * self.step(now)
+    }
+
+    /// How many sixteenths of its weight it has come to.
+    pub fn step(&self, now: Instant) -> u32 {
+        let (Some(since), total) = (self.back_since, self.settings.slow_start) else { return STEPS };
+        if total.is_zero() {
+            return STEPS;
+        }
+        let step = now.since(since).as_nanos() * u128::from(STEPS) / total.as_nanos();
+        (step as u32).clamp(1, STEPS)
+    }
+
+    /// When something about it changes with time alone.
+    pub fn next_change(&self, now: Instant) -> Option<Instant> {
+        let held = Some(self.trouble.held_until).filter(|until| *until > now);
+        let report = self.report.map(|report| report.at + REPORT_LIFE);
+        let rising = self.back_since.filter(|_| self.step(now) < STEPS).map(|since| {
+            let nanos = self.settings.slow_start.as_nanos();
+            let passed = now.since(since).as_nanos() * u128::from(STEPS) / nanos;
+            // Rounded up: a moment earlier the step would still be the old one.
+            let next = ((passed + 1) * nanos).div_ceil(u128::from(STEPS));
+            since + Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX))
+        });
+        [held, report, rising, self.deadline].into_iter().flatten().min()
+    }
+
+    /// Notes a sign of trouble; tells for how long the server is taken out if this was one too many.
+    pub fn sign(&mut self, now: Instant, passive: &Passive) -> Option<Duration> {
+        let trouble = &mut self.trouble;
+        if trouble.held_until > now {
+            return None;
+        }
+        if trouble.signs == 0 || now.since(trouble.since) > passive.within {
+            (trouble.signs, trouble.since) = (0, now);
+        }
+        trouble.signs += 1;
+        if trouble.signs < passive.failures {
+            return None;
+        }
+        let calm = now.since(trouble.held_until) > passive.longest;
+        let again = !trouble.last_hold.is_zero() && !calm;
+        let hold = if again { trouble.last_hold * 2 } else { passive.hold }.min(passive.longest);
+        *trouble = Trouble { signs: 0, since: now, held_until: now + hold, last_hold: hold, is_held: true };
+        Some(hold)
+    }
+
+    /// Until when signs from the traffic keep it out.
+    pub fn held_until(&self, now: Instant) -> Option<Instant> {
+        Some(self.trouble.held_until).filter(|until| *until > now)
+    }
+
+    /// Whether its time out has ended since this was last asked.
+    pub fn held_ended(&mut self, now: Instant) -> bool {
+        let ended = self.trouble.is_held && self.trouble.held_until <= now;
+        self.trouble.is_held &= !ended;
+        ended
+    }
+
+    /// Notes that it answered a new flow: earlier signs count no more.
+    pub fn answered(&mut self) {
+        self.trouble.signs = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PoolId;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn slow_start_rises_in_sixteen_steps_and_tells_each_of_them() {
+        let mut server = Server::new(&ServerSettings {
+            weight: 3,
+            slow_start: Duration::from_secs(16),
+            ..ServerSettings::new("s", PoolId(0))
+        });
+        assert_eq!((server.units(at(0)), server.next_change(at(0))), (48, None), "never away: no slow start");
+        server.back_since = Some(at(1000));
+        for (now, units, next) in [
+            (1000, 3, Some(2000)),
+            (1999, 3, Some(2000)),
+            (2999, 3, Some(3000)),
+            (3000, 6, Some(4000)),
+            (16_500, 45, Some(17_000)),
+            (17_000, 48, None),
+        ] {
+            assert_eq!((server.units(at(now)), server.next_change(at(now))), (units, next.map(at)), "{now}");
+        }
+    }
+
+    #[test]
+    fn signs_within_the_window_take_out_and_each_time_longer() {
+        let s = Duration::from_secs;
+        let passive = Passive { failures: 2, within: s(1), hold: s(4), longest: s(10) };
+        let mut server = Server::new(&ServerSettings::new("s", PoolId(0)));
+        assert_eq!(server.sign(at(0), &passive), None);
+        assert_eq!(server.sign(at(1500), &passive), None, "the first is too long ago");
+        assert_eq!(server.sign(at(1600), &passive), Some(s(4)));
+        assert!(!server.is_open(at(5599)) && server.is_open(at(5600)));
+        assert_eq!(server.next_change(at(2000)), Some(at(5600)));
+        assert_eq!((server.sign(at(3000), &passive), server.held_until(at(3000))), (None, Some(at(5600))));
+        for (now, want) in [(6000, s(8)), (15_000, s(10)), (26_000, s(10)), (50_000, s(4))] {
+            assert_eq!(server.sign(at(now), &passive), None, "{now}");
+            assert_eq!(server.sign(at(now), &passive), Some(want), "{now}");
+        }
+        assert_eq!(server.sign(at(60_000), &passive), None);
+        server.answered();
+        assert_eq!(server.sign(at(60_001), &passive), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! The least of many scores, kept while single scores change: a winner tree. Changing one costs the
+//! logarithm of their number, reading the least costs nothing, so a pool of 10,000 servers is no
+//! slower to pick from than one of ten.
+
+/// What is compared: the load first, then whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    load: u128,
+    turn: u64,
+}
+
+/// Not a candidate.
+const OUT: Score = Score { load: u128::MAX, turn: u64::MAX };
+
+/// Scores by place; among equal loads the place picked longest ago comes first.
+#[derive(Debug)]
+pub(super) struct Tournament {
+    scores: Vec<Score>,
+    /// The turn each place has when it is a candidate.
+    turns: Vec<u64>,
+    /// Winners: node 1 is the root, node `leaves + place` stands for a place.
+    winners: Vec<u32>,
+    leaves: usize,
+    last_turn: u64,
+}
+
+impl Tournament {
+    /// Makes one of `places`, none of them a candidate; among places never picked `first` comes first, then those behind it.
+    pub fn new(places: usize, first: usize) -> Self {
+        let leaves = places.next_power_of_two().max(1);
+        let turn = |place: usize| ((place + places - first % places.max(1)) % places.max(1)) as u64;
+        let mut winners = vec![0; 2 * leaves];
+        for (place, node) in winners[leaves..].iter_mut().enumerate() {
+            *node = place as u32;
+        }
+        let mut tournament = Tournament {
+            scores: vec![OUT; leaves],
+            turns: (0..places).map(turn).collect(),
+            winners,
+            leaves,
+            last_turn: places as u64,
+        };
+        for node in (1..leaves).rev() {
+            tournament.play(node);
+        }
+        tournament
+    }
+
+    fn play(&mut self, node: usize) {
+        let (left, right) = (self.winners[2 * node], self.winners[2 * node + 1]);
+        let left_wins = self.scores[left as usize] <= self.scores[right as usize];
+        self.winners[node] = if left_wins { left } else { right };
+    }
+
+    /// Sets a place's load; none takes it out.
+    pub fn set(&mut self, place: usize, load: Option<u128>) {
+        let score = load.map_or(OUT, |load| Score { load, turn: self.turns[place] });
+        if self.scores[place] == score {
+            return;
+        }
+        self.scores[place] = score;
+        let mut node = (self.leaves + place) / 2;
+        while node > 0 {
+            self.play(node);
+            node /= 2;
+        }
+    }
+
+    /// Notes that a place was picked: it comes last among equals.
+    pub fn picked(&mut self, place: usize) {
+        self.last_turn += 1;
+        self.turns[place] = self.last_turn;
+        let load = self.load(place);
+        self.set(place, load);
+    }
+
+    /// A place's load, where it is a candidate.
+    pub fn load(&self, place: usize) -> Option<u128> {
+        Some(self.scores[place].load).filter(|load| *load != OUT.load)
+    }
+
+    /// The place of the least load among those that `refuses` lets pass.
+    pub fn least(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let mut aside = Vec::new();
+        let found = loop {
+            let place = self.winners[1] as usize;
+            let Some(load) = self.load(place) else { break None };
+            if !refuses(place) {
+                break Some(place);
+            }
+            aside.push((place, load));
+            self.set(place, None);
+        };
+        for (place, load) in aside {
+            self.set(place, Some(load));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_load_wins_and_equals_take_turns_from_the_first_on() {
+        let mut tournament = Tournament::new(3, 1);
+        assert_eq!(tournament.least(&|_| false), None);
+        (0..3).for_each(|place| tournament.set(place, Some(7)));
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let place = tournament.least(&|_| false).unwrap();
+            tournament.picked(place);
+            order.push(place);
+        }
+        assert_eq!(order, [1, 2, 0, 1, 2, 0]);
+        tournament.set(2, Some(6));
+        assert_eq!(tournament.least(&|_| false), Some(2));
+        tournament.set(2, None);
+        assert_eq!(tournament.least(&|place| place == 1), Some(0));
+        assert_eq!(tournament.least(&|_| true), None);
+        assert_eq!(tournament.least(&|_| false), Some(1), "refusing leaves no trace");
+    }
+
+    #[test]
+    fn it_agrees_with_a_search_through_all() {
+        for places in [1, 2, 5, 16, 33] {
+            let mut tournament = Tournament::new(places, 0);
+            let mut loads = vec![None; places];
+            let mut random = crate::rng::Rng::new(places as u64);
+            for _ in 0..2000 {
+                let place = random.below(places as u64) as usize;
+                loads[place] = (random.below(4) > 0).then(|| u128::from(random.below(50)));
+                tournament.set(place, loads[place]);
+                let least = loads.iter().flatten().min().copied();
+                let found = tournament.least(&|_| false);
+                assert_eq!(found.and_then(|place| loads[place]), least);
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Two by chance, and of these the one with fewer flows for its weight (Mitzenmacher: The power of two
+//! choices in randomized load balancing, 2001).
+
+use super::least_connections::share;
+use super::random::Random;
+
+/// The draws, and the weights to judge them by.
+#[derive(Debug)]
+pub(super) struct TwoChoices {
+    random: Random,
+    weights: Vec<u32>,
+}
+
+impl TwoChoices {
+    /// Makes one over `places` without candidates.
+    pub fn new(places: usize, seed: u64) -> Self {
+        TwoChoices { random: Random::new(seed), weights: vec![0; places] }
+    }
+
+    /// Takes new weights; 0 is no candidate.
+    pub fn set_weights(&mut self, weights: &[u32]) {
+        self.weights.copy_from_slice(weights);
+        self.random.set_weights(weights);
+    }
+
+    /// Picks the less loaded of two.
+    pub fn pick(&mut self, flows: impl Fn(usize) -> u32, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let one = self.random.pick(refuses)?;
+        let other = self.random.pick(&|place| place == one || refuses(place)).unwrap_or(one);
+        let load = |place: usize| share(u64::from(flows(place)) + 1, self.weights[place]);
+        Some(if load(other) < load(one) { other } else { one })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_less_loaded_of_two_is_picked_so_that_no_server_runs_away() {
+        let mut two = TwoChoices::new(10, 1);
+        assert_eq!(two.pick(|_| 0, &|_| false), None);
+        two.set_weights(&[1; 10]);
+        let mut flows = [0; 10];
+        for _ in 0..10_000 {
+            flows[two.pick(|place| flows[place], &|_| false).unwrap()] += 1;
+        }
+        assert!(flows.iter().all(|n| (990..=1010).contains(n)), "{flows:?}");
+        two.set_weights(&[0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(two.pick(|_| 0, &|_| false), Some(2), "one candidate needs no second");
+    }
+}

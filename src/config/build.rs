@@ -1,0 +1,134 @@
+//! Makes the settings out of values that were read and checked.
+//!
+//! It must not judge: what is wrong has been told, and what it makes then is not used.
+
+use super::links::Links;
+use super::raw::Raw;
+use super::raw_rule::RawRule;
+use super::raw_service::RawService;
+use super::settings::Settings;
+use super::values::{v4, v6};
+use crate::balance::{LastResort, PoolSettings, ServerSettings, ServiceSettings, server_ports};
+use crate::health::HealthSettings;
+use crate::health::settings::{Floor, MonitorSettings, PoolWatch, ServerWatch};
+use crate::ids::{PoolId, ServerId, ServiceId};
+use crate::policy::{Action, PolicySettings, RuleSettings};
+use serde_spanned::Spanned;
+use std::collections::HashMap;
+
+/// The checked values in the order of the file. A pool that is not known becomes pool 0, and an
+/// unnamed thing gets an empty name: both only where an error was reported.
+pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
+    let gateway = raw.gateway.settings;
+    let mut settings = Settings { seed: raw.seed, table: raw.table, gateway, ..Settings::default() };
+    let mut watched = Vec::new();
+    for pool in raw.pools {
+        let id = PoolId(settings.pools.len() as u32);
+        let first = settings.servers.len();
+        for server in pool.servers {
+            let of_family = |address: &Spanned<std::net::IpAddr>| *address.get_ref();
+            settings.servers.push(ServerSettings {
+                name: text(server.name),
+                pool: id,
+                v4: server.addresses.iter().map(of_family).find_map(v4),
+                v6: server.addresses.iter().map(of_family).find_map(v6),
+                ..server.settings
+            });
+        }
+        let servers = (first..settings.servers.len()).map(|at| ServerId(at as u32)).collect();
+        let passive = pool.passive.map(|passive| passive.settings);
+        let monitors: Vec<_> = pool.monitors.into_iter().filter_map(|monitor| monitor.settings).collect();
+        if !monitors.is_empty() {
+            watched.push((id, monitors, pool.floor.map_or(Floor::None, Spanned::into_inner)));
+        }
+        settings.pools.push(PoolSettings { name: text(pool.name), servers, passive });
+    }
+    settings.services = services(raw.services, links);
+    settings.health = health(watched, &settings);
+    settings.policy = policy(raw.rules, raw.rate, links);
+    settings
+}
+
+fn text(name: Option<Spanned<String>>) -> String {
+    name.map(Spanned::into_inner).unwrap_or_default()
+}
+
+/// The pools that have monitors, with the ports at which services reach their servers.
+fn health(watched: Vec<(PoolId, Vec<MonitorSettings>, Floor)>, settings: &Settings) -> HealthSettings {
+    let watch = |(pool, monitors, floor): (PoolId, _, _)| {
+        let uses = |service: &&ServiceSettings| service.pool == pool || service.last_resort == LastResort::Pool(pool);
+        let services: Vec<&ServiceSettings> = settings.services.iter().filter(uses).collect();
+        let servers = settings.pools[pool.0 as usize].servers.iter();
+        let servers = servers.map(|id| server_watch(*id, &settings.servers[id.0 as usize], &services)).collect();
+        PoolWatch { pool, monitors, floor, servers }
+    };
+    HealthSettings {
+        seed: settings.seed,
+        source_v4: settings.gateway.probe_v4,
+        source_v6: settings.gateway.probe_v6,
+        pools: watched.into_iter().map(watch).collect(),
+    }
+}
+
+fn server_watch(id: ServerId, server: &ServerSettings, services: &[&ServiceSettings]) -> ServerWatch {
+    let families = [(server.v4.is_some(), false), (server.v6.is_some(), true)];
+    let own = families.into_iter().filter(|(has, _)| *has).map(|(_, v6)| v6);
+    let mut ports: Vec<u16> =
+        own.flat_map(|v6| services.iter().flat_map(move |service| server_ports(service, server.port, v6))).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    // Echo has none.
+    ports.retain(|port| *port != 0);
+    ServerWatch { server: id, v4: server.v4, v6: server.v6, ports }
+}
+
+fn services(raw: Vec<RawService>, links: &Links) -> Vec<ServiceSettings> {
+    // A group has the number of its first service, so no two have one.
+    let mut groups: HashMap<String, u32> = HashMap::new();
+    let pool = |at: usize| PoolId(at as u32);
+    let mut services = Vec::with_capacity(raw.len());
+    for (at, service) in raw.into_iter().enumerate() {
+        let mut settings = service.settings;
+        if let Some(sticky) = &mut settings.sticky {
+            let own = at as u32;
+            sticky.group = service.group.map_or(own, |group| *groups.entry(group.into_inner()).or_insert(own));
+        }
+        if let Some(resort) = links.last_resorts[at] {
+            settings.last_resort = LastResort::Pool(pool(resort));
+        }
+        services.push(ServiceSettings {
+            name: text(service.name),
+            listen: service.listen.into_iter().map(Spanned::into_inner).collect(),
+            pool: pool(links.pools[at].unwrap_or(0)),
+            ..settings
+        });
+    }
+    services
+}
+
+fn policy(raw: Vec<RawRule>, rate: Option<u32>, links: &Links) -> PolicySettings {
+    let mut policy = PolicySettings { rules: Vec::with_capacity(raw.len()), rate, interfaces: Vec::new() };
+    let mut places: HashMap<String, u16> = HashMap::new();
+    for (at, rule) in raw.into_iter().enumerate() {
+        let ingress = rule.ingress.map(|name| {
+            *places.entry(name.get_ref().clone()).or_insert_with(|| {
+                policy.interfaces.push(name.into_inner());
+                // There are no more names than rules.
+                policy.interfaces.len() as u16
+            })
+        });
+        let action = match rule.settings.action {
+            Action::Balance(_) => Action::Balance(links.services[at].map(|service| ServiceId(service as u32))),
+            other => other,
+        };
+        policy.rules.push(RuleSettings {
+            name: text(rule.name),
+            from: rule.from.into_iter().map(Spanned::into_inner).collect(),
+            to: rule.to.into_iter().map(Spanned::into_inner).collect(),
+            ingress,
+            action,
+            ..rule.settings
+        });
+    }
+    policy
+}

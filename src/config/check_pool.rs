@@ -1,0 +1,56 @@
+//! The rules within one pool.
+//!
+//! It must not know services. Where a value could not be read, nothing is concluded from its absence.
+
+use super::check::unique;
+use super::problem::{Draft, Span};
+use super::raw_pool::{RawPool, RawServer};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Checks one pool by itself.
+pub(super) fn check(pool: &RawPool, drafts: &mut Vec<Draft>) {
+    let place = pool.place();
+    unique("servers of one pool", pool.servers.iter().filter_map(|server| server.name.as_ref()), drafts);
+    if pool.servers.is_empty() && pool.is_whole {
+        drafts.push(
+            Draft::error(place, "a pool without servers")
+                .help("add a [[pool.server]] with `name` and `address` below it"),
+        );
+        return;
+    }
+    if pool.is_whole && pool.servers.iter().all(|server| server.settings.weight == 0) {
+        let draft = Draft::error(place, "all servers of this pool have weight 0");
+        let draft = draft.also(pool.servers[0].weight_place.clone(), "the first of them");
+        drafts.push(draft.help("give at least one server a weight from 1 to 65535; with none, no flow can be placed"));
+    } else if pool.is_whole && !pool.servers.iter().any(RawServer::takes_flows) {
+        let draft = Draft::warning(place, "no server of this pool takes new flows at the start");
+        drafts.push(draft.help("each is draining, disabled or of weight 0; enable one, here or at run time"));
+    } else if pool.is_whole && pool.servers.iter().all(|server| server.settings.backup) {
+        let draft = Draft::warning(place, "all servers of this pool are backups");
+        drafts.push(draft.help("they serve as if none were one; leave `backup` out of those that serve first"));
+    }
+    let passive = pool.passive.as_ref();
+    if let Some((passive, (hold, longest))) = passive.and_then(|passive| Some((passive, passive.places.clone()?)))
+        && passive.settings.longest < passive.settings.hold
+    {
+        let draft = Draft::error(longest, "`longest` is shorter than `hold`").also(hold, "the first time out");
+        drafts.push(draft.help("the time out begins with `hold` and doubles up to `longest`"));
+    }
+    let mut seen: HashMap<(IpAddr, Option<u16>), Span> = HashMap::new();
+    for server in &pool.servers {
+        for address in &server.addresses {
+            let key = (*address.get_ref(), server.settings.port);
+            match seen.get(&key) {
+                None => {
+                    seen.insert(key, address.span());
+                }
+                Some(first) => {
+                    let draft = Draft::error(address.span(), "two servers of one pool have the same address and port");
+                    let draft = draft.label("the second").also(first.clone(), "the first");
+                    drafts.push(draft.help("remove one of them; for a larger share of the flows raise `weight`"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The rules between services and pools: families, sizes, groups, last resorts; and pools of nobody.
+//!
+//! It must not read TOML. Where a value could not be read, nothing is concluded from its absence.
+
+use super::links::Links;
+use super::problem::{Draft, grouped};
+use super::raw::Raw;
+use super::raw_pool::RawPool;
+use super::raw_service::RawService;
+use crate::balance::Algorithm;
+use serde_spanned::Spanned;
+use std::collections::BTreeMap;
+
+/// Entries of a Maglev table for each server at least, for shares within a percent of each other
+/// (NSDI 2016, 5.3).
+const ENTRIES_A_SERVER: usize = 100;
+
+/// Servers for which a pick by source hash costs a few microseconds.
+const MOST_FOR_SOURCE_HASH: usize = 500;
+
+/// Checks each service against its pools, and which pools serve.
+pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
+    for (at, service) in raw.services.iter().enumerate() {
+        if let (Some(name), Some(pool)) = (&service.pool, links.pools[at]) {
+            families(service, name, &raw.pools[pool], drafts);
+            maglev(service, name, &raw.pools[pool], drafts);
+            source_hash(service, name, &raw.pools[pool], drafts);
+        }
+        if let (Some(name), Some(pool)) = (&service.last_resort_pool, links.last_resorts[at]) {
+            if links.pools[at] == Some(pool) {
+                let draft = Draft::error(name.span(), "the last resort is the service's own pool");
+                let draft = draft.also(service.pool.as_ref().map_or(name.span(), Spanned::span), "its pool");
+                drafts.push(draft.help("name another pool, or mark servers of this one with `backup = true`"));
+            } else {
+                families(service, name, &raw.pools[pool], drafts);
+            }
+        }
+    }
+    groups(raw, links, drafts);
+    for (pool, used) in raw.pools.iter().zip(&links.used) {
+        if let (Some(name), false) = (&pool.name, used) {
+            let title = format!("no service uses pool \"{}\"", name.get_ref());
+            drafts.push(Draft::warning(name.span(), title).help("name it in a [[service]], or remove it"));
+        }
+    }
+    priorities(raw, links, drafts);
+}
+
+/// A pool has servers of each family that the service listens on.
+fn families(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
+    if !pool.is_whole || pool.servers.is_empty() {
+        return;
+    }
+    let taking = || pool.servers.iter().filter(|server| server.takes_flows());
+    for (family, v4) in [("IPv4", true), ("IPv6", false)] {
+        let Some(listen) = service.listen.iter().find(|listen| listen.get_ref().address.is_ipv4() == v4) else {
+            continue;
+        };
+        if !pool.servers.iter().any(|server| server.has(v4)) {
+            let title = format!("pool \"{}\" has no {family} server for this listen address", name.get_ref());
+            let draft = Draft::error(listen.span(), title).also(name.span(), format!("has no {family} address"));
+            drafts.push(
+                draft.help(format!("give a server of the pool an {family} address, or do not listen on {family}")),
+            );
+        } else if taking().next().is_some() && !taking().any(|server| server.has(v4)) {
+            let title =
+                format!("all {family} servers of pool \"{}\" are of weight 0, draining or disabled", name.get_ref());
+            let draft = Draft::warning(listen.span(), title).also(name.span(), format!("takes no {family} flows"));
+            drafts.push(draft.help(format!(
+                "{family} flows to this service cannot be placed until one is enabled and of weight 1 to 65535"
+            )));
+        }
+    }
+}
+
+/// The table is larger than the pool, and should be much larger.
+fn maglev(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
+    if service.algorithm != Some(Algorithm::Maglev) || !service.is_whole {
+        return;
+    }
+    let (size, servers) = (service.settings.tuning.maglev_table as usize, pool.servers.len());
+    let place = service.table_place.clone().or(service.algorithm_place.clone()).unwrap_or(name.span());
+    let count = format!("the {} servers of pool \"{}\"", grouped(servers), name.get_ref());
+    let draft = if size <= servers {
+        Draft::error(place, format!("a Maglev table of {} entries is too small for {count}", grouped(size)))
+    } else if size < ENTRIES_A_SERVER * servers {
+        Draft::warning(place, format!("a Maglev table of {} entries spreads {count} unevenly", grouped(size)))
+    } else {
+        return;
+    };
+    let help = format!(
+        "`maglev-table` should be a prime of at least {} (100 for each server); 65537 and 655373 are the usual ones",
+        ENTRIES_A_SERVER * servers
+    );
+    drafts.push(draft.also(name.span(), "the pool").help(help));
+}
+
+/// A pick by source hash looks at every server: strangers choose how often that happens.
+fn source_hash(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
+    let servers = pool.servers.len();
+    if service.algorithm != Some(Algorithm::SourceHash) || servers <= MOST_FOR_SOURCE_HASH {
+        return;
+    }
+    let place = service.algorithm_place.clone().unwrap_or(name.span());
+    let title = format!("source-hash looks at all {} servers for each new flow", grouped(servers));
+    let help = "for a large pool choose `maglev` with `hash = \"address\"`: one look, whatever the pool's size";
+    drafts.push(Draft::warning(place, title).also(name.span(), "the pool").help(help));
+}
+
+/// Services of one group remember the same clients, so they have one pool and say the same of it.
+fn groups(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
+    let mut seen: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+    for (at, service) in raw.services.iter().enumerate() {
+        let Some(group) = &service.group else { continue };
+        let entry = seen.entry(group.get_ref()).or_insert((at, true));
+        if entry.0 == at {
+            continue;
+        }
+        entry.1 = false;
+        let first = &raw.services[entry.0];
+        let Some(first_group) = &first.group else { continue };
+        let draft = |title: &str| {
+            let title = format!("{title} in group \"{}\"", group.get_ref());
+            Draft::error(group.span(), title).label("the second").also(first_group.span(), "the first")
+        };
+        match (links.pools[entry.0], links.pools[at]) {
+            (Some(one), Some(other)) if one != other => {
+                let help = "services of one group share servers: give them one pool, or groups of their own";
+                drafts.push(draft("services of two pools are").help(help));
+            }
+            _ if first.is_whole && service.is_whole && first.settings.sticky != service.settings.sticky => {
+                let help = "`by`, the prefixes, `idle` and `slots` must be the same in all services of a group";
+                drafts.push(draft("services that differ in stickiness are").help(help));
+            }
+            _ => {}
+        }
+    }
+    for (at, alone) in seen.into_values() {
+        if let (Some(group), true) = (&raw.services[at].group, alone && raw.services_are_whole) {
+            let title = format!("no other service is in group \"{}\"", group.get_ref());
+            drafts.push(Draft::warning(group.span(), title).help("put a second service into it, or remove `group`"));
+        }
+    }
+}
+
+/// A rank says nothing unless a service asks for it.
+fn priorities(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
+    let mut asked = vec![false; raw.pools.len()];
+    for (service, pool) in raw.services.iter().zip(&links.pools) {
+        match (service.algorithm, pool) {
+            (None | Some(Algorithm::Priority), Some(pool)) => asked[*pool] = true,
+            (_, None) => return,
+            _ => {}
+        }
+    }
+    for (pool, _) in raw.pools.iter().zip(asked).filter(|(pool, asked)| pool.is_whole && !asked) {
+        if let Some(place) = pool.servers.iter().find_map(|server| server.priority_place.clone()) {
+            let draft = Draft::warning(place, "`priority` says nothing: no service of this pool asks for it");
+            drafts.push(draft.help("choose `algorithm = \"priority\"` in the service, or remove `priority`"));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Names in one table that stand for another: each looked up once, and told where it is of nothing.
+//!
+//! It must not judge whether what is named fits.
+
+use super::problem::Draft;
+use super::raw::{Raw, unknown};
+use serde_spanned::Spanned;
+use std::collections::HashMap;
+
+/// What each name stands for, as an index; `None` where none was given, or it is of nothing.
+pub(super) struct Links {
+    /// The pool of each service.
+    pub(super) pools: Vec<Option<usize>>,
+    /// The pool of the last resort of each service.
+    pub(super) last_resorts: Vec<Option<usize>>,
+    /// The service of each rule.
+    pub(super) services: Vec<Option<usize>>,
+    /// Of each pool, whether a service uses it; all of them, where it is not known what a service uses.
+    pub(super) used: Vec<bool>,
+}
+
+/// The things of one kind by name.
+struct Names<'n> {
+    kind: &'static str,
+    /// The first of each name.
+    by_name: HashMap<&'n str, usize>,
+    all: Vec<&'n str>,
+    /// Whether every name could be read.
+    are_whole: bool,
+}
+
+impl<'n> Names<'n> {
+    fn new(kind: &'static str, are_whole: bool, names: impl Iterator<Item = &'n Option<Spanned<String>>>) -> Self {
+        let mut this = Names { kind, by_name: HashMap::new(), all: Vec::new(), are_whole };
+        for (at, name) in names.enumerate() {
+            match name {
+                None => this.are_whole = false,
+                Some(name) => {
+                    this.by_name.entry(name.get_ref()).or_insert(at);
+                    this.all.push(name.get_ref());
+                }
+            }
+        }
+        this
+    }
+
+    fn find(&self, name: &Spanned<String>, drafts: &mut Vec<Draft>) -> Option<usize> {
+        let found = self.by_name.get(name.get_ref().as_str()).copied();
+        if found.is_none() && self.are_whole {
+            drafts.push(unknown(self.kind, name, &self.all));
+        }
+        found
+    }
+}
+
+impl Links {
+    /// Looks every name up.
+    pub(super) fn new(raw: &Raw, drafts: &mut Vec<Draft>) -> Self {
+        let pools = Names::new("pool", raw.pools_are_whole, raw.pools.iter().map(|pool| &pool.name));
+        let services = Names::new("service", raw.services_are_whole, raw.services.iter().map(|service| &service.name));
+        let mut find = |names: &Names<'_>, name: Option<&Spanned<String>>| names.find(name?, drafts);
+        let links = Links {
+            pools: raw.services.iter().map(|service| find(&pools, service.pool.as_ref())).collect(),
+            last_resorts: raw.services.iter().map(|s| find(&pools, s.last_resort_pool.as_ref())).collect(),
+            services: raw.rules.iter().map(|rule| find(&services, rule.service.as_ref())).collect(),
+            used: vec![false; raw.pools.len()],
+        };
+        let last_resorts = raw.services.iter().zip(&links.last_resorts);
+        let unknown = links.pools.contains(&None)
+            || last_resorts.clone().any(|(service, at)| service.last_resort_pool.is_some() && at.is_none());
+        let mut used = vec![unknown || raw.services.is_empty(); raw.pools.len()];
+        links.pools.iter().chain(&links.last_resorts).flatten().for_each(|at| used[*at] = true);
+        for (at, pool) in raw.pools.iter().enumerate() {
+            // The second of two equal names has its error already.
+            used[at] |= pool.name.as_ref().is_some_and(|name| pools.by_name[name.get_ref().as_str()] != at);
+        }
+        Links { used, ..links }
+    }
+}

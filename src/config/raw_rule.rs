@@ -1,0 +1,107 @@
+//! The tables `[[rule]]`: each value read and checked by itself, and which keys the chosen action and
+//! protocol leave a meaning.
+//!
+//! It must not know services.
+
+use super::fields::Fields;
+use super::problem::{Draft, Span};
+use super::raw_pool::MOST_FLOWS;
+use super::raw_service::CLASSES;
+use super::values;
+use crate::balance::Protocol;
+use crate::policy::{Action, Limits, RuleSettings};
+use ipnet::IpNet;
+use serde_spanned::Spanned;
+use toml::de::DeTable;
+
+/// One `[[rule]]`.
+pub(super) struct RawRule {
+    pub(super) span: Span,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) from: Vec<Spanned<IpNet>>,
+    pub(super) to: Vec<Spanned<IpNet>>,
+    pub(super) ingress: Option<Spanned<String>>,
+    pub(super) service: Option<Spanned<String>>,
+    /// What needs no other table.
+    pub(super) settings: RuleSettings,
+    /// Whether every value of it could be read; where not, nothing is concluded from what it lacks.
+    pub(super) is_whole: bool,
+}
+
+impl RawRule {
+    /// Where it is named, or where it stands.
+    pub(super) fn place(&self) -> Span {
+        self.name.as_ref().map_or(self.span.clone(), Spanned::span)
+    }
+}
+
+/// Reads one `[[rule]]`.
+pub(super) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawRule {
+    let known = [
+        "name",
+        "enabled",
+        "from",
+        "to",
+        "protocol",
+        "ports",
+        "source-ports",
+        "ingress",
+        "action",
+        "service",
+        "class",
+        "rate",
+        "flows",
+        "client-rate",
+        "client-flows",
+        "client-ipv4-prefix",
+        "client-ipv6-prefix",
+    ];
+    let mut fields = Fields::new(table, span.clone(), "[[rule]]", &known, drafts);
+    let name = values::name(&mut fields, "name = \"no-telnet\"");
+    let (from, to) = (values::networks(&mut fields, "from"), values::networks(&mut fields, "to"));
+    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].map(|p| (p.name(), Some(p)));
+    let protocol = fields.word_or("protocol", &protocols, None);
+    let has_ports = protocol.is_none_or(|protocol| matches!(protocol, Some(Protocol::Tcp | Protocol::Udp)));
+    let with = if protocol == Some(None) { "without `protocol`" } else { "with protocol \"icmp\"" };
+    let mut ports = |key| {
+        let help = "only TCP and UDP have ports: add `protocol = \"tcp\"` or \"udp\", or remove it";
+        if fields.fits(key, has_ports, with, help) { values::port_ranges(&mut fields, key) } else { Vec::new() }
+    };
+    let (ports, source_ports) = (ports("ports"), ports("source-ports"));
+    let ingress = values::interface(&mut fields, "ingress", "ingress = \"eth0\"");
+    let words = [Action::Balance(None), Action::Pass, Action::Drop, Action::Reject].map(|a| (a.name(), a));
+    let action = fields.required("action", "action = \"drop\"").and_then(|_| fields.word("action", &words));
+    let is_balance = action.is_none_or(|action| action == Action::Balance(None));
+    let with = format!("with action \"{}\"", action.map_or("balance", Action::name));
+    for key in &known[9..] {
+        fields.fits(key, is_balance, &with, "it belongs to the action \"balance\": choose that, or remove it");
+    }
+    let default = RuleSettings::new("", action.unwrap_or(Action::Drop));
+    let enabled = fields.flag("enabled").unwrap_or(default.enabled);
+    let mut settings = RuleSettings { enabled, protocol: protocol.flatten(), ports, source_ports, ..default };
+    let mut service = None;
+    if is_balance {
+        service = values::text(&mut fields, "service", "service = \"web\"");
+        settings.priority = fields.word("class", &CLASSES);
+        limits(&mut fields, &mut settings);
+    }
+    let is_whole = fields.is_clean();
+    RawRule { span, name, from, to, ingress, service, settings, is_whole }
+}
+
+fn limits(fields: &mut Fields<'_, '_>, settings: &mut RuleSettings) {
+    let rates = 1..=u64::from(u32::MAX);
+    settings.limits = Limits {
+        rate: fields.count("rate", rates.clone()),
+        flows: fields.count("flows", 1..=MOST_FLOWS),
+        client_rate: fields.count("client-rate", rates),
+        client_flows: fields.count("client-flows", 1..=MOST_FLOWS),
+    };
+    let by_client = fields.key("client-rate").or(fields.key("client-flows")).is_some();
+    let keys = ["client-ipv4-prefix", "client-ipv6-prefix"];
+    let help = "it says which clients count as one for `client-rate` and `client-flows`: add one of them, or remove it";
+    let [v4, v6] = keys.map(|key| fields.fits(key, by_client, "without `client-rate` or `client-flows`", help));
+    if v4 || v6 {
+        settings.client = values::prefixes(fields, keys, settings.client);
+    }
+}

@@ -1,0 +1,209 @@
+//! The tables `[[service]]` and `[service.sticky]`: each value read and checked by itself, and which
+//! keys the chosen algorithm and the chosen kind of stickiness leave a meaning.
+//!
+//! It must not know pools.
+
+use super::address;
+use super::fields::Fields;
+use super::problem::{Draft, Span};
+use super::values;
+use crate::balance::{
+    Algorithm, LastResort, Listen, OnDown, Prefixes, Priority, ServiceSettings, Stickiness, Tuning, UnknownTcp,
+    is_prime,
+};
+use crate::ids::PoolId;
+use crate::time::Duration;
+use serde_spanned::Spanned;
+use toml::de::DeTable;
+
+/// The words for the classes.
+pub(super) const CLASSES: [(&str, Priority); 3] =
+    [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)];
+/// What counts as one client where that is its network.
+const NETWORK: Prefixes = Prefixes { v4: 24, v6: 64 };
+/// Most entries of a Maglev table: 64 MiB of them.
+const MOST_ENTRIES: u64 = 1 << 24;
+/// Most clients that a service remembers.
+const MOST_SLOTS: u64 = 100_000_000;
+
+/// One `[[service]]`.
+pub(super) struct RawService {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) listen: Vec<Spanned<Listen>>,
+    pub(super) pool: Option<Spanned<String>>,
+    /// What needs no other table; the algorithm is `None` where its word is wrong.
+    pub(super) settings: ServiceSettings,
+    pub(super) algorithm: Option<Algorithm>,
+    /// Where `algorithm` stands, if it does.
+    pub(super) algorithm_place: Option<Span>,
+    /// Where `maglev-table` stands, if it does.
+    pub(super) table_place: Option<Span>,
+    pub(super) last_resort_pool: Option<Spanned<String>>,
+    pub(super) group: Option<Spanned<String>>,
+    /// Whether every value of it could be read.
+    pub(super) is_whole: bool,
+}
+
+/// Reads one `[[service]]`.
+pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawService {
+    let known = [
+        "name",
+        "listen",
+        "pool",
+        "algorithm",
+        "rate-window",
+        "maglev-table",
+        "hash",
+        "hash-ipv4-prefix",
+        "hash-ipv6-prefix",
+        "sticky",
+        "on-down",
+        "last-resort",
+        "last-resort-pool",
+        "class",
+        "unknown-tcp",
+    ];
+    let mut fields = Fields::new(table, span, "[[service]]", &known, drafts);
+    let name = values::name(&mut fields, "name = \"web\"");
+    let listen = listens(&mut fields);
+    let pool = fields.required("pool", "pool = \"web\"");
+    let pool = pool.and_then(|value| fields.string("pool", value, "pool = \"web\""));
+    let algorithm = fields.word_or("algorithm", &Algorithm::ALL.map(|a| (a.name(), a)), Algorithm::default());
+    let unknown_tcp = [("reset", UnknownTcp::Reset), ("drop", UnknownTcp::Drop)];
+    let on_down = [("repick", None), ("keep", Some(OnDown::Keep)), ("reset", Some(OnDown::Reset))];
+    let last_resort =
+        [("drop", LastResort::Drop), ("reset", LastResort::Reset), ("unreachable", LastResort::Unreachable)];
+    fields.only_one_of(&["last-resort", "last-resort-pool"]);
+    let settings = ServiceSettings {
+        algorithm: algorithm.unwrap_or_default(),
+        tuning: tuning(&mut fields, algorithm),
+        on_down: fields.word("on-down", &on_down).flatten(),
+        last_resort: fields.word("last-resort", &last_resort).unwrap_or_default(),
+        unknown_tcp: fields.word("unknown-tcp", &unknown_tcp).unwrap_or_default(),
+        priority: fields.word("class", &CLASSES).unwrap_or_default(),
+        ..ServiceSettings::new("", Vec::new(), PoolId(0))
+    };
+    let last_resort_pool = values::text(&mut fields, "last-resort-pool", "last-resort-pool = \"sorry\"");
+    let (algorithm_place, table_place) = (fields.key("algorithm"), fields.key("maglev-table"));
+    let (sticky, group) = sticky(&mut fields);
+    let is_whole = fields.is_clean();
+    let settings = ServiceSettings { sticky, ..settings };
+    RawService {
+        name,
+        listen,
+        pool,
+        settings,
+        algorithm,
+        algorithm_place,
+        table_place,
+        last_resort_pool,
+        group,
+        is_whole,
+    }
+}
+
+fn listens(fields: &mut Fields<'_, '_>) -> Vec<Spanned<Listen>> {
+    let form = "listen = \"192.0.2.80:80/tcp\"";
+    let Some(value) = fields.required("listen", form) else { return Vec::new() };
+    let Some(texts) = fields.strings("listen", value, form) else { return Vec::new() };
+    if value.get_ref().as_array().is_some_and(|items| items.is_empty()) {
+        let draft = Draft::error(value.span(), "a service that listens on nothing");
+        fields.drafts.push(draft.help(format!("write at least one address, such as `{form}`")));
+    }
+    let mut all = Vec::with_capacity(texts.len());
+    for text in texts {
+        match address::listen(text.get_ref()) {
+            Ok(listen) => all.push(Spanned::new(text.span(), listen)),
+            Err(wrong) => fields.drafts.push(Draft::error(text.span(), wrong.title).help(wrong.help)),
+        }
+    }
+    all
+}
+
+/// What the algorithm is told. Where its word is wrong (`None`), no key is out of place.
+fn tuning(fields: &mut Fields<'_, '_>, algorithm: Option<Algorithm>) -> Tuning {
+    use Algorithm::{ConnectionRate, Maglev, SourceHash};
+    let mut tuning = Tuning::default();
+    let with = format!("with algorithm \"{}\"", algorithm.unwrap_or_default().name());
+    let hashed = algorithm.is_none_or(|algorithm| matches!(algorithm, SourceHash | Maglev));
+    let hashing = "it belongs to the algorithms \"source-hash\" and \"maglev\": choose one of them, or remove it";
+    let help = "it belongs to the algorithm \"connection-rate\": choose that, or remove it";
+    if fields.fits("rate-window", algorithm.is_none_or(|a| a == ConnectionRate), &with, help) {
+        let limits = Duration::from_millis(100)..=Duration::from_secs(3600);
+        let window = fields.duration_in("rate-window", limits);
+        tuning.rate_window = window.map_or(tuning.rate_window, Spanned::into_inner);
+    }
+    let help = "it belongs to the algorithm \"maglev\": choose that, or remove it";
+    if fields.fits("maglev-table", algorithm.is_none_or(|a| a == Maglev), &with, help) {
+        tuning.maglev_table = maglev_table(fields).unwrap_or(tuning.maglev_table);
+    }
+    let (flow, address, network) = (None, Some(Prefixes::ADDRESS), Some(NETWORK));
+    let default = if algorithm == Some(SourceHash) { address } else { flow };
+    let hash = if fields.fits("hash", hashed, &with, hashing) {
+        let words = [("flow", flow), ("address", address), ("network", network)];
+        let words = if algorithm == Some(SourceHash) { &words[1..] } else { &words[..] };
+        fields.word_or("hash", words, default)
+    } else {
+        Some(default)
+    };
+    tuning.hash = hash.unwrap_or(default);
+    let keys = ["hash-ipv4-prefix", "hash-ipv6-prefix"];
+    if !hashed {
+        for key in keys {
+            fields.fits(key, false, &with, hashing);
+        }
+    } else if prefixes_fit(fields, keys, hash.is_none_or(|hash| hash == network), "hash") {
+        tuning.hash = Some(values::prefixes(fields, keys, NETWORK));
+    }
+    tuning
+}
+
+/// Whether there are lengths of prefixes to read under two keys: they need a `word` of "network".
+fn prefixes_fit(fields: &mut Fields<'_, '_>, keys: [&str; 2], fits: bool, word: &str) -> bool {
+    let with = format!("with this `{word}`");
+    let help =
+        format!("write `{word} = \"network\"` to choose how many bits of a client's address count, or remove it");
+    let [v4, v6] = keys.map(|key| fields.fits(key, fits, &with, &help));
+    v4 || v6
+}
+
+fn maglev_table(fields: &mut Fields<'_, '_>) -> Option<u32> {
+    let size = fields.number("maglev-table", 2..=MOST_ENTRIES)?;
+    let number = *size.get_ref() as u32;
+    if is_prime(number) {
+        return Some(number);
+    }
+    let below = (2..number).rev().find(|n| is_prime(*n));
+    let next = below.into_iter().chain((number..MOST_ENTRIES as u32).find(|n| is_prime(*n)));
+    let next: Vec<String> = next.map(|n| n.to_string()).collect();
+    let draft = Draft::error(size.span(), format!("`maglev-table` must be a prime, and {number} is none"));
+    let help = format!("the nearest are {}; 65537 and 655373 are the usual ones", next.join(" and "));
+    fields.drafts.push(draft.help(help));
+    None
+}
+
+/// Reads `[service.sticky]`; the second value is the group's name.
+fn sticky(service: &mut Fields<'_, '_>) -> (Option<Stickiness>, Option<Spanned<String>>) {
+    let Some((table, span)) = service.table("sticky", "[service.sticky]") else { return (None, None) };
+    let known = ["by", "ipv4-prefix", "ipv6-prefix", "idle", "slots", "group"];
+    let mut fields = Fields::new(table, span, "[service.sticky]", &known, service.drafts);
+    let words = [("address", Some(Prefixes::ADDRESS)), ("network", Some(NETWORK)), ("connection", None)];
+    let by = fields.word_or("by", &words, Some(Prefixes::ADDRESS));
+    if by == Some(None) {
+        for key in &known[1..] {
+            let help = "each connection is by itself: choose \"address\" or \"network\", or remove it";
+            fields.fits(key, false, "with by = \"connection\"", help);
+        }
+        return (None, None);
+    }
+    let keys = ["ipv4-prefix", "ipv6-prefix"];
+    let mut prefixes = by.flatten().unwrap_or(Prefixes::ADDRESS);
+    if prefixes_fit(&mut fields, keys, by.is_none_or(|by| by == Some(NETWORK)), "by") {
+        prefixes = values::prefixes(&mut fields, keys, NETWORK);
+    }
+    let idle = fields.duration("idle").map_or(Duration::from_secs(300), Spanned::into_inner);
+    let slots = fields.count("slots", 1..=MOST_SLOTS).unwrap_or(65_536);
+    let form = "group = \"shop\"";
+    let group = fields.value("group").and_then(|value| values::name_of(&mut fields, "group", value, form));
+    (Some(Stickiness { prefixes, idle, slots, group: 0 }), group)
+}

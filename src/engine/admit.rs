@@ -1,0 +1,110 @@
+//! Whether a new flow is wanted, as the rules, limits and classes say.
+
+use super::{Consumed, Engine, Event, Pressed, Reason, Verdict};
+use crate::balance::{LastResort, Priority};
+use crate::flow::Key;
+use crate::ids::ServiceId;
+use crate::packet::{Parsed, build::Unreachable};
+use crate::policy::{Action, NO_RULE, Refusal};
+use crate::time::{Duration, Instant};
+
+/// How long a class's pressure is not told again.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// When which pressure was last told: by class, of the table and of the rate.
+#[derive(Debug, Default)]
+pub(super) struct Pressures([[Option<Instant>; 2]; 3]);
+
+/// What the rules make of a packet of no flow.
+pub(super) enum Ruled {
+    /// It goes on: by which rule, and to which service, if that rule names one.
+    On(u16, Option<ServiceId>),
+    /// It passes unchanged.
+    Pass,
+    /// It has met its fate.
+    Fate(Verdict),
+}
+
+impl Engine {
+    /// Asks the rules about a packet of no flow.
+    pub(super) fn ruled(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, key: &Key, ingress: u16) -> Ruled {
+        match self.policy.decide(key, ingress) {
+            None => Ruled::On(NO_RULE, None),
+            Some((rule, Action::Balance(service))) => Ruled::On(rule, service),
+            Some((_, Action::Pass)) if self.directory.is_service_address(key.addresses.dst()) => {
+                Ruled::Fate(Verdict::Drop(Reason::RuleLoop))
+            }
+            Some((_, Action::Pass)) => Ruled::Pass,
+            Some((_, Action::Drop)) => Ruled::Fate(Verdict::Drop(Reason::RuleDrop)),
+            Some((_, Action::Reject)) => {
+                Ruled::Fate(self.refuse(now, packet, parsed, Unreachable::Prohibited, true, Consumed::Rejected))
+            }
+        }
+    }
+
+    /// Whether a new flow is within every limit.
+    pub(super) fn admit(&mut self, now: Instant, key: &Key, service: ServiceId, rule: u16) -> Result<(), Reason> {
+        let class = self.policy.priority(rule).unwrap_or(self.balancer.service(service).priority);
+        let fill = (self.table.len(), self.table.max());
+        let refusal = self.policy.admit(now, rule, class, key.addresses.src(), fill);
+        refusal.map_err(|refusal| match refusal {
+            Refusal::RuleRate => Reason::RuleRate,
+            Refusal::RuleFlows => Reason::RuleFlows,
+            Refusal::ClientRate => Reason::ClientRate,
+            Refusal::ClientFlows => Reason::ClientFlows,
+            Refusal::Rate(class) => {
+                self.tell_pressure(now, class, Pressed::Rate);
+                Reason::GatewayRate
+            }
+            Refusal::Table(class) => {
+                self.tell_pressure(now, class, Pressed::Table);
+                if class == Priority::Low { Reason::TableLow } else { Reason::TableNormal }
+            }
+        })
+    }
+
+    fn tell_pressure(&mut self, now: Instant, class: Priority, of: Pressed) {
+        let told = &mut self.pressures.0[class as usize][of as usize];
+        if told.is_none_or(|told| now.since(told) >= QUIET) {
+            *told = Some(now);
+            self.tell(Event::Pressure { class, of });
+        }
+    }
+
+    /// Answers a new flow that no server can take, as its service says.
+    pub(super) fn no_server(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, service: ServiceId) -> Verdict {
+        let reset = match self.balancer.service(service).last_resort {
+            LastResort::Drop | LastResort::Pool(_) => return Verdict::Drop(Reason::NoServer),
+            LastResort::Reset => true,
+            LastResort::Unreachable => false,
+        };
+        self.refuse(now, packet, parsed, Unreachable::Port, reset, Consumed::NoServer)
+    }
+
+    /// Answers a packet of no flow: TCP by a reset where wanted, all else by an ICMP error.
+    fn refuse(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+        why: Unreachable,
+        reset: bool,
+        as_what: Consumed,
+    ) -> Verdict {
+        if !super::answers::can_be_answered(&parsed.addresses) {
+            return Verdict::Drop(Reason::BadSource);
+        }
+        if reset && parsed.protocol == crate::packet::proto::TCP {
+            return match self.answers.reset(now, parsed) {
+                Verdict::Consume(_) => Verdict::Consume(as_what),
+                // A reset is never answered; over the limit nothing is.
+                Verdict::Drop(Reason::TcpNoFlow) => Verdict::Drop(Reason::AnswerLimit),
+                other => other,
+            };
+        }
+        match self.answers.unreachable(now, packet, parsed, why) {
+            Ok(()) => Verdict::Consume(as_what),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! Rules of servers that come and go, of stickiness, policy and probes, packet by packet.
+
+use super::testing::{at, bytes, settings, tcp};
+use super::*;
+use crate::balance::{Admin, LastResort, OnDown, Passive, PoolSettings, Priority, ServerSettings};
+use crate::config::Settings;
+use crate::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch};
+use crate::ids::{PoolId, ServerId, ServiceId};
+use crate::packet::{Parsed, Transport};
+use crate::policy::{Action, RuleSettings};
+use crate::time::Duration;
+use etherparse::PacketBuilder;
+use std::net::IpAddr;
+
+const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const VIP: [u8; 4] = [192, 0, 2, 80];
+
+fn send(engine: &mut Engine, now: Instant, packet: &mut [u8]) -> Verdict {
+    engine.handle_packet(now, packet, Meta::default())
+}
+
+fn sent(engine: &mut Engine, now: Instant) -> Vec<(Vec<u8>, Parsed)> {
+    let mut all = Vec::new();
+    let mut buffer = [0; 2000];
+    while let Some((len, _)) = engine.poll_transmit(now, &mut buffer) {
+        all.push((buffer[..len].to_vec(), parse(&buffer[..len]).unwrap()));
+    }
+    all
+}
+
+fn events(engine: &mut Engine) -> Vec<String> {
+    std::iter::from_fn(|| engine.poll_event()).map(|event| event.to_string()).collect()
+}
+
+/// Sends a SYN and tells the last octet of the server that it went to.
+fn syn(engine: &mut Engine, now: Instant, client: [u8; 4], port: u16) -> Result<u8, Verdict> {
+    let mut packet = bytes(tcp(client, port, VIP, 80, 100).syn(), b"");
+    match send(engine, now, &mut packet) {
+        Verdict::Forward { .. } => Ok(packet[19]),
+        other => Err(other),
+    }
+}
+
+/// Opens a connection: the client has acknowledged 501, the server 101.
+fn establish(engine: &mut Engine, now: Instant, port: u16) -> u8 {
+    let server = syn(engine, now, CLIENT, port).unwrap();
+    let mut answer = bytes(tcp([10, 0, 2, server], 8080, CLIENT, port, 500).syn().ack(101), b"");
+    assert!(matches!(send(engine, now, &mut answer), Verdict::Forward { .. }));
+    let mut ack = bytes(tcp(CLIENT, port, VIP, 80, 101).ack(501), b"");
+    assert!(matches!(send(engine, now, &mut ack), Verdict::Forward { .. }));
+    server
+}
+
+fn udp(engine: &mut Engine, now: Instant, port: u16) -> Result<u8, Verdict> {
+    let mut packet = Vec::new();
+    PacketBuilder::ipv4(CLIENT, VIP, 64).udp(port, 80).write(&mut packet, b"hello").unwrap();
+    match send(engine, now, &mut packet) {
+        Verdict::Forward { .. } => Ok(packet[19]),
+        other => Err(other),
+    }
+}
+
+fn down(engine: &mut Engine, now: Instant, server: u32) {
+    engine.apply(now, Change::Health { server: ServerId(server), up: Some(false) }).unwrap();
+}
+
+#[test]
+fn when_a_server_goes_down_udp_goes_to_another_and_tcp_stays_by_default() {
+    let mut engine = Engine::new(&settings(2, 100));
+    assert_eq!((establish(&mut engine, at(0), 1), udp(&mut engine, at(0), 2)), (1, Ok(2)));
+    (0..2).for_each(|server| down(&mut engine, at(1), server));
+    assert_eq!(udp(&mut engine, at(1), 2), Err(Verdict::Drop(Reason::NoServer)), "nobody is left");
+    engine.apply(at(2), Change::Health { server: ServerId(0), up: Some(true) }).unwrap();
+    assert_eq!(udp(&mut engine, at(2), 2), Ok(1), "the same client and port");
+    let mut data = bytes(tcp(CLIENT, 1, VIP, 80, 101).ack(501), b"data");
+    down(&mut engine, at(3), 0);
+    assert!(matches!(send(&mut engine, at(3), &mut data), Verdict::Forward { .. }));
+    assert_eq!(data[19], 1);
+    let ended = &engine.counters().flows_ended;
+    assert_eq!(ended.iter().find(|c| c.kind == Ended::ServerDown).unwrap().count, 1);
+}
+
+#[test]
+fn on_down_reset_tells_both_ends_at_the_numbers_that_they_expect() {
+    let mut settings = settings(2, 100);
+    settings.services[0].on_down = Some(OnDown::Reset);
+    let mut engine = Engine::new(&settings);
+    assert_eq!((establish(&mut engine, at(0), 1), establish(&mut engine, at(0), 2)), (1, 2));
+    engine.apply(at(1), Change::Admin { server: ServerId(0), admin: Admin::Disabled, deadline: None }).unwrap();
+    assert_eq!(engine.poll_timeout(), Some(at(1)), "the flows end at once");
+    engine.handle_timeout(at(1));
+    let resets = sent(&mut engine, at(1));
+    let shown: Vec<_> = resets
+        .iter()
+        .map(|(_, reset)| {
+            let Transport::Tcp { src, dst, flags, seq, .. } = reset.transport else { panic!() };
+            assert!(flags.rst());
+            (reset.addresses.src(), src, reset.addresses.dst(), dst, seq)
+        })
+        .collect();
+    let (vip, client, server) = (IpAddr::from(VIP), IpAddr::from(CLIENT), IpAddr::from([10, 0, 2, 1]));
+    assert_eq!(shown, [(vip, 80, client, 1, 501), (client, 1, server, 8080, 101)]);
+    assert_eq!(engine.counters().flows, 1, "the other server's flow stays");
+    // A packet that comes before the walk is done ends its flow by itself.
+    engine.apply(at(2), Change::Admin { server: ServerId(1), admin: Admin::Disabled, deadline: None }).unwrap();
+    let mut data = bytes(tcp(CLIENT, 2, VIP, 80, 101).ack(501), b"data");
+    assert_eq!(send(&mut engine, at(2), &mut data), Verdict::Consume(Consumed::ServerDown));
+    assert_eq!((sent(&mut engine, at(2)).len(), engine.counters().flows), (2, 0));
+    engine.handle_timeout(at(2));
+    assert_eq!((engine.poll_timeout(), engine.counters().add_up()), (None, true));
+}
+
+#[test]
+fn each_family_that_goes_down_ends_its_own_flows() {
+    let mut settings = settings(1, 100);
+    settings.services[0].on_down = Some(OnDown::Reset);
+    let mut engine = Engine::new(&settings);
+    establish(&mut engine, at(0), 1);
+    for (second, v6, left) in [(1, true, 1), (2, false, 0)] {
+        engine.balancer.set_health(at(second), ServerId(0), v6, |_| crate::balance::Health::Down);
+        engine.standing_changed(at(second), ServerId(0));
+        engine.handle_timeout(at(second));
+        assert_eq!(engine.counters().flows, left, "IPv6: {v6}");
+    }
+    assert_eq!((sent(&mut engine, at(2)).len(), engine.poll_timeout()), (2, None));
+}
+
+#[test]
+fn a_walk_over_a_large_table_goes_on_in_parts_as_the_resets_are_sent() {
+    let mut settings = settings(1, 10_000);
+    settings.services[0].on_down = Some(OnDown::Reset);
+    let mut engine = Engine::new(&settings);
+    for port in 1..=3000 {
+        establish(&mut engine, at(0), port);
+    }
+    engine.apply(at(1), Change::Admin { server: ServerId(0), admin: Admin::Disabled, deadline: None }).unwrap();
+    let (mut calls, mut resets) = (0, 0);
+    while engine.poll_timeout() == Some(at(1)) {
+        engine.handle_timeout(at(1));
+        resets += sent(&mut engine, at(1)).len();
+        calls += 1;
+    }
+    assert_eq!((resets, engine.counters().flows), (6000, 0));
+    assert!((40..100).contains(&calls), "{calls}");
+}
+
+#[test]
+fn a_server_that_goes_during_a_walk_is_walked_for_as_well_and_one_that_is_back_is_spared() {
+    let mut settings = settings(3, 10_000);
+    settings.services[0].on_down = Some(OnDown::Reset);
+    let mut engine = Engine::new(&settings);
+    for port in 1..=3000 {
+        establish(&mut engine, at(0), port);
+    }
+    let admin = |engine: &mut Engine, server, admin| {
+        engine.apply(at(1), Change::Admin { server: ServerId(server), admin, deadline: None }).unwrap();
+    };
+    admin(&mut engine, 0, Admin::Disabled);
+    admin(&mut engine, 2, Admin::Disabled);
+    engine.handle_timeout(at(1));
+    sent(&mut engine, at(1));
+    admin(&mut engine, 1, Admin::Disabled);
+    admin(&mut engine, 2, Admin::Enabled);
+    let spared = engine.servers(at(1))[2].flows;
+    assert!((900..1000).contains(&spared), "{spared}");
+    while engine.poll_timeout() == Some(at(1)) {
+        engine.handle_timeout(at(1));
+        sent(&mut engine, at(1));
+    }
+    let left: Vec<u64> = engine.servers(at(1)).iter().map(|row| row.flows).collect();
+    assert_eq!(left, [0, 0, spared]);
+}
+
+#[test]
+fn draining_keeps_flows_until_the_deadline_and_tells_when_the_last_has_gone() {
+    let mut engine = Engine::new(&settings(2, 100));
+    assert_eq!((establish(&mut engine, at(0), 1), establish(&mut engine, at(0), 2)), (1, 2));
+    let deadline = Some(Duration::from_secs(60));
+    engine.apply(at(1), Change::Admin { server: ServerId(0), admin: Admin::Draining, deadline }).unwrap();
+    assert_eq!([3, 4].map(|port| establish(&mut engine, at(2), port)), [2, 2]);
+    let mut data = bytes(tcp(CLIENT, 1, VIP, 80, 101).ack(501), b"data");
+    assert!(matches!(send(&mut engine, at(3), &mut data), Verdict::Forward { .. }));
+    assert_eq!(engine.poll_timeout(), Some(at(61)));
+    engine.handle_timeout(at(61));
+    let (client, server) = (sent(&mut engine, at(61)), events(&mut engine));
+    assert_eq!(client.len(), 3, "the server's next number is 501; the client's is 105, and 101 was acknowledged last");
+    let want = [
+        "server pool/s1: the deadline for draining has passed, 1 flows are ended",
+        "server pool/s1 is drained: its last flow has ended",
+    ];
+    assert_eq!(server, want);
+    assert_eq!(engine.servers(at(61))[0].admin, Admin::Draining);
+}
+
+#[test]
+fn a_last_resort_answers_when_nobody_can() {
+    let answers = [
+        (LastResort::Drop, Verdict::Drop(Reason::NoServer), None),
+        (LastResort::Reset, Verdict::Consume(Consumed::NoServer), Some(6)),
+        (LastResort::Unreachable, Verdict::Consume(Consumed::NoServer), Some(1)),
+    ];
+    for (last_resort, want, protocol) in answers {
+        let mut settings = settings(1, 100);
+        settings.services[0].last_resort = last_resort;
+        let mut engine = Engine::new(&settings);
+        down(&mut engine, at(0), 0);
+        assert_eq!(syn(&mut engine, at(1), CLIENT, 1), Err(want));
+        let packets = sent(&mut engine, at(1));
+        assert_eq!(packets.first().map(|(_, parsed)| parsed.protocol), protocol, "{last_resort:?}");
+        assert!(packets.iter().all(|(_, p)| p.addresses.src() == IpAddr::from(VIP)));
+        if let Some((bytes, icmp)) = packets.first().filter(|(_, parsed)| parsed.protocol == 1) {
+            assert_eq!(&bytes[icmp.offset..icmp.offset + 2], [3, 3], "port unreachable");
+            assert_eq!(bytes[icmp.offset + 8], 0x45, "with the packet that it is about");
+        }
+    }
+    let mut settings = settings(1, 100);
+    settings.services[0].last_resort = LastResort::Pool(PoolId(1));
+    settings.pools.push(PoolSettings::new("sorry", vec![ServerId(1)]));
+    let v4 = Some([10, 0, 2, 99].into());
+    settings.servers.push(ServerSettings { v4, port: Some(81), ..ServerSettings::new("sorry", PoolId(1)) });
+    let mut engine = Engine::new(&settings);
+    assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
+    down(&mut engine, at(0), 0);
+    assert_eq!(syn(&mut engine, at(1), CLIENT, 2), Ok(99));
+    let mut answer = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 2, 500).syn().ack(101), b"");
+    assert!(matches!(send(&mut engine, at(1), &mut answer), Verdict::Forward { .. }));
+    let mut stray = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 9, 500).ack(101), b"");
+    assert_eq!(send(&mut engine, at(1), &mut stray), Verdict::Drop(Reason::ServerNoFlow));
+}
+
+fn ruled(rules: Vec<RuleSettings>) -> Engine {
+    let mut settings = settings(2, 10);
+    settings.policy.rules = rules;
+    Engine::new(&settings)
+}
+
+#[test]
+fn rules_decide_about_new_flows_and_leave_live_ones_alone() {
+    let from = vec!["198.51.100.0/24".parse().unwrap()];
+    let block = RuleSettings { from: from.clone(), ..RuleSettings::new("block", Action::Drop) };
+    let mut engine = ruled(vec![RuleSettings { enabled: false, ..block }]);
+    establish(&mut engine, at(0), 1);
+    engine.apply(at(1), Change::Rule { rule: 0, on: true }).unwrap();
+    assert_eq!(syn(&mut engine, at(1), CLIENT, 2), Err(Verdict::Drop(Reason::RuleDrop)));
+    assert!(syn(&mut engine, at(1), [9, 9, 9, 9], 2).is_ok());
+    let mut data = bytes(tcp(CLIENT, 1, VIP, 80, 101).ack(501), b"data");
+    assert!(matches!(send(&mut engine, at(1), &mut data), Verdict::Forward { .. }));
+    let row = &engine.rules()[0];
+    assert_eq!((row.place, row.rule.as_str(), row.enabled, row.matched, row.flows), (1, "block", true, 1, 0));
+    assert_eq!(engine.apply(at(1), Change::Rule { rule: 7, on: true }), Err(Refused::NoSuchRule(7)));
+}
+
+#[test]
+fn reject_answers_tcp_by_a_reset_and_others_by_icmp_prohibited() {
+    let mut engine = ruled(vec![RuleSettings::new("no", Action::Reject)]);
+    assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Err(Verdict::Consume(Consumed::Rejected)));
+    assert_eq!(udp(&mut engine, at(0), 2), Err(Verdict::Consume(Consumed::Rejected)));
+    let packets = sent(&mut engine, at(0));
+    assert!(matches!(packets[0].1.transport, Transport::Tcp { flags, ack: 101, .. } if flags.rst()));
+    assert_eq!(packets[1].1.transport, Transport::Icmp { kind: 3, code: 13 });
+    let mut packet = Vec::new();
+    PacketBuilder::ipv6([0x20; 16], [0x30; 16], 64).udp(1, 2).write(&mut packet, b"x").unwrap();
+    assert_eq!(send(&mut engine, at(0), &mut packet), Verdict::Consume(Consumed::Rejected));
+    assert_eq!(sent(&mut engine, at(0))[0].1.transport, Transport::Icmp { kind: 1, code: 1 });
+    let mut loops = ruled(vec![RuleSettings::new("pass", Action::Pass)]);
+    assert_eq!(syn(&mut loops, at(0), CLIENT, 1), Err(Verdict::Drop(Reason::RuleLoop)));
+    let mut foreign = bytes(tcp(CLIENT, 1, [9, 9, 9, 9], 80, 1).syn(), b"");
+    let verdict = send(&mut loops, at(0), &mut foreign);
+    assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Foreign, .. }));
+}
+
+#[test]
+fn a_rule_sends_flows_to_a_service_of_its_own_and_limits_them() {
+    let mut settings = settings(2, 10);
+    settings.pools.push(PoolSettings::new("inner", vec![ServerId(2)]));
+    let v4 = Some([10, 0, 2, 77].into());
+    settings.servers.push(ServerSettings { v4, port: Some(8080), ..ServerSettings::new("i", PoolId(1)) });
+    let mut inner = settings.services[0].clone();
+    (inner.name, inner.pool) = ("inner".into(), PoolId(1));
+    inner.listen.retain(|listen| listen.address.is_ipv4());
+    inner.listen.iter_mut().for_each(|listen| listen.address = [192, 0, 2, 200].into());
+    settings.services.push(inner);
+    let mut rule = RuleSettings::new("inner", Action::Balance(Some(ServiceId(1))));
+    rule.from.push("198.51.100.0/24".parse().unwrap());
+    (rule.limits.client_flows, rule.limits.rate) = (Some(2), Some(100));
+    settings.policy.rules = vec![rule];
+    let mut engine = Engine::new(&settings);
+    assert_eq!([1, 2].map(|port| syn(&mut engine, at(0), CLIENT, port)), [Ok(77), Ok(77)]);
+    assert_eq!(syn(&mut engine, at(0), CLIENT, 3), Err(Verdict::Drop(Reason::ClientFlows)));
+    assert_eq!(syn(&mut engine, at(0), [9, 9, 9, 9], 3), Ok(1));
+    let mut answer = bytes(tcp([10, 0, 2, 77], 8080, CLIENT, 1, 500).syn().ack(101), b"");
+    assert!(matches!(send(&mut engine, at(0), &mut answer), Verdict::Forward { .. }));
+    assert_eq!(parse(&answer).unwrap().addresses.src(), IpAddr::from(VIP));
+    let mut rows = Vec::new();
+    engine.flows(at(0), &FlowQuery::default(), Cursor::default(), 10, &mut rows);
+    assert_eq!((rows[0].service.as_str(), rows[0].rule.as_deref()), ("inner", Some("inner")));
+    // Ended flows free their client's place.
+    engine.apply(at(1), Change::Kill { flow: rows[0].id }).unwrap();
+    assert_eq!(syn(&mut engine, at(1), CLIENT, 3), Ok(77));
+}
+
+#[test]
+fn near_a_full_table_low_classes_are_refused_first_and_it_is_told_once() {
+    let mut settings = settings(2, 10);
+    let mut low = RuleSettings::new("low", Action::Balance(None));
+    low.from.push("198.51.100.0/24".parse().unwrap());
+    low.priority = Some(Priority::Low);
+    settings.policy.rules = vec![low];
+    let mut engine = Engine::new(&settings);
+    for port in 1..=8 {
+        assert!(syn(&mut engine, at(0), [9, 9, 9, 9], port).is_ok());
+    }
+    for port in 1..=3 {
+        assert_eq!(syn(&mut engine, at(0), CLIENT, port), Err(Verdict::Drop(Reason::TableLow)));
+    }
+    assert!(syn(&mut engine, at(0), [9, 9, 9, 9], 9).is_ok());
+    assert_eq!(events(&mut engine), ["the flow table is nearly full: new flows of class low are refused"]);
+}
+
+#[test]
+fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
+    let mut settings = settings(2, 100);
+    settings.pools[0].passive = Some(Passive { failures: 2, ..Passive::default() });
+    let mut engine = Engine::new(&settings);
+    // s1 refuses one connection and never answers another, whose client tries again.
+    assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
+    let mut refusal = bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 1, 0).rst().ack(101), b"");
+    assert!(matches!(send(&mut engine, at(0), &mut refusal), Verdict::Forward { .. }));
+    assert_eq!([2, 3].map(|port| syn(&mut engine, at(1), CLIENT, port)), [Ok(2), Ok(1)]);
+    assert_eq!(syn(&mut engine, at(2), CLIENT, 3), Ok(1), "a repeated SYN stays where it is");
+    assert_eq!(events(&mut engine), ["server pool/s1 gets no new flows for 10.0 s: clients' connections fail there"]);
+    assert_eq!([4, 5, 6].map(|port| syn(&mut engine, at(3), CLIENT, port)), [Ok(2), Ok(2), Ok(2)]);
+    assert_eq!(engine.servers(at(3))[0].held_for_ms, Some(9_000));
+    engine.handle_timeout(at(12));
+    assert!([7, 8].map(|port| syn(&mut engine, at(12), CLIENT, port)).contains(&Ok(1)));
+}
+
+#[test]
+fn an_icmp_error_about_an_unanswered_flow_counts_against_its_server() {
+    use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader};
+    let mut settings = settings(2, 100);
+    settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
+    let mut engine = Engine::new(&settings);
+    assert_eq!(udp(&mut engine, at(0), 5000), Ok(1));
+    let mut inner = Vec::new();
+    PacketBuilder::ipv4(CLIENT, [10, 0, 2, 1], 63).udp(5000, 8080).write(&mut inner, b"hello").unwrap();
+    let mut error = Vec::new();
+    let kind = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
+    PacketBuilder::ipv4([10, 0, 2, 1], CLIENT, 64).icmpv4(kind).write(&mut error, &inner).unwrap();
+    let mut damaged = error.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    send(&mut engine, at(1), &mut damaged);
+    assert_eq!(events(&mut engine), [] as [String; 0], "its sum is wrong");
+    send(&mut engine, at(1), &mut error);
+    assert_eq!(events(&mut engine).len(), 1);
+    assert_eq!([1, 2].map(|port| udp(&mut engine, at(1), port)), [Ok(2), Ok(2)]);
+}
+
+/// Two servers, each watched by a TCP monitor every second, three failures or two successes in a row.
+fn watched() -> Settings {
+    let mut settings = settings(2, 100);
+    settings.health.source_v4 = Some([192, 0, 2, 1].into());
+    let monitor = MonitorSettings {
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        jitter_percent: 0,
+        ..MonitorSettings::new("tcp", Probe::Tcp)
+    };
+    let server = |n: u32| ServerWatch {
+        server: ServerId(n),
+        v4: Some([10, 0, 2, n as u8 + 1].into()),
+        v6: None,
+        ports: vec![8080],
+    };
+    settings.health.pools.push(PoolWatch {
+        pool: PoolId(0),
+        monitors: vec![monitor],
+        floor: Default::default(),
+        servers: vec![server(0), server(1)],
+    });
+    settings
+}
+
+/// Lets time go on; the servers in `alive` answer probes 2 ms later. Returns what was told.
+fn live(engine: &mut Engine, now: &mut u64, until: u64, alive: &[u8]) -> Vec<String> {
+    let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+    let mut told = Vec::new();
+    while *now < until {
+        *now += 1;
+        engine.handle_timeout(ms(*now));
+        for (_, probe) in sent(engine, ms(*now)) {
+            let Transport::Tcp { src, dst, flags, seq, .. } = probe.transport else { panic!("{probe:?}") };
+            assert_eq!(probe.addresses.src(), IpAddr::from([192, 0, 2, 1]));
+            let IpAddr::V4(server) = probe.addresses.dst() else { panic!() };
+            if flags.syn() && alive.contains(&server.octets()[3]) {
+                let answer = tcp(server.octets(), dst, [192, 0, 2, 1], src, 7).syn().ack(seq.wrapping_add(1));
+                let verdict = send(engine, ms(*now + 2), &mut bytes(answer, b""));
+                assert_eq!(verdict, Verdict::Consume(Consumed::Probe));
+            }
+        }
+        told.extend(events(engine).into_iter().map(|event| format!("{} ms: {event}", *now)));
+    }
+    told
+}
+
+#[test]
+fn a_server_that_stops_answering_probes_is_left_out_within_the_configured_time() {
+    let mut engine = Engine::new(&watched());
+    let mut now = 0;
+    assert_eq!(live(&mut engine, &mut now, 5_000, &[1, 2]), [] as [String; 0]);
+    assert!(engine.servers(at(5)).iter().all(|row| row.latency_ms.is_some_and(|ms| (1.9..=2.1).contains(&ms))));
+    let told = live(&mut engine, &mut now, 9_000, &[1]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].ends_with("server pool/s2 is DOWN (IPv4 port 8080): 3 of 3 timed out after 500 ms"), "{told:?}");
+    // Interval times failures plus timeout, from the moment of its death.
+    let when: u64 = told[0].split(' ').next().unwrap().parse().unwrap();
+    assert!((5_000..=5_000 + 3_500).contains(&when), "{when}");
+    assert_eq!([1, 2, 3].map(|port| syn(&mut engine, at(9), CLIENT, port)), [Ok(1), Ok(1), Ok(1)]);
+    let back = live(&mut engine, &mut now, 12_000, &[1, 2]);
+    assert!(back.len() == 1 && back[0].contains("server pool/s2 is up (IPv4 port 8080): 2 of 2 answered"), "{back:?}");
+    assert!(engine.counters().add_up());
+}
+
+#[test]
+fn a_stranger_at_the_probe_address_is_dropped_by_name() {
+    let mut engine = Engine::new(&watched());
+    let mut stranger = bytes(tcp([9, 9, 9, 9], 1, [192, 0, 2, 1], 40_000, 1).syn(), b"");
+    assert_eq!(send(&mut engine, at(0), &mut stranger), Verdict::Drop(Reason::NoProbe));
+}

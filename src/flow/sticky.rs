@@ -1,0 +1,145 @@
+//! Which server a client was given: a bounded memory that forgets the client idle longest.
+//!
+//! It must not know why a server is chosen, nor whether it still serves: `era` is compared, not understood.
+
+use crate::ids::ServerId;
+use crate::time::{Duration, Instant};
+use ahash::RandomState;
+use hashlink::LinkedHashMap;
+use std::net::IpAddr;
+
+/// What is remembered of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Its server.
+    pub server: ServerId,
+    /// The server's era when it was chosen.
+    pub era: u32,
+    /// The client's flows to it.
+    pub flows: u32,
+    /// When the last of them ended, or the slot was made.
+    pub since: Instant,
+}
+
+/// The clients of one group of services.
+#[derive(Debug)]
+pub struct Slots {
+    /// Clients without a flow, the one idle longest first.
+    idle: LinkedHashMap<IpAddr, Slot, RandomState>,
+    /// Clients with flows, the one met longest ago first.
+    busy: LinkedHashMap<IpAddr, Slot, RandomState>,
+    most: usize,
+    idle_time: Duration,
+}
+
+impl Slots {
+    /// Makes room for `most` clients, each remembered for `idle_time` after its last flow.
+    pub fn new(most: u32, idle_time: Duration, seed: u64) -> Self {
+        let hash = RandomState::with_seeds(seed, 11, 12, 13);
+        Slots {
+            idle: LinkedHashMap::with_hasher(hash.clone()),
+            busy: LinkedHashMap::with_hasher(hash),
+            most: most as usize,
+            idle_time,
+        }
+    }
+
+    /// Clients remembered.
+    pub fn len(&self) -> usize {
+        self.idle.len() + self.busy.len()
+    }
+
+    /// Whether nobody is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is remembered of a client.
+    pub fn find(&mut self, now: Instant, client: IpAddr) -> Option<Slot> {
+        self.expire(now);
+        self.busy.get(&client).or_else(|| self.idle.get(&client)).copied()
+    }
+
+    /// Remembers a flow of a client. Another server than before, or another era of it, starts the count anew.
+    pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) {
+        let old = self.idle.remove(&client).or_else(|| self.busy.remove(&client));
+        let flows = old.filter(|old| (old.server, old.era) == (server, era)).map_or(0, |old| old.flows);
+        if self.len() >= self.most && self.idle.pop_front().is_none() {
+            self.busy.pop_front();
+        }
+        self.busy.insert(client, Slot { server, era, flows: flows + 1, since: now });
+    }
+
+    /// Notes that a flow of a client to a server ended; the idle time starts with the last of them.
+    pub fn ended(&mut self, now: Instant, client: IpAddr, server: ServerId) {
+        let Some(slot) = self.busy.get_mut(&client).filter(|slot| slot.server == server) else { return };
+        slot.flows -= 1;
+        if slot.flows == 0 {
+            let slot = Slot { since: now, ..*slot };
+            self.busy.remove(&client);
+            self.idle.insert(client, slot);
+        }
+    }
+
+    /// Forgets who has been idle for too long.
+    pub fn expire(&mut self, now: Instant) {
+        while self.idle.front().is_some_and(|(_, slot)| slot.since + self.idle_time <= now) {
+            self.idle.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> Instant {
+        Instant::from_nanos(s * 1_000_000_000)
+    }
+
+    fn client(n: u8) -> IpAddr {
+        [10, 0, 0, n].into()
+    }
+
+    fn server(slots: &mut Slots, now: u64, n: u8) -> Option<u32> {
+        slots.find(at(now), client(n)).map(|slot| slot.server.0)
+    }
+
+    #[test]
+    fn a_client_is_remembered_while_it_has_flows_and_for_the_idle_time_after() {
+        let mut slots = Slots::new(10, Duration::from_secs(60), 1);
+        slots.opened(at(0), client(1), ServerId(5), 0);
+        slots.opened(at(1), client(1), ServerId(5), 0);
+        slots.ended(at(100), client(1), ServerId(5));
+        assert_eq!(server(&mut slots, 1000, 1), Some(5), "one flow is left");
+        slots.ended(at(1000), client(1), ServerId(5));
+        assert_eq!((server(&mut slots, 1059, 1), server(&mut slots, 1060, 1)), (Some(5), None));
+        assert!(slots.is_empty());
+    }
+
+    #[test]
+    fn the_client_idle_longest_goes_first_and_only_then_one_with_flows() {
+        let mut slots = Slots::new(3, Duration::from_secs(60), 1);
+        (1..=3).for_each(|n| slots.opened(at(0), client(n), ServerId(0), 0));
+        slots.ended(at(1), client(3), ServerId(0));
+        slots.ended(at(2), client(2), ServerId(0));
+        slots.opened(at(3), client(4), ServerId(0), 0);
+        assert_eq!((server(&mut slots, 3, 3), server(&mut slots, 3, 2)), (None, Some(0)));
+        slots.opened(at(3), client(5), ServerId(0), 0);
+        slots.opened(at(3), client(6), ServerId(0), 0);
+        let left: Vec<u8> = (1..=6).filter(|n| server(&mut slots, 3, *n).is_some()).collect();
+        assert_eq!((left, slots.len()), (vec![4, 5, 6], 3));
+    }
+
+    #[test]
+    fn the_end_of_a_flow_to_another_server_counts_nothing() {
+        let mut slots = Slots::new(3, Duration::from_secs(60), 1);
+        slots.opened(at(0), client(1), ServerId(0), 0);
+        slots.opened(at(1), client(1), ServerId(1), 0);
+        slots.ended(at(2), client(1), ServerId(0));
+        assert_eq!(slots.find(at(2), client(1)).map(|slot| (slot.server.0, slot.flows)), Some((1, 1)));
+        slots.ended(at(3), client(1), ServerId(1));
+        slots.ended(at(3), client(1), ServerId(1));
+        assert_eq!(server(&mut slots, 4, 1), Some(1));
+    }
+}

@@ -1,0 +1,280 @@
+//! The HTTP/1.1 request of a monitor and its response, read as it comes (RFC 9112). It knows no connections.
+
+use super::settings::{HttpProbe, LoadSource, Probe};
+use super::targets::Monitor;
+use super::why::Failure;
+
+/// Bytes of heads, interim responses included, that are read at most.
+const MOST_HEAD: usize = 16 << 10;
+/// Header fields that are read at most.
+const MOST_FIELDS: usize = 96;
+
+/// What a server tells of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    /// 0 to 100.
+    pub percent: u8,
+    pub maintenance: bool,
+}
+
+/// The request.
+pub(super) fn request(probe: &HttpProbe) -> Vec<u8> {
+    let mut out = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", probe.path, probe.host);
+    let defaults = [("User-Agent", "equipoise"), ("Accept", "*/*")];
+    let own = probe.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let missing =
+        defaults.into_iter().filter(|(d, _)| !probe.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(d)));
+    for (name, value) in missing.chain(own) {
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    out.push_str("\r\n");
+    out.into_bytes()
+}
+
+/// Where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length(u64),
+    Chunked(Chunk),
+    UntilClose,
+}
+
+/// Where in a chunked body the next byte stands (RFC 9112, 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chunk {
+    /// In the size, with its digits so far.
+    Size(u64, u8),
+    /// In what follows the size on its line.
+    Extension(u64),
+    Data(u64),
+    /// In the line end behind the data.
+    End,
+    /// In the trailer, with the length of its line so far.
+    Trailer(usize),
+}
+
+/// A response as far as it has come.
+#[derive(Debug, Default)]
+pub(super) struct Response {
+    head: Vec<u8>,
+    body: Vec<u8>,
+    framing: Option<Framing>,
+    pub load: Option<Load>,
+}
+
+type Verdict = Result<(), Failure>;
+
+impl Response {
+    pub fn clear(&mut self) {
+        self.head.clear();
+        self.body.clear();
+        (self.framing, self.load) = (None, None);
+    }
+
+    /// Takes the next bytes; a verdict as soon as there is one.
+    pub fn feed(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
+        if self.framing.is_some() {
+            return self.feed_body(monitor, bytes);
+        }
+        // The stack's buffer bounds what comes at once, so `head` is bounded by the two together.
+        self.head.extend_from_slice(bytes);
+        loop {
+            match self.read_head(monitor) {
+                Err(failure) => return Some(Err(failure)),
+                Ok(Head::Partial) if self.head.len() > MOST_HEAD => {
+                    return Some(Err(Failure::Malformed("HTTP header too long")));
+                }
+                Ok(Head::Partial) => return None,
+                Ok(Head::Interim) => {}
+                Ok(Head::Decided) => return Some(Ok(())),
+                Ok(Head::Final { len }) => {
+                    let rest = self.head.split_off(len);
+                    return self.feed_body(monitor, &rest);
+                }
+            }
+        }
+    }
+
+    /// The connection ended without a verdict.
+    pub fn end(&mut self, monitor: &Monitor) -> Verdict {
+        match self.framing {
+            Some(Framing::UntilClose) => self.judge_body(monitor),
+            _ => Err(Failure::Closed),
+        }
+    }
+
+    fn read_head(&mut self, monitor: &Monitor) -> Result<Head, Failure> {
+        let Probe::Http(probe) = &monitor.settings.probe else { return Ok(Head::Decided) };
+        let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        let mut head = httparse::Response::new(&mut fields);
+        let len = match head.parse(&self.head) {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) => return Ok(Head::Partial),
+            Err(_) => return Err(Failure::Malformed("HTTP header")),
+        };
+        let status = head.code.unwrap_or(0);
+        if (100..200).contains(&status) && status != 101 {
+            self.head.drain(..len);
+            return Ok(Head::Interim);
+        }
+        let framing = framing(status, head.headers)?;
+        self.load = load_of_fields(probe, head.headers);
+        let right = |(first, last): &(u16, u16)| (*first..=*last).contains(&status);
+        if !(probe.status.iter().any(right) || probe.status.is_empty() && right(&(200, 299))) {
+            return Err(Failure::Status { got: status, want: ranges(&probe.status) });
+        }
+        self.framing = Some(framing);
+        if monitor.matcher.is_none() && monitor.load.is_none() {
+            return Ok(Head::Decided);
+        }
+        Ok(Head::Final { len })
+    }
+
+    fn feed_body(&mut self, monitor: &Monitor, mut bytes: &[u8]) -> Option<Verdict> {
+        let Probe::Http(probe) = &monitor.settings.probe else { return None };
+        let most = probe.max_bytes as usize;
+        loop {
+            let room = most - self.body.len().min(most);
+            if room == 0 {
+                return Some(self.judge_body(monitor));
+            }
+            match self.framing.as_mut()? {
+                Framing::UntilClose => {
+                    if bytes.is_empty() {
+                        return None;
+                    }
+                    let (now, later) = bytes.split_at(room.min(bytes.len()));
+                    self.body.extend_from_slice(now);
+                    bytes = later;
+                }
+                Framing::Length(0) => return Some(self.judge_body(monitor)),
+                Framing::Length(left) => {
+                    if bytes.is_empty() {
+                        return None;
+                    }
+                    let size = room.min(bytes.len()).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= size as u64;
+                    let (now, later) = bytes.split_at(size);
+                    self.body.extend_from_slice(now);
+                    bytes = later;
+                }
+                Framing::Chunked(Chunk::Data(left)) if *left > 0 => {
+                    if bytes.is_empty() {
+                        return None;
+                    }
+                    let size = room.min(bytes.len()).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= size as u64;
+                    let (now, later) = bytes.split_at(size);
+                    self.body.extend_from_slice(now);
+                    bytes = later;
+                }
+                Framing::Chunked(chunk) => {
+                    let (byte, later) = bytes.split_first()?;
+                    bytes = later;
+                    match chunk.step(*byte) {
+                        None => return Some(Err(Failure::Malformed("HTTP chunk"))),
+                        Some(None) => return Some(self.judge_body(monitor)),
+                        Some(Some(next)) => *chunk = next,
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge_body(&mut self, monitor: &Monitor) -> Verdict {
+        if let Some(found) = monitor.load.as_ref().and_then(|regex| regex.captures(&self.body)) {
+            let maintenance = found.name("maintenance").is_some_and(|flag| is_set(flag.as_bytes()));
+            let percent = found.name("load").and_then(|load| percent(load.as_bytes()));
+            self.load = percent.map(|percent| Load { percent, maintenance });
+        }
+        match &monitor.matcher {
+            Some(matcher) if !matcher.matches(&self.body) => Err(Failure::Body),
+            _ => Ok(()),
+        }
+    }
+}
+
+enum Head {
+    Partial,
+    /// An interim response was cut off the front.
+    Interim,
+    /// The head alone is the verdict.
+    Decided,
+    /// The body begins behind so many bytes.
+    Final {
+        len: usize,
+    },
+}
+
+impl Chunk {
+    /// The next state: none for a byte that may not stand here, none within for the end of the body.
+    fn step(self, byte: u8) -> Option<Option<Chunk>> {
+        Some(Some(match (self, byte) {
+            (Chunk::Size(size, digits @ 0..15), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                Chunk::Size(size << 4 | u64::from((byte as char).to_digit(16)?), digits + 1)
+            }
+            (Chunk::Size(size, 1..) | Chunk::Extension(size), b'\n') => match size {
+                0 => Chunk::Trailer(0),
+                size => Chunk::Data(size),
+            },
+            (Chunk::Size(size, 1..), b';' | b' ' | b'\t' | b'\r') => Chunk::Extension(size),
+            (Chunk::Extension(size), _) => Chunk::Extension(size),
+            (Chunk::Data(0) | Chunk::End, b'\r') => Chunk::End,
+            (Chunk::Data(0) | Chunk::End, b'\n') => Chunk::Size(0, 0),
+            (Chunk::Trailer(0), b'\n') => return Some(None),
+            (Chunk::Trailer(_), b'\n') => Chunk::Trailer(0),
+            (Chunk::Trailer(len), b'\r') => Chunk::Trailer(len),
+            (Chunk::Trailer(len @ 0..MOST_HEAD), _) => Chunk::Trailer(len + 1),
+            _ => return None,
+        }))
+    }
+}
+
+/// How the body is delimited (RFC 9112, 6.3).
+fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<Framing, Failure> {
+    if matches!(status, 204 | 304) {
+        return Ok(Framing::Length(0));
+    }
+    let named = |name: &'static str| fields.iter().filter(move |f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
+    if let Some(coding) = named("transfer-encoding").next_back() {
+        let last = coding.rsplit(|b| *b == b',').next().unwrap_or(coding).trim_ascii();
+        let chunked = last.eq_ignore_ascii_case(b"chunked");
+        return Ok(if chunked { Framing::Chunked(Chunk::Size(0, 0)) } else { Framing::UntilClose });
+    }
+    let mut lengths = named("content-length");
+    let Some(first) = lengths.next() else { return Ok(Framing::UntilClose) };
+    let digits = std::str::from_utf8(first.trim_ascii()).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|text| text.parse().ok()) {
+        Some(length) if lengths.all(|other| other.trim_ascii() == first.trim_ascii()) => Ok(Framing::Length(length)),
+        _ => Err(Failure::Malformed("HTTP content length")),
+    }
+}
+
+fn load_of_fields(probe: &HttpProbe, fields: &[httparse::Header<'_>]) -> Option<Load> {
+    let Some(LoadSource::Header { name, maintenance }) = &probe.load else { return None };
+    let value = |name: &str| fields.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
+    let percent = percent(value(name)?)?;
+    Some(Load { percent, maintenance: maintenance.as_ref().and_then(|name| value(name)).is_some_and(is_set) })
+}
+
+/// `37`, `37%` or `37.5`, up to 100; none for anything else.
+fn percent(bytes: &[u8]) -> Option<u8> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    let text = text.strip_suffix('%').unwrap_or(text).trim_end();
+    let load: f64 = text.bytes().all(|b| b.is_ascii_digit() || b == b'.').then(|| text.parse().ok()).flatten()?;
+    (0.0..=100.0).contains(&load).then(|| load.round() as u8)
+}
+
+fn is_set(flag: &[u8]) -> bool {
+    let flag = flag.trim_ascii();
+    !flag.is_empty() && ![&b"0"[..], b"no", b"false", b"off"].iter().any(|word| flag.eq_ignore_ascii_case(word))
+}
+
+fn ranges(status: &[(u16, u16)]) -> String {
+    if status.is_empty() {
+        return "200-299".into();
+    }
+    let words: Vec<String> =
+        status.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
+    words.join(" or ")
+}

@@ -1,0 +1,143 @@
+//! What the monitors of changed settings take over from those before: nobody's state starts anew for a reload.
+
+use super::Health;
+use super::judge::State;
+use super::targets::Server;
+use crate::ids::ServerId;
+use crate::time::Instant;
+use std::collections::BTreeMap;
+
+impl Health {
+    /// Takes over what `old` knew: verdicts, windows, states, histories, loads, what is forced, whether it observes.
+    ///
+    /// `was` tells a server's number in the old settings; none: it is new. A verdict is taken over where address,
+    /// port and all of the monitor's settings are the same. Probes on their way are forgotten, their answers late;
+    /// no events come of it. To be called before anything else.
+    pub fn inherit(&mut self, now: Instant, old: &Health, was: impl Fn(ServerId) -> Option<ServerId>) {
+        self.observe(old.observer.is_some());
+        for place in 0..self.all.servers.len() {
+            let id = self.all.servers[place].id;
+            let Some(before) = was(id).and_then(|before| old.all.find(before)) else { continue };
+            let before = &old.all.servers[before];
+            self.take_judges(place, old, before);
+            let server = &mut self.all.servers[place];
+            server.history = before.history.clone();
+            server.load = before.load;
+            if let Some(up) = old.forced.get(&before.id) {
+                self.forced.insert(id, *up);
+            }
+        }
+        self.start(now);
+        // What the floor keeps in shows when all that may go are out.
+        for keep in [false, true] {
+            for place in 0..self.all.servers.len() {
+                let before = was(self.all.servers[place].id).and_then(|before| old.all.find(before));
+                self.take_states(place, old, before.map(|before| &old.all.servers[before]), keep);
+            }
+        }
+    }
+
+    fn take_judges(&mut self, place: usize, old: &Health, before: &Server) {
+        let mut judges = BTreeMap::new();
+        for unit in before.units.iter().flatten() {
+            for target in &old.all.units[*unit as usize].targets {
+                let target = &old.all.targets[*target as usize];
+                judges.entry((target.address, target.port)).or_insert_with(Vec::new).push(target);
+            }
+        }
+        for unit in self.all.servers[place].units.iter().flatten() {
+            for target in &self.all.units[*unit as usize].targets {
+                let target = &mut self.all.targets[*target as usize];
+                let settings = &self.all.monitors[target.monitor as usize].settings;
+                let same = judges.get(&(target.address, target.port)).into_iter().flatten();
+                let found = same.into_iter().find(|b| old.all.monitors[b.monitor as usize].settings == *settings);
+                if let Some(before) = found {
+                    target.judge = before.judge.clone();
+                    target.last = before.last.clone();
+                }
+            }
+        }
+    }
+
+    /// States as the monitors have them; or (`keep`) those of units that were in though their monitors said down.
+    fn take_states(&mut self, place: usize, old: &Health, before: Option<&Server>, keep: bool) {
+        for unit in self.all.servers[place].units.clone().into_iter().flatten() {
+            let says = self.all.says(unit);
+            let this = &self.all.units[unit as usize];
+            let before = before.into_iter().flat_map(|server| server.units.iter().flatten());
+            let was = before.map(|b| &old.all.units[*b as usize]).find(|b| b.v6 == this.v6 && b.port == this.port);
+            let mut state = says;
+            if says == State::Down && was.is_some_and(|was| was.state == State::Up) {
+                if keep && !self.all.floors.may_go(unit) {
+                    self.all.floors.hold(unit, was.map_or(Instant::ZERO, |was| was.since));
+                }
+                // The first pass leaves it in, so that the second can tell.
+                if !keep || self.all.floors.is_held(unit) {
+                    state = State::Up;
+                }
+            }
+            let since = was.filter(|was| was.state == state).map_or(this.since, |was| was.since);
+            self.all.floors.set(unit, state == State::Up);
+            let this = &mut self.all.units[unit as usize];
+            (this.state, this.since) = (state, since);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::{Floor, MonitorSettings, Probe};
+    use super::super::testing::*;
+    use super::*;
+    use crate::packet::parse;
+    use crate::time::Duration;
+
+    #[test]
+    fn a_reload_keeps_states_windows_and_what_the_floor_holds() {
+        let fall_1 = MonitorSettings { fall: 1, rise: 1, ..monitor(Probe::Icmp) };
+        let mut all = settings(3, "4", vec![fall_1]);
+        all.pools[0].floor = Floor::Count(1);
+        let mut sim = Sim::new(&all);
+        sim.run(Duration::from_secs(3), &mut |_, _| vec![]);
+        let up = |health: &Health| {
+            (0..health.all.servers.len() as u32)
+                .filter(|i| health.state(ServerId(*i), false, 80) == State::Up)
+                .collect::<Vec<_>>()
+        };
+        let held = up(&sim.health);
+        assert_eq!(held.len(), 1);
+
+        // The first server is gone from the settings: the others move up by one number.
+        let mut fewer = all.clone();
+        let gone = (held[0] + 1) % 3;
+        fewer.pools[0].servers.retain(|server| server.server.0 != gone);
+        for (id, server) in (0..).zip(&mut fewer.pools[0].servers) {
+            server.server = ServerId(id);
+        }
+        let was = |id: ServerId| Some(ServerId(if id.0 >= gone { id.0 + 1 } else { id.0 }));
+        let mut reloaded = Health::new(&fewer);
+        reloaded.inherit(sim.now, &sim.health, was);
+        let states: Vec<u32> = up(&reloaded).iter().map(|id| was(ServerId(*id)).unwrap().0).collect();
+        assert_eq!(states, held);
+        assert!(reloaded.rows(sim.now).iter().all(|row| row.sent >= 2 && row.lost == row.sent));
+        assert_eq!(reloaded.rows(sim.now).iter().filter(|row| row.held).count(), 1);
+        assert_eq!((reloaded.poll_event(), reloaded.history(ServerId(0)).count()), (None, 1));
+
+        // The one that is down comes up: the one held back goes.
+        sim.health = reloaded;
+        sim.events.clear();
+        let kept = held[0] + 1;
+        sim.run(Duration::from_secs(2), &mut |packet, _| {
+            let parsed = parse(packet).unwrap();
+            let dead = parsed.addresses.dst() == std::net::IpAddr::from([10, 0, 0, kept as u8]);
+            if dead { vec![] } else { soon(echo_reply(packet, &parsed)) }
+        });
+        assert_eq!(sim.told().len(), 2);
+
+        // A changed monitor starts anew.
+        all.pools[0].monitors[0].fall = 2;
+        let mut changed = Health::new(&all);
+        changed.inherit(sim.now, &sim.health, Some);
+        assert!(changed.rows(sim.now).iter().all(|row| row.sent == 0 && row.says == State::Up));
+    }
+}

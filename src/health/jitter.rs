@@ -1,0 +1,30 @@
+//! When a probe is sent: not in step with the others.
+
+use crate::rng::Rng;
+use crate::time::Duration;
+
+/// A span under `most`.
+pub(super) fn part(rng: &mut Rng, most: Duration) -> Duration {
+    Duration::from_nanos(rng.below(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+/// `interval`, longer or shorter by up to `percent`.
+pub(super) fn jittered(rng: &mut Rng, interval: Duration, percent: u8) -> Duration {
+    let stray = interval / 100 * u32::from(percent.min(50));
+    interval - stray + part(rng, stray * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_its_bounds_and_strays() {
+        let mut numbers = Rng::new(1);
+        let spans: Vec<_> = (0..1000).map(|_| jittered(&mut numbers, Duration::from_secs(10), 10)).collect();
+        assert!(spans.iter().all(|s| (Duration::from_secs(9)..Duration::from_secs(11)).contains(s)));
+        assert!(spans.iter().any(|s| *s < Duration::from_millis(9200)));
+        assert!(spans.iter().any(|s| *s > Duration::from_millis(10_800)));
+        assert_eq!(jittered(&mut numbers, Duration::from_secs(10), 0), Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,440 @@
+//! What to watch and how: plain values that the configuration has checked with [`HealthSettings::problems`].
+//!
+//! It knows no files and no names of servers; durations are spans, addresses are numbers of the probes.
+
+use super::expect;
+use crate::ids::{PoolId, ServerId};
+use crate::time::Duration;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Shortest interval between two probes of one target.
+pub const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+/// Most samples that a window holds.
+pub const MOST_SAMPLES: u32 = 1000;
+/// Longest HTTP request and UDP payload, in bytes: either fits one packet of the least MTU of IPv6.
+pub const MOST_PAYLOAD: usize = 1200;
+/// Most bytes of a response body that a monitor may ask to be read.
+pub const MOST_BODY: u32 = 1 << 20;
+
+/// All that is watched.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HealthSettings {
+    /// What source ports, sequence numbers, query IDs and jitter come from; live it must be random.
+    pub seed: u64,
+    /// Where IPv4 probes come from; none: IPv4 addresses are not watched.
+    pub source_v4: Option<Ipv4Addr>,
+    /// Where IPv6 probes come from; none: IPv6 addresses are not watched.
+    pub source_v6: Option<Ipv6Addr>,
+    /// The pools.
+    pub pools: Vec<PoolWatch>,
+}
+
+/// How the servers of one pool are watched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolWatch {
+    /// The pool.
+    pub pool: PoolId,
+    /// All must succeed; none: the pool's servers count as up.
+    pub monitors: Vec<MonitorSettings>,
+    /// How many servers the monitors must leave in.
+    pub floor: Floor,
+    /// Its servers; each belongs to one pool.
+    pub servers: Vec<ServerWatch>,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerWatch {
+    /// Its number.
+    pub server: ServerId,
+    /// Its IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// The ports at which its services reach it: probed by monitors that name none.
+    pub ports: Vec<u16>,
+}
+
+/// How many servers of a pool stay in whatever the monitors say, counted a family and port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Floor {
+    /// All may go.
+    #[default]
+    None,
+    /// So many, 1 or more.
+    Count(u32),
+    /// So many percent of those watched, 1 to 100, rounded up.
+    Percent(u8),
+}
+
+impl Floor {
+    /// How many of `total` stay in.
+    pub fn least(self, total: u32) -> u32 {
+        match self {
+            Floor::None => 0,
+            Floor::Count(count) => count.min(total),
+            Floor::Percent(percent) => (u64::from(total) * u64::from(percent.min(100))).div_ceil(100) as u32,
+        }
+    }
+}
+
+/// What a server counts as before its first verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Initial {
+    /// Up.
+    #[default]
+    Up,
+    /// Down.
+    Down,
+    /// Neither: it gets no new flows.
+    Unknown,
+}
+
+/// One monitor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MonitorSettings {
+    /// Its name in rows and logs.
+    pub name: String,
+    /// What it sends and expects.
+    pub probe: Probe,
+    /// Ports to probe, for all of a server's ports at once; empty: each of the server's own, for itself. ICMP has none.
+    pub ports: Vec<u16>,
+    /// From one probe's start to the next one's; 100 ms or more.
+    pub interval: Duration,
+    /// How long a probe waits for its answer; more than zero.
+    pub timeout: Duration,
+    /// Results that the window holds, 1 to 1000.
+    pub samples: u32,
+    /// Most failures in the window; more is down. Less than `samples`.
+    pub max_lost: Option<u32>,
+    /// Highest average latency of the window's answered probes; more is down.
+    pub max_latency: Option<Duration>,
+    /// Failures in a row that mean down, 1 or more.
+    pub fall: u32,
+    /// Successes in a row that mean up (with the window within its limits), 1 or more.
+    pub rise: u32,
+    /// What holds until the first verdict.
+    pub initial: Initial,
+    /// How far an interval may stray either way, in percent, 0 to 50.
+    pub jitter_percent: u8,
+}
+
+impl MonitorSettings {
+    /// A monitor with all defaults.
+    pub fn new(name: &str, probe: Probe) -> Self {
+        MonitorSettings {
+            name: name.into(),
+            probe,
+            ports: Vec::new(),
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(3),
+            samples: 10,
+            max_lost: None,
+            max_latency: None,
+            fall: 3,
+            rise: 2,
+            initial: Initial::Up,
+            jitter_percent: 10,
+        }
+    }
+}
+
+/// What a monitor sends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Probe {
+    /// An ICMP or ICMPv6 echo request.
+    Icmp,
+    /// A TCP SYN, whose SYN/ACK is answered by a reset.
+    Tcp,
+    /// An HTTP/1.1 GET.
+    Http(HttpProbe),
+    /// A UDP datagram.
+    Udp {
+        /// What it carries, 0 to 1200 bytes.
+        payload: Vec<u8>,
+        /// What the answer must be.
+        expect: Expect,
+    },
+    /// A DNS query over UDP.
+    Dns {
+        /// The name asked for, in ASCII: `www.example.org`.
+        name: String,
+        /// The type asked for.
+        kind: DnsKind,
+        /// What the response must say; none: NOERROR.
+        expect: Option<DnsExpect>,
+    },
+}
+
+impl Probe {
+    /// The word for it: `icmp`, `tcp`, `http`, `udp`, `dns`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Probe::Icmp => "icmp",
+            Probe::Tcp => "tcp",
+            Probe::Http(_) => "http",
+            Probe::Udp { .. } => "udp",
+            Probe::Dns { .. } => "dns",
+        }
+    }
+}
+
+/// An HTTP/1.1 GET and what its response must be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpProbe {
+    /// The header `Host`.
+    pub host: String,
+    /// The request target, which begins with `/`.
+    pub path: String,
+    /// Further headers, names and values.
+    pub headers: Vec<(String, String)>,
+    /// Ranges of statuses that are right, first and last; empty: 200 to 299.
+    pub status: Vec<(u16, u16)>,
+    /// What the body must be, as far as it is read.
+    pub expect: Option<Expect>,
+    /// Bytes of the body that are read at most, 1 to 1 MiB; the rest is not waited for. An expression over a large
+    /// body costs the packets that wait meanwhile some milliseconds a probe.
+    pub max_bytes: u32,
+    /// Where the response tells the server's load.
+    pub load: Option<LoadSource>,
+}
+
+impl Default for HttpProbe {
+    fn default() -> Self {
+        HttpProbe {
+            host: "localhost".into(),
+            path: "/".into(),
+            headers: Vec::new(),
+            status: Vec::new(),
+            expect: None,
+            max_bytes: 64 << 10,
+            load: None,
+        }
+    }
+}
+
+/// What bytes must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// They begin with these; an empty prefix takes any answer.
+    Prefix(Vec<u8>),
+    /// These stand somewhere in them.
+    Contains(Vec<u8>),
+    /// A regular expression finds a match; ASCII classes, linear time.
+    Regex(String),
+}
+
+/// Where an HTTP response tells the server's load, 0 to 100, and whether it is under maintenance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadSource {
+    /// In headers.
+    Header {
+        /// The header of the load: `37` or `37%`.
+        name: String,
+        /// The header of the maintenance flag: anything but an empty value, `0`, `no`, `false` and `off` sets it.
+        maintenance: Option<String>,
+    },
+    /// In the body: a regular expression with a group `load` and perhaps a group `maintenance`.
+    Regex(String),
+}
+
+/// DNS record types (RFC 1035, 3.2.2; RFC 3596; RFC 2782).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum DnsKind {
+    A = 1,
+    Ns = 2,
+    Cname = 5,
+    Soa = 6,
+    Ptr = 12,
+    Mx = 15,
+    Txt = 16,
+    Aaaa = 28,
+    Srv = 33,
+}
+
+/// What a DNS response must say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsExpect {
+    /// NOERROR and this address among the answers.
+    Address(IpAddr),
+    /// This response code, 0 to 15.
+    Rcode(u8),
+}
+
+impl HealthSettings {
+    /// Which values contradict each other or their ranges: where, and what is wrong; empty: none.
+    pub fn problems(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        for pool in &self.pools {
+            for monitor in &pool.monitors {
+                out.extend(monitor.problems().into_iter().map(|p| format!("monitor `{}`: {p}", monitor.name)));
+            }
+            if matches!(pool.floor, Floor::Count(0) | Floor::Percent(0) | Floor::Percent(101..)) {
+                out.push("floor: must be 1 or more servers, or 1 to 100 percent".into());
+            }
+            let no_source = |has: fn(&ServerWatch) -> bool, source: bool| !source && pool.servers.iter().any(has);
+            if !pool.monitors.is_empty()
+                && no_source(|s| s.v4.is_some(), self.source_v4.is_some())
+                && no_source(|s| s.v6.is_some() || s.v4.is_some(), self.source_v6.is_some())
+            {
+                out.push("probes have no source address: name one of the servers' families".into());
+            }
+        }
+        out
+    }
+}
+
+impl MonitorSettings {
+    /// Which values contradict each other or their ranges; empty: none.
+    pub fn problems(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut want = |holds: bool, text: &str| {
+            if !holds {
+                out.push(text.to_owned());
+            }
+        };
+        want(self.interval >= LEAST_INTERVAL, "interval: must be 100 ms or more");
+        want(!self.timeout.is_zero(), "timeout: must be more than 0");
+        want((1..=MOST_SAMPLES).contains(&self.samples), "samples: must be 1 to 1000");
+        want(self.fall >= 1, "fall: must be 1 or more");
+        want(self.rise >= 1, "rise: must be 1 or more");
+        want(self.jitter_percent <= 50, "jitter: must be 0 to 50 percent");
+        want(
+            self.max_lost.is_none_or(|most| most < self.samples),
+            "max_lost: must be less than samples, or it never takes a server out",
+        );
+        want(
+            self.max_latency.is_none_or(|most| !most.is_zero() && most < self.timeout),
+            "max_latency: must be more than 0 and less than timeout, or it never takes a server out",
+        );
+        want(!self.ports.contains(&0), "ports: must be 1 to 65535");
+        out.extend(self.probe.problems());
+        out
+    }
+}
+
+impl Probe {
+    fn problems(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        match self {
+            Probe::Icmp | Probe::Tcp => {}
+            Probe::Http(http) => {
+                let line = |text: &str| !text.bytes().any(|b| b.is_ascii_control());
+                if !http.path.starts_with('/') || !line(&http.path) || http.path.contains(' ') {
+                    out.push("path: must begin with `/` and have no spaces".into());
+                }
+                let names = |name: &str| !name.is_empty() && line(name) && !name.contains([':', ' ']);
+                if !line(&http.host) || !http.headers.iter().all(|(n, v)| names(n) && line(v)) {
+                    out.push("headers: names must have no colon or space, values no control characters".into());
+                }
+                if http.status.iter().any(|(first, last)| first > last || *first < 100 || *last > 999) {
+                    out.push("status: must be 100 to 999, the first not over the last".into());
+                }
+                if !(1..=MOST_BODY).contains(&http.max_bytes) {
+                    out.push("max_bytes: must be 1 to 1048576".into());
+                }
+                if super::http::request(http).len() > MOST_PAYLOAD {
+                    out.push(format!("headers: the request must not be longer than {MOST_PAYLOAD} bytes"));
+                }
+                out.extend(http.expect.iter().filter_map(|expect| expect::Matcher::new(expect).err()));
+                if let Some(LoadSource::Regex(pattern)) = &http.load {
+                    match expect::compile(pattern) {
+                        Err(problem) => out.push(problem),
+                        Ok(regex) if !regex.capture_names().flatten().any(|name| name == "load") => {
+                            out.push("load: the expression must have a group `load`: (?<load>[0-9]+)".into());
+                        }
+                        Ok(_) => {}
+                    }
+                }
+            }
+            Probe::Udp { payload, expect } => {
+                if payload.len() > MOST_PAYLOAD {
+                    out.push(format!("payload: must not be longer than {MOST_PAYLOAD} bytes"));
+                }
+                out.extend(expect::Matcher::new(expect).err());
+            }
+            Probe::Dns { name, kind, expect } => {
+                if super::dns::query(0, name, *kind).is_none() {
+                    out.push(format!("name: `{name}` is no DNS name (labels of 1 to 63 characters, 253 in all)"));
+                }
+                if matches!(expect, Some(DnsExpect::Rcode(16..))) {
+                    out.push("rcode: must be 0 to 15".into());
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_rounds_up_and_never_exceeds_the_servers() {
+        let cases = [
+            (Floor::None, 5, 0),
+            (Floor::Count(2), 5, 2),
+            (Floor::Count(9), 5, 5),
+            (Floor::Percent(50), 5, 3),
+            (Floor::Percent(1), 10_000, 100),
+            (Floor::Percent(100), 3, 3),
+            (Floor::Percent(50), 0, 0),
+        ];
+        for (floor, total, want) in cases {
+            assert_eq!(floor.least(total), want, "{floor:?} of {total}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_told_and_defaults_have_none() {
+        type Spoil = fn(&mut MonitorSettings);
+        let http = |change: fn(&mut HttpProbe)| {
+            let mut probe = HttpProbe::default();
+            change(&mut probe);
+            Probe::Http(probe)
+        };
+        let cases: &[(Spoil, &str)] = &[
+            (|m| m.interval = Duration::from_millis(99), "interval"),
+            (|m| m.timeout = Duration::ZERO, "timeout"),
+            (|m| m.samples = 0, "samples"),
+            (|m| m.samples = 1001, "samples"),
+            (|m| m.max_lost = Some(10), "max_lost"),
+            (|m| m.max_latency = Some(Duration::from_secs(3)), "max_latency"),
+            (|m| m.fall = 0, "fall"),
+            (|m| m.rise = 0, "rise"),
+            (|m| m.jitter_percent = 51, "jitter"),
+            (|m| m.ports = vec![0], "ports"),
+            (|m| m.probe = Probe::Udp { payload: vec![], expect: Expect::Regex("(".into()) }, "regular expression"),
+            (|m| m.probe = Probe::Udp { payload: vec![0; 1201], expect: Expect::Prefix(vec![]) }, "payload"),
+            (|m| m.probe = Probe::Dns { name: "a..b".into(), kind: DnsKind::A, expect: None }, "name"),
+        ];
+        for (spoil, want) in cases {
+            let mut monitor = MonitorSettings::new("m", Probe::Tcp);
+            spoil(&mut monitor);
+            let got = monitor.problems();
+            assert!(got.iter().any(|p| p.contains(want)), "{want}: {got:?}");
+        }
+        let cases = [
+            (http(|p| p.path = "x".into()), "path"),
+            (http(|p| p.headers = vec![("a".into(), "b\r\nc: d".into())]), "headers"),
+            (http(|p| p.headers = vec![("a".into(), "b".repeat(1200))]), "request"),
+            (http(|p| p.status = vec![(300, 200)]), "status"),
+            (http(|p| p.max_bytes = 0), "max_bytes"),
+            (http(|p| p.expect = Some(Expect::Regex("[".into()))), "regular expression"),
+            (http(|p| p.load = Some(LoadSource::Regex("(\\d+)".into()))), "group `load`"),
+        ];
+        for (probe, want) in cases {
+            let got = MonitorSettings::new("m", probe).problems();
+            assert!(got.iter().any(|p| p.contains(want)), "{want}: {got:?}");
+        }
+        for probe in [Probe::Icmp, Probe::Tcp, Probe::Http(HttpProbe::default())] {
+            assert_eq!(MonitorSettings::new("m", probe).problems(), [] as [String; 0]);
+        }
+    }
+}

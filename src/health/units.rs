@@ -1,0 +1,117 @@
+//! From results to states: what a result means for its target, unit, server and pool.
+
+use super::history::{Happened, HistoryEntry};
+use super::judge::State;
+use super::why::{Failure, Why};
+use super::{Health, HealthEvent};
+use crate::ids::ServerId;
+use crate::time::{Duration, Instant};
+
+impl Health {
+    /// Judges a probe's result.
+    pub(super) fn record(&mut self, now: Instant, target: u32, result: Result<Option<Duration>, Failure>) {
+        let place = &mut self.all.targets[target as usize];
+        let settings = &self.all.monitors[place.monitor as usize].settings;
+        let (unit, verdict) = (place.unit, place.judge.record(settings, &result));
+        let timed = matches!(result, Ok(Some(_)));
+        place.last = Some(result);
+        if timed {
+            let server = self.all.servers[self.all.units[unit as usize].server as usize].id;
+            self.push_event(HealthEvent::Latency { server });
+        }
+        if let Some(why) = verdict {
+            self.settle(now, unit, why);
+        }
+    }
+
+    /// Brings a unit's state in line with what its monitors say, as far as the floor lets it.
+    fn settle(&mut self, now: Instant, unit: u32, why: Why) {
+        let says = self.all.says(unit);
+        if says == self.all.units[unit as usize].state {
+            self.all.floors.let_go(unit);
+            return;
+        }
+        if says != State::Down {
+            self.turn(now, unit, says, why);
+        } else if self.all.units[unit as usize].state != State::Up || self.all.floors.may_go(unit) {
+            let why = self.all.fault(unit).unwrap_or(why);
+            self.turn(now, unit, says, why);
+        } else if self.all.floors.hold(unit, now) {
+            self.tell(now, unit, Happened::Held, why);
+        }
+        if says == State::Up {
+            while let Some(next) = self.all.floors.next_to_go(unit) {
+                let why = self.all.fault(next).unwrap_or(Why::Released);
+                self.turn(now, next, State::Down, why);
+            }
+        }
+    }
+
+    fn turn(&mut self, now: Instant, unit: u32, state: State, why: Why) {
+        self.all.floors.let_go(unit);
+        self.all.floors.set(unit, state == State::Up);
+        let place = &mut self.all.units[unit as usize];
+        (place.state, place.since) = (state, now);
+        match state {
+            State::Up => self.tell(now, unit, Happened::Up, why),
+            State::Down => self.tell(now, unit, Happened::Down, why),
+            State::Unknown => {}
+        }
+    }
+
+    fn tell(&mut self, at: Instant, unit: u32, what: Happened, why: Why) {
+        let place = &self.all.units[unit as usize];
+        let (v6, port) = (place.v6, place.port);
+        let server = &mut self.all.servers[place.server as usize];
+        server.history.push(HistoryEntry { at, v6, port, what, why: why.clone() });
+        let server = server.id;
+        if what == Happened::Held {
+            self.push_event(HealthEvent::Held { server, v6, port, at, why });
+        } else if !self.forced.contains_key(&server) {
+            self.push_event(HealthEvent::Transition { server, v6, port, up: what == Happened::Up, at, why });
+        }
+    }
+
+    /// Sets what a server counts as, whatever its monitors say, until [`Health::release`]; it need not be watched.
+    ///
+    /// The floor does not count with it: who forces knows what they do.
+    pub fn force(&mut self, now: Instant, server: ServerId, up: bool) {
+        let before = self.forced.insert(server, up);
+        self.overrule(now, server, before, Some(up), Why::Forced);
+    }
+
+    /// Lets the monitors decide again; a server that is not watched counts as up.
+    pub fn release(&mut self, now: Instant, server: ServerId) {
+        if let Some(before) = self.forced.remove(&server) {
+            self.overrule(now, server, Some(before), None, Why::Released);
+        }
+    }
+
+    /// Tells each family's change from one forced state to another; none: what the monitors say.
+    fn overrule(&mut self, at: Instant, server: ServerId, before: Option<bool>, after: Option<bool>, why: Why) {
+        let place = self.all.find(server);
+        let mut changed = Vec::new();
+        match place {
+            Some(place) if self.all.servers[place].units.iter().any(|units| !units.is_empty()) => {
+                for unit in self.all.servers[place].units.iter().flatten() {
+                    let unit = &self.all.units[*unit as usize];
+                    let own = unit.state == State::Up;
+                    if before.unwrap_or(own) != after.unwrap_or(own) {
+                        changed.push((unit.v6, unit.port, after.unwrap_or(own)));
+                    }
+                }
+            }
+            _ if before.unwrap_or(true) != after.unwrap_or(true) => {
+                changed.extend([false, true].map(|v6| (v6, None, after.unwrap_or(true))));
+            }
+            _ => {}
+        }
+        for (v6, port, up) in changed {
+            let what = if up { Happened::Up } else { Happened::Down };
+            if let Some(place) = place {
+                self.all.servers[place].history.push(HistoryEntry { at, v6, port, what, why: why.clone() });
+            }
+            self.push_event(HealthEvent::Transition { server, v6, port, up, at, why: why.clone() });
+        }
+    }
+}

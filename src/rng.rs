@@ -1,0 +1,54 @@
+//! Random numbers from a seed: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+//! generators, OOPSLA 2014). Enough to spread load and to stagger probes; nothing secret hangs on it.
+
+/// A stream of random numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    /// Starts the stream that belongs to `seed`.
+    pub const fn new(seed: u64) -> Self {
+        Rng(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    /// A number from 0 to `limit - 1`, each as likely up to 2^-64 of `limit`; 0 where `limit` is 0.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
+    }
+}
+
+/// Spreads the bits of a number over all of it; the same number gives the same result everywhere.
+pub(crate) const fn mix(z: u64) -> u64 {
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_of_a_seed_is_the_published_one() {
+        let mut rng = Rng::new(1_234_567);
+        let want = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        assert_eq!([rng.next(), rng.next(), rng.next()], want);
+    }
+
+    #[test]
+    fn numbers_stay_below_their_limit_and_reach_all_of_it() {
+        let mut rng = Rng::new(3);
+        let mut seen = [0; 5];
+        for _ in 0..1000 {
+            seen[rng.below(5) as usize] += 1;
+        }
+        assert!(seen.iter().all(|n| (150..250).contains(n)), "{seen:?}");
+        assert_eq!(rng.below(0), 0);
+    }
+}
