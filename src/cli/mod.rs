@@ -8,7 +8,7 @@ mod check;
 
 use crate::config::{self, Parsed, Settings};
 use crate::demo;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, TakenSignals};
 use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
 use clap::Parser;
@@ -77,8 +77,9 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 fn live(config: &Path) -> Result<(), Failed> {
     let settings = seeded(load(config)?.settings)?;
     let said = |error: crate::gateway::GatewayError| Failed::Said(error.to_string());
+    let signals = TakenSignals::take().map_err(said)?;
     let mut gateway = Gateway::open(&settings).map_err(said)?;
-    gateway.handle_signals().map_err(said)?;
+    gateway.handle_signals(signals).map_err(said)?;
     let ended = gateway.run();
     let closed = gateway.close();
     ended.and(closed).map_err(said)

@@ -44,6 +44,18 @@ impl Stopper {
     }
 }
 
+/// SIGINT and SIGTERM, which end the process no longer but wait for a loop that takes them up.
+///
+/// To be taken before anything is set up: a signal that comes meanwhile must not leave half of it behind.
+pub struct TakenSignals(Signals);
+
+impl TakenSignals {
+    /// Takes both over for the whole process.
+    pub fn take() -> Result<TakenSignals, GatewayError> {
+        Signals::new([SIGINT, SIGTERM]).map(TakenSignals).map_err(GatewayError::io("take over SIGINT and SIGTERM"))
+    }
+}
+
 /// One engine with one TUN queue; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
@@ -92,9 +104,9 @@ impl EventLoop {
     }
 
     /// Lets SIGINT and SIGTERM end the loop.
-    pub fn handle_signals(&mut self) -> Result<(), GatewayError> {
-        let failed = GatewayError::io("take over SIGINT and SIGTERM");
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(&failed)?;
+    pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
+        let mut signals = signals.0;
+        let failed = GatewayError::io("watch for SIGINT and SIGTERM");
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(&failed)?;
         self.signals = Some(signals);
         Ok(())

@@ -21,7 +21,7 @@ mod testing;
 
 pub use control_server::{MOST_CONNECTIONS, SocketError};
 pub use error::GatewayError;
-pub use event_loop::Stopper;
+pub use event_loop::{Stopper, TakenSignals};
 
 use crate::config::Settings;
 use crate::control::About;
@@ -81,8 +81,8 @@ impl Gateway {
     }
 
     /// Lets SIGINT and SIGTERM end [`Gateway::run`].
-    pub fn handle_signals(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.handle_signals()
+    pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
+        self.event_loop.handle_signals(signals)
     }
 
     /// Moves packets until it is stopped, or the device is gone.

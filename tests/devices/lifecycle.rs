@@ -3,6 +3,7 @@
 use crate::WEB;
 use crate::world::{Running, World, eventually, run};
 use rustix::process::Signal;
+use std::time::Duration;
 
 /// A request of each family succeeds.
 fn serves(world: &World) {
@@ -56,6 +57,25 @@ fn sigterm_and_sigint_leave_no_trace_even_in_mid_traffic() {
         assert!(status.success(), "{signal:?}: {status}");
         assert_eq!(world.system(), before, "{signal:?}");
         assert!(!world.socket().exists(), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_signal_in_the_middle_of_setting_up_leaves_no_trace() {
+    let world = World::new("early");
+    let configuration = world.configuration("", &[WEB]);
+    let before = world.system();
+    for micros in [0, 200, 500, 1000, 2000, 5000] {
+        let gateway = Running::start(world.equipoise(&configuration, &[]).stderr(std::process::Stdio::null()));
+        // The socket is the first that a gateway makes.
+        while !world.socket().exists() {
+            std::hint::spin_loop();
+        }
+        std::thread::sleep(Duration::from_micros(micros));
+        let status = gateway.end_with(Signal::TERM);
+        assert!(status.success(), "after {micros} us: {status}");
+        assert_eq!(world.system(), before, "after {micros} us");
+        assert!(!world.socket().exists(), "after {micros} us");
     }
 }
 

@@ -190,7 +190,7 @@ impl World {
         text
     }
 
-    fn equipoise(&self, configuration: &str, wrap: &[&str]) -> Command {
+    pub fn equipoise(&self, configuration: &str, wrap: &[&str]) -> Command {
         let file = self.dir.path().join("equipoise.toml");
         std::fs::write(&file, configuration).unwrap();
         let mut words = wrap.to_vec();
