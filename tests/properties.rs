@@ -212,6 +212,7 @@ fn hand_in(engine: &mut Engine, now: Instant, arrival: &Arrival) -> Result<(Verd
                 arrival.packet.first().is_some_and(|b| b >> 4 == 6) && arrival.packet.get(4..6) == Some(&[0, 0]);
             prop_assert!(!valid || jumbo || !is_malformed(reason), "two libraries find no fault, but: {:?}", reason);
         }
+        Verdict::Emit { .. } => return Err(TestCaseError::fail("every way out takes every packet here")),
         Verdict::Consume(_) => prop_assert_eq!(&packet, &arrival.packet, "consumed and changed"),
         Verdict::Forward { len, why } => {
             prop_assert!(len <= packet.len() && parse(&packet).is_ok_and(|parsed| parsed.len == len));

@@ -125,7 +125,7 @@ impl World {
         assert!(!self.gone.contains(&id), "{id} given again");
         let class = match client.protocol {
             Protocol::Tcp => Class::Opening,
-            Protocol::Udp => Class::UdpOneWay,
+            Protocol::Udp | Protocol::Sctp | Protocol::Ip(_) => Class::UdpOneWay,
             Protocol::Icmp => Class::Icmp,
         };
         self.touches += 1;

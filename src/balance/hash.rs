@@ -36,7 +36,10 @@ impl Hash {
         // `write_u32` would hash in the machine's byte order.
         hasher.write(&key.src_port.to_be_bytes());
         hasher.write(&key.dst_port.to_be_bytes());
-        hasher.write(&[key.protocol as u8]);
+        match key.protocol.code().to_be_bytes() {
+            [.., 0, code] => hasher.write(&[code]),
+            [.., high, low] => hasher.write(&[high, low]),
+        }
         hasher.finish()
     }
 

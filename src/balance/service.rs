@@ -139,7 +139,7 @@ pub fn server_ports(service: &ServiceSettings, port: Option<u16>, v6: bool) -> V
     let of_family = service.listen.iter().filter(|listen| listen.address.is_ipv6() == v6);
     let mut ports: Vec<u16> = of_family
         .map(|listen| match listen.protocol {
-            Protocol::Icmp => 0,
+            Protocol::Icmp | Protocol::Ip(_) => 0,
             _ => port.unwrap_or(listen.first_port),
         })
         .collect();

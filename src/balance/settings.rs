@@ -28,7 +28,7 @@ impl fmt::Display for Listen {
             IpAddr::V6(address) => write!(f, "[{address}]")?,
         }
         match self.protocol {
-            Protocol::Icmp => {}
+            Protocol::Icmp | Protocol::Ip(_) => {}
             _ if self.first_port == self.last_port => write!(f, ":{}", self.first_port)?,
             _ => write!(f, ":{}-{}", self.first_port, self.last_port)?,
         }

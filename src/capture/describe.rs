@@ -38,10 +38,11 @@ fn sound(parsed: &Parsed, packet: &[u8]) -> String {
             format!("{family} {from} -> {to} echo {kind} id={id} seq={seq}")
         }
         Transport::Icmp { kind, code } => format!("{family} {from} -> {to} type={kind} code={code}"),
-        Transport::Fragment { offset } => {
+        Transport::Fragment { offset, .. } => {
             format!("fragment {from} -> {to} protocol={} offset={offset}", parsed.protocol)
         }
-        Transport::Other => format!("IP {from} -> {to} protocol={}", parsed.protocol),
+        Transport::Sctp { src, dst } => format!("SCTP {}", with(src, dst)),
+        Transport::Other | Transport::Routed => format!("IP {from} -> {to} protocol={}", parsed.protocol),
     };
     let _ = write!(text, ", {} bytes", parsed.len);
     if packet.len() > parsed.len {

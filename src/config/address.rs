@@ -26,10 +26,11 @@ pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
     let (target, word) = text
         .rsplit_once('/')
         .ok_or_else(|| wrong(format!("listen address {} has no protocol", quoted(text)), FORMS))?;
-    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
-    let protocol = protocols.into_iter().find(|protocol| protocol.name() == word).ok_or_else(|| {
-        let guess = did_you_mean(word, protocols.iter().map(|protocol| protocol.name()));
-        wrong(format!("unknown protocol {}", quoted(word)), format!("{guess}allowed: \"tcp\", \"udp\", \"icmp\""))
+    let protocol = Protocol::from_name(word).ok_or_else(|| {
+        let guess = did_you_mean(word, ["tcp", "udp", "icmp", "sctp", "gre", "esp"].into_iter());
+        let help =
+            "allowed: \"tcp\", \"udp\", \"icmp\", \"sctp\", \"gre\", \"esp\", \"ipip\" or a number such as \"ip-89\"";
+        wrong(format!("unknown protocol {}", quoted(word)), format!("{guess}{help}"))
     })?;
     let (address, ports) = split(target)?;
     if let Some(why) = unusable(address) {
@@ -42,6 +43,10 @@ pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
         (Protocol::Icmp, None) => (0, u16::MAX),
         (Protocol::Icmp, Some(_)) => {
             return Err(wrong("ICMP has no ports", format!("write \"{}/icmp\"", bracketed(address))));
+        }
+        (Protocol::Ip(_), None) => (0, u16::MAX),
+        (Protocol::Ip(_), Some(_)) => {
+            return Err(wrong(format!("{word} has no ports"), format!("write \"{}/{word}\"", bracketed(address))));
         }
         (_, None) => {
             let help = format!("write \"{}:80/{word}\" for one port, or \"80-90\" for a range", bracketed(address));

@@ -20,7 +20,9 @@ use std::collections::HashMap;
 /// unnamed thing gets an empty name: both only where an error was reported.
 pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
     let gateway = raw.gateway.settings;
-    let mut settings = Settings { seed: raw.seed, table: raw.table, gateway, ..Settings::default() };
+    let (answers, fragments) = (raw.answers, raw.fragments);
+    let mut settings =
+        Settings { seed: raw.seed, table: raw.table, gateway, answers, fragments, ..Settings::default() };
     let mut watched = Vec::new();
     for pool in raw.pools {
         let id = PoolId(settings.pools.len() as u32);

@@ -18,6 +18,7 @@ mod fields;
 mod links;
 mod problem;
 mod raw;
+mod raw_answers;
 mod raw_gateway;
 mod raw_monitor;
 mod raw_pool;

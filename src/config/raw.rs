@@ -4,11 +4,13 @@
 
 use super::fields::{Fields, did_you_mean, list, quoted};
 use super::problem::Draft;
+use super::raw_answers;
 use super::raw_gateway::{self, RawGateway};
 use super::raw_pool::{self, RawPool};
 use super::raw_rule::{self, RawRule};
 use super::raw_service::{self, RawService};
-use crate::flow::TableSettings;
+use super::settings::AnswerSettings;
+use crate::flow::{FragmentSettings, TableSettings};
 use serde_spanned::Spanned;
 use toml::de::DeTable;
 
@@ -19,6 +21,8 @@ pub(super) struct Raw {
     /// New flows a second in all.
     pub(super) rate: Option<u32>,
     pub(super) gateway: RawGateway,
+    pub(super) answers: AnswerSettings,
+    pub(super) fragments: FragmentSettings,
     pub(super) pools: Vec<RawPool>,
     pub(super) services: Vec<RawService>,
     pub(super) rules: Vec<RawRule>,
@@ -32,10 +36,11 @@ pub(super) struct Raw {
 
 /// Reads the top of the file and all below it.
 pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
-    let known = ["seed", "gateway", "flows", "timeouts", "pool", "service", "rule"];
+    let known = ["seed", "gateway", "flows", "timeouts", "fragments", "answers", "pool", "service", "rule"];
     let mut fields = Fields::new(root, 0..0, "the top level", &known, drafts);
     let seed = fields.number("seed", 0..=u64::MAX).map_or(0, Spanned::into_inner);
     let gateway = raw_gateway::gateway(&mut fields);
+    let (answers, fragments) = (raw_answers::answers(&mut fields), raw_answers::fragments(&mut fields));
     let (max_flows, rate) = raw_gateway::flows(&mut fields);
     let max_flows = max_flows.unwrap_or(TableSettings::default().max_flows);
     let table = TableSettings { max_flows, timeouts: raw_gateway::timeouts(&mut fields) };
@@ -50,7 +55,20 @@ pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let services = tables.into_iter().map(|(table, span)| raw_service::service(table, span, fields.drafts)).collect();
     let tables = fields.tables("rule", "[[rule]]");
     let rules = tables.into_iter().map(|(table, span)| raw_rule::rule(table, span, fields.drafts)).collect();
-    Raw { seed, table, rate, gateway, pools, services, rules, has_services, pools_are_whole, services_are_whole }
+    Raw {
+        seed,
+        table,
+        rate,
+        gateway,
+        answers,
+        fragments,
+        pools,
+        services,
+        rules,
+        has_services,
+        pools_are_whole,
+        services_are_whole,
+    }
 }
 
 /// The error for a name of a `kind` of thing that is not in the file.

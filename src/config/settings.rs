@@ -1,7 +1,7 @@
 //! The checked settings, as every driver of the engine takes them.
 
 use crate::balance::{LastResort, Listen, PoolSettings, ServerSettings, ServiceSettings};
-use crate::flow::TableSettings;
+use crate::flow::{FragmentSettings, TableSettings};
 use crate::health::HealthSettings;
 use crate::ids::PoolId;
 use crate::policy::{Action, PolicySettings};
@@ -30,6 +30,10 @@ pub struct Settings {
     pub servers: Vec<ServerSettings>,
     /// How servers are watched, and from which addresses.
     pub health: HealthSettings,
+    /// Fragments of packets.
+    pub fragments: FragmentSettings,
+    /// What is answered in the services' name.
+    pub answers: AnswerSettings,
     /// Rules, limits and classes.
     pub policy: PolicySettings,
     /// What only the live gateway needs.
@@ -69,6 +73,37 @@ impl Settings {
     /// How many monitors there are.
     pub fn monitors(&self) -> usize {
         self.health.pools.iter().map(|pool| pool.monitors.len()).sum()
+    }
+}
+
+/// What a client is told that comes to a full table, or when no source port is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NoRoom {
+    /// ICMP type 3 code 13, administratively prohibited (RFC 5508 REQ-8); ICMPv6 type 1 code 1.
+    #[default]
+    Prohibited,
+    /// ICMP type 3 code 1, host unreachable (RFC 6888 REQ-11); ICMPv6 type 1 code 3.
+    HostUnreachable,
+    /// Nothing.
+    Drop,
+}
+
+/// What the gateway answers in its services' name, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerSettings {
+    /// Whether a packet to a port of a service address where no service listens is answered: TCP by a reset, UDP by ICMP.
+    pub no_service: bool,
+    /// Whether a transport protocol that a service address does not offer is answered by ICMP.
+    pub other_protocol: bool,
+    /// What a client is told for whose flow there is no room.
+    pub no_room: NoRoom,
+    /// Most resets and ICMP errors a second, 1 to 1,000,000.
+    pub per_second: u32,
+}
+
+impl Default for AnswerSettings {
+    fn default() -> Self {
+        AnswerSettings { no_service: true, other_protocol: true, no_room: NoRoom::default(), per_second: 1000 }
     }
 }
 

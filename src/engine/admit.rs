@@ -4,7 +4,7 @@ use super::{Consumed, Engine, Event, Pressed, Reason, Verdict};
 use crate::balance::{LastResort, Priority};
 use crate::flow::Key;
 use crate::ids::ServiceId;
-use crate::packet::{Parsed, build::Unreachable};
+use crate::packet::{Parsed, build::Error};
 use crate::policy::{Action, NO_RULE, Refusal};
 use crate::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ impl Engine {
             Some((_, Action::Pass)) => Ruled::Pass,
             Some((_, Action::Drop)) => Ruled::Fate(Verdict::Drop(Reason::RuleDrop)),
             Some((_, Action::Reject)) => {
-                Ruled::Fate(self.refuse(now, packet, parsed, Unreachable::Prohibited, true, Consumed::Rejected))
+                Ruled::Fate(self.refuse(now, packet, parsed, Error::Prohibited, true, Consumed::Rejected))
             }
         }
     }
@@ -78,16 +78,16 @@ impl Engine {
             LastResort::Reset => true,
             LastResort::Unreachable => false,
         };
-        self.refuse(now, packet, parsed, Unreachable::Port, reset, Consumed::NoServer)
+        self.refuse(now, packet, parsed, Error::Port, reset, Consumed::NoServer)
     }
 
     /// Answers a packet of no flow: TCP by a reset where wanted, all else by an ICMP error.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         now: Instant,
         packet: &[u8],
         parsed: &Parsed,
-        why: Unreachable,
+        why: Error,
         reset: bool,
         as_what: Consumed,
     ) -> Verdict {
@@ -102,9 +102,6 @@ impl Engine {
                 other => other,
             };
         }
-        match self.answers.unreachable(now, packet, parsed, why) {
-            Ok(()) => Verdict::Consume(as_what),
-            Err(reason) => Verdict::Drop(reason),
-        }
+        self.answer(now, packet, parsed, why, as_what)
     }
 }

@@ -11,26 +11,29 @@ use std::net::IpAddr;
 const MOST_PACKETS: usize = 256;
 /// Most bytes that wait.
 const MOST_BYTES: usize = 1 << 20;
-/// Resets and ICMP errors a second, and as many at once after a quiet second (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f).
-const RESETS_PER_SECOND: u64 = 1000;
-const NANOS_PER_RESET: u64 = 1_000_000_000 / RESETS_PER_SECOND;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 #[derive(Debug)]
 pub(super) struct Answers {
     waiting: VecDeque<(Vec<u8>, Meta)>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
-    /// When the bucket of resets would be full: at most a second ahead of the present.
-    resets_due: Instant,
+    /// When the bucket of answers would be full: at most a second ahead of the present.
+    due: Instant,
+    /// Nanoseconds that an answer takes up.
+    each: u64,
 }
 
 impl Answers {
-    pub fn new() -> Self {
+    /// At most `per_second` resets and ICMP errors a second, and as many at once after a quiet second
+    /// (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f).
+    pub fn new(per_second: u32) -> Self {
         Answers {
             waiting: VecDeque::with_capacity(MOST_PACKETS),
             spare: Vec::with_capacity(MOST_PACKETS),
             bytes: 0,
-            resets_due: Instant::ZERO,
+            due: Instant::ZERO,
+            each: NANOS_PER_SECOND / u64::from(per_second.max(1)),
         }
     }
 
@@ -54,25 +57,19 @@ impl Answers {
         if !self.send(&packet[..len]) {
             return Verdict::Drop(Reason::AnswerQueueFull);
         }
-        self.resets_due = due;
+        self.due = due;
         Verdict::Consume(Consumed::Reset)
     }
 
-    /// Answers a packet of no flow with the ICMP error that says why, within the limit.
-    pub fn unreachable(
-        &mut self,
-        now: Instant,
-        packet: &[u8],
-        parsed: &Parsed,
-        why: build::Unreachable,
-    ) -> Result<(), Reason> {
+    /// Answers a packet with the ICMP error that says why it does not go on, within the limit.
+    pub fn error(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, why: build::Error) -> Result<(), Reason> {
         let due = self.due(now).ok_or(Reason::AnswerLimit)?;
         let mut answer = self.room(1280).ok_or(Reason::AnswerQueueFull)?;
-        if build::unreachable(&mut answer, packet, parsed, why).is_none() {
+        if build::error(&mut answer, packet, parsed, why).is_none() {
             self.spare.push(answer);
             return Err(Reason::AnswerLimit);
         }
-        self.resets_due = due;
+        self.due = due;
         self.push(answer, Meta::default());
         Ok(())
     }
@@ -92,9 +89,8 @@ impl Answers {
 
     /// When the bucket would be full after one more answer; none where that is too far ahead.
     fn due(&self, now: Instant) -> Option<Instant> {
-        let due = self.resets_due.max(now).as_nanos();
-        (due - now.as_nanos() <= NANOS_PER_RESET * (RESETS_PER_SECOND - 1))
-            .then(|| Instant::from_nanos(due + NANOS_PER_RESET))
+        let due = self.due.max(now).as_nanos();
+        (due - now.as_nanos() <= NANOS_PER_SECOND - self.each).then(|| Instant::from_nanos(due + self.each))
     }
 
     fn room(&mut self, len: usize) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! The first steps of every packet: what it is, and whether it belongs to a flow.
 
+use super::onward::hops;
 use super::standing::Abandoned;
 use super::{Engine, Reason, Verdict};
 use crate::flow::{Key, Step};
@@ -19,6 +20,9 @@ impl Engine {
     ) -> Verdict {
         let Some(key) = key(parsed) else { return self.without_key(now, packet, parsed, meta) };
         if let Some(found) = self.table.find(&key) {
+            if hops(packet, parsed) <= 1 {
+                return self.hops_are_over(now, packet, parsed);
+            }
             let flow = self.table.flow(found.index);
             let unanswered = flow.packets[Side::Server as usize] == 0;
             if self.servers[flow.server_id.0 as usize].gone {
@@ -33,7 +37,7 @@ impl Engine {
             }
             match self.track(now, found, parsed) {
                 Step::Reopen => self.end(now, found.index, super::Ended::Replaced),
-                _ => return self.forward(packet, parsed, meta, found, packets, false),
+                _ => return self.forward(now, packet, parsed, meta, found, (packets, false)),
             }
         }
         self.miss(now, packet, parsed, meta, &key, packets)
@@ -47,7 +51,9 @@ fn key(parsed: &Parsed) -> Option<Key> {
         Transport::Tcp { src, dst, .. } => (src, dst, Protocol::Tcp),
         Transport::Udp { src, dst } => (src, dst, Protocol::Udp),
         Transport::Echo { id, .. } => (id, id, Protocol::Icmp),
-        _ => return None,
+        Transport::Sctp { src, dst } => (src, dst, Protocol::Sctp),
+        Transport::Other => (0, 0, Protocol::of_number(parsed.protocol)),
+        Transport::Icmp { .. } | Transport::Routed | Transport::Fragment { .. } => return None,
     };
     Some(Key { addresses: parsed.addresses, src_port, dst_port, protocol })
 }
@@ -74,5 +80,7 @@ pub(super) const fn reason(malformed: Malformed) -> Reason {
         Malformed::TcpOffset => Reason::BadTcpOffset,
         Malformed::TcpFlags => Reason::BadTcpFlags,
         Malformed::UdpLength => Reason::BadUdpLength,
+        Malformed::Fragment => Reason::BadFragment,
+        Malformed::TinyFragment => Reason::FragmentTiny,
     }
 }

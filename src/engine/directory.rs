@@ -16,6 +16,7 @@ pub(super) struct Directory {
     /// Per service address and protocol: ranges of ports, sorted, none overlapping.
     listens: ByEnd<Vec<(u16, u16, ServiceId)>>,
     addresses: HashSet<IpAddr, RandomState>,
+    server_addresses: HashSet<IpAddr, RandomState>,
     /// Per server address and protocol: ranges of ports.
     servers: ByEnd<Vec<(u16, u16)>>,
 }
@@ -26,6 +27,7 @@ impl Directory {
         let mut directory = Directory {
             listens: HashMap::with_hasher(hash.clone()),
             addresses: HashSet::with_hasher(hash.clone()),
+            server_addresses: HashSet::with_hasher(hash.clone()),
             servers: HashMap::with_hasher(hash),
         };
         for (id, service) in settings.services.iter().enumerate() {
@@ -41,9 +43,10 @@ impl Directory {
                 let server = &settings.servers[server.0 as usize];
                 let Some(address) = server.address(listen.address) else { continue };
                 let ports = match (server.port, listen.protocol) {
-                    (Some(port), Protocol::Tcp | Protocol::Udp) => (port, port),
+                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => (port, port),
                     _ => (listen.first_port, listen.last_port),
                 };
+                directory.server_addresses.insert(address);
                 let ranges = directory.servers.entry((address, listen.protocol)).or_default();
                 if !ranges.contains(&ports) {
                     ranges.push(ports);
@@ -72,6 +75,11 @@ impl Directory {
     /// Whether any service listens on this address.
     pub fn is_service_address(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
+    }
+
+    /// Whether some service has a server at this address.
+    pub fn is_server_address(&self, address: IpAddr) -> bool {
+        self.server_addresses.contains(&address)
     }
 
     /// Whether a server of some service answers from there.

@@ -1,5 +1,6 @@
 //! A packet of a flow: tracked, counted, rewritten. Allocates nothing.
 
+use super::onward::size;
 use super::{Engine, Forwarded, Verdict};
 use crate::flow::{Class, Found, Segment, Step};
 use crate::packet::{Meta, Parsed, Side, Transport, rewrite};
@@ -14,7 +15,7 @@ impl Engine {
                 let segment = Segment { flags, seq, ack, len: parsed.payload_len() as u32 };
                 self.table.on_segment(now, found.index, found.side, &segment)
             }
-            Transport::Udp { .. } => {
+            Transport::Udp { .. } | Transport::Sctp { .. } | Transport::Other => {
                 let class = match found.side {
                     Side::Server => Class::UdpTwoWay,
                     Side::Client => self.table.flow(found.index).class(),
@@ -29,9 +30,29 @@ impl Engine {
         }
     }
 
-    /// Counts a packet of a flow and rewrites it for its other side.
+    /// Sends a packet of a flow on to its other side, if the way out takes it.
     #[inline]
     pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        meta: Meta,
+        found: Found,
+        (packets, opened): (u64, bool),
+    ) -> Verdict {
+        let mtu = self.way_out(found);
+        if size(parsed, meta) > mtu
+            && let Some(verdict) = self.too_big(now, packet, parsed, meta, found, mtu)
+        {
+            return verdict;
+        }
+        self.forward_whole(packet, parsed, meta, found, packets, opened)
+    }
+
+    /// Counts a packet of a flow and rewrites it for its other side.
+    #[inline]
+    pub(super) fn forward_whole(
         &mut self,
         packet: &mut [u8],
         parsed: &Parsed,
@@ -42,14 +63,20 @@ impl Engine {
     ) -> Verdict {
         let translation = self.table.translation(found.index, found.side);
         rewrite::translate(packet, parsed, &translation, meta.partial_checksum);
-        let (side, bytes) = (found.side as usize, parsed.len as u64);
+        self.count(found, packets, parsed.len as u64);
+        let why = Forwarded::Translated { flow: self.table.id(found.index), from: found.side, opened };
+        Verdict::Forward { len: parsed.len, why }
+    }
+
+    /// Counts packets that a flow's side has sent.
+    #[inline]
+    pub(super) fn count(&mut self, found: Found, packets: u64, bytes: u64) {
+        let side = found.side as usize;
         let flow = self.table.flow_mut(found.index);
         flow.packets[side] += packets;
         flow.bytes[side] += bytes;
         let server = &mut self.servers[flow.server_id.0 as usize];
         server.packets[side] += packets;
         server.bytes[side] += bytes;
-        let why = Forwarded::Translated { flow: self.table.id(found.index), from: found.side, opened };
-        Verdict::Forward { len: parsed.len, why }
     }
 }

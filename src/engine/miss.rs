@@ -2,12 +2,16 @@
 
 use super::admit::Ruled;
 use super::answers::can_be_answered;
-use super::{Engine, Forwarded, Reason, Verdict};
+use super::onward::hops;
+use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::balance::{Pick, UnknownTcp};
+use crate::config::NoRoom;
 use crate::flow::{Found, InsertError, Key};
 use crate::ids::{ServerId, ServiceId};
-use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, is_unreachable, proto};
+use crate::packet::build::Error;
+use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, proto};
 use crate::time::Instant;
+use std::net::IpAddr;
 
 /// Most servers that are tried for a flow whose return key is in use.
 const MOST_TRIES: usize = 8;
@@ -34,26 +38,32 @@ impl Engine {
         };
         let listens = || self.directory.service(dst.ip(), key.protocol, key.dst_port);
         if let Some(service) = named.or_else(listens) {
+            if hops(packet, parsed) <= 1 {
+                return self.hops_are_over(now, packet, parsed);
+            }
             if let Err(verdict) = self.may_open(now, packet, parsed, meta, key, service) {
                 return verdict;
             }
             return match self.open(now, key, service, rule) {
                 Err(Reason::NoServer) => self.no_server(now, packet, parsed, service),
+                Err(reason @ (Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken)) => {
+                    self.no_room(now, packet, parsed, reason)
+                }
                 Err(reason) => Verdict::Drop(reason),
                 Ok(index) => {
                     let found = Found { index, side: Side::Client };
                     self.track(now, found, parsed);
-                    let verdict = self.forward(packet, parsed, meta, found, packets, true);
+                    let verdict = self.forward(now, packet, parsed, meta, found, (packets, true));
                     self.tell_opened(now, index);
                     verdict
                 }
             };
         }
-        if self.directory.is_service_address(dst.ip()) {
+        if self.is_own(dst.ip()) {
             return match parsed.transport {
                 Transport::Echo { request: true, .. } => self.echo(packet, parsed, meta),
                 Transport::Echo { request: false, .. } => Verdict::Drop(Reason::IcmpUnhandled),
-                _ => Verdict::Drop(Reason::NoService),
+                _ => self.nobody_listens(now, packet, parsed, meta),
             };
         }
         let from_server = self.directory.is_server(src.ip(), key.protocol, key.src_port);
@@ -65,25 +75,49 @@ impl Engine {
         foreign(parsed)
     }
 
-    /// Decides about a packet that can have no flow: fragments, ICMP other than echo, other transports.
-    pub(super) fn without_key(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {
+    /// Decides about a packet that can have no flow of its own: fragments, ICMP other than echo, what is not at its end yet.
+    pub(super) fn without_key(&mut self, now: Instant, packet: &mut [u8], parsed: &Parsed, meta: Meta) -> Verdict {
         if let Some(verdict) = self.probe(now, packet, parsed, meta) {
             return verdict;
         }
-        if let Transport::Icmp { kind, code } = parsed.transport
-            && is_unreachable(parsed.protocol, kind, code)
-            && sum_is_right(packet, parsed, meta)
-        {
-            self.unreachable(now, packet, parsed);
+        match parsed.transport {
+            Transport::Icmp { .. } => self.icmp(now, packet, parsed, meta),
+            Transport::Fragment { .. } => self.fragment(now, packet, parsed, meta),
+            _ if self.is_own(parsed.addresses.dst()) => Verdict::Drop(Reason::OtherProtocol),
+            _ => foreign(parsed),
         }
-        if !self.directory.is_service_address(parsed.addresses.dst()) {
-            return foreign(parsed);
+    }
+
+    /// Whether an address is the gateway's to answer for.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        self.directory.is_service_address(address)
+    }
+
+    /// Answers a packet to an address of the gateway's own where no service listens, as the settings say.
+    fn nobody_listens(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {
+        let (answers, why, reason) = match parsed.transport {
+            Transport::Other => (self.refusals.other_protocol, Error::Protocol, Reason::OtherProtocol),
+            _ => (self.refusals.no_service, Error::Port, Reason::NoService),
+        };
+        if !answers || (parsed.protocol == proto::TCP && !sum_is_right(packet, parsed, meta)) {
+            return Verdict::Drop(reason);
         }
-        Verdict::Drop(match parsed.transport {
-            Transport::Fragment { .. } => Reason::Fragment,
-            Transport::Icmp { .. } => Reason::IcmpUnhandled,
-            _ => Reason::OtherProtocol,
-        })
+        if parsed.protocol == proto::TCP && matches!(parsed.transport, Transport::Tcp { flags, .. } if flags.rst()) {
+            return Verdict::Drop(reason);
+        }
+        self.refuse(now, packet, parsed, why, true, Consumed::Closed)
+    }
+
+    /// Tells the client of a new flow that there is no room for it, as the settings say (RFC 5508 REQ-8; RFC 6888 REQ-11).
+    fn no_room(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, reason: Reason) -> Verdict {
+        let why = match self.refusals.no_room {
+            NoRoom::Prohibited => Error::Prohibited,
+            NoRoom::HostUnreachable => Error::Host,
+            NoRoom::Drop => return Verdict::Drop(reason),
+        };
+        // It is dropped for want of room, whether or not there is room to say so.
+        let _ = self.answer(now, packet, parsed, why, Consumed::Rejected);
+        Verdict::Drop(reason)
     }
 
     /// Whether a packet to a service may open a flow; else what becomes of it.
@@ -100,7 +134,9 @@ impl Engine {
             return Err(Verdict::Drop(Reason::BadSource));
         }
         match parsed.transport {
-            Transport::Tcp { src: 0, .. } | Transport::Udp { src: 0, .. } => Err(Verdict::Drop(Reason::BadPort)),
+            Transport::Tcp { src: 0, .. } | Transport::Udp { src: 0, .. } | Transport::Sctp { src: 0, .. } => {
+                Err(Verdict::Drop(Reason::BadPort))
+            }
             Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {
                 Err(match self.balancer.service(service).unknown_tcp {
                     UnknownTcp::Reset if sum_is_right(packet, parsed, meta) => self.answers.reset(now, parsed),
@@ -160,7 +196,11 @@ impl Engine {
     fn answer_key(&self, client: &Key, server: ServerId) -> Option<Key> {
         let (address, port) = self.balancer.endpoint(server, client.addresses.dst(), client.dst_port)?;
         let addresses = Addresses::new(address, client.addresses.src())?;
-        let src_port = if client.protocol == Protocol::Icmp { client.src_port } else { port };
+        let src_port = match client.protocol {
+            Protocol::Icmp => client.src_port,
+            Protocol::Ip(_) => 0,
+            _ => port,
+        };
         Some(Key { addresses, src_port, dst_port: client.src_port, protocol: client.protocol })
     }
 
@@ -175,17 +215,17 @@ impl Engine {
     }
 }
 
-fn foreign(parsed: &Parsed) -> Verdict {
+pub(super) fn foreign(parsed: &Parsed) -> Verdict {
     Verdict::Forward { len: parsed.len, why: Forwarded::Foreign }
 }
 
 /// Whether the sum of an ICMP message (RFC 5508 REQ-3) or a TCP segment (RFC 9293, 3.1) is right; a partial one is
-/// taken at its word.
-fn sum_is_right(packet: &[u8], parsed: &Parsed, meta: Meta) -> bool {
+/// taken at its word, and a first fragment has none for what is here.
+pub(super) fn sum_is_right(packet: &[u8], parsed: &Parsed, meta: Meta) -> bool {
     let message = &packet[parsed.offset..parsed.len];
     let start = match parsed.protocol {
         proto::ICMP => 0,
         protocol => checksum::pseudo(&parsed.addresses, protocol, message.len()),
     };
-    meta.partial_checksum || checksum::fold(checksum::add(start, message)) == 0xffff
+    meta.partial_checksum || !parsed.whole || checksum::fold(checksum::add(start, message)) == 0xffff
 }

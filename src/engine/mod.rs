@@ -2,7 +2,7 @@
 //!
 //! It must not know clocks, sockets, threads or files. The rooms: `classify` reads a packet and
 //! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others, `admit`
-//! asks the rules, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
+//! asks the rules, `icmp` passes errors on, `fragments` follows first fragments, `onward` asks whether the way out takes a packet, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
 //! the engine's own packets, `change` is for operators, `view` shows it all.
 
 mod admit;
@@ -10,8 +10,11 @@ mod answers;
 mod change;
 mod classify;
 mod directory;
+mod fragments;
 mod hit;
+mod icmp;
 mod miss;
+mod onward;
 mod probing;
 mod reason;
 mod snapshot;
@@ -36,8 +39,8 @@ pub use snapshot::{
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 
 use crate::balance::Balancer;
-use crate::config::Settings;
-use crate::flow::{Table, TableTooBig};
+use crate::config::{AnswerSettings, Settings};
+use crate::flow::{Fragments, Table, TableTooBig};
 use crate::health::{Health, HealthSettings};
 use crate::packet::{Meta, parse};
 use crate::policy::Policy;
@@ -59,6 +62,10 @@ pub struct Engine {
     directory: Directory,
     balancer: Balancer,
     answers: Answers,
+    refusals: AnswerSettings,
+    fragments: Fragments,
+    /// MTU in bytes of the way to the clients.
+    client_mtu: u16,
     totals: Totals,
     servers: Vec<ServerTotals>,
     services: Vec<ServiceTotals>,
@@ -87,7 +94,10 @@ impl Engine {
             table: Table::try_new(&settings.table, settings.seed)?,
             directory: Directory::new(settings),
             balancer: Balancer::new(&settings.services, &settings.pools, &settings.servers, settings.seed),
-            answers: Answers::new(),
+            answers: Answers::new(settings.answers.per_second),
+            refusals: settings.answers.clone(),
+            fragments: Fragments::new(&settings.fragments, settings.seed),
+            client_mtu: u16::MAX,
             totals: Totals::new(),
             servers: vec![ServerTotals::default(); settings.servers.len()],
             services: vec![ServiceTotals::default(); settings.services.len()],
@@ -132,6 +142,7 @@ impl Engine {
     /// Does what is due at `now`, a bounded part of it; call again while `poll_timeout` is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.expire(now);
+        self.fragments.expire(now);
         self.health.handle_timeout(now);
         self.take_health(now);
         self.balancer.handle_timeout(now);
@@ -143,7 +154,8 @@ impl Engine {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.table.first_to_expire().map(|(when, _)| when);
         let walk = self.walk.as_ref().map(|walk| walk.since);
-        [expiry, walk, self.balancer.poll_timeout(), self.health.poll_timeout()].into_iter().flatten().min()
+        let others = [self.fragments.poll_timeout(), self.balancer.poll_timeout(), self.health.poll_timeout()];
+        others.into_iter().chain([expiry, walk]).flatten().min()
     }
 
     /// Writes the next packet of the engine's own into `buf` and tells its length; 65,535 bytes are always enough.

@@ -52,8 +52,16 @@ reasons! {
     BadPort = "bad-port", "source port zero";
     /// The source cannot be answered: unspecified, loopback, multicast, broadcast, or the destination itself.
     BadSource = "bad-source", "source address that cannot be answered";
-    /// A fragment to or from a service.
-    Fragment = "fragment", "fragment of a service's traffic";
+    /// A fragment that is empty, not of whole eight bytes though more follow, or beyond 65,535 bytes.
+    BadFragment = "bad-fragment", "fragment empty, ragged, or beyond 65,535 bytes";
+    /// A first fragment without its whole transport header, or a TCP one that could overwrite it (RFC 1858; RFC 3128).
+    FragmentTiny = "fragment-tiny", "fragment that could hide or overwrite a transport header";
+    /// It overlaps another fragment of its packet, or is there already (RFC 5722; RFC 1858).
+    FragmentOverlap = "fragment-overlap", "fragment that overlaps another of its packet";
+    /// The store of fragments has no room for it.
+    FragmentStoreFull = "fragment-store-full", "no room to remember or keep another fragment";
+    /// The first fragment of its packet was dropped or answered.
+    Fragment = "fragment", "its packet's first fragment went nowhere";
     /// A transport protocol that no service can listen for.
     OtherProtocol = "other-protocol", "transport protocol that the service address does not offer";
     /// Addressed to a service address, but no service listens on that port.
@@ -66,6 +74,16 @@ reasons! {
     TcpNoFlow = "tcp-no-flow", "TCP packet of no flow, and not a SYN";
     /// An ICMP message to a service address that is not an echo request.
     IcmpUnhandled = "icmp-unhandled", "ICMP message to a service address other than an echo request";
+    /// An ICMP error about a packet of no flow (RFC 5508 REQ-4 and REQ-5).
+    IcmpNoFlow = "icmp-no-flow", "ICMP error about a packet of no flow";
+    /// An ICMP error about a TCP segment that is not under way (RFC 5927, 4).
+    IcmpImplausible = "icmp-implausible", "ICMP error about a segment that is not under way";
+    /// An ICMP error whose quoted packet is no whole start of one, or has a wrong IPv4 header checksum (RFC 5508 REQ-3a).
+    BadQuote = "bad-quote", "ICMP error that quotes no sound start of a packet";
+    /// A packet-too-big that names an MTU no link may have (RFC 8201, 4: under 1280; RFC 791, 3.2: under 68).
+    IcmpBadMtu = "icmp-bad-mtu", "packet-too-big with an impossible MTU";
+    /// Source quench (RFC 6633) or a redirect, which only a router on the link may send (RFC 1122, 3.2.2.2).
+    IcmpObsolete = "icmp-obsolete", "ICMP source quench or redirect";
     /// An ICMP message with a wrong checksum (RFC 5508 REQ-3).
     BadIcmpChecksum = "bad-icmp-checksum", "ICMP checksum wrong";
     /// A rule says so.
@@ -90,6 +108,10 @@ reasons! {
     TableFull = "table-full", "flow table full, and nothing in it may be evicted";
     /// Every server's return key is in use by another flow.
     ReturnKeyTaken = "return-key-taken", "another flow already uses the same server, port and client port";
+    /// The NAT pool has no source port left for the flow.
+    NatExhausted = "nat-exhausted", "the NAT pool has no source port left";
+    /// It has no counterpart in the other IP family (RFC 7915).
+    Untranslatable = "untranslatable", "cannot be expressed in the other IP family";
     /// Addressed to the probe address, but no probe of the gateway's can have caused it.
     NoProbe = "no-probe", "to the probe address, from nobody who is probed";
     /// An answer to a probe with a wrong checksum.

@@ -2,9 +2,9 @@
 
 use super::{Consumed, Ended, Engine, Event, Verdict};
 use crate::balance::{Notice, OnDown};
-use crate::flow::{Found, Key};
+use crate::flow::Found;
 use crate::ids::ServerId;
-use crate::packet::{Parsed, Protocol, Quote, Side, Transport, build, quote};
+use crate::packet::{Parsed, Protocol, Side, Transport, build};
 use crate::time::Instant;
 
 /// Slots of the table that one call of `handle_timeout` looks at for flows that are to end.
@@ -160,19 +160,7 @@ impl Engine {
         }
     }
 
-    /// Judges a server by an ICMP error about a packet of a flow that it has not answered yet.
-    pub(super) fn unreachable(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) {
-        let Some(about) = quote(packet, parsed) else { return };
-        let Quote { addresses, protocol, src_port, dst_port } = about;
-        let answers = Key { addresses, src_port, dst_port, protocol }.reversed();
-        let Some(found) = self.table.find(&answers).filter(|found| found.side == Side::Server) else { return };
-        let flow = self.table.flow(found.index);
-        if flow.packets[Side::Server as usize] == 0 {
-            self.trouble(now, flow.server_id);
-        }
-    }
-
-    fn trouble(&mut self, now: Instant, server: ServerId) {
+    pub(super) fn trouble(&mut self, now: Instant, server: ServerId) {
         self.balancer.trouble(now, server);
         self.take_notices(now);
     }

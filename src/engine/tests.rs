@@ -134,7 +134,9 @@ fn a_taken_return_key_goes_to_the_next_server_and_is_refused_when_none_is_left()
 
 #[test]
 fn what_belongs_to_nobody_passes_and_what_nobody_may_send_is_named() {
-    let mut engine = Engine::new(&settings(1, 9));
+    let mut settings = settings(1, 9);
+    settings.answers.no_service = false;
+    let mut engine = Engine::new(&settings);
     let cases = [
         (tcp(CLIENT, 5, [8, 8, 8, 8], 80, 1).syn(), None),
         (tcp([10, 0, 2, 1], 8081, CLIENT, 5, 1).syn(), None),

@@ -19,6 +19,11 @@ pub enum Verdict {
         /// As what.
         why: Forwarded,
     },
+    /// It goes on as one or more other packets, which `poll_transmit` gives next: in the other IP family, or in fragments.
+    Emit {
+        /// As what.
+        why: Forwarded,
+    },
     /// The engine took it; an answer, if any, comes out of `poll_transmit`.
     Consume(Consumed),
     /// Throw it away.
@@ -36,6 +41,13 @@ pub enum Forwarded {
         from: Side,
         /// Whether this packet made the flow.
         opened: bool,
+    },
+    /// An ICMP error about a packet of a flow, translated for who sent that packet. The flow neither counts nor notices it.
+    Error {
+        /// The flow.
+        flow: FlowId,
+        /// The side from which it came.
+        from: Side,
     },
     /// Of no service and from no server's service: unchanged.
     Foreign,
@@ -55,6 +67,14 @@ pub enum Consumed {
     NoServer,
     /// A packet of a flow whose server is down: both ends were reset.
     ServerDown,
+    /// A packet to a service address where nobody listens, answered.
+    Closed,
+    /// Too big for the way out and not to be fragmented: its sender was told the MTU.
+    TooBig,
+    /// Its hops end behind the gateway: its sender was told.
+    TimeExceeded,
+    /// A fragment that waits for the first of its packet.
+    FragmentHeld,
     /// An answer to a probe of the gateway's own.
     Probe,
     /// From a probed server, but no probe waits for it.
@@ -63,12 +83,16 @@ pub enum Consumed {
 
 impl Consumed {
     /// Every kind, in the order in which tables show them.
-    pub const ALL: [Consumed; 7] = [
+    pub const ALL: [Consumed; 11] = [
         Consumed::Echo,
         Consumed::Reset,
         Consumed::Rejected,
         Consumed::NoServer,
         Consumed::ServerDown,
+        Consumed::Closed,
+        Consumed::TooBig,
+        Consumed::TimeExceeded,
+        Consumed::FragmentHeld,
         Consumed::Probe,
         Consumed::LateProbe,
     ];
@@ -81,6 +105,10 @@ impl Consumed {
             Consumed::Rejected => "rejected",
             Consumed::NoServer => "no-server",
             Consumed::ServerDown => "server-down",
+            Consumed::Closed => "closed",
+            Consumed::TooBig => "too-big",
+            Consumed::TimeExceeded => "time-exceeded",
+            Consumed::FragmentHeld => "fragment-held",
             Consumed::Probe => "probe",
             Consumed::LateProbe => "late-probe",
         }
@@ -94,6 +122,10 @@ impl Consumed {
             Consumed::Rejected => "rejected by a rule, and told so",
             Consumed::NoServer => "no server could take the new flow, and its client was told so",
             Consumed::ServerDown => "of a flow whose server is down: both ends were reset",
+            Consumed::Closed => "to a service address where nobody listens, and told so",
+            Consumed::TooBig => "too big for the way out, and its sender was told the MTU",
+            Consumed::TimeExceeded => "its hops end behind the gateway, and its sender was told",
+            Consumed::FragmentHeld => "fragment that waits for the first of its packet",
             Consumed::Probe => "the gateway's own probes and their answers",
             Consumed::LateProbe => "from a probed server, but no probe waits for it",
         }

@@ -14,7 +14,7 @@ pub struct Key {
     pub src_port: u16,
     /// Destination port.
     pub dst_port: u16,
-    /// TCP, UDP or ICMP echo.
+    /// The protocol; one without ports has zero for both.
     pub protocol: Protocol,
 }
 

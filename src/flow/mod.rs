@@ -4,6 +4,7 @@
 //! segment said.
 
 mod entry;
+mod fragments;
 mod index;
 mod key;
 mod lists;
@@ -13,6 +14,7 @@ mod table;
 mod tcp;
 
 pub use entry::Flow;
+pub use fragments::{Datagram, Fate, FragmentSettings, Fragments, Later, Piece, Refused};
 pub use key::Key;
 pub use settings::{Class, TableSettings, Timeouts};
 pub use sticky::{Slot, Slots};

@@ -12,7 +12,7 @@ use super::settings::{Class, TableSettings, Timeouts};
 use super::tcp::{Ends, Segment, Step};
 use crate::ids::{FlowId, ServerId, ServiceId};
 use crate::packet::rewrite::{Deltas, Translation};
-use crate::packet::{Addresses, Protocol, Side, proto};
+use crate::packet::{Addresses, Protocol, Side};
 use crate::time::{Duration, Instant};
 use ahash::RandomState;
 use std::collections::TryReserveError;
@@ -126,7 +126,7 @@ impl Table {
     #[inline]
     fn hash(&self, key: &Key) -> u64 {
         let mut hasher = self.hash.build_hasher();
-        let tail = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 8 | key.protocol as u64;
+        let tail = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | key.protocol.code();
         match key.addresses {
             Addresses::V4 { src, dst } => hasher.write_u64(u64::from(src) << 32 | u64::from(dst)),
             Addresses::V6 { src, dst } => {
@@ -186,6 +186,12 @@ impl Table {
         (flow.used && flow.generation == id.generation).then_some(id.index)
     }
 
+    /// Whether a side's key is of IPv6.
+    #[inline]
+    pub fn is_v6(&self, index: u32, side: Side) -> bool {
+        self.flows[index as usize].wide[side as usize]
+    }
+
     /// A side's key, as its packets show it.
     pub fn key(&self, index: u32, side: Side) -> Key {
         let flow = &self.flows[index as usize];
@@ -234,16 +240,11 @@ impl Table {
         }
         let class = match client.protocol {
             Protocol::Tcp => Class::Opening,
-            Protocol::Udp => Class::UdpOneWay,
+            Protocol::Udp | Protocol::Sctp | Protocol::Ip(_) => Class::UdpOneWay,
             Protocol::Icmp => Class::Icmp,
         };
         let to = server.reversed();
-        let number = match (client.protocol, &client.addresses) {
-            (Protocol::Tcp, _) => proto::TCP,
-            (Protocol::Udp, _) => proto::UDP,
-            (Protocol::Icmp, Addresses::V4 { .. }) => proto::ICMP,
-            (Protocol::Icmp, Addresses::V6 { .. }) => proto::ICMPV6,
-        };
+        let number = client.protocol.number(client.addresses.is_v6());
         let deltas = Deltas::between(
             number,
             (&client.addresses, client.src_port, client.dst_port),
@@ -334,6 +335,11 @@ impl Table {
             self.touch(now, index, class);
         }
         step
+    }
+
+    /// Whether a TCP segment that `sender` sent at `seq` can still be under way (RFC 5927, 4.1).
+    pub fn is_under_way(&self, index: u32, sender: Side, seq: u32) -> bool {
+        self.flows[index as usize].tcp.is_under_way(sender, seq)
     }
 
     /// The sequence numbers for a reset of a TCP flow towards one of its ends, and its acknowledgement.

@@ -98,6 +98,22 @@ impl Ends {
         ([acked.or(next).or(any), acked.and(next)], self.next[own])
     }
 
+    /// Whether a segment that `sender` sent at `seq` can still be under way: sent, and not acknowledged (RFC 5927, 4.1).
+    /// What is not known of either end rules nothing out.
+    pub fn is_under_way(&self, sender: Side, seq: u32) -> bool {
+        let (own, other) = (sender as usize, sender.other() as usize);
+        if self.seen & syn(own) == 0 {
+            return true;
+        }
+        let next = self.next[own];
+        if self.seen & has_acked(other) == 0 {
+            // The SYN itself stands one before `next` while the flow opens.
+            return next.wrapping_sub(seq) <= u32::MAX / 4;
+        }
+        let first = self.acked[other];
+        seq.wrapping_sub(first) <= next.wrapping_sub(first)
+    }
+
     fn on_syn(&mut self, class: Class, side: usize, segment: &Segment) -> Step {
         match class {
             Class::Closing | Class::Reset if side == 0 && !segment.flags.ack() => {
@@ -279,6 +295,29 @@ mod tests {
         assert_eq!(after_open(&[reset, (S, seg("A", 501, 101, 10))]), ["reset", "established"]);
         assert_eq!(after_open(&[reset, (S, seg("A", 0x8000_0000, 5, 10))]), ["reset", "="]);
         assert_eq!(after_open(&[reset, reset, (C, seg("S", 0x8000_0007, 0, 0))]), ["reset", "=", "reopen"]);
+    }
+
+    #[test]
+    fn what_is_acknowledged_or_was_never_sent_is_not_under_way() {
+        let mut ends = Ends::default();
+        let data = [(C, seg("A", 101, 501, 100)), (S, seg("A", 501, 151, 10))];
+        for (from, segment) in open().iter().chain(&data[..]) {
+            ends.step(if segment.flags.syn() { Class::Opening } else { Class::Established }, *from, segment);
+        }
+        for (sender, seq, want) in [
+            (C, 150, false),
+            (C, 151, true),
+            (C, 200, true),
+            (C, 202, false),
+            (S, 500, false),
+            (S, 501, true),
+            (S, 512, false),
+        ] {
+            assert_eq!(ends.is_under_way(sender, seq), want, "{sender:?} {seq}");
+        }
+        let mut opening = Ends::default();
+        opening.step(Class::Opening, C, &seg("S", 100, 0, 0));
+        assert!(opening.is_under_way(C, 100) && !opening.is_under_way(C, 5000));
     }
 
     #[test]

@@ -15,7 +15,6 @@
 use super::netlink::{self, Link, Netlink, NetlinkError, Route};
 use super::plan::{self, Answers};
 use super::sysctl;
-use crate::balance::Protocol;
 use crate::config::Settings;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
@@ -345,12 +344,7 @@ fn rule(family: AddressFamily, action: RuleAction, priority: u32, attributes: Ve
 
 fn answer_rule(answers: &Answers, table: u32, priority: u32) -> RuleMessage {
     let v6 = answers.from.addr().is_ipv6();
-    let protocol = match answers.protocol {
-        Protocol::Tcp => IpProtocol::Tcp,
-        Protocol::Udp => IpProtocol::Udp,
-        Protocol::Icmp if v6 => IpProtocol::from(58),
-        Protocol::Icmp => IpProtocol::Icmp,
-    };
+    let protocol = IpProtocol::from(i32::from(answers.protocol.number(v6)));
     let mut attributes = vec![RuleAttribute::IpProtocol(protocol), RuleAttribute::Table(table)];
     if answers.from.prefix_len() > 0 {
         attributes.push(RuleAttribute::Source(answers.from.addr()));

@@ -1,6 +1,6 @@
 //! Packets that the gateway makes itself, with full checksums; the slow path, so etherparse builds them.
 
-use super::{Addresses, Parsed, Transport, checksum, proto};
+use super::{Addresses, Parsed, Transport, checksum, proto, word};
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 
 /// Bytes that the largest packet of this module takes: IPv6 and TCP without options.
@@ -45,42 +45,138 @@ pub fn reset_flow(
     Some(size)
 }
 
-/// Why a packet cannot be delivered, as ICMP tells it.
+/// Why a packet does not go on, as ICMP tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreachable {
+pub enum Error {
     /// Nobody listens there (RFC 792, type 3 code 3; RFC 4443, 3.1, code 4).
     Port,
-    /// An operator forbids it (RFC 1812, 5.2.7.1, code 13; RFC 4443, 3.1, code 1).
+    /// Its transport protocol is not spoken there (RFC 792, type 3 code 2; RFC 4443, 3.4, code 1).
+    Protocol,
+    /// An operator forbids it, or there is no room (RFC 1812, 5.2.7.1, code 13; RFC 4443, 3.1, code 1; RFC 5508 REQ-8).
     Prohibited,
+    /// The host cannot be reached (RFC 792, type 3 code 1; RFC 4443, 3.1, code 3; RFC 6888 REQ-11).
+    Host,
+    /// Its hops are over (RFC 792, type 11 code 0; RFC 4443, 3.3, code 0).
+    HopLimit,
+    /// It is too big for a link with this MTU in bytes (RFC 1191, 4; RFC 4443, 3.2).
+    TooBig(u32),
 }
 
-/// Writes the ICMP error that tells the sender of a packet that it cannot be delivered, in the name of its destination.
+/// Writes the ICMP error that tells the sender of a packet why it does not go on, in the name of its destination.
 ///
 /// It quotes as much of the packet as fits in 576 bytes (RFC 1812, 4.3.2.3) or 1,280 (RFC 4443, 3.1). The packet must be one
 /// that may be answered by an error: unicast, not itself an error, not a later fragment (RFC 1122, 3.2.2).
-pub fn unreachable(out: &mut Vec<u8>, packet: &[u8], to: &Parsed, why: Unreachable) -> Option<()> {
+pub fn error(out: &mut Vec<u8>, packet: &[u8], to: &Parsed, why: Error) -> Option<()> {
     let addresses = to.addresses.reversed();
     let quote = |most: usize| &packet[..to.len.min(most)];
     match addresses {
-        Addresses::V4 { .. } => {
-            use etherparse::icmpv4::DestUnreachableHeader;
-            let code = match why {
-                Unreachable::Port => DestUnreachableHeader::Port,
-                Unreachable::Prohibited => DestUnreachableHeader::FilterProhibited,
-            };
-            let kind = etherparse::Icmpv4Type::DestinationUnreachable(code);
-            headers(&addresses).icmpv4(kind).write(out, quote(576 - 28)).ok()
-        }
-        Addresses::V6 { .. } => {
-            use etherparse::icmpv6::DestUnreachableCode;
-            let code = match why {
-                Unreachable::Port => DestUnreachableCode::Port,
-                Unreachable::Prohibited => DestUnreachableCode::Prohibited,
-            };
-            let kind = etherparse::Icmpv6Type::DestinationUnreachable(code);
-            headers(&addresses).icmpv6(kind).write(out, quote(1280 - 48)).ok()
+        Addresses::V4 { .. } => headers(&addresses).icmpv4(kind_v4(why)).write(out, quote(576 - 28)).ok(),
+        Addresses::V6 { .. } => headers(&addresses).icmpv6(kind_v6(packet, why)).write(out, quote(1280 - 48)).ok(),
+    }
+}
+
+fn kind_v4(why: Error) -> etherparse::Icmpv4Type {
+    use etherparse::Icmpv4Type::{DestinationUnreachable, TimeExceeded};
+    use etherparse::icmpv4::{DestUnreachableHeader as Unreachable, TimeExceededCode};
+    match why {
+        Error::Port => DestinationUnreachable(Unreachable::Port),
+        Error::Protocol => DestinationUnreachable(Unreachable::Protocol),
+        Error::Prohibited => DestinationUnreachable(Unreachable::FilterProhibited),
+        Error::Host => DestinationUnreachable(Unreachable::Host),
+        Error::HopLimit => TimeExceeded(TimeExceededCode::TtlExceededInTransit),
+        Error::TooBig(mtu) => {
+            let next_hop_mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+            DestinationUnreachable(Unreachable::FragmentationNeeded { next_hop_mtu })
         }
     }
+}
+
+fn kind_v6(packet: &[u8], why: Error) -> etherparse::Icmpv6Type {
+    use etherparse::Icmpv6Type::{DestinationUnreachable, PacketTooBig, ParameterProblem, TimeExceeded};
+    use etherparse::icmpv6::{
+        DestUnreachableCode as Code, ParameterProblemCode, ParameterProblemHeader, TimeExceededCode,
+    };
+    match why {
+        Error::Port => DestinationUnreachable(Code::Port),
+        Error::Prohibited => DestinationUnreachable(Code::Prohibited),
+        Error::Host => DestinationUnreachable(Code::Address),
+        Error::HopLimit => TimeExceeded(TimeExceededCode::HopLimitExceeded),
+        Error::TooBig(mtu) => PacketTooBig { mtu },
+        Error::Protocol => ParameterProblem(ParameterProblemHeader {
+            code: ParameterProblemCode::UnrecognizedNextHeader,
+            pointer: super::parse::next_header_field(packet) as u32,
+        }),
+    }
+}
+
+/// Cuts a whole IPv4 packet, or a fragment of one, into fragments of at most `mtu` bytes (RFC 791, 3.2), first to last.
+///
+/// Options that are not to be copied stand in the first alone.
+///
+/// # Panics
+/// Where the packet is no IPv4 packet that was parsed.
+pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8])) {
+    let header = usize::from(packet[0] & 15) * 4;
+    let (flags, len) = (word(packet, 6), usize::from(word(packet, 2)));
+    let (mut out, mut at) = (Vec::with_capacity(mtu), header);
+    let mut options = packet[20..header].to_vec();
+    while at < len {
+        out.clear();
+        out.extend_from_slice(&packet[..20]);
+        out.extend_from_slice(&options);
+        let room = (mtu.saturating_sub(out.len()) & !7).max(8);
+        let end = len.min(at + room);
+        let more = end < len || flags & 0x2000 != 0;
+        let place = (flags & 0x1fff) + ((at - header) >> 3) as u16;
+        out[0] = 0x40 | (out.len() / 4) as u8;
+        let header_len = out.len();
+        out.extend_from_slice(&packet[at..end]);
+        let total = (out.len() as u16).to_be_bytes();
+        out[2..4].copy_from_slice(&total);
+        let field = (flags & 0xc000) | (u16::from(more) << 13) | place;
+        out[6..8].copy_from_slice(&field.to_be_bytes());
+        out[10..12].fill(0);
+        let sum = !checksum::fold(checksum::add(0, &out[..header_len]));
+        out[10..12].copy_from_slice(&sum.to_be_bytes());
+        each(&out);
+        if at == header {
+            options = copied(&options);
+        }
+        at = end;
+    }
+}
+
+/// The options that every fragment carries (RFC 791, 3.1: the copied flag), padded to whole words.
+fn copied(options: &[u8]) -> Vec<u8> {
+    let (mut kept, mut at) = (Vec::new(), 0);
+    while let Some(kind) = options.get(at).copied() {
+        let len = match kind {
+            0 => break,
+            1 => 1,
+            _ => usize::from(options.get(at + 1).copied().unwrap_or(0)),
+        };
+        let Some(option) = options.get(at..at + len).filter(|option| !option.is_empty()) else { break };
+        if kind & 0x80 != 0 {
+            kept.extend_from_slice(option);
+        }
+        at += len;
+    }
+    kept.resize(kept.len().next_multiple_of(4), 0);
+    kept
+}
+
+/// Completes a partial TCP or UDP checksum, as a device would.
+pub fn complete_sum(packet: &mut [u8]) {
+    let Ok(parsed) = super::parse(packet) else { return };
+    let (at, field) = match parsed.transport {
+        Transport::Tcp { .. } => (parsed.offset, 16),
+        Transport::Udp { .. } => (parsed.offset, 6),
+        _ => return,
+    };
+    // The field holds the sum of the pseudo-header, so it takes part in the sum.
+    let sum = !checksum::fold(checksum::add(0, &packet[at..parsed.len]));
+    let sum = if field == 6 && sum == 0 { 0xffff } else { sum };
+    packet[at + field..at + field + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Writes the whole sum of an ICMP or ICMPv6 message that is the gateway's own.
@@ -131,5 +227,82 @@ mod tests {
             assert_eq!(got.addresses.dst(), std::net::IpAddr::from([1, 1, 1, 1]));
         }
         assert!(answer(ip().tcp(5, 6, 1, 1).rst(), b"").is_none());
+    }
+
+    #[test]
+    fn a_packet_in_pieces_is_the_packet() {
+        let payload: Vec<u8> = (0..3000u32).map(|i| i as u8).collect();
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([1; 4], [2; 4], 9).udp(5, 6).write(&mut packet, &payload).unwrap();
+        // Record route (not copied) and a copied option.
+        packet.splice(20..20, [7, 7, 4, 0, 0, 0, 0, 0x94, 4, 0, 0, 0]);
+        packet[0] = 0x48;
+        let len = packet.len() as u16;
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        packet[4..8].copy_from_slice(&[0xab, 0xcd, 0, 0]);
+        packet[10..12].fill(0);
+        let sum = !checksum::fold(checksum::add(0, &packet[..32]));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let (mut whole, mut pieces) = (Vec::new(), 0);
+        fragment(&packet, 1003, |piece| {
+            let parsed = parse(piece).unwrap();
+            assert!(piece.len() <= 1003 && parsed.len == piece.len());
+            let Transport::Fragment { offset, more, id } = parsed.transport else { panic!() };
+            assert_eq!((usize::from(offset), id), (whole.len(), 0xabcd));
+            let want: &[u8] = if offset == 0 { &packet[20..32] } else { &[0x94, 4, 0, 0] };
+            assert_eq!(&piece[20..parsed.offset], want);
+            whole.extend_from_slice(&piece[parsed.offset..]);
+            assert_eq!(more, whole.len() < packet.len() - 32);
+            pieces += 1;
+            // A piece of a piece keeps its place.
+            let mut again = Vec::new();
+            fragment(piece, 500, |small| {
+                let parsed = parse(small).unwrap();
+                let Transport::Fragment { offset: inner, more: after, .. } = parsed.transport else { panic!() };
+                assert_eq!(usize::from(inner - offset), again.len());
+                again.extend_from_slice(&small[parsed.offset..]);
+                assert_eq!(after, more || again.len() < piece.len() - usize::from(piece[0] & 15) * 4);
+            });
+            assert_eq!(again, &piece[usize::from(piece[0] & 15) * 4..]);
+        });
+        assert_eq!((whole.as_slice(), pieces), (&packet[32..], 4));
+    }
+
+    #[test]
+    fn each_error_says_why() {
+        let mut v4 = Vec::new();
+        PacketBuilder::ipv4([1; 4], [2; 4], 9).udp(5, 6).write(&mut v4, &[7; 2000]).unwrap();
+        let mut v6 = Vec::new();
+        PacketBuilder::ipv6([1; 16], [2; 16], 9).udp(5, 6).write(&mut v6, &[7; 2000]).unwrap();
+        for (why, four, six) in [
+            (Error::Port, [3, 3, 0, 0], [1, 4, 0, 0]),
+            (Error::Protocol, [3, 2, 0, 0], [4, 1, 0, 6]),
+            (Error::Prohibited, [3, 13, 0, 0], [1, 1, 0, 0]),
+            (Error::Host, [3, 1, 0, 0], [1, 3, 0, 0]),
+            (Error::HopLimit, [11, 0, 0, 0], [3, 0, 0, 0]),
+            (Error::TooBig(1400), [3, 4, 5, 120], [2, 0, 5, 120]),
+        ] {
+            for (packet, want, most) in [(&v4, four, 576), (&v6, six, 1280)] {
+                let mut out = Vec::new();
+                let parsed = parse(packet).unwrap();
+                error(&mut out, packet, &parsed, why).unwrap();
+                let at = if most == 576 { 20 } else { 40 };
+                assert_eq!([out[at], out[at + 1], out[at + 6], out[at + 7]], want, "{why:?}");
+                assert_eq!((out.len(), &out[at + 8..]), (most, &packet[..most - at - 8]));
+                assert_eq!(parse(&out).unwrap().addresses, parsed.addresses.reversed());
+            }
+        }
+    }
+
+    #[test]
+    fn a_partial_sum_is_completed() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([1; 4], [2; 4], 9).udp(5, 6).write(&mut packet, b"data!").unwrap();
+        let want = packet.clone();
+        let parsed = parse(&packet).unwrap();
+        let sum = checksum::fold(checksum::pseudo(&parsed.addresses, proto::UDP, 13));
+        packet[26..28].copy_from_slice(&sum.to_be_bytes());
+        complete_sum(&mut packet);
+        assert_eq!(packet, want);
     }
 }

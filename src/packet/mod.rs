@@ -5,11 +5,13 @@
 pub mod build;
 pub mod checksum;
 mod parse;
+mod protocol;
 mod quote;
 pub mod rewrite;
 
-pub use parse::{Addresses, Malformed, Parsed, TcpFlags, Transport, parse};
-pub use quote::{Quote, is_unreachable, quote};
+pub use parse::{Addresses, Malformed, Parsed, TcpFlags, Transport, parse, parse_first};
+pub use protocol::Protocol;
+pub use quote::{ErrorKind, NoQuote, Quote, error_kind, is_unreachable, quote};
 
 /// IP protocol numbers (IANA).
 pub mod proto {
@@ -21,29 +23,12 @@ pub mod proto {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
-}
-
-/// The transport protocols that a service can listen for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP (IP protocol 6).
-    Tcp,
-    /// UDP (IP protocol 17).
-    Udp,
-    /// ICMP and ICMPv6 echo (IP protocols 1 and 58); its "port" is the echo identifier.
-    Icmp,
-}
-
-impl Protocol {
-    /// The word used in configurations and tables: `tcp`, `udp`, `icmp`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Icmp => "icmp",
-        }
-    }
+    /// Generic routing encapsulation (RFC 2784).
+    pub const GRE: u8 = 47;
+    /// Encapsulating security payload (RFC 4303).
+    pub const ESP: u8 = 50;
+    /// SCTP (RFC 9260).
+    pub const SCTP: u8 = 132;
 }
 
 /// What the device knows about a packet beside its bytes.

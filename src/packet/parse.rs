@@ -51,6 +51,11 @@ impl Addresses {
         }
     }
 
+    /// Whether they are IPv6 addresses.
+    pub const fn is_v6(&self) -> bool {
+        matches!(self, Addresses::V6 { .. })
+    }
+
     /// The same two, the other way round.
     #[must_use]
     pub const fn reversed(&self) -> Addresses {
@@ -131,12 +136,26 @@ pub enum Transport {
         /// Code.
         code: u8,
     },
+    /// SCTP.
+    Sctp {
+        /// Source port.
+        src: u16,
+        /// Destination port.
+        dst: u16,
+    },
     /// A transport without ports that the gateway knows.
     Other,
-    /// A fragment: first or later.
+    /// A packet that is not at its destination yet (IPv6 routing header with segments left): what it carries is not for here.
+    Routed,
+    /// A fragment: first or later. `protocol` and `offset` of [`Parsed`] tell what stands behind the last
+    /// header that every fragment carries.
     Fragment {
         /// Offset in bytes; 0 for the first.
         offset: u16,
+        /// Whether more follow.
+        more: bool,
+        /// The number that all fragments of the packet share; of IPv4 16 bits.
+        id: u32,
     },
 }
 
@@ -153,6 +172,8 @@ pub struct Parsed {
     pub len: usize,
     /// The transport.
     pub transport: Transport,
+    /// Whether all of the packet is here: sums and lengths of a first fragment speak of more.
+    pub whole: bool,
 }
 
 impl Parsed {
@@ -161,6 +182,7 @@ impl Parsed {
         let header = match self.transport {
             Transport::Tcp { header, .. } => usize::from(header),
             Transport::Udp { .. } | Transport::Echo { .. } => 8,
+            Transport::Sctp { .. } => 12,
             _ => 0,
         };
         self.len.saturating_sub(self.offset + header)
@@ -190,6 +212,11 @@ pub enum Malformed {
     TcpFlags,
     /// UDP length under 8 bytes or beyond the packet.
     UdpLength,
+    /// A fragment that is none: empty, not of whole eight bytes though more follow, or beyond 65,535 bytes.
+    Fragment,
+    /// A first fragment without its whole transport header (RFC 1858, 3; RFC 7112, 5), or a TCP one that could
+    /// overwrite it (RFC 3128).
+    TinyFragment,
 }
 
 /// Parses an IP packet of any length and contents.
@@ -227,9 +254,10 @@ fn parse_v4(packet: &[u8]) -> Result<Parsed, Malformed> {
     let transport = if fragment & 0x3fff == 0 {
         transport(protocol, proto::ICMP, &packet[header..len])?
     } else {
-        Transport::Fragment { offset: (fragment & 0x1fff) << 3 }
+        let id = u32::from(word(packet, 4));
+        self::fragment(protocol, fragment << 3, fragment & 0x2000 != 0, id, len - header)?
     };
-    Ok(Parsed { addresses, protocol, offset: header, len, transport })
+    Ok(Parsed { addresses, protocol, offset: header, len, transport, whole: fragment & 0x3fff == 0 })
 }
 
 #[inline]
@@ -244,13 +272,55 @@ fn parse_v6(packet: &[u8]) -> Result<Parsed, Malformed> {
     }
     let address = |at: usize| u128::from_be_bytes(packet[at..at + 16].try_into().expect("sixteen bytes"));
     let addresses = Addresses::V6 { src: address(8), dst: address(24) };
-    let chain = walk_extensions(packet[6], &packet[..len])?;
+    let chain = walk_extensions(packet[6], 40, &packet[..len])?;
     let transport = match chain.end {
         End::Transport => transport(chain.protocol, proto::ICMPV6, &packet[chain.offset..len])?,
-        End::Fragment { offset } => Transport::Fragment { offset },
-        End::Opaque => Transport::Other,
+        End::Fragment { offset, more, id } => fragment(chain.protocol, offset, more, id, len - chain.offset)?,
+        End::Opaque => Transport::Routed,
     };
-    Ok(Parsed { addresses, protocol: chain.protocol, offset: chain.offset, len, transport })
+    let whole = !matches!(transport, Transport::Fragment { .. });
+    Ok(Parsed { addresses, protocol: chain.protocol, offset: chain.offset, len, transport, whole })
+}
+
+/// Reads a first fragment as if it were whole, as far as it goes: its transport's header, whose sum and length
+/// speak of more than is here.
+///
+/// What `parsed` says must be of these bytes, and of a fragment with offset 0.
+pub fn parse_first(packet: &[u8], parsed: &Parsed) -> Result<Parsed, Malformed> {
+    let (protocol, offset, icmp) = match parsed.addresses {
+        Addresses::V4 { .. } => (parsed.protocol, parsed.offset, proto::ICMP),
+        Addresses::V6 { .. } => {
+            // RFC 7112, 5: the first fragment holds the whole chain.
+            let chain = walk_extensions(parsed.protocol, parsed.offset, &packet[..parsed.len]);
+            let chain = chain.map_err(|_| Malformed::TinyFragment)?;
+            if !matches!(chain.end, End::Transport) {
+                return Ok(Parsed { transport: Transport::Routed, ..*parsed });
+            }
+            (chain.protocol, chain.offset, proto::ICMPV6)
+        }
+    };
+    let bytes = &packet[offset..parsed.len];
+    let transport = match protocol {
+        proto::UDP if bytes.len() >= 8 => Transport::Udp { src: word(bytes, 0), dst: word(bytes, 2) },
+        proto::SCTP if bytes.len() < 12 => return Err(Malformed::TinyFragment),
+        _ => transport(protocol, icmp, bytes).map_err(|error| match error {
+            Malformed::Transport | Malformed::TcpOffset => Malformed::TinyFragment,
+            other => other,
+        })?,
+    };
+    Ok(Parsed { protocol, offset, transport, ..*parsed })
+}
+
+/// A fragment of `len` bytes behind its headers.
+fn fragment(protocol: u8, offset: u16, more: bool, id: u32, len: usize) -> Result<Transport, Malformed> {
+    if len == 0 || (more && !len.is_multiple_of(8)) || usize::from(offset) + len > 65_535 {
+        return Err(Malformed::Fragment);
+    }
+    // RFC 3128, 2: one that begins inside the TCP header could change its flags when it is put together.
+    if protocol == proto::TCP && (1..20).contains(&offset) {
+        return Err(Malformed::TinyFragment);
+    }
+    Ok(Transport::Fragment { offset, more, id })
 }
 
 const HOP_BY_HOP: u8 = 0;
@@ -262,21 +332,21 @@ const DESTINATION: u8 = 60;
 /// Most extension headers of one packet: the eight of RFC 8200, 4.1, with room for none twice.
 const MOST_EXTENSIONS: usize = 8;
 
-enum End {
+pub(super) enum End {
     Transport,
-    Fragment { offset: u16 },
+    Fragment { offset: u16, more: bool, id: u32 },
     Opaque,
 }
 
-struct Chain {
-    protocol: u8,
-    offset: usize,
-    end: End,
+pub(super) struct Chain {
+    pub protocol: u8,
+    pub offset: usize,
+    pub end: End,
 }
 
-/// Walks the extension headers (RFC 8200, 4) to the transport.
-fn walk_extensions(first: u8, packet: &[u8]) -> Result<Chain, Malformed> {
-    let (mut protocol, mut offset, mut end) = (first, 40, End::Transport);
+/// Walks the extension headers (RFC 8200, 4) from the one at `offset`, of kind `first`, to the transport.
+pub(super) fn walk_extensions(first: u8, offset: usize, packet: &[u8]) -> Result<Chain, Malformed> {
+    let (mut protocol, mut offset, mut end) = (first, offset, End::Transport);
     for _ in 0..=MOST_EXTENSIONS {
         let size = match protocol {
             HOP_BY_HOP | ROUTING | DESTINATION => {
@@ -292,8 +362,9 @@ fn walk_extensions(first: u8, packet: &[u8]) -> Result<Chain, Malformed> {
             ROUTING if header[3] != 0 => end = End::Opaque,
             // RFC 6946: an atomic fragment is a whole packet.
             FRAGMENT if word(header, 2) & 0xfff9 != 0 => {
-                let offset = word(header, 2) & 0xfff8;
-                return Ok(Chain { protocol: header[0], offset: 40, end: End::Fragment { offset } });
+                let end =
+                    End::Fragment { offset: word(header, 2) & 0xfff8, more: header[3] & 1 != 0, id: long(header, 4) };
+                return Ok(Chain { protocol: header[0], offset: offset + 8, end });
             }
             _ => {}
         }
@@ -301,6 +372,20 @@ fn walk_extensions(first: u8, packet: &[u8]) -> Result<Chain, Malformed> {
         offset += size;
     }
     Err(Malformed::Extension)
+}
+
+/// Where the number of an IPv6 packet's transport stands; the packet was parsed.
+pub(super) fn next_header_field(packet: &[u8]) -> usize {
+    let (mut field, mut offset) = (6, 40);
+    loop {
+        let size = match (packet[field], packet.get(offset + 1)) {
+            (HOP_BY_HOP | ROUTING | DESTINATION, Some(units)) => 8 + usize::from(*units) * 8,
+            (AUTHENTICATION, Some(units)) => 8 + usize::from(*units) * 4,
+            (FRAGMENT, Some(_)) => 8,
+            _ => return field,
+        };
+        (field, offset) = (offset, offset + size);
+    }
 }
 
 #[inline]
@@ -349,6 +434,7 @@ fn transport(protocol: u8, icmp: u8, bytes: &[u8]) -> Result<Transport, Malforme
                 (kind, code) => Ok(Transport::Icmp { kind, code }),
             }
         }
+        proto::SCTP if bytes.len() >= 12 => Ok(Transport::Sctp { src: word(bytes, 0), dst: word(bytes, 2) }),
         _ => Ok(Transport::Other),
     }
 }
@@ -468,17 +554,59 @@ mod tests {
 
     #[test]
     fn fragments_are_told_first_and_later() {
-        for (field, want) in [(0x2000, 0), (0x0001, 8), (0x3fff, 0xfff8)] {
+        let fragment = |offset, more| Ok(Transport::Fragment { offset, more, id: 0x1234 });
+        for (field, protocol, len, want) in [
+            (0x2000, 6, 44, fragment(0, true)),
+            (0x2003, 6, 44, fragment(24, true)),
+            (0x0003, 6, 45, fragment(24, false)),
+            (0x1ffc, 17, 45, fragment(65_504, false)),
+            (0x1ffd, 17, 45, Err(Malformed::Fragment)),
+            (0x2003, 17, 45, Err(Malformed::Fragment)),
+            (0x2003, 17, 20, Err(Malformed::Fragment)),
+            (0x0001, 6, 45, Err(Malformed::TinyFragment)),
+            (0x0001, 17, 45, fragment(8, false)),
+        ] {
             let mut packet = tcp4();
+            packet[3] = len;
+            packet[4..6].copy_from_slice(&[0x12, 0x34]);
             packet[6..8].copy_from_slice(&u16::to_be_bytes(field));
+            packet[9] = protocol;
             resum(&mut packet);
-            assert_eq!(parse(&packet).unwrap().transport, Transport::Fragment { offset: want });
+            assert_eq!(parse(&packet).map(|parsed| parsed.transport), want, "{field:x} {len}");
         }
         let mut packet = udp6();
-        packet.splice(40..40, [17, 0, 0, 1, 1, 2, 3, 4]);
+        packet.splice(40..40, [17, 0, 0, 9, 1, 2, 3, 4]);
         packet[5] += 8;
         packet[6] = 44;
-        assert_eq!(parse(&packet).unwrap().transport, Transport::Fragment { offset: 0 });
+        assert_eq!(parse(&packet), Err(Malformed::Fragment), "eleven bytes, and more follow");
+        packet[43] = 8;
+        let parsed = parse(&packet).unwrap();
+        assert_eq!(parsed.transport, Transport::Fragment { offset: 8, more: false, id: 0x0102_0304 });
+        assert_eq!((parsed.protocol, parsed.offset), (17, 48));
+    }
+
+    #[test]
+    fn a_first_fragment_holds_its_transport_header() {
+        let first = |packet: &[u8]| parse_first(packet, &parse(packet).unwrap()).map(|p| (p.protocol, p.transport));
+        let mut packet = tcp4();
+        packet[6] = 0x20;
+        for (len, whole) in [(44, true), (36, false), (28, false)] {
+            packet[3] = len;
+            resum(&mut packet);
+            assert_eq!(first(&packet).is_ok(), whole, "{len}");
+        }
+        assert_eq!(first(&packet), Err(Malformed::TinyFragment));
+        let mut packet = udp6();
+        // Destination options behind the fragment header; the UDP length speaks of the whole datagram.
+        packet.splice(40..40, [60, 0, 0, 1, 1, 2, 3, 4, 17, 0, 1, 4, 0, 0, 0, 0]);
+        packet.extend([0; 5]);
+        packet[5] = (packet.len() - 40) as u8;
+        packet[6] = 44;
+        packet[60..62].copy_from_slice(&[0x10, 0]);
+        assert_eq!(first(&packet), Ok((17, Transport::Udp { src: 53, dst: 4000 })));
+        packet.truncate(40 + 16);
+        packet[5] = 16;
+        assert_eq!(first(&packet), Err(Malformed::TinyFragment));
     }
 
     proptest! {

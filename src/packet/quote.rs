@@ -1,19 +1,68 @@
-//! The packet that an ICMP error is about, as far as the error quotes it. Quotes are cut off and their sums
-//! may be wrong: nothing but addresses, protocol and ports is read (RFC 5508 REQ-3).
+//! The packet that an ICMP error is about, as far as the error quotes it.
+//!
+//! Quotes are cut off, and their transports' sums may be wrong: of the transport nothing but ports, identifier and
+//! sequence number is read (RFC 5508 REQ-3). It must not know flows.
 
-use super::{Addresses, Parsed, Protocol, long, proto, word};
+use super::parse::{End, walk_extensions};
+use super::{Addresses, Parsed, Protocol, checksum, long, proto, word};
 
-/// What a quoted packet says of its flow.
+/// What a quoted packet says of its flow, and where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quote {
     /// Its addresses.
     pub addresses: Addresses,
     /// Its protocol.
     pub protocol: Protocol,
-    /// Its source port; the identifier of an echo.
+    /// Its source port; the identifier of an echo; zero of a later fragment.
     pub src_port: u16,
-    /// Its destination port; the identifier of an echo.
+    /// Its destination port; the identifier of an echo; zero of a later fragment.
     pub dst_port: u16,
+    /// Its sequence number, if it is TCP.
+    pub seq: Option<u32>,
+    /// Its identification, if it is a later fragment: then nothing of the transport is known.
+    pub later_of: Option<u32>,
+    /// Offset of its IP header in the error.
+    pub at: usize,
+    /// Offset of its transport header in the error.
+    pub transport: usize,
+    /// Offset at which what is quoted ends: padding and extensions (RFC 4884) stand behind.
+    pub end: usize,
+}
+
+/// Why nothing can be read from an error's quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoQuote {
+    /// It ends before ports or identifier, or is no packet of the error's family.
+    Short,
+    /// Its IPv4 header checksum is wrong (RFC 5508 REQ-3a).
+    HeaderChecksum,
+    /// It quotes an ICMP message that is no echo: errors are not answered by errors (RFC 1122, 3.2.2).
+    NoEcho,
+}
+
+/// The ICMP messages that are about another packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The packet, or what it came for, cannot be reached; time exceeded; parameter problem.
+    Plain,
+    /// It was too big for a link with this MTU in bytes; 0 where the router does not tell (RFC 1191, 5).
+    TooBig(u32),
+    /// Source quench (RFC 6633) and redirects, which are nobody's business beyond the link.
+    Obsolete,
+}
+
+/// What kind of error an ICMP message is (RFC 792, RFC 1191, RFC 4443); none where it is a query or information.
+pub fn error_kind(packet: &[u8], parsed: &Parsed) -> Option<ErrorKind> {
+    let message = packet.get(parsed.offset..parsed.offset + 8)?;
+    match (parsed.protocol, message[0], message[1]) {
+        (proto::ICMP, 3, 4) => Some(ErrorKind::TooBig(u32::from(word(message, 6)))),
+        (proto::ICMP, 3 | 11 | 12, _) => Some(ErrorKind::Plain),
+        (proto::ICMP, 4 | 5, _) => Some(ErrorKind::Obsolete),
+        (proto::ICMPV6, 2, _) => Some(ErrorKind::TooBig(long(message, 4))),
+        (proto::ICMPV6, 1 | 3 | 4, _) => Some(ErrorKind::Plain),
+        (proto::ICMPV6, 137, _) => Some(ErrorKind::Obsolete),
+        _ => None,
+    }
 }
 
 /// Whether an ICMP message says that its destination cannot be reached, other than for its size (RFC 792, type 3; RFC 4443, 3.1).
@@ -25,34 +74,78 @@ pub const fn is_unreachable(protocol: u8, kind: u8, code: u8) -> bool {
     }
 }
 
-/// Reads what the ICMP error in `packet` quotes; none where it is no whole start of a packet of a known protocol.
-pub fn quote(packet: &[u8], parsed: &Parsed) -> Option<Quote> {
-    let inner = packet.get(parsed.offset + 8..parsed.len)?;
-    let (addresses, protocol, at) = match inner.first()? >> 4 {
-        4 if parsed.protocol == proto::ICMP => {
-            let header = inner.get(..20)?;
-            let length = usize::from(header[0] & 15) * 4;
-            // A later fragment has no ports.
-            if length < 20 || word(header, 6) & 0x1fff != 0 {
-                return None;
-            }
-            (Addresses::V4 { src: long(header, 12), dst: long(header, 16) }, header[9], length)
-        }
-        6 if parsed.protocol == proto::ICMPV6 => {
-            let header = inner.get(..40)?;
-            let address = |at: usize| u128::from_be_bytes(header[at..at + 16].try_into().unwrap_or_default());
-            (Addresses::V6 { src: address(8), dst: address(24) }, header[6], 40)
-        }
-        _ => return None,
+/// Reads what the ICMP error in `packet` quotes.
+pub fn quote(packet: &[u8], parsed: &Parsed) -> Result<Quote, NoQuote> {
+    let at = parsed.offset + 8;
+    let end = quote_end(packet, parsed);
+    let inner = packet.get(at..end).ok_or(NoQuote::Short)?;
+    let (addresses, number, offset, later_of) = match inner.first().map(|first| first >> 4) {
+        Some(4) if parsed.protocol == proto::ICMP => header_v4(inner)?,
+        Some(6) if parsed.protocol == proto::ICMPV6 => header_v6(inner)?,
+        _ => return Err(NoQuote::Short),
     };
-    let start = inner.get(at..at + 8)?;
-    let (protocol, src_port, dst_port) = match (protocol, start[0]) {
-        (proto::TCP, _) => (Protocol::Tcp, word(start, 0), word(start, 2)),
-        (proto::UDP, _) => (Protocol::Udp, word(start, 0), word(start, 2)),
-        (proto::ICMP, 8) | (proto::ICMPV6, 128) => (Protocol::Icmp, word(start, 4), word(start, 4)),
-        _ => return None,
+    let quote = Quote {
+        addresses,
+        protocol: Protocol::of_number(number),
+        src_port: 0,
+        dst_port: 0,
+        seq: None,
+        later_of,
+        at,
+        transport: at + offset,
+        end,
     };
-    Some(Quote { addresses, protocol, src_port, dst_port })
+    if later_of.is_some() || !quote.protocol.has_ports() {
+        return Ok(quote);
+    }
+    let start = inner.get(offset..offset + 8).ok_or(NoQuote::Short)?;
+    let (src_port, dst_port) = match (number, start[0]) {
+        (proto::ICMP, 0 | 8) | (proto::ICMPV6, 128 | 129) => (word(start, 4), word(start, 4)),
+        (proto::ICMP | proto::ICMPV6, _) => return Err(NoQuote::NoEcho),
+        _ => (word(start, 0), word(start, 2)),
+    };
+    let seq = (number == proto::TCP).then(|| long(start, 4));
+    Ok(Quote { src_port, dst_port, seq, ..quote })
+}
+
+/// Where the quoted packet ends: the error's end, or where its length field says (RFC 4884, 4 and 5).
+fn quote_end(packet: &[u8], parsed: &Parsed) -> usize {
+    let Some(message) = packet.get(parsed.offset..parsed.offset + 8) else { return parsed.len };
+    let told = match (parsed.protocol, message[0]) {
+        (proto::ICMP, 3 | 11 | 12) => usize::from(message[5]) * 4,
+        (proto::ICMPV6, 1 | 3) => usize::from(message[4]) * 8,
+        _ => 0,
+    };
+    if told == 0 { parsed.len } else { parsed.len.min(parsed.offset + 8 + told) }
+}
+
+/// Addresses, protocol number, offset of the transport, and the identification of a later fragment.
+type Header = (Addresses, u8, usize, Option<u32>);
+
+fn header_v4(inner: &[u8]) -> Result<Header, NoQuote> {
+    let length = usize::from(inner[0] & 15) * 4;
+    let header = inner.get(..length).filter(|header| header.len() >= 20).ok_or(NoQuote::Short)?;
+    if checksum::fold(checksum::add(0, header)) != 0xffff {
+        return Err(NoQuote::HeaderChecksum);
+    }
+    let later_of = (word(header, 6) & 0x1fff != 0).then(|| u32::from(word(header, 4)));
+    Ok((Addresses::V4 { src: long(header, 12), dst: long(header, 16) }, header[9], length, later_of))
+}
+
+fn header_v6(inner: &[u8]) -> Result<Header, NoQuote> {
+    let header = inner.get(..40).ok_or(NoQuote::Short)?;
+    let address = |at: usize| u128::from_be_bytes(header[at..at + 16].try_into().unwrap_or_default());
+    let addresses = Addresses::V6 { src: address(8), dst: address(24) };
+    let mut chain = walk_extensions(header[6], 40, inner).map_err(|_| NoQuote::Short)?;
+    let mut later_of = None;
+    if let End::Fragment { offset, id, .. } = chain.end {
+        if offset > 0 {
+            later_of = Some(id);
+        } else {
+            chain = walk_extensions(chain.protocol, chain.offset, inner).map_err(|_| NoQuote::Short)?;
+        }
+    }
+    Ok((addresses, chain.protocol, chain.offset, later_of))
 }
 
 #[cfg(test)]
@@ -69,7 +162,7 @@ mod tests {
         out
     }
 
-    fn read(packet: &[u8]) -> Option<Quote> {
+    fn read(packet: &[u8]) -> Result<Quote, NoQuote> {
         quote(packet, &parse(packet).unwrap())
     }
 
@@ -78,24 +171,116 @@ mod tests {
         let mut inner = Vec::new();
         PacketBuilder::ipv4([9, 9, 9, 9], [10, 0, 0, 1], 64).udp(1000, 53).write(&mut inner, &[7; 100]).unwrap();
         let addresses = Addresses::V4 { src: 0x0909_0909, dst: 0x0a00_0001 };
-        let want = Quote { addresses, protocol: Protocol::Udp, src_port: 1000, dst_port: 53 };
-        assert_eq!(read(&error4(&inner)), Some(want));
-        assert_eq!(read(&error4(&inner[..28])), Some(want));
+        let want = Quote {
+            addresses,
+            protocol: Protocol::Udp,
+            src_port: 1000,
+            dst_port: 53,
+            seq: None,
+            later_of: None,
+            at: 28,
+            transport: 48,
+            end: 156,
+        };
+        assert_eq!(read(&error4(&inner)), Ok(want));
+        assert_eq!(read(&error4(&inner[..28])), Ok(Quote { end: 56, ..want }));
         for len in 0..28 {
-            assert_eq!(read(&error4(&inner[..len])), None, "{len}");
+            assert_eq!(read(&error4(&inner[..len])), Err(NoQuote::Short), "{len}");
         }
-        let mut later = inner.clone();
-        later[7] = 1;
-        assert_eq!(read(&error4(&later)), None);
         let mut six = Vec::new();
         PacketBuilder::ipv6([1; 16], [2; 16], 64).tcp(5, 6, 7, 8).write(&mut six, &[]).unwrap();
-        assert_eq!(read(&error4(&six)), None, "another family");
+        assert_eq!(read(&error4(&six)), Err(NoQuote::Short), "another family");
+        let got = read(&error6(&six)).unwrap();
+        assert_eq!((got.protocol, got.src_port, got.dst_port, got.seq), (Protocol::Tcp, 5, 6, Some(7)));
+        assert_eq!(got.addresses.src(), std::net::IpAddr::from([1u8; 16]));
+    }
+
+    fn error6(inner: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let kind = etherparse::Icmpv6Type::DestinationUnreachable(etherparse::icmpv6::DestUnreachableCode::Port);
-        PacketBuilder::ipv6([2; 16], [1; 16], 64).icmpv6(kind).write(&mut out, &six).unwrap();
-        let got = read(&out).unwrap();
-        assert_eq!((got.protocol, got.src_port, got.dst_port), (Protocol::Tcp, 5, 6));
-        assert_eq!(got.addresses.src(), std::net::IpAddr::from([1u8; 16]));
+        PacketBuilder::ipv6([2; 16], [1; 16], 64).icmpv6(kind).write(&mut out, inner).unwrap();
+        out
+    }
+
+    fn resum(inner: &mut [u8]) {
+        inner[10..12].fill(0);
+        let sum = !checksum::fold(checksum::add(0, &inner[..usize::from(inner[0] & 15) * 4]));
+        inner[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    #[test]
+    fn a_later_fragment_is_known_by_its_identification() {
+        let mut inner = Vec::new();
+        PacketBuilder::ipv4([9, 9, 9, 9], [10, 0, 0, 1], 64).udp(1000, 53).write(&mut inner, &[7; 100]).unwrap();
+        inner[4..8].copy_from_slice(&[0xab, 0xcd, 0, 1]);
+        assert_eq!(read(&error4(&inner)), Err(NoQuote::HeaderChecksum));
+        resum(&mut inner);
+        let got = read(&error4(&inner[..20])).unwrap();
+        assert_eq!((got.later_of, got.protocol, got.src_port), (Some(0xabcd), Protocol::Udp, 0));
+        let mut six = Vec::new();
+        PacketBuilder::ipv6([1; 16], [2; 16], 64).udp(5, 6).write(&mut six, &[]).unwrap();
+        six[6] = 44;
+        six.splice(40..40, [17, 0, 0, 9, 1, 2, 3, 4]);
+        assert_eq!(read(&error6(&six)).unwrap().later_of, Some(0x0102_0304));
+        six[43] = 1;
+        assert_eq!(read(&error6(&six)).map(|q| (q.src_port, q.later_of)), Ok((5, None)));
+    }
+
+    #[test]
+    fn options_are_skipped_and_extensions_are_not_read() {
+        let mut inner = Vec::new();
+        PacketBuilder::ipv4([9, 9, 9, 9], [10, 0, 0, 1], 64).udp(1000, 53).write(&mut inner, &[7; 100]).unwrap();
+        for words in 6..=15usize {
+            let mut long = inner.clone();
+            long[0] = 0x40 | words as u8;
+            long.splice(20..20, vec![1; words * 4 - 20]);
+            resum(&mut long);
+            let got = read(&error4(&long)).unwrap();
+            assert_eq!((got.src_port, got.dst_port, got.transport), (1000, 53, 28 + words * 4));
+        }
+        let mut error = error4(&inner);
+        error[25] = 6;
+        assert_eq!(read(&error), Err(NoQuote::Short), "the length says 24 bytes");
+        error[25] = 8;
+        assert_eq!(read(&error).map(|q| q.end), Ok(28 + 32));
+    }
+
+    #[test]
+    fn errors_about_errors_tell_no_flow() {
+        let mut inner = Vec::new();
+        PacketBuilder::ipv4([9, 9, 9, 9], [10, 0, 0, 1], 64).icmpv4_echo_reply(77, 1).write(&mut inner, &[]).unwrap();
+        assert_eq!(read(&error4(&inner)).map(|q| q.src_port), Ok(77));
+        inner[20] = 3;
+        assert_eq!(read(&error4(&inner)), Err(NoQuote::NoEcho));
+    }
+
+    #[test]
+    fn each_type_has_its_kind() {
+        let kind = |v6: bool, kind: u8, code: u8, rest: [u8; 4]| {
+            let mut packet = if v6 { error6(&[0; 48]) } else { error4(&[0; 48]) };
+            let at = if v6 { 40 } else { 20 };
+            packet[at] = kind;
+            packet[at + 1] = code;
+            packet[at + 4..at + 8].copy_from_slice(&rest);
+            error_kind(&packet, &parse(&packet).unwrap())
+        };
+        assert_eq!(kind(false, 3, 4, [0, 0, 5, 120]), Some(ErrorKind::TooBig(1400)));
+        assert_eq!(kind(true, 2, 0, [0, 1, 0, 0]), Some(ErrorKind::TooBig(65_536)));
+        for (v6, number, want) in [
+            (false, 3, Some(ErrorKind::Plain)),
+            (false, 11, Some(ErrorKind::Plain)),
+            (false, 12, Some(ErrorKind::Plain)),
+            (false, 4, Some(ErrorKind::Obsolete)),
+            (false, 5, Some(ErrorKind::Obsolete)),
+            (false, 13, None),
+            (true, 1, Some(ErrorKind::Plain)),
+            (true, 3, Some(ErrorKind::Plain)),
+            (true, 4, Some(ErrorKind::Plain)),
+            (true, 137, Some(ErrorKind::Obsolete)),
+            (true, 135, None),
+        ] {
+            assert_eq!(kind(v6, number, 0, [0; 4]), want, "{v6} {number}");
+        }
     }
 
     #[test]

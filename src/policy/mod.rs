@@ -69,6 +69,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether there are any rules.
+    pub fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
     /// Makes the rules; `classes` are those that services use.
     pub fn new(settings: &PolicySettings, classes: impl Iterator<Item = Priority>, seed: u64) -> Self {
         let rule = |settings: &RuleSettings| {

@@ -155,6 +155,7 @@ impl<'o> Replay<'o> {
                 }
                 Fate::Forward { why, went: describe(&packet[..len]), names: &self.names }
             }
+            Verdict::Emit { why } => Fate::Forward { why, went: "as other packets".into(), names: &self.names },
             Verdict::Consume(kind) => Fate::Consume(kind),
             Verdict::Drop(reason) => Fate::Drop(reason),
         };

@@ -98,6 +98,17 @@ impl<'o> Report<'o> {
             Fate::Forward { why: Forwarded::Foreign, went, .. } => {
                 ("foreign, unchanged".to_owned(), json!({"verdict": "forward", "why": "foreign", "out": went}))
             }
+            Fate::Forward { why: Forwarded::Error { flow, from }, went, names } => {
+                let unknown = Opened::default();
+                let Opened { service, server, .. } = names.get(flow).unwrap_or(&unknown);
+                let side = if *from == Side::Client { "to" } else { "from" };
+                let text = format!("error about flow {flow}, {service} {side} {server}: {went}");
+                let details = json!({
+                    "verdict": "forward", "why": "icmp-error", "flow": flow.to_string(),
+                    "from": from, "service": service, "server": server, "out": went,
+                });
+                (text, details)
+            }
             Fate::Forward { why: Forwarded::Translated { flow, from, opened }, went, names } => {
                 let unknown = Opened::default();
                 let flow_is = names.get(flow).unwrap_or(&unknown);

@@ -263,6 +263,7 @@ impl World {
                     self.send(Place::Host(i), bytes);
                 }
             }
+            Verdict::Emit { .. } => panic!("every way out takes every packet here"),
             Verdict::Consume(_) => self.seen.consumed += 1,
             Verdict::Drop(_) => {
                 self.seen.dropped += 1;

@@ -1,10 +1,15 @@
-//! The one file in which received bytes change.
+//! The one place in which received bytes change.
 //!
 //! Checksums are patched (RFC 1624), never recomputed, so a packet that came in with a wrong sum
 //! leaves with a wrong one, and its receiver still finds out.
 
+mod quoted;
+
+pub use quoted::{Inner, error};
+
 use super::checksum::{self, Delta};
 use super::{Addresses, Parsed, Transport, proto, word};
+use crc32c::{crc32c, crc32c_append};
 
 /// What a packet's headers become, with the deltas of its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +55,11 @@ impl Deltas {
     }
 }
 
-/// Rewrites addresses and ports of a whole TCP, UDP or ICMP echo packet and patches its sums.
+/// Rewrites addresses and ports of a packet and patches its sums; of a transport without ports the addresses alone.
 ///
-/// `parsed` is what [`super::parse`] said of these bytes; `partial` is
-/// [`super::Meta::partial_checksum`]. A UDP checksum of zero over IPv4 stays zero (RFC 768).
+/// `parsed` is what [`super::parse`] said of these bytes, or [`super::parse_first`] of a first fragment; `partial` is
+/// [`super::Meta::partial_checksum`]. A UDP checksum of zero over IPv4 stays zero (RFC 768). SCTP's CRC32c covers
+/// ports but no addresses (RFC 9260, 6.8).
 #[inline]
 pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: bool) {
     put_addresses(packet, &to.addresses, to.deltas.addresses);
@@ -62,6 +68,7 @@ pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: 
         Transport::Tcp { .. } => at + 16,
         Transport::Udp { .. } => at + 6,
         Transport::Echo { .. } => at + 2,
+        Transport::Sctp { .. } => return put_sctp_ports(&mut packet[at..parsed.len], to.src_port, to.dst_port),
         _ => return,
     };
     let old = word(packet, sum);
@@ -78,6 +85,28 @@ pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: 
         put(packet, at, to.src_port);
         put(packet, at + 2, to.dst_port);
     }
+}
+
+/// Rewrites the addresses of a later fragment: what it carries has no ports, and its first fragment's sums cover all.
+pub fn later_fragment(packet: &mut [u8], parsed: &Parsed, to: &Addresses) {
+    let delta = Delta::between(checksum::sum_of(&parsed.addresses), checksum::sum_of(to));
+    put_addresses(packet, to, delta);
+}
+
+/// Changes the ports of a whole SCTP packet. A CRC is linear, so the old field and the sums of both contents give the
+/// field that is as right or as wrong as before.
+fn put_sctp_ports(packet: &mut [u8], src: u16, dst: u16) {
+    if (word(packet, 0), word(packet, 2)) == (src, dst) {
+        return;
+    }
+    // RFC 9260, appendix A: the field counts as zero, and stands in little-endian order.
+    let crc = |packet: &[u8]| crc32c_append(crc32c_append(crc32c(&packet[..8]), &[0; 4]), &packet[12..]);
+    let before = crc(packet);
+    put(packet, 0, src);
+    put(packet, 2, dst);
+    let change = before ^ crc(packet);
+    let field = u32::from_le_bytes([packet[8], packet[9], packet[10], packet[11]]) ^ change;
+    packet[8..12].copy_from_slice(&field.to_le_bytes());
 }
 
 /// Turns an echo request into its reply (RFC 792, RFC 4443, 4.2): addresses change places, type, hop limit 64.
@@ -229,6 +258,29 @@ mod tests {
             raw == 0 && word(&packet, 26) == 0xffff
         });
         assert!(zero.is_some());
+    }
+
+    #[test]
+    fn an_sctp_crc_stays_right_and_a_wrong_one_wrong() {
+        let mut sctp = vec![0x03, 0xe8, 0x1f, 0x90, 1, 2, 3, 4, 0, 0, 0, 0, 1, 0, 0, 20];
+        sctp.extend(0..16u8);
+        let sum = crc32c(&sctp);
+        sctp[8..12].copy_from_slice(&sum.to_le_bytes());
+        let mut original = Vec::new();
+        PacketBuilder::ipv4([1; 4], [2; 4], 9).write(&mut original, etherparse::IpNumber::SCTP, &sctp).unwrap();
+        for wrong in [0, 0x10] {
+            let mut packet = original.clone();
+            packet[29] ^= wrong;
+            let parsed = parse(&packet).unwrap();
+            assert_eq!(parsed.transport, Transport::Sctp { src: 1000, dst: 8080 });
+            let Addresses::V4 { src, .. } = parsed.addresses else { panic!() };
+            translate(&mut packet, &parsed, &to(&parsed, Addresses::V4 { src, dst: 7 }, 1000, 9999), false);
+            let mut body = packet[20..].to_vec();
+            body[8..12].fill(0);
+            let field = u32::from_le_bytes(packet[28..32].try_into().unwrap());
+            assert_eq!(crc32c(&body) == field, wrong == 0);
+            assert_eq!(parse(&packet).unwrap().transport, Transport::Sctp { src: 1000, dst: 9999 });
+        }
     }
 
     #[test]

@@ -1,0 +1,105 @@
+//! Whether a packet can go on from here: its hop limit, and its size for the way out.
+//!
+//! The kernel forwards what the engine writes and would tell a packet's sender of its end, but about the packet as it
+//! is behind the translation, which the sender never sent. So the engine answers first, about the packet as it came.
+
+use super::answers::can_be_answered;
+use super::{Consumed, Engine, Reason, Verdict};
+use crate::flow::Found;
+use crate::packet::build::{self, Error};
+use crate::packet::{Meta, Parsed, Side, error_kind};
+use crate::time::Instant;
+
+impl Engine {
+    /// Answers a packet whose hops end at the kernel's next step (RFC 792; RFC 4443, 3.3).
+    #[cold]
+    pub(super) fn hops_are_over(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) -> Verdict {
+        self.answer(now, packet, parsed, Error::HopLimit, Consumed::TimeExceeded)
+    }
+
+    /// The largest packet, in bytes, that the way out takes behind the translation of what `found` sent.
+    #[inline]
+    pub(super) fn way_out(&self, found: Found) -> usize {
+        usize::from(match found.side {
+            Side::Server => self.client_mtu,
+            Side::Client => {
+                let flow = self.table.flow(found.index);
+                self.servers[flow.server_id.0 as usize].mtu[usize::from(self.table.is_v6(found.index, Side::Server))]
+            }
+        })
+    }
+
+    /// Decides about a packet that is too big for its way out (RFC 791, 3.2; RFC 1191, 4; RFC 8200, 5).
+    #[cold]
+    pub(super) fn too_big(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        meta: Meta,
+        found: Found,
+        mtu: usize,
+    ) -> Option<Verdict> {
+        let v4 = !parsed.addresses.is_v6();
+        if v4 && !dont_fragment(packet) {
+            // What a device segments, it also fragments.
+            return if meta.gso_size == 0 { Some(self.in_pieces(packet, parsed, meta, found, mtu)) } else { None };
+        }
+        Some(self.answer(now, packet, parsed, Error::TooBig(mtu as u32), Consumed::TooBig))
+    }
+
+    /// Translates a packet and sends it on in fragments.
+    fn in_pieces(&mut self, packet: &mut [u8], parsed: &Parsed, meta: Meta, found: Found, mtu: usize) -> Verdict {
+        // A first look, so that nothing is changed that cannot be sent.
+        let pieces = parsed.len.div_ceil(mtu.saturating_sub(60).max(8) & !7);
+        if self.answers.room_for_packets() < pieces {
+            return Verdict::Drop(Reason::AnswerQueueFull);
+        }
+        let verdict = self.forward_whole(packet, parsed, meta, found, 1, false);
+        let Verdict::Forward { len, why } = verdict else { return verdict };
+        if meta.partial_checksum {
+            build::complete_sum(&mut packet[..len]);
+        }
+        build::fragment(&packet[..len], mtu, |piece| {
+            self.answers.send(piece);
+        });
+        Verdict::Emit { why }
+    }
+
+    /// Answers a packet with an ICMP error in the name of its destination, if it may be answered by one.
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+        why: Error,
+        as_what: Consumed,
+    ) -> Verdict {
+        if !can_be_answered(&parsed.addresses) || error_kind(packet, parsed).is_some() {
+            return Verdict::Drop(Reason::BadSource);
+        }
+        match self.answers.error(now, packet, parsed, why) {
+            Ok(()) => Verdict::Consume(as_what),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+}
+
+/// How many hops a packet has left.
+#[inline]
+pub(super) fn hops(packet: &[u8], parsed: &Parsed) -> u8 {
+    if parsed.addresses.is_v6() { packet[7] } else { packet[8] }
+}
+
+/// Bytes that the way out has to take at once: of a super-packet one segment.
+#[inline]
+pub(super) fn size(parsed: &Parsed, meta: Meta) -> usize {
+    match meta.gso_size {
+        0 => parsed.len,
+        size => (parsed.len - parsed.payload_len() + usize::from(size)).min(parsed.len),
+    }
+}
+
+fn dont_fragment(packet: &[u8]) -> bool {
+    packet[6] & 0x40 != 0
+}

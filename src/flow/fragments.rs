@@ -1,0 +1,428 @@
+//! What is known of packets that come in fragments: where they go, which bytes have come, and the fragments that wait for the first.
+//!
+//! Bounded in packets, bytes and time, and no source gets more than its part, so that a flood of fragments is felt by nobody
+//! else (RFC 4787 REQ-14a). It must not know what fragments say beyond their place.
+
+use crate::ids::FlowId;
+use crate::packet::{Addresses, Side};
+use crate::time::{Duration, Instant};
+use ahash::RandomState;
+use hashlink::LinkedHashMap;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// What an operator configures of fragments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FragmentSettings {
+    /// How long the fragments of a packet may take; RFC 6146, 4: at least 2 s.
+    pub timeout: Duration,
+    /// Most fragmented packets that are remembered at a time.
+    pub max_packets: u32,
+    /// Most bytes of fragments that wait for their first one.
+    pub max_bytes: usize,
+}
+
+impl Default for FragmentSettings {
+    fn default() -> Self {
+        FragmentSettings { timeout: Duration::from_secs(5), max_packets: 4096, max_bytes: 4 << 20 }
+    }
+}
+
+/// What all fragments of a packet share (RFC 791, 3.2; RFC 8200, 4.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Datagram {
+    /// The addresses.
+    pub addresses: Addresses,
+    /// The protocol number that the fragments name.
+    pub protocol: u8,
+    /// The identification.
+    pub id: u32,
+}
+
+/// Where a fragment stands in its packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Offset in bytes.
+    pub start: u16,
+    /// Offset behind its last byte.
+    pub end: u32,
+    /// Whether it is the last of its packet.
+    pub last: bool,
+}
+
+/// Where the fragments of a packet go, as its first one showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// With a flow, from this side.
+    Flow(FlowId, Side),
+    /// On, unchanged.
+    Foreign,
+    /// Back to the sender, as the echo that it asked for.
+    Echo,
+    /// Nowhere.
+    Gone,
+}
+
+/// What becomes of a fragment that is not the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Later {
+    /// It goes where the first went.
+    Goes(Fate),
+    /// It waits for the first.
+    Held,
+}
+
+/// Why a fragment is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It overlaps another one, or is there already.
+    Overlap,
+    /// Its source, or its packet, has as much in the store as it may.
+    Full,
+}
+
+#[derive(Debug)]
+struct Packet {
+    fate: Option<Fate>,
+    /// What it became, for errors about its later fragments.
+    translated: Option<Datagram>,
+    pieces: Vec<(u16, u32)>,
+    /// Bytes of the whole, once the last fragment has come.
+    whole: Option<u32>,
+    held: Vec<Vec<u8>>,
+    held_bytes: usize,
+    deadline: Instant,
+}
+
+/// Most fragments of a packet: 65,535 bytes in pieces of 512.
+const MOST_PIECES: usize = 128;
+/// Most packets that one source has in the store.
+const MOST_PER_SOURCE: u32 = 64;
+/// Most packets that one call of `expire` forgets.
+const MOST_EXPIRED: usize = 256;
+
+/// The store.
+#[derive(Debug)]
+pub struct Fragments {
+    settings: FragmentSettings,
+    /// In the order of their first fragment, which is that of their deadlines.
+    packets: LinkedHashMap<Datagram, Packet, RandomState>,
+    translated: HashMap<Datagram, Datagram, RandomState>,
+    sources: HashMap<IpAddr, u32, RandomState>,
+    bytes: usize,
+}
+
+impl Fragments {
+    /// An empty store.
+    pub fn new(settings: &FragmentSettings, seed: u64) -> Self {
+        let hash = RandomState::with_seeds(seed, 11, 12, 13);
+        Fragments {
+            settings: settings.clone(),
+            packets: LinkedHashMap::with_hasher(hash.clone()),
+            translated: HashMap::with_hasher(hash.clone()),
+            sources: HashMap::with_hasher(hash),
+            bytes: 0,
+        }
+    }
+
+    /// Packets that are remembered, and bytes of fragments that wait.
+    pub fn usage(&self) -> (usize, usize) {
+        (self.packets.len(), self.bytes)
+    }
+
+    /// Takes note of a first fragment; what becomes of it is told by [`Fragments::settle`].
+    pub fn first(&mut self, now: Instant, datagram: &Datagram, piece: &Piece) -> Result<(), Refused> {
+        self.note(now, datagram, piece).map(|_| ())
+    }
+
+    /// Takes a fragment that is not the first; one that must wait is copied.
+    pub fn later(&mut self, now: Instant, datagram: &Datagram, piece: &Piece, packet: &[u8]) -> Result<Later, Refused> {
+        let known = self.note(now, datagram, piece)?;
+        if let Some(fate) = known {
+            return Ok(Later::Goes(fate));
+        }
+        if packet.len() > self.settings.max_bytes {
+            return Err(Refused::Full);
+        }
+        while self.bytes + packet.len() > self.settings.max_bytes {
+            let Some((oldest, _)) = self.packets.front() else { break };
+            let oldest = *oldest;
+            self.forget(&oldest);
+        }
+        // Room may have been made at its own cost.
+        let Some(entry) = self.packets.get_mut(datagram) else { return Err(Refused::Full) };
+        entry.held.push(packet.to_vec());
+        entry.held_bytes += packet.len();
+        self.bytes += packet.len();
+        Ok(Later::Held)
+    }
+
+    /// Says where a packet's fragments go, and what they become, and returns those that have waited, in the order of their coming.
+    pub fn settle(&mut self, datagram: &Datagram, fate: Fate, translated: Option<Datagram>) -> Vec<Vec<u8>> {
+        let Some(entry) = self.packets.get_mut(datagram) else { return Vec::new() };
+        entry.fate = Some(fate);
+        self.bytes -= entry.held_bytes;
+        entry.held_bytes = 0;
+        let held = std::mem::take(&mut entry.held);
+        let before = std::mem::replace(&mut entry.translated, translated);
+        before.inspect(|before| self.forget_translated(before, datagram));
+        if let Some(translated) = translated {
+            self.translated.insert(translated, *datagram);
+        }
+        held
+    }
+
+    /// The flow of a packet that was sent on as `datagram`, and the side that sent it.
+    pub fn find_translated(&self, datagram: &Datagram) -> Option<(FlowId, Side)> {
+        match self.packets.get(self.translated.get(datagram)?)?.fate? {
+            Fate::Flow(flow, side) => Some((flow, side)),
+            _ => None,
+        }
+    }
+
+    /// Forgets what is due, a bounded part of it.
+    pub fn expire(&mut self, now: Instant) {
+        for _ in 0..MOST_EXPIRED {
+            match self.packets.front() {
+                Some((datagram, packet)) if packet.deadline <= now => {
+                    let datagram = *datagram;
+                    self.forget(&datagram);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// When [`Fragments::expire`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.packets.front().map(|(_, packet)| packet.deadline)
+    }
+
+    /// Notes a piece of a packet and tells where the packet goes, if that is known.
+    fn note(&mut self, now: Instant, datagram: &Datagram, piece: &Piece) -> Result<Option<Fate>, Refused> {
+        // A number comes up again once its packet is whole, or its time is over.
+        if self.packets.get(datagram).is_some_and(|packet| packet.is_whole() || packet.deadline <= now) {
+            self.forget(datagram);
+        }
+        if !self.packets.contains_key(datagram) {
+            self.begin(now, datagram)?;
+        }
+        let Some(packet) = self.packets.get_mut(datagram) else { return Err(Refused::Full) };
+        match packet.add(piece) {
+            Ok(()) => Ok(packet.fate),
+            Err(spoilt) => {
+                if spoilt {
+                    self.settle(datagram, Fate::Gone, None);
+                }
+                Err(Refused::Overlap)
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Instant, datagram: &Datagram) -> Result<(), Refused> {
+        let of_source = self.sources.entry(datagram.addresses.src()).or_insert(0);
+        if *of_source >= MOST_PER_SOURCE.min(self.settings.max_packets) {
+            return Err(Refused::Full);
+        }
+        *of_source += 1;
+        let deadline = now + self.settings.timeout;
+        let packet = Packet {
+            fate: None,
+            translated: None,
+            pieces: Vec::new(),
+            whole: None,
+            held: Vec::new(),
+            held_bytes: 0,
+            deadline,
+        };
+        self.packets.insert(*datagram, packet);
+        if self.packets.len() > self.settings.max_packets as usize {
+            let oldest = self.packets.front().map(|(oldest, _)| *oldest);
+            oldest.inspect(|oldest| self.forget(oldest));
+        }
+        Ok(())
+    }
+
+    /// Two packets may become alike; the later one keeps the name.
+    fn forget_translated(&mut self, translated: &Datagram, of: &Datagram) {
+        if self.translated.get(translated) == Some(of) {
+            self.translated.remove(translated);
+        }
+    }
+
+    fn forget(&mut self, datagram: &Datagram) {
+        let Some(packet) = self.packets.remove(datagram) else { return };
+        self.bytes -= packet.held_bytes;
+        packet.translated.inspect(|translated| self.forget_translated(translated, datagram));
+        let source = datagram.addresses.src();
+        if let Some(count) = self.sources.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+}
+
+impl Packet {
+    /// Adds a piece. In error: whether the packet is spoilt by it (RFC 5722, 4), which the repetition of a piece does not do.
+    fn add(&mut self, piece: &Piece) -> Result<(), bool> {
+        let overlaps = |(start, end): &(u16, u32)| u32::from(piece.start) < *end && u32::from(*start) < piece.end;
+        if self.pieces.contains(&(piece.start, piece.end)) {
+            return Err(false);
+        }
+        let beyond = self.whole.is_some_and(|whole| piece.end > whole || piece.last);
+        let short = piece.last && self.pieces.iter().any(|(_, end)| *end > piece.end);
+        if beyond || short || self.pieces.len() >= MOST_PIECES || self.pieces.iter().any(overlaps) {
+            return Err(true);
+        }
+        self.pieces.push((piece.start, piece.end));
+        if piece.last {
+            self.whole = Some(piece.end);
+        }
+        Ok(())
+    }
+
+    /// Whether every byte has come, and nothing waits.
+    fn is_whole(&self) -> bool {
+        let there: u32 = self.pieces.iter().map(|(start, end)| end - u32::from(*start)).sum();
+        self.whole == Some(there) && self.held.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn datagram(src: u32, id: u32) -> Datagram {
+        Datagram { addresses: Addresses::V4 { src, dst: 9 }, protocol: 17, id }
+    }
+
+    fn piece(start: u16, end: u32, last: bool) -> Piece {
+        Piece { start, end, last }
+    }
+
+    fn store(max_packets: u32, max_bytes: usize) -> Fragments {
+        Fragments::new(&FragmentSettings { max_packets, max_bytes, ..FragmentSettings::default() }, 1)
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    const FLOW: Fate = Fate::Flow(FlowId { index: 3, generation: 1 }, Side::Client);
+
+    #[test]
+    fn fragments_that_come_early_wait_for_the_first_and_later_ones_follow_it() {
+        let mut store = store(10, 1000);
+        let d = datagram(1, 7);
+        assert_eq!(store.later(at(0), &d, &piece(16, 24, true), b"third"), Ok(Later::Held));
+        assert_eq!(store.later(at(0), &d, &piece(8, 16, false), b"second"), Ok(Later::Held));
+        assert_eq!(store.usage(), (1, 11));
+        store.first(at(1), &d, &piece(0, 8, false)).unwrap();
+        let became = Datagram { addresses: Addresses::V4 { src: 1, dst: 77 }, ..d };
+        assert_eq!(store.settle(&d, FLOW, Some(became)), [b"third".to_vec(), b"second".to_vec()]);
+        assert_eq!(store.usage(), (1, 0));
+        assert_eq!(store.find_translated(&became), Some((FlowId { index: 3, generation: 1 }, Side::Client)));
+        assert_eq!(store.find_translated(&d), None);
+        // All is here: the number may come up again.
+        assert_eq!(store.later(at(1), &d, &piece(8, 16, false), b"of another"), Ok(Later::Held));
+        assert_eq!(store.find_translated(&became), None);
+    }
+
+    #[test]
+    fn overlaps_spoil_the_packet_and_repetitions_do_not() {
+        for (second, spoils) in [
+            (piece(8, 16, false), false),
+            (piece(8, 24, false), true),
+            (piece(0, 16, false), true),
+            (piece(16, 32, false), true),
+            (piece(16, 24, true), false),
+            (piece(40, 48, true), false),
+        ] {
+            let mut store = store(10, 1000);
+            let d = datagram(1, 7);
+            store.first(at(0), &d, &piece(0, 8, false)).unwrap();
+            store.settle(&d, FLOW, None);
+            assert_eq!(store.later(at(0), &d, &piece(8, 16, false), b"x"), Ok(Later::Goes(FLOW)));
+            assert_eq!(store.later(at(0), &d, &piece(24, 32, false), b"x"), Ok(Later::Goes(FLOW)));
+            let got = store.later(at(0), &d, &second, b"x");
+            let last_before_another = second == piece(16, 24, true);
+            assert_eq!(got.is_err(), spoils || second == piece(8, 16, false) || last_before_another, "{second:?}");
+            let next = store.later(at(0), &d, &piece(32, 40, false), b"x");
+            let want = if spoils || last_before_another { Fate::Gone } else { FLOW };
+            assert_eq!(next, Ok(Later::Goes(want)), "{second:?}");
+        }
+    }
+
+    #[test]
+    fn a_packet_has_its_time_and_no_more() {
+        let mut store = store(10, 1000);
+        let d = datagram(1, 7);
+        store.later(at(0), &d, &piece(8, 16, false), b"x").unwrap();
+        store.later(at(4), &d, &piece(16, 24, false), b"x").unwrap();
+        assert_eq!(store.poll_timeout(), Some(at(5)));
+        store.expire(at(4));
+        assert_eq!(store.usage(), (1, 2));
+        store.expire(at(5));
+        assert_eq!((store.usage(), store.poll_timeout()), ((0, 0), None));
+        store.first(at(6), &d, &piece(0, 8, false)).unwrap();
+        assert!(store.settle(&d, FLOW, None).is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_one_source_leaves_room_for_others_and_old_packets_make_room_for_new_ones() {
+        let mut store = store(100, 1000);
+        let taken = (0..1000).filter(|id| store.later(at(0), &datagram(1, *id), &piece(8, 16, false), b"x").is_ok());
+        assert_eq!(taken.count(), MOST_PER_SOURCE as usize);
+        for source in 2..500 {
+            let d = datagram(source, 7);
+            assert_eq!(store.later(at(0), &d, &piece(8, 16, false), b"x"), Ok(Later::Held));
+            store.first(at(0), &d, &piece(0, 8, false)).unwrap();
+            assert_eq!(store.settle(&d, FLOW, None).len(), 1);
+        }
+        assert_eq!(store.usage(), (100, 0));
+        assert_eq!(store.later(at(0), &datagram(900, 1), &piece(8, 16, false), &[0; 1001]), Err(Refused::Full));
+        for source in 1000..1020 {
+            store.later(at(0), &datagram(source, 1), &piece(8, 16, false), &[0; 300]).unwrap();
+        }
+        assert!(store.usage().1 <= 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn the_books_balance_whatever_comes(steps in prop::collection::vec(
+            (0u32..4, 0u32..3, 0u16..6, 1u32..4, any::<bool>(), 0u8..10, 0u64..3), 1..300,
+        )) {
+            let mut store = store(8, 200);
+            let mut now = at(0);
+            for (source, id, start, len, last, what, wait) in steps {
+                now = now + Duration::from_secs(wait);
+                let d = datagram(source, id);
+                let p = piece(start * 8, u32::from(start) * 8 + len * 8, last);
+                match what {
+                    0..6 => drop(store.later(now, &d, &p, &[0; 50])),
+                    6..8 => {
+                        if store.first(now, &d, &p).is_ok() {
+                            store.settle(&d, FLOW, Some(datagram(source + 100, id)));
+                        }
+                    }
+                    _ => store.expire(now),
+                }
+                let held: usize = store.packets.iter().flat_map(|(_, packet)| &packet.held).map(Vec::len).sum();
+                prop_assert_eq!(held, store.bytes);
+                prop_assert!(store.bytes <= 200 && store.packets.len() <= 8);
+                let told = store.packets.iter().filter(|(_, packet)| packet.translated.is_some()).count();
+                prop_assert_eq!(told, store.translated.len());
+                let mut sources = 0;
+                for source in 0..4u32 {
+                    let count = store.packets.iter().filter(|(d, _)| d.addresses.src() == datagram(source, 0).addresses.src()).count();
+                    prop_assert_eq!(count as u32, store.sources.get(&datagram(source, 0).addresses.src()).copied().unwrap_or(0));
+                    sources += usize::from(count > 0);
+                }
+                prop_assert_eq!(sources, store.sources.len());
+            }
+        }
+    }
+}
