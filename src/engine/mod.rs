@@ -2,7 +2,7 @@
 //!
 //! It must not know clocks, sockets, threads or files. The rooms: `classify` reads a packet and
 //! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others, `admit`
-//! asks the rules, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
+//! asks the rules, `mtu` knows how long a packet may leave, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
 //! the engine's own packets, `change` is for operators, `view` shows it all.
 
 mod admit;
@@ -12,6 +12,7 @@ mod classify;
 mod directory;
 mod hit;
 mod miss;
+mod mtu;
 mod probing;
 mod reason;
 mod snapshot;
@@ -44,6 +45,7 @@ use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
 use directory::Directory;
+use mtu::Mtus;
 use standing::Walk;
 use std::collections::VecDeque;
 use totals::{ServerTotals, ServiceTotals, Totals};
@@ -68,6 +70,7 @@ pub struct Engine {
     policy: Policy,
     health: Health,
     walk: Option<Walk>,
+    mtus: Mtus,
     pressures: admit::Pressures,
     names: view::Names,
 }
@@ -97,6 +100,7 @@ impl Engine {
             policy: Policy::new(&settings.policy, settings.services.iter().map(|s| s.priority), settings.seed),
             health: Health::new(&HealthSettings { seed: settings.seed, ..settings.health.clone() }),
             walk: None,
+            mtus: Mtus::new(settings),
             pressures: admit::Pressures::default(),
             names: view::Names::new(settings),
         };
