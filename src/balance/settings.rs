@@ -302,12 +302,15 @@ pub struct PoolSettings {
     pub servers: Vec<ServerId>,
     /// Whether signs from the traffic take servers out.
     pub passive: Option<Passive>,
+    /// MTU of the way to its servers in bytes, 576 (1280 where one has an IPv6 address) to 65,535; none is found out by
+    /// the live gateway, and unknown elsewhere.
+    pub mtu: Option<u16>,
 }
 
 impl PoolSettings {
     /// A pool with every setting at its default.
     pub fn new(name: &str, servers: Vec<ServerId>) -> Self {
-        PoolSettings { name: name.into(), servers, passive: None }
+        PoolSettings { name: name.into(), servers, passive: None, mtu: None }
     }
 }
 

@@ -39,11 +39,12 @@ pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
         }
         let servers = (first..settings.servers.len()).map(|at| ServerId(at as u32)).collect();
         let passive = pool.passive.map(|passive| passive.settings);
+        let mtu = pool.mtu.map(Spanned::into_inner);
         let monitors: Vec<_> = pool.monitors.into_iter().filter_map(|monitor| monitor.settings).collect();
         if !monitors.is_empty() {
             watched.push((id, monitors, pool.floor.map_or(Floor::None, Spanned::into_inner)));
         }
-        settings.pools.push(PoolSettings { name: text(pool.name), servers, passive });
+        settings.pools.push(PoolSettings { name: text(pool.name), servers, passive, mtu });
     }
     settings.services = services(raw.services, links);
     settings.health = health(watched, &settings);

@@ -37,6 +37,16 @@ pub(super) fn check(pool: &RawPool, drafts: &mut Vec<Draft>) {
         let draft = Draft::error(longest, "`longest` is shorter than `hold`").also(hold, "the first time out");
         drafts.push(draft.help("the time out begins with `hold` and doubles up to `longest`"));
     }
+    let six = pool.servers.iter().flat_map(|server| &server.addresses).find(|address| address.get_ref().is_ipv6());
+    if let (Some(mtu), Some(six)) = (&pool.mtu, six)
+        && *mtu.get_ref() < 1280
+    {
+        let draft = Draft::error(mtu.span(), format!("IPv6 has no way of {} bytes", mtu.get_ref()));
+        let draft = draft.also(six.span(), "an IPv6 server of this pool");
+        drafts.push(
+            draft.help("give 1280 or more (RFC 8200, section 5), or give IPv4 and IPv6 servers pools of their own"),
+        );
+    }
     let mut seen: HashMap<(IpAddr, Option<u16>), Span> = HashMap::new();
     for server in &pool.servers {
         for address in &server.addresses {

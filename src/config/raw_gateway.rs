@@ -35,8 +35,17 @@ pub(super) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
     let Some((table, span)) = top.table("gateway", "[gateway]") else {
         return RawGateway { settings: defaults, addresses: Vec::new(), probes: Vec::new(), probes_are_wrong: false };
     };
-    let known =
-        ["device", "offload", "mtu", "addresses", "probe-address", "control-socket", "route-table", "rule-priority"];
+    let known = [
+        "device",
+        "offload",
+        "mtu",
+        "client-mtu",
+        "addresses",
+        "probe-address",
+        "control-socket",
+        "route-table",
+        "rule-priority",
+    ];
     let mut fields = Fields::new(table, span, "[gateway]", &known, top.drafts);
     let (nets, addresses) = addresses(&mut fields);
     let errors = fields.drafts.len();
@@ -48,6 +57,7 @@ pub(super) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
         device: device.map_or(defaults.device, Spanned::into_inner),
         offload: fields.flag("offload").unwrap_or(defaults.offload),
         mtu: fields.count("mtu", 1280..=65_535).unwrap_or(defaults.mtu),
+        client_mtu: fields.count("client-mtu", 1280..=65_535),
         addresses: nets,
         probe_v4: probes.iter().find_map(|address| v4(*address.get_ref())),
         probe_v6: probes.iter().find_map(|address| v6(*address.get_ref())),
@@ -168,6 +178,7 @@ mod tests {
         for (table, key, good, bad) in [
             ("flows", "max", vec!["1", "100_000_000"], vec!["0", "100_000_001", "-1", "1.0", "'1'"]),
             ("gateway", "mtu", vec!["1280", "65535", "0x5dc"], vec!["1279", "65536", "99999999999999999999999999"]),
+            ("gateway", "client-mtu", vec!["1280", "65535"], vec!["1279", "65536", "'1500'"]),
             (
                 "gateway",
                 "route-table",

@@ -29,6 +29,8 @@ pub(super) struct RawPool {
     pub(super) is_whole: bool,
     pub(super) passive: Option<RawPassive>,
     pub(super) floor: Option<Spanned<Floor>>,
+    /// MTU of the way to its servers.
+    pub(super) mtu: Option<Spanned<u16>>,
     pub(super) monitors: Vec<RawMonitor>,
     /// Whether the array of monitors itself could be read.
     pub(super) monitors_are_whole: bool,
@@ -75,11 +77,12 @@ pub(super) struct RawPassive {
 
 /// Reads one `[[pool]]`.
 pub(super) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawPool {
-    let known = ["name", "slow-start", "floor", "passive", "monitor", "server"];
+    let known = ["name", "slow-start", "floor", "mtu", "passive", "monitor", "server"];
     let mut fields = Fields::new(table, span.clone(), "[[pool]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"web\"");
     let slow_start = slow_start(&mut fields).unwrap_or_default();
     let (floor, passive) = (floor(&mut fields), passive(&mut fields));
+    let mtu = fields.number("mtu", 576..=65_535).map(|mtu| Spanned::new(mtu.span(), mtu.into_inner() as u16));
     let errors = fields.drafts.len();
     let tables = fields.tables("server", "[[pool.server]]");
     let mut is_whole = fields.drafts.len() == errors;
@@ -93,7 +96,7 @@ pub(super) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let tables = fields.tables("monitor", "[[pool.monitor]]");
     let monitors_are_whole = fields.drafts.len() == errors;
     let monitors = tables.into_iter().map(|(table, span)| raw_monitor::monitor(table, span, fields.drafts)).collect();
-    RawPool { span, name, servers, is_whole, passive, floor, monitors, monitors_are_whole }
+    RawPool { span, name, servers, is_whole, passive, floor, mtu, monitors, monitors_are_whole }
 }
 
 fn slow_start(fields: &mut Fields<'_, '_>) -> Option<Duration> {

@@ -116,6 +116,8 @@ pub struct GatewaySettings {
     pub offload: bool,
     /// MTU of the device in bytes, 1280 to 65,535.
     pub mtu: u16,
+    /// MTU of the way to the clients in bytes, 1280 to 65,535; none is unknown.
+    pub client_mtu: Option<u16>,
     /// Addresses given to the device; usually none is needed.
     pub addresses: Vec<IpNet>,
     /// Where IPv4 probes come from: an address routed to the device and assigned to nothing.
@@ -136,6 +138,7 @@ impl Default for GatewaySettings {
             device: "equipoise0".into(),
             offload: true,
             mtu: 1500,
+            client_mtu: None,
             addresses: Vec::new(),
             probe_v4: None,
             probe_v6: None,

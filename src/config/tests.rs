@@ -64,7 +64,10 @@ fn the_example_is_read_as_its_comments_say() {
     let settings = &parsed.settings;
     // Its [gateway], [flows] and [timeouts] show the defaults where there are any.
     let (probe_v4, probe_v6) = ("192.0.2.1".parse().ok(), "2001:db8:80::1".parse().ok());
-    assert_eq!(settings.gateway, GatewaySettings { probe_v4, probe_v6, ..GatewaySettings::default() });
+    assert_eq!(
+        settings.gateway,
+        GatewaySettings { client_mtu: Some(1500), probe_v4, probe_v6, ..GatewaySettings::default() }
+    );
     assert_eq!(settings.table, TableSettings { max_flows: 262_144, timeouts: Timeouts::default() });
     assert_eq!(settings.seed, 1);
     let names: Vec<&str> = settings.servers.iter().map(|server| server.name.as_str()).collect();
@@ -94,14 +97,16 @@ fn the_example_is_read_as_its_comments_say() {
 #[test]
 fn every_known_key_is_in_the_example() {
     let tables = [
-        ("", 7),
-        ("[gateway]", 8),
+        ("", 9),
+        ("[gateway]", 9),
         ("[flows]", 2),
         ("[timeouts]", 7),
+        ("[fragments]", 3),
+        ("[answers]", 4),
         ("[[service]]", 15),
         ("[[service]]\n[service.sticky]", 6),
         ("[[rule]]", 17),
-        ("[[pool]]", 6),
+        ("[[pool]]", 7),
         ("[[pool]]\n[pool.passive]", 4),
         ("[[pool]]\n[[pool.monitor]]", 29),
         ("[[pool]]\n[[pool.server]]", 9),

@@ -35,7 +35,7 @@ fn read(table: &str, lines: &str) -> Settings {
 
 #[test]
 fn values_at_the_limits_are_taken_and_those_beyond_are_refused() {
-    let rows: [(&str, &str, &[&str], &[&str]); 30] = [
+    let rows: [(&str, &str, &[&str], &[&str]); 31] = [
         ("top", "flows.rate = ", &["1", "4294967295"], &["0", "4294967296", "'1'"]),
         (
             "service",
@@ -64,6 +64,7 @@ fn values_at_the_limits_are_taken_and_those_beyond_are_refused() {
             &["1", "'1%'", "'100%'", "4294967295"],
             &["0", "'0%'", "'101%'", "'5'", "'+5%'", "'%'", "0.5", "-1"],
         ),
+        ("pool", "mtu = ", &["1280", "65535"], &["575", "65536", "1279", "'1500'"]),
         ("pool", "passive.failures = ", &["1", "1000"], &["0", "1001"]),
         ("pool", "passive.within = ", &["'100ms'", "'24h'"], &["'99ms'", "'25h'"]),
         ("pool", "passive.hold = '1m'\npassive.longest = ", &["'1m'", "'24h'"], &["'59s'", "'25h'"]),
@@ -187,9 +188,10 @@ fn services_of_one_group_have_one_number_and_all_others_their_own() {
 #[test]
 fn pools_and_servers_are_as_they_are_written_and_else_by_default() {
     let s = Duration::from_secs;
-    let settings = read("pool", "slow-start = '30s'\n[pool.passive]\nhold = '10m'");
+    let settings = read("pool", "slow-start = '30s'\nmtu = 1400\n[pool.passive]\nhold = '10m'");
     assert_eq!(settings.pools[0].passive, Some(Passive { hold: s(600), longest: s(600), ..Passive::default() }));
     assert_eq!(settings.servers[1].slow_start, s(30), "the pool's");
+    assert_eq!((settings.pools[0].mtu, settings.pools[1].mtu), (Some(1400), None));
     let settings = read("pool", "passive = { longest = '1s' }");
     assert_eq!(settings.pools[0].passive, Some(Passive { hold: s(1), longest: s(1), ..Passive::default() }));
     let lines = "max-flows = 7\nslow-start = '0s'\nbackup = true\npriority = 3\nstate = 'draining'";

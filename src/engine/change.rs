@@ -48,6 +48,15 @@ pub enum Change {
         /// Whether it holds.
         on: bool,
     },
+    /// Takes an MTU as that of the way to a server, until it is told another one.
+    Mtu {
+        /// The server.
+        server: ServerId,
+        /// Whether it is the way to its IPv6 address.
+        v6: bool,
+        /// In bytes; 0 is unknown.
+        mtu: u16,
+    },
     /// Removes a flow; nobody is told.
     Kill {
         /// The flow.
@@ -87,7 +96,8 @@ impl Engine {
         if let Change::Weight { server, .. }
         | Change::Admin { server, .. }
         | Change::Load { server, .. }
-        | Change::Health { server, .. } = change
+        | Change::Health { server, .. }
+        | Change::Mtu { server, .. } = change
             && !self.balancer.has(server)
         {
             return Err(Refused::NoSuchServer(server));
@@ -109,6 +119,7 @@ impl Engine {
             Change::Load { load, .. } if load > 100 => return Err(Refused::NoLoad(load)),
             Change::Load { server, load, maintenance } => self.balancer.report(now, server, load, maintenance),
             Change::Rule { rule, on } => self.policy.enable(rule, on).then_some(()).ok_or(Refused::NoSuchRule(rule))?,
+            Change::Mtu { server, v6, mtu } => self.mtus.set(server, v6, mtu),
             Change::Kill { flow } => {
                 let index = self.table.slot(flow).ok_or(Refused::NoSuchFlow(flow))?;
                 self.end(now, index, Ended::Killed);

@@ -2,7 +2,8 @@
 //!
 //! It must not know clocks, sockets, threads or files. The rooms: `classify` reads a packet and
 //! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others, `admit`
-//! asks the rules, `icmp` passes errors on, `fragments` follows first fragments, `onward` asks whether the way out takes a packet, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
+//! asks the rules, `icmp` passes errors on, `fragments` follows first fragments, `onward` asks whether the way out takes a packet,
+//! `mtu` knows how long it may be, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
 //! the engine's own packets, `change` is for operators, `view` shows it all.
 
 mod admit;
@@ -14,6 +15,7 @@ mod fragments;
 mod hit;
 mod icmp;
 mod miss;
+mod mtu;
 mod onward;
 mod probing;
 mod reason;
@@ -47,6 +49,7 @@ use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
 use directory::Directory;
+use mtu::Mtus;
 use standing::Walk;
 use std::collections::VecDeque;
 use totals::{ServerTotals, ServiceTotals, Totals};
@@ -64,8 +67,6 @@ pub struct Engine {
     answers: Answers,
     refusals: AnswerSettings,
     fragments: Fragments,
-    /// MTU in bytes of the way to the clients.
-    client_mtu: u16,
     totals: Totals,
     servers: Vec<ServerTotals>,
     services: Vec<ServiceTotals>,
@@ -75,6 +76,7 @@ pub struct Engine {
     policy: Policy,
     health: Health,
     walk: Option<Walk>,
+    mtus: Mtus,
     pressures: admit::Pressures,
     names: view::Names,
 }
@@ -97,7 +99,6 @@ impl Engine {
             answers: Answers::new(settings.answers.per_second),
             refusals: settings.answers.clone(),
             fragments: Fragments::new(&settings.fragments, settings.seed),
-            client_mtu: u16::MAX,
             totals: Totals::new(),
             servers: vec![ServerTotals::default(); settings.servers.len()],
             services: vec![ServiceTotals::default(); settings.services.len()],
@@ -107,6 +108,7 @@ impl Engine {
             policy: Policy::new(&settings.policy, settings.services.iter().map(|s| s.priority), settings.seed),
             health: Health::new(&HealthSettings { seed: settings.seed, ..settings.health.clone() }),
             walk: None,
+            mtus: Mtus::new(settings),
             pressures: admit::Pressures::default(),
             names: view::Names::new(settings),
         };

@@ -20,13 +20,14 @@ impl Engine {
     /// The largest packet, in bytes, that the way out takes behind the translation of what `found` sent.
     #[inline]
     pub(super) fn way_out(&self, found: Found) -> usize {
-        usize::from(match found.side {
-            Side::Server => self.client_mtu,
+        let mtu = match found.side {
+            Side::Server => self.mtus.to_clients(),
             Side::Client => {
-                let flow = self.table.flow(found.index);
-                self.servers[flow.server_id.0 as usize].mtu[usize::from(self.table.is_v6(found.index, Side::Server))]
+                let server = self.table.flow(found.index).server_id;
+                self.mtus.way_out(server, self.table.is_v6(found.index, Side::Server))
             }
-        })
+        };
+        if mtu == 0 { usize::MAX } else { usize::from(mtu) }
     }
 
     /// Decides about a packet that is too big for its way out (RFC 791, 3.2; RFC 1191, 4; RFC 8200, 5).

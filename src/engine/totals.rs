@@ -19,7 +19,7 @@ pub(super) struct Totals {
 }
 
 /// What a server was given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ServerTotals {
     /// Whether any of its flows may have to end because it is down or disabled.
     pub gone: bool,
@@ -28,24 +28,8 @@ pub(super) struct ServerTotals {
     pub flows_total: u64,
     /// How often an address or port of it went down, and came up.
     pub transitions: [u64; 2],
-    /// MTU in bytes of the way to its IPv4 and its IPv6 address.
-    pub mtu: [u16; 2],
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
-}
-
-impl Default for ServerTotals {
-    fn default() -> Self {
-        ServerTotals {
-            gone: false,
-            is_over: false,
-            flows_total: 0,
-            transitions: [0; 2],
-            mtu: [u16::MAX; 2],
-            packets: [0; 2],
-            bytes: [0; 2],
-        }
-    }
 }
 
 /// What came to a service.
