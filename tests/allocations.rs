@@ -8,6 +8,7 @@
 #[path = "common/setup.rs"]
 mod setup;
 
+use equipoise::config::{AnswerSettings, NoRoom};
 use equipoise::engine::{Engine, Event, Forwarded, Verdict};
 use equipoise::packet::{Meta, Side, parse};
 use equipoise::time::Instant;
@@ -221,7 +222,9 @@ fn flows_that_begin_expire_and_begin_again_allocate_nothing_unless_somebody_watc
 
 #[test]
 fn a_refused_or_malformed_packet_allocates_nothing() {
-    let mut engine = Engine::new(&settings(&[1], 1));
+    let mut settings = settings(&[1], 1);
+    settings.answers = AnswerSettings { no_service: false, no_room: NoRoom::Drop, ..settings.answers };
+    let mut engine = Engine::new(&settings);
     let (c, web) = (SocketAddr::new([198, 51, 100, 7].into(), 4000), SocketAddr::new(VIP4.into(), 80));
     let s = opened(&mut engine, &mut tcp(c, web, "S", 100, 0, b""));
     pass(&mut engine, at_ms(2), Side::Server, &mut tcp(s, c, "SA", 500, 101, b""));

@@ -52,7 +52,8 @@ fn key(parsed: &Parsed) -> Option<Key> {
         Transport::Udp { src, dst } => (src, dst, Protocol::Udp),
         Transport::Echo { id, .. } => (id, id, Protocol::Icmp),
         Transport::Sctp { src, dst } => (src, dst, Protocol::Sctp),
-        Transport::Other => (0, 0, Protocol::of_number(parsed.protocol)),
+        // Not what only the other family has, nor what ends inside its header.
+        Transport::Other => (0, 0, Some(Protocol::of_number(parsed.protocol)).filter(|p| !p.has_ports())?),
         Transport::Icmp { .. } | Transport::Routed | Transport::Fragment { .. } => return None,
     };
     Some(Key { addresses: parsed.addresses, src_port, dst_port, protocol })

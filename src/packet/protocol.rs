@@ -2,7 +2,6 @@
 
 use super::proto;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::sync::LazyLock;
 
 /// A transport protocol that a service can listen for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,30 +18,59 @@ pub enum Protocol {
     Ip(u8),
 }
 
-/// Names of protocols without ports that have one; all others are `ip-89`.
-const NAMED: [(&str, u8); 5] = [("ipip", 4), ("6in4", 41), ("gre", proto::GRE), ("esp", proto::ESP), ("l2tp", 115)];
-
-static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let name = |number: u8| NAMED.iter().find(|(_, n)| *n == number).map(|(name, _)| (*name).to_owned());
-    (0..=u8::MAX).map(|number| name(number).unwrap_or_else(|| format!("ip-{number}"))).collect()
-});
+/// The names of protocols without ports by their numbers.
+#[rustfmt::skip]
+const NAMES: [&str; 256] = [
+    "ip-0", "ip-1", "ip-2", "ip-3", "ipip", "ip-5", "ip-6", "ip-7",
+    "ip-8", "ip-9", "ip-10", "ip-11", "ip-12", "ip-13", "ip-14", "ip-15",
+    "ip-16", "ip-17", "ip-18", "ip-19", "ip-20", "ip-21", "ip-22", "ip-23",
+    "ip-24", "ip-25", "ip-26", "ip-27", "ip-28", "ip-29", "ip-30", "ip-31",
+    "ip-32", "ip-33", "ip-34", "ip-35", "ip-36", "ip-37", "ip-38", "ip-39",
+    "ip-40", "6in4", "ip-42", "ip-43", "ip-44", "ip-45", "ip-46", "gre",
+    "ip-48", "ip-49", "esp", "ip-51", "ip-52", "ip-53", "ip-54", "ip-55",
+    "ip-56", "ip-57", "ip-58", "ip-59", "ip-60", "ip-61", "ip-62", "ip-63",
+    "ip-64", "ip-65", "ip-66", "ip-67", "ip-68", "ip-69", "ip-70", "ip-71",
+    "ip-72", "ip-73", "ip-74", "ip-75", "ip-76", "ip-77", "ip-78", "ip-79",
+    "ip-80", "ip-81", "ip-82", "ip-83", "ip-84", "ip-85", "ip-86", "ip-87",
+    "ip-88", "ip-89", "ip-90", "ip-91", "ip-92", "ip-93", "ip-94", "ip-95",
+    "ip-96", "ip-97", "ip-98", "ip-99", "ip-100", "ip-101", "ip-102", "ip-103",
+    "ip-104", "ip-105", "ip-106", "ip-107", "ip-108", "ip-109", "ip-110", "ip-111",
+    "ip-112", "ip-113", "ip-114", "l2tp", "ip-116", "ip-117", "ip-118", "ip-119",
+    "ip-120", "ip-121", "ip-122", "ip-123", "ip-124", "ip-125", "ip-126", "ip-127",
+    "ip-128", "ip-129", "ip-130", "ip-131", "ip-132", "ip-133", "ip-134", "ip-135",
+    "ip-136", "ip-137", "ip-138", "ip-139", "ip-140", "ip-141", "ip-142", "ip-143",
+    "ip-144", "ip-145", "ip-146", "ip-147", "ip-148", "ip-149", "ip-150", "ip-151",
+    "ip-152", "ip-153", "ip-154", "ip-155", "ip-156", "ip-157", "ip-158", "ip-159",
+    "ip-160", "ip-161", "ip-162", "ip-163", "ip-164", "ip-165", "ip-166", "ip-167",
+    "ip-168", "ip-169", "ip-170", "ip-171", "ip-172", "ip-173", "ip-174", "ip-175",
+    "ip-176", "ip-177", "ip-178", "ip-179", "ip-180", "ip-181", "ip-182", "ip-183",
+    "ip-184", "ip-185", "ip-186", "ip-187", "ip-188", "ip-189", "ip-190", "ip-191",
+    "ip-192", "ip-193", "ip-194", "ip-195", "ip-196", "ip-197", "ip-198", "ip-199",
+    "ip-200", "ip-201", "ip-202", "ip-203", "ip-204", "ip-205", "ip-206", "ip-207",
+    "ip-208", "ip-209", "ip-210", "ip-211", "ip-212", "ip-213", "ip-214", "ip-215",
+    "ip-216", "ip-217", "ip-218", "ip-219", "ip-220", "ip-221", "ip-222", "ip-223",
+    "ip-224", "ip-225", "ip-226", "ip-227", "ip-228", "ip-229", "ip-230", "ip-231",
+    "ip-232", "ip-233", "ip-234", "ip-235", "ip-236", "ip-237", "ip-238", "ip-239",
+    "ip-240", "ip-241", "ip-242", "ip-243", "ip-244", "ip-245", "ip-246", "ip-247",
+    "ip-248", "ip-249", "ip-250", "ip-251", "ip-252", "ip-253", "ip-254", "ip-255",
+];
 
 impl Protocol {
     /// The word used in configurations and tables: `tcp`, `udp`, `icmp`, `sctp`, `gre`, `esp`, `ip-89`.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
             Protocol::Icmp => "icmp",
             Protocol::Sctp => "sctp",
-            Protocol::Ip(number) => NAMES[usize::from(number)].as_str(),
+            Protocol::Ip(number) => NAMES[number as usize],
         }
     }
 
     /// The protocol of that name. What has a name of its own cannot be written as a number.
     pub fn from_name(name: &str) -> Option<Protocol> {
         let known = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
-        let listed = || NAMES.iter().position(|n| n == name).map(|number| Protocol::Ip(number as u8));
+        let listed = || NAMES.iter().position(|n| *n == name).map(|number| Protocol::Ip(number as u8));
         known.into_iter().find(|protocol| protocol.name() == name).or_else(listed).filter(|protocol| match protocol {
             Protocol::Ip(number) => Protocol::of_number(*number) == *protocol && !NOT_LISTENED.contains(number),
             _ => true,

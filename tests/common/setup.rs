@@ -115,3 +115,22 @@ pub fn echo(src: IpAddr, dst: IpAddr, reply: bool, id: u16, seq: u16, payload: &
     written.expect("a packet");
     packet
 }
+
+/// An ICMP error of a type and code about a packet, or the start of one; `mtu` stands where packet-too-big has it.
+pub fn icmp_error(src: IpAddr, dst: IpAddr, (kind, code): (u8, u8), mtu: u32, about: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(if src.is_ipv4() { mtu & 0xffff } else { mtu }.to_be_bytes());
+    message.extend_from_slice(about);
+    let (number, start) = match (src, dst) {
+        (IpAddr::V4(_), _) => (etherparse::IpNumber::ICMP, 0),
+        (IpAddr::V6(_), _) => {
+            let addresses = equipoise::packet::Addresses::new(src, dst).expect("one family");
+            (etherparse::IpNumber::IPV6_ICMP, equipoise::packet::checksum::pseudo(&addresses, 58, message.len()))
+        }
+    };
+    let sum = !equipoise::packet::checksum::fold(equipoise::packet::checksum::add(start, &message));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = Vec::new();
+    ip(src, dst).write(&mut packet, number, &message).expect("a packet");
+    packet
+}

@@ -52,6 +52,8 @@ struct Station {
 pub struct Seen {
     pub handed: u64,
     pub translated: u64,
+    /// ICMP errors about packets of flows, among them; no server counts them.
+    pub errors: u64,
     pub foreign: u64,
     pub consumed: u64,
     pub dropped: u64,
@@ -287,6 +289,11 @@ impl World {
     fn judge(&mut self, before: &[u8], after: &[u8], why: Forwarded) {
         let valid = oracle::check(before);
         assert!(valid.is_ok() || self.links.damaged > 0, "{valid:?}");
+        if let Forwarded::Error { .. } = why {
+            self.seen.translated += 1;
+            self.seen.errors += 1;
+            return assert_eq!(oracle::check(after).is_ok(), valid.is_ok(), "an error leaves as it came");
+        }
         let Forwarded::Translated { flow, from, .. } = why else {
             self.seen.foreign += 1;
             return assert_eq!(before, after, "a foreign packet was changed");
