@@ -47,6 +47,18 @@ pub enum UnknownTcp {
     Drop,
 }
 
+/// Whether the maximum segment size in a SYN is lowered (MSS clamping).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mss {
+    /// It stays as it is.
+    #[default]
+    Off,
+    /// To what the known MTUs of the ways to client and server take.
+    Auto,
+    /// To this many bytes.
+    To(u16),
+}
+
 /// How a service spreads new flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
@@ -268,6 +280,8 @@ pub struct ServiceSettings {
     pub unknown_tcp: UnknownTcp,
     /// How dear its new flows are when there is not room for all.
     pub priority: Priority,
+    /// Whether the segment size that TCP ends tell each other is lowered.
+    pub mss: Mss,
 }
 
 impl ServiceSettings {
@@ -284,6 +298,7 @@ impl ServiceSettings {
             last_resort: LastResort::default(),
             unknown_tcp: UnknownTcp::default(),
             priority: Priority::default(),
+            mss: Mss::default(),
         }
     }
 

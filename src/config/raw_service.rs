@@ -8,7 +8,7 @@ use super::fields::Fields;
 use super::problem::{Draft, Span};
 use super::values;
 use crate::balance::{
-    Algorithm, LastResort, Listen, OnDown, Prefixes, Priority, ServiceSettings, Stickiness, Tuning, UnknownTcp,
+    Algorithm, LastResort, Listen, Mss, OnDown, Prefixes, Priority, ServiceSettings, Stickiness, Tuning, UnknownTcp,
     is_prime,
 };
 use crate::ids::PoolId;
@@ -62,6 +62,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         "last-resort-pool",
         "class",
         "unknown-tcp",
+        "mss-clamp",
     ];
     let mut fields = Fields::new(table, span, "[[service]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"web\"");
@@ -81,6 +82,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         last_resort: fields.word("last-resort", &last_resort).unwrap_or_default(),
         unknown_tcp: fields.word("unknown-tcp", &unknown_tcp).unwrap_or_default(),
         priority: fields.word("class", &CLASSES).unwrap_or_default(),
+        mss: mss(&mut fields).unwrap_or_default(),
         ..ServiceSettings::new("", Vec::new(), PoolId(0))
     };
     let last_resort_pool = values::text(&mut fields, "last-resort-pool", "last-resort-pool = \"sorry\"");
@@ -100,6 +102,15 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         group,
         is_whole,
     }
+}
+
+/// Reads `mss-clamp`: "off", "auto" or a number of bytes.
+fn mss(fields: &mut Fields<'_, '_>) -> Option<Mss> {
+    if fields.value("mss-clamp")?.get_ref().as_str().is_some() {
+        return fields.word("mss-clamp", &[("off", Mss::Off), ("auto", Mss::Auto)]);
+    }
+    // RFC 9293, 3.7.1: without the option an end sends 536 bytes.
+    fields.count("mss-clamp", 536..=65_495).map(Mss::To)
 }
 
 fn listens(fields: &mut Fields<'_, '_>) -> Vec<Spanned<Listen>> {

@@ -103,7 +103,7 @@ fn every_known_key_is_in_the_example() {
         ("[timeouts]", 7),
         ("[fragments]", 3),
         ("[answers]", 4),
-        ("[[service]]", 15),
+        ("[[service]]", 16),
         ("[[service]]\n[service.sticky]", 6),
         ("[[rule]]", 17),
         ("[[pool]]", 7),

@@ -61,6 +61,11 @@ impl Engine {
         packets: u64,
         opened: bool,
     ) -> Verdict {
+        if let Transport::Tcp { flags, .. } = parsed.transport
+            && flags.syn()
+        {
+            self.clamp_mss(packet, parsed, meta, found);
+        }
         let translation = self.table.translation(found.index, found.side);
         rewrite::translate(packet, parsed, &translation, meta.partial_checksum);
         self.count(found, packets, parsed.len as u64);

@@ -5,9 +5,10 @@
 
 use super::answers::can_be_answered;
 use super::{Consumed, Engine, Reason, Verdict};
+use crate::balance::Mss;
 use crate::flow::Found;
 use crate::packet::build::{self, Error};
-use crate::packet::{Meta, Parsed, Side, error_kind};
+use crate::packet::{Meta, Parsed, Side, error_kind, rewrite};
 use crate::time::Instant;
 
 impl Engine {
@@ -28,6 +29,23 @@ impl Engine {
             }
         };
         if mtu == 0 { usize::MAX } else { usize::from(mtu) }
+    }
+
+    /// Lowers the segment size of a SYN, if the service asks for that.
+    pub(super) fn clamp_mss(&self, packet: &mut [u8], parsed: &Parsed, meta: Meta, found: Found) {
+        let flow = self.table.flow(found.index);
+        let most = match self.balancer.service(flow.service).mss {
+            Mss::Off => return,
+            Mss::To(most) => most,
+            Mss::Auto => {
+                let of = |mtu: usize, v6: bool| mtu.saturating_sub(if v6 { 60 } else { 40 });
+                let [client, server] = [Side::Client, Side::Server].map(|side| self.table.is_v6(found.index, side));
+                let to_server = of(self.way_out(Found { side: Side::Client, ..found }), server);
+                let to_client = of(self.way_out(Found { side: Side::Server, ..found }), client);
+                u16::try_from(to_server.min(to_client)).unwrap_or(u16::MAX)
+            }
+        };
+        rewrite::clamp_mss(packet, parsed, most, meta.partial_checksum);
     }
 
     /// Decides about a packet that is too big for its way out (RFC 791, 3.2; RFC 1191, 4; RFC 8200, 5).

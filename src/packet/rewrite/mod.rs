@@ -3,8 +3,10 @@
 //! Checksums are patched (RFC 1624), never recomputed, so a packet that came in with a wrong sum
 //! leaves with a wrong one, and its receiver still finds out.
 
+mod mss;
 mod quoted;
 
+pub use mss::clamp_mss;
 pub use quoted::{Inner, error};
 
 use super::checksum::{self, Delta};
