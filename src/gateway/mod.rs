@@ -8,6 +8,7 @@
 mod control_server;
 mod error;
 mod event_loop;
+mod follower;
 pub mod netlink;
 pub mod netns;
 pub mod plan;
@@ -15,6 +16,7 @@ pub mod preflight;
 pub mod setup;
 pub mod sysctl;
 pub mod tun;
+pub mod ways;
 
 #[cfg(test)]
 mod testing;
@@ -29,6 +31,7 @@ use crate::engine::Engine;
 use crate::time::Instant;
 use control_server::ControlServer;
 use event_loop::EventLoop;
+use follower::Follower;
 use setup::Installed;
 use tun::Tun;
 
@@ -63,7 +66,8 @@ impl Gateway {
         log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
         let engine = Engine::try_new(settings)?;
         let about = About::new(settings, Instant::ZERO, std::process::id());
-        let event_loop = EventLoop::new(engine, tun, control, about)?;
+        let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
+        let event_loop = EventLoop::new(engine, tun, control, about, follower)?;
         let installed = Some(Installed::install(settings, name)?);
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
