@@ -5,6 +5,7 @@
 use super::control_server::ControlServer;
 use super::error::GatewayError;
 use super::follower::Follower;
+use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
 use crate::control::{About, DeviceCounters};
 use crate::engine::{Engine, Event, Verdict, Weight};
@@ -130,8 +131,8 @@ impl EventLoop {
         Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Runs until it is stopped or the device is gone.
-    pub fn run(&mut self) -> Result<(), GatewayError> {
+    /// Runs until it is stopped or the device is gone; keeps what is installed in step with the ways to the servers.
+    pub fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         self.engine.tell_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
         // mio tells an edge once: packets that the budget left in the device are remembered here.
@@ -158,7 +159,12 @@ impl EventLoop {
             }
             self.keep_up(now);
             news_wait = news_wait && self.follower.take_news(now);
-            self.follower.work(&mut self.engine, now);
+            if self.follower.work(&mut self.engine, now)
+                && let Some(installed) = &mut installed
+                && let Err(error) = installed.follow_errors(self.follower.interfaces())
+            {
+                log::warn!("ICMP errors from routers on the ways to the servers may not come in: {error}");
+            }
             control_waits = self.control.work(&mut self.engine, now, &self.device);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());

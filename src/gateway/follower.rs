@@ -3,6 +3,7 @@
 //! It must not know packets.
 
 use super::netlink::{Netlink, NetlinkError, Watch};
+use super::setup::Interfaces;
 use super::ways::{Asking, Targets, Ways};
 use crate::config::Settings;
 use crate::engine::{Change, Engine};
@@ -46,9 +47,9 @@ impl Follower {
         Ok(Follower { netlink, targets, ways, watch: watch.ok(), asking: None, due: None, rest: Instant::ZERO })
     }
 
-    /// What it knows of the ways.
-    pub fn ways(&self) -> &Ways {
-        &self.ways
+    /// The interfaces that lead to servers.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.ways.interfaces
     }
 
     /// Where news of changes come in.
@@ -84,28 +85,30 @@ impl Follower {
         self.asking.as_ref().map(|(_, since)| *since).or(self.due)
     }
 
-    /// Does a portion of what is due.
-    pub fn work(&mut self, engine: &mut Engine, now: Instant) {
-        if let Err(e) = self.try_work(engine, now) {
+    /// Does a portion of what is due; tells whether other interfaces lead to servers than before.
+    pub fn work(&mut self, engine: &mut Engine, now: Instant) -> bool {
+        self.try_work(engine, now).unwrap_or_else(|e| {
             self.asking = None;
             log::warn!("the ways to the servers could not be looked up; those known still count: {e}");
-        }
+            false
+        })
     }
 
-    fn try_work(&mut self, engine: &mut Engine, now: Instant) -> Result<(), NetlinkError> {
+    fn try_work(&mut self, engine: &mut Engine, now: Instant) -> Result<bool, NetlinkError> {
         if self.asking.is_none() && self.due.is_some_and(|due| due <= now) {
             self.due = None;
             self.asking = Some((Asking::start(&mut self.netlink)?, now));
         }
-        let Some((asking, since)) = &mut self.asking else { return Ok(()) };
+        let Some((asking, since)) = &mut self.asking else { return Ok(false) };
         if asking.go_on(&self.targets, &mut self.netlink, PORTION)? {
             self.rest = now + now.since(*since) * SHARE;
             if let Some((asking, _)) = self.asking.take() {
                 let before = std::mem::replace(&mut self.ways, asking.finish());
                 tell(engine, now, self.targets.changes(&self.ways, &before), log::Level::Info);
+                return Ok(before.interfaces != self.ways.interfaces);
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -67,8 +67,8 @@ impl Gateway {
         let engine = Engine::try_new(settings)?;
         let about = About::new(settings, Instant::ZERO, std::process::id());
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
+        let installed = Some(Installed::install(settings, name, follower.interfaces())?);
         let event_loop = EventLoop::new(engine, tun, control, about, follower)?;
-        let installed = Some(Installed::install(settings, name)?);
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -91,7 +91,7 @@ impl Gateway {
 
     /// Moves packets until it is stopped, or the device is gone.
     pub fn run(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.run()
+        self.event_loop.run(self.installed.as_mut())
     }
 
     /// Takes everything down and says what could not be.

@@ -3,14 +3,12 @@
 //! What the kernel's routes say at the time of asking; it must not know packets or flows.
 
 use super::netlink::{Interface, Netlink, NetlinkError, Way};
+use super::setup::Interfaces;
 use crate::config::Settings;
 use crate::engine::Change;
 use crate::ids::ServerId;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
-
-/// Most interfaces whose errors are led into the device by a rule of their own, a family.
-pub const MOST_INTERFACES: usize = 64;
 
 /// A server's address whose way is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub struct Ways {
     /// The MTU in bytes to each address of [`Targets`], 0 where there is no route.
     mtus: Vec<u16>,
     /// The interfaces that lead to servers, over IPv4 and over IPv6.
-    pub interfaces: [BTreeSet<String>; 2],
+    pub interfaces: Interfaces,
 }
 
 /// The addresses of all servers.
