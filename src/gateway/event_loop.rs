@@ -4,6 +4,8 @@
 
 use super::control_server::ControlServer;
 use super::error::GatewayError;
+use super::follower::Follower;
+use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
 use crate::control::{About, DeviceCounters};
 use crate::engine::{Engine, Event, Verdict, Weight};
@@ -20,7 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const TUN: Token = Token(0);
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
-const CONTROL: Token = Token(3);
+const NEWS: Token = Token(3);
+const CONTROL: Token = Token(4);
 
 /// Packets taken from the device before anything else gets its turn.
 const BUDGET: usize = 256;
@@ -61,6 +64,7 @@ pub(super) struct EventLoop {
     engine: Engine,
     tun: Tun,
     control: ControlServer,
+    follower: Follower,
     about: Arc<About>,
     poll: Poll,
     signals: Option<Signals>,
@@ -73,17 +77,28 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    pub fn new(engine: Engine, tun: Tun, mut control: ControlServer, about: About) -> Result<Self, GatewayError> {
+    pub fn new(
+        mut engine: Engine,
+        tun: Tun,
+        mut control: ControlServer,
+        about: About,
+        follower: Follower,
+    ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
         let registry = poll.registry();
         registry.register(&mut SourceFd(&tun.as_raw_fd()), TUN, Interest::READABLE).map_err(&failed)?;
+        if let Some(news) = follower.news() {
+            registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
+        }
+        follower.tell_all(&mut engine, Instant::ZERO);
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
             engine,
             tun,
             control,
+            follower,
             about: Arc::new(about),
             signals: None,
             stopper: Stopper { stop: Arc::default(), waker },
@@ -116,14 +131,14 @@ impl EventLoop {
         Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Runs until it is stopped or the device is gone.
-    pub fn run(&mut self) -> Result<(), GatewayError> {
+    /// Runs until it is stopped or the device is gone; keeps what is installed in step with the ways to the servers.
+    pub fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         self.engine.tell_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
         // mio tells an edge once: packets that the budget left in the device are remembered here.
-        let (mut packets_wait, mut control_waits) = (true, false);
+        let (mut packets_wait, mut control_waits, mut news_wait) = (true, false, true);
         loop {
-            let timeout = if packets_wait || control_waits { Some(Duration::ZERO) } else { self.sleep() };
+            let timeout = if packets_wait || control_waits || news_wait { Some(Duration::ZERO) } else { self.sleep() };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(GatewayError::io("wait for events"))?,
@@ -134,6 +149,7 @@ impl EventLoop {
                     TUN => packets_wait = true,
                     WAKER => {}
                     SIGNALS => self.take_signals(),
+                    NEWS => news_wait = true,
                     CONTROL => self.control.accept(self.poll.registry(), &self.about),
                     token => self.control.ready(token, event.is_readable(), event.is_writable()),
                 }
@@ -142,6 +158,13 @@ impl EventLoop {
                 packets_wait = self.take_packets(now)?;
             }
             self.keep_up(now);
+            news_wait = news_wait && self.follower.take_news(now);
+            if self.follower.work(&mut self.engine, now)
+                && let Some(installed) = &mut installed
+                && let Err(error) = installed.follow_errors(self.follower.interfaces())
+            {
+                log::warn!("ICMP errors from routers on the ways to the servers may not come in: {error}");
+            }
             control_waits = self.control.work(&mut self.engine, now, &self.device);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
@@ -151,7 +174,8 @@ impl EventLoop {
 
     /// How long nothing is due; none where only packets or people can make work.
     fn sleep(&self) -> Option<Duration> {
-        self.engine.poll_timeout().map(|due| due.since(self.now()))
+        let due = [self.engine.poll_timeout(), self.follower.poll_timeout()].into_iter().flatten().min();
+        due.map(|due| due.since(self.now()))
     }
 
     fn take_signals(&mut self) {

@@ -8,6 +8,7 @@
 mod control_server;
 mod error;
 mod event_loop;
+mod follower;
 pub mod netlink;
 pub mod netns;
 pub mod plan;
@@ -15,6 +16,7 @@ pub mod preflight;
 pub mod setup;
 pub mod sysctl;
 pub mod tun;
+pub mod ways;
 
 #[cfg(test)]
 mod testing;
@@ -29,6 +31,7 @@ use crate::engine::Engine;
 use crate::time::Instant;
 use control_server::ControlServer;
 use event_loop::EventLoop;
+use follower::Follower;
 use setup::Installed;
 use tun::Tun;
 
@@ -63,8 +66,9 @@ impl Gateway {
         log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
         let engine = Engine::try_new(settings)?;
         let about = About::new(settings, Instant::ZERO, std::process::id());
-        let event_loop = EventLoop::new(engine, tun, control, about)?;
-        let installed = Some(Installed::install(settings, name)?);
+        let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
+        let installed = Some(Installed::install(settings, name, follower.interfaces())?);
+        let event_loop = EventLoop::new(engine, tun, control, about, follower)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -87,7 +91,7 @@ impl Gateway {
 
     /// Moves packets until it is stopped, or the device is gone.
     pub fn run(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.run()
+        self.event_loop.run(self.installed.as_mut())
     }
 
     /// Takes everything down and says what could not be.

@@ -4,6 +4,8 @@
 //! as it lives. It must not know settings or services.
 
 mod frame;
+mod watch;
+mod way;
 
 use frame::{Outcome, frames};
 use ipnet::IpNet;
@@ -23,6 +25,8 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+pub use watch::Watch;
+pub use way::{Interface, Way};
 
 /// What could not be done over netlink, and why.
 #[derive(Debug)]
@@ -33,6 +37,11 @@ pub struct NetlinkError {
 }
 
 impl NetlinkError {
+    /// A failure that the kernel did not explain.
+    pub(super) fn new(doing: &str, cause: io::Error) -> Self {
+        NetlinkError { doing: doing.into(), cause, kernel: None }
+    }
+
     /// The system's error number; 0 where the fault was not the kernel's.
     pub fn errno(&self) -> i32 {
         self.cause.raw_os_error().unwrap_or(0)

@@ -20,7 +20,9 @@ pub struct Answers {
     pub from: IpNet,
     /// Their protocol.
     pub protocol: Protocol,
-    /// First and last source port; none for ICMP and where ports are not told apart.
+    /// First and last source port; none for all but TCP, and where ports are not told apart.
+    ///
+    /// Of a datagram in fragments only the first has ports; TCP segments are not sent in fragments.
     pub ports: Option<(u16, u16)>,
 }
 
@@ -48,20 +50,15 @@ pub fn answers(settings: &Settings) -> Vec<Answers> {
     let mut sets: BTreeMap<Selector, Vec<IpNet>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (listen, pool) in settings.ways() {
-        let same = (listen.protocol != Protocol::Icmp).then_some((listen.first_port, listen.last_port));
+        let same = (listen.protocol == Protocol::Tcp).then_some((listen.first_port, listen.last_port));
         // Services that share pool, family, protocol and ports would add the same again.
         if seen.insert((pool, listen.address.is_ipv6(), listen.protocol, same)) {
             for (address, port) in servers(settings, pool, listen.address.is_ipv6()) {
                 let own = same.map(|same| port.map_or(same, |p| (p, p)));
                 sets.entry((address.is_ipv6(), listen.protocol, own)).or_default().push(address.into());
+                // Its errors about what clients sent; those of routers come by their interface.
+                sets.entry((address.is_ipv6(), Protocol::Icmp, None)).or_default().push(address.into());
             }
-        }
-    }
-    // Who judges servers by ICMP errors must see them.
-    let judged = settings.pools.iter().enumerate().filter(|(_, pool)| pool.passive.is_some());
-    for (pool, v6) in judged.flat_map(|(pool, _)| [(pool, false), (pool, true)]) {
-        for (address, _) in servers(settings, PoolId(pool as u32), v6) {
-            sets.entry((v6, Protocol::Icmp, None)).or_default().push(address.into());
         }
     }
     let mut all = Vec::new();
@@ -153,25 +150,34 @@ mod tests {
         let want = [
             "10.9.0.5/32 tcp 80-80",
             "10.9.0.2/32 tcp 8080-8080",
+            "10.9.0.2/32 icmp",
+            "10.9.0.5/32 icmp",
             "fd09::5/128 tcp 80-80",
             "fd09::2/128 tcp 8080-8080",
+            "fd09::2/128 icmp",
+            "fd09::5/128 icmp",
         ];
         assert_eq!(shown(&two_families()), want);
     }
 
     #[test]
-    fn ranges_stay_ranges_and_echo_has_no_ports() {
+    fn tcp_has_ports_and_what_may_come_in_fragments_has_none() {
         let s = settings(
-            &[("192.0.2.1", Protocol::Udp, 5000, 5999), ("192.0.2.1", Protocol::Icmp, 0, 65535)],
+            &[
+                ("192.0.2.1", Protocol::Tcp, 5000, 5999),
+                ("192.0.2.1", Protocol::Udp, 53, 53),
+                ("192.0.2.1", Protocol::Udp, 5000, 5999),
+                ("192.0.2.1", Protocol::Icmp, 0, 65535),
+            ],
             &[("10.0.0.1", None)],
         );
-        assert_eq!(shown(&s), ["10.0.0.1/32 udp 5000-5999", "10.0.0.1/32 icmp"]);
+        assert_eq!(shown(&s), ["10.0.0.1/32 tcp 5000-5999", "10.0.0.1/32 udp", "10.0.0.1/32 icmp"]);
     }
 
     #[test]
     fn a_family_without_listener_gets_no_rules() {
         let s = settings(&[("192.0.2.1", Protocol::Tcp, 80, 80)], &[("10.0.0.1", None), ("fd00::1", None)]);
-        assert_eq!(shown(&s), ["10.0.0.1/32 tcp 80-80"]);
+        assert_eq!(shown(&s), ["10.0.0.1/32 tcp 80-80", "10.0.0.1/32 icmp"]);
         assert_eq!(families(&s), (true, false));
     }
 
@@ -185,7 +191,7 @@ mod tests {
             ],
             &[("10.0.0.1", Some(8080))],
         );
-        assert_eq!(shown(&s), ["10.0.0.1/32 tcp 8080-8080"]);
+        assert_eq!(shown(&s), ["10.0.0.1/32 tcp 8080-8080", "10.0.0.1/32 icmp"]);
         let all: Vec<_> = routed_addresses(&s).iter().map(ToString::to_string).collect();
         assert_eq!(all, ["192.0.2.1/32", "192.0.2.2/32"]);
     }
@@ -214,7 +220,8 @@ mod tests {
             (0..10_000u32).map(|i| std::net::Ipv4Addr::from(0x0a00_0000 + 3 * i).to_string()).collect();
         let servers: Vec<(&str, Option<u16>)> = texts.iter().map(|t| (t.as_str(), None)).collect();
         let s = settings(&[("192.0.2.1", Protocol::Tcp, 80, 80)], &servers);
-        let rules = answers(&s);
+        let (icmp, rules): (Vec<_>, Vec<_>) = answers(&s).into_iter().partition(|a| a.protocol == Protocol::Icmp);
+        assert_eq!(icmp.iter().map(|a| a.from).collect::<Vec<_>>(), rules.iter().map(|a| a.from).collect::<Vec<_>>());
         assert!((32..=MOST_NETWORKS).contains(&rules.len()), "{}", rules.len());
         for text in &texts {
             let address: IpAddr = text.parse().unwrap();
@@ -228,6 +235,9 @@ mod tests {
     fn a_thousand_ports_become_rules_without_ports() {
         let servers: Vec<(String, Option<u16>)> = (1..=1000).map(|p| ("10.0.0.1".to_owned(), Some(p))).collect();
         let servers: Vec<(&str, Option<u16>)> = servers.iter().map(|(a, p)| (a.as_str(), *p)).collect();
-        assert_eq!(shown(&settings(&[("192.0.2.1", Protocol::Tcp, 80, 80)], &servers)), ["10.0.0.1/32 tcp"]);
+        assert_eq!(
+            shown(&settings(&[("192.0.2.1", Protocol::Tcp, 80, 80)], &servers)),
+            ["10.0.0.1/32 tcp", "10.0.0.1/32 icmp"]
+        );
     }
 }

@@ -8,6 +8,7 @@
 //! | default routes to the device in a table of our own | where the rules send the servers' answers |
 //! | rule P: what comes out of the device goes on at P+2 | what we wrote never comes back to us |
 //! | rules P+1: a server's answers look into that table | they come in |
+//! | rules P+1: so does ICMP from the interfaces that lead to servers | routers' errors about what clients sent come in |
 //! | rule P+2: nothing | the target of rule P, so that an operator's own rules after it still count |
 //!
 //! All of it carries the protocol number [`PROTOCOL`], by which a later start knows what a killed one left.
@@ -22,6 +23,7 @@ use netlink_packet_route::IpProtocol;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The number (`RTPROT_*`, `ip route show proto 69`) that marks our routes and rules. The kernel only stores it;
@@ -32,6 +34,10 @@ pub const PROTOCOL: u8 = 69;
 const MAIN: u32 = 254;
 /// Packets that may wait for us to read them; the kernel's default of 500 is under one burst of segments.
 const QUEUE: u32 = 1000;
+/// The IP protocol number of ICMPv6, for which the crate has no name.
+const ICMPV6: i32 = 58;
+/// The device of packets that the machine sends itself.
+const LOOPBACK: &str = "lo";
 /// The best metric an IPv6 route can have; IPv4's is 0.
 const BEST_V6: u32 = 1;
 
@@ -172,6 +178,12 @@ pub fn count_marked(protocol: u8) -> Result<usize, SetupError> {
     Ok(count)
 }
 
+/// Most interfaces that have a rule of their own, a family: the kernel tries rules one by one.
+pub const MOST_INTERFACES: usize = 64;
+
+/// Names of interfaces, over IPv4 and over IPv6.
+pub type Interfaces = [BTreeSet<String>; 2];
+
 /// What has been put in place; taken away by [`Installed::remove`] or when dropped, from any thread.
 #[derive(Debug)]
 pub struct Installed {
@@ -179,9 +191,16 @@ pub struct Installed {
     netlink: Netlink,
     device: String,
     undo: Vec<Undo>,
+    /// The rules by interface among them.
+    errors: Vec<RuleMessage>,
+    /// Where rules that lead to the device point to, and their priority.
+    table: u32,
+    priority: u32,
+    /// Whether anything of IPv4 and of IPv6 is led there.
+    families: [bool; 2],
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Undo {
     Address(u32, IpNet),
     Route(Route),
@@ -189,10 +208,19 @@ enum Undo {
 }
 
 impl Installed {
-    /// Sets up the device, which must be open, and leads the packets into it. On failure all that was done is
-    /// undone.
-    pub fn install(settings: &Settings, device: &str) -> Result<Installed, SetupError> {
-        let mut installed = Installed { netlink: open()?, device: device.into(), undo: Vec::new() };
+    /// Sets up the device, which must be open, and leads the packets into it; `interfaces` lead to servers, over IPv4 and
+    /// over IPv6. On failure all that was done is undone.
+    pub fn install(settings: &Settings, device: &str, interfaces: &Interfaces) -> Result<Installed, SetupError> {
+        let (v4, v6) = plan::families(settings);
+        let mut installed = Installed {
+            netlink: open()?,
+            device: device.into(),
+            undo: Vec::new(),
+            errors: Vec::new(),
+            table: settings.gateway.route_table,
+            priority: settings.gateway.rule_priority + 1,
+            families: [v4, v6],
+        };
         let link = installed.netlink.link(device)?;
         let link = link.ok_or_else(|| SetupError::new(format!("there is no device {device}"), None))?;
         installed.device_up(settings, link.index)?;
@@ -202,6 +230,7 @@ impl Installed {
         }
         // The way back first: a client must not get in before its answer can.
         installed.return_way(settings, link.index)?;
+        installed.follow_errors(interfaces)?;
         for to in plan::routed_addresses(settings) {
             installed.route(route(to, MAIN, link.index))?;
         }
@@ -267,6 +296,47 @@ impl Installed {
             self.rule(answer_rule(selector, gateway.route_table, first + 1))?;
         }
         log::debug!("{} policy rules bring the servers' answers to {device}", selectors.len());
+        Ok(())
+    }
+
+    /// Leads ICMP from these interfaces into the device, and no longer from others.
+    pub fn follow_errors(&mut self, interfaces: &Interfaces) -> Result<(), SetupError> {
+        let [v4, v6] = self.families;
+        let mut wanted = Vec::new();
+        for (family, protocol, names, is_used) in [
+            (AddressFamily::Inet, IpProtocol::Icmp, &interfaces[0], v4),
+            (AddressFamily::Inet6, IpProtocol::from(ICMPV6), &interfaces[1], v6),
+        ] {
+            let names = names.iter().filter(|name| is_used && name.as_str() != LOOPBACK);
+            if names.clone().count() > MOST_INTERFACES {
+                log::warn!(
+                    "more than {MOST_INTERFACES} interfaces lead to servers: routers' ICMP errors about clients' packets are \
+                     not translated"
+                );
+                continue;
+            }
+            wanted.extend(names.map(|name| {
+                let attributes = vec![
+                    RuleAttribute::Iifname(name.clone()),
+                    RuleAttribute::IpProtocol(protocol),
+                    RuleAttribute::Table(self.table),
+                ];
+                rule(family, RuleAction::ToTable, self.priority, attributes)
+            }));
+        }
+        for rule in &wanted {
+            if !self.errors.contains(rule) {
+                self.rule(rule.clone())?;
+                self.errors.push(rule.clone());
+            }
+        }
+        for rule in self.errors.extract_if(.., |rule| !wanted.contains(rule)).collect::<Vec<_>>() {
+            self.undo.retain(|step| !matches!(step, Undo::Rule(other) if *other == rule));
+            match self.netlink.delete_rule(rule) {
+                Err(e) if e.errno() != libc::ENOENT => return Err(e.into()),
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -387,10 +457,10 @@ mod tests {
             let mut settings = two_families();
             settings.gateway.addresses = vec!["10.77.0.1/32".parse().unwrap(), "fd77::1/128".parse().unwrap()];
             let _tun = tun("eqtest0");
-            let installed = Installed::install(&settings, "eqtest0").unwrap();
-            // A nop and a goto a family, four servers; two default routes, two services in main.
-            assert_eq!(rules().len(), 8, "{:?}", rules());
-            assert_eq!(left(&settings), 12);
+            let installed = Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap();
+            // A nop and a goto a family, TCP and ICMP of four servers; two default routes, two services in main.
+            assert_eq!(rules().len(), 12, "{:?}", rules());
+            assert_eq!(left(&settings), 16);
             assert!(
                 rules().contains(&"priority 4243 from fd09::5/128 ipproto 6 sport 80-80 lookup 4242".into()),
                 "{:?}",
@@ -408,11 +478,46 @@ mod tests {
     }
 
     #[test]
+    fn errors_come_by_the_interfaces_that_lead_to_servers_as_these_change() {
+        let Some(ns) = namespace("eq-set9") else { return };
+        ns.run(|| {
+            let settings = two_families();
+            let _tun = tun("eqtest0");
+            let names = |v4: &[&str], v6: &[&str]| [v4, v6].map(|n| n.iter().map(|n| n.to_string()).collect());
+            let by_interface = || {
+                let of_pings = |r: &String| r.contains(" iif ") && r.contains("ipproto");
+                rules().into_iter().filter(of_pings).map(|r| r[14..].replace(" lookup 4242", "")).collect::<Vec<_>>()
+            };
+            let mut installed =
+                Installed::install(&settings, "eqtest0", &names(&["eth1", "eth0"], &["eth1", "lo"])).unwrap();
+            assert_eq!(by_interface(), ["iif eth0 ipproto 1", "iif eth1 ipproto 1", "iif eth1 ipproto 58"]);
+            assert_eq!(left(&settings), 19);
+            for (v4, v6, want) in [
+                (&["eth0"][..], &["eth1"][..], &["iif eth0 ipproto 1", "iif eth1 ipproto 58"][..]),
+                (&["eth0", "eth2"], &[], &["iif eth0 ipproto 1", "iif eth2 ipproto 1"]),
+                (&["eth0", "eth2"], &[], &["iif eth0 ipproto 1", "iif eth2 ipproto 1"]),
+                (&[], &["eth0"], &["iif eth0 ipproto 58"]),
+            ] {
+                installed.follow_errors(&names(v4, v6)).unwrap();
+                assert_eq!(by_interface(), want);
+            }
+            let many = (0..=MOST_INTERFACES).map(|n| format!("eth{n}")).collect();
+            installed.follow_errors(&[many, BTreeSet::from(["eth0".to_owned()])]).unwrap();
+            assert_eq!(by_interface(), ["iif eth0 ipproto 58"], "too many are none");
+            installed.remove().unwrap();
+            assert_eq!(left(&settings), 0);
+        })
+        .unwrap();
+    }
+
+    #[test]
     fn dropping_in_another_namespace_cleans_the_right_one() {
         let Some(ns) = namespace("eq-set2") else { return };
         let settings = two_families();
-        let (tun, installed) = ns.run(|| (tun("eqtest0"), Installed::install(&settings, "eqtest0").unwrap())).unwrap();
-        assert_eq!(ns.run(|| left(&settings)).unwrap(), 12);
+        let (tun, installed) = ns
+            .run(|| (tun("eqtest0"), Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap()))
+            .unwrap();
+        assert_eq!(ns.run(|| left(&settings)).unwrap(), 16);
         drop(installed);
         assert_eq!(ns.run(|| left(&settings)).unwrap(), 0);
         drop(tun);
@@ -428,7 +533,7 @@ mod tests {
                 let mut netlink = open().unwrap();
                 let foreign = Route { protocol: 4, ..route(to.parse().unwrap(), MAIN, 1) };
                 netlink.add_route(foreign).unwrap();
-                let e = Installed::install(&settings, "eqtest0").unwrap_err().to_string();
+                let e = Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap_err().to_string();
                 assert!(e.contains("File exists") && e.contains(&format!("ip route delete {to}")), "{e}");
                 assert_eq!(left(&settings), 0);
                 assert_eq!(
@@ -451,13 +556,13 @@ mod tests {
         ns.run(|| {
             let settings = two_families();
             let device = tun("eqtest0");
-            std::mem::forget(Installed::install(&settings, "eqtest0").unwrap());
+            std::mem::forget(Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap());
             drop(device);
-            assert_eq!(left(&settings), 8, "the routes died with the device, the rules did not");
-            assert_eq!(clean_leftovers(&settings).unwrap(), 8);
+            assert_eq!(left(&settings), 12, "the routes died with the device, the rules did not");
+            assert_eq!(clean_leftovers(&settings).unwrap(), 12);
             assert_eq!(clean_leftovers(&settings).unwrap(), 0);
             let _tun = tun("eqtest0");
-            Installed::install(&settings, "eqtest0").unwrap().remove().unwrap();
+            Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap().remove().unwrap();
         })
         .unwrap();
     }
@@ -469,10 +574,10 @@ mod tests {
             let settings = two_families();
             let device = tun("eqtest0");
             persist(&device);
-            std::mem::forget(Installed::install(&settings, "eqtest0").unwrap());
+            std::mem::forget(Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap());
             drop(device);
-            assert_eq!(left(&settings), 12);
-            assert_eq!(clean_leftovers(&settings).unwrap(), 12);
+            assert_eq!(left(&settings), 16);
+            assert_eq!(clean_leftovers(&settings).unwrap(), 16);
             assert_eq!(left(&settings), 0);
         })
         .unwrap();
@@ -491,7 +596,7 @@ mod tests {
         ns.run(|| {
             let first = two_families();
             let _tun = tun("eqtest0");
-            let installed = Installed::install(&first, "eqtest0").unwrap();
+            let installed = Installed::install(&first, "eqtest0", &Interfaces::default()).unwrap();
             let mut second = two_families();
             // The same device and table.
             let e = clean_leftovers(&second).unwrap_err().to_string();
@@ -504,7 +609,7 @@ mod tests {
             second.gateway.route_table = 4300;
             second.gateway.rule_priority = 4300;
             assert_eq!(clean_leftovers(&second).unwrap(), 0);
-            assert_eq!(left(&first), 12);
+            assert_eq!(left(&first), 16);
             installed.remove().unwrap();
         })
         .unwrap();
@@ -524,7 +629,7 @@ mod tests {
         ns.run(|| {
             let tun = tun("eqtest0");
             tun.set_non_blocking().unwrap();
-            let _installed = Installed::install(&settings, "eqtest0").unwrap();
+            let _installed = Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap();
             let send = |from: &str, to: &str| {
                 far.run(|| {
                     let stream = |from: &str, to: &str| {
@@ -593,7 +698,7 @@ mod tests {
         ns.run(|| {
             let tun = tun("eqtest0");
             tun.set_non_blocking().unwrap();
-            let _installed = Installed::install(&two_families(), "eqtest0").unwrap();
+            let _installed = Installed::install(&two_families(), "eqtest0", &Interfaces::default()).unwrap();
             // Router solicitations and multicast reports come within the first two seconds.
             let until = Instant::now() + Duration::from_millis(2500);
             let mut buf = [0u8; 2000];
