@@ -65,11 +65,13 @@ impl Head {
 
 /// Reads an IP header, whose packet may be cut off behind it.
 pub(super) fn read(bytes: &[u8]) -> Result<Head, Untranslatable> {
-    match bytes.first().map(|first| first >> 4) {
-        Some(4) if bytes.len() >= V4 => read_v4(bytes),
-        Some(6) if bytes.len() >= V6 => read_v6(bytes),
-        _ => Err(Untranslatable::Malformed),
-    }
+    let (head, foreign) = match bytes.first().map(|first| first >> 4) {
+        Some(4) if bytes.len() >= V4 => (read_v4(bytes)?, proto::ICMPV6),
+        Some(6) if bytes.len() >= V6 => (read_v6(bytes)?, proto::ICMP),
+        _ => return Err(Untranslatable::Malformed),
+    };
+    // Its number would become right by translation, and its contents would not.
+    if head.protocol == foreign { Err(Untranslatable::Protocol) } else { Ok(head) }
 }
 
 fn read_v4(bytes: &[u8]) -> Result<Head, Untranslatable> {

@@ -150,3 +150,5 @@ fn append(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_error;
