@@ -4,6 +4,7 @@
 
 pub mod build;
 pub mod checksum;
+pub mod family;
 mod parse;
 mod protocol;
 mod quote;

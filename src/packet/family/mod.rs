@@ -1,0 +1,154 @@
+//! One packet made into the other family: IPv4 to IPv6 and back (RFC 7915), bytes in, bytes out.
+//!
+//! It must not know flows, services or time: addresses and ports of the packet to make are given. Sums of TCP, UDP and
+//! echo are patched (RFC 1624), so a packet with a wrong sum leaves with a wrong one. TTL and hop limit
+//! are copied as they are: the kernel counts them down as it forwards to the device and from it.
+
+mod error;
+mod fragment;
+mod header;
+mod icmp;
+mod transport;
+
+use super::{Addresses, Meta, Parsed, Transport};
+pub use error::translate_error;
+pub use fragment::translate_fragment;
+use header::Make;
+pub use header::segments_left;
+pub use icmp::MtuRule;
+use transport::Before;
+
+/// What the headers of a packet become in the other family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Across {
+    /// Its addresses there.
+    pub addresses: Addresses,
+    /// Its source port (ICMP echo: identifier).
+    pub src_port: u16,
+    /// Its destination port (ICMP echo: identifier, the same).
+    pub dst_port: u16,
+}
+
+/// Why a packet has no counterpart in the other family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Untranslatable {
+    /// A source route or Routing header has stations left. To be answered: ICMPv4 type 3 code 5, or ICMPv6 type 4 code 0 with the
+    /// pointer of [`segments_left`] (RFC 7915, 4.1 and 5.1).
+    SourceRoute,
+    /// A fragment of ICMP, of an extension header, or a first one without its transport header (RFC 7915, 1.2 and 5.1.1).
+    Fragment,
+    /// An ICMP type or code without counterpart (RFC 7915, 4.2 and 5.2).
+    Icmp,
+    /// A first IPv4 fragment of a UDP datagram without a sum (RFC 7915, 4.5), or such a datagram over IPv6 (RFC 8200, 8.1).
+    UdpNoSum,
+    /// The packet would be longer than its length field can say.
+    TooLong,
+    /// Neither TCP, UDP nor ICMP, or authenticated (RFC 4302), which a changed header breaks.
+    Protocol,
+    /// The bytes are not what their headers say, or the addresses given are of the packet's own family.
+    Malformed,
+}
+
+/// Longest IPv4 packet that is made without Don't Fragment: 1,280 bytes of IPv6 less what its header is longer (RFC 7915, 5.1).
+pub const MAY_FRAGMENT: usize = 1260;
+
+/// Appends a whole TCP, UDP or ICMP echo packet in the other family, and returns what the device is to be told of it.
+///
+/// `parsed` is what [`super::parse`] said of `packet`. IPv4 options and IPv6 Hop-by-Hop, Destination and spent Routing headers are left out;
+/// the flow label is 0. `id` becomes the IPv4 identification of a packet (or segment of a super-packet) of up to [`MAY_FRAGMENT`] bytes,
+/// whose Don't Fragment is clear; of a longer one it is 0 and Don't Fragment set; an atomic fragment keeps the low half of its own (RFC 7915, 5.1.1).
+/// An absent IPv4 UDP sum is computed. A partial sum stays partial, but that of an echo is completed. On refusal `out` is as it was.
+pub fn translate(
+    out: &mut Vec<u8>,
+    packet: &[u8],
+    parsed: &Parsed,
+    to: &Across,
+    id: u16,
+    meta: Meta,
+) -> Result<Meta, Untranslatable> {
+    let packet = packet.get(..parsed.len).ok_or(Untranslatable::Malformed)?;
+    let head = header::read(packet)?;
+    let data = packet.get(head.offset..).ok_or(Untranslatable::Malformed)?;
+    refuse_same_family(&head.addresses, &to.addresses)?;
+    if head.is_fragment() {
+        return Err(Untranslatable::Fragment);
+    }
+    let from_v6 = matches!(head.addresses, Addresses::V6 { .. });
+    let lacks_sum = transport::lacks_sum(head.protocol, data) && !meta.partial_checksum;
+    if lacks_sum && from_v6 {
+        return Err(Untranslatable::UdpNoSum);
+    }
+    let segment = match meta.gso_size {
+        0 => data.len(),
+        size => data.len().min(data.len().saturating_sub(parsed.payload_len()) + usize::from(size)),
+    };
+    let make = Make {
+        addresses: &to.addresses,
+        class: head.class,
+        hops: head.hops,
+        protocol: header::other_protocol(head.protocol),
+        data: data.len(),
+        piece: head.piece,
+        id: (header::V4 + segment <= MAY_FRAGMENT).then_some(id),
+    };
+    let made = header::make(&make)?;
+    let before =
+        Before { addresses: &head.addresses, protocol: head.protocol, len: data.len(), partial: meta.partial_checksum };
+    append(out, made.bytes(), data, |data| {
+        transport::rewrite(data, &before, to)?;
+        if lacks_sum { transport::complete_udp(data, &to.addresses) } else { Ok(()) }
+    })?;
+    let partial_checksum = meta.partial_checksum && !matches!(parsed.transport, Transport::Echo { .. });
+    Ok(Meta { partial_checksum, ..meta })
+}
+
+/// Bytes that a whole packet or a fragment has in the other family.
+///
+/// An IPv6 fragment's Fragment header goes, an IPv4 one's comes.
+pub fn translated_len(packet: &[u8], parsed: &Parsed) -> usize {
+    let Ok(head) = header::read(packet) else { return parsed.len };
+    let made = match head.addresses {
+        Addresses::V4 { .. } if head.is_fragment() => header::V6 + header::V6_FRAGMENT,
+        Addresses::V4 { .. } => header::V6,
+        Addresses::V6 { .. } => header::V4,
+    };
+    made + parsed.len.saturating_sub(head.offset)
+}
+
+/// The MTU to tell the sender of a packet (whose addresses are given) that does not fit in `mtu` bytes after its translation:
+/// 20 less in IPv4, 20 more and at least 1,280 in IPv6 (RFC 7915, 4.1 and 5.1).
+pub fn mtu_of_sender(addresses: &Addresses, mtu: u32) -> u32 {
+    match addresses {
+        Addresses::V4 { .. } => mtu.saturating_sub(20),
+        Addresses::V6 { .. } => mtu.saturating_add(20).max(1280),
+    }
+}
+
+fn refuse_same_family(from: &Addresses, to: &Addresses) -> Result<(), Untranslatable> {
+    match (from, to) {
+        (Addresses::V4 { .. }, Addresses::V6 { .. }) | (Addresses::V6 { .. }, Addresses::V4 { .. }) => Ok(()),
+        _ => Err(Untranslatable::Malformed),
+    }
+}
+
+/// Appends a header and what follows it, changed in place; takes all back where the change is refused.
+fn append(
+    out: &mut Vec<u8>,
+    header: &[u8],
+    data: &[u8],
+    change: impl FnOnce(&mut [u8]) -> Result<(), Untranslatable>,
+) -> Result<(), Untranslatable> {
+    let start = out.len();
+    out.extend_from_slice(header);
+    out.extend_from_slice(data);
+    let result = change(&mut out[start + header.len()..]);
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_error;
