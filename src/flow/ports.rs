@@ -1,0 +1,469 @@
+//! Source addresses and ports for flows whose source is translated too (full NAT).
+//!
+//! A port of an address belongs to one flow of a protocol at a time, and rests for a while when it is freed: none is
+//! overloaded (RFC 4787 REQ-3; RFC 6888 REQ-8). It must not know flows beyond client address and port.
+
+use super::nat_settings::{NatPoolSettings, Pooling};
+use crate::packet::Protocol;
+use crate::rng::Rng;
+use crate::time::Instant;
+use siphasher::sip::SipHasher13;
+use std::collections::VecDeque;
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+/// No port is left for a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exhausted;
+
+/// What of an address's ports is in use for a protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The address.
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Ports that flows have.
+    pub used: u32,
+    /// Ports that rest.
+    pub held: u32,
+    /// Ports that are left.
+    pub free: u32,
+}
+
+/// Ports of one parity: 32,768.
+const HALF: usize = 1 << 15;
+/// Protocols whose ports are told apart.
+const KINDS: [Protocol; 4] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
+/// Ports that one call gives back at most.
+const MOST_GIVEN_BACK: usize = 64;
+
+/// A set of 32,768 numbers in three levels of words: the next member is found in as many steps.
+#[derive(Debug, Clone)]
+struct Members {
+    low: [u64; HALF / 64],
+    middle: [u64; HALF / 64 / 64],
+    top: u64,
+}
+
+impl Members {
+    fn none() -> Self {
+        Members { low: [0; HALF / 64], middle: [0; HALF / 64 / 64], top: 0 }
+    }
+
+    fn add(&mut self, n: usize) {
+        self.low[n >> 6] |= 1 << (n & 63);
+        self.middle[n >> 12] |= 1 << ((n >> 6) & 63);
+        self.top |= 1 << (n >> 12);
+    }
+
+    fn remove(&mut self, n: usize) {
+        self.low[n >> 6] &= !(1 << (n & 63));
+        if self.low[n >> 6] == 0 {
+            self.middle[n >> 12] &= !(1 << ((n >> 6) & 63));
+            if self.middle[n >> 12] == 0 {
+                self.top &= !(1 << (n >> 12));
+            }
+        }
+    }
+
+    fn has(&self, n: usize) -> bool {
+        self.low[n >> 6] & (1 << (n & 63)) != 0
+    }
+
+    /// The least member that is not less than `from`.
+    fn next(&self, from: usize) -> Option<usize> {
+        // The bits at and behind a place of a word.
+        let rest = |word: u64, place: usize| if place < 64 { word & (u64::MAX << place) } else { 0 };
+        let low = rest(*self.low.get(from >> 6)?, from & 63);
+        if low != 0 {
+            return Some(from & !63 | low.trailing_zeros() as usize);
+        }
+        let middle = rest(self.middle[from >> 12], ((from >> 6) & 63) + 1);
+        let word = if middle != 0 {
+            from >> 12 << 6 | middle.trailing_zeros() as usize
+        } else {
+            let top = rest(self.top, (from >> 12) + 1);
+            if top == 0 {
+                return None;
+            }
+            let at = top.trailing_zeros() as usize;
+            at << 6 | self.middle[at].trailing_zeros() as usize
+        };
+        Some(word << 6 | self.low[word].trailing_zeros() as usize)
+    }
+}
+
+/// The ports of an address for a protocol: even and odd ones apart.
+#[derive(Debug)]
+struct Ports {
+    free: [Members; 2],
+    taken: [Members; 2],
+    used: u32,
+    held: u32,
+}
+
+impl Ports {
+    fn new(first: u16, last: u16) -> Self {
+        let mut free = [Members::none(), Members::none()];
+        for port in first..=last {
+            free[usize::from(port & 1)].add(usize::from(port >> 1));
+        }
+        Ports { free, taken: [Members::none(), Members::none()], used: 0, held: 0 }
+    }
+
+    /// Takes a free port from `first` to `last` of a parity, at or behind a place drawn by chance.
+    fn take(&mut self, rng: &mut Rng, parity: usize, first: u16, last: u16) -> Option<u16> {
+        // The least and the greatest of this parity within the range.
+        let low = (usize::from(first) + 1 - parity) >> 1;
+        let high = (usize::from(last) + 2 - parity) >> 1;
+        let count = high.checked_sub(low).filter(|count| *count > 0)?;
+        let free = &mut self.free[parity];
+        let start = low + rng.below(count as u64) as usize;
+        let found = free.next(start).filter(|n| *n < high).or_else(|| free.next(low).filter(|n| *n < high))?;
+        free.remove(found);
+        self.taken[parity].add(found);
+        self.used += 1;
+        Some((found << 1 | parity) as u16)
+    }
+}
+
+#[derive(Debug)]
+struct Address {
+    address: IpAddr,
+    /// Made when the first flow of the protocol comes.
+    ports: [Option<Box<Ports>>; KINDS.len()],
+}
+
+/// A pool of source addresses with their ports.
+#[derive(Debug)]
+pub struct NatPool {
+    settings: NatPoolSettings,
+    /// IPv4 before IPv6, each in the order of the settings.
+    addresses: Vec<Address>,
+    first_v6: usize,
+    rng: Rng,
+    key: (u64, u64),
+    /// Ports that rest, in the order in which they were freed: until when, address, protocol, port.
+    resting: VecDeque<(Instant, u32, u8, u16)>,
+    /// How often there was no port.
+    pub exhausted: u64,
+}
+
+impl NatPool {
+    /// A pool with every port free.
+    pub fn new(settings: &NatPoolSettings, seed: u64) -> Self {
+        let address = |address| Address { address, ports: [const { None }; KINDS.len()] };
+        let v4 = settings.v4.iter().map(|a| address(IpAddr::V4(*a)));
+        let addresses = v4.chain(settings.v6.iter().map(|a| address(IpAddr::V6(*a)))).collect();
+        let name = settings.name.bytes().fold(seed, |hash, byte| crate::rng::mix(hash ^ u64::from(byte)));
+        NatPool {
+            settings: settings.clone(),
+            addresses,
+            first_v6: settings.v4.len(),
+            rng: Rng::new(crate::rng::mix(name)),
+            key: (seed, name),
+            resting: VecDeque::new(),
+            exhausted: 0,
+        }
+    }
+
+    /// The settings it was made from.
+    pub fn settings(&self) -> &NatPoolSettings {
+        &self.settings
+    }
+
+    /// Gives a flow of a client a source address of a family and a port (an echo an identifier). A protocol without
+    /// ports gets an address and zero.
+    pub fn allocate(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        client_port: u16,
+        protocol: Protocol,
+        v6: bool,
+    ) -> Result<(IpAddr, u16), Exhausted> {
+        self.handle_timeout(now);
+        let range = if v6 { self.first_v6..self.addresses.len() } else { 0..self.first_v6 };
+        if range.is_empty() {
+            self.exhausted += 1;
+            return Err(Exhausted);
+        }
+        let own = range.start + (self.hash(client) % range.len() as u64) as usize;
+        let Some(kind) = kind(protocol) else { return Ok((self.addresses[own].address, 0)) };
+        let others = if self.settings.pooling == Pooling::Arbitrary { range.len() } else { 1 };
+        for i in 0..others {
+            let at = range.start + (own - range.start + i) % range.len();
+            if let Some(port) = self.take(at, kind, client_port) {
+                return Ok((self.addresses[at].address, port));
+            }
+        }
+        self.exhausted += 1;
+        Err(Exhausted)
+    }
+
+    /// A keyed hash that is the same on every machine.
+    fn hash(&self, client: IpAddr) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        match client {
+            IpAddr::V4(a) => hasher.write(&a.octets()),
+            IpAddr::V6(a) => hasher.write(&a.octets()),
+        }
+        hasher.finish()
+    }
+
+    fn take(&mut self, at: usize, kind: usize, client_port: u16) -> Option<u16> {
+        let (mut first, mut last) = (self.settings.first_port, self.settings.last_port);
+        let ports = self.addresses[at].ports[kind].get_or_insert_with(|| Box::new(Ports::new(first, last)));
+        let is_port = KINDS[kind] != Protocol::Icmp;
+        if is_port && self.settings.range_class {
+            // RFC 4787 REQ-3a: well-known ports stay so.
+            (first, last) = if client_port < 1024 { (first, last.min(1023)) } else { (first.max(1024), last) };
+        }
+        if first > last {
+            return None;
+        }
+        if is_port && self.settings.parity {
+            return ports.take(&mut self.rng, usize::from(client_port & 1), first, last);
+        }
+        let half = self.rng.below(2) as usize;
+        ports.take(&mut self.rng, half, first, last).or_else(|| ports.take(&mut self.rng, 1 - half, first, last))
+    }
+
+    /// Takes back the port of a flow that has ended; it rests for a while. What no flow has is left alone.
+    pub fn release(&mut self, now: Instant, address: IpAddr, port: u16, protocol: Protocol) {
+        let Some((at, kind)) = self.put_down(address, port, protocol) else { return };
+        if self.settings.hold == crate::time::Duration::ZERO {
+            return self.give_back(at, kind, port);
+        }
+        if let Some(ports) = &mut self.addresses[at].ports[kind] {
+            ports.held += 1;
+        }
+        self.resting.push_back((now + self.settings.hold, at as u32, kind as u8, port));
+    }
+
+    /// Takes back a port that no packet was sent from: it need not rest.
+    pub fn take_back(&mut self, address: IpAddr, port: u16, protocol: Protocol) {
+        if let Some((at, kind)) = self.put_down(address, port, protocol) {
+            self.give_back(at, kind, port);
+        }
+    }
+
+    fn put_down(&mut self, address: IpAddr, port: u16, protocol: Protocol) -> Option<(usize, usize)> {
+        let (at, kind) = (self.place(address)?, kind(protocol)?);
+        let ports = self.addresses[at].ports[kind].as_mut()?;
+        let (parity, n) = (usize::from(port & 1), usize::from(port >> 1));
+        if !ports.taken[parity].has(n) {
+            return None;
+        }
+        ports.taken[parity].remove(n);
+        ports.used -= 1;
+        Some((at, kind))
+    }
+
+    fn give_back(&mut self, at: usize, kind: usize, port: u16) {
+        if let Some(ports) = &mut self.addresses[at].ports[kind] {
+            ports.free[usize::from(port & 1)].add(usize::from(port >> 1));
+        }
+    }
+
+    fn place(&self, address: IpAddr) -> Option<usize> {
+        let v6 = address.is_ipv6();
+        let range = if v6 { &self.addresses[self.first_v6..] } else { &self.addresses[..self.first_v6] };
+        // The settings list them in ascending order.
+        let found = range.binary_search_by_key(&address, |own| own.address).ok()?;
+        Some(found + if v6 { self.first_v6 } else { 0 })
+    }
+
+    /// Whether an address is one of the pool's.
+    pub fn owns(&self, address: IpAddr) -> bool {
+        self.place(address).is_some()
+    }
+
+    /// When [`NatPool::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.resting.front().map(|(until, ..)| *until)
+    }
+
+    /// Gives back ports that have rested, a bounded number.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for _ in 0..MOST_GIVEN_BACK {
+            match self.resting.front() {
+                Some((until, at, kind, port)) if *until <= now => {
+                    let (at, kind, port) = (*at as usize, usize::from(*kind), *port);
+                    self.resting.pop_front();
+                    if let Some(ports) = &mut self.addresses[at].ports[kind] {
+                        ports.held -= 1;
+                    }
+                    self.give_back(at, kind, port);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// What is in use of each address and protocol that any flow ever had, in the order of the settings.
+    pub fn usage(&self) -> impl Iterator<Item = Usage> + '_ {
+        let all = u32::from(self.settings.last_port) - u32::from(self.settings.first_port) + 1;
+        self.addresses.iter().flat_map(move |own| {
+            let used = own.ports.iter().zip(KINDS).filter_map(|(ports, protocol)| Some((ports.as_ref()?, protocol)));
+            used.map(move |(ports, protocol)| Usage {
+                address: own.address,
+                protocol,
+                used: ports.used,
+                held: ports.held,
+                free: all - ports.used - ports.held,
+            })
+        })
+    }
+}
+
+fn kind(protocol: Protocol) -> Option<usize> {
+    KINDS.iter().position(|known| *known == protocol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn settings() -> NatPoolSettings {
+        NatPoolSettings { v4: vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()], ..NatPoolSettings::new("out") }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn client(n: u8) -> IpAddr {
+        [198, 51, 100, n].into()
+    }
+
+    #[test]
+    fn every_port_of_the_range_is_given_once_and_then_none_is_left() {
+        let one = NatPoolSettings { v4: vec![[10, 0, 0, 1].into()], ..settings() };
+        for (first, last) in [(1024, 65_535), (1, 65_535), (7, 7), (8, 8), (1000, 1001), (32_767, 32_769)] {
+            let mut pool = NatPool::new(&NatPoolSettings { first_port: first, last_port: last, ..one.clone() }, 1);
+            let mut seen = BTreeSet::new();
+            while let Ok((_, port)) = pool.allocate(at(0), client(1), 40_000, Protocol::Tcp, false) {
+                assert!((first..=last).contains(&port) && seen.insert(port));
+            }
+            assert_eq!(seen.len(), usize::from(last - first) + 1);
+            assert_eq!(pool.usage().next().unwrap().free, 0);
+            assert_eq!((pool.exhausted, pool.allocate(at(0), client(1), 1, Protocol::Tcp, true)), (1, Err(Exhausted)));
+            assert!(pool.allocate(at(0), client(1), 1, Protocol::Udp, false).is_ok(), "another protocol");
+        }
+    }
+
+    #[test]
+    fn parity_and_range_are_kept_where_they_are_asked_for() {
+        let asked =
+            NatPoolSettings { first_port: 1000, last_port: 1100, parity: true, range_class: true, ..settings() };
+        let mut pool = NatPool::new(&asked, 1);
+        for (port, range) in [(53, 1000..=1023), (54, 1000..=1023), (40_000, 1024..=1100), (40_001, 1024..=1100)] {
+            let mut count = 0;
+            while let Ok((_, got)) = pool.allocate(at(0), client(1), port, Protocol::Udp, false) {
+                assert!(range.contains(&got) && got & 1 == port & 1, "{port} {got}");
+                count += 1;
+            }
+            assert!(count >= 12, "{count}");
+        }
+        let mut pool = NatPool::new(&NatPoolSettings { range_class: true, ..settings() }, 1);
+        assert_eq!(pool.allocate(at(0), client(1), 53, Protocol::Udp, false), Err(Exhausted), "none under 1024");
+    }
+
+    #[test]
+    fn a_client_has_one_address_and_goes_elsewhere_only_if_it_may() {
+        let small = NatPoolSettings { first_port: 5000, last_port: 5003, ..settings() };
+        let mut pool = NatPool::new(&small, 7);
+        let of = |pool: &mut NatPool, n| {
+            let all = (0..9).map_while(|_| pool.allocate(at(0), client(n), 1, Protocol::Tcp, false).ok());
+            all.map(|(address, _)| address).collect::<Vec<_>>()
+        };
+        let first = of(&mut pool, 1);
+        assert!(first.len() == 4 && first.iter().all(|address| *address == first[0]));
+        let mut pool = NatPool::new(&NatPoolSettings { pooling: Pooling::Arbitrary, ..small }, 7);
+        let both = of(&mut pool, 1);
+        assert!(both.len() == 8 && both[..4] == first[..] && both[4..].iter().all(|address| *address != first[0]));
+        let mut pool = NatPool::new(&settings(), 7);
+        let spread = (0..=255).filter(|n| of(&mut pool, *n)[0] == first[0]).count();
+        assert!((90..170).contains(&spread), "{spread}");
+    }
+
+    #[test]
+    fn a_freed_port_rests_before_it_is_given_again() {
+        let one = NatPoolSettings { first_port: 9000, last_port: 9000, ..settings() };
+        let mut pool = NatPool::new(&one, 1);
+        let (address, port) = pool.allocate(at(0), client(1), 1, Protocol::Tcp, false).unwrap();
+        pool.release(at(10), address, port, Protocol::Tcp);
+        pool.release(at(10), address, port, Protocol::Tcp);
+        pool.release(at(10), address, 1, Protocol::Tcp);
+        assert_eq!((pool.poll_timeout(), pool.usage().next().unwrap().held), (Some(at(130)), 1));
+        assert!(pool.allocate(at(129), client(1), 1, Protocol::Tcp, false).is_err());
+        assert_eq!(pool.allocate(at(130), client(1), 1, Protocol::Tcp, false), Ok((address, port)));
+        pool.take_back(address, port, Protocol::Tcp);
+        assert!(pool.allocate(at(130), client(1), 1, Protocol::Tcp, false).is_ok());
+        let mut pool = NatPool::new(&NatPoolSettings { hold: Duration::ZERO, ..one }, 1);
+        let (address, port) = pool.allocate(at(0), client(1), 1, Protocol::Icmp, false).unwrap();
+        pool.release(at(0), address, port, Protocol::Icmp);
+        assert!(pool.allocate(at(0), client(1), 1, Protocol::Icmp, false).is_ok());
+    }
+
+    #[test]
+    fn ports_are_hard_to_guess_and_the_same_for_one_seed() {
+        let draw = |seed| {
+            let mut pool = NatPool::new(&settings(), seed);
+            (0..50).map(|_| pool.allocate(at(0), client(1), 1, Protocol::Tcp, false).unwrap().1).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+        let near = draw(3).windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 64).count();
+        assert!(near < 5, "{near}");
+    }
+
+    #[test]
+    fn a_protocol_without_ports_gets_an_address_alone() {
+        let mut pool = NatPool::new(&settings(), 1);
+        let (address, port) = pool.allocate(at(0), client(1), 0, Protocol::Ip(47), false).unwrap();
+        assert!(pool.owns(address) && port == 0);
+        assert!(!pool.owns(client(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn it_gives_and_holds_what_a_naive_pool_does(steps in prop::collection::vec((0u8..4, 0u16..12, 0u64..40), 1..300)) {
+            let few = NatPoolSettings { first_port: 2047, last_port: 2056, ..settings() };
+            let (mut pool, mut now) = (NatPool::new(&few, 5), at(0));
+            let (mut taken, mut held) = (BTreeSet::new(), BTreeMap::new());
+            for (what, n, wait) in steps {
+                now = now + Duration::from_secs(wait);
+                held.retain(|_, until| *until > now);
+                if what < 2 {
+                    match pool.allocate(now, client(n as u8), n, Protocol::Tcp, false) {
+                        Ok(got) => {
+                            prop_assert!(!held.contains_key(&got));
+                            prop_assert!(taken.insert(got));
+                        }
+                        Err(Exhausted) => {
+                            let own = few.v4.iter().map(|a| IpAddr::V4(*a));
+                            let full = own.filter(|own| {
+                                taken.iter().chain(held.keys()).filter(|(address, _)| address == own).count() == 10
+                            });
+                            prop_assert!(full.count() > 0);
+                        }
+                    }
+                } else if let Some(got) = taken.iter().nth(usize::from(n)).copied() {
+                    taken.remove(&got);
+                    pool.release(now, got.0, got.1, Protocol::Tcp);
+                    held.insert(got, now + few.hold);
+                }
+                pool.handle_timeout(now);
+                let used: u32 = pool.usage().map(|usage| usage.used).sum();
+                let resting: u32 = pool.usage().map(|usage| usage.held).sum();
+                prop_assert_eq!((used as usize, resting as usize), (taken.len(), held.len()));
+            }
+        }
+    }
+}
