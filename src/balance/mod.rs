@@ -225,10 +225,10 @@ impl Balancer {
         }
     }
 
-    /// A server's address of the given family and its port for flows that came to `service_port`.
-    pub fn endpoint(&self, server: ServerId, family: IpAddr, service_port: u16) -> Option<(IpAddr, u16)> {
+    /// A server's address for flows of a service that came by a family, and its port for those that came to `service_port`.
+    pub fn endpoint(&self, service: ServiceId, server: ServerId, v6: bool, service_port: u16) -> Option<(IpAddr, u16)> {
         let server = &self.servers[server.0 as usize].settings;
-        Some((server.address(family)?, server.port.unwrap_or(service_port)))
+        Some((self.settings[service.0 as usize].reach(server, v6)?, server.port.unwrap_or(service_port)))
     }
 
     /// A service's settings.

@@ -39,7 +39,7 @@ pub(super) struct Service {
 /// One family of the servers' addresses.
 #[derive(Debug)]
 pub(super) struct Family {
-    has_address: Vec<bool>,
+    pub has_address: Vec<bool>,
     pub health: Vec<Health>,
     /// Weights of all usable servers.
     usable: Vec<u32>,
@@ -62,7 +62,7 @@ impl Service {
         let names: Vec<String> = places.iter().map(|place| of(place).name.clone()).collect();
         let name_hash = settings.name.bytes().fold(seed, |hash, byte| mix(hash ^ u64::from(byte)));
         let family = |v6: bool| Family {
-            has_address: places.iter().map(|p| if v6 { of(p).v6.is_some() } else { of(p).v4.is_some() }).collect(),
+            has_address: places.iter().map(|place| settings.reach(of(place), v6).is_some()).collect(),
             health: vec![Health::Up; places.len()],
             usable: vec![0; places.len()],
             weights: vec![0; places.len()],

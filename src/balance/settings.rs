@@ -1,8 +1,9 @@
 //! What an operator configures of balancing: services, pools, servers. Plain checked values.
 
-use crate::ids::{PoolId, ServerId};
+use crate::ids::{NatPoolId, PoolId, ServerId};
 pub use crate::packet::Protocol;
 use crate::time::Duration;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -57,6 +58,35 @@ pub enum Mss {
     Auto,
     /// To this many bytes.
     To(u16),
+}
+
+/// What of a flow's addresses is translated.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Nat {
+    /// The destination: servers see their clients, and answer through the gateway.
+    #[default]
+    Destination,
+    /// The source too: servers see an address of a pool, and answer there.
+    Full {
+        /// The pool.
+        pool: NatPoolId,
+        /// The clients that it is for; none named are all. Others see [`Nat::Destination`].
+        only_for: Vec<IpNet>,
+        /// Whether the pool has IPv4 addresses, and IPv6 ones.
+        families: [bool; 2],
+    },
+}
+
+impl Nat {
+    /// The pool that a client's flows get their source from, if any.
+    pub fn pool_for(&self, client: IpAddr) -> Option<NatPoolId> {
+        match self {
+            Nat::Full { pool, only_for, .. } if only_for.is_empty() || only_for.iter().any(|n| n.contains(&client)) => {
+                Some(*pool)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// How a service spreads new flows.
@@ -282,6 +312,8 @@ pub struct ServiceSettings {
     pub priority: Priority,
     /// Whether the segment size that TCP ends tell each other is lowered.
     pub mss: Mss,
+    /// What of a flow's addresses is translated.
+    pub nat: Nat,
 }
 
 impl ServiceSettings {
@@ -299,6 +331,19 @@ impl ServiceSettings {
             unknown_tcp: UnknownTcp::default(),
             priority: Priority::default(),
             mss: Mss::default(),
+            nat: Nat::default(),
+        }
+    }
+
+    /// The address at which a server is reached for clients that came by a family: its own of that family, or with full NAT for
+    /// everybody one of the other family (NAT64, NAT46), as far as the NAT pool has source addresses.
+    pub fn reach(&self, server: &ServerSettings, v6: bool) -> Option<IpAddr> {
+        let of = |v6: bool| if v6 { server.v6.map(IpAddr::V6) } else { server.v4.map(IpAddr::V4) };
+        match &self.nat {
+            Nat::Full { only_for, families, .. } if only_for.is_empty() => {
+                [v6, !v6].into_iter().filter(|family| families[usize::from(*family)]).find_map(of)
+            }
+            _ => of(v6),
         }
     }
 

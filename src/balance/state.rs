@@ -46,8 +46,8 @@ impl Balancer {
         let state = &self.servers[server.0 as usize];
         let mut health = Health::Up;
         for (service, place) in &self.members[server.0 as usize] {
-            for (v6, family) in [false, true].into_iter().zip(&self.services[*service as usize].families) {
-                let has = if v6 { state.settings.v6.is_some() } else { state.settings.v4.is_some() };
+            for family in &self.services[*service as usize].families {
+                let has = family.has_address[*place as usize];
                 health = match (health, family.health[*place as usize]) {
                     _ if !has => health,
                     (Health::Down, _) | (_, Health::Down) => Health::Down,
@@ -69,7 +69,7 @@ impl Balancer {
         }
     }
 
-    /// Whether a flow's server is out of service: down by its monitors, or disabled.
+    /// Whether the server of a flow whose client came by a family is out of service: down by its monitors, or disabled.
     pub fn is_gone(&self, service: ServiceId, server: ServerId, v6: bool) -> bool {
         if self.servers[server.0 as usize].admin == Admin::Disabled {
             return true;
@@ -124,14 +124,19 @@ impl Balancer {
             let owner = self.last_resorts.iter().position(|last| *last == Some(*service as usize));
             let settings = if own { Some(*service as usize) } else { owner };
             let Some(settings) = settings.map(|id| &self.settings[id]) else { continue };
-            let ports = super::server_ports(settings, port, v6);
-            let worst = ports.iter().map(|port| of_port(*port)).max_by_key(|health| match health {
-                Health::Up => 0,
-                Health::Unknown => 1,
-                Health::Down => 2,
-            });
-            let service = &mut self.services[*service as usize];
-            service.families[usize::from(v6)].health[*place as usize] = worst.unwrap_or_default();
+            let own = &self.servers[server.0 as usize].settings;
+            let reached =
+                [false, true].map(|by| settings.reach(own, by).is_some_and(|address| address.is_ipv6() == v6));
+            for by in [false, true].into_iter().filter(|by| reached[usize::from(*by)]) {
+                let ports = super::server_ports(settings, port, by);
+                let worst = ports.iter().map(|port| of_port(*port)).max_by_key(|health| match health {
+                    Health::Up => 0,
+                    Health::Unknown => 1,
+                    Health::Down => 2,
+                });
+                let service = &mut self.services[*service as usize];
+                service.families[usize::from(by)].health[*place as usize] = worst.unwrap_or_default();
+            }
         }
         self.stale(server);
         let is_gone = self.may_be_gone(server);

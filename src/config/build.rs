@@ -8,10 +8,11 @@ use super::raw_rule::RawRule;
 use super::raw_service::RawService;
 use super::settings::Settings;
 use super::values::{v4, v6};
-use crate::balance::{LastResort, PoolSettings, ServerSettings, ServiceSettings, server_ports};
+use crate::balance::{LastResort, Nat, PoolSettings, ServerSettings, ServiceSettings, server_ports};
+use crate::flow::NatPoolSettings;
 use crate::health::HealthSettings;
 use crate::health::settings::{Floor, MonitorSettings, PoolWatch, ServerWatch};
-use crate::ids::{PoolId, ServerId, ServiceId};
+use crate::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use crate::policy::{Action, PolicySettings, RuleSettings};
 use serde_spanned::Spanned;
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
     let mut settings =
         Settings { seed: raw.seed, table: raw.table, gateway, answers, fragments, ..Settings::default() };
     let mut watched = Vec::new();
+    settings.nat_pools =
+        raw.nat_pools.into_iter().map(|pool| NatPoolSettings { name: text(pool.name), ..pool.settings }).collect();
     for pool in raw.pools {
         let id = PoolId(settings.pools.len() as u32);
         let first = settings.servers.len();
@@ -46,7 +49,7 @@ pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
         }
         settings.pools.push(PoolSettings { name: text(pool.name), servers, passive, mtu });
     }
-    settings.services = services(raw.services, links);
+    settings.services = services(raw.services, links, &settings.nat_pools);
     settings.health = health(watched, &settings);
     settings.policy = policy(raw.rules, raw.rate, links);
     settings
@@ -74,10 +77,11 @@ fn health(watched: Vec<(PoolId, Vec<MonitorSettings>, Floor)>, settings: &Settin
 }
 
 fn server_watch(id: ServerId, server: &ServerSettings, services: &[&ServiceSettings]) -> ServerWatch {
-    let families = [(server.v4.is_some(), false), (server.v6.is_some(), true)];
-    let own = families.into_iter().filter(|(has, _)| *has).map(|(_, v6)| v6);
-    let mut ports: Vec<u16> =
-        own.flat_map(|v6| services.iter().flat_map(move |service| server_ports(service, server.port, v6))).collect();
+    let reached = |service: &&ServiceSettings| {
+        let by = [false, true].into_iter().filter(|v6| service.reach(server, *v6).is_some());
+        by.flat_map(|v6| server_ports(service, server.port, v6)).collect::<Vec<_>>()
+    };
+    let mut ports: Vec<u16> = services.iter().flat_map(reached).collect();
     ports.sort_unstable();
     ports.dedup();
     // Echo has none.
@@ -85,7 +89,7 @@ fn server_watch(id: ServerId, server: &ServerSettings, services: &[&ServiceSetti
     ServerWatch { server: id, v4: server.v4, v6: server.v6, ports }
 }
 
-fn services(raw: Vec<RawService>, links: &Links) -> Vec<ServiceSettings> {
+fn services(raw: Vec<RawService>, links: &Links, nat_pools: &[NatPoolSettings]) -> Vec<ServiceSettings> {
     // A group has the number of its first service, so no two have one.
     let mut groups: HashMap<String, u32> = HashMap::new();
     let pool = |at: usize| PoolId(at as u32);
@@ -95,6 +99,10 @@ fn services(raw: Vec<RawService>, links: &Links) -> Vec<ServiceSettings> {
         if let Some(sticky) = &mut settings.sticky {
             let own = at as u32;
             sticky.group = service.group.map_or(own, |group| *groups.entry(group.into_inner()).or_insert(own));
+        }
+        if let Some(at) = links.nat_pools[at] {
+            let families = [!nat_pools[at].v4.is_empty(), !nat_pools[at].v6.is_empty()];
+            settings.nat = Nat::Full { pool: NatPoolId(at as u32), only_for: service.nat_for, families };
         }
         if let Some(resort) = links.last_resorts[at] {
             settings.last_resort = LastResort::Pool(pool(resort));

@@ -10,7 +10,7 @@ use super::problem::{Draft, Span};
 use super::raw::Raw;
 use super::raw_service::RawService;
 use super::settings::Settings;
-use super::{build, check_monitor, check_pool, check_rule, check_service};
+use super::{build, check_monitor, check_nat, check_pool, check_rule, check_service};
 use crate::balance::Listen;
 use serde_spanned::Spanned;
 use std::collections::HashMap;
@@ -24,12 +24,14 @@ pub(super) fn check(raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     }
     unique("services", raw.services.iter().filter_map(|service| service.name.as_ref()), drafts);
     unique("pools", raw.pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
+    unique("NAT pools", raw.nat_pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
     unique("rules", raw.rules.iter().filter_map(|rule| rule.name.as_ref()), drafts);
     raw.pools.iter().for_each(|pool| check_pool::check(pool, drafts));
     overlaps(&raw.services, drafts);
     loops(&raw, drafts);
     let links = Links::new(&raw, drafts);
     check_service::check(&raw, &links, drafts);
+    check_nat::check(&raw, &links, drafts);
     check_monitor::check(&raw, &links, drafts);
     check_rule::check(&raw, drafts);
     build::settings(raw, &links)

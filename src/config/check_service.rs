@@ -22,7 +22,7 @@ const MOST_FOR_SOURCE_HASH: usize = 500;
 pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, service) in raw.services.iter().enumerate() {
         if let (Some(name), Some(pool)) = (&service.pool, links.pools[at]) {
-            families(service, name, &raw.pools[pool], drafts);
+            families(service, name, &raw.pools[pool], crosses(raw, links, at), drafts);
             maglev(service, name, &raw.pools[pool], drafts);
             source_hash(service, name, &raw.pools[pool], drafts);
         }
@@ -32,7 +32,7 @@ pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
                 let draft = draft.also(service.pool.as_ref().map_or(name.span(), Spanned::span), "its pool");
                 drafts.push(draft.help("name another pool, or mark servers of this one with `backup = true`"));
             } else {
-                families(service, name, &raw.pools[pool], drafts);
+                families(service, name, &raw.pools[pool], crosses(raw, links, at), drafts);
             }
         }
     }
@@ -46,8 +46,14 @@ pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     priorities(raw, links, drafts);
 }
 
-/// A pool has servers of each family that the service listens on.
-fn families(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
+/// The families of servers that a service reaches for clients of the other one: those of its NAT pool (NAT64, NAT46).
+fn crosses(raw: &Raw, links: &Links, service: usize) -> [bool; 2] {
+    let everybody = raw.services[service].nat_for.is_empty();
+    links.nat_pools[service].filter(|_| everybody).map_or([false; 2], |pool| raw.nat_pools[pool].families())
+}
+
+/// A pool has servers of each family that the service listens on, or of one that it can be translated to.
+fn families(service: &RawService, name: &Spanned<String>, pool: &RawPool, crosses: [bool; 2], drafts: &mut Vec<Draft>) {
     if !pool.is_whole || pool.servers.is_empty() {
         return;
     }
@@ -56,6 +62,10 @@ fn families(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts
         let Some(listen) = service.listen.iter().find(|listen| listen.get_ref().address.is_ipv4() == v4) else {
             continue;
         };
+        let across = crosses[usize::from(v4)] && pool.servers.iter().any(|server| server.has(!v4));
+        if across {
+            continue;
+        }
         if !pool.servers.iter().any(|server| server.has(v4)) {
             let title = format!("pool \"{}\" has no {family} server for this listen address", name.get_ref());
             let draft = Draft::error(listen.span(), title).also(name.span(), format!("has no {family} address"));

@@ -13,6 +13,8 @@ pub(super) struct Links {
     pub(super) pools: Vec<Option<usize>>,
     /// The pool of the last resort of each service.
     pub(super) last_resorts: Vec<Option<usize>>,
+    /// The NAT pool of each service.
+    pub(super) nat_pools: Vec<Option<usize>>,
     /// The service of each rule.
     pub(super) services: Vec<Option<usize>>,
     /// Of each pool, whether a service uses it; all of them, where it is not known what a service uses.
@@ -57,11 +59,13 @@ impl Links {
     /// Looks every name up.
     pub(super) fn new(raw: &Raw, drafts: &mut Vec<Draft>) -> Self {
         let pools = Names::new("pool", raw.pools_are_whole, raw.pools.iter().map(|pool| &pool.name));
+        let nat_pools = Names::new("nat-pool", true, raw.nat_pools.iter().map(|pool| &pool.name));
         let services = Names::new("service", raw.services_are_whole, raw.services.iter().map(|service| &service.name));
         let mut find = |names: &Names<'_>, name: Option<&Spanned<String>>| names.find(name?, drafts);
         let links = Links {
             pools: raw.services.iter().map(|service| find(&pools, service.pool.as_ref())).collect(),
             last_resorts: raw.services.iter().map(|s| find(&pools, s.last_resort_pool.as_ref())).collect(),
+            nat_pools: raw.services.iter().map(|s| find(&nat_pools, s.nat_pool.as_ref())).collect(),
             services: raw.rules.iter().map(|rule| find(&services, rule.service.as_ref())).collect(),
             used: vec![false; raw.pools.len()],
         };

@@ -6,6 +6,7 @@ use super::fields::{Fields, did_you_mean, list, quoted};
 use super::problem::Draft;
 use super::raw_answers;
 use super::raw_gateway::{self, RawGateway};
+use super::raw_nat::{self, RawNatPool};
 use super::raw_pool::{self, RawPool};
 use super::raw_rule::{self, RawRule};
 use super::raw_service::{self, RawService};
@@ -23,6 +24,7 @@ pub(super) struct Raw {
     pub(super) gateway: RawGateway,
     pub(super) answers: AnswerSettings,
     pub(super) fragments: FragmentSettings,
+    pub(super) nat_pools: Vec<RawNatPool>,
     pub(super) pools: Vec<RawPool>,
     pub(super) services: Vec<RawService>,
     pub(super) rules: Vec<RawRule>,
@@ -36,7 +38,7 @@ pub(super) struct Raw {
 
 /// Reads the top of the file and all below it.
 pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
-    let known = ["seed", "gateway", "flows", "timeouts", "fragments", "answers", "pool", "service", "rule"];
+    let known = ["seed", "gateway", "flows", "timeouts", "fragments", "answers", "nat-pool", "pool", "service", "rule"];
     let mut fields = Fields::new(root, 0..0, "the top level", &known, drafts);
     let seed = fields.number("seed", 0..=u64::MAX).map_or(0, Spanned::into_inner);
     let gateway = raw_gateway::gateway(&mut fields);
@@ -44,6 +46,8 @@ pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let (max_flows, rate) = raw_gateway::flows(&mut fields);
     let max_flows = max_flows.unwrap_or(TableSettings::default().max_flows);
     let table = TableSettings { max_flows, timeouts: raw_gateway::timeouts(&mut fields) };
+    let tables = fields.tables("nat-pool", "[[nat-pool]]");
+    let nat_pools = tables.into_iter().map(|(table, span)| raw_nat::nat_pool(table, span, fields.drafts)).collect();
     let errors = fields.drafts.len();
     let tables = fields.tables("pool", "[[pool]]");
     let pools_are_whole = fields.drafts.len() == errors;
@@ -62,6 +66,7 @@ pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
         gateway,
         answers,
         fragments,
+        nat_pools,
         pools,
         services,
         rules,

@@ -13,6 +13,7 @@ use crate::balance::{
 };
 use crate::ids::PoolId;
 use crate::time::Duration;
+use ipnet::IpNet;
 use serde_spanned::Spanned;
 use toml::de::DeTable;
 
@@ -39,6 +40,10 @@ pub(super) struct RawService {
     /// Where `maglev-table` stands, if it does.
     pub(super) table_place: Option<Span>,
     pub(super) last_resort_pool: Option<Spanned<String>>,
+    /// The NAT pool, with full NAT alone.
+    pub(super) nat_pool: Option<Spanned<String>>,
+    /// The clients that full NAT is for; none are all.
+    pub(super) nat_for: Vec<IpNet>,
     pub(super) group: Option<Spanned<String>>,
     /// Whether every value of it could be read.
     pub(super) is_whole: bool,
@@ -63,6 +68,9 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         "class",
         "unknown-tcp",
         "mss-clamp",
+        "nat",
+        "nat-pool",
+        "full-nat-for",
     ];
     let mut fields = Fields::new(table, span, "[[service]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"web\"");
@@ -86,6 +94,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         ..ServiceSettings::new("", Vec::new(), PoolId(0))
     };
     let last_resort_pool = values::text(&mut fields, "last-resort-pool", "last-resort-pool = \"sorry\"");
+    let (nat_pool, nat_for) = nat(&mut fields);
     let (algorithm_place, table_place) = (fields.key("algorithm"), fields.key("maglev-table"));
     let (sticky, group) = sticky(&mut fields);
     let is_whole = fields.is_clean();
@@ -99,9 +108,28 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         algorithm_place,
         table_place,
         last_resort_pool,
+        nat_pool,
+        nat_for,
         group,
         is_whole,
     }
+}
+
+/// Reads `nat` and what belongs to it: the NAT pool's name, and the clients that full NAT is for.
+fn nat(fields: &mut Fields<'_, '_>) -> (Option<Spanned<String>>, Vec<IpNet>) {
+    let full = fields.word_or("nat", &[("destination", false), ("full", true)], false);
+    let help = "write `nat = \"full\"` to translate the source too, or remove it";
+    for key in ["nat-pool", "full-nat-for"] {
+        fields.fits(key, full != Some(false), "with nat = \"destination\"", help);
+    }
+    if full != Some(true) {
+        return (None, Vec::new());
+    }
+    let form = "nat-pool = \"out\"";
+    let pool = fields.required("nat-pool", form);
+    let pool = pool.and_then(|value| fields.string("nat-pool", value, form));
+    let networks = values::networks(fields, "full-nat-for").into_iter().map(Spanned::into_inner).collect();
+    (pool, networks)
 }
 
 /// Reads `mss-clamp`: "off", "auto" or a number of bytes.

@@ -1,7 +1,7 @@
 //! The checked settings, as every driver of the engine takes them.
 
 use crate::balance::{LastResort, Listen, PoolSettings, ServerSettings, ServiceSettings};
-use crate::flow::{FragmentSettings, TableSettings};
+use crate::flow::{FragmentSettings, NatPoolSettings, TableSettings};
 use crate::health::HealthSettings;
 use crate::ids::PoolId;
 use crate::policy::{Action, PolicySettings};
@@ -28,6 +28,8 @@ pub struct Settings {
     pub pools: Vec<PoolSettings>,
     /// Servers of all pools, in the order of the file; `ServerId` is the index.
     pub servers: Vec<ServerSettings>,
+    /// Source addresses for full NAT, in the order of the file; `NatPoolId` is the index.
+    pub nat_pools: Vec<NatPoolSettings>,
     /// How servers are watched, and from which addresses.
     pub health: HealthSettings,
     /// Fragments of packets.

@@ -97,13 +97,14 @@ fn the_example_is_read_as_its_comments_say() {
 #[test]
 fn every_known_key_is_in_the_example() {
     let tables = [
-        ("", 9),
+        ("", 10),
         ("[gateway]", 9),
         ("[flows]", 2),
         ("[timeouts]", 7),
         ("[fragments]", 3),
         ("[answers]", 4),
-        ("[[service]]", 16),
+        ("[[nat-pool]]", 7),
+        ("[[service]]", 19),
         ("[[service]]\n[service.sticky]", 6),
         ("[[rule]]", 17),
         ("[[pool]]", 7),

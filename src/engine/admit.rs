@@ -31,9 +31,7 @@ impl Engine {
         match self.policy.decide(key, ingress) {
             None => Ruled::On(NO_RULE, None),
             Some((rule, Action::Balance(service))) => Ruled::On(rule, service),
-            Some((_, Action::Pass)) if self.directory.is_service_address(key.addresses.dst()) => {
-                Ruled::Fate(Verdict::Drop(Reason::RuleLoop))
-            }
+            Some((_, Action::Pass)) if self.is_own(key.addresses.dst()) => Ruled::Fate(Verdict::Drop(Reason::RuleLoop)),
             Some((_, Action::Pass)) => Ruled::Pass,
             Some((_, Action::Drop)) => Ruled::Fate(Verdict::Drop(Reason::RuleDrop)),
             Some((_, Action::Reject)) => {

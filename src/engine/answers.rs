@@ -76,9 +76,14 @@ impl Answers {
 
     /// Sends a packet of the engine's own; false where there is no room.
     pub fn send(&mut self, packet: &[u8]) -> bool {
+        self.send_with(packet, Meta::default())
+    }
+
+    /// The same, of a packet with what the device is to know of it.
+    pub fn send_with(&mut self, packet: &[u8], meta: Meta) -> bool {
         let Some(mut own) = self.room(packet.len()) else { return false };
         own.extend_from_slice(packet);
-        self.push(own, Meta::default());
+        self.push(own, meta);
         true
     }
 

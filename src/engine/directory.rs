@@ -1,5 +1,6 @@
 //! Whose packet it is that belongs to no flow: a service's, a server's, or nobody's.
 
+use crate::balance::Nat;
 use crate::config::Settings;
 use crate::ids::ServiceId;
 use crate::packet::Protocol;
@@ -17,6 +18,7 @@ pub(super) struct Directory {
     listens: ByEnd<Vec<(u16, u16, ServiceId)>>,
     addresses: HashSet<IpAddr, RandomState>,
     server_addresses: HashSet<IpAddr, RandomState>,
+    nat_addresses: HashSet<IpAddr, RandomState>,
     /// Per server address and protocol: ranges of ports.
     servers: ByEnd<Vec<(u16, u16)>>,
 }
@@ -28,6 +30,7 @@ impl Directory {
             listens: HashMap::with_hasher(hash.clone()),
             addresses: HashSet::with_hasher(hash.clone()),
             server_addresses: HashSet::with_hasher(hash.clone()),
+            nat_addresses: HashSet::with_hasher(hash.clone()),
             servers: HashMap::with_hasher(hash),
         };
         for (id, service) in settings.services.iter().enumerate() {
@@ -38,21 +41,11 @@ impl Directory {
                 directory.addresses.insert(listen.address);
             }
         }
-        for (listen, pool) in settings.ways() {
-            for server in &settings.pools[pool.0 as usize].servers {
-                let server = &settings.servers[server.0 as usize];
-                let Some(address) = server.address(listen.address) else { continue };
-                let ports = match (server.port, listen.protocol) {
-                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => (port, port),
-                    _ => (listen.first_port, listen.last_port),
-                };
-                directory.server_addresses.insert(address);
-                let ranges = directory.servers.entry((address, listen.protocol)).or_default();
-                if !ranges.contains(&ports) {
-                    ranges.push(ports);
-                }
-            }
+        for pool in &settings.nat_pools {
+            directory.nat_addresses.extend(pool.v4.iter().map(|a| IpAddr::V4(*a)));
+            directory.nat_addresses.extend(pool.v6.iter().map(|a| IpAddr::V6(*a)));
         }
+        directory.add_servers(settings);
         #[allow(
             clippy::disallowed_methods,
             clippy::iter_over_hash_type,
@@ -62,6 +55,30 @@ impl Directory {
             ranges.sort_unstable();
         }
         directory
+    }
+
+    /// Where servers answer from: of the family of their clients, or with full NAT of the other one.
+    fn add_servers(&mut self, settings: &Settings) {
+        let across = settings.services.iter().filter(|service| matches!(service.nat, Nat::Full { .. }));
+        let across = across.flat_map(|s| s.listen.iter().map(move |listen| (*listen, s.pool, Some(s))));
+        let ways = settings.ways().into_iter().map(|(listen, pool)| (listen, pool, None));
+        for (listen, pool, service) in ways.chain(across) {
+            for server in &settings.pools[pool.0 as usize].servers {
+                let server = &settings.servers[server.0 as usize];
+                let own = server.address(listen.address);
+                let address = service.map_or(own, |service| service.reach(server, listen.address.is_ipv6()));
+                let Some(address) = address else { continue };
+                let ports = match (server.port, listen.protocol) {
+                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => (port, port),
+                    _ => (listen.first_port, listen.last_port),
+                };
+                self.server_addresses.insert(address);
+                let ranges = self.servers.entry((address, listen.protocol)).or_default();
+                if !ranges.contains(&ports) {
+                    ranges.push(ports);
+                }
+            }
+        }
     }
 
     /// The service that listens there.
@@ -75,6 +92,11 @@ impl Directory {
     /// Whether any service listens on this address.
     pub fn is_service_address(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
+    }
+
+    /// Whether flows have this address as their source towards servers.
+    pub fn is_nat_address(&self, address: IpAddr) -> bool {
+        self.nat_addresses.contains(&address)
     }
 
     /// Whether some service has a server at this address.

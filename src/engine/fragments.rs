@@ -69,7 +69,9 @@ impl Engine {
             Verdict::Forward { why: Forwarded::Translated { flow, from, .. }, .. }
             | Verdict::Emit { why: Forwarded::Translated { flow, from, .. } } => {
                 let to = self.table.key(flow.index, from.other()).addresses.reversed();
-                (Fate::Flow(flow, from), Some(Datagram { addresses: to, ..*datagram }))
+                // RFC 7915, 4.1 and 5.1.1: IPv4 has the low 16 bits of an identification.
+                let id = if to.is_v6() { datagram.id } else { datagram.id & 0xffff };
+                (Fate::Flow(flow, from), Some(Datagram { addresses: to, id, ..*datagram }))
             }
             Verdict::Consume(Consumed::Echo) => (Fate::Echo, None),
             _ => (Fate::Gone, None),
@@ -94,6 +96,9 @@ impl Engine {
     fn fragment_of_flow(&mut self, packet: &mut [u8], parsed: &Parsed, flow: FlowId, from: Side) -> Verdict {
         let Some(index) = self.table.slot(flow) else { return Verdict::Drop(Reason::Fragment) };
         let found = Found { index, side: from };
+        if self.table.crosses(index) {
+            return self.fragment_across(packet, parsed, found);
+        }
         let to = self.table.key(index, from.other()).addresses.reversed();
         rewrite::later_fragment(packet, parsed, &to);
         self.count(found, 1, parsed.len as u64);

@@ -3,7 +3,7 @@
 use super::onward::size;
 use super::{Engine, Forwarded, Verdict};
 use crate::flow::{Class, Found, Segment, Step};
-use crate::packet::{Meta, Parsed, Side, Transport, rewrite};
+use crate::packet::{Meta, Parsed, Side, Transport, family, rewrite};
 use crate::time::Instant;
 
 impl Engine {
@@ -42,10 +42,20 @@ impl Engine {
         (packets, opened): (u64, bool),
     ) -> Verdict {
         let mtu = self.way_out(found);
-        if size(parsed, meta) > mtu
+        let crosses = self.table.crosses(found.index);
+        let growth = if crosses { family::translated_len(packet, parsed) as isize - parsed.len as isize } else { 0 };
+        if size(parsed, meta).saturating_add_signed(growth) > mtu
             && let Some(verdict) = self.too_big(now, packet, parsed, meta, found, mtu)
         {
             return verdict;
+        }
+        if let Transport::Tcp { flags, .. } = parsed.transport
+            && flags.syn()
+        {
+            self.clamp_mss(packet, parsed, meta, found);
+        }
+        if crosses {
+            return self.across(packet, parsed, meta, found, packets, opened);
         }
         self.forward_whole(packet, parsed, meta, found, packets, opened)
     }
@@ -61,11 +71,6 @@ impl Engine {
         packets: u64,
         opened: bool,
     ) -> Verdict {
-        if let Transport::Tcp { flags, .. } = parsed.transport
-            && flags.syn()
-        {
-            self.clamp_mss(packet, parsed, meta, found);
-        }
         let translation = self.table.translation(found.index, found.side);
         rewrite::translate(packet, parsed, &translation, meta.partial_checksum);
         self.count(found, packets, parsed.len as u64);

@@ -117,11 +117,12 @@ impl Engine {
         let sent = self.table.key(found.index, found.side.other());
         let src = self.teller(parsed, about, found, &sent);
         let why = Forwarded::Error { flow: self.table.id(found.index), from: found.side };
-        let Some(outer) =
-            Addresses::new(src, sent.addresses.src()).filter(|outer| outer.is_v6() == about.addresses.is_v6())
-        else {
+        let Some(outer) = Addresses::new(src, sent.addresses.src()) else {
             return Verdict::Drop(Reason::Untranslatable);
         };
+        if self.table.crosses(found.index) {
+            return self.error_across(packet, parsed, found, &outer);
+        }
         let inner = Inner { addresses: sent.addresses, src_port: sent.src_port, dst_port: sent.dst_port };
         rewrite::error(packet, parsed, about, &outer, &inner);
         Verdict::Forward { len: parsed.len, why }

@@ -9,7 +9,7 @@ use crate::config::NoRoom;
 use crate::flow::{Found, InsertError, Key};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::build::Error;
-use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, checksum, proto};
+use crate::packet::{Meta, Parsed, Side, Transport, checksum, proto};
 use crate::time::Instant;
 use std::net::IpAddr;
 
@@ -90,7 +90,7 @@ impl Engine {
 
     /// Whether an address is the gateway's to answer for.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
-        self.directory.is_service_address(address)
+        self.directory.is_service_address(address) || self.directory.is_nat_address(address)
     }
 
     /// Answers a packet to an address of the gateway's own where no service listens, as the settings say.
@@ -161,10 +161,13 @@ impl Engine {
             };
             let server = pick.server;
             tried[tries] = server;
-            let answer = self.answer_key(key, server).ok_or(Reason::NoServer)?;
+            let answer = self.answer_key(now, key, service, server)?;
             let mut inserted = self.table.insert(now, key, &answer, service, server);
             if inserted == Err(InsertError::Full) {
-                self.make_room(now)?;
+                if let Err(reason) = self.make_room(now) {
+                    self.unneeded(service, &answer);
+                    return Err(reason);
+                }
                 inserted = self.table.insert(now, key, &answer, service, server);
             }
             match inserted {
@@ -172,8 +175,11 @@ impl Engine {
                     self.opened(now, index, key, service, pick, rule);
                     return Ok(index);
                 }
-                Err(InsertError::Taken(_)) => {}
-                Err(InsertError::Full) => return Err(Reason::TableFull),
+                Err(InsertError::Taken(_)) => self.unneeded(service, &answer),
+                Err(InsertError::Full) => {
+                    self.unneeded(service, &answer);
+                    return Err(Reason::TableFull);
+                }
             }
         }
         Err(Reason::ReturnKeyTaken)
@@ -190,18 +196,6 @@ impl Engine {
         totals.flows_total += 1;
         self.balancer.opened(now, service, key, pick);
         self.policy.opened(rule, key.addresses.src());
-    }
-
-    /// The key of the server's answers to a client's packets.
-    fn answer_key(&self, client: &Key, server: ServerId) -> Option<Key> {
-        let (address, port) = self.balancer.endpoint(server, client.addresses.dst(), client.dst_port)?;
-        let addresses = Addresses::new(address, client.addresses.src())?;
-        let src_port = match client.protocol {
-            Protocol::Icmp => client.src_port,
-            Protocol::Ip(_) => 0,
-            _ => port,
-        };
-        Some(Key { addresses, src_port, dst_port: client.src_port, protocol: client.protocol })
     }
 
     fn echo(&mut self, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {

@@ -2,10 +2,11 @@
 //!
 //! It must not know clocks, sockets, threads or files. The rooms: `classify` reads a packet and
 //! looks up its flow, `hit` moves a packet of a flow on, `miss` decides about all others, `admit`
-//! asks the rules, `icmp` passes errors on, `fragments` follows first fragments, `onward` asks whether the way out takes a packet,
+//! asks the rules, `icmp` passes errors on, `fragments` follows first fragments, `nat` says where a flow goes, `across` makes packets of the other family, `onward` asks whether the way out takes a packet,
 //! `mtu` knows how long it may be, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
 //! the engine's own packets, `change` is for operators, `view` shows it all.
 
+mod across;
 mod admit;
 mod answers;
 mod change;
@@ -16,6 +17,7 @@ mod hit;
 mod icmp;
 mod miss;
 mod mtu;
+mod nat;
 mod onward;
 mod probing;
 mod reason;
@@ -31,18 +33,22 @@ mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_nat;
+#[cfg(test)]
 mod tests_standing;
+#[cfg(test)]
+mod tests_way;
 
 pub use change::{Change, Refused};
 pub use reason::Reason;
 pub use snapshot::{
-    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow,
+    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
 };
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 
 use crate::balance::Balancer;
 use crate::config::{AnswerSettings, Settings};
-use crate::flow::{Fragments, Table, TableTooBig};
+use crate::flow::{Fragments, NatPool, Table, TableTooBig};
 use crate::health::{Health, HealthSettings};
 use crate::packet::{Meta, parse};
 use crate::policy::Policy;
@@ -67,6 +73,10 @@ pub struct Engine {
     answers: Answers,
     refusals: AnswerSettings,
     fragments: Fragments,
+    nat_pools: Vec<NatPool>,
+    /// Where packets are made that become other packets.
+    scratch: Vec<u8>,
+    last_id: u16,
     totals: Totals,
     servers: Vec<ServerTotals>,
     services: Vec<ServiceTotals>,
@@ -99,6 +109,9 @@ impl Engine {
             answers: Answers::new(settings.answers.per_second),
             refusals: settings.answers.clone(),
             fragments: Fragments::new(&settings.fragments, settings.seed),
+            nat_pools: settings.nat_pools.iter().map(|pool| NatPool::new(pool, settings.seed)).collect(),
+            scratch: Vec::new(),
+            last_id: settings.seed as u16,
             totals: Totals::new(),
             servers: vec![ServerTotals::default(); settings.servers.len()],
             services: vec![ServiceTotals::default(); settings.services.len()],
@@ -145,6 +158,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.expire(now);
         self.fragments.expire(now);
+        self.nat_pools.iter_mut().for_each(|pool| pool.handle_timeout(now));
         self.health.handle_timeout(now);
         self.take_health(now);
         self.balancer.handle_timeout(now);

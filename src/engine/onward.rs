@@ -8,7 +8,7 @@ use super::{Consumed, Engine, Reason, Verdict};
 use crate::balance::Mss;
 use crate::flow::Found;
 use crate::packet::build::{self, Error};
-use crate::packet::{Meta, Parsed, Side, error_kind, rewrite};
+use crate::packet::{Meta, Parsed, Side, error_kind, family, rewrite};
 use crate::time::Instant;
 
 impl Engine {
@@ -60,11 +60,17 @@ impl Engine {
         mtu: usize,
     ) -> Option<Verdict> {
         let v4 = !parsed.addresses.is_v6();
+        let crosses = self.table.crosses(found.index);
+        if crosses && (v4 && !dont_fragment(packet) || !v4 && mtu + 20 < 1280) {
+            // It is cut where it is made.
+            return None;
+        }
         if v4 && !dont_fragment(packet) {
             // What a device segments, it also fragments.
             return if meta.gso_size == 0 { Some(self.in_pieces(packet, parsed, meta, found, mtu)) } else { None };
         }
-        Some(self.answer(now, packet, parsed, Error::TooBig(mtu as u32), Consumed::TooBig))
+        let told = if crosses { family::mtu_of_sender(&parsed.addresses, mtu as u32) } else { mtu as u32 };
+        Some(self.answer(now, packet, parsed, Error::TooBig(told), Consumed::TooBig))
     }
 
     /// Translates a packet and sends it on in fragments.
@@ -119,6 +125,6 @@ pub(super) fn size(parsed: &Parsed, meta: Meta) -> usize {
     }
 }
 
-fn dont_fragment(packet: &[u8]) -> bool {
+pub(super) fn dont_fragment(packet: &[u8]) -> bool {
     packet[6] & 0x40 != 0
 }

@@ -26,6 +26,9 @@ pub struct FlowRow {
     pub server: String,
     /// The server's address and port.
     pub server_address: SocketAddr,
+    /// The source that the server sees, where it is not the client's own (full NAT).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<SocketAddr>,
     /// Why it went to that server.
     pub picked_by: PickedBy,
     /// The rule that let it in, if any matched.
@@ -47,6 +50,25 @@ pub struct FlowRow {
     pub packets_out: u64,
     /// Bytes of IP packets from the server.
     pub bytes_out: u64,
+}
+
+/// What of an address of a NAT pool is in use for a protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatRow {
+    /// The pool's name.
+    pub pool: String,
+    /// The source address.
+    pub address: std::net::IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Ports that flows have.
+    pub used: u32,
+    /// Ports that rest before they are given again.
+    pub held: u32,
+    /// Ports that are left.
+    pub left: u32,
+    /// New flows that found no port, of the whole pool.
+    pub exhausted: u64,
 }
 
 /// Which flows to show; every condition that is given must hold.

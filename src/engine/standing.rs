@@ -111,7 +111,7 @@ impl Engine {
     /// Whether a flow's server is gone, and the service does not keep such flows.
     fn flow_is_gone(&self, index: u32) -> bool {
         let flow = self.table.flow(index);
-        let v6 = self.table.key(index, Side::Server).addresses.src().is_ipv6();
+        let v6 = self.table.is_v6(index, Side::Client);
         self.balancer.service(flow.service).on_down(flow.protocol) == OnDown::Reset
             && self.balancer.is_gone(flow.service, flow.server_id, v6)
     }

@@ -40,6 +40,7 @@ impl Engine {
         let flow = self.table.flow(index);
         let (service, server, rule) = (flow.service, flow.server_id, flow.rule);
         self.services[service.0 as usize].flows -= 1;
+        self.release_source(now, index);
         self.table.remove(index);
         self.balancer.ended(now, service, client, server);
         self.policy.ended(rule, client);

@@ -186,7 +186,7 @@ impl Engine {
 
     pub(super) fn row(&self, now: Instant, index: u32) -> FlowRow {
         let flow = self.table.flow(index);
-        let client = self.table.key(index, Side::Client);
+        let (client, answer) = (self.table.key(index, Side::Client), self.table.key(index, Side::Server));
         FlowRow {
             id: self.table.id(index),
             protocol: flow.protocol,
@@ -194,7 +194,8 @@ impl Engine {
             listen: client.dst(),
             service: self.names.services[flow.service.0 as usize].name.clone(),
             server: self.balancer.server(flow.server_id).name.clone(),
-            server_address: self.table.key(index, Side::Server).src(),
+            server_address: answer.src(),
+            source: Some(answer.dst()).filter(|source| *source != client.src()),
             picked_by: PICKED_BY[usize::from(flow.picked_by)],
             rule: self.policy.name(flow.rule).map(Into::into),
             state: flow.class(),

@@ -192,6 +192,13 @@ impl Table {
         self.flows[index as usize].wide[side as usize]
     }
 
+    /// Whether a flow's sides are of different families.
+    #[inline]
+    pub fn crosses(&self, index: u32) -> bool {
+        let [client, server] = self.flows[index as usize].wide;
+        client != server
+    }
+
     /// A side's key, as its packets show it.
     pub fn key(&self, index: u32, side: Side) -> Key {
         let flow = &self.flows[index as usize];

@@ -146,6 +146,30 @@ pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8])) {
     }
 }
 
+/// Cuts a whole IPv6 packet without extension headers into fragments of at most `mtu` bytes (RFC 8200, 4.5), first to last.
+///
+/// # Panics
+/// Where the packet is no IPv6 packet that was parsed.
+pub fn fragment_v6(packet: &[u8], mtu: usize, id: u32, mut each: impl FnMut(&[u8])) {
+    let len = 40 + usize::from(word(packet, 4));
+    let room = (mtu.saturating_sub(48) & !7).max(8);
+    let mut out = Vec::with_capacity(mtu);
+    for at in (40..len).step_by(room) {
+        let end = len.min(at + room);
+        let field = (at - 40) as u16 | u16::from(end < len);
+        out.clear();
+        out.extend_from_slice(&packet[..40]);
+        out.extend_from_slice(&[packet[6], 0]);
+        out.extend_from_slice(&field.to_be_bytes());
+        out.extend_from_slice(&id.to_be_bytes());
+        out.extend_from_slice(&packet[at..end]);
+        let payload = ((out.len() - 40) as u16).to_be_bytes();
+        out[4..6].copy_from_slice(&payload);
+        out[6] = super::parse::FRAGMENT;
+        each(&out);
+    }
+}
+
 /// The options that every fragment carries (RFC 791, 3.1: the copied flag), padded to whole words.
 fn copied(options: &[u8]) -> Vec<u8> {
     let (mut kept, mut at) = (Vec::new(), 0);
@@ -266,6 +290,23 @@ mod tests {
             assert_eq!(again, &piece[usize::from(piece[0] & 15) * 4..]);
         });
         assert_eq!((whole.as_slice(), pieces), (&packet[32..], 4));
+    }
+
+    #[test]
+    fn an_ipv6_packet_in_pieces_is_the_packet() {
+        let payload: Vec<u8> = (0..3000u32).map(|i| i as u8).collect();
+        let mut packet = Vec::new();
+        PacketBuilder::ipv6([1; 16], [2; 16], 9).udp(5, 6).write(&mut packet, &payload).unwrap();
+        let mut whole = Vec::new();
+        fragment_v6(&packet, 1280, 77, |piece| {
+            let parsed = parse(piece).unwrap();
+            assert!(piece.len() <= 1280 && parsed.len == piece.len() && parsed.protocol == proto::UDP);
+            let Transport::Fragment { offset, more, id } = parsed.transport else { panic!() };
+            assert_eq!((usize::from(offset), id), (whole.len(), 77));
+            whole.extend_from_slice(&piece[parsed.offset..]);
+            assert_eq!(more, whole.len() < packet.len() - 40);
+        });
+        assert_eq!(whole, &packet[40..]);
     }
 
     #[test]

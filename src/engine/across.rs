@@ -1,0 +1,140 @@
+//! Packets and errors of flows whose two sides are of different families (NAT64, NAT46): they go on as other packets.
+//!
+//! How a packet is made into the other family is `packet/family`'s affair.
+
+use super::onward::dont_fragment;
+use super::{Engine, Forwarded, Reason, Verdict};
+use crate::flow::Found;
+use crate::packet::build;
+use crate::packet::family::{self, Across, MtuRule};
+use crate::packet::{Addresses, Meta, Parsed, Side};
+
+/// Least MTU of IPv6: what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
+const LEAST_V6: usize = 1280;
+
+impl Engine {
+    /// What a packet of a flow from a side becomes in the other family.
+    fn across_to(&self, found: Found) -> Across {
+        let to = self.table.translation(found.index, found.side);
+        Across { addresses: to.addresses, src_port: to.src_port, dst_port: to.dst_port }
+    }
+
+    /// Sends a packet, or a first fragment, of a flow on in the other family.
+    pub(super) fn across(
+        &mut self,
+        packet: &[u8],
+        parsed: &Parsed,
+        meta: Meta,
+        found: Found,
+        packets: u64,
+        opened: bool,
+    ) -> Verdict {
+        let (to, id) = (self.across_to(found), self.next_id());
+        let mut made = std::mem::take(&mut self.scratch);
+        made.clear();
+        let result = if parsed.whole {
+            family::translate(&mut made, packet, parsed, &to, id, meta)
+        } else {
+            family::translate_fragment(&mut made, packet, parsed, &to).map(|()| Meta::default())
+        };
+        let verdict = match result {
+            Err(_) => Verdict::Drop(Reason::Untranslatable),
+            Ok(meta) => {
+                let may_cut = parsed.addresses.is_v6() || !dont_fragment(packet);
+                self.send_across(&made, meta, found, may_cut, id)
+            }
+        };
+        self.scratch = made;
+        if verdict != Verdict::Drop(Reason::Untranslatable) {
+            self.count(found, packets, parsed.len as u64);
+        }
+        self.emitted(verdict, found, opened)
+    }
+
+    fn emitted(&self, verdict: Verdict, found: Found, opened: bool) -> Verdict {
+        let flow = self.table.id(found.index);
+        match verdict {
+            Verdict::Emit { .. } => Verdict::Emit { why: Forwarded::Translated { flow, from: found.side, opened } },
+            other => other,
+        }
+    }
+
+    /// Sends a translated packet whole, or in fragments where it may be cut and the way out takes no more.
+    fn send_across(&mut self, made: &[u8], meta: Meta, found: Found, may_cut: bool, id: u16) -> Verdict {
+        let v6 = made[0] >> 4 == 6;
+        let mtu = match self.way_out(found) {
+            usize::MAX if v6 => LEAST_V6,
+            mtu => mtu,
+        };
+        let emit = Verdict::Emit { why: Forwarded::Foreign };
+        let cut = may_cut && meta.gso_size == 0 && made.len() > mtu && (v6 || !dont_fragment(made));
+        if !cut {
+            return if self.answers.send_with(made, meta) { emit } else { Verdict::Drop(Reason::AnswerQueueFull) };
+        }
+        if self.answers.room_for_packets() < made.len().div_ceil(mtu.saturating_sub(60).max(8) & !7) {
+            return Verdict::Drop(Reason::AnswerQueueFull);
+        }
+        let mut whole = made.to_vec();
+        if meta.partial_checksum {
+            build::complete_sum(&mut whole);
+        }
+        let mut send = |piece: &[u8]| {
+            self.answers.send(piece);
+        };
+        if v6 {
+            build::fragment_v6(&whole, mtu, u32::from(id), &mut send);
+        } else {
+            build::fragment(&whole, mtu, &mut send);
+        }
+        emit
+    }
+
+    /// Sends a later fragment of a flow on in the other family.
+    pub(super) fn fragment_across(&mut self, packet: &[u8], parsed: &Parsed, found: Found) -> Verdict {
+        let to = self.across_to(found);
+        let mut made = std::mem::take(&mut self.scratch);
+        made.clear();
+        let verdict = match family::translate_fragment(&mut made, packet, parsed, &to) {
+            Err(_) => Verdict::Drop(Reason::Untranslatable),
+            Ok(()) if !self.answers.send(&made) => Verdict::Drop(Reason::AnswerQueueFull),
+            Ok(()) => {
+                self.count(found, 1, parsed.len as u64);
+                Verdict::Emit { why: Forwarded::Foreign }
+            }
+        };
+        self.scratch = made;
+        self.emitted(verdict, found, false)
+    }
+
+    /// Sends an ICMP error on to the other family; `found` is the side that it came from.
+    pub(super) fn error_across(&mut self, packet: &[u8], parsed: &Parsed, found: Found, outer: &Addresses) -> Verdict {
+        let sent = self.table.key(found.index, found.side.other());
+        let inner = Across { addresses: sent.addresses, src_port: sent.src_port, dst_port: sent.dst_port };
+        let mut mtus = MtuRule::default();
+        for side in [Side::Client, Side::Server] {
+            // The way to a side is the way out of what the other one sends.
+            let mtu = u32::try_from(self.way_out(Found { index: found.index, side: side.other() })).ok();
+            let of = if self.table.is_v6(found.index, side) { &mut mtus.v6 } else { &mut mtus.v4 };
+            *of = mtu;
+        }
+        let id = self.next_id();
+        let mut made = std::mem::take(&mut self.scratch);
+        made.clear();
+        let verdict = match family::translate_error(&mut made, packet, parsed, outer, &inner, &mtus, id) {
+            Err(_) => Verdict::Drop(Reason::Untranslatable),
+            Ok(()) if !self.answers.send(&made) => Verdict::Drop(Reason::AnswerQueueFull),
+            Ok(()) => {
+                let flow = self.table.id(found.index);
+                Verdict::Emit { why: Forwarded::Error { flow, from: found.side } }
+            }
+        };
+        self.scratch = made;
+        verdict
+    }
+
+    /// An identification for an IPv4 packet that may be fragmented (RFC 6864, 4.3: not soon the same again).
+    fn next_id(&mut self) -> u16 {
+        self.last_id = self.last_id.wrapping_add(1);
+        self.last_id
+    }
+}

@@ -1,0 +1,245 @@
+//! Rules of full NAT, hairpin and translation between the families.
+
+use super::testing::{at, bytes, settings, tcp};
+use super::*;
+use crate::balance::Nat;
+use crate::config::NoRoom;
+use crate::flow::NatPoolSettings;
+use crate::ids::NatPoolId;
+use crate::packet::{Addresses, Parsed, Protocol, Transport, checksum, proto};
+use etherparse::PacketBuilder;
+use std::net::{IpAddr, Ipv6Addr};
+
+const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const VIP: [u8; 4] = [192, 0, 2, 80];
+const VIP6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
+const CLIENT6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0xc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+const SOURCE: [u8; 4] = [10, 0, 9, 1];
+
+fn full(v4: bool, v6: bool, change: impl FnOnce(&mut NatPoolSettings)) -> Settings {
+    let mut settings = settings(2, 100);
+    let mut pool = NatPoolSettings::new("out");
+    pool.v4 = if v4 { vec![SOURCE.into()] } else { vec![] };
+    pool.v6 = if v6 { vec![Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1)] } else { vec![] };
+    change(&mut pool);
+    settings.nat_pools = vec![pool];
+    settings.services[0].nat = Nat::Full { pool: NatPoolId(0), only_for: vec![], families: [v4, v6] };
+    settings
+}
+
+/// Servers of one family alone.
+fn servers_of(mut settings: Settings, v6: bool) -> Settings {
+    for server in &mut settings.servers {
+        if v6 { server.v4 = None } else { server.v6 = None }
+    }
+    settings
+}
+
+/// Hands a packet in and returns what goes out: itself, or those that it becomes.
+fn through(engine: &mut Engine, now: Instant, packet: &[u8]) -> Vec<Vec<u8>> {
+    let mut packet = packet.to_vec();
+    let mut out = Vec::new();
+    match engine.handle_packet(now, &mut packet, Meta::default()) {
+        Verdict::Forward { len, .. } => out.push(packet[..len].to_vec()),
+        Verdict::Emit { .. } => {}
+        other => panic!("{other:?} {:?}", parse(&packet)),
+    }
+    out.extend(sent(engine, now));
+    for packet in &out {
+        assert!(sums_are_right(packet), "{packet:?}");
+    }
+    assert!(engine.counters().add_up());
+    out
+}
+
+fn sent(engine: &mut Engine, now: Instant) -> Vec<Vec<u8>> {
+    let mut buffer = vec![0; 65_535];
+    std::iter::from_fn(|| engine.poll_transmit(now, &mut buffer).map(|(len, _)| buffer[..len].to_vec())).collect()
+}
+
+fn sums_are_right(packet: &[u8]) -> bool {
+    let parsed = parse(packet).unwrap();
+    if !parsed.whole {
+        return true;
+    }
+    let message = &packet[parsed.offset..parsed.len];
+    let start = match parsed.protocol {
+        proto::ICMP => 0,
+        other => checksum::pseudo(&parsed.addresses, other, message.len()),
+    };
+    checksum::fold(checksum::add(start, message)) == 0xffff
+}
+
+fn ends(packet: &[u8]) -> (IpAddr, u16, IpAddr, u16) {
+    let Parsed { addresses, transport, .. } = parse(packet).unwrap();
+    let (src, dst) = match transport {
+        Transport::Tcp { src, dst, .. } | Transport::Udp { src, dst } => (src, dst),
+        Transport::Echo { id, .. } => (id, id),
+        other => panic!("{other:?}"),
+    };
+    (addresses.src(), src, addresses.dst(), dst)
+}
+
+#[test]
+fn servers_see_a_source_of_the_pool_and_clients_see_the_service() {
+    let mut engine = Engine::new(&full(true, false, |_| {}));
+    let mut sources = std::collections::BTreeSet::new();
+    for last in 1..=20 {
+        let client = [198, 51, 100, last];
+        let syn = bytes(tcp(client, 40_000, VIP, 80, 100).syn(), b"");
+        let (src, port, server, server_port) = ends(&through(&mut engine, at(1), &syn)[0]);
+        assert_eq!((src, server_port), (IpAddr::from(SOURCE), 8080));
+        assert!(sources.insert(port), "one port, two flows");
+        let IpAddr::V4(server) = server else { panic!() };
+        let answer = bytes(tcp(server.octets(), 8080, SOURCE, port, 500).syn().ack(101), b"");
+        let back = ends(&through(&mut engine, at(1), &answer)[0]);
+        assert_eq!(back, (VIP.into(), 80, client.into(), 40_000));
+    }
+    let rows = engine.nat_pools();
+    assert_eq!((rows.len(), rows[0].used, rows[0].left), (1, 20, 64_512 - 20));
+    let mut flows = Vec::new();
+    engine.flows(at(2), &FlowQuery::default(), Cursor::default(), 100, &mut flows);
+    assert!(flows.iter().all(|flow| flow.source.is_some_and(|source| source.ip() == IpAddr::from(SOURCE))));
+    // Half-open flows expire after four minutes; their ports rest for two more.
+    engine.handle_timeout(at(300));
+    let row = &engine.nat_pools()[0];
+    assert_eq!((row.used, row.held), (0, 20));
+    engine.handle_timeout(at(430));
+    assert_eq!(engine.nat_pools()[0].left, 64_512);
+}
+
+#[test]
+fn a_server_reaches_its_own_service_and_even_itself() {
+    let mut engine = Engine::new(&full(true, false, |_| {}));
+    let mut servers = std::collections::BTreeSet::new();
+    for port in 1..=2 {
+        let client = [10, 0, 2, 1];
+        let there = ends(&through(&mut engine, at(1), &bytes(tcp(client, port, VIP, 80, 100).syn(), b""))[0]);
+        assert_eq!(there.0, IpAddr::from(SOURCE));
+        let IpAddr::V4(server) = there.2 else { panic!() };
+        servers.insert(server);
+        let answer = bytes(tcp(server.octets(), 8080, SOURCE, there.1, 500).syn().ack(101), b"");
+        assert_eq!(ends(&through(&mut engine, at(1), &answer)[0]), (VIP.into(), 80, client.into(), port));
+    }
+    assert!(servers.contains(&[10, 0, 2, 1].into()), "one of them is the server itself");
+}
+
+#[test]
+fn full_nat_for_some_clients_leaves_others_visible() {
+    let mut settings = full(true, false, |_| {});
+    let only_for = vec!["10.0.2.0/24".parse().unwrap()];
+    settings.services[0].nat = Nat::Full { pool: NatPoolId(0), only_for, families: [true, false] };
+    let mut engine = Engine::new(&settings);
+    for (client, source) in [(CLIENT, CLIENT), ([10, 0, 2, 99], SOURCE)] {
+        let there = ends(&through(&mut engine, at(1), &bytes(tcp(client, 5, VIP, 80, 100).syn(), b""))[0]);
+        assert_eq!(there.0, IpAddr::from(source));
+    }
+}
+
+#[test]
+fn who_finds_no_port_is_told_so_as_the_settings_say() {
+    for (no_room, code) in [(NoRoom::Prohibited, Some(13)), (NoRoom::HostUnreachable, Some(1)), (NoRoom::Drop, None)] {
+        let mut settings = full(true, false, |pool| (pool.first_port, pool.last_port) = (5000, 5001));
+        settings.answers.no_room = no_room;
+        let mut engine = Engine::new(&settings);
+        for port in 1..=2 {
+            through(&mut engine, at(1), &bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b""));
+        }
+        let mut third = bytes(tcp(CLIENT, 3, VIP, 80, 100).syn(), b"");
+        let verdict = engine.handle_packet(at(1), &mut third, Meta::default());
+        assert_eq!(verdict, Verdict::Drop(Reason::NatExhausted));
+        let told: Vec<_> = sent(&mut engine, at(1)).iter().map(|packet| packet[21]).collect();
+        assert_eq!(told, code.into_iter().collect::<Vec<u8>>());
+        assert_eq!((engine.nat_pools()[0].exhausted, engine.counters().flows), (1, 2));
+    }
+}
+
+#[test]
+fn what_comes_to_a_source_address_unasked_is_not_passed_on() {
+    let mut engine = Engine::new(&full(true, false, |_| {}));
+    let mut stray = bytes(tcp([10, 0, 2, 1], 8080, SOURCE, 5000, 500).ack(101), b"");
+    let verdict = engine.handle_packet(at(1), &mut stray, Meta::default());
+    assert!(!matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+}
+
+fn udp6(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    PacketBuilder::ipv6(CLIENT6, VIP6, 60).udp(4000, 80).write(&mut out, payload).unwrap();
+    out
+}
+
+#[test]
+fn ipv6_clients_reach_ipv4_servers() {
+    let mut engine = Engine::new(&servers_of(full(true, false, |_| {}), false));
+    let mut syn = Vec::new();
+    PacketBuilder::ipv6(CLIENT6, VIP6, 60).tcp(40_000, 80, 100, 1000).syn().write(&mut syn, &[]).unwrap();
+    let there = through(&mut engine, at(1), &syn);
+    let (src, port, server, server_port) = ends(&there[0]);
+    assert_eq!((there.len(), src, server_port), (1, IpAddr::from(SOURCE), 8080));
+    let IpAddr::V4(server) = server else { panic!() };
+    let answer = bytes(tcp(server.octets(), 8080, SOURCE, port, 500).syn().ack(101), b"");
+    let back = through(&mut engine, at(1), &answer);
+    assert_eq!(ends(&back[0]), (VIP6.into(), 80, CLIENT6.into(), 40_000));
+    let mut ack = Vec::new();
+    PacketBuilder::ipv6(CLIENT6, VIP6, 60).tcp(40_000, 80, 101, 9).ack(501).write(&mut ack, b"data").unwrap();
+    assert!(through(&mut engine, at(1), &ack)[0].ends_with(b"data"));
+    let states = engine.counters().states;
+    assert!(states.iter().any(|state| state.kind == crate::flow::Class::Established && state.count == 1));
+}
+
+#[test]
+fn ipv4_clients_reach_ipv6_servers_and_long_datagrams_arrive_in_pieces() {
+    let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
+    let mut packet = Vec::new();
+    PacketBuilder::ipv4(CLIENT, VIP, 60).udp(4000, 80).write(&mut packet, &[7; 1400]).unwrap();
+    packet[6] = 0;
+    packet[10..12].fill(0);
+    let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    let pieces = through(&mut engine, at(1), &packet);
+    assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [1280, 40 + 8 + 1408 - 1232]);
+    let whole: Vec<u8> = pieces.iter().flat_map(|piece| &piece[48..]).copied().collect();
+    let addresses = parse(&pieces[0]).unwrap().addresses;
+    let sum = checksum::add(checksum::pseudo(&addresses, proto::UDP, whole.len()), &whole);
+    assert_eq!((whole.len(), checksum::fold(sum)), (1408, 0xffff));
+}
+
+#[test]
+fn errors_cross_the_families_too() {
+    let mut engine = Engine::new(&servers_of(full(true, false, |_| {}), false));
+    let there = through(&mut engine, at(1), &udp6(&[7; 1300])).remove(0);
+    assert_eq!(there[6] & 0x40, 0x40, "too long to be cut");
+    let mut error = Vec::new();
+    let kind = etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1300 };
+    let kind = etherparse::Icmpv4Type::DestinationUnreachable(kind);
+    let builder = PacketBuilder::ipv4([10, 0, 0, 254], SOURCE, 60).icmpv4(kind);
+    builder.write(&mut error, &there[..100]).unwrap();
+    let back = through(&mut engine, at(1), &error).remove(0);
+    let parsed = parse(&back).unwrap();
+    assert_eq!(parsed.transport, Transport::Icmp { kind: 2, code: 0 });
+    assert_eq!((parsed.addresses.src(), parsed.addresses.dst()), (VIP6.into(), CLIENT6.into()));
+    assert_eq!(u32::from_be_bytes(back[44..48].try_into().unwrap()), 1320);
+    assert_eq!(back[48 + 8..48 + 44], udp6(&[7; 1300])[8..44]);
+}
+
+#[test]
+fn echo_crosses_the_families() {
+    let mut settings = servers_of(full(true, false, |_| {}), false);
+    settings.services[0].listen.push(crate::balance::Listen {
+        address: VIP6.into(),
+        protocol: Protocol::Icmp,
+        first_port: 0,
+        last_port: 65_535,
+    });
+    let mut engine = Engine::new(&settings);
+    let mut ping = Vec::new();
+    PacketBuilder::ipv6(CLIENT6, VIP6, 60).icmpv6_echo_request(99, 1).write(&mut ping, b"hello").unwrap();
+    let (src, id, server, _) = ends(&through(&mut engine, at(1), &ping)[0]);
+    assert_eq!(src, IpAddr::from(SOURCE));
+    let IpAddr::V4(server) = server else { panic!() };
+    let mut pong = Vec::new();
+    PacketBuilder::ipv4(server.octets(), SOURCE, 60).icmpv4_echo_reply(id, 1).write(&mut pong, b"hello").unwrap();
+    let back = through(&mut engine, at(1), &pong);
+    assert_eq!(ends(&back[0]), (VIP6.into(), 99, CLIENT6.into(), 99));
+    assert!(matches!(parse(&back[0]).unwrap().addresses, Addresses::V6 { .. }) && back[0].ends_with(b"hello"));
+}

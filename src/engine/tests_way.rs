@@ -1,0 +1,262 @@
+//! Rules of the way: ICMP errors, fragments, sizes and hops.
+
+use super::testing::{at, bytes, settings, tcp};
+use super::*;
+use crate::packet::{Transport, checksum, proto};
+use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
+use std::net::IpAddr;
+
+const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const VIP: [u8; 4] = [192, 0, 2, 80];
+const ROUTER: [u8; 4] = [203, 0, 113, 1];
+
+fn hand(engine: &mut Engine, packet: &mut Vec<u8>) -> Verdict {
+    let verdict = engine.handle_packet(at(1), packet, Meta::default());
+    if let Verdict::Forward { len, .. } = verdict {
+        packet.truncate(len);
+    }
+    assert!(engine.counters().add_up());
+    verdict
+}
+
+fn sent(engine: &mut Engine) -> Vec<Vec<u8>> {
+    let mut buffer = vec![0; 65_535];
+    std::iter::from_fn(|| engine.poll_transmit(at(1), &mut buffer).map(|(len, _)| buffer[..len].to_vec())).collect()
+}
+
+fn resum(packet: &mut [u8]) {
+    packet[10..12].fill(0);
+    let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn udp(len: usize, flags: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    let payload: Vec<u8> = (0..len).map(|i| i as u8).collect();
+    PacketBuilder::ipv4(CLIENT, VIP, 60).udp(4000, 80).write(&mut out, &payload).unwrap();
+    (out[4], out[5], out[6]) = (0x12, 0x34, flags);
+    resum(&mut out);
+    out
+}
+
+fn error(from: [u8; 4], to: [u8; 4], mtu: u16, about: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let kind = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu };
+    let builder = PacketBuilder::ipv4(from, to, 60).icmpv4(Icmpv4Type::DestinationUnreachable(kind));
+    builder.write(&mut out, about).unwrap();
+    out
+}
+
+#[test]
+fn too_big_from_behind_reaches_the_client_about_what_it_sent() {
+    let mut engine = Engine::new(&settings(1, 9));
+    let original = udp(1400, 0x40);
+    let mut there = original.clone();
+    hand(&mut engine, &mut there);
+    let before = engine.counters();
+    let mut back = error(ROUTER, CLIENT, 1300, &there[..28]);
+    let verdict = hand(&mut engine, &mut back);
+    assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Error { .. }, .. }), "{verdict:?}");
+    let parsed = parse(&back).unwrap();
+    assert_eq!((parsed.addresses.src(), parsed.addresses.dst()), (VIP.into(), CLIENT.into()));
+    assert_eq!(back[26..28], 1300u16.to_be_bytes());
+    assert_eq!(back[28..], original[..28]);
+    assert_eq!(checksum::fold(checksum::add(0, &back[20..])), 0xffff);
+    assert_eq!(engine.counters().flows, before.flows);
+    assert_eq!(engine.table.flow(0).packets, [1, 0], "an error is no packet of the flow");
+}
+
+#[test]
+fn too_big_from_the_clients_side_reaches_the_server() {
+    let mut engine = Engine::new(&settings(1, 9));
+    hand(&mut engine, &mut udp(10, 0x40));
+    let mut answer = Vec::new();
+    PacketBuilder::ipv4([10, 0, 2, 1], CLIENT, 60).udp(8080, 4000).write(&mut answer, &[9; 1400]).unwrap();
+    let original = answer.clone();
+    hand(&mut engine, &mut answer);
+    let mut back = error(ROUTER, VIP, 1300, &answer[..200]);
+    hand(&mut engine, &mut back);
+    let parsed = parse(&back).unwrap();
+    assert_eq!((parsed.addresses.src(), parsed.addresses.dst()), (ROUTER.into(), [10, 0, 2, 1].into()));
+    assert_eq!(back[28..], original[..200]);
+}
+
+#[test]
+fn what_cannot_be_true_is_dropped_by_name() {
+    let mut engine = Engine::new(&settings(1, 9));
+    let mut syn = bytes(tcp(CLIENT, 5, VIP, 80, 100).syn(), b"");
+    hand(&mut engine, &mut syn);
+    let about = |change: fn(&mut Vec<u8>)| {
+        let mut quoted = syn.clone();
+        change(&mut quoted);
+        error(ROUTER, CLIENT, 1300, &quoted)
+    };
+    let cases: [(Vec<u8>, Reason); 6] = [
+        (about(|q| q[27] ^= 0x80), Reason::IcmpImplausible),
+        (about(|q| q[8] ^= 1), Reason::BadQuote),
+        (error(ROUTER, CLIENT, 60, &syn), Reason::IcmpBadMtu),
+        (error(ROUTER, VIP, 1300, &udp(10, 0)), Reason::IcmpNoFlow),
+        (
+            {
+                let mut wrong = about(|_| {});
+                wrong[22] ^= 1;
+                wrong
+            },
+            Reason::BadIcmpChecksum,
+        ),
+        (
+            {
+                let mut quench = about(|_| {});
+                (quench[20], quench[21]) = (4, 0);
+                quench[22..24].fill(0);
+                let sum = !checksum::fold(checksum::add(0, &quench[20..]));
+                quench[22..24].copy_from_slice(&sum.to_be_bytes());
+                quench
+            },
+            Reason::IcmpObsolete,
+        ),
+    ];
+    for (mut packet, want) in cases {
+        let to_vip = want == Reason::BadQuote;
+        if to_vip {
+            // What cannot be read can only be ours by its destination.
+            packet[16..20].copy_from_slice(&VIP);
+            resum(&mut packet);
+        }
+        assert_eq!(hand(&mut engine, &mut packet), Verdict::Drop(want));
+    }
+    let mut true_one = about(|_| {});
+    assert!(matches!(hand(&mut engine, &mut true_one), Verdict::Forward { .. }));
+}
+
+/// The packet in fragments of `room` bytes.
+fn pieces(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    crate::packet::build::fragment(packet, room, |piece| all.push(piece.to_vec()));
+    all
+}
+
+fn joined(mut out: Vec<Vec<u8>>) -> Vec<u8> {
+    out.sort_by_key(|piece| u16::from_be_bytes([piece[6], piece[7]]) & 0x1fff);
+    out.iter().flat_map(|piece| &piece[20..]).copied().collect()
+}
+
+#[test]
+fn fragments_in_any_order_arrive_as_the_datagram() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut engine = Engine::new(&settings(1, 9));
+        let original = udp(4000, 0);
+        let all = pieces(&original, 1500);
+        assert_eq!(all.len(), 3);
+        let mut out = Vec::new();
+        for at in order {
+            let mut piece = all[at].clone();
+            match hand(&mut engine, &mut piece) {
+                Verdict::Forward { .. } => out.push(piece),
+                Verdict::Consume(Consumed::FragmentHeld) => assert_eq!(piece, all[at]),
+                other => panic!("{other:?}"),
+            }
+            out.extend(sent(&mut engine));
+        }
+        assert_eq!(out.len(), 3, "{order:?}");
+        for piece in &out {
+            let parsed = parse(piece).unwrap();
+            assert_eq!(parsed.addresses.dst(), IpAddr::from([10, 0, 2, 1]));
+        }
+        let whole = joined(out);
+        let addresses = crate::packet::Addresses::new(CLIENT.into(), [10, 0, 2, 1].into()).unwrap();
+        let sum = checksum::add(checksum::pseudo(&addresses, proto::UDP, whole.len()), &whole);
+        assert_eq!((checksum::fold(sum), &whole[8..]), (0xffff, &original[28..]));
+        assert_eq!((engine.counters().flows, engine.table.flow(0).packets[0]), (1, 3));
+        // An error about a later fragment finds its flow.
+        let mut third = all[2].clone();
+        third[16..20].copy_from_slice(&[10, 0, 2, 1]);
+        resum(&mut third);
+        let mut back = error(ROUTER, CLIENT, 1300, &third[..28]);
+        hand(&mut engine, &mut back);
+        assert_eq!(back[28..], all[2][..28], "{order:?}");
+    }
+}
+
+#[test]
+fn a_long_ping_to_a_service_address_is_answered_in_the_pieces_that_it_came_in() {
+    let mut engine = Engine::new(&settings(1, 9));
+    let mut ping = Vec::new();
+    PacketBuilder::ipv4(CLIENT, VIP, 60).icmpv4_echo_request(7, 1).write(&mut ping, &[5; 3000]).unwrap();
+    ping[6] = 0;
+    resum(&mut ping);
+    let mut out = Vec::new();
+    for mut piece in pieces(&ping, 1500) {
+        assert_eq!(hand(&mut engine, &mut piece), Verdict::Consume(Consumed::Echo));
+        out.extend(sent(&mut engine));
+    }
+    let whole = joined(out);
+    assert_eq!((whole[0], whole.len(), checksum::fold(checksum::add(0, &whole))), (0, 3008, 0xffff));
+}
+
+#[test]
+fn a_flood_of_fragments_leaves_whole_packets_and_others_fragments_alone() {
+    let mut engine = Engine::new(&settings(1, 9));
+    for i in 0..20_000u32 {
+        let mut piece = pieces(&udp(4000, 0), 1500).swap_remove(1);
+        piece[4..6].copy_from_slice(&(i as u16).to_be_bytes());
+        piece[12..16].copy_from_slice(&[100, 64, (i >> 8) as u8, (i % 250) as u8]);
+        resum(&mut piece);
+        hand(&mut engine, &mut piece);
+    }
+    let (packets, held) = engine.fragments.usage();
+    assert!(packets <= 4096 && held <= 4 << 20);
+    assert!(matches!(hand(&mut engine, &mut udp(10, 0)), Verdict::Forward { .. }));
+    for mut piece in pieces(&udp(4000, 0), 1500) {
+        assert!(matches!(hand(&mut engine, &mut piece), Verdict::Forward { .. }));
+    }
+}
+
+#[test]
+fn what_the_way_out_does_not_take_is_answered_or_cut() {
+    let mut settings = settings(1, 9);
+    settings.pools[0].mtu = Some(1400);
+    let mut engine = Engine::new(&settings);
+    let original = udp(1472, 0x40);
+    let mut packet = original.clone();
+    assert_eq!(hand(&mut engine, &mut packet), Verdict::Consume(Consumed::TooBig));
+    let answer = sent(&mut engine).remove(0);
+    let parsed = parse(&answer).unwrap();
+    assert_eq!(parsed.transport, Transport::Icmp { kind: 3, code: 4 });
+    assert_eq!((parsed.addresses.src(), parsed.addresses.dst()), (VIP.into(), CLIENT.into()));
+    assert_eq!((&answer[26..28], &answer[28..60]), (&1400u16.to_be_bytes()[..], &original[..32]));
+    let mut packet = udp(1472, 0);
+    assert!(matches!(hand(&mut engine, &mut packet), Verdict::Emit { .. }));
+    let out = sent(&mut engine);
+    assert!(out.len() == 2 && out.iter().all(|piece| piece.len() <= 1400));
+    assert_eq!(joined(out)[8..], udp(1472, 0)[28..]);
+    // A super-packet goes by its segments.
+    for (gso_size, fits) in [(1360, true), (1361, false)] {
+        let mut big = bytes(tcp(CLIENT, 9, VIP, 80, 100).syn(), &[0; 4000]);
+        big[6] = 0x40;
+        resum(&mut big);
+        let verdict = engine.handle_packet(at(1), &mut big, Meta { gso_size, ..Meta::default() });
+        assert_eq!(matches!(verdict, Verdict::Forward { .. }), fits, "{verdict:?}");
+        sent(&mut engine);
+    }
+}
+
+#[test]
+fn the_last_hop_is_told_in_the_services_name() {
+    let mut engine = Engine::new(&settings(1, 9));
+    for (ttl, ends) in [(1, true), (2, false), (1, true)] {
+        let original = {
+            let mut packet = udp(10, 0);
+            packet[8] = ttl;
+            resum(&mut packet);
+            packet
+        };
+        let mut packet = original.clone();
+        let verdict = hand(&mut engine, &mut packet);
+        assert_eq!(verdict == Verdict::Consume(Consumed::TimeExceeded), ends, "{verdict:?}");
+        if ends {
+            let answer = sent(&mut engine).remove(0);
+            assert_eq!((answer[20], &answer[12..16], &answer[28..]), (11, &VIP[..], &original[..]));
+        }
+    }
+}
