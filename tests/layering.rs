@@ -34,7 +34,7 @@ const LAYERS: &[Layer] = &[
     core("rng", &[]),
     core("schedule", &["time"]),
     core("packet", &["ids", "time"]),
-    core("flow", &["ids", "time", "packet"]),
+    core("flow", &["ids", "time", "rng", "packet"]),
     core("balance", &["ids", "time", "rng", "schedule", "packet", "flow"]),
     core("policy", &["ids", "time", "packet", "flow", "balance"]),
     core("health", &["ids", "time", "rng", "schedule", "packet"]),

@@ -212,8 +212,11 @@ impl EventLoop {
         self.device.read += 1;
         self.device.read_bytes += len as u64;
         self.device.super_packets += u64::from(meta.gso_size != 0);
-        if let Verdict::Forward { len, .. } = self.engine.handle_packet(now, &mut packet[..len], meta) {
-            self.write(len);
+        match self.engine.handle_packet(now, &mut packet[..len], meta) {
+            Verdict::Forward { len, .. } => self.write(len),
+            // What goes on as other packets must leave room for the next.
+            Verdict::Emit { .. } => self.send_own(now),
+            Verdict::Consume(_) | Verdict::Drop(_) => {}
         }
     }
 
@@ -225,13 +228,18 @@ impl EventLoop {
             }
             self.engine.handle_timeout(now);
         }
-        // The engine's own packets are whole: their header says nothing.
-        while let Some((len, _)) = self.engine.poll_transmit(now, &mut self.frame[HEADER..]) {
-            self.frame[..HEADER].fill(0);
-            self.write(len);
-        }
+        self.send_own(now);
         while let Some(event) = self.engine.poll_event() {
             tell(&event);
+        }
+    }
+
+    /// Writes the engine's own packets, and those that others became.
+    fn send_own(&mut self, now: Instant) {
+        while let Some((len, meta)) = self.engine.poll_transmit(now, &mut self.frame[HEADER..]) {
+            let (header, packet) = self.frame.split_at_mut(HEADER);
+            tun::put_meta(header, &packet[..len], meta);
+            self.write(len);
         }
     }
 

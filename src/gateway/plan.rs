@@ -26,13 +26,18 @@ pub struct Answers {
     pub ports: Option<(u16, u16)>,
 }
 
-/// The distinct addresses that are routed into the device, each as a network of one address, IPv4 first: those of the
-/// services and those that probes come from.
+/// What is routed into the device, IPv4 first: the distinct addresses of the services and those that probes come from, each as a
+/// network of one address, and the addresses of NAT pools as the fewest networks that hold exactly them.
 pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
     let services = settings.services.iter().flat_map(|s| &s.listen).map(|l| l.address);
     let v4 = settings.health.source_v4.map(IpAddr::V4);
     let v6 = settings.health.source_v6.map(IpAddr::V6);
-    services.chain(v4).chain(v6).map(IpNet::from).collect()
+    let nat = settings.nat_pools.iter().flat_map(|pool| {
+        let v4 = pool.v4.iter().map(|a| IpNet::from(IpAddr::V4(*a)));
+        v4.chain(pool.v6.iter().map(|a| IpNet::from(IpAddr::V6(*a))))
+    });
+    let nat = cover(&nat.collect::<Vec<_>>(), usize::MAX);
+    services.chain(v4).chain(v6).map(IpNet::from).chain(nat).collect()
 }
 
 /// Whether anything of (IPv4, IPv6) is routed into the device.

@@ -3,7 +3,7 @@
 //! It must not know the engine or the event loop; it moves bytes and says what the device said of them.
 #![allow(unsafe_code)] // ifreq and the TUN ioctls: no safe crate has them
 
-use crate::packet::Meta;
+use crate::packet::{Meta, Transport, parse};
 use rustix::io::Errno;
 use std::fmt;
 use std::io;
@@ -18,6 +18,10 @@ pub const MOST: usize = 65_535;
 pub type Frame = [u8; HEADER + MOST];
 
 const NEEDS_CSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_TCPV4`, `_TCPV6` and `_UDP_L4`.
+const GSO_TCP4: u8 = 1;
+const GSO_TCP6: u8 = 4;
+const GSO_UDP: u8 = 5;
 
 /// Reads what the device said of a packet from its header.
 pub fn meta(header: &[u8]) -> Meta {
@@ -27,6 +31,31 @@ pub fn meta(header: &[u8]) -> Meta {
         // The header's numbers are in the machine's own order.
         gso_size: if gso { u16::from_ne_bytes([header[4], header[5]]) } else { 0 },
         ingress: 0,
+    }
+}
+
+/// Writes what the device must know of a packet into its header: the other way round than [`meta`].
+///
+/// A packet without partial checksum is sent as it is; a header that could not be true is left empty.
+pub fn put_meta(header: &mut [u8], packet: &[u8], meta: Meta) {
+    header[..HEADER].fill(0);
+    let Ok(parsed) = parse(packet) else { return };
+    let v6 = parsed.addresses.is_v6();
+    let (sum, gso, end) = match parsed.transport {
+        Transport::Tcp { header, .. } => (16u16, if v6 { GSO_TCP6 } else { GSO_TCP4 }, usize::from(header)),
+        Transport::Udp { .. } => (6, GSO_UDP, 8),
+        _ => return,
+    };
+    if !meta.partial_checksum {
+        return;
+    }
+    header[0] = NEEDS_CSUM;
+    header[6..8].copy_from_slice(&(parsed.offset as u16).to_ne_bytes());
+    header[8..10].copy_from_slice(&sum.to_ne_bytes());
+    if meta.gso_size != 0 {
+        header[1] = gso;
+        header[2..4].copy_from_slice(&((parsed.offset + end) as u16).to_ne_bytes());
+        header[4..6].copy_from_slice(&meta.gso_size.to_ne_bytes());
     }
 }
 
@@ -229,6 +258,27 @@ mod tests {
             (2, 0x80, Meta::default()),
         ] {
             assert_eq!(meta(&header(flags, gso)), want, "{flags} {gso:#x}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_written_says_what_was_meant() {
+        use etherparse::PacketBuilder;
+        let (mut tcp, mut udp) = (Vec::new(), Vec::new());
+        PacketBuilder::ipv6([1; 16], [2; 16], 9).tcp(1, 2, 3, 4).ack(5).write(&mut tcp, &[0; 3000]).unwrap();
+        PacketBuilder::ipv4([1; 4], [2; 4], 9).udp(1, 2).write(&mut udp, &[0; 3000]).unwrap();
+        let numbers = |h: &[u8]| [2, 4, 6, 8].map(|at| u16::from_ne_bytes([h[at], h[at + 1]]));
+        for (packet, partial_checksum, gso_size, want) in [
+            (&tcp, true, 1400, (1, 4, [60, 1400, 40, 16])),
+            (&udp, true, 1400, (1, 5, [28, 1400, 20, 6])),
+            (&udp, true, 0, (1, 0, [0, 0, 20, 6])),
+            (&tcp, false, 1400, (0, 0, [0; 4])),
+        ] {
+            let said = Meta { partial_checksum, gso_size, ingress: 0 };
+            let mut header = [9; HEADER];
+            put_meta(&mut header, packet, said);
+            assert_eq!((header[0], header[1], numbers(&header)), want);
+            assert_eq!(meta(&header), if partial_checksum { said } else { Meta::default() });
         }
     }
 
