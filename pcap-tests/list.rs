@@ -167,4 +167,66 @@ cases! {
     standing::probes_in_a_capture_drive_the_monitors;
     /// Refused connections take a server out of the choice.
     standing::signs_of_trouble_keep_a_server_out_for_a_while;
+    /// A packet-too-big from behind the gateway is translated, quote and all, and reaches the client in the service's name (RFC 5508 REQ-5; RFC 4787 REQ-12; RFC 1191; RFC 8201).
+    errors::packet_too_big_from_behind_reaches_the_client;
+    /// An ICMP error from the clients' side is translated for the server about the answer that it sent (RFC 5508 REQ-4; RFC 5382 REQ-9).
+    errors::packet_too_big_from_the_clients_side_reaches_the_server;
+    /// Quotes with IP options, extension headers, eight octets of transport or RFC 4884 extensions lead to their flow (RFC 5508 REQ-3b to 3d).
+    errors::an_error_is_translated_however_its_quote_is_written;
+    /// Errors with wrong sums, of impossible numbers or MTUs, of no flow, and obsolete ones go nowhere (RFC 5508 REQ-3; RFC 5927, 4; RFC 6633; RFC 8201, 4).
+    errors::errors_that_cannot_be_true_are_dropped_by_name;
+    /// No ICMP error, however hard, refreshes or ends a flow (RFC 5508 REQ-6; RFC 5382 REQ-10; RFC 4787 REQ-12; RFC 7857, 2.2).
+    errors::an_error_neither_refreshes_nor_ends_a_flow;
+    /// Fragments go where the first of their packet goes, in whatever order they come (RFC 4787 REQ-14).
+    fragments::fragments_follow_their_first_one_in_any_order;
+    /// A fragment that overlaps another spoils its packet; a repetition is dropped (RFC 5722, 4; RFC 1858, 4).
+    fragments::overlapping_fragments_spoil_their_packet;
+    /// Fragments that could hide or overwrite a transport header, and such as cannot be, are dropped (RFC 1858, 3; RFC 3128; RFC 791, 3.2).
+    fragments::tiny_fragments_are_dropped;
+    /// A flood of fragments displaces old fragments, and no whole packet (RFC 4787 REQ-14a).
+    fragments::a_flood_of_fragments_hurts_no_whole_packet;
+    /// The fragments of a packet have five seconds, from the first that came (RFC 6146, 4: at least two).
+    fragments::fragments_have_five_seconds;
+    /// An ICMP error that quotes a later fragment is translated like any other (RFC 5508 REQ-4; RFC 792).
+    fragments::an_error_about_a_later_fragment_finds_its_flow;
+    /// An echo request in fragments is answered (RFC 1122, 3.2.2.6).
+    fragments::a_long_echo_request_is_answered_in_the_pieces_it_came_in;
+    /// A packet that may not be fragmented and is too big for its way is answered with the MTU (RFC 4787 REQ-13; RFC 1191, 4; RFC 8200, 5).
+    way::what_is_too_big_is_answered_with_the_mtu_of_the_way;
+    /// A packet that may be fragmented and is too big for its way goes on in fragments, in order (RFC 4787 REQ-13a; RFC 791, 3.2; RFC 6864, 5.3.1).
+    way::what_may_be_fragmented_goes_on_in_pieces;
+    /// A packet whose hops end behind the gateway is answered in the service's name, so that the sender knows its packet again (RFC 1812, 5.3.1; RFC 4443, 3.3).
+    way::the_last_hop_is_answered_in_the_services_name;
+    /// No ICMP error is sent about ICMP errors, about later fragments, or to a source that is nobody (RFC 1122, 3.2.2; RFC 1812, 4.3.2.7).
+    way::no_error_is_sent_about_an_error_or_to_nobody;
+    /// Resets and ICMP errors are limited (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f).
+    way::answers_are_limited;
+    /// With `mss-clamp = "auto"` the segment size in a SYN fits the known ways (RFC 9293, 3.7.1).
+    way::the_segment_size_of_a_syn_is_lowered_where_the_service_asks;
+    /// With full NAT no two flows share a source port, and every port is used before one is refused (RFC 4787 REQ-3; RFC 5382 REQ-7).
+    nat::full_nat_gives_each_flow_a_port_of_its_own;
+    /// Where no source port is left the client is told, ICMP type 3 code 13, and flows that exist go on (RFC 5508 REQ-8; RFC 6888 REQ-11).
+    nat::who_finds_no_port_is_told_that_it_is_prohibited;
+    /// The same with type 3 code 1, where the settings say so (RFC 6888 REQ-11).
+    nat::who_finds_no_port_is_told_that_the_host_is_unreachable;
+    /// A source port rests for 120 s before another flow gets it (RFC 6888 REQ-8).
+    nat::a_freed_port_rests_for_two_minutes;
+    /// Even ports become even ones, odd ones odd ones, and ports under 1024 stay there (RFC 4787 REQ-3a and REQ-4).
+    nat::a_source_port_keeps_parity_and_range_where_that_is_asked_for;
+    /// All flows of a client have one address of the NAT pool (RFC 4787 REQ-2, paired).
+    nat::a_client_has_one_source_address;
+    /// A server reaches its own service, and even itself, by the gateway's address (RFC 4787 REQ-9; RFC 5382 REQ-8).
+    nat::a_server_reaches_its_own_service;
+    /// ICMP errors about flows between servers reach the end that is meant, from the address that it knows (RFC 5508 REQ-7).
+    nat::an_error_about_a_hairpinned_flow_reaches_who_asked;
+    /// A packet to an address of a NAT pool that belongs to no flow is not passed on (RFC 4787 REQ-8; RFC 5382 REQ-3).
+    nat::what_comes_to_a_source_address_of_no_flow_goes_nowhere;
+    /// An IPv6 service over IPv4 servers: TCP, UDP, fragments, echo and errors in both directions, sums neutral (RFC 6146; RFC 7915, 4 and 5).
+    nat::ipv6_clients_reach_ipv4_servers;
+    /// An IPv4 service over IPv6 servers: an absent UDP sum is computed, what is longer than 1,280 is cut or answered, source routes end here (RFC 7915, 4 and 5).
+    nat::ipv4_clients_reach_ipv6_servers;
+    /// GRE and ESP are balanced by addresses alone, fragments included; a protocol that nobody offers is answered (RFC 792; RFC 4443, 3.4).
+    nat::gre_and_esp_go_by_addresses_alone;
+    /// SCTP goes by its ports, and its CRC32c is right behind the translation if it was right before (RFC 9260, 6.8).
+    nat::sctp_goes_by_its_ports_and_its_sum_stays_right;
 }

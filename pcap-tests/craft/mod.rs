@@ -4,17 +4,22 @@
 //! servers 10.0.2.0/24 and fd00::/64; others are foreign. It must not know what the engine makes of a packet.
 
 pub mod balance;
+pub mod errors;
 pub mod film;
+pub mod fragments;
 pub mod headers;
 pub mod icmp;
 pub mod links;
 pub mod malformed;
+pub mod nat;
+pub mod pieces;
 pub mod policy;
 pub mod standing;
 pub mod talk;
 pub mod tcp;
 pub mod timeouts;
 pub mod udp;
+pub mod way;
 
 use film::Film;
 

@@ -69,12 +69,29 @@ impl Link {
         }
     }
 
-    /// The link header of an answer to a frame whose IP packet begins at `offset`: MAC addresses change places.
-    pub fn answer_header(self, frame: &[u8], offset: usize) -> Vec<u8> {
+    /// The link header of a packet that a frame with an IP packet at `offset` gave rise to: of an answer, whose MAC addresses
+    /// change places, or of what the packet became. It tells the family of `packet`.
+    pub fn header_of(self, frame: &[u8], offset: usize, packet: &[u8], answer: bool) -> Vec<u8> {
         let mut header = frame[..offset].to_vec();
-        if self == Link::Ethernet {
+        if self == Link::Ethernet && answer {
             let (to, from) = header.split_at_mut(6);
             to.swap_with_slice(&mut from[..6]);
+        }
+        let family = |packet: &[u8]| packet.first().map(|first| first >> 4);
+        if family(packet) == family(&frame[offset..]) {
+            return header;
+        }
+        let v6 = family(packet) == Some(6);
+        let kind = if v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
+        match self {
+            Link::Ethernet | Link::Cooked => header[offset - 2..].copy_from_slice(&kind),
+            Link::Cooked2 => header[..2].copy_from_slice(&kind),
+            // AF_INET, and AF_INET6 of Darwin, in the order that the other family had.
+            Link::Null(_) => {
+                let at = if header[0] == 0 { 3 } else { 0 };
+                header[at] = if v6 { 30 } else { 2 };
+            }
+            Link::Raw(_) => {}
         }
         header
     }

@@ -45,7 +45,7 @@ impl Engine {
         let crosses = self.table.crosses(found.index);
         let growth = if crosses { family::translated_len(packet, parsed) as isize - parsed.len as isize } else { 0 };
         if size(parsed, meta).saturating_add_signed(growth) > mtu
-            && let Some(verdict) = self.too_big(now, packet, parsed, meta, found, mtu)
+            && let Some(verdict) = self.too_big(now, packet, parsed, meta, found, (mtu, opened))
         {
             return verdict;
         }

@@ -57,7 +57,7 @@ impl Engine {
         parsed: &Parsed,
         meta: Meta,
         found: Found,
-        mtu: usize,
+        (mtu, opened): (usize, bool),
     ) -> Option<Verdict> {
         let v4 = !parsed.addresses.is_v6();
         let crosses = self.table.crosses(found.index);
@@ -67,20 +67,31 @@ impl Engine {
         }
         if v4 && !dont_fragment(packet) {
             // What a device segments, it also fragments.
-            return if meta.gso_size == 0 { Some(self.in_pieces(packet, parsed, meta, found, mtu)) } else { None };
+            return if meta.gso_size == 0 {
+                Some(self.in_pieces(packet, parsed, meta, found, (mtu, opened)))
+            } else {
+                None
+            };
         }
         let told = if crosses { family::mtu_of_sender(&parsed.addresses, mtu as u32) } else { mtu as u32 };
         Some(self.answer(now, packet, parsed, Error::TooBig(told), Consumed::TooBig))
     }
 
     /// Translates a packet and sends it on in fragments.
-    fn in_pieces(&mut self, packet: &mut [u8], parsed: &Parsed, meta: Meta, found: Found, mtu: usize) -> Verdict {
+    fn in_pieces(
+        &mut self,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        meta: Meta,
+        found: Found,
+        (mtu, opened): (usize, bool),
+    ) -> Verdict {
         // A first look, so that nothing is changed that cannot be sent.
         let pieces = parsed.len.div_ceil(mtu.saturating_sub(60).max(8) & !7);
         if self.answers.room_for_packets() < pieces {
             return Verdict::Drop(Reason::AnswerQueueFull);
         }
-        let verdict = self.forward_whole(packet, parsed, meta, found, 1, false);
+        let verdict = self.forward_whole(packet, parsed, meta, found, 1, opened);
         let Verdict::Forward { len, why } = verdict else { return verdict };
         if meta.partial_checksum {
             build::complete_sum(&mut packet[..len]);

@@ -155,13 +155,14 @@ impl<'o> Replay<'o> {
                 }
                 Fate::Forward { why, went: describe(&packet[..len]), names: &self.names }
             }
-            Verdict::Emit { why } => Fate::Forward { why, went: "as other packets".into(), names: &self.names },
+            Verdict::Emit { why } => Fate::Emit { why, names: &self.names },
             Verdict::Consume(kind) => Fate::Consume(kind),
             Verdict::Drop(reason) => Fate::Drop(reason),
         };
         self.report.packet(now, frame.number, &came, &fate)?;
         self.events(now, events)?;
-        self.own_packets(now, Some((frame, offset)))
+        let answer = matches!(verdict, Verdict::Consume(_) | Verdict::Drop(_));
+        self.own_packets(now, Some((frame, offset, answer)))
     }
 
     /// The number by which rules know the interface that a frame came in at; 0 where none speaks of it.
@@ -171,13 +172,15 @@ impl<'o> Replay<'o> {
     }
 
     /// Writes the engine's own packets; into the capture with the link header of the frame that they answer, or as raw IP.
-    fn own_packets(&mut self, now: Instant, answered: Option<(&Frame, usize)>) -> Result<(), Stop> {
+    fn own_packets(&mut self, now: Instant, answered: Option<(&Frame, usize, bool)>) -> Result<(), Stop> {
         while let Some((len, _)) = self.engine.poll_transmit(now, &mut self.buffer) {
             let packet = &self.buffer[..len];
             self.report.own(now, &describe(packet))?;
             if let Some(capture) = &mut self.capture {
                 let (link, header) = match answered {
-                    Some((frame, offset)) => (frame.link, frame.link.answer_header(&frame.data, offset)),
+                    Some((frame, offset, answer)) => {
+                        (frame.link, frame.link.header_of(&frame.data, offset, packet, answer))
+                    }
                     None => (Link::Raw(RAW), Vec::new()),
                 };
                 capture.frame(now.as_nanos(), link, &header, packet)?;

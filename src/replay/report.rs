@@ -24,6 +24,7 @@ pub enum Format {
 /// What became of a packet.
 pub(super) enum Fate<'n> {
     Forward { why: Forwarded, went: String, names: &'n BTreeMap<FlowId, Opened> },
+    Emit { why: Forwarded, names: &'n BTreeMap<FlowId, Opened> },
     Consume(Consumed),
     Drop(Reason),
 }
@@ -63,6 +64,44 @@ impl Opened {
     }
 }
 
+/// What is told of a packet of a flow that goes on.
+fn told(why: &Forwarded, names: &BTreeMap<FlowId, Opened>, verdict: &str, went: &str) -> (String, serde_json::Value) {
+    let unknown = Opened::default();
+    let of = |flow| names.get(flow).unwrap_or(&unknown);
+    match why {
+        Forwarded::Foreign => {
+            ("foreign, unchanged".to_owned(), json!({"verdict": verdict, "why": "foreign", "out": went}))
+        }
+        Forwarded::Error { flow, from } => {
+            let Opened { service, server, .. } = of(flow);
+            let side = if *from == Side::Client { "to" } else { "from" };
+            let text = format!("error about flow {flow}, {service} {side} {server}: {went}");
+            let details = json!({
+                "verdict": verdict, "why": "icmp-error", "flow": flow.to_string(),
+                "from": from, "service": service, "server": server, "out": went,
+            });
+            (text, details)
+        }
+        Forwarded::Translated { flow, from, opened } => {
+            let flow_is = of(flow);
+            let Opened { service, server, by, algorithm, rule } = flow_is;
+            let (how, why) = if *opened { (" opened", flow_is.why()) } else { ("", String::new()) };
+            let side = if *from == Side::Client { "to" } else { "from" };
+            let text = format!("flow {flow}{how}, {service} {side} {server}{why}: {went}");
+            let mut details = json!({
+                "verdict": verdict, "why": "translated", "flow": flow.to_string(), "opened": opened,
+                "from": from, "service": service, "server": server, "out": went,
+            });
+            if *opened {
+                details["picked_by"] = json!(by);
+                details["algorithm"] = json!(algorithm);
+                details["rule"] = json!(rule);
+            }
+            (text, details)
+        }
+    }
+}
+
 pub(super) struct Report<'o> {
     format: Format,
     out: &'o mut dyn Write,
@@ -98,35 +137,8 @@ impl<'o> Report<'o> {
             Fate::Forward { why: Forwarded::Foreign, went, .. } => {
                 ("foreign, unchanged".to_owned(), json!({"verdict": "forward", "why": "foreign", "out": went}))
             }
-            Fate::Forward { why: Forwarded::Error { flow, from }, went, names } => {
-                let unknown = Opened::default();
-                let Opened { service, server, .. } = names.get(flow).unwrap_or(&unknown);
-                let side = if *from == Side::Client { "to" } else { "from" };
-                let text = format!("error about flow {flow}, {service} {side} {server}: {went}");
-                let details = json!({
-                    "verdict": "forward", "why": "icmp-error", "flow": flow.to_string(),
-                    "from": from, "service": service, "server": server, "out": went,
-                });
-                (text, details)
-            }
-            Fate::Forward { why: Forwarded::Translated { flow, from, opened }, went, names } => {
-                let unknown = Opened::default();
-                let flow_is = names.get(flow).unwrap_or(&unknown);
-                let Opened { service, server, by, algorithm, rule } = flow_is;
-                let (how, why) = if *opened { (" opened", flow_is.why()) } else { ("", String::new()) };
-                let side = if *from == Side::Client { "to" } else { "from" };
-                let text = format!("flow {flow}{how}, {service} {side} {server}{why}: {went}");
-                let mut details = json!({
-                    "verdict": "forward", "why": "translated", "flow": flow.to_string(), "opened": opened,
-                    "from": from, "service": service, "server": server, "out": went,
-                });
-                if *opened {
-                    details["picked_by"] = json!(by);
-                    details["algorithm"] = json!(algorithm);
-                    details["rule"] = json!(rule);
-                }
-                (text, details)
-            }
+            Fate::Forward { why, went, names } => told(why, names, "forward", went),
+            Fate::Emit { why, names } => told(why, names, "emit", "as the packets that follow"),
             Fate::Consume(kind) => (format!("consumed: {}", kind.text()), json!({"verdict": "consume", "kind": kind})),
             Fate::Drop(reason) => {
                 let text = format!("dropped, {}: {}", reason.name(), reason.text());

@@ -1,0 +1,161 @@
+//! Captures of full NAT, of hairpin, of translation between the families, and of protocols beside TCP and UDP.
+//!
+//! The NAT pools of these cases have so few ports that it is known which one a flow gets.
+
+use super::film::Film;
+use super::pieces::{cut, datagram, error, numbered, too_big};
+use super::talk::{Talk, at, spoil, with_options};
+use super::{C4, C6, DNS4, DNS6, WEB4, WEB6};
+use crate::setup::{echo, ip, tcp, udp};
+use etherparse::IpNumber;
+
+/// The only source that a flow can get.
+const SOURCE: &str = "10.0.9.1:5000";
+
+pub fn full_nat_gives_each_flow_a_port_of_its_own(film: &mut Film) {
+    // Four ports for five clients with the same port.
+    for last in 1..=5 {
+        film.show(udp(at(&format!("198.51.100.{last}:40000")), at(DNS4), b"question"));
+    }
+    // Another protocol has ports of its own.
+    film.show(tcp(at("198.51.100.9:40000"), at(WEB4), "S", 1, 0, b""));
+}
+
+pub fn who_finds_no_port_is_told_that_it_is_prohibited(film: &mut Film) {
+    film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"question"));
+    film.show(udp(at("198.51.100.2:40000"), at(DNS4), b"question"));
+    film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"the first goes on"));
+}
+
+pub fn who_finds_no_port_is_told_that_the_host_is_unreachable(film: &mut Film) {
+    who_finds_no_port_is_told_that_it_is_prohibited(film);
+}
+
+pub fn a_freed_port_rests_for_two_minutes(film: &mut Film) {
+    film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"question"));
+    // Its flow ends after 300 s, and the port may be given again 120 s later.
+    film.at_ms(419_000);
+    film.show(udp(at("198.51.100.2:40000"), at(DNS4), b"a second too early"));
+    film.at_ms(422_000);
+    film.show(udp(at("198.51.100.3:40000"), at(DNS4), b"in time"));
+}
+
+pub fn a_source_port_keeps_parity_and_range_where_that_is_asked_for(film: &mut Film) {
+    // The pool has 1022 to 1025: one of each kind.
+    for port in [53, 54, 40_000, 40_001, 55] {
+        film.show(udp(at(&format!("198.51.100.1:{port}")), at(DNS4), b"question"));
+    }
+}
+
+pub fn a_client_has_one_source_address(film: &mut Film) {
+    for last in 1..=4 {
+        for port in 1..=4 {
+            film.show(udp(at(&format!("198.51.100.{last}:{port}")), at(DNS4), b"question"));
+        }
+    }
+}
+
+pub fn a_server_reaches_its_own_service(film: &mut Film) {
+    // The server web-1 asks the service, and the service is web-1.
+    let (own, server) = ("10.0.2.1:40000", "10.0.2.1:8080");
+    film.show(tcp(at(own), at(WEB4), "S", 1000, 0, b""));
+    film.show(tcp(at(server), at(SOURCE), "SA", 5000, 1001, b""));
+    film.show(tcp(at(own), at(WEB4), "A", 1001, 5001, b""));
+    film.show(tcp(at(own), at(WEB4), "PA", 1001, 5001, b"question"));
+    film.show(tcp(at(server), at(SOURCE), "PA", 5001, 1009, b"answer"));
+}
+
+pub fn an_error_about_a_hairpinned_flow_reaches_who_asked(film: &mut Film) {
+    film.show(udp(at("10.0.2.2:40000"), at(DNS4), b"question"));
+    // The server that was asked refuses; then the one that asked refuses the answer.
+    let seen = udp(at(SOURCE), at("10.0.2.1:53"), b"question");
+    film.show(error("10.0.2.1", "10.0.9.1", (3, 3), &seen));
+    film.show(udp(at("10.0.2.1:53"), at(SOURCE), b"answer"));
+    let seen = udp(at(DNS4), at("10.0.2.2:40000"), b"answer");
+    film.show(error("10.0.2.2", "192.0.2.80", (3, 3), &seen));
+}
+
+pub fn what_comes_to_a_source_address_of_no_flow_goes_nowhere(film: &mut Film) {
+    film.show(tcp(at("10.0.2.1:8080"), at(SOURCE), "A", 1, 1, b""));
+    film.show(udp(at("10.0.2.1:53"), at(SOURCE), b"late"));
+    film.show(echo(at("10.0.2.1:53").ip(), at(SOURCE).ip(), false, 7, 1, b"are you there?"));
+}
+
+pub fn ipv6_clients_reach_ipv4_servers(film: &mut Film) {
+    let mut talk = Talk::new(C6, WEB6, "10.0.2.1:8080");
+    film.show(spoil(talk.client("S", b""), |packet| (packet[0], packet[1]) = (0x6b, 0x80 | packet[1] & 15)));
+    film.show(tcp(at("10.0.2.1:8080"), at(SOURCE), "SA", 5000, 1001, b""));
+    film.show(tcp(at(C6), at(WEB6), "A", 1001, 5001, b"data over IPv6"));
+    film.show(spoil(tcp(at("10.0.2.1:8080"), at(SOURCE), "A", 5001, 1015, b"data over IPv4"), |p| p[1] = 0xb8));
+    // A datagram, its answer without a sum, fragments both ways, an error each way, and a wrong sum.
+    film.show(udp(at(C6), at(DNS6), b"question"));
+    let mut absent = udp(at("10.0.2.1:53"), at(SOURCE), b"answer");
+    absent[26..28].fill(0);
+    film.show(absent);
+    film.show_all(cut(&datagram(C6, DNS6, 3000, 9, false), 1232, 9));
+    film.show_all(cut(&datagram("10.0.2.1:53", SOURCE, 3000, 9, false), 1480, 9));
+    let seen = datagram(SOURCE, "10.0.2.1:53", 1400, 0, true);
+    film.show(too_big("10.0.0.1", "10.0.9.1", 1300, &seen[..68]));
+    let seen = datagram(DNS6, C6, 1400, 0, true);
+    film.show(too_big("2001:db8:c::1", "2001:db8::80", 1400, &seen[..600]));
+    let mut wrong = udp(at(C6), at(DNS6), b"wrong");
+    *wrong.last_mut().expect("a packet") ^= 1;
+    film.show(wrong);
+    // Echo, to the service address that listens for it.
+    film.show(echo(at(C6).ip(), at("[2001:db8::90]:1").ip(), false, 77, 1, b"ping"));
+    film.show(echo(at("10.0.2.1:1").ip(), at(SOURCE).ip(), true, 5000, 1, b"ping"));
+}
+
+pub fn ipv4_clients_reach_ipv6_servers(film: &mut Film) {
+    let source = "[fd00:9::1]:5000";
+    film.show(spoil(tcp(at(C4), at(WEB4), "S", 1000, 0, b""), |packet| packet[1] = 0xb8));
+    film.show(tcp(at("[fd00::1]:8080"), at(source), "SA", 5000, 1001, b""));
+    film.show(with_options(tcp(at(C4), at(WEB4), "A", 1001, 5001, b"options go"), &[7, 7, 4, 0, 0, 0, 0, 0]));
+    film.show(with_options(tcp(at(C4), at(WEB4), "A", 1011, 5001, b"no way"), &[131, 7, 4, 10, 9, 9, 9, 0]));
+    // No sum: it is computed. Longer than 1,280 in IPv6: forbidden to be cut, and allowed.
+    let mut absent = udp(at(C4), at(DNS4), b"question");
+    absent[26..28].fill(0);
+    film.show(absent);
+    film.show(datagram(C4, DNS4, 1452, 3, true));
+    film.show(datagram(C4, DNS4, 1400, 4, false));
+    film.show_all(cut(&datagram(C4, DNS4, 3000, 5, false), 1208, 5));
+    let seen = udp(at(source), at("[fd00::1]:53"), b"question");
+    film.show(error("fd00::1", "fd00:9::1", (1, 4), &seen));
+    film.show(echo(at(C4).ip(), at("192.0.2.90:1").ip(), false, 77, 1, b"ping"));
+    film.show(echo(at("[fd00::1]:1").ip(), at(source).ip(), true, 5000, 1, b"ping"));
+}
+
+fn raw(from: &str, to: &str, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    ip(at(from).ip(), at(to).ip()).write(&mut packet, protocol, payload).expect("a packet");
+    packet
+}
+
+pub fn gre_and_esp_go_by_addresses_alone(film: &mut Film) {
+    for (protocol, server) in [(IpNumber::GRE, "10.0.2.1:1"), (IpNumber::ENCAPSULATING_SECURITY_PAYLOAD, "10.0.2.2:1")]
+    {
+        film.show(raw(C4, WEB4, protocol, &[0, 0, 8, 0, 1, 2, 3, 4]));
+        film.show(raw(server, C4, protocol, &[0, 0, 8, 0, 4, 3, 2, 1]));
+        film.show_all(cut(&numbered(raw(C4, WEB4, protocol, &[9; 2000]), 3, false), 1480, 3));
+    }
+    film.show(raw(C4, WEB4, IpNumber(89), &[2, 1, 0, 44]));
+    film.show(raw(C6, WEB6, IpNumber(89), &[3, 1, 0, 44]));
+}
+
+pub fn sctp_goes_by_its_ports_and_its_sum_stays_right(film: &mut Film) {
+    let packet = |from: &str, to: &str, wrong: u8| {
+        let mut sctp = [at(from).port().to_be_bytes(), at(to).port().to_be_bytes()].concat();
+        sctp.extend([0, 0, 0, 0, 0, 0, 0, 0]);
+        // INIT: tag, window, streams, first number.
+        sctp.extend([1, 0, 0, 20, 1, 2, 3, 4, 0, 1, 0, 0, 0, 10, 0, 10, 0, 0, 0, 1]);
+        let sum = crc32c::crc32c(&sctp) ^ u32::from(wrong);
+        sctp[8..12].copy_from_slice(&sum.to_le_bytes());
+        raw(from, to, IpNumber::SCTP, &sctp)
+    };
+    film.show(packet(C4, "192.0.2.80:36412", 0));
+    film.show(packet("10.0.2.1:8080", C4, 0));
+    film.show(packet(C6, "[2001:db8::80]:36412", 0));
+    // A wrong sum is its receiver's to find.
+    film.show(packet(C4, "192.0.2.80:36412", 1));
+    film.show(packet(C4, "192.0.2.80:36413", 0));
+}
