@@ -11,6 +11,8 @@ use crate::packet::{Addresses, Meta, Parsed, Side};
 
 /// Least MTU of IPv6: what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
 const LEAST_V6: usize = 1280;
+/// What a fragment is longer in IPv6: the difference of the headers, and the Fragment header.
+const LONGER: usize = 28;
 
 impl Engine {
     /// What a packet of a flow from a side becomes in the other family.
@@ -29,15 +31,13 @@ impl Engine {
         packets: u64,
         opened: bool,
     ) -> Verdict {
+        if !parsed.whole {
+            return self.fragment_across(packet, parsed, found, packets, opened);
+        }
         let (to, id) = (self.across_to(found), self.next_id());
         let mut made = std::mem::take(&mut self.scratch);
         made.clear();
-        let result = if parsed.whole {
-            family::translate(&mut made, packet, parsed, &to, id, meta)
-        } else {
-            family::translate_fragment(&mut made, packet, parsed, &to).map(|()| Meta::default())
-        };
-        let verdict = match result {
+        let verdict = match family::translate(&mut made, packet, parsed, &to, id, meta) {
             Err(_) => Verdict::Drop(Reason::Untranslatable),
             Ok(meta) => {
                 let may_cut = parsed.addresses.is_v6() || !dont_fragment(packet);
@@ -62,10 +62,7 @@ impl Engine {
     /// Sends a translated packet whole, or in fragments where it may be cut and the way out takes no more.
     fn send_across(&mut self, made: &[u8], meta: Meta, found: Found, may_cut: bool, id: u16) -> Verdict {
         let v6 = made[0] >> 4 == 6;
-        let mtu = match self.way_out(found) {
-            usize::MAX if v6 => LEAST_V6,
-            mtu => mtu,
-        };
+        let mtu = self.way_across(found, v6);
         let emit = Verdict::Emit { why: Forwarded::Foreign };
         let cut = may_cut && meta.gso_size == 0 && made.len() > mtu && (v6 || !dont_fragment(made));
         if !cut {
@@ -89,21 +86,55 @@ impl Engine {
         emit
     }
 
-    /// Sends a later fragment of a flow on in the other family.
-    pub(super) fn fragment_across(&mut self, packet: &[u8], parsed: &Parsed, found: Found) -> Verdict {
+    /// Sends a fragment of a flow on in the other family, in smaller ones where the way out takes no more.
+    pub(super) fn fragment_across(
+        &mut self,
+        packet: &[u8],
+        parsed: &Parsed,
+        found: Found,
+        packets: u64,
+        opened: bool,
+    ) -> Verdict {
         let to = self.across_to(found);
-        let mut made = std::mem::take(&mut self.scratch);
-        made.clear();
-        let verdict = match family::translate_fragment(&mut made, packet, parsed, &to) {
-            Err(_) => Verdict::Drop(Reason::Untranslatable),
-            Ok(()) if !self.answers.send(&made) => Verdict::Drop(Reason::AnswerQueueFull),
-            Ok(()) => {
-                self.count(found, 1, parsed.len as u64);
-                Verdict::Emit { why: Forwarded::Foreign }
+        let mtu = self.way_across(found, to.addresses.is_v6());
+        let mut pieces = Vec::new();
+        let mut made = Vec::new();
+        let mut fault = None;
+        let mut translate = |piece: &[u8], len: usize| {
+            made.clear();
+            match family::translate_fragment(&mut made, piece, &Parsed { len, ..*parsed }, &to) {
+                // RFC 7915, 5.1.1: a fragment may be cut again in IPv4 alone.
+                Ok(()) if made[0] >> 4 == 4 && made.len() > mtu => {
+                    build::fragment(&made, mtu, |piece| pieces.push(piece.to_vec()));
+                }
+                Ok(()) => pieces.push(made.clone()),
+                Err(why) => fault = Some(why),
             }
         };
-        self.scratch = made;
-        self.emitted(verdict, found, false)
+        if to.addresses.is_v6() && parsed.len + LONGER > mtu {
+            build::fragment(&packet[..parsed.len], mtu - LONGER, |piece| translate(piece, piece.len()));
+        } else {
+            translate(&packet[..parsed.len], parsed.len);
+        }
+        if fault.is_some() {
+            return Verdict::Drop(Reason::Untranslatable);
+        }
+        if self.answers.room_for_packets() < pieces.len() {
+            return Verdict::Drop(Reason::AnswerQueueFull);
+        }
+        for piece in &pieces {
+            self.answers.send(piece);
+        }
+        self.count(found, packets, parsed.len as u64);
+        self.emitted(Verdict::Emit { why: Forwarded::Foreign }, found, opened)
+    }
+
+    /// The largest packet that the way out takes in the other family.
+    fn way_across(&self, found: Found, v6: bool) -> usize {
+        match self.way_out(found) {
+            usize::MAX if v6 => LEAST_V6,
+            mtu => mtu,
+        }
     }
 
     /// Sends an ICMP error on to the other family; `found` is the side that it came from.

@@ -97,7 +97,7 @@ impl Engine {
         let Some(index) = self.table.slot(flow) else { return Verdict::Drop(Reason::Fragment) };
         let found = Found { index, side: from };
         if self.table.crosses(index) {
-            return self.fragment_across(packet, parsed, found);
+            return self.fragment_across(packet, parsed, found, 1, false);
         }
         let to = self.table.key(index, from.other()).addresses.reversed();
         rewrite::later_fragment(packet, parsed, &to);
