@@ -38,7 +38,7 @@ pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let gateway = raw_gateway::gateway(&mut fields);
     let (max_flows, rate) = raw_gateway::flows(&mut fields);
     let max_flows = max_flows.unwrap_or(TableSettings::default().max_flows);
-    let table = TableSettings { max_flows, timeouts: raw_gateway::timeouts(&mut fields) };
+    let table = TableSettings { max_flows, timeouts: raw_gateway::timeouts(&mut fields), profiles: Vec::new() };
     let errors = fields.drafts.len();
     let tables = fields.tables("pool", "[[pool]]");
     let pools_are_whole = fields.drafts.len() == errors;

@@ -65,7 +65,7 @@ fn the_example_is_read_as_its_comments_say() {
     // Its [gateway], [flows] and [timeouts] show the defaults where there are any.
     let (probe_v4, probe_v6) = ("192.0.2.1".parse().ok(), "2001:db8:80::1".parse().ok());
     assert_eq!(settings.gateway, GatewaySettings { probe_v4, probe_v6, ..GatewaySettings::default() });
-    assert_eq!(settings.table, TableSettings { max_flows: 262_144, timeouts: Timeouts::default() });
+    assert_eq!(settings.table, TableSettings { max_flows: 262_144, ..TableSettings::default() });
     assert_eq!(settings.seed, 1);
     let names: Vec<&str> = settings.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["web-1", "web-2", "web-3", "dns-1", "dns-2", "media-1", "media-2"], "the order of the file");

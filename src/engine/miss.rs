@@ -126,10 +126,10 @@ impl Engine {
             let server = pick.server;
             tried[tries] = server;
             let answer = self.answer_key(key, server).ok_or(Reason::NoServer)?;
-            let mut inserted = self.table.insert(now, key, &answer, service, server);
+            let mut inserted = self.table.insert(now, key, &answer, service, server, 0);
             if inserted == Err(InsertError::Full) {
                 self.make_room(now)?;
-                inserted = self.table.insert(now, key, &answer, service, server);
+                inserted = self.table.insert(now, key, &answer, service, server, 0);
             }
             match inserted {
                 Ok(index) => {

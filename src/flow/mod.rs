@@ -14,7 +14,7 @@ mod tcp;
 
 pub use entry::Flow;
 pub use key::Key;
-pub use settings::{Class, TableSettings, Timeouts};
+pub use settings::{Class, MOST_PROFILES, TableSettings, Timeouts};
 pub use sticky::{Slot, Slots};
 pub use table::{Found, InsertError, TOUCH_GRAIN, Table, TableTooBig};
 pub use tcp::{Segment, Step};
