@@ -8,6 +8,7 @@ use super::raw_gateway::{self, RawGateway};
 use super::raw_pool::{self, RawPool};
 use super::raw_rule::{self, RawRule};
 use super::raw_service::{self, RawService};
+use super::raw_timeouts;
 use crate::flow::TableSettings;
 use serde_spanned::Spanned;
 use toml::de::DeTable;
@@ -38,7 +39,7 @@ pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let gateway = raw_gateway::gateway(&mut fields);
     let (max_flows, rate) = raw_gateway::flows(&mut fields);
     let max_flows = max_flows.unwrap_or(TableSettings::default().max_flows);
-    let table = TableSettings { max_flows, timeouts: raw_gateway::timeouts(&mut fields), profiles: Vec::new() };
+    let table = TableSettings { max_flows, timeouts: raw_timeouts::timeouts(&mut fields), profiles: Vec::new() };
     let errors = fields.drafts.len();
     let tables = fields.tables("pool", "[[pool]]");
     let pools_are_whole = fields.drafts.len() == errors;

@@ -6,6 +6,7 @@
 use super::address;
 use super::fields::Fields;
 use super::problem::{Draft, Span};
+use super::raw_timeouts::{self, RawTimeouts};
 use super::values;
 use crate::balance::{
     Algorithm, LastResort, Listen, OnDown, Prefixes, Priority, ServiceSettings, Stickiness, Tuning, UnknownTcp,
@@ -39,6 +40,7 @@ pub(super) struct RawService {
     /// Where `maglev-table` stands, if it does.
     pub(super) table_place: Option<Span>,
     pub(super) last_resort_pool: Option<Spanned<String>>,
+    pub(super) timeouts: Vec<RawTimeouts>,
     pub(super) group: Option<Spanned<String>>,
     /// Whether every value of it could be read.
     pub(super) is_whole: bool,
@@ -62,6 +64,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         "last-resort-pool",
         "class",
         "unknown-tcp",
+        "timeouts",
     ];
     let mut fields = Fields::new(table, span, "[[service]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"web\"");
@@ -69,7 +72,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     let pool = fields.required("pool", "pool = \"web\"");
     let pool = pool.and_then(|value| fields.string("pool", value, "pool = \"web\""));
     let algorithm = fields.word_or("algorithm", &Algorithm::ALL.map(|a| (a.name(), a)), Algorithm::default());
-    let unknown_tcp = [("reset", UnknownTcp::Reset), ("drop", UnknownTcp::Drop)];
+    let unknown_tcp = [("reset", UnknownTcp::Reset), ("drop", UnknownTcp::Drop), ("adopt", UnknownTcp::Adopt)];
     let on_down = [("repick", None), ("keep", Some(OnDown::Keep)), ("reset", Some(OnDown::Reset))];
     let last_resort =
         [("drop", LastResort::Drop), ("reset", LastResort::Reset), ("unreachable", LastResort::Unreachable)];
@@ -86,6 +89,8 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     let last_resort_pool = values::text(&mut fields, "last-resort-pool", "last-resort-pool = \"sorry\"");
     let (algorithm_place, table_place) = (fields.key("algorithm"), fields.key("maglev-table"));
     let (sticky, group) = sticky(&mut fields);
+    let timeouts = raw_timeouts::entries(&mut fields);
+    adopts(&mut fields, settings.unknown_tcp, algorithm);
     let is_whole = fields.is_clean();
     let settings = ServiceSettings { sticky, ..settings };
     RawService {
@@ -97,8 +102,22 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         algorithm_place,
         table_place,
         last_resort_pool,
+        timeouts,
         group,
         is_whole,
+    }
+}
+
+/// A connection can be adopted only where its server can be found again.
+fn adopts(fields: &mut Fields<'_, '_>, unknown_tcp: UnknownTcp, algorithm: Option<Algorithm>) {
+    let finds = algorithm.is_none_or(|algorithm| matches!(algorithm, Algorithm::SourceHash | Algorithm::Maglev));
+    let Some(value) = fields.value("unknown-tcp") else { return };
+    if unknown_tcp == UnknownTcp::Adopt && !finds {
+        let name = algorithm.unwrap_or_default().name();
+        let title = format!("`unknown-tcp = \"adopt\"` cannot go with algorithm \"{name}\"");
+        let help = "a connection whose flow is lost must go to the same server again: choose the algorithm \"maglev\" or \
+                    \"source-hash\", or write \"reset\" or \"drop\"";
+        fields.drafts.push(Draft::error(value.span(), title).help(help));
     }
 }
 

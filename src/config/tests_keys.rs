@@ -151,6 +151,7 @@ fn a_service_is_as_it_is_written_and_else_by_default() {
         ("class = 'low'", |x| x.priority == Priority::Low),
         ("sticky.by = 'connection'", |x| x.sticky.is_none()),
         ("unknown-tcp = 'drop'", |x| x.unknown_tcp == crate::balance::UnknownTcp::Drop),
+        ("algorithm = 'maglev'\nunknown-tcp = 'adopt'", |x| x.unknown_tcp == crate::balance::UnknownTcp::Adopt),
     ];
     for (lines, holds) in cases {
         let service = &read("service", lines).services[0];
