@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::balance::{Listen, Protocol};
-use crate::flow::{TableSettings, Timeouts};
+use crate::flow::TableSettings;
 use crate::ids::{PoolId, ServerId};
 use proptest::prelude::*;
 use std::fmt::Write as _;

@@ -134,7 +134,7 @@ fn values_at_the_limits_are_taken_and_those_beyond_are_refused() {
 fn a_service_is_as_it_is_written_and_else_by_default() {
     let s = Duration::from_secs;
     let sticky = |prefixes, idle, slots| Some(Stickiness { prefixes, idle: s(idle), slots, group: 0 });
-    let cases: [(&str, fn(&ServiceSettings) -> bool); 14] = [
+    let cases: [(&str, fn(&ServiceSettings) -> bool); 15] = [
         ("", |x| *x == ServiceSettings::new("x", x.listen.clone(), PoolId(0)) && x.listen.len() == 3),
         ("algorithm = 'source-hash'", |x| x.tuning == Tuning { hash: Some(Prefixes::ADDRESS), ..Tuning::default() }),
         ("algorithm = 'maglev'", |x| x.algorithm == Algorithm::Maglev && x.tuning == Tuning::default()),

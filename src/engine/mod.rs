@@ -27,6 +27,8 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_standing;
+#[cfg(test)]
+mod tests_timers;
 
 pub use change::{Change, Refused};
 pub use reason::Reason;
