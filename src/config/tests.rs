@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::balance::{Listen, Protocol};
-use crate::flow::TableSettings;
+use crate::flow::{TableSettings, Timeouts};
 use crate::ids::{PoolId, ServerId};
 use proptest::prelude::*;
 use std::fmt::Write as _;
@@ -65,7 +65,9 @@ fn the_example_is_read_as_its_comments_say() {
     // Its [gateway], [flows] and [timeouts] show the defaults where there are any.
     let (probe_v4, probe_v6) = ("192.0.2.1".parse().ok(), "2001:db8:80::1".parse().ok());
     assert_eq!(settings.gateway, GatewaySettings { probe_v4, probe_v6, ..GatewaySettings::default() });
-    assert_eq!(settings.table, TableSettings { max_flows: 262_144, ..TableSettings::default() });
+    let established = crate::time::Duration::from_secs(3 * 3600);
+    let profiles = vec![Timeouts { established, ..Timeouts::default() }];
+    assert_eq!(settings.table, TableSettings { max_flows: 262_144, profiles, ..TableSettings::default() });
     assert_eq!(settings.seed, 1);
     let names: Vec<&str> = settings.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["web-1", "web-2", "web-3", "dns-1", "dns-2", "media-1", "media-2"], "the order of the file");
@@ -98,7 +100,8 @@ fn every_known_key_is_in_the_example() {
         ("[gateway]", 8),
         ("[flows]", 2),
         ("[timeouts]", 7),
-        ("[[service]]", 15),
+        ("[[service]]", 16),
+        ("[[service]]\n[[service.timeouts]]", 9),
         ("[[service]]\n[service.sticky]", 6),
         ("[[rule]]", 17),
         ("[[pool]]", 6),
