@@ -130,3 +130,17 @@ fn what_shows_no_open_connection_is_not_adopted() {
     engine.handle_timeout(at(241));
     assert_eq!(engine.counters().flows, 0);
 }
+
+#[test]
+fn a_server_that_refuses_an_adopted_connection_is_in_no_trouble() {
+    use crate::balance::Passive;
+    for (first, held) in [(tcp(CLIENT, 9, VIP, 80, 100).ack(7), false), (tcp(CLIENT, 9, VIP, 80, 100).syn(), true)] {
+        let mut settings = adopting();
+        settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
+        let mut engine = Engine::new(&settings);
+        let (_, packet) = send(&mut engine, at(0), bytes(first, b""));
+        let server = [packet[16], packet[17], packet[18], packet[19]];
+        send(&mut engine, at(0), bytes(tcp(server, 8080, CLIENT, 9, 7).rst().ack(101), b""));
+        assert_eq!(engine.servers(at(0)).iter().any(|row| row.held_for_ms.is_some()), held);
+    }
+}

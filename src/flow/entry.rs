@@ -72,6 +72,11 @@ impl Flow {
         self.profile
     }
 
+    /// Whether it began in the middle of its connection.
+    pub fn is_adopted(&self) -> bool {
+        self.tcp.is_adopted()
+    }
+
     pub(super) fn is_used(&self) -> bool {
         self.flags & USED != 0
     }

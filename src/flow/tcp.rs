@@ -62,6 +62,11 @@ const fn advances(a: u32, b: u32) -> bool {
 }
 
 impl Ends {
+    /// Whether the flow began without a SYN.
+    pub fn is_adopted(&self) -> bool {
+        self.seen & ADOPTED != 0
+    }
+
     /// Takes in a segment of a flow in `class`.
     pub fn step(&mut self, class: Class, from: Side, segment: &Segment) -> Step {
         let side = from as usize;
