@@ -55,6 +55,12 @@ cases! {
     timeouts::an_idle_udp_flow_expires_after_five_minutes_and_the_next_datagram_is_a_new_flow;
     /// Datagrams of either side alone keep a UDP flow (RFC 4787 REQ-6).
     timeouts::either_side_keeps_a_udp_flow_alive;
+    /// A service's own timeouts hold for its flows, to the second (RFC 4787 REQ-5b).
+    timeouts::a_service_has_timeouts_of_its_own;
+    /// DNS may live 30 s beside other ports' 300 s (RFC 4787 REQ-5a: ports 0 to 1023 may be shorter).
+    timeouts::a_port_has_timeouts_of_its_own;
+    /// With `unknown-tcp = "adopt"` a connection goes on without its handshake, established by the client's acknowledgement (RFC 7857, 2.1).
+    timeouts::a_segment_of_no_flow_is_adopted_where_the_service_says_so;
     /// Questions go to a server, its answers come from the service (RFC 768; RFC 3022, 4.1).
     udp::udp_goes_both_ways;
     /// A UDP checksum of zero says that there is none, and stays zero (RFC 768; over IPv6 its receiver judges: RFC 8200, 8.1).

@@ -26,13 +26,14 @@ struct Flow {
     order: u64,
     server_id: ServerId,
     service: ServiceId,
+    profile: u8,
 }
 
 /// The naive table beside the real one.
 struct World {
     table: Table,
     max: usize,
-    timeouts: Timeouts,
+    timeouts: [Timeouts; 4],
     flows: Vec<Flow>,
     /// Names of flows that are gone.
     gone: Vec<FlowId>,
@@ -42,10 +43,10 @@ struct World {
     seen: BTreeSet<String>,
 }
 
-/// Timeouts of which some are equal, so that classes tie.
-fn timeouts() -> Timeouts {
+/// Timeouts of four profiles; some are equal, so that classes and profiles tie.
+fn timeouts() -> [Timeouts; 4] {
     let s = Duration::from_secs;
-    Timeouts {
+    let first = Timeouts {
         opening: s(4),
         established: s(30),
         closing: s(4),
@@ -53,7 +54,14 @@ fn timeouts() -> Timeouts {
         udp_one_way: s(4),
         udp_two_way: s(9),
         icmp: s(1),
-    }
+    };
+    let second = Timeouts { opening: s(2), udp_one_way: s(1), ..first };
+    [first, second, first, Timeouts { icmp: s(4), closing: s(9), ..first }]
+}
+
+fn settings(max_flows: u32) -> TableSettings {
+    let [timeouts, profiles @ ..] = timeouts();
+    TableSettings { max_flows, timeouts, profiles: profiles.into() }
 }
 
 /// The keys of a flow: few clients, services, servers, of both families and all protocols.
@@ -78,7 +86,7 @@ fn keys(random: &mut Random) -> (Key, Key, ServerId, ServiceId) {
 
 impl World {
     fn new(max: u32, seed: u64) -> Self {
-        let settings = TableSettings { max_flows: max, timeouts: timeouts() };
+        let settings = settings(max);
         World {
             table: Table::new(&settings, seed),
             max: max as usize,
@@ -96,7 +104,7 @@ impl World {
     }
 
     fn deadline(&self, flow: &Flow) -> Instant {
-        flow.touched + self.timeouts.of(flow.class) + TOUCH_GRAIN
+        flow.touched + self.timeouts[flow.profile as usize].of(flow.class) + TOUCH_GRAIN
     }
 
     fn find(&self, key: &Key) -> Option<Found> {
@@ -108,6 +116,8 @@ impl World {
 
     fn insert(&mut self, random: &mut Random) {
         let (client, server, server_id, service) = keys(random);
+        // Of these the settings do not have the last.
+        let profile = random.below(5) as u8;
         let want = if self.find(&client).is_some() {
             Some(InsertError::Taken(Side::Client))
         } else if self.find(&server).is_some() {
@@ -115,7 +125,7 @@ impl World {
         } else {
             (self.flows.len() >= self.max).then_some(InsertError::Full)
         };
-        let got = self.table.insert(self.now, &client, &server, service, server_id);
+        let got = self.table.insert(self.now, &client, &server, service, server_id, profile);
         assert_eq!(got.err(), want, "insert {client:?}");
         if let Some(error) = want {
             return self.note(format!("{error:?}"));
@@ -130,7 +140,18 @@ impl World {
         };
         self.touches += 1;
         let (touched, created, order) = (self.now, self.now, self.touches);
-        self.flows.push(Flow { id, client, server, class, touched, created, order, server_id, service });
+        self.flows.push(Flow {
+            id,
+            client,
+            server,
+            class,
+            touched,
+            created,
+            order,
+            server_id,
+            service,
+            profile: profile % 4,
+        });
     }
 
     /// What a touch does to the model.
@@ -192,12 +213,14 @@ impl World {
     }
 
     fn first_to_expire(&self) -> Option<usize> {
-        self.least(|flow| Some((self.deadline(flow), flow.class, flow.order)))
+        self.least(|flow| Some((self.deadline(flow), flow.class, flow.profile, flow.order)))
     }
 
     fn first_to_evict(&self) -> Option<usize> {
         let order = [Class::Opening, Class::Reset, Class::Closing, Class::UdpOneWay, Class::Icmp];
-        self.least(|flow| Some((order.iter().position(|class| *class == flow.class)?, flow.order)))
+        self.least(|flow| {
+            Some((order.iter().position(|class| *class == flow.class)?, flow.touched, flow.profile, flow.order))
+        })
     }
 
     fn expire(&mut self) {
@@ -205,6 +228,7 @@ impl World {
             let at = self.first_to_expire().expect("the model has one too");
             assert_eq!((when, index), (self.deadline(&self.flows[at]), self.flows[at].id.index));
             self.note(format!("{} expired", self.flows[at].class.name()));
+            self.note(format!("profile {} expired", self.flows[at].profile));
             self.remove(at);
         }
     }
@@ -261,6 +285,7 @@ impl World {
                 (flow.class, flow.created, flow.client.protocol)
             );
             assert_eq!((entry.server_id, entry.service), (flow.server_id, flow.service));
+            assert_eq!(entry.profile(), flow.profile);
         }
         for _ in 0..8 {
             let (client, server, ..) = keys(random);
@@ -303,14 +328,15 @@ fn the_table_holds_what_a_list_holds() {
     let evicted = ["opening", "reset", "closing", "udp-one-way", "icmp"].map(|class| format!("{class} evicted"));
     let rest =
         ["Full", "Taken(Client)", "Taken(Server)", "Pass", "Reopen", "nothing to evict", "touched within the grain"];
-    for what in expired.chain(evicted).chain(rest.map(String::from)) {
+    let profiles = (0..4).map(|profile| format!("profile {profile} expired"));
+    for what in profiles.chain(expired).chain(evicted).chain(rest.map(String::from)) {
         assert!(seen.contains(&what), "{what} never came up, only {seen:?}");
     }
 }
 
 #[test]
 fn a_table_filled_and_emptied_again_and_again_keeps_its_size() {
-    let settings = TableSettings { max_flows: 500, timeouts: timeouts() };
+    let settings = settings(500);
     let mut table = Table::new(&settings, 1);
     for round in 0..40u32 {
         for i in 0..500u32 {
@@ -319,7 +345,9 @@ fn a_table_filled_and_emptied_again_and_again_keeps_its_size() {
             let back = Addresses::V6 { src: 2, dst: client };
             let client = Key { addresses: there, src_port: 7, dst_port: 80, protocol: Protocol::Tcp };
             let server = Key { addresses: back, src_port: 8080, dst_port: 7, protocol: Protocol::Tcp };
-            table.insert(Instant::ZERO, &client, &server, ServiceId(0), ServerId(0)).expect("there is room");
+            table
+                .insert(Instant::ZERO, &client, &server, ServiceId(0), ServerId(0), (i % 4) as u8)
+                .expect("there is room");
         }
         assert_eq!((table.len(), table.slots(0).count()), (500, 500), "round {round}");
         while let Some((_, index)) = table.first_to_expire() {

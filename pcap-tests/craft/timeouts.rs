@@ -82,3 +82,50 @@ pub fn either_side_keeps_a_udp_flow_alive(film: &mut Film) {
         film.show(udp(client, service, b"more"));
     }
 }
+
+pub fn a_service_has_timeouts_of_its_own(film: &mut Film) {
+    // One lives 180 s with both directions seen, 120 s with one; each is met a second before and after its end.
+    let (client, service, server) = (at(C4), at(DNS4), at("10.0.2.1:53"));
+    film.show(udp(client, service, b"first"));
+    film.at_ms(119 * SECOND);
+    film.show(udp(server, client, b"a second before the end"));
+    film.at_ms((119 + 179) * SECOND);
+    film.show(udp(server, client, b"a second before the end"));
+    film.at_ms((119 + 179 + 181) * SECOND);
+    film.show(udp(server, client, b"a second too late"));
+    film.show(udp(client, service, b"a new flow"));
+    film.wait_ms(121 * SECOND);
+    film.show(udp(client, service, b"a second too late, another new flow"));
+}
+
+pub fn a_port_has_timeouts_of_its_own(film: &mut Film) {
+    let other = at("192.0.2.80:54");
+    film.show(udp(at(C4), at(DNS4), b"30 s"));
+    film.show(udp(at(C4), other, b"300 s"));
+    film.at_ms(29 * SECOND);
+    film.show(udp(at(C4), at(DNS4), b"a second before the end"));
+    film.at_ms((29 + 31) * SECOND);
+    film.show(udp(at(C4), at(DNS4), b"a second too late: a new flow"));
+    film.at_ms(299 * SECOND);
+    film.show(udp(at(C4), other, b"a second before the end"));
+    film.at_ms((299 + 301) * SECOND);
+    film.show(udp(at(C4), other, b"a second too late: a new flow"));
+}
+
+pub fn a_segment_of_no_flow_is_adopted_where_the_service_says_so(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    film.show(talk.client("R", b""));
+    film.show(talk.client("SA", b""));
+    film.show(talk.client("PA", b"in the middle"));
+    // Without an answer acknowledged it lives as long as a half-open flow.
+    film.at_ms(239 * SECOND);
+    film.show(talk.server("PA", b"a second before the end"));
+    film.show(talk.client("A", b""));
+    film.at_ms((239 + 7439) * SECOND);
+    film.show(talk.client("PA", b"a second before the end of an established flow"));
+    film.at_ms((239 + 7439 + 7441) * SECOND);
+    film.show(talk.server("PA", b"a second too late"));
+    film.show(talk.client("A", b"adopted once more"));
+    film.wait_ms(241 * SECOND);
+    film.show(talk.server("A", b""));
+}

@@ -46,6 +46,22 @@ pub enum UnknownTcp {
     Reset,
     /// Drop in silence.
     Drop,
+    /// Make its flow, without a handshake, so that connections outlive a restart of the gateway; only where the algorithm finds
+    /// the same server again. Resets and SYN-ACKs are dropped.
+    Adopt,
+}
+
+/// The timeouts of a service's flows by protocol and service port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortTimeouts {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// First service port: the destination port of the client's packets.
+    pub first_port: u16,
+    /// Last service port, included.
+    pub last_port: u16,
+    /// The profile of the flow table, as its settings number them.
+    pub profile: u8,
 }
 
 /// Whether the maximum segment size in a SYN is lowered (MSS clamping).
@@ -308,6 +324,8 @@ pub struct ServiceSettings {
     pub last_resort: LastResort,
     /// What becomes of TCP packets of no flow.
     pub unknown_tcp: UnknownTcp,
+    /// Whose timeouts its flows have, in the order of protocol and port, none overlapping; profile 0 elsewhere.
+    pub timeouts: Vec<PortTimeouts>,
     /// How dear its new flows are when there is not room for all.
     pub priority: Priority,
     /// Whether the segment size that TCP ends tell each other is lowered.
@@ -329,6 +347,7 @@ impl ServiceSettings {
             on_down: None,
             last_resort: LastResort::default(),
             unknown_tcp: UnknownTcp::default(),
+            timeouts: Vec::new(),
             priority: Priority::default(),
             mss: Mss::default(),
             nat: Nat::default(),
@@ -345,6 +364,13 @@ impl ServiceSettings {
             }
             _ => of(v6),
         }
+    }
+
+    /// The profile of timeouts for a flow of a protocol to a service port.
+    pub fn profile(&self, protocol: Protocol, port: u16) -> u8 {
+        let behind = self.timeouts.partition_point(|t| (t.protocol, t.first_port) <= (protocol, port));
+        let found = behind.checked_sub(1).map(|at| self.timeouts[at]);
+        found.filter(|t| t.protocol == protocol && port <= t.last_port).map_or(0, |t| t.profile)
     }
 
     /// What becomes of its flows of a protocol when their server goes down.

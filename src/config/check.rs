@@ -10,14 +10,14 @@ use super::problem::{Draft, Span};
 use super::raw::Raw;
 use super::raw_service::RawService;
 use super::settings::Settings;
-use super::{build, check_monitor, check_nat, check_pool, check_rule, check_service};
+use super::{build, check_monitor, check_nat, check_pool, check_rule, check_service, raw_timeouts};
 use crate::balance::Listen;
 use serde_spanned::Spanned;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Checks every rule and makes the settings; they hold only if no error is among the drafts.
-pub(super) fn check(raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
+pub(super) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     if !raw.has_services {
         drafts
             .push(Draft::error(0..0, "there is no service").help("add a [[service]] and a [[pool]] of servers for it"));
@@ -34,6 +34,7 @@ pub(super) fn check(raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     check_nat::check(&raw, &links, drafts);
     check_monitor::check(&raw, &links, drafts);
     check_rule::check(&raw, drafts);
+    raw.table.profiles = raw_timeouts::resolve(&mut raw.services, &raw.table.timeouts, drafts);
     build::settings(raw, &links)
 }
 

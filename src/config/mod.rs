@@ -27,6 +27,7 @@ mod raw_pool;
 mod raw_probe;
 mod raw_rule;
 mod raw_service;
+mod raw_timeouts;
 mod render;
 pub mod settings;
 mod values;

@@ -10,6 +10,7 @@ use super::raw_nat::{self, RawNatPool};
 use super::raw_pool::{self, RawPool};
 use super::raw_rule::{self, RawRule};
 use super::raw_service::{self, RawService};
+use super::raw_timeouts;
 use super::settings::AnswerSettings;
 use crate::flow::{FragmentSettings, TableSettings};
 use serde_spanned::Spanned;
@@ -45,7 +46,7 @@ pub(super) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let (answers, fragments) = (raw_answers::answers(&mut fields), raw_answers::fragments(&mut fields));
     let (max_flows, rate) = raw_gateway::flows(&mut fields);
     let max_flows = max_flows.unwrap_or(TableSettings::default().max_flows);
-    let table = TableSettings { max_flows, timeouts: raw_gateway::timeouts(&mut fields) };
+    let table = TableSettings { max_flows, timeouts: raw_timeouts::timeouts(&mut fields), profiles: Vec::new() };
     let tables = fields.tables("nat-pool", "[[nat-pool]]");
     let nat_pools = tables.into_iter().map(|(table, span)| raw_nat::nat_pool(table, span, fields.drafts)).collect();
     let errors = fields.drafts.len();

@@ -1,4 +1,4 @@
-//! The tables `[gateway]`, `[flows]` and `[timeouts]`: each value read and checked by itself.
+//! The tables `[gateway]` and `[flows]`: each value read and checked by itself.
 //!
 //! It must not know services and pools.
 
@@ -8,8 +8,6 @@ use super::problem::Draft;
 use super::raw_pool::MOST_FLOWS;
 use super::settings::GatewaySettings;
 use super::values::{self, OnePerFamily, v4, v6};
-use crate::flow::Timeouts;
-use crate::time::Duration;
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::net::IpAddr;
@@ -136,40 +134,12 @@ pub(super) fn flows(top: &mut Fields<'_, '_>) -> (Option<u32>, Option<u32>) {
     (fields.count("max", 1..=MOST_FLOWS), fields.count("rate", 1..=u64::from(u32::MAX)))
 }
 
-/// Reads `[timeouts]`; a timeout below what the RFCs ask for is taken, with a warning.
-pub(super) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
-    let mut timeouts = Timeouts::default();
-    let Some((table, span)) = top.table("timeouts", "[timeouts]") else { return timeouts };
-    let min = |minutes: u64| Duration::from_secs(minutes * 60);
-    let rows: [(&str, Duration, &str, &mut Duration); 7] = [
-        ("tcp-opening", min(4), "RFC 5382, REQ-5", &mut timeouts.opening),
-        ("tcp-established", min(124), "RFC 5382, REQ-5", &mut timeouts.established),
-        ("tcp-closing", min(4), "RFC 5382, REQ-5", &mut timeouts.closing),
-        ("tcp-reset", min(4), "RFC 7857, section 2.2", &mut timeouts.reset),
-        ("udp-one-way", min(2), "RFC 4787, REQ-5", &mut timeouts.udp_one_way),
-        ("udp-two-way", min(2), "RFC 4787, REQ-5", &mut timeouts.udp_two_way),
-        ("icmp", min(1), "RFC 5508, REQ-2", &mut timeouts.icmp),
-    ];
-    let known: Vec<&str> = rows.iter().map(|row| row.0).collect();
-    let mut fields = Fields::new(table, span, "[timeouts]", &known, top.drafts);
-    for (key, floor, source, place) in rows {
-        let Some(timeout) = fields.duration(key) else { continue };
-        if *timeout.get_ref() < floor {
-            let floor = humantime::format_duration(floor);
-            let title = format!("`{key}` is shorter than {floor}, the least that {source} asks for");
-            let help = "live flows that fall silent for so long are cut; the value is used as it is";
-            fields.drafts.push(Draft::warning(timeout.span(), title).help(help));
-        }
-        *place = timeout.into_inner();
-    }
-    timeouts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::parse_with_warnings;
     use crate::flow::TableSettings;
+    use crate::time::Duration;
 
     const REST: &str = "[[pool]]\nname='p'\nserver=[{name='s',address='10.0.0.1'}]\n[[service]]\nname='x'\nlisten='192.0.2.80:1/tcp'\npool='p'\n";
 

@@ -6,6 +6,7 @@
 use super::address;
 use super::fields::Fields;
 use super::problem::{Draft, Span};
+use super::raw_timeouts::{self, RawTimeouts};
 use super::values;
 use crate::balance::{
     Algorithm, LastResort, Listen, Mss, OnDown, Prefixes, Priority, ServiceSettings, Stickiness, Tuning, UnknownTcp,
@@ -44,6 +45,7 @@ pub(super) struct RawService {
     pub(super) nat_pool: Option<Spanned<String>>,
     /// The clients that full NAT is for; none are all.
     pub(super) nat_for: Vec<IpNet>,
+    pub(super) timeouts: Vec<RawTimeouts>,
     pub(super) group: Option<Spanned<String>>,
     /// Whether every value of it could be read.
     pub(super) is_whole: bool,
@@ -71,6 +73,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         "nat",
         "nat-pool",
         "full-nat-for",
+        "timeouts",
     ];
     let mut fields = Fields::new(table, span, "[[service]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"web\"");
@@ -78,7 +81,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     let pool = fields.required("pool", "pool = \"web\"");
     let pool = pool.and_then(|value| fields.string("pool", value, "pool = \"web\""));
     let algorithm = fields.word_or("algorithm", &Algorithm::ALL.map(|a| (a.name(), a)), Algorithm::default());
-    let unknown_tcp = [("reset", UnknownTcp::Reset), ("drop", UnknownTcp::Drop)];
+    let unknown_tcp = [("reset", UnknownTcp::Reset), ("drop", UnknownTcp::Drop), ("adopt", UnknownTcp::Adopt)];
     let on_down = [("repick", None), ("keep", Some(OnDown::Keep)), ("reset", Some(OnDown::Reset))];
     let last_resort =
         [("drop", LastResort::Drop), ("reset", LastResort::Reset), ("unreachable", LastResort::Unreachable)];
@@ -97,6 +100,8 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     let (nat_pool, nat_for) = nat(&mut fields);
     let (algorithm_place, table_place) = (fields.key("algorithm"), fields.key("maglev-table"));
     let (sticky, group) = sticky(&mut fields);
+    let timeouts = raw_timeouts::entries(&mut fields);
+    adopts(&mut fields, settings.unknown_tcp, algorithm);
     let is_whole = fields.is_clean();
     let settings = ServiceSettings { sticky, ..settings };
     RawService {
@@ -110,6 +115,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         last_resort_pool,
         nat_pool,
         nat_for,
+        timeouts,
         group,
         is_whole,
     }
@@ -139,6 +145,19 @@ fn mss(fields: &mut Fields<'_, '_>) -> Option<Mss> {
     }
     // RFC 9293, 3.7.1: without the option an end sends 536 bytes.
     fields.count("mss-clamp", 536..=65_495).map(Mss::To)
+}
+
+/// A connection can be adopted only where its server can be found again.
+fn adopts(fields: &mut Fields<'_, '_>, unknown_tcp: UnknownTcp, algorithm: Option<Algorithm>) {
+    let finds = algorithm.is_none_or(|algorithm| matches!(algorithm, Algorithm::SourceHash | Algorithm::Maglev));
+    let Some(value) = fields.value("unknown-tcp") else { return };
+    if unknown_tcp == UnknownTcp::Adopt && !finds {
+        let name = algorithm.unwrap_or_default().name();
+        let title = format!("`unknown-tcp = \"adopt\"` cannot go with algorithm \"{name}\"");
+        let help = "a connection whose flow is lost must go to the same server again: choose the algorithm \"maglev\" or \
+                    \"source-hash\", or write \"reset\" or \"drop\"";
+        fields.drafts.push(Draft::error(value.span(), title).help(help));
+    }
 }
 
 fn listens(fields: &mut Fields<'_, '_>) -> Vec<Spanned<Listen>> {

@@ -68,7 +68,9 @@ fn the_example_is_read_as_its_comments_say() {
         settings.gateway,
         GatewaySettings { client_mtu: Some(1500), probe_v4, probe_v6, ..GatewaySettings::default() }
     );
-    assert_eq!(settings.table, TableSettings { max_flows: 262_144, timeouts: Timeouts::default() });
+    let established = crate::time::Duration::from_secs(3 * 3600);
+    let profiles = vec![Timeouts { established, ..Timeouts::default() }];
+    assert_eq!(settings.table, TableSettings { max_flows: 262_144, profiles, ..TableSettings::default() });
     assert_eq!(settings.seed, 1);
     let names: Vec<&str> = settings.servers.iter().map(|server| server.name.as_str()).collect();
     assert_eq!(names, ["web-1", "web-2", "web-3", "dns-1", "dns-2", "media-1", "media-2"], "the order of the file");
@@ -104,7 +106,8 @@ fn every_known_key_is_in_the_example() {
         ("[fragments]", 3),
         ("[answers]", 4),
         ("[[nat-pool]]", 7),
-        ("[[service]]", 19),
+        ("[[service]]", 20),
+        ("[[service]]\n[[service.timeouts]]", 9),
         ("[[service]]\n[service.sticky]", 6),
         ("[[rule]]", 17),
         ("[[pool]]", 7),

@@ -135,7 +135,7 @@ fn values_at_the_limits_are_taken_and_those_beyond_are_refused() {
 fn a_service_is_as_it_is_written_and_else_by_default() {
     let s = Duration::from_secs;
     let sticky = |prefixes, idle, slots| Some(Stickiness { prefixes, idle: s(idle), slots, group: 0 });
-    let cases: [(&str, fn(&ServiceSettings) -> bool); 14] = [
+    let cases: [(&str, fn(&ServiceSettings) -> bool); 15] = [
         ("", |x| *x == ServiceSettings::new("x", x.listen.clone(), PoolId(0)) && x.listen.len() == 3),
         ("algorithm = 'source-hash'", |x| x.tuning == Tuning { hash: Some(Prefixes::ADDRESS), ..Tuning::default() }),
         ("algorithm = 'maglev'", |x| x.algorithm == Algorithm::Maglev && x.tuning == Tuning::default()),
@@ -152,6 +152,7 @@ fn a_service_is_as_it_is_written_and_else_by_default() {
         ("class = 'low'", |x| x.priority == Priority::Low),
         ("sticky.by = 'connection'", |x| x.sticky.is_none()),
         ("unknown-tcp = 'drop'", |x| x.unknown_tcp == crate::balance::UnknownTcp::Drop),
+        ("algorithm = 'maglev'\nunknown-tcp = 'adopt'", |x| x.unknown_tcp == crate::balance::UnknownTcp::Adopt),
     ];
     for (lines, holds) in cases {
         let service = &read("service", lines).services[0];

@@ -138,6 +138,11 @@ impl Engine {
                 Err(Verdict::Drop(Reason::BadPort))
             }
             Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {
+                let adopts = self.balancer.service(service).unknown_tcp == UnknownTcp::Adopt;
+                // A segment without an acknowledgement is of no open connection (RFC 9293, 3.10.7.4).
+                if adopts && flags.ack() && !flags.syn() && !flags.rst() && sum_is_right(packet, parsed, meta) {
+                    return Ok(());
+                }
                 Err(match self.balancer.service(service).unknown_tcp {
                     UnknownTcp::Reset if sum_is_right(packet, parsed, meta) => self.answers.reset(now, parsed),
                     _ => Verdict::Drop(Reason::TcpNoFlow),
@@ -154,6 +159,7 @@ impl Engine {
     /// Picks a server and inserts the flow.
     fn open(&mut self, now: Instant, key: &Key, service: ServiceId, rule: u16) -> Result<u32, Reason> {
         self.admit(now, key, service, rule)?;
+        let profile = self.balancer.service(service).profile(key.protocol, key.dst_port);
         let mut tried = [ServerId(u32::MAX); MOST_TRIES];
         for tries in 0..MOST_TRIES {
             let Some(pick) = self.balancer.pick(now, service, key, &tried[..tries]) else {
@@ -162,13 +168,13 @@ impl Engine {
             let server = pick.server;
             tried[tries] = server;
             let answer = self.answer_key(now, key, service, server)?;
-            let mut inserted = self.table.insert(now, key, &answer, service, server);
+            let mut inserted = self.table.insert(now, key, &answer, service, server, profile);
             if inserted == Err(InsertError::Full) {
                 if let Err(reason) = self.make_room(now) {
                     self.unneeded(service, &answer);
                     return Err(reason);
                 }
-                inserted = self.table.insert(now, key, &answer, service, server);
+                inserted = self.table.insert(now, key, &answer, service, server, profile);
             }
             match inserted {
                 Ok(index) => {

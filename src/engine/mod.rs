@@ -37,6 +37,8 @@ mod tests_nat;
 #[cfg(test)]
 mod tests_standing;
 #[cfg(test)]
+mod tests_timers;
+#[cfg(test)]
 mod tests_way;
 
 pub use change::{Change, Refused};

@@ -151,8 +151,11 @@ impl Engine {
     /// Judges a server by the first signs of a flow that it has not answered yet.
     #[inline]
     pub(super) fn first_signs(&mut self, now: Instant, found: Found, parsed: &Parsed) {
-        let server = self.table.flow(found.index).server_id;
+        let flow = self.table.flow(found.index);
+        let (server, adopted) = (flow.server_id, flow.is_adopted());
         match (found.side, parsed.transport) {
+            // A server that knows nothing of such a connection is right to say so, and strangers choose when.
+            (Side::Server, Transport::Tcp { flags, .. }) if flags.rst() && adopted => {}
             (Side::Server, Transport::Tcp { flags, .. }) if flags.rst() => self.trouble(now, server),
             (Side::Server, _) => self.balancer.answered(server),
             (Side::Client, Transport::Tcp { flags, .. }) if flags.syn() => self.trouble(now, server),

@@ -10,6 +10,14 @@ use crate::time::Instant;
 /// No entry: the end of a list.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// The slot holds a flow.
+pub(super) const USED: u8 = 4;
+
+/// The key of this side (0 the client, 1 the server) is IPv6.
+pub(super) const fn wide(side: usize) -> u8 {
+    1 << side
+}
+
 /// A side's key, packed: IPv4 addresses in place, IPv6 addresses by their place in the table's slab, in the second word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Packed {
@@ -28,9 +36,10 @@ pub struct Flow {
     /// What it carries.
     pub protocol: Protocol,
     pub(super) class: Class,
-    pub(super) used: bool,
-    /// Whether the client's side is IPv6, and the server's.
-    pub(super) wide: [bool; 2],
+    /// [`USED`], and [`wide`] for each side.
+    pub(super) flags: u8,
+    /// Whose timeouts hold.
+    pub(super) profile: u8,
     pub(super) before: u32,
     pub(super) behind: u32,
     pub(super) generation: u32,
@@ -56,6 +65,25 @@ impl Flow {
     /// The timeout class that holds.
     pub fn class(&self) -> Class {
         self.class
+    }
+
+    /// The profile whose timeouts hold: 0 for those of the whole table, then as [`super::TableSettings`] numbers them.
+    pub fn profile(&self) -> u8 {
+        self.profile
+    }
+
+    /// Whether it began in the middle of its connection.
+    pub fn is_adopted(&self) -> bool {
+        self.tcp.is_adopted()
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.flags & USED != 0
+    }
+
+    #[inline]
+    pub(super) fn is_wide(&self, side: usize) -> bool {
+        self.flags & wide(side) != 0
     }
 }
 

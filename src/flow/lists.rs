@@ -1,11 +1,11 @@
-//! One list a timeout class, in the order of the last touch: within a class that is the order of
-//! expiry, so the next to expire and the next to evict are always the first.
+//! One list a timeout profile and class, in the order of the last touch: within a list that is the order of
+//! expiry, so the next to expire and the next to evict are always among the first of the lists.
 
 use super::entry::{Flow, NONE};
 use super::settings::Class;
 use crate::time::Instant;
 
-/// First and last entry of a class, and how many there are.
+/// First and last entry of a list, and how many there are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct List {
     pub first: u32,
@@ -13,23 +13,37 @@ pub(super) struct List {
     pub len: u32,
 }
 
-/// The lists of all classes.
+/// The lists of all profiles and classes.
 #[derive(Debug)]
-pub(super) struct Lists([List; Class::ALL.len()]);
+pub(super) struct Lists {
+    lists: Box<[[List; Class::ALL.len()]]>,
+    /// Entries of each profile.
+    lens: Box<[u32]>,
+    /// A bit for each profile that has entries.
+    busy: [u64; 4],
+}
 
 impl Lists {
-    pub fn new() -> Self {
-        Lists([List { first: NONE, last: NONE, len: 0 }; Class::ALL.len()])
+    /// The lists of so many profiles, 1 to 256.
+    pub fn new(profiles: usize) -> Self {
+        let empty = [List { first: NONE, last: NONE, len: 0 }; Class::ALL.len()];
+        Lists { lists: vec![empty; profiles].into(), lens: vec![0; profiles].into(), busy: [0; 4] }
     }
 
-    pub fn of(&self, class: Class) -> &List {
-        &self.0[class as usize]
+    /// The lists of one class in all profiles that have entries, in the order of the profiles.
+    pub fn of(&self, class: Class) -> impl Iterator<Item = &List> + '_ {
+        let bits = |(word, bits): (usize, u64)| {
+            std::iter::successors(Some(bits), |bits| Some(bits & bits.wrapping_sub(1)))
+                .take_while(|bits| *bits != 0)
+                .map(move |bits| word * 64 + bits.trailing_zeros() as usize)
+        };
+        self.busy.into_iter().enumerate().flat_map(bits).map(move |profile| &self.lists[profile][class as usize])
     }
 
-    /// Appends an entry to its class's list and notes when it was touched.
+    /// Appends an entry to its list and notes when it was touched.
     pub fn push(&mut self, flows: &mut [Flow], entry: u32, now: Instant) {
-        let class = flows[entry as usize].class;
-        let list = &mut self.0[class as usize];
+        let Flow { class, profile, .. } = flows[entry as usize];
+        let list = &mut self.lists[profile as usize][class as usize];
         let last = list.last;
         let flow = &mut flows[entry as usize];
         (flow.touched, flow.before, flow.behind) = (now, last, NONE);
@@ -40,12 +54,14 @@ impl Lists {
         }
         list.last = entry;
         list.len += 1;
+        self.lens[profile as usize] += 1;
+        self.busy[profile as usize / 64] |= 1 << (profile % 64);
     }
 
-    /// Takes an entry out of its class's list.
+    /// Takes an entry out of its list.
     pub fn unlink(&mut self, flows: &mut [Flow], entry: u32) {
-        let Flow { class, before, behind, .. } = flows[entry as usize];
-        let list = &mut self.0[class as usize];
+        let Flow { class, profile, before, behind, .. } = flows[entry as usize];
+        let list = &mut self.lists[profile as usize][class as usize];
         match before {
             NONE => list.first = behind,
             before => flows[before as usize].behind = behind,
@@ -55,5 +71,9 @@ impl Lists {
             behind => flows[behind as usize].before = before,
         }
         list.len -= 1;
+        self.lens[profile as usize] -= 1;
+        if self.lens[profile as usize] == 0 {
+            self.busy[profile as usize / 64] &= !(1 << (profile % 64));
+        }
     }
 }

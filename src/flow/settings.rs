@@ -50,7 +50,7 @@ impl Class {
 }
 
 /// How long a flow of each class lives without a packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// TCP before the handshake is complete; RFC 5382 REQ-5: at least 4 min.
     pub opening: Duration,
@@ -103,12 +103,17 @@ impl Timeouts {
 pub struct TableSettings {
     /// Most flows at a time, 1 to 100,000,000; both families together.
     pub max_flows: u32,
-    /// The timeouts.
+    /// The timeouts: profile 0.
     pub timeouts: Timeouts,
+    /// The timeouts of further profiles, numbered from 1; at most [`MOST_PROFILES`], later ones do not count.
+    pub profiles: Vec<Timeouts>,
 }
+
+/// Most profiles beside the table's own.
+pub const MOST_PROFILES: usize = 255;
 
 impl Default for TableSettings {
     fn default() -> Self {
-        TableSettings { max_flows: 262_144, timeouts: Timeouts::default() }
+        TableSettings { max_flows: 262_144, timeouts: Timeouts::default(), profiles: Vec::new() }
     }
 }

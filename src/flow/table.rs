@@ -4,11 +4,11 @@
 //! a value. Nothing here allocates after the first use of a slot, scans, or panics on what a
 //! client sends.
 
-use super::entry::{Flow, NONE, Packed};
+use super::entry::{Flow, NONE, Packed, USED, wide};
 use super::index::Index;
 use super::key::Key;
 use super::lists::Lists;
-use super::settings::{Class, TableSettings, Timeouts};
+use super::settings::{Class, MOST_PROFILES, TableSettings, Timeouts};
 use super::tcp::{Ends, Segment, Step};
 use crate::ids::{FlowId, ServerId, ServiceId};
 use crate::packet::rewrite::{Deltas, Translation};
@@ -71,7 +71,8 @@ pub struct Table {
     wide: Vec<[u128; 2]>,
     wide_free: Vec<u32>,
     lists: Lists,
-    timeouts: Timeouts,
+    /// By the number of the profile.
+    timeouts: Box<[Timeouts]>,
     hash: RandomState,
 }
 
@@ -88,6 +89,8 @@ impl Table {
     pub fn try_new(settings: &TableSettings, seed: u64) -> Result<Self, TableTooBig> {
         let max = settings.max_flows;
         let too_big = |_| TableTooBig { max_flows: max };
+        let further = settings.profiles.iter().take(MOST_PROFILES);
+        let timeouts: Box<[Timeouts]> = std::iter::once(&settings.timeouts).chain(further).copied().collect();
         let mix = |salt: u64| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt;
         Ok(Table {
             flows: reserved(max as usize).map_err(too_big)?,
@@ -97,8 +100,8 @@ impl Table {
             index: Index::new(max.saturating_mul(2)).map_err(too_big)?,
             wide: reserved(max as usize * 2).map_err(too_big)?,
             wide_free: reserved(max as usize * 2).map_err(too_big)?,
-            lists: Lists::new(),
-            timeouts: settings.timeouts.clone(),
+            lists: Lists::new(timeouts.len()),
+            timeouts,
             hash: RandomState::with_seeds(mix(1), mix(2), mix(3), mix(4)),
         })
     }
@@ -118,9 +121,9 @@ impl Table {
         self.max
     }
 
-    /// Flows of one class.
+    /// Flows of one class, of all profiles.
     pub fn count(&self, class: Class) -> u32 {
-        self.lists.of(class).len
+        self.lists.of(class).map(|list| list.len).sum()
     }
 
     #[inline]
@@ -145,7 +148,7 @@ impl Table {
         let packed = if side == 0 { &flow.client } else { &flow.server };
         packed.ports == ports(key)
             && flow.protocol == key.protocol
-            && match (key.addresses, flow.wide[side]) {
+            && match (key.addresses, flow.is_wide(side)) {
                 (Addresses::V4 { src, dst }, false) => packed.addresses == [src, dst],
                 (Addresses::V6 { src, dst }, true) => self.wide[packed.addresses[1] as usize] == [src, dst],
                 _ => false,
@@ -183,27 +186,27 @@ impl Table {
     /// The slot of a flow that still exists.
     pub fn slot(&self, id: FlowId) -> Option<u32> {
         let flow = self.flows.get(id.index as usize)?;
-        (flow.used && flow.generation == id.generation).then_some(id.index)
+        (flow.is_used() && flow.generation == id.generation).then_some(id.index)
     }
 
     /// Whether a side's key is of IPv6.
     #[inline]
     pub fn is_v6(&self, index: u32, side: Side) -> bool {
-        self.flows[index as usize].wide[side as usize]
+        self.flows[index as usize].is_wide(side as usize)
     }
 
     /// Whether a flow's sides are of different families.
     #[inline]
     pub fn crosses(&self, index: u32) -> bool {
-        let [client, server] = self.flows[index as usize].wide;
-        client != server
+        let flow = &self.flows[index as usize];
+        flow.is_wide(0) != flow.is_wide(1)
     }
 
     /// A side's key, as its packets show it.
     pub fn key(&self, index: u32, side: Side) -> Key {
         let flow = &self.flows[index as usize];
         let packed = if side == Side::Client { flow.client } else { flow.server };
-        let addresses = if flow.wide[side as usize] {
+        let addresses = if flow.is_wide(side as usize) {
             let [src, dst] = self.wide[packed.addresses[1] as usize];
             Addresses::V6 { src, dst }
         } else {
@@ -228,7 +231,8 @@ impl Table {
 
     /// Adds a flow and returns its slot.
     ///
-    /// `client` is the key of the client's packets, `server` that of the server's answers.
+    /// `client` is the key of the client's packets, `server` that of the server's answers. The timeouts of `profile` hold; one
+    /// that the settings do not have is 0.
     pub fn insert(
         &mut self,
         now: Instant,
@@ -236,6 +240,7 @@ impl Table {
         server: &Key,
         service: ServiceId,
         server_id: ServerId,
+        profile: u8,
     ) -> Result<u32, InsertError> {
         for (side, key) in [(Side::Client, client), (Side::Server, server)] {
             if self.find(key).is_some() {
@@ -257,14 +262,15 @@ impl Table {
             (&client.addresses, client.src_port, client.dst_port),
             (&to.addresses, to.src_port, to.dst_port),
         );
+        let side = |at: usize, key: &Key| if matches!(key.addresses, Addresses::V6 { .. }) { wide(at) } else { 0 };
         let flow = Flow {
             client: self.pack(client),
             server: self.pack(server),
             deltas,
             protocol: client.protocol,
             class,
-            used: true,
-            wide: [client, server].map(|k| matches!(k.addresses, Addresses::V6 { .. })),
+            flags: USED | side(0, client) | side(1, server),
+            profile: if usize::from(profile) < self.timeouts.len() { profile } else { 0 },
             before: NONE,
             behind: NONE,
             generation: 0,
@@ -322,12 +328,12 @@ impl Table {
         }
         self.lists.unlink(&mut self.flows, index);
         let flow = &mut self.flows[index as usize];
-        for (packed, wide) in [(flow.client, flow.wide[0]), (flow.server, flow.wide[1])] {
+        for (packed, wide) in [(flow.client, flow.is_wide(0)), (flow.server, flow.is_wide(1))] {
             if wide {
                 self.wide_free.push(packed.addresses[1]);
             }
         }
-        flow.used = false;
+        flow.flags = 0;
         flow.behind = self.free;
         self.free = index;
         self.len -= 1;
@@ -369,7 +375,7 @@ impl Table {
     /// When a flow expires if nothing comes.
     pub fn deadline(&self, index: u32) -> Instant {
         let flow = &self.flows[index as usize];
-        flow.touched + self.timeouts.of(flow.class) + TOUCH_GRAIN
+        flow.touched + self.timeouts[flow.profile as usize].of(flow.class) + TOUCH_GRAIN
     }
 
     /// When a flow was last touched, exact to [`TOUCH_GRAIN`].
@@ -377,22 +383,25 @@ impl Table {
         self.flows[index as usize].touched
     }
 
-    /// The flow that expires first, and when. Among equals the class that stands first in [`Class::ALL`].
+    /// The flow that expires first, and when. Among equals the class that stands first in [`Class::ALL`], then the lower profile.
     pub fn first_to_expire(&self) -> Option<(Instant, u32)> {
-        let firsts = Class::ALL.iter().map(|class| self.lists.of(*class).first);
+        let firsts = Class::ALL.iter().flat_map(|class| self.lists.of(*class)).map(|list| list.first);
         firsts.filter(|first| *first != NONE).map(|first| (self.deadline(first), first)).min_by_key(|(when, _)| *when)
     }
 
     /// The flow to give up for a new one while the table is full: half-open before reset before closing before
-    /// one-way UDP before ICMP, the one longest without a packet; never an established one or a two-way one.
+    /// one-way UDP before ICMP, the one longest without a packet, among equals that of the lower profile; never an established one or a two-way one.
     pub fn first_to_evict(&self) -> Option<u32> {
         let order = [Class::Opening, Class::Reset, Class::Closing, Class::UdpOneWay, Class::Icmp];
-        order.iter().map(|class| self.lists.of(*class).first).find(|first| *first != NONE)
+        order.iter().find_map(|class| {
+            let firsts = self.lists.of(*class).map(|list| list.first).filter(|first| *first != NONE);
+            firsts.min_by_key(|first| self.flows[*first as usize].touched)
+        })
     }
 
     /// The slots in use from `from` on, in their order.
     pub fn slots(&self, from: u32) -> impl Iterator<Item = (u32, bool)> + '_ {
-        self.flows.iter().enumerate().skip(from as usize).map(|(index, flow)| (index as u32, flow.used))
+        self.flows.iter().enumerate().skip(from as usize).map(|(index, flow)| (index as u32, flow.is_used()))
     }
 }
 
@@ -428,7 +437,7 @@ mod tests {
     }
 
     fn table(max_flows: u32) -> Table {
-        Table::new(&TableSettings { max_flows, timeouts: Timeouts::default() }, 1)
+        Table::new(&TableSettings { max_flows, ..TableSettings::default() }, 1)
     }
 
     fn at(seconds: u64) -> Instant {
@@ -437,7 +446,7 @@ mod tests {
 
     fn add(table: &mut Table, now: Instant, client: u32, port: u16) -> Result<u32, InsertError> {
         let (client, server) = key(client, port);
-        table.insert(now, &client, &server, ServiceId(0), ServerId(0))
+        table.insert(now, &client, &server, ServiceId(0), ServerId(0), 0)
     }
 
     #[test]
@@ -468,7 +477,7 @@ mod tests {
         assert_eq!(add(&mut table, at(0), 1, 1), Err(InsertError::Taken(Side::Client)));
         let (mut client, server) = key(1, 1);
         client.dst_port = 81;
-        let taken = table.insert(at(0), &client, &server, ServiceId(0), ServerId(0));
+        let taken = table.insert(at(0), &client, &server, ServiceId(0), ServerId(0), 0);
         assert_eq!(taken, Err(InsertError::Taken(Side::Server)));
         assert_eq!(table.find(&client), None);
         add(&mut table, at(0), 2, 1).unwrap();

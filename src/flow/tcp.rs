@@ -52,6 +52,8 @@ const fn fin(side: usize) -> u8 {
 const fn has_acked(side: usize) -> u8 {
     16 << side
 }
+/// Met in the middle of its connection: no SYN was seen, and `syn` says whose numbers are known.
+const ADOPTED: u8 = 64;
 
 /// Whether `b` lies behind `a` by 1 to [`AHEAD`], modulo 2^32.
 const fn advances(a: u32, b: u32) -> bool {
@@ -60,6 +62,11 @@ const fn advances(a: u32, b: u32) -> bool {
 }
 
 impl Ends {
+    /// Whether the flow began without a SYN.
+    pub fn is_adopted(&self) -> bool {
+        self.seen & ADOPTED != 0
+    }
+
     /// Takes in a segment of a flow in `class`.
     pub fn step(&mut self, class: Class, from: Side, segment: &Segment) -> Step {
         let side = from as usize;
@@ -70,6 +77,9 @@ impl Ends {
         }
         if segment.flags.syn() {
             return self.on_syn(class, side, segment);
+        }
+        if class == Class::Opening {
+            self.adopt(side, segment);
         }
         let fresh = self.learn(class, side, segment);
         match class {
@@ -114,6 +124,19 @@ impl Ends {
         seq.wrapping_sub(first) <= next.wrapping_sub(first)
     }
 
+    /// Takes the numbers of an end that shows none of its SYN: of a flow that begins with a client's segment. The server's count
+    /// only where they lie near what the client has acknowledged.
+    fn adopt(&mut self, side: usize, segment: &Segment) {
+        let end = segment.seq.wrapping_add(segment.len).wrapping_add(u32::from(segment.flags.fin()));
+        let first = self.seen == 0 && side == 0;
+        let near = end.wrapping_sub(self.acked[0]).wrapping_add(AHEAD) <= 2 * AHEAD;
+        let second = side == 1 && self.seen & (ADOPTED | syn(1)) == ADOPTED && segment.flags.ack() && near;
+        if first || second {
+            self.seen |= ADOPTED | syn(side);
+            self.next[side] = end;
+        }
+    }
+
     fn on_syn(&mut self, class: Class, side: usize, segment: &Segment) -> Step {
         match class {
             Class::Closing | Class::Reset if side == 0 && !segment.flags.ack() => {
@@ -122,6 +145,9 @@ impl Ends {
                 if old { Step::Pass } else { Step::Reopen }
             }
             Class::Opening => {
+                if self.seen & ADOPTED != 0 && side == 0 && !segment.flags.ack() {
+                    *self = Ends::default();
+                }
                 self.seen |= syn(side);
                 self.next[side] = segment.seq.wrapping_add(1);
                 if segment.flags.ack() {
@@ -149,7 +175,8 @@ impl Ends {
             self.seen |= fin(side);
         }
         // While opening, `next` is the number behind the SYN: what the other end has to acknowledge.
-        if class != Class::Opening && advances(self.next[side], end) {
+        let open = class != Class::Opening || (self.seen & ADOPTED != 0 && side == 0);
+        if open && advances(self.next[side], end) {
             self.next[side] = end;
         }
         if segment.flags.ack() && near {
@@ -165,7 +192,8 @@ impl Ends {
     /// Whether a reset stands at the number that its receiver expects next.
     fn reset_is_exact(&self, class: Class, side: usize, segment: &Segment) -> bool {
         let other = 1 - side;
-        if class == Class::Opening && segment.flags.ack() && self.seen & syn(other) != 0 {
+        let adopted = self.seen & ADOPTED != 0;
+        if class == Class::Opening && !adopted && segment.flags.ack() && self.seen & syn(other) != 0 {
             // RFC 9293, 3.10.7.3: in SYN-SENT a reset is believed if it acknowledges the SYN.
             return segment.ack == self.next[other] || (self.seen & syn(side) != 0 && segment.seq == self.next[side]);
         }
@@ -332,6 +360,26 @@ mod tests {
     #[test]
     fn a_syn_on_an_established_flow_proves_nothing() {
         assert_eq!(after_open(&[(C, seg("S", 7, 0, 0)), (S, seg("A", 501, 101, 0))]), ["=", "established"]);
+    }
+
+    #[test]
+    fn an_adopted_flow_establishes_only_by_the_clients_acknowledgement_of_the_server() {
+        let (first, answer) = ((C, seg("A", 900, 5000, 10)), (S, seg("A", 5000, 910, 100)));
+        assert_eq!(walk(&[first, first, first]), ["opening"; 3], "the client alone");
+        assert_eq!(walk(&[first, answer, answer]), ["opening"; 3], "not acknowledged");
+        assert_eq!(walk(&[first, answer, (C, seg("A", 910, 5099, 0))])[2], "opening", "an octet short");
+        assert_eq!(walk(&[first, answer, (C, seg("A", 910, 5100, 0))])[2], "established");
+        let far = (S, seg("A", 0x8000_0000, 910, 0));
+        assert_eq!(walk(&[first, far, (C, seg("A", 910, 0x8000_0000, 0))])[2], "opening", "a stray of the server");
+        assert_eq!(walk(&[first, (S, seg("R", 5000, 0, 0))])[1], "reset");
+        assert_eq!(walk(&[first, (S, seg("R", 5001, 0, 0))])[1], "=");
+    }
+
+    #[test]
+    fn a_syn_on_an_adopted_flow_begins_a_handshake() {
+        let mut all = vec![(C, seg("A", 900, 5000, 10))];
+        all.extend(open());
+        assert_eq!(walk(&all), ["opening", "opening", "opening", "established"]);
     }
 
     #[test]

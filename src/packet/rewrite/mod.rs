@@ -83,6 +83,7 @@ pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: 
     }
     if let Transport::Echo { .. } = parsed.transport {
         put(packet, at + 4, to.src_port);
+        all_zero_but_the_sum(packet, parsed);
     } else {
         put(packet, at, to.src_port);
         put(packet, at + 2, to.dst_port);
@@ -128,6 +129,15 @@ pub fn echo_reply(packet: &mut [u8], parsed: &Parsed) {
     packet[at] = reply;
     let delta = Delta::between(u64::from(request) << 8, u64::from(reply) << 8);
     put(packet, at + 2, delta.patch(word(packet, at + 2)));
+    all_zero_but_the_sum(packet, parsed);
+}
+
+/// A message of nothing but zeros, which an empty echo reply over IPv4 can be, has the sum 0xffff; a patch cannot know (RFC 1624, 3).
+fn all_zero_but_the_sum(packet: &mut [u8], parsed: &Parsed) {
+    let message = &packet[parsed.offset..parsed.len];
+    if parsed.protocol == proto::ICMP && word(message, 2) == 0 && message.iter().all(|byte| *byte == 0) {
+        put(packet, parsed.offset + 2, 0xffff);
+    }
 }
 
 #[inline]
@@ -260,6 +270,21 @@ mod tests {
             raw == 0 && word(&packet, 26) == 0xffff
         });
         assert!(zero.is_some());
+    }
+
+    #[test]
+    fn an_echo_reply_of_zeros_has_a_sum_of_ones() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([1; 4], [2; 4], 9).icmpv4_echo_request(0, 0).write(&mut packet, &[0; 4]).unwrap();
+        let parsed = parse(&packet).unwrap();
+        echo_reply(&mut packet, &parsed);
+        assert_eq!(word(&packet, 22), 0xffff);
+        assert!(transport_sum_is_right(&packet));
+        let mut reply = Vec::new();
+        PacketBuilder::ipv4([1; 4], [2; 4], 9).icmpv4_echo_reply(7, 0).write(&mut reply, &[]).unwrap();
+        let parsed = parse(&reply).unwrap();
+        translate(&mut reply, &parsed, &to(&parsed, parsed.addresses, 0, 0), false);
+        assert!(transport_sum_is_right(&reply));
     }
 
     #[test]

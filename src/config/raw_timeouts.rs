@@ -1,0 +1,232 @@
+//! Timeouts as they are written: `[timeouts]` and `[[service.timeouts]]`, and the profiles that they make.
+//!
+//! It must not know what else a service says.
+
+use super::fields::Fields;
+use super::problem::{Draft, Span};
+use super::raw_service::RawService;
+use super::values;
+use crate::balance::{PortTimeouts, Protocol};
+use crate::flow::{MOST_PROFILES, Timeouts};
+use crate::time::Duration;
+
+/// Keys, the least that an RFC asks for in seconds, and where it does.
+const ROWS: [(&str, u64, &str); 7] = [
+    ("tcp-opening", 240, "RFC 5382, REQ-5"),
+    ("tcp-established", 7440, "RFC 5382, REQ-5"),
+    ("tcp-closing", 240, "RFC 5382, REQ-5"),
+    ("tcp-reset", 240, "RFC 7857, section 2.2"),
+    ("udp-one-way", 120, "RFC 4787, REQ-5"),
+    ("udp-two-way", 120, "RFC 4787, REQ-5"),
+    ("icmp", 60, "RFC 5508, REQ-2"),
+];
+/// The last of the ports whose UDP flows may live shorter (RFC 4787, REQ-5a).
+const LAST_WELL_KNOWN: u16 = 1023;
+/// Most entries of one service.
+const MOST_ENTRIES: usize = 256;
+
+/// The timeouts that one table gives, in the order of [`ROWS`].
+type Given = [Option<Duration>; ROWS.len()];
+
+/// One `[[service.timeouts]]`.
+pub(super) struct RawTimeouts {
+    span: Span,
+    given: Given,
+    /// Empty: all ports.
+    ports: Vec<(u16, u16)>,
+    protocol: Option<Protocol>,
+}
+
+impl RawTimeouts {
+    fn matches(&self, protocol: Protocol, port: u16) -> bool {
+        let of_port = |range: &(u16, u16)| protocol != Protocol::Icmp && range.0 <= port && port <= range.1;
+        self.protocol.is_none_or(|own| own == protocol) && (self.ports.is_empty() || self.ports.iter().any(of_port))
+    }
+}
+
+/// Reads `[timeouts]`; a timeout below what the RFCs ask for is taken, with a warning.
+pub(super) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let Some((table, span)) = top.table("timeouts", "[timeouts]") else { return timeouts };
+    let mut fields = Fields::new(table, span, "[timeouts]", &ROWS.map(|row| row.0), top.drafts);
+    lay_over(&mut timeouts, &given(&mut fields, &[]));
+    timeouts
+}
+
+/// Reads the entries of one service.
+pub(super) fn entries(service: &mut Fields<'_, '_>) -> Vec<RawTimeouts> {
+    let tables = service.tables("timeouts", "[[service.timeouts]]");
+    if let Some((_, span)) = tables.get(MOST_ENTRIES) {
+        let draft = Draft::error(span.clone(), "a service has more than 256 tables of timeouts");
+        service.drafts.push(draft.help("`ports` takes an array: give ports that live alike in one table"));
+        return Vec::new();
+    }
+    let mut all = Vec::with_capacity(tables.len());
+    for (table, span) in tables {
+        let known: Vec<&str> = ["ports", "protocol"].into_iter().chain(ROWS.map(|row| row.0)).collect();
+        let mut fields = Fields::new(table, span.clone(), "[[service.timeouts]]", &known, service.drafts);
+        let words = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].map(|protocol| (protocol.name(), protocol));
+        let protocol = fields.word("protocol", &words);
+        let help = "ICMP has no ports: choose another protocol, or remove it";
+        if protocol == Some(Protocol::Icmp) {
+            fields.fits("ports", false, "with protocol \"icmp\"", help);
+        }
+        let ports = values::port_ranges(&mut fields, "ports");
+        if let Some(protocol) = protocol {
+            for (key, ..) in ROWS.iter().filter(|row| !row.0.starts_with(protocol.name())) {
+                let help = "it belongs to another protocol: put it into a table of its own, or remove it";
+                fields.fits(key, false, &format!("with protocol \"{}\"", protocol.name()), help);
+            }
+        }
+        let given = given(&mut fields, &ports);
+        if fields.is_clean() && given.iter().all(Option::is_none) {
+            let help = format!("add one of {}, or remove the table", ROWS.map(|row| row.0).join(", "));
+            fields.drafts.push(Draft::error(span.clone(), "[[service.timeouts]] sets no timeout").help(help));
+        }
+        all.push(RawTimeouts { span, given, ports, protocol });
+    }
+    all
+}
+
+/// The timeouts of a table, which hold for `ports`; none is all.
+fn given(fields: &mut Fields<'_, '_>, ports: &[(u16, u16)]) -> Given {
+    let well_known = !ports.is_empty() && ports.iter().all(|range| range.1 <= LAST_WELL_KNOWN);
+    ROWS.map(|(key, floor, source)| {
+        let timeout = fields.duration(key)?;
+        let floor = Duration::from_secs(floor);
+        if *timeout.get_ref() < floor && !(well_known && key.starts_with("udp")) {
+            let floor = humantime::format_duration(floor);
+            let title = format!("`{key}` is shorter than {floor}, the least that {source} asks for");
+            let help = "live flows that fall silent for so long are cut; the value is used as it is";
+            fields.drafts.push(Draft::warning(timeout.span(), title).help(help));
+        }
+        Some(timeout.into_inner())
+    })
+}
+
+fn lay_over(timeouts: &mut Timeouts, given: &Given) {
+    let Timeouts { opening, established, closing, reset, udp_one_way, udp_two_way, icmp } = timeouts;
+    let places = [opening, established, closing, reset, udp_one_way, udp_two_way, icmp];
+    for (place, given) in places.into_iter().zip(given) {
+        *place = given.unwrap_or(*place);
+    }
+}
+
+/// Gives each service its profiles, and returns those beside `base`; equal ones are one.
+pub(super) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut Vec<Draft>) -> Vec<Timeouts> {
+    let mut profiles = vec![*base];
+    for service in services {
+        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
+            if of_protocol(service, protocol, &mut profiles).is_none() {
+                let span = service.timeouts.first().map_or(0..0, |entry| entry.span.clone());
+                let title = format!("there are more than {MOST_PROFILES} different sets of timeouts");
+                drafts.push(Draft::error(span, title).help("let more ports and services share their timeouts"));
+                return Vec::new();
+            }
+        }
+    }
+    profiles.split_off(1)
+}
+
+/// The profiles of a service for one protocol; none where there are too many.
+fn of_protocol(service: &mut RawService, protocol: Protocol, profiles: &mut Vec<Timeouts>) -> Option<()> {
+    // Tables with ports come before those without, each kind in the order of the file: the last laid over wins.
+    let (all, some): (Vec<_>, Vec<_>) = service.timeouts.iter().partition(|entry| entry.ports.is_empty());
+    let order: Vec<&RawTimeouts> = some.into_iter().chain(all).rev().collect();
+    let mut starts: Vec<u32> = vec![0, 1 << 16];
+    for (first, last) in order.iter().flat_map(|entry| &entry.ports) {
+        starts.extend([u32::from(*first), u32::from(*last) + 1]);
+    }
+    starts.sort_unstable();
+    starts.dedup();
+    for pair in starts.windows(2) {
+        let (first_port, last_port) = (pair[0] as u16, (pair[1] - 1) as u16);
+        let mut timeouts = profiles[0];
+        order
+            .iter()
+            .filter(|entry| entry.matches(protocol, first_port))
+            .for_each(|e| lay_over(&mut timeouts, &e.given));
+        let known = profiles.iter().position(|profile| *profile == timeouts);
+        let profile = known.unwrap_or(profiles.len());
+        if profile > MOST_PROFILES {
+            return None;
+        }
+        if known.is_none() {
+            profiles.push(timeouts);
+        }
+        if profile != 0 {
+            service.settings.timeouts.push(PortTimeouts { protocol, first_port, last_port, profile: profile as u8 });
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_with_warnings;
+
+    const REST: &str = "[[pool]]\nname='p'\nserver=[{name='s',address='10.0.0.1'}]\n[[service]]\nname='x'\nlisten='192.0.2.80:1-9999/udp'\npool='p'\n";
+
+    #[test]
+    fn the_first_entry_with_the_port_wins_key_by_key_then_the_one_without_ports_then_the_tables_own() {
+        let text = format!(
+            "[timeouts]\nicmp='99s'\n{REST}[[service.timeouts]]\nudp-one-way='200s'\nudp-two-way='210s'\n\
+             [[service.timeouts]]\nports=53\nudp-one-way='30s'\n\
+             [[service.timeouts]]\nports='50-60'\nprotocol='udp'\nudp-one-way='40s'\nudp-two-way='41s'\n"
+        );
+        let parsed = parse_with_warnings(&text, "x.toml").expect("valid");
+        assert_eq!(parsed.warnings.len(), 0, "RFC 4787, REQ-5a");
+        let (table, service) = (&parsed.settings.table, &parsed.settings.services[0]);
+        for (protocol, port, one, two) in [
+            (Protocol::Udp, 53, 30, 41),
+            (Protocol::Udp, 50, 40, 41),
+            (Protocol::Udp, 60, 40, 41),
+            (Protocol::Udp, 61, 200, 210),
+            (Protocol::Udp, 49, 200, 210),
+            (Protocol::Udp, 65_535, 200, 210),
+            (Protocol::Tcp, 53, 30, 210),
+            (Protocol::Icmp, 53, 200, 210),
+        ] {
+            let t = table.profiles[usize::from(service.profile(protocol, port)) - 1];
+            let got = [t.udp_one_way, t.udp_two_way, t.icmp].map(|d| d.as_secs());
+            assert_eq!(got, [one, two, 99], "{protocol:?} {port}");
+        }
+        assert_eq!(table.profiles.len(), 4, "equal ones are one");
+    }
+
+    #[test]
+    fn what_says_nothing_is_refused_and_what_is_too_short_is_warned_of() {
+        for (lines, errors, warnings) in [
+            ("udp-one-way='119s'", 0, 1),
+            ("ports='53'\nudp-one-way='1s'", 0, 0),
+            ("ports='1023-1024'\nudp-one-way='119s'", 0, 1),
+            ("ports='53'\ntcp-established='1h'", 0, 1),
+            ("ports='53'", 1, 0),
+            ("", 1, 0),
+            ("ports='0'\nicmp='60s'", 1, 0),
+            ("ports='9-8'\nicmp='60s'", 1, 0),
+            ("protocol='icmp'\nports='53'\nicmp='60s'", 1, 0),
+            ("protocol='tcp'\nudp-one-way='300s'", 1, 0),
+            ("protocol='sctp'\nudp-one-way='300s'", 1, 0),
+            ("udp='300s'", 1, 0),
+        ] {
+            let got = parse_with_warnings(&format!("{REST}[[service.timeouts]]\n{lines}\n"), "x.toml");
+            let counts = match &got {
+                Ok(parsed) => (0, parsed.warnings.len()),
+                Err(error) => (error.problems().len(), 0),
+            };
+            assert_eq!(counts, (errors, warnings), "{lines}");
+        }
+    }
+
+    #[test]
+    fn so_many_different_sets_of_timeouts_and_not_one_more() {
+        for (count, valid) in [(255, true), (256, false)] {
+            let entry = |at: u32| format!("[[service.timeouts]]\nports={at}\nudp-one-way='{}s'\n", 300 + at);
+            let text: String = std::iter::once(REST.to_string()).chain((1..=count).map(entry)).collect();
+            let got = parse_with_warnings(&text, "x.toml");
+            assert_eq!(got.is_ok(), valid, "{count}");
+        }
+    }
+}

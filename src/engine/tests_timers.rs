@@ -1,0 +1,146 @@
+//! How long flows live, to the second, and connections that outlive the engine.
+
+use super::testing::{at, bytes, settings, tcp};
+use super::*;
+use crate::balance::{Algorithm, PortTimeouts, Protocol, UnknownTcp};
+use crate::flow::{Class, Timeouts};
+use crate::time::Duration;
+use etherparse::PacketBuilder;
+
+const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const VIP: [u8; 4] = [192, 0, 2, 80];
+const SERVER: [u8; 4] = [10, 0, 2, 1];
+
+fn send(engine: &mut Engine, now: Instant, mut packet: Vec<u8>) -> (Verdict, Vec<u8>) {
+    let verdict = engine.handle_packet(now, &mut packet, Meta::default());
+    (verdict, packet)
+}
+
+fn udp(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    PacketBuilder::ipv4(src, dst, 9).udp(sport, dport).write(&mut out, b"hi").unwrap();
+    out
+}
+
+/// Packets that bring a flow into a class.
+fn walk_to(class: Class) -> Vec<Vec<u8>> {
+    let client = |seq| tcp(CLIENT, 9, VIP, 80, seq);
+    let server = |seq| tcp(SERVER, 8080, CLIENT, 9, seq);
+    let open = [client(100).syn(), server(500).syn().ack(101), client(101).ack(501)];
+    let rest = match class {
+        Class::Opening => return vec![bytes(client(100).syn(), b"")],
+        Class::Established => vec![],
+        Class::Closing => vec![client(101).fin().ack(501), server(501).fin().ack(102)],
+        Class::Reset => vec![server(501).rst()],
+        Class::UdpOneWay => return vec![udp(CLIENT, 9, VIP, 80)],
+        Class::UdpTwoWay => return vec![udp(CLIENT, 9, VIP, 80), udp(SERVER, 8080, CLIENT, 9)],
+        Class::Icmp => {
+            let mut ping = Vec::new();
+            PacketBuilder::ipv4(CLIENT, [192, 0, 2, 90], 3).icmpv4_echo_request(9, 1).write(&mut ping, b"").unwrap();
+            return vec![ping];
+        }
+    };
+    open.into_iter().chain(rest).map(|packet| bytes(packet, b"")).collect()
+}
+
+/// Asserts that a flow of a class lives a second less than `seconds`, and no second longer.
+fn lives(settings: &Settings, class: Class, seconds: u64) {
+    let mut engine = Engine::new(settings);
+    for packet in walk_to(class) {
+        assert!(matches!(send(&mut engine, at(1000), packet).0, Verdict::Forward { .. }), "{class:?}");
+    }
+    assert_eq!(engine.counters().states[class as usize].count, 1, "{class:?}");
+    engine.handle_timeout(at(1000 + seconds - 1));
+    assert_eq!(engine.counters().flows, 1, "{class:?} a second before");
+    engine.handle_timeout(at(1000 + seconds + 1));
+    assert_eq!(engine.counters().flows, 0, "{class:?} a second after");
+}
+
+#[test]
+fn each_default_holds_to_the_second() {
+    for (class, seconds) in Class::ALL.into_iter().zip([240, 7440, 240, 240, 300, 300, 60]) {
+        lives(&settings(1, 9), class, seconds);
+    }
+}
+
+#[test]
+fn the_timeouts_of_a_services_port_hold_and_not_those_of_another_port_or_protocol() {
+    let s = Duration::from_secs;
+    let mut settings = settings(1, 9);
+    let short = Timeouts { udp_one_way: s(30), udp_two_way: s(31), opening: s(32), icmp: s(33), ..Timeouts::default() };
+    settings.table.profiles = vec![Timeouts { udp_one_way: s(1), ..Timeouts::default() }, short];
+    let row = |protocol, first_port, last_port, profile| PortTimeouts { protocol, first_port, last_port, profile };
+    for (rows, one_way, two_way, opening) in [
+        (vec![row(Protocol::Udp, 0, 79, 1), row(Protocol::Udp, 80, 80, 2), row(Protocol::Udp, 81, 90, 1)], 30, 31, 240),
+        (vec![row(Protocol::Tcp, 0, 65_535, 2)], 300, 300, 32),
+        (vec![row(Protocol::Udp, 0, 79, 1), row(Protocol::Udp, 81, 90, 1)], 300, 300, 240),
+    ] {
+        settings.services[0].timeouts = rows;
+        lives(&settings, Class::UdpOneWay, one_way);
+        lives(&settings, Class::UdpTwoWay, two_way);
+        lives(&settings, Class::Opening, opening);
+        lives(&settings, Class::Established, 7440);
+    }
+}
+
+/// Nine servers by Maglev, and segments without a flow adopted.
+fn adopting() -> Settings {
+    let mut settings = settings(9, 99);
+    settings.services[0].algorithm = Algorithm::Maglev;
+    settings.services[0].unknown_tcp = UnknownTcp::Adopt;
+    settings
+}
+
+#[test]
+fn a_connection_goes_on_at_its_server_when_the_engine_is_another() {
+    let (mut old, mut new) = (Engine::new(&adopting()), Engine::new(&adopting()));
+    let mut servers = std::collections::BTreeSet::new();
+    for port in 1..=20 {
+        let (_, syn) = send(&mut old, at(0), bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b""));
+        let (verdict, data) = send(&mut new, at(5), bytes(tcp(CLIENT, port, VIP, 80, 101).ack(501), b"data"));
+        assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Translated { opened: true, .. }, .. }), "{port}");
+        assert_eq!(&data[16..20], &syn[16..20], "{port}");
+        let server = [data[16], data[17], data[18], data[19]];
+        servers.insert(server);
+        let (_, answer) = send(&mut new, at(6), bytes(tcp(server, 8080, CLIENT, port, 501).ack(105), b"answer"));
+        assert_eq!(&answer[12..16], &VIP);
+        assert_eq!(new.counters().states[Class::Opening as usize].count, 1, "nobody has acknowledged");
+        send(&mut new, at(7), bytes(tcp(CLIENT, port, VIP, 80, 105).ack(507), b""));
+        assert_eq!(new.counters().states[Class::Established as usize].count, u64::from(port));
+    }
+    assert!(servers.len() > 3, "{servers:?}");
+    new.handle_timeout(at(7 + 7439));
+    assert_eq!(new.counters().flows, 20);
+}
+
+#[test]
+fn what_shows_no_open_connection_is_not_adopted() {
+    let segment = || tcp(CLIENT, 9, VIP, 80, 101);
+    for (what, packet) in [("RST", segment().rst()), ("SYN-ACK", segment().syn().ack(1)), ("no ACK", segment().fin())] {
+        let mut engine = Engine::new(&adopting());
+        let verdict = send(&mut engine, at(0), bytes(packet, b"")).0;
+        assert_eq!((verdict, engine.counters().flows), (Verdict::Drop(Reason::TcpNoFlow), 0), "{what}");
+    }
+    let mut engine = Engine::new(&adopting());
+    let mut wrong = bytes(segment().ack(7), b"data");
+    wrong[36] ^= 1;
+    assert_eq!(send(&mut engine, at(0), wrong).0, Verdict::Drop(Reason::TcpNoFlow));
+    // An acknowledgement alone takes no more than a half-open flow's time.
+    send(&mut engine, at(0), bytes(segment().ack(7), b""));
+    engine.handle_timeout(at(241));
+    assert_eq!(engine.counters().flows, 0);
+}
+
+#[test]
+fn a_server_that_refuses_an_adopted_connection_is_in_no_trouble() {
+    use crate::balance::Passive;
+    for (first, held) in [(tcp(CLIENT, 9, VIP, 80, 100).ack(7), false), (tcp(CLIENT, 9, VIP, 80, 100).syn(), true)] {
+        let mut settings = adopting();
+        settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
+        let mut engine = Engine::new(&settings);
+        let (_, packet) = send(&mut engine, at(0), bytes(first, b""));
+        let server = [packet[16], packet[17], packet[18], packet[19]];
+        send(&mut engine, at(0), bytes(tcp(server, 8080, CLIENT, 9, 7).rst().ack(101), b""));
+        assert_eq!(engine.servers(at(0)).iter().any(|row| row.held_for_ms.is_some()), held);
+    }
+}
