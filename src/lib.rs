@@ -36,6 +36,9 @@ pub mod replay;
 pub mod gateway;
 
 #[cfg(feature = "daemon")]
+pub mod conformance;
+
+#[cfg(feature = "daemon")]
 pub mod cli;
 
 #[cfg(feature = "daemon")]

@@ -31,6 +31,23 @@ fn equipoise(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_equipoise")).args(args).env_remove("RUST_LOG").output().unwrap()
 }
 
+#[test]
+fn the_checklist_passes_and_a_missing_case_fails_it() {
+    let output = equipoise(&["conformance"]);
+    let text = stdout(&output);
+    assert!(output.status.success(), "{text}{}", stderr(&output));
+    let last = text.lines().last().unwrap();
+    assert!(last.contains(" 0 fail, ") && text.contains("RFC 5382 REQ-5  "), "{last}");
+    let output = equipoise(&["conformance", "--only", "4787", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && report["fail"] == 0 && report["pass"].as_u64() > Some(10), "{report}");
+    let empty = tempfile::tempdir().unwrap();
+    let output = equipoise(&["conformance", "--cases", empty.path().to_str().unwrap(), "--only", "4787"]);
+    assert!(output.status.code() == Some(1) && stdout(&output).contains("FAIL"), "{}", stdout(&output));
+    let output = equipoise(&["conformance", "--only", "no such thing"]);
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("--only 4787"), "{}", stderr(&output));
+}
+
 fn eqctl(socket: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_eqctl")).arg("--socket").arg(socket).args(args).output().unwrap()
 }

@@ -23,8 +23,22 @@ const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
 
 const CORE: &[&str] = &["ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine"];
 const WORLDS: &[&str] = &[
-    "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control", "replay",
-    "gateway", "demo", "cli",
+    "ids",
+    "time",
+    "packet",
+    "flow",
+    "balance",
+    "policy",
+    "health",
+    "config",
+    "engine",
+    "capture",
+    "control",
+    "replay",
+    "gateway",
+    "conformance",
+    "demo",
+    "cli",
 ];
 
 /// The house, bottom up.
@@ -58,6 +72,7 @@ const LAYERS: &[Layer] = &[
         std: &[],
         daemon: true,
     },
+    Layer { name: "conformance", below: &["config", "replay"], std: &[], daemon: true },
     Layer { name: "demo", below: WORLDS, std: &[], daemon: true },
     Layer { name: "cli", below: WORLDS, std: &[], daemon: true },
     Layer { name: "main", below: &["cli"], std: &[], daemon: true },

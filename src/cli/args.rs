@@ -44,6 +44,19 @@ pub enum Command {
     },
     /// Replays a capture through the engine: a line a packet, then flows, servers, totals. Needs no rights.
     Replay(Replay),
+    /// Runs the checklist of what a correct NAT does on this very engine: a row a requirement with the cases that
+    /// prove it. Exit code 1 if one fails. Needs no rights.
+    Conformance {
+        /// The directory of cases; usually that of the source tree.
+        #[arg(long, value_name = "DIR")]
+        cases: Option<PathBuf>,
+        /// Only requirements whose name holds this: 4787, "RFC 5508 REQ-3".
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        only: String,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Plays a whole world on this machine: clients, gateway and servers in network namespaces, real traffic
     /// through a real TUN device. Leaves nothing behind.
     Demo(Demo),

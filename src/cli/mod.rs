@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod conformance;
 
 use crate::config::{self, Parsed, Settings};
 use crate::demo;
@@ -65,6 +66,10 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
         Command::Replay(args) => {
             start_log(verbosity, LevelFilter::Warn);
             replay(args, out)
+        }
+        Command::Conformance { cases, only, json } => {
+            start_log(verbosity, LevelFilter::Error);
+            conformance::run(cases.as_deref(), only, *json, out)
         }
         Command::Demo(demo) => {
             start_log(verbosity, LevelFilter::Warn);
