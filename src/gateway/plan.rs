@@ -24,13 +24,13 @@ pub struct Answers {
     pub ports: Option<(u16, u16)>,
 }
 
-/// The distinct addresses that are routed into the device, each as a network of one address, IPv4 first: those of the
-/// services and those that probes come from.
+/// The distinct networks that are routed into the device, most of them of one address, IPv4 first: those of the services
+/// and those that probes come from.
 pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
-    let services = settings.services.iter().flat_map(|s| &s.listen).map(|l| l.address);
+    let services = settings.services.iter().flat_map(|s| &s.listen).map(|l| l.network());
     let v4 = settings.health.source_v4.map(IpAddr::V4);
     let v6 = settings.health.source_v6.map(IpAddr::V6);
-    services.chain(v4).chain(v6).map(IpNet::from).collect()
+    services.chain(v4.into_iter().chain(v6).map(IpNet::from)).collect()
 }
 
 /// Whether anything of (IPv4, IPv6) is routed into the device.
@@ -188,6 +188,17 @@ mod tests {
         assert_eq!(shown(&s), ["10.0.0.1/32 tcp 8080-8080"]);
         let all: Vec<_> = routed_addresses(&s).iter().map(ToString::to_string).collect();
         assert_eq!(all, ["192.0.2.1/32", "192.0.2.2/32"]);
+    }
+
+    #[test]
+    fn a_network_is_one_route() {
+        let mut s = settings(
+            &[("203.0.113.0", Protocol::Tcp, 80, 80), ("203.0.113.7", Protocol::Tcp, 80, 80)],
+            &[("10.0.0.1", None)],
+        );
+        s.services[0].listen[0].prefix = 24;
+        let all: Vec<_> = routed_addresses(&s).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["203.0.113.0/24", "203.0.113.7/32"]);
     }
 
     #[test]
