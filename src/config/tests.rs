@@ -241,7 +241,7 @@ proptest! {
 
     #[test]
     fn a_listen_address_of_random_text_never_panics(text in "[\\[\\]0-9a-f.:/tcpudim-]{0,30}") {
-        if let Ok(listen) = address::listen(&text) {
+        for listen in address::listen(&text).into_iter().flatten() {
             prop_assert_eq!(address::listen(&listen.to_string()), Ok(vec![listen]));
         }
     }
