@@ -2,7 +2,7 @@
 //!
 //! All sums are in one's complement (RFC 1071); deltas follow RFC 1624, equation 3.
 
-use super::{Addresses, parse, proto, word};
+use super::{Addresses, parse, word};
 
 /// Adds the 16-bit words of `bytes` (an odd last byte is padded with zero) to `start`, unfolded.
 #[inline]
