@@ -48,7 +48,7 @@ fn pick(algorithm: Algorithm, servers: usize) -> f64 {
 /// The median, in nanoseconds, of an engine's whole miss: a SYN that opens a flow.
 fn miss(algorithm: Algorithm, servers: u32) -> f64 {
     let vip = Ipv4Addr::new(192, 0, 2, 80);
-    let listen = Listen { address: vip.into(), protocol: Protocol::Tcp, first_port: 80, last_port: 80 };
+    let listen = Listen::one(vip.into(), Protocol::Tcp, 80, 80);
     let mut service = ServiceSettings { algorithm, ..ServiceSettings::new("web", vec![listen], PoolId(0)) };
     service.tuning.maglev_table = 655_373;
     let server = |i| ServerSettings {

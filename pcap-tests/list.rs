@@ -81,6 +81,8 @@ cases! {
     balance::a_server_without_an_address_of_the_family_is_passed_over;
     /// Where a server has no port of its own, each port of a range goes to the same port (the configuration's own rule).
     balance::a_port_of_a_range_stays_the_same;
+    /// Of an address and the networks around it the longest prefix that has the port takes the packet (as routes do: RFC 1812, 5.2.4.3).
+    balance::a_service_on_a_network_takes_what_no_longer_prefix_takes;
     /// With nothing to give up a full table refuses new flows, and no live flow suffers (RFC 6888 REQ-11).
     balance::a_full_table_refuses_what_is_new_and_keeps_what_is_established;
     /// A full table gives up what is half open, the oldest first, before anything that has been answered (RFC 6888 REQ-11).

@@ -17,7 +17,7 @@ const SERVERS: u32 = 10_000;
 const FIRST: u32 = 0x0a00_0001;
 
 fn engine(algorithm: Algorithm, weights: impl Fn(u32) -> u16) -> Engine {
-    let listen = Listen { address: VIP4.into(), protocol: Protocol::Tcp, first_port: 80, last_port: 80 };
+    let listen = Listen::one(VIP4.into(), Protocol::Tcp, 80, 80);
     let mut service = ServiceSettings { algorithm, ..ServiceSettings::new("web", vec![listen], PoolId(0)) };
     service.tuning.maglev_table = 655_373;
     let server = |i| ServerSettings {

@@ -58,6 +58,20 @@ pub fn a_port_of_a_range_stays_the_same(film: &mut Film) {
     }
 }
 
+pub fn a_service_on_a_network_takes_what_no_longer_prefix_takes(film: &mut Film) {
+    // All of a /24, the upper half of it, one address of that, and that address at a port that only the /24 has.
+    for to in ["203.0.113.1:80", "203.0.113.201:80", "203.0.113.200:80", "203.0.113.200:81", "203.0.114.1:80"] {
+        film.show(tcp(at(C4), at(to), "S", 1000, 0, b""));
+    }
+    for to in ["[2001:db8:1::1]:80", "[2001:db8:2::1]:80"] {
+        film.show(tcp(at(C6), at(to), "S", 1000, 0, b""));
+    }
+    // The answer comes from the address that the client asked.
+    film.show(tcp(at("10.0.2.1:80"), at(C4), "SA", 5000, 1001, b""));
+    film.show(tcp(at("10.0.2.2:80"), at(C4), "SA", 6000, 1001, b""));
+    film.show(tcp(at("10.0.2.3:80"), at(C4), "SA", 7000, 1001, b""));
+}
+
 pub fn a_full_table_refuses_what_is_new_and_keeps_what_is_established(film: &mut Film) {
     let mut talks = [1, 2].map(|i| Talk { client: client(i), ..Talk::new(C4, WEB4, &format!("10.0.2.{i}:8080")) });
     for talk in &mut talks {

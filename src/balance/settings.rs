@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// One address, protocol and range of ports at which a service takes new flows.
+/// One address or network, protocol and range of ports at which a service takes new flows.
+///
+/// Where several hold a packet's destination, the one with the longest prefix gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Listen {
-    /// The service address (VIP).
+    /// The service address (VIP), or the first address of the network.
     pub address: IpAddr,
+    /// Bits that a destination must share with it: 32 (IPv6: 128) for the address alone, 0 for every address.
+    pub prefix: u8,
     /// The protocol.
     pub protocol: Protocol,
     /// First port; 0 for ICMP.
@@ -21,12 +25,33 @@ pub struct Listen {
     pub last_port: u16,
 }
 
-/// As in the configuration: `192.0.2.80:80/tcp`, `[2001:db8::80]:8000-8100/udp`, `192.0.2.80/icmp`.
+impl Listen {
+    /// One address alone.
+    pub const fn one(address: IpAddr, protocol: Protocol, first_port: u16, last_port: u16) -> Self {
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        Listen { address, prefix, protocol, first_port, last_port }
+    }
+
+    /// The addresses that it holds.
+    pub fn network(&self) -> IpNet {
+        IpNet::new(self.address, self.prefix).map_or(self.address.into(), |net| net.trunc())
+    }
+
+    /// Whether it is more than one address.
+    pub fn is_network(&self) -> bool {
+        self.network().prefix_len() < self.network().max_prefix_len()
+    }
+}
+
+/// As in the configuration: `192.0.2.80:80/tcp`, `[2001:db8::80]:8000-8100/udp`, `192.0.2.80/icmp`, `203.0.113.0/24:80/tcp`.
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
             IpAddr::V4(address) => write!(f, "{address}")?,
             IpAddr::V6(address) => write!(f, "[{address}]")?,
+        }
+        if self.is_network() {
+            write!(f, "/{}", self.prefix)?;
         }
         match self.protocol {
             Protocol::Icmp | Protocol::Ip(_) => {}

@@ -24,7 +24,7 @@ fn servers(n: usize) -> Vec<ServerSettings> {
 }
 
 fn service(algorithm: Algorithm) -> ServiceSettings {
-    let listen = |address: IpAddr| Listen { address, protocol: Protocol::Tcp, first_port: 80, last_port: 80 };
+    let listen = |address: IpAddr| Listen::one(address, Protocol::Tcp, 80, 80);
     let listens = vec![listen([192, 0, 2, 80].into()), listen([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80].into())];
     ServiceSettings { algorithm, ..ServiceSettings::new("web", listens, PoolId(0)) }
 }

@@ -4,6 +4,7 @@
 
 use super::fields::{did_you_mean, quoted};
 use crate::balance::{Listen, Protocol};
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Why a text is no listen address, and what to write.
@@ -17,12 +18,19 @@ fn wrong(title: impl Into<String>, help: impl Into<String>) -> Wrong {
     Wrong { title: title.into(), help: help.into() }
 }
 
-const FORMS: &str =
-    "write \"192.0.2.80:80/tcp\", \"192.0.2.80:8000-8100/udp\", \"[2001:db8::80]:80/tcp\" or \"192.0.2.80/icmp\"";
+const FORMS: &str = "write \"192.0.2.80:80/tcp\", \"192.0.2.80:8000-8100/udp\", \"[2001:db8::80]:80/tcp\", \"192.0.2.80/icmp\", \
+                     \"203.0.113.0/24:80/tcp\" or \"any4:80/tcp\"";
 
-/// Reads `address:port/protocol`, `address:first-last/protocol` or `address/icmp`; an IPv6 address
-/// stands in brackets.
-pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
+/// The words for every address, and the networks that they mean.
+const ANY: [(&str, &[IpAddr]); 3] = [
+    ("any", &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]),
+    ("any4", &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
+    ("any6", &[IpAddr::V6(Ipv6Addr::UNSPECIFIED)]),
+];
+
+/// Reads `address:port/protocol`, `address:first-last/protocol` or `address/icmp`; an IPv6 address stands in brackets.
+/// `address/prefix` is a network; "any" is every address of both families, and so makes two of one text.
+pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Wrong> {
     let (target, word) = text
         .rsplit_once('/')
         .ok_or_else(|| wrong(format!("listen address {} has no protocol", quoted(text)), FORMS))?;
@@ -32,52 +40,95 @@ pub(super) fn listen(text: &str) -> Result<Listen, Wrong> {
             "allowed: \"tcp\", \"udp\", \"icmp\", \"sctp\", \"gre\", \"esp\", \"ipip\" or a number such as \"ip-89\"";
         wrong(format!("unknown protocol {}", quoted(word)), format!("{guess}{help}"))
     })?;
-    let (address, ports) = split(target)?;
-    if let Some(why) = unusable(address) {
-        return Err(wrong(
-            format!("{address} cannot be a service address: {why}"),
-            "use a unicast address that clients reach through this gateway",
-        ));
-    }
+    let (place, ports) = split(target)?;
+    let networks = networks(place)?;
     let (first_port, last_port) = match (protocol, ports) {
-        (Protocol::Icmp, None) => (0, u16::MAX),
-        (Protocol::Icmp, Some(_)) => {
-            return Err(wrong("ICMP has no ports", format!("write \"{}/icmp\"", bracketed(address))));
-        }
-        (Protocol::Ip(_), None) => (0, u16::MAX),
+        (Protocol::Icmp | Protocol::Ip(_), None) => (0, u16::MAX),
+        (Protocol::Icmp, Some(_)) => return Err(wrong("ICMP has no ports", format!("write \"{place}/icmp\""))),
         (Protocol::Ip(_), Some(_)) => {
-            return Err(wrong(format!("{word} has no ports"), format!("write \"{}/{word}\"", bracketed(address))));
+            return Err(wrong(format!("{word} has no ports"), format!("write \"{place}/{word}\"")));
         }
         (_, None) => {
-            let help = format!("write \"{}:80/{word}\" for one port, or \"80-90\" for a range", bracketed(address));
+            let help = format!("write \"{place}:80/{word}\" for one port, or \"80-90\" for a range");
             return Err(wrong("the port is missing", help));
         }
         (_, Some(ports)) => port_range(ports)?,
     };
-    Ok(Listen { address, protocol, first_port, last_port })
+    let listen =
+        |net: IpNet| Listen { prefix: net.prefix_len(), ..Listen::one(net.addr(), protocol, first_port, last_port) };
+    Ok(networks.into_iter().map(listen).collect())
 }
 
-/// Parts an address from its ports.
-fn split(target: &str) -> Result<(IpAddr, Option<&str>), Wrong> {
-    let bad = |address: &str| wrong(format!("{} is not an IP address", quoted(address)), FORMS);
-    if let Some(rest) = target.strip_prefix('[') {
-        let (address, behind) = rest.split_once(']').ok_or_else(|| wrong("the bracket is not closed", FORMS))?;
-        let v6: Ipv6Addr = address.parse().map_err(|_| bad(address))?;
-        return match (behind, behind.strip_prefix(':')) {
-            ("", _) => Ok((v6.into(), None)),
-            (_, Some(ports)) => Ok((v6.into(), Some(ports))),
-            _ => Err(wrong(format!("{} stands between address and protocol", quoted(behind)), FORMS)),
+/// Parts an address or network, or the word for one, from its ports.
+fn split(target: &str) -> Result<(&str, Option<&str>), Wrong> {
+    if target.starts_with('[') {
+        let (_, behind) = target.split_once(']').ok_or_else(|| wrong("the bracket is not closed", FORMS))?;
+        // A network's prefix stands between the bracket and the ports.
+        let prefix = behind.strip_prefix('/').map_or(0, |rest| 1 + rest.find(':').unwrap_or(rest.len()));
+        let (place, rest) = target.split_at(target.len() - behind.len() + prefix);
+        return match rest.strip_prefix(':') {
+            Some(ports) => Ok((place, Some(ports))),
+            None if rest.is_empty() => Ok((place, None)),
+            None => Err(wrong(format!("{} stands between address and protocol", quoted(rest)), FORMS)),
         };
     }
     if target.matches(':').count() > 1 {
         return Err(wrong("an IPv6 address of a service must stand in brackets", FORMS));
     }
-    let (address, ports) = match target.split_once(':') {
-        Some((address, ports)) => (address, Some(ports)),
+    Ok(match target.split_once(':') {
+        Some((place, ports)) => (place, Some(ports)),
         None => (target, None),
+    })
+}
+
+/// Reads an address, a network or the word for one, as they stand before a port.
+fn networks(place: &str) -> Result<Vec<IpNet>, Wrong> {
+    if let Some((_, every)) = ANY.iter().find(|(word, _)| *word == place) {
+        let all = |address: &IpAddr| IpNet::new(*address, 0).unwrap_or_else(|_| (*address).into());
+        return Ok(every.iter().map(all).collect());
+    }
+    let (address, prefix) = place.split_once('/').map_or((place, None), |(address, prefix)| (address, Some(prefix)));
+    let inside = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let parsed = match inside {
+        Some(inside) => inside.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => address.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     };
-    let v4: Ipv4Addr = address.parse().map_err(|_| bad(address))?;
-    Ok((v4.into(), ports))
+    let parsed =
+        parsed.ok_or_else(|| wrong(format!("{} is not an IP address", quoted(inside.unwrap_or(address))), FORMS))?;
+    let net = match prefix {
+        None => parsed.into(),
+        Some(prefix) => network(parsed, prefix)?,
+    };
+    // A network may hold such addresses, and does not take their packets; all of it must not be of one kind.
+    let why = unusable(net.network()).filter(|why| unusable(net.broadcast()) == Some(why));
+    match why {
+        None => Ok(vec![net]),
+        Some(why) => Err(wrong(
+            format!("{} cannot be a service address: {why}", prefix.map_or(parsed.to_string(), |_| net.to_string())),
+            "use a unicast address that clients reach through this gateway",
+        )),
+    }
+}
+
+/// The network of an address and the text behind its slash.
+fn network(address: IpAddr, prefix: &str) -> Result<IpNet, Wrong> {
+    let most = IpNet::from(address).max_prefix_len();
+    let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
+    let length = prefix.parse().ok().filter(|length| digits && *length <= most);
+    let net = length.and_then(|length: u8| IpNet::new(address, length).ok());
+    let net = net.ok_or_else(|| {
+        wrong(
+            format!("{} is not the length of a prefix", quoted(prefix)),
+            format!("0 to {most} is allowed: how many bits of the address count"),
+        )
+    })?;
+    if net.addr() != net.network() {
+        let (first, length) = (bracketed(net.network()), net.prefix_len());
+        let title = format!("{net} has bits set behind its prefix");
+        let help = format!("write \"{first}/{length}\" for the network, or \"{}\" for the address", bracketed(address));
+        return Err(wrong(title, help));
+    }
+    Ok(net)
 }
 
 /// Reads `8000` or `8000-8100`.
@@ -132,16 +183,6 @@ fn bracketed(address: IpAddr) -> String {
     }
 }
 
-/// A listen address as the operator writes it.
-pub(super) fn written(listen: &Listen) -> String {
-    let (address, protocol) = (bracketed(listen.address), listen.protocol.name());
-    match (listen.protocol, listen.first_port, listen.last_port) {
-        (Protocol::Icmp, ..) => format!("{address}/{protocol}"),
-        (_, first, last) if first == last => format!("{address}:{first}/{protocol}"),
-        (_, first, last) => format!("{address}:{first}-{last}/{protocol}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,11 +196,34 @@ mod tests {
             "[2001:db8::80]:443/tcp",
             "[2001:db8::80]:8000-8100/udp",
             "[2001:db8::80]/icmp",
+            "192.0.2.80/gre",
+            "203.0.113.0/24:80/tcp",
+            "203.0.113.0/24/icmp",
+            "[2001:db8::]/32:1-65535/udp",
+            "[2001:db8::]/32/ip-89",
+            "0.0.0.0/0:1-65535/udp",
+            "[::]/0/icmp",
+            "10.0.0.0/31:80/tcp",
         ] {
-            assert_eq!(listen(text).map(|listen| written(&listen)).as_deref(), Ok(text));
+            let listens = listen(text).expect(text);
+            assert_eq!(listens.iter().map(ToString::to_string).collect::<Vec<_>>(), [text]);
         }
-        let icmp = listen("192.0.2.80/icmp").expect("valid");
+        let icmp = listen("192.0.2.80/icmp").expect("valid")[0];
         assert_eq!((icmp.first_port, icmp.last_port), (0, u16::MAX));
+    }
+
+    #[test]
+    fn one_word_stands_for_every_address_and_a_full_prefix_for_one() {
+        for (text, want) in [
+            ("any:80/tcp", &["0.0.0.0/0:80/tcp", "[::]/0:80/tcp"][..]),
+            ("any4:1-9/udp", &["0.0.0.0/0:1-9/udp"]),
+            ("any6/icmp", &["[::]/0/icmp"]),
+            ("192.0.2.80/32:80/tcp", &["192.0.2.80:80/tcp"]),
+            ("[2001:db8::80]/128/icmp", &["[2001:db8::80]/icmp"]),
+        ] {
+            let listens = listen(text).expect(text);
+            assert_eq!(listens.iter().map(ToString::to_string).collect::<Vec<_>>(), want, "{text}");
+        }
     }
 
     #[test]
@@ -187,6 +251,22 @@ mod tests {
             ("[fe80::1%eth0]:80/tcp", "\"fe80::1%eth0\" is not an IP address"),
             ("0.0.0.0:80/tcp", "0.0.0.0 cannot be a service address: it is unspecified (0.0.0.0/8)"),
             ("[::]:80/tcp", ":: cannot be a service address: it is unspecified (::)"),
+            ("203.0.113.0/24/tcp", "the port is missing"),
+            ("203.0.113.7/24:80/tcp", "203.0.113.7/24 has bits set behind its prefix"),
+            ("[2001:db8::1]/64:80/tcp", "2001:db8::1/64 has bits set behind its prefix"),
+            ("192.0.2.80/33:80/tcp", "\"33\" is not the length of a prefix"),
+            ("192.0.2.80/:80/tcp", "\"\" is not the length of a prefix"),
+            ("192.0.2.80/+8:80/tcp", "\"+8\" is not the length of a prefix"),
+            ("[::]/129:80/tcp", "\"129\" is not the length of a prefix"),
+            ("any5:80/tcp", "\"any5\" is not an IP address"),
+            ("any/8:80/tcp", "\"any\" is not an IP address"),
+            ("[any]:80/tcp", "\"any\" is not an IP address"),
+            (
+                "127.0.0.0/8:80/tcp",
+                "127.0.0.0/8 cannot be a service address: it is a loopback address, which never leaves its host",
+            ),
+            ("224.0.0.0/4:80/udp", "224.0.0.0/4 cannot be a service address: it is a multicast address"),
+            ("[ff00::]/8:80/udp", "ff00::/8 cannot be a service address: it is a multicast address"),
         ] {
             assert_eq!(listen(text).expect_err(text).title, want, "{text}");
         }

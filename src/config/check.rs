@@ -4,7 +4,6 @@
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence,
 //! so that one mistake is one problem.
 
-use super::address::written;
 use super::links::Links;
 use super::problem::{Draft, Span};
 use super::raw::Raw;
@@ -12,8 +11,9 @@ use super::raw_service::RawService;
 use super::settings::Settings;
 use super::{build, check_monitor, check_nat, check_pool, check_rule, check_service, raw_timeouts};
 use crate::balance::Listen;
+use ipnet::IpNet;
 use serde_spanned::Spanned;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Checks every rule and makes the settings; they hold only if no error is among the drafts.
@@ -54,14 +54,14 @@ pub(super) fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<St
     }
 }
 
-/// No two listen addresses may take the same packet. Sorted by address, protocol and port, each
-/// is held against the one before it that reaches farthest.
+/// No two listen addresses may take the same packet; of an address and the networks around it the longest prefix takes
+/// it. Sorted by network, protocol and port, each is held against the one before it that reaches farthest.
 fn overlaps(services: &[RawService], drafts: &mut Vec<Draft>) {
     let mut all: Vec<(&Spanned<Listen>, &RawService)> =
         services.iter().flat_map(|service| service.listen.iter().map(move |listen| (listen, service))).collect();
     all.sort_by_key(|(listen, _)| {
-        let Listen { address, protocol, first_port, last_port } = *listen.get_ref();
-        (address, protocol, first_port, last_port, listen.span().start)
+        let Listen { address, prefix, protocol, first_port, last_port } = *listen.get_ref();
+        (address, prefix, protocol, first_port, last_port, listen.span().start)
     });
     let mut farthest: Option<(&Spanned<Listen>, &RawService)> = None;
     for next in all {
@@ -70,7 +70,7 @@ fn overlaps(services: &[RawService], drafts: &mut Vec<Draft>) {
             continue;
         };
         let (a, b) = (before.0.get_ref(), next.0.get_ref());
-        let same = (a.address, a.protocol) == (b.address, b.protocol);
+        let same = (a.address, a.prefix, a.protocol) == (b.address, b.prefix, b.protocol);
         if same && b.first_port <= a.last_port {
             drafts.push(overlap(before, next));
         }
@@ -88,7 +88,7 @@ fn overlap(one: (&Spanned<Listen>, &RawService), other: (&Spanned<Listen>, &RawS
         Some(name) => format!("service \"{}\"", name.get_ref()),
         None => "a service".to_string(),
     };
-    Draft::error(second.0.span(), format!("{} is listened on twice", written(&shared)))
+    Draft::error(second.0.span(), format!("{} is listened on twice", shared))
         .label(format!("and by {}", of(second.1)))
         .also(first.0.span(), format!("by {}", of(first.1)))
         .help("one address, protocol and port belongs to one service, and is named once")
@@ -98,9 +98,17 @@ fn overlap(one: (&Spanned<Listen>, &RawService), other: (&Spanned<Listen>, &RawS
 /// own a service address, or it would answer itself.
 fn loops(raw: &Raw, drafts: &mut Vec<Draft>) {
     let mut listened: HashMap<IpAddr, Span> = HashMap::new();
+    let mut networks: BTreeMap<IpNet, Span> = BTreeMap::new();
     for listen in raw.services.iter().flat_map(|service| &service.listen) {
-        listened.entry(listen.get_ref().address).or_insert(listen.span());
+        let network = listen.get_ref().network();
+        match listen.get_ref().is_network() {
+            false => drop(listened.entry(network.addr()).or_insert(listen.span())),
+            // Every address is only for replays, where nothing comes back.
+            true if network.prefix_len() > 0 => drop(networks.entry(network).or_insert(listen.span())),
+            true => {}
+        }
     }
+    let mut told = false;
     for address in raw.pools.iter().flat_map(|pool| &pool.servers).flat_map(|server| &server.addresses) {
         if let Some(first) = listened.get(address.get_ref()) {
             let draft =
@@ -109,6 +117,16 @@ fn loops(raw: &Raw, drafts: &mut Vec<Draft>) {
             drafts.push(
                 draft.help("packets to that server would come back here in a loop; write the server's own address"),
             );
+            continue;
+        }
+        let holds = networks.iter().find(|(network, _)| network.contains(address.get_ref())).filter(|_| !told);
+        if let Some((network, place)) = holds {
+            told = true;
+            let title = format!("server address {} lies in the service's network {network}", address.get_ref());
+            let draft = Draft::warning(address.span(), title).label("the server").also(place.clone(), "the service");
+            drafts.push(draft.help(
+                "packets to that server come back here in a loop, unless a route with a longer prefix leads to it",
+            ));
         }
     }
     for address in &raw.gateway.addresses {

@@ -9,7 +9,6 @@ use crate::policy::{Action, NO_RULE};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 /// Bits of addresses up to which a network is held against the service addresses one by one.
 const MOST_BITS: u8 = 20;
@@ -23,12 +22,13 @@ pub(super) fn check(raw: &Raw, drafts: &mut Vec<Draft>) {
         drafts.push(Draft::error(first.place(), title).label("the first one too many").help(help));
     }
     let listens = raw.services.iter().flat_map(|service| &service.listen);
-    let services: BTreeSet<IpAddr> = listens.map(|listen| listen.get_ref().address).collect();
+    let all = listens.map(|listen| listen.get_ref().network());
+    let (services, networks): (BTreeSet<IpNet>, _) = all.partition(|net| net.prefix_len() == net.max_prefix_len());
     for rule in raw.rules.iter().filter(|rule| rule.is_whole) {
         if let Some(draft) = never_matches(rule) {
             drafts.push(draft);
         }
-        let ours = |net: &Spanned<IpNet>| holds_only(&services, *net.get_ref());
+        let ours = |net: &Spanned<IpNet>| holds_only(&services, &networks, *net.get_ref());
         if rule.settings.action == Action::Pass && !rule.to.is_empty() && rule.to.iter().all(ours) {
             let draft = Draft::error(rule.to[0].span(), "a packet to a service address cannot pass");
             let draft = draft.also(rule.place(), "passes it");
@@ -55,10 +55,11 @@ fn never_matches(rule: &RawRule) -> Option<Draft> {
     Some(draft.help("`from` and `to` must have a family in common"))
 }
 
-/// Whether each address of a network is a service's.
-fn holds_only(services: &BTreeSet<IpAddr>, net: IpNet) -> bool {
+/// Whether each address of a network is a service's: of `services`, all single, or of the `networks` of services.
+fn holds_only(services: &BTreeSet<IpNet>, networks: &BTreeSet<IpNet>, net: IpNet) -> bool {
     let bits = net.max_prefix_len() - net.prefix_len();
-    bits <= MOST_BITS && services.range(net.network()..=net.broadcast()).count() == 1 << bits
+    let inside = || services.range(IpNet::from(net.network())..=IpNet::from(net.broadcast()));
+    networks.iter().any(|network| network.contains(&net)) || bits <= MOST_BITS && inside().count() == 1 << bits
 }
 
 /// Whether a rule matches every packet as long as it is on.

@@ -171,7 +171,7 @@ fn listens(fields: &mut Fields<'_, '_>) -> Vec<Spanned<Listen>> {
     let mut all = Vec::with_capacity(texts.len());
     for text in texts {
         match address::listen(text.get_ref()) {
-            Ok(listen) => all.push(Spanned::new(text.span(), listen)),
+            Ok(listens) => all.extend(listens.into_iter().map(|listen| Spanned::new(text.span(), listen))),
             Err(wrong) => fields.drafts.push(Draft::error(text.span(), wrong.title).help(wrong.help)),
         }
     }

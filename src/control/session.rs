@@ -298,8 +298,7 @@ mod tests {
 
     /// A UDP service on 192.0.2.80:53 with servers `a` and `b`, and `flows` flows to it.
     fn engine(flows: u32) -> Engine {
-        let listen =
-            Listen { address: "192.0.2.80".parse().unwrap(), protocol: Protocol::Udp, first_port: 53, last_port: 53 };
+        let listen = Listen::one("192.0.2.80".parse().unwrap(), Protocol::Udp, 53, 53);
         let server = |name: &str, host: u8| ServerSettings {
             v4: Some([10, 0, 0, host].into()),
             ..ServerSettings::new(name, PoolId(0))

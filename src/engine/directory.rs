@@ -1,6 +1,6 @@
 //! Whose packet it is that belongs to no flow: a service's, a server's, or nobody's.
 
-use crate::balance::Nat;
+use crate::balance::{Listen, Nat, Prefixes};
 use crate::config::Settings;
 use crate::ids::ServiceId;
 use crate::packet::Protocol;
@@ -14,31 +14,57 @@ type ByEnd<T> = HashMap<(IpAddr, Protocol), T, RandomState>;
 /// What services listen on and where servers answer from, by address.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// Per service address and protocol: ranges of ports, sorted, none overlapping.
-    listens: ByEnd<Vec<(u16, u16, ServiceId)>>,
-    addresses: HashSet<IpAddr, RandomState>,
+    /// The services that listen on an address alone.
+    exact: Listens,
+    /// Those that listen on networks, by length of the prefix, the longest first; of each family.
+    networks: [Vec<(Prefixes, Listens)>; 2],
     server_addresses: HashSet<IpAddr, RandomState>,
     nat_addresses: HashSet<IpAddr, RandomState>,
     /// Per server address and protocol: ranges of ports.
     servers: ByEnd<Vec<(u16, u16)>>,
 }
 
+/// What is listened on in networks of one prefix length.
+#[derive(Debug)]
+struct Listens {
+    /// Per network and protocol: ranges of ports, sorted, none overlapping.
+    ports: ByEnd<Vec<(u16, u16, ServiceId)>>,
+    addresses: HashSet<IpAddr, RandomState>,
+}
+
+impl Listens {
+    fn new(hash: &RandomState) -> Self {
+        Listens { ports: HashMap::with_hasher(hash.clone()), addresses: HashSet::with_hasher(hash.clone()) }
+    }
+
+    fn add(&mut self, listen: &Listen, id: ServiceId) {
+        let ranges = self.ports.entry((listen.address, listen.protocol)).or_default();
+        let entry = (listen.first_port, listen.last_port, id);
+        ranges.insert(ranges.partition_point(|range| *range < entry), entry);
+        self.addresses.insert(listen.address);
+    }
+
+    fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ServiceId> {
+        let ranges = self.ports.get(&(address, protocol))?;
+        let behind = ranges.partition_point(|(first, ..)| *first <= port);
+        let (_, last, id) = ranges[..behind].last()?;
+        (port <= *last).then_some(*id)
+    }
+}
+
 impl Directory {
     pub fn new(settings: &Settings) -> Self {
         let hash = RandomState::with_seeds(settings.seed, 5, 6, 7);
         let mut directory = Directory {
-            listens: HashMap::with_hasher(hash.clone()),
-            addresses: HashSet::with_hasher(hash.clone()),
+            exact: Listens::new(&hash),
+            networks: Default::default(),
             server_addresses: HashSet::with_hasher(hash.clone()),
             nat_addresses: HashSet::with_hasher(hash.clone()),
-            servers: HashMap::with_hasher(hash),
+            servers: HashMap::with_hasher(hash.clone()),
         };
         for (id, service) in settings.services.iter().enumerate() {
             for listen in &service.listen {
-                let key = (listen.address, listen.protocol);
-                let entry = (listen.first_port, listen.last_port, ServiceId(id as u32));
-                directory.listens.entry(key).or_default().push(entry);
-                directory.addresses.insert(listen.address);
+                directory.listens(listen, &hash).add(listen, ServiceId(id as u32));
             }
         }
         for pool in &settings.nat_pools {
@@ -46,14 +72,6 @@ impl Directory {
             directory.nat_addresses.extend(pool.v6.iter().map(|a| IpAddr::V6(*a)));
         }
         directory.add_servers(settings);
-        #[allow(
-            clippy::disallowed_methods,
-            clippy::iter_over_hash_type,
-            reason = "each is sorted by itself, so their order does not matter"
-        )]
-        for ranges in directory.listens.values_mut() {
-            ranges.sort_unstable();
-        }
         directory
     }
 
@@ -81,17 +99,38 @@ impl Directory {
         }
     }
 
-    /// The service that listens there.
-    pub fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ServiceId> {
-        let ranges = self.listens.get(&(address, protocol))?;
-        let behind = ranges.partition_point(|(first, ..)| *first <= port);
-        let (_, last, id) = ranges[..behind].last()?;
-        (port <= *last).then_some(*id)
+    /// Where what listens on networks of that length, or on an address alone, is kept.
+    fn listens(&mut self, listen: &Listen, hash: &RandomState) -> &mut Listens {
+        if !listen.is_network() {
+            return &mut self.exact;
+        }
+        let prefixes = Prefixes { v4: listen.prefix, v6: listen.prefix };
+        let networks = &mut self.networks[usize::from(listen.address.is_ipv6())];
+        let at = networks.partition_point(|(longer, _)| longer.v6 > listen.prefix);
+        if networks.get(at).is_none_or(|(same, _)| *same != prefixes) {
+            networks.insert(at, (prefixes, Listens::new(hash)));
+        }
+        &mut networks[at].1
     }
 
-    /// Whether any service listens on this address.
+    /// The networks of services that may hold an address, each with its own address, the longest prefix first.
+    fn around(&self, address: IpAddr) -> impl Iterator<Item = (IpAddr, &Listens)> {
+        let networks = &self.networks[usize::from(address.is_ipv6())][..];
+        let networks = if is_one_hosts(address) { networks } else { &[] };
+        networks.iter().map(move |(prefixes, listens)| (prefixes.of(address), listens))
+    }
+
+    /// The service that listens there: of an address alone, else of the longest prefix that has one for the port.
+    pub fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ServiceId> {
+        let exact = self.exact.service(address, protocol, port);
+        let wider = || self.around(address).find_map(|(network, listens)| listens.service(network, protocol, port));
+        exact.or_else(wider)
+    }
+
+    /// Whether any service listens on this address, or on a network that holds it.
     pub fn is_service_address(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address)
+        self.exact.addresses.contains(&address)
+            || self.around(address).any(|(network, listens)| listens.addresses.contains(&network))
     }
 
     /// Whether flows have this address as their source towards servers.
@@ -108,6 +147,14 @@ impl Directory {
     pub fn is_server(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
         let ranges = self.servers.get(&(address, protocol));
         ranges.is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&port)))
+    }
+}
+
+/// Whether packets to this address go to one host somewhere else: a network of a service takes no others.
+fn is_one_hosts(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !matches!(address.octets(), [0 | 127 | 224..=239, ..] | [255, 255, 255, 255]),
+        IpAddr::V6(address) => !(address.is_unspecified() || address.is_loopback() || address.is_multicast()),
     }
 }
 
@@ -130,5 +177,47 @@ mod tests {
         assert!(directory.is_server([10, 0, 2, 1].into(), Protocol::Tcp, 8080));
         assert!(!directory.is_server([10, 0, 2, 1].into(), Protocol::Udp, 8081));
         assert!(!directory.is_server([10, 0, 2, 1].into(), Protocol::Tcp, 1000));
+    }
+
+    #[test]
+    fn the_longest_prefix_that_listens_on_the_port_wins() {
+        let mut settings = settings(2, 10);
+        let service = settings.services.remove(0);
+        let listen = |text: &str, first, last| {
+            let net: ipnet::IpNet = text.parse().unwrap();
+            Listen { prefix: net.prefix_len(), ..Listen::one(net.addr(), Protocol::Tcp, first, last) }
+        };
+        for listens in [
+            vec![listen("0.0.0.0/0", 1, 65_535), listen("::/0", 80, 80)],
+            vec![listen("203.0.113.0/24", 80, 90), listen("2001:db8::/32", 80, 80)],
+            vec![listen("203.0.113.128/25", 80, 80)],
+            vec![listen("203.0.113.200/32", 80, 80), listen("203.0.113.200/32", 443, 443)],
+        ] {
+            settings.services.push(crate::balance::ServiceSettings { listen: listens, ..service.clone() });
+        }
+        let directory = Directory::new(&settings);
+        for (address, port, want) in [
+            ("203.0.113.200", 80, Some(3)),
+            ("203.0.113.200", 443, Some(3)),
+            ("203.0.113.200", 81, Some(1)),
+            ("203.0.113.200", 91, Some(0)),
+            ("203.0.113.201", 80, Some(2)),
+            ("203.0.113.127", 80, Some(1)),
+            ("203.0.114.1", 80, Some(0)),
+            ("2001:db8::1", 80, Some(1)),
+            ("2001:db9::1", 80, Some(0)),
+            ("2001:db8::1", 81, None),
+            ("224.0.0.1", 80, None),
+            ("255.255.255.255", 80, None),
+            ("127.0.0.1", 80, None),
+            ("0.0.0.0", 80, None),
+            ("ff02::1", 80, None),
+            ("::1", 80, None),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(directory.service(address, Protocol::Tcp, port), want.map(ServiceId), "{address} {port}");
+            assert_eq!(directory.service(address, Protocol::Udp, port), None, "{address} {port}");
+            assert_eq!(directory.is_service_address(address), is_one_hosts(address), "{address}");
+        }
     }
 }

@@ -10,11 +10,13 @@ use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 
 /// One TCP, UDP and ICMP service on 192.0.2.80 and 2001:db8::80, port 80, over `servers` servers 10.0.2.1 … on port 8080.
 pub fn settings(servers: u8, max_flows: u32) -> Settings {
-    let listen = |protocol, address: &str| Listen {
-        address: address.parse().unwrap(),
-        protocol,
-        first_port: if protocol == Protocol::Icmp { 0 } else { 80 },
-        last_port: if protocol == Protocol::Icmp { 65_535 } else { 80 },
+    let listen = |protocol, address: &str| {
+        Listen::one(
+            address.parse().unwrap(),
+            protocol,
+            if protocol == Protocol::Icmp { 0 } else { 80 },
+            if protocol == Protocol::Icmp { 65_535 } else { 80 },
+        )
     };
     let mut listens = Vec::new();
     for address in ["192.0.2.80", "2001:db8::80"] {

@@ -225,12 +225,7 @@ fn errors_cross_the_families_too() {
 #[test]
 fn echo_crosses_the_families() {
     let mut settings = servers_of(full(true, false, |_| {}), false);
-    settings.services[0].listen.push(crate::balance::Listen {
-        address: VIP6.into(),
-        protocol: Protocol::Icmp,
-        first_port: 0,
-        last_port: 65_535,
-    });
+    settings.services[0].listen.push(crate::balance::Listen::one(VIP6.into(), Protocol::Icmp, 0, 65_535));
     let mut engine = Engine::new(&settings);
     let mut ping = Vec::new();
     PacketBuilder::ipv6(CLIENT6, VIP6, 60).icmpv6_echo_request(99, 1).write(&mut ping, b"hello").unwrap();

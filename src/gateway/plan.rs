@@ -26,10 +26,10 @@ pub struct Answers {
     pub ports: Option<(u16, u16)>,
 }
 
-/// What is routed into the device, IPv4 first: the distinct addresses of the services and those that probes come from, each as a
-/// network of one address, and the addresses of NAT pools as the fewest networks that hold exactly them.
+/// What is routed into the device, IPv4 first: the distinct networks of the services, most of them of one address, the addresses
+/// that probes come from, and those of NAT pools as the fewest networks that hold exactly them.
 pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
-    let services = settings.services.iter().flat_map(|s| &s.listen).map(|l| l.address);
+    let services = settings.services.iter().flat_map(|s| &s.listen).map(|l| l.network());
     let v4 = settings.health.source_v4.map(IpAddr::V4);
     let v6 = settings.health.source_v6.map(IpAddr::V6);
     let nat = settings.nat_pools.iter().flat_map(|pool| {
@@ -37,7 +37,7 @@ pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
         v4.chain(pool.v6.iter().map(|a| IpNet::from(IpAddr::V6(*a))))
     });
     let nat = cover(&nat.collect::<Vec<_>>(), usize::MAX);
-    services.chain(v4).chain(v6).map(IpNet::from).chain(nat).collect()
+    services.chain(v4.into_iter().chain(v6).map(IpNet::from)).chain(nat).collect()
 }
 
 /// Whether anything of (IPv4, IPv6) is routed into the device.
@@ -199,6 +199,17 @@ mod tests {
         assert_eq!(shown(&s), ["10.0.0.1/32 tcp 8080-8080", "10.0.0.1/32 icmp"]);
         let all: Vec<_> = routed_addresses(&s).iter().map(ToString::to_string).collect();
         assert_eq!(all, ["192.0.2.1/32", "192.0.2.2/32"]);
+    }
+
+    #[test]
+    fn a_network_is_one_route() {
+        let mut s = settings(
+            &[("203.0.113.0", Protocol::Tcp, 80, 80), ("203.0.113.7", Protocol::Tcp, 80, 80)],
+            &[("10.0.0.1", None)],
+        );
+        s.services[0].listen[0].prefix = 24;
+        let all: Vec<_> = routed_addresses(&s).iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["203.0.113.0/24", "203.0.113.7/32"]);
     }
 
     #[test]

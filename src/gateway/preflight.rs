@@ -171,7 +171,16 @@ fn local_addresses(settings: &Settings, netlink: &mut Netlink) -> Vec<Problem> {
     }
     for service in plan::routed_addresses(settings) {
         let address = service.addr();
-        if settings.gateway.addresses.iter().any(|own| own.addr() == address) {
+        if service.prefix_len() == 0 {
+            problems.push(Problem::new(
+                format!(
+                    "a service listens on every address ({service}): all that the gateway sends would come back to it"
+                ),
+                "name the addresses or networks of the service; every address is only for `equipoise replay`",
+            ));
+            continue;
+        }
+        if settings.gateway.addresses.iter().any(|own| IpNet::from(own.addr()) == service) {
             problems.push(Problem::new(
                 format!("service address {address} is also among the device's own addresses"),
                 "take it out of the gateway's addresses: a service address must not be assigned to any device",
@@ -195,9 +204,11 @@ fn taken_problem(service: &IpNet, by: IpNet, kind: RouteType, device: &str) -> P
         );
     }
     let kind = format!("{kind:?}").to_lowercase();
+    let is_one = service.prefix_len() == service.max_prefix_len();
+    let shown = if is_one { address.to_string() } else { service.to_string() };
     Problem::new(
         format!(
-            "service address {address} is a {kind} address of the kernel ({by} on device {device}), so its packets end there"
+            "service address {shown} is a {kind} address of the kernel ({by} on device {device}), so its packets end there"
         ),
         "choose a service address outside of the gateway's own, loopback, broadcast and anycast addresses",
     )
@@ -212,6 +223,7 @@ fn device_name(netlink: &mut Netlink, index: u32) -> String {
 mod tests {
     use super::super::testing::{namespace, tun, two_families};
     use super::*;
+    use crate::balance::{Listen, Protocol};
 
     fn whats(settings: &Settings) -> String {
         check(settings).into_iter().map(|p| format!("{p}\n")).collect()
@@ -268,9 +280,24 @@ mod tests {
         ];
         for (address, want) in cases {
             let mut settings = two_families();
-            settings.services[0].listen[0].address = address.parse().unwrap();
+            settings.services[0].listen[0] = Listen::one(address.parse().unwrap(), Protocol::Tcp, 80, 80);
             let text = ns.run(|| whats(&settings)).unwrap();
             assert!(text.contains(address) && text.contains(want), "{address}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_service_on_every_address_is_refused_and_one_on_a_network_is_not() {
+        let Some(ns) = namespace("eq-pre7") else { return };
+        ns.forward().unwrap();
+        ns.address("lo", "203.0.113.1/32".parse().unwrap()).unwrap();
+        for (address, prefix, refused) in [("0.0.0.0", 0, true), ("::", 0, true), ("203.0.113.0", 24, false)] {
+            let mut settings = two_families();
+            let listen = &mut settings.services[0].listen[0];
+            (listen.address, listen.prefix) = (address.parse().unwrap(), prefix);
+            let text = ns.run(|| whats(&settings)).unwrap();
+            assert_eq!(text.contains("listens on every address"), refused, "{address}: {text}");
+            assert_eq!(text.matches("to mend it").count(), usize::from(refused), "{text}");
         }
     }
 

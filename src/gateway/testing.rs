@@ -12,12 +12,7 @@ pub fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let listen = listens
         .iter()
-        .map(|(a, protocol, first_port, last_port)| Listen {
-            address: address(a),
-            protocol: *protocol,
-            first_port: *first_port,
-            last_port: *last_port,
-        })
+        .map(|(a, protocol, first_port, last_port)| Listen::one(address(a), *protocol, *first_port, *last_port))
         .collect();
     let servers: Vec<ServerSettings> = servers
         .iter()

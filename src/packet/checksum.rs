@@ -2,7 +2,7 @@
 //!
 //! All sums are in one's complement (RFC 1071); deltas follow RFC 1624, equation 3.
 
-use super::{Addresses, parse, proto, word};
+use super::{Addresses, parse, word};
 
 /// Adds the 16-bit words of `bytes` (an odd last byte is padded with zero) to `start`, unfolded.
 #[inline]
@@ -56,10 +56,10 @@ pub fn sum_of(addresses: &Addresses) -> u64 {
 /// A packet whose checksum is right as it stands is not partial.
 pub fn is_partial(packet: &[u8]) -> bool {
     let Ok(parsed) = parse(packet) else { return false };
-    let field = match (parsed.protocol, parsed.transport) {
-        (_, super::Transport::Fragment { .. }) => return false,
-        (proto::TCP, _) => 16,
-        (proto::UDP, _) => 6,
+    // By what was parsed, not by the number: behind a routing header that is not done the transport may be cut.
+    let field = match parsed.transport {
+        super::Transport::Tcp { .. } => 16,
+        super::Transport::Udp { .. } => 6,
         _ => return false,
     };
     let transport = &packet[parsed.offset..parsed.len];

@@ -165,7 +165,7 @@ mod tests {
     fn engine() -> Engine {
         use crate::balance::{Listen, PoolSettings, Protocol, ServerSettings, ServiceSettings};
         use crate::ids::PoolId;
-        let listen = Listen { address: [192, 0, 2, 1].into(), protocol: Protocol::Tcp, first_port: 80, last_port: 80 };
+        let listen = Listen::one([192, 0, 2, 1].into(), Protocol::Tcp, 80, 80);
         let mut settings = Settings {
             services: vec![ServiceSettings::new("web", vec![listen], PoolId(0))],
             pools: vec![PoolSettings::new("web", vec![ServerId(0), ServerId(1)])],

@@ -33,7 +33,7 @@ pub fn server(i: usize, like: IpAddr) -> IpAddr {
 
 /// Three services over one server each weight: `web` (TCP 80 to 8080), `dns` (UDP 53 to 53), `ping` (echo).
 pub fn settings(weights: &[u16], max_flows: u32) -> Settings {
-    let listen = |address: IpAddr, protocol, first_port, last_port| Listen { address, protocol, first_port, last_port };
+    let listen = Listen::one;
     let both = |v4: Ipv4Addr, v6: Ipv6Addr, protocol, first, last| {
         vec![listen(v4.into(), protocol, first, last), listen(v6.into(), protocol, first, last)]
     };

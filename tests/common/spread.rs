@@ -96,7 +96,7 @@ pub fn balancer(
     table: u32,
     weights: &[u16],
 ) -> Balancer {
-    let listen = Listen { address: VIP.into(), protocol: Protocol::Tcp, first_port: 80, last_port: 80 };
+    let listen = Listen::one(VIP.into(), Protocol::Tcp, 80, 80);
     let tuning = Tuning { maglev_table: table, hash, ..Tuning::default() };
     let service = ServiceSettings { algorithm, tuning, sticky, ..ServiceSettings::new("web", vec![listen], PoolId(0)) };
     let server = |(i, weight): (usize, &u16)| ServerSettings {

@@ -1,0 +1,320 @@
+//! What each fuzz target does with its input: shared by the fuzzer and by `tests/fuzz_seeds.rs`.
+//!
+//! It must know the library's public types alone. A body panics where a promise is broken.
+
+use super::oracle;
+use equipoise::balance::Admin;
+use equipoise::capture::{Reader, describe};
+use equipoise::config::{ConfigError, Problem, Settings};
+use equipoise::engine::{Change, Engine, Verdict};
+use equipoise::ids::ServerId;
+use equipoise::packet::{Meta, checksum, parse};
+use equipoise::time::Instant;
+
+/// A body by the name of its target.
+pub const BODIES: [(&str, fn(&[u8])); 4] =
+    [("parse", parse_target), ("engine", engine_target), ("config", config_target), ("capture", capture_target)];
+
+/// Any bytes as one packet: what parses keeps to its bounds, and describing it never panics.
+pub fn parse_target(bytes: &[u8]) {
+    if let Ok(parsed) = parse(bytes) {
+        assert!(parsed.offset <= parsed.len && parsed.len <= bytes.len(), "{parsed:?} of {} bytes", bytes.len());
+        assert!(parsed.payload_len() <= parsed.len);
+        assert_eq!(parse(&bytes[..parsed.len]).ok(), Some(parsed), "padding changes what a packet is");
+    }
+    describe(bytes);
+    checksum::is_partial(bytes);
+}
+
+/// Any bytes as a configuration: an error says where, inside the text.
+pub fn config_target(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').count().max(1);
+    let inside = |problem: &Problem| {
+        assert!((1..=lines).contains(&problem.line), "{problem:?} is not among {lines} lines");
+        assert!(problem.column >= 1 && problem.column <= bytes.len() + 1, "{problem:?}");
+        assert!(problem.related.iter().all(|place| (1..=lines).contains(&place.line)), "{problem:?}");
+    };
+    match equipoise::config::parse_bytes(bytes, "fuzz.toml") {
+        Ok(parsed) => {
+            parsed.warnings.iter().for_each(inside);
+            parsed.render_warnings(true);
+        }
+        Err(error) => {
+            let error: ConfigError = error;
+            assert!(!error.problems().is_empty(), "an error without a problem");
+            error.problems().iter().for_each(inside);
+            let _ = error.to_string();
+        }
+    }
+}
+
+/// Any bytes as a capture: the reader ends, and holds no more than the capture can justify.
+pub fn capture_target(bytes: &[u8]) {
+    // A capture that is packed may hold a thousand times its size.
+    const MOST_FRAMES: usize = 10_000;
+    let Ok(mut reader) = Reader::new(bytes) else { return };
+    for _ in 0..MOST_FRAMES {
+        let Ok(Some(frame)) = reader.next_frame() else { break };
+        assert!(frame.data.len() <= 1 << 28, "a frame of {} bytes", frame.data.len());
+        if let Ok(offset) = frame.link.ip_offset(&frame.data)
+            && let Some(packet) = frame.data.get(offset..)
+        {
+            describe(packet);
+        }
+    }
+}
+
+/// What the engine of the target balances: networks, rules, limits, every last resort, a small table.
+const SETTINGS: &str = include_str!("engine.toml");
+
+/// Any bytes as packets, times and changes for one engine.
+pub fn engine_target(bytes: &[u8]) {
+    let settings: Settings =
+        equipoise::config::parse(SETTINGS, "engine.toml").unwrap_or_else(|error| panic!("{error}"));
+    let mut drive = Drive {
+        servers: settings.servers.len() as u8,
+        rules: settings.policy.rules.len() as u16,
+        engine: Engine::new(&settings),
+        now: Instant::ZERO,
+        last: Vec::new(),
+    };
+    let mut input = Input(bytes);
+    while !input.0.is_empty() {
+        drive.step(&mut input);
+    }
+    let counters = drive.engine.counters();
+    assert!(counters.add_up(), "{counters:?}");
+    let ended: u64 = counters.flows_ended.iter().map(|ended| ended.count).sum();
+    assert_eq!(counters.flows_opened, counters.flows + ended, "flows opened = flows + ended");
+}
+
+/// Bytes that are taken from the front; zeros where there are none left.
+struct Input<'b>(&'b [u8]);
+
+impl<'b> Input<'b> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn word(&mut self) -> u16 {
+        u16::from_be_bytes([self.byte(), self.byte()])
+    }
+
+    fn take(&mut self, most: usize) -> &'b [u8] {
+        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+}
+
+/// An engine, and what it was given last.
+struct Drive {
+    engine: Engine,
+    servers: u8,
+    rules: u16,
+    now: Instant,
+    last: Vec<u8>,
+}
+
+impl Drive {
+    fn step(&mut self, input: &mut Input<'_>) {
+        match input.byte() % 8 {
+            0..=2 => {
+                let packet = transport(input);
+                self.packet(packet, Meta::default());
+            }
+            3 => {
+                let packet = error(input, &self.last);
+                self.packet(packet, Meta::default());
+            }
+            4 => {
+                let (at, with) = (input.word() as usize, input.byte());
+                let mut packet = self.last.clone();
+                if let Some(byte) = packet.get_mut(at) {
+                    *byte ^= with;
+                }
+                packet.truncate(packet.len().saturating_sub(usize::from(input.byte() >> 4)));
+                self.packet(packet, Meta::default());
+            }
+            5 => {
+                let length = usize::from(input.byte());
+                let meta = input.byte();
+                let meta = Meta {
+                    partial_checksum: meta & 1 > 0,
+                    gso_size: u16::from(meta >> 4) * 100,
+                    ingress: u16::from(meta >> 1 & 3),
+                };
+                self.packet(input.take(length).to_vec(), meta);
+            }
+            6 => self.change(input),
+            _ => self.wait(u64::from(input.word()) << (input.byte() % 24)),
+        }
+    }
+
+    /// Hands the engine a packet: what came valid must leave valid.
+    fn packet(&mut self, came: Vec<u8>, meta: Meta) {
+        let mut packet = came.clone();
+        if let Verdict::Forward { len, .. } = self.engine.handle_packet(self.now, &mut packet, meta)
+            && !meta.partial_checksum
+            && oracle::is_valid(&came)
+        {
+            let left = oracle::check(&packet[..len]);
+            left.unwrap_or_else(|why| panic!("came valid, left wrong: {why}\n{came:02x?}\n{:02x?}", &packet[..len]));
+        }
+        self.last = came;
+        self.own();
+    }
+
+    /// Takes what the engine sends of its own, which must be valid, and what it tells.
+    fn own(&mut self) {
+        let mut buffer = vec![0; 65_535];
+        while let Some((len, meta)) = self.engine.poll_transmit(self.now, &mut buffer) {
+            if !meta.partial_checksum {
+                let own = &buffer[..len];
+                assert!(oracle::check(own).is_ok() || held(own), "the engine's own is wrong: {own:02x?}");
+            }
+        }
+        while self.engine.poll_event().is_some() {}
+    }
+
+    fn change(&mut self, input: &mut Input<'_>) {
+        let server = ServerId(u32::from(input.byte() % self.servers));
+        let change = match input.byte() % 5 {
+            0 => Change::Weight { server, weight: input.word() },
+            1 => {
+                let admin = [Admin::Enabled, Admin::Draining, Admin::Disabled][usize::from(input.byte() % 3)];
+                Change::Admin { server, admin, deadline: None }
+            }
+            2 => Change::Load { server, load: input.byte() % 101, maintenance: input.byte() & 1 > 0 },
+            3 => Change::Health { server, up: [None, Some(true), Some(false)][usize::from(input.byte() % 3)] },
+            _ => Change::Rule { rule: input.word() % self.rules.max(1), on: input.byte() & 1 > 0 },
+        };
+        let _ = self.engine.apply(self.now, change);
+        self.own();
+    }
+
+    /// Lets time go on, and does what is due on the way.
+    fn wait(&mut self, micros: u64) {
+        let to = Instant::from_nanos(self.now.as_nanos().saturating_add(micros * 1000));
+        for _ in 0..1000 {
+            let Some(due) = self.engine.poll_timeout().filter(|due| *due <= to) else { break };
+            self.now = self.now.max(due);
+            self.engine.handle_timeout(self.now);
+            self.own();
+        }
+        self.now = to;
+    }
+}
+
+/// Whether a packet is a fragment that the engine held back: it comes out as it came in, whatever its sums.
+fn held(packet: &[u8]) -> bool {
+    parse(packet).is_ok_and(|parsed| matches!(parsed.transport, equipoise::packet::Transport::Fragment { .. }))
+}
+
+/// Clients, service addresses and servers, by family, as [`SETTINGS`] know them.
+const PLACES: [[[u8; 4]; 2]; 4] = [
+    [[198, 51, 100, 7], [198, 51, 100, 8]],
+    [[192, 0, 2, 80], [203, 0, 113, 9]],
+    [[10, 0, 2, 1], [10, 0, 2, 2]],
+    [[192, 0, 2, 1], [224, 0, 0, 5]],
+];
+
+/// A packet of a small grammar, its sums right: from and to few addresses and ports, so that flows come about.
+fn transport(input: &mut Input<'_>) -> Vec<u8> {
+    const PORTS: [u16; 8] = [40_000, 40_001, 80, 53, 8080, 443, 7, 0];
+    const PROTOCOLS: [u8; 8] = [6, 6, 17, 17, 1, 47, 132, 4];
+    let (shape, ports, kind) = (input.byte(), input.byte(), input.byte());
+    let v6 = shape & 1 > 0;
+    let place = |which: u8| PLACES[usize::from(which >> 1 & 3)][usize::from(which & 1)];
+    let protocol = PROTOCOLS[usize::from(kind & 7)];
+    let (src, dst) = (PORTS[usize::from(ports & 7)], PORTS[usize::from(ports >> 3 & 7)]);
+    let mut body = [src.to_be_bytes(), dst.to_be_bytes()].concat();
+    let protocol = match protocol {
+        6 => {
+            body.extend(u32::from(input.word()).to_be_bytes());
+            body.extend(u32::from(input.word()).to_be_bytes());
+            body.extend([0x50, input.byte(), 0x10, 0, 0, 0, 0, 0]);
+            6
+        }
+        17 => {
+            body.extend([0, 0, 0, 0]);
+            17
+        }
+        1 => {
+            let reply = kind & 8 > 0;
+            let first = if v6 { 128 + u8::from(reply) } else { 8 * u8::from(!reply) };
+            body = vec![first, 0, 0, 0, 0, ports & 3, 0, kind >> 4];
+            if v6 { 58 } else { 1 }
+        }
+        other => {
+            body.extend([0; 8]);
+            other
+        }
+    };
+    body.extend(input.take(usize::from(ports >> 6) * 8));
+    if protocol == 17 {
+        let length = body.len() as u16;
+        body[4..6].copy_from_slice(&length.to_be_bytes());
+    }
+    let fragment = if kind & 0xc0 == 0xc0 { input.word() & 0x3fff } else { 0 };
+    wrap(v6, place(shape >> 1 & 7), place(shape >> 4 & 7), protocol, fragment, shape >> 7, body)
+}
+
+/// An ICMP error about the packet that was handed in last, or about one of the grammar, from a server or a router.
+fn error(input: &mut Input<'_>, last: &[u8]) -> Vec<u8> {
+    let (kind, code, cut) = (input.byte(), input.byte() % 8, usize::from(input.byte()));
+    let about = if kind & 1 > 0 { last.to_vec() } else { transport(input) };
+    let v6 = about.first().is_some_and(|first| first >> 4 == 6);
+    let types: [u8; 4] = if v6 { [1, 2, 3, 4] } else { [3, 11, 12, 4] };
+    let mut body = vec![types[usize::from(kind >> 1 & 3)], code, 0, 0, 0, 0];
+    body.extend(input.word().to_be_bytes());
+    body.extend(&about[..about.len().min(cut)]);
+    let to = PLACES[usize::from(kind >> 3 & 3)][usize::from(kind >> 5 & 1)];
+    wrap(v6, [10, 0, 2, 1 + (kind >> 6)], to, if v6 { 58 } else { 1 }, 0, 0, body)
+}
+
+/// Puts an IP header before a transport, and the right sums into both.
+fn wrap(v6: bool, src: [u8; 4], dst: [u8; 4], protocol: u8, fragment: u16, low: u8, mut body: Vec<u8>) -> Vec<u8> {
+    // The IPv6 address for an IPv4 one: the same last four bytes.
+    let long = |a: [u8; 4]| [&[0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0][..], &a].concat();
+    let at = match protocol {
+        6 => Some(16),
+        17 => Some(6),
+        1 | 58 => Some(2),
+        _ => None,
+    };
+    let pseudo = |body: &[u8]| {
+        let addresses = if v6 { [long(src), long(dst)].concat() } else { [src, dst].concat() };
+        let length = (body.len() as u32).to_be_bytes();
+        if protocol == 1 { Vec::new() } else { [&addresses[..], &length, &[0, 0, 0, protocol]].concat() }
+    };
+    if let Some(at) = at.filter(|at| body.len() >= at + 2) {
+        let sum = sum(&[&pseudo(&body)[..], &body].concat());
+        let sum = if protocol == 17 && sum == 0 { 0xffff } else { sum };
+        body[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+    let ttl = if low > 0 { 1 } else { 64 };
+    if v6 {
+        let length = (body.len() as u16).to_be_bytes();
+        let head = [0x60, 0, 0, 0, length[0], length[1], protocol, ttl];
+        return [&head[..], &long(src), &long(dst), &body].concat();
+    }
+    let (length, fragment) = (((body.len() + 20) as u16).to_be_bytes(), fragment.to_be_bytes());
+    let mut head = vec![0x45, 0, length[0], length[1], 0, 1, fragment[0], fragment[1], ttl, protocol, 0, 0];
+    head.extend([src, dst].concat());
+    let sum = sum(&head).to_be_bytes();
+    head[10..12].copy_from_slice(&sum);
+    [head, body].concat()
+}
+
+/// The internet checksum (RFC 1071) of bytes whose own field is zero. An odd byte is padded at the end.
+fn sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}

@@ -1,0 +1,12 @@
+//! The fuzz target `config`.
+
+#![no_main]
+
+#[path = "../bodies.rs"]
+#[allow(dead_code)]
+mod bodies;
+#[path = "../../tests/common/oracle.rs"]
+#[allow(dead_code)]
+mod oracle;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::config_target(bytes));
