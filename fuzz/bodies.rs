@@ -8,7 +8,8 @@ use equipoise::capture::{Reader, describe};
 use equipoise::config::{ConfigError, Problem, Settings};
 use equipoise::engine::{Change, Engine, Verdict};
 use equipoise::ids::ServerId;
-use equipoise::packet::{Meta, checksum, parse};
+use equipoise::packet::family::{self, Across, MtuRule};
+use equipoise::packet::{Addresses, Meta, Parsed, Transport, checksum, parse, parse_first, quote};
 use equipoise::time::Instant;
 
 /// A body by the name of its target.
@@ -21,9 +22,36 @@ pub fn parse_target(bytes: &[u8]) {
         assert!(parsed.offset <= parsed.len && parsed.len <= bytes.len(), "{parsed:?} of {} bytes", bytes.len());
         assert!(parsed.payload_len() <= parsed.len);
         assert_eq!(parse(&bytes[..parsed.len]).ok(), Some(parsed), "padding changes what a packet is");
+        across(bytes, &parsed);
     }
     describe(bytes);
     checksum::is_partial(bytes);
+}
+
+/// What follows from a packet that parses: its quote, its first fragment, its counterpart in the other family.
+fn across(bytes: &[u8], parsed: &Parsed) {
+    let _ = quote(bytes, parsed);
+    if let Transport::Fragment { offset: 0, .. } = parsed.transport {
+        let _ = parse_first(bytes, parsed);
+    }
+    let addresses = match parsed.addresses {
+        Addresses::V4 { .. } => Addresses::V6 { src: 1 << 96, dst: 7 },
+        Addresses::V6 { .. } => Addresses::V4 { src: 0x0a00_0901, dst: 0x0a00_0201 },
+    };
+    let to = Across { addresses, src_port: 5000, dst_port: 80 };
+    let mut out = Vec::new();
+    if family::translate(&mut out, bytes, parsed, &to, 7, Meta::default()).is_ok() {
+        let made = parse(&out).unwrap_or_else(|error| panic!("{error:?}: {out:02x?}"));
+        assert_eq!((made.addresses, made.len), (addresses, out.len()));
+    }
+    out.clear();
+    if family::translate_fragment(&mut out, bytes, parsed, &to).is_ok() {
+        assert!(parse(&out).is_ok(), "{out:02x?}");
+    }
+    out.clear();
+    if family::translate_error(&mut out, bytes, parsed, &addresses, &to, &MtuRule::default(), 7).is_ok() {
+        assert!(parse(&out).is_ok() && out.len() <= 1280, "{out:02x?}");
+    }
 }
 
 /// Any bytes as a configuration: an error says where, inside the text.

@@ -46,6 +46,8 @@ struct Interface {
 /// Reads a capture.
 pub struct Reader<'r> {
     blocks: Box<dyn PcapReaderIterator + Send + 'r>,
+    /// Whether it is pcapng.
+    is_ng: bool,
     legacy: Option<(bool, Interface)>,
     interfaces: Vec<Interface>,
     big_endian: bool,
@@ -127,6 +129,7 @@ impl<'r> Reader<'r> {
         let what = || "the capture's header is cut off, or makes no sense".into();
         Ok(Reader {
             blocks: blocks.map_err(|_| CaptureError::Damaged { packets: 0, offset: 0, what: what() })?,
+            is_ng: head[..] == MAGICS[0],
             legacy: None,
             interfaces: Vec::new(),
             big_endian: false,
@@ -139,6 +142,9 @@ impl<'r> Reader<'r> {
     /// The next frame; none at the end.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, CaptureError> {
         loop {
+            if self.is_ng && short_block(self.blocks.data()) {
+                return Err(self.damaged("a block says that it is shorter than its own frame".into()));
+            }
             let (size, found) = match self.blocks.next() {
                 Ok((size, block)) => (size, take_block(&block)),
                 Err(PcapError::Eof) => return self.source_error().map_or(Ok(None), Err),
@@ -254,6 +260,14 @@ fn of_source(packets: u64, offset: u64, error: io::Error) -> CaptureError {
 
 fn damaged_gzip(packets: u64, offset: u64, error: &io::Error) -> CaptureError {
     CaptureError::Damaged { packets, offset, what: format!("the gzip stream does not unpack ({error})") }
+}
+
+/// Whether the next block of a pcapng claims fewer bytes than its type and its two lengths take, in either order of bytes: no longer
+/// one than the reader takes looks like that in the other order. pcap-parser 0.17 subtracts without looking.
+fn short_block(unread: &[u8]) -> bool {
+    let length = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok();
+    let length = unread.get(4..8).and_then(length);
+    length.is_some_and(|bytes| u32::from_le_bytes(bytes) < 12 || u32::from_be_bytes(bytes) < 12)
 }
 
 /// What a block holds, free of the reader's buffer.
