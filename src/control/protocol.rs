@@ -11,7 +11,7 @@
 //! it must not know sockets, nor how anything is printed.
 
 use crate::balance::Admin;
-use crate::engine::{Counters, FlowQuery, FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow};
+use crate::engine::{Counters, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow};
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,8 @@ pub enum Request {
     Services,
     /// The rules, in their order: an [`Answer::Rule`] each.
     Rules,
+    /// What of the NAT pools is in use: an [`Answer::Nat`] for each address and protocol that any flow has had.
+    Nat,
     /// What the monitors see: an [`Answer::Monitor`] for each address and port that one looks at.
     Monitors,
     /// The last changes of the servers' health: an [`Answer::History`] each, server by server, the oldest first.
@@ -104,6 +106,8 @@ pub enum Answer {
     Service(ServiceRow),
     /// A rule.
     Rule(RuleRow),
+    /// An address of a NAT pool.
+    Nat(NatRow),
     /// A monitor's look at an address and port.
     Monitor(Box<MonitorRow>),
     /// A change of a server's health.

@@ -178,6 +178,7 @@ impl Session {
             Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),
             Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
             Request::Rules => self.rows(engine.rules().into_iter().map(Answer::Rule)),
+            Request::Nat => self.rows(engine.nat_pools().into_iter().map(Answer::Nat)),
             Request::Monitors => {
                 self.rows(engine.monitors(now).into_iter().map(|row| Answer::Monitor(Box::new(row))));
             }

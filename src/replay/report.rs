@@ -249,6 +249,10 @@ impl<'o> Report<'o> {
         if !rules.is_empty() {
             writeln!(self.out, "Rules\n{}", render::rules_table(&rules))?;
         }
+        let nat = engine.nat_pools();
+        if !nat.is_empty() {
+            writeln!(self.out, "NAT pools\n{}", render::nat_table(&nat))?;
+        }
         writeln!(self.out, "Counters\n{}", render::counters_table(&counters, None, false))?;
         writeln!(self.out, "frames {frames} = packets {packets} + skipped {skipped}")?;
         if *partial_checksums > 0 {

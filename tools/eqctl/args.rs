@@ -35,6 +35,7 @@ impl Args {
             Command::Servers { watch }
             | Command::Services { watch }
             | Command::Rules { watch }
+            | Command::Nat { watch }
             | Command::Monitors { watch }
             | Command::Counters { watch, .. } => watch.seconds,
             _ => None,
@@ -66,6 +67,11 @@ pub enum Command {
     History,
     /// Lists the policy rules in their order, with what they have matched, let in and refused.
     Rules {
+        #[command(flatten)]
+        watch: Watch,
+    },
+    /// Lists the source addresses of full NAT that flows have had: ports used, resting, left, and flows refused for want of one.
+    Nat {
         #[command(flatten)]
         watch: Watch,
     },

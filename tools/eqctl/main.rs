@@ -11,7 +11,7 @@ use clap::Parser;
 use equipoise::balance::Admin;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{Answer, Request, Totals, render};
-use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow, ServiceRow};
+use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow};
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -139,6 +139,13 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
                 _ => None,
             })?;
             print(&rows, json, out, || render::rules_table(&rows))
+        }
+        Command::Nat { .. } => {
+            let rows: Vec<NatRow> = rows(client, &Request::Nat, |answer| match answer {
+                Answer::Nat(row) => Some(row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::nat_table(&rows))
         }
         Command::Rule { rule, to } => {
             let on = *to == Switch::On;

@@ -14,7 +14,7 @@ pub use health::{history_table, monitors_table};
 
 use super::protocol::Status;
 use crate::balance::{Admin, Health};
-use crate::engine::{RuleRow, ServerRow, ServiceRow};
+use crate::engine::{NatRow, RuleRow, ServerRow, ServiceRow};
 
 /// Columns of text, padded and aligned; a `>` before a header aligns its column right.
 ///
@@ -160,6 +160,24 @@ pub fn rules_table(rows: &[RuleRow]) -> String {
             count(row.flows.into()),
             count(row.flows_total),
             count(row.refused),
+        ]);
+    }
+    columns.into_text()
+}
+
+/// Prints what of the NAT pools is in use, a line for each address and protocol below a header.
+pub fn nat_table(rows: &[NatRow]) -> String {
+    let mut columns =
+        Columns::new(["POOL", "ADDRESS", "PROTO", ">PORTS USED", ">RESTING", ">LEFT", ">REFUSED BY POOL"]);
+    for row in rows {
+        columns.row([
+            row.pool.clone(),
+            row.address.to_string(),
+            row.protocol.name().into(),
+            count(row.used.into()),
+            count(row.held.into()),
+            count(row.left.into()),
+            count(row.exhausted),
         ]);
     }
     columns.into_text()
