@@ -4,6 +4,7 @@ use crate::Service;
 use crate::world::{CLIENT, SERVICE, World, eventually, program, run};
 use equipoise::engine::{Consumed, Reason};
 use equipoise::flow::Class;
+use equipoise::gateway::netns::Namespace;
 use equipoise::packet::Protocol;
 use std::io::ErrorKind;
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -152,14 +153,47 @@ fn a_servers_packet_of_no_flow_is_dropped_by_name() {
             service_port.send_to(b"stray", (client_address(family), 5555)).unwrap();
         }
         eventually("three dropped packets", || dropped(&world, Reason::ServerNoFlow) == before + 3);
-        // The server's other ports are its own business, and what comes from them does not come to the engine.
-        let came = world.totals().engine.packets_in;
+        // The server's other ports are its own business: what comes from them passes unchanged.
+        let foreign = world.totals().engine.foreign;
         other_port.send_to(b"own", (client_address(family), 5555)).unwrap();
         let mut buffer = [0; 16];
         let len = client.recv(&mut buffer).expect("the packet from the other port");
         assert_eq!(&buffer[..len], b"own", "of those dropped none arrives");
         client.set_nonblocking(true).unwrap();
         assert_eq!(client.recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
-        assert_eq!(world.totals().engine.packets_in, came);
+        assert_eq!(world.totals().engine.foreign, foreign + 1);
     }
+}
+
+/// What the servers' side sends that is no answer: pings of theirs, the gateway's own, and the discovery of neighbours.
+#[test]
+fn icmp_that_is_not_about_flows_goes_on_as_if_there_were_no_gateway() {
+    let world = World::new("icmpown");
+    let _gateway = world.start(&world.configuration("", &[ECHO]));
+    let pings = |from: &Namespace, to: &str| {
+        // Whoever must be discovered before the first ping.
+        for namespace in [from, &world.gateway] {
+            let output = run(namespace.command(program("ip").to_str().unwrap()).args(["neigh", "flush", "all"]));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let mut ping = from.command(program("ping").to_str().unwrap());
+        let output = run(ping.args(["-n", "-c", "3", "-i", "0.01", "-W", "10", to]));
+        assert!(output.status.success(), "{} to {to}: {}", from.label(), String::from_utf8_lossy(&output.stdout));
+    };
+    let foreign = || world.totals().engine.foreign;
+    for family in [0, 1] {
+        let [gateway, other] = [["10.99.1.1", "10.99.2.2"], ["fd99:0:0:1::1", "fd99:0:0:2::2"]][family];
+        let before = foreign();
+        pings(&world.gateway, &World::server_address(1, family).to_string());
+        pings(&world.servers[0], gateway);
+        assert_eq!(foreign(), before, "the gateway's own do not come in");
+        pings(&world.servers[0], CLIENT[family]);
+        // Its request, and the client's answer, which is led to nobody's device.
+        assert_eq!(foreign(), before + 3);
+        pings(&world.servers[0], other);
+        // Server2 serves nothing, but its interface leads to no server either: only requests come in.
+        assert_eq!(foreign(), before + 6);
+    }
+    let engine = world.totals().engine;
+    assert_eq!((engine.packets_in, engine.dropped.iter().map(|c| c.count).sum::<u64>()), (12, 0), "{engine:?}");
 }
