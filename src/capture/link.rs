@@ -16,6 +16,8 @@ pub enum Link {
     Cooked2,
     /// BSD null (0) and loop (108): four bytes of address family.
     Null(i32),
+    /// Any other link type, of this number: no packet can be found in its frames.
+    Other(i32),
 }
 
 /// Why a frame holds no IP packet, in words.
@@ -45,7 +47,7 @@ impl Link {
     pub const fn number(self) -> i32 {
         match self {
             Link::Ethernet => 1,
-            Link::Raw(number) | Link::Null(number) => number,
+            Link::Raw(number) | Link::Null(number) | Link::Other(number) => number,
             Link::Cooked => 113,
             Link::Cooked2 => 276,
         }
@@ -56,6 +58,7 @@ impl Link {
         match self {
             Link::Raw(_) => Ok(0),
             Link::Null(_) => null(frame),
+            Link::Other(number) => Err(NotIp(format!("link type {number}, whose frames are not read"))),
             Link::Ethernet => {
                 let header = Ethernet2HeaderSlice::from_slice(frame).map_err(|_| short("an Ethernet header"))?;
                 behind(frame, 14, header.ether_type())
