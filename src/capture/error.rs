@@ -29,11 +29,6 @@ pub enum CaptureError {
         /// What cannot be.
         what: String,
     },
-    /// An interface's link type is not one of those that can be read.
-    LinkType {
-        /// Its number (LINKTYPE_ value).
-        number: i32,
-    },
     /// It cannot be read.
     Io(io::Error),
 }
@@ -64,11 +59,6 @@ impl fmt::Display for CaptureError {
             CaptureError::Damaged { packets, offset, what } => {
                 write!(f, "the capture is damaged at byte {offset}, after {packets} whole packets: {what}; {again}")
             }
-            CaptureError::LinkType { number } => write!(
-                f,
-                "link type {number} is not one that can be read: Ethernet (1), raw IP (12, 14, 101, 228, 229), \
-                 Linux cooked (113, 276), null (0), loop (108)"
-            ),
             CaptureError::Io(error) => write!(f, "cannot read the capture: {error}"),
         }
     }

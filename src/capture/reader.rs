@@ -36,7 +36,7 @@ pub struct Frame {
 #[derive(Debug, Clone)]
 struct Interface {
     name: Option<Arc<str>>,
-    link: Result<Link, i32>,
+    link: Link,
     snaplen: u32,
     units_per_second: u128,
     /// Seconds to add.
@@ -221,7 +221,7 @@ impl<'r> Reader<'r> {
         original_len: u32,
         mut data: Vec<u8>,
     ) -> Result<Option<Frame>, CaptureError> {
-        let link = interface.link.map_err(|number| CaptureError::LinkType { number })?;
+        let link = interface.link;
         if caplen as usize > data.len() {
             return Err(self.damaged(format!(
                 "a packet says that {caplen} bytes of it were captured, but {} are there",
@@ -274,7 +274,7 @@ fn short_block(unread: &[u8]) -> bool {
 enum Found {
     Nothing,
     Section { big_endian: bool },
-    Header { nanos: bool, link: Result<Link, i32>, snaplen: u32 },
+    Header { nanos: bool, link: Link, snaplen: u32 },
     Interface(Description),
     Legacy { seconds: u32, fraction: u32, caplen: u32, original_len: u32, data: Vec<u8> },
     Packet { interface: u32, time: Option<u64>, caplen: Option<u32>, original_len: u32, data: Vec<u8> },
@@ -310,7 +310,7 @@ impl Description {
         let offset = self
             .offset
             .map_or(0, |bytes| if big_endian { i64::from_be_bytes(bytes) } else { i64::from_le_bytes(bytes) });
-        let link = Link::of(self.link).ok_or(self.link);
+        let link = Link::of(self.link).unwrap_or(Link::Other(self.link));
         Interface { name: self.name.clone(), link, snaplen: self.snaplen, units_per_second, offset }
     }
 }
@@ -361,7 +361,7 @@ fn legacy_header(header: &PcapHeader) -> Found {
     let number = header.network.0 & 0xffff;
     Found::Header {
         nanos: header.is_nanosecond_precision(),
-        link: Link::of(number).ok_or(number),
+        link: Link::of(number).unwrap_or(Link::Other(number)),
         snaplen: header.snaplen,
     }
 }

@@ -166,9 +166,8 @@ fn a_damaged_header_is_told_to_the_byte_and_what_lies_before_it_replayed_where_a
                 assert!(!part.is_empty() && part.len() < all.len() && all.starts_with(&part), "{}", row.name);
             }
         }
-        // The file's own first bytes, and its link type.
-        let link = if row.name.ends_with("pcapng") { starts[1] + 9 } else { 21 };
-        for (at, flip) in [(0, 0x55), (3, 0x55), (link, 0x55)] {
+        // The file's own first bytes.
+        for (at, flip) in [(0, 0x55), (3, 0x55)] {
             let mut damaged = whole.clone();
             damaged[at] ^= flip;
             fs::write(place.input(), &damaged).unwrap();

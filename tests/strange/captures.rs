@@ -105,8 +105,11 @@ fn foreign_links(add: Add) {
         ("a VLAN tag", &[0x81, 0, 0xe0, 5, 8, 0]),
     ];
     for (name, head) in kinds {
-        let frames: Vec<_> =
-            usual().iter().map(|packet| [&[2; 12][..], head, packet].concat()).chain([[&[2; 12][..], head].concat()]).collect();
+        let frames: Vec<_> = usual()
+            .iter()
+            .map(|packet| [&[2; 12][..], head, packet].concat())
+            .chain([[&[2; 12][..], head].concat()])
+            .collect();
         add(format!("Ethernet with {name}"), pcap(false, false, 1, usize::MAX, &frames));
     }
 }
@@ -136,9 +139,13 @@ fn messages(add: Add, six: bool) {
             .flat_map(|kind| (0..=16u8).chain([254, 255]).map(move |code| (kind, code)))
             .map(|(kind, code)| ip(six, number, &icmp(six, kind, code, [0, 0, 5, 0], about)))
             .collect();
-        add(format!("ICMP of IPv{} types from {}", family(six), step * 16), pcap(false, true, RAW, usize::MAX, &packets));
+        add(
+            format!("ICMP of IPv{} types from {}", family(six), step * 16),
+            pcap(false, true, RAW, usize::MAX, &packets),
+        );
     }
-    let errors: &[(u8, u8)] = if six { &[(1, 4), (2, 0), (3, 0), (4, 1)] } else { &[(3, 3), (3, 4), (4, 0), (5, 1), (11, 0), (12, 0)] };
+    let errors: &[(u8, u8)] =
+        if six { &[(1, 4), (2, 0), (3, 0), (4, 1)] } else { &[(3, 3), (3, 4), (4, 0), (5, 1), (11, 0), (12, 0)] };
     for (at, about) in usual().iter().enumerate().filter(|(_, packet)| (packet[0] >> 4 == 6) == six) {
         for (kind, code) in errors {
             // A flow first, then errors about what its server was sent, which nobody here knows, and about itself.
@@ -216,13 +223,17 @@ fn fragments(add: Add, six: bool) {
                 fragment(six, protocol, 77, *from, *more, &body[usize::from(*from)..usize::from(*to)])
             };
             let packets: Vec<_> = pieces.iter().map(piece).chain(usual()).collect();
-            add(format!("fragments of IPv{} {protocol} {name}", family(six)), pcap(false, false, RAW, usize::MAX, &packets));
+            add(
+                format!("fragments of IPv{} {protocol} {name}", family(six)),
+                pcap(false, false, RAW, usize::MAX, &packets),
+            );
         }
     }
     let flood: Vec<_> = (0..1500).map(|i| fragment(six, 17, i, 8 * (i as u16 % 100), i % 3 > 0, &[3; 64])).collect();
     add(format!("a flood of fragments over IPv{}", family(six)), pcap(false, false, RAW, usize::MAX, &flood));
     // The ping of death: it would end behind 65,535 bytes.
-    let death = [(0, true), (65_528, false)].map(|(at, more)| fragment(six, if six { 58 } else { 1 }, 5, at, more, &[8; 400]));
+    let death =
+        [(0, true), (65_528, false)].map(|(at, more)| fragment(six, if six { 58 } else { 1 }, 5, at, more, &[8; 400]));
     add(format!("ping of death over IPv{}", family(six)), pcap(false, false, RAW, usize::MAX, &death));
 }
 
@@ -269,14 +280,28 @@ fn extensions(add: Add) {
     jumbo[4..6].fill(0);
     add("a routing header of type 0".into(), pcap(false, false, RAW, usize::MAX, &[v6(43, &rh0)]));
     add("a jumbogram".into(), pcap(false, false, RAW, usize::MAX, &[jumbo]));
-    let long = (0..60).fold(udp(true, 53, b"x"), |body, i| [&[if i == 0 { 17 } else { 60 }, 0, 1, 4, 0, 0, 0, 0][..], &body].concat());
+    let long = (0..60).fold(udp(true, 53, b"x"), |body, i| {
+        [&[if i == 0 { 17 } else { 60 }, 0, 1, 4, 0, 0, 0, 0][..], &body].concat()
+    });
     add("sixty extension headers".into(), pcap(false, false, RAW, usize::MAX, &[v6(60, &long)]));
 }
 
 /// Addresses that no packet should have, from and to.
 fn attacks(add: Add) {
-    let odd = [[0, 0, 0, 0], [127, 0, 0, 1], [224, 0, 0, 251], [255; 4], [240, 0, 0, 1], [169, 254, 1, 1], SRC4, DST4, [10, 9, 0, 1]];
-    for (protocol, body) in [(6, tcp(false, 80, [0x50, 2], &[])), (17, udp(false, 53, b"x")), (1, icmp(false, 8, 0, [0; 4], b"x"))] {
+    let odd = [
+        [0, 0, 0, 0],
+        [127, 0, 0, 1],
+        [224, 0, 0, 251],
+        [255; 4],
+        [240, 0, 0, 1],
+        [169, 254, 1, 1],
+        SRC4,
+        DST4,
+        [10, 9, 0, 1],
+    ];
+    for (protocol, body) in
+        [(6, tcp(false, 80, [0x50, 2], &[])), (17, udp(false, 53, b"x")), (1, icmp(false, 8, 0, [0; 4], b"x"))]
+    {
         let mut packets = Vec::new();
         for (src, dst) in odd.into_iter().flat_map(|src| odd.map(|dst| (src, dst))) {
             let mut body = body.clone();
@@ -292,18 +317,24 @@ fn attacks(add: Add) {
         add(format!("odd addresses with protocol {protocol}"), pcap(false, false, RAW, usize::MAX, &packets));
     }
     for version in 0..16u8 {
-        let packets: Vec<_> = usual().into_iter().flat_map(|packet| (0..16u8).map(move |low| {
-            let mut packet = packet.clone();
-            packet[0] = version << 4 | low;
-            packet
-        })).collect();
+        let packets: Vec<_> = usual()
+            .into_iter()
+            .flat_map(|packet| {
+                (0..16u8).map(move |low| {
+                    let mut packet = packet.clone();
+                    packet[0] = version << 4 | low;
+                    packet
+                })
+            })
+            .collect();
         add(format!("IP version {version}"), pcap(false, false, RAW, usize::MAX, &packets));
     }
 }
 
 /// The real captures with flipped bits, and cut off.
 fn damaged(list: &mut Vec<Capture>, fixtures: &Path) {
-    let mut names: Vec<_> = fs::read_dir(fixtures).expect("fixtures/captures").map(|entry| entry.expect("an entry").path()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(fixtures).expect("fixtures/captures").map(|entry| entry.expect("an entry").path()).collect();
     names.retain(|path| path.extension().is_some_and(|kind| kind == "pcap" || kind == "pcapng"));
     names.sort();
     for (nth, path) in names.iter().enumerate() {

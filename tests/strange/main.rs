@@ -1,0 +1,257 @@
+//! Strange traffic: several hundred captures of odd, ancient and malformed packets through the engine, with services on
+//! every address. None makes it panic, no sum that came right leaves wrong, and tshark says the same.
+
+#[path = "../common/oracle.rs"]
+mod oracle;
+#[path = "../common/random.rs"]
+mod random;
+
+mod captures;
+mod craft;
+mod tshark;
+
+use captures::Capture;
+use equipoise::capture::{Frame, Reader};
+use equipoise::config::Settings;
+use equipoise::engine::Counters;
+use equipoise::replay::{Args, Format, run};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Listens of a family on every address, of every protocol that a service can have.
+fn listens(network: &str) -> String {
+    let ports = ["tcp", "udp", "sctp"].map(|word| format!("\"{network}:1-65535/{word}\""));
+    let network = if network.starts_with('[') { network } else { network.trim_end_matches(':') };
+    let whole = ["icmp", "gre", "esp", "ipip", "ip-89"].map(|word| format!("\"{network}/{word}\""));
+    [&ports[..], &whole].concat().join(", ")
+}
+
+const SERVERS: &str = r#"
+[[pool]]
+name = "all"
+server = [
+    { name = "one", address = ["10.9.0.1", "fd09::1"] },
+    { name = "two", address = ["10.9.0.2", "fd09::2"] },
+    { name = "three", address = ["10.9.0.3", "fd09::3"], port = 8080 },
+]
+"#;
+
+/// The configurations, by name.
+fn configurations() -> Vec<(&'static str, Settings)> {
+    let (four, six) = (listens("0.0.0.0/0"), listens("[::/0]"));
+    let both = format!("listen = [{four}, {six}]\npool = \"all\"\n");
+    let flows = "[flows]\nmax = 500\n";
+    let defaults = format!("{flows}[[service]]\nname = \"all\"\n{both}{SERVERS}");
+    let silent = format!(
+        "{flows}[answers]\nno-service = \"drop\"\nother-protocol = \"drop\"\nno-room = \"drop\"\n[[service]]\nname = \"all\"\nunknown-tcp = \
+         \"drop\"\nlast-resort = \"drop\"\n{both}{SERVERS}"
+    );
+    let full = format!(
+        r#"{flows}
+[[nat-pool]]
+name = "out"
+addresses = ["10.0.9.0/28", "fd00:9::1"]
+[[nat-pool]]
+name = "four"
+addresses = ["10.0.8.1-10.0.8.4"]
+[[service]]
+name = "four"
+listen = [{four}]
+pool = "all"
+nat = "full"
+nat-pool = "out"
+mss-clamp = 1200
+[service.sticky]
+by = "network"
+[[service]]
+name = "six"
+listen = ["[::/0]:1-65535/tcp", "[::/0]:1-65535/udp", "[::/0]/icmp"]
+pool = "old"
+nat = "full"
+nat-pool = "four"
+[service.sticky]
+[[rule]]
+name = "some"
+to = "10.0.0.0/8"
+action = "reject"
+[[rule]]
+name = "few"
+from = "198.51.100.0/24"
+protocol = "udp"
+ports = "1-52"
+action = "drop"
+[[rule]]
+name = "slow"
+protocol = "tcp"
+action = "balance"
+client-rate = 50
+{SERVERS}
+[[pool]]
+name = "old"
+server = [{{ name = "old-1", address = "10.9.1.1" }}, {{ name = "old-2", address = "10.9.1.2" }}]
+"#
+    );
+    let texts = [("defaults", defaults), ("silent", silent), ("full", full)];
+    let parse = |(name, text): (&'static str, String)| {
+        let parsed = equipoise::config::parse_bytes(text.as_bytes(), name).unwrap_or_else(|error| panic!("{error}"));
+        (name, parsed.settings)
+    };
+    texts.map(parse).into()
+}
+
+/// What all replays came to.
+#[derive(Debug, Default)]
+struct Figures {
+    captures: u64,
+    refused: u64,
+    packets: u64,
+    skipped: u64,
+    forwarded: u64,
+    consumed: u64,
+    dropped: u64,
+    sent: u64,
+    /// Pairs that went valid, judged by tshark: those that came, and those that went.
+    pairs: Vec<tshark::Pair>,
+}
+
+#[test]
+fn strange_traffic_never_panics_and_leaves_no_wrong_sum_where_a_right_one_came() {
+    let start = Instant::now();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/captures");
+    let list = captures::all(&fixtures);
+    assert!(list.len() >= 300, "{} captures", list.len());
+    let configurations = configurations();
+    let middle = list.len() / 2;
+    let (first, second) = list.split_at(middle);
+    let replay = |list: &[Capture]| {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let mut figures = Figures::default();
+        for capture in list {
+            for (name, settings) in &configurations {
+                check(capture, name, settings, place.path(), &mut figures);
+            }
+        }
+        figures
+    };
+    let (mut all, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| replay(second));
+        (replay(first), other.join().expect("the other half"))
+    });
+    all.captures = list.len() as u64;
+    all.pairs.extend(other.pairs);
+    let [refused, packets, skipped] =
+        [all.refused + other.refused, all.packets + other.packets, all.skipped + other.skipped];
+    let [forwarded, consumed] = [all.forwarded + other.forwarded, all.consumed + other.consumed];
+    let [dropped, sent] = [all.dropped + other.dropped, all.sent + other.sent];
+    assert!(forwarded > 0 && consumed > 0 && dropped > 0 && skipped > 0 && sent > 0);
+    let agreed = tshark::agrees(&all.pairs);
+    println!(
+        "strange traffic: {} captures under {} configurations ({refused} replays refused as damaged); {packets} packets = \
+         {forwarded} forwarded + {consumed} consumed + {dropped} dropped; {skipped} frames skipped, {sent} packets sent; \
+         tshark agrees on {agreed} frames; {} s",
+        all.captures,
+        configurations.len(),
+        start.elapsed().as_secs()
+    );
+}
+
+/// Replays a capture twice and judges what came of it.
+fn check(capture: &Capture, config: &str, settings: &Settings, place: &Path, figures: &mut Figures) {
+    let name = format!("{} ({config})", capture.name);
+    let input = place.join("in");
+    fs::write(&input, &capture.file).expect("the input");
+    let replay = |output: PathBuf| {
+        let args = Args {
+            settings: settings.clone(),
+            input: input.clone(),
+            output: Some(output.clone()),
+            format: Format::Json,
+            partial: capture.is_damaged,
+            drain: false,
+            events: None,
+        };
+        let mut report = Vec::new();
+        let done = run(&args, &mut report).map_err(|error| error.to_string());
+        done.map(|_| (report, fs::read(output).expect("the translated capture")))
+    };
+    let once = replay(place.join("once"));
+    assert!(once == replay(place.join("twice")), "{name}: two replays, two results");
+    let (report, went) = match once {
+        Ok(done) => done,
+        Err(_) if capture.is_damaged => {
+            figures.refused += 1;
+            return;
+        }
+        Err(error) => panic!("{name}: {error}"),
+    };
+    judge(&name, &frames(&capture.file), &frames(&went), &report, figures);
+}
+
+/// The frames of a capture, as far as it can be read.
+fn frames(capture: &[u8]) -> Vec<Frame> {
+    let Ok(mut reader) = Reader::new(capture) else { return Vec::new() };
+    std::iter::from_fn(|| reader.next_frame().ok()?).collect()
+}
+
+fn packet(frame: &Frame) -> &[u8] {
+    &frame.data[frame.link.ip_offset(&frame.data).expect("an IP packet")..]
+}
+
+fn judge(name: &str, came: &[Frame], went: &[Frame], report: &[u8], figures: &mut Figures) {
+    let lines = report.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect();
+    let mut went = went.iter();
+    let (mut told, mut skipped, mut sent) = (0, 0, 0);
+    // What came last, where it went on as other packets, or fragments of it were let go.
+    let mut cause: &[u8] = &[];
+    let mut is_cause = false;
+    for line in &lines {
+        if let Some(one) = line.get("packet") {
+            told += 1;
+            let number = one["number"].as_u64().expect("a number") as usize;
+            cause = packet(&came[number - 1]);
+            is_cause = one["verdict"] == "forward";
+            match one["verdict"].as_str() {
+                Some("forward") => figures.forwarded += 1,
+                Some("consume") => figures.consumed += 1,
+                _ => figures.dropped += 1,
+            }
+            if one["verdict"] == "forward" && one["out"] != "as other packets" {
+                let after = packet(went.next().expect("a frame that was told to leave"));
+                pair(&format!("{name} #{number}"), cause, after, figures);
+                if one["why"] == "foreign" {
+                    assert!(cause.starts_with(after), "{name} #{number}: a foreign packet was changed");
+                }
+            }
+        } else if line.get("sent").is_some() {
+            sent += 1;
+            let own = packet(went.next().expect("a frame of the engine's own"));
+            let of = if is_cause { cause } else { &[] };
+            pair(&format!("{name} sent {sent}"), of, own, figures);
+        } else if line.get("skipped").is_some() {
+            skipped += 1;
+        }
+    }
+    assert_eq!(went.count(), 0, "{name}: frames that no line tells of");
+    assert_eq!(told + skipped, came.len() as u64, "{name}: a line for each frame");
+    let counters = lines.iter().rev().find_map(|line| line.get("counters")).expect("counters").clone();
+    let counters: Counters = serde_json::from_value(counters).expect("counters");
+    assert!(counters.add_up(), "{name}: {counters:?}");
+    assert_eq!((counters.packets_in, counters.transmitted), (told, sent), "{name}: packets in, and sent");
+    let ended: u64 = counters.flows_ended.iter().map(|ended| ended.count).sum();
+    assert_eq!(counters.flows_opened, counters.flows + ended, "{name}: flows opened = flows + ended");
+    figures.packets += told;
+    figures.skipped += skipped;
+    figures.sent += sent;
+}
+
+/// Holds what left against what came; what the engine made by itself came of nothing, and must be valid.
+fn pair(name: &str, came: &[u8], went: &[u8], figures: &mut Figures) {
+    if came.is_empty() || oracle::check(came).is_ok() {
+        oracle::check(went)
+            .unwrap_or_else(|why| panic!("{name}: came valid and left wrong: {why}\n{came:02x?}\n{went:02x?}"));
+        figures.pairs.push(tshark::Pair { name: name.into(), came: came.to_vec(), went: went.to_vec() });
+    }
+}

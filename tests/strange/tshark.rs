@@ -1,0 +1,70 @@
+//! The independent judge: one run of tshark over all that came and went.
+
+use super::craft;
+use std::fs;
+use std::process::Command;
+
+/// A packet that came, or nothing where the engine made the other by itself, and one that left for it.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    pub name: String,
+    pub came: Vec<u8>,
+    pub went: Vec<u8>,
+}
+
+/// Without what remembers packets, for packets of all captures stand in one file.
+const OPTIONS: [&str; 6] = [
+    "ip.check_checksum:TRUE",
+    "tcp.check_checksum:TRUE",
+    "udp.check_checksum:TRUE",
+    "sctp.checksum:CRC32C",
+    "ip.defragment:FALSE",
+    "ipv6.defragment:FALSE",
+];
+const FIELDS: [&str; 6] = ["ip", "tcp", "udp", "icmp", "icmpv6", "sctp"];
+
+/// Whether tshark finds no sum wrong in what left that it did not find wrong in what came; gives the number of frames
+/// that it judged. Equal pairs are judged once.
+pub fn agrees(pairs: &[Pair]) -> usize {
+    let mut pairs: Vec<&Pair> = pairs.iter().collect();
+    pairs.sort_by(|a, b| (&a.came, &a.went).cmp(&(&b.came, &b.went)));
+    pairs.dedup_by(|a, b| (&a.came, &a.went) == (&b.came, &b.went));
+    let packets: Vec<Vec<u8>> = pairs.iter().flat_map(|pair| [pair.came.clone(), pair.went.clone()]).collect();
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let file = place.path().join("all.pcap");
+    fs::write(&file, craft::pcap(false, true, 101, usize::MAX, &packets)).expect("what tshark reads");
+    let mut command = Command::new("tshark");
+    command.args(["-n", "-Q", "-T", "fields", "-E", "occurrence=a", "-E", "separator=;"]).arg("-r").arg(&file);
+    command.args(["--disable-all-protocols"]);
+    for protocol in
+        ["frame", "raw", "ip", "ipv6", "tcp", "udp", "icmp", "icmpv6", "sctp", "ipv6.routing", "ipv6.fraghdr"]
+    {
+        command.args(["--enable-protocol", protocol]);
+    }
+    for option in OPTIONS {
+        command.args(["-o", option]);
+    }
+    for field in FIELDS {
+        command.args(["-e", &format!("{field}.checksum.status")]);
+    }
+    let done = command.env("HOME", place.path()).output().unwrap_or_else(|error| {
+        panic!("tshark, of the Debian package \"tshark\", cannot be run: {error}; apt-get install tshark")
+    });
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "tshark: {said}");
+    let text = String::from_utf8(done.stdout).expect("numbers");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), packets.len(), "a line for each frame: {said}");
+    // A status of 0 is bad, 1 good, 2 not verified, 3 absent.
+    let is_bad = |line: &str| line.split([';', ',']).any(|status| status == "0");
+    for (pair, both) in pairs.iter().zip(lines.chunks(2)) {
+        let [came, went] = both else { unreachable!("two lines a pair") };
+        let (wrong, why) = (!is_bad(came) && is_bad(went), format!("{came} became {went}"));
+        assert!(!wrong, "{}: {why}\n{:02x?}\n{:02x?}", pair.name, pair.came, pair.went);
+    }
+    for (at, field) in FIELDS.iter().enumerate() {
+        let judged = lines.iter().filter(|line| line.split(';').nth(at).is_some_and(|all| all.contains('1'))).count();
+        assert!(judged > 100 || *field == "sctp", "tshark judged {judged} sums of {field}");
+    }
+    lines.len()
+}
