@@ -95,7 +95,8 @@ impl Answers {
     /// When the bucket would be full after one more answer; none where that is too far ahead.
     fn due(&self, now: Instant) -> Option<Instant> {
         let due = self.due.max(now).as_nanos();
-        (due - now.as_nanos() <= NANOS_PER_SECOND - self.each).then(|| Instant::from_nanos(due + self.each))
+        (due - now.as_nanos() <= NANOS_PER_SECOND - self.each)
+            .then(|| Instant::from_nanos(due.saturating_add(self.each)))
     }
 
     fn room(&mut self, len: usize) -> Option<Vec<u8>> {
@@ -135,4 +136,20 @@ pub(super) fn can_be_answered(addresses: &Addresses) -> bool {
         IpAddr::V6(src) => src.is_unspecified() || src.is_multicast(),
     };
     !odd && !src.is_loopback() && src != addresses.dst()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_the_end_of_time_the_limit_does_not_overflow() {
+        let mut answers = Answers::new(10);
+        for _ in 0..20 {
+            if let Some(due) = answers.due(Instant::FAR) {
+                answers.due = due;
+            }
+        }
+        assert_eq!(answers.due(Instant::from_nanos(u64::MAX - 1)), Some(Instant::from_nanos(u64::MAX)));
+    }
 }
