@@ -35,12 +35,6 @@ pub fn agrees(pairs: &[Pair]) -> usize {
     fs::write(&file, craft::pcap(false, true, 101, usize::MAX, &packets)).expect("what tshark reads");
     let mut command = Command::new("tshark");
     command.args(["-n", "-Q", "-T", "fields", "-E", "occurrence=a", "-E", "separator=;"]).arg("-r").arg(&file);
-    command.args(["--disable-all-protocols"]);
-    for protocol in
-        ["frame", "raw", "ip", "ipv6", "tcp", "udp", "icmp", "icmpv6", "sctp", "ipv6.routing", "ipv6.fraghdr"]
-    {
-        command.args(["--enable-protocol", protocol]);
-    }
     for option in OPTIONS {
         command.args(["-o", option]);
     }
