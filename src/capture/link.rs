@@ -94,7 +94,7 @@ impl Link {
                 let at = if header[0] == 0 { 3 } else { 0 };
                 header[at] = if v6 { 30 } else { 2 };
             }
-            Link::Raw(_) => {}
+            Link::Raw(_) | Link::Other(_) => {}
         }
         header
     }
