@@ -247,6 +247,9 @@ impl Installed {
         let refused = |e| SetupError::new(format!("setting up device {device}: {e}"), None);
         // Packets that we write carry the clients' addresses, which the kernel routes elsewhere.
         sysctl::set(&format!("net/ipv4/conf/{device}/rp_filter"), "0").map_err(refused)?;
+        // The kernel's own ICMP errors towards service addresses come back out of the device, translated for the servers, with
+        // the gateway's address as their source.
+        sysctl::set(&format!("net/ipv4/conf/{device}/accept_local"), "1").map_err(refused)?;
         sysctl::set(&format!("net/ipv4/conf/{device}/forwarding"), "1").map_err(refused)?;
         let (_, v6) = plan::families(settings);
         let conf = |name| format!("net/ipv6/conf/{device}/{name}");
