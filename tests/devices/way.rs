@@ -225,7 +225,7 @@ fn a_traceroute_over_udp_ends_at_the_service() {
     let listener = UdpSocket::from(listener);
     listener.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let client = socket(&world, None, CLIENT[0].parse().unwrap(), 5555);
-    let mut hop = |ttl: u32, port: u16| {
+    let hop = |ttl: u32, port: u16| {
         client.set_ttl(ttl).unwrap();
         client.send_to(b"where does it go?", (SERVICE[0], port)).unwrap();
         let mut buffer = [0; 1500];

@@ -102,7 +102,7 @@ pub fn ip(six: bool, protocol: u8, body: &[u8]) -> Vec<u8> {
 /// A fragment of a transport.
 pub fn fragment(six: bool, protocol: u8, id: u32, offset: u16, more: bool, body: &[u8]) -> Vec<u8> {
     if !six {
-        let mut packet = v4(SRC4, DST4, protocol, &[], offset / 8 | u16::from(more) << 13, body);
+        let mut packet = v4(SRC4, DST4, protocol, &[], (offset / 8) | (u16::from(more) << 13), body);
         packet[4..6].copy_from_slice(&(id as u16).to_be_bytes());
         packet[10..12].fill(0);
         let right = sum(&[&packet[..20]]);
