@@ -35,6 +35,23 @@ pub fn all(fixtures: &Path) -> Vec<Capture> {
     list
 }
 
+/// The captures below a directory, whatever they are: each may be refused, none may do harm.
+pub fn below(directory: &Path) -> Vec<Capture> {
+    let mut list = Vec::new();
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry of the directory").path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            list.extend(below(&path));
+        } else {
+            let file = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            list.push(Capture { name: path.display().to_string(), file, is_damaged: true });
+        }
+    }
+    list
+}
+
 type Add<'a> = &'a mut dyn FnMut(String, Vec<u8>);
 
 /// A word for the family.
