@@ -30,35 +30,56 @@ pub enum Step {
     Reopen,
 }
 
-/// What is known of both ends: 16 bytes of numbers and a byte of flags.
+/// What is known of both ends: 20 bytes of numbers and flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Ends {
-    /// The sequence number after the last that the client, and the server, sent.
+    /// The sequence number after the last that the client, and the server, sent. Of an end whose handshake goes on: after its SYN.
     next: [u32; 2],
     /// The last acknowledgement that the client, and the server, sent.
     acked: [u32; 2],
-    seen: u8,
+    seen: u16,
+    /// Bytes that the server sent behind its SYN before the client acknowledged it (RFC 7413); [`u16::MAX`] is that or more.
+    early: u16,
 }
 
-/// How far a segment may lie ahead of what was seen: more is a stray and teaches nothing.
+/// How far a segment may lie ahead of what was seen: more is a stray and teaches nothing, unless it acknowledges what the
+/// other end sent.
 const AHEAD: u32 = 2 << 20;
+/// The largest window there is (RFC 7323, 2.3).
+const WINDOW: u32 = 1 << 30;
 
-const fn syn(side: usize) -> u8 {
+const fn syn(side: usize) -> u16 {
     1 << side
 }
-const fn fin(side: usize) -> u8 {
+const fn fin(side: usize) -> u16 {
     4 << side
 }
-const fn has_acked(side: usize) -> u8 {
+const fn has_acked(side: usize) -> u16 {
     16 << side
 }
 /// Met in the middle of its connection: no SYN was seen, and `syn` says whose numbers are known.
-const ADOPTED: u8 = 64;
+const ADOPTED: u16 = 64;
+/// The client has acknowledged a number of the server's.
+const OPENED: u16 = 128;
+/// The client has sent a SYN of another connection since.
+const ASKED: u16 = 256;
 
 /// Whether `b` lies behind `a` by 1 to [`AHEAD`], modulo 2^32.
 const fn advances(a: u32, b: u32) -> bool {
     let gap = b.wrapping_sub(a);
     gap != 0 && gap <= AHEAD
+}
+
+/// Whether two numbers lie within `reach` of each other, modulo 2^32.
+const fn within(a: u32, b: u32, reach: u32) -> bool {
+    b.wrapping_sub(a).wrapping_add(reach) <= 2 * reach
+}
+
+impl Segment {
+    /// The number after the last that it takes up.
+    const fn end(&self) -> u32 {
+        self.seq.wrapping_add(self.len).wrapping_add(self.flags.fin() as u32 + self.flags.syn() as u32)
+    }
 }
 
 impl Ends {
@@ -81,18 +102,18 @@ impl Ends {
         if class == Class::Opening {
             self.adopt(side, segment);
         }
+        if self.opens(side, segment) {
+            self.open(segment);
+        }
         let fresh = self.learn(class, side, segment);
+        let opened = self.seen & OPENED != 0;
         match class {
-            Class::Opening if self.opens(side, segment) => {
-                self.next[1] = segment.ack;
-                Step::Refresh(Class::Established)
-            }
-            Class::Opening => Step::Refresh(Class::Opening),
+            Class::Opening => Step::Refresh(if opened { Class::Established } else { Class::Opening }),
             // RFC 7857, 2.2: traffic after a reset shows that the ends did not believe it.
             Class::Reset if !fresh => Step::Pass,
             _ if self.seen & (fin(0) | fin(1)) == fin(0) | fin(1) => Step::Refresh(Class::Closing),
-            Class::Reset if self.seen & (syn(0) | syn(1)) != syn(0) | syn(1) => Step::Refresh(Class::Opening),
-            _ => Step::Refresh(Class::Established),
+            _ if opened => Step::Refresh(Class::Established),
+            _ => Step::Refresh(Class::Opening),
         }
     }
 
@@ -127,9 +148,11 @@ impl Ends {
     /// Takes the numbers of an end that shows none of its SYN: of a flow that begins with a client's segment. The server's count
     /// only where they lie near what the client has acknowledged.
     fn adopt(&mut self, side: usize, segment: &Segment) {
-        let end = segment.seq.wrapping_add(segment.len).wrapping_add(u32::from(segment.flags.fin()));
+        let end = segment.end();
         let first = self.seen == 0 && side == 0;
-        let near = end.wrapping_sub(self.acked[0]).wrapping_add(AHEAD) <= 2 * AHEAD;
+        // A window is larger than a stray may jump; then it has to acknowledge what the client sent.
+        let acks = segment.flags.ack() && within(self.next[0], segment.ack, AHEAD);
+        let near = within(self.acked[0], end, if acks { WINDOW } else { AHEAD });
         let second = side == 1 && self.seen & (ADOPTED | syn(1)) == ADOPTED && segment.flags.ack() && near;
         if first || second {
             self.seen |= ADOPTED | syn(side);
@@ -139,54 +162,159 @@ impl Ends {
 
     fn on_syn(&mut self, class: Class, side: usize, segment: &Segment) -> Step {
         match class {
+            Class::Opening => self.on_first_syn(side, segment),
             Class::Closing | Class::Reset if side == 0 && !segment.flags.ack() => {
                 // RFC 6191, 2: a number that the client has used is a late repetition of the old connection's SYN.
                 let old = self.seen & syn(0) != 0 && advances(segment.seq, self.next[0]);
-                if old { Step::Pass } else { Step::Reopen }
-            }
-            Class::Opening => {
-                if self.seen & ADOPTED != 0 && side == 0 && !segment.flags.ack() {
-                    *self = Ends::default();
+                if !old {
+                    return Step::Reopen;
                 }
-                self.seen |= syn(side);
-                self.next[side] = segment.seq.wrapping_add(1);
-                if segment.flags.ack() {
-                    self.acked[side] = segment.ack;
-                    self.seen |= has_acked(side);
-                }
-                Step::Refresh(Class::Opening)
+                self.seen |= ASKED;
+                Step::Pass
             }
+            _ if side == 1 && segment.flags.ack() && self.seen & ASKED != 0 => self.on_new_answer(class, segment),
             // RFC 5961, 4: the end answers with a challenge ACK, which is what keeps the flow alive.
-            _ => Step::Pass,
+            _ => {
+                if side == 0 && !segment.flags.ack() {
+                    self.seen |= ASKED;
+                }
+                Step::Pass
+            }
         }
     }
 
-    /// Whether this is the client's acknowledgement of the server's SYN.
+    fn on_first_syn(&mut self, side: usize, segment: &Segment) -> Step {
+        if self.seen & ADOPTED != 0 && side == 0 && !segment.flags.ack() {
+            *self = Ends::default();
+        }
+        if side == 0 {
+            // RFC 7413: data on the SYN.
+            self.next[0] = segment.end();
+        } else {
+            self.on_servers_syn(segment);
+        }
+        self.seen |= syn(side);
+        if segment.flags.ack() {
+            self.acked[side] = segment.ack;
+            self.seen |= has_acked(side);
+        }
+        // RFC 9293, figure 8: of a simultaneous open, each SYN-ACK ends one half.
+        let all = syn(0) | syn(1) | has_acked(0) | has_acked(1);
+        if self.seen & all == all && self.acked == [self.next[1], self.next[0]] {
+            self.seen |= OPENED;
+            return Step::Refresh(Class::Established);
+        }
+        Step::Refresh(Class::Opening)
+    }
+
+    fn on_servers_syn(&mut self, segment: &Segment) {
+        let next = segment.seq.wrapping_add(1);
+        if self.seen & syn(1) == 0 || self.next[1] != next {
+            (self.next[1], self.early) = (next, 0);
+        }
+        self.note_early(segment.end());
+    }
+
+    /// The server has accepted a SYN that came while the client's earlier connection was known here: these are the numbers.
+    /// What is established stays so, since nobody but the server can tell that it is not.
+    fn on_new_answer(&mut self, class: Class, segment: &Segment) -> Step {
+        let behind = |next: u32, number: u32| next.wrapping_sub(number) <= AHEAD;
+        let established = class == Class::Established;
+        if established && behind(self.next[1], segment.seq) && behind(self.next[0], segment.ack) {
+            return Step::Pass;
+        }
+        let seen = syn(0) | syn(1) | has_acked(1) | if established { OPENED } else { 0 };
+        *self = Ends { next: [segment.ack, 0], acked: [0, segment.ack], seen, early: 0 };
+        self.on_servers_syn(segment);
+        if established { Step::Pass } else { Step::Refresh(Class::Opening) }
+    }
+
+    /// Notes how far the server has got before the client has acknowledged anything.
+    fn note_early(&mut self, end: u32) {
+        let early = end.wrapping_sub(self.next[1]);
+        if early <= AHEAD {
+            self.early = self.early.max(u16::try_from(early).unwrap_or(u16::MAX));
+        }
+    }
+
+    /// Whether this is the client's first acknowledgement of what the server sent: of the SYN, and of no more than was sent.
     fn opens(&self, side: usize, segment: &Segment) -> bool {
         let both = syn(0) | syn(1);
-        side == 0 && segment.flags.ack() && self.seen & both == both && segment.ack.wrapping_sub(self.next[1]) <= AHEAD
+        let most = if self.early == u16::MAX { AHEAD } else { u32::from(self.early) };
+        side == 0
+            && segment.flags.ack()
+            && self.seen & (both | OPENED) == both
+            && segment.ack.wrapping_sub(self.next[1]) <= most
+    }
+
+    /// Takes the numbers of the segment that opens: who acknowledges the server's number is the client.
+    fn open(&mut self, segment: &Segment) {
+        let most = if self.early == u16::MAX { segment.ack.wrapping_sub(self.next[1]) } else { u32::from(self.early) };
+        self.next[1] = self.next[1].wrapping_add(most);
+        self.acked[0] = segment.ack;
+        if !within(self.next[0], segment.end(), AHEAD) {
+            self.next[0] = segment.seq;
+        }
+        self.seen |= OPENED | has_acked(0);
     }
 
     /// Notes numbers that a segment of an open connection shows, and tells whether any could be of this connection.
     fn learn(&mut self, class: Class, side: usize, segment: &Segment) -> bool {
-        let end = segment.seq.wrapping_add(segment.len).wrapping_add(u32::from(segment.flags.fin()));
-        let near = end.wrapping_sub(self.next[side]).wrapping_add(AHEAD) <= 2 * AHEAD;
-        if near && segment.flags.fin() {
+        let end = segment.end();
+        let near = self.is_near(side, segment);
+        if !near {
+            return false;
+        }
+        if segment.flags.fin() {
             self.seen |= fin(side);
         }
         // While opening, `next` is the number behind the SYN: what the other end has to acknowledge.
-        let open = class != Class::Opening || (self.seen & ADOPTED != 0 && side == 0);
-        if open && advances(self.next[side], end) {
+        let opening = class == Class::Opening && self.seen & OPENED == 0;
+        let frozen = opening && !(self.seen & ADOPTED != 0 && side == 0);
+        let gap = end.wrapping_sub(self.next[side]);
+        if frozen {
+            if side == 1 {
+                self.note_early(end);
+            }
+        } else if gap != 0 && gap <= WINDOW {
             self.next[side] = end;
-        }
-        if segment.flags.ack() && near {
-            let known = self.seen & has_acked(side) != 0;
-            if !known || advances(self.acked[side], segment.ack) {
-                self.acked[side] = segment.ack;
-                self.seen |= has_acked(side);
+            if !segment.flags.fin() {
+                // Nothing follows a FIN, so what was taken for one was none.
+                self.seen &= !fin(side);
             }
         }
-        near
+        // Before the client has acknowledged the server's SYN, any number may be a guess.
+        let guess = opening && side == 0 && self.seen & ADOPTED == 0;
+        if segment.flags.ack() && !guess {
+            self.learn_ack(side, segment.ack);
+        }
+        true
+    }
+
+    /// Whether a segment can be of this connection: by where it lies, or by what it acknowledges.
+    fn is_near(&self, side: usize, segment: &Segment) -> bool {
+        let other = 1 - side;
+        let (next, end) = (self.next[side], segment.end());
+        if self.seen & syn(side) == 0 || !within(next, end, WINDOW) {
+            return false;
+        }
+        let known = syn(other) | has_acked(side);
+        within(next, end, AHEAD)
+            || (segment.flags.ack() && self.seen & known == known && self.can_ack(side, segment.ack, AHEAD))
+    }
+
+    /// Whether an end can have sent this acknowledgement: from `back` before its last one up to what the other end sent.
+    fn can_ack(&self, side: usize, ack: u32, back: u32) -> bool {
+        let sent = self.next[1 - side].wrapping_sub(self.acked[side]);
+        let sent = if sent <= WINDOW { sent } else { 0 };
+        ack.wrapping_sub(self.acked[side]).wrapping_add(back) <= sent + AHEAD + back
+    }
+
+    fn learn_ack(&mut self, side: usize, ack: u32) {
+        if self.seen & has_acked(side) == 0 || self.can_ack(side, ack, 0) {
+            self.acked[side] = ack;
+            self.seen |= has_acked(side);
+        }
     }
 
     /// Whether a reset stands at the number that its receiver expects next.
@@ -398,5 +526,177 @@ mod tests {
     fn data_lost_before_the_gateway_does_not_deafen_the_tracker() {
         let jump = (C, seg("A", 101 + 100_000, 501, 1000));
         assert_eq!(after_open(&[jump, (C, seg("R", 101 + 101_000, 0, 0))]), ["established", "reset"]);
+    }
+
+    #[test]
+    fn a_reset_is_no_way_around_the_acknowledgement_of_the_server() {
+        let opening = [(C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0))];
+        for reset in [(C, seg("R", 101, 0, 0)), (S, seg("R", 501, 0, 0))] {
+            let all = [opening[0], opening[1], reset, (C, seg("A", 101, 7, 10))];
+            assert_eq!(walk(&all)[2..], ["reset", "opening"], "{reset:?}");
+            let all = [opening[0], opening[1], reset, (C, seg("A", 101, 501, 10))];
+            assert_eq!(walk(&all)[2..], ["reset", "established"], "{reset:?}");
+        }
+        // A server in SYN-RECEIVED answers a wrong acknowledgement by a reset at that number (RFC 9293, 3.10.7.4).
+        let guess = (C, seg("A", 101, 7777, 0));
+        let all = [opening[0], opening[1], guess, (S, seg("R", 7777, 0, 0)), guess, guess];
+        assert_eq!(walk(&all)[2..], ["opening", "=", "opening", "opening"]);
+    }
+
+    #[test]
+    fn a_guess_near_the_servers_number_does_not_establish() {
+        for (ack, want) in [(501, "established"), (502, "opening"), (1000, "opening"), (500, "opening")] {
+            let mut all = open();
+            all[2].1.ack = ack;
+            assert_eq!(walk(&all)[2], want, "{ack}");
+        }
+        // A server may send before the handshake is over (RFC 7413), and that much may be acknowledged.
+        for (ack, want) in [(501, "established"), (601, "established"), (602, "opening")] {
+            let early = [(C, seg("S", 100, 0, 10)), (S, seg("SA", 500, 111, 0)), (S, seg("A", 501, 111, 100))];
+            let all = [early[0], early[1], early[2], (C, seg("A", 111, ack, 0))];
+            assert_eq!(walk(&all)[3], want, "{ack}");
+            let all = [early[0], (S, seg("SA", 500, 111, 100)), (C, seg("A", 111, ack, 0))];
+            assert_eq!(walk(&all)[2], want, "on the SYN: {ack}");
+        }
+    }
+
+    #[test]
+    fn a_connection_accepted_at_the_second_asking_establishes() {
+        // Some systems repeat a SYN that was refused, number and all.
+        let syn = (C, seg("S", 100, 0, 0));
+        let refused = [syn, (S, seg("RA", 0, 101, 0)), syn, (S, seg("SA", 500, 101, 0)), (C, seg("A", 101, 501, 0))];
+        assert_eq!(walk(&refused), ["opening", "reset", "=", "opening", "established"]);
+    }
+
+    #[test]
+    fn a_server_that_takes_a_syn_with_numbers_of_the_closed_connection_begins_a_connection() {
+        // RFC 6191, 2: with timestamps it may.
+        let more = [
+            (C, seg("A", 101, 501, 100_000)),
+            (C, seg("FA", 100_101, 501, 0)),
+            (S, seg("FA", 501, 100_102, 0)),
+            (C, seg("S", 50_000, 0, 0)),
+            (S, seg("SA", 0x9000_0000, 50_001, 0)),
+            (C, seg("A", 50_001, 0x9000_0001, 0)),
+            (C, seg("R", 50_001, 0, 0)),
+        ];
+        assert_eq!(after_open(&more)[2..], ["closing", "=", "opening", "established", "reset"]);
+        // Nobody has asked.
+        assert_eq!(after_open(&[more[0], more[1], more[2], more[4]])[3], "=");
+    }
+
+    #[test]
+    fn a_server_that_has_forgotten_the_connection_makes_the_tracker_follow_the_new_one() {
+        let more = [
+            (C, seg("S", 0x7000_0000, 0, 0)),
+            (S, seg("SA", 0x9000_0000, 0x7000_0001, 0)),
+            (C, seg("A", 0x7000_0001, 0x9000_0001, 0)),
+            (C, seg("R", 0x7000_0001, 0, 0)),
+        ];
+        assert_eq!(after_open(&more), ["=", "=", "established", "reset"]);
+        // A late repetition of the old answer is none.
+        let late = [(C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0)), (C, seg("R", 101, 0, 0))];
+        assert_eq!(after_open(&late), ["=", "=", "reset"]);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_all_that_arrived_behind_a_hole_is_learnt() {
+        // Eight MiB under way, the first segment lost behind the gateway and sent again.
+        let mut more: Vec<_> = (0..128).map(|i| (S, seg("A", 501 + i * 65_536, 101, 65_536))).collect();
+        more.push((C, seg("A", 101, 501, 0)));
+        more.push((S, seg("A", 501, 101, 65_536)));
+        more.push((C, seg("A", 101, 501 + (8 << 20), 0)));
+        more.push((S, seg("A", 501 + (8 << 20), 101, 1000)));
+        more.push((S, seg("R", 501 + (8 << 20), 0, 0)));
+        assert_eq!(after_open(&more).last(), Some(&"reset"));
+    }
+
+    #[test]
+    fn more_lost_before_the_gateway_than_a_stray_may_jump_does_not_deafen_the_tracker() {
+        let more = [
+            (C, seg("A", 101 + (8 << 20), 501, 1000)),
+            (S, seg("A", 501, 1101 + (8 << 20), 0)),
+            (C, seg("R", 1101 + (8 << 20), 0, 0)),
+        ];
+        assert_eq!(after_open(&more), ["established", "established", "reset"]);
+        let blind = [(C, seg("A", 101 + (8 << 20), 0x6000_0000, 1000)), (C, seg("R", 1101 + (8 << 20), 0, 0))];
+        assert_eq!(after_open(&blind)[1], "=", "who knows neither number");
+    }
+
+    #[test]
+    fn data_behind_a_fin_shows_that_it_was_none() {
+        let more = [
+            (C, seg("FA", 101, 501, 0)),
+            (C, seg("A", 101, 501, 1000)),
+            (S, seg("FA", 501, 1101, 0)),
+            (C, seg("A", 1101, 502, 1000)),
+            (C, seg("FA", 2101, 502, 0)),
+            (C, seg("FA", 2101, 502, 0)),
+            (C, seg("A", 2102, 502, 0)),
+        ];
+        let want = ["established", "established", "established", "established", "closing", "closing", "closing"];
+        assert_eq!(after_open(&more), want);
+        let stray = [(C, seg("FA", 90, 501, 0)), (S, seg("FA", 501, 101, 0)), (C, seg("A", 101, 502, 10))];
+        assert_eq!(after_open(&stray)[2], "established");
+    }
+
+    #[test]
+    fn a_fin_on_the_segment_that_establishes_counts() {
+        let all = [
+            (C, seg("S", 100, 0, 0)),
+            (S, seg("SA", 500, 101, 0)),
+            (C, seg("FA", 101, 501, 10)),
+            (S, seg("FA", 501, 112, 50)),
+            (C, seg("A", 112, 552, 0)),
+        ];
+        assert_eq!(walk(&all)[2..], ["established", "closing", "closing"]);
+        // All that the server says, before the client acknowledges any of it.
+        let all = [
+            (C, seg("S", 100, 0, 10)),
+            (S, seg("SA", 500, 111, 0)),
+            (S, seg("FA", 501, 111, 50)),
+            (C, seg("A", 111, 501, 0)),
+            (S, seg("A", 552, 111, 0)),
+            (C, seg("FA", 111, 552, 0)),
+            (S, seg("A", 552, 112, 0)),
+        ];
+        assert_eq!(walk(&all)[3..], ["established", "established", "closing", "closing"]);
+    }
+
+    #[test]
+    fn a_simultaneous_open_that_ends_in_two_syn_acks_establishes() {
+        // RFC 9293, figure 8: nobody has to send more.
+        let all = [
+            (C, seg("S", 100, 0, 0)),
+            (S, seg("S", 500, 0, 0)),
+            (C, seg("SA", 100, 501, 0)),
+            (S, seg("SA", 500, 101, 0)),
+        ];
+        assert_eq!(walk(&all), ["opening", "opening", "opening", "established"]);
+        assert_eq!(walk(&[all[0], all[1], (C, seg("SA", 100, 400, 0)), all[3]])[3], "opening");
+    }
+
+    #[test]
+    fn a_strangers_syn_during_the_handshake_does_not_deafen_the_tracker() {
+        let all = [open()[0], open()[1], (C, seg("S", 0x8000_0000, 0, 0)), open()[2], (C, seg("R", 101, 0, 0))];
+        assert_eq!(walk(&all)[3..], ["established", "reset"]);
+    }
+
+    #[test]
+    fn a_refused_fast_open_is_reset() {
+        // RFC 9293, 3.10.7.1: the answer acknowledges the data as well.
+        assert_eq!(walk(&[(C, seg("S", 100, 0, 10)), (S, seg("RA", 0, 111, 0))]), ["opening", "reset"]);
+    }
+
+    #[test]
+    fn an_adopted_flow_with_megabytes_under_way_establishes() {
+        let far = 5000 + (8 << 20);
+        let all = [
+            (C, seg("A", 900, 5000, 0)),
+            (S, seg("A", far, 900, 1000)),
+            (C, seg("A", 900, 5000, 0)),
+            (C, seg("A", 900, far + 1000, 0)),
+        ];
+        assert_eq!(walk(&all), ["opening", "opening", "opening", "established"]);
     }
 }
