@@ -33,7 +33,7 @@ impl Engine {
                 }
             }
             if unanswered {
-                self.first_signs(now, found, parsed);
+                self.first_signs(now, found, packet, parsed, meta);
             }
             match self.track(now, found, parsed) {
                 Step::Reopen => self.end(now, found.index, super::Ended::Replaced),

@@ -1,16 +1,19 @@
 //! What follows when a server goes down, is disabled, drains, or shows trouble: for its flows, and for who is told.
 
+use super::miss::sum_is_right;
 use super::{Consumed, Ended, Engine, Event, Verdict};
 use crate::balance::{Notice, OnDown};
 use crate::flow::Found;
 use crate::ids::ServerId;
-use crate::packet::{Parsed, Protocol, Side, Transport, build};
-use crate::time::Instant;
+use crate::packet::{Meta, Parsed, Protocol, Side, Transport, build};
+use crate::time::{Duration, Instant};
 
 /// Slots of the table that one call of `handle_timeout` looks at for flows that are to end.
 const SLOTS_PER_CALL: usize = 4096;
 /// Packets that the end of a flow may take.
 const RESETS_PER_FLOW: usize = 4;
+/// Sooner no client tries to connect again: half of what RFC 6298, 2.1 asks for.
+const SOONEST_RETRY: Duration = Duration::from_millis(500);
 
 /// The walk over the table for flows that are to end; one for all servers, however many go at once.
 #[derive(Debug)]
@@ -150,15 +153,20 @@ impl Engine {
 
     /// Judges a server by the first signs of a flow that it has not answered yet.
     #[inline]
-    pub(super) fn first_signs(&mut self, now: Instant, found: Found, parsed: &Parsed) {
+    pub(super) fn first_signs(&mut self, now: Instant, found: Found, packet: &[u8], parsed: &Parsed, meta: Meta) {
         let flow = self.table.flow(found.index);
-        let (server, adopted) = (flow.server_id, flow.is_adopted());
+        let (server, adopted, since) = (flow.server_id, flow.is_adopted(), flow.created);
         match (found.side, parsed.transport) {
             // A server that knows nothing of such a connection is right to say so, and strangers choose when.
             (Side::Server, Transport::Tcp { flags, .. }) if flags.rst() && adopted => {}
             (Side::Server, Transport::Tcp { flags, .. }) if flags.rst() => self.trouble(now, server),
             (Side::Server, _) => self.balancer.answered(server),
-            (Side::Client, Transport::Tcp { flags, .. }) if flags.syn() => self.trouble(now, server),
+            // What was doubled on its way, or what the server cannot read, tells nothing about it.
+            (Side::Client, Transport::Tcp { flags, .. })
+                if flags.syn() && now.since(since) >= SOONEST_RETRY && sum_is_right(packet, parsed, meta) =>
+            {
+                self.trouble(now, server);
+            }
             _ => {}
         }
     }

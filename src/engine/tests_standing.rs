@@ -336,6 +336,22 @@ fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
 }
 
 #[test]
+fn a_syn_doubled_on_its_way_or_damaged_is_no_sign_against_its_server() {
+    let mut settings = settings(2, 100);
+    settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
+    let mut engine = Engine::new(&settings);
+    let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+    assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
+    assert_eq!(syn(&mut engine, ms(499), CLIENT, 1), Ok(1), "sooner than anyone tries again");
+    let mut damaged = bytes(tcp(CLIENT, 1, VIP, 80, 100).syn(), b"");
+    damaged[36] ^= 1;
+    send(&mut engine, at(1), &mut damaged);
+    assert_eq!(events(&mut engine), [] as [String; 0]);
+    assert_eq!(syn(&mut engine, at(1), CLIENT, 1), Ok(1));
+    assert_eq!(events(&mut engine).len(), 1);
+}
+
+#[test]
 fn an_icmp_error_about_an_unanswered_flow_counts_against_its_server() {
     use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader};
     let mut settings = settings(2, 100);
