@@ -1,10 +1,11 @@
 //! Whether a new flow is wanted, as the rules, limits and classes say.
 
+use super::miss::sum_is_right;
 use super::{Consumed, Engine, Event, Pressed, Reason, Verdict};
 use crate::balance::{LastResort, Priority};
 use crate::flow::Key;
 use crate::ids::ServiceId;
-use crate::packet::{Parsed, build::Error};
+use crate::packet::{Meta, Parsed, Transport, build::Error};
 use crate::policy::{Action, NO_RULE, Refusal};
 use crate::time::{Duration, Instant};
 
@@ -27,13 +28,16 @@ pub(super) enum Ruled {
 
 impl Engine {
     /// Asks the rules about a packet of no flow.
-    pub(super) fn ruled(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, key: &Key, ingress: u16) -> Ruled {
-        match self.policy.decide(key, ingress) {
+    pub(super) fn ruled(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, key: &Key, meta: Meta) -> Ruled {
+        match self.policy.decide(key, meta.ingress) {
             None => Ruled::On(NO_RULE, None),
             Some((rule, Action::Balance(service))) => Ruled::On(rule, service),
             Some((_, Action::Pass)) if self.is_own(key.addresses.dst()) => Ruled::Fate(Verdict::Drop(Reason::RuleLoop)),
             Some((_, Action::Pass)) => Ruled::Pass,
             Some((_, Action::Drop)) => Ruled::Fate(Verdict::Drop(Reason::RuleDrop)),
+            Some((_, Action::Reject)) if no_end_would_answer(packet, parsed, meta) => {
+                Ruled::Fate(Verdict::Drop(Reason::RuleDrop))
+            }
             Some((_, Action::Reject)) => {
                 Ruled::Fate(self.refuse(now, packet, parsed, Error::Prohibited, true, Consumed::Rejected))
             }
@@ -70,7 +74,17 @@ impl Engine {
     }
 
     /// Answers a new flow that no server can take, as its service says.
-    pub(super) fn no_server(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, service: ServiceId) -> Verdict {
+    pub(super) fn no_server(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+        meta: Meta,
+        service: ServiceId,
+    ) -> Verdict {
+        if no_end_would_answer(packet, parsed, meta) {
+            return Verdict::Drop(Reason::NoServer);
+        }
         let reset = match self.balancer.service(service).last_resort {
             LastResort::Drop | LastResort::Pool(_) => return Verdict::Drop(Reason::NoServer),
             LastResort::Reset => true,
@@ -95,11 +109,19 @@ impl Engine {
         if reset && parsed.protocol == crate::packet::proto::TCP {
             return match self.answers.reset(now, parsed) {
                 Verdict::Consume(_) => Verdict::Consume(as_what),
-                // A reset is never answered; over the limit nothing is.
+                // Over the limit nothing is answered.
                 Verdict::Drop(Reason::TcpNoFlow) => Verdict::Drop(Reason::AnswerLimit),
                 other => other,
             };
         }
         self.answer(now, packet, parsed, why, as_what)
+    }
+}
+
+/// Whether it is a reset, or a segment with a wrong sum: no TCP answers these (RFC 9293, 3.10.7.1; RFC 1122, 4.2.2.7).
+pub(super) fn no_end_would_answer(packet: &[u8], parsed: &Parsed, meta: Meta) -> bool {
+    match parsed.transport {
+        Transport::Tcp { flags, .. } => flags.rst() || !sum_is_right(packet, parsed, meta),
+        _ => false,
     }
 }

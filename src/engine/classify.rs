@@ -26,7 +26,7 @@ impl Engine {
             let flow = self.table.flow(found.index);
             let unanswered = flow.packets[Side::Server as usize] == 0;
             if self.servers[flow.server_id.0 as usize].gone {
-                match self.abandon(now, found) {
+                match self.abandon(now, found, parsed) {
                     Abandoned::Kept => {}
                     Abandoned::Ended(verdict) => return verdict,
                     Abandoned::Free => return self.miss(now, packet, parsed, meta, &key, packets),

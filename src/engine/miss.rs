@@ -1,6 +1,6 @@
 //! A packet of no flow: does it open one, is it answered, passed on, or dropped?
 
-use super::admit::Ruled;
+use super::admit::{Ruled, no_end_would_answer};
 use super::answers::can_be_answered;
 use super::onward::hops;
 use super::{Consumed, Engine, Forwarded, Reason, Verdict};
@@ -31,7 +31,7 @@ impl Engine {
             return verdict;
         }
         let (src, dst) = (key.src(), key.dst());
-        let (rule, named) = match self.ruled(now, packet, parsed, key, meta.ingress) {
+        let (rule, named) = match self.ruled(now, packet, parsed, key, meta) {
             Ruled::On(rule, named) => (rule, named),
             Ruled::Pass => return foreign(parsed),
             Ruled::Fate(verdict) => return verdict,
@@ -45,7 +45,7 @@ impl Engine {
                 return verdict;
             }
             return match self.open(now, key, service, rule) {
-                Err(Reason::NoServer) => self.no_server(now, packet, parsed, service),
+                Err(Reason::NoServer) => self.no_server(now, packet, parsed, meta, service),
                 Err(reason @ (Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken)) => {
                     self.no_room(now, packet, parsed, reason)
                 }
@@ -99,10 +99,7 @@ impl Engine {
             Transport::Other => (self.refusals.other_protocol, Error::Protocol, Reason::OtherProtocol),
             _ => (self.refusals.no_service, Error::Port, Reason::NoService),
         };
-        if !answers || (parsed.protocol == proto::TCP && !sum_is_right(packet, parsed, meta)) {
-            return Verdict::Drop(reason);
-        }
-        if parsed.protocol == proto::TCP && matches!(parsed.transport, Transport::Tcp { flags, .. } if flags.rst()) {
+        if !answers || no_end_would_answer(packet, parsed, meta) {
             return Verdict::Drop(reason);
         }
         self.refuse(now, packet, parsed, why, true, Consumed::Closed)

@@ -3,7 +3,7 @@
 use super::miss::sum_is_right;
 use super::{Consumed, Ended, Engine, Event, Verdict};
 use crate::balance::{Notice, OnDown};
-use crate::flow::Found;
+use crate::flow::{Class, Found};
 use crate::ids::ServerId;
 use crate::packet::{Meta, Parsed, Protocol, Side, Transport, build};
 use crate::time::{Duration, Instant};
@@ -121,9 +121,13 @@ impl Engine {
 
     /// Decides about a packet of a flow whose server may be gone.
     #[cold]
-    pub(super) fn abandon(&mut self, now: Instant, found: Found) -> Abandoned {
+    pub(super) fn abandon(&mut self, now: Instant, found: Found, parsed: &Parsed) -> Abandoned {
         if !self.flow_is_gone(found.index) {
-            return Abandoned::Kept;
+            if !self.may_ask_another(found, parsed) {
+                return Abandoned::Kept;
+            }
+            self.end(now, found.index, Ended::ServerDown);
+            return Abandoned::Free;
         }
         if self.table.flow(found.index).protocol == Protocol::Tcp {
             self.end_by_reset(now, found.index, Ended::ServerDown);
@@ -131,6 +135,18 @@ impl Engine {
         }
         self.end(now, found.index, Ended::ServerDown);
         Abandoned::Free
+    }
+
+    /// Whether a packet asks for a connection of which its server, which is gone, knows nothing, and no setting holds it there.
+    fn may_ask_another(&self, found: Found, parsed: &Parsed) -> bool {
+        let flow = self.table.flow(found.index);
+        let v6 = self.table.is_v6(found.index, Side::Client);
+        matches!(parsed.transport, Transport::Tcp { flags, .. } if flags.syn() && !flags.ack())
+            && found.side == Side::Client
+            && flow.class() == Class::Opening
+            && flow.packets[Side::Server as usize] == 0
+            && self.balancer.service(flow.service).on_down.is_none()
+            && self.balancer.is_gone(flow.service, flow.server_id, v6)
     }
 
     /// Ends a flow; both ends of a TCP connection are told by resets that they will believe.

@@ -352,6 +352,42 @@ fn a_syn_doubled_on_its_way_or_damaged_is_no_sign_against_its_server() {
 }
 
 #[test]
+fn a_syn_that_nobody_has_answered_goes_to_another_server_when_its_own_is_down() {
+    for (on_down, want) in [(None, Ok(2)), (Some(OnDown::Keep), Ok(1))] {
+        let mut settings = settings(2, 100);
+        settings.services[0].on_down = on_down;
+        let mut engine = Engine::new(&settings);
+        assert_eq!((syn(&mut engine, at(0), CLIENT, 1), syn(&mut engine, at(0), CLIENT, 2)), (Ok(1), Ok(2)));
+        down(&mut engine, at(1), 0);
+        assert_eq!(syn(&mut engine, at(1), CLIENT, 1), want);
+        assert_eq!((syn(&mut engine, at(2), CLIENT, 1), engine.counters().flows), (want, 2), "and stays there");
+    }
+    // Who has been answered has a connection with that server.
+    let mut engine = Engine::new(&settings(2, 100));
+    assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
+    send(&mut engine, at(0), &mut bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 1, 500).syn().ack(101), b""));
+    down(&mut engine, at(1), 0);
+    assert_eq!(syn(&mut engine, at(1), CLIENT, 1), Ok(1));
+}
+
+#[test]
+fn what_is_rejected_is_not_answered_where_no_tcp_end_would() {
+    let mut engine = ruled(vec![RuleSettings::new("no", Action::Reject)]);
+    let mut damaged = bytes(tcp(CLIENT, 1, VIP, 80, 100).syn(), b"");
+    damaged[36] ^= 1;
+    let reset = bytes(tcp(CLIENT, 1, VIP, 80, 100).rst(), b"");
+    for mut packet in [damaged.clone(), reset] {
+        assert_eq!(send(&mut engine, at(0), &mut packet), Verdict::Drop(Reason::RuleDrop));
+    }
+    let mut settings = settings(1, 100);
+    settings.services[0].last_resort = LastResort::Reset;
+    let mut nobody = Engine::new(&settings);
+    down(&mut nobody, at(0), 0);
+    assert_eq!(send(&mut nobody, at(1), &mut damaged), Verdict::Drop(Reason::NoServer));
+    assert_eq!(sent(&mut engine, at(0)).len() + sent(&mut nobody, at(1)).len(), 0);
+}
+
+#[test]
 fn an_icmp_error_about_an_unanswered_flow_counts_against_its_server() {
     use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader};
     let mut settings = settings(2, 100);

@@ -278,8 +278,8 @@ impl Ends {
             }
         } else if gap != 0 && gap <= WINDOW {
             self.next[side] = end;
-            if !segment.flags.fin() {
-                // Nothing follows a FIN, so what was taken for one was none.
+            if segment.len > 0 && !segment.flags.fin() {
+                // No data follow a FIN, so what was taken for one was none.
                 self.seen &= !fin(side);
             }
         }
