@@ -343,7 +343,7 @@ pub struct ServiceSettings {
     pub tuning: Tuning,
     /// Whether clients come back to the same server; none is by connection alone.
     pub sticky: Option<Stickiness>,
-    /// What becomes of flows whose server goes down; none: TCP stays, others pick another server.
+    /// What becomes of flows whose server goes down; none: TCP that it has answered stays, others pick another server.
     pub on_down: Option<OnDown>,
     /// What answers when no server can take a flow.
     pub last_resort: LastResort,

@@ -63,6 +63,10 @@ const ADOPTED: u16 = 64;
 const OPENED: u16 = 128;
 /// The client has sent a SYN of another connection since.
 const ASKED: u16 = 256;
+/// The numbers are those of a SYN-ACK that came while the flow was established.
+const REPLACED: u16 = 512;
+/// Traffic of other numbers went on after that: somebody lies, and the numbers prove nothing any more.
+const LOST: u16 = 1024;
 
 /// Whether `b` lies behind `a` by 1 to [`AHEAD`], modulo 2^32.
 const fn advances(a: u32, b: u32) -> bool {
@@ -93,7 +97,8 @@ impl Ends {
         let side = from as usize;
         if segment.flags.rst() {
             // RFC 6146, 3.5.2.2: of two resets the second shortens nothing and refreshes nothing.
-            let believed = class != Class::Reset && self.reset_is_exact(class, side, segment);
+            let known = class != Class::Reset && self.seen & LOST == 0;
+            let believed = known && self.reset_is_exact(class, side, segment);
             return if believed { Step::Refresh(Class::Reset) } else { Step::Pass };
         }
         if segment.flags.syn() {
@@ -106,6 +111,12 @@ impl Ends {
             self.open(segment);
         }
         let fresh = self.learn(class, side, segment);
+        if !fresh && self.seen & REPLACED != 0 {
+            self.seen |= LOST;
+        }
+        if self.seen & LOST != 0 {
+            return Step::Refresh(Class::Established);
+        }
         let opened = self.seen & OPENED != 0;
         match class {
             Class::Opening => Step::Refresh(if opened { Class::Established } else { Class::Opening }),
@@ -133,7 +144,7 @@ impl Ends {
     /// What is not known of either end rules nothing out.
     pub fn is_under_way(&self, sender: Side, seq: u32) -> bool {
         let (own, other) = (sender as usize, sender.other() as usize);
-        if self.seen & syn(own) == 0 {
+        if self.seen & syn(own) == 0 || self.seen & LOST != 0 {
             return true;
         }
         let next = self.next[own];
@@ -223,7 +234,7 @@ impl Ends {
         if established && behind(self.next[1], segment.seq) && behind(self.next[0], segment.ack) {
             return Step::Pass;
         }
-        let seen = syn(0) | syn(1) | has_acked(1) | if established { OPENED } else { 0 };
+        let seen = syn(0) | syn(1) | has_acked(1) | if established { OPENED | REPLACED } else { 0 };
         *self = Ends { next: [segment.ack, 0], acked: [0, segment.ack], seen, early: 0 };
         self.on_servers_syn(segment);
         if established { Step::Pass } else { Step::Refresh(Class::Opening) }
@@ -597,6 +608,11 @@ mod tests {
         // A late repetition of the old answer is none.
         let late = [(C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0)), (C, seg("R", 101, 0, 0))];
         assert_eq!(after_open(&late), ["=", "=", "reset"]);
+        // A forged answer kills no connection: its traffic goes on with its own numbers.
+        let forged = [more[0], more[1], more[3]];
+        let real = [(S, seg("A", 501, 101, 10)), (C, seg("A", 101, 511, 0)), more[3], (S, seg("R", 511, 0, 0))];
+        let all = [&forged[..], &real[..]].concat();
+        assert_eq!(after_open(&all), ["=", "=", "reset", "established", "established", "=", "="]);
     }
 
     #[test]
