@@ -173,9 +173,14 @@ impl Engine {
         let flow = self.table.flow(found.index);
         let (server, adopted, since) = (flow.server_id, flow.is_adopted(), flow.created);
         match (found.side, parsed.transport) {
-            // A server that knows nothing of such a connection is right to say so, and strangers choose when.
-            (Side::Server, Transport::Tcp { flags, .. }) if flags.rst() && adopted => {}
-            (Side::Server, Transport::Tcp { flags, .. }) if flags.rst() => self.trouble(now, server),
+            // A server that knows nothing of such a connection is right to say so, and strangers choose when. A refusal
+            // acknowledges the SYN (RFC 9293, 3.10.7.1).
+            (Side::Server, Transport::Tcp { flags, ack, .. }) if flags.rst() => {
+                let (_, next) = self.table.reset_towards(found.index, Side::Client);
+                if !adopted && flags.ack() && ack == next {
+                    self.trouble(now, server);
+                }
+            }
             (Side::Server, _) => self.balancer.answered(server),
             // What was doubled on its way, or what the server cannot read, tells nothing about it.
             (Side::Client, Transport::Tcp { flags, .. })

@@ -388,6 +388,21 @@ fn what_is_rejected_is_not_answered_where_no_tcp_end_would() {
 }
 
 #[test]
+fn only_a_refusal_of_the_syn_is_a_sign_against_its_server() {
+    let mut settings = settings(2, 100);
+    settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
+    let server = || tcp([10, 0, 2, 1], 8080, CLIENT, 1, 7).rst();
+    // A server that has lost the SYN answers what a stranger sends behind it, at the stranger's number.
+    for (reset, signs) in [(server(), 0), (server().ack(77), 0), (server().ack(101), 1)] {
+        let mut engine = Engine::new(&settings);
+        assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
+        send(&mut engine, at(0), &mut bytes(tcp(CLIENT, 1, VIP, 80, 101).ack(7), b""));
+        send(&mut engine, at(0), &mut bytes(reset, b""));
+        assert_eq!(events(&mut engine).len(), signs);
+    }
+}
+
+#[test]
 fn an_icmp_error_about_an_unanswered_flow_counts_against_its_server() {
     use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader};
     let mut settings = settings(2, 100);
