@@ -332,6 +332,10 @@ impl Ends {
     fn reset_is_exact(&self, class: Class, side: usize, segment: &Segment) -> bool {
         let other = 1 - side;
         let adopted = self.seen & ADOPTED != 0;
+        if class == Class::Opening && !adopted && side == 0 && self.seen & has_acked(1) != 0 {
+            // Anybody can have sent the last SYN; the server expects what it has acknowledged.
+            return segment.seq == self.acked[1];
+        }
         if class == Class::Opening && !adopted && segment.flags.ack() && self.seen & syn(other) != 0 {
             // RFC 9293, 3.10.7.3: in SYN-SENT a reset is believed if it acknowledges the SYN.
             return segment.ack == self.next[other] || (self.seen & syn(side) != 0 && segment.seq == self.next[side]);
@@ -696,6 +700,10 @@ mod tests {
     fn a_strangers_syn_during_the_handshake_does_not_deafen_the_tracker() {
         let all = [open()[0], open()[1], (C, seg("S", 0x8000_0000, 0, 0)), open()[2], (C, seg("R", 101, 0, 0))];
         assert_eq!(walk(&all)[3..], ["established", "reset"]);
+        let stranger =
+            [(C, seg("S", 0x8000_0000, 0, 0)), (C, seg("R", 0x8000_0001, 0, 0)), (C, seg("RA", 0x8000_0001, 7, 0))];
+        let all = [&open()[..2], &stranger, &open()[2..]].concat();
+        assert_eq!(walk(&all)[3..], ["=", "=", "established"], "nor does its reset end the handshake");
     }
 
     #[test]
