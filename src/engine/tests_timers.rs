@@ -144,3 +144,26 @@ fn a_server_that_refuses_an_adopted_connection_is_in_no_trouble() {
         assert_eq!(engine.servers(at(0)).iter().any(|row| row.held_for_ms.is_some()), held);
     }
 }
+
+#[test]
+fn what_was_under_way_when_a_reset_passed_does_not_revive_the_flow() {
+    let reset = || bytes(tcp(CLIENT, 9, VIP, 80, 101).rst(), b"");
+    let data = || bytes(tcp(SERVER, 8080, CLIENT, 9, 501).ack(101), b"data");
+    let answer = || bytes(tcp(CLIENT, 9, VIP, 80, 101).ack(505), b"");
+    let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
+    for (what, later, class) in [
+        ("the server had not heard of it yet", vec![(ms(100), data()), (ms(1900), data())], Class::Reset),
+        ("the server goes on", vec![(ms(100), data()), (ms(2100), data())], Class::Established),
+        ("the client goes on", vec![(ms(100), data()), (ms(150), answer())], Class::Established),
+    ] {
+        let mut engine = Engine::new(&settings(1, 9));
+        walk_to(Class::Established).into_iter().for_each(|packet| drop(send(&mut engine, at(0), packet)));
+        send(&mut engine, at(0), reset());
+        for (now, packet) in later {
+            assert!(matches!(send(&mut engine, now, packet).0, Verdict::Forward { .. }), "{what}");
+        }
+        assert_eq!(engine.counters().states[class as usize].count, 1, "{what}");
+        engine.handle_timeout(at(242));
+        assert_eq!(engine.counters().flows, u64::from(class == Class::Established), "{what}");
+    }
+}

@@ -23,6 +23,9 @@ use std::hash::{BuildHasher, Hasher};
 /// therefore lives up to this much longer than its timeout, never shorter.
 pub const TOUCH_GRAIN: Duration = Duration::from_millis(100);
 
+/// For how long after a reset the end that it was sent to can still be heard as if nothing had happened.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+
 /// A flow found by one of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
@@ -344,6 +347,11 @@ impl Table {
     pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) -> Step {
         let flow = &mut self.flows[index as usize];
         let step = flow.tcp.step(flow.class, from, segment);
+        // Who has been told of a reset may have sent this before: only what goes on later tells that it was not believed.
+        let under_way = flow.class == Class::Reset && !flow.tcp.has_reset(from) && !segment.flags.syn();
+        if under_way && step != Step::Reopen && now.since(flow.touched) < UNDER_WAY {
+            return Step::Pass;
+        }
         if let Step::Refresh(class) = step {
             self.touch(now, index, class);
         }

@@ -67,6 +67,8 @@ const ASKED: u16 = 256;
 const REPLACED: u16 = 512;
 /// Traffic of other numbers went on after that: somebody lies, and the numbers prove nothing any more.
 const LOST: u16 = 1024;
+/// The last reset that was believed came from the server.
+const SERVER_RESET: u16 = 2048;
 
 /// Whether `b` lies behind `a` by 1 to [`AHEAD`], modulo 2^32.
 const fn advances(a: u32, b: u32) -> bool {
@@ -92,6 +94,11 @@ impl Ends {
         self.seen & ADOPTED != 0
     }
 
+    /// Whether the last reset that was believed came from this end.
+    pub fn has_reset(&self, side: Side) -> bool {
+        (self.seen & SERVER_RESET != 0) == (side == Side::Server)
+    }
+
     /// Takes in a segment of a flow in `class`.
     pub fn step(&mut self, class: Class, from: Side, segment: &Segment) -> Step {
         let side = from as usize;
@@ -99,6 +106,9 @@ impl Ends {
             // RFC 6146, 3.5.2.2: of two resets the second shortens nothing and refreshes nothing.
             let known = class != Class::Reset && self.seen & LOST == 0;
             let believed = known && self.reset_is_exact(class, side, segment);
+            if believed {
+                self.seen = self.seen & !SERVER_RESET | if side == 1 { SERVER_RESET } else { 0 };
+            }
             return if believed { Step::Refresh(Class::Reset) } else { Step::Pass };
         }
         if segment.flags.syn() {
