@@ -25,6 +25,12 @@ cases! {
     tcp::a_repeated_reset_does_not_prolong_a_flow;
     /// Data after an exact reset shows that the ends did not believe it: the flow lives on (RFC 7857, 2.2).
     tcp::data_after_an_exact_reset_revives_the_flow;
+    /// Nothing but the client's acknowledgement of the server's own number makes a flow live long, whatever a stranger guesses (RFC 9293, 3.5; RFC 6146, 3.5.2.2).
+    tcp::a_reset_in_the_handshake_is_no_way_to_establish;
+    /// A SYN that was refused and comes again may be accepted, and lives as long as any connection (RFC 9293, 3.10.7.3; RFC 5382 REQ-5).
+    tcp::a_connection_refused_at_first_and_accepted_then_establishes;
+    /// What the other end sent before it heard of a reset is no traffic that goes on (RFC 7857, 2.2).
+    tcp::what_was_under_way_at_a_reset_does_not_revive_the_flow;
     /// A server's refusal reaches the client as the service's (RFC 9293, 3.5.2).
     tcp::a_refused_connection_is_refused_to_the_client;
     /// After one FIN the other way stays open for as long as an established flow (RFC 9293, 3.6; RFC 5382 REQ-2).

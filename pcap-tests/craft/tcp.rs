@@ -135,6 +135,46 @@ pub fn data_after_an_exact_reset_revives_the_flow(film: &mut Film) {
     film.show(talk.client("PA", b"nor did I send it"));
 }
 
+pub fn a_reset_in_the_handshake_is_no_way_to_establish(film: &mut Film) {
+    // A stranger with a made-up address: it never sees the answer. Each of three ways to guess around it.
+    for port in [40_001, 40_002, 40_003] {
+        let mut talk = Talk::new(&format!("198.51.100.7:{port}"), WEB4, &format!("10.0.2.{}:8080", port - 40_000));
+        film.show_all([talk.client("S", b""), talk.server("SA", b"")]);
+        let guess = |flags, ack| tcp(talk.client, talk.service, flags, 1001, ack, b"");
+        match port {
+            40_001 => film.show_all([guess("R", 0), guess("A", 7)]),
+            40_002 => film.show_all([guess("A", 7), tcp(talk.server, talk.client, "R", 7, 0, b""), guess("A", 7)]),
+            _ => film.show_all([guess("A", 5000), guess("A", 5002), guess("A", 5000 + 60_000)]),
+        }
+    }
+    film.wait_ms(4 * MINUTE + 200);
+    film.show(Talk::new("198.51.100.7:40001", WEB4, S1).client("A", b""));
+}
+
+pub fn a_connection_refused_at_first_and_accepted_then_establishes(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    let syn = talk.client("S", b"");
+    film.show(syn.clone());
+    film.show(tcp(talk.server, talk.client, "RA", 0, talk.next[0], b""));
+    film.wait_ms(500);
+    // Some systems ask again with the same numbers, and the server has been started in the meantime.
+    film.show(syn);
+    film.show_all([talk.server("SA", b""), talk.client("A", b"")]);
+    film.wait_ms(10 * MINUTE);
+    film.show(talk.client("PA", b"longer than a refused flow lives"));
+    film.show(talk.server("A", b""));
+}
+
+pub fn what_was_under_way_at_a_reset_does_not_revive_the_flow(film: &mut Film) {
+    let mut talk = Talk::new(C4, WEB4, S1);
+    film.show_all(talk.open());
+    film.show(talk.client("R", b""));
+    // The server has not heard of it yet, and what it sends dies in a firewall of the client's.
+    film.show_all([talk.server("A", b"in flight"), talk.server("A", b"as well")]);
+    film.wait_ms(4 * MINUTE + 200);
+    film.show(talk.server("A", b"too late"));
+}
+
 pub fn a_refused_connection_is_refused_to_the_client(film: &mut Film) {
     let mut talk = Talk::new(C4, WEB4, S1);
     film.show(talk.client("S", b""));
