@@ -842,4 +842,24 @@ mod tests {
             assert_eq!(download(&mut rng, first, 4000), Ok(()), "{run}");
         }
     }
+
+    #[test]
+    fn whoever_knows_addresses_and_ports_alone_shortens_no_life() {
+        let mut rng = crate::rng::Rng::new(11);
+        let (mut ends, mut class) = (Ends::default(), Class::Opening);
+        for (from, segment) in open() {
+            let Step::Refresh(to) = ends.step(class, from, &segment) else { panic!("{segment:?}") };
+            class = to;
+        }
+        for _ in 0..300_000 {
+            let flags = ["S", "SA", "R", "RA", "A", "FA", "F"][rng.below(7) as usize];
+            let segment = seg(flags, rng.next() as u32, rng.next() as u32, rng.below(70_000) as u32);
+            let step = ends.step(class, C, &segment);
+            assert!(matches!(step, Step::Pass | Step::Refresh(Class::Established)), "{segment:?}: {step:?}");
+        }
+        // And the connection itself still closes.
+        let more = [(S, seg("FA", 501, 101, 0)), (C, seg("FA", 101, 502, 0)), (S, seg("A", 502, 102, 0))];
+        let last = more.map(|(from, segment)| ends.step(class, from, &segment));
+        assert_eq!(last[2], Step::Refresh(Class::Closing), "{ends:?}");
+    }
 }
