@@ -5,7 +5,7 @@ use super::{Consumed, Engine, Event, Pressed, Reason, Verdict};
 use crate::balance::{LastResort, Priority};
 use crate::flow::Key;
 use crate::ids::ServiceId;
-use crate::packet::{Meta, Parsed, Transport, build::Error};
+use crate::packet::{Meta, Parsed, Transport, build::Error, checksum};
 use crate::policy::{Action, NO_RULE, Refusal};
 use crate::time::{Duration, Instant};
 
@@ -118,10 +118,18 @@ impl Engine {
     }
 }
 
-/// Whether it is a reset, or a segment with a wrong sum: no TCP answers these (RFC 9293, 3.10.7.1; RFC 1122, 4.2.2.7).
+/// Whether no end would answer it: a reset (RFC 9293, 3.10.7.1), or a segment or datagram with a wrong sum (RFC 1122, 4.2.2.7
+/// and 4.1.3.4).
 pub(super) fn no_end_would_answer(packet: &[u8], parsed: &Parsed, meta: Meta) -> bool {
     match parsed.transport {
         Transport::Tcp { flags, .. } => flags.rst() || !sum_is_right(packet, parsed, meta),
+        Transport::Udp { .. } if parsed.whole && !meta.partial_checksum => {
+            let datagram = &packet[parsed.offset..parsed.len];
+            let len = usize::from(u16::from_be_bytes([datagram[4], datagram[5]])).min(datagram.len());
+            let start = checksum::pseudo(&parsed.addresses, parsed.protocol, len);
+            let none = datagram[6..8] == [0, 0] && !parsed.addresses.is_v6();
+            !none && checksum::fold(checksum::add(start, &datagram[..len])) != 0xffff
+        }
         _ => false,
     }
 }

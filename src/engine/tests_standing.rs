@@ -403,6 +403,26 @@ fn only_a_refusal_of_the_syn_is_a_sign_against_its_server() {
 }
 
 #[test]
+fn a_datagram_with_a_wrong_sum_is_not_answered() {
+    let mut right = Vec::new();
+    PacketBuilder::ipv4(CLIENT, VIP, 64).udp(7, 99).write(&mut right, b"hello").unwrap();
+    let (mut wrong, mut none, mut padded) = (right.clone(), right.clone(), right.clone());
+    wrong[27] ^= 1;
+    none[26..28].fill(0);
+    // Bytes behind the datagram, inside the IP packet, are in no sum of it (RFC 768).
+    padded.extend([7; 4]);
+    padded[3] += 4;
+    let sum = u16::from_be_bytes([padded[10], padded[11]]).wrapping_sub(4);
+    padded[10..12].copy_from_slice(&sum.to_be_bytes());
+    for (packet, answered) in [(right, true), (wrong, false), (none, true), (padded, true)] {
+        let mut engine = Engine::new(&settings(1, 100));
+        let verdict = send(&mut engine, at(0), &mut packet.clone());
+        let want = if answered { Verdict::Consume(Consumed::Closed) } else { Verdict::Drop(Reason::NoService) };
+        assert_eq!((verdict, sent(&mut engine, at(0)).len()), (want, usize::from(answered)), "{packet:?}");
+    }
+}
+
+#[test]
 fn an_icmp_error_about_an_unanswered_flow_counts_against_its_server() {
     use etherparse::{Icmpv4Type, icmpv4::DestUnreachableHeader};
     let mut settings = settings(2, 100);
