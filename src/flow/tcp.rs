@@ -160,7 +160,8 @@ impl Ends {
         let next = self.next[own];
         if self.seen & has_acked(other) == 0 {
             // The SYN itself stands one before `next` while the flow opens.
-            return next.wrapping_sub(seq) <= u32::MAX / 4;
+            let early = if own == 1 && self.seen & OPENED == 0 { u32::from(self.early) } else { 0 };
+            return next.wrapping_add(early).wrapping_sub(seq) <= u32::MAX / 4;
         }
         let first = self.acked[other];
         seq.wrapping_sub(first) <= next.wrapping_sub(first)
@@ -499,6 +500,11 @@ mod tests {
         let mut opening = Ends::default();
         opening.step(Class::Opening, C, &seg("S", 100, 0, 0));
         assert!(opening.is_under_way(C, 100) && !opening.is_under_way(C, 5000));
+        // What a server sends before the client has acknowledged anything (RFC 7413).
+        for segment in [seg("SA", 500, 101, 0), seg("A", 501, 101, 1400), seg("A", 1901, 101, 1400)] {
+            opening.step(Class::Opening, S, &segment);
+        }
+        assert_eq!([500, 501, 1901, 3302].map(|seq| opening.is_under_way(S, seq)), [true, true, true, false]);
     }
 
     #[test]
