@@ -105,7 +105,7 @@ pub(super) fn behind(frame: &[u8], mut kind_at: usize, mut offset: usize) -> Res
 /// IEEE 802.2 LLC with SNAP (RFC 1042).
 pub(super) fn llc(frame: &[u8], at: usize) -> Result<Head, NotIp> {
     match frame.get(at..at + 8) {
-        Some([0xaa, 0xaa, 3, 0, 0, 0, kind @ ..]) if matches!(kind, [0x08, 0x00] | [0x86, 0xdd]) => {
+        Some([0xaa, 0xaa, 3, 0, 0, 0, 0x08, 0x00] | [0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd]) => {
             Head::of(frame, at + 8, Kind::EtherType(at + 6), "a SNAP header")
         }
         Some([0xaa, 0xaa, 3, _, _, _, high, low]) => Err(NotIp(format!("SNAP protocol 0x{high:02x}{low:02x}"))),
