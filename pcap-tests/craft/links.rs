@@ -8,7 +8,7 @@ use equipoise::capture::Link;
 
 /// A little of everything: both families, both ways, an answer of the gateway's own, something foreign.
 fn packets() -> Vec<Vec<u8>> {
-    let mut packets = Vec::from(Talk::new(C4, WEB4, "10.0.2.1:8080").open());
+    let mut packets = Talk::new(C4, WEB4, "10.0.2.1:8080").open();
     packets.extend(Talk::new(C6, WEB6, "[fd00::2]:8080").open());
     packets.push(udp(at(C4), at(DNS4), b"question"));
     packets.push(udp(at("10.0.2.1:53"), at(C4), b"answer"));
