@@ -47,7 +47,7 @@ fn configurations() -> Vec<(&'static str, Settings)> {
     let (four, six) = (listens("0.0.0.0/0"), listens("[::]/0"));
     let both = format!("listen = [{four}, {six}]\npool = \"all\"\n");
     let flows = "[flows]\nmax = 500\n";
-    let defaults = format!("{flows}[[service]]\nname = \"all\"\n{both}{SERVERS}");
+    let defaults = include_str!("../../fixtures/config/every-address.toml").replace("max = 65536", "max = 500");
     let silent = format!(
         "{flows}[answers]\nno-service = \"drop\"\nother-protocol = \"drop\"\nno-room = \"drop\"\n[[service]]\nname = \"all\"\nunknown-tcp = \
          \"drop\"\nlast-resort = \"drop\"\n{both}{SERVERS}"
