@@ -76,8 +76,8 @@ fn two(frame: &[u8], at: usize, what: &str) -> Result<u16, NotIp> {
     Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
-/// What an EtherType at `kind_at` says of the bytes from `offset` on.
-pub(super) fn behind(frame: &[u8], mut kind_at: usize, mut offset: usize) -> Result<Head, NotIp> {
+/// What an EtherType at `kind_at` says of the bytes from `offset` on. In `ethernet` a small one is a length.
+pub(super) fn behind(frame: &[u8], mut kind_at: usize, mut offset: usize, ethernet: bool) -> Result<Head, NotIp> {
     for tags in 0..=MOST_TAGS {
         let what = if tags == 0 { "its link header" } else { "a VLAN tag" };
         match EtherType(two(frame, kind_at, what)?) {
@@ -92,7 +92,7 @@ pub(super) fn behind(frame: &[u8], mut kind_at: usize, mut offset: usize) -> Res
             MPLS | MPLS_UPSTREAM => return labels(frame, offset),
             EtherType(0..=MOST_LENGTH) => {
                 let head = llc(frame, offset)?;
-                let length = (kind_at + 2 == offset).then_some((kind_at, offset));
+                let length = ethernet.then_some((kind_at, offset));
                 return Ok(Head { length, ..head });
             }
             EtherType(0x0806) => return Err(NotIp("ARP".into())),
@@ -154,7 +154,7 @@ pub(super) fn ppp(frame: &[u8], mut at: usize) -> Result<Head, NotIp> {
 /// PPP in HDLC-like framing, or Cisco's own, which has EtherTypes.
 pub(super) fn hdlc(frame: &[u8]) -> Result<Head, NotIp> {
     match frame.first().ok_or_else(|| short("an HDLC header"))? {
-        0x0f | 0x8f => behind(frame, 2, 4),
+        0x0f | 0x8f => behind(frame, 2, 4, false),
         _ => ppp(frame, 0),
     }
 }

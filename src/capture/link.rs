@@ -76,11 +76,11 @@ impl Link {
             Link::Null(_) => null(frame),
             Link::Other(number) => Err(NotIp(format!("link type {number}, whose frames are not read"))),
             Link::Ethernet if frame.len() < 14 => Err(short("an Ethernet header")),
-            Link::Ethernet => behind(frame, 12, 14),
+            Link::Ethernet => behind(frame, 12, 14, true),
             Link::Cooked if frame.len() < 16 => Err(short("a Linux cooked header")),
-            Link::Cooked => behind(frame, 14, 16),
+            Link::Cooked => behind(frame, 14, 16, false),
             Link::Cooked2 if frame.len() < 20 => Err(short("a Linux cooked header")),
-            Link::Cooked2 => behind(frame, 0, 20),
+            Link::Cooked2 => behind(frame, 0, 20, false),
             Link::Ppp(51) => pppoe(frame, 0),
             Link::Ppp(166) => ppp(frame, if frame.get(1) == Some(&3) { 2 } else { 1 }),
             Link::Ppp(204) => ppp(frame, 1),
@@ -223,6 +223,12 @@ mod tests {
             (Link::Snap(100), &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &[0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd]),
             (Link::Pflog, &[4, 2, 0, 0], &[4, 30, 0, 0]),
             (Link::Null(0), &[2, 0, 0, 0], &[30, 0, 0, 0]),
+            // IEEE 802.2 frames have type 4 there, and no length.
+            (
+                Link::Cooked,
+                &[0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 0, 4, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0],
+                &[0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 0, 4, 0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd],
+            ),
             (Link::Null(108), &[0, 0, 0, 2], &[0, 0, 0, 30]),
             (
                 Link::Ethernet,
