@@ -151,6 +151,14 @@ cases! {
     links::a_null_capture_is_replayed;
     /// LINKTYPE_LOOP, the address family in the order of the net.
     links::a_loop_capture_is_replayed;
+    /// LINKTYPE_PPP, in HDLC-like framing (RFC 1662, 3.1).
+    links::a_ppp_capture_is_replayed;
+    /// PPPoE: its length is that of what goes out (RFC 2516, 4).
+    links::a_pppoe_session_is_kept_and_tells_the_length_of_what_it_carries;
+    /// MPLS labels go out as they came in (RFC 3032, 2.1).
+    links::mpls_labels_are_kept;
+    /// IEEE 802.3 with LLC and SNAP: the length is that of what goes out (RFC 1042).
+    links::a_snap_header_is_kept_and_tells_the_length_of_what_follows;
     /// pcap with nanoseconds (pcap-savefile(5)).
     links::a_nanosecond_pcap_keeps_its_nanoseconds;
     /// pcap in the order of a big-endian machine (pcap-savefile(5)).

@@ -68,7 +68,8 @@ impl Film {
             // AF_INET, and AF_INET6 of Darwin; null in the order of a little-endian machine, loop in that of the net.
             Link::Null(0) => vec![if kind[0] == 8 { 2 } else { 30 }, 0, 0, 0],
             Link::Null(_) => vec![0, 0, 0, if kind[0] == 8 { 2 } else { 30 }],
-            Link::Other(number) => panic!("no film of link type {number}"),
+            Link::Ppp(9) => vec![0xff, 3, 0, if kind[0] == 8 { 0x21 } else { 0x57 }],
+            link => panic!("no film of link type {}", link.number()),
         };
         self.frame(header, packet);
     }

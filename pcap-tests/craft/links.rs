@@ -7,13 +7,26 @@ use crate::setup::{echo, tcp, udp};
 use equipoise::capture::Link;
 
 /// A little of everything: both families, both ways, an answer of the gateway's own, something foreign.
+fn packets() -> Vec<Vec<u8>> {
+    let mut packets = Talk::new(C4, WEB4, "10.0.2.1:8080").open();
+    packets.extend(Talk::new(C6, WEB6, "[fd00::2]:8080").open());
+    packets.push(udp(at(C4), at(DNS4), b"question"));
+    packets.push(udp(at("10.0.2.1:53"), at(C4), b"answer"));
+    packets.push(echo(at(C4).ip(), at(WEB4).ip(), false, 7, 1, b"payload"));
+    packets.push(tcp(at(C6), at("[2001:db8:f::9]:443"), "S", 1, 0, b""));
+    packets
+}
+
 fn conversation(film: &mut Film) {
-    film.show_all(Talk::new(C4, WEB4, "10.0.2.1:8080").open());
-    film.show_all(Talk::new(C6, WEB6, "[fd00::2]:8080").open());
-    film.show(udp(at(C4), at(DNS4), b"question"));
-    film.show(udp(at("10.0.2.1:53"), at(C4), b"answer"));
-    film.show(echo(at(C4).ip(), at(WEB4).ip(), false, 7, 1, b"payload"));
-    film.show(tcp(at(C6), at("[2001:db8:f::9]:443"), "S", 1, 0, b""));
+    film.show_all(packets());
+}
+
+/// Shows the packets behind Ethernet headers that end with what `tail` gives, of a packet and of whether it is IPv6.
+fn behind(film: &mut Film, packets: Vec<Vec<u8>>, tail: impl Fn(&[u8], bool) -> Vec<u8>) {
+    for packet in packets {
+        let macs = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        film.frame([&macs[..], &tail(&packet, packet[0] >> 4 == 6)].concat(), packet);
+    }
 }
 
 fn of_link(film: &mut Film, format: Format, link: Link) {
@@ -53,6 +66,37 @@ pub fn a_null_capture_is_replayed(film: &mut Film) {
 
 pub fn a_loop_capture_is_replayed(film: &mut Film) {
     of_link(film, Format::Pcap, Link::Null(108));
+}
+
+pub fn a_ppp_capture_is_replayed(film: &mut Film) {
+    of_link(film, Format::Pcap, Link::Ppp(9));
+}
+
+pub fn a_pppoe_session_is_kept_and_tells_the_length_of_what_it_carries(film: &mut Film) {
+    let session = |packet: &[u8], v6| {
+        let [high, low] = (packet.len() as u16 + 2).to_be_bytes();
+        vec![0x88, 0x64, 0x11, 0, 0, 9, high, low, 0, if v6 { 0x57 } else { 0x21 }]
+    };
+    behind(film, packets(), session);
+    // An answer that is longer than what it answers: a port without a service.
+    behind(film, vec![udp(at(C4), at("192.0.2.80:9"), b"")], session);
+    // Discovery, and the link's own control protocol.
+    film.frame(vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0x63, 0x11, 9, 0, 0, 0, 0], vec![]);
+    film.frame(vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0x64, 0x11, 0, 0, 9, 0, 6, 0xc0, 0x21], vec![9, 1, 0, 4]);
+}
+
+pub fn mpls_labels_are_kept(film: &mut Film) {
+    behind(film, packets(), |_, _| vec![0x88, 0x47, 0x00, 0x06, 0x40, 0x40, 0x00, 0x06, 0x51, 0x40]);
+}
+
+pub fn a_snap_header_is_kept_and_tells_the_length_of_what_follows(film: &mut Film) {
+    let snap = |packet: &[u8], v6| {
+        let [high, low] = (packet.len() as u16 + 8).to_be_bytes();
+        let kind: [u8; 2] = if v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
+        [&[high, low, 0xaa, 0xaa, 3, 0, 0, 0][..], &kind].concat()
+    };
+    behind(film, packets(), snap);
+    behind(film, vec![udp(at(C4), at("192.0.2.80:9"), b"")], snap);
 }
 
 pub fn a_nanosecond_pcap_keeps_its_nanoseconds(film: &mut Film) {

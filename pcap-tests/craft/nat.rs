@@ -103,6 +103,12 @@ pub fn ipv6_clients_reach_ipv4_servers(film: &mut Film) {
     film.show(wrong);
     // Echo, to the service address that listens for it.
     film.show(echo(at(C6).ip(), at("[2001:db8::90]:1").ip(), false, 77, 1, b"ping"));
+    // A Routing header with a segment left.
+    let mut routed = udp(at(C6), at(DNS6), b"onwards");
+    let station = [&[17, 2, 4, 1, 0, 0, 0, 0][..], &[0x20; 16]].concat();
+    (routed[5], routed[6]) = (routed[5] + 24, 43);
+    routed.splice(40..40, station);
+    film.show(routed);
     film.show(echo(at("10.0.2.1:1").ip(), at(SOURCE).ip(), true, 5000, 1, b"ping"));
 }
 

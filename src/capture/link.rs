@@ -1,14 +1,14 @@
 //! Link layers: where in a frame the IP packet begins.
 
-use etherparse::{EtherType, Ethernet2HeaderSlice, LinuxSllHeaderSlice, SingleVlanHeaderSlice};
+use super::head::{Head, Kind, behind, hdlc, llc, ppp, pppoe, short};
 use std::fmt;
 
-/// A link type that can be read.
+/// A link type that can be read. Those of many kinds keep the number of theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Link {
-    /// Ethernet, with VLAN tags (IEEE 802.1Q, 802.1ad) or without.
+    /// Ethernet, with VLAN tags (IEEE 802.1Q, 802.1ad), PPPoE, MPLS labels, LLC and SNAP, or without.
     Ethernet,
-    /// The IP packet alone; the number of the link type is kept.
+    /// The IP packet alone.
     Raw(i32),
     /// Linux cooked, as of `tcpdump -i any`.
     Cooked,
@@ -16,7 +16,14 @@ pub enum Link {
     Cooked2,
     /// BSD null (0) and loop (108): four bytes of address family.
     Null(i32),
-    /// Any other link type, of this number: no packet can be found in its frames.
+    /// PPP: 9 and 50, with the direction in the place of an address (166) or before it (204), in PPPoE (51); and what
+    /// Cisco makes of its frames (104, and 50).
+    Ppp(i32),
+    /// LLC with SNAP: at once (100, ATM), behind an FDDI header (10) or one of Fibre Channel (122).
+    Snap(i32),
+    /// pflog of BSD (117).
+    Pflog,
+    /// Any other link type: no packet can be found in its frames.
     Other(i32),
 }
 
@@ -39,6 +46,9 @@ impl Link {
             113 => Some(Link::Cooked),
             276 => Some(Link::Cooked2),
             0 | 108 => Some(Link::Null(number)),
+            9 | 50 | 51 | 104 | 166 | 204 => Some(Link::Ppp(number)),
+            10 | 100 | 122 => Some(Link::Snap(number)),
+            117 => Some(Link::Pflog),
             _ => None,
         }
     }
@@ -48,89 +58,92 @@ impl Link {
         match self {
             Link::Ethernet => 1,
             Link::Raw(number) | Link::Null(number) | Link::Other(number) => number,
+            Link::Ppp(number) | Link::Snap(number) => number,
             Link::Cooked => 113,
             Link::Cooked2 => 276,
+            Link::Pflog => 117,
         }
     }
 
     /// Offset of the IP packet in a frame.
     pub fn ip_offset(self, frame: &[u8]) -> Result<usize, NotIp> {
+        self.head(frame).map(|head| head.offset)
+    }
+
+    fn head(self, frame: &[u8]) -> Result<Head, NotIp> {
         match self {
-            Link::Raw(_) => Ok(0),
+            Link::Raw(_) => Head::of(frame, 0, Kind::Silent, ""),
             Link::Null(_) => null(frame),
             Link::Other(number) => Err(NotIp(format!("link type {number}, whose frames are not read"))),
-            Link::Ethernet => {
-                let header = Ethernet2HeaderSlice::from_slice(frame).map_err(|_| short("an Ethernet header"))?;
-                behind(frame, 14, header.ether_type())
-            }
-            Link::Cooked => {
-                LinuxSllHeaderSlice::from_slice(frame).map_err(|_| short("a Linux cooked header"))?;
-                behind(frame, 16, EtherType(u16::from_be_bytes([frame[14], frame[15]])))
-            }
+            Link::Ethernet if frame.len() < 14 => Err(short("an Ethernet header")),
+            Link::Ethernet => behind(frame, 12, 14, true),
+            Link::Cooked if frame.len() < 16 => Err(short("a Linux cooked header")),
+            Link::Cooked => behind(frame, 14, 16, false),
             Link::Cooked2 if frame.len() < 20 => Err(short("a Linux cooked header")),
-            Link::Cooked2 => behind(frame, 20, EtherType(u16::from_be_bytes([frame[0], frame[1]]))),
+            Link::Cooked2 => behind(frame, 0, 20, false),
+            Link::Ppp(51) => pppoe(frame, 0),
+            Link::Ppp(166) => ppp(frame, if frame.get(1) == Some(&3) { 2 } else { 1 }),
+            Link::Ppp(204) => ppp(frame, 1),
+            Link::Ppp(9) => ppp(frame, 0),
+            Link::Ppp(_) => hdlc(frame),
+            Link::Snap(10) => llc(frame, 13),
+            Link::Snap(122) => llc(frame, 16),
+            Link::Snap(_) => llc(frame, 0),
+            Link::Pflog => pflog(frame),
         }
     }
 
     /// The link header of a packet that a frame with an IP packet at `offset` gave rise to: of an answer, whose MAC addresses
-    /// change places, or of what the packet became. It tells the family of `packet`.
+    /// change places, or of what the packet became. It tells the family and, where it has a field for it, the length of
+    /// `packet`.
     pub fn header_of(self, frame: &[u8], offset: usize, packet: &[u8], answer: bool) -> Vec<u8> {
         let mut header = frame[..offset].to_vec();
-        if self == Link::Ethernet && answer {
-            let (to, from) = header.split_at_mut(6);
+        if answer && let Some(at) = self.addresses() {
+            let (to, from) = header[at..].split_at_mut(6);
             to.swap_with_slice(&mut from[..6]);
         }
+        let Ok(head) = self.head(frame) else { return header };
         let family = |packet: &[u8]| packet.first().map(|first| first >> 4);
-        if family(packet) == family(&frame[offset..]) {
-            return header;
+        if family(packet) != family(&frame[offset..]) {
+            head.tell(&mut header, packet);
         }
-        let v6 = family(packet) == Some(6);
-        let kind = if v6 { [0x86, 0xdd] } else { [0x08, 0x00] };
-        match self {
-            Link::Ethernet | Link::Cooked => header[offset - 2..].copy_from_slice(&kind),
-            Link::Cooked2 => header[..2].copy_from_slice(&kind),
-            // AF_INET, and AF_INET6 of Darwin, in the order that the other family had.
-            Link::Null(_) => {
-                let at = if header[0] == 0 { 3 } else { 0 };
-                header[at] = if v6 { 30 } else { 2 };
-            }
-            Link::Raw(_) | Link::Other(_) => {}
+        // A field that told something else before, of a captured super-packet, say, is let alone.
+        if packet.len() != frame.len() - offset {
+            head.measure(&mut header, packet);
         }
         header
     }
-}
 
-fn short(what: &str) -> NotIp {
-    NotIp(format!("shorter than {what}"))
-}
-
-/// Most VLAN tags of a frame.
-const MOST_TAGS: usize = 4;
-
-fn behind(frame: &[u8], mut offset: usize, mut kind: EtherType) -> Result<usize, NotIp> {
-    for _ in 0..=MOST_TAGS {
-        match kind {
-            EtherType::IPV4 | EtherType::IPV6 => return Ok(offset),
-            EtherType::VLAN_TAGGED_FRAME | EtherType::PROVIDER_BRIDGING | EtherType::VLAN_DOUBLE_TAGGED_FRAME => {
-                let tag = SingleVlanHeaderSlice::from_slice(&frame[offset..]).map_err(|_| short("a VLAN tag"))?;
-                kind = tag.ether_type();
-                offset += 4;
-            }
-            EtherType(0..0x600) => return Err(NotIp("an IEEE 802.3 frame with LLC".into())),
-            EtherType(0x0806) => return Err(NotIp("ARP".into())),
-            EtherType(other) => return Err(NotIp(format!("EtherType {other:#06x}"))),
+    /// Where the address of the receiver stands in a frame, and the sender's behind it.
+    const fn addresses(self) -> Option<usize> {
+        match self {
+            Link::Ethernet => Some(0),
+            Link::Snap(10) => Some(1),
+            _ => None,
         }
     }
-    Err(NotIp(format!("more than {MOST_TAGS} VLAN tags")))
 }
 
 /// The family stands in the order of the machine that recorded; AF_INET is 2 everywhere, AF_INET6 is not.
-fn null(frame: &[u8]) -> Result<usize, NotIp> {
+fn null(frame: &[u8]) -> Result<Head, NotIp> {
     let Some(family) = frame.first_chunk::<4>() else { return Err(short("a null header")) };
     let small = u32::from_le_bytes(*family).min(u32::from_be_bytes(*family));
+    let at = if frame[0] == 0 { 3 } else { 0 };
     match small {
-        2 | 10 | 23 | 24 | 28 | 30 => Ok(4),
+        2 | 10 | 23 | 24 | 28 | 30 => Head::of(frame, 4, Kind::Family(at), "a null header"),
         other => Err(NotIp(format!("address family {other}"))),
+    }
+}
+
+/// Its first byte is its length without what fills it up to 32 bits, the second the family.
+fn pflog(frame: &[u8]) -> Result<Head, NotIp> {
+    match frame {
+        [length, 2 | 10 | 24 | 28 | 30, ..] if *length > 1 => {
+            Head::of(frame, usize::from(*length).next_multiple_of(4), Kind::Family(1), "its pflog header")
+        }
+        [0 | 1, ..] => Err(NotIp("a pflog header without a length".into())),
+        [_, other, ..] => Err(NotIp(format!("address family {other}"))),
+        _ => Err(short("a pflog header")),
     }
 }
 
@@ -157,6 +170,35 @@ mod tests {
             (Link::Null(0), vec![2, 0, 0, 0], Ok(4)),
             (Link::Null(108), vec![0, 0, 0, 30], Ok(4)),
             (Link::Null(0), vec![7, 0, 0, 0], Err("address family 7")),
+            // Of the loopback device, and of a hardware type that nobody knows: the header is as long.
+            (Link::Cooked, [&[0, 0, 3, 4, 0, 6][..], &[0; 8], &[8, 0]].concat(), Ok(16)),
+            (Link::Cooked, [&[0, 9, 0xab, 0xcd, 0, 6][..], &[0; 8], &[0x86, 0xdd]].concat(), Ok(16)),
+            (Link::Ethernet, ethernet(&[0x88, 0x64, 0x11, 0, 0, 1, 0, 22, 0, 0x21]), Ok(22)),
+            (Link::Ethernet, ethernet(&[0x81, 0, 0, 5, 0x88, 0x64, 0x11, 0, 0, 1, 0, 42, 0, 0x57]), Ok(26)),
+            (Link::Ethernet, ethernet(&[0x88, 0x64, 0x11, 9, 0, 0, 0, 0]), Err("PPPoE discovery")),
+            (Link::Ethernet, ethernet(&[0x88, 0x64, 0x11, 0, 0, 1, 0, 22, 0xc0, 0x21]), Err("PPP protocol 0xc021")),
+            (Link::Ethernet, ethernet(&[0x88, 0x64, 0x11]), Err("shorter than a PPPoE header")),
+            (Link::Ethernet, ethernet(&[0x88, 0x47, 0, 1, 0, 64, 0, 2, 1, 64, 0x45]), Ok(22)),
+            (Link::Ethernet, ethernet(&[0x88, 0x47, 0, 1, 0, 64, 0, 2]), Err("shorter than an MPLS label")),
+            (Link::Ethernet, ethernet(&[0x88, 0x47, 0, 1, 1, 64, 0]), Err("something else than IP behind MPLS labels")),
+            (Link::Ethernet, ethernet(&[0, 28, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]), Ok(22)),
+            (Link::Ethernet, ethernet(&[0, 28, 0xaa, 0xaa, 3, 0, 0, 0, 8, 6]), Err("SNAP protocol 0x0806")),
+            (Link::Ppp(9), vec![0xff, 3, 0, 0x21], Ok(4)),
+            (Link::Ppp(9), vec![0, 0x57], Ok(2)),
+            (Link::Ppp(50), vec![0xff, 3, 0x21, 0x45], Ok(3)),
+            (Link::Ppp(50), vec![0x0f, 0, 0x86, 0xdd], Ok(4)),
+            (Link::Ppp(104), vec![0x8f, 0, 0x80, 0x35], Err("EtherType 0x8035")),
+            (Link::Ppp(51), vec![0x11, 0, 0, 1, 0, 22, 0, 0x21], Ok(8)),
+            (Link::Ppp(166), vec![1, 3, 0, 0x21], Ok(4)),
+            (Link::Ppp(204), vec![0, 0xff, 3, 0, 0x21], Ok(5)),
+            (Link::Ppp(204), vec![0], Err("shorter than a PPP header")),
+            (Link::Snap(10), [&[0x50; 13][..], &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]].concat(), Ok(21)),
+            (Link::Snap(100), vec![0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd], Ok(8)),
+            (Link::Snap(122), vec![0; 9], Err("an IEEE 802.3 frame with LLC")),
+            (Link::Pflog, [&[61, 2][..], &[0; 62]].concat(), Ok(64)),
+            (Link::Pflog, vec![61, 2, 0], Err("shorter than its pflog header")),
+            (Link::Pflog, vec![0, 2], Err("a pflog header without a length")),
+            (Link::Pflog, vec![61, 18], Err("address family 18")),
         ];
         for (link, frame, want) in cases {
             assert_eq!(link.ip_offset(&frame).map_err(|e| e.0), want.map_err(String::from), "{link:?} {frame:?}");
@@ -165,9 +207,39 @@ mod tests {
 
     #[test]
     fn every_link_type_keeps_its_number() {
-        for number in [0, 1, 12, 14, 101, 108, 113, 228, 229, 276] {
+        for number in [0, 1, 9, 10, 12, 14, 50, 51, 100, 101, 104, 108, 113, 117, 122, 166, 204, 228, 229, 276] {
             assert_eq!(Link::of(number).unwrap().number(), number);
         }
         assert_eq!(Link::of(105), None);
+    }
+
+    #[test]
+    fn a_header_tells_the_family_and_the_length_of_what_follows() {
+        let (four, six) = ([0x45; 20], [0x60; 40]);
+        let cases: Vec<(Link, &[u8], &[u8])> = vec![
+            (Link::Ppp(9), &[0xff, 3, 0, 0x21], &[0xff, 3, 0, 0x57]),
+            (Link::Ppp(9), &[0x21], &[0x57]),
+            (Link::Ppp(51), &[0x11, 0, 0, 1, 0, 22, 0, 0x21], &[0x11, 0, 0, 1, 0, 42, 0, 0x57]),
+            (Link::Snap(100), &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &[0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd]),
+            (Link::Pflog, &[4, 2, 0, 0], &[4, 30, 0, 0]),
+            (Link::Null(0), &[2, 0, 0, 0], &[30, 0, 0, 0]),
+            // IEEE 802.2 frames have type 4 there, and no length.
+            (
+                Link::Cooked,
+                &[0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 0, 4, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0],
+                &[0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 0, 4, 0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd],
+            ),
+            (Link::Null(108), &[0, 0, 0, 2], &[0, 0, 0, 30]),
+            (
+                Link::Ethernet,
+                &[1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 0, 28, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0],
+                &[2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 0, 48, 0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd],
+            ),
+        ];
+        for (link, header, want) in cases {
+            let there = link.header_of(&[header, &four].concat(), header.len(), &six, true);
+            assert_eq!(there, want, "{link:?}");
+            assert_eq!(link.header_of(&[&there[..], &six].concat(), header.len(), &four, true), header, "{link:?}");
+        }
     }
 }

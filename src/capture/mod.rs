@@ -4,6 +4,7 @@
 
 mod describe;
 mod error;
+mod head;
 mod link;
 mod reader;
 mod writer;

@@ -36,6 +36,7 @@ pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
             }
         }
     }
+    adopted(raw, drafts);
     groups(raw, links, drafts);
     for (pool, used) in raw.pools.iter().zip(&links.used) {
         if let (Some(name), false) = (&pool.name, used) {
@@ -103,6 +104,17 @@ fn maglev(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: 
         ENTRIES_A_SERVER * servers
     );
     drafts.push(draft.also(name.span(), "the pool").help(help));
+}
+
+/// A gateway that draws its seed anew at each start finds other servers for the connections of the one before.
+fn adopted(raw: &Raw, drafts: &mut Vec<Draft>) {
+    let Some(place) = raw.services.iter().find_map(|service| service.adopts.clone()) else { return };
+    if raw.seed == 0 {
+        let draft = Draft::warning(place, "without a `seed`, connections are adopted by other servers than theirs");
+        drafts.push(
+            draft.help("write `seed = N` at the top of the file, N being any number but 0 that nobody can guess"),
+        );
+    }
 }
 
 /// A pick by source hash looks at every server: strangers choose how often that happens.

@@ -41,6 +41,8 @@ pub(super) struct RawService {
     /// Where `maglev-table` stands, if it does.
     pub(super) table_place: Option<Span>,
     pub(super) last_resort_pool: Option<Spanned<String>>,
+    /// Where it says that connections are adopted, if it does.
+    pub(super) adopts: Option<Span>,
     /// The NAT pool, with full NAT alone.
     pub(super) nat_pool: Option<Spanned<String>>,
     /// The clients that full NAT is for; none are all.
@@ -101,7 +103,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     let (algorithm_place, table_place) = (fields.key("algorithm"), fields.key("maglev-table"));
     let (sticky, group) = sticky(&mut fields);
     let timeouts = raw_timeouts::entries(&mut fields);
-    adopts(&mut fields, settings.unknown_tcp, algorithm);
+    let adopts = adopts(&mut fields, settings.unknown_tcp, algorithm);
     let is_whole = fields.is_clean();
     let settings = ServiceSettings { sticky, ..settings };
     RawService {
@@ -113,6 +115,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         algorithm_place,
         table_place,
         last_resort_pool,
+        adopts,
         nat_pool,
         nat_for,
         timeouts,
@@ -147,17 +150,18 @@ fn mss(fields: &mut Fields<'_, '_>) -> Option<Mss> {
     fields.count("mss-clamp", 536..=65_495).map(Mss::To)
 }
 
-/// A connection can be adopted only where its server can be found again.
-fn adopts(fields: &mut Fields<'_, '_>, unknown_tcp: UnknownTcp, algorithm: Option<Algorithm>) {
+/// A connection can be adopted only where its server can be found again. Gives the place that asks for it.
+fn adopts(fields: &mut Fields<'_, '_>, unknown_tcp: UnknownTcp, algorithm: Option<Algorithm>) -> Option<Span> {
     let finds = algorithm.is_none_or(|algorithm| matches!(algorithm, Algorithm::SourceHash | Algorithm::Maglev));
-    let Some(value) = fields.value("unknown-tcp") else { return };
-    if unknown_tcp == UnknownTcp::Adopt && !finds {
+    let place = fields.value("unknown-tcp").filter(|_| unknown_tcp == UnknownTcp::Adopt)?.span();
+    if !finds {
         let name = algorithm.unwrap_or_default().name();
         let title = format!("`unknown-tcp = \"adopt\"` cannot go with algorithm \"{name}\"");
         let help = "a connection whose flow is lost must go to the same server again: choose the algorithm \"maglev\" or \
                     \"source-hash\", or write \"reset\" or \"drop\"";
-        fields.drafts.push(Draft::error(value.span(), title).help(help));
+        fields.drafts.push(Draft::error(place.clone(), title).help(help));
     }
+    finds.then_some(place)
 }
 
 fn listens(fields: &mut Fields<'_, '_>) -> Vec<Spanned<Listen>> {

@@ -559,8 +559,15 @@ const FAMILIES: &[Row] = &[
         "RFC 7915 4.1 route",
         "4.1",
         "a source route with stations left is not translated",
-        "dropped, untranslatable",
+        "told, type 3 code 5",
         &["ipv4-clients-reach-ipv6-servers"],
+    ),
+    row(
+        "RFC 5095",
+        "3; RFC 8200 4.4",
+        "a service address sends nothing on to a next station",
+        "told, type 4 code 0, or dropped by setting",
+        &["ipv6-extension-headers-are-kept", "ipv6-clients-reach-ipv4-servers"],
     ),
     row(
         "RFC 7915 5.1",

@@ -3,11 +3,12 @@
 //! How a packet is made into the other family is `packet/family`'s affair.
 
 use super::onward::dont_fragment;
-use super::{Engine, Forwarded, Reason, Verdict};
+use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::Found;
-use crate::packet::build;
-use crate::packet::family::{self, Across, MtuRule};
+use crate::packet::build::{self, Error};
+use crate::packet::family::{self, Across, MtuRule, Untranslatable};
 use crate::packet::{Addresses, Meta, Parsed, Side};
+use crate::time::Instant;
 
 /// Least MTU of IPv6: what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
 const LEAST_V6: usize = 1280;
@@ -24,12 +25,12 @@ impl Engine {
     /// Sends a packet, or a first fragment, of a flow on in the other family.
     pub(super) fn across(
         &mut self,
+        now: Instant,
         packet: &[u8],
         parsed: &Parsed,
         meta: Meta,
         found: Found,
-        packets: u64,
-        opened: bool,
+        (packets, opened): (u64, bool),
     ) -> Verdict {
         if !parsed.whole {
             return self.fragment_across(packet, parsed, found, packets, opened);
@@ -38,6 +39,9 @@ impl Engine {
         let mut made = std::mem::take(&mut self.scratch);
         made.clear();
         let verdict = match family::translate(&mut made, packet, parsed, &to, id, meta) {
+            Err(Untranslatable::SourceRoute) => {
+                self.answer(now, packet, parsed, Error::SourceRoute, Consumed::SourceRoute)
+            }
             Err(_) => Verdict::Drop(Reason::Untranslatable),
             Ok(meta) => {
                 let may_cut = parsed.addresses.is_v6() || !dont_fragment(packet);
@@ -45,7 +49,7 @@ impl Engine {
             }
         };
         self.scratch = made;
-        if verdict != Verdict::Drop(Reason::Untranslatable) {
+        if !matches!(verdict, Verdict::Drop(Reason::Untranslatable) | Verdict::Consume(_)) {
             self.count(found, packets, parsed.len as u64);
         }
         self.emitted(verdict, found, opened)

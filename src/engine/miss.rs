@@ -83,9 +83,18 @@ impl Engine {
         match parsed.transport {
             Transport::Icmp { .. } => self.icmp(now, packet, parsed, meta),
             Transport::Fragment { .. } => self.fragment(now, packet, parsed, meta),
-            _ if self.is_own(parsed.addresses.dst()) => Verdict::Drop(Reason::OtherProtocol),
+            _ if self.is_own(parsed.addresses.dst()) => self.ends_here(now, packet, parsed),
             _ => foreign(parsed),
         }
+    }
+
+    /// Decides about a packet that a service address is to send on to its next station.
+    #[cold]
+    fn ends_here(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) -> Verdict {
+        if !self.refusals.other_protocol || parsed.transport != Transport::Routed {
+            return Verdict::Drop(Reason::OtherProtocol);
+        }
+        self.answer(now, packet, parsed, Error::SourceRoute, Consumed::SourceRoute)
     }
 
     /// Whether an address is the gateway's to answer for.

@@ -73,6 +73,8 @@ pub enum Consumed {
     TooBig,
     /// Its hops end behind the gateway: its sender was told.
     TimeExceeded,
+    /// Its source route is not followed here: its sender was told.
+    SourceRoute,
     /// A fragment that waits for the first of its packet.
     FragmentHeld,
     /// An answer to a probe of the gateway's own.
@@ -83,7 +85,7 @@ pub enum Consumed {
 
 impl Consumed {
     /// Every kind, in the order in which tables show them.
-    pub const ALL: [Consumed; 11] = [
+    pub const ALL: [Consumed; 12] = [
         Consumed::Echo,
         Consumed::Reset,
         Consumed::Rejected,
@@ -92,6 +94,7 @@ impl Consumed {
         Consumed::Closed,
         Consumed::TooBig,
         Consumed::TimeExceeded,
+        Consumed::SourceRoute,
         Consumed::FragmentHeld,
         Consumed::Probe,
         Consumed::LateProbe,
@@ -108,6 +111,7 @@ impl Consumed {
             Consumed::Closed => "closed",
             Consumed::TooBig => "too-big",
             Consumed::TimeExceeded => "time-exceeded",
+            Consumed::SourceRoute => "source-route",
             Consumed::FragmentHeld => "fragment-held",
             Consumed::Probe => "probe",
             Consumed::LateProbe => "late-probe",
@@ -125,6 +129,7 @@ impl Consumed {
             Consumed::Closed => "to a service address where nobody listens, and told so",
             Consumed::TooBig => "too big for the way out, and its sender was told the MTU",
             Consumed::TimeExceeded => "its hops end behind the gateway, and its sender was told",
+            Consumed::SourceRoute => "its source route is not followed from here on, and its sender was told",
             Consumed::FragmentHeld => "fragment that waits for the first of its packet",
             Consumed::Probe => "the gateway's own probes and their answers",
             Consumed::LateProbe => "from a probed server, but no probe waits for it",

@@ -30,14 +30,31 @@ impl Lists {
         Lists { lists: vec![empty; profiles].into(), lens: vec![0; profiles].into(), busy: [0; 4] }
     }
 
+    /// The profiles that have entries, in their order.
+    #[inline]
+    fn busy(&self) -> impl Iterator<Item = usize> + '_ {
+        let mut word = 0;
+        let mut bits = self.busy[0];
+        std::iter::from_fn(move || {
+            while bits == 0 {
+                word += 1;
+                bits = *self.busy.get(word)?;
+            }
+            let profile = word * 64 + bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            Some(profile)
+        })
+    }
+
     /// The lists of one class in all profiles that have entries, in the order of the profiles.
     pub fn of(&self, class: Class) -> impl Iterator<Item = &List> + '_ {
-        let bits = |(word, bits): (usize, u64)| {
-            std::iter::successors(Some(bits), |bits| Some(bits & bits.wrapping_sub(1)))
-                .take_while(|bits| *bits != 0)
-                .map(move |bits| word * 64 + bits.trailing_zeros() as usize)
-        };
-        self.busy.into_iter().enumerate().flat_map(bits).map(move |profile| &self.lists[profile][class as usize])
+        self.busy().map(move |profile| &self.lists[profile][class as usize])
+    }
+
+    /// All lists of all profiles that have entries, with their class, in the order of the profiles.
+    #[inline]
+    pub fn all(&self) -> impl Iterator<Item = (Class, &List)> + '_ {
+        self.busy().flat_map(|profile| Class::ALL.into_iter().zip(&self.lists[profile]))
     }
 
     /// Appends an entry to its list and notes when it was touched.

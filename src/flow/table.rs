@@ -393,8 +393,16 @@ impl Table {
 
     /// The flow that expires first, and when. Among equals the class that stands first in [`Class::ALL`], then the lower profile.
     pub fn first_to_expire(&self) -> Option<(Instant, u32)> {
-        let firsts = Class::ALL.iter().flat_map(|class| self.lists.of(*class)).map(|list| list.first);
-        firsts.filter(|first| *first != NONE).map(|first| (self.deadline(first), first)).min_by_key(|(when, _)| *when)
+        let mut soonest: Option<(Instant, usize, u32)> = None;
+        for (class, list) in self.lists.all() {
+            if list.first != NONE {
+                let when = self.deadline(list.first);
+                if soonest.is_none_or(|(other, order, _)| (when, class as usize) < (other, order)) {
+                    soonest = Some((when, class as usize, list.first));
+                }
+            }
+        }
+        soonest.map(|(when, _, first)| (when, first))
     }
 
     /// The flow to give up for a new one while the table is full: half-open before reset before closing before

@@ -58,6 +58,8 @@ pub enum Error {
     Host,
     /// Its hops are over (RFC 792, type 11 code 0; RFC 4443, 3.3, code 0).
     HopLimit,
+    /// Its source route is not followed (RFC 792, type 3 code 5; RFC 8200, 4.4, type 4 code 0).
+    SourceRoute,
     /// It is too big for a link with this MTU in bytes (RFC 1191, 4; RFC 4443, 3.2).
     TooBig(u32),
 }
@@ -84,6 +86,7 @@ fn kind_v4(why: Error) -> etherparse::Icmpv4Type {
         Error::Prohibited => DestinationUnreachable(Unreachable::FilterProhibited),
         Error::Host => DestinationUnreachable(Unreachable::Host),
         Error::HopLimit => TimeExceeded(TimeExceededCode::TtlExceededInTransit),
+        Error::SourceRoute => DestinationUnreachable(Unreachable::SourceRouteFailed),
         Error::TooBig(mtu) => {
             let next_hop_mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
             DestinationUnreachable(Unreachable::FragmentationNeeded { next_hop_mtu })
@@ -102,6 +105,10 @@ fn kind_v6(packet: &[u8], why: Error) -> etherparse::Icmpv6Type {
         Error::Host => DestinationUnreachable(Code::Address),
         Error::HopLimit => TimeExceeded(TimeExceededCode::HopLimitExceeded),
         Error::TooBig(mtu) => PacketTooBig { mtu },
+        Error::SourceRoute => ParameterProblem(ParameterProblemHeader {
+            code: ParameterProblemCode::ErroneousHeaderField,
+            pointer: super::family::routing_type(packet).unwrap_or(0),
+        }),
         Error::Protocol => ParameterProblem(ParameterProblemHeader {
             code: ParameterProblemCode::UnrecognizedNextHeader,
             pointer: super::parse::next_header_field(packet) as u32,

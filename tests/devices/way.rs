@@ -247,3 +247,69 @@ fn a_traceroute_over_udp_ends_at_the_service() {
     let (len, from) = client.recv_from(&mut buffer).expect("the server's answer");
     assert_eq!((&buffer[..len], from.ip().to_string()), (&b"there"[..], SERVICE[0].to_owned()));
 }
+
+/// A raw socket of an IP protocol, bound to an address. Its calls are those of any datagram socket.
+fn raw_socket(namespace: &Namespace, address: IpAddr, protocol: u32) -> UdpSocket {
+    use rustix::net::{AddressFamily, Protocol, SocketType, bind};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let protocol = Protocol::from_raw(protocol.try_into().unwrap());
+    let socket = namespace.run(|| rustix::net::socket(family, SocketType::RAW, Some(protocol))).unwrap().unwrap();
+    bind(&socket, &std::net::SocketAddr::new(address, 0)).unwrap();
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+}
+
+/// What comes to a raw socket, without its IPv4 header, and from where.
+fn raw_receive(socket: &UdpSocket) -> (Vec<u8>, IpAddr) {
+    let mut buffer = [0; 2048];
+    let (len, from) = socket.recv_from(&mut buffer).expect("a packet of the protocol");
+    let at = if from.is_ipv4() { usize::from(buffer[0] & 15) * 4 } else { 0 };
+    (buffer[at..len].to_vec(), from.ip())
+}
+
+/// An SCTP packet with its sum (RFC 9260, 3.1 and appendix A).
+fn sctp(from: u16, to: u16, chunk: &[u8]) -> Vec<u8> {
+    let mut packet = [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0, 0, 0, 7, 0, 0, 0, 0], chunk].concat();
+    let sum = crc32c::crc32c(&packet);
+    packet[8..12].copy_from_slice(&sum.to_le_bytes());
+    packet
+}
+
+#[test]
+fn protocols_without_ports_go_by_address_and_sctp_by_its_ports_with_its_sum_right() {
+    const COOKIE_ACK: [u8; 4] = [11, 0, 0, 4];
+    let world = World::new("others");
+    let [v4, v6] = SERVICE;
+    let service = |name: &str, listen: &str, port: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nlisten = [{listen}]\npool = \"{name}\"\n[[pool]]\nname = \"{name}\"\n\
+             [[pool.server]]\nname = \"s\"\naddress = [\"10.99.1.2\", \"fd99:0:0:1::2\"]\n{port}\n"
+        )
+    };
+    let text = service("tunnel", &format!("\"{v4}/gre\", \"[{v6}]/gre\""), "")
+        + &service("signals", &format!("\"{v4}:2905/sctp\", \"[{v6}]:2905/sctp\""), "port = 12905");
+    let _gateway = world.start(&(world.configuration("", &[]) + &text));
+    for family in [0, 1] {
+        let vip: IpAddr = SERVICE[family].parse().unwrap();
+        let pair = |protocol| {
+            let client = raw_socket(&world.client, CLIENT[family].parse().unwrap(), protocol);
+            (client, raw_socket(&world.servers[0], World::server_address(1, family), protocol))
+        };
+        // GRE with nothing in it but a protocol of its own (RFC 2784, 2).
+        let (client, server) = pair(47);
+        client.send_to(b"\0\0\x88\xb5there", (vip, 0)).unwrap();
+        let (came, from) = raw_receive(&server);
+        assert_eq!((&came[..], from), (&b"\0\0\x88\xb5there"[..], CLIENT[family].parse().unwrap()));
+        server.send_to(b"\0\0\x88\xb5back", (from, 0)).unwrap();
+        assert_eq!(raw_receive(&client), (b"\0\0\x88\xb5back".to_vec(), vip));
+
+        let (client, server) = pair(132);
+        client.send_to(&sctp(5000, 2905, &COOKIE_ACK), (vip, 0)).unwrap();
+        let (came, from) = raw_receive(&server);
+        assert_eq!(came, sctp(5000, 12_905, &COOKIE_ACK), "family {family}: port and sum");
+        server.send_to(&sctp(12_905, 5000, &COOKIE_ACK), (from, 0)).unwrap();
+        assert_eq!(raw_receive(&client), (sctp(2905, 5000, &COOKIE_ACK), vip), "family {family}: back");
+    }
+    assert_eq!(world.flows(&[]).len(), 4);
+}

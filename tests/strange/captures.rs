@@ -12,8 +12,8 @@ pub struct Capture {
     pub is_damaged: bool,
 }
 
-/// Link types without IP packets that can be read: PPP, 802.11, radiotap, BACnet, USB, Bluetooth, CAN, SITA, netlink, ...
-pub const UNKNOWN: [u32; 12] = [9, 104, 105, 127, 165, 189, 196, 201, 227, 253, 265, 290];
+/// Link types without IP packets that can be read: Token Ring, 802.11, radiotap, BACnet, USB, Bluetooth, CAN, SITA, netlink, ...
+pub const UNKNOWN: [u32; 12] = [6, 7, 105, 127, 165, 189, 196, 201, 227, 253, 265, 290];
 const RAW: u32 = 101;
 
 /// Every capture.
@@ -80,6 +80,15 @@ fn link_header(link: u32, six: bool) -> Vec<u8> {
         276 => [&kind[..], &[0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0]].concat(),
         0 => vec![if six { 30 } else { 2 }, 0, 0, 0],
         108 => vec![0, 0, 0, if six { 24 } else { 2 }],
+        9 | 50 => vec![0xff, 3, 0, if six { 0x57 } else { 0x21 }],
+        51 => vec![0x11, 0, 0, 9, 0, 0, 0, if six { 0x57 } else { 0x21 }],
+        104 => [&[0x8f, 0][..], &kind].concat(),
+        166 => vec![1, 3, 0, if six { 0x57 } else { 0x21 }],
+        204 => vec![0, if six { 0x57 } else { 0x21 }],
+        10 => [&[0x50; 13][..], &[0xaa, 0xaa, 3, 0, 0, 0], &kind].concat(),
+        100 => [&[0xaa, 0xaa, 3, 0, 0, 0][..], &kind].concat(),
+        122 => [&[7; 16][..], &[0xaa, 0xaa, 3, 0, 0, 0], &kind].concat(),
+        117 => [&[61, if six { 24 } else { 2 }][..], &[0; 62]].concat(),
         _ => Vec::new(),
     }
 }
@@ -89,7 +98,8 @@ fn framed(link: u32) -> Vec<Vec<u8>> {
 }
 
 fn containers(add: Add) {
-    for link in [0, 1, 12, 14, 101, 108, 113, 228, 229, 276].into_iter().chain(UNKNOWN) {
+    let read = [0, 1, 9, 10, 12, 14, 50, 51, 100, 101, 104, 108, 113, 117, 122, 166, 204, 228, 229, 276];
+    for link in read.into_iter().chain(UNKNOWN) {
         for (big, nanos) in [(false, false), (false, true), (true, false), (true, true)] {
             add(format!("link {link} pcap big {big} nanos {nanos}"), pcap(big, nanos, link, usize::MAX, &framed(link)));
         }
@@ -115,7 +125,7 @@ fn foreign_links(add: Add) {
         ("DECnet", &[0x60, 0x03, 2, 0]),
         ("LLC", &[0, 38, 0x42, 0x42, 3, 0, 0]),
         ("SNAP", &[0, 38, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]),
-        ("MPLS", &[0x88, 0x47, 0, 1, 1, 64]),
+        ("MPLS", &[0x88, 0x47, 0, 1, 0, 64, 0, 2, 1, 64]),
         ("PPPoE", &[0x88, 0x64, 0x11, 0, 0, 1, 0, 80, 0, 0x21]),
         ("five VLAN tags", &[0x81, 0, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3, 0x81, 0, 0, 4, 0x81, 0, 0, 5, 8, 0]),
         ("LLDP", &[0x88, 0xcc, 2, 7, 4]),

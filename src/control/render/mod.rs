@@ -189,7 +189,7 @@ pub fn services_table(rows: &[ServiceRow]) -> String {
     for row in rows {
         columns.row([
             row.service.clone(),
-            row.listen.join(" "),
+            listens(&row.listen),
             row.pool.clone(),
             row.algorithm.name().into(),
             count(row.flows),
@@ -197,6 +197,16 @@ pub fn services_table(rows: &[ServiceRow]) -> String {
         ]);
     }
     columns.into_text()
+}
+
+/// The first few, and how many there are beside them; `--json` has all.
+fn listens(all: &[String]) -> String {
+    const MOST: usize = 4;
+    let shown = &all[..all.len().min(MOST)];
+    match all.len() - shown.len() {
+        0 => shown.join(" "),
+        more => format!("{} and {more} more", shown.join(" ")),
+    }
 }
 
 /// Prints what runs, a line a thing.
@@ -281,10 +291,12 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
     #[test]
     fn no_rows_print_a_header_alone() {
         assert_eq!(services_table(&[]), "SERVICE  LISTENS ON  POOL  ALGORITHM  FLOWS  EVER\n");
+        let many = ["a", "b", "c", "d", "e", "f"].map(String::from);
+        assert_eq!((listens(&many[..4]), listens(&many)), ("a b c d".into(), "a b c d and 2 more".into()));
     }
 
     #[test]
-    fn a_service_shows_all_that_it_listens_on() {
+    fn a_service_shows_what_it_listens_on() {
         let row = ServiceRow {
             service: "web".into(),
             listen: vec!["192.0.2.1:80/tcp".into(), "[2001:db8::1]:80/tcp".into()],

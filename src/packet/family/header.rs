@@ -163,14 +163,15 @@ fn read_v6(bytes: &[u8]) -> Result<Head, Untranslatable> {
     Err(Untranslatable::Malformed)
 }
 
-/// Where the Segments Left field of a Routing header with segments left stands: the pointer of the ICMPv6 Parameter Problem
-/// (type 4, code 0) that answers such a packet (RFC 7915, 5.1). None where the packet has no such header.
-pub fn segments_left(packet: &[u8]) -> Option<u32> {
+/// Where the type of a Routing header with segments left stands: the pointer of the ICMPv6 Parameter Problem (type 4, code 0)
+/// by which the address answers that is to send the packet on and does not (RFC 8200, 4.4; RFC 5095, 3). None where
+/// the packet has no such header.
+pub fn routing_type(packet: &[u8]) -> Option<u32> {
     let (mut kind, mut at) = (*packet.get(6).filter(|_| packet[0] >> 4 == 6)?, V6);
     for _ in 0..=MOST_EXTENSIONS {
         let start = packet.get(at..at + 8)?;
         match kind {
-            ROUTING if start[3] != 0 => return Some(at as u32 + 3),
+            ROUTING if start[3] != 0 => return Some(at as u32 + 2),
             HOP_BY_HOP | ROUTING | DESTINATION => at += 8 + usize::from(start[1]) * 8,
             FRAGMENT if word(start, 2) & 0xfff8 == 0 => at += V6_FRAGMENT,
             _ => return None,
@@ -345,10 +346,10 @@ mod tests {
     }
 
     #[test]
-    fn the_pointer_to_segments_left_is_found() {
-        assert_eq!(segments_left(&six(43, &[17, 0, 4, 1, 0, 0, 0, 0])), Some(43));
-        assert_eq!(segments_left(&six(60, &[43, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 2, 0, 0, 0, 0])), Some(51));
-        assert_eq!(segments_left(&six(43, &[17, 0, 4, 0, 0, 0, 0, 0])), None);
-        assert_eq!(segments_left(&[]), None);
+    fn the_type_of_a_routing_header_with_segments_left_is_found() {
+        assert_eq!(routing_type(&six(43, &[17, 0, 4, 1, 0, 0, 0, 0])), Some(42));
+        assert_eq!(routing_type(&six(60, &[43, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 2, 0, 0, 0, 0])), Some(50));
+        assert_eq!(routing_type(&six(43, &[17, 0, 4, 0, 0, 0, 0, 0])), None);
+        assert_eq!(routing_type(&[]), None);
     }
 }

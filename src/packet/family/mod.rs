@@ -14,7 +14,7 @@ use super::{Addresses, Meta, Parsed, Transport};
 pub use error::translate_error;
 pub use fragment::translate_fragment;
 use header::Make;
-pub use header::segments_left;
+pub use header::routing_type;
 pub use icmp::MtuRule;
 use transport::Before;
 
@@ -32,8 +32,7 @@ pub struct Across {
 /// Why a packet has no counterpart in the other family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Untranslatable {
-    /// A source route or Routing header has stations left. To be answered: ICMPv4 type 3 code 5, or ICMPv6 type 4 code 0 with the
-    /// pointer of [`segments_left`] (RFC 7915, 4.1 and 5.1).
+    /// A source route or Routing header has stations left (RFC 7915, 4.1 and 5.1).
     SourceRoute,
     /// A fragment of ICMP, of an extension header, or a first one without its transport header (RFC 7915, 1.2 and 5.1.1).
     Fragment,

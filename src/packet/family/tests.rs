@@ -509,6 +509,6 @@ proptest! {
         }
         let wrong = Across { addresses: other, ..inner };
         prop_assert!(translate_error(&mut out, &bytes, &parsed, &to, &wrong, &MtuRule::default(), 1).is_err());
-        segments_left(&bytes);
+        routing_type(&bytes);
     }
 }
