@@ -103,7 +103,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     let (algorithm_place, table_place) = (fields.key("algorithm"), fields.key("maglev-table"));
     let (sticky, group) = sticky(&mut fields);
     let timeouts = raw_timeouts::entries(&mut fields);
-    let adopts = adopts(&mut fields, settings.unknown_tcp, algorithm);
+    let adopts = adopts(&mut fields, settings.unknown_tcp, algorithm, nat_pool.is_some() && nat_for.is_empty());
     let is_whole = fields.is_clean();
     let settings = ServiceSettings { sticky, ..settings };
     RawService {
@@ -151,7 +151,12 @@ fn mss(fields: &mut Fields<'_, '_>) -> Option<Mss> {
 }
 
 /// A connection can be adopted only where its server can be found again. Gives the place that asks for it.
-fn adopts(fields: &mut Fields<'_, '_>, unknown_tcp: UnknownTcp, algorithm: Option<Algorithm>) -> Option<Span> {
+fn adopts(
+    fields: &mut Fields<'_, '_>,
+    unknown_tcp: UnknownTcp,
+    algorithm: Option<Algorithm>,
+    full_nat: bool,
+) -> Option<Span> {
     let finds = algorithm.is_none_or(|algorithm| matches!(algorithm, Algorithm::SourceHash | Algorithm::Maglev));
     let place = fields.value("unknown-tcp").filter(|_| unknown_tcp == UnknownTcp::Adopt)?.span();
     if !finds {
@@ -161,7 +166,13 @@ fn adopts(fields: &mut Fields<'_, '_>, unknown_tcp: UnknownTcp, algorithm: Optio
                     \"source-hash\", or write \"reset\" or \"drop\"";
         fields.drafts.push(Draft::error(place.clone(), title).help(help));
     }
-    finds.then_some(place)
+    if full_nat {
+        let title = "`unknown-tcp = \"adopt\"` cannot go with full NAT";
+        let help = "a server knows a connection by its source, which is lost with the flow: write \"reset\" or \"drop\", or \
+                    name those that full NAT is for in `full-nat-for`";
+        fields.drafts.push(Draft::error(place.clone(), title).help(help));
+    }
+    (finds && !full_nat).then_some(place)
 }
 
 fn listens(fields: &mut Fields<'_, '_>) -> Vec<Spanned<Listen>> {

@@ -12,27 +12,31 @@ const MOST_PACKETS: usize = 256;
 /// Most bytes that wait.
 const MOST_BYTES: usize = 1 << 20;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
+/// The buckets.
+const STRANGERS: usize = 0;
+const SIZES: usize = 1;
 
 #[derive(Debug)]
 pub(super) struct Answers {
     waiting: VecDeque<(Vec<u8>, Meta)>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
-    /// When the bucket of answers would be full: at most a second ahead of the present.
-    due: Instant,
+    /// When the buckets of answers would be full, at most a second ahead of the present: of those that strangers can ask
+    /// for, and of those about the size of a flow's packets, on which connections depend.
+    due: [Instant; 2],
     /// Nanoseconds that an answer takes up.
     each: u64,
 }
 
 impl Answers {
     /// At most `per_second` resets and ICMP errors a second, and as many at once after a quiet second
-    /// (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f).
+    /// (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f); and as many about the size of packets of flows.
     pub fn new(per_second: u32) -> Self {
         Answers {
             waiting: VecDeque::with_capacity(MOST_PACKETS),
             spare: Vec::with_capacity(MOST_PACKETS),
             bytes: 0,
-            due: Instant::ZERO,
+            due: [Instant::ZERO; 2],
             each: NANOS_PER_SECOND / u64::from(per_second.max(1)),
         }
     }
@@ -53,23 +57,24 @@ impl Answers {
     pub fn reset(&mut self, now: Instant, parsed: &Parsed) -> Verdict {
         let mut packet = [0; build::MOST];
         let Some(len) = build::reset(&mut packet, parsed) else { return Verdict::Drop(Reason::TcpNoFlow) };
-        let Some(due) = self.due(now) else { return Verdict::Drop(Reason::TcpNoFlow) };
+        let Some(due) = self.due(now, STRANGERS) else { return Verdict::Drop(Reason::TcpNoFlow) };
         if !self.send(&packet[..len]) {
             return Verdict::Drop(Reason::AnswerQueueFull);
         }
-        self.due = due;
+        self.due[STRANGERS] = due;
         Verdict::Consume(Consumed::Reset)
     }
 
     /// Answers a packet with the ICMP error that says why it does not go on, within the limit.
     pub fn error(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, why: build::Error) -> Result<(), Reason> {
-        let due = self.due(now).ok_or(Reason::AnswerLimit)?;
+        let bucket = if matches!(why, build::Error::TooBig(_)) { SIZES } else { STRANGERS };
+        let due = self.due(now, bucket).ok_or(Reason::AnswerLimit)?;
         let mut answer = self.room(1280).ok_or(Reason::AnswerQueueFull)?;
         if build::error(&mut answer, packet, parsed, why).is_none() {
             self.spare.push(answer);
             return Err(Reason::AnswerLimit);
         }
-        self.due = due;
+        self.due[bucket] = due;
         self.push(answer, Meta::default());
         Ok(())
     }
@@ -92,9 +97,9 @@ impl Answers {
         MOST_PACKETS - self.waiting.len()
     }
 
-    /// When the bucket would be full after one more answer; none where that is too far ahead.
-    fn due(&self, now: Instant) -> Option<Instant> {
-        let due = self.due.max(now).as_nanos();
+    /// When a bucket would be full after one more answer; none where that is too far ahead.
+    fn due(&self, now: Instant, bucket: usize) -> Option<Instant> {
+        let due = self.due[bucket].max(now).as_nanos();
         (due - now.as_nanos() <= NANOS_PER_SECOND - self.each)
             .then(|| Instant::from_nanos(due.saturating_add(self.each)))
     }
@@ -143,13 +148,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn strangers_take_nothing_from_what_flows_are_told_of_their_size() {
+        let mut answers = Answers::new(2);
+        let packet = crate::engine::testing::bytes(crate::engine::testing::tcp([1; 4], 1, [2; 4], 2, 3).syn(), b"");
+        let parsed = crate::packet::parse(&packet).expect("a packet");
+        let mut ask = |why| answers.error(Instant::ZERO, &packet, &parsed, why);
+        assert_eq!([(); 3].map(|()| ask(build::Error::Port)), [Ok(()), Ok(()), Err(Reason::AnswerLimit)]);
+        let too_big = build::Error::TooBig(1400);
+        assert_eq!([(); 3].map(|()| ask(too_big)), [Ok(()), Ok(()), Err(Reason::AnswerLimit)]);
+    }
+
+    #[test]
     fn at_the_end_of_time_the_limit_does_not_overflow() {
         let mut answers = Answers::new(10);
         for _ in 0..20 {
-            if let Some(due) = answers.due(Instant::FAR) {
-                answers.due = due;
+            if let Some(due) = answers.due(Instant::FAR, SIZES) {
+                answers.due[SIZES] = due;
             }
         }
-        assert_eq!(answers.due(Instant::from_nanos(u64::MAX - 1)), Some(Instant::from_nanos(u64::MAX)));
+        assert_eq!(answers.due(Instant::from_nanos(u64::MAX - 1), SIZES), Some(Instant::from_nanos(u64::MAX)));
     }
 }

@@ -133,6 +133,11 @@ impl Directory {
             || self.around(address).any(|(network, listens)| listens.addresses.contains(&network))
     }
 
+    /// Whether the address alone is a service's or a NAT pool's: then nobody else sends from it.
+    pub fn is_only_own(&self, address: IpAddr) -> bool {
+        self.exact.addresses.contains(&address) || self.is_nat_address(address)
+    }
+
     /// Whether flows have this address as their source towards servers.
     pub fn is_nat_address(&self, address: IpAddr) -> bool {
         self.nat_addresses.contains(&address)

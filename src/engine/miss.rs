@@ -136,7 +136,8 @@ impl Engine {
         key: &Key,
         service: ServiceId,
     ) -> Result<(), Verdict> {
-        if !can_be_answered(&key.addresses) {
+        // A service address as the source would have two servers talk to each other without end.
+        if !can_be_answered(&key.addresses) || self.directory.is_only_own(key.addresses.src()) {
             return Err(Verdict::Drop(Reason::BadSource));
         }
         match parsed.transport {
@@ -144,12 +145,16 @@ impl Engine {
                 Err(Verdict::Drop(Reason::BadPort))
             }
             Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {
-                let adopts = self.balancer.service(service).unknown_tcp == UnknownTcp::Adopt;
-                // A segment without an acknowledgement is of no open connection (RFC 9293, 3.10.7.4).
+                let settings = self.balancer.service(service);
+                let (unknown_tcp, full) = (settings.unknown_tcp, settings.nat.pool_for(key.addresses.src()).is_some());
+                let adopts = unknown_tcp == UnknownTcp::Adopt && !full;
+                // A segment without an acknowledgement is of no open connection (RFC 9293, 3.10.7.4); with full NAT its
+                // server knows it by a source that nobody knows any more.
                 if adopts && flags.ack() && !flags.syn() && !flags.rst() && sum_is_right(packet, parsed, meta) {
                     return Ok(());
                 }
-                Err(match self.balancer.service(service).unknown_tcp {
+                Err(match unknown_tcp {
+                    UnknownTcp::Adopt if full && sum_is_right(packet, parsed, meta) => self.answers.reset(now, parsed),
                     UnknownTcp::Reset if sum_is_right(packet, parsed, meta) => self.answers.reset(now, parsed),
                     _ => Verdict::Drop(Reason::TcpNoFlow),
                 })

@@ -144,6 +144,7 @@ fn what_belongs_to_nobody_passes_and_what_nobody_may_send_is_named() {
         (tcp(CLIENT, 5, VIP, 81, 1).syn(), Some(Reason::NoService)),
         (tcp(CLIENT, 0, VIP, 80, 1).syn(), Some(Reason::BadPort)),
         (tcp(VIP, 80, VIP, 80, 1).syn(), Some(Reason::BadSource)),
+        (tcp([192, 0, 2, 90], 5, VIP, 80, 1).syn(), Some(Reason::BadSource)),
         (tcp([0, 0, 0, 0], 5, VIP, 80, 1).syn(), Some(Reason::BadSource)),
         (tcp([127, 0, 0, 1], 5, VIP, 80, 1).syn(), Some(Reason::BadSource)),
         (tcp([255, 255, 255, 255], 5, VIP, 80, 1).syn(), Some(Reason::BadSource)),

@@ -167,3 +167,20 @@ fn what_was_under_way_when_a_reset_passed_does_not_revive_the_flow() {
         assert_eq!(engine.counters().flows, u64::from(class == Class::Established), "{what}");
     }
 }
+
+#[test]
+fn with_full_nat_a_connection_without_its_flow_is_reset_and_not_adopted() {
+    let mut settings = adopting();
+    let addresses = vec![[10, 0, 9, 1].into()];
+    settings.nat_pools =
+        vec![crate::flow::NatPoolSettings { v4: addresses, ..crate::flow::NatPoolSettings::new("out") }];
+    let only_for = vec!["198.51.100.0/24".parse().expect("a network")];
+    settings.services[0].nat =
+        crate::balance::Nat::Full { pool: crate::ids::NatPoolId(0), only_for, families: [true, false] };
+    let mut engine = Engine::new(&settings);
+    let segment = |client| bytes(tcp(client, 9, VIP, 80, 101).ack(7), b"");
+    assert_eq!(send(&mut engine, at(0), segment([198, 51, 100, 7])).0, Verdict::Consume(Consumed::Reset));
+    assert_eq!(engine.counters().flows, 0);
+    send(&mut engine, at(0), segment([203, 0, 113, 7]));
+    assert_eq!(engine.counters().flows, 1);
+}
