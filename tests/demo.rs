@@ -221,7 +221,8 @@ fn a_server_that_cannot_be_reached_fails_the_demo() {
     lines.read_to_string(&mut rest).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(!child.wait().unwrap().success());
-    assert!(said.contains("requests failed") && said.contains("connecting to"), "{said}");
+    // Who waits for a connection gets one with another server; who waits for an answer does not, and shares are off.
+    assert!(said.contains("did not come out as it should") && said.contains("server1 answered"), "{said}");
     assert!(rest.contains("left behind: nothing"), "{rest}");
 }
 
