@@ -62,7 +62,7 @@ pub fn a_flood_of_fragments_hurts_no_whole_packet(film: &mut Film) {
     }
     film.show(datagram(C4, DNS4, 40, 1, false));
     film.show_all(cut(&datagram(C4, DNS4, 4000, 2, false), 1440, 2));
-    // One source alone fills its own part: a second packet of it is refused once it has its 8.
+    // One source alone: its own oldest make room, so that who comes next has one too.
     for id in 0..10 {
         film.show(cut(&datagram("198.51.100.66:9", DNS4, 4000, id, false), 1440, id).swap_remove(1));
     }

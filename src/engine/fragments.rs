@@ -50,7 +50,7 @@ impl Engine {
             Err(malformed) => Verdict::Drop(super::classify::reason(malformed)),
         };
         let (fate, translated) = self.fate(&verdict, datagram);
-        for mut held in self.fragments.settle(datagram, fate, translated) {
+        for mut held in self.fragments.settle(now, datagram, fate, translated) {
             let Ok(parsed) = crate::packet::parse(&held) else { continue };
             match self.later_fragment(&mut held, &parsed, fate) {
                 Verdict::Forward { len, .. } => drop(self.answers.send(&held[..len])),

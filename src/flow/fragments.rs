@@ -8,7 +8,7 @@ use crate::packet::{Addresses, Side};
 use crate::time::{Duration, Instant};
 use ahash::RandomState;
 use hashlink::LinkedHashMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 /// What an operator configures of fragments.
@@ -77,7 +77,7 @@ pub enum Later {
 pub enum Refused {
     /// It overlaps another one, or is there already.
     Overlap,
-    /// Its source, or its packet, has as much in the store as it may.
+    /// There is no room for it.
     Full,
 }
 
@@ -96,8 +96,10 @@ struct Packet {
 
 /// Most fragments of a packet: 65,535 bytes in pieces of 512.
 const MOST_PIECES: usize = 128;
-/// Most packets that one source has in the store.
-const MOST_PER_SOURCE: u32 = 64;
+/// Most packets of one source that are not whole yet; with another one its oldest is given up.
+const MOST_PER_SOURCE: usize = 64;
+/// Most packets that are remembered behind their last fragment, for errors about them.
+const MOST_SENT: usize = 1024;
 /// Most packets that one call of `expire` forgets.
 const MOST_EXPIRED: usize = 256;
 
@@ -105,10 +107,14 @@ const MOST_EXPIRED: usize = 256;
 #[derive(Debug)]
 pub struct Fragments {
     settings: FragmentSettings,
-    /// In the order of their first fragment, which is that of their deadlines.
+    /// Those that are not whole, in the order of their first fragment, which is that of their deadlines.
     packets: LinkedHashMap<Datagram, Packet, RandomState>,
+    /// What they became.
     translated: HashMap<Datagram, Datagram, RandomState>,
-    sources: HashMap<IpAddr, u32, RandomState>,
+    /// Those of each source, the oldest first.
+    sources: HashMap<IpAddr, VecDeque<Datagram>, RandomState>,
+    /// What whole packets became, where they went and until when it is known, in the order of their last fragment.
+    sent: LinkedHashMap<Datagram, (Fate, Instant), RandomState>,
     bytes: usize,
 }
 
@@ -120,12 +126,13 @@ impl Fragments {
             settings: settings.clone(),
             packets: LinkedHashMap::with_hasher(hash.clone()),
             translated: HashMap::with_hasher(hash.clone()),
-            sources: HashMap::with_hasher(hash),
+            sources: HashMap::with_hasher(hash.clone()),
+            sent: LinkedHashMap::with_hasher(hash),
             bytes: 0,
         }
     }
 
-    /// Packets that are remembered, and bytes of fragments that wait.
+    /// Packets that are not whole, and bytes of fragments that wait.
     pub fn usage(&self) -> (usize, usize) {
         (self.packets.len(), self.bytes)
     }
@@ -139,6 +146,7 @@ impl Fragments {
     pub fn later(&mut self, now: Instant, datagram: &Datagram, piece: &Piece, packet: &[u8]) -> Result<Later, Refused> {
         let known = self.note(now, datagram, piece)?;
         if let Some(fate) = known {
+            self.finish(now, datagram);
             return Ok(Later::Goes(fate));
         }
         if packet.len() > self.settings.max_bytes {
@@ -158,7 +166,13 @@ impl Fragments {
     }
 
     /// Says where a packet's fragments go, and what they become, and returns those that have waited, in the order of their coming.
-    pub fn settle(&mut self, datagram: &Datagram, fate: Fate, translated: Option<Datagram>) -> Vec<Vec<u8>> {
+    pub fn settle(
+        &mut self,
+        now: Instant,
+        datagram: &Datagram,
+        fate: Fate,
+        translated: Option<Datagram>,
+    ) -> Vec<Vec<u8>> {
         let Some(entry) = self.packets.get_mut(datagram) else { return Vec::new() };
         entry.fate = Some(fate);
         self.bytes -= entry.held_bytes;
@@ -169,12 +183,30 @@ impl Fragments {
         if let Some(translated) = translated {
             self.translated.insert(translated, *datagram);
         }
+        self.finish(now, datagram);
         held
+    }
+
+    /// Lets go of a packet of which every fragment has come and gone. What it became is kept for a while.
+    fn finish(&mut self, now: Instant, datagram: &Datagram) {
+        if !self.packets.get(datagram).is_some_and(Packet::is_whole) {
+            return;
+        }
+        let Some(packet) = self.forget(datagram) else { return };
+        if let (Some(fate), Some(translated)) = (packet.fate, packet.translated) {
+            // An entry that is there already moves to the end.
+            self.sent.remove(&translated);
+            self.sent.insert(translated, (fate, now + self.settings.timeout));
+            if self.sent.len() > MOST_SENT {
+                self.sent.pop_front();
+            }
+        }
     }
 
     /// The flow of a packet that was sent on as `datagram`, and the side that sent it.
     pub fn find_translated(&self, datagram: &Datagram) -> Option<(FlowId, Side)> {
-        match self.packets.get(self.translated.get(datagram)?)?.fate? {
+        let coming = self.translated.get(datagram).and_then(|of| self.packets.get(of)?.fate);
+        match coming.or_else(|| Some(self.sent.get(datagram)?.0))? {
             Fate::Flow(flow, side) => Some((flow, side)),
             _ => None,
         }
@@ -188,43 +220,49 @@ impl Fragments {
                     let datagram = *datagram;
                     self.forget(&datagram);
                 }
-                _ => return,
+                _ => break,
             }
+        }
+        for _ in 0..MOST_EXPIRED {
+            match self.sent.front() {
+                Some((_, (_, until))) if *until <= now => self.sent.pop_front(),
+                _ => return,
+            };
         }
     }
 
     /// When [`Fragments::expire`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.packets.front().map(|(_, packet)| packet.deadline)
+        let coming = self.packets.front().map(|(_, packet)| packet.deadline);
+        let sent = self.sent.front().map(|(_, (_, until))| *until);
+        coming.into_iter().chain(sent).min()
     }
 
     /// Notes a piece of a packet and tells where the packet goes, if that is known.
     fn note(&mut self, now: Instant, datagram: &Datagram, piece: &Piece) -> Result<Option<Fate>, Refused> {
-        // A number comes up again once its packet is whole, or its time is over.
-        if self.packets.get(datagram).is_some_and(|packet| packet.is_whole() || packet.deadline <= now) {
+        if self.packets.get(datagram).is_some_and(|packet| packet.deadline <= now) {
             self.forget(datagram);
         }
         if !self.packets.contains_key(datagram) {
-            self.begin(now, datagram)?;
+            self.begin(now, datagram);
         }
         let Some(packet) = self.packets.get_mut(datagram) else { return Err(Refused::Full) };
         match packet.add(piece) {
             Ok(()) => Ok(packet.fate),
             Err(spoilt) => {
                 if spoilt {
-                    self.settle(datagram, Fate::Gone, None);
+                    self.settle(now, datagram, Fate::Gone, None);
                 }
                 Err(Refused::Overlap)
             }
         }
     }
 
-    fn begin(&mut self, now: Instant, datagram: &Datagram) -> Result<(), Refused> {
-        let of_source = self.sources.entry(datagram.addresses.src()).or_insert(0);
-        if *of_source >= MOST_PER_SOURCE.min(self.settings.max_packets) {
-            return Err(Refused::Full);
-        }
-        *of_source += 1;
+    fn begin(&mut self, now: Instant, datagram: &Datagram) {
+        let of_source = self.sources.entry(datagram.addresses.src()).or_default();
+        let oldest = of_source.front().copied().filter(|_| of_source.len() >= MOST_PER_SOURCE);
+        of_source.push_back(*datagram);
+        oldest.inspect(|oldest| drop(self.forget(oldest)));
         let deadline = now + self.settings.timeout;
         let packet = Packet {
             fate: None,
@@ -238,9 +276,8 @@ impl Fragments {
         self.packets.insert(*datagram, packet);
         if self.packets.len() > self.settings.max_packets as usize {
             let oldest = self.packets.front().map(|(oldest, _)| *oldest);
-            oldest.inspect(|oldest| self.forget(oldest));
+            oldest.inspect(|oldest| drop(self.forget(oldest)));
         }
-        Ok(())
     }
 
     /// Two packets may become alike; the later one keeps the name.
@@ -250,17 +287,18 @@ impl Fragments {
         }
     }
 
-    fn forget(&mut self, datagram: &Datagram) {
-        let Some(packet) = self.packets.remove(datagram) else { return };
+    fn forget(&mut self, datagram: &Datagram) -> Option<Packet> {
+        let packet = self.packets.remove(datagram)?;
         self.bytes -= packet.held_bytes;
         packet.translated.inspect(|translated| self.forget_translated(translated, datagram));
         let source = datagram.addresses.src();
-        if let Some(count) = self.sources.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(own) = self.sources.get_mut(&source) {
+            own.iter().position(|other| other == datagram).and_then(|at| own.remove(at));
+            if own.is_empty() {
                 self.sources.remove(&source);
             }
         }
+        Some(packet)
     }
 }
 
@@ -283,10 +321,10 @@ impl Packet {
         Ok(())
     }
 
-    /// Whether every byte has come, and nothing waits.
+    /// Whether every byte has come and gone.
     fn is_whole(&self) -> bool {
         let there: u32 = self.pieces.iter().map(|(start, end)| end - u32::from(*start)).sum();
-        self.whole == Some(there) && self.held.is_empty()
+        self.whole == Some(there) && self.fate.is_some() && self.held.is_empty()
     }
 }
 
@@ -322,13 +360,15 @@ mod tests {
         assert_eq!(store.usage(), (1, 11));
         store.first(at(1), &d, &piece(0, 8, false)).unwrap();
         let became = Datagram { addresses: Addresses::V4 { src: 1, dst: 77 }, ..d };
-        assert_eq!(store.settle(&d, FLOW, Some(became)), [b"third".to_vec(), b"second".to_vec()]);
-        assert_eq!(store.usage(), (1, 0));
+        assert_eq!(store.settle(at(0), &d, FLOW, Some(became)), [b"third".to_vec(), b"second".to_vec()]);
+        assert_eq!(store.usage(), (0, 0), "all is here");
         assert_eq!(store.find_translated(&became), Some((FlowId { index: 3, generation: 1 }, Side::Client)));
         assert_eq!(store.find_translated(&d), None);
-        // All is here: the number may come up again.
+        // The number may come up again.
         assert_eq!(store.later(at(1), &d, &piece(8, 16, false), b"of another"), Ok(Later::Held));
-        assert_eq!(store.find_translated(&became), None);
+        assert!(store.find_translated(&became).is_some());
+        store.expire(at(6));
+        assert_eq!((store.find_translated(&became), store.poll_timeout()), (None, None));
     }
 
     #[test]
@@ -344,7 +384,7 @@ mod tests {
             let mut store = store(10, 1000);
             let d = datagram(1, 7);
             store.first(at(0), &d, &piece(0, 8, false)).unwrap();
-            store.settle(&d, FLOW, None);
+            store.settle(at(0), &d, FLOW, None);
             assert_eq!(store.later(at(0), &d, &piece(8, 16, false), b"x"), Ok(Later::Goes(FLOW)));
             assert_eq!(store.later(at(0), &d, &piece(24, 32, false), b"x"), Ok(Later::Goes(FLOW)));
             let got = store.later(at(0), &d, &second, b"x");
@@ -368,19 +408,21 @@ mod tests {
         store.expire(at(5));
         assert_eq!((store.usage(), store.poll_timeout()), ((0, 0), None));
         store.first(at(6), &d, &piece(0, 8, false)).unwrap();
-        assert!(store.settle(&d, FLOW, None).is_empty());
+        assert!(store.settle(at(0), &d, FLOW, None).is_empty());
     }
 
     #[test]
     fn a_flood_of_one_source_leaves_room_for_others_and_old_packets_make_room_for_new_ones() {
         let mut store = store(100, 1000);
-        let taken = (0..1000).filter(|id| store.later(at(0), &datagram(1, *id), &piece(8, 16, false), b"x").is_ok());
-        assert_eq!(taken.count(), MOST_PER_SOURCE as usize);
+        for id in 0..1000 {
+            assert_eq!(store.later(at(0), &datagram(1, id), &piece(8, 16, false), b"x"), Ok(Later::Held));
+        }
+        assert_eq!(store.usage(), (MOST_PER_SOURCE, MOST_PER_SOURCE));
         for source in 2..500 {
             let d = datagram(source, 7);
             assert_eq!(store.later(at(0), &d, &piece(8, 16, false), b"x"), Ok(Later::Held));
             store.first(at(0), &d, &piece(0, 8, false)).unwrap();
-            assert_eq!(store.settle(&d, FLOW, None).len(), 1);
+            assert_eq!(store.settle(at(0), &d, FLOW, None).len(), 1);
         }
         assert_eq!(store.usage(), (100, 0));
         assert_eq!(store.later(at(0), &datagram(900, 1), &piece(8, 16, false), &[0; 1001]), Err(Refused::Full));
@@ -388,6 +430,21 @@ mod tests {
             store.later(at(0), &datagram(source, 1), &piece(8, 16, false), &[0; 300]).unwrap();
         }
         assert!(store.usage().1 <= 1000);
+    }
+
+    #[test]
+    fn a_source_of_many_long_packets_is_no_flood() {
+        let mut store = store(10, 1000);
+        for id in 0..10_000 {
+            let d = datagram(1, id);
+            store.first(at(0), &d, &piece(0, 8, false)).unwrap();
+            store.settle(at(0), &d, FLOW, Some(datagram(2, id)));
+            assert_eq!(store.later(at(0), &d, &piece(8, 16, true), b"x"), Ok(Later::Goes(FLOW)));
+            assert_eq!((store.usage(), store.sent.len()), ((0, 0), MOST_SENT.min(id as usize + 1)));
+        }
+        assert!(
+            store.find_translated(&datagram(2, 9_999)).is_some() && store.find_translated(&datagram(2, 0)).is_none()
+        );
     }
 
     proptest! {
@@ -405,7 +462,7 @@ mod tests {
                     0..6 => drop(store.later(now, &d, &p, &[0; 50])),
                     6..8 => {
                         if store.first(now, &d, &p).is_ok() {
-                            store.settle(&d, FLOW, Some(datagram(source + 100, id)));
+                            store.settle(now, &d, FLOW, Some(datagram(source + 100, id)));
                         }
                     }
                     _ => store.expire(now),
@@ -417,9 +474,11 @@ mod tests {
                 prop_assert_eq!(told, store.translated.len());
                 let mut sources = 0;
                 for source in 0..4u32 {
-                    let count = store.packets.iter().filter(|(d, _)| d.addresses.src() == datagram(source, 0).addresses.src()).count();
-                    prop_assert_eq!(count as u32, store.sources.get(&datagram(source, 0).addresses.src()).copied().unwrap_or(0));
-                    sources += usize::from(count > 0);
+                    let source = datagram(source, 0).addresses.src();
+                    let there: Vec<_> = store.packets.iter().map(|(d, _)| *d).filter(|d| d.addresses.src() == source).collect();
+                    let listed = store.sources.get(&source).map(|own| Vec::from(own.clone())).unwrap_or_default();
+                    prop_assert_eq!(&there, &listed);
+                    sources += usize::from(!there.is_empty());
                 }
                 prop_assert_eq!(sources, store.sources.len());
             }
