@@ -314,3 +314,43 @@ fn protocols_without_ports_go_by_address_and_sctp_by_its_ports_with_its_sum_righ
     }
     assert_eq!(world.flows(&[]).len(), 4);
 }
+
+#[test]
+fn both_families_reach_each_other_through_narrow_links_and_in_fragments() {
+    let world = World::new("slender");
+    mtu(&world.gateway, "server1", "1400");
+    mtu(&world.servers[0], "eth0", "1400");
+    let [v4, v6] = SERVICE;
+    let six = full_nat(&format!("\"[{v6}]:9/tcp\""), "four-bulk", "\"10.99.1.2\"", "port = 9999")
+        + &full_nat(&format!("\"[{v6}]:7/udp\""), "four-echo", "\"10.99.1.2\"", "port = 7777");
+    let four = full_nat(&format!("\"{v4}:9/tcp\""), "six-bulk", "\"fd99:0:0:1::2\"", "port = 9999")
+        + &full_nat(&format!("\"{v4}:7/udp\""), "six-echo", "\"fd99:0:0:1::2\"", "port = 7777");
+    let _gateway = world.start(&(world.configuration("", &[]) + POOL + &six + &four));
+    for family in [0, 1] {
+        echo(&world, 1 - family);
+        let client = socket(&world, None, CLIENT[family].parse().unwrap(), 5555);
+        client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut buffer = [0; 65_535];
+        for len in (1200..1500).step_by(7).chain([4096; 200]) {
+            let sent: Vec<u8> = (0..len as u32).map(|i| (i % 251) as u8).collect();
+            // One that is the first of its length may be what tells its sender the path's MTU.
+            let got = (0..2).find_map(|_| {
+                client.send_to(&sent, (SERVICE[family], 7)).unwrap();
+                client.recv_from(&mut buffer).ok()
+            });
+            let Some((len, _)) = got else {
+                let counters = String::from_utf8(world.eqctl_raw(&["counters"]).stdout).unwrap();
+                panic!("family {family}, {len} bytes did not come back\n{counters}")
+            };
+            assert!(buffer[..len] == sent, "family {family}, {len} bytes");
+        }
+    }
+    mtu(&world.gateway, "server1", "1500");
+    mtu(&world.servers[0], "eth0", "1500");
+    mtu(&world.gateway, "client", "1400");
+    std::thread::sleep(Duration::from_secs(2));
+    for family in [0, 1] {
+        bulk(&world, 1 - family);
+        transfer(&world, &world.client, family);
+    }
+}
