@@ -243,6 +243,8 @@ cases! {
     nat::an_error_about_a_hairpinned_flow_reaches_who_asked;
     /// A packet to an address of a NAT pool that belongs to no flow is not passed on (RFC 4787 REQ-8; RFC 5382 REQ-3).
     nat::what_comes_to_a_source_address_of_no_flow_goes_nowhere;
+    /// Packets of different ends that get one address keep apart by their identifications where they come in fragments (RFC 6864, 5.3.1).
+    nat::fragments_of_different_ends_never_become_one_packet;
     /// An IPv6 service over IPv4 servers: TCP, UDP, fragments, echo and errors in both directions, sums neutral (RFC 6146; RFC 7915, 4 and 5).
     nat::ipv6_clients_reach_ipv4_servers;
     /// An IPv4 service over IPv6 servers: an absent UDP sum is computed, what is longer than 1,280 is cut or answered, source routes end here (RFC 7915, 4 and 5).

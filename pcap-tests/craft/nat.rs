@@ -112,6 +112,31 @@ pub fn ipv6_clients_reach_ipv4_servers(film: &mut Film) {
     film.show(echo(at("10.0.2.1:1").ip(), at(SOURCE).ip(), true, 5000, 1, b"ping"));
 }
 
+pub fn fragments_of_different_ends_never_become_one_packet(film: &mut Film) {
+    // Two clients behind one source address, with one identification, in turns.
+    let [one, two] = [C4, "198.51.100.8:40000"].map(|client| cut(&datagram(client, DNS4, 3000, 7, false), 1480, 7));
+    for (one, two) in one.into_iter().zip(two) {
+        film.show(one);
+        film.show(two);
+    }
+    // A third comes when they are whole, a later fragment first; then the first one's packet comes again.
+    let three = cut(&datagram("198.51.100.9:40000", DNS4, 3000, 7, false), 1480, 7);
+    film.show_all([three[2].clone(), three[0].clone(), three[1].clone()]);
+    film.show_all(cut(&datagram(C4, DNS4, 3000, 7, false), 1480, 7));
+    // IPv6 clients whose identifications are alike in what IPv4 has of them.
+    for id in [1u8, 2] {
+        film.show_all(cut(&datagram(C6, DNS6, 3000, 9, false), 1448, 9).into_iter().map(|mut piece| {
+            piece[44] = id;
+            piece
+        }));
+    }
+    // Two servers behind one service address answer one client.
+    for (client, server) in [("198.51.100.7:1", "10.0.2.1:123"), ("198.51.100.7:2", "10.0.2.2:123")] {
+        film.show(datagram(client, "192.0.2.80:123", 10, 3, true));
+        film.show_all(cut(&datagram(server, client, 3000, 5, false), 1480, 5));
+    }
+}
+
 pub fn ipv4_clients_reach_ipv6_servers(film: &mut Film) {
     let source = "[fd00:9::1]:5000";
     film.show(spoil(tcp(at(C4), at(WEB4), "S", 1000, 0, b""), |packet| packet[1] = 0xb8));

@@ -315,8 +315,12 @@ const TCP: &[Row] = &[
         "RFC 7857 10",
         "10",
         "the identification follows RFC 6864, 5.3.1",
-        "kept; of fragments the packet's own",
-        &["all-fields-that-are-not-translated-stay", "what-may-be-fragmented-goes-on-in-pieces"],
+        "kept; of fragments changed where two would mix",
+        &[
+            "all-fields-that-are-not-translated-stay",
+            "what-may-be-fragmented-goes-on-in-pieces",
+            "fragments-of-different-ends-never-become-one-packet",
+        ],
     ),
     row(
         "RFC 9293 3.5",

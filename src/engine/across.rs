@@ -7,7 +7,7 @@ use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::Found;
 use crate::packet::build::{self, Error};
 use crate::packet::family::{self, Across, MtuRule, Untranslatable};
-use crate::packet::{Addresses, Meta, Parsed, Side};
+use crate::packet::{Addresses, Meta, Parsed, Side, rewrite};
 use crate::time::Instant;
 
 /// Least MTU of IPv6: what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
@@ -33,7 +33,8 @@ impl Engine {
         (packets, opened): (u64, bool),
     ) -> Verdict {
         if !parsed.whole {
-            return self.fragment_across(packet, parsed, found, packets, opened);
+            let id = self.renamed(packet, found);
+            return self.fragment_across(packet, parsed, found, id, (packets, opened));
         }
         let (to, id) = (self.across_to(found), self.next_id());
         let mut made = std::mem::take(&mut self.scratch);
@@ -72,7 +73,7 @@ impl Engine {
         if !cut {
             return if self.answers.send_with(made, meta) { emit } else { Verdict::Drop(Reason::AnswerQueueFull) };
         }
-        if self.answers.room_for_packets() < made.len().div_ceil(mtu.saturating_sub(60).max(8) & !7) {
+        if self.answers.room_for_packets() < most_pieces(made.len(), mtu) {
             return Verdict::Drop(Reason::AnswerQueueFull);
         }
         let mut whole = made.to_vec();
@@ -91,43 +92,47 @@ impl Engine {
     }
 
     /// Sends a fragment of a flow on in the other family, in smaller ones where the way out takes no more.
+    ///
+    /// `id` is its identification where it goes on with another one, in IPv4.
     pub(super) fn fragment_across(
         &mut self,
         packet: &[u8],
         parsed: &Parsed,
         found: Found,
-        packets: u64,
-        opened: bool,
+        id: Option<u16>,
+        (packets, opened): (u64, bool),
     ) -> Verdict {
         let to = self.across_to(found);
         let mtu = self.way_across(found, to.addresses.is_v6());
-        let mut pieces = Vec::new();
-        let mut made = Vec::new();
-        let mut fault = None;
-        let mut translate = |piece: &[u8], len: usize| {
+        if self.answers.room_for_packets() < most_pieces(parsed.len, mtu) {
+            return Verdict::Drop(Reason::AnswerQueueFull);
+        }
+        let mut made = std::mem::take(&mut self.scratch);
+        let mut sound = true;
+        let mut send = |piece: &[u8], len: usize| {
             made.clear();
-            match family::translate_fragment(&mut made, piece, &Parsed { len, ..*parsed }, &to) {
-                // RFC 7915, 5.1.1: a fragment may be cut again in IPv4 alone.
-                Ok(()) if made[0] >> 4 == 4 && made.len() > mtu => {
-                    build::fragment(&made, mtu, |piece| pieces.push(piece.to_vec()));
-                }
-                Ok(()) => pieces.push(made.clone()),
-                Err(why) => fault = Some(why),
+            sound &= family::translate_fragment(&mut made, piece, &Parsed { len, ..*parsed }, &to).is_ok();
+            if !sound {
+                return;
+            }
+            id.inspect(|id| rewrite::identification(&mut made, *id));
+            // RFC 7915, 5.1.1: a fragment may be cut again in IPv4 alone.
+            if made[0] >> 4 == 4 && made.len() > mtu {
+                build::fragment(&made, mtu, |piece| {
+                    self.answers.send(piece);
+                });
+            } else {
+                self.answers.send(&made);
             }
         };
         if to.addresses.is_v6() && parsed.len + LONGER > mtu {
-            build::fragment(&packet[..parsed.len], mtu - LONGER, |piece| translate(piece, piece.len()));
+            build::fragment(&packet[..parsed.len], mtu - LONGER, |piece| send(piece, piece.len()));
         } else {
-            translate(&packet[..parsed.len], parsed.len);
+            send(&packet[..parsed.len], parsed.len);
         }
-        if fault.is_some() {
+        self.scratch = made;
+        if !sound {
             return Verdict::Drop(Reason::Untranslatable);
-        }
-        if self.answers.room_for_packets() < pieces.len() {
-            return Verdict::Drop(Reason::AnswerQueueFull);
-        }
-        for piece in &pieces {
-            self.answers.send(piece);
         }
         self.count(found, packets, parsed.len as u64);
         self.emitted(Verdict::Emit { why: Forwarded::Foreign }, found, opened)
@@ -172,4 +177,9 @@ impl Engine {
         self.last_id = self.last_id.wrapping_add(1);
         self.last_id
     }
+}
+
+/// The most fragments that a packet of so many bytes is cut into, whatever its header.
+pub(super) fn most_pieces(len: usize, mtu: usize) -> usize {
+    len.div_ceil(mtu.saturating_sub(60).max(8) & !7)
 }

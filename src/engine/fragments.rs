@@ -6,7 +6,8 @@ use super::miss::foreign;
 use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::{Datagram, Fate, Found, Later, Piece, Refused};
 use crate::ids::FlowId;
-use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, parse_first, rewrite};
+use crate::packet::build::Error;
+use crate::packet::{Addresses, Meta, Parsed, Protocol, Quote, Side, Transport, parse, parse_first, rewrite};
 use crate::time::Instant;
 
 impl Engine {
@@ -20,14 +21,14 @@ impl Engine {
         if !may_be_ours {
             return foreign(parsed);
         }
-        let datagram = Datagram { addresses, protocol: parsed.protocol, id };
+        let datagram = Datagram::new(addresses, parsed.protocol, id);
         let end = u32::from(offset) + (parsed.len - parsed.offset) as u32;
         let piece = Piece { start: offset, end, last: !more };
         if offset == 0 {
             return self.first_fragment(now, packet, parsed, meta, &datagram, &piece);
         }
         match self.fragments.later(now, &datagram, &piece, &packet[..parsed.len]) {
-            Ok(Later::Goes(fate)) => self.later_fragment(packet, parsed, fate),
+            Ok(Later::Goes(fate, became)) => self.later_fragment(now, packet, parsed, (fate, became)),
             Ok(Later::Held) => Verdict::Consume(Consumed::FragmentHeld),
             Err(refused) => Verdict::Drop(reason(refused)),
         }
@@ -49,10 +50,10 @@ impl Engine {
             Ok(first) => self.decide(now, packet, &first, meta, 1),
             Err(malformed) => Verdict::Drop(super::classify::reason(malformed)),
         };
-        let (fate, translated) = self.fate(&verdict, datagram);
-        for mut held in self.fragments.settle(now, datagram, fate, translated) {
-            let Ok(parsed) = crate::packet::parse(&held) else { continue };
-            match self.later_fragment(&mut held, &parsed, fate) {
+        let (fate, became) = self.fate(&verdict, datagram);
+        for mut held in self.fragments.settle(now, datagram, fate, became) {
+            let Ok(parsed) = parse(&held) else { continue };
+            match self.later_fragment(now, &mut held, &parsed, (fate, became)) {
                 Verdict::Forward { len, .. } => drop(self.answers.send(&held[..len])),
                 _ => continue,
             }
@@ -68,10 +69,8 @@ impl Engine {
             }
             Verdict::Forward { why: Forwarded::Translated { flow, from, .. }, .. }
             | Verdict::Emit { why: Forwarded::Translated { flow, from, .. } } => {
-                let to = self.table.key(flow.index, from.other()).addresses.reversed();
-                // RFC 7915, 4.1 and 5.1.1: IPv4 has the low 16 bits of an identification.
-                let id = if to.is_v6() { datagram.id } else { datagram.id & 0xffff };
-                (Fate::Flow(flow, from), Some(Datagram { addresses: to, id, ..*datagram }))
+                let found = Found { index: flow.index, side: from };
+                (Fate::Flow(flow, from), Some(self.becomes(datagram, found)))
             }
             Verdict::Consume(Consumed::Echo) => (Fate::Echo, None),
             _ => (Fate::Gone, None),
@@ -79,7 +78,13 @@ impl Engine {
     }
 
     /// Sends a later fragment where the first one went.
-    fn later_fragment(&mut self, packet: &mut [u8], parsed: &Parsed, fate: Fate) -> Verdict {
+    fn later_fragment(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        (fate, became): (Fate, Option<Datagram>),
+    ) -> Verdict {
         match fate {
             Fate::Foreign => foreign(parsed),
             Fate::Gone => Verdict::Drop(Reason::Fragment),
@@ -89,27 +94,66 @@ impl Engine {
                 let taken = self.answers.send(&reply);
                 if taken { Verdict::Consume(Consumed::Echo) } else { Verdict::Drop(Reason::AnswerQueueFull) }
             }
-            Fate::Flow(flow, from) => self.fragment_of_flow(packet, parsed, flow, from),
+            Fate::Flow(flow, from) => self.fragment_of_flow(now, packet, parsed, (flow, from), became),
         }
     }
 
-    fn fragment_of_flow(&mut self, packet: &mut [u8], parsed: &Parsed, flow: FlowId, from: Side) -> Verdict {
+    /// What a fragmented packet of a flow goes on as.
+    fn becomes(&self, datagram: &Datagram, from: Found) -> Datagram {
+        let answer = self.table.key(from.index, from.side.other());
+        let protocol = answer.protocol.number(answer.addresses.is_v6());
+        self.fragments.name(datagram, answer.addresses.reversed(), protocol)
+    }
+
+    /// The identification that the packet of a first fragment goes on with, if it is not the one that it has.
+    #[cold]
+    pub(super) fn renamed(&self, packet: &[u8], from: Found) -> Option<u16> {
+        let Ok(Parsed { addresses, protocol, transport: Transport::Fragment { id, .. }, .. }) = parse(packet) else {
+            return None;
+        };
+        let became = self.becomes(&Datagram::new(addresses, protocol, id), from);
+        (became.id() != id).then_some(became.id() as u16)
+    }
+
+    fn fragment_of_flow(
+        &mut self,
+        now: Instant,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        (flow, from): (FlowId, Side),
+        became: Option<Datagram>,
+    ) -> Verdict {
         let Some(index) = self.table.slot(flow) else { return Verdict::Drop(Reason::Fragment) };
         let found = Found { index, side: from };
+        let id = became.map(|became| became.id() as u16);
         if self.table.crosses(index) {
-            return self.fragment_across(packet, parsed, found, 1, false);
+            return self.fragment_across(packet, parsed, found, id, (1, false));
+        }
+        let mtu = self.way_out(found);
+        if parsed.addresses.is_v6() && parsed.len > mtu {
+            // Its first one was shorter. Of IPv4 the kernel cuts it again.
+            return self.answer(now, packet, parsed, Error::TooBig(mtu as u32), Consumed::TooBig);
         }
         let to = self.table.key(index, from.other()).addresses.reversed();
         rewrite::later_fragment(packet, parsed, &to);
+        id.inspect(|id| rewrite::identification(packet, *id));
         self.count(found, 1, parsed.len as u64);
         Verdict::Forward { len: parsed.len, why: Forwarded::Translated { flow, from, opened: false } }
     }
 
     /// The flow whose later fragment an ICMP error quotes, and the side that the fragment was sent to.
     pub(super) fn find_fragment(&self, addresses: &Addresses, protocol: Protocol, id: u32) -> Option<Found> {
-        let protocol = protocol.number(addresses.is_v6());
-        let (flow, from) = self.fragments.find_translated(&Datagram { addresses: *addresses, protocol, id })?;
+        let became = Datagram::new(*addresses, protocol.number(addresses.is_v6()), id);
+        let (flow, from, _) = self.fragments.find_translated(&became)?;
         self.table.slot(flow).map(|index| Found { index, side: from.other() })
+    }
+
+    /// The identification that a quoted fragment was sent with, if it went on with another.
+    pub(super) fn sent_as(&self, about: &Quote) -> Option<u16> {
+        let id = about.fragment_of?;
+        let became = Datagram::new(about.addresses, about.protocol.number(about.addresses.is_v6()), id);
+        let (_, _, was) = self.fragments.find_translated(&became)?;
+        (was.id() != id).then_some(was.id() as u16)
     }
 }
 

@@ -72,7 +72,11 @@ impl Engine {
         opened: bool,
     ) -> Verdict {
         let translation = self.table.translation(found.index, found.side);
+        let renamed = if parsed.whole { None } else { self.renamed(packet, found) };
         rewrite::translate(packet, parsed, &translation, meta.partial_checksum);
+        if let Some(id) = renamed {
+            rewrite::identification(packet, id);
+        }
         self.count(found, packets, parsed.len as u64);
         let why = Forwarded::Translated { flow: self.table.id(found.index), from: found.side, opened };
         Verdict::Forward { len: parsed.len, why }

@@ -36,8 +36,8 @@ impl Engine {
 
     /// The flow that a quoted packet belongs to, and the side that it was sent to.
     fn find_quoted(&self, about: &Quote) -> Option<Found> {
-        if let Some(id) = about.later_of {
-            return self.find_fragment(&about.addresses, about.protocol, id);
+        if about.later {
+            return self.find_fragment(&about.addresses, about.protocol, about.fragment_of?);
         }
         let sent = Key {
             addresses: about.addresses,
@@ -124,6 +124,9 @@ impl Engine {
             return self.error_across(packet, parsed, found, &outer);
         }
         let inner = Inner { addresses: sent.addresses, src_port: sent.src_port, dst_port: sent.dst_port };
+        if let Some(id) = self.sent_as(about) {
+            rewrite::identification(&mut packet[about.at..], id);
+        }
         rewrite::error(packet, parsed, about, &outer, &inner);
         Verdict::Forward { len: parsed.len, why }
     }

@@ -3,6 +3,7 @@
 //! The kernel forwards what the engine writes and would tell a packet's sender of its end, but about the packet as it
 //! is behind the translation, which the sender never sent. So the engine answers first, about the packet as it came.
 
+use super::across::most_pieces;
 use super::answers::can_be_answered;
 use super::{Consumed, Engine, Reason, Verdict};
 use crate::balance::Mss;
@@ -87,8 +88,7 @@ impl Engine {
         (mtu, opened): (usize, bool),
     ) -> Verdict {
         // A first look, so that nothing is changed that cannot be sent.
-        let pieces = parsed.len.div_ceil(mtu.saturating_sub(60).max(8) & !7);
-        if self.answers.room_for_packets() < pieces {
+        if self.answers.room_for_packets() < most_pieces(parsed.len, mtu) {
             return Verdict::Drop(Reason::AnswerQueueFull);
         }
         let verdict = self.forward_whole(packet, parsed, meta, found, 1, opened);

@@ -260,3 +260,69 @@ fn the_last_hop_is_told_in_the_services_name() {
         }
     }
 }
+
+#[test]
+fn an_error_about_a_packet_that_got_another_identification_tells_of_the_one_it_had() {
+    let mut engine = Engine::new(&settings(2, 9));
+    let answer = |server: u8, offset: u16, more: bool| {
+        let mut out = Vec::new();
+        PacketBuilder::ipv4([10, 0, 2, server], CLIENT, 60)
+            .udp(8080, 4000 + u16::from(server))
+            .write(&mut out, &[9; 64])
+            .unwrap();
+        (out[4], out[5]) = (0x12, 0x34);
+        out[6..8].copy_from_slice(&(offset | u16::from(more) << 13).to_be_bytes());
+        resum(&mut out);
+        out
+    };
+    for server in [1, 2] {
+        let mut question = udp(10, 0x40);
+        question[20..22].copy_from_slice(&(4000 + u16::from(server)).to_be_bytes());
+        hand(&mut engine, &mut question);
+        assert_eq!(question[19], server, "the test takes them in turns");
+        let mut ids = Vec::new();
+        for (offset, more) in [(0, true), (9, false)] {
+            let original = answer(server, offset, more);
+            let mut back = original.clone();
+            hand(&mut engine, &mut back);
+            assert_eq!(checksum::fold(checksum::add(0, &back[..20])), 0xffff);
+            assert_eq!(back[..4], original[..4]);
+            assert_eq!(back[6..10], original[6..10]);
+            ids.push([back[4], back[5]]);
+            let mut told = error(ROUTER, VIP, 1300, &back[..28]);
+            let verdict = hand(&mut engine, &mut told);
+            assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Error { .. }, .. }), "{verdict:?}");
+            assert_eq!(told[28..], original[..28], "server {server}, offset {offset}");
+            assert_eq!(checksum::fold(checksum::add(0, &told[20..])), 0xffff);
+        }
+        assert_eq!((ids[0], ids[0] == [0x12, 0x34]), (ids[1], server == 1));
+    }
+}
+
+#[test]
+fn a_later_fragment_that_is_longer_than_its_way_is_answered_in_ipv6() {
+    let mut settings = settings(1, 9);
+    settings.pools[0].mtu = Some(1400);
+    let mut engine = Engine::new(&settings);
+    let (client, vip) = ([0x20; 16], "2001:db8::80".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    let piece = |offset: u16, len: usize, more: bool| {
+        let mut whole = Vec::new();
+        PacketBuilder::ipv6(client, vip, 60).udp(4000, 80).write(&mut whole, &[9; 3000]).unwrap();
+        let start = 40 + usize::from(offset);
+        let mut out = whole[..40].to_vec();
+        (out[4..6]).copy_from_slice(&(len as u16 + 8).to_be_bytes());
+        let field = (offset | u16::from(more)).to_be_bytes();
+        out[6] = 44;
+        out.extend([17, 0, field[0], field[1], 0, 0, 0, 7]);
+        out.extend(&whole[start..start + len]);
+        out
+    };
+    let first = hand(&mut engine, &mut piece(0, 64, true));
+    assert!(matches!(first, Verdict::Forward { why: Forwarded::Translated { .. }, .. }), "{first:?}");
+    let later = piece(64, 1400, true);
+    let verdict = hand(&mut engine, &mut later.clone());
+    assert_eq!(verdict, Verdict::Consume(Consumed::TooBig));
+    let told = sent(&mut engine).remove(0);
+    assert_eq!((told[40], &told[44..48], &told[48..]), (2, &1400u32.to_be_bytes()[..], &later[..told.len() - 48]));
+    assert!(matches!(hand(&mut engine, &mut piece(1464, 600, true)), Verdict::Forward { .. }));
+}

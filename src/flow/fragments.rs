@@ -31,12 +31,26 @@ impl Default for FragmentSettings {
 /// What all fragments of a packet share (RFC 791, 3.2; RFC 8200, 4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Datagram {
-    /// The addresses.
-    pub addresses: Addresses,
-    /// The protocol number that the fragments name.
-    pub protocol: u8,
+    addresses: Addresses,
+    protocol: u8,
+    id: u32,
+}
+
+impl Datagram {
+    /// From what a fragment says: its addresses, the protocol that it names, and its identification.
+    ///
+    /// Fragments of an IPv6 packet may name different protocols, and of IPv4 the identification has 16 bits.
+    pub fn new(addresses: Addresses, protocol: u8, id: u32) -> Self {
+        match addresses {
+            Addresses::V4 { .. } => Datagram { addresses, protocol, id: id & 0xffff },
+            Addresses::V6 { .. } => Datagram { addresses, protocol: 0, id },
+        }
+    }
+
     /// The identification.
-    pub id: u32,
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
 }
 
 /// Where a fragment stands in its packet.
@@ -66,8 +80,8 @@ pub enum Fate {
 /// What becomes of a fragment that is not the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Later {
-    /// It goes where the first went.
-    Goes(Fate),
+    /// It goes where the first went, as a fragment of what that became, if it was translated.
+    Goes(Fate, Option<Datagram>),
     /// It waits for the first.
     Held,
 }
@@ -94,6 +108,13 @@ struct Packet {
     deadline: Instant,
 }
 
+#[derive(Debug)]
+struct Sent {
+    fate: Fate,
+    was: Datagram,
+    until: Instant,
+}
+
 /// Most fragments of a packet: 65,535 bytes in pieces of 512.
 const MOST_PIECES: usize = 128;
 /// Most packets of one source that are not whole yet; with another one its oldest is given up.
@@ -102,6 +123,8 @@ const MOST_PER_SOURCE: usize = 64;
 const MOST_SENT: usize = 1024;
 /// Most packets that one call of `expire` forgets.
 const MOST_EXPIRED: usize = 256;
+/// Most identifications that are tried for one that no other packet has.
+const MOST_TRIES: u16 = 16;
 
 /// The store.
 #[derive(Debug)]
@@ -113,9 +136,10 @@ pub struct Fragments {
     translated: HashMap<Datagram, Datagram, RandomState>,
     /// Those of each source, the oldest first.
     sources: HashMap<IpAddr, VecDeque<Datagram>, RandomState>,
-    /// What whole packets became, where they went and until when it is known, in the order of their last fragment.
-    sent: LinkedHashMap<Datagram, (Fate, Instant), RandomState>,
+    /// What whole packets became, and what is known of them for a while, in the order of their last fragment.
+    sent: LinkedHashMap<Datagram, Sent, RandomState>,
     bytes: usize,
+    hash: RandomState,
 }
 
 impl Fragments {
@@ -127,8 +151,9 @@ impl Fragments {
             packets: LinkedHashMap::with_hasher(hash.clone()),
             translated: HashMap::with_hasher(hash.clone()),
             sources: HashMap::with_hasher(hash.clone()),
-            sent: LinkedHashMap::with_hasher(hash),
+            sent: LinkedHashMap::with_hasher(hash.clone()),
             bytes: 0,
+            hash,
         }
     }
 
@@ -145,9 +170,9 @@ impl Fragments {
     /// Takes a fragment that is not the first; one that must wait is copied.
     pub fn later(&mut self, now: Instant, datagram: &Datagram, piece: &Piece, packet: &[u8]) -> Result<Later, Refused> {
         let known = self.note(now, datagram, piece)?;
-        if let Some(fate) = known {
+        if let (Some(fate), became) = known {
             self.finish(now, datagram);
-            return Ok(Later::Goes(fate));
+            return Ok(Later::Goes(fate, became));
         }
         if packet.len() > self.settings.max_bytes {
             return Err(Refused::Full);
@@ -196,18 +221,37 @@ impl Fragments {
         if let (Some(fate), Some(translated)) = (packet.fate, packet.translated) {
             // An entry that is there already moves to the end.
             self.sent.remove(&translated);
-            self.sent.insert(translated, (fate, now + self.settings.timeout));
+            self.sent.insert(translated, Sent { fate, was: *datagram, until: now + self.settings.timeout });
             if self.sent.len() > MOST_SENT {
                 self.sent.pop_front();
             }
         }
     }
 
-    /// The flow of a packet that was sent on as `datagram`, and the side that sent it.
-    pub fn find_translated(&self, datagram: &Datagram) -> Option<(FlowId, Side)> {
-        let coming = self.translated.get(datagram).and_then(|of| self.packets.get(of)?.fate);
-        match coming.or_else(|| Some(self.sent.get(datagram)?.0))? {
-            Fate::Flow(flow, side) => Some((flow, side)),
+    /// What a packet becomes whose addresses are translated: with the identification that it has, unless another packet
+    /// that is under way between the same two has it too, and they would be put together as one (RFC 6864, 5.3.1).
+    ///
+    /// `protocol` is the protocol's number in the family of `addresses`. Over IPv6 identifications are long enough.
+    pub fn name(&self, was: &Datagram, addresses: Addresses, protocol: u8) -> Datagram {
+        let kept = Datagram::new(addresses, protocol, was.id);
+        if addresses.is_v6() || self.is_free(&kept, was) {
+            return kept;
+        }
+        let drawn = |tries| Datagram::new(addresses, protocol, self.hash.hash_one((was, tries)) as u32);
+        (0..MOST_TRIES).map(drawn).find(|drawn| self.is_free(drawn, was)).unwrap_or(kept)
+    }
+
+    /// Whether no packet but `was` goes on by a name.
+    fn is_free(&self, name: &Datagram, was: &Datagram) -> bool {
+        let other = self.translated.get(name).or_else(|| Some(&self.sent.get(name)?.was));
+        other.is_none_or(|other| other == was)
+    }
+
+    /// The flow of a packet that was sent on as `datagram`, the side that sent it, and what it was.
+    pub fn find_translated(&self, datagram: &Datagram) -> Option<(FlowId, Side, Datagram)> {
+        let coming = self.translated.get(datagram).and_then(|was| Some((self.packets.get(was)?.fate?, *was)));
+        match coming.or_else(|| self.sent.get(datagram).map(|sent| (sent.fate, sent.was)))? {
+            (Fate::Flow(flow, side), was) => Some((flow, side, was)),
             _ => None,
         }
     }
@@ -225,7 +269,7 @@ impl Fragments {
         }
         for _ in 0..MOST_EXPIRED {
             match self.sent.front() {
-                Some((_, (_, until))) if *until <= now => self.sent.pop_front(),
+                Some((_, sent)) if sent.until <= now => self.sent.pop_front(),
                 _ => return,
             };
         }
@@ -234,12 +278,17 @@ impl Fragments {
     /// When [`Fragments::expire`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let coming = self.packets.front().map(|(_, packet)| packet.deadline);
-        let sent = self.sent.front().map(|(_, (_, until))| *until);
+        let sent = self.sent.front().map(|(_, sent)| sent.until);
         coming.into_iter().chain(sent).min()
     }
 
-    /// Notes a piece of a packet and tells where the packet goes, if that is known.
-    fn note(&mut self, now: Instant, datagram: &Datagram, piece: &Piece) -> Result<Option<Fate>, Refused> {
+    /// Notes a piece of a packet and tells where the packet goes and what it becomes, as far as that is known.
+    fn note(
+        &mut self,
+        now: Instant,
+        datagram: &Datagram,
+        piece: &Piece,
+    ) -> Result<(Option<Fate>, Option<Datagram>), Refused> {
         if self.packets.get(datagram).is_some_and(|packet| packet.deadline <= now) {
             self.forget(datagram);
         }
@@ -248,7 +297,7 @@ impl Fragments {
         }
         let Some(packet) = self.packets.get_mut(datagram) else { return Err(Refused::Full) };
         match packet.add(piece) {
-            Ok(()) => Ok(packet.fate),
+            Ok(()) => Ok((packet.fate, packet.translated)),
             Err(spoilt) => {
                 if spoilt {
                     self.settle(now, datagram, Fate::Gone, None);
@@ -362,7 +411,7 @@ mod tests {
         let became = Datagram { addresses: Addresses::V4 { src: 1, dst: 77 }, ..d };
         assert_eq!(store.settle(at(0), &d, FLOW, Some(became)), [b"third".to_vec(), b"second".to_vec()]);
         assert_eq!(store.usage(), (0, 0), "all is here");
-        assert_eq!(store.find_translated(&became), Some((FlowId { index: 3, generation: 1 }, Side::Client)));
+        assert_eq!(store.find_translated(&became), Some((FlowId { index: 3, generation: 1 }, Side::Client, d)));
         assert_eq!(store.find_translated(&d), None);
         // The number may come up again.
         assert_eq!(store.later(at(1), &d, &piece(8, 16, false), b"of another"), Ok(Later::Held));
@@ -385,14 +434,14 @@ mod tests {
             let d = datagram(1, 7);
             store.first(at(0), &d, &piece(0, 8, false)).unwrap();
             store.settle(at(0), &d, FLOW, None);
-            assert_eq!(store.later(at(0), &d, &piece(8, 16, false), b"x"), Ok(Later::Goes(FLOW)));
-            assert_eq!(store.later(at(0), &d, &piece(24, 32, false), b"x"), Ok(Later::Goes(FLOW)));
+            assert_eq!(store.later(at(0), &d, &piece(8, 16, false), b"x"), Ok(Later::Goes(FLOW, None)));
+            assert_eq!(store.later(at(0), &d, &piece(24, 32, false), b"x"), Ok(Later::Goes(FLOW, None)));
             let got = store.later(at(0), &d, &second, b"x");
             let last_before_another = second == piece(16, 24, true);
             assert_eq!(got.is_err(), spoils || second == piece(8, 16, false) || last_before_another, "{second:?}");
             let next = store.later(at(0), &d, &piece(32, 40, false), b"x");
             let want = if spoils || last_before_another { Fate::Gone } else { FLOW };
-            assert_eq!(next, Ok(Later::Goes(want)), "{second:?}");
+            assert_eq!(next, Ok(Later::Goes(want, None)), "{second:?}");
         }
     }
 
@@ -439,12 +488,43 @@ mod tests {
             let d = datagram(1, id);
             store.first(at(0), &d, &piece(0, 8, false)).unwrap();
             store.settle(at(0), &d, FLOW, Some(datagram(2, id)));
-            assert_eq!(store.later(at(0), &d, &piece(8, 16, true), b"x"), Ok(Later::Goes(FLOW)));
+            let became = Some(datagram(2, id));
+            assert_eq!(store.later(at(0), &d, &piece(8, 16, true), b"x"), Ok(Later::Goes(FLOW, became)));
             assert_eq!((store.usage(), store.sent.len()), ((0, 0), MOST_SENT.min(id as usize + 1)));
         }
         assert!(
             store.find_translated(&datagram(2, 9_999)).is_some() && store.find_translated(&datagram(2, 0)).is_none()
         );
+    }
+
+    #[test]
+    fn packets_that_would_become_alike_are_told_apart_while_either_is_known() {
+        let mut store = store(10, 1000);
+        let (one, two) = (datagram(1, 7), datagram(2, 7));
+        let to = Addresses::V4 { src: 100, dst: 9 };
+        let six = Addresses::V6 { src: 100, dst: 9 };
+        let named = |store: &Fragments, was| store.name(was, to, 17);
+        assert_eq!(named(&store, &one), Datagram::new(to, 17, 7));
+        store.first(at(0), &one, &piece(0, 8, false)).unwrap();
+        store.settle(at(0), &one, FLOW, Some(named(&store, &one)));
+        let told_apart = |store: &Fragments| {
+            let (kept, other) = (named(store, &one), named(store, &two));
+            assert_eq!(kept.id(), 7, "a repetition is the same packet");
+            assert_eq!(named(store, &two), other, "each time the same");
+            other.id() != 7 && other.id() <= 0xffff
+        };
+        assert!(told_apart(&store));
+        assert_eq!(store.name(&two, six, 17).id(), 7);
+        store.later(at(1), &one, &piece(8, 16, true), b"x").unwrap();
+        assert!(told_apart(&store), "behind its last fragment it is still under way");
+        store.expire(at(6));
+        assert!(!told_apart(&store));
+        // Of IPv6 the low half counts.
+        let long = |id| Datagram::new(six, 17, id);
+        store.first(at(9), &long(0x1_0007), &piece(0, 8, false)).unwrap();
+        store.settle(at(9), &long(0x1_0007), FLOW, Some(store.name(&long(0x1_0007), to, 17)));
+        assert_eq!(store.name(&long(0x1_0007), to, 17).id(), 7);
+        assert_ne!(store.name(&long(0x2_0007), to, 17).id(), 7);
     }
 
     proptest! {

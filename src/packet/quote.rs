@@ -19,8 +19,10 @@ pub struct Quote {
     pub dst_port: u16,
     /// Its sequence number, if it is TCP.
     pub seq: Option<u32>,
-    /// Its identification, if it is a later fragment: then nothing of the transport is known.
-    pub later_of: Option<u32>,
+    /// Its identification, if it is a fragment.
+    pub fragment_of: Option<u32>,
+    /// Whether it is a later fragment: then nothing of the transport is known.
+    pub later: bool,
     /// Offset of its IP header in the error.
     pub at: usize,
     /// Offset of its transport header in the error.
@@ -79,7 +81,7 @@ pub fn quote(packet: &[u8], parsed: &Parsed) -> Result<Quote, NoQuote> {
     let at = parsed.offset + 8;
     let end = quote_end(packet, parsed);
     let inner = packet.get(at..end).ok_or(NoQuote::Short)?;
-    let (addresses, number, offset, later_of) = match inner.first().map(|first| first >> 4) {
+    let (addresses, number, offset, piece) = match inner.first().map(|first| first >> 4) {
         Some(4) if parsed.protocol == proto::ICMP => header_v4(inner)?,
         Some(6) if parsed.protocol == proto::ICMPV6 => header_v6(inner)?,
         _ => return Err(NoQuote::Short),
@@ -90,12 +92,13 @@ pub fn quote(packet: &[u8], parsed: &Parsed) -> Result<Quote, NoQuote> {
         src_port: 0,
         dst_port: 0,
         seq: None,
-        later_of,
+        fragment_of: piece.map(|(id, _)| id),
+        later: piece.is_some_and(|(_, later)| later),
         at,
         transport: at + offset,
         end,
     };
-    if later_of.is_some() || !quote.protocol.has_ports() {
+    if quote.later || !quote.protocol.has_ports() {
         return Ok(quote);
     }
     let start = inner.get(offset..offset + 8).ok_or(NoQuote::Short)?;
@@ -119,8 +122,8 @@ fn quote_end(packet: &[u8], parsed: &Parsed) -> usize {
     if told == 0 { parsed.len } else { parsed.len.min(parsed.offset + 8 + told) }
 }
 
-/// Addresses, protocol number, offset of the transport, and the identification of a later fragment.
-type Header = (Addresses, u8, usize, Option<u32>);
+/// Addresses, protocol number, offset of the transport; of a fragment the identification and whether it is a later one.
+type Header = (Addresses, u8, usize, Option<(u32, bool)>);
 
 fn header_v4(inner: &[u8]) -> Result<Header, NoQuote> {
     let length = usize::from(inner[0] & 15) * 4;
@@ -128,8 +131,9 @@ fn header_v4(inner: &[u8]) -> Result<Header, NoQuote> {
     if checksum::fold(checksum::add(0, header)) != 0xffff {
         return Err(NoQuote::HeaderChecksum);
     }
-    let later_of = (word(header, 6) & 0x1fff != 0).then(|| u32::from(word(header, 4)));
-    Ok((Addresses::V4 { src: long(header, 12), dst: long(header, 16) }, header[9], length, later_of))
+    let place = word(header, 6);
+    let piece = (place & 0x3fff != 0).then(|| (u32::from(word(header, 4)), place & 0x1fff != 0));
+    Ok((Addresses::V4 { src: long(header, 12), dst: long(header, 16) }, header[9], length, piece))
 }
 
 fn header_v6(inner: &[u8]) -> Result<Header, NoQuote> {
@@ -137,15 +141,14 @@ fn header_v6(inner: &[u8]) -> Result<Header, NoQuote> {
     let address = |at: usize| u128::from_be_bytes(header[at..at + 16].try_into().unwrap_or_default());
     let addresses = Addresses::V6 { src: address(8), dst: address(24) };
     let mut chain = walk_extensions(header[6], 40, inner).map_err(|_| NoQuote::Short)?;
-    let mut later_of = None;
+    let mut piece = None;
     if let End::Fragment { offset, id, .. } = chain.end {
-        if offset > 0 {
-            later_of = Some(id);
-        } else {
+        piece = Some((id, offset > 0));
+        if offset == 0 {
             chain = walk_extensions(chain.protocol, chain.offset, inner).map_err(|_| NoQuote::Short)?;
         }
     }
-    Ok((addresses, chain.protocol, chain.offset, later_of))
+    Ok((addresses, chain.protocol, chain.offset, piece))
 }
 
 #[cfg(test)]
@@ -177,7 +180,8 @@ mod tests {
             src_port: 1000,
             dst_port: 53,
             seq: None,
-            later_of: None,
+            fragment_of: None,
+            later: false,
             at: 28,
             transport: 48,
             end: 156,
@@ -216,14 +220,17 @@ mod tests {
         assert_eq!(read(&error4(&inner)), Err(NoQuote::HeaderChecksum));
         resum(&mut inner);
         let got = read(&error4(&inner[..20])).unwrap();
-        assert_eq!((got.later_of, got.protocol, got.src_port), (Some(0xabcd), Protocol::Udp, 0));
+        assert_eq!((got.fragment_of, got.later, got.protocol, got.src_port), (Some(0xabcd), true, Protocol::Udp, 0));
         let mut six = Vec::new();
         PacketBuilder::ipv6([1; 16], [2; 16], 64).udp(5, 6).write(&mut six, &[]).unwrap();
         six[6] = 44;
         six.splice(40..40, [17, 0, 0, 9, 1, 2, 3, 4]);
-        assert_eq!(read(&error6(&six)).unwrap().later_of, Some(0x0102_0304));
+        assert_eq!(read(&error6(&six)).map(|q| (q.fragment_of, q.later)), Ok((Some(0x0102_0304), true)));
         six[43] = 1;
-        assert_eq!(read(&error6(&six)).map(|q| (q.src_port, q.later_of)), Ok((5, None)));
+        assert_eq!(
+            read(&error6(&six)).map(|q| (q.src_port, q.fragment_of, q.later)),
+            Ok((5, Some(0x0102_0304), false))
+        );
     }
 
     #[test]

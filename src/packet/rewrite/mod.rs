@@ -96,6 +96,17 @@ pub fn later_fragment(packet: &mut [u8], parsed: &Parsed, to: &Addresses) {
     put_addresses(packet, to, delta);
 }
 
+/// Gives an IPv4 packet, or what an error quotes of one, another identification (RFC 6864, 5.3.1); of IPv6 nothing changes.
+///
+/// The header's sum over itself stays what it was, so that no sum that covers the header changes.
+pub fn identification(packet: &mut [u8], id: u16) {
+    if packet[0] >> 4 == 4 {
+        let delta = Delta::between(u64::from(word(packet, 4)), u64::from(id));
+        put(packet, 4, id);
+        put(packet, 10, delta.patch(word(packet, 10)));
+    }
+}
+
 /// Changes the ports of a whole SCTP packet. A CRC is linear, so the old field and the sums of both contents give the
 /// field that is as right or as wrong as before.
 fn put_sctp_ports(packet: &mut [u8], src: u16, dst: u16) {

@@ -49,7 +49,7 @@ fn put_quoted(quoted: &mut [u8], quote: &Quote, to: &Inner) {
         (&to.addresses, to.src_port, to.dst_port),
     );
     put_addresses(quoted, &to.addresses, deltas.addresses);
-    if quote.later_of.is_some() {
+    if quote.later {
         return;
     }
     let at = quote.transport - quote.at;
