@@ -110,6 +110,8 @@ pub fn ipv6_clients_reach_ipv4_servers(film: &mut Film) {
     routed.splice(40..40, station);
     film.show(routed);
     film.show(echo(at("10.0.2.1:1").ip(), at(SOURCE).ip(), true, 5000, 1, b"ping"));
+    // Longer than 1,280 in IPv6, on a way of which nothing is known: allowed to be cut.
+    film.show(datagram("10.0.2.1:53", SOURCE, 1400, 4, false));
 }
 
 pub fn fragments_of_different_ends_never_become_one_packet(film: &mut Film) {
@@ -143,11 +145,12 @@ pub fn ipv4_clients_reach_ipv6_servers(film: &mut Film) {
     film.show(tcp(at("[fd00::1]:8080"), at(source), "SA", 5000, 1001, b""));
     film.show(with_options(tcp(at(C4), at(WEB4), "A", 1001, 5001, b"options go"), &[7, 7, 4, 0, 0, 0, 0, 0]));
     film.show(with_options(tcp(at(C4), at(WEB4), "A", 1011, 5001, b"no way"), &[131, 7, 4, 10, 9, 9, 9, 0]));
-    // No sum: it is computed. Longer than 1,280 in IPv6: forbidden to be cut, and allowed.
+    // No sum: it is computed. Longer in IPv6 than its way: forbidden to be cut, and allowed. Longer than 1,280 alone: it fits.
     let mut absent = udp(at(C4), at(DNS4), b"question");
     absent[26..28].fill(0);
     film.show(absent);
     film.show(datagram(C4, DNS4, 1452, 3, true));
+    film.show(datagram(C4, DNS4, 1452, 4, false));
     film.show(datagram(C4, DNS4, 1400, 4, false));
     film.show_all(cut(&datagram(C4, DNS4, 3000, 5, false), 1208, 5));
     let seen = udp(at(source), at("[fd00::1]:53"), b"question");

@@ -541,9 +541,9 @@ const FAMILIES: &[Row] = &[
     row(
         "RFC 7915 4.1 DF",
         "4.1",
-        "DF clear and over 1,280: cut",
-        "1,280, or the known MTU",
-        &["ipv6-clients-reach-ipv4-servers"],
+        "DF clear and longer than the way: cut",
+        "to the known MTU, else 1,280",
+        &["ipv6-clients-reach-ipv4-servers", "ipv4-clients-reach-ipv6-servers"],
     ),
     row(
         "RFC 7915 4.2",

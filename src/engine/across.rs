@@ -15,6 +15,9 @@ const LEAST_V6: usize = 1280;
 /// What a fragment is longer in IPv6: the difference of the headers, and the Fragment header.
 const LONGER: usize = 28;
 
+/// Set in the identifications of IPv6 packets that are cut here; those of IPv4 fragments have 16 bits (RFC 7915, 4.1).
+const OWN: u32 = 1 << 31;
+
 impl Engine {
     /// What a packet of a flow from a side becomes in the other family.
     fn across_to(&self, found: Found) -> Across {
@@ -39,7 +42,7 @@ impl Engine {
         let (to, id) = (self.across_to(found), self.next_id());
         let mut made = std::mem::take(&mut self.scratch);
         made.clear();
-        let verdict = match family::translate(&mut made, packet, parsed, &to, id, meta) {
+        let verdict = match family::translate(&mut made, packet, parsed, &to, id as u16, meta) {
             Err(Untranslatable::SourceRoute) => {
                 self.answer(now, packet, parsed, Error::SourceRoute, Consumed::SourceRoute)
             }
@@ -65,7 +68,7 @@ impl Engine {
     }
 
     /// Sends a translated packet whole, or in fragments where it may be cut and the way out takes no more.
-    fn send_across(&mut self, made: &[u8], meta: Meta, found: Found, may_cut: bool, id: u16) -> Verdict {
+    fn send_across(&mut self, made: &[u8], meta: Meta, found: Found, may_cut: bool, id: u32) -> Verdict {
         let v6 = made[0] >> 4 == 6;
         let mtu = self.way_across(found, v6);
         let emit = Verdict::Emit { why: Forwarded::Foreign };
@@ -84,7 +87,7 @@ impl Engine {
             self.answers.send(piece);
         };
         if v6 {
-            build::fragment_v6(&whole, mtu, u32::from(id), &mut send);
+            build::fragment_v6(&whole, mtu, id | OWN, &mut send);
         } else {
             build::fragment(&whole, mtu, &mut send);
         }
@@ -160,7 +163,7 @@ impl Engine {
         let id = self.next_id();
         let mut made = std::mem::take(&mut self.scratch);
         made.clear();
-        let verdict = match family::translate_error(&mut made, packet, parsed, outer, &inner, &mtus, id) {
+        let verdict = match family::translate_error(&mut made, packet, parsed, outer, &inner, &mtus, id as u16) {
             Err(_) => Verdict::Drop(Reason::Untranslatable),
             Ok(()) if !self.answers.send(&made) => Verdict::Drop(Reason::AnswerQueueFull),
             Ok(()) => {
@@ -172,8 +175,8 @@ impl Engine {
         verdict
     }
 
-    /// An identification for an IPv4 packet that may be fragmented (RFC 6864, 4.3: not soon the same again).
-    fn next_id(&mut self) -> u16 {
+    /// An identification for a packet that is fragmented, or may be (RFC 6864, 4.3: not soon the same again).
+    fn next_id(&mut self) -> u32 {
         self.last_id = self.last_id.wrapping_add(1);
         self.last_id
     }

@@ -78,7 +78,7 @@ pub struct Engine {
     nat_pools: Vec<NatPool>,
     /// Where packets are made that become other packets.
     scratch: Vec<u8>,
-    last_id: u16,
+    last_id: u32,
     totals: Totals,
     servers: Vec<ServerTotals>,
     services: Vec<ServiceTotals>,
@@ -113,7 +113,7 @@ impl Engine {
             fragments: Fragments::new(&settings.fragments, settings.seed),
             nat_pools: settings.nat_pools.iter().map(|pool| NatPool::new(pool, settings.seed)).collect(),
             scratch: Vec::new(),
-            last_id: settings.seed as u16,
+            last_id: settings.seed as u32,
             totals: Totals::new(),
             servers: vec![ServerTotals::default(); settings.servers.len()],
             services: vec![ServiceTotals::default(); settings.services.len()],
