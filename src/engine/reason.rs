@@ -76,7 +76,7 @@ reasons! {
     IcmpUnhandled = "icmp-unhandled", "ICMP message to a service address other than an echo request";
     /// An ICMP error about a packet of no flow (RFC 5508 REQ-4 and REQ-5).
     IcmpNoFlow = "icmp-no-flow", "ICMP error about a packet of no flow";
-    /// An ICMP error about a TCP segment that is not under way (RFC 5927, 4).
+    /// An ICMP error about a TCP segment that is not under way (RFC 5927, 4), or told to another than the sender of what it quotes.
     IcmpImplausible = "icmp-implausible", "ICMP error about a segment that is not under way";
     /// An ICMP error whose quoted packet is no whole start of one, or has a wrong IPv4 header checksum (RFC 5508 REQ-3a).
     BadQuote = "bad-quote", "ICMP error that quotes no sound start of a packet";

@@ -129,6 +129,27 @@ fn what_cannot_be_true_is_dropped_by_name() {
     assert!(matches!(hand(&mut engine, &mut true_one), Verdict::Forward { .. }));
 }
 
+#[test]
+fn an_error_that_went_to_another_than_the_quoted_sender_is_dropped_and_judges_nobody() {
+    let mut settings = settings(1, 9);
+    settings.pools[0].passive = Some(crate::balance::Passive { failures: 1, ..Default::default() });
+    let mut engine = Engine::new(&settings);
+    let mut there = udp(10, 0);
+    hand(&mut engine, &mut there);
+    // What the client's packet became, told to the service address: no router behind the gateway sends that.
+    let mut forged = error(CLIENT, VIP, 0, &there);
+    forged[21] = 1;
+    forged[22..24].fill(0);
+    let sum = !checksum::fold(checksum::add(0, &forged[20..]));
+    forged[22..24].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(hand(&mut engine, &mut forged.clone()), Verdict::Drop(Reason::IcmpImplausible));
+    assert!(engine.poll_event().is_none(), "the server is not judged");
+    forged[16..20].copy_from_slice(&CLIENT);
+    resum(&mut forged);
+    assert!(matches!(hand(&mut engine, &mut forged), Verdict::Forward { .. }));
+    assert!(engine.poll_event().is_some());
+}
+
 /// The packet in fragments of `room` bytes.
 fn pieces(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
