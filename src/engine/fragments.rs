@@ -3,10 +3,11 @@
 //! Which bytes have come and what waits is the store's affair (`flow/fragments.rs`).
 
 use super::miss::foreign;
+use super::onward::{dont_fragment, most_pieces};
 use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::{Datagram, Fate, Found, Later, Piece, Refused};
 use crate::ids::FlowId;
-use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, parse_first, rewrite};
+use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, Transport, build, parse_first, rewrite};
 use crate::time::Instant;
 
 impl Engine {
@@ -100,9 +101,21 @@ impl Engine {
             return self.fragment_across(packet, parsed, found, 1, false);
         }
         let to = self.table.key(index, from.other()).addresses.reversed();
+        let (mtu, why) = (self.way_out(found), Forwarded::Translated { flow, from, opened: false });
+        // Of IPv4 alone, where the way may cut it (RFC 791, 3.2). No router tells of a later fragment (RFC 1122, 3.2.2).
+        let cut = parsed.len > mtu && !to.is_v6() && !dont_fragment(packet);
+        if cut && self.answers.room_for_packets() < most_pieces(parsed.len, mtu) {
+            return Verdict::Drop(Reason::AnswerQueueFull);
+        }
         rewrite::later_fragment(packet, parsed, &to);
         self.count(found, 1, parsed.len as u64);
-        Verdict::Forward { len: parsed.len, why: Forwarded::Translated { flow, from, opened: false } }
+        if cut {
+            build::fragment(&packet[..parsed.len], mtu, |piece| {
+                self.answers.send(piece);
+            });
+            return Verdict::Emit { why };
+        }
+        Verdict::Forward { len: parsed.len, why }
     }
 
     /// The flow whose later fragment an ICMP error quotes, and the side that the fragment was sent to.

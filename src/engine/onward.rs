@@ -87,8 +87,7 @@ impl Engine {
         (mtu, opened): (usize, bool),
     ) -> Verdict {
         // A first look, so that nothing is changed that cannot be sent.
-        let pieces = parsed.len.div_ceil(mtu.saturating_sub(60).max(8) & !7);
-        if self.answers.room_for_packets() < pieces {
+        if self.answers.room_for_packets() < most_pieces(parsed.len, mtu) {
             return Verdict::Drop(Reason::AnswerQueueFull);
         }
         let verdict = self.forward_whole(packet, parsed, meta, found, 1, opened);
@@ -134,6 +133,11 @@ pub(super) fn size(parsed: &Parsed, meta: Meta) -> usize {
         0 => parsed.len,
         size => (parsed.len - parsed.payload_len() + usize::from(size)).min(parsed.len),
     }
+}
+
+/// How many pieces an IPv4 packet may be cut into for a way out, whatever its options.
+pub(super) fn most_pieces(len: usize, mtu: usize) -> usize {
+    len.div_ceil(mtu.saturating_sub(60).max(8) & !7)
 }
 
 pub(super) fn dont_fragment(packet: &[u8]) -> bool {

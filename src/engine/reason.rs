@@ -60,7 +60,7 @@ reasons! {
     FragmentOverlap = "fragment-overlap", "fragment that overlaps another of its packet";
     /// The store of fragments has no room for it.
     FragmentStoreFull = "fragment-store-full", "no room to remember or keep another fragment";
-    /// The first fragment of its packet was dropped or answered.
+    /// The first fragment of its packet was dropped or answered, or it is the first of SCTP whose CRC could not follow its ports.
     Fragment = "fragment", "its packet's first fragment went nowhere";
     /// A transport protocol that no service can listen for.
     OtherProtocol = "other-protocol", "transport protocol that the service address does not offer";

@@ -200,6 +200,55 @@ fn fragments_in_any_order_arrive_as_the_datagram() {
 }
 
 #[test]
+fn a_fragmented_sctp_packet_whose_ports_change_is_dropped_as_its_sum_would_be_wrong() {
+    for (port, passes) in [(8080, false), (80, true)] {
+        let mut settings = settings(1, 9);
+        settings.services[0].listen.push(crate::balance::Listen::one(
+            VIP.into(),
+            crate::packet::Protocol::Sctp,
+            80,
+            80,
+        ));
+        settings.servers[0].port = Some(port);
+        let mut engine = Engine::new(&settings);
+        let mut sctp = [4000u16.to_be_bytes(), 80u16.to_be_bytes()].concat();
+        sctp.extend([0; 8]);
+        sctp.extend([7; 2980]);
+        let sum = crc32c::crc32c(&sctp);
+        sctp[8..12].copy_from_slice(&sum.to_le_bytes());
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4(CLIENT, VIP, 60).write(&mut packet, etherparse::IpNumber::SCTP, &sctp).unwrap();
+        packet[6] = 0;
+        resum(&mut packet);
+        for mut piece in pieces(&packet, 1500) {
+            let verdict = hand(&mut engine, &mut piece);
+            assert_eq!(matches!(verdict, Verdict::Forward { .. }), passes, "{verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn a_later_fragment_that_the_way_out_does_not_take_is_cut_too() {
+    let mut settings = settings(1, 9);
+    settings.pools[0].mtu = Some(1400);
+    let original = udp(4000, 0);
+    for order in [[0, 1, 2], [2, 1, 0]] {
+        let mut engine = Engine::new(&settings);
+        let all = pieces(&original, 1500);
+        let mut out = Vec::new();
+        for at in order {
+            let mut piece = all[at].clone();
+            if let Verdict::Forward { .. } = hand(&mut engine, &mut piece) {
+                out.push(piece);
+            }
+            out.extend(sent(&mut engine));
+        }
+        assert!(out.iter().all(|piece| piece.len() <= 1400 && parse(piece).is_ok()));
+        assert_eq!(joined(out)[8..], original[28..]);
+    }
+}
+
+#[test]
 fn a_long_ping_to_a_service_address_is_answered_in_the_pieces_that_it_came_in() {
     let mut engine = Engine::new(&settings(1, 9));
     let mut ping = Vec::new();
