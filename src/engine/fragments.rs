@@ -21,7 +21,7 @@ impl Engine {
         if !may_be_ours {
             return foreign(parsed);
         }
-        let datagram = Datagram { addresses, protocol: parsed.protocol, id };
+        let datagram = datagram(addresses, parsed.protocol, id);
         let end = u32::from(offset) + (parsed.len - parsed.offset) as u32;
         let piece = Piece { start: offset, end, last: !more };
         if offset == 0 {
@@ -69,10 +69,11 @@ impl Engine {
             }
             Verdict::Forward { why: Forwarded::Translated { flow, from, .. }, .. }
             | Verdict::Emit { why: Forwarded::Translated { flow, from, .. } } => {
-                let to = self.table.key(flow.index, from.other()).addresses.reversed();
+                let key = self.table.key(flow.index, from.other());
+                let (to, protocol) = (key.addresses.reversed(), key.protocol.number(false));
                 // RFC 7915, 4.1 and 5.1.1: IPv4 has the low 16 bits of an identification.
                 let id = if to.is_v6() { datagram.id } else { datagram.id & 0xffff };
-                (Fate::Flow(flow, from), Some(Datagram { addresses: to, id, ..*datagram }))
+                (Fate::Flow(flow, from), Some(self::datagram(to, protocol, id)))
             }
             Verdict::Consume(Consumed::Echo) => (Fate::Echo, None),
             _ => (Fate::Gone, None),
@@ -121,9 +122,15 @@ impl Engine {
     /// The flow whose later fragment an ICMP error quotes, and the side that the fragment was sent to.
     pub(super) fn find_fragment(&self, addresses: &Addresses, protocol: Protocol, id: u32) -> Option<Found> {
         let protocol = protocol.number(addresses.is_v6());
-        let (flow, from) = self.fragments.find_translated(&Datagram { addresses: *addresses, protocol, id })?;
+        let (flow, from) = self.fragments.find_translated(&datagram(*addresses, protocol, id))?;
         self.table.slot(flow).map(|index| Found { index, side: from.other() })
     }
+}
+
+/// What all fragments of a packet share. Over IPv6 the first one's Next Header alone counts, and those of the others may
+/// differ (RFC 8200, 4.5).
+fn datagram(addresses: Addresses, protocol: u8, id: u32) -> Datagram {
+    Datagram { addresses, protocol: if addresses.is_v6() { 0 } else { protocol }, id }
 }
 
 fn reason(refused: Refused) -> Reason {

@@ -227,6 +227,63 @@ fn a_fragmented_sctp_packet_whose_ports_change_is_dropped_as_its_sum_would_be_wr
     }
 }
 
+/// A fragment of an IPv6 UDP packet: its headers from the first one's number on, and what they carry.
+fn six(first: u8, headers: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 40];
+    out[0] = 0x60;
+    out[4..6].copy_from_slice(&((headers.len() + payload.len()) as u16).to_be_bytes());
+    (out[6], out[7]) = (first, 60);
+    out[8..24].copy_from_slice(&[0x20; 16]);
+    out[24..40].copy_from_slice(&"2001:db8::80".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    out.extend_from_slice(headers);
+    out.extend_from_slice(payload);
+    out
+}
+
+const UDP_START: [u8; 16] = [0x0f, 0xa0, 0, 80, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+
+#[test]
+fn later_fragments_over_ipv6_belong_to_their_first_whatever_next_header_they_name() {
+    for early in [false, true] {
+        let mut engine = Engine::new(&settings(1, 9));
+        let mut all = vec![
+            six(44, &[60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0], &UDP_START),
+            six(44, &[17, 0, 0, 24, 0, 0, 0, 9], &[7; 8]),
+        ];
+        if early {
+            all.reverse();
+        }
+        let mut out = Vec::new();
+        for mut piece in all {
+            if let Verdict::Forward { .. } = hand(&mut engine, &mut piece) {
+                out.push(piece);
+            }
+            out.extend(sent(&mut engine));
+        }
+        let server: IpAddr = "fd00::1".parse().unwrap();
+        let went: Vec<_> = out.iter().map(|piece| parse(piece).unwrap().addresses.dst()).collect();
+        assert_eq!(went, [server, server]);
+        // An error about the later one finds its flow by the number that it named.
+        let later = out.iter().find(|piece| piece[43] == 24).unwrap();
+        let mut back = Vec::new();
+        let kind = etherparse::Icmpv6Type::TimeExceeded(etherparse::icmpv6::TimeExceededCode::HopLimitExceeded);
+        PacketBuilder::ipv6([0xfe; 16], [0x20; 16], 60).icmpv6(kind).write(&mut back, later).unwrap();
+        let verdict = hand(&mut engine, &mut back);
+        assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Error { .. }, .. }), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_fragment_that_is_to_go_on_to_another_station_opens_no_flow() {
+    let mut engine = Engine::new(&settings(1, 9));
+    let routing = [44, 0, 4, 1, 0, 0, 0, 0];
+    for fragment in [[17, 0, 0, 1, 0, 0, 0, 9], [17, 0, 0, 16, 0, 0, 0, 9], [17, 0, 0, 0, 0, 0, 0, 9]] {
+        let mut packet = six(43, &[routing, fragment].concat(), &UDP_START);
+        assert_eq!(hand(&mut engine, &mut packet), Verdict::Consume(Consumed::SourceRoute), "{fragment:?}");
+    }
+    assert_eq!(engine.counters().flows, 0);
+}
+
 #[test]
 fn a_later_fragment_that_the_way_out_does_not_take_is_cut_too() {
     let mut settings = settings(1, 9);

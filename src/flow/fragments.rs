@@ -33,7 +33,7 @@ impl Default for FragmentSettings {
 pub struct Datagram {
     /// The addresses.
     pub addresses: Addresses,
-    /// The protocol number that the fragments name.
+    /// The protocol number that the fragments name; 0 over IPv6, where they may differ in it.
     pub protocol: u8,
     /// The identification.
     pub id: u32,
