@@ -2,7 +2,7 @@
 //!
 //! How a packet is made into the other family is `packet/family`'s affair.
 
-use super::onward::dont_fragment;
+use super::onward::{dont_fragment, most_pieces};
 use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::Found;
 use crate::packet::build::{self, Error};
@@ -180,9 +180,4 @@ impl Engine {
         self.last_id = self.last_id.wrapping_add(1);
         self.last_id
     }
-}
-
-/// The most fragments that a packet of so many bytes is cut into, whatever its header.
-pub(super) fn most_pieces(len: usize, mtu: usize) -> usize {
-    len.div_ceil(mtu.saturating_sub(60).max(8) & !7)
 }

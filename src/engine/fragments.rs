@@ -3,10 +3,11 @@
 //! Which bytes have come and what waits is the store's affair (`flow/fragments.rs`).
 
 use super::miss::foreign;
+use super::onward::{dont_fragment, most_pieces};
 use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::{Datagram, Fate, Found, Later, Piece, Refused};
 use crate::ids::FlowId;
-use crate::packet::build::Error;
+use crate::packet::build::{self, Error};
 use crate::packet::{Addresses, Meta, Parsed, Protocol, Quote, Side, Transport, parse, parse_first, rewrite};
 use crate::time::Instant;
 
@@ -129,16 +130,27 @@ impl Engine {
         if self.table.crosses(index) {
             return self.fragment_across(packet, parsed, found, id, (1, false));
         }
-        let mtu = self.way_out(found);
-        if parsed.addresses.is_v6() && parsed.len > mtu {
-            // Its first one was shorter. Of IPv4 the kernel cuts it again.
+        let (mtu, why) = (self.way_out(found), Forwarded::Translated { flow, from, opened: false });
+        let (too_long, v4) = (parsed.len > mtu, !parsed.addresses.is_v6());
+        if too_long && !v4 {
             return self.answer(now, packet, parsed, Error::TooBig(mtu as u32), Consumed::TooBig);
+        }
+        // RFC 791, 3.2. Of one that may not be cut no router tells (RFC 1122, 3.2.2).
+        let cut = too_long && !dont_fragment(packet);
+        if cut && self.answers.room_for_packets() < most_pieces(parsed.len, mtu) {
+            return Verdict::Drop(Reason::AnswerQueueFull);
         }
         let to = self.table.key(index, from.other()).addresses.reversed();
         rewrite::later_fragment(packet, parsed, &to);
         id.inspect(|id| rewrite::identification(packet, *id));
         self.count(found, 1, parsed.len as u64);
-        Verdict::Forward { len: parsed.len, why: Forwarded::Translated { flow, from, opened: false } }
+        if cut {
+            build::fragment(&packet[..parsed.len], mtu, |piece| {
+                self.answers.send(piece);
+            });
+            return Verdict::Emit { why };
+        }
+        Verdict::Forward { len: parsed.len, why }
     }
 
     /// The flow whose later fragment an ICMP error quotes, and the side that the fragment was sent to.

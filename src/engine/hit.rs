@@ -1,7 +1,7 @@
 //! A packet of a flow: tracked, counted, rewritten. Allocates nothing.
 
 use super::onward::size;
-use super::{Engine, Forwarded, Verdict};
+use super::{Engine, Forwarded, Reason, Verdict};
 use crate::flow::{Class, Found, Segment, Step};
 use crate::packet::{Meta, Parsed, Side, Transport, family, rewrite};
 use crate::time::Instant;
@@ -41,6 +41,9 @@ impl Engine {
         found: Found,
         (packets, opened): (u64, bool),
     ) -> Verdict {
+        if !parsed.whole && self.spoils_its_sum(parsed, found) {
+            return Verdict::Drop(Reason::Fragment);
+        }
         let mtu = self.way_out(found);
         let crosses = self.table.crosses(found.index);
         let growth = if crosses { family::translated_len(packet, parsed) as isize - parsed.len as isize } else { 0 };
@@ -58,6 +61,14 @@ impl Engine {
             return self.across(now, packet, parsed, meta, found, (packets, opened));
         }
         self.forward_whole(packet, parsed, meta, found, packets, opened)
+    }
+
+    /// Whether a first fragment's sum cannot be made right: SCTP's covers the ports by a CRC, and how it changes with them
+    /// hangs on the length of the whole packet (RFC 9260, 6.8), which no first fragment tells.
+    fn spoils_its_sum(&self, parsed: &Parsed, found: Found) -> bool {
+        let Transport::Sctp { src, dst } = parsed.transport else { return false };
+        let to = self.table.translation(found.index, found.side);
+        (to.src_port, to.dst_port) != (src, dst)
     }
 
     /// Counts a packet of a flow and rewrites it for its other side.

@@ -86,6 +86,11 @@ impl Engine {
         if !sum_is_right(packet, parsed, meta) {
             return Err(Reason::BadIcmpChecksum);
         }
+        // An error goes to who sent what it is about (RFC 1122, 3.2.2; RFC 4443, 2.2): what is told to another can come from
+        // anywhere, and would judge servers.
+        if parsed.addresses.dst() != about.addresses.src() {
+            return Err(Reason::IcmpImplausible);
+        }
         match kind {
             ErrorKind::Obsolete => return Err(Reason::IcmpObsolete),
             // RFC 1191, 5: a router that does not know the field leaves it zero.

@@ -3,7 +3,6 @@
 //! The kernel forwards what the engine writes and would tell a packet's sender of its end, but about the packet as it
 //! is behind the translation, which the sender never sent. So the engine answers first, about the packet as it came.
 
-use super::across::most_pieces;
 use super::answers::can_be_answered;
 use super::{Consumed, Engine, Reason, Verdict};
 use crate::balance::Mss;
@@ -134,6 +133,11 @@ pub(super) fn size(parsed: &Parsed, meta: Meta) -> usize {
         0 => parsed.len,
         size => (parsed.len - parsed.payload_len() + usize::from(size)).min(parsed.len),
     }
+}
+
+/// The most pieces that a packet of so many bytes is cut into for a way out, whatever its options.
+pub(super) fn most_pieces(len: usize, mtu: usize) -> usize {
+    len.div_ceil(mtu.saturating_sub(60).max(8) & !7)
 }
 
 pub(super) fn dont_fragment(packet: &[u8]) -> bool {

@@ -60,7 +60,7 @@ reasons! {
     FragmentOverlap = "fragment-overlap", "fragment that overlaps another of its packet";
     /// The store of fragments has no room for it.
     FragmentStoreFull = "fragment-store-full", "no room to remember or keep another fragment";
-    /// The first fragment of its packet was dropped or answered.
+    /// The first fragment of its packet was dropped or answered, or it is the first of SCTP whose CRC could not follow its ports.
     Fragment = "fragment", "its packet's first fragment went nowhere";
     /// A transport protocol that no service can listen for.
     OtherProtocol = "other-protocol", "transport protocol that the service address does not offer";
@@ -76,7 +76,7 @@ reasons! {
     IcmpUnhandled = "icmp-unhandled", "ICMP message to a service address other than an echo request";
     /// An ICMP error about a packet of no flow (RFC 5508 REQ-4 and REQ-5).
     IcmpNoFlow = "icmp-no-flow", "ICMP error about a packet of no flow";
-    /// An ICMP error about a TCP segment that is not under way (RFC 5927, 4).
+    /// An ICMP error about a TCP segment that is not under way (RFC 5927, 4), or told to another than the sender of what it quotes.
     IcmpImplausible = "icmp-implausible", "ICMP error about a segment that is not under way";
     /// An ICMP error whose quoted packet is no whole start of one, or has a wrong IPv4 header checksum (RFC 5508 REQ-3a).
     BadQuote = "bad-quote", "ICMP error that quotes no sound start of a packet";

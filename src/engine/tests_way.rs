@@ -129,6 +129,27 @@ fn what_cannot_be_true_is_dropped_by_name() {
     assert!(matches!(hand(&mut engine, &mut true_one), Verdict::Forward { .. }));
 }
 
+#[test]
+fn an_error_that_went_to_another_than_the_quoted_sender_is_dropped_and_judges_nobody() {
+    let mut settings = settings(1, 9);
+    settings.pools[0].passive = Some(crate::balance::Passive { failures: 1, ..Default::default() });
+    let mut engine = Engine::new(&settings);
+    let mut there = udp(10, 0);
+    hand(&mut engine, &mut there);
+    // What the client's packet became, told to the service address: no router behind the gateway sends that.
+    let mut forged = error(CLIENT, VIP, 0, &there);
+    forged[21] = 1;
+    forged[22..24].fill(0);
+    let sum = !checksum::fold(checksum::add(0, &forged[20..]));
+    forged[22..24].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(hand(&mut engine, &mut forged.clone()), Verdict::Drop(Reason::IcmpImplausible));
+    assert!(engine.poll_event().is_none(), "the server is not judged");
+    forged[16..20].copy_from_slice(&CLIENT);
+    resum(&mut forged);
+    assert!(matches!(hand(&mut engine, &mut forged), Verdict::Forward { .. }));
+    assert!(engine.poll_event().is_some());
+}
+
 /// The packet in fragments of `room` bytes.
 fn pieces(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
@@ -175,6 +196,112 @@ fn fragments_in_any_order_arrive_as_the_datagram() {
         let mut back = error(ROUTER, CLIENT, 1300, &third[..28]);
         hand(&mut engine, &mut back);
         assert_eq!(back[28..], all[2][..28], "{order:?}");
+    }
+}
+
+#[test]
+fn a_fragmented_sctp_packet_whose_ports_change_is_dropped_as_its_sum_would_be_wrong() {
+    for (port, passes) in [(8080, false), (80, true)] {
+        let mut settings = settings(1, 9);
+        settings.services[0].listen.push(crate::balance::Listen::one(
+            VIP.into(),
+            crate::packet::Protocol::Sctp,
+            80,
+            80,
+        ));
+        settings.servers[0].port = Some(port);
+        let mut engine = Engine::new(&settings);
+        let mut sctp = [4000u16.to_be_bytes(), 80u16.to_be_bytes()].concat();
+        sctp.extend([0; 8]);
+        sctp.extend([7; 2980]);
+        let sum = crc32c::crc32c(&sctp);
+        sctp[8..12].copy_from_slice(&sum.to_le_bytes());
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4(CLIENT, VIP, 60).write(&mut packet, etherparse::IpNumber::SCTP, &sctp).unwrap();
+        packet[6] = 0;
+        resum(&mut packet);
+        for mut piece in pieces(&packet, 1500) {
+            let verdict = hand(&mut engine, &mut piece);
+            assert_eq!(matches!(verdict, Verdict::Forward { .. }), passes, "{verdict:?}");
+        }
+    }
+}
+
+/// A fragment of an IPv6 UDP packet: its headers from the first one's number on, and what they carry.
+fn six(first: u8, headers: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 40];
+    out[0] = 0x60;
+    out[4..6].copy_from_slice(&((headers.len() + payload.len()) as u16).to_be_bytes());
+    (out[6], out[7]) = (first, 60);
+    out[8..24].copy_from_slice(&[0x20; 16]);
+    out[24..40].copy_from_slice(&"2001:db8::80".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    out.extend_from_slice(headers);
+    out.extend_from_slice(payload);
+    out
+}
+
+const UDP_START: [u8; 16] = [0x0f, 0xa0, 0, 80, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+
+#[test]
+fn later_fragments_over_ipv6_belong_to_their_first_whatever_next_header_they_name() {
+    for early in [false, true] {
+        let mut engine = Engine::new(&settings(1, 9));
+        let mut all = vec![
+            six(44, &[60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0], &UDP_START),
+            six(44, &[17, 0, 0, 24, 0, 0, 0, 9], &[7; 8]),
+        ];
+        if early {
+            all.reverse();
+        }
+        let mut out = Vec::new();
+        for mut piece in all {
+            if let Verdict::Forward { .. } = hand(&mut engine, &mut piece) {
+                out.push(piece);
+            }
+            out.extend(sent(&mut engine));
+        }
+        let server: IpAddr = "fd00::1".parse().unwrap();
+        let went: Vec<_> = out.iter().map(|piece| parse(piece).unwrap().addresses.dst()).collect();
+        assert_eq!(went, [server, server]);
+        // An error about the later one finds its flow by the number that it named.
+        let later = out.iter().find(|piece| piece[43] == 24).unwrap();
+        let mut back = Vec::new();
+        let kind = etherparse::Icmpv6Type::TimeExceeded(etherparse::icmpv6::TimeExceededCode::HopLimitExceeded);
+        PacketBuilder::ipv6([0xfe; 16], [0x20; 16], 60).icmpv6(kind).write(&mut back, later).unwrap();
+        let verdict = hand(&mut engine, &mut back);
+        assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Error { .. }, .. }), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_fragment_that_is_to_go_on_to_another_station_opens_no_flow() {
+    let mut engine = Engine::new(&settings(1, 9));
+    let routing = [44, 0, 4, 1, 0, 0, 0, 0];
+    for fragment in [[17, 0, 0, 1, 0, 0, 0, 9], [17, 0, 0, 16, 0, 0, 0, 9], [17, 0, 0, 0, 0, 0, 0, 9]] {
+        let mut packet = six(43, &[routing, fragment].concat(), &UDP_START);
+        assert_eq!(hand(&mut engine, &mut packet), Verdict::Consume(Consumed::SourceRoute), "{fragment:?}");
+    }
+    assert_eq!(engine.counters().flows, 0);
+}
+
+#[test]
+fn a_later_fragment_that_the_way_out_does_not_take_is_cut_too() {
+    let mut settings = settings(1, 9);
+    settings.pools[0].mtu = Some(1400);
+    let original = udp(4000, 0);
+    for order in [[0, 1, 2], [2, 1, 0]] {
+        let mut engine = Engine::new(&settings);
+        let all = pieces(&original, 1500);
+        let mut out = Vec::new();
+        for at in order {
+            let mut piece = all[at].clone();
+            if let Verdict::Forward { .. } = hand(&mut engine, &mut piece) {
+                out.push(piece);
+            }
+            out.extend(sent(&mut engine));
+        }
+        assert!(out.iter().all(|piece| piece.len() <= 1400 && parse(piece).is_ok()));
+        assert_eq!(joined(out)[8..], original[28..]);
     }
 }
 

@@ -362,8 +362,14 @@ pub(super) fn walk_extensions(first: u8, offset: usize, packet: &[u8]) -> Result
             ROUTING if header[3] != 0 => end = End::Opaque,
             // RFC 6946: an atomic fragment is a whole packet.
             FRAGMENT if word(header, 2) & 0xfff9 != 0 => {
-                let end =
-                    End::Fragment { offset: word(header, 2) & 0xfff8, more: header[3] & 1 != 0, id: long(header, 4) };
+                let end = match end {
+                    End::Opaque => End::Opaque,
+                    _ => End::Fragment {
+                        offset: word(header, 2) & 0xfff8,
+                        more: header[3] & 1 != 0,
+                        id: long(header, 4),
+                    },
+                };
                 return Ok(Chain { protocol: header[0], offset: offset + 8, end });
             }
             _ => {}
