@@ -10,7 +10,7 @@ use crate::packet::family::{self, Across, MtuRule, Untranslatable};
 use crate::packet::{Addresses, Meta, Parsed, Side, rewrite};
 use crate::time::Instant;
 
-/// Least MTU of IPv6: what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
+/// Least MTU of IPv6 (RFC 8200, 5): what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
 const LEAST_V6: usize = 1280;
 /// What a fragment is longer in IPv6: the difference of the headers, and the Fragment header.
 const LONGER: usize = 28;
@@ -145,6 +145,7 @@ impl Engine {
     fn way_across(&self, found: Found, v6: bool) -> usize {
         match self.way_out(found) {
             usize::MAX if v6 => LEAST_V6,
+            mtu if v6 => mtu.max(LEAST_V6),
             mtu => mtu,
         }
     }

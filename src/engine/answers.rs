@@ -12,17 +12,22 @@ const MOST_PACKETS: usize = 256;
 /// Most bytes that wait.
 const MOST_BYTES: usize = 1 << 20;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
-/// The buckets.
-const STRANGERS: usize = 0;
-const SIZES: usize = 1;
+/// Whose answers a limit is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// Who has shown nothing yet, and may not be who it says.
+    Strangers,
+    /// The ends of flows in which both have sent.
+    Peers,
+}
 
 #[derive(Debug)]
 pub(super) struct Answers {
     waiting: VecDeque<(Vec<u8>, Meta)>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
-    /// When the buckets of answers would be full, at most a second ahead of the present: of those that strangers can ask
-    /// for, and of those about the size of a flow's packets, on which connections depend.
+    /// When the buckets of answers would be full, at most a second ahead of the present: that of strangers, and that of
+    /// peers, whose connections depend on what they are told of their packets' size.
     due: [Instant; 2],
     /// Nanoseconds that an answer takes up.
     each: u64,
@@ -30,7 +35,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// At most `per_second` resets and ICMP errors a second, and as many at once after a quiet second
-    /// (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f); and as many about the size of packets of flows.
+    /// (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f) to strangers, and as many to peers.
     pub fn new(per_second: u32) -> Self {
         Answers {
             waiting: VecDeque::with_capacity(MOST_PACKETS),
@@ -57,24 +62,30 @@ impl Answers {
     pub fn reset(&mut self, now: Instant, parsed: &Parsed) -> Verdict {
         let mut packet = [0; build::MOST];
         let Some(len) = build::reset(&mut packet, parsed) else { return Verdict::Drop(Reason::TcpNoFlow) };
-        let Some(due) = self.due(now, STRANGERS) else { return Verdict::Drop(Reason::TcpNoFlow) };
+        let Some(due) = self.due(now, For::Strangers) else { return Verdict::Drop(Reason::TcpNoFlow) };
         if !self.send(&packet[..len]) {
             return Verdict::Drop(Reason::AnswerQueueFull);
         }
-        self.due[STRANGERS] = due;
+        self.due[For::Strangers as usize] = due;
         Verdict::Consume(Consumed::Reset)
     }
 
     /// Answers a packet with the ICMP error that says why it does not go on, within the limit.
-    pub fn error(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, why: build::Error) -> Result<(), Reason> {
-        let bucket = if matches!(why, build::Error::TooBig(_)) { SIZES } else { STRANGERS };
-        let due = self.due(now, bucket).ok_or(Reason::AnswerLimit)?;
+    pub fn error(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+        why: build::Error,
+        whom: For,
+    ) -> Result<(), Reason> {
+        let due = self.due(now, whom).ok_or(Reason::AnswerLimit)?;
         let mut answer = self.room(1280).ok_or(Reason::AnswerQueueFull)?;
         if build::error(&mut answer, packet, parsed, why).is_none() {
             self.spare.push(answer);
             return Err(Reason::AnswerLimit);
         }
-        self.due[bucket] = due;
+        self.due[whom as usize] = due;
         self.push(answer, Meta::default());
         Ok(())
     }
@@ -98,8 +109,8 @@ impl Answers {
     }
 
     /// When a bucket would be full after one more answer; none where that is too far ahead.
-    fn due(&self, now: Instant, bucket: usize) -> Option<Instant> {
-        let due = self.due[bucket].max(now).as_nanos();
+    fn due(&self, now: Instant, whom: For) -> Option<Instant> {
+        let due = self.due[whom as usize].max(now).as_nanos();
         (due - now.as_nanos() <= NANOS_PER_SECOND - self.each)
             .then(|| Instant::from_nanos(due.saturating_add(self.each)))
     }
@@ -148,24 +159,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_take_nothing_from_what_flows_are_told_of_their_size() {
+    fn strangers_take_nothing_from_what_peers_are_told() {
         let mut answers = Answers::new(2);
         let packet = crate::engine::testing::bytes(crate::engine::testing::tcp([1; 4], 1, [2; 4], 2, 3).syn(), b"");
         let parsed = crate::packet::parse(&packet).expect("a packet");
-        let mut ask = |why| answers.error(Instant::ZERO, &packet, &parsed, why);
-        assert_eq!([(); 3].map(|()| ask(build::Error::Port)), [Ok(()), Ok(()), Err(Reason::AnswerLimit)]);
-        let too_big = build::Error::TooBig(1400);
-        assert_eq!([(); 3].map(|()| ask(too_big)), [Ok(()), Ok(()), Err(Reason::AnswerLimit)]);
+        let mut ask = |whom| answers.error(Instant::ZERO, &packet, &parsed, build::Error::TooBig(1400), whom);
+        for whom in [For::Strangers, For::Peers] {
+            assert_eq!([(); 3].map(|()| ask(whom)), [Ok(()), Ok(()), Err(Reason::AnswerLimit)]);
+        }
     }
 
     #[test]
     fn at_the_end_of_time_the_limit_does_not_overflow() {
         let mut answers = Answers::new(10);
         for _ in 0..20 {
-            if let Some(due) = answers.due(Instant::FAR, SIZES) {
-                answers.due[SIZES] = due;
+            if let Some(due) = answers.due(Instant::FAR, For::Peers) {
+                answers.due[For::Peers as usize] = due;
             }
         }
-        assert_eq!(answers.due(Instant::from_nanos(u64::MAX - 1), SIZES), Some(Instant::from_nanos(u64::MAX)));
+        assert_eq!(answers.due(Instant::from_nanos(u64::MAX - 1), For::Peers), Some(Instant::from_nanos(u64::MAX)));
     }
 }

@@ -7,8 +7,7 @@ use super::onward::{dont_fragment, most_pieces};
 use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::{Datagram, Fate, Found, Later, Piece, Refused};
 use crate::ids::FlowId;
-use crate::packet::build::{self, Error};
-use crate::packet::{Addresses, Meta, Parsed, Protocol, Quote, Side, Transport, parse, parse_first, rewrite};
+use crate::packet::{Addresses, Meta, Parsed, Protocol, Quote, Side, Transport, build, parse, parse_first, rewrite};
 use crate::time::Instant;
 
 impl Engine {
@@ -133,7 +132,7 @@ impl Engine {
         let (mtu, why) = (self.way_out(found), Forwarded::Translated { flow, from, opened: false });
         let (too_long, v4) = (parsed.len > mtu, !parsed.addresses.is_v6());
         if too_long && !v4 {
-            return self.answer(now, packet, parsed, Error::TooBig(mtu as u32), Consumed::TooBig);
+            return self.tell_size(now, packet, parsed, mtu as u32, found);
         }
         // RFC 791, 3.2. Of one that may not be cut no router tells (RFC 1122, 3.2.2).
         let cut = too_long && !dont_fragment(packet);

@@ -3,10 +3,10 @@
 //! The kernel forwards what the engine writes and would tell a packet's sender of its end, but about the packet as it
 //! is behind the translation, which the sender never sent. So the engine answers first, about the packet as it came.
 
-use super::answers::can_be_answered;
+use super::answers::{For, can_be_answered};
 use super::{Consumed, Engine, Reason, Verdict};
 use crate::balance::Mss;
-use crate::flow::Found;
+use crate::flow::{Class, Found};
 use crate::packet::build::{self, Error};
 use crate::packet::{Meta, Parsed, Side, error_kind, family, rewrite};
 use crate::time::Instant;
@@ -74,7 +74,23 @@ impl Engine {
             };
         }
         let told = if crosses { family::mtu_of_sender(&parsed.addresses, mtu as u32) } else { mtu as u32 };
-        Some(self.answer(now, packet, parsed, Error::TooBig(told), Consumed::TooBig))
+        Some(self.tell_size(now, packet, parsed, told, found))
+    }
+
+    /// Answers a packet of a flow with the MTU of its way.
+    pub(super) fn tell_size(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+        mtu: u32,
+        found: Found,
+    ) -> Verdict {
+        let whom = match self.table.flow(found.index).class() {
+            Class::Established | Class::Closing | Class::UdpTwoWay => For::Peers,
+            Class::Opening | Class::Reset | Class::UdpOneWay | Class::Icmp => For::Strangers,
+        };
+        self.answer_to(now, packet, parsed, Error::TooBig(mtu), Consumed::TooBig, whom)
     }
 
     /// Translates a packet and sends it on in fragments.
@@ -110,10 +126,22 @@ impl Engine {
         why: Error,
         as_what: Consumed,
     ) -> Verdict {
+        self.answer_to(now, packet, parsed, why, as_what, For::Strangers)
+    }
+
+    fn answer_to(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+        why: Error,
+        as_what: Consumed,
+        whom: For,
+    ) -> Verdict {
         if !can_be_answered(&parsed.addresses) || error_kind(packet, parsed).is_some() {
             return Verdict::Drop(Reason::BadSource);
         }
-        match self.answers.error(now, packet, parsed, why) {
+        match self.answers.error(now, packet, parsed, why, whom) {
             Ok(()) => Verdict::Consume(as_what),
             Err(reason) => Verdict::Drop(reason),
         }

@@ -7,7 +7,7 @@ use crate::ids::FlowId;
 use crate::packet::{Addresses, Side};
 use crate::time::{Duration, Instant};
 use ahash::RandomState;
-use hashlink::LinkedHashMap;
+use hashlink::{LinkedHashMap, LinkedHashSet};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
@@ -108,6 +108,14 @@ struct Packet {
     deadline: Instant,
 }
 
+#[derive(Debug, Default)]
+struct Source {
+    /// The oldest first.
+    packets: VecDeque<Datagram>,
+    /// Bytes of fragments that wait.
+    bytes: usize,
+}
+
 #[derive(Debug)]
 struct Sent {
     fate: Fate,
@@ -119,6 +127,8 @@ struct Sent {
 const MOST_PIECES: usize = 128;
 /// Most packets of one source that are not whole yet; with another one its oldest is given up.
 const MOST_PER_SOURCE: usize = 64;
+/// The part of all waiting bytes that one source may have.
+const PARTS: usize = 16;
 /// Most packets that are remembered behind their last fragment, for errors about them.
 const MOST_SENT: usize = 1024;
 /// Most packets that one call of `expire` forgets.
@@ -134,8 +144,10 @@ pub struct Fragments {
     packets: LinkedHashMap<Datagram, Packet, RandomState>,
     /// What they became.
     translated: HashMap<Datagram, Datagram, RandomState>,
-    /// Those of each source, the oldest first.
-    sources: HashMap<IpAddr, VecDeque<Datagram>, RandomState>,
+    /// Those of which fragments wait, in the order of the first that does.
+    waiting: LinkedHashSet<Datagram, RandomState>,
+    /// Those of each source.
+    sources: HashMap<IpAddr, Source, RandomState>,
     /// What whole packets became, and what is known of them for a while, in the order of their last fragment.
     sent: LinkedHashMap<Datagram, Sent, RandomState>,
     bytes: usize,
@@ -150,6 +162,7 @@ impl Fragments {
             settings: settings.clone(),
             packets: LinkedHashMap::with_hasher(hash.clone()),
             translated: HashMap::with_hasher(hash.clone()),
+            waiting: LinkedHashSet::with_hasher(hash.clone()),
             sources: HashMap::with_hasher(hash.clone()),
             sent: LinkedHashMap::with_hasher(hash.clone()),
             bytes: 0,
@@ -177,17 +190,30 @@ impl Fragments {
         if packet.len() > self.settings.max_bytes {
             return Err(Refused::Full);
         }
-        while self.bytes + packet.len() > self.settings.max_bytes {
-            let Some((oldest, _)) = self.packets.front() else { break };
-            let oldest = *oldest;
-            self.forget(&oldest);
-        }
+        self.make_room(datagram.addresses.src(), packet.len());
         // Room may have been made at its own cost.
         let Some(entry) = self.packets.get_mut(datagram) else { return Err(Refused::Full) };
         entry.held.push(packet.to_vec());
         entry.held_bytes += packet.len();
         self.bytes += packet.len();
+        self.sources.entry(datagram.addresses.src()).or_default().bytes += packet.len();
+        if !self.waiting.contains(datagram) {
+            self.waiting.insert(*datagram);
+        }
         Ok(Later::Held)
+    }
+
+    /// Gives up those that have waited longest: of a source with more than its part its own, else anyone's.
+    fn make_room(&mut self, source: IpAddr, len: usize) {
+        let part = (self.settings.max_bytes / PARTS).max(1 << 16);
+        while let Some(own) = self.sources.get(&source).filter(|own| own.bytes + len > part) {
+            let Some(oldest) = own.packets.iter().find(|of| self.waiting.contains(*of)).copied() else { break };
+            self.forget(&oldest);
+        }
+        while self.bytes + len > self.settings.max_bytes {
+            let Some(oldest) = self.waiting.front().copied() else { break };
+            self.forget(&oldest);
+        }
     }
 
     /// Says where a packet's fragments go, and what they become, and returns those that have waited, in the order of their coming.
@@ -200,16 +226,23 @@ impl Fragments {
     ) -> Vec<Vec<u8>> {
         let Some(entry) = self.packets.get_mut(datagram) else { return Vec::new() };
         entry.fate = Some(fate);
-        self.bytes -= entry.held_bytes;
-        entry.held_bytes = 0;
-        let held = std::mem::take(&mut entry.held);
+        let (held, bytes) = (std::mem::take(&mut entry.held), std::mem::take(&mut entry.held_bytes));
         let before = std::mem::replace(&mut entry.translated, translated);
+        self.waits_no_more(datagram, bytes);
         before.inspect(|before| self.forget_translated(before, datagram));
         if let Some(translated) = translated {
             self.translated.insert(translated, *datagram);
         }
         self.finish(now, datagram);
         held
+    }
+
+    fn waits_no_more(&mut self, datagram: &Datagram, bytes: usize) {
+        self.waiting.remove(datagram);
+        self.bytes -= bytes;
+        if let Some(source) = self.sources.get_mut(&datagram.addresses.src()) {
+            source.bytes -= bytes;
+        }
     }
 
     /// Lets go of a packet of which every fragment has come and gone. What it became is kept for a while.
@@ -308,7 +341,7 @@ impl Fragments {
     }
 
     fn begin(&mut self, now: Instant, datagram: &Datagram) {
-        let of_source = self.sources.entry(datagram.addresses.src()).or_default();
+        let of_source = &mut self.sources.entry(datagram.addresses.src()).or_default().packets;
         let oldest = of_source.front().copied().filter(|_| of_source.len() >= MOST_PER_SOURCE);
         of_source.push_back(*datagram);
         oldest.inspect(|oldest| drop(self.forget(oldest)));
@@ -338,12 +371,12 @@ impl Fragments {
 
     fn forget(&mut self, datagram: &Datagram) -> Option<Packet> {
         let packet = self.packets.remove(datagram)?;
-        self.bytes -= packet.held_bytes;
+        self.waits_no_more(datagram, packet.held_bytes);
         packet.translated.inspect(|translated| self.forget_translated(translated, datagram));
         let source = datagram.addresses.src();
         if let Some(own) = self.sources.get_mut(&source) {
-            own.iter().position(|other| other == datagram).and_then(|at| own.remove(at));
-            if own.is_empty() {
+            own.packets.iter().position(|other| other == datagram).and_then(|at| own.packets.remove(at));
+            if own.packets.is_empty() {
                 self.sources.remove(&source);
             }
         }
@@ -482,6 +515,25 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_of_one_source_takes_no_others_place_and_nobodys_who_does_not_wait() {
+        let mut store = Fragments::new(&FragmentSettings::default(), 1);
+        let (quiet, early) = (datagram(1, 1), datagram(1, 2));
+        store.first(at(0), &quiet, &piece(0, 8, false)).unwrap();
+        store.settle(at(0), &quiet, FLOW, None);
+        store.later(at(0), &early, &piece(8, 16, true), &[0; 36]).unwrap();
+        for id in 0..10_000 {
+            store.later(at(1), &datagram(2, id), &piece(8, 16, false), &[0; 60_000]).unwrap();
+        }
+        assert_eq!(store.usage(), (2 + 4, 36 + 4 * 60_000), "its part, which is 256 KiB");
+        for source in 3..200 {
+            store.later(at(2), &datagram(source, 1), &piece(8, 16, false), &[0; 60_000]).unwrap();
+        }
+        assert!(store.usage().1 <= 4 << 20 && store.usage().1 > (4 << 20) - 60_000);
+        assert!(!store.packets.contains_key(&early), "it has waited longest");
+        assert!(store.packets.contains_key(&quiet), "it takes no room");
+    }
+
+    #[test]
     fn a_source_of_many_long_packets_is_no_flood() {
         let mut store = store(10, 1000);
         for id in 0..10_000 {
@@ -556,8 +608,14 @@ mod tests {
                 for source in 0..4u32 {
                     let source = datagram(source, 0).addresses.src();
                     let there: Vec<_> = store.packets.iter().map(|(d, _)| *d).filter(|d| d.addresses.src() == source).collect();
-                    let listed = store.sources.get(&source).map(|own| Vec::from(own.clone())).unwrap_or_default();
+                    let own = store.sources.get(&source);
+                    let listed = own.map(|own| Vec::from(own.packets.clone())).unwrap_or_default();
                     prop_assert_eq!(&there, &listed);
+                    let waiting: usize = there.iter().map(|of| store.packets[of].held_bytes).sum();
+                    prop_assert_eq!(waiting, own.map_or(0, |own| own.bytes));
+                    for of in &there {
+                        prop_assert_eq!(store.waiting.contains(of), store.packets[of].held_bytes > 0);
+                    }
                     sources += usize::from(!there.is_empty());
                 }
                 prop_assert_eq!(sources, store.sources.len());
