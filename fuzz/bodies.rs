@@ -6,7 +6,7 @@ use super::oracle;
 use equipoise::balance::Admin;
 use equipoise::capture::{Reader, describe};
 use equipoise::config::{ConfigError, Problem, Settings};
-use equipoise::engine::{Change, Engine, Verdict};
+use equipoise::engine::{Change, Cursor, Engine, FlowQuery, FlowRow, Verdict};
 use equipoise::ids::ServerId;
 use equipoise::packet::family::{self, Across, MtuRule};
 use equipoise::packet::{Addresses, Meta, Parsed, Transport, checksum, parse, parse_first, quote};
@@ -105,15 +105,39 @@ pub fn engine_target(bytes: &[u8]) {
         engine: Engine::new(&settings),
         now: Instant::ZERO,
         last: Vec::new(),
+        left: Vec::new(),
     };
     let mut input = Input(bytes);
     while !input.0.is_empty() {
         drive.step(&mut input);
     }
-    let counters = drive.engine.counters();
+    books_balance(&drive.engine, drive.now);
+}
+
+/// Whoever counts flows counts the same: totals, services, servers, rules, NAT pools, and the table itself.
+fn books_balance(engine: &Engine, now: Instant) {
+    let counters = engine.counters();
     assert!(counters.add_up(), "{counters:?}");
     let ended: u64 = counters.flows_ended.iter().map(|ended| ended.count).sum();
     assert_eq!(counters.flows_opened, counters.flows + ended, "flows opened = flows + ended");
+    let mut flows = Vec::new();
+    let rest = engine.flows(now, &FlowQuery::default(), Cursor::default(), 1 << 16, &mut flows);
+    assert!(rest.is_none() && flows.len() as u64 == counters.flows);
+    let count = |which: &dyn Fn(&FlowRow) -> bool| flows.iter().filter(|flow| which(flow)).count() as u64;
+    for service in engine.services() {
+        assert_eq!(service.flows, count(&|flow| flow.service == service.service), "{service:?}");
+    }
+    for server in engine.servers(now) {
+        // The names of the servers are their own here, whatever the pool.
+        assert_eq!(server.flows, count(&|flow| flow.server == server.server), "{server:?}");
+    }
+    for rule in engine.rules() {
+        assert_eq!(u64::from(rule.flows), count(&|flow| flow.rule.as_ref() == Some(&rule.rule)), "{rule:?}");
+    }
+    for row in engine.nat_pools() {
+        let has = |flow: &FlowRow| flow.source.is_some_and(|source| source.ip() == row.address);
+        assert_eq!(u64::from(row.used), count(&|flow| has(flow) && flow.protocol == row.protocol), "{row:?}");
+    }
 }
 
 /// Bytes that are taken from the front; zeros where there are none left.
@@ -137,18 +161,21 @@ impl<'b> Input<'b> {
     }
 }
 
-/// An engine, and what it was given last.
+/// An engine, and what went on last.
 struct Drive {
     engine: Engine,
     servers: u8,
     rules: u16,
     now: Instant,
+    /// What it was handed last.
     last: Vec<u8>,
+    /// What left it last.
+    left: Vec<u8>,
 }
 
 impl Drive {
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.byte() % 8 {
+        match input.byte() % 10 {
             0..=2 => {
                 let packet = transport(input);
                 self.packet(packet, Meta::default());
@@ -177,6 +204,14 @@ impl Drive {
                 self.packet(input.take(length).to_vec(), meta);
             }
             6 => self.change(input),
+            7 => {
+                let reply = turned(input, &self.left);
+                self.packet(reply, Meta::default());
+            }
+            8 => {
+                let packet = error(input, &self.left);
+                self.packet(packet, Meta::default());
+            }
             _ => self.wait(u64::from(input.word()) << (input.byte() % 24)),
         }
     }
@@ -184,25 +219,30 @@ impl Drive {
     /// Hands the engine a packet: what came valid must leave valid.
     fn packet(&mut self, came: Vec<u8>, meta: Meta) {
         let mut packet = came.clone();
-        if let Verdict::Forward { len, .. } = self.engine.handle_packet(self.now, &mut packet, meta)
-            && !meta.partial_checksum
-            && oracle::is_valid(&came)
+        let verdict = self.engine.handle_packet(self.now, &mut packet, meta);
+        let sound = !meta.partial_checksum && oracle::is_valid(&came);
+        if let Verdict::Forward { len, .. } = verdict
+            && sound
         {
             let left = oracle::check(&packet[..len]);
             left.unwrap_or_else(|why| panic!("came valid, left wrong: {why}\n{came:02x?}\n{:02x?}", &packet[..len]));
         }
+        if let Verdict::Forward { len, .. } = verdict {
+            self.left = packet[..len].to_vec();
+        }
         self.last = came;
-        self.own();
+        self.own(sound || !matches!(verdict, Verdict::Emit { .. }));
     }
 
-    /// Takes what the engine sends of its own, which must be valid, and what it tells.
-    fn own(&mut self) {
+    /// Takes what the engine sends of its own, which must be valid unless it is what came wrong, and what it tells.
+    fn own(&mut self, sound: bool) {
         let mut buffer = vec![0; 65_535];
         while let Some((len, meta)) = self.engine.poll_transmit(self.now, &mut buffer) {
-            if !meta.partial_checksum {
+            if sound && !meta.partial_checksum {
                 let own = &buffer[..len];
                 assert!(oracle::check(own).is_ok() || held(own), "the engine's own is wrong: {own:02x?}");
             }
+            self.left = buffer[..len].to_vec();
         }
         while self.engine.poll_event().is_some() {}
     }
@@ -220,7 +260,7 @@ impl Drive {
             _ => Change::Rule { rule: input.word() % self.rules.max(1), on: input.byte() & 1 > 0 },
         };
         let _ = self.engine.apply(self.now, change);
-        self.own();
+        self.own(true);
     }
 
     /// Lets time go on, and does what is due on the way.
@@ -230,7 +270,7 @@ impl Drive {
             let Some(due) = self.engine.poll_timeout().filter(|due| *due <= to) else { break };
             self.now = self.now.max(due);
             self.engine.handle_timeout(self.now);
-            self.own();
+            self.own(true);
         }
         self.now = to;
     }
@@ -246,7 +286,7 @@ const PLACES: [[[u8; 4]; 2]; 4] = [
     [[198, 51, 100, 7], [198, 51, 100, 8]],
     [[192, 0, 2, 80], [203, 0, 113, 9]],
     [[10, 0, 2, 1], [10, 0, 2, 2]],
-    [[192, 0, 2, 1], [224, 0, 0, 5]],
+    [[192, 0, 2, 64], [224, 0, 0, 5]],
 ];
 
 /// A packet of a small grammar, its sums right: from and to few addresses and ports, so that flows come about.
@@ -286,8 +326,39 @@ fn transport(input: &mut Input<'_>) -> Vec<u8> {
         let length = body.len() as u16;
         body[4..6].copy_from_slice(&length.to_be_bytes());
     }
-    let fragment = if kind & 0xc0 == 0xc0 { input.word() & 0x3fff } else { 0 };
+    // Above More Fragments and offset: which packet it is of.
+    let fragment = if kind & 0xc0 == 0xc0 { input.word() } else { 0 };
     wrap(v6, place(shape >> 1 & 7), place(shape >> 4 & 7), protocol, fragment, shape >> 7, body)
+}
+
+/// The answer to a packet: addresses and ports change places, an echo request becomes a reply, a segment acknowledges all.
+fn turned(input: &mut Input<'_>, packet: &[u8]) -> Vec<u8> {
+    let (flags, more) = (input.byte(), usize::from(input.byte() & 63));
+    let Ok(parsed) = parse(packet) else { return transport(input) };
+    if !parsed.whole {
+        return transport(input);
+    }
+    let mut body = packet[parsed.offset..parsed.len].to_vec();
+    match parsed.transport {
+        Transport::Tcp { seq, ack, header, .. } => {
+            let end = seq.wrapping_add(parsed.payload_len() as u32).wrapping_add(1);
+            body.truncate(usize::from(header));
+            body[4..8].copy_from_slice(&ack.to_be_bytes());
+            body[8..12].copy_from_slice(&end.to_be_bytes());
+            body[13] = flags;
+        }
+        Transport::Echo { .. } => body[0] = if parsed.addresses.is_v6() { 129 } else { 0 },
+        _ => {}
+    }
+    if let Transport::Tcp { .. } | Transport::Udp { .. } | Transport::Sctp { .. } = parsed.transport {
+        body[..4].rotate_left(2);
+    }
+    body.extend(input.take(more));
+    if let Transport::Udp { .. } = parsed.transport {
+        let length = body.len() as u16;
+        body[4..6].copy_from_slice(&length.to_be_bytes());
+    }
+    wrap_any(parsed.addresses.reversed(), parsed.protocol, 0, 0, body)
 }
 
 /// An ICMP error about the packet that was handed in last, or about one of the grammar, from a server or a router.
@@ -303,35 +374,49 @@ fn error(input: &mut Input<'_>, last: &[u8]) -> Vec<u8> {
     wrap(v6, [10, 0, 2, 1 + (kind >> 6)], to, if v6 { 58 } else { 1 }, 0, 0, body)
 }
 
-/// Puts an IP header before a transport, and the right sums into both.
-fn wrap(v6: bool, src: [u8; 4], dst: [u8; 4], protocol: u8, fragment: u16, low: u8, mut body: Vec<u8>) -> Vec<u8> {
-    // The IPv6 address for an IPv4 one: the same last four bytes.
-    let long = |a: [u8; 4]| [&[0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0][..], &a].concat();
+/// Puts an IP header before a transport, and the right sums into both; over IPv6 the addresses end in the same four bytes.
+fn wrap(v6: bool, src: [u8; 4], dst: [u8; 4], protocol: u8, fragment: u16, low: u8, body: Vec<u8>) -> Vec<u8> {
+    let [src, dst] = [src, dst].map(u32::from_be_bytes);
+    let long = |a: u32| 0x2001_0db8 << 96 | u128::from(a);
+    let addresses = if v6 { Addresses::V6 { src: long(src), dst: long(dst) } } else { Addresses::V4 { src, dst } };
+    wrap_any(addresses, protocol, fragment, low, body)
+}
+
+fn wrap_any(addresses: Addresses, protocol: u8, fragment: u16, low: u8, mut body: Vec<u8>) -> Vec<u8> {
+    let both = match addresses {
+        Addresses::V4 { src, dst } => [src.to_be_bytes(), dst.to_be_bytes()].concat(),
+        Addresses::V6 { src, dst } => [src.to_be_bytes(), dst.to_be_bytes()].concat(),
+    };
     let at = match protocol {
         6 => Some(16),
         17 => Some(6),
         1 | 58 => Some(2),
         _ => None,
     };
-    let pseudo = |body: &[u8]| {
-        let addresses = if v6 { [long(src), long(dst)].concat() } else { [src, dst].concat() };
-        let length = (body.len() as u32).to_be_bytes();
-        if protocol == 1 { Vec::new() } else { [&addresses[..], &length, &[0, 0, 0, protocol]].concat() }
-    };
     if let Some(at) = at.filter(|at| body.len() >= at + 2) {
-        let sum = sum(&[&pseudo(&body)[..], &body].concat());
+        body[at..at + 2].fill(0);
+        let length = (body.len() as u32).to_be_bytes();
+        let pseudo = [&both[..], &length, &[0, 0, 0, protocol]].concat();
+        let sum = sum(&[if protocol == 1 { &[] } else { &pseudo[..] }, &body].concat());
         let sum = if protocol == 17 && sum == 0 { 0xffff } else { sum };
         body[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
     let ttl = if low > 0 { 1 } else { 64 };
-    if v6 {
+    let (id, fragment) = (1 + (fragment >> 14) as u8, fragment & 0x3fff);
+    if addresses.is_v6() {
+        let mut protocol = protocol;
+        if fragment != 0 {
+            let place = (fragment << 3 | fragment >> 13).to_be_bytes();
+            body.splice(..0, [protocol, 0, place[0], place[1], 0, 0, 0, id]);
+            protocol = 44;
+        }
         let length = (body.len() as u16).to_be_bytes();
         let head = [0x60, 0, 0, 0, length[0], length[1], protocol, ttl];
-        return [&head[..], &long(src), &long(dst), &body].concat();
+        return [&head[..], &both, &body].concat();
     }
     let (length, fragment) = (((body.len() + 20) as u16).to_be_bytes(), fragment.to_be_bytes());
-    let mut head = vec![0x45, 0, length[0], length[1], 0, 1, fragment[0], fragment[1], ttl, protocol, 0, 0];
-    head.extend([src, dst].concat());
+    let mut head = vec![0x45, 0, length[0], length[1], 0, id, fragment[0], fragment[1], ttl, protocol, 0, 0];
+    head.extend(both);
     let sum = sum(&head).to_be_bytes();
     head[10..12].copy_from_slice(&sum);
     [head, body].concat()

@@ -5,7 +5,47 @@ mod bodies;
 #[path = "common/oracle.rs"]
 mod oracle;
 
+use proptest::prelude::*;
 use std::path::Path;
+
+/// One step of the engine's target, as it reads them: such as have flows come about, live and end.
+fn step() -> impl Strategy<Value = Vec<u8>> {
+    let from_client = (any::<bool>(), 0..2u8, prop::sample::select(vec![2u8, 3, 6]), 0..2u8, 0..8u8);
+    let segment = (prop::sample::select(vec![2u8, 2, 2, 0x10, 0x10, 0x11, 4]), any::<[u8; 4]>());
+    let packet = (from_client, prop::sample::select(vec![0u8, 0, 2, 2, 4, 5, 6, 0xc2]), segment);
+    let packet = packet.prop_map(|((v6, client, service, src, dst), protocol, (flags, numbers))| {
+        let mut bytes = vec![0, u8::from(v6) | client << 1 | service << 4, src | dst << 3 | 1 << 6, protocol];
+        if protocol == 0 {
+            bytes.extend(numbers);
+            bytes.push(flags);
+        }
+        bytes.extend([7; 8]);
+        if protocol & 0xc0 != 0 {
+            // More Fragments, or a later one of the same few packets.
+            bytes.extend([numbers[0] & 0xe0, numbers[1] & 1]);
+        }
+        bytes
+    });
+    let reply = prop::sample::select(vec![0x12u8, 0x12, 0x10, 0x10, 0x11, 4, 0x14]).prop_map(|flags| vec![7, flags, 0]);
+    prop_oneof![
+        9 => packet,
+        7 => reply,
+        2 => any::<[u8; 6]>().prop_map(|rest| [&[8], &rest[..]].concat()),
+        2 => any::<[u8; 6]>().prop_map(|rest| [&[6], &rest[..]].concat()),
+        1 => (any::<u16>(), 0..24u8).prop_map(|(time, scale)| [&[9], &time.to_be_bytes()[..], &[scale]].concat()),
+        1 => prop::collection::vec(any::<u8>(), 1..20),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Packets, answers, errors, changes and waits of the engine's target at random: sums, totals and every count of flows hold.
+    #[test]
+    fn the_books_balance_whatever_packets_and_changes_come(steps in prop::collection::vec(step(), 1..300)) {
+        bodies::engine_target(&steps.concat());
+    }
+}
 
 #[test]
 fn every_committed_input_is_survived() {
