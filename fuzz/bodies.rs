@@ -406,7 +406,7 @@ fn wrap_any(addresses: Addresses, protocol: u8, fragment: u16, low: u8, mut body
     if addresses.is_v6() {
         let mut protocol = protocol;
         if fragment != 0 {
-            let place = (fragment << 3 | fragment >> 13).to_be_bytes();
+            let place = fragment.rotate_left(3).to_be_bytes();
             body.splice(..0, [protocol, 0, place[0], place[1], 0, 0, 0, id]);
             protocol = 44;
         }
