@@ -53,7 +53,7 @@ impl Engine {
             }
         };
         self.scratch = made;
-        if !matches!(verdict, Verdict::Drop(Reason::Untranslatable) | Verdict::Consume(_)) {
+        if let Verdict::Emit { .. } = verdict {
             self.count(found, packets, parsed.len as u64);
         }
         self.emitted(verdict, found, opened)
