@@ -302,3 +302,24 @@ fn what_has_no_ports_goes_to_a_server_of_its_own_family() {
         assert!(want, "{last} {verdict:?}");
     }
 }
+
+#[test]
+fn segments_that_may_be_fragmented_become_smaller_where_they_grow_too_long() {
+    for (dont_fragment, want) in [(false, 1280 - 60), (true, 1460)] {
+        let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
+        let mut syn = bytes(tcp(CLIENT, 40_000, VIP, 80, 100).syn(), b"");
+        engine.handle_packet(at(1), &mut syn, Meta::default());
+        sent(&mut engine, at(1));
+        let mut packet = bytes(tcp(CLIENT, 40_000, VIP, 80, 101).ack(1), &[7; 5000]);
+        packet[6] = if dont_fragment { 0x40 } else { 0 };
+        packet[10..12].fill(0);
+        let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let meta = Meta { partial_checksum: true, gso_size: 1460, ingress: 0 };
+        let verdict = engine.handle_packet(at(1), &mut packet, meta);
+        assert!(matches!(verdict, Verdict::Emit { .. }), "{verdict:?}");
+        let mut buffer = vec![0; 65_535];
+        let (len, meta) = engine.poll_transmit(at(1), &mut buffer).unwrap();
+        assert_eq!((len, meta.gso_size), (5060, want));
+    }
+}
