@@ -52,6 +52,11 @@ pub(super) fn nat_pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>)
         let draft = Draft::error(place, "`keep-range` with no port under 1024 to give");
         fields.drafts.push(draft.help("write `ports = \"512-65535\"`, or leave `keep-range` out (RFC 4787, REQ-3a)"));
     }
+    if settings.range_class && last_port < 1024 {
+        let place = fields.key("keep-range").unwrap_or(0..0);
+        let draft = Draft::error(place, "`keep-range` with no port above 1023 to give");
+        fields.drafts.push(draft.help("write `ports = \"512-65535\"`, or leave `keep-range` out (RFC 4787, REQ-3a)"));
+    }
     for place in &places {
         match *place.get_ref() {
             (IpAddr::V4(first), IpAddr::V4(last)) => {

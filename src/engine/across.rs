@@ -7,7 +7,7 @@ use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::Found;
 use crate::packet::build::{self, Error};
 use crate::packet::family::{self, Across, MtuRule, Untranslatable};
-use crate::packet::{Addresses, Meta, Parsed, Side, rewrite};
+use crate::packet::{Addresses, Meta, Parsed, Side, parse, proto, rewrite};
 use crate::time::Instant;
 
 /// Least MTU of IPv6 (RFC 8200, 5): what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
@@ -72,6 +72,7 @@ impl Engine {
         let v6 = made[0] >> 4 == 6;
         let mtu = self.way_across(found, v6);
         let emit = Verdict::Emit { why: Forwarded::Foreign };
+        let meta = if may_cut { smaller_segments(made, meta, mtu) } else { meta };
         let cut = may_cut && meta.gso_size == 0 && made.len() > mtu && (v6 || !dont_fragment(made));
         if !cut {
             return if self.answers.send_with(made, meta) { emit } else { Verdict::Drop(Reason::AnswerQueueFull) };
@@ -180,5 +181,18 @@ impl Engine {
     fn next_id(&mut self) -> u32 {
         self.last_id = self.last_id.wrapping_add(1);
         self.last_id
+    }
+}
+
+/// A super-packet of TCP that may be fragmented is segmented anew where its segments do not fit the way out.
+fn smaller_segments(made: &[u8], meta: Meta, mtu: usize) -> Meta {
+    let fits =
+        |made: &Parsed| u16::try_from(mtu.saturating_sub(made.len - made.payload_len()).max(8)).unwrap_or(u16::MAX);
+    if meta.gso_size == 0 {
+        return meta;
+    }
+    match parse(made) {
+        Ok(parsed) if parsed.protocol == proto::TCP => Meta { gso_size: meta.gso_size.min(fits(&parsed)), ..meta },
+        _ => meta,
     }
 }

@@ -9,6 +9,7 @@ use crate::config::NoRoom;
 use crate::flow::{Found, InsertError, Key};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::build::Error;
+use crate::packet::family::{self, Untranslatable};
 use crate::packet::{Meta, Parsed, Side, Transport, checksum, proto};
 use crate::time::Instant;
 use std::net::IpAddr;
@@ -44,10 +45,16 @@ impl Engine {
             if let Err(verdict) = self.may_open(now, packet, parsed, meta, key, service) {
                 return verdict;
             }
-            return match self.open(now, key, service, rule) {
+            return match self.open(now, key, (packet, parsed, meta), service, rule) {
                 Err(Reason::NoServer) => self.no_server(now, packet, parsed, meta, service),
                 Err(reason @ (Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken)) => {
                     self.no_room(now, packet, parsed, reason)
+                }
+                Err(Reason::Untranslatable)
+                    if family::can_cross(&mut self.scratch, packet, parsed, meta)
+                        == Err(Untranslatable::SourceRoute) =>
+                {
+                    self.answer(now, packet, parsed, Error::SourceRoute, Consumed::SourceRoute)
                 }
                 Err(reason) => Verdict::Drop(reason),
                 Ok(index) => {
@@ -168,17 +175,32 @@ impl Engine {
     }
 
     /// Picks a server and inserts the flow.
-    fn open(&mut self, now: Instant, key: &Key, service: ServiceId, rule: u16) -> Result<u32, Reason> {
+    fn open(
+        &mut self,
+        now: Instant,
+        key: &Key,
+        packet: (&[u8], &Parsed, Meta),
+        service: ServiceId,
+        rule: u16,
+    ) -> Result<u32, Reason> {
         self.admit(now, key, service, rule)?;
         let profile = self.balancer.service(service).profile(key.protocol, key.dst_port);
         let mut tried = [ServerId(u32::MAX); MOST_TRIES];
+        let mut why = Reason::NoServer;
         for tries in 0..MOST_TRIES {
             let Some(pick) = self.balancer.pick(now, service, key, &tried[..tries]) else {
-                return Err(if tries == 0 { Reason::NoServer } else { Reason::ReturnKeyTaken });
+                return Err(why);
             };
             let server = pick.server;
             tried[tries] = server;
-            let answer = self.answer_key(now, key, service, server)?;
+            let answer = match self.answer_key(now, key, packet, service, server) {
+                // Another one may be of the packet's own family.
+                Err(Reason::Untranslatable) => {
+                    why = Reason::Untranslatable;
+                    continue;
+                }
+                answer => answer?,
+            };
             let mut inserted = self.table.insert(now, key, &answer, service, server, profile);
             if inserted == Err(InsertError::Full) {
                 if let Err(reason) = self.make_room(now) {
@@ -192,14 +214,17 @@ impl Engine {
                     self.opened(now, index, key, service, pick, rule);
                     return Ok(index);
                 }
-                Err(InsertError::Taken(_)) => self.unneeded(service, &answer),
+                Err(InsertError::Taken(_)) => {
+                    self.unneeded(service, &answer);
+                    why = Reason::ReturnKeyTaken;
+                }
                 Err(InsertError::Full) => {
                     self.unneeded(service, &answer);
                     return Err(Reason::TableFull);
                 }
             }
         }
-        Err(Reason::ReturnKeyTaken)
+        Err(why)
     }
 
     /// Counts a flow that was made, and lets everyone know who must.

@@ -35,6 +35,8 @@ mod tests;
 #[cfg(test)]
 mod tests_nat;
 #[cfg(test)]
+mod tests_ports;
+#[cfg(test)]
 mod tests_standing;
 #[cfg(test)]
 mod tests_timers;

@@ -4,7 +4,7 @@ use super::{Engine, NatRow, Reason};
 use crate::balance::Nat;
 use crate::flow::Key;
 use crate::ids::{NatPoolId, ServerId, ServiceId};
-use crate::packet::{Addresses, Protocol, Side};
+use crate::packet::{Addresses, Meta, Parsed, Protocol, Side, family};
 use crate::time::Instant;
 
 impl Engine {
@@ -13,6 +13,7 @@ impl Engine {
         &mut self,
         now: Instant,
         client: &Key,
+        (packet, parsed, meta): (&[u8], &Parsed, Meta),
         service: ServiceId,
         server: ServerId,
     ) -> Result<Key, Reason> {
@@ -20,7 +21,8 @@ impl Engine {
         let endpoint = self.balancer.endpoint(service, server, v6, client.dst_port);
         let (address, port) = endpoint.ok_or(Reason::NoServer)?;
         let crosses = address.is_ipv6() != v6;
-        if crosses && !matches!(client.protocol, Protocol::Tcp | Protocol::Udp | Protocol::Icmp) {
+        // A flow whose first packet cannot cross would be a state without cause.
+        if crosses && family::can_cross(&mut self.scratch, packet, parsed, meta).is_err() {
             return Err(Reason::Untranslatable);
         }
         let own = (client.addresses.src(), client.src_port);

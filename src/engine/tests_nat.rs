@@ -238,3 +238,88 @@ fn echo_crosses_the_families() {
     assert_eq!(ends(&back[0]), (VIP6.into(), 99, CLIENT6.into(), 99));
     assert!(matches!(parse(&back[0]).unwrap().addresses, Addresses::V6 { .. }) && back[0].ends_with(b"hello"));
 }
+
+#[test]
+fn a_way_too_narrow_for_any_header_is_no_reason_to_panic() {
+    for (mtu, v6) in [0, 1, 8, 20, 28, 29, 47, 48, 60, 68, 575].into_iter().flat_map(|mtu| [(mtu, false), (mtu, true)])
+    {
+        let mut engine = Engine::new(&servers_of(full(!v6, v6, |_| {}), v6));
+        for server in [0, 1].map(crate::ids::ServerId) {
+            engine.apply(at(0), Change::Mtu { server, v6, mtu }).unwrap();
+        }
+        let mut packet = if v6 { first_fragment(proto::UDP, &[7; 1208]) } else { udp6(&[7; 1000]) };
+        engine.handle_packet(at(1), &mut packet, Meta::default());
+        sent(&mut engine, at(1));
+    }
+}
+
+/// The first fragment over IPv4 of what is longer.
+fn first_fragment(protocol: u8, transport: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ipv4(CLIENT, VIP, 60).udp(0, 0).write(&mut packet, &transport[8..]).unwrap();
+    packet[6..8].copy_from_slice(&[0x20, 0]);
+    packet[9] = protocol;
+    packet[20..28].copy_from_slice(&transport[..8]);
+    if protocol == proto::UDP {
+        packet[20..24].copy_from_slice(&[0x0f, 0xa0, 0, 80]);
+    }
+    packet[10..12].fill(0);
+    let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+#[test]
+fn what_cannot_be_translated_leaves_no_flow_and_no_port_in_use() {
+    let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
+    let mut transport = [7; 64];
+    transport[4..8].fill(0);
+    let mut packet = first_fragment(proto::UDP, &transport);
+    let verdict = engine.handle_packet(at(1), &mut packet, Meta::default());
+    assert_eq!(verdict, Verdict::Drop(Reason::Untranslatable));
+    assert_eq!((engine.counters().flows, engine.nat_pools().iter().map(|row| row.used).sum::<u32>()), (0, 0));
+}
+
+#[test]
+fn what_has_no_ports_goes_to_a_server_of_its_own_family() {
+    let mut settings = full(true, true, |_| {});
+    settings.services[0].listen.push(crate::balance::Listen::one(VIP.into(), Protocol::Ip(47), 0, 0));
+    settings.servers[0].v4 = None;
+    let mut engine = Engine::new(&settings);
+    for last in 1..=20 {
+        let mut packet = bytes(tcp([198, 51, 100, last], 40_000, VIP, 80, 100).syn(), b"");
+        packet[9] = 47;
+        packet[10..12].fill(0);
+        let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let verdict = engine.handle_packet(at(1), &mut packet, Meta::default());
+        // One source address has one flow to one server's address; the others are told that there is no way back.
+        let want = if last == 1 {
+            matches!(verdict, Verdict::Forward { .. })
+        } else {
+            verdict == Verdict::Drop(Reason::ReturnKeyTaken)
+        };
+        assert!(want, "{last} {verdict:?}");
+    }
+}
+
+#[test]
+fn segments_that_may_be_fragmented_become_smaller_where_they_grow_too_long() {
+    for (dont_fragment, want) in [(false, 1280 - 60), (true, 1460)] {
+        let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
+        let mut syn = bytes(tcp(CLIENT, 40_000, VIP, 80, 100).syn(), b"");
+        engine.handle_packet(at(1), &mut syn, Meta::default());
+        sent(&mut engine, at(1));
+        let mut packet = bytes(tcp(CLIENT, 40_000, VIP, 80, 101).ack(1), &[7; 5000]);
+        packet[6] = if dont_fragment { 0x40 } else { 0 };
+        packet[10..12].fill(0);
+        let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let meta = Meta { partial_checksum: true, gso_size: 1460, ingress: 0 };
+        let verdict = engine.handle_packet(at(1), &mut packet, meta);
+        assert!(matches!(verdict, Verdict::Emit { .. }), "{verdict:?}");
+        let mut buffer = vec![0; 65_535];
+        let (len, meta) = engine.poll_transmit(at(1), &mut buffer).unwrap();
+        assert_eq!((len, meta.gso_size), (5060, want));
+    }
+}

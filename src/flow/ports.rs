@@ -192,14 +192,20 @@ impl NatPool {
         let own = range.start + (self.hash(client) % range.len() as u64) as usize;
         let Some(kind) = kind(protocol) else { return Ok((self.addresses[own].address, 0)) };
         let others = if self.settings.pooling == Pooling::Arbitrary { range.len() } else { 1 };
-        for i in 0..others {
-            let at = range.start + (own - range.start + i) % range.len();
-            if let Some(port) = self.take(at, kind, client_port) {
-                return Ok((self.addresses[at].address, port));
+        loop {
+            for i in 0..others {
+                let at = range.start + (own - range.start + i) % range.len();
+                if let Some(port) = self.take(at, kind, client_port) {
+                    return Ok((self.addresses[at].address, port));
+                }
             }
+            // What is missing may stand behind others that have rested; each of them costs this once.
+            if self.poll_timeout().is_none_or(|due| due > now) {
+                self.exhausted += 1;
+                return Err(Exhausted);
+            }
+            self.handle_timeout(now);
         }
-        self.exhausted += 1;
-        Err(Exhausted)
     }
 
     /// A keyed hash that is the same on every machine.
@@ -409,6 +415,29 @@ mod tests {
         let (address, port) = pool.allocate(at(0), client(1), 1, Protocol::Icmp, false).unwrap();
         pool.release(at(0), address, port, Protocol::Icmp);
         assert!(pool.allocate(at(0), client(1), 1, Protocol::Icmp, false).is_ok());
+    }
+
+    #[test]
+    fn a_port_that_has_rested_is_found_behind_any_number_of_others() {
+        let small = NatPoolSettings { first_port: 5000, last_port: 5199, ..settings() };
+        let mut pool = NatPool::new(&small, 7);
+        let own = |pool: &mut NatPool, n| pool.allocate(at(0), client(n), 1, Protocol::Tcp, false);
+        let first = own(&mut pool, 1).unwrap();
+        let other = (2..).find(|n| own(&mut pool, *n).unwrap().0 != first.0).unwrap();
+        while own(&mut pool, 1).is_ok() {}
+        while own(&mut pool, other).is_ok() {}
+        let addresses = [first.0, own_of(&small, first.0)];
+        for address in addresses {
+            (5000..=5199).for_each(|port| pool.release(at(1), address, port, Protocol::Tcp));
+        }
+        assert!(pool.allocate(at(120), client(other), 1, Protocol::Tcp, false).is_err());
+        let got = pool.allocate(at(121), client(other), 1, Protocol::Tcp, false);
+        assert_eq!(got.map(|(address, _)| address), Ok(addresses[1]));
+    }
+
+    /// The other one of two addresses.
+    fn own_of(settings: &NatPoolSettings, not: IpAddr) -> IpAddr {
+        settings.v4.iter().map(|a| IpAddr::V4(*a)).find(|a| *a != not).unwrap()
     }
 
     #[test]

@@ -101,6 +101,22 @@ pub fn translate(
     Ok(Meta { partial_checksum, ..meta })
 }
 
+/// Whether a whole packet or a first fragment has a counterpart in the other family: what [`translate`] or
+/// [`translate_fragment`] says of it. `scratch` is overwritten.
+pub fn can_cross(scratch: &mut Vec<u8>, packet: &[u8], parsed: &Parsed, meta: Meta) -> Result<(), Untranslatable> {
+    let addresses = match parsed.addresses {
+        Addresses::V4 { .. } => Addresses::V6 { src: 0, dst: 0 },
+        Addresses::V6 { .. } => Addresses::V4 { src: 0, dst: 0 },
+    };
+    let to = Across { addresses, src_port: 0, dst_port: 0 };
+    scratch.clear();
+    if parsed.whole {
+        translate(scratch, packet, parsed, &to, 0, meta).map(drop)
+    } else {
+        translate_fragment(scratch, packet, parsed, &to)
+    }
+}
+
 /// Bytes that a whole packet or a fragment has in the other family.
 ///
 /// An IPv6 fragment's Fragment header goes, an IPv4 one's comes.

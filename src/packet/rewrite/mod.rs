@@ -71,6 +71,7 @@ pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: 
         Transport::Udp { .. } => at + 6,
         Transport::Echo { .. } => at + 2,
         Transport::Sctp { .. } => return put_sctp_ports(&mut packet[at..parsed.len], to.src_port, to.dst_port),
+        Transport::Other => return patch_other(&mut packet[at..parsed.len], parsed.protocol, to.deltas.transport),
         _ => return,
     };
     let old = word(packet, sum);
@@ -87,6 +88,21 @@ pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: 
     } else {
         put(packet, at, to.src_port);
         put(packet, at + 2, to.dst_port);
+    }
+}
+
+/// Where the sum of a transport without ports stands that covers the addresses: DCCP's (RFC 4340, 9.1) and UDP-Lite's
+/// (RFC 3828, 3.1).
+const fn other_sum(protocol: u8) -> Option<usize> {
+    if matches!(protocol, 33 | 136) { Some(6) } else { None }
+}
+
+/// Patches the sum of a transport whose ports are not told apart, if it covers the addresses.
+fn patch_other(transport: &mut [u8], protocol: u8, delta: Delta) {
+    if let Some(at) = other_sum(protocol).filter(|at| at + 2 <= transport.len()) {
+        let patched = delta.patch(word(transport, at));
+        // RFC 3828, 3.1: zero is no sum.
+        put(transport, at, if patched == 0 { 0xffff } else { patched });
     }
 }
 
@@ -215,6 +231,40 @@ mod tests {
         }
         .unwrap();
         out
+    }
+
+    #[test]
+    fn sums_of_transports_without_ports_that_cover_the_addresses_stay_right() {
+        for (protocol, kind) in [(33, 1), (136, 1), (33, 4), (136, 4)] {
+            let mut packet = build(kind, [10; 16], [20; 16], b"payload");
+            let v6 = kind == 4;
+            if v6 {
+                packet[6] = protocol
+            } else {
+                packet[9] = protocol
+            }
+            let at = if v6 { 40 } else { 20 };
+            let fill = |packet: &mut [u8]| {
+                if !v6 {
+                    packet[10..12].fill(0);
+                    let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+                    put(packet, 10, sum);
+                }
+            };
+            fill(&mut packet);
+            put(&mut packet, at + 6, 0);
+            let parsed = parse(&packet).unwrap();
+            let sum = checksum::add(checksum::pseudo(&parsed.addresses, protocol, packet.len() - at), &packet[at..]);
+            put(&mut packet, at + 6, !checksum::fold(sum));
+            assert!(transport_sum_is_right(&packet));
+            let addresses = match parsed.addresses {
+                Addresses::V4 { src, .. } => Addresses::V4 { src, dst: 0x0a00_0201 },
+                Addresses::V6 { src, .. } => Addresses::V6 { src, dst: 0xfd00 << 112 | 1 },
+            };
+            translate(&mut packet, &parsed, &to(&parsed, addresses, 0, 0), false);
+            assert_eq!(parse(&packet).unwrap().addresses, addresses);
+            assert!(transport_sum_is_right(&packet), "{protocol} {v6}");
+        }
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 
 use super::super::checksum::{self, Delta};
 use super::super::{Addresses, Parsed, Protocol, Quote, word};
-use super::{Deltas, put, put_addresses};
+use super::{Deltas, other_sum, put, put_addresses};
 
 /// What the quoted packet was before it was translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,8 @@ fn put_quoted(quoted: &mut [u8], quote: &Quote, to: &Inner) {
         Protocol::Tcp => at + 16,
         Protocol::Udp => at + 6,
         Protocol::Icmp => at + 2,
-        Protocol::Sctp | Protocol::Ip(_) => usize::MAX - 2,
+        Protocol::Ip(number) => other_sum(number).map_or(usize::MAX - 2, |sum| at + sum),
+        Protocol::Sctp => usize::MAX - 2,
     };
     if sum + 2 <= quoted.len() {
         let udp = quote.protocol == Protocol::Udp;
