@@ -146,7 +146,6 @@ impl Engine {
     fn way_across(&self, found: Found, v6: bool) -> usize {
         match self.way_out(found) {
             usize::MAX if v6 => LEAST_V6,
-            mtu if v6 => mtu.max(LEAST_V6),
             mtu => mtu,
         }
     }

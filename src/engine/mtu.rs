@@ -19,7 +19,7 @@ impl Mtus {
         let mut servers = vec![[0; 2]; settings.servers.len()];
         for pool in &settings.pools {
             for id in &pool.servers {
-                servers[id.0 as usize] = [pool.mtu.unwrap_or(0); 2];
+                servers[id.0 as usize] = [false, true].map(|v6| possible(v6, pool.mtu.unwrap_or(0)));
             }
         }
         Mtus { servers, clients: settings.gateway.client_mtu.unwrap_or(0) }
@@ -38,9 +38,14 @@ impl Mtus {
     /// Takes another MTU for the way to a server.
     pub(super) fn set(&mut self, server: ServerId, v6: bool, mtu: u16) {
         if let Some(both) = self.servers.get_mut(server.0 as usize) {
-            both[usize::from(v6)] = mtu;
+            both[usize::from(v6)] = possible(v6, mtu);
         }
     }
+}
+
+/// No way over IPv6 takes less than 1,280 bytes, and no host believes that one does (RFC 8200, 5; RFC 8201, 4).
+const fn possible(v6: bool, mtu: u16) -> u16 {
+    if v6 && mtu != 0 && mtu < 1280 { 1280 } else { mtu }
 }
 
 #[cfg(test)]
@@ -66,5 +71,18 @@ mod tests {
         assert_eq!(set(2, false, 1500), Err(Refused::NoSuchServer(ServerId(2))));
         assert_eq!(all(&engine), [[1500, 1400], [0, 9000]]);
         assert_eq!(engine.mtus.way_out(ServerId(7), false), 0);
+    }
+
+    #[test]
+    fn no_way_over_ipv6_is_narrower_than_1280_bytes() {
+        let mut settings = Settings::default();
+        settings.pools = vec![PoolSettings { mtu: Some(576), ..PoolSettings::new("a", vec![ServerId(0)]) }];
+        settings.servers = vec![ServerSettings::new("s", PoolId(0))];
+        let mut mtus = Mtus::new(&settings);
+        assert_eq!([false, true].map(|v6| mtus.way_out(ServerId(0), v6)), [576, 1280]);
+        for (told, want) in [(0, 0), (68, 1280), (1279, 1280), (1281, 1281)] {
+            mtus.set(ServerId(0), true, told);
+            assert_eq!(mtus.way_out(ServerId(0), true), want);
+        }
     }
 }
