@@ -75,9 +75,8 @@ mod tests {
 
     #[test]
     fn no_way_over_ipv6_is_narrower_than_1280_bytes() {
-        let mut settings = Settings::default();
-        settings.pools = vec![PoolSettings { mtu: Some(576), ..PoolSettings::new("a", vec![ServerId(0)]) }];
-        settings.servers = vec![ServerSettings::new("s", PoolId(0))];
+        let pools = vec![PoolSettings { mtu: Some(576), ..PoolSettings::new("a", vec![ServerId(0)]) }];
+        let settings = Settings { pools, servers: vec![ServerSettings::new("s", PoolId(0))], ..Settings::default() };
         let mut mtus = Mtus::new(&settings);
         assert_eq!([false, true].map(|v6| mtus.way_out(ServerId(0), v6)), [576, 1280]);
         for (told, want) in [(0, 0), (68, 1280), (1279, 1280), (1281, 1281)] {
