@@ -4,7 +4,7 @@
 
 use super::oracle;
 use equipoise::balance::Admin;
-use equipoise::capture::{Reader, describe};
+use equipoise::capture::{Frame, Reader, describe};
 use equipoise::config::{ConfigError, Problem, Settings};
 use equipoise::engine::{Change, Cursor, Engine, FlowQuery, FlowRow, Verdict};
 use equipoise::ids::ServerId;
@@ -88,7 +88,18 @@ pub fn capture_target(bytes: &[u8]) {
             && let Some(packet) = frame.data.get(offset..)
         {
             describe(packet);
+            header_leads_to_its_packet(&frame, offset);
         }
+    }
+}
+
+/// The header that a packet of either family is written with leads the reader to that packet.
+fn header_leads_to_its_packet(frame: &Frame, offset: usize) {
+    let mut before = frame.data.clone();
+    frame.link.ends_with_packet(&mut before);
+    for packet in [&[0x45; 20][..], &[0x60; 40]] {
+        let written = [&frame.link.header_of(&before, offset, packet, true)[..], packet].concat();
+        assert_eq!(frame.link.ip_offset(&written), Ok(offset), "{:?}", frame.link);
     }
 }
 

@@ -14,6 +14,10 @@ pub(super) struct Head {
     pub kind: Kind,
     /// A length field of 16 bits, and from where it counts to the end of the packet.
     pub length: Option<(usize, usize)>,
+    /// The same in little-endian order.
+    pub little: Option<(usize, usize)>,
+    /// A byte and a bit of it that says what is no longer true of a frame that is written anew: that a checksum ends it.
+    pub clear: Option<(usize, u8)>,
 }
 
 /// How a head tells the family of its packet, and at which byte.
@@ -24,16 +28,17 @@ pub(super) enum Kind {
     EtherType(usize),
     /// A PPP protocol of 16 bits (RFC 1661, 2).
     Ppp(usize),
-    /// A PPP protocol of 8 bits (RFC 1661, 6.5).
-    PppShort(usize),
-    /// An address family of 8 bits, as BSD and Darwin count them.
-    Family(usize),
+    /// By 8 bits, with what they are for IPv4 and for IPv6: an address family, a short PPP protocol (RFC 1661, 6.5).
+    Byte(usize, [u8; 2]),
 }
 
 /// Most VLAN tags of a frame.
 const MOST_TAGS: usize = 4;
 const MPLS: EtherType = EtherType(0x8847);
 const MPLS_UPSTREAM: EtherType = EtherType(0x8848);
+const BACKBONE: EtherType = EtherType(0x88e7);
+const VNTAG: EtherType = EtherType(0x8926);
+const PORT_TAG: EtherType = EtherType(0x893f);
 const PPPOE: EtherType = EtherType(0x8864);
 /// The greatest number that is the length of an IEEE 802.3 frame, where an EtherType could stand.
 const MOST_LENGTH: u16 = 1500;
@@ -41,7 +46,28 @@ const MOST_LENGTH: u16 = 1500;
 impl Head {
     /// A head of `offset` bytes.
     pub(super) fn of(frame: &[u8], offset: usize, kind: Kind, what: &str) -> Result<Head, NotIp> {
-        if frame.len() < offset { Err(short(what)) } else { Ok(Head { offset, kind, length: None }) }
+        if frame.len() < offset {
+            Err(short(what))
+        } else {
+            Ok(Head { offset, kind, length: None, little: None, clear: None })
+        }
+    }
+
+    /// The same behind `by` bytes more.
+    pub(super) fn shifted(self, by: usize) -> Head {
+        let both = |(at, from)| (at + by, from + by);
+        Head {
+            offset: self.offset + by,
+            kind: match self.kind {
+                Kind::Silent => Kind::Silent,
+                Kind::EtherType(at) => Kind::EtherType(at + by),
+                Kind::Ppp(at) => Kind::Ppp(at + by),
+                Kind::Byte(at, values) => Kind::Byte(at + by, values),
+            },
+            length: self.length.map(both),
+            little: self.little.map(both),
+            clear: self.clear.map(|(at, bit)| (at + by, bit)),
+        }
     }
 
     /// Writes what the head says of `packet` into a copy of it.
@@ -53,16 +79,19 @@ impl Head {
                 header[at..at + 2].copy_from_slice(if v6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
             }
             Kind::Ppp(at) => header[at..at + 2].copy_from_slice(if v6 { &[0, 0x57] } else { &[0, 0x21] }),
-            Kind::PppShort(at) => header[at] = if v6 { 0x57 } else { 0x21 },
-            Kind::Family(at) => header[at] = if v6 { 30 } else { 2 },
+            Kind::Byte(at, values) => header[at] = values[usize::from(v6)],
         }
     }
 
     /// Writes the length of what follows into a copy of the head, where it has such a field.
     pub(super) fn measure(&self, header: &mut [u8], packet: &[u8]) {
-        if let Some((at, from)) = self.length {
-            let length = u16::try_from(header.len() - from + packet.len()).unwrap_or(u16::MAX);
-            header[at..at + 2].copy_from_slice(&length.to_be_bytes());
+        let length = |from: usize| u16::try_from(header.len() - from + packet.len()).unwrap_or(u16::MAX);
+        let fields = [
+            self.length.map(|(at, from)| (at, length(from).to_be_bytes())),
+            self.little.map(|(at, from)| (at, length(from).to_le_bytes())),
+        ];
+        for (at, bytes) in fields.into_iter().flatten() {
+            header[at..at + 2].copy_from_slice(&bytes);
         }
     }
 }
@@ -88,6 +117,20 @@ pub(super) fn behind(frame: &[u8], mut kind_at: usize, mut offset: usize, ethern
                 kind_at = offset + 2;
                 offset += 4;
             }
+            // The provider's backbone (IEEE 802.1ah): a service instance, then a whole frame.
+            BACKBONE => {
+                kind_at = offset + 16;
+                offset += 18;
+            }
+            // Tags of virtual interfaces (VNTag) and of bridge ports (IEEE 802.1BR).
+            VNTAG => {
+                kind_at = offset + 4;
+                offset += 6;
+            }
+            PORT_TAG => {
+                kind_at = offset + 6;
+                offset += 8;
+            }
             PPPOE => return pppoe(frame, offset),
             MPLS | MPLS_UPSTREAM => return labels(frame, offset),
             EtherType(0..=MOST_LENGTH) => {
@@ -109,7 +152,7 @@ pub(super) fn llc(frame: &[u8], at: usize) -> Result<Head, NotIp> {
             Head::of(frame, at + 8, Kind::EtherType(at + 6), "a SNAP header")
         }
         Some([0xaa, 0xaa, 3, _, _, _, high, low]) => Err(NotIp(format!("SNAP protocol 0x{high:02x}{low:02x}"))),
-        _ => Err(NotIp("an IEEE 802.3 frame with LLC".into())),
+        _ => Err(NotIp("LLC without SNAP".into())),
     }
 }
 
@@ -142,7 +185,7 @@ pub(super) fn ppp(frame: &[u8], mut at: usize) -> Result<Head, NotIp> {
         at += 2;
     }
     let (protocol, head) = match frame.get(at) {
-        Some(first) if first & 1 == 1 => (u16::from(*first), (at + 1, Kind::PppShort(at))),
+        Some(first) if first & 1 == 1 => (u16::from(*first), (at + 1, Kind::Byte(at, [0x21, 0x57]))),
         _ => (two(frame, at, "a PPP header")?, (at + 2, Kind::Ppp(at))),
     };
     match protocol {

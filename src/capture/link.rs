@@ -1,6 +1,7 @@
 //! Link layers: where in a frame the IP packet begins.
 
 use super::head::{Head, Kind, behind, hdlc, llc, ppp, pppoe, short};
+use super::rare;
 use std::fmt;
 
 /// A link type that can be read. Those of many kinds keep the number of theirs.
@@ -23,6 +24,8 @@ pub enum Link {
     Snap(i32),
     /// pflog of BSD (117).
     Pflog,
+    /// One of those that are met rarely: IEEE 802.11 with and without radio headers, token ring, frame relay and more.
+    Rare(i32),
     /// Any other link type: no packet can be found in its frames.
     Other(i32),
 }
@@ -49,6 +52,7 @@ impl Link {
             9 | 50 | 51 | 104 | 166 | 204 => Some(Link::Ppp(number)),
             10 | 100 | 122 => Some(Link::Snap(number)),
             117 => Some(Link::Pflog),
+            _ if rare::known(number) => Some(Link::Rare(number)),
             _ => None,
         }
     }
@@ -58,7 +62,7 @@ impl Link {
         match self {
             Link::Ethernet => 1,
             Link::Raw(number) | Link::Null(number) | Link::Other(number) => number,
-            Link::Ppp(number) | Link::Snap(number) => number,
+            Link::Ppp(number) | Link::Snap(number) | Link::Rare(number) => number,
             Link::Cooked => 113,
             Link::Cooked2 => 276,
             Link::Pflog => 117,
@@ -90,6 +94,15 @@ impl Link {
             Link::Snap(122) => llc(frame, 16),
             Link::Snap(_) => llc(frame, 0),
             Link::Pflog => pflog(frame),
+            Link::Rare(number) => rare::head(number, frame),
+        }
+    }
+
+    /// Makes the header of a frame say that the frame ends with its packet: what comes behind that, a checksum of the frame,
+    /// say, is not written.
+    pub fn ends_with_packet(self, frame: &mut [u8]) {
+        if let Ok(Head { clear: Some((at, bit)), .. }) = self.head(frame) {
+            frame[at] &= !bit;
         }
     }
 
@@ -119,6 +132,7 @@ impl Link {
         match self {
             Link::Ethernet => Some(0),
             Link::Snap(10) => Some(1),
+            Link::Rare(number) => rare::addresses(number),
             _ => None,
         }
     }
@@ -130,7 +144,7 @@ fn null(frame: &[u8]) -> Result<Head, NotIp> {
     let small = u32::from_le_bytes(*family).min(u32::from_be_bytes(*family));
     let at = if frame[0] == 0 { 3 } else { 0 };
     match small {
-        2 | 10 | 23 | 24 | 28 | 30 => Head::of(frame, 4, Kind::Family(at), "a null header"),
+        2 | 10 | 23 | 24 | 28 | 30 => Head::of(frame, 4, Kind::Byte(at, [2, 30]), "a null header"),
         other => Err(NotIp(format!("address family {other}"))),
     }
 }
@@ -139,7 +153,7 @@ fn null(frame: &[u8]) -> Result<Head, NotIp> {
 fn pflog(frame: &[u8]) -> Result<Head, NotIp> {
     match frame {
         [length, 2 | 10 | 24 | 28 | 30, ..] if *length > 1 => {
-            Head::of(frame, usize::from(*length).next_multiple_of(4), Kind::Family(1), "its pflog header")
+            Head::of(frame, usize::from(*length).next_multiple_of(4), Kind::Byte(1, [2, 30]), "its pflog header")
         }
         [0 | 1, ..] => Err(NotIp("a pflog header without a length".into())),
         [_, other, ..] => Err(NotIp(format!("address family {other}"))),
@@ -161,7 +175,7 @@ mod tests {
             (Link::Ethernet, ethernet(&[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 0x86, 0xdd]), Ok(22)),
             (Link::Ethernet, ethernet(&[0x81, 0, 0]), Err("shorter than a VLAN tag")),
             (Link::Ethernet, ethernet(&[8, 6]), Err("ARP")),
-            (Link::Ethernet, ethernet(&[0, 40]), Err("an IEEE 802.3 frame with LLC")),
+            (Link::Ethernet, ethernet(&[0, 40]), Err("LLC without SNAP")),
             (Link::Ethernet, vec![0; 13], Err("shorter than an Ethernet header")),
             (Link::Raw(101), vec![], Ok(0)),
             (Link::Cooked, [&[0, 0, 0, 1, 0, 6][..], &[0; 8], &[8, 0]].concat(), Ok(16)),
@@ -194,7 +208,7 @@ mod tests {
             (Link::Ppp(204), vec![0], Err("shorter than a PPP header")),
             (Link::Snap(10), [&[0x50; 13][..], &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]].concat(), Ok(21)),
             (Link::Snap(100), vec![0xaa, 0xaa, 3, 0, 0, 0, 0x86, 0xdd], Ok(8)),
-            (Link::Snap(122), vec![0; 9], Err("an IEEE 802.3 frame with LLC")),
+            (Link::Snap(122), vec![0; 9], Err("LLC without SNAP")),
             (Link::Pflog, [&[61, 2][..], &[0; 62]].concat(), Ok(64)),
             (Link::Pflog, vec![61, 2, 0], Err("shorter than its pflog header")),
             (Link::Pflog, vec![0, 2], Err("a pflog header without a length")),
@@ -210,7 +224,7 @@ mod tests {
         for number in [0, 1, 9, 10, 12, 14, 50, 51, 100, 101, 104, 108, 113, 117, 122, 166, 204, 228, 229, 276] {
             assert_eq!(Link::of(number).unwrap().number(), number);
         }
-        assert_eq!(Link::of(105), None);
+        assert_eq!(Link::of(189), None);
     }
 
     #[test]

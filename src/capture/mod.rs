@@ -6,6 +6,7 @@ mod describe;
 mod error;
 mod head;
 mod link;
+mod rare;
 mod reader;
 mod writer;
 

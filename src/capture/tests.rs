@@ -166,10 +166,10 @@ fn what_is_no_capture_is_told_by_its_first_bytes() {
 #[test]
 fn frames_of_a_link_type_that_is_not_read_hold_no_packet() {
     let mut bytes = pcap(false, false, &[(1, 2, b"abc")]);
-    bytes[20] = 105;
+    bytes[20] = 189;
     let frame = &read(&bytes).unwrap()[0];
-    assert_eq!(frame.link, super::Link::Other(105));
-    assert!(frame.link.ip_offset(&frame.data).unwrap_err().to_string().contains("link type 105"));
+    assert_eq!(frame.link, super::Link::Other(189));
+    assert!(frame.link.ip_offset(&frame.data).unwrap_err().to_string().contains("link type 189"));
 }
 
 #[test]

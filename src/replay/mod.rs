@@ -141,6 +141,7 @@ impl<'o> Replay<'o> {
     fn packet(&mut self, now: Instant, frame: &mut Frame, offset: usize) -> Result<(), Stop> {
         self.summary.packets += 1;
         let ingress = self.ingress(frame);
+        frame.link.ends_with_packet(&mut frame.data);
         let (header, packet) = frame.data.split_at_mut(offset);
         let came = describe(packet);
         let partial_checksum = checksum::is_partial(packet);

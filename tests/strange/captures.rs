@@ -12,8 +12,13 @@ pub struct Capture {
     pub is_damaged: bool,
 }
 
-/// Link types without IP packets that can be read: Token Ring, 802.11, radiotap, BACnet, USB, Bluetooth, CAN, SITA, netlink, ...
-pub const UNKNOWN: [u32; 12] = [6, 7, 105, 127, 165, 189, 196, 201, 227, 253, 265, 290];
+/// Link types without IP packets that can be read: AX.25, Econet, BACnet, USB, SITA, Bluetooth, CAN, netlink, ...
+pub const UNKNOWN: [u32; 12] = [3, 115, 165, 189, 196, 201, 227, 230, 253, 265, 271, 290];
+/// Link types that are read, frequent ones and rare ones.
+const READ: [u32; 43] = [
+    0, 1, 6, 7, 8, 9, 10, 12, 14, 50, 51, 100, 101, 104, 105, 107, 108, 109, 113, 117, 119, 122, 123, 127, 129, 138,
+    163, 166, 192, 204, 205, 206, 226, 228, 229, 239, 242, 258, 276, 281, 282, 284, 285,
+];
 const RAW: u32 = 101;
 
 /// Every capture.
@@ -89,6 +94,39 @@ fn link_header(link: u32, six: bool) -> Vec<u8> {
         100 => [&[0xaa, 0xaa, 3, 0, 0, 0][..], &kind].concat(),
         122 => [&[7; 16][..], &[0xaa, 0xaa, 3, 0, 0, 0], &kind].concat(),
         117 => [&[61, if six { 24 } else { 2 }][..], &[0; 62]].concat(),
+        _ => rare_header(link, six),
+    }
+}
+
+/// The same for those that are rare.
+fn rare_header(link: u32, six: bool) -> Vec<u8> {
+    let kind = if six { [0x86, 0xdd] } else { [8, 0] };
+    let snap = [&[0xaa, 0xaa, 3, 0, 0, 0][..], &kind].concat();
+    let radio = [&[0x88, 1][..], &[2; 20], &[0; 4], &snap].concat();
+    let family = |v6: u8| if six { v6 } else { 2 };
+    match link {
+        6 => [&[0x10, 0x40][..], &[2; 6], &[0x82; 6], &[6, 0x30, 0, 0, 0, 0], &snap].concat(),
+        7 => vec![1, 2, if six { 196 } else { 212 }, 0, 0, 1],
+        8 => vec![0; 16],
+        105 => radio,
+        107 => vec![0x18, 0x41, 3, if six { 0x8e } else { 0xcc }],
+        109 => [&[family(24), 0, 0, 0][..], &[0; 8]].concat(),
+        119 => [&[0; 144][..], &radio].concat(),
+        123 => [&[2, 0, 0, 5][..], &snap].concat(),
+        127 => [&[0, 0, 9, 0, 2, 0, 0, 0, 0][..], &radio].concat(),
+        129 => vec![1, 2, 0, 0, if six { 196 } else { 212 }, 0, 0, 1],
+        138 => [&[3; 16][..], &kind].concat(),
+        163 => [&[0x80, 0x21, 0x10, 1, 0, 0, 0, 64][..], &[0; 56], &radio].concat(),
+        192 => [&[0, 0, 8, 0, 105, 0, 0, 0][..], &radio].concat(),
+        205 => [&[1, 0x0f, 0][..], &kind].concat(),
+        206 => [&[1, 0x18, 0x41, 3, 0, 0x80, 0, 0, 0][..], &kind].concat(),
+        226 => [&[1, family(26)][..], &[0; 22]].concat(),
+        239 => vec![family(10), 0, 0, 0, 5, 0, 10, 0, b'x', 0, 0, 0, 0, 4, 9, 0],
+        242 => [&[0; 40][..], &kind, &[0, 0]].concat(),
+        258 => [&[16, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0][..], &[2; 12], &kind].concat(),
+        281 | 284 => [&[2; 12][..], &[0xc0, 0, 0, 1], &kind].concat(),
+        282 => [&[0x20, 0, 0, 1][..], &[2; 12], &kind].concat(),
+        285 => [&[2; 12][..], &[0xda, 0xda, 0, 0, 0xc0, 0, 0, 1], &kind].concat(),
         _ => Vec::new(),
     }
 }
@@ -98,8 +136,7 @@ fn framed(link: u32) -> Vec<Vec<u8>> {
 }
 
 fn containers(add: Add) {
-    let read = [0, 1, 9, 10, 12, 14, 50, 51, 100, 101, 104, 108, 113, 117, 122, 166, 204, 228, 229, 276];
-    for link in read.into_iter().chain(UNKNOWN) {
+    for link in READ.into_iter().chain(UNKNOWN) {
         for (big, nanos) in [(false, false), (false, true), (true, false), (true, true)] {
             add(format!("link {link} pcap big {big} nanos {nanos}"), pcap(big, nanos, link, usize::MAX, &framed(link)));
         }
