@@ -2,8 +2,18 @@
 //!
 //! It must not know what becomes of the packet.
 
-use super::link::NotIp;
 use etherparse::EtherType;
+use std::fmt;
+
+/// Why a frame holds no IP packet, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotIp(pub String);
+
+impl fmt::Display for NotIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// What stands before the IP packet of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

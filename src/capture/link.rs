@@ -1,8 +1,7 @@
 //! Link layers: where in a frame the IP packet begins.
 
-use super::head::{Head, Kind, behind, hdlc, llc, ppp, pppoe, short};
+use super::head::{Head, Kind, NotIp, behind, hdlc, llc, ppp, pppoe, short};
 use super::rare;
-use std::fmt;
 
 /// A link type that can be read. Those of many kinds keep the number of theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,16 +27,6 @@ pub enum Link {
     Rare(i32),
     /// Any other link type: no packet can be found in its frames.
     Other(i32),
-}
-
-/// Why a frame holds no IP packet, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotIp(pub String);
-
-impl fmt::Display for NotIp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl Link {

@@ -15,6 +15,7 @@ mod tests;
 
 pub use describe::describe;
 pub use error::CaptureError;
-pub use link::{Link, NotIp};
+pub use head::NotIp;
+pub use link::Link;
 pub use reader::{Frame, Reader};
 pub use writer::Writer;

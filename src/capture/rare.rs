@@ -2,8 +2,7 @@
 //!
 //! It must not know what becomes of the packet. Numbers and headers: www.tcpdump.org/linktypes.html.
 
-use super::head::{Head, Kind, behind, hdlc, llc, short};
-use super::link::NotIp;
+use super::head::{Head, Kind, NotIp, behind, hdlc, llc, short};
 
 /// The link types of this file.
 pub(super) const fn known(number: i32) -> bool {
