@@ -58,6 +58,15 @@ impl Link {
         }
     }
 
+    /// The same, or where it can carry one family alone and the packet is of the other, the one that carries both.
+    pub fn carrying(self, packet: &[u8]) -> Link {
+        let version = packet.first().map(|first| first >> 4);
+        match (self, version) {
+            (Link::Raw(228), Some(6)) | (Link::Raw(229), Some(4)) => Link::Raw(101),
+            _ => self,
+        }
+    }
+
     /// Offset of the IP packet in a frame.
     pub fn ip_offset(self, frame: &[u8]) -> Result<usize, NotIp> {
         self.head(frame).map(|head| head.offset)
@@ -214,6 +223,15 @@ mod tests {
             assert_eq!(Link::of(number).unwrap().number(), number);
         }
         assert_eq!(Link::of(189), None);
+    }
+
+    #[test]
+    fn a_link_of_one_family_carries_no_other() {
+        let (four, six) = ([0x45; 20], [0x60; 40]);
+        for (link, of_four, of_six) in [(228, 228, 101), (229, 101, 229), (101, 101, 101), (12, 12, 12)] {
+            let carrying = |packet: &[u8]| Link::Raw(link).carrying(packet).number();
+            assert_eq!((carrying(&four), carrying(&six)), (of_four, of_six), "{link}");
+        }
     }
 
     #[test]

@@ -198,6 +198,11 @@ impl<'r> Reader<'r> {
                     + u128::from(fraction) * (1_000_000_000 / interface.units_per_second);
                 self.frame(&interface, at.try_into().unwrap_or(u64::MAX), caplen, original_len, data)
             }
+            Found::Obsolete { swapped, .. } if swapped != self.big_endian => Ok(None),
+            Found::Obsolete { block, .. } => match obsolete(&block, self.big_endian) {
+                Some(found) => self.take(found),
+                None => Err(self.damaged("a packet block shorter than its head".into())),
+            },
             Found::Packet { interface, time, caplen, original_len, data } => {
                 let Some(interface) = self.interfaces.get(interface as usize).cloned() else {
                     return Err(self.damaged(format!("a packet names interface {interface}, which was not described")));
@@ -273,11 +278,34 @@ fn short_block(unread: &[u8]) -> bool {
 /// What a block holds, free of the reader's buffer.
 enum Found {
     Nothing,
-    Section { big_endian: bool },
-    Header { nanos: bool, link: Link, snaplen: u32 },
+    Section {
+        big_endian: bool,
+    },
+    Header {
+        nanos: bool,
+        link: Link,
+        snaplen: u32,
+    },
     Interface(Description),
-    Legacy { seconds: u32, fraction: u32, caplen: u32, original_len: u32, data: Vec<u8> },
-    Packet { interface: u32, time: Option<u64>, caplen: Option<u32>, original_len: u32, data: Vec<u8> },
+    Legacy {
+        seconds: u32,
+        fraction: u32,
+        caplen: u32,
+        original_len: u32,
+        data: Vec<u8>,
+    },
+    /// Where its number is `swapped`, it is one only in a big-endian section.
+    Obsolete {
+        swapped: bool,
+        block: Vec<u8>,
+    },
+    Packet {
+        interface: u32,
+        time: Option<u64>,
+        caplen: Option<u32>,
+        original_len: u32,
+        data: Vec<u8>,
+    },
 }
 
 struct Description {
@@ -351,9 +379,31 @@ fn take_block(block: &PcapBlockOwned<'_>) -> Found {
                 original_len: packet.origlen,
                 data: packet.data.to_vec(),
             },
+            // pcap-parser reads the number of a block that it does not know as little-endian in every section.
+            Block::Unknown(block) if [OBSOLETE_PACKET, OBSOLETE_PACKET.swap_bytes()].contains(&block.block_type) => {
+                Found::Obsolete { swapped: block.block_type != OBSOLETE_PACKET, block: block.data.to_vec() }
+            }
             _ => Found::Nothing,
         },
     }
+}
+
+/// The Packet Block of early pcapng (draft-ietf-opsawg-pcapng, Appendix B).
+const OBSOLETE_PACKET: u32 = 2;
+
+/// The contents of such a block: like an Enhanced Packet Block's, with 16 bits for the interface and 16 for drops.
+fn obsolete(block: &[u8], big_endian: bool) -> Option<Found> {
+    let (head, rest) = block.split_first_chunk::<20>()?;
+    let word = |at: usize| {
+        let bytes = [head[at], head[at + 1], head[at + 2], head[at + 3]];
+        if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+    };
+    let interface = if big_endian { word(0) >> 16 } else { word(0) & 0xffff };
+    let caplen = word(12);
+    // Behind the packet stand options.
+    let data = rest[..rest.len().min((caplen as usize).next_multiple_of(4))].to_vec();
+    let time = Some(u64::from(word(4)) << 32 | u64::from(word(8)));
+    Some(Found::Packet { interface, time, caplen: Some(caplen), original_len: word(16), data })
 }
 
 fn legacy_header(header: &PcapHeader) -> Found {

@@ -95,6 +95,33 @@ fn pcapng_tells_the_interface_by_name() {
 }
 
 #[test]
+fn packet_blocks_of_early_pcapng_are_read() {
+    for big in [false, true] {
+        let word = |number: u32| if big { number.to_be_bytes() } else { number.to_le_bytes() };
+        let half = |number: u16| if big { number.to_be_bytes() } else { number.to_le_bytes() };
+        let whole = pcapng(big, &[(9, &[9])], 7);
+        // Behind interface and drops stand time, lengths, data and options.
+        let body = [&half(0)[..], &half(9), &word(1), &word(5), &word(3), &word(4)].concat();
+        let head = [&body[..], &[1, 2, 3, 0]].concat();
+        let framed = |body: &[u8]| {
+            let len = word(12 + body.len() as u32);
+            [&word(2)[..], &len, body, &len].concat()
+        };
+        let options = [&head[..], &half(2), &half(4), &[0; 4], &half(0), &half(0)].concat();
+        for body in [&head, &options] {
+            let frames = read(&[&whole[..], &framed(body)].concat()).unwrap();
+            let seen: Vec<_> = frames.iter().map(|f| (f.at, &f.data[..], f.original_len)).collect();
+            assert_eq!(seen, [(7, &[1, 2, 3][..], 3), ((1 << 32) + 5, &[1, 2, 3], 4)]);
+        }
+        let mut other = framed(&head);
+        other[..4].reverse();
+        assert_eq!(read(&[&whole[..], &other].concat()).unwrap().len(), 1, "a block of another number");
+        let error = read(&[&whole[..], &framed(&head[..16])].concat()).unwrap_err();
+        assert!(matches!(error, CaptureError::Damaged { packets: 1, .. }), "{error}");
+    }
+}
+
+#[test]
 fn what_is_written_is_read_again_the_same() {
     let mut writer = Writer::new(Vec::new()).unwrap();
     writer.frame(1_700_000_000_123_456_789, Link::Raw(101), b"", b"packet").unwrap();

@@ -27,7 +27,7 @@ pub struct Verbosity {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs the gateway on a TUN device until SIGINT or SIGTERM; usually needs root.
+    /// Runs the gateway on a TUN device until SIGINT, SIGTERM or SIGHUP; usually needs root.
     Run {
         /// The configuration file (TOML).
         #[arg(long, value_name = "FILE")]

@@ -6,6 +6,7 @@ use super::links::Links;
 use super::problem::Draft;
 use super::raw::Raw;
 use super::raw_nat::RawNatPool;
+use crate::packet::Protocol;
 use serde_spanned::Spanned;
 use std::net::IpAddr;
 
@@ -34,6 +35,16 @@ pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
         let narrow = !service.nat_for.is_empty();
         for listen in &service.listen {
             let v6 = listen.get_ref().address.is_ipv6();
+            let stays = !matches!(listen.get_ref().protocol, Protocol::Tcp | Protocol::Udp | Protocol::Icmp);
+            if stays && servers().next().is_some() && !servers().any(|address| address.get_ref().is_ipv6() == v6) {
+                let family = if v6 { "IPv6" } else { "IPv4" };
+                let protocol = listen.get_ref().protocol.name();
+                let title = format!("its pool has no {family} server for this listen address");
+                let draft = Draft::error(listen.span(), title).label(format!("{protocol} stays in its family"));
+                drafts
+                    .push(draft.help(format!("give a server an {family} address; TCP, UDP and echo alone change it")));
+                continue;
+            }
             let reachable = |address: &Spanned<IpAddr>| {
                 families[usize::from(address.get_ref().is_ipv6())] && (!narrow || address.get_ref().is_ipv6() == v6)
             };

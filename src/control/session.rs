@@ -61,6 +61,14 @@ struct Walk {
     rows: u64,
 }
 
+/// What a question about flows names that there is not.
+fn unknown(query: &FlowQuery, engine: &Engine, now: Instant) -> Option<String> {
+    let service = query.service.as_ref().filter(|name| engine.services().iter().all(|row| row.service != **name));
+    let server = query.server.as_ref().filter(|name| engine.servers(now).iter().all(|row| row.server != **name));
+    let service = service.map(|name| format!("there is no service {name}; `eqctl services` lists them"));
+    service.or_else(|| server.map(|name| format!("there is no server {name}; `eqctl servers` lists them")))
+}
+
 /// One connection of the control socket, without the socket.
 ///
 /// The driver feeds what it reads, and calls [`Session::poll_output`] whenever all that came out
@@ -171,6 +179,9 @@ impl Session {
                 self.rows([status]);
             }
             Request::Flows { query, limit } => {
+                if let Some(unknown) = unknown(&query, engine, now) {
+                    return self.fail(unknown);
+                }
                 let left = limit.unwrap_or(u64::MAX);
                 self.walk = Some(Walk { query, from: Cursor::default(), left, rows: 0 });
                 self.walk(engine, now);

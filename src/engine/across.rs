@@ -3,12 +3,11 @@
 //! How a packet is made into the other family is `packet/family`'s affair.
 
 use super::onward::{dont_fragment, most_pieces};
-use super::{Consumed, Engine, Forwarded, Reason, Verdict};
+use super::{Engine, Forwarded, Reason, Verdict};
 use crate::flow::Found;
-use crate::packet::build::{self, Error};
-use crate::packet::family::{self, Across, MtuRule, Untranslatable};
+use crate::packet::build;
+use crate::packet::family::{self, Across, MtuRule};
 use crate::packet::{Addresses, Meta, Parsed, Side, parse, proto, rewrite};
-use crate::time::Instant;
 
 /// Least MTU of IPv6 (RFC 8200, 5): what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
 const LEAST_V6: usize = 1280;
@@ -28,7 +27,6 @@ impl Engine {
     /// Sends a packet, or a first fragment, of a flow on in the other family.
     pub(super) fn across(
         &mut self,
-        now: Instant,
         packet: &[u8],
         parsed: &Parsed,
         meta: Meta,
@@ -43,9 +41,6 @@ impl Engine {
         let mut made = std::mem::take(&mut self.scratch);
         made.clear();
         let verdict = match family::translate(&mut made, packet, parsed, &to, id as u16, meta) {
-            Err(Untranslatable::SourceRoute) => {
-                self.answer(now, packet, parsed, Error::SourceRoute, Consumed::SourceRoute)
-            }
             Err(_) => Verdict::Drop(Reason::Untranslatable),
             Ok(meta) => {
                 let may_cut = parsed.addresses.is_v6() || !dont_fragment(packet);
@@ -142,12 +137,15 @@ impl Engine {
         self.emitted(Verdict::Emit { why: Forwarded::Foreign }, found, opened)
     }
 
-    /// The largest packet that the way out takes in the other family.
+    /// The largest packet that the way out takes in the other family. Over IPv6 it is the least that there is, unless the
+    /// settings vouch for the whole way: no router cuts there, and a sender that may be cut asks for no errors (RFC 7915, 4).
     fn way_across(&self, found: Found, v6: bool) -> usize {
-        match self.way_out(found) {
-            usize::MAX if v6 => LEAST_V6,
-            mtu => mtu,
-        }
+        let mtu = self.way_out(found);
+        let stated = match found.side {
+            Side::Client => self.mtus.is_stated(self.table.flow(found.index).server_id),
+            Side::Server => mtu != usize::MAX,
+        };
+        if v6 && !stated { mtu.min(LEAST_V6) } else { mtu }
     }
 
     /// Sends an ICMP error on to the other family; `found` is the side that it came from.

@@ -9,8 +9,8 @@ use crate::config::NoRoom;
 use crate::flow::{Found, InsertError, Key};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::build::Error;
-use crate::packet::family::{self, Untranslatable};
-use crate::packet::{Meta, Parsed, Side, Transport, checksum, proto};
+use crate::packet::family;
+use crate::packet::{Addresses, Meta, Parsed, Side, Transport, checksum, proto, word};
 use crate::time::Instant;
 use std::net::IpAddr;
 
@@ -50,12 +50,6 @@ impl Engine {
                 Err(reason @ (Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken)) => {
                     self.no_room(now, packet, parsed, reason)
                 }
-                Err(Reason::Untranslatable)
-                    if family::can_cross(&mut self.scratch, packet, parsed, meta)
-                        == Err(Untranslatable::SourceRoute) =>
-                {
-                    self.answer(now, packet, parsed, Error::SourceRoute, Consumed::SourceRoute)
-                }
                 Err(reason) => Verdict::Drop(reason),
                 Ok(index) => {
                     let found = Found { index, side: Side::Client };
@@ -90,16 +84,22 @@ impl Engine {
         match parsed.transport {
             Transport::Icmp { .. } => self.icmp(now, packet, parsed, meta),
             Transport::Fragment { .. } => self.fragment(now, packet, parsed, meta),
-            _ if self.is_own(parsed.addresses.dst()) => self.ends_here(now, packet, parsed),
-            _ => foreign(parsed),
+            _ if !self.is_own(parsed.addresses.dst()) => foreign(parsed),
+            Transport::Routed => self.detour(now, packet, parsed),
+            _ => Verdict::Drop(Reason::OtherProtocol),
         }
     }
 
-    /// Decides about a packet that a service address is to send on to its next station.
+    /// Decides about a packet of a service address that has other ends than its header says.
     #[cold]
-    fn ends_here(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) -> Verdict {
-        if !self.refusals.other_protocol || parsed.transport != Transport::Routed {
-            return Verdict::Drop(Reason::OtherProtocol);
+    fn detour(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) -> Verdict {
+        // A home address (RFC 6275, 6.3) is no route, and of a packet's fragments the first is answered (RFC 1122, 3.2.2).
+        let is_answered = match parsed.addresses {
+            Addresses::V4 { .. } => word(packet, 6) & 0x1fff == 0,
+            Addresses::V6 { .. } => family::routing_type(packet).is_some(),
+        };
+        if !self.refusals.other_protocol || !is_answered {
+            return Verdict::Drop(Reason::Detour);
         }
         self.answer(now, packet, parsed, Error::SourceRoute, Consumed::SourceRoute)
     }

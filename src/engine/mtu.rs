@@ -10,6 +10,8 @@ use crate::ids::ServerId;
 pub(super) struct Mtus {
     /// For each server by its number: over IPv4, over IPv6; 0 is unknown.
     servers: Vec<[u16; 2]>,
+    /// For each server by its number: whether the settings say it.
+    stated: Vec<bool>,
     clients: u16,
 }
 
@@ -17,17 +19,24 @@ impl Mtus {
     /// What the settings say; all else is unknown.
     pub(super) fn new(settings: &Settings) -> Self {
         let mut servers = vec![[0; 2]; settings.servers.len()];
+        let mut stated = vec![false; settings.servers.len()];
         for pool in &settings.pools {
             for id in &pool.servers {
                 servers[id.0 as usize] = [false, true].map(|v6| possible(v6, pool.mtu.unwrap_or(0)));
+                stated[id.0 as usize] = pool.mtu.is_some();
             }
         }
-        Mtus { servers, clients: settings.gateway.client_mtu.unwrap_or(0) }
+        Mtus { servers, stated, clients: settings.gateway.client_mtu.unwrap_or(0) }
     }
 
     /// The most bytes that a packet to a server may have; 0 is unknown.
     pub(super) fn way_out(&self, server: ServerId, v6: bool) -> u16 {
         self.servers.get(server.0 as usize).map_or(0, |both| both[usize::from(v6)])
+    }
+
+    /// Whether the settings vouch for the whole way to a server; what a route says holds for its first step alone.
+    pub(super) fn is_stated(&self, server: ServerId) -> bool {
+        self.stated.get(server.0 as usize).is_some_and(|stated| *stated)
     }
 
     /// The most bytes that a packet to a client may have; 0 is unknown.

@@ -64,6 +64,8 @@ reasons! {
     Fragment = "fragment", "its packet's first fragment went nowhere";
     /// A transport protocol that no service can listen for.
     OtherProtocol = "other-protocol", "transport protocol that the service address does not offer";
+    /// It is not at its end yet, or has not come from where its header says (RFC 791, 3.1; RFC 8200, 4.4; RFC 6275, 6.3).
+    Detour = "detour", "its source route or home address names other ends than its header";
     /// Addressed to a service address, but no service listens on that port.
     NoService = "no-service", "service address, but no service on that port";
     /// The service has no server that could take a new flow.

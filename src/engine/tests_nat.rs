@@ -190,6 +190,10 @@ fn ipv6_clients_reach_ipv4_servers() {
 #[test]
 fn ipv4_clients_reach_ipv6_servers_and_long_datagrams_arrive_in_pieces() {
     let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
+    // What a route says of its first step does not hold for the whole way.
+    for server in [0, 1].map(crate::ids::ServerId) {
+        engine.apply(at(0), Change::Mtu { server, v6: true, mtu: 1500 }).unwrap();
+    }
     let mut packet = Vec::new();
     PacketBuilder::ipv4(CLIENT, VIP, 60).udp(4000, 80).write(&mut packet, &[7; 1400]).unwrap();
     packet[6] = 0;
@@ -202,6 +206,9 @@ fn ipv4_clients_reach_ipv6_servers_and_long_datagrams_arrive_in_pieces() {
     let addresses = parse(&pieces[0]).unwrap().addresses;
     let sum = checksum::add(checksum::pseudo(&addresses, proto::UDP, whole.len()), &whole);
     assert_eq!((whole.len(), checksum::fold(sum)), (1408, 0xffff));
+    let mut settings = servers_of(full(false, true, |_| {}), true);
+    settings.pools[0].mtu = Some(1500);
+    assert_eq!(through(&mut Engine::new(&settings), at(1), &packet)[0].len(), 1448, "the settings vouch for the way");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn sent(engine: &mut Engine) -> Vec<Vec<u8>> {
 
 fn resum(packet: &mut [u8]) {
     packet[10..12].fill(0);
-    let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+    let sum = !checksum::fold(checksum::add(0, &packet[..usize::from(packet[0] & 15) * 4]));
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -282,6 +282,39 @@ fn a_fragment_that_is_to_go_on_to_another_station_opens_no_flow() {
         assert_eq!(hand(&mut engine, &mut packet), Verdict::Consume(Consumed::SourceRoute), "{fragment:?}");
     }
     assert_eq!(engine.counters().flows, 0);
+}
+
+#[test]
+fn a_source_route_of_ipv4_is_told_of_whole_packets_and_first_fragments_and_a_home_address_is_dropped() {
+    let mut engine = Engine::new(&settings(1, 9));
+    for (flags, verdict) in [
+        (0, Verdict::Consume(Consumed::SourceRoute)),
+        (0x2000, Verdict::Consume(Consumed::SourceRoute)),
+        (0x2003, Verdict::Drop(Reason::Detour)),
+        (0x0003, Verdict::Drop(Reason::Detour)),
+    ] {
+        let mut packet = udp(24, 0);
+        packet.splice(20..20, [131, 7, 4, 10, 0, 0, 1, 0]);
+        packet[0] += 2;
+        packet[3] += 8;
+        packet[6..8].copy_from_slice(&u16::to_be_bytes(flags));
+        resum(&mut packet);
+        assert_eq!(hand(&mut engine, &mut packet), verdict, "{flags:x}");
+        let told = sent(&mut engine);
+        let parsed = told.first().map(|answer| parse(answer).unwrap().transport);
+        let want = matches!(verdict, Verdict::Consume(_)).then_some(Transport::Icmp { kind: 3, code: 5 });
+        assert_eq!((parsed, told.len()), (want, usize::from(want.is_some())), "{flags:x}");
+        // At its last station the packet is like any other.
+        packet[22] = 8;
+        packet[6..8].fill(0);
+        resum(&mut packet);
+        let verdict = hand(&mut engine, &mut packet);
+        assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+    }
+    let home = [&[17, 2, 1, 2, 0, 0, 0xc9, 16][..], &[0x20; 16]].concat();
+    let mut packet = six(60, &home, &UDP_START);
+    assert_eq!(hand(&mut engine, &mut packet), Verdict::Drop(Reason::Detour));
+    assert_eq!((sent(&mut engine).len(), engine.counters().flows), (0, 1));
 }
 
 #[test]

@@ -69,6 +69,11 @@ impl Totals {
         }
     }
 
+    /// Packets dropped for a reason.
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
     pub fn end(&mut self, cause: Ended) {
         self.ended[cause as usize] += 1;
     }

@@ -1,6 +1,6 @@
 //! The engine seen from outside: rows of flows and servers, totals.
 
-use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, RuleRow, ServerRow, ServiceRow};
+use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, Reason, RuleRow, ServerRow, ServiceRow};
 use crate::balance::{Algorithm, PickedBy, ServerSettings, ServiceSettings};
 use crate::config::Settings;
 use crate::ids::ServerId;
@@ -136,6 +136,11 @@ impl Engine {
             flows: totals.flows,
         };
         (1..).zip(self.policy.rules()).map(row).collect()
+    }
+
+    /// Packets dropped for a reason until now.
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.totals.dropped(reason)
     }
 
     /// The services, in the order of the settings.

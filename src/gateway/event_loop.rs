@@ -5,6 +5,7 @@
 use super::control_server::ControlServer;
 use super::error::GatewayError;
 use super::follower::Follower;
+use super::refusals::Refusals;
 use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
 use crate::control::{About, DeviceCounters};
@@ -12,7 +13,7 @@ use crate::engine::{Engine, Event, Verdict, Weight};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -47,16 +48,26 @@ impl Stopper {
     }
 }
 
-/// SIGINT and SIGTERM, which end the process no longer but wait for a loop that takes them up.
+/// SIGINT, SIGTERM and SIGHUP, which end the process no longer but wait for a loop that takes them up.
 ///
 /// To be taken before anything is set up: a signal that comes meanwhile must not leave half of it behind.
 pub struct TakenSignals(Signals);
 
 impl TakenSignals {
-    /// Takes both over for the whole process.
+    /// Takes them over for the whole process; SIGHUP not where it is ignored, as nohup(1) has it.
     pub fn take() -> Result<TakenSignals, GatewayError> {
-        Signals::new([SIGINT, SIGTERM]).map(TakenSignals).map_err(GatewayError::io("take over SIGINT and SIGTERM"))
+        let which = [SIGINT, SIGTERM, SIGHUP];
+        Signals::new(&which[..if ignores_hangup() { 2 } else { 3 }])
+            .map(TakenSignals)
+            .map_err(GatewayError::io("take over the signals that end it"))
     }
+}
+
+/// Whether the process was started with SIGHUP ignored: bit 0 of SigIgn (proc_pid_status(5)).
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
 /// One engine with one TUN queue; several could run side by side and would share nothing.
@@ -74,6 +85,7 @@ pub(super) struct EventLoop {
     device: DeviceCounters,
     /// Set by the last failed write of a kind, so that a device that is down fills no log.
     complained: Option<i32>,
+    refusals: Refusals,
 }
 
 impl EventLoop {
@@ -107,6 +119,7 @@ impl EventLoop {
             frame: Box::new([0; HEADER + tun::MOST]),
             device: DeviceCounters::default(),
             complained: None,
+            refusals: Refusals::default(),
         })
     }
 
@@ -118,10 +131,10 @@ impl EventLoop {
         self.tun.name()
     }
 
-    /// Lets SIGINT and SIGTERM end the loop.
+    /// Lets SIGINT, SIGTERM and SIGHUP (the terminal is gone) end the loop.
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         let mut signals = signals.0;
-        let failed = GatewayError::io("watch for SIGINT and SIGTERM");
+        let failed = GatewayError::io("watch for signals");
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(&failed)?;
         self.signals = Some(signals);
         Ok(())
@@ -158,6 +171,7 @@ impl EventLoop {
                 packets_wait = self.take_packets(now)?;
             }
             self.keep_up(now);
+            self.refusals.tell(&self.engine, now);
             news_wait = news_wait && self.follower.take_news(now);
             if self.follower.work(&mut self.engine, now)
                 && let Some(installed) = &mut installed
@@ -181,7 +195,12 @@ impl EventLoop {
     fn take_signals(&mut self) {
         let Some(signals) = &mut self.signals else { return };
         for signal in signals.pending() {
-            log::info!("{}: going down", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
+            let name = match signal {
+                SIGINT => "SIGINT",
+                SIGHUP => "SIGHUP (a new configuration needs a restart)",
+                _ => "SIGTERM",
+            };
+            log::info!("{name}: going down");
             self.stopper.stop.store(true, Ordering::Release);
         }
     }

@@ -13,6 +13,7 @@ pub mod netlink;
 pub mod netns;
 pub mod plan;
 pub mod preflight;
+mod refusals;
 pub mod setup;
 pub mod sysctl;
 pub mod tun;
@@ -84,7 +85,7 @@ impl Gateway {
         self.event_loop.stopper()
     }
 
-    /// Lets SIGINT and SIGTERM end [`Gateway::run`].
+    /// Lets SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
     }

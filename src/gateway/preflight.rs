@@ -11,6 +11,7 @@ use netlink_packet_route::route::RouteType;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use std::fmt;
 use std::fs::OpenOptions;
+use std::net::IpAddr;
 
 /// Something that is missing, or stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,28 +190,41 @@ fn local_addresses(settings: &Settings, netlink: &mut Netlink) -> Vec<Problem> {
         let holds = local.iter().filter(|(route, _)| route.to.contains(&service));
         let taken = holds.max_by_key(|(route, _)| route.to.prefix_len());
         if let Some((route, kind)) = taken {
-            problems.push(taken_problem(&service, route.to, *kind, &device_name(netlink, route.device)));
+            let role = role(settings, &service);
+            problems.push(taken_problem(role, &service, route.to, *kind, &device_name(netlink, route.device)));
         }
     }
     problems
 }
 
-fn taken_problem(service: &IpNet, by: IpNet, kind: RouteType, device: &str) -> Problem {
+/// What an address is to the gateway that its kernel must leave to it.
+fn role(settings: &Settings, address: &IpNet) -> &'static str {
+    let is_service = settings.services.iter().flat_map(|service| &service.listen).any(|l| l.network() == *address);
+    let is_probe = [settings.health.source_v4.map(IpAddr::V4), settings.health.source_v6.map(IpAddr::V6)];
+    match is_probe.contains(&Some(address.addr())) {
+        _ if is_service => "service address",
+        true => "probe address",
+        false => "NAT pool address",
+    }
+}
+
+fn taken_problem(role: &str, service: &IpNet, by: IpNet, kind: RouteType, device: &str) -> Problem {
     let address = service.addr();
     if kind == RouteType::Local && !address.is_loopback() && by.prefix_len() == by.max_prefix_len() {
         return Problem::new(
-            format!("service address {address} is assigned to device {device}, so its packets end in the kernel"),
-            format!("ip address delete {address} dev {device} (services are routed, not assigned)"),
+            format!("{role} {address} is assigned to device {device}, so its packets end in the kernel"),
+            format!(
+                "name another {role} if this one is the gateway's own, else: ip address delete {address} dev {device} \
+                 (it is routed, not assigned)"
+            ),
         );
     }
     let kind = format!("{kind:?}").to_lowercase();
     let is_one = service.prefix_len() == service.max_prefix_len();
     let shown = if is_one { address.to_string() } else { service.to_string() };
     Problem::new(
-        format!(
-            "service address {shown} is a {kind} address of the kernel ({by} on device {device}), so its packets end there"
-        ),
-        "choose a service address outside of the gateway's own, loopback, broadcast and anycast addresses",
+        format!("{role} {shown} is a {kind} address of the kernel ({by} on device {device}), so its packets end there"),
+        format!("choose a {role} outside of the gateway's own, loopback, broadcast and anycast addresses"),
     )
 }
 

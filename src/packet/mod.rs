@@ -5,6 +5,7 @@
 pub mod build;
 pub mod checksum;
 pub mod family;
+mod options;
 mod parse;
 mod protocol;
 mod quote;

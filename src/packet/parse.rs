@@ -3,7 +3,7 @@
 //! Nothing is copied but addresses and offsets, and nothing is trusted: every length is checked
 //! against the bytes that came.
 
-use super::{checksum, long, proto, word};
+use super::{checksum, long, options, proto, word};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Source and destination address, as numbers in host order.
@@ -145,7 +145,8 @@ pub enum Transport {
     },
     /// A transport without ports that the gateway knows.
     Other,
-    /// A packet that is not at its destination yet (IPv6 routing header with segments left): what it carries is not for here.
+    /// A packet that is not at its destination yet (a source route with stations left), or whose source is another one (a home
+    /// address): what it carries is not for here, and its sum covers other addresses.
     Routed,
     /// A fragment: first or later. `protocol` and `offset` of [`Parsed`] tell what stands behind the last
     /// header that every fragment carries.
@@ -251,7 +252,9 @@ fn parse_v4(packet: &[u8]) -> Result<Parsed, Malformed> {
     let addresses = Addresses::V4 { src: long(packet, 12), dst: long(packet, 16) };
     let fragment = word(packet, 6);
     let protocol = packet[9];
-    let transport = if fragment & 0x3fff == 0 {
+    let transport = if header > 20 && options::has_source_route(&packet[20..header]) {
+        Transport::Routed
+    } else if fragment & 0x3fff == 0 {
         transport(protocol, proto::ICMP, &packet[header..len])?
     } else {
         let id = u32::from(word(packet, 4));
@@ -360,6 +363,8 @@ pub(super) fn walk_extensions(first: u8, offset: usize, packet: &[u8]) -> Result
         match protocol {
             // Segments left: the destination is not the last one, and the transport sum covers another.
             ROUTING if header[3] != 0 => end = End::Opaque,
+            // The source is another one, which the transport's sum covers.
+            DESTINATION if options::has_home_address(&header[2..]) => end = End::Opaque,
             // RFC 6946: an atomic fragment is a whole packet.
             FRAGMENT if word(header, 2) & 0xfff9 != 0 => {
                 let end = match end {

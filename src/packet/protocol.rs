@@ -117,8 +117,9 @@ impl Protocol {
     }
 }
 
-/// Numbers that name IPv6 extension headers or nothing at all; AH covers the addresses, so that NAT breaks it (RFC 3715, 2.1 a).
-const NOT_LISTENED: [u8; 7] = [0, 43, 44, 51, 59, 60, 255];
+/// Numbers that name IPv6 extension headers (mobility, HIP and shim6 among them) or nothing at all; AH covers the addresses, so
+/// that NAT breaks it (RFC 3715, 2.1 a); VRRP is spoken on one link.
+const NOT_LISTENED: [u8; 11] = [0, 43, 44, 51, 59, 60, 112, 135, 139, 140, 255];
 
 impl Serialize for Protocol {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -180,7 +180,7 @@ impl<'o> Replay<'o> {
             if let Some(capture) = &mut self.capture {
                 let (link, header) = match answered {
                     Some((frame, offset, answer)) => {
-                        (frame.link, frame.link.header_of(&frame.data, offset, packet, answer))
+                        (frame.link.carrying(packet), frame.link.header_of(&frame.data, offset, packet, answer))
                     }
                     None => (Link::Raw(RAW), Vec::new()),
                 };

@@ -10,8 +10,9 @@ use std::net::IpAddr;
 
 /// Recomputes every checksum of the IP packet that `packet` starts with; padding behind it is ignored.
 ///
-/// Checked are the IPv4 header, TCP, UDP (zero means "none" over IPv4 alone), ICMP and ICMPv6. Of a
-/// fragment only the IP header can be checked, and so it is with transports that neither library knows.
+/// Checked are the IPv4 header, TCP, UDP (zero means "none" over IPv4 alone), ICMP and ICMPv6, and by etherparse's
+/// sums DCCP (RFC 4340, 9.1) and UDP-Lite (RFC 3828, 3.1) whose sum covers all, OSPFv3 (RFC 5340, A.3.1) and PIM over IPv6
+/// (RFC 7761, 4.9). Of a fragment only the IP header can be checked, and so it is with other transports.
 pub fn check(packet: &[u8]) -> Result<(), String> {
     let seen = by_etherparse(packet)?;
     seen.verdict.clone().map_err(|e| format!("etherparse: {e}"))?;
@@ -119,7 +120,10 @@ fn transport(seen: &Seen, transport: Option<&TransportSlice<'_>>, bytes: &[u8]) 
             }
             pseudo_header(seen).add_slice(bytes).ones_complement()
         }
-        _ => return Ok(()),
+        _ => match (seen.protocol.0, seen.source) {
+            (33 | 136, _) | (89 | 103, IpAddr::V6(_)) => pseudo_header(seen).add_slice(bytes).ones_complement(),
+            _ => return Ok(()),
+        },
     };
     if left == 0 { Ok(()) } else { Err(format!("checksum of protocol {} off by {left:#06x}", seen.protocol.0)) }
 }

@@ -2,6 +2,7 @@
 
 use super::craft::*;
 use super::random::Random;
+use super::transports;
 use std::fs;
 use std::path::Path;
 
@@ -33,6 +34,7 @@ pub fn all(fixtures: &Path) -> Vec<Capture> {
         segments(&mut add, six);
         fragments(&mut add, six);
     }
+    transports::all(&mut add);
     options(&mut add);
     extensions(&mut add);
     attacks(&mut add);
@@ -57,7 +59,7 @@ pub fn below(directory: &Path) -> Vec<Capture> {
     list
 }
 
-type Add<'a> = &'a mut dyn FnMut(String, Vec<u8>);
+pub type Add<'a> = &'a mut dyn FnMut(String, Vec<u8>);
 
 /// A word for the family.
 fn family(six: bool) -> &'static str {
@@ -147,6 +149,9 @@ fn containers(add: Add) {
     for cut in [0, 1, 13, 14, 19, 20, 33, 40, 54, 60, 67] {
         add(format!("snaplen {cut} pcap"), pcap(false, false, 1, cut, &framed(1)));
         add(format!("snaplen {cut} pcapng"), pcapng(true, 1, cut, &framed(1)));
+    }
+    for big in [false, true] {
+        add(format!("link 1 pcapng of old, big {big}"), pcapng_of_old(big, 1, &framed(1)));
     }
     add("empty frames".into(), pcap(false, false, 1, 0, &vec![Vec::new(); 5]));
     add("empty raw frames".into(), pcapng(false, 101, 0, &vec![Vec::new(); 5]));

@@ -179,3 +179,37 @@ pub fn pcapng(big: bool, link: u16, cut: usize, frames: &[Vec<u8>]) -> Vec<u8> {
     }
     file
 }
+
+/// A pcapng file as they were before there were Enhanced Packet Blocks: each packet with an option behind it.
+pub fn pcapng_of_old(big: bool, link: u16, frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = pcapng(big, link, usize::MAX, &[]);
+    for (i, frame) in frames.iter().enumerate() {
+        // Interface 0, and a packet lost before each.
+        let mut body = [half(big, 0), half(big, 1)].concat();
+        for value in [0x0005_b000, i as u32 * 1000, frame.len() as u32, frame.len() as u32] {
+            body.extend(word(big, value));
+        }
+        body.extend(frame);
+        body.resize(body.len().next_multiple_of(4), 0);
+        body.extend([half(big, 2), half(big, 4)].concat());
+        body.extend([0; 8]);
+        file.extend(block(big, 2, &body));
+    }
+    file
+}
+
+/// An SCTP packet of one chunk, its CRC right (RFC 9260, 6.8): bit by bit, the polynomial 0x1edc6f41 reflected.
+pub fn sctp(ports: [u16; 2], chunk: &[u8]) -> Vec<u8> {
+    let mut packet: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+    packet.extend([1, 2, 3, 4, 0, 0, 0, 0]);
+    packet.extend(chunk);
+    let mut crc = u32::MAX;
+    for byte in &packet {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+        }
+    }
+    packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
+    packet
+}

@@ -13,6 +13,7 @@ mod random;
 
 mod captures;
 mod craft;
+mod transports;
 mod tshark;
 
 use captures::Capture;
@@ -27,9 +28,9 @@ use std::time::Instant;
 
 /// Listens on a network, of every protocol that a service can have.
 fn listens(network: &str) -> String {
-    const PROTOCOLS: [&str; 8] =
-        [":1-65535/tcp", ":1-65535/udp", ":1-65535/sctp", "/icmp", "/gre", "/esp", "/ipip", "/ip-89"];
-    PROTOCOLS.map(|protocol| format!("\"{network}{protocol}\"")).join(", ")
+    let words = ":1-65535/tcp :1-65535/udp :1-65535/sctp /icmp /gre /esp /ipip /ip-33 /ip-89 /ip-103 /ip-136";
+    let protocols: Vec<_> = words.split(' ').map(|protocol| format!("\"{network}{protocol}\"")).collect();
+    protocols.join(", ")
 }
 
 const SERVERS: &str = r#"

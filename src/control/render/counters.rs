@@ -49,7 +49,12 @@ fn packets(counters: &Counters, all: bool) -> String {
         row(dropped.count, "dropped", dropped.kind.name(), dropped.kind.text().into());
     }
     if all || counters.transmitted > 0 {
-        row(counters.transmitted, "sent", "own", "packets of the gateway's own, beside the sum".into());
+        row(
+            counters.transmitted,
+            "sent",
+            "own",
+            "packets that it made: answers, probes, pieces, other families; beside the sum".into(),
+        );
     }
     columns.into_text()
 }
@@ -145,7 +150,7 @@ PACKETS  FATE       KIND        MEANING
   1,000  forwarded  translated  rewritten for their flow
       5  consumed   echo        echo request to a service address, answered
      10  dropped    no-service  service address, but no service on that port
-      5  sent       own         packets of the gateway's own, beside the sum
+      5  sent       own         packets that it made: answers, probes, pieces, other families; beside the sum
 in 1,015 = forwarded 1,000 + consumed 5 + dropped 10: adds up
 
 FLOWS  STATE         MEANING

@@ -169,7 +169,10 @@ pub fn rules_table(rows: &[RuleRow]) -> String {
 pub fn nat_table(rows: &[NatRow]) -> String {
     let mut columns =
         Columns::new(["POOL", "ADDRESS", "PROTO", ">PORTS USED", ">RESTING", ">LEFT", ">REFUSED BY POOL"]);
+    let mut told = None;
     for row in rows {
+        // The pool's own figure stands once, at its first line.
+        let refused = if told.replace(&row.pool) == Some(&row.pool) { "".into() } else { count(row.exhausted) };
         columns.row([
             row.pool.clone(),
             row.address.to_string(),
@@ -177,7 +180,7 @@ pub fn nat_table(rows: &[NatRow]) -> String {
             count(row.used.into()),
             count(row.held.into()),
             count(row.left.into()),
-            count(row.exhausted),
+            refused,
         ]);
     }
     columns.into_text()

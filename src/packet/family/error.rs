@@ -47,7 +47,7 @@ pub fn translate_error(
     let said = if to_v6 {
         icmp::to_v6(kind, code, rest, quoted_head.len, mtus)?
     } else {
-        icmp::to_v4(kind, code, rest, mtus)?
+        icmp::to_v4(kind, code, rest, quoted_head.piece.is_some(), mtus)?
     };
     let start = out.len();
     let made = write(out, &head, outer, id, &said, &Quoted { bytes: quoted, head: quoted_head, extension }, inner);

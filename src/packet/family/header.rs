@@ -2,6 +2,7 @@
 //!
 //! It must not know what stands behind them.
 
+use super::super::options::has_source_route;
 use super::super::{Addresses, checksum, long, proto, word};
 use super::Untranslatable;
 
@@ -97,27 +98,6 @@ fn read_v4(bytes: &[u8]) -> Result<Head, Untranslatable> {
     })
 }
 
-/// Whether a loose or strict source route has stations left (RFC 791, 3.1; RFC 7915, 4.1).
-fn has_source_route(mut options: &[u8]) -> bool {
-    const END: u8 = 0;
-    const NOTHING: u8 = 1;
-    const LOOSE: u8 = 131;
-    const STRICT: u8 = 137;
-    loop {
-        options = match *options {
-            [] | [END, ..] => return false,
-            [NOTHING, ref rest @ ..] => rest,
-            [LOOSE | STRICT, len, pointer, ..] if pointer <= len => return true,
-            // No option is translated, so one whose length makes no sense matters only as the last one.
-            [_, len, ..] if len >= 2 => match options.get(usize::from(len)..) {
-                Some(rest) => rest,
-                None => return false,
-            },
-            _ => return false,
-        }
-    }
-}
-
 fn read_v6(bytes: &[u8]) -> Result<Head, Untranslatable> {
     let address = |at: usize| u128::from_be_bytes(bytes[at..at + 16].try_into().unwrap_or_default());
     let mut head = Head {
@@ -173,6 +153,7 @@ pub fn routing_type(packet: &[u8]) -> Option<u32> {
         match kind {
             ROUTING if start[3] != 0 => return Some(at as u32 + 2),
             HOP_BY_HOP | ROUTING | DESTINATION => at += 8 + usize::from(start[1]) * 8,
+            AUTHENTICATION => at += 8 + usize::from(start[1]) * 4,
             FRAGMENT if word(start, 2) & 0xfff8 == 0 => at += V6_FRAGMENT,
             _ => return None,
         }
@@ -274,25 +255,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_route_counts_while_stations_are_left() {
-        let cases: &[(&[u8], bool)] = &[
-            (&[], false),
-            (&[0, 131, 7, 4], false),
-            (&[131, 7, 4, 1, 2, 3, 4, 0], true),
-            (&[1, 137, 7, 4, 1, 2, 3, 4], true),
-            (&[131, 7, 8, 1, 2, 3, 4, 0], false),
-            (&[7, 7, 4, 1, 2, 3, 4, 0], false),
-            (&[148, 4, 0, 0, 137, 7, 4, 9, 9, 9, 9, 0], true),
-            (&[148, 0, 131, 7], false),
-            (&[148, 200, 131, 7], false),
-            (&[148], false),
-        ];
-        for (options, want) in cases {
-            assert_eq!(has_source_route(options), *want, "{options:?}");
-        }
-    }
-
-    #[test]
     fn a_header_that_was_made_is_read_as_it_was_meant() {
         let four = Addresses::V4 { src: 0x0a00_0001, dst: 0x0a00_0002 };
         let six = Addresses::V6 { src: 7 << 96, dst: 9 };
@@ -349,6 +311,8 @@ mod tests {
     fn the_type_of_a_routing_header_with_segments_left_is_found() {
         assert_eq!(routing_type(&six(43, &[17, 0, 4, 1, 0, 0, 0, 0])), Some(42));
         assert_eq!(routing_type(&six(60, &[43, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 2, 0, 0, 0, 0])), Some(50));
+        let behind_ah = [43, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 2, 0, 0, 0, 0];
+        assert_eq!(routing_type(&six(51, &behind_ah)), Some(54));
         assert_eq!(routing_type(&six(43, &[17, 0, 4, 0, 0, 0, 0, 0])), None);
         assert_eq!(routing_type(&[]), None);
     }

@@ -67,14 +67,21 @@ pub(super) fn to_v6(
     })
 }
 
-/// An ICMPv6 error as ICMPv4 says it. `rest` is its bytes 4 to 7.
-pub(super) fn to_v4(kind: u8, code: u8, rest: [u8; 4], mtus: &MtuRule) -> Result<Message, Untranslatable> {
+/// An ICMPv6 error as ICMPv4 says it. `rest` is its bytes 4 to 7; `fragment`, whether it is about a packet with a Fragment
+/// header, which IPv4 does without.
+pub(super) fn to_v4(
+    kind: u8,
+    code: u8,
+    rest: [u8; 4],
+    fragment: bool,
+    mtus: &MtuRule,
+) -> Result<Message, Untranslatable> {
     Ok(match (kind, code) {
         (1, 0 | 2 | 3) => Message::plain(3, 1),
         (1, 1) => Message::plain(3, 10),
         (1, 4) => Message::plain(3, 3),
         (2, _) => {
-            let mtu = mtu_of_v4(u32::from_be_bytes(rest), mtus).to_be_bytes();
+            let mtu = mtu_of_v4(u32::from_be_bytes(rest), fragment, mtus).to_be_bytes();
             Message { kind: 3, code: 4, rest: [0, 0, mtu[0], mtu[1]] }
         }
         (3, 0 | 1) => Message::plain(11, code),
@@ -128,10 +135,11 @@ fn mtu_of_v6(told: u16, total: usize, mtus: &MtuRule) -> u32 {
 }
 
 /// The MTU of Fragmentation Needed from that of Packet Too Big (RFC 7915, 5.2). One below 1,280 is no IPv6 link's, and no
-/// path is taken for smaller than that (RFC 8201, 4).
-fn mtu_of_v4(told: u32, mtus: &MtuRule) -> u16 {
-    let ways = [mtus.v4, mtus.v6.map(|mtu| mtu.saturating_sub(20))];
-    let mtu = ways.into_iter().flatten().fold(told.max(LEAST_V6) - 20, u32::min);
+/// path is taken for smaller than that (RFC 8201, 4). A fragment is longer in IPv6 by a header more.
+fn mtu_of_v4(told: u32, fragment: bool, mtus: &MtuRule) -> u16 {
+    let longer = if fragment { 28 } else { 20 };
+    let ways = [mtus.v4, mtus.v6.map(|mtu| mtu.saturating_sub(longer))];
+    let mtu = ways.into_iter().flatten().fold(told.max(LEAST_V6) - longer, u32::min);
     u16::try_from(mtu).unwrap_or(u16::MAX)
 }
 
@@ -197,7 +205,7 @@ mod tests {
         ];
         rows.extend([100, 127, 130, 131, 132, 133, 134, 135, 136, 137, 143, 3 + 128].map(|kind| (kind, 0, None)));
         for (kind, code, want) in rows {
-            assert_eq!(to_v4(kind, code, [0, 0, 0, 7], &NONE).ok(), want, "type {kind} code {code}");
+            assert_eq!(to_v4(kind, code, [0, 0, 0, 7], false, &NONE).ok(), want, "type {kind} code {code}");
         }
     }
 
@@ -235,7 +243,7 @@ mod tests {
         for (range, want) in to_four {
             for pointer in range {
                 assert_eq!(pointer_to_v4(pointer), want, "{pointer}");
-                assert_eq!(to_v4(4, 0, u32::to_be_bytes(pointer), &NONE).is_ok(), want.is_some());
+                assert_eq!(to_v4(4, 0, u32::to_be_bytes(pointer), false, &NONE).is_ok(), want.is_some());
             }
         }
         assert_eq!(pointer_to_v4(0x0100_0000), None);
@@ -280,9 +288,15 @@ mod tests {
             (1500, way(Some(0), Some(0)), 0),
         ];
         for (told, way, want) in rows {
-            assert_eq!(mtu_of_v4(told, &way), want, "{told} {way:?}");
+            assert_eq!(mtu_of_v4(told, false, &way), want, "{told} {way:?}");
             let [a, b] = want.to_be_bytes();
-            assert_eq!(to_v4(2, 7, told.to_be_bytes(), &way), Ok(Message { kind: 3, code: 4, rest: [0, 0, a, b] }));
+            assert_eq!(
+                to_v4(2, 7, told.to_be_bytes(), false, &way),
+                Ok(Message { kind: 3, code: 4, rest: [0, 0, a, b] })
+            );
+        }
+        for (told, way, want) in [(1400, NONE, 1372), (0, NONE, 1252), (9000, way(None, Some(1500)), 1472)] {
+            assert_eq!(mtu_of_v4(told, true, &way), want, "a fragment: {told} {way:?}");
         }
     }
 }

@@ -69,6 +69,9 @@ pub fn translate(
     let head = header::read(packet)?;
     let data = packet.get(head.offset..).ok_or(Untranslatable::Malformed)?;
     refuse_same_family(&head.addresses, &to.addresses)?;
+    if parsed.transport == Transport::Routed {
+        return Err(Untranslatable::SourceRoute);
+    }
     if head.is_fragment() {
         return Err(Untranslatable::Fragment);
     }

@@ -71,7 +71,10 @@ pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: 
         Transport::Udp { .. } => at + 6,
         Transport::Echo { .. } => at + 2,
         Transport::Sctp { .. } => return put_sctp_ports(&mut packet[at..parsed.len], to.src_port, to.dst_port),
-        Transport::Other => return patch_other(&mut packet[at..parsed.len], parsed.protocol, to.deltas.transport),
+        Transport::Other => {
+            let kind = (parsed.protocol, to.addresses.is_v6());
+            return patch_other(&mut packet[at..parsed.len], kind, to.deltas.transport);
+        }
         _ => return,
     };
     let old = word(packet, sum);
@@ -92,17 +95,24 @@ pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: 
 }
 
 /// Where the sum of a transport without ports stands that covers the addresses: DCCP's (RFC 4340, 9.1) and UDP-Lite's
-/// (RFC 3828, 3.1).
-const fn other_sum(protocol: u8) -> Option<usize> {
-    if matches!(protocol, 33 | 136) { Some(6) } else { None }
+/// (RFC 3828, 3.1); over IPv6 OSPF's (RFC 5340, A.3.1) and PIM's (RFC 7761, 4.9).
+const fn other_sum(protocol: u8, v6: bool) -> Option<usize> {
+    match protocol {
+        33 | UDP_LITE => Some(6),
+        89 if v6 => Some(12),
+        103 if v6 => Some(2),
+        _ => None,
+    }
 }
 
+const UDP_LITE: u8 = 136;
+
 /// Patches the sum of a transport whose ports are not told apart, if it covers the addresses.
-fn patch_other(transport: &mut [u8], protocol: u8, delta: Delta) {
-    if let Some(at) = other_sum(protocol).filter(|at| at + 2 <= transport.len()) {
+fn patch_other(transport: &mut [u8], (protocol, v6): (u8, bool), delta: Delta) {
+    if let Some(at) = other_sum(protocol, v6).filter(|at| at + 2 <= transport.len()) {
         let patched = delta.patch(word(transport, at));
         // RFC 3828, 3.1: zero is no sum.
-        put(transport, at, if patched == 0 { 0xffff } else { patched });
+        put(transport, at, if patched == 0 && protocol == UDP_LITE { 0xffff } else { patched });
     }
 }
 
@@ -235,7 +245,7 @@ mod tests {
 
     #[test]
     fn sums_of_transports_without_ports_that_cover_the_addresses_stay_right() {
-        for (protocol, kind) in [(33, 1), (136, 1), (33, 4), (136, 4)] {
+        for (protocol, kind, place) in [(33, 1, 6), (136, 1, 6), (33, 4, 6), (136, 4, 6), (89, 4, 12), (103, 4, 2)] {
             let mut packet = build(kind, [10; 16], [20; 16], b"payload");
             let v6 = kind == 4;
             if v6 {
@@ -252,10 +262,10 @@ mod tests {
                 }
             };
             fill(&mut packet);
-            put(&mut packet, at + 6, 0);
+            put(&mut packet, at + place, 0);
             let parsed = parse(&packet).unwrap();
             let sum = checksum::add(checksum::pseudo(&parsed.addresses, protocol, packet.len() - at), &packet[at..]);
-            put(&mut packet, at + 6, !checksum::fold(sum));
+            put(&mut packet, at + place, !checksum::fold(sum));
             assert!(transport_sum_is_right(&packet));
             let addresses = match parsed.addresses {
                 Addresses::V4 { src, .. } => Addresses::V4 { src, dst: 0x0a00_0201 },
@@ -264,6 +274,20 @@ mod tests {
             translate(&mut packet, &parsed, &to(&parsed, addresses, 0, 0), false);
             assert_eq!(parse(&packet).unwrap().addresses, addresses);
             assert!(transport_sum_is_right(&packet), "{protocol} {v6}");
+        }
+        // Over IPv4 OSPF's and PIM's cover no addresses.
+        for protocol in [89, 103] {
+            let mut packet = build(1, [10; 16], [20; 16], b"payload");
+            packet[9] = protocol;
+            put(&mut packet, 10, 0);
+            let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+            put(&mut packet, 10, sum);
+            let before = packet.clone();
+            let parsed = parse(&packet).unwrap();
+            let Addresses::V4 { src, .. } = parsed.addresses else { panic!() };
+            let there = to(&parsed, Addresses::V4 { src, dst: 0x0a00_0201 }, 0, 0);
+            translate(&mut packet, &parsed, &there, false);
+            assert_eq!(packet[20..], before[20..], "{protocol}");
         }
     }
 

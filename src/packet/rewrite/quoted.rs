@@ -5,7 +5,7 @@
 
 use super::super::checksum::{self, Delta};
 use super::super::{Addresses, Parsed, Protocol, Quote, word};
-use super::{Deltas, other_sum, put, put_addresses};
+use super::{Deltas, other_sum, put, put_addresses, put_sctp_ports};
 
 /// What the quoted packet was before it was translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,18 @@ pub fn error(packet: &mut [u8], parsed: &Parsed, quote: &Quote, outer: &Addresse
     put(packet, sum, Delta::between(delta.0, delta.1).patch(word(packet, sum)));
 }
 
+/// Bytes of the header of SCTP.
+const SCTP: usize = 12;
+
+/// How long the quoted packet was, as its header states it; 0 of a fragment.
+fn stated_len(quoted: &[u8], quote: &Quote) -> usize {
+    match quote.fragment_of {
+        Some(_) => 0,
+        None if quote.addresses.is_v6() => 40 + usize::from(word(quoted, 4)),
+        None => usize::from(word(quoted, 2)),
+    }
+}
+
 fn put_quoted(quoted: &mut [u8], quote: &Quote, to: &Inner) {
     let number = quote.protocol.number(quote.addresses.is_v6());
     let deltas = Deltas::between(
@@ -57,7 +69,7 @@ fn put_quoted(quoted: &mut [u8], quote: &Quote, to: &Inner) {
         Protocol::Tcp => at + 16,
         Protocol::Udp => at + 6,
         Protocol::Icmp => at + 2,
-        Protocol::Ip(number) => other_sum(number).map_or(usize::MAX - 2, |sum| at + sum),
+        Protocol::Ip(number) => other_sum(number, quote.addresses.is_v6()).map_or(usize::MAX - 2, |sum| at + sum),
         Protocol::Sctp => usize::MAX - 2,
     };
     if sum + 2 <= quoted.len() {
@@ -70,6 +82,11 @@ fn put_quoted(quoted: &mut [u8], quote: &Quote, to: &Inner) {
     }
     match quote.protocol {
         Protocol::Icmp => put(quoted, at + 4, to.src_port),
+        // A CRC can follow the ports only where all is there that it covers.
+        Protocol::Sctp if (at + SCTP..=quoted.len()).contains(&stated_len(quoted, quote)) => {
+            let len = stated_len(quoted, quote);
+            put_sctp_ports(&mut quoted[at..len], to.src_port, to.dst_port);
+        }
         Protocol::Tcp | Protocol::Udp | Protocol::Sctp => {
             put(quoted, at, to.src_port);
             put(quoted, at + 2, to.dst_port);
@@ -175,5 +192,34 @@ mod tests {
         assert!(!sum_is_right(&error_packet, &parse(&error_packet).unwrap()));
         assert_eq!(word(&error_packet, 28 + 26), 0);
         assert!(packet::quote(&error_packet, &parse(&error_packet).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn the_crc_of_sctp_follows_where_the_whole_packet_is_quoted() {
+        let mut sctp = vec![0x1f, 0x90, 0x9c, 0x40, 1, 2, 3, 4, 0, 0, 0, 0, 1, 0, 0, 20];
+        sctp.extend(0..16u8);
+        let crc = crc32c::crc32c(&sctp);
+        sctp[8..12].copy_from_slice(&crc.to_le_bytes());
+        for (v6, cut, follows) in [(false, 0, true), (true, 0, true), (false, 1, false), (true, 1, false)] {
+            let mut quoted = Vec::new();
+            let number = etherparse::IpNumber::SCTP;
+            if v6 {
+                PacketBuilder::ipv6([0xfd; 16], [0x20; 16], 60).write(&mut quoted, number, &sctp).unwrap();
+            } else {
+                PacketBuilder::ipv4([10, 0, 2, 1], [198, 51, 100, 7], 60).write(&mut quoted, number, &sctp).unwrap();
+            }
+            let mut packet = error_about(&quoted[..quoted.len() - cut], v6);
+            let parsed = parse(&packet).unwrap();
+            let about = quote(&packet, &parsed).unwrap();
+            let to = Inner { addresses: addresses(v6, [1; 16], [2; 16]), src_port: 9, dst_port: 99 };
+            error(&mut packet, &parsed, &about, &addresses(v6, [3; 16], [4; 16]), &to);
+            assert!(sum_is_right(&packet, &parse(&packet).unwrap()));
+            let got = quote(&packet, &parsed).unwrap();
+            assert_eq!((got.src_port, got.dst_port), (9, 99));
+            let mut inner = packet[got.at + if v6 { 40 } else { 20 }..].to_vec();
+            let field = u32::from_le_bytes(inner[8..12].try_into().unwrap());
+            inner[8..12].fill(0);
+            assert_eq!(field, if follows { crc32c::crc32c(&inner) } else { crc }, "{v6} {cut}");
+        }
     }
 }
