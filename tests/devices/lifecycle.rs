@@ -43,12 +43,12 @@ fn a_killed_gateway_comes_up_again_without_a_hand() {
 }
 
 #[test]
-fn sigterm_and_sigint_leave_no_trace_even_in_mid_traffic() {
+fn signals_leave_no_trace_even_in_mid_traffic() {
     let world = World::new("signals");
     let _nginx = world.nginx();
     let configuration = world.configuration("", &[WEB]);
     let before = world.system();
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let gateway = world.start(&configuration);
         let during = world.system();
         assert!(during.contains("equipoise0") && during.contains("192.0.2.80"), "{during}");
@@ -58,6 +58,16 @@ fn sigterm_and_sigint_leave_no_trace_even_in_mid_traffic() {
         assert_eq!(world.system(), before, "{signal:?}");
         assert!(!world.socket().exists(), "{signal:?}");
     }
+}
+
+#[test]
+fn a_gateway_that_was_started_by_nohup_outlives_its_terminal() {
+    let world = World::new("nohup");
+    let _nginx = world.nginx();
+    let gateway = world.start_by(&world.configuration("", &[WEB]), &["nohup"]);
+    gateway.signal(Signal::HUP);
+    serves(&world);
+    assert!(gateway.terminate().success());
 }
 
 #[test]

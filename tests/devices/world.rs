@@ -202,9 +202,14 @@ impl World {
 
     /// Starts the gateway and waits until it answers.
     pub fn start(&self, configuration: &str) -> Running {
+        self.start_by(configuration, &[])
+    }
+
+    /// The same, by another program that becomes the gateway.
+    pub fn start_by(&self, configuration: &str, wrap: &[&str]) -> Running {
         let path = self.dir.path().join("stderr");
-        let mut command = self.equipoise(configuration, &[]);
-        let mut running = Running::start(command.stderr(File::create(&path).unwrap()));
+        let mut command = self.equipoise(configuration, wrap);
+        let mut running = Running::start(command.stdout(Stdio::null()).stderr(File::create(&path).unwrap()));
         eventually("the gateway's control socket", || {
             let said = || std::fs::read_to_string(&path).unwrap_or_default();
             if let Some(status) = running.ended() {
