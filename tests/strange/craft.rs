@@ -198,18 +198,22 @@ pub fn pcapng_of_old(big: bool, link: u16, frames: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// An SCTP packet of one chunk, its CRC right (RFC 9260, 6.8): bit by bit, the polynomial 0x1edc6f41 reflected.
-pub fn sctp(ports: [u16; 2], chunk: &[u8]) -> Vec<u8> {
+/// An SCTP packet of one chunk, its sum right: the CRC (RFC 9260, 6.8), bit by bit with the polynomial 0x1edc6f41 reflected,
+/// or the Adler-32 of old (RFC 2960, appendix B).
+pub fn sctp(ports: [u16; 2], chunk: &[u8], of_old: bool) -> Vec<u8> {
     let mut packet: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
     packet.extend([1, 2, 3, 4, 0, 0, 0, 0]);
     packet.extend(chunk);
     let mut crc = u32::MAX;
+    let (mut low, mut high) = (1, 0);
     for byte in &packet {
+        (low, high) = ((low + u32::from(*byte)) % 65_521, (high + low + u32::from(*byte)) % 65_521);
         crc ^= u32::from(*byte);
         for _ in 0..8 {
             crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
         }
     }
-    packet[8..12].copy_from_slice(&(!crc).to_le_bytes());
+    let sum = if of_old { (high << 16 | low).to_be_bytes() } else { (!crc).to_le_bytes() };
+    packet[8..12].copy_from_slice(&sum);
     packet
 }

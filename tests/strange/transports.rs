@@ -21,19 +21,28 @@ fn raw(packets: &[Vec<u8>]) -> Vec<u8> {
     pcap(false, false, 101, usize::MAX, packets)
 }
 
-/// SCTP with chunks of many lengths, and errors that quote it whole, cut and with padding.
+/// SCTP with chunks of many lengths, and errors about what the service sent back, quoted whole, cut and with padding.
 fn associations(add: Add, six: bool) {
     let number = if six { 58 } else { 1 };
+    let (kind, code) = if six { (1, 4) } else { (3, 2) };
+    let message = |quote: &[u8]| ip(six, number, &icmp(six, kind, code, [0; 4], quote));
     let mut packets = Vec::new();
     for len in 0..120u8 {
         let chunk = [&[0, 3, 0, len + 4][..], &(0..len).collect::<Vec<_>>()].concat();
-        let whole = ip(six, 132, &sctp([40_000 + u16::from(len), 9999], &chunk));
-        let (kind, code) = if six { (1, 4) } else { (3, 2) };
-        let message = |quote: &[u8]| ip(six, number, &icmp(six, kind, code, [0; 4], quote));
-        packets.extend([whole.clone(), message(&whole), message(&whole[..whole.len() - 3])]);
-        packets.push(message(&[&whole[..], &[0; 5]].concat()));
+        let (port, of_old) = (40_000 + u16::from(len), len % 3 == 0);
+        packets.push(ip(six, 132, &sctp([port, 9999], &chunk, of_old)));
+        let back = reversed(&ip(six, 132, &sctp([9999, port], &chunk, of_old)));
+        packets.extend([message(&back), message(&back[..back.len() - 3]), message(&[&back[..], &[0; 5]].concat())]);
     }
     add(format!("SCTP over {}", of(six)), raw(&packets));
+}
+
+/// A packet without options whose addresses change places: no sum of IP changes.
+fn reversed(packet: &[u8]) -> Vec<u8> {
+    let (at, size) = if packet[0] >> 4 == 6 { (8, 16) } else { (12, 4) };
+    let mut back = packet.to_vec();
+    back[at..at + 2 * size].rotate_left(size);
+    back
 }
 
 /// DCCP, UDP-Lite, and over IPv6 OSPF and PIM: sums at places of their own, over the addresses too.

@@ -17,7 +17,7 @@ const OPTIONS: [&str; 6] = [
     "ip.check_checksum:TRUE",
     "tcp.check_checksum:TRUE",
     "udp.check_checksum:TRUE",
-    "sctp.checksum:crc-32c",
+    "sctp.checksum:automatic",
     "ip.defragment:FALSE",
     "ipv6.defragment:FALSE",
 ];

@@ -10,7 +10,8 @@ pub use mss::clamp_mss;
 pub use quoted::{Inner, error};
 
 use super::checksum::{self, Delta};
-use super::{Addresses, Parsed, Transport, proto, word};
+use super::{Addresses, Parsed, Transport, long, proto, word};
+use adler2::Adler32;
 use crc32c::{crc32c, crc32c_append};
 
 /// What a packet's headers become, with the deltas of its sums.
@@ -134,19 +135,32 @@ pub fn identification(packet: &mut [u8], id: u16) {
 }
 
 /// Changes the ports of a whole SCTP packet. A CRC is linear, so the old field and the sums of both contents give the
-/// field that is as right or as wrong as before.
+/// field that is as right or as wrong as before. A field that is right as the Adler-32 of old (RFC 2960, 6.8) stays so.
 fn put_sctp_ports(packet: &mut [u8], src: u16, dst: u16) {
     if (word(packet, 0), word(packet, 2)) == (src, dst) {
         return;
     }
-    // RFC 9260, appendix A: the field counts as zero, and stands in little-endian order.
-    let crc = |packet: &[u8]| crc32c_append(crc32c_append(crc32c(&packet[..8]), &[0; 4]), &packet[12..]);
-    let before = crc(packet);
+    let (field, before) = (long(packet, 8), sctp_crc(packet));
+    let is_of_old = field != before && field == sctp_adler(packet);
     put(packet, 0, src);
     put(packet, 2, dst);
-    let change = before ^ crc(packet);
-    let field = u32::from_le_bytes([packet[8], packet[9], packet[10], packet[11]]) ^ change;
-    packet[8..12].copy_from_slice(&field.to_le_bytes());
+    let field = if is_of_old { sctp_adler(packet) } else { field ^ before ^ sctp_crc(packet) };
+    packet[8..12].copy_from_slice(&field.to_be_bytes());
+}
+
+/// The CRC of a whole SCTP packet, as its field holds it (RFC 9260, appendix A): that counts as zero, and is in little-endian order.
+fn sctp_crc(packet: &[u8]) -> u32 {
+    crc32c_append(crc32c_append(crc32c(&packet[..8]), &[0; 4]), &packet[12..]).swap_bytes()
+}
+
+/// The Adler-32 of one (RFC 2960, appendix B), with zeros in the field's place too.
+#[cold]
+fn sctp_adler(packet: &[u8]) -> u32 {
+    let mut sum = Adler32::new();
+    for part in [&packet[..8], &[0; 4], &packet[12..]] {
+        sum.write_slice(part);
+    }
+    sum.checksum()
 }
 
 /// Turns an echo request into its reply (RFC 792, RFC 4443, 4.2): addresses change places, type, hop limit 64.
@@ -373,25 +387,30 @@ mod tests {
     }
 
     #[test]
-    fn an_sctp_crc_stays_right_and_a_wrong_one_wrong() {
+    fn an_sctp_sum_of_either_kind_stays_right_and_a_wrong_one_wrong() {
         let mut sctp = vec![0x03, 0xe8, 0x1f, 0x90, 1, 2, 3, 4, 0, 0, 0, 0, 1, 0, 0, 20];
         sctp.extend(0..16u8);
-        let sum = crc32c(&sctp);
-        sctp[8..12].copy_from_slice(&sum.to_le_bytes());
-        let mut original = Vec::new();
-        PacketBuilder::ipv4([1; 4], [2; 4], 9).write(&mut original, etherparse::IpNumber::SCTP, &sctp).unwrap();
-        for wrong in [0, 0x10] {
+        let crc = crc32c(&sctp).to_le_bytes();
+        let adler = adler2::adler32_slice(&sctp).to_be_bytes();
+        for (sum, wrong) in [(crc, 0), (crc, 0x10), (adler, 0), (adler, 0x10)] {
+            sctp[8..12].copy_from_slice(&sum);
+            sctp[9] ^= wrong;
+            let mut original = Vec::new();
+            PacketBuilder::ipv4([1; 4], [2; 4], 9).write(&mut original, etherparse::IpNumber::SCTP, &sctp).unwrap();
             let mut packet = original.clone();
-            packet[29] ^= wrong;
             let parsed = parse(&packet).unwrap();
             assert_eq!(parsed.transport, Transport::Sctp { src: 1000, dst: 8080 });
             let Addresses::V4 { src, .. } = parsed.addresses else { panic!() };
             translate(&mut packet, &parsed, &to(&parsed, Addresses::V4 { src, dst: 7 }, 1000, 9999), false);
             let mut body = packet[20..].to_vec();
             body[8..12].fill(0);
-            let field = u32::from_le_bytes(packet[28..32].try_into().unwrap());
-            assert_eq!(crc32c(&body) == field, wrong == 0);
-            assert_eq!(parse(&packet).unwrap().transport, Transport::Sctp { src: 1000, dst: 9999 });
+            let right =
+                if sum == crc { crc32c(&body).to_le_bytes() } else { adler2::adler32_slice(&body).to_be_bytes() };
+            assert_eq!(packet[28..32] == right, wrong == 0);
+            let again = parse(&packet).unwrap();
+            assert_eq!(again.transport, Transport::Sctp { src: 1000, dst: 9999 });
+            translate(&mut packet, &again, &to(&again, parsed.addresses, 1000, 8080), false);
+            assert_eq!(packet, original);
         }
     }
 
