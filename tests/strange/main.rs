@@ -261,9 +261,10 @@ fn judge(name: &str, came: &[Frame], went: &[Frame], report: &[u8], figures: &mu
 /// Holds what left against what came; what the engine made by itself came of nothing, and must be valid. Of what the oracle
 /// does not find valid tshark may know more (source routes, sums of SCTP), so it gets every pair.
 fn pair(name: &str, came: &[u8], went: &[u8], figures: &mut Figures) {
-    if came.is_empty() || oracle::check(came).is_ok() {
+    let is_valid = came.is_empty() || oracle::check(came).is_ok();
+    if is_valid {
         oracle::check(went)
             .unwrap_or_else(|why| panic!("{name}: came valid and left wrong: {why}\n{came:02x?}\n{went:02x?}"));
     }
-    figures.pairs.push(tshark::Pair { name: name.into(), came: came.to_vec(), went: went.to_vec() });
+    figures.pairs.push(tshark::Pair { name: name.into(), came: came.to_vec(), went: went.to_vec(), is_valid });
 }

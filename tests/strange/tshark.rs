@@ -10,6 +10,8 @@ pub struct Pair {
     pub name: String,
     pub came: Vec<u8>,
     pub went: Vec<u8>,
+    /// Whether the oracle found what came valid.
+    pub is_valid: bool,
 }
 
 /// Without what remembers packets, for packets of all captures stand in one file.
@@ -74,7 +76,10 @@ pub fn agrees(pairs: &[Pair], of_all: bool) -> usize {
     for (pair, both) in pairs.iter().zip(lines.chunks(2)) {
         let [came, went] = both else { unreachable!("two lines a pair") };
         let went = if pair.came.is_empty() { outer(went) } else { went.to_string() };
-        let (wrong, why) = (!is_bad(came) && is_bad(&went), format!("{came} became {went}"));
+        // Of an unsound packet it may judge no sum before, and one after.
+        let judged_right = came.split_once(';').is_some_and(|(_, transports)| transports.contains('1'));
+        let was_right = !is_bad(came) && (pair.is_valid || judged_right);
+        let (wrong, why) = (was_right && is_bad(&went), format!("{came} became {went}"));
         assert!(!wrong, "{}: {why}\n{:02x?}\n{:02x?}", pair.name, pair.came, pair.went);
     }
     for (at, field) in FIELDS.iter().enumerate() {
