@@ -12,8 +12,11 @@ use equipoise::packet::family::{self, Across, MtuRule};
 use equipoise::packet::{Addresses, Meta, Parsed, Transport, checksum, parse, parse_first, quote};
 use equipoise::time::Instant;
 
+/// What a target does with its input.
+type Body = fn(&[u8]);
+
 /// A body by the name of its target.
-pub const BODIES: [(&str, fn(&[u8])); 4] =
+pub const BODIES: [(&str, Body); 4] =
     [("parse", parse_target), ("engine", engine_target), ("config", config_target), ("capture", capture_target)];
 
 /// Any bytes as one packet: what parses keeps to its bounds, and describing it never panics.

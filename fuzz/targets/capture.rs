@@ -6,7 +6,6 @@
 #[allow(dead_code)]
 mod bodies;
 #[path = "../../tests/common/oracle.rs"]
-#[allow(dead_code)]
 mod oracle;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::capture_target(bytes));
