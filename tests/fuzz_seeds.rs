@@ -105,3 +105,20 @@ fn seeds_are_made() {
     }
     assert!(made > 100, "{made} seeds");
 }
+
+#[test]
+fn the_fuzzers_lock_file_knows_every_package() {
+    let read = |file: &str| {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
+        text.parse::<toml::Table>().expect("TOML")
+    };
+    let (manifest, lock) = (read("Cargo.toml"), read("fuzz/Cargo.lock"));
+    let packages = lock["package"].as_array().expect("packages");
+    let own = packages.iter().find(|package| package["name"].as_str() == Some("equipoise")).expect("this package");
+    let locked = own["dependencies"].as_array().expect("its dependencies");
+    let wanted = manifest["dependencies"].as_table().expect("dependencies").iter();
+    // Optional ones belong to the daemon, which no target uses.
+    let wanted = wanted.filter(|(_, what)| what.get("optional").is_none()).map(|(name, _)| name.as_str());
+    let missing: Vec<_> = wanted.filter(|name| locked.iter().all(|known| known.as_str() != Some(name))).collect();
+    assert!(missing.is_empty(), "{missing:?}; `cargo check` in fuzz/ mends its lock file");
+}
