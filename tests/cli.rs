@@ -178,7 +178,7 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_allowed() {
     let cases: [(&[&str], &str); 8] = [
         (&[], "Usage:"),
         (&["flows", "--client", "10.0.0.0/33"], "neither an address nor a network"),
-        (&["flows", "--protocol", "sctp"], "tcp, udp or icmp"),
+        (&["flows", "--protocol", "stcp"], "tcp, udp, icmp, sctp"),
         (&["flows", "--limit=-1"], "--limit"),
         (&["kill", "7"], "INDEX.GENERATION"),
         (&["server", "weight", "a", "1"], "POOL/SERVER"),

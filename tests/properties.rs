@@ -393,7 +393,7 @@ fn the_inputs_reach_every_kind_of_verdict() {
     use Reason::*;
     let rules = [RuleDrop, RuleLoop, RuleRate, RuleFlows, ClientRate, ClientFlows, GatewayRate, TableLow, TableNormal];
     let rare = [NoServer, TableFull, ReturnKeyTaken, AnswerQueueFull, NoProbe, BadProbeChecksum, AnswerLimit];
-    let unseen = [FragmentStoreFull, OtherProtocol, IcmpImplausible, IcmpBadMtu, NatExhausted, Untranslatable];
+    let unseen = [FragmentStoreFull, OtherProtocol, Detour, IcmpImplausible, IcmpBadMtu, NatExhausted, Untranslatable];
     assert!(
         never.iter().all(|reason| rules.contains(reason) || rare.contains(reason) || unseen.contains(reason)),
         "{never:?}"

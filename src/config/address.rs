@@ -28,18 +28,23 @@ const ANY: [(&str, &[IpAddr]); 3] = [
     ("any6", &[IpAddr::V6(Ipv6Addr::UNSPECIFIED)]),
 ];
 
+/// Reads the name of a protocol that a service can listen for.
+pub(super) fn protocol(word: &str) -> Result<Protocol, Wrong> {
+    Protocol::from_name(word).ok_or_else(|| {
+        let guess = did_you_mean(word, ["tcp", "udp", "icmp", "sctp", "gre", "esp"].into_iter());
+        let help =
+            "allowed: \"tcp\", \"udp\", \"icmp\", \"sctp\", \"gre\", \"esp\", \"ipip\" or a number such as \"ip-89\"";
+        wrong(format!("unknown protocol {}", quoted(word)), format!("{guess}{help}"))
+    })
+}
+
 /// Reads `address:port/protocol`, `address:first-last/protocol` or `address/icmp`; an IPv6 address stands in brackets.
 /// `address/prefix` is a network; "any" is every address of both families, and so makes two of one text.
 pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Wrong> {
     let (target, word) = text
         .rsplit_once('/')
         .ok_or_else(|| wrong(format!("listen address {} has no protocol", quoted(text)), FORMS))?;
-    let protocol = Protocol::from_name(word).ok_or_else(|| {
-        let guess = did_you_mean(word, ["tcp", "udp", "icmp", "sctp", "gre", "esp"].into_iter());
-        let help =
-            "allowed: \"tcp\", \"udp\", \"icmp\", \"sctp\", \"gre\", \"esp\", \"ipip\" or a number such as \"ip-89\"";
-        wrong(format!("unknown protocol {}", quoted(word)), format!("{guess}{help}"))
-    })?;
+    let protocol = protocol(word)?;
     let (place, ports) = split(target)?;
     let networks = networks(place)?;
     let (first_port, last_port) = match (protocol, ports) {

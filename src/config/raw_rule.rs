@@ -8,7 +8,6 @@ use super::problem::{Draft, Span};
 use super::raw_pool::MOST_FLOWS;
 use super::raw_service::CLASSES;
 use super::values;
-use crate::balance::Protocol;
 use crate::policy::{Action, Limits, RuleSettings};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
@@ -59,13 +58,15 @@ pub(super) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let mut fields = Fields::new(table, span.clone(), "[[rule]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"no-telnet\"");
     let (from, to) = (values::networks(&mut fields, "from"), values::networks(&mut fields, "to"));
-    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].map(|p| (p.name(), Some(p)));
-    let protocol = fields.word_or("protocol", &protocols, None);
-    let has_ports = protocol.is_none_or(|protocol| matches!(protocol, Some(Protocol::Tcp | Protocol::Udp)));
-    let with = if protocol == Some(None) { "without `protocol`" } else { "with protocol \"icmp\"" };
+    let protocol = values::protocol(&mut fields, "protocol");
+    let has_ports = protocol.is_none_or(|protocol| protocol.is_some_and(values::has_ports));
+    let with = match protocol.flatten() {
+        Some(protocol) => format!("with protocol \"{}\"", protocol.name()),
+        None => "without `protocol`".into(),
+    };
     let mut ports = |key| {
-        let help = "only TCP and UDP have ports: add `protocol = \"tcp\"` or \"udp\", or remove it";
-        if fields.fits(key, has_ports, with, help) { values::port_ranges(&mut fields, key) } else { Vec::new() }
+        let help = "only TCP, UDP and SCTP have ports: add `protocol = \"tcp\"`, \"udp\" or \"sctp\", or remove it";
+        if fields.fits(key, has_ports, &with, help) { values::port_ranges(&mut fields, key) } else { Vec::new() }
     };
     let (ports, source_ports) = (ports("ports"), ports("source-ports"));
     let ingress = values::interface(&mut fields, "ingress", "ingress = \"eth0\"");

@@ -9,6 +9,7 @@ use super::values;
 use crate::balance::{PortTimeouts, Protocol};
 use crate::flow::{MOST_PROFILES, Timeouts};
 use crate::time::Duration;
+use std::collections::BTreeSet;
 
 /// Keys, the least that an RFC asks for in seconds, and where it does.
 const ROWS: [(&str, u64, &str); 7] = [
@@ -39,7 +40,7 @@ pub(super) struct RawTimeouts {
 
 impl RawTimeouts {
     fn matches(&self, protocol: Protocol, port: u16) -> bool {
-        let of_port = |range: &(u16, u16)| protocol != Protocol::Icmp && range.0 <= port && port <= range.1;
+        let of_port = |range: &(u16, u16)| values::has_ports(protocol) && range.0 <= port && port <= range.1;
         self.protocol.is_none_or(|own| own == protocol) && (self.ports.is_empty() || self.ports.iter().any(of_port))
     }
 }
@@ -65,17 +66,15 @@ pub(super) fn entries(service: &mut Fields<'_, '_>) -> Vec<RawTimeouts> {
     for (table, span) in tables {
         let known: Vec<&str> = ["ports", "protocol"].into_iter().chain(ROWS.map(|row| row.0)).collect();
         let mut fields = Fields::new(table, span.clone(), "[[service.timeouts]]", &known, service.drafts);
-        let words = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp].map(|protocol| (protocol.name(), protocol));
-        let protocol = fields.word("protocol", &words);
-        let help = "ICMP has no ports: choose another protocol, or remove it";
-        if protocol == Some(Protocol::Icmp) {
-            fields.fits("ports", false, "with protocol \"icmp\"", help);
-        }
+        let protocol = values::protocol(&mut fields, "protocol").flatten();
+        let with = protocol.map(|protocol| format!("with protocol \"{}\"", protocol.name())).unwrap_or_default();
+        let help = "it has no ports: choose another protocol, or remove it";
+        fields.fits("ports", protocol.is_none_or(values::has_ports), &with, help);
         let ports = values::port_ranges(&mut fields, "ports");
         if let Some(protocol) = protocol {
-            for (key, ..) in ROWS.iter().filter(|row| !row.0.starts_with(protocol.name())) {
+            for (key, ..) in ROWS.iter().filter(|row| !row.0.starts_with(family(protocol))) {
                 let help = "it belongs to another protocol: put it into a table of its own, or remove it";
-                fields.fits(key, false, &format!("with protocol \"{}\"", protocol.name()), help);
+                fields.fits(key, false, &with, help);
             }
         }
         let given = given(&mut fields, &ports);
@@ -86,6 +85,14 @@ pub(super) fn entries(service: &mut Fields<'_, '_>) -> Vec<RawTimeouts> {
         all.push(RawTimeouts { span, given, ports, protocol });
     }
     all
+}
+
+/// What the keys of a protocol's timeouts begin with: what is neither TCP nor ICMP lives like UDP.
+fn family(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp | Protocol::Icmp => protocol.name(),
+        _ => Protocol::Udp.name(),
+    }
 }
 
 /// The timeouts of a table, which hold for `ports`; none is all.
@@ -116,7 +123,12 @@ fn lay_over(timeouts: &mut Timeouts, given: &Given) {
 pub(super) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut Vec<Draft>) -> Vec<Timeouts> {
     let mut profiles = vec![*base];
     for service in services {
-        for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
+        // In their order, as the rows of the settings stand; SCTP too, which a rule may bring without a listen address.
+        let listens = service.listen.iter().map(|listen| listen.get_ref().protocol);
+        let named = service.timeouts.iter().filter_map(|entry| entry.protocol);
+        let usual = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
+        let protocols: BTreeSet<_> = usual.into_iter().chain(listens).chain(named).collect();
+        for protocol in protocols {
             if of_protocol(service, protocol, &mut profiles).is_none() {
                 let span = service.timeouts.first().map_or(0..0, |entry| entry.span.clone());
                 let title = format!("there are more than {MOST_PROFILES} different sets of timeouts");
@@ -171,7 +183,8 @@ mod tests {
     #[test]
     fn the_first_entry_with_the_port_wins_key_by_key_then_the_one_without_ports_then_the_tables_own() {
         let text = format!(
-            "[timeouts]\nicmp='99s'\n{REST}[[service.timeouts]]\nudp-one-way='200s'\nudp-two-way='210s'\n\
+            "[timeouts]\nicmp='99s'\n{REST}[[service.timeouts]]\nprotocol='gre'\nudp-two-way='240s'\n\
+             [[service.timeouts]]\nudp-one-way='200s'\nudp-two-way='210s'\n\
              [[service.timeouts]]\nports=53\nudp-one-way='30s'\n\
              [[service.timeouts]]\nports='50-60'\nprotocol='udp'\nudp-one-way='40s'\nudp-two-way='41s'\n"
         );
@@ -187,12 +200,15 @@ mod tests {
             (Protocol::Udp, 65_535, 200, 210),
             (Protocol::Tcp, 53, 30, 210),
             (Protocol::Icmp, 53, 200, 210),
+            (Protocol::Sctp, 53, 30, 210),
+            (Protocol::Sctp, 54, 200, 210),
+            (Protocol::Ip(47), 0, 200, 240),
         ] {
             let t = table.profiles[usize::from(service.profile(protocol, port)) - 1];
             let got = [t.udp_one_way, t.udp_two_way, t.icmp].map(|d| d.as_secs());
             assert_eq!(got, [one, two, 99], "{protocol:?} {port}");
         }
-        assert_eq!(table.profiles.len(), 4, "equal ones are one");
+        assert_eq!(table.profiles.len(), 5, "equal ones are one");
     }
 
     #[test]
@@ -208,7 +224,11 @@ mod tests {
             ("ports='9-8'\nicmp='60s'", 1, 0),
             ("protocol='icmp'\nports='53'\nicmp='60s'", 1, 0),
             ("protocol='tcp'\nudp-one-way='300s'", 1, 0),
-            ("protocol='sctp'\nudp-one-way='300s'", 1, 0),
+            ("protocol='sctp'\nports='53'\nudp-one-way='300s'", 0, 0),
+            ("protocol='sctp'\ntcp-opening='300s'", 1, 0),
+            ("protocol='ip-89'\nudp-one-way='300s'", 0, 0),
+            ("protocol='esp'\nports='53'\nudp-one-way='300s'", 1, 0),
+            ("protocol='ip-51'\nudp-one-way='300s'", 1, 0),
             ("udp='300s'", 1, 0),
         ] {
             let got = parse_with_warnings(&format!("{REST}[[service.timeouts]]\n{lines}\n"), "x.toml");

@@ -5,7 +5,7 @@
 use super::address;
 use super::fields::{Fields, Value, found, items, quoted};
 use super::problem::Draft;
-use crate::balance::Prefixes;
+use crate::balance::{Prefixes, Protocol};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -62,6 +62,26 @@ pub(super) fn interface(fields: &mut Fields<'_, '_>, key: &str, form: &str) -> O
         format!("1 to {LONGEST_INTERFACE} bytes without spaces, \"/\", \":\" and \"%\" are allowed, such as `{form}`");
     fields.drafts.push(Draft::error(name.span(), title).help(help));
     None
+}
+
+/// A protocol by its name, if the key is there; `None` where the name is wrong.
+pub(super) fn protocol(fields: &mut Fields<'_, '_>, key: &str) -> Option<Option<Protocol>> {
+    if fields.value(key).is_none() {
+        return Some(None);
+    }
+    let word = text(fields, key, "protocol = \"tcp\"")?;
+    match address::protocol(word.get_ref()) {
+        Ok(protocol) => Some(Some(protocol)),
+        Err(wrong) => {
+            fields.drafts.push(Draft::error(word.span(), wrong.title).help(wrong.help));
+            None
+        }
+    }
+}
+
+/// Whether `ports` can be said of a protocol; an echo identifier is none.
+pub(super) fn has_ports(protocol: Protocol) -> bool {
+    protocol.has_ports() && protocol != Protocol::Icmp
 }
 
 /// What is said of addresses of which there may be one of each family.

@@ -3,11 +3,12 @@
 //! How a packet is made into the other family is `packet/family`'s affair.
 
 use super::onward::{dont_fragment, most_pieces};
-use super::{Engine, Forwarded, Reason, Verdict};
+use super::{Consumed, Engine, Forwarded, Reason, Verdict};
 use crate::flow::Found;
-use crate::packet::build;
-use crate::packet::family::{self, Across, MtuRule};
+use crate::packet::build::{self, Error};
+use crate::packet::family::{self, Across, MtuRule, Untranslatable};
 use crate::packet::{Addresses, Meta, Parsed, Side, parse, proto, rewrite};
+use crate::time::Instant;
 
 /// Least MTU of IPv6 (RFC 8200, 5): what a packet that may be fragmented is cut to where the way is not known (RFC 7915, 4.1).
 const LEAST_V6: usize = 1280;
@@ -27,6 +28,7 @@ impl Engine {
     /// Sends a packet, or a first fragment, of a flow on in the other family.
     pub(super) fn across(
         &mut self,
+        now: Instant,
         packet: &[u8],
         parsed: &Parsed,
         meta: Meta,
@@ -35,7 +37,10 @@ impl Engine {
     ) -> Verdict {
         if !parsed.whole {
             let id = self.renamed(packet, found);
-            return self.fragment_across(packet, parsed, found, id, (packets, opened));
+            return match self.fragment_across(packet, parsed, found, id, (packets, opened)) {
+                Verdict::Drop(Reason::Untranslatable) => self.untranslatable(now, packet, parsed, meta),
+                verdict => verdict,
+            };
         }
         let (to, id) = (self.across_to(found), self.next_id());
         let mut made = std::mem::take(&mut self.scratch);
@@ -48,10 +53,23 @@ impl Engine {
             }
         };
         self.scratch = made;
-        if let Verdict::Emit { .. } = verdict {
-            self.count(found, packets, parsed.len as u64);
+        match verdict {
+            Verdict::Emit { .. } => self.count(found, packets, parsed.len as u64),
+            Verdict::Drop(Reason::Untranslatable) => return self.untranslatable(now, packet, parsed, meta),
+            _ => {}
         }
         self.emitted(verdict, found, opened)
+    }
+
+    /// Tells the sender of a whole packet or first fragment that has no form in the other family (RFC 7915, 4.4 and 5.4);
+    /// not of a sum that is missing (RFC 6146, 3.4).
+    #[cold]
+    pub(super) fn untranslatable(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Verdict {
+        let why = family::can_cross(&mut self.scratch, packet, parsed, meta);
+        if !self.refusals.other_protocol || why == Err(Untranslatable::UdpNoSum) {
+            return Verdict::Drop(Reason::Untranslatable);
+        }
+        self.answer(now, packet, parsed, Error::Prohibited, Consumed::Untranslatable)
     }
 
     fn emitted(&self, verdict: Verdict, found: Found, opened: bool) -> Verdict {

@@ -58,7 +58,7 @@ impl Engine {
             self.clamp_mss(packet, parsed, meta, found);
         }
         if crosses {
-            return self.across(packet, parsed, meta, found, (packets, opened));
+            return self.across(now, packet, parsed, meta, found, (packets, opened));
         }
         self.forward_whole(packet, parsed, meta, found, packets, opened)
     }

@@ -50,6 +50,7 @@ impl Engine {
                 Err(reason @ (Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken)) => {
                     self.no_room(now, packet, parsed, reason)
                 }
+                Err(Reason::Untranslatable) => self.untranslatable(now, packet, parsed, meta),
                 Err(reason) => Verdict::Drop(reason),
                 Ok(index) => {
                     let found = Found { index, side: Side::Client };

@@ -61,7 +61,9 @@ impl Engine {
     ) -> Option<Verdict> {
         let v4 = !parsed.addresses.is_v6();
         let crosses = self.table.crosses(found.index);
-        if crosses && (v4 && !dont_fragment(packet) || !v4 && mtu + 20 < 1280) {
+        // RFC 7915, 5.1: what had 1,280 bytes at most, or was cut before, may be cut in IPv4.
+        let may_cut_v6 = mtu + 20 < 1280 && (!parsed.whole || size(parsed, meta) <= 1280);
+        if crosses && (v4 && !dont_fragment(packet) || !v4 && may_cut_v6) {
             // It is cut where it is made.
             return None;
         }
@@ -73,7 +75,7 @@ impl Engine {
                 None
             };
         }
-        let told = if crosses { family::mtu_of_sender(&parsed.addresses, mtu as u32) } else { mtu as u32 };
+        let told = if crosses { family::mtu_of_sender(parsed, mtu as u32) } else { mtu as u32 };
         Some(self.tell_size(now, packet, parsed, told, found))
     }
 

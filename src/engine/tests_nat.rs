@@ -212,6 +212,25 @@ fn ipv4_clients_reach_ipv6_servers_and_long_datagrams_arrive_in_pieces() {
 }
 
 #[test]
+fn what_ipv4_cannot_take_whole_is_cut_up_to_1280_bytes_and_told_beyond() {
+    for (payload, mtu) in [(1232, 1000), (1233, 1000), (1232, 1259), (1400, 1259), (1233, 1260)] {
+        let mut settings = servers_of(full(true, false, |_| {}), false);
+        settings.pools[0].mtu = Some(mtu);
+        let mut engine = Engine::new(&settings);
+        let mut packet = udp6(&vec![7; payload]);
+        let verdict = engine.handle_packet(at(1), &mut packet, Meta::default());
+        let out = sent(&mut engine, at(1));
+        if payload == 1232 {
+            assert!(matches!(verdict, Verdict::Emit { .. }), "{verdict:?}");
+            assert!(out.len() == 2 && out.iter().all(|piece| piece.len() <= usize::from(mtu)), "{payload} {mtu}");
+        } else {
+            assert_eq!((verdict, out.len()), (Verdict::Consume(Consumed::TooBig), 1), "{payload} {mtu}");
+            assert_eq!(out[0][44..48], 1280u32.to_be_bytes());
+        }
+    }
+}
+
+#[test]
 fn errors_cross_the_families_too() {
     let mut engine = Engine::new(&servers_of(full(true, false, |_| {}), false));
     let there = through(&mut engine, at(1), &udp6(&[7; 1300])).remove(0);
@@ -274,6 +293,32 @@ fn first_fragment(protocol: u8, transport: &[u8]) -> Vec<u8> {
     let sum = !checksum::fold(checksum::add(0, &packet[..20]));
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet
+}
+
+#[test]
+fn who_sends_what_cannot_be_translated_is_told_that_it_is_prohibited() {
+    // The first fragment of an echo request over IPv4; over IPv6 one with options behind its Fragment header.
+    let ping = first_fragment(proto::ICMP, &[&[8, 0, 0xf7, 0xff][..], &[0; 28]].concat());
+    let mut datagram = udp6(&[7; 24]);
+    datagram.splice(40..40, [60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0]);
+    (datagram[5], datagram[6]) = (48, 44);
+    for (v6, packet, want) in [(true, ping, (3, 13)), (false, datagram, (1, 1))] {
+        let mut settings = servers_of(full(!v6, v6, |_| {}), v6);
+        settings.services[0].listen.push(crate::balance::Listen::one(VIP.into(), Protocol::Icmp, 0, 65_535));
+        for tells in [true, false] {
+            settings.answers.other_protocol = tells;
+            let mut engine = Engine::new(&settings);
+            let verdict = engine.handle_packet(at(1), &mut packet.clone(), Meta::default());
+            let told: Vec<_> = sent(&mut engine, at(1)).iter().map(|p| parse(p).unwrap().transport).collect();
+            if tells {
+                assert_eq!(verdict, Verdict::Consume(Consumed::Untranslatable));
+                assert_eq!(told, [Transport::Icmp { kind: want.0, code: want.1 }]);
+            } else {
+                assert_eq!((verdict, told.len()), (Verdict::Drop(Reason::Untranslatable), 0));
+            }
+            assert_eq!(engine.counters().flows, 0);
+        }
+    }
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub enum Consumed {
     TimeExceeded,
     /// Its source route is not followed here: its sender was told.
     SourceRoute,
+    /// It has no form in the other family: its sender was told that it is prohibited.
+    Untranslatable,
     /// A fragment that waits for the first of its packet.
     FragmentHeld,
     /// An answer to a probe of the gateway's own.
@@ -85,7 +87,7 @@ pub enum Consumed {
 
 impl Consumed {
     /// Every kind, in the order in which tables show them.
-    pub const ALL: [Consumed; 12] = [
+    pub const ALL: [Consumed; 13] = [
         Consumed::Echo,
         Consumed::Reset,
         Consumed::Rejected,
@@ -95,6 +97,7 @@ impl Consumed {
         Consumed::TooBig,
         Consumed::TimeExceeded,
         Consumed::SourceRoute,
+        Consumed::Untranslatable,
         Consumed::FragmentHeld,
         Consumed::Probe,
         Consumed::LateProbe,
@@ -112,6 +115,7 @@ impl Consumed {
             Consumed::TooBig => "too-big",
             Consumed::TimeExceeded => "time-exceeded",
             Consumed::SourceRoute => "source-route",
+            Consumed::Untranslatable => "untranslatable",
             Consumed::FragmentHeld => "fragment-held",
             Consumed::Probe => "probe",
             Consumed::LateProbe => "late-probe",
@@ -130,6 +134,7 @@ impl Consumed {
             Consumed::TooBig => "too big for the way out, and its sender was told the MTU",
             Consumed::TimeExceeded => "its hops end behind the gateway, and its sender was told",
             Consumed::SourceRoute => "its source route is not followed from here on, and its sender was told",
+            Consumed::Untranslatable => "cannot be expressed in the other IP family, and its sender was told",
             Consumed::FragmentHeld => "fragment that waits for the first of its packet",
             Consumed::Probe => "the gateway's own probes and their answers",
             Consumed::LateProbe => "from a probed server, but no probe waits for it",

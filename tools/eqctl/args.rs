@@ -236,7 +236,6 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {
-    let all = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
-    let found = all.into_iter().find(|protocol| protocol.name() == text.to_ascii_lowercase());
-    found.ok_or_else(|| "a protocol is tcp, udp or icmp".into())
+    let found = Protocol::from_name(&text.to_ascii_lowercase());
+    found.ok_or_else(|| "a protocol is tcp, udp, icmp, sctp, gre, esp, ipip or a number such as ip-89".into())
 }

@@ -64,17 +64,23 @@ struct Quoted<'a> {
     extension: &'a [u8],
 }
 
-/// Parts what an error quotes from its extensions (RFC 4884, 4 and 5). A length attribute that makes no sense is not one.
+/// Parts what an error quotes from its extensions (RFC 4884, 4 and 5), which are only carried (RFC 7915, 4.2). A length attribute that
+/// makes no sense is not one; one of less than 128 bytes, which some routers send, is where a sound extension follows.
 fn split(message: &[u8], v6: bool, kind: u8) -> (&[u8], &[u8]) {
     let all = &message[ICMP..];
     let Some((at, unit)) = icmp::length_attribute(v6, kind) else { return (all, &[]) };
     match all.split_at_checked(usize::from(message[at]) * unit) {
         Some((quote, extension)) if quote.len() >= LEAST_BEFORE_EXTENSION => {
-            let version = extension.first().map(|first| first >> 4);
-            (quote, if version == Some(2) && extension.len() >= 4 { extension } else { &[] })
+            (quote, if extension.len() >= 4 { extension } else { &[] })
         }
+        Some((quote, extension)) if !quote.is_empty() && is_sound(extension) => (quote, extension),
         _ => (all, &[]),
     }
+}
+
+/// Whether bytes are an extension structure of version 2 with a right sum (RFC 4884, 7).
+fn is_sound(extension: &[u8]) -> bool {
+    extension.len() >= 4 && extension[0] >> 4 == 2 && checksum::fold(checksum::add(0, extension)) == 0xffff
 }
 
 fn write(
@@ -110,7 +116,8 @@ fn write(
     }
     let data = out.len() - start - ip;
     let protocol = if v6 { proto::ICMPV6 } else { proto::ICMP };
-    let make = Make { addresses: outer, class: head.class, hops: head.hops, protocol, data, piece: None, id: Some(id) };
+    let make =
+        Make { addresses: outer, class: head.class, hops: head.hops, protocol, data, piece: head.piece, id: Some(id) };
     out[start..start + ip].copy_from_slice(header::make(&make)?.bytes());
     let covered = if v6 { checksum::pseudo(outer, protocol, data) } else { 0 };
     let sum = !checksum::fold(checksum::add(covered, &out[start + ip..]));

@@ -133,11 +133,11 @@ pub fn translated_len(packet: &[u8], parsed: &Parsed) -> usize {
     made + parsed.len.saturating_sub(head.offset)
 }
 
-/// The MTU to tell the sender of a packet (whose addresses are given) that does not fit in `mtu` bytes after its translation:
-/// 20 less in IPv4, 20 more and at least 1,280 in IPv6 (RFC 7915, 4.1 and 5.1).
-pub fn mtu_of_sender(addresses: &Addresses, mtu: u32) -> u32 {
-    match addresses {
-        Addresses::V4 { .. } => mtu.saturating_sub(20),
+/// The MTU to tell the sender of a packet that does not fit in `mtu` bytes after its translation: 20 less in IPv4, and of a
+/// fragment 28, as it gets a Fragment header; 20 more and at least 1,280 in IPv6 (RFC 7915, 4.1 and 5.1).
+pub fn mtu_of_sender(parsed: &Parsed, mtu: u32) -> u32 {
+    match parsed.addresses {
+        Addresses::V4 { .. } => mtu.saturating_sub(if parsed.whole { 20 } else { 28 }),
         Addresses::V6 { .. } => mtu.saturating_add(20).max(1280),
     }
 }

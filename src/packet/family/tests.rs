@@ -446,8 +446,12 @@ fn fragments_that_cannot_be_handled_are_refused_by_name() {
 
 #[test]
 fn the_sender_is_told_20_less_in_ipv4_and_20_more_in_ipv6() {
-    for (addresses, mtu, want) in [(FOUR, 1500, 1480), (FOUR, 0, 0), (SIX, 1500, 1520), (SIX, 576, 1280)] {
-        assert_eq!(mtu_of_sender(&addresses, mtu), want);
+    for (addresses, mtu, want, of_fragment) in
+        [(FOUR, 1500, 1480, 1472), (FOUR, 0, 0, 0), (SIX, 1500, 1520, 1520), (SIX, 576, 1280, 1280)]
+    {
+        let parsed = parse(&build(Kind::Udp, &addresses, b"data")).unwrap();
+        assert_eq!(mtu_of_sender(&parsed, mtu), want);
+        assert_eq!(mtu_of_sender(&Parsed { whole: false, ..parsed }, mtu), of_fragment);
     }
 }
 

@@ -246,20 +246,46 @@ fn extensions_go_where_the_other_type_has_none_and_where_their_length_makes_no_s
     let sent = build(Kind::Udp, &FOUR, &[3; 110]);
     let quoted = [&sent[..], &[0; 2], &EXTENSION].concat();
     let want = whole(&sent, Kind::Udp);
-    // Packet Too Big and Parameter Problem have no extensions in ICMPv6; 255 words are not there; 8 are too few; version 3 is unknown.
-    let mut unknown = quoted.clone();
-    unknown[140] = 0x30;
+    // Packet Too Big and Parameter Problem have no extensions in ICMPv6; 255 words are not there; 8 are too few.
     for (kind, code, rest, quoted) in [
         (3, 4, [0, 35, 5, 0x78], &quoted),
         (12, 0, [0, 35, 0, 0], &quoted),
         (3, 3, [0, 255, 0, 0], &quoted),
         (3, 3, [0, 8, 0, 0], &quoted),
-        (3, 3, [0, 35, 0, 0], &unknown),
     ] {
         let made = cross(&error(false, kind, code, rest, quoted), Kind::Udp).unwrap();
         assert_eq!(message(&made)[8..], want, "type {kind} code {code}");
         assert!(kind == 3 && code == 4 || message(&made)[4] == 0);
     }
+}
+
+#[test]
+fn extensions_are_carried_whatever_their_version_and_sound_ones_behind_a_quote_that_is_too_short() {
+    let sent = build(Kind::Udp, &FOUR, &[3; 110]);
+    let mut quoted = [&sent[..], &[0; 2], &EXTENSION].concat();
+    quoted[140] = 0x30;
+    let made = cross(&error(false, 3, 3, [0, 35, 0, 0], &quoted), Kind::Udp).unwrap();
+    assert!(message(&made).ends_with(&quoted[140..]) && message(&made)[4] > 0);
+    // Some routers quote 28 bytes, say so, and append an MPLS label.
+    let mut sound = EXTENSION;
+    sound[2..4].fill(0);
+    let sum = !checksum::fold(checksum::add(0, &sound));
+    sound[2..4].copy_from_slice(&sum.to_be_bytes());
+    for (spoil, carried) in [(0, true), (1, false)] {
+        sound[7] ^= spoil;
+        let made = cross(&error(false, 11, 0, [0, 7, 0, 0], &[&sent[..28], &sound].concat()), Kind::Udp).unwrap();
+        let got = message(&made);
+        assert_eq!((got[4] == 16, got.ends_with(&sound)), (carried, true), "{spoil}");
+        assert_eq!(got.len(), if carried { 8 + 128 + sound.len() } else { 8 + 48 + sound.len() });
+    }
+}
+
+#[test]
+fn an_error_in_an_atomic_fragment_keeps_its_identification() {
+    let sent = build(Kind::Udp, &SIX, b"data");
+    let plain = error(true, 1, 4, [0; 4], &sent);
+    let atomic = with_extensions(&plain, 44, &[58, 0, 0, 0, 0x87, 0x65, 0x43, 0x21]);
+    assert_eq!(word(&cross(&atomic, Kind::Udp).unwrap(), 4), 0x4321);
 }
 
 #[test]
