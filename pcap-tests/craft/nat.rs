@@ -112,6 +112,13 @@ pub fn ipv6_clients_reach_ipv4_servers(film: &mut Film) {
     film.show(echo(at("10.0.2.1:1").ip(), at(SOURCE).ip(), true, 5000, 1, b"ping"));
     // Longer than 1,280 in IPv6, on a way of which nothing is known: allowed to be cut.
     film.show(datagram("10.0.2.1:53", SOURCE, 1400, 4, false));
+    // Options behind a Fragment header: IPv4 has no place for them.
+    let mut odd = cut(&datagram(C6, DNS6, 3000, 11, false), 1232, 11).swap_remove(0);
+    odd[40] = 60;
+    odd.splice(48..48, [17, 0, 1, 4, 0, 0, 0, 0]);
+    let len = (odd.len() - 40) as u16;
+    odd[4..6].copy_from_slice(&len.to_be_bytes());
+    film.show(odd);
 }
 
 pub fn fragments_of_different_ends_never_become_one_packet(film: &mut Film) {
@@ -157,6 +164,9 @@ pub fn ipv4_clients_reach_ipv6_servers(film: &mut Film) {
     film.show(error("fd00::1", "fd00:9::1", (1, 4), &seen));
     film.show(echo(at(C4).ip(), at("192.0.2.90:1").ip(), false, 77, 1, b"ping"));
     film.show(echo(at("[fd00::1]:1").ip(), at(source).ip(), true, 5000, 1, b"ping"));
+    // A long ping in pieces: the sum of ICMPv6 covers the length of the whole, which no piece tells.
+    let ping = echo(at(C4).ip(), at("192.0.2.90:1").ip(), false, 78, 1, &[7; 2000]);
+    film.show_all(cut(&numbered(ping, 12, false), 1480, 12));
 }
 
 fn raw(from: &str, to: &str, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {

@@ -594,11 +594,18 @@ const FAMILIES: &[Row] = &[
         "a service has addresses of its own; no prefix is translated",
     ),
     row(
-        "RFC 7915 4.4",
-        "4.4",
+        "RFC 7915 4.2 MTU",
+        "4.2; 5.2",
         "MTUs told across the families differ by 20",
         "20",
         &["ipv4-clients-reach-ipv6-servers"],
+    ),
+    row(
+        "RFC 7915 4.4",
+        "4.4; 5.4",
+        "who sends what cannot be translated is told",
+        "prohibited: 3/13, 1/1; or dropped by setting",
+        &["ipv6-clients-reach-ipv4-servers", "ipv4-clients-reach-ipv6-servers"],
     ),
 ];
 
