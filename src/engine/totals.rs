@@ -69,9 +69,10 @@ impl Totals {
         }
     }
 
-    /// Packets dropped for a reason.
-    pub fn dropped(&self, reason: Reason) -> u64 {
-        self.dropped[reason as usize]
+    /// Packets refused for a reason, whether silently or with an answer in the service's name.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        let answered = if reason == Reason::NoServer { self.consumed[Consumed::NoServer as usize] } else { 0 };
+        self.dropped[reason as usize] + answered
     }
 
     pub fn end(&mut self, cause: Ended) {

@@ -138,9 +138,9 @@ impl Engine {
         (1..).zip(self.policy.rules()).map(row).collect()
     }
 
-    /// Packets dropped for a reason until now.
-    pub fn dropped(&self, reason: Reason) -> u64 {
-        self.totals.dropped(reason)
+    /// Packets refused for a reason until now, whether silently or with an answer in the service's name.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        self.totals.refused(reason)
     }
 
     /// The services, in the order of the settings.

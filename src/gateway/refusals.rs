@@ -38,7 +38,7 @@ impl Refusals {
         self.rest = Some(now + PAUSE);
         let mut lines = Vec::new();
         for ((reason, why), told) in GRAVE.iter().zip(&mut self.told) {
-            let count = engine.dropped(*reason);
+            let count = engine.refused(*reason);
             let more = count - *told;
             *told = count;
             if more > 0 {
@@ -57,24 +57,30 @@ mod tests {
     use crate::packet::Meta;
 
     #[test]
-    fn refusals_are_told_once_and_not_too_often() {
-        let text = "[[service]]\nname = \"s\"\nlisten = \"192.0.2.80:53/udp\"\npool = \"p\"\n[[pool]]\nname = \"p\"\nserver = [{ name = \"a\", address = \"10.0.0.1\" }]\n";
-        let settings: Settings = crate::config::parse(text, "test").unwrap_or_else(|error| panic!("{error}"));
-        let mut engine = Engine::new(&settings);
-        let mut refusals = Refusals::default();
-        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
-        let mut query = Vec::new();
-        let packet = etherparse::PacketBuilder::ipv4([198, 51, 100, 7], [192, 0, 2, 80], 64).udp(4000, 53);
-        packet.write(&mut query, b"?").expect("a packet");
-        assert_eq!(refusals.lines(&engine, at(0)), Vec::<String>::new());
-        let down = crate::engine::Change::Weight { server: crate::ids::ServerId(0), weight: 0 };
-        engine.apply(at(0), down).expect("a server");
-        for _ in 0..3 {
-            engine.handle_packet(at(1), &mut query.clone(), Meta::default());
+    fn refusals_are_told_once_and_not_too_often_however_the_service_refuses() {
+        for last_resort in ["drop", "unreachable"] {
+            let text = format!(
+                "[[service]]\nname = \"s\"\nlisten = \"192.0.2.80:53/udp\"\npool = \"p\"\nlast-resort = \"{last_resort}\"\n\
+                 [[pool]]\nname = \"p\"\nserver = [{{ name = \"a\", address = \"10.0.0.1\" }}]\n"
+            );
+            let settings: Settings = crate::config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}"));
+            let mut engine = Engine::new(&settings);
+            let mut refusals = Refusals::default();
+            let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+            let mut query = Vec::new();
+            let packet = etherparse::PacketBuilder::ipv4([198, 51, 100, 7], [192, 0, 2, 80], 64).udp(4000, 53);
+            packet.write(&mut query, b"?").expect("a packet");
+            assert_eq!(refusals.lines(&engine, at(0)), Vec::<String>::new());
+            let down = crate::engine::Change::Weight { server: crate::ids::ServerId(0), weight: 0 };
+            engine.apply(at(0), down).expect("a server");
+            for _ in 0..3 {
+                engine.handle_packet(at(1), &mut query.clone(), Meta::default());
+            }
+            assert_eq!(refusals.lines(&engine, at(9)), Vec::<String>::new());
+            let lines = refusals.lines(&engine, at(10));
+            let is_told = lines.len() == 1 && lines[0].starts_with("3 packets") && lines[0].contains("no-server");
+            assert!(is_told, "{last_resort}: {lines:?}");
+            assert_eq!(refusals.lines(&engine, at(20)), Vec::<String>::new());
         }
-        assert_eq!(refusals.lines(&engine, at(9)), Vec::<String>::new());
-        let lines = refusals.lines(&engine, at(10));
-        assert!(lines.len() == 1 && lines[0].starts_with("3 packets") && lines[0].contains("no-server"), "{lines:?}");
-        assert_eq!(refusals.lines(&engine, at(20)), Vec::<String>::new());
     }
 }

@@ -32,7 +32,7 @@ pub struct Across {
 /// Why a packet has no counterpart in the other family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Untranslatable {
-    /// A source route or Routing header has stations left (RFC 7915, 4.1 and 5.1).
+    /// A source route or Routing header has stations left (RFC 7915, 4.1 and 5.1), or a home address is the source (RFC 6275, 6.3).
     SourceRoute,
     /// A fragment of ICMP, of an extension header, or a first one without its transport header (RFC 7915, 1.2 and 5.1.1).
     Fragment,
