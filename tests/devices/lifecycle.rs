@@ -49,7 +49,8 @@ fn signals_leave_no_trace_even_in_mid_traffic() {
     let configuration = world.configuration("", &[WEB]);
     let before = world.system();
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let gateway = world.start(&configuration);
+        // Whoever runs the tests may have had SIGHUP ignored.
+        let gateway = world.start_by(&configuration, &["env", "--default-signal=HUP"]);
         let during = world.system();
         assert!(during.contains("equipoise0") && during.contains("192.0.2.80"), "{during}");
         let _downloads = traffic(&world);
