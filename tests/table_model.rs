@@ -6,7 +6,9 @@
 #[path = "common/random.rs"]
 mod random;
 
-use equipoise::flow::{Class, Found, InsertError, Key, Segment, Step, TOUCH_GRAIN, Table, TableSettings, Timeouts};
+use equipoise::flow::{
+    Found, InsertError, Key, Segment, TOUCH_GRAIN, Table, TableSettings, TimeoutState, Timeouts, Tracked,
+};
 use equipoise::ids::{FlowId, ServerId, ServiceId};
 use equipoise::packet::{Addresses, Protocol, Side, TcpFlags};
 use equipoise::time::{Duration, Instant};
@@ -19,7 +21,7 @@ struct Flow {
     id: FlowId,
     client: Key,
     server: Key,
-    class: Class,
+    class: TimeoutState,
     touched: Instant,
     created: Instant,
     /// The number of its last touch: later touches have greater ones.
@@ -134,9 +136,9 @@ impl World {
         assert!(self.flows.iter().all(|flow| flow.id.index != id.index), "slot {} given twice", id.index);
         assert!(!self.gone.contains(&id), "{id} given again");
         let class = match client.protocol {
-            Protocol::Tcp => Class::Opening,
-            Protocol::Udp | Protocol::Sctp | Protocol::Ip(_) => Class::UdpOneWay,
-            Protocol::Icmp => Class::Icmp,
+            Protocol::Tcp => TimeoutState::Opening,
+            Protocol::Udp | Protocol::Sctp | Protocol::Ip(_) => TimeoutState::UdpOneWay,
+            Protocol::Icmp => TimeoutState::Icmp,
         };
         self.touches += 1;
         let (touched, created, order) = (self.now, self.now, self.touches);
@@ -155,7 +157,7 @@ impl World {
     }
 
     /// What a touch does to the model.
-    fn touched(&mut self, at: usize, class: Class) {
+    fn touched(&mut self, at: usize, class: TimeoutState) {
         self.touches += 1;
         let (now, order) = (self.now, self.touches);
         let flow = &mut self.flows[at];
@@ -173,7 +175,7 @@ impl World {
         let at = random.below(self.flows.len() as u64) as usize;
         let class = match random.below(3) {
             0 => self.flows[at].class,
-            _ => *random.pick(&Class::ALL).expect("a class"),
+            _ => *random.pick(&TimeoutState::ALL).expect("a class"),
         };
         self.table.touch(self.now, self.flows[at].id.index, class);
         self.touched(at, class);
@@ -189,7 +191,7 @@ impl World {
         let segment =
             Segment { flags: TcpFlags(flags), seq: number(random), ack: number(random), len: number(random) * 9 };
         match self.table.on_segment(self.now, self.flows[at].id.index, side, &segment) {
-            Step::Refresh(class) => self.touched(at, class),
+            Tracked::Refresh(class) => self.touched(at, class),
             step => self.note(format!("{step:?}")),
         }
     }
@@ -217,7 +219,13 @@ impl World {
     }
 
     fn first_to_evict(&self) -> Option<usize> {
-        let order = [Class::Opening, Class::Reset, Class::Closing, Class::UdpOneWay, Class::Icmp];
+        let order = [
+            TimeoutState::Opening,
+            TimeoutState::Reset,
+            TimeoutState::Closing,
+            TimeoutState::UdpOneWay,
+            TimeoutState::Icmp,
+        ];
         self.least(|flow| {
             Some((order.iter().position(|class| *class == flow.class)?, flow.touched, flow.profile, flow.order))
         })
@@ -264,7 +272,7 @@ impl World {
     fn compare(&self, random: &mut Random) {
         let table = &self.table;
         assert_eq!((table.len() as usize, table.is_empty()), (self.flows.len(), self.flows.is_empty()));
-        for class in Class::ALL {
+        for class in TimeoutState::ALL {
             let count = self.flows.iter().filter(|flow| flow.class == class).count();
             assert_eq!(table.count(class) as usize, count, "{class:?}");
         }
@@ -281,7 +289,7 @@ impl World {
             assert_eq!((table.touched(index), table.deadline(index)), (flow.touched, self.deadline(flow)));
             let entry = table.flow(index);
             assert_eq!(
-                (entry.class(), entry.created, entry.protocol),
+                (entry.state(), entry.created, entry.protocol),
                 (flow.class, flow.created, flow.client.protocol)
             );
             assert_eq!((entry.server_id, entry.service), (flow.server_id, flow.service));
@@ -324,7 +332,7 @@ fn the_table_holds_what_a_list_holds() {
     }
     assert_eq!(steps, 24_000);
     // A model that never met these would prove nothing.
-    let expired = Class::ALL.iter().map(|class| format!("{} expired", class.name()));
+    let expired = TimeoutState::ALL.iter().map(|class| format!("{} expired", class.name()));
     let evicted = ["opening", "reset", "closing", "udp-one-way", "icmp"].map(|class| format!("{class} evicted"));
     let rest =
         ["Full", "Taken(Client)", "Taken(Server)", "Pass", "Reopen", "nothing to evict", "touched within the grain"];

@@ -3,7 +3,7 @@
 use super::onward::hops;
 use super::standing::Abandoned;
 use super::{Engine, Reason, Verdict};
-use crate::flow::{Key, Step};
+use crate::flow::{Key, Tracked};
 use crate::packet::{Malformed, Meta, Parsed, Protocol, Side, Transport};
 use crate::time::Instant;
 
@@ -36,7 +36,7 @@ impl Engine {
                 self.first_signs(now, found, packet, parsed, meta);
             }
             match self.track(now, found, parsed) {
-                Step::Reopen => self.end(now, found.index, super::Ended::Replaced),
+                Tracked::Reopen => self.end(now, found.index, super::Ended::Replaced),
                 _ => return self.forward(now, packet, parsed, meta, found, (packets, false)),
             }
         }

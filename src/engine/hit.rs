@@ -2,14 +2,14 @@
 
 use super::onward::size;
 use super::{Engine, Forwarded, Reason, Verdict};
-use crate::flow::{Class, Found, Segment, Step};
+use crate::flow::{Found, Segment, TimeoutState, Tracked};
 use crate::packet::{Meta, Parsed, Side, Transport, family, rewrite};
 use crate::time::Instant;
 
 impl Engine {
     /// Lets the flow's state follow the packet.
     #[inline]
-    pub(super) fn track(&mut self, now: Instant, found: Found, parsed: &Parsed) -> Step {
+    pub(super) fn track(&mut self, now: Instant, found: Found, parsed: &Parsed) -> Tracked {
         match parsed.transport {
             Transport::Tcp { flags, seq, ack, .. } => {
                 let segment = Segment { flags, seq, ack, len: parsed.payload_len() as u32 };
@@ -17,15 +17,15 @@ impl Engine {
             }
             Transport::Udp { .. } | Transport::Sctp { .. } | Transport::Other => {
                 let class = match found.side {
-                    Side::Server => Class::UdpTwoWay,
-                    Side::Client => self.table.flow(found.index).class(),
+                    Side::Server => TimeoutState::UdpTwoWay,
+                    Side::Client => self.table.flow(found.index).state(),
                 };
                 self.table.touch(now, found.index, class);
-                Step::Refresh(class)
+                Tracked::Refresh(class)
             }
             _ => {
-                self.table.touch(now, found.index, Class::Icmp);
-                Step::Refresh(Class::Icmp)
+                self.table.touch(now, found.index, TimeoutState::Icmp);
+                Tracked::Refresh(TimeoutState::Icmp)
             }
         }
     }

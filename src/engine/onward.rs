@@ -6,7 +6,7 @@
 use super::answers::{For, can_be_answered};
 use super::{Consumed, Engine, Reason, Verdict};
 use crate::balance::Mss;
-use crate::flow::{Class, Found};
+use crate::flow::{Found, TimeoutState};
 use crate::packet::build::{self, Error};
 use crate::packet::{Meta, Parsed, Side, error_kind, family, rewrite};
 use crate::time::Instant;
@@ -88,9 +88,11 @@ impl Engine {
         mtu: u32,
         found: Found,
     ) -> Verdict {
-        let whom = match self.table.flow(found.index).class() {
-            Class::Established | Class::Closing | Class::UdpTwoWay => For::Peers,
-            Class::Opening | Class::Reset | Class::UdpOneWay | Class::Icmp => For::Strangers,
+        let whom = match self.table.flow(found.index).state() {
+            TimeoutState::Established | TimeoutState::Closing | TimeoutState::UdpTwoWay => For::Peers,
+            TimeoutState::Opening | TimeoutState::Reset | TimeoutState::UdpOneWay | TimeoutState::Icmp => {
+                For::Strangers
+            }
         };
         self.answer_to(now, packet, parsed, Error::TooBig(mtu), Consumed::TooBig, whom)
     }

@@ -3,7 +3,7 @@
 use super::reason::Reason;
 use super::verdict::{Consumed, Ended};
 use crate::balance::{Admin, Algorithm, Health, PickedBy, Protocol};
-use crate::flow::Class;
+use crate::flow::TimeoutState;
 use crate::ids::FlowId;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub struct FlowRow {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rule: Option<String>,
     /// Which timeout holds.
-    pub state: Class,
+    pub state: TimeoutState,
     /// Milliseconds since it was made.
     pub age_ms: u64,
     /// Milliseconds since its last packet, exact to 100 ms.
@@ -274,7 +274,7 @@ pub struct Counters {
     /// Flows ended since the start, by cause; every cause is listed.
     pub flows_ended: Vec<Count<Ended>>,
     /// Flows in the table by state; every state is listed.
-    pub states: Vec<Count<Class>>,
+    pub states: Vec<Count<TimeoutState>>,
 }
 
 impl Counters {

@@ -3,7 +3,7 @@
 use super::miss::sum_is_right;
 use super::{Consumed, Ended, Engine, Event, Verdict};
 use crate::balance::{Notice, OnDown};
-use crate::flow::{Class, Found};
+use crate::flow::{Found, TimeoutState};
 use crate::ids::ServerId;
 use crate::packet::{Meta, Parsed, Protocol, Side, Transport, build};
 use crate::time::{Duration, Instant};
@@ -143,7 +143,7 @@ impl Engine {
         let v6 = self.table.is_v6(found.index, Side::Client);
         matches!(parsed.transport, Transport::Tcp { flags, .. } if flags.syn() && !flags.ack())
             && found.side == Side::Client
-            && flow.class() == Class::Opening
+            && flow.state() == TimeoutState::Opening
             && flow.packets[Side::Server as usize] == 0
             && self.balancer.service(flow.service).on_down.is_none()
             && self.balancer.is_gone(flow.service, flow.server_id, v6)

@@ -192,11 +192,11 @@ fn udp_both_ways_and_its_timeouts() {
         out
     };
     send(&mut engine, at(0), &mut udp(CLIENT, 5, VIP, 80));
-    assert_eq!(engine.counters().states[crate::flow::Class::UdpOneWay as usize].count, 1);
+    assert_eq!(engine.counters().states[crate::flow::TimeoutState::UdpOneWay as usize].count, 1);
     let mut answer = udp([10, 0, 2, 1], 8080, CLIENT, 5);
     send(&mut engine, at(1), &mut answer);
     assert_eq!(&answer[12..16], &VIP);
-    assert_eq!(engine.counters().states[crate::flow::Class::UdpTwoWay as usize].count, 1);
+    assert_eq!(engine.counters().states[crate::flow::TimeoutState::UdpTwoWay as usize].count, 1);
     engine.handle_timeout(at(301));
     assert_eq!(engine.counters().flows, 1);
     engine.handle_timeout(at(302));

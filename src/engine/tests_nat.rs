@@ -184,7 +184,7 @@ fn ipv6_clients_reach_ipv4_servers() {
     PacketBuilder::ipv6(CLIENT6, VIP6, 60).tcp(40_000, 80, 101, 9).ack(501).write(&mut ack, b"data").unwrap();
     assert!(through(&mut engine, at(1), &ack)[0].ends_with(b"data"));
     let states = engine.counters().states;
-    assert!(states.iter().any(|state| state.kind == crate::flow::Class::Established && state.count == 1));
+    assert!(states.iter().any(|state| state.kind == crate::flow::TimeoutState::Established && state.count == 1));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Algorithm, PortTimeouts, Protocol, UnknownTcp};
-use crate::flow::{Class, Timeouts};
+use crate::flow::{TimeoutState, Timeouts};
 use crate::time::Duration;
 use etherparse::PacketBuilder;
 
@@ -23,18 +23,18 @@ fn udp(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Vec<u8> {
 }
 
 /// Packets that bring a flow into a class.
-fn walk_to(class: Class) -> Vec<Vec<u8>> {
+fn walk_to(class: TimeoutState) -> Vec<Vec<u8>> {
     let client = |seq| tcp(CLIENT, 9, VIP, 80, seq);
     let server = |seq| tcp(SERVER, 8080, CLIENT, 9, seq);
     let open = [client(100).syn(), server(500).syn().ack(101), client(101).ack(501)];
     let rest = match class {
-        Class::Opening => return vec![bytes(client(100).syn(), b"")],
-        Class::Established => vec![],
-        Class::Closing => vec![client(101).fin().ack(501), server(501).fin().ack(102)],
-        Class::Reset => vec![server(501).rst()],
-        Class::UdpOneWay => return vec![udp(CLIENT, 9, VIP, 80)],
-        Class::UdpTwoWay => return vec![udp(CLIENT, 9, VIP, 80), udp(SERVER, 8080, CLIENT, 9)],
-        Class::Icmp => {
+        TimeoutState::Opening => return vec![bytes(client(100).syn(), b"")],
+        TimeoutState::Established => vec![],
+        TimeoutState::Closing => vec![client(101).fin().ack(501), server(501).fin().ack(102)],
+        TimeoutState::Reset => vec![server(501).rst()],
+        TimeoutState::UdpOneWay => return vec![udp(CLIENT, 9, VIP, 80)],
+        TimeoutState::UdpTwoWay => return vec![udp(CLIENT, 9, VIP, 80), udp(SERVER, 8080, CLIENT, 9)],
+        TimeoutState::Icmp => {
             let mut ping = Vec::new();
             PacketBuilder::ipv4(CLIENT, [192, 0, 2, 90], 3).icmpv4_echo_request(9, 1).write(&mut ping, b"").unwrap();
             return vec![ping];
@@ -44,7 +44,7 @@ fn walk_to(class: Class) -> Vec<Vec<u8>> {
 }
 
 /// Asserts that a flow of a class lives a second less than `seconds`, and no second longer.
-fn lives(settings: &Settings, class: Class, seconds: u64) {
+fn lives(settings: &Settings, class: TimeoutState, seconds: u64) {
     let mut engine = Engine::new(settings);
     for packet in walk_to(class) {
         assert!(matches!(send(&mut engine, at(1000), packet).0, Verdict::Forward { .. }), "{class:?}");
@@ -58,7 +58,7 @@ fn lives(settings: &Settings, class: Class, seconds: u64) {
 
 #[test]
 fn each_default_holds_to_the_second() {
-    for (class, seconds) in Class::ALL.into_iter().zip([240, 7440, 240, 240, 300, 300, 60]) {
+    for (class, seconds) in TimeoutState::ALL.into_iter().zip([240, 7440, 240, 240, 300, 300, 60]) {
         lives(&settings(1, 9), class, seconds);
     }
 }
@@ -76,10 +76,10 @@ fn the_timeouts_of_a_services_port_hold_and_not_those_of_another_port_or_protoco
         (vec![row(Protocol::Udp, 0, 79, 1), row(Protocol::Udp, 81, 90, 1)], 300, 300, 240),
     ] {
         settings.services[0].timeouts = rows;
-        lives(&settings, Class::UdpOneWay, one_way);
-        lives(&settings, Class::UdpTwoWay, two_way);
-        lives(&settings, Class::Opening, opening);
-        lives(&settings, Class::Established, 7440);
+        lives(&settings, TimeoutState::UdpOneWay, one_way);
+        lives(&settings, TimeoutState::UdpTwoWay, two_way);
+        lives(&settings, TimeoutState::Opening, opening);
+        lives(&settings, TimeoutState::Established, 7440);
     }
 }
 
@@ -104,9 +104,9 @@ fn a_connection_goes_on_at_its_server_when_the_engine_is_another() {
         servers.insert(server);
         let (_, answer) = send(&mut new, at(6), bytes(tcp(server, 8080, CLIENT, port, 501).ack(105), b"answer"));
         assert_eq!(&answer[12..16], &VIP);
-        assert_eq!(new.counters().states[Class::Opening as usize].count, 1, "nobody has acknowledged");
+        assert_eq!(new.counters().states[TimeoutState::Opening as usize].count, 1, "nobody has acknowledged");
         send(&mut new, at(7), bytes(tcp(CLIENT, port, VIP, 80, 105).ack(507), b""));
-        assert_eq!(new.counters().states[Class::Established as usize].count, u64::from(port));
+        assert_eq!(new.counters().states[TimeoutState::Established as usize].count, u64::from(port));
     }
     assert!(servers.len() > 3, "{servers:?}");
     new.handle_timeout(at(7 + 7439));
@@ -152,19 +152,19 @@ fn what_was_under_way_when_a_reset_passed_does_not_revive_the_flow() {
     let answer = || bytes(tcp(CLIENT, 9, VIP, 80, 101).ack(505), b"");
     let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     for (what, later, class) in [
-        ("the server had not heard of it yet", vec![(ms(100), data()), (ms(1900), data())], Class::Reset),
-        ("the server goes on", vec![(ms(100), data()), (ms(2100), data())], Class::Established),
-        ("the client goes on", vec![(ms(100), data()), (ms(150), answer())], Class::Established),
+        ("the server had not heard of it yet", vec![(ms(100), data()), (ms(1900), data())], TimeoutState::Reset),
+        ("the server goes on", vec![(ms(100), data()), (ms(2100), data())], TimeoutState::Established),
+        ("the client goes on", vec![(ms(100), data()), (ms(150), answer())], TimeoutState::Established),
     ] {
         let mut engine = Engine::new(&settings(1, 9));
-        walk_to(Class::Established).into_iter().for_each(|packet| drop(send(&mut engine, at(0), packet)));
+        walk_to(TimeoutState::Established).into_iter().for_each(|packet| drop(send(&mut engine, at(0), packet)));
         send(&mut engine, at(0), reset());
         for (now, packet) in later {
             assert!(matches!(send(&mut engine, now, packet).0, Verdict::Forward { .. }), "{what}");
         }
         assert_eq!(engine.counters().states[class as usize].count, 1, "{what}");
         engine.handle_timeout(at(242));
-        assert_eq!(engine.counters().flows, u64::from(class == Class::Established), "{what}");
+        assert_eq!(engine.counters().flows, u64::from(class == TimeoutState::Established), "{what}");
     }
 }
 

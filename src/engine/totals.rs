@@ -3,7 +3,7 @@
 use super::reason::Reason;
 use super::snapshot::{Count, Counters};
 use super::verdict::{Consumed, Ended, Forwarded, Verdict};
-use crate::flow::{Class, Table};
+use crate::flow::{Table, TimeoutState};
 
 #[derive(Debug)]
 pub(super) struct Totals {
@@ -92,7 +92,7 @@ impl Totals {
             max_flows: u64::from(table.max()),
             flows_opened: self.opened,
             flows_ended: counts(&Ended::ALL, &self.ended),
-            states: Class::ALL.map(|class| Count { kind: class, count: u64::from(table.count(class)) }).into(),
+            states: TimeoutState::ALL.map(|class| Count { kind: class, count: u64::from(table.count(class)) }).into(),
         }
     }
 }

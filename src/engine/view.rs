@@ -203,7 +203,7 @@ impl Engine {
             source: Some(answer.dst()).filter(|source| *source != client.src()),
             picked_by: PICKED_BY[usize::from(flow.picked_by)],
             rule: self.policy.name(flow.rule).map(Into::into),
-            state: flow.class(),
+            state: flow.state(),
             age_ms: millis(now.since(flow.created)),
             idle_ms: millis(now.since(self.table.touched(index))),
             expires_in_ms: millis(self.table.deadline(index).since(now)),

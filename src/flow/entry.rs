@@ -1,6 +1,6 @@
 //! A flow's record: both sides' keys, its state, its counters, in 128 bytes for IPv4.
 
-use super::settings::Class;
+use super::settings::TimeoutState;
 use super::tcp::Ends;
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Protocol;
@@ -35,7 +35,7 @@ pub struct Flow {
     pub deltas: Deltas,
     /// What it carries.
     pub protocol: Protocol,
-    pub(super) class: Class,
+    pub(super) state: TimeoutState,
     /// [`USED`], and [`wide`] for each side.
     pub(super) flags: u8,
     /// Whose timeouts hold.
@@ -62,9 +62,9 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// The timeout class that holds.
-    pub fn class(&self) -> Class {
-        self.class
+    /// The timeout state that holds.
+    pub fn state(&self) -> TimeoutState {
+        self.state
     }
 
     /// The profile whose timeouts hold: 0 for those of the whole table, then as [`super::TableSettings`] numbers them.

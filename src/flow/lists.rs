@@ -1,8 +1,8 @@
-//! One list a timeout profile and class, in the order of the last touch: within a list that is the order of
+//! One list a timeout profile and state, in the order of the last touch: within a list that is the order of
 //! expiry, so the next to expire and the next to evict are always among the first of the lists.
 
 use super::entry::{Flow, NONE};
-use super::settings::Class;
+use super::settings::TimeoutState;
 use crate::time::Instant;
 
 /// First and last entry of a list, and how many there are.
@@ -16,7 +16,7 @@ pub(super) struct List {
 /// The lists of all profiles and classes.
 #[derive(Debug)]
 pub(super) struct Lists {
-    lists: Box<[[List; Class::ALL.len()]]>,
+    lists: Box<[[List; TimeoutState::ALL.len()]]>,
     /// Entries of each profile.
     lens: Box<[u32]>,
     /// A bit for each profile that has entries.
@@ -26,7 +26,7 @@ pub(super) struct Lists {
 impl Lists {
     /// The lists of so many profiles, 1 to 256.
     pub fn new(profiles: usize) -> Self {
-        let empty = [List { first: NONE, last: NONE, len: 0 }; Class::ALL.len()];
+        let empty = [List { first: NONE, last: NONE, len: 0 }; TimeoutState::ALL.len()];
         Lists { lists: vec![empty; profiles].into(), lens: vec![0; profiles].into(), busy: [0; 4] }
     }
 
@@ -46,21 +46,21 @@ impl Lists {
         })
     }
 
-    /// The lists of one class in all profiles that have entries, in the order of the profiles.
-    pub fn of(&self, class: Class) -> impl Iterator<Item = &List> + '_ {
-        self.busy().map(move |profile| &self.lists[profile][class as usize])
+    /// The lists of one state in all profiles that have entries, in the order of the profiles.
+    pub fn of(&self, state: TimeoutState) -> impl Iterator<Item = &List> + '_ {
+        self.busy().map(move |profile| &self.lists[profile][state as usize])
     }
 
-    /// All lists of all profiles that have entries, with their class, in the order of the profiles.
+    /// All lists of all profiles that have entries, with their state, in the order of the profiles.
     #[inline]
-    pub fn all(&self) -> impl Iterator<Item = (Class, &List)> + '_ {
-        self.busy().flat_map(|profile| Class::ALL.into_iter().zip(&self.lists[profile]))
+    pub fn all(&self) -> impl Iterator<Item = (TimeoutState, &List)> + '_ {
+        self.busy().flat_map(|profile| TimeoutState::ALL.into_iter().zip(&self.lists[profile]))
     }
 
     /// Appends an entry to its list and notes when it was touched.
     pub fn push(&mut self, flows: &mut [Flow], entry: u32, now: Instant) {
-        let Flow { class, profile, .. } = flows[entry as usize];
-        let list = &mut self.lists[profile as usize][class as usize];
+        let Flow { state, profile, .. } = flows[entry as usize];
+        let list = &mut self.lists[profile as usize][state as usize];
         let last = list.last;
         let flow = &mut flows[entry as usize];
         (flow.touched, flow.before, flow.behind) = (now, last, NONE);
@@ -77,8 +77,8 @@ impl Lists {
 
     /// Takes an entry out of its list.
     pub fn unlink(&mut self, flows: &mut [Flow], entry: u32) {
-        let Flow { class, profile, before, behind, .. } = flows[entry as usize];
-        let list = &mut self.lists[profile as usize][class as usize];
+        let Flow { state, profile, before, behind, .. } = flows[entry as usize];
+        let list = &mut self.lists[profile as usize][state as usize];
         match before {
             NONE => list.first = behind,
             before => flows[before as usize].behind = behind,

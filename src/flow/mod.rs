@@ -20,7 +20,7 @@ pub use fragments::{Datagram, Fate, FragmentSettings, Fragments, Later, Piece, R
 pub use key::Key;
 pub use nat_settings::{NatPoolSettings, Pooling};
 pub use ports::{Exhausted, NatPool, Usage};
-pub use settings::{Class, MOST_PROFILES, TableSettings, Timeouts};
+pub use settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
 pub use sticky::{Slot, Slots};
 pub use table::{Found, InsertError, TOUCH_GRAIN, Table, TableTooBig};
-pub use tcp::{Segment, Step};
+pub use tcp::{Segment, Tracked};

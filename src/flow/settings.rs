@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The classes of flows that expire alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Class {
+pub enum TimeoutState {
     /// TCP, handshake not complete.
     Opening,
     /// TCP, handshake complete.
@@ -23,33 +23,33 @@ pub enum Class {
     Icmp,
 }
 
-impl Class {
+impl TimeoutState {
     /// All classes, in the order of their discriminants.
-    pub const ALL: [Class; 7] = [
-        Class::Opening,
-        Class::Established,
-        Class::Closing,
-        Class::Reset,
-        Class::UdpOneWay,
-        Class::UdpTwoWay,
-        Class::Icmp,
+    pub const ALL: [TimeoutState; 7] = [
+        TimeoutState::Opening,
+        TimeoutState::Established,
+        TimeoutState::Closing,
+        TimeoutState::Reset,
+        TimeoutState::UdpOneWay,
+        TimeoutState::UdpTwoWay,
+        TimeoutState::Icmp,
     ];
 
     /// The word used in tables and reports: `opening`, `udp-one-way`.
     pub const fn name(self) -> &'static str {
         match self {
-            Class::Opening => "opening",
-            Class::Established => "established",
-            Class::Closing => "closing",
-            Class::Reset => "reset",
-            Class::UdpOneWay => "udp-one-way",
-            Class::UdpTwoWay => "udp-two-way",
-            Class::Icmp => "icmp",
+            TimeoutState::Opening => "opening",
+            TimeoutState::Established => "established",
+            TimeoutState::Closing => "closing",
+            TimeoutState::Reset => "reset",
+            TimeoutState::UdpOneWay => "udp-one-way",
+            TimeoutState::UdpTwoWay => "udp-two-way",
+            TimeoutState::Icmp => "icmp",
         }
     }
 }
 
-/// How long a flow of each class lives without a packet.
+/// How long a flow of each state lives without a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// TCP before the handshake is complete; RFC 5382 REQ-5: at least 4 min.
@@ -84,16 +84,16 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// The timeout of a class.
-    pub const fn of(&self, class: Class) -> Duration {
-        match class {
-            Class::Opening => self.opening,
-            Class::Established => self.established,
-            Class::Closing => self.closing,
-            Class::Reset => self.reset,
-            Class::UdpOneWay => self.udp_one_way,
-            Class::UdpTwoWay => self.udp_two_way,
-            Class::Icmp => self.icmp,
+    /// The timeout of a state.
+    pub const fn of(&self, state: TimeoutState) -> Duration {
+        match state {
+            TimeoutState::Opening => self.opening,
+            TimeoutState::Established => self.established,
+            TimeoutState::Closing => self.closing,
+            TimeoutState::Reset => self.reset,
+            TimeoutState::UdpOneWay => self.udp_one_way,
+            TimeoutState::UdpTwoWay => self.udp_two_way,
+            TimeoutState::Icmp => self.icmp,
         }
     }
 }

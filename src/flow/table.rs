@@ -8,8 +8,8 @@ use super::entry::{Flow, NONE, Packed, USED, wide};
 use super::index::Index;
 use super::key::Key;
 use super::lists::Lists;
-use super::settings::{Class, MOST_PROFILES, TableSettings, Timeouts};
-use super::tcp::{Ends, Segment, Step};
+use super::settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
+use super::tcp::{Ends, Segment, Tracked};
 use crate::ids::{FlowId, ServerId, ServiceId};
 use crate::packet::rewrite::{Deltas, Translation};
 use crate::packet::{Addresses, Protocol, Side};
@@ -124,9 +124,9 @@ impl Table {
         self.max
     }
 
-    /// Flows of one class, of all profiles.
-    pub fn count(&self, class: Class) -> u32 {
-        self.lists.of(class).map(|list| list.len).sum()
+    /// Flows of one state, of all profiles.
+    pub fn count(&self, state: TimeoutState) -> u32 {
+        self.lists.of(state).map(|list| list.len).sum()
     }
 
     #[inline]
@@ -253,10 +253,10 @@ impl Table {
         if self.len >= self.max {
             return Err(InsertError::Full);
         }
-        let class = match client.protocol {
-            Protocol::Tcp => Class::Opening,
-            Protocol::Udp | Protocol::Sctp | Protocol::Ip(_) => Class::UdpOneWay,
-            Protocol::Icmp => Class::Icmp,
+        let state = match client.protocol {
+            Protocol::Tcp => TimeoutState::Opening,
+            Protocol::Udp | Protocol::Sctp | Protocol::Ip(_) => TimeoutState::UdpOneWay,
+            Protocol::Icmp => TimeoutState::Icmp,
         };
         let to = server.reversed();
         let number = client.protocol.number(client.addresses.is_v6());
@@ -271,7 +271,7 @@ impl Table {
             server: self.pack(server),
             deltas,
             protocol: client.protocol,
-            class,
+            state,
             flags: USED | side(0, client) | side(1, server),
             profile: if usize::from(profile) < self.timeouts.len() { profile } else { 0 },
             before: NONE,
@@ -344,16 +344,16 @@ impl Table {
 
     /// Takes in a TCP segment and starts the timeout anew where it proves that the flow lives.
     #[inline]
-    pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) -> Step {
+    pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) -> Tracked {
         let flow = &mut self.flows[index as usize];
-        let step = flow.tcp.step(flow.class, from, segment);
+        let step = flow.tcp.step(flow.state, from, segment);
         // Who has been told of a reset may have sent this before: only what goes on later tells that it was not believed.
-        let under_way = flow.class == Class::Reset && !flow.tcp.has_reset(from) && !segment.flags.syn();
-        if under_way && step != Step::Reopen && now.since(flow.touched) < UNDER_WAY {
-            return Step::Pass;
+        let under_way = flow.state == TimeoutState::Reset && !flow.tcp.has_reset(from) && !segment.flags.syn();
+        if under_way && step != Tracked::Reopen && now.since(flow.touched) < UNDER_WAY {
+            return Tracked::Pass;
         }
-        if let Step::Refresh(class) = step {
-            self.touch(now, index, class);
+        if let Tracked::Refresh(state) = step {
+            self.touch(now, index, state);
         }
         step
     }
@@ -368,22 +368,22 @@ impl Table {
         self.flows[index as usize].tcp.reset_towards(to)
     }
 
-    /// Starts a flow's timeout anew, in this class.
+    /// Starts a flow's timeout anew, in this state.
     #[inline]
-    pub fn touch(&mut self, now: Instant, index: u32, class: Class) {
+    pub fn touch(&mut self, now: Instant, index: u32, state: TimeoutState) {
         let flow = &self.flows[index as usize];
-        if flow.class == class && now.since(flow.touched) < TOUCH_GRAIN {
+        if flow.state == state && now.since(flow.touched) < TOUCH_GRAIN {
             return;
         }
         self.lists.unlink(&mut self.flows, index);
-        self.flows[index as usize].class = class;
+        self.flows[index as usize].state = state;
         self.lists.push(&mut self.flows, index, now);
     }
 
     /// When a flow expires if nothing comes.
     pub fn deadline(&self, index: u32) -> Instant {
         let flow = &self.flows[index as usize];
-        flow.touched + self.timeouts[flow.profile as usize].of(flow.class) + TOUCH_GRAIN
+        flow.touched + self.timeouts[flow.profile as usize].of(flow.state) + TOUCH_GRAIN
     }
 
     /// When a flow was last touched, exact to [`TOUCH_GRAIN`].
@@ -391,14 +391,14 @@ impl Table {
         self.flows[index as usize].touched
     }
 
-    /// The flow that expires first, and when. Among equals the class that stands first in [`Class::ALL`], then the lower profile.
+    /// The flow that expires first, and when. Among equals the state that stands first in [`TimeoutState::ALL`], then the lower profile.
     pub fn first_to_expire(&self) -> Option<(Instant, u32)> {
         let mut soonest: Option<(Instant, usize, u32)> = None;
-        for (class, list) in self.lists.all() {
+        for (state, list) in self.lists.all() {
             if list.first != NONE {
                 let when = self.deadline(list.first);
-                if soonest.is_none_or(|(other, order, _)| (when, class as usize) < (other, order)) {
-                    soonest = Some((when, class as usize, list.first));
+                if soonest.is_none_or(|(other, order, _)| (when, state as usize) < (other, order)) {
+                    soonest = Some((when, state as usize, list.first));
                 }
             }
         }
@@ -408,9 +408,15 @@ impl Table {
     /// The flow to give up for a new one while the table is full: half-open before reset before closing before
     /// one-way UDP before ICMP, the one longest without a packet, among equals that of the lower profile; never an established one or a two-way one.
     pub fn first_to_evict(&self) -> Option<u32> {
-        let order = [Class::Opening, Class::Reset, Class::Closing, Class::UdpOneWay, Class::Icmp];
-        order.iter().find_map(|class| {
-            let firsts = self.lists.of(*class).map(|list| list.first).filter(|first| *first != NONE);
+        let order = [
+            TimeoutState::Opening,
+            TimeoutState::Reset,
+            TimeoutState::Closing,
+            TimeoutState::UdpOneWay,
+            TimeoutState::Icmp,
+        ];
+        order.iter().find_map(|state| {
+            let firsts = self.lists.of(*state).map(|list| list.first).filter(|first| *first != NONE);
             firsts.min_by_key(|first| self.flows[*first as usize].touched)
         })
     }
@@ -519,13 +525,13 @@ mod tests {
         let first = add(&mut table, at(0), 1, 1).unwrap();
         let second = add(&mut table, at(10), 2, 1).unwrap();
         assert_eq!(table.first_to_expire(), Some((at(240) + TOUCH_GRAIN, first)));
-        table.touch(at(20), first, Class::Opening);
+        table.touch(at(20), first, TimeoutState::Opening);
         assert_eq!(table.first_to_expire(), Some((at(250) + TOUCH_GRAIN, second)));
-        table.touch(at(20), second, Class::Established);
+        table.touch(at(20), second, TimeoutState::Established);
         assert_eq!(table.first_to_expire(), Some((at(260) + TOUCH_GRAIN, first)));
         assert_eq!(table.first_to_evict(), Some(first));
         table.remove(first);
-        assert_eq!((table.first_to_evict(), table.count(Class::Established)), (None, 1));
+        assert_eq!((table.first_to_evict(), table.count(TimeoutState::Established)), (None, 1));
     }
 
     #[test]
@@ -533,7 +539,7 @@ mod tests {
         let mut table = table(1);
         let index = add(&mut table, at(0), 1, 1).unwrap();
         let late = Instant::from_nanos(TOUCH_GRAIN.as_nanos() as u64 - 1);
-        table.touch(late, index, Class::Opening);
+        table.touch(late, index, TimeoutState::Opening);
         assert!(table.deadline(index) >= late + Duration::from_secs(240));
     }
 }

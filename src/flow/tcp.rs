@@ -3,7 +3,7 @@
 //! States follow RFC 7857, 2 with the timers of RFC 5382; resets are believed only at the exact
 //! sequence number (RFC 5961, 3.2), and even then the flow lives on for a grace that data revives.
 
-use super::settings::Class;
+use super::settings::TimeoutState;
 use crate::packet::{Side, TcpFlags};
 
 /// What a segment said.
@@ -21,9 +21,9 @@ pub struct Segment {
 
 /// What a segment means for its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// The flow goes on in this class, and its timeout starts anew.
-    Refresh(Class),
+pub enum Tracked {
+    /// The flow goes on in this state, and its timeout starts anew.
+    Refresh(TimeoutState),
     /// The segment passes, but proves nothing: the timeout runs on.
     Pass,
     /// A client's SYN on a flow that is over: a new connection (RFC 9293, 3.10.7.4; RFC 6191).
@@ -99,42 +99,44 @@ impl Ends {
         (self.seen & SERVER_RESET != 0) == (side == Side::Server)
     }
 
-    /// Takes in a segment of a flow in `class`.
-    pub fn step(&mut self, class: Class, from: Side, segment: &Segment) -> Step {
+    /// Takes in a segment of a flow in `state`.
+    pub fn step(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Tracked {
         let side = from as usize;
         if segment.flags.rst() {
             // RFC 6146, 3.5.2.2: of two resets the second shortens nothing and refreshes nothing.
-            let known = class != Class::Reset && self.seen & LOST == 0;
-            let believed = known && self.reset_is_exact(class, side, segment);
+            let known = state != TimeoutState::Reset && self.seen & LOST == 0;
+            let believed = known && self.reset_is_exact(state, side, segment);
             if believed {
                 self.seen = self.seen & !SERVER_RESET | if side == 1 { SERVER_RESET } else { 0 };
             }
-            return if believed { Step::Refresh(Class::Reset) } else { Step::Pass };
+            return if believed { Tracked::Refresh(TimeoutState::Reset) } else { Tracked::Pass };
         }
         if segment.flags.syn() {
-            return self.on_syn(class, side, segment);
+            return self.on_syn(state, side, segment);
         }
-        if class == Class::Opening {
+        if state == TimeoutState::Opening {
             self.adopt(side, segment);
         }
         if self.opens(side, segment) {
             self.open(segment);
         }
-        let fresh = self.learn(class, side, segment);
+        let fresh = self.learn(state, side, segment);
         if !fresh && self.seen & REPLACED != 0 {
             self.seen |= LOST;
         }
         if self.seen & LOST != 0 {
-            return Step::Refresh(Class::Established);
+            return Tracked::Refresh(TimeoutState::Established);
         }
         let opened = self.seen & OPENED != 0;
-        match class {
-            Class::Opening => Step::Refresh(if opened { Class::Established } else { Class::Opening }),
+        match state {
+            TimeoutState::Opening => {
+                Tracked::Refresh(if opened { TimeoutState::Established } else { TimeoutState::Opening })
+            }
             // RFC 7857, 2.2: traffic after a reset shows that the ends did not believe it.
-            Class::Reset if !fresh => Step::Pass,
-            _ if self.seen & (fin(0) | fin(1)) == fin(0) | fin(1) => Step::Refresh(Class::Closing),
-            _ if opened => Step::Refresh(Class::Established),
-            _ => Step::Refresh(Class::Opening),
+            TimeoutState::Reset if !fresh => Tracked::Pass,
+            _ if self.seen & (fin(0) | fin(1)) == fin(0) | fin(1) => Tracked::Refresh(TimeoutState::Closing),
+            _ if opened => Tracked::Refresh(TimeoutState::Established),
+            _ => Tracked::Refresh(TimeoutState::Opening),
         }
     }
 
@@ -182,30 +184,30 @@ impl Ends {
         }
     }
 
-    fn on_syn(&mut self, class: Class, side: usize, segment: &Segment) -> Step {
-        match class {
-            Class::Opening => self.on_first_syn(side, segment),
-            Class::Closing | Class::Reset if side == 0 && !segment.flags.ack() => {
+    fn on_syn(&mut self, state: TimeoutState, side: usize, segment: &Segment) -> Tracked {
+        match state {
+            TimeoutState::Opening => self.on_first_syn(side, segment),
+            TimeoutState::Closing | TimeoutState::Reset if side == 0 && !segment.flags.ack() => {
                 // RFC 6191, 2: a number that the client has used is a late repetition of the old connection's SYN.
                 let old = self.seen & syn(0) != 0 && advances(segment.seq, self.next[0]);
                 if !old {
-                    return Step::Reopen;
+                    return Tracked::Reopen;
                 }
                 self.seen |= ASKED;
-                Step::Pass
+                Tracked::Pass
             }
-            _ if side == 1 && segment.flags.ack() && self.seen & ASKED != 0 => self.on_new_answer(class, segment),
+            _ if side == 1 && segment.flags.ack() && self.seen & ASKED != 0 => self.on_new_answer(state, segment),
             // RFC 5961, 4: the end answers with a challenge ACK, which is what keeps the flow alive.
             _ => {
                 if side == 0 && !segment.flags.ack() {
                     self.seen |= ASKED;
                 }
-                Step::Pass
+                Tracked::Pass
             }
         }
     }
 
-    fn on_first_syn(&mut self, side: usize, segment: &Segment) -> Step {
+    fn on_first_syn(&mut self, side: usize, segment: &Segment) -> Tracked {
         if self.seen & ADOPTED != 0 && side == 0 && !segment.flags.ack() {
             *self = Ends::default();
         }
@@ -224,9 +226,9 @@ impl Ends {
         let all = syn(0) | syn(1) | has_acked(0) | has_acked(1);
         if self.seen & all == all && self.acked == [self.next[1], self.next[0]] {
             self.seen |= OPENED;
-            return Step::Refresh(Class::Established);
+            return Tracked::Refresh(TimeoutState::Established);
         }
-        Step::Refresh(Class::Opening)
+        Tracked::Refresh(TimeoutState::Opening)
     }
 
     fn on_servers_syn(&mut self, segment: &Segment) {
@@ -239,16 +241,16 @@ impl Ends {
 
     /// The server has accepted a SYN that came while the client's earlier connection was known here: these are the numbers.
     /// What is established stays so, since nobody but the server can tell that it is not.
-    fn on_new_answer(&mut self, class: Class, segment: &Segment) -> Step {
+    fn on_new_answer(&mut self, state: TimeoutState, segment: &Segment) -> Tracked {
         let behind = |next: u32, number: u32| next.wrapping_sub(number) <= AHEAD;
-        let established = class == Class::Established;
+        let established = state == TimeoutState::Established;
         if established && behind(self.next[1], segment.seq) && behind(self.next[0], segment.ack) {
-            return Step::Pass;
+            return Tracked::Pass;
         }
         let seen = syn(0) | syn(1) | has_acked(1) | if established { OPENED | REPLACED } else { 0 };
         *self = Ends { next: [segment.ack, 0], acked: [0, segment.ack], seen, early: 0 };
         self.on_servers_syn(segment);
-        if established { Step::Pass } else { Step::Refresh(Class::Opening) }
+        if established { Tracked::Pass } else { Tracked::Refresh(TimeoutState::Opening) }
     }
 
     /// Notes how far the server has got before the client has acknowledged anything.
@@ -281,7 +283,7 @@ impl Ends {
     }
 
     /// Notes numbers that a segment of an open connection shows, and tells whether any could be of this connection.
-    fn learn(&mut self, class: Class, side: usize, segment: &Segment) -> bool {
+    fn learn(&mut self, state: TimeoutState, side: usize, segment: &Segment) -> bool {
         let end = segment.end();
         let near = self.is_near(side, segment);
         if !near {
@@ -291,7 +293,7 @@ impl Ends {
             self.seen |= fin(side);
         }
         // While opening, `next` is the number behind the SYN: what the other end has to acknowledge.
-        let opening = class == Class::Opening && self.seen & OPENED == 0;
+        let opening = state == TimeoutState::Opening && self.seen & OPENED == 0;
         let frozen = opening && !(self.seen & ADOPTED != 0 && side == 0);
         let gap = end.wrapping_sub(self.next[side]);
         if frozen {
@@ -340,18 +342,18 @@ impl Ends {
     }
 
     /// Whether a reset stands at the number that its receiver expects next.
-    fn reset_is_exact(&self, class: Class, side: usize, segment: &Segment) -> bool {
+    fn reset_is_exact(&self, state: TimeoutState, side: usize, segment: &Segment) -> bool {
         let other = 1 - side;
         let adopted = self.seen & ADOPTED != 0;
-        if class == Class::Opening && !adopted && side == 0 && self.seen & has_acked(1) != 0 {
+        if state == TimeoutState::Opening && !adopted && side == 0 && self.seen & has_acked(1) != 0 {
             // Anybody can have sent the last SYN; the server expects what it has acknowledged.
             return segment.seq == self.acked[1];
         }
-        if class == Class::Opening && !adopted && segment.flags.ack() && self.seen & syn(other) != 0 {
+        if state == TimeoutState::Opening && !adopted && segment.flags.ack() && self.seen & syn(other) != 0 {
             // RFC 9293, 3.10.7.3: in SYN-SENT a reset is believed if it acknowledges the SYN.
             return segment.ack == self.next[other] || (self.seen & syn(side) != 0 && segment.seq == self.next[side]);
         }
-        let sent = self.seen & syn(side) != 0 || class != Class::Opening;
+        let sent = self.seen & syn(side) != 0 || state != TimeoutState::Opening;
         (self.seen & has_acked(other) != 0 && segment.seq == self.acked[other])
             || (sent && segment.seq == self.next[side])
     }
@@ -374,18 +376,18 @@ mod tests {
         Segment { flags: TcpFlags(flags.chars().map(bit).fold(0, |a, b| a | b)), seq, ack, len }
     }
 
-    /// Runs segments through a tracker and returns the class after each; `=` where a segment proved nothing.
+    /// Runs segments through a tracker and returns the state after each; `=` where a segment proved nothing.
     fn walk(segments: &[(Side, Segment)]) -> Vec<&'static str> {
-        let (mut ends, mut class) = (Ends::default(), Class::Opening);
+        let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
         let mut seen = Vec::new();
         for (from, segment) in segments {
-            match ends.step(class, *from, segment) {
-                Step::Refresh(to) => {
-                    class = to;
+            match ends.step(state, *from, segment) {
+                Tracked::Refresh(to) => {
+                    state = to;
                     seen.push(to.name());
                 }
-                Step::Pass => seen.push("="),
-                Step::Reopen => seen.push("reopen"),
+                Tracked::Pass => seen.push("="),
+                Tracked::Reopen => seen.push("reopen"),
             }
         }
         seen
@@ -484,7 +486,11 @@ mod tests {
         let mut ends = Ends::default();
         let data = [(C, seg("A", 101, 501, 100)), (S, seg("A", 501, 151, 10))];
         for (from, segment) in open().iter().chain(&data[..]) {
-            ends.step(if segment.flags.syn() { Class::Opening } else { Class::Established }, *from, segment);
+            ends.step(
+                if segment.flags.syn() { TimeoutState::Opening } else { TimeoutState::Established },
+                *from,
+                segment,
+            );
         }
         for (sender, seq, want) in [
             (C, 150, false),
@@ -498,11 +504,11 @@ mod tests {
             assert_eq!(ends.is_under_way(sender, seq), want, "{sender:?} {seq}");
         }
         let mut opening = Ends::default();
-        opening.step(Class::Opening, C, &seg("S", 100, 0, 0));
+        opening.step(TimeoutState::Opening, C, &seg("S", 100, 0, 0));
         assert!(opening.is_under_way(C, 100) && !opening.is_under_way(C, 5000));
         // What a server sends before the client has acknowledged anything (RFC 7413).
         for segment in [seg("SA", 500, 101, 0), seg("A", 501, 101, 1400), seg("A", 1901, 101, 1400)] {
-            opening.step(Class::Opening, S, &segment);
+            opening.step(TimeoutState::Opening, S, &segment);
         }
         assert_eq!([500, 501, 1901, 3302].map(|seq| opening.is_under_way(S, seq)), [true, true, true, false]);
     }
@@ -746,7 +752,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..20_000 {
             let iss = rng.next() as u32;
-            let (mut ends, mut class) = (Ends::default(), Class::Opening);
+            let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
             for _ in 0..12 {
                 let near = |rng: &mut crate::rng::Rng, of: u32| of.wrapping_add(rng.below(5) as u32).wrapping_sub(2);
                 let (kind, seq) = (rng.below(7), near(&mut rng, 101));
@@ -763,13 +769,13 @@ mod tests {
                     // What a server says to a wrong acknowledgement.
                     _ => (S, seg("R", ack, 0, 0)),
                 };
-                match ends.step(class, segment.0, &segment.1) {
-                    Step::Refresh(to) => class = to,
-                    Step::Pass => {}
-                    Step::Reopen => (ends, class) = (Ends::default(), Class::Opening),
+                match ends.step(state, segment.0, &segment.1) {
+                    Tracked::Refresh(to) => state = to,
+                    Tracked::Pass => {}
+                    Tracked::Reopen => (ends, state) = (Ends::default(), TimeoutState::Opening),
                 }
-                seen.insert(class.name());
-                assert_ne!(class, Class::Established, "{segment:?}");
+                seen.insert(state.name());
+                assert_ne!(state, TimeoutState::Established, "{segment:?}");
             }
         }
         assert!(seen.contains("reset") && seen.contains("opening"), "{seen:?}");
@@ -778,12 +784,12 @@ mod tests {
     /// A download of 64-KiB segments with 32 MiB under way, losses in bursts on both sides of the tracker, and both FINs.
     fn download(rng: &mut crate::rng::Rng, first: [u32; 2], segments: u32) -> Result<(), String> {
         const SIZE: u32 = 65_536;
-        let (mut ends, mut class) = (Ends::default(), Class::Opening);
+        let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
         let mut show = |from, segment: Segment| {
-            if let Step::Refresh(to) = ends.step(class, from, &segment) {
-                class = to;
+            if let Tracked::Refresh(to) = ends.step(state, from, &segment) {
+                state = to;
             }
-            (ends, class)
+            (ends, state)
         };
         let number = |side: usize, of: u32| first[side].wrapping_add(1).wrapping_add(of);
         show(C, seg("S", first[0], 0, 0));
@@ -811,9 +817,9 @@ mod tests {
             if deaf[0] > 0 {
                 continue;
             }
-            let (ends, class) = show(S, seg("A", number(1, next * SIZE), number(0, 0), SIZE));
-            if class != Class::Established {
-                return Err(format!("{class:?} after segment {next} of {sent}, {acked} acknowledged"));
+            let (ends, state) = show(S, seg("A", number(1, next * SIZE), number(0, 0), SIZE));
+            if state != TimeoutState::Established {
+                return Err(format!("{state:?} after segment {next} of {sent}, {acked} acknowledged"));
             }
             if next >= acked && !ends.is_under_way(S, number(1, next * SIZE)) {
                 return Err(format!("segment {next} of {sent} is not under way, {acked} acknowledged: {ends:?}"));
@@ -827,17 +833,17 @@ mod tests {
                 continue;
             }
             acked = whole;
-            let (mut ends, class) = show(C, seg("A", number(0, 0), number(1, whole * SIZE), 0));
-            let reset = ends.step(class, S, &seg("R", number(1, whole * SIZE), 0, 0));
-            if reset != Step::Refresh(Class::Reset) {
+            let (mut ends, state) = show(C, seg("A", number(0, 0), number(1, whole * SIZE), 0));
+            let reset = ends.step(state, S, &seg("R", number(1, whole * SIZE), 0, 0));
+            if reset != Tracked::Refresh(TimeoutState::Reset) {
                 return Err(format!("a reset at {whole} of {sent} is not believed: {ends:?}"));
             }
         }
         let end = number(1, segments * SIZE);
         show(S, seg("FA", end, number(0, 0), 0));
         show(C, seg("FA", number(0, 0), end.wrapping_add(1), 0));
-        let (_, class) = show(S, seg("A", end.wrapping_add(1), number(0, 1), 0));
-        if class == Class::Closing { Ok(()) } else { Err(format!("{class:?} at the end")) }
+        let (_, state) = show(S, seg("A", end.wrapping_add(1), number(0, 1), 0));
+        if state == TimeoutState::Closing { Ok(()) } else { Err(format!("{state:?} at the end")) }
     }
 
     #[test]
@@ -852,20 +858,23 @@ mod tests {
     #[test]
     fn whoever_knows_addresses_and_ports_alone_shortens_no_life() {
         let mut rng = crate::rng::Rng::new(11);
-        let (mut ends, mut class) = (Ends::default(), Class::Opening);
+        let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
         for (from, segment) in open() {
-            let Step::Refresh(to) = ends.step(class, from, &segment) else { panic!("{segment:?}") };
-            class = to;
+            let Tracked::Refresh(to) = ends.step(state, from, &segment) else { panic!("{segment:?}") };
+            state = to;
         }
         for _ in 0..300_000 {
             let flags = ["S", "SA", "R", "RA", "A", "FA", "F"][rng.below(7) as usize];
             let segment = seg(flags, rng.next() as u32, rng.next() as u32, rng.below(70_000) as u32);
-            let step = ends.step(class, C, &segment);
-            assert!(matches!(step, Step::Pass | Step::Refresh(Class::Established)), "{segment:?}: {step:?}");
+            let step = ends.step(state, C, &segment);
+            assert!(
+                matches!(step, Tracked::Pass | Tracked::Refresh(TimeoutState::Established)),
+                "{segment:?}: {step:?}"
+            );
         }
         // And the connection itself still closes.
         let more = [(S, seg("FA", 501, 101, 0)), (C, seg("FA", 101, 502, 0)), (S, seg("A", 502, 102, 0))];
-        let last = more.map(|(from, segment)| ends.step(class, from, &segment));
-        assert_eq!(last[2], Step::Refresh(Class::Closing), "{ends:?}");
+        let last = more.map(|(from, segment)| ends.step(state, from, &segment));
+        assert_eq!(last[2], Tracked::Refresh(TimeoutState::Closing), "{ends:?}");
     }
 }

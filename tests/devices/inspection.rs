@@ -3,7 +3,7 @@
 use crate::world::{CLIENT, Running, SERVICE, World, eventually, run};
 use crate::{Service, WEB};
 use equipoise::engine::FlowRow;
-use equipoise::flow::Class;
+use equipoise::flow::TimeoutState;
 use equipoise::packet::Protocol;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -52,7 +52,8 @@ fn flows_show_who_talks_to_whom_and_each_filter_narrows_them() {
     let mut rows = Vec::new();
     eventually("six downloads and a UDP flow under way", || {
         rows = world.flows(&[]);
-        rows.len() == 7 && rows.iter().filter(|r| r.bytes_out > 10_000 && r.state == Class::Established).count() == 6
+        rows.len() == 7
+            && rows.iter().filter(|r| r.bytes_out > 10_000 && r.state == TimeoutState::Established).count() == 6
     });
     for row in rows.iter().filter(|r| r.protocol == Protocol::Tcp) {
         let family = usize::from(row.client.is_ipv6());
@@ -68,7 +69,7 @@ fn flows_show_who_talks_to_whom_and_each_filter_narrows_them() {
     let udp = rows.iter().find(|r| r.protocol == Protocol::Udp).expect("the UDP flow");
     let at = |text: &str| text.parse::<SocketAddr>().unwrap();
     assert_eq!((udp.client, udp.listen), (at("198.51.100.2:5555"), at("192.0.2.80:7")));
-    assert_eq!((udp.server_address, udp.state), (at("10.99.1.2:7777"), Class::UdpTwoWay));
+    assert_eq!((udp.server_address, udp.state), (at("10.99.1.2:7777"), TimeoutState::UdpTwoWay));
     assert_eq!((udp.packets_in, udp.packets_out, udp.bytes_in, udp.bytes_out), (1, 1, 32, 32));
 
     let on_two = |r: &FlowRow| r.server == "server2";

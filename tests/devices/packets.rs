@@ -3,7 +3,7 @@
 use crate::Service;
 use crate::world::{CLIENT, SERVICE, World, eventually, program, run};
 use equipoise::engine::{Consumed, Reason};
-use equipoise::flow::Class;
+use equipoise::flow::TimeoutState;
 use equipoise::gateway::netns::Namespace;
 use equipoise::packet::Protocol;
 use std::io::ErrorKind;
@@ -64,7 +64,10 @@ fn pings_of_an_icmp_service_go_to_its_servers() {
     let rows = world.flows(&["--protocol", "icmp"]);
     assert_eq!(rows.len(), 2);
     for row in rows {
-        assert_eq!((row.protocol, row.state, row.packets_in, row.packets_out), (Protocol::Icmp, Class::Icmp, 3, 3));
+        assert_eq!(
+            (row.protocol, row.state, row.packets_in, row.packets_out),
+            (Protocol::Icmp, TimeoutState::Icmp, 3, 3)
+        );
     }
     assert_eq!(world.totals().engine.translated, 12);
 }
@@ -93,7 +96,7 @@ fn two_ways(world: &World) {
             let (len, from) = server.recv_from(&mut buffer).expect("the question");
             assert_eq!((len, from), (1000, (client_address(family), 5555).into()), "servers see the client itself");
             if round == 0 {
-                assert_eq!(world.flows(&["--client", CLIENT[family]])[0].state, Class::UdpOneWay);
+                assert_eq!(world.flows(&["--client", CLIENT[family]])[0].state, TimeoutState::UdpOneWay);
             }
             server.send_to(&buffer[..len], from).unwrap();
             assert_eq!(client.recv(&mut buffer).expect("the answer, from the service's address"), 1000);
@@ -101,7 +104,10 @@ fn two_ways(world: &World) {
         }
         let row = world.flows(&["--client", CLIENT[family]]).remove(0);
         let bytes = 3 * (1000 + 8 + [20, 40][family]);
-        assert_eq!((row.state, row.service.as_str(), row.server.as_str()), (Class::UdpTwoWay, "echo", "server1"));
+        assert_eq!(
+            (row.state, row.service.as_str(), row.server.as_str()),
+            (TimeoutState::UdpTwoWay, "echo", "server1")
+        );
         assert_eq!((row.packets_in, row.packets_out, row.bytes_in, row.bytes_out), (3, 3, bytes, bytes));
     }
     assert_eq!(world.flows(&[]).len(), 2);

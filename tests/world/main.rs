@@ -15,7 +15,7 @@ mod setup;
 
 use apps::Job;
 use equipoise::engine::Ended;
-use equipoise::flow::Class;
+use equipoise::flow::TimeoutState;
 use equipoise::time::Duration;
 use net::{Links, Seen, World};
 use random::Random;
@@ -131,7 +131,7 @@ fn more_connections_than_the_table_holds_all_end_well_once_others_have_closed() 
     // A half-open connection that makes room may be reset, and its client comes again; an established one is never.
     let evicted = counters.flows_ended[Ended::Evicted as usize].count;
     assert!(evicted > 0 && counters.dropped() > 0, "the table was never full: {counters:?}");
-    assert!(world.evicted.iter().all(|state| !matches!(state, Class::Established | Class::UdpTwoWay)));
+    assert!(world.evicted.iter().all(|state| !matches!(state, TimeoutState::Established | TimeoutState::UdpTwoWay)));
     assert_eq!(world.evicted.len() as u64, evicted);
     finish(world, 60 + UDP);
 }

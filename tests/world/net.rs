@@ -9,7 +9,7 @@ use crate::oracle;
 use crate::random::Random;
 use equipoise::config::Settings;
 use equipoise::engine::{Counters, Ended, Engine, Event, Forwarded, Verdict};
-use equipoise::flow::Class;
+use equipoise::flow::TimeoutState;
 use equipoise::ids::FlowId;
 use equipoise::packet::{Meta, Side, parse};
 use equipoise::time::{Duration, Instant};
@@ -77,7 +77,7 @@ pub struct World {
     /// The server that a flow goes to.
     homes: BTreeMap<FlowId, IpAddr>,
     /// In which state flows were given up for others.
-    pub evicted: Vec<Class>,
+    pub evicted: Vec<TimeoutState>,
     trace: DefaultHasher,
 }
 

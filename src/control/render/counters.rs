@@ -4,7 +4,7 @@ use super::figures::percent;
 use super::{Columns, bytes, count};
 use crate::control::protocol::DeviceCounters;
 use crate::engine::{Consumed, Counters, Ended};
-use crate::flow::Class;
+use crate::flow::TimeoutState;
 
 /// Prints the totals: packets by what became of them, with each reason in words, the sum, the
 /// flows, and the device's where it is given. Rows that stand at zero are left out unless `all`.
@@ -73,15 +73,15 @@ fn flows(counters: &Counters, all: bool) -> String {
     columns.into_text()
 }
 
-const fn state_text(state: Class) -> &'static str {
+const fn state_text(state: TimeoutState) -> &'static str {
     match state {
-        Class::Opening => "TCP, handshake not complete",
-        Class::Established => "TCP, handshake complete",
-        Class::Closing => "TCP, both ends have finished",
-        Class::Reset => "TCP, reset by one end",
-        Class::UdpOneWay => "UDP, only the client has sent",
-        Class::UdpTwoWay => "UDP, both have sent",
-        Class::Icmp => "ICMP echo",
+        TimeoutState::Opening => "TCP, handshake not complete",
+        TimeoutState::Established => "TCP, handshake complete",
+        TimeoutState::Closing => "TCP, both ends have finished",
+        TimeoutState::Reset => "TCP, reset by one end",
+        TimeoutState::UdpOneWay => "UDP, only the client has sent",
+        TimeoutState::UdpTwoWay => "UDP, both have sent",
+        TimeoutState::Icmp => "ICMP echo",
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
             max_flows: 262_144,
             flows_opened: 20,
             flows_ended: Ended::ALL.map(|kind| Count { kind, count: 0 }).into(),
-            states: Class::ALL.map(|kind| Count { kind, count: 0 }).into(),
+            states: TimeoutState::ALL.map(|kind| Count { kind, count: 0 }).into(),
         };
         counters.consumed[0].count = 5;
         counters.dropped[Reason::NoService as usize].count = 10;
@@ -179,7 +179,7 @@ DEVICE  WHAT     MEANING
     fn all_shows_every_reason_state_and_cause() {
         let got = counters_table(&counters(), Some(&DeviceCounters::default()), true);
         let names = Reason::ALL.iter().map(|r| r.name());
-        let names = names.chain(Class::ALL.map(Class::name)).chain(Ended::ALL.map(Ended::name));
+        let names = names.chain(TimeoutState::ALL.map(TimeoutState::name)).chain(Ended::ALL.map(Ended::name));
         for name in names.chain(["foreign", "reset", "write failures"]) {
             assert!(got.contains(&format!("  {name}")), "{name} is missing:\n{got}");
         }

@@ -80,7 +80,7 @@ pub fn flows_table(rows: &[FlowRow]) -> String {
 mod tests {
     use super::*;
     use crate::balance::{PickedBy, Protocol};
-    use crate::flow::Class;
+    use crate::flow::TimeoutState;
     use crate::ids::FlowId;
     use std::slice::from_ref;
 
@@ -94,7 +94,7 @@ mod tests {
             server: "a".into(),
             server_address: "10.0.0.1:8080".parse().unwrap(),
             source: None,
-            state: Class::Established,
+            state: TimeoutState::Established,
             age_ms: 3_720_000,
             idle_ms: 200,
             expires_in_ms: 7_439_800,
