@@ -13,6 +13,7 @@
 pub mod ids;
 mod rng;
 mod schedule;
+pub mod state;
 pub mod time;
 
 pub mod packet;

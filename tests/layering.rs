@@ -21,10 +21,11 @@ const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
     Layer { name, below, std: &[], daemon: false }
 }
 
-const CORE: &[&str] = &["ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine"];
+const CORE: &[&str] = &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine"];
 const WORLDS: &[&str] = &[
     "ids",
     "time",
+    "state",
     "packet",
     "flow",
     "balance",
@@ -47,19 +48,21 @@ const LAYERS: &[Layer] = &[
     core("time", &[]),
     core("rng", &[]),
     core("schedule", &["time"]),
+    core("state", &[]),
     core("packet", &["ids", "time"]),
     core("flow", &["ids", "time", "rng", "packet"]),
-    core("balance", &["ids", "time", "rng", "schedule", "packet", "flow"]),
+    core("balance", &["ids", "time", "rng", "schedule", "state", "packet", "flow"]),
     core("policy", &["ids", "time", "packet", "flow", "balance"]),
-    core("health", &["ids", "time", "rng", "schedule", "packet"]),
-    core("config", &["ids", "time", "packet", "flow", "balance", "policy", "health"]),
-    core("engine", &["ids", "time", "packet", "flow", "balance", "policy", "health", "config"]),
+    core("health", &["ids", "time", "rng", "schedule", "state", "packet"]),
+    core("config", &["ids", "time", "state", "packet", "flow", "balance", "policy", "health"]),
+    core("engine", &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config"]),
     Layer { name: "capture", below: &["ids", "time", "packet"], std: &["io", "sync"], daemon: false },
     Layer { name: "control", below: CORE, std: &["sync"], daemon: false },
     Layer {
         name: "replay",
         below: &[
-            "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control",
+            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture",
+            "control",
         ],
         std: &["io"],
         daemon: false,
@@ -67,7 +70,8 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "gateway",
         below: &[
-            "ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture", "control",
+            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture",
+            "control",
         ],
         std: &[],
         daemon: true,

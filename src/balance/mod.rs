@@ -25,8 +25,9 @@ mod two_choices;
 #[cfg(test)]
 mod tests;
 
+pub use crate::state::Health;
 pub use maglev::is_prime;
-pub use service::{Health, server_ports};
+pub use service::server_ports;
 pub use settings::*;
 pub use state::ServerState;
 

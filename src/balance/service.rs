@@ -7,21 +7,8 @@ use super::settings::{Algorithm, PoolSettings, Protocol, ServiceSettings};
 use crate::flow::Key;
 use crate::ids::ServerId;
 use crate::rng::mix;
+use crate::state::Health;
 use crate::time::Instant;
-use serde::{Deserialize, Serialize};
-
-/// What the monitors say of a server's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-pub enum Health {
-    /// It answers as it should, or nobody looks.
-    #[default]
-    Up,
-    /// It does not.
-    Down,
-    /// Nobody knows yet: it gets no new flows.
-    Unknown,
-}
 
 /// The servers of a service by place: their order in the pool.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! What changes a server's standing while the balancer runs: operators, monitors, traffic, time.
 
 use super::load::{REPORT_LIFE, Report, STEPS};
-use super::service::Health;
 use super::settings::{Admin, OnDown, Protocol, ServerSettings};
 use super::{Balancer, Notice};
 use crate::ids::{ServerId, ServiceId};
+use crate::state::Health;
 use crate::time::{Duration, Instant};
 
 /// A server's standing, as rows show it.
@@ -44,18 +44,12 @@ impl Balancer {
     /// A server's standing.
     pub fn state(&self, now: Instant, server: ServerId) -> ServerState {
         let state = &self.servers[server.0 as usize];
-        let mut health = Health::Up;
-        for (service, place) in &self.members[server.0 as usize] {
-            for family in &self.services[*service as usize].families {
-                let has = family.has_address[*place as usize];
-                health = match (health, family.health[*place as usize]) {
-                    _ if !has => health,
-                    (Health::Down, _) | (_, Health::Down) => Health::Down,
-                    (Health::Unknown, _) | (_, Health::Unknown) => Health::Unknown,
-                    _ => Health::Up,
-                };
-            }
-        }
+        let at = |(service, place): &(u32, u32)| {
+            let place = *place as usize;
+            let families = self.services[*service as usize].families.iter();
+            families.filter(move |family| family.has_address[place]).map(move |family| family.health[place])
+        };
+        let health = Health::worst(self.members[server.0 as usize].iter().flat_map(at));
         ServerState {
             admin: state.admin,
             deadline: state.deadline,
@@ -129,13 +123,9 @@ impl Balancer {
                 [false, true].map(|by| settings.reach(own, by).is_some_and(|address| address.is_ipv6() == v6));
             for by in [false, true].into_iter().filter(|by| reached[usize::from(*by)]) {
                 let ports = super::server_ports(settings, port, by);
-                let worst = ports.iter().map(|port| of_port(*port)).max_by_key(|health| match health {
-                    Health::Up => 0,
-                    Health::Unknown => 1,
-                    Health::Down => 2,
-                });
+                let worst = Health::worst(ports.iter().map(|port| of_port(*port)));
                 let service = &mut self.services[*service as usize];
-                service.families[usize::from(by)].health[*place as usize] = worst.unwrap_or_default();
+                service.families[usize::from(by)].health[*place as usize] = worst;
             }
         }
         self.stale(server);

@@ -7,7 +7,8 @@ use super::fields::{Fields, quoted};
 use super::problem::{Draft, Span};
 use super::raw_probe;
 use super::values;
-use crate::health::settings::{Initial, LEAST_INTERVAL, MOST_SAMPLES, MonitorSettings, Probe};
+use crate::health::settings::{LEAST_INTERVAL, MOST_SAMPLES, MonitorSettings, Probe};
+use crate::state::Health;
 use crate::time::Duration;
 use serde_spanned::Spanned;
 use toml::de::DeTable;
@@ -107,7 +108,7 @@ fn belongs() -> Vec<(&'static str, String)> {
 fn common(fields: &mut Fields<'_, '_>, name: &str, probe: Probe) -> MonitorSettings {
     let default = MonitorSettings::new(name, probe);
     let many = 1..=u64::from(u32::MAX);
-    let initial = [("up", Initial::Up), ("down", Initial::Down), ("unknown", Initial::Unknown)];
+    let initial = [("up", Health::Up), ("down", Health::Down), ("unknown", Health::Unknown)];
     // A port of ICMP has been refused already.
     let ports = if default.probe == Probe::Icmp { Vec::new() } else { ports(fields) };
     let mut time = |key, least| fields.duration_in(key, least..=LONGEST).map(Spanned::into_inner);

@@ -6,10 +6,11 @@ use crate::balance::{
     Stickiness, Tuning,
 };
 use crate::health::settings::{
-    DnsExpect, DnsKind, Expect, Floor, HttpProbe, Initial, LoadSource, MonitorSettings, PoolWatch, Probe, ServerWatch,
+    DnsExpect, DnsKind, Expect, Floor, HttpProbe, LoadSource, MonitorSettings, PoolWatch, Probe, ServerWatch,
 };
 use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::policy::{Action, Limits, PolicySettings, RuleSettings};
+use crate::state::Health;
 use crate::time::Duration;
 
 /// A configuration with lines of one table put in, and further tables behind it.
@@ -320,7 +321,7 @@ fn monitors_are_as_they_are_written_and_else_by_default() {
         max_latency: Some(Duration::from_secs(1)),
         fall: 4,
         rise: 5,
-        initial: Initial::Unknown,
+        initial: Health::Unknown,
         jitter_percent: 0,
         ..MonitorSettings::new("tcp", Probe::Tcp)
     };

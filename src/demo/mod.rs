@@ -181,7 +181,7 @@ impl Stage<'_> {
         self.servers.remove(victim).stop();
         let stopped = Instant::now();
         // Both of its addresses must have left.
-        let left = until(self, "the server to leave", &mut |_, all| all.iter().all(|row| row.state == "down"))?;
+        let left = until(self, "the server to leave", &mut |_, all| all.iter().all(|row| row.state == Health::Down))?;
         until(self, "a pause", &mut wait(ACT))?;
         self.servers.insert(victim, Server::start(&self.world.servers[victim])?);
         let started = Instant::now();

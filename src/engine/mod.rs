@@ -53,7 +53,7 @@ pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 use crate::balance::Balancer;
 use crate::config::{AnswerSettings, Settings};
 use crate::flow::{Fragments, NatPool, Table, TableTooBig};
-use crate::health::{Health, HealthSettings};
+use crate::health::{HealthSettings, Monitors};
 use crate::packet::{Meta, parse};
 use crate::policy::Policy;
 use crate::time::Instant;
@@ -88,7 +88,7 @@ pub struct Engine {
     tell_flows: bool,
     pressed: bool,
     policy: Policy,
-    health: Health,
+    health: Monitors,
     walk: Option<Walk>,
     mtus: Mtus,
     pressures: admit::Pressures,
@@ -123,7 +123,7 @@ impl Engine {
             tell_flows: false,
             pressed: false,
             policy: Policy::new(&settings.policy, settings.services.iter().map(|s| s.priority), settings.seed),
-            health: Health::new(&HealthSettings { seed: settings.seed, ..settings.health.clone() }),
+            health: Monitors::new(&HealthSettings { seed: settings.seed, ..settings.health.clone() }),
             walk: None,
             mtus: Mtus::new(settings),
             pressures: admit::Pressures::default(),

@@ -2,8 +2,7 @@
 //! out reaches the balancer, the flows and whoever watches.
 
 use super::{Consumed, Engine, Event, HistoryRow, MonitorRow, Reason, Verdict};
-use crate::balance::Health as Standing;
-use crate::health::{self, HealthEvent, State, Taken};
+use crate::health::{self, HealthEvent, Taken};
 use crate::ids::ServerId;
 use crate::packet::{Meta, Parsed};
 use crate::time::Instant;
@@ -67,11 +66,7 @@ impl Engine {
     fn health_changed(&mut self, now: Instant, server: ServerId) {
         for v6 in [false, true] {
             let health = &self.health;
-            self.balancer.set_health(now, server, v6, |port| match health.state(server, v6, port) {
-                State::Up => Standing::Up,
-                State::Down => Standing::Down,
-                State::Unknown => Standing::Unknown,
-            });
+            self.balancer.set_health(now, server, v6, |port| health.state(server, v6, port));
         }
         self.standing_changed(now, server);
     }
@@ -87,8 +82,8 @@ impl Engine {
                 probe: row.probe.into(),
                 address: row.address,
                 port: row.port,
-                says: row.says.name().into(),
-                state: row.state.name().into(),
+                says: row.says,
+                state: row.state,
                 held: row.held,
                 sent: row.sent,
                 lost: row.lost,

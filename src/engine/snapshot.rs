@@ -199,10 +199,10 @@ pub struct MonitorRow {
     pub address: IpAddr,
     /// The port probed; none for ICMP.
     pub port: Option<u16>,
-    /// What this monitor says: `up`, `down` or `unknown`.
-    pub says: String,
+    /// The verdict of this monitor alone.
+    pub says: Health,
     /// What holds for the server's address and port after all its monitors and the floor.
-    pub state: String,
+    pub state: Health,
     /// Whether only the floor of the pool keeps it in.
     pub held: bool,
     /// Results in the window.

@@ -1,19 +1,19 @@
 //! What the monitors of changed settings take over from those before: nobody's state starts anew for a reload.
 
-use super::Health;
-use super::judge::State;
+use super::Monitors;
 use super::targets::Server;
 use crate::ids::ServerId;
+use crate::state::Health;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 
-impl Health {
+impl Monitors {
     /// Takes over what `old` knew: verdicts, windows, states, histories, loads, what is forced, whether it observes.
     ///
     /// `was` tells a server's number in the old settings; none: it is new. A verdict is taken over where address,
     /// port and all of the monitor's settings are the same. Probes on their way are forgotten, their answers late;
     /// no events come of it. To be called before anything else.
-    pub fn inherit(&mut self, now: Instant, old: &Health, was: impl Fn(ServerId) -> Option<ServerId>) {
+    pub fn inherit(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) {
         self.observe(old.observer.is_some());
         for place in 0..self.all.servers.len() {
             let id = self.all.servers[place].id;
@@ -37,7 +37,7 @@ impl Health {
         }
     }
 
-    fn take_judges(&mut self, place: usize, old: &Health, before: &Server) {
+    fn take_judges(&mut self, place: usize, old: &Monitors, before: &Server) {
         let mut judges = BTreeMap::new();
         for unit in before.units.iter().flatten() {
             for target in &old.all.units[*unit as usize].targets {
@@ -60,24 +60,24 @@ impl Health {
     }
 
     /// States as the monitors have them; or (`keep`) those of units that were in though their monitors said down.
-    fn take_states(&mut self, place: usize, old: &Health, before: Option<&Server>, keep: bool) {
+    fn take_states(&mut self, place: usize, old: &Monitors, before: Option<&Server>, keep: bool) {
         for unit in self.all.servers[place].units.clone().into_iter().flatten() {
             let says = self.all.says(unit);
             let this = &self.all.units[unit as usize];
             let before = before.into_iter().flat_map(|server| server.units.iter().flatten());
             let was = before.map(|b| &old.all.units[*b as usize]).find(|b| b.v6 == this.v6 && b.port == this.port);
             let mut state = says;
-            if says == State::Down && was.is_some_and(|was| was.state == State::Up) {
+            if says == Health::Down && was.is_some_and(|was| was.state == Health::Up) {
                 if keep && !self.all.floors.may_go(unit) {
                     self.all.floors.hold(unit, was.map_or(Instant::ZERO, |was| was.since));
                 }
                 // The first pass leaves it in, so that the second can tell.
                 if !keep || self.all.floors.is_held(unit) {
-                    state = State::Up;
+                    state = Health::Up;
                 }
             }
             let since = was.filter(|was| was.state == state).map_or(this.since, |was| was.since);
-            self.all.floors.set(unit, state == State::Up);
+            self.all.floors.set(unit, state == Health::Up);
             let this = &mut self.all.units[unit as usize];
             (this.state, this.since) = (state, since);
         }
@@ -99,9 +99,9 @@ mod tests {
         all.pools[0].floor = Floor::Count(1);
         let mut sim = Sim::new(&all);
         sim.run(Duration::from_secs(3), &mut |_, _| vec![]);
-        let up = |health: &Health| {
+        let up = |health: &Monitors| {
             (0..health.all.servers.len() as u32)
-                .filter(|i| health.state(ServerId(*i), false, 80) == State::Up)
+                .filter(|i| health.state(ServerId(*i), false, 80) == Health::Up)
                 .collect::<Vec<_>>()
         };
         let held = up(&sim.health);
@@ -115,7 +115,7 @@ mod tests {
             server.server = ServerId(id);
         }
         let was = |id: ServerId| Some(ServerId(if id.0 >= gone { id.0 + 1 } else { id.0 }));
-        let mut reloaded = Health::new(&fewer);
+        let mut reloaded = Monitors::new(&fewer);
         reloaded.inherit(sim.now, &sim.health, was);
         let states: Vec<u32> = up(&reloaded).iter().map(|id| was(ServerId(*id)).unwrap().0).collect();
         assert_eq!(states, held);
@@ -136,8 +136,8 @@ mod tests {
 
         // A changed monitor starts anew.
         all.pools[0].monitors[0].fall = 2;
-        let mut changed = Health::new(&all);
+        let mut changed = Monitors::new(&all);
         changed.inherit(sim.now, &sim.health, Some);
-        assert!(changed.rows(sim.now).iter().all(|row| row.sent == 0 && row.says == State::Up));
+        assert!(changed.rows(sim.now).iter().all(|row| row.sent == 0 && row.says == Health::Up));
     }
 }

@@ -2,34 +2,11 @@
 //!
 //! It knows neither probes nor servers, nor the time.
 
-use super::settings::{Initial, MonitorSettings};
+use super::settings::MonitorSettings;
 use super::why::{Failure, Why};
+use crate::state::Health;
 use crate::time::Duration;
-use serde::Serialize;
 use std::collections::VecDeque;
-
-/// Whether a server, or one port of it, is up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// No verdict yet: no new flows.
-    Unknown,
-    /// Up.
-    Up,
-    /// Down.
-    Down,
-}
-
-impl State {
-    /// The word used in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            State::Unknown => "unknown",
-            State::Up => "up",
-            State::Down => "down",
-        }
-    }
-}
 
 /// One sample: answered after so long (none: answered, but nothing says when it was asked), or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +18,7 @@ enum Sample {
 /// The judge of one target.
 #[derive(Debug, Clone)]
 pub(super) struct Judge {
-    state: State,
+    state: Health,
     window: VecDeque<Sample>,
     lost: u32,
     timed: u32,
@@ -54,14 +31,9 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub fn new(initial: Initial) -> Self {
-        let state = match initial {
-            Initial::Up => State::Up,
-            Initial::Down => State::Down,
-            Initial::Unknown => State::Unknown,
-        };
+    pub fn new(initial: Health) -> Self {
         Judge {
-            state,
+            state: initial,
             window: VecDeque::new(),
             lost: 0,
             timed: 0,
@@ -78,7 +50,7 @@ impl Judge {
         self.why.clone()
     }
 
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> Health {
         self.state
     }
 
@@ -107,13 +79,13 @@ impl Judge {
         self.add(settings.samples, result);
         let fault = self.fault(settings, result.as_ref().err());
         match (self.state, fault) {
-            (State::Up | State::Unknown, Some(why)) => {
-                self.state = State::Down;
+            (Health::Up | Health::Unknown, Some(why)) => {
+                self.state = Health::Down;
                 self.why = Some(why.clone());
                 Some(why)
             }
-            (State::Down | State::Unknown, None) if self.successes >= settings.rise => {
-                self.state = State::Up;
+            (Health::Down | Health::Unknown, None) if self.successes >= settings.rise => {
+                self.state = Health::Up;
                 Some(Why::Answered { count: self.successes, average_ms: self.average().map(millis) })
             }
             _ => None,
@@ -186,9 +158,9 @@ mod tests {
             };
             whys.extend(judge.record(settings, &result).map(|why| why.to_string()));
             match judge.state() {
-                State::Up => 'U',
-                State::Down => 'D',
-                State::Unknown => '?',
+                Health::Up => 'U',
+                Health::Down => 'D',
+                Health::Unknown => '?',
             }
         });
         (states.collect(), whys)
@@ -208,10 +180,10 @@ mod tests {
             (|m| m.fall = 1, "1x11x", "UDDUD"),
             (|m| m.rise = 1, "xxx1x", "UUDUU"),
             (|m| (m.rise, m.fall) = (3, 2), "xx11x111", "UDDDDDDU"),
-            (|m| m.initial = Initial::Unknown, "11", "?U"),
-            (|m| m.initial = Initial::Unknown, "1xx1xxx", "??????D"),
-            (|m| m.initial = Initial::Down, "111", "DUU"),
-            (|m| m.initial = Initial::Down, "1x1x", "DDDD"),
+            (|m| m.initial = Health::Unknown, "11", "?U"),
+            (|m| m.initial = Health::Unknown, "1xx1xxx", "??????D"),
+            (|m| m.initial = Health::Down, "111", "DUU"),
+            (|m| m.initial = Health::Down, "1x1x", "DDDD"),
         ];
         for (change, results, want) in cases {
             assert_eq!(run(&settings(change), results).0, want, "{results}");
@@ -252,7 +224,7 @@ mod tests {
     #[test]
     fn a_result_that_leaves_the_window_leaves_its_sums() {
         let settings = settings(|m| m.samples = 2);
-        let mut judge = Judge::new(Initial::Up);
+        let mut judge = Judge::new(Health::Up);
         for (result, sent, lost, average) in [
             (Ok(Some(Duration::from_millis(10))), 1, 0, Some(10)),
             (Err(Failure::Refused), 2, 1, Some(10)),
@@ -269,7 +241,7 @@ mod tests {
     #[test]
     fn the_smoothed_latency_moves_by_an_eighth() {
         let settings = settings(|_| {});
-        let mut judge = Judge::new(Initial::Up);
+        let mut judge = Judge::new(Health::Up);
         for (latency, want) in [(80, 80_000), (160, 90_000), (90, 90_000), (10, 80_000)] {
             judge.record(&settings, &Ok(Some(Duration::from_millis(latency))));
             assert_eq!(judge.smoothed(), Some(Duration::from_micros(want)));

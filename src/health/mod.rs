@@ -32,7 +32,6 @@ mod units;
 mod why;
 
 pub use history::{Happened, HistoryEntry};
-pub use judge::State;
 pub use rows::MonitorRow;
 pub use settings::HealthSettings;
 pub use why::{Failure, Why};
@@ -41,6 +40,7 @@ use crate::ids::ServerId;
 use crate::packet::{Addresses, Meta, Parsed, Transport};
 use crate::rng::Rng;
 use crate::schedule::Schedule;
+use crate::state::Health;
 use crate::time::{Duration, Instant};
 use observe::Observer;
 use probes::{Key, Outbox};
@@ -50,7 +50,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use targets::Targets;
 
-/// Wake-ups that one call of [`Health::handle_timeout`] works on, at most.
+/// Wake-ups that one call of [`Monitors::handle_timeout`] works on, at most.
 const MOST_WAKES: usize = 256;
 /// Events that wait at least; the oldest is dropped beyond that, or four a unit.
 const LEAST_EVENTS: usize = 1024;
@@ -99,7 +99,7 @@ pub enum HealthEvent {
         /// Why it would be down.
         why: Why,
     },
-    /// A probe was answered: [`Health::latency`] of the server has changed.
+    /// A probe was answered: [`Monitors::latency`] of the server has changed.
     Latency {
         /// The server.
         server: ServerId,
@@ -119,11 +119,11 @@ pub enum HealthEvent {
 
 /// The monitors of all servers.
 ///
-/// Call [`Health::handle_packet`] with what comes for its addresses and [`Health::handle_timeout`] when
-/// [`Health::poll_timeout`] says so; after either, [`Health::poll_transmit`] and [`Health::poll_event`]
+/// Call [`Monitors::handle_packet`] with what comes for its addresses and [`Monitors::handle_timeout`] when
+/// [`Monitors::poll_timeout`] says so; after either, [`Monitors::poll_transmit`] and [`Monitors::poll_event`]
 /// until they return none.
 #[derive(Debug)]
-pub struct Health {
+pub struct Monitors {
     source_v4: Option<Ipv4Addr>,
     source_v6: Option<Ipv6Addr>,
     all: Targets,
@@ -145,9 +145,9 @@ pub struct Health {
     observer: Option<Observer>,
 }
 
-impl Health {
+impl Monitors {
     /// The monitors of checked settings; those whose values contradict each other may never be met.
-    pub fn new(settings: &HealthSettings) -> Health {
+    pub fn new(settings: &HealthSettings) -> Monitors {
         let all = Targets::new(settings);
         let mut numbers = Rng::new(settings.seed);
         let echo = numbers.next() as u16;
@@ -155,7 +155,7 @@ impl Health {
         let addresses = all.targets.iter().map(|target| target.address).collect();
         let http = all.targets.iter().filter(|t| !all.monitors[t.monitor as usize].request.is_empty()).count();
         let stack = Stack::new(settings.source_v4, settings.source_v6, numbers.next(), http);
-        Health {
+        Monitors {
             source_v4: settings.source_v4,
             source_v6: settings.source_v6,
             schedule: Schedule::new(all.targets.len() + stack.slots()),
@@ -175,7 +175,7 @@ impl Health {
         }
     }
 
-    /// When [`Health::handle_timeout`] is next due; none: never.
+    /// When [`Monitors::handle_timeout`] is next due; none: never.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if !self.started && !self.all.targets.is_empty() {
             return Some(Instant::ZERO);
@@ -220,9 +220,9 @@ impl Health {
         src || dst
     }
 
-    /// Takes a packet that [`Health::is_ours`].
+    /// Takes a packet that [`Monitors::is_ours`].
     ///
-    /// Packets of one time come before its [`Health::handle_timeout`]: an answer that waits in a queue is in time.
+    /// Packets of one time come before its [`Monitors::handle_timeout`]: an answer that waits in a queue is in time.
     /// Fragments are not put together: a server that must fragment its answers is not within one packet's reach.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Taken {
         if !self.started {
@@ -241,11 +241,11 @@ impl Health {
     }
 
     /// What a server counts as for new flows at one of its ports; what is not watched is up.
-    pub fn state(&self, server: ServerId, v6: bool, port: u16) -> State {
+    pub fn state(&self, server: ServerId, v6: bool, port: u16) -> Health {
         if let Some(up) = self.forced.get(&server).filter(|_| !self.forced.is_empty()) {
-            return if *up { State::Up } else { State::Down };
+            return Health::from_up(*up);
         }
-        self.all.find(server).map_or(State::Up, |place| self.all.state(place, v6, port))
+        self.all.find(server).map_or(Health::Up, |place| self.all.state(place, v6, port))
     }
 
     /// A server's smoothed latency: the mean over its monitors that had answers.

@@ -9,7 +9,7 @@ use super::probes::protocol_of;
 use super::settings::Probe;
 use super::targets::Targets;
 use super::why::Failure;
-use super::{Health, Taken, dns, icmp, tcp, udp};
+use super::{Monitors, Taken, dns, icmp, tcp, udp};
 use crate::packet::{Parsed, TcpFlags, Transport, proto, word};
 use crate::time::{Duration, Instant};
 use std::collections::{BTreeMap, VecDeque};
@@ -66,7 +66,7 @@ fn at(all: &Targets, address: IpAddr, protocol: u8, port: u16) -> Vec<u32> {
     (0..).zip(&all.targets).filter(|(_, target)| fits(target)).map(|(id, _)| id).collect()
 }
 
-impl Health {
+impl Monitors {
     pub(super) fn observed(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) -> Taken {
         if let Some(observer) = &mut self.observer {
             observer.seen = true;

@@ -5,7 +5,7 @@ use super::settings::Probe;
 use super::stack::Progress;
 use super::targets::Outstanding;
 use super::why::Failure;
-use super::{Health, HealthEvent, Taken, dns, http, icmp, tcp, udp};
+use super::{HealthEvent, Monitors, Taken, dns, http, icmp, tcp, udp};
 use crate::packet::{Addresses, Meta, Parsed, Transport, build, proto};
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
@@ -68,7 +68,7 @@ impl Outbox {
     }
 }
 
-impl Health {
+impl Monitors {
     /// Spreads the first probes over their intervals.
     pub(super) fn start(&mut self, now: Instant) {
         self.started = true;

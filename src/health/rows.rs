@@ -1,8 +1,8 @@
 //! What the monitors show: one row a target, all words and figures.
 
-use super::judge::State;
-use super::{Health, Why};
+use super::{Monitors, Why};
 use crate::ids::ServerId;
+use crate::state::Health;
 use crate::time::{Duration, Instant};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -21,9 +21,9 @@ pub struct MonitorRow {
     /// The port probed; none for ICMP.
     pub port: Option<u16>,
     /// What this monitor says.
-    pub says: State,
+    pub says: Health,
     /// What holds for the server's address or port: after all its monitors, the floor, and what is forced.
-    pub state: State,
+    pub state: Health,
     /// Whether the floor keeps it in.
     pub held: bool,
     /// Results in the window.
@@ -42,7 +42,7 @@ pub struct MonitorRow {
     pub in_state_ms: u64,
 }
 
-impl Health {
+impl Monitors {
     /// A row a target, in the order of servers and their units.
     pub fn rows(&self, now: Instant) -> Vec<MonitorRow> {
         let ms = |span: Duration| span.as_secs_f64() * 1000.0;
@@ -53,7 +53,7 @@ impl Health {
             let place = &self.all.units[unit as usize];
             let server = self.all.servers[place.server as usize].id;
             let settings = &self.all.monitors[target.monitor as usize].settings;
-            let forced = self.forced.get(&server).map(|up| if *up { State::Up } else { State::Down });
+            let forced = self.forced.get(&server).map(|up| Health::from_up(*up));
             MonitorRow {
                 server,
                 monitor: settings.name.clone(),

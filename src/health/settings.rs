@@ -4,6 +4,7 @@
 
 use super::expect;
 use crate::ids::{PoolId, ServerId};
+use crate::state::Health;
 use crate::time::Duration;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -80,19 +81,6 @@ impl Floor {
     }
 }
 
-/// What a server counts as before its first verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Initial {
-    /// Up.
-    #[default]
-    Up,
-    /// Down.
-    Down,
-    /// Neither: it gets no new flows.
-    Unknown,
-}
-
 /// One monitor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MonitorSettings {
@@ -117,7 +105,7 @@ pub struct MonitorSettings {
     /// Successes in a row that mean up (with the window within its limits), 1 or more.
     pub rise: u32,
     /// What holds until the first verdict.
-    pub initial: Initial,
+    pub initial: Health,
     /// How far an interval may stray either way, in percent, 0 to 50.
     pub jitter_percent: u8,
 }
@@ -136,7 +124,7 @@ impl MonitorSettings {
             max_latency: None,
             fall: 3,
             rise: 2,
-            initial: Initial::Up,
+            initial: Health::Up,
             jitter_percent: 10,
         }
     }

@@ -6,10 +6,11 @@ use super::expect::{Matcher, compile};
 use super::floor::Floors;
 use super::history::History;
 use super::http;
-use super::judge::{Judge, State};
+use super::judge::Judge;
 use super::settings::{HealthSettings, LEAST_INTERVAL, LoadSource, MonitorSettings, PoolWatch, Probe, ServerWatch};
 use super::why::{Failure, Why};
 use crate::ids::{PoolId, ServerId};
+use crate::state::Health;
 use crate::time::{Duration, Instant};
 use regex::bytes::Regex;
 use std::collections::BTreeMap;
@@ -58,7 +59,7 @@ pub(super) struct Unit {
     pub port: Option<u16>,
     pub targets: Vec<u32>,
     /// What holds, after the floor.
-    pub state: State,
+    pub state: Health,
     pub since: Instant,
 }
 
@@ -177,10 +178,10 @@ impl Targets {
             if self.targets.len() > first {
                 let targets = (first as u32..self.targets.len() as u32).collect();
                 let v6 = address.is_ipv6();
-                let state = State::Unknown;
+                let state = Health::Unknown;
                 self.units.push(Unit { server: 0, v6, port: unit_port, targets, state, since: Instant::ZERO });
                 self.units[unit as usize].state = self.says(unit);
-                self.floors.add_unit(self.units[unit as usize].state == State::Up);
+                self.floors.add_unit(self.units[unit as usize].state == Health::Up);
             }
         }
     }
@@ -216,30 +217,21 @@ impl Targets {
     }
 
     /// What a unit's monitors say: down where one does, else unknown where one does.
-    pub fn says(&self, unit: u32) -> State {
+    pub fn says(&self, unit: u32) -> Health {
         let states =
             self.units[unit as usize].targets.iter().map(|target| self.targets[*target as usize].judge.state());
-        worst(states)
+        Health::worst(states)
     }
 
     /// What the monitors of a server's address and port amount to, after the floor.
-    pub fn state(&self, server: usize, v6: bool, port: u16) -> State {
+    pub fn state(&self, server: usize, v6: bool, port: u16) -> Health {
         let units = self.servers[server].units[usize::from(v6)].iter().map(|unit| &self.units[*unit as usize]);
-        worst(units.filter(|unit| unit.port.is_none_or(|p| p == port)).map(|unit| unit.state))
+        Health::worst(units.filter(|unit| unit.port.is_none_or(|p| p == port)).map(|unit| unit.state))
     }
 
     /// Why a unit is what it is, by the target that says so.
     pub fn fault(&self, unit: u32) -> Option<Why> {
         let targets = self.units[unit as usize].targets.iter().map(|target| &self.targets[*target as usize]);
-        targets.filter(|target| target.judge.state() == State::Down).find_map(|target| target.judge.why())
+        targets.filter(|target| target.judge.state() == Health::Down).find_map(|target| target.judge.why())
     }
-}
-
-/// Down, else unknown, else up.
-fn worst(states: impl Iterator<Item = State>) -> State {
-    states.fold(State::Up, |worst, state| match (worst, state) {
-        (State::Down, _) | (_, State::Down) => State::Down,
-        (State::Unknown, _) | (_, State::Unknown) => State::Unknown,
-        _ => State::Up,
-    })
 }

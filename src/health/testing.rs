@@ -1,7 +1,7 @@
 //! Simulated servers: a clock, a wire with delays, and answers built by etherparse, not by the code under test.
 
 use super::settings::{Expect, Floor, HttpProbe, MonitorSettings, PoolWatch, Probe, ServerWatch};
-use super::{Health, HealthEvent, HealthSettings, Taken};
+use super::{HealthEvent, HealthSettings, Monitors, Taken};
 use crate::ids::{PoolId, ServerId};
 use crate::packet::{Addresses, Meta, Parsed, TcpFlags, Transport, checksum, parse, proto, word};
 use crate::time::{Duration, Instant};
@@ -58,7 +58,7 @@ pub type Packet = (Duration, Vec<u8>, Meta);
 
 /// The monitors with a clock and a wire.
 pub struct Sim {
-    pub health: Health,
+    pub health: Monitors,
     pub now: Instant,
     wire: BTreeMap<(Instant, usize), (Vec<u8>, Meta)>,
     count: usize,
@@ -70,7 +70,7 @@ pub struct Sim {
 impl Sim {
     pub fn new(settings: &HealthSettings) -> Sim {
         Sim {
-            health: Health::new(settings),
+            health: Monitors::new(settings),
             now: Instant::from_nanos(5_000_000_000),
             wire: BTreeMap::new(),
             count: 0,

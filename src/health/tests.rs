@@ -1,9 +1,10 @@
 //! The monitors against simulated servers: each probe, each way to answer it.
 
 use super::Taken;
-use super::settings::{DnsExpect, DnsKind, Expect, Initial, LoadSource, MonitorSettings, Probe};
+use super::settings::{DnsExpect, DnsKind, Expect, LoadSource, MonitorSettings, Probe};
 use super::testing::*;
 use crate::packet::{Meta, Parsed, TcpFlags, Transport, parse};
+use crate::state::Health;
 use crate::time::Duration;
 
 fn secs(n: u64) -> Duration {
@@ -16,7 +17,7 @@ fn fall_1(probe: Probe) -> MonitorSettings {
 
 /// What the first probe of a monitor with fall 1 and rise 1, of a server of unknown state, tells.
 fn verdict(families: &str, probe: Probe, servers: &mut dyn FnMut(&[u8], &Parsed) -> Vec<Packet>) -> Vec<String> {
-    let monitor = MonitorSettings { initial: Initial::Unknown, ..fall_1(probe) };
+    let monitor = MonitorSettings { initial: Health::Unknown, ..fall_1(probe) };
     let mut sim = Sim::new(&settings(1, families, vec![monitor]));
     // Until a little after the first verdict, before the second probe.
     while sim.events.is_empty() {
@@ -258,7 +259,7 @@ fn a_lost_packet_of_a_connection_is_sent_again() {
         let mut server = WebServer::new(b"HTTP/1.1 200 OK\r\n\r\nready");
         let timeout = Duration::from_secs(5);
         let monitor = MonitorSettings { timeout, ..fall_1(http(|p| p.expect = contains("ready"))) };
-        let mut sim = Sim::new(&settings(1, "4", vec![MonitorSettings { initial: Initial::Down, ..monitor }]));
+        let mut sim = Sim::new(&settings(1, "4", vec![MonitorSettings { initial: Health::Down, ..monitor }]));
         let mut count = 0;
         sim.run(Duration::from_secs(6), &mut |packet, parsed| {
             count += 1;

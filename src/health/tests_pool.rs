@@ -1,10 +1,11 @@
 //! The monitors over many servers and long times: units, floors, spread, bounds, scripts, captures.
 
-use super::settings::{Floor, Initial, LoadSource, MonitorSettings, Probe};
+use super::settings::{Floor, LoadSource, MonitorSettings, Probe};
 use super::testing::*;
-use super::{Health, HealthEvent, State, Taken};
+use super::{HealthEvent, Monitors, Taken};
 use crate::ids::ServerId;
 use crate::packet::{Meta, Parsed, TcpFlags, Transport, parse};
+use crate::state::Health;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -44,7 +45,7 @@ fn a_port_goes_down_alone_and_an_address_takes_all_its_ports() {
     all.pools[0].servers[0].ports = vec![443, 80, 80];
     let mut sim = Sim::new(&all);
     let states = |sim: &Sim| {
-        [80, 443, 25].map(|port| [false, true].map(|v6| sim.health.state(ServerId(0), v6, port) == State::Up))
+        [80, 443, 25].map(|port| [false, true].map(|v6| sim.health.state(ServerId(0), v6, port) == Health::Up))
     };
     sim.run(secs(2), &mut all_but(&[], &[443]));
     assert_eq!(states(&sim), [[true, true], [false, false], [true, true]]);
@@ -54,7 +55,7 @@ fn a_port_goes_down_alone_and_an_address_takes_all_its_ports() {
     });
     assert_eq!(states(&sim), [[true, false], [true, false], [true, false]]);
     assert_eq!(sim.health.history(ServerId(0)).filter(|entry| entry.port == Some(443) && !entry.v6).count(), 2);
-    assert_eq!(sim.health.state(ServerId(99), false, 80), State::Up, "what is not watched is up");
+    assert_eq!(sim.health.state(ServerId(99), false, 80), Health::Up, "what is not watched is up");
     let rows = sim.health.rows(sim.now);
     assert_eq!(rows.len(), 6, "ICMP, and TCP of two ports, of two addresses");
     assert_eq!(rows[0].last.as_deref(), Some("answered in 10.000 ms"));
@@ -68,10 +69,10 @@ fn a_monitor_with_ports_of_its_own_holds_for_all_ports() {
     let own = MonitorSettings { ports: vec![9000, 9001], ..fall_1(Probe::Tcp) };
     let mut sim = Sim::new(&settings(1, "4", vec![own]));
     sim.run(secs(2), &mut all_but(&[], &[9001]));
-    assert_eq!(sim.health.state(ServerId(0), false, 80), State::Down);
+    assert_eq!(sim.health.state(ServerId(0), false, 80), Health::Down);
     assert_eq!(sim.told(), ["1 down: refused (RST)"]);
     sim.run(secs(2), &mut all_but(&[], &[]));
-    assert_eq!(sim.health.state(ServerId(0), false, 80), State::Up);
+    assert_eq!(sim.health.state(ServerId(0), false, 80), Health::Up);
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn the_floor_keeps_the_last_ones_in_and_lets_them_go_when_others_come_up() {
     sim.run(secs(3), &mut all_but(&[1, 2, 3, 4], &[]));
     let mut told = sim.told();
     let up =
-        |sim: &Sim| (0..4).filter(|id| sim.health.state(ServerId(*id), false, 80) == State::Up).collect::<Vec<_>>();
+        |sim: &Sim| (0..4).filter(|id| sim.health.state(ServerId(*id), false, 80) == Health::Up).collect::<Vec<_>>();
     assert_eq!(up(&sim).len(), 2);
     assert_eq!(told.iter().filter(|t| t.contains("held: 1 of 1 timed out")).count(), 2, "told once: {told:?}");
     assert_eq!(told.len(), 4);
@@ -131,12 +132,11 @@ fn a_server_held_back_that_recovers_never_went() {
 
 #[test]
 fn what_is_assumed_at_the_start_holds_until_the_first_verdict() {
-    for (initial, state) in [(Initial::Up, State::Up), (Initial::Down, State::Down), (Initial::Unknown, State::Unknown)]
-    {
+    for initial in [Health::Up, Health::Down, Health::Unknown] {
         let mut sim = Sim::new(&settings(1, "4", vec![MonitorSettings { initial, ..monitor(Probe::Icmp) }]));
-        assert_eq!(sim.health.state(ServerId(0), false, 80), state);
+        assert_eq!(sim.health.state(ServerId(0), false, 80), initial);
         sim.run(secs(4), &mut all_but(&[], &[]));
-        assert_eq!(sim.health.state(ServerId(0), false, 80), State::Up);
+        assert_eq!(sim.health.state(ServerId(0), false, 80), Health::Up);
     }
 }
 
@@ -178,7 +178,7 @@ fn the_same_seed_sends_the_same_packets_and_another_seed_others() {
 #[test]
 fn ten_thousand_servers_are_probed_with_bounded_work_a_call() {
     let monitors = vec![monitor(Probe::Icmp), monitor(http(|_| {}))];
-    let mut health = Health::new(&settings(10_000, "4", monitors));
+    let mut health = Monitors::new(&settings(10_000, "4", monitors));
     let mut buf = [0; 2048];
     let mut now = Instant::ZERO;
     let (mut calls, mut sent, mut most) = (0, 0, 0);
@@ -216,8 +216,8 @@ fn hostile_packets_never_panic() {
     let mut numbers = crate::rng::Rng::new(3);
     let mut web = WebServer::new(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n\r\n");
     let mut sim = Sim::new(&settings(3, "46", monitors.clone()));
-    let mut late = Health::new(&settings(3, "46", monitors.clone()));
-    let mut observer = Health::new(&settings(3, "46", monitors));
+    let mut late = Monitors::new(&settings(3, "46", monitors.clone()));
+    let mut observer = Monitors::new(&settings(3, "46", monitors));
     observer.observe(true);
     let mut spoiled = 0;
     for _ in 0..20 {
@@ -260,8 +260,8 @@ fn a_script_overrules_the_monitors_until_it_lets_go() {
     sim.health.force(now, ServerId(0), false);
     sim.health.force(now, ServerId(7), false);
     sim.run(secs(2), &mut all_but(&[], &[]));
-    assert_eq!(sim.health.state(ServerId(0), false, 80), State::Down);
-    assert_eq!(sim.health.state(ServerId(7), true, 80), State::Down);
+    assert_eq!(sim.health.state(ServerId(0), false, 80), Health::Down);
+    assert_eq!(sim.health.state(ServerId(7), true, 80), Health::Down);
     sim.health.release(sim.now, ServerId(0));
     sim.health.release(sim.now, ServerId(0));
     sim.health.force(sim.now, ServerId(7), true);
@@ -280,8 +280,8 @@ fn a_script_overrules_the_monitors_until_it_lets_go() {
 }
 
 /// Runs the packets of a live run, seen by an observer, and what it tells.
-fn observed(settings: &crate::health::HealthSettings, packets: &[(Instant, Vec<u8>)], until: Instant) -> Health {
-    let mut health = Health::new(settings);
+fn observed(settings: &crate::health::HealthSettings, packets: &[(Instant, Vec<u8>)], until: Instant) -> Monitors {
+    let mut health = Monitors::new(settings);
     health.observe(true);
     health.handle_timeout(packets[0].0);
     for (at, bytes) in packets {
@@ -353,10 +353,10 @@ fn answers_without_probes_are_held_against_assumed_probes_and_an_empty_capture_c
     let bytes = came[0].clone();
     let came: Vec<_> = (0..50).map(|i| (Instant::from_nanos(i * 200_000_000), bytes.clone())).collect();
     let health = observed(&all, &came, Instant::from_nanos(10_000_000_000));
-    assert_eq!(health.state(ServerId(0), false, 80), State::Up);
-    assert_eq!(health.state(ServerId(1), false, 80), State::Down);
+    assert_eq!(health.state(ServerId(0), false, 80), Health::Up);
+    assert_eq!(health.state(ServerId(1), false, 80), Health::Down);
     assert_eq!(health.latency(ServerId(0)), None, "nothing says when it was asked");
-    let mut silent = Health::new(&all);
+    let mut silent = Monitors::new(&all);
     silent.observe(true);
     for _ in 0..1000 {
         silent.handle_timeout(silent.poll_timeout().unwrap());

@@ -1,13 +1,13 @@
 //! From results to states: what a result means for its target, unit, server and pool.
 
 use super::history::{Happened, HistoryEntry};
-use super::judge::State;
 use super::why::{Failure, Why};
-use super::{Health, HealthEvent};
+use super::{HealthEvent, Monitors};
 use crate::ids::ServerId;
+use crate::state::Health;
 use crate::time::{Duration, Instant};
 
-impl Health {
+impl Monitors {
     /// Judges a probe's result.
     pub(super) fn record(&mut self, now: Instant, target: u32, result: Result<Option<Duration>, Failure>) {
         let place = &mut self.all.targets[target as usize];
@@ -31,31 +31,31 @@ impl Health {
             self.all.floors.let_go(unit);
             return;
         }
-        if says != State::Down {
+        if says != Health::Down {
             self.turn(now, unit, says, why);
-        } else if self.all.units[unit as usize].state != State::Up || self.all.floors.may_go(unit) {
+        } else if self.all.units[unit as usize].state != Health::Up || self.all.floors.may_go(unit) {
             let why = self.all.fault(unit).unwrap_or(why);
             self.turn(now, unit, says, why);
         } else if self.all.floors.hold(unit, now) {
             self.tell(now, unit, Happened::Held, why);
         }
-        if says == State::Up {
+        if says == Health::Up {
             while let Some(next) = self.all.floors.next_to_go(unit) {
                 let why = self.all.fault(next).unwrap_or(Why::Released);
-                self.turn(now, next, State::Down, why);
+                self.turn(now, next, Health::Down, why);
             }
         }
     }
 
-    fn turn(&mut self, now: Instant, unit: u32, state: State, why: Why) {
+    fn turn(&mut self, now: Instant, unit: u32, state: Health, why: Why) {
         self.all.floors.let_go(unit);
-        self.all.floors.set(unit, state == State::Up);
+        self.all.floors.set(unit, state == Health::Up);
         let place = &mut self.all.units[unit as usize];
         (place.state, place.since) = (state, now);
         match state {
-            State::Up => self.tell(now, unit, Happened::Up, why),
-            State::Down => self.tell(now, unit, Happened::Down, why),
-            State::Unknown => {}
+            Health::Up => self.tell(now, unit, Happened::Up, why),
+            Health::Down => self.tell(now, unit, Happened::Down, why),
+            Health::Unknown => {}
         }
     }
 
@@ -72,7 +72,7 @@ impl Health {
         }
     }
 
-    /// Sets what a server counts as, whatever its monitors say, until [`Health::release`]; it need not be watched.
+    /// Sets what a server counts as, whatever its monitors say, until [`Monitors::release`]; it need not be watched.
     ///
     /// The floor does not count with it: who forces knows what they do.
     pub fn force(&mut self, now: Instant, server: ServerId, up: bool) {
@@ -95,7 +95,7 @@ impl Health {
             Some(place) if self.all.servers[place].units.iter().any(|units| !units.is_empty()) => {
                 for unit in self.all.servers[place].units.iter().flatten() {
                     let unit = &self.all.units[*unit as usize];
-                    let own = unit.state == State::Up;
+                    let own = unit.state == Health::Up;
                     if before.unwrap_or(own) != after.unwrap_or(own) {
                         changed.push((unit.v6, unit.port, after.unwrap_or(own)));
                     }

@@ -242,11 +242,11 @@ fn a_floor_keeps_one_server_in_when_the_monitor_loses_all() {
     for n in 1..=3 {
         world.deafen(n, &[&probes[0], &probes[1]]);
     }
-    eventually("all monitors to say down", || world.monitors().iter().all(|row| row.says == "down"));
+    eventually("all monitors to say down", || world.monitors().iter().all(|row| row.says == Health::Down));
     let rows = world.monitors();
     for family in [0, 1] {
         let kept: Vec<_> = rows.iter().filter(|row| row.address.is_ipv6() == (family == 1) && row.held).collect();
-        assert!(kept.len() == 1 && kept[0].state == "up", "{rows:?}");
+        assert!(kept.len() == 1 && kept[0].state == Health::Up, "{rows:?}");
         let n: usize = kept[0].server.strip_prefix("server").unwrap().parse().unwrap();
         assert_eq!(answers(&world, family, 6), [n; 6]);
         let told = format!("server web/server{n} would be down ({}), but the floor", ["IPv4", "IPv6"][family]);

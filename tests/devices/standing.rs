@@ -30,11 +30,11 @@ fn answers(world: &World, family: usize, count: usize) -> Vec<usize> {
 
 /// Waits until every monitored address of a server is up, or down: the row of the server tells the worst of them.
 fn until_health(world: &World, n: usize, health: Health) {
-    let (name, state) = (format!("server{n}"), if health == Health::Up { "up" } else { "down" });
-    eventually(&format!("{name} to be {state}"), || {
+    let name = format!("server{n}");
+    eventually(&format!("{name} to be {}", health.name()), || {
         let rows = world.monitors();
         let mut own = rows.iter().filter(|row| row.server == name).peekable();
-        own.peek().is_some() && own.all(|row| row.state == state) && world.server_row(n).health == health
+        own.peek().is_some() && own.all(|row| row.state == health) && world.server_row(n).health == health
     });
 }
 
@@ -227,7 +227,7 @@ fn a_udp_client_of_one_port_reaches_a_live_server_within_a_probe_period_of_its_s
         let allowed = interval.mul_f64(1.1) + GRACE;
         assert!(took <= allowed, "family {family}, port closed: {took:?}, allowed {allowed:?}");
         servers[server - 1] = Some(world.dnsmasq_on(server, server as u8));
-        let back = || world.monitors().iter().all(|row| row.state == "up");
+        let back = || world.monitors().iter().all(|row| row.state == Health::Up);
         eventually("the server to come back", back);
 
         // The socket may still tell of the server's port that was closed before.

@@ -29,9 +29,9 @@ pub fn monitors_table(rows: &[MonitorRow]) -> String {
             row.monitor.clone(),
             row.probe.clone(),
             at,
-            if row.held { format!("{}, held by the floor", row.state) } else { row.state.clone() },
+            if row.held { format!("{}, held by the floor", row.state.name()) } else { row.state.name().into() },
             duration(row.in_state_ms),
-            row.says.clone(),
+            row.says.name().into(),
             format!("{} of {}", count(row.lost.into()), count(row.sent.into())),
             row.average_ms.map_or(String::new(), |ms| format!("{ms:.1} ms")),
             row.last.clone().unwrap_or_default(),
@@ -60,6 +60,7 @@ pub fn history_table(rows: &[HistoryRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Health;
 
     #[test]
     fn a_monitor_shows_window_average_and_last_result() {
@@ -70,8 +71,8 @@ mod tests {
             probe: "http".into(),
             address: "2001:db8::1".parse().unwrap(),
             port: Some(80),
-            says: "down".into(),
-            state: "up".into(),
+            says: Health::Down,
+            state: Health::Up,
             held: true,
             sent: 10,
             lost: 4,
