@@ -69,7 +69,7 @@ impl Engine {
         let told = &mut self.pressures.0[class as usize][of as usize];
         if told.is_none_or(|told| now.since(told) >= QUIET) {
             *told = Some(now);
-            self.tell(Event::Pressure { class, of });
+            self.tell(Event::Pressure { priority: class, of });
         }
     }
 

@@ -29,7 +29,7 @@ impl Engine {
         }
         match self.fragments.later(now, &datagram, &piece, &packet[..parsed.len]) {
             Ok(Later::Goes(fate, became)) => self.later_fragment(now, packet, parsed, (fate, became)),
-            Ok(Later::Held) => Verdict::Consume(Consumed::FragmentHeld),
+            Ok(Later::Held) => Verdict::Consume(Consumed::FragmentWaiting),
             Err(refused) => Verdict::Drop(reason(refused)),
         }
     }

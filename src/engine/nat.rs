@@ -71,8 +71,8 @@ impl Engine {
                 address: usage.address,
                 protocol: usage.protocol,
                 used: usage.used,
-                held: usage.held,
-                left: usage.free,
+                resting: usage.held,
+                free: usage.free,
                 exhausted,
             };
             pool.usage().map(row).collect::<Vec<_>>()

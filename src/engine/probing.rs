@@ -45,7 +45,7 @@ impl Engine {
                     let server = self.names.server(server);
                     self.tell(Event::Health { server, v6, port, up, why });
                 }
-                HealthEvent::Held { server, v6, port, why, .. } => {
+                HealthEvent::KeptByFloor { server, v6, port, why, .. } => {
                     let server = self.names.server(server);
                     self.tell(Event::KeptByFloor { server, v6, port, why });
                 }
@@ -84,7 +84,7 @@ impl Engine {
                 port: row.port,
                 says: row.says,
                 state: row.state,
-                held: row.held,
+                kept_by_floor: row.kept_by_floor,
                 sent: row.sent,
                 lost: row.lost,
                 average_ms: row.average_ms,

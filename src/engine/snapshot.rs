@@ -63,10 +63,10 @@ pub struct NatRow {
     pub protocol: Protocol,
     /// Ports that flows have.
     pub used: u32,
-    /// Ports that rest before they are given again.
-    pub held: u32,
-    /// Ports that are left.
-    pub left: u32,
+    /// Ports that were released and rest before they are assigned again.
+    pub resting: u32,
+    /// Ports that can be assigned.
+    pub free: u32,
     /// New flows that found no port, of the whole pool.
     pub exhausted: u64,
 }
@@ -120,7 +120,7 @@ pub struct ServerRow {
     pub times_up: u64,
     /// Milliseconds for which signs from the traffic still keep it out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub held_for_ms: Option<u64>,
+    pub passive_hold_ms: Option<u64>,
     /// Its own word on its load in percent, if it is not older than a minute.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub load: Option<u8>,
@@ -203,8 +203,8 @@ pub struct MonitorRow {
     pub says: Health,
     /// What holds for the server's address and port after all its monitors and the floor.
     pub state: Health,
-    /// Whether only the floor of the pool keeps it in.
-    pub held: bool,
+    /// Whether it is in service only because of the floor of its pool.
+    pub kept_by_floor: bool,
     /// Results in the window.
     pub sent: u32,
     /// Failures among them.

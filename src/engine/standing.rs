@@ -67,7 +67,7 @@ impl Engine {
                 }
                 Notice::Held(server, until) => {
                     let server = self.names.server(server);
-                    self.tell(Event::ServerHeld { server, for_ms: until.since(now).as_millis() as u64 });
+                    self.tell(Event::PassiveHold { server, for_ms: until.since(now).as_millis() as u64 });
                 }
             }
         }

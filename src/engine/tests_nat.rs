@@ -96,16 +96,16 @@ fn servers_see_a_source_of_the_pool_and_clients_see_the_service() {
         assert_eq!(back, (VIP.into(), 80, client.into(), 40_000));
     }
     let rows = engine.nat_pools();
-    assert_eq!((rows.len(), rows[0].used, rows[0].left), (1, 20, 64_512 - 20));
+    assert_eq!((rows.len(), rows[0].used, rows[0].free), (1, 20, 64_512 - 20));
     let mut flows = Vec::new();
     engine.flows(at(2), &FlowQuery::default(), Cursor::default(), 100, &mut flows);
     assert!(flows.iter().all(|flow| flow.source.is_some_and(|source| source.ip() == IpAddr::from(SOURCE))));
     // Half-open flows expire after four minutes; their ports rest for two more.
     engine.handle_timeout(at(300));
     let row = &engine.nat_pools()[0];
-    assert_eq!((row.used, row.held), (0, 20));
+    assert_eq!((row.used, row.resting), (0, 20));
     engine.handle_timeout(at(430));
-    assert_eq!(engine.nat_pools()[0].left, 64_512);
+    assert_eq!(engine.nat_pools()[0].free, 64_512);
 }
 
 #[test]

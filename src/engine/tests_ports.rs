@@ -167,7 +167,7 @@ fn books_are_right(engine: &Engine, now: Instant) -> Result<(), TestCaseError> {
     for row in engine.nat_pools() {
         let own = have.remove(&(row.address, row.protocol)).unwrap_or_default();
         prop_assert_eq!(own.len(), row.used as usize);
-        prop_assert_eq!(row.used + row.held + row.left, PORTS);
+        prop_assert_eq!(row.used + row.resting + row.free, PORTS);
     }
     prop_assert!(have.is_empty());
     prop_assert!(engine.counters().add_up());
@@ -188,6 +188,6 @@ proptest! {
         take(&mut engine, &mut now, &Step::Waits(20_000));
         engine.handle_timeout(now + Duration::from_secs(121));
         prop_assert_eq!(engine.counters().flows, 0);
-        prop_assert!(engine.nat_pools().iter().all(|row| row.left == PORTS));
+        prop_assert!(engine.nat_pools().iter().all(|row| row.free == PORTS));
     }
 }

@@ -330,7 +330,7 @@ fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
     assert_eq!(syn(&mut engine, at(2), CLIENT, 3), Ok(1), "a repeated SYN stays where it is");
     assert_eq!(events(&mut engine), ["server pool/s1 gets no new flows for 10.0 s: clients' connections fail there"]);
     assert_eq!([4, 5, 6].map(|port| syn(&mut engine, at(3), CLIENT, port)), [Ok(2), Ok(2), Ok(2)]);
-    assert_eq!(engine.servers(at(3))[0].held_for_ms, Some(9_000));
+    assert_eq!(engine.servers(at(3))[0].passive_hold_ms, Some(9_000));
     engine.handle_timeout(at(12));
     assert!([7, 8].map(|port| syn(&mut engine, at(12), CLIENT, port)).contains(&Ok(1)));
 }

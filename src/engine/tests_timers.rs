@@ -141,7 +141,7 @@ fn a_server_that_refuses_an_adopted_connection_is_in_no_trouble() {
         let (_, packet) = send(&mut engine, at(0), bytes(first, b""));
         let server = [packet[16], packet[17], packet[18], packet[19]];
         send(&mut engine, at(0), bytes(tcp(server, 8080, CLIENT, 9, 7).rst().ack(101), b""));
-        assert_eq!(engine.servers(at(0)).iter().any(|row| row.held_for_ms.is_some()), held);
+        assert_eq!(engine.servers(at(0)).iter().any(|row| row.passive_hold_ms.is_some()), held);
     }
 }
 

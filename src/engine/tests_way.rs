@@ -174,7 +174,7 @@ fn fragments_in_any_order_arrive_as_the_datagram() {
             let mut piece = all[at].clone();
             match hand(&mut engine, &mut piece) {
                 Verdict::Forward { .. } => out.push(piece),
-                Verdict::Consume(Consumed::FragmentHeld) => assert_eq!(piece, all[at]),
+                Verdict::Consume(Consumed::FragmentWaiting) => assert_eq!(piece, all[at]),
                 other => panic!("{other:?}"),
             }
             out.extend(sent(&mut engine));

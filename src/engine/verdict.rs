@@ -78,7 +78,7 @@ pub enum Consumed {
     /// It has no form in the other family: its sender was told that it is prohibited.
     Untranslatable,
     /// A fragment that waits for the first of its packet.
-    FragmentHeld,
+    FragmentWaiting,
     /// An answer to a probe of the gateway's own.
     Probe,
     /// From a probed server, but no probe waits for it.
@@ -98,7 +98,7 @@ impl Consumed {
         Consumed::TimeExceeded,
         Consumed::SourceRoute,
         Consumed::Untranslatable,
-        Consumed::FragmentHeld,
+        Consumed::FragmentWaiting,
         Consumed::Probe,
         Consumed::LateProbe,
     ];
@@ -116,7 +116,7 @@ impl Consumed {
             Consumed::TimeExceeded => "time-exceeded",
             Consumed::SourceRoute => "source-route",
             Consumed::Untranslatable => "untranslatable",
-            Consumed::FragmentHeld => "fragment-held",
+            Consumed::FragmentWaiting => "fragment-waiting",
             Consumed::Probe => "probe",
             Consumed::LateProbe => "late-probe",
         }
@@ -135,7 +135,7 @@ impl Consumed {
             Consumed::TimeExceeded => "its hops end behind the gateway, and its sender was told",
             Consumed::SourceRoute => "its source route is not followed from here on, and its sender was told",
             Consumed::Untranslatable => "cannot be expressed in the other IP family, and its sender was told",
-            Consumed::FragmentHeld => "fragment that waits for the first of its packet",
+            Consumed::FragmentWaiting => "fragment that waits for the first of its packet",
             Consumed::Probe => "the gateway's own probes and their answers",
             Consumed::LateProbe => "from a probed server, but no probe waits for it",
         }
@@ -203,8 +203,8 @@ pub enum Event {
     },
     /// New flows of a class are refused. Told at most once a minute.
     Pressure {
-        /// The class.
-        class: Priority,
+        /// Their priority.
+        priority: Priority,
         /// What is short.
         of: Pressed,
     },
@@ -245,7 +245,7 @@ pub enum Event {
         flows: u32,
     },
     /// Signs from the traffic itself take a server out of the choice for a while.
-    ServerHeld {
+    PassiveHold {
         /// `pool/server`.
         server: String,
         /// For how long, in milliseconds.
@@ -307,11 +307,11 @@ impl fmt::Display for Event {
                  refused; raise flows.max"
             ),
             Event::TableRelieved { flows } => write!(f, "the flow table has room again ({flows} flows)"),
-            Event::Pressure { class, of: Pressed::Table } => {
-                write!(f, "the flow table is nearly full: new flows of class {} are refused", class.name())
+            Event::Pressure { priority, of: Pressed::Table } => {
+                write!(f, "the flow table is nearly full: new flows of priority {} are refused", priority.name())
             }
-            Event::Pressure { class, of: Pressed::Rate } => {
-                write!(f, "too many new flows a second: some of class {} are refused", class.name())
+            Event::Pressure { priority, of: Pressed::Rate } => {
+                write!(f, "too many new flows per second: some of priority {} are refused", priority.name())
             }
             Event::Health { server, v6, port, up, why } => {
                 let state = if *up { "up" } else { "DOWN" };
@@ -326,7 +326,7 @@ impl fmt::Display for Event {
             Event::DrainDeadline { server, flows } => {
                 write!(f, "server {server}: the deadline for draining has passed, {flows} flows are ended")
             }
-            Event::ServerHeld { server, for_ms } => write!(
+            Event::PassiveHold { server, for_ms } => write!(
                 f,
                 "server {server} gets no new flows for {}.{} s: clients' connections fail there",
                 for_ms / 1000,

@@ -91,7 +91,7 @@ impl Engine {
                 health: state.health,
                 times_down: totals.transitions[0],
                 times_up: totals.transitions[1],
-                held_for_ms: state.held_until.map(|until| millis(until.since(now))),
+                passive_hold_ms: state.held_until.map(|until| millis(until.since(now))),
                 load: state.load,
                 maintenance: state.maintenance,
                 latency_ms: state.latency.map(|span| span.as_secs_f64() * 1e3),

@@ -26,14 +26,14 @@ pub struct HistoryEntry {
 
 /// What can happen to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Happened {
     /// It came up.
     Up,
     /// It went down.
     Down,
     /// Its monitors say down, but the floor keeps it in.
-    Held,
+    KeptByFloor,
 }
 
 impl Happened {
@@ -42,7 +42,7 @@ impl Happened {
         match self {
             Happened::Up => "up",
             Happened::Down => "down",
-            Happened::Held => "held",
+            Happened::KeptByFloor => "kept-by-floor",
         }
     }
 }

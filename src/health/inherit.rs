@@ -120,7 +120,7 @@ mod tests {
         let states: Vec<u32> = up(&reloaded).iter().map(|id| was(ServerId(*id)).unwrap().0).collect();
         assert_eq!(states, held);
         assert!(reloaded.rows(sim.now).iter().all(|row| row.sent >= 2 && row.lost == row.sent));
-        assert_eq!(reloaded.rows(sim.now).iter().filter(|row| row.held).count(), 1);
+        assert_eq!(reloaded.rows(sim.now).iter().filter(|row| row.kept_by_floor).count(), 1);
         assert_eq!((reloaded.poll_event(), reloaded.history(ServerId(0)).count()), (None, 1));
 
         // The one that is down comes up: the one held back goes.

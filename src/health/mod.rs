@@ -87,7 +87,7 @@ pub enum HealthEvent {
         why: Why,
     },
     /// The monitors say down, but the floor keeps it in; told once.
-    Held {
+    KeptByFloor {
         /// The server.
         server: ServerId,
         /// Whether it is its IPv6 address.

@@ -24,8 +24,8 @@ pub struct MonitorRow {
     pub says: Health,
     /// What holds for the server's address or port: after all its monitors, the floor, and what is forced.
     pub state: Health,
-    /// Whether the floor keeps it in.
-    pub held: bool,
+    /// Whether it is in service only because of the floor of its pool.
+    pub kept_by_floor: bool,
     /// Results in the window.
     pub sent: u32,
     /// Failures among them.
@@ -62,7 +62,7 @@ impl Monitors {
                 port: (target.port != 0).then_some(target.port),
                 says: target.judge.state(),
                 state: forced.unwrap_or(place.state),
-                held: self.all.floors.is_held(unit),
+                kept_by_floor: self.all.floors.is_held(unit),
                 sent: target.judge.sent(),
                 lost: target.judge.lost(),
                 average_ms: target.judge.average().map(ms),

@@ -127,7 +127,7 @@ impl Sim {
             HealthEvent::Transition { server, up, why, .. } => {
                 format!("{} {}: {why}", server.0 + 1, if up { "up" } else { "down" })
             }
-            HealthEvent::Held { server, why, .. } => format!("{} held: {why}", server.0 + 1),
+            HealthEvent::KeptByFloor { server, why, .. } => format!("{} kept: {why}", server.0 + 1),
             HealthEvent::Load { server, load, maintenance, .. } => {
                 format!("{} load {load}{}", server.0 + 1, if maintenance { " maintenance" } else { "" })
             }

@@ -105,15 +105,15 @@ fn the_floor_keeps_the_last_ones_in_and_lets_them_go_when_others_come_up() {
     let up =
         |sim: &Sim| (0..4).filter(|id| sim.health.state(ServerId(*id), false, 80) == Health::Up).collect::<Vec<_>>();
     assert_eq!(up(&sim).len(), 2);
-    assert_eq!(told.iter().filter(|t| t.contains("held: 1 of 1 timed out")).count(), 2, "told once: {told:?}");
+    assert_eq!(told.iter().filter(|t| t.contains("kept: 1 of 1 timed out")).count(), 2, "told once: {told:?}");
     assert_eq!(told.len(), 4);
     let held: Vec<u32> = up(&sim);
-    assert!(sim.health.rows(sim.now).iter().filter(|row| row.held).all(|row| held.contains(&row.server.0)));
+    assert!(sim.health.rows(sim.now).iter().filter(|row| row.kept_by_floor).all(|row| held.contains(&row.server.0)));
     // The two that are out come up: those held back go, the oldest first.
     let dead: Vec<u32> = held.iter().map(|id| id + 1).collect();
     sim.run(secs(3), &mut all_but(&dead, &[]));
     assert!(up(&sim).iter().all(|id| !held.contains(id)) && up(&sim).len() == 2);
-    let order: Vec<String> = told.iter().filter_map(|t| t.split_once(" held").map(|(id, _)| id.to_owned())).collect();
+    let order: Vec<String> = told.iter().filter_map(|t| t.split_once(" kept").map(|(id, _)| id.to_owned())).collect();
     told = sim.told();
     let gone: Vec<String> = told.iter().filter_map(|t| t.split_once(" down").map(|(id, _)| id.to_owned())).collect();
     assert_eq!(gone, order, "{told:?}");
@@ -125,9 +125,9 @@ fn a_server_held_back_that_recovers_never_went() {
     all.pools[0].floor = Floor::Count(1);
     let mut sim = Sim::new(&all);
     sim.run(secs(2), &mut all_but(&[1], &[]));
-    assert_eq!(sim.told(), ["1 held: 1 of 1 timed out after 500 ms"]);
+    assert_eq!(sim.told(), ["1 kept: 1 of 1 timed out after 500 ms"]);
     sim.run(secs(2), &mut all_but(&[], &[]));
-    assert_eq!((sim.told().len(), sim.health.rows(sim.now)[0].held), (0, false));
+    assert_eq!((sim.told().len(), sim.health.rows(sim.now)[0].kept_by_floor), (0, false));
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Monitors {
             let why = self.all.fault(unit).unwrap_or(why);
             self.turn(now, unit, says, why);
         } else if self.all.floors.hold(unit, now) {
-            self.tell(now, unit, Happened::Held, why);
+            self.tell(now, unit, Happened::KeptByFloor, why);
         }
         if says == Health::Up {
             while let Some(next) = self.all.floors.next_to_go(unit) {
@@ -65,8 +65,8 @@ impl Monitors {
         let server = &mut self.all.servers[place.server as usize];
         server.history.push(HistoryEntry { at, v6, port, what, why: why.clone() });
         let server = server.id;
-        if what == Happened::Held {
-            self.push_event(HealthEvent::Held { server, v6, port, at, why });
+        if what == Happened::KeptByFloor {
+            self.push_event(HealthEvent::KeptByFloor { server, v6, port, at, why });
         } else if !self.forced.contains_key(&server) {
             self.push_event(HealthEvent::Transition { server, v6, port, up: what == Happened::Up, at, why });
         }

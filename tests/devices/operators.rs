@@ -245,7 +245,8 @@ fn a_floor_keeps_one_server_in_when_the_monitor_loses_all() {
     eventually("all monitors to say down", || world.monitors().iter().all(|row| row.says == Health::Down));
     let rows = world.monitors();
     for family in [0, 1] {
-        let kept: Vec<_> = rows.iter().filter(|row| row.address.is_ipv6() == (family == 1) && row.held).collect();
+        let kept: Vec<_> =
+            rows.iter().filter(|row| row.address.is_ipv6() == (family == 1) && row.kept_by_floor).collect();
         assert!(kept.len() == 1 && kept[0].state == Health::Up, "{rows:?}");
         let n: usize = kept[0].server.strip_prefix("server").unwrap().parse().unwrap();
         assert_eq!(answers(&world, family, 6), [n; 6]);
@@ -254,6 +255,6 @@ fn a_floor_keeps_one_server_in_when_the_monitor_loses_all() {
     }
     (1..=3).for_each(|n| world.mend(n));
     eventually("all servers to be up", || world.server_rows().iter().all(|row| row.health == Health::Up));
-    assert!(world.monitors().iter().all(|row| !row.held));
+    assert!(world.monitors().iter().all(|row| !row.kept_by_floor));
     assert_eq!(count(&answers(&world, 0, 9), 1), 3);
 }

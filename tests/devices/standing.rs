@@ -145,7 +145,7 @@ fn connections_that_fail_take_a_server_out_for_a_while_without_a_monitor() {
     let _gateway = world.start(&world.probing(WEB, Lines { pool, ..Lines::default() }));
     let held = |n: usize, seconds: u64| {
         let row = world.server_row(n);
-        assert!((1..=seconds * 1000).contains(&row.held_for_ms.expect("held")), "{row:?}");
+        assert!((1..=seconds * 1000).contains(&row.passive_hold_ms.expect("held")), "{row:?}");
         assert_eq!(row.health, Health::Up, "no monitor says a word");
         let (log, told) = (world.log(), format!("server web/server{n} gets no new flows for {seconds}.0 s: clients'"));
         assert!(log.contains(&told), "{log}");
@@ -160,7 +160,7 @@ fn connections_that_fail_take_a_server_out_for_a_while_without_a_monitor() {
     assert_eq!(refused, 2, "as many as it takes, and no more");
     held(1, 2);
     nginx.push(world.nginx_on(1));
-    eventually("its end", || world.server_row(1).held_for_ms.is_none());
+    eventually("its end", || world.server_row(1).passive_hold_ms.is_none());
     assert!(answers(&world, 0, 9).contains(&1), "it is tried again");
 
     // Too short for the client's kernel to repeat a SYN, which would be a sign too.

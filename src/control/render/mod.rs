@@ -130,7 +130,7 @@ fn state_text(row: &ServerRow) -> String {
     if row.maintenance {
         text += ", maintenance";
     }
-    if let Some(held) = row.held_for_ms {
+    if let Some(held) = row.passive_hold_ms {
         text += &format!(", held {}", duration(held));
     }
     if row.max_flows.is_some_and(|most| row.flows >= u64::from(most)) {
@@ -168,7 +168,7 @@ pub fn rules_table(rows: &[RuleRow]) -> String {
 /// Prints what of the NAT pools is in use, a line for each address and protocol below a header.
 pub fn nat_table(rows: &[NatRow]) -> String {
     let mut columns =
-        Columns::new(["POOL", "ADDRESS", "PROTO", ">PORTS USED", ">RESTING", ">LEFT", ">REFUSED BY POOL"]);
+        Columns::new(["POOL", "ADDRESS", "PROTO", ">PORTS USED", ">RESTING", ">FREE", ">REFUSED BY POOL"]);
     let mut told = None;
     for row in rows {
         // The pool's own figure stands once, at its first line.
@@ -178,8 +178,8 @@ pub fn nat_table(rows: &[NatRow]) -> String {
             row.address.to_string(),
             row.protocol.name().into(),
             count(row.used.into()),
-            count(row.held.into()),
-            count(row.left.into()),
+            count(row.resting.into()),
+            count(row.free.into()),
             refused,
         ]);
     }
@@ -250,7 +250,7 @@ mod tests {
             health: Health::Up,
             times_down: 0,
             times_up: 0,
-            held_for_ms: None,
+            passive_hold_ms: None,
             load: None,
             maintenance: false,
             latency_ms: None,
@@ -288,7 +288,7 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
         assert_eq!(text(&|row| row.admin = Admin::Draining).0, "draining");
         assert_eq!(text(&|row| row.weight_now = 0.1875), ("up".into(), "0.2 of 3".into()));
         assert_eq!(text(&|row| (row.load, row.maintenance) = (Some(35), true)).0, "up, load 35 %, maintenance");
-        assert_eq!(text(&|row| (row.held_for_ms, row.max_flows) = (Some(8_000), Some(5))).0, "up, held 8.0s, full");
+        assert_eq!(text(&|row| (row.passive_hold_ms, row.max_flows) = (Some(8_000), Some(5))).0, "up, held 8.0s, full");
     }
 
     #[test]
