@@ -10,6 +10,7 @@
 //! tests, and the benches. Imports go downward only, in the order of the modules below; what
 //! touches the system stands behind the feature `daemon`.
 
+mod bucket;
 pub mod ids;
 mod rng;
 mod schedule;

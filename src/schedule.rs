@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Wake-ups, at most one an ID; those that were replaced stay in the heap until they come up or it is swept.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     heap: BinaryHeap<Reverse<(Instant, u32)>>,
     wakes: Vec<Instant>,

@@ -148,7 +148,7 @@ fn pass(engine: &mut Engine, now: Instant, from: Side, packet: &mut [u8]) {
 fn packets_of_an_established_flow_allocate_nothing_whichever_side_sent_them() {
     let mut engine = Engine::new(&settings(&[1, 1, 1], 1000));
     // Watchers of flows see beginnings and ends; what is between costs nothing even so.
-    engine.tell_flows(true);
+    engine.report_flows(true);
     let mut flows = establish(&mut engine);
     while engine.poll_event().is_some() {}
     for flow in &mut flows {
@@ -271,7 +271,7 @@ fn the_counter_sees_a_vector_and_the_row_of_a_watched_flow() {
     let mut grown = vec![1u8; 4];
     assert!(calls(|| grown.reserve_exact(1000)) > 0);
     let mut engine = Engine::new(&settings(&[1], 10));
-    engine.tell_flows(true);
+    engine.report_flows(true);
     let client = SocketAddr::new([198, 51, 100, 7].into(), 4000);
     let mut syn = tcp(client, SocketAddr::new(VIP4.into(), 80), "S", 100, 0, b"");
     assert!(calls(|| engine.handle_packet(at_ms(1), &mut syn, Meta::default())) > 0);

@@ -7,7 +7,8 @@
 mod random;
 
 use equipoise::flow::{
-    Found, InsertError, Key, Segment, TOUCH_GRAIN, Table, TableSettings, TimeoutState, Timeouts, Tracked,
+    Found, InsertError, Key, NO_POOL, NewFlow, Segment, TOUCH_GRAIN, Table, TableSettings, TimeoutState, Timeouts,
+    Tracked,
 };
 use equipoise::ids::{FlowId, ServerId, ServiceId};
 use equipoise::packet::{Addresses, Protocol, Side, TcpFlags};
@@ -86,6 +87,10 @@ fn keys(random: &mut Random) -> (Key, Key, ServerId, ServiceId) {
     (client, answer, ServerId(server), ServiceId(vip))
 }
 
+fn new(client: Key, server: Key, (service, server_id): (ServiceId, ServerId), profile: u8) -> NewFlow {
+    NewFlow { client, server, service, server_id, profile, nat_pool: NO_POOL, rule: 0, picked_by: 0 }
+}
+
 impl World {
     fn new(max: u32, seed: u64) -> Self {
         let settings = settings(max);
@@ -127,7 +132,7 @@ impl World {
         } else {
             (self.flows.len() >= self.max).then_some(InsertError::Full)
         };
-        let got = self.table.insert(self.now, &client, &server, service, server_id, profile);
+        let got = self.table.insert(self.now, &new(client, server, (service, server_id), profile));
         assert_eq!(got.err(), want, "insert {client:?}");
         if let Some(error) = want {
             return self.note(format!("{error:?}"));
@@ -190,7 +195,13 @@ impl World {
         let number = |random: &mut Random| random.below(3) as u32;
         let segment =
             Segment { flags: TcpFlags(flags), seq: number(random), ack: number(random), len: number(random) * 9 };
-        match self.table.on_segment(self.now, self.flows[at].id.index, side, &segment) {
+        let index = self.flows[at].id.index;
+        let track = self.table.track(self.now, index, side, &segment);
+        assert_eq!(self.table.track(self.now, index, side, &segment), track, "tracking leaves no trace");
+        if track.tracked() != Tracked::Reopen {
+            self.table.follow(self.now, index, &track);
+        }
+        match track.tracked() {
             Tracked::Refresh(class) => self.touched(at, class),
             step => self.note(format!("{step:?}")),
         }
@@ -354,7 +365,7 @@ fn a_table_filled_and_emptied_again_and_again_keeps_its_size() {
             let client = Key { addresses: there, src_port: 7, dst_port: 80, protocol: Protocol::Tcp };
             let server = Key { addresses: back, src_port: 8080, dst_port: 7, protocol: Protocol::Tcp };
             table
-                .insert(Instant::ZERO, &client, &server, ServiceId(0), ServerId(0), (i % 4) as u8)
+                .insert(Instant::ZERO, &new(client, server, (ServiceId(0), ServerId(0)), (i % 4) as u8))
                 .expect("there is room");
         }
         assert_eq!((table.len(), table.slots(0).count()), (500, 500), "round {round}");

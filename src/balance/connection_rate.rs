@@ -9,7 +9,7 @@ use crate::time::{Duration, Instant};
 const PARTS: usize = 8;
 
 /// New flows within the window, by weight.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ConnectionRate {
     loads: Tournament,
     weights: Vec<u32>,
@@ -40,7 +40,7 @@ impl ConnectionRate {
     }
 
     fn changed(&mut self, place: usize) {
-        let (weight, count) = (self.weights[place], self.counts[place].iter().map(|n| u64::from(*n)).sum::<u64>());
+        let (weight, count) = (self.weights[place], self.recent(place));
         self.loads.set(place, (weight > 0).then(|| share(count + 1, weight)));
     }
 
@@ -51,16 +51,28 @@ impl ConnectionRate {
         self.changed(place);
     }
 
-    /// Picks the server with the least.
-    pub fn pick(&mut self, now: Instant, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        self.slide(now);
-        let place = self.loads.least(refuses)?;
+    /// Whether no part has left the window since [`ConnectionRate::slide`].
+    pub fn is_current(&self, now: Instant) -> bool {
+        now.as_nanos() / self.part_nanos <= self.part
+    }
+
+    /// Returns the server with the least; the window is current.
+    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.loads.least(refuses)
+    }
+
+    /// Notes that a proposal was picked: it comes last among equals.
+    pub fn picked(&mut self, place: usize) {
         self.loads.picked(place);
-        Some(place)
+    }
+
+    /// Returns a server's new flows within the window.
+    pub fn recent(&self, place: usize) -> u64 {
+        self.counts[place].iter().map(|n| u64::from(*n)).sum()
     }
 
     /// Forgets the parts that have left the window.
-    fn slide(&mut self, now: Instant) {
+    pub fn slide(&mut self, now: Instant) {
         let part = now.as_nanos() / self.part_nanos;
         if part <= self.part {
             return;
@@ -84,6 +96,13 @@ mod tests {
 
     fn at(ms: u64) -> Instant {
         Instant::from_nanos(ms * 1_000_000)
+    }
+
+    impl ConnectionRate {
+        fn pick(&mut self, now: Instant, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+            self.slide(now);
+            self.propose(refuses).inspect(|place| self.picked(*place))
+        }
     }
 
     fn rate() -> ConnectionRate {

@@ -3,7 +3,7 @@
 use super::tournament::Tournament;
 
 /// Flows by weight.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LeastConnections {
     loads: Tournament,
     weights: Vec<u32>,
@@ -27,11 +27,19 @@ impl LeastConnections {
         self.loads.set(place, (weight > 0).then(|| share(u64::from(flows) + 1, weight)));
     }
 
-    /// Picks the server with the least.
-    pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let place = self.loads.least(refuses)?;
+    /// Returns the server with the least.
+    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.loads.least(refuses)
+    }
+
+    /// Notes that a proposal was picked: it comes last among equals.
+    pub fn picked(&mut self, place: usize) {
         self.loads.picked(place);
-        Some(place)
+    }
+
+    /// Returns a server's load for its weight, in 2^-64; none where it is no candidate.
+    pub fn load(&self, place: usize) -> Option<u128> {
+        self.loads.load(place)
     }
 }
 
@@ -43,6 +51,12 @@ pub(super) fn share(load: u64, weight: u32) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl LeastConnections {
+        fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+            self.propose(refuses).inspect(|place| self.picked(*place))
+        }
+    }
 
     #[test]
     fn flows_stand_in_the_proportion_of_the_weights() {

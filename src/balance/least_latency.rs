@@ -6,7 +6,7 @@ use super::tournament::Tournament;
 use crate::time::Duration;
 
 /// Smoothed round trips by weight.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LeastLatency {
     loads: Tournament,
     weights: Vec<u32>,
@@ -43,17 +43,31 @@ impl LeastLatency {
         self.loads.set(place, (weight > 0).then(|| share(nanos + 1, weight)));
     }
 
-    /// Picks the fastest.
-    pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let place = self.loads.least(refuses)?;
+    /// Returns the server with the least.
+    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.loads.least(refuses)
+    }
+
+    /// Notes that a proposal was picked: it comes last among equals.
+    pub fn picked(&mut self, place: usize) {
         self.loads.picked(place);
-        Some(place)
+    }
+
+    /// Returns a server's load for its weight, in 2^-64; none where it is no candidate.
+    pub fn load(&self, place: usize) -> Option<u128> {
+        self.loads.load(place)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl LeastLatency {
+        fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+            self.propose(refuses).inspect(|place| self.picked(*place))
+        }
+    }
 
     #[test]
     fn the_fastest_wins_and_unmeasured_ones_take_turns() {

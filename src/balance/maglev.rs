@@ -9,7 +9,7 @@ use crate::rng::mix;
 const TRIES: u64 = 16;
 
 /// The table, and what it is filled from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Maglev {
     /// Where each server's order starts, and how far it steps.
     orders: Vec<(u32, u32)>,

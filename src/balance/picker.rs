@@ -1,22 +1,25 @@
-//! The algorithms behind one door: each is told the weights, what changes, and asked for a place.
+//! The algorithms behind one door: each is told the weights and what changes, proposes a place, and learns whether
+//! its proposal was picked.
+//!
+//! A new algorithm is a variant here, a file of its own beside this one, and a word in `settings.rs`.
 
 use super::connection_rate::ConnectionRate;
 use super::hash::Hash;
 use super::least_connections::LeastConnections;
 use super::least_latency::LeastLatency;
-use super::load::Server;
 use super::maglev::Maglev;
 use super::random::Random;
-use super::resource_usage::ResourceUsage;
+use super::resource_usage::{ResourceUsage, Usage};
 use super::round_robin::RoundRobin;
 use super::settings::{Algorithm, Prefixes, Tuning};
 use super::source_hash::SourceHash;
 use super::two_choices::TwoChoices;
 use crate::flow::Key;
-use crate::time::Instant;
+use crate::rng::Rng;
+use crate::time::{Duration, Instant};
 
-/// A service's algorithm over one family of its servers' addresses.
-#[derive(Debug)]
+/// One algorithm over one family of its servers' addresses.
+#[derive(Debug, Clone)]
 pub(super) enum Picker {
     RoundRobin(RoundRobin),
     LeastConnections(LeastConnections),
@@ -29,14 +32,21 @@ pub(super) enum Picker {
     ResourceUsage(ResourceUsage),
 }
 
+/// What algorithms are told of servers by place.
+pub(super) struct Facts<'f> {
+    pub(super) flows: &'f dyn Fn(usize) -> u32,
+    pub(super) latency: &'f dyn Fn(usize) -> Option<Duration>,
+    pub(super) usage: &'f dyn Fn(usize) -> Option<Usage>,
+}
+
 impl Picker {
     /// Makes the algorithm over the servers of these names, none of them a candidate; `seed` is the service's own,
     /// `agreed` that of everything two gateways must agree on; where that is 0 the first server comes first.
-    pub fn new(algorithm: Algorithm, tuning: &Tuning, names: &[String], seed: u64, agreed: u64) -> Self {
+    pub(super) fn new(algorithm: Algorithm, tuning: &Tuning, names: &[&str], seed: u64, agreed: u64) -> Self {
         let places = names.len();
         let first = if agreed == 0 { 0 } else { (seed % places.max(1) as u64) as usize };
         let hash = Hash::new(agreed);
-        let strings = || names.iter().map(String::as_str);
+        let strings = || names.iter().copied();
         match algorithm {
             Algorithm::RoundRobin | Algorithm::Priority => Picker::RoundRobin(RoundRobin::new(places, first)),
             Algorithm::LeastConnections => Picker::LeastConnections(LeastConnections::new(places, first)),
@@ -53,62 +63,96 @@ impl Picker {
     }
 
     /// Takes new weights by place; 0 is no candidate.
-    pub fn set_weights<'s>(&mut self, weights: &[u32], server: impl Fn(usize) -> &'s Server) {
+    pub(super) fn set_weights(&mut self, weights: &[u32], facts: &Facts<'_>) {
         match self {
             Picker::RoundRobin(robin) => robin.set_weights(weights),
-            Picker::LeastConnections(least) => least.set_weights(weights, |place| server(place).flows),
+            Picker::LeastConnections(least) => least.set_weights(weights, facts.flows),
             Picker::ConnectionRate(rate) => rate.set_weights(weights),
             Picker::Random(random) => random.set_weights(weights),
             Picker::TwoChoices(two) => two.set_weights(weights),
             Picker::SourceHash(source, ..) => source.set_weights(weights),
             Picker::Maglev(maglev, ..) => maglev.set_weights(weights),
-            Picker::LeastLatency(least) => least.set_weights(weights, |place| server(place).latency),
-            Picker::ResourceUsage(usage) => usage.set_weights(weights, |place| server(place).report),
+            Picker::LeastLatency(least) => least.set_weights(weights, facts.latency),
+            Picker::ResourceUsage(usage) => usage.set_weights(weights, facts.usage),
         }
     }
 
-    /// Picks a place for a flow among those that do not refuse.
-    pub fn pick<'s>(
-        &mut self,
-        now: Instant,
+    /// Whether nothing has changed by time alone since [`Picker::advance`].
+    pub(super) fn is_current(&self, now: Instant) -> bool {
+        !matches!(self, Picker::ConnectionRate(rate) if !rate.is_current(now))
+    }
+
+    /// Follows time.
+    pub(super) fn advance(&mut self, now: Instant) {
+        if let Picker::ConnectionRate(rate) = self {
+            rate.slide(now);
+        }
+    }
+
+    /// Proposes a place for a flow among those that do not refuse, and changes nothing. Algorithms that draw do so from
+    /// `draw`, which goes on where an earlier proposal of the same look has come to.
+    pub(super) fn propose(
+        &self,
         key: &Key,
-        server: impl Fn(usize) -> &'s Server,
+        draw: &mut Option<Rng>,
+        flows: &dyn Fn(usize) -> u32,
         refuses: &dyn Fn(usize) -> bool,
     ) -> Option<usize> {
         let client = key.addresses.src();
         match self {
-            Picker::RoundRobin(robin) => robin.pick(refuses),
-            Picker::LeastConnections(least) => least.pick(refuses),
-            Picker::ConnectionRate(rate) => rate.pick(now, refuses),
-            Picker::Random(random) => random.pick(refuses),
-            Picker::TwoChoices(two) => two.pick(|place| server(place).flows, refuses),
+            Picker::RoundRobin(robin) => robin.propose(refuses),
+            Picker::LeastConnections(least) => least.propose(refuses),
+            Picker::ConnectionRate(rate) => rate.propose(refuses),
+            Picker::Random(random) => random.propose(draw.get_or_insert_with(|| random.draw()), refuses),
+            Picker::TwoChoices(two) => two.propose(draw.get_or_insert_with(|| two.random().draw()), flows, refuses),
             Picker::SourceHash(source, hash, prefixes) => source.pick(hash.client(client, prefixes), refuses),
             Picker::Maglev(maglev, hash, None) => maglev.pick(hash.flow(key), refuses),
             Picker::Maglev(maglev, hash, Some(prefixes)) => maglev.pick(hash.client(client, prefixes), refuses),
-            Picker::LeastLatency(least) => least.pick(refuses),
-            Picker::ResourceUsage(usage) => usage.pick(refuses),
+            Picker::LeastLatency(least) => least.propose(refuses),
+            Picker::ResourceUsage(usage) => usage.propose(refuses),
+        }
+    }
+
+    /// Notes that a proposal was picked, whether or not a flow came of it.
+    pub(super) fn picked(&mut self, place: usize) {
+        match self {
+            Picker::RoundRobin(robin) => robin.picked(place),
+            Picker::LeastConnections(least) => least.picked(place),
+            Picker::ConnectionRate(rate) => rate.picked(place),
+            Picker::LeastLatency(least) => least.picked(place),
+            Picker::ResourceUsage(usage) => usage.picked(place),
+            Picker::Random(_) | Picker::TwoChoices(_) | Picker::SourceHash(..) | Picker::Maglev(..) => {}
+        }
+    }
+
+    /// Moves on to where proposals have drawn.
+    pub(super) fn drawn(&mut self, rng: Rng) {
+        match self {
+            Picker::Random(random) => random.drawn(rng),
+            Picker::TwoChoices(two) => two.drawn(rng),
+            _ => debug_assert!(false, "an algorithm that draws nothing"),
         }
     }
 
     /// Takes note of a flow that this service gave to a server, however it was chosen.
-    pub fn opened(&mut self, now: Instant, place: usize) {
+    pub(super) fn opened(&mut self, now: Instant, place: usize) {
         if let Picker::ConnectionRate(rate) = self {
             rate.opened(now, place);
         }
     }
 
     /// Takes note that a server bears more or less than before.
-    pub fn changed(&mut self, place: usize, server: &Server) {
+    pub(super) fn load_changed(&mut self, place: usize, flows: u32, usage: Option<Usage>) {
         match self {
-            Picker::LeastConnections(least) => least.changed(place, server.flows),
-            Picker::ResourceUsage(usage) => usage.changed(place, server.report),
+            Picker::LeastConnections(least) => least.changed(place, flows),
+            Picker::ResourceUsage(all) => all.changed(place, usage),
             _ => {}
         }
     }
 
     /// Takes note of a server's round trip.
-    pub fn latency_changed(&mut self, place: usize, server: &Server) {
-        if let (Picker::LeastLatency(least), Some(latency)) = (self, server.latency) {
+    pub(super) fn latency_changed(&mut self, place: usize, latency: Duration) {
+        if let Picker::LeastLatency(least) = self {
             least.changed(place, latency);
         }
     }

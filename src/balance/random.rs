@@ -6,7 +6,7 @@ use crate::rng::Rng;
 const DRAWS: usize = 16;
 
 /// Candidates with their weights added up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Random {
     /// Place, and the sum of the weights up to it, itself included.
     sums: Vec<(u32, u64)>,
@@ -29,18 +29,35 @@ impl Random {
         }
     }
 
-    /// Picks one by chance.
-    pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    /// Returns where proposals begin to draw.
+    pub fn draw(&self) -> Rng {
+        self.rng.clone()
+    }
+
+    /// Moves on to where proposals have drawn.
+    pub fn drawn(&mut self, rng: Rng) {
+        self.rng = rng;
+    }
+
+    /// Returns a candidate's share of all draws, as its weight and the sum of all weights.
+    pub fn share(&self, place: usize) -> Option<(u64, u64)> {
+        let at = self.sums.iter().position(|(of, _)| *of as usize == place)?;
+        let below = at.checked_sub(1).map_or(0, |at| self.sums[at].1);
+        Some((self.sums[at].1 - below, self.sums.last()?.1))
+    }
+
+    /// Draws one at random.
+    pub fn propose(&self, rng: &mut Rng, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         let total = self.sums.last()?.1;
         for _ in 0..DRAWS {
-            let drawn = self.rng.below(total);
+            let drawn = rng.below(total);
             let place = self.sums[self.sums.partition_point(|(_, sum)| *sum <= drawn)].0 as usize;
             if !refuses(place) {
                 return Some(place);
             }
         }
         // Most refuse: the few that are left are as good as each other.
-        let start = self.rng.below(self.sums.len() as u64) as usize;
+        let start = rng.below(self.sums.len() as u64) as usize;
         let round = self.sums[start..].iter().chain(&self.sums[..start]);
         round.map(|(place, _)| *place as usize).find(|place| !refuses(*place))
     }
@@ -49,6 +66,15 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Random {
+        pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+            let mut rng = self.draw();
+            let picked = self.propose(&mut rng, refuses);
+            self.drawn(rng);
+            picked
+        }
+    }
 
     #[test]
     fn picks_are_as_likely_as_the_weights() {

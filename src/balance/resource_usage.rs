@@ -4,15 +4,25 @@
 //! reported, round robin.
 
 use super::least_connections::share;
-use super::load::Report;
 use super::round_robin::RoundRobin;
 use super::tournament::Tournament;
+
+/// A server's last report, and what has come to it since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// What it reported: 0 (idle) to 100.
+    pub(super) load: u8,
+    /// Flows that it had then.
+    pub(super) flows_then: u32,
+    /// Flows given to it since then.
+    pub(super) given_since: u32,
+}
 
 /// What a flow is taken to cost at least and at most, in thousandths of a percent of load.
 const COST: std::ops::RangeInclusive<u64> = 10..=5_000;
 
 /// Loads, and the part of a server that slow start allows as its weight.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ResourceUsage {
     loads: Tournament,
     weights: Vec<u32>,
@@ -35,7 +45,7 @@ impl ResourceUsage {
     }
 
     /// Takes new weights; 0 is no candidate.
-    pub fn set_weights(&mut self, weights: &[u32], report: impl Fn(usize) -> Option<Report>) {
+    pub fn set_weights(&mut self, weights: &[u32], report: impl Fn(usize) -> Option<Usage>) {
         self.weights.copy_from_slice(weights);
         self.until_all_have_reported.set_weights(weights);
         self.silent = 0;
@@ -47,7 +57,7 @@ impl ResourceUsage {
     }
 
     /// Takes note of a server's last report that counts, and of the flows it has been given since.
-    pub fn changed(&mut self, place: usize, report: Option<Report>) {
+    pub fn changed(&mut self, place: usize, report: Option<Usage>) {
         let weight = self.weights[place];
         if weight > 0 {
             self.silent -= usize::from(report.is_some() && !self.has_reported[place]);
@@ -58,19 +68,24 @@ impl ResourceUsage {
         self.loads.set(place, load);
     }
 
-    /// Picks the server with the least.
-    pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        if self.silent > 0 {
-            return self.until_all_have_reported.pick(refuses);
-        }
-        let place = self.loads.least(refuses)?;
-        self.loads.picked(place);
-        Some(place)
+    /// Returns the server with the least.
+    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        if self.silent > 0 { self.until_all_have_reported.propose(refuses) } else { self.loads.least(refuses) }
+    }
+
+    /// Notes that a proposal was picked: it comes last among equals.
+    pub fn picked(&mut self, place: usize) {
+        if self.silent > 0 { self.until_all_have_reported.picked(place) } else { self.loads.picked(place) }
+    }
+
+    /// Returns the round robin that picks while a candidate has not reported; none once all have.
+    pub fn waits_with(&self) -> Option<&RoundRobin> {
+        (self.silent > 0).then_some(&self.until_all_have_reported)
     }
 }
 
 /// The load that a server has by now, in thousandths of a percent: a flow costs what the flows of the last report cost.
-fn estimate(report: &Report) -> u64 {
+pub(super) fn estimate(report: &Usage) -> u64 {
     let load = u64::from(report.load) * 1000;
     let cost = (load / u64::from(report.flows_then.max(1))).clamp(*COST.start(), *COST.end());
     load + cost * u64::from(report.given_since)
@@ -79,10 +94,15 @@ fn estimate(report: &Report) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Instant;
 
-    fn report(load: u8, flows_then: u32, given_since: u32) -> Option<Report> {
-        Some(Report { load, at: Instant::ZERO, flows_then, given_since })
+    impl ResourceUsage {
+        fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+            self.propose(refuses).inspect(|place| self.picked(*place))
+        }
+    }
+
+    fn report(load: u8, flows_then: u32, given_since: u32) -> Option<Usage> {
+        Some(Usage { load, flows_then, given_since })
     }
 
     #[test]

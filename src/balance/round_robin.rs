@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const ROUND: u128 = 1 << 80;
 
 /// When each server is due next.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RoundRobin {
     due: Tournament,
     deadlines: Vec<u128>,
@@ -68,21 +68,35 @@ impl RoundRobin {
         }
     }
 
-    /// Picks the server that is due first.
-    pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let place = self.due.least(refuses)?;
+    /// Returns the server that is due first.
+    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.due.least(refuses)
+    }
+
+    /// Notes that a proposal was picked: the server is due again 1/weight later.
+    pub fn picked(&mut self, place: usize) {
         // One that was refused for a while has not saved its turns up.
         self.time = self.time.max(self.deadlines[place]);
-        self.deadlines[place] = self.time + ROUND / u128::from(self.weights[place]);
+        self.deadlines[place] = self.time + ROUND / u128::from(self.weights[place].max(1));
         self.due.set(place, Some(self.deadlines[place]));
         self.due.picked(place);
-        Some(place)
+    }
+
+    /// Returns how far off a server's turn is, in 2^-80 of a round at weight 1; none where it is no candidate.
+    pub fn due_in(&self, place: usize) -> Option<u128> {
+        self.due.load(place).map(|deadline| deadline.saturating_sub(self.time))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl RoundRobin {
+        fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+            self.propose(refuses).inspect(|place| self.picked(*place))
+        }
+    }
 
     fn robin(weights: &[u32]) -> RoundRobin {
         let mut robin = RoundRobin::new(weights.len(), 0);

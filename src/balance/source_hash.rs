@@ -7,7 +7,7 @@ use super::hash::Hash;
 use crate::rng::mix;
 
 /// Candidates with their weights and hashes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SourceHash {
     hashes: Vec<u64>,
     weights: Vec<u32>,

@@ -1,7 +1,9 @@
 use super::*;
-use crate::ids::PoolId;
+use crate::flow::Key;
+use crate::ids::{PoolId, ServiceId};
 use crate::packet::{Addresses, Protocol};
 use crate::time::Duration;
+use std::net::IpAddr;
 
 fn at(s: u64) -> Instant {
     Instant::from_nanos(s * 1_000_000_000)
@@ -159,7 +161,7 @@ fn networks_and_groups_share_what_is_remembered() {
     assert_eq!(opens(&mut balancer, 0, &[2, 15]), [first, first]);
     assert_ne!(open(&mut balancer, 0, 16), Some(first));
     let pick = balancer.pick(at(0), ServiceId(1), &key(3, 9), &[]).unwrap();
-    assert_eq!(pick, Pick { server: ServerId(first), by: PickedBy::Stickiness });
+    assert_eq!((pick.server, pick.by), (ServerId(first), PickedBy::Stickiness));
     assert_eq!(balancer.remembered_clients(ServiceId(1)), 2);
 }
 
@@ -172,7 +174,7 @@ fn a_full_server_is_passed_over_until_a_flow_ends() {
         let got: Vec<u32> = (0..60).map(|client| open(&mut balancer, 0, client).unwrap()).collect();
         assert!(got.iter().filter(|server| **server == 0).count() <= 2, "{algorithm:?}");
         let served = (0..60).find(|client| got[*client as usize] == 0).unwrap_or(0);
-        if balancer.state(at(0), ServerId(0)).flows == 2 {
+        if balancer.state(at(0), ServerId(0)).1 == 2 {
             assert_ne!(open(&mut balancer, 0, served), Some(0), "{algorithm:?}: sticky is no exception");
             end(&mut balancer, 0, served, 0);
             let again: Vec<u32> = (100..250).map(|client| open(&mut balancer, 0, client).unwrap()).collect();
@@ -197,7 +199,7 @@ fn backups_and_the_last_resort_serve_only_when_all_others_are_down() {
     assert_eq!(opens(&mut balancer, 1, &[5, 6]), [2, 2]);
     balancer.set_admin(at(2), ServerId(2), Admin::Disabled, None);
     let pick = balancer.pick(at(2), ServiceId(0), &key(7, 1), &[]).unwrap();
-    assert_eq!(pick, Pick { server: ServerId(3), by: PickedBy::LastResort });
+    assert_eq!((pick.server, pick.by), (ServerId(3), PickedBy::LastResort));
     assert!(balancer.is_gone(ServiceId(0), ServerId(0), false) && balancer.is_gone(ServiceId(0), ServerId(2), false));
     assert!(!balancer.is_gone(ServiceId(0), ServerId(3), false));
     balancer.set_health(at(2), ServerId(3), false, |_| Health::Down);
@@ -232,7 +234,7 @@ fn health_is_asked_for_the_ports_of_each_service() {
     assert!(balancer.pick(at(0), ServiceId(1), &key(1, 1), &[]).is_none());
     assert!(balancer.pick(at(0), ServiceId(1), &key6(1), &[]).is_some(), "the other family is another matter");
     assert!(!balancer.is_gone(ServiceId(0), ServerId(0), false) && balancer.is_gone(ServiceId(1), ServerId(0), false));
-    assert_eq!(balancer.state(at(0), ServerId(0)).health, Health::Down);
+    assert_eq!(balancer.state(at(0), ServerId(0)).0.health, Health::Down);
 }
 
 #[test]
@@ -272,7 +274,7 @@ fn signs_of_trouble_hold_a_server_for_a_while() {
     let mut balancer = Balancer::new(&[service(Algorithm::RoundRobin)], &[pool], &servers(2), 1);
     balancer.trouble(at(5), ServerId(0));
     balancer.trouble(at(6), ServerId(0));
-    assert_eq!(balancer.poll_notice(), Some(Notice::Held(ServerId(0), at(16))));
+    assert_eq!(balancer.poll_notice(), Some(Notice::PassiveHold(ServerId(0), at(16))));
     assert_eq!(opens(&mut balancer, 7, &[1, 2, 3]), [1, 1, 1]);
     assert_eq!(balancer.poll_timeout(), Some(at(16)));
     balancer.handle_timeout(at(16));

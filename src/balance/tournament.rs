@@ -13,7 +13,7 @@ struct Score {
 const OUT: Score = Score { load: u128::MAX, turn: u64::MAX };
 
 /// Scores by place; among equal loads the place picked longest ago comes first.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Tournament {
     scores: Vec<Score>,
     /// The turn each place has when it is a candidate.
@@ -79,22 +79,28 @@ impl Tournament {
         Some(self.scores[place].load).filter(|load| *load != OUT.load)
     }
 
-    /// The place of the least load among those that `refuses` lets pass.
-    pub fn least(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let mut aside = Vec::new();
-        let found = loop {
-            let place = self.winners[1] as usize;
-            let Some(load) = self.load(place) else { break None };
-            if !refuses(place) {
-                break Some(place);
-            }
-            aside.push((place, load));
-            self.set(place, None);
-        };
-        for (place, load) in aside {
-            self.set(place, Some(load));
+    /// Returns the place of the least load among those that `refuses` lets pass.
+    pub(super) fn least(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.least_below(1, refuses)
+    }
+
+    /// Returns the same below a node. Where its winner is refused, both halves play without it: as many nodes are looked at as
+    /// places are refused, times the logarithm of all.
+    fn least_below(&self, node: usize, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let winner = self.winners[node] as usize;
+        if self.scores[winner] == OUT {
+            return None;
         }
-        found
+        if !refuses(winner) {
+            return Some(winner);
+        }
+        if node >= self.leaves {
+            return None;
+        }
+        match (self.least_below(2 * node, refuses), self.least_below(2 * node + 1, refuses)) {
+            (Some(left), Some(right)) => Some(if self.scores[left] <= self.scores[right] { left } else { right }),
+            (left, right) => left.or(right),
+        }
     }
 }
 
@@ -132,9 +138,12 @@ mod tests {
                 let place = random.below(places as u64) as usize;
                 loads[place] = (random.below(4) > 0).then(|| u128::from(random.below(50)));
                 tournament.set(place, loads[place]);
-                let least = loads.iter().flatten().min().copied();
-                let found = tournament.least(&|_| false);
+                let refused = random.below(1 << places.min(5)) as usize;
+                let refuses = |place: usize| refused >> (place % 5) & 1 == 1;
+                let least = (0..places).filter(|place| !refuses(*place)).filter_map(|place| loads[place]).min();
+                let found = tournament.least(&refuses);
                 assert_eq!(found.and_then(|place| loads[place]), least);
+                assert!(found.is_none_or(|place| !refuses(place)));
             }
         }
     }

@@ -3,9 +3,10 @@
 
 use super::least_connections::share;
 use super::random::Random;
+use crate::rng::Rng;
 
 /// The draws, and the weights to judge them by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct TwoChoices {
     random: Random,
     weights: Vec<u32>,
@@ -23,11 +24,31 @@ impl TwoChoices {
         self.random.set_weights(weights);
     }
 
-    /// Picks the less loaded of two.
-    pub fn pick(&mut self, flows: impl Fn(usize) -> u32, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let one = self.random.pick(refuses)?;
-        let other = self.random.pick(&|place| place == one || refuses(place)).unwrap_or(one);
-        let load = |place: usize| share(u64::from(flows(place)) + 1, self.weights[place]);
+    /// Returns the draws, for where they begin and have come to.
+    pub fn random(&self) -> &Random {
+        &self.random
+    }
+
+    /// Moves on to where proposals have drawn.
+    pub fn drawn(&mut self, rng: Rng) {
+        self.random.drawn(rng);
+    }
+
+    /// Returns what a server bears for its weight with one flow more, in 2^-64; none where it is no candidate.
+    pub fn load(&self, place: usize, flows: u32) -> Option<u128> {
+        Some(self.weights[place]).filter(|weight| *weight > 0).map(|weight| share(u64::from(flows) + 1, weight))
+    }
+
+    /// Returns the less loaded of two that are drawn at random.
+    pub fn propose(
+        &self,
+        rng: &mut Rng,
+        flows: impl Fn(usize) -> u32,
+        refuses: &dyn Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let one = self.random.propose(rng, refuses)?;
+        let other = self.random.propose(rng, &|place| place == one || refuses(place)).unwrap_or(one);
+        let load = |place: usize| self.load(place, flows(place));
         Some(if load(other) < load(one) { other } else { one })
     }
 }
@@ -35,6 +56,15 @@ impl TwoChoices {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl TwoChoices {
+        fn pick(&mut self, flows: impl Fn(usize) -> u32, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+            let mut rng = self.random.draw();
+            let picked = self.propose(&mut rng, flows, refuses);
+            self.drawn(rng);
+            picked
+        }
+    }
 
     #[test]
     fn the_less_loaded_of_two_is_picked_so_that_no_server_runs_away() {

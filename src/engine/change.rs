@@ -91,41 +91,54 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Engine {
-    /// Changes something at run time, or changes nothing and says why.
+    /// Changes something at run time.
+    ///
+    /// # Errors
+    /// [`Refused`] where it cannot be changed; nothing is changed then.
     pub fn apply(&mut self, now: Instant, change: Change) -> Result<(), Refused> {
         if let Change::Weight { server, .. }
         | Change::Admin { server, .. }
         | Change::Load { server, .. }
         | Change::Health { server, .. }
         | Change::Mtu { server, .. } = change
-            && !self.balancer.has(server)
+            && !self.plan.roster().has(server)
         {
             return Err(Refused::NoSuchServer(server));
         }
         match change {
-            Change::Weight { server, weight } => self.balancer.set_weight(now, server, weight),
+            Change::Weight { server, weight } => {
+                self.standing.servers_mut().set_weight(self.plan.roster(), now, server, weight);
+            }
             Change::Admin { server, admin, deadline } => {
-                self.servers[server.0 as usize].is_over = false;
-                self.balancer.set_admin(now, server, admin, deadline);
-                self.standing_changed(now, server);
+                self.standing.set_drained(server, false);
+                let flows = self.shard.chooser().flows(server);
+                self.standing.servers_mut().set_admin(self.plan.roster(), now, server, admin, (deadline, flows));
+                let gone = self.standing.settle(&self.plan, server);
+                self.follow_gone(now, gone);
             }
             Change::Health { server, up } => {
                 match up {
-                    Some(up) => self.health.force(now, server, up),
-                    None => self.health.release(now, server),
+                    Some(up) => self.monitors.force(now, server, up),
+                    None => self.monitors.release(now, server),
                 }
                 self.take_health(now);
             }
             Change::Load { load, .. } if load > 100 => return Err(Refused::NoLoad(load)),
-            Change::Load { server, load, maintenance } => self.balancer.report(now, server, load, maintenance),
-            Change::Rule { rule, on } => self.policy.enable(rule, on).then_some(()).ok_or(Refused::NoSuchRule(rule))?,
-            Change::Mtu { server, v6, mtu } => self.mtus.set(server, v6, mtu),
+            Change::Load { server, load, maintenance } => {
+                self.standing.report(&self.plan, now, server, load, maintenance);
+            }
+            Change::Rule { rule, on } => {
+                self.standing.switch(rule, on).then_some(()).ok_or(Refused::NoSuchRule(rule))?;
+            }
+            Change::Mtu { server, v6, mtu } => self.standing.set_path_mtu(server, v6, mtu),
             Change::Kill { flow } => {
-                let index = self.table.slot(flow).ok_or(Refused::NoSuchFlow(flow))?;
-                self.end(now, index, Ended::Killed);
+                let index = self.shard.table().slot(flow).ok_or(Refused::NoSuchFlow(flow))?;
+                self.shard.end((&self.plan, &self.standing), now, index, Ended::Killed);
+                self.take_idle();
             }
         }
         self.take_notices(now);
+        self.shard.advance(&self.plan, &self.standing, now);
         Ok(())
     }
 }

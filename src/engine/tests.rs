@@ -3,6 +3,7 @@
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
 use crate::flow::TOUCH_GRAIN;
+use crate::packet::parse;
 use crate::packet::{Side, Transport};
 
 use etherparse::PacketBuilder;
@@ -206,7 +207,7 @@ fn udp_both_ways_and_its_timeouts() {
 #[test]
 fn flows_are_shown_told_killed_and_walked_in_pieces() {
     let mut engine = Engine::new(&settings(2, 99));
-    engine.tell_flows(true);
+    engine.report_flows(true);
     for port in 1..=10 {
         send(&mut engine, at(0), &mut syn(port));
     }

@@ -6,6 +6,7 @@ use crate::balance::Nat;
 use crate::config::NoRoom;
 use crate::flow::NatPoolSettings;
 use crate::ids::NatPoolId;
+use crate::packet::parse;
 use crate::packet::{Addresses, Parsed, Protocol, Transport, checksum, proto};
 use etherparse::PacketBuilder;
 use std::net::{IpAddr, Ipv6Addr};

@@ -6,6 +6,7 @@ use crate::balance::{Admin, LastResort, OnDown, Passive, PoolSettings, Priority,
 use crate::config::Settings;
 use crate::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch};
 use crate::ids::{PoolId, ServerId, ServiceId};
+use crate::packet::parse;
 use crate::packet::{Parsed, Transport};
 use crate::policy::{Action, RuleSettings};
 use crate::time::Duration;
@@ -117,8 +118,10 @@ fn each_family_that_goes_down_ends_its_own_flows() {
     let mut engine = Engine::new(&settings);
     establish(&mut engine, at(0), 1);
     for (second, v6, left) in [(1, true, 1), (2, false, 0)] {
-        engine.balancer.set_health(at(second), ServerId(0), v6, |_| crate::balance::Health::Down);
-        engine.standing_changed(at(second), ServerId(0));
+        let plan = engine.plan.clone();
+        engine.standing.set_health(&plan, at(second), ServerId(0), v6, crate::state::Health::Down);
+        let gone = engine.standing.settle(&plan, ServerId(0));
+        engine.follow_gone(at(second), gone);
         engine.handle_timeout(at(second));
         assert_eq!(engine.counters().flows, left, "IPv6: {v6}");
     }

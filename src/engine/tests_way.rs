@@ -2,6 +2,7 @@
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
+use crate::packet::parse;
 use crate::packet::{Transport, checksum, proto};
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 use std::net::IpAddr;
@@ -63,7 +64,7 @@ fn too_big_from_behind_reaches_the_client_about_what_it_sent() {
     assert_eq!(back[28..], original[..28]);
     assert_eq!(checksum::fold(checksum::add(0, &back[20..])), 0xffff);
     assert_eq!(engine.counters().flows, before.flows);
-    assert_eq!(engine.table.flow(0).packets, [1, 0], "an error is no packet of the flow");
+    assert_eq!(engine.shard.table().flow(0).packets, [1, 0], "an error is no packet of the flow");
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn fragments_in_any_order_arrive_as_the_datagram() {
         let addresses = crate::packet::Addresses::new(CLIENT.into(), [10, 0, 2, 1].into()).unwrap();
         let sum = checksum::add(checksum::pseudo(&addresses, proto::UDP, whole.len()), &whole);
         assert_eq!((checksum::fold(sum), &whole[8..]), (0xffff, &original[28..]));
-        assert_eq!((engine.counters().flows, engine.table.flow(0).packets[0]), (1, 3));
+        assert_eq!((engine.counters().flows, engine.shard.table().flow(0).packets[0]), (1, 3));
         // An error about a later fragment finds its flow.
         let mut third = all[2].clone();
         third[16..20].copy_from_slice(&[10, 0, 2, 1]);
@@ -364,7 +365,7 @@ fn a_flood_of_fragments_leaves_whole_packets_and_others_fragments_alone() {
         resum(&mut piece);
         hand(&mut engine, &mut piece);
     }
-    let (packets, held) = engine.fragments.usage();
+    let (packets, held) = engine.shard.fragments_in_store();
     assert!(packets <= 4096 && held <= 4 << 20);
     assert!(matches!(hand(&mut engine, &mut udp(10, 0)), Verdict::Forward { .. }));
     for mut piece in pieces(&udp(4000, 0), 1500) {

@@ -1,160 +1,129 @@
-//! The engine seen from outside: rows of flows and servers, totals.
+//! The engine seen from outside: rows of flows, servers, services, rules and NAT pools, and totals.
 
-use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, Reason, RuleRow, ServerRow, ServiceRow};
-use crate::balance::{Algorithm, PickedBy, ServerSettings, ServiceSettings};
-use crate::config::Settings;
-use crate::ids::ServerId;
+use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, Reason, RuleRow, ServerRow, ServiceRow};
+use crate::flow::{NatPool, Usage};
+use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
-use crate::policy::{RuleSettings, RuleTotals};
 use crate::time::{Duration, Instant};
 use std::net::IpAddr;
 
-/// The names that rows show.
-#[derive(Debug)]
-pub(super) struct Names {
-    services: Vec<Service>,
-    /// Of each server's pool.
-    pools: Vec<String>,
-    servers: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Service {
-    name: String,
-    listen: Vec<String>,
-    pool: String,
-    algorithm: Algorithm,
-}
-
-impl Service {
-    fn new(settings: &Settings, service: &ServiceSettings) -> Self {
-        Service {
-            name: service.name.clone(),
-            listen: service.listen.iter().map(ToString::to_string).collect(),
-            pool: settings.pools[service.pool.0 as usize].name.clone(),
-            algorithm: service.algorithm,
-        }
-    }
-}
-
-impl Names {
-    pub fn new(settings: &Settings) -> Self {
-        Names {
-            services: settings.services.iter().map(|service| Service::new(settings, service)).collect(),
-            pools: settings.servers.iter().map(|s| settings.pools[s.pool.0 as usize].name.clone()).collect(),
-            servers: settings.servers.iter().map(|s| s.name.clone()).collect(),
-        }
-    }
-
-    /// The names of a server's pool and of the server.
-    pub fn pool_and_server(&self, server: ServerId) -> (&str, &str) {
-        (&self.pools[server.0 as usize], &self.servers[server.0 as usize])
-    }
-
-    /// A server as events name it: `pool/server`.
-    pub fn server(&self, server: ServerId) -> String {
-        format!("{}/{}", self.pools[server.0 as usize], self.servers[server.0 as usize])
-    }
-}
-
-/// What a flow's number for it means.
-const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
-
 fn millis(span: Duration) -> u64 {
-    span.as_millis() as u64
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Slots that one call of [`Engine::flows`] looks at for each row that it may give.
 const SLOTS_PER_ROW: usize = 16;
 
 impl Engine {
-    /// The totals.
+    /// Returns the totals.
     pub fn counters(&self) -> Counters {
-        self.totals.snapshot(&self.table)
+        self.shard.counters()
     }
 
-    /// The servers, in the order of the settings.
+    /// Returns the servers, in the order of the settings.
     pub fn servers(&self, now: Instant) -> Vec<ServerRow> {
-        let row = |(i, server): (u32, &ServerSettings)| {
-            let totals = &self.servers[i as usize];
-            let state = self.balancer.state(now, ServerId(i));
-            let v4 = server.v4.map(IpAddr::V4);
-            let v6 = server.v6.map(IpAddr::V6);
-            ServerRow {
-                pool: self.names.pools[i as usize].clone(),
-                server: server.name.clone(),
-                addresses: v4.into_iter().chain(v6).collect(),
-                port: server.port,
-                weight: server.weight,
-                weight_now: state.weight,
-                admin: state.admin,
-                health: state.health,
-                times_down: totals.transitions[0],
-                times_up: totals.transitions[1],
-                passive_hold_ms: state.held_until.map(|until| millis(until.since(now))),
-                load: state.load,
-                maintenance: state.maintenance,
-                latency_ms: state.latency.map(|span| span.as_secs_f64() * 1e3),
-                max_flows: server.max_flows,
-                flows: u64::from(state.flows),
-                flows_total: totals.flows_total,
-                packets_in: totals.packets[0],
-                bytes_in: totals.bytes[0],
-                packets_out: totals.packets[1],
-                bytes_out: totals.bytes[1],
+        (0..self.server_count() as u32).map(|server| self.server_row(now, ServerId(server))).collect()
+    }
+
+    fn server_row(&self, now: Instant, id: ServerId) -> ServerRow {
+        let settings = self.plan.roster().server(id);
+        let state = self.standing.state(&self.plan, now, id);
+        let (flows_total, packets, bytes) = self.shard.server_totals(id);
+        let [times_down, times_up] = self.standing.transitions(id);
+        let v4 = settings.v4.map(IpAddr::V4);
+        let v6 = settings.v6.map(IpAddr::V6);
+        ServerRow {
+            pool: self.plan.pool_and_server(id).0.into(),
+            server: settings.name.clone(),
+            addresses: v4.into_iter().chain(v6).collect(),
+            port: settings.port,
+            weight: state.weight,
+            weight_now: state.weight_now,
+            admin: state.admin,
+            health: state.health,
+            times_down,
+            times_up,
+            passive_hold_ms: state.held_until.map(|until| millis(until.since(now))),
+            load: state.load,
+            maintenance: state.maintenance,
+            latency_ms: state.latency.map(|span| span.as_secs_f64() * 1e3),
+            max_flows: settings.max_flows,
+            flows: u64::from(self.shard.chooser().flows(id)),
+            flows_total,
+            packets_in: packets[0],
+            bytes_in: bytes[0],
+            packets_out: packets[1],
+            bytes_out: bytes[1],
+        }
+    }
+
+    /// Returns how many servers there are.
+    pub fn server_count(&self) -> usize {
+        self.plan.roster().servers().len()
+    }
+
+    /// Returns the server of that name in the pool of that name.
+    pub fn find_server(&self, pool: &str, server: &str) -> Option<ServerId> {
+        let all = (0..self.server_count() as u32).map(ServerId);
+        all.into_iter().find(|id| self.plan.pool_and_server(*id) == (pool, server))
+    }
+
+    /// Returns the number of the rule of that name.
+    pub fn find_rule(&self, name: &str) -> Option<u16> {
+        self.plan.rules().find(name)
+    }
+
+    /// Returns the rules, in their order.
+    pub fn rules(&self) -> Vec<RuleRow> {
+        let rules = (0..).zip(self.plan.rules().all());
+        let row = |(number, rule): (u16, &crate::policy::RuleSettings)| {
+            let totals = self.shard.policy().totals(number);
+            RuleRow {
+                place: number + 1,
+                rule: rule.name.clone(),
+                enabled: self.standing.switches().is_on(number),
+                action: rule.action.name().into(),
+                matched: totals.matched,
+                flows_total: totals.opened,
+                refused: totals.refused,
+                flows: totals.flows,
             }
         };
-        (0..).zip(self.balancer.servers()).map(row).collect()
+        rules.map(row).collect()
     }
 
-    /// How many servers there are.
-    pub fn server_count(&self) -> usize {
-        self.servers.len()
-    }
-
-    /// The server of that name in the pool of that name.
-    pub fn find_server(&self, pool: &str, server: &str) -> Option<ServerId> {
-        let named = |i: &usize| self.names.pools[*i] == pool && self.names.servers[*i] == server;
-        (0..self.servers.len()).find(named).map(|i| ServerId(i as u32))
-    }
-
-    /// The place of the rule of that name in the settings.
-    pub fn find_rule(&self, name: &str) -> Option<u16> {
-        self.policy.rules().position(|(rule, ..)| rule.name == name).map(|place| place as u16)
-    }
-
-    /// The rules, in their order.
-    pub fn rules(&self) -> Vec<RuleRow> {
-        let row = |(place, (rule, enabled, totals)): (u16, (&RuleSettings, bool, &RuleTotals))| RuleRow {
-            place,
-            rule: rule.name.clone(),
-            enabled,
-            action: rule.action.name().into(),
-            matched: totals.matched,
-            flows_total: totals.opened,
-            refused: totals.refused,
-            flows: totals.flows,
-        };
-        (1..).zip(self.policy.rules()).map(row).collect()
-    }
-
-    /// Packets refused for a reason until now, whether silently or with an answer in the service's name.
+    /// Returns packets refused for a reason until now, whether silently or with an answer in the service's name.
     pub fn refused(&self, reason: Reason) -> u64 {
-        self.totals.refused(reason)
+        self.shard.refused(reason)
     }
 
-    /// The services, in the order of the settings.
+    /// Returns the services, in the order of the settings.
     pub fn services(&self) -> Vec<ServiceRow> {
-        let rows = self.names.services.iter().zip(&self.services);
-        rows.map(|(service, totals)| ServiceRow {
-            service: service.name.clone(),
-            listen: service.listen.clone(),
-            pool: service.pool.clone(),
-            algorithm: service.algorithm,
-            flows: totals.flows,
-            flows_total: totals.flows_total,
-        })
-        .collect()
+        let services = (0..).map(ServiceId).zip(self.plan.roster().services());
+        let row = |(id, service): (ServiceId, &crate::balance::ServiceSettings)| {
+            let (listen, pool, algorithm) = self.plan.service_row(id);
+            let (flows, flows_total) = self.shard.service_totals(id);
+            ServiceRow { service: service.name.clone(), listen, pool: pool.into(), algorithm, flows, flows_total }
+        };
+        services.map(row).collect()
+    }
+
+    /// Returns what of the NAT pools is in use: a row for each address and protocol that any flow has had.
+    pub fn nat_pools(&self) -> Vec<NatRow> {
+        let rows = |pool: &NatPool| {
+            let (name, exhausted) = (pool.settings().name.clone(), pool.exhausted());
+            let row = move |usage: Usage| NatRow {
+                pool: name.clone(),
+                address: usage.address,
+                protocol: usage.protocol,
+                used: usage.used,
+                resting: usage.resting,
+                free: usage.free,
+                exhausted,
+            };
+            pool.usage().map(row).collect::<Vec<_>>()
+        };
+        self.shard.nat_pools().iter().flat_map(rows).collect()
     }
 
     /// Appends up to `most` rows that match to `rows`, looks at no more than `16 * most` slots of the table,
@@ -168,49 +137,25 @@ impl Engine {
         rows: &mut Vec<FlowRow>,
     ) -> Option<Cursor> {
         let full = rows.len() + most;
-        for (looked_at, (index, used)) in self.table.slots(from.0).enumerate() {
+        for (looked_at, (index, used)) in self.shard.table().slots(from.0).enumerate() {
             if rows.len() >= full || looked_at >= most * SLOTS_PER_ROW {
                 return Some(Cursor(index));
             }
             if used && self.matches(index, query) {
-                rows.push(self.row(now, index));
+                rows.push(self.shard.row(&self.plan, now, index));
             }
         }
         None
     }
 
     fn matches(&self, index: u32, query: &FlowQuery) -> bool {
-        let flow = self.table.flow(index);
-        let server = &self.balancer.server(flow.server_id).name;
-        let service = &self.names.services[flow.service.0 as usize].name;
+        let table = self.shard.table();
+        let flow = table.flow(index);
+        let server = &self.plan.roster().server(flow.server_id).name;
+        let service = &self.plan.service(flow.service).name;
         query.protocol.is_none_or(|protocol| protocol == flow.protocol)
             && query.service.as_ref().is_none_or(|name| name == service)
             && query.server.as_ref().is_none_or(|name| name == server)
-            && query.client.is_none_or(|net| net.contains(&self.table.key(index, Side::Client).addresses.src()))
-    }
-
-    pub(super) fn row(&self, now: Instant, index: u32) -> FlowRow {
-        let flow = self.table.flow(index);
-        let (client, answer) = (self.table.key(index, Side::Client), self.table.key(index, Side::Server));
-        FlowRow {
-            id: self.table.id(index),
-            protocol: flow.protocol,
-            client: client.src(),
-            listen: client.dst(),
-            service: self.names.services[flow.service.0 as usize].name.clone(),
-            server: self.balancer.server(flow.server_id).name.clone(),
-            server_address: answer.src(),
-            source: Some(answer.dst()).filter(|source| *source != client.src()),
-            picked_by: PICKED_BY[usize::from(flow.picked_by)],
-            rule: self.policy.name(flow.rule).map(Into::into),
-            state: flow.state(),
-            age_ms: millis(now.since(flow.created)),
-            idle_ms: millis(now.since(self.table.touched(index))),
-            expires_in_ms: millis(self.table.deadline(index).since(now)),
-            packets_in: flow.packets[0],
-            bytes_in: flow.bytes[0],
-            packets_out: flow.packets[1],
-            bytes_out: flow.bytes[1],
-        }
+            && query.client.is_none_or(|net| net.contains(&table.key(index, Side::Client).addresses.src()))
     }
 }

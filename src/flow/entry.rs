@@ -10,6 +10,9 @@ use crate::time::Instant;
 /// No entry: the end of a list.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// The source is the client's own.
+pub const NO_POOL: u16 = u16::MAX;
+
 /// The slot holds a flow.
 pub(super) const USED: u8 = 4;
 
@@ -52,6 +55,9 @@ pub struct Flow {
     pub service: ServiceId,
     /// The rule that let it in, as the layer above numbers them.
     pub rule: u16,
+    /// The NAT pool that its source comes from, as the layer above numbers them; [`NO_POOL`] for none. The address and the
+    /// port are those of the server's key, so what the flow took can be given back whatever the settings say by then.
+    pub nat_pool: u16,
     /// What chose its server, as the layer above numbers it.
     pub picked_by: u8,
     pub(super) tcp: Ends,

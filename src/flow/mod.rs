@@ -3,6 +3,7 @@
 //! It must not know services, algorithms or packets' bytes; it is told keys, times and what a
 //! segment said.
 
+pub(crate) mod clients;
 mod entry;
 mod fragments;
 mod index;
@@ -15,12 +16,12 @@ mod sticky;
 mod table;
 mod tcp;
 
-pub use entry::Flow;
+pub use entry::{Flow, NO_POOL};
 pub use fragments::{Datagram, Fate, FragmentSettings, Fragments, Later, Piece, Refused};
 pub use key::Key;
 pub use nat_settings::{NatPoolSettings, Pooling};
-pub use ports::{Exhausted, NatPool, Usage};
+pub use ports::{Draw, Exhausted, NatPool, Usage};
 pub use settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
 pub use sticky::{Slot, Slots};
-pub use table::{Found, InsertError, TOUCH_GRAIN, Table, TableTooBig};
+pub use table::{Found, InsertError, NewFlow, TOUCH_GRAIN, Table, TableTooBig, Track};
 pub use tcp::{Segment, Tracked};

@@ -26,7 +26,7 @@ pub struct Usage {
     /// Ports that flows have.
     pub used: u32,
     /// Ports that rest.
-    pub held: u32,
+    pub resting: u32,
     /// Ports that are left.
     pub free: u32,
 }
@@ -95,12 +95,12 @@ impl Members {
 }
 
 /// The ports of an address for a protocol: even and odd ones apart.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Ports {
     free: [Members; 2],
     taken: [Members; 2],
     used: u32,
-    held: u32,
+    resting: u32,
 }
 
 impl Ports {
@@ -109,34 +109,48 @@ impl Ports {
         for port in first..=last {
             free[usize::from(port & 1)].add(usize::from(port >> 1));
         }
-        Ports { free, taken: [Members::none(), Members::none()], used: 0, held: 0 }
+        Ports { free, taken: [Members::none(), Members::none()], used: 0, resting: 0 }
     }
 
-    /// Takes a free port from `first` to `last` of a parity, at or behind a place drawn by chance.
-    fn take(&mut self, rng: &mut Rng, parity: usize, first: u16, last: u16) -> Option<u16> {
-        // The least and the greatest of this parity within the range.
-        let low = (usize::from(first) + 1 - parity) >> 1;
-        let high = (usize::from(last) + 2 - parity) >> 1;
-        let count = high.checked_sub(low).filter(|count| *count > 0)?;
-        let free = &mut self.free[parity];
-        let start = low + rng.below(count as u64) as usize;
-        let found = free.next(start).filter(|n| *n < high).or_else(|| free.next(low).filter(|n| *n < high))?;
-        free.remove(found);
-        self.taken[parity].add(found);
+    fn take(&mut self, port: u16) {
+        let (parity, n) = (usize::from(port & 1), usize::from(port >> 1));
+        self.free[parity].remove(n);
+        self.taken[parity].add(n);
         self.used += 1;
-        Some((found << 1 | parity) as u16)
     }
 }
 
-#[derive(Debug)]
+/// Finds a free port from `first` to `last` of a parity, at or behind a place drawn at random. Without `ports` none has
+/// been taken yet.
+fn find(ports: Option<&Ports>, rng: &mut Rng, parity: usize, first: u16, last: u16) -> Option<u16> {
+    // The least and the greatest of this parity within the range.
+    let low = (usize::from(first) + 1 - parity) >> 1;
+    let high = (usize::from(last) + 2 - parity) >> 1;
+    let count = high.checked_sub(low).filter(|count| *count > 0)?;
+    let start = low + rng.below(count as u64) as usize;
+    let found = match ports {
+        None => start,
+        Some(ports) => {
+            let free = &ports.free[parity];
+            free.next(start).filter(|n| *n < high).or_else(|| free.next(low).filter(|n| *n < high))?
+        }
+    };
+    Some((found << 1 | parity) as u16)
+}
+
+#[derive(Debug, Clone)]
 struct Address {
     address: IpAddr,
-    /// Made when the first flow of the protocol comes.
+    /// Made when the first flow of the protocol takes a port.
     ports: [Option<Box<Ports>>; KINDS.len()],
 }
 
+/// Where a pool's random numbers stand: proposals draw from a copy, so that one that comes to nothing leaves no trace.
+#[derive(Debug, Clone)]
+pub struct Draw(Rng);
+
 /// A pool of source addresses with their ports.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NatPool {
     settings: NatPoolSettings,
     /// IPv4 before IPv6, each in the order of the settings.
@@ -146,8 +160,7 @@ pub struct NatPool {
     key: (u64, u64),
     /// Ports that rest, in the order in which they were freed: until when, address, protocol, port.
     resting: VecDeque<(Instant, u32, u8, u16)>,
-    /// How often there was no port.
-    pub exhausted: u64,
+    exhausted: u64,
 }
 
 impl NatPool {
@@ -168,44 +181,45 @@ impl NatPool {
         }
     }
 
-    /// The settings it was made from.
+    /// Returns the settings it was made from.
     pub fn settings(&self) -> &NatPoolSettings {
         &self.settings
     }
 
-    /// Gives a flow of a client a source address of a family and a port (an echo an identifier). A protocol without
-    /// ports gets an address and zero.
-    pub fn allocate(
-        &mut self,
-        now: Instant,
+    /// Returns where proposals begin to draw.
+    pub fn draw(&self) -> Draw {
+        Draw(self.rng.clone())
+    }
+
+    /// Returns how many new flows found no port.
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted
+    }
+
+    /// Proposes a source address of a family and a port (for an echo an identifier) for a flow of a client; a protocol
+    /// without ports gets an address and 0. Nothing is taken.
+    ///
+    /// # Errors
+    /// [`Exhausted`] where no port is free. Ports that have rested count as free only once
+    /// [`NatPool::handle_timeout`] has given them back.
+    pub fn propose(
+        &self,
+        draw: &mut Draw,
         client: IpAddr,
         client_port: u16,
         protocol: Protocol,
         v6: bool,
     ) -> Result<(IpAddr, u16), Exhausted> {
-        self.handle_timeout(now);
         let range = if v6 { self.first_v6..self.addresses.len() } else { 0..self.first_v6 };
         if range.is_empty() {
-            self.exhausted += 1;
             return Err(Exhausted);
         }
         let own = range.start + (self.hash(client) % range.len() as u64) as usize;
         let Some(kind) = kind(protocol) else { return Ok((self.addresses[own].address, 0)) };
         let others = if self.settings.pooling == Pooling::Arbitrary { range.len() } else { 1 };
-        loop {
-            for i in 0..others {
-                let at = range.start + (own - range.start + i) % range.len();
-                if let Some(port) = self.take(at, kind, client_port) {
-                    return Ok((self.addresses[at].address, port));
-                }
-            }
-            // What is missing may stand behind others that have rested; each of them costs this once.
-            if self.poll_timeout().is_none_or(|due| due > now) {
-                self.exhausted += 1;
-                return Err(Exhausted);
-            }
-            self.handle_timeout(now);
-        }
+        let places = (0..others).map(|i| range.start + (own - range.start + i) % range.len());
+        let mut found = places.map(|at| (at, self.find(&mut draw.0, at, kind, client_port)));
+        found.find_map(|(at, port)| Some((self.addresses[at].address, port?))).ok_or(Exhausted)
     }
 
     /// A keyed hash that is the same on every machine.
@@ -218,9 +232,9 @@ impl NatPool {
         hasher.finish()
     }
 
-    fn take(&mut self, at: usize, kind: usize, client_port: u16) -> Option<u16> {
+    fn find(&self, rng: &mut Rng, at: usize, kind: usize, client_port: u16) -> Option<u16> {
         let (mut first, mut last) = (self.settings.first_port, self.settings.last_port);
-        let ports = self.addresses[at].ports[kind].get_or_insert_with(|| Box::new(Ports::new(first, last)));
+        let ports = self.addresses[at].ports[kind].as_deref();
         let is_port = KINDS[kind] != Protocol::Icmp;
         if is_port && self.settings.range_class {
             // RFC 4787 REQ-3a: well-known ports stay so.
@@ -230,29 +244,41 @@ impl NatPool {
             return None;
         }
         if is_port && self.settings.parity {
-            return ports.take(&mut self.rng, usize::from(client_port & 1), first, last);
+            return find(ports, rng, usize::from(client_port & 1), first, last);
         }
-        let half = self.rng.below(2) as usize;
-        ports.take(&mut self.rng, half, first, last).or_else(|| ports.take(&mut self.rng, 1 - half, first, last))
+        let half = rng.below(2) as usize;
+        find(ports, rng, half, first, last).or_else(|| find(ports, rng, 1 - half, first, last))
     }
 
-    /// Takes back the port of a flow that has ended; it rests for a while. What no flow has is left alone.
+    /// Takes a proposal's address and port.
+    pub fn take(&mut self, address: IpAddr, port: u16, protocol: Protocol) {
+        let (Some(at), Some(kind)) = (self.place(address), kind(protocol)) else { return };
+        let (first, last) = (self.settings.first_port, self.settings.last_port);
+        let ports = self.addresses[at].ports[kind].get_or_insert_with(|| Box::new(Ports::new(first, last)));
+        debug_assert!(ports.free[usize::from(port & 1)].has(usize::from(port >> 1)), "port {port} is not free");
+        ports.take(port);
+    }
+
+    /// Moves on to where proposals have drawn, whether or not anything was taken.
+    pub fn drawn(&mut self, draw: Draw) {
+        self.rng = draw.0;
+    }
+
+    /// Counts a new flow that found no port.
+    pub fn count_exhausted(&mut self) {
+        self.exhausted += 1;
+    }
+
+    /// Takes back the port of a flow that has ended; it rests for a while. A port that no flow has is left alone.
     pub fn release(&mut self, now: Instant, address: IpAddr, port: u16, protocol: Protocol) {
         let Some((at, kind)) = self.put_down(address, port, protocol) else { return };
         if self.settings.hold == crate::time::Duration::ZERO {
             return self.give_back(at, kind, port);
         }
         if let Some(ports) = &mut self.addresses[at].ports[kind] {
-            ports.held += 1;
+            ports.resting += 1;
         }
         self.resting.push_back((now + self.settings.hold, at as u32, kind as u8, port));
-    }
-
-    /// Takes back a port that no packet was sent from: it need not rest.
-    pub fn take_back(&mut self, address: IpAddr, port: u16, protocol: Protocol) {
-        if let Some((at, kind)) = self.put_down(address, port, protocol) {
-            self.give_back(at, kind, port);
-        }
     }
 
     fn put_down(&mut self, address: IpAddr, port: u16, protocol: Protocol) -> Option<(usize, usize)> {
@@ -286,6 +312,12 @@ impl NatPool {
         self.place(address).is_some()
     }
 
+    /// Whether ports have rested and wait for [`NatPool::handle_timeout`].
+    #[inline]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.poll_timeout().is_some_and(|due| due <= now)
+    }
+
     /// When [`NatPool::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.resting.front().map(|(until, ..)| *until)
@@ -299,7 +331,7 @@ impl NatPool {
                     let (at, kind, port) = (*at as usize, usize::from(*kind), *port);
                     self.resting.pop_front();
                     if let Some(ports) = &mut self.addresses[at].ports[kind] {
-                        ports.held -= 1;
+                        ports.resting -= 1;
                     }
                     self.give_back(at, kind, port);
                 }
@@ -317,8 +349,8 @@ impl NatPool {
                 address: own.address,
                 protocol,
                 used: ports.used,
-                held: ports.held,
-                free: all - ports.used - ports.held,
+                resting: ports.resting,
+                free: all - ports.used - ports.resting,
             })
         })
     }
@@ -337,6 +369,35 @@ mod tests {
 
     fn settings() -> NatPoolSettings {
         NatPoolSettings { v4: vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()], ..NatPoolSettings::new("out") }
+    }
+
+    impl NatPool {
+        /// What a driver does for a new flow: time first, then a proposal, which it takes.
+        fn allocate(
+            &mut self,
+            now: Instant,
+            client: IpAddr,
+            client_port: u16,
+            protocol: Protocol,
+            v6: bool,
+        ) -> Result<(IpAddr, u16), Exhausted> {
+            self.handle_timeout(now);
+            loop {
+                let mut draw = self.draw();
+                let proposed = self.propose(&mut draw, client, client_port, protocol, v6);
+                assert_eq!(self.propose(&mut self.draw(), client, client_port, protocol, v6), proposed, "no trace");
+                if let Ok((address, port)) = proposed {
+                    self.drawn(draw);
+                    self.take(address, port, protocol);
+                    return Ok((address, port));
+                }
+                if !self.is_due(now) {
+                    self.count_exhausted();
+                    return Err(Exhausted);
+                }
+                self.handle_timeout(now);
+            }
+        }
     }
 
     fn at(seconds: u64) -> Instant {
@@ -358,7 +419,10 @@ mod tests {
             }
             assert_eq!(seen.len(), usize::from(last - first) + 1);
             assert_eq!(pool.usage().next().unwrap().free, 0);
-            assert_eq!((pool.exhausted, pool.allocate(at(0), client(1), 1, Protocol::Tcp, true)), (1, Err(Exhausted)));
+            assert_eq!(
+                (pool.exhausted(), pool.allocate(at(0), client(1), 1, Protocol::Tcp, true)),
+                (1, Err(Exhausted))
+            );
             assert!(pool.allocate(at(0), client(1), 1, Protocol::Udp, false).is_ok(), "another protocol");
         }
     }
@@ -406,11 +470,9 @@ mod tests {
         pool.release(at(10), address, port, Protocol::Tcp);
         pool.release(at(10), address, port, Protocol::Tcp);
         pool.release(at(10), address, 1, Protocol::Tcp);
-        assert_eq!((pool.poll_timeout(), pool.usage().next().unwrap().held), (Some(at(130)), 1));
+        assert_eq!((pool.poll_timeout(), pool.usage().next().unwrap().resting), (Some(at(130)), 1));
         assert!(pool.allocate(at(129), client(1), 1, Protocol::Tcp, false).is_err());
         assert_eq!(pool.allocate(at(130), client(1), 1, Protocol::Tcp, false), Ok((address, port)));
-        pool.take_back(address, port, Protocol::Tcp);
-        assert!(pool.allocate(at(130), client(1), 1, Protocol::Tcp, false).is_ok());
         let mut pool = NatPool::new(&NatPoolSettings { hold: Duration::ZERO, ..one }, 1);
         let (address, port) = pool.allocate(at(0), client(1), 1, Protocol::Icmp, false).unwrap();
         pool.release(at(0), address, port, Protocol::Icmp);
@@ -490,7 +552,7 @@ mod tests {
                 }
                 pool.handle_timeout(now);
                 let used: u32 = pool.usage().map(|usage| usage.used).sum();
-                let resting: u32 = pool.usage().map(|usage| usage.held).sum();
+                let resting: u32 = pool.usage().map(|usage| usage.resting).sum();
                 prop_assert_eq!((used as usize, resting as usize), (taken.len(), held.len()));
             }
         }

@@ -1,5 +1,6 @@
 //! What an operator configures of the table: its size and its timeouts. Plain checked values.
 
+use crate::packet::Protocol;
 use crate::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,15 @@ impl TimeoutState {
         TimeoutState::UdpTwoWay,
         TimeoutState::Icmp,
     ];
+
+    /// The state of a flow that has just begun.
+    pub const fn first(protocol: Protocol) -> TimeoutState {
+        match protocol {
+            Protocol::Tcp => TimeoutState::Opening,
+            Protocol::Udp | Protocol::Sctp | Protocol::Ip(_) => TimeoutState::UdpOneWay,
+            Protocol::Icmp => TimeoutState::Icmp,
+        }
+    }
 
     /// The word used in tables and reports: `opening`, `udp-one-way`.
     pub const fn name(self) -> &'static str {

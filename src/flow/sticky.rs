@@ -2,10 +2,10 @@
 //!
 //! It must not know why a server is chosen, nor whether it still serves: `era` is compared, not understood.
 
+use super::clients::Clients;
 use crate::ids::ServerId;
 use crate::time::{Duration, Instant};
 use ahash::RandomState;
-use hashlink::LinkedHashMap;
 use std::net::IpAddr;
 
 /// What is remembered of a client.
@@ -17,17 +17,14 @@ pub struct Slot {
     pub era: u32,
     /// The client's flows to it.
     pub flows: u32,
-    /// When the last of them ended, or the slot was made.
+    /// When the last of them ended, or the latest was opened.
     pub since: Instant,
 }
 
 /// The clients of one group of services.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Slots {
-    /// Clients without a flow, the one idle longest first.
-    idle: LinkedHashMap<IpAddr, Slot, RandomState>,
-    /// Clients with flows, the one met longest ago first.
-    busy: LinkedHashMap<IpAddr, Slot, RandomState>,
+    clients: Clients<Slot>,
     most: usize,
     idle_time: Duration,
 }
@@ -35,57 +32,55 @@ pub struct Slots {
 impl Slots {
     /// Makes room for `most` clients, each remembered for `idle_time` after its last flow.
     pub fn new(most: u32, idle_time: Duration, seed: u64) -> Self {
-        let hash = RandomState::with_seeds(seed, 11, 12, 13);
-        Slots {
-            idle: LinkedHashMap::with_hasher(hash.clone()),
-            busy: LinkedHashMap::with_hasher(hash),
-            most: most as usize,
-            idle_time,
-        }
+        let clients = Clients::new(RandomState::with_seeds(seed, 11, 12, 13));
+        Slots { clients, most: most as usize, idle_time }
     }
 
-    /// Clients remembered.
+    /// Returns how many clients are remembered.
     pub fn len(&self) -> usize {
-        self.idle.len() + self.busy.len()
+        self.clients.len()
     }
 
-    /// Whether nobody is remembered.
+    /// Whether no client is remembered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What is remembered of a client.
-    pub fn find(&mut self, now: Instant, client: IpAddr) -> Option<Slot> {
-        self.expire(now);
-        self.busy.get(&client).or_else(|| self.idle.get(&client)).copied()
+    /// Returns what is remembered of a client at `now`.
+    pub fn find(&self, now: Instant, client: IpAddr) -> Option<Slot> {
+        self.clients.get(client).filter(|slot| slot.flows > 0 || !self.is_over(now, slot))
     }
 
-    /// Remembers a flow of a client. Another server than before, or another era of it, starts the count anew.
+    /// Remembers a flow of a client. The count starts anew with another server, or another era of the same one.
     pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) {
-        let old = self.idle.remove(&client).or_else(|| self.busy.remove(&client));
+        self.expire(now);
+        let old = self.clients.remove(client);
         let flows = old.filter(|old| (old.server, old.era) == (server, era)).map_or(0, |old| old.flows);
-        if self.len() >= self.most && self.idle.pop_front().is_none() {
-            self.busy.pop_front();
+        if self.len() >= self.most && !self.clients.forget_idle() {
+            self.clients.forget_busy();
         }
-        self.busy.insert(client, Slot { server, era, flows: flows + 1, since: now });
+        self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now });
     }
 
     /// Notes that a flow of a client to a server ended; the idle time starts with the last of them.
     pub fn ended(&mut self, now: Instant, client: IpAddr, server: ServerId) {
-        let Some(slot) = self.busy.get_mut(&client).filter(|slot| slot.server == server) else { return };
+        let Some(slot) = self.clients.busy_mut(client).filter(|slot| slot.server == server) else { return };
         slot.flows -= 1;
         if slot.flows == 0 {
             let slot = Slot { since: now, ..*slot };
-            self.busy.remove(&client);
-            self.idle.insert(client, slot);
+            self.clients.set_idle(client, slot);
         }
     }
 
-    /// Forgets who has been idle for too long.
+    /// Forgets clients that have been idle for too long.
     pub fn expire(&mut self, now: Instant) {
-        while self.idle.front().is_some_and(|(_, slot)| slot.since + self.idle_time <= now) {
-            self.idle.pop_front();
+        while self.clients.oldest_idle().is_some_and(|slot| self.is_over(now, slot)) {
+            self.clients.forget_idle();
         }
+    }
+
+    fn is_over(&self, now: Instant, idle: &Slot) -> bool {
+        idle.since + self.idle_time <= now
     }
 }
 
@@ -102,6 +97,7 @@ mod tests {
     }
 
     fn server(slots: &mut Slots, now: u64, n: u8) -> Option<u32> {
+        slots.expire(at(now));
         slots.find(at(now), client(n)).map(|slot| slot.server.0)
     }
 

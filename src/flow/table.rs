@@ -12,7 +12,7 @@ use super::settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
 use super::tcp::{Ends, Segment, Tracked};
 use crate::ids::{FlowId, ServerId, ServiceId};
 use crate::packet::rewrite::{Deltas, Translation};
-use crate::packet::{Addresses, Protocol, Side};
+use crate::packet::{Addresses, Side};
 use crate::time::{Duration, Instant};
 use ahash::RandomState;
 use std::collections::TryReserveError;
@@ -33,6 +33,66 @@ pub struct Found {
     pub index: u32,
     /// Whose key it was.
     pub side: Side,
+}
+
+/// What a segment makes of a flow: both ends' numbers behind it, and its timeout state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Track {
+    ends: Ends,
+    tracked: Tracked,
+}
+
+impl Track {
+    /// The state of a flow that is not there yet, behind its first segment.
+    pub fn first(from: Side, segment: &Segment) -> Track {
+        let mut ends = Ends::default();
+        let tracked = ends.step(TimeoutState::Opening, from, segment);
+        Track { ends, tracked }
+    }
+
+    /// Returns what the segment means for the flow.
+    #[inline]
+    pub fn tracked(&self) -> Tracked {
+        self.tracked
+    }
+}
+
+/// A flow to be inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewFlow {
+    /// The key of the client's packets.
+    pub client: Key,
+    /// The key of the server's answers.
+    pub server: Key,
+    /// What the client asked for.
+    pub service: ServiceId,
+    /// The server.
+    pub server_id: ServerId,
+    /// Whose timeouts hold; one that the settings do not have is 0.
+    pub profile: u8,
+    /// The NAT pool that the source comes from, or [`super::NO_POOL`].
+    pub nat_pool: u16,
+    /// The rule that let it in, as the layer above numbers them.
+    pub rule: u16,
+    /// What chose the server, as the layer above numbers it.
+    pub picked_by: u8,
+}
+
+impl NewFlow {
+    /// Returns what a packet from `side` becomes: the other side's key, the other way round.
+    pub fn translation(&self, side: Side) -> Translation {
+        let to = match side {
+            Side::Client => self.server,
+            Side::Server => self.client,
+        };
+        let deltas = deltas(&self.client, &self.server);
+        Translation {
+            addresses: to.addresses.reversed(),
+            src_port: to.dst_port,
+            dst_port: to.src_port,
+            deltas: if side == Side::Client { deltas } else { deltas.reversed() },
+        }
+    }
 }
 
 /// Why a flow was not inserted.
@@ -232,57 +292,44 @@ impl Table {
         }
     }
 
+    /// Returns the side whose key of a new flow belongs to another flow, if any does. Flow `without` does not count.
+    pub fn taken(&self, client: &Key, server: &Key, without: Option<u32>) -> Option<Side> {
+        let other = |key| self.find(key).is_some_and(|found| Some(found.index) != without);
+        [(Side::Client, client), (Side::Server, server)].into_iter().find(|(_, key)| other(key)).map(|(side, _)| side)
+    }
+
     /// Adds a flow and returns its slot.
     ///
-    /// `client` is the key of the client's packets, `server` that of the server's answers. The timeouts of `profile` hold; one
-    /// that the settings do not have is 0.
-    pub fn insert(
-        &mut self,
-        now: Instant,
-        client: &Key,
-        server: &Key,
-        service: ServiceId,
-        server_id: ServerId,
-        profile: u8,
-    ) -> Result<u32, InsertError> {
-        for (side, key) in [(Side::Client, client), (Side::Server, server)] {
-            if self.find(key).is_some() {
-                return Err(InsertError::Taken(side));
-            }
+    /// # Errors
+    /// [`InsertError`] where a key belongs to a flow already, or the table is full; nothing is changed then.
+    pub fn insert(&mut self, now: Instant, new: &NewFlow) -> Result<u32, InsertError> {
+        let NewFlow { client, server, .. } = new;
+        if let Some(side) = self.taken(client, server, None) {
+            return Err(InsertError::Taken(side));
         }
         if self.len >= self.max {
             return Err(InsertError::Full);
         }
-        let state = match client.protocol {
-            Protocol::Tcp => TimeoutState::Opening,
-            Protocol::Udp | Protocol::Sctp | Protocol::Ip(_) => TimeoutState::UdpOneWay,
-            Protocol::Icmp => TimeoutState::Icmp,
-        };
-        let to = server.reversed();
-        let number = client.protocol.number(client.addresses.is_v6());
-        let deltas = Deltas::between(
-            number,
-            (&client.addresses, client.src_port, client.dst_port),
-            (&to.addresses, to.src_port, to.dst_port),
-        );
+        let state = TimeoutState::first(client.protocol);
         let side = |at: usize, key: &Key| if matches!(key.addresses, Addresses::V6 { .. }) { wide(at) } else { 0 };
         let flow = Flow {
             client: self.pack(client),
             server: self.pack(server),
-            deltas,
+            deltas: deltas(client, server),
             protocol: client.protocol,
             state,
             flags: USED | side(0, client) | side(1, server),
-            profile: if usize::from(profile) < self.timeouts.len() { profile } else { 0 },
+            profile: if usize::from(new.profile) < self.timeouts.len() { new.profile } else { 0 },
             before: NONE,
             behind: NONE,
             generation: 0,
             touched: now,
             created: now,
-            server_id,
-            service,
-            rule: 0,
-            picked_by: 0,
+            server_id: new.server_id,
+            service: new.service,
+            rule: new.rule,
+            nat_pool: new.nat_pool,
+            picked_by: new.picked_by,
             tcp: Ends::default(),
             packets: [0; 2],
             bytes: [0; 2],
@@ -342,20 +389,28 @@ impl Table {
         self.len -= 1;
     }
 
-    /// Takes in a TCP segment and starts the timeout anew where it proves that the flow lives.
+    /// Works out what a TCP segment means for its flow; changes nothing.
     #[inline]
-    pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) -> Tracked {
-        let flow = &mut self.flows[index as usize];
-        let step = flow.tcp.step(flow.state, from, segment);
-        // Who has been told of a reset may have sent this before: only what goes on later tells that it was not believed.
-        let under_way = flow.state == TimeoutState::Reset && !flow.tcp.has_reset(from) && !segment.flags.syn();
-        if under_way && step != Tracked::Reopen && now.since(flow.touched) < UNDER_WAY {
-            return Tracked::Pass;
+    pub fn track(&self, now: Instant, index: u32, from: Side, segment: &Segment) -> Track {
+        let flow = &self.flows[index as usize];
+        let mut ends = flow.tcp;
+        let mut tracked = ends.step(flow.state, from, segment);
+        // Whoever received a reset may have sent this before: only what is sent later shows that it was not believed.
+        let under_way = flow.state == TimeoutState::Reset && !ends.has_reset(from) && !segment.flags.syn();
+        if under_way && tracked != Tracked::Reopen && now.since(flow.touched) < UNDER_WAY {
+            tracked = Tracked::Pass;
         }
-        if let Tracked::Refresh(state) = step {
+        Track { ends, tracked }
+    }
+
+    /// Lets a flow's state follow what [`Table::track`] worked out, and restarts the timeout where the segment proves
+    /// that the flow lives.
+    #[inline]
+    pub fn follow(&mut self, now: Instant, index: u32, track: &Track) {
+        self.flows[index as usize].tcp = track.ends;
+        if let Tracked::Refresh(state) = track.tracked {
             self.touch(now, index, state);
         }
-        step
     }
 
     /// Whether a TCP segment that `sender` sent at `seq` can still be under way (RFC 5927, 4.1).
@@ -427,6 +482,16 @@ impl Table {
     }
 }
 
+/// The changes of checksums on the path from the client to the server.
+fn deltas(client: &Key, server: &Key) -> Deltas {
+    let to = server.reversed();
+    Deltas::between(
+        client.protocol.number(client.addresses.is_v6()),
+        (&client.addresses, client.src_port, client.dst_port),
+        (&to.addresses, to.src_port, to.dst_port),
+    )
+}
+
 fn reserved<T>(capacity: usize) -> Result<Vec<T>, TryReserveError> {
     let mut vec = Vec::new();
     vec.try_reserve_exact(capacity)?;
@@ -440,13 +505,20 @@ fn ports(key: &Key) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::NO_POOL;
     use super::*;
+    use crate::packet::Protocol;
 
     fn key(client: u32, port: u16) -> (Key, Key) {
         let addresses = Addresses::V4 { src: client, dst: 0xc000_0250 };
         let client = Key { addresses, src_port: port, dst_port: 80, protocol: Protocol::Tcp };
         let answer = Addresses::V4 { src: 0x0a00_020b, dst: client.addresses_src() };
         (client, Key { addresses: answer, src_port: 8080, dst_port: port, protocol: Protocol::Tcp })
+    }
+
+    fn new(client: Key, server: Key) -> NewFlow {
+        let (service, server_id) = (ServiceId(0), ServerId(0));
+        NewFlow { client, server, service, server_id, profile: 0, nat_pool: NO_POOL, rule: 0, picked_by: 0 }
     }
 
     impl Key {
@@ -468,7 +540,7 @@ mod tests {
 
     fn add(table: &mut Table, now: Instant, client: u32, port: u16) -> Result<u32, InsertError> {
         let (client, server) = key(client, port);
-        table.insert(now, &client, &server, ServiceId(0), ServerId(0), 0)
+        table.insert(now, &new(client, server))
     }
 
     #[test]
@@ -499,7 +571,7 @@ mod tests {
         assert_eq!(add(&mut table, at(0), 1, 1), Err(InsertError::Taken(Side::Client)));
         let (mut client, server) = key(1, 1);
         client.dst_port = 81;
-        let taken = table.insert(at(0), &client, &server, ServiceId(0), ServerId(0), 0);
+        let taken = table.insert(at(0), &new(client, server));
         assert_eq!(taken, Err(InsertError::Taken(Side::Server)));
         assert_eq!(table.find(&client), None);
         add(&mut table, at(0), 2, 1).unwrap();

@@ -146,7 +146,7 @@ impl EventLoop {
 
     /// Runs until it is stopped or the device is gone; keeps what is installed in step with the ways to the servers.
     pub fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
-        self.engine.tell_flows(log::log_enabled!(log::Level::Debug));
+        self.engine.report_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
         // mio tells an edge once: packets that the budget left in the device are remembered here.
         let (mut packets_wait, mut control_waits, mut news_wait) = (true, false, true);

@@ -1,4 +1,6 @@
-//! Whether a new flow is wanted: ordered rules, limits, priority classes.
+//! Whether a new flow is wanted: ordered rules, limits, priorities.
+//!
+//! [`Rules`] are what was configured, [`Switches`] what operators switched, a [`Policy`] is what one shard has counted.
 //!
 //! It must not know packets' bytes, the table or how servers are chosen; it is handed keys and times.
 
@@ -8,16 +10,17 @@ mod settings;
 pub use settings::{Action, Limits, PolicySettings, RuleSettings};
 
 use crate::balance::Priority;
+use crate::bucket::Bucket;
 use crate::flow::Key;
 use crate::time::Instant;
-use limits::{Bucket, Clients, Reached};
+use limits::{ClientLimits, Reached};
 use std::net::IpAddr;
 
 /// The number of no rule.
 pub const NO_RULE: u16 = u16::MAX;
 
-/// Percent of the table, or of the gateway's rate, that is kept for the classes above.
-const KEPT: [u64; 3] = [20, 10, 0];
+/// Percent of the table, or of the gateway's rate, that is reserved for the priorities above.
+const RESERVED: [u64; 3] = [20, 10, 0];
 
 /// Why a new flow is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +33,9 @@ pub enum Refusal {
     ClientRate,
     /// Its client has as many flows as it may.
     ClientFlows,
-    /// The gateway's new flows a second are used up, or nearly, and what is left is for classes above.
+    /// The gateway's new flows a second are used up, or nearly, and what is left is for higher priorities.
     Rate(Priority),
-    /// The table is nearly full, and what is left is for classes above.
+    /// The table is nearly full, and what is left is for higher priorities.
     Table(Priority),
 }
 
@@ -49,161 +52,319 @@ pub struct RuleTotals {
     pub flows: u32,
 }
 
-#[derive(Debug)]
-struct Rule {
-    settings: RuleSettings,
-    enabled: bool,
+/// The rules and limits as configured. Immutable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    rules: Vec<RuleSettings>,
+    rate: Option<u32>,
+    /// Percent reserved from each priority: nothing is reserved from the highest in use.
+    reserved: [u64; 3],
+}
+
+/// Which rules are switched on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Switches(Vec<bool>);
+
+/// What a new flow takes from its limits: carried out by [`Policy::take`], also where it was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Takes {
+    client: Option<(IpAddr, limits::Client)>,
+    rule: Option<Bucket>,
+    gateway: Option<Bucket>,
+    /// Whether a limit of the rule refused it.
+    refused_by_rule: bool,
+}
+
+#[derive(Debug, Clone)]
+struct RuleState {
     bucket: Bucket,
-    clients: Option<Clients>,
+    clients: Option<ClientLimits>,
     totals: RuleTotals,
 }
 
-/// The rules with their state.
-#[derive(Debug)]
+/// One shard's part of policy: what the limits have given out, and what each rule has done.
+#[derive(Debug, Clone)]
 pub struct Policy {
-    rules: Vec<Rule>,
-    rate: Option<u32>,
+    states: Vec<RuleState>,
     bucket: Bucket,
-    /// Percent kept from each class: nothing is kept from the highest class in use.
-    kept: [u64; 3],
+}
+
+impl Rules {
+    /// Compiles the rules; `used` are the priorities that services use.
+    pub fn new(settings: &PolicySettings, used: impl Iterator<Item = Priority>) -> Self {
+        let used = settings.rules.iter().filter_map(|rule| rule.priority).chain(used);
+        let highest = used.max().unwrap_or_default();
+        let reserved = |priority: Priority| if priority >= highest { 0 } else { RESERVED[priority as usize] };
+        Rules {
+            rules: settings.rules.clone(),
+            rate: settings.rate,
+            reserved: [Priority::Low, Priority::Normal, Priority::High].map(reserved),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Returns the rules in their order.
+    pub fn all(&self) -> &[RuleSettings] {
+        &self.rules
+    }
+
+    /// Returns the new flows per second that the gateway takes in all; none is no limit.
+    pub fn rate(&self) -> Option<u32> {
+        self.rate
+    }
+
+    /// Returns the percentage of the table and of the gateway's rate that a priority may not use.
+    pub fn reserved(&self, priority: Priority) -> u64 {
+        self.reserved[priority as usize]
+    }
+
+    /// Returns the first rule that is switched on and matches a packet of no flow, and what it does. `ingress` 0 is
+    /// unknown.
+    pub fn decide(&self, switches: &Switches, key: &Key, ingress: u16) -> Option<(u16, Action)> {
+        let is_on = |number: usize| switches.0.get(number) == Some(&true);
+        let found = (0..).zip(&self.rules).find(|(at, rule)| is_on(*at) && rule.mismatch(key, ingress).is_none());
+        found.map(|(number, rule)| (number as u16, rule.action))
+    }
+
+    /// Returns the priority of a rule's flows, where it names one.
+    pub fn priority(&self, rule: u16) -> Option<Priority> {
+        self.rules.get(usize::from(rule))?.priority
+    }
+
+    /// Returns a rule's name.
+    pub fn name(&self, rule: u16) -> Option<&str> {
+        self.rules.get(usize::from(rule)).map(|rule| rule.name.as_str())
+    }
+
+    /// Returns the number of the rule of that name.
+    pub fn find(&self, name: &str) -> Option<u16> {
+        self.rules.iter().position(|rule| rule.name == name).map(|at| at as u16)
+    }
+}
+
+impl Switches {
+    /// The rules as the settings have them.
+    pub fn new(rules: &Rules) -> Self {
+        Switches(rules.rules.iter().map(|rule| rule.enabled).collect())
+    }
+
+    /// Whether a rule is switched on.
+    pub fn is_on(&self, rule: u16) -> bool {
+        self.0.get(usize::from(rule)) == Some(&true)
+    }
+
+    /// Switches a rule on or off; false where there is no such rule. Live flows stay.
+    pub fn set(&mut self, rule: u16, on: bool) -> bool {
+        self.0.get_mut(usize::from(rule)).map(|switch| *switch = on).is_some()
+    }
 }
 
 impl Policy {
-    /// Whether there are any rules.
-    pub fn has_rules(&self) -> bool {
-        !self.rules.is_empty()
-    }
-
-    /// Makes the rules; `classes` are those that services use.
-    pub fn new(settings: &PolicySettings, classes: impl Iterator<Item = Priority>, seed: u64) -> Self {
-        let rule = |settings: &RuleSettings| {
-            let by_client = settings.limits.client_rate.is_some() || settings.limits.client_flows.is_some();
-            Rule {
-                enabled: settings.enabled,
+    /// Makes the shard's part, with all limits unused.
+    pub fn new(rules: &Rules, seed: u64) -> Self {
+        let state = |rule: &RuleSettings| {
+            let by_client = rule.limits.client_rate.is_some() || rule.limits.client_flows.is_some();
+            RuleState {
                 bucket: Bucket::default(),
-                clients: by_client.then(|| Clients::new(seed)),
+                clients: by_client.then(|| ClientLimits::new(seed)),
                 totals: RuleTotals::default(),
-                settings: settings.clone(),
             }
         };
-        let used = settings.rules.iter().filter_map(|rule| rule.priority).chain(classes);
-        let highest = used.max().unwrap_or_default();
-        let kept = |class: Priority| if class >= highest { 0 } else { KEPT[class as usize] };
-        Policy {
-            rules: settings.rules.iter().map(rule).collect(),
-            rate: settings.rate,
-            bucket: Bucket::default(),
-            kept: [Priority::Low, Priority::Normal, Priority::High].map(kept),
-        }
+        Policy { states: rules.rules.iter().map(state).collect(), bucket: Bucket::default() }
     }
 
-    /// The first rule that matches a packet of no flow, and what it does. `ingress` 0 is unknown.
-    pub fn decide(&mut self, key: &Key, ingress: u16) -> Option<(u16, Action)> {
-        let matches = |rule: &Rule| rule.enabled && matches(&rule.settings, key, ingress);
-        let (number, rule) = self.rules.iter_mut().enumerate().find(|(_, rule)| matches(rule))?;
-        rule.totals.matched += 1;
-        Some((number as u16, rule.settings.action))
-    }
-
-    /// The class of a rule's flows, where it says so.
-    pub fn priority(&self, rule: u16) -> Option<Priority> {
-        self.rules.get(usize::from(rule))?.settings.priority
-    }
-
-    /// Whether a new flow is within every limit. `flows` of `max` are in the table.
+    /// Whether a new flow is within every limit, and what it takes from them; changes nothing. `flows` of `max` are in
+    /// the table.
     pub fn admit(
-        &mut self,
+        &self,
+        rules: &Rules,
         now: Instant,
         rule: u16,
-        class: Priority,
+        priority: Priority,
+        client: IpAddr,
+        (flows, max): (u32, u32),
+    ) -> (Takes, Result<(), Refusal>) {
+        let mut takes = Takes::default();
+        let result = self.admit_into(&mut takes, rules, now, (rule, priority), client, (flows, max));
+        (takes, result)
+    }
+
+    fn admit_into(
+        &self,
+        takes: &mut Takes,
+        rules: &Rules,
+        now: Instant,
+        (rule, priority): (u16, Priority),
         client: IpAddr,
         (flows, max): (u32, u32),
     ) -> Result<(), Refusal> {
-        let kept = self.kept[class as usize];
-        if kept > 0 && u64::from(flows) * 100 >= u64::from(max) * (100 - kept) {
-            return Err(Refusal::Table(class));
+        let reserved = rules.reserved(priority);
+        if reserved > 0 && u64::from(flows) * 100 >= u64::from(max) * (100 - reserved) {
+            return Err(Refusal::Table(priority));
         }
-        if let Some(rule) = self.rules.get_mut(usize::from(rule)) {
-            rule.admit(now, client).inspect_err(|_| rule.totals.refused += 1)?;
+        if let (Some(settings), Some(state)) = (rules.rules.get(usize::from(rule)), self.states.get(usize::from(rule)))
+        {
+            let result = state.admit(takes, settings, now, client);
+            takes.refused_by_rule = result.is_err();
+            result?;
         }
-        match self.rate {
-            Some(rate) if !self.bucket.take(now, rate, kept) => Err(Refusal::Rate(class)),
-            _ => Ok(()),
+        if let Some(rate) = rules.rate {
+            takes.gateway = Some(self.bucket.take(now, rate, reserved).ok_or(Refusal::Rate(priority))?);
+        }
+        Ok(())
+    }
+
+    /// Takes what [`Policy::admit`] worked out.
+    pub fn take(&mut self, rule: u16, takes: &Takes) {
+        if let Some(bucket) = takes.gateway {
+            self.bucket = bucket;
+        }
+        let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
+        state.totals.refused += u64::from(takes.refused_by_rule);
+        if let Some(bucket) = takes.rule {
+            state.bucket = bucket;
+        }
+        if let (Some(clients), Some((client, known))) = (&mut state.clients, takes.client) {
+            clients.take(client, known);
+        }
+    }
+
+    /// Counts a packet of no flow that a rule matched.
+    pub fn matched(&mut self, rule: u16) {
+        if let Some(state) = self.states.get_mut(usize::from(rule)) {
+            state.totals.matched += 1;
         }
     }
 
     /// Notes a flow that was made.
-    pub fn opened(&mut self, rule: u16, client: IpAddr) {
-        let Some(rule) = self.rules.get_mut(usize::from(rule)) else { return };
-        rule.totals.opened += 1;
-        rule.totals.flows += 1;
-        let client = rule.settings.client.of(client);
-        if let Some(clients) = &mut rule.clients {
-            clients.opened(client);
+    pub fn opened(&mut self, rules: &Rules, rule: u16, client: IpAddr) {
+        let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
+        state.totals.opened += 1;
+        state.totals.flows += 1;
+        if let Some(clients) = &mut state.clients {
+            clients.opened(rules.rules[usize::from(rule)].client.of(client));
         }
     }
 
     /// Notes that a flow ended.
-    pub fn ended(&mut self, rule: u16, client: IpAddr) {
-        let Some(rule) = self.rules.get_mut(usize::from(rule)) else { return };
-        rule.totals.flows -= 1;
-        let client = rule.settings.client.of(client);
-        if let Some(clients) = &mut rule.clients {
-            clients.ended(client);
+    pub fn ended(&mut self, rules: &Rules, rule: u16, client: IpAddr) {
+        let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
+        state.totals.flows -= 1;
+        if let Some(clients) = &mut state.clients {
+            clients.ended(rules.rules[usize::from(rule)].client.of(client));
         }
     }
 
-    /// Switches a rule on or off; false where there is no such rule. Live flows stay.
-    pub fn enable(&mut self, rule: u16, on: bool) -> bool {
-        let Some(rule) = self.rules.get_mut(usize::from(rule)) else { return false };
-        rule.enabled = on;
-        true
+    /// Returns what a rule has done.
+    pub fn totals(&self, rule: u16) -> RuleTotals {
+        self.states.get(usize::from(rule)).map(|state| state.totals).unwrap_or_default()
     }
 
-    /// The rules: settings, whether they hold, totals.
-    pub fn rules(&self) -> impl ExactSizeIterator<Item = (&RuleSettings, bool, &RuleTotals)> {
-        self.rules.iter().map(|rule| (&rule.settings, rule.enabled, &rule.totals))
-    }
-
-    /// A rule's name.
-    pub fn name(&self, rule: u16) -> Option<&str> {
-        self.rules.get(usize::from(rule)).map(|rule| rule.settings.name.as_str())
+    /// Returns how much is left of a client's, a rule's and the gateway's limits, in the terms of [`Usage`].
+    pub fn usage(&self, rules: &Rules, now: Instant, rule: u16, client: IpAddr) -> Usage {
+        let mut usage =
+            Usage { gateway_rate: rules.rate.map(|rate| (self.bucket.left(now, rate), rate)), ..Usage::default() };
+        let found = rules.rules.get(usize::from(rule)).zip(self.states.get(usize::from(rule)));
+        if let Some((settings, state)) = found {
+            let limits = &settings.limits;
+            usage.rule_rate = limits.rate.map(|rate| (state.bucket.left(now, rate), rate));
+            usage.rule_flows = limits.flows.map(|most| (state.totals.flows, most));
+            if let Some(clients) = &state.clients {
+                let known = clients.get(settings.client.of(client));
+                usage.client_rate = limits.client_rate.map(|rate| (known.bucket.left(now, rate), rate));
+                usage.client_flows = limits.client_flows.map(|most| (known.flows, most));
+            }
+        }
+        usage
     }
 }
 
-impl Rule {
-    fn admit(&mut self, now: Instant, client: IpAddr) -> Result<(), Refusal> {
-        let limits = &self.settings.limits;
+/// How much of each limit that a new flow meets is used or left; none where there is no such limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// New flows that the client may open at once, and its rate per second.
+    pub client_rate: Option<(u32, u32)>,
+    /// The client's flows, and the most that it may have.
+    pub client_flows: Option<(u32, u32)>,
+    /// New flows that the rule may let in at once, and its rate per second.
+    pub rule_rate: Option<(u32, u32)>,
+    /// The rule's flows, and the most that it may have.
+    pub rule_flows: Option<(u32, u32)>,
+    /// New flows that the gateway takes at once, and its rate per second.
+    pub gateway_rate: Option<(u32, u32)>,
+}
+
+impl RuleState {
+    fn admit(&self, takes: &mut Takes, settings: &RuleSettings, now: Instant, client: IpAddr) -> Result<(), Refusal> {
+        let limits = &settings.limits;
         if limits.flows.is_some_and(|most| self.totals.flows >= most) {
             return Err(Refusal::RuleFlows);
         }
-        if let Some(clients) = &mut self.clients {
-            let client = self.settings.client.of(client);
-            clients.take(now, client, limits.client_rate, limits.client_flows).map_err(|reached| match reached {
-                Reached::Rate => Refusal::ClientRate,
-                Reached::Flows => Refusal::ClientFlows,
-            })?;
+        if let Some(clients) = &self.clients {
+            let client = settings.client.of(client);
+            let known = clients.admit(now, client, limits.client_rate, limits.client_flows);
+            takes.client = Some((
+                client,
+                known.map_err(|reached| match reached {
+                    Reached::Rate => Refusal::ClientRate,
+                    Reached::Flows => Refusal::ClientFlows,
+                })?,
+            ));
         }
-        match limits.rate {
-            Some(rate) if !self.bucket.take(now, rate, 0) => Err(Refusal::RuleRate),
-            _ => Ok(()),
+        if let Some(rate) = limits.rate {
+            takes.rule = Some(self.bucket.take(now, rate, 0).ok_or(Refusal::RuleRate)?);
         }
+        Ok(())
     }
 }
 
-fn matches(rule: &RuleSettings, key: &Key, ingress: u16) -> bool {
-    let within = |networks: &[ipnet::IpNet], address: IpAddr| {
-        networks.is_empty() || networks.iter().any(|network| network.contains(&address))
-    };
-    let in_range = |ranges: &[(u16, u16)], port: u16| {
-        ranges.is_empty() || ranges.iter().any(|(first, last)| (*first..=*last).contains(&port))
-    };
-    rule.protocol.is_none_or(|protocol| protocol == key.protocol)
-        && rule.ingress.is_none_or(|number| number == ingress)
-        && in_range(&rule.ports, key.dst_port)
-        && in_range(&rule.source_ports, key.src_port)
-        && within(&rule.from, key.addresses.src())
-        && within(&rule.to, key.addresses.dst())
+/// What of a rule does not match a packet; the first that does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// The protocol.
+    Protocol,
+    /// The interface that it came in at.
+    Ingress,
+    /// The destination port.
+    Ports,
+    /// The source port.
+    SourcePorts,
+    /// The source address.
+    From,
+    /// The destination address.
+    To,
+}
+
+impl RuleSettings {
+    /// Returns what does not match a packet of no flow; none where all of it does.
+    pub fn mismatch(&self, key: &Key, ingress: u16) -> Option<Mismatch> {
+        let within = |networks: &[ipnet::IpNet], address: IpAddr| {
+            networks.is_empty() || networks.iter().any(|network| network.contains(&address))
+        };
+        let in_range = |ranges: &[(u16, u16)], port: u16| {
+            ranges.is_empty() || ranges.iter().any(|(first, last)| (*first..=*last).contains(&port))
+        };
+        let (src, dst) = (key.addresses.src(), key.addresses.dst());
+        if self.protocol.is_some_and(|protocol| protocol != key.protocol) {
+            Some(Mismatch::Protocol)
+        } else if self.ingress.is_some_and(|number| number != ingress) {
+            Some(Mismatch::Ingress)
+        } else if !in_range(&self.ports, key.dst_port) {
+            Some(Mismatch::Ports)
+        } else if !in_range(&self.source_ports, key.src_port) {
+            Some(Mismatch::SourcePorts)
+        } else if !within(&self.from, src) {
+            Some(Mismatch::From)
+        } else if !within(&self.to, dst) {
+            Some(Mismatch::To)
+        } else {
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -216,8 +377,35 @@ mod tests {
         Key { addresses, src_port: 5000, dst_port: port, protocol: Protocol::Tcp }
     }
 
-    fn policy(rules: Vec<RuleSettings>) -> Policy {
-        Policy::new(&PolicySettings { rules, ..PolicySettings::default() }, [Priority::Normal].into_iter(), 1)
+    /// Rules with their switches and one shard's part.
+    struct All {
+        rules: Rules,
+        switches: Switches,
+        policy: Policy,
+    }
+
+    impl All {
+        fn new(settings: &PolicySettings, used: &[Priority]) -> Self {
+            let rules = Rules::new(settings, used.iter().copied());
+            All { switches: Switches::new(&rules), policy: Policy::new(&rules, 1), rules }
+        }
+
+        fn decide(&mut self, key: &Key, ingress: u16) -> Option<(u16, Action)> {
+            let decided = self.rules.decide(&self.switches, key, ingress);
+            decided.inspect(|(rule, _)| self.policy.matched(*rule))
+        }
+
+        fn admit(&mut self, rule: u16, priority: Priority, client: IpAddr, fill: (u32, u32)) -> Result<(), Refusal> {
+            let ask = |policy: &Policy| policy.admit(&self.rules, Instant::ZERO, rule, priority, client, fill);
+            let (takes, result) = ask(&self.policy);
+            assert_eq!(ask(&self.policy), (takes, result), "asking leaves no trace");
+            self.policy.take(rule, &takes);
+            result
+        }
+    }
+
+    fn policy(rules: Vec<RuleSettings>) -> All {
+        All::new(&PolicySettings { rules, ..PolicySettings::default() }, &[Priority::Normal])
     }
 
     #[test]
@@ -234,11 +422,11 @@ mod tests {
         for (src, port, ingress, want) in cases {
             assert_eq!(policy.decide(&key(src, port), ingress).unwrap().0, want, "{src} {port}");
         }
-        assert!(policy.enable(0, false) && !policy.enable(9, false));
+        assert!(policy.switches.set(0, false) && !policy.switches.set(9, false));
         assert_eq!(policy.decide(&key("10.1.0.1", 80), 0), Some((1, Action::Reject)));
-        assert!(policy.enable(4, false));
+        assert!(policy.switches.set(4, false));
         assert_eq!(policy.decide(&key("9.9.9.9", 80), 0), None);
-        let matched: Vec<u64> = policy.rules().map(|(_, _, totals)| totals.matched).collect();
+        let matched: Vec<u64> = (0..5).map(|rule| policy.policy.totals(rule).matched).collect();
         assert_eq!(matched, [1, 2, 1, 0, 1]);
     }
 
@@ -247,10 +435,10 @@ mod tests {
         let limits = Limits { flows: Some(2), client_flows: Some(1), ..Limits::default() };
         let mut policy = policy(vec![RuleSettings { limits, ..RuleSettings::new("a", Action::Balance(None)) }]);
         let client = |n: u8| IpAddr::from([10, 0, 0, n]);
-        let admit = |policy: &mut Policy, n| {
-            let result = policy.admit(Instant::ZERO, 0, Priority::Normal, client(n), (0, 100));
+        let admit = |policy: &mut All, n| {
+            let result = policy.admit(0, Priority::Normal, client(n), (0, 100));
             if result.is_ok() {
-                policy.opened(0, client(n));
+                policy.policy.opened(&policy.rules, 0, client(n));
             }
             result
         };
@@ -258,11 +446,11 @@ mod tests {
         assert_eq!(admit(&mut policy, 1), Err(Refusal::ClientFlows));
         assert_eq!(admit(&mut policy, 2), Ok(()));
         assert_eq!(admit(&mut policy, 3), Err(Refusal::RuleFlows));
-        policy.ended(0, client(1));
+        policy.policy.ended(&policy.rules, 0, client(1));
         assert_eq!(admit(&mut policy, 3), Ok(()));
-        let totals = *policy.rules().next().unwrap().2;
+        let totals = policy.policy.totals(0);
         assert_eq!(totals, RuleTotals { matched: 0, opened: 3, refused: 2, flows: 2 });
-        assert_eq!(policy.admit(Instant::ZERO, NO_RULE, Priority::Normal, client(9), (0, 100)), Ok(()));
+        assert_eq!(policy.admit(NO_RULE, Priority::Normal, client(9), (0, 100)), Ok(()));
     }
 
     #[test]
@@ -270,8 +458,8 @@ mod tests {
         let settings = PolicySettings { rate: Some(10), ..PolicySettings::default() };
         let client = IpAddr::from([10, 0, 0, 1]);
         use Priority::{High, Low, Normal};
-        let mut policy = Policy::new(&settings, [Low, Normal, High].into_iter(), 1);
-        let mut admit = |class, flows| policy.admit(Instant::ZERO, NO_RULE, class, client, (flows, 100));
+        let mut policy = All::new(&settings, &[Low, Normal, High]);
+        let mut admit = |class, flows| policy.admit(NO_RULE, class, client, (flows, 100));
         for (flows, want) in [(79, [Ok(()), Ok(()), Ok(())]), (80, [Err(Refusal::Table(Low)), Ok(()), Ok(())])] {
             assert_eq!([Low, Normal, High].map(|class| admit(class, flows)), want);
         }
@@ -280,7 +468,7 @@ mod tests {
         let refused = [Low, Low, Low, Low, Normal, Normal, High, High].map(|class| admit(class, 0).err());
         let (low, normal, high) = (Some(Refusal::Rate(Low)), Some(Refusal::Rate(Normal)), Some(Refusal::Rate(High)));
         assert_eq!(refused, [None, None, None, low, None, normal, None, high]);
-        let mut alone = Policy::new(&PolicySettings::default(), [Normal].into_iter(), 1);
-        assert_eq!(alone.admit(Instant::ZERO, NO_RULE, Normal, client, (99, 100)), Ok(()));
+        let mut alone = All::new(&PolicySettings::default(), &[Normal]);
+        assert_eq!(alone.admit(NO_RULE, Normal, client, (99, 100)), Ok(()));
     }
 }

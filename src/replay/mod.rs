@@ -79,7 +79,7 @@ impl<'o> Replay<'o> {
         capture: Option<Writer<Box<dyn Write + 'o>>>,
     ) -> Result<Self, TableTooBig> {
         let mut engine = Engine::try_new(settings)?;
-        engine.tell_flows(true);
+        engine.report_flows(true);
         engine.observe_probes();
         Ok(Replay {
             engine,

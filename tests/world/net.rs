@@ -102,7 +102,7 @@ impl World {
             stations.push(Station { host, program: Program::Client(Client::new(jobs)), next: Some(Instant::ZERO) });
         }
         let mut engine = Engine::new(settings);
-        engine.tell_flows(true);
+        engine.report_flows(true);
         World {
             engine,
             seen: Seen::default(),

@@ -1,9 +1,11 @@
-//! What is known of a server while it runs: what the operator wants, what the monitors say, what it bears.
+//! What holds of a server whichever shard asks: what the operator wants, what its monitors and the traffic say of it.
+//!
+//! It must not know services or how many flows the server has.
 
 use super::settings::{Admin, Passive, ServerSettings};
 use crate::time::{Duration, Instant};
 
-/// Steps in which the weight rises during slow start; a weight counts this many units when whole.
+/// Steps in which the weight rises during slow start; a whole weight counts this many units.
 pub(super) const STEPS: u32 = 16;
 /// How long a server's report of its load counts.
 pub(super) const REPORT_LIFE: Duration = Duration::from_secs(60);
@@ -12,13 +14,9 @@ pub(super) const REPORT_LIFE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Report {
     /// 0 (idle) to 100.
-    pub load: u8,
-    /// When it was told.
-    pub at: Instant,
-    /// Flows that it had then.
-    pub flows_then: u32,
-    /// Flows given to it since then.
-    pub given_since: u32,
+    pub(super) load: u8,
+    /// When it came.
+    pub(super) at: Instant,
 }
 
 /// Signs of trouble from the traffic.
@@ -29,40 +27,38 @@ struct Trouble {
     since: Instant,
     /// Out until then.
     held_until: Instant,
-    /// How long the last time out was.
+    /// How long the last passive hold was.
     last_hold: Duration,
-    /// Whether its end has not been noticed yet.
+    /// Whether the end of the hold has not been noticed yet.
     is_held: bool,
 }
 
-/// A server as the balancer sees it.
-#[derive(Debug)]
+/// A server's standing.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Server {
-    pub settings: ServerSettings,
-    pub admin: Admin,
+    /// The weight: as configured, until an operator changes it.
+    pub(super) weight: u16,
+    pub(super) admin: Admin,
     /// When draining ends by force.
-    pub deadline: Option<Instant>,
-    /// Flows that go to it.
-    pub flows: u32,
+    pub(super) deadline: Option<Instant>,
     /// Smoothed round trip of its probes.
-    pub latency: Option<Duration>,
-    pub report: Option<Report>,
-    /// It asked to be left alone.
-    pub maintenance: bool,
-    /// When it last came to take flows; none: it has not been away.
-    pub back_since: Option<Instant>,
-    /// Counts the times it stopped taking flows: what was remembered before counts no more.
-    pub era: u32,
+    pub(super) latency: Option<Duration>,
+    pub(super) report: Option<Report>,
+    /// Whether it asked for no new flows.
+    pub(super) maintenance: bool,
+    /// When it last came back; none: it has not been away.
+    pub(super) back_since: Option<Instant>,
+    /// Changes whenever it stops taking flows: what clients were given before counts no more.
+    pub(super) era: u32,
     trouble: Trouble,
 }
 
 impl Server {
-    pub fn new(settings: &ServerSettings) -> Self {
+    pub(super) fn new(settings: &ServerSettings) -> Self {
         Server {
+            weight: settings.weight,
             admin: settings.admin,
-            settings: settings.clone(),
             deadline: None,
-            flows: 0,
             latency: None,
             report: None,
             maintenance: false,
@@ -72,37 +68,29 @@ impl Server {
         }
     }
 
-    /// Whether it may be given flows, as far as it does not depend on the service: health is not looked at.
-    pub fn is_open(&self, now: Instant) -> bool {
-        self.admin == Admin::Enabled && self.settings.weight > 0 && !self.maintenance && self.trouble.held_until <= now
+    /// Whether it may be given flows, as far as that does not depend on the service: health is not looked at.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        self.admin == Admin::Enabled && self.weight > 0 && !self.maintenance && self.trouble.held_until <= now
     }
 
-    /// Whether it has as many flows as it may.
-    pub fn is_full(&self) -> bool {
-        self.settings.max_flows.is_some_and(|most| self.flows >= most)
+    /// Returns its weight in force in units of 1/16, at least 1 where the weight is not 0.
+    pub(super) fn units(&self, now: Instant, slow_start: Duration) -> u32 {
+        u32::from(self.weight) * self.step(now, slow_start)
     }
 
-    /// Its weight in force in units of 1/16, at least 1 where the weight is not 0.
-    pub fn units(&self, now: Instant) -> u32 {
-        u32::from(self.settings.weight) * self.step(now)
+    /// Returns how many sixteenths of its weight are in force.
+    pub(super) fn step(&self, now: Instant, slow_start: Duration) -> u32 {
+        let Some(since) = self.back_since.filter(|_| !slow_start.is_zero()) else { return STEPS };
+        let step = now.since(since).as_nanos() * u128::from(STEPS) / slow_start.as_nanos();
+        u32::try_from(step).unwrap_or(STEPS).clamp(1, STEPS)
     }
 
-    /// How many sixteenths of its weight it has come to.
-    pub fn step(&self, now: Instant) -> u32 {
-        let (Some(since), total) = (self.back_since, self.settings.slow_start) else { return STEPS };
-        if total.is_zero() {
-            return STEPS;
-        }
-        let step = now.since(since).as_nanos() * u128::from(STEPS) / total.as_nanos();
-        (step as u32).clamp(1, STEPS)
-    }
-
-    /// When something about it changes with time alone.
-    pub fn next_change(&self, now: Instant) -> Option<Instant> {
+    /// Returns when something about it changes with time alone.
+    pub(super) fn next_change(&self, now: Instant, slow_start: Duration) -> Option<Instant> {
         let held = Some(self.trouble.held_until).filter(|until| *until > now);
         let report = self.report.map(|report| report.at + REPORT_LIFE);
-        let rising = self.back_since.filter(|_| self.step(now) < STEPS).map(|since| {
-            let nanos = self.settings.slow_start.as_nanos();
+        let rising = self.back_since.filter(|_| self.step(now, slow_start) < STEPS).map(|since| {
+            let nanos = slow_start.as_nanos();
             let passed = now.since(since).as_nanos() * u128::from(STEPS) / nanos;
             // Rounded up: a moment earlier the step would still be the old one.
             let next = ((passed + 1) * nanos).div_ceil(u128::from(STEPS));
@@ -111,8 +99,8 @@ impl Server {
         [held, report, rising, self.deadline].into_iter().flatten().min()
     }
 
-    /// Notes a sign of trouble; tells for how long the server is taken out if this was one too many.
-    pub fn sign(&mut self, now: Instant, passive: &Passive) -> Option<Duration> {
+    /// Notes a sign of trouble; returns for how long the server is taken out if this was one too many.
+    pub(super) fn sign(&mut self, now: Instant, passive: &Passive) -> Option<Duration> {
         let trouble = &mut self.trouble;
         if trouble.held_until > now {
             return None;
@@ -131,20 +119,20 @@ impl Server {
         Some(hold)
     }
 
-    /// Until when signs from the traffic keep it out.
-    pub fn held_until(&self, now: Instant) -> Option<Instant> {
+    /// Returns until when a passive hold keeps it out.
+    pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
         Some(self.trouble.held_until).filter(|until| *until > now)
     }
 
-    /// Whether its time out has ended since this was last asked.
-    pub fn held_ended(&mut self, now: Instant) -> bool {
+    /// Whether its passive hold has ended since this was last asked.
+    pub(super) fn held_ended(&mut self, now: Instant) -> bool {
         let ended = self.trouble.is_held && self.trouble.held_until <= now;
         self.trouble.is_held &= !ended;
         ended
     }
 
     /// Notes that it answered a new flow: earlier signs count no more.
-    pub fn answered(&mut self) {
+    pub(super) fn answered(&mut self) {
         self.trouble.signs = 0;
     }
 }
@@ -160,12 +148,13 @@ mod tests {
 
     #[test]
     fn slow_start_rises_in_sixteen_steps_and_tells_each_of_them() {
-        let mut server = Server::new(&ServerSettings {
-            weight: 3,
-            slow_start: Duration::from_secs(16),
-            ..ServerSettings::new("s", PoolId(0))
-        });
-        assert_eq!((server.units(at(0)), server.next_change(at(0))), (48, None), "never away: no slow start");
+        let slow = Duration::from_secs(16);
+        let mut server = Server::new(&ServerSettings { weight: 3, ..ServerSettings::new("s", PoolId(0)) });
+        assert_eq!(
+            (server.units(at(0), slow), server.next_change(at(0), slow)),
+            (48, None),
+            "never away: no slow start"
+        );
         server.back_since = Some(at(1000));
         for (now, units, next) in [
             (1000, 3, Some(2000)),
@@ -175,7 +164,11 @@ mod tests {
             (16_500, 45, Some(17_000)),
             (17_000, 48, None),
         ] {
-            assert_eq!((server.units(at(now)), server.next_change(at(now))), (units, next.map(at)), "{now}");
+            assert_eq!(
+                (server.units(at(now), slow), server.next_change(at(now), slow)),
+                (units, next.map(at)),
+                "{now}"
+            );
         }
     }
 
@@ -188,7 +181,7 @@ mod tests {
         assert_eq!(server.sign(at(1500), &passive), None, "the first is too long ago");
         assert_eq!(server.sign(at(1600), &passive), Some(s(4)));
         assert!(!server.is_open(at(5599)) && server.is_open(at(5600)));
-        assert_eq!(server.next_change(at(2000)), Some(at(5600)));
+        assert_eq!(server.next_change(at(2000), Duration::ZERO), Some(at(5600)));
         assert_eq!((server.sign(at(3000), &passive), server.held_until(at(3000))), (None, Some(at(5600))));
         for (now, want) in [(6000, s(8)), (15_000, s(10)), (26_000, s(10)), (50_000, s(4))] {
             assert_eq!(server.sign(at(now), &passive), None, "{now}");

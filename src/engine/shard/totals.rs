@@ -1,12 +1,10 @@
-//! The engine's counters, as plain numbers that a packet's path adds to.
+//! A shard's counters, as plain numbers that the path of a packet adds to.
 
-use super::reason::Reason;
-use super::snapshot::{Count, Counters};
-use super::verdict::{Consumed, Ended, Forwarded, Verdict};
+use super::super::{Consumed, Count, Counters, Ended, Forwarded, Reason, Verdict};
 use crate::flow::{Table, TimeoutState};
 
-#[derive(Debug)]
-pub(super) struct Totals {
+#[derive(Debug, Clone)]
+pub(in crate::engine) struct Totals {
     packets_in: u64,
     bytes_in: u64,
     translated: u64,
@@ -20,21 +18,15 @@ pub(super) struct Totals {
 
 /// What a server was given.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct ServerTotals {
-    /// Whether any of its flows may have to end because it is down or disabled.
-    pub gone: bool,
-    /// Whether its draining is over: what flows are left are to end.
-    pub is_over: bool,
+pub(in crate::engine) struct ServerTotals {
     pub flows_total: u64,
-    /// How often an address or port of it went down, and came up.
-    pub transitions: [u64; 2],
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
 }
 
 /// What came to a service.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct ServiceTotals {
+pub(in crate::engine) struct ServiceTotals {
     pub flows: u64,
     pub flows_total: u64,
 }

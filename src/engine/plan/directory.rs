@@ -13,7 +13,7 @@ type ByEnd<T> = HashMap<(IpAddr, Protocol), T, RandomState>;
 
 /// What services listen on and where servers answer from, by address.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(in crate::engine) struct Directory {
     /// The services that listen on an address alone.
     exact: Listens,
     /// Those that listen on networks, by length of the prefix, the longest first; of each family.
@@ -165,8 +165,8 @@ fn is_one_hosts(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::settings;
     use super::*;
+    use crate::engine::testing::settings;
 
     #[test]
     fn a_range_holds_its_first_and_last_port_and_no_other() {

@@ -1,0 +1,391 @@
+//! One shard's part of balancing: what each server bears here, where each algorithm stands, and which clients stick.
+//!
+//! [`Chooser::choose`] changes nothing; [`Chooser::picked`] and [`Chooser::opened`] carry out what came of it.
+
+use super::picker::{Facts, Picker};
+use super::priority;
+use super::resource_usage::Usage;
+use super::roster::{Group, Roster};
+use super::settings::Algorithm;
+use super::standings::{News, Standings};
+use super::{Health, Pick, PickedBy};
+use crate::flow::{Key, Slot, Slots};
+use crate::ids::{ServerId, ServiceId};
+use crate::rng::{Rng, mix};
+use crate::time::Instant;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What a server bears of this shard's flows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    flows: u32,
+    /// Flows that it had at its last report, and flows given to it since.
+    reported: (u32, u32),
+}
+
+/// Where the algorithm of a group stands.
+#[derive(Debug, Clone)]
+struct Choice {
+    /// For clients of IPv4 and of IPv6.
+    families: [Family; 2],
+    /// Whether weights must be worked out anew before the next pick.
+    stale: bool,
+    /// Whether both families have the same candidates: then the first's algorithm picks for both.
+    as_one: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Family {
+    /// Weights of all usable servers.
+    usable: Vec<u32>,
+    /// Weights of the rank that serves.
+    weights: Vec<u32>,
+    picker: Picker,
+}
+
+/// A group whose weights or window have to be brought up to date before it can be asked ([`Chooser::refresh`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stale(pub(super) u32);
+
+/// Where the algorithms have drawn to in the course of one look; at first nowhere.
+#[derive(Debug, Clone, Default)]
+pub struct Draws([Option<Rng>; 2]);
+
+/// An algorithm's proposal that was picked: its group, family and place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proposed {
+    pub(super) group: u32,
+    pub(super) family: bool,
+    pub(super) place: u32,
+}
+
+/// One shard's part of balancing.
+#[derive(Debug, Clone)]
+pub struct Chooser {
+    loads: Vec<Load>,
+    choices: Vec<Choice>,
+    /// By group of services that share what they remember.
+    sticky: BTreeMap<u32, Slots>,
+    /// The number of the first news that was not read.
+    seen: u64,
+}
+
+impl Chooser {
+    /// Makes the choice over all groups of a roster.
+    pub fn new(roster: &Roster, seed: u64) -> Self {
+        let mut sticky = BTreeMap::new();
+        for stickiness in roster.services().iter().filter_map(|service| service.sticky.as_ref()) {
+            let slots = || Slots::new(stickiness.slots, stickiness.idle, seed);
+            sticky.entry(stickiness.group).or_insert_with(slots);
+        }
+        Chooser {
+            loads: vec![Load::default(); roster.servers().len()],
+            choices: roster.groups().iter().map(|group| Choice::new(roster, group, seed)).collect(),
+            sticky,
+            seen: 0,
+        }
+    }
+
+    /// Returns how many flows go to a server.
+    #[inline]
+    pub fn flows(&self, server: ServerId) -> u32 {
+        self.loads[server.0 as usize].flows
+    }
+
+    /// Whether all news have been read.
+    #[inline]
+    pub fn is_current(&self, standings: &Standings) -> bool {
+        self.seen == standings.next_news()
+    }
+
+    /// Reads the news.
+    pub fn advance(&mut self, roster: &Roster, standings: &Standings) {
+        if self.is_current(standings) {
+            return;
+        }
+        match standings.news(self.seen) {
+            Some(news) => news.for_each(|(server, news)| self.follow(roster, standings, server, news)),
+            None => {
+                for server in (0..self.loads.len() as u32).map(ServerId) {
+                    for news in [News::Report, News::Latency, News::Standing] {
+                        self.follow(roster, standings, server, news);
+                    }
+                }
+            }
+        }
+        self.seen = standings.next_news();
+    }
+
+    fn follow(&mut self, roster: &Roster, standings: &Standings, server: ServerId, news: News) {
+        match news {
+            News::Standing => {
+                for (group, _) in roster.members(server) {
+                    self.choices[*group as usize].stale = true;
+                }
+                self.load_changed(roster, standings, server);
+            }
+            News::Report => {
+                let load = &mut self.loads[server.0 as usize];
+                load.reported = (load.flows, 0);
+                self.load_changed(roster, standings, server);
+            }
+            News::Latency => {
+                let Some(latency) = standings.server(server).latency else { return };
+                for (group, place) in roster.members(server) {
+                    for family in &mut self.choices[*group as usize].families {
+                        family.picker.latency_changed(*place as usize, latency);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the algorithms that a server bears more or less.
+    fn load_changed(&mut self, roster: &Roster, standings: &Standings, server: ServerId) {
+        let (flows, usage) = (self.flows(server), self.usage(standings, server));
+        for (group, place) in roster.members(server) {
+            for family in &mut self.choices[*group as usize].families {
+                family.picker.load_changed(*place as usize, flows, usage);
+            }
+        }
+    }
+
+    fn usage(&self, standings: &Standings, server: ServerId) -> Option<Usage> {
+        usage(&self.loads, standings, server)
+    }
+
+    /// Brings a group's weights and window up to date.
+    pub fn refresh(&mut self, now: Instant, roster: &Roster, standings: &Standings, stale: Stale) {
+        let Chooser { choices, loads, .. } = self;
+        choices[stale.0 as usize].refresh(now, (stale.0, roster.group(stale.0)), roster, standings, loads);
+    }
+
+    /// Chooses a server for a new flow among those that may take it and are not in `tried`; changes nothing.
+    ///
+    /// `draws` is where an earlier choice of the same look has come to, or at the default.
+    ///
+    /// # Errors
+    /// [`Stale`] names a group that [`Chooser::refresh`] has to bring up to date first.
+    #[expect(clippy::too_many_arguments, reason = "the three parts of balancing, and what is asked")]
+    pub fn choose(
+        &self,
+        now: Instant,
+        roster: &Roster,
+        standings: &Standings,
+        service: ServiceId,
+        key: &Key,
+        tried: &[ServerId],
+        draws: &mut Draws,
+    ) -> Result<Option<Pick>, Stale> {
+        let propose = |group, draw: &mut Option<Rng>| self.propose(now, roster, group, key, tried, draw);
+        if !self.is_ready(now, service.0) {
+            return Err(Stale(service.0));
+        }
+        let slot = self.slot(now, roster, service, key.addresses.src());
+        if let Some(server) = slot.and_then(|slot| self.sticks(roster, standings, service, key, slot))
+            && !tried.contains(&server)
+        {
+            return Ok(Some(Pick { server, by: PickedBy::Stickiness, proposed: None }));
+        }
+        if let Some((server, proposed)) = propose(service.0, &mut draws.0[0])? {
+            return Ok(Some(Pick { server, by: PickedBy::Algorithm, proposed: Some(proposed) }));
+        }
+        let Some(last) = roster.last_resort(service.0) else { return Ok(None) };
+        let found = propose(last, &mut draws.0[1])?;
+        Ok(found.map(|(server, proposed)| Pick { server, by: PickedBy::LastResort, proposed: Some(proposed) }))
+    }
+
+    fn is_ready(&self, now: Instant, group: u32) -> bool {
+        let choice = &self.choices[group as usize];
+        !choice.stale && choice.families.iter().all(|family| family.picker.is_current(now))
+    }
+
+    fn propose(
+        &self,
+        now: Instant,
+        roster: &Roster,
+        group: u32,
+        key: &Key,
+        tried: &[ServerId],
+        draw: &mut Option<Rng>,
+    ) -> Result<Option<(ServerId, Proposed)>, Stale> {
+        if !self.is_ready(now, group) {
+            return Err(Stale(group));
+        }
+        let (choice, places) = (&self.choices[group as usize], &roster.group(group).places);
+        let v6 = key.addresses.dst().is_ipv6() && !choice.as_one;
+        let flows = |place: usize| self.flows(places[place]);
+        let refuses = |place: usize| self.is_full(roster, places[place]) || tried.contains(&places[place]);
+        let picker = &choice.families[usize::from(v6)].picker;
+        let place = picker.propose(key, draw, &flows, &refuses);
+        Ok(place.map(|place| (places[place], Proposed { group, family: v6, place: place as u32 })))
+    }
+
+    /// Whether a server has as many flows as it may.
+    fn is_full(&self, roster: &Roster, server: ServerId) -> bool {
+        roster.server(server).max_flows.is_some_and(|most| self.flows(server) >= most)
+    }
+
+    /// Returns what is remembered of a client by a service's group.
+    pub(super) fn slot(&self, now: Instant, roster: &Roster, service: ServiceId, client: IpAddr) -> Option<Slot> {
+        let stickiness = roster.service(service).sticky.as_ref()?;
+        self.sticky.get(&stickiness.group)?.find(now, stickiness.prefixes.of(client))
+    }
+
+    /// Returns the server that a client was given before, if it may still take flows.
+    pub(super) fn sticks(
+        &self,
+        roster: &Roster,
+        standings: &Standings,
+        service: ServiceId,
+        key: &Key,
+        slot: Slot,
+    ) -> Option<ServerId> {
+        let place = roster.place(service.0, slot.server)?;
+        let family = &self.choices[service.0 as usize].families[usize::from(key.addresses.dst().is_ipv6())];
+        let takes = family.usable[place] > 0 && !self.is_full(roster, slot.server);
+        (takes && standings.server(slot.server).era == slot.era).then_some(slot.server)
+    }
+
+    /// Notes that a proposal was picked, whether or not a flow came of it.
+    pub fn picked(&mut self, proposed: Proposed) {
+        let choice = &mut self.choices[proposed.group as usize];
+        choice.families[usize::from(proposed.family)].picker.picked(proposed.place as usize);
+    }
+
+    /// Moves on to where the algorithms of a service have drawn for a client of a family.
+    pub fn drawn(&mut self, roster: &Roster, service: ServiceId, v6: bool, draws: Draws) {
+        let groups = [Some(service.0), roster.last_resort(service.0)];
+        for (group, rng) in groups.into_iter().zip(draws.0) {
+            let (Some(group), Some(rng)) = (group, rng) else { continue };
+            let choice = &mut self.choices[group as usize];
+            let family = usize::from(v6 && !choice.as_one);
+            choice.families[family].picker.drawn(rng);
+        }
+    }
+
+    /// Takes note of a flow that was made for a pick.
+    pub fn opened(
+        &mut self,
+        now: Instant,
+        roster: &Roster,
+        standings: &Standings,
+        (service, client): (ServiceId, IpAddr),
+        (server, by): (ServerId, PickedBy),
+    ) {
+        let load = &mut self.loads[server.0 as usize];
+        load.flows += 1;
+        load.reported.1 += 1;
+        let within = if by == PickedBy::LastResort { roster.last_resort(service.0) } else { Some(service.0) };
+        if let Some((within, place)) = within.and_then(|within| Some((within, roster.place(within, server)?))) {
+            for family in &mut self.choices[within as usize].families {
+                family.picker.opened(now, place);
+            }
+        }
+        let sticky = roster.service(service).sticky.as_ref().filter(|_| by != PickedBy::LastResort);
+        if let Some(stickiness) = sticky
+            && let Some(slots) = self.sticky.get_mut(&stickiness.group)
+        {
+            let era = standings.server(server).era;
+            slots.opened(now, stickiness.prefixes.of(client), server, era);
+        }
+        self.load_changed(roster, standings, server);
+    }
+
+    /// Takes note that a flow ended; returns whether its server has none left.
+    pub fn ended(
+        &mut self,
+        now: Instant,
+        roster: &Roster,
+        standings: &Standings,
+        (service, client): (ServiceId, IpAddr),
+        server: ServerId,
+    ) -> bool {
+        let load = &mut self.loads[server.0 as usize];
+        load.flows -= 1;
+        let is_idle = load.flows == 0;
+        if let Some(stickiness) = &roster.service(service).sticky
+            && let Some(slots) = self.sticky.get_mut(&stickiness.group)
+        {
+            slots.ended(now, stickiness.prefixes.of(client), server);
+        }
+        self.load_changed(roster, standings, server);
+        is_idle
+    }
+
+    /// Forgets clients that have been idle for too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.sticky.values_mut().for_each(|slots| slots.expire(now));
+    }
+
+    /// Returns how many clients a service's group remembers; 0 where it is not sticky.
+    pub fn remembered_clients(&self, roster: &Roster, service: ServiceId) -> usize {
+        let sticky = roster.service(service).sticky.as_ref();
+        sticky.and_then(|sticky| self.sticky.get(&sticky.group)).map_or(0, Slots::len)
+    }
+}
+
+fn usage(loads: &[Load], standings: &Standings, server: ServerId) -> Option<Usage> {
+    let (flows_then, given_since) = loads[server.0 as usize].reported;
+    standings.server(server).report.map(|report| Usage { load: report.load, flows_then, given_since })
+}
+
+impl Choice {
+    fn new(roster: &Roster, group: &Group, seed: u64) -> Self {
+        let service = &roster.services()[group.service as usize];
+        let names: Vec<&str> = group.places.iter().map(|place| roster.server(*place).name.as_str()).collect();
+        let own = mix(service.name.bytes().fold(seed, |hash, byte| mix(hash ^ u64::from(byte))));
+        let family = || Family {
+            usable: vec![0; names.len()],
+            weights: vec![0; names.len()],
+            picker: Picker::new(group.algorithm, &service.tuning, &names, own, seed),
+        };
+        Choice { families: [family(), family()], stale: true, as_one: false }
+    }
+
+    /// Works out who may be picked.
+    fn refresh(
+        &mut self,
+        now: Instant,
+        (at, group): (u32, &Group),
+        roster: &Roster,
+        standings: &Standings,
+        loads: &[Load],
+    ) {
+        if self.stale {
+            self.stale = false;
+            self.weigh(now, (at, group), roster, standings);
+            let places = &group.places;
+            let facts = Facts {
+                flows: &|place| loads[places[place].0 as usize].flows,
+                latency: &|place| standings.server(places[place]).latency,
+                usage: &|place| usage(loads, standings, places[place]),
+            };
+            let families = if self.as_one { &mut self.families[..1] } else { &mut self.families[..] };
+            for Family { picker, weights, .. } in families {
+                picker.set_weights(weights, &facts);
+            }
+        }
+        self.families.iter_mut().for_each(|family| family.picker.advance(now));
+    }
+
+    fn weigh(&mut self, now: Instant, (at, group): (u32, &Group), roster: &Roster, standings: &Standings) {
+        for (v6, family) in self.families.iter_mut().enumerate() {
+            for (place, server) in group.places.iter().enumerate() {
+                let (state, slow_start) = (standings.server(*server), roster.server(*server).slow_start);
+                let health = standings.health(at, v6, place);
+                let may = group.reached[v6][place] && health == Health::Up && state.is_open(now);
+                family.usable[place] = match (may, group.algorithm) {
+                    (false, _) => 0,
+                    // A load in percent is relative to what the server can bear: its weight would count twice.
+                    (true, Algorithm::ResourceUsage) => state.step(now, slow_start),
+                    (true, _) => state.units(now, slow_start),
+                };
+            }
+            family.weights.copy_from_slice(&family.usable);
+            priority::keep_first_group(&mut family.weights, |place| group.ranks[place]);
+        }
+        self.as_one = self.families[0].weights == self.families[1].weights;
+    }
+}

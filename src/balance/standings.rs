@@ -1,0 +1,319 @@
+//! What changes servers' standing while the gateway runs: operators, monitors, signs from the traffic, time.
+//!
+//! One writer; shards read it. It must not know flows or algorithms. What a shard has to follow is kept as numbered
+//! news, so that a shard that is up to date finds that out by comparing two numbers.
+
+use super::roster::Roster;
+use super::server::{REPORT_LIFE, Report, STEPS, Server};
+use super::settings::Admin;
+use super::{Health, Notice, server_ports};
+use crate::ids::{ServerId, ServiceId};
+use crate::schedule::Schedule;
+use crate::time::{Duration, Instant};
+use std::collections::VecDeque;
+
+/// Most news that are kept for shards that have not read them.
+const MOST_NEWS: usize = 4096;
+
+/// What a shard must know of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Whether it may be picked, or its weight, may have changed.
+    Standing,
+    /// It reported its load.
+    Report,
+    /// Its smoothed round trip changed.
+    Latency,
+}
+
+/// A server's standing, as rows show it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ServerState {
+    /// What the operator wants.
+    pub admin: Admin,
+    /// When draining ends by force.
+    pub deadline: Option<Instant>,
+    /// The worst that any service that uses it is told of it.
+    pub health: Health,
+    /// The weight without slow start.
+    pub weight: u16,
+    /// The weight in force: less than the weight during slow start.
+    pub weight_now: f32,
+    /// Until when a passive hold keeps it out.
+    pub held_until: Option<Instant>,
+    /// Its own word on its load, 0 to 100, where that counts.
+    pub load: Option<u8>,
+    /// Whether it asked for no new flows.
+    pub maintenance: bool,
+    /// The smoothed round trip of its probes.
+    pub latency: Option<Duration>,
+}
+
+/// The standing of all servers of a [`Roster`].
+#[derive(Debug, Clone)]
+pub struct Standings {
+    servers: Vec<Server>,
+    /// By group, for clients of IPv4 and of IPv6: the health of each place.
+    health: Vec<[Vec<Health>; 2]>,
+    /// The last era that any server entered.
+    eras: u32,
+    /// When servers change with time alone.
+    timers: Schedule,
+    notices: VecDeque<Notice>,
+    news: VecDeque<(ServerId, News)>,
+    /// The number of the news behind the last.
+    next_news: u64,
+}
+
+impl Standings {
+    /// Makes the standing of all servers, each of them up.
+    pub fn new(roster: &Roster) -> Self {
+        let servers: Vec<Server> = roster.servers().iter().map(Server::new).collect();
+        Standings {
+            health: roster.groups().iter().map(|g| [(); 2].map(|()| vec![Health::Up; g.places.len()])).collect(),
+            eras: 0,
+            timers: Schedule::new(servers.len()),
+            servers,
+            notices: VecDeque::new(),
+            news: VecDeque::new(),
+            next_news: 0,
+        }
+    }
+
+    /// Returns a server's standing.
+    pub fn state(&self, roster: &Roster, now: Instant, server: ServerId) -> ServerState {
+        let state = self.server(server);
+        let places = roster.members(server).iter().flat_map(|(group, place)| {
+            let of = |v6: usize| {
+                let has = roster.group(*group).reached[v6][*place as usize];
+                has.then(|| self.health(*group, v6, *place as usize))
+            };
+            [of(0), of(1)].into_iter().flatten()
+        });
+        ServerState {
+            admin: state.admin,
+            deadline: state.deadline,
+            health: Health::worst(places),
+            weight: state.weight,
+            weight_now: state.units(now, roster.server(server).slow_start) as f32 / STEPS as f32,
+            held_until: state.held_until(now),
+            load: state.report.filter(|report| now.since(report.at) < REPORT_LIFE).map(|report| report.load),
+            maintenance: state.maintenance,
+            latency: state.latency,
+        }
+    }
+
+    #[inline]
+    pub(super) fn server(&self, server: ServerId) -> &Server {
+        &self.servers[server.0 as usize]
+    }
+
+    #[inline]
+    pub(super) fn health(&self, group: u32, v6: usize, place: usize) -> Health {
+        self.health[group as usize][v6][place]
+    }
+
+    /// Whether the server of a flow whose client came by a family is out of service: down by its monitors, or disabled.
+    pub fn is_gone(&self, roster: &Roster, service: ServiceId, server: ServerId, v6: bool) -> bool {
+        if self.server(server).admin == Admin::Disabled {
+            return true;
+        }
+        let groups = [Some(service.0), roster.last_resort(service.0)];
+        let mut own = roster.members(server).iter().filter(|(group, _)| groups.contains(&Some(*group)));
+        own.next().is_some_and(|(group, place)| self.health(*group, usize::from(v6), *place as usize) == Health::Down)
+    }
+
+    /// Whether any service is told that a server is out of service; where not, [`Standings::is_gone`] need not be asked.
+    pub fn may_be_gone(&self, roster: &Roster, server: ServerId) -> bool {
+        let down = |(group, place): &(u32, u32)| {
+            self.health[*group as usize].iter().any(|health| health[*place as usize] == Health::Down)
+        };
+        self.server(server).admin == Admin::Disabled || roster.members(server).iter().any(down)
+    }
+
+    /// Whether the operator lets a server drain.
+    pub fn is_draining(&self, server: ServerId) -> bool {
+        self.server(server).admin == Admin::Draining
+    }
+
+    /// Gives a server another weight.
+    pub fn set_weight(&mut self, roster: &Roster, now: Instant, server: ServerId, weight: u16) {
+        self.change(roster, now, server, |state| state.weight = weight);
+    }
+
+    /// Sets what the operator wants of a server that has `flows` flows. Draining ends by force after `deadline`, if given.
+    pub fn set_admin(
+        &mut self,
+        roster: &Roster,
+        now: Instant,
+        server: ServerId,
+        admin: Admin,
+        (deadline, flows): (Option<Duration>, u32),
+    ) {
+        self.change(roster, now, server, |state| {
+            state.admin = admin;
+            state.deadline = deadline.filter(|_| admin == Admin::Draining).map(|span| now + span);
+        });
+        if flows == 0 {
+            self.idle(server);
+        }
+    }
+
+    /// Takes note that a server has no flow left: then it is drained, if it is draining.
+    pub fn idle(&mut self, server: ServerId) {
+        let state = &mut self.servers[server.0 as usize];
+        if state.admin == Admin::Draining {
+            state.deadline = None;
+            self.notices.push_back(Notice::Drained(server));
+        }
+    }
+
+    /// Takes what the monitors say of one of a server's addresses; `of_port` tells it for one of its ports.
+    pub fn set_health(
+        &mut self,
+        roster: &Roster,
+        now: Instant,
+        server: ServerId,
+        v6: bool,
+        of_port: impl Fn(u16) -> Health,
+    ) {
+        let was_gone = self.may_be_gone(roster, server);
+        let own = roster.server(server);
+        for (group, place) in roster.members(server) {
+            let service = &roster.services()[roster.group(*group).service as usize];
+            for by in [false, true] {
+                if service.reach(own, by).is_some_and(|address| address.is_ipv6() == v6) {
+                    let ports = server_ports(service, own.port, by);
+                    let worst = Health::worst(ports.iter().map(|port| of_port(*port)));
+                    self.health[*group as usize][usize::from(by)][*place as usize] = worst;
+                }
+            }
+        }
+        match (was_gone, self.may_be_gone(roster, server)) {
+            (false, true) => self.enter_era(server),
+            (true, false) => self.servers[server.0 as usize].back_since = Some(now),
+            _ => {}
+        }
+        self.publish(server, News::Standing);
+        self.watch(roster, now, server);
+    }
+
+    /// Takes a server's own word on its load, 0 to 100, and whether it wants no new flows.
+    pub fn report(&mut self, roster: &Roster, now: Instant, server: ServerId, load: u8, maintenance: bool) {
+        let was = self.server(server).maintenance;
+        let report = |state: &mut Server| {
+            state.report = Some(Report { load: load.min(100), at: now });
+            state.maintenance = maintenance;
+        };
+        self.publish(server, News::Report);
+        if was == maintenance {
+            report(&mut self.servers[server.0 as usize]);
+            self.watch(roster, now, server);
+        } else {
+            self.change(roster, now, server, report);
+        }
+    }
+
+    /// Takes the smoothed round trip of a server's probes.
+    pub fn set_latency(&mut self, server: ServerId, latency: Duration) {
+        self.servers[server.0 as usize].latency = Some(latency);
+        self.publish(server, News::Latency);
+    }
+
+    /// Takes note of a sign of trouble from the traffic: a SYN unanswered, refused, or answered by an ICMP error.
+    pub fn trouble(&mut self, roster: &Roster, now: Instant, server: ServerId) {
+        let Some(passive) = roster.passive(server) else { return };
+        let state = &mut self.servers[server.0 as usize];
+        if state.sign(now, passive).is_some() {
+            let until = state.held_until(now).unwrap_or(now);
+            self.enter_era(server);
+            self.notices.push_back(Notice::PassiveHold(server, until));
+            self.publish(server, News::Standing);
+            self.watch(roster, now, server);
+        }
+    }
+
+    /// Takes note that a server answered a new flow.
+    #[inline]
+    pub fn answered(&mut self, server: ServerId) {
+        self.servers[server.0 as usize].answered();
+    }
+
+    /// Changes a server, and notes what follows: one that stops taking flows enters a new era, one that begins again
+    /// starts slowly.
+    fn change(&mut self, roster: &Roster, now: Instant, server: ServerId, change: impl FnOnce(&mut Server)) {
+        let state = &mut self.servers[server.0 as usize];
+        let was = state.is_open(now);
+        change(state);
+        match (was, state.is_open(now)) {
+            (true, false) => self.enter_era(server),
+            (false, true) => state.back_since = Some(now),
+            _ => {}
+        }
+        self.publish(server, News::Standing);
+        self.watch(roster, now, server);
+    }
+
+    /// Eras come from one counter, so that no server ever has one twice.
+    fn enter_era(&mut self, server: ServerId) {
+        self.eras += 1;
+        self.servers[server.0 as usize].era = self.eras;
+    }
+
+    /// Sets the timer for what changes with time alone.
+    fn watch(&mut self, roster: &Roster, now: Instant, server: ServerId) {
+        let when = self.server(server).next_change(now, roster.server(server).slow_start);
+        self.timers.set(server.0, when.unwrap_or(Instant::FAR));
+    }
+
+    fn publish(&mut self, server: ServerId, news: News) {
+        if self.news.len() >= MOST_NEWS {
+            self.news.pop_front();
+        }
+        self.news.push_back((server, news));
+        self.next_news += 1;
+    }
+
+    /// Returns the number of the news that is next: a shard that has read up to there is up to date.
+    #[inline]
+    pub fn next_news(&self) -> u64 {
+        self.next_news
+    }
+
+    /// Returns the news from number `seen` on; none where some of them are no longer kept.
+    pub(super) fn news(&self, seen: u64) -> Option<impl Iterator<Item = (ServerId, News)> + '_> {
+        let unread = usize::try_from(self.next_news - seen).ok()?;
+        let first = self.news.len().checked_sub(unread)?;
+        Some(self.news.range(first..).copied())
+    }
+
+    /// When [`Standings::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Does what is due: slow starts rise, reports grow too old, passive holds end, draining ends.
+    pub fn handle_timeout(&mut self, roster: &Roster, now: Instant) {
+        while let Some(server) = self.timers.pop(now).map(ServerId) {
+            let state = &mut self.servers[server.0 as usize];
+            if state.report.is_some_and(|report| report.at + REPORT_LIFE <= now) {
+                state.report = None;
+                state.maintenance = false;
+            }
+            if state.deadline.is_some_and(|deadline| deadline <= now) {
+                state.deadline = None;
+                self.notices.push_back(Notice::DrainDeadline(server));
+            }
+            if state.held_ended(now) {
+                state.back_since = Some(now);
+            }
+            self.publish(server, News::Standing);
+            self.watch(roster, now, server);
+        }
+    }
+
+    /// Returns the next thing that happened.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+}

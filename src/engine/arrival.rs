@@ -1,0 +1,117 @@
+//! A packet as it arrives: what every later step needs to know of it, found out once.
+
+use super::Reason;
+use crate::flow::{Datagram, Key};
+use crate::packet::{Malformed, Meta, Parsed, Protocol, Transport, parse, parse_first};
+use crate::time::Instant;
+
+/// A packet with sound headers. It is passed by reference, and carries all that was found out of its bytes.
+#[derive(Debug)]
+pub(super) struct Arrival<'p> {
+    /// When it came.
+    pub(super) now: Instant,
+    /// The packet, and padding behind it. Only what carries a step out changes it.
+    pub(super) bytes: &'p mut [u8],
+    pub(super) parsed: Parsed,
+    pub(super) meta: Meta,
+    /// The key by which its flow is found; none where it can have none.
+    pub(super) key: Option<Key>,
+    /// How many packets it stands for: more than one where a device hands over segments of one flow at once.
+    pub(super) packets: u64,
+    /// Of a first fragment: what it shares with the other fragments of its packet.
+    pub(super) datagram: Option<Datagram>,
+}
+
+impl<'p> Arrival<'p> {
+    /// Parses a packet.
+    ///
+    /// # Errors
+    /// What is wrong with its headers, and its bytes.
+    #[inline]
+    pub(super) fn new(now: Instant, bytes: &'p mut [u8], meta: Meta) -> Result<Self, (Malformed, &'p mut [u8])> {
+        let parsed = match parse(bytes) {
+            Ok(parsed) => parsed,
+            Err(malformed) => return Err((malformed, bytes)),
+        };
+        let packets = packets(&parsed, meta);
+        Ok(Arrival { now, key: key(&parsed), bytes, parsed, meta, packets, datagram: None })
+    }
+
+    /// Reads the transport header of a first fragment, which then stands for the packet that it begins.
+    ///
+    /// # Errors
+    /// What is wrong with its transport header; it stays what it was.
+    pub(super) fn begin_packet(&mut self, datagram: Datagram) -> Result<(), Malformed> {
+        self.parsed = parse_first(self.bytes, &self.parsed)?;
+        (self.key, self.packets, self.datagram) = (key(&self.parsed), 1, Some(datagram));
+        Ok(())
+    }
+
+    /// Returns how many hops it has left.
+    #[inline]
+    pub(super) fn hops(&self) -> u8 {
+        if self.parsed.addresses.is_v6() { self.bytes[7] } else { self.bytes[8] }
+    }
+
+    /// Returns the bytes that a path has to take at once: of a super-packet one segment.
+    #[inline]
+    pub(super) fn size(&self) -> usize {
+        let Parsed { len, .. } = self.parsed;
+        match self.meta.gso_size {
+            0 => len,
+            size => (len - self.parsed.payload_len() + usize::from(size)).min(len),
+        }
+    }
+
+    /// Whether it may not be fragmented (RFC 791, 3.1); IPv4 alone has the flag.
+    pub(super) fn dont_fragment(&self) -> bool {
+        dont_fragment(self.bytes)
+    }
+}
+
+/// Whether an IPv4 packet may not be fragmented (RFC 791, 3.1).
+pub(super) fn dont_fragment(packet: &[u8]) -> bool {
+    packet[6] & 0x40 != 0
+}
+
+/// Returns the key by which a packet's flow is found; none where it can have none.
+#[inline]
+fn key(parsed: &Parsed) -> Option<Key> {
+    let (src_port, dst_port, protocol) = match parsed.transport {
+        Transport::Tcp { src, dst, .. } => (src, dst, Protocol::Tcp),
+        Transport::Udp { src, dst } => (src, dst, Protocol::Udp),
+        Transport::Echo { id, .. } => (id, id, Protocol::Icmp),
+        Transport::Sctp { src, dst } => (src, dst, Protocol::Sctp),
+        // Neither what only the other family has, nor what ends inside its header.
+        Transport::Other => (0, 0, Some(Protocol::of_number(parsed.protocol)).filter(|p| !p.has_ports())?),
+        Transport::Icmp { .. } | Transport::Routed | Transport::Fragment { .. } => return None,
+    };
+    Some(Key { addresses: parsed.addresses, src_port, dst_port, protocol })
+}
+
+/// Returns how many packets a super-packet stands for.
+#[inline]
+fn packets(parsed: &Parsed, meta: Meta) -> u64 {
+    match meta.gso_size {
+        0 => 1,
+        size => (parsed.payload_len() as u64).div_ceil(u64::from(size)).max(1),
+    }
+}
+
+/// Returns the reason for which a malformed packet is dropped.
+pub(super) const fn reason(malformed: Malformed) -> Reason {
+    match malformed {
+        Malformed::TooShort => Reason::TooShort,
+        Malformed::Version => Reason::BadVersion,
+        Malformed::HeaderLength => Reason::BadHeaderLength,
+        Malformed::TotalLength => Reason::BadTotalLength,
+        Malformed::HeaderChecksum => Reason::BadHeaderChecksum,
+        Malformed::Extension => Reason::BadExtension,
+        Malformed::Transport => Reason::TruncatedTransport,
+        Malformed::TcpOffset => Reason::BadTcpOffset,
+        Malformed::TcpFlags => Reason::BadTcpFlags,
+        Malformed::UdpLength => Reason::BadUdpLength,
+        Malformed::Fragment => Reason::BadFragment,
+        Malformed::TinyFragment => Reason::FragmentTiny,
+    }
+}

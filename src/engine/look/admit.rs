@@ -1,0 +1,101 @@
+//! Whether a new flow is wanted, as rules and limits say; and what the client is told where it is not.
+
+use super::super::arrival::Arrival;
+use super::super::step::{Fate, Reply, Scratch, Settled};
+use super::super::{Consumed, Pressed, Reason};
+use super::Look;
+use super::answer::no_end_would_answer;
+use crate::balance::{LastResort, Priority};
+use crate::config::NoRoom;
+use crate::flow::Key;
+use crate::ids::ServiceId;
+use crate::packet::build::Error;
+use crate::policy::{Action, Refusal};
+
+/// What the rules make of a packet of no flow.
+pub(super) enum Ruled {
+    /// It goes on: to which service, if the rule names one.
+    On(Option<ServiceId>),
+    /// It is settled.
+    Settled(Settled),
+}
+
+impl Look<'_> {
+    /// Asks the rules about a packet of no flow.
+    pub(super) fn ruled(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Ruled {
+        let decided = self.plan.rules().decide(self.standing.switches(), key, arrival.meta.ingress);
+        let Some((rule, action)) = decided else { return Ruled::On(None) };
+        scratch.opening.rule = rule;
+        match action {
+            Action::Balance(service) => Ruled::On(service),
+            Action::Pass if self.plan.is_own(key.addresses.dst()) => Ruled::Settled(Settled::drop(Reason::RuleLoop)),
+            Action::Pass => Ruled::Settled(Settled::FOREIGN),
+            Action::Drop => Ruled::Settled(Settled::drop(Reason::RuleDrop)),
+            Action::Reject if no_end_would_answer(arrival) => Ruled::Settled(Settled::drop(Reason::RuleDrop)),
+            Action::Reject => {
+                Ruled::Settled(self.refuse(arrival, scratch, Error::Prohibited, true, Consumed::Rejected))
+            }
+        }
+    }
+
+    /// Whether a new flow is within every limit.
+    pub(super) fn admit(
+        &self,
+        arrival: &Arrival<'_>,
+        key: &Key,
+        service: ServiceId,
+        scratch: &mut Scratch,
+    ) -> Result<(), Reason> {
+        let (rules, rule) = (self.plan.rules(), scratch.opening.rule);
+        let priority = rules.priority(rule).unwrap_or(self.plan.service(service).priority);
+        let client = key.addresses.src();
+        let fill = (self.flows_in_table(), self.table().max());
+        let (takes, result) = self.shard.policy().admit(rules, arrival.now, rule, priority, client, fill);
+        scratch.opening.takes = takes;
+        let (reason, pressure) = match result {
+            Ok(()) => return Ok(()),
+            Err(Refusal::RuleRate) => (Reason::RuleRate, None),
+            Err(Refusal::RuleFlows) => (Reason::RuleFlows, None),
+            Err(Refusal::ClientRate) => (Reason::ClientRate, None),
+            Err(Refusal::ClientFlows) => (Reason::ClientFlows, None),
+            Err(Refusal::Rate(priority)) => (Reason::GatewayRate, Some((priority, Pressed::Rate))),
+            Err(Refusal::Table(Priority::Low)) => (Reason::TableLow, Some((Priority::Low, Pressed::Table))),
+            Err(Refusal::Table(priority)) => (Reason::TableNormal, Some((priority, Pressed::Table))),
+        };
+        scratch.opening.pressure = pressure;
+        Err(reason)
+    }
+
+    /// Returns how many flows are in the table.
+    pub(super) fn flows_in_table(&self) -> u32 {
+        self.table().len() - u32::from(self.without.is_some())
+    }
+
+    /// Answers a new flow that no server can take, as its service says.
+    pub(super) fn no_server(&self, arrival: &Arrival<'_>, service: ServiceId, scratch: &mut Scratch) -> Settled {
+        if no_end_would_answer(arrival) {
+            return Settled::drop(Reason::NoServer);
+        }
+        let reset = match self.plan.service(service).last_resort {
+            LastResort::Drop | LastResort::Pool(_) => return Settled::drop(Reason::NoServer),
+            LastResort::Reset => true,
+            LastResort::Unreachable => false,
+        };
+        self.refuse(arrival, scratch, Error::Port, reset, Consumed::NoServer)
+    }
+
+    /// Tells the client of a new flow that there is no room for it, as the settings say (RFC 5508 REQ-8; RFC 6888
+    /// REQ-11).
+    pub(super) fn no_room(&self, arrival: &Arrival<'_>, reason: Reason, scratch: &mut Scratch) -> Settled {
+        let why = match self.plan.answers().no_room {
+            NoRoom::Prohibited => Error::Prohibited,
+            NoRoom::HostUnreachable => Error::Host,
+            NoRoom::Drop => return Settled::drop(reason),
+        };
+        // It is dropped for want of room, whether or not there is room to say so.
+        match self.answer(arrival, scratch, why, Consumed::Rejected) {
+            Settled { fate: Fate::Consume(_), reply } => Settled { fate: Fate::Drop(reason), reply },
+            _ => Settled { fate: Fate::Drop(reason), reply: Reply::None },
+        }
+    }
+}

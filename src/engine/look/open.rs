@@ -1,0 +1,167 @@
+//! A new flow: its server, the source that the server sees, and room in the table.
+
+use super::super::Reason;
+use super::super::arrival::Arrival;
+use super::super::step::{Prepare, Scratch, Step};
+use super::hit::first_follow;
+use super::{Going, Look};
+use crate::balance::Pick;
+use crate::flow::{Key, NO_POOL, NewFlow};
+use crate::ids::{NatPoolId, ServerId, ServiceId};
+use crate::packet::{Addresses, Protocol, family};
+use std::net::IpAddr;
+
+/// Most servers that are tried for a flow whose return key is in use.
+const MOST_TRIES: usize = 8;
+
+/// Why no flow is made now.
+enum Failed {
+    /// Something has to be brought up to date first.
+    Unready(Prepare),
+    For(Reason),
+}
+
+impl From<Reason> for Failed {
+    fn from(reason: Reason) -> Failed {
+        Failed::For(reason)
+    }
+}
+
+impl Look<'_> {
+    /// Decides about a packet that may open a flow of a service.
+    pub(super) fn open(&self, arrival: &Arrival<'_>, key: &Key, service: ServiceId, scratch: &mut Scratch) -> Step {
+        scratch.opening.service = Some(service);
+        let new = match self.admit(arrival, key, service, scratch) {
+            Err(reason) => Err(Failed::For(reason)),
+            Ok(()) => self.find_server(arrival, key, service, scratch),
+        };
+        match new {
+            Ok(new) => Step::Open(self.onward(arrival, &Going::of_new(&new), scratch)),
+            Err(Failed::Unready(prepare)) => Step::Prepare(prepare),
+            Err(Failed::For(reason)) => {
+                let settled = match reason {
+                    Reason::NoServer => self.no_server(arrival, service, scratch),
+                    Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken => {
+                        self.no_room(arrival, reason, scratch)
+                    }
+                    Reason::Untranslatable => self.untranslatable(arrival, scratch),
+                    reason => super::super::step::Settled::drop(reason),
+                };
+                settled.into()
+            }
+        }
+    }
+
+    /// Picks servers until one's return key is free; the flow to be made is also put into the scratch.
+    fn find_server(
+        &self,
+        arrival: &Arrival<'_>,
+        key: &Key,
+        service: ServiceId,
+        scratch: &mut Scratch,
+    ) -> Result<NewFlow, Failed> {
+        let (roster, servers) = (self.plan.roster(), self.standing.servers());
+        let mut tried = [ServerId(u32::MAX); MOST_TRIES];
+        let mut why = Reason::NoServer;
+        for tries in 0..MOST_TRIES {
+            let draws = &mut scratch.opening.draws;
+            let chooser = self.shard.chooser();
+            let picked = chooser.choose(arrival.now, roster, servers, service, key, &tried[..tries], draws);
+            let Some(pick) = picked.map_err(|stale| Failed::Unready(Prepare::Servers(stale)))? else {
+                return Err(why.into());
+            };
+            scratch.opening.picks.extend(pick.proposed);
+            tried[tries] = pick.server;
+            match self.answer_key(arrival, key, service, pick.server, scratch) {
+                // Another one may be of the packet's own family.
+                Err(Failed::For(Reason::Untranslatable)) => why = Reason::Untranslatable,
+                Err(failed) => return Err(failed),
+                Ok((answer, nat_pool)) => match self.table().taken(key, &answer, self.without) {
+                    Some(_) => why = Reason::ReturnKeyTaken,
+                    None => return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch),
+                },
+            }
+        }
+        Err(why.into())
+    }
+
+    /// Puts a flow to be made into the scratch, and the flow that gives way for it where the table is full.
+    fn make(
+        &self,
+        arrival: &Arrival<'_>,
+        key: &Key,
+        (answer, nat_pool): (Key, u16),
+        (service, pick): (ServiceId, Pick),
+        scratch: &mut Scratch,
+    ) -> Result<NewFlow, Failed> {
+        let opening = &mut scratch.opening;
+        if self.flows_in_table() >= self.table().max() {
+            opening.full = true;
+            opening.victim = Some(self.table().first_to_evict().ok_or(Reason::TableFull)?);
+        }
+        let new = NewFlow {
+            client: *key,
+            server: answer,
+            service,
+            server_id: pick.server,
+            profile: self.plan.service(service).profile(key.protocol, key.dst_port),
+            nat_pool,
+            rule: opening.rule,
+            picked_by: pick.by as u8,
+        };
+        opening.new = Some((new, pick.by, first_follow(arrival, key.protocol)));
+        Ok(new)
+    }
+
+    /// Returns the key of a server's answers to a client's packets, and the NAT pool that its source comes from.
+    fn answer_key(
+        &self,
+        arrival: &Arrival<'_>,
+        client: &Key,
+        service: ServiceId,
+        server: ServerId,
+        scratch: &mut Scratch,
+    ) -> Result<(Key, u16), Failed> {
+        let v6 = client.addresses.is_v6();
+        let endpoint = self.plan.roster().endpoint(service, server, v6, client.dst_port);
+        let (address, port) = endpoint.ok_or(Reason::NoServer)?;
+        let crosses = address.is_ipv6() != v6;
+        // A flow whose first packet cannot cross would be a state without cause.
+        if crosses && family::can_cross(&mut scratch.trial, arrival.bytes, &arrival.parsed, arrival.meta).is_err() {
+            return Err(Reason::Untranslatable.into());
+        }
+        let own = (client.addresses.src(), client.src_port);
+        let (source, nat_pool) = match self.plan.service(service).nat.pool_for(own.0) {
+            None => (own, NO_POOL),
+            Some(pool) => (self.source(arrival, client, pool, address.is_ipv6(), scratch)?, pool.0 as u16),
+        };
+        let addresses = Addresses::new(address, source.0).ok_or(Reason::NoServer)?;
+        let src_port = match client.protocol {
+            Protocol::Icmp => source.1,
+            Protocol::Ip(_) => 0,
+            _ => port,
+        };
+        Ok((Key { addresses, src_port, dst_port: source.1, protocol: client.protocol }, nat_pool))
+    }
+
+    /// Proposes a source address and port of a NAT pool.
+    fn source(
+        &self,
+        arrival: &Arrival<'_>,
+        client: &Key,
+        id: NatPoolId,
+        v6: bool,
+        scratch: &mut Scratch,
+    ) -> Result<(IpAddr, u16), Failed> {
+        let pool = self.shard.nat_pool(id);
+        let mut draw = scratch.opening.nat.take().map_or_else(|| pool.draw(), |(_, draw, _)| draw);
+        let found = pool.propose(&mut draw, client.addresses.src(), client.src_port, client.protocol, v6);
+        let exhausted = found.is_err();
+        // Ports that have rested may wait behind others that have.
+        if exhausted && pool.is_due(arrival.now) {
+            return Err(Failed::Unready(Prepare::Ports(id)));
+        }
+        scratch.opening.nat = Some((id, draw, exhausted));
+        found.map_err(|_| Reason::NatExhausted.into())
+    }
+}

@@ -1,0 +1,141 @@
+//! The monitors' place in the engine: their packets come and go like all others, and what they find out reaches the
+//! standing, the flows and whoever watches.
+
+use super::arrival::Arrival;
+use super::{Consumed, Engine, Event, HistoryRow, MonitorRow, Reason, Verdict};
+use crate::balance::Notice;
+use crate::health::{self, HealthEvent, Taken};
+use crate::ids::ServerId;
+use crate::time::Instant;
+
+impl Engine {
+    /// Lets the monitors follow the probes of a capture, and send none.
+    pub fn observe_probes(&mut self) {
+        self.monitors.observe(true);
+        self.standing.observe();
+    }
+
+    /// Takes what holds before the first probe.
+    pub(super) fn start_monitors(&mut self) {
+        for server in (0..self.server_count() as u32).map(ServerId) {
+            self.take_state(Instant::ZERO, server);
+        }
+        self.shard.advance(&self.plan, &self.standing, Instant::ZERO);
+    }
+
+    /// Gives the monitors a packet of theirs.
+    #[cold]
+    pub(super) fn probe(&mut self, arrival: &Arrival<'_>) -> Verdict {
+        let taken = self.monitors.handle_packet(arrival.now, arrival.bytes, &arrival.parsed, arrival.meta);
+        self.take_health(arrival.now);
+        match taken {
+            Taken::Answer => Verdict::Consume(Consumed::Probe),
+            Taken::Late => Verdict::Consume(Consumed::LateProbe),
+            Taken::Unknown => Verdict::Drop(Reason::NoProbe),
+            Taken::Checksum => Verdict::Drop(Reason::BadProbeChecksum),
+        }
+    }
+
+    /// Takes what the monitors have found out.
+    pub(super) fn take_health(&mut self, now: Instant) {
+        while let Some(event) = self.monitors.poll_event() {
+            match event {
+                HealthEvent::Transition { server, v6, port, up, why, .. } => {
+                    self.take_state(now, server);
+                    self.standing.count_transition(server, up);
+                    let server = self.plan.server_name(server);
+                    self.shard.report(Event::Health { server, v6, port, up, why });
+                }
+                HealthEvent::KeptByFloor { server, v6, port, why, .. } => {
+                    let server = self.plan.server_name(server);
+                    self.shard.report(Event::KeptByFloor { server, v6, port, why });
+                }
+                HealthEvent::Load { server, load, maintenance, .. } => {
+                    self.standing.report(&self.plan, now, server, load, maintenance);
+                }
+                HealthEvent::Latency { server } => {
+                    if let Some(latency) = self.monitors.latency(server) {
+                        self.standing.set_latency(server, latency);
+                    }
+                }
+            }
+        }
+        self.take_notices(now);
+    }
+
+    /// Takes what the monitors say of a server: its flows may have to end.
+    fn take_state(&mut self, now: Instant, server: ServerId) {
+        let gone = self.standing.take_health(&self.plan, now, server, &self.monitors);
+        self.follow_gone(now, gone);
+    }
+
+    /// Begins a walk where TCP flows of a server that is gone have to end; other flows end with their next packet.
+    pub(super) fn follow_gone(&mut self, now: Instant, gone: bool) {
+        if gone && self.plan.roster().resets_tcp() {
+            self.shard.begin_walk(now);
+        }
+    }
+
+    /// Reports what has happened to servers.
+    pub(super) fn take_notices(&mut self, now: Instant) {
+        while let Some(notice) = self.standing.poll_notice() {
+            let event = match notice {
+                Notice::Drained(server) => Event::ServerDrained { server: self.plan.server_name(server) },
+                Notice::DrainDeadline(server) => {
+                    self.standing.set_drained(server, true);
+                    self.shard.begin_walk(now);
+                    let flows = self.shard.chooser().flows(server);
+                    Event::DrainDeadline { server: self.plan.server_name(server), flows }
+                }
+                Notice::PassiveHold(server, until) => {
+                    let for_ms = u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX);
+                    Event::PassiveHold { server: self.plan.server_name(server), for_ms }
+                }
+            };
+            self.shard.report(event);
+        }
+    }
+
+    /// What the monitors show: a row for each address and port that one of them looks at.
+    pub fn monitors(&self, now: Instant) -> Vec<MonitorRow> {
+        let row = |row: health::MonitorRow| {
+            let (pool, server) = self.plan.pool_and_server(row.server);
+            MonitorRow {
+                pool: pool.into(),
+                server: server.into(),
+                monitor: row.monitor,
+                probe: row.probe.into(),
+                address: row.address,
+                port: row.port,
+                says: row.says,
+                state: row.state,
+                kept_by_floor: row.kept_by_floor,
+                sent: row.sent,
+                lost: row.lost,
+                average_ms: row.average_ms,
+                last: row.last,
+                in_state_ms: row.in_state_ms,
+            }
+        };
+        self.monitors.rows(now).into_iter().map(row).collect()
+    }
+
+    /// The last changes of the servers' health, server by server, each the oldest first.
+    pub fn health_history(&self, now: Instant) -> Vec<HistoryRow> {
+        let servers = (0..self.server_count() as u32).map(ServerId);
+        let entries = servers.flat_map(|server| self.monitors.history(server).map(move |entry| (server, entry)));
+        let row = |(server, entry): (ServerId, &health::HistoryEntry)| {
+            let (pool, server) = self.plan.pool_and_server(server);
+            HistoryRow {
+                pool: pool.into(),
+                server: server.into(),
+                ago_ms: now.since(entry.at).as_millis() as u64,
+                family: if entry.v6 { "IPv6" } else { "IPv4" }.into(),
+                port: entry.port,
+                what: entry.what.name().into(),
+                why: entry.why.to_string(),
+            }
+        };
+        entries.map(row).collect()
+    }
+}

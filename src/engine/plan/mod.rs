@@ -1,0 +1,106 @@
+//! What was configured, compiled for looking things up. Immutable and shared; a reload compiles another one.
+//!
+//! It must not know what has happened since: that is [`super::standing`] and [`super::shard`].
+
+mod directory;
+
+use crate::balance::{Algorithm, Roster, ServiceSettings};
+use crate::config::{AnswerSettings, Settings};
+use crate::ids::{NatPoolId, ServerId, ServiceId};
+use crate::policy::Rules;
+use directory::Directory;
+use std::net::IpAddr;
+
+/// A configuration, compiled.
+#[derive(Debug)]
+pub struct Plan {
+    settings: Settings,
+    directory: Directory,
+    roster: Roster,
+    rules: Rules,
+}
+
+impl Plan {
+    /// Compiles checked settings.
+    pub fn new(settings: &Settings) -> Self {
+        Plan {
+            directory: Directory::new(settings),
+            roster: Roster::new(&settings.services, &settings.pools, &settings.servers),
+            rules: Rules::new(&settings.policy, settings.services.iter().map(|service| service.priority)),
+            settings: settings.clone(),
+        }
+    }
+
+    /// Returns the settings that it was compiled from.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    #[inline]
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    #[inline]
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(super) fn answers(&self) -> &AnswerSettings {
+        &self.settings.answers
+    }
+
+    #[inline]
+    pub(super) fn service(&self, service: ServiceId) -> &ServiceSettings {
+        self.roster.service(service)
+    }
+
+    /// Returns the most bytes that a packet to a client may have; 0 is unknown.
+    #[inline]
+    pub(super) fn client_mtu(&self) -> u16 {
+        self.settings.gateway.client_mtu.unwrap_or(0)
+    }
+
+    /// Whether the settings vouch for the whole path to a server; what a route says holds for its first hop alone.
+    pub(super) fn path_mtu_is_stated(&self, server: ServerId) -> bool {
+        self.pool_mtu(server).is_some()
+    }
+
+    /// Returns the path MTU that the settings state for a server's pool.
+    pub(super) fn pool_mtu(&self, server: ServerId) -> Option<u16> {
+        self.settings.pools[self.roster.server(server).pool.0 as usize].mtu
+    }
+
+    /// Whether an address is the gateway's to answer for.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        self.directory.is_service_address(address) || self.directory.is_nat_address(address)
+    }
+
+    /// Returns the names of a server's pool and of the server.
+    pub(super) fn pool_and_server(&self, server: ServerId) -> (&str, &str) {
+        let settings = self.roster.server(server);
+        (&self.settings.pools[settings.pool.0 as usize].name, &settings.name)
+    }
+
+    /// Returns a server's name as events show it: `pool/server`.
+    pub(super) fn server_name(&self, server: ServerId) -> String {
+        let (pool, server) = self.pool_and_server(server);
+        format!("{pool}/{server}")
+    }
+
+    /// Returns a service's listen addresses, its pool and its algorithm, as rows show them.
+    pub(super) fn service_row(&self, service: ServiceId) -> (Vec<String>, &str, Algorithm) {
+        let settings = self.service(service);
+        let listen = settings.listen.iter().map(ToString::to_string).collect();
+        (listen, &self.settings.pools[settings.pool.0 as usize].name, settings.algorithm)
+    }
+
+    /// Returns a NAT pool's name.
+    pub(super) fn nat_pool_name(&self, pool: NatPoolId) -> &str {
+        &self.settings.nat_pools[pool.0 as usize].name
+    }
+}

@@ -1,0 +1,203 @@
+//! Flows and everything that is counted with them: one shard's table, fragments, NAT ports, algorithm positions, limits,
+//! totals, and packets of the gateway's own.
+//!
+//! It carries out what a look decided and chooses no policy. Shards share the plan and the standing, and nothing else.
+
+mod answers;
+mod carry_out;
+mod fragments;
+mod totals;
+mod upkeep;
+mod walk;
+
+use super::plan::Plan;
+use super::standing::Standing;
+use super::step::{Prepare, Pressures};
+use super::{Counters, Event, Reason, Verdict};
+use crate::balance::Chooser;
+use crate::flow::{Fragments, NatPool, Table, TableTooBig};
+use crate::ids::{NatPoolId, ServerId, ServiceId};
+use crate::packet::Meta;
+use crate::policy::Policy;
+use crate::time::Instant;
+use answers::Answers;
+use std::collections::VecDeque;
+use totals::{ServerTotals, ServiceTotals, Totals};
+use walk::Walk;
+
+/// Most events that wait for [`Shard::poll_event`].
+const MOST_EVENTS: usize = 1024;
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    table: Table,
+    fragments: Fragments,
+    nat_pools: Vec<NatPool>,
+    chooser: Chooser,
+    policy: Policy,
+    answers: Answers,
+    totals: Totals,
+    servers: Vec<ServerTotals>,
+    services: Vec<ServiceTotals>,
+    /// The last identification given to a packet that is made here.
+    last_identification: u32,
+    events: VecDeque<Event>,
+    reports_flows: bool,
+    /// Whether the table was full, and has not emptied by a tenth since.
+    pressed: bool,
+    pressures: Pressures,
+    walk: Option<Walk>,
+    /// Draining servers whose last flow has ended, for the standing.
+    idle: Vec<ServerId>,
+}
+
+impl Shard {
+    /// Makes an empty shard; reserves all that its flows will need.
+    ///
+    /// # Errors
+    /// Where the system refuses the memory.
+    pub fn try_new(plan: &Plan) -> Result<Self, TableTooBig> {
+        let settings = plan.settings();
+        let seed = settings.seed;
+        Ok(Shard {
+            table: Table::try_new(&settings.table, seed)?,
+            fragments: Fragments::new(&settings.fragments, seed),
+            nat_pools: settings.nat_pools.iter().map(|pool| NatPool::new(pool, seed)).collect(),
+            chooser: Chooser::new(plan.roster(), seed),
+            policy: Policy::new(plan.rules(), seed),
+            answers: Answers::new(settings.answers.per_second),
+            totals: Totals::new(),
+            servers: vec![ServerTotals::default(); settings.servers.len()],
+            services: vec![ServiceTotals::default(); settings.services.len()],
+            last_identification: seed as u32,
+            events: VecDeque::with_capacity(MOST_EVENTS),
+            reports_flows: false,
+            pressed: false,
+            pressures: Pressures::default(),
+            walk: None,
+            idle: Vec::new(),
+        })
+    }
+
+    /// Follows what has changed in the standing, and time, before a packet is looked at.
+    #[inline]
+    pub(super) fn advance(&mut self, plan: &Plan, standing: &Standing, now: Instant) {
+        if !self.chooser.is_current(standing.servers()) {
+            self.chooser.advance(plan.roster(), standing.servers());
+        }
+        for pool in &mut self.nat_pools {
+            if pool.is_due(now) {
+                pool.handle_timeout(now);
+            }
+        }
+    }
+
+    /// Brings up to date what a look found to be behind.
+    #[cold]
+    pub(super) fn prepare(&mut self, plan: &Plan, standing: &Standing, now: Instant, prepare: Prepare) {
+        match prepare {
+            Prepare::Servers(stale) => self.chooser.refresh(now, plan.roster(), standing.servers(), stale),
+            Prepare::Ports(NatPoolId(pool)) => self.nat_pools[pool as usize].handle_timeout(now),
+        }
+    }
+
+    #[inline]
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    #[inline]
+    pub(super) fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    pub(super) fn chooser(&self) -> &Chooser {
+        &self.chooser
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub(super) fn nat_pool(&self, pool: NatPoolId) -> &NatPool {
+        &self.nat_pools[pool.0 as usize]
+    }
+
+    pub(super) fn nat_pools(&self) -> &[NatPool] {
+        &self.nat_pools
+    }
+
+    /// Returns the next identification for a packet that is fragmented, or may be (RFC 6864, 4.3: not soon the same again).
+    pub(super) fn next_identification(&self) -> u32 {
+        self.last_identification.wrapping_add(1)
+    }
+
+    /// Returns what a server was given: flows since the start; packets and bytes from clients, and to them.
+    pub(super) fn server_totals(&self, server: ServerId) -> (u64, [u64; 2], [u64; 2]) {
+        let totals = &self.servers[server.0 as usize];
+        (totals.flows_total, totals.packets, totals.bytes)
+    }
+
+    /// Returns a service's flows, and its flows since the start.
+    pub(super) fn service_totals(&self, service: ServiceId) -> (u64, u64) {
+        let totals = &self.services[service.0 as usize];
+        (totals.flows, totals.flows_total)
+    }
+
+    /// Returns the totals.
+    pub(super) fn counters(&self) -> Counters {
+        self.totals.snapshot(&self.table)
+    }
+
+    /// Returns packets refused for a reason, whether silently or with an answer in the service's name.
+    pub(super) fn refused(&self, reason: Reason) -> u64 {
+        self.totals.refused(reason)
+    }
+
+    /// Counts a device packet that stands for `packets` packets.
+    #[inline]
+    pub(super) fn count(&mut self, verdict: &Verdict, packets: u64, bytes: u64) {
+        self.totals.count(verdict, packets, bytes);
+    }
+
+    /// Copies the next packet of the gateway's own into `buf`.
+    pub(super) fn poll_transmit(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
+        self.answers.pop(buf)
+    }
+
+    /// Counts a packet of the gateway's own that was sent.
+    pub(super) fn count_transmitted(&mut self) {
+        self.totals.transmitted += 1;
+    }
+
+    /// Switches [`Event::FlowOpened`] and [`Event::FlowEnded`] on or off; off at first.
+    pub(super) fn report_flows(&mut self, on: bool) {
+        self.reports_flows = on;
+    }
+
+    /// Queues an event; beyond 1,024 that wait, it is lost.
+    pub(super) fn report(&mut self, event: Event) {
+        if self.events.len() < MOST_EVENTS {
+            self.events.push_back(event);
+        }
+    }
+
+    /// Returns the next event.
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Returns a draining server whose last flow has ended since this was last asked.
+    #[inline]
+    pub(super) fn poll_idle(&mut self) -> Option<ServerId> {
+        self.idle.pop()
+    }
+
+    /// When [`Shard::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let expiry = self.table.first_to_expire().map(|(when, _)| when);
+        let walk = self.walk.as_ref().map(Walk::since);
+        [self.fragments.poll_timeout(), expiry, walk].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,126 @@
+//! How flows end, and who is told.
+
+use super::super::plan::Plan;
+use super::super::standing::Standing;
+use super::super::{Ended, Event, FlowRow};
+use super::Shard;
+use crate::balance::PickedBy;
+use crate::packet::{Protocol, Side, build};
+use crate::time::{Duration, Instant};
+
+/// Most flows that one call of [`Shard::handle_timeout`] ends.
+const MOST_EXPIRED: usize = 256;
+/// What a flow's number for it means.
+const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
+
+impl Shard {
+    /// Does what is due, a bounded part of it.
+    pub(in crate::engine) fn handle_timeout(&mut self, of: (&Plan, &Standing), now: Instant) {
+        self.expire(of, now);
+        self.fragments.expire(now);
+        self.nat_pools.iter_mut().for_each(|pool| pool.handle_timeout(now));
+    }
+
+    fn expire(&mut self, (plan, standing): (&Plan, &Standing), now: Instant) {
+        for _ in 0..MOST_EXPIRED {
+            match self.table.first_to_expire() {
+                Some((when, index)) if when <= now => self.end((plan, standing), now, index, Ended::Expired),
+                _ => return,
+            }
+        }
+    }
+
+    /// Forgets clients that were idle for too long.
+    pub(in crate::engine) fn expire_clients(&mut self, now: Instant) {
+        self.chooser.handle_timeout(now);
+    }
+
+    /// Reports that the table is full, once until it has emptied by a tenth.
+    pub(super) fn table_is_full(&mut self) {
+        if !self.pressed {
+            self.pressed = true;
+            self.report(Event::TableFull { max_flows: self.table.max() });
+        }
+    }
+
+    /// Ends a flow: gives back what it had, wherever that came from.
+    pub(in crate::engine) fn end(
+        &mut self,
+        (plan, standing): (&Plan, &Standing),
+        now: Instant,
+        index: u32,
+        cause: Ended,
+    ) {
+        if self.reports_flows {
+            let flow = Box::new(self.row(plan, now, index));
+            self.report(Event::FlowEnded { flow, cause });
+        }
+        let client = self.table.key(index, Side::Client).addresses.src();
+        let flow = self.table.flow(index);
+        let (service, server, rule, nat_pool) = (flow.service, flow.server_id, flow.rule, flow.nat_pool);
+        self.services[service.0 as usize].flows -= 1;
+        if let Some(pool) = self.nat_pools.get_mut(usize::from(nat_pool)) {
+            let source = self.table.key(index, Side::Server);
+            pool.release(now, source.addresses.dst(), source.dst_port, source.protocol);
+        }
+        self.table.remove(index);
+        let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), server);
+        if is_idle && standing.servers().is_draining(server) {
+            self.idle.push(server);
+        }
+        self.policy.ended(plan.rules(), rule, client);
+        self.totals.end(cause);
+        let (flows, max) = (self.table.len(), self.table.max());
+        // A flow that makes room for another one relieves nothing.
+        let leaves = matches!(cause, Ended::Expired | Ended::Killed);
+        if self.pressed && leaves && flows <= max - max.div_ceil(10) {
+            self.pressed = false;
+            self.report(Event::TableRelieved { flows });
+        }
+    }
+
+    /// Ends a flow; both ends of a TCP connection get resets that they will believe.
+    pub(in crate::engine) fn end_by_reset(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
+        if self.table.flow(index).protocol == Protocol::Tcp {
+            for to in [Side::Client, Side::Server] {
+                let key = self.table.key(index, to).reversed();
+                let (seqs, ack) = self.table.reset_towards(index, to);
+                for seq in seqs.into_iter().flatten() {
+                    let mut packet = [0; build::MOST];
+                    let ports = (key.src_port, key.dst_port);
+                    if let Some(len) = build::reset_flow(&mut packet, &key.addresses, ports, seq, ack) {
+                        self.answers.send(&packet[..len], Default::default());
+                    }
+                }
+            }
+        }
+        self.end(of, now, index, cause);
+    }
+
+    /// Returns a flow as seen at one point in time.
+    pub(in crate::engine) fn row(&self, plan: &Plan, now: Instant, index: u32) -> FlowRow {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let flow = self.table.flow(index);
+        let (client, answer) = (self.table.key(index, Side::Client), self.table.key(index, Side::Server));
+        FlowRow {
+            id: self.table.id(index),
+            protocol: flow.protocol,
+            client: client.src(),
+            listen: client.dst(),
+            service: plan.service(flow.service).name.clone(),
+            server: plan.roster().server(flow.server_id).name.clone(),
+            server_address: answer.src(),
+            source: Some(answer.dst()).filter(|source| *source != client.src()),
+            picked_by: PICKED_BY[usize::from(flow.picked_by)],
+            rule: plan.rules().name(flow.rule).map(Into::into),
+            state: flow.state(),
+            age_ms: millis(now.since(flow.created)),
+            idle_ms: millis(now.since(self.table.touched(index))),
+            expires_in_ms: millis(self.table.deadline(index).since(now)),
+            packets_in: flow.packets[0],
+            bytes_in: flow.bytes[0],
+            packets_out: flow.packets[1],
+            bytes_out: flow.bytes[1],
+        }
+    }
+}
