@@ -314,7 +314,7 @@ fn near_a_full_table_low_classes_are_refused_first_and_it_is_told_once() {
         assert_eq!(syn(&mut engine, at(0), CLIENT, port), Err(Verdict::Drop(Reason::TableLow)));
     }
     assert!(syn(&mut engine, at(0), [9, 9, 9, 9], 9).is_ok());
-    assert_eq!(events(&mut engine), ["the flow table is nearly full: new flows of class low are refused"]);
+    assert_eq!(events(&mut engine), ["the flow table is nearly full: new flows of priority low are refused"]);
 }
 
 #[test]

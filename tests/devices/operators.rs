@@ -64,7 +64,7 @@ fn a_draining_server_keeps_its_downloads_until_the_deadline_and_gets_nothing_els
     assert_eq!(ended.code(), Some(56), "curl: connection reset by peer");
     let log = world.log();
     for told in [
-        "server web/server1: the deadline for draining has passed, 1 flows are ended",
+        "server web/server1: the draining deadline has passed, 1 flows are ended",
         "server web/server1 is drained: its last flow has ended",
     ] {
         assert!(log.contains(told), "{log}");
