@@ -141,7 +141,7 @@ fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
                 server: 1,
                 what: "HTTP 500",
                 make: &mut || write(&file(1, "sick"), ""),
-                seen: &[("page", "HTTP status 500, want 200-299, 3 in a row")],
+                seen: &[("page", "HTTP status 500, expected 200-299, 3 in a row")],
             },
             Fault {
                 server: 2,
@@ -169,7 +169,7 @@ fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
                 server: 1,
                 what: "slow answers",
                 make: &mut || write(&file(1, "slow"), ""),
-                seen: &[("page", "ms over 150 ms")],
+                seen: &[("page", "ms, limit 150 ms")],
             },
             Fault {
                 server: 2,
@@ -279,7 +279,7 @@ fn faults_of_datagram_servers_are_seen() {
                     third.take().unwrap().kill();
                     wrong = Some(world.dnsmasq_on(3, 99));
                 },
-                seen: &[("exact", "answer does not match, 3 in a row")],
+                seen: &[("exact", "reply does not match, 3 in a row")],
             },
         ],
     );

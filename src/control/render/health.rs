@@ -77,12 +77,12 @@ mod tests {
             sent: 10,
             lost: 4,
             average_ms: Some(1.26),
-            last: Some("HTTP status 500, want 200-299".into()),
+            last: Some("HTTP status 500, expected 200-299".into()),
             in_state_ms: 65_000,
         };
         let want = "\
 POOL  SERVER  MONITOR  PROBE  ADDRESS           STATE                FOR  VERDICT     LOST  AVERAGE  LAST RESULT
-web   web-1   http     http   [2001:db8::1]:80  up, kept by floor  1m05s  down     4 of 10   1.3 ms  HTTP status 500, want 200-299
+web   web-1   http     http   [2001:db8::1]:80  up, kept by floor  1m05s  down     4 of 10   1.3 ms  HTTP status 500, expected 200-299
 ";
         assert_eq!(monitors_table(&[row]), want);
     }
