@@ -14,22 +14,22 @@ pub(super) fn run(cases: Option<&Path>, filter: &str, json: bool, out: &mut dyn 
     let cases = match cases {
         Some(dir) => dir.to_owned(),
         None => usual().ok_or_else(|| {
-            Failed::Said(format!(
+            Failed::Message(format!(
                 "no directory {CASES} here: run this in the source tree, or name the directory with --cases"
             ))
         })?,
     };
     if !cases.is_dir() {
-        return Err(Failed::Said(format!("{} is not a directory: check the path after --cases", cases.display())));
+        return Err(Failed::Message(format!("{} is not a directory: check the path after --cases", cases.display())));
     }
     let scratch = std::env::temp_dir().join(format!("equipoise-conformance-{}", std::process::id()));
-    let failed = |error| Failed::Said(format!("cannot create the directory {}: {error}", scratch.display()));
+    let failed = |error| Failed::Message(format!("cannot create the directory {}: {error}", scratch.display()));
     fs::create_dir(&scratch).map_err(failed)?;
     let report = conformance::run(&cases, &scratch, filter);
     // Scratch files left behind do not make the checklist fail.
     let _ = fs::remove_dir_all(&scratch);
     if report.rows.is_empty() {
-        return Err(Failed::Said(format!(
+        return Err(Failed::Message(format!(
             "no requirement has \"{filter}\" in its name; try, for example, --only 4787"
         )));
     }

@@ -25,7 +25,7 @@ const MOST_CONFIG: u64 = 16 * 1024 * 1024;
 /// Why a command failed.
 enum Failed {
     /// With this message for stderr.
-    Said(String),
+    Message(String),
     /// With a message that has been printed already.
     Shown,
     /// Because the output could not be written.
@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
         // The reader closed the pipe: `equipoise replay ... | head`.
         Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failed::Output(error)) => complain(&format!("cannot write the output: {error}")),
-        Err(Failed::Said(text)) => complain(&text),
+        Err(Failed::Message(text)) => complain(&text),
         Err(Failed::Shown) => ExitCode::FAILURE,
     }
 }
@@ -73,7 +73,7 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
         }
         Command::Demo(demo) => {
             start_log(verbosity, LevelFilter::Warn);
-            demo::run(&demo.options()).map_err(|error| Failed::Said(error.to_string()))
+            demo::run(&demo.options()).map_err(|error| Failed::Message(error.to_string()))
         }
     }
 }
@@ -81,13 +81,13 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 /// Runs the live gateway until a signal ends it.
 fn live(config: &Path) -> Result<(), Failed> {
     let settings = seeded(load(config)?.settings)?;
-    let said = |error: crate::gateway::GatewayError| Failed::Said(error.to_string());
-    let signals = TakenSignals::take().map_err(said)?;
-    let mut gateway = Gateway::open(&settings).map_err(said)?;
-    gateway.handle_signals(signals).map_err(said)?;
+    let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
+    let signals = TakenSignals::take().map_err(message)?;
+    let mut gateway = Gateway::open(&settings).map_err(message)?;
+    gateway.handle_signals(signals).map_err(message)?;
     let ended = gateway.run();
     let closed = gateway.close();
-    ended.and(closed).map_err(said)
+    ended.and(closed).map_err(message)
 }
 
 /// Replaces a seed of 0 by a random one, so that nobody outside can predict a choice. It is logged: with it, a replay
@@ -99,7 +99,7 @@ fn seeded(settings: Settings) -> Result<Settings, Failed> {
     let mut bytes = [0; 8];
     let drawn = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     drawn.map_err(|error| {
-        Failed::Said(format!(
+        Failed::Message(format!(
             "cannot read a seed from /dev/urandom: {error}; set `seed = N` in the configuration to run without it"
         ))
     })?;
@@ -122,7 +122,7 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
     match replay::run(&args, &mut BufWriter::new(out)) {
         Ok(_) => Ok(()),
         Err(ReplayError::Report(error)) => Err(Failed::Output(error)),
-        Err(error) => Err(Failed::Said(error.to_string())),
+        Err(error) => Err(Failed::Message(error.to_string())),
     }
 }
 
@@ -140,7 +140,7 @@ fn load(path: &Path) -> Result<Parsed, Failed> {
 fn read_config(path: &Path) -> Result<Result<Parsed, config::ConfigError>, Failed> {
     let shown = path.display();
     let failed = |error: io::Error| {
-        Failed::Said(match error.kind() {
+        Failed::Message(match error.kind() {
             ErrorKind::NotFound => format!("no configuration file {shown}: check the path after --config"),
             ErrorKind::PermissionDenied => {
                 format!("permission denied for {shown}: check the permissions of the file and its directory")
@@ -153,7 +153,7 @@ fn read_config(path: &Path) -> Result<Result<Parsed, config::ConfigError>, Faile
     File::open(path).and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > MOST_CONFIG {
         let most = MOST_CONFIG / 1024 / 1024;
-        return Err(Failed::Said(format!("{shown} is longer than {most} MiB: this cannot be a configuration file")));
+        return Err(Failed::Message(format!("{shown} is longer than {most} MiB: this cannot be a configuration file")));
     }
     Ok(config::parse_bytes(&bytes, &shown.to_string()))
 }

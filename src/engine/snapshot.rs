@@ -200,7 +200,7 @@ pub struct MonitorRow {
     /// The probed port; none for ICMP.
     pub port: Option<u16>,
     /// The verdict of this monitor alone.
-    pub says: Health,
+    pub verdict: Health,
     /// The health of the server's address and port, after all monitors and the floor.
     pub state: Health,
     /// Whether it is in service only because of the floor of its pool.

@@ -62,12 +62,12 @@ impl Monitors {
     /// Sets the states to the verdicts of the monitors; in the second pass (`keep`), units that the floor kept stay up.
     fn take_states(&mut self, place: usize, old: &Monitors, before: Option<&Server>, keep: bool) {
         for unit in self.all.servers[place].units.clone().into_iter().flatten() {
-            let says = self.all.says(unit);
+            let verdict = self.all.verdict(unit);
             let this = &self.all.units[unit as usize];
             let before = before.into_iter().flat_map(|server| server.units.iter().flatten());
             let was = before.map(|b| &old.all.units[*b as usize]).find(|b| b.v6 == this.v6 && b.port == this.port);
-            let mut state = says;
-            if says == Health::Down && was.is_some_and(|was| was.state == Health::Up) {
+            let mut state = verdict;
+            if verdict == Health::Down && was.is_some_and(|was| was.state == Health::Up) {
                 if keep && !self.all.floors.may_go(unit) {
                     self.all.floors.keep(unit, was.map_or(Instant::ZERO, |was| was.since));
                 }
@@ -138,6 +138,6 @@ mod tests {
         all.pools[0].monitors[0].fall = 2;
         let mut changed = Monitors::new(&all);
         changed.inherit(sim.now, &sim.health, Some);
-        assert!(changed.rows(sim.now).iter().all(|row| row.sent == 0 && row.says == Health::Up));
+        assert!(changed.rows(sim.now).iter().all(|row| row.sent == 0 && row.verdict == Health::Up));
     }
 }

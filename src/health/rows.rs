@@ -21,7 +21,7 @@ pub struct MonitorRow {
     /// The probed port; none for ICMP.
     pub port: Option<u16>,
     /// The verdict of this monitor alone.
-    pub says: Health,
+    pub verdict: Health,
     /// The health of the address or port, after all monitors, the floor and overrides.
     pub state: Health,
     /// Whether it is in service only because of the floor of its pool.
@@ -60,7 +60,7 @@ impl Monitors {
                 probe: settings.probe.name(),
                 address: target.address,
                 port: (target.port != 0).then_some(target.port),
-                says: target.judge.state(),
+                verdict: target.judge.state(),
                 state: forced.unwrap_or(place.state),
                 kept_by_floor: self.all.floors.is_kept(unit),
                 sent: target.judge.sent(),

@@ -180,7 +180,7 @@ impl Targets {
                 let v6 = address.is_ipv6();
                 let state = Health::Unknown;
                 self.units.push(Unit { server: 0, v6, port: unit_port, targets, state, since: Instant::ZERO });
-                self.units[unit as usize].state = self.says(unit);
+                self.units[unit as usize].state = self.verdict(unit);
                 self.floors.add_unit(self.units[unit as usize].state == Health::Up);
             }
         }
@@ -217,7 +217,7 @@ impl Targets {
     }
 
     /// Returns the verdict of the monitors of a unit: the worst of them.
-    pub fn says(&self, unit: u32) -> Health {
+    pub fn verdict(&self, unit: u32) -> Health {
         let states =
             self.units[unit as usize].targets.iter().map(|target| self.targets[*target as usize].judge.state());
         Health::worst(states)

@@ -121,7 +121,7 @@ impl Sim {
     /// Returns the events in words: `1 up: why`, with the number of the server from 1.
     pub fn reported(&mut self) -> Vec<String> {
         let events = std::mem::take(&mut self.events);
-        let told = events.into_iter().filter(|event| !matches!(event, HealthEvent::Latency { .. }));
+        let reported = events.into_iter().filter(|event| !matches!(event, HealthEvent::Latency { .. }));
         let word = |e: HealthEvent| match e {
             HealthEvent::Latency { .. } => unreachable!("filtered out"),
             HealthEvent::Transition { server, up, why, .. } => {
@@ -132,7 +132,7 @@ impl Sim {
                 format!("{} load {load}{}", server.0 + 1, if maintenance { " maintenance" } else { "" })
             }
         };
-        told.map(word).collect()
+        reported.map(word).collect()
     }
 }
 

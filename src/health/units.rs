@@ -12,34 +12,34 @@ impl Monitors {
     pub(super) fn record(&mut self, now: Instant, target: u32, result: Result<Option<Duration>, Failure>) {
         let place = &mut self.all.targets[target as usize];
         let settings = &self.all.monitors[place.monitor as usize].settings;
-        let (unit, verdict) = (place.unit, place.judge.record(settings, &result));
+        let (unit, changed) = (place.unit, place.judge.record(settings, &result));
         let timed = matches!(result, Ok(Some(_)));
         place.last = Some(result);
         if timed {
             let server = self.all.servers[self.all.units[unit as usize].server as usize].id;
             self.push_event(HealthEvent::Latency { server });
         }
-        if let Some(why) = verdict {
+        if let Some(why) = changed {
             self.settle(now, unit, why);
         }
     }
 
     /// Updates the state of a unit to the verdict of its monitors, as far as the floor allows.
     fn settle(&mut self, now: Instant, unit: u32, why: Why) {
-        let says = self.all.says(unit);
-        if says == self.all.units[unit as usize].state {
+        let verdict = self.all.verdict(unit);
+        if verdict == self.all.units[unit as usize].state {
             self.all.floors.release(unit);
             return;
         }
-        if says != Health::Down {
-            self.turn(now, unit, says, why);
+        if verdict != Health::Down {
+            self.turn(now, unit, verdict, why);
         } else if self.all.units[unit as usize].state != Health::Up || self.all.floors.may_go(unit) {
             let why = self.all.fault(unit).unwrap_or(why);
-            self.turn(now, unit, says, why);
+            self.turn(now, unit, verdict, why);
         } else if self.all.floors.keep(unit, now) {
             self.report(now, unit, Happened::KeptByFloor, why);
         }
-        if says == Health::Up {
+        if verdict == Health::Up {
             while let Some(next) = self.all.floors.next_to_release(unit) {
                 let why = self.all.fault(next).unwrap_or(Why::Released);
                 self.turn(now, next, Health::Down, why);

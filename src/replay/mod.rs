@@ -143,7 +143,7 @@ impl<'o> Replay<'o> {
         let ingress = self.ingress(frame);
         frame.link.ends_with_packet(&mut frame.data);
         let (header, packet) = frame.data.split_at_mut(offset);
-        let came = describe(packet);
+        let input = describe(packet);
         let partial_checksum = checksum::is_partial(packet);
         self.summary.partial_checksums += u64::from(partial_checksum);
         let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, ingress, ..Meta::default() });
@@ -160,7 +160,7 @@ impl<'o> Replay<'o> {
             Verdict::Consume(kind) => Fate::Consume(kind),
             Verdict::Drop(reason) => Fate::Drop(reason),
         };
-        self.report.packet(now, frame.number, &came, &fate)?;
+        self.report.packet(now, frame.number, &input, &fate)?;
         self.events(now, events)?;
         let answer = matches!(verdict, Verdict::Consume(_) | Verdict::Drop(_));
         self.own_packets(now, Some((frame, offset, answer)))

@@ -136,7 +136,7 @@ impl<'o> Report<'o> {
         }
     }
 
-    pub fn packet(&mut self, at: Instant, number: u64, came: &str, fate: &Fate<'_>) -> io::Result<()> {
+    pub fn packet(&mut self, at: Instant, number: u64, input: &str, fate: &Fate<'_>) -> io::Result<()> {
         let time = self.time(at);
         let (text, details) = match fate {
             Fate::Forward { why: Forwarded::Foreign, went, .. } => {
@@ -150,8 +150,8 @@ impl<'o> Report<'o> {
                 (text, json!({"verdict": "drop", "reason": reason}))
             }
         };
-        self.line(&format!("{time} #{number} {came} => {text}"), || {
-            let mut packet = json!({"time": time, "number": number, "in": came});
+        self.line(&format!("{time} #{number} {input} => {text}"), || {
+            let mut packet = json!({"time": time, "number": number, "in": input});
             if let (Some(packet), serde_json::Value::Object(details)) = (packet.as_object_mut(), details) {
                 packet.extend(details);
             }

@@ -242,7 +242,7 @@ fn a_floor_keeps_one_server_in_when_the_monitor_loses_all() {
     for n in 1..=3 {
         world.deafen(n, &[&probes[0], &probes[1]]);
     }
-    eventually("all monitors to say down", || world.monitors().iter().all(|row| row.says == Health::Down));
+    eventually("all monitors to say down", || world.monitors().iter().all(|row| row.verdict == Health::Down));
     let rows = world.monitors();
     for family in [0, 1] {
         let kept: Vec<_> =
