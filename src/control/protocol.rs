@@ -16,7 +16,7 @@ use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

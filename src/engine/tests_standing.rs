@@ -328,7 +328,10 @@ fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
     assert!(matches!(send(&mut engine, at(0), &mut refusal), Verdict::Forward { .. }));
     assert_eq!([2, 3].map(|port| syn(&mut engine, at(1), CLIENT, port)), [Ok(2), Ok(1)]);
     assert_eq!(syn(&mut engine, at(2), CLIENT, 3), Ok(1), "a repeated SYN stays where it is");
-    assert_eq!(events(&mut engine), ["server pool/s1 gets no new flows for 10.0 s: connections of clients to it fail"]);
+    assert_eq!(
+        events(&mut engine),
+        ["server pool/s1 gets no new flows for 10.0 s (passive hold): client connections to it fail"]
+    );
     assert_eq!([4, 5, 6].map(|port| syn(&mut engine, at(3), CLIENT, port)), [Ok(2), Ok(2), Ok(2)]);
     assert_eq!(engine.servers(at(3))[0].passive_hold_ms, Some(9_000));
     engine.handle_timeout(at(12));

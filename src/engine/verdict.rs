@@ -136,7 +136,7 @@ impl Consumed {
             Consumed::SourceRoute => "source route not followed, sender notified",
             Consumed::Untranslatable => "no equivalent in the other IP family, sender notified",
             Consumed::FragmentWaiting => "fragment that waits for the first one of its packet",
-            Consumed::Probe => "the gateway's own probes and the replies to them",
+            Consumed::Probe => "probe of the gateway itself, or a reply to one",
             Consumed::LateProbe => "from a probed server, but expected by no probe",
         }
     }
@@ -328,7 +328,7 @@ impl fmt::Display for Event {
             }
             Event::PassiveHold { server, for_ms } => write!(
                 f,
-                "server {server} gets no new flows for {}.{} s: connections of clients to it fail",
+                "server {server} gets no new flows for {}.{} s (passive hold): client connections to it fail",
                 for_ms / 1000,
                 for_ms % 1000 / 100
             ),

@@ -148,7 +148,7 @@ fn connections_that_fail_take_a_server_out_for_a_while_without_a_monitor() {
         assert!((1..=seconds * 1000).contains(&row.passive_hold_ms.expect("held")), "{row:?}");
         assert_eq!(row.health, Health::Up, "no monitor says a word");
         let (log, told) =
-            (world.log(), format!("server web/server{n} gets no new flows for {seconds}.0 s: connections of clients"));
+            (world.log(), format!("server web/server{n} gets no new flows for {seconds}.0 s (passive hold)"));
         assert!(log.contains(&told), "{log}");
     };
     let failures = |family, count: usize, patience: &str| {

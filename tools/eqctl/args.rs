@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Inspects and controls a running Equipoise gateway.
+/// Inspect and control a running Equipoise gateway.
 #[derive(Debug, Parser)]
 #[command(name = "eqctl", version)]
 pub struct Args {
