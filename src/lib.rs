@@ -2,13 +2,28 @@
 //!
 //! ```text
 //!  bytes + time --> parse -> classify -> look up -> (miss: admit) -> rewrite -> verdict
-//!                   packet/            flow/         balance/        packet/    engine/
+//!                   packet/  engine/     flow/      policy/          packet/    engine/
+//!                                                   balance/
 //! ```
 //!
-//! The engine is sans-IO: it is handed packets and times, and answers with verdicts. Four drivers
-//! share it: the live gateway (`gateway/`), the replay (`replay.rs`), the simulated world of the
-//! tests, and the benches. Imports go downward only, in the order of the modules below; what
-//! touches the system stands behind the feature `daemon`.
+//! The engine is sans-IO: packets and times are passed in, verdicts come out. It has four drivers: the live gateway
+//! (`gateway/`), the replay of captures (`replay/`), the simulated network of the tests, and the benches.
+//!
+//! The layers, from the bottom up, each importing only layers below it (`tests/layering.rs` checks this):
+//!
+//! ```text
+//!  ids, time, rng, schedule, state   identifiers, time, random numbers, wake-ups, health
+//!  packet                            parsing, checksums, rewriting, building
+//!  flow                              flow table, TCP tracker, fragments, NAT ports
+//!  balance, policy, health           choice of the server, admission of flows, monitoring
+//!  config                            TOML to checked settings
+//!  engine                            the sans-IO core
+//!  capture, control, replay          pcap and pcapng; inspection; replay of captures
+//!  gateway                           the live gateway: everything that touches the system
+//!  conformance, demo, cli            the checklist, the demo, the command line
+//! ```
+//!
+//! `gateway` and the layers above it are part of the feature `daemon`.
 
 mod bucket;
 pub mod ids;

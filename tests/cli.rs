@@ -108,7 +108,7 @@ fn serve(mut stream: UnixStream, engine: &mut Engine, now: Instant, about: &Arc<
 }
 
 #[test]
-fn check_tells_valid_from_invalid_by_its_exit_code() {
+fn the_exit_code_of_check_says_whether_the_configuration_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     let good = write(&dir, "good.toml", CONFIG.as_bytes());
     let output = equipoise(&["check", "--config", &good]);
@@ -130,12 +130,12 @@ fn check_tells_valid_from_invalid_by_its_exit_code() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_told_by_its_name() {
+fn a_configuration_that_cannot_be_read_is_reported_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let latin = write(&dir, "latin.toml", b"# caf\xe9\n");
     let here = dir.path().to_str().unwrap();
     for (path, want) in [
-        ("/nonexistent/lb.toml", "there is no configuration file /nonexistent/lb.toml"),
+        ("/nonexistent/lb.toml", "no configuration file /nonexistent/lb.toml"),
         (here, "is a directory"),
         (&latin, "not UTF-8"),
         ("/dev/zero", "longer than 16 MiB"),
@@ -217,7 +217,7 @@ fn eqctl_shows_and_changes_a_gateway() {
     assert_eq!(flows.lines().count(), 1 + 3, "three of four flows go to the server of weight 3:\n{flows}");
     let flow: FlowRow = serde_json::from_str(&shown(&["flows", "--json", "--client", "100.0.0.2"])).unwrap();
     assert_eq!(flow.client, "100.0.0.2:5000".parse().unwrap());
-    assert!(shown(&["flows", "--limit", "3"]).ends_with("... and more: --limit 3 cut the list off\n"));
+    assert!(shown(&["flows", "--limit", "3"]).ends_with("... and more: list cut off by --limit 3\n"));
     assert_eq!(shown(&["flows", "--json", "--limit", "3"]).lines().count(), 3);
 
     let id = flow.id.to_string();

@@ -1,4 +1,4 @@
-//! `equipoise check`: whether a configuration is valid, and where not.
+//! `equipoise check`: whether a configuration is valid, and where it is not.
 
 use super::{Failed, load, read_config};
 use crate::config;
@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::Write;
 use std::path::Path;
 
-/// Checks a configuration file and says what it holds.
+/// Checks a configuration file and prints a summary of it.
 pub(super) fn check(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
     if !json {
         let parsed = load(path)?;

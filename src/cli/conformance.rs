@@ -1,4 +1,4 @@
-//! `equipoise conformance`: the checklist on this very engine.
+//! `equipoise conformance`: the checklist, run on the engine in this binary.
 
 use super::Failed;
 use crate::conformance;
@@ -6,33 +6,32 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Where the cases stand in the source tree.
+/// The directory of the cases in the source tree.
 const CASES: &str = "pcap-tests/cases";
 
-/// Runs the checklist and prints it; fails where a row fails.
+/// Runs the checklist and prints it; fails if a row fails.
 pub(super) fn run(cases: Option<&Path>, filter: &str, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
     let cases = match cases {
         Some(dir) => dir.to_owned(),
         None => usual().ok_or_else(|| {
-            Failed::Said(format!(
-                "there is no {CASES} here: run it in the source tree, or name the directory by --cases"
+            Failed::Message(format!(
+                "no directory {CASES} here: run this in the source tree, or name the directory with --cases"
             ))
         })?,
     };
     if !cases.is_dir() {
-        return Err(Failed::Said(format!(
-            "{} is no directory of cases: check the path after --cases",
-            cases.display()
-        )));
+        return Err(Failed::Message(format!("{} is not a directory: check the path after --cases", cases.display())));
     }
     let scratch = std::env::temp_dir().join(format!("equipoise-conformance-{}", std::process::id()));
-    let failed = |error| Failed::Said(format!("cannot make the directory {}: {error}", scratch.display()));
+    let failed = |error| Failed::Message(format!("cannot create the directory {}: {error}", scratch.display()));
     fs::create_dir(&scratch).map_err(failed)?;
     let report = conformance::run(&cases, &scratch, filter);
-    // What is left there is of no use; that it stays would be no failure of the checklist.
+    // Scratch files left behind do not make the checklist fail.
     let _ = fs::remove_dir_all(&scratch);
     if report.rows.is_empty() {
-        return Err(Failed::Said(format!("no requirement's name holds \"{filter}\"; --only 4787 is one that does")));
+        return Err(Failed::Message(format!(
+            "no requirement has \"{filter}\" in its name; try, for example, --only 4787"
+        )));
     }
     if json {
         writeln!(out, "{}", report.json())?;
@@ -42,7 +41,7 @@ pub(super) fn run(cases: Option<&Path>, filter: &str, json: bool, out: &mut dyn 
     if report.counts()[1] > 0 { Err(Failed::Shown) } else { Ok(()) }
 }
 
-/// The cases of the working directory, or of the tree that this program was built from.
+/// Returns the cases of the working directory, or of the tree that this program was built from.
 fn usual() -> Option<PathBuf> {
     [PathBuf::from(CASES), Path::new(env!("CARGO_MANIFEST_DIR")).join(CASES)].into_iter().find(|dir| dir.is_dir())
 }

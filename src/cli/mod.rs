@@ -1,7 +1,7 @@
-//! The command line: it reads arguments and files, calls what does the work, and says how it ended.
-//! No behaviour of its own.
+//! The command line: reads arguments and files, calls the layer that does the work, and reports the result. It has no
+//! behaviour of its own.
 //!
-//! Exit codes: 0 it went well, 1 it failed (why stands on stderr), 2 the command line is wrong.
+//! Exit codes: 0 for success, 1 for a failure (explained on stderr), 2 for a wrong command line.
 
 mod args;
 mod check;
@@ -19,16 +19,16 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Largest configuration file that is read, in bytes: a wrong file name should not fill the memory.
+/// Maximum size of a configuration file in bytes, so that a wrong file name does not fill the memory.
 const MOST_CONFIG: u64 = 16 * 1024 * 1024;
 
 /// Why a command failed.
 enum Failed {
-    /// In words, for stderr.
-    Said(String),
-    /// It has been said where it belongs.
+    /// With this message for stderr.
+    Message(String),
+    /// With a message that has been printed already.
     Shown,
-    /// The output cannot be written.
+    /// Because the output could not be written.
     Output(io::Error),
 }
 
@@ -38,16 +38,16 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Runs the command that the process was started as.
+/// Runs the command of the process.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let result = run(&args, &mut io::stdout().lock());
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has seen enough: `equipoise replay ... | head`.
+        // The reader closed the pipe: `equipoise replay ... | head`.
         Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failed::Output(error)) => complain(&format!("cannot write the output: {error}")),
-        Err(Failed::Said(text)) => complain(&text),
+        Err(Failed::Message(text)) => complain(&text),
         Err(Failed::Shown) => ExitCode::FAILURE,
     }
 }
@@ -73,25 +73,25 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
         }
         Command::Demo(demo) => {
             start_log(verbosity, LevelFilter::Warn);
-            demo::run(&demo.options()).map_err(|error| Failed::Said(error.to_string()))
+            demo::run(&demo.options()).map_err(|error| Failed::Message(error.to_string()))
         }
     }
 }
 
-/// The live gateway, until a signal ends it.
+/// Runs the live gateway until a signal ends it.
 fn live(config: &Path) -> Result<(), Failed> {
     let settings = seeded(load(config)?.settings)?;
-    let said = |error: crate::gateway::GatewayError| Failed::Said(error.to_string());
-    let signals = TakenSignals::take().map_err(said)?;
-    let mut gateway = Gateway::open(&settings).map_err(said)?;
-    gateway.handle_signals(signals).map_err(said)?;
+    let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
+    let signals = TakenSignals::take().map_err(message)?;
+    let mut gateway = Gateway::open(&settings).map_err(message)?;
+    gateway.handle_signals(signals).map_err(message)?;
     let ended = gateway.run();
     let closed = gateway.close();
-    ended.and(closed).map_err(said)
+    ended.and(closed).map_err(message)
 }
 
-/// The settings with a seed drawn by chance where they have none (0), so that nobody outside can foresee a
-/// choice. It is logged: with it, a replay decides as this run does.
+/// Replaces a seed of 0 by a random one, so that nobody outside can predict a choice. It is logged: with it, a replay
+/// makes the same decisions as this run.
 fn seeded(settings: Settings) -> Result<Settings, Failed> {
     if settings.seed != 0 {
         return Ok(settings);
@@ -99,16 +99,16 @@ fn seeded(settings: Settings) -> Result<Settings, Failed> {
     let mut bytes = [0; 8];
     let drawn = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     drawn.map_err(|error| {
-        Failed::Said(format!(
-            "cannot draw a seed from /dev/urandom: {error}; write `seed = N` into the configuration to run without it"
+        Failed::Message(format!(
+            "cannot read a seed from /dev/urandom: {error}; set `seed = N` in the configuration to run without it"
         ))
     })?;
     let seed = u64::from_ne_bytes(bytes).max(1);
-    log::info!("seed {seed}; put it into the configuration to replay this run's decisions");
+    log::info!("seed {seed}; set it in the configuration to replay the decisions of this run");
     Ok(settings.with_seed(seed))
 }
 
-/// A capture through the engine; damage that `--partial` bears is told in the report.
+/// Replays a capture through the engine; with `--partial`, the report states damage.
 fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
     let args = replay::Args {
         settings: load(&args.config)?.settings,
@@ -122,11 +122,11 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
     match replay::run(&args, &mut BufWriter::new(out)) {
         Ok(_) => Ok(()),
         Err(ReplayError::Report(error)) => Err(Failed::Output(error)),
-        Err(error) => Err(Failed::Said(error.to_string())),
+        Err(error) => Err(Failed::Message(error.to_string())),
     }
 }
 
-/// Reads a configuration file; its warnings go to stderr.
+/// Reads a configuration file and prints its warnings to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
     let parsed = read_config(path)?.map_err(|error| {
         let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
@@ -136,16 +136,16 @@ fn load(path: &Path) -> Result<Parsed, Failed> {
     Ok(parsed)
 }
 
-/// Reads and checks a configuration file: outside, whether the file can be read; inside, whether it is valid.
+/// Reads and checks a configuration file. The outer result says whether it can be read, the inner one whether it is valid.
 fn read_config(path: &Path) -> Result<Result<Parsed, config::ConfigError>, Failed> {
     let shown = path.display();
     let failed = |error: io::Error| {
-        Failed::Said(match error.kind() {
-            ErrorKind::NotFound => format!("there is no configuration file {shown}: check the path after --config"),
+        Failed::Message(match error.kind() {
+            ErrorKind::NotFound => format!("no configuration file {shown}: check the path after --config"),
             ErrorKind::PermissionDenied => {
-                format!("not allowed to read {shown}: check its permissions and its directory's")
+                format!("permission denied for {shown}: check the permissions of the file and its directory")
             }
-            ErrorKind::IsADirectory => format!("{shown} is a directory: --config takes the file itself"),
+            ErrorKind::IsADirectory => format!("{shown} is a directory: --config takes a file"),
             _ => format!("cannot read the configuration {shown}: {error}"),
         })
     };
@@ -153,12 +153,12 @@ fn read_config(path: &Path) -> Result<Result<Parsed, config::ConfigError>, Faile
     File::open(path).and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > MOST_CONFIG {
         let most = MOST_CONFIG / 1024 / 1024;
-        return Err(Failed::Said(format!("{shown} is longer than {most} MiB: that is no configuration")));
+        return Err(Failed::Message(format!("{shown} is longer than {most} MiB: this cannot be a configuration file")));
     }
     Ok(config::parse_bytes(&bytes, &shown.to_string()))
 }
 
-/// Logs to stderr: what `RUST_LOG` says, else from `least` on, or more where `-v` was given.
+/// Logs to stderr from the level `least` on, or as set by `-v` or `RUST_LOG`.
 fn start_log(verbosity: Verbosity, least: LevelFilter) {
     let level = match verbosity.verbose {
         0 => least,
@@ -169,7 +169,7 @@ fn start_log(verbosity: Verbosity, least: LevelFilter) {
 }
 
 fn complain(text: &str) -> ExitCode {
-    // stderr may be gone as well; there is nobody left to tell.
+    // If stderr is closed as well, the error cannot be reported anywhere.
     let _ = writeln!(io::stderr(), "equipoise: {text}");
     ExitCode::FAILURE
 }
@@ -179,10 +179,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_of_zero_is_drawn_and_any_other_is_kept() {
+    fn a_seed_of_zero_is_replaced_and_any_other_is_kept() {
         let seed = |seed| {
-            let settings = seeded(Settings { seed, ..Settings::default() }).ok().expect("a source of chance");
-            assert!(settings.health.seed == settings.seed || seed != 0, "the probes have it too");
+            let settings = seeded(Settings { seed, ..Settings::default() }).ok().expect("a random source");
+            assert!(settings.health.seed == settings.seed || seed != 0, "the probes use it too");
             settings.seed
         };
         assert_eq!(seed(7), 7);

@@ -1,6 +1,6 @@
-//! The client's side of the control socket: blocking, over a Unix socket.
+//! The client side of the control protocol: blocking, over a Unix socket.
 //!
-//! It knows the socket and the protocol; it must not know how anything is printed.
+//! It must not know how anything is printed.
 
 use super::protocol::{Answer, Done, PROTOCOL, Request};
 use std::fmt;
@@ -9,77 +9,81 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a gateway may be silent. It answers between packets; even a flooded one is far faster.
+/// How long to wait for a gateway. It answers between packets, and even under a flood it is far faster.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest line of an answer that is taken, in bytes.
+/// Longest accepted line of an answer, in bytes.
 const MAX_LINE: u64 = 1024 * 1024;
 
-/// What went wrong between the client and the gateway; prints with what to do about it.
+/// An error between the client and the gateway; its text says what to do.
 #[derive(Debug)]
 pub enum ClientError {
     /// The socket cannot be connected to.
     Connect {
-        /// Where it was expected.
+        /// The path of the socket.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The gateway speaks another version of the protocol, or something else entirely listens.
+    /// The gateway uses another version of the protocol, or the listener is no gateway.
     Version {
-        /// What it said of its protocol; none if it said nothing of the sort.
+        /// The protocol version that it reported, if any.
         protocol: Option<u64>,
-        /// What it said of its own version.
+        /// The program version that it reported, if any.
         version: Option<String>,
     },
-    /// The connection failed on the way.
+    /// The connection failed.
     Lost(io::Error),
-    /// An answer cannot be read.
+    /// An answer cannot be parsed.
     Garbled(String),
-    /// The gateway refused the request, in its own words.
+    /// The gateway refused the request, for this reason.
     Refused(String),
 }
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let other = "`--socket PATH` names another place: the `control-socket` of the gateway's configuration";
+        let other = "use `--socket PATH` for another `control-socket` in the configuration of the gateway";
         match self {
             ClientError::Connect { path, source } => {
                 let path = path.display();
                 match source.kind() {
                     ErrorKind::NotFound => {
-                        write!(f, "no gateway listens at {path}: is `equipoise run` running? {other}")
+                        write!(f, "no gateway listens at {path}: is `equipoise run` running? If so, {other}")
                     }
                     ErrorKind::ConnectionRefused => write!(
                         f,
-                        "{path} is left over from a gateway that runs no longer; `equipoise run` replaces it. {other}"
+                        "{path} is left over from a gateway that no longer runs: start one with `equipoise run`, which replaces \
+                         it, or {other}"
                     ),
                     ErrorKind::PermissionDenied => write!(
                         f,
-                        "not allowed to use {path}: run this as the user that runs the gateway, usually root (sudo)"
+                        "permission denied for {path}: run this command as the user that runs the gateway, usually root (sudo)"
                     ),
-                    _ => write!(f, "cannot connect to {path}: {source}. {other}"),
+                    _ => write!(f, "cannot connect to {path}: {source}; {other}"),
                 }
             }
             ClientError::Version { protocol: Some(protocol), version } => write!(
                 f,
-                "the gateway (version {}) speaks protocol {protocol}, and this command protocol {PROTOCOL}: \
+                "the gateway (version {}) uses protocol {protocol}, but this command uses protocol {PROTOCOL}: \
                  use the eqctl that came with the gateway",
                 version.as_deref().unwrap_or("unknown")
             ),
             ClientError::Version { protocol: None, .. } => {
-                write!(f, "what listens there is not an equipoise gateway. {other}")
+                write!(f, "the listener is not an equipoise gateway; {other}")
             }
             ClientError::Lost(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => write!(
                 f,
-                "the gateway has not answered for {} s: it is stuck or stopped; its log should say more",
+                "no answer from the gateway for {} s: it hangs or is stopped; see its log",
                 PATIENCE.as_secs()
             ),
             ClientError::Lost(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                write!(f, "the gateway closed the connection in mid-answer: it has ended, or takes no more clients")
+                write!(
+                    f,
+                    "the gateway closed the connection before the end of its answer: it has stopped, or accepts no more clients"
+                )
             }
-            ClientError::Lost(error) => write!(f, "the connection to the gateway broke: {error}"),
+            ClientError::Lost(error) => write!(f, "connection to the gateway lost: {error}"),
             ClientError::Garbled(what) => {
-                write!(f, "cannot read the gateway's answer ({what}): use the eqctl that came with the gateway")
+                write!(f, "cannot parse the answer of the gateway ({what}): use the eqctl that came with the gateway")
             }
             ClientError::Refused(message) => f.write_str(message),
         }
@@ -92,18 +96,18 @@ impl std::error::Error for ClientError {}
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
-    /// Whether lines of an answer that was given up may still come.
+    /// Whether lines of an abandoned answer may still arrive.
     unfinished: bool,
 }
 
 impl Client {
-    /// Connects to the gateway that listens at `path`, and checks that it speaks this protocol.
+    /// Connects to the gateway at `path` and checks its protocol version.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         let failed = |source| ClientError::Connect { path: path.to_owned(), source };
         Client::over(UnixStream::connect(path).map_err(failed)?)
     }
 
-    /// Takes over a connection that is already made, and checks that a gateway of this protocol is at its other end.
+    /// Uses an existing connection, after checking that a gateway of this protocol version is at its other end.
     pub fn over(stream: UnixStream) -> Result<Self, ClientError> {
         stream.set_read_timeout(Some(PATIENCE)).map_err(ClientError::Lost)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(ClientError::Lost)?;
@@ -112,11 +116,11 @@ impl Client {
         Ok(client)
     }
 
-    /// Asks for the status and reads of it only what every version has.
+    /// Requests the status and reads only the fields that every version has.
     fn check_protocol(&mut self) -> Result<(), ClientError> {
         let stranger = || ClientError::Version { protocol: None, version: None };
         let sent = self.send(&Request::Status);
-        // A gateway that takes no more clients says so and closes, perhaps before it is asked.
+        // A gateway with too many clients sends an error and closes, perhaps before it reads the request.
         let line = self.line().map_err(|error| sent.err().unwrap_or(error))?;
         let answer: serde_json::Value = serde_json::from_slice(&line).map_err(|_| stranger())?;
         if let Some(message) = answer["error"]["message"].as_str() {
@@ -131,10 +135,10 @@ impl Client {
         Answers { client: self, over: false }.try_for_each(|answer| answer.map(drop))
     }
 
-    /// Sends a request and gives the answers as they come, row by row and [`Answer::Done`] last.
+    /// Sends a request and returns the answers as they arrive: row by row, [`Answer::Done`] last.
     pub fn request(&mut self, request: &Request) -> Result<Answers<'_>, ClientError> {
         if self.unfinished {
-            // The rest of an answer that was given up is read, not shown.
+            // Skip the rest of an abandoned answer.
             Answers { client: &mut *self, over: false }.try_for_each(|answer| answer.map(drop))?;
         }
         self.send(request)?;
@@ -171,7 +175,7 @@ impl Client {
     }
 }
 
-/// The answers to one request, as they come.
+/// The answers to one request, as they arrive.
 #[derive(Debug)]
 pub struct Answers<'a> {
     client: &'a mut Client,
@@ -181,7 +185,7 @@ pub struct Answers<'a> {
 impl Iterator for Answers<'_> {
     type Item = Result<Answer, ClientError>;
 
-    /// The next row; [`Answer::Done`] is the last one, and a refusal is an error.
+    /// Returns the next row; [`Answer::Done`] is the last one, and a refusal is an error.
     fn next(&mut self) -> Option<Self::Item> {
         if self.over {
             return None;
@@ -212,7 +216,7 @@ mod tests {
     use crate::time::Instant;
     use std::sync::Arc;
 
-    /// A gateway without a device: moves bytes between a socket and a session until the client goes.
+    /// A gateway without a device: moves bytes between a socket and a session until the client disconnects.
     fn serve(mut stream: UnixStream) {
         let settings = Settings::default();
         let mut engine = Engine::new(&settings);
@@ -255,13 +259,13 @@ mod tests {
 
         drop(client.request(&Request::Counters).unwrap().next());
         let (rows, _) = client.rows(&Request::Counters).unwrap();
-        assert!(matches!(&rows[..], [Answer::Counters(_)]), "an answer that was given up is not mistaken: {rows:?}");
+        assert!(matches!(&rows[..], [Answer::Counters(_)]), "an abandoned answer is skipped: {rows:?}");
 
         drop(client);
         gateway.join().unwrap();
     }
 
-    /// What a client says that finds `answer` at the other end.
+    /// Returns the error of a client that receives `answer`.
     fn complaint(answer: &'static [u8]) -> String {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let other = std::thread::spawn(move || {
@@ -275,21 +279,21 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_or_program_is_told_apart() {
+    fn another_protocol_version_and_another_program_are_distinguished() {
         let newer = complaint(b"{\"status\":{\"protocol\":9,\"version\":\"7.0.0\",\"more\":[]}}\n");
         assert_eq!(
             newer,
-            "the gateway (version 7.0.0) speaks protocol 9, and this command protocol 1: \
+            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 2: \
              use the eqctl that came with the gateway"
         );
         for stranger in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"{\"hello\":1}\n", b"[]\n"] {
-            assert!(complaint(stranger).starts_with("what listens there is not an equipoise gateway"));
+            assert!(complaint(stranger).starts_with("the listener is not an equipoise gateway"));
         }
         assert!(complaint(b"{\"status\":").contains("closed the connection"));
     }
 
     #[test]
-    fn a_gateway_that_closes_before_it_is_asked_is_heard() {
+    fn the_error_of_a_gateway_that_closes_at_once_is_reported() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"{\"error\":{\"message\":\"16 connections are open already\"}}\n").unwrap();
         drop(theirs);

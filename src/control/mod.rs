@@ -1,12 +1,13 @@
-//! Inspection of a running gateway: requests, answers, and how they are printed.
+//! Inspection of a running gateway: requests, answers and their printing.
 //!
 //! ```text
 //!  eqctl -> client ==(Unix socket, newline JSON)== gateway -> session -> engine
 //!     `---> render <--- demo, replay
 //! ```
 //!
-//! The core of it knows no socket and no clock: [`Session`] is fed bytes and answers with bytes.
-//! Only [`client`] opens a socket, and it stands behind the feature `daemon`.
+//! The core knows neither sockets nor clocks: [`Session`] takes bytes and returns bytes. Only [`client`] opens a
+//! socket; it is part of the feature `daemon`. Tools import nothing but this module, which therefore re-exports the
+//! types of the lower layers that appear in requests and answers.
 
 #[cfg(feature = "daemon")]
 pub mod client;
@@ -16,3 +17,14 @@ mod session;
 
 pub use protocol::{Answer, DeviceCounters, Done, Failure, PROTOCOL, Request, Status, Totals};
 pub use session::{About, CHUNK, MAX_INPUT, Progress, Session};
+
+pub use crate::balance::Admin;
+pub use crate::engine::{Counters, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow};
+pub use crate::ids::FlowId;
+pub use crate::packet::Protocol;
+pub use crate::state::Health;
+
+/// Returns the path of the control socket of a gateway whose configuration names none.
+pub fn default_socket() -> std::path::PathBuf {
+    crate::config::GatewaySettings::default().control_socket
+}

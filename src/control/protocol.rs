@@ -1,4 +1,4 @@
-//! What is said over the control socket: a line of JSON a request, a line of JSON an answer.
+//! The protocol of the control socket: one line of JSON per request and per answer.
 //!
 //! ```text
 //!  > {"request":"flows","query":{"service":"web"},"limit":2}
@@ -7,94 +7,94 @@
 //!  < {"done":{"rows":2,"more":true}}
 //! ```
 //!
-//! Each request is answered by any number of rows and then by one `done` or one `error`. Types only:
-//! it must not know sockets, nor how anything is printed.
+//! Each request is answered by any number of rows, followed by one `done` or one `error`. Types only: it must know
+//! neither sockets nor printing.
 
 use crate::balance::Admin;
 use crate::engine::{Counters, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow};
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 
-/// Version of this protocol; it grows when an old client would misread an answer.
-pub const PROTOCOL: u32 = 1;
+/// Version of this protocol; increased whenever an old client would misread an answer.
+pub const PROTOCOL: u32 = 2;
 
-/// What a client asks.
+/// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// What runs: answered by one [`Answer::Status`]. Every version of the protocol has it.
+    /// The status of the gateway: one [`Answer::Status`]. Every version of the protocol has it.
     Status,
-    /// The flows that match: an [`Answer::Flow`] each, in the order of the table.
+    /// The flows that match: one [`Answer::Flow`] each, in the order of the table.
     Flows {
-        /// Which flows.
+        /// Selects the flows.
         #[serde(default)]
         query: FlowQuery,
-        /// Most rows to answer with; none is no limit.
+        /// Maximum number of rows; none for no limit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
     },
-    /// The servers, in the order of the settings: an [`Answer::Server`] each.
+    /// The servers, in the order of the settings: one [`Answer::Server`] each.
     Servers,
-    /// The services, in the order of the settings: an [`Answer::Service`] each.
+    /// The services, in the order of the settings: one [`Answer::Service`] each.
     Services,
-    /// The rules, in their order: an [`Answer::Rule`] each.
+    /// The rules, in their order: one [`Answer::Rule`] each.
     Rules,
-    /// What of the NAT pools is in use: an [`Answer::Nat`] for each address and protocol that any flow has had.
+    /// The port usage of the NAT pools: one [`Answer::Nat`] for each address and protocol that any flow has used.
     Nat,
-    /// What the monitors see: an [`Answer::Monitor`] for each address and port that one looks at.
+    /// The results of the monitors: one [`Answer::Monitor`] for each address and port that a monitor probes.
     Monitors,
-    /// The last changes of the servers' health: an [`Answer::History`] each, server by server, the oldest first.
+    /// The latest changes of the servers' health: one [`Answer::History`] each, server by server, the oldest first.
     History,
     /// The totals: one [`Answer::Counters`].
     Counters,
-    /// Removes a flow from the table; neither end is told.
+    /// Removes a flow from the table without notifying its ends.
     Kill {
         /// The flow.
         flow: FlowId,
     },
-    /// Gives a server another weight until the gateway ends; its flows stay.
+    /// Changes the weight of a server until the gateway stops; its flows stay.
     Weight {
         /// The pool's name.
         pool: String,
         /// The server's name.
         server: String,
-        /// The new weight; 0 gets no new flows.
+        /// The new weight; with 0 it gets no new flows.
         weight: u16,
     },
-    /// Enables, drains or disables a server until the gateway ends.
+    /// Enables, drains or disables a server until the gateway stops.
     Admin {
         /// The pool's name.
         pool: String,
         /// The server's name.
         server: String,
-        /// What is wanted of it.
+        /// Its new administrative state.
         admin: Admin,
-        /// Draining: milliseconds after which the flows that are left are ended.
+        /// When draining: milliseconds after which the remaining flows are ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
     },
-    /// Tells a server's load as if it had told so itself; it counts for a minute.
+    /// Sets the reported load of a server, as if the server had reported it itself; valid for a minute.
     Load {
         /// The pool's name.
         pool: String,
         /// The server's name.
         server: String,
-        /// 0 to 100 percent.
+        /// The load in percent, 0 to 100.
         load: u8,
-        /// Whether it wants no new flows.
+        /// Whether it asks for no new flows.
         #[serde(default)]
         maintenance: bool,
     },
-    /// Switches a rule on or off until the gateway ends; flows that it let in stay.
+    /// Enables or disables a rule until the gateway stops; flows that it admitted stay.
     Rule {
         /// The rule's name.
         rule: String,
-        /// Whether it is to hold.
+        /// Whether it is enabled.
         on: bool,
     },
 }
 
-/// What a gateway answers.
+/// One line of an answer of the gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
@@ -108,26 +108,26 @@ pub enum Answer {
     Rule(RuleRow),
     /// An address of a NAT pool.
     Nat(NatRow),
-    /// A monitor's look at an address and port.
+    /// The results of a monitor for an address and port.
     Monitor(Box<MonitorRow>),
     /// A change of a server's health.
     History(HistoryRow),
     /// The totals.
     Counters(Box<Totals>),
-    /// What runs.
+    /// The status of the gateway.
     Status(Box<Status>),
-    /// The request has been answered in full.
+    /// The answer is complete.
     Done(Done),
-    /// The request has been refused, and nothing was changed.
+    /// The request was refused, and nothing was changed.
     Error(Failure),
 }
 
 /// The end of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Done {
-    /// Rows that were answered, or things that were changed.
+    /// Number of rows in the answer, or of things changed.
     pub rows: u64,
-    /// Whether the limit cut the answer off.
+    /// Whether there are more rows than the limit.
     #[serde(default)]
     pub more: bool,
 }
@@ -135,49 +135,49 @@ pub struct Done {
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// In words, for an operator.
+    /// The message for an operator.
     pub message: String,
 }
 
 /// The totals of engine and device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// The engine's.
+    /// Those of the engine.
     pub engine: Counters,
-    /// The device's.
+    /// Those of the device.
     pub device: DeviceCounters,
 }
 
-/// What the live gateway counts at its device since the start.
+/// The counters of the live gateway's device since the start.
 ///
-/// A super-packet is one read and one write here, and counts as its segments in the engine.
+/// A super-packet is one read and one write here; the engine counts its segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceCounters {
     /// Packets read.
     pub read: u64,
-    /// Their bytes, without the device's own header.
+    /// Bytes read, without the header of the device.
     pub read_bytes: u64,
-    /// Packets read with a header of the device that makes no sense; the engine never saw them.
+    /// Packets read with an invalid device header; they did not reach the engine.
     pub bad_headers: u64,
-    /// Reads that failed, other than for want of a packet.
+    /// Reads that failed, except for lack of a packet.
     pub read_failures: u64,
     /// Packets written.
     pub written: u64,
-    /// Their bytes, without the device's own header.
+    /// Bytes written, without the header of the device.
     pub written_bytes: u64,
-    /// Packets that the engine forwarded or sent and the device did not take: lost.
+    /// Packets that the engine forwarded or sent but the device did not accept; they are lost.
     pub write_failures: u64,
-    /// Packets read or written that stand for several (segmentation offload).
+    /// Super-packets read or written (segmentation offload).
     pub super_packets: u64,
 }
 
-/// What runs.
+/// The status of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// [`PROTOCOL`] of the gateway.
     pub protocol: u32,
-    /// The gateway's version: `0.1.0`.
+    /// The version of the gateway: `0.1.0`.
     pub version: String,
     /// Its process ID.
     pub pid: u32,
@@ -187,7 +187,7 @@ pub struct Status {
     pub device: String,
     /// MTU of the device in bytes.
     pub mtu: u16,
-    /// Whether segmentation offload is in force.
+    /// Whether segmentation offload is active.
     pub offload: bool,
     /// Number of services.
     pub services: u64,
@@ -195,7 +195,7 @@ pub struct Status {
     pub servers: u64,
     /// Flows in the table.
     pub flows: u64,
-    /// Most flows that the table takes.
+    /// Capacity of the table in flows.
     pub max_flows: u64,
 }
 

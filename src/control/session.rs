@@ -1,7 +1,7 @@
-//! The gateway's side of one control connection, sans-IO: bytes in, bytes out, bounded both ways.
+//! The gateway side of one control connection, sans-IO: bytes in, bytes out, both bounded.
 //!
-//! It must not know sockets or clocks. Each call of [`Session::poll_output`] does one small piece of
-//! work, so that a full table streams between packets and needs no big buffer.
+//! It must know neither sockets nor clocks. Each call of [`Session::poll_output`] does one small piece of work, so that
+//! a full table is streamed between packets and without a large buffer.
 
 use super::protocol::{Answer, DeviceCounters, Done, Failure, PROTOCOL, Request, Status, Totals};
 use crate::config::Settings;
@@ -11,44 +11,44 @@ use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Most bytes of requests that wait in a session; a line may not be longer.
+/// Maximum bytes of unanswered requests in a session, and of one line.
 pub const MAX_INPUT: usize = 64 * 1024;
-/// Most bytes that a call of [`Session::poll_output`] appends, unless one row alone is longer.
+/// Maximum bytes that a call of [`Session::poll_output`] appends, unless a single row is longer.
 pub const CHUNK: usize = 64 * 1024;
-/// Rows of the table that a call asks for: enough to fill half a chunk, about 0.1 ms of work.
+/// Rows of the table fetched per call: enough to fill half a chunk, about 0.1 ms of work.
 const ROWS: usize = 128;
 
-/// What a session tells of the gateway beside the engine; made once a gateway, shared by its sessions.
+/// The facts about a gateway that a session reports besides those of the engine; shared by all sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
-    /// When the gateway started, on the engine's clock.
+    /// When the gateway started, on the clock of the engine.
     pub started: Instant,
-    /// The gateway's process ID.
+    /// The process ID of the gateway.
     pub pid: u32,
     /// Name of its TUN device.
     pub device: String,
     /// MTU of the device in bytes.
     pub mtu: u16,
-    /// Whether segmentation offload is in force; the settings' wish, until the gateway knows better.
+    /// Whether segmentation offload is active; as configured until the device is open.
     pub offload: bool,
 }
 
 impl About {
-    /// Takes from the settings what a session tells.
+    /// Makes it from the settings, the start time and the process ID.
     pub fn new(settings: &Settings, started: Instant, pid: u32) -> Self {
         let gateway = &settings.gateway;
         About { started, pid, device: gateway.device.clone(), mtu: gateway.mtu, offload: gateway.offload }
     }
 }
 
-/// How a session goes on after a call of [`Session::poll_output`].
+/// What to do after a call of [`Session::poll_output`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// There is more to do: write what came out, then call again, even if nothing came out.
+    /// Write the output, if any, then call again.
     More,
-    /// All that was asked is answered; call again after the next [`Session::feed`].
+    /// Everything is answered: call again after the next [`Session::feed`].
     Idle,
-    /// Write what came out, then close the connection.
+    /// Write the output, if any, then close the connection.
     Close,
 }
 
@@ -61,7 +61,7 @@ struct Walk {
     rows: u64,
 }
 
-/// What a question about flows names that there is not.
+/// Returns an error if a query names a service or server that does not exist.
 fn unknown(query: &FlowQuery, engine: &Engine, now: Instant) -> Option<String> {
     let service = query.service.as_ref().filter(|name| engine.services().iter().all(|row| row.service != **name));
     let server = query.server.as_ref().filter(|name| engine.servers(now).iter().all(|row| row.server != **name));
@@ -71,8 +71,7 @@ fn unknown(query: &FlowQuery, engine: &Engine, now: Instant) -> Option<String> {
 
 /// One connection of the control socket, without the socket.
 ///
-/// The driver feeds what it reads, and calls [`Session::poll_output`] whenever all that came out
-/// before has been written.
+/// The driver feeds what it reads, and calls [`Session::poll_output`] whenever all previous output has been written.
 #[derive(Debug)]
 pub struct Session {
     about: Arc<About>,
@@ -84,36 +83,34 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes the session of a fresh connection.
+    /// Makes the session of a new connection.
     pub fn new(about: Arc<About>) -> Self {
         Session { about, input: Vec::new(), pending: VecDeque::new(), walk: None, ended: false, refused: false }
     }
 
-    /// Takes bytes that the client sent. More than [`MAX_INPUT`] bytes of requests in waiting are
-    /// answered with an error and the end of the connection.
+    /// Takes bytes that the client sent. If more than [`MAX_INPUT`] bytes of requests are waiting, the session sends an
+    /// error and closes.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.refused {
             return;
         }
         if self.input.len() + bytes.len() > MAX_INPUT {
-            self.refuse(format!("more than {} KiB of requests are waiting, or one line is longer", MAX_INPUT / 1024));
+            self.refuse(format!("more than {} KiB of requests are waiting, or in one line", MAX_INPUT / 1024));
         } else {
             self.input.extend_from_slice(bytes);
         }
     }
 
-    /// Takes note that the client will send no more; what it asked is still answered, and then
-    /// [`Progress::Close`] follows.
+    /// Notes that the client has finished sending: pending requests are still answered, then [`Progress::Close`] follows.
     pub fn finish(&mut self) {
-        // A last line without its newline is a request all the same: `printf '{...}' | nc -N -U`.
+        // A last line without a newline is a request too: `printf '{...}' | nc -N -U`.
         if !self.ended && self.input.last().is_some_and(|last| *last != b'\n') {
             self.input.push(b'\n');
         }
         self.ended = true;
     }
 
-    /// Does a bounded piece of the work that was asked and appends its answer, whole lines of at
-    /// most [`CHUNK`] bytes in all, to `out`.
+    /// Does a bounded amount of work and appends whole lines, at most [`CHUNK`] bytes in total, to `out`.
     pub fn poll_output(
         &mut self,
         engine: &mut Engine,
@@ -140,7 +137,7 @@ impl Session {
         }
     }
 
-    /// Writes answers that wait while there is room, and tells whether all of them are written.
+    /// Writes pending answers while there is room; returns whether all of them are written.
     fn write_pending(&mut self, start: usize, out: &mut Vec<u8>) -> bool {
         while let Some(answer) = self.pending.front() {
             let before = out.len();
@@ -170,8 +167,8 @@ impl Session {
         }
         let request = match serde_json::from_slice(line) {
             Ok(request) => request,
-            // Without a common language, whatever comes next would be guesswork.
-            Err(error) => return self.refuse(format!("cannot read the request: {error}")),
+            // After an unreadable line the rest of the input cannot be trusted.
+            Err(error) => return self.refuse(format!("cannot parse the request: {error}")),
         };
         match request {
             Request::Status => {
@@ -230,12 +227,12 @@ impl Session {
         }
     }
 
-    /// Goes a bounded part on with the walk over the table.
+    /// Continues the walk over the table by a bounded number of rows.
     fn walk(&mut self, engine: &Engine, now: Instant) {
         let Some(mut walk) = self.walk.take() else { return };
         let most = walk.left.min(ROWS as u64) as usize;
         let mut rows = Vec::with_capacity(ROWS);
-        // With the limit used up, the walk goes on only to tell whether there is one more.
+        // At the limit, the walk continues only to find out whether there is one more.
         let next = engine.flows(now, &walk.query, walk.from, if most > 0 { most } else { ROWS }, &mut rows);
         if most == 0 && !rows.is_empty() {
             self.pending.push_back(Answer::Done(Done { rows: walk.rows, more: true }));
@@ -288,7 +285,7 @@ impl Session {
         self.pending.push_back(Answer::Error(Failure { message }));
     }
 
-    /// Answers with an error and takes nothing more.
+    /// Answers with an error and accepts no more input.
     fn refuse(&mut self, message: String) {
         self.walk = None;
         self.input = Vec::new();
@@ -338,7 +335,7 @@ mod tests {
         Session::new(Arc::new(About::new(&Settings::default(), Instant::from_nanos(60_000_000_000), 77)))
     }
 
-    /// Runs the session until it is idle or closes: its lines, the longest chunk, and how it ended.
+    /// Runs the session until it is idle or closes; returns its lines, the longest chunk, and the last progress.
     fn run(session: &mut Session, engine: &mut Engine) -> (Vec<Value>, usize, Progress) {
         let (mut all, mut longest) = (Vec::new(), 0);
         for _ in 0..100_000 {
@@ -350,7 +347,7 @@ mod tests {
                 return (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), longest, progress);
             }
         }
-        panic!("the session never comes to rest");
+        panic!("the session never becomes idle");
     }
 
     fn ask(engine: &mut Engine, requests: &str) -> Vec<Value> {
@@ -454,7 +451,7 @@ mod tests {
             assert_eq!((lines.len(), progress), (1, Progress::Close));
             assert!(lines[0]["error"]["message"].is_string());
             session.feed(b"{\"request\":\"status\"}\n");
-            assert_eq!(run(&mut session, &mut engine), (vec![], 0, Progress::Close), "nothing is taken after it");
+            assert_eq!(run(&mut session, &mut engine), (vec![], 0, Progress::Close), "no input is accepted after it");
         }
     }
 

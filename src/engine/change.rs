@@ -1,4 +1,4 @@
-//! What can be changed while the engine runs.
+//! The changes that can be made while the engine runs.
 
 use super::{Ended, Engine};
 use crate::balance::Admin;
@@ -6,58 +6,58 @@ use crate::ids::{FlowId, ServerId};
 use crate::time::{Duration, Instant};
 use std::fmt;
 
-/// A change at run time. None moves a live flow to another server.
+/// A change at run time. No change moves a live flow to another server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Gives a server another weight; its flows stay.
+    /// Changes the weight of a server; its flows stay.
     Weight {
         /// The server.
         server: ServerId,
-        /// Its new weight; 0 gets no new flows.
+        /// Its new weight; with 0 it gets no new flows.
         weight: u16,
     },
     /// Enables, drains or disables a server.
     Admin {
         /// The server.
         server: ServerId,
-        /// What the operator wants of it.
+        /// Its new administrative state.
         admin: Admin,
-        /// Draining: after this time the flows that are left are ended, TCP by resets to both ends.
+        /// When draining: the time after which the remaining flows are ended, TCP flows by resets to both ends.
         deadline: Option<Duration>,
     },
-    /// Takes a server's load, 0 to 100, and whether it wants to be left alone, as if it had told so itself.
+    /// Sets the load and the maintenance flag of a server, as if the server had reported them itself.
     Load {
         /// The server.
         server: ServerId,
-        /// Its load in percent.
+        /// Its load in percent, 0 to 100.
         load: u8,
-        /// Whether it wants no new flows.
+        /// Whether it asks for no new flows.
         maintenance: bool,
     },
-    /// Takes a server as up or down whatever its monitors say: for replays and drills.
+    /// Forces a server up or down, whatever its monitors say: for replays and drills.
     Health {
         /// The server.
         server: ServerId,
-        /// Whether it is up; none leaves it to the monitors again.
+        /// Whether it is up; with none its monitors decide again.
         up: Option<bool>,
     },
-    /// Switches a rule on or off; flows that it let in stay.
+    /// Enables or disables a rule; flows that it admitted stay.
     Rule {
         /// The rule's place in the settings.
         rule: u16,
-        /// Whether it holds.
+        /// Whether it is enabled.
         on: bool,
     },
-    /// Takes an MTU as that of the way to a server, until it is told another one.
+    /// Sets the path MTU to a server, until another one is learned.
     Mtu {
         /// The server.
         server: ServerId,
-        /// Whether it is the way to its IPv6 address.
+        /// Whether it is the path to the IPv6 address.
         v6: bool,
-        /// In bytes; 0 is unknown.
+        /// The MTU in bytes; 0 if unknown.
         mtu: u16,
     },
-    /// Removes a flow; nobody is told.
+    /// Removes a flow without notifying its ends.
     Kill {
         /// The flow.
         flow: FlowId,
@@ -73,17 +73,17 @@ pub enum Refused {
     NoSuchRule(u16),
     /// There is no such flow.
     NoSuchFlow(FlowId),
-    /// A load is 0 to 100.
+    /// The load is not between 0 and 100.
     NoLoad(u8),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::NoSuchServer(id) => write!(f, "there is no server number {}", id.0),
-            Refused::NoSuchRule(rule) => write!(f, "there is no rule number {rule}"),
-            Refused::NoSuchFlow(id) => write!(f, "there is no flow {id}; it may have ended"),
-            Refused::NoLoad(load) => write!(f, "{load} is no load: 0 to 100 percent is allowed"),
+            Refused::NoSuchServer(id) => write!(f, "no server number {}", id.0),
+            Refused::NoSuchRule(rule) => write!(f, "no rule number {rule}"),
+            Refused::NoSuchFlow(id) => write!(f, "no flow {id}; it may have ended"),
+            Refused::NoLoad(load) => write!(f, "{load} is not a valid load: use 0 to 100 percent"),
         }
     }
 }
@@ -91,10 +91,10 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Engine {
-    /// Changes something at run time.
+    /// Applies a change.
     ///
     /// # Errors
-    /// [`Refused`] where it cannot be changed; nothing is changed then.
+    /// [`Refused`] where it cannot be applied; nothing changes then.
     pub fn apply(&mut self, now: Instant, change: Change) -> Result<(), Refused> {
         if let Change::Weight { server, .. }
         | Change::Admin { server, .. }

@@ -107,7 +107,7 @@ impl Engine {
                 probe: row.probe.into(),
                 address: row.address,
                 port: row.port,
-                says: row.says,
+                verdict: row.verdict,
                 state: row.state,
                 kept_by_floor: row.kept_by_floor,
                 sent: row.sent,

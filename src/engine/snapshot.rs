@@ -1,4 +1,4 @@
-//! What can be seen of the engine from outside: rows and counters, as plain values.
+//! The outside view of the engine: rows and counters, as plain values.
 
 use super::reason::Reason;
 use super::verdict::{Consumed, Ended};
@@ -12,13 +12,13 @@ use std::net::{IpAddr, SocketAddr};
 /// A flow, as seen at one point in time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRow {
-    /// Its place in the table.
+    /// Its ID.
     pub id: FlowId,
     /// TCP, UDP or ICMP echo.
     pub protocol: Protocol,
     /// The client's address and port (ICMP: echo identifier).
     pub client: SocketAddr,
-    /// The service address and port that the client talks to.
+    /// The service address and port that the client sends to.
     pub listen: SocketAddr,
     /// The service's name.
     pub service: String,
@@ -26,21 +26,21 @@ pub struct FlowRow {
     pub server: String,
     /// The server's address and port.
     pub server_address: SocketAddr,
-    /// The source that the server sees, where it is not the client's own (full NAT).
+    /// The source that the server sees, where it is not the client itself (full NAT).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<SocketAddr>,
-    /// Why it went to that server.
+    /// How the server was chosen.
     pub picked_by: PickedBy,
-    /// The rule that let it in, if any matched.
+    /// The rule that admitted it, if one matched.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rule: Option<String>,
-    /// Which timeout holds.
+    /// Its timeout state.
     pub state: TimeoutState,
-    /// Milliseconds since it was made.
+    /// Milliseconds since its creation.
     pub age_ms: u64,
     /// Milliseconds since its last packet, exact to 100 ms.
     pub idle_ms: u64,
-    /// Milliseconds until it expires if no packet comes.
+    /// Milliseconds until it expires if no packet arrives.
     pub expires_in_ms: u64,
     /// Packets from the client; a super-packet counts as the packets it stands for.
     pub packets_in: u64,
@@ -52,7 +52,7 @@ pub struct FlowRow {
     pub bytes_out: u64,
 }
 
-/// What of an address of a NAT pool is in use for a protocol.
+/// The port usage of one address of a NAT pool, for one protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatRow {
     /// The pool's name.
@@ -61,17 +61,17 @@ pub struct NatRow {
     pub address: std::net::IpAddr,
     /// The protocol.
     pub protocol: Protocol,
-    /// Ports that flows have.
+    /// Ports in use by flows.
     pub used: u32,
     /// Ports that were released and rest before they are assigned again.
     pub resting: u32,
     /// Ports that can be assigned.
     pub free: u32,
-    /// New flows that found no port, of the whole pool.
+    /// New flows refused for lack of a port, in the whole pool.
     pub exhausted: u64,
 }
 
-/// Which flows to show; every condition that is given must hold.
+/// Selects flows; all given conditions must match.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FlowQuery {
@@ -81,7 +81,7 @@ pub struct FlowQuery {
     /// Name of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// Network that the client's address lies in.
+    /// Network that contains the client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpNet>,
     /// Protocol.
@@ -89,13 +89,13 @@ pub struct FlowQuery {
     pub protocol: Option<Protocol>,
 }
 
-/// Where a walk over the flows stands; starts at the default.
+/// The position of a walk over the flows; the default is its start.
 ///
-/// A walk sees every flow that exists for all of it exactly once.
+/// A walk visits every flow that exists throughout it exactly once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cursor(pub u32);
 
-/// A server and what it has been given.
+/// A server with its standing and traffic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServerRow {
     /// The pool's name.
@@ -104,37 +104,37 @@ pub struct ServerRow {
     pub server: String,
     /// Its addresses, IPv4 first.
     pub addresses: Vec<IpAddr>,
-    /// Its port; none where it is the same as the service's.
+    /// Its port; none where it is that of the service.
     pub port: Option<u16>,
     /// Its weight.
     pub weight: u16,
-    /// Its weight in force: less than `weight` during slow start.
+    /// Its effective weight: less than `weight` during slow start.
     pub weight_now: f32,
-    /// What the operator wants of it.
+    /// Its administrative state.
     pub admin: Admin,
-    /// What its monitors say: the worst of its addresses and ports.
+    /// Its health: the worst of its addresses and ports.
     pub health: Health,
-    /// How often an address or port of it went down since the start.
+    /// How often one of its addresses or ports went down since the start.
     pub times_down: u64,
-    /// How often an address or port of it came up since the start.
+    /// How often one of its addresses or ports came up since the start.
     pub times_up: u64,
-    /// Milliseconds for which signs from the traffic still keep it out.
+    /// Milliseconds until its passive hold ends, if it has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub passive_hold_ms: Option<u64>,
-    /// Its own word on its load in percent, if it is not older than a minute.
+    /// The load that it reported in percent, if not older than a minute.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub load: Option<u8>,
-    /// Whether it asked to be left alone.
+    /// Whether it is under maintenance.
     pub maintenance: bool,
-    /// The smoothed round trip of its probes in milliseconds.
+    /// The smoothed round-trip time of its probes in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_ms: Option<f64>,
-    /// Most flows that it is given at a time.
+    /// Its limit of concurrent flows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_flows: Option<u32>,
-    /// Flows that go to it.
+    /// Its current flows.
     pub flows: u64,
-    /// Flows that it has been given since the start.
+    /// Flows assigned to it since the start.
     pub flows_total: u64,
     /// Packets that clients sent to it.
     pub packets_in: u64,
@@ -146,45 +146,45 @@ pub struct ServerRow {
     pub bytes_out: u64,
 }
 
-/// A service and what came to it.
+/// A service with its flows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRow {
     /// The service's name.
     pub service: String,
-    /// Where it listens, as in the configuration: `192.0.2.80:80/tcp`.
+    /// Its listen addresses, as in the configuration: `192.0.2.80:80/tcp`.
     pub listen: Vec<String>,
-    /// The pool that its flows go to.
+    /// The pool whose servers get its flows.
     pub pool: String,
-    /// How they are spread.
+    /// The algorithm that distributes them.
     pub algorithm: Algorithm,
-    /// Its flows.
+    /// Its current flows.
     pub flows: u64,
     /// Its flows since the start.
     pub flows_total: u64,
 }
 
-/// A rule and what it has done.
+/// A rule with what it matched, admitted and refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleRow {
-    /// Its place among the rules, from 1.
+    /// Its position among the rules, from 1.
     pub place: u16,
     /// The rule's name.
     pub rule: String,
-    /// Whether it holds.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// What it does: `balance`, `pass`, `drop` or `reject`.
+    /// Its action: `balance`, `pass`, `drop` or `reject`.
     pub action: String,
-    /// Packets of no flow that it matched.
+    /// Packets matched; packets of known flows are not matched against rules.
     pub matched: u64,
-    /// Flows that it let in since the start.
+    /// Flows admitted since the start.
     pub flows_total: u64,
-    /// Flows that its limits refused.
+    /// Flows refused by its limits.
     pub refused: u64,
-    /// Flows that it let in and that have not ended.
+    /// Current flows that it admitted.
     pub flows: u32,
 }
 
-/// One monitor's look at one address and port of a server.
+/// The results of one monitor for one address and port of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MonitorRow {
     /// The pool's name.
@@ -195,25 +195,25 @@ pub struct MonitorRow {
     pub monitor: String,
     /// `icmp`, `tcp`, `http`, `udp` or `dns`.
     pub probe: String,
-    /// The address probed.
+    /// The probed address.
     pub address: IpAddr,
-    /// The port probed; none for ICMP.
+    /// The probed port; none for ICMP.
     pub port: Option<u16>,
     /// The verdict of this monitor alone.
-    pub says: Health,
-    /// What holds for the server's address and port after all its monitors and the floor.
+    pub verdict: Health,
+    /// The health of the server's address and port, after all monitors and the floor.
     pub state: Health,
     /// Whether it is in service only because of the floor of its pool.
     pub kept_by_floor: bool,
-    /// Results in the window.
+    /// Results in the sample window.
     pub sent: u32,
     /// Failures among them.
     pub lost: u32,
-    /// Average latency of the window's answered probes in milliseconds.
+    /// Average latency of the answered probes in the window, in milliseconds.
     pub average_ms: Option<f64>,
-    /// The last result in words; none: no probe has ended.
+    /// The last result in words; none before the first result.
     pub last: Option<String>,
-    /// Milliseconds for which `state` has held.
+    /// Milliseconds since `state` last changed.
     pub in_state_ms: u64,
 }
 
@@ -228,48 +228,48 @@ pub struct HistoryRow {
     pub ago_ms: u64,
     /// `IPv4` or `IPv6`.
     pub family: String,
-    /// The port; none is the whole address.
+    /// The port; none for the whole address.
     pub port: Option<u16>,
-    /// `up`, `down`, or `held` by the floor of the pool.
+    /// `up`, `down`, or `kept-by-floor`.
     pub what: String,
-    /// Why, in words with the figures.
+    /// Why, with the figures.
     pub why: String,
 }
 
-/// A named number.
+/// A counter and what it counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count<T> {
-    /// What is counted.
+    /// What it counts.
     pub kind: T,
-    /// How often.
+    /// Its value.
     pub count: u64,
 }
 
 /// The engine's totals since the start.
 ///
 /// `packets_in = translated + foreign + sum(consumed) + sum(dropped)`, in packets; a super-packet
-/// counts as the packets it stands for.
+/// counts as the packets that it stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Packets handed to the engine.
     pub packets_in: u64,
     /// Their bytes.
     pub bytes_in: u64,
-    /// Packets rewritten for their flow and forwarded.
+    /// Packets translated for their flow and forwarded.
     pub translated: u64,
-    /// Packets of no service, forwarded unchanged.
+    /// Packets forwarded unchanged because they belong to no service.
     pub foreign: u64,
-    /// Packets the engine took, by kind; every kind is listed.
+    /// Packets consumed by the engine, by kind; every kind is listed.
     pub consumed: Vec<Count<Consumed>>,
     /// Packets dropped, by reason; every reason is listed.
     pub dropped: Vec<Count<Reason>>,
-    /// Packets of the engine's own, sent.
+    /// Packets that the engine itself sent.
     pub transmitted: u64,
     /// Flows in the table.
     pub flows: u64,
-    /// Most flows that the table takes.
+    /// Capacity of the table in flows.
     pub max_flows: u64,
-    /// Flows made since the start.
+    /// Flows created since the start.
     pub flows_opened: u64,
     /// Flows ended since the start, by cause; every cause is listed.
     pub flows_ended: Vec<Count<Ended>>,
@@ -278,22 +278,22 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Packets forwarded, translated or not.
+    /// Returns the packets forwarded, translated or not.
     pub fn forwarded(&self) -> u64 {
         self.translated + self.foreign
     }
 
-    /// Packets the engine took.
+    /// Returns the packets consumed.
     pub fn consumed(&self) -> u64 {
         self.consumed.iter().map(|c| c.count).sum()
     }
 
-    /// Packets dropped.
+    /// Returns the packets dropped.
     pub fn dropped(&self) -> u64 {
         self.dropped.iter().map(|c| c.count).sum()
     }
 
-    /// Whether in = forwarded + consumed + dropped.
+    /// Tests whether in = forwarded + consumed + dropped.
     pub fn add_up(&self) -> bool {
         self.packets_in == self.forwarded() + self.consumed() + self.dropped()
     }

@@ -188,7 +188,7 @@ fn draining_keeps_flows_until_the_deadline_and_tells_when_the_last_has_gone() {
     let (client, server) = (sent(&mut engine, at(61)), events(&mut engine));
     assert_eq!(client.len(), 3, "the server's next number is 501; the client's is 105, and 101 was acknowledged last");
     let want = [
-        "server pool/s1: the deadline for draining has passed, 1 flows are ended",
+        "server pool/s1: the draining deadline has passed, 1 flows are ended",
         "server pool/s1 is drained: its last flow has ended",
     ];
     assert_eq!(server, want);
@@ -317,7 +317,7 @@ fn near_a_full_table_low_classes_are_refused_first_and_it_is_told_once() {
         assert_eq!(syn(&mut engine, at(0), CLIENT, port), Err(Verdict::Drop(Reason::TableLow)));
     }
     assert!(syn(&mut engine, at(0), [9, 9, 9, 9], 9).is_ok());
-    assert_eq!(events(&mut engine), ["the flow table is nearly full: new flows of class low are refused"]);
+    assert_eq!(events(&mut engine), ["the flow table is nearly full: new flows of priority low are refused"]);
 }
 
 #[test]
@@ -331,7 +331,10 @@ fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
     assert!(matches!(send(&mut engine, at(0), &mut refusal), Verdict::Forward { .. }));
     assert_eq!([2, 3].map(|port| syn(&mut engine, at(1), CLIENT, port)), [Ok(2), Ok(1)]);
     assert_eq!(syn(&mut engine, at(2), CLIENT, 3), Ok(1), "a repeated SYN stays where it is");
-    assert_eq!(events(&mut engine), ["server pool/s1 gets no new flows for 10.0 s: clients' connections fail there"]);
+    assert_eq!(
+        events(&mut engine),
+        ["server pool/s1 gets no new flows for 10.0 s (passive hold): client connections to it fail"]
+    );
     assert_eq!([4, 5, 6].map(|port| syn(&mut engine, at(3), CLIENT, port)), [Ok(2), Ok(2), Ok(2)]);
     assert_eq!(engine.servers(at(3))[0].passive_hold_ms, Some(9_000));
     engine.handle_timeout(at(12));

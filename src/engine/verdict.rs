@@ -1,4 +1,4 @@
-//! What becomes of a packet, and what the engine tells besides.
+//! The fate of a packet, and the events that the engine reports besides.
 
 use super::reason::Reason;
 use super::snapshot::FlowRow;
@@ -9,84 +9,84 @@ use crate::packet::Side;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What becomes of a packet. Each packet has exactly one.
+/// The fate of a packet. Each packet has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Write the first `len` bytes of the buffer out.
+    /// Write out the first `len` bytes of the buffer.
     Forward {
-        /// Bytes to write: padding behind the IP packet is cut off.
+        /// Bytes to write; padding after the IP packet is cut off.
         len: usize,
-        /// As what.
+        /// Why it is forwarded.
         why: Forwarded,
     },
-    /// It goes on as one or more other packets, which `poll_transmit` gives next: in the other IP family, or in fragments.
+    /// Replaced by one or more packets that `poll_transmit` returns next: of the other IP family, or fragments.
     Emit {
-        /// As what.
+        /// Why it is forwarded.
         why: Forwarded,
     },
-    /// The engine took it; an answer, if any, comes out of `poll_transmit`.
+    /// Consumed by the engine; a reply, if any, is returned by `poll_transmit`.
     Consume(Consumed),
-    /// Throw it away.
+    /// Discard it.
     Drop(Reason),
 }
 
-/// As what a packet is forwarded.
+/// Why a packet is forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forwarded {
     /// Rewritten for its flow.
     Translated {
         /// The flow.
         flow: FlowId,
-        /// Who sent it.
+        /// The side that sent it.
         from: Side,
-        /// Whether this packet made the flow.
+        /// Whether this packet created the flow.
         opened: bool,
     },
-    /// An ICMP error about a packet of a flow, translated for who sent that packet. The flow neither counts nor notices it.
+    /// An ICMP error about a packet of a flow, translated for the sender of that packet. It is not counted for the flow and does not affect it.
     Error {
         /// The flow.
         flow: FlowId,
-        /// The side from which it came.
+        /// The side that sent it.
         from: Side,
     },
-    /// Of no service and from no server's service: unchanged.
+    /// Unchanged: neither to a service nor from the service port of a server.
     Foreign,
 }
 
-/// For what the engine took a packet.
+/// Why the engine consumed a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Consumed {
-    /// An echo request to a service address, answered.
+    /// An echo request to a service address; a reply was sent.
     Echo,
-    /// A TCP packet of no flow, answered with a reset.
+    /// A TCP packet that is not part of a flow; a reset was sent.
     Reset,
-    /// A packet that a rule rejects, answered.
+    /// A packet rejected by a rule; a reset or an ICMP error was sent.
     Rejected,
-    /// A packet for a new flow that no server can take, answered.
+    /// A packet of a new flow that no server can take; a reset or an ICMP error was sent.
     NoServer,
-    /// A packet of a flow whose server is down: both ends were reset.
+    /// A packet of a flow whose server is down; resets were sent to both ends.
     ServerDown,
-    /// A packet to a service address where nobody listens, answered.
+    /// A packet to a port of a service address on which no service listens; a reset or an ICMP error was sent.
     Closed,
-    /// Too big for the way out and not to be fragmented: its sender was told the MTU.
+    /// A packet that exceeds the path MTU and must not be fragmented; an ICMP error with the MTU was sent.
     TooBig,
-    /// Its hops end behind the gateway: its sender was told.
+    /// A packet whose hop limit is exceeded at the gateway; an ICMP error was sent.
     TimeExceeded,
-    /// Its source route is not followed here: its sender was told.
+    /// A packet with a source route, which is not followed; an ICMP error was sent.
     SourceRoute,
-    /// It has no form in the other family: its sender was told that it is prohibited.
+    /// A packet with no equivalent in the other IP family; an ICMP error was sent (administratively prohibited).
     Untranslatable,
-    /// A fragment that waits for the first of its packet.
+    /// A fragment that waits for the first fragment of its packet.
     FragmentWaiting,
-    /// An answer to a probe of the gateway's own.
+    /// A reply to one of the gateway's own probes.
     Probe,
-    /// From a probed server, but no probe waits for it.
+    /// A packet from a probed server that no outstanding probe expects.
     LateProbe,
 }
 
 impl Consumed {
-    /// Every kind, in the order in which tables show them.
+    /// Every kind, in the order of the tables.
     pub const ALL: [Consumed; 13] = [
         Consumed::Echo,
         Consumed::Reset,
@@ -103,7 +103,7 @@ impl Consumed {
         Consumed::LateProbe,
     ];
 
-    /// The short name, as in reports and JSON.
+    /// Returns the short name used in reports and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Consumed::Echo => "echo",
@@ -122,22 +122,22 @@ impl Consumed {
         }
     }
 
-    /// The kind in words, for an operator.
+    /// Describes the kind to an operator.
     pub const fn text(self) -> &'static str {
         match self {
-            Consumed::Echo => "echo request to a service address, answered",
-            Consumed::Reset => "TCP packet of no flow, answered with a reset",
-            Consumed::Rejected => "rejected by a rule, and told so",
-            Consumed::NoServer => "no server could take the new flow, and its client was told so",
-            Consumed::ServerDown => "of a flow whose server is down: both ends were reset",
-            Consumed::Closed => "to a service address where nobody listens, and told so",
-            Consumed::TooBig => "too big for the way out, and its sender was told the MTU",
-            Consumed::TimeExceeded => "its hops end behind the gateway, and its sender was told",
-            Consumed::SourceRoute => "its source route is not followed from here on, and its sender was told",
-            Consumed::Untranslatable => "cannot be expressed in the other IP family, and its sender was told",
-            Consumed::FragmentWaiting => "fragment that waits for the first of its packet",
-            Consumed::Probe => "the gateway's own probes and their answers",
-            Consumed::LateProbe => "from a probed server, but no probe waits for it",
+            Consumed::Echo => "echo request to a service address, replied to",
+            Consumed::Reset => "TCP packet that is not part of a flow, reset sent",
+            Consumed::Rejected => "rejected by a rule, sender notified",
+            Consumed::NoServer => "no server can take the new flow, client notified",
+            Consumed::ServerDown => "part of a flow whose server is down, both ends reset",
+            Consumed::Closed => "no service on this port of the service address, sender notified",
+            Consumed::TooBig => "larger than the path MTU, MTU reported to the sender",
+            Consumed::TimeExceeded => "hop limit exceeded at the gateway, sender notified",
+            Consumed::SourceRoute => "source route not followed, sender notified",
+            Consumed::Untranslatable => "no equivalent in the other IP family, sender notified",
+            Consumed::FragmentWaiting => "fragment that waits for the first one of its packet",
+            Consumed::Probe => "probe of the gateway itself, or a reply to one",
+            Consumed::LateProbe => "from a probed server, but expected by no probe",
         }
     }
 }
@@ -146,26 +146,26 @@ impl Consumed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ended {
-    /// Its timeout passed without a packet.
+    /// No packet arrived within its timeout.
     Expired,
-    /// It made room for a new flow while the table was full.
+    /// It was evicted to make room for a new flow in a full table.
     Evicted,
-    /// A new connection with the same addresses and ports took its place.
+    /// A new connection with the same addresses and ports replaced it.
     Replaced,
     /// An operator removed it.
     Killed,
-    /// Its server went down or was disabled, and the service does not keep such flows.
+    /// Its server went down or was disabled, and the service does not keep the flows of such servers.
     ServerDown,
-    /// Its server was draining, and the deadline passed.
+    /// The deadline of its draining server passed.
     Drained,
 }
 
 impl Ended {
-    /// Every cause, in the order in which tables show them.
+    /// Every cause, in the order of the tables.
     pub const ALL: [Ended; 6] =
         [Ended::Expired, Ended::Evicted, Ended::Replaced, Ended::Killed, Ended::ServerDown, Ended::Drained];
 
-    /// The short name, as in reports and JSON.
+    /// Returns the short name used in reports and JSON.
     pub const fn name(self) -> &'static str {
         match self {
             Ended::Expired => "expired",
@@ -178,56 +178,56 @@ impl Ended {
     }
 }
 
-/// What happened beside the packets, for logs and watchers.
+/// Something that happened besides the fates of packets, for logs and watchers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
 pub enum Event {
-    /// A flow was made. Only where the engine was asked to tell flows.
+    /// A flow was created. Reported only where the engine was asked to report flows.
     FlowOpened(Box<FlowRow>),
-    /// A flow ended. Only where the engine was asked to tell flows.
+    /// A flow ended. Reported only where the engine was asked to report flows.
     FlowEnded {
         /// The flow as it was at its end.
         flow: Box<FlowRow>,
-        /// Why.
+        /// Why it ended.
         cause: Ended,
     },
-    /// The table is full: new flows evict old ones or are refused. Told once, until it has emptied by a tenth.
+    /// The table is full: new flows evict old ones or are refused. Reported once until a tenth of the table is free again.
     TableFull {
-        /// The table's size in flows.
+        /// Size of the table in flows.
         max_flows: u32,
     },
-    /// The table has emptied by a tenth.
+    /// A tenth of the table is free again.
     TableRelieved {
-        /// Flows in it.
+        /// Flows in the table.
         flows: u32,
     },
-    /// New flows of a class are refused. Told at most once a minute.
+    /// New flows of a priority are refused. Reported at most once per minute.
     Pressure {
         /// Their priority.
         priority: Priority,
-        /// What is short.
+        /// The resource that is short.
         of: Pressed,
     },
-    /// A server, or one port of it, came up or went down.
+    /// A server, or one of its ports, came up or went down.
     Health {
         /// `pool/server`.
         server: String,
-        /// Whether it is its IPv6 address.
+        /// Whether this concerns its IPv6 address.
         v6: bool,
-        /// The port; none is the whole address.
+        /// The port; none for the whole address.
         port: Option<u16>,
-        /// Up, else down.
+        /// Whether it came up.
         up: bool,
-        /// Why.
+        /// Why it changed.
         why: Why,
     },
-    /// A server's monitors say down, but the floor of its pool keeps it in.
+    /// The monitors of a server consider it down, but the floor of its pool keeps it in service.
     KeptByFloor {
         /// `pool/server`.
         server: String,
-        /// Whether it is its IPv6 address.
+        /// Whether this concerns its IPv6 address.
         v6: bool,
-        /// The port; none is the whole address.
+        /// The port; none for the whole address.
         port: Option<u16>,
         /// Why it would be down.
         why: Why,
@@ -237,35 +237,35 @@ pub enum Event {
         /// `pool/server`.
         server: String,
     },
-    /// A draining server's deadline has passed: the flows that are left end.
+    /// The deadline of a draining server has passed: its remaining flows are ended.
     DrainDeadline {
         /// `pool/server`.
         server: String,
-        /// Flows that are left.
+        /// Its remaining flows.
         flows: u32,
     },
-    /// Signs from the traffic itself take a server out of the choice for a while.
+    /// Signs of trouble in the traffic put a passive hold on a server: it gets no new flows for a while.
     PassiveHold {
         /// `pool/server`.
         server: String,
-        /// For how long, in milliseconds.
+        /// Duration of the hold in milliseconds.
         for_ms: u64,
     },
 }
 
-/// How much an event matters to an operator.
+/// The importance of an event to an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
-    /// One of many flows.
+    /// Concerns one of many flows.
     Flow,
-    /// Worth a line.
+    /// Worth a line in the log.
     Notable,
-    /// Somebody must look.
+    /// Needs attention.
     Grave,
 }
 
 impl Event {
-    /// How much it matters.
+    /// Returns its importance.
     pub const fn weight(&self) -> Weight {
         match self {
             Event::FlowOpened(_) | Event::FlowEnded { .. } => Weight::Flow,
@@ -277,7 +277,7 @@ impl Event {
     }
 }
 
-/// In words, for logs and reports.
+/// Prints one line for logs and reports.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -303,15 +303,15 @@ impl fmt::Display for Event {
             ),
             Event::TableFull { max_flows } => write!(
                 f,
-                "the flow table is full ({max_flows} flows): half-open flows make room for new ones, else these are \
-                 refused; raise flows.max"
+                "the flow table is full ({max_flows} flows): new flows evict half-open ones or are refused; \
+                 raise flows.max"
             ),
             Event::TableRelieved { flows } => write!(f, "the flow table has room again ({flows} flows)"),
             Event::Pressure { priority, of: Pressed::Table } => {
                 write!(f, "the flow table is nearly full: new flows of priority {} are refused", priority.name())
             }
             Event::Pressure { priority, of: Pressed::Rate } => {
-                write!(f, "too many new flows per second: some of priority {} are refused", priority.name())
+                write!(f, "too many new flows per second: some flows of priority {} are refused", priority.name())
             }
             Event::Health { server, v6, port, up, why } => {
                 let state = if *up { "up" } else { "DOWN" };
@@ -319,16 +319,16 @@ impl fmt::Display for Event {
             }
             Event::KeptByFloor { server, v6, port, why } => write!(
                 f,
-                "server {server} would be down ({}), but the floor of its pool keeps it in: {why}",
+                "server {server} would be down ({}), but the floor of its pool keeps it in service: {why}",
                 place(*v6, *port)
             ),
             Event::ServerDrained { server } => write!(f, "server {server} is drained: its last flow has ended"),
             Event::DrainDeadline { server, flows } => {
-                write!(f, "server {server}: the deadline for draining has passed, {flows} flows are ended")
+                write!(f, "server {server}: the draining deadline has passed, {flows} flows are ended")
             }
             Event::PassiveHold { server, for_ms } => write!(
                 f,
-                "server {server} gets no new flows for {}.{} s: clients' connections fail there",
+                "server {server} gets no new flows for {}.{} s (passive hold): client connections to it fail",
                 for_ms / 1000,
                 for_ms % 1000 / 100
             ),
@@ -336,18 +336,18 @@ impl fmt::Display for Event {
     }
 }
 
-/// Which part of a server is meant: `IPv4`, `IPv6 port 80`.
+/// Names a part of a server: `IPv4`, `IPv6 port 80`.
 fn place(v6: bool, port: Option<u16>) -> String {
     let family = if v6 { "IPv6" } else { "IPv4" };
     port.map_or(family.into(), |port| format!("{family} port {port}"))
 }
 
-/// What is so short that lower classes are refused.
+/// A resource whose shortage makes the gateway refuse flows of lower priorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pressed {
     /// Room in the flow table.
     Table,
-    /// The gateway's new flows a second.
+    /// The gateway's new flows per second.
     Rate,
 }

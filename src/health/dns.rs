@@ -1,11 +1,11 @@
-//! DNS queries over UDP, and whether a response answers them (RFC 1035, RFC 3596).
+//! DNS queries over UDP and the judgement of their responses (RFC 1035, RFC 3596).
 
 use super::settings::{DnsExpect, DnsKind};
 use super::why::Failure;
 use crate::packet::word;
 use std::net::IpAddr;
 
-/// Builds a recursive query; none where the name is no DNS name.
+/// Builds a recursive query; returns none if the name is not a DNS name.
 pub(super) fn query(id: u16, name: &str, kind: DnsKind) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(18 + name.len());
     out.extend_from_slice(&id.to_be_bytes());
@@ -25,13 +25,13 @@ pub(super) fn query(id: u16, name: &str, kind: DnsKind) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What a response says to a query; none: it is not the answer to it, so the probe goes on waiting.
+/// Judges the response to a query; returns none if it does not belong to the query, so that the probe keeps waiting.
 pub(super) fn judge(query: &[u8], response: &[u8], expect: Option<DnsExpect>) -> Option<Result<(), Failure>> {
     let question = query.get(12..)?;
     if response.len() < 12 || response[..2] != query[..2] || response[2] & 0xf8 != 0x80 || word(response, 4) != 1 {
         return None;
     }
-    // Labels are at most 63 long, so folding the case of every byte of the question changes no length.
+    // Lengths of labels are at most 63, so comparing without case cannot confuse a length.
     if !response.get(12..12 + question.len())?.eq_ignore_ascii_case(question) {
         return None;
     }
@@ -44,18 +44,18 @@ pub(super) fn judge(query: &[u8], response: &[u8], expect: Option<DnsExpect>) ->
         return Some(Err(Failure::Rcode { got: rcode, want }));
     }
     let Some(DnsExpect::Address(address)) = expect else { return Some(Ok(())) };
-    Some(match holds(response, 12 + question.len(), address) {
+    Some(match contains(response, 12 + question.len(), address) {
         Some(true) => Ok(()),
         Some(false) => Err(Failure::Answer),
         None => Err(Failure::Malformed("DNS answers")),
     })
 }
 
-/// Whether one of the answers, which begin at `at`, is `address`; none where they are broken off.
-fn holds(response: &[u8], mut at: usize, address: IpAddr) -> Option<bool> {
+/// Tests whether one of the answers, which begin at `at`, is `address`; returns none if they are truncated.
+fn contains(response: &[u8], mut at: usize, address: IpAddr) -> Option<bool> {
     let mut found = false;
     for _ in 0..word(response, 6) {
-        at = behind_name(response, at)?;
+        at = skip_name(response, at)?;
         let fixed = response.get(at..at + 10)?;
         let data = response.get(at + 10..at + 10 + usize::from(word(fixed, 8)))?;
         found |= match (address, word(fixed, 0), word(fixed, 2)) {
@@ -68,8 +68,8 @@ fn holds(response: &[u8], mut at: usize, address: IpAddr) -> Option<bool> {
     Some(found)
 }
 
-/// Where a name ends that begins at `at`: behind its root label or its pointer, which is not followed.
-fn behind_name(response: &[u8], mut at: usize) -> Option<usize> {
+/// Returns the end of the name that begins at `at`: after its root label or its pointer, which is not followed.
+fn skip_name(response: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *response.get(at)? {
             0 => return Some(at + 1),
@@ -97,7 +97,7 @@ mod tests {
     const CNAME: &[u8] = &[1, b'x', 0, 0, 5, 0, 1, 0, 0, 0, 60, 0, 2, 0xc0, 12];
 
     #[test]
-    fn a_query_is_as_rfc_1035_lays_it_out() {
+    fn a_query_has_the_layout_of_rfc_1035() {
         let want = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\0\0\x1c\0\x01";
         assert_eq!(query(0x1234, "www.example.", DnsKind::Aaaa).unwrap(), want);
         assert_eq!(query(1, ".", DnsKind::Ns).unwrap()[12..], [0, 0, 2, 0, 1]);

@@ -1,15 +1,15 @@
-//! Whether bytes are what a monitor expects. The expectations are the operator's, the bytes a server's.
+//! Matching of replies against the expectation of a monitor. Expectations come from the operator, bytes from a server.
 //!
-//! Responses are bytes, so the crate `regex` and not `regex-lite`, which reads only `str`; without its Unicode
-//! tables, `\d` and `\w` are ASCII. A match takes time linear in the bytes, whatever the expression.
+//! Replies are bytes, so this uses the crate `regex` and not `regex-lite`, which only supports `str`; without Unicode
+//! tables, `\d` and `\w` are ASCII. The time of a match is linear in the bytes, whatever the expression.
 
 use super::settings::Expect;
 use regex::bytes::{Regex, RegexBuilder};
 
-/// Bytes that a compiled expression may take.
+/// Maximum size of a compiled expression in bytes.
 const MOST_SIZE: usize = 1 << 20;
 
-/// Compiles a regular expression over bytes, or says what is wrong with it.
+/// Compiles a regular expression over bytes.
 pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(pattern)
         .unicode(false)
@@ -18,7 +18,7 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
         .map_err(|error| format!("the regular expression `{pattern}` does not compile: {error}"))
 }
 
-/// An expectation ready to be held against bytes.
+/// A compiled expectation.
 #[derive(Debug, Clone)]
 pub(super) enum Matcher {
     Prefix(Vec<u8>),

@@ -1,12 +1,12 @@
-//! How many servers the monitors must leave in, and which of those that should go are held back.
+//! The floor: how many servers must stay in service whatever the monitors say, and which servers it keeps.
 //!
-//! A seat is one server's port of one family: it is in while all its units are up. Seats of one pool, family
-//! and port are a group, and each group has a floor. It knows no probes and no reasons.
+//! A seat is one port of a server in one family: it is in service while all its units are up. The seats of one pool,
+//! family and port form a group, and each group has a floor. It must know neither probes nor reasons.
 
 use crate::time::Instant;
 use std::collections::BTreeSet;
 
-/// Units held back that one release looks at, at most: the rest waits for the next one.
+/// Maximum number of kept units examined per release; the others wait for the next one.
 const MOST_TRIES: usize = 64;
 
 #[derive(Debug, Default)]
@@ -20,27 +20,27 @@ pub(super) struct Floors {
 struct Group {
     least: u32,
     inside: u32,
-    held: BTreeSet<(Instant, u32)>,
+    kept: BTreeSet<(Instant, u32)>,
 }
 
 #[derive(Debug)]
 struct Seat {
     group: u32,
-    /// How many of its units are not up.
+    /// Number of its units that are not up.
     out: u32,
 }
 
 #[derive(Debug)]
 struct Unit {
     up: bool,
-    held: Option<Instant>,
+    kept: Option<Instant>,
     seats: Vec<u32>,
 }
 
 impl Floors {
     /// Adds a group with a floor of zero; returns its number.
     pub fn add_group(&mut self) -> u32 {
-        self.groups.push(Group { least: 0, inside: 0, held: BTreeSet::new() });
+        self.groups.push(Group { least: 0, inside: 0, kept: BTreeSet::new() });
         self.groups.len() as u32 - 1
     }
 
@@ -48,12 +48,12 @@ impl Floors {
         self.groups[group as usize].least = least;
     }
 
-    /// Adds a unit in the order of their numbers.
+    /// Adds the unit with the next number.
     pub fn add_unit(&mut self, up: bool) {
-        self.units.push(Unit { up, held: None, seats: Vec::new() });
+        self.units.push(Unit { up, kept: None, seats: Vec::new() });
     }
 
-    /// Adds a seat of these units.
+    /// Adds a seat that consists of these units.
     pub fn add_seat(&mut self, group: u32, units: &[u32]) {
         let seat = self.seats.len() as u32;
         let mut out = 0;
@@ -66,7 +66,7 @@ impl Floors {
         self.seats.push(Seat { group, out });
     }
 
-    /// Whether the unit may go down and every group keeps its floor.
+    /// Tests whether a unit may go down without taking any group below its floor.
     pub fn may_go(&self, unit: u32) -> bool {
         self.units[unit as usize].seats.iter().map(|seat| &self.seats[*seat as usize]).all(|seat| {
             let group = &self.groups[seat.group as usize];
@@ -74,7 +74,7 @@ impl Floors {
         })
     }
 
-    /// Notes that a unit is up, or is not.
+    /// Records whether a unit is up.
     pub fn set(&mut self, unit: u32, up: bool) {
         if self.units[unit as usize].up == up {
             return;
@@ -93,38 +93,38 @@ impl Floors {
         }
     }
 
-    /// Notes that a unit is held back; false where it was already.
-    pub fn hold(&mut self, unit: u32, at: Instant) -> bool {
-        if self.units[unit as usize].held.is_some() {
+    /// Marks a unit as kept by the floor; returns false if it was kept already.
+    pub fn keep(&mut self, unit: u32, at: Instant) -> bool {
+        if self.units[unit as usize].kept.is_some() {
             return false;
         }
-        self.units[unit as usize].held = Some(at);
+        self.units[unit as usize].kept = Some(at);
         for seat in &self.units[unit as usize].seats {
-            self.groups[self.seats[*seat as usize].group as usize].held.insert((at, unit));
+            self.groups[self.seats[*seat as usize].group as usize].kept.insert((at, unit));
         }
         true
     }
 
-    /// Notes that a unit is not held back.
-    pub fn let_go(&mut self, unit: u32) {
-        let Some(at) = self.units[unit as usize].held.take() else { return };
+    /// Marks a unit as no longer kept by the floor.
+    pub fn release(&mut self, unit: u32) {
+        let Some(at) = self.units[unit as usize].kept.take() else { return };
         for seat in &self.units[unit as usize].seats {
-            self.groups[self.seats[*seat as usize].group as usize].held.remove(&(at, unit));
+            self.groups[self.seats[*seat as usize].group as usize].kept.remove(&(at, unit));
         }
     }
 
-    pub fn is_held(&self, unit: u32) -> bool {
-        self.units[unit as usize].held.is_some()
+    pub fn is_kept(&self, unit: u32) -> bool {
+        self.units[unit as usize].kept.is_some()
     }
 
-    /// The unit held back for the longest time that may go since `unit` came up.
-    pub fn next_to_go(&self, unit: u32) -> Option<u32> {
+    /// Returns the unit that has been kept for the longest time and may go down because `unit` came up.
+    pub fn next_to_release(&self, unit: u32) -> Option<u32> {
         let groups = self.units[unit as usize].seats.iter().map(|seat| self.seats[*seat as usize].group);
         groups
             .filter(|group| self.groups[*group as usize].inside > self.groups[*group as usize].least)
             .filter_map(|group| {
-                let mut held = self.groups[group as usize].held.iter().take(MOST_TRIES);
-                held.find(|(_, unit)| self.may_go(*unit)).copied()
+                let mut kept = self.groups[group as usize].kept.iter().take(MOST_TRIES);
+                kept.find(|(_, unit)| self.may_go(*unit)).copied()
             })
             .min()
             .map(|(_, unit)| unit)
@@ -153,37 +153,37 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_in_while_both_its_units_are_up() {
+    fn a_server_is_in_service_while_both_its_units_are_up() {
         let mut floors = floors(3, 1);
         floors.set(0, false);
         assert_eq!(floors.groups[0].inside, 2);
         floors.set(1, false);
-        assert_eq!(floors.groups[0].inside, 2, "it was out already");
+        assert_eq!(floors.groups[0].inside, 2, "it was out of service already");
         floors.set(0, true);
         assert_eq!(floors.groups[0].inside, 2, "its port is still down");
         floors.set(3, false);
         assert_eq!(floors.groups[0].inside, 1);
         assert!(!floors.may_go(4) && !floors.may_go(5), "the last one");
-        assert!(floors.may_go(2), "its server is out already");
+        assert!(floors.may_go(2), "its server is out of service already");
         floors.set(1, true);
         assert!(floors.may_go(4));
     }
 
     #[test]
-    fn those_held_back_go_oldest_first_when_another_comes_up() {
+    fn kept_units_go_oldest_first_when_another_comes_up() {
         let mut floors = floors(3, 1);
         floors.set(0, false);
         floors.set(2, false);
-        assert!(floors.hold(4, at(5)));
-        assert!(!floors.hold(4, at(6)), "told once");
+        assert!(floors.keep(4, at(5)));
+        assert!(!floors.keep(4, at(6)), "reported once");
         floors.set(0, true);
         floors.set(2, true);
-        floors.hold(2, at(3));
-        assert_eq!(floors.next_to_go(0), Some(2));
-        floors.let_go(2);
-        assert_eq!(floors.next_to_go(0), Some(4));
+        floors.keep(2, at(3));
+        assert_eq!(floors.next_to_release(0), Some(2));
+        floors.release(2);
+        assert_eq!(floors.next_to_release(0), Some(4));
         floors.set(0, false);
         floors.set(2, false);
-        assert_eq!(floors.next_to_go(0), None);
+        assert_eq!(floors.next_to_release(0), None);
     }
 }

@@ -1,11 +1,11 @@
-//! IP packets around a probe's bytes, and the sums of those that come.
+//! IP packets of probes, and the verification of received checksums.
 
 use crate::packet::{Addresses, Parsed, Transport, checksum, proto, word};
 
-/// Hop limit of the probes.
+/// Hop limit of probes.
 const HOPS: u8 = 64;
 
-/// Appends an IP packet of `protocol` to `out`, and writes the transport's sum at `sum_at` of its bytes.
+/// Appends an IP packet of `protocol` to `out` and writes the transport checksum at offset `sum_at` of `body`.
 pub(super) fn write(out: &mut Vec<u8>, addresses: &Addresses, protocol: u8, sum_at: usize, body: &[u8]) {
     match *addresses {
         Addresses::V4 { src, dst } => {
@@ -35,8 +35,8 @@ pub(super) fn write(out: &mut Vec<u8>, addresses: &Addresses, protocol: u8, sum_
     out[at + sum_at..at + sum_at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Whether the transport's sum of a whole packet is right; an absent UDP sum over IPv4 is.
-pub(super) fn sum_is_right(packet: &[u8], parsed: &Parsed) -> bool {
+/// Tests whether the transport checksum of a complete packet is valid; an absent UDP checksum over IPv4 is.
+pub(super) fn checksum_is_valid(packet: &[u8], parsed: &Parsed) -> bool {
     let Some(mut bytes) = packet.get(parsed.offset..parsed.len) else { return false };
     if let Transport::Udp { .. } = parsed.transport {
         let absent = word(bytes, 6) == 0;
@@ -62,7 +62,7 @@ mod tests {
     use etherparse::SlicedPacket;
 
     #[test]
-    fn what_is_written_parses_and_its_sums_are_right() {
+    fn written_packets_parse_and_have_valid_checksums() {
         let v4 = Addresses::V4 { src: 0x0a00_0001, dst: 0x0a00_0002 };
         let v6 = Addresses::V6 { src: 1 << 120, dst: 2 };
         for addresses in [v4, v6] {
@@ -76,10 +76,10 @@ mod tests {
                 write(&mut packet, &addresses, protocol, sum_at, &body);
                 let parsed = parse(&packet).unwrap();
                 assert_eq!((parsed.addresses, parsed.protocol, parsed.len), (addresses, protocol, packet.len()));
-                assert!(sum_is_right(&packet, &parsed));
+                assert!(checksum_is_valid(&packet, &parsed));
                 SlicedPacket::from_ip(&packet).unwrap();
                 *packet.last_mut().unwrap() ^= 1;
-                assert!(!sum_is_right(&packet, &parsed));
+                assert!(!checksum_is_valid(&packet, &parsed));
             }
         }
     }

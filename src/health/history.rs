@@ -1,30 +1,30 @@
-//! The last changes of one server's health, for the question "since when, and why?".
+//! The latest changes of the health of a server.
 
 use super::why::Why;
 use crate::time::Instant;
 use serde::{Serialize, Serializer};
 use std::collections::VecDeque;
 
-/// Entries kept a server; the oldest goes first.
+/// Entries kept per server; the oldest is dropped first.
 pub const KEPT: usize = 32;
 
-/// What happened to a server, or one port of it.
+/// A change of a server, or of one of its ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HistoryEntry {
-    /// When; in nanoseconds since the driver's origin where serialized.
+    /// Its time; serialized in nanoseconds since the origin of the driver's clock.
     #[serde(serialize_with = "nanos", rename = "at_ns")]
     pub at: Instant,
-    /// Whether it was its IPv6 address.
+    /// Whether it concerns the IPv6 address.
     pub v6: bool,
-    /// The port; none: the whole address.
+    /// The port; none for the whole address.
     pub port: Option<u16>,
-    /// What happened.
+    /// The kind of change.
     pub what: Happened,
-    /// Why.
+    /// Its reason.
     pub why: Why,
 }
 
-/// What can happen to a server.
+/// The kinds of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Happened {
@@ -32,12 +32,12 @@ pub enum Happened {
     Up,
     /// It went down.
     Down,
-    /// Its monitors say down, but the floor keeps it in.
+    /// Its monitors consider it down, but the floor keeps it in service.
     KeptByFloor,
 }
 
 impl Happened {
-    /// The word used in tables.
+    /// Returns the word used in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Happened::Up => "up",
@@ -51,7 +51,7 @@ fn nanos<S: Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> 
     serializer.serialize_u64(at.as_nanos())
 }
 
-/// A bounded list of entries.
+/// A bounded list of changes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History(VecDeque<HistoryEntry>);
 
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_entries_go_first() {
+    fn the_oldest_entries_are_dropped_first() {
         let mut history = History::default();
         for i in 0..40 {
             let at = Instant::from_nanos(i);

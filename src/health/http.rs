@@ -1,23 +1,24 @@
-//! The HTTP/1.1 request of a monitor and its response, read as it comes (RFC 9112). It knows no connections.
+//! The HTTP/1.1 request of a monitor, and the incremental parsing of its response (RFC 9112). It must not know
+//! connections.
 
 use super::settings::{HttpProbe, LoadSource, Probe};
 use super::targets::Monitor;
 use super::why::Failure;
 
-/// Bytes of heads, interim responses included, that are read at most.
+/// Maximum bytes of header sections, including those of interim responses.
 const MOST_HEAD: usize = 16 << 10;
-/// Header fields that are read at most.
+/// Maximum number of header fields.
 const MOST_FIELDS: usize = 96;
 
-/// What a server tells of itself.
+/// The load that a server reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Load {
-    /// 0 to 100.
+    /// In percent, 0 to 100.
     pub percent: u8,
     pub maintenance: bool,
 }
 
-/// The request.
+/// Builds the request.
 pub(super) fn request(probe: &HttpProbe) -> Vec<u8> {
     let mut out = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", probe.path, probe.host);
     let defaults = [("User-Agent", "equipoise"), ("Accept", "*/*")];
@@ -31,7 +32,7 @@ pub(super) fn request(probe: &HttpProbe) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Where a body ends.
+/// How the end of a body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     Length(u64),
@@ -39,21 +40,21 @@ enum Framing {
     UntilClose,
 }
 
-/// Where in a chunked body the next byte stands (RFC 9112, 7.1).
+/// The position in a chunked body (RFC 9112, 7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chunk {
     /// In the size, with its digits so far.
     Size(u64, u8),
-    /// In what follows the size on its line.
+    /// After the size, on its line.
     Extension(u64),
     Data(u64),
-    /// In the line end behind the data.
+    /// In the line end after the data.
     End,
     /// In the trailer, with the length of its line so far.
     Trailer(usize),
 }
 
-/// A response as far as it has come.
+/// A response, as far as it has been received.
 #[derive(Debug, Default)]
 pub(super) struct Response {
     head: Vec<u8>,
@@ -71,12 +72,12 @@ impl Response {
         (self.framing, self.load) = (None, None);
     }
 
-    /// Takes the next bytes; a verdict as soon as there is one.
+    /// Takes the next bytes; returns a verdict as soon as there is one.
     pub fn feed(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
         if self.framing.is_some() {
             return self.feed_body(monitor, bytes);
         }
-        // The stack's buffer bounds what comes at once, so `head` is bounded by the two together.
+        // The buffer of the stack limits the bytes per call, so `head` is limited as well.
         self.head.extend_from_slice(bytes);
         loop {
             match self.read_head(monitor) {
@@ -95,7 +96,7 @@ impl Response {
         }
     }
 
-    /// The connection ended without a verdict.
+    /// Returns the verdict on a connection that ended without one.
     pub fn end(&mut self, monitor: &Monitor) -> Verdict {
         match self.framing {
             Some(Framing::UntilClose) => self.judge_body(monitor),
@@ -196,18 +197,18 @@ impl Response {
 
 enum Head {
     Partial,
-    /// An interim response was cut off the front.
+    /// An interim response was removed from the front.
     Interim,
-    /// The head alone is the verdict.
+    /// The head alone decides the verdict.
     Decided,
-    /// The body begins behind so many bytes.
+    /// The body begins after `len` bytes.
     Final {
         len: usize,
     },
 }
 
 impl Chunk {
-    /// The next state: none for a byte that may not stand here, none within for the end of the body.
+    /// Returns the next state: the outer none for an invalid byte, the inner none at the end of the body.
     fn step(self, byte: u8) -> Option<Option<Chunk>> {
         Some(Some(match (self, byte) {
             (Chunk::Size(size, digits @ 0..15), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -230,7 +231,7 @@ impl Chunk {
     }
 }
 
-/// How the body is delimited (RFC 9112, 6.3).
+/// Determines how the body is delimited (RFC 9112, 6.3).
 fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<Framing, Failure> {
     if matches!(status, 204 | 304) {
         return Ok(Framing::Length(0));
@@ -257,7 +258,7 @@ fn load_of_fields(probe: &HttpProbe, fields: &[httparse::Header<'_>]) -> Option<
     Some(Load { percent, maintenance: maintenance.as_ref().and_then(|name| value(name)).is_some_and(is_set) })
 }
 
-/// `37`, `37%` or `37.5`, up to 100; none for anything else.
+/// Parses `37`, `37%` or `37.5`, up to 100.
 fn percent(bytes: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(bytes).ok()?.trim();
     let text = text.strip_suffix('%').unwrap_or(text).trim_end();

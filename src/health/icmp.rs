@@ -1,10 +1,10 @@
-//! Echo requests and their replies, and the packets inside ICMP errors (RFC 792, RFC 4443).
+//! Echo requests, echo replies, and the packets quoted in ICMP errors (RFC 792, RFC 4443).
 
 use super::frame;
 use crate::packet::{Addresses, Parsed, Transport, long, proto, word};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bytes of payload behind the echo header; the first eight are the probe's secret.
+/// Bytes of payload after the echo header; the first eight are the secret of the probe.
 const PAYLOAD: usize = 40;
 
 /// Appends an echo request.
@@ -24,20 +24,20 @@ pub(super) fn request(out: &mut Vec<u8>, addresses: &Addresses, id: u16, seq: u1
     frame::write(out, addresses, protocol, 2, &body);
 }
 
-/// The sequence number and secret of an echo message; none where it is too short to be one of these.
+/// Returns the sequence number and secret of an echo message; none if its length is not that of a probe.
 pub(super) fn numbers(packet: &[u8], parsed: &Parsed) -> Option<(u16, u64)> {
     let bytes = packet.get(parsed.offset..parsed.len).filter(|bytes| bytes.len() == 8 + PAYLOAD)?;
     Some((word(bytes, 6), u64::from(long(bytes, 8)) << 32 | u64::from(long(bytes, 12))))
 }
 
-/// What an ICMP error says, and about which packet.
+/// An ICMP error and the packet that it quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Quote {
-    /// What was unreachable, in a word.
+    /// What was unreachable.
     pub what: &'static str,
-    /// The inner packet's source.
+    /// Source of the quoted packet.
     pub src: IpAddr,
-    /// The inner packet's destination.
+    /// Destination of the quoted packet.
     pub dst: IpAddr,
     /// Its protocol.
     pub protocol: u8,
@@ -49,7 +49,7 @@ pub(super) struct Quote {
     pub seq: u32,
 }
 
-/// Reads an ICMP error that ends a probe; none for other messages, and for quotes too short to tell.
+/// Parses an ICMP error that can end a probe; returns none for other messages and quotes that are too short.
 pub(super) fn quote(packet: &[u8], parsed: &Parsed) -> Option<Quote> {
     let Transport::Icmp { kind, code } = parsed.transport else { return None };
     let what = match (parsed.protocol, kind, code) {
@@ -84,7 +84,7 @@ fn inner_v4(inner: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     Some((address(12), address(16), inner[9], &inner[header..]))
 }
 
-/// Probes have no extension headers, so a quote that has is none of them.
+/// Probes have no extension headers, so a quote with extension headers is not one of them.
 fn inner_v6(inner: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     if inner.len() < 40 || inner[0] >> 4 != 6 {
         return None;

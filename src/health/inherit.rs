@@ -1,4 +1,4 @@
-//! What the monitors of changed settings take over from those before: nobody's state starts anew for a reload.
+//! State that the monitors of changed settings inherit from the previous ones, so that a reload resets nothing.
 
 use super::Monitors;
 use super::targets::Server;
@@ -8,11 +8,11 @@ use crate::time::Instant;
 use std::collections::BTreeMap;
 
 impl Monitors {
-    /// Takes over what `old` knew: verdicts, windows, states, histories, loads, what is forced, whether it observes.
+    /// Takes over the verdicts, windows, states, histories, loads and overrides of `old`, and whether it observes.
     ///
-    /// `was` tells a server's number in the old settings; none: it is new. A verdict is taken over where address,
-    /// port and all of the monitor's settings are the same. Probes on their way are forgotten, their answers late;
-    /// no events come of it. To be called before anything else.
+    /// `was` returns the number of a server in the old settings, none for a new server. A verdict is taken over where
+    /// the address, the port and all settings of the monitor are the same. Outstanding probes are forgotten, and
+    /// replies to them are late; no events result. Must be called before any other method.
     pub fn inherit(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) {
         self.observe(old.observer.is_some());
         for place in 0..self.all.servers.len() {
@@ -28,7 +28,7 @@ impl Monitors {
             }
         }
         self.start(now);
-        // What the floor keeps in shows when all that may go are out.
+        // Which units the floor keeps is known only once all units that may go down are down.
         for keep in [false, true] {
             for place in 0..self.all.servers.len() {
                 let before = was(self.all.servers[place].id).and_then(|before| old.all.find(before));
@@ -59,20 +59,20 @@ impl Monitors {
         }
     }
 
-    /// States as the monitors have them; or (`keep`) those of units that were in though their monitors said down.
+    /// Sets the states to the verdicts of the monitors; in the second pass (`keep`), units that the floor kept stay up.
     fn take_states(&mut self, place: usize, old: &Monitors, before: Option<&Server>, keep: bool) {
         for unit in self.all.servers[place].units.clone().into_iter().flatten() {
-            let says = self.all.says(unit);
+            let verdict = self.all.verdict(unit);
             let this = &self.all.units[unit as usize];
             let before = before.into_iter().flat_map(|server| server.units.iter().flatten());
             let was = before.map(|b| &old.all.units[*b as usize]).find(|b| b.v6 == this.v6 && b.port == this.port);
-            let mut state = says;
-            if says == Health::Down && was.is_some_and(|was| was.state == Health::Up) {
+            let mut state = verdict;
+            if verdict == Health::Down && was.is_some_and(|was| was.state == Health::Up) {
                 if keep && !self.all.floors.may_go(unit) {
-                    self.all.floors.hold(unit, was.map_or(Instant::ZERO, |was| was.since));
+                    self.all.floors.keep(unit, was.map_or(Instant::ZERO, |was| was.since));
                 }
-                // The first pass leaves it in, so that the second can tell.
-                if !keep || self.all.floors.is_held(unit) {
+                // The first pass leaves it up so that the second can decide.
+                if !keep || self.all.floors.is_kept(unit) {
                     state = Health::Up;
                 }
             }
@@ -93,7 +93,7 @@ mod tests {
     use crate::time::Duration;
 
     #[test]
-    fn a_reload_keeps_states_windows_and_what_the_floor_holds() {
+    fn a_reload_keeps_states_windows_and_the_units_kept_by_the_floor() {
         let fall_1 = MonitorSettings { fall: 1, rise: 1, ..monitor(Probe::Icmp) };
         let mut all = settings(3, "4", vec![fall_1]);
         all.pools[0].floor = Floor::Count(1);
@@ -104,12 +104,12 @@ mod tests {
                 .filter(|i| health.state(ServerId(*i), false, 80) == Health::Up)
                 .collect::<Vec<_>>()
         };
-        let held = up(&sim.health);
-        assert_eq!(held.len(), 1);
+        let kept = up(&sim.health);
+        assert_eq!(kept.len(), 1);
 
-        // The first server is gone from the settings: the others move up by one number.
+        // One server is removed from the settings: those after it move up by one number.
         let mut fewer = all.clone();
-        let gone = (held[0] + 1) % 3;
+        let gone = (kept[0] + 1) % 3;
         fewer.pools[0].servers.retain(|server| server.server.0 != gone);
         for (id, server) in (0..).zip(&mut fewer.pools[0].servers) {
             server.server = ServerId(id);
@@ -118,26 +118,26 @@ mod tests {
         let mut reloaded = Monitors::new(&fewer);
         reloaded.inherit(sim.now, &sim.health, was);
         let states: Vec<u32> = up(&reloaded).iter().map(|id| was(ServerId(*id)).unwrap().0).collect();
-        assert_eq!(states, held);
+        assert_eq!(states, kept);
         assert!(reloaded.rows(sim.now).iter().all(|row| row.sent >= 2 && row.lost == row.sent));
         assert_eq!(reloaded.rows(sim.now).iter().filter(|row| row.kept_by_floor).count(), 1);
         assert_eq!((reloaded.poll_event(), reloaded.history(ServerId(0)).count()), (None, 1));
 
-        // The one that is down comes up: the one held back goes.
+        // The server that is down comes up: the one that the floor kept goes down.
         sim.health = reloaded;
         sim.events.clear();
-        let kept = held[0] + 1;
+        let alive = kept[0] + 1;
         sim.run(Duration::from_secs(2), &mut |packet, _| {
             let parsed = parse(packet).unwrap();
-            let dead = parsed.addresses.dst() == std::net::IpAddr::from([10, 0, 0, kept as u8]);
+            let dead = parsed.addresses.dst() == std::net::IpAddr::from([10, 0, 0, alive as u8]);
             if dead { vec![] } else { soon(echo_reply(packet, &parsed)) }
         });
-        assert_eq!(sim.told().len(), 2);
+        assert_eq!(sim.reported().len(), 2);
 
-        // A changed monitor starts anew.
+        // A changed monitor starts from scratch.
         all.pools[0].monitors[0].fall = 2;
         let mut changed = Monitors::new(&all);
         changed.inherit(sim.now, &sim.health, Some);
-        assert!(changed.rows(sim.now).iter().all(|row| row.sent == 0 && row.says == Health::Up));
+        assert!(changed.rows(sim.now).iter().all(|row| row.sent == 0 && row.verdict == Health::Up));
     }
 }

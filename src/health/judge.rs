@@ -1,6 +1,6 @@
-//! What the results of one target's probes add up to: the window, the counts in a row, the smoothed latency.
+//! The verdict on one target from the results of its probes: the sample window, consecutive results, smoothed latency.
 //!
-//! It knows neither probes nor servers, nor the time.
+//! It must know neither probes nor servers nor the time.
 
 use super::settings::MonitorSettings;
 use super::why::{Failure, Why};
@@ -8,7 +8,7 @@ use crate::state::Health;
 use crate::time::Duration;
 use std::collections::VecDeque;
 
-/// One sample: answered after so long (none: answered, but nothing says when it was asked), or failed.
+/// One sample: a reply with its latency (none if the time of the probe is unknown), or a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sample {
     Answered(Option<Duration>),
@@ -26,7 +26,7 @@ pub(super) struct Judge {
     failures: u32,
     successes: u32,
     smoothed: Option<Duration>,
-    /// Why it last went down.
+    /// The reason why it last went down.
     why: Option<Why>,
 }
 
@@ -45,7 +45,7 @@ impl Judge {
         }
     }
 
-    /// Why it last went down, if it ever did.
+    /// Returns the reason why it last went down, if it ever did.
     pub fn why(&self) -> Option<Why> {
         self.why.clone()
     }
@@ -54,27 +54,27 @@ impl Judge {
         self.state
     }
 
-    /// Probes in the window.
+    /// Returns the number of results in the window.
     pub fn sent(&self) -> u32 {
         self.window.len() as u32
     }
 
-    /// Failures in the window.
+    /// Returns the number of failures in the window.
     pub fn lost(&self) -> u32 {
         self.lost
     }
 
-    /// Average latency of the window's answered probes.
+    /// Returns the average latency of the answered probes in the window.
     pub fn average(&self) -> Option<Duration> {
         (self.timed > 0).then(|| self.total / self.timed)
     }
 
-    /// Latency smoothed as RFC 6298, 2.3 smooths round trips: an eighth of each newer one.
+    /// Returns the latency smoothed like the round-trip time of RFC 6298, 2.3: each new sample counts for an eighth.
     pub fn smoothed(&self) -> Option<Duration> {
         self.smoothed
     }
 
-    /// Takes a probe's result; the reason where the verdict changes.
+    /// Takes the result of a probe; returns the reason if the verdict changes.
     pub fn record(&mut self, settings: &MonitorSettings, result: &Result<Option<Duration>, Failure>) -> Option<Why> {
         self.add(settings.samples, result);
         let fault = self.fault(settings, result.as_ref().err());
@@ -123,7 +123,7 @@ impl Judge {
         }
     }
 
-    /// What speaks against the target, the plainest first.
+    /// Returns the most obvious reason why the target is down, if there is one.
     fn fault(&self, settings: &MonitorSettings, last: Option<&Failure>) -> Option<Why> {
         if let Some(most) = settings.max_lost.filter(|most| self.lost > *most) {
             return Some(Why::Lost { lost: self.lost, of: self.sent(), most });
@@ -137,7 +137,7 @@ impl Judge {
     }
 }
 
-/// Whole milliseconds, rounded up, so that an average over its limit also reads so.
+/// Rounds up to whole milliseconds, so that an average above its limit is also printed as such.
 fn millis(span: Duration) -> u64 {
     span.as_micros().div_ceil(1000) as u64
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::super::settings::Probe;
     use super::*;
 
-    /// Runs results given as characters: `x` failed, a digit answered after so many times 100 ms.
+    /// Runs results given as characters: `x` is a failure, a digit a reply after that many times 100 ms.
     fn run(settings: &MonitorSettings, results: &str) -> (String, Vec<String>) {
         let mut judge = Judge::new(settings.initial);
         let mut whys = Vec::new();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn rise_and_fall_count_results_in_a_row() {
+    fn rise_and_fall_count_consecutive_results() {
         let cases: [(fn(&mut MonitorSettings), &str, &str); 8] = [
             // The defaults: fall 3, rise 2, up at the start.
             (|_| {}, "1xx1xxx1x11x", "UUUUUUDDDDUU"),
@@ -199,14 +199,14 @@ mod tests {
         //   lost of 5   1 1 2 2 3 2 2 2 2 1
         let (states, whys) = run(&settings, "x1x1x11x11");
         assert_eq!(states, "UUUUDDUUUU");
-        assert_eq!(whys, ["3 of 5 lost, 2 may be", "2 of 2 answered, average 100 ms"]);
+        assert_eq!(whys, ["3 of 5 lost, limit 2", "2 of 2 answered, average 100 ms"]);
     }
 
     #[test]
     fn all_lost_of_a_full_window_reads_ten_of_ten() {
         let settings = settings(|m| (m.max_lost, m.fall) = (Some(9), 100));
         let (states, whys) = run(&settings, "xxxxxxxxxx");
-        assert_eq!((states.as_str(), whys), ("UUUUUUUUUD", vec!["10 of 10 lost, 9 may be".to_owned()]));
+        assert_eq!((states.as_str(), whys), ("UUUUUUUUUD", vec!["10 of 10 lost, limit 9".to_owned()]));
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
         //   average 400 500 500  750      500  366.7
         let (states, whys) = run(&settings, "46x911");
         assert_eq!(states, "UUUDUU");
-        assert_eq!(whys, ["average 750 ms over 500 ms", "2 of 2 answered, average 500 ms"]);
+        assert_eq!(whys, ["average 750 ms, limit 500 ms", "2 of 2 answered, average 500 ms"]);
     }
 
     #[test]

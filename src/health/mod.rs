@@ -1,8 +1,8 @@
-//! Whether servers are up, found out with packets of the gateway's own: one file a probe, one judge for all.
+//! Health monitoring of servers with packets that the gateway sends: one file per probe, one judge for all.
 //!
-//! Sans-IO like the engine: it receives packets and times, and is polled for packets, events and the next
-//! time. The same settings, packets and times give the same packets. It must not know services, flows,
-//! algorithms or the configuration's text; what a state means for a flow is decided above it.
+//! Sans-IO like the engine: it receives packets and times, and is polled for packets, events and the next time. The same
+//! settings, packets and times produce the same packets. It must know neither services nor flows, algorithms or the text
+//! of the configuration; the effect of a state on a flow is decided above it.
 
 mod dns;
 mod expect;
@@ -50,53 +50,53 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use targets::Targets;
 
-/// Wake-ups that one call of [`Monitors::handle_timeout`] works on, at most.
+/// Maximum number of wake-ups handled per call of [`Monitors::handle_timeout`].
 const MOST_WAKES: usize = 256;
-/// Events that wait at least; the oldest is dropped beyond that, or four a unit.
+/// Minimum capacity of the event queue; with many units it is four per unit. When full, it drops the oldest event.
 const LEAST_EVENTS: usize = 1024;
 
-/// What became of a packet for the gateway's own address.
+/// The result of a packet for the probe address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It answered a probe, or moved one on.
+    /// It ended or advanced a probe.
     Answer,
-    /// It came from a watched address, but no probe waits for it.
+    /// It came from a monitored address, but no outstanding probe expects it.
     Late,
-    /// It has to do with no probe.
+    /// It is unrelated to any probe.
     Unknown,
     /// Its checksum is wrong.
     Checksum,
 }
 
-/// What the monitors found out.
+/// An event of the monitors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthEvent {
-    /// A server, or one port of it, came up or went down.
+    /// A server, or one of its ports, came up or went down.
     Transition {
         /// The server.
         server: ServerId,
-        /// Whether it is its IPv6 address.
+        /// Whether this concerns its IPv6 address.
         v6: bool,
-        /// The port; none: the whole address.
+        /// The port; none for the whole address.
         port: Option<u16>,
-        /// Up, else down.
+        /// Whether it came up.
         up: bool,
-        /// When.
+        /// The time.
         at: Instant,
-        /// Why.
+        /// The reason.
         why: Why,
     },
-    /// The monitors say down, but the floor keeps it in; told once.
+    /// The monitors consider it down, but the floor keeps it in service; reported once.
     KeptByFloor {
         /// The server.
         server: ServerId,
-        /// Whether it is its IPv6 address.
+        /// Whether this concerns its IPv6 address.
         v6: bool,
-        /// The port; none: the whole address.
+        /// The port; none for the whole address.
         port: Option<u16>,
-        /// When.
+        /// The time.
         at: Instant,
-        /// Why it would be down.
+        /// The reason why it would be down.
         why: Why,
     },
     /// A probe was answered: [`Monitors::latency`] of the server has changed.
@@ -104,24 +104,24 @@ pub enum HealthEvent {
         /// The server.
         server: ServerId,
     },
-    /// A server told its load.
+    /// A server reported its load.
     Load {
         /// The server.
         server: ServerId,
-        /// 0 to 100.
+        /// The load in percent, 0 to 100.
         load: u8,
         /// Whether it is under maintenance: no new flows.
         maintenance: bool,
-        /// When.
+        /// The time.
         at: Instant,
     },
 }
 
 /// The monitors of all servers.
 ///
-/// Call [`Monitors::handle_packet`] with what comes for its addresses and [`Monitors::handle_timeout`] when
-/// [`Monitors::poll_timeout`] says so; after either, [`Monitors::poll_transmit`] and [`Monitors::poll_event`]
-/// until they return none.
+/// Call [`Monitors::handle_packet`] with packets for its addresses and [`Monitors::handle_timeout`] at the time of
+/// [`Monitors::poll_timeout`]; after either, call [`Monitors::poll_transmit`] and [`Monitors::poll_event`] until they
+/// return none.
 #[derive(Debug)]
 pub struct Monitors {
     source_v4: Option<Ipv4Addr>,
@@ -129,15 +129,15 @@ pub struct Monitors {
     all: Targets,
     schedule: Schedule,
     numbers: Rng,
-    /// The identifier of all echo requests.
+    /// Identifier of all echo requests.
     echo: u16,
-    /// The port or sequence number that is next.
+    /// The next port or sequence number.
     next_port: u16,
     started: bool,
     outstanding: BTreeMap<Key, u32>,
     addresses: BTreeSet<IpAddr>,
     stack: Stack,
-    /// Targets whose HTTP probe is due, but all connections are in use.
+    /// Targets whose HTTP probe is due but waits for a free connection.
     waiting: VecDeque<u32>,
     outbox: Outbox,
     events: VecDeque<HealthEvent>,
@@ -146,7 +146,7 @@ pub struct Monitors {
 }
 
 impl Monitors {
-    /// The monitors of checked settings; those whose values contradict each other may never be met.
+    /// Makes the monitors from checked settings; a monitor with contradictory values may never succeed.
     pub fn new(settings: &HealthSettings) -> Monitors {
         let all = Targets::new(settings);
         let mut numbers = Rng::new(settings.seed);
@@ -175,7 +175,7 @@ impl Monitors {
         }
     }
 
-    /// When [`Monitors::handle_timeout`] is next due; none: never.
+    /// Returns when [`Monitors::handle_timeout`] is next due, if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if !self.started && !self.all.targets.is_empty() {
             return Some(Instant::ZERO);
@@ -183,7 +183,7 @@ impl Monitors {
         self.schedule.next()
     }
 
-    /// Starts probes that are due and ends those whose time is up: a bounded number, the rest at the next call.
+    /// Starts probes that are due and ends those that have timed out: a bounded number per call.
     pub fn handle_timeout(&mut self, now: Instant) {
         if !self.started {
             self.start(now);
@@ -200,12 +200,12 @@ impl Monitors {
         }
     }
 
-    /// Copies the next packet to send into `buf` and returns its length; one that does not fit is thrown away.
+    /// Copies the next packet to send into `buf` and returns its length; a packet that does not fit is discarded.
     pub fn poll_transmit(&mut self, _now: Instant, buf: &mut [u8]) -> Option<(usize, Meta)> {
         self.outbox.pop(buf)
     }
 
-    /// Whether a packet is for the monitors; while observing, also one that a monitor of the capture sent.
+    /// Tests whether a packet is for the monitors; while observing, also whether a monitor in the capture sent it.
     pub fn is_ours(&self, addresses: &Addresses) -> bool {
         let (src, dst) = match *addresses {
             Addresses::V4 { src, dst } => {
@@ -220,10 +220,10 @@ impl Monitors {
         src || dst
     }
 
-    /// Takes a packet that [`Monitors::is_ours`].
+    /// Takes a packet for which [`Monitors::is_ours`] is true.
     ///
-    /// Packets of one time come before its [`Monitors::handle_timeout`]: an answer that waits in a queue is in time.
-    /// Fragments are not put together: a server that must fragment its answers is not within one packet's reach.
+    /// Packets must be passed before a [`Monitors::handle_timeout`] of the same time, so that a reply waiting in a queue
+    /// counts as in time. Fragments are not reassembled, so replies to probes must fit into one packet.
     pub fn handle_packet(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, meta: Meta) -> Taken {
         if !self.started {
             self.start(now);
@@ -231,7 +231,7 @@ impl Monitors {
         if matches!(parsed.transport, Transport::Fragment { .. } | Transport::Other) {
             return Taken::Unknown;
         }
-        if !meta.partial_checksum && !frame::sum_is_right(packet, parsed) {
+        if !meta.partial_checksum && !frame::checksum_is_valid(packet, parsed) {
             return Taken::Checksum;
         }
         if self.observer.is_some() {
@@ -240,7 +240,7 @@ impl Monitors {
         self.answered(now, packet, parsed)
     }
 
-    /// What a server counts as for new flows at one of its ports; what is not watched is up.
+    /// Returns the health of a server for new flows to one of its ports; an unmonitored server is up.
     pub fn state(&self, server: ServerId, v6: bool, port: u16) -> Health {
         if let Some(up) = self.forced.get(&server).filter(|_| !self.forced.is_empty()) {
             return Health::from_up(*up);
@@ -248,7 +248,7 @@ impl Monitors {
         self.all.find(server).map_or(Health::Up, |place| self.all.state(place, v6, port))
     }
 
-    /// A server's smoothed latency: the mean over its monitors that had answers.
+    /// Returns the smoothed latency of a server: the mean over its monitors that have had replies.
     pub fn latency(&self, server: ServerId) -> Option<Duration> {
         let units = self.all.servers[self.all.find(server)?].units.iter().flatten();
         let targets = units.flat_map(|unit| &self.all.units[*unit as usize].targets);
@@ -258,25 +258,25 @@ impl Monitors {
         (count > 0).then(|| total / count)
     }
 
-    /// The load and maintenance flag that a server last told, and when.
+    /// Returns the load and maintenance flag that a server last reported, and when.
     pub fn load(&self, server: ServerId) -> Option<(Instant, u8, bool)> {
         self.all.servers[self.all.find(server)?].load
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<HealthEvent> {
         self.events.pop_front()
     }
 
-    /// A server's last changes, the oldest first; at most 32.
+    /// Returns the latest changes of a server, at most 32, the oldest first.
     pub fn history(&self, server: ServerId) -> impl Iterator<Item = &HistoryEntry> {
         self.all.find(server).into_iter().flat_map(|place| self.all.servers[place].history.iter())
     }
 
-    /// Follows the probes of a capture and sends none; or sends again.
+    /// Switches between following the probes in a capture and sending probes.
     ///
-    /// A probe from the source address counts as sent, and a fitting answer ends the oldest that waits. Where the
-    /// capture holds answers but no probes, one probe an interval is assumed; where it holds neither, nothing
+    /// A captured probe from the source address counts as sent, and a matching reply ends the oldest outstanding one.
+    /// If the capture has replies but no probes, one probe per interval is assumed; if it has neither, nothing
     /// happens.
     pub fn observe(&mut self, on: bool) {
         if on != self.observer.is_some() {

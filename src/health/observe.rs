@@ -1,8 +1,8 @@
-//! Monitors that follow a capture: its probes and answers are theirs, and they send nothing.
+//! Monitors that follow a capture: they use its probes and replies, and send nothing.
 //!
-//! A captured probe counts for every monitor that could have sent it; its answer must fit its ports. Before a
-//! target's first captured probe, one probe an interval is assumed, which any fitting answer ends, but only
-//! once the capture has shown a packet of the monitors at all.
+//! A captured probe counts for every monitor that could have sent it; a reply must match its ports. Before the first
+//! captured probe of a target, one probe per interval is assumed, which any matching reply ends, but only once the
+//! capture has contained some packet of the monitors.
 
 use super::http::Response;
 use super::probes::protocol_of;
@@ -15,14 +15,14 @@ use crate::time::{Duration, Instant};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-/// HTTP responses followed at once; the others are not.
+/// Maximum number of HTTP responses followed at the same time.
 const MOST_STREAMS: usize = 1024;
-/// Captured probes of one target that wait for answers.
+/// Maximum number of outstanding captured probes per target.
 const MOST_SENT: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Observer {
-    /// Whether the capture has shown any packet of the monitors.
+    /// Whether the capture has contained any packet of the monitors.
     seen: bool,
     followed: Vec<Followed>,
     streams: BTreeMap<(IpAddr, u16, u16), Stream>,
@@ -30,12 +30,12 @@ pub(super) struct Observer {
 
 #[derive(Debug, Default)]
 struct Followed {
-    /// Whether the capture holds its probes.
+    /// Whether the capture contains its probes.
     captured: bool,
     sent: VecDeque<Sent>,
 }
 
-/// A probe that waits: captured, from this port of ours (or sequence number), or assumed.
+/// An outstanding probe: captured, with its source port (or sequence number), or assumed.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     at: Instant,
@@ -56,7 +56,7 @@ impl Observer {
     }
 }
 
-/// The targets at an address and port; a scan, as replay is not live.
+/// Returns the targets at an address and port; a linear scan is enough for a replay.
 fn at(all: &Targets, address: IpAddr, protocol: u8, port: u16) -> Vec<u32> {
     let fits = |t: &&super::targets::Target| {
         t.address == address
@@ -82,13 +82,13 @@ impl Monitors {
         if any { Taken::Answer } else { Taken::Unknown }
     }
 
-    /// A probe of the capture; whether it is one of these monitors'.
+    /// Takes a captured probe; returns whether it belongs to one of the monitors.
     fn captured(&mut self, now: Instant, to: IpAddr, packet: &[u8], parsed: &Parsed) -> bool {
         let (ours, theirs) = match parsed.transport {
             Transport::Echo { request: true, .. } => (word(packet, parsed.offset + 6), 0),
             Transport::Tcp { src, dst, flags, .. } if flags.syn() && !flags.ack() => (src, dst),
             Transport::Udp { src, dst } => (src, dst),
-            // What else a monitor sends belongs to a probe that is known.
+            // Other packets that a monitor sends belong to a known probe.
             _ => return true,
         };
         let mut targets = at(&self.all, to, parsed.protocol, theirs);
@@ -122,7 +122,7 @@ impl Monitors {
         matches!(self.all.monitors[target.monitor as usize].settings.probe, Probe::Http(_))
     }
 
-    /// What came from a server; whether it answered anything.
+    /// Takes a packet from a server; returns whether it was a reply.
     fn answer(&mut self, now: Instant, from: IpAddr, packet: &[u8], parsed: &Parsed) -> bool {
         let (ours, theirs) = match parsed.transport {
             Transport::Echo { request: false, .. } => (word(packet, parsed.offset + 6), 0),
@@ -166,7 +166,7 @@ impl Monitors {
         targets.into_iter().any(|id| self.end_observed(now, id, ours, Err(Failure::Unreachable(quote.what))))
     }
 
-    /// Follows an HTTP response in order; a segment that leaves a gap ends nothing and is waited for.
+    /// Follows an HTTP response in order; after a gap it waits for the missing segment.
     fn follow(&mut self, now: Instant, id: u32, key: (IpAddr, u16, u16), packet: &[u8], parsed: &Parsed) -> bool {
         let Transport::Tcp { flags, seq, header, .. } = parsed.transport else { return false };
         let Some(observer) = &mut self.observer else { return false };
@@ -198,11 +198,11 @@ impl Monitors {
         let Some(verdict) = verdict else { return true };
         let load = stream.response.load;
         observer.streams.remove(&key);
-        self.told_load(now, id, load);
+        self.set_load(now, id, load);
         self.end_observed(now, id, key.2, verdict)
     }
 
-    /// Ends the probe from this port of ours, or the assumed one; whether there was any.
+    /// Ends the probe from this source port, or the assumed one; returns whether there was one.
     fn end_observed(&mut self, now: Instant, id: u32, ours: u16, verdict: Result<(), Failure>) -> bool {
         let Some(observer) = &mut self.observer else { return false };
         let sent = &mut observer.followed[id as usize].sent;
@@ -214,7 +214,7 @@ impl Monitors {
         true
     }
 
-    /// Ends what is overdue at a packet's time: wake-ups may come after the packets of their time.
+    /// Ends the probes that are overdue at the time of a packet: wake-ups may be handled after packets of the same time.
     fn expire_observed(&mut self, now: Instant) {
         while let Some(id) = self.schedule.pop(now) {
             if (id as usize) < self.all.targets.len() {
@@ -251,7 +251,7 @@ impl Monitors {
         (settings.interval, settings.timeout)
     }
 
-    /// Sets a target's wake-up to what comes first: its oldest probe's end, or its next assumed one.
+    /// Sets the wake-up of a target to the timeout of its oldest probe or to its next assumed probe, whichever is first.
     fn rearm(&mut self, now: Instant, id: u32) {
         let (_, timeout) = self.times(id);
         let Some(observer) = &self.observer else { return };

@@ -1,4 +1,4 @@
-//! Probes on their way: started when due, matched with what comes, ended in time.
+//! Outstanding probes: started when due, matched with replies, ended by their timeout.
 
 use super::jitter;
 use super::settings::Probe;
@@ -11,14 +11,14 @@ use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-/// The first of the ports that probes come from.
+/// First source port of probes.
 pub(super) const FIRST_PORT: u16 = 32_768;
-/// How many there are: up to 60,999, as Linux has it for its own.
+/// Number of source ports: up to 60,999, the default range of Linux.
 pub(super) const PORTS: u16 = 28_232;
-/// Packets that wait to be sent.
+/// Packets waiting to be sent beyond which no probe is started.
 const MOST_PACKETS: usize = 1024;
 
-/// What an answer is known by. For ICMP `theirs` is 0 and `ours` the sequence number.
+/// Identifies the probe of a reply. For ICMP `theirs` is 0 and `ours` is the sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub address: IpAddr,
@@ -35,19 +35,19 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Whether no probe should be started before some packets are gone.
+    /// Tests whether starting probes must wait until some packets are sent.
     pub fn is_full(&self) -> bool {
         self.waiting.len() >= MOST_PACKETS
     }
 
-    /// Queues what `write` appends to an empty buffer; a packet too many is dropped like one lost on the wire.
+    /// Queues the packet that `write` appends to an empty buffer; if the queue is full, the packet counts as lost.
     pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.waiting.len() < 2 * MOST_PACKETS {
             self.push_always(write);
         }
     }
 
-    /// Queues it however many wait: for the stack, whose sockets bound what they send.
+    /// Queues a packet without a limit: for the stack, whose sockets limit what they send.
     pub fn push_always(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut packet = self.spare.pop().unwrap_or_default();
         write(&mut packet);
@@ -75,7 +75,7 @@ impl Monitors {
         for (id, target) in (0..).zip(&mut self.all.targets) {
             let settings = &self.all.monitors[target.monitor as usize].settings;
             target.due = match self.observer {
-                // By then a live monitor's first probe would have been seen.
+                // By then the first probe of a live monitor would have been captured.
                 Some(_) => now + settings.interval + settings.timeout,
                 None => now + jitter::part(&mut self.numbers, settings.interval),
             };
@@ -113,7 +113,7 @@ impl Monitors {
         let next = jitter::jittered(&mut self.numbers, monitor.settings.interval, monitor.settings.jitter_percent);
         let until = now + monitor.settings.timeout;
         let Some(key) = self.free_key(address, protocol, port) else {
-            // All ports to this one server and port are in use: it will be tried again.
+            // All source ports towards this server and port are in use: try again later.
             return self.schedule.set(id, now + next);
         };
         let mut slot = None;
@@ -148,7 +148,7 @@ impl Monitors {
         Addresses::new(source?, address)
     }
 
-    /// A port (or sequence number) of ours from which nothing is on its way to this address and port.
+    /// Returns a source port (or sequence number) without an outstanding probe to this address and port.
     fn free_key(&mut self, address: IpAddr, protocol: u8, theirs: u16) -> Option<Key> {
         for _ in 0..64 {
             let ours = self.next_port;
@@ -161,7 +161,7 @@ impl Monitors {
         None
     }
 
-    /// Ends a target's probe with its result and frees what it held.
+    /// Ends the probe of a target with a result and frees its resources.
     pub(super) fn finish(&mut self, now: Instant, id: u32, result: Result<Option<Duration>, Failure>) {
         let target = &mut self.all.targets[id as usize];
         let Some(probe) = target.probe.take() else { return };
@@ -180,7 +180,7 @@ impl Monitors {
         }
     }
 
-    /// Takes a packet with a right sum as what it may answer.
+    /// Matches a packet with a valid checksum against the outstanding probes.
     pub(super) fn answered(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) -> Taken {
         let address = parsed.addresses.src();
         let key = |ours, theirs| Key { address, protocol: parsed.protocol, ours, theirs };
@@ -202,7 +202,7 @@ impl Monitors {
             return Taken::Unknown;
         }
         if let Transport::Tcp { .. } = parsed.transport {
-            // Else a server whose SYN/ACK came late would repeat it for a minute.
+            // Without a reset, a server whose SYN/ACK arrives late would retransmit it for a minute.
             let mut reset = [0; build::MOST];
             if let Some(len) = build::reset(&mut reset, parsed) {
                 self.outbox.push(|out| out.extend_from_slice(&reset[..len]));
@@ -252,7 +252,7 @@ impl Monitors {
         Some(())
     }
 
-    /// An ICMP error ends the probe whose packet it quotes.
+    /// Ends the probe whose packet an ICMP error quotes.
     fn unreachable(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) -> Taken {
         let Some(quote) = icmp::quote(packet, parsed) else { return Taken::Unknown };
         if self.to(quote.dst).is_none_or(|ours| ours.src() != quote.src) {
@@ -263,7 +263,7 @@ impl Monitors {
         let key = Key { address: quote.dst, protocol: quote.protocol, ours, theirs };
         let Some(id) = self.outstanding.get(&key).copied() else { return Taken::Late };
         let Some(probe) = self.all.targets[id as usize].probe else { return Taken::Late };
-        // RFC 5927: an error about a sequence number that was never sent is forged.
+        // An error about a sequence number that was never sent is forged (RFC 5927).
         let forged = match quote.protocol {
             proto::TCP if probe.slot.is_none() => quote.seq != probe.secret as u32,
             proto::TCP | proto::UDP => false,
@@ -280,7 +280,7 @@ impl Monitors {
         self.advance(now, slot, None);
     }
 
-    /// Moves an HTTP connection on, with a packet or by time.
+    /// Advances an HTTP connection, by a packet or by time.
     fn advance(&mut self, now: Instant, slot: u32, packet: Option<(&[u8], &Parsed)>) {
         let Some(id) = self.stack.target(slot) else { return };
         let target = &self.all.targets[id as usize];
@@ -292,14 +292,14 @@ impl Monitors {
                 self.schedule.set(self.all.targets.len() as u32 + slot, wake);
             }
             Progress::Ended { verdict, load } => {
-                self.told_load(now, id, load);
+                self.set_load(now, id, load);
                 self.finish(now, id, verdict.map(|()| Some(now.since(started))));
             }
         }
     }
 
-    /// Notes the load that a server told.
-    pub(super) fn told_load(&mut self, at: Instant, id: u32, load: Option<http::Load>) {
+    /// Records the load that a server reported.
+    pub(super) fn set_load(&mut self, at: Instant, id: u32, load: Option<http::Load>) {
         let Some(load) = load else { return };
         let unit = &self.all.units[self.all.targets[id as usize].unit as usize];
         let server = &mut self.all.servers[unit.server as usize];
@@ -309,7 +309,7 @@ impl Monitors {
     }
 }
 
-/// The IP protocol of a probe to an address.
+/// Returns the IP protocol of a probe to an address.
 pub(super) fn protocol_of(probe: &Probe, address: IpAddr) -> u8 {
     match (probe, address) {
         (Probe::Icmp, IpAddr::V4(_)) => proto::ICMP,

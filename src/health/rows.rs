@@ -1,4 +1,4 @@
-//! What the monitors show: one row a target, all words and figures.
+//! The monitors as rows: one per target, in words and figures.
 
 use super::{Monitors, Why};
 use crate::ids::ServerId;
@@ -7,7 +7,7 @@ use crate::time::{Duration, Instant};
 use serde::Serialize;
 use std::net::IpAddr;
 
-/// One monitor's look at one address and port.
+/// The results of one monitor for one address and port.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MonitorRow {
     /// The server.
@@ -16,13 +16,13 @@ pub struct MonitorRow {
     pub monitor: String,
     /// `icmp`, `tcp`, `http`, `udp` or `dns`.
     pub probe: &'static str,
-    /// The address probed.
+    /// The probed address.
     pub address: IpAddr,
-    /// The port probed; none for ICMP.
+    /// The probed port; none for ICMP.
     pub port: Option<u16>,
-    /// What this monitor says.
-    pub says: Health,
-    /// What holds for the server's address or port: after all its monitors, the floor, and what is forced.
+    /// The verdict of this monitor alone.
+    pub verdict: Health,
+    /// The health of the address or port, after all monitors, the floor and overrides.
     pub state: Health,
     /// Whether it is in service only because of the floor of its pool.
     pub kept_by_floor: bool,
@@ -30,20 +30,20 @@ pub struct MonitorRow {
     pub sent: u32,
     /// Failures among them.
     pub lost: u32,
-    /// Average latency of the window's answered probes, in ms.
+    /// Average latency of the answered probes in the window, in milliseconds.
     pub average_ms: Option<f64>,
-    /// Smoothed latency, in ms.
+    /// Smoothed latency in milliseconds.
     pub smoothed_ms: Option<f64>,
-    /// The last result in words; none: no probe has ended.
+    /// The last result in words; none before the first result.
     pub last: Option<String>,
-    /// Why this monitor last said down.
+    /// The reason of the last verdict "down" of this monitor.
     pub why: Option<Why>,
-    /// For how long `state` has held, in ms.
+    /// Milliseconds since `state` last changed.
     pub in_state_ms: u64,
 }
 
 impl Monitors {
-    /// A row a target, in the order of servers and their units.
+    /// Returns one row per target, in the order of servers and their units.
     pub fn rows(&self, now: Instant) -> Vec<MonitorRow> {
         let ms = |span: Duration| span.as_secs_f64() * 1000.0;
         let units = self.all.servers.iter().flat_map(|server| server.units.iter().flatten());
@@ -60,9 +60,9 @@ impl Monitors {
                 probe: settings.probe.name(),
                 address: target.address,
                 port: (target.port != 0).then_some(target.port),
-                says: target.judge.state(),
+                verdict: target.judge.state(),
                 state: forced.unwrap_or(place.state),
-                kept_by_floor: self.all.floors.is_held(unit),
+                kept_by_floor: self.all.floors.is_kept(unit),
                 sent: target.judge.sent(),
                 lost: target.judge.lost(),
                 average_ms: target.judge.average().map(ms),

@@ -1,6 +1,6 @@
-//! What to watch and how: plain values that the configuration has checked with [`HealthSettings::problems`].
+//! The settings of the monitors: plain values that the configuration checks with [`HealthSettings::problems`].
 //!
-//! It knows no files and no names of servers; durations are spans, addresses are numbers of the probes.
+//! It must know neither files nor names of servers.
 
 use super::expect;
 use crate::ids::{PoolId, ServerId};
@@ -11,34 +11,34 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Shortest interval between two probes of one target.
 pub const LEAST_INTERVAL: Duration = Duration::from_millis(100);
-/// Most samples that a window holds.
+/// Maximum size of a sample window.
 pub const MOST_SAMPLES: u32 = 1000;
-/// Longest HTTP request and UDP payload, in bytes: either fits one packet of the least MTU of IPv6.
+/// Maximum size of an HTTP request and of a UDP payload in bytes: either fits into one packet at the minimum MTU of IPv6.
 pub const MOST_PAYLOAD: usize = 1200;
-/// Most bytes of a response body that a monitor may ask to be read.
+/// Maximum number of body bytes that a monitor may read.
 pub const MOST_BODY: u32 = 1 << 20;
 
-/// All that is watched.
+/// The settings of all monitors.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HealthSettings {
-    /// What source ports, sequence numbers, query IDs and jitter come from; live it must be random.
+    /// Seed of source ports, sequence numbers, query IDs and jitter; in a live gateway it must be random.
     pub seed: u64,
-    /// Where IPv4 probes come from; none: IPv4 addresses are not watched.
+    /// Source of IPv4 probes; none if IPv4 addresses are not monitored.
     pub source_v4: Option<Ipv4Addr>,
-    /// Where IPv6 probes come from; none: IPv6 addresses are not watched.
+    /// Source of IPv6 probes; none if IPv6 addresses are not monitored.
     pub source_v6: Option<Ipv6Addr>,
     /// The pools.
     pub pools: Vec<PoolWatch>,
 }
 
-/// How the servers of one pool are watched.
+/// The monitoring of one pool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolWatch {
     /// The pool.
     pub pool: PoolId,
-    /// All must succeed; none: the pool's servers count as up.
+    /// The monitors, all of which must succeed; without any, the servers are up.
     pub monitors: Vec<MonitorSettings>,
-    /// How many servers the monitors must leave in.
+    /// How many servers must stay in service.
     pub floor: Floor,
     /// Its servers; each belongs to one pool.
     pub servers: Vec<ServerWatch>,
@@ -53,25 +53,25 @@ pub struct ServerWatch {
     pub v4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     pub v6: Option<Ipv6Addr>,
-    /// The ports at which its services reach it: probed by monitors that name none.
+    /// The ports that its services use; probed by monitors without ports of their own.
     pub ports: Vec<u16>,
 }
 
-/// How many servers of a pool stay in whatever the monitors say, counted a family and port.
+/// How many servers of a pool stay in service whatever the monitors say, counted per family and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Floor {
-    /// All may go.
+    /// All may go down.
     #[default]
     None,
-    /// So many, 1 or more.
+    /// This many, 1 or more.
     Count(u32),
-    /// So many percent of those watched, 1 to 100, rounded up.
+    /// This percentage of the monitored servers, 1 to 100, rounded up.
     Percent(u8),
 }
 
 impl Floor {
-    /// How many of `total` stay in.
+    /// Returns how many of `total` servers stay in service.
     pub fn least(self, total: u32) -> u32 {
         match self {
             Floor::None => 0,
@@ -86,32 +86,33 @@ impl Floor {
 pub struct MonitorSettings {
     /// Its name in rows and logs.
     pub name: String,
-    /// What it sends and expects.
+    /// What it sends, and the reply that it expects.
     pub probe: Probe,
-    /// Ports to probe, for all of a server's ports at once; empty: each of the server's own, for itself. ICMP has none.
+    /// Ports to probe, whose result applies to all ports of a server; if empty, each port of the server is probed for
+    /// itself. ICMP has none.
     pub ports: Vec<u16>,
-    /// From one probe's start to the next one's; 100 ms or more.
+    /// Time between the starts of two probes; 100 ms or more.
     pub interval: Duration,
-    /// How long a probe waits for its answer; more than zero.
+    /// How long a probe waits for its reply; more than zero.
     pub timeout: Duration,
-    /// Results that the window holds, 1 to 1000.
+    /// Size of the sample window, 1 to 1000.
     pub samples: u32,
-    /// Most failures in the window; more is down. Less than `samples`.
+    /// Allowed failures in the window; with more the target is down. Less than `samples`.
     pub max_lost: Option<u32>,
-    /// Highest average latency of the window's answered probes; more is down.
+    /// Maximum average latency of the answered probes in the window; above it the target is down.
     pub max_latency: Option<Duration>,
-    /// Failures in a row that mean down, 1 or more.
+    /// Consecutive failures after which the target is down, 1 or more.
     pub fall: u32,
-    /// Successes in a row that mean up (with the window within its limits), 1 or more.
+    /// Consecutive successes after which the target is up, provided the window is within its limits; 1 or more.
     pub rise: u32,
-    /// What holds until the first verdict.
+    /// The health before the first verdict.
     pub initial: Health,
-    /// How far an interval may stray either way, in percent, 0 to 50.
+    /// Random variation of the interval in either direction, in percent, 0 to 50.
     pub jitter_percent: u8,
 }
 
 impl MonitorSettings {
-    /// A monitor with all defaults.
+    /// Makes a monitor with default values.
     pub fn new(name: &str, probe: Probe) -> Self {
         MonitorSettings {
             name: name.into(),
@@ -130,35 +131,35 @@ impl MonitorSettings {
     }
 }
 
-/// What a monitor sends.
+/// The probe of a monitor.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Probe {
     /// An ICMP or ICMPv6 echo request.
     Icmp,
-    /// A TCP SYN, whose SYN/ACK is answered by a reset.
+    /// A TCP SYN; its SYN/ACK is answered by a reset.
     Tcp,
     /// An HTTP/1.1 GET.
     Http(HttpProbe),
     /// A UDP datagram.
     Udp {
-        /// What it carries, 0 to 1200 bytes.
+        /// The payload, 0 to 1200 bytes.
         payload: Vec<u8>,
-        /// What the answer must be.
+        /// The expected reply.
         expect: Expect,
     },
     /// A DNS query over UDP.
     Dns {
-        /// The name asked for, in ASCII: `www.example.org`.
+        /// The queried name, in ASCII: `www.example.org`.
         name: String,
-        /// The type asked for.
+        /// The queried type.
         kind: DnsKind,
-        /// What the response must say; none: NOERROR.
+        /// The expected response; NOERROR if none.
         expect: Option<DnsExpect>,
     },
 }
 
 impl Probe {
-    /// The word for it: `icmp`, `tcp`, `http`, `udp`, `dns`.
+    /// Returns its name: `icmp`, `tcp`, `http`, `udp`, `dns`.
     pub const fn name(&self) -> &'static str {
         match self {
             Probe::Icmp => "icmp",
@@ -170,23 +171,23 @@ impl Probe {
     }
 }
 
-/// An HTTP/1.1 GET and what its response must be.
+/// An HTTP/1.1 GET and its expected response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpProbe {
     /// The header `Host`.
     pub host: String,
     /// The request target, which begins with `/`.
     pub path: String,
-    /// Further headers, names and values.
+    /// Additional headers, as names and values.
     pub headers: Vec<(String, String)>,
-    /// Ranges of statuses that are right, first and last; empty: 200 to 299.
+    /// Expected statuses as inclusive ranges; if empty, 200 to 299.
     pub status: Vec<(u16, u16)>,
-    /// What the body must be, as far as it is read.
+    /// The expected body, as far as it is read.
     pub expect: Option<Expect>,
-    /// Bytes of the body that are read at most, 1 to 1 MiB; the rest is not waited for. An expression over a large
-    /// body costs the packets that wait meanwhile some milliseconds a probe.
+    /// Maximum bytes of the body to read, 1 to 1 MiB; the rest is not awaited. A regular expression over a large body
+    /// delays other packets by some milliseconds per probe.
     pub max_bytes: u32,
-    /// Where the response tells the server's load.
+    /// Where the response contains the load of the server.
     pub load: Option<LoadSource>,
 }
 
@@ -204,28 +205,28 @@ impl Default for HttpProbe {
     }
 }
 
-/// What bytes must be.
+/// An expectation about bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
-    /// They begin with these; an empty prefix takes any answer.
+    /// They begin with these; an empty prefix matches any reply.
     Prefix(Vec<u8>),
-    /// These stand somewhere in them.
+    /// They contain these.
     Contains(Vec<u8>),
-    /// A regular expression finds a match; ASCII classes, linear time.
+    /// A regular expression matches; ASCII classes, linear time.
     Regex(String),
 }
 
-/// Where an HTTP response tells the server's load, 0 to 100, and whether it is under maintenance.
+/// Where an HTTP response contains the load of the server, 0 to 100, and its maintenance flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoadSource {
     /// In headers.
     Header {
         /// The header of the load: `37` or `37%`.
         name: String,
-        /// The header of the maintenance flag: anything but an empty value, `0`, `no`, `false` and `off` sets it.
+        /// The header of the maintenance flag: set by any value except an empty one, `0`, `no`, `false` and `off`.
         maintenance: Option<String>,
     },
-    /// In the body: a regular expression with a group `load` and perhaps a group `maintenance`.
+    /// In the body: a regular expression with a group `load` and optionally a group `maintenance`.
     Regex(String),
 }
 
@@ -245,7 +246,7 @@ pub enum DnsKind {
     Srv = 33,
 }
 
-/// What a DNS response must say.
+/// An expected DNS response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DnsExpect {
     /// NOERROR and this address among the answers.
@@ -255,7 +256,7 @@ pub enum DnsExpect {
 }
 
 impl HealthSettings {
-    /// Which values contradict each other or their ranges: where, and what is wrong; empty: none.
+    /// Returns the values that are out of range or contradict each other, each with its place.
     pub fn problems(&self) -> Vec<String> {
         let mut out = Vec::new();
         for pool in &self.pools {
@@ -278,7 +279,7 @@ impl HealthSettings {
 }
 
 impl MonitorSettings {
-    /// Which values contradict each other or their ranges; empty: none.
+    /// Returns the values that are out of range or contradict each other.
     pub fn problems(&self) -> Vec<String> {
         let mut out = Vec::new();
         let mut want = |holds: bool, text: &str| {
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_told_and_defaults_have_none() {
+    fn contradictions_are_reported_and_defaults_have_none() {
         type Spoil = fn(&mut MonitorSettings);
         let http = |change: fn(&mut HttpProbe)| {
             let mut probe = HttpProbe::default();

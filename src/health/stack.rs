@@ -1,6 +1,7 @@
-//! The TCP connections of HTTP probes: smoltcp without its loop, each connection a set of its own.
+//! The TCP connections of HTTP probes: smoltcp without its loop.
 //!
-//! One connection a set, so that a packet or a timer costs the same with one connection as with all of them.
+//! Each connection has a socket set of its own, so that the cost of a packet or timer does not depend on the number of
+//! connections.
 
 use super::http::{Load, Response};
 use super::probes::Outbox;
@@ -15,19 +16,19 @@ use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Connections at once; probes beyond wait until one is free.
+/// Maximum number of connections; further probes wait for a free one.
 const MOST_CONNECTIONS: usize = 512;
-/// Bytes of a response that may be on their way.
+/// Receive window in bytes.
 const WINDOW: usize = 16 << 10;
-/// Bytes of a request.
+/// Send buffer in bytes.
 const REQUEST: usize = 2048;
-/// The least MTU of IPv6: no link on the way need be asked.
+/// The minimum MTU of IPv6, so that no path MTU discovery is needed.
 const MTU: usize = 1280;
 
-/// How a connection stands.
+/// The state of a connection after a call.
 #[derive(Debug, PartialEq)]
 pub(super) enum Progress {
-    /// It waits for a packet, or until then.
+    /// It waits for a packet, or until this time.
     Waits(Option<Instant>),
     Ended {
         verdict: Result<(), Failure>,
@@ -58,7 +59,7 @@ impl std::fmt::Debug for Stack {
 }
 
 impl Stack {
-    /// A stack for `targets` targets with these addresses.
+    /// Makes a stack with these addresses for `targets` targets.
     pub fn new(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, seed: u64, targets: usize) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
@@ -68,7 +69,7 @@ impl Stack {
         interface.update_ip_addrs(|addresses| {
             let v4 = v4.map(|v4| IpCidr::new(IpAddress::Ipv4(v4), 32));
             let v6 = v6.map(|v6| IpCidr::new(IpAddress::Ipv6(v6), 128));
-            // Two fit: smoltcp's default.
+            // There is room for two: the default of smoltcp.
             addresses.extend(v4.into_iter().chain(v6));
         });
         if let Some(v4) = v4 {
@@ -80,7 +81,7 @@ impl Stack {
         Stack { interface, most: targets.min(MOST_CONNECTIONS), slots: Vec::new(), free: Vec::new() }
     }
 
-    /// How many connections there can be.
+    /// Returns the maximum number of connections.
     pub fn slots(&self) -> usize {
         self.most
     }
@@ -89,12 +90,12 @@ impl Stack {
         !self.free.is_empty() || self.slots.len() < self.most
     }
 
-    /// The target that a connection probes; none: it is free.
+    /// Returns the target of a connection; none if it is free.
     pub fn target(&self, slot: u32) -> Option<u32> {
         self.slots.get(slot as usize)?.target
     }
 
-    /// Begins a connection; none where no slot is free or an address cannot be connected to.
+    /// Opens a connection; returns none if no slot is free or the address is invalid.
     pub fn open(&mut self, target: u32, addresses: &Addresses, ours: u16, theirs: u16) -> Option<u32> {
         let place = match self.free.pop() {
             Some(place) => place,
@@ -118,7 +119,7 @@ impl Stack {
         Some(place)
     }
 
-    /// Moves a connection on, with a packet or by time.
+    /// Advances a connection, by a packet or by time.
     pub fn advance(
         &mut self,
         now: Instant,
@@ -138,7 +139,7 @@ impl Stack {
         }
         self.interface.poll(at, &mut link, &mut slot.sockets);
         let next = self.interface.poll_at(at, &slot.sockets);
-        // All that can be done at once is done: a stack that says "now" again must not make the driver spin.
+        // All immediate work is done: a stack that returns "now" again must not make the driver spin.
         let soonest = now + Duration::from_millis(1);
         Progress::Waits(next.map(|next| Instant::from_nanos(next.total_micros().max(0) as u64 * 1000).max(soonest)))
     }
@@ -164,7 +165,7 @@ impl Slot {
         Slot { target: None, sockets, socket, connected: false, requested: 0, response: Response::default() }
     }
 
-    /// Writes the request and reads the response as far as either goes.
+    /// Writes the request and reads the response as far as possible.
     fn work(&mut self, monitor: &Monitor, reset: bool) -> Option<Result<(), Failure>> {
         let socket = self.sockets.get_mut::<Socket<'_>>(self.socket);
         self.connected |= socket.may_send();
@@ -194,7 +195,7 @@ fn stack_time(now: Instant) -> StackInstant {
     StackInstant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
 }
 
-/// One packet in at most, and the outbox.
+/// At most one received packet, and the outbox.
 struct Link<'a> {
     packet: Option<&'a [u8]>,
     outbox: &'a mut Outbox,
@@ -242,7 +243,7 @@ impl Device for Link<'_> {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = MTU;
-        // Received sums may be partial: those that are not have been verified before.
+        // Received checksums may be partial; complete ones have been verified before.
         capabilities.checksum.tcp = Checksum::Tx;
         capabilities
     }

@@ -1,6 +1,6 @@
-//! What the settings come down to: targets to probe, grouped to units that have a state.
+//! The targets to probe, compiled from the settings and grouped into units, each of which has a state.
 //!
-//! A unit is one server's address (ICMP, and monitors with ports of their own), or one port of it.
+//! A unit is one address of a server (ICMP, and monitors with ports of their own), or one of its ports.
 
 use super::expect::{Matcher, compile};
 use super::floor::Floors;
@@ -16,7 +16,7 @@ use regex::bytes::Regex;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// A monitor with what it needs compiled.
+/// A monitor with its compiled parts.
 #[derive(Debug)]
 pub(super) struct Monitor {
     pub settings: MonitorSettings,
@@ -25,18 +25,18 @@ pub(super) struct Monitor {
     pub load: Option<Regex>,
 }
 
-/// One probe on its way.
+/// An outstanding probe.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outstanding {
     pub started: Instant,
     pub ours: u16,
     /// The nonce, initial sequence number or query ID.
     pub secret: u64,
-    /// The stack's connection, of HTTP.
+    /// The connection of the stack, for HTTP.
     pub slot: Option<u32>,
 }
 
-/// One monitor's look at one address and port.
+/// One monitor applied to one address and port.
 #[derive(Debug)]
 pub(super) struct Target {
     pub unit: u32,
@@ -51,14 +51,14 @@ pub(super) struct Target {
     pub last: Option<Result<Option<Duration>, Failure>>,
 }
 
-/// One address of a server, or one port of it.
+/// One address of a server, or one of its ports.
 #[derive(Debug)]
 pub(super) struct Unit {
     pub server: u32,
     pub v6: bool,
     pub port: Option<u16>,
     pub targets: Vec<u32>,
-    /// What holds, after the floor.
+    /// Its state after the floor.
     pub state: Health,
     pub since: Instant,
 }
@@ -67,13 +67,13 @@ pub(super) struct Unit {
 #[derive(Debug)]
 pub(super) struct Server {
     pub id: ServerId,
-    /// Its units of IPv4 and of IPv6, the one without port first.
+    /// Its units of IPv4 and of IPv6, the unit without a port first.
     pub units: [Vec<u32>; 2],
     pub history: History,
     pub load: Option<(Instant, u8, bool)>,
 }
 
-/// All of them.
+/// All targets, units and servers.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     pub monitors: Vec<Monitor>,
@@ -84,7 +84,7 @@ pub(super) struct Targets {
 }
 
 impl Monitor {
-    /// What does not compile expects nothing: the settings' check has told it.
+    /// Compiles a monitor; an expectation that does not compile was reported by the check of the settings and is ignored.
     fn new(settings: &MonitorSettings) -> Self {
         let (mut matcher, mut request, mut load) = (None, Vec::new(), None);
         match &settings.probe {
@@ -99,7 +99,7 @@ impl Monitor {
             _ => {}
         }
         let mut settings = settings.clone();
-        // Whatever was not checked must not make a loop that never ends.
+        // Even unchecked settings must not cause an endless loop.
         settings.interval = settings.interval.max(LEAST_INTERVAL);
         Monitor { settings, matcher, request, load }
     }
@@ -180,7 +180,7 @@ impl Targets {
                 let v6 = address.is_ipv6();
                 let state = Health::Unknown;
                 self.units.push(Unit { server: 0, v6, port: unit_port, targets, state, since: Instant::ZERO });
-                self.units[unit as usize].state = self.says(unit);
+                self.units[unit as usize].state = self.verdict(unit);
                 self.floors.add_unit(self.units[unit as usize].state == Health::Up);
             }
         }
@@ -208,7 +208,7 @@ impl Targets {
         }
     }
 
-    /// A server's place, if it is watched.
+    /// Returns the position of a server, if it is monitored.
     pub fn find(&self, id: ServerId) -> Option<usize> {
         if self.servers.get(id.0 as usize).is_some_and(|server| server.id == id) {
             return Some(id.0 as usize);
@@ -216,20 +216,20 @@ impl Targets {
         self.servers.binary_search_by_key(&id, |server| server.id).ok()
     }
 
-    /// What a unit's monitors say: down where one does, else unknown where one does.
-    pub fn says(&self, unit: u32) -> Health {
+    /// Returns the verdict of the monitors of a unit: the worst of them.
+    pub fn verdict(&self, unit: u32) -> Health {
         let states =
             self.units[unit as usize].targets.iter().map(|target| self.targets[*target as usize].judge.state());
         Health::worst(states)
     }
 
-    /// What the monitors of a server's address and port amount to, after the floor.
+    /// Returns the health of an address and port of a server, after the floor.
     pub fn state(&self, server: usize, v6: bool, port: u16) -> Health {
         let units = self.servers[server].units[usize::from(v6)].iter().map(|unit| &self.units[*unit as usize]);
         Health::worst(units.filter(|unit| unit.port.is_none_or(|p| p == port)).map(|unit| unit.state))
     }
 
-    /// Why a unit is what it is, by the target that says so.
+    /// Returns the reason of the first target of a unit that is down.
     pub fn fault(&self, unit: u32) -> Option<Why> {
         let targets = self.units[unit as usize].targets.iter().map(|target| &self.targets[*target as usize]);
         targets.filter(|target| target.judge.state() == Health::Down).find_map(|target| target.judge.why())

@@ -1,13 +1,13 @@
-//! TCP probes without a connection: a SYN, and a reset for the SYN/ACK that answers it (RFC 9293).
+//! TCP probes without a connection: a SYN, and a reset in reply to its SYN/ACK (RFC 9293).
 
 use super::frame;
 use super::why::Failure;
 use crate::packet::{Addresses, TcpFlags, proto};
 
-/// The window that the SYN offers: nobody will send into it, and a capture's reader knows the probe by it.
+/// The window in the SYN: never used for data, it identifies the probe in a capture.
 pub(super) const WINDOW: u16 = 1024;
 
-/// Appends a SYN with the option of the maximum segment size, as every stack sends one.
+/// Appends a SYN with a maximum segment size option, like every stack.
 pub(super) fn syn(out: &mut Vec<u8>, addresses: &Addresses, ours: u16, theirs: u16, isn: u32) {
     let mss: u16 = if matches!(addresses, Addresses::V4 { .. }) { 1460 } else { 1440 };
     let mut body = [0; 24];
@@ -17,7 +17,7 @@ pub(super) fn syn(out: &mut Vec<u8>, addresses: &Addresses, ours: u16, theirs: u
     frame::write(out, addresses, proto::TCP, 16, &body);
 }
 
-/// Appends the reset of a probe that was answered by a SYN/ACK with the acknowledgement `seq`.
+/// Appends the reset for a SYN/ACK whose acknowledgement number is `seq`.
 pub(super) fn reset(out: &mut Vec<u8>, addresses: &Addresses, ours: u16, theirs: u16, seq: u32) {
     let mut body = [0; 20];
     header(&mut body, ours, theirs, seq, TcpFlags::RST, 0);
@@ -33,7 +33,7 @@ fn header(body: &mut [u8], ours: u16, theirs: u16, seq: u32, flags: u8, window: 
     body[14..16].copy_from_slice(&window.to_be_bytes());
 }
 
-/// What a segment means for a SYN with the initial sequence number `isn`; none: nothing, it is not its answer.
+/// Judges the reply to a SYN with the initial sequence number `isn`; returns none if the segment is no reply to it.
 pub(super) fn judge(flags: TcpFlags, ack: u32, isn: u32) -> Option<Result<(), Failure>> {
     if !flags.ack() || ack != isn.wrapping_add(1) {
         return None;

@@ -1,4 +1,4 @@
-//! Simulated servers: a clock, a wire with delays, and answers built by etherparse, not by the code under test.
+//! Simulated servers: a clock, a wire with delays, and replies built by etherparse, not by the code under test.
 
 use super::settings::{Expect, Floor, HttpProbe, MonitorSettings, PoolWatch, Probe, ServerWatch};
 use super::{HealthEvent, HealthSettings, Monitors, Taken};
@@ -13,7 +13,7 @@ pub const ACK: u8 = TcpFlags::ACK;
 pub const RST: u8 = TcpFlags::RST;
 pub const FIN: u8 = TcpFlags::FIN;
 
-/// Settings of `servers` servers 10.0.0.1 … and fd00::1 … with port 80.
+/// Makes settings with `servers` servers 10.0.0.1 … and fd00::1 … on port 80.
 pub fn settings(servers: u32, families: &str, monitors: Vec<MonitorSettings>) -> HealthSettings {
     let watch = |i: u32| ServerWatch {
         server: ServerId(i - 1),
@@ -34,7 +34,7 @@ pub fn settings(servers: u32, families: &str, monitors: Vec<MonitorSettings>) ->
     }
 }
 
-/// A monitor that probes each second and waits half a second.
+/// Makes a monitor that probes every second with a timeout of half a second.
 pub fn monitor(probe: Probe) -> MonitorSettings {
     MonitorSettings {
         interval: Duration::from_secs(1),
@@ -86,7 +86,7 @@ impl Sim {
         self.wire.insert((self.now + delay, self.count), (bytes, meta));
     }
 
-    /// Runs for a span; `servers` answers each packet.
+    /// Runs for a time span; `servers` returns the replies to each packet.
     pub fn run(&mut self, span: Duration, servers: &mut dyn FnMut(&[u8], &Parsed) -> Vec<Packet>) {
         let end = self.now + span;
         let mut buf = vec![0; 65_536];
@@ -118,10 +118,10 @@ impl Sim {
         }
     }
 
-    /// The transitions in words: `1 up: why`, with the server's number from 1 and `v6` and port where they apply.
-    pub fn told(&mut self) -> Vec<String> {
+    /// Returns the events in words: `1 up: why`, with the number of the server from 1.
+    pub fn reported(&mut self) -> Vec<String> {
         let events = std::mem::take(&mut self.events);
-        let told = events.into_iter().filter(|event| !matches!(event, HealthEvent::Latency { .. }));
+        let reported = events.into_iter().filter(|event| !matches!(event, HealthEvent::Latency { .. }));
         let word = |e: HealthEvent| match e {
             HealthEvent::Latency { .. } => unreachable!("filtered out"),
             HealthEvent::Transition { server, up, why, .. } => {
@@ -132,7 +132,7 @@ impl Sim {
                 format!("{} load {load}{}", server.0 + 1, if maintenance { " maintenance" } else { "" })
             }
         };
-        told.map(word).collect()
+        reported.map(word).collect()
     }
 }
 
@@ -143,12 +143,12 @@ pub fn ip(addresses: &Addresses) -> PacketBuilderStep<IpHeaders> {
     }
 }
 
-/// A packet after 10 ms.
+/// Delays a packet by 10 ms.
 pub fn soon(bytes: Vec<u8>) -> Vec<Packet> {
     vec![(Duration::from_millis(10), bytes, Meta::default())]
 }
 
-/// A TCP segment in answer to `to`.
+/// Builds a TCP segment in reply to `to`.
 pub fn segment(to: &Parsed, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let Transport::Tcp { src, dst, .. } = to.transport else { panic!() };
     let mut builder = ip(&to.addresses.reversed()).tcp(dst, src, seq, 64_000);
@@ -168,7 +168,7 @@ pub fn segment(to: &Parsed, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Ve
     out
 }
 
-/// A UDP datagram in answer to `to`.
+/// Builds a UDP datagram in reply to `to`.
 pub fn datagram(to: &Parsed, payload: &[u8]) -> Vec<u8> {
     let Transport::Udp { src, dst } = to.transport else { panic!() };
     let mut out = Vec::new();
@@ -176,7 +176,7 @@ pub fn datagram(to: &Parsed, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The reply to an echo request, with its payload.
+/// Builds the reply to an echo request, with its payload.
 pub fn echo_reply(packet: &[u8], to: &Parsed) -> Vec<u8> {
     let Transport::Echo { request: true, id } = to.transport else { panic!() };
     let (seq, payload) = (word(packet, to.offset + 6), &packet[to.offset + 8..]);
@@ -189,7 +189,7 @@ pub fn echo_reply(packet: &[u8], to: &Parsed) -> Vec<u8> {
     out
 }
 
-/// An ICMP error "port unreachable" about a packet, quoting so many bytes of it.
+/// Builds an ICMP error "port unreachable" that quotes `quoted` bytes of a packet.
 pub fn unreachable(packet: &[u8], to: &Parsed, quoted: usize) -> Vec<u8> {
     let quote = &packet[..quoted.min(packet.len())];
     let (mut out, builder) = (Vec::new(), ip(&to.addresses.reversed()));
@@ -201,21 +201,21 @@ pub fn unreachable(packet: &[u8], to: &Parsed, quoted: usize) -> Vec<u8> {
     out
 }
 
-/// Puts the sum of the pseudo-header where a TCP segment's checksum stands.
+/// Replaces the checksum of a TCP segment by the sum of the pseudo-header.
 pub fn make_partial(packet: &mut [u8]) {
     let parsed = parse(packet).unwrap();
     let sum = checksum::fold(checksum::pseudo(&parsed.addresses, proto::TCP, parsed.len - parsed.offset));
     packet[parsed.offset + 16..parsed.offset + 18].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// A web server that gives everybody one reply.
+/// A web server that sends the same reply to every request.
 pub struct WebServer {
     pub reply: Vec<u8>,
-    /// Whether it closes behind the reply.
+    /// Whether it closes the connection after the reply.
     pub closes: bool,
-    /// Bytes of a packet at most; more than 1400 makes super-packets with partial sums.
+    /// Maximum payload of a packet; above 1400 it sends super-packets with partial checksums.
     pub segment: usize,
-    /// Before each packet.
+    /// Delay before each packet.
     pub delay: Duration,
     pub requests: Vec<String>,
     pub resets: usize,
@@ -232,7 +232,7 @@ struct Connection {
     served: bool,
 }
 
-/// The server's initial sequence number: the reply wraps around.
+/// Initial sequence number of the server, chosen so that the reply wraps around.
 const ISS: u32 = u32::MAX - 9;
 
 impl WebServer {

@@ -1,4 +1,4 @@
-//! The monitors against simulated servers: each probe, each way to answer it.
+//! The monitors against simulated servers: each probe, each kind of reply.
 
 use super::Taken;
 use super::settings::{DnsExpect, DnsKind, Expect, LoadSource, MonitorSettings, Probe};
@@ -15,7 +15,7 @@ fn fall_1(probe: Probe) -> MonitorSettings {
     MonitorSettings { fall: 1, rise: 1, ..monitor(probe) }
 }
 
-/// What the first probe of a monitor with fall 1 and rise 1, of a server of unknown state, tells.
+/// Returns the events of the first probe of a monitor with fall 1 and rise 1 for a server of unknown health.
 fn verdict(families: &str, probe: Probe, servers: &mut dyn FnMut(&[u8], &Parsed) -> Vec<Packet>) -> Vec<String> {
     let monitor = MonitorSettings { initial: Health::Unknown, ..fall_1(probe) };
     let mut sim = Sim::new(&settings(1, families, vec![monitor]));
@@ -24,8 +24,8 @@ fn verdict(families: &str, probe: Probe, servers: &mut dyn FnMut(&[u8], &Parsed)
         sim.run(Duration::from_millis(100), servers);
     }
     sim.run(Duration::from_millis(100), servers);
-    assert!(sim.health.outstanding.is_empty(), "a probe that has ended waits for nothing");
-    sim.told()
+    assert!(sim.health.outstanding.is_empty(), "no probe is outstanding after its end");
+    sim.reported()
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn an_echo_reply_is_up_and_silence_or_an_error_is_down() {
         assert_eq!(down, ["1 down: 1 of 1 timed out after 500 ms"]);
         let down = verdict(family, Probe::Icmp, &mut |p, parsed| soon(unreachable(p, parsed, 48)));
         assert_eq!(down, ["1 down: destination unreachable (port)"]);
-        // A reply whose payload is not the one sent.
+        // A reply with another payload than the request.
         let forged = verdict(family, Probe::Icmp, &mut |p, parsed| {
             let mut packet = p.to_vec();
             packet[parsed.offset + 9] ^= 1;
@@ -74,12 +74,12 @@ fn a_syn_ack_is_up_and_answered_by_a_reset_with_its_number() {
             assert_eq!(ports(&pair[0]), ports(&pair[1]));
             assert!((32_768..=60_999).contains(&ports(&pair[0]).0) && ports(&pair[0]).1 == 80);
         }
-        assert!(sim.told().is_empty() && sim.taken.iter().all(|t| *t == Taken::Answer));
+        assert!(sim.reported().is_empty() && sim.taken.iter().all(|t| *t == Taken::Answer));
     }
 }
 
 #[test]
-fn a_reset_is_refused_and_what_does_not_acknowledge_the_syn_is_nothing() {
+fn a_reset_is_a_refusal_and_segments_that_do_not_acknowledge_the_syn_are_ignored() {
     for family in ["4", "6"] {
         let rst = |flags, wrong: u32| {
             move |_: &[u8], parsed: &Parsed| match numbers(parsed) {
@@ -92,12 +92,12 @@ fn a_reset_is_refused_and_what_does_not_acknowledge_the_syn_is_nothing() {
         assert_eq!(verdict(family, Probe::Tcp, &mut rst(RST | ACK, 1)), lost);
         assert_eq!(verdict(family, Probe::Tcp, &mut rst(SYN | ACK, 1)), lost);
         assert_eq!(verdict(family, Probe::Tcp, &mut |_, _| vec![]), lost);
-        // 28 or 48 bytes quoted are the least that RFC 792 and a minimal router give.
+        // RFC 792 and a minimal router quote at least 28 or 48 bytes.
         for quoted in [if family == "4" { 28 } else { 48 }, 200] {
             let down = verdict(family, Probe::Tcp, &mut |p, parsed| soon(unreachable(p, parsed, quoted)));
             assert_eq!(down, ["1 down: destination unreachable (port)"]);
         }
-        // An error that quotes what was never sent: another sequence number, another source.
+        // An error that quotes a packet that was never sent: another sequence number, another source.
         for at in [if family == "4" { 24 } else { 44 }, if family == "4" { 15 } else { 23 }] {
             let forged = verdict(family, Probe::Tcp, &mut |p, parsed| {
                 let mut quote = p.to_vec();
@@ -110,7 +110,7 @@ fn a_reset_is_refused_and_what_does_not_acknowledge_the_syn_is_nothing() {
 }
 
 #[test]
-fn a_wrong_sum_answers_nothing() {
+fn a_reply_with_a_wrong_checksum_is_ignored() {
     let mut sim = Sim::new(&settings(1, "4", vec![fall_1(Probe::Tcp)]));
     sim.run(Duration::from_millis(1600), &mut |_, parsed| match numbers(parsed) {
         (TcpFlags(SYN), seq, _) => {
@@ -121,11 +121,11 @@ fn a_wrong_sum_answers_nothing() {
         _ => vec![],
     });
     assert!(sim.taken.iter().all(|taken| *taken == Taken::Checksum));
-    assert_eq!(sim.told()[0], "1 down: 1 of 1 timed out after 500 ms");
+    assert_eq!(sim.reported()[0], "1 down: 1 of 1 timed out after 500 ms");
 }
 
 #[test]
-fn a_late_syn_ack_is_reset_and_counts_for_nothing() {
+fn a_late_syn_ack_is_reset_and_not_counted() {
     let mut sim = Sim::new(&settings(1, "4", vec![fall_1(Probe::Tcp)]));
     sim.run(secs(2), &mut |_, parsed| match numbers(parsed) {
         (TcpFlags(SYN), seq, _) => {
@@ -136,11 +136,11 @@ fn a_late_syn_ack_is_reset_and_counts_for_nothing() {
     });
     assert!(sim.taken.contains(&Taken::Late), "{:?}", sim.taken);
     assert!(sim.sent.iter().any(|(_, p)| numbers(&parse(p).unwrap()).0.rst()));
-    assert_eq!(sim.told(), ["1 down: 1 of 1 timed out after 500 ms"]);
+    assert_eq!(sim.reported(), ["1 down: 1 of 1 timed out after 500 ms"]);
 }
 
 #[test]
-fn a_datagram_is_up_where_it_is_the_expected_one() {
+fn the_expected_datagram_is_up() {
     let probe = || Probe::Udp { payload: b"ping".into(), expect: Expect::Prefix(b"pong".into()) };
     for family in ["4", "6"] {
         let up = verdict(family, probe(), &mut |p, parsed| {
@@ -149,7 +149,7 @@ fn a_datagram_is_up_where_it_is_the_expected_one() {
         });
         assert_eq!(up, ["1 up: 1 of 1 answered, average 10 ms"]);
         let wrong = verdict(family, probe(), &mut |_, parsed| soon(datagram(parsed, b"what?")));
-        assert_eq!(wrong, ["1 down: answer does not match"]);
+        assert_eq!(wrong, ["1 down: reply does not match"]);
         let closed = verdict(family, probe(), &mut |p, parsed| soon(unreachable(p, parsed, 1000)));
         assert_eq!(closed, ["1 down: destination unreachable (port)"]);
         assert_eq!(verdict(family, probe(), &mut |_, _| vec![]), ["1 down: 1 of 1 timed out after 500 ms"]);
@@ -157,7 +157,7 @@ fn a_datagram_is_up_where_it_is_the_expected_one() {
 }
 
 #[test]
-fn a_dns_response_is_up_where_it_answers_the_query() {
+fn a_dns_response_to_the_query_is_up() {
     let probe = |expect| Probe::Dns { name: "a.example".into(), kind: DnsKind::A, expect };
     let answer = |rcode: u8, wrong_id: u8| {
         move |p: &[u8], parsed: &Parsed| {
@@ -173,28 +173,28 @@ fn a_dns_response_is_up_where_it_answers_the_query() {
     for family in ["4", "6"] {
         let cases = [
             (want, answer(0, 0), "1 up: 1 of 1 answered, average 10 ms"),
-            (other, answer(0, 0), "1 down: answer does not match"),
-            (None, answer(2, 0), "1 down: DNS response code 2, want 0"),
+            (other, answer(0, 0), "1 down: reply does not match"),
+            (None, answer(2, 0), "1 down: DNS response code 2, expected 0"),
             (None, answer(0, 1), "1 down: 1 of 1 timed out after 500 ms"),
         ];
-        for (expect, mut servers, told) in cases {
-            assert_eq!(verdict(family, probe(expect), &mut servers), [told]);
+        for (expect, mut servers, reported) in cases {
+            assert_eq!(verdict(family, probe(expect), &mut servers), [reported]);
         }
     }
 }
 
-/// What an HTTP monitor tells of a server with one reply.
+/// Returns the events of an HTTP monitor for a server with one reply.
 fn web(probe: Probe, reply: &[u8], change: fn(&mut WebServer)) -> (Vec<String>, WebServer) {
     let mut server = WebServer::new(reply);
     change(&mut server);
     let mut both = ["4", "6"].map(|family| verdict(family, probe.clone(), &mut |p, parsed| server.answer(p, parsed)));
-    for told in &mut both {
-        told.iter_mut().for_each(|t| *t = t.split(", average").next().unwrap().to_owned());
+    for reported in &mut both {
+        reported.iter_mut().for_each(|t| *t = t.split(", average").next().unwrap().to_owned());
     }
     assert_eq!(both[0], both[1]);
     assert_eq!(server.open(), 0, "each connection was reset at its end");
-    let [told, _] = both;
-    (told, server)
+    let [reported, _] = both;
+    (reported, server)
 }
 
 #[test]
@@ -205,13 +205,13 @@ fn an_http_response_is_judged_by_status_and_body() {
     let ready = || http(|p| p.expect = contains("ready"));
     let cases: &[(Probe, &[u8], fn(&mut WebServer), &str)] = &[
         (plain(), b"HTTP/1.1 200 OK\r\n\r\n", |_| {}, up),
-        (plain(), b"HTTP/1.1 500 Oops\r\n\r\n", |_| {}, "1 down: HTTP status 500, want 200-299"),
+        (plain(), b"HTTP/1.1 500 Oops\r\n\r\n", |_| {}, "1 down: HTTP status 500, expected 200-299"),
         (http(|p| p.status = vec![(200, 200), (301, 302)]), b"HTTP/1.1 302 X\r\n\r\n", |_| {}, up),
         (
             http(|p| p.status = vec![(200, 200), (301, 302)]),
             b"HTTP/1.1 204 X\r\n\r\n",
             |_| {},
-            "1 down: HTTP status 204, want 200 or 301-302",
+            "1 down: HTTP status 204, expected 200 or 301-302",
         ),
         (
             ready(),
@@ -233,7 +233,7 @@ fn an_http_response_is_judged_by_status_and_body() {
             ready(),
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
             |_| {},
-            "1 down: malformed answer: HTTP chunk",
+            "1 down: malformed reply: HTTP chunk",
         ),
         (
             ready(),
@@ -241,20 +241,20 @@ fn an_http_response_is_judged_by_status_and_body() {
             |_| {},
             "1 down: connection closed before the end of the response",
         ),
-        (plain(), b"SSH-2.0-OpenSSH\r\n", |_| {}, "1 down: malformed answer: HTTP header"),
+        (plain(), b"SSH-2.0-OpenSSH\r\n", |_| {}, "1 down: malformed reply: HTTP header"),
         (plain(), b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", |_| {}, up),
         (plain(), b"", |_| {}, lost),
         (plain(), b"HTTP/1.1 200 OK\r\n\r\n", |s| s.delay = Duration::from_millis(300), lost),
         (plain(), b"HTTP/1.1 200 OK\r\n\r\n", |s| s.segment = 1, up),
     ];
     for (probe, reply, change, want) in cases {
-        let (told, _) = web(probe.clone(), reply, *change);
-        assert_eq!(told, [*want], "{}", String::from_utf8_lossy(reply));
+        let (reported, _) = web(probe.clone(), reply, *change);
+        assert_eq!(reported, [*want], "{}", String::from_utf8_lossy(reply));
     }
 }
 
 #[test]
-fn a_lost_packet_of_a_connection_is_sent_again() {
+fn a_lost_packet_of_a_connection_is_retransmitted() {
     for lost in 0..6 {
         let mut server = WebServer::new(b"HTTP/1.1 200 OK\r\n\r\nready");
         let timeout = Duration::from_secs(5);
@@ -265,7 +265,7 @@ fn a_lost_packet_of_a_connection_is_sent_again() {
             count += 1;
             if count - 1 == lost { vec![] } else { server.answer(packet, parsed) }
         });
-        assert!(sim.told()[0].starts_with("1 up: 1 of 1 answered"), "packet {lost}");
+        assert!(sim.reported()[0].starts_with("1 up: 1 of 1 answered"), "packet {lost}");
     }
 }
 
@@ -293,11 +293,11 @@ fn a_huge_body_is_read_to_its_limit_also_from_super_packets() {
     }
     let mut head = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
     head.extend(std::iter::repeat_n(b'x', 100_000));
-    assert_eq!(web(http(|_| {}), &head, |_| {}).0, ["1 down: malformed answer: HTTP header too long"]);
+    assert_eq!(web(http(|_| {}), &head, |_| {}).0, ["1 down: malformed reply: HTTP header too long"]);
 }
 
 #[test]
-fn http_refused_reset_and_unreachable_are_told_apart() {
+fn http_refused_reset_and_unreachable_are_distinguished() {
     for family in ["4", "6"] {
         let refused = verdict(family, http(|_| {}), &mut |_, parsed| match numbers(parsed) {
             (TcpFlags(SYN), seq, _) => soon(segment(parsed, 0, seq.wrapping_add(1), RST | ACK, b"")),
@@ -317,7 +317,7 @@ fn http_refused_reset_and_unreachable_are_told_apart() {
 }
 
 #[test]
-fn a_server_tells_its_load_in_a_header_or_in_the_body() {
+fn a_server_reports_its_load_in_a_header_or_in_the_body() {
     let header = http(|p| {
         p.load = Some(LoadSource::Header { name: "x-load".into(), maintenance: Some("x-maintenance".into()) });
     });
@@ -332,7 +332,7 @@ fn a_server_tells_its_load_in_a_header_or_in_the_body() {
         (&body, "HTTP/1.1 200 OK\r\n\r\nload=", "1 up: 1 of 1 answered"),
     ];
     for (probe, reply, want) in cases {
-        let (told, _) = web(probe.clone(), reply.as_bytes(), |_| {});
-        assert_eq!(told[0], want, "{reply}");
+        let (reported, _) = web(probe.clone(), reply.as_bytes(), |_| {});
+        assert_eq!(reported[0], want, "{reply}");
     }
 }

@@ -1,4 +1,4 @@
-//! The monitors over many servers and long times: units, floors, spread, bounds, scripts, captures.
+//! The monitors with many servers and over long times: units, floors, spread of probes, bounds, scripts, captures.
 
 use super::settings::{Floor, LoadSource, MonitorSettings, Probe};
 use super::testing::*;
@@ -18,7 +18,7 @@ fn fall_1(probe: Probe) -> MonitorSettings {
     MonitorSettings { fall: 1, rise: 1, ..monitor(probe) }
 }
 
-/// Which server an IPv4 probe goes to, from 1.
+/// Returns the number, from 1, of the server of an IPv4 probe.
 fn server_of(parsed: &Parsed) -> u32 {
     match parsed.addresses.dst() {
         IpAddr::V4(v4) => u32::from(v4) & 0xff_ffff,
@@ -26,7 +26,7 @@ fn server_of(parsed: &Parsed) -> u32 {
     }
 }
 
-/// Answers of servers that listen on all but the closed ports, and are none of the dead.
+/// Returns the replies of servers that listen on all but the closed ports, and none for the dead servers.
 fn all_but<'a>(dead: &'a [u32], closed: &'a [u16]) -> impl FnMut(&[u8], &Parsed) -> Vec<Packet> + 'a {
     move |packet, parsed| match parsed.transport {
         _ if dead.contains(&server_of(parsed)) => vec![],
@@ -55,7 +55,7 @@ fn a_port_goes_down_alone_and_an_address_takes_all_its_ports() {
     });
     assert_eq!(states(&sim), [[true, false], [true, false], [true, false]]);
     assert_eq!(sim.health.history(ServerId(0)).filter(|entry| entry.port == Some(443) && !entry.v6).count(), 2);
-    assert_eq!(sim.health.state(ServerId(99), false, 80), Health::Up, "what is not watched is up");
+    assert_eq!(sim.health.state(ServerId(99), false, 80), Health::Up, "an unmonitored server is up");
     let rows = sim.health.rows(sim.now);
     assert_eq!(rows.len(), 6, "ICMP, and TCP of two ports, of two addresses");
     assert_eq!(rows[0].last.as_deref(), Some("answered in 10.000 ms"));
@@ -65,12 +65,12 @@ fn a_port_goes_down_alone_and_an_address_takes_all_its_ports() {
 }
 
 #[test]
-fn a_monitor_with_ports_of_its_own_holds_for_all_ports() {
+fn a_monitor_with_ports_of_its_own_applies_to_all_ports() {
     let own = MonitorSettings { ports: vec![9000, 9001], ..fall_1(Probe::Tcp) };
     let mut sim = Sim::new(&settings(1, "4", vec![own]));
     sim.run(secs(2), &mut all_but(&[], &[9001]));
     assert_eq!(sim.health.state(ServerId(0), false, 80), Health::Down);
-    assert_eq!(sim.told(), ["1 down: refused (RST)"]);
+    assert_eq!(sim.reported(), ["1 down: refused (RST)"]);
     sim.run(secs(2), &mut all_but(&[], &[]));
     assert_eq!(sim.health.state(ServerId(0), false, 80), Health::Up);
 }
@@ -80,7 +80,7 @@ fn detection_takes_at_most_interval_times_falls_and_the_timeout() {
     let settings_of = MonitorSettings { jitter_percent: 10, ..monitor(Probe::Tcp) };
     let mut sim = Sim::new(&settings(50, "4", vec![settings_of]));
     sim.run(secs(5), &mut all_but(&[], &[]));
-    assert_eq!(sim.told(), [] as [String; 0]);
+    assert_eq!(sim.reported(), [] as [String; 0]);
     let died = sim.now;
     sim.run(secs(5), &mut all_but(&(1..=50).collect::<Vec<_>>(), &[]));
     let after = |event: &HealthEvent| match event {
@@ -91,47 +91,53 @@ fn detection_takes_at_most_interval_times_falls_and_the_timeout() {
     };
     let at: Vec<Duration> = sim.events.iter().map(after).collect();
     assert_eq!(at.len(), 50);
-    // Three probes 1 s apart with 10 % of jitter, the first within 1.1 s, and the last one's timeout.
+    // Three probes 1 s apart with 10 % of jitter, the first within 1.1 s, and the timeout of the last one.
     assert!(at.iter().all(|span| (Duration::from_millis(2290)..Duration::from_millis(3810)).contains(span)), "{at:?}");
 }
 
 #[test]
-fn the_floor_keeps_the_last_ones_in_and_lets_them_go_when_others_come_up() {
+fn the_floor_keeps_the_last_servers_and_releases_them_when_others_come_up() {
     let mut all = settings(4, "4", vec![fall_1(Probe::Tcp)]);
     all.pools[0].floor = Floor::Percent(50);
     let mut sim = Sim::new(&all);
     sim.run(secs(3), &mut all_but(&[1, 2, 3, 4], &[]));
-    let mut told = sim.told();
+    let mut reported = sim.reported();
     let up =
         |sim: &Sim| (0..4).filter(|id| sim.health.state(ServerId(*id), false, 80) == Health::Up).collect::<Vec<_>>();
     assert_eq!(up(&sim).len(), 2);
-    assert_eq!(told.iter().filter(|t| t.contains("kept: 1 of 1 timed out")).count(), 2, "told once: {told:?}");
-    assert_eq!(told.len(), 4);
-    let held: Vec<u32> = up(&sim);
-    assert!(sim.health.rows(sim.now).iter().filter(|row| row.kept_by_floor).all(|row| held.contains(&row.server.0)));
-    // The two that are out come up: those held back go, the oldest first.
-    let dead: Vec<u32> = held.iter().map(|id| id + 1).collect();
+    assert_eq!(
+        reported.iter().filter(|t| t.contains("kept: 1 of 1 timed out")).count(),
+        2,
+        "reported once: {reported:?}"
+    );
+    assert_eq!(reported.len(), 4);
+    let kept: Vec<u32> = up(&sim);
+    assert!(sim.health.rows(sim.now).iter().filter(|row| row.kept_by_floor).all(|row| kept.contains(&row.server.0)));
+    // The two that are out of service come up: the kept ones go down, the oldest first.
+    let dead: Vec<u32> = kept.iter().map(|id| id + 1).collect();
     sim.run(secs(3), &mut all_but(&dead, &[]));
-    assert!(up(&sim).iter().all(|id| !held.contains(id)) && up(&sim).len() == 2);
-    let order: Vec<String> = told.iter().filter_map(|t| t.split_once(" kept").map(|(id, _)| id.to_owned())).collect();
-    told = sim.told();
-    let gone: Vec<String> = told.iter().filter_map(|t| t.split_once(" down").map(|(id, _)| id.to_owned())).collect();
-    assert_eq!(gone, order, "{told:?}");
+    assert!(up(&sim).iter().all(|id| !kept.contains(id)) && up(&sim).len() == 2);
+    let order: Vec<String> =
+        reported.iter().filter_map(|t| t.split_once(" kept").map(|(id, _)| id.to_owned())).collect();
+    reported = sim.reported();
+    let gone: Vec<String> =
+        reported.iter().filter_map(|t| t.split_once(" down").map(|(id, _)| id.to_owned())).collect();
+    assert_eq!(gone, order, "{reported:?}");
 }
 
 #[test]
-fn a_server_held_back_that_recovers_never_went() {
+fn a_kept_server_that_recovers_never_went_down() {
     let mut all = settings(1, "4", vec![fall_1(Probe::Tcp)]);
     all.pools[0].floor = Floor::Count(1);
     let mut sim = Sim::new(&all);
     sim.run(secs(2), &mut all_but(&[1], &[]));
-    assert_eq!(sim.told(), ["1 kept: 1 of 1 timed out after 500 ms"]);
+    assert_eq!(sim.reported(), ["1 kept: 1 of 1 timed out after 500 ms"]);
     sim.run(secs(2), &mut all_but(&[], &[]));
-    assert_eq!((sim.told().len(), sim.health.rows(sim.now)[0].kept_by_floor), (0, false));
+    assert_eq!((sim.reported().len(), sim.health.rows(sim.now)[0].kept_by_floor), (0, false));
 }
 
 #[test]
-fn what_is_assumed_at_the_start_holds_until_the_first_verdict() {
+fn the_initial_health_holds_until_the_first_verdict() {
     for initial in [Health::Up, Health::Down, Health::Unknown] {
         let mut sim = Sim::new(&settings(1, "4", vec![MonitorSettings { initial, ..monitor(Probe::Icmp) }]));
         assert_eq!(sim.health.state(ServerId(0), false, 80), initial);
@@ -141,7 +147,7 @@ fn what_is_assumed_at_the_start_holds_until_the_first_verdict() {
 }
 
 #[test]
-fn probes_stray_within_the_jitter_and_servers_do_not_march_in_step() {
+fn probes_vary_within_the_jitter_and_do_not_synchronize() {
     let mut sim = Sim::new(&settings(100, "4", vec![monitor(Probe::Icmp)]));
     let began = sim.now;
     sim.run(secs(20), &mut all_but(&[], &[]));
@@ -156,7 +162,7 @@ fn probes_stray_within_the_jitter_and_servers_do_not_march_in_step() {
     }
     assert!(gaps.iter().all(|gap| (Duration::from_millis(900)..=Duration::from_millis(1100)).contains(gap)));
     assert!(gaps.iter().max().unwrap().abs_diff(*gaps.iter().min().unwrap()) > Duration::from_millis(150));
-    // No tenth of a second sees more than three times its share of the 100 servers.
+    // No tenth of a second has more than three times its share of the 100 servers.
     let mut tenths = [0; 10];
     times.values().for_each(|times| tenths[(times[0].since(began).as_millis() / 100) as usize] += 1);
     assert!(tenths.iter().all(|count| (1..=30).contains(count)), "{tenths:?}");
@@ -176,7 +182,7 @@ fn the_same_seed_sends_the_same_packets_and_another_seed_others() {
 }
 
 #[test]
-fn ten_thousand_servers_are_probed_with_bounded_work_a_call() {
+fn ten_thousand_servers_are_probed_with_bounded_work_per_call() {
     let monitors = vec![monitor(Probe::Icmp), monitor(http(|_| {}))];
     let mut health = Monitors::new(&settings(10_000, "4", monitors));
     let mut buf = [0; 2048];
@@ -184,7 +190,7 @@ fn ten_thousand_servers_are_probed_with_bounded_work_a_call() {
     let (mut calls, mut sent, mut most) = (0, 0, 0);
     while now < Instant::ZERO + secs(3) {
         now = health.poll_timeout().unwrap().max(now);
-        // A driver that was late: much is due at once.
+        // The driver is late: many probes are due at once.
         if calls % 100 == 0 {
             now = now + Duration::from_millis(100);
         }
@@ -195,7 +201,7 @@ fn ten_thousand_servers_are_probed_with_bounded_work_a_call() {
         sent += packets;
         while health.poll_event().is_some() {}
     }
-    // 10,000 echo requests a second, and as many SYNs as 512 connections of half a second allow.
+    // 10,000 echo requests per second, and as many SYNs as 512 connections of half a second allow.
     assert!((30_000..60_000).contains(&sent), "{sent} packets");
     assert!(most <= 1100, "{most} packets after one call");
     let rows = health.rows(now);
@@ -237,7 +243,7 @@ fn hostile_packets_never_panic() {
                         let at = from + numbers.below((bytes.len() - from) as u64) as usize;
                         bytes[at] = numbers.next() as u8;
                     }
-                    // Partial, so that the sums do not keep it all out.
+                    // Partial checksums, so that not all packets are rejected for their checksums.
                     let meta = Meta { partial_checksum: true, ..Meta::default() };
                     let Ok(parsed) = parse(&bytes) else { continue };
                     spoiled += 1;
@@ -253,7 +259,7 @@ fn hostile_packets_never_panic() {
 }
 
 #[test]
-fn a_script_overrules_the_monitors_until_it_lets_go() {
+fn a_script_overrides_the_monitors_until_it_releases_the_server() {
     let mut sim = Sim::new(&settings(2, "4", vec![fall_1(Probe::Tcp)]));
     sim.run(secs(2), &mut all_but(&[], &[]));
     let now = sim.now;
@@ -267,7 +273,7 @@ fn a_script_overrules_the_monitors_until_it_lets_go() {
     sim.health.force(sim.now, ServerId(7), true);
     sim.run(secs(1), &mut all_but(&[], &[]));
     assert_eq!(
-        sim.told(),
+        sim.reported(),
         [
             "1 down: forced",
             "8 down: forced",
@@ -279,7 +285,7 @@ fn a_script_overrules_the_monitors_until_it_lets_go() {
     );
 }
 
-/// Runs the packets of a live run, seen by an observer, and what it tells.
+/// Passes the packets of a live run to an observer.
 fn observed(settings: &crate::health::HealthSettings, packets: &[(Instant, Vec<u8>)], until: Instant) -> Monitors {
     let mut health = Monitors::new(settings);
     health.observe(true);
@@ -300,7 +306,7 @@ fn observed(settings: &crate::health::HealthSettings, packets: &[(Instant, Vec<u
 }
 
 #[test]
-fn a_captures_probes_and_answers_give_the_verdicts_of_the_live_run() {
+fn captured_probes_and_replies_give_the_verdicts_of_the_live_run() {
     let monitors = vec![fall_1(Probe::Icmp), fall_1(Probe::Tcp), fall_1(http(|p| p.expect = contains("ready")))];
     let all = settings(4, "4", monitors);
     let mut web = WebServer::new(b"HTTP/1.1 200 OK\r\n\r\nready");
@@ -330,17 +336,20 @@ fn a_captures_probes_and_answers_give_the_verdicts_of_the_live_run() {
         }
     }
     came.sort_by_key(|(at, _)| *at);
-    let live = sim.told();
-    assert!(live.iter().any(|t| t.contains("timed out")) && live.iter().any(|t| t.contains("500, want")), "{live:?}");
+    let live = sim.reported();
+    assert!(
+        live.iter().any(|t| t.contains("timed out")) && live.iter().any(|t| t.contains("500, expected")),
+        "{live:?}"
+    );
     let mut replayed = observed(&all, &came, sim.now);
     let mut other = Sim::new(&all);
     other.events = std::iter::from_fn(|| replayed.poll_event()).collect();
-    assert_eq!(other.told(), live);
+    assert_eq!(other.reported(), live);
     assert!(came.first().unwrap().0 >= began);
 }
 
 #[test]
-fn answers_without_probes_are_held_against_assumed_probes_and_an_empty_capture_changes_nothing() {
+fn replies_without_probes_match_assumed_probes_and_an_empty_capture_changes_nothing() {
     let all = settings(2, "4", vec![fall_1(Probe::Icmp)]);
     let mut sim = Sim::new(&all);
     let mut came = Vec::new();
@@ -349,13 +358,13 @@ fn answers_without_probes_are_held_against_assumed_probes_and_an_empty_capture_c
         came.extend(answers.iter().map(|(_, bytes, _)| bytes.clone()));
         answers
     });
-    // An answer each 200 ms: each assumed probe finds one in time.
+    // One reply every 200 ms: each assumed probe gets one in time.
     let bytes = came[0].clone();
     let came: Vec<_> = (0..50).map(|i| (Instant::from_nanos(i * 200_000_000), bytes.clone())).collect();
     let health = observed(&all, &came, Instant::from_nanos(10_000_000_000));
     assert_eq!(health.state(ServerId(0), false, 80), Health::Up);
     assert_eq!(health.state(ServerId(1), false, 80), Health::Down);
-    assert_eq!(health.latency(ServerId(0)), None, "nothing says when it was asked");
+    assert_eq!(health.latency(ServerId(0)), None, "the times of the probes are unknown");
     let mut silent = Monitors::new(&all);
     silent.observe(true);
     for _ in 0..1000 {

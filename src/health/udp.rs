@@ -1,4 +1,4 @@
-//! UDP datagrams with a payload, and what comes back (RFC 768).
+//! UDP datagrams and the payload of replies (RFC 768).
 
 use super::frame;
 use crate::packet::{Addresses, Parsed, proto, word};
@@ -14,7 +14,7 @@ pub(super) fn datagram(out: &mut Vec<u8>, addresses: &Addresses, ours: u16, thei
     frame::write(out, addresses, proto::UDP, 6, &body);
 }
 
-/// The payload of a parsed UDP packet, by the length in its header.
+/// Returns the payload of a parsed UDP packet, by the length in its header.
 pub(super) fn payload<'a>(packet: &'a [u8], parsed: &Parsed) -> &'a [u8] {
     let Some(bytes) = packet.get(parsed.offset..parsed.len).filter(|bytes| bytes.len() >= 8) else { return &[] };
     bytes.get(8..usize::from(word(bytes, 4))).unwrap_or(&[])

@@ -1,4 +1,4 @@
-//! From results to states: what a result means for its target, unit, server and pool.
+//! From results to health: the effect of a result on its target, unit, server and pool.
 
 use super::history::{Happened, HistoryEntry};
 use super::why::{Failure, Why};
@@ -8,39 +8,39 @@ use crate::state::Health;
 use crate::time::{Duration, Instant};
 
 impl Monitors {
-    /// Judges a probe's result.
+    /// Takes the result of a probe.
     pub(super) fn record(&mut self, now: Instant, target: u32, result: Result<Option<Duration>, Failure>) {
         let place = &mut self.all.targets[target as usize];
         let settings = &self.all.monitors[place.monitor as usize].settings;
-        let (unit, verdict) = (place.unit, place.judge.record(settings, &result));
+        let (unit, changed) = (place.unit, place.judge.record(settings, &result));
         let timed = matches!(result, Ok(Some(_)));
         place.last = Some(result);
         if timed {
             let server = self.all.servers[self.all.units[unit as usize].server as usize].id;
             self.push_event(HealthEvent::Latency { server });
         }
-        if let Some(why) = verdict {
+        if let Some(why) = changed {
             self.settle(now, unit, why);
         }
     }
 
-    /// Brings a unit's state in line with what its monitors say, as far as the floor lets it.
+    /// Updates the state of a unit to the verdict of its monitors, as far as the floor allows.
     fn settle(&mut self, now: Instant, unit: u32, why: Why) {
-        let says = self.all.says(unit);
-        if says == self.all.units[unit as usize].state {
-            self.all.floors.let_go(unit);
+        let verdict = self.all.verdict(unit);
+        if verdict == self.all.units[unit as usize].state {
+            self.all.floors.release(unit);
             return;
         }
-        if says != Health::Down {
-            self.turn(now, unit, says, why);
+        if verdict != Health::Down {
+            self.turn(now, unit, verdict, why);
         } else if self.all.units[unit as usize].state != Health::Up || self.all.floors.may_go(unit) {
             let why = self.all.fault(unit).unwrap_or(why);
-            self.turn(now, unit, says, why);
-        } else if self.all.floors.hold(unit, now) {
-            self.tell(now, unit, Happened::KeptByFloor, why);
+            self.turn(now, unit, verdict, why);
+        } else if self.all.floors.keep(unit, now) {
+            self.report(now, unit, Happened::KeptByFloor, why);
         }
-        if says == Health::Up {
-            while let Some(next) = self.all.floors.next_to_go(unit) {
+        if verdict == Health::Up {
+            while let Some(next) = self.all.floors.next_to_release(unit) {
                 let why = self.all.fault(next).unwrap_or(Why::Released);
                 self.turn(now, next, Health::Down, why);
             }
@@ -48,18 +48,18 @@ impl Monitors {
     }
 
     fn turn(&mut self, now: Instant, unit: u32, state: Health, why: Why) {
-        self.all.floors.let_go(unit);
+        self.all.floors.release(unit);
         self.all.floors.set(unit, state == Health::Up);
         let place = &mut self.all.units[unit as usize];
         (place.state, place.since) = (state, now);
         match state {
-            Health::Up => self.tell(now, unit, Happened::Up, why),
-            Health::Down => self.tell(now, unit, Happened::Down, why),
+            Health::Up => self.report(now, unit, Happened::Up, why),
+            Health::Down => self.report(now, unit, Happened::Down, why),
             Health::Unknown => {}
         }
     }
 
-    fn tell(&mut self, at: Instant, unit: u32, what: Happened, why: Why) {
+    fn report(&mut self, at: Instant, unit: u32, what: Happened, why: Why) {
         let place = &self.all.units[unit as usize];
         let (v6, port) = (place.v6, place.port);
         let server = &mut self.all.servers[place.server as usize];
@@ -72,22 +72,22 @@ impl Monitors {
         }
     }
 
-    /// Sets what a server counts as, whatever its monitors say, until [`Monitors::release`]; it need not be watched.
+    /// Forces a server up or down, whatever its monitors say, until [`Monitors::release`]; it need not be monitored.
     ///
-    /// The floor does not count with it: who forces knows what they do.
+    /// This ignores the floor: it is a deliberate act.
     pub fn force(&mut self, now: Instant, server: ServerId, up: bool) {
         let before = self.forced.insert(server, up);
         self.overrule(now, server, before, Some(up), Why::Forced);
     }
 
-    /// Lets the monitors decide again; a server that is not watched counts as up.
+    /// Lets the monitors decide again; a server that is not monitored is up.
     pub fn release(&mut self, now: Instant, server: ServerId) {
         if let Some(before) = self.forced.remove(&server) {
             self.overrule(now, server, Some(before), None, Why::Released);
         }
     }
 
-    /// Tells each family's change from one forced state to another; none: what the monitors say.
+    /// Reports the change in each family from one forced state to another; none stands for the verdict of the monitors.
     fn overrule(&mut self, at: Instant, server: ServerId, before: Option<bool>, after: Option<bool>, why: Why) {
         let place = self.all.find(server);
         let mut changed = Vec::new();

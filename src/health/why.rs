@@ -1,43 +1,43 @@
-//! Why a probe failed, and why a server went up or down: in words, with the figures.
+//! The reasons why a probe failed and why a server came up or went down, with their figures.
 
 use serde::Serialize;
 use std::fmt;
 
-/// How one probe failed.
+/// The failure of one probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// No answer came in time.
+    /// No reply arrived in time.
     Timeout {
-        /// How long it waited, in ms.
+        /// The timeout in milliseconds.
         after_ms: u64,
     },
-    /// A reset answered the SYN.
+    /// The SYN was answered by a reset.
     Refused,
-    /// A reset came after the connection was made.
+    /// A reset arrived after the connection was established.
     Reset,
-    /// An ICMP error answered: `port`, `host`, `network`, `prohibited`, …
+    /// An ICMP error arrived: `port`, `host`, `network`, `prohibited`, …
     Unreachable(&'static str),
-    /// The HTTP status was not among those expected.
+    /// The HTTP status is not an expected one.
     Status {
-        /// The status that came.
+        /// The received status.
         got: u16,
-        /// What would have been right.
+        /// The expected ranges.
         want: String,
     },
-    /// The body is not what is expected.
+    /// The body does not match the expectation.
     Body,
-    /// The datagram is not what is expected, or the DNS answers do not hold the address.
+    /// The datagram does not match the expectation, or the DNS answers do not contain the address.
     Answer,
-    /// What came is not the protocol: says what is wrong.
+    /// The reply violates the protocol: names the part that is wrong.
     Malformed(&'static str),
     /// The server closed the connection before the end of its response.
     Closed,
-    /// The DNS response code is not the one expected.
+    /// The DNS response code is not the expected one.
     Rcode {
-        /// The code that came.
+        /// The received code.
         got: u8,
-        /// The code expected.
+        /// The expected code.
         want: u8,
     },
 }
@@ -49,17 +49,17 @@ impl fmt::Display for Failure {
             Failure::Refused => f.write_str("refused (RST)"),
             Failure::Reset => f.write_str("connection reset (RST)"),
             Failure::Unreachable(what) => write!(f, "destination unreachable ({what})"),
-            Failure::Status { got, want } => write!(f, "HTTP status {got}, want {want}"),
+            Failure::Status { got, want } => write!(f, "HTTP status {got}, expected {want}"),
             Failure::Body => f.write_str("body does not match"),
-            Failure::Answer => f.write_str("answer does not match"),
-            Failure::Malformed(what) => write!(f, "malformed answer: {what}"),
+            Failure::Answer => f.write_str("reply does not match"),
+            Failure::Malformed(what) => write!(f, "malformed reply: {what}"),
             Failure::Closed => f.write_str("connection closed before the end of the response"),
-            Failure::Rcode { got, want } => write!(f, "DNS response code {got}, want {want}"),
+            Failure::Rcode { got, want } => write!(f, "DNS response code {got}, expected {want}"),
         }
     }
 }
 
-/// Milliseconds as a person writes them: `250 ms`, `3 s`, `1.5 s`.
+/// Milliseconds, printed in a readable unit: `250 ms`, `3 s`, `1.5 s`.
 struct Span(u64);
 
 impl fmt::Display for Span {
@@ -72,43 +72,43 @@ impl fmt::Display for Span {
     }
 }
 
-/// Why a server's state changed.
+/// The reason why the health of a server changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// So many probes in a row failed.
+    /// Consecutive probes failed.
     Failed {
-        /// How many.
+        /// Their number.
         count: u32,
-        /// How the last one failed.
+        /// The failure of the last one.
         last: Failure,
     },
-    /// More of the window were lost than may be.
+    /// More probes of the window failed than allowed.
     Lost {
-        /// How many failed.
+        /// Failures in the window.
         lost: u32,
-        /// Of how many in the window.
+        /// Results in the window.
         of: u32,
-        /// How many may.
+        /// Allowed failures.
         most: u32,
     },
-    /// The average of the window's answered probes is over the limit.
+    /// The average latency of the answered probes in the window exceeds the limit.
     Slow {
-        /// The average, in ms.
+        /// The average in milliseconds.
         average_ms: u64,
-        /// The limit, in ms.
+        /// The limit in milliseconds.
         limit_ms: u64,
     },
-    /// So many probes in a row were answered, and the window is within its limits.
+    /// Consecutive probes were answered, and the window is within its limits.
     Answered {
-        /// How many.
+        /// Their number.
         count: u32,
-        /// The average latency of the window, in ms; none where it is not known.
+        /// The average latency of the window in milliseconds; none if unknown.
         average_ms: Option<u64>,
     },
-    /// A script, or a person, said so.
+    /// Forced by a script or an operator.
     Forced,
-    /// The script let go: what the monitors say holds.
+    /// No longer forced: the monitors decide again.
     Released,
 }
 
@@ -118,8 +118,8 @@ impl fmt::Display for Why {
             Why::Failed { count, last: last @ Failure::Timeout { .. } } => write!(f, "{count} of {count} {last}"),
             Why::Failed { count: 1, last } => write!(f, "{last}"),
             Why::Failed { count, last } => write!(f, "{last}, {count} in a row"),
-            Why::Lost { lost, of, most } => write!(f, "{lost} of {of} lost, {most} may be"),
-            Why::Slow { average_ms, limit_ms } => write!(f, "average {average_ms} ms over {limit_ms} ms"),
+            Why::Lost { lost, of, most } => write!(f, "{lost} of {of} lost, limit {most}"),
+            Why::Slow { average_ms, limit_ms } => write!(f, "average {average_ms} ms, limit {limit_ms} ms"),
             Why::Answered { count, average_ms: Some(ms) } => write!(f, "{count} of {count} answered, average {ms} ms"),
             Why::Answered { count, average_ms: None } => write!(f, "{count} of {count} answered"),
             Why::Forced => f.write_str("forced"),
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_read_as_sentences_with_their_figures() {
+    fn reasons_are_readable_and_have_their_figures() {
         let failed = |count, last| Why::Failed { count, last };
         let cases = [
             (failed(3, Failure::Timeout { after_ms: 3000 }), "3 of 3 timed out after 3 s"),
@@ -142,11 +142,11 @@ mod tests {
             (failed(1, Failure::Refused), "refused (RST)"),
             (failed(3, Failure::Refused), "refused (RST), 3 in a row"),
             (failed(1, Failure::Unreachable("port")), "destination unreachable (port)"),
-            (failed(1, Failure::Status { got: 500, want: "200-299".into() }), "HTTP status 500, want 200-299"),
+            (failed(1, Failure::Status { got: 500, want: "200-299".into() }), "HTTP status 500, expected 200-299"),
             (failed(1, Failure::Body), "body does not match"),
-            (failed(1, Failure::Answer), "answer does not match"),
-            (Why::Lost { lost: 10, of: 10, most: 5 }, "10 of 10 lost, 5 may be"),
-            (Why::Slow { average_ms: 812, limit_ms: 500 }, "average 812 ms over 500 ms"),
+            (failed(1, Failure::Answer), "reply does not match"),
+            (Why::Lost { lost: 10, of: 10, most: 5 }, "10 of 10 lost, limit 5"),
+            (Why::Slow { average_ms: 812, limit_ms: 500 }, "average 812 ms, limit 500 ms"),
             (Why::Answered { count: 2, average_ms: Some(3) }, "2 of 2 answered, average 3 ms"),
         ];
         for (why, want) in cases {

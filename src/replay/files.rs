@@ -1,5 +1,5 @@
-//! The files of a replay: nothing is written before the whole capture is known to be readable, and the
-//! translated capture appears under its name only when it is complete.
+//! The files of a replay: nothing is written before the whole capture has been found readable, and the translated
+//! capture gets its name only when it is complete.
 
 use super::report::{Format, Report};
 use super::script::ScriptError;
@@ -12,56 +12,56 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// What is replayed, and how.
+/// The options of a replay.
 #[derive(Debug, Clone)]
 pub struct Args {
     /// The checked configuration.
     pub settings: Settings,
-    /// The capture: pcap or pcapng, gzipped or not.
+    /// The capture: pcap or pcapng, optionally gzipped.
     pub input: PathBuf,
-    /// Where the translated capture goes (pcapng).
+    /// The file for the translated capture (pcapng), if wanted.
     pub output: Option<PathBuf>,
-    /// How the report is written.
+    /// The format of the report.
     pub format: Format,
-    /// Whether the whole packets of a damaged capture are replayed.
+    /// Whether to replay the intact part of a damaged capture.
     pub partial: bool,
-    /// What happens beside the packets: servers that come and go, rules switched on and off.
+    /// File of events to apply besides the packets: changes of servers and rules.
     pub events: Option<PathBuf>,
-    /// Whether time goes on behind the last packet until every flow has ended.
+    /// Whether to continue after the last packet until every flow has ended.
     pub drain: bool,
 }
 
-/// Why a replay failed; its text says what to do.
+/// An error of a replay; its text says what to do.
 #[derive(Debug)]
 pub enum ReplayError {
     /// The capture cannot be read.
     Capture {
-        /// Which one.
+        /// The capture.
         path: PathBuf,
         /// Why.
         source: CaptureError,
     },
     /// A file cannot be opened, written or renamed.
     File {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
-        /// To which file.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// The file of events says something that cannot be understood.
+    /// The file of events cannot be parsed.
     Script {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What, and where.
+        /// The error and its place.
         source: ScriptError,
     },
     /// The report cannot be written.
     Report(io::Error),
     /// The output would overwrite the input.
     SameFile(PathBuf),
-    /// There is not the memory for the table.
+    /// There is not enough memory for the table.
     Table(TableTooBig),
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for ReplayError {
             ReplayError::Report(error) => write!(f, "cannot write the report: {error}"),
             ReplayError::Table(error) => error.fmt(f),
             ReplayError::SameFile(path) => {
-                write!(f, "{} is the capture itself: give -w another name", path.display())
+                write!(f, "{} is the input capture: choose another file for -w", path.display())
             }
         }
     }
@@ -84,8 +84,8 @@ impl std::error::Error for ReplayError {}
 
 /// Replays a capture and writes the report to `out`.
 ///
-/// With `partial`, a capture that is damaged behind its first packets is replayed up to there, and
-/// the report says so; without, it is an error, and nothing is written.
+/// With `partial`, a damaged capture is replayed up to the damage, and the report states it; without, damage is an error,
+/// and nothing is written.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
     let damage = scan(args)?;
     let capture_failed = |source| ReplayError::Capture { path: args.input.clone(), source };
@@ -106,7 +106,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
     let mut reader = Reader::new(open(&args.input)?).map_err(capture_failed)?;
     let mut replay = Replay::new(&args.settings, Report::new(args.format, out), writer).map_err(ReplayError::Table)?;
     if let Some(path) = &args.events {
-        let failed = |source| ReplayError::File { doing: "read the events in", path: path.clone(), source };
+        let failed = |source| ReplayError::File { doing: "read the events from", path: path.clone(), source };
         let text = fs::read_to_string(path).map_err(failed)?;
         replay.follow(&text).map_err(|source| ReplayError::Script { path: path.clone(), source })?;
     }
@@ -125,7 +125,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
     Ok(summary)
 }
 
-/// Reads the whole capture once; its damage, where that is to be borne.
+/// Reads the whole capture once; returns its damage if that is acceptable.
 fn scan(args: &Args) -> Result<Option<CaptureError>, ReplayError> {
     let read = || -> Result<(), CaptureError> {
         let mut reader = Reader::new(open(&args.input).map_err(|error| match error {
@@ -146,7 +146,7 @@ fn open(path: &Path) -> Result<File, ReplayError> {
     File::open(path).map_err(|source| ReplayError::File { doing: "open", path: path.into(), source })
 }
 
-/// A file that stands under a hidden name until it is complete, and goes if it never is.
+/// A file that has a hidden name until it is complete, and is removed if it never is.
 struct Target {
     file: File,
     hidden: PathBuf,
@@ -171,14 +171,15 @@ impl Target {
     }
 
     fn complete(&mut self) -> Result<(), ReplayError> {
-        let failed = |source| ReplayError::File { doing: "put in place", path: self.path.clone(), source };
+        let failed =
+            |source| ReplayError::File { doing: "rename the translated capture to", path: self.path.clone(), source };
         fs::rename(&self.hidden, &self.path).map_err(failed)
     }
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // Gone already where it is complete.
+        // A complete file has been renamed.
         let _ = fs::remove_file(&self.hidden);
     }
 }

@@ -1,6 +1,6 @@
-//! The recorded world: capture -> engine -> capture and report.
+//! Replay: capture -> engine -> capture and report.
 //!
-//! It takes its time from the capture and must not know a clock; only `files` opens files.
+//! Time comes from the capture: it must not know a clock. Only `files` opens files.
 
 mod files;
 mod report;
@@ -22,23 +22,23 @@ use script::Script;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// The link type of a bare IP packet (LINKTYPE_RAW).
+/// The link type of an IP packet without a link header (LINKTYPE_RAW).
 const RAW: i32 = 101;
-/// Bytes of the largest packet of the engine's own.
+/// Size in bytes of the largest packet that the engine sends by itself.
 const MOST: usize = 65_535;
 
-/// What a replay came to.
+/// The figures of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
-    /// Frames of the capture.
+    /// Frames in the capture.
     pub frames: u64,
-    /// Frames whose IP packet the engine was given.
+    /// Frames whose IP packet was passed to the engine.
     pub packets: u64,
-    /// Frames without a whole IP packet.
+    /// Frames without a complete IP packet.
     pub skipped: u64,
-    /// Packets that came with only a partial checksum, as captures of a sending host show them.
+    /// Packets with only a partial checksum, as in captures taken on the sending host.
     pub partial_checksums: u64,
-    /// Frames whose time lay before the frame before them; they count as of the same time.
+    /// Frames with an earlier timestamp than the previous frame; they are replayed at the time of that frame.
     pub back_in_time: u64,
     /// Packets written to the translated capture.
     pub written: u64,
@@ -63,11 +63,11 @@ struct Replay<'o> {
     capture: Option<Writer<Box<dyn Write + 'o>>>,
     summary: Summary,
     now: Option<Instant>,
-    /// Names of the interfaces that rules speak of.
+    /// Names of the interfaces that rules refer to.
     interfaces: Vec<String>,
-    /// What is still to happen beside the packets, the last first; times count from the first frame.
+    /// The remaining events, the last one first; times are relative to the first frame.
     script: Script,
-    /// Service, server, and the reason of the choice, of each flow that lives.
+    /// Service, server and the reason for the choice, for each current flow.
     names: BTreeMap<FlowId, Opened>,
     buffer: Vec<u8>,
 }
@@ -94,14 +94,14 @@ impl<'o> Replay<'o> {
         })
     }
 
-    /// Takes what happens beside the packets.
+    /// Reads the events to apply besides the packets.
     fn follow(&mut self, text: &str) -> Result<(), ScriptError> {
         self.script = script::parse(text, &self.engine)?;
         self.script.reverse();
         Ok(())
     }
 
-    /// Replays what the reader still has.
+    /// Replays the remaining frames of the reader.
     fn all(&mut self, reader: &mut Reader<'_>) -> Result<(), Stop> {
         while let Some(frame) = reader.next_frame().map_err(Stop::Capture)? {
             self.frame(frame)?;
@@ -110,10 +110,10 @@ impl<'o> Replay<'o> {
     }
 
     fn frame(&mut self, mut frame: Frame) -> Result<(), Stop> {
-        let told = Instant::from_nanos(frame.at);
-        let now = self.now.map_or(told, |now| now.max(told));
+        let stamp = Instant::from_nanos(frame.at);
+        let now = self.now.map_or(stamp, |now| now.max(stamp));
         self.summary.frames += 1;
-        self.summary.back_in_time += u64::from(now > told);
+        self.summary.back_in_time += u64::from(now > stamp);
         if self.now.is_none() {
             self.report.starts(now);
             for (at, ..) in &mut self.script {
@@ -129,7 +129,7 @@ impl<'o> Replay<'o> {
                 self.summary.skipped += 1;
                 let why = match other {
                     Err(why) => why.0,
-                    Ok(_) if whole => "no packet behind the link header".into(),
+                    Ok(_) if whole => "no packet after the link header".into(),
                     Ok(_) => format!("only {} of {} bytes were captured", frame.data.len(), frame.original_len),
                 };
                 return Ok(self.report.skipped(now, frame.number, &why)?);
@@ -143,7 +143,7 @@ impl<'o> Replay<'o> {
         let ingress = self.ingress(frame);
         frame.link.ends_with_packet(&mut frame.data);
         let (header, packet) = frame.data.split_at_mut(offset);
-        let came = describe(packet);
+        let input = describe(packet);
         let partial_checksum = checksum::is_partial(packet);
         self.summary.partial_checksums += u64::from(partial_checksum);
         let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, ingress, ..Meta::default() });
@@ -160,19 +160,20 @@ impl<'o> Replay<'o> {
             Verdict::Consume(kind) => Fate::Consume(kind),
             Verdict::Drop(reason) => Fate::Drop(reason),
         };
-        self.report.packet(now, frame.number, &came, &fate)?;
+        self.report.packet(now, frame.number, &input, &fate)?;
         self.events(now, events)?;
         let answer = matches!(verdict, Verdict::Consume(_) | Verdict::Drop(_));
         self.own_packets(now, Some((frame, offset, answer)))
     }
 
-    /// The number by which rules know the interface that a frame came in at; 0 where none speaks of it.
+    /// The number that rules use for the ingress interface of a frame; 0 if no rule refers to it.
     fn ingress(&self, frame: &Frame) -> u16 {
         let number = |name: &str| self.interfaces.iter().position(|known| known == name);
         frame.interface.as_deref().and_then(number).map_or(0, |place| place as u16 + 1)
     }
 
-    /// Writes the engine's own packets; into the capture with the link header of the frame that they answer, or as raw IP.
+    /// Writes the packets that the engine sends by itself; in the capture with the link header of the frame that caused
+    /// them, or as raw IP.
     fn own_packets(&mut self, now: Instant, answered: Option<(&Frame, usize, bool)>) -> Result<(), Stop> {
         while let Some((len, _)) = self.engine.poll_transmit(now, &mut self.buffer) {
             let packet = &self.buffer[..len];
@@ -191,21 +192,21 @@ impl<'o> Replay<'o> {
         Ok(())
     }
 
-    /// Runs every timer that is due until `to`, and all that the script says, each at its time.
+    /// Runs all timers and scripted events up to `to`, each at its time.
     fn advance(&mut self, to: Instant) -> Result<(), Stop> {
         loop {
-            // What has been due since before the capture began is due when it begins.
+            // A timer due before the capture begins is due when it begins.
             let timer = self.engine.poll_timeout().map(|due| due.max(self.now.unwrap_or(to))).filter(|due| *due <= to);
-            let said = self.script.last().map(|(at, ..)| Instant::ZERO + *at).filter(|at| *at <= to);
-            let now = match (timer, said) {
+            let next = self.script.last().map(|(at, ..)| Instant::ZERO + *at).filter(|at| *at <= to);
+            let now = match (timer, next) {
                 (None, None) => return Ok(()),
-                (Some(due), said) if said.is_none_or(|at| due <= at) => {
+                (Some(due), next) if next.is_none_or(|at| due <= at) => {
                     self.engine.handle_timeout(due);
                     due
                 }
-                (_, said) => {
-                    let now = said.unwrap_or(to);
-                    self.do_as_said(now)?;
+                (_, next) => {
+                    let now = next.unwrap_or(to);
+                    self.apply_next(now)?;
                     now
                 }
             };
@@ -215,14 +216,14 @@ impl<'o> Replay<'o> {
         }
     }
 
-    /// Does what the script says next.
-    fn do_as_said(&mut self, now: Instant) -> Result<(), Stop> {
+    /// Applies the next scripted event.
+    fn apply_next(&mut self, now: Instant) -> Result<(), Stop> {
         let Some((_, change, words)) = self.script.pop() else { return Ok(()) };
         let refused = self.engine.apply(now, change).err();
-        Ok(self.report.said(now, &words, refused.as_ref())?)
+        Ok(self.report.script(now, &words, refused.as_ref())?)
     }
 
-    /// Takes what the engine has to tell, and notes the names of flows that were made.
+    /// Takes the events of the engine and remembers the names of created flows.
     fn take_events(&mut self) -> Vec<Event> {
         let events: Vec<_> = std::iter::from_fn(|| self.engine.poll_event()).collect();
         for event in &events {
@@ -243,7 +244,7 @@ impl<'o> Replay<'o> {
         Ok(())
     }
 
-    /// Writes the end of the report: flows, servers, counters.
+    /// Writes the end of the report: flows, servers and counters.
     fn finish(mut self, drain: bool, missing: Option<&CaptureError>) -> Result<Summary, Stop> {
         if drain {
             self.advance(Instant::FAR)?;

@@ -1,4 +1,4 @@
-//! The report of a replay: a line a packet, then flows, servers and totals; as text or as JSON lines.
+//! The report of a replay: one line per packet, then flows, servers and counters; as text or as JSON lines.
 
 use super::Summary;
 use crate::balance::{Algorithm, PickedBy};
@@ -12,16 +12,16 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// How a report is written.
+/// The format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines: one JSON object a line.
+    /// One JSON object per line, for programs.
     Json,
 }
 
-/// What became of a packet.
+/// The fate of a packet.
 pub(super) enum Fate<'n> {
     Forward { why: Forwarded, went: String, names: &'n BTreeMap<FlowId, Opened> },
     Emit { why: Forwarded, names: &'n BTreeMap<FlowId, Opened> },
@@ -29,7 +29,7 @@ pub(super) enum Fate<'n> {
     Drop(Reason),
 }
 
-/// What the lines of a flow's packets say of it.
+/// The names of a flow, as shown in the lines of its packets.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     service: String,
@@ -40,7 +40,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Of a flow that an engine has just made.
+    /// Takes them from a flow that was just created.
     pub fn new(flow: &FlowRow, engine: &Engine) -> Self {
         let service = engine.services().into_iter().find(|service| service.service == flow.service);
         Opened {
@@ -52,7 +52,7 @@ impl Opened {
         }
     }
 
-    /// Why the server was chosen: `, picked by round-robin, rule shop`.
+    /// Explains the choice of the server: `, picked by round-robin, rule shop`.
     fn why(&self) -> String {
         let by = match self.by {
             PickedBy::Algorithm => format!("picked by {}", self.algorithm.name()),
@@ -64,8 +64,13 @@ impl Opened {
     }
 }
 
-/// What is told of a packet of a flow that goes on.
-fn told(why: &Forwarded, names: &BTreeMap<FlowId, Opened>, verdict: &str, went: &str) -> (String, serde_json::Value) {
+/// Describes a forwarded packet, as text and as JSON.
+fn forwarded(
+    why: &Forwarded,
+    names: &BTreeMap<FlowId, Opened>,
+    verdict: &str,
+    went: &str,
+) -> (String, serde_json::Value) {
     let unknown = Opened::default();
     let of = |flow| names.get(flow).unwrap_or(&unknown);
     match why {
@@ -113,12 +118,12 @@ impl<'o> Report<'o> {
         Report { format, out, start: Instant::ZERO }
     }
 
-    /// Notes the time of the first frame, from which all others are told.
+    /// Sets the time of the first frame, to which all others are relative.
     pub fn starts(&mut self, at: Instant) {
         self.start = at;
     }
 
-    /// Seconds since the first frame, to the microsecond.
+    /// Formats the seconds since the first frame, to the microsecond.
     fn time(&self, at: Instant) -> String {
         let micros = at.since(self.start).as_micros();
         format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
@@ -131,22 +136,22 @@ impl<'o> Report<'o> {
         }
     }
 
-    pub fn packet(&mut self, at: Instant, number: u64, came: &str, fate: &Fate<'_>) -> io::Result<()> {
+    pub fn packet(&mut self, at: Instant, number: u64, input: &str, fate: &Fate<'_>) -> io::Result<()> {
         let time = self.time(at);
         let (text, details) = match fate {
             Fate::Forward { why: Forwarded::Foreign, went, .. } => {
                 ("foreign, unchanged".to_owned(), json!({"verdict": "forward", "why": "foreign", "out": went}))
             }
-            Fate::Forward { why, went, names } => told(why, names, "forward", went),
-            Fate::Emit { why, names } => told(why, names, "emit", "as the packets that follow"),
+            Fate::Forward { why, went, names } => forwarded(why, names, "forward", went),
+            Fate::Emit { why, names } => forwarded(why, names, "emit", "replaced by the packets below"),
             Fate::Consume(kind) => (format!("consumed: {}", kind.text()), json!({"verdict": "consume", "kind": kind})),
             Fate::Drop(reason) => {
                 let text = format!("dropped, {}: {}", reason.name(), reason.text());
                 (text, json!({"verdict": "drop", "reason": reason}))
             }
         };
-        self.line(&format!("{time} #{number} {came} => {text}"), || {
-            let mut packet = json!({"time": time, "number": number, "in": came});
+        self.line(&format!("{time} #{number} {input} => {text}"), || {
+            let mut packet = json!({"time": time, "number": number, "in": input});
             if let (Some(packet), serde_json::Value::Object(details)) = (packet.as_object_mut(), details) {
                 packet.extend(details);
             }
@@ -162,14 +167,14 @@ impl<'o> Report<'o> {
         )
     }
 
-    /// A packet of the engine's own.
+    /// Writes the line of a packet that the engine sends by itself.
     pub fn own(&mut self, at: Instant, went: &str) -> io::Result<()> {
         let time = self.time(at);
         self.line(&format!("{time} sent {went}"), || json!({"sent": {"time": time, "out": went}}))
     }
 
-    /// What the script said.
-    pub fn said(&mut self, at: Instant, words: &str, refused: Option<&Refused>) -> io::Result<()> {
+    /// Writes the line of a scripted event.
+    pub fn script(&mut self, at: Instant, words: &str, refused: Option<&Refused>) -> io::Result<()> {
         let time = self.time(at);
         let (why, refused) = match refused {
             None => (String::new(), None),
@@ -184,7 +189,7 @@ impl<'o> Report<'o> {
     pub fn event(&mut self, at: Instant, event: &Event) -> io::Result<()> {
         let time = self.time(at);
         match event {
-            // The line of the packet that opened it says so.
+            // The line of the packet that opened it contains this.
             Event::FlowOpened(_) => Ok(()),
             Event::FlowEnded { flow, cause } => {
                 self.line(&format!("{time} {event}"), || json!({"ended": {"time": time, "cause": cause, "flow": flow}}))
@@ -193,7 +198,7 @@ impl<'o> Report<'o> {
         }
     }
 
-    /// Flows, services, servers, monitors, rules, totals.
+    /// Writes flows, services, servers, monitors, rules and counters.
     pub fn end(
         &mut self,
         engine: &Engine,
@@ -256,10 +261,13 @@ impl<'o> Report<'o> {
         writeln!(self.out, "Counters\n{}", render::counters_table(&counters, None, false))?;
         writeln!(self.out, "frames {frames} = packets {packets} + skipped {skipped}")?;
         if *partial_checksums > 0 {
-            writeln!(self.out, "{partial_checksums} packets came with a partial checksum and kept it so")?;
+            writeln!(self.out, "{partial_checksums} packets had a partial checksum, which was kept partial")?;
         }
         if *back_in_time > 0 {
-            writeln!(self.out, "{back_in_time} frames lay back in time and were taken at the time of those before")?;
+            writeln!(
+                self.out,
+                "{back_in_time} frames had an earlier timestamp than the previous one and were replayed at its time"
+            )?;
         }
         if let Some(error) = missing {
             writeln!(self.out, "PARTIAL: {error}")?;

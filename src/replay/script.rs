@@ -1,7 +1,7 @@
-//! What happens beside the packets of a replay: a side file, a line an event.
+//! The events of a replay besides its packets, read from a file with one event per line.
 //!
 //! ```text
-//! # seconds since the first frame, then what happens
+//! # seconds since the first frame, then the event
 //! 12.5   server web/web-2 down
 //! 20     server web/web-2 auto
 //! 25     server web/web-1 weight 5
@@ -15,17 +15,17 @@ use crate::ids::ServerId;
 use crate::time::Duration;
 use std::fmt;
 
-/// The changes in the order of their times; each with the time since the first frame and its words.
+/// The changes in order of time, each with its time since the first frame and its text.
 pub(super) type Script = Vec<(Duration, Change, String)>;
 
-/// What is wrong with a line.
+/// An error in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptError {
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// In characters, from 1.
+    /// Column in characters, from 1.
     pub column: usize,
-    /// What, and what is allowed.
+    /// The error, and what is allowed.
     pub what: String,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for ScriptError {
     }
 }
 
-const FORMS: &str = "a line is `SECONDS server POOL/SERVER up|down|auto|enable|disable`, `… drain [TIME]`, \
+const FORMS: &str = "write `SECONDS server POOL/SERVER up|down|auto|enable|disable`, `… drain [TIME]`, \
                      `… weight N`, `… load PERCENT [maintenance]`, or `SECONDS rule NAME on|off`";
 
 /// Reads a script for an engine's servers and rules.
@@ -45,16 +45,16 @@ pub(super) fn parse(text: &str, engine: &Engine) -> Result<Script, ScriptError> 
         let content = line.split('#').next().unwrap_or_default();
         let mut words = Words { line, rest: content, number };
         if let Some(first) = words.next() {
-            let at = seconds(first).ok_or_else(|| words.wrong(first, "no time in seconds"))?;
+            let at = seconds(first).ok_or_else(|| words.wrong(first, "not a time in seconds"))?;
             let change = change(&mut words, engine)?;
             if let Some(more) = words.next() {
                 return Err(words.wrong(more, "one word too many"));
             }
-            let said = content.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
-            script.push((at, change, said));
+            let text = content.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+            script.push((at, change, text));
         }
     }
-    // Stable: what stands first in the file happens first.
+    // The sort is stable: events at the same time keep the order of the file.
     script.sort_by_key(|(at, ..)| *at);
     Ok(script)
 }
@@ -62,14 +62,14 @@ pub(super) fn parse(text: &str, engine: &Engine) -> Result<Script, ScriptError> 
 fn change(words: &mut Words<'_>, engine: &Engine) -> Result<Change, ScriptError> {
     match words.need("`server` or `rule`")? {
         "server" => {
-            let name = words.need("a server's name, POOL/SERVER")?;
+            let name = words.need("the server, POOL/SERVER,")?;
             let found = name.split_once('/').and_then(|(pool, server)| engine.find_server(pool, server));
-            let server = found.ok_or_else(|| words.wrong(name, "no server of the configuration, POOL/SERVER"))?;
+            let server = found.ok_or_else(|| words.wrong(name, "not a server of the configuration (POOL/SERVER)"))?;
             server_change(words, server)
         }
         "rule" => {
-            let name = words.need("a rule's name")?;
-            let rule = engine.find_rule(name).ok_or_else(|| words.wrong(name, "no rule of the configuration"))?;
+            let name = words.need("the name of the rule")?;
+            let rule = engine.find_rule(name).ok_or_else(|| words.wrong(name, "not a rule of the configuration"))?;
             match words.need("`on` or `off`")? {
                 "on" => Ok(Change::Rule { rule, on: true }),
                 "off" => Ok(Change::Rule { rule, on: false }),
@@ -82,7 +82,7 @@ fn change(words: &mut Words<'_>, engine: &Engine) -> Result<Change, ScriptError>
 
 fn server_change(words: &mut Words<'_>, server: ServerId) -> Result<Change, ScriptError> {
     let admin = |admin| Ok(Change::Admin { server, admin, deadline: None });
-    match words.need("what happens to it")? {
+    match words.need("the event")? {
         "up" => Ok(Change::Health { server, up: Some(true) }),
         "down" => Ok(Change::Health { server, up: Some(false) }),
         "auto" => Ok(Change::Health { server, up: None }),
@@ -92,27 +92,27 @@ fn server_change(words: &mut Words<'_>, server: ServerId) -> Result<Change, Scri
             let deadline = match words.next() {
                 None => None,
                 Some(span) => {
-                    Some(humantime::parse_duration(span).map_err(|_| words.wrong(span, "no time such as 60s"))?)
+                    Some(humantime::parse_duration(span).map_err(|_| words.wrong(span, "not a time such as 60s"))?)
                 }
             };
             Ok(Change::Admin { server, admin: Admin::Draining, deadline })
         }
         "weight" => {
-            let weight = words.need("a weight, 0 to 65535")?;
-            let weight = weight.parse().map_err(|_| words.wrong(weight, "no weight from 0 to 65535"))?;
+            let weight = words.need("the weight, 0 to 65535,")?;
+            let weight = weight.parse().map_err(|_| words.wrong(weight, "not a weight from 0 to 65535"))?;
             Ok(Change::Weight { server, weight })
         }
         "load" => {
-            let load = words.need("a load, 0 to 100")?;
+            let load = words.need("the load, 0 to 100,")?;
             let percent = load.parse().ok().filter(|percent| *percent <= 100);
-            let load = percent.ok_or_else(|| words.wrong(load, "no load from 0 to 100 percent"))?;
+            let load = percent.ok_or_else(|| words.wrong(load, "not a load from 0 to 100 percent"))?;
             match words.next() {
                 None => Ok(Change::Load { server, load, maintenance: false }),
                 Some("maintenance") => Ok(Change::Load { server, load, maintenance: true }),
                 Some(other) => Err(words.wrong(other, "not `maintenance`")),
             }
         }
-        other => Err(words.wrong(other, "nothing that happens to a server")),
+        other => Err(words.wrong(other, "not an event of a server")),
     }
 }
 
@@ -122,7 +122,7 @@ fn seconds(word: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number.parse().ok().filter(|_| plain)?).ok()
 }
 
-/// The words of a line, with their places.
+/// The words of a line, with their positions.
 struct Words<'l> {
     line: &'l str,
     rest: &'l str,
@@ -148,7 +148,7 @@ impl<'l> Words<'l> {
         })
     }
 
-    /// The error for a word of this line.
+    /// Returns the error for a word of this line.
     fn wrong(&self, word: &str, why: &str) -> ScriptError {
         let at = (word.as_ptr() as usize).checked_sub(self.line.as_ptr() as usize);
         let column = at.and_then(|at| self.line.get(..at)).map_or(1, |before| before.chars().count() + 1);
@@ -201,18 +201,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_word_is_told_with_its_place() {
+    fn a_wrong_word_is_reported_with_its_position() {
         let cases = [
-            ("x server web/web-1 up", 1, "\"x\" is no time in seconds"),
-            ("-1 server web/web-1 up", 1, "\"-1\" is no time"),
+            ("x server web/web-1 up", 1, "\"x\" is not a time in seconds"),
+            ("-1 server web/web-1 up", 1, "\"-1\" is not a time"),
             ("1 sever web/web-1 up", 3, "\"sever\" is neither `server` nor `rule`"),
-            ("1 server web/web-9 up", 10, "\"web/web-9\" is no server of the configuration"),
-            ("1 server web/web-1 fly", 20, "\"fly\" is nothing that happens"),
-            ("1 server web/web-1 weight 65536", 27, "no weight from 0 to 65535"),
+            ("1 server web/web-9 up", 10, "\"web/web-9\" is not a server of the configuration"),
+            ("1 server web/web-1 fly", 20, "\"fly\" is not an event"),
+            ("1 server web/web-1 weight 65536", 27, "not a weight from 0 to 65535"),
             ("1 server web/web-1 load 101", 25, "0 to 100 percent"),
-            ("1 server web/web-1", 19, "what happens to it is missing"),
+            ("1 server web/web-1", 19, "the event is missing"),
             ("1 rule block maybe", 14, "neither `on` nor `off`"),
-            ("1 rule bloc on", 8, "no rule of the configuration"),
+            ("1 rule bloc on", 8, "not a rule of the configuration"),
             ("1 rule block on off", 17, "one word too many"),
         ];
         for (line, column, what) in cases {

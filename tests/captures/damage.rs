@@ -233,7 +233,7 @@ fn the_output_may_not_be_the_input_and_needs_a_place_to_stand() {
     let place = Place::new(&capture(row));
     let same = replay(&place.input(), Some(&place.input()), &[]);
     assert_eq!(same.status.code(), Some(1));
-    assert!(String::from_utf8(same.stderr).unwrap().contains("is the capture itself"));
+    assert!(String::from_utf8(same.stderr).unwrap().contains("is the input capture"));
     assert_eq!(fs::read(place.input()).unwrap(), capture(row));
     let nowhere = place.0.path().join("no such directory/out.pcapng");
     let refused = replay(&place.input(), Some(&nowhere), &[]);

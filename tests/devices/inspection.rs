@@ -139,9 +139,9 @@ fn tables_for_people_have_their_columns() {
             &["CLIENT", "SERVICE", "SERVER", "STATE", "198.51.100.2:", "192.0.2.80:80", "10.99.", ":8080", "tcp"][..],
         ),
         (&["servers"], &["SERVER", "WEIGHT", "FLOWS", "server1", "server3", "10.99.2.2"]),
-        (&["services"], &["SERVICE", "LISTENS ON", "web", "192.0.2.80:80/tcp", "[2001:db8:80::80]:80/tcp"]),
+        (&["services"], &["SERVICE", "LISTEN", "web", "192.0.2.80:80/tcp", "[2001:db8:80::80]:80/tcp"]),
         (&["counters"], &["PACKETS", "MEANING", "translated", "adds up"]),
-        (&["counters", "--all"], &["server-no-flow", "from a server's service port, of no flow"]),
+        (&["counters", "--all"], &["server-no-flow", "from the service port of a server, but not part of a flow"]),
         (&["status"], &["equipoise0"]),
     ] {
         let output = world.eqctl_raw(args);

@@ -58,7 +58,7 @@ fn show(world: &World, faults: &mut [Fault<'_>]) {
             let fault = &faults[*i];
             let is_seen = fault.seen.iter().all(|(monitor, _)| {
                 let rows = rows(&all, fault.server, monitor);
-                rows.len() == 2 && rows.iter().all(|row| row.says == Health::Down && row.state == Health::Down)
+                rows.len() == 2 && rows.iter().all(|row| row.verdict == Health::Down && row.state == Health::Down)
             });
             let (took, allowed) = (now - made[*i], longest() + GRACE);
             assert!(took <= allowed, "{}: not seen after {took:?}, allowed {allowed:?}: {all:#?}", fault.what);
@@ -73,7 +73,7 @@ fn show(world: &World, faults: &mut [Fault<'_>]) {
         let history = world.history(server);
         for row in all.iter().filter(|row| row.server == format!("server{server}")) {
             let meant = fault.seen.iter().any(|(monitor, _)| *monitor == row.monitor);
-            assert_eq!(row.says == Health::Down, meant, "{what}: {row:?}");
+            assert_eq!(row.verdict == Health::Down, meant, "{what}: {row:?}");
         }
         let told = |family: &str, why: &str| {
             let down = format!("server {}/server{server} is DOWN ({family}", all[0].pool);
@@ -91,7 +91,7 @@ fn show(world: &World, faults: &mut [Fault<'_>]) {
 fn all_well(world: &World, servers: usize) {
     eventually("all servers to be up", || {
         let all = world.monitors();
-        all.iter().all(|row| row.says == Health::Up && row.state == Health::Up)
+        all.iter().all(|row| row.verdict == Health::Up && row.state == Health::Up)
             && (1..=servers).all(|n| world.server_row(n).health == Health::Up)
     });
     let log = world.log();
@@ -141,7 +141,7 @@ fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
                 server: 1,
                 what: "HTTP 500",
                 make: &mut || write(&file(1, "sick"), ""),
-                seen: &[("page", "HTTP status 500, want 200-299, 3 in a row")],
+                seen: &[("page", "HTTP status 500, expected 200-299, 3 in a row")],
             },
             Fault {
                 server: 2,
@@ -169,7 +169,7 @@ fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
                 server: 1,
                 what: "slow answers",
                 make: &mut || write(&file(1, "slow"), ""),
-                seen: &[("page", "ms over 150 ms")],
+                seen: &[("page", "ms, limit 150 ms")],
             },
             Fault {
                 server: 2,
@@ -279,7 +279,7 @@ fn faults_of_datagram_servers_are_seen() {
                     third.take().unwrap().kill();
                     wrong = Some(world.dnsmasq_on(3, 99));
                 },
-                seen: &[("exact", "answer does not match, 3 in a row")],
+                seen: &[("exact", "reply does not match, 3 in a row")],
             },
         ],
     );

@@ -64,7 +64,7 @@ fn a_draining_server_keeps_its_downloads_until_the_deadline_and_gets_nothing_els
     assert_eq!(ended.code(), Some(56), "curl: connection reset by peer");
     let log = world.log();
     for told in [
-        "server web/server1: the deadline for draining has passed, 1 flows are ended",
+        "server web/server1: the draining deadline has passed, 1 flows are ended",
         "server web/server1 is drained: its last flow has ended",
     ] {
         assert!(log.contains(told), "{log}");
@@ -242,7 +242,7 @@ fn a_floor_keeps_one_server_in_when_the_monitor_loses_all() {
     for n in 1..=3 {
         world.deafen(n, &[&probes[0], &probes[1]]);
     }
-    eventually("all monitors to say down", || world.monitors().iter().all(|row| row.says == Health::Down));
+    eventually("all monitors to say down", || world.monitors().iter().all(|row| row.verdict == Health::Down));
     let rows = world.monitors();
     for family in [0, 1] {
         let kept: Vec<_> =

@@ -147,7 +147,8 @@ fn connections_that_fail_take_a_server_out_for_a_while_without_a_monitor() {
         let row = world.server_row(n);
         assert!((1..=seconds * 1000).contains(&row.passive_hold_ms.expect("held")), "{row:?}");
         assert_eq!(row.health, Health::Up, "no monitor says a word");
-        let (log, told) = (world.log(), format!("server web/server{n} gets no new flows for {seconds}.0 s: clients'"));
+        let (log, told) =
+            (world.log(), format!("server web/server{n} gets no new flows for {seconds}.0 s (passive hold)"));
         assert!(log.contains(&told), "{log}");
     };
     let failures = |family, count: usize, patience: &str| {

@@ -1,11 +1,7 @@
-//! What `eqctl` is told on its command line.
+//! The command line of `eqctl`.
 
 use clap::{Parser, Subcommand};
-use equipoise::config::GatewaySettings;
-use equipoise::control::Request;
-use equipoise::engine::FlowQuery;
-use equipoise::ids::FlowId;
-use equipoise::packet::Protocol;
+use equipoise::control::{FlowId, FlowQuery, Protocol, Request, default_socket};
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
@@ -13,23 +9,23 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Looks into a running Equipoise gateway.
+/// Inspect and control a running Equipoise gateway.
 #[derive(Debug, Parser)]
 #[command(name = "eqctl", version)]
 pub struct Args {
-    /// The gateway's control socket.
-    #[arg(long, global = true, value_name = "PATH", default_value_os_t = GatewaySettings::default().control_socket)]
+    /// Control socket of the gateway.
+    #[arg(long, global = true, value_name = "PATH", default_value_os_t = default_socket())]
     pub socket: PathBuf,
-    /// Prints a line of JSON a row.
+    /// Print one JSON object per row.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Args {
-    /// Seconds between two looks, where it is to go on looking.
+    /// Returns the refresh interval in seconds, with `--watch`.
     pub fn watch(&self) -> Option<u32> {
         match &self.command {
             Command::Servers { watch }
@@ -43,109 +39,110 @@ impl Args {
     }
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Lists flows: who talks to whom, in which state, since when, how much.
+    /// List flows with their ends, state, age and traffic.
     Flows(Filter),
-    /// Lists servers with their weights, flows and traffic.
+    /// List servers with their state, weight, flows and traffic.
     Servers {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Lists services with their addresses and flows.
+    /// List services with their listen addresses and flows.
     Services {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Shows what the monitors see of each server: state, losses, latency, last result.
+    /// List the results of the monitors for each server: state, losses, latency, last result.
     Monitors {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Lists when servers went down and came up, and why: the last 32 changes a server.
+    /// List when and why servers went down and came up: the last 32 changes per server.
     History,
-    /// Lists the policy rules in their order, with what they have matched, let in and refused.
+    /// List the policy rules in order, with the packets they matched and the flows they admitted and refused.
     Rules {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Lists the source addresses of full NAT that flows have had: ports used, resting, left, and flows refused for want of one.
+    /// List the source addresses of full NAT that flows have used: ports used, resting and free, and flows refused for
+    /// lack of a port.
     Nat {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Switches a rule on or off until the gateway ends; flows that it let in stay.
+    /// Enable or disable a rule until the gateway stops; flows that it admitted stay.
     Rule {
-        /// The rule's name, as `eqctl rules` shows it.
+        /// Name of the rule, as listed by `eqctl rules`.
         #[arg(value_name = "NAME")]
         rule: String,
         /// `on` or `off`.
         #[arg(value_enum)]
         to: Switch,
     },
-    /// Shows what became of all packets, each drop reason in words.
+    /// Show packet counters by fate, with a description of each drop reason.
     Counters {
-        /// Shows the rows that stand at zero too.
+        /// Also show counters that are zero.
         #[arg(long)]
         all: bool,
         #[command(flatten)]
         watch: Watch,
     },
-    /// Shows what runs: version, uptime, device, sizes.
+    /// Show version, uptime, device and table size of the gateway.
     Status,
-    /// Removes a flow from the table; neither end is told.
+    /// Remove a flow from the table without notifying its ends.
     Kill {
-        /// The flow's ID as `eqctl flows` shows it, for example 1042.3.
+        /// ID of the flow, as listed by `eqctl flows`, for example 1042.3.
         #[arg(value_name = "ID")]
         flow: FlowId,
     },
-    /// Changes a server at run time.
+    /// Change a server at run time.
     #[command(subcommand)]
     Server(ServerCommand),
 }
 
-/// What to change of a server.
+/// The commands for a server.
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
-    /// Gives a server another weight until the gateway ends; its flows stay.
+    /// Change the weight of a server until the gateway stops; its flows stay.
     Weight {
-        /// The server, as `eqctl servers` shows it.
+        /// The server, as listed by `eqctl servers`.
         #[arg(value_name = "POOL/SERVER")]
         server: ServerName,
-        /// The new weight, 0 to 65535; 0 gets no new flows.
+        /// New weight, 0 to 65535; with 0 the server gets no new flows.
         weight: u16,
     },
-    /// Lets a server keep its flows and gives it no new ones, sticky or not.
+    /// Drain a server: it keeps its flows but gets no new ones, sticky or not.
     Drain {
-        /// The server, as `eqctl servers` shows it.
+        /// The server, as listed by `eqctl servers`.
         #[arg(value_name = "POOL/SERVER")]
         server: ServerName,
-        /// After this time (such as 10m) the flows that are left are ended, TCP by resets to both ends.
+        /// End the remaining flows after this time (such as 10m), TCP flows by resets to both ends.
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         deadline: Option<Duration>,
     },
-    /// Takes a server as down: its flows fare as the service's `on-down` says.
+    /// Disable a server: its flows are handled as for a server that is down (`on-down` of the service).
     Disable {
-        /// The server, as `eqctl servers` shows it.
+        /// The server, as listed by `eqctl servers`.
         #[arg(value_name = "POOL/SERVER")]
         server: ServerName,
     },
-    /// Lets a server take new flows again.
+    /// Enable a server: it gets new flows again.
     Enable {
-        /// The server, as `eqctl servers` shows it.
+        /// The server, as listed by `eqctl servers`.
         #[arg(value_name = "POOL/SERVER")]
         server: ServerName,
     },
-    /// Tells a server's load, for the algorithm `resource-usage`; it counts for a minute.
+    /// Set the reported load of a server, for the algorithm `resource-usage`; valid for a minute.
     Load {
-        /// The server, as `eqctl servers` shows it.
+        /// The server, as listed by `eqctl servers`.
         #[arg(value_name = "POOL/SERVER")]
         server: ServerName,
-        /// 0 (idle) to 100 percent.
+        /// Load in percent, 0 (idle) to 100.
         #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
         load: u8,
-        /// It wants no new flows.
+        /// Mark the server as under maintenance: it gets no new flows.
         #[arg(long)]
         maintenance: bool,
     },
@@ -160,37 +157,37 @@ pub enum Switch {
     Off,
 }
 
-/// How often to look.
+/// The refresh interval.
 #[derive(Debug, clap::Args)]
 pub struct Watch {
-    /// Looks again every so many seconds (2 if not given), until interrupted.
+    /// Refresh every SECONDS seconds (2 if omitted) until interrupted.
     #[arg(long = "watch", value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u32).range(1..))]
     seconds: Option<u32>,
 }
 
-/// Which flows; all that is given must hold.
+/// The flows to list; all given conditions must match.
 #[derive(Debug, clap::Args)]
 pub struct Filter {
-    /// Only this service's.
+    /// Only flows of this service.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// Only those that go to this server.
+    /// Only flows to this server.
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
-    /// Only those of this client or network: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32.
+    /// Only flows from this client address or network: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32.
     #[arg(long, value_name = "NET", value_parser = network)]
     client: Option<IpNet>,
-    /// Only this protocol's.
+    /// Only flows of this protocol.
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     protocol: Option<Protocol>,
-    /// Shows no more than so many.
+    /// List at most N flows.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 }
 
 impl Filter {
-    /// The request for these flows.
+    /// Returns the request for these flows.
     pub fn request(&self) -> Request {
         let query = FlowQuery {
             service: self.service.clone(),
@@ -202,7 +199,7 @@ impl Filter {
     }
 }
 
-/// A server's name with its pool's.
+/// The name of a server with that of its pool.
 #[derive(Debug, Clone)]
 pub struct ServerName {
     /// The pool.
@@ -219,7 +216,7 @@ impl FromStr for ServerName {
             Some((pool, server)) if !pool.is_empty() && !server.is_empty() => {
                 Ok(ServerName { pool: pool.into(), server: server.into() })
             }
-            _ => Err("a server is named POOL/SERVER, for example web/web-1".into()),
+            _ => Err("write the server as POOL/SERVER, for example web/web-1".into()),
         }
     }
 }
@@ -232,10 +229,10 @@ impl fmt::Display for ServerName {
 
 fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse().ok().or_else(address).ok_or_else(|| "neither an address nor a network like 198.51.100.0/24".into())
+    text.parse().ok().or_else(address).ok_or_else(|| "neither an address nor a network such as 198.51.100.0/24".into())
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {
     let found = Protocol::from_name(&text.to_ascii_lowercase());
-    found.ok_or_else(|| "a protocol is tcp, udp, icmp, sctp, gre, esp, ipip or a number such as ip-89".into())
+    found.ok_or_else(|| "use tcp, udp, icmp, sctp, gre, esp, ipip or a number such as ip-89".into())
 }

@@ -1,23 +1,23 @@
-//! `eqctl`: looks into a running gateway.
+//! `eqctl`: inspects and controls a running gateway.
 //!
-//! It sees only what `equipoise::control` says; all printing but the JSON lines is done there.
+//! It uses only types of `equipoise::control`, which also prints everything but the JSON lines.
 
-#![allow(clippy::disallowed_methods, reason = "`--watch` waits between two looks")]
+#![allow(clippy::disallowed_methods, reason = "`--watch` waits between refreshes")]
 
 mod args;
 
 use args::{Args, Command, ServerCommand, ServerName, Switch};
 use clap::Parser;
-use equipoise::balance::Admin;
 use equipoise::control::client::{Client, ClientError};
-use equipoise::control::{Answer, Request, Totals, render};
-use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow};
+use equipoise::control::{
+    Admin, Answer, FlowRow, HistoryRow, MonitorRow, NatRow, Request, RuleRow, ServerRow, ServiceRow, Totals, render,
+};
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Flows that are printed as one part of the table; the first part sets the columns' widths.
+/// Flows printed as one part of the table; the first part sets the widths of the columns.
 const PART: usize = 200;
 
 fn main() -> ExitCode {
@@ -28,11 +28,11 @@ fn main() -> ExitCode {
     let result = run(&args, &mut out, clear).and_then(|()| out.flush().map_err(Failed::Output));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has seen enough: `eqctl flows | head`.
+        // The reader closed the pipe: `eqctl flows | head`.
         Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failed::Output(error)) => complain(&format!("cannot write the output: {error}")),
         Err(Failed::Gateway(error)) => {
-            // What came before the failure is shown before it.
+            // Print the rows received before the failure first.
             let _ = out.flush();
             complain(&error.to_string())
         }
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(text: &str) -> ExitCode {
-    // stderr may be gone as well; there is nobody left to tell.
+    // If stderr is closed as well, the error cannot be reported anywhere.
     let _ = writeln!(io::stderr(), "eqctl: {text}");
     ExitCode::FAILURE
 }
@@ -81,7 +81,7 @@ fn run(args: &Args, out: &mut dyn Write, clear: bool) -> Result<(), Failed> {
     }
 }
 
-/// Does what was asked, once.
+/// Runs the command once.
 fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
     let json = args.json;
     match &args.command {
@@ -117,7 +117,7 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
         }
         Command::Kill { flow } => {
             let (_, done) = client.rows(&Request::Kill { flow: *flow })?;
-            print(&[done], json, out, || format!("flow {flow} is removed\n"))
+            print(&[done], json, out, || format!("flow {flow} removed\n"))
         }
         Command::Monitors { .. } => {
             let rows: Vec<MonitorRow> = rows(client, &Request::Monitors, |answer| match answer {
@@ -158,7 +158,7 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
 }
 
 /// How long a change at run time lasts.
-const UNTIL: &str = "until the gateway ends; the configuration keeps its own";
+const UNTIL: &str = "until the gateway stops; the configuration file is not changed";
 
 /// Changes a server.
 fn server(client: &mut Client, command: &ServerCommand, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
@@ -174,11 +174,10 @@ fn server(client: &mut Client, command: &ServerCommand, json: bool, out: &mut dy
         }
         ServerCommand::Drain { server, deadline } => {
             let deadline_ms = deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-            let within =
-                deadline.map_or(String::new(), |span| format!(", within {}", humantime::format_duration(span)));
+            let within = deadline.map_or(String::new(), |span| format!(" within {}", humantime::format_duration(span)));
             (
                 admin(server, Admin::Draining, deadline_ms),
-                format!("{server} drains{within}: it gets no new flows {UNTIL}"),
+                format!("{server} is draining{within}: it gets no new flows {UNTIL}"),
             )
         }
         ServerCommand::Disable { server } => {
@@ -197,7 +196,7 @@ fn server(client: &mut Client, command: &ServerCommand, json: bool, out: &mut dy
     print(&[done], json, out, || format!("{text}\n"))
 }
 
-/// Prints flows as they come, however many.
+/// Prints flows as they arrive, however many.
 fn flows(client: &mut Client, request: &Request, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
     let mut printer = render::FlowPrinter::new();
     let mut part: Vec<FlowRow> = Vec::with_capacity(PART);
@@ -209,7 +208,7 @@ fn flows(client: &mut Client, request: &Request, json: bool, out: &mut dyn Write
                 out.write_all(printer.part(&part).as_bytes())?;
                 part.clear();
                 if done.more {
-                    writeln!(out, "... and more: --limit {} cut the list off", done.rows)?;
+                    writeln!(out, "... and more: list cut off by --limit {}", done.rows)?;
                 }
             }
             _ => {}
@@ -222,12 +221,12 @@ fn flows(client: &mut Client, request: &Request, json: bool, out: &mut dyn Write
     Ok(())
 }
 
-/// Asks, and picks the rows of one kind.
+/// Sends a request and collects the rows of one kind.
 fn rows<T>(client: &mut Client, request: &Request, pick: fn(Answer) -> Option<T>) -> Result<Vec<T>, Failed> {
     Ok(client.rows(request)?.0.into_iter().filter_map(pick).collect())
 }
 
-/// Prints a line of JSON a row, or the text.
+/// Prints one line of JSON per row, or the text.
 fn print<T: Serialize>(
     rows: &[T],
     json: bool,

@@ -1,4 +1,4 @@
-//! The totals as tables: what became of the packets, the flows, the device; and whether it adds up.
+//! The counters as tables: packets by fate, flows by state and cause of end, device; and whether they add up.
 
 use super::figures::percent;
 use super::{Columns, bytes, count};
@@ -6,8 +6,8 @@ use crate::control::protocol::DeviceCounters;
 use crate::engine::{Consumed, Counters, Ended};
 use crate::flow::TimeoutState;
 
-/// Prints the totals: packets by what became of them, with each reason in words, the sum, the
-/// flows, and the device's where it is given. Rows that stand at zero are left out unless `all`.
+/// Prints the counters: packets by fate, with a description of each kind, their sum, the flows, and those of the device
+/// if given. Rows at zero are left out unless `all` is set.
 pub fn counters_table(counters: &Counters, device: Option<&DeviceCounters>, all: bool) -> String {
     let mut text = packets(counters, all);
     text.push_str(&sum_line(counters));
@@ -20,9 +20,9 @@ pub fn counters_table(counters: &Counters, device: Option<&DeviceCounters>, all:
     text
 }
 
-/// Tells whether the packets add up: `in 9 = forwarded 7 + consumed 1 + dropped 1: adds up`.
+/// Prints the sum of the packets: `in 9 = forwarded 7 + consumed 1 + dropped 1: adds up`.
 fn sum_line(counters: &Counters) -> String {
-    let verdict = if counters.add_up() { "adds up" } else { "DOES NOT ADD UP, which is a defect of equipoise" };
+    let verdict = if counters.add_up() { "adds up" } else { "DOES NOT ADD UP, please report this bug in equipoise" };
     format!(
         "in {} = forwarded {} + consumed {} + dropped {}: {verdict}\n",
         count(counters.packets_in),
@@ -37,10 +37,10 @@ fn packets(counters: &Counters, all: bool) -> String {
     let mut row = |packets: u64, fate: &str, kind: &str, meaning: String| {
         columns.row([count(packets), fate.into(), kind.into(), meaning]);
     };
-    row(counters.packets_in, "in", "", format!("{} handed to the engine", bytes(counters.bytes_in)));
+    row(counters.packets_in, "in", "", format!("{} received by the engine", bytes(counters.bytes_in)));
     row(counters.translated, "forwarded", "translated", "rewritten for their flow".into());
     if all || counters.foreign > 0 {
-        row(counters.foreign, "forwarded", "foreign", "of no service, passed unchanged".into());
+        row(counters.foreign, "forwarded", "foreign", "part of no service, passed unchanged".into());
     }
     for consumed in counters.consumed.iter().filter(|c| all || c.count > 0) {
         row(consumed.count, "consumed", consumed.kind.name(), Consumed::text(consumed.kind).into());
@@ -53,7 +53,7 @@ fn packets(counters: &Counters, all: bool) -> String {
             counters.transmitted,
             "sent",
             "own",
-            "packets that it made: answers, probes, pieces, other families; beside the sum".into(),
+            "replies, probes, fragments, packets of the other family; not in the sum".into(),
         );
     }
     columns.into_text()
@@ -77,22 +77,22 @@ const fn state_text(state: TimeoutState) -> &'static str {
     match state {
         TimeoutState::Opening => "TCP, handshake not complete",
         TimeoutState::Established => "TCP, handshake complete",
-        TimeoutState::Closing => "TCP, both ends have finished",
+        TimeoutState::Closing => "TCP, closed by both ends",
         TimeoutState::Reset => "TCP, reset by one end",
-        TimeoutState::UdpOneWay => "UDP, only the client has sent",
-        TimeoutState::UdpTwoWay => "UDP, both have sent",
+        TimeoutState::UdpOneWay => "UDP, sent by the client only",
+        TimeoutState::UdpTwoWay => "UDP, sent by both sides",
         TimeoutState::Icmp => "ICMP echo",
     }
 }
 
 const fn ended_text(ended: Ended) -> &'static str {
     match ended {
-        Ended::Expired => "ended: no packet came for the time its state allows",
-        Ended::Evicted => "ended: made room while the table was full",
-        Ended::Replaced => "ended: a fresh connection took its addresses and ports",
+        Ended::Expired => "ended: no packet within the timeout of its state",
+        Ended::Evicted => "ended: evicted from the full table",
+        Ended::Replaced => "ended: replaced by a new connection with its addresses and ports",
         Ended::Killed => "ended: removed by an operator",
-        Ended::ServerDown => "ended: the server went down or was disabled",
-        Ended::Drained => "ended: the server was draining and the deadline passed",
+        Ended::ServerDown => "ended: its server went down or was disabled",
+        Ended::Drained => "ended: the deadline of its draining server passed",
     }
 }
 
@@ -100,10 +100,10 @@ fn device_table(device: &DeviceCounters, all: bool) -> String {
     let rows = [
         (device.read, "read", bytes(device.read_bytes)),
         (device.written, "written", bytes(device.written_bytes)),
-        (device.super_packets, "super-packets", "read or written: each stands for several above".into()),
-        (device.bad_headers, "bad headers", "reads with a header of the device that makes no sense".into()),
-        (device.read_failures, "read failures", "reads that the device refused".into()),
-        (device.write_failures, "write failures", "packets that the device did not take: lost".into()),
+        (device.super_packets, "super-packets", "read or written; each counts as several packets above".into()),
+        (device.bad_headers, "bad headers", "reads with an invalid device header".into()),
+        (device.read_failures, "read failures", "reads that failed".into()),
+        (device.write_failures, "write failures", "packets lost because the device did not accept them".into()),
     ];
     let mut columns = Columns::new([">DEVICE", "WHAT", "MEANING"]);
     for (i, (number, what, meaning)) in rows.into_iter().enumerate() {
@@ -146,18 +146,18 @@ mod tests {
         let device = DeviceCounters { read: 1_015, read_bytes: 1_500_000, ..DeviceCounters::default() };
         let want = "\
 PACKETS  FATE       KIND        MEANING
-  1,015  in                     1.4 MiB handed to the engine
+  1,015  in                     1.4 MiB received by the engine
   1,000  forwarded  translated  rewritten for their flow
-      5  consumed   echo        echo request to a service address, answered
-     10  dropped    no-service  service address, but no service on that port
-      5  sent       own         packets that it made: answers, probes, pieces, other families; beside the sum
+      5  consumed   echo        echo request to a service address, replied to
+     10  dropped    no-service  no service on this port of the service address
+      5  sent       own         replies, probes, fragments, packets of the other family; not in the sum
 in 1,015 = forwarded 1,000 + consumed 5 + dropped 10: adds up
 
 FLOWS  STATE         MEANING
    12  in the table  of 262,144 (0.0 %)
    12  established   TCP, handshake complete
    20  opened        since the start
-    8  expired       ended: no packet came for the time its state allows
+    8  expired       ended: no packet within the timeout of its state
 
 DEVICE  WHAT     MEANING
  1,015  read     1.4 MiB

@@ -1,7 +1,7 @@
-//! Figures with their units. Integer arithmetic only, and always rounded down, so that no figure
-//! reaches the next unit: 1023.9 KiB, 59.9s.
+//! Figures with their units. Integer arithmetic only, always rounded down, so that no figure reaches the next unit:
+//! 1023.9 KiB, 59.9s.
 
-/// A size: `17 B`, `1.4 KiB`, `2.0 GiB`.
+/// Formats a size: `17 B`, `1.4 KiB`, `2.0 GiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -12,7 +12,7 @@ pub fn bytes(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[power as usize - 1])
 }
 
-/// A count with its thousands set apart: `1,234,567`.
+/// Formats a count with a separator for thousands: `1,234,567`.
 pub fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -25,7 +25,7 @@ pub fn count(count: u64) -> String {
     text
 }
 
-/// A span of time, from milliseconds: `3.2s`, `4m05s`, `1h02m`, `12d07h`.
+/// Formats a span of time in milliseconds: `3.2s`, `4m05s`, `1h02m`, `12d07h`.
 pub fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
@@ -36,7 +36,7 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// A share of a whole: `12.3 %`.
+/// Formats a share of a whole: `12.3 %`.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     let tenths = (u128::from(part) * 1000).checked_div(u128::from(whole)).unwrap_or(0);
     format!("{}.{} %", tenths / 10, tenths % 10)
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_carry_binary_units() {
+    fn sizes_have_binary_units() {
         let cases = [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated() {
         for (value, want) in
             [(0, "0"), (999, "999"), (1000, "1,000"), (262_144, "262,144"), (u64::MAX, "18,446,744,073,709,551,615")]
         {

@@ -1,27 +1,26 @@
-//! Flows as a table, whole or in parts: a million rows are printed as they come.
+//! Flows as a table, whole or in parts: a million rows are printed as they arrive.
 
 use super::{Columns, bytes, count, duration};
 use crate::engine::FlowRow;
 
-/// Columns of the table.
+/// Number of columns.
 const COLUMNS: usize = 15;
 
-/// Prints flows in parts of any size, with one header and columns that stay where they are.
+/// Prints flows in parts of any size, with one header and stable columns.
 ///
-/// The first part sets the columns' widths; a later row that needs more widens its column from its
-/// own part on.
+/// The first part sets the widths of the columns; a later row that needs more widens its column from its part on.
 #[derive(Debug, Default)]
 pub struct FlowPrinter {
     widths: [usize; COLUMNS],
 }
 
 impl FlowPrinter {
-    /// Makes a printer that has printed nothing yet.
+    /// Makes a printer that has not printed anything yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Prints a part; the first one, even an empty one, begins with the header.
+    /// Prints a part; the first one, even if empty, begins with the header.
     pub fn part(&mut self, rows: &[FlowRow]) -> String {
         let header = self.widths == [0; COLUMNS];
         if rows.is_empty() && !header {
@@ -34,11 +33,11 @@ impl FlowPrinter {
             "SERVICE",
             "LISTEN",
             "SERVER",
-            "AT",
+            "ADDRESS",
             "STATE",
             ">AGE",
             ">IDLE",
-            ">LEFT",
+            ">EXPIRES",
             ">PKTS IN",
             ">IN",
             ">PKTS OUT",
@@ -71,7 +70,7 @@ fn cells(row: &FlowRow) -> [String; COLUMNS] {
     ]
 }
 
-/// Prints flows, a line each below a header.
+/// Prints flows: a header, then one line per flow.
 pub fn flows_table(rows: &[FlowRow]) -> String {
     FlowPrinter::new().part(rows)
 }
@@ -108,10 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_is_a_line() {
+    fn each_flow_is_one_line() {
         let want = "\
-FLOW  PROTO  CLIENT            SERVICE  LISTEN        SERVER  AT             STATE          AGE  IDLE   LEFT  PKTS IN       IN  PKTS OUT    OUT
-7.0   tcp    198.51.100.9:999  web      192.0.2.1:80  a       10.0.0.1:8080  established  1h02m  0.2s  2h03m    1,000  1.4 MiB         7  512 B
+FLOW  PROTO  CLIENT            SERVICE  LISTEN        SERVER  ADDRESS        STATE          AGE  IDLE  EXPIRES  PKTS IN       IN  PKTS OUT    OUT
+7.0   tcp    198.51.100.9:999  web      192.0.2.1:80  a       10.0.0.1:8080  established  1h02m  0.2s    2h03m    1,000  1.4 MiB         7  512 B
 ";
         assert_eq!(flows_table(&[row(7, "198.51.100.9:999")]), want);
     }

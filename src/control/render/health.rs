@@ -1,25 +1,25 @@
-//! What the monitors see and have seen, as tables.
+//! The results of the monitors and the history of the servers, as tables.
 
 use super::{Columns, count, duration};
 use crate::engine::{HistoryRow, MonitorRow};
 
-/// Prints what the monitors see, a line for each address and port below a header.
+/// Prints the results of the monitors: a header, then one line per monitor, address and port.
 pub fn monitors_table(rows: &[MonitorRow]) -> String {
     let mut columns = Columns::new([
         "POOL",
         "SERVER",
         "MONITOR",
         "PROBE",
-        "AT",
+        "ADDRESS",
         "STATE",
         ">FOR",
-        "SAYS",
+        "VERDICT",
         ">LOST",
         ">AVERAGE",
         "LAST RESULT",
     ]);
     for row in rows {
-        let at = match row.port {
+        let address = match row.port {
             None => row.address.to_string(),
             Some(port) => std::net::SocketAddr::new(row.address, port).to_string(),
         };
@@ -28,10 +28,10 @@ pub fn monitors_table(rows: &[MonitorRow]) -> String {
             row.server.clone(),
             row.monitor.clone(),
             row.probe.clone(),
-            at,
+            address,
             if row.kept_by_floor { format!("{}, kept by floor", row.state.name()) } else { row.state.name().into() },
             duration(row.in_state_ms),
-            row.says.name().into(),
+            row.verdict.name().into(),
             format!("{} of {}", count(row.lost.into()), count(row.sent.into())),
             row.average_ms.map_or(String::new(), |ms| format!("{ms:.1} ms")),
             row.last.clone().unwrap_or_default(),
@@ -40,7 +40,7 @@ pub fn monitors_table(rows: &[MonitorRow]) -> String {
     columns.into_text()
 }
 
-/// Prints the changes of the servers' health, a line each below a header.
+/// Prints the changes of the servers' health: a header, then one line per change.
 pub fn history_table(rows: &[HistoryRow]) -> String {
     let mut columns = Columns::new(["POOL", "SERVER", ">AGO", "PART", "WHAT", "WHY"]);
     for row in rows {
@@ -71,18 +71,18 @@ mod tests {
             probe: "http".into(),
             address: "2001:db8::1".parse().unwrap(),
             port: Some(80),
-            says: Health::Down,
+            verdict: Health::Down,
             state: Health::Up,
             kept_by_floor: true,
             sent: 10,
             lost: 4,
             average_ms: Some(1.26),
-            last: Some("HTTP status 500, want 200-299".into()),
+            last: Some("HTTP status 500, expected 200-299".into()),
             in_state_ms: 65_000,
         };
         let want = "\
-POOL  SERVER  MONITOR  PROBE  AT                STATE                    FOR  SAYS     LOST  AVERAGE  LAST RESULT
-web   web-1   http     http   [2001:db8::1]:80  up, held by the floor  1m05s  down  4 of 10   1.3 ms  HTTP status 500, want 200-299
+POOL  SERVER  MONITOR  PROBE  ADDRESS           STATE                FOR  VERDICT     LOST  AVERAGE  LAST RESULT
+web   web-1   http     http   [2001:db8::1]:80  up, kept by floor  1m05s  down     4 of 10   1.3 ms  HTTP status 500, expected 200-299
 ";
         assert_eq!(monitors_table(&[row]), want);
     }

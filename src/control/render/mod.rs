@@ -1,6 +1,6 @@
-//! How rows and totals are printed: one printer for `eqctl`, the demo and the replay.
+//! Printing of rows and counters for `eqctl`, the demo and the replay.
 //!
-//! Values in, text out, every figure with its unit. It must not know where either comes from or goes.
+//! Values in, text out, every figure with its unit. It must not know where values come from or where text goes.
 
 mod counters;
 mod figures;
@@ -18,7 +18,7 @@ use crate::engine::{NatRow, RuleRow, ServerRow, ServiceRow};
 
 /// Columns of text, padded and aligned; a `>` before a header aligns its column right.
 ///
-/// Plain string work: a full table has a million rows, for which a general table printer took minutes.
+/// Plain string operations: for the million rows of a full table, a general table printer took minutes.
 struct Columns<const N: usize> {
     headers: [&'static str; N],
     rows: Vec<[String; N]>,
@@ -33,8 +33,8 @@ impl<const N: usize> Columns<N> {
         self.rows.push(cells.map(printable));
     }
 
-    /// Prints the lines, each with its newline and no blank at its end. Columns are at least as
-    /// wide as `widths` says, which learns the widths that were used.
+    /// Prints the lines without trailing blanks. `widths` holds the minimum widths of the columns and is updated to those
+    /// used.
     fn print(&self, widths: &mut [usize; N], header: bool) -> String {
         let headers = self.headers.map(|header| header.trim_start_matches('>'));
         for (column, width) in widths.iter_mut().enumerate() {
@@ -69,15 +69,15 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-/// Blank characters between two columns.
+/// Blanks between two columns.
 const GAP: usize = 2;
 
-/// Names come from configurations and over sockets: what would steer a terminal is not passed on.
+/// Replaces control characters: names come from configurations and sockets and must not control the terminal.
 fn printable(cell: String) -> String {
     if cell.chars().any(char::is_control) { cell.replace(char::is_control, "?") } else { cell }
 }
 
-/// Prints servers, a line each below a header.
+/// Prints servers: a header, then one line per server.
 pub fn servers_table(rows: &[ServerRow]) -> String {
     let mut columns = Columns::new([
         "POOL",
@@ -86,7 +86,7 @@ pub fn servers_table(rows: &[ServerRow]) -> String {
         "STATE",
         ">WEIGHT",
         ">FLOWS",
-        ">EVER",
+        ">TOTAL",
         ">PKTS IN",
         ">IN",
         ">PKTS OUT",
@@ -112,7 +112,7 @@ pub fn servers_table(rows: &[ServerRow]) -> String {
     columns.into_text()
 }
 
-/// A server's standing in a few words: `up 1.2 ms`, `down`, `draining`, `held 8 s`, `up, load 35 %`.
+/// Summarizes the standing of a server: `up 1.2 ms`, `down`, `draining`, `up, passive hold 8.0s`, `up, load 35 %`.
 fn state_text(row: &ServerRow) -> String {
     let mut text = match (row.admin, row.health) {
         (Admin::Disabled, _) => return "disabled".into(),
@@ -130,8 +130,8 @@ fn state_text(row: &ServerRow) -> String {
     if row.maintenance {
         text += ", maintenance";
     }
-    if let Some(held) = row.passive_hold_ms {
-        text += &format!(", held {}", duration(held));
+    if let Some(hold) = row.passive_hold_ms {
+        text += &format!(", passive hold {}", duration(hold));
     }
     if row.max_flows.is_some_and(|most| row.flows >= u64::from(most)) {
         text += ", full";
@@ -139,7 +139,7 @@ fn state_text(row: &ServerRow) -> String {
     text
 }
 
-/// A weight, and during slow start what of it is in force: `0.2 of 3`.
+/// Formats a weight, during slow start with the effective one: `0.2 of 3`.
 fn weight_text(row: &ServerRow) -> String {
     if row.weight_now < f32::from(row.weight) {
         return format!("{:.1} of {}", row.weight_now, row.weight);
@@ -147,9 +147,9 @@ fn weight_text(row: &ServerRow) -> String {
     row.weight.to_string()
 }
 
-/// Prints rules, a line each below a header.
+/// Prints rules: a header, then one line per rule.
 pub fn rules_table(rows: &[RuleRow]) -> String {
-    let mut columns = Columns::new([">PLACE", "RULE", "STATE", "ACTION", ">MATCHED", ">FLOWS", ">EVER", ">REFUSED"]);
+    let mut columns = Columns::new([">NO", "RULE", "STATE", "ACTION", ">MATCHED", ">FLOWS", ">TOTAL", ">REFUSED"]);
     for row in rows {
         columns.row([
             row.place.to_string(),
@@ -165,14 +165,14 @@ pub fn rules_table(rows: &[RuleRow]) -> String {
     columns.into_text()
 }
 
-/// Prints what of the NAT pools is in use, a line for each address and protocol below a header.
+/// Prints the port usage of the NAT pools: a header, then one line per address and protocol.
 pub fn nat_table(rows: &[NatRow]) -> String {
     let mut columns =
         Columns::new(["POOL", "ADDRESS", "PROTO", ">PORTS USED", ">RESTING", ">FREE", ">REFUSED BY POOL"]);
-    let mut told = None;
+    let mut shown = None;
     for row in rows {
-        // The pool's own figure stands once, at its first line.
-        let refused = if told.replace(&row.pool) == Some(&row.pool) { "".into() } else { count(row.exhausted) };
+        // This figure is one per pool: it is shown in the first line of the pool only.
+        let refused = if shown.replace(&row.pool) == Some(&row.pool) { "".into() } else { count(row.exhausted) };
         columns.row([
             row.pool.clone(),
             row.address.to_string(),
@@ -186,9 +186,9 @@ pub fn nat_table(rows: &[NatRow]) -> String {
     columns.into_text()
 }
 
-/// Prints services, a line each below a header.
+/// Prints services: a header, then one line per service.
 pub fn services_table(rows: &[ServiceRow]) -> String {
-    let mut columns = Columns::new(["SERVICE", "LISTENS ON", "POOL", "ALGORITHM", ">FLOWS", ">EVER"]);
+    let mut columns = Columns::new(["SERVICE", "LISTEN", "POOL", "ALGORITHM", ">FLOWS", ">TOTAL"]);
     for row in rows {
         columns.row([
             row.service.clone(),
@@ -202,7 +202,7 @@ pub fn services_table(rows: &[ServiceRow]) -> String {
     columns.into_text()
 }
 
-/// The first few, and how many there are beside them; `--json` has all.
+/// Joins the first few and counts the rest; `--json` has all.
 fn listens(all: &[String]) -> String {
     const MOST: usize = 4;
     let shown = &all[..all.len().min(MOST)];
@@ -212,7 +212,7 @@ fn listens(all: &[String]) -> String {
     }
 }
 
-/// Prints what runs, a line a thing.
+/// Prints the status of the gateway.
 pub fn status_text(status: &Status) -> String {
     let share = figures::percent(status.flows, status.max_flows);
     let offload = if status.offload { "on" } else { "off" };
@@ -265,10 +265,10 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_aligned_and_carry_units() {
+    fn servers_are_aligned_and_have_units() {
         let got = servers_table(&[server("a", None, 1, 3), server("bigger", Some(8080), 100, 12_345)]);
         let want = "\
-POOL  SERVER  ADDRESS                         STATE  WEIGHT   FLOWS       EVER  PKTS IN       IN  PKTS OUT      OUT
+POOL  SERVER  ADDRESS                         STATE  WEIGHT   FLOWS      TOTAL  PKTS IN       IN  PKTS OUT      OUT
 pool  a       10.0.0.1 2001:db8::1            up          1       3  1,234,567       10  2.0 KiB     1,000  5.0 GiB
 pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567       10  2.0 KiB     1,000  5.0 GiB
 ";
@@ -288,18 +288,21 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
         assert_eq!(text(&|row| row.admin = Admin::Draining).0, "draining");
         assert_eq!(text(&|row| row.weight_now = 0.1875), ("up".into(), "0.2 of 3".into()));
         assert_eq!(text(&|row| (row.load, row.maintenance) = (Some(35), true)).0, "up, load 35 %, maintenance");
-        assert_eq!(text(&|row| (row.passive_hold_ms, row.max_flows) = (Some(8_000), Some(5))).0, "up, held 8.0s, full");
+        assert_eq!(
+            text(&|row| (row.passive_hold_ms, row.max_flows) = (Some(8_000), Some(5))).0,
+            "up, passive hold 8.0s, full"
+        );
     }
 
     #[test]
-    fn no_rows_print_a_header_alone() {
-        assert_eq!(services_table(&[]), "SERVICE  LISTENS ON  POOL  ALGORITHM  FLOWS  EVER\n");
+    fn without_rows_only_the_header_is_printed() {
+        assert_eq!(services_table(&[]), "SERVICE  LISTEN  POOL  ALGORITHM  FLOWS  TOTAL\n");
         let many = ["a", "b", "c", "d", "e", "f"].map(String::from);
         assert_eq!((listens(&many[..4]), listens(&many)), ("a b c d".into(), "a b c d and 2 more".into()));
     }
 
     #[test]
-    fn a_service_shows_what_it_listens_on() {
+    fn a_service_shows_its_listen_addresses() {
         let row = ServiceRow {
             service: "web".into(),
             listen: vec!["192.0.2.1:80/tcp".into(), "[2001:db8::1]:80/tcp".into()],
@@ -309,14 +312,14 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
             flows_total: 1_000,
         };
         let want = "\
-SERVICE  LISTENS ON                             POOL  ALGORITHM    FLOWS   EVER
+SERVICE  LISTEN                                 POOL  ALGORITHM    FLOWS  TOTAL
 web      192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
 ";
         assert_eq!(services_table(&[row]), want);
     }
 
     #[test]
-    fn a_name_cannot_steer_the_terminal() {
+    fn a_name_cannot_control_the_terminal() {
         let mut row = server("a\u{1b}[2J\nb", None, 1, 0);
         row.pool = "p\u{9b}".into();
         let got = servers_table(&[row]);
