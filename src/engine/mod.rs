@@ -15,6 +15,7 @@
 
 mod arrival;
 mod change;
+pub mod explain;
 mod look;
 mod monitors;
 mod plan;
@@ -42,6 +43,7 @@ mod tests_timers;
 mod tests_way;
 
 pub use change::{Change, Refused};
+pub use explain::Explanation;
 pub use plan::Plan;
 pub use reason::Reason;
 pub use snapshot::{
