@@ -4,8 +4,8 @@
 
 use super::links::Links;
 use super::raw::Raw;
-use super::raw_rule::RawRule;
-use super::raw_service::RawService;
+use super::raw::rule::RawRule;
+use super::raw::service::RawService;
 use super::settings::Settings;
 use super::values::{v4, v6};
 use crate::balance::{LastResort, Nat, PoolSettings, ServerSettings, ServiceSettings, server_ports};

@@ -10,24 +10,10 @@
 mod address;
 mod build;
 mod check;
-mod check_monitor;
-mod check_nat;
-mod check_pool;
-mod check_rule;
-mod check_service;
 mod fields;
 mod links;
 mod problem;
 mod raw;
-mod raw_answers;
-mod raw_gateway;
-mod raw_monitor;
-mod raw_nat;
-mod raw_pool;
-mod raw_probe;
-mod raw_rule;
-mod raw_service;
-mod raw_timeouts;
 mod render;
 pub mod settings;
 mod values;
@@ -139,5 +125,3 @@ pub fn summary(settings: &Settings) -> String {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_keys;

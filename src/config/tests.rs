@@ -1,5 +1,7 @@
 //! Whole files: the examples, every broken file under `fixtures/config/`, sizes, and damage.
 
+mod values;
+
 use super::*;
 use crate::balance::{Listen, Protocol};
 use crate::flow::{TableSettings, Timeouts};

@@ -2,16 +2,16 @@
 //!
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence.
 
-use super::links::Links;
-use super::problem::Draft;
-use super::raw::Raw;
-use super::raw_nat::RawNatPool;
+use crate::config::links::Links;
+use crate::config::problem::Draft;
+use crate::config::raw::Raw;
+use crate::config::raw::nat::RawNatPool;
 use crate::packet::Protocol;
 use serde_spanned::Spanned;
 use std::net::IpAddr;
 
 /// Checks every NAT pool, and what services say of them.
-pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
+pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, pool) in raw.nat_pools.iter().enumerate() {
         addresses(raw, at, pool, drafts);
         let used = links.nat_pools.contains(&Some(at));
@@ -90,7 +90,7 @@ fn addresses(raw: &Raw, at: usize, pool: &RawNatPool, drafts: &mut Vec<Draft>) {
 
 impl RawNatPool {
     /// Whether it has IPv4 addresses, and IPv6 ones.
-    pub(super) fn families(&self) -> [bool; 2] {
+    pub(crate) fn families(&self) -> [bool; 2] {
         [!self.settings.v4.is_empty(), !self.settings.v6.is_empty()]
     }
 }

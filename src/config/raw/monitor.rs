@@ -3,10 +3,10 @@
 //!
 //! It must not know pools.
 
-use super::fields::{Fields, quoted};
-use super::problem::{Draft, Span};
-use super::raw_probe;
-use super::values;
+use super::probe;
+use crate::config::fields::{Fields, quoted};
+use crate::config::problem::{Draft, Span};
+use crate::config::values;
 use crate::health::settings::{Initial, LEAST_INTERVAL, MOST_SAMPLES, MonitorSettings, Probe};
 use crate::time::Duration;
 use serde_spanned::Spanned;
@@ -16,29 +16,24 @@ use toml::de::DeTable;
 const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// One `[[pool.monitor]]`.
-pub(super) struct RawMonitor {
+pub(crate) struct RawMonitor {
     /// Its name, or its type where it has none.
-    pub(super) name: Option<Spanned<String>>,
-    pub(super) span: Span,
+    pub(crate) name: Option<Spanned<String>>,
+    pub(crate) span: Span,
     /// `None` where its type is missing or wrong.
-    pub(super) settings: Option<MonitorSettings>,
+    pub(crate) settings: Option<MonitorSettings>,
 }
 
 impl RawMonitor {
     /// Where it is named, or where it stands.
-    pub(super) fn place(&self) -> Span {
+    pub(crate) fn place(&self) -> Span {
         self.name.as_ref().map_or(self.span.clone(), Spanned::span)
     }
 }
 
 /// The types, and the keys that each has beside the common ones.
-const TYPES: [(&str, &[&str]); 5] = [
-    ("icmp", &[]),
-    ("tcp", &["ports"]),
-    ("http", &raw_probe::HTTP),
-    ("udp", &raw_probe::UDP),
-    ("dns", &raw_probe::DNS),
-];
+const TYPES: [(&str, &[&str]); 5] =
+    [("icmp", &[]), ("tcp", &["ports"]), ("http", &probe::HTTP), ("udp", &probe::UDP), ("dns", &probe::DNS)];
 const COMMON: [&str; 12] = [
     "name",
     "type",
@@ -55,7 +50,7 @@ const COMMON: [&str; 12] = [
 ];
 
 /// Reads one `[[pool.monitor]]`.
-pub(super) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawMonitor {
+pub(crate) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawMonitor {
     let mut known = COMMON.to_vec();
     for key in TYPES.iter().flat_map(|(_, keys)| keys.iter()) {
         if !known.contains(key) {
@@ -76,9 +71,9 @@ pub(super) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
         fields.fits(key, own.contains(&key), &format!("with type {}", quoted(word)), &help);
     }
     let probe = match word {
-        "http" => raw_probe::http(&mut fields),
-        "udp" => raw_probe::udp(&mut fields),
-        "dns" => raw_probe::dns(&mut fields),
+        "http" => probe::http(&mut fields),
+        "udp" => probe::udp(&mut fields),
+        "dns" => probe::dns(&mut fields),
         "tcp" => Probe::Tcp,
         _ => Probe::Icmp,
     };

@@ -3,15 +3,15 @@
 //!
 //! It must not know pools.
 
-use super::address;
-use super::fields::Fields;
-use super::problem::{Draft, Span};
-use super::raw_timeouts::{self, RawTimeouts};
-use super::values;
+use super::timeouts::{self, RawTimeouts};
 use crate::balance::{
     Algorithm, LastResort, Listen, Mss, OnDown, Prefixes, Priority, ServiceSettings, Stickiness, Tuning, UnknownTcp,
     is_prime,
 };
+use crate::config::address;
+use crate::config::fields::Fields;
+use crate::config::problem::{Draft, Span};
+use crate::config::values;
 use crate::ids::PoolId;
 use crate::time::Duration;
 use ipnet::IpNet;
@@ -19,7 +19,7 @@ use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 /// The words for the classes.
-pub(super) const CLASSES: [(&str, Priority); 3] =
+pub(crate) const CLASSES: [(&str, Priority); 3] =
     [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)];
 /// What counts as one client where that is its network.
 const NETWORK: Prefixes = Prefixes { v4: 24, v6: 64 };
@@ -29,32 +29,32 @@ const MOST_ENTRIES: u64 = 1 << 24;
 const MOST_SLOTS: u64 = 100_000_000;
 
 /// One `[[service]]`.
-pub(super) struct RawService {
-    pub(super) name: Option<Spanned<String>>,
-    pub(super) listen: Vec<Spanned<Listen>>,
-    pub(super) pool: Option<Spanned<String>>,
+pub(crate) struct RawService {
+    pub(crate) name: Option<Spanned<String>>,
+    pub(crate) listen: Vec<Spanned<Listen>>,
+    pub(crate) pool: Option<Spanned<String>>,
     /// What needs no other table; the algorithm is `None` where its word is wrong.
-    pub(super) settings: ServiceSettings,
-    pub(super) algorithm: Option<Algorithm>,
+    pub(crate) settings: ServiceSettings,
+    pub(crate) algorithm: Option<Algorithm>,
     /// Where `algorithm` stands, if it does.
-    pub(super) algorithm_place: Option<Span>,
+    pub(crate) algorithm_place: Option<Span>,
     /// Where `maglev-table` stands, if it does.
-    pub(super) table_place: Option<Span>,
-    pub(super) last_resort_pool: Option<Spanned<String>>,
+    pub(crate) table_place: Option<Span>,
+    pub(crate) last_resort_pool: Option<Spanned<String>>,
     /// Where it says that connections are adopted, if it does.
-    pub(super) adopts: Option<Span>,
+    pub(crate) adopts: Option<Span>,
     /// The NAT pool, with full NAT alone.
-    pub(super) nat_pool: Option<Spanned<String>>,
+    pub(crate) nat_pool: Option<Spanned<String>>,
     /// The clients that full NAT is for; none are all.
-    pub(super) nat_for: Vec<IpNet>,
-    pub(super) timeouts: Vec<RawTimeouts>,
-    pub(super) group: Option<Spanned<String>>,
+    pub(crate) nat_for: Vec<IpNet>,
+    pub(crate) timeouts: Vec<RawTimeouts>,
+    pub(crate) group: Option<Spanned<String>>,
     /// Whether every value of it could be read.
-    pub(super) is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// Reads one `[[service]]`.
-pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawService {
+pub(crate) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawService {
     let known = [
         "name",
         "listen",
@@ -102,7 +102,7 @@ pub(super) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     let (nat_pool, nat_for) = nat(&mut fields);
     let (algorithm_place, table_place) = (fields.key("algorithm"), fields.key("maglev-table"));
     let (sticky, group) = sticky(&mut fields);
-    let timeouts = raw_timeouts::entries(&mut fields);
+    let timeouts = timeouts::entries(&mut fields);
     let adopts = adopts(&mut fields, settings.unknown_tcp, algorithm, nat_pool.is_some() && nat_for.is_empty());
     let is_whole = fields.is_clean();
     let settings = ServiceSettings { sticky, ..settings };

@@ -2,8 +2,8 @@
 //!
 //! It must not know services.
 
-use super::fields::Fields;
-use super::settings::{AnswerSettings, NoRoom};
+use crate::config::fields::Fields;
+use crate::config::settings::{AnswerSettings, NoRoom};
 use crate::flow::FragmentSettings;
 use crate::time::Duration;
 use serde_spanned::Spanned;
@@ -16,7 +16,7 @@ const MOST_PACKETS: u64 = 1_000_000;
 const MOST_BYTES: u64 = 1 << 30;
 
 /// Reads `[answers]`.
-pub(super) fn answers(top: &mut Fields<'_, '_>) -> AnswerSettings {
+pub(crate) fn answers(top: &mut Fields<'_, '_>) -> AnswerSettings {
     let defaults = AnswerSettings::default();
     let Some((table, span)) = top.table("answers", "[answers]") else { return defaults };
     let known = ["no-service", "other-protocol", "no-room", "per-second"];
@@ -34,7 +34,7 @@ pub(super) fn answers(top: &mut Fields<'_, '_>) -> AnswerSettings {
 }
 
 /// Reads `[fragments]`.
-pub(super) fn fragments(top: &mut Fields<'_, '_>) -> FragmentSettings {
+pub(crate) fn fragments(top: &mut Fields<'_, '_>) -> FragmentSettings {
     let defaults = FragmentSettings::default();
     let Some((table, span)) = top.table("fragments", "[fragments]") else { return defaults };
     let mut fields = Fields::new(table, span, "[fragments]", &["timeout", "max-packets", "max-bytes"], top.drafts);

@@ -2,9 +2,9 @@
 //!
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence.
 
-use super::problem::{Draft, grouped};
-use super::raw::Raw;
-use super::raw_rule::RawRule;
+use crate::config::problem::{Draft, grouped};
+use crate::config::raw::Raw;
+use crate::config::raw::rule::RawRule;
 use crate::policy::{Action, NO_RULE};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 const MOST_BITS: u8 = 20;
 
 /// Checks the rules by themselves, against each other and against the service addresses.
-pub(super) fn check(raw: &Raw, drafts: &mut Vec<Draft>) {
+pub(crate) fn check(raw: &Raw, drafts: &mut Vec<Draft>) {
     let most = usize::from(NO_RULE) - 1;
     if let Some(first) = raw.rules.get(most) {
         let title = format!("there are {} rules", grouped(raw.rules.len()));

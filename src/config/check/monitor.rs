@@ -2,16 +2,16 @@
 //!
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence.
 
-use super::check::unique;
-use super::links::Links;
-use super::problem::{Draft, grouped};
-use super::raw::Raw;
-use super::raw_pool::RawPool;
+use super::unique;
 use crate::balance::{Algorithm, Protocol};
+use crate::config::links::Links;
+use crate::config::problem::{Draft, grouped};
+use crate::config::raw::Raw;
+use crate::config::raw::pool::RawPool;
 use crate::health::settings::Probe;
 
 /// Checks all monitors.
-pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
+pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, pool) in raw.pools.iter().enumerate() {
         unique("monitors of one pool", pool.monitors.iter().filter_map(|monitor| monitor.name.as_ref()), drafts);
         floor(pool, drafts);

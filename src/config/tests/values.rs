@@ -1,10 +1,10 @@
 //! Each key of services, pools, servers, rules and monitors: what it takes, and what it becomes.
 
-use super::*;
 use crate::balance::{
     Admin, Algorithm, LastResort, OnDown, Passive, Prefixes, Priority, Protocol, ServerSettings, ServiceSettings,
     Stickiness, Tuning,
 };
+use crate::config::*;
 use crate::health::settings::{
     DnsExpect, DnsKind, Expect, Floor, HttpProbe, Initial, LoadSource, MonitorSettings, PoolWatch, Probe, ServerWatch,
 };

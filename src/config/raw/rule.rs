@@ -3,39 +3,39 @@
 //!
 //! It must not know services.
 
-use super::fields::Fields;
-use super::problem::{Draft, Span};
-use super::raw_pool::MOST_FLOWS;
-use super::raw_service::CLASSES;
-use super::values;
+use super::pool::MOST_FLOWS;
+use super::service::CLASSES;
+use crate::config::fields::Fields;
+use crate::config::problem::{Draft, Span};
+use crate::config::values;
 use crate::policy::{Action, Limits, RuleSettings};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 /// One `[[rule]]`.
-pub(super) struct RawRule {
-    pub(super) span: Span,
-    pub(super) name: Option<Spanned<String>>,
-    pub(super) from: Vec<Spanned<IpNet>>,
-    pub(super) to: Vec<Spanned<IpNet>>,
-    pub(super) ingress: Option<Spanned<String>>,
-    pub(super) service: Option<Spanned<String>>,
+pub(crate) struct RawRule {
+    pub(crate) span: Span,
+    pub(crate) name: Option<Spanned<String>>,
+    pub(crate) from: Vec<Spanned<IpNet>>,
+    pub(crate) to: Vec<Spanned<IpNet>>,
+    pub(crate) ingress: Option<Spanned<String>>,
+    pub(crate) service: Option<Spanned<String>>,
     /// What needs no other table.
-    pub(super) settings: RuleSettings,
+    pub(crate) settings: RuleSettings,
     /// Whether every value of it could be read; where not, nothing is concluded from what it lacks.
-    pub(super) is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 impl RawRule {
     /// Where it is named, or where it stands.
-    pub(super) fn place(&self) -> Span {
+    pub(crate) fn place(&self) -> Span {
         self.name.as_ref().map_or(self.span.clone(), Spanned::span)
     }
 }
 
 /// Reads one `[[rule]]`.
-pub(super) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawRule {
+pub(crate) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawRule {
     let known = [
         "name",
         "enabled",

@@ -2,11 +2,11 @@
 //!
 //! It must not know services.
 
-use super::fields::{Fields, found};
-use super::problem::{Draft, Span};
-use super::raw_monitor::{self, RawMonitor};
-use super::values::{self, OnePerFamily};
+use super::monitor::{self, RawMonitor};
 use crate::balance::{Admin, Passive, ServerSettings};
+use crate::config::fields::{Fields, found};
+use crate::config::problem::{Draft, Span};
+use crate::config::values::{self, OnePerFamily};
 use crate::health::settings::Floor;
 use crate::ids::PoolId;
 use crate::time::Duration;
@@ -15,68 +15,68 @@ use std::net::IpAddr;
 use toml::de::{DeTable, DeValue};
 
 /// Most flows that a limit can name; the table holds no more.
-pub(super) const MOST_FLOWS: u64 = 100_000_000;
+pub(crate) const MOST_FLOWS: u64 = 100_000_000;
 /// Longest time over which a weight can rise.
 const LONGEST_START: Duration = Duration::from_secs(86_400);
 
 /// One `[[pool]]`.
-pub(super) struct RawPool {
-    pub(super) span: Span,
+pub(crate) struct RawPool {
+    pub(crate) span: Span,
     /// `None` where it was missing or wrong.
-    pub(super) name: Option<Spanned<String>>,
-    pub(super) servers: Vec<RawServer>,
+    pub(crate) name: Option<Spanned<String>>,
+    pub(crate) servers: Vec<RawServer>,
     /// Whether every server of it could be read; where not, nothing is concluded from what it lacks.
-    pub(super) is_whole: bool,
-    pub(super) passive: Option<RawPassive>,
-    pub(super) floor: Option<Spanned<Floor>>,
+    pub(crate) is_whole: bool,
+    pub(crate) passive: Option<RawPassive>,
+    pub(crate) floor: Option<Spanned<Floor>>,
     /// MTU of the way to its servers.
-    pub(super) mtu: Option<Spanned<u16>>,
-    pub(super) monitors: Vec<RawMonitor>,
+    pub(crate) mtu: Option<Spanned<u16>>,
+    pub(crate) monitors: Vec<RawMonitor>,
     /// Whether the array of monitors itself could be read.
-    pub(super) monitors_are_whole: bool,
+    pub(crate) monitors_are_whole: bool,
 }
 
 impl RawPool {
     /// Where it is named, or where it stands.
-    pub(super) fn place(&self) -> Span {
+    pub(crate) fn place(&self) -> Span {
         self.name.as_ref().map_or(self.span.clone(), Spanned::span)
     }
 }
 
 /// One `[[pool.server]]`.
-pub(super) struct RawServer {
-    pub(super) name: Option<Spanned<String>>,
+pub(crate) struct RawServer {
+    pub(crate) name: Option<Spanned<String>>,
     /// At most one of each family.
-    pub(super) addresses: Vec<Spanned<IpAddr>>,
+    pub(crate) addresses: Vec<Spanned<IpAddr>>,
     /// Where `weight` stands, or the server.
-    pub(super) weight_place: Span,
+    pub(crate) weight_place: Span,
     /// Where `priority` stands, if it does.
-    pub(super) priority_place: Option<Span>,
+    pub(crate) priority_place: Option<Span>,
     /// What needs no other table.
-    pub(super) settings: ServerSettings,
+    pub(crate) settings: ServerSettings,
 }
 
 impl RawServer {
     /// Whether it has an address of a family.
-    pub(super) fn has(&self, v4: bool) -> bool {
+    pub(crate) fn has(&self, v4: bool) -> bool {
         self.addresses.iter().any(|address| address.get_ref().is_ipv4() == v4)
     }
 
     /// Whether it gets new flows at the start.
-    pub(super) fn takes_flows(&self) -> bool {
+    pub(crate) fn takes_flows(&self) -> bool {
         self.settings.weight > 0 && self.settings.admin == Admin::Enabled
     }
 }
 
 /// `[pool.passive]`.
-pub(super) struct RawPassive {
-    pub(super) settings: Passive,
+pub(crate) struct RawPassive {
+    pub(crate) settings: Passive,
     /// Where both stand in the file: `hold` and `longest`.
-    pub(super) places: Option<(Span, Span)>,
+    pub(crate) places: Option<(Span, Span)>,
 }
 
 /// Reads one `[[pool]]`.
-pub(super) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawPool {
+pub(crate) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawPool {
     let known = ["name", "slow-start", "floor", "mtu", "passive", "monitor", "server"];
     let mut fields = Fields::new(table, span.clone(), "[[pool]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"web\"");
@@ -95,7 +95,7 @@ pub(super) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let errors = fields.drafts.len();
     let tables = fields.tables("monitor", "[[pool.monitor]]");
     let monitors_are_whole = fields.drafts.len() == errors;
-    let monitors = tables.into_iter().map(|(table, span)| raw_monitor::monitor(table, span, fields.drafts)).collect();
+    let monitors = tables.into_iter().map(|(table, span)| monitor::monitor(table, span, fields.drafts)).collect();
     RawPool { span, name, servers, is_whole, passive, floor, mtu, monitors, monitors_are_whole }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence.
 
-use super::links::Links;
-use super::problem::{Draft, grouped};
-use super::raw::Raw;
-use super::raw_pool::RawPool;
-use super::raw_service::RawService;
 use crate::balance::Algorithm;
+use crate::config::links::Links;
+use crate::config::problem::{Draft, grouped};
+use crate::config::raw::Raw;
+use crate::config::raw::pool::RawPool;
+use crate::config::raw::service::RawService;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ const ENTRIES_A_SERVER: usize = 100;
 const MOST_FOR_SOURCE_HASH: usize = 500;
 
 /// Checks each service against its pools, and which pools serve.
-pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
+pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, service) in raw.services.iter().enumerate() {
         if let (Some(name), Some(pool)) = (&service.pool, links.pools[at]) {
             families(service, name, &raw.pools[pool], crosses(raw, links, at), drafts);

@@ -2,14 +2,14 @@
 //!
 //! It must not know services. Where a value could not be read, nothing is concluded from its absence.
 
-use super::check::unique;
-use super::problem::{Draft, Span};
-use super::raw_pool::{RawPool, RawServer};
+use super::unique;
+use crate::config::problem::{Draft, Span};
+use crate::config::raw::pool::{RawPool, RawServer};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Checks one pool by itself.
-pub(super) fn check(pool: &RawPool, drafts: &mut Vec<Draft>) {
+pub(crate) fn check(pool: &RawPool, drafts: &mut Vec<Draft>) {
     let place = pool.place();
     unique("servers of one pool", pool.servers.iter().filter_map(|server| server.name.as_ref()), drafts);
     if pool.servers.is_empty() && pool.is_whole {

@@ -2,11 +2,11 @@
 //!
 //! It must not know what else a service says.
 
-use super::fields::Fields;
-use super::problem::{Draft, Span};
-use super::raw_service::RawService;
-use super::values;
+use super::service::RawService;
 use crate::balance::{PortTimeouts, Protocol};
+use crate::config::fields::Fields;
+use crate::config::problem::{Draft, Span};
+use crate::config::values;
 use crate::flow::{MOST_PROFILES, Timeouts};
 use crate::time::Duration;
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ const MOST_ENTRIES: usize = 256;
 type Given = [Option<Duration>; ROWS.len()];
 
 /// One `[[service.timeouts]]`.
-pub(super) struct RawTimeouts {
+pub(crate) struct RawTimeouts {
     span: Span,
     given: Given,
     /// Empty: all ports.
@@ -46,7 +46,7 @@ impl RawTimeouts {
 }
 
 /// Reads `[timeouts]`; a timeout below what the RFCs ask for is taken, with a warning.
-pub(super) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
+pub(crate) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
     let mut timeouts = Timeouts::default();
     let Some((table, span)) = top.table("timeouts", "[timeouts]") else { return timeouts };
     let mut fields = Fields::new(table, span, "[timeouts]", &ROWS.map(|row| row.0), top.drafts);
@@ -55,7 +55,7 @@ pub(super) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
 }
 
 /// Reads the entries of one service.
-pub(super) fn entries(service: &mut Fields<'_, '_>) -> Vec<RawTimeouts> {
+pub(crate) fn entries(service: &mut Fields<'_, '_>) -> Vec<RawTimeouts> {
     let tables = service.tables("timeouts", "[[service.timeouts]]");
     if let Some((_, span)) = tables.get(MOST_ENTRIES) {
         let draft = Draft::error(span.clone(), "a service has more than 256 tables of timeouts");
@@ -120,7 +120,7 @@ fn lay_over(timeouts: &mut Timeouts, given: &Given) {
 }
 
 /// Gives each service its profiles, and returns those beside `base`; equal ones are one.
-pub(super) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut Vec<Draft>) -> Vec<Timeouts> {
+pub(crate) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut Vec<Draft>) -> Vec<Timeouts> {
     let mut profiles = vec![*base];
     for service in services {
         // In their order, as the rows of the settings stand; SCTP too, which a rule may bring without a listen address.

@@ -2,12 +2,12 @@
 //!
 //! It must not know services and pools.
 
-use super::address;
-use super::fields::{Fields, quoted};
-use super::problem::Draft;
-use super::raw_pool::MOST_FLOWS;
-use super::settings::GatewaySettings;
-use super::values::{self, OnePerFamily, v4, v6};
+use super::pool::MOST_FLOWS;
+use crate::config::address;
+use crate::config::fields::{Fields, quoted};
+use crate::config::problem::Draft;
+use crate::config::settings::GatewaySettings;
+use crate::config::values::{self, OnePerFamily, v4, v6};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::net::IpAddr;
@@ -17,18 +17,18 @@ use std::path::PathBuf;
 const LONGEST_SOCKET: usize = 107;
 
 /// `[gateway]`.
-pub(super) struct RawGateway {
-    pub(super) settings: GatewaySettings,
+pub(crate) struct RawGateway {
+    pub(crate) settings: GatewaySettings,
     /// Device addresses with their places.
-    pub(super) addresses: Vec<Spanned<IpAddr>>,
+    pub(crate) addresses: Vec<Spanned<IpAddr>>,
     /// Where probes come from: at most one address of each family.
-    pub(super) probes: Vec<Spanned<IpAddr>>,
+    pub(crate) probes: Vec<Spanned<IpAddr>>,
     /// Whether `probe-address` stands there and cannot be read.
-    pub(super) probes_are_wrong: bool,
+    pub(crate) probes_are_wrong: bool,
 }
 
 /// Reads `[gateway]`.
-pub(super) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
+pub(crate) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
     let defaults = GatewaySettings::default();
     let Some((table, span)) = top.table("gateway", "[gateway]") else {
         return RawGateway { settings: defaults, addresses: Vec::new(), probes: Vec::new(), probes_are_wrong: false };
@@ -128,7 +128,7 @@ fn rule_priority(fields: &mut Fields<'_, '_>) -> Option<u32> {
 }
 
 /// Reads `[flows]`: the most flows, and how many may open a second.
-pub(super) fn flows(top: &mut Fields<'_, '_>) -> (Option<u32>, Option<u32>) {
+pub(crate) fn flows(top: &mut Fields<'_, '_>) -> (Option<u32>, Option<u32>) {
     let Some((table, span)) = top.table("flows", "[flows]") else { return (None, None) };
     let mut fields = Fields::new(table, span, "[flows]", &["max", "rate"], top.drafts);
     (fields.count("max", 1..=MOST_FLOWS), fields.count("rate", 1..=u64::from(u32::MAX)))

@@ -4,20 +4,27 @@
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence,
 //! so that one mistake is one problem.
 
-use super::links::Links;
-use super::problem::{Draft, Span};
-use super::raw::Raw;
-use super::raw_service::RawService;
-use super::settings::Settings;
-use super::{build, check_monitor, check_nat, check_pool, check_rule, check_service, raw_timeouts};
+mod monitor;
+mod nat;
+mod pool;
+mod rule;
+mod service;
+
 use crate::balance::Listen;
+use crate::config::build;
+use crate::config::links::Links;
+use crate::config::problem::{Draft, Span};
+use crate::config::raw::Raw;
+use crate::config::raw::service::RawService;
+use crate::config::raw::timeouts;
+use crate::config::settings::Settings;
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Checks every rule and makes the settings; they hold only if no error is among the drafts.
-pub(super) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
+pub(crate) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     if !raw.has_services {
         drafts
             .push(Draft::error(0..0, "there is no service").help("add a [[service]] and a [[pool]] of servers for it"));
@@ -26,20 +33,20 @@ pub(super) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     unique("pools", raw.pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
     unique("NAT pools", raw.nat_pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
     unique("rules", raw.rules.iter().filter_map(|rule| rule.name.as_ref()), drafts);
-    raw.pools.iter().for_each(|pool| check_pool::check(pool, drafts));
+    raw.pools.iter().for_each(|pool| pool::check(pool, drafts));
     overlaps(&raw.services, drafts);
     loops(&raw, drafts);
     let links = Links::new(&raw, drafts);
-    check_service::check(&raw, &links, drafts);
-    check_nat::check(&raw, &links, drafts);
-    check_monitor::check(&raw, &links, drafts);
-    check_rule::check(&raw, drafts);
-    raw.table.profiles = raw_timeouts::resolve(&mut raw.services, &raw.table.timeouts, drafts);
+    service::check(&raw, &links, drafts);
+    nat::check(&raw, &links, drafts);
+    monitor::check(&raw, &links, drafts);
+    rule::check(&raw, drafts);
+    raw.table.profiles = timeouts::resolve(&mut raw.services, &raw.table.timeouts, drafts);
     build::settings(raw, &links)
 }
 
 /// Names of one kind must differ.
-pub(super) fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<String>>, drafts: &mut Vec<Draft>) {
+pub(crate) fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<String>>, drafts: &mut Vec<Draft>) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for name in names {
         match seen.get(name.get_ref().as_str()) {

@@ -2,10 +2,10 @@
 //!
 //! It must not know services.
 
-use super::address;
-use super::fields::{Fields, quoted};
-use super::problem::{Draft, Span};
-use super::values;
+use crate::config::address;
+use crate::config::fields::{Fields, quoted};
+use crate::config::problem::{Draft, Span};
+use crate::config::values;
 use crate::flow::{NatPoolSettings, Pooling};
 use crate::time::Duration;
 use ipnet::IpNet;
@@ -19,17 +19,17 @@ const MOST_ADDRESSES: usize = 4096;
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 
 /// One `[[nat-pool]]`.
-pub(super) struct RawNatPool {
-    pub(super) name: Option<Spanned<String>>,
-    pub(super) settings: NatPoolSettings,
+pub(crate) struct RawNatPool {
+    pub(crate) name: Option<Spanned<String>>,
+    pub(crate) settings: NatPoolSettings,
     /// The texts that named the addresses: first and last of each.
-    pub(super) places: Vec<Spanned<(IpAddr, IpAddr)>>,
+    pub(crate) places: Vec<Spanned<(IpAddr, IpAddr)>>,
     /// Whether every value of it could be read.
-    pub(super) is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 /// Reads one `[[nat-pool]]`.
-pub(super) fn nat_pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawNatPool {
+pub(crate) fn nat_pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawNatPool {
     let known = ["name", "addresses", "ports", "hold", "keep-parity", "keep-range", "pooling"];
     let mut fields = Fields::new(table, span, "[[nat-pool]]", &known, drafts);
     let name = values::name(&mut fields, "name = \"out\"");

@@ -2,9 +2,9 @@
 //!
 //! It must not know what the types share.
 
-use super::fields::{Fields, Value, found, items, quoted};
-use super::problem::{Draft, Span};
-use super::values;
+use crate::config::fields::{Fields, Value, found, items, quoted};
+use crate::config::problem::{Draft, Span};
+use crate::config::values;
 use crate::health::settings::{DnsExpect, DnsKind, Expect, HttpProbe, LoadSource, MOST_BODY, Probe};
 use serde_spanned::Spanned;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 const EXPECTS: [&str; 3] = ["expect-prefix", "expect-contains", "expect-regex"];
 /// Keys of the type `http`.
-pub(super) const HTTP: [&str; 12] = [
+pub(crate) const HTTP: [&str; 12] = [
     "ports",
     "host",
     "path",
@@ -27,14 +27,14 @@ pub(super) const HTTP: [&str; 12] = [
     "load-regex",
 ];
 /// Keys of the type `udp`.
-pub(super) const UDP: [&str; 6] = ["ports", "payload", "payload-hex", EXPECTS[0], EXPECTS[1], EXPECTS[2]];
+pub(crate) const UDP: [&str; 6] = ["ports", "payload", "payload-hex", EXPECTS[0], EXPECTS[1], EXPECTS[2]];
 /// Keys of the type `dns`.
-pub(super) const DNS: [&str; 5] = ["ports", "query", "record", "expect-address", "expect-rcode"];
+pub(crate) const DNS: [&str; 5] = ["ports", "query", "record", "expect-address", "expect-rcode"];
 /// Headers that every request has for itself.
 const OWN_HEADERS: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
 
 /// Reads the keys of the type `http`.
-pub(super) fn http(fields: &mut Fields<'_, '_>) -> Probe {
+pub(crate) fn http(fields: &mut Fields<'_, '_>) -> Probe {
     let default = HttpProbe::default();
     let host = values::text(fields, "host", "host = \"www.example.com\"");
     let path = values::text(fields, "path", "path = \"/health\"");
@@ -117,7 +117,7 @@ fn no_token(span: Span, text: &str) -> Draft {
 }
 
 /// Reads the keys of the type `udp`.
-pub(super) fn udp(fields: &mut Fields<'_, '_>) -> Probe {
+pub(crate) fn udp(fields: &mut Fields<'_, '_>) -> Probe {
     fields.only_one_of(&["payload", "payload-hex"]);
     let text = values::text(fields, "payload", "payload = \"ping\"").map(|text| text.into_inner().into_bytes());
     let payload = text.or(hex(fields)).unwrap_or_default();
@@ -137,7 +137,7 @@ fn hex(fields: &mut Fields<'_, '_>) -> Option<Vec<u8>> {
 }
 
 /// Reads the keys of the type `dns`.
-pub(super) fn dns(fields: &mut Fields<'_, '_>) -> Probe {
+pub(crate) fn dns(fields: &mut Fields<'_, '_>) -> Probe {
     use DnsKind::{A, Aaaa, Cname, Mx, Ns, Ptr, Soa, Srv, Txt};
     let form = "query = \"www.example.com\"";
     let name = fields.required("query", form).and_then(|value| fields.string("query", value, form));
