@@ -1,6 +1,6 @@
 //! The file's tables as they are written: each value read and checked by itself, with its place.
 //!
-//! It must not compare the values of one table with those of another; that is `check.rs`.
+//! It must not compare the values of one table with those of another; that is left to `check`.
 
 mod answers;
 mod gateway;
@@ -17,18 +17,18 @@ use self::nat::RawNatPool;
 use self::pool::RawPool;
 use self::rule::RawRule;
 use self::service::RawService;
-use crate::config::fields::{Fields, did_you_mean, list, quoted};
+use crate::config::fields::Fields;
+use crate::config::keys;
 use crate::config::problem::Draft;
 use crate::config::settings::AnswerSettings;
 use crate::flow::{FragmentSettings, TableSettings};
-use serde_spanned::Spanned;
 use toml::de::DeTable;
 
 /// The whole file.
 pub(crate) struct Raw {
     pub(crate) seed: u64,
     pub(crate) table: TableSettings,
-    /// New flows a second in all.
+    /// New flows per second in total.
     pub(crate) rate: Option<u32>,
     pub(crate) gateway: RawGateway,
     pub(crate) answers: AnswerSettings,
@@ -37,7 +37,7 @@ pub(crate) struct Raw {
     pub(crate) pools: Vec<RawPool>,
     pub(crate) services: Vec<RawService>,
     pub(crate) rules: Vec<RawRule>,
-    /// Whether any service stands in the file, well written or not.
+    /// Whether the file has any service, valid or not.
     pub(crate) has_services: bool,
     /// Whether the array of pools itself could be read.
     pub(crate) pools_are_whole: bool,
@@ -45,28 +45,33 @@ pub(crate) struct Raw {
     pub(crate) services_are_whole: bool,
 }
 
-/// Reads the top of the file and all below it.
+impl Raw {
+    /// What an empty file says: the defaults.
+    pub(crate) fn of_nothing() -> Self {
+        read(&DeTable::new(), &mut Vec::new())
+    }
+}
+
+/// Reads the top level of the file and everything below it.
 pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
-    let known = ["seed", "gateway", "flows", "timeouts", "fragments", "answers", "nat-pool", "pool", "service", "rule"];
-    let mut fields = Fields::new(root, 0..0, "the top level", &known, drafts);
-    let seed = fields.number("seed", 0..=u64::MAX).map_or(0, Spanned::into_inner);
+    let mut fields = Fields::new(root, 0..0, &keys::TOP, drafts);
+    let seed = fields.count_or_default("seed");
     let gateway = gateway::gateway(&mut fields);
     let (answers, fragments) = (answers::answers(&mut fields), answers::fragments(&mut fields));
     let (max_flows, rate) = gateway::flows(&mut fields);
-    let max_flows = max_flows.unwrap_or(TableSettings::default().max_flows);
     let table = TableSettings { max_flows, timeouts: timeouts::timeouts(&mut fields), profiles: Vec::new() };
-    let tables = fields.tables("nat-pool", "[[nat-pool]]");
+    let tables = fields.tables(&keys::NAT_POOL);
     let nat_pools = tables.into_iter().map(|(table, span)| nat::nat_pool(table, span, fields.drafts)).collect();
     let errors = fields.drafts.len();
-    let tables = fields.tables("pool", "[[pool]]");
+    let tables = fields.tables(&keys::POOL);
     let pools_are_whole = fields.drafts.len() == errors;
     let pools = tables.into_iter().map(|(table, span)| pool::pool(table, span, fields.drafts)).collect();
     let has_services = fields.value("service").is_some();
     let errors = fields.drafts.len();
-    let tables = fields.tables("service", "[[service]]");
+    let tables = fields.tables(&keys::SERVICE);
     let services_are_whole = fields.drafts.len() == errors;
     let services = tables.into_iter().map(|(table, span)| service::service(table, span, fields.drafts)).collect();
-    let tables = fields.tables("rule", "[[rule]]");
+    let tables = fields.tables(&keys::RULE);
     let rules = tables.into_iter().map(|(table, span)| rule::rule(table, span, fields.drafts)).collect();
     Raw {
         seed,
@@ -83,13 +88,4 @@ pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
         pools_are_whole,
         services_are_whole,
     }
-}
-
-/// The error for a name of a `kind` of thing that is not in the file.
-pub(crate) fn unknown(kind: &str, name: &Spanned<String>, names: &[&str]) -> Draft {
-    let help = match names {
-        [] => format!("add a [[{kind}]] with that name"),
-        _ => format!("{}{kind}s in this file: {}", did_you_mean(name.get_ref(), names.iter().copied()), list(names)),
-    };
-    Draft::error(name.span(), format!("there is no {kind} {}", quoted(name.get_ref()))).help(help)
 }

@@ -3,60 +3,53 @@
 //! It must not know services.
 
 use crate::config::address;
-use crate::config::fields::{Fields, quoted};
-use crate::config::problem::{Draft, Span};
+use crate::config::fields::Fields;
+use crate::config::keys;
+use crate::config::problem::{Draft, Span, grouped};
 use crate::config::values;
+use crate::config::words::quoted;
 use crate::flow::{NatPoolSettings, Pooling};
-use crate::time::Duration;
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use toml::de::DeTable;
 
-/// Most addresses of a pool: each has room for 64,512 flows of a protocol.
-const MOST_ADDRESSES: usize = 4096;
-/// Longest time that a freed port rests.
-const LONGEST_HOLD: Duration = Duration::from_secs(3600);
-
 /// One `[[nat-pool]]`.
 pub(crate) struct RawNatPool {
     pub(crate) name: Option<Spanned<String>>,
     pub(crate) settings: NatPoolSettings,
-    /// The texts that named the addresses: first and last of each.
+    /// The texts that named the addresses: first and last address of each.
     pub(crate) places: Vec<Spanned<(IpAddr, IpAddr)>>,
     /// Whether every value of it could be read.
     pub(crate) is_whole: bool,
 }
 
+impl RawNatPool {
+    /// Whether it has IPv4 addresses, and whether it has IPv6 addresses.
+    pub(crate) fn families(&self) -> [bool; 2] {
+        [!self.settings.v4.is_empty(), !self.settings.v6.is_empty()]
+    }
+}
+
 /// Reads one `[[nat-pool]]`.
 pub(crate) fn nat_pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawNatPool {
-    let known = ["name", "addresses", "ports", "hold", "keep-parity", "keep-range", "pooling"];
-    let mut fields = Fields::new(table, span, "[[nat-pool]]", &known, drafts);
+    let mut fields = Fields::new(table, span, &keys::NAT_POOL, drafts);
     let name = values::name(&mut fields, "name = \"out\"");
-    let defaults = NatPoolSettings::new("");
     let places = addresses(&mut fields);
-    let (first_port, last_port) = ports(&mut fields).unwrap_or((defaults.first_port, defaults.last_port));
+    let (first_port, last_port) = ports(&mut fields);
     let pooling = [("paired", Pooling::Paired), ("arbitrary", Pooling::Arbitrary)];
-    let hold = fields.duration_in("hold", Duration::ZERO..=LONGEST_HOLD);
     let mut settings = NatPoolSettings {
+        name: String::new(),
+        v4: Vec::new(),
+        v6: Vec::new(),
         first_port,
         last_port,
-        hold: hold.map_or(defaults.hold, Spanned::into_inner),
-        parity: fields.flag("keep-parity").unwrap_or_default(),
-        range_class: fields.flag("keep-range").unwrap_or_default(),
-        pooling: fields.word("pooling", &pooling).unwrap_or_default(),
-        ..defaults
+        hold: fields.duration_or_default("hold"),
+        parity: fields.flag_or_default("keep-parity"),
+        range_class: fields.flag_or_default("keep-range"),
+        pooling: fields.choice("pooling", &pooling).unwrap_or_default(),
     };
-    if settings.range_class && first_port >= 1024 {
-        let place = fields.key("keep-range").unwrap_or(0..0);
-        let draft = Draft::error(place, "`keep-range` with no port under 1024 to give");
-        fields.drafts.push(draft.help("write `ports = \"512-65535\"`, or leave `keep-range` out (RFC 4787, REQ-3a)"));
-    }
-    if settings.range_class && last_port < 1024 {
-        let place = fields.key("keep-range").unwrap_or(0..0);
-        let draft = Draft::error(place, "`keep-range` with no port above 1023 to give");
-        fields.drafts.push(draft.help("write `ports = \"512-65535\"`, or leave `keep-range` out (RFC 4787, REQ-3a)"));
-    }
+    keeps_range(&mut fields, &settings);
     for place in &places {
         match *place.get_ref() {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
@@ -76,34 +69,49 @@ pub(crate) fn nat_pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>)
     RawNatPool { name, settings, places, is_whole }
 }
 
-/// `"1024-65535"`.
-fn ports(fields: &mut Fields<'_, '_>) -> Option<(u16, u16)> {
-    let value = fields.value("ports")?;
-    let text = fields.string("ports", value, "ports = \"1024-65535\"")?;
-    match address::port_range(text.get_ref()) {
-        Ok(range) => Some(range),
-        Err(wrong) => {
-            fields.drafts.push(Draft::error(text.span(), wrong.title).help(wrong.help));
-            None
-        }
+/// `keep-range` needs ports on both sides of 1024.
+fn keeps_range(fields: &mut Fields<'_, '_>, settings: &NatPoolSettings) {
+    let Some(place) = fields.key("keep-range").filter(|_| settings.range_class) else { return };
+    let lacking = if settings.first_port >= 1024 {
+        "below 1024"
+    } else if settings.last_port < 1024 {
+        "above 1023"
+    } else {
+        return;
+    };
+    let draft = Draft::error(place, format!("`keep-range` needs `ports` {lacking} too"));
+    fields.drafts.push(draft.help("write `ports = \"512-65535\"`, or leave `keep-range` out (RFC 4787, REQ-3a)"));
+}
+
+/// Reads `"1024-65535"`.
+fn ports(fields: &mut Fields<'_, '_>) -> (u16, u16) {
+    let default = fields.default_text("ports");
+    let text = values::text(fields, "ports", &format!("ports = \"{default}\""));
+    let read = address::port_range(text.as_ref().map_or(default, |text| text.get_ref()));
+    if let (Err(wrong), Some(text)) = (&read, &text) {
+        fields.drafts.push(Draft::error(text.span(), wrong.title.as_str()).help(wrong.help.as_str()));
     }
+    read.unwrap_or_default()
 }
 
 fn addresses(fields: &mut Fields<'_, '_>) -> Vec<Spanned<(IpAddr, IpAddr)>> {
     let form = "addresses = [\"10.0.2.100\", \"10.0.3.0/28\"]";
     let Some(value) = fields.required("addresses", form) else { return Vec::new() };
     let texts = fields.strings("addresses", value, form).unwrap_or_default();
+    let most = fields.takes("addresses").most().unwrap_or(u64::MAX);
     let (mut all, mut count) = (Vec::new(), 0u128);
     for text in texts {
         match range(text.get_ref()) {
             Err((title, help)) => fields.drafts.push(Draft::error(text.span(), title).help(help)),
             Ok((first, last)) => {
                 count = count.saturating_add(size(first, last));
-                if count > MOST_ADDRESSES as u128 {
-                    let draft =
-                        Draft::error(text.span(), format!("more than {MOST_ADDRESSES} addresses in a NAT pool"));
-                    let help = "each gives 64,512 flows of a protocol: name fewer, or spread services over pools";
-                    fields.drafts.push(draft.help(help));
+                if count > u128::from(most) {
+                    let title = format!("more than {} addresses in a NAT pool", grouped(most as usize));
+                    let help = format!(
+                        "allowed: {}, each good for 64,512 flows per protocol; spread the services over several NAT pools",
+                        fields.takes("addresses")
+                    );
+                    fields.drafts.push(Draft::error(text.span(), title).help(help));
                     return Vec::new();
                 }
                 all.push(Spanned::new(text.span(), (first, last)));
@@ -111,8 +119,8 @@ fn addresses(fields: &mut Fields<'_, '_>) -> Vec<Spanned<(IpAddr, IpAddr)>> {
         }
     }
     if all.is_empty() && fields.is_clean() {
-        let draft = Draft::error(value.span(), "a NAT pool without addresses");
-        fields.drafts.push(draft.help(format!("name one at least, such as `{form}`")));
+        let draft = Draft::error(value.span(), "a NAT pool needs an address");
+        fields.drafts.push(draft.help(format!("name at least one, such as `{form}`")));
     }
     all
 }
@@ -125,10 +133,11 @@ fn size(first: IpAddr, last: IpAddr) -> u128 {
     }
 }
 
-/// An address, a network, or `first-last`.
+/// Reads an address, a network, or `first-last`.
 fn range(text: &str) -> Result<(IpAddr, IpAddr), (String, String)> {
-    let forms = "write an address, a network such as \"10.0.3.0/28\", or \"10.0.3.1-10.0.3.9\"";
-    let wrong = || (format!("{} is neither an address nor a range of them", quoted(text)), forms.to_string());
+    let forms = "write an address, a network such as \"10.0.3.0/28\", or a range such as \"10.0.3.1-10.0.3.9\"";
+    let wrong =
+        || (format!("{} is not an address, a network or a range of addresses", quoted(text)), forms.to_string());
     let (first, last) = if let Some((first, last)) = text.split_once('-') {
         let parse = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| wrong());
         (parse(first)?, parse(last)?)
@@ -137,13 +146,15 @@ fn range(text: &str) -> Result<(IpAddr, IpAddr), (String, String)> {
     } else {
         let net = text.parse::<IpNet>().map_err(|_| wrong())?;
         if net.trunc() != net {
-            let help = format!("write \"{}\" for the network, or \"{}\" for the address", net.trunc(), net.addr());
-            return Err((format!("{net} has bits set behind its prefix"), help));
+            return Err(values::host_bits(net, &net.trunc().to_string(), &net.addr().to_string()));
         }
         (net.network(), net.broadcast())
     };
-    if first.is_ipv4() != last.is_ipv4() || first > last {
-        return Err((format!("{} is no range", quoted(text)), "the first address must not be behind the last".into()));
+    if first.is_ipv4() != last.is_ipv4() {
+        return Err((format!("{} mixes IPv4 and IPv6", quoted(text)), forms.to_string()));
+    }
+    if first > last {
+        return Err((format!("the range {} is reversed", quoted(text)), format!("write \"{last}-{first}\"")));
     }
     for end in [first, last] {
         if let Some(why) = address::unusable(end) {

@@ -1,11 +1,11 @@
-//! The tables `[[rule]]`: each value read and checked by itself, and which keys the chosen action and
-//! protocol leave a meaning.
+//! The tables `[[rule]]`: each value read and checked by itself, and which keys have an effect with the chosen action and
+//! protocol.
 //!
 //! It must not know services.
 
-use super::pool::MOST_FLOWS;
-use super::service::CLASSES;
+use super::service::PRIORITIES;
 use crate::config::fields::Fields;
+use crate::config::keys;
 use crate::config::problem::{Draft, Span};
 use crate::config::values;
 use crate::policy::{Action, Limits, RuleSettings};
@@ -21,14 +21,14 @@ pub(crate) struct RawRule {
     pub(crate) to: Vec<Spanned<IpNet>>,
     pub(crate) ingress: Option<Spanned<String>>,
     pub(crate) service: Option<Spanned<String>>,
-    /// What needs no other table.
+    /// What depends on no other table.
     pub(crate) settings: RuleSettings,
-    /// Whether every value of it could be read; where not, nothing is concluded from what it lacks.
+    /// Whether every value of it could be read; if not, nothing is concluded from what it lacks.
     pub(crate) is_whole: bool,
 }
 
 impl RawRule {
-    /// Where it is named, or where it stands.
+    /// The place of its name, or of the table where it has none.
     pub(crate) fn place(&self) -> Span {
         self.name.as_ref().map_or(self.span.clone(), Spanned::span)
     }
@@ -36,26 +36,7 @@ impl RawRule {
 
 /// Reads one `[[rule]]`.
 pub(crate) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawRule {
-    let known = [
-        "name",
-        "enabled",
-        "from",
-        "to",
-        "protocol",
-        "ports",
-        "source-ports",
-        "ingress",
-        "action",
-        "service",
-        "class",
-        "rate",
-        "flows",
-        "client-rate",
-        "client-flows",
-        "client-ipv4-prefix",
-        "client-ipv6-prefix",
-    ];
-    let mut fields = Fields::new(table, span.clone(), "[[rule]]", &known, drafts);
+    let mut fields = Fields::new(table, span.clone(), &keys::RULE, drafts);
     let name = values::name(&mut fields, "name = \"no-telnet\"");
     let (from, to) = (values::networks(&mut fields, "from"), values::networks(&mut fields, "to"));
     let protocol = values::protocol(&mut fields, "protocol");
@@ -65,7 +46,8 @@ pub(crate) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
         None => "without `protocol`".into(),
     };
     let mut ports = |key| {
-        let help = "only TCP, UDP and SCTP have ports: add `protocol = \"tcp\"`, \"udp\" or \"sctp\", or remove it";
+        let help =
+            "only TCP, UDP and SCTP have ports: add `protocol = \"tcp\"`, \"udp\" or \"sctp\", or remove the key";
         if fields.fits(key, has_ports, &with, help) { values::port_ranges(&mut fields, key) } else { Vec::new() }
     };
     let (ports, source_ports) = (ports("ports"), ports("source-ports"));
@@ -74,16 +56,17 @@ pub(crate) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let action = fields.required("action", "action = \"drop\"").and_then(|_| fields.word("action", &words));
     let is_balance = action.is_none_or(|action| action == Action::Balance(None));
     let with = format!("with action \"{}\"", action.map_or("balance", Action::name));
-    for key in &known[9..] {
-        fields.fits(key, is_balance, &with, "it belongs to the action \"balance\": choose that, or remove it");
+    for key in keys::RULE.keys.iter().filter(|key| key.when.is_some()) {
+        let help = "it belongs to the action \"balance\": use that action, or remove the key";
+        fields.fits(key.name, is_balance, &with, help);
     }
     let default = RuleSettings::new("", action.unwrap_or(Action::Drop));
-    let enabled = fields.flag("enabled").unwrap_or(default.enabled);
+    let enabled = fields.flag_or_default("enabled");
     let mut settings = RuleSettings { enabled, protocol: protocol.flatten(), ports, source_ports, ..default };
     let mut service = None;
     if is_balance {
         service = values::text(&mut fields, "service", "service = \"web\"");
-        settings.priority = fields.word("class", &CLASSES);
+        settings.priority = fields.word("priority", &PRIORITIES);
         limits(&mut fields, &mut settings);
     }
     let is_whole = fields.is_clean();
@@ -91,18 +74,19 @@ pub(crate) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
 }
 
 fn limits(fields: &mut Fields<'_, '_>, settings: &mut RuleSettings) {
-    let rates = 1..=u64::from(u32::MAX);
     settings.limits = Limits {
-        rate: fields.count("rate", rates.clone()),
-        flows: fields.count("flows", 1..=MOST_FLOWS),
-        client_rate: fields.count("client-rate", rates),
-        client_flows: fields.count("client-flows", 1..=MOST_FLOWS),
+        rate: fields.count("rate"),
+        flows: fields.count("flows"),
+        client_rate: fields.count("client-rate"),
+        client_flows: fields.count("client-flows"),
     };
     let by_client = fields.key("client-rate").or(fields.key("client-flows")).is_some();
     let keys = ["client-ipv4-prefix", "client-ipv6-prefix"];
-    let help = "it says which clients count as one for `client-rate` and `client-flows`: add one of them, or remove it";
-    let [v4, v6] = keys.map(|key| fields.fits(key, by_client, "without `client-rate` or `client-flows`", help));
-    if v4 || v6 {
-        settings.client = values::prefixes(fields, keys, settings.client);
+    let help = "it defines one client of `client-rate` and `client-flows`: add one of them, or remove the key";
+    for key in keys {
+        fields.fits(key, by_client, "without `client-rate` or `client-flows`", help);
+    }
+    if by_client {
+        settings.client = values::prefixes(fields, keys);
     }
 }
