@@ -235,7 +235,7 @@ impl<'a, 'i> Fields<'a, 'i> {
         let Takes::Duration { least, most } = self.takes(key) else { return self.mismatch(key, None) };
         let value = self.value(key)?;
         let DeValue::String(text) = value.get_ref() else {
-            let title = format!("`{key}` must be a duration, written as a string");
+            let title = format!("`{key}` must be a quoted duration");
             self.drafts.push(Draft::error(value.span(), title).label(found(value.get_ref())).help(DURATIONS));
             return None;
         };

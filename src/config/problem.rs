@@ -218,7 +218,7 @@ impl ConfigError {
             out += &format!(", {}", plural(warnings, "warning"));
         }
         if self.incomplete {
-            out += "; further checks need a file that is valid TOML";
+            out += "; the rest is checked once the file is valid TOML";
         }
         out
     }

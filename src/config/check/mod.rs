@@ -98,7 +98,7 @@ fn overlap(one: (&Spanned<Listen>, &RawService), other: (&Spanned<Listen>, &RawS
     Draft::error(second.0.span(), format!("{shared} is listened on twice"))
         .label(format!("and by {}", of(second.1)))
         .also(first.0.span(), format!("by {}", of(first.1)))
-        .help("an address, protocol and port can belong to one service only, and be listed once")
+        .help("each address, protocol and port belongs to one service and is listed once")
 }
 
 /// Refuses servers that are services, whose packets would loop, and service addresses that the kernel owns, which it would

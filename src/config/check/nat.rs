@@ -49,7 +49,9 @@ fn reachable(service: &RawService, nat: &RawNatPool, pool: &RawPool, drafts: &mu
             let protocol = listen.get_ref().protocol.name();
             let title = format!("its pool has no {family} server for this listen address");
             let draft = Draft::error(listen.span(), title).label(format!("{protocol} cannot change its family"));
-            let help = format!("give a server an {family} address; only TCP, UDP and ICMP echo are translated");
+            let help = format!(
+                "give a server an {family} address; only TCP, UDP and ICMP echo are translated between families"
+            );
             drafts.push(draft.help(help));
             continue;
         }

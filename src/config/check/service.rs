@@ -29,7 +29,7 @@ pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
             if links.pools[at] == Some(pool) {
                 let draft = Draft::error(name.span(), "the last resort is the service's own pool");
                 let draft = draft.also(service.pool.as_ref().map_or(name.span(), Spanned::span), "its pool");
-                drafts.push(draft.help("name another pool, or mark servers of this one as `backup = true`"));
+                drafts.push(draft.help("name another pool, or set `backup = true` on servers of this one"));
             } else {
                 families(service, name, &raw.pools[pool], crosses(raw, links, at), drafts);
             }

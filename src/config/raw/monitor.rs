@@ -8,7 +8,7 @@ use crate::config::fields::Fields;
 use crate::config::keys;
 use crate::config::problem::{Draft, Span};
 use crate::config::values;
-use crate::config::words::quoted;
+use crate::config::words::{list, quoted};
 use crate::health::settings::{Initial, MonitorSettings, Probe};
 use serde_spanned::Spanned;
 use toml::de::DeTable;
@@ -43,8 +43,10 @@ pub(crate) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
     };
     let Some(kind) = kind else { return RawMonitor { name, span, settings: None } };
     for (key, when) in keys::MONITOR.keys.iter().filter_map(|key| Some((key.name, key.when?))) {
-        let types = when.is.iter().map(|kind| quoted(kind)).collect::<Vec<_>>().join(" or ");
-        let help = format!("it belongs to type {types}: use that type, or remove the key");
+        let help = match when.is {
+            [kind] => format!("use type {}, or remove the key", quoted(kind)),
+            types => format!("use one of the types {}, or remove the key", list(types)),
+        };
         fields.fits(key, when.is.contains(&kind), &format!("with type {}", quoted(kind)), &help);
     }
     let probe = match kind {

@@ -57,7 +57,7 @@ pub(crate) fn rule(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let is_balance = action.is_none_or(|action| action == Action::Balance(None));
     let with = format!("with action \"{}\"", action.map_or("balance", Action::name));
     for key in keys::RULE.keys.iter().filter(|key| key.when.is_some()) {
-        let help = "it belongs to the action \"balance\": use that action, or remove the key";
+        let help = "use the action \"balance\", or remove the key";
         fields.fits(key.name, is_balance, &with, help);
     }
     let default = RuleSettings::new("", action.unwrap_or(Action::Drop));

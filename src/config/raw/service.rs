@@ -185,11 +185,11 @@ fn tuning(fields: &mut Fields<'_, '_>, algorithm: Option<Algorithm>) -> Tuning {
     use Algorithm::{ConnectionRate, Maglev, SourceHash};
     let mut tuning = Tuning::default();
     let with = format!("with algorithm \"{}\"", algorithm.unwrap_or_default().name());
-    let help = "it belongs to the algorithm \"connection-rate\": use that algorithm, or remove the key";
+    let help = "use the algorithm \"connection-rate\", or remove the key";
     if fields.fits("rate-window", algorithm.is_none_or(|a| a == ConnectionRate), &with, help) {
         tuning.rate_window = fields.duration_or_default("rate-window");
     }
-    let help = "it belongs to the algorithm \"maglev\": use that algorithm, or remove the key";
+    let help = "use the algorithm \"maglev\", or remove the key";
     if fields.fits("maglev-table", algorithm.is_none_or(|a| a == Maglev), &with, help) {
         tuning.maglev_table = maglev_table(fields);
     }
@@ -197,7 +197,7 @@ fn tuning(fields: &mut Fields<'_, '_>, algorithm: Option<Algorithm>) -> Tuning {
         (("flow", Client::Connection), ("address", Client::Address), ("network", Client::Network));
     let words = if algorithm == Some(SourceHash) { &[address, network][..] } else { &[flow, address, network] };
     let hashed = algorithm.is_none_or(|algorithm| matches!(algorithm, SourceHash | Maglev));
-    let hashing = "it belongs to the algorithms \"source-hash\" and \"maglev\": use one of them, or remove the key";
+    let hashing = "use the algorithm \"source-hash\" or \"maglev\", or remove the key";
     let hash = match fields.fits("hash", hashed, &with, hashing) {
         true => fields.word("hash", words),
         false => Some(words[0].1),
@@ -218,7 +218,7 @@ fn tuning(fields: &mut Fields<'_, '_>, algorithm: Option<Algorithm>) -> Tuning {
 fn prefixes(fields: &mut Fields<'_, '_>, keys: [&str; 2], client: Option<Client>, word: &str) -> Option<Prefixes> {
     let fits = client.is_none_or(|client| client == Client::Network);
     let with = format!("with this `{word}`");
-    let help = format!("it needs `{word} = \"network\"`: write that, or remove the key");
+    let help = format!("write `{word} = \"network\"`, or remove the key");
     for key in keys {
         fields.fits(key, fits, &with, &help);
     }

@@ -65,7 +65,7 @@ fn entry(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawTimeout
     let ports = values::port_ranges(&mut fields, "ports");
     if let Some(protocol) = protocol {
         for key in KEYS.iter().filter(|key| !key.starts_with(family(protocol))) {
-            let help = "it belongs to another protocol: move it to a table of its own, or remove it";
+            let help = "it belongs to another protocol: move the key to a table of its own, or remove it";
             fields.fits(key, false, &with, help);
         }
     }
@@ -95,7 +95,7 @@ fn given(fields: &mut Fields<'_, '_>, ports: &[(u16, u16)]) -> Given {
             && !(well_known && key.starts_with("udp"))
         {
             let least = keys::duration(recommended.least);
-            let title = format!("`{key}` is shorter than {least}, the minimum of {}", recommended.source);
+            let title = format!("`{key}` is shorter than {least}, the minimum in {}", recommended.source);
             let help = "live flows that are silent for that long are cut off; the value is used as it is";
             fields.drafts.push(Draft::warning(timeout.span(), title).help(help));
         }

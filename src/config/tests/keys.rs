@@ -85,15 +85,19 @@ fn file(table: &str, lines: &str) -> String {
     };
     text += &nested("service.");
     text += &format!("[[pool]]\n{}", of("pool"));
-    if table != "pool.server" {
-        text += &format!("[[pool.server]]\n{}", of("pool.server"));
-    }
+    // Beside a server of weight 0, another one takes the flows.
+    let other = "name = 'o'\naddress = '10.0.0.9'\n".to_string();
+    text += &format!("[[pool.server]]\n{}", if table == "pool.server" { other } else { of("pool.server") });
     text += &nested("pool.");
     text + "[[pool]]\nname = 'q'\n[[pool.server]]\nname = 't'\naddress = '10.0.0.2'\n"
 }
 
 fn read(table: &Table, key: &Key, value: Option<&str>) -> Result<Settings, ConfigError> {
-    parse(&file(table.name, &lines(table, key, value)), "x.toml")
+    let mut text = file(table.name, &lines(table, key, value));
+    if let ("pool", "name", Some(name)) = (table.name, key.name, value) {
+        text = text.replace("pool = 'p'", &format!("pool = {name}"));
+    }
+    parse(&text, "x.toml")
 }
 
 /// Every key but those under which other tables are written in arrays.
@@ -376,6 +380,7 @@ fn lacks(comment: &str, key: &Key) -> Option<String> {
     let range = match key.takes {
         Takes::Number { least, most } | Takes::Ranges { least, most } => format!("{least} to {most}"),
         Takes::Flag | Takes::Form(_) | Takes::Table | Takes::Tables { most: None } => String::new(),
+        Takes::Tables { most: Some(most) } => format!("up to {most} tables"),
         takes => takes.to_string(),
     };
     let says_range = comment.contains(&range)
