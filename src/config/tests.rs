@@ -1,5 +1,6 @@
 //! Whole files: the examples, every broken file under `fixtures/config/`, sizes, and damage.
 
+mod example;
 mod keys;
 mod values;
 

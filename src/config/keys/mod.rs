@@ -113,7 +113,7 @@ pub struct When {
 /// What a reload that changes a key does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reload {
-    /// Nothing while the gateway runs: the new value waits for the next start.
+    /// Nothing while the gateway runs: the new value takes effect at the next start.
     Restart,
     /// The new value applies at once, to live flows too.
     Live,
@@ -122,11 +122,11 @@ pub enum Reload {
     /// The new value applies at once, and what was gathered under the old one (remembered clients, probe results,
     /// counts per client) is discarded. Live flows stay.
     StartsOver,
-    /// What the new value adds serves at once; what it no longer names gets no new flows and goes with its last one.
+    /// What the new value adds is used at once; what it removes gets no new flows and is gone with its last one.
     Drains,
     /// The key identifies its entry: another value removes one entry, which drains, and adds another.
     Identity,
-    /// The key is a table: each key in it has its own effect. Entries of an array of tables are told apart by name.
+    /// The key is a table: each key in it has its own effect. Entries of an array of tables are matched by name.
     ByKey,
 }
 
@@ -140,7 +140,7 @@ impl Reload {
             Reload::StartsOver => {
                 "A reload applies a change at once and discards what was gathered before it; live flows stay."
             }
-            Reload::Drains => "A reload lets what is removed drain; what is added serves at once.",
+            Reload::Drains => "A reload uses what is added at once; what is removed drains.",
             Reload::Identity => "A changed name is a removal and an addition.",
             Reload::ByKey => "The effect of a reload depends on the keys in this table.",
         }

@@ -129,7 +129,7 @@ pub(crate) static SERVER: Table = Table {
             SLOW_START,
             Unset("that of the pool"),
             Reload::NewFlows,
-            "As in the pool, for this server alone.",
+            "Overrides the `slow-start` of the pool for this server.",
         ),
         Key::new(
             "backup",

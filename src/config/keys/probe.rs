@@ -62,7 +62,7 @@ const KEYS: &[Key] = &[
         Takes::number(0, 50),
         Number(10),
         Reload::Live,
-        "How far an interval may vary, in percent, so that probes do not march in step.",
+        "How far an interval may vary, in percent, so that probes do not run in step.",
     ),
     Key::new(
         "timeout",

@@ -34,7 +34,7 @@ const KEYS: &[Key] = &[
         Takes::Word(&["balance", "pass", "drop", "reject"]),
         Required,
         Reload::NewFlows,
-        "What becomes of a packet that matches.",
+        "What happens to a packet that matches.",
     ),
     Key::new(
         "service",

@@ -107,14 +107,14 @@ const SERVICE_KEYS: &[Key] = &[
         Takes::Word(&["repick", "keep", "reset"]),
         Text("repick"),
         Reload::Live,
-        "What becomes of a server's flows when it goes down or is disabled.",
+        "What happens to a server's flows when it goes down or is disabled.",
     ),
     Key::new(
         "last-resort",
         Takes::Word(&["drop", "reset", "unreachable"]),
         Text("drop"),
         Reload::NewFlows,
-        "What becomes of a new flow that no server can take.",
+        "What happens to a new flow that no server can take.",
     ),
     Key::new(
         "last-resort-pool",
@@ -135,7 +135,7 @@ const SERVICE_KEYS: &[Key] = &[
         Takes::Word(&["reset", "drop", "adopt"]),
         Text("reset"),
         Reload::Live,
-        "What becomes of a TCP packet that belongs to no flow and does not open one.",
+        "What happens to a TCP packet that belongs to no flow and does not open one.",
     ),
     Key::new(
         "mss-clamp",
@@ -173,7 +173,7 @@ const SERVICE_KEYS: &[Key] = &[
         Takes::Tables { most: Some(256) },
         Unset("[timeouts] for all"),
         Reload::ByKey,
-        "Timeouts of this service alone.",
+        "Timeouts of this service only.",
     ),
     Key::new(
         "sticky",

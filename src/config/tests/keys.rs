@@ -1,11 +1,9 @@
-//! The key table, the readers, the checks and the documented example say the same.
+//! The key table, the readers and the checks say the same.
 
 use crate::config::keys::{DefaultValue, Key, Reload, TABLES, Table, Takes, duration, find};
 use crate::config::{ConfigError, Settings, Severity, parse};
 use crate::time::Duration;
 use std::collections::BTreeSet;
-
-const GATEWAY: &str = include_str!("../../../fixtures/config/gateway.toml");
 
 /// The keys that a table needs, unless the tested lines have them.
 fn needed(table: &str) -> &'static [(&'static str, &'static str)] {
@@ -40,28 +38,24 @@ fn beside(table: &str, key: &str, value: &str) -> &'static [(&'static str, &'sta
     }
 }
 
-/// The lines of a table with one key and all that it needs; the key itself is in the first one, if it is there at all.
+/// The lines of a table with one key and all that it needs; that key, if it has a value, is in the first line.
 fn lines(table: &Table, key: &Key, value: Option<&str>) -> String {
-    let mut lines: Vec<(&str, &str)> = value.map(|value| (key.name, value)).into_iter().collect();
-    let mut add = |key: &'static str, value: &'static str| {
-        if !lines.iter().any(|line| line.0 == key) {
-            lines.push((key, value));
-        }
-    };
+    let mut lines: Vec<(&str, String)> = value.map(|value| (key.name, value.to_string())).into_iter().collect();
     let mut next = key.when;
     while let Some(when) = next {
-        let quoted: String = format!("'{}'", when.is[0]);
-        add(when.key, quoted.leak());
+        lines.push((when.key, format!("'{}'", when.is[0])));
         next = table.key(when.key).and_then(|key| key.when);
     }
-    let others = beside(table.name, key.name, value.unwrap_or_default()).iter().chain(needed(table.name));
-    others
-        .filter(|line| line.0 != key.name || key.default == DefaultValue::Required)
-        .for_each(|line| add(line.0, line.1));
+    for (other, value) in beside(table.name, key.name, value.unwrap_or_default()).iter().chain(needed(table.name)) {
+        let is_absent = !lines.iter().any(|line| line.0 == *other);
+        if is_absent && (*other != key.name || key.default == DefaultValue::Required) {
+            lines.push((other, value.to_string()));
+        }
+    }
     lines.into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
 }
 
-/// A valid file around the lines of one table, which are the first of the file's lines that have them.
+/// A valid file around the lines of one table.
 fn file(table: &str, lines: &str) -> String {
     let mut text = if table.is_empty() { lines.to_string() } else { String::new() };
     if table == "pool.monitor" {
@@ -335,87 +329,4 @@ fn the_key_table_is_sound() {
     assert_eq!(find("gateway", "device").map(|key| key.reload), Some(Reload::Restart));
     assert_eq!(find("", "seed").map(|key| key.default), Some(DefaultValue::Number(0)));
     assert!(find("gateway", "seed").is_none() && find("gateways", "device").is_none());
-}
-
-/// One key as the example has it: its table, its name, and the comment above and beside it.
-struct Documented {
-    table: String,
-    key: String,
-    comment: String,
-}
-
-/// Reads the example's keys, tables among them, whether commented out or not.
-fn documented() -> Vec<Documented> {
-    let (mut all, mut table, mut comment) = (Vec::new(), String::new(), String::new());
-    for line in GATEWAY.lines() {
-        let text = line.strip_prefix("# ").unwrap_or(line);
-        let is_name = |name: &str| {
-            !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
-        };
-        let header = text.trim_start_matches('[').trim_end_matches(']');
-        if text.starts_with('[') && text.ends_with(']') && is_name(header) {
-            let (parent, key) = header.rsplit_once('.').unwrap_or(("", header));
-            all.push(Documented { table: parent.into(), key: key.into(), comment: std::mem::take(&mut comment) });
-            table = header.into();
-        } else if let Some((key, _)) = text.split_once(" = ").filter(|(key, _)| is_name(key)) {
-            all.push(Documented { table: table.clone(), key: key.into(), comment: std::mem::take(&mut comment) });
-        } else if line.starts_with('#') {
-            comment = format!("{comment} {}", line.trim_start_matches('#').trim()).trim().into();
-        } else {
-            comment.clear();
-        }
-    }
-    all
-}
-
-/// What a comment lacks of what it should say of a key.
-fn lacks(comment: &str, key: &Key) -> Option<String> {
-    let default = match key.default {
-        DefaultValue::Required => "Required.".into(),
-        default => format!("Default: {default}"),
-    };
-    let says_default =
-        comment.split(&default).skip(1).any(|rest| default.ends_with('.') || rest.starts_with(['.', ',']));
-    let is_table = matches!(key.takes, Takes::Table | Takes::Tables { .. });
-    let range = match key.takes {
-        Takes::Number { least, most } | Takes::Ranges { least, most } => format!("{least} to {most}"),
-        Takes::Flag | Takes::Form(_) | Takes::Table | Takes::Tables { most: None } => String::new(),
-        Takes::Tables { most: Some(most) } => format!("up to {most} tables"),
-        takes => takes.to_string(),
-    };
-    let says_range = comment.contains(&range)
-        || !key.takes.words().is_empty()
-            && key.takes.words().iter().all(|word| comment.contains(&format!("\"{word}\"")));
-    if !comment.contains(key.doc) {
-        return Some(key.doc.into());
-    }
-    if !says_default && !is_table {
-        return Some(default);
-    }
-    if let Some(recommended) = key.recommended {
-        return Some(recommended.to_string()).filter(|text| !comment.contains(text));
-    }
-    (!says_range).then_some(range)
-}
-
-#[test]
-fn the_example_documents_every_key_and_no_other() {
-    let documented = documented();
-    for one in &documented {
-        assert!(find(&one.table, &one.key).is_some(), "{} of [{}] is not in the key table", one.key, one.table);
-    }
-    for table in TABLES {
-        for key in table.keys {
-            let of = |one: &&Documented| one.table == table.name && one.key == key.name;
-            let mut comments = documented.iter().filter(of).map(|one| one.comment.as_str()).peekable();
-            assert!(comments.peek().is_some(), "{} of {} is not in the example", key.name, table.header);
-            // The keys that all timeouts share are documented there.
-            if table.name == "service.timeouts" && find("timeouts", key.name).is_some() {
-                continue;
-            }
-            let best = comments.max_by_key(|comment| comment.len()).unwrap_or_default();
-            let lacking = lacks(best, key);
-            assert!(lacking.is_none(), "{} of {} does not say {lacking:?}: {best:?}", key.name, table.header);
-        }
-    }
 }
