@@ -35,11 +35,11 @@ pub mod replay;
 #[cfg(feature = "daemon")]
 pub mod gateway;
 
-#[cfg(feature = "daemon")]
+#[cfg(feature = "conformance")]
 pub mod conformance;
 
 #[cfg(feature = "daemon")]
 pub mod cli;
 
-#[cfg(feature = "daemon")]
+#[cfg(feature = "demo")]
 pub mod demo;

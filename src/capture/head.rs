@@ -64,6 +64,7 @@ impl Head {
     }
 
     /// The same behind `by` bytes more.
+    #[cfg(feature = "rare-links")]
     pub(super) fn shifted(self, by: usize) -> Head {
         let both = |(at, from)| (at + by, from + by);
         Head {

@@ -1,5 +1,6 @@
 //! What `equipoise` is told on its command line.
 
+#[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -46,6 +47,7 @@ pub enum Command {
     Replay(Replay),
     /// Runs the checklist of what a correct NAT does on this very engine: a row a requirement with the cases that
     /// prove it. Exit code 1 if one fails. Needs no rights.
+    #[cfg(feature = "conformance")]
     Conformance {
         /// The directory of cases; usually that of the source tree.
         #[arg(long, value_name = "DIR")]
@@ -59,6 +61,7 @@ pub enum Command {
     },
     /// Plays a whole world on this machine: clients, gateway and servers in network namespaces, real traffic
     /// through a real TUN device. Leaves nothing behind.
+    #[cfg(feature = "demo")]
     Demo(Demo),
 }
 
@@ -89,6 +92,7 @@ pub struct Replay {
 }
 
 /// What the demo is to do.
+#[cfg(feature = "demo")]
 #[derive(Debug, clap::Args)]
 pub struct Demo {
     /// Requests to send.
@@ -114,6 +118,7 @@ pub struct Demo {
     json: bool,
 }
 
+#[cfg(feature = "demo")]
 impl Demo {
     /// The same, as the demo takes it.
     pub fn options(&self) -> DemoOptions {

@@ -10,6 +10,7 @@ mod error;
 mod event_loop;
 mod follower;
 pub mod netlink;
+#[cfg(any(test, feature = "demo"))]
 pub mod netns;
 pub mod plan;
 pub mod preflight;

@@ -2,39 +2,10 @@
 //!
 //! It must not know what becomes of the packet. Numbers and headers: www.tcpdump.org/linktypes.html.
 
-use super::head::{Head, Kind, NotIp, behind, hdlc, llc, short};
+use super::super::head::{Head, Kind, NotIp, behind, hdlc, llc, short};
 
-/// The link types of this file.
-pub(super) const fn known(number: i32) -> bool {
-    matches!(
-        number,
-        6 | 7
-            | 8
-            | 105
-            | 107
-            | 109
-            | 119
-            | 123
-            | 127
-            | 129
-            | 138
-            | 163
-            | 192
-            | 205
-            | 206
-            | 226
-            | 239
-            | 242
-            | 258
-            | 281
-            | 282
-            | 284
-            | 285
-    )
-}
-
-/// What stands before the IP packet of a frame of link type `number`, one of [`known`].
-pub(super) fn head(number: i32, frame: &[u8]) -> Result<Head, NotIp> {
+/// What stands before the IP packet of a frame of link type `number`, one of [`super::NAMES`].
+pub(in super::super) fn head(number: i32, frame: &[u8]) -> Result<Head, NotIp> {
     match number {
         6 => token_ring(frame),
         7 => arcnet(frame, false),
@@ -60,15 +31,6 @@ pub(super) fn head(number: i32, frame: &[u8]) -> Result<Head, NotIp> {
         282 => inside(frame, 4, |frame| behind(frame, 12, 14, true)),
         285 => behind(frame, 20, 22, true),
         other => Err(NotIp(format!("link type {other}, whose frames are not read"))),
-    }
-}
-
-/// Where the address of the receiver stands in a frame, and the sender's six bytes behind it.
-pub(super) const fn addresses(number: i32) -> Option<usize> {
-    match number {
-        281 | 284 | 285 => Some(0),
-        282 => Some(4),
-        _ => None,
     }
 }
 
@@ -283,7 +245,7 @@ fn radio(frame: &[u8], start: usize, filled_up: bool) -> Result<Head, NotIp> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Link;
+    use crate::capture::Link;
 
     const SNAP: [u8; 8] = [0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
 
@@ -370,7 +332,7 @@ mod tests {
     fn no_frame_that_is_cut_short_is_read_beyond_its_end() {
         let whole = [0x10, 0x88, 2, 0x0f, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0].repeat(30);
         let mut found = 0;
-        for number in (0..300).filter(|number| super::known(*number)) {
+        for number in (0..300).filter(|number| super::super::known(*number)) {
             for start in 0..24 {
                 for end in start..whole.len() {
                     if let Ok(offset) = Link::Rare(number).ip_offset(&whole[start..end]) {
