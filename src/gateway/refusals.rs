@@ -1,14 +1,14 @@
-//! Says in the log that flows were refused for want of room: of ports, of the table, of a server.
+//! Logs that flows were refused for lack of NAT ports, table space or servers.
 //!
-//! It must not decide anything; the engine counts.
+//! It decides nothing; the engine counts.
 
 use crate::engine::{Engine, Reason};
 use crate::time::Instant;
 use std::time::Duration;
 
-/// How often the log is told at most.
+/// The shortest interval between two log lines.
 const PAUSE: Duration = Duration::from_secs(10);
-/// What is worth a line, and the command that shows more.
+/// The reasons that are logged, with the command that shows more.
 const GRAVE: [(Reason, &str); 4] = [
     (Reason::NatExhausted, "a NAT pool had no port left; `eqctl nat` shows them"),
     (Reason::TableFull, "the flow table was full; `eqctl status` shows its size, `[flows] max` sets it"),
@@ -16,7 +16,7 @@ const GRAVE: [(Reason, &str); 4] = [
     (Reason::NoServer, "no server was up; `eqctl servers` shows why"),
 ];
 
-/// What was told, and when.
+/// The counts at the last log line, and when the next one is due.
 #[derive(Debug, Default)]
 pub struct Refusals {
     told: [u64; GRAVE.len()],
@@ -24,7 +24,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Tells the log of packets that were refused since it was told the last time.
+    /// Logs the packets refused since the last line.
     pub fn tell(&mut self, engine: &Engine, now: Instant) {
         for line in self.lines(engine, now) {
             log::warn!("{line}");

@@ -1,21 +1,23 @@
-//! What the gateway needs of the kernel: device, routes, policy rules; put in place, taken away, cleaned up.
+//! What the gateway needs from the kernel: device, routes and policy rules; how they are installed, removed and
+//! cleaned up.
 //!
-//! All of it happens in the network namespace of the thread that calls. It must not know packets or flows.
+//! All of it applies to the network namespace of the calling thread. It must not know packets or flows.
 //!
-//! | what | why |
+//! |  why|what | why| why |
 //! |---|---|
-//! | route of each service address to the device, table `main` | clients' packets come in |
-//! | default routes to the device in a table of our own | where the rules send the servers' answers |
-//! | rule P: what comes out of the device goes on at P+2 | what we wrote never comes back to us |
-//! | rules P+1: a server's answers look into that table | they come in |
-//! | rules P+1: so does ICMP from the interfaces that lead to servers | routers' errors about what clients sent come in |
-//! | rule P+2: nothing | the target of rule P, so that an operator's own rules after it still count |
+//! | route of each service address to the device, table `main` | clients' packets enter the device |
+//! | default routes to the device in a table of our own | the rules send the servers' replies there |
+//! |  what we wrote never comes back to us|rule P: packets from the device skip to P+2 | packets written by the gateway never return to it| what we wrote never comes back to us |
+//! |  they come in|rules P+1: replies of servers are routed by that table | they enter the device| they come in |
+//! |  routers' errors about what clients sent come in|rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter the device| routers' errors about what clients sent come in |
+//! |  the target of rule P, so that an operator's own rules after it still count|rule P+2: no operation | the target of rule P, so that the operator's own rules after it still apply| the target of rule P, so that an operator's own rules after it still count |
 //!
-//! All of it carries the protocol number [`PROTOCOL`], by which a later start knows what a killed one left.
+//! Everything carries the protocol number [`PROTOCOL`], by which a later start recognizes what a killed run left
+//! behind.
 
 use super::netlink::{self, Link, Netlink, NetlinkError, Route};
-use super::plan::{self, Answers};
 use super::sysctl;
+use super::wanted::{self, Answers};
 use crate::config::Settings;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
@@ -26,22 +28,23 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePor
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The number (`RTPROT_*`, `ip route show proto 69`) that marks our routes and rules. The kernel only stores it;
-/// iproute2's list of well-known numbers has nothing at 69.
+/// The protocol number (`RTPROT_*`, `ip route show proto 69`) that marks our routes and rules. The kernel only stores
+/// it; iproute2's list of well-known numbers does not assign 69.
 pub const PROTOCOL: u8 = 69;
 
-/// The kernel's number of the table `main`.
+/// The kernel's number of table `main`.
 const MAIN: u32 = 254;
-/// Packets that may wait for us to read them; the kernel's default of 500 is under one burst of segments.
+/// Packets that may queue in the device until they are read; the kernel's default of 500 is less than one burst of
+/// segments.
 const QUEUE: u32 = 1000;
-/// The IP protocol number of ICMPv6, for which the crate has no name.
+/// The IP protocol number of ICMPv6, for which the crate has no constant.
 const ICMPV6: i32 = 58;
-/// The device of packets that the machine sends itself.
+/// The interface on which the gateway's own packets arrive.
 const LOOPBACK: &str = "lo";
-/// The best metric an IPv6 route can have; IPv4's is 0.
+/// The best metric an IPv6 route can have; for IPv4 it is 0.
 const BEST_V6: u32 = 1;
 
-/// What could not be set up, and what to do about it.
+/// Why something could not be set up, and how to fix it.
 #[derive(Debug)]
 pub struct SetupError {
     what: String,
@@ -53,18 +56,18 @@ impl SetupError {
         SetupError { what: what.to_string(), fix: fix.into() }
     }
 
-    /// What failed, without what to do about it.
+    /// Returns what failed, without the remedy.
     pub fn what(&self) -> &str {
         &self.what
     }
 
-    /// What to do about it, where that is known.
+    /// Returns the remedy, if there is a known one.
     pub fn fix(&self) -> Option<&str> {
         self.fix.as_deref()
     }
 }
 
-/// What was being done and why it failed, then what to do.
+/// The failure, then the remedy.
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
@@ -79,7 +82,7 @@ impl std::error::Error for SetupError {}
 
 impl From<NetlinkError> for SetupError {
     fn from(e: NetlinkError) -> Self {
-        let fix = (e.errno() == libc::EPERM).then(|| "it needs the capability CAP_NET_ADMIN".to_owned());
+        let fix = (e.errno() == libc::EPERM).then(|| "this needs the capability CAP_NET_ADMIN".to_owned());
         SetupError::new(e, fix)
     }
 }
@@ -88,11 +91,11 @@ fn open() -> Result<Netlink, SetupError> {
     Netlink::open().map_err(|e| SetupError::new(format!("opening a netlink socket: {e}"), None))
 }
 
-/// Deletes what a killed gateway with the same device or routing table left behind; tells how many rules and routes
-/// that were. To be called before the device is opened.
+/// Deletes what a killed gateway with the same device or routing table left behind; returns the number of rules and
+/// routes deleted. To be called before the device is opened.
 ///
-/// Fails, and deletes nothing, where that gateway is still alive: its device has a carrier, or the table
-/// routes into another device.
+/// Fails, without deleting anything, if that gateway is still running: its device has a carrier, or the table routes
+/// to another device.
 pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
     let gateway = &settings.gateway;
     let mut netlink = open()?;
@@ -116,7 +119,7 @@ pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
     }
     if own != 0 {
         log::warn!(
-            "device {0} is already there and stays when the gateway stops, because it is persistent; \
+            "device {0} already exists and is persistent, so it stays when the gateway stops; \
              if nobody needs it, stop the gateway and delete it: ip link delete {0}",
             gateway.device
         );
@@ -137,14 +140,14 @@ pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
     Ok(cleaned)
 }
 
-/// Why a device that is already there cannot become the gateway's, if it cannot.
+/// Returns why an existing device cannot become the gateway's, if so.
 pub(super) fn unusable(name: &str, link: &Link) -> Option<SetupError> {
     if link.kind != "tun" {
         let kind = if link.kind.is_empty() { "hardware" } else { &link.kind };
-        let what = format!("the gateway's device {name} is already there and is not a TUN device but {kind}");
+        let what = format!("the gateway's device {name} already exists and is not a TUN device but {kind}");
         return Some(SetupError::new(
             what,
-            format!("give another name in the configuration, or: ip link delete {name}"),
+            format!("choose another name in the configuration, or: ip link delete {name}"),
         ));
     }
     let fix = "is another gateway running? Stop it, or give this one its own device, route-table and rule-priority";
@@ -159,14 +162,15 @@ fn table_in_use(netlink: &mut Netlink, route: Route) -> SetupError {
     SetupError::new(what, "give this one its own route-table in the configuration".to_owned())
 }
 
-/// Whether a gateway with this table and device made the rule.
+/// Returns whether a gateway with this table and device installed the rule.
 fn is_ours(rule: &RuleMessage, table: u32, device: &str) -> bool {
     let has = |a: &RuleAttribute| rule.attributes.contains(a);
     has(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
         && (has(&RuleAttribute::Table(table)) || has(&RuleAttribute::Iifname(device.into())))
 }
 
-/// How many rules of the calling thread's namespace, and routes of its table `main`, carry a protocol number.
+/// Counts the rules of the calling thread's namespace, and the routes in its table `main`, that carry a protocol
+/// number.
 pub fn count_marked(protocol: u8) -> Result<usize, SetupError> {
     let mut netlink = open()?;
     let mark = RuleAttribute::Protocol(RouteProtocol::from(protocol));
@@ -178,25 +182,25 @@ pub fn count_marked(protocol: u8) -> Result<usize, SetupError> {
     Ok(count)
 }
 
-/// Most interfaces that have a rule of their own, a family: the kernel tries rules one by one.
+/// The most interfaces per family that get a rule of their own: the kernel evaluates rules one by one.
 pub const MOST_INTERFACES: usize = 64;
 
-/// Names of interfaces, over IPv4 and over IPv6.
+/// Names of interfaces, for IPv4 and for IPv6.
 pub type Interfaces = [BTreeSet<String>; 2];
 
-/// What has been put in place; taken away by [`Installed::remove`] or when dropped, from any thread.
+/// What has been installed; removed by [`Installed::remove`] or on drop, from any thread.
 #[derive(Debug)]
 pub struct Installed {
     /// Bound to the namespace in which it was opened, whichever thread drops it.
     netlink: Netlink,
     device: String,
     undo: Vec<Undo>,
-    /// The rules by interface among them.
+    /// Those of the rules that select ICMP by interface.
     errors: Vec<RuleMessage>,
-    /// Where rules that lead to the device point to, and their priority.
+    /// The table that the rules look up, and their priority.
     table: u32,
     priority: u32,
-    /// Whether anything of IPv4 and of IPv6 is led there.
+    /// Whether any IPv4 and any IPv6 address is routed to the device.
     families: [bool; 2],
 }
 
@@ -208,10 +212,10 @@ enum Undo {
 }
 
 impl Installed {
-    /// Sets up the device, which must be open, and leads the packets into it; `interfaces` lead to servers, over IPv4 and
-    /// over IPv6. On failure all that was done is undone.
+    /// Configures the device, which must be open, and routes packets to it; `interfaces` are those towards servers,
+    /// for IPv4 and for IPv6. Undoes everything on failure.
     pub fn install(settings: &Settings, device: &str, interfaces: &Interfaces) -> Result<Installed, SetupError> {
-        let (v4, v6) = plan::families(settings);
+        let (v4, v6) = wanted::families(settings);
         let mut installed = Installed {
             netlink: open()?,
             device: device.into(),
@@ -228,16 +232,16 @@ impl Installed {
             installed.netlink.add_address(device, link.index, *address)?;
             installed.undo.push(Undo::Address(link.index, *address));
         }
-        // The way back first: a client must not get in before its answer can.
-        installed.return_way(settings, link.index)?;
+        // Replies first: no client's packet may enter before its reply can.
+        installed.return_routing(settings, link.index)?;
         installed.follow_errors(interfaces)?;
-        for to in plan::routed_addresses(settings) {
+        for to in wanted::routed_addresses(settings) {
             installed.route(route(to, MAIN, link.index))?;
         }
         Ok(installed)
     }
 
-    /// Takes everything away; what is already gone is no fault.
+    /// Removes everything; what is already gone is not an error.
     pub fn remove(mut self) -> Result<(), SetupError> {
         self.take_away()
     }
@@ -245,18 +249,18 @@ impl Installed {
     fn device_up(&mut self, settings: &Settings, index: u32) -> Result<(), SetupError> {
         let device = self.device.clone();
         let refused = |e| SetupError::new(format!("setting up device {device}: {e}"), None);
-        // Packets that we write carry the clients' addresses, which the kernel routes elsewhere.
+        // Packets written to the device carry the clients' source addresses, which the kernel routes elsewhere.
         sysctl::set(&format!("net/ipv4/conf/{device}/rp_filter"), "0").map_err(refused)?;
-        // The kernel's own ICMP errors towards service addresses come back out of the device, translated for the servers, with
-        // the gateway's address as their source.
+        // The kernel's own ICMP errors to service addresses come back out of the device, translated for the servers,
+        // with the gateway's address as their source.
         sysctl::set(&format!("net/ipv4/conf/{device}/accept_local"), "1").map_err(refused)?;
         sysctl::set(&format!("net/ipv4/conf/{device}/forwarding"), "1").map_err(refused)?;
-        let (_, v6) = plan::families(settings);
+        let (_, v6) = wanted::families(settings);
         let conf = |name| format!("net/ipv6/conf/{device}/{name}");
         if sysctl::exists(&conf("addr_gen_mode")) {
-            // No link-local address, no router solicitations, no multicast reports: only clients' packets
-            // are to come out of the device. Switching `forwarding` off leaves the routers' group, which MLDv1
-            // does in silence; then the device forgets that it could do multicast at all.
+            // No link-local address, router solicitations or multicast reports: only clients' packets shall come out
+            // of the device. Disabling `forwarding` leaves the all-routers group, which MLDv1 does silently; after
+            // that IFF_MULTICAST is cleared.
             let quiet = [
                 ("addr_gen_mode", "1"),
                 ("accept_ra", "0"),
@@ -280,9 +284,9 @@ impl Installed {
         Ok(())
     }
 
-    fn return_way(&mut self, settings: &Settings, index: u32) -> Result<(), SetupError> {
+    fn return_routing(&mut self, settings: &Settings, index: u32) -> Result<(), SetupError> {
         let (gateway, device) = (&settings.gateway, self.device.clone());
-        let (v4, v6) = plan::families(settings);
+        let (v4, v6) = wanted::families(settings);
         let first = gateway.rule_priority;
         for (family, any) in [
             (AddressFamily::Inet, v4.then(|| IpNet::V4(Ipv4Net::default()))),
@@ -294,15 +298,15 @@ impl Installed {
             self.rule(rule(family, RuleAction::Nop, first + 2, vec![from_device.clone()]))?;
             self.rule(rule(family, RuleAction::Goto, first, vec![from_device, RuleAttribute::Goto(first + 2)]))?;
         }
-        let selectors = plan::answers(settings);
+        let selectors = wanted::answers(settings);
         for selector in &selectors {
             self.rule(answer_rule(selector, gateway.route_table, first + 1))?;
         }
-        log::debug!("{} policy rules bring the servers' answers to {device}", selectors.len());
+        log::debug!("{} policy rules route the servers' replies to {device}", selectors.len());
         Ok(())
     }
 
-    /// Leads ICMP from these interfaces into the device, and no longer from others.
+    /// Routes ICMP that arrives on these interfaces to the device, and no longer from others.
     pub fn follow_errors(&mut self, interfaces: &Interfaces) -> Result<(), SetupError> {
         let [v4, v6] = self.families;
         let mut wanted = Vec::new();
@@ -349,7 +353,7 @@ impl Installed {
             Err(e) if e.errno() == libc::EEXIST => {
                 let table = if route.table == MAIN { String::new() } else { format!(" table {}", route.table) };
                 let fix = format!(
-                    "somebody else has already routed it; look (ip route show exact {0}{table}) and, if it is not needed, \
+                    "it is already routed; inspect the route (ip route show exact {0}{table}) and, if it is not needed, \
                      delete it (ip route delete {0}{table})",
                     route.to
                 );
@@ -365,7 +369,7 @@ impl Installed {
             Ok(()) => self.undo.push(Undo::Rule(rule)),
             Err(e) if e.errno() == libc::EEXIST => {
                 let fix =
-                    "the same rule is already there: give another rule-priority in the configuration, or delete it";
+                    "an identical rule exists: choose another rule-priority in the configuration, or delete that rule";
                 return Err(SetupError::new(e, fix.to_owned()));
             }
             Err(e) => return Err(e.into()),
@@ -382,7 +386,7 @@ impl Installed {
                 Undo::Rule(rule) => self.netlink.delete_rule(rule),
             };
             match done {
-                // Gone with the device, or deleted by hand.
+                // Removed with the device, or deleted by hand.
                 Err(e) if [libc::ESRCH, libc::ENOENT, libc::ENODEV, libc::EADDRNOTAVAIL].contains(&e.errno()) => {}
                 Err(e) if first.is_ok() => first = Err(e.into()),
                 _ => {}
@@ -445,7 +449,7 @@ mod tests {
         all.iter().filter(|r| r.attributes.contains(&mark)).map(netlink::show_rule).collect()
     }
 
-    /// Rules and routes of ours in all tables of the namespace.
+    /// Counts our rules and routes in all tables of the namespace.
     fn left(settings: &Settings) -> usize {
         let mut netlink = open().unwrap();
         let table = settings.gateway.route_table;
@@ -461,7 +465,8 @@ mod tests {
             settings.gateway.addresses = vec!["10.77.0.1/32".parse().unwrap(), "fd77::1/128".parse().unwrap()];
             let _tun = tun("eqtest0");
             let installed = Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap();
-            // A nop and a goto a family, TCP and ICMP of four servers; two default routes, two services in main.
+            // Per family a nop, a goto, and TCP and ICMP rules of two servers; two default routes, and two services
+            // in main.
             assert_eq!(rules().len(), 12, "{:?}", rules());
             assert_eq!(left(&settings), 16);
             assert!(
@@ -506,7 +511,7 @@ mod tests {
             }
             let many = (0..=MOST_INTERFACES).map(|n| format!("eth{n}")).collect();
             installed.follow_errors(&[many, BTreeSet::from(["eth0".to_owned()])]).unwrap();
-            assert_eq!(by_interface(), ["iif eth0 ipproto 58"], "too many are none");
+            assert_eq!(by_interface(), ["iif eth0 ipproto 58"], "above the limit there are none");
             installed.remove().unwrap();
             assert_eq!(left(&settings), 0);
         })
@@ -651,8 +656,8 @@ mod tests {
                 })
                 .unwrap();
             };
-            // (from, to, whether it comes out of the device): the server's service port, another port of it,
-            // another host's port, a client to the service address.
+            // (from, to, whether it comes out of the device): the server's service port, another port of it, another
+            // host's port, a client to the service address.
             for (from, to, want) in [
                 ("10.9.0.5:80", "203.0.113.9:4000", true),
                 ("10.9.0.5:81", "203.0.113.9:4001", false),
@@ -664,12 +669,12 @@ mod tests {
                 let port: u16 = to.rsplit(':').next().unwrap().parse().unwrap();
                 assert_eq!(syn_to(&tun, port), want, "{from} -> {to}");
             }
-            // As the engine would write it: the server's answer, which has not become the service's, to an
-            // address that only our table routes. It must not come back.
+            // As the engine would write it: a server's reply that was not translated, to an address that only our
+            // table routes. It must not come back.
             let mut syn = [0u8; 1500];
             let length = etherparse_syn(&mut syn, [10, 9, 0, 5], [203, 0, 113, 9], 80, 4005);
             tun.send(&syn[..length]).unwrap();
-            assert!(!syn_to(&tun, 4005), "a packet that we wrote came back");
+            assert!(!syn_to(&tun, 4005), "a packet written to the device came back");
         })
         .unwrap();
     }
@@ -681,7 +686,7 @@ mod tests {
         bytes.len()
     }
 
-    /// Whether a TCP packet to the port comes out within 200 ms.
+    /// Returns whether a TCP packet to the port comes out within 200 ms.
     fn syn_to(tun: &tun_tap::Iface, port: u16) -> bool {
         let (mut buf, until) = ([0u8; 2000], Instant::now() + Duration::from_millis(200));
         while Instant::now() < until {
@@ -702,7 +707,7 @@ mod tests {
             let tun = tun("eqtest0");
             tun.set_non_blocking().unwrap();
             let _installed = Installed::install(&two_families(), "eqtest0", &Interfaces::default()).unwrap();
-            // Router solicitations and multicast reports come within the first two seconds.
+            // Router solicitations and multicast reports are sent within the first two seconds.
             let until = Instant::now() + Duration::from_millis(2500);
             let mut buf = [0u8; 2000];
             while Instant::now() < until {

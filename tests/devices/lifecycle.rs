@@ -106,7 +106,7 @@ fn a_second_gateway_is_refused_and_does_the_first_no_harm() {
         ("the same", &configuration, "a process has the gateway's device equipoise0 open"),
         ("another device", &own_device, "another gateway is running: it answers at"),
         ("another socket too", &own_both, table),
-        ("all its own but the services", &own_all, "somebody else has already routed it"),
+        ("all its own but the services", &own_all, "it is already routed"),
     ] {
         let (code, said) = world.start_in_vain(configuration, &[]);
         assert_eq!(code, Some(1), "{what}: {said}");

@@ -11,11 +11,11 @@ mod messages;
 mod monitors;
 mod operators;
 mod packets;
+mod path;
 mod resort;
 mod servers;
 mod spread;
 mod standing;
-mod way;
 mod world;
 
 /// A service for [`world::World::configuration`]: name, port and protocol, servers, their port (0: the same).

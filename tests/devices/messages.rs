@@ -21,7 +21,7 @@ fn a_missing_capability_is_named() {
     let world = World::new("cap");
     let setpriv = program("setpriv");
     let wrap = [setpriv.to_str().unwrap(), "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
-    let wants = ["the capability CAP_NET_ADMIN is missing", "to mend it", "setcap cap_net_admin+ep"];
+    let wants = ["the capability CAP_NET_ADMIN is missing", "to fix it", "setcap cap_net_admin+ep"];
     refuses(&world, &world.configuration("", &[WEB]), &wrap, &wants);
 }
 
@@ -67,7 +67,7 @@ fn a_missing_tun_device_is_named() {
     let unshare = program("unshare");
     let hide = "mount -t tmpfs none /dev/net && exec \"$@\"";
     let wrap = [unshare.to_str().unwrap(), "--mount", "sh", "-c", hide, "sh"];
-    let wants = ["/dev/net/tun cannot be opened", "to mend it", "modprobe tun"];
+    let wants = ["/dev/net/tun cannot be opened", "to fix it", "modprobe tun"];
     refuses(&world, &world.configuration("", &[WEB]), &wrap, &wants);
 }
 

@@ -1,8 +1,8 @@
-//! The ways to the servers: out of which interfaces they lead, and how long a packet may be on them.
+//! The paths to the servers: through which interfaces, and with which MTU.
 //!
-//! What the kernel's routes say at the time of asking; it must not know packets or flows.
+//! They are what the kernel's routes say at the time of the look-up. It must not know packets or flows.
 
-use super::netlink::{Interface, Netlink, NetlinkError, Way};
+use super::netlink::{Interface, Netlink, NetlinkError, Path};
 use super::setup::Interfaces;
 use crate::config::Settings;
 use crate::engine::Change;
@@ -10,21 +10,21 @@ use crate::ids::ServerId;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// A server's address whose way is asked for.
+/// A server's address whose path is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Target {
     server: ServerId,
     address: IpAddr,
-    /// Whether the engine is told its MTU; not where the settings name one.
+    /// Whether the engine is told its MTU: only if the settings do not state one.
     is_told: bool,
 }
 
-/// What is known of the ways to all servers.
+/// The known paths to all servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ways {
-    /// The MTU in bytes to each address of [`Targets`], 0 where there is no route.
+pub struct Paths {
+    /// The path MTU in bytes for each address of [`Targets`], 0 if there is no route.
     mtus: Vec<u16>,
-    /// The interfaces that lead to servers, over IPv4 and over IPv6.
+    /// The interfaces towards servers, for IPv4 and for IPv6.
     pub interfaces: Interfaces,
 }
 
@@ -32,12 +32,12 @@ pub struct Ways {
 #[derive(Debug, Clone)]
 pub struct Targets {
     all: Vec<Target>,
-    /// The gateway's own device, which leads to no server.
+    /// The gateway's own device, through which no server is reached.
     own: String,
 }
 
 impl Targets {
-    /// Those of the settings; `own` is the gateway's device.
+    /// Collects the addresses in the settings; `own` is the gateway's device.
     pub fn new(settings: &Settings, own: &str) -> Targets {
         let mut all = Vec::with_capacity(settings.servers.len());
         for (at, server) in settings.servers.iter().enumerate() {
@@ -48,15 +48,15 @@ impl Targets {
         Targets { all, own: own.into() }
     }
 
-    /// Asks the kernel for the way to each of them.
-    pub fn look_up(&self, netlink: &mut Netlink) -> Result<Ways, NetlinkError> {
-        let mut asking = Asking::start(netlink)?;
-        while !asking.go_on(self, netlink, usize::MAX)? {}
-        Ok(asking.ways)
+    /// Looks up the path to each of them.
+    pub fn look_up(&self, netlink: &mut Netlink) -> Result<Paths, NetlinkError> {
+        let mut lookup = Lookup::start(netlink)?;
+        while !lookup.advance(self, netlink, usize::MAX)? {}
+        Ok(lookup.paths)
     }
 
-    /// What the engine must be told of `now` that it was not told of `before`.
-    pub fn changes<'a>(&'a self, now: &'a Ways, before: &'a Ways) -> impl Iterator<Item = Change> + 'a {
+    /// Returns what the engine must be told about `now` if it knows `before`.
+    pub fn changes<'a>(&'a self, now: &'a Paths, before: &'a Paths) -> impl Iterator<Item = Change> + 'a {
         self.all.iter().zip(&now.mtus).enumerate().filter_map(|(at, (target, mtu))| {
             let told = before.mtus.get(at).copied().unwrap_or(0);
             let Target { server, address, is_told } = *target;
@@ -64,50 +64,50 @@ impl Targets {
         })
     }
 
-    /// The addresses to which no route leads.
-    pub fn unreachable<'a>(&'a self, ways: &'a Ways) -> impl Iterator<Item = IpAddr> + 'a {
-        self.all.iter().zip(&ways.mtus).filter(|(_, mtu)| **mtu == 0).map(|(target, _)| target.address)
+    /// Returns the addresses without a route.
+    pub fn unreachable<'a>(&'a self, paths: &'a Paths) -> impl Iterator<Item = IpAddr> + 'a {
+        self.all.iter().zip(&paths.mtus).filter(|(_, mtu)| **mtu == 0).map(|(target, _)| target.address)
     }
 }
 
-/// A look-up that is under way: it can be done in portions, so that packets need not wait for ten thousand answers.
+/// A look-up in progress: it is done in steps, so that packets need not wait for ten thousand answers.
 #[derive(Debug)]
-pub struct Asking {
+pub struct Lookup {
     interfaces: HashMap<u32, Interface>,
     known: HashMap<(u32, bool), u32>,
-    ways: Ways,
+    paths: Paths,
 }
 
-impl Asking {
-    /// Begins one.
-    pub fn start(netlink: &mut Netlink) -> Result<Asking, NetlinkError> {
-        Ok(Asking { interfaces: netlink.interfaces()?, known: HashMap::new(), ways: Ways::default() })
+impl Lookup {
+    /// Starts one.
+    pub fn start(netlink: &mut Netlink) -> Result<Lookup, NetlinkError> {
+        Ok(Lookup { interfaces: netlink.interfaces()?, known: HashMap::new(), paths: Paths::default() })
     }
 
-    /// Asks for `most` further addresses; true when it has them all.
-    pub fn go_on(&mut self, targets: &Targets, netlink: &mut Netlink, most: usize) -> Result<bool, NetlinkError> {
-        let left = targets.all.get(self.ways.mtus.len()..).unwrap_or_default();
+    /// Looks up at most `most` further addresses; returns true once it has them all.
+    pub fn advance(&mut self, targets: &Targets, netlink: &mut Netlink, most: usize) -> Result<bool, NetlinkError> {
+        let left = targets.all.get(self.paths.mtus.len()..).unwrap_or_default();
         for target in left.iter().take(most) {
-            let way = netlink.way(target.address)?.unwrap_or_default();
-            let mtu = self.least(&way, target.address.is_ipv6(), &targets.own);
-            self.ways.mtus.push(u16::try_from(mtu.unwrap_or(0)).unwrap_or(u16::MAX));
+            let path = netlink.path(target.address)?.unwrap_or_default();
+            let mtu = self.least(&path, target.address.is_ipv6(), &targets.own);
+            self.paths.mtus.push(u16::try_from(mtu.unwrap_or(0)).unwrap_or(u16::MAX));
         }
         Ok(left.len() <= most)
     }
 
-    /// What it found.
-    pub fn finish(self) -> Ways {
-        self.ways
+    /// Returns what was found.
+    pub fn finish(self) -> Paths {
+        self.paths
     }
 
-    /// Notes a way's interfaces; the least of their MTUs and of the route's.
-    fn least(&mut self, way: &Way, v6: bool, own: &str) -> Option<u32> {
+    /// Records a path's interfaces; returns the smallest of their MTUs and the route's.
+    fn least(&mut self, path: &Path, v6: bool, own: &str) -> Option<u32> {
         let mut least = None;
-        for index in &way.devices {
+        for index in &path.devices {
             let Some(interface) = self.interfaces.get(index).filter(|i| i.name != own) else { continue };
             let mtu = *self.known.entry((*index, v6)).or_insert_with(|| interface.mtu(v6));
-            least = Some(least.unwrap_or(u32::MAX).min(mtu).min(way.mtu.unwrap_or(u32::MAX)));
-            self.ways.interfaces[usize::from(v6)].insert(interface.name.clone());
+            least = Some(least.unwrap_or(u32::MAX).min(mtu).min(path.mtu.unwrap_or(u32::MAX)));
+            self.paths.interfaces[usize::from(v6)].insert(interface.name.clone());
         }
         least
     }
@@ -140,25 +140,32 @@ mod tests {
             ns.run(|| targets.look_up(&mut Netlink::open().unwrap()).unwrap()).unwrap()
         };
         let targets = Targets::new(&settings, "eqtest0");
-        let ways = look("eqtest0");
-        assert_eq!(ways.mtus, [1500, 1400, 1500, 0, 0]);
-        assert_eq!(ways.interfaces, [&["one", "two"][..], &["one"]].map(|n| n.iter().map(|n| n.to_string()).collect()));
-        let unreachable: Vec<_> = targets.unreachable(&ways).map(|address| address.to_string()).collect();
+        let paths = look("eqtest0");
+        assert_eq!(paths.mtus, [1500, 1400, 1500, 0, 0]);
+        assert_eq!(
+            paths.interfaces,
+            [&["one", "two"][..], &["one"]].map(|n| n.iter().map(|n| n.to_string()).collect())
+        );
+        let unreachable: Vec<_> = targets.unreachable(&paths).map(|address| address.to_string()).collect();
         assert_eq!(unreachable, ["fd01::2", "10.8.0.2"]);
-        let told = |now: &Ways, before: &Ways| {
+        let told = |now: &Paths, before: &Paths| {
             let mtu =
                 |change| if let Change::Mtu { server, v6, mtu } = change { (server.0, v6, mtu) } else { panic!() };
             targets.changes(now, before).map(mtu).collect::<Vec<_>>()
         };
-        assert_eq!(told(&ways, &Ways::default()), [(0, false, 1500), (1, false, 1400), (2, true, 1500)]);
+        assert_eq!(told(&paths, &Paths::default()), [(0, false, 1500), (1, false, 1400), (2, true, 1500)]);
         ns.mtu("one", 65_535).unwrap();
         ns.route("10.8.0.0/24".parse().unwrap(), "two", None).unwrap();
         let later = look("eqtest0");
-        assert_eq!(told(&later, &ways), [(0, false, 65_535), (2, true, 65_535)], "a pool's own MTU stands");
+        assert_eq!(told(&later, &paths), [(0, false, 65_535), (2, true, 65_535)], "a pool's own MTU stands");
         assert_eq!(later.mtus[4], 1400);
         assert_eq!(told(&later, &later), []);
         let own = look("two");
-        assert_eq!((own.mtus[1], own.interfaces[0].contains("two")), (0, false), "the gateway's own device is no way");
+        assert_eq!(
+            (own.mtus[1], own.interfaces[0].contains("two")),
+            (0, false),
+            "the gateway's own device is not a path to a server"
+        );
     }
 
     #[test]
@@ -172,11 +179,11 @@ mod tests {
             let whole = targets.look_up(&mut netlink).unwrap();
             assert_eq!(whole.mtus.len(), 9);
             for (portion, want) in [(1, 9), (4, 3), (9, 1), (10, 1)] {
-                let (mut asking, mut portions) = (Asking::start(&mut netlink).unwrap(), 1);
-                while !asking.go_on(&targets, &mut netlink, portion).unwrap() {
+                let (mut lookup, mut portions) = (Lookup::start(&mut netlink).unwrap(), 1);
+                while !lookup.advance(&targets, &mut netlink, portion).unwrap() {
                     portions += 1;
                 }
-                assert_eq!((portions, asking.finish()), (want, whole.clone()));
+                assert_eq!((portions, lookup.finish()), (want, whole.clone()));
             }
         })
         .unwrap();
