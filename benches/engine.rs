@@ -4,6 +4,7 @@
 //! are made between the rounds and are in the cache, flows are where a million of them can be.
 //! Every figure stands beside the same run's full parse of the same packet by etherparse.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 #[path = "../tests/common/random.rs"]

@@ -3,6 +3,7 @@
 //! `cargo bench --bench spread` prints them; `-- --write` also puts the tables into the document. Costs depend on the
 //! machine and stay out of it.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 #[path = "../tests/common/random.rs"]

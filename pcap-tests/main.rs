@@ -2,6 +2,8 @@
 //!
 //! It drives the library's replay and must not know the engine. How to add a case: README.md here.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 mod craft;
 mod golden;
 #[path = "../tests/common/oracle.rs"]

@@ -13,12 +13,12 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// For IDs under `ids`, none of which has a wake-up.
-    pub fn new(ids: usize) -> Self {
+    pub(crate) fn new(ids: usize) -> Self {
         Schedule { heap: BinaryHeap::new(), wakes: vec![Instant::FAR; ids] }
     }
 
     /// Sets an ID's wake-up; [`Instant::FAR`]: none.
-    pub fn set(&mut self, id: u32, at: Instant) {
+    pub(crate) fn set(&mut self, id: u32, at: Instant) {
         let Some(wake) = self.wakes.get_mut(id as usize) else { return };
         *wake = at;
         if at != Instant::FAR {
@@ -32,12 +32,12 @@ impl Schedule {
     }
 
     /// The next wake-up.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes the ID whose wake-up is due, the earliest first and the lowest ID of those of one time.
-    pub fn pop(&mut self, now: Instant) -> Option<u32> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<u32> {
         let Reverse((at, id)) = *self.heap.peek()?;
         if at > now {
             return None;

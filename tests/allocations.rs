@@ -3,6 +3,7 @@
 //! A counting allocator stands before the system's. It counts a thread's own calls, so tests that
 //! run beside each other do not disturb each other.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(unsafe_code)] // `GlobalAlloc` is an unsafe trait; every call goes on to the system's allocator as it came.
 
 #[path = "common/setup.rs"]

@@ -1,6 +1,8 @@
 //! The built commands, run as a user would: exit codes, what is said where, and `eqctl` against a gateway
 //! that has a real engine and a real socket, but no device.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 use assert_cmd::Command;
 use equipoise::config;
 use equipoise::control::{About, DeviceCounters, Progress, Session};

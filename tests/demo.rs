@@ -2,6 +2,7 @@
 //!
 //! Needs root, or user namespaces and access to /dev/net/tun; where it has neither each test says that it is skipped.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
 use rustix::process::{Pid, Signal, kill_process};

@@ -1,5 +1,7 @@
 //! A server that flaps for an hour of virtual time: no flow goes to it while it is down, everything adds up, nothing grows.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 #[path = "common/random.rs"]
 mod random;
 #[path = "common/setup.rs"]

@@ -1,5 +1,7 @@
 //! The committed inputs of the fuzz targets, on the ordinary build: each must still be survived.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
 #[path = "common/oracle.rs"]

@@ -1,5 +1,7 @@
 //! A pool of 10,000 servers behind the engine: flows spread by weight, one that goes down gets no more, weights change.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 #[path = "common/setup.rs"]
 mod setup;
 

@@ -1,5 +1,7 @@
 //! The oracle of the other tests is itself able to fail.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 #[path = "common/oracle.rs"]
 mod oracle;
 

@@ -1,5 +1,7 @@
 //! What holds of the engine whatever bytes come: arbitrary ones, and valid packets flipped, cut, extended and spliced.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 #[path = "common/oracle.rs"]
 mod oracle;
 #[path = "common/setup.rs"]

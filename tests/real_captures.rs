@@ -3,6 +3,8 @@
 //!
 //! What the captures hold is told by tshark, in the table of their README.md; it must not know the engine.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 #[path = "captures/mod.rs"]
 mod captures;
 #[path = "captures/damage.rs"]

@@ -1,5 +1,7 @@
 //! The figures of `docs/algorithms.md` are measured, and measured again here.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 #[path = "common/random.rs"]
 mod random;
 #[path = "common/spread.rs"]

@@ -3,6 +3,8 @@
 //! Thousands of random steps over few keys, so that full tables, taken keys and ties come up; after
 //! each step everything that can be seen of the table is compared.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 #[path = "common/random.rs"]
 mod random;
 

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 /// What the gateway says of itself.
-pub struct Seen {
+pub(super) struct Seen {
     /// Its servers, in the order of the configuration.
     pub servers: Vec<ServerRow>,
     /// What its monitors see of each address.
@@ -22,7 +22,7 @@ pub struct Seen {
 }
 
 /// A running gateway; it is stopped when dropped.
-pub struct Balancer {
+pub(super) struct Balancer {
     stopper: Stopper,
     thread: Option<JoinHandle<Result<(), DemoError>>>,
     client: Option<Client>,
@@ -30,7 +30,7 @@ pub struct Balancer {
 
 impl Balancer {
     /// Starts it, and returns when it is ready for packets and questions.
-    pub fn start(namespace: &Namespace, settings: Settings, socket: &Path) -> Result<Balancer, DemoError> {
+    pub(super) fn start(namespace: &Namespace, settings: Settings, socket: &Path) -> Result<Balancer, DemoError> {
         let fail = |e: &dyn std::fmt::Display| DemoError::new("the gateway did not start", e);
         let (tell, told) = mpsc::channel();
         let inside = namespace.clone();
@@ -53,7 +53,7 @@ impl Balancer {
     }
 
     /// Asks for servers and totals, as eqctl does.
-    pub fn ask(&mut self) -> Result<Seen, DemoError> {
+    pub(super) fn ask(&mut self) -> Result<Seen, DemoError> {
         let fail = |e: ClientError| DemoError::new("the gateway does not answer on its control socket", e);
         let silent = || DemoError::new("the gateway does not answer on its control socket", "it said nothing");
         let client = self.client.as_mut().ok_or_else(silent)?;
@@ -68,7 +68,7 @@ impl Balancer {
     }
 
     /// Ends it and waits until it has taken everything down.
-    pub fn stop(mut self) -> Result<(), DemoError> {
+    pub(super) fn stop(mut self) -> Result<(), DemoError> {
         self.stopper.stop();
         self.thread.take().map_or(Ok(()), end)
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
 
 /// What everybody counted.
-pub struct Books {
+pub(super) struct Books {
     pub options: DemoOptions,
     /// The clients' side.
     pub tally: Tally,
@@ -28,7 +28,7 @@ pub struct Books {
 
 impl Books {
     /// What did not come out as it should; empty where all did.
-    pub fn wrong(&self) -> Vec<String> {
+    pub(super) fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         if self.tally.failed > 0 {
             wrong.push(format!("{} requests failed, the first of them:", self.tally.failed));
@@ -68,7 +68,7 @@ impl Books {
     }
 
     /// The summary for people; `left` is what was left behind.
-    pub fn text(&self, left: &[String]) -> String {
+    pub(super) fn text(&self, left: &[String]) -> String {
         let [v4, v6] = self.tally.by_family;
         let [half, most, nearly, all] = self.tally.percentiles(SHARES).map(|l| l.as_secs_f64() * 1000.0);
         let mut text = format!(
@@ -111,7 +111,7 @@ impl Books {
     }
 
     /// The summary for machines, one line.
-    pub fn json(&self, left: &[String]) -> String {
+    pub(super) fn json(&self, left: &[String]) -> String {
         let [half, most, nearly, all] = self.tally.percentiles(SHARES).map(|l| l.as_secs_f64() * 1000.0);
         let [v4, v6] = self.tally.by_family;
         serde_json::json!({

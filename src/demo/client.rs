@@ -22,7 +22,7 @@ const DRILL: u32 = 250;
 
 /// How clients work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub(super) enum Pace {
     /// So many requests, as fast as they can.
     Requests(u64),
     /// At a gentle rate until they are stopped.
@@ -43,7 +43,7 @@ impl Pace {
 }
 
 /// The clients at work.
-pub struct Clients {
+pub(super) struct Clients {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -66,7 +66,7 @@ struct Shared {
 
 impl Clients {
     /// Starts them; they stop by themselves when all requests are made.
-    pub fn start(
+    pub(super) fn start(
         namespace: &Namespace,
         clients: u16,
         pace: Pace,
@@ -102,23 +102,23 @@ impl Clients {
     }
 
     /// Whether all requests are made.
-    pub fn done(&self) -> bool {
+    pub(super) fn done(&self) -> bool {
         self.shared.busy.load(Ordering::Relaxed) == 0
     }
 
     /// Lets no further request begin.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 
     /// Requests answered and failed so far.
-    pub fn counts(&self) -> (u64, u64) {
+    pub(super) fn counts(&self) -> (u64, u64) {
         let tally = self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
         (tally.answered(), tally.failed)
     }
 
     /// Waits for the requests under way, and tells what all of them came to, and each by itself where they were noted.
-    pub fn join(self) -> (Tally, Vec<Request>) {
+    pub(super) fn join(self) -> (Tally, Vec<Request>) {
         for thread in self.threads {
             let _ = thread.join();
         }

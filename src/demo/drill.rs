@@ -12,7 +12,7 @@ const SLOW_SHARE: f64 = 0.75;
 
 /// A request of the drill: when it began, and who answered it, if anybody did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     pub began: Instant,
     pub server: Option<String>,
     /// Why nobody did.
@@ -21,7 +21,7 @@ pub struct Request {
 
 /// When what happened, as the demo saw it.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub(super) struct Times {
     /// The server stopped.
     pub stopped: Instant,
     /// The gateway said that it is down.
@@ -38,7 +38,7 @@ pub struct Times {
 
 /// What the drill came to.
 #[derive(Debug, Clone)]
-pub struct Drill {
+pub(super) struct Drill {
     pub server: String,
     pub times: Times,
     pub requests: Vec<Request>,
@@ -47,7 +47,7 @@ pub struct Drill {
 }
 
 /// The longest that the monitor may need to notice: its interval, stretched by the jitter, for each failure, and the last one's timeout.
-pub fn longest_to_notice() -> Duration {
+pub(super) fn longest_to_notice() -> Duration {
     (INTERVAL * FALL).mul_f64(1.1) + TIMEOUT
 }
 
@@ -73,7 +73,7 @@ impl Drill {
     }
 
     /// What did not come out as it should.
-    pub fn wrong(&self) -> Vec<String> {
+    pub(super) fn wrong(&self) -> Vec<String> {
         let (name, t) = (&self.server, &self.times);
         let mut wrong = Vec::new();
         let seconds = |span: Duration| format!("{:.2} s", span.as_secs_f64());
@@ -101,7 +101,7 @@ impl Drill {
     }
 
     /// The summary for people.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let (name, t) = (&self.server, &self.times);
         let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
         let [_, rising, after] = self.shares();
@@ -128,7 +128,7 @@ impl Drill {
     }
 
     /// The summary for machines.
-    pub fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> serde_json::Value {
         let t = &self.times;
         let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1000.0;
         let [_, rising, after] = self.shares();

@@ -15,7 +15,7 @@ const CELLS: u64 = 32;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// What is to be seen.
-pub struct View<'a> {
+pub(super) struct View<'a> {
     /// Since the first request.
     pub elapsed: Duration,
     /// What the gateway says.
@@ -27,7 +27,7 @@ pub struct View<'a> {
 }
 
 /// Draws to stdout.
-pub struct Picture {
+pub(super) struct Picture {
     silent: bool,
     terminal: bool,
     wanted: Option<u64>,
@@ -39,7 +39,7 @@ pub struct Picture {
 
 impl Picture {
     /// Makes the picture; it stays silent where the answer is to be JSON.
-    pub fn new(options: &DemoOptions) -> Picture {
+    pub(super) fn new(options: &DemoOptions) -> Picture {
         Picture {
             silent: options.json,
             terminal: std::io::stdout().is_terminal(),
@@ -51,7 +51,7 @@ impl Picture {
     }
 
     /// Draws it again over the last one, or adds a line where a second has passed or it is the last.
-    pub fn draw(&mut self, view: &View<'_>, last: bool) {
+    pub(super) fn draw(&mut self, view: &View<'_>, last: bool) {
         if self.silent {
             return;
         }

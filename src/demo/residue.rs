@@ -14,11 +14,11 @@ const PREFIX: &str = "equipoise-demo-";
 const LONGEST: usize = 80;
 
 /// A directory of the demo's own, for configuration and control socket; removed when dropped.
-pub struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes it, and removes those that killed demos of this user left.
-    pub fn new() -> Result<Scratch, DemoError> {
+    pub(super) fn new() -> Result<Scratch, DemoError> {
         let base = std::env::temp_dir();
         let base = if base.as_os_str().len() > LONGEST { PathBuf::from("/tmp") } else { base };
         remove_stale(&base);
@@ -32,7 +32,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -58,7 +58,7 @@ fn remove_stale(base: &Path) {
 }
 
 /// How things stood before the demo.
-pub struct Before {
+pub(super) struct Before {
     threads: usize,
     namespaces: usize,
     devices: Vec<String>,
@@ -66,12 +66,12 @@ pub struct Before {
 
 impl Before {
     /// Looks at threads, namespaces held open, and the devices of the namespace in which it all began.
-    pub fn look() -> Before {
+    pub(super) fn look() -> Before {
         Before { threads: threads(), namespaces: namespaces(), devices: devices() }
     }
 
     /// What has come since then and has not gone; empty where nothing has.
-    pub fn left(&self, directory: &Path) -> Vec<String> {
+    pub(super) fn left(&self, directory: &Path) -> Vec<String> {
         let mut left = Vec::new();
         // A thread that was waited for can still be in the kernel's list for a moment.
         for _ in 0..100 {

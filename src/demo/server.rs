@@ -20,7 +20,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A server; it ends when stopped or dropped.
-pub struct Server {
+pub(super) struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     thread: Option<JoinHandle<()>>,
@@ -34,7 +34,7 @@ struct Shared {
 
 impl Server {
     /// Starts a server of the namespace's name.
-    pub fn start(namespace: &Namespace) -> Result<Server, DemoError> {
+    pub(super) fn start(namespace: &Namespace) -> Result<Server, DemoError> {
         let name = namespace.label();
         let fail = |e: &dyn std::fmt::Display| DemoError::new(format!("starting the HTTP server {name}"), e);
         // One socket for both families.
@@ -47,12 +47,12 @@ impl Server {
     }
 
     /// How many requests it has answered.
-    pub fn answered(&self) -> (String, u64) {
+    pub(super) fn answered(&self) -> (String, u64) {
         (self.shared.name.clone(), self.shared.answered.load(Ordering::Relaxed))
     }
 
     /// Ends it with all its connections, and tells its name and how many requests it has answered.
-    pub fn stop(mut self) -> (String, u64) {
+    pub(super) fn stop(mut self) -> (String, u64) {
         self.end();
         (self.shared.name.clone(), self.shared.answered.load(Ordering::Relaxed))
     }
@@ -155,7 +155,7 @@ fn answer(name: &str, peer: SocketAddr, keep: bool) -> String {
 }
 
 /// The body of an answer.
-pub fn body(name: &str, peer: SocketAddr) -> String {
+pub(super) fn body(name: &str, peer: SocketAddr) -> String {
     format!("{name} answers {}\n", SocketAddr::new(peer.ip().to_canonical(), peer.port()))
 }
 

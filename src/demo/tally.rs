@@ -10,7 +10,7 @@ const TOLD: usize = 5;
 
 /// The books of all clients together.
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     /// Answers by the name of the server that gave them.
     pub by_server: BTreeMap<String, u64>,
     /// Answers over IPv4 and IPv6.
@@ -24,7 +24,7 @@ pub struct Tally {
 
 impl Tally {
     /// Notes a right answer.
-    pub fn answer(&mut self, server: &str, v6: bool, latency: Duration) {
+    pub(super) fn answer(&mut self, server: &str, v6: bool, latency: Duration) {
         let answered = usize::try_from(self.answered()).unwrap_or(0);
         match self.by_server.get_mut(server) {
             Some(count) => *count += 1,
@@ -39,7 +39,7 @@ impl Tally {
     }
 
     /// Notes a request that got no right answer.
-    pub fn failure(&mut self, why: String) {
+    pub(super) fn failure(&mut self, why: String) {
         self.failed += 1;
         if self.failures.len() < TOLD {
             self.failures.push(why);
@@ -47,12 +47,12 @@ impl Tally {
     }
 
     /// Right answers.
-    pub fn answered(&self) -> u64 {
+    pub(super) fn answered(&self) -> u64 {
         self.by_family.iter().sum()
     }
 
     /// The latency that the given shares of the requests did not exceed, in the order asked.
-    pub fn percentiles<const N: usize>(&self, shares: [f64; N]) -> [Duration; N] {
+    pub(super) fn percentiles<const N: usize>(&self, shares: [f64; N]) -> [Duration; N] {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
         shares.map(|share| {
@@ -64,7 +64,7 @@ impl Tally {
 
     /// The servers whose number of answers is further than 2 % from their weight's share, and further than one
     /// request, which no way of spreading whole requests can avoid; `servers` are names and weights.
-    pub fn uneven(&self, servers: &[(String, u16)]) -> Vec<String> {
+    pub(super) fn uneven(&self, servers: &[(String, u16)]) -> Vec<String> {
         let all: u64 = servers.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let mut uneven = Vec::new();
         for (name, weight) in servers {

@@ -9,28 +9,28 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Where clients connect to, IPv4 first; addresses for documentation (RFC 5737, RFC 3849).
-pub const SERVICE: [&str; 2] = ["192.0.2.10:80", "[2001:db8:a::10]:80"];
+pub(super) const SERVICE: [&str; 2] = ["192.0.2.10:80", "[2001:db8:a::10]:80"];
 /// Where the servers listen.
-pub const SERVER_PORT: u16 = 8080;
+pub(super) const SERVER_PORT: u16 = 8080;
 /// From one probe of a server to the next.
-pub const INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 /// How long a probe waits for its answer.
-pub const TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 /// Failures in a row that take a server out, and successes that bring it back.
-pub const FALL: u32 = 3;
+pub(super) const FALL: u32 = 3;
 /// Successes in a row that bring it back.
-pub const RISE: u32 = 2;
+pub(super) const RISE: u32 = 2;
 /// How long a server's weight takes to rise when it is back.
-pub const SLOW_START: Duration = Duration::from_secs(3);
+pub(super) const SLOW_START: Duration = Duration::from_secs(3);
 /// What the monitors ask servers for.
-pub const HEALTH: &str = "/health";
+pub(super) const HEALTH: &str = "/health";
 /// Where probes come from.
 const PROBES: [&str; 2] = ["192.0.2.1", "2001:db8:a::1"];
 /// The gateway's device.
 const DEVICE: &str = "equipoise0";
 
 /// The namespaces; dropping it takes the network away.
-pub struct World {
+pub(super) struct World {
     pub client: Namespace,
     pub gateway: Namespace,
     pub servers: Vec<Namespace>,
@@ -38,7 +38,7 @@ pub struct World {
 
 impl World {
     /// Makes the network with so many servers, `server1` and so on.
-    pub fn new(servers: usize) -> Result<World, DemoError> {
+    pub(super) fn new(servers: usize) -> Result<World, DemoError> {
         Self::build(servers).map_err(|e| DemoError::new("the demo cannot make its network", e))
     }
 
@@ -62,7 +62,7 @@ impl World {
     }
 
     /// A drawing of the network.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let [v4, v6] = SERVICE;
         let mut text = format!("{:<19}{:<32}servers\n", "client", "gateway");
         for (number, server) in (1..).zip(&self.servers) {
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Commands by which somebody can play in the network from another terminal.
-    pub fn commands(&self, socket: &Path) -> String {
+    pub(super) fn commands(&self, socket: &Path) -> String {
         let user = std::process::id();
         let user = match in_user_namespace() {
             true => format!("--user=/proc/{user}/ns/user --preserve-credentials "),
@@ -98,7 +98,7 @@ impl World {
     }
 
     /// Whether the gateway, which has stopped, took away everything that it had put in place.
-    pub fn check_gateway_is_clean(&self) -> Result<(), DemoError> {
+    pub(super) fn check_gateway_is_clean(&self) -> Result<(), DemoError> {
         let fail = |why: String| Err(DemoError::new("the gateway has stopped and left something behind", why));
         let explain = |e| DemoError::new("looking at what the gateway left", e);
         let marked = self.gateway.marked(setup::PROTOCOL).map_err(explain)?;
@@ -132,12 +132,12 @@ fn in_user_namespace() -> bool {
 }
 
 /// The service's addresses.
-pub fn service_addresses() -> [SocketAddr; 2] {
+pub(super) fn service_addresses() -> [SocketAddr; 2] {
     SERVICE.map(|text| text.parse().expect("the demo's own addresses are well written"))
 }
 
 /// The gateway's configuration.
-pub fn configuration(weights: &[u16], socket: &Path) -> String {
+pub(super) fn configuration(weights: &[u16], socket: &Path) -> String {
     let ([v4, v6], [probe4, probe6]) = (SERVICE, PROBES);
     let mut text = format!(
         "[gateway]\ndevice = \"{DEVICE}\"\ncontrol-socket = {:?}\nprobe-address = [\"{probe4}\", \"{probe6}\"]\n\n\

@@ -32,7 +32,7 @@ impl std::error::Error for SocketError {}
 
 /// The control socket with its connections.
 #[derive(Debug)]
-pub struct ControlServer {
+pub(super) struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the socket file: another process may have replaced it since.
@@ -54,7 +54,7 @@ struct Connection {
 
 impl ControlServer {
     /// Listens at `path`, replacing the socket of a killed run; fails if another gateway answers there.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub(super) fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |doing: &str, error: io::Error| {
             SocketError(format!(
                 "cannot {doing} the control socket {}: {error}; make sure that its directory exists and may be \
@@ -80,13 +80,13 @@ impl ControlServer {
     }
 
     /// Registers the listener under `token`; connections are registered under the tokens after it.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.first_token = token.0 + 1;
         registry.register(&mut self.listener, token, Interest::READABLE)
     }
 
     /// Accepts pending connections; excess ones are closed with an error message.
-    pub fn accept(&mut self, registry: &Registry, about: &Arc<About>) {
+    pub(super) fn accept(&mut self, registry: &Registry, about: &Arc<About>) {
         loop {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
@@ -117,7 +117,7 @@ impl ControlServer {
     }
 
     /// Records that a connection is readable or writable again.
-    pub fn ready(&mut self, token: Token, readable: bool, writable: bool) {
+    pub(super) fn ready(&mut self, token: Token, readable: bool, writable: bool) {
         let place = token.0.wrapping_sub(self.first_token);
         if let Some(Some(connection)) = self.connections.get_mut(place) {
             connection.readable |= readable;
@@ -126,7 +126,7 @@ impl ControlServer {
     }
 
     /// Does one step of work for each connection; returns true if more could be done at once.
-    pub fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> bool {
+    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> bool {
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };

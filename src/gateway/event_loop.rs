@@ -90,7 +90,7 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    pub fn new(
+    pub(super) fn new(
         mut engine: Engine,
         tun: Tun,
         mut control: ControlServer,
@@ -124,16 +124,16 @@ impl EventLoop {
         })
     }
 
-    pub fn stopper(&self) -> Stopper {
+    pub(super) fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    pub fn device_name(&self) -> &str {
+    pub(super) fn device_name(&self) -> &str {
         self.tun.name()
     }
 
     /// Makes SIGINT, SIGTERM and SIGHUP (the terminal is gone) end the loop.
-    pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
+    pub(super) fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         let mut signals = signals.0;
         let failed = GatewayError::io("watch for signals");
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(&failed)?;
@@ -147,7 +147,7 @@ impl EventLoop {
 
     /// Runs until it is stopped or the device is deleted; keeps the rules installed for routers' ICMP errors in step
     /// with the routes to the servers.
-    pub fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
+    pub(super) fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         self.engine.tell_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
         // mio reports an edge only once: remember that the budget left packets in the device.

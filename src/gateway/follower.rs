@@ -33,7 +33,7 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Looks up all paths and subscribes to changes; `device` is the gateway's own.
-    pub fn new(settings: &Settings, device: &str) -> Result<Follower, NetlinkError> {
+    pub(super) fn new(settings: &Settings, device: &str) -> Result<Follower, NetlinkError> {
         // Before the look-up, so that no change is missed.
         let watch = Watch::open().inspect_err(|e| {
             log::warn!("cannot follow changes of routes and MTUs; they take effect at the next start: {e}")
@@ -48,22 +48,22 @@ impl Follower {
     }
 
     /// Returns the interfaces towards servers.
-    pub fn interfaces(&self) -> &Interfaces {
+    pub(super) fn interfaces(&self) -> &Interfaces {
         &self.paths.interfaces
     }
 
     /// Returns the descriptor that becomes readable when there are notifications.
-    pub fn news(&self) -> Option<RawFd> {
+    pub(super) fn news(&self) -> Option<RawFd> {
         self.watch.as_ref().map(Watch::as_raw_fd)
     }
 
     /// Passes all known path MTUs to the engine.
-    pub fn tell_all(&self, engine: &mut Engine, now: Instant) {
+    pub(super) fn tell_all(&self, engine: &mut Engine, now: Instant) {
         tell(engine, now, self.targets.changes(&self.paths, &Paths::default()), log::Level::Debug);
     }
 
     /// Reads the kernel's notifications; returns true if more may be pending.
-    pub fn take_news(&mut self, now: Instant) -> bool {
+    pub(super) fn take_news(&mut self, now: Instant) -> bool {
         let Some(watch) = &mut self.watch else { return false };
         match watch.take() {
             Ok((news, more)) => {
@@ -81,12 +81,12 @@ impl Follower {
     }
 
     /// Returns when it has work to do; `None` while there are no notifications.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.lookup.as_ref().map(|(_, since)| *since).or(self.due)
     }
 
     /// Does one step of what is due; returns whether the interfaces towards servers have changed.
-    pub fn work(&mut self, engine: &mut Engine, now: Instant) -> bool {
+    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant) -> bool {
         self.try_work(engine, now).unwrap_or_else(|e| {
             self.lookup = None;
             log::warn!("cannot look up the paths to the servers; the known ones remain in effect: {e}");

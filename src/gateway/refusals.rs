@@ -18,14 +18,14 @@ const GRAVE: [(Reason, &str); 4] = [
 
 /// The counts at the last log line, and when the next one is due.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub(super) struct Refusals {
     told: [u64; GRAVE.len()],
     rest: Option<Instant>,
 }
 
 impl Refusals {
     /// Logs the packets refused since the last line.
-    pub fn tell(&mut self, engine: &Engine, now: Instant) {
+    pub(super) fn tell(&mut self, engine: &Engine, now: Instant) {
         for line in self.lines(engine, now) {
             log::warn!("{line}");
         }

@@ -9,7 +9,7 @@ use tun_tap::{Iface, Mode};
 
 /// Settings with one pool; listen addresses as (address, protocol, first port, last port), servers as (address,
 /// port).
-pub fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option<u16>)]) -> Settings {
+pub(super) fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option<u16>)]) -> Settings {
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let listen = listens
         .iter()
@@ -35,7 +35,7 @@ pub fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option
 }
 
 /// One service with an address per family, port 80, and two servers per family, one of them with its own port.
-pub fn two_families() -> Settings {
+pub(super) fn two_families() -> Settings {
     settings(
         &[("192.0.2.10", Protocol::Tcp, 80, 80), ("2001:db8::10", Protocol::Tcp, 80, 80)],
         &[("10.9.0.2", Some(8080)), ("10.9.0.5", None), ("fd09::2", Some(8080)), ("fd09::5", None)],
@@ -43,7 +43,7 @@ pub fn two_families() -> Settings {
 }
 
 /// A namespace, or `None` and a line on stderr if the tests may not create any.
-pub fn namespace(label: &str) -> Option<Namespace> {
+pub(super) fn namespace(label: &str) -> Option<Namespace> {
     match Namespace::new(label) {
         Ok(namespace) => Some(namespace),
         Err(e) => {
@@ -55,6 +55,6 @@ pub fn namespace(label: &str) -> Option<Namespace> {
 }
 
 /// A TUN device in the calling thread's namespace; it dies when dropped.
-pub fn tun(name: &str) -> Iface {
+pub(super) fn tun(name: &str) -> Iface {
     Iface::without_packet_info(name, Mode::Tun).unwrap()
 }

@@ -54,7 +54,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub fn new(initial: Initial) -> Self {
+    pub(super) fn new(initial: Initial) -> Self {
         let state = match initial {
             Initial::Up => State::Up,
             Initial::Down => State::Down,
@@ -74,36 +74,40 @@ impl Judge {
     }
 
     /// Why it last went down, if it ever did.
-    pub fn why(&self) -> Option<Why> {
+    pub(super) fn why(&self) -> Option<Why> {
         self.why.clone()
     }
 
-    pub fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         self.state
     }
 
     /// Probes in the window.
-    pub fn sent(&self) -> u32 {
+    pub(super) fn sent(&self) -> u32 {
         self.window.len() as u32
     }
 
     /// Failures in the window.
-    pub fn lost(&self) -> u32 {
+    pub(super) fn lost(&self) -> u32 {
         self.lost
     }
 
     /// Average latency of the window's answered probes.
-    pub fn average(&self) -> Option<Duration> {
+    pub(super) fn average(&self) -> Option<Duration> {
         (self.timed > 0).then(|| self.total / self.timed)
     }
 
     /// Latency smoothed as RFC 6298, 2.3 smooths round trips: an eighth of each newer one.
-    pub fn smoothed(&self) -> Option<Duration> {
+    pub(super) fn smoothed(&self) -> Option<Duration> {
         self.smoothed
     }
 
     /// Takes a probe's result; the reason where the verdict changes.
-    pub fn record(&mut self, settings: &MonitorSettings, result: &Result<Option<Duration>, Failure>) -> Option<Why> {
+    pub(super) fn record(
+        &mut self,
+        settings: &MonitorSettings,
+        result: &Result<Option<Duration>, Failure>,
+    ) -> Option<Why> {
         self.add(settings.samples, result);
         let fault = self.fault(settings, result.as_ref().err());
         match (self.state, fault) {

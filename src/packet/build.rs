@@ -21,7 +21,7 @@ pub fn reset(out: &mut [u8; MOST], to: &Parsed) -> Option<usize> {
     let builder = if flags.ack() {
         ip.tcp(dst, src, ack, 0).rst()
     } else {
-        let len = to.payload_len() as u32 + u32::from(flags.syn()) + u32::from(flags.fin());
+        let len = u32::try_from(to.payload_len()).ok()? + u32::from(flags.syn()) + u32::from(flags.fin());
         ip.tcp(dst, src, 0, 0).rst().ack(seq.wrapping_add(len))
     };
     let size = builder.size(0);
@@ -111,7 +111,7 @@ fn kind_v6(packet: &[u8], why: Error) -> etherparse::Icmpv6Type {
         }),
         Error::Protocol => ParameterProblem(ParameterProblemHeader {
             code: ParameterProblemCode::UnrecognizedNextHeader,
-            pointer: super::parse::next_header_field(packet) as u32,
+            pointer: u32::try_from(super::parse::next_header_field(packet)).unwrap_or(0),
         }),
     }
 }
@@ -134,11 +134,11 @@ pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8])) {
         let room = (mtu.saturating_sub(out.len()) & !7).max(8);
         let end = len.min(at + room);
         let more = end < len || flags & 0x2000 != 0;
-        let place = (flags & 0x1fff) + ((at - header) >> 3) as u16;
-        out[0] = 0x40 | (out.len() / 4) as u8;
+        let place = (flags & 0x1fff) + narrow((at - header) >> 3);
+        out[0] = 0x40 | u8::try_from(out.len() / 4).unwrap_or(15);
         let header_len = out.len();
         out.extend_from_slice(&packet[at..end]);
-        let total = (out.len() as u16).to_be_bytes();
+        let total = narrow(out.len()).to_be_bytes();
         out[2..4].copy_from_slice(&total);
         let field = (flags & 0xc000) | (u16::from(more) << 13) | place;
         out[6..8].copy_from_slice(&field.to_be_bytes());
@@ -163,18 +163,23 @@ pub fn fragment_v6(packet: &[u8], mtu: usize, id: u32, mut each: impl FnMut(&[u8
     let mut out = Vec::with_capacity(mtu);
     for at in (40..len).step_by(room) {
         let end = len.min(at + room);
-        let field = (at - 40) as u16 | u16::from(end < len);
+        let field = narrow(at - 40) | u16::from(end < len);
         out.clear();
         out.extend_from_slice(&packet[..40]);
         out.extend_from_slice(&[packet[6], 0]);
         out.extend_from_slice(&field.to_be_bytes());
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&packet[at..end]);
-        let payload = ((out.len() - 40) as u16).to_be_bytes();
+        let payload = narrow(out.len() - 40).to_be_bytes();
         out[4..6].copy_from_slice(&payload);
         out[6] = super::parse::FRAGMENT;
         each(&out);
     }
+}
+
+/// Narrows a length or an offset inside an IP packet, which 16 bits hold.
+fn narrow(value: usize) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
 }
 
 /// The options that every fragment carries (RFC 791, 3.1: the copied flag), padded to whole words.

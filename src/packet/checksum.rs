@@ -27,7 +27,7 @@ pub const fn fold(mut total: u64) -> u16 {
     total = (total & 0xffff_ffff) + (total >> 32);
     total = (total & 0xffff) + (total >> 16);
     total = (total & 0xffff) + (total >> 16);
-    total as u16
+    (total & 0xffff) as u16
 }
 
 /// The uncomplemented sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1), unfolded.
@@ -43,7 +43,7 @@ pub fn sum_of(addresses: &Addresses) -> u64 {
         Addresses::V4 { src, dst } => u64::from(src) + u64::from(dst),
         Addresses::V6 { src, dst } => {
             let halves = |a: u128| {
-                let (high, low) = ((a >> 64) as u64, a as u64);
+                let (high, low) = ((a >> 64) as u64, (a & 0xffff_ffff_ffff_ffff) as u64);
                 (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
             };
             halves(src) + halves(dst)

@@ -2,6 +2,8 @@
 //!
 //! It must not know flows, services or time.
 
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
+
 pub mod build;
 pub mod checksum;
 pub mod family;

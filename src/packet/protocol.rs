@@ -70,7 +70,8 @@ impl Protocol {
     /// The protocol of that name. What has a name of its own cannot be written as a number.
     pub fn from_name(name: &str) -> Option<Protocol> {
         let known = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
-        let listed = || NAMES.iter().position(|n| *n == name).map(|number| Protocol::Ip(number as u8));
+        let listed =
+            || NAMES.iter().position(|n| *n == name).and_then(|number| u8::try_from(number).ok().map(Protocol::Ip));
         known.into_iter().find(|protocol| protocol.name() == name).or_else(listed).filter(|protocol| match protocol {
             Protocol::Ip(number) => Protocol::of_number(*number) == *protocol && !NOT_LISTENED.contains(number),
             _ => true,

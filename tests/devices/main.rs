@@ -2,6 +2,7 @@
 //!
 //! It must not know anything inside the gateway: it looks through `eqctl`, as an operator would.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
 mod bulk;

@@ -4,6 +4,7 @@
 //! `STRANGE_CAPTURES=DIR cargo test --release --test strange -- --nocapture` takes the captures below a directory in
 //! their place: those that packet analysers keep as their tests, say, or your own.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(clippy::disallowed_methods, reason = "its closing line tells how long it took")]
 
 #[path = "../common/oracle.rs"]

@@ -3,6 +3,8 @@
 //! The engine is driven as the live gateway drives it; hosts, links and clock are simulated, so a
 //! minute of traffic takes a moment and a seed stands for a whole run.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 mod apps;
 mod host;
 mod net;

@@ -2,6 +2,7 @@
 //!
 //! It sees only what `equipoise::control` says; all printing but the JSON lines is done there.
 
+#![allow(unreachable_pub)]
 #![allow(clippy::disallowed_methods, reason = "`--watch` waits between two looks")]
 
 mod args;

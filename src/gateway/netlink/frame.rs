@@ -13,7 +13,7 @@ const HEADER: usize = 16;
 
 /// How a request ended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// The system's error number; 0 is success.
     pub errno: i32,
     /// The kernel's explanation, if it gave one.
@@ -21,7 +21,7 @@ pub struct Outcome {
 }
 
 /// One message of a datagram, with its header parsed.
-pub struct Frame<'a> {
+pub(super) struct Frame<'a> {
     kind: u16,
     flags: u16,
     /// The sequence number of the request that it answers.
@@ -30,7 +30,7 @@ pub struct Frame<'a> {
 }
 
 /// Splits a datagram into its messages; stops at the first truncated one.
-pub fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+pub(super) fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(datagram, 0)?).ok()?;
         let bytes = datagram.get(..length).filter(|b| b.len() >= HEADER)?;
@@ -41,7 +41,7 @@ pub fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
 
 impl Frame<'_> {
     /// Parses the message in it.
-    pub fn parse(&self) -> Option<Message> {
+    pub(super) fn parse(&self) -> Option<Message> {
         match NetlinkMessage::<Message>::deserialize(self.bytes).ok()?.payload {
             NetlinkPayload::InnerMessage(message) => Some(message),
             _ => None,
@@ -49,7 +49,7 @@ impl Frame<'_> {
     }
 
     /// Returns how the request ended, if this message says so.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         if ![NLMSG_ERROR, NLMSG_DONE].contains(&self.kind) {
             return None;
         }

@@ -109,7 +109,7 @@ fn write(
             let fits = (room - quoted.extension.len()) / unit * unit;
             let quote = (out.len() - body).next_multiple_of(unit).clamp(LEAST_BEFORE_EXTENSION, fits);
             out.resize(body + quote, 0);
-            out[start + ip + at] = (quote / unit) as u8;
+            out[start + ip + at] = u8::try_from(quote / unit).map_err(|_| Untranslatable::TooLong)?;
             out.extend_from_slice(quoted.extension);
         }
         None => out.truncate(body + room),

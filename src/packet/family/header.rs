@@ -34,7 +34,7 @@ pub(super) struct Piece {
 
 impl Piece {
     /// Whether it is all of its packet: an atomic fragment (RFC 6946).
-    pub const fn is_whole(&self) -> bool {
+    pub(super) const fn is_whole(&self) -> bool {
         self.offset == 0 && !self.more
     }
 }
@@ -59,7 +59,7 @@ pub(super) struct Head {
 
 impl Head {
     /// Whether the packet is one of several fragments.
-    pub fn is_fragment(&self) -> bool {
+    pub(super) fn is_fragment(&self) -> bool {
         self.piece.is_some_and(|piece| !piece.is_whole())
     }
 }
@@ -102,7 +102,7 @@ fn read_v6(bytes: &[u8]) -> Result<Head, Untranslatable> {
     let address = |at: usize| u128::from_be_bytes(bytes[at..at + 16].try_into().unwrap_or_default());
     let mut head = Head {
         addresses: Addresses::V6 { src: address(8), dst: address(24) },
-        class: (word(bytes, 0) >> 4) as u8,
+        class: ((word(bytes, 0) >> 4) & 0xff) as u8,
         hops: bytes[7],
         protocol: bytes[6],
         offset: V6,
@@ -151,7 +151,7 @@ pub fn routing_type(packet: &[u8]) -> Option<u32> {
     for _ in 0..=MOST_EXTENSIONS {
         let start = packet.get(at..at + 8)?;
         match kind {
-            ROUTING if start[3] != 0 => return Some(at as u32 + 2),
+            ROUTING if start[3] != 0 => return u32::try_from(at + 2).ok(),
             HOP_BY_HOP | ROUTING | DESTINATION => at += 8 + usize::from(start[1]) * 8,
             AUTHENTICATION => at += 8 + usize::from(start[1]) * 4,
             FRAGMENT if word(start, 2) & 0xfff8 == 0 => at += V6_FRAGMENT,
@@ -196,7 +196,7 @@ pub(super) struct Made {
 
 impl Made {
     /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
@@ -212,7 +212,7 @@ pub(super) fn make(what: &Make) -> Result<Made, Untranslatable> {
 fn make_v4(what: &Make, src: u32, dst: u32) -> Result<Made, Untranslatable> {
     let total = u16::try_from(V4 + what.data).map_err(|_| Untranslatable::TooLong)?;
     let (id, flags) = match (what.piece, what.id) {
-        (Some(piece), _) => (piece.id as u16, piece.offset >> 3 | u16::from(piece.more) << 13),
+        (Some(piece), _) => ((piece.id & 0xffff) as u16, piece.offset >> 3 | u16::from(piece.more) << 13),
         (None, Some(id)) => (id, 0),
         (None, None) => (0, 0x4000),
     };
