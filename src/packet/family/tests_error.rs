@@ -1,11 +1,11 @@
-//! ICMP errors: what they quote, their lengths, extensions and sums.
+//! ICMP errors: quotes, lengths, extensions and checksums.
 
 use super::super::{checksum, parse, quote, word};
 use super::tests::{FOUR, KINDS, Kind, SIX, across, build, resum, sum_is_right, with_extensions};
 use super::*;
 use proptest::prelude::*;
 
-/// Routers that report, and the senders that they report to.
+/// Routers that send errors, and the senders that they send them to.
 const OUTER_FOUR: Addresses = Addresses::V4 { src: 0xcb00_7109, dst: 0xc000_0201 };
 const OUTER_SIX: Addresses = Addresses::V6 { src: 0x0064_ff9b << 96 | 0xcb00_7109, dst: 0x2001_0db8 << 96 | 0x11 };
 
@@ -17,7 +17,7 @@ fn inner(v6: bool) -> Addresses {
     if v6 { SIX } else { FOUR }
 }
 
-/// An error with the bytes behind its sum, in one family.
+/// An error with the given bytes after its checksum, in one family.
 fn error(v6: bool, kind: u8, code: u8, rest: [u8; 4], quoted: &[u8]) -> Vec<u8> {
     let message = [&[kind, code, 0, 0][..], &rest, quoted].concat();
     let addresses = outer(v6);
@@ -59,7 +59,7 @@ fn message(packet: &[u8]) -> &[u8] {
     &packet[parsed.offset..]
 }
 
-/// What [`translate`] makes of a packet, as a quote tells it: the identification is not known.
+/// What [`translate`] makes of a packet, as a quote shows it: the identification is not known.
 fn whole(packet: &[u8], kind: Kind) -> Vec<u8> {
     let mut out = Vec::new();
     let to = across(kind, inner(packet[0] >> 4 == 4));
@@ -118,7 +118,7 @@ fn each_error_passes_with_its_quote_in_the_other_family() {
 fn there_and_back_the_quote_is_the_original() {
     for v6 in [false, true] {
         for transport in KINDS {
-            // The whole of what was sent is told by its header, although little of it is quoted.
+            // The header states the length of the whole packet, although little of it is quoted.
             let mut sent = build(transport, &inner(v6), &[7; 1300]);
             if !v6 {
                 sent[6] = 0x40;
@@ -153,7 +153,7 @@ fn a_quote_cut_off_at_any_byte_behind_its_ports_passes_as_it_is() {
                     continue;
                 }
                 let made = got.unwrap();
-                // Half a sum cannot be patched.
+                // Half a checksum cannot be patched.
                 if message(&made).len() - 8 == (if v6 { 20 } else { 40 }) + 17 && made.len() % 2 == 1 {
                     continue;
                 }
@@ -177,7 +177,7 @@ fn an_error_is_at_most_576_bytes_in_ipv4_and_1280_in_ipv6() {
     let long = build(Kind::Udp, &FOUR, &[3; 1400]);
     let made = cross(&error(false, 3, 3, [0; 4], &long), Kind::Udp).unwrap();
     assert_eq!((made.len(), sum_is_right(&made)), (1280, true));
-    assert_eq!(word(message(&made), 8 + 4), 1408, "the quoted header tells the whole length");
+    assert_eq!(word(message(&made), 8 + 4), 1408, "the quoted header states the whole length");
     let long = build(Kind::Udp, &SIX, &[3; 1100]);
     let made = cross(&error(true, 1, 4, [0; 4], &long), Kind::Udp).unwrap();
     assert_eq!((made.len(), sum_is_right(&made)), (576, true));
