@@ -1,4 +1,4 @@
-//! The oracle of the other tests is itself able to fail.
+//! The oracle of the other tests can itself fail.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
@@ -11,7 +11,7 @@ use oracle::{check, is_valid};
 const A: [u8; 4] = [10, 1, 2, 3];
 const B: [u8; 4] = [192, 0, 2, 80];
 
-/// Each transport over each family: name, packet, where its transport sum stands.
+/// Each transport over each family: name, packet, offset of the transport checksum.
 fn packets() -> Vec<(&'static str, Vec<u8>, usize)> {
     let v4 = || PacketBuilder::ipv4(A, B, 64);
     let v6 = || PacketBuilder::ipv6([0x20; 16], [0xfd; 16], 64);
@@ -70,7 +70,7 @@ fn of_a_fragment_only_the_header_is_judged() {
     packet[sum] ^= 1;
     packet[6] |= 0x20;
     assert!(!is_valid(&packet));
-    // The header's sum covers the flag that was set.
+    // The header checksum covers the flag that was set.
     let old = u16::from_be_bytes([packet[10], packet[11]]);
     let (less, borrow) = old.overflowing_sub(0x2000);
     let fixed = less - u16::from(borrow);

@@ -1,4 +1,4 @@
-//! The figures of `docs/algorithms.md` are measured, and measured again here.
+//! The figures in `docs/algorithms.md` are measured, and are measured again here.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
@@ -12,8 +12,8 @@ use equipoise::balance::{Algorithm, Prefixes};
 #[test]
 fn the_document_shows_what_is_measured() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/algorithms.md");
-    let document = std::fs::read_to_string(path).expect("docs/algorithms.md is there");
-    let want = spread::put(&document, &spread::tables()).expect("both marks stand in docs/algorithms.md");
+    let document = std::fs::read_to_string(path).expect("docs/algorithms.md exists");
+    let want = spread::put(&document, &spread::tables()).expect("docs/algorithms.md has both marks");
     let differs = document.lines().zip(want.lines()).find(|(have, want)| have != want);
     assert!(document == want, "run `cargo bench --bench spread -- --write`; the first difference: {differs:?}");
 }

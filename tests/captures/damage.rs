@@ -108,7 +108,7 @@ fn a_capture_that_is_cut_off_is_refused_and_its_whole_packets_replayed_where_ask
             }
             let place = Place::new(capture);
             let said = place.refused(&place.input(), &[]);
-            assert!(said.contains("cut off") && said.contains("at byte "), "{}: {said}", row.name);
+            assert!(said.contains("truncated") && said.contains("at byte "), "{}: {said}", row.name);
             let (report, output) = place.partly();
             let missing = missing(&report).unwrap_or_else(|| panic!("{}: {report}", row.name));
             assert!(said.contains(&missing), "{missing}");
@@ -206,8 +206,8 @@ fn what_is_no_capture_is_refused_by_name() {
     for (name, want) in [
         ("in.pcap", "the file is empty"),
         ("text.txt", "begins with the text \"time\""),
-        ("program", "this is no pcap or pcapng file"),
-        ("zeros", "this is no pcap or pcapng file"),
+        ("program", "not a pcap or pcapng file"),
+        ("zeros", "not a pcap or pcapng file"),
         ("text.gz", "begins with the text \"not \""),
         ("empty.gz", "empty"),
         ("directory", "directory"),
