@@ -1,4 +1,4 @@
-//! Captures of ICMP echo: answered by the gateway, or by a server.
+//! Captures of ICMP echo: replied to by the gateway, or by a server.
 
 use super::film::Film;
 use super::talk::{Talk, at};
@@ -16,7 +16,7 @@ pub fn an_echo_request_to_a_service_address_is_answered(film: &mut Film) {
         film.show(echo(client, service, false, 7, 1, b"payload"));
         film.show(echo(client, service, false, 7, 2, &[0x55; 1400]));
         film.show(echo(client, service, false, 7, 3, b""));
-        // Nothing is answered to an answer.
+        // Nothing is sent in reply to a reply.
         film.show(echo(client, service, true, 7, 4, b"payload"));
     }
 }

@@ -1,6 +1,6 @@
 //! The built `equipoise` on a real TUN device, between real programs, in network namespaces.
 //!
-//! It must not know anything inside the gateway: it looks through `eqctl`, as an operator would.
+//! It must not know anything inside the gateway: it observes through `eqctl`, as an operator would.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]

@@ -1,9 +1,9 @@
-//! Where a gateway cannot run it says what is missing and how to mend it, and changes nothing.
+//! A gateway that cannot run says what is missing and how to fix it, and changes nothing.
 
 use crate::WEB;
 use crate::world::{World, program, run};
 
-/// Starts in vain; the message must have every one of `wants`.
+/// Starts a gateway that must fail; the message must contain each of `wants`.
 fn refuses(world: &World, configuration: &str, wrap: &[&str], wants: &[&str]) {
     let before = world.system();
     let (code, said) = world.start_in_vain(configuration, wrap);
@@ -46,7 +46,7 @@ fn kernel_parameters_that_are_wrong_come_with_their_commands() {
     for (name, _, good, ..) in cases {
         world.gateway.sysctl(name, good).unwrap();
     }
-    assert!(world.start(&configuration).terminate().success(), "with all of them mended it runs");
+    assert!(world.start(&configuration).terminate().success(), "with all of them fixed it runs");
 }
 
 #[test]
