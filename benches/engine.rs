@@ -339,7 +339,7 @@ fn main() {
         row("expire", &mut |bench| bench.expire(rounds));
     }
     let [v4, v6] = memory.map(|bytes| format!("{bytes:.0} bytes"));
-    println!("{:<44} {v4:>18} {v6:>18}", format!("memory a flow, full table of {}", thousands(most)));
+    println!("{:<44} {v4:>18} {v6:>18}", format!("memory per flow, full table of {}", thousands(most)));
 }
 
 fn thousands(n: u32) -> String {

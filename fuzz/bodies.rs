@@ -240,7 +240,9 @@ impl Drive {
             && sound
         {
             let left = oracle::check(&packet[..len]);
-            left.unwrap_or_else(|why| panic!("came valid, left wrong: {why}\n{came:02x?}\n{:02x?}", &packet[..len]));
+            left.unwrap_or_else(|why| {
+                panic!("arrived valid, left invalid: {why}\n{came:02x?}\n{:02x?}", &packet[..len])
+            });
         }
         if let Verdict::Forward { len, .. } = verdict {
             self.left = packet[..len].to_vec();

@@ -104,7 +104,7 @@ fn check_packets(name: &str, came: &[Frame], went: &[Frame], report: &[u8]) {
             if told_of["verdict"] != "forward" {
                 continue;
             }
-            let (before, after) = (&came[number as usize - 1], went.next().expect("a frame that was told to leave"));
+            let (before, after) = (&came[number as usize - 1], went.next().expect("a frame for each line"));
             // A frame with an earlier timestamp leaves at the time of the previous one.
             let at = came[..number as usize].iter().map(|frame| frame.at).max().unwrap_or_default();
             assert_eq!((at, before.link), (after.at, after.link), "{name} #{number}: time and link type");
@@ -123,7 +123,7 @@ fn check_packets(name: &str, came: &[Frame], went: &[Frame], report: &[u8]) {
         }
     }
     assert_eq!(went.count(), 0, "{name}: frames without a line");
-    assert_eq!(told + skipped, came.len() as u64, "{name}: a line for each frame");
+    assert_eq!(told + skipped, came.len() as u64, "{name}: one line per frame");
     let last = |key: &str| lines.iter().rev().find_map(|line| line.get(key)).expect("the end of a report").clone();
     let counters: Counters = serde_json::from_value(last("counters")).expect("counters");
     assert!(counters.add_up(), "{name}: {counters:?}");

@@ -3,7 +3,7 @@
 //! A counting allocator wraps the system's. It counts per thread, so that parallel tests do not disturb each other.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
-#![allow(unsafe_code)] // `GlobalAlloc` is an unsafe trait; every call goes on to the system's allocator as it came.
+#![allow(unsafe_code)] // `GlobalAlloc` is an unsafe trait; every call is passed to the system's allocator unchanged.
 
 #[path = "common/setup.rs"]
 mod setup;

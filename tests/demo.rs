@@ -213,7 +213,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn a_server_that_cannot_be_reached_fails_the_demo() {
     if !can_play() || !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: needs root, to cut a cable of the demo's");
+        eprintln!("SKIPPED: needs root, to cut one of the demo's links");
         return;
     }
     let directory = TempDir::new().unwrap();
@@ -257,7 +257,7 @@ fn cut(child: &Child) {
 #[test]
 fn an_ordinary_user_plays_in_a_user_namespace_or_is_told_what_is_missing() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: needs root, to become somebody else");
+        eprintln!("SKIPPED: needs root, to become another user");
         return;
     }
     const NOBODY: u32 = 65_534;

@@ -96,7 +96,7 @@ pub fn is_sound(input: &[u8], report: &[u8], output: &[u8]) -> Result<(), String
     }
     for (out, (number, _)) in output.iter().zip(sources) {
         let packet = ip(out).ok_or("a packet went out that is none")?;
-        let right = match number.map(|number| ip(&input[number as usize - 1]).expect("a packet came in")) {
+        let right = match number.map(|number| ip(&input[number as usize - 1]).expect("a packet for each frame")) {
             Some(came) if oracle::is_valid(came) => oracle::check(packet),
             Some(came) if oracle::check_partial(came).is_ok() => oracle::check_partial(packet),
             // What arrives invalid must leave invalid, but how it is invalid does not matter.

@@ -3,14 +3,14 @@
 //!
 //! All of it applies to the network namespace of the calling thread. It must not know packets or flows.
 //!
-//! |  why|what | why| why |
+//! | what | why |
 //! |---|---|
 //! | route of each service address to the device, table `main` | clients' packets enter the device |
 //! | default routes to the device in a table of our own | the rules send the servers' replies there |
-//! |  what we wrote never comes back to us|rule P: packets from the device skip to P+2 | packets written by the gateway never return to it| what we wrote never comes back to us |
-//! |  they come in|rules P+1: replies of servers are routed by that table | they enter the device| they come in |
-//! |  routers' errors about what clients sent come in|rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter the device| routers' errors about what clients sent come in |
-//! |  the target of rule P, so that an operator's own rules after it still count|rule P+2: no operation | the target of rule P, so that the operator's own rules after it still apply| the target of rule P, so that an operator's own rules after it still count |
+//! | rule P: packets from the device skip to P+2 | packets written by the gateway never return to it |
+//! | rules P+1: replies of servers are routed by that table | they enter the device |
+//! | rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter |
+//! | rule P+2: no operation | the target of rule P, so that the operator's own later rules still apply |
 //!
 //! Everything carries the protocol number [`PROTOCOL`], by which a later start recognizes what a killed run left
 //! behind.

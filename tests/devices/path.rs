@@ -146,7 +146,7 @@ fn transfer(world: &World, from: &Namespace, family: usize) {
     let got = stream.read_exact(&mut back);
     let counters = || String::from_utf8(world.eqctl_raw(&["counters"]).stdout).unwrap();
     assert!(got.is_ok(), "family {family}, the path back: {got:?}\n{}", counters());
-    assert!(back == much, "family {family}: other bytes came back");
+    assert!(back == much, "family {family}: different bytes came back");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! instead: for example the test suites of packet analysers, or your own.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
-#![allow(clippy::disallowed_methods, reason = "its closing line tells how long it took")]
+#![allow(clippy::disallowed_methods, reason = "its closing line states how long it took")]
 
 #[path = "../common/oracle.rs"]
 mod oracle;
@@ -226,7 +226,7 @@ fn judge(name: &str, came: &[Frame], went: &[Frame], report: &[u8], figures: &mu
                 _ => figures.dropped += 1,
             }
             if one["verdict"] == "forward" {
-                let after = packet(went.next().expect("a frame that was told to leave"));
+                let after = packet(went.next().expect("a frame for each line"));
                 pair(&format!("{name} #{number}"), cause, after, figures);
                 if one["why"] == "foreign" {
                     assert!(cause.starts_with(after), "{name} #{number}: a foreign packet was changed");
@@ -247,7 +247,7 @@ fn judge(name: &str, came: &[Frame], went: &[Frame], report: &[u8], figures: &mu
         assert!(told == 8 && skipped == 0, "{name}: {told} packets found, {skipped} frames skipped");
     }
     assert_eq!(went.count(), 0, "{name}: frames without a line");
-    assert_eq!(told + skipped, came.len() as u64, "{name}: a line for each frame");
+    assert_eq!(told + skipped, came.len() as u64, "{name}: one line per frame");
     let counters = lines.iter().rev().find_map(|line| line.get("counters")).expect("counters").clone();
     let counters: Counters = serde_json::from_value(counters).expect("counters");
     assert!(counters.add_up(), "{name}: {counters:?}");

@@ -62,7 +62,7 @@ pub fn agrees(pairs: &[Pair], of_all: bool) -> usize {
     assert!(done.status.success(), "tshark: {said}");
     let text = String::from_utf8(done.stdout).expect("numbers");
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), packets.len(), "a line for each frame: {said}");
+    assert_eq!(lines.len(), packets.len(), "one line per frame: {said}");
     // A status of 0 is bad, 1 good, 2 not verified, 3 absent.
     let is_bad = |line: &str| line.split([';', ',']).any(|status| status == "0");
     // What the engine's own errors quote is as valid as it was received; the outer checksums are its own.

@@ -66,14 +66,14 @@ fn wrapped(
 
 /// IEEE 802.5: LLC after the addresses and, if the first bit of the source says so, the route through the bridges.
 fn token_ring(frame: &[u8]) -> Result<Head, NotIp> {
-    let way = match frame.get(8) {
+    let route = match frame.get(8) {
         Some(first) if first & 0x80 != 0 => {
             usize::from(*frame.get(14).ok_or_else(|| short("a token ring header"))? & 0x1f)
         }
         Some(_) => 0,
         None => return Err(short("a token ring header")),
     };
-    llc(frame, 14 + way)
+    llc(frame, 14 + route)
 }
 
 /// ARCNET with the headers of RFC 1201 (a flag and a sequence number) or RFC 1051 (neither); Linux has two more bytes

@@ -132,16 +132,16 @@ fn mtu_of_v6(told: u16, total: usize, mtus: &MtuRule) -> u32 {
         0 => PLATEAUS.into_iter().find(|plateau| usize::from(*plateau) < total).unwrap_or(68),
         told => told,
     };
-    let ways = [mtus.v6, mtus.v4.map(|mtu| mtu.saturating_add(20))];
-    ways.into_iter().flatten().fold(u32::from(told) + 20, u32::min).max(LEAST_V6)
+    let limits = [mtus.v6, mtus.v4.map(|mtu| mtu.saturating_add(20))];
+    limits.into_iter().flatten().fold(u32::from(told) + 20, u32::min).max(LEAST_V6)
 }
 
 /// Returns the MTU of Fragmentation Needed for that of Packet Too Big (RFC 7915, 5.2). No IPv6 link has less than
 /// 1,280, and no path is assumed to have less (RFC 8201, 4). A fragment is longer in IPv6 by one more header.
 fn mtu_of_v4(told: u32, fragment: bool, mtus: &MtuRule) -> u16 {
     let longer = if fragment { 28 } else { 20 };
-    let ways = [mtus.v4, mtus.v6.map(|mtu| mtu.saturating_sub(longer))];
-    let mtu = ways.into_iter().flatten().fold(told.max(LEAST_V6) - longer, u32::min);
+    let limits = [mtus.v4, mtus.v6.map(|mtu| mtu.saturating_sub(longer))];
+    let mtu = limits.into_iter().flatten().fold(told.max(LEAST_V6) - longer, u32::min);
     u16::try_from(mtu).unwrap_or(u16::MAX)
 }
 
@@ -253,52 +253,52 @@ mod tests {
 
     #[test]
     fn an_mtu_towards_ipv6_is_20_more_and_the_least_of_the_way_but_never_under_1280() {
-        let way = |v4, v6| MtuRule { v4, v6 };
+        let mtus = |v4, v6| MtuRule { v4, v6 };
         let rows = [
             (1400, 1500, NONE, 1420),
-            (1500, 1500, way(None, Some(1500)), 1500),
-            (1500, 1500, way(Some(1450), Some(1500)), 1470),
-            (1500, 1500, way(Some(u32::MAX), Some(u32::MAX)), 1520),
+            (1500, 1500, mtus(None, Some(1500)), 1500),
+            (1500, 1500, mtus(Some(1450), Some(1500)), 1470),
+            (1500, 1500, mtus(Some(u32::MAX), Some(u32::MAX)), 1520),
             (576, 1500, NONE, 1280),
             (65_535, 65_535, NONE, 65_555),
-            (1400, 1500, way(Some(500), None), 1280),
+            (1400, 1500, mtus(Some(500), None), 1280),
             (0, 1500, NONE, 1512),
             (0, 1492, NONE, 1280),
-            (0, 1493, way(None, Some(1400)), 1400),
+            (0, 1493, mtus(None, Some(1400)), 1400),
             (0, 9000, NONE, 8186),
             (0, 60, NONE, 1280),
         ];
-        for (told, total, way, want) in rows {
-            assert_eq!(mtu_of_v6(told, total, &way), want, "{told} {total} {way:?}");
+        for (told, total, mtus, want) in rows {
+            assert_eq!(mtu_of_v6(told, total, &mtus), want, "{told} {total} {mtus:?}");
             let [a, b] = u16::to_be_bytes(told);
             let message = Message { kind: 2, code: 0, rest: want.to_be_bytes() };
-            assert_eq!(to_v6(3, 4, [9, 9, a, b], total, &way), Ok(message));
+            assert_eq!(to_v6(3, 4, [9, 9, a, b], total, &mtus), Ok(message));
         }
     }
 
     #[test]
     fn an_mtu_towards_ipv4_is_20_less_and_the_least_of_the_way() {
-        let way = |v4, v6| MtuRule { v4, v6 };
+        let mtus = |v4, v6| MtuRule { v4, v6 };
         let rows = [
             (1400, NONE, 1380),
             (1280, NONE, 1260),
             (1279, NONE, 1260),
             (0, NONE, 1260),
-            (9000, way(Some(1500), Some(1500)), 1480),
-            (9000, way(Some(1400), Some(1500)), 1400),
+            (9000, mtus(Some(1500), Some(1500)), 1480),
+            (9000, mtus(Some(1400), Some(1500)), 1400),
             (u32::MAX, NONE, u16::MAX),
-            (1500, way(Some(0), Some(0)), 0),
+            (1500, mtus(Some(0), Some(0)), 0),
         ];
-        for (told, way, want) in rows {
-            assert_eq!(mtu_of_v4(told, false, &way), want, "{told} {way:?}");
+        for (told, mtus, want) in rows {
+            assert_eq!(mtu_of_v4(told, false, &mtus), want, "{told} {mtus:?}");
             let [a, b] = want.to_be_bytes();
             assert_eq!(
-                to_v4(2, 7, told.to_be_bytes(), false, &way),
+                to_v4(2, 7, told.to_be_bytes(), false, &mtus),
                 Ok(Message { kind: 3, code: 4, rest: [0, 0, a, b] })
             );
         }
-        for (told, way, want) in [(1400, NONE, 1372), (0, NONE, 1252), (9000, way(None, Some(1500)), 1472)] {
-            assert_eq!(mtu_of_v4(told, true, &way), want, "a fragment: {told} {way:?}");
+        for (told, mtus, want) in [(1400, NONE, 1372), (0, NONE, 1252), (9000, mtus(None, Some(1500)), 1472)] {
+            assert_eq!(mtu_of_v4(told, true, &mtus), want, "a fragment: {told} {mtus:?}");
         }
     }
 }
