@@ -280,7 +280,7 @@ fn resident() -> u64 {
 }
 
 /// Returns the bytes per flow in a full table, everything included.
-fn bytes_a_flow(v4: bool, flows: u32) -> f64 {
+fn bytes_per_flow(v4: bool, flows: u32) -> f64 {
     let before = resident();
     let bench = Bench::new(v4, flows, 0);
     (resident().saturating_sub(before)) as f64 / f64::from(black_box(bench).flows)
@@ -294,10 +294,10 @@ fn main() {
     let sizes = if asked.is_empty() { usual } else { &asked };
     let most = *sizes.last().expect("sizes");
     println!(
-        "engine, ns a packet, medians of {rounds} rounds of {BATCH} packets; in brackets: times etherparse's full parse\n"
+        "engine, ns per packet, medians of {rounds} rounds of {BATCH} packets; in brackets: multiples of etherparse's full parse\n"
     );
     println!("{:<44} {:>18} {:>18}", "", "IPv4", "IPv6");
-    let memory = [true, false].map(|v4| bytes_a_flow(v4, most));
+    let memory = [true, false].map(|v4| bytes_per_flow(v4, most));
     let references = [true, false].map(|v4| {
         let mut bench = Bench::new(v4, 1, BATCH as u32);
         let make = || bench.batch(|talk| &talk.data, |_| 0);

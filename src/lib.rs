@@ -5,10 +5,10 @@
 //!                   packet/            flow/         balance/        packet/    engine/
 //! ```
 //!
-//! The engine is sans-IO: it is handed packets and times, and answers with verdicts. Four drivers
-//! share it: the live gateway (`gateway/`), the replay (`replay.rs`), the simulated world of the
-//! tests, and the benches. Imports go downward only, in the order of the modules below; what
-//! touches the system stands behind the feature `daemon`.
+//! The engine is sans-IO: it is given packets and times, and returns verdicts. Four drivers share it: the live gateway
+//! (`gateway/`), the replay (`replay/`), the simulated world of the tests, and the benches. Imports go downward only, in
+//! the order of the modules below. What uses the system needs the feature `daemon`; the checklist, the demo and rare link
+//! types have features of their own.
 
 pub mod ids;
 mod rng;
@@ -19,17 +19,18 @@ pub mod packet;
 
 pub mod flow;
 
+pub mod health;
+
 pub mod balance;
 pub mod policy;
-
-pub mod health;
 
 pub mod config;
 
 pub mod engine;
 
-pub mod capture;
 pub mod control;
+
+pub mod capture;
 pub mod replay;
 
 #[cfg(feature = "daemon")]

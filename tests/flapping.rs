@@ -177,7 +177,7 @@ fn a_server_that_flaps_for_an_hour_leaves_everything_in_order() {
     let ended: u64 = counters.flows_ended.iter().map(|count| count.count).sum();
     assert_eq!((opened, run.packets), (counters.flows + ended, counters.packets_in));
     println!(
-        "{} times down, {changes} changes seen, {to_flapping} of {opened} flows to the one that flaps, {} calls at most",
+        "down {} times, {changes} changes seen, {to_flapping} of {opened} flows to the flapping server, at most {} calls",
         run.went_down, run.most_wakes
     );
     // Without clients all flows end, and all remembered state is released.
