@@ -193,7 +193,7 @@ fn a_timer_with_nothing_due_and_polls_with_nothing_waiting_allocate_nothing() {
 }
 
 #[test]
-fn flows_that_begin_expire_and_begin_again_allocate_nothing_unless_somebody_watches() {
+fn flows_that_begin_expire_and_begin_again_allocate_nothing_unless_observed() {
     let mut engine = Engine::new(&settings(&[1, 1], 100));
     let syns = |round: u8| -> Vec<Vec<u8>> {
         let client = |i: u16| SocketAddr::new([198, 51, 100, round].into(), 2000 + i);

@@ -80,7 +80,7 @@ fn every_request_is_answered_by_weight_and_nothing_is_left() {
 }
 
 #[test]
-fn in_the_drill_a_server_leaves_in_time_costs_nobody_a_request_after_that_and_comes_back_slowly() {
+fn in_the_drill_a_server_is_taken_out_in_time_without_later_failures_and_comes_back_slowly() {
     if !can_play() {
         return;
     }
@@ -111,7 +111,7 @@ fn in_the_drill_a_server_leaves_in_time_costs_nobody_a_request_after_that_and_co
 }
 
 #[test]
-fn the_drill_is_told_to_people_too() {
+fn the_drill_is_in_the_text_summary_too() {
     if !can_play() {
         return;
     }
@@ -182,7 +182,7 @@ fn control_c_in_the_drill_ends_it_soon_and_leaves_nothing() {
 }
 
 #[test]
-fn what_a_killed_demo_left_goes_with_the_next() {
+fn the_next_demo_removes_what_a_killed_one_left() {
     if !can_play() {
         return;
     }
@@ -197,7 +197,7 @@ fn what_a_killed_demo_left_goes_with_the_next() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_disconnects_is_not_a_failure() {
     if !can_play() {
         return;
     }
@@ -255,7 +255,7 @@ fn cut(child: &Child) {
 }
 
 #[test]
-fn an_ordinary_user_plays_in_a_user_namespace_or_is_told_what_is_missing() {
+fn an_ordinary_user_runs_it_in_a_user_namespace_or_learns_what_is_missing() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: needs root, to become another user");
         return;

@@ -83,7 +83,7 @@ fn flows_spread_like_chance_where_a_hash_decides() {
 }
 
 #[test]
-fn a_server_that_goes_down_gets_no_more_and_comes_back() {
+fn a_server_that_is_down_gets_no_flows_and_comes_back() {
     for algorithm in [Algorithm::RoundRobin, Algorithm::LeastConnections, Algorithm::Maglev] {
         let mut engine = engine(algorithm, |_| 1);
         let before = opened(&mut engine, at_ms(0), 0..20_000);

@@ -42,7 +42,7 @@ fn right_packets_pass() {
 }
 
 #[test]
-fn each_flipped_bit_of_a_sum_or_of_what_it_covers_is_found() {
+fn each_flipped_bit_of_a_checksum_or_of_its_data_is_found() {
     for (name, packet, sum) in packets() {
         let last = packet.len() - 1;
         let header = if name.ends_with('4') { &[10, 11][..] } else { &[] };
@@ -57,7 +57,7 @@ fn each_flipped_bit_of_a_sum_or_of_what_it_covers_is_found() {
 }
 
 #[test]
-fn a_udp_sum_of_zero_is_none_over_ipv4_and_wrong_over_ipv6() {
+fn a_udp_checksum_of_zero_is_none_over_ipv4_and_wrong_over_ipv6() {
     for (name, mut packet, sum) in packets() {
         packet[sum..sum + 2].fill(0);
         assert_eq!(is_valid(&packet), name == "udp4", "{name}");
@@ -79,7 +79,7 @@ fn of_a_fragment_only_the_header_is_judged() {
 }
 
 #[test]
-fn what_is_no_ip_packet_is_not_valid() {
+fn what_is_not_an_ip_packet_is_not_valid() {
     for bytes in [&b""[..], b"x", &[0x45; 19], &[0x60; 39], &[0x45; 60]] {
         assert!(!is_valid(bytes));
     }

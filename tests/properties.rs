@@ -121,7 +121,7 @@ impl Change {
                 packet.truncate(at.index(packet.len()));
                 packet.extend(&other[from.index(other.len())..]);
             }
-            Change::MendSum => mend_sum(packet),
+            Change::MendSum => fix_checksum(packet),
             Change::MendLength if packet.len() >= 40 && packet[0] >> 4 == 6 => {
                 let len = (packet.len() - 40) as u16;
                 packet[4..6].copy_from_slice(&len.to_be_bytes());
@@ -129,14 +129,14 @@ impl Change {
             Change::MendLength if packet.len() >= 20 => {
                 let len = packet.len() as u16;
                 packet[2..4].copy_from_slice(&len.to_be_bytes());
-                mend_sum(packet);
+                fix_checksum(packet);
             }
             Change::MendLength => {}
         }
     }
 }
 
-fn mend_sum(packet: &mut [u8]) {
+fn fix_checksum(packet: &mut [u8]) {
     let header = usize::from(packet[0] & 15) * 4;
     if packet[0] >> 4 == 4 && header >= 20 && packet.len() >= header {
         packet[10..12].fill(0);
@@ -169,7 +169,7 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
             out[4..8].copy_from_slice(&[0, id, (field >> 8) as u8, field as u8]);
             out[2..4].copy_from_slice(&((20 + piece.len()) as u16).to_be_bytes());
             out.extend(piece);
-            mend_sum(&mut out);
+            fix_checksum(&mut out);
         } else {
             out[4..6].copy_from_slice(&((8 + piece.len()) as u16).to_be_bytes());
             out.extend([packet[6], 0, (field >> 8) as u8, field as u8, 0, 0, 0, id]);
@@ -342,7 +342,7 @@ proptest! {
     }
 
     #[test]
-    fn the_way_back_undoes_the_way_there(packet in to_service(), padding in payload()) {
+    fn the_reverse_direction_undoes_the_forward_one(packet in to_service(), padding in payload()) {
         let mut engine = engine();
         let len = packet.len();
         let padded = [packet.clone(), padding].concat();

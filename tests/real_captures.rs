@@ -150,7 +150,7 @@ fn two_replays_give_the_same_bytes() {
 }
 
 #[test]
-fn counts_are_those_of_tshark_and_every_checksum_is_right() {
+fn counts_match_tshark_and_every_checksum_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     for row in captures::inputs() {
         let out = dir.path().join("out.pcapng");

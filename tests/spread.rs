@@ -33,7 +33,7 @@ fn maglev_changes_as_much_as_the_papers_own_procedure_and_less_in_a_larger_table
 }
 
 #[test]
-fn source_hash_moves_nobody_whose_server_stayed() {
+fn source_hash_moves_no_flow_of_a_remaining_server() {
     let moved = spread::moved(Algorithm::SourceHash, Some(Prefixes::ADDRESS), None, 65_537, 100, 1);
     assert!(moved.others == 0.0 && (0.8..1.2).contains(&moved.all), "{} {}", moved.others, moved.all);
 }

@@ -87,7 +87,7 @@ fn pcapng_times_follow_resolution_and_offset() {
 }
 
 #[test]
-fn pcapng_tells_the_interface_by_name() {
+fn pcapng_names_the_interface() {
     let named = read(&pcapng(false, &[(2, b"eth1")], 0)).unwrap();
     assert_eq!(named[0].interface.as_deref(), Some("eth1"));
     assert_eq!(read(&pcapng(true, &[], 0)).unwrap()[0].interface, None);

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told() {
+    fn each_fault_is_reported() {
         let s2 = |request: &mut Request| request.server = Some("s2".into());
         let late = drill(|ms, r| {
             if ms == 1500 {

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_cannot_be_played_are_refused() {
+    fn impossible_options_are_refused() {
         let good = DemoOptions::default();
         assert!(good.check().is_ok());
         let bad = [

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_address_is_told_as_what_it_is() {
+    fn a_mapped_address_is_shown_as_ipv4() {
         assert_eq!(body("server1", "[::ffff:198.51.100.2]:9".parse().unwrap()), "server1 answers 198.51.100.2:9\n");
         assert_eq!(body("server1", "[2001:db8::2]:9".parse().unwrap()), "server1 answers [2001:db8::2]:9\n");
     }

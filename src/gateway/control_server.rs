@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_private_replaces_a_dead_one_and_goes_with_its_server() {
+    fn the_socket_is_private_replaces_a_dead_one_and_is_removed_with_its_server() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
+    fn a_file_that_is_not_a_socket_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("precious");
         fs::write(&path, "data").unwrap();

@@ -1,4 +1,4 @@
-//! Follows the routes to the servers while the gateway runs, and tells the engine when a path MTU changes.
+//! Follows the routes to the servers while the gateway runs, and passes changed path MTUs to the engine.
 //!
 //! It must not know packets.
 

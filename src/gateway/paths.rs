@@ -15,8 +15,8 @@ use std::net::IpAddr;
 struct Target {
     server: ServerId,
     address: IpAddr,
-    /// Whether the engine is told its MTU: only if the settings do not state one.
-    is_told: bool,
+    /// Whether its path MTU is passed to the engine: only if the settings do not state one.
+    is_reported: bool,
 }
 
 /// The known paths to all servers.
@@ -41,9 +41,9 @@ impl Targets {
     pub fn new(settings: &Settings, own: &str) -> Targets {
         let mut all = Vec::with_capacity(settings.servers.len());
         for (at, server) in settings.servers.iter().enumerate() {
-            let is_told = settings.pools[server.pool.0 as usize].mtu.is_none();
+            let is_reported = settings.pools[server.pool.0 as usize].mtu.is_none();
             let addresses = [server.v4.map(IpAddr::V4), server.v6.map(IpAddr::V6)].into_iter().flatten();
-            all.extend(addresses.map(|address| Target { server: ServerId(at as u32), address, is_told }));
+            all.extend(addresses.map(|address| Target { server: ServerId(at as u32), address, is_reported }));
         }
         Targets { all, own: own.into() }
     }
@@ -55,12 +55,12 @@ impl Targets {
         Ok(lookup.paths)
     }
 
-    /// Returns what the engine must be told about `now` if it knows `before`.
+    /// Returns the changes to pass to the engine, which knows `before`.
     pub fn changes<'a>(&'a self, now: &'a Paths, before: &'a Paths) -> impl Iterator<Item = Change> + 'a {
         self.all.iter().zip(&now.mtus).enumerate().filter_map(|(at, (target, mtu))| {
             let told = before.mtus.get(at).copied().unwrap_or(0);
-            let Target { server, address, is_told } = *target;
-            (is_told && told != *mtu).then_some(Change::Mtu { server, v6: address.is_ipv6(), mtu: *mtu })
+            let Target { server, address, is_reported } = *target;
+            (is_reported && told != *mtu).then_some(Change::Mtu { server, v6: address.is_ipv6(), mtu: *mtu })
         })
     }
 
@@ -121,7 +121,7 @@ mod tests {
     use crate::ids::PoolId;
 
     #[test]
-    fn each_server_has_the_least_mtu_of_its_way() {
+    fn each_server_has_the_smallest_mtu_of_its_path() {
         let (Some(ns), Some(far)) = (namespace("eq-ways1"), namespace("eq-ways1-far")) else { return };
         let mut settings = settings(
             &[("192.0.2.10", Protocol::Udp, 80, 80)],
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn portions_find_the_same() {
+    fn a_stepwise_look_up_finds_the_same() {
         let Some(ns) = namespace("eq-ways2") else { return };
         let all: Vec<String> = (1..=9).map(|n| format!("10.0.{n}.2")).collect();
         let servers: Vec<_> = all.iter().map(|address| (address.as_str(), None)).collect();

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once_with_their_commands() {
+    fn all_problems_are_reported_at_once_with_their_commands() {
         let Some(ns) = namespace("eq-pre1") else { return };
         ns.address("lo", "192.0.2.10/32".parse().unwrap()).unwrap();
         let mut settings = two_families();
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_reverse_path_check_on_every_device_is_a_doubt_and_no_problem() {
+    fn a_strict_reverse_path_check_on_every_device_is_only_a_warning() {
         let Some(ns) = namespace("eq-pre6") else { return };
         ns.forward().unwrap();
         let settings = two_families();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_addresses_of_any_kind_are_no_service_addresses() {
+    fn kernel_addresses_of_any_kind_are_refused_as_service_addresses() {
         let Some(ns) = namespace("eq-pre3") else { return };
         ns.forward().unwrap();
         ns.address("lo", "192.0.2.1/24".parse().unwrap()).unwrap();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_without_the_capability_is_told_so() {
+    fn a_missing_capability_is_reported() {
         let Some(ns) = namespace("eq-pre5") else { return };
         ns.forward().unwrap();
         let text = ns.run(|| {

@@ -57,7 +57,7 @@ mod tests {
     use crate::packet::Meta;
 
     #[test]
-    fn refusals_are_told_once_and_not_too_often_however_the_service_refuses() {
+    fn refusals_are_logged_once_and_not_too_often_however_the_service_refuses() {
         for last_resort in ["drop", "unreachable"] {
             let text = format!(
                 "[[service]]\nname = \"s\"\nlisten = \"192.0.2.80:53/udp\"\npool = \"p\"\nlast-resort = \"{last_resort}\"\n\

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_descriptor_that_is_no_tun_is_refused() {
+    fn a_passed_descriptor_of_another_kind_is_refused() {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(Tun::from_passed(file.into()).is_err());
     }

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn tcp_has_ports_and_what_may_come_in_fragments_has_none() {
+    fn tcp_has_ports_and_protocols_that_may_be_fragmented_have_none() {
         let s = settings(
             &[
                 ("192.0.2.1", Protocol::Tcp, 5000, 5999),

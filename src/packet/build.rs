@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_sum_is_completed() {
+    fn a_partial_checksum_is_completed() {
         let mut packet = Vec::new();
         PacketBuilder::ipv4([1; 4], [2; 4], 9).udp(5, 6).write(&mut packet, b"data!").unwrap();
         let want = packet.clone();

@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_patched_sum_equals_a_recomputed_one(mut bytes in prop::collection::vec(any::<u8>(), 20..64), new in any::<[u8; 4]>()) {
+        fn a_patched_checksum_equals_a_recomputed_one(mut bytes in prop::collection::vec(any::<u8>(), 20..64), new in any::<[u8; 4]>()) {
             bytes[0] |= 1; // a header is never all zeros
             let before = !fold(add(0, &bytes));
             let old = add(0, &bytes[12..16]);

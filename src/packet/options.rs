@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_route_has_a_way_to_go_until_its_pointer_is_behind_it() {
+    fn a_source_route_has_addresses_left_until_its_pointer_is_past_it() {
         let cases: &[(&[u8], bool)] = &[
             (&[], false),
             (&[131, 7, 4, 10, 0, 0, 1, 0], true),
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_address_is_found_behind_padding() {
+    fn a_home_address_is_found_after_padding() {
         let home = [&[0xc9, 16][..], &[0xfd; 16]].concat();
         for (options, want) in [
             (home.clone(), true),

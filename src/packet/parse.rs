@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_behind_the_packet_is_not_part_of_it() {
+    fn padding_after_the_packet_is_not_part_of_it() {
         let mut packet = tcp4();
         packet.extend([0; 11]);
         assert_eq!(parse(&packet).unwrap().len, 45);
@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_told_first_and_later() {
+    fn first_and_later_fragments_are_distinguished() {
         let fragment = |offset, more| Ok(Transport::Fragment { offset, more, id: 0x1234 });
         for (field, protocol, len, want) in [
             (0x2000, 6, 44, fragment(0, true)),

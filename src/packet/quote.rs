@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_tells_the_flow_even_if_it_is_cut_off() {
+    fn a_quote_identifies_the_flow_even_if_truncated() {
         let mut inner = Vec::new();
         PacketBuilder::ipv4([9, 9, 9, 9], [10, 0, 0, 1], 64).udp(1000, 53).write(&mut inner, &[7; 100]).unwrap();
         let addresses = Addresses::V4 { src: 0x0909_0909, dst: 0x0a00_0001 };
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_about_errors_tell_no_flow() {
+    fn errors_about_errors_identify_no_flow() {
         let mut inner = Vec::new();
         PacketBuilder::ipv4([9, 9, 9, 9], [10, 0, 0, 1], 64).icmpv4_echo_reply(77, 1).write(&mut inner, &[]).unwrap();
         assert_eq!(read(&error4(&inner)).map(|q| q.src_port), Ok(77));

@@ -95,7 +95,7 @@ fn missing(report: &str) -> Option<String> {
 }
 
 #[test]
-fn a_capture_that_is_cut_off_is_refused_and_its_whole_packets_replayed_where_asked_for() {
+fn a_truncated_capture_is_refused_and_its_whole_packets_replayed_on_request() {
     for row in inputs() {
         let whole = capture(&row);
         let place = Place::new(&whole);
@@ -123,7 +123,7 @@ fn a_capture_that_is_cut_off_is_refused_and_its_whole_packets_replayed_where_ask
 }
 
 #[test]
-fn where_a_capture_is_cut_off_is_told_to_the_byte() {
+fn a_truncation_is_located_to_the_byte() {
     for row in plain() {
         let whole = capture(&row);
         let starts = starts(&whole);
@@ -142,7 +142,7 @@ fn where_a_capture_is_cut_off_is_told_to_the_byte() {
 }
 
 #[test]
-fn a_damaged_header_is_told_to_the_byte_and_what_lies_before_it_replayed_where_asked_for() {
+fn a_damaged_header_is_located_to_the_byte_and_what_precedes_it_replayed_on_request() {
     for row in plain() {
         let whole = capture(&row);
         let starts = starts(&whole);
@@ -194,7 +194,7 @@ fn a_damaged_gzip_stream_is_refused() {
 }
 
 #[test]
-fn what_is_no_capture_is_refused_by_name() {
+fn what_is_not_a_capture_is_refused_by_name() {
     let place = Place::new(b"");
     let path = |name: &str| place.0.path().join(name);
     fs::write(path("text.txt"), "time,packet\n1,SYN\n").unwrap();
@@ -228,7 +228,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_output_may_not_be_the_input_and_needs_a_place_to_stand() {
+fn the_output_may_not_be_the_input_and_needs_an_existing_directory() {
     let row = &inputs()[0];
     let place = Place::new(&capture(row));
     let same = replay(&place.input(), Some(&place.input()), &[]);

@@ -51,7 +51,7 @@ fn move_bytes(world: &World, gateway: &str, amount: [&str; 2]) -> Totals {
 }
 
 #[test]
-fn with_offload_super_packets_come_through_whole() {
+fn with_offload_super_packets_pass_whole() {
     let totals = move_bytes(&World::new("offload"), "offload = true", ["-t", "1"]);
     assert!(totals.device.super_packets > 0, "{:?}", totals.device);
     assert!(totals.engine.packets_in > totals.device.read, "a super-packet counts as several: {totals:?}");
@@ -66,7 +66,7 @@ fn without_offload_every_packet_fits_the_device() {
 }
 
 #[test]
-fn partial_sums_are_patched_as_partial() {
+fn partial_checksums_are_patched_as_partial() {
     let world = World::new("sums");
     world.plain_cables();
     let totals = move_bytes(&world, "offload = true", ["-n", "4M"]);

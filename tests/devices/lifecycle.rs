@@ -23,7 +23,7 @@ fn traffic(world: &World) -> Vec<Running> {
 }
 
 #[test]
-fn a_killed_gateway_comes_up_again_without_a_hand() {
+fn a_killed_gateway_restarts_without_manual_repair() {
     let world = World::new("kill");
     let _nginx = world.nginx();
     let configuration = world.configuration("", &[WEB]);

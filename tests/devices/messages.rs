@@ -72,7 +72,7 @@ fn a_missing_tun_device_is_named() {
 }
 
 #[test]
-fn all_that_is_missing_is_told_at_once() {
+fn everything_missing_is_reported_at_once() {
     let world = World::new("both");
     world.gateway.sysctl("net/ipv4/ip_forward", "0").unwrap();
     let setpriv = program("setpriv");

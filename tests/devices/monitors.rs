@@ -207,7 +207,7 @@ fn answer_slowly(stream: std::io::Result<std::net::TcpStream>) {
 }
 
 #[test]
-fn a_closed_port_and_a_silent_host_are_told_apart() {
+fn a_closed_port_and_a_silent_host_are_distinguished() {
     let world = World::new("closed");
     let mut nginx = world.nginx();
     let _gateway = world.start(&world.probing(WEB, Lines { rest: &web_monitors(), ..Lines::default() }));

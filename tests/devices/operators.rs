@@ -110,7 +110,7 @@ fn disabling_and_weights_take_effect_at_once() {
 }
 
 #[test]
-fn loads_told_by_hand_steer_the_resource_usage_algorithm() {
+fn loads_set_by_an_operator_steer_the_resource_usage_algorithm() {
     let world = World::new("load");
     let _nginx = world.nginx();
     let lines = Lines { service: "algorithm = \"resource-usage\"", ..Lines::default() };
@@ -130,7 +130,7 @@ fn loads_told_by_hand_steer_the_resource_usage_algorithm() {
 }
 
 #[test]
-fn loads_that_servers_tell_in_their_pages_steer_it_too() {
+fn loads_that_servers_report_in_their_pages_steer_it_too() {
     let world = World::new("told");
     let _nginx = world.nginx();
     let tell = |n: usize, text: &str| std::fs::write(world.nginx_dir(n).join("health"), text).unwrap();

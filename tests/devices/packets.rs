@@ -73,12 +73,12 @@ fn pings_of_an_icmp_service_go_to_its_servers() {
 }
 
 #[test]
-fn udp_goes_two_ways_and_its_flow_says_so() {
+fn udp_goes_both_ways_and_its_flow_shows_it() {
     two_ways(&World::new("udp"));
 }
 
 #[test]
-fn udp_sums_are_right_where_the_kernel_completes_them() {
+fn udp_checksums_are_valid_when_the_kernel_completes_them() {
     let world = World::new("udpsums");
     world.plain_cables();
     two_ways(&world);
@@ -173,7 +173,7 @@ fn a_servers_packet_of_no_flow_is_dropped_by_name() {
 
 /// Packets from the servers' side that are not replies: their own pings, the gateway's, and neighbour discovery.
 #[test]
-fn icmp_that_is_not_about_flows_goes_on_as_if_there_were_no_gateway() {
+fn icmp_that_is_not_about_flows_is_forwarded_as_without_a_gateway() {
     let world = World::new("icmpown");
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     let pings = |from: &Namespace, to: &str| {

@@ -202,7 +202,7 @@ fn known_mtu(socket: &UdpSocket, family: usize) -> u32 {
 }
 
 #[test]
-fn a_port_where_nobody_listens_is_unreachable() {
+fn a_port_on_which_nothing_listens_is_unreachable() {
     let world = World::new("closed");
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     for family in [0, 1] {
@@ -278,7 +278,7 @@ fn sctp(from: u16, to: u16, chunk: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn protocols_without_ports_go_by_address_and_sctp_by_its_ports_with_its_sum_right() {
+fn protocols_without_ports_are_balanced_by_address_and_sctp_by_its_ports() {
     const COOKIE_ACK: [u8; 4] = [11, 0, 0, 4];
     let world = World::new("others");
     let [v4, v6] = SERVICE;
@@ -333,7 +333,7 @@ fn both_families_reach_each_other_through_narrow_links_and_in_fragments() {
         let mut buffer = [0; 65_535];
         for len in (1200..1500).step_by(7).chain([4096; 200]) {
             let sent: Vec<u8> = (0..len as u32).map(|i| (i % 251) as u8).collect();
-            // The first packet of its size may be the one that tells its sender the path MTU.
+            // The first packet of its size may be the one that reveals the path MTU to its sender.
             let got = (0..2).find_map(|_| {
                 client.send_to(&sent, (SERVICE[family], 7)).unwrap();
                 client.recv_from(&mut buffer).ok()

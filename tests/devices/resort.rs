@@ -22,7 +22,7 @@ fn spread(world: &World, count: usize) -> [usize; 3] {
 }
 
 #[test]
-fn with_nobody_left_the_last_resort_answers_as_the_service_says() {
+fn without_any_server_the_last_resort_responds_as_configured() {
     let world = World::new("resort");
     let _nginx = world.nginx();
     let sorry = format!(

@@ -39,7 +39,7 @@ fn until_health(world: &World, n: usize, health: Health) {
 }
 
 #[test]
-fn a_server_that_has_left_gets_no_request_and_comes_back_slowly() {
+fn a_server_out_of_rotation_gets_no_requests_and_comes_back_slowly() {
     let world = World::new("leave");
     let mut nginx = world.nginx();
     let lines = Lines { pool: "slow-start = \"3s\"", rest: PORT, ..Lines::default() };

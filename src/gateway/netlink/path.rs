@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_is_its_interfaces_and_the_mtu_of_its_route() {
+    fn a_path_is_the_interfaces_and_the_mtu_of_its_route() {
         let (Some(ns), Some(far)) = (namespace("eq-way1"), namespace("eq-way1-far")) else { return };
         for (n, device) in ["one", "two"].into_iter().enumerate() {
             ns.cable(device, &far, device).unwrap();

@@ -24,7 +24,7 @@ fn left(settings: &Settings) -> usize {
 }
 
 #[test]
-fn what_is_installed_is_taken_away_again() {
+fn what_is_installed_is_removed_again() {
     let Some(ns) = namespace("eq-set1") else { return };
     ns.run(|| {
         let mut settings = two_families();
@@ -52,7 +52,7 @@ fn what_is_installed_is_taken_away_again() {
 }
 
 #[test]
-fn errors_come_by_the_interfaces_that_lead_to_servers_as_these_change() {
+fn icmp_errors_are_routed_from_the_interfaces_towards_servers_as_these_change() {
     let Some(ns) = namespace("eq-set9") else { return };
     ns.run(|| {
         let settings = two_families();
@@ -97,7 +97,7 @@ fn dropping_in_another_namespace_cleans_the_right_one() {
 }
 
 #[test]
-fn a_route_of_somebody_else_is_an_error_and_nothing_stays() {
+fn a_foreign_route_is_an_error_and_nothing_stays_installed() {
     for to in ["192.0.2.10/32", "2001:db8::10/128"] {
         let Some(ns) = namespace("eq-set3") else { return };
         ns.run(|| {
@@ -189,7 +189,7 @@ fn a_living_gateway_is_never_cleaned() {
 }
 
 #[test]
-fn answers_go_to_the_device_and_what_comes_out_of_it_never_returns() {
+fn replies_enter_the_device_and_what_leaves_it_never_returns() {
     let Some(ns) = namespace("eq-set7") else { return };
     let Some(far) = namespace("eq-set7-far") else { return };
     ns.forward().unwrap();
@@ -262,7 +262,7 @@ fn syn_to(tun: &tun_tap::Iface, port: u16) -> bool {
 }
 
 #[test]
-fn the_kernel_itself_says_nothing_on_the_device() {
+fn the_kernel_itself_sends_nothing_to_the_device() {
     let Some(ns) = namespace("eq-set8") else { return };
     ns.forward().unwrap();
     ns.run(|| {

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_mtu_towards_ipv6_is_20_more_and_the_least_of_the_way_but_never_under_1280() {
+    fn an_mtu_towards_ipv6_is_20_more_at_most_that_of_the_links_and_never_below_1280() {
         let mtus = |v4, v6| MtuRule { v4, v6 };
         let rows = [
             (1400, 1500, NONE, 1420),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_mtu_towards_ipv4_is_20_less_and_the_least_of_the_way() {
+    fn an_mtu_towards_ipv4_is_20_less_and_at_most_that_of_the_links() {
         let mtus = |v4, v6| MtuRule { v4, v6 };
         let rows = [
             (1400, NONE, 1380),

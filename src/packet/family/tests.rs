@@ -95,7 +95,7 @@ fn v4(address: u64) -> u32 {
 
 proptest! {
     #[test]
-    fn sums_stay_right_and_the_way_back_is_the_original(
+    fn checksums_stay_valid_and_the_reverse_gives_the_original(
         kind in prop::sample::select(&KINDS[..]), a in any::<(u32, u32)>(), b in any::<(u128, u128)>(),
         ports in any::<(u16, u16)>(), class in any::<u8>(), hops in any::<u8>(),
         payload in prop::collection::vec(any::<u8>(), 1..1400), from_v6 in any::<bool>(),
@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn a_wrong_sum_stays_wrong(
+    fn a_wrong_checksum_stays_wrong(
         kind in prop::sample::select(&KINDS[..]), at in 0usize..32, bit in 0u32..8, from_v6 in any::<bool>(),
     ) {
         let (near, far) = if from_v6 { (SIX, FOUR) } else { (FOUR, SIX) };
@@ -161,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn a_partial_sum_stays_the_sum_of_the_pseudo_header(
+    fn a_partial_checksum_stays_the_sum_of_the_pseudo_header(
         udp in any::<bool>(), from_v6 in any::<bool>(), a in any::<(u32, u32)>(), b in any::<(u128, u128)>(), ports in any::<(u16, u16)>(),
     ) {
         let (four, six) = (Addresses::V4 { src: a.0, dst: a.1 }, Addresses::V6 { src: b.0, dst: b.1 });
@@ -197,7 +197,7 @@ fn a_partial_echo_is_completed() {
 }
 
 #[test]
-fn the_right_sum_of_an_echo_reply_of_zeros_is_all_ones() {
+fn the_checksum_of_an_all_zero_echo_reply_is_all_ones() {
     let mut packet = build(Kind::Reply, &SIX, &[0; 8]);
     packet[46..48].fill(0);
     packet[42..44].fill(0);
@@ -208,7 +208,7 @@ fn the_right_sum_of_an_echo_reply_of_zeros_is_all_ones() {
 }
 
 #[test]
-fn an_absent_udp_sum_is_computed_towards_ipv6_and_refused_from_it() {
+fn a_missing_udp_checksum_is_computed_towards_ipv6_and_refused_from_it() {
     let mut packet = build(Kind::Udp, &FOUR, b"odd");
     packet[26..28].fill(0);
     let made = cross(&packet, &across(Kind::Udp, SIX)).unwrap();
@@ -446,7 +446,7 @@ fn fragments_that_cannot_be_handled_are_refused_by_name() {
 }
 
 #[test]
-fn the_sender_is_told_20_less_in_ipv4_and_20_more_in_ipv6() {
+fn the_reported_mtu_is_20_less_in_ipv4_and_20_more_in_ipv6() {
     for (addresses, mtu, want, of_fragment) in
         [(FOUR, 1500, 1480, 1472), (FOUR, 0, 0, 0), (SIX, 1500, 1520, 1520), (SIX, 576, 1280, 1280)]
     {

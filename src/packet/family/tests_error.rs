@@ -140,7 +140,7 @@ fn there_and_back_the_quote_is_the_original() {
 }
 
 #[test]
-fn a_quote_cut_off_at_any_byte_behind_its_ports_passes_as_it_is() {
+fn a_quote_truncated_anywhere_after_its_ports_is_translated_as_it_is() {
     for v6 in [false, true] {
         let ip = if v6 { 40 } else { 20 };
         for transport in KINDS {
@@ -164,7 +164,7 @@ fn a_quote_cut_off_at_any_byte_behind_its_ports_passes_as_it_is() {
 }
 
 #[test]
-fn padding_behind_a_quoted_packet_is_left_out() {
+fn padding_after_a_quoted_packet_is_dropped() {
     for v6 in [false, true] {
         let sent = build(Kind::Udp, &inner(v6), b"12345");
         let made = cross(&error(v6, 3, 0, [0; 4], &[&sent[..], &[0; 90]].concat()), Kind::Udp).unwrap();
@@ -189,7 +189,7 @@ fn an_error_is_at_most_576_bytes_in_ipv4_and_1280_in_ipv6() {
 const EXTENSION: [u8; 12] = [0x20, 0, 0xc5, 0x5d, 0, 8, 1, 1, 0x12, 0x34, 0x51, 0x40];
 
 #[test]
-fn extensions_are_carried_over_behind_a_quote_padded_anew() {
+fn extensions_are_carried_over_after_a_repadded_quote() {
     let sent = build(Kind::Udp, &FOUR, &[3; 110]);
     // 35 words of 32 bits: 138 bytes and two of padding.
     let quoted = [&sent[..], &[0; 2], &EXTENSION].concat();
@@ -260,7 +260,7 @@ fn extensions_go_where_the_other_type_has_none_and_where_their_length_makes_no_s
 }
 
 #[test]
-fn extensions_are_carried_whatever_their_version_and_sound_ones_behind_a_quote_that_is_too_short() {
+fn extensions_of_any_version_are_carried_over_and_valid_ones_even_after_a_short_quote() {
     let sent = build(Kind::Udp, &FOUR, &[3; 110]);
     let mut quoted = [&sent[..], &[0; 2], &EXTENSION].concat();
     quoted[140] = 0x30;
@@ -360,7 +360,7 @@ fn what_has_no_counterpart_is_refused_by_name() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
     #[test]
-    fn no_quote_panics_and_each_error_made_has_a_right_sum_and_length(
+    fn no_quote_panics_and_each_error_has_a_valid_checksum_and_length(
         v6 in any::<bool>(), kind in prop::sample::select(&KINDS[..]), which in 0usize..5, attribute in any::<u8>(),
         payload in prop::collection::vec(any::<u8>(), 0..1500), cut in 0usize..1600,
         spoilt in prop::collection::vec((0usize..80, any::<u8>()), 0..3),

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_transports_without_ports_that_cover_the_addresses_stay_right() {
+    fn checksums_over_the_addresses_stay_valid_without_ports() {
         for (protocol, kind, place) in [(33, 1, 6), (136, 1, 6), (33, 4, 6), (136, 4, 6), (89, 4, 12), (103, 4, 2)] {
             let mut packet = build(kind, [10; 16], [20; 16], b"payload");
             let v6 = kind == 4;
@@ -311,7 +311,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_stay_right_and_the_way_back_is_the_original(
+        fn checksums_stay_valid_and_the_reverse_gives_the_original(
             kind in 0u8..6, a in any::<[u8; 16]>(), b in any::<[u8; 16]>(), c in any::<[u8; 16]>(),
             port in any::<u16>(), payload in prop::collection::vec(any::<u8>(), 0..40),
         ) {
@@ -336,7 +336,7 @@ mod tests {
         }
 
         #[test]
-        fn a_partial_sum_stays_the_sum_of_the_pseudo_header(kind in prop::sample::select(vec![0u8, 1, 3, 4]), c in any::<[u8; 16]>()) {
+        fn a_partial_checksum_stays_the_sum_of_the_pseudo_header(kind in prop::sample::select(vec![0u8, 1, 3, 4]), c in any::<[u8; 16]>()) {
             let mut packet = build(kind, [9; 16], [8; 16], b"payload");
             let parsed = parse(&packet).unwrap();
             let at = parsed.offset + if parsed.protocol == proto::TCP { 16 } else { 6 };
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_udp_sum_stays_absent_and_a_computed_zero_is_sent_as_ffff() {
+    fn a_missing_udp_checksum_stays_missing_and_a_computed_zero_is_sent_as_ffff() {
         let mut packet = build(1, [10; 16], [11; 16], b"x");
         put(&mut packet, 26, 0);
         let parsed = parse(&packet).unwrap();
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_reply_of_zeros_has_a_sum_of_ones() {
+    fn an_all_zero_echo_reply_has_a_checksum_of_ones() {
         let mut packet = Vec::new();
         PacketBuilder::ipv4([1; 4], [2; 4], 9).icmpv4_echo_request(0, 0).write(&mut packet, &[0; 4]).unwrap();
         let parsed = parse(&packet).unwrap();
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn an_sctp_sum_of_either_kind_stays_right_and_a_wrong_one_wrong() {
+    fn an_sctp_checksum_of_either_kind_stays_valid_and_a_wrong_one_wrong() {
         let mut sctp = vec![0x03, 0xe8, 0x1f, 0x90, 1, 2, 3, 4, 0, 0, 0, 0, 1, 0, 0, 20];
         sctp.extend(0..16u8);
         let crc = crc32c(&sctp).to_le_bytes();

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_segment_size_is_lowered_and_the_sum_stays_right() {
+    fn a_larger_segment_size_is_lowered_and_the_checksum_stays_valid() {
         for (options, want) in [
             (&[2, 4, 0x05, 0xb4][..], Some(1360)),
             (&[1, 2, 4, 0x05, 0xb4], Some(1360)),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_sum_does_not_cover_options() {
+    fn a_partial_checksum_does_not_cover_options() {
         let mut packet = syn(&[2, 4, 0x05, 0xb4], true);
         let parsed = parse(&packet).unwrap();
         let before = word(&packet, 36);

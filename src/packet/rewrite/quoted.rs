@@ -150,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_sum_is_right_afterwards_and_the_way_back_is_the_original(
+        fn every_checksum_is_valid_and_the_reverse_gives_the_original(
             v6: bool, kind in 0u8..3, payload in prop::collection::vec(any::<u8>(), 0..60), cut in 0usize..40,
             a in any::<[u8; 16]>(), b in any::<[u8; 16]>(), ports in any::<(u16, u16)>(),
         ) {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_outer_sum_stays_wrong_and_a_quoted_udp_sum_of_zero_stays_zero() {
+    fn a_wrong_outer_checksum_stays_wrong_and_a_quoted_udp_checksum_of_zero_stays_zero() {
         let mut quoted = inner(false, 1, b"x");
         quoted[26..28].fill(0);
         let mut error_packet = error_about(&quoted, false);
