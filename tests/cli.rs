@@ -111,7 +111,7 @@ fn serve(mut stream: UnixStream, engine: &mut Engine, now: Instant, about: &Arc<
 }
 
 #[test]
-fn check_reports_validity_by_its_exit_code() {
+fn check_tells_valid_from_invalid_by_its_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let good = write(&dir, "good.toml", CONFIG.as_bytes());
     let output = equipoise(&["check", "--config", &good]);
@@ -133,7 +133,7 @@ fn check_reports_validity_by_its_exit_code() {
 }
 
 #[test]
-fn an_unreadable_configuration_is_reported_by_name() {
+fn a_configuration_that_cannot_be_read_is_told_by_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let latin = write(&dir, "latin.toml", b"# caf\xe9\n");
     let here = dir.path().to_str().unwrap();
@@ -244,7 +244,7 @@ fn eqctl_shows_and_changes_a_gateway() {
 }
 
 #[test]
-fn a_closed_output_pipe_is_not_an_error() {
+fn a_reader_that_has_seen_enough_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
     let socket = gateway(&dir, 30_000);
     let mut child = Process::new(env!("CARGO_BIN_EXE_eqctl"))

@@ -30,19 +30,19 @@ const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
     Layer { name, below, std: &[], daemon: false }
 }
 
-const CORE: &[&str] = &["ids", "time", "packet", "flow", "health", "balance", "policy", "config", "engine"];
+const CORE: &[&str] = &["ids", "time", "packet", "flow", "balance", "policy", "health", "config", "engine"];
 const WORLDS: &[&str] = &[
     "ids",
     "time",
     "packet",
     "flow",
-    "health",
     "balance",
     "policy",
+    "health",
     "config",
     "engine",
-    "control",
     "capture",
+    "control",
     "replay",
     "gateway",
     "conformance",
@@ -58,13 +58,13 @@ const LAYERS: &[Layer] = &[
     core("schedule", &["time"]),
     core("packet", &["ids", "time"]),
     core("flow", &["ids", "time", "rng", "packet"]),
-    core("health", &["ids", "time", "rng", "schedule", "packet"]),
     core("balance", &["ids", "time", "rng", "schedule", "packet", "flow"]),
     core("policy", &["ids", "time", "packet", "flow", "balance"]),
+    core("health", &["ids", "time", "rng", "schedule", "packet"]),
     core("config", &["ids", "time", "packet", "flow", "balance", "policy", "health"]),
     core("engine", &["ids", "time", "packet", "flow", "balance", "policy", "health", "config"]),
-    Layer { name: "control", below: CORE, std: &["sync"], daemon: false },
     Layer { name: "capture", below: &["ids", "time", "packet"], std: &["io", "sync"], daemon: false },
+    Layer { name: "control", below: CORE, std: &["sync"], daemon: false },
     Layer {
         name: "replay",
         below: &[

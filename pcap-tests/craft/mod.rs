@@ -12,7 +12,6 @@ pub mod icmp;
 pub mod links;
 pub mod malformed;
 pub mod nat;
-pub mod path;
 pub mod pieces;
 pub mod policy;
 pub mod standing;
@@ -20,6 +19,7 @@ pub mod talk;
 pub mod tcp;
 pub mod timeouts;
 pub mod udp;
+pub mod way;
 
 use film::Film;
 

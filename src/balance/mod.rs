@@ -4,8 +4,6 @@
 //! answers with a server. A candidate is enabled, up, of weight above 0, not held for signs of
 //! trouble, not in maintenance, below its most flows.
 
-#![allow(unreachable_pub)]
-
 mod connection_rate;
 mod hash;
 mod least_connections;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// A NAT load balancer in userspace whose every decision can be replayed from a capture.
 #[derive(Debug, Parser)]
 #[command(name = "equipoise", version, arg_required_else_help = true)]
-pub(super) struct Args {
+pub struct Args {
     /// How much is logged.
     #[command(flatten)]
     pub verbosity: Verbosity,
@@ -19,7 +19,7 @@ pub(super) struct Args {
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub(super) struct Verbosity {
+pub struct Verbosity {
     /// Logs more, to stderr: -v flows too, -vv everything. The variable RUST_LOG, where set, decides instead.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -27,7 +27,7 @@ pub(super) struct Verbosity {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub enum Command {
     /// Runs the gateway on a TUN device until SIGINT, SIGTERM or SIGHUP; usually needs root.
     Run {
         /// The configuration file (TOML).
@@ -67,7 +67,7 @@ pub(super) enum Command {
 
 /// What is replayed, and how.
 #[derive(Debug, clap::Args)]
-pub(super) struct Replay {
+pub struct Replay {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -94,7 +94,7 @@ pub(super) struct Replay {
 /// What the demo is to do.
 #[cfg(feature = "demo")]
 #[derive(Debug, clap::Args)]
-pub(super) struct Demo {
+pub struct Demo {
     /// Requests to send.
     #[arg(long, value_name = "N", default_value_t = DemoOptions::default().requests)]
     requests: u64,
@@ -121,7 +121,7 @@ pub(super) struct Demo {
 #[cfg(feature = "demo")]
 impl Demo {
     /// The same, as the demo takes it.
-    pub(super) fn options(&self) -> DemoOptions {
+    pub fn options(&self) -> DemoOptions {
         DemoOptions {
             requests: self.requests,
             clients: self.clients,

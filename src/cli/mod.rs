@@ -9,6 +9,8 @@ mod check;
 mod conformance;
 
 use crate::config::{self, Parsed, Settings};
+#[cfg(feature = "demo")]
+use crate::demo;
 use crate::gateway::{Gateway, TakenSignals};
 use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
@@ -75,7 +77,7 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
         #[cfg(feature = "demo")]
         Command::Demo(demo) => {
             start_log(verbosity, LevelFilter::Warn);
-            crate::demo::run(&demo.options()).map_err(|error| Failed::Said(error.to_string()))
+            demo::run(&demo.options()).map_err(|error| Failed::Said(error.to_string()))
         }
     }
 }

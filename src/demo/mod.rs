@@ -181,7 +181,7 @@ impl Stage<'_> {
         until(self, "traffic", &mut wait(ACT))?;
         self.servers.remove(victim).stop();
         let stopped = Instant::now();
-        // Both of its addresses must be out.
+        // Both of its addresses must have left.
         let left = until(self, "the server to leave", &mut |_, all| all.iter().all(|row| row.state == "down"))?;
         until(self, "a pause", &mut wait(ACT))?;
         self.servers.insert(victim, Server::start(&self.world.servers[victim])?);

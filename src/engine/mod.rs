@@ -6,8 +6,6 @@
 //! `mtu` knows how long it may be, `probing` is the monitors' door, `standing` follows servers that come and go, `upkeep` ends flows, `answers` holds
 //! the engine's own packets, `change` is for operators, `view` shows it all.
 
-#![allow(unreachable_pub)]
-
 mod across;
 mod admit;
 mod answers;

@@ -3,8 +3,6 @@
 //! It must not know services, algorithms or packets' bytes; it is told keys, times and what a
 //! segment said.
 
-#![allow(unreachable_pub)]
-
 mod entry;
 mod fragments;
 mod index;

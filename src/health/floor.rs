@@ -39,22 +39,22 @@ struct Unit {
 
 impl Floors {
     /// Adds a group with a floor of zero; returns its number.
-    pub(super) fn add_group(&mut self) -> u32 {
+    pub fn add_group(&mut self) -> u32 {
         self.groups.push(Group { least: 0, inside: 0, held: BTreeSet::new() });
         self.groups.len() as u32 - 1
     }
 
-    pub(super) fn set_least(&mut self, group: u32, least: u32) {
+    pub fn set_least(&mut self, group: u32, least: u32) {
         self.groups[group as usize].least = least;
     }
 
     /// Adds a unit in the order of their numbers.
-    pub(super) fn add_unit(&mut self, up: bool) {
+    pub fn add_unit(&mut self, up: bool) {
         self.units.push(Unit { up, held: None, seats: Vec::new() });
     }
 
     /// Adds a seat of these units.
-    pub(super) fn add_seat(&mut self, group: u32, units: &[u32]) {
+    pub fn add_seat(&mut self, group: u32, units: &[u32]) {
         let seat = self.seats.len() as u32;
         let mut out = 0;
         for unit in units {
@@ -67,7 +67,7 @@ impl Floors {
     }
 
     /// Whether the unit may go down and every group keeps its floor.
-    pub(super) fn may_go(&self, unit: u32) -> bool {
+    pub fn may_go(&self, unit: u32) -> bool {
         self.units[unit as usize].seats.iter().map(|seat| &self.seats[*seat as usize]).all(|seat| {
             let group = &self.groups[seat.group as usize];
             seat.out > 0 || group.inside > group.least
@@ -75,7 +75,7 @@ impl Floors {
     }
 
     /// Notes that a unit is up, or is not.
-    pub(super) fn set(&mut self, unit: u32, up: bool) {
+    pub fn set(&mut self, unit: u32, up: bool) {
         if self.units[unit as usize].up == up {
             return;
         }
@@ -94,7 +94,7 @@ impl Floors {
     }
 
     /// Notes that a unit is held back; false where it was already.
-    pub(super) fn hold(&mut self, unit: u32, at: Instant) -> bool {
+    pub fn hold(&mut self, unit: u32, at: Instant) -> bool {
         if self.units[unit as usize].held.is_some() {
             return false;
         }
@@ -106,19 +106,19 @@ impl Floors {
     }
 
     /// Notes that a unit is not held back.
-    pub(super) fn let_go(&mut self, unit: u32) {
+    pub fn let_go(&mut self, unit: u32) {
         let Some(at) = self.units[unit as usize].held.take() else { return };
         for seat in &self.units[unit as usize].seats {
             self.groups[self.seats[*seat as usize].group as usize].held.remove(&(at, unit));
         }
     }
 
-    pub(super) fn is_held(&self, unit: u32) -> bool {
+    pub fn is_held(&self, unit: u32) -> bool {
         self.units[unit as usize].held.is_some()
     }
 
     /// The unit held back for the longest time that may go since `unit` came up.
-    pub(super) fn next_to_go(&self, unit: u32) -> Option<u32> {
+    pub fn next_to_go(&self, unit: u32) -> Option<u32> {
         let groups = self.units[unit as usize].seats.iter().map(|seat| self.seats[*seat as usize].group);
         groups
             .filter(|group| self.groups[*group as usize].inside > self.groups[*group as usize].least)

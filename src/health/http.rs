@@ -65,14 +65,14 @@ pub(super) struct Response {
 type Verdict = Result<(), Failure>;
 
 impl Response {
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.head.clear();
         self.body.clear();
         (self.framing, self.load) = (None, None);
     }
 
     /// Takes the next bytes; a verdict as soon as there is one.
-    pub(super) fn feed(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
+    pub fn feed(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
         if self.framing.is_some() {
             return self.feed_body(monitor, bytes);
         }
@@ -96,7 +96,7 @@ impl Response {
     }
 
     /// The connection ended without a verdict.
-    pub(super) fn end(&mut self, monitor: &Monitor) -> Verdict {
+    pub fn end(&mut self, monitor: &Monitor) -> Verdict {
         match self.framing {
             Some(Framing::UntilClose) => self.judge_body(monitor),
             _ => Err(Failure::Closed),

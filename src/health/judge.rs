@@ -54,7 +54,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(initial: Initial) -> Self {
+    pub fn new(initial: Initial) -> Self {
         let state = match initial {
             Initial::Up => State::Up,
             Initial::Down => State::Down,
@@ -74,40 +74,36 @@ impl Judge {
     }
 
     /// Why it last went down, if it ever did.
-    pub(super) fn why(&self) -> Option<Why> {
+    pub fn why(&self) -> Option<Why> {
         self.why.clone()
     }
 
-    pub(super) fn state(&self) -> State {
+    pub fn state(&self) -> State {
         self.state
     }
 
     /// Probes in the window.
-    pub(super) fn sent(&self) -> u32 {
+    pub fn sent(&self) -> u32 {
         self.window.len() as u32
     }
 
     /// Failures in the window.
-    pub(super) fn lost(&self) -> u32 {
+    pub fn lost(&self) -> u32 {
         self.lost
     }
 
     /// Average latency of the window's answered probes.
-    pub(super) fn average(&self) -> Option<Duration> {
+    pub fn average(&self) -> Option<Duration> {
         (self.timed > 0).then(|| self.total / self.timed)
     }
 
     /// Latency smoothed as RFC 6298, 2.3 smooths round trips: an eighth of each newer one.
-    pub(super) fn smoothed(&self) -> Option<Duration> {
+    pub fn smoothed(&self) -> Option<Duration> {
         self.smoothed
     }
 
     /// Takes a probe's result; the reason where the verdict changes.
-    pub(super) fn record(
-        &mut self,
-        settings: &MonitorSettings,
-        result: &Result<Option<Duration>, Failure>,
-    ) -> Option<Why> {
+    pub fn record(&mut self, settings: &MonitorSettings, result: &Result<Option<Duration>, Failure>) -> Option<Why> {
         self.add(settings.samples, result);
         let fault = self.fault(settings, result.as_ref().err());
         match (self.state, fault) {

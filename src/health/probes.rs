@@ -36,25 +36,25 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Whether no probe should be started before some packets are gone.
-    pub(super) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.waiting.len() >= MOST_PACKETS
     }
 
     /// Queues what `write` appends to an empty buffer; a packet too many is dropped like one lost on the wire.
-    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.waiting.len() < 2 * MOST_PACKETS {
             self.push_always(write);
         }
     }
 
     /// Queues it however many wait: for the stack, whose sockets bound what they send.
-    pub(super) fn push_always(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn push_always(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut packet = self.spare.pop().unwrap_or_default();
         write(&mut packet);
         self.waiting.push_back(packet);
     }
 
-    pub(super) fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
+    pub fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
         loop {
             let mut packet = self.waiting.pop_front()?;
             let len = packet.len();

@@ -59,7 +59,7 @@ impl std::fmt::Debug for Stack {
 
 impl Stack {
     /// A stack for `targets` targets with these addresses.
-    pub(super) fn new(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, seed: u64, targets: usize) -> Self {
+    pub fn new(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, seed: u64, targets: usize) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut unused = Outbox::default();
@@ -81,21 +81,21 @@ impl Stack {
     }
 
     /// How many connections there can be.
-    pub(super) fn slots(&self) -> usize {
+    pub fn slots(&self) -> usize {
         self.most
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         !self.free.is_empty() || self.slots.len() < self.most
     }
 
     /// The target that a connection probes; none: it is free.
-    pub(super) fn target(&self, slot: u32) -> Option<u32> {
+    pub fn target(&self, slot: u32) -> Option<u32> {
         self.slots.get(slot as usize)?.target
     }
 
     /// Begins a connection; none where no slot is free or an address cannot be connected to.
-    pub(super) fn open(&mut self, target: u32, addresses: &Addresses, ours: u16, theirs: u16) -> Option<u32> {
+    pub fn open(&mut self, target: u32, addresses: &Addresses, ours: u16, theirs: u16) -> Option<u32> {
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.slots.len() < self.most => {
@@ -119,7 +119,7 @@ impl Stack {
     }
 
     /// Moves a connection on, with a packet or by time.
-    pub(super) fn advance(
+    pub fn advance(
         &mut self,
         now: Instant,
         slot: u32,
@@ -144,7 +144,7 @@ impl Stack {
     }
 
     /// Resets a connection if it is still open, and frees its slot.
-    pub(super) fn close(&mut self, now: Instant, place: u32, outbox: &mut Outbox) {
+    pub fn close(&mut self, now: Instant, place: u32, outbox: &mut Outbox) {
         let Some(slot) = self.slots.get_mut(place as usize).filter(|slot| slot.target.is_some()) else { return };
         slot.sockets.get_mut::<Socket<'_>>(slot.socket).abort();
         let mut link = Link { packet: None, outbox };

@@ -105,7 +105,7 @@ impl Monitor {
 }
 
 impl Targets {
-    pub(super) fn new(settings: &HealthSettings) -> Self {
+    pub fn new(settings: &HealthSettings) -> Self {
         let mut all = Targets::default();
         for pool in &settings.pools {
             let first = all.monitors.len() as u32;
@@ -208,7 +208,7 @@ impl Targets {
     }
 
     /// A server's place, if it is watched.
-    pub(super) fn find(&self, id: ServerId) -> Option<usize> {
+    pub fn find(&self, id: ServerId) -> Option<usize> {
         if self.servers.get(id.0 as usize).is_some_and(|server| server.id == id) {
             return Some(id.0 as usize);
         }
@@ -216,20 +216,20 @@ impl Targets {
     }
 
     /// What a unit's monitors say: down where one does, else unknown where one does.
-    pub(super) fn says(&self, unit: u32) -> State {
+    pub fn says(&self, unit: u32) -> State {
         let states =
             self.units[unit as usize].targets.iter().map(|target| self.targets[*target as usize].judge.state());
         worst(states)
     }
 
     /// What the monitors of a server's address and port amount to, after the floor.
-    pub(super) fn state(&self, server: usize, v6: bool, port: u16) -> State {
+    pub fn state(&self, server: usize, v6: bool, port: u16) -> State {
         let units = self.servers[server].units[usize::from(v6)].iter().map(|unit| &self.units[*unit as usize]);
         worst(units.filter(|unit| unit.port.is_none_or(|p| p == port)).map(|unit| unit.state))
     }
 
     /// Why a unit is what it is, by the target that says so.
-    pub(super) fn fault(&self, unit: u32) -> Option<Why> {
+    pub fn fault(&self, unit: u32) -> Option<Why> {
         let targets = self.units[unit as usize].targets.iter().map(|target| &self.targets[*target as usize]);
         targets.filter(|target| target.judge.state() == State::Down).find_map(|target| target.judge.why())
     }

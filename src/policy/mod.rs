@@ -2,8 +2,6 @@
 //!
 //! It must not know packets' bytes, the table or how servers are chosen; it is handed keys and times.
 
-#![allow(unreachable_pub)]
-
 mod limits;
 mod settings;
 

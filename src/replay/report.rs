@@ -41,7 +41,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Of a flow that an engine has just made.
-    pub(super) fn new(flow: &FlowRow, engine: &Engine) -> Self {
+    pub fn new(flow: &FlowRow, engine: &Engine) -> Self {
         let service = engine.services().into_iter().find(|service| service.service == flow.service);
         Opened {
             service: flow.service.clone(),
@@ -109,12 +109,12 @@ pub(super) struct Report<'o> {
 }
 
 impl<'o> Report<'o> {
-    pub(super) fn new(format: Format, out: &'o mut dyn Write) -> Self {
+    pub fn new(format: Format, out: &'o mut dyn Write) -> Self {
         Report { format, out, start: Instant::ZERO }
     }
 
     /// Notes the time of the first frame, from which all others are told.
-    pub(super) fn starts(&mut self, at: Instant) {
+    pub fn starts(&mut self, at: Instant) {
         self.start = at;
     }
 
@@ -131,7 +131,7 @@ impl<'o> Report<'o> {
         }
     }
 
-    pub(super) fn packet(&mut self, at: Instant, number: u64, came: &str, fate: &Fate<'_>) -> io::Result<()> {
+    pub fn packet(&mut self, at: Instant, number: u64, came: &str, fate: &Fate<'_>) -> io::Result<()> {
         let time = self.time(at);
         let (text, details) = match fate {
             Fate::Forward { why: Forwarded::Foreign, went, .. } => {
@@ -154,7 +154,7 @@ impl<'o> Report<'o> {
         })
     }
 
-    pub(super) fn skipped(&mut self, at: Instant, number: u64, why: &str) -> io::Result<()> {
+    pub fn skipped(&mut self, at: Instant, number: u64, why: &str) -> io::Result<()> {
         let time = self.time(at);
         self.line(
             &format!("{time} #{number} skipped: {why}"),
@@ -163,13 +163,13 @@ impl<'o> Report<'o> {
     }
 
     /// A packet of the engine's own.
-    pub(super) fn own(&mut self, at: Instant, went: &str) -> io::Result<()> {
+    pub fn own(&mut self, at: Instant, went: &str) -> io::Result<()> {
         let time = self.time(at);
         self.line(&format!("{time} sent {went}"), || json!({"sent": {"time": time, "out": went}}))
     }
 
     /// What the script said.
-    pub(super) fn said(&mut self, at: Instant, words: &str, refused: Option<&Refused>) -> io::Result<()> {
+    pub fn said(&mut self, at: Instant, words: &str, refused: Option<&Refused>) -> io::Result<()> {
         let time = self.time(at);
         let (why, refused) = match refused {
             None => (String::new(), None),
@@ -181,7 +181,7 @@ impl<'o> Report<'o> {
         )
     }
 
-    pub(super) fn event(&mut self, at: Instant, event: &Event) -> io::Result<()> {
+    pub fn event(&mut self, at: Instant, event: &Event) -> io::Result<()> {
         let time = self.time(at);
         match event {
             // The line of the packet that opened it says so.
@@ -194,7 +194,7 @@ impl<'o> Report<'o> {
     }
 
     /// Flows, services, servers, monitors, rules, totals.
-    pub(super) fn end(
+    pub fn end(
         &mut self,
         engine: &Engine,
         now: Instant,
