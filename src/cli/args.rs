@@ -1,5 +1,6 @@
 //! The command line of `equipoise`.
 
+#[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 /// A NAT load balancer in userspace whose every decision can be replayed from a capture.
 #[derive(Debug, Parser)]
 #[command(name = "equipoise", version, arg_required_else_help = true)]
-pub struct Args {
+pub(super) struct Args {
     /// The log level.
     #[command(flatten)]
     pub verbosity: Verbosity,
@@ -18,7 +19,7 @@ pub struct Args {
 
 /// The log level.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Verbosity {
+pub(super) struct Verbosity {
     /// Log more to stderr: flows with -v, everything with -vv. Overridden by the environment variable RUST_LOG.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -26,7 +27,7 @@ pub struct Verbosity {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Run the gateway on a TUN device until SIGINT, SIGTERM or SIGHUP; usually needs root.
     Run {
         /// Configuration file (TOML).
@@ -46,6 +47,7 @@ pub enum Command {
     Replay(Replay),
     /// Run the checklist of NAT requirements on the engine in this binary: one row per requirement, with the cases that
     /// prove it. Exit code 1 if any fails. Needs no privileges.
+    #[cfg(feature = "conformance")]
     Conformance {
         /// Directory of the cases; by default that of the source tree.
         #[arg(long, value_name = "DIR")]
@@ -59,12 +61,13 @@ pub enum Command {
     },
     /// Run a demo on this machine: clients, gateway and servers in network namespaces, with real traffic through a real
     /// TUN device. Cleans up after itself.
+    #[cfg(feature = "demo")]
     Demo(Demo),
 }
 
 /// The options of a replay.
 #[derive(Debug, clap::Args)]
-pub struct Replay {
+pub(super) struct Replay {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -89,8 +92,9 @@ pub struct Replay {
 }
 
 /// The options of the demo.
+#[cfg(feature = "demo")]
 #[derive(Debug, clap::Args)]
-pub struct Demo {
+pub(super) struct Demo {
     /// Number of requests.
     #[arg(long, value_name = "N", default_value_t = DemoOptions::default().requests)]
     requests: u64,
@@ -114,9 +118,10 @@ pub struct Demo {
     json: bool,
 }
 
+#[cfg(feature = "demo")]
 impl Demo {
     /// Converts to the options of the demo.
-    pub fn options(&self) -> DemoOptions {
+    pub(super) fn options(&self) -> DemoOptions {
         DemoOptions {
             requests: self.requests,
             clients: self.clients,

@@ -5,9 +5,11 @@
 
 mod args;
 mod check;
+#[cfg(feature = "conformance")]
 mod conformance;
 
 use crate::config::{self, Parsed, Settings};
+#[cfg(feature = "demo")]
 use crate::demo;
 use crate::gateway::{Gateway, TakenSignals};
 use crate::replay::{self, Format, ReplayError};
@@ -67,10 +69,12 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
             start_log(verbosity, LevelFilter::Warn);
             replay(args, out)
         }
+        #[cfg(feature = "conformance")]
         Command::Conformance { cases, only, json } => {
             start_log(verbosity, LevelFilter::Error);
             conformance::run(cases.as_deref(), only, *json, out)
         }
+        #[cfg(feature = "demo")]
         Command::Demo(demo) => {
             start_log(verbosity, LevelFilter::Warn);
             demo::run(&demo.options()).map_err(|error| Failed::Message(error.to_string()))
