@@ -32,6 +32,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_identity;
+#[cfg(test)]
 mod tests_nat;
 #[cfg(test)]
 mod tests_ports;
@@ -46,7 +48,7 @@ mod tests_way;
 
 pub use change::{Change, Refused};
 pub use explain::Explanation;
-pub use plan::Plan;
+pub use plan::{InUse, Plan};
 pub use reason::Reason;
 pub use snapshot::{
     Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
@@ -153,6 +155,12 @@ impl Engine {
     /// Returns the plan that it follows.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// Returns the slots of the plan that flows, sticky slots and resting ports refer to: a plan that follows gives them to
+    /// nothing else.
+    pub fn in_use(&self) -> InUse {
+        self.shard.in_use()
     }
 
     #[cfg(test)]

@@ -17,7 +17,7 @@ impl Engine {
 
     /// Takes what holds before the first probe.
     pub(super) fn start_monitors(&mut self) {
-        for server in (0..self.server_count() as u32).map(ServerId) {
+        for server in self.plan.order().servers.clone() {
             self.take_state(Instant::ZERO, server);
         }
         self.shard.advance(&self.plan, &self.standing, Instant::ZERO);
@@ -122,7 +122,7 @@ impl Engine {
 
     /// The last changes of the servers' health, server by server, each the oldest first.
     pub fn health_history(&self, now: Instant) -> Vec<HistoryRow> {
-        let servers = (0..self.server_count() as u32).map(ServerId);
+        let servers = self.plan.order().servers.iter().copied();
         let entries = servers.flat_map(|server| self.monitors.history(server).map(move |entry| (server, entry)));
         let row = |(server, entry): (ServerId, &health::HistoryEntry)| {
             let (pool, server) = self.plan.pool_and_server(server);

@@ -7,7 +7,7 @@ use super::{CandidateLine, Explanation, LimitLine, RuleLine, ServiceLine, Sticky
 use crate::balance::Ask;
 use crate::flow::Key;
 use crate::ids::{NatPoolId, ServerId, ServiceId};
-use crate::policy::{Action, Mismatch, NO_RULE, Usage};
+use crate::policy::{Action, Mismatch, Usage};
 
 /// Most servers that an explanation lists.
 const MOST_CANDIDATES: usize = 256;
@@ -60,20 +60,22 @@ pub(super) fn explain(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Ste
 fn rules(prospect: &Prospect<'_>, arrival: &Arrival<'_>, key: &Key, explanation: &mut Explanation) {
     let (rules, switches) = (prospect.engine.plan.rules(), prospect.standing.switches());
     let decided = prospect.scratch.opening.rule;
-    let shown = if decided == NO_RULE { rules.all().len() } else { usize::from(decided) + 1 };
-    for (number, rule) in (0..).zip(rules.all()).take(shown) {
+    for (place, (number, rule)) in (1..).zip(rules.in_order()) {
         let why_not = if !switches.is_on(number) {
             Some("off".to_owned())
         } else {
             rule.mismatch(key, arrival.meta.ingress).map(|mismatch| differs(mismatch, key))
         };
         explanation.rules.push(RuleLine {
-            place: number + 1,
+            place,
             rule: rule.name.clone(),
             action: action(prospect, rule.action),
             matches: number == decided,
             why_not,
         });
+        if number == decided {
+            return;
+        }
     }
 }
 
@@ -98,7 +100,7 @@ fn differs(mismatch: Mismatch, key: &Key) -> String {
 fn service_line(prospect: &Prospect<'_>, key: &Key, service: ServiceId) -> ServiceLine {
     let plan = &prospect.engine.plan;
     let (_, pool, algorithm) = plan.service_row(service);
-    let rule = plan.rules().all().get(usize::from(prospect.scratch.opening.rule));
+    let rule = plan.rules().get(prospect.scratch.opening.rule);
     let found_by = match rule {
         Some(rule) if rule.action == Action::Balance(Some(service)) => format!("rule {}", rule.name),
         _ => {
