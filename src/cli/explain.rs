@@ -23,7 +23,8 @@ pub(super) fn explain(args: &args::Explain, out: &mut dyn Write) -> Result<(), F
     engine.handle_timeout(NOW);
     for words in &args.events {
         let usage = |what| Failed::Usage(format!("--event {words:?}: {what}"));
-        let change = replay::event(words, &engine).map_err(|error| usage(error.to_string()))?;
+        let wrong = |error: replay::ScriptError| usage(format!("column {}: {}", error.column, error.what));
+        let change = replay::event(words, &engine).map_err(wrong)?;
         engine.apply(NOW, change).map_err(|refused| usage(refused.to_string()))?;
     }
     for (place, packet) in args.packets.iter().enumerate() {

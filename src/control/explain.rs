@@ -33,6 +33,7 @@ pub fn difference(
 ) -> Option<String> {
     let (word, reason) = words(verdict);
     let other_part = match explained.verdict.as_str() {
+        _ if is_of_store(verdict, went) => Some(true),
         "monitors" => Some(is_of_monitors(verdict)),
         // Any verdict can come from the store: a first fragment meets that of the packet it begins.
         "fragment" => Some(true),
@@ -88,6 +89,12 @@ fn is_of_monitors(verdict: &Verdict) -> bool {
         Verdict::Consume(Consumed::Probe | Consumed::LateProbe)
             | Verdict::Drop(Reason::NoProbe | Reason::BadProbeChecksum)
     )
+}
+
+/// Whether the fragment store refused a packet: a first fragment is explained as if the store took it.
+fn is_of_store(verdict: &Verdict, packet: &[u8]) -> bool {
+    let refused = matches!(verdict, Verdict::Drop(Reason::FragmentOverlap | Reason::FragmentStoreFull));
+    refused && parse(packet).is_ok_and(|parsed| matches!(parsed.transport, Transport::Fragment { .. }))
 }
 
 /// Returns where a packet goes; its port is 0 where it has none.

@@ -36,7 +36,7 @@ pub fn explanation_text(explanation: &Explanation) -> String {
     let timers = explanation.timers.iter();
     page.table(
         "timers",
-        timers.map(|line| [line.timer.clone(), format!("ends in {}, set by {}", duration(line.ends_in_ms), line.from)]),
+        timers.map(|line| [line.timer.clone(), format!("ends in {}, {}", duration(line.ends_in_ms), line.from)]),
     );
     page.section("notes", explanation.notes.iter().cloned());
     page.text
@@ -49,9 +49,6 @@ fn outcome(row: &OutcomeRow) -> Vec<String> {
     facts.extend(row.server.as_ref().map(|server| format!("server {server}")));
     facts.extend(row.picked_by.map(|by| format!("picked by {}", by.name())));
     facts.extend(row.to.map(|to| format!("goes on to {to}")));
-    if row.opens {
-        facts.push("opens a flow".into());
-    }
     if !facts.is_empty() {
         lines.push(facts.join(", "));
     }
@@ -93,7 +90,7 @@ fn flow(row: &FlowRow, from: Option<Side>) -> Vec<String> {
             duration(row.expires_in_ms)
         ),
         format!(
-            "{} packets in ({}), {} out ({})",
+            "packets: {} in ({}), {} out ({})",
             count(row.packets_in),
             bytes(row.bytes_in),
             count(row.packets_out),

@@ -106,7 +106,11 @@ fn opening() -> Explanation {
             field("destination port", "80", "8080"),
             field("TCP checksum", "0x1234", "0x5678"),
         ],
-        timers: vec![TimerLine { timer: "tcp-opening".into(), ends_in_ms: 240_000, from: "[timeouts]".into() }],
+        timers: vec![TimerLine {
+            timer: "tcp-opening".into(),
+            ends_in_ms: 240_000,
+            from: "restarts: [timeouts]".into(),
+        }],
         ..Explanation::default()
     }
 }
@@ -116,8 +120,7 @@ fn a_new_flow_is_explained_section_by_section() {
     let want = "\
 packet       TCP 192.0.2.7:4711 -> 203.0.113.10:80 SYN seq=0, 40 bytes
 outcome      forward: rewritten for a new flow
-             server web/web-2, picked by algorithm, goes on to 10.0.0.2:8080,
-             opens a flow
+             server web/web-2, picked by algorithm, goes on to 10.0.0.2:8080
 before that  flow 3.0 ends (replaced)
 rules        1 no-bogons    does not match: source 192.0.2.7 is in none of
                             10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16
@@ -144,7 +147,7 @@ candidates
     for part in [
         "arithmetic   smooth weighted round robin: each weight is added to its server's\n             current weight, ",
         "rewrite      destination address  203.0.113.10 -> 10.0.0.2\n             destination port     80 -> 8080\n",
-        "timers       tcp-opening  ends in 4m00s, set by [timeouts]\n",
+        "timers       tcp-opening  ends in 4m00s, restarts: [timeouts]\n",
         "last resort; current weight",
     ] {
         assert!(got.contains(part), "{part}\n{got}");
@@ -170,7 +173,7 @@ flow         7.0 tcp, established, from the client
              client 198.51.100.9:999 -> 192.0.2.1:80 (service web, rule shop)
              server a at 10.0.0.1:8080 as 10.0.9.1:1024, picked by algorithm
              age 1h02m, idle 0.2s, expires in 2h03m
-             1,000 packets in (1.4 MiB), 7 out (512 B)
+             packets: 1,000 in (1.4 MiB), 7 out (512 B)
 ";
     assert_eq!(explanation_text(&explanation), want);
 }
