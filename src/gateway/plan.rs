@@ -54,7 +54,7 @@ pub fn families(settings: &Settings) -> (bool, bool) {
 pub fn answers(settings: &Settings) -> Vec<Answers> {
     let mut sets: BTreeMap<Selector, Vec<IpNet>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for (listen, pool) in settings.ways() {
+    for (listen, pool) in settings.routes() {
         let same = (listen.protocol == Protocol::Tcp).then_some((listen.first_port, listen.last_port));
         // Services that share pool, family, protocol and ports would add the same again.
         if seen.insert((pool, listen.address.is_ipv6(), listen.protocol, same)) {

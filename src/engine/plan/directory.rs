@@ -79,8 +79,8 @@ impl Directory {
     fn add_servers(&mut self, settings: &Settings) {
         let across = settings.services.iter().filter(|service| matches!(service.nat, Nat::Full { .. }));
         let across = across.flat_map(|s| s.listen.iter().map(move |listen| (*listen, s.pool, Some(s))));
-        let ways = settings.ways().into_iter().map(|(listen, pool)| (listen, pool, None));
-        for (listen, pool, service) in ways.chain(across) {
+        let routes = settings.routes().into_iter().map(|(listen, pool)| (listen, pool, None));
+        for (listen, pool, service) in routes.chain(across) {
             for server in &settings.pools[pool.0 as usize].servers {
                 let server = &settings.servers[server.0 as usize];
                 let own = server.address(listen.address);

@@ -1,36 +1,29 @@
-//! Timeouts as they are written: `[timeouts]` and `[[service.timeouts]]`, and the profiles that they make.
+//! Timeouts as they are written, `[timeouts]` and `[[service.timeouts]]`, and the profiles that they make.
 //!
-//! It must not know what else a service says.
+//! It must not know the other keys of a service.
 
-use super::fields::Fields;
-use super::problem::{Draft, Span};
-use super::raw_service::RawService;
-use super::values;
+use super::service::RawService;
 use crate::balance::{PortTimeouts, Protocol};
+use crate::config::fields::Fields;
+use crate::config::keys;
+use crate::config::problem::{Draft, Span};
+use crate::config::values;
 use crate::flow::{MOST_PROFILES, Timeouts};
 use crate::time::Duration;
 use std::collections::BTreeSet;
+use toml::de::DeTable;
 
-/// Keys, the least that an RFC asks for in seconds, and where it does.
-const ROWS: [(&str, u64, &str); 7] = [
-    ("tcp-opening", 240, "RFC 5382, REQ-5"),
-    ("tcp-established", 7440, "RFC 5382, REQ-5"),
-    ("tcp-closing", 240, "RFC 5382, REQ-5"),
-    ("tcp-reset", 240, "RFC 7857, section 2.2"),
-    ("udp-one-way", 120, "RFC 4787, REQ-5"),
-    ("udp-two-way", 120, "RFC 4787, REQ-5"),
-    ("icmp", 60, "RFC 5508, REQ-2"),
-];
-/// The last of the ports whose UDP flows may live shorter (RFC 4787, REQ-5a).
+/// The keys, in the order of the fields of [`Timeouts`].
+const KEYS: [&str; 7] =
+    ["tcp-opening", "tcp-established", "tcp-closing", "tcp-reset", "udp-one-way", "udp-two-way", "icmp"];
+/// The last of the ports whose UDP flows may be shorter-lived (RFC 4787, REQ-5a).
 const LAST_WELL_KNOWN: u16 = 1023;
-/// Most entries of one service.
-const MOST_ENTRIES: usize = 256;
 
-/// The timeouts that one table gives, in the order of [`ROWS`].
-type Given = [Option<Duration>; ROWS.len()];
+/// The timeouts that one table gives, in the order of [`KEYS`].
+type Given = [Option<Duration>; KEYS.len()];
 
 /// One `[[service.timeouts]]`.
-pub(super) struct RawTimeouts {
+pub(crate) struct RawTimeouts {
     span: Span,
     given: Given,
     /// Empty: all ports.
@@ -45,49 +38,46 @@ impl RawTimeouts {
     }
 }
 
-/// Reads `[timeouts]`; a timeout below what the RFCs ask for is taken, with a warning.
-pub(super) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
-    let mut timeouts = Timeouts::default();
-    let Some((table, span)) = top.table("timeouts", "[timeouts]") else { return timeouts };
-    let mut fields = Fields::new(table, span, "[timeouts]", &ROWS.map(|row| row.0), top.drafts);
+/// Reads `[timeouts]`; a timeout shorter than an RFC asks for is used, with a warning.
+pub(crate) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
+    let empty = DeTable::new();
+    let (table, span) = top.table(&keys::TIMEOUTS).unwrap_or((&empty, 0..0));
+    let mut fields = Fields::new(table, span, &keys::TIMEOUTS, top.drafts);
+    let [opening, established, closing, reset, udp_one_way, udp_two_way, icmp] =
+        KEYS.map(|key| fields.default_duration(key));
+    let mut timeouts = Timeouts { opening, established, closing, reset, udp_one_way, udp_two_way, icmp };
     lay_over(&mut timeouts, &given(&mut fields, &[]));
     timeouts
 }
 
 /// Reads the entries of one service.
-pub(super) fn entries(service: &mut Fields<'_, '_>) -> Vec<RawTimeouts> {
-    let tables = service.tables("timeouts", "[[service.timeouts]]");
-    if let Some((_, span)) = tables.get(MOST_ENTRIES) {
-        let draft = Draft::error(span.clone(), "a service has more than 256 tables of timeouts");
-        service.drafts.push(draft.help("`ports` takes an array: give ports that live alike in one table"));
-        return Vec::new();
-    }
-    let mut all = Vec::with_capacity(tables.len());
-    for (table, span) in tables {
-        let known: Vec<&str> = ["ports", "protocol"].into_iter().chain(ROWS.map(|row| row.0)).collect();
-        let mut fields = Fields::new(table, span.clone(), "[[service.timeouts]]", &known, service.drafts);
-        let protocol = values::protocol(&mut fields, "protocol").flatten();
-        let with = protocol.map(|protocol| format!("with protocol \"{}\"", protocol.name())).unwrap_or_default();
-        let help = "it has no ports: choose another protocol, or remove it";
-        fields.fits("ports", protocol.is_none_or(values::has_ports), &with, help);
-        let ports = values::port_ranges(&mut fields, "ports");
-        if let Some(protocol) = protocol {
-            for (key, ..) in ROWS.iter().filter(|row| !row.0.starts_with(family(protocol))) {
-                let help = "it belongs to another protocol: put it into a table of its own, or remove it";
-                fields.fits(key, false, &with, help);
-            }
-        }
-        let given = given(&mut fields, &ports);
-        if fields.is_clean() && given.iter().all(Option::is_none) {
-            let help = format!("add one of {}, or remove the table", ROWS.map(|row| row.0).join(", "));
-            fields.drafts.push(Draft::error(span.clone(), "[[service.timeouts]] sets no timeout").help(help));
-        }
-        all.push(RawTimeouts { span, given, ports, protocol });
-    }
-    all
+pub(crate) fn entries(service: &mut Fields<'_, '_>) -> Vec<RawTimeouts> {
+    let tables = service.tables(&keys::SERVICE_TIMEOUTS);
+    tables.into_iter().map(|(table, span)| entry(table, span, service.drafts)).collect()
 }
 
-/// What the keys of a protocol's timeouts begin with: what is neither TCP nor ICMP lives like UDP.
+fn entry(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawTimeouts {
+    let mut fields = Fields::new(table, span.clone(), &keys::SERVICE_TIMEOUTS, drafts);
+    let protocol = values::protocol(&mut fields, "protocol").flatten();
+    let with = protocol.map(|protocol| format!("with protocol \"{}\"", protocol.name())).unwrap_or_default();
+    let help = "this protocol has no ports: name another protocol, or remove the key";
+    fields.fits("ports", protocol.is_none_or(values::has_ports), &with, help);
+    let ports = values::port_ranges(&mut fields, "ports");
+    if let Some(protocol) = protocol {
+        for key in KEYS.iter().filter(|key| !key.starts_with(family(protocol))) {
+            let help = "it belongs to another protocol: move the key to a table of its own, or remove it";
+            fields.fits(key, false, &with, help);
+        }
+    }
+    let given = given(&mut fields, &ports);
+    if fields.is_clean() && given.iter().all(Option::is_none) {
+        let help = format!("add one of {}, or remove the table", KEYS.join(", "));
+        fields.drafts.push(Draft::error(span.clone(), "[[service.timeouts]] sets no timeout").help(help));
+    }
+    RawTimeouts { span, given, ports, protocol }
+}
+
+/// What the keys of a protocol's timeouts begin with: anything but TCP and ICMP is timed like UDP.
 fn family(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp | Protocol::Icmp => protocol.name(),
@@ -95,16 +85,18 @@ fn family(protocol: Protocol) -> &'static str {
     }
 }
 
-/// The timeouts of a table, which hold for `ports`; none is all.
+/// Reads the timeouts of a table that applies to `ports`; empty: all.
 fn given(fields: &mut Fields<'_, '_>, ports: &[(u16, u16)]) -> Given {
     let well_known = !ports.is_empty() && ports.iter().all(|range| range.1 <= LAST_WELL_KNOWN);
-    ROWS.map(|(key, floor, source)| {
+    KEYS.map(|key| {
         let timeout = fields.duration(key)?;
-        let floor = Duration::from_secs(floor);
-        if *timeout.get_ref() < floor && !(well_known && key.starts_with("udp")) {
-            let floor = humantime::format_duration(floor);
-            let title = format!("`{key}` is shorter than {floor}, the least that {source} asks for");
-            let help = "live flows that fall silent for so long are cut; the value is used as it is";
+        let recommended = keys::TIMEOUTS.key(key).and_then(|key| key.recommended);
+        if let Some(recommended) = recommended.filter(|r| *timeout.get_ref() < r.least)
+            && !(well_known && key.starts_with("udp"))
+        {
+            let least = keys::duration(recommended.least);
+            let title = format!("`{key}` is shorter than {least}, the minimum in {}", recommended.source);
+            let help = "live flows that are silent for that long are cut off; the value is used as it is";
             fields.drafts.push(Draft::warning(timeout.span(), title).help(help));
         }
         Some(timeout.into_inner())
@@ -119,11 +111,11 @@ fn lay_over(timeouts: &mut Timeouts, given: &Given) {
     }
 }
 
-/// Gives each service its profiles, and returns those beside `base`; equal ones are one.
-pub(super) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut Vec<Draft>) -> Vec<Timeouts> {
+/// Gives each service its profiles, and returns those other than `base`; equal ones are merged.
+pub(crate) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut Vec<Draft>) -> Vec<Timeouts> {
     let mut profiles = vec![*base];
     for service in services {
-        // In their order, as the rows of the settings stand; SCTP too, which a rule may bring without a listen address.
+        // In the order of the settings' rows; SCTP too, which a rule may bring without a listen address.
         let listens = service.listen.iter().map(|listen| listen.get_ref().protocol);
         let named = service.timeouts.iter().filter_map(|entry| entry.protocol);
         let usual = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
@@ -132,7 +124,7 @@ pub(super) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut
             if of_protocol(service, protocol, &mut profiles).is_none() {
                 let span = service.timeouts.first().map_or(0..0, |entry| entry.span.clone());
                 let title = format!("there are more than {MOST_PROFILES} different sets of timeouts");
-                drafts.push(Draft::error(span, title).help("let more ports and services share their timeouts"));
+                drafts.push(Draft::error(span, title).help("give more ports and services the same timeouts"));
                 return Vec::new();
             }
         }
@@ -140,9 +132,9 @@ pub(super) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut
     profiles.split_off(1)
 }
 
-/// The profiles of a service for one protocol; none where there are too many.
+/// Makes the profiles of a service for one protocol; `None` where there are too many.
 fn of_protocol(service: &mut RawService, protocol: Protocol, profiles: &mut Vec<Timeouts>) -> Option<()> {
-    // Tables with ports come before those without, each kind in the order of the file: the last laid over wins.
+    // Tables with ports win over those without, and earlier ones over later ones: the winner is laid over last.
     let (all, some): (Vec<_>, Vec<_>) = service.timeouts.iter().partition(|entry| entry.ports.is_empty());
     let order: Vec<&RawTimeouts> = some.into_iter().chain(all).rev().collect();
     let mut starts: Vec<u32> = vec![0, 1 << 16];
@@ -181,7 +173,7 @@ mod tests {
     const REST: &str = "[[pool]]\nname='p'\nserver=[{name='s',address='10.0.0.1'}]\n[[service]]\nname='x'\nlisten='192.0.2.80:1-9999/udp'\npool='p'\n";
 
     #[test]
-    fn the_first_entry_with_the_port_wins_key_by_key_then_the_one_without_ports_then_the_tables_own() {
+    fn for_each_key_the_first_entry_with_the_port_wins_then_one_without_ports_then_the_global_one() {
         let text = format!(
             "[timeouts]\nicmp='99s'\n{REST}[[service.timeouts]]\nprotocol='gre'\nudp-two-way='240s'\n\
              [[service.timeouts]]\nudp-one-way='200s'\nudp-two-way='210s'\n\
@@ -208,11 +200,11 @@ mod tests {
             let got = [t.udp_one_way, t.udp_two_way, t.icmp].map(|d| d.as_secs());
             assert_eq!(got, [one, two, 99], "{protocol:?} {port}");
         }
-        assert_eq!(table.profiles.len(), 5, "equal ones are one");
+        assert_eq!(table.profiles.len(), 5, "equal ones are merged");
     }
 
     #[test]
-    fn what_says_nothing_is_refused_and_what_is_too_short_is_warned_of() {
+    fn keys_without_effect_are_refused_and_short_timeouts_get_a_warning() {
         for (lines, errors, warnings) in [
             ("udp-one-way='119s'", 0, 1),
             ("ports='53'\nudp-one-way='1s'", 0, 0),
@@ -241,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_different_sets_of_timeouts_and_not_one_more() {
+    fn the_number_of_different_sets_of_timeouts_is_limited() {
         for (count, valid) in [(255, true), (256, false)] {
             let entry = |at: u32| format!("[[service.timeouts]]\nports={at}\nudp-one-way='{}s'\n", 300 + at);
             let text: String = std::iter::once(REST.to_string()).chain((1..=count).map(entry)).collect();

@@ -2,66 +2,53 @@
 //!
 //! It must not know services and pools.
 
-use super::address;
-use super::fields::{Fields, quoted};
-use super::problem::Draft;
-use super::raw_pool::MOST_FLOWS;
-use super::settings::GatewaySettings;
-use super::values::{self, OnePerFamily, v4, v6};
+use crate::config::address;
+use crate::config::fields::Fields;
+use crate::config::keys;
+use crate::config::problem::Draft;
+use crate::config::settings::GatewaySettings;
+use crate::config::values::{self, OnePerFamily, v4, v6};
+use crate::config::words::quoted;
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::net::IpAddr;
 use std::path::PathBuf;
-
-/// Bytes of a Unix socket's path at most: `sun_path` less its closing zero (unix(7)).
-const LONGEST_SOCKET: usize = 107;
+use toml::de::DeTable;
 
 /// `[gateway]`.
-pub(super) struct RawGateway {
-    pub(super) settings: GatewaySettings,
+pub(crate) struct RawGateway {
+    pub(crate) settings: GatewaySettings,
     /// Device addresses with their places.
-    pub(super) addresses: Vec<Spanned<IpAddr>>,
-    /// Where probes come from: at most one address of each family.
-    pub(super) probes: Vec<Spanned<IpAddr>>,
-    /// Whether `probe-address` stands there and cannot be read.
-    pub(super) probes_are_wrong: bool,
+    pub(crate) addresses: Vec<Spanned<IpAddr>>,
+    /// Source addresses of probes, at most one of each family.
+    pub(crate) probes: Vec<Spanned<IpAddr>>,
+    /// Whether `probe-address` is present and cannot be read.
+    pub(crate) probes_are_wrong: bool,
 }
 
 /// Reads `[gateway]`.
-pub(super) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
-    let defaults = GatewaySettings::default();
-    let Some((table, span)) = top.table("gateway", "[gateway]") else {
-        return RawGateway { settings: defaults, addresses: Vec::new(), probes: Vec::new(), probes_are_wrong: false };
-    };
-    let known = [
-        "device",
-        "offload",
-        "mtu",
-        "client-mtu",
-        "addresses",
-        "probe-address",
-        "control-socket",
-        "route-table",
-        "rule-priority",
-    ];
-    let mut fields = Fields::new(table, span, "[gateway]", &known, top.drafts);
+pub(crate) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
+    let empty = DeTable::new();
+    let (table, span) = top.table(&keys::GATEWAY).unwrap_or((&empty, 0..0));
+    let mut fields = Fields::new(table, span, &keys::GATEWAY, top.drafts);
     let (nets, addresses) = addresses(&mut fields);
     let errors = fields.drafts.len();
     let probes = fields.value("probe-address");
     let probes = probes.map_or(Vec::new(), |value| values::one_per_family(&mut fields, value, &PROBES));
     let probes_are_wrong = fields.drafts.len() > errors;
     let device = values::interface(&mut fields, "device", "device = \"equipoise0\"");
+    let device = device.map_or_else(|| fields.default_text("device").into(), Spanned::into_inner);
     let settings = GatewaySettings {
-        device: device.map_or(defaults.device, Spanned::into_inner),
-        offload: fields.flag("offload").unwrap_or(defaults.offload),
-        mtu: fields.count("mtu", 1280..=65_535).unwrap_or(defaults.mtu),
-        client_mtu: fields.count("client-mtu", 1280..=65_535),
+        device,
+        offload: fields.flag_or_default("offload"),
+        mtu: fields.count_or_default("mtu"),
+        client_mtu: fields.count("client-mtu"),
         addresses: nets,
         probe_v4: probes.iter().find_map(|address| v4(*address.get_ref())),
         probe_v6: probes.iter().find_map(|address| v6(*address.get_ref())),
-        control_socket: control_socket(&mut fields).unwrap_or(defaults.control_socket),
-        route_table: route_table(&mut fields).unwrap_or(defaults.route_table),
-        rule_priority: rule_priority(&mut fields).unwrap_or(defaults.rule_priority),
+        control_socket: control_socket(&mut fields),
+        route_table: route_table(&mut fields),
+        rule_priority: fields.count_or_default("rule-priority"),
     };
     RawGateway { settings, addresses, probes, probes_are_wrong }
 }
@@ -72,8 +59,8 @@ const PROBES: OnePerFamily = OnePerFamily {
     forms: "write \"192.0.2.1\", \"2001:db8::1\", or an array of one of each",
     owner: "`probe-address`",
     role: "the source of probes",
-    remedy: "use a unicast address that is routed to this gateway and assigned to nothing",
-    second: "one of each family serves all monitors; remove the other",
+    remedy: "use a unicast address that is routed to this gateway and assigned to no interface",
+    second: "one address of each family serves all monitors; remove the other",
 };
 
 fn addresses(fields: &mut Fields<'_, '_>) -> (Vec<IpNet>, Vec<Spanned<IpAddr>>) {
@@ -82,7 +69,7 @@ fn addresses(fields: &mut Fields<'_, '_>) -> (Vec<IpNet>, Vec<Spanned<IpAddr>>) 
     let Some(value) = fields.value("addresses") else { return (nets, places) };
     for text in fields.strings("addresses", value, form).unwrap_or_default() {
         let Ok(net) = text.get_ref().parse::<IpNet>() else {
-            let title = format!("{} is not an address with its network's prefix length", quoted(text.get_ref()));
+            let title = format!("{} is not an address with a prefix length", quoted(text.get_ref()));
             fields.drafts.push(Draft::error(text.span(), title).help("write \"192.0.2.1/24\" or \"2001:db8::1/64\""));
             continue;
         };
@@ -99,52 +86,50 @@ fn addresses(fields: &mut Fields<'_, '_>) -> (Vec<IpNet>, Vec<Spanned<IpAddr>>) 
     (nets, places)
 }
 
-fn control_socket(fields: &mut Fields<'_, '_>) -> Option<PathBuf> {
-    let value = fields.value("control-socket")?;
-    let path = fields.string("control-socket", value, "control-socket = \"/run/equipoise.sock\"")?.into_inner();
-    if (1..=LONGEST_SOCKET).contains(&path.len()) && !path.contains('\0') {
-        return Some(path.into());
+fn control_socket(fields: &mut Fields<'_, '_>) -> PathBuf {
+    let default = fields.default_text("control-socket");
+    let form = format!("control-socket = \"{default}\"");
+    let Some(path) = values::text(fields, "control-socket", &form) else { return default.into() };
+    if !fields.length_fits("control-socket", path.get_ref().len()) || path.get_ref().contains('\0') {
+        let title = "`control-socket` is not a valid socket path";
+        let help = format!("allowed: {}, such as \"{default}\"", fields.takes("control-socket"));
+        fields.drafts.push(Draft::error(path.span(), title).help(help));
     }
-    let title = "`control-socket` cannot be the path of a socket";
-    let help = format!("1 to {LONGEST_SOCKET} bytes are allowed, such as \"/run/equipoise.sock\"");
-    fields.drafts.push(Draft::error(value.span(), title).help(help));
-    None
+    path.into_inner().into()
 }
 
-fn route_table(fields: &mut Fields<'_, '_>) -> Option<u32> {
-    let number = fields.number("route-table", 1..=u64::from(u32::MAX))?;
-    if !(253..=255).contains(number.get_ref()) {
-        return u32::try_from(number.into_inner()).ok();
+fn route_table(fields: &mut Fields<'_, '_>) -> u32 {
+    let number = fields.count_or_default("route-table");
+    if let (253..=255, Some(value)) = (number, fields.value("route-table")) {
+        let title = format!("routing table {number} belongs to the system");
+        let help = format!(
+            "253 is \"default\", 254 \"main\", 255 \"local\"; use another number from {}",
+            fields.takes("route-table")
+        );
+        fields.drafts.push(Draft::error(value.span(), title).help(help));
     }
-    let title = format!("routing table {} is the system's own", number.get_ref());
-    let help = "253 is \"default\", 254 \"main\", 255 \"local\"; choose another number from 1 to 4294967295";
-    fields.drafts.push(Draft::error(number.span(), title).help(help));
-    None
+    number
 }
 
-/// The two rules must be read after the table "local" (priority 0) and before "main" (32766).
-fn rule_priority(fields: &mut Fields<'_, '_>) -> Option<u32> {
-    fields.count("rule-priority", 1..=32_764)
-}
-
-/// Reads `[flows]`: the most flows, and how many may open a second.
-pub(super) fn flows(top: &mut Fields<'_, '_>) -> (Option<u32>, Option<u32>) {
-    let Some((table, span)) = top.table("flows", "[flows]") else { return (None, None) };
-    let mut fields = Fields::new(table, span, "[flows]", &["max", "rate"], top.drafts);
-    (fields.count("max", 1..=MOST_FLOWS), fields.count("rate", 1..=u64::from(u32::MAX)))
+/// Reads `[flows]`: the most flows, and the most new ones per second.
+pub(crate) fn flows(top: &mut Fields<'_, '_>) -> (u32, Option<u32>) {
+    let empty = DeTable::new();
+    let (table, span) = top.table(&keys::FLOWS).unwrap_or((&empty, 0..0));
+    let mut fields = Fields::new(table, span, &keys::FLOWS, top.drafts);
+    (fields.count_or_default("max"), fields.count("rate"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::parse_with_warnings;
-    use crate::flow::TableSettings;
+    use crate::config::settings::GatewaySettings;
+    use crate::config::{AnswerSettings, parse_with_warnings};
+    use crate::flow::{FragmentSettings, TableSettings};
     use crate::time::Duration;
 
     const REST: &str = "[[pool]]\nname='p'\nserver=[{name='s',address='10.0.0.1'}]\n[[service]]\nname='x'\nlisten='192.0.2.80:1/tcp'\npool='p'\n";
 
     #[test]
-    fn limits_are_taken_and_one_beyond_is_refused() {
+    fn values_at_the_bounds_are_accepted_and_those_beyond_are_refused() {
         for (table, key, good, bad) in [
             ("flows", "max", vec!["1", "100_000_000"], vec!["0", "100_000_001", "-1", "1.0", "'1'"]),
             ("gateway", "mtu", vec!["1280", "65535", "0x5dc"], vec!["1279", "65536", "99999999999999999999999999"]),
@@ -192,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_below_the_rfc_is_used_and_warned_of() {
+    fn a_timeout_below_the_rfc_is_used_with_a_warning() {
         for (key, floor) in [
             ("tcp-opening", 240),
             ("tcp-established", 7440),
@@ -222,8 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_table_is_the_defaults() {
+    fn absent_tables_give_the_defaults() {
         let settings = parse_with_warnings(REST, "x.toml").expect("valid").settings;
         assert_eq!((settings.gateway, settings.table), (GatewaySettings::default(), TableSettings::default()));
+        assert_eq!((settings.answers, settings.fragments), (AnswerSettings::default(), FragmentSettings::default()));
     }
 }

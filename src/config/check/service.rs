@@ -1,25 +1,24 @@
-//! The rules between services and pools: families, sizes, groups, last resorts; and pools of nobody.
+//! Checks of services against pools: families, sizes, groups, last resorts; and pools that nothing uses.
 //!
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence.
 
-use super::links::Links;
-use super::problem::{Draft, grouped};
-use super::raw::Raw;
-use super::raw_pool::RawPool;
-use super::raw_service::RawService;
 use crate::balance::Algorithm;
+use crate::config::links::Links;
+use crate::config::problem::{Draft, grouped};
+use crate::config::raw::Raw;
+use crate::config::raw::pool::RawPool;
+use crate::config::raw::service::RawService;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 
-/// Entries of a Maglev table for each server at least, for shares within a percent of each other
-/// (NSDI 2016, 5.3).
-const ENTRIES_A_SERVER: usize = 100;
+/// Least entries of a Maglev table per server for shares within a percent of each other (NSDI 2016, 5.3).
+const ENTRIES_PER_SERVER: usize = 100;
 
-/// Servers for which a pick by source hash costs a few microseconds.
+/// Servers up to which a pick by source hash takes a few microseconds at most.
 const MOST_FOR_SOURCE_HASH: usize = 500;
 
-/// Checks each service against its pools, and which pools serve.
-pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
+/// Checks each service against its pools, and which pools are used.
+pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, service) in raw.services.iter().enumerate() {
         if let (Some(name), Some(pool)) = (&service.pool, links.pools[at]) {
             families(service, name, &raw.pools[pool], crosses(raw, links, at), drafts);
@@ -30,7 +29,7 @@ pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
             if links.pools[at] == Some(pool) {
                 let draft = Draft::error(name.span(), "the last resort is the service's own pool");
                 let draft = draft.also(service.pool.as_ref().map_or(name.span(), Spanned::span), "its pool");
-                drafts.push(draft.help("name another pool, or mark servers of this one with `backup = true`"));
+                drafts.push(draft.help("name another pool, or set `backup = true` on servers of this one"));
             } else {
                 families(service, name, &raw.pools[pool], crosses(raw, links, at), drafts);
             }
@@ -47,13 +46,13 @@ pub(super) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     priorities(raw, links, drafts);
 }
 
-/// The families of servers that a service reaches for clients of the other one: those of its NAT pool (NAT64, NAT46).
+/// The server families that a service reaches for clients of the other family: those of its NAT pool (NAT64, NAT46).
 fn crosses(raw: &Raw, links: &Links, service: usize) -> [bool; 2] {
     let everybody = raw.services[service].nat_for.is_empty();
     links.nat_pools[service].filter(|_| everybody).map_or([false; 2], |pool| raw.nat_pools[pool].families())
 }
 
-/// A pool has servers of each family that the service listens on, or of one that it can be translated to.
+/// Refuses pools without servers of a family that the service listens on, or of one that it can be translated to.
 fn families(service: &RawService, name: &Spanned<String>, pool: &RawPool, crosses: [bool; 2], drafts: &mut Vec<Draft>) {
     if !pool.is_whole || pool.servers.is_empty() {
         return;
@@ -75,16 +74,16 @@ fn families(service: &RawService, name: &Spanned<String>, pool: &RawPool, crosse
             );
         } else if taking().next().is_some() && !taking().any(|server| server.has(v4)) {
             let title =
-                format!("all {family} servers of pool \"{}\" are of weight 0, draining or disabled", name.get_ref());
+                format!("all {family} servers of pool \"{}\" are draining, disabled or have weight 0", name.get_ref());
             let draft = Draft::warning(listen.span(), title).also(name.span(), format!("takes no {family} flows"));
             drafts.push(draft.help(format!(
-                "{family} flows to this service cannot be placed until one is enabled and of weight 1 to 65535"
+                "{family} flows to this service cannot be placed until one is enabled with a weight above 0"
             )));
         }
     }
 }
 
-/// The table is larger than the pool, and should be much larger.
+/// Refuses a Maglev table smaller than the pool, and warns where it is not much larger.
 fn maglev(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
     if service.algorithm != Some(Algorithm::Maglev) || !service.is_whole {
         return;
@@ -94,42 +93,43 @@ fn maglev(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: 
     let count = format!("the {} servers of pool \"{}\"", grouped(servers), name.get_ref());
     let draft = if size <= servers {
         Draft::error(place, format!("a Maglev table of {} entries is too small for {count}", grouped(size)))
-    } else if size < ENTRIES_A_SERVER * servers {
+    } else if size < ENTRIES_PER_SERVER * servers {
         Draft::warning(place, format!("a Maglev table of {} entries spreads {count} unevenly", grouped(size)))
     } else {
         return;
     };
     let help = format!(
-        "`maglev-table` should be a prime of at least {} (100 for each server); 65537 and 655373 are the usual ones",
-        ENTRIES_A_SERVER * servers
+        "`maglev-table` should be a prime of at least {} ({ENTRIES_PER_SERVER} per server); 65537 and 655373 are the usual ones",
+        ENTRIES_PER_SERVER * servers
     );
     drafts.push(draft.also(name.span(), "the pool").help(help));
 }
 
-/// A gateway that draws its seed anew at each start finds other servers for the connections of the one before.
+/// Warns where adopted connections would go to the wrong servers: a gateway that draws a new seed at each start picks others.
 fn adopted(raw: &Raw, drafts: &mut Vec<Draft>) {
     let Some(place) = raw.services.iter().find_map(|service| service.adopts.clone()) else { return };
     if raw.seed == 0 {
-        let draft = Draft::warning(place, "without a `seed`, connections are adopted by other servers than theirs");
+        let draft = Draft::warning(place, "without a `seed`, adopted connections go to the wrong servers");
         drafts.push(
-            draft.help("write `seed = N` at the top of the file, N being any number but 0 that nobody can guess"),
+            draft.help("write `seed = N` at the top of the file, with a number other than 0 that nobody can guess"),
         );
     }
 }
 
-/// A pick by source hash looks at every server: strangers choose how often that happens.
+/// Warns of source hash over many servers: each pick looks at all of them, and strangers decide how often that happens.
 fn source_hash(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
     let servers = pool.servers.len();
     if service.algorithm != Some(Algorithm::SourceHash) || servers <= MOST_FOR_SOURCE_HASH {
         return;
     }
     let place = service.algorithm_place.clone().unwrap_or(name.span());
-    let title = format!("source-hash looks at all {} servers for each new flow", grouped(servers));
-    let help = "for a large pool choose `maglev` with `hash = \"address\"`: one look, whatever the pool's size";
+    let title = format!("source-hash evaluates all {} servers for each new flow", grouped(servers));
+    let help =
+        "for a large pool use `maglev` with `hash = \"address\"`, which takes one lookup whatever the pool's size";
     drafts.push(Draft::warning(place, title).also(name.span(), "the pool").help(help));
 }
 
-/// Services of one group remember the same clients, so they have one pool and say the same of it.
+/// Refuses groups whose services differ: they remember the same clients, and so need the same pool and settings.
 fn groups(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     let mut seen: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
     for (at, service) in raw.services.iter().enumerate() {
@@ -147,12 +147,12 @@ fn groups(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
         };
         match (links.pools[entry.0], links.pools[at]) {
             (Some(one), Some(other)) if one != other => {
-                let help = "services of one group share servers: give them one pool, or groups of their own";
-                drafts.push(draft("services of two pools are").help(help));
+                let help = "services of one group share servers: give them the same pool, or groups of their own";
+                drafts.push(draft("services of different pools are").help(help));
             }
             _ if first.is_whole && service.is_whole && first.settings.sticky != service.settings.sticky => {
                 let help = "`by`, the prefixes, `idle` and `slots` must be the same in all services of a group";
-                drafts.push(draft("services that differ in stickiness are").help(help));
+                drafts.push(draft("services with different stickiness are").help(help));
             }
             _ => {}
         }
@@ -160,25 +160,25 @@ fn groups(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, alone) in seen.into_values() {
         if let (Some(group), true) = (&raw.services[at].group, alone && raw.services_are_whole) {
             let title = format!("no other service is in group \"{}\"", group.get_ref());
-            drafts.push(Draft::warning(group.span(), title).help("put a second service into it, or remove `group`"));
+            drafts.push(Draft::warning(group.span(), title).help("add a second service to it, or remove `group`"));
         }
     }
 }
 
-/// A rank says nothing unless a service asks for it.
+/// Warns of ranks that no service uses.
 fn priorities(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
-    let mut asked = vec![false; raw.pools.len()];
+    let mut used = vec![false; raw.pools.len()];
     for (service, pool) in raw.services.iter().zip(&links.pools) {
         match (service.algorithm, pool) {
-            (None | Some(Algorithm::Priority), Some(pool)) => asked[*pool] = true,
+            (None | Some(Algorithm::Priority), Some(pool)) => used[*pool] = true,
             (_, None) => return,
             _ => {}
         }
     }
-    for (pool, _) in raw.pools.iter().zip(asked).filter(|(pool, asked)| pool.is_whole && !asked) {
+    for (pool, _) in raw.pools.iter().zip(used).filter(|(pool, used)| pool.is_whole && !used) {
         if let Some(place) = pool.servers.iter().find_map(|server| server.priority_place.clone()) {
-            let draft = Draft::warning(place, "`priority` says nothing: no service of this pool asks for it");
-            drafts.push(draft.help("choose `algorithm = \"priority\"` in the service, or remove `priority`"));
+            let draft = Draft::warning(place, "`priority` has no effect: no service of this pool uses it");
+            drafts.push(draft.help("write `algorithm = \"priority\"` in the service, or remove `priority`"));
         }
     }
 }

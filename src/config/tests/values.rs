@@ -1,10 +1,10 @@
-//! Each key of services, pools, servers, rules and monitors: what it takes, and what it becomes.
+//! Keys of services, pools, servers, rules and monitors: what they take beyond plain bounds, and what they become.
 
-use super::*;
 use crate::balance::{
     Admin, Algorithm, LastResort, OnDown, Passive, Prefixes, Priority, Protocol, ServerSettings, ServiceSettings,
     Stickiness, Tuning,
 };
+use crate::config::*;
 use crate::health::settings::{
     DnsExpect, DnsKind, Expect, Floor, HttpProbe, LoadSource, MonitorSettings, PoolWatch, Probe, ServerWatch,
 };
@@ -13,7 +13,7 @@ use crate::policy::{Action, Limits, PolicySettings, RuleSettings};
 use crate::state::Health;
 use crate::time::Duration;
 
-/// A configuration with lines of one table put in, and further tables behind it.
+/// A configuration with lines added to one table, and further tables after it.
 fn with(table: &str, lines: &str) -> String {
     let of = |name: &str| if name == table { lines } else { "" };
     format!(
@@ -35,7 +35,7 @@ fn read(table: &str, lines: &str) -> Settings {
 }
 
 #[test]
-fn values_at_the_limits_are_taken_and_those_beyond_are_refused() {
+fn values_are_accepted_up_to_their_limits_and_refused_beyond() {
     let rows: [(&str, &str, &[&str], &[&str]); 31] = [
         ("top", "flows.rate = ", &["1", "4294967295"], &["0", "4294967296", "'1'"]),
         (
@@ -124,7 +124,7 @@ fn values_at_the_limits_are_taken_and_those_beyond_are_refused() {
                     let errors = error.problems().iter().filter(|problem| problem.severity == Severity::Error);
                     let lines: Vec<usize> = errors.map(|problem| problem.line).collect();
                     let (at, last) = lines.split_first().map(|(at, rest)| (*at, rest.len())).unwrap_or_default();
-                    assert_eq!(last, 0, "one mistake is one problem: {error}");
+                    assert_eq!(last, 0, "one mistake gives one problem: {error}");
                     assert!(text.lines().nth(at - 1).is_some_and(|line| line.contains(value)), "{error}");
                 }
             }
@@ -133,7 +133,7 @@ fn values_at_the_limits_are_taken_and_those_beyond_are_refused() {
 }
 
 #[test]
-fn a_service_is_as_it_is_written_and_else_by_default() {
+fn a_service_is_as_written_with_defaults_for_the_rest() {
     let s = Duration::from_secs;
     let sticky = |prefixes, idle, slots| Some(Stickiness { prefixes, idle: s(idle), slots, group: 0 });
     let cases: [(&str, fn(&ServiceSettings) -> bool); 15] = [
@@ -150,7 +150,7 @@ fn a_service_is_as_it_is_written_and_else_by_default() {
         ("on-down = 'reset'", |x| x.on_down == Some(OnDown::Reset)),
         ("last-resort = 'unreachable'", |x| x.last_resort == LastResort::Unreachable),
         ("last-resort-pool = 'q'", |x| x.last_resort == LastResort::Pool(PoolId(1))),
-        ("class = 'low'", |x| x.priority == Priority::Low),
+        ("priority = 'low'", |x| x.priority == Priority::Low),
         ("sticky.by = 'connection'", |x| x.sticky.is_none()),
         ("unknown-tcp = 'drop'", |x| x.unknown_tcp == crate::balance::UnknownTcp::Drop),
         ("algorithm = 'maglev'\nunknown-tcp = 'adopt'", |x| x.unknown_tcp == crate::balance::UnknownTcp::Adopt),
@@ -175,7 +175,7 @@ fn a_service_is_as_it_is_written_and_else_by_default() {
 }
 
 #[test]
-fn services_of_one_group_have_one_number_and_all_others_their_own() {
+fn services_of_one_group_share_a_number_and_all_others_have_their_own() {
     let mut text = with("", "");
     for (at, group) in ["", "group = 'b'", "group = 'a'", "group = 'b'", "group = 'a'", ""].iter().enumerate() {
         text += &format!("[[service]]\nname = 'y{at}'\nlisten = '192.0.2.81:{}/tcp'\npool = 'p'\n", at + 1);
@@ -188,11 +188,11 @@ fn services_of_one_group_have_one_number_and_all_others_their_own() {
 }
 
 #[test]
-fn pools_and_servers_are_as_they_are_written_and_else_by_default() {
+fn pools_and_servers_are_as_written_with_defaults_for_the_rest() {
     let s = Duration::from_secs;
     let settings = read("pool", "slow-start = '30s'\nmtu = 1400\n[pool.passive]\nhold = '10m'");
     assert_eq!(settings.pools[0].passive, Some(Passive { hold: s(600), longest: s(600), ..Passive::default() }));
-    assert_eq!(settings.servers[1].slow_start, s(30), "the pool's");
+    assert_eq!(settings.servers[1].slow_start, s(30), "from the pool");
     assert_eq!((settings.pools[0].mtu, settings.pools[1].mtu), (Some(1400), None));
     let settings = read("pool", "passive = { longest = '1s' }");
     assert_eq!(settings.pools[0].passive, Some(Passive { hold: s(1), longest: s(1), ..Passive::default() }));
@@ -213,10 +213,10 @@ fn pools_and_servers_are_as_they_are_written_and_else_by_default() {
 }
 
 #[test]
-fn rules_are_as_they_are_written_in_their_order() {
+fn rules_are_as_written_in_their_order() {
     let text = "[[rule]]\nname = 'a'\nenabled = false\nfrom = ['10.0.0.0/8', '2001:db8::7']\nto = '192.0.2.80'\n\
                 protocol = 'tcp'\nports = [80, '90-91']\nsource-ports = '1-9'\ningress = 'eth1'\naction = 'reject'\n\
-                [[rule]]\nname = 'b'\ningress = 'eth0'\naction = 'balance'\nservice = 'x'\nclass = 'high'\nrate = 1\n\
+                [[rule]]\nname = 'b'\ningress = 'eth0'\naction = 'balance'\nservice = 'x'\npriority = 'high'\nrate = 1\n\
                 flows = 2\nclient-rate = 3\nclient-flows = 4\nclient-ipv4-prefix = 24\n\
                 [[rule]]\nname = 'c'\ningress = 'eth1'\naction = 'balance'\n";
     let net = |text: &str| text.parse().expect("a network");
@@ -249,19 +249,23 @@ fn rules_are_as_they_are_written_in_their_order() {
 }
 
 #[test]
-fn one_rule_more_than_can_be_numbered_is_refused() {
+fn more_rules_than_can_be_numbered_are_refused() {
     let rules = |count: usize| (0..count).map(|at| format!("[[rule]]\nname='{at}'\nprotocol='udp'\naction='drop'\n"));
     for (count, errors) in [(65_534, 0), (65_535, 1)] {
         let got = parse(&with("end", &rules(count).collect::<String>()), "x.toml");
         assert_eq!(
-            got.err().map_or(0, |error| error.problems().iter().filter(|p| p.title.contains("65,535 rules")).count()),
+            got.err().map_or(0, |error| error
+                .problems()
+                .iter()
+                .filter(|p| p.title.contains("65,535 [[rule]] tables"))
+                .count()),
             errors
         );
     }
 }
 
 #[test]
-fn monitors_are_as_they_are_written_and_else_by_default() {
+fn monitors_are_as_written_with_defaults_for_the_rest() {
     let http = |change: fn(&mut HttpProbe)| {
         let mut probe = HttpProbe::default();
         change(&mut probe);
@@ -325,11 +329,11 @@ fn monitors_are_as_they_are_written_and_else_by_default() {
         jitter_percent: 0,
         ..MonitorSettings::new("tcp", Probe::Tcp)
     };
-    assert_eq!(read("pool", lines).health.pools[0].monitors, [want], "its name is its type");
+    assert_eq!(read("pool", lines).health.pools[0].monitors, [want], "the default name is the type");
 }
 
 #[test]
-fn watched_servers_have_the_ports_at_which_services_reach_them() {
+fn monitored_servers_have_the_ports_at_which_services_reach_them() {
     let end = "[[service]]\nname = 'y'\nlisten = '[2001:db8:80::80]:7/tcp'\npool = 'z'\nlast-resort-pool = 'p'\n\
                [[pool]]\nname = 'z'\n[[pool.server]]\nname = 'v'\naddress = '2001:db8::9'\n";
     let lines = "floor = '50%'\n[[pool.monitor]]\ntype = 'tcp'\n";
@@ -356,6 +360,6 @@ fn watched_servers_have_the_ports_at_which_services_reach_them() {
     assert_eq!(
         (&ports[0].ports, &ports[1].ports),
         (&vec![80, 90], &vec![7, 80, 90]),
-        "a last resort's service, of its family"
+        "the ports of a service whose last resort it is, in its family"
     );
 }

@@ -1,23 +1,29 @@
-//! The rules between values: names, overlaps, loops; and in which order all others are checked. Each
-//! is checked once.
+//! Checks of values against each other: names, overlaps, loops; and the order of all other checks.
 //!
-//! It must not read TOML. Where a value could not be read, nothing is concluded from its absence,
-//! so that one mistake is one problem.
+//! It must not read TOML. Where a value could not be read, nothing is concluded from its absence, so that one mistake is
+//! one problem.
 
-use super::links::Links;
-use super::problem::{Draft, Span};
-use super::raw::Raw;
-use super::raw_service::RawService;
-use super::settings::Settings;
-use super::{build, check_monitor, check_nat, check_pool, check_rule, check_service, raw_timeouts};
+mod monitor;
+mod nat;
+mod pool;
+mod rule;
+mod service;
+
 use crate::balance::Listen;
+use crate::config::build;
+use crate::config::links::Links;
+use crate::config::problem::{Draft, Span};
+use crate::config::raw::Raw;
+use crate::config::raw::service::RawService;
+use crate::config::raw::timeouts;
+use crate::config::settings::Settings;
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-/// Checks every rule and makes the settings; they hold only if no error is among the drafts.
-pub(super) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
+/// Makes all checks and the settings; these are valid only if no draft is an error.
+pub(crate) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     if !raw.has_services {
         drafts
             .push(Draft::error(0..0, "there is no service").help("add a [[service]] and a [[pool]] of servers for it"));
@@ -26,20 +32,20 @@ pub(super) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     unique("pools", raw.pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
     unique("NAT pools", raw.nat_pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
     unique("rules", raw.rules.iter().filter_map(|rule| rule.name.as_ref()), drafts);
-    raw.pools.iter().for_each(|pool| check_pool::check(pool, drafts));
+    raw.pools.iter().for_each(|pool| pool::check(pool, drafts));
     overlaps(&raw.services, drafts);
     loops(&raw, drafts);
     let links = Links::new(&raw, drafts);
-    check_service::check(&raw, &links, drafts);
-    check_nat::check(&raw, &links, drafts);
-    check_monitor::check(&raw, &links, drafts);
-    check_rule::check(&raw, drafts);
-    raw.table.profiles = raw_timeouts::resolve(&mut raw.services, &raw.table.timeouts, drafts);
+    service::check(&raw, &links, drafts);
+    nat::check(&raw, &links, drafts);
+    monitor::check(&raw, &links, drafts);
+    rule::check(&raw, drafts);
+    raw.table.profiles = timeouts::resolve(&mut raw.services, &raw.table.timeouts, drafts);
     build::settings(raw, &links)
 }
 
-/// Names of one kind must differ.
-pub(super) fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<String>>, drafts: &mut Vec<Draft>) {
+/// Refuses equal names of one kind.
+pub(crate) fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<String>>, drafts: &mut Vec<Draft>) {
     let mut seen: HashMap<&str, Span> = HashMap::new();
     for name in names {
         match seen.get(name.get_ref().as_str()) {
@@ -47,15 +53,16 @@ pub(super) fn unique<'n>(kinds: &str, names: impl Iterator<Item = &'n Spanned<St
                 seen.insert(name.get_ref(), name.span());
             }
             Some(first) => {
-                let draft = Draft::error(name.span(), format!("two {kinds} have the name \"{}\"", name.get_ref()));
+                let draft = Draft::error(name.span(), format!("two {kinds} are named \"{}\"", name.get_ref()));
                 drafts.push(draft.label("the second").also(first.clone(), "the first").help("rename one of them"));
             }
         }
     }
 }
 
-/// No two listen addresses may take the same packet; of an address and the networks around it the longest prefix takes
-/// it. Sorted by network, protocol and port, each is held against the one before it that reaches farthest.
+/// Refuses listen addresses that would take the same packet. Of an address and the networks around it, the longest prefix
+/// wins, which is no overlap. Sorted by network, protocol and port, each is compared with the one before it that extends
+/// farthest.
 fn overlaps(services: &[RawService], drafts: &mut Vec<Draft>) {
     let mut all: Vec<(&Spanned<Listen>, &RawService)> =
         services.iter().flat_map(|service| service.listen.iter().map(move |listen| (listen, service))).collect();
@@ -88,14 +95,14 @@ fn overlap(one: (&Spanned<Listen>, &RawService), other: (&Spanned<Listen>, &RawS
         Some(name) => format!("service \"{}\"", name.get_ref()),
         None => "a service".to_string(),
     };
-    Draft::error(second.0.span(), format!("{} is listened on twice", shared))
+    Draft::error(second.0.span(), format!("{shared} is listened on twice"))
         .label(format!("and by {}", of(second.1)))
         .also(first.0.span(), format!("by {}", of(first.1)))
-        .help("one address, protocol and port belongs to one service, and is named once")
+        .help("each address, protocol and port belongs to one service and is listed once")
 }
 
-/// A server must not be a service, or packets would come back for ever; and the kernel must not
-/// own a service address, or it would answer itself.
+/// Refuses servers that are services, whose packets would loop, and service addresses that the kernel owns, which it would
+/// answer itself.
 fn loops(raw: &Raw, drafts: &mut Vec<Draft>) {
     let mut listened: HashMap<IpAddr, Span> = HashMap::new();
     let mut networks: BTreeMap<IpNet, Span> = BTreeMap::new();
@@ -103,29 +110,29 @@ fn loops(raw: &Raw, drafts: &mut Vec<Draft>) {
         let network = listen.get_ref().network();
         match listen.get_ref().is_network() {
             false => drop(listened.entry(network.addr()).or_insert(listen.span())),
-            // Every address is only for replays, where nothing comes back.
+            // "Every address" is for replays only, where nothing comes back.
             true if network.prefix_len() > 0 => drop(networks.entry(network).or_insert(listen.span())),
             true => {}
         }
     }
-    let mut told = false;
+    let mut warned = false;
     for address in raw.pools.iter().flat_map(|pool| &pool.servers).flat_map(|server| &server.addresses) {
         if let Some(first) = listened.get(address.get_ref()) {
             let draft =
                 Draft::error(address.span(), format!("server address {} is a service address", address.get_ref()));
             let draft = draft.label("the server").also(first.clone(), "the service");
             drafts.push(
-                draft.help("packets to that server would come back here in a loop; write the server's own address"),
+                draft.help("packets to that server would loop back to this gateway; write the server's own address"),
             );
             continue;
         }
-        let holds = networks.iter().find(|(network, _)| network.contains(address.get_ref())).filter(|_| !told);
+        let holds = networks.iter().find(|(network, _)| network.contains(address.get_ref())).filter(|_| !warned);
         if let Some((network, place)) = holds {
-            told = true;
-            let title = format!("server address {} lies in the service's network {network}", address.get_ref());
+            warned = true;
+            let title = format!("server address {} is in the service's network {network}", address.get_ref());
             let draft = Draft::warning(address.span(), title).label("the server").also(place.clone(), "the service");
             drafts.push(draft.help(
-                "packets to that server come back here in a loop, unless a route with a longer prefix leads to it",
+                "packets to that server loop back to this gateway unless a route with a longer prefix leads to it",
             ));
         }
     }
@@ -133,15 +140,14 @@ fn loops(raw: &Raw, drafts: &mut Vec<Draft>) {
         if let Some(first) = listened.get(address.get_ref()) {
             let title = format!("device address {} is a service address", address.get_ref());
             let draft = Draft::error(address.span(), title).label("the device").also(first.clone(), "the service");
-            drafts.push(
-                draft.help("the kernel would take the service's packets for its own; leave the address out here"),
-            );
+            drafts.push(draft.help("the kernel would treat the service's packets as its own; remove the address here"));
         }
     }
     probe_addresses(raw, &listened, drafts);
 }
 
-/// Answers to probes must come to the engine, and be nobody else's.
+/// Refuses source addresses of probes that something else has: replies to probes must reach the engine, and nothing else may
+/// come to these addresses.
 fn probe_addresses(raw: &Raw, listened: &HashMap<IpAddr, Span>, drafts: &mut Vec<Draft>) {
     for probe in &raw.gateway.probes {
         let servers = || raw.pools.iter().flat_map(|pool| &pool.servers).flat_map(|server| &server.addresses);
@@ -155,8 +161,8 @@ fn probe_addresses(raw: &Raw, listened: &HashMap<IpAddr, Span>, drafts: &mut Vec
         } else {
             continue;
         };
-        let title = format!("probe address {} is also that of {}", probe.get_ref(), other.0);
+        let title = format!("probe address {} is also the address of {}", probe.get_ref(), other.0);
         let draft = Draft::error(probe.span(), title).label("the probes").also(other.1, other.0);
-        drafts.push(draft.help("use an address that is routed to this gateway and assigned to nothing"));
+        drafts.push(draft.help("use an address that is routed to this gateway and assigned to no interface"));
     }
 }
