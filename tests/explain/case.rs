@@ -4,7 +4,7 @@ use equipoise::balance::Algorithm;
 use equipoise::config;
 use equipoise::control::{PacketWords, difference, render};
 use equipoise::engine::{Consumed, Engine, Reason, Verdict};
-use equipoise::packet::Meta;
+use equipoise::packet::{Meta, describe};
 use equipoise::replay;
 use equipoise::time::{Duration, Instant};
 use std::fs;
@@ -135,7 +135,7 @@ impl Case {
     pub fn run(mut self) -> Result<(), String> {
         let name = self.shows.name();
         let wrong = |what: String| Err(format!("{name}: {what}"));
-        let settings = config::parse(&self.config, &name).unwrap_or_else(|error| panic!("{error}"));
+        let settings = config::parse(&self.config, &name).map_err(|error| error.to_string())?;
         let mut engine = Engine::new(&settings);
         if self.observes {
             engine.observe_probes();
@@ -146,7 +146,11 @@ impl Case {
         let Some(Step::Packet(packet, meta)) = self.steps.pop() else { panic!("{name}: no packet at the end") };
         for step in self.steps {
             match step {
-                Step::Packet(mut bytes, meta) => drop(engine.handle_packet(now, &mut bytes, meta)),
+                Step::Packet(mut bytes, meta) => {
+                    if let Verdict::Drop(reason) = engine.handle_packet(now, &mut bytes, meta) {
+                        return wrong(format!("{} is dropped: {}", describe(&bytes), reason.text()));
+                    }
+                }
                 Step::Event(words) => {
                     let change = replay::event(words, &engine).unwrap_or_else(|error| panic!("{name}: {error}"));
                     engine.apply(now, change).unwrap_or_else(|error| panic!("{name}: {error}"));

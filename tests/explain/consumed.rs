@@ -1,6 +1,6 @@
 //! Packets that the gateway consumes, most of them with an answer.
 
-use crate::case::{CONFIG, Case, Shows, bytes, config_with};
+use crate::case::{CONFIG, Case, Shows, config_with};
 use crate::drops::{piece, source_routed};
 use crate::setup::udp;
 use equipoise::engine::Consumed;
@@ -20,7 +20,7 @@ fn case(kind: Consumed) -> Case {
             "[gateway]\nprobe-address = \"10.0.9.9\"\n[[pool]]\nname = \"watched\"\n[[pool.monitor]]\ntype = \"icmp\"\n\
              [[pool.server]]\nname = \"w\"\naddress = \"10.0.3.1\"",
         );
-        Case::with(shows, &config).observing()
+        Case::with(shows, &config)
     };
     let web = |key: &str| CONFIG.replace("pool = \"web\"\n[[service]]", &format!("pool = \"web\"\n{key}\n[[service]]"));
     match kind {
@@ -39,9 +39,9 @@ fn case(kind: Consumed) -> Case {
         }
         Consumed::ServerDown => {
             let case = Case::with(shows, &web("on-down = \"reset\"")).packet(TCP);
-            let case = case.packet("tcp 10.0.2.2:8080 -> 198.51.100.7:4711 syn ack seq 500 ack 1");
+            let case = case.packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 syn ack seq 500 ack 1");
             let case = case.packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 1 ack 501");
-            case.event("server web/web-2 down")
+            case.event("server web/web-1 down")
                 .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 psh ack seq 1 ack 501 len 9")
         }
         Consumed::Closed => case.packet("udp 198.51.100.7:4711 -> 192.0.2.80:54 len 8"),
@@ -62,10 +62,8 @@ fn case(kind: Consumed) -> Case {
             let whole = udp("198.51.100.7:4711".parse().unwrap(), "192.0.2.80:53".parse().unwrap(), &[7; 3000]);
             case.bytes(piece(&whole, 1440, 2880, 1))
         }
-        Consumed::Probe => probing().bytes(bytes("icmp 10.0.9.9 -> 10.0.3.1 id 7")),
-        Consumed::LateProbe => {
-            let exchange = ["icmp 10.0.9.9 -> 10.0.3.1 id 7", "icmp 10.0.3.1 -> 10.0.9.9 reply id 7"];
-            exchange.into_iter().fold(probing(), Case::packet).packet("icmp 10.0.3.1 -> 10.0.9.9 reply id 7")
-        }
+        // A probe of a capture; and a reply to no probe of the gateway's own.
+        Consumed::Probe => probing().observing().packet("icmp 10.0.9.9 -> 10.0.3.1 id 7"),
+        Consumed::LateProbe => probing().packet("icmp 10.0.3.1 -> 10.0.9.9 reply id 7"),
     }
 }

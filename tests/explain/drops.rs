@@ -54,10 +54,11 @@ pub fn cases() -> Vec<Case> {
     let (client, dns) = ("198.51.100.7:4711".parse().unwrap(), "192.0.2.80:53".parse().unwrap());
     let long = udp(client, dns, &[7; 3000]);
     let very_long = udp(client, dns, &[7; 65_000]);
-    let later = |number: usize| piece(&very_long, number * 488, (number + 1) * 488, 9);
+    // All but the first eight bytes, in more bytes than the store holds.
+    let later = |number: usize| piece(&very_long, 8 + number * 1008, 8 + (number + 1) * 1008, 9);
     let mut full = drop(Reason::FragmentStoreFull);
     full = Case::with(full.shows, &config_with("", "[fragments]\nmax-bytes = 65535"));
-    for number in 1..130 {
+    for number in 0..63 {
         full = full.bytes(later(number));
     }
     let silent = |what| config_with("", &format!("[answers]\n{what} = \"drop\""));
@@ -94,7 +95,7 @@ pub fn cases() -> Vec<Case> {
         })),
         drop(Reason::FragmentTiny).bytes(piece(&bytes(TCP), 8, 20, 1)),
         drop(Reason::FragmentOverlap).bytes(piece(&long, 1440, 2880, 1)).bytes(piece(&long, 1440, 2880, 1)),
-        full.bytes(later(130)),
+        full.bytes(later(63)),
         drop(Reason::Fragment)
             .bytes(piece(&udp(client, "192.0.2.80:54".parse().unwrap(), &[7; 3000]), 0, 1440, 1))
             .bytes(piece(&long, 1440, 2880, 1)),

@@ -21,11 +21,11 @@ fn flows(mut case: Case, count: u16) -> Case {
     case
 }
 
-/// A case with a table of ten flows, and services of three classes.
-fn classes(reason: Reason, class: &str, used: u16) -> Case {
+/// A case with a table of ten flows, and services of two priorities.
+fn crowded(reason: Reason, priority: &str, used: u16) -> Case {
     let config = CONFIG.replace("max = 100", "max = 10").replace(
         "pool = \"web\"\n[[service]]",
-        &format!("pool = \"web\"\nclass = \"{class}\"\n[[service]]\nname = \"vip\"\nlisten = \"192.0.2.80:443/tcp\"\npool = \"web\"\nclass = \"high\"\n[[service]]"),
+        &format!("pool = \"web\"\npriority = \"{priority}\"\n[[service]]\nname = \"vip\"\nlisten = \"192.0.2.80:443/tcp\"\npool = \"web\"\npriority = \"high\"\n[[service]]"),
     );
     let mut case = Case::with(Shows::Drop(reason), &config);
     for port in 1..=used {
@@ -55,11 +55,12 @@ pub fn cases() -> Vec<Case> {
         flows(ruled(Reason::ClientFlows, "action = \"balance\"\nclient-flows = 3\nflows = 100"), 3).packet(TCP),
         flows(Case::with(Shows::Drop(Reason::GatewayRate), &CONFIG.replace("max = 100", "max = 100\nrate = 4")), 4)
             .packet(TCP),
-        classes(Reason::TableLow, "low", 8),
-        classes(Reason::TableNormal, "normal", 9),
+        crowded(Reason::TableLow, "low", 8),
+        crowded(Reason::TableNormal, "normal", 9),
         Case::with(Shows::Drop(Reason::TableFull), &CONFIG.replace("max = 100", "max = 1"))
-            .packet("udp 198.51.100.9:1 -> 192.0.2.80:53")
-            .packet("udp 10.0.2.1:53 -> 198.51.100.9:1")
+            .packet("tcp 198.51.100.9:1 -> 192.0.2.80:80")
+            .packet("tcp 10.0.2.1:8080 -> 198.51.100.9:1 syn ack seq 500 ack 1")
+            .packet("tcp 198.51.100.9:1 -> 192.0.2.80:80 ack seq 1 ack 501")
             .packet(TCP),
         Case::with(Shows::Drop(Reason::ReturnKeyTaken), &one_server("", "[answers]\nno-room = \"drop\""))
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.81:80")
