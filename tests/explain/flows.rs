@@ -79,6 +79,20 @@ pub fn cases() -> Vec<Case> {
         Case::with(Shows::Other("adopted-connection"), &adopt)
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 700 ack 900 len 5"),
         Case::with(Shows::Other("segment-size"), &web("mss-clamp = 1200")).bytes(with_mss()),
+        Case::with(Shows::Other("rule-that-passes"), &config_with("", "[[rule]]\nname = \"office\"\nfrom = \"198.51.100.0/24\"\naction = \"pass\""))
+            .packet("udp 198.51.100.7:4711 -> 203.0.113.9:53 len 8"),
+        Case::with(Shows::Other("rule-that-names-a-service"), &config_with("", "[[rule]]\nname = \"wan\"\ningress = \"wan\"\naction = \"drop\"\n\
+             [[rule]]\nname = \"catch\"\nto = \"203.0.113.0/24\"\nprotocol = \"udp\"\naction = \"balance\"\nservice = \"dns\""))
+            .packet("udp 198.51.100.7:4711 -> 203.0.113.9:53 len 8"),
+        Case::with(Shows::Other("rule-by-ingress"), &config_with("", "[[rule]]\nname = \"lan\"\ningress = \"lan\"\naction = \"drop\"\n\
+             [[rule]]\nname = \"wan\"\ningress = \"wan\"\naction = \"reject\""))
+            .with_meta(bytes(TCP), equipoise::packet::Meta { ingress: 2, ..Default::default() }),
+        established(other("flow-that-a-syn-does-not-replace")).packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 5000"),
+        established(other("flow-of-a-draining-server")).event("server web/web-1 drain 60s")
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 fin ack seq 1 ack 501"),
+        Case::with(Shows::Other("flow-too-big-for-its-path"), &CONFIG.replace("[[pool]]\nname = \"dns\"", "[[pool]]\nname = \"dns\"\nmtu = 1400"))
+            .packet("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 8")
+            .packet("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 1400 df"),
         other("foreign").packet("udp 198.51.100.7:4711 -> 203.0.113.9:53 len 8"),
         other("first-fragment").bytes(piece(&long, 0, 1440, 1)),
         other("later-fragment").bytes(piece(&long, 0, 1440, 1)).bytes(piece(&long, 1440, 2880, 1)),

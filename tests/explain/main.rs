@@ -5,6 +5,7 @@
 //! packets that were foreseen. `BLESS=1 cargo test --test explain` writes the texts; read each before you commit it.
 
 mod algorithms;
+mod captures;
 mod case;
 mod consumed;
 mod drops;

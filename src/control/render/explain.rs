@@ -4,7 +4,6 @@
 
 use super::{bytes, count, duration, printable};
 use crate::balance::Admin;
-use crate::engine::FlowRow;
 use crate::engine::explain::{CandidateLine, Explanation, LimitLine, OutcomeRow, RuleLine, ServiceLine, StickyLine};
 use crate::packet::Side;
 
@@ -23,9 +22,9 @@ pub fn explanation_text(explanation: &Explanation) -> String {
     page.section("packet", [explanation.packet.clone()]);
     page.section("outcome", outcome(&explanation.outcome));
     page.section("before that", explanation.before.iter().cloned());
+    page.section("flow", flow(explanation));
     page.table("rules", explanation.rules.iter().map(rule));
     page.section("service", explanation.service.iter().flat_map(service));
-    page.section("flow", explanation.flow.iter().flat_map(|row| flow(row, explanation.from)));
     page.table("limits", explanation.limits.iter().map(limit));
     page.section("stickiness", explanation.sticky.iter().map(sticky));
     page.candidates(&explanation.candidates);
@@ -71,8 +70,13 @@ fn service(line: &ServiceLine) -> [String; 2] {
     ]
 }
 
-fn flow(row: &FlowRow, from: Option<Side>) -> Vec<String> {
-    let from = match from {
+fn flow(explanation: &Explanation) -> Vec<String> {
+    let Some(row) = &explanation.flow else {
+        // Rules and services are for packets of no flow.
+        let missed = explanation.service.is_some() || !explanation.rules.is_empty();
+        return missed.then(|| "none: the packet belongs to no flow".into()).into_iter().collect();
+    };
+    let from = match explanation.from {
         Some(Side::Client) => ", from the client",
         Some(Side::Server) => ", from the server",
         None => "",
@@ -106,18 +110,14 @@ fn limit(line: &LimitLine) -> [String; 2] {
 }
 
 fn sticky(line: &StickyLine) -> String {
-    let result = match (&line.why_not, line.holds) {
-        (_, true) => "goes there again".to_owned(),
-        (Some(why), false) => format!("does not go there again: {why}"),
-        (None, false) => "does not go there again".to_owned(),
-    };
-    format!(
-        "client {} was assigned {}: {} flows, age {}; {result}",
-        line.client,
-        line.server,
-        count(line.flows.into()),
-        duration(line.age_ms)
-    )
+    let StickyLine { client, server, flows, age_ms, holds, why_not } = line;
+    let unit = if *flows == 1 { "flow" } else { "flows" };
+    let used = format!("({} {unit}, last used {} ago)", count((*flows).into()), duration(*age_ms));
+    match why_not {
+        _ if *holds => format!("client {client} returns to {server} {used}"),
+        Some(why) => format!("client {client} was sent to {server} {used} and does not return: {why}"),
+        None => format!("client {client} was sent to {server} {used} and does not return"),
+    }
 }
 
 /// The cells of a candidate, without its result.

@@ -1,6 +1,7 @@
 use super::super::testing;
 use super::*;
 use crate::balance::{Algorithm, PickedBy};
+use crate::engine::FlowRow;
 use crate::engine::explain::{FieldLine, TimerLine};
 use crate::state::Health;
 
@@ -122,6 +123,7 @@ packet       TCP 192.0.2.7:4711 -> 203.0.113.10:80 SYN seq=0, 40 bytes
 outcome      forward: rewritten for a new flow
              server web/web-2, picked by algorithm, goes on to 10.0.0.2:8080
 before that  flow 3.0 ends (replaced)
+flow         none: the packet belongs to no flow
 rules        1 no-bogons    does not match: source 192.0.2.7 is in none of
                             10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16
              2 block        does not match: off
@@ -130,8 +132,8 @@ service      web, found by listen address 203.0.113.10:80/tcp
              pool web, algorithm round-robin
 limits       client-rate  3 of 100 new flows per second
              table        1,200 of 262,144 flows
-stickiness   client 192.0.2.0 was assigned web/web-1: 0 flows, age 1m05s; does
-             not go there again: the server is draining
+stickiness   client 192.0.2.0 was sent to web/web-1 (0 flows, last used 1m05s
+             ago) and does not return: the server is draining
 candidates
   SERVER       WEIGHT  STATE                    FLOWS  RESULT
   web/web-1         3  up, draining                 3  out: draining
