@@ -1,5 +1,7 @@
-//! The built commands, run as a user would: exit codes, what is said where, and `eqctl` against a gateway
-//! that has a real engine and a real socket, but no device.
+//! The built commands, run as a user would: exit codes, what is printed where, and `eqctl` against a gateway with a
+//! real engine and a real socket, but no device.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 use assert_cmd::Command;
 use equipoise::config;
@@ -32,6 +34,7 @@ fn equipoise(args: &[&str]) -> Output {
 }
 
 #[test]
+#[cfg(feature = "conformance")]
 fn the_checklist_passes_and_a_missing_case_fails_it() {
     let output = equipoise(&["conformance"]);
     let text = stdout(&output);
@@ -66,7 +69,7 @@ fn write(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Listens in `dir` with an engine that has `flows` flows, for as long as the test process lives.
+/// Listens in `dir` with an engine that holds `flows` flows, for as long as the test process lives.
 fn gateway(dir: &tempfile::TempDir, flows: u32) -> PathBuf {
     let path = dir.path().join("control.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -153,7 +156,7 @@ fn a_table_without_the_memory_for_it_is_an_error_and_no_abort() {
     let dir = tempfile::tempdir().unwrap();
     let minimal = std::fs::read_to_string("fixtures/config/minimal.toml").unwrap();
     let config = write(&dir, "big.toml", format!("{minimal}\n[flows]\nmax = 100_000_000\n").as_bytes());
-    // 2 GB of addresses; the table wants more than ten times of that.
+    // 2 GB of address space; the table needs more than ten times as much.
     let replay = format!("ulimit -v 2000000 && exec \"$0\" replay --config {config} fixtures/captures/dns.pcap");
     let output = Command::new("sh").args(["-c", &replay, env!("CARGO_BIN_EXE_equipoise")]).output().unwrap();
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{}", stderr(&output));
@@ -162,11 +165,17 @@ fn a_table_without_the_memory_for_it_is_an_error_and_no_abort() {
 
 #[test]
 fn a_wrong_command_line_ends_with_2_and_says_what_is_allowed() {
-    let cases: [(&[&str], &str); 5] = [
+    let cases: &[(&[&str], &str)] = &[
         (&[], "Usage:"),
         (&["check"], "--config"),
         (&["dance"], "unrecognized subcommand 'dance'"),
+        #[cfg(not(feature = "demo"))]
+        (&["demo"], "unrecognized subcommand 'demo'"),
+        #[cfg(not(feature = "conformance"))]
+        (&["conformance"], "unrecognized subcommand 'conformance'"),
+        #[cfg(feature = "demo")]
         (&["demo", "--weights", "1,x"], "--weights"),
+        #[cfg(feature = "demo")]
         (&["demo", "--forever", "--requests", "4"], "cannot be used with"),
     ];
     for (args, want) in cases {

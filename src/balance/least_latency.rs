@@ -15,12 +15,12 @@ pub(super) struct LeastLatency {
 
 impl LeastLatency {
     /// Makes one over `places`; the server at `first` comes first among equals.
-    pub fn new(places: usize, first: usize) -> Self {
+    pub(super) fn new(places: usize, first: usize) -> Self {
         LeastLatency { loads: Tournament::new(places, first), weights: vec![0; places], latencies: vec![None; places] }
     }
 
     /// Takes new weights; 0 is no candidate.
-    pub fn set_weights(&mut self, weights: &[u32], latency: impl Fn(usize) -> Option<Duration>) {
+    pub(super) fn set_weights(&mut self, weights: &[u32], latency: impl Fn(usize) -> Option<Duration>) {
         self.weights.copy_from_slice(weights);
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX >> 1);
         for (place, known) in self.latencies.iter_mut().enumerate() {
@@ -34,7 +34,7 @@ impl LeastLatency {
     }
 
     /// Takes note of a server's round trip.
-    pub fn changed(&mut self, place: usize, latency: Duration) {
+    pub(super) fn changed(&mut self, place: usize, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX >> 1);
         self.latencies[place] = Some(nanos);
         let weight = self.weights[place];
@@ -42,17 +42,17 @@ impl LeastLatency {
     }
 
     /// Returns the server with the least.
-    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         self.loads.least(refuses)
     }
 
     /// Whether a server has been measured.
-    pub fn is_measured(&self, place: usize) -> bool {
+    pub(super) fn is_measured(&self, place: usize) -> bool {
         self.latencies[place].is_some()
     }
 
     /// Returns a server's round trip; of one that was never measured the average of the others.
-    pub fn latency(&self, place: usize) -> Duration {
+    pub(super) fn latency(&self, place: usize) -> Duration {
         Duration::from_nanos(self.latencies[place].unwrap_or_else(|| self.average()))
     }
 
@@ -63,7 +63,7 @@ impl LeastLatency {
     }
 
     /// Notes that a proposal was picked: it comes last among equals.
-    pub fn picked(&mut self, place: usize) {
+    pub(super) fn picked(&mut self, place: usize) {
         self.loads.picked(place);
     }
 }

@@ -1,6 +1,7 @@
 //! The command line of `equipoise`.
 
 use crate::control::PacketWords;
+#[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 /// A NAT load balancer in userspace whose every decision can be replayed from a capture.
 #[derive(Debug, Parser)]
 #[command(name = "equipoise", version, arg_required_else_help = true)]
-pub struct Args {
+pub(super) struct Args {
     /// The log level.
     #[command(flatten)]
     pub verbosity: Verbosity,
@@ -19,7 +20,7 @@ pub struct Args {
 
 /// The log level.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Verbosity {
+pub(super) struct Verbosity {
     /// Log more to stderr: flows with -v, everything with -vv. Overridden by the environment variable RUST_LOG.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -27,7 +28,7 @@ pub struct Verbosity {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Run the gateway on a TUN device until SIGINT, SIGTERM or SIGHUP; usually needs root.
     Run {
         /// Configuration file (TOML).
@@ -50,6 +51,7 @@ pub enum Command {
     Explain(Explain),
     /// Run the checklist of NAT requirements on the engine in this binary: one row per requirement, with the cases that
     /// prove it. Exit code 1 if any fails. Needs no privileges.
+    #[cfg(feature = "conformance")]
     Conformance {
         /// Directory of the cases; by default that of the source tree.
         #[arg(long, value_name = "DIR")]
@@ -63,12 +65,13 @@ pub enum Command {
     },
     /// Run a demo on this machine: clients, gateway and servers in network namespaces, with real traffic through a real
     /// TUN device. Cleans up after itself.
+    #[cfg(feature = "demo")]
     Demo(Demo),
 }
 
 /// The options of a replay.
 #[derive(Debug, clap::Args)]
-pub struct Replay {
+pub(super) struct Replay {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -93,7 +96,7 @@ pub struct Replay {
     /// Instead of the report, explain the packet of frame N right before it is handled, then verify that it meets the
     /// verdict that was explained. Frames are numbered as in the report.
     #[arg(long, value_name = "N", conflicts_with_all = ["output", "drain"], value_parser = clap::value_parser!(u64).range(1..))]
-    pub explain: Option<u64>,
+    pub(super) explain: Option<u64>,
 }
 
 /// How packets are written.
@@ -117,28 +120,29 @@ Examples:
 /// The options of an explanation.
 #[derive(Debug, clap::Args)]
 #[command(after_help = PACKETS)]
-pub struct Explain {
+pub(super) struct Explain {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub(super) config: PathBuf,
     /// The packets. Each is explained, then handed to the engine, so that the next one meets the flow that it opened.
     #[arg(value_name = "PACKET", required = true)]
-    pub packets: Vec<PacketWords>,
+    pub(super) packets: Vec<PacketWords>,
     /// Apply an event before the first packet, as in a file for `replay --events` but without the time: "server web/web-2
     /// down", "rule block off". May be repeated.
     #[arg(long = "event", value_name = "EVENT")]
-    pub events: Vec<String>,
+    pub(super) events: Vec<String>,
     /// Use this seed instead of the one in the configuration; `equipoise run` logs the one that it drew.
     #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     /// Print one JSON object per packet.
     #[arg(long)]
-    pub json: bool,
+    pub(super) json: bool,
 }
 
 /// The options of the demo.
+#[cfg(feature = "demo")]
 #[derive(Debug, clap::Args)]
-pub struct Demo {
+pub(super) struct Demo {
     /// Number of requests.
     #[arg(long, value_name = "N", default_value_t = DemoOptions::default().requests)]
     requests: u64,
@@ -162,9 +166,10 @@ pub struct Demo {
     json: bool,
 }
 
+#[cfg(feature = "demo")]
 impl Demo {
     /// Converts to the options of the demo.
-    pub fn options(&self) -> DemoOptions {
+    pub(super) fn options(&self) -> DemoOptions {
         DemoOptions {
             requests: self.requests,
             clients: self.clients,

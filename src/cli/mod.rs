@@ -5,10 +5,12 @@
 
 mod args;
 mod check;
+#[cfg(feature = "conformance")]
 mod conformance;
 mod explain;
 
 use crate::config::{self, Parsed, Settings};
+#[cfg(feature = "demo")]
 use crate::demo;
 use crate::gateway::{Gateway, TakenSignals};
 use crate::replay::{self, Format, ReplayError};
@@ -78,10 +80,12 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
             start_log(verbosity, LevelFilter::Warn);
             explain::explain(args, &mut BufWriter::new(out))
         }
+        #[cfg(feature = "conformance")]
         Command::Conformance { cases, only, json } => {
             start_log(verbosity, LevelFilter::Error);
             conformance::run(cases.as_deref(), only, *json, out)
         }
+        #[cfg(feature = "demo")]
         Command::Demo(demo) => {
             start_log(verbosity, LevelFilter::Warn);
             demo::run(&demo.options()).map_err(|error| Failed::Message(error.to_string()))

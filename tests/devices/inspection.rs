@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const ECHO: Service = ("echo", "7/udp", 1, 7777);
 
-/// Slow downloads, three a family, from local ports 40001 to 40003 and 40011 to 40013.
+/// Slow downloads, three per family, from local ports 40001 to 40003 and 40011 to 40013.
 fn downloads(world: &World) -> Vec<Running> {
     let start = |family: usize, n: usize| {
         let port = (40_000 + 10 * family + n).to_string();
@@ -19,7 +19,7 @@ fn downloads(world: &World) -> Vec<Running> {
     [0, 1].into_iter().flat_map(|family| (1..=3).map(move |n| start(family, n))).collect()
 }
 
-/// A UDP flow that has been answered.
+/// A UDP flow that has been replied to.
 fn udp_flow(world: &World) {
     let (server, client) = (World::server_address(1, 0), CLIENT[0].parse::<IpAddr>().unwrap());
     let server = world.servers[0].run(|| UdpSocket::bind((server, 7777))).unwrap().unwrap();
@@ -34,7 +34,7 @@ fn udp_flow(world: &World) {
     client.recv_from(&mut buffer).expect("the answer");
 }
 
-/// Whether the server's own kernel has the connection of this row.
+/// Returns whether the server's own kernel has the connection of this row.
 fn server_has(world: &World, row: &FlowRow) -> bool {
     let n: usize = row.server.strip_prefix("server").unwrap().parse().unwrap();
     let output = world.sockets(n, &["state", "established"]);
@@ -107,7 +107,7 @@ fn totals_add_up_and_agree_with_the_flows_while_packets_move() {
     let _gateway = world.start(&world.configuration("", &[WEB]));
     let _downloads = downloads(&world);
     eventually("six downloads under way", || world.flows(&[]).iter().filter(|r| r.bytes_out > 10_000).count() == 6);
-    // nginx sends what it is limited to in a burst a second, so few looks have traffic under them.
+    // nginx sends its rate limit in one burst per second, so few samples see traffic.
     let (mut between, mut under, mut last) = (0, 0, u64::MAX);
     eventually("traffic between five looks and under one", || {
         let before = world.totals().engine;

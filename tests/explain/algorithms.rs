@@ -41,7 +41,7 @@ priority = 2
     )
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     Algorithm::ALL.into_iter().map(case).collect()
 }
 

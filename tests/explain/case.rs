@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// What a case shows; its golden file is named after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shows {
+pub(crate) enum Shows {
     Algorithm(Algorithm),
     Drop(Reason),
     Consume(Consumed),
@@ -21,7 +21,7 @@ pub enum Shows {
 }
 
 impl Shows {
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Shows::Algorithm(algorithm) => format!("algorithm-{}", algorithm.name()),
             Shows::Drop(reason) => format!("drop-{}", reason.name()),
@@ -40,8 +40,8 @@ enum Step {
 }
 
 /// An engine, what happens to it, and a packet.
-pub struct Case {
-    pub shows: Shows,
+pub(crate) struct Case {
+    pub(crate) shows: Shows,
     config: String,
     steps: Vec<Step>,
     /// Whether the monitors follow probes of the capture, as in a replay.
@@ -51,7 +51,7 @@ pub struct Case {
 }
 
 /// A service for TCP on port 80 and one for UDP on port 53, of both families, with three servers each.
-pub const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 seed = 1
 [flows]
 max = 100
@@ -79,60 +79,60 @@ server = [
 "#;
 
 /// A configuration in which an experiment fails.
-pub fn config_with(head: &str, tail: &str) -> String {
+pub(crate) fn config_with(head: &str, tail: &str) -> String {
     format!("{head}\n{CONFIG}\n{tail}")
 }
 
 /// The words of a packet as bytes.
-pub fn bytes(words: &str) -> Vec<u8> {
+pub(crate) fn bytes(words: &str) -> Vec<u8> {
     words.parse::<PacketWords>().unwrap_or_else(|error| panic!("{words}: {error}")).bytes()
 }
 
 impl Case {
     /// A case with [`CONFIG`].
-    pub fn new(shows: Shows) -> Self {
+    pub(crate) fn new(shows: Shows) -> Self {
         Case::with(shows, CONFIG)
     }
 
-    pub fn with(shows: Shows, config: &str) -> Self {
+    pub(crate) fn with(shows: Shows, config: &str) -> Self {
         Case { shows, config: config.into(), steps: Vec::new(), observes: false, stuck: false }
     }
 
     /// A packet in words; the last packet is the one that is explained.
-    pub fn packet(self, words: &str) -> Self {
+    pub(crate) fn packet(self, words: &str) -> Self {
         self.bytes(bytes(words))
     }
 
     /// A packet; the last packet is the one that is explained.
-    pub fn bytes(self, packet: Vec<u8>) -> Self {
+    pub(crate) fn bytes(self, packet: Vec<u8>) -> Self {
         self.with_meta(packet, Meta::default())
     }
 
-    pub fn with_meta(mut self, packet: Vec<u8>, meta: Meta) -> Self {
+    pub(crate) fn with_meta(mut self, packet: Vec<u8>, meta: Meta) -> Self {
         self.steps.push(Step::Packet(packet, meta));
         self
     }
 
-    pub fn event(mut self, words: &'static str) -> Self {
+    pub(crate) fn event(mut self, words: &'static str) -> Self {
         self.steps.push(Step::Event(words));
         self
     }
 
-    pub fn wait(mut self, ms: u64) -> Self {
+    pub(crate) fn wait(mut self, ms: u64) -> Self {
         self.steps.push(Step::Wait(ms));
         self
     }
 
-    pub fn observing(self) -> Self {
+    pub(crate) fn observing(self) -> Self {
         Case { observes: true, ..self }
     }
 
-    pub fn stuck(self) -> Self {
+    pub(crate) fn stuck(self) -> Self {
         Case { stuck: true, ..self }
     }
 
     /// Runs it; returns what is wrong.
-    pub fn run(mut self) -> Result<(), String> {
+    pub(crate) fn run(mut self) -> Result<(), String> {
         let name = self.shows.name();
         let wrong = |what: String| Err(format!("{name}: {what}"));
         let settings = config::parse(&self.config, &name).map_err(|error| error.to_string())?;
@@ -231,7 +231,7 @@ fn check_shown(shows: Shows, verdict: &Verdict) -> Result<(), String> {
     if shown { Ok(()) } else { Err(format!("the packet met {verdict:?}")) }
 }
 
-pub fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain")
 }
 

@@ -1,13 +1,12 @@
 //! Packets that the gateway consumes, most of them with an answer.
 
-use crate::case::{CONFIG, Case, Shows, config_with};
+use crate::case::{CONFIG, Case, Shows, bytes, config_with};
 use crate::drops::{piece, source_routed};
-use crate::setup::udp;
 use equipoise::engine::Consumed;
 
 const TCP: &str = "tcp 198.51.100.7:4711 -> 192.0.2.80:80";
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     Consumed::ALL.into_iter().map(case).collect()
 }
 
@@ -59,7 +58,7 @@ fn case(kind: Consumed) -> Case {
             Case::with(shows, config).bytes(crate::drops_limits::routed())
         }
         Consumed::FragmentWaiting => {
-            let whole = udp("198.51.100.7:4711".parse().unwrap(), "192.0.2.80:53".parse().unwrap(), &[7; 3000]);
+            let whole = bytes("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 3000");
             case.bytes(piece(&whole, 1440, 2880, 1))
         }
         // A probe of a capture; and a reply to no probe of the gateway's own.

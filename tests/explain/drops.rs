@@ -1,7 +1,6 @@
 //! Packets that are dropped for what they are: malformed, fragments, and what nobody listens for.
 
 use crate::case::{CONFIG, Case, Shows, bytes, config_with};
-use crate::setup::udp;
 use equipoise::engine::Reason;
 use equipoise::packet::checksum;
 
@@ -13,7 +12,7 @@ fn drop(reason: Reason) -> Case {
 }
 
 /// A packet with changed bytes; the checksum of an IPv4 header is put right.
-pub fn changed(words: &str, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(crate) fn changed(words: &str, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut packet = bytes(words);
     change(&mut packet);
     right(packet)
@@ -29,7 +28,7 @@ fn right(mut packet: Vec<u8>) -> Vec<u8> {
 }
 
 /// A fragment of an IPv4 packet: its bytes from `start` to `end` behind the header.
-pub fn piece(packet: &[u8], start: usize, end: usize, id: u8) -> Vec<u8> {
+pub(crate) fn piece(packet: &[u8], start: usize, end: usize, id: u8) -> Vec<u8> {
     let end = end.min(packet.len() - 20);
     let more = u16::from(end < packet.len() - 20) << 13;
     let mut out = [&packet[..20], &packet[20 + start..20 + end]].concat();
@@ -41,7 +40,7 @@ pub fn piece(packet: &[u8], start: usize, end: usize, id: u8) -> Vec<u8> {
 }
 
 /// A packet with a loose source route over another station (RFC 791, 3.1).
-pub fn source_routed(words: &str) -> Vec<u8> {
+pub(crate) fn source_routed(words: &str) -> Vec<u8> {
     changed(words, |packet| {
         packet.splice(20..20, [131, 7, 4, 203, 0, 113, 1, 0]);
         packet[0] = 0x47;
@@ -50,10 +49,9 @@ pub fn source_routed(words: &str) -> Vec<u8> {
     })
 }
 
-pub fn cases() -> Vec<Case> {
-    let (client, dns) = ("198.51.100.7:4711".parse().unwrap(), "192.0.2.80:53".parse().unwrap());
-    let long = udp(client, dns, &[7; 3000]);
-    let very_long = udp(client, dns, &[7; 65_000]);
+pub(crate) fn cases() -> Vec<Case> {
+    let long = bytes("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 3000");
+    let very_long = bytes("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 65000");
     // All but the first eight bytes, in more bytes than the store holds.
     let later = |number: usize| piece(&very_long, 8 + number * 1008, 8 + (number + 1) * 1008, 9);
     let mut full = drop(Reason::FragmentStoreFull);
@@ -97,7 +95,7 @@ pub fn cases() -> Vec<Case> {
         drop(Reason::FragmentOverlap).bytes(piece(&long, 1440, 2880, 1)).bytes(piece(&long, 1440, 2880, 1)),
         full.bytes(later(63)),
         drop(Reason::Fragment)
-            .bytes(piece(&udp(client, "192.0.2.80:54".parse().unwrap(), &[7; 3000]), 0, 1440, 1))
+            .bytes(piece(&bytes("udp 198.51.100.7:4711 -> 192.0.2.80:54 len 3000"), 0, 1440, 1))
             .bytes(piece(&long, 1440, 2880, 1)),
         Case::with(Shows::Drop(Reason::OtherProtocol), &silent("other-protocol"))
             .packet("gre 198.51.100.7 -> 192.0.2.80"),

@@ -10,7 +10,7 @@ fn drop(reason: Reason) -> Case {
 }
 
 /// An error of a server about a packet that came to it, to the client.
-pub fn error(kind: (u8, u8), mtu: u32, about: &[u8]) -> Vec<u8> {
+pub(crate) fn error(kind: (u8, u8), mtu: u32, about: &[u8]) -> Vec<u8> {
     icmp_error(IpAddr::from([10, 0, 2, 1]), IpAddr::from([198, 51, 100, 7]), kind, mtu, about)
 }
 
@@ -23,7 +23,7 @@ fn with_flow(case: Case) -> (Case, Vec<u8>) {
     )
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let about_flow = |reason, kind, mtu, spoil: fn(&mut Vec<u8>)| {
         let (case, seen) = with_flow(drop(reason));
         let mut error = error(kind, mtu, &seen);

@@ -34,7 +34,7 @@ fn crowded(reason: Reason, priority: &str, used: u16) -> Case {
     case.packet(TCP)
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let one_server = |head: &str, tail: &str| {
         format!(
             "seed = 1\n[flows]\nmax = 100\n[[pool]]\nname = \"web\"\nserver = [{{ name = \"web-1\", address = \"10.0.2.1\", port = 8080 }}]\n\
@@ -84,7 +84,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A first fragment with options behind its Fragment header, for which IPv4 has no place.
-pub fn routed() -> Vec<u8> {
+pub(crate) fn routed() -> Vec<u8> {
     let mut packet = crate::case::bytes("udp [2001:db8::7]:4711 -> [2001:db8::80]:53 len 1000");
     packet[6] = 44;
     packet.splice(40..40, [60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0]);

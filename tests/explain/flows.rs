@@ -3,7 +3,6 @@
 use crate::case::{CONFIG, Case, Shows, bytes, config_with};
 use crate::drops::piece;
 use crate::drops_errors::error;
-use crate::setup::udp;
 
 const TCP: &str = "tcp 198.51.100.7:4711 -> 192.0.2.80:80";
 
@@ -19,11 +18,10 @@ fn established(case: Case) -> Case {
         .wait(1_500)
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let web = |key: &str| CONFIG.replace("pool = \"web\"\n[[service]]", &format!("pool = \"web\"\n{key}\n[[service]]"));
     let sticky = web("[service.sticky]\nby = \"network\"");
-    let client = "198.51.100.7:4711".parse().unwrap();
-    let long = udp(client, "192.0.2.80:53".parse().unwrap(), &[7; 3000]);
+    let long = bytes("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 3000");
     let nat = "nat = \"full\"\nnat-pool = \"out\"";
     let across = format!(
         "seed = 1\n[flows]\nmax = 100\n[[nat-pool]]\nname = \"out\"\naddresses = [\"10.0.9.1\"]\n\
@@ -111,8 +109,8 @@ fn with_mss() -> Vec<u8> {
         .tcp(4711, 80, 1, 65_535)
         .syn()
         .options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1460)])
-        .unwrap()
+        .expect("room for the option")
         .write(&mut packet, &[])
-        .unwrap();
+        .expect("a packet");
     packet
 }

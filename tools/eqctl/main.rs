@@ -2,6 +2,7 @@
 //!
 //! It uses only types of `equipoise::control`, which also prints everything but the JSON lines.
 
+#![allow(unreachable_pub)]
 #![allow(clippy::disallowed_methods, reason = "`--watch` waits between refreshes")]
 
 mod args;

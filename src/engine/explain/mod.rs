@@ -89,10 +89,10 @@ fn explain(engine: &Engine, arrival: &mut Arrival<'_>, packet: &[u8], explanatio
             let outcome = std::mem::take(&mut explanation.outcome);
             explanation.outcome =
                 OutcomeRow { server: outcome.server, picked_by: outcome.picked_by, ..settled(verdict) };
-            if let Verdict::Forward { why, len } = verdict {
-                if *why != Forwarded::Foreign {
-                    explanation.rewrite = fields::changed(&packet[..*len], &arrival.bytes[..*len]);
-                }
+            if let Verdict::Forward { why, len } = verdict
+                && *why != Forwarded::Foreign
+            {
+                explanation.rewrite = fields::changed(&packet[..*len], &arrival.bytes[..*len]);
             }
             explanation.outcome.to = goes_to(&prospect, &step).filter(|_| goes_on(verdict));
         }

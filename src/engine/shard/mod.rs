@@ -30,7 +30,7 @@ const MOST_EVENTS: usize = 1024;
 
 /// One shard.
 #[derive(Debug)]
-pub struct Shard {
+pub(super) struct Shard {
     table: Table,
     fragments: Fragments,
     nat_pools: Vec<NatPool>,
@@ -57,7 +57,7 @@ impl Shard {
     ///
     /// # Errors
     /// Where the system refuses the memory.
-    pub fn try_new(plan: &Plan) -> Result<Self, TableTooBig> {
+    pub(super) fn try_new(plan: &Plan) -> Result<Self, TableTooBig> {
         let settings = plan.settings();
         let seed = settings.seed;
         Ok(Shard {

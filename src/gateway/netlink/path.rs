@@ -1,4 +1,4 @@
-//! Which way the kernel's routes take to an address, and how long a packet may be on it.
+//! The path to an address by the kernel's routes: through which interfaces, and with which MTU.
 
 use super::{Message, Netlink, NetlinkError, family};
 use crate::gateway::sysctl;
@@ -7,26 +7,26 @@ use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, Rout
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The way to an address: the interfaces that its route leads out of, several where the route has several next hops.
+/// The path to an address: the interfaces of its route, several if the route has several next hops.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Way {
-    /// Indexes of the interfaces, sorted.
+pub struct Path {
+    /// Interface indexes, sorted.
     pub devices: Vec<u32>,
-    /// The MTU that the route itself names, if it does.
+    /// The MTU stated by the route itself, if any.
     pub mtu: Option<u32>,
 }
 
-/// An interface's name and MTU in bytes.
+/// An interface's name, and its MTU in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Its MTU; IPv6 may have a smaller one of its own.
+    /// Its MTU; IPv6 may have a smaller one.
     pub mtu: u32,
 }
 
 impl Interface {
-    /// The most bytes of a packet of a family that it takes.
+    /// Returns the MTU for a family.
     pub fn mtu(&self, v6: bool) -> u32 {
         let own = v6.then(|| sysctl::get(&format!("net/ipv6/conf/{}/mtu", self.name)).ok()?.parse().ok()).flatten();
         own.map_or(self.mtu, |own: u32| own.min(self.mtu))
@@ -34,17 +34,18 @@ impl Interface {
 }
 
 impl Netlink {
-    /// Looks up the way of packets to an address that is not the machine's own; none where there is no route.
+    /// Looks up the path to an address that is not the machine's own; `None` if there is no route.
     ///
-    /// What path MTU discovery taught the kernel for a while is left out: the route itself is asked, not its cache.
-    pub fn way(&mut self, to: IpAddr) -> Result<Option<Way>, NetlinkError> {
+    /// What path MTU discovery has taught the kernel temporarily is not included: the look-up asks for the FIB entry,
+    /// not for the cached exception.
+    pub fn path(&mut self, to: IpAddr) -> Result<Option<Path>, NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(to);
         message.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
         message.header.flags = RouteFlags::FibMatch;
         message.attributes.push(RouteAttribute::Destination(to.into()));
         let answers = match self.talk(&format!("looking up the route to {to}"), Message::GetRoute(message), 0) {
-            // No route, or one that forbids: unreachable, prohibit, blackhole.
+            // No route, or one that rejects: unreachable, prohibit, blackhole.
             Err(e) if [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&e.errno()) => {
                 return Ok(None);
             }
@@ -53,11 +54,11 @@ impl Netlink {
         let answer = answers.into_iter().find_map(|m| if let Message::NewRoute(m) = m { Some(m) } else { None });
         Ok(answer
             .filter(|m| m.header.kind == RouteType::Unicast)
-            .map(|m| read_way(&m))
+            .map(|m| read_path(&m))
             .filter(|w| !w.devices.is_empty()))
     }
 
-    /// All interfaces by their index.
+    /// Returns all interfaces by index.
     pub fn interfaces(&mut self) -> Result<HashMap<u32, Interface>, NetlinkError> {
         let answers = self.dump("listing devices", Message::GetLink(LinkMessage::default()))?;
         let links = answers.into_iter().filter_map(|m| if let Message::NewLink(m) = m { Some(m) } else { None });
@@ -72,21 +73,21 @@ fn read_interface(link: &LinkMessage) -> Option<Interface> {
     Some(Interface { name: name?, mtu: mtu? })
 }
 
-fn read_way(message: &RouteMessage) -> Way {
-    let mut way = Way::default();
+fn read_path(message: &RouteMessage) -> Path {
+    let mut path = Path::default();
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Oif(index) => way.devices.push(*index),
-            RouteAttribute::MultiPath(hops) => way.devices.extend(hops.iter().map(|hop| hop.interface_index)),
+            RouteAttribute::Oif(index) => path.devices.push(*index),
+            RouteAttribute::MultiPath(hops) => path.devices.extend(hops.iter().map(|hop| hop.interface_index)),
             RouteAttribute::Metrics(metrics) => {
-                way.mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(n) = m { Some(*n) } else { None });
+                path.mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(n) = m { Some(*n) } else { None });
             }
             _ => {}
         }
     }
-    way.devices.sort_unstable();
-    way.devices.dedup();
-    way
+    path.devices.sort_unstable();
+    path.devices.dedup();
+    path
 }
 
 #[cfg(test)]
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_is_its_interfaces_and_the_mtu_of_its_route() {
+    fn a_path_is_the_interfaces_and_the_mtu_of_its_route() {
         let (Some(ns), Some(far)) = (namespace("eq-way1"), namespace("eq-way1-far")) else { return };
         for (n, device) in ["one", "two"].into_iter().enumerate() {
             ns.cable(device, &far, device).unwrap();
@@ -140,8 +141,8 @@ mod tests {
                 ("fd00::1", None),
                 ("127.0.0.1", None),
             ] {
-                let way = netlink.way(to.parse().unwrap()).unwrap_or_else(|e| panic!("{to}: {e}"));
-                assert_eq!(way.map(|way| (way.devices, way.mtu)), want, "{to}");
+                let path = netlink.path(to.parse().unwrap()).unwrap_or_else(|e| panic!("{to}: {e}"));
+                assert_eq!(path.map(|path| (path.devices, path.mtu)), want, "{to}");
             }
         })
         .unwrap();

@@ -1,4 +1,4 @@
-//! What the kernel must route into the device, computed from the settings alone: no system call in here.
+//! What the kernel must route to the device, computed from the settings alone, without system calls.
 
 use crate::balance::Protocol;
 use crate::config::Settings;
@@ -7,27 +7,27 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Most rules for one protocol and port range of a family. The kernel tries rules one by one for each packet
-/// that it forwards, so a large pool is described by networks.
+/// The most rules per family for one protocol and port range. The kernel evaluates rules one by one for each packet
+/// that it forwards, so a large pool is covered by networks.
 pub const MOST_NETWORKS: usize = 64;
-/// Most rules of a family; above it the rules name no ports.
+/// The most rules per family; beyond it the rules do not select ports.
 pub const MOST_RULES: usize = 256;
 
-/// A selector of packets that servers send in answer: from a network, of a protocol, from a range of ports.
+/// A selector of servers' replies: source network, protocol, source ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Answers {
-    /// Where the servers are.
+    /// The servers' network.
     pub from: IpNet,
     /// Their protocol.
     pub protocol: Protocol,
-    /// First and last source port; none for all but TCP, and where ports are not told apart.
+    /// First and last source port; `None` for all protocols but TCP, and if ports are not distinguished.
     ///
-    /// Of a datagram in fragments only the first has ports; TCP segments are not sent in fragments.
+    /// Only the first fragment of a datagram has ports; TCP segments are not sent in fragments.
     pub ports: Option<(u16, u16)>,
 }
 
-/// What is routed into the device, IPv4 first: the distinct networks of the services, most of them of one address, the addresses
-/// that probes come from, and those of NAT pools as the fewest networks that hold exactly them.
+/// Returns the networks routed to the device, IPv4 first: those of the services, mostly single addresses; the
+/// addresses that probes are sent from; and those of NAT pools, as the fewest networks that cover exactly them.
 pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
     let services = settings.services.iter().flat_map(|s| &s.listen).map(|l| l.network());
     let v4 = settings.health.source_v4.map(IpAddr::V4);
@@ -40,28 +40,28 @@ pub fn routed_addresses(settings: &Settings) -> BTreeSet<IpNet> {
     services.chain(v4.into_iter().chain(v6).map(IpNet::from)).chain(nat).collect()
 }
 
-/// Whether anything of (IPv4, IPv6) is routed into the device.
+/// Returns whether any IPv4 and any IPv6 address is routed to the device.
 pub fn families(settings: &Settings) -> (bool, bool) {
     let addresses = routed_addresses(settings);
     (addresses.iter().any(|n| n.addr().is_ipv4()), addresses.iter().any(|n| n.addr().is_ipv6()))
 }
 
-/// The selectors that bring the answers of all servers back, sorted; no more than [`MOST_RULES`] a family.
+/// Returns the selectors that match the replies of all servers, sorted; at most [`MOST_RULES`] per family.
 ///
-/// Small sets of servers are named exactly. Where there are more than [`MOST_NETWORKS`] networks for one
-/// protocol and port they are widened, nearest neighbours first: what else then comes in is of no flow and
-/// passes the engine unchanged.
+/// Small sets of servers are matched exactly. If one protocol and port range needs more than [`MOST_NETWORKS`]
+/// networks, they are widened, nearest neighbours first: the other packets that then enter belong to no flow, and the
+/// engine forwards them unchanged.
 pub fn answers(settings: &Settings) -> Vec<Answers> {
     let mut sets: BTreeMap<Selector, Vec<IpNet>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (listen, pool) in settings.routes() {
         let same = (listen.protocol == Protocol::Tcp).then_some((listen.first_port, listen.last_port));
-        // Services that share pool, family, protocol and ports would add the same again.
+        // Services that share pool, family, protocol and ports would add the same selectors again.
         if seen.insert((pool, listen.address.is_ipv6(), listen.protocol, same)) {
             for (address, port) in servers(settings, pool, listen.address.is_ipv6()) {
                 let own = same.map(|same| port.map_or(same, |p| (p, p)));
                 sets.entry((address.is_ipv6(), listen.protocol, own)).or_default().push(address.into());
-                // Its errors about what clients sent; those of routers come by their interface.
+                // The servers' own ICMP errors about clients' packets; those of routers are selected by interface.
                 sets.entry((address.is_ipv6(), Protocol::Icmp, None)).or_default().push(address.into());
             }
         }
@@ -81,7 +81,7 @@ pub fn answers(settings: &Settings) -> Vec<Answers> {
     all
 }
 
-/// The addresses of one family, with their ports, of a pool's servers.
+/// Returns the addresses of one family of a pool's servers, with their ports.
 fn servers(settings: &Settings, pool: PoolId, v6: bool) -> impl Iterator<Item = (IpAddr, Option<u16>)> {
     settings.pools[pool.0 as usize].servers.iter().filter_map(move |id| {
         let server = &settings.servers[id.0 as usize];
@@ -90,7 +90,7 @@ fn servers(settings: &Settings, pool: PoolId, v6: bool) -> impl Iterator<Item = 
     })
 }
 
-/// Whether IPv6, the protocol, the ports.
+/// Whether it is IPv6, the protocol, the ports.
 type Selector = (bool, Protocol, Option<(u16, u16)>);
 
 fn select<'a>(sets: impl Iterator<Item = (&'a Selector, &'a Vec<IpNet>)>) -> Vec<Answers> {
@@ -100,8 +100,8 @@ fn select<'a>(sets: impl Iterator<Item = (&'a Selector, &'a Vec<IpNet>)>) -> Vec
     .collect()
 }
 
-/// The fewest networks that hold exactly these of one family; where they are more than `most`, widened to
-/// at most `most` by joining the nearest neighbours first.
+/// Returns the fewest networks that cover exactly these; if they are more than `most` in a family, widens them to at
+/// most `most` by joining the nearest neighbours first.
 pub fn cover(networks: &[IpNet], most: usize) -> Vec<IpNet> {
     let (mut four, mut six) = (Vec::new(), Vec::new());
     for network in networks {
@@ -122,7 +122,7 @@ pub fn cover(networks: &[IpNet], most: usize) -> Vec<IpNet> {
     nets
 }
 
-/// Replaces all networks that share their first `length` bits by the one network that holds them.
+/// Replaces all networks that share their first `length` bits with the one network that contains them.
 fn join(nets: &[IpNet], length: u8) -> Vec<IpNet> {
     let mut joined: Vec<IpNet> = Vec::new();
     for net in nets {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn tcp_has_ports_and_what_may_come_in_fragments_has_none() {
+    fn tcp_has_ports_and_protocols_that_may_be_fragmented_have_none() {
         let s = settings(
             &[
                 ("192.0.2.1", Protocol::Tcp, 5000, 5999),

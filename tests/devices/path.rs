@@ -1,4 +1,4 @@
-//! The way of packets that plain translation does not cover: fragments, path MTU, full NAT, hairpin, both families.
+//! Packets that plain translation does not cover: fragments, path MTU, full NAT, hairpin, both families.
 
 use crate::Service;
 use crate::world::{CLIENT, SERVICE, World, program, run};
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 const ECHO: Service = ("echo", "7/udp", 1, 7777);
 const BULK: Service = ("bulk", "9/tcp", 1, 9999);
-/// Bytes of a transfer that needs many full segments.
+/// Bytes of a transfer that takes many full segments.
 const MUCH: usize = 4 << 20;
 
-/// A service with full NAT for one family over servers of the other, or of both.
+/// A service with full NAT for one family, with servers of the other or of both.
 fn full_nat(listen: &str, pool: &str, address: &str, port: &str) -> String {
     format!(
         "[[service]]\nname = \"{pool}\"\nlisten = [{listen}]\npool = \"{pool}\"\nnat = \"full\"\nnat-pool = \"out\"\n\
@@ -31,7 +31,7 @@ fn socket(world: &World, server: Option<usize>, address: IpAddr, port: u16) -> U
     socket
 }
 
-/// Sends back what comes, until the test ends.
+/// Sends back what arrives, until the test ends.
 fn echo(world: &World, family: usize) {
     let socket = socket(world, Some(1), World::server_address(1, family), 7777);
     thread::spawn(move || {
@@ -122,7 +122,7 @@ fn long_datagrams_go_both_ways_in_fragments() {
     }
 }
 
-/// A server that takes all that comes, then sends as much, on port 9999 of both families.
+/// A server that receives everything, then sends as much, on port 9999 of both families.
 fn bulk(world: &World, family: usize) {
     let address = (World::server_address(1, family), 9999);
     let listener = world.servers[0].run(|| TcpListener::bind(address)).unwrap().unwrap();
@@ -134,31 +134,31 @@ fn bulk(world: &World, family: usize) {
     });
 }
 
-/// Sends much and takes it back; the time limit is the test that nothing is stuck.
+/// Sends a lot and receives it back; the time limit tests that nothing stalls.
 fn transfer(world: &World, from: &Namespace, family: usize) {
     let address: IpAddr = SERVICE[family].parse().unwrap();
     let mut stream = from.run(|| TcpStream::connect((address, 9))).unwrap().unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
     let much: Vec<u8> = (0..MUCH).map(|i| (i % 253) as u8).collect();
-    stream.write_all(&much).expect("the way there takes it");
+    stream.write_all(&much).expect("the path there takes it");
     let mut back = vec![0; MUCH];
     let got = stream.read_exact(&mut back);
     let counters = || String::from_utf8(world.eqctl_raw(&["counters"]).stdout).unwrap();
-    assert!(got.is_ok(), "family {family}, the way back: {got:?}\n{}", counters());
-    assert!(back == much, "family {family}: other bytes came back");
+    assert!(got.is_ok(), "family {family}, the path back: {got:?}\n{}", counters());
+    assert!(back == much, "family {family}: different bytes came back");
 }
 
 #[test]
 fn path_mtu_discovery_works_through_a_narrow_link_to_the_server() {
     let world = World::new("narrow");
-    // The gateway's own link: its engine answers, about the packet that the client sent.
+    // The gateway's own link: its engine replies, about the packet that the client sent.
     mtu(&world.gateway, "server1", "1400");
     let _gateway = world.start(&world.configuration("", &[BULK, ECHO]));
     for family in [0, 1] {
         let client = socket(&world, None, CLIENT[family].parse().unwrap(), 5555);
         client.connect((SERVICE[family], 7)).unwrap();
-        // IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: never fragment here.
+        // IP_MTU_DISCOVER and IPV6_MTU_DISCOVER: never fragment locally.
         discover(&client, family);
         client.send(&vec![7; 1500 - [28, 48][family]]).unwrap();
         let refused = (0..100).any(|_| {
@@ -202,7 +202,7 @@ fn known_mtu(socket: &UdpSocket, family: usize) -> u32 {
 }
 
 #[test]
-fn a_port_where_nobody_listens_is_unreachable() {
+fn a_port_on_which_nothing_listens_is_unreachable() {
     let world = World::new("closed");
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     for family in [0, 1] {
@@ -222,7 +222,7 @@ fn a_traceroute_over_udp_ends_at_the_service() {
     echo(&world, 0);
     let listener =
         world.client.run(|| raw(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP))).unwrap().unwrap();
-    // Its calls are those of any datagram socket.
+    // It is used like any datagram socket.
     let listener = UdpSocket::from(listener);
     listener.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let client = socket(&world, None, CLIENT[0].parse().unwrap(), 5555);
@@ -236,10 +236,10 @@ fn a_traceroute_over_udp_ends_at_the_service() {
         assert!(len >= at + 36 && buffer[at + 8 + 16..at + 8 + 20] == [192, 0, 2, 80], "{:02x?}", &buffer[..len]);
         (buffer[at], buffer[at + 1], from.ip().to_string())
     };
-    // A port where nobody listens: the gateway, then the service address itself.
+    // A port on which nothing listens: the gateway, then the service address itself.
     assert_eq!(hop(1, 33_434), (11, 0, "198.51.100.1".into()));
     assert_eq!(hop(2, 33_435), (3, 3, SERVICE[0].into()));
-    // A service's port: the hop behind the translation speaks in the service's name, and the server answers after it.
+    // A service's port: the hop after the translation reports in the service's name, and the server replies after it.
     assert_eq!(hop(1, 7), (11, 0, "198.51.100.1".into()));
     assert_eq!(hop(2, 7), (11, 0, SERVICE[0].into()));
     client.set_ttl(3).unwrap();
@@ -249,7 +249,7 @@ fn a_traceroute_over_udp_ends_at_the_service() {
     assert_eq!((&buffer[..len], from.ip().to_string()), (&b"there"[..], SERVICE[0].to_owned()));
 }
 
-/// A raw socket of an IP protocol, bound to an address. Its calls are those of any datagram socket.
+/// A raw socket of an IP protocol, bound to an address. It is used like any datagram socket.
 fn raw_socket(namespace: &Namespace, address: IpAddr, protocol: u32) -> UdpSocket {
     use rustix::net::{AddressFamily, Protocol, SocketType, bind};
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -261,7 +261,7 @@ fn raw_socket(namespace: &Namespace, address: IpAddr, protocol: u32) -> UdpSocke
     socket
 }
 
-/// What comes to a raw socket, without its IPv4 header, and from where.
+/// Returns what arrives on a raw socket, without its IPv4 header, and its sender.
 fn raw_receive(socket: &UdpSocket) -> (Vec<u8>, IpAddr) {
     let mut buffer = [0; 2048];
     let (len, from) = socket.recv_from(&mut buffer).expect("a packet of the protocol");
@@ -269,7 +269,7 @@ fn raw_receive(socket: &UdpSocket) -> (Vec<u8>, IpAddr) {
     (buffer[at..len].to_vec(), from.ip())
 }
 
-/// An SCTP packet with its sum (RFC 9260, 3.1 and appendix A).
+/// An SCTP packet with its checksum (RFC 9260, 3.1 and appendix A).
 fn sctp(from: u16, to: u16, chunk: &[u8]) -> Vec<u8> {
     let mut packet = [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0, 0, 0, 7, 0, 0, 0, 0], chunk].concat();
     let sum = crc32c::crc32c(&packet);
@@ -278,7 +278,7 @@ fn sctp(from: u16, to: u16, chunk: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn protocols_without_ports_go_by_address_and_sctp_by_its_ports_with_its_sum_right() {
+fn protocols_without_ports_are_balanced_by_address_and_sctp_by_its_ports() {
     const COOKIE_ACK: [u8; 4] = [11, 0, 0, 4];
     let world = World::new("others");
     let [v4, v6] = SERVICE;
@@ -308,7 +308,7 @@ fn protocols_without_ports_go_by_address_and_sctp_by_its_ports_with_its_sum_righ
         let (client, server) = pair(132);
         client.send_to(&sctp(5000, 2905, &COOKIE_ACK), (vip, 0)).unwrap();
         let (came, from) = raw_receive(&server);
-        assert_eq!(came, sctp(5000, 12_905, &COOKIE_ACK), "family {family}: port and sum");
+        assert_eq!(came, sctp(5000, 12_905, &COOKIE_ACK), "family {family}: port and checksum");
         server.send_to(&sctp(12_905, 5000, &COOKIE_ACK), (from, 0)).unwrap();
         assert_eq!(raw_receive(&client), (sctp(2905, 5000, &COOKIE_ACK), vip), "family {family}: back");
     }
@@ -333,7 +333,7 @@ fn both_families_reach_each_other_through_narrow_links_and_in_fragments() {
         let mut buffer = [0; 65_535];
         for len in (1200..1500).step_by(7).chain([4096; 200]) {
             let sent: Vec<u8> = (0..len as u32).map(|i| (i % 251) as u8).collect();
-            // One that is the first of its length may be what tells its sender the path's MTU.
+            // The first packet of its size may be the one that reveals the path MTU to its sender.
             let got = (0..2).find_map(|_| {
                 client.send_to(&sent, (SERVICE[family], 7)).unwrap();
                 client.recv_from(&mut buffer).ok()

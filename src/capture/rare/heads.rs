@@ -1,40 +1,11 @@
-//! Link layers that are met rarely: radio, token ring, frame relay, switches' tags, tunnels and logs of hosts.
+//! The headers of rare link types: radio, token ring, frame relay, switch tags, tunnels and hosts' logs.
 //!
-//! It must not know what becomes of the packet. Numbers and headers: www.tcpdump.org/linktypes.html.
+//! It must not know what happens to the packet. Numbers and headers: www.tcpdump.org/linktypes.html.
 
-use super::head::{Head, Kind, NotIp, behind, hdlc, llc, short};
+use super::super::head::{Head, Kind, NotIp, behind, hdlc, llc, short};
 
-/// The link types of this file.
-pub(super) const fn known(number: i32) -> bool {
-    matches!(
-        number,
-        6 | 7
-            | 8
-            | 105
-            | 107
-            | 109
-            | 119
-            | 123
-            | 127
-            | 129
-            | 138
-            | 163
-            | 192
-            | 205
-            | 206
-            | 226
-            | 239
-            | 242
-            | 258
-            | 281
-            | 282
-            | 284
-            | 285
-    )
-}
-
-/// What stands before the IP packet of a frame of link type `number`, one of [`known`].
-pub(super) fn head(number: i32, frame: &[u8]) -> Result<Head, NotIp> {
+/// Parses what precedes the IP packet in a frame of link type `number`, one of [`super::NAMES`].
+pub(in super::super) fn head(number: i32, frame: &[u8]) -> Result<Head, NotIp> {
     match number {
         6 => token_ring(frame),
         7 => arcnet(frame, false),
@@ -59,16 +30,7 @@ pub(super) fn head(number: i32, frame: &[u8]) -> Result<Head, NotIp> {
         281 | 284 => behind(frame, 16, 18, true),
         282 => inside(frame, 4, |frame| behind(frame, 12, 14, true)),
         285 => behind(frame, 20, 22, true),
-        other => Err(NotIp(format!("link type {other}, whose frames are not read"))),
-    }
-}
-
-/// Where the address of the receiver stands in a frame, and the sender's six bytes behind it.
-pub(super) const fn addresses(number: i32) -> Option<usize> {
-    match number {
-        281 | 284 | 285 => Some(0),
-        282 => Some(4),
-        _ => None,
+        other => Err(NotIp(format!("link type {other}, which is not supported"))),
     }
 }
 
@@ -76,13 +38,13 @@ fn little(frame: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*frame.get(at..)?.first_chunk()?))
 }
 
-/// What `read` finds behind the first `skipped` bytes.
+/// Parses what follows the first `skipped` bytes with `read`.
 fn inside(frame: &[u8], skipped: usize, read: impl Fn(&[u8]) -> Result<Head, NotIp>) -> Result<Head, NotIp> {
     let rest = frame.get(skipped..).ok_or_else(|| short("its link header"))?;
     Ok(read(rest)?.shifted(skipped))
 }
 
-/// A header of at least `least` bytes that tells its length and what it holds: Ethernet, IEEE 802.11 or IP.
+/// A header of at least `least` bytes that states its length and its contents: Ethernet, IEEE 802.11 or IP.
 fn wrapped(
     frame: &[u8],
     what: &str,
@@ -98,24 +60,24 @@ fn wrapped(
         1 => inside(frame, length, |frame| behind(frame, 12, 14, true)),
         12 | 14 | 101 => Head::of(frame, length, Kind::Silent, what),
         105 => radio(frame, length, false),
-        other => Err(NotIp(format!("link type {other} in another, whose frames are not read"))),
+        other => Err(NotIp(format!("link type {other} in another, which is not supported"))),
     }
 }
 
-/// IEEE 802.5: LLC behind the addresses and, where the sender's first bit says so, the way through the bridges.
+/// IEEE 802.5: LLC after the addresses and, if the first bit of the source says so, the route through the bridges.
 fn token_ring(frame: &[u8]) -> Result<Head, NotIp> {
-    let way = match frame.get(8) {
+    let route = match frame.get(8) {
         Some(first) if first & 0x80 != 0 => {
             usize::from(*frame.get(14).ok_or_else(|| short("a token ring header"))? & 0x1f)
         }
         Some(_) => 0,
         None => return Err(short("a token ring header")),
     };
-    llc(frame, 14 + way)
+    llc(frame, 14 + route)
 }
 
-/// ARCNET with the headers of RFC 1201 (a flag and a sequence) or RFC 1051 (neither); Linux has two more bytes before the
-/// protocol.
+/// ARCNET with the headers of RFC 1201 (a flag and a sequence number) or RFC 1051 (neither); Linux has two more bytes
+/// before the protocol.
 fn arcnet(frame: &[u8], linux: bool) -> Result<Head, NotIp> {
     let at = if linux { 4 } else { 2 };
     let protocol = *frame.get(at).ok_or_else(|| short("an ARCNET header"))?;
@@ -128,16 +90,16 @@ fn arcnet(frame: &[u8], linux: bool) -> Result<Head, NotIp> {
     Head::of(frame, offset, kind, "an ARCNET header")
 }
 
-/// SLIP: a byte for the direction and 15 of a compressed header; the packet follows uncompressed.
+/// SLIP: one byte for the direction and 15 of a compressed header; the packet follows uncompressed.
 fn slip(frame: &[u8]) -> Result<Head, NotIp> {
     match frame.get(16).map(|first| first >> 4) {
         Some(4 | 6) => Head::of(frame, 16, Kind::Silent, "a SLIP header"),
-        Some(_) => Err(NotIp("something else than IP behind a SLIP header".into())),
+        Some(_) => Err(NotIp("something other than IP after a SLIP header".into())),
         None => Err(short("a SLIP header")),
     }
 }
 
-/// Frame relay: an address of two to four bytes whose last one is odd, then RFC 2427 (3), or Cisco's EtherType.
+/// Frame relay: an address of two to four bytes, of which the last is odd, then RFC 2427 (3), or Cisco's EtherType.
 fn frame_relay(frame: &[u8], start: usize) -> Result<Head, NotIp> {
     let address = frame.get(start..).unwrap_or_default();
     let Some(length) = address.iter().take(4).position(|byte| byte & 1 == 1).filter(|last| *last > 0) else {
@@ -156,7 +118,7 @@ fn frame_relay(frame: &[u8], start: usize) -> Result<Head, NotIp> {
     }
 }
 
-/// Of OpenBSD's enc device: the family in the order of the machine that recorded, and 8 bytes more.
+/// OpenBSD enc: the family in the byte order of the recording machine, and 8 more bytes.
 fn enc(frame: &[u8]) -> Result<Head, NotIp> {
     let at = if frame.first() == Some(&0) { 3 } else { 0 };
     match frame.get(at) {
@@ -166,7 +128,7 @@ fn enc(frame: &[u8]) -> Result<Head, NotIp> {
     }
 }
 
-/// Of SunATM: flags with the kind of traffic, path and channel.
+/// SunATM: flags with the kind of traffic, path and channel.
 fn sun_atm(frame: &[u8]) -> Result<Head, NotIp> {
     match frame.first().ok_or_else(|| short("a SunATM header"))? & 0x0f {
         2 => llc(frame, 4),
@@ -174,7 +136,7 @@ fn sun_atm(frame: &[u8]) -> Result<Head, NotIp> {
     }
 }
 
-/// Of Solaris' ipnet: 24 bytes, of which the second is the family and the fifth to the eighth the packet's length.
+/// Solaris ipnet: 24 bytes, of which the second is the family and the fifth to eighth are the packet's length.
 fn ipnet(frame: &[u8]) -> Result<Head, NotIp> {
     match frame.get(1) {
         Some(2 | 26) => {
@@ -185,7 +147,8 @@ fn ipnet(frame: &[u8]) -> Result<Head, NotIp> {
     }
 }
 
-/// Of Linux' NFLOG: the family, then values with their lengths in the order of the machine that recorded; the packet is value 9.
+/// Linux NFLOG: the family, then values with their lengths in the byte order of the recording machine; value 9 is the
+/// packet.
 fn nflog(frame: &[u8]) -> Result<Head, NotIp> {
     const PACKET: u16 = 9;
     if !matches!(frame.first(), Some(2 | 10)) {
@@ -215,7 +178,7 @@ fn nflog(frame: &[u8]) -> Result<Head, NotIp> {
     Err(NotIp("an NFLOG frame without a packet".into()))
 }
 
-/// IEEE 802.11 behind a header of Prism (144 bytes) or AVS, which tells its length.
+/// IEEE 802.11 after a Prism header (144 bytes) or an AVS header, which states its length.
 fn prism(frame: &[u8]) -> Result<Head, NotIp> {
     let word = |at: usize| Some(u32::from_be_bytes(*frame.get(at..)?.first_chunk()?));
     let length = match (word(0), word(4)) {
@@ -225,8 +188,8 @@ fn prism(frame: &[u8]) -> Result<Head, NotIp> {
     if length >= frame.len() { Err(short("a Prism header")) } else { radio(frame, length, false) }
 }
 
-/// IEEE 802.11 behind a radiotap header (www.radiotap.org), which may say that the frame ends in its own checksum and that
-/// its header was filled up to 32 bits.
+/// IEEE 802.11 after a radiotap header (www.radiotap.org), which may say that a checksum ends the frame and that the
+/// 802.11 header is padded to 32 bits.
 fn radiotap(frame: &[u8]) -> Result<Head, NotIp> {
     const TIME: u32 = 1;
     const FLAGS: u32 = 2;
@@ -253,23 +216,23 @@ fn radiotap(frame: &[u8]) -> Result<Head, NotIp> {
     Ok(Head { clear: (flags & ENDS_IN_SUM != 0).then_some((at, ENDS_IN_SUM)), ..head })
 }
 
-/// A data frame of IEEE 802.11 from `start` on (IEEE 802.11-2020, 9.2.3 and 9.3.2.1).
+/// An IEEE 802.11 data frame from `start` on (IEEE 802.11-2020, 9.2.3 and 9.3.2.1).
 fn radio(frame: &[u8], start: usize, filled_up: bool) -> Result<Head, NotIp> {
     const TO_AND_FROM: u8 = 3;
     let what = "an IEEE 802.11 header";
     let header = frame.get(start..).unwrap_or_default();
     let (kind, flags) = match header {
-        [kind, ..] if kind & 0x0c != 8 => return Err(NotIp("an IEEE 802.11 frame of management or control".into())),
+        [kind, ..] if kind & 0x0c != 8 => return Err(NotIp("an IEEE 802.11 management or control frame".into())),
         [kind, flags, ..] if header.len() >= 24 => (*kind, *flags),
         _ => return Err(short(what)),
     };
     let quality = kind & 0x80 != 0;
     let mut length = 24 + if flags & TO_AND_FROM == TO_AND_FROM { 6 } else { 0 };
     let declined = match (kind & 0x40, flags & 0x40, header[22] & 0x0f) {
-        (0, 0, 0) if quality && header.get(length).is_none_or(|control| control & 0x80 != 0) => "of several packets",
+        (0, 0, 0) if quality && header.get(length).is_none_or(|control| control & 0x80 != 0) => "with several packets",
         (0, 0, 0) => "",
-        (0, 0, _) => "of a later fragment",
-        (0, ..) => "of encrypted data",
+        (0, 0, _) => "with a later fragment",
+        (0, ..) => "with encrypted data",
         _ => "without data",
     };
     if !declined.is_empty() {
@@ -283,7 +246,7 @@ fn radio(frame: &[u8], start: usize, filled_up: bool) -> Result<Head, NotIp> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Link;
+    use crate::capture::Link;
 
     const SNAP: [u8; 8] = [0xaa, 0xaa, 3, 0, 0, 0, 8, 0];
 
@@ -291,13 +254,13 @@ mod tests {
         parts.concat()
     }
 
-    /// A header of IEEE 802.11 with its first two bytes and what follows the first 24.
+    /// An IEEE 802.11 header with the given first two bytes and what follows the first 24.
     fn radio(kind: u8, flags: u8, more: &[u8]) -> Vec<u8> {
         joined(&[&[kind, flags], &[0; 22], more])
     }
 
     #[test]
-    fn the_packet_begins_behind_rare_link_headers() {
+    fn the_packet_follows_rare_link_headers() {
         let none: &[u8] = &[];
         let cases: Vec<(i32, Vec<u8>, Result<usize, &str>)> = vec![
             (6, joined(&[&[0x10, 0x40], &[2; 12], &SNAP]), Ok(22)),
@@ -309,15 +272,15 @@ mod tests {
             (129, vec![1, 2, 0, 0, 212, 0, 0, 1], Ok(8)),
             (129, vec![1, 2, 0, 0, 213, 0, 0, 1], Err("ARCNET protocol 213")),
             (8, joined(&[&[0; 16], &[0x45]]), Ok(16)),
-            (8, joined(&[&[0; 16], &[0x70]]), Err("something else than IP behind a SLIP header")),
+            (8, joined(&[&[0; 16], &[0x70]]), Err("something other than IP after a SLIP header")),
             (105, radio(0x08, 1, &SNAP), Ok(32)),
             (105, radio(0x08, 3, &joined(&[&[2; 6], &SNAP])), Ok(38)),
             (105, radio(0x88, 2, &joined(&[&[0, 0], &SNAP])), Ok(34)),
             (105, radio(0x88, 0x82, &joined(&[&[0; 6], &SNAP])), Ok(38)),
-            (105, radio(0x88, 2, &joined(&[&[0x80, 0], &SNAP])), Err("an IEEE 802.11 frame of several packets")),
-            (105, radio(0x08, 0x41, &SNAP), Err("an IEEE 802.11 frame of encrypted data")),
+            (105, radio(0x88, 2, &joined(&[&[0x80, 0], &SNAP])), Err("an IEEE 802.11 frame with several packets")),
+            (105, radio(0x08, 0x41, &SNAP), Err("an IEEE 802.11 frame with encrypted data")),
             (105, radio(0x48, 1, none), Err("an IEEE 802.11 frame without data")),
-            (105, vec![0xd4, 0, 0, 0], Err("an IEEE 802.11 frame of management or control")),
+            (105, vec![0xd4, 0, 0, 0], Err("an IEEE 802.11 management or control frame")),
             (105, vec![0x08; 23], Err("shorter than an IEEE 802.11 header")),
             (127, joined(&[&[0, 0, 8, 0, 0, 0, 0, 0], &radio(0x08, 1, &SNAP)]), Ok(40)),
             (127, joined(&[&[0, 0, 9, 0, 2, 0, 0, 0, 0x20], &radio(0x88, 1, &[0, 0, 0, 0]), &SNAP]), Ok(45)),
@@ -328,7 +291,7 @@ mod tests {
             (163, vec![0x80, 0x21, 0x10, 1, 0xff, 0xff, 0xff, 0xff], Err("shorter than a Prism header")),
             (192, joined(&[&[0, 0, 8, 0, 105, 0, 0, 0], &radio(0x08, 1, &SNAP)]), Ok(40)),
             (192, vec![0, 0, 7, 0, 105, 0, 0, 0], Err("shorter than a PPI header")),
-            (192, vec![0, 0, 8, 0, 192, 0, 0, 0], Err("link type 192 in another, whose frames are not read")),
+            (192, vec![0, 0, 8, 0, 192, 0, 0, 0], Err("link type 192 in another, which is not supported")),
             (258, joined(&[&[12, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], &[2; 12], &[8, 0]]), Ok(26)),
             (258, vec![12, 0, 0, 0, 1, 0, 0, 0, 12, 0, 0, 0], Ok(12)),
             (107, vec![0x18, 0x41, 3, 0xcc], Ok(4)),
@@ -360,17 +323,17 @@ mod tests {
             (1, joined(&[&[2; 12], &[0x89, 0x3f, 0, 0, 0, 1, 0, 0, 0x86, 0xdd]]), Ok(22)),
         ];
         for (number, frame, want) in cases {
-            let link = Link::of(number).expect("a link type that is read");
+            let link = Link::of(number).expect("a supported link type");
             assert_eq!(link.number(), number);
             assert_eq!(link.ip_offset(&frame).map_err(|e| e.0), want.map_err(String::from), "{link:?} {frame:?}");
         }
     }
 
     #[test]
-    fn no_frame_that_is_cut_short_is_read_beyond_its_end() {
+    fn a_truncated_frame_is_not_read_beyond_its_end() {
         let whole = [0x10, 0x88, 2, 0x0f, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0].repeat(30);
         let mut found = 0;
-        for number in (0..300).filter(|number| super::known(*number)) {
+        for number in (0..300).filter(|number| super::super::known(*number)) {
             for start in 0..24 {
                 for end in start..whole.len() {
                     if let Ok(offset) = Link::Rare(number).ip_offset(&whole[start..end]) {
@@ -384,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn rare_headers_tell_the_family_and_the_length_of_what_follows_too() {
+    fn rare_headers_state_family_and_length_too() {
         let (four, six) = ([0x45; 20], [0x60; 40]);
         let cases: Vec<(i32, Vec<u8>, Vec<u8>)> = vec![
             (129, vec![1, 2, 0, 0, 212, 0, 0, 1], vec![1, 2, 0, 0, 196, 0, 0, 1]),
@@ -407,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_written_without_its_checksum_does_not_say_that_it_has_one() {
+    fn a_frame_written_without_checksum_does_not_claim_one() {
         let mut frame = joined(&[&[0, 0, 9, 0, 2, 0, 0, 0, 0x11], &radio(0x08, 1, &SNAP), &[0x45; 20], &[0xfc; 4]]);
         Link::Rare(127).ends_with_packet(&mut frame);
         assert_eq!((frame[8], frame.len()), (0x01, 65));
