@@ -4,6 +4,8 @@
 //! packet to the engine: it must meet the outcome that was explained, become the bytes that were foreseen, and cause the
 //! packets that were foreseen. `BLESS=1 cargo test --test explain` writes the texts; read each before you commit it.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
 mod algorithms;
 mod captures;
 mod case;
