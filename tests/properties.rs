@@ -8,7 +8,7 @@ mod oracle;
 #[path = "common/setup.rs"]
 mod setup;
 
-use equipoise::engine::{Engine, Forwarded, Reason, Verdict};
+use equipoise::engine::{Engine, Forwarded, Outcome, Packet, Reason, Verdict};
 use equipoise::packet::{Meta, Side, Transport, checksum, parse};
 use equipoise::time::Instant;
 use proptest::prelude::*;
@@ -379,6 +379,68 @@ proptest! {
         }
         prop_assert_eq!(engines[0].counters(), engines[1].counters());
         prop_assert_eq!(engines[0].servers(now), engines[1].servers(now));
+    }
+}
+
+/// What leaves an engine: verdicts with the packets, and packets of the engine's own, in their order.
+type Left = Vec<(Option<Verdict>, Vec<u8>)>;
+
+/// The arrivals with their times, one after the other, and the timers between them.
+fn one_by_one(engine: &mut Engine, arrivals: &[(Instant, Arrival)]) -> Left {
+    let (mut left, mut buffer) = (Vec::new(), vec![0; 65_535]);
+    for (now, arrival) in arrivals {
+        while engine.poll_timeout().is_some_and(|due| due <= *now) {
+            engine.handle_timeout(*now);
+        }
+        let mut packet = arrival.packet.clone();
+        let verdict = engine.handle_packet(*now, &mut packet, arrival.meta);
+        left.push((Some(verdict), packet));
+        while let Some((len, _)) = engine.poll_transmit(*now, &mut buffer) {
+            left.push((None, buffer[..len].to_vec()));
+        }
+    }
+    left
+}
+
+/// The same in batches of these sizes.
+fn in_batches(engine: &mut Engine, arrivals: &[(Instant, Arrival)], sizes: &[usize]) -> Left {
+    let (mut left, mut at, mut sizes) = (Vec::new(), 0, sizes.iter().cycle());
+    while at < arrivals.len() {
+        let now = arrivals[at].0;
+        while engine.poll_timeout().is_some_and(|due| due <= now) {
+            engine.handle_timeout(now);
+        }
+        let size = sizes.next().copied().unwrap_or(1).clamp(1, arrivals.len() - at);
+        let mut packets: Vec<_> =
+            arrivals[at..at + size].iter().map(|(at, a)| (*at, a.packet.clone(), a.meta)).collect();
+        let batch = packets.iter_mut().map(|(at, bytes, meta)| Packet { at: *at, bytes, meta: *meta });
+        let handled = engine.handle_batch(&mut batch.collect::<Vec<_>>(), |outcome| match outcome {
+            Outcome::Packet { verdict, bytes, .. } => left.push((Some(verdict), bytes.to_vec())),
+            Outcome::Own { bytes, .. } => left.push((None, bytes.to_vec())),
+        });
+        assert!(handled >= 1, "the first packet of a batch is always handled");
+        at += handled;
+    }
+    left
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn how_packets_are_divided_into_batches_makes_no_difference(
+        arrivals in prop::collection::vec(arrival(), 1..80),
+        sizes in prop::collection::vec(1..70usize, 1..6),
+    ) {
+        let mut now = at_ms(0);
+        let arrivals: Vec<_> = arrivals.into_iter().map(|arrival| {
+            now = now + std::time::Duration::from_millis(arrival.after_ms * u64::from(arrival.after_ms > 25));
+            (now, arrival)
+        }).collect();
+        let [mut one, mut other] = [engine(), engine()];
+        prop_assert_eq!(one_by_one(&mut one, &arrivals), in_batches(&mut other, &arrivals, &sizes));
+        prop_assert_eq!(one.counters(), other.counters());
+        prop_assert_eq!(one.servers(now), other.servers(now));
     }
 }
 

@@ -36,6 +36,8 @@ mod tests_nat;
 #[cfg(test)]
 mod tests_ports;
 #[cfg(test)]
+mod tests_shards;
+#[cfg(test)]
 mod tests_standing;
 #[cfg(test)]
 mod tests_timers;
@@ -186,20 +188,25 @@ impl Engine {
         verdict
     }
 
-    /// Handles packets in their order, and gives what comes of each to `sink` before the next is decided about.
+    /// Handles packets in their order, gives what becomes of each to `sink` before the next is decided about, and returns
+    /// how many it has handled: all, or those before the first one that a timer is due before.
     ///
     /// It is the same as [`Engine::handle_packet`] and [`Engine::poll_transmit`] for each of them: how packets are
-    /// divided into batches makes no difference. No timer may be due before the last packet of a batch.
-    pub fn handle_batch(&mut self, batch: &mut [Packet<'_>], mut sink: impl FnMut(Outcome<'_>)) {
-        let mut own = Vec::new();
-        for (stage, packets) in batch.chunks_mut(STAGE).enumerate() {
+    /// divided into batches makes no difference.
+    pub fn handle_batch(&mut self, batch: &mut [Packet<'_>], mut sink: impl FnMut(Outcome<'_>)) -> usize {
+        let (mut own, mut handled, mut now) = (Vec::new(), 0, None);
+        for packets in batch.chunks_mut(STAGE) {
             // Parsing keeps no slot of the table: the packets before may move or end any flow.
             let mut staged = [const { None }; STAGE];
             for (packet, staged) in packets.iter_mut().zip(&mut staged) {
                 *staged = Some((packet.at, Arrival::new(packet.at, packet.bytes, packet.meta)));
             }
-            for (place, (at, arrival)) in staged.into_iter().flatten().enumerate() {
-                let place = stage * STAGE + place;
+            for (at, arrival) in staged.into_iter().flatten() {
+                let later = now.is_some_and(|now| now < at);
+                if later && self.poll_timeout().is_some_and(|due| due <= at) {
+                    return handled;
+                }
+                let place = handled;
                 match arrival {
                     Ok(mut arrival) => {
                         let verdict = self.handle(&mut arrival);
@@ -211,8 +218,10 @@ impl Engine {
                     }
                 }
                 self.drain(at, &mut own, &mut sink);
+                (handled, now) = (handled + 1, Some(at));
             }
         }
+        handled
     }
 
     fn drop_malformed(&mut self, malformed: Malformed, packet: &[u8]) -> Verdict {
