@@ -1,5 +1,6 @@
 //! The command line of `equipoise`.
 
+use crate::control::PacketWords;
 #[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use clap::{Parser, Subcommand};
@@ -45,6 +46,9 @@ pub(super) enum Command {
     },
     /// Replay a capture through the engine: one line per packet, then flows, servers and counters. Needs no privileges.
     Replay(Replay),
+    /// Explain what would become of packets: the rule that matches, the service, each server with the reason why it is
+    /// chosen or not, the rewrite, the timers. Needs no privileges and no running gateway.
+    Explain(Explain),
     /// Run the checklist of NAT requirements on the engine in this binary: one row per requirement, with the cases that
     /// prove it. Exit code 1 if any fails. Needs no privileges.
     #[cfg(feature = "conformance")]
@@ -89,6 +93,50 @@ pub(super) struct Replay {
     /// Continue after the last packet until every flow has ended.
     #[arg(long)]
     pub drain: bool,
+    /// Instead of the report, explain the packet of frame N right before it is handled, then verify that it meets the
+    /// verdict that was explained. Frames are numbered as in the report.
+    #[arg(long, value_name = "N", conflicts_with_all = ["output", "drain"], value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) explain: Option<u64>,
+}
+
+/// How packets are written.
+const PACKETS: &str = "\
+How to write a packet:
+  tcp SRC:PORT -> DST:PORT [FLAGS] [seq N] [ack N] [len N]   FLAGS: syn, syn ack,
+                     ack, fin ack, rst, psh ack, ...; without flags it is a SYN
+  udp SRC:PORT -> DST:PORT [len N]
+  sctp SRC:PORT -> DST:PORT [len N]
+  icmp SRC -> DST [id N] [seq N] [len N]                     echo request
+  icmp SRC -> DST reply [id N] [seq N] [len N]               echo reply
+  gre|esp|ipip|ip-N SRC -> DST [len N]
+Any of them may end with `ttl N` (hop limit), `df` or `ingress NAME`. IPv6
+addresses with a port have brackets: [2001:db8::7]:4711
+
+Examples:
+  equipoise explain --config lb.toml 'tcp 192.0.2.7:4711 -> 203.0.113.10:80 syn'
+  equipoise explain --config lb.toml --event 'server web/web-2 down' \\
+      'udp [2001:db8::7]:4711 -> [2001:db8::53]:53 len 40'";
+
+/// The options of an explanation.
+#[derive(Debug, clap::Args)]
+#[command(after_help = PACKETS)]
+pub(super) struct Explain {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// The packets. Each is explained, then handed to the engine, so that the next one meets the flow that it opened.
+    #[arg(value_name = "PACKET", required = true)]
+    pub(super) packets: Vec<PacketWords>,
+    /// Apply an event before the first packet, as in a file for `replay --events` but without the time: "server web/web-2
+    /// down", "rule block off". May be repeated.
+    #[arg(long = "event", value_name = "EVENT")]
+    pub(super) events: Vec<String>,
+    /// Use this seed instead of the one in the configuration; `equipoise run` logs the one that it drew.
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Print one JSON object per packet.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// The options of the demo.

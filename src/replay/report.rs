@@ -124,7 +124,7 @@ impl<'o> Report<'o> {
     }
 
     /// Formats the seconds since the first frame, to the microsecond.
-    fn time(&self, at: Instant) -> String {
+    pub(super) fn time(&self, at: Instant) -> String {
         let micros = at.since(self.start).as_micros();
         format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
     }
