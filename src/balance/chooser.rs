@@ -362,7 +362,7 @@ impl<'c> View<'c> {
         over.unwrap_or(&self.chooser.choices[group as usize])
     }
 
-    fn is_ready(&self, ask: &Ask<'_>, group: u32) -> bool {
+    pub(super) fn is_ready(&self, ask: &Ask<'_>, group: u32) -> bool {
         let is_behind =
             |overlay: &Overlay| !overlay.choices.contains_key(&group) && overlay.concerns(ask.roster, group);
         let choice = self.choice(group);

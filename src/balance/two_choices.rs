@@ -39,6 +39,13 @@ impl TwoChoices {
         Some(self.weights[place]).filter(|weight| *weight > 0).map(|weight| share(u64::from(flows) + 1, weight))
     }
 
+    /// Draws two at random, the same one twice where there is no other.
+    pub(super) fn drawn_from(&self, rng: &mut Rng, refuses: &dyn Fn(usize) -> bool) -> Option<(usize, usize)> {
+        let one = self.random.propose(rng, refuses)?;
+        let other = self.random.propose(rng, &|place| place == one || refuses(place)).unwrap_or(one);
+        Some((one, other))
+    }
+
     /// Returns the less loaded of two that are drawn at random.
     pub(super) fn propose(
         &self,
@@ -46,8 +53,7 @@ impl TwoChoices {
         flows: impl Fn(usize) -> u32,
         refuses: &dyn Fn(usize) -> bool,
     ) -> Option<usize> {
-        let one = self.random.propose(rng, refuses)?;
-        let other = self.random.propose(rng, &|place| place == one || refuses(place)).unwrap_or(one);
+        let (one, other) = self.drawn_from(rng, refuses)?;
         let load = |place: usize| self.load(place, flows(place));
         Some(if load(other) < load(one) { other } else { one })
     }

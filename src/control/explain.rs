@@ -64,7 +64,7 @@ pub fn difference(
             server.map_or("none", |name| name)
         ));
     }
-    match (verdict, explained.to, destination(went)) {
+    match (verdict, &explained.to, destination(went)) {
         (Verdict::Forward { .. }, Some(said), Some(to)) if !same_end(said, to) => {
             Some(format!("explained a packet to {said}, met one to {to}"))
         }
@@ -107,7 +107,12 @@ fn destination(packet: &[u8]) -> Option<SocketAddr> {
     Some(SocketAddr::new(parsed.addresses.dst(), port))
 }
 
-/// Whether two ends are the same; a port of 0 is none, for instance of an echo request.
-fn same_end(a: SocketAddr, b: SocketAddr) -> bool {
-    a.ip() == b.ip() && (a.port() == b.port() || b.port() == 0)
+/// Whether an end is what the explanation says; neither an echo request nor a fragment shows a port, which is 0 here.
+fn same_end(said: &str, to: SocketAddr) -> bool {
+    let address = match said.parse::<SocketAddr>() {
+        Ok(end) if to.port() != 0 => return end == to,
+        Ok(end) => Some(end.ip()),
+        Err(_) => said.parse().ok(),
+    };
+    address == Some(to.ip())
 }

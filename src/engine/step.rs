@@ -233,6 +233,10 @@ pub(super) struct Opening {
     pub(super) pressure: Option<(Priority, Pressed)>,
     /// The algorithm's proposals that were picked, in their order; the last may have led to a flow.
     pub(super) picks: Vec<Proposed>,
+    /// Servers that were picked and could not take the flow, and why.
+    pub(super) unfit: Vec<(ServerId, Reason)>,
+    /// Whether limits were asked.
+    pub(super) admission: Option<Result<(), Reason>>,
     /// Where the algorithms have drawn to.
     pub(super) draws: Draws,
     /// Where a NAT pool has drawn to, and whether it had no port.
@@ -247,8 +251,9 @@ pub(super) struct Opening {
 impl Opening {
     fn clear(&mut self) {
         self.picks.clear();
-        let picks = std::mem::take(&mut self.picks);
-        *self = Opening { picks, ..Opening::default() };
+        self.unfit.clear();
+        let (picks, unfit) = (std::mem::take(&mut self.picks), std::mem::take(&mut self.unfit));
+        *self = Opening { picks, unfit, ..Opening::default() };
     }
 }
 
@@ -260,6 +265,8 @@ impl Default for Opening {
             takes: Takes::default(),
             pressure: None,
             picks: Vec::new(),
+            unfit: Vec::new(),
+            admission: None,
             draws: Draws::default(),
             nat: None,
             full: false,

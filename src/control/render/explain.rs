@@ -47,7 +47,7 @@ fn outcome(row: &OutcomeRow) -> Vec<String> {
     let mut facts = Vec::new();
     facts.extend(row.server.as_ref().map(|server| format!("server {server}")));
     facts.extend(row.picked_by.map(|by| format!("picked by {}", by.name())));
-    facts.extend(row.to.map(|to| format!("goes on to {to}")));
+    facts.extend(row.to.as_ref().map(|to| format!("goes on to {to}")));
     if !facts.is_empty() {
         lines.push(facts.join(", "));
     }
@@ -106,7 +106,12 @@ fn flow(explanation: &Explanation) -> Vec<String> {
 fn limit(line: &LimitLine) -> [String; 2] {
     let unit = if line.limit.ends_with("rate") { "new flows per second" } else { "flows" };
     let refuses = if line.refuses { ": refuses the flow" } else { "" };
-    [line.limit.clone(), format!("{} of {} {unit}{refuses}", count(line.used), count(line.most))]
+    let reserved = if line.total > line.most {
+        format!(" ({} in all, the rest is reserved for higher priorities)", count(line.total))
+    } else {
+        String::new()
+    };
+    [line.limit.clone(), format!("{} of {} {unit}{reserved}{refuses}", count(line.used), count(line.most))]
 }
 
 fn sticky(line: &StickyLine) -> String {

@@ -8,7 +8,9 @@ use super::super::look::{Foresight, Going, Look, Without};
 use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step};
 use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
-use crate::flow::Found;
+use crate::balance::Ask;
+use crate::flow::{Found, Key};
+use crate::ids::ServiceId;
 use crate::packet::{Side, rewrite};
 use crate::time::Instant;
 use std::borrow::Cow;
@@ -70,6 +72,18 @@ impl<'e> Prospect<'e> {
                 Step::EndThenAgain { flow, cause, sign } => self.end(now, flow, cause, sign),
                 step => return step,
             }
+        }
+    }
+
+    /// Brings a service's groups up to date for showing them, also where the look did not get that far.
+    pub(super) fn refresh(&mut self, now: Instant, service: ServiceId, key: &Key) {
+        let Engine { plan, shard, .. } = self.engine;
+        loop {
+            let (roster, standings) = (plan.roster(), self.standing.servers());
+            let overlay = Some(&self.foresight.overlay);
+            let ask = Ask { now, roster, standings, service, key, overlay };
+            let Some(stale) = shard.chooser().behind(&ask) else { return };
+            self.foresight.overlay.refresh(now, shard.chooser(), roster, standings, stale);
         }
     }
 

@@ -37,6 +37,11 @@ impl Look<'_> {
         }
     }
 
+    /// Returns the flow that an ICMP error is about, and the side that it came from, whether or not it is plausible.
+    pub(in crate::engine) fn quoted_flow(&self, arrival: &Arrival<'_>) -> Option<Found> {
+        self.find_quoted(&quote(arrival.bytes, &arrival.parsed).ok()?)
+    }
+
     /// Returns the flow that a quoted packet belongs to, and the side that it was sent to.
     fn find_quoted(&self, about: &Quote) -> Option<Found> {
         if about.later {

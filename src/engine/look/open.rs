@@ -27,11 +27,18 @@ impl From<Reason> for Failed {
     }
 }
 
+/// Notes that a server cannot take the flow, and returns why.
+fn unfit(scratch: &mut Scratch, server: ServerId, why: Reason) -> Reason {
+    scratch.opening.unfit.push((server, why));
+    why
+}
+
 impl Look<'_> {
     /// Decides about a packet that may open a flow of a service.
     pub(super) fn open(&self, arrival: &Arrival<'_>, key: &Key, service: ServiceId, scratch: &mut Scratch) -> Step {
-        scratch.opening.service = Some(service);
-        let new = match self.admit(arrival, key, service, scratch) {
+        let admission = self.admit(arrival, key, service, scratch);
+        scratch.opening.admission = Some(admission);
+        let new = match admission {
             Err(reason) => Err(Failed::For(reason)),
             Ok(()) => self.find_server(arrival, key, service, scratch),
         };
@@ -73,10 +80,10 @@ impl Look<'_> {
             tried[tries] = pick.server;
             match self.answer_key(arrival, key, service, pick.server, scratch) {
                 // Another one may be of the packet's own family.
-                Err(Failed::For(Reason::Untranslatable)) => why = Reason::Untranslatable,
+                Err(Failed::For(Reason::Untranslatable)) => why = unfit(scratch, pick.server, Reason::Untranslatable),
                 Err(failed) => return Err(failed),
                 Ok((answer, nat_pool)) => match self.table().taken(key, &answer, self.without()) {
-                    Some(_) => why = Reason::ReturnKeyTaken,
+                    Some(_) => why = unfit(scratch, pick.server, Reason::ReturnKeyTaken),
                     None => return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch),
                 },
             }

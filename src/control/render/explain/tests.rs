@@ -66,8 +66,8 @@ fn opening() -> Explanation {
             algorithm: Algorithm::RoundRobin,
         }),
         limits: vec![
-            LimitLine { limit: "client-rate".into(), used: 3, most: 100, refuses: false },
-            LimitLine { limit: "table".into(), used: 1_200, most: 262_144, refuses: false },
+            LimitLine { limit: "client-rate".into(), used: 3, most: 100, total: 100, refuses: false },
+            LimitLine { limit: "table".into(), used: 1_200, most: 262_144, total: 262_144, refuses: false },
         ],
         sticky: Some(StickyLine {
             client: "192.0.2.0".parse().unwrap(),
@@ -190,7 +190,7 @@ fn a_drop_says_its_reason_and_what_is_sent() {
             text: "limit of new flows per second of its client reached".into(),
             ..OutcomeRow::default()
         },
-        limits: vec![LimitLine { limit: "client-rate".into(), used: 1_000, most: 1_000, refuses: true }],
+        limits: vec![LimitLine { limit: "client-rate".into(), used: 1_000, most: 1_000, total: 1_000, refuses: true }],
         sends: vec!["ICMP 203.0.113.10 -> 192.0.2.7 type=3 code=13, 68 bytes".into()],
         notes: vec!["a name\u{1b}[2J".into()],
         ..Explanation::default()
