@@ -85,11 +85,15 @@ finding() {
         export PATH=$tmp/root/usr/bin:$tmp/root/usr/sbin:$tmp/root/sbin:$PATH
         local libraries
         libraries=$(find "$tmp/root" -type d -path '*lib/*-linux-gnu' -printf '%p:')
-        export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:-}
+        if [ -n "$libraries" ]; then
+            export LD_LIBRARY_PATH=${libraries%:}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        fi
     fi
     if [ -d "$tmp/venv" ]; then
         export PATH=$tmp/venv/bin:$PATH
     fi
+    export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH
+    PYTHONPATH=$(dirname "$script") # for pcapng_maker.py
     cd "$tmp"
     check
 }
