@@ -24,7 +24,7 @@ same() {
 
 # deb PACKAGE...: unpacks Debian packages, with those of their dependencies that the system lacks.
 deb() {
-    local lacking
+    local lacking file package
     command -v apt-get >/dev/null || fail 'apt-get is missing: this script needs Debian'
     apt-cache show "$@" >/dev/null 2>&1 || apt-get -qq update || fail 'apt-get update failed'
     lacking=$(apt-get -s -q --no-install-recommends install "$@" 2>/dev/null | awk '/^Inst/ { print $2 }') ||
@@ -38,7 +38,9 @@ deb() {
         done
     fi
     for package in "$@"; do
-        printf 'package: %s %s\n' "$package" "$(apt-cache policy "$package" | awk '/Candidate/ { print $2 }')"
+        file=$(find "$tmp/debs" -name "${package}_*.deb")
+        printf 'package: %s %s\n' "$package" \
+            "$(if [ -n "$file" ]; then dpkg-deb -f "$file" Version; else dpkg-query -W -f '${Version}' "$package"; fi)"
     done
 }
 
