@@ -15,6 +15,7 @@
 # Seen: carrier lost: learned; ignore_routes_with_linkdown=1: not learned; back to 0: learned; device down: not learned
 #
 # Needs: root, the Debian package iproute2, and TUN; bird2 is unpacked into a temporary folder.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

@@ -13,6 +13,7 @@
 #   appended: 140 moved; inserted first: 992 moved; reversed: 861 moved; inserted first with "id" given: 140 moved
 #
 # Needs: root, and the Debian packages python3 and iproute2; haproxy is unpacked into a temporary folder.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

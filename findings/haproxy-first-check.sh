@@ -12,6 +12,7 @@
 #   -> DOWN after 5
 #
 # Needs: root, and the Debian packages python3 and iproute2; haproxy is unpacked into a temporary folder.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

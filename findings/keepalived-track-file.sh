@@ -13,6 +13,7 @@
 #   "not ready" -> BACKUP; "3x" -> FAULT; 0 -> BACKUP
 #
 # Needs: root, and the Debian package iproute2; keepalived is unpacked into a temporary folder.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

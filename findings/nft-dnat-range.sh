@@ -13,6 +13,7 @@
 #   fully-random; over 8 service addresses a client meets several servers plain, and 1 with persistent
 #
 # Needs: root, and the Debian packages python3 and iproute2; nftables is unpacked into a temporary folder if missing.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

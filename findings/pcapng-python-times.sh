@@ -13,6 +13,7 @@
 #       no time, snapshot length 0: scapy today, 0 of 48 bytes; dpkt 0 packets; tshark no time, 48 bytes
 #
 # Needs: the Debian packages python3 and python3-venv; tshark is unpacked into a temporary folder where missing; no root.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

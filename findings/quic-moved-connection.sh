@@ -15,6 +15,7 @@
 #   1 answer, reset after 10 ms; connection ID key alone: answers, timed out; aioquic: 0 answers, idle time-out
 #
 # Needs: Rust (cargo 1.85 or later), a C compiler, and the Debian packages python3 and python3-venv; no root.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

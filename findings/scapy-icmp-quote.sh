@@ -12,6 +12,7 @@
 # Seen: TCP quote of 28 bytes: 40 after the change, ending in 000000005002200073730000; UDP quote of 28 bytes: 28
 #
 # Needs: the Debian packages python3 and python3-venv; no root.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

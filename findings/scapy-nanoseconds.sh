@@ -16,6 +16,7 @@
 #       1000000
 #
 # Needs: the Debian packages python3 and python3-venv; tshark is unpacked into a temporary folder where missing; no root.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

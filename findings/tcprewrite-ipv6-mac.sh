@@ -4,7 +4,8 @@
 # Expected: without an option for Ethernet addresses they stay; without any option the output is the input.
 # Instead: from an IPv6 packet's frame, whatever the option (or none), the destination address becomes
 #   33:33 and the last four bytes of the destination IP address, and the source 33:33 and those of the source, although
-#   neither is a multicast address. IPv4 frames in the same file stay as they are.
+#   neither is a multicast address. IPv4 frames in the same file stay as they are. (The source of mid-2026 changes only
+#   the destination, and only of multicast packets.)
 # Why it matters for a balancer: replayed to a real port such frames are gone: bridges drop frames with a group
 #   address as source. And a capture prepared with tcprewrite makes a golden test whose link headers are invented.
 #
@@ -12,6 +13,7 @@
 #   becomes 33:33:00:0a:00:01 > 33:33:00:0b:00:02 with --ttl=9, with --fixcsum and with no option
 #
 # Needs: the Debian packages python3, python3-venv; tcpreplay is unpacked into a temporary folder; no root.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {

@@ -7,12 +7,13 @@
 #   that drops everything is not even asked. Only TCX_NEXT (-1, the number of TC_ACT_UNSPEC) asks it. And tc lists no TCX program: its
 #   output is the same with and without one.
 # Why it matters for a balancer: a program that marks flows at ingress and returns TC_ACT_OK silently disables the
-#   operator's own tc filters, policers and later TCX programs; it has to return TCX_NEXT for what it does not redirect.
+#   operator's own tc filters and policers; it has to return TCX_NEXT for what it does not redirect.
 #   Somebody who looks for it with tc finds nothing.
 #
 # Seen: clsact drops all; with a TCX program that returns TC_ACT_OK: received; with one that returns TCX_NEXT: dropped
 #
 # Needs: root, Linux 6.6 or later with BPF, on x86-64, and the Debian packages python3 and iproute2.
+set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 
 fetch() {
