@@ -16,7 +16,7 @@
 #
 # Needs: root, the Debian package iproute2, and TUN; bird2 is unpacked into a temporary folder.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb bird2

@@ -18,7 +18,7 @@
 # Needs: root, and the Debian packages python3, python3-venv, iproute2; nftables and conntrack are unpacked into a
 # temporary folder where missing.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb nftables conntrack

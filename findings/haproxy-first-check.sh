@@ -13,7 +13,7 @@
 #
 # Needs: root, and the Debian packages python3 and iproute2; haproxy is unpacked into a temporary folder.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb haproxy

@@ -14,7 +14,7 @@
 # Needs: root, and the Debian packages python3 and iproute2; haproxy and dnsmasq-base are unpacked into a temporary
 # folder.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb haproxy dnsmasq-base

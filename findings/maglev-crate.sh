@@ -16,7 +16,7 @@
 #
 # Needs: Rust (cargo 1.85 or later) and a C compiler's linker; no root.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     crate 'maglev = "=0.2.1"' 'hashring = "=0.3.6"' <<'R'

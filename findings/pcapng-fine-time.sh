@@ -18,7 +18,7 @@
 # Needs: the Debian package python3; tshark, wireshark-common and tcpdump are unpacked into a temporary folder where
 # missing; no root.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb tshark wireshark-common tcpdump

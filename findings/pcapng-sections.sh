@@ -16,7 +16,7 @@
 # Needs: the Debian packages python3 and python3-venv; tshark and tcpdump are unpacked into a temporary folder where
 # missing; no root.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb tshark tcpdump

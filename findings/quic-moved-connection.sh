@@ -16,7 +16,7 @@
 #
 # Needs: Rust (cargo 1.85 or later), a C compiler, and the Debian packages python3 and python3-venv; no root.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     pip aioquic==1.7.2

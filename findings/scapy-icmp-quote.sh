@@ -13,7 +13,7 @@
 #
 # Needs: the Debian packages python3 and python3-venv; no root.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     pip scapy==2.8.0

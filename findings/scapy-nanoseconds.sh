@@ -17,7 +17,7 @@
 #
 # Needs: the Debian packages python3 and python3-venv; tshark is unpacked into a temporary folder where missing; no root.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb tshark

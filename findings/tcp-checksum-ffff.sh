@@ -15,7 +15,7 @@
 # Needs: root, and the Debian packages python3, python3-venv, iproute2; tshark and tcpdump are unpacked into a temporary
 # folder where missing.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb tshark tcpdump

@@ -14,7 +14,7 @@
 #
 # Needs: the Debian packages python3, python3-venv; tcpreplay is unpacked into a temporary folder; no root.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb tcpreplay

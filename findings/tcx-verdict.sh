@@ -14,7 +14,7 @@
 #
 # Needs: root, Linux 6.6 or later with BPF, on x86-64, and the Debian packages python3 and iproute2.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb iproute2

@@ -16,7 +16,7 @@
 # Needs: Rust (cargo 1.91 or later), a C compiler, and the Debian packages python3, python3-venv; tcpreplay is unpacked
 # into a temporary folder; no root.
 set -euo pipefail
-. "$(dirname "$(readlink -f "$0")")/lib.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 
 fetch() {
     deb tcpreplay

@@ -95,7 +95,7 @@ finding() {
         export PATH=$tmp/venv/bin:$PATH
     fi
     export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH
-    PYTHONPATH=$(dirname "$script") # for pcapng_maker.py
+    PYTHONPATH=$(dirname "$script")/lib # for pcapng_maker.py
     cd "$tmp"
     check
 }
