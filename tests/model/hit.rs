@@ -137,6 +137,10 @@ impl Model {
         }
         let fate = Fate::Translated { server: server.settings.name.clone(), from, opened, cut };
         if cut {
+            if arrival.meta.partial_checksum {
+                // No device completes what is cut.
+                wire::complete(&mut out, packet);
+            }
             self.sent.extend(wire::pieces(&out, mtu));
             return (fate, Vec::new());
         }

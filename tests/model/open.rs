@@ -100,6 +100,7 @@ impl Model {
 
     fn pick(&mut self, now: Instant, service: usize, asker: Asker, tried: &[usize]) -> Option<(usize, PickedBy)> {
         let v6 = asker.listen.is_ipv6();
+        self.services[service].refresh(now, &self.servers);
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
             && let Some((server, era)) = slots.find(now, asker.client.ip())

@@ -81,6 +81,17 @@ impl Service {
         place.is_some_and(|place| self.usable(now, servers, v6)[place] > 0 && !servers[server].is_full())
     }
 
+    /// Takes the weights of now, as each flow that is asked for does; whether both families have the same candidates, which
+    /// then take turns together.
+    pub fn refresh(&mut self, now: Instant, servers: &[Server]) -> bool {
+        let weights = [false, true].map(|v6| self.serving(now, servers, v6));
+        self.pickers[0].weigh(&weights[0]);
+        if weights[0] != weights[1] {
+            self.pickers[1].weigh(&weights[1]);
+        }
+        weights[0] == weights[1]
+    }
+
     /// Picks a server; `chosen` is the one that the engine chose.
     pub fn pick(
         &mut self,
@@ -91,14 +102,8 @@ impl Service {
         chosen: Option<usize>,
         has_key: &dyn Fn(usize) -> bool,
     ) -> Option<usize> {
-        let weights = [false, true].map(|v6| self.serving(now, servers, v6));
+        let as_one = self.refresh(now, servers);
         let own = &self.servers;
-        // Families with the same candidates take turns together.
-        let as_one = weights[0] == weights[1];
-        self.pickers[0].weigh(&weights[0]);
-        if !as_one {
-            self.pickers[1].weigh(&weights[1]);
-        }
         let choice = Choice {
             now,
             asker,

@@ -170,7 +170,7 @@ fn service(random: &mut Random, name: &str, listen: Vec<Listen>, pool: u32) -> S
         prefixes: one_of(random, &prefixes),
         idle: secs(random, &[500, 3000]),
         slots: one_of(random, &[2, 3, 100]),
-        group: u32::from(name.as_bytes()[0]),
+        group: name.bytes().map(u32::from).sum(),
     };
     let other = PoolId((pool + 1) % 2);
     let last_resorts = [

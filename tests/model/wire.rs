@@ -323,6 +323,15 @@ pub fn leave_to_the_device(out: &mut [u8], packet: &Packet) {
     put(out, at, pseudo);
 }
 
+/// Works out a transport's sum.
+pub fn complete(out: &mut [u8], packet: &Packet) {
+    let Some(at) = packet.sum_at() else { return };
+    put(out, at, 0);
+    let value = !packet.covered(out, packet.len);
+    let udp = matches!(packet.body, Body::Udp { .. });
+    put(out, at, if udp && value == 0 { 0xffff } else { value });
+}
+
 /// Whether two packets are the same but for zero written as 0x0000 or 0xffff in a transport sum (RFC 1624, 3).
 pub fn same(one: &[u8], other: &[u8], packet: &Packet) -> bool {
     let plain = |bytes: &[u8]| {
