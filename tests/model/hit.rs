@@ -5,7 +5,7 @@ use super::engine::Fate;
 use super::model::{Arrival, Model};
 use super::tcp::Means;
 use super::wire::{self, ACK, Body, RST, SYN};
-use equipoise::balance::{Admin, Mss, OnDown};
+use equipoise::balance::{Admin, Health, Mss, OnDown};
 use equipoise::engine::{Consumed, Ended};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::{Protocol, Side};
@@ -49,7 +49,8 @@ impl Model {
     pub fn is_gone(&self, service: usize, server: usize, v6: bool) -> bool {
         let it = &self.servers[server];
         let own = [Some(&self.services[service]), self.last_resorts[service].as_ref()];
-        let down = own.into_iter().flatten().any(|own| own.servers.contains(&server) && own.is_down(it, v6));
+        let down =
+            own.into_iter().flatten().any(|own| own.servers.contains(&server) && own.health(it, v6) == Health::Down);
         it.admin == Admin::Disabled || down
     }
 

@@ -2,18 +2,20 @@
 //! server, a tracker written from the RFCs.
 //!
 //! Random packets, orders and times are given to both; after each step verdicts, bytes, events and all rows must agree.
-//! `MODEL_SEED=N` runs one history, `MODEL_STEPS=N` so many steps of each instead of the usual number.
+//! `MODEL_SEED=N` runs one history, `MODEL_HISTORIES=N` and `MODEL_STEPS=N` so many of them and so many steps of each.
 
 #[path = "../common/random.rs"]
 mod random;
 
 mod answers;
 mod engine;
+mod faults;
 mod flows;
 mod history;
 mod hit;
 mod miss;
 mod model;
+mod monitor;
 mod nat;
 mod open;
 mod pick;
@@ -40,7 +42,8 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn the_engine_does_what_the_model_does() {
-    let seeds = number("MODEL_SEED").map_or(0..HISTORIES, |seed| seed..seed + 1);
+    let histories = number("MODEL_HISTORIES").unwrap_or(HISTORIES);
+    let seeds = number("MODEL_SEED").map_or(0..histories, |seed| seed..seed + 1);
     let steps = number("MODEL_STEPS").unwrap_or(STEPS);
     let whole = number("MODEL_SEED").is_none();
     let mut seen = BTreeSet::new();

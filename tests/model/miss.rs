@@ -15,6 +15,9 @@ impl Model {
     /// A packet of no flow.
     pub fn miss(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
         let Arrival { protocol, src, dst, .. } = *arrival;
+        if self.is_probe_address(dst.ip()) {
+            return self.to_the_monitors(arrival);
+        }
         let own = services::is_own(&self.settings, dst.ip());
         let (rule, named) = match self.policy.decide(protocol, src, dst) {
             None => (None, None),
@@ -36,6 +39,24 @@ impl Model {
             return dropped(Reason::ServerNoFlow);
         }
         foreign(arrival)
+    }
+
+    /// A packet to the address that probes come from.
+    fn to_the_monitors(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
+        let (bytes, packet) = (arrival.bytes, arrival.packet);
+        let reply = matches!(packet.body, Body::Echo { request: false, .. });
+        if !arrival.sum_is_right() {
+            return dropped(Reason::BadProbeChecksum);
+        }
+        let from = |watch: &super::monitor::Watch| reply && watch.address == packet.src;
+        match self.watches.iter().position(from) {
+            Some(watch) if self.watches[watch].is_answered_by(bytes, packet) => {
+                self.result(arrival.now, watch, true);
+                consumed(Consumed::Probe)
+            }
+            Some(_) => consumed(Consumed::LateProbe),
+            None => dropped(Reason::NoProbe),
+        }
     }
 
     fn nobody_listens(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {

@@ -3,6 +3,7 @@
 use super::answers::{Limit, Why};
 use super::engine::{Answer, Fate, Name};
 use super::flows::Flows;
+use super::monitor::Watch;
 use super::nat::Pool;
 use super::policy::Policy;
 use super::servers::Server;
@@ -16,7 +17,7 @@ use equipoise::flow::TimeoutState;
 use equipoise::packet::{Meta, Protocol};
 use equipoise::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The model.
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ pub struct Model {
     /// What was wrong with the engine's choices.
     pub objections: Vec<String>,
     pub chosen: Chosen,
+    pub watches: Vec<Watch>,
 }
 
 /// The engine's choices in a step, where the documentation leaves one.
@@ -138,15 +140,24 @@ impl Model {
             flows_ended: Ended::ALL.map(|kind| Count { kind, count: 0 }).into(),
             states: TimeoutState::ALL.map(zero).into(),
         };
+        let mut watches = Vec::new();
+        for pool in &settings.health.pools {
+            for server in &pool.servers {
+                let addresses = server.v4.map(IpAddr::V4).into_iter().chain(server.v6.map(IpAddr::V6));
+                watches.extend(addresses.map(|a| Watch::new(server.server.0 as usize, a, &pool.monitors[0])));
+            }
+        }
+        let mut servers: Vec<Server> =
+            settings.servers.iter().zip(passive).map(|(server, passive)| Server::new(server, passive)).collect();
+        for watch in &watches {
+            let server = &mut servers[watch.server];
+            server.watched[usize::from(watch.address.is_ipv6())] = Some(watch.health);
+            server.health = server.told();
+        }
         let groups = settings.services.iter().filter_map(|service| service.sticky.as_ref());
         Model {
             flows: Flows::new(&settings.table),
-            servers: settings
-                .servers
-                .iter()
-                .zip(passive)
-                .map(|(server, passive)| Server::new(server, passive))
-                .collect(),
+            servers,
             services,
             last_resorts,
             policy: Policy::new(&settings.policy, settings.services.iter().map(|service| service.priority)),
@@ -165,6 +176,7 @@ impl Model {
             seen: BTreeSet::new(),
             objections: Vec::new(),
             chosen: Chosen::default(),
+            watches,
             settings: settings.clone(),
         }
     }

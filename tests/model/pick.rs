@@ -1,5 +1,6 @@
 //! Which server a new flow goes to: each algorithm as `docs/algorithms.md` and its paper tell it, by a search through all.
 
+use super::faults;
 use super::servers::Server;
 use equipoise::balance::{Algorithm, Prefixes, Tuning};
 use equipoise::packet::Protocol;
@@ -61,6 +62,8 @@ pub struct Picker {
     first: Place,
     turns: Turns,
     weights: Vec<u32>,
+    /// The average latency of those that were measured.
+    average: u64,
     deadlines: Deadlines,
     /// New flows: when, and to whom.
     openings: Vec<(Instant, Place)>,
@@ -95,6 +98,7 @@ impl Picker {
             first,
             turns: Turns::new(places, first),
             weights: vec![0; places],
+            average: 0,
             deadlines: Deadlines {
                 due: vec![0; places],
                 weights: vec![0; places],
@@ -107,7 +111,10 @@ impl Picker {
     }
 
     /// Takes the weights in force, in sixteenths; 0 is no candidate.
-    pub fn weigh(&mut self, weights: &[u32]) {
+    pub fn weigh<'a>(&mut self, weights: &[u32], stale: bool, servers: &dyn Fn(Place) -> &'a Server) {
+        if stale {
+            self.average = self.average_of(servers);
+        }
         if weights == self.weights {
             return;
         }
@@ -144,8 +151,12 @@ impl Picker {
                 let of = |place| self.openings.iter().filter(|(_, other)| *other == place).count() as u64;
                 self.least(&candidates, |place| of(place) + 1)
             }
-            // Nobody has measured anything: all are as far away.
-            Algorithm::LeastLatency => self.least(&candidates, |_| 1),
+            Algorithm::LeastLatency => {
+                // Who was never measured counts as the average of the others.
+                let average =
+                    if faults::AVERAGE_LATENCY_IS_OLD { self.average } else { self.average_of(choice.servers) };
+                self.least(&candidates, |place| nanos(server(place)).unwrap_or(average) + 1)
+            }
             Algorithm::Random => return allowed(&candidates, choice, |_| true),
             Algorithm::TwoChoices => {
                 let flows = |place: Place| u64::from(server(place).flows) + 1;
@@ -172,6 +183,11 @@ impl Picker {
             }
         };
         picked.inspect(|place| self.turns.picked(*place))
+    }
+
+    fn average_of<'a>(&self, servers: &dyn Fn(Place) -> &'a Server) -> u64 {
+        let measured: Vec<u64> = (0..self.weights.len()).filter_map(|place| nanos(servers(place))).collect();
+        measured.iter().sum::<u64>() / (measured.len() as u64).max(1)
     }
 
     /// Whether one's load for its weight is less than the other's.
@@ -319,6 +335,10 @@ fn estimate(report: &super::servers::Report) -> u64 {
     let load = u64::from(report.load) * 1000;
     let each = (load / u64::from(report.flows_then.max(1))).clamp(10, 5000);
     load + each * u64::from(report.given)
+}
+
+fn nanos(server: &Server) -> Option<u64> {
+    server.latency.map(|latency| latency.as_nanos() as u64)
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Servers as operators, traffic and time make them: weights, administrative states, forced health, reports, holds, slow start.
 
-use equipoise::balance::{Admin, Passive, ServerSettings};
+use super::faults;
+use equipoise::balance::{Admin, Health, Passive, ServerSettings};
 use equipoise::time::{Duration, Instant};
 
 /// How long a server's report counts.
@@ -25,8 +26,13 @@ pub struct Server {
     passive: Option<Passive>,
     pub admin: Admin,
     pub deadline: Option<Instant>,
-    /// What an operator says of its health.
+    /// What an operator says of its health, and its monitors by family; none is not watched.
     pub forced: Option<bool>,
+    pub watched: [Option<Health>; 2],
+    /// What it counts as in each family.
+    pub health: [Health; 2],
+    /// The smoothed round trip of its probes.
+    pub latency: Option<Duration>,
     pub flows: u32,
     pub flows_total: u64,
     pub report: Option<Report>,
@@ -41,6 +47,10 @@ pub struct Server {
     signs: Vec<Instant>,
     pub held_until: Instant,
     held: bool,
+    /// How often its standing changed.
+    pub changes: u64,
+    /// When it is looked at next.
+    timer: Option<Instant>,
     last_hold: Duration,
 }
 
@@ -52,6 +62,9 @@ impl Server {
             admin: settings.admin,
             deadline: None,
             forced: None,
+            watched: [None; 2],
+            health: [Health::Up; 2],
+            latency: None,
             flows: 0,
             flows_total: 0,
             report: None,
@@ -64,6 +77,8 @@ impl Server {
             signs: Vec::new(),
             held_until: Instant::ZERO,
             held: false,
+            changes: 0,
+            timer: None,
             last_hold: Duration::ZERO,
         }
     }
@@ -77,9 +92,13 @@ impl Server {
         self.settings.max_flows.is_some_and(|most| self.flows >= most)
     }
 
-    /// Whether an operator says that it is down.
-    pub fn is_forced_down(&self) -> bool {
-        self.forced == Some(false)
+    /// What it is to count as: what is forced goes before what monitors say, and who is not watched is up.
+    pub fn told(&self) -> [Health; 2] {
+        match self.forced {
+            Some(true) => [Health::Up; 2],
+            Some(false) => [Health::Down; 2],
+            None => self.watched.map(Option::unwrap_or_default),
+        }
     }
 
     /// Sixteenths of its weight that slow start allows: the first at once.
@@ -105,6 +124,23 @@ impl Server {
         if is && !was {
             self.back_since = Some(now);
         }
+        self.changed(now);
+    }
+
+    /// Notes that its standing changed.
+    pub fn changed(&mut self, now: Instant) {
+        self.changes += 1;
+        self.watch(now);
+    }
+
+    /// Sets when it is looked at next: with the next step of its slow start, or what else time does to it.
+    fn watch(&mut self, now: Instant) {
+        let (rise, steps) = (self.settings.slow_start.as_nanos(), u128::from(STEPS));
+        let rising = self.back_since.filter(|_| self.step(now) < STEPS).map(|since| {
+            let step = now.since(since).as_nanos() * steps / rise;
+            since + Duration::from_nanos(((step + 1) * rise).div_ceil(steps) as u64)
+        });
+        self.timer = self.next(now).into_iter().chain(rising).min();
     }
 
     /// Notes that it came back into service.
@@ -114,10 +150,11 @@ impl Server {
 
     pub fn reports(&mut self, now: Instant, load: u8, maintenance: bool) {
         let report = Report { load, at: now, flows_then: self.flows, given: 0 };
-        self.change(now, |server| {
-            server.report = Some(report);
-            server.maintenance = maintenance;
-        });
+        if maintenance == self.maintenance {
+            self.report = Some(report);
+            return self.watch(now);
+        }
+        self.change(now, |server| (server.report, server.maintenance) = (Some(report), maintenance));
     }
 
     /// A sign of trouble; until when it is taken out, if this was one too many.
@@ -141,6 +178,7 @@ impl Server {
         self.held = true;
         self.signs.clear();
         self.era += 1;
+        self.changed(now);
         Some(self.held_until)
     }
 
@@ -151,9 +189,14 @@ impl Server {
 
     /// What time alone does to it; whether its draining is over.
     pub fn passes(&mut self, now: Instant) -> bool {
-        if self.report.is_some_and(|report| report.at + REPORT_LIFE <= now) {
-            self.report = None;
-            self.maintenance = false;
+        let hold_ends = self.held && self.held_until <= now && !faults::END_OF_HOLD_IS_LOST;
+        if self.timer.is_none_or(|timer| timer > now) && !hold_ends {
+            return false;
+        }
+        let is_old = |report: &Report| report.at + REPORT_LIFE <= now;
+        if self.report.as_ref().is_some_and(is_old) {
+            let tires = |server: &mut Server| (server.report, server.maintenance) = (None, false);
+            if faults::OLD_REPORT_NEEDS_NO_SLOW_START { tires(self) } else { self.change(now, tires) }
         }
         if self.held && self.held_until <= now {
             self.held = false;
@@ -163,6 +206,7 @@ impl Server {
         if over {
             self.deadline = None;
         }
+        self.changed(now);
         over
     }
 

@@ -1,8 +1,9 @@
 //! Services with their pools: who listens where, whose servers answer, who may be picked.
 
+use super::faults;
 use super::pick::{Asker, Choice, Picker, Place};
 use super::servers::Server;
-use equipoise::balance::{Algorithm, LastResort, ServiceSettings};
+use equipoise::balance::{Algorithm, Health, LastResort, ServiceSettings};
 use equipoise::config::Settings;
 use equipoise::packet::Protocol;
 use equipoise::policy::Action;
@@ -17,6 +18,8 @@ pub struct Service {
     /// The servers by place.
     pub servers: Vec<usize>,
     pickers: [Picker; 2],
+    /// How often its servers had changed when they were last looked at.
+    changes: Option<u64>,
 }
 
 impl Service {
@@ -26,7 +29,7 @@ impl Service {
             let servers: Vec<usize> = all.pools[pool].servers.iter().map(|id| id.0 as usize).collect();
             let names: Vec<String> = servers.iter().map(|server| all.servers[*server].name.clone()).collect();
             let picker = Picker::new(algorithm, &settings.tuning, names, &settings.name, all.seed);
-            Service { settings: settings.clone(), algorithm, servers, pickers: [picker.clone(), picker] }
+            Service { settings: settings.clone(), algorithm, servers, pickers: [picker.clone(), picker], changes: None }
         };
         let last = match settings.last_resort {
             LastResort::Pool(pool) => Some(over(pool.0 as usize, Algorithm::RoundRobin)),
@@ -40,9 +43,14 @@ impl Service {
         self.settings.listen.iter().any(|listen| listen.address.is_ipv6() == v6)
     }
 
-    /// Whether a server of it is down for flows that come by a family.
-    pub fn is_down(&self, server: &Server, v6: bool) -> bool {
-        server.is_forced_down() && self.listens(v6) && self.settings.reach(&server.settings, v6).is_some()
+    /// What a server of it counts as for flows that come by a family.
+    pub fn health(&self, server: &Server, v6: bool) -> Health {
+        match self.settings.reach(&server.settings, v6) {
+            Some(address) if self.listens(v6) || !faults::UNLISTENED_FAMILIES_ARE_UP => {
+                server.health[usize::from(address.is_ipv6())]
+            }
+            _ => Health::Up,
+        }
     }
 
     /// The weights of those that may have flows, by place.
@@ -51,7 +59,7 @@ impl Service {
             let server = &servers[*place];
             let has_address = self.settings.reach(&server.settings, v6).is_some();
             match self.algorithm {
-                _ if !has_address || !server.is_open(now) || self.is_down(server, v6) => 0,
+                _ if !has_address || !server.is_open(now) || self.health(server, v6) != Health::Up => 0,
                 Algorithm::ResourceUsage => server.step(now),
                 _ => server.weight(now),
             }
@@ -85,9 +93,14 @@ impl Service {
     /// then take turns together.
     pub fn refresh(&mut self, now: Instant, servers: &[Server]) -> bool {
         let weights = [false, true].map(|v6| self.serving(now, servers, v6));
-        self.pickers[0].weigh(&weights[0]);
+        let own = &self.servers;
+        let changes = Some(own.iter().map(|server| servers[*server].changes).sum());
+        let changed = changes != self.changes;
+        self.changes = changes;
+        let server = |place: Place| &servers[own[place]];
+        self.pickers[0].weigh(&weights[0], changed, &server);
         if weights[0] != weights[1] {
-            self.pickers[1].weigh(&weights[1]);
+            self.pickers[1].weigh(&weights[1], changed, &server);
         }
         weights[0] == weights[1]
     }

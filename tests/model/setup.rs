@@ -7,6 +7,8 @@ use equipoise::balance::{
 };
 use equipoise::config::{AnswerSettings, NoRoom, Settings};
 use equipoise::flow::{NatPoolSettings, Pooling, TableSettings, Timeouts};
+use equipoise::health::HealthSettings;
+use equipoise::health::settings::{Floor, Initial, MonitorSettings, PoolWatch, Probe, ServerWatch};
 use equipoise::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use equipoise::packet::Protocol;
 use equipoise::policy::{Action, Limits, PolicySettings, RuleSettings};
@@ -49,6 +51,9 @@ pub fn settings(random: &mut Random) -> Settings {
         },
         ..Settings::default()
     };
+    if random.per_mille(600) {
+        settings.health = health(random, &settings);
+    }
     settings.gateway.client_mtu = one_of(random, &[None, None, Some(1280), Some(1400)]);
     settings
 }
@@ -99,6 +104,34 @@ fn pool(random: &mut Random, name: &str, servers: &mut Vec<ServerSettings>) -> P
         passive: random.per_mille(600).then_some(passive),
         mtu: one_of(random, &[None, None, Some(1000), Some(1400)]),
         ..PoolSettings::new(name, (first..servers.len()).map(|at| ServerId(at as u32)).collect())
+    }
+}
+
+/// A monitor over the servers of pool a.
+fn health(random: &mut Random, settings: &Settings) -> HealthSettings {
+    let ms = Duration::from_millis;
+    let monitor = MonitorSettings {
+        interval: ms(one_of(random, &[400, 900])),
+        timeout: ms(one_of(random, &[200, 390, 600])),
+        samples: one_of(random, &[1, 3, 6]),
+        max_lost: one_of(random, &[None, Some(2)]),
+        max_latency: one_of(random, &[None, None, Some(ms(60))]),
+        fall: one_of(random, &[1, 2, 50]),
+        rise: one_of(random, &[1, 2]),
+        initial: one_of(random, &[Initial::Up, Initial::Up, Initial::Down, Initial::Unknown]),
+        jitter_percent: one_of(random, &[0, 10, 50]),
+        ..MonitorSettings::new("ping", Probe::Icmp)
+    };
+    let watch = |id: &ServerId| {
+        let server = &settings.servers[id.0 as usize];
+        ServerWatch { server: *id, v4: server.v4, v6: server.v6, ports: Vec::new() }
+    };
+    let servers = settings.pools[0].servers.iter().map(watch).collect();
+    HealthSettings {
+        seed: settings.seed,
+        source_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        source_v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        pools: vec![PoolWatch { pool: PoolId(0), monitors: vec![monitor], floor: Floor::None, servers }],
     }
 }
 

@@ -31,6 +31,11 @@ fn ip(text: &str) -> IpAddr {
 
 /// The next packet, with what the device says of it.
 pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
+    if random.per_mille(120)
+        && let Some(reply) = reply(random, model)
+    {
+        return (reply, Meta::default());
+    }
     let draft = match random.below(100) {
         0..55 if !model.flows.all.is_empty() => {
             let flow = random.pick(&model.flows.all).expect("there are some").clone();
@@ -59,6 +64,26 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
         bytes.resize(bytes.len() + random.below(20) as usize, 0xee);
     }
     (bytes, meta)
+}
+
+/// A server's reply to a monitor's request, or something like it.
+fn reply(random: &mut Random, model: &Model) -> Option<Vec<u8>> {
+    let asked = model.watches.iter().filter_map(|watch| watch.asked.as_ref().map(|(_, request)| request));
+    let asked: Vec<&Vec<u8>> = asked.collect();
+    let mut reply = super::monitor::reply(random.pick(&asked)?);
+    if random.per_mille(150) {
+        let bit = random.below(reply.len() as u64 * 8) as usize;
+        reply[bit / 8] ^= 1 << (bit % 8);
+        if reply[0] == 0x45 {
+            wire::seal(&mut reply);
+        }
+        if let Read::Packet(packet) = wire::read(&reply)
+            && random.per_mille(700)
+        {
+            wire::complete(&mut reply, &packet);
+        }
+    }
+    Some(reply)
 }
 
 fn client(random: &mut Random, v6: bool) -> IpAddr {

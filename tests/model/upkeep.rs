@@ -2,14 +2,17 @@
 
 use super::answers;
 use super::engine::{Order, Rows};
+use super::faults;
 use super::flows::Flow;
 use super::model::Model;
+use super::monitor::Watch;
+use super::wire;
 use equipoise::balance::{Admin, Health, OnDown};
 use equipoise::engine::{Count, Ended, Event, FlowRow, RuleRow, ServerRow, ServiceRow};
 use equipoise::flow::TimeoutState;
 use equipoise::health::Why;
 use equipoise::packet::{Protocol, Side};
-use equipoise::time::Instant;
+use equipoise::time::{Duration, Instant};
 use std::net::IpAddr;
 
 impl Model {
@@ -65,6 +68,9 @@ impl Model {
             it.deadline = None;
             let server = self.name(flow.server);
             self.notices.push(Event::ServerDrained { server });
+            if !faults::NOTICES_WAIT {
+                self.tell_notices();
+            }
         }
         let sticky = self.services[flow.service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group)) {
@@ -108,7 +114,7 @@ impl Model {
     fn may_be_gone(&self, server: usize) -> bool {
         let it = &self.servers[server];
         let all = self.services.iter().chain(self.last_resorts.iter().flatten());
-        let down = |v6| all.clone().any(|own| own.servers.contains(&server) && own.is_down(it, v6));
+        let down = |v6| all.clone().any(|own| own.servers.contains(&server) && own.health(it, v6) == Health::Down);
         it.admin == Admin::Disabled || down(false) || down(true)
     }
 
@@ -153,7 +159,7 @@ impl Model {
         true
     }
 
-    fn administer(&mut self, now: Instant, server: usize, admin: Admin, deadline: Option<std::time::Duration>) {
+    fn administer(&mut self, now: Instant, server: usize, admin: Admin, deadline: Option<Duration>) {
         self.over.retain(|other| *other != server);
         self.servers[server].change(now, |server| {
             server.admin = admin;
@@ -168,26 +174,83 @@ impl Model {
     }
 
     fn force(&mut self, now: Instant, server: usize, up: Option<bool>) {
-        let was_gone = self.may_be_gone(server);
-        let was = self.servers[server].forced.replace(up.unwrap_or(true)).unwrap_or(true);
+        let was = self.servers[server].told().map(|health| health == Health::Up);
         self.servers[server].forced = up;
-        let is = up.unwrap_or(true);
-        if was == is {
-            return;
+        let is = self.servers[server].told().map(|health| health == Health::Up);
+        let why = if up.is_some() { Why::Forced } else { Why::Released };
+        if !faults::FORCING_THE_UNKNOWN_IS_LOST {
+            self.health_changed(now, server);
         }
+        let settings = &self.servers[server].settings;
+        let has = [settings.v4.is_some(), settings.v6.is_some()];
+        let watched = self.servers[server].watched.map(|health| health.is_some());
+        for v6 in [false, true] {
+            let place = usize::from(v6);
+            let all = faults::ABSENT_ADDRESSES_GO_DOWN && watched == [false; 2];
+            if was[place] != is[place] && (has[place] || all) {
+                self.health_changed(now, server);
+                self.tell_health(server, v6, is[place], why.clone());
+            }
+        }
+    }
+
+    /// Takes note that a server's health may have changed.
+    fn health_changed(&mut self, now: Instant, server: usize) {
+        let was_gone = self.may_be_gone(server);
+        self.servers[server].health = self.servers[server].told();
         match (was_gone, self.may_be_gone(server)) {
             (false, true) => self.servers[server].era += 1,
             (true, false) => self.servers[server].is_back(now),
             _ => {}
         }
+        self.servers[server].changed(now);
         self.standing_changed(server);
-        let why = if up.is_some() { Why::Forced } else { Why::Released };
-        // A server without monitors is told of in both families, also where it has an address of one alone.
-        for v6 in [false, true] {
-            self.servers[server].times[usize::from(is)] += 1;
-            let event = Event::Health { server: self.name(server), v6, port: None, up: is, why: why.clone() };
-            self.events.push(event);
+    }
+
+    fn tell_health(&mut self, server: usize, v6: bool, up: bool, why: Why) {
+        self.servers[server].times[usize::from(up)] += 1;
+        self.events.push(Event::Health { server: self.name(server), v6, port: None, up, why });
+    }
+
+    /// Takes the result of a monitor's request.
+    pub fn result(&mut self, now: Instant, watch: usize, answered: bool) {
+        let why = self.watches[watch].result(now, answered);
+        let Watch { server, address, health, .. } = self.watches[watch];
+        let smoothed = self.watches.iter().filter(|watch| watch.server == server).filter_map(|watch| watch.smoothed);
+        let (count, sum) = smoothed.fold((0, Duration::ZERO), |(count, sum), one| (count + 1, sum + one));
+        if answered {
+            self.servers[server].latency = Some(sum / count);
         }
+        let Some(why) = why else { return };
+        let v6 = address.is_ipv6();
+        self.servers[server].watched[usize::from(v6)] = Some(health);
+        self.seen(&format!("a monitor says {health:?}"));
+        if self.servers[server].forced.is_none() {
+            self.health_changed(now, server);
+            self.tell_health(server, v6, health == Health::Up, why);
+        }
+    }
+
+    /// Notes the monitors' requests among what the engine sent, and gives back the rest.
+    pub fn asks(&mut self, now: Instant, sent: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut rest = Vec::new();
+        for bytes in sent {
+            let wire::Read::Packet(packet) = wire::read(&bytes) else { return vec![bytes] };
+            if !self.is_probe_address(packet.src) {
+                rest.push(bytes);
+                continue;
+            }
+            match self.watches.iter_mut().find(|watch| watch.address == packet.dst) {
+                Some(watch) => self.objections.extend(watch.asks(now, &bytes, &packet)),
+                None => self.objections.push(format!("a request to {}, whom nobody watches", packet.dst)),
+            }
+        }
+        rest
+    }
+
+    pub fn is_probe_address(&self, address: IpAddr) -> bool {
+        let health = &self.settings.health;
+        [health.source_v4.map(IpAddr::V4), health.source_v6.map(IpAddr::V6)].contains(&Some(address))
     }
 
     /// Does what is due.
@@ -197,6 +260,11 @@ impl Model {
             self.end(now, place, Ended::Expired);
         }
         self.pools.iter_mut().for_each(|pool| pool.passes(now));
+        for watch in 0..self.watches.len() {
+            if self.watches[watch].until().is_some_and(|until| until <= now) {
+                self.result(now, watch, false);
+            }
+        }
         self.tell_notices();
         let mut due: Vec<_> = (0..self.servers.len()).map(|server| (self.servers[server].deadline, server)).collect();
         due.sort();
@@ -237,7 +305,8 @@ impl Model {
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let servers = self.servers.iter().filter_map(|server| server.next(now));
         let walk = self.walk.then_some(now);
-        servers.chain(self.flows.next()).chain(walk).min()
+        let watches = self.watches.iter().filter_map(Watch::until);
+        servers.chain(watches).chain(self.flows.next()).chain(walk).min()
     }
 
     /// All there is to see; the NAT pools are compared otherwise.
@@ -261,7 +330,11 @@ impl Model {
     fn server_row(&self, now: Instant, server: usize) -> ServerRow {
         let it = &self.servers[server];
         let all = self.services.iter().chain(self.last_resorts.iter().flatten());
-        let down = |v6| all.clone().any(|own| own.servers.contains(&server) && own.is_down(it, v6));
+        // By one family's flows at least.
+        let says = |wanted| {
+            let by = |v6| all.clone().any(|own| own.servers.contains(&server) && own.health(it, v6) == wanted);
+            by(false) || by(true)
+        };
         let addresses = it.settings.v4.map(IpAddr::V4).into_iter().chain(it.settings.v6.map(IpAddr::V6));
         ServerRow {
             pool: self.settings.pools[it.settings.pool.0 as usize].name.clone(),
@@ -271,13 +344,17 @@ impl Model {
             weight: it.settings.weight,
             weight_now: it.weight(now) as f32 / super::servers::STEPS as f32,
             admin: it.admin,
-            health: if down(false) || down(true) { Health::Down } else { Health::Up },
+            health: match (says(Health::Down), says(Health::Unknown)) {
+                (true, _) => Health::Down,
+                (_, true) => Health::Unknown,
+                _ => Health::Up,
+            },
             times_down: it.times[0],
             times_up: it.times[1],
             held_for_ms: (it.held_until > now).then(|| it.held_until.since(now).as_millis() as u64),
             load: it.report.map(|report| report.load),
             maintenance: it.maintenance,
-            latency_ms: None,
+            latency_ms: it.latency.map(|latency| latency.as_secs_f64() * 1e3),
             max_flows: it.settings.max_flows,
             flows: u64::from(it.flows),
             flows_total: it.flows_total,
