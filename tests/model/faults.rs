@@ -15,7 +15,5 @@ pub const NOTICES_WAIT: bool = true;
 pub const UNLISTENED_FAMILIES_ARE_UP: bool = true;
 /// A server that was never measured counts as the average of when weights last changed.
 pub const AVERAGE_LATENCY_IS_OLD: bool = true;
-/// A packet that is too big for its way out and may not be cut makes a flow even so.
-pub const TOO_BIG_OPENS: bool = true;
 /// A SYN that is cut keeps its segment size.
 pub const CUT_SYN_IS_NOT_CLAMPED: bool = true;

@@ -2,6 +2,7 @@
 
 use super::answers::Why;
 use super::engine::Fate;
+use super::faults;
 use super::model::{Arrival, Model};
 use super::tcp::Means;
 use super::wire::{self, ACK, Body, RST, SYN};
@@ -118,7 +119,10 @@ impl Model {
         let to = flow.ends(if from == Side::Client { Side::Server } else { Side::Client });
         let mut out = wire::translated(arrival.bytes, packet, to.1, to.0, arrival.meta.partial_checksum);
         let cut = too_big && arrival.meta.gso_size == 0;
-        let clamp = arrival.segment().filter(|segment| segment.has(SYN) && !cut).and_then(|_| self.segment_size(place));
+        let clamp = arrival
+            .segment()
+            .filter(|segment| segment.has(SYN) && !(cut && faults::CUT_SYN_IS_NOT_CLAMPED))
+            .and_then(|_| self.segment_size(place));
         if let Some(most) = clamp {
             let before = out.clone();
             wire::clamp(&mut out, packet, most);

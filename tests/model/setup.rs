@@ -53,6 +53,9 @@ pub fn settings(random: &mut Random) -> Settings {
     };
     if random.per_mille(600) {
         settings.health = health(random, &settings);
+        if random.per_mille(400) {
+            settings.services[0].algorithm = Algorithm::LeastLatency;
+        }
     }
     settings.gateway.client_mtu = one_of(random, &[None, None, Some(1280), Some(1400)]);
     settings
@@ -114,9 +117,9 @@ fn health(random: &mut Random, settings: &Settings) -> HealthSettings {
         interval: ms(one_of(random, &[400, 900])),
         timeout: ms(one_of(random, &[200, 390, 600])),
         samples: one_of(random, &[1, 3, 6]),
-        max_lost: one_of(random, &[None, Some(2)]),
+        max_lost: one_of(random, &[None, None, Some(2)]),
         max_latency: one_of(random, &[None, None, Some(ms(60))]),
-        fall: one_of(random, &[1, 2, 50]),
+        fall: one_of(random, &[1, 2, 50, 50]),
         rise: one_of(random, &[1, 2]),
         initial: one_of(random, &[Initial::Up, Initial::Up, Initial::Down, Initial::Unknown]),
         jitter_percent: one_of(random, &[0, 10, 50]),
@@ -238,7 +241,9 @@ fn policy(random: &mut Random, services: usize) -> PolicySettings {
 fn rule(random: &mut Random, i: usize, services: usize) -> RuleSettings {
     let net = |text: &str| vec![text.parse().expect("a network")];
     let some = |random: &mut Random, from: &[u32]| random.per_mille(500).then(|| one_of(random, from));
-    let named = random.per_mille(300).then(|| ServiceId(random.below(services as u64) as u32));
+    // One of the services listens on IPv4 alone.
+    let service = if random.per_mille(300) { 4 } else { random.below(services as u64) as u32 };
+    let named = random.per_mille(400).then_some(ServiceId(service));
     let action =
         one_of(random, &[Action::Balance(None), Action::Balance(named), Action::Pass, Action::Drop, Action::Reject]);
     let limits = Limits {

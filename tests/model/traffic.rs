@@ -68,7 +68,10 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
 
 /// A server's reply to a monitor's request, or something like it.
 fn reply(random: &mut Random, model: &Model) -> Option<Vec<u8>> {
-    let asked = model.watches.iter().filter_map(|watch| watch.asked.as_ref().map(|(_, request)| request));
+    // Every third server hardly ever answers.
+    let answers = random.per_mille(50);
+    let answering = model.watches.iter().filter(|watch| watch.server % 3 != 1 || answers);
+    let asked = answering.filter_map(|watch| watch.asked.as_ref().map(|(_, request)| request));
     let asked: Vec<&Vec<u8>> = asked.collect();
     let mut reply = super::monitor::reply(random.pick(&asked)?);
     if random.per_mille(150) {

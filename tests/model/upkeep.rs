@@ -174,13 +174,14 @@ impl Model {
     }
 
     fn force(&mut self, now: Instant, server: usize, up: Option<bool>) {
-        let was = self.servers[server].told().map(|health| health == Health::Up);
+        let was = self.servers[server].told();
         self.servers[server].forced = up;
-        let is = self.servers[server].told().map(|health| health == Health::Up);
-        let why = if up.is_some() { Why::Forced } else { Why::Released };
-        if !faults::FORCING_THE_UNKNOWN_IS_LOST {
+        let is = self.servers[server].told();
+        if was != is && !faults::FORCING_THE_UNKNOWN_IS_LOST {
             self.health_changed(now, server);
         }
+        let [was, is] = [was, is].map(|both| both.map(|health| health == Health::Up));
+        let why = if up.is_some() { Why::Forced } else { Why::Released };
         let settings = &self.servers[server].settings;
         let has = [settings.v4.is_some(), settings.v6.is_some()];
         let watched = self.servers[server].watched.map(|health| health.is_some());
