@@ -1,6 +1,7 @@
 //! The gateway's own packets: resets, ICMP errors and echo replies, and how many of them a second.
 
-use super::wire::{self, ACK, Body, FIN, Packet, RST, SYN, Tcp};
+use super::craft;
+use super::wire::{ACK, Body, FIN, Packet, RST, SYN, Tcp};
 use equipoise::time::Instant;
 use std::net::{IpAddr, SocketAddr};
 
@@ -54,7 +55,7 @@ fn tcp(src: SocketAddr, dst: SocketAddr, seq: u32, ack: u32, flags: u8) -> Vec<u
     let mut header = [src.port().to_be_bytes(), dst.port().to_be_bytes()].concat();
     header.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
     header.extend([0x50, flags, 0, 0, 0, 0, 0, 0]);
-    wire::packet(src.ip(), dst.ip(), 6, 64, &header)
+    craft::packet(src.ip(), dst.ip(), 6, 64, &header)
 }
 
 /// The reset that answers a segment of no connection (RFC 9293, 3.10.7.1).
@@ -93,7 +94,7 @@ pub fn error(bytes: &[u8], packet: &Packet, why: Why) -> Vec<u8> {
     message.extend(rest.to_be_bytes());
     let most = if v6 { 1280 - 48 } else { 576 - 28 };
     message.extend_from_slice(&bytes[..packet.len.min(most)]);
-    wire::packet(packet.dst, packet.src, if v6 { 58 } else { 1 }, 64, &message)
+    craft::packet(packet.dst, packet.src, if v6 { 58 } else { 1 }, 64, &message)
 }
 
 /// The reply to an echo request (RFC 792; RFC 4443, 4.2): the same packet the other way round, with hops anew.
@@ -103,7 +104,7 @@ pub fn echo(bytes: &[u8], packet: &Packet) -> Vec<u8> {
     out[packet.at] = if packet.v6() { 129 } else { 0 };
     out[if packet.v6() { 7 } else { 8 }] = 64;
     let (src, dst) = (SocketAddr::new(packet.dst, id), SocketAddr::new(packet.src, id));
-    let mut out = wire::translated(&out, packet, src, dst, false);
-    wire::mend(&mut out, bytes, packet, false);
+    let mut out = craft::translated(&out, packet, src, dst, false);
+    craft::mend(&mut out, bytes, packet, false);
     out
 }

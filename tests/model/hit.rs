@@ -1,11 +1,12 @@
 //! A packet of a flow: followed, measured, rewritten.
 
 use super::answers::Why;
+use super::craft;
 use super::engine::Fate;
 use super::faults;
 use super::model::{Arrival, Model};
 use super::tcp::Means;
-use super::wire::{self, ACK, Body, RST, SYN};
+use super::wire::{ACK, Body, RST, SYN};
 use equipoise::balance::{Admin, Health, Mss, OnDown};
 use equipoise::engine::{Consumed, Ended};
 use equipoise::flow::TimeoutState;
@@ -63,7 +64,8 @@ impl Model {
         match (from, arrival.segment()) {
             // A refusal acknowledges the SYN; a connection met in its middle may be refused rightly.
             (Side::Server, Some(segment)) if segment.has(RST) => {
-                if !adopted && segment.has(ACK) && segment.ack == client {
+                let refuses = !adopted && segment.has(ACK) && segment.ack == client;
+                if refuses {
                     self.seen("refused by a server");
                     self.trouble(arrival.now, server);
                 }
@@ -117,7 +119,7 @@ impl Model {
             return self.tell_to(arrival, Why::TooBig(mtu), Consumed::TooBig, both);
         }
         let to = flow.ends(if from == Side::Client { Side::Server } else { Side::Client });
-        let mut out = wire::translated(arrival.bytes, packet, to.1, to.0, arrival.meta.partial_checksum);
+        let mut out = craft::translated(arrival.bytes, packet, to.1, to.0, arrival.meta.partial_checksum);
         let cut = too_big && arrival.meta.gso_size == 0;
         let clamp = arrival
             .segment()
@@ -125,11 +127,11 @@ impl Model {
             .and_then(|_| self.segment_size(place));
         if let Some(most) = clamp {
             let before = out.clone();
-            wire::clamp(&mut out, packet, most);
+            craft::clamp(&mut out, packet, most);
             if out != before {
                 self.seen("segment size lowered");
                 if !arrival.meta.partial_checksum {
-                    wire::mend(&mut out, &before, packet, false);
+                    craft::mend(&mut out, &before, packet, false);
                 }
             }
         }
@@ -144,9 +146,9 @@ impl Model {
         if cut {
             if arrival.meta.partial_checksum {
                 // No device completes what is cut.
-                wire::complete(&mut out, packet);
+                craft::complete(&mut out, packet);
             }
-            self.sent.extend(wire::pieces(&out, mtu));
+            self.sent.extend(craft::pieces(&out, mtu));
             return (fate, Vec::new());
         }
         (fate, out)

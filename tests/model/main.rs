@@ -8,7 +8,10 @@
 mod random;
 
 mod answers;
+mod craft;
 mod engine;
+mod errors;
+mod events;
 mod faults;
 mod flows;
 mod history;
@@ -54,6 +57,6 @@ fn the_engine_does_what_the_model_does() {
         }
         seen.append(&mut history.seen());
     }
-    let missed: Vec<&&str> = history::MUST_BE_SEEN.iter().filter(|what| !seen.contains(**what)).collect();
+    let missed: Vec<&&str> = events::MUST_BE_SEEN.iter().filter(|what| !seen.contains(**what)).collect();
     assert!(!whole || missed.is_empty(), "never came up: {missed:?}; only {seen:?}");
 }

@@ -16,7 +16,7 @@ impl Model {
     pub fn miss(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
         let Arrival { protocol, src, dst, .. } = *arrival;
         if self.is_probe_address(dst.ip()) {
-            return self.to_the_monitors(arrival);
+            return self.monitors_take(arrival);
         }
         let own = services::is_own(&self.settings, dst.ip());
         let (rule, named) = match self.policy.decide(protocol, src, dst) {
@@ -42,7 +42,7 @@ impl Model {
     }
 
     /// A packet to the address that probes come from.
-    fn to_the_monitors(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
+    fn monitors_take(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
         let (bytes, packet) = (arrival.bytes, arrival.packet);
         let reply = matches!(packet.body, Body::Echo { request: false, .. });
         if !arrival.sum_is_right() {
@@ -93,6 +93,9 @@ impl Model {
         match self.open(arrival, service, rule) {
             Ok(place) => {
                 self.track(arrival, place, Side::Client);
+                if self.flows.all[place].tcp.adopted {
+                    self.seen("adopted");
+                }
                 let fate = self.forward(arrival, place, Side::Client, true);
                 let row = self.row(arrival.now, &self.flows.all[place]);
                 self.events.push(Event::FlowOpened(Box::new(row)));
@@ -187,7 +190,7 @@ impl Model {
     }
 }
 
-fn dropped(reason: Reason) -> (Fate, Vec<u8>) {
+pub fn dropped(reason: Reason) -> (Fate, Vec<u8>) {
     (Fate::Dropped(reason), Vec::new())
 }
 
@@ -195,6 +198,6 @@ fn consumed(kind: Consumed) -> (Fate, Vec<u8>) {
     (Fate::Consumed(kind), Vec::new())
 }
 
-fn foreign(arrival: &Arrival) -> (Fate, Vec<u8>) {
+pub fn foreign(arrival: &Arrival) -> (Fate, Vec<u8>) {
     (Fate::Foreign, arrival.bytes[..arrival.packet.len].to_vec())
 }

@@ -189,9 +189,11 @@ impl Model {
             Read::Beyond => return None,
             Read::Malformed(reason) => (Fate::Dropped(reason), Vec::new(), 1, bytes.len()),
             Read::Packet(packet) => {
-                let (protocol, src, dst) = packet.ends()?;
+                let nowhere = (Protocol::Icmp, SocketAddr::new(packet.src, 0), SocketAddr::new(packet.dst, 0));
+                let ends = packet.ends();
+                let (protocol, src, dst) = ends.unwrap_or(nowhere);
                 let arrival = Arrival { now, bytes, packet: &packet, meta, protocol, src, dst };
-                let (fate, out) = self.decide(&arrival);
+                let (fate, out) = if ends.is_some() { self.decide(&arrival) } else { self.icmp(&arrival)? };
                 (fate, out, arrival.count(), packet.len)
             }
         };

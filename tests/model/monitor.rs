@@ -1,5 +1,6 @@
 //! Monitors that send echo requests: when they do is the engine's choice within their jitter, what comes of it is not.
 
+use super::craft;
 use super::wire::{self, Body, Packet};
 use equipoise::balance::Health;
 use equipoise::health::settings::{Initial, MonitorSettings};
@@ -134,5 +135,5 @@ pub fn reply(request: &[u8]) -> Vec<u8> {
     let wire::Read::Packet(packet) = wire::read(request) else { return Vec::new() };
     let mut message = request[at..].to_vec();
     message[0] = if at == 20 { 0 } else { 129 };
-    wire::packet(packet.dst, packet.src, if at == 20 { 1 } else { 58 }, 60, &message)
+    craft::packet(packet.dst, packet.src, if at == 20 { 1 } else { 58 }, 60, &message)
 }

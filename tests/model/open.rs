@@ -125,7 +125,15 @@ impl Model {
             let server = last.pick(now, asker, &self.servers, tried, chosen, &has_key)?;
             Some((server, PickedBy::LastResort))
         });
-        if let Some((_, by)) = by {
+        if let Some((server, by)) = by {
+            let server = &self.servers[server];
+            let (backup, rising) = (server.settings.backup, server.step(now) < super::servers::STEPS);
+            if backup {
+                self.seen("a backup");
+            }
+            if rising {
+                self.seen("slow start");
+            }
             let algorithm = self.services[service].settings.algorithm.name();
             self.seen(if by == PickedBy::Algorithm { algorithm } else { "last resort" });
         }

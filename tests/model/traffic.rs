@@ -1,5 +1,6 @@
 //! Packets by chance: of flows as their ends would send them, of clients who ask, of strangers, and damaged ones.
 
+use super::craft;
 use super::flows::Flow;
 use super::model::Model;
 use super::random::Random;
@@ -36,6 +37,11 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
     {
         return (reply, Meta::default());
     }
+    if random.per_mille(60)
+        && let Some(flow) = random.pick(&model.flows.all).cloned()
+    {
+        return (error(random, &flow), Meta::default());
+    }
     let draft = match random.below(100) {
         0..55 if !model.flows.all.is_empty() => {
             let flow = random.pick(&model.flows.all).expect("there are some").clone();
@@ -53,7 +59,7 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
         && random.per_mille(40)
     {
         meta.partial_checksum = true;
-        wire::leave_to_the_device(&mut bytes, &read);
+        craft::leave_to_the_device(&mut bytes, &read);
         if random.per_mille(500) {
             meta.gso_size = one_of(random, &[1, 7, 100]);
         }
@@ -64,6 +70,44 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
         bytes.resize(bytes.len() + random.below(20) as usize, 0xee);
     }
     (bytes, meta)
+}
+
+/// An ICMP error about a packet of a flow, as it went on; now and then one about something else, or to somebody else.
+fn error(random: &mut Random, flow: &Flow) -> Vec<u8> {
+    let sender = if random.per_mille(600) { Side::Client } else { Side::Server };
+    let mut draft = of_flow(random, &Flow { packets: [1, 1], ..flow.clone() });
+    let (dst, src) = flow.ends(sender.other());
+    (draft.src, draft.dst) = (src, dst);
+    draft.request = sender == Side::Client;
+    let end = flow.tcp.ends[sender as usize];
+    draft.numbers.1 = end.next.unwrap_or(0).wrapping_sub(one_of(random, &[0, 1, 1, 20, 3 << 20]));
+    if random.per_mille(100) {
+        draft.src.set_port(7);
+    }
+    let mut inner = write(random, &draft);
+    let (v6, header) = (src.is_ipv6(), if src.is_ipv6() { 40 } else { 20 });
+    match random.below(10) {
+        0..4 => inner.truncate(header + 8),
+        4 => inner.truncate(random.below(inner.len() as u64 + 1) as usize),
+        5 => inner[10] ^= 1,
+        _ => inner.truncate(500),
+    }
+    let (kind, code) = if v6 {
+        one_of(random, &[(1, 0), (1, 4), (2, 0), (2, 0), (3, 0), (4, 1), (137, 0), (133, 0)])
+    } else {
+        one_of(random, &[(3, 1), (3, 3), (3, 3), (3, 4), (3, 4), (11, 0), (12, 0), (4, 0), (5, 1), (13, 0)])
+    };
+    let told = if (kind, code) == (3, 4) || kind == 2 { one_of(random, &[0u32, 60, 68, 1279, 1280, 1400]) } else { 0 };
+    let message = [&[kind, code, 0, 0][..], &told.to_be_bytes(), &inner].concat();
+    let router = if v6 { "2001:db8:ffff::1" } else { "10.0.0.254" };
+    let from = if random.per_mille(600) { dst.ip() } else { ip(router) };
+    let to = if random.per_mille(950) { src.ip() } else { client(random, v6) };
+    let mut bytes = craft::packet(from, to, if v6 { 58 } else { 1 }, 60, &message);
+    if random.per_mille(40) {
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+    }
+    bytes
 }
 
 /// A server's reply to a monitor's request, or something like it.
@@ -83,7 +127,7 @@ fn reply(random: &mut Random, model: &Model) -> Option<Vec<u8>> {
         if let Read::Packet(packet) = wire::read(&reply)
             && random.per_mille(700)
         {
-            wire::complete(&mut reply, &packet);
+            craft::complete(&mut reply, &packet);
         }
     }
     Some(reply)
@@ -225,7 +269,7 @@ fn write(random: &mut Random, draft: &Draft) -> Vec<u8> {
         Protocol::Ip(number) => (number, [&[0; 4][..], &data].concat()),
     };
     let hops = if random.per_mille(30) { random.below(2) as u8 } else { 2 + random.below(200) as u8 };
-    let mut bytes = wire::packet(draft.src.ip(), draft.dst.ip(), number, hops, &transport);
+    let mut bytes = craft::packet(draft.src.ip(), draft.dst.ip(), number, hops, &transport);
     let at = if v6 { 40 } else { 20 };
     if number == 17 && random.per_mille(50) {
         bytes[at + 6..at + 8].fill(0);
