@@ -1,9 +1,7 @@
-//! What must have come up in all histories together: a model that never met these would prove nothing.
-//!
-//! Each algorithm, each verdict and reason within the model, each way from one state of a connection to another, each cause
-//! of an end, and what is rare besides.
+//! What has to occur in at least one of the histories, so that the test cannot pass vacuously: each algorithm, each verdict
+//! and drop reason within the model, each change of timeout state, each cause of a flow's end, and rare events.
 
-/// By the names under which the histories note them.
+/// The names under which model and histories note events.
 pub const MUST_BE_SEEN: &[&str] = &[
     "a backup",
     "a client forgotten for another",
@@ -65,6 +63,7 @@ pub const MUST_BE_SEEN: &[&str] = &[
     "kept at a server that is gone",
     "last resort",
     "late-probe",
+    "least loaded",
     "least-connections",
     "least-latency",
     "maglev",

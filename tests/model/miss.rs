@@ -46,17 +46,20 @@ impl Model {
         let (bytes, packet) = (arrival.bytes, arrival.packet);
         let reply = matches!(packet.body, Body::Echo { request: false, .. });
         if !arrival.sum_is_right() {
+            self.tell_notices();
             return dropped(Reason::BadProbeChecksum);
         }
         let from = |watch: &super::monitor::Watch| reply && watch.address == packet.src;
-        match self.watches.iter().position(from) {
+        let fate = match self.watches.iter().position(from) {
             Some(watch) if self.watches[watch].is_answered_by(bytes, packet) => {
                 self.result(arrival.now, watch, true);
                 consumed(Consumed::Probe)
             }
             Some(_) => consumed(Consumed::LateProbe),
             None => dropped(Reason::NoProbe),
-        }
+        };
+        self.tell_notices();
+        fate
     }
 
     fn nobody_listens(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {

@@ -5,7 +5,7 @@ use super::model::{Arrival, Model};
 use super::nat::Wish;
 use super::pick::Asker;
 use super::tcp::Tracker;
-use equipoise::balance::{Nat, PickedBy};
+use equipoise::balance::{Algorithm, Nat, PickedBy};
 use equipoise::engine::{Ended, Event, Reason};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::Protocol;
@@ -126,16 +126,17 @@ impl Model {
             Some((server, PickedBy::LastResort))
         });
         if let Some((server, by)) = by {
-            let server = &self.servers[server];
-            let (backup, rising) = (server.settings.backup, server.step(now) < super::servers::STEPS);
-            if backup {
-                self.seen("a backup");
-            }
-            if rising {
-                self.seen("slow start");
-            }
-            let algorithm = self.services[service].settings.algorithm.name();
-            self.seen(if by == PickedBy::Algorithm { algorithm } else { "last resort" });
+            let (service, server) = (&self.services[service], &self.servers[server]);
+            let algorithm = service.settings.algorithm;
+            let by_load = algorithm == Algorithm::ResourceUsage;
+            let events = [
+                (by == PickedBy::Algorithm, algorithm.name()),
+                (by == PickedBy::LastResort, "last resort"),
+                (server.settings.backup, "a backup"),
+                (server.step(now) < super::servers::STEPS, "slow start"),
+                (by_load && service.servers.iter().all(|s| self.servers[*s].report.is_some()), "least loaded"),
+            ];
+            events.into_iter().filter(|(came_up, _)| *came_up).for_each(|(_, what)| self.seen(what));
         }
         by
     }

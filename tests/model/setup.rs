@@ -205,7 +205,7 @@ fn service(random: &mut Random, name: &str, listen: Vec<Listen>, pool: u32) -> S
     let sticky = Stickiness {
         prefixes: one_of(random, &prefixes),
         idle: secs(random, &[500, 3000]),
-        slots: one_of(random, &[2, 3, 100]),
+        slots: one_of(random, &[1, 2, 100]),
         group: name.bytes().map(u32::from).sum(),
     };
     let other = PoolId((pool + 1) % 2);
@@ -234,7 +234,7 @@ fn service(random: &mut Random, name: &str, listen: Vec<Listen>, pool: u32) -> S
 }
 
 fn policy(random: &mut Random, services: usize) -> PolicySettings {
-    let rules = (0..one_of(random, &[0, 0, 1, 2, 4])).map(|i| rule(random, i, services)).collect();
+    let rules = (0..one_of(random, &[0, 1, 2, 4])).map(|i| rule(random, i, services)).collect();
     PolicySettings { rules, rate: one_of(random, &[None, None, None, Some(4), Some(20)]), interfaces: Vec::new() }
 }
 
@@ -244,8 +244,17 @@ fn rule(random: &mut Random, i: usize, services: usize) -> RuleSettings {
     // One of the services listens on IPv4 alone.
     let service = if random.per_mille(300) { 4 } else { random.below(services as u64) as u32 };
     let named = random.per_mille(400).then_some(ServiceId(service));
-    let action =
-        one_of(random, &[Action::Balance(None), Action::Balance(named), Action::Pass, Action::Drop, Action::Reject]);
+    let action = one_of(
+        random,
+        &[
+            Action::Balance(None),
+            Action::Balance(None),
+            Action::Balance(named),
+            Action::Pass,
+            Action::Drop,
+            Action::Reject,
+        ],
+    );
     let limits = Limits {
         rate: some(random, &[1, 4]),
         flows: some(random, &[2, 6]),

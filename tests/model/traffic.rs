@@ -47,11 +47,14 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
             let flow = random.pick(&model.flows.all).expect("there are some").clone();
             of_flow(random, &flow)
         }
-        0..85 => asks(random),
+        0..85 => asks(random, &model.flows.all),
         85..95 => stray(random),
         _ => foreign(random),
     };
     let mut bytes = write(random, &draft);
+    if random.per_mille(40) {
+        meet_zero(random, &mut bytes, model);
+    }
     let mut meta = Meta::default();
     let ported = matches!(draft.protocol, Protocol::Tcp | Protocol::Udp);
     if let Read::Packet(read) = wire::read(&bytes)
@@ -63,7 +66,7 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
         if random.per_mille(500) {
             meta.gso_size = one_of(random, &[1, 7, 100]);
         }
-    } else if random.per_mille(40) {
+    } else if random.per_mille(60) {
         damage(random, &mut bytes);
     }
     if random.per_mille(30) {
@@ -152,7 +155,7 @@ fn port(random: &mut Random) -> u16 {
 }
 
 /// A client's first packet to some service, or to where nobody listens.
-fn asks(random: &mut Random) -> Draft {
+fn asks(random: &mut Random, flows: &[Flow]) -> Draft {
     let v6 = random.per_mille(300);
     let net = NETWORKS[usize::from(v6)].split('/').next().expect("an address");
     let vips = if v6 {
@@ -171,7 +174,12 @@ fn asks(random: &mut Random) -> Draft {
         Protocol::Udp => one_of(random, &[53, 53, 54, 60, 61, 80]),
         _ => 0,
     };
-    let src = SocketAddr::new(client(random, v6), port(random));
+    // A client of another flow, by the same port: where both go to one server, its answers would look the same.
+    let known = random.pick(flows).map(|flow| flow.client).filter(|client| client.is_ipv6() == v6);
+    let src = match known.filter(|_| random.per_mille(250)) {
+        Some(client) => client,
+        None => SocketAddr::new(client(random, v6), port(random)),
+    };
     let numbers = (if random.per_mille(930) { SYN } else { SYN | ACK }, random.next() as u32, random.next() as u32);
     let request = random.per_mille(950);
     Draft { protocol, src, dst: SocketAddr::new(ip(dst), to), numbers, request, payload: payload(random) }
@@ -179,7 +187,7 @@ fn asks(random: &mut Random) -> Draft {
 
 /// A packet that belongs to nothing: a segment in the middle of no connection, a server's of no flow.
 fn stray(random: &mut Random) -> Draft {
-    let mut draft = asks(random);
+    let mut draft = asks(random, &[]);
     draft.numbers.0 = one_of(random, &[ACK, ACK | FIN, RST, RST | ACK, FIN, ACK | 8]);
     draft.request = random.per_mille(500);
     if random.per_mille(500) {
@@ -194,7 +202,7 @@ fn stray(random: &mut Random) -> Draft {
 }
 
 fn foreign(random: &mut Random) -> Draft {
-    let mut draft = asks(random);
+    let mut draft = asks(random, &[]);
     let far = if draft.src.is_ipv6() { "2001:4860::8" } else { "8.8.8.8" };
     draft.dst.set_ip(ip(far));
     draft
@@ -282,6 +290,24 @@ fn write(random: &mut Random, draft: &Draft) -> Vec<u8> {
     bytes
 }
 
+/// Changes the data so that the sum of the transport is zero: that of the packet, or that of what becomes of it.
+fn meet_zero(random: &mut Random, bytes: &mut [u8], model: &Model) {
+    let Read::Packet(packet) = wire::read(bytes) else { return };
+    let Some((protocol, src, dst)) = packet.ends() else { return };
+    let (Some(field), last) = (packet.sum_at(), (packet.len - 2) & !1) else { return };
+    let header = if protocol == Protocol::Tcp { 40 } else { 8 };
+    if last < packet.at + header {
+        return;
+    }
+    let becomes = model.flows.find(protocol, src, dst).map(|(place, side)| model.flows.all[place].ends(side.other()));
+    let (dst, src) = becomes.filter(|_| random.per_mille(600)).unwrap_or((dst, src));
+    craft::complete(bytes, &packet);
+    let out = craft::translated(bytes, &packet, src, dst, false);
+    // A sum of zero is written as all ones where it would say that there is none.
+    wire::put(bytes, last, wire::plus(wire::word(bytes, last), wire::word(&out, field)));
+    craft::complete(bytes, &packet);
+}
+
 /// Makes something of it wrong: a bit, its end, a length, a flag.
 fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
     let at = if bytes[0] >> 4 == 6 { 40 } else { 20 };
@@ -292,6 +318,8 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
         3 => bytes[10] ^= 0xff,
         4 if bytes.len() > at + 13 => bytes[at + 13] = one_of(random, &[0, 3, 6, 7, 8]),
         5 if bytes.len() > at + 12 => bytes[at + 12] = one_of(random, &[0, 0x40, 0xf0]),
+        // The sum of TCP.
+        7 | 8 if bytes.len() > at + 17 => bytes[at + 17] ^= 1,
         6 if bytes.len() > at + 5 => bytes[at + 5] = one_of(random, &[0, 7, 9, 0xff]),
         _ => {
             let bit = random.below(bytes.len() as u64 * 8) as usize;

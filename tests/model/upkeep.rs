@@ -106,7 +106,7 @@ impl Model {
         self.tell_notices();
     }
 
-    fn tell_notices(&mut self) {
+    pub fn tell_notices(&mut self) {
         self.events.append(&mut self.notices);
     }
 
