@@ -43,7 +43,7 @@ use history::History;
 use std::collections::BTreeMap;
 
 /// Number of histories, each with its own random settings, and of steps in each.
-const HISTORIES: u64 = 150;
+const HISTORIES: u64 = 240;
 const STEPS: u64 = 600;
 
 fn number(name: &str) -> Option<u64> {

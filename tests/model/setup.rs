@@ -73,7 +73,7 @@ fn table(random: &mut Random) -> TableSettings {
         icmp: ms(1000),
     };
     let other = Timeouts { opening: ms(1000), udp_one_way: ms(1000), established: ms(5000), ..timeouts };
-    TableSettings { max_flows: one_of(random, &[2, 5, 10, 10, 20, 60]), timeouts, profiles: vec![other] }
+    TableSettings { max_flows: one_of(random, &[2, 5, 9, 10, 12, 40]), timeouts, profiles: vec![other] }
 }
 
 fn pool(random: &mut Random, name: &str, servers: &mut Vec<ServerSettings>) -> PoolSettings {
@@ -178,7 +178,15 @@ fn services(random: &mut Random) -> Vec<ServiceSettings> {
         ("dns", vec![listen(web4, Udp, 53, 60), listen(web6, Udp, 53, 60), listen(web4, Tcp, 53, 53)], 0),
         ("ping", vec![listen(ping4, Icmp, 0, 65_535), listen(ping6, Icmp, 0, 65_535)], 1),
         ("net", vec![listen(net4, Tcp, 80, 1000), listen(net4, Udp, 80, 1000), listen(net6, Tcp, 80, 80)], 1),
-        ("one", vec![listen("203.0.113.5", Tcp, 80, 80), listen(ping4, Ip(47), 0, 65_535)], 0),
+        (
+            "one",
+            vec![
+                listen("203.0.113.5", Tcp, 80, 80),
+                listen("203.0.113.8/30", Tcp, 80, 80),
+                listen(ping4, Ip(47), 0, 65_535),
+            ],
+            0,
+        ),
         ("full", vec![listen(ping4, Tcp, 80, 81), listen(ping4, Udp, 53, 54), listen(ping6, Tcp, 80, 81)], 2),
         ("fping", vec![listen("192.0.2.91", Icmp, 0, 65_535)], 2),
     ];

@@ -159,9 +159,9 @@ fn asks(random: &mut Random, flows: &[Flow]) -> Draft {
     let v6 = random.per_mille(300);
     let net = NETWORKS[usize::from(v6)].split('/').next().expect("an address");
     let vips = if v6 {
-        [VIPS[2], VIPS[2], VIPS[3], "2001:db8:1::7", net]
+        [VIPS[2], VIPS[2], VIPS[3], "2001:db8:1::7", net, net]
     } else {
-        [VIPS[0], VIPS[0], VIPS[1], "203.0.113.5", "203.0.113.6"]
+        [VIPS[0], VIPS[0], VIPS[1], "203.0.113.5", "203.0.113.6", "203.0.113.9"]
     };
     let mut dst = one_of(random, &vips);
     let protocol =
