@@ -138,7 +138,7 @@ impl Engine {
             }
         }
         self.take_notices(now);
-        self.shard.advance(&self.plan, &self.standing, now);
+        self.advance(now);
         Ok(())
     }
 }

@@ -245,11 +245,18 @@ impl Engine {
         }
     }
 
+    /// Lets the shard follow the standing and the time. It is always done before the next look, so that a look that is not
+    /// carried out sees the same as the one that is.
+    #[inline]
+    fn advance(&mut self, now: Instant) {
+        self.shard.advance(&self.plan, &self.standing, now);
+    }
+
     /// Looks, and carries out what was decided, until the packet has its verdict.
     #[inline]
     fn decide(&mut self, arrival: &mut Arrival<'_>) -> Verdict {
         loop {
-            self.shard.advance(&self.plan, &self.standing, arrival.now);
+            self.advance(arrival.now);
             let step = look(&self.plan, &self.standing, &self.shard, arrival, &mut self.scratch);
             if let Some(verdict) = self.carry_out(arrival, step) {
                 return verdict;
@@ -286,6 +293,7 @@ impl Engine {
                 self.shard.carry_opening(of, arrival, &self.scratch.opening);
                 self.shard.settle(arrival, settled, &self.scratch)
             }
+            Step::Stop(settled) => self.shard.settle(arrival, settled, &self.scratch),
             Step::Error(error) => {
                 self.take_sign(now, error.sign);
                 self.shard.carry_error(arrival, error, &self.scratch)
@@ -307,6 +315,7 @@ impl Engine {
             Some(Sign { server, trouble: true }) => {
                 self.standing.servers_mut().trouble(self.plan.roster(), now, server);
                 self.take_notices(now);
+                self.advance(now);
             }
         }
     }
@@ -355,7 +364,7 @@ impl Engine {
 
     /// Does what is due at `now`, a bounded part of it; call again while `poll_timeout` is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.shard.advance(&self.plan, &self.standing, now);
+        self.advance(now);
         self.shard.handle_timeout((&self.plan, &self.standing), now);
         self.take_idle();
         self.monitors.handle_timeout(now);
@@ -368,7 +377,7 @@ impl Engine {
         }
         self.take_idle();
         self.take_notices(now);
-        self.shard.advance(&self.plan, &self.standing, now);
+        self.advance(now);
     }
 
     /// When `handle_timeout` has something to do; none while nothing waits.

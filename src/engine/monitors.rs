@@ -20,7 +20,7 @@ impl Engine {
         for server in self.plan.order().servers.clone() {
             self.take_state(Instant::ZERO, server);
         }
-        self.shard.advance(&self.plan, &self.standing, Instant::ZERO);
+        self.advance(Instant::ZERO);
     }
 
     /// Gives the monitors a packet of theirs.
@@ -28,6 +28,7 @@ impl Engine {
     pub(super) fn probe(&mut self, arrival: &Arrival<'_>) -> Verdict {
         let taken = self.monitors.handle_packet(arrival.now, arrival.bytes, &arrival.parsed, arrival.meta);
         self.take_health(arrival.now);
+        self.advance(arrival.now);
         match taken {
             Taken::Answer => Verdict::Consume(Consumed::Probe),
             Taken::Late => Verdict::Consume(Consumed::LateProbe),

@@ -18,8 +18,10 @@ pub(super) enum Step {
     Hit(Hit),
     /// It opens a flow: [`Scratch::opening`] holds how.
     Open(Onward),
-    /// It belongs to no flow and opens none; or it belongs to one, and is not sent on, and leaves its flow as it is.
+    /// It belongs to no flow and opens none: [`Scratch::opening`] holds what it takes nevertheless.
     Settle(Settled),
+    /// It belongs to a flow, is not sent on, and leaves its flow as it is.
+    Stop(Settled),
     /// Its flow ends, and so does the packet: both ends get resets.
     EndByReset {
         /// The flow's slot.

@@ -2,6 +2,7 @@
 
 use equipoise::balance::Admin;
 use equipoise::config::Settings;
+use equipoise::engine::explain::{Explanation, Foreseen};
 use equipoise::engine::{
     Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, Reason, RuleRow,
     ServerRow, ServiceRow, Verdict,
@@ -85,20 +86,28 @@ pub struct Rows {
 pub struct Real {
     engine: Engine,
     buffer: Vec<u8>,
+    packets: u64,
+    foreseen: u64,
 }
+
+/// Packets from one comparison of all that the engine holds to the next.
+const TRACED_EVERY: u64 = 50;
 
 impl Real {
     /// An engine that tells of each flow.
     pub fn new(settings: &Settings) -> Self {
         let mut engine = Engine::new(settings);
-        engine.tell_flows(true);
-        Real { engine, buffer: vec![0; 65_535] }
+        engine.report_flows(true);
+        Real { engine, buffer: vec![0; 65_535], packets: 0, foreseen: 0 }
     }
 
     /// Hands a packet in.
     pub fn packet(&mut self, now: Instant, bytes: &[u8], meta: Meta) -> Answer {
         let mut packet = bytes.to_vec();
+        let foreseen = self.foresee(now, bytes, meta);
+        let explained = self.engine.explain(now, bytes, meta);
         let verdict = self.engine.handle_packet(now, &mut packet, meta);
+        self.compare_with_foreseen(&foreseen, &explained, now, (verdict, &packet));
         let out = if let Verdict::Forward { len, .. } = verdict { packet[..len].to_vec() } else { Vec::new() };
         let unchanged = match verdict {
             Verdict::Forward { len, .. } => packet[len..] == bytes[len..],
@@ -107,6 +116,41 @@ impl Real {
         };
         assert!(unchanged, "bytes changed that the verdict does not speak of");
         Answer { fate: self.fate(now, verdict), bytes: out, sent: self.sent(now), events: self.events() }
+    }
+
+    /// Looks twice, which leaves no trace: now and then all that the engine holds is compared.
+    fn foresee(&mut self, now: Instant, bytes: &[u8], meta: Meta) -> Foreseen {
+        self.packets += 1;
+        let held = |engine: &Engine| format!("{engine:?}");
+        let before = self.packets.is_multiple_of(TRACED_EVERY).then(|| held(&self.engine));
+        let foreseen = self.engine.foresee(now, bytes, meta);
+        assert_eq!(self.engine.foresee(now, bytes, meta), foreseen, "looking twice");
+        if let Some(before) = before {
+            self.engine.explain(now, bytes, meta);
+            assert!(before == held(&self.engine), "a look left a trace");
+        }
+        foreseen
+    }
+
+    /// What was foreseen and explained of a packet is what became of it.
+    fn compare_with_foreseen(
+        &mut self,
+        foreseen: &Foreseen,
+        explained: &Explanation,
+        now: Instant,
+        (verdict, packet): (Verdict, &[u8]),
+    ) {
+        if let Some(said) = &foreseen.verdict {
+            assert_eq!((said, &foreseen.bytes[..]), (&verdict, packet), "foreseen of a packet: {explained:#?}");
+            self.foreseen += 1;
+        }
+        let difference = equipoise::control::difference(&explained.outcome, &self.engine, now, &verdict, packet);
+        assert_eq!(difference, None, "{explained:#?}");
+    }
+
+    /// How many packets met the verdict that was foreseen of them.
+    pub fn foreseen(&self) -> u64 {
+        self.foreseen
     }
 
     fn fate(&self, now: Instant, verdict: Verdict) -> Fate {

@@ -11,7 +11,6 @@ use super::traffic;
 use super::wire::{self, Body, Read};
 use equipoise::balance::{Admin, ServiceSettings};
 use equipoise::engine::{Event, NatRow};
-use equipoise::packet::Meta;
 use equipoise::time::{Duration, Instant};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
@@ -34,15 +33,17 @@ pub struct History {
     seen: BTreeSet<String>,
 }
 
-/// Hook: called before each packet with the engine that is about to receive it, for queries that must leave no trace.
-fn before(_real: &mut Real, _now: Instant, _packet: &[u8], _meta: Meta) {}
-
 impl History {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let settings = setup::settings(&mut random);
         let (real, model) = (Real::new(&settings), Model::new(&settings));
         History { seed, step: 0, random, real, model, now: Instant::ZERO, last: VecDeque::new(), seen: BTreeSet::new() }
+    }
+
+    /// How many packets met the verdict that was foreseen of them.
+    pub fn foreseen(&self) -> u64 {
+        self.real.foreseen()
     }
 
     /// What came up, by name.
@@ -83,7 +84,6 @@ impl History {
         let (bytes, meta) = traffic::packet(&mut self.random, &self.model);
         let Some(shown) = self.within_the_model(&bytes) else { return };
         self.note_with(format!("{shown} {meta:?}"), &bytes);
-        before(&mut self.real, self.now, &bytes, meta);
         let real = self.real.packet(self.now, &bytes, meta);
         let Some(model) = self.model.packet(self.now, &bytes, meta, &real) else { return };
         self.note(format!("    -> {:?}", real.fate));

@@ -5,13 +5,13 @@ use super::craft;
 use super::engine::Fate;
 use super::faults;
 use super::model::{Arrival, Model};
-use super::tcp::Means;
+use super::tcp::{Means, Tracker};
 use super::wire::{ACK, Body, RST, SYN};
 use equipoise::balance::{Admin, Health, Mss, OnDown};
 use equipoise::engine::{Consumed, Ended};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::{Protocol, Side};
-use equipoise::time::Duration;
+use equipoise::time::{Duration, Instant};
 
 /// Sooner a repeated SYN is no sign of trouble (RFC 6298, 2.1).
 const SOONEST_RETRY: Duration = Duration::from_millis(500);
@@ -79,14 +79,16 @@ impl Model {
         }
     }
 
-    pub fn track(&mut self, arrival: &Arrival, place: usize, from: Side) -> Means {
+    /// What a packet makes of its flow: that follows it only if it is sent on.
+    pub fn track(&self, arrival: &Arrival, place: usize, from: Side) -> (Tracker, Means) {
         let now = arrival.now;
-        let flow = &mut self.flows.all[place];
+        let flow = &self.flows.all[place];
+        let mut tcp = flow.tcp.clone();
         let means = match arrival.packet.body {
             Body::Tcp(segment) => {
-                let means = flow.tcp.take(flow.state, from, &segment);
+                let means = tcp.take(flow.state, from, &segment);
                 let before_it_knew = flow.state == TimeoutState::Reset
-                    && flow.tcp.reset_by != from
+                    && tcp.reset_by != from
                     && !segment.has(SYN)
                     && now.since(flow.touched) < UNDER_WAY;
                 if before_it_knew && means != Means::New { Means::Nothing } else { means }
@@ -95,15 +97,25 @@ impl Model {
             _ if from == Side::Server => Means::State(TimeoutState::UdpTwoWay),
             _ => Means::State(flow.state),
         };
+        (tcp, means)
+    }
+
+    fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means)) {
+        self.flows.all[place].tcp = tcp;
         if let Means::State(state) = means {
             self.seen(&format!("{} goes to {}", self.flows.all[place].state.name(), state.name()));
             self.flows.touch(now, place, state);
         }
-        means
     }
 
     /// Sends a packet of a flow on, if the way out takes it.
-    pub fn forward(&mut self, arrival: &Arrival, place: usize, from: Side, opened: bool) -> (Fate, Vec<u8>) {
+    pub fn forward(
+        &mut self,
+        arrival: &Arrival,
+        place: usize,
+        from: Side,
+        (opened, track): (bool, (Tracker, Means)),
+    ) -> (Fate, Vec<u8>) {
         let mtu = self.mtu(place, from);
         let packet = arrival.packet;
         let flow = &self.flows.all[place];
@@ -118,6 +130,8 @@ impl Model {
                 matches!(flow.state, TimeoutState::Established | TimeoutState::Closing | TimeoutState::UdpTwoWay);
             return self.tell_to(arrival, Why::TooBig(mtu), Consumed::TooBig, both);
         }
+        self.follow(arrival.now, place, track);
+        let flow = &self.flows.all[place];
         let to = flow.ends(if from == Side::Client { Side::Server } else { Side::Client });
         let mut out = craft::translated(arrival.bytes, packet, to.1, to.0, arrival.meta.partial_checksum);
         let cut = too_big && arrival.meta.gso_size == 0;

@@ -95,11 +95,11 @@ impl Model {
         }
         match self.open(arrival, service, rule) {
             Ok(place) => {
-                self.track(arrival, place, Side::Client);
-                if self.flows.all[place].tcp.adopted {
+                let track = self.track(arrival, place, Side::Client);
+                if track.0.adopted {
                     self.seen("adopted");
                 }
-                let fate = self.forward(arrival, place, Side::Client, true);
+                let fate = self.forward(arrival, place, Side::Client, (true, track));
                 let row = self.row(arrival.now, &self.flows.all[place]);
                 self.events.push(Event::FlowOpened(Box::new(row)));
                 fate

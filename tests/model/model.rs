@@ -250,12 +250,13 @@ impl Model {
         if self.flows.all[place].is_unanswered() {
             self.first_signs(arrival, place, from);
         }
-        if self.track(arrival, place, from) == Means::New {
+        let track = self.track(arrival, place, from);
+        if track.1 == Means::New {
             self.seen("reopened");
             self.end(now, place, Ended::Replaced);
             return self.miss(arrival);
         }
-        self.forward(arrival, place, from, false)
+        self.forward(arrival, place, from, (false, track))
     }
 
     pub fn seen(&mut self, what: &str) {

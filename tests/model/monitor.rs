@@ -2,9 +2,9 @@
 
 use super::craft;
 use super::wire::{self, Body, Packet};
-use equipoise::balance::Health;
-use equipoise::health::settings::{Initial, MonitorSettings};
+use equipoise::health::settings::MonitorSettings;
 use equipoise::health::{Failure, Why};
+use equipoise::state::Health;
 use equipoise::time::{Duration, Instant};
 use std::net::IpAddr;
 
@@ -28,11 +28,7 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(server: usize, address: IpAddr, settings: &MonitorSettings) -> Self {
-        let health = match settings.initial {
-            Initial::Up => Health::Up,
-            Initial::Down => Health::Down,
-            Initial::Unknown => Health::Unknown,
-        };
+        let health = settings.initial;
         Watch {
             server,
             address,

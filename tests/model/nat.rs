@@ -148,7 +148,7 @@ impl Pool {
             let own = || self.ports.iter().filter(|p| (p.address, p.protocol) == (row.address, row.protocol));
             let held = own().filter(|port| port.rests.is_some()).count() as u32;
             let used = own().count() as u32 - held;
-            (row.used, row.held, row.left, row.exhausted) == (used, held, all - used - held, self.exhausted)
+            (row.used, row.resting, row.free, row.exhausted) == (used, held, all - used - held, self.exhausted)
                 && self.shown.contains(&(row.address, row.protocol))
         };
         let shown = |port: &Port| rows.iter().any(|row| (row.address, row.protocol) == (port.address, port.protocol));

@@ -81,7 +81,7 @@ impl Model {
         let fill = (self.flows.all.len(), self.flows.most);
         self.policy.admit(now, rule, class, client.ip(), fill).map_err(|(reason, pressed)| {
             if let Some((class, of)) = pressed.filter(|(class, of)| self.policy.tells(now, *class, *of)) {
-                self.events.push(Event::Pressure { class, of });
+                self.events.push(Event::Pressure { priority: class, of });
             }
             reason
         })

@@ -8,10 +8,11 @@ use equipoise::balance::{
 use equipoise::config::{AnswerSettings, NoRoom, Settings};
 use equipoise::flow::{NatPoolSettings, Pooling, TableSettings, Timeouts};
 use equipoise::health::HealthSettings;
-use equipoise::health::settings::{Floor, Initial, MonitorSettings, PoolWatch, Probe, ServerWatch};
+use equipoise::health::settings::{Floor, MonitorSettings, PoolWatch, Probe, ServerWatch};
 use equipoise::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use equipoise::packet::Protocol;
 use equipoise::policy::{Action, Limits, PolicySettings, RuleSettings};
+use equipoise::state::Health;
 use equipoise::time::Duration;
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -121,7 +122,7 @@ fn health(random: &mut Random, settings: &Settings) -> HealthSettings {
         max_latency: one_of(random, &[None, None, Some(ms(60))]),
         fall: one_of(random, &[1, 2, 50, 50]),
         rise: one_of(random, &[1, 2]),
-        initial: one_of(random, &[Initial::Up, Initial::Up, Initial::Down, Initial::Unknown]),
+        initial: one_of(random, &[Health::Up, Health::Up, Health::Down, Health::Unknown]),
         jitter_percent: one_of(random, &[0, 10, 50]),
         ..MonitorSettings::new("ping", Probe::Icmp)
     };

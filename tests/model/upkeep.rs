@@ -100,7 +100,7 @@ impl Model {
     pub fn trouble(&mut self, now: Instant, server: usize) {
         if let Some(until) = self.servers[server].sign(now) {
             self.seen("held for signs of trouble");
-            let event = Event::ServerHeld { server: self.name(server), for_ms: until.since(now).as_millis() as u64 };
+            let event = Event::PassiveHold { server: self.name(server), for_ms: until.since(now).as_millis() as u64 };
             self.notices.push(event);
         }
         self.tell_notices();
@@ -352,7 +352,7 @@ impl Model {
             },
             times_down: it.times[0],
             times_up: it.times[1],
-            held_for_ms: (it.held_until > now).then(|| it.held_until.since(now).as_millis() as u64),
+            passive_hold_ms: (it.held_until > now).then(|| it.held_until.since(now).as_millis() as u64),
             load: it.report.map(|report| report.load),
             maintenance: it.maintenance,
             latency_ms: it.latency.map(|latency| latency.as_secs_f64() * 1e3),

@@ -90,7 +90,7 @@ impl<'e> Prospect<'e> {
     /// Counts ports that have rested as given back, as [`super::super::shard::Shard::advance`] does.
     fn give_ports_back(&mut self, now: Instant, calls: usize) {
         let pools = self.engine.shard.nat_pools().iter();
-        self.foresight.ports_given_back = pools.map(|pool| pool.to_give_back(now, calls)).max().unwrap_or(0);
+        self.foresight.given_back.rested = pools.map(|pool| pool.to_give_back(now, calls)).max().unwrap_or(0);
     }
 
     /// Counts a flow as ended.
@@ -103,6 +103,8 @@ impl<'e> Prospect<'e> {
         let flow = shard.table().flow(slot);
         let client = shard.table().key(slot, Side::Client).addresses.src();
         self.before.push((shard.row(plan, now, slot), cause));
+        let source = shard.table().key(slot, Side::Server);
+        self.foresight.given_back.ended = Some((source.addresses.dst(), source.dst_port, source.protocol));
         self.foresight.without = Some(Without { slot, rule: flow.rule, client });
         self.foresight.overlay.end(flow.server_id);
     }
@@ -132,7 +134,7 @@ impl<'e> Prospect<'e> {
                 let found = Found { index: 0, side: Side::Client };
                 self.apply_onward(arrival, step, onward, translated(found, true))
             }
-            Step::Settle(settled) => verdict(settled.fate, len),
+            Step::Settle(settled) | Step::Stop(settled) => verdict(settled.fate, len),
             Step::EndByReset { .. } => Verdict::Consume(Consumed::ServerDown),
             Step::Error(error) => {
                 let why = Forwarded::Error { flow: table.id(error.found.index), from: error.found.side };
@@ -183,7 +185,9 @@ impl<'e> Prospect<'e> {
         let onward = match step {
             Step::Hit(hit) => &hit.onward,
             Step::Open(onward) => onward,
-            Step::Settle(settled) => return if settled.reply == Reply::None { Vec::new() } else { emitted() },
+            Step::Settle(settled) | Step::Stop(settled) => {
+                return if settled.reply == Reply::None { Vec::new() } else { emitted() };
+            }
             Step::EndByReset { flow, .. } => return self.engine.shard.resets(*flow),
             Step::Error(error) if matches!(error.onward, ErrorOnward::Emit) => return emitted(),
             _ => return Vec::new(),

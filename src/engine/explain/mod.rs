@@ -161,9 +161,7 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
         Step::Settle(_) if matches!(arrival.parsed.transport, Transport::Icmp { .. }) => {
             (prospect.look().quoted_flow(arrival), None)
         }
-        Step::Settle(_) if prospect.before.is_empty() => {
-            (arrival.key.as_ref().and_then(|key| shard.table().find(key)), None)
-        }
+        Step::Stop(_) => (arrival.key.as_ref().and_then(|key| shard.table().find(key)), None),
         _ => (None, None),
     };
     if let Some(ErrorKind::TooBig(mtu)) = error_kind(arrival.bytes, &arrival.parsed) {

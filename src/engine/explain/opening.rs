@@ -17,9 +17,6 @@ const MOST_CANDIDATES: usize = 256;
 /// Adds what applies of it.
 pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
     let (Some(key), Step::Open(_) | Step::Settle(_)) = (&arrival.key, step) else { return };
-    if prospect.engine.shard.table().find(key).is_some() && prospect.before.is_empty() {
-        return;
-    }
     rules(prospect, arrival, key, explanation);
     let Some(service) = prospect.scratch.opening.service else { return };
     explanation.service = Some(service_line(prospect, key, service));

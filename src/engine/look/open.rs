@@ -6,7 +6,7 @@ use super::super::step::{Prepare, Scratch, Step};
 use super::hit::first_follow;
 use super::{Going, Look};
 use crate::balance::Pick;
-use crate::flow::{Key, NO_POOL, NewFlow};
+use crate::flow::{GivenBack, Key, NO_POOL, NewFlow};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, family};
 use std::net::IpAddr;
@@ -161,11 +161,11 @@ impl Look<'_> {
     ) -> Result<(IpAddr, u16), Failed> {
         let pool = self.shard.nat_pool(id);
         let mut draw = scratch.opening.nat.take().map_or_else(|| pool.draw(), |(_, draw, _)| draw);
-        let given_back = self.foresight.map_or(0, |foresight| foresight.ports_given_back);
+        let given_back = self.foresight.map_or_else(GivenBack::default, |foresight| foresight.given_back);
         let found = pool.propose(&mut draw, (client.addresses.src(), client.src_port), client.protocol, v6, given_back);
         let exhausted = found.is_err();
         // Ports that have rested may wait behind others that have.
-        if exhausted && pool.is_due(arrival.now, given_back) {
+        if exhausted && pool.is_due(arrival.now, given_back.rested) {
             return Err(Failed::Unready(Prepare::Ports(id)));
         }
         scratch.opening.nat = Some((id, draw, exhausted));
