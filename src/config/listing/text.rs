@@ -79,7 +79,8 @@ pub(super) fn one_per_family(v4: Option<impl Into<IpAddr>>, v6: Option<impl Into
 
 /// Writes a table of strings.
 pub(super) fn table(pairs: &[(String, String)]) -> String {
-    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
+    let pairs: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{} = {}", quoted(name), quoted(value))).collect();
     format!("{{ {} }}", pairs.join(", "))
 }
 

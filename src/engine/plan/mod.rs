@@ -2,7 +2,10 @@
 //!
 //! It must not know what has happened since: that is [`super::standing`] and [`super::shard`].
 
+mod diff;
 mod directory;
+
+pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
 
 use crate::balance::{Algorithm, Roster, ServiceSettings};
 use crate::config::{AnswerSettings, Settings};
