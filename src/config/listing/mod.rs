@@ -11,13 +11,15 @@
 //! - the payload of a UDP probe: under `payload` if it is printable text, else under `payload-hex`;
 //! - the `floor` of a pool without a monitor, which has no effect: as absent.
 //!
-//! It must not read TOML, and knows of one configuration only.
+//! It must not read TOML, and must not compare configurations.
 
 mod gateway;
 mod pool;
 mod probe;
 mod rule;
 mod service;
+#[cfg(test)]
+pub(crate) mod testing;
 mod text;
 mod timeouts;
 

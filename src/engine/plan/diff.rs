@@ -9,14 +9,15 @@ mod tests;
 
 use super::Plan;
 use crate::config::Settings;
-use crate::config::keys::{Reload, TABLES, Table};
+use crate::config::keys::{DefaultValue, Reload, TABLES, Table, find};
 use crate::config::listing::{Object, objects};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-/// The keys of a server that another value makes another server.
 const SERVER: &str = "pool.server";
+/// Keys of a server: with another value it is another server.
 const SERVER_IDENTITY: [&str; 2] = ["address", "port"];
 const RULE: &str = "rule";
 
@@ -26,6 +27,7 @@ const RULE: &str = "rule";
 ///
 /// ```text
 /// service web: sticky.idle "5m" -> "10m" (at once)
+/// rule clients: rate (no limit) -> 1000 (new flows only)
 /// server web/web-2: weight 1 -> 5 (new flows only)
 /// server web/web-3: removed
 /// ```
@@ -77,7 +79,7 @@ pub struct KeyDiff {
     pub table: &'static str,
     /// The key. For a rule that was moved it is `place`, with the values `after "name"` and `before "name"`.
     pub key: &'static str,
-    /// The older value in the notation of the file; `None` if the key did not apply.
+    /// The older value as [`KeyValue::value`](crate::config::listing::KeyValue::value); `None` if the key did not apply.
     pub from: Option<String>,
     /// The newer value, likewise.
     pub to: Option<String>,
@@ -274,11 +276,23 @@ impl KeyDiff {
         if let Some(below) = self.table.strip_prefix(object).and_then(|rest| rest.strip_prefix('.')) {
             write!(f, "{below}.")?;
         }
-        match (&self.from, &self.to) {
+        let [from, to] = [&self.from, &self.to].map(|value| value.as_deref().map(|value| self.shown(value)));
+        match (from, to) {
             (Some(from), Some(to)) => write!(f, "{} {from} -> {to}", self.key),
             (None, Some(to)) => write!(f, "{} set to {to}", self.key),
             (Some(from), None) => write!(f, "{} {from} no longer applies", self.key),
             (None, None) => f.write_str(self.key),
+        }
+    }
+
+    /// Puts the words that stand for an absent key in parentheses.
+    fn shown<'v>(&self, value: &'v str) -> Cow<'v, str> {
+        let default = find(self.table, self.key).map(|key| key.default);
+        match default {
+            Some(DefaultValue::Unset(words)) if words == value && !words.starts_with('"') => {
+                format!("({value})").into()
+            }
+            _ => value.into(),
         }
     }
 }
