@@ -15,7 +15,7 @@ use crate::health::settings::{Floor, MonitorSettings, PoolWatch, ServerWatch};
 use crate::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use crate::policy::{Action, PolicySettings, RuleSettings};
 use serde_spanned::Spanned;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Makes the settings, in the order of the file. An unknown pool becomes pool 0, and a missing name an empty one: both
 /// only where an error was reported.
@@ -49,7 +49,7 @@ pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
         }
         settings.pools.push(PoolSettings { name: text(pool.name), servers, passive, mtu });
     }
-    settings.services = services(raw.services, links, &settings.nat_pools);
+    (settings.services, settings.sticky_groups) = services(raw.services, links, &settings.nat_pools);
     settings.health = health(watched, &settings);
     settings.policy = policy(raw.rules, raw.rate, links);
     settings
@@ -89,16 +89,27 @@ fn server_watch(id: ServerId, server: &ServerSettings, services: &[&ServiceSetti
     ServerWatch { server: id, v4: server.v4, v6: server.v6, ports }
 }
 
-fn services(raw: Vec<RawService>, links: &Links, nat_pools: &[NatPoolSettings]) -> Vec<ServiceSettings> {
+/// Makes the services, and the names of the sticky groups by their number.
+fn services(
+    raw: Vec<RawService>,
+    links: &Links,
+    nat_pools: &[NatPoolSettings],
+) -> (Vec<ServiceSettings>, BTreeMap<u32, String>) {
     // A group has the number of its first service, so that no two share one.
     let mut groups: HashMap<String, u32> = HashMap::new();
+    let mut names = BTreeMap::new();
     let pool = |at: usize| PoolId(at as u32);
     let mut services = Vec::with_capacity(raw.len());
     for (at, service) in raw.into_iter().enumerate() {
         let mut settings = service.settings;
         if let Some(sticky) = &mut settings.sticky {
             let own = at as u32;
-            sticky.group = service.group.map_or(own, |group| *groups.entry(group.into_inner()).or_insert(own));
+            sticky.group = service.group.map_or(own, |group| {
+                let group = group.into_inner();
+                let number = *groups.entry(group.clone()).or_insert(own);
+                names.entry(number).or_insert(group);
+                number
+            });
         }
         if let Some(at) = links.nat_pools[at] {
             let families = [!nat_pools[at].v4.is_empty(), !nat_pools[at].v6.is_empty()];
@@ -114,7 +125,7 @@ fn services(raw: Vec<RawService>, links: &Links, nat_pools: &[NatPoolSettings]) 
             ..settings
         });
     }
-    services
+    (services, names)
 }
 
 fn policy(raw: Vec<RawRule>, rate: Option<u32>, links: &Links) -> PolicySettings {

@@ -13,6 +13,7 @@ mod check;
 mod fields;
 pub mod keys;
 mod links;
+pub mod listing;
 mod problem;
 mod raw;
 mod render;

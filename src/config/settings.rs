@@ -7,7 +7,7 @@ use crate::health::HealthSettings;
 use crate::ids::PoolId;
 use crate::policy::{Action, PolicySettings};
 use ipnet::IpNet;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -29,6 +29,8 @@ pub struct Settings {
     pub pools: Vec<PoolSettings>,
     /// Servers of all pools, in the order of the file; `ServerId` is the index.
     pub servers: Vec<ServerSettings>,
+    /// Names of the sticky groups that the file names, by their number in [`Stickiness::group`](crate::balance::Stickiness).
+    pub sticky_groups: BTreeMap<u32, String>,
     /// Source addresses for full NAT, in the order of the file; `NatPoolId` is the index.
     pub nat_pools: Vec<NatPoolSettings>,
     /// How servers are monitored, and from which addresses.

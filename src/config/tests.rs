@@ -2,6 +2,7 @@
 
 mod example;
 mod keys;
+mod listing;
 mod values;
 
 use super::*;

@@ -48,7 +48,7 @@ mod tests_way;
 
 pub use change::{Change, Refused};
 pub use explain::Explanation;
-pub use plan::{InUse, Plan};
+pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
 pub use snapshot::{
     Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,

@@ -21,6 +21,8 @@ pub(crate) use rule::RULE;
 pub(crate) use service::{SERVICE, SERVICE_TIMEOUTS, STICKY};
 pub(crate) use top::TOP;
 
+use serde::Serialize;
+
 /// Every table of the file, in the order of the documentation.
 pub static TABLES: &[&Table] = &[
     &TOP,
@@ -111,7 +113,8 @@ pub struct When {
 }
 
 /// What a reload that changes a key does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reload {
     /// Nothing while the gateway runs: the new value takes effect at the next start.
     Restart,
@@ -131,6 +134,19 @@ pub enum Reload {
 }
 
 impl Reload {
+    /// The effect in a few words, for a line about one change.
+    pub const fn brief(self) -> &'static str {
+        match self {
+            Reload::Restart => "at the next start",
+            Reload::Live => "at once",
+            Reload::NewFlows => "new flows only",
+            Reload::StartsOver => "at once, and starts over",
+            Reload::Drains => "what is removed drains",
+            Reload::Identity => "a removal and an addition",
+            Reload::ByKey => "by key",
+        }
+    }
+
     /// The effect in one sentence, for documentation.
     pub const fn describe(self) -> &'static str {
         match self {

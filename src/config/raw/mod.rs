@@ -2,12 +2,12 @@
 //!
 //! It must not compare the values of one table with those of another; that is left to `check`.
 
-mod answers;
+pub(crate) mod answers;
 mod gateway;
-mod monitor;
+pub(crate) mod monitor;
 pub(crate) mod nat;
 pub(crate) mod pool;
-mod probe;
+pub(crate) mod probe;
 pub(crate) mod rule;
 pub(crate) mod service;
 pub(crate) mod timeouts;

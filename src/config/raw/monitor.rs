@@ -30,6 +30,10 @@ impl RawMonitor {
     }
 }
 
+/// The words for the health of a server before the first verdict.
+pub(crate) const INITIAL: [(&str, Health); 3] =
+    [("up", Health::Up), ("down", Health::Down), ("unknown", Health::Unknown)];
+
 const TYPES: [&str; 5] = ["icmp", "tcp", "http", "udp", "dns"];
 
 /// Reads one `[[pool.monitor]]`.
@@ -65,7 +69,6 @@ pub(crate) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
 }
 
 fn common(fields: &mut Fields<'_, '_>, name: &str, probe: Probe) -> MonitorSettings {
-    let initial = [("up", Health::Up), ("down", Health::Down), ("unknown", Health::Unknown)];
     MonitorSettings {
         name: name.into(),
         // With ICMP the key has already been refused.
@@ -78,7 +81,7 @@ fn common(fields: &mut Fields<'_, '_>, name: &str, probe: Probe) -> MonitorSetti
         max_latency: fields.duration("max-latency").map(Spanned::into_inner),
         fall: fields.count_or_default("fall"),
         rise: fields.count_or_default("rise"),
-        initial: fields.choice("initial", &initial).unwrap_or_default(),
+        initial: fields.choice("initial", &INITIAL).unwrap_or_default(),
         jitter_percent: fields.count_or_default("jitter"),
     }
 }

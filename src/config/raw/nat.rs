@@ -14,6 +14,9 @@ use serde_spanned::Spanned;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use toml::de::DeTable;
 
+/// The words for which address of a pool a client's flows get.
+pub(crate) const POOLING: [(&str, Pooling); 2] = [("paired", Pooling::Paired), ("arbitrary", Pooling::Arbitrary)];
+
 /// One `[[nat-pool]]`.
 pub(crate) struct RawNatPool {
     pub(crate) name: Option<Spanned<String>>,
@@ -37,7 +40,6 @@ pub(crate) fn nat_pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>)
     let name = values::name(&mut fields, "name = \"out\"");
     let places = addresses(&mut fields);
     let (first_port, last_port) = ports(&mut fields);
-    let pooling = [("paired", Pooling::Paired), ("arbitrary", Pooling::Arbitrary)];
     let mut settings = NatPoolSettings {
         name: String::new(),
         v4: Vec::new(),
@@ -47,7 +49,7 @@ pub(crate) fn nat_pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>)
         hold: fields.duration_or_default("hold"),
         parity: fields.flag_or_default("keep-parity"),
         range_class: fields.flag_or_default("keep-range"),
-        pooling: fields.choice("pooling", &pooling).unwrap_or_default(),
+        pooling: fields.choice("pooling", &POOLING).unwrap_or_default(),
     };
     keeps_range(&mut fields, &settings);
     for place in &places {

@@ -15,6 +15,10 @@ use serde_spanned::Spanned;
 use std::net::IpAddr;
 use toml::de::{DeTable, DeValue};
 
+/// The words for the administrative state of a server.
+pub(crate) const STATES: [(&str, Admin); 3] =
+    [("enabled", Admin::Enabled), ("draining", Admin::Draining), ("disabled", Admin::Disabled)];
+
 /// One `[[pool]]`.
 pub(crate) struct RawPool {
     pub(crate) span: Span,
@@ -139,7 +143,6 @@ fn server(table: &DeTable<'_>, span: Span, slow: Duration, drafts: &mut Vec<Draf
         Some(value) => values::one_per_family(&mut fields, value, &ADDRESSES),
         None => Vec::new(),
     };
-    let words = [("enabled", Admin::Enabled), ("draining", Admin::Draining), ("disabled", Admin::Disabled)];
     let settings = ServerSettings {
         port: fields.count("port"),
         weight: fields.count_or_default("weight"),
@@ -147,7 +150,7 @@ fn server(table: &DeTable<'_>, span: Span, slow: Duration, drafts: &mut Vec<Draf
         slow_start: fields.duration("slow-start").map_or(slow, Spanned::into_inner),
         backup: fields.flag_or_default("backup"),
         priority: fields.count_or_default("priority"),
-        admin: fields.choice("state", &words).unwrap_or_default(),
+        admin: fields.choice("state", &STATES).unwrap_or_default(),
         ..ServerSettings::new("", PoolId(0))
     };
     let weight_place = fields.value("weight").map_or(span, |weight| weight.span());

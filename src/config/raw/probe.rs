@@ -15,6 +15,22 @@ const EXPECTS: [&str; 3] = ["expect-prefix", "expect-contains", "expect-regex"];
 /// Headers that the probe sets itself.
 const OWN_HEADERS: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
 
+/// The words for the types of DNS records.
+pub(crate) const RECORDS: [(&str, DnsKind); 9] = [
+    ("A", DnsKind::A),
+    ("AAAA", DnsKind::Aaaa),
+    ("NS", DnsKind::Ns),
+    ("CNAME", DnsKind::Cname),
+    ("SOA", DnsKind::Soa),
+    ("PTR", DnsKind::Ptr),
+    ("MX", DnsKind::Mx),
+    ("TXT", DnsKind::Txt),
+    ("SRV", DnsKind::Srv),
+];
+/// The words for DNS response codes.
+pub(crate) const RCODES: [(&str, u8); 6] =
+    [("NOERROR", 0), ("FORMERR", 1), ("SERVFAIL", 2), ("NXDOMAIN", 3), ("NOTIMP", 4), ("REFUSED", 5)];
+
 /// Reads the keys of the type `http`.
 pub(crate) fn http(fields: &mut Fields<'_, '_>) -> Probe {
     let mut text = |key, form| {
@@ -122,29 +138,16 @@ fn hex(fields: &mut Fields<'_, '_>) -> Option<Vec<u8>> {
 
 /// Reads the keys of the type `dns`.
 pub(crate) fn dns(fields: &mut Fields<'_, '_>) -> Probe {
-    use DnsKind::{A, Aaaa, Cname, Mx, Ns, Ptr, Soa, Srv, Txt};
     let form = "query = \"www.example.com\"";
     let name = fields.required("query", form).and_then(|value| fields.string("query", value, form));
-    let records = [
-        ("A", A),
-        ("AAAA", Aaaa),
-        ("NS", Ns),
-        ("CNAME", Cname),
-        ("SOA", Soa),
-        ("PTR", Ptr),
-        ("MX", Mx),
-        ("TXT", Txt),
-        ("SRV", Srv),
-    ];
-    let kind = fields.choice("record", &records);
+    let kind = fields.choice("record", &RECORDS);
     fields.only_one_of(&["expect-address", "expect-rcode"]);
     let address = fields.value("expect-address").and_then(|value| expect_address(fields, value, kind));
-    let rcodes = [("NOERROR", 0), ("FORMERR", 1), ("SERVFAIL", 2), ("NXDOMAIN", 3), ("NOTIMP", 4), ("REFUSED", 5)];
-    let rcode = fields.word("expect-rcode", &rcodes);
+    let rcode = fields.word("expect-rcode", &RCODES);
     Probe::Dns {
         // A missing name has its error; the root is a name that causes no second one.
         name: name.map_or(".".into(), Spanned::into_inner),
-        kind: kind.unwrap_or(A),
+        kind: kind.unwrap_or(DnsKind::A),
         expect: address.map(DnsExpect::Address).or(rcode.map(DnsExpect::Rcode)),
     }
 }

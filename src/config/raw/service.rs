@@ -22,6 +22,16 @@ use toml::de::{DeTable, DeValue};
 pub(crate) const PRIORITIES: [(&str, Priority); 3] =
     [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)];
 
+/// The words for what happens to a TCP packet of no flow.
+pub(crate) const UNKNOWN_TCP: [(&str, UnknownTcp); 3] =
+    [("reset", UnknownTcp::Reset), ("drop", UnknownTcp::Drop), ("adopt", UnknownTcp::Adopt)];
+/// The words for what happens to the flows of a server that goes down.
+pub(crate) const ON_DOWN: [(&str, Option<OnDown>); 3] =
+    [("repick", None), ("keep", Some(OnDown::Keep)), ("reset", Some(OnDown::Reset))];
+/// The words for what answers a new flow that no server can take.
+pub(crate) const LAST_RESORTS: [(&str, LastResort); 3] =
+    [("drop", LastResort::Drop), ("reset", LastResort::Reset), ("unreachable", LastResort::Unreachable)];
+
 /// One `[[service]]`.
 pub(crate) struct RawService {
     pub(crate) name: Option<Spanned<String>>,
@@ -96,16 +106,12 @@ pub(crate) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
 }
 
 fn settings(fields: &mut Fields<'_, '_>, algorithm: Option<Algorithm>) -> ServiceSettings {
-    let unknown_tcp = [("reset", UnknownTcp::Reset), ("drop", UnknownTcp::Drop), ("adopt", UnknownTcp::Adopt)];
-    let on_down = [("repick", None), ("keep", Some(OnDown::Keep)), ("reset", Some(OnDown::Reset))];
-    let last_resort =
-        [("drop", LastResort::Drop), ("reset", LastResort::Reset), ("unreachable", LastResort::Unreachable)];
     ServiceSettings {
         algorithm: algorithm.unwrap_or_default(),
         tuning: tuning(fields, algorithm),
-        on_down: fields.choice("on-down", &on_down).flatten(),
-        last_resort: fields.choice("last-resort", &last_resort).unwrap_or_default(),
-        unknown_tcp: fields.choice("unknown-tcp", &unknown_tcp).unwrap_or_default(),
+        on_down: fields.choice("on-down", &ON_DOWN).flatten(),
+        last_resort: fields.choice("last-resort", &LAST_RESORTS).unwrap_or_default(),
+        unknown_tcp: fields.choice("unknown-tcp", &UNKNOWN_TCP).unwrap_or_default(),
         priority: fields.choice("priority", &PRIORITIES).unwrap_or_default(),
         mss: mss(fields).unwrap_or_default(),
         ..ServiceSettings::new("", Vec::new(), PoolId(0))

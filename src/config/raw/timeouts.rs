@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use toml::de::DeTable;
 
 /// The keys, in the order of the fields of [`Timeouts`].
-const KEYS: [&str; 7] =
+pub(crate) const KEYS: [&str; 7] =
     ["tcp-opening", "tcp-established", "tcp-closing", "tcp-reset", "udp-one-way", "udp-two-way", "icmp"];
 /// The last of the ports whose UDP flows may be shorter-lived (RFC 4787, REQ-5a).
 const LAST_WELL_KNOWN: u16 = 1023;
@@ -78,7 +78,7 @@ fn entry(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawTimeout
 }
 
 /// What the keys of a protocol's timeouts begin with: anything but TCP and ICMP is timed like UDP.
-fn family(protocol: Protocol) -> &'static str {
+pub(crate) fn family(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp | Protocol::Icmp => protocol.name(),
         _ => Protocol::Udp.name(),

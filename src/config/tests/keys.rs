@@ -24,12 +24,14 @@ fn beside(table: &str, key: &str, value: &str) -> &'static [(&'static str, &'sta
         ("service", "nat") if value == "'full'" => &[("nat-pool", "'n'")],
         ("service", "full-nat-for") => &[("nat-pool", "'n'")],
         ("service", "unknown-tcp") => &[("algorithm", "'maglev'")],
-        ("service.timeouts", "ports") => &[("udp-one-way", "'5m'")],
+        ("service.timeouts", "ports") => &[("udp-one-way", "'6m'")],
+        ("service.timeouts", "protocol") if value == "'udp'" => &[("udp-one-way", "'6m'")],
         ("service.timeouts", "protocol") => &[("tcp-opening", "'5m'")],
         ("rule", "ports" | "source-ports") => &[("protocol", "'tcp'")],
         ("rule", "client-ipv4-prefix" | "client-ipv6-prefix") => &[("client-rate", "1")],
         ("nat-pool", "keep-range") => &[("ports", "'512-65535'")],
-        ("pool.monitor", "type") if value == "'dns'" => &[("query", "'a.example'")],
+        ("pool.monitor", "type") if value == "'dns'" => &[("query", "'a.example'"), ("name", "'m'")],
+        ("pool.monitor", "type") => &[("name", "'m'")],
         ("pool.monitor", "expect-address" | "expect-rcode" | "record") => &[("query", "'a.example'")],
         ("pool.monitor", "maintenance-header") => &[("load-header", "'L'")],
         ("pool.monitor", "max-lost") => &[("samples", "1000")],
@@ -56,9 +58,10 @@ fn lines(table: &Table, key: &Key, value: Option<&str>) -> String {
 }
 
 /// A valid file around the lines of one table.
-fn file(table: &str, lines: &str) -> String {
+pub(super) fn file(table: &str, lines: &str) -> String {
     let mut text = if table.is_empty() { lines.to_string() } else { String::new() };
-    if table == "pool.monitor" {
+    // The key `floor` of a pool has no effect without a monitor.
+    if matches!(table, "pool.monitor" | "pool") {
         text += "[gateway]\nprobe-address = '192.0.2.1'\n";
     }
     let of = |name: &str| {
@@ -72,6 +75,7 @@ fn file(table: &str, lines: &str) -> String {
             text += &format!("{}\n{lines}", known.header);
         }
     }
+    text += "[[nat-pool]]\nname = 'm'\naddresses = '10.0.9.200'\n";
     text += &format!("[[nat-pool]]\n{}[[service]]\n{}", of("nat-pool"), of("service"));
     let nested = |parent: &str| {
         let found = TABLES.iter().find(|known| known.name == table && table.starts_with(parent));
@@ -83,10 +87,11 @@ fn file(table: &str, lines: &str) -> String {
     let other = "name = 'o'\naddress = '10.0.0.9'\n".to_string();
     text += &format!("[[pool.server]]\n{}", if table == "pool.server" { other } else { of("pool.server") });
     text += &nested("pool.");
+    text += if table == "pool" { "[[pool.monitor]]\ntype = 'tcp'\n" } else { "" };
     text + "[[pool]]\nname = 'q'\n[[pool.server]]\nname = 't'\naddress = '10.0.0.2'\n"
 }
 
-fn read(table: &Table, key: &Key, value: Option<&str>) -> Result<Settings, ConfigError> {
+pub(super) fn read(table: &Table, key: &Key, value: Option<&str>) -> Result<Settings, ConfigError> {
     let mut text = file(table.name, &lines(table, key, value));
     if let ("pool", "name", Some(name)) = (table.name, key.name, value) {
         text = text.replace("pool = 'p'", &format!("pool = {name}"));
@@ -95,13 +100,13 @@ fn read(table: &Table, key: &Key, value: Option<&str>) -> Result<Settings, Confi
 }
 
 /// Every key but those under which other tables are written in arrays.
-fn keys() -> impl Iterator<Item = (&'static Table, &'static Key)> {
+pub(super) fn keys() -> impl Iterator<Item = (&'static Table, &'static Key)> {
     let all = TABLES.iter().flat_map(|table| table.keys.iter().map(move |key| (*table, key)));
     all.filter(|(_, key)| !matches!(key.takes, Takes::Tables { .. }))
 }
 
 /// A value that a key takes.
-fn sample(table: &str, key: &Key) -> String {
+pub(super) fn sample(table: &str, key: &Key) -> String {
     match key.takes {
         Takes::Flag => "true".into(),
         Takes::Number { least, .. } | Takes::Ranges { least, .. } => least.to_string(),
@@ -174,7 +179,7 @@ fn former_names_are_refused_with_the_present_one() {
 }
 
 /// Values at the bounds of a key, and just beyond them.
-fn bounds(key: &Key) -> (Vec<String>, Vec<String>) {
+pub(super) fn bounds(key: &Key) -> (Vec<String>, Vec<String>) {
     let text = |length: u64| {
         let length = usize::try_from(length).expect("short");
         format!("'{}'", if key.name == "payload-hex" { "0a".repeat(length) } else { "a".repeat(length) })

@@ -10,7 +10,7 @@ use crate::flow::NatPoolSettings;
 use crate::health::settings::{PoolWatch, ServerWatch};
 use crate::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use crate::policy::{Action, RuleSettings};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 /// Slots that flows, sticky slots or resting ports refer to.
@@ -64,6 +64,7 @@ pub(super) fn follow(old: &Settings, written: &Settings, in_use: &InUse) -> (Set
         services: assign(&services(old), &services(written), &in_use.services),
         nat_pools: assign(&nat_pools(old), &nat_pools(written), &in_use.nat_pools),
         rules: assign(&rules(old), &rules(written), &in_use.rules),
+        sticky: sticky_groups(old, written),
     };
     let order = Order {
         services: slots.services.iter().copied().map(ServiceId).collect(),
@@ -116,6 +117,31 @@ struct Slots {
     services: Vec<u32>,
     nat_pools: Vec<u32>,
     rules: Vec<u32>,
+    /// The number of each group of services that share what they remember, by its number in the file.
+    sticky: BTreeMap<u32, u32>,
+}
+
+/// Numbers the groups that share what they remember: one of the same name keeps its number, and no two share one. A group
+/// without a name is its service's own.
+fn sticky_groups(old: &Settings, written: &Settings) -> BTreeMap<u32, u32> {
+    let named = |settings: &Settings| {
+        let groups = settings.services.iter().filter_map(|service| Some((service.sticky.as_ref()?.group, service)));
+        let name = |(group, service): (u32, &ServiceSettings)| {
+            let own = || (false, service.name.clone());
+            let name = settings.sticky_groups.get(&group).map_or_else(own, |name| (true, name.clone()));
+            (name, group)
+        };
+        groups.map(name).collect::<BTreeMap<_, _>>()
+    };
+    let (before, now) = (named(old), named(written));
+    let kept: BTreeMap<u32, u32> = now.iter().filter_map(|(name, group)| Some((*group, *before.get(name)?))).collect();
+    let mut taken: Vec<u32> = before.into_values().collect();
+    let mut fresh = |group: u32| {
+        let free = std::iter::once(group).chain(0..).find(|number| !taken.contains(number)).unwrap_or(group);
+        taken.push(free);
+        free
+    };
+    now.into_values().map(|group| (group, kept.get(&group).copied().unwrap_or_else(|| fresh(group)))).collect()
 }
 
 /// Puts things into their slots: what is in the file, then what is gone and in use; what is left is vacant.
@@ -148,7 +174,7 @@ impl Slots {
         };
         let (services_used, servers_used) = (used(&in_use.services), used(&in_use.servers));
         let (nat_used, rules_used, pools_used) = (used(&in_use.nat_pools), used(&in_use.rules), used(pools_in_use));
-        let services = written.services.iter().map(|service| self.service(service, old, written));
+        let services = written.services.iter().map(|service| self.service(service));
         let gone_service = |(at, service): (usize, &ServiceSettings)| {
             let listen: Vec<Listen> = Vec::new();
             let last_resort = LastResort::Drop;
@@ -194,6 +220,8 @@ impl Slots {
             old.policy.rules.iter().enumerate().filter(|(at, _)| rules_used(at)).map(|(at, r)| (at, r.clone())),
             || RuleSettings::new("", Action::Drop),
         );
+        settings.sticky_groups =
+            written.sticky_groups.iter().map(|(group, name)| (self.sticky[group], name.clone())).collect();
         settings.health.pools = written.health.pools.iter().map(|watch| self.watch(watch)).collect();
         if settings.pools.is_empty() {
             // What is vacant belongs to some pool.
@@ -202,7 +230,7 @@ impl Slots {
         settings
     }
 
-    fn service(&self, service: &ServiceSettings, old: &Settings, written: &Settings) -> ServiceSettings {
+    fn service(&self, service: &ServiceSettings) -> ServiceSettings {
         let pool = |id: PoolId| PoolId(self.pools[id.0 as usize]);
         let last_resort = match service.last_resort {
             LastResort::Pool(id) => LastResort::Pool(pool(id)),
@@ -218,22 +246,9 @@ impl Slots {
         };
         let mut own = ServiceSettings { pool: pool(service.pool), last_resort, nat, ..service.clone() };
         if let Some(sticky) = &mut own.sticky {
-            sticky.group = self.sticky_group(sticky.group, old, written);
+            sticky.group = self.sticky[&sticky.group];
         }
         own
-    }
-
-    /// A group that shares what it remembers keeps the number that any of its services had it under.
-    fn sticky_group(&self, group: u32, old: &Settings, written: &Settings) -> u32 {
-        let members = || {
-            let all = self.services.iter().zip(&written.services);
-            all.filter(move |(_, service)| service.sticky.as_ref().is_some_and(|sticky| sticky.group == group))
-        };
-        let before = members().find_map(|(slot, service)| {
-            let old = old.services.get(*slot as usize).filter(|old| old.name == service.name)?;
-            old.sticky.as_ref().map(|sticky| sticky.group)
-        });
-        before.or_else(|| members().next().map(|(slot, _)| *slot)).unwrap_or(group)
     }
 
     fn rule(&self, rule: &RuleSettings) -> RuleSettings {

@@ -2,9 +2,11 @@
 //!
 //! It must not know what has happened since: that is [`super::standing`] and [`super::shard`].
 
+mod diff;
 mod directory;
 mod identity;
 
+pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
 pub use identity::InUse;
 pub(super) use identity::Order;
 
