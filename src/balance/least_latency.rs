@@ -11,12 +11,19 @@ pub(super) struct LeastLatency {
     loads: Tournament,
     weights: Vec<u32>,
     latencies: Vec<Option<u64>>,
+    /// How many were never measured.
+    unmeasured: usize,
 }
 
 impl LeastLatency {
     /// Makes one over `places`; the server at `first` comes first among equals.
     pub(super) fn new(places: usize, first: usize) -> Self {
-        LeastLatency { loads: Tournament::new(places, first), weights: vec![0; places], latencies: vec![None; places] }
+        LeastLatency {
+            loads: Tournament::new(places, first),
+            weights: vec![0; places],
+            latencies: vec![None; places],
+            unmeasured: places,
+        }
     }
 
     /// Takes new weights; 0 is no candidate.
@@ -26,19 +33,31 @@ impl LeastLatency {
         for (place, known) in self.latencies.iter_mut().enumerate() {
             *known = latency(place).map(nanos);
         }
+        self.unmeasured = self.latencies.iter().filter(|latency| latency.is_none()).count();
         let average = self.average();
-        for (place, weight) in weights.iter().enumerate() {
-            let nanos = self.latencies[place].unwrap_or(average);
-            self.loads.set(place, (*weight > 0).then(|| share(nanos + 1, *weight)));
+        for place in 0..weights.len() {
+            self.set(place, self.latencies[place].unwrap_or(average));
         }
+    }
+
+    fn set(&mut self, place: usize, nanos: u64) {
+        let weight = self.weights[place];
+        self.loads.set(place, (weight > 0).then(|| share(nanos + 1, weight)));
     }
 
     /// Takes note of a server's round trip.
     pub(super) fn changed(&mut self, place: usize, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX >> 1);
-        self.latencies[place] = Some(nanos);
-        let weight = self.weights[place];
-        self.loads.set(place, (weight > 0).then(|| share(nanos + 1, weight)));
+        let was_measured = self.latencies[place].replace(nanos).is_some();
+        self.unmeasured -= usize::from(!was_measured);
+        self.set(place, nanos);
+        if self.unmeasured > 0 {
+            let average = self.average();
+            let unmeasured = |place: &usize| self.latencies[*place].is_none();
+            for place in (0..self.latencies.len()).filter(unmeasured).collect::<Vec<_>>() {
+                self.set(place, average);
+            }
+        }
     }
 
     /// Returns the server with the least.
@@ -88,6 +107,8 @@ mod tests {
         least.set_weights(&[1, 1, 1], |place| [Some(ms(10)), None, Some(ms(2))][place]);
         assert_eq!(least.pick(&|_| false), Some(2));
         assert_eq!(least.pick(&|place| place == 2), Some(1), "the average of 10 and 2 is 6");
+        least.changed(2, ms(11));
+        assert_eq!(least.pick(&|_| false), Some(0), "the average moves with what is measured: 10.5");
         least.changed(1, ms(1));
         assert_eq!(least.pick(&|_| false), Some(1));
         least.set_weights(&[20, 1, 1], |place| [Some(ms(10)), Some(ms(1)), Some(ms(2))][place]);

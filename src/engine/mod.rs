@@ -281,7 +281,7 @@ impl Engine {
             Step::EndThenAgain { flow, cause, sign } => {
                 self.take_sign(now, sign);
                 self.shard.end((&self.plan, &self.standing), now, flow, cause);
-                self.take_idle();
+                self.take_idle(now);
                 return None;
             }
             Step::EndByReset { flow, cause } => {
@@ -302,7 +302,7 @@ impl Engine {
             Step::Fragment => self.fragment(arrival),
             Step::Hit(_) => return None,
         };
-        self.take_idle();
+        self.take_idle(now);
         Some(verdict)
     }
 
@@ -322,9 +322,10 @@ impl Engine {
 
     /// Tells the standing which draining servers have no flow left.
     #[inline]
-    fn take_idle(&mut self) {
+    fn take_idle(&mut self, now: Instant) {
         while let Some(server) = self.shard.poll_idle() {
             self.standing.servers_mut().idle(server);
+            self.take_notices(now);
         }
     }
 
@@ -366,7 +367,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
         self.shard.handle_timeout((&self.plan, &self.standing), now);
-        self.take_idle();
+        self.take_idle(now);
         self.monitors.handle_timeout(now);
         self.take_health(now);
         self.standing.handle_timeout(&self.plan, now);
@@ -375,7 +376,7 @@ impl Engine {
         if self.shard.go_on_walking((&self.plan, &self.standing), now) {
             self.standing.clear_drained();
         }
-        self.take_idle();
+        self.take_idle(now);
         self.take_notices(now);
         self.advance(now);
     }

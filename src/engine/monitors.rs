@@ -41,6 +41,8 @@ impl Engine {
     pub(super) fn take_health(&mut self, now: Instant) {
         while let Some(event) = self.monitors.poll_event() {
             match event {
+                // A server that nobody watches is forced up or down in both families, whichever it has.
+                HealthEvent::Transition { server, v6, .. } if !self.plan.roster().server(server).has(v6) => {}
                 HealthEvent::Transition { server, v6, port, up, why, .. } => {
                     self.take_state(now, server);
                     self.standing.count_transition(server, up);
@@ -65,7 +67,7 @@ impl Engine {
     }
 
     /// Takes what the monitors say of a server: its flows may have to end.
-    fn take_state(&mut self, now: Instant, server: ServerId) {
+    pub(super) fn take_state(&mut self, now: Instant, server: ServerId) {
         let gone = self.standing.take_health(&self.plan, now, server, &self.monitors);
         self.follow_gone(now, gone);
     }

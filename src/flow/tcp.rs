@@ -330,7 +330,8 @@ impl Ends {
     /// Whether an end can have sent this acknowledgement: from `back` before its last one up to what the other end sent.
     fn can_ack(&self, side: usize, ack: u32, back: u32) -> bool {
         let sent = self.next[1 - side].wrapping_sub(self.acked[side]);
-        let sent = if sent <= WINDOW { sent } else { 0 };
+        let is_known = self.seen & syn(1 - side) != 0;
+        let sent = if is_known && sent <= WINDOW { sent } else { 0 };
         ack.wrapping_sub(self.acked[side]).wrapping_add(back) <= sent + AHEAD + back
     }
 

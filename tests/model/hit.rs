@@ -3,7 +3,6 @@
 use super::answers::Why;
 use super::craft;
 use super::engine::Fate;
-use super::faults;
 use super::model::{Arrival, Model};
 use super::tcp::{Means, Tracker};
 use super::wire::{ACK, Body, RST, SYN};
@@ -135,10 +134,7 @@ impl Model {
         let to = flow.ends(if from == Side::Client { Side::Server } else { Side::Client });
         let mut out = craft::translated(arrival.bytes, packet, to.1, to.0, arrival.meta.partial_checksum);
         let cut = too_big && arrival.meta.gso_size == 0;
-        let clamp = arrival
-            .segment()
-            .filter(|segment| segment.has(SYN) && !(cut && faults::CUT_SYN_IS_NOT_CLAMPED))
-            .and_then(|_| self.segment_size(place));
+        let clamp = arrival.segment().filter(|segment| segment.has(SYN)).and_then(|_| self.segment_size(place));
         if let Some(most) = clamp {
             let before = out.clone();
             craft::clamp(&mut out, packet, most);

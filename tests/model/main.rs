@@ -3,7 +3,7 @@
 //!
 //! Both get the same random packets, operator changes and times; after each step verdicts, bytes, events and all rows must
 //! agree. Where policy leaves the engine a choice (random algorithms, NAT ports, which flow is evicted), the model checks
-//! that the choice was allowed and follows it. Known faults of the engine are listed in `faults`.
+//! that the choice was allowed and follows it.
 //!
 //! Not modelled: fragments that arrive, IPv4 options and IPv6 extension headers, NAT64 and NAT46, SCTP, monitors
 //! other than ICMP echo, floors, bounded queues.
@@ -21,7 +21,6 @@ mod craft;
 mod engine;
 mod errors;
 mod events;
-mod faults;
 mod flows;
 mod history;
 mod hit;

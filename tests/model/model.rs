@@ -198,6 +198,7 @@ impl Model {
             }
         };
         self.count(&fate, count, len as u64);
+        self.tell_notices();
         Some(Answer {
             fate,
             bytes: out,

@@ -1,6 +1,5 @@
 //! Which server a new flow goes to: each algorithm as `docs/algorithms.md` and its paper tell it, by a search through all.
 
-use super::faults;
 use super::servers::Server;
 use equipoise::balance::{Algorithm, Prefixes, Tuning};
 use equipoise::packet::Protocol;
@@ -153,8 +152,7 @@ impl Picker {
             }
             Algorithm::LeastLatency => {
                 // Who was never measured counts as the average of the others.
-                let average =
-                    if faults::AVERAGE_LATENCY_IS_OLD { self.average } else { self.average_of(choice.servers) };
+                let average = self.average_of(choice.servers);
                 self.least(&candidates, |place| nanos(server(place)).unwrap_or(average) + 1)
             }
             Algorithm::Random => return allowed(&candidates, choice, |_| true),

@@ -1,6 +1,5 @@
 //! Servers as operators, traffic and time make them: weights, administrative states, forced health, reports, holds, slow start.
 
-use super::faults;
 use equipoise::balance::{Admin, Health, Passive, ServerSettings};
 use equipoise::time::{Duration, Instant};
 
@@ -189,14 +188,14 @@ impl Server {
 
     /// What time alone does to it; whether its draining is over.
     pub fn passes(&mut self, now: Instant) -> bool {
-        let hold_ends = self.held && self.held_until <= now && !faults::END_OF_HOLD_IS_LOST;
+        let hold_ends = self.held && self.held_until <= now;
         if self.timer.is_none_or(|timer| timer > now) && !hold_ends {
             return false;
         }
         let is_old = |report: &Report| report.at + REPORT_LIFE <= now;
         if self.report.as_ref().is_some_and(is_old) {
             let tires = |server: &mut Server| (server.report, server.maintenance) = (None, false);
-            if faults::OLD_REPORT_NEEDS_NO_SLOW_START { tires(self) } else { self.change(now, tires) }
+            self.change(now, tires)
         }
         if self.held && self.held_until <= now {
             self.held = false;

@@ -1,6 +1,5 @@
 //! Services with their pools: who listens where, whose servers answer, who may be picked.
 
-use super::faults;
 use super::pick::{Asker, Choice, Picker, Place};
 use super::servers::Server;
 use equipoise::balance::{Algorithm, Health, LastResort, ServiceSettings};
@@ -38,17 +37,10 @@ impl Service {
         (over(settings.pool.0 as usize, settings.algorithm), last)
     }
 
-    /// Whether any flow can come to it by a family.
-    pub fn listens(&self, v6: bool) -> bool {
-        self.settings.listen.iter().any(|listen| listen.address.is_ipv6() == v6)
-    }
-
     /// What a server of it counts as for flows that come by a family.
     pub fn health(&self, server: &Server, v6: bool) -> Health {
         match self.settings.reach(&server.settings, v6) {
-            Some(address) if self.listens(v6) || !faults::UNLISTENED_FAMILIES_ARE_UP => {
-                server.health[usize::from(address.is_ipv6())]
-            }
+            Some(address) => server.health[usize::from(address.is_ipv6())],
             _ => Health::Up,
         }
     }

@@ -3,7 +3,6 @@
 //!
 //! Numbers are `None` until they are known; distances are signed.
 
-use super::faults;
 use super::wire::{ACK, FIN, RST, SYN, Tcp as Segment};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::Side;
@@ -283,8 +282,7 @@ impl Tracker {
     /// Whether an end can acknowledge this: not long before its last acknowledgement, nor far behind what the other sent.
     fn can_acknowledge(&self, from: Side, ack: u32, back: i64) -> bool {
         let Some(acked) = self.ends[from as usize].acked else { return false };
-        let unknown = faults::UNKNOWN_NUMBERS_ARE_ZERO.then_some(0);
-        let next = self.ends[from.other() as usize].next.or(unknown);
+        let next = self.ends[from.other() as usize].next;
         let sent = next.map_or(0, |next| distance(acked, next));
         let sent = if (0..=WINDOW).contains(&sent) { sent } else { 0 };
         (-back..=sent + NEAR).contains(&distance(acked, ack))

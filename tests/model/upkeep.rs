@@ -2,7 +2,6 @@
 
 use super::answers;
 use super::engine::{Order, Rows};
-use super::faults;
 use super::flows::Flow;
 use super::model::Model;
 use super::monitor::Watch;
@@ -68,9 +67,6 @@ impl Model {
             it.deadline = None;
             let server = self.name(flow.server);
             self.notices.push(Event::ServerDrained { server });
-            if !faults::NOTICES_WAIT {
-                self.tell_notices();
-            }
         }
         let sticky = self.services[flow.service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group)) {
@@ -177,18 +173,16 @@ impl Model {
         let was = self.servers[server].told();
         self.servers[server].forced = up;
         let is = self.servers[server].told();
-        if was != is && !faults::FORCING_THE_UNKNOWN_IS_LOST {
+        if was != is {
             self.health_changed(now, server);
         }
         let [was, is] = [was, is].map(|both| both.map(|health| health == Health::Up));
         let why = if up.is_some() { Why::Forced } else { Why::Released };
         let settings = &self.servers[server].settings;
         let has = [settings.v4.is_some(), settings.v6.is_some()];
-        let watched = self.servers[server].watched.map(|health| health.is_some());
         for v6 in [false, true] {
             let place = usize::from(v6);
-            let all = faults::ABSENT_ADDRESSES_GO_DOWN && watched == [false; 2];
-            if was[place] != is[place] && (has[place] || all) {
+            if was[place] != is[place] && has[place] {
                 self.health_changed(now, server);
                 self.tell_health(server, v6, is[place], why.clone());
             }
