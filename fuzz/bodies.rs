@@ -231,10 +231,15 @@ impl Drive {
         }
     }
 
-    /// Hands the engine a packet: if it is valid, so must be what comes out.
+    /// Hands the engine a packet: what is foreseen of it comes true, and if it is valid, so is what comes out.
     fn packet(&mut self, came: Vec<u8>, meta: Meta) {
         let mut packet = came.clone();
+        let foreseen = self.engine.foresee(self.now, &came, meta);
+        self.engine.explain(self.now, &came, meta);
         let verdict = self.engine.handle_packet(self.now, &mut packet, meta);
+        if let Some(said) = foreseen.verdict {
+            assert_eq!((said, &foreseen.bytes), (verdict, &packet), "{came:02x?}");
+        }
         let sound = !meta.partial_checksum && oracle::is_valid(&came);
         if let Verdict::Forward { len, .. } = verdict
             && sound

@@ -61,7 +61,7 @@ impl Engine {
             Step::Stop(settled) => self.shard.settle(arrival, settled, &self.scratch),
             Step::Error(error) => {
                 self.take_sign(now, error.sign);
-                self.shard.carry_error(arrival, error, &self.scratch)
+                self.shard.carry_error(arrival, &error, &self.scratch)
             }
             Step::Probe => self.probe(arrival),
             Step::Fragment => self.fragment(arrival),

@@ -39,7 +39,7 @@ pub(super) enum Step {
         sign: Option<Sign>,
     },
     /// It is an ICMP error about a packet of a flow.
-    Error(FlowError),
+    Error(Box<FlowError>),
     /// It is the monitors', which decide what becomes of it.
     Probe,
     /// It is a fragment: the store of fragments decides what becomes of it.
@@ -168,7 +168,7 @@ pub(super) struct FlowError {
 pub(super) enum ErrorOnward {
     /// Rewritten in place.
     Rewrite {
-        about: Box<Quote>,
+        about: Quote,
         outer: Addresses,
         inner: Inner,
         /// The identification that the quoted fragment was sent with, if it went on with another.
@@ -298,3 +298,13 @@ impl Scratch {
 /// When which pressure was last reported: by priority, of the table and of the rate.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Pressures(pub(super) [[Option<Instant>; 2]; 3]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_a_packet_of_a_flow_is_passed_in_one_cache_line() {
+        assert!(size_of::<Step>() <= 64, "{}", size_of::<Step>());
+    }
+}

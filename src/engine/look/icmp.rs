@@ -32,7 +32,8 @@ impl Look<'_> {
             Err(reason) => Settled::drop(reason).into(),
             Ok(()) => {
                 let sign = self.sign_of_error(arrival, found);
-                Step::Error(FlowError { found, sign, onward: self.pass_error_on(arrival, about, found, scratch) })
+                let onward = self.pass_error_on(arrival, about, found, scratch);
+                Step::Error(Box::new(FlowError { found, sign, onward }))
             }
         }
     }
@@ -124,7 +125,7 @@ impl Look<'_> {
         }
         let inner = Inner { addresses: sent.addresses, src_port: sent.src_port, dst_port: sent.dst_port };
         let id = self.shard.sent_as(&about);
-        ErrorOnward::Rewrite { about: Box::new(about), outer, inner, id }
+        ErrorOnward::Rewrite { about, outer, inner, id }
     }
 }
 
