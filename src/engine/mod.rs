@@ -1,6 +1,6 @@
 //! The sans-IO core: a packet and a time in, a verdict out.
 //!
-//! It must not know clocks, sockets, threads or files. Deciding and doing are apart: [`look`] reads the plan, the
+//! It must not know clocks, sockets, threads or files. Deciding and doing are apart: `look` reads the plan, the
 //! standing and the shard and returns a step; the shard carries the step out and decides nothing.
 //!
 //! ```text

@@ -1,6 +1,6 @@
 //! Why a packet meets its verdict, as plain values: a look without carrying out, and the facts behind it.
 //!
-//! It must not decide anything: what becomes of the packet is what [`super::look`] says, and everything else here is
+//! It must not decide anything: what becomes of the packet is what `look` says, and everything else here is
 //! read from the same rooms that the look reads.
 
 mod fields;
