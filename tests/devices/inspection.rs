@@ -127,6 +127,39 @@ fn totals_add_up_and_agree_with_the_flows_while_packets_move() {
 }
 
 #[test]
+fn what_is_explained_of_a_connection_is_what_the_next_real_one_meets() {
+    let world = World::new("explained");
+    let _nginx = world.nginx();
+    let _gateway = world.start(&world.configuration("", &[WEB]));
+    let text = |args: &[&str]| {
+        let output = world.eqctl_raw(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for port in 41_001..=41_006_u16 {
+        let words = format!("tcp {}:{port} -> {}:80 syn", CLIENT[0], SERVICE[0]);
+        let said = text(&["explain", &words]);
+        assert_eq!(said, text(&["explain", &words]), "asking changes nothing");
+        let output = run(world.curl(0, "").args(["--local-port", &port.to_string()]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let flows = world.flows(&[]);
+        let row = flows.iter().find(|row| row.client.port() == port).expect("the connection");
+        let chosen = said.lines().find(|line| line.contains("CHOSEN")).expect("a server");
+        assert!(chosen.contains(&format!("web/{}", row.server)), "{said}\n{row:?}");
+        assert!(said.contains(&format!("goes on to {}", row.server_address)), "{said}");
+        let flow = text(&["explain", "--flow", &row.id.to_string()]);
+        assert!(flow.contains(&row.client.to_string()) && flow.contains(&row.server), "{flow}");
+    }
+    let client = text(&["explain", "--client", CLIENT[0]]);
+    assert!(client.contains("CHOSEN") && client.contains("41006"), "{client}");
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&["explain", "--client", CLIENT[0], "--json"])).expect("JSON");
+    assert!(json.is_object());
+    assert_eq!(world.eqctl_raw(&["explain", "tcp nonsense"]).status.code(), Some(2));
+    assert!(world.totals().engine.add_up());
+}
+
+#[test]
 fn tables_for_people_have_their_columns() {
     let world = World::new("tables");
     let _nginx = world.nginx();
