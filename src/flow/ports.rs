@@ -477,7 +477,7 @@ mod tests {
             assert!(count >= 12, "{count}");
         }
         let mut pool = NatPool::new(&NatPoolSettings { range_class: true, ..settings() }, 1);
-        assert_eq!(pool.allocate(at(0), client(1), 53, Protocol::Udp, false), Err(Exhausted), "no port below 1024 in range");
+        assert_eq!(pool.allocate(at(0), client(1), 53, Protocol::Udp, false), Err(Exhausted), "none below 1024");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Creates room for `most` clients, each kept for `idle_time` after its last flow.
+    /// Creates sticky slots for at most `most` clients, each kept for `idle_time` after its last flow.
     pub fn new(most: u32, idle_time: Duration, seed: u64) -> Self {
         let clients = Clients::new(RandomState::with_seeds(seed, 11, 12, 13));
         Slots { clients, most: most as usize, idle_time }
