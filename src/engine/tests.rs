@@ -1,4 +1,4 @@
-//! Rules of the engine, packet by packet.
+//! Packet-by-packet tests of the engine.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;

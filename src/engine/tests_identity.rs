@@ -1,4 +1,4 @@
-//! Slots follow names from one plan to the next, and are given to nothing else while anything refers to them.
+//! Slots follow names from one plan to the next, and are not reused while anything refers to them.
 
 use super::testing::{at, bytes, tcp};
 use super::*;
@@ -7,7 +7,7 @@ use crate::ids::ServerId;
 
 const VIP: [u8; 4] = [192, 0, 2, 80];
 
-/// A web service over servers, each `name=address`, as a file has it; the rest of the file follows.
+/// Returns a web service over servers, each written `name=address`, as a file; `rest` follows.
 fn file(servers: &[&str], rest: &str) -> Settings {
     let server = |text: &&str| {
         let (name, address) = text.split_once('=').expect("name=address");
@@ -61,7 +61,7 @@ fn a_server_that_is_gone_keeps_its_slot_while_flows_refer_to_it() {
     assert_eq!((slot(&after, &name), slot(&after, "new")), (None, Some(ServerId(2))));
     assert_eq!(after.pool_and_server(server), ("web", &*name), "its flows still have a name");
     assert!(!after.roster().servers_of(crate::ids::ServiceId(0)).any(|id| id == server), "and it gets no new ones");
-    // Once the flow is gone, the slot is free.
+    // Once the flow has ended, the slot is free.
     engine.handle_timeout(at(1000));
     let after = engine.plan.followed_by(&without, &engine.in_use());
     assert_eq!(slot(&after, "new"), Some(server));
@@ -74,7 +74,7 @@ fn a_server_at_another_address_is_another_server() {
     let after = before.followed_by(&file(&["a=10.0.0.7", "b=10.0.0.2"], ""), &used);
     assert_eq!((slot(&after, "a"), slot(&after, "b")), (Some(ServerId(2)), Some(ServerId(1))));
     assert_eq!(after.roster().server(ServerId(0)).v4, Some([10, 0, 0, 1].into()));
-    // Back at its address, it is the one that it was.
+    // Back at its old address, it is the same server again.
     let back = after.followed_by(before.written(), &used);
     assert_eq!(slot(&back, "a"), Some(ServerId(0)));
 }

@@ -1,4 +1,4 @@
-//! Rules of full NAT, hairpin and translation between the families.
+//! Tests of full NAT, hairpin and translation between the families.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -28,7 +28,7 @@ fn full(v4: bool, v6: bool, change: impl FnOnce(&mut NatPoolSettings)) -> Settin
     settings
 }
 
-/// Servers of one family alone.
+/// Returns settings with servers of one family only.
 fn servers_of(mut settings: Settings, v6: bool) -> Settings {
     for server in &mut settings.servers {
         if v6 { server.v4 = None } else { server.v6 = None }
@@ -36,7 +36,7 @@ fn servers_of(mut settings: Settings, v6: bool) -> Settings {
     settings
 }
 
-/// Hands a packet in and returns what goes out: itself, or those that it becomes.
+/// Passes in a packet and returns what is sent: the packet itself, or those that replace it.
 fn through(engine: &mut Engine, now: Instant, packet: &[u8]) -> Vec<Vec<u8>> {
     let mut packet = packet.to_vec();
     let mut out = Vec::new();
@@ -191,7 +191,7 @@ fn ipv6_clients_reach_ipv4_servers() {
 #[test]
 fn ipv4_clients_reach_ipv6_servers_and_long_datagrams_arrive_in_pieces() {
     let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
-    // What a route says of its first step does not hold for the whole way.
+    // The MTU of a route covers its first hop, not the whole path.
     for server in [0, 1].map(crate::ids::ServerId) {
         engine.apply(at(0), Change::Mtu { server, v6: true, mtu: 1500 }).unwrap();
     }
@@ -280,7 +280,7 @@ fn a_way_too_narrow_for_any_header_is_no_reason_to_panic() {
     }
 }
 
-/// The first fragment over IPv4 of what is longer.
+/// Returns the first IPv4 fragment of a longer packet.
 fn first_fragment(protocol: u8, transport: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     PacketBuilder::ipv4(CLIENT, VIP, 60).udp(0, 0).write(&mut packet, &transport[8..]).unwrap();
@@ -298,7 +298,7 @@ fn first_fragment(protocol: u8, transport: &[u8]) -> Vec<u8> {
 
 #[test]
 fn who_sends_what_cannot_be_translated_is_told_that_it_is_prohibited() {
-    // The first fragment of an echo request over IPv4; over IPv6 one with options behind its Fragment header.
+    // The first fragment of an echo request over IPv4, and over IPv6 one with options after its Fragment header.
     let ping = first_fragment(proto::ICMP, &[&[8, 0, 0xf7, 0xff][..], &[0; 28]].concat());
     let mut datagram = udp6(&[7; 24]);
     datagram.splice(40..40, [60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0]);
@@ -346,7 +346,7 @@ fn what_has_no_ports_goes_to_a_server_of_its_own_family() {
         let sum = !checksum::fold(checksum::add(0, &packet[..20]));
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
         let verdict = engine.handle_packet(at(1), &mut packet, Meta::default());
-        // One source address has one flow to one server's address; the others are told that there is no way back.
+        // One source address has one flow to one server address; other clients get an error.
         let want = if last == 1 {
             matches!(verdict, Verdict::Forward { .. })
         } else {

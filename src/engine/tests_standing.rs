@@ -1,4 +1,4 @@
-//! Rules of servers that come and go, of stickiness, policy and probes, packet by packet.
+//! Packet-by-packet tests of servers that come and go, sticky clients, policy and probes.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -33,7 +33,7 @@ fn events(engine: &mut Engine) -> Vec<String> {
     std::iter::from_fn(|| engine.poll_event()).map(|event| event.to_string()).collect()
 }
 
-/// Sends a SYN and tells the last octet of the server that it went to.
+/// Sends a SYN and returns the last octet of the server that it went to.
 fn syn(engine: &mut Engine, now: Instant, client: [u8; 4], port: u16) -> Result<u8, Verdict> {
     let mut packet = bytes(tcp(client, port, VIP, 80, 100).syn(), b"");
     match send(engine, now, &mut packet) {
@@ -102,7 +102,7 @@ fn on_down_reset_tells_both_ends_at_the_numbers_that_they_expect() {
     let (vip, client, server) = (IpAddr::from(VIP), IpAddr::from(CLIENT), IpAddr::from([10, 0, 2, 1]));
     assert_eq!(shown, [(vip, 80, client, 1, 501), (client, 1, server, 8080, 101)]);
     assert_eq!(engine.counters().flows, 1, "the other server's flow stays");
-    // A packet that comes before the walk is done ends its flow by itself.
+    // A packet that arrives before the walk is done ends its own flow.
     engine.apply(at(2), Change::Admin { server: ServerId(1), admin: Admin::Disabled, deadline: None }).unwrap();
     let mut data = bytes(tcp(CLIENT, 2, VIP, 80, 101).ack(501), b"data");
     assert_eq!(send(&mut engine, at(2), &mut data), Verdict::Consume(Consumed::ServerDown));
@@ -297,7 +297,7 @@ fn a_rule_sends_flows_to_a_service_of_its_own_and_limits_them() {
     let mut rows = Vec::new();
     engine.flows(at(0), &FlowQuery::default(), Cursor::default(), 10, &mut rows);
     assert_eq!((rows[0].service.as_str(), rows[0].rule.as_deref()), ("inner", Some("inner")));
-    // Ended flows free their client's place.
+    // Ended flows free their client's quota.
     engine.apply(at(1), Change::Kill { flow: rows[0].id }).unwrap();
     assert_eq!(syn(&mut engine, at(1), CLIENT, 3), Ok(77));
 }
@@ -325,7 +325,7 @@ fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
     let mut settings = settings(2, 100);
     settings.pools[0].passive = Some(Passive { failures: 2, ..Passive::default() });
     let mut engine = Engine::new(&settings);
-    // s1 refuses one connection and never answers another, whose client tries again.
+    // s1 refuses one connection and never replies to another, whose client tries again.
     assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
     let mut refusal = bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 1, 0).rst().ack(101), b"");
     assert!(matches!(send(&mut engine, at(0), &mut refusal), Verdict::Forward { .. }));
@@ -368,7 +368,7 @@ fn a_syn_that_nobody_has_answered_goes_to_another_server_when_its_own_is_down() 
         assert_eq!(syn(&mut engine, at(1), CLIENT, 1), want);
         assert_eq!((syn(&mut engine, at(2), CLIENT, 1), engine.counters().flows), (want, 2), "and stays there");
     }
-    // Who has been answered has a connection with that server.
+    // A client that has had a reply has a connection to that server.
     let mut engine = Engine::new(&settings(2, 100));
     assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
     send(&mut engine, at(0), &mut bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 1, 500).syn().ack(101), b""));
@@ -398,7 +398,7 @@ fn only_a_refusal_of_the_syn_is_a_sign_against_its_server() {
     let mut settings = settings(2, 100);
     settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
     let server = || tcp([10, 0, 2, 1], 8080, CLIENT, 1, 7).rst();
-    // A server that has lost the SYN answers what a stranger sends behind it, at the stranger's number.
+    // A server that has lost the SYN replies to a forged segment after it, with the forged number.
     for (reset, signs) in [(server(), 0), (server().ack(77), 0), (server().ack(101), 1)] {
         let mut engine = Engine::new(&settings);
         assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
@@ -415,7 +415,7 @@ fn a_datagram_with_a_wrong_sum_is_not_answered() {
     let (mut wrong, mut none, mut padded) = (right.clone(), right.clone(), right.clone());
     wrong[27] ^= 1;
     none[26..28].fill(0);
-    // Bytes behind the datagram, inside the IP packet, are in no sum of it (RFC 768).
+    // Bytes after the datagram but inside the IP packet are not covered by its checksum (RFC 768).
     padded.extend([7; 4]);
     padded[3] += 4;
     let sum = u16::from_be_bytes([padded[10], padded[11]]).wrapping_sub(4);
@@ -449,7 +449,8 @@ fn an_icmp_error_about_an_unanswered_flow_counts_against_its_server() {
     assert_eq!([1, 2].map(|port| udp(&mut engine, at(1), port)), [Ok(2), Ok(2)]);
 }
 
-/// Two servers, each watched by a TCP monitor every second, three failures or two successes in a row.
+/// Returns settings with two servers, each probed over TCP every second, down after three failures and up after two
+/// successes.
 fn watched() -> Settings {
     let mut settings = settings(2, 100);
     settings.health.source_v4 = Some([192, 0, 2, 1].into());
@@ -474,7 +475,7 @@ fn watched() -> Settings {
     settings
 }
 
-/// Lets time go on; the servers in `alive` answer probes 2 ms later. Returns what was told.
+/// Advances time; the servers in `alive` reply to probes 2 ms later. Returns the events.
 fn live(engine: &mut Engine, now: &mut u64, until: u64, alive: &[u8]) -> Vec<String> {
     let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     let mut told = Vec::new();
@@ -505,7 +506,7 @@ fn a_server_that_stops_answering_probes_is_left_out_within_the_configured_time()
     let told = live(&mut engine, &mut now, 9_000, &[1]);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].ends_with("server pool/s2 is DOWN (IPv4 port 8080): 3 of 3 timed out after 500 ms"), "{told:?}");
-    // Interval times failures plus timeout, from the moment of its death.
+    // Interval times failures plus timeout, from the moment of its failure.
     let when: u64 = told[0].split(' ').next().unwrap().parse().unwrap();
     assert!((5_000..=5_000 + 3_500).contains(&when), "{when}");
     assert_eq!([1, 2, 3].map(|port| syn(&mut engine, at(9), CLIENT, port)), [Ok(1), Ok(1), Ok(1)]);

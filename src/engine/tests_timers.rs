@@ -1,4 +1,4 @@
-//! How long flows live, to the second, and connections that outlive the engine.
+//! Flow lifetimes, to the second, and connections that outlive the engine.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -22,7 +22,7 @@ fn udp(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Vec<u8> {
     out
 }
 
-/// Packets that bring a flow into a class.
+/// Returns packets that bring a flow into a state.
 fn walk_to(class: TimeoutState) -> Vec<Vec<u8>> {
     let client = |seq| tcp(CLIENT, 9, VIP, 80, seq);
     let server = |seq| tcp(SERVER, 8080, CLIENT, 9, seq);
@@ -43,7 +43,7 @@ fn walk_to(class: TimeoutState) -> Vec<Vec<u8>> {
     open.into_iter().chain(rest).map(|packet| bytes(packet, b"")).collect()
 }
 
-/// Asserts that a flow of a class lives a second less than `seconds`, and no second longer.
+/// Asserts that a flow in a state is alive one second before `seconds` and gone one second after.
 fn lives(settings: &Settings, class: TimeoutState, seconds: u64) {
     let mut engine = Engine::new(settings);
     for packet in walk_to(class) {
@@ -83,7 +83,7 @@ fn the_timeouts_of_a_services_port_hold_and_not_those_of_another_port_or_protoco
     }
 }
 
-/// Nine servers by Maglev, and segments without a flow adopted.
+/// Returns settings with nine servers by Maglev and adoption of segments without a flow.
 fn adopting() -> Settings {
     let mut settings = settings(9, 99);
     settings.services[0].algorithm = Algorithm::Maglev;
@@ -125,7 +125,7 @@ fn what_shows_no_open_connection_is_not_adopted() {
     let mut wrong = bytes(segment().ack(7), b"data");
     wrong[36] ^= 1;
     assert_eq!(send(&mut engine, at(0), wrong).0, Verdict::Drop(Reason::TcpNoFlow));
-    // An acknowledgement alone takes no more than a half-open flow's time.
+    // A single acknowledgement occupies the table no longer than a half-open flow does.
     send(&mut engine, at(0), bytes(segment().ack(7), b""));
     engine.handle_timeout(at(241));
     assert_eq!(engine.counters().flows, 0);

@@ -1,4 +1,4 @@
-//! Rules of the way: ICMP errors, fragments, sizes and hops.
+//! Tests of the path: ICMP errors, fragments, sizes and hops.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -120,7 +120,7 @@ fn what_cannot_be_true_is_dropped_by_name() {
     for (mut packet, want) in cases {
         let to_vip = want == Reason::BadQuote;
         if to_vip {
-            // What cannot be read can only be ours by its destination.
+            // An unreadable packet can be identified only by its destination.
             packet[16..20].copy_from_slice(&VIP);
             resum(&mut packet);
         }
@@ -137,7 +137,7 @@ fn an_error_that_went_to_another_than_the_quoted_sender_is_dropped_and_judges_no
     let mut engine = Engine::new(&settings);
     let mut there = udp(10, 0);
     hand(&mut engine, &mut there);
-    // What the client's packet became, told to the service address: no router behind the gateway sends that.
+    // The client's packet after translation, reported to the service address: no router behind the gateway sends that.
     let mut forged = error(CLIENT, VIP, 0, &there);
     forged[21] = 1;
     forged[22..24].fill(0);
@@ -151,7 +151,7 @@ fn an_error_that_went_to_another_than_the_quoted_sender_is_dropped_and_judges_no
     assert!(engine.poll_event().is_some());
 }
 
-/// The packet in fragments of `room` bytes.
+/// Splits a packet into fragments of `room` bytes.
 fn pieces(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     crate::packet::build::fragment(packet, room, |piece| all.push(piece.to_vec()));
@@ -228,7 +228,7 @@ fn a_fragmented_sctp_packet_whose_ports_change_is_dropped_as_its_sum_would_be_wr
     }
 }
 
-/// A fragment of an IPv6 UDP packet: its headers from the first one's number on, and what they carry.
+/// Returns a fragment of an IPv6 UDP packet: its headers, starting with the number of the first one, and its payload.
 fn six(first: u8, headers: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0; 40];
     out[0] = 0x60;
@@ -264,7 +264,7 @@ fn later_fragments_over_ipv6_belong_to_their_first_whatever_next_header_they_nam
         let server: IpAddr = "fd00::1".parse().unwrap();
         let went: Vec<_> = out.iter().map(|piece| parse(piece).unwrap().addresses.dst()).collect();
         assert_eq!(went, [server, server]);
-        // An error about the later one finds its flow by the number that it named.
+        // An error about the later fragment finds its flow by the protocol number in that fragment.
         let later = out.iter().find(|piece| piece[43] == 24).unwrap();
         let mut back = Vec::new();
         let kind = etherparse::Icmpv6Type::TimeExceeded(etherparse::icmpv6::TimeExceededCode::HopLimitExceeded);
@@ -305,7 +305,7 @@ fn a_source_route_of_ipv4_is_told_of_whole_packets_and_first_fragments_and_a_hom
         let parsed = told.first().map(|answer| parse(answer).unwrap().transport);
         let want = matches!(verdict, Verdict::Consume(_)).then_some(Transport::Icmp { kind: 3, code: 5 });
         assert_eq!((parsed, told.len()), (want, usize::from(want.is_some())), "{flags:x}");
-        // At its last station the packet is like any other.
+        // At its final destination the packet is like any other.
         packet[22] = 8;
         packet[6..8].fill(0);
         resum(&mut packet);
@@ -391,7 +391,7 @@ fn what_the_way_out_does_not_take_is_answered_or_cut() {
     let out = sent(&mut engine);
     assert!(out.len() == 2 && out.iter().all(|piece| piece.len() <= 1400));
     assert_eq!(joined(out)[8..], udp(1472, 0)[28..]);
-    // A super-packet goes by its segments.
+    // A super-packet counts by the size of its segments.
     for (gso_size, fits) in [(1360, true), (1361, false)] {
         let mut big = bytes(tcp(CLIENT, 9, VIP, 80, 100).syn(), &[0; 4000]);
         big[6] = 0x40;
