@@ -162,7 +162,7 @@ fn books_are_right(engine: &Engine, now: Instant) -> Result<(), TestCaseError> {
         let Some(source) = flow.source.filter(|_| flow.protocol.has_ports()) else { continue };
         prop_assert!((5000..5000 + PORTS as u16).contains(&source.port()));
         let ports: &mut std::collections::BTreeSet<u16> = have.entry((source.ip(), flow.protocol)).or_default();
-        prop_assert!(ports.insert(source.port()), "two flows of one port");
+        prop_assert!(ports.insert(source.port()), "two flows on one port");
     }
     for row in engine.nat_pools() {
         let own = have.remove(&(row.address, row.protocol)).unwrap_or_default();
@@ -176,7 +176,7 @@ fn books_are_right(engine: &Engine, now: Instant) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn each_port_in_use_is_one_flows_whatever_comes(
+    fn each_port_in_use_belongs_to_one_flow_for_any_input(
         visible: bool, reset: bool, hold in prop::sample::select(vec![0, 120]), steps in prop::collection::vec(step(), 1..120),
     ) {
         let (mut engine, mut now) = (engine(visible, hold, reset), Instant::from_nanos(1_000_000_000));

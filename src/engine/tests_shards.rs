@@ -143,7 +143,7 @@ fn each_of_two_shards_decides_as_one_that_has_only_its_clients() {
 }
 
 #[test]
-fn two_shards_decide_as_one_shard_where_a_client_alone_decides() {
+fn two_shards_decide_as_one_if_decisions_depend_only_on_the_client() {
     for algorithm in [Algorithm::SourceHash, Algorithm::Maglev] {
         for change in [limited, sticky] {
             let (settings, inputs) = (with(algorithm, change), inputs(100 + algorithm as u64));
@@ -154,7 +154,7 @@ fn two_shards_decide_as_one_shard_where_a_client_alone_decides() {
 }
 
 #[test]
-fn looking_any_number_of_times_leaves_everything_as_it_was() {
+fn any_number_of_looks_changes_nothing() {
     for algorithm in Algorithm::ALL {
         let mut engine = Engine::new(&with(algorithm, limited));
         for (now, input) in inputs(algorithm as u64).into_iter().take(100) {

@@ -51,20 +51,20 @@ fn lives(settings: &Settings, class: TimeoutState, seconds: u64) {
     }
     assert_eq!(engine.counters().states[class as usize].count, 1, "{class:?}");
     engine.handle_timeout(at(1000 + seconds - 1));
-    assert_eq!(engine.counters().flows, 1, "{class:?} a second before");
+    assert_eq!(engine.counters().flows, 1, "{class:?}: one second before");
     engine.handle_timeout(at(1000 + seconds + 1));
-    assert_eq!(engine.counters().flows, 0, "{class:?} a second after");
+    assert_eq!(engine.counters().flows, 0, "{class:?}: one second after");
 }
 
 #[test]
-fn each_default_holds_to_the_second() {
+fn default_timeouts_are_exact_to_the_second() {
     for (class, seconds) in TimeoutState::ALL.into_iter().zip([240, 7440, 240, 240, 300, 300, 60]) {
         lives(&settings(1, 9), class, seconds);
     }
 }
 
 #[test]
-fn the_timeouts_of_a_services_port_hold_and_not_those_of_another_port_or_protocol() {
+fn a_services_port_uses_its_own_timeouts_and_not_those_of_another_port_or_protocol() {
     let s = Duration::from_secs;
     let mut settings = settings(1, 9);
     let short = Timeouts { udp_one_way: s(30), udp_two_way: s(31), opening: s(32), icmp: s(33), ..Timeouts::default() };
@@ -92,7 +92,7 @@ fn adopting() -> Settings {
 }
 
 #[test]
-fn a_connection_goes_on_at_its_server_when_the_engine_is_another() {
+fn a_connection_continues_on_its_server_under_a_new_engine() {
     let (mut old, mut new) = (Engine::new(&adopting()), Engine::new(&adopting()));
     let mut servers = std::collections::BTreeSet::new();
     for port in 1..=20 {
@@ -104,7 +104,7 @@ fn a_connection_goes_on_at_its_server_when_the_engine_is_another() {
         servers.insert(server);
         let (_, answer) = send(&mut new, at(6), bytes(tcp(server, 8080, CLIENT, port, 501).ack(105), b"answer"));
         assert_eq!(&answer[12..16], &VIP);
-        assert_eq!(new.counters().states[TimeoutState::Opening as usize].count, 1, "nobody has acknowledged");
+        assert_eq!(new.counters().states[TimeoutState::Opening as usize].count, 1, "nothing is acknowledged yet");
         send(&mut new, at(7), bytes(tcp(CLIENT, port, VIP, 80, 105).ack(507), b""));
         assert_eq!(new.counters().states[TimeoutState::Established as usize].count, u64::from(port));
     }
@@ -114,7 +114,7 @@ fn a_connection_goes_on_at_its_server_when_the_engine_is_another() {
 }
 
 #[test]
-fn what_shows_no_open_connection_is_not_adopted() {
+fn packets_that_show_no_open_connection_are_not_adopted() {
     let segment = || tcp(CLIENT, 9, VIP, 80, 101);
     for (what, packet) in [("RST", segment().rst()), ("SYN-ACK", segment().syn().ack(1)), ("no ACK", segment().fin())] {
         let mut engine = Engine::new(&adopting());
@@ -132,7 +132,7 @@ fn what_shows_no_open_connection_is_not_adopted() {
 }
 
 #[test]
-fn a_server_that_refuses_an_adopted_connection_is_in_no_trouble() {
+fn refusing_an_adopted_connection_does_not_count_against_the_server() {
     use crate::balance::Passive;
     for (first, held) in [(tcp(CLIENT, 9, VIP, 80, 100).ack(7), false), (tcp(CLIENT, 9, VIP, 80, 100).syn(), true)] {
         let mut settings = adopting();
@@ -146,15 +146,15 @@ fn a_server_that_refuses_an_adopted_connection_is_in_no_trouble() {
 }
 
 #[test]
-fn what_was_under_way_when_a_reset_passed_does_not_revive_the_flow() {
+fn segments_in_flight_when_a_reset_passed_do_not_revive_the_flow() {
     let reset = || bytes(tcp(CLIENT, 9, VIP, 80, 101).rst(), b"");
     let data = || bytes(tcp(SERVER, 8080, CLIENT, 9, 501).ack(101), b"data");
     let answer = || bytes(tcp(CLIENT, 9, VIP, 80, 101).ack(505), b"");
     let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     for (what, later, class) in [
-        ("the server had not heard of it yet", vec![(ms(100), data()), (ms(1900), data())], TimeoutState::Reset),
-        ("the server goes on", vec![(ms(100), data()), (ms(2100), data())], TimeoutState::Established),
-        ("the client goes on", vec![(ms(100), data()), (ms(150), answer())], TimeoutState::Established),
+        ("the server has not received the reset yet", vec![(ms(100), data()), (ms(1900), data())], TimeoutState::Reset),
+        ("the server continues", vec![(ms(100), data()), (ms(2100), data())], TimeoutState::Established),
+        ("the client continues", vec![(ms(100), data()), (ms(150), answer())], TimeoutState::Established),
     ] {
         let mut engine = Engine::new(&settings(1, 9));
         walk_to(TimeoutState::Established).into_iter().for_each(|packet| drop(send(&mut engine, at(0), packet)));
@@ -169,7 +169,7 @@ fn what_was_under_way_when_a_reset_passed_does_not_revive_the_flow() {
 }
 
 #[test]
-fn with_full_nat_a_connection_without_its_flow_is_reset_and_not_adopted() {
+fn with_full_nat_a_connection_without_a_flow_is_reset_and_not_adopted() {
     let mut settings = adopting();
     let addresses = vec![[10, 0, 9, 1].into()];
     settings.nat_pools =

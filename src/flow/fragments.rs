@@ -604,8 +604,8 @@ mod tests {
                 let held: usize = store.packets.iter().flat_map(|(_, packet)| &packet.held).map(Vec::len).sum();
                 prop_assert_eq!(held, store.bytes);
                 prop_assert!(store.bytes <= 200 && store.packets.len() <= 8);
-                let told = store.packets.iter().filter(|(_, packet)| packet.translated.is_some()).count();
-                prop_assert_eq!(told, store.translated.len());
+                let translated = store.packets.iter().filter(|(_, packet)| packet.translated.is_some()).count();
+                prop_assert_eq!(translated, store.translated.len());
                 let mut sources = 0;
                 for source in 0..4u32 {
                     let source = datagram(source, 0).addresses.src();

@@ -112,7 +112,7 @@ impl Look<'_> {
         }
     }
 
-    /// Answers a packet whose hop limit expires at the kernel's next hop (RFC 792; RFC 4443, 3.3).
+    /// Answers a packet whose hop limit expires when the kernel forwards it (RFC 792; RFC 4443, 3.3).
     #[cold]
     pub(super) fn hop_limit_exceeded(
         &self,

@@ -169,8 +169,8 @@ impl Look<'_> {
             // If a device segments packets, it also fragments them.
             return (arrival.meta.gso_size == 0).then(|| self.in_pieces(arrival, going, mtu, scratch));
         }
-        let told = if crosses { family::mtu_of_sender(parsed, mtu as u32) } else { mtu as u32 };
-        Some(stop(self.report_size(arrival, told, going, scratch)))
+        let reported = if crosses { family::mtu_of_sender(parsed, mtu as u32) } else { mtu as u32 };
+        Some(stop(self.report_size(arrival, reported, going, scratch)))
     }
 
     /// Answers a packet of a flow with its path MTU.

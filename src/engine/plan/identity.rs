@@ -225,7 +225,7 @@ impl Slots {
             written.sticky_groups.iter().map(|(group, name)| (self.sticky[group], name.clone())).collect();
         settings.health.pools = written.health.pools.iter().map(|watch| self.watch(watch)).collect();
         if settings.pools.is_empty() {
-            // A vacant slot belongs to an arbitrary pool.
+            // A vacant server slot has to name some pool.
             settings.pools.push(PoolSettings::new("", Vec::new()));
         }
         settings

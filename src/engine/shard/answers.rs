@@ -43,7 +43,7 @@ impl Answers {
     /// Counts an answer against its limit, which must admit it.
     pub(in crate::engine) fn charge(&mut self, now: Instant, whom: For) {
         let taken = self.buckets[whom as usize].take(now, self.per_second, 0);
-        debug_assert!(taken.is_some(), "an answer beyond its limit");
+        debug_assert!(taken.is_some(), "an answer exceeds its limit");
         self.buckets[whom as usize] = taken.unwrap_or(self.buckets[whom as usize]);
     }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_take_nothing_from_what_peers_are_told() {
+    fn strangers_do_not_use_up_the_limit_of_peers() {
         let mut answers = Answers::new(2);
         let mut ask = |whom| {
             let allowed = answers.allows(Instant::ZERO, whom);
@@ -105,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded_and_gives_packets_in_their_order() {
+    fn the_queue_is_bounded_and_keeps_packets_in_order() {
         let mut answers = Answers::new(1);
         for n in 0..=u8::MAX {
             assert!(answers.send(&[n; 3], Meta::default()));
         }
         assert!(!answers.send(&[0], Meta::default()) && answers.room_for_packets() == 0);
         let mut buf = [0; 8];
-        assert_eq!((answers.pop(&mut buf[..2]), answers.pop(&mut buf[..0])), (None, None), "none fits");
+        assert_eq!((answers.pop(&mut buf[..2]), answers.pop(&mut buf[..0])), (None, None), "none fit");
         assert!(answers.has_room(MOST_BYTES) && !answers.has_room(MOST_BYTES + 1));
         assert!(answers.send(&[7; 5], Meta::default()));
         assert_eq!((answers.pop(&mut buf), buf[4]), (Some((5, Meta::default())), 7));

@@ -87,7 +87,7 @@ impl Shard {
     ) -> Verdict {
         self.carry_opening((plan, standing), arrival, &scratch.opening);
         let Some((new, by, follow)) = &scratch.opening.new else {
-            debug_assert!(false, "a step that opens a flow has one");
+            debug_assert!(false, "a step that opens a flow lacks it");
             return Verdict::Drop(super::super::Reason::NoServer);
         };
         let Some(index) = self.insert((plan, standing), arrival, new, *by) else {
@@ -113,7 +113,7 @@ impl Shard {
             pool.take(new.server.addresses.dst(), new.server.dst_port, new.server.protocol);
         }
         let inserted = self.table.insert(arrival.now, new);
-        debug_assert!(inserted.is_ok(), "a look found both keys free and room: {inserted:?}");
+        debug_assert!(inserted.is_ok(), "the look found both keys free and room: {inserted:?}");
         let index = inserted.ok()?;
         self.totals.opened += 1;
         self.servers[new.server_id.0 as usize].flows_total += 1;

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_out_comes_beside_what_is_configured() {
+    fn discovered_mtus_apply_per_server_and_family() {
         let mut settings = Settings::default();
         let pool = |name: &str, server, mtu| PoolSettings { mtu, ..PoolSettings::new(name, vec![ServerId(server)]) };
         settings.pools = vec![pool("a", 0, Some(1400)), pool("b", 1, None)];
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_over_ipv6_is_narrower_than_1280_bytes() {
+    fn no_ipv6_path_mtu_is_below_1280_bytes() {
         let pools = vec![PoolSettings { mtu: Some(576), ..PoolSettings::new("a", vec![ServerId(0)]) }];
         let settings = Settings { pools, servers: vec![ServerSettings::new("s", PoolId(0))], ..Settings::default() };
         let mut standing = Standing::new(&Plan::new(&settings));

@@ -97,7 +97,7 @@ const SERVICE_DNS: &str = "[[service]]\nname = \"dns\"";
 const SERVER_2: &str = "[[pool.server]]\nname = \"web-2\"\naddress = \"10.0.0.2\"\n";
 
 #[test]
-fn what_means_the_same_differs_in_nothing() {
+fn equivalent_files_have_no_difference() {
     let none = &["no changes"];
     edit(&[], none);
     edit(&[("addresses = \"10.0.9.1-10.0.9.8\"", "addresses = [\"10.0.9.5-10.0.9.8\", \"10.0.9.1-10.0.9.4\"]")], none);
@@ -163,7 +163,7 @@ fn changed_keys_are_named_with_both_values_and_their_effect() {
 }
 
 #[test]
-fn keys_below_an_object_are_named_with_their_table() {
+fn keys_nested_in_an_object_are_named_with_their_table() {
     edit(
         &[("{ group = \"shop\" }", "{ group = \"store\", by = \"network\", ipv4-prefix = 16 }")],
         &[
@@ -210,7 +210,7 @@ fn keys_below_an_object_are_named_with_their_table() {
 }
 
 #[test]
-fn keys_that_another_key_brings_are_named_only_with_a_value_of_their_own() {
+fn dependent_keys_are_listed_only_with_a_value_of_their_own() {
     let dns = "53/udp\"\npool = \"dns\"\n";
     let with = |lines: &str| edited(&[(dns, &format!("{dns}{lines}"))]);
     check(
@@ -300,7 +300,7 @@ fn a_server_that_moved_is_another_server() {
 }
 
 #[test]
-fn the_order_of_rules_is_meaning() {
+fn the_order_of_rules_matters() {
     check(POOLS, &swapped(RULE_A, RULE_B, RULE_C), &["rule b: place after \"a\" -> before \"a\" (new flows only)"]);
     // The last one moves to the top, with a changed value.
     let top = swapped(RULE_A, RULE_C, POOL_WEB).replace("action = \"balance\"", "action = \"reject\"");
@@ -345,7 +345,7 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn what_needs_a_restart_is_listed_separately() {
+fn keys_that_need_a_restart_are_listed_separately() {
     let new = edited(&[("[gateway]", "[flows]\nmax = 1000\nrate = 1\n[gateway]\noffload = false\nmtu = 1400")]);
     let (old, new) = (Plan::new(&settings(POOLS)), Plan::new(&settings(&new)));
     let diff = old.diff(&new);

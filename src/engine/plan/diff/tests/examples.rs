@@ -62,7 +62,7 @@ fn shuffle<T>(all: &mut [T], random: &mut u64) {
 }
 
 #[test]
-fn the_order_of_services_pools_and_servers_means_nothing() {
+fn the_order_of_services_pools_and_servers_does_not_matter() {
     let mut random = 7;
     let mut reordered = 0;
     for (path, old) in examples() {
