@@ -402,7 +402,7 @@ impl<'c> View<'c> {
         self.chooser.flows(server) - u32::from(ended)
     }
 
-    /// Returns whether a server has reached its most flows.
+    /// Returns whether a server has reached its flow limit.
     pub(super) fn is_full(&self, roster: &Roster, server: ServerId) -> bool {
         roster.server(server).max_flows.is_some_and(|most| self.flows(server) >= most)
     }
@@ -439,7 +439,7 @@ pub(super) enum NotSticky {
     Elsewhere,
     /// The server may not be given flows.
     Unusable,
-    /// It has reached its most flows.
+    /// It has reached its flow limit.
     Full,
     /// It has been out of service since.
     WasAway,

@@ -3,7 +3,7 @@
 //! Three parts: the [`Roster`] is the configuration and never changes, the [`Standings`] are the state of servers that
 //! all shards share, and a [`Chooser`] is the state of one shard. It must not know packet bytes or clocks: it is given
 //! keys, times and server events, and returns a server. A candidate is enabled, up, of weight above 0, without a
-//! passive hold, not in maintenance, and below its most flows.
+//! passive hold, not in maintenance, and below its flow limit.
 
 mod alone;
 mod chooser;

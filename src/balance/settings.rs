@@ -241,7 +241,7 @@ pub struct Stickiness {
     pub prefixes: Prefixes,
     /// How long a client without flows is remembered.
     pub idle: Duration,
-    /// Most clients remembered, 1 to 100,000,000; the client idle longest is evicted first.
+    /// Maximum number of clients remembered, 1 to 100,000,000; the client idle longest is evicted first.
     pub slots: u32,
     /// Services with the same number share their sticky slots; they use the same pool.
     pub group: u32,
@@ -441,7 +441,7 @@ pub struct ServerSettings {
     pub port: Option<u16>,
     /// Share of new flows relative to the other servers of the pool, 0 to 65,535; 0 gets none.
     pub weight: u16,
-    /// Most simultaneous flows; none is unlimited.
+    /// Maximum number of simultaneous flows; none is unlimited.
     pub max_flows: Option<u32>,
     /// How long the weight takes to rise after the server comes up; zero is at once.
     pub slow_start: Duration,

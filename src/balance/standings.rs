@@ -12,7 +12,7 @@ use crate::schedule::Schedule;
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
-/// Most changes kept for shards that have not read them.
+/// Maximum number of changes kept for shards that have not read them.
 const MOST_NEWS: usize = 4096;
 
 /// The kind of change that a shard must follow.

@@ -16,9 +16,9 @@ use std::net::IpAddr;
 pub struct FragmentSettings {
     /// How long the fragments of one packet may take to arrive; RFC 6146, 4: at least 2 s.
     pub timeout: Duration,
-    /// Most fragmented packets tracked at a time.
+    /// Maximum number of fragmented packets tracked at a time.
     pub max_packets: u32,
-    /// Most bytes of waiting fragments.
+    /// Maximum number of bytes of waiting fragments.
     pub max_bytes: usize,
 }
 
@@ -123,17 +123,17 @@ struct Sent {
     until: Instant,
 }
 
-/// Most fragments per packet: 65,535 bytes in pieces of 512.
+/// Maximum number of fragments per packet: 65,535 bytes in pieces of 512.
 const MOST_PIECES: usize = 128;
-/// Most incomplete packets per source; one more discards the oldest of that source.
+/// Maximum number of incomplete packets per source; one more discards the oldest of that source.
 const MOST_PER_SOURCE: usize = 64;
 /// The share of all waiting bytes that one source may use.
 const PARTS: usize = 16;
-/// Most packets kept after their last fragment, for errors about them.
+/// Maximum number of packets kept after their last fragment, for errors about them.
 const MOST_SENT: usize = 1024;
-/// Most packets that one call of `expire` removes.
+/// Maximum number of packets that one call of `expire` removes.
 const MOST_EXPIRED: usize = 256;
-/// Most identifications tried to find one that no other packet has.
+/// Maximum number of identifications tried to find one that no other packet has.
 const MOST_TRIES: u16 = 16;
 
 /// The store.

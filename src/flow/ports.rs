@@ -36,7 +36,7 @@ pub struct Usage {
 const HALF: usize = 1 << 15;
 /// Protocols with separate port sets.
 const KINDS: [Protocol; 4] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
-/// Most resting ports that one call frees.
+/// Maximum number of resting ports that one call frees.
 const MOST_GIVEN_BACK: usize = 64;
 
 /// A set of 32,768 numbers in three levels of words: finding the next member takes as many steps.

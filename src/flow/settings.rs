@@ -111,7 +111,7 @@ impl Timeouts {
 /// The table's size and timeouts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSettings {
-    /// Most simultaneous flows of both families together, 1 to 100,000,000.
+    /// Maximum number of simultaneous flows of both families together, 1 to 100,000,000.
     pub max_flows: u32,
     /// The table's own timeouts: profile 0.
     pub timeouts: Timeouts,
@@ -119,7 +119,7 @@ pub struct TableSettings {
     pub profiles: Vec<Timeouts>,
 }
 
-/// Most profiles besides the table's own.
+/// Maximum number of profiles besides the table's own.
 pub const MOST_PROFILES: usize = 255;
 
 impl Default for TableSettings {

@@ -6,7 +6,7 @@ use crate::time::Instant;
 use ahash::RandomState;
 use std::net::IpAddr;
 
-/// Most clients that a rule counts at a time; the one idle longest is evicted first.
+/// Maximum number of clients that a rule counts at a time; the one idle longest is evicted first.
 const MOST_CLIENTS: usize = 65_536;
 
 /// A client of a rule.

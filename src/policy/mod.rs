@@ -28,11 +28,11 @@ const RESERVED: [u64; 3] = [20, 10, 0];
 pub enum Refusal {
     /// Its rule's rate of new flows is exhausted.
     RuleRate,
-    /// Its rule has reached its most flows.
+    /// Its rule has reached its flow limit.
     RuleFlows,
     /// Its client's rate of new flows is exhausted.
     ClientRate,
-    /// Its client has reached its most flows.
+    /// Its client has reached its flow limit.
     ClientFlows,
     /// The gateway's rate of new flows is exhausted, or nearly so, and the rest is reserved for higher priorities.
     Rate(Priority),

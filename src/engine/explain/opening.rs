@@ -11,7 +11,7 @@ use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::Transport;
 use crate::policy::{Action, Mismatch, RuleSettings, Usage};
 
-/// Most servers that an explanation lists.
+/// Maximum number of servers that an explanation lists.
 const MOST_CANDIDATES: usize = 256;
 
 /// Adds the parts that apply to it.

@@ -160,7 +160,7 @@ pub struct CandidateLine {
     pub admin: Admin,
     /// Its flows.
     pub flows: u32,
-    /// Its most flows.
+    /// Its flow limit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_flows: Option<u32>,
     /// Why it is not a candidate; none if it is one.

@@ -11,7 +11,7 @@ use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, family};
 use std::net::IpAddr;
 
-/// Most servers tried for a flow whose return key is in use.
+/// Maximum number of servers tried for a flow whose return key is in use.
 const MOST_TRIES: usize = 8;
 
 /// Why no flow is created in this look.

@@ -6,9 +6,9 @@ use crate::packet::Meta;
 use crate::time::Instant;
 use std::collections::VecDeque;
 
-/// Most queued packets.
+/// Maximum number of queued packets.
 const MOST_PACKETS: usize = 256;
-/// Most queued bytes.
+/// Maximum number of queued bytes.
 const MOST_BYTES: usize = 1 << 20;
 
 /// The queue and the limits.

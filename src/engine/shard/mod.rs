@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use totals::{ServerTotals, ServiceTotals, Totals};
 use walk::Walk;
 
-/// Most events queued for [`Shard::poll_event`].
+/// Maximum number of events queued for [`Shard::poll_event`].
 const MOST_EVENTS: usize = 1024;
 
 /// One shard.

@@ -8,7 +8,7 @@ use crate::balance::PickedBy;
 use crate::packet::{Protocol, Side, build};
 use crate::time::{Duration, Instant};
 
-/// Most flows that one call of [`Shard::handle_timeout`] ends.
+/// Maximum number of flows that one call of [`Shard::handle_timeout`] ends.
 const MOST_EXPIRED: usize = 256;
 /// What a flow's number for it means.
 const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];

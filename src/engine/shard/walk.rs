@@ -11,7 +11,7 @@ use crate::time::Instant;
 
 /// Slots of the table that one call examines.
 const SLOTS_PER_CALL: usize = 4096;
-/// Most packets that ending one flow may queue.
+/// Maximum number of packets that ending one flow may queue.
 const RESETS_PER_FLOW: usize = 4;
 
 /// The position of the walk.
