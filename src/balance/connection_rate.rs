@@ -15,7 +15,7 @@ pub(super) struct ConnectionRate {
     weights: Vec<u32>,
     /// New flows in each part, the current one at `part % PARTS`.
     counts: Vec<[u32; PARTS]>,
-    /// The number of the current part, counted from the start of time.
+    /// The number of the current part, counted from time zero.
     part: u64,
     part_nanos: u64,
 }

@@ -5,7 +5,7 @@
 use super::hash::Hash;
 use crate::rng::mix;
 
-/// Further entries that are tried if the first one's server refuses, before all are.
+/// Further entries that are tried if the first one's server refuses, before the whole table is searched.
 const TRIES: u64 = 16;
 
 /// The table, and the data that it is filled from.

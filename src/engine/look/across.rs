@@ -107,7 +107,7 @@ impl Look<'_> {
 
     /// Emits a fragment of a flow in the other family, in smaller ones if it exceeds the path MTU.
     ///
-    /// `id` is its IPv4 identification if that differs from its own.
+    /// `id` is the IPv4 identification that it is sent on with, if that differs from its own.
     pub(in crate::engine) fn fragment_across(
         &self,
         arrival: &Arrival<'_>,

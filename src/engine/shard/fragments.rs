@@ -132,7 +132,7 @@ impl Shard {
             let settled: Settled = look.report_size(arrival, mtu as u32, &going, scratch);
             return self.settle(arrival, settled, scratch);
         }
-        // RFC 791, 3.2. No router reports a fragment that may not be fragmented (RFC 1122, 3.2.2).
+        // RFC 791, 3.2. No router reports a later fragment that may not be fragmented (RFC 1122, 3.2.2).
         let cut = too_long && !dont_fragment(arrival.bytes);
         if cut && self.answers.room_for_packets() < most_pieces(len, mtu) {
             return Verdict::Drop(Reason::AnswerQueueFull);

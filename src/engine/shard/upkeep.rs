@@ -10,7 +10,7 @@ use crate::time::{Duration, Instant};
 
 /// Maximum number of flows that one call of [`Shard::handle_timeout`] ends.
 const MOST_EXPIRED: usize = 256;
-/// What a flow's number for it means.
+/// What chose a flow's server, by the number stored in the flow.
 const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
 
 impl Shard {

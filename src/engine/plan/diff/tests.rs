@@ -317,7 +317,7 @@ fn the_order_of_rules_matters() {
     check(&first, POOLS, &["rule new: removed"]);
 }
 
-/// Every order of up to five rules: as many as possible stay in place, and no line is empty of meaning.
+/// Every order of up to five rules: as many as possible stay in place, and every line reports a change.
 #[test]
 fn as_few_rules_as_possible_are_moved() {
     let rule = |at: usize| format!("[[rule]]\nname = \"r{at}\"\naction = \"drop\"\nfrom = \"10.{at}.0.0/16\"\n");
