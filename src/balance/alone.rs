@@ -1,5 +1,5 @@
-//! A balancer by itself: one shard, and no packets. The engine does not use it; it serves to measure how algorithms
-//! spread flows.
+//! A stand-alone balancer: one shard and no packets. The engine does not use it; it measures how algorithms distribute
+//! flows.
 
 use super::{
     Admin, Ask, Chooser, Draws, Health, Notice, Pick, PoolSettings, Roster, ServerSettings, ServiceSettings, Standings,
@@ -9,7 +9,7 @@ use crate::ids::{ServerId, ServiceId};
 use crate::time::{Duration, Instant};
 use std::net::IpAddr;
 
-/// A roster, the standing of its servers, and one shard's choice over them.
+/// A roster, the standing of its servers, and one shard's chooser.
 #[derive(Debug, Clone)]
 pub struct Balancer {
     roster: Roster,
@@ -18,13 +18,14 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Makes a balancer with all servers up; `services`' pools and `pools`' servers are indices into the others.
+    /// Creates a balancer with all servers up; the pools of `services` and the servers of `pools` are indices into the
+    /// other lists.
     pub fn new(services: &[ServiceSettings], pools: &[PoolSettings], servers: &[ServerSettings], seed: u64) -> Self {
         let roster = Roster::new(services, pools, servers);
         Balancer { standings: Standings::new(&roster), chooser: Chooser::new(&roster, seed), roster }
     }
 
-    /// Picks a server for a new flow among those that may take it, leaving out those in `tried`.
+    /// Picks a server for a new flow from those that may take it, except those in `tried`.
     pub fn pick(&mut self, now: Instant, service: ServiceId, key: &Key, tried: &[ServerId]) -> Option<Pick> {
         let Balancer { roster, standings, chooser } = self;
         chooser.advance(roster, standings);
@@ -42,78 +43,79 @@ impl Balancer {
         }
     }
 
-    /// Takes note of a flow that was made for a pick.
+    /// Records a flow that was created for a pick.
     pub fn opened(&mut self, now: Instant, service: ServiceId, key: &Key, pick: Pick) {
         let of = (service, key.addresses.src());
         self.chooser.opened(now, &self.roster, &self.standings, of, (pick.server, pick.by));
     }
 
-    /// Takes note that a flow ended.
+    /// Records that a flow ended.
     pub fn ended(&mut self, now: Instant, service: ServiceId, client: IpAddr, server: ServerId) {
         if self.chooser.ended(now, &self.roster, &self.standings, (service, client), server) {
             self.standings.idle(server);
         }
     }
 
-    /// Gives a server another weight.
+    /// Changes the weight of a server.
     pub fn set_weight(&mut self, now: Instant, server: ServerId, weight: u16) {
         self.standings.set_weight(&self.roster, now, server, weight);
     }
 
-    /// Sets what the operator wants of a server. Draining ends by force after `deadline`, if given.
+    /// Sets the administrative state of a server. Draining ends by force after `deadline`, if given.
     pub fn set_admin(&mut self, now: Instant, server: ServerId, admin: Admin, deadline: Option<Duration>) {
         let flows = self.chooser.flows(server);
         self.standings.set_admin(&self.roster, now, server, admin, (deadline, flows));
     }
 
-    /// Takes what the monitors say of one of a server's addresses; `of_port` tells it for one of its ports.
+    /// Sets the health of one of a server's addresses according to its monitors; `of_port` gives it for one of its
+    /// ports.
     pub fn set_health(&mut self, now: Instant, server: ServerId, v6: bool, of_port: impl Fn(u16) -> Health) {
         self.standings.set_health(&self.roster, now, server, v6, of_port);
     }
 
-    /// Takes a server's own word on its load, 0 to 100, and whether it wants no new flows.
+    /// Sets a server's reported load, 0 to 100, and whether it asks for no new flows.
     pub fn report(&mut self, now: Instant, server: ServerId, load: u8, maintenance: bool) {
         self.standings.report(&self.roster, now, server, load, maintenance);
         self.chooser.advance(&self.roster, &self.standings);
     }
 
-    /// Takes the smoothed round trip of a server's probes.
+    /// Sets the smoothed round trip of a server's probes.
     pub fn set_latency(&mut self, server: ServerId, latency: Duration) {
         self.standings.set_latency(server, latency);
     }
 
-    /// Takes note of a sign of trouble from the traffic.
+    /// Records a sign of trouble from the traffic.
     pub fn trouble(&mut self, now: Instant, server: ServerId) {
         self.standings.trouble(&self.roster, now, server);
     }
 
-    /// Does what is due.
+    /// Does the work that is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.standings.handle_timeout(&self.roster, now);
         self.chooser.handle_timeout(now);
     }
 
-    /// When [`Balancer::handle_timeout`] has something to do.
+    /// Returns when [`Balancer::handle_timeout`] next has work to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.standings.poll_timeout()
     }
 
-    /// Returns the next thing that happened.
+    /// Returns the next event.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.standings.poll_notice()
     }
 
-    /// Returns a server's standing, and how many flows go to it.
+    /// Returns a server's standing and its number of flows.
     pub fn state(&self, now: Instant, server: ServerId) -> (super::ServerState, u32) {
         (self.standings.state(&self.roster, now, server), self.chooser.flows(server))
     }
 
-    /// Whether the server of a flow whose client came by a family is out of service.
+    /// Returns whether the server of a flow whose client uses this family is out of service.
     pub fn is_gone(&self, service: ServiceId, server: ServerId, v6: bool) -> bool {
         self.standings.is_gone(&self.roster, service, server, v6)
     }
 
-    /// Returns how many clients a service's group remembers; 0 where it is not sticky.
+    /// Returns how many clients a service's group remembers; 0 if it is not sticky.
     pub fn remembered_clients(&self, service: ServiceId) -> usize {
         self.chooser.remembered_clients(&self.roster, service)
     }

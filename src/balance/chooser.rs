@@ -1,6 +1,6 @@
-//! One shard's part of balancing: what each server bears here, where each algorithm stands, and which clients stick.
+//! One shard's part of balancing: each server's load here, the state of each algorithm, and the sticky clients.
 //!
-//! [`Chooser::choose`] changes nothing; [`Chooser::picked`] and [`Chooser::opened`] carry out what came of it.
+//! [`Chooser::choose`] changes nothing; [`Chooser::picked`] and [`Chooser::opened`] carry out the result.
 
 use super::picker::{Facts, Picker};
 use super::priority;
@@ -16,22 +16,22 @@ use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// What a server bears of this shard's flows.
+/// A server's load from this shard's flows.
 #[derive(Debug, Clone, Copy, Default)]
 struct Load {
     flows: u32,
-    /// Flows that it had at its last report, and flows given to it since.
+    /// Flows that it had at its last report, and flows assigned to it since.
     reported: (u32, u32),
 }
 
-/// Where the algorithm of a group stands.
+/// The state of a group's algorithm.
 #[derive(Debug, Clone)]
 struct Choice {
-    /// For clients of IPv4 and of IPv6.
+    /// For IPv4 and IPv6 clients.
     families: [Family; 2],
-    /// Whether weights must be worked out anew before the next pick.
+    /// Whether the weights must be recomputed before the next pick.
     stale: bool,
-    /// Whether both families have the same candidates: then the first's algorithm picks for both.
+    /// Whether both families have the same candidates: then the first family's algorithm picks for both.
     as_one: bool,
 }
 
@@ -39,20 +39,20 @@ struct Choice {
 struct Family {
     /// Weights of all usable servers.
     usable: Vec<u32>,
-    /// Weights of the rank that serves.
+    /// Weights in the rank that serves.
     weights: Vec<u32>,
     picker: Picker,
 }
 
-/// A group whose weights or window have to be brought up to date before it can be asked ([`Chooser::refresh`]).
+/// A group whose weights or window must be brought up to date before a choice ([`Chooser::refresh`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stale(pub(super) u32);
 
-/// Where the algorithms have drawn to in the course of one look; at first nowhere.
+/// The random state of the algorithms in the course of one look; empty at first.
 #[derive(Debug, Clone, Default)]
 pub struct Draws([Option<Rng>; 2]);
 
-/// An algorithm's proposal that was picked: its group, family and place.
+/// A proposal of an algorithm that was picked: its group, family and place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proposed {
     pub(super) group: u32,
@@ -60,31 +60,31 @@ pub struct Proposed {
     pub(super) place: u32,
 }
 
-/// What a chooser would be like after something that has not been carried out; only explanations have one.
+/// What a chooser would be after something that has not been carried out; only explanations have one.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
     /// Groups brought up to date.
     choices: BTreeMap<u32, Choice>,
-    /// A server that has one flow less.
+    /// A server that has one flow fewer.
     ended: Option<ServerId>,
     /// A server whose standing has changed.
     changed: Option<ServerId>,
 }
 
 impl Overlay {
-    /// One flow of a server counts as ended.
+    /// Counts one flow of a server as ended.
     pub fn end(&mut self, server: ServerId) {
         self.ended = Some(server);
         self.choices.clear();
     }
 
-    /// The standing of a server has changed.
+    /// Marks the standing of a server as changed.
     pub fn change(&mut self, server: ServerId) {
         self.changed = Some(server);
         self.choices.clear();
     }
 
-    /// Brings a group up to date, as [`Chooser::refresh`] does.
+    /// Brings a group up to date, like [`Chooser::refresh`].
     pub fn refresh(&mut self, now: Instant, chooser: &Chooser, roster: &Roster, standings: &Standings, stale: Stale) {
         let mut choice = chooser.choices[stale.0 as usize].clone();
         let mut loads = chooser.loads.clone();
@@ -107,7 +107,7 @@ impl Overlay {
     }
 }
 
-/// A chooser, and what lies over it.
+/// A chooser and its overlay.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'c> {
     chooser: &'c Chooser,
@@ -119,14 +119,14 @@ pub(super) struct View<'c> {
 pub struct Chooser {
     loads: Vec<Load>,
     choices: Vec<Choice>,
-    /// By group of services that share what they remember.
+    /// By group of services that share sticky slots.
     sticky: BTreeMap<u32, Slots>,
-    /// The number of the first news that was not read.
+    /// The number of the first unread change.
     seen: u64,
 }
 
 impl Chooser {
-    /// Makes the choice over all groups of a roster.
+    /// Creates the chooser for all groups of a roster.
     pub fn new(roster: &Roster, seed: u64) -> Self {
         let mut sticky = BTreeMap::new();
         for stickiness in roster.services().iter().filter_map(|service| service.sticky.as_ref()) {
@@ -141,19 +141,19 @@ impl Chooser {
         }
     }
 
-    /// Returns how many flows go to a server.
+    /// Returns the number of flows of a server.
     #[inline]
     pub fn flows(&self, server: ServerId) -> u32 {
         self.loads[server.0 as usize].flows
     }
 
-    /// Whether all news have been read.
+    /// Returns whether all changes have been read.
     #[inline]
     pub fn is_current(&self, standings: &Standings) -> bool {
         self.seen == standings.next_news()
     }
 
-    /// Reads the news.
+    /// Reads the changes.
     pub fn advance(&mut self, roster: &Roster, standings: &Standings) {
         if self.is_current(standings) {
             return;
@@ -195,7 +195,7 @@ impl Chooser {
         }
     }
 
-    /// Tells the algorithms that a server bears more or less.
+    /// Updates the algorithms after a server's load has changed.
     fn load_changed(&mut self, roster: &Roster, standings: &Standings, server: ServerId) {
         let (flows, usage) = (self.flows(server), self.usage(standings, server));
         for (group, place) in roster.members(server) {
@@ -215,30 +215,30 @@ impl Chooser {
         choices[stale.0 as usize].refresh(now, (stale.0, roster.group(stale.0)), roster, standings, loads);
     }
 
-    /// Chooses a server for a new flow among those that may take it and are not in `tried`; changes nothing.
+    /// Chooses a server for a new flow from those that may take it and are not in `tried`; changes nothing.
     ///
-    /// `draws` is where an earlier choice of the same look has come to, or at the default.
+    /// `draws` is the random state after an earlier choice of the same look, or the default.
     ///
     /// # Errors
-    /// [`Stale`] names a group that [`Chooser::refresh`] has to bring up to date first, or [`Overlay::refresh`] where
-    /// there is an overlay.
+    /// [`Stale`] names a group that must first be brought up to date by [`Chooser::refresh`], or by
+    /// [`Overlay::refresh`] if there is an overlay.
     pub fn choose(&self, ask: &Ask<'_>, tried: &[ServerId], draws: &mut Draws) -> Result<Option<Pick>, Stale> {
         View { chooser: self, overlay: ask.overlay }.choose(ask, tried, draws)
     }
 
-    /// Returns what is remembered of a client by a service's group.
+    /// Returns a client's sticky slot in a service's group.
     pub fn slot(&self, now: Instant, roster: &Roster, service: ServiceId, client: IpAddr) -> Option<Slot> {
         let stickiness = roster.service(service).sticky.as_ref()?;
         self.sticky.get(&stickiness.group)?.find(now, stickiness.prefixes.of(client))
     }
 
-    /// Notes that a proposal was picked, whether or not a flow came of it.
+    /// Records that a proposal was picked, whether or not a flow resulted.
     pub fn picked(&mut self, proposed: Proposed) {
         let choice = &mut self.choices[proposed.group as usize];
         choice.families[usize::from(proposed.family)].picker.picked(proposed.place as usize);
     }
 
-    /// Moves on to where the algorithms of a service have drawn for a client of a family.
+    /// Advances the random state of a service's algorithms for a client family.
     pub fn drawn(&mut self, roster: &Roster, service: ServiceId, v6: bool, draws: Draws) {
         let groups = [Some(service.0), roster.last_resort(service.0)];
         for (group, rng) in groups.into_iter().zip(draws.0) {
@@ -249,7 +249,7 @@ impl Chooser {
         }
     }
 
-    /// Takes note of a flow that was made for a pick.
+    /// Records a flow that was created for a pick.
     pub fn opened(
         &mut self,
         now: Instant,
@@ -277,7 +277,7 @@ impl Chooser {
         self.load_changed(roster, standings, server);
     }
 
-    /// Takes note that a flow ended; returns whether its server has none left.
+    /// Records that a flow ended; returns whether its server has none left.
     pub fn ended(
         &mut self,
         now: Instant,
@@ -298,42 +298,42 @@ impl Chooser {
         is_idle
     }
 
-    /// Returns the servers that clients stick to, once per client.
+    /// Returns the servers of all sticky clients, one entry per client.
     pub fn sticky_servers(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.sticky.values().flat_map(Slots::servers)
     }
 
-    /// Forgets clients that have been idle for too long.
+    /// Removes clients that have been idle for too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sticky.values_mut().for_each(|slots| slots.expire(now));
     }
 
-    /// Returns how many clients a service's group remembers; 0 where it is not sticky.
+    /// Returns how many clients a service's group remembers; 0 if it is not sticky.
     pub fn remembered_clients(&self, roster: &Roster, service: ServiceId) -> usize {
         let sticky = roster.service(service).sticky.as_ref();
         sticky.and_then(|sticky| self.sticky.get(&sticky.group)).map_or(0, Slots::len)
     }
 }
 
-/// What a choice depends on beside the chooser.
+/// What a choice depends on besides the chooser.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
     /// The time.
     pub now: Instant,
-    /// Who may serve whom.
+    /// The roster.
     pub roster: &'a Roster,
     /// The standing of servers.
     pub standings: &'a Standings,
-    /// The service that is asked for.
+    /// The service that the client asks for.
     pub service: ServiceId,
     /// The key of the client's packet.
     pub key: &'a Key,
-    /// What lies over the chooser.
+    /// What is laid over the chooser.
     pub overlay: Option<&'a Overlay>,
 }
 
 impl<'c> View<'c> {
-    /// A chooser as a question sees it.
+    /// Returns the chooser as this question sees it.
     pub(super) fn new(chooser: &'c Chooser, ask: &Ask<'c>) -> Self {
         View { chooser, overlay: ask.overlay }
     }
@@ -389,32 +389,32 @@ impl<'c> View<'c> {
         Ok(place.map(|place| (places[place], Proposed { group, family, place: place as u32 })))
     }
 
-    /// Returns the algorithm that picks for a flow, and the family that it stands for.
+    /// Returns the algorithm that picks for a flow, and the family whose state it uses.
     pub(super) fn picker(&self, ask: &Ask<'_>, group: u32) -> (&'c Picker, bool) {
         let choice = self.choice(group);
         let v6 = ask.key.addresses.dst().is_ipv6() && !choice.as_one;
         (&choice.families[usize::from(v6)].picker, v6)
     }
 
-    /// Returns how many flows go to a server.
+    /// Returns the number of flows of a server.
     pub(super) fn flows(&self, server: ServerId) -> u32 {
         let ended = self.overlay.is_some_and(|overlay| overlay.ended == Some(server));
         self.chooser.flows(server) - u32::from(ended)
     }
 
-    /// Whether a server has as many flows as it may.
+    /// Returns whether a server has reached its flow limit.
     pub(super) fn is_full(&self, roster: &Roster, server: ServerId) -> bool {
         roster.server(server).max_flows.is_some_and(|most| self.flows(server) >= most)
     }
 
-    /// Returns a server's usable weight for clients of a family, and the weight that the algorithm has of it: 0 where
-    /// servers of a better rank serve.
+    /// Returns a server's usable weight for clients of a family, and the weight that the algorithm has: 0 if servers of
+    /// a better rank serve.
     pub(super) fn weights(&self, group: u32, v6: bool, place: usize) -> (u32, u32) {
         let family = &self.choice(group).families[usize::from(v6)];
         (family.usable[place], family.weights[place])
     }
 
-    /// Returns why a client does not go where it was before; none where it does.
+    /// Returns why a client does not return to its previous server; none if it does.
     pub(super) fn why_not_sticky(&self, ask: &Ask<'_>, slot: Slot) -> Option<NotSticky> {
         let Some(place) = ask.roster.place(ask.service.0, slot.server) else { return Some(NotSticky::Elsewhere) };
         if self.weights(ask.service.0, ask.key.addresses.dst().is_ipv6(), place).0 == 0 {
@@ -427,21 +427,21 @@ impl<'c> View<'c> {
     }
 }
 
-/// Returns a server's last report, and what has come to it since, as a view has it.
+/// Returns a server's last report and the flows since, as a view shows them.
 pub(super) fn usage_of(view: &View<'_>, ask: &Ask<'_>, server: ServerId) -> Option<Usage> {
     usage(&view.chooser.loads, ask.standings, server)
 }
 
-/// Why a client does not go to the server that it was given before.
+/// Why a client does not return to its sticky server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotSticky {
     /// The service does not use the server.
     Elsewhere,
-    /// It may not be given flows.
+    /// The server may not be given flows.
     Unusable,
-    /// It has as many flows as it may.
+    /// It has reached its flow limit.
     Full,
-    /// It was out of service since.
+    /// It has been out of service since.
     WasAway,
 }
 
@@ -463,7 +463,7 @@ impl Choice {
         Choice { families: [family(), family()], stale: true, as_one: false }
     }
 
-    /// Works out who may be picked.
+    /// Computes which servers may be picked.
     fn refresh(
         &mut self,
         now: Instant,
@@ -497,7 +497,7 @@ impl Choice {
                 let may = group.reached[v6][place] && health == Health::Up && state.is_open(now);
                 family.usable[place] = match (may, group.algorithm) {
                     (false, _) => 0,
-                    // A load in percent is relative to what the server can bear: its weight would count twice.
+                    // A load in percent is relative to the server's capacity: its weight would count twice.
                     (true, Algorithm::ResourceUsage) => state.step(now, slow_start),
                     (true, _) => state.units(now, slow_start),
                 };

@@ -1,27 +1,27 @@
-//! Connection rate: to the server with the fewest new flows for its weight within a window that slides
-//! in eighths.
+//! Connection rate: picks the server with the fewest new flows for its weight in a window that slides in steps of one
+//! eighth.
 
 use super::least_connections::share;
 use super::tournament::Tournament;
 use crate::time::{Duration, Instant};
 
-/// Parts of the window.
+/// Parts per window.
 const PARTS: usize = 8;
 
-/// New flows within the window, by weight.
+/// New flows in the window, divided by weight.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionRate {
     loads: Tournament,
     weights: Vec<u32>,
-    /// New flows in each part, the present one at `part % PARTS`.
+    /// New flows in each part, the current one at `part % PARTS`.
     counts: Vec<[u32; PARTS]>,
-    /// Which part of time the present one is.
+    /// The number of the current part, counted from time zero.
     part: u64,
     part_nanos: u64,
 }
 
 impl ConnectionRate {
-    /// Makes one over `places`; the server at `first` comes first among equals.
+    /// Creates the algorithm over `places`; the server at `first` wins the first tie.
     pub(super) fn new(places: usize, first: usize, window: Duration) -> Self {
         let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         ConnectionRate {
@@ -33,7 +33,7 @@ impl ConnectionRate {
         }
     }
 
-    /// Takes new weights; 0 is no candidate.
+    /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.weights.copy_from_slice(weights);
         (0..weights.len()).for_each(|place| self.changed(place));
@@ -51,27 +51,27 @@ impl ConnectionRate {
         self.changed(place);
     }
 
-    /// Whether no part has left the window since [`ConnectionRate::slide`].
+    /// Returns whether no part has left the window since [`ConnectionRate::slide`].
     pub(super) fn is_current(&self, now: Instant) -> bool {
         now.as_nanos() / self.part_nanos <= self.part
     }
 
-    /// Returns the server with the least; the window is current.
+    /// Returns the server with the least load; the window must be current.
     pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         self.loads.least(refuses)
     }
 
-    /// Notes that a proposal was picked: it comes last among equals.
+    /// Records that a proposal was picked: it comes last in ties.
     pub(super) fn picked(&mut self, place: usize) {
         self.loads.picked(place);
     }
 
-    /// Returns a server's new flows within the window.
+    /// Returns a server's new flows in the window.
     pub(super) fn recent(&self, place: usize) -> u64 {
         self.counts[place].iter().map(|n| u64::from(*n)).sum()
     }
 
-    /// Forgets the parts that have left the window.
+    /// Drops the parts that have left the window.
     pub(super) fn slide(&mut self, now: Instant) {
         let part = now.as_nanos() / self.part_nanos;
         if part <= self.part {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewest_new_flows_of_the_window_win_and_old_ones_are_forgotten() {
+    fn the_fewest_new_flows_in_the_window_win_and_old_ones_expire() {
         let mut rate = rate();
         (0..3).for_each(|_| rate.opened(at(500), 0));
         for _ in 0..2 {
@@ -120,10 +120,10 @@ mod tests {
             rate.opened(at(1500), 1);
         }
         assert_eq!(rate.pick(at(7900), &|_| false), Some(1));
-        // The eighth that the three came in leaves the window; 0 has none, 1 has two.
+        // The eighth that the three arrived in leaves the window; 0 has none, 1 has two.
         assert_eq!(rate.pick(at(8100), &|_| false), Some(0));
         rate.opened(at(8100), 0);
-        // 1's two leave as well.
+        // The two of server 1 leave as well.
         assert_eq!(rate.pick(at(9100), &|_| false), Some(1));
         assert_eq!(rate.pick(at(900_000), &|place| place == 0), Some(1));
     }

@@ -1,5 +1,5 @@
-//! The facts behind a choice, read from what the choice reads: who is a candidate, who is not and why, and what the
-//! algorithm compares.
+//! The facts behind a choice, read from the same data that the choice reads: the candidates, the other servers with the
+//! reason why they are not candidates, and what the algorithm compares.
 
 use super::chooser::{Ask, Chooser, NotSticky, Stale, View};
 use super::picker::Picker;
@@ -15,44 +15,44 @@ use crate::time::Duration;
 pub struct CandidateFacts {
     /// The server.
     pub server: ServerId,
-    /// Whether it belongs to the last resort.
+    /// Whether it belongs to the last-resort pool.
     pub last_resort: bool,
     /// Its standing.
     pub state: ServerState,
-    /// What its monitors say, for clients of the packet's family.
+    /// Its health according to its monitors, for clients of the packet's family.
     pub health: Health,
     /// Its flows.
     pub flows: u32,
-    /// Why it is no candidate; none: it is one.
+    /// Why it is not a candidate; none if it is one.
     pub out: Option<String>,
     /// What the algorithm compares.
     pub score: Option<String>,
 }
 
-/// What is remembered of a client.
+/// A client's sticky slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StickyFacts {
-    /// What is remembered.
+    /// The slot.
     pub slot: Slot,
-    /// Why the client does not go there again; none: it does.
+    /// Why it does not apply; none if it does.
     pub why_not: Option<&'static str>,
 }
 
 impl Chooser {
-    /// Returns a group of the service that has to be brought up to date before it is asked.
+    /// Returns a group of the service that has to be brought up to date first.
     pub fn behind(&self, ask: &Ask<'_>) -> Option<Stale> {
         let view = View::new(self, ask);
         let groups = [Some(ask.service.0), ask.roster.last_resort(ask.service.0)];
         groups.into_iter().flatten().find(|group| !view.is_ready(ask, *group)).map(Stale)
     }
 
-    /// Returns the servers that could take a flow, in the order of the pool, then of the last resort's; at most `most`.
+    /// Returns the servers that could take a flow, in pool order, then those of the last resort; at most `most`.
     pub fn candidates(&self, ask: &Ask<'_>, most: usize) -> Vec<CandidateFacts> {
         let view = View::new(self, ask);
         let groups = [Some(ask.service.0), ask.roster.last_resort(ask.service.0)];
         let of = |group: u32| (0..ask.roster.group(group).places.len()).map(move |place| (group, place));
         let all = groups.into_iter().flatten().flat_map(of);
-        // Counted once for all: the table may be long.
+        // Computed once for all candidates: the Maglev table may be long.
         let shares = match view.picker(ask, ask.service.0).0 {
             Picker::Maglev(maglev, ..) => maglev.shares(),
             _ => Vec::new(),
@@ -60,7 +60,7 @@ impl Chooser {
         all.take(most).map(|(group, place)| view.candidate(ask, group, place, &shares)).collect()
     }
 
-    /// Returns what is remembered of the client.
+    /// Returns the client's sticky slot.
     pub fn sticky(&self, ask: &Ask<'_>) -> Option<StickyFacts> {
         let slot = self.slot(ask.now, ask.roster, ask.service, ask.key.addresses.src())?;
         let why_not = View::new(self, ask).why_not_sticky(ask, slot).map(|why| match why {
@@ -72,7 +72,7 @@ impl Chooser {
         Some(StickyFacts { slot, why_not })
     }
 
-    /// Returns how the algorithm of the service, or that of its last resort, comes to its choice, in words.
+    /// Returns how the algorithm of the service, or that of its last resort, chooses, in words.
     pub fn arithmetic(&self, ask: &Ask<'_>, last_resort: bool) -> Option<String> {
         let group = if last_resort { ask.roster.last_resort(ask.service.0)? } else { ask.service.0 };
         let (view, places) = (View::new(self, ask), &ask.roster.group(group).places);
@@ -125,14 +125,14 @@ impl View<'_> {
     }
 }
 
-/// A weight in units of 1/16 as the settings have it.
+/// Returns a weight in the units of the settings, from units of 1/16.
 fn whole(units: u32) -> String {
     let weight = f64::from(units) / f64::from(STEPS);
     format!("{weight}")
 }
 
 impl Picker {
-    /// Returns what the algorithm compares of a candidate, in words with figures.
+    /// Returns what the algorithm compares for a candidate, in words and figures.
     fn score(&self, place: usize, weight: u32, load: (u32, Option<Usage>), ask: &Ask<'_>) -> Option<String> {
         let per_weight = |load: f64| load / (f64::from(weight.max(1)) / f64::from(STEPS));
         let (flows, usage) = load;
@@ -177,7 +177,7 @@ impl Picker {
         })
     }
 
-    /// Returns how the algorithm comes to its choice, in words.
+    /// Returns how the algorithm chooses, in words.
     fn arithmetic(&self, ask: &Ask<'_>, places: &[ServerId], refuses: &dyn Fn(usize) -> bool) -> String {
         match self {
             Picker::RoundRobin(_) if ask.roster.service(ask.service).algorithm == Algorithm::Priority => {
@@ -239,7 +239,7 @@ fn millis(span: Duration) -> f64 {
     span.as_secs_f64() * 1e3
 }
 
-/// Rounds of round robin: 2^80 in its units, at a weight of one unit.
+/// Rounds of round robin, from its units: 2^80 at a weight of one unit.
 fn rounds(due: u128) -> f64 {
     due as f64 / (1u128 << 80) as f64 * f64::from(STEPS)
 }

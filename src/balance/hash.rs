@@ -1,4 +1,4 @@
-//! What of a packet's key is hashed, in a way that two gateways with the same seed agree on.
+//! Hashes parts of a packet's key so that two gateways with the same seed agree.
 
 use super::settings::Prefixes;
 use crate::flow::Key;
@@ -6,7 +6,7 @@ use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-/// A keyed hash that is the same on every machine and in every version.
+/// A keyed hash that is identical on every machine and in every version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hash {
     seed: u64,
@@ -21,7 +21,7 @@ impl Hash {
         SipHasher13::new_with_keys(self.seed, 0x6571_7569_706f_6973)
     }
 
-    /// Hashes the client alone, as far as `prefixes` look.
+    /// Hashes the client alone, up to the lengths in `prefixes`.
     pub(super) fn client(&self, client: IpAddr, prefixes: &Prefixes) -> u64 {
         let mut hasher = self.hasher();
         write(&mut hasher, prefixes.of(client));
@@ -33,7 +33,7 @@ impl Hash {
         let mut hasher = self.hasher();
         write(&mut hasher, key.addresses.src());
         write(&mut hasher, key.addresses.dst());
-        // `write_u32` would hash in the machine's byte order.
+        // `write_u32` would hash in native byte order.
         hasher.write(&key.src_port.to_be_bytes());
         hasher.write(&key.dst_port.to_be_bytes());
         match key.protocol.code().to_be_bytes() {
@@ -43,7 +43,7 @@ impl Hash {
         hasher.finish()
     }
 
-    /// Hashes a server's name, salted.
+    /// Hashes a server's name with a salt.
     pub(super) fn name(&self, name: &str, salt: u8) -> u64 {
         let mut hasher = self.hasher();
         hasher.write(name.as_bytes());
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_hashed_as_far_as_the_prefix_looks() {
+    fn a_client_is_hashed_up_to_the_prefix_length() {
         let hash = Hash::new(1);
         let net = Prefixes { v4: 24, v6: 64 };
         let of = |address: &str, prefixes| hash.client(address.parse().unwrap(), prefixes);

@@ -1,22 +1,22 @@
-//! Least latency: to the server whose probes come back fastest, for its weight. One that was never
-//! measured counts as the average of the others.
+//! Least latency: picks the server with the shortest probe round trip for its weight. A server that was never measured
+//! counts as the average of the others.
 
 use super::least_connections::share;
 use super::tournament::Tournament;
 use crate::time::Duration;
 
-/// Smoothed round trips by weight.
+/// Smoothed round trips divided by weight.
 #[derive(Debug, Clone)]
 pub(super) struct LeastLatency {
     loads: Tournament,
     weights: Vec<u32>,
     latencies: Vec<Option<u64>>,
-    /// How many were never measured.
+    /// How many places were never measured.
     unmeasured: usize,
 }
 
 impl LeastLatency {
-    /// Makes one over `places`; the server at `first` comes first among equals.
+    /// Creates the algorithm over `places`; the server at `first` wins the first tie.
     pub(super) fn new(places: usize, first: usize) -> Self {
         LeastLatency {
             loads: Tournament::new(places, first),
@@ -26,7 +26,7 @@ impl LeastLatency {
         }
     }
 
-    /// Takes new weights; 0 is no candidate.
+    /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32], latency: impl Fn(usize) -> Option<Duration>) {
         self.weights.copy_from_slice(weights);
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX >> 1);
@@ -45,7 +45,7 @@ impl LeastLatency {
         self.loads.set(place, (weight > 0).then(|| share(nanos + 1, weight)));
     }
 
-    /// Takes note of a server's round trip.
+    /// Sets a server's round trip.
     pub(super) fn changed(&mut self, place: usize, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX >> 1);
         let was_measured = self.latencies[place].replace(nanos).is_some();
@@ -60,17 +60,17 @@ impl LeastLatency {
         }
     }
 
-    /// Returns the server with the least.
+    /// Returns the server with the least latency.
     pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         self.loads.least(refuses)
     }
 
-    /// Whether a server has been measured.
+    /// Returns whether a server has been measured.
     pub(super) fn is_measured(&self, place: usize) -> bool {
         self.latencies[place].is_some()
     }
 
-    /// Returns a server's round trip; of one that was never measured the average of the others.
+    /// Returns a server's round trip; for one that was never measured, the average of the others.
     pub(super) fn latency(&self, place: usize) -> Duration {
         Duration::from_nanos(self.latencies[place].unwrap_or_else(|| self.average()))
     }
@@ -81,7 +81,7 @@ impl LeastLatency {
         u64::try_from(sum / (measured().count().max(1) as u128)).unwrap_or(u64::MAX)
     }
 
-    /// Notes that a proposal was picked: it comes last among equals.
+    /// Records that a proposal was picked: it comes last in ties.
     pub(super) fn picked(&mut self, place: usize) {
         self.loads.picked(place);
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fastest_wins_and_unmeasured_ones_take_turns() {
+    fn the_fastest_wins_and_unmeasured_servers_take_turns() {
         let ms = Duration::from_millis;
         let mut least = LeastLatency::new(3, 0);
         least.set_weights(&[1, 1, 1], |_| None);

@@ -1,31 +1,31 @@
-//! Maglev's consistent hash: a table that the servers fill in turns, each in an order of its own
-//! (Eisenbud et al.: Maglev, a fast and reliable software network load balancer, NSDI 2016, 3.4). A pick is
-//! one look into the table; a server that goes moves few flows of the others.
+//! Maglev's consistent hash: a table that the servers fill in turn, each in an order of its own (Eisenbud et al.:
+//! Maglev, a fast and reliable software network load balancer, NSDI 2016, 3.4). A pick is one table lookup; a server
+//! that goes moves few flows of the others.
 
 use super::hash::Hash;
 use crate::rng::mix;
 
-/// Other entries that are looked at where the first one's server refuses, before all are.
+/// Further entries that are tried if the first one's server refuses, before the whole table is searched.
 const TRIES: u64 = 16;
 
-/// The table, and what it is filled from.
+/// The table, and the data that it is filled from.
 #[derive(Debug, Clone)]
 pub(super) struct Maglev {
-    /// Where each server's order starts, and how far it steps.
+    /// Where each server's order starts, and its step.
     orders: Vec<(u32, u32)>,
     weights: Vec<u32>,
-    /// Places; empty where there is no candidate.
+    /// Places; empty if there are no candidates.
     table: Vec<u32>,
     size: u32,
 }
 
-/// An entry that nobody has taken yet.
+/// An unclaimed entry.
 const FREE: u32 = u32::MAX;
 
-/// A server while the table is filled.
+/// A server while the table is being filled.
 struct Turn {
     place: u32,
-    /// The entry it wants next, and the distance to the one after.
+    /// The entry that it wants next, and the distance to the one after.
     next: u32,
     skip: u32,
     weight: u64,
@@ -33,7 +33,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// Takes the first free entry of its order; there is one.
+    /// Claims the first free entry of its order; there must be one.
     fn take(&mut self, table: &mut [u32]) {
         let size = table.len() as u64;
         loop {
@@ -49,7 +49,8 @@ impl Turn {
 }
 
 impl Maglev {
-    /// Makes one over the servers of these names, without candidates; `size` is a prime above their number.
+    /// Creates the algorithm over the servers of these names, without candidates; `size` is a prime greater than their
+    /// number.
     pub(super) fn new<'a>(hash: Hash, names: impl Iterator<Item = &'a str>, size: u32) -> Self {
         let order = |name: &str| {
             let (offset, skip) = (hash.name(name, 1), hash.name(name, 2));
@@ -59,7 +60,7 @@ impl Maglev {
         Maglev { weights: vec![0; orders.len()], orders, table: Vec::new(), size }
     }
 
-    /// Takes new weights; 0 is no candidate. Fills the table anew where they differ from the old ones.
+    /// Sets the weights; 0 is not a candidate. Refills the table if they differ from the previous ones.
     pub(super) fn set_weights(&mut self, weights: &[u32]) {
         if self.weights == weights {
             return;
@@ -68,8 +69,8 @@ impl Maglev {
         self.fill();
     }
 
-    /// The paper's procedure, figure 4 (Populate), with one addition: in each round a server takes as many entries as
-    /// its weight bears to the average weight, and keeps the fraction for the next round.
+    /// The paper's procedure, figure 4 (Populate), with one addition: in each round, a server claims as many entries as
+    /// the ratio of its weight to the average weight, and carries the fraction to the next round.
     fn fill(&mut self) {
         self.table.clear();
         let candidates = || self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0);
@@ -101,19 +102,19 @@ impl Maglev {
         }
     }
 
-    /// Returns the entry of a hash, and the size of the table; none where that is empty.
+    /// Returns the entry of a hash, and the size of the table; none if the table is empty.
     pub(super) fn entry(&self, hash: u64) -> Option<(u64, u32)> {
         (!self.table.is_empty()).then(|| (hash % u64::from(self.size), self.size))
     }
 
-    /// Returns each server's part of the table by place, 0 to 1.
+    /// Returns each server's share of the table by place, 0 to 1.
     pub(super) fn shares(&self) -> Vec<f64> {
         let mut shares = vec![0.0; self.weights.len()];
         self.table.iter().for_each(|place| shares[*place as usize] += 1.0 / f64::from(self.size));
         shares
     }
 
-    /// Picks the server of a flow by its hash.
+    /// Picks the server of a flow by the flow's hash.
     pub(super) fn pick(&self, hash: u64, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         if self.table.is_empty() {
             return None;
@@ -125,14 +126,14 @@ impl Maglev {
         tried.chain(all).find(|place| !refuses(*place))
     }
 
-    /// The table: a place for each entry.
+    /// Returns the table: the place of each entry.
     #[cfg(test)]
     pub(super) fn table(&self) -> &[u32] {
         &self.table
     }
 }
 
-/// Whether a number is a prime.
+/// Returns whether a number is prime.
 pub fn is_prime(n: u32) -> bool {
     n >= 2 && (2..).take_while(|d| u64::from(*d) * u64::from(*d) <= u64::from(n)).all(|d| !n.is_multiple_of(d))
 }
@@ -155,15 +156,15 @@ mod tests {
     }
 
     #[test]
-    fn primes_are_told_from_others() {
+    fn primes_are_distinguished_from_composites() {
         let primes: Vec<u32> = (0..30).filter(|n| is_prime(*n)).collect();
         assert_eq!(primes, [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
         assert!(is_prime(65_537) && is_prime(655_373) && !is_prime(65_536) && !is_prime(u32::MAX));
     }
 
     #[test]
-    fn every_server_has_its_share_of_the_entries_to_one() {
-        // NSDI 2016, 5.3: with equal weights shares differ by one entry at most.
+    fn every_servers_share_is_exact_to_one_entry() {
+        // NSDI 2016, 5.3: with equal weights, shares differ by at most one entry.
         for (servers, size) in [(3, 7), (5, 251), (100, 65_537), (1000, 65_537), (1000, 655_373)] {
             let shares = shares(&maglev(servers, size));
             let even = size / servers as u32;
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_goes_moves_few_flows_of_others() {
+    fn removing_a_server_moves_few_flows_of_others() {
         let before = maglev(100, 65_537);
         let mut after = maglev(100, 65_537);
         let mut weights = vec![16; 100];
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_refuses_is_passed_over_and_none_is_none() {
+    fn a_refusing_server_is_skipped_and_an_empty_table_picks_nothing() {
         let maglev = maglev(5, 251);
         for hash in 0..500 {
             let place = maglev.pick(hash, &|_| false).unwrap();

@@ -1,9 +1,9 @@
 //! Which server a new flow goes to: services, pools, servers, and one file per algorithm.
 //!
-//! Three parts: the [`Roster`] is what was configured and never changes, the [`Standings`] are what holds of servers for
-//! every shard, a [`Chooser`] is where one shard stands. It must not know packets' bytes or clocks: it is given keys,
-//! times and what happens to servers, and answers with a server. A candidate is enabled, up, of weight above 0, without
-//! a passive hold, not in maintenance, and below its most flows.
+//! Three parts: the [`Roster`] is the configuration and never changes, the [`Standings`] are the state of servers that
+//! all shards share, and a [`Chooser`] is the state of one shard. It must not know packet bytes or clocks: it is given
+//! keys, times and server events, and returns a server. A candidate is enabled, up, of weight above 0, without a
+//! passive hold, not in maintenance, and below its flow limit.
 
 mod alone;
 mod chooser;
@@ -49,14 +49,14 @@ pub enum PickedBy {
     /// The service's algorithm chose it.
     #[default]
     Algorithm,
-    /// The client had been there before.
+    /// The client has a sticky slot for it.
     Stickiness,
-    /// No server of the pool could take it: the last resort did.
+    /// No server of the pool could take the flow; it went to the last resort.
     LastResort,
 }
 
 impl PickedBy {
-    /// The word used in tables and reports.
+    /// Returns the word used in tables and reports.
     pub const fn name(self) -> &'static str {
         match self {
             PickedBy::Algorithm => "algorithm",
@@ -71,19 +71,19 @@ impl PickedBy {
 pub struct Pick {
     /// The server.
     pub server: ServerId,
-    /// Why it.
+    /// Why this server.
     pub by: PickedBy,
-    /// The algorithm's proposal behind it, if one was asked: [`Chooser::picked`] takes it.
+    /// The algorithm's proposal that led to it, if there was one: [`Chooser::picked`] takes it.
     pub proposed: Option<Proposed>,
 }
 
-/// What happened to a server beside its health.
+/// What happened to a server, apart from its health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     /// The last flow of a draining server has ended.
     Drained(ServerId),
-    /// A draining server's deadline has passed with flows left: they are to be ended.
+    /// A draining server's deadline has passed with flows left: they must be ended.
     DrainDeadline(ServerId),
-    /// Signs from the traffic took it out of the choice until then.
+    /// Signs from the traffic put it on a passive hold until then.
     PassiveHold(ServerId, Instant),
 }

@@ -1,5 +1,5 @@
-//! The algorithms behind one door: each is told the weights and what changes, proposes a place, and learns whether
-//! its proposal was picked.
+//! The algorithms behind one interface: each is given the weights and later changes, proposes a place, and learns
+//! whether its proposal was picked.
 //!
 //! A new algorithm is a variant here, a file of its own beside this one, and a word in `settings.rs`.
 
@@ -32,7 +32,7 @@ pub(super) enum Picker {
     ResourceUsage(ResourceUsage),
 }
 
-/// What algorithms are told of servers by place.
+/// The state of servers that algorithms are given, by place.
 pub(super) struct Facts<'f> {
     pub(super) flows: &'f dyn Fn(usize) -> u32,
     pub(super) latency: &'f dyn Fn(usize) -> Option<Duration>,
@@ -40,8 +40,8 @@ pub(super) struct Facts<'f> {
 }
 
 impl Picker {
-    /// Makes the algorithm over the servers of these names, none of them a candidate; `seed` is the service's own,
-    /// `agreed` that of everything two gateways must agree on; where that is 0 the first server comes first.
+    /// Creates the algorithm over the servers of these names, none of them a candidate. `seed` is the service's own;
+    /// `agreed` seeds everything that two gateways must agree on. If `agreed` is 0, the first server comes first.
     pub(super) fn new(algorithm: Algorithm, tuning: &Tuning, names: &[&str], seed: u64, agreed: u64) -> Self {
         let places = names.len();
         let first = if agreed == 0 { 0 } else { (seed % places.max(1) as u64) as usize };
@@ -62,7 +62,7 @@ impl Picker {
         }
     }
 
-    /// Takes new weights by place; 0 is no candidate.
+    /// Sets the weights by place; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32], facts: &Facts<'_>) {
         match self {
             Picker::RoundRobin(robin) => robin.set_weights(weights),
@@ -77,20 +77,20 @@ impl Picker {
         }
     }
 
-    /// Whether nothing has changed by time alone since [`Picker::advance`].
+    /// Returns whether nothing has changed by time alone since [`Picker::advance`].
     pub(super) fn is_current(&self, now: Instant) -> bool {
         !matches!(self, Picker::ConnectionRate(rate) if !rate.is_current(now))
     }
 
-    /// Follows time.
+    /// Advances the algorithm to the given time.
     pub(super) fn advance(&mut self, now: Instant) {
         if let Picker::ConnectionRate(rate) = self {
             rate.slide(now);
         }
     }
 
-    /// Proposes a place for a flow among those that do not refuse, and changes nothing. Algorithms that draw do so from
-    /// `draw`, which goes on where an earlier proposal of the same look has come to.
+    /// Proposes a place for a flow from those that are not refused; changes nothing. Algorithms that draw at random do
+    /// so from `draw`, which continues from an earlier proposal of the same look.
     pub(super) fn propose(
         &self,
         key: &Key,
@@ -113,7 +113,7 @@ impl Picker {
         }
     }
 
-    /// Notes that a proposal was picked, whether or not a flow came of it.
+    /// Records that a proposal was picked, whether or not a flow resulted.
     pub(super) fn picked(&mut self, place: usize) {
         match self {
             Picker::RoundRobin(robin) => robin.picked(place),
@@ -125,23 +125,23 @@ impl Picker {
         }
     }
 
-    /// Moves on to where proposals have drawn.
+    /// Advances the random state to where proposals ended.
     pub(super) fn drawn(&mut self, rng: Rng) {
         match self {
             Picker::Random(random) => random.drawn(rng),
             Picker::TwoChoices(two) => two.drawn(rng),
-            _ => debug_assert!(false, "an algorithm that draws nothing"),
+            _ => debug_assert!(false, "this algorithm draws nothing"),
         }
     }
 
-    /// Takes note of a flow that this service gave to a server, however it was chosen.
+    /// Records a flow that this service assigned to a server, however it was chosen.
     pub(super) fn opened(&mut self, now: Instant, place: usize) {
         if let Picker::ConnectionRate(rate) = self {
             rate.opened(now, place);
         }
     }
 
-    /// Takes note that a server bears more or less than before.
+    /// Updates the load of a server.
     pub(super) fn load_changed(&mut self, place: usize, flows: u32, usage: Option<Usage>) {
         match self {
             Picker::LeastConnections(least) => least.changed(place, flows),
@@ -150,7 +150,7 @@ impl Picker {
         }
     }
 
-    /// Takes note of a server's round trip.
+    /// Sets a server's round trip.
     pub(super) fn latency_changed(&mut self, place: usize, latency: Duration) {
         if let Picker::LeastLatency(least) = self {
             least.changed(place, latency);

@@ -1,16 +1,15 @@
-//! Who may be picked at all: strict groups. Backups stand behind all others; with the algorithm
-//! `priority` the servers of the least rank come first, and the next rank serves only when none of
-//! the one before is usable.
+//! Which servers may be picked at all: strict groups. Backups rank after all others; with the algorithm `priority`,
+//! servers of the lowest rank come first, and the next rank serves only when no server of the previous one is usable.
 
 use super::settings::{Algorithm, ServerSettings};
 
-/// A server's group: the least group that has a usable server serves.
+/// A server's group: the lowest group with a usable server serves.
 pub(super) fn group(algorithm: Algorithm, server: &ServerSettings) -> (bool, u16) {
     let rank = if algorithm == Algorithm::Priority { server.priority } else { 0 };
     (server.backup, rank)
 }
 
-/// Sets the weights of all servers to zero that are not of the least group among those with a weight.
+/// Sets the weights of all servers to zero except those of the lowest group that has a weight.
 pub(super) fn keep_first_group(weights: &mut [u32], group: impl Fn(usize) -> (bool, u16)) {
     let usable = weights.iter().enumerate().filter(|(_, weight)| **weight > 0);
     let Some(first) = usable.map(|(place, _)| group(place)).min() else { return };

@@ -1,25 +1,25 @@
-//! By chance, as likely as the weight.
+//! Random: picks in proportion to the weights.
 
 use crate::rng::Rng;
 
-/// Draws before all the candidates are looked through.
+/// Draws before all candidates are searched.
 const DRAWS: usize = 16;
 
-/// Candidates with their weights added up.
+/// Candidates with cumulative weights.
 #[derive(Debug, Clone)]
 pub(super) struct Random {
-    /// Place, and the sum of the weights up to it, itself included.
+    /// Place, and the sum of the weights up to and including it.
     sums: Vec<(u32, u64)>,
     rng: Rng,
 }
 
 impl Random {
-    /// Makes one without candidates.
+    /// Creates the algorithm without candidates.
     pub(super) fn new(seed: u64) -> Self {
         Random { sums: Vec::new(), rng: Rng::new(seed) }
     }
 
-    /// Takes new weights; 0 is no candidate.
+    /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.sums.clear();
         let mut sum = 0;
@@ -29,12 +29,12 @@ impl Random {
         }
     }
 
-    /// Returns where proposals begin to draw.
+    /// Returns the random state that proposals start from.
     pub(super) fn draw(&self) -> Rng {
         self.rng.clone()
     }
 
-    /// Moves on to where proposals have drawn.
+    /// Advances the random state to where proposals ended.
     pub(super) fn drawn(&mut self, rng: Rng) {
         self.rng = rng;
     }
@@ -56,7 +56,7 @@ impl Random {
                 return Some(place);
             }
         }
-        // Most refuse: the few that are left are as good as each other.
+        // Most refuse: any of the few that are left will do.
         let start = rng.below(self.sums.len() as u64) as usize;
         let round = self.sums[start..].iter().chain(&self.sums[..start]);
         round.map(|(place, _)| *place as usize).find(|place| !refuses(*place))
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn picks_are_as_likely_as_the_weights() {
+    fn picks_are_proportional_to_the_weights() {
         let mut random = Random::new(1);
         assert_eq!(random.pick(&|_| false), None);
         random.set_weights(&[1, 0, 3, 6]);
@@ -85,14 +85,14 @@ mod tests {
         for _ in 0..10_000 {
             got[random.pick(&|_| false).unwrap()] += 1;
         }
-        // Six standard deviations at most: 6 * sqrt(10000 * p * (1 - p)).
+        // At most six standard deviations: 6 * sqrt(10000 * p * (1 - p)).
         for (n, want, far) in [(got[0], 1000, 180), (got[1], 0, 0), (got[2], 3000, 275), (got[3], 6000, 294)] {
             assert!(i32::abs(n - want) <= far, "{got:?}");
         }
     }
 
     #[test]
-    fn the_only_one_that_does_not_refuse_is_found() {
+    fn the_only_server_that_does_not_refuse_is_found() {
         let mut random = Random::new(1);
         random.set_weights(&[1; 1000]);
         assert_eq!(random.pick(&|place| place != 777), Some(777));

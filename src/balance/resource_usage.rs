@@ -1,39 +1,39 @@
-//! Resource usage: to the server that reports the least load. A load is relative to what the server can
-//! bear, so weights do not count, but for 0 and for the part of it that slow start allows. Between reports
-//! the balancer adds what the flows given since then are likely to cost. Until every candidate has
-//! reported, round robin.
+//! Resource usage: picks the server that reports the least load. A load is relative to the server's capacity, so
+//! weights have no effect, except a weight of 0 and the fraction of the weight that slow start allows. Between reports
+//! the balancer adds the estimated cost of the flows assigned since. Until every candidate has reported, round robin
+//! picks.
 
 use super::least_connections::share;
 use super::round_robin::RoundRobin;
 use super::tournament::Tournament;
 
-/// A server's last report, and what has come to it since.
+/// A server's last report, and the flows since then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// What it reported: 0 (idle) to 100.
+    /// The reported load: 0 (idle) to 100.
     pub(super) load: u8,
-    /// Flows that it had then.
+    /// Flows that it had at the time.
     pub(super) flows_then: u32,
-    /// Flows given to it since then.
+    /// Flows assigned to it since.
     pub(super) given_since: u32,
 }
 
-/// What a flow is taken to cost at least and at most, in thousandths of a percent of load.
+/// Least and greatest assumed cost of a flow, in thousandths of a percent of load.
 const COST: std::ops::RangeInclusive<u64> = 10..=5_000;
 
-/// Loads, and the part of a server that slow start allows as its weight.
+/// Loads, with the fraction of a server that slow start allows as its weight.
 #[derive(Debug, Clone)]
 pub(super) struct ResourceUsage {
     loads: Tournament,
     weights: Vec<u32>,
     has_reported: Vec<bool>,
-    /// Candidates without a report that counts.
+    /// Candidates without a valid report.
     silent: usize,
     until_all_have_reported: RoundRobin,
 }
 
 impl ResourceUsage {
-    /// Makes one over `places`; the server at `first` comes first among equals.
+    /// Creates the algorithm over `places`; the server at `first` wins the first tie.
     pub(super) fn new(places: usize, first: usize) -> Self {
         ResourceUsage {
             loads: Tournament::new(places, first),
@@ -44,7 +44,7 @@ impl ResourceUsage {
         }
     }
 
-    /// Takes new weights; 0 is no candidate.
+    /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32], report: impl Fn(usize) -> Option<Usage>) {
         self.weights.copy_from_slice(weights);
         self.until_all_have_reported.set_weights(weights);
@@ -56,7 +56,7 @@ impl ResourceUsage {
         }
     }
 
-    /// Takes note of a server's last report that counts, and of the flows it has been given since.
+    /// Sets a server's last valid report, and the number of flows assigned to it since.
     pub(super) fn changed(&mut self, place: usize, report: Option<Usage>) {
         let weight = self.weights[place];
         if weight > 0 {
@@ -68,23 +68,24 @@ impl ResourceUsage {
         self.loads.set(place, load);
     }
 
-    /// Returns the server with the least.
+    /// Returns the server with the least load.
     pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         if self.silent > 0 { self.until_all_have_reported.propose(refuses) } else { self.loads.least(refuses) }
     }
 
-    /// Notes that a proposal was picked: it comes last among equals.
+    /// Records that a proposal was picked: it comes last in ties.
     pub(super) fn picked(&mut self, place: usize) {
         if self.silent > 0 { self.until_all_have_reported.picked(place) } else { self.loads.picked(place) }
     }
 
-    /// Returns the round robin that picks while a candidate has not reported; none once all have.
+    /// Returns the round robin that picks while any candidate has not reported; none once all have.
     pub(super) fn waits_with(&self) -> Option<&RoundRobin> {
         (self.silent > 0).then_some(&self.until_all_have_reported)
     }
 }
 
-/// The load that a server has by now, in thousandths of a percent: a flow costs what the flows of the last report cost.
+/// Returns a server's estimated current load, in thousandths of a percent: a flow costs the average of the last
+/// report's flows.
 pub(super) fn estimate(report: &Usage) -> u64 {
     let load = u64::from(report.load) * 1000;
     let cost = (load / u64::from(report.flows_then.max(1))).clamp(*COST.start(), *COST.end());
@@ -115,15 +116,15 @@ mod tests {
         usage.changed(1, report(20, 10, 0));
         assert_eq!(usage.pick(&|_| false), Some(1));
         assert_eq!(usage.pick(&|place| place == 1), Some(0));
-        // A report that is too old is none.
+        // A report that is too old does not count.
         usage.changed(0, None);
         let picks: Vec<_> = (0..2).map(|_| usage.pick(&|_| false).unwrap()).collect();
         assert_eq!(picks, [0, 1]);
     }
 
     #[test]
-    fn flows_given_since_the_report_are_added_by_estimate() {
-        // 20 flows made 20 %: each is taken as 1 %. With 10 more it is as loaded as the other, at 30 %.
+    fn flows_assigned_since_the_report_are_estimated() {
+        // 20 flows made 20 %: each is estimated at 1 %. With 10 more, the server is as loaded as the other, at 30 %.
         let mut usage = ResourceUsage::new(2, 0);
         usage.set_weights(&[1, 1], |place| [report(20, 20, 0), report(30, 30, 0)][place]);
         for given in 1..=10 {
@@ -131,7 +132,8 @@ mod tests {
             usage.changed(0, report(20, 20, given));
         }
         assert_eq!(usage.pick(&|_| false), Some(1));
-        // An idle server's first flows are not free, nor is one of a busy server's few flows all of its load.
+        // An idle server's first flows are not free, and one of a busy server's few flows does not account for all of
+        // its load.
         assert_eq!(estimate(&report(0, 0, 100).unwrap()), 1_000);
         assert_eq!(estimate(&report(80, 1, 2).unwrap()), 90_000);
     }

@@ -1,4 +1,4 @@
-//! Who may serve whom, as configured: services, pools, servers, and how they belong together. Immutable.
+//! Who may serve whom, as configured: services, pools, servers and their relations. Immutable.
 //!
 //! It must not know health, load or what operators changed.
 
@@ -12,14 +12,14 @@ use std::net::IpAddr;
 /// The servers that one algorithm chooses among: those of a service's pool, or those of its last resort.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Group {
-    /// The service that it serves.
+    /// The service.
     pub(super) service: u32,
     pub(super) algorithm: Algorithm,
-    /// Servers by place: their order in the pool.
+    /// Servers by place, that is, in pool order.
     pub(super) places: Vec<ServerId>,
-    /// By place: backups come behind all others, then by rank.
+    /// By place: backups rank after all others, then by configured rank.
     pub(super) ranks: Vec<(bool, u16)>,
-    /// By place, for clients of IPv4 and of IPv6: whether the server has an address for them.
+    /// By place, for IPv4 and IPv6 clients: whether the server has an address for them.
     pub(super) reached: [Vec<bool>; 2],
 }
 
@@ -28,19 +28,19 @@ pub(super) struct Group {
 pub struct Roster {
     services: Vec<ServiceSettings>,
     servers: Vec<ServerSettings>,
-    /// By server: whether signs from the traffic take it out.
+    /// By server: the passive-hold settings of its pool, if any.
     passive: Vec<Option<Passive>>,
     /// One per service, then one per last resort.
     groups: Vec<Group>,
     /// By service: the group of its last resort.
     last_resorts: Vec<Option<u32>>,
-    /// By server: the groups that it is in, and its place there.
+    /// By server: the groups that it belongs to, and its place in each.
     members: Vec<Vec<(u32, u32)>>,
     resets_tcp: bool,
 }
 
 impl Roster {
-    /// Links the settings up; `services`' pools and `pools`' servers are indices into the others.
+    /// Links the settings; the pools of `services` and the servers of `pools` are indices into the other lists.
     pub fn new(services: &[ServiceSettings], pools: &[PoolSettings], servers: &[ServerSettings]) -> Self {
         let pool = |id: PoolId| &pools[id.0 as usize];
         let group = |(at, service): (u32, &ServiceSettings), algorithm, id| {
@@ -75,7 +75,7 @@ impl Roster {
         }
     }
 
-    /// Returns the services' settings, in the order of their slots.
+    /// Returns the settings of all services, in slot order.
     pub fn services(&self) -> &[ServiceSettings] {
         &self.services
     }
@@ -86,40 +86,40 @@ impl Roster {
         &self.services[service.0 as usize]
     }
 
-    /// Returns the servers' settings, in the order of their slots.
+    /// Returns the settings of all servers, in slot order.
     pub fn servers(&self) -> &[ServerSettings] {
         &self.servers
     }
 
-    /// Returns a server's settings as they were configured.
+    /// Returns a server's settings as configured.
     #[inline]
     pub fn server(&self, server: ServerId) -> &ServerSettings {
         &self.servers[server.0 as usize]
     }
 
-    /// Whether there is such a server.
+    /// Returns whether the server exists.
     pub fn has(&self, server: ServerId) -> bool {
         (server.0 as usize) < self.servers.len()
     }
 
-    /// Whether any service resets the TCP flows of a server that goes.
+    /// Returns whether any service resets the TCP flows of a server that goes down.
     pub fn resets_tcp(&self) -> bool {
         self.resets_tcp
     }
 
-    /// Returns the signs that take a server out, where any do.
+    /// Returns the passive-hold settings that apply to a server, if any.
     pub fn passive(&self, server: ServerId) -> Option<&Passive> {
         self.passive[server.0 as usize].as_ref()
     }
 
-    /// Returns a server's address for flows of a service whose clients came by a family, and its port for those that
-    /// came to `service_port`; none where it has no address for them.
+    /// Returns the server address for flows of a service whose clients use this family, and the server port for flows
+    /// to `service_port`; none if the server has no address for them.
     pub fn endpoint(&self, service: ServiceId, server: ServerId, v6: bool, service_port: u16) -> Option<(IpAddr, u16)> {
         let server = self.server(server);
         Some((self.service(service).reach(server, v6)?, server.port.unwrap_or(service_port)))
     }
 
-    /// Returns the servers that a service's flows may go to: those of its pool, then those of its last resort.
+    /// Returns the servers that may hold flows of a service: those of its pool, then those of its last resort.
     pub fn servers_of(&self, service: ServiceId) -> impl Iterator<Item = ServerId> + '_ {
         let groups = [Some(service.0), self.last_resort(service.0)];
         groups.into_iter().flatten().flat_map(|group| self.group(group).places.iter().copied())
@@ -139,7 +139,7 @@ impl Roster {
         self.last_resorts[service as usize]
     }
 
-    /// Returns the groups that a server is in, and its place in each.
+    /// Returns the groups that a server belongs to, and its place in each.
     #[inline]
     pub(super) fn members(&self, server: ServerId) -> &[(u32, u32)] {
         &self.members[server.0 as usize]
@@ -151,7 +151,7 @@ impl Roster {
     }
 }
 
-/// The ports of a server that a service's flows go to, ascending; of a range the first alone, for ICMP 0.
+/// The ports of a server that receive a service's flows, ascending; only the first of a range, and 0 for ICMP.
 pub fn server_ports(service: &ServiceSettings, port: Option<u16>, v6: bool) -> Vec<u16> {
     let of_family = service.listen.iter().filter(|listen| listen.address.is_ipv6() == v6);
     let mut ports: Vec<u16> = of_family

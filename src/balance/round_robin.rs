@@ -1,14 +1,14 @@
-//! Weighted round robin without runs: each server's picks are due at even distances, 1/weight apart,
-//! and whatever is due first is picked (earliest deadline first). Every run of as many picks as the
-//! weights add up to gives each server exactly its weight.
+//! Weighted round robin without runs: each server's picks are due at even distances, 1/weight apart, and whichever is
+//! due first is picked (earliest deadline first). Every sequence of as many picks as the weights add up to gives each
+//! server exactly its weight.
 
 use super::tournament::Tournament;
 use std::collections::BTreeMap;
 
-/// A round: the time in which a server is due as often as its weight says.
+/// A round: the time in which a server is due as many times as its weight.
 const ROUND: u128 = 1 << 80;
 
-/// When each server is due next.
+/// When each server is next due.
 #[derive(Debug, Clone)]
 pub(super) struct RoundRobin {
     due: Tournament,
@@ -16,12 +16,12 @@ pub(super) struct RoundRobin {
     weights: Vec<u32>,
     /// The deadline of the last pick.
     time: u128,
-    /// The place that comes first among equals.
+    /// The place that wins the first tie.
     first: usize,
 }
 
 impl RoundRobin {
-    /// Makes one over `places`; the server at `first` comes first among equals.
+    /// Creates the algorithm over `places`; the server at `first` wins the first tie.
     pub(super) fn new(places: usize, first: usize) -> Self {
         RoundRobin {
             due: Tournament::new(places, first),
@@ -32,7 +32,7 @@ impl RoundRobin {
         }
     }
 
-    /// Takes new weights; 0 is no candidate. What a server had waited for is kept in proportion.
+    /// Sets the weights; 0 is not a candidate. The time that a server has already waited is kept in proportion.
     pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.seat_newcomers(weights);
         for (place, (old, new)) in self.weights.iter().zip(weights).enumerate() {
@@ -51,8 +51,8 @@ impl RoundRobin {
         self.weights.copy_from_slice(weights);
     }
 
-    /// Sets when newcomers are due: those of one weight one after the other over their common distance. Due all at
-    /// once, many light servers would be one long run, and so would the heavy one's picks before it.
+    /// Sets when newcomers are due: those of one weight one after another, spread over their common distance. If all
+    /// were due at once, many light servers would form one long run, and so would the heavy one's picks before it.
     fn seat_newcomers(&mut self, weights: &[u32]) {
         let places = || (self.first..weights.len()).chain(0..self.first.min(weights.len()));
         let new: Vec<usize> = places().filter(|place| self.weights[*place] == 0 && weights[*place] > 0).collect();
@@ -73,16 +73,16 @@ impl RoundRobin {
         self.due.least(refuses)
     }
 
-    /// Notes that a proposal was picked: the server is due again 1/weight later.
+    /// Records that a proposal was picked: the server is due again 1/weight later.
     pub(super) fn picked(&mut self, place: usize) {
-        // One that was refused for a while has not saved its turns up.
+        // A server that was refused for a while does not accumulate turns.
         self.time = self.time.max(self.deadlines[place]);
         self.deadlines[place] = self.time + ROUND / u128::from(self.weights[place].max(1));
         self.due.set(place, Some(self.deadlines[place]));
         self.due.picked(place);
     }
 
-    /// Returns how far off a server's turn is, in 2^-80 of a round at weight 1; none where it is no candidate.
+    /// Returns the time until a server's turn, in 2^-80 of a round at weight 1; none if it is not a candidate.
     pub(super) fn due_in(&self, place: usize) -> Option<u128> {
         self.due.load(place).map(|deadline| deadline.saturating_sub(self.time))
     }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_out_does_not_catch_up_on_what_it_missed() {
+    fn a_server_that_was_out_does_not_catch_up() {
         let mut robin = robin(&[1, 1]);
         robin.set_weights(&[1, 0]);
         assert_eq!(picks(&mut robin, 20), "0".repeat(20));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_weight_holds_from_the_next_pick_on() {
+    fn a_changed_weight_applies_from_the_next_pick_on() {
         let mut robin = robin(&[100, 100]);
         picks(&mut robin, 50);
         robin.set_weights(&[1, 100]);

@@ -1,21 +1,21 @@
-//! What holds of a server whichever shard asks: what the operator wants, what its monitors and the traffic say of it.
+//! The shard-independent state of a server: administrative state, health, signs from the traffic.
 //!
-//! It must not know services or how many flows the server has.
+//! It must not know services or the server's number of flows.
 
 use super::settings::{Admin, Passive, ServerSettings};
 use crate::time::{Duration, Instant};
 
-/// Steps in which the weight rises during slow start; a whole weight counts this many units.
+/// Steps by which the weight rises during slow start; a full weight counts as this many units.
 pub(super) const STEPS: u32 = 16;
-/// How long a server's report of its load counts.
+/// How long a server's load report is valid.
 pub(super) const REPORT_LIFE: Duration = Duration::from_secs(60);
 
-/// A server's own word on how busy it is.
+/// A server's own report of its load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Report {
     /// 0 (idle) to 100.
     pub(super) load: u8,
-    /// When it came.
+    /// When it arrived.
     pub(super) at: Instant,
 }
 
@@ -23,20 +23,20 @@ pub(super) struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Trouble {
     signs: u32,
-    /// When the signs that count began.
+    /// When the counted signs began.
     since: Instant,
-    /// Out until then.
+    /// The end of the passive hold.
     held_until: Instant,
-    /// How long the last passive hold was.
+    /// Length of the last passive hold.
     last_hold: Duration,
-    /// Whether the end of the hold has not been noticed yet.
+    /// Whether the end of the hold has yet to be reported.
     is_held: bool,
 }
 
 /// A server's standing.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Server {
-    /// The weight: as configured, until an operator changes it.
+    /// The weight: as configured until an operator changes it.
     pub(super) weight: u16,
     pub(super) admin: Admin,
     /// When draining ends by force.
@@ -44,11 +44,11 @@ pub(super) struct Server {
     /// Smoothed round trip of its probes.
     pub(super) latency: Option<Duration>,
     pub(super) report: Option<Report>,
-    /// Whether it asked for no new flows.
+    /// Whether it asks for no new flows.
     pub(super) maintenance: bool,
-    /// When it last came back; none: it has not been away.
+    /// When it last came back; none if it has never been away.
     pub(super) back_since: Option<Instant>,
-    /// Changes whenever it stops taking flows: what clients were given before counts no more.
+    /// Changes whenever it stops taking flows: earlier sticky slots are void.
     pub(super) era: u32,
     trouble: Trouble,
 }
@@ -68,38 +68,38 @@ impl Server {
         }
     }
 
-    /// Whether it may be given flows, as far as that does not depend on the service: health is not looked at.
+    /// Returns whether it may be given flows, as far as that does not depend on the service: health is not considered.
     pub(super) fn is_open(&self, now: Instant) -> bool {
         self.admin == Admin::Enabled && self.weight > 0 && !self.maintenance && self.trouble.held_until <= now
     }
 
-    /// Returns its weight in force in units of 1/16, at least 1 where the weight is not 0.
+    /// Returns its effective weight in units of 1/16, at least 1 unless the weight is 0.
     pub(super) fn units(&self, now: Instant, slow_start: Duration) -> u32 {
         u32::from(self.weight) * self.step(now, slow_start)
     }
 
-    /// Returns how many sixteenths of its weight are in force.
+    /// Returns how many sixteenths of its weight are in effect.
     pub(super) fn step(&self, now: Instant, slow_start: Duration) -> u32 {
         let Some(since) = self.back_since.filter(|_| !slow_start.is_zero()) else { return STEPS };
         let step = now.since(since).as_nanos() * u128::from(STEPS) / slow_start.as_nanos();
         u32::try_from(step).unwrap_or(STEPS).clamp(1, STEPS)
     }
 
-    /// Returns when something about it changes with time alone.
+    /// Returns when something about it next changes by time alone.
     pub(super) fn next_change(&self, now: Instant, slow_start: Duration) -> Option<Instant> {
         let held = Some(self.trouble.held_until).filter(|_| self.trouble.is_held);
         let report = self.report.map(|report| report.at + REPORT_LIFE);
         let rising = self.back_since.filter(|_| self.step(now, slow_start) < STEPS).map(|since| {
             let nanos = slow_start.as_nanos();
             let passed = now.since(since).as_nanos() * u128::from(STEPS) / nanos;
-            // Rounded up: a moment earlier the step would still be the old one.
+            // Rounded up: a moment earlier, the previous step would still apply.
             let next = ((passed + 1) * nanos).div_ceil(u128::from(STEPS));
             since + Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX))
         });
         [held, report, rising, self.deadline].into_iter().flatten().min()
     }
 
-    /// Notes a sign of trouble; returns for how long the server is taken out if this was one too many.
+    /// Records a sign of trouble; returns the length of the passive hold if this sign triggered one.
     pub(super) fn sign(&mut self, now: Instant, passive: &Passive) -> Option<Duration> {
         let trouble = &mut self.trouble;
         if trouble.held_until > now {
@@ -119,19 +119,19 @@ impl Server {
         Some(hold)
     }
 
-    /// Returns until when a passive hold keeps it out.
+    /// Returns the end of its passive hold.
     pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
         Some(self.trouble.held_until).filter(|until| *until > now)
     }
 
-    /// Whether its passive hold has ended since this was last asked.
+    /// Returns whether its passive hold has ended since the last call.
     pub(super) fn held_ended(&mut self, now: Instant) -> bool {
         let ended = self.trouble.is_held && self.trouble.held_until <= now;
         self.trouble.is_held &= !ended;
         ended
     }
 
-    /// Notes that it answered a new flow: earlier signs count no more.
+    /// Records that it answered a new flow: earlier signs are void.
     pub(super) fn answered(&mut self) {
         self.trouble.signs = 0;
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_start_rises_in_sixteen_steps_and_tells_each_of_them() {
+    fn slow_start_rises_in_sixteen_steps_and_schedules_each() {
         let slow = Duration::from_secs(16);
         let mut server = Server::new(&ServerSettings { weight: 3, ..ServerSettings::new("s", PoolId(0)) });
         assert_eq!(
@@ -173,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn signs_within_the_window_take_out_and_each_time_longer() {
+    fn signs_within_the_window_start_ever_longer_passive_holds() {
         let s = Duration::from_secs;
         let passive = Passive { failures: 2, within: s(1), hold: s(4), longest: s(10) };
         let mut server = Server::new(&ServerSettings::new("s", PoolId(0)));
         assert_eq!(server.sign(at(0), &passive), None);
-        assert_eq!(server.sign(at(1500), &passive), None, "the first is too long ago");
+        assert_eq!(server.sign(at(1500), &passive), None, "the first sign has expired");
         assert_eq!(server.sign(at(1600), &passive), Some(s(4)));
         assert!(!server.is_open(at(5599)) && server.is_open(at(5600)));
         assert_eq!(server.next_change(at(2000), Duration::ZERO), Some(at(5600)));

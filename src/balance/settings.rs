@@ -1,4 +1,4 @@
-//! What an operator configures of balancing: services, pools, servers. Plain checked values.
+//! The operator's settings for balancing: services, pools, servers. Plain checked values.
 
 use crate::ids::{NatPoolId, PoolId, ServerId};
 pub use crate::packet::Protocol;
@@ -8,36 +8,36 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// One address or network, protocol and range of ports at which a service takes new flows.
+/// One address or network, protocol and port range on which a service accepts new flows.
 ///
-/// Where several hold a packet's destination, the one with the longest prefix gets it.
+/// If several contain a packet's destination, the one with the longest prefix gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Listen {
     /// The service address (VIP), or the first address of the network.
     pub address: IpAddr,
-    /// Bits that a destination must share with it: 32 (IPv6: 128) for the address alone, 0 for every address.
+    /// Prefix length: 32 (IPv6: 128) for a single address, 0 for every address.
     pub prefix: u8,
     /// The protocol.
     pub protocol: Protocol,
     /// First port; 0 for ICMP.
     pub first_port: u16,
-    /// Last port, included; 65535 for ICMP.
+    /// Last port, inclusive; 65535 for ICMP.
     pub last_port: u16,
 }
 
 impl Listen {
-    /// One address alone.
+    /// Returns a listen address for a single address.
     pub const fn one(address: IpAddr, protocol: Protocol, first_port: u16, last_port: u16) -> Self {
         let prefix = if address.is_ipv4() { 32 } else { 128 };
         Listen { address, prefix, protocol, first_port, last_port }
     }
 
-    /// The addresses that it holds.
+    /// Returns the addresses that it covers.
     pub fn network(&self) -> IpNet {
         IpNet::new(self.address, self.prefix).map_or(self.address.into(), |net| net.trunc())
     }
 
-    /// Whether it is more than one address.
+    /// Returns whether it is more than one address.
     pub fn is_network(&self) -> bool {
         self.network().prefix_len() < self.network().max_prefix_len()
     }
@@ -62,17 +62,17 @@ impl fmt::Display for Listen {
     }
 }
 
-/// What is done with a TCP packet that belongs to no flow and opens none.
+/// What happens to a TCP packet that belongs to no flow and opens none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownTcp {
-    /// Answer with a reset (RFC 9293, 3.10.7.1), rate-limited.
+    /// Reply with a reset (RFC 9293, 3.10.7.1), rate-limited.
     #[default]
     Reset,
-    /// Drop in silence.
+    /// Drop silently.
     Drop,
-    /// Make its flow, without a handshake, so that connections outlive a restart of the gateway; only where the algorithm finds
-    /// the same server again. Resets and SYN-ACKs are dropped.
+    /// Create its flow without a handshake, so that connections survive a restart of the gateway; only with algorithms
+    /// that find the same server again. Resets and SYN-ACKs are dropped.
     Adopt,
 }
 
@@ -83,43 +83,43 @@ pub struct PortTimeouts {
     pub protocol: Protocol,
     /// First service port: the destination port of the client's packets.
     pub first_port: u16,
-    /// Last service port, included.
+    /// Last service port, inclusive.
     pub last_port: u16,
-    /// The profile of the flow table, as its settings number them.
+    /// The profile of the flow table, as the table's settings number them.
     pub profile: u8,
 }
 
 /// Whether the maximum segment size in a SYN is lowered (MSS clamping).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mss {
-    /// It stays as it is.
+    /// It is left unchanged.
     #[default]
     Off,
-    /// To what the known MTUs of the ways to client and server take.
+    /// To what the known MTUs of the paths to client and server allow.
     Auto,
     /// To this many bytes.
     To(u16),
 }
 
-/// What of a flow's addresses is translated.
+/// Which of a flow's addresses are translated.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Nat {
-    /// The destination: servers see their clients, and answer through the gateway.
+    /// The destination: servers see their clients' addresses and reply through the gateway.
     #[default]
     Destination,
-    /// The source too: servers see an address of a pool, and answer there.
+    /// The source too: servers see an address of a pool and reply to it.
     Full {
         /// The pool.
         pool: NatPoolId,
-        /// The clients that it is for; none named are all. Others see [`Nat::Destination`].
+        /// The clients that it applies to; empty means all. Others get [`Nat::Destination`].
         only_for: Vec<IpNet>,
-        /// Whether the pool has IPv4 addresses, and IPv6 ones.
+        /// Whether the pool has IPv4 addresses, and whether it has IPv6 addresses.
         families: [bool; 2],
     },
 }
 
 impl Nat {
-    /// The pool that a client's flows get their source from, if any.
+    /// Returns the pool that a client's flows get their source from, if any.
     pub fn pool_for(&self, client: IpAddr) -> Option<NatPoolId> {
         match self {
             Nat::Full { pool, only_for, .. } if only_for.is_empty() || only_for.iter().any(|n| n.contains(&client)) => {
@@ -130,7 +130,7 @@ impl Nat {
     }
 }
 
-/// How a service spreads new flows.
+/// How a service distributes new flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
@@ -141,24 +141,24 @@ pub enum Algorithm {
     LeastConnections,
     /// To the server with the fewest new flows for its weight within a window.
     ConnectionRate,
-    /// By chance, as likely as the weight.
+    /// At random, in proportion to the weights.
     Random,
-    /// Two by chance; of these the one with fewer flows for its weight.
+    /// Of two random servers, to the one with fewer flows for its weight.
     TwoChoices,
     /// By the client's address or network; when a server goes, only its clients move.
     SourceHash,
     /// Maglev's consistent hash (Eisenbud et al., NSDI 2016).
     Maglev,
-    /// To the server whose probes come back fastest, for its weight.
+    /// To the server with the shortest probe round trip for its weight.
     LeastLatency,
-    /// In turn over the group of the best priority that has a usable server.
+    /// In turn over the best-ranked group that has a usable server.
     Priority,
     /// To the server that reports the least load, whatever its weight.
     ResourceUsage,
 }
 
 impl Algorithm {
-    /// Every algorithm, in the order in which the documentation shows them.
+    /// Every algorithm, in documentation order.
     pub const ALL: [Algorithm; 10] = [
         Algorithm::RoundRobin,
         Algorithm::LeastConnections,
@@ -172,7 +172,7 @@ impl Algorithm {
         Algorithm::ResourceUsage,
     ];
 
-    /// The word used in configurations and tables.
+    /// Returns the word used in configurations and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::RoundRobin => "round-robin",
@@ -189,20 +189,20 @@ impl Algorithm {
     }
 }
 
-/// What of a client counts as one: an address, or a whole network.
+/// What counts as one client: an address, or a whole network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefixes {
-    /// Bits of an IPv4 address that count, 0 to 32.
+    /// Significant bits of an IPv4 address, 0 to 32.
     pub v4: u8,
-    /// Bits of an IPv6 address that count, 0 to 128.
+    /// Significant bits of an IPv6 address, 0 to 128.
     pub v6: u8,
 }
 
 impl Prefixes {
-    /// The address as it is.
+    /// The whole address.
     pub const ADDRESS: Prefixes = Prefixes { v4: 32, v6: 128 };
 
-    /// The address with all bits cleared that do not count.
+    /// Returns the address with all insignificant bits cleared.
     pub fn of(&self, address: IpAddr) -> IpAddr {
         match address {
             IpAddr::V4(a) => {
@@ -217,14 +217,14 @@ impl Prefixes {
     }
 }
 
-/// What the algorithms can be told; each reads only its own.
+/// The parameters of the algorithms; each reads only its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tuning {
-    /// Connection rate: how far back new flows count, 100 ms to 1 h.
+    /// Connection rate: the window for counting new flows, 100 ms to 1 h.
     pub rate_window: Duration,
     /// Maglev: entries of the table, a prime; 65,537 or 655,373 in the paper.
     pub maglev_table: u32,
-    /// Source hash and Maglev: what of the client is hashed; none is the whole flow (Maglev alone).
+    /// Source hash and Maglev: the part of the client that is hashed; none hashes the whole flow (Maglev only).
     pub hash: Option<Prefixes>,
 }
 
@@ -234,44 +234,44 @@ impl Default for Tuning {
     }
 }
 
-/// How clients are kept at the server of their first flow.
+/// How clients are kept on the server of their first flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stickiness {
-    /// Which clients count as one.
+    /// What counts as one client.
     pub prefixes: Prefixes,
-    /// How long a client without a flow is remembered.
+    /// How long a client without flows is remembered.
     pub idle: Duration,
-    /// Most clients remembered, 1 to 100,000,000; the one idle longest is forgotten first.
+    /// Maximum number of clients remembered, 1 to 100,000,000; the client idle longest is evicted first.
     pub slots: u32,
-    /// Services with the same number share what they remember; they have the same pool.
+    /// Services with the same number share their sticky slots; they use the same pool.
     pub group: u32,
 }
 
-/// What becomes of a server's flows when it goes down or is disabled.
+/// What happens to a server's flows when it goes down or is disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDown {
-    /// They stay; each packet still goes to that server.
+    /// They stay; every packet still goes to that server.
     Keep,
-    /// TCP: both ends get a reset. Others end; the next packet picks another server.
+    /// TCP: both ends get a reset. Other flows end; the next packet picks another server.
     Reset,
 }
 
-/// What answers a new flow when no server can take it.
+/// How a new flow is answered when no server can take it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LastResort {
-    /// Nothing: the packet is dropped and counted.
+    /// Not at all: the packet is dropped and counted.
     #[default]
     Drop,
-    /// TCP: a reset (RFC 9293, 3.10.7.1). Others: as `Unreachable`.
+    /// TCP: with a reset (RFC 9293, 3.10.7.1). Others: as `Unreachable`.
     Reset,
-    /// ICMP destination unreachable: port (RFC 792; RFC 4443, 3.1).
+    /// With an ICMP port unreachable error (RFC 792; RFC 4443, 3.1).
     Unreachable,
-    /// The servers of another pool, in turn.
+    /// By the servers of another pool, in turn.
     Pool(PoolId),
 }
 
-/// What the operator wants of a server, whatever its health.
+/// The administrative state of a server, whatever its health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Admin {
@@ -280,20 +280,20 @@ pub enum Admin {
     Enabled,
     /// It keeps its flows and gets no new ones, sticky or not.
     Draining,
-    /// It is taken as down.
+    /// It is treated as down.
     Disabled,
 }
 
-/// Signs from the traffic itself that a server is in trouble.
+/// Passive-hold settings: signs from the traffic itself that a server is in trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passive {
-    /// Signs within `within` that take a server out, at least 1: a SYN unanswered, refused, or answered by an ICMP error.
+    /// Signs within `within` that trigger a hold, at least 1: a SYN unanswered, refused, or answered by an ICMP error.
     pub failures: u32,
     /// How far back signs count.
     pub within: Duration,
-    /// How long a server stays out the first time; doubled each time after, until it behaved for `longest`.
+    /// Length of the first hold; doubled each time until the server has behaved for `longest`.
     pub hold: Duration,
-    /// Longest time out.
+    /// Greatest length of a hold.
     pub longest: Duration,
 }
 
@@ -304,7 +304,7 @@ impl Default for Passive {
     }
 }
 
-/// How dear new flows are when there is not room for all: lower ones are refused first.
+/// The priority of new flows when there is not room for all: lower ones are refused first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum Priority {
@@ -318,7 +318,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The word used in configurations and tables.
+    /// Returns the word used in configurations and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Priority::Low => "low",
@@ -333,34 +333,35 @@ impl Priority {
 pub struct ServiceSettings {
     /// Unique name.
     pub name: String,
-    /// At least one; no two services overlap.
+    /// Listen addresses: at least one; no two services overlap.
     pub listen: Vec<Listen>,
-    /// Where its flows go.
+    /// The pool that its flows go to.
     pub pool: PoolId,
-    /// How they are spread.
+    /// How they are distributed.
     pub algorithm: Algorithm,
-    /// What the algorithm can be told.
+    /// The parameters of the algorithm.
     pub tuning: Tuning,
-    /// Whether clients come back to the same server; none is by connection alone.
+    /// Whether clients return to the same server; none treats each connection separately.
     pub sticky: Option<Stickiness>,
-    /// What becomes of flows whose server goes down; none: TCP that it has answered stays, others pick another server.
+    /// What happens to flows whose server goes down; none: TCP flows that it has answered stay, others pick another
+    /// server.
     pub on_down: Option<OnDown>,
-    /// What answers when no server can take a flow.
+    /// How a new flow is answered when no server can take it.
     pub last_resort: LastResort,
-    /// What becomes of TCP packets of no flow.
+    /// What happens to TCP packets without a flow.
     pub unknown_tcp: UnknownTcp,
-    /// Whose timeouts its flows have, in the order of protocol and port, none overlapping; profile 0 elsewhere.
+    /// The timeouts of its flows, ordered by protocol and port, none overlapping; profile 0 elsewhere.
     pub timeouts: Vec<PortTimeouts>,
-    /// How dear its new flows are when there is not room for all.
+    /// The priority of its new flows when there is not room for all.
     pub priority: Priority,
-    /// Whether the segment size that TCP ends tell each other is lowered.
+    /// Whether the maximum segment size that TCP ends announce is lowered.
     pub mss: Mss,
-    /// What of a flow's addresses is translated.
+    /// Which of a flow's addresses are translated.
     pub nat: Nat,
 }
 
 impl ServiceSettings {
-    /// A service with every setting at its default.
+    /// Returns a service with every setting at its default.
     pub fn new(name: &str, listen: Vec<Listen>, pool: PoolId) -> Self {
         ServiceSettings {
             name: name.into(),
@@ -379,8 +380,8 @@ impl ServiceSettings {
         }
     }
 
-    /// The address at which a server is reached for clients that came by a family: its own of that family, or with full NAT for
-    /// everybody one of the other family (NAT64, NAT46), as far as the NAT pool has source addresses.
+    /// Returns the address of a server for clients of one family: its own address of that family, or with full NAT its
+    /// address of the other family (NAT64, NAT46), provided that the NAT pool has source addresses for it.
     pub fn reach(&self, server: &ServerSettings, v6: bool) -> Option<IpAddr> {
         let of = |v6: bool| if v6 { server.v6.map(IpAddr::V6) } else { server.v4.map(IpAddr::V4) };
         match &self.nat {
@@ -391,35 +392,35 @@ impl ServiceSettings {
         }
     }
 
-    /// The profile of timeouts for a flow of a protocol to a service port.
+    /// Returns the timeout profile for a flow of a protocol to a service port.
     pub fn profile(&self, protocol: Protocol, port: u16) -> u8 {
         let behind = self.timeouts.partition_point(|t| (t.protocol, t.first_port) <= (protocol, port));
         let found = behind.checked_sub(1).map(|at| self.timeouts[at]);
         found.filter(|t| t.protocol == protocol && port <= t.last_port).map_or(0, |t| t.profile)
     }
 
-    /// What becomes of its flows of a protocol when their server goes down.
+    /// Returns what happens to its flows of a protocol when their server goes down.
     pub fn on_down(&self, protocol: Protocol) -> OnDown {
         self.on_down.unwrap_or(if protocol == Protocol::Tcp { OnDown::Keep } else { OnDown::Reset })
     }
 }
 
-/// A pool: servers that offer the same thing.
+/// A pool: interchangeable servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolSettings {
     /// Unique name.
     pub name: String,
-    /// The servers, in the order of the file.
+    /// The servers, in file order.
     pub servers: Vec<ServerId>,
-    /// Whether signs from the traffic take servers out.
+    /// Whether signs from the traffic put servers on a passive hold.
     pub passive: Option<Passive>,
-    /// MTU of the way to its servers in bytes, 576 (1280 where one has an IPv6 address) to 65,535; none is found out by
-    /// the live gateway, and unknown elsewhere.
+    /// Path MTU to its servers in bytes, 576 (1280 if any has an IPv6 address) to 65,535; if none, the live gateway
+    /// discovers it, and elsewhere it is unknown.
     pub mtu: Option<u16>,
 }
 
 impl PoolSettings {
-    /// A pool with every setting at its default.
+    /// Returns a pool with every setting at its default.
     pub fn new(name: &str, servers: Vec<ServerId>) -> Self {
         PoolSettings { name: name.into(), servers, passive: None, mtu: None }
     }
@@ -430,30 +431,30 @@ impl PoolSettings {
 pub struct ServerSettings {
     /// Unique within its pool.
     pub name: String,
-    /// The pool it stands in.
+    /// The pool that it belongs to.
     pub pool: PoolId,
     /// IPv4 address, if it serves IPv4.
     pub v4: Option<Ipv4Addr>,
     /// IPv6 address, if it serves IPv6.
     pub v6: Option<Ipv6Addr>,
-    /// Port; `None` is "same as the service".
+    /// Port; `None` keeps the service port.
     pub port: Option<u16>,
-    /// Share of new flows relative to the pool's other servers, 0 to 65,535; 0 gets none.
+    /// Share of new flows relative to the other servers of the pool, 0 to 65,535; 0 gets none.
     pub weight: u16,
-    /// Most flows at a time; none is no limit.
+    /// Maximum number of simultaneous flows; none is unlimited.
     pub max_flows: Option<u32>,
-    /// How long the weight takes to rise after the server came up; zero is at once.
+    /// How long the weight takes to rise after the server comes up; zero is at once.
     pub slow_start: Duration,
     /// Used only while no other server of the pool is up and enabled.
     pub backup: bool,
-    /// Rank for the algorithm `priority`: the least is used first.
+    /// Rank for the algorithm `priority`: the lowest is used first.
     pub priority: u16,
-    /// What the operator wants of it at the start.
+    /// The administrative state at the start.
     pub admin: Admin,
 }
 
 impl ServerSettings {
-    /// A server with every setting at its default; without an address it takes nothing.
+    /// Returns a server with every setting at its default; without an address it takes no flows.
     pub fn new(name: &str, pool: PoolId) -> Self {
         ServerSettings {
             name: name.into(),
@@ -472,12 +473,12 @@ impl ServerSettings {
 }
 
 impl ServerSettings {
-    /// Whether it has an address of a family.
+    /// Returns whether it has an address of a family.
     pub fn has(&self, v6: bool) -> bool {
         if v6 { self.v6.is_some() } else { self.v4.is_some() }
     }
 
-    /// The server's address of the same family as `like`.
+    /// Returns the server's address of the same family as `like`.
     pub fn address(&self, like: IpAddr) -> Option<IpAddr> {
         match like {
             IpAddr::V4(_) => self.v4.map(IpAddr::V4),

@@ -1,7 +1,6 @@
-//! Source hash: by the client alone, whichever server draws the highest number for it (weighted
-//! rendezvous hashing: Thaler, Ravishankar 1998). When a server goes only its clients move; when one
-//! comes it takes its share and nobody else moves. A pick looks at every candidate: for pools of
-//! thousands Maglev is the cheaper choice.
+//! Source hash: picks by client alone the server that draws the highest number for it (weighted rendezvous hashing:
+//! Thaler, Ravishankar 1998). When a server goes, only its clients move; when one comes, it takes its share and nobody
+//! else moves. A pick examines every candidate: for pools of thousands, Maglev is cheaper.
 
 use super::hash::Hash;
 use crate::rng::mix;
@@ -11,18 +10,18 @@ use crate::rng::mix;
 pub(super) struct SourceHash {
     hashes: Vec<u64>,
     weights: Vec<u32>,
-    /// Whether all candidates have one weight: then the numbers alone decide.
+    /// Whether all candidates have the same weight: then the numbers alone decide.
     even: bool,
 }
 
 impl SourceHash {
-    /// Makes one over the servers of these names, without candidates.
+    /// Creates the algorithm over the servers of these names, without candidates.
     pub(super) fn new<'a>(hash: Hash, names: impl Iterator<Item = &'a str>) -> Self {
         let hashes: Vec<u64> = names.map(|name| hash.name(name, 0)).collect();
         SourceHash { weights: vec![0; hashes.len()], hashes, even: true }
     }
 
-    /// Takes new weights; 0 is no candidate.
+    /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.weights.copy_from_slice(weights);
         let mut candidates = weights.iter().filter(|weight| **weight > 0);
@@ -30,7 +29,7 @@ impl SourceHash {
         self.even = candidates.all(|weight| Some(weight) == first);
     }
 
-    /// Returns what a server draws for a client, as text; none where it is no candidate.
+    /// Returns a server's draw for a client, as text; none if it is not a candidate.
     pub(super) fn draw(&self, client: u64, place: usize) -> Option<String> {
         let weight = self.weights[place];
         let number = mix(client ^ self.hashes[place]);
@@ -41,7 +40,7 @@ impl SourceHash {
         }
     }
 
-    /// Picks the server of a client by its hash.
+    /// Picks the server of a client by the client's hash.
     pub(super) fn pick(&self, client: u64, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         let candidates = self.weights.iter().enumerate().filter(|(place, weight)| **weight > 0 && !refuses(*place));
         let number = |place: usize| mix(client ^ self.hashes[place]);
@@ -53,9 +52,9 @@ impl SourceHash {
     }
 }
 
-/// What a number counts as for a server of a weight.
+/// Returns the draw of a server of this weight for a random number.
 fn weighted(number: u64, weight: u32) -> f64 {
-    // Between 0 and 1, neither included; -weight / ln(x) is the draw of that weight.
+    // Between 0 and 1, exclusive; -weight / ln(x) is the draw of that weight.
     let x = (number >> 11) as f64 + 0.5;
     -f64::from(weight) / (x / (1u64 << 53) as f64).ln()
 }
@@ -83,7 +82,7 @@ mod tests {
             clients().for_each(|client| got[all.pick(client, &|_| false).unwrap()] += 1);
             let sum: u32 = weights.iter().sum();
             for (n, weight) in got.iter().zip(weights) {
-                // Six standard deviations of 10,000 draws are under 300.
+                // Six standard deviations of 10,000 draws are less than 300.
                 assert!(i32::abs(n - (10_000 * weight / sum) as i32) < 300, "{got:?}");
             }
         }

@@ -1,7 +1,7 @@
-//! What changes servers' standing while the gateway runs: operators, monitors, signs from the traffic, time.
+//! What changes the standing of servers at run time: operators, monitors, signs from the traffic, time.
 //!
-//! One writer; shards read it. It must not know flows or algorithms. What a shard has to follow is kept as numbered
-//! news, so that a shard that is up to date finds that out by comparing two numbers.
+//! One writer; shards read it. It must not know flows or algorithms. Changes that shards have to follow are kept as a
+//! numbered list, so that an up-to-date shard needs to compare only two numbers.
 
 use super::roster::Roster;
 use super::server::{REPORT_LIFE, Report, STEPS, Server};
@@ -12,10 +12,10 @@ use crate::schedule::Schedule;
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 
-/// Most news that are kept for shards that have not read them.
+/// Maximum number of changes kept for shards that have not read them.
 const MOST_NEWS: usize = 4096;
 
-/// What a shard must know of a server.
+/// The kind of change that a shard must follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
     /// Whether it may be picked, or its weight, may have changed.
@@ -26,24 +26,24 @@ pub(super) enum News {
     Latency,
 }
 
-/// A server's standing, as rows show it.
+/// A server's standing, as shown in rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ServerState {
-    /// What the operator wants.
+    /// The administrative state.
     pub admin: Admin,
     /// When draining ends by force.
     pub deadline: Option<Instant>,
-    /// The worst that any service that uses it is told of it.
+    /// The worst health that any service using it sees.
     pub health: Health,
     /// The weight without slow start.
     pub weight: u16,
-    /// The weight in force: less than the weight during slow start.
+    /// The effective weight: less than the weight during slow start.
     pub weight_now: f32,
-    /// Until when a passive hold keeps it out.
+    /// The end of its passive hold.
     pub held_until: Option<Instant>,
-    /// Its own word on its load, 0 to 100, where that counts.
+    /// Its reported load, 0 to 100, while the report is valid.
     pub load: Option<u8>,
-    /// Whether it asked for no new flows.
+    /// Whether it asks for no new flows.
     pub maintenance: bool,
     /// The smoothed round trip of its probes.
     pub latency: Option<Duration>,
@@ -53,20 +53,20 @@ pub struct ServerState {
 #[derive(Debug, Clone)]
 pub struct Standings {
     servers: Vec<Server>,
-    /// By group, for clients of IPv4 and of IPv6: the health of each place.
+    /// By group, for IPv4 and IPv6 clients: the health of each place.
     health: Vec<[Vec<Health>; 2]>,
     /// The last era that any server entered.
     eras: u32,
-    /// When servers change with time alone.
+    /// When servers change by time alone.
     timers: Schedule,
     notices: VecDeque<Notice>,
     news: VecDeque<(ServerId, News)>,
-    /// The number of the news behind the last.
+    /// The number of the change after the last.
     next_news: u64,
 }
 
 impl Standings {
-    /// Makes the standing of all servers, each of them up.
+    /// Creates the standing of all servers, each of them up.
     pub fn new(roster: &Roster) -> Self {
         let servers: Vec<Server> = roster.servers().iter().map(Server::new).collect();
         Standings {
@@ -113,7 +113,8 @@ impl Standings {
         self.health[group as usize][v6][place]
     }
 
-    /// Whether the server of a flow whose client came by a family is out of service: down by its monitors, or disabled.
+    /// Returns whether the server of a flow whose client uses this family is out of service: down according to its
+    /// monitors, or disabled.
     pub fn is_gone(&self, roster: &Roster, service: ServiceId, server: ServerId, v6: bool) -> bool {
         if self.server(server).admin == Admin::Disabled {
             return true;
@@ -123,7 +124,7 @@ impl Standings {
         own.next().is_some_and(|(group, place)| self.health(*group, usize::from(v6), *place as usize) == Health::Down)
     }
 
-    /// Whether any service is told that a server is out of service; where not, [`Standings::is_gone`] need not be asked.
+    /// Returns whether any service sees a server as out of service; if not, [`Standings::is_gone`] need not be called.
     pub fn may_be_gone(&self, roster: &Roster, server: ServerId) -> bool {
         let down = |(group, place): &(u32, u32)| {
             self.health[*group as usize].iter().any(|health| health[*place as usize] == Health::Down)
@@ -131,17 +132,18 @@ impl Standings {
         self.server(server).admin == Admin::Disabled || roster.members(server).iter().any(down)
     }
 
-    /// Whether the operator lets a server drain.
+    /// Returns whether the operator is draining a server.
     pub fn is_draining(&self, server: ServerId) -> bool {
         self.server(server).admin == Admin::Draining
     }
 
-    /// Gives a server another weight.
+    /// Changes the weight of a server.
     pub fn set_weight(&mut self, roster: &Roster, now: Instant, server: ServerId, weight: u16) {
         self.change(roster, now, server, |state| state.weight = weight);
     }
 
-    /// Sets what the operator wants of a server that has `flows` flows. Draining ends by force after `deadline`, if given.
+    /// Sets the administrative state of a server that has `flows` flows. Draining ends by force after `deadline`, if
+    /// given.
     pub fn set_admin(
         &mut self,
         roster: &Roster,
@@ -159,7 +161,7 @@ impl Standings {
         }
     }
 
-    /// Takes note that a server has no flow left: then it is drained, if it is draining.
+    /// Records that a server has no flows left: it is drained if it was draining.
     pub fn idle(&mut self, server: ServerId) {
         let state = &mut self.servers[server.0 as usize];
         if state.admin == Admin::Draining {
@@ -168,7 +170,8 @@ impl Standings {
         }
     }
 
-    /// Takes what the monitors say of one of a server's addresses; `of_port` tells it for one of its ports.
+    /// Sets the health of one of a server's addresses according to its monitors; `of_port` gives it for one of its
+    /// ports.
     pub fn set_health(
         &mut self,
         roster: &Roster,
@@ -183,7 +186,8 @@ impl Standings {
             let service = &roster.services()[roster.group(*group).service as usize];
             for by in [false, true] {
                 if service.reach(own, by).is_some_and(|address| address.is_ipv6() == v6) {
-                    // A rule can bring flows of a family that the service does not listen on: to the same ports.
+                    // A rule can bring flows of a family that the service does not listen on; they go to the same
+                    // ports.
                     let listened = server_ports(service, own.port, by);
                     let ports = if listened.is_empty() { server_ports(service, own.port, !by) } else { listened };
                     let worst = Health::worst(ports.iter().map(|port| of_port(*port)));
@@ -200,7 +204,7 @@ impl Standings {
         self.watch(roster, now, server);
     }
 
-    /// Takes a server's own word on its load, 0 to 100, and whether it wants no new flows.
+    /// Sets a server's reported load, 0 to 100, and whether it asks for no new flows.
     pub fn report(&mut self, roster: &Roster, now: Instant, server: ServerId, load: u8, maintenance: bool) {
         let was = self.server(server).maintenance;
         let report = |state: &mut Server| {
@@ -216,13 +220,13 @@ impl Standings {
         }
     }
 
-    /// Takes the smoothed round trip of a server's probes.
+    /// Sets the smoothed round trip of a server's probes.
     pub fn set_latency(&mut self, server: ServerId, latency: Duration) {
         self.servers[server.0 as usize].latency = Some(latency);
         self.publish(server, News::Latency);
     }
 
-    /// Takes note of a sign of trouble from the traffic: a SYN unanswered, refused, or answered by an ICMP error.
+    /// Records a sign of trouble from the traffic: a SYN unanswered, refused, or answered by an ICMP error.
     pub fn trouble(&mut self, roster: &Roster, now: Instant, server: ServerId) {
         let Some(passive) = roster.passive(server) else { return };
         let state = &mut self.servers[server.0 as usize];
@@ -235,14 +239,14 @@ impl Standings {
         }
     }
 
-    /// Takes note that a server answered a new flow.
+    /// Records that a server answered a new flow.
     #[inline]
     pub fn answered(&mut self, server: ServerId) {
         self.servers[server.0 as usize].answered();
     }
 
-    /// Changes a server, and notes what follows: one that stops taking flows enters a new era, one that begins again
-    /// starts slowly.
+    /// Changes a server and applies the consequences: one that stops taking flows enters a new era, one that resumes
+    /// begins slow start.
     fn change(&mut self, roster: &Roster, now: Instant, server: ServerId, change: impl FnOnce(&mut Server)) {
         let state = &mut self.servers[server.0 as usize];
         let was = state.is_open(now);
@@ -256,13 +260,13 @@ impl Standings {
         self.watch(roster, now, server);
     }
 
-    /// Eras come from one counter, so that no server ever has one twice.
+    /// Eras come from one counter, so that no server ever has the same era twice.
     fn enter_era(&mut self, server: ServerId) {
         self.eras += 1;
         self.servers[server.0 as usize].era = self.eras;
     }
 
-    /// Sets the timer for what changes with time alone.
+    /// Sets the timer for changes by time alone.
     fn watch(&mut self, roster: &Roster, now: Instant, server: ServerId) {
         let when = self.server(server).next_change(now, roster.server(server).slow_start);
         self.timers.set(server.0, when.unwrap_or(Instant::FAR));
@@ -276,25 +280,25 @@ impl Standings {
         self.next_news += 1;
     }
 
-    /// Returns the number of the news that is next: a shard that has read up to there is up to date.
+    /// Returns the number of the next change: a shard that has read up to there is up to date.
     #[inline]
     pub fn next_news(&self) -> u64 {
         self.next_news
     }
 
-    /// Returns the news from number `seen` on; none where some of them are no longer kept.
+    /// Returns the changes from number `seen` on; none if some of them have been discarded.
     pub(super) fn news(&self, seen: u64) -> Option<impl Iterator<Item = (ServerId, News)> + '_> {
         let unread = usize::try_from(self.next_news - seen).ok()?;
         let first = self.news.len().checked_sub(unread)?;
         Some(self.news.range(first..).copied())
     }
 
-    /// When [`Standings::handle_timeout`] has something to do.
+    /// Returns when [`Standings::handle_timeout`] next has work to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// Does what is due: slow starts rise, reports grow too old, passive holds end, draining ends.
+    /// Does the work that is due: slow starts rise, reports expire, passive holds end, draining ends.
     pub fn handle_timeout(&mut self, roster: &Roster, now: Instant) {
         while let Some(server) = self.timers.pop(now).map(ServerId) {
             let state = &mut self.servers[server.0 as usize];
@@ -318,7 +322,7 @@ impl Standings {
         }
     }
 
-    /// Returns the next thing that happened.
+    /// Returns the next event.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }

@@ -35,7 +35,7 @@ fn sticky() -> Option<Stickiness> {
     Some(Stickiness { prefixes: Prefixes::ADDRESS, idle: seconds(300), slots: 100, group: 0 })
 }
 
-/// With seed 0: the first server comes first.
+/// With seed 0, the first server comes first.
 fn balancer(service: ServiceSettings, servers: &[ServerSettings]) -> Balancer {
     let pools = [PoolSettings::new("pool", (0..servers.len() as u32).map(ServerId).collect())];
     Balancer::new(&[service], &pools, servers, 0)
@@ -51,7 +51,7 @@ fn key6(client: u16) -> Key {
     Key { addresses, src_port: 1, dst_port: 80, protocol: Protocol::Tcp }
 }
 
-/// Opens a flow for a client and tells its server.
+/// Opens a flow for a client and returns its server.
 fn open(balancer: &mut Balancer, now: u64, client: u8) -> Option<u32> {
     let key = key(client, 1);
     let pick = balancer.pick(at(now), ServiceId(0), &key, &[])?;
@@ -68,7 +68,7 @@ fn end(balancer: &mut Balancer, now: u64, client: u8, server: u32) {
 }
 
 #[test]
-fn the_manuals_case_of_two_servers_and_three_sticky_clients() {
+fn two_servers_and_three_sticky_clients_as_in_the_manual() {
     // R1 and R2 of client 1, R3 of client 2, R4 of client 3.
     for (algorithm, want) in [(Algorithm::RoundRobin, [0, 0, 1, 0]), (Algorithm::ConnectionRate, [0, 0, 1, 1])] {
         let service = ServiceSettings { sticky: sticky(), ..service(algorithm) };
@@ -78,7 +78,7 @@ fn the_manuals_case_of_two_servers_and_three_sticky_clients() {
 }
 
 #[test]
-fn the_first_server_is_chance_by_the_seed() {
+fn the_seed_determines_the_first_server() {
     let pools = [PoolSettings::new("pool", (0..4).map(ServerId).collect())];
     let first = |seed| open(&mut Balancer::new(&[service(Algorithm::RoundRobin)], &pools, &servers(4), seed), 0, 1);
     let mut seen = [0; 4];
@@ -88,7 +88,7 @@ fn the_first_server_is_chance_by_the_seed() {
 }
 
 #[test]
-fn only_servers_of_the_family_with_a_weight_and_untried_are_candidates() {
+fn only_untried_servers_of_the_family_with_a_weight_are_candidates() {
     let mut all = servers(4);
     (all[0].v6, all[1].v4, all[2].weight) = (None, None, 0);
     let mut balancer = balancer(service(Algorithm::RoundRobin), &all);
@@ -103,7 +103,7 @@ fn only_servers_of_the_family_with_a_weight_and_untried_are_candidates() {
 }
 
 #[test]
-fn each_algorithm_picks_only_candidates_and_none_where_there_is_none() {
+fn each_algorithm_picks_only_candidates_and_nothing_without_any() {
     for algorithm in Algorithm::ALL {
         let mut balancer = balancer(service(algorithm), &servers(4));
         balancer.set_admin(at(0), ServerId(1), Admin::Draining, None);
@@ -122,7 +122,7 @@ fn each_algorithm_picks_only_candidates_and_none_where_there_is_none() {
 }
 
 #[test]
-fn a_slot_ends_with_its_servers_standing() {
+fn a_sticky_slot_ends_when_its_server_stops_taking_flows() {
     let stops: [(&str, fn(&mut Balancer)); 6] = [
         ("down", |b| b.set_health(at(1), ServerId(0), false, |_| Health::Down)),
         ("disabled", |b| b.set_admin(at(1), ServerId(0), Admin::Disabled, None)),
@@ -139,7 +139,7 @@ fn a_slot_ends_with_its_servers_standing() {
         assert_eq!(opens(&mut balancer, 0, &[7, 7]), [0, 0]);
         stop(&mut balancer);
         assert_eq!(open(&mut balancer, 1, 8), Some(1), "{name}");
-        // The server comes back before the client does: what was remembered has ended all the same.
+        // The server is back before the client returns: the sticky slot has ended all the same.
         balancer.set_health(at(2), ServerId(0), false, |_| Health::Up);
         balancer.set_admin(at(2), ServerId(0), Admin::Enabled, None);
         balancer.set_weight(at(2), ServerId(0), 1);
@@ -151,7 +151,7 @@ fn a_slot_ends_with_its_servers_standing() {
 }
 
 #[test]
-fn networks_and_groups_share_what_is_remembered() {
+fn networks_and_groups_share_sticky_slots() {
     let net = Stickiness { prefixes: Prefixes { v4: 28, v6: 64 }, ..sticky().unwrap() };
     let http = ServiceSettings { sticky: Some(net), ..service(Algorithm::RoundRobin) };
     let https = ServiceSettings { name: "https".into(), ..http.clone() };
@@ -166,7 +166,7 @@ fn networks_and_groups_share_what_is_remembered() {
 }
 
 #[test]
-fn a_full_server_is_passed_over_until_a_flow_ends() {
+fn a_full_server_is_skipped_until_a_flow_ends() {
     let mut all = servers(3);
     all[0].max_flows = Some(2);
     for algorithm in Algorithm::ALL {
@@ -175,7 +175,7 @@ fn a_full_server_is_passed_over_until_a_flow_ends() {
         assert!(got.iter().filter(|server| **server == 0).count() <= 2, "{algorithm:?}");
         let served = (0..60).find(|client| got[*client as usize] == 0).unwrap_or(0);
         if balancer.state(at(0), ServerId(0)).1 == 2 {
-            assert_ne!(open(&mut balancer, 0, served), Some(0), "{algorithm:?}: sticky is no exception");
+            assert_ne!(open(&mut balancer, 0, served), Some(0), "{algorithm:?}: also when sticky");
             end(&mut balancer, 0, served, 0);
             let again: Vec<u32> = (100..250).map(|client| open(&mut balancer, 0, client).unwrap()).collect();
             assert_eq!(again.iter().filter(|server| **server == 0).count(), 1, "{algorithm:?}");
@@ -224,7 +224,7 @@ fn a_server_that_comes_back_starts_slowly() {
 }
 
 #[test]
-fn health_is_asked_for_the_ports_of_each_service() {
+fn health_is_checked_for_the_ports_of_each_service() {
     let mut https = service(Algorithm::RoundRobin);
     https.listen.iter_mut().for_each(|listen| (listen.first_port, listen.last_port) = (443, 443));
     let pools = [PoolSettings::new("pool", vec![ServerId(0)])];
@@ -232,13 +232,13 @@ fn health_is_asked_for_the_ports_of_each_service() {
     balancer.set_health(at(0), ServerId(0), false, |port| if port == 443 { Health::Down } else { Health::Up });
     assert!(balancer.pick(at(0), ServiceId(0), &key(1, 1), &[]).is_some());
     assert!(balancer.pick(at(0), ServiceId(1), &key(1, 1), &[]).is_none());
-    assert!(balancer.pick(at(0), ServiceId(1), &key6(1), &[]).is_some(), "the other family is another matter");
+    assert!(balancer.pick(at(0), ServiceId(1), &key6(1), &[]).is_some(), "the other family is unaffected");
     assert!(!balancer.is_gone(ServiceId(0), ServerId(0), false) && balancer.is_gone(ServiceId(1), ServerId(0), false));
     assert_eq!(balancer.state(at(0), ServerId(0)).0.health, Health::Down);
 }
 
 #[test]
-fn draining_tells_when_the_last_flow_ended_and_when_the_deadline_passed() {
+fn draining_reports_the_end_of_the_last_flow_and_the_passing_of_the_deadline() {
     let mut balancer = balancer(service(Algorithm::RoundRobin), &servers(2));
     assert_eq!(opens(&mut balancer, 0, &[1, 2, 3]), [0, 1, 0]);
     balancer.set_admin(at(1), ServerId(0), Admin::Draining, Some(seconds(60)));
@@ -253,7 +253,7 @@ fn draining_tells_when_the_last_flow_ended_and_when_the_deadline_passed() {
 }
 
 #[test]
-fn the_least_loaded_by_report_is_picked_and_a_report_lives_a_minute() {
+fn the_least_loaded_by_report_is_picked_and_reports_are_valid_for_a_minute() {
     let mut balancer = balancer(service(Algorithm::ResourceUsage), &servers(2));
     balancer.report(at(0), ServerId(0), 80, false);
     balancer.report(at(10), ServerId(1), 20, false);
@@ -262,13 +262,13 @@ fn the_least_loaded_by_report_is_picked_and_a_report_lives_a_minute() {
     balancer.handle_timeout(at(60));
     let mut served = opens(&mut balancer, 60, &[1, 2, 3, 4]);
     served.sort_unstable();
-    assert_eq!(served, [0, 0, 1, 1], "server 0's report is too old");
+    assert_eq!(served, [0, 0, 1, 1], "server 0's report has expired");
     balancer.report(at(61), ServerId(1), 0, true);
     assert_eq!(opens(&mut balancer, 61, &[1, 2]), [0, 0]);
 }
 
 #[test]
-fn signs_of_trouble_hold_a_server_for_a_while() {
+fn signs_of_trouble_put_a_server_on_a_passive_hold() {
     let mut pool = PoolSettings::new("pool", vec![ServerId(0), ServerId(1)]);
     pool.passive = Some(Passive { failures: 2, ..Passive::default() });
     let mut balancer = Balancer::new(&[service(Algorithm::RoundRobin)], &[pool], &servers(2), 1);
@@ -282,7 +282,7 @@ fn signs_of_trouble_hold_a_server_for_a_while() {
 }
 
 #[test]
-fn a_pool_of_ten_thousand_is_served_by_every_algorithm() {
+fn every_algorithm_serves_a_pool_of_ten_thousand() {
     let all: Vec<ServerSettings> = (0..10_000u32)
         .map(|i| ServerSettings {
             v4: Some((0x0a00_0000 + i).into()),
@@ -292,7 +292,7 @@ fn a_pool_of_ten_thousand_is_served_by_every_algorithm() {
     for algorithm in Algorithm::ALL {
         let mut balancer = balancer(service(algorithm), &all);
         let mut got = vec![0u32; all.len()];
-        // A source hash looks at every server: ten thousand of them, twice as often, is for the benches.
+        // Source hash examines every server: ten thousand of them twice as often is a job for the benchmarks.
         let flows = if algorithm == Algorithm::SourceHash { 500 } else { 20_000 };
         for port in 0..flows {
             let key = Key { src_port: port, ..key(1, 1) };
@@ -311,7 +311,7 @@ fn a_pool_of_ten_thousand_is_served_by_every_algorithm() {
                 | Algorithm::LeastLatency
                 | Algorithm::ResourceUsage
         );
-        // By chance, the fullest of 10,000 with two each on average has about ten.
+        // By chance alone, the fullest of 10,000 servers with an average of two flows has about ten.
         assert!(if even { *most == 2 } else { *most < 16 }, "{algorithm:?} {most}");
     }
 }

@@ -1,6 +1,6 @@
-//! The least of many scores, kept while single scores change: a winner tree. Changing one costs the
-//! logarithm of their number, reading the least costs nothing, so a pool of 10,000 servers is no
-//! slower to pick from than one of ten.
+//! The minimum of many scores, maintained while single scores change: a winner tree. Changing one costs the logarithm
+//! of their number and reading the minimum costs nothing, so picking from a pool of 10,000 servers is as fast as from
+//! one of ten.
 
 /// What is compared: the load first, then whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,20 +12,21 @@ struct Score {
 /// Not a candidate.
 const OUT: Score = Score { load: u128::MAX, turn: u64::MAX };
 
-/// Scores by place; among equal loads the place picked longest ago comes first.
+/// Scores by place; among equal loads, the place picked longest ago comes first.
 #[derive(Debug, Clone)]
 pub(super) struct Tournament {
     scores: Vec<Score>,
-    /// The turn each place has when it is a candidate.
+    /// The turn that each place has when it is a candidate.
     turns: Vec<u64>,
-    /// Winners: node 1 is the root, node `leaves + place` stands for a place.
+    /// Winners: node 1 is the root, node `leaves + place` is the leaf of a place.
     winners: Vec<u32>,
     leaves: usize,
     last_turn: u64,
 }
 
 impl Tournament {
-    /// Makes one of `places`, none of them a candidate; among places never picked `first` comes first, then those behind it.
+    /// Creates a tournament of `places`, none of them a candidate; among places never picked, `first` comes first, then
+    /// the places after it.
     pub(super) fn new(places: usize, first: usize) -> Self {
         let leaves = places.next_power_of_two().max(1);
         let turn = |place: usize| ((place + places - first % places.max(1)) % places.max(1)) as u64;
@@ -52,7 +53,7 @@ impl Tournament {
         self.winners[node] = if left_wins { left } else { right };
     }
 
-    /// Sets a place's load; none takes it out.
+    /// Sets a place's load; none removes it.
     pub(super) fn set(&mut self, place: usize, load: Option<u128>) {
         let score = load.map_or(OUT, |load| Score { load, turn: self.turns[place] });
         if self.scores[place] == score {
@@ -66,7 +67,7 @@ impl Tournament {
         }
     }
 
-    /// Notes that a place was picked: it comes last among equals.
+    /// Records that a place was picked: it comes last in ties.
     pub(super) fn picked(&mut self, place: usize) {
         self.last_turn += 1;
         self.turns[place] = self.last_turn;
@@ -74,18 +75,18 @@ impl Tournament {
         self.set(place, load);
     }
 
-    /// A place's load, where it is a candidate.
+    /// Returns a place's load, if it is a candidate.
     pub(super) fn load(&self, place: usize) -> Option<u128> {
         Some(self.scores[place].load).filter(|load| *load != OUT.load)
     }
 
-    /// Returns the place of the least load among those that `refuses` lets pass.
+    /// Returns the place with the least load that `refuses` does not reject.
     pub(super) fn least(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         self.least_below(1, refuses)
     }
 
-    /// Returns the same below a node. Where its winner is refused, both halves play without it: as many nodes are looked at as
-    /// places are refused, times the logarithm of all.
+    /// Returns the same for the subtree of a node. If its winner is rejected, both halves play without it: the nodes
+    /// visited are the places rejected times the logarithm of all places.
     fn least_below(&self, node: usize, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         let winner = self.winners[node] as usize;
         if self.scores[winner] == OUT {
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_load_wins_and_equals_take_turns_from_the_first_on() {
+    fn the_least_load_wins_and_ties_rotate_from_the_first_place() {
         let mut tournament = Tournament::new(3, 1);
         assert_eq!(tournament.least(&|_| false), None);
         (0..3).for_each(|place| tournament.set(place, Some(7)));
@@ -125,11 +126,11 @@ mod tests {
         tournament.set(2, None);
         assert_eq!(tournament.least(&|place| place == 1), Some(0));
         assert_eq!(tournament.least(&|_| true), None);
-        assert_eq!(tournament.least(&|_| false), Some(1), "refusing leaves no trace");
+        assert_eq!(tournament.least(&|_| false), Some(1), "a refusal changes nothing");
     }
 
     #[test]
-    fn it_agrees_with_a_search_through_all() {
+    fn tournament_agrees_with_a_linear_search() {
         for places in [1, 2, 5, 16, 33] {
             let mut tournament = Tournament::new(places, 0);
             let mut loads = vec![None; places];

@@ -1,11 +1,11 @@
-//! Two by chance, and of these the one with fewer flows for its weight (Mitzenmacher: The power of two
-//! choices in randomized load balancing, 2001).
+//! Two random choices: draws two servers and picks the one with fewer flows for its weight (Mitzenmacher: The power of
+//! two choices in randomized load balancing, 2001).
 
 use super::least_connections::share;
 use super::random::Random;
 use crate::rng::Rng;
 
-/// The draws, and the weights to judge them by.
+/// The draws, and the weights for comparing them.
 #[derive(Debug, Clone)]
 pub(super) struct TwoChoices {
     random: Random,
@@ -13,40 +13,40 @@ pub(super) struct TwoChoices {
 }
 
 impl TwoChoices {
-    /// Makes one over `places` without candidates.
+    /// Creates the algorithm over `places`, without candidates.
     pub(super) fn new(places: usize, seed: u64) -> Self {
         TwoChoices { random: Random::new(seed), weights: vec![0; places] }
     }
 
-    /// Takes new weights; 0 is no candidate.
+    /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.weights.copy_from_slice(weights);
         self.random.set_weights(weights);
     }
 
-    /// Returns the draws, for where they begin and have come to.
+    /// Returns the random state of the draws.
     pub(super) fn random(&self) -> &Random {
         &self.random
     }
 
-    /// Moves on to where proposals have drawn.
+    /// Advances the random state to where proposals ended.
     pub(super) fn drawn(&mut self, rng: Rng) {
         self.random.drawn(rng);
     }
 
-    /// Returns what a server bears for its weight with one flow more, in 2^-64; none where it is no candidate.
+    /// Returns a server's load for its weight with one more flow, in units of 2^-64; none if it is not a candidate.
     pub(super) fn load(&self, place: usize, flows: u32) -> Option<u128> {
         Some(self.weights[place]).filter(|weight| *weight > 0).map(|weight| share(u64::from(flows) + 1, weight))
     }
 
-    /// Draws two at random, the same one twice where there is no other.
+    /// Draws two at random, the same one twice if there is no other.
     pub(super) fn drawn_from(&self, rng: &mut Rng, refuses: &dyn Fn(usize) -> bool) -> Option<(usize, usize)> {
         let one = self.random.propose(rng, refuses)?;
         let other = self.random.propose(rng, &|place| place == one || refuses(place)).unwrap_or(one);
         Some((one, other))
     }
 
-    /// Returns the less loaded of two that are drawn at random.
+    /// Returns the less loaded of two servers drawn at random.
     pub(super) fn propose(
         &self,
         rng: &mut Rng,
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_less_loaded_of_two_is_picked_so_that_no_server_runs_away() {
+    fn the_less_loaded_of_two_is_picked_so_that_no_server_is_overloaded() {
         let mut two = TwoChoices::new(10, 1);
         assert_eq!(two.pick(|_| 0, &|_| false), None);
         two.set_weights(&[1; 10]);

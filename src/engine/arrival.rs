@@ -1,24 +1,24 @@
-//! A packet as it arrives: what every later step needs to know of it, found out once.
+//! A packet as it arrives: everything that later steps need to know of it, determined once.
 
 use super::Reason;
 use crate::flow::{Datagram, Key};
 use crate::packet::{Malformed, Meta, Parsed, Protocol, Transport, parse, parse_first};
 use crate::time::Instant;
 
-/// A packet with sound headers. It is passed by reference, and carries all that was found out of its bytes.
+/// A packet with valid headers. It is passed by reference and carries everything that was parsed from its bytes.
 #[derive(Debug)]
 pub(super) struct Arrival<'p> {
-    /// When it came.
+    /// Arrival time.
     pub(super) now: Instant,
-    /// The packet, and padding behind it. Only what carries a step out changes it.
+    /// The packet, followed by padding. Only carrying out a step changes it.
     pub(super) bytes: &'p mut [u8],
     pub(super) parsed: Parsed,
     pub(super) meta: Meta,
-    /// The key by which its flow is found; none where it can have none.
+    /// The key for finding its flow; none if it cannot have one.
     pub(super) key: Option<Key>,
-    /// How many packets it stands for: more than one where a device hands over segments of one flow at once.
+    /// How many packets it represents: more than one if a device delivers segments of one flow together.
     pub(super) packets: u64,
-    /// Of a first fragment: what it shares with the other fragments of its packet.
+    /// For a first fragment: what it has in common with the other fragments of its packet.
     pub(super) datagram: Option<Datagram>,
 }
 
@@ -37,23 +37,23 @@ impl<'p> Arrival<'p> {
         Ok(Arrival { now, key: key(&parsed), bytes, parsed, meta, packets, datagram: None })
     }
 
-    /// Reads the transport header of a first fragment, which then stands for the packet that it begins.
+    /// Parses the transport header of a first fragment, which then represents the packet that it begins.
     ///
     /// # Errors
-    /// What is wrong with its transport header; it stays what it was.
+    /// What is wrong with its transport header; the arrival is unchanged.
     pub(super) fn begin_packet(&mut self, datagram: Datagram) -> Result<(), Malformed> {
         self.parsed = parse_first(self.bytes, &self.parsed)?;
         (self.key, self.packets, self.datagram) = (key(&self.parsed), 1, Some(datagram));
         Ok(())
     }
 
-    /// Returns how many hops it has left.
+    /// Returns its remaining hops.
     #[inline]
     pub(super) fn hops(&self) -> u8 {
         if self.parsed.addresses.is_v6() { self.bytes[7] } else { self.bytes[8] }
     }
 
-    /// Returns the bytes that a path has to take at once: of a super-packet one segment.
+    /// Returns the size that the path must support: for a super-packet, that of one segment.
     #[inline]
     pub(super) fn size(&self) -> usize {
         let Parsed { len, .. } = self.parsed;
@@ -63,18 +63,18 @@ impl<'p> Arrival<'p> {
         }
     }
 
-    /// Whether it may not be fragmented (RFC 791, 3.1); IPv4 alone has the flag.
+    /// Returns whether it may not be fragmented (RFC 791, 3.1); only IPv4 has the flag.
     pub(super) fn dont_fragment(&self) -> bool {
         dont_fragment(self.bytes)
     }
 }
 
-/// Whether an IPv4 packet may not be fragmented (RFC 791, 3.1).
+/// Returns whether an IPv4 packet may not be fragmented (RFC 791, 3.1).
 pub(super) fn dont_fragment(packet: &[u8]) -> bool {
     packet[6] & 0x40 != 0
 }
 
-/// Returns the key by which a packet's flow is found; none where it can have none.
+/// Returns the key for finding a packet's flow; none if it cannot have one.
 #[inline]
 fn key(parsed: &Parsed) -> Option<Key> {
     let (src_port, dst_port, protocol) = match parsed.transport {
@@ -82,14 +82,14 @@ fn key(parsed: &Parsed) -> Option<Key> {
         Transport::Udp { src, dst } => (src, dst, Protocol::Udp),
         Transport::Echo { id, .. } => (id, id, Protocol::Icmp),
         Transport::Sctp { src, dst } => (src, dst, Protocol::Sctp),
-        // Neither what only the other family has, nor what ends inside its header.
+        // Excludes protocols that only the other family has, and packets that end inside their header.
         Transport::Other => (0, 0, Some(Protocol::of_number(parsed.protocol)).filter(|p| !p.has_ports())?),
         Transport::Icmp { .. } | Transport::Routed | Transport::Fragment { .. } => return None,
     };
     Some(Key { addresses: parsed.addresses, src_port, dst_port, protocol })
 }
 
-/// Returns how many packets a super-packet stands for.
+/// Returns how many packets a super-packet represents.
 #[inline]
 fn packets(parsed: &Parsed, meta: Meta) -> u64 {
     match meta.gso_size {

@@ -1,6 +1,6 @@
-//! Packets in batches: parsed a stage at a time, each decided about and carried out before the next.
+//! Batches of packets: parsed one stage at a time, each packet decided and carried out before the next.
 //!
-//! It must not keep a slot of the table from one stage to another: the packets before may move or end any flow.
+//! It must not keep a slot of the table from one stage to another: earlier packets may move or end any flow.
 
 use super::arrival::Arrival;
 use super::{Engine, Verdict};
@@ -10,50 +10,50 @@ use crate::time::Instant;
 /// A packet for [`Engine::handle_batch`].
 #[derive(Debug)]
 pub struct Packet<'p> {
-    /// When it came; not before the packet before it.
+    /// Arrival time; not before that of the previous packet.
     pub at: Instant,
-    /// Its bytes, and padding behind them.
+    /// Its bytes, followed by padding.
     pub bytes: &'p mut [u8],
-    /// What the device knows of it.
+    /// The metadata from the device.
     pub meta: Meta,
 }
 
-/// What leaves [`Engine::handle_batch`], in its order.
+/// The output of [`Engine::handle_batch`], in order.
 #[derive(Debug)]
 pub enum Outcome<'p> {
-    /// What became of a packet, by its place in the batch; where it is forwarded, `bytes` begins with it.
+    /// The verdict on a packet, by its index in the batch; if it is forwarded, `bytes` begins with it.
     Packet {
-        /// Its place in the batch.
+        /// Its index in the batch.
         place: usize,
-        /// What became of it.
+        /// Its verdict.
         verdict: Verdict,
-        /// Its bytes as they are now.
+        /// Its bytes after handling.
         bytes: &'p [u8],
     },
-    /// A packet of the engine's own, to be sent.
+    /// A packet from the engine itself, to be sent.
     Own {
         /// The packet.
         bytes: &'p [u8],
-        /// What the device is told of it.
+        /// The metadata for the device.
         meta: Meta,
     },
 }
 
-/// Packets of a batch that are parsed before the first of them is decided about.
+/// Packets of a batch that are parsed before the first of them is decided.
 const STAGE: usize = 32;
-/// Bytes of the longest packet.
+/// Length of the longest packet in bytes.
 const LONGEST: usize = 65_535;
 
 impl Engine {
-    /// Handles packets in their order, gives what becomes of each to `sink` before the next is decided about, and returns
-    /// how many it has handled: all, or those before the first one that a timer is due before.
+    /// Handles packets in order, passes each outcome to `sink` before the next packet is decided, and returns how many
+    /// were handled: all of them, or those before the first packet that a timer precedes.
     ///
-    /// It is the same as [`Engine::handle_packet`] and [`Engine::poll_transmit`] for each of them: how packets are
+    /// It is equivalent to [`Engine::handle_packet`] and [`Engine::poll_transmit`] for each packet: how packets are
     /// divided into batches makes no difference.
     pub fn handle_batch(&mut self, batch: &mut [Packet<'_>], mut sink: impl FnMut(Outcome<'_>)) -> usize {
         let (mut own, mut handled, mut now) = (Vec::new(), 0, None);
         for packets in batch.chunks_mut(STAGE) {
-            // Parsing keeps no slot of the table: the packets before may move or end any flow.
+            // Parsing keeps no slot of the table: earlier packets may move or end any flow.
             let mut staged = [const { None }; STAGE];
             for (packet, staged) in packets.iter_mut().zip(&mut staged) {
                 *staged = Some((packet.at, Arrival::new(packet.at, packet.bytes, packet.meta)));

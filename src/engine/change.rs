@@ -94,7 +94,7 @@ impl Engine {
     /// Applies a change.
     ///
     /// # Errors
-    /// [`Refused`] where it cannot be applied; nothing changes then.
+    /// [`Refused`] if it cannot be applied; nothing changes then.
     pub fn apply(&mut self, now: Instant, change: Change) -> Result<(), Refused> {
         if let Change::Weight { server, .. }
         | Change::Admin { server, .. }
@@ -121,7 +121,7 @@ impl Engine {
                     Some(up) => self.monitors.force(now, server, up),
                     None => self.monitors.release(now, server),
                 }
-                // Monitors that say "unknown" are overruled without a transition.
+                // Monitors that report "unknown" are overridden without a transition.
                 self.take_state(now, server);
                 self.take_health(now);
             }

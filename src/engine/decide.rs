@@ -1,6 +1,6 @@
-//! From a packet to its verdict: look, carry out, and look again where something had to be done first.
+//! From a packet to its verdict: look, carry out, and look again if something had to be done first.
 //!
-//! It dispatches and decides nothing: that is [`super::look`].
+//! It dispatches and decides nothing; deciding is up to [`super::look`].
 
 use super::arrival::{self, Arrival};
 use super::look::look;
@@ -11,14 +11,14 @@ use crate::packet::Transport;
 use crate::time::Instant;
 
 impl Engine {
-    /// Lets the shard follow the standing and the time. It is always done before the next look, so that a look that is not
-    /// carried out sees the same as the one that is.
+    /// Brings the shard up to date with the standing and the time. This always precedes the next look, so that a look
+    /// that is not carried out sees the same state as one that is.
     #[inline]
     pub(super) fn advance(&mut self, now: Instant) {
         self.shard.advance(&self.plan, &self.standing, now);
     }
 
-    /// Looks, and carries out what was decided, until the packet has its verdict.
+    /// Looks and carries out the decision until the packet has its verdict.
     #[inline]
     pub(super) fn decide(&mut self, arrival: &mut Arrival<'_>) -> Verdict {
         loop {
@@ -30,7 +30,7 @@ impl Engine {
         }
     }
 
-    /// Carries a step out; none: look again.
+    /// Carries out a step; none means look again.
     #[inline]
     fn carry_out(&mut self, arrival: &mut Arrival<'_>, step: Step) -> Option<Verdict> {
         let now = arrival.now;
@@ -70,7 +70,7 @@ impl Engine {
         Some(verdict)
     }
 
-    /// Tells the standing what a packet said of its flow's server.
+    /// Reports to the standing what a packet indicates about its flow's server.
     #[inline]
     fn take_sign(&mut self, now: Instant, sign: Option<Sign>) {
         match sign {
@@ -84,7 +84,7 @@ impl Engine {
         }
     }
 
-    /// Tells the standing which draining servers have no flow left.
+    /// Reports to the standing which draining servers have no flows left.
     #[inline]
     pub(super) fn take_idle(&mut self, now: Instant) {
         while let Some(server) = self.shard.poll_idle() {
@@ -93,7 +93,7 @@ impl Engine {
         }
     }
 
-    /// Decides about a fragment: the first is decided about as the packet that it begins, the others go where it went.
+    /// Handles a fragment: the first is decided like the packet that it begins, the others follow it.
     #[cold]
     fn fragment(&mut self, arrival: &mut Arrival<'_>) -> Verdict {
         let parsed = &arrival.parsed;

@@ -1,7 +1,7 @@
 //! The sans-IO core: a packet and a time in, a verdict out.
 //!
-//! It must not know clocks, sockets, threads or files. Deciding and doing are apart: `look` reads the plan, the
-//! standing and the shard and returns a step; the shard carries the step out and decides nothing.
+//! It must not know clocks, sockets, threads or files. Deciding and doing are separate: `look` reads the plan, the
+//! standing and the shard and returns a step; the shard carries out the step and decides nothing.
 //!
 //! ```text
 //!   Plan      what was configured     immutable, shared        plan/
@@ -11,7 +11,7 @@
 //!   advance(now) --> look(Plan, Standing, Shard, Arrival) -> Step --> carry out(Shard, Step) -> Verdict
 //! ```
 //!
-//! `monitors` is the health monitors' door, `change` is for operators, `view` shows it all.
+//! `monitors` is the interface of the health monitors, `change` is for operators, and `view` shows everything.
 
 mod arrival;
 mod batch;
@@ -38,6 +38,8 @@ mod tests_identity;
 #[cfg(test)]
 mod tests_nat;
 #[cfg(test)]
+mod tests_path;
+#[cfg(test)]
 mod tests_ports;
 #[cfg(test)]
 mod tests_shards;
@@ -45,8 +47,6 @@ mod tests_shards;
 mod tests_standing;
 #[cfg(test)]
 mod tests_timers;
-#[cfg(test)]
-mod tests_way;
 
 pub use batch::{Outcome, Packet};
 pub use change::{Change, Refused};
@@ -71,9 +71,8 @@ use step::Scratch;
 
 /// The engine: a packet and a time in, a verdict out.
 ///
-/// A driver hands it every packet ([`Engine::handle_packet`]), sends what
-/// [`Engine::poll_transmit`] gives, and calls [`Engine::handle_timeout`] when
-/// [`Engine::poll_timeout`] says so. Nothing else is needed, and nothing else happens.
+/// A driver passes every packet to [`Engine::handle_packet`], sends what [`Engine::poll_transmit`] returns, and calls
+/// [`Engine::handle_timeout`] when [`Engine::poll_timeout`] says so. Nothing else is needed, and nothing else happens.
 #[derive(Debug)]
 pub struct Engine {
     plan: Arc<Plan>,
@@ -84,26 +83,26 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes an engine; reserves all that its flows will need.
+    /// Creates an engine; reserves everything that its flows will need.
     ///
     /// # Panics
-    /// Where the system refuses the memory; see [`Engine::try_new`].
+    /// If the system refuses the memory; see [`Engine::try_new`].
     pub fn new(settings: &Settings) -> Self {
         Engine::try_new(settings).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Makes an engine; reserves all that its flows will need.
+    /// Creates an engine; reserves everything that its flows will need.
     ///
     /// # Errors
-    /// Where the system refuses the memory.
+    /// If the system refuses the memory.
     pub fn try_new(settings: &Settings) -> Result<Self, TableTooBig> {
         Engine::with_plan(Arc::new(Plan::new(settings)))
     }
 
-    /// Makes an engine for a plan.
+    /// Creates an engine for a plan.
     ///
     /// # Errors
-    /// Where the system refuses the memory.
+    /// If the system refuses the memory.
     pub fn with_plan(plan: Arc<Plan>) -> Result<Self, TableTooBig> {
         let settings = plan.settings();
         let mut engine = Engine {
@@ -122,8 +121,8 @@ impl Engine {
         &self.plan
     }
 
-    /// Returns the slots of the plan that flows, sticky slots and resting ports refer to: a plan that follows gives them to
-    /// nothing else.
+    /// Returns the slots of the plan that flows, sticky slots and resting ports refer to: a successor plan does not
+    /// reuse them.
     pub fn in_use(&self) -> InUse {
         self.shard.in_use()
     }
@@ -133,14 +132,14 @@ impl Engine {
         &self.standing
     }
 
-    /// Switches [`Event::FlowOpened`] and [`Event::FlowEnded`] on or off; off at first.
+    /// Switches [`Event::FlowOpened`] and [`Event::FlowEnded`] on or off; initially off.
     pub fn report_flows(&mut self, on: bool) {
         self.shard.report_flows(on);
     }
 
-    /// Handles one IP packet in place and decides what becomes of it. `now` never goes backwards.
+    /// Handles one IP packet in place and returns its verdict. `now` never goes backwards.
     ///
-    /// Any bytes are allowed. They change only where the verdict is [`Verdict::Forward`], and then only headers.
+    /// Any bytes are accepted. They change only if the verdict is [`Verdict::Forward`], and then only in the headers.
     #[inline]
     pub fn handle_packet(&mut self, now: Instant, packet: &mut [u8], meta: Meta) -> Verdict {
         #[cfg(test)]
@@ -167,7 +166,7 @@ impl Engine {
         verdict
     }
 
-    /// Does what is due at `now`, a bounded part of it; call again while `poll_timeout` is not later than `now`.
+    /// Does a bounded part of the work due at `now`; call again while `poll_timeout` is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
         self.shard.handle_timeout((&self.plan, &self.standing), now);
@@ -185,7 +184,7 @@ impl Engine {
         self.advance(now);
     }
 
-    /// When `handle_timeout` has something to do; none while nothing waits.
+    /// Returns when `handle_timeout` next has work to do; none if nothing is pending.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let all = [self.shard.poll_timeout(), self.standing.poll_timeout(), self.monitors.poll_timeout()];
         all.into_iter().flatten().min()
@@ -198,7 +197,7 @@ impl Engine {
         Some(sent)
     }
 
-    /// Returns the next thing that happened. At most 1,024 wait; later ones are lost, oldest kept.
+    /// Returns the next event. At most 1,024 are queued; when the queue is full, newer events are lost.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.shard.poll_event()
     }

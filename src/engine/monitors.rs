@@ -1,5 +1,5 @@
-//! The monitors' place in the engine: their packets come and go like all others, and what they find out reaches the
-//! standing, the flows and whoever watches.
+//! The engine's interface to the monitors: their packets come and go like all others, and their results update the
+//! standing, the flows and the events.
 
 use super::arrival::Arrival;
 use super::{Consumed, Engine, Event, HistoryRow, MonitorRow, Reason, Verdict};
@@ -9,13 +9,13 @@ use crate::ids::ServerId;
 use crate::time::Instant;
 
 impl Engine {
-    /// Lets the monitors follow the probes of a capture, and send none.
+    /// Makes the monitors follow the probes of a capture and send none.
     pub fn observe_probes(&mut self) {
         self.monitors.observe(true);
         self.standing.observe();
     }
 
-    /// Takes what holds before the first probe.
+    /// Applies the health that holds before the first probe.
     pub(super) fn start_monitors(&mut self) {
         for server in self.plan.order().servers.clone() {
             self.take_state(Instant::ZERO, server);
@@ -23,7 +23,7 @@ impl Engine {
         self.advance(Instant::ZERO);
     }
 
-    /// Gives the monitors a packet of theirs.
+    /// Passes a probe packet to the monitors.
     #[cold]
     pub(super) fn probe(&mut self, arrival: &Arrival<'_>) -> Verdict {
         let taken = self.monitors.handle_packet(arrival.now, arrival.bytes, &arrival.parsed, arrival.meta);
@@ -37,11 +37,11 @@ impl Engine {
         }
     }
 
-    /// Takes what the monitors have found out.
+    /// Applies the monitors' results.
     pub(super) fn take_health(&mut self, now: Instant) {
         while let Some(event) = self.monitors.poll_event() {
             match event {
-                // A server that nobody watches is forced up or down in both families, whichever it has.
+                // A server without monitors is forced up or down in both families, whichever it has.
                 HealthEvent::Transition { server, v6, .. } if !self.plan.roster().server(server).has(v6) => {}
                 HealthEvent::Transition { server, v6, port, up, why, .. } => {
                     self.take_state(now, server);
@@ -66,20 +66,20 @@ impl Engine {
         self.take_notices(now);
     }
 
-    /// Takes what the monitors say of a server: its flows may have to end.
+    /// Applies a server's health according to its monitors: its flows may have to end.
     pub(super) fn take_state(&mut self, now: Instant, server: ServerId) {
         let gone = self.standing.take_health(&self.plan, now, server, &self.monitors);
         self.follow_gone(now, gone);
     }
 
-    /// Begins a walk where TCP flows of a server that is gone have to end; other flows end with their next packet.
+    /// Starts a walk if TCP flows of a server that is gone have to end; other flows end with their next packet.
     pub(super) fn follow_gone(&mut self, now: Instant, gone: bool) {
         if gone && self.plan.roster().resets_tcp() {
             self.shard.begin_walk(now);
         }
     }
 
-    /// Reports what has happened to servers.
+    /// Reports server events.
     pub(super) fn take_notices(&mut self, now: Instant) {
         while let Some(notice) = self.standing.poll_notice() {
             let event = match notice {
@@ -99,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// What the monitors show: a row for each address and port that one of them looks at.
+    /// Returns the monitor rows: one per address and port that a monitor probes.
     pub fn monitors(&self, now: Instant) -> Vec<MonitorRow> {
         let row = |row: health::MonitorRow| {
             let (pool, server) = self.plan.pool_and_server(row.server);
@@ -123,7 +123,7 @@ impl Engine {
         self.monitors.rows(now).into_iter().map(row).collect()
     }
 
-    /// The last changes of the servers' health, server by server, each the oldest first.
+    /// Returns the last health changes of the servers, server by server, oldest first.
     pub fn health_history(&self, now: Instant) -> Vec<HistoryRow> {
         let servers = self.plan.order().servers.iter().copied();
         let entries = servers.flat_map(|server| self.monitors.history(server).map(move |entry| (server, entry)));

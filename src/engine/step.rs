@@ -1,4 +1,4 @@
-//! What is to be done about a packet, as a value: [`super::look`] makes it, and carrying it out decides nothing more.
+//! What to do with a packet, as a value: [`super::look`] produces it, and carrying it out decides nothing more.
 
 use super::{Consumed, Ended, Pressed, Reason};
 use crate::balance::{Draws, PickedBy, Priority, Proposed, Stale};
@@ -9,20 +9,20 @@ use crate::packet::{Addresses, Meta, Quote};
 use crate::policy::{NO_RULE, Takes};
 use crate::time::Instant;
 
-/// What is to be done about a packet.
+/// What to do with a packet.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Something that follows time has to be brought up to date; then look again.
+    /// Some time-dependent state has to be brought up to date; then look again.
     Prepare(Prepare),
     /// It belongs to a flow.
     Hit(Hit),
-    /// It opens a flow: [`Scratch::opening`] holds how.
+    /// It opens a flow, described in [`Scratch::opening`].
     Open(Onward),
-    /// It belongs to no flow and opens none: [`Scratch::opening`] holds what it takes nevertheless.
+    /// It belongs to no flow and opens none: [`Scratch::opening`] holds what it uses nevertheless.
     Settle(Settled),
-    /// It belongs to a flow, is not sent on, and leaves its flow as it is.
+    /// It belongs to a flow, is not sent on, and leaves its flow unchanged.
     Stop(Settled),
-    /// Its flow ends, and so does the packet: both ends get resets.
+    /// It ends its flow and is not sent on: both ends get resets.
     EndByReset {
         /// The flow's slot.
         flow: u32,
@@ -35,23 +35,23 @@ pub(super) enum Step {
         flow: u32,
         /// Why.
         cause: Ended,
-        /// What the packet says of the flow's server.
+        /// What the packet indicates about the flow's server.
         sign: Option<Sign>,
     },
     /// It is an ICMP error about a packet of a flow.
     Error(Box<FlowError>),
-    /// It is the monitors', which decide what becomes of it.
+    /// It belongs to the monitors, which decide its outcome.
     Probe,
-    /// It is a fragment: the store of fragments decides what becomes of it.
+    /// It is a fragment: the fragment store decides its outcome.
     Fragment,
 }
 
-/// What has to be brought up to date before a packet can be decided about.
+/// What has to be brought up to date before a packet can be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Prepare {
     /// The weights of a service's servers, or the window of its algorithm.
     Servers(Stale),
-    /// The ports of a NAT pool that have rested.
+    /// The ports of a NAT pool whose rest is over.
     Ports(NatPoolId),
 }
 
@@ -59,38 +59,38 @@ pub(super) enum Prepare {
 #[derive(Debug)]
 pub(super) struct Hit {
     pub(super) found: Found,
-    /// How the flow's state follows the packet, if that is sent on.
+    /// The flow's next state, if the packet is sent on.
     pub(super) follow: Follow,
-    /// What the packet says of the flow's server.
+    /// What the packet indicates about the flow's server.
     pub(super) sign: Option<Sign>,
     pub(super) onward: Onward,
 }
 
-/// How a flow's state follows a packet that is sent on.
+/// The flow's next state after a packet that is sent on.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Follow {
-    /// As the TCP tracker says.
+    /// As computed by the TCP tracker.
     Tcp(Track),
     /// Its timeout restarts, in this state.
     Touch(TimeoutState),
 }
 
-/// What a packet says of its flow's server.
+/// What a packet indicates about its flow's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sign {
     pub(super) server: ServerId,
-    /// Trouble; else it answered.
+    /// Trouble; otherwise it answered.
     pub(super) trouble: bool,
 }
 
-/// How a packet of a flow goes on.
+/// How a packet of a flow is sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Onward {
     /// Rewritten in place.
     Rewrite {
-        /// The largest segment size that a SYN may state.
+        /// The greatest maximum segment size that a SYN may announce.
         mss: Option<u16>,
-        /// The identification that a first fragment goes on with, if it is not its own.
+        /// The identification that a first fragment is sent on with, if it is not its own.
         id: Option<u16>,
     },
     /// As the packets in [`Scratch::emission`].
@@ -106,14 +106,14 @@ pub(super) enum Onward {
     },
 }
 
-/// What becomes of a packet that is not sent on for a flow, and whether an answer in [`Scratch::emission`] is sent.
+/// The outcome of a packet that is not sent on for a flow, and whether an answer in [`Scratch::emission`] is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Settled {
     pub(super) fate: Fate,
     pub(super) reply: Reply,
 }
 
-/// What becomes of a packet that is not sent on for a flow.
+/// The outcome of a packet that is not sent on for a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It passes unchanged.
@@ -122,7 +122,7 @@ pub(super) enum Fate {
     Drop(Reason),
 }
 
-/// Whether an answer is sent, and whose limit it counts against.
+/// Whether an answer is sent, and which limit it counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reply {
     None,
@@ -130,10 +130,10 @@ pub(super) enum Reply {
     Limited(For),
 }
 
-/// Whose answers a limit is for.
+/// Whom a limit on answers applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum For {
-    /// Who has shown nothing yet, and may not be who it claims to be.
+    /// Senders that have proved nothing yet and may be spoofed.
     Strangers,
     /// The ends of flows in which both have sent.
     Peers,
@@ -153,17 +153,18 @@ impl From<Settled> for Step {
     }
 }
 
-/// An ICMP error about a packet of a flow. The flow neither counts nor notices it (RFC 5508 REQ-6; RFC 5382 REQ-10).
+/// An ICMP error about a packet of a flow. It neither counts for the flow nor affects it (RFC 5508 REQ-6; RFC 5382
+/// REQ-10).
 #[derive(Debug)]
 pub(super) struct FlowError {
     /// The flow, and the side that the error came from.
     pub(super) found: Found,
-    /// What it says of the flow's server.
+    /// What it indicates about the flow's server.
     pub(super) sign: Option<Sign>,
     pub(super) onward: ErrorOnward,
 }
 
-/// How an ICMP error goes on.
+/// How an ICMP error is sent on.
 #[derive(Debug)]
 pub(super) enum ErrorOnward {
     /// Rewritten in place.
@@ -171,7 +172,7 @@ pub(super) enum ErrorOnward {
         about: Quote,
         outer: Addresses,
         inner: Inner,
-        /// The identification that the quoted fragment was sent with, if it went on with another.
+        /// The identification that the quoted fragment arrived with, if it was sent on with another.
         id: Option<u16>,
     },
     /// As the packet in [`Scratch::emission`], in the other family.
@@ -180,11 +181,11 @@ pub(super) enum ErrorOnward {
     Stop { settled: Settled, ids: u32 },
 }
 
-/// Packets that go out in place of the one that came, or in answer to it.
+/// Packets that are sent in place of the received one, or in reply to it.
 #[derive(Debug, Default)]
 pub(super) struct Emission {
     bytes: Vec<u8>,
-    /// Of each packet: where it ends, and what the device is told of it.
+    /// Per packet: its end offset, and its metadata for the device.
     packets: Vec<(usize, Meta)>,
 }
 
@@ -194,7 +195,7 @@ impl Emission {
         self.packets.clear();
     }
 
-    /// Adds what `write` appends as one packet; adds nothing where it returns none.
+    /// Appends what `write` writes as one packet; appends nothing if it returns none.
     pub(super) fn add<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<(Meta, T)>) -> Option<T> {
         let before = self.bytes.len();
         match write(&mut self.bytes) {
@@ -209,44 +210,44 @@ impl Emission {
         }
     }
 
-    /// Adds a copy of a packet.
+    /// Appends a copy of a packet.
     pub(super) fn push(&mut self, packet: &[u8], meta: Meta) {
         self.bytes.extend_from_slice(packet);
         self.packets.push((self.bytes.len(), meta));
     }
 
-    /// Returns the packets in their order.
+    /// Returns the packets in order.
     pub(super) fn packets(&self) -> impl Iterator<Item = (&[u8], Meta)> {
         let starts = std::iter::once(0).chain(self.packets.iter().map(|(end, _)| *end));
         starts.zip(&self.packets).map(|(start, (end, meta))| (&self.bytes[start..*end], *meta))
     }
 }
 
-/// How a packet of no flow fares with rules, limits, servers and ports: what carrying it out takes from each of them.
+/// A packet without a flow: what it uses of rules, limits, servers and ports when it is carried out.
 #[derive(Debug)]
 pub(super) struct Opening {
     /// The rule that matched, or [`NO_RULE`].
     pub(super) rule: u16,
-    /// The service that a flow was asked for.
+    /// The service that the flow was for.
     pub(super) service: Option<ServiceId>,
-    /// What the limits give out, also where they refuse.
+    /// What is taken from the limits, even if they refuse.
     pub(super) takes: Takes,
-    /// The priority and the shortage for which a limit of the gateway refused it.
+    /// The priority and the kind of shortage for which a gateway limit refused it.
     pub(super) pressure: Option<(Priority, Pressed)>,
-    /// The algorithm's proposals that were picked, in their order; the last may have led to a flow.
+    /// The algorithm's proposals that were picked, in order; the last may have led to a flow.
     pub(super) picks: Vec<Proposed>,
     /// Servers that were picked and could not take the flow, and why.
     pub(super) unfit: Vec<(ServerId, Reason)>,
-    /// Whether limits were asked.
+    /// Whether limits were checked.
     pub(super) admission: Option<Result<(), Reason>>,
-    /// Where the algorithms have drawn to.
+    /// The random state of the algorithms after the look.
     pub(super) draws: Draws,
-    /// Where a NAT pool has drawn to, and whether it had no port.
+    /// The random state of a NAT pool after the look, and whether it had no port.
     pub(super) nat: Option<(NatPoolId, Draw, bool)>,
-    /// Whether the table was found full, and the flow that gives way.
+    /// Whether the table was found full, and the flow to evict.
     pub(super) full: bool,
     pub(super) victim: Option<u32>,
-    /// The flow to be made, and how it follows its first packet.
+    /// The flow to be created, and its state after its first packet.
     pub(super) new: Option<(NewFlow, PickedBy, Follow)>,
 }
 
@@ -278,24 +279,24 @@ impl Default for Opening {
     }
 }
 
-/// Memory that looks use again and again: what is too big for a [`Step`].
+/// Memory that looks reuse: what is too big for a [`Step`].
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) emission: Emission,
     pub(super) opening: Opening,
-    /// For trying out whether a packet can be translated.
+    /// For checking whether a packet can be translated.
     pub(super) trial: Vec<u8>,
 }
 
 impl Scratch {
-    /// Forgets the packet before; only packets of no flow fill it.
+    /// Clears the previous packet; only packets without a flow fill it.
     pub(super) fn begin(&mut self) {
         self.emission.clear();
         self.opening.clear();
     }
 }
 
-/// When which pressure was last reported: by priority, of the table and of the rate.
+/// When each kind of pressure was last reported: by priority, for the table and for the rate.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Pressures(pub(super) [[Option<Instant>; 2]; 3]);
 

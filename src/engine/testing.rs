@@ -9,7 +9,8 @@ use crate::packet::Protocol;
 use crate::time::Instant;
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 
-/// One TCP, UDP and ICMP service on 192.0.2.80 and 2001:db8::80, port 80, over `servers` servers 10.0.2.1 … on port 8080.
+/// Returns one TCP, UDP and ICMP service on 192.0.2.80 and 2001:db8::80, port 80, over `servers` servers 10.0.2.1 … on
+/// port 8080.
 pub(super) fn settings(servers: u8, max_flows: u32) -> Settings {
     let listen = |protocol, address: &str| {
         Listen::one(
@@ -41,26 +42,27 @@ pub(super) fn settings(servers: u8, max_flows: u32) -> Settings {
     }
 }
 
-/// Whether what was foreseen of a packet is what became of it: every packet of the engine's tests is asked about first.
+/// Checks that the foreseen outcome of a packet is the actual one: every packet in the engine's tests is foreseen
+/// first.
 pub(super) fn assert_foreseen(foreseen: &Foreseen, verdict: &Verdict, packet: &[u8]) {
     if let Some(said) = &foreseen.verdict {
         assert_eq!((said, &foreseen.bytes[..]), (verdict, packet));
     }
 }
 
-/// A point in time, in seconds.
+/// Returns a point in time, in seconds.
 pub(super) fn at(seconds: u64) -> Instant {
     Instant::from_nanos(seconds * 1_000_000_000)
 }
 
-/// The packet with its payload.
+/// Returns the packet with its payload.
 pub(super) fn bytes(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     builder.write(&mut out, payload).unwrap();
     out
 }
 
-/// A TCP segment over IPv4.
+/// Returns a TCP segment over IPv4.
 pub(super) fn tcp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16, seq: u32) -> PacketBuilderStep<TcpHeader> {
     PacketBuilder::ipv4(src, dst, 64).tcp(src_port, dst_port, seq, 1000)
 }

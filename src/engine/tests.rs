@@ -1,4 +1,4 @@
-//! Rules of the engine, packet by packet.
+//! Packet-by-packet tests of the engine.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -34,7 +34,7 @@ fn establish(engine: &mut Engine, now: Instant, port: u16) -> u8 {
 }
 
 #[test]
-fn connections_are_spread_and_each_stays_where_it_is() {
+fn connections_are_distributed_and_each_stays_on_its_server() {
     let mut engine = Engine::new(&settings(3, 100));
     for port in 1..=9 {
         let server = establish(&mut engine, at(1), port);
@@ -62,7 +62,7 @@ fn a_full_table_evicts_half_open_flows_and_refuses_when_only_established_are_lef
 }
 
 #[test]
-fn an_established_flow_lives_7440_seconds_and_not_much_longer() {
+fn an_established_flow_expires_after_7440_seconds() {
     let mut engine = Engine::new(&settings(1, 2));
     establish(&mut engine, at(0), 1);
     assert_eq!(engine.poll_timeout(), Some(at(7440) + TOUCH_GRAIN));
@@ -73,7 +73,7 @@ fn an_established_flow_lives_7440_seconds_and_not_much_longer() {
 }
 
 #[test]
-fn a_packet_of_no_flow_is_answered_by_a_reset_within_the_limit() {
+fn a_packet_without_a_flow_is_answered_with_a_reset_within_the_limit() {
     let mut engine = Engine::new(&settings(1, 2));
     let mut buf = [0; 100];
     let data = || bytes(tcp(CLIENT, 9, VIP, 80, 100).ack(7), b"x");
@@ -92,7 +92,7 @@ fn a_packet_of_no_flow_is_answered_by_a_reset_within_the_limit() {
 }
 
 #[test]
-fn an_echo_request_to_a_service_address_is_answered_and_one_with_a_wrong_sum_is_not() {
+fn an_echo_request_to_a_service_address_is_answered_unless_its_checksum_is_bad() {
     let mut engine = Engine::new(&settings(1, 2));
     let mut ping = Vec::new();
     PacketBuilder::ipv4(CLIENT, VIP, 3).icmpv4_echo_request(5, 1).write(&mut ping, b"abc").unwrap();
@@ -121,7 +121,7 @@ fn an_icmp_service_balances_echo_by_its_identifier() {
 }
 
 #[test]
-fn a_taken_return_key_goes_to_the_next_server_and_is_refused_when_none_is_left() {
+fn a_taken_return_key_moves_to_the_next_server_and_is_refused_when_none_is_left() {
     let mut settings = settings(2, 9);
     settings.services[0].listen[0].last_port = 90;
     let mut engine = Engine::new(&settings);
@@ -134,7 +134,7 @@ fn a_taken_return_key_goes_to_the_next_server_and_is_refused_when_none_is_left()
 }
 
 #[test]
-fn what_belongs_to_nobody_passes_and_what_nobody_may_send_is_named() {
+fn foreign_packets_pass_and_forbidden_ones_are_dropped_with_a_reason() {
     let mut settings = settings(1, 9);
     settings.answers.no_service = false;
     let mut engine = Engine::new(&settings);
@@ -185,7 +185,7 @@ fn a_syn_on_a_closed_flow_opens_another_and_a_repeated_syn_does_not() {
 }
 
 #[test]
-fn udp_both_ways_and_its_timeouts() {
+fn udp_in_both_directions_and_its_timeouts() {
     let mut engine = Engine::new(&settings(1, 9));
     let udp = |src, sport, dst, dport| {
         let mut out = Vec::new();
@@ -205,7 +205,7 @@ fn udp_both_ways_and_its_timeouts() {
 }
 
 #[test]
-fn flows_are_shown_told_killed_and_walked_in_pieces() {
+fn flows_are_listed_reported_killed_and_walked_in_parts() {
     let mut engine = Engine::new(&settings(2, 99));
     engine.report_flows(true);
     for port in 1..=10 {
@@ -228,7 +228,7 @@ fn flows_are_shown_told_killed_and_walked_in_pieces() {
 }
 
 #[test]
-fn a_super_packet_counts_as_the_packets_it_stands_for() {
+fn a_super_packet_counts_as_the_packets_it_represents() {
     let mut engine = Engine::new(&settings(1, 9));
     establish(&mut engine, at(0), 1);
     let mut packet = bytes(tcp(CLIENT, 1, VIP, 80, 101).ack(501), &[7; 4001]);

@@ -1,4 +1,4 @@
-//! Slots follow names from one plan to the next, and are given to nothing else while anything refers to them.
+//! Slots follow names from one plan to the next, and are not reused while anything refers to them.
 
 use super::testing::{at, bytes, tcp};
 use super::*;
@@ -7,7 +7,7 @@ use crate::ids::ServerId;
 
 const VIP: [u8; 4] = [192, 0, 2, 80];
 
-/// A web service over servers, each `name=address`, as a file has it; the rest of the file follows.
+/// Returns a web service over servers, each written `name=address`, as a file; `rest` follows.
 fn file(servers: &[&str], rest: &str) -> Settings {
     let server = |text: &&str| {
         let (name, address) = text.split_once('=').expect("name=address");
@@ -33,7 +33,7 @@ fn open(engine: &mut Engine, port: u16) -> Verdict {
 }
 
 #[test]
-fn the_same_file_has_the_same_slots_wherever_things_stand_in_it() {
+fn reordering_a_file_keeps_the_slots() {
     let before = Plan::new(&file(&["a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3"], ""));
     let same = before.followed_by(before.written(), &InUse::default());
     assert_eq!((same.settings(), same.order()), (before.settings(), before.order()));
@@ -46,7 +46,7 @@ fn the_same_file_has_the_same_slots_wherever_things_stand_in_it() {
     assert_eq!((order, after.written()), (vec![2, 0, 1], &shuffled));
     let rows: Vec<String> =
         Engine::with_plan(Arc::new(after)).unwrap().servers(at(0)).into_iter().map(|r| r.server).collect();
-    assert_eq!(rows, ["c", "a", "b"], "as in the file");
+    assert_eq!(rows, ["c", "a", "b"], "in file order");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_server_that_is_gone_keeps_its_slot_while_flows_refer_to_it() {
     assert_eq!((slot(&after, &name), slot(&after, "new")), (None, Some(ServerId(2))));
     assert_eq!(after.pool_and_server(server), ("web", &*name), "its flows still have a name");
     assert!(!after.roster().servers_of(crate::ids::ServiceId(0)).any(|id| id == server), "and it gets no new ones");
-    // Once the flow is gone, the slot is free.
+    // Once the flow has ended, the slot is free.
     engine.handle_timeout(at(1000));
     let after = engine.plan.followed_by(&without, &engine.in_use());
     assert_eq!(slot(&after, "new"), Some(server));
@@ -74,7 +74,7 @@ fn a_server_at_another_address_is_another_server() {
     let after = before.followed_by(&file(&["a=10.0.0.7", "b=10.0.0.2"], ""), &used);
     assert_eq!((slot(&after, "a"), slot(&after, "b")), (Some(ServerId(2)), Some(ServerId(1))));
     assert_eq!(after.roster().server(ServerId(0)).v4, Some([10, 0, 0, 1].into()));
-    // Back at its address, it is the one that it was.
+    // Back at its old address, it is the same server again.
     let back = after.followed_by(before.written(), &used);
     assert_eq!(slot(&back, "a"), Some(ServerId(0)));
 }
@@ -95,7 +95,7 @@ fn services_rules_nat_pools_and_monitors_follow_their_names() {
     let used = InUse { services: vec![true], servers: vec![true], nat_pools: vec![true], rules: vec![false, true] };
     let after = before.followed_by(&file(&["z=10.0.0.8", "a=10.0.0.1"], &tail(more)), &used);
     let rules: Vec<&str> = after.rules().in_order().map(|(_, rule)| rule.name.as_str()).collect();
-    assert_eq!(rules, ["early", "block", "all"], "asked in the order of the file");
+    assert_eq!(rules, ["early", "block", "all"], "evaluated in file order");
     assert_eq!(
         (before.rules().find("all"), after.rules().find("all"), after.rules().find("early")),
         (Some(1), Some(1), Some(2))
@@ -126,7 +126,7 @@ fn services_rules_nat_pools_and_monitors_follow_their_names() {
 }
 
 #[test]
-fn what_is_gone_is_neither_listed_nor_asked() {
+fn removed_objects_are_neither_listed_nor_evaluated() {
     let rest = "[[rule]]\nname='no'\naction='drop'\n[[service]]\nname='dns'\nlisten='192.0.2.80:53/udp'\npool='web'\n";
     let before = Plan::new(&file(&["a=10.0.0.1", "b=10.0.0.2"], rest));
     let all = InUse { services: vec![true; 2], servers: vec![true; 2], nat_pools: vec![], rules: vec![true] };

@@ -1,4 +1,4 @@
-//! Rules of full NAT, hairpin and translation between the families.
+//! Tests of full NAT, hairpin and translation between the families.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -28,7 +28,7 @@ fn full(v4: bool, v6: bool, change: impl FnOnce(&mut NatPoolSettings)) -> Settin
     settings
 }
 
-/// Servers of one family alone.
+/// Returns settings with servers of one family only.
 fn servers_of(mut settings: Settings, v6: bool) -> Settings {
     for server in &mut settings.servers {
         if v6 { server.v4 = None } else { server.v6 = None }
@@ -36,7 +36,7 @@ fn servers_of(mut settings: Settings, v6: bool) -> Settings {
     settings
 }
 
-/// Hands a packet in and returns what goes out: itself, or those that it becomes.
+/// Passes in a packet and returns what is sent: the packet itself, or those that replace it.
 fn through(engine: &mut Engine, now: Instant, packet: &[u8]) -> Vec<Vec<u8>> {
     let mut packet = packet.to_vec();
     let mut out = Vec::new();
@@ -82,7 +82,7 @@ fn ends(packet: &[u8]) -> (IpAddr, u16, IpAddr, u16) {
 }
 
 #[test]
-fn servers_see_a_source_of_the_pool_and_clients_see_the_service() {
+fn servers_see_a_pool_address_and_clients_see_the_service() {
     let mut engine = Engine::new(&full(true, false, |_| {}));
     let mut sources = std::collections::BTreeSet::new();
     for last in 1..=20 {
@@ -90,7 +90,7 @@ fn servers_see_a_source_of_the_pool_and_clients_see_the_service() {
         let syn = bytes(tcp(client, 40_000, VIP, 80, 100).syn(), b"");
         let (src, port, server, server_port) = ends(&through(&mut engine, at(1), &syn)[0]);
         assert_eq!((src, server_port), (IpAddr::from(SOURCE), 8080));
-        assert!(sources.insert(port), "one port, two flows");
+        assert!(sources.insert(port), "two flows on one port");
         let IpAddr::V4(server) = server else { panic!() };
         let answer = bytes(tcp(server.octets(), 8080, SOURCE, port, 500).syn().ack(101), b"");
         let back = ends(&through(&mut engine, at(1), &answer)[0]);
@@ -122,11 +122,11 @@ fn a_server_reaches_its_own_service_and_even_itself() {
         let answer = bytes(tcp(server.octets(), 8080, SOURCE, there.1, 500).syn().ack(101), b"");
         assert_eq!(ends(&through(&mut engine, at(1), &answer)[0]), (VIP.into(), 80, client.into(), port));
     }
-    assert!(servers.contains(&[10, 0, 2, 1].into()), "one of them is the server itself");
+    assert!(servers.contains(&[10, 0, 2, 1].into()), "one of them is on the server itself");
 }
 
 #[test]
-fn full_nat_for_some_clients_leaves_others_visible() {
+fn full_nat_for_some_clients_leaves_other_addresses_visible() {
     let mut settings = full(true, false, |_| {});
     let only_for = vec!["10.0.2.0/24".parse().unwrap()];
     settings.services[0].nat = Nat::Full { pool: NatPoolId(0), only_for, families: [true, false] };
@@ -138,7 +138,7 @@ fn full_nat_for_some_clients_leaves_others_visible() {
 }
 
 #[test]
-fn who_finds_no_port_is_told_so_as_the_settings_say() {
+fn an_exhausted_nat_pool_is_reported_to_the_client_as_configured() {
     for (no_room, code) in [(NoRoom::Prohibited, Some(13)), (NoRoom::HostUnreachable, Some(1)), (NoRoom::Drop, None)] {
         let mut settings = full(true, false, |pool| (pool.first_port, pool.last_port) = (5000, 5001));
         settings.answers.no_room = no_room;
@@ -149,14 +149,14 @@ fn who_finds_no_port_is_told_so_as_the_settings_say() {
         let mut third = bytes(tcp(CLIENT, 3, VIP, 80, 100).syn(), b"");
         let verdict = engine.handle_packet(at(1), &mut third, Meta::default());
         assert_eq!(verdict, Verdict::Drop(Reason::NatExhausted));
-        let told: Vec<_> = sent(&mut engine, at(1)).iter().map(|packet| packet[21]).collect();
-        assert_eq!(told, code.into_iter().collect::<Vec<u8>>());
+        let reported: Vec<_> = sent(&mut engine, at(1)).iter().map(|packet| packet[21]).collect();
+        assert_eq!(reported, code.into_iter().collect::<Vec<u8>>());
         assert_eq!((engine.nat_pools()[0].exhausted, engine.counters().flows), (1, 2));
     }
 }
 
 #[test]
-fn what_comes_to_a_source_address_unasked_is_not_passed_on() {
+fn unsolicited_packets_to_a_pool_address_are_not_passed() {
     let mut engine = Engine::new(&full(true, false, |_| {}));
     let mut stray = bytes(tcp([10, 0, 2, 1], 8080, SOURCE, 5000, 500).ack(101), b"");
     let verdict = engine.handle_packet(at(1), &mut stray, Meta::default());
@@ -189,9 +189,9 @@ fn ipv6_clients_reach_ipv4_servers() {
 }
 
 #[test]
-fn ipv4_clients_reach_ipv6_servers_and_long_datagrams_arrive_in_pieces() {
+fn ipv4_clients_reach_ipv6_servers_and_long_datagrams_are_fragmented() {
     let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
-    // What a route says of its first step does not hold for the whole way.
+    // The MTU of a route covers its first hop, not the whole path.
     for server in [0, 1].map(crate::ids::ServerId) {
         engine.apply(at(0), Change::Mtu { server, v6: true, mtu: 1500 }).unwrap();
     }
@@ -209,11 +209,11 @@ fn ipv4_clients_reach_ipv6_servers_and_long_datagrams_arrive_in_pieces() {
     assert_eq!((whole.len(), checksum::fold(sum)), (1408, 0xffff));
     let mut settings = servers_of(full(false, true, |_| {}), true);
     settings.pools[0].mtu = Some(1500);
-    assert_eq!(through(&mut Engine::new(&settings), at(1), &packet)[0].len(), 1448, "the settings vouch for the way");
+    assert_eq!(through(&mut Engine::new(&settings), at(1), &packet)[0].len(), 1448, "the whole path is configured");
 }
 
 #[test]
-fn what_ipv4_cannot_take_whole_is_cut_up_to_1280_bytes_and_told_beyond() {
+fn packets_too_big_for_ipv4_are_fragmented_up_to_1280_bytes_and_reported_beyond() {
     for (payload, mtu) in [(1232, 1000), (1233, 1000), (1232, 1259), (1400, 1259), (1233, 1260)] {
         let mut settings = servers_of(full(true, false, |_| {}), false);
         settings.pools[0].mtu = Some(mtu);
@@ -232,10 +232,10 @@ fn what_ipv4_cannot_take_whole_is_cut_up_to_1280_bytes_and_told_beyond() {
 }
 
 #[test]
-fn errors_cross_the_families_too() {
+fn errors_are_translated_between_families() {
     let mut engine = Engine::new(&servers_of(full(true, false, |_| {}), false));
     let there = through(&mut engine, at(1), &udp6(&[7; 1300])).remove(0);
-    assert_eq!(there[6] & 0x40, 0x40, "too long to be cut");
+    assert_eq!(there[6] & 0x40, 0x40, "too long to be fragmented");
     let mut error = Vec::new();
     let kind = etherparse::icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1300 };
     let kind = etherparse::Icmpv4Type::DestinationUnreachable(kind);
@@ -250,7 +250,7 @@ fn errors_cross_the_families_too() {
 }
 
 #[test]
-fn echo_crosses_the_families() {
+fn echo_is_translated_between_families() {
     let mut settings = servers_of(full(true, false, |_| {}), false);
     settings.services[0].listen.push(crate::balance::Listen::one(VIP6.into(), Protocol::Icmp, 0, 65_535));
     let mut engine = Engine::new(&settings);
@@ -267,7 +267,7 @@ fn echo_crosses_the_families() {
 }
 
 #[test]
-fn a_way_too_narrow_for_any_header_is_no_reason_to_panic() {
+fn a_path_mtu_too_small_for_any_header_does_not_panic() {
     for (mtu, v6) in [0, 1, 8, 20, 28, 29, 47, 48, 60, 68, 575].into_iter().flat_map(|mtu| [(mtu, false), (mtu, true)])
     {
         let mut engine = Engine::new(&servers_of(full(!v6, v6, |_| {}), v6));
@@ -280,7 +280,7 @@ fn a_way_too_narrow_for_any_header_is_no_reason_to_panic() {
     }
 }
 
-/// The first fragment over IPv4 of what is longer.
+/// Returns the first IPv4 fragment of a longer packet.
 fn first_fragment(protocol: u8, transport: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     PacketBuilder::ipv4(CLIENT, VIP, 60).udp(0, 0).write(&mut packet, &transport[8..]).unwrap();
@@ -297,8 +297,8 @@ fn first_fragment(protocol: u8, transport: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn who_sends_what_cannot_be_translated_is_told_that_it_is_prohibited() {
-    // The first fragment of an echo request over IPv4; over IPv6 one with options behind its Fragment header.
+fn an_untranslatable_packet_is_answered_as_prohibited() {
+    // The first fragment of an echo request over IPv4, and over IPv6 one with options after its Fragment header.
     let ping = first_fragment(proto::ICMP, &[&[8, 0, 0xf7, 0xff][..], &[0; 28]].concat());
     let mut datagram = udp6(&[7; 24]);
     datagram.splice(40..40, [60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0]);
@@ -306,16 +306,16 @@ fn who_sends_what_cannot_be_translated_is_told_that_it_is_prohibited() {
     for (v6, packet, want) in [(true, ping, (3, 13)), (false, datagram, (1, 1))] {
         let mut settings = servers_of(full(!v6, v6, |_| {}), v6);
         settings.services[0].listen.push(crate::balance::Listen::one(VIP.into(), Protocol::Icmp, 0, 65_535));
-        for tells in [true, false] {
-            settings.answers.other_protocol = tells;
+        for reports in [true, false] {
+            settings.answers.other_protocol = reports;
             let mut engine = Engine::new(&settings);
             let verdict = engine.handle_packet(at(1), &mut packet.clone(), Meta::default());
-            let told: Vec<_> = sent(&mut engine, at(1)).iter().map(|p| parse(p).unwrap().transport).collect();
-            if tells {
+            let reported: Vec<_> = sent(&mut engine, at(1)).iter().map(|p| parse(p).unwrap().transport).collect();
+            if reports {
                 assert_eq!(verdict, Verdict::Consume(Consumed::Untranslatable));
-                assert_eq!(told, [Transport::Icmp { kind: want.0, code: want.1 }]);
+                assert_eq!(reported, [Transport::Icmp { kind: want.0, code: want.1 }]);
             } else {
-                assert_eq!((verdict, told.len()), (Verdict::Drop(Reason::Untranslatable), 0));
+                assert_eq!((verdict, reported.len()), (Verdict::Drop(Reason::Untranslatable), 0));
             }
             assert_eq!(engine.counters().flows, 0);
         }
@@ -323,7 +323,7 @@ fn who_sends_what_cannot_be_translated_is_told_that_it_is_prohibited() {
 }
 
 #[test]
-fn what_cannot_be_translated_leaves_no_flow_and_no_port_in_use() {
+fn an_untranslatable_packet_leaves_no_flow_and_no_port_in_use() {
     let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
     let mut transport = [7; 64];
     transport[4..8].fill(0);
@@ -334,7 +334,7 @@ fn what_cannot_be_translated_leaves_no_flow_and_no_port_in_use() {
 }
 
 #[test]
-fn what_has_no_ports_goes_to_a_server_of_its_own_family() {
+fn a_protocol_without_ports_goes_to_a_server_of_its_own_family() {
     let mut settings = full(true, true, |_| {});
     settings.services[0].listen.push(crate::balance::Listen::one(VIP.into(), Protocol::Ip(47), 0, 0));
     settings.servers[0].v4 = None;
@@ -346,7 +346,7 @@ fn what_has_no_ports_goes_to_a_server_of_its_own_family() {
         let sum = !checksum::fold(checksum::add(0, &packet[..20]));
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
         let verdict = engine.handle_packet(at(1), &mut packet, Meta::default());
-        // One source address has one flow to one server's address; the others are told that there is no way back.
+        // One source address has one flow to one server address; other clients get an error.
         let want = if last == 1 {
             matches!(verdict, Verdict::Forward { .. })
         } else {
@@ -357,7 +357,7 @@ fn what_has_no_ports_goes_to_a_server_of_its_own_family() {
 }
 
 #[test]
-fn segments_that_may_be_fragmented_become_smaller_where_they_grow_too_long() {
+fn fragmentable_segments_are_resized_if_translation_makes_them_too_long() {
     for (dont_fragment, want) in [(false, 1280 - 60), (true, 1460)] {
         let mut engine = Engine::new(&servers_of(full(false, true, |_| {}), true));
         let mut syn = bytes(tcp(CLIENT, 40_000, VIP, 80, 100).syn(), b"");

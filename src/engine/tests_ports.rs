@@ -1,4 +1,4 @@
-//! Rules of the ports that flows have of NAT pools, whatever comes: each port in use is one flow's, and each flow's is in use.
+//! Property test of NAT pool ports: each port in use belongs to exactly one flow, and each flow's port is in use.
 
 use super::testing::{bytes, settings};
 use super::*;
@@ -14,15 +14,15 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const VIP: [u8; 4] = [192, 0, 2, 80];
 const VIP6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
-/// Ports of each address of the pool.
+/// Ports per address of the pool.
 const PORTS: u32 = 4;
 
-/// What happens.
+/// An input.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A client's packet: over IPv6 or not, its number, port, protocol, TCP flags.
+    /// A client's packet: whether over IPv6, client number, port, protocol, TCP flags.
     Asks(bool, u8, u16, u8, u8),
-    /// A server's packet to the flow at a place of the list, with TCP flags.
+    /// A server's packet to the flow at an index of the list, with TCP flags.
     Answers(usize, u8),
     Changes(Change),
     Kills(usize),
@@ -162,7 +162,7 @@ fn books_are_right(engine: &Engine, now: Instant) -> Result<(), TestCaseError> {
         let Some(source) = flow.source.filter(|_| flow.protocol.has_ports()) else { continue };
         prop_assert!((5000..5000 + PORTS as u16).contains(&source.port()));
         let ports: &mut std::collections::BTreeSet<u16> = have.entry((source.ip(), flow.protocol)).or_default();
-        prop_assert!(ports.insert(source.port()), "two flows of one port");
+        prop_assert!(ports.insert(source.port()), "two flows on one port");
     }
     for row in engine.nat_pools() {
         let own = have.remove(&(row.address, row.protocol)).unwrap_or_default();
@@ -176,7 +176,7 @@ fn books_are_right(engine: &Engine, now: Instant) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn each_port_in_use_is_one_flows_whatever_comes(
+    fn each_port_in_use_belongs_to_one_flow_for_any_input(
         visible: bool, reset: bool, hold in prop::sample::select(vec![0, 120]), steps in prop::collection::vec(step(), 1..120),
     ) {
         let (mut engine, mut now) = (engine(visible, hold, reset), Instant::from_nanos(1_000_000_000));
@@ -184,7 +184,7 @@ proptest! {
             take(&mut engine, &mut now, step);
             books_are_right(&engine, now)?;
         }
-        // All flows end, and all ports are free in the end.
+        // All flows end, and finally all ports are free.
         take(&mut engine, &mut now, &Step::Waits(20_000));
         engine.handle_timeout(now + Duration::from_secs(121));
         prop_assert_eq!(engine.counters().flows, 0);

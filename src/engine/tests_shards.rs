@@ -1,4 +1,4 @@
-//! Two shards, one plan, one standing: each decides as it would alone, and a look leaves no trace in any of them.
+//! Two shards, one plan, one standing: each decides as it would alone, and a look leaves no trace in either.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -11,7 +11,7 @@ use crate::time::Duration;
 const VIP: [u8; 4] = [192, 0, 2, 80];
 const CLIENTS: u64 = 40;
 
-/// One engine of which another shard may take the place of its own.
+/// One engine whose shard can be exchanged for another.
 struct Two {
     engine: Engine,
     other: Shard,
@@ -24,7 +24,7 @@ impl Two {
         Two { engine, other }
     }
 
-    /// Does something with the shard that a client belongs to.
+    /// Runs a function with the shard that a client belongs to.
     fn at_home<T>(&mut self, client: u8, act: impl FnOnce(&mut Engine) -> T) -> T {
         let away = client % 2 == 1;
         if away {
@@ -42,7 +42,7 @@ impl Two {
     }
 }
 
-/// What happens: a connection that a client opens, or a change by an operator.
+/// An input: a connection that a client opens, or a change by an operator.
 #[derive(Debug, Clone)]
 enum Input {
     Syn { client: u8, port: u16 },
@@ -85,7 +85,7 @@ fn sticky(settings: &mut Settings) {
     settings.services[0].sticky = Some(slots);
 }
 
-/// Hands a SYN in, and returns its verdict without the flow's name, and the packet that goes out.
+/// Passes in a SYN; returns its verdict without the flow's name, and the packet that is sent.
 fn open(engine: &mut Engine, now: Instant, client: u8, port: u16) -> (String, Vec<u8>) {
     let mut syn = bytes(tcp([198, 51, 100, client], port, VIP, 80, 100).syn(), b"");
     let verdict = match engine.handle_packet(now, &mut syn, Meta::default()) {
@@ -95,7 +95,7 @@ fn open(engine: &mut Engine, now: Instant, client: u8, port: u16) -> (String, Ve
     (verdict, syn)
 }
 
-/// What became of the connections of the clients that are asked for.
+/// Returns the outcome for the connections of the selected clients.
 fn alone(settings: &Settings, inputs: &[(Instant, Input)], asked: impl Fn(u8) -> bool) -> Vec<(String, Vec<u8>)> {
     let mut engine = Engine::new(settings);
     let mut became = Vec::new();
@@ -143,7 +143,7 @@ fn each_of_two_shards_decides_as_one_that_has_only_its_clients() {
 }
 
 #[test]
-fn two_shards_decide_as_one_shard_where_a_client_alone_decides() {
+fn two_shards_decide_as_one_if_decisions_depend_only_on_the_client() {
     for algorithm in [Algorithm::SourceHash, Algorithm::Maglev] {
         for change in [limited, sticky] {
             let (settings, inputs) = (with(algorithm, change), inputs(100 + algorithm as u64));
@@ -154,7 +154,7 @@ fn two_shards_decide_as_one_shard_where_a_client_alone_decides() {
 }
 
 #[test]
-fn looking_any_number_of_times_leaves_everything_as_it_was() {
+fn any_number_of_looks_changes_nothing() {
     for algorithm in Algorithm::ALL {
         let mut engine = Engine::new(&with(algorithm, limited));
         for (now, input) in inputs(algorithm as u64).into_iter().take(100) {

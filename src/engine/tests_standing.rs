@@ -1,4 +1,4 @@
-//! Rules of servers that come and go, of stickiness, policy and probes, packet by packet.
+//! Packet-by-packet tests of servers that come and go, sticky clients, policy and probes.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -33,7 +33,7 @@ fn events(engine: &mut Engine) -> Vec<String> {
     std::iter::from_fn(|| engine.poll_event()).map(|event| event.to_string()).collect()
 }
 
-/// Sends a SYN and tells the last octet of the server that it went to.
+/// Sends a SYN and returns the last octet of the server that it went to.
 fn syn(engine: &mut Engine, now: Instant, client: [u8; 4], port: u16) -> Result<u8, Verdict> {
     let mut packet = bytes(tcp(client, port, VIP, 80, 100).syn(), b"");
     match send(engine, now, &mut packet) {
@@ -66,11 +66,11 @@ fn down(engine: &mut Engine, now: Instant, server: u32) {
 }
 
 #[test]
-fn when_a_server_goes_down_udp_goes_to_another_and_tcp_stays_by_default() {
+fn when_a_server_goes_down_udp_moves_to_another_and_tcp_stays_by_default() {
     let mut engine = Engine::new(&settings(2, 100));
     assert_eq!((establish(&mut engine, at(0), 1), udp(&mut engine, at(0), 2)), (1, Ok(2)));
     (0..2).for_each(|server| down(&mut engine, at(1), server));
-    assert_eq!(udp(&mut engine, at(1), 2), Err(Verdict::Drop(Reason::NoServer)), "nobody is left");
+    assert_eq!(udp(&mut engine, at(1), 2), Err(Verdict::Drop(Reason::NoServer)), "no server is left");
     engine.apply(at(2), Change::Health { server: ServerId(0), up: Some(true) }).unwrap();
     assert_eq!(udp(&mut engine, at(2), 2), Ok(1), "the same client and port");
     let mut data = bytes(tcp(CLIENT, 1, VIP, 80, 101).ack(501), b"data");
@@ -82,7 +82,7 @@ fn when_a_server_goes_down_udp_goes_to_another_and_tcp_stays_by_default() {
 }
 
 #[test]
-fn on_down_reset_tells_both_ends_at_the_numbers_that_they_expect() {
+fn on_down_reset_resets_both_ends_at_the_numbers_that_they_expect() {
     let mut settings = settings(2, 100);
     settings.services[0].on_down = Some(OnDown::Reset);
     let mut engine = Engine::new(&settings);
@@ -102,7 +102,7 @@ fn on_down_reset_tells_both_ends_at_the_numbers_that_they_expect() {
     let (vip, client, server) = (IpAddr::from(VIP), IpAddr::from(CLIENT), IpAddr::from([10, 0, 2, 1]));
     assert_eq!(shown, [(vip, 80, client, 1, 501), (client, 1, server, 8080, 101)]);
     assert_eq!(engine.counters().flows, 1, "the other server's flow stays");
-    // A packet that comes before the walk is done ends its flow by itself.
+    // A packet that arrives before the walk is done ends its own flow.
     engine.apply(at(2), Change::Admin { server: ServerId(1), admin: Admin::Disabled, deadline: None }).unwrap();
     let mut data = bytes(tcp(CLIENT, 2, VIP, 80, 101).ack(501), b"data");
     assert_eq!(send(&mut engine, at(2), &mut data), Verdict::Consume(Consumed::ServerDown));
@@ -129,7 +129,7 @@ fn each_family_that_goes_down_ends_its_own_flows() {
 }
 
 #[test]
-fn a_walk_over_a_large_table_goes_on_in_parts_as_the_resets_are_sent() {
+fn a_walk_over_a_large_table_continues_in_parts_as_the_resets_are_sent() {
     let mut settings = settings(1, 10_000);
     settings.services[0].on_down = Some(OnDown::Reset);
     let mut engine = Engine::new(&settings);
@@ -148,7 +148,7 @@ fn a_walk_over_a_large_table_goes_on_in_parts_as_the_resets_are_sent() {
 }
 
 #[test]
-fn a_server_that_goes_during_a_walk_is_walked_for_as_well_and_one_that_is_back_is_spared() {
+fn a_walk_covers_a_server_that_goes_meanwhile_and_spares_one_that_is_back() {
     let mut settings = settings(3, 10_000);
     settings.services[0].on_down = Some(OnDown::Reset);
     let mut engine = Engine::new(&settings);
@@ -175,7 +175,7 @@ fn a_server_that_goes_during_a_walk_is_walked_for_as_well_and_one_that_is_back_i
 }
 
 #[test]
-fn draining_keeps_flows_until_the_deadline_and_tells_when_the_last_has_gone() {
+fn draining_keeps_flows_until_the_deadline_and_reports_the_end_of_the_last() {
     let mut engine = Engine::new(&settings(2, 100));
     assert_eq!((establish(&mut engine, at(0), 1), establish(&mut engine, at(0), 2)), (1, 2));
     let deadline = Some(Duration::from_secs(60));
@@ -196,7 +196,7 @@ fn draining_keeps_flows_until_the_deadline_and_tells_when_the_last_has_gone() {
 }
 
 #[test]
-fn a_last_resort_answers_when_nobody_can() {
+fn a_last_resort_answers_when_no_server_can() {
     let answers = [
         (LastResort::Drop, Verdict::Drop(Reason::NoServer), None),
         (LastResort::Reset, Verdict::Consume(Consumed::NoServer), Some(6)),
@@ -213,7 +213,7 @@ fn a_last_resort_answers_when_nobody_can() {
         assert!(packets.iter().all(|(_, p)| p.addresses.src() == IpAddr::from(VIP)));
         if let Some((bytes, icmp)) = packets.first().filter(|(_, parsed)| parsed.protocol == 1) {
             assert_eq!(&bytes[icmp.offset..icmp.offset + 2], [3, 3], "port unreachable");
-            assert_eq!(bytes[icmp.offset + 8], 0x45, "with the packet that it is about");
+            assert_eq!(bytes[icmp.offset + 8], 0x45, "quotes the packet");
         }
     }
     let mut settings = settings(1, 100);
@@ -238,7 +238,7 @@ fn ruled(rules: Vec<RuleSettings>) -> Engine {
 }
 
 #[test]
-fn rules_decide_about_new_flows_and_leave_live_ones_alone() {
+fn rules_apply_to_new_flows_and_leave_live_ones_alone() {
     let from = vec!["198.51.100.0/24".parse().unwrap()];
     let block = RuleSettings { from: from.clone(), ..RuleSettings::new("block", Action::Drop) };
     let mut engine = ruled(vec![RuleSettings { enabled: false, ..block }]);
@@ -254,7 +254,7 @@ fn rules_decide_about_new_flows_and_leave_live_ones_alone() {
 }
 
 #[test]
-fn reject_answers_tcp_by_a_reset_and_others_by_icmp_prohibited() {
+fn reject_answers_tcp_with_a_reset_and_others_with_icmp_prohibited() {
     let mut engine = ruled(vec![RuleSettings::new("no", Action::Reject)]);
     assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Err(Verdict::Consume(Consumed::Rejected)));
     assert_eq!(udp(&mut engine, at(0), 2), Err(Verdict::Consume(Consumed::Rejected)));
@@ -297,13 +297,13 @@ fn a_rule_sends_flows_to_a_service_of_its_own_and_limits_them() {
     let mut rows = Vec::new();
     engine.flows(at(0), &FlowQuery::default(), Cursor::default(), 10, &mut rows);
     assert_eq!((rows[0].service.as_str(), rows[0].rule.as_deref()), ("inner", Some("inner")));
-    // Ended flows free their client's place.
+    // Ended flows free their client's quota.
     engine.apply(at(1), Change::Kill { flow: rows[0].id }).unwrap();
     assert_eq!(syn(&mut engine, at(1), CLIENT, 3), Ok(77));
 }
 
 #[test]
-fn near_a_full_table_low_classes_are_refused_first_and_it_is_told_once() {
+fn near_a_full_table_low_priorities_are_refused_first_and_it_is_reported_once() {
     let mut settings = settings(2, 10);
     let mut low = RuleSettings::new("low", Action::Balance(None));
     low.from.push("198.51.100.0/24".parse().unwrap());
@@ -321,16 +321,16 @@ fn near_a_full_table_low_classes_are_refused_first_and_it_is_told_once() {
 }
 
 #[test]
-fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
+fn refused_and_unanswered_syns_put_a_server_on_a_passive_hold() {
     let mut settings = settings(2, 100);
     settings.pools[0].passive = Some(Passive { failures: 2, ..Passive::default() });
     let mut engine = Engine::new(&settings);
-    // s1 refuses one connection and never answers another, whose client tries again.
+    // s1 refuses one connection and never replies to another, whose client tries again.
     assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
     let mut refusal = bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 1, 0).rst().ack(101), b"");
     assert!(matches!(send(&mut engine, at(0), &mut refusal), Verdict::Forward { .. }));
     assert_eq!([2, 3].map(|port| syn(&mut engine, at(1), CLIENT, port)), [Ok(2), Ok(1)]);
-    assert_eq!(syn(&mut engine, at(2), CLIENT, 3), Ok(1), "a repeated SYN stays where it is");
+    assert_eq!(syn(&mut engine, at(2), CLIENT, 3), Ok(1), "a repeated SYN stays on its server");
     assert_eq!(
         events(&mut engine),
         ["server pool/s1 gets no new flows for 10.0 s (passive hold): client connections to it fail"]
@@ -342,13 +342,13 @@ fn refused_and_unanswered_syns_take_a_server_out_for_a_while() {
 }
 
 #[test]
-fn a_syn_doubled_on_its_way_or_damaged_is_no_sign_against_its_server() {
+fn a_duplicated_or_damaged_syn_does_not_count_against_its_server() {
     let mut settings = settings(2, 100);
     settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
     let mut engine = Engine::new(&settings);
     let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
-    assert_eq!(syn(&mut engine, ms(499), CLIENT, 1), Ok(1), "sooner than anyone tries again");
+    assert_eq!(syn(&mut engine, ms(499), CLIENT, 1), Ok(1), "too soon for a retry");
     let mut damaged = bytes(tcp(CLIENT, 1, VIP, 80, 100).syn(), b"");
     damaged[36] ^= 1;
     send(&mut engine, at(1), &mut damaged);
@@ -358,7 +358,7 @@ fn a_syn_doubled_on_its_way_or_damaged_is_no_sign_against_its_server() {
 }
 
 #[test]
-fn a_syn_that_nobody_has_answered_goes_to_another_server_when_its_own_is_down() {
+fn an_unanswered_syn_moves_to_another_server_when_its_own_is_down() {
     for (on_down, want) in [(None, Ok(2)), (Some(OnDown::Keep), Ok(1))] {
         let mut settings = settings(2, 100);
         settings.services[0].on_down = on_down;
@@ -366,9 +366,9 @@ fn a_syn_that_nobody_has_answered_goes_to_another_server_when_its_own_is_down() 
         assert_eq!((syn(&mut engine, at(0), CLIENT, 1), syn(&mut engine, at(0), CLIENT, 2)), (Ok(1), Ok(2)));
         down(&mut engine, at(1), 0);
         assert_eq!(syn(&mut engine, at(1), CLIENT, 1), want);
-        assert_eq!((syn(&mut engine, at(2), CLIENT, 1), engine.counters().flows), (want, 2), "and stays there");
+        assert_eq!((syn(&mut engine, at(2), CLIENT, 1), engine.counters().flows), (want, 2), "it stays there");
     }
-    // Who has been answered has a connection with that server.
+    // A client that has had a reply has a connection to that server.
     let mut engine = Engine::new(&settings(2, 100));
     assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
     send(&mut engine, at(0), &mut bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 1, 500).syn().ack(101), b""));
@@ -377,7 +377,7 @@ fn a_syn_that_nobody_has_answered_goes_to_another_server_when_its_own_is_down() 
 }
 
 #[test]
-fn what_is_rejected_is_not_answered_where_no_tcp_end_would() {
+fn a_rejected_packet_is_not_answered_if_no_tcp_host_would_answer_it() {
     let mut engine = ruled(vec![RuleSettings::new("no", Action::Reject)]);
     let mut damaged = bytes(tcp(CLIENT, 1, VIP, 80, 100).syn(), b"");
     damaged[36] ^= 1;
@@ -394,11 +394,11 @@ fn what_is_rejected_is_not_answered_where_no_tcp_end_would() {
 }
 
 #[test]
-fn only_a_refusal_of_the_syn_is_a_sign_against_its_server() {
+fn only_a_refusal_of_the_syn_counts_against_its_server() {
     let mut settings = settings(2, 100);
     settings.pools[0].passive = Some(Passive { failures: 1, ..Passive::default() });
     let server = || tcp([10, 0, 2, 1], 8080, CLIENT, 1, 7).rst();
-    // A server that has lost the SYN answers what a stranger sends behind it, at the stranger's number.
+    // A server that has lost the SYN replies to a forged segment after it, with the forged number.
     for (reset, signs) in [(server(), 0), (server().ack(77), 0), (server().ack(101), 1)] {
         let mut engine = Engine::new(&settings);
         assert_eq!(syn(&mut engine, at(0), CLIENT, 1), Ok(1));
@@ -409,13 +409,13 @@ fn only_a_refusal_of_the_syn_is_a_sign_against_its_server() {
 }
 
 #[test]
-fn a_datagram_with_a_wrong_sum_is_not_answered() {
+fn a_datagram_with_a_bad_checksum_is_not_answered() {
     let mut right = Vec::new();
     PacketBuilder::ipv4(CLIENT, VIP, 64).udp(7, 99).write(&mut right, b"hello").unwrap();
     let (mut wrong, mut none, mut padded) = (right.clone(), right.clone(), right.clone());
     wrong[27] ^= 1;
     none[26..28].fill(0);
-    // Bytes behind the datagram, inside the IP packet, are in no sum of it (RFC 768).
+    // Bytes after the datagram but inside the IP packet are not covered by its checksum (RFC 768).
     padded.extend([7; 4]);
     padded[3] += 4;
     let sum = u16::from_be_bytes([padded[10], padded[11]]).wrapping_sub(4);
@@ -443,13 +443,14 @@ fn an_icmp_error_about_an_unanswered_flow_counts_against_its_server() {
     let mut damaged = error.clone();
     *damaged.last_mut().unwrap() ^= 1;
     send(&mut engine, at(1), &mut damaged);
-    assert_eq!(events(&mut engine), [] as [String; 0], "its sum is wrong");
+    assert_eq!(events(&mut engine), [] as [String; 0], "its checksum is bad");
     send(&mut engine, at(1), &mut error);
     assert_eq!(events(&mut engine).len(), 1);
     assert_eq!([1, 2].map(|port| udp(&mut engine, at(1), port)), [Ok(2), Ok(2)]);
 }
 
-/// Two servers, each watched by a TCP monitor every second, three failures or two successes in a row.
+/// Returns settings with two servers, each probed over TCP every second, down after three failures and up after two
+/// successes.
 fn watched() -> Settings {
     let mut settings = settings(2, 100);
     settings.health.source_v4 = Some([192, 0, 2, 1].into());
@@ -474,10 +475,10 @@ fn watched() -> Settings {
     settings
 }
 
-/// Lets time go on; the servers in `alive` answer probes 2 ms later. Returns what was told.
+/// Advances time; the servers in `alive` reply to probes 2 ms later. Returns the events.
 fn live(engine: &mut Engine, now: &mut u64, until: u64, alive: &[u8]) -> Vec<String> {
     let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while *now < until {
         *now += 1;
         engine.handle_timeout(ms(*now));
@@ -491,22 +492,22 @@ fn live(engine: &mut Engine, now: &mut u64, until: u64, alive: &[u8]) -> Vec<Str
                 assert_eq!(verdict, Verdict::Consume(Consumed::Probe));
             }
         }
-        told.extend(events(engine).into_iter().map(|event| format!("{} ms: {event}", *now)));
+        reported.extend(events(engine).into_iter().map(|event| format!("{} ms: {event}", *now)));
     }
-    told
+    reported
 }
 
 #[test]
-fn a_server_that_stops_answering_probes_is_left_out_within_the_configured_time() {
+fn a_server_that_stops_answering_probes_goes_down_within_the_configured_time() {
     let mut engine = Engine::new(&watched());
     let mut now = 0;
     assert_eq!(live(&mut engine, &mut now, 5_000, &[1, 2]), [] as [String; 0]);
     assert!(engine.servers(at(5)).iter().all(|row| row.latency_ms.is_some_and(|ms| (1.9..=2.1).contains(&ms))));
-    let told = live(&mut engine, &mut now, 9_000, &[1]);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].ends_with("server pool/s2 is DOWN (IPv4 port 8080): 3 of 3 timed out after 500 ms"), "{told:?}");
-    // Interval times failures plus timeout, from the moment of its death.
-    let when: u64 = told[0].split(' ').next().unwrap().parse().unwrap();
+    let down = live(&mut engine, &mut now, 9_000, &[1]);
+    assert_eq!(down.len(), 1, "{down:?}");
+    assert!(down[0].ends_with("server pool/s2 is DOWN (IPv4 port 8080): 3 of 3 timed out after 500 ms"), "{down:?}");
+    // Interval times failures plus timeout, from the moment of its failure.
+    let when: u64 = down[0].split(' ').next().unwrap().parse().unwrap();
     assert!((5_000..=5_000 + 3_500).contains(&when), "{when}");
     assert_eq!([1, 2, 3].map(|port| syn(&mut engine, at(9), CLIENT, port)), [Ok(1), Ok(1), Ok(1)]);
     let back = live(&mut engine, &mut now, 12_000, &[1, 2]);
@@ -517,7 +518,7 @@ fn a_server_that_stops_answering_probes_is_left_out_within_the_configured_time()
 }
 
 #[test]
-fn a_stranger_at_the_probe_address_is_dropped_by_name() {
+fn unsolicited_packets_to_the_probe_address_are_dropped_with_a_reason() {
     let mut engine = Engine::new(&watched());
     let mut stranger = bytes(tcp([9, 9, 9, 9], 1, [192, 0, 2, 1], 40_000, 1).syn(), b"");
     assert_eq!(send(&mut engine, at(0), &mut stranger), Verdict::Drop(Reason::NoProbe));

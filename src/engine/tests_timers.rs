@@ -1,4 +1,4 @@
-//! How long flows live, to the second, and connections that outlive the engine.
+//! Flow lifetimes, to the second, and connections that outlive the engine.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -22,7 +22,7 @@ fn udp(src: [u8; 4], sport: u16, dst: [u8; 4], dport: u16) -> Vec<u8> {
     out
 }
 
-/// Packets that bring a flow into a class.
+/// Returns packets that bring a flow into a state.
 fn walk_to(class: TimeoutState) -> Vec<Vec<u8>> {
     let client = |seq| tcp(CLIENT, 9, VIP, 80, seq);
     let server = |seq| tcp(SERVER, 8080, CLIENT, 9, seq);
@@ -43,7 +43,7 @@ fn walk_to(class: TimeoutState) -> Vec<Vec<u8>> {
     open.into_iter().chain(rest).map(|packet| bytes(packet, b"")).collect()
 }
 
-/// Asserts that a flow of a class lives a second less than `seconds`, and no second longer.
+/// Asserts that a flow in a state is alive one second before `seconds` and gone one second after.
 fn lives(settings: &Settings, class: TimeoutState, seconds: u64) {
     let mut engine = Engine::new(settings);
     for packet in walk_to(class) {
@@ -51,20 +51,20 @@ fn lives(settings: &Settings, class: TimeoutState, seconds: u64) {
     }
     assert_eq!(engine.counters().states[class as usize].count, 1, "{class:?}");
     engine.handle_timeout(at(1000 + seconds - 1));
-    assert_eq!(engine.counters().flows, 1, "{class:?} a second before");
+    assert_eq!(engine.counters().flows, 1, "{class:?}: one second before");
     engine.handle_timeout(at(1000 + seconds + 1));
-    assert_eq!(engine.counters().flows, 0, "{class:?} a second after");
+    assert_eq!(engine.counters().flows, 0, "{class:?}: one second after");
 }
 
 #[test]
-fn each_default_holds_to_the_second() {
+fn default_timeouts_are_exact_to_the_second() {
     for (class, seconds) in TimeoutState::ALL.into_iter().zip([240, 7440, 240, 240, 300, 300, 60]) {
         lives(&settings(1, 9), class, seconds);
     }
 }
 
 #[test]
-fn the_timeouts_of_a_services_port_hold_and_not_those_of_another_port_or_protocol() {
+fn a_services_port_uses_its_own_timeouts_and_not_those_of_another_port_or_protocol() {
     let s = Duration::from_secs;
     let mut settings = settings(1, 9);
     let short = Timeouts { udp_one_way: s(30), udp_two_way: s(31), opening: s(32), icmp: s(33), ..Timeouts::default() };
@@ -83,7 +83,7 @@ fn the_timeouts_of_a_services_port_hold_and_not_those_of_another_port_or_protoco
     }
 }
 
-/// Nine servers by Maglev, and segments without a flow adopted.
+/// Returns settings with nine servers by Maglev and adoption of segments without a flow.
 fn adopting() -> Settings {
     let mut settings = settings(9, 99);
     settings.services[0].algorithm = Algorithm::Maglev;
@@ -92,7 +92,7 @@ fn adopting() -> Settings {
 }
 
 #[test]
-fn a_connection_goes_on_at_its_server_when_the_engine_is_another() {
+fn a_connection_continues_on_its_server_under_a_new_engine() {
     let (mut old, mut new) = (Engine::new(&adopting()), Engine::new(&adopting()));
     let mut servers = std::collections::BTreeSet::new();
     for port in 1..=20 {
@@ -104,7 +104,7 @@ fn a_connection_goes_on_at_its_server_when_the_engine_is_another() {
         servers.insert(server);
         let (_, answer) = send(&mut new, at(6), bytes(tcp(server, 8080, CLIENT, port, 501).ack(105), b"answer"));
         assert_eq!(&answer[12..16], &VIP);
-        assert_eq!(new.counters().states[TimeoutState::Opening as usize].count, 1, "nobody has acknowledged");
+        assert_eq!(new.counters().states[TimeoutState::Opening as usize].count, 1, "nothing is acknowledged yet");
         send(&mut new, at(7), bytes(tcp(CLIENT, port, VIP, 80, 105).ack(507), b""));
         assert_eq!(new.counters().states[TimeoutState::Established as usize].count, u64::from(port));
     }
@@ -114,7 +114,7 @@ fn a_connection_goes_on_at_its_server_when_the_engine_is_another() {
 }
 
 #[test]
-fn what_shows_no_open_connection_is_not_adopted() {
+fn packets_that_show_no_open_connection_are_not_adopted() {
     let segment = || tcp(CLIENT, 9, VIP, 80, 101);
     for (what, packet) in [("RST", segment().rst()), ("SYN-ACK", segment().syn().ack(1)), ("no ACK", segment().fin())] {
         let mut engine = Engine::new(&adopting());
@@ -125,14 +125,14 @@ fn what_shows_no_open_connection_is_not_adopted() {
     let mut wrong = bytes(segment().ack(7), b"data");
     wrong[36] ^= 1;
     assert_eq!(send(&mut engine, at(0), wrong).0, Verdict::Drop(Reason::TcpNoFlow));
-    // An acknowledgement alone takes no more than a half-open flow's time.
+    // A single acknowledgement occupies the table no longer than a half-open flow does.
     send(&mut engine, at(0), bytes(segment().ack(7), b""));
     engine.handle_timeout(at(241));
     assert_eq!(engine.counters().flows, 0);
 }
 
 #[test]
-fn a_server_that_refuses_an_adopted_connection_is_in_no_trouble() {
+fn refusing_an_adopted_connection_does_not_count_against_the_server() {
     use crate::balance::Passive;
     for (first, held) in [(tcp(CLIENT, 9, VIP, 80, 100).ack(7), false), (tcp(CLIENT, 9, VIP, 80, 100).syn(), true)] {
         let mut settings = adopting();
@@ -146,15 +146,15 @@ fn a_server_that_refuses_an_adopted_connection_is_in_no_trouble() {
 }
 
 #[test]
-fn what_was_under_way_when_a_reset_passed_does_not_revive_the_flow() {
+fn segments_in_flight_when_a_reset_passed_do_not_revive_the_flow() {
     let reset = || bytes(tcp(CLIENT, 9, VIP, 80, 101).rst(), b"");
     let data = || bytes(tcp(SERVER, 8080, CLIENT, 9, 501).ack(101), b"data");
     let answer = || bytes(tcp(CLIENT, 9, VIP, 80, 101).ack(505), b"");
     let ms = |ms: u64| Instant::from_nanos(ms * 1_000_000);
     for (what, later, class) in [
-        ("the server had not heard of it yet", vec![(ms(100), data()), (ms(1900), data())], TimeoutState::Reset),
-        ("the server goes on", vec![(ms(100), data()), (ms(2100), data())], TimeoutState::Established),
-        ("the client goes on", vec![(ms(100), data()), (ms(150), answer())], TimeoutState::Established),
+        ("the server has not received the reset yet", vec![(ms(100), data()), (ms(1900), data())], TimeoutState::Reset),
+        ("the server continues", vec![(ms(100), data()), (ms(2100), data())], TimeoutState::Established),
+        ("the client continues", vec![(ms(100), data()), (ms(150), answer())], TimeoutState::Established),
     ] {
         let mut engine = Engine::new(&settings(1, 9));
         walk_to(TimeoutState::Established).into_iter().for_each(|packet| drop(send(&mut engine, at(0), packet)));
@@ -169,7 +169,7 @@ fn what_was_under_way_when_a_reset_passed_does_not_revive_the_flow() {
 }
 
 #[test]
-fn with_full_nat_a_connection_without_its_flow_is_reset_and_not_adopted() {
+fn with_full_nat_a_connection_without_a_flow_is_reset_and_not_adopted() {
     let mut settings = adopting();
     let addresses = vec![[10, 0, 9, 1].into()];
     settings.nat_pools =

@@ -1,4 +1,4 @@
-//! The engine seen from outside: rows of flows, servers, services, rules and NAT pools, and totals.
+//! The external view of the engine: rows of flows, servers, services, rules and NAT pools, and totals.
 
 use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, Reason, RuleRow, ServerRow, ServiceRow};
 use crate::flow::{NatPool, Usage};
@@ -11,7 +11,7 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Slots that one call of [`Engine::flows`] looks at for each row that it may give.
+/// Slots that one call of [`Engine::flows`] examines per row that it may return.
 const SLOTS_PER_ROW: usize = 16;
 
 impl Engine {
@@ -20,7 +20,7 @@ impl Engine {
         self.shard.counters()
     }
 
-    /// Returns the servers, in the order of the settings.
+    /// Returns the servers, in configuration order.
     pub fn servers(&self, now: Instant) -> Vec<ServerRow> {
         self.plan.order().servers.iter().map(|server| self.server_row(now, *server)).collect()
     }
@@ -57,18 +57,18 @@ impl Engine {
         }
     }
 
-    /// Returns how many servers there are.
+    /// Returns the number of servers.
     pub fn server_count(&self) -> usize {
         self.plan.order().servers.len()
     }
 
-    /// Returns the server of that name in the pool of that name.
+    /// Returns the server with this name in the pool with this name.
     pub fn find_server(&self, pool: &str, server: &str) -> Option<ServerId> {
         let mut all = self.plan.order().servers.iter().copied();
         all.find(|id| self.plan.pool_and_server(*id) == (pool, server))
     }
 
-    /// Returns the number of the rule of that name.
+    /// Returns the number of the rule with this name.
     pub fn find_rule(&self, name: &str) -> Option<u16> {
         self.plan.rules().find(name)
     }
@@ -92,12 +92,12 @@ impl Engine {
         rules.map(row).collect()
     }
 
-    /// Returns packets refused for a reason until now, whether silently or with an answer in the service's name.
+    /// Returns the packets refused for a reason so far, whether silently or with an answer in the service's name.
     pub fn refused(&self, reason: Reason) -> u64 {
         self.shard.refused(reason)
     }
 
-    /// Returns the services, in the order of the settings.
+    /// Returns the services, in configuration order.
     pub fn services(&self) -> Vec<ServiceRow> {
         let row = |id: &ServiceId| {
             let service = self.plan.service(*id);
@@ -108,7 +108,7 @@ impl Engine {
         self.plan.order().services.iter().map(row).collect()
     }
 
-    /// Returns what of the NAT pools is in use: a row for each address and protocol that any flow has had.
+    /// Returns the usage of the NAT pools: one row per address and protocol that any flow has had.
     pub fn nat_pools(&self) -> Vec<NatRow> {
         let rows = |pool: &NatPool| {
             let (name, exhausted) = (pool.settings().name.clone(), pool.exhausted());
@@ -126,8 +126,8 @@ impl Engine {
         self.shard.nat_pools().iter().flat_map(rows).collect()
     }
 
-    /// Appends up to `most` rows that match to `rows`, looks at no more than `16 * most` slots of the table,
-    /// and returns where to go on; none at the end.
+    /// Appends up to `most` matching rows to `rows`, examines at most `16 * most` slots of the table, and returns where
+    /// to continue; none at the end.
     pub fn flows(
         &self,
         now: Instant,

@@ -1,6 +1,6 @@
-//! What is remembered of clients: those with flows apart from those without, each in the order of use.
+//! Per-client values: clients with flows and clients without, each in order of use.
 //!
-//! It must not know what is remembered, nor when it is forgotten: whoever keeps it asks for the oldest.
+//! It must not know what the values mean, nor when they expire: the owner asks for the oldest.
 
 use ahash::RandomState;
 use hashlink::LinkedHashMap;
@@ -22,36 +22,36 @@ impl<T: Copy> Clients<T> {
         self.idle.len() + self.busy.len()
     }
 
-    /// Returns what is remembered of a client.
+    /// Returns the value of a client.
     pub(crate) fn get(&self, client: IpAddr) -> Option<T> {
         self.busy.get(&client).or_else(|| self.idle.get(&client)).copied()
     }
 
-    /// Returns all values: of idle clients, then of busy ones, each in the order of use.
+    /// Returns all values: those of idle clients, then those of busy ones, each in order of use.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.idle.iter().chain(&self.busy).map(|(_, value)| value)
     }
 
-    /// Returns the place of a busy client's value.
+    /// Returns a mutable reference to a busy client's value.
     pub(crate) fn busy_mut(&mut self, client: IpAddr) -> Option<&mut T> {
         self.busy.get_mut(&client)
     }
 
-    /// Remembers a client as busy, behind all others that are.
+    /// Stores a client as busy, as the most recent of the busy clients.
     pub(crate) fn set_busy(&mut self, client: IpAddr, value: T) {
         self.idle.remove(&client);
         self.busy.remove(&client);
         self.busy.insert(client, value);
     }
 
-    /// Remembers a client as idle, behind all others that are.
+    /// Stores a client as idle, as the most recent of the idle clients.
     pub(crate) fn set_idle(&mut self, client: IpAddr, value: T) {
         self.busy.remove(&client);
         self.idle.remove(&client);
         self.idle.insert(client, value);
     }
 
-    /// Forgets a client and returns what was remembered.
+    /// Removes a client and returns its value.
     pub(crate) fn remove(&mut self, client: IpAddr) -> Option<T> {
         self.idle.remove(&client).or_else(|| self.busy.remove(&client))
     }
@@ -61,12 +61,12 @@ impl<T: Copy> Clients<T> {
         self.idle.front().map(|(_, value)| value)
     }
 
-    /// Forgets the client that has been idle longest; false where none is.
+    /// Removes the client that has been idle longest; returns false if there is none.
     pub(crate) fn forget_idle(&mut self) -> bool {
         self.idle.pop_front().is_some()
     }
 
-    /// Forgets the client that became busy longest ago; false where none is.
+    /// Removes the client that became busy longest ago; returns false if there is none.
     pub(crate) fn forget_busy(&mut self) -> bool {
         self.busy.pop_front().is_some()
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_busy_or_idle_and_the_oldest_goes_first() {
+    fn a_client_is_busy_or_idle_and_the_oldest_is_evicted_first() {
         let client = |n: u8| IpAddr::from([10, 0, 0, n]);
         let mut clients = Clients::new(RandomState::with_seeds(1, 2, 3, 4));
         (1..=3).for_each(|n| clients.set_idle(client(n), n));

@@ -1,7 +1,7 @@
-//! What is known of packets that come in fragments: where they go, which bytes have come, and the fragments that wait for the first.
+//! The state of fragmented packets: where they go, which bytes have arrived, and the fragments that wait for the first.
 //!
-//! Bounded in packets, bytes and time, and no source gets more than its part, so that a flood of fragments is felt by nobody
-//! else (RFC 4787 REQ-14a). It must not know what fragments say beyond their place.
+//! Bounded in packets, bytes and time, with a share per source, so that a flood of fragments affects nobody else (RFC
+//! 4787 REQ-14a). It must not know more of a fragment's contents than its position.
 
 use crate::ids::FlowId;
 use crate::packet::{Addresses, Side};
@@ -11,14 +11,14 @@ use hashlink::{LinkedHashMap, LinkedHashSet};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-/// What an operator configures of fragments.
+/// The operator's settings for fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FragmentSettings {
-    /// How long the fragments of a packet may take; RFC 6146, 4: at least 2 s.
+    /// How long the fragments of one packet may take to arrive; RFC 6146, 4: at least 2 s.
     pub timeout: Duration,
-    /// Most fragmented packets that are remembered at a time.
+    /// Maximum number of fragmented packets tracked at a time.
     pub max_packets: u32,
-    /// Most bytes of fragments that wait for their first one.
+    /// Maximum number of bytes of waiting fragments.
     pub max_bytes: usize,
 }
 
@@ -28,7 +28,7 @@ impl Default for FragmentSettings {
     }
 }
 
-/// What all fragments of a packet share (RFC 791, 3.2; RFC 8200, 4.5).
+/// What all fragments of a packet have in common (RFC 791, 3.2; RFC 8200, 4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Datagram {
     addresses: Addresses,
@@ -37,9 +37,9 @@ pub struct Datagram {
 }
 
 impl Datagram {
-    /// From what a fragment says: its addresses, the protocol that it names, and its identification.
+    /// Builds it from a fragment's addresses, protocol number and identification.
     ///
-    /// Fragments of an IPv6 packet may name different protocols, and of IPv4 the identification has 16 bits.
+    /// Fragments of one IPv6 packet may name different protocols; an IPv4 identification has 16 bits.
     pub fn new(addresses: Addresses, protocol: u8, id: u32) -> Self {
         match addresses {
             Addresses::V4 { .. } => Datagram { addresses, protocol, id: id & 0xffff },
@@ -47,49 +47,49 @@ impl Datagram {
         }
     }
 
-    /// The identification.
+    /// Returns the identification.
     pub const fn id(&self) -> u32 {
         self.id
     }
 }
 
-/// Where a fragment stands in its packet.
+/// The position of a fragment in its packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
     /// Offset in bytes.
     pub start: u16,
-    /// Offset behind its last byte.
+    /// Offset after its last byte.
     pub end: u32,
-    /// Whether it is the last of its packet.
+    /// Whether it is the last fragment of its packet.
     pub last: bool,
 }
 
-/// Where the fragments of a packet go, as its first one showed.
+/// Where the fragments of a packet go, as decided for the first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// With a flow, from this side.
+    /// To the other side of this flow, from this side.
     Flow(FlowId, Side),
-    /// On, unchanged.
+    /// Onwards, unchanged.
     Foreign,
-    /// Back to the sender, as the echo that it asked for.
+    /// Back to the sender, as the echo reply that it asked for.
     Echo,
     /// Nowhere.
     Gone,
 }
 
-/// What becomes of a fragment that is not the first.
+/// What becomes of a fragment other than the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Later {
-    /// It goes where the first went, as a fragment of what that became, if it was translated.
+    /// It goes where the first fragment went, with the same translated identity, if there is one.
     Goes(Fate, Option<Datagram>),
-    /// It waits for the first.
+    /// It waits for the first fragment.
     Held,
 }
 
-/// Why a fragment is not taken.
+/// Why a fragment is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// It overlaps another one, or is there already.
+    /// It overlaps another fragment, or is a duplicate.
     Overlap,
     /// There is no room for it.
     Full,
@@ -98,10 +98,10 @@ pub enum Refused {
 #[derive(Debug)]
 struct Packet {
     fate: Option<Fate>,
-    /// What it became, for errors about its later fragments.
+    /// The translated packet's identity, for errors about later fragments.
     translated: Option<Datagram>,
     pieces: Vec<(u16, u32)>,
-    /// Bytes of the whole, once the last fragment has come.
+    /// Length of the whole packet in bytes, once the last fragment has arrived.
     whole: Option<u32>,
     held: Vec<Vec<u8>>,
     held_bytes: usize,
@@ -110,9 +110,9 @@ struct Packet {
 
 #[derive(Debug, Default)]
 struct Source {
-    /// The oldest first.
+    /// Oldest first.
     packets: VecDeque<Datagram>,
-    /// Bytes of fragments that wait.
+    /// Bytes of waiting fragments.
     bytes: usize,
 }
 
@@ -123,39 +123,39 @@ struct Sent {
     until: Instant,
 }
 
-/// Most fragments of a packet: 65,535 bytes in pieces of 512.
+/// Maximum number of fragments per packet: 65,535 bytes in pieces of 512.
 const MOST_PIECES: usize = 128;
-/// Most packets of one source that are not whole yet; with another one its oldest is given up.
+/// Maximum number of incomplete packets per source; one more discards the oldest of that source.
 const MOST_PER_SOURCE: usize = 64;
-/// The part of all waiting bytes that one source may have.
+/// The share of all waiting bytes that one source may use.
 const PARTS: usize = 16;
-/// Most packets that are remembered behind their last fragment, for errors about them.
+/// Maximum number of packets kept after their last fragment, for errors about them.
 const MOST_SENT: usize = 1024;
-/// Most packets that one call of `expire` forgets.
+/// Maximum number of packets that one call of `expire` removes.
 const MOST_EXPIRED: usize = 256;
-/// Most identifications that are tried for one that no other packet has.
+/// Maximum number of identifications tried to find one that no other packet has.
 const MOST_TRIES: u16 = 16;
 
 /// The store.
 #[derive(Debug)]
 pub struct Fragments {
     settings: FragmentSettings,
-    /// Those that are not whole, in the order of their first fragment, which is that of their deadlines.
+    /// Incomplete packets, in the order of their first fragment and therefore of their deadlines.
     packets: LinkedHashMap<Datagram, Packet, RandomState>,
-    /// What they became.
+    /// Their translated identities.
     translated: HashMap<Datagram, Datagram, RandomState>,
-    /// Those of which fragments wait, in the order of the first that does.
+    /// Packets with waiting fragments, in the order of the earliest waiting one.
     waiting: LinkedHashSet<Datagram, RandomState>,
-    /// Those of each source.
+    /// Incomplete packets per source.
     sources: HashMap<IpAddr, Source, RandomState>,
-    /// What whole packets became, and what is known of them for a while, in the order of their last fragment.
+    /// Completed packets and their translated identities, kept for a while, in the order of their last fragment.
     sent: LinkedHashMap<Datagram, Sent, RandomState>,
     bytes: usize,
     hash: RandomState,
 }
 
 impl Fragments {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new(settings: &FragmentSettings, seed: u64) -> Self {
         let hash = RandomState::with_seeds(seed, 11, 12, 13);
         Fragments {
@@ -170,17 +170,17 @@ impl Fragments {
         }
     }
 
-    /// Packets that are not whole, and bytes of fragments that wait.
+    /// Returns the number of incomplete packets and of bytes of waiting fragments.
     pub fn usage(&self) -> (usize, usize) {
         (self.packets.len(), self.bytes)
     }
 
-    /// Takes note of a first fragment; what becomes of it is told by [`Fragments::settle`].
+    /// Records a first fragment; its outcome is passed to [`Fragments::settle`].
     pub fn first(&mut self, now: Instant, datagram: &Datagram, piece: &Piece) -> Result<(), Refused> {
         self.note(now, datagram, piece).map(|_| ())
     }
 
-    /// Takes a fragment that is not the first; one that must wait is copied.
+    /// Accepts a fragment other than the first; copies it if it must wait.
     pub fn later(&mut self, now: Instant, datagram: &Datagram, piece: &Piece, packet: &[u8]) -> Result<Later, Refused> {
         let known = self.note(now, datagram, piece)?;
         if let (Some(fate), became) = known {
@@ -191,7 +191,7 @@ impl Fragments {
             return Err(Refused::Full);
         }
         self.make_room(datagram.addresses.src(), packet.len());
-        // Room may have been made at its own cost.
+        // Making room may have discarded this very packet.
         let Some(entry) = self.packets.get_mut(datagram) else { return Err(Refused::Full) };
         entry.held.push(packet.to_vec());
         entry.held_bytes += packet.len();
@@ -203,7 +203,8 @@ impl Fragments {
         Ok(Later::Held)
     }
 
-    /// Gives up those that have waited longest: of a source with more than its part its own, else anyone's.
+    /// Discards the packets that have waited longest: those of a source that exceeds its share first, otherwise
+    /// anyone's.
     fn make_room(&mut self, source: IpAddr, len: usize) {
         let part = (self.settings.max_bytes / PARTS).max(1 << 16);
         while let Some(own) = self.sources.get(&source).filter(|own| own.bytes + len > part) {
@@ -216,7 +217,7 @@ impl Fragments {
         }
     }
 
-    /// Says where a packet's fragments go, and what they become, and returns those that have waited, in the order of their coming.
+    /// Sets where a packet's fragments go and what they become; returns the waiting fragments in order of arrival.
     pub fn settle(
         &mut self,
         now: Instant,
@@ -245,14 +246,14 @@ impl Fragments {
         }
     }
 
-    /// Lets go of a packet of which every fragment has come and gone. What it became is kept for a while.
+    /// Removes a packet whose fragments have all passed. Its translated identity is kept for a while.
     fn finish(&mut self, now: Instant, datagram: &Datagram) {
         if !self.packets.get(datagram).is_some_and(Packet::is_whole) {
             return;
         }
         let Some(packet) = self.forget(datagram) else { return };
         if let (Some(fate), Some(translated)) = (packet.fate, packet.translated) {
-            // An entry that is there already moves to the end.
+            // An existing entry moves to the end.
             self.sent.remove(&translated);
             self.sent.insert(translated, Sent { fate, was: *datagram, until: now + self.settings.timeout });
             if self.sent.len() > MOST_SENT {
@@ -261,10 +262,11 @@ impl Fragments {
         }
     }
 
-    /// What a packet becomes whose addresses are translated: with the identification that it has, unless another packet
-    /// that is under way between the same two has it too, and they would be put together as one (RFC 6864, 5.3.1).
+    /// Returns the identity of a packet whose addresses are translated: it keeps its identification unless another
+    /// packet in flight between the same two addresses uses it, since the two would be reassembled as one (RFC 6864,
+    /// 5.3.1).
     ///
-    /// `protocol` is the protocol's number in the family of `addresses`. Over IPv6 identifications are long enough.
+    /// `protocol` is the protocol number in the family of `addresses`. Over IPv6, identifications are long enough.
     pub fn name(&self, was: &Datagram, addresses: Addresses, protocol: u8) -> Datagram {
         let kept = Datagram::new(addresses, protocol, was.id);
         if addresses.is_v6() || self.is_free(&kept, was) {
@@ -274,13 +276,13 @@ impl Fragments {
         (0..MOST_TRIES).map(drawn).find(|drawn| self.is_free(drawn, was)).unwrap_or(kept)
     }
 
-    /// Whether no packet but `was` goes on by a name.
+    /// Returns whether no packet other than `was` is sent on under this identity.
     fn is_free(&self, name: &Datagram, was: &Datagram) -> bool {
         let other = self.translated.get(name).or_else(|| Some(&self.sent.get(name)?.was));
         other.is_none_or(|other| other == was)
     }
 
-    /// The flow of a packet that was sent on as `datagram`, the side that sent it, and what it was.
+    /// Returns the flow of a packet that was sent on as `datagram`, the side that sent it, and its original identity.
     pub fn find_translated(&self, datagram: &Datagram) -> Option<(FlowId, Side, Datagram)> {
         let coming = self.translated.get(datagram).and_then(|was| Some((self.packets.get(was)?.fate?, *was)));
         match coming.or_else(|| self.sent.get(datagram).map(|sent| (sent.fate, sent.was)))? {
@@ -289,7 +291,7 @@ impl Fragments {
         }
     }
 
-    /// Forgets what is due, a bounded part of it.
+    /// Removes expired packets, a bounded number per call.
     pub fn expire(&mut self, now: Instant) {
         for _ in 0..MOST_EXPIRED {
             match self.packets.front() {
@@ -308,14 +310,14 @@ impl Fragments {
         }
     }
 
-    /// When [`Fragments::expire`] has something to do.
+    /// Returns when [`Fragments::expire`] next has work to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let coming = self.packets.front().map(|(_, packet)| packet.deadline);
         let sent = self.sent.front().map(|(_, sent)| sent.until);
         coming.into_iter().chain(sent).min()
     }
 
-    /// Notes a piece of a packet and tells where the packet goes and what it becomes, as far as that is known.
+    /// Records a piece of a packet; returns where the packet goes and what it becomes, as far as that is known.
     fn note(
         &mut self,
         now: Instant,
@@ -362,7 +364,7 @@ impl Fragments {
         }
     }
 
-    /// Two packets may become alike; the later one keeps the name.
+    /// Two packets may end up with the same identity; the later one keeps it.
     fn forget_translated(&mut self, translated: &Datagram, of: &Datagram) {
         if self.translated.get(translated) == Some(of) {
             self.translated.remove(translated);
@@ -385,7 +387,7 @@ impl Fragments {
 }
 
 impl Packet {
-    /// Adds a piece. In error: whether the packet is spoilt by it (RFC 5722, 4), which the repetition of a piece does not do.
+    /// Adds a piece. The error says whether the piece spoils the packet (RFC 5722, 4), which a duplicate does not.
     fn add(&mut self, piece: &Piece) -> Result<(), bool> {
         let overlaps = |(start, end): &(u16, u32)| u32::from(piece.start) < *end && u32::from(*start) < piece.end;
         if self.pieces.contains(&(piece.start, piece.end)) {
@@ -403,7 +405,7 @@ impl Packet {
         Ok(())
     }
 
-    /// Whether every byte has come and gone.
+    /// Returns whether every byte has arrived and passed.
     fn is_whole(&self) -> bool {
         let there: u32 = self.pieces.iter().map(|(start, end)| end - u32::from(*start)).sum();
         self.whole == Some(there) && self.fate.is_some() && self.held.is_empty()
@@ -434,7 +436,7 @@ mod tests {
     const FLOW: Fate = Fate::Flow(FlowId { index: 3, generation: 1 }, Side::Client);
 
     #[test]
-    fn fragments_that_come_early_wait_for_the_first_and_later_ones_follow_it() {
+    fn early_fragments_wait_for_the_first_and_later_ones_follow_it() {
         let mut store = store(10, 1000);
         let d = datagram(1, 7);
         assert_eq!(store.later(at(0), &d, &piece(16, 24, true), b"third"), Ok(Later::Held));
@@ -443,10 +445,10 @@ mod tests {
         store.first(at(1), &d, &piece(0, 8, false)).unwrap();
         let became = Datagram { addresses: Addresses::V4 { src: 1, dst: 77 }, ..d };
         assert_eq!(store.settle(at(0), &d, FLOW, Some(became)), [b"third".to_vec(), b"second".to_vec()]);
-        assert_eq!(store.usage(), (0, 0), "all is here");
+        assert_eq!(store.usage(), (0, 0), "every fragment has arrived");
         assert_eq!(store.find_translated(&became), Some((FlowId { index: 3, generation: 1 }, Side::Client, d)));
         assert_eq!(store.find_translated(&d), None);
-        // The number may come up again.
+        // The identification may be reused.
         assert_eq!(store.later(at(1), &d, &piece(8, 16, false), b"of another"), Ok(Later::Held));
         assert!(store.find_translated(&became).is_some());
         store.expire(at(6));
@@ -454,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn overlaps_spoil_the_packet_and_repetitions_do_not() {
+    fn overlaps_spoil_the_packet_and_duplicates_do_not() {
         for (second, spoils) in [
             (piece(8, 16, false), false),
             (piece(8, 24, false), true),
@@ -479,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_has_its_time_and_no_more() {
+    fn an_incomplete_packet_expires_at_its_deadline() {
         let mut store = store(10, 1000);
         let d = datagram(1, 7);
         store.later(at(0), &d, &piece(8, 16, false), b"x").unwrap();
@@ -494,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_source_leaves_room_for_others_and_old_packets_make_room_for_new_ones() {
+    fn a_flood_from_one_source_leaves_room_for_others_and_old_packets_yield_to_new_ones() {
         let mut store = store(100, 1000);
         for id in 0..1000 {
             assert_eq!(store.later(at(0), &datagram(1, id), &piece(8, 16, false), b"x"), Ok(Later::Held));
@@ -515,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_of_one_source_takes_no_others_place_and_nobodys_who_does_not_wait() {
+    fn waiting_fragments_of_one_source_displace_neither_other_sources_nor_packets_without_waiting_fragments() {
         let mut store = Fragments::new(&FragmentSettings::default(), 1);
         let (quiet, early) = (datagram(1, 1), datagram(1, 2));
         store.first(at(0), &quiet, &piece(0, 8, false)).unwrap();
@@ -524,17 +526,17 @@ mod tests {
         for id in 0..10_000 {
             store.later(at(1), &datagram(2, id), &piece(8, 16, false), &[0; 60_000]).unwrap();
         }
-        assert_eq!(store.usage(), (2 + 4, 36 + 4 * 60_000), "its part, which is 256 KiB");
+        assert_eq!(store.usage(), (2 + 4, 36 + 4 * 60_000), "its share, 256 KiB");
         for source in 3..200 {
             store.later(at(2), &datagram(source, 1), &piece(8, 16, false), &[0; 60_000]).unwrap();
         }
         assert!(store.usage().1 <= 4 << 20 && store.usage().1 > (4 << 20) - 60_000);
         assert!(!store.packets.contains_key(&early), "it has waited longest");
-        assert!(store.packets.contains_key(&quiet), "it takes no room");
+        assert!(store.packets.contains_key(&quiet), "it has no waiting fragments");
     }
 
     #[test]
-    fn a_source_of_many_long_packets_is_no_flood() {
+    fn a_source_of_many_long_packets_is_not_a_flood() {
         let mut store = store(10, 1000);
         for id in 0..10_000 {
             let d = datagram(1, id);
@@ -550,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_would_become_alike_are_told_apart_while_either_is_known() {
+    fn translated_packets_keep_distinct_identifications_while_either_is_tracked() {
         let mut store = store(10, 1000);
         let (one, two) = (datagram(1, 7), datagram(2, 7));
         let to = Addresses::V4 { src: 100, dst: 9 };
@@ -559,19 +561,19 @@ mod tests {
         assert_eq!(named(&store, &one), Datagram::new(to, 17, 7));
         store.first(at(0), &one, &piece(0, 8, false)).unwrap();
         store.settle(at(0), &one, FLOW, Some(named(&store, &one)));
-        let told_apart = |store: &Fragments| {
+        let are_distinct = |store: &Fragments| {
             let (kept, other) = (named(store, &one), named(store, &two));
-            assert_eq!(kept.id(), 7, "a repetition is the same packet");
-            assert_eq!(named(store, &two), other, "each time the same");
+            assert_eq!(kept.id(), 7, "a duplicate belongs to the same packet");
+            assert_eq!(named(store, &two), other, "the same each time");
             other.id() != 7 && other.id() <= 0xffff
         };
-        assert!(told_apart(&store));
+        assert!(are_distinct(&store));
         assert_eq!(store.name(&two, six, 17).id(), 7);
         store.later(at(1), &one, &piece(8, 16, true), b"x").unwrap();
-        assert!(told_apart(&store), "behind its last fragment it is still under way");
+        assert!(are_distinct(&store), "after its last fragment it is still in flight");
         store.expire(at(6));
-        assert!(!told_apart(&store));
-        // Of IPv6 the low half counts.
+        assert!(!are_distinct(&store));
+        // Of an IPv6 identification the low half counts.
         let long = |id| Datagram::new(six, 17, id);
         store.first(at(9), &long(0x1_0007), &piece(0, 8, false)).unwrap();
         store.settle(at(9), &long(0x1_0007), FLOW, Some(store.name(&long(0x1_0007), to, 17)));
@@ -581,7 +583,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_books_balance_whatever_comes(steps in prop::collection::vec(
+        fn the_fragment_store_stays_consistent_for_any_input(steps in prop::collection::vec(
             (0u32..4, 0u32..3, 0u16..6, 1u32..4, any::<bool>(), 0u8..10, 0u64..3), 1..300,
         )) {
             let mut store = store(8, 200);
@@ -602,8 +604,8 @@ mod tests {
                 let held: usize = store.packets.iter().flat_map(|(_, packet)| &packet.held).map(Vec::len).sum();
                 prop_assert_eq!(held, store.bytes);
                 prop_assert!(store.bytes <= 200 && store.packets.len() <= 8);
-                let told = store.packets.iter().filter(|(_, packet)| packet.translated.is_some()).count();
-                prop_assert_eq!(told, store.translated.len());
+                let translated = store.packets.iter().filter(|(_, packet)| packet.translated.is_some()).count();
+                prop_assert_eq!(translated, store.translated.len());
                 let mut sources = 0;
                 for source in 0..4u32 {
                     let source = datagram(source, 0).addresses.src();

@@ -1,24 +1,24 @@
 //! The flow index: from hashes to entries, open addressing with linear probing.
 //!
-//! It must not know keys; whoever asks says whether an entry is the one meant. Removal shifts
-//! back what stood behind, so there are no tombstones, and nothing is ever allocated or rehashed.
+//! It must not know keys: the caller decides whether an entry is the one it wants. Removal shifts later entries back,
+//! so there are no tombstones, and nothing is ever allocated or rehashed.
 
 use std::collections::TryReserveError;
 
-/// A slot: the hash's high half above, the entry plus one below; zero is empty.
+/// A slot: the upper half of the hash in the high bits, the entry plus one in the low bits; zero is empty.
 #[derive(Debug)]
 pub(super) struct Index {
     slots: Box<[u64]>,
 }
 
-/// Slots per ten entries: at 16 a hit looks at 1.8 slots on average, most of them in one cache line.
+/// Slots per ten entries: at 16, a hit examines 1.8 slots on average, most of them in one cache line.
 const SLOTS_PER_TEN: u64 = 16;
 
 impl Index {
-    /// An index for at most `entries` entries, 8 bytes a slot; fails where the system refuses the memory.
+    /// Creates an index for at most `entries` entries, 8 bytes per slot; fails if the system refuses the memory.
     pub(super) fn new(entries: u32) -> Result<Self, TryReserveError> {
         let slots = (u64::from(entries) * SLOTS_PER_TEN / 10).max(8) as usize;
-        // Zeroed memory that is not touched until it is used has no call that can fail: ask for as much, and give it back.
+        // Lazily zeroed memory has no fallible allocation call: reserve the same amount first, and release it.
         Vec::<u64>::new().try_reserve_exact(slots)?;
         Ok(Index { slots: vec![0; slots].into_boxed_slice() })
     }
@@ -33,7 +33,7 @@ impl Index {
         if at + 1 == self.slots.len() { 0 } else { at + 1 }
     }
 
-    /// The entry with this hash for which `is` holds.
+    /// Returns the entry with this hash for which `is` holds.
     #[inline]
     pub(super) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = (hash >> 32) as u32;
@@ -53,7 +53,7 @@ impl Index {
         }
     }
 
-    /// Adds an entry; the caller holds no more than the index was made for.
+    /// Adds an entry; the caller adds no more than the index was created for.
     pub(super) fn insert(&mut self, hash: u64, entry: u32) {
         let tag = (hash >> 32) as u32;
         let mut at = self.home(tag);
@@ -63,7 +63,7 @@ impl Index {
         self.slots[at] = u64::from(tag) << 32 | u64::from(entry + 1);
     }
 
-    /// Removes an entry; nothing happens where it is not there.
+    /// Removes an entry; does nothing if it is absent.
     pub(super) fn remove(&mut self, hash: u64, entry: u32) {
         let tag = (hash >> 32) as u32;
         let wanted = u64::from(tag) << 32 | u64::from(entry + 1);
@@ -82,7 +82,7 @@ impl Index {
             if slot == 0 {
                 break;
             }
-            // How far the slot stands from its home, and the hole from the slot, going backwards.
+            // Distances, going backwards: from the slot to its home, and from the hole to the slot.
             let home = self.home((slot >> 32) as u32);
             if (at + len - home) % len >= (at + len - hole) % len {
                 self.slots[hole] = slot;
@@ -101,11 +101,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_map_holds(steps in prop::collection::vec((any::<bool>(), 0u32..24, any::<u8>()), 1..400)) {
+        fn index_agrees_with_a_map(steps in prop::collection::vec((any::<bool>(), 0u32..24, any::<u8>()), 1..400)) {
             let mut index = Index::new(24).unwrap();
             let mut model: HashMap<u32, u64> = HashMap::new();
             for (add, entry, byte) in steps {
-                // Few homes, so that long clusters and the wrap at the end come up.
+                // Few home slots, so that long clusters and wrap-around at the end occur.
                 let hash = u64::from(byte % 7) << 61 | u64::from(byte) << 32;
                 if add && !model.contains_key(&entry) {
                     index.insert(hash, entry);

@@ -1,4 +1,4 @@
-//! What identifies a flow on one of its sides, as the packets of that side show it.
+//! What identifies a flow on one of its sides, as seen in that side's packets.
 
 use crate::packet::{Addresses, Protocol};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of the answers.
+    /// Returns the key of the replies.
     #[must_use]
     pub const fn reversed(&self) -> Key {
         Key {
@@ -30,12 +30,12 @@ impl Key {
         }
     }
 
-    /// Source address and port.
+    /// Returns the source address and port.
     pub fn src(&self) -> SocketAddr {
         SocketAddr::new(self.addresses.src(), self.src_port)
     }
 
-    /// Destination address and port.
+    /// Returns the destination address and port.
     pub fn dst(&self) -> SocketAddr {
         SocketAddr::new(self.addresses.dst(), self.dst_port)
     }

@@ -1,11 +1,11 @@
-//! One list a timeout profile and state, in the order of the last touch: within a list that is the order of
-//! expiry, so the next to expire and the next to evict are always among the first of the lists.
+//! One list per timeout profile and state, ordered by last touch. Within a list this is also the order of expiry, so
+//! the next flow to expire and the next to evict are always at the head of some list.
 
 use super::entry::{Flow, NONE};
 use super::settings::TimeoutState;
 use crate::time::Instant;
 
-/// First and last entry of a list, and how many there are.
+/// First and last entry of a list, and its length.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct List {
     pub first: u32,
@@ -13,24 +13,24 @@ pub(super) struct List {
     pub len: u32,
 }
 
-/// The lists of all profiles and classes.
+/// The lists of all profiles and states.
 #[derive(Debug)]
 pub(super) struct Lists {
     lists: Box<[[List; TimeoutState::ALL.len()]]>,
-    /// Entries of each profile.
+    /// Entries per profile.
     lens: Box<[u32]>,
-    /// A bit for each profile that has entries.
+    /// One bit per profile that has entries.
     busy: [u64; 4],
 }
 
 impl Lists {
-    /// The lists of so many profiles, 1 to 256.
+    /// Creates the lists for this many profiles, 1 to 256.
     pub(super) fn new(profiles: usize) -> Self {
         let empty = [List { first: NONE, last: NONE, len: 0 }; TimeoutState::ALL.len()];
         Lists { lists: vec![empty; profiles].into(), lens: vec![0; profiles].into(), busy: [0; 4] }
     }
 
-    /// The profiles that have entries, in their order.
+    /// Returns the profiles that have entries, in ascending order.
     #[inline]
     fn busy(&self) -> impl Iterator<Item = usize> + '_ {
         let mut word = 0;
@@ -46,18 +46,18 @@ impl Lists {
         })
     }
 
-    /// The lists of one state in all profiles that have entries, in the order of the profiles.
+    /// Returns the lists of one state in all profiles that have entries, in profile order.
     pub(super) fn of(&self, state: TimeoutState) -> impl Iterator<Item = &List> + '_ {
         self.busy().map(move |profile| &self.lists[profile][state as usize])
     }
 
-    /// All lists of all profiles that have entries, with their state, in the order of the profiles.
+    /// Returns all lists of all profiles that have entries, with their states, in profile order.
     #[inline]
     pub(super) fn all(&self) -> impl Iterator<Item = (TimeoutState, &List)> + '_ {
         self.busy().flat_map(|profile| TimeoutState::ALL.into_iter().zip(&self.lists[profile]))
     }
 
-    /// Appends an entry to its list and notes when it was touched.
+    /// Appends an entry to its list and records when it was touched.
     pub(super) fn push(&mut self, flows: &mut [Flow], entry: u32, now: Instant) {
         let Flow { state, profile, .. } = flows[entry as usize];
         let list = &mut self.lists[profile as usize][state as usize];
@@ -75,7 +75,7 @@ impl Lists {
         self.busy[profile as usize / 64] |= 1 << (profile % 64);
     }
 
-    /// Takes an entry out of its list.
+    /// Removes an entry from its list.
     pub(super) fn unlink(&mut self, flows: &mut [Flow], entry: u32) {
         let Flow { state, profile, before, behind, .. } = flows[entry as usize];
         let list = &mut self.lists[profile as usize][state as usize];

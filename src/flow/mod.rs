@@ -1,7 +1,6 @@
 //! The connection table: keys, entries, index, expiry lists, TCP tracker.
 //!
-//! It must not know services, algorithms or packets' bytes; it is told keys, times and what a
-//! segment said.
+//! It must not know services, algorithms or packet bytes; it is given keys, times and segment summaries.
 
 pub(crate) mod clients;
 mod entry;

@@ -1,4 +1,4 @@
-//! What an operator configures of source addresses for full NAT. Plain checked values.
+//! The operator's settings for the source addresses of full NAT. Plain checked values.
 
 use crate::time::Duration;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -6,38 +6,38 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// Which address of a pool a client's flows get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pooling {
-    /// All flows of a client get one address, and none where its ports are used up (RFC 4787 REQ-2).
+    /// All flows of a client get the same address, and none once its ports are used up (RFC 4787 REQ-2).
     #[default]
     Paired,
-    /// They begin there, and go on to the next address where its ports are used up.
+    /// They start at one address and move to the next once its ports are used up.
     Arbitrary,
 }
 
-/// A pool of source addresses, with the ports that flows may have.
+/// A pool of source addresses, with the port range for flows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatPoolSettings {
     /// Unique name.
     pub name: String,
-    /// IPv4 addresses, ascending, none twice.
+    /// IPv4 addresses, ascending, no duplicates.
     pub v4: Vec<Ipv4Addr>,
-    /// IPv6 addresses, ascending, none twice.
+    /// IPv6 addresses, ascending, no duplicates.
     pub v6: Vec<Ipv6Addr>,
     /// First port, at least 1.
     pub first_port: u16,
-    /// Last port, included.
+    /// Last port, inclusive.
     pub last_port: u16,
     /// How long a freed port rests (RFC 6888 REQ-8: 120 s).
     pub hold: Duration,
-    /// Whether an even client port gets an even one, and an odd one an odd one (RFC 4787 REQ-4).
+    /// Whether an even client port maps to an even port, and an odd one to an odd one (RFC 4787 REQ-4).
     pub parity: bool,
-    /// Whether a client port under 1024 gets one under 1024, and others one above (RFC 4787 REQ-3a).
+    /// Whether a client port below 1024 maps to a port below 1024, and any other to one from 1024 on (RFC 4787 REQ-3a).
     pub range_class: bool,
     /// Which address a client gets.
     pub pooling: Pooling,
 }
 
 impl NatPoolSettings {
-    /// A pool without addresses and with every other setting at its default.
+    /// Returns a pool without addresses and with every other setting at its default.
     pub fn new(name: &str) -> Self {
         NatPoolSettings {
             name: name.into(),

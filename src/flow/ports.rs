@@ -1,7 +1,8 @@
-//! Source addresses and ports for flows whose source is translated too (full NAT).
+//! Source addresses and ports for flows whose source is also translated (full NAT).
 //!
-//! A port of an address belongs to one flow of a protocol at a time, and rests for a while when it is freed: none is
-//! overloaded (RFC 4787 REQ-3; RFC 6888 REQ-8). It must not know flows beyond client address and port.
+//! Each port of an address belongs to at most one flow per protocol and rests for a while after it is freed, so ports
+//! are never overloaded (RFC 4787 REQ-3; RFC 6888 REQ-8). It must not know more of a flow than its client address and
+//! port.
 
 use super::nat_settings::{NatPoolSettings, Pooling};
 use crate::packet::Protocol;
@@ -12,33 +13,33 @@ use std::collections::VecDeque;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-/// No port is left for a flow.
+/// No port is available for a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exhausted;
 
-/// What of an address's ports is in use for a protocol.
+/// Port usage of one address and protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// The address.
     pub address: IpAddr,
     /// The protocol.
     pub protocol: Protocol,
-    /// Ports that flows have.
+    /// Ports in use by flows.
     pub used: u32,
-    /// Ports that rest.
+    /// Resting ports.
     pub resting: u32,
-    /// Ports that are left.
+    /// Free ports.
     pub free: u32,
 }
 
 /// Ports of one parity: 32,768.
 const HALF: usize = 1 << 15;
-/// Protocols whose ports are told apart.
+/// Protocols with separate port sets.
 const KINDS: [Protocol; 4] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
-/// Ports that one call gives back at most.
+/// Maximum number of resting ports that one call frees.
 const MOST_GIVEN_BACK: usize = 64;
 
-/// A set of 32,768 numbers in three levels of words: the next member is found in as many steps.
+/// A set of 32,768 numbers in three levels of words: finding the next member takes as many steps.
 #[derive(Debug, Clone)]
 struct Members {
     low: [u64; HALF / 64],
@@ -71,9 +72,9 @@ impl Members {
         self.low[n >> 6] & (1 << (n & 63)) != 0
     }
 
-    /// The least member that is not less than `from`.
+    /// Returns the smallest member that is not less than `from`.
     fn next(&self, from: usize) -> Option<usize> {
-        // The bits at and behind a place of a word.
+        // The bits of a word from a position on.
         let rest = |word: u64, place: usize| if place < 64 { word & (u64::MAX << place) } else { 0 };
         let low = rest(*self.low.get(from >> 6)?, from & 63);
         if low != 0 {
@@ -94,7 +95,7 @@ impl Members {
     }
 }
 
-/// The ports of an address for a protocol: even and odd ones apart.
+/// The ports of one address and protocol, even and odd ports apart.
 #[derive(Debug, Clone)]
 struct Ports {
     free: [Members; 2],
@@ -120,10 +121,10 @@ impl Ports {
     }
 }
 
-/// Finds a free port from `first` to `last` of a parity, at or behind a place drawn at random. Without `ports` none has
-/// been taken yet.
+/// Finds a free port of one parity in `first..=last`, at or after a random position. Without `ports`, all of them are
+/// free.
 fn find(ports: Option<(&Ports, &[u16])>, rng: &mut Rng, parity: usize, first: u16, last: u16) -> Option<u16> {
-    // The least and the greatest of this parity within the range.
+    // The smallest and largest port of this parity in the range.
     let low = (usize::from(first) + 1 - parity) >> 1;
     let high = (usize::from(last) + 2 - parity) >> 1;
     let count = high.checked_sub(low).filter(|count| *count > 0)?;
@@ -146,39 +147,39 @@ fn find(ports: Option<(&Ports, &[u16])>, rng: &mut Rng, parity: usize, first: u1
 #[derive(Debug, Clone)]
 struct Address {
     address: IpAddr,
-    /// Made when the first flow of the protocol takes a port.
+    /// Created when the first flow of the protocol takes a port.
     ports: [Option<Box<Ports>>; KINDS.len()],
 }
 
-/// Where a pool's random numbers stand: proposals draw from a copy, so that one that comes to nothing leaves no trace.
+/// The state of a pool's random numbers: proposals draw from a copy, so that an abandoned one leaves no trace.
 #[derive(Debug, Clone)]
 pub struct Draw(Rng);
 
-/// Ports that count as given back, though nothing has been carried out.
+/// Ports that count as freed, although nothing has been carried out.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GivenBack {
-    /// How many of those that rest have rested.
+    /// How many of the resting ports have finished resting.
     pub rested: usize,
-    /// A port of a flow that counts as ended; it counts as free only where ports do not rest.
+    /// The port of a flow that counts as ended; it counts as free only if ports do not rest.
     pub ended: Option<(IpAddr, u16, Protocol)>,
 }
 
-/// A pool of source addresses with their ports.
+/// A pool of source addresses and their ports.
 #[derive(Debug, Clone)]
 pub struct NatPool {
     settings: NatPoolSettings,
-    /// IPv4 before IPv6, each in the order of the settings.
+    /// IPv4 before IPv6, each in configuration order.
     addresses: Vec<Address>,
     first_v6: usize,
     rng: Rng,
     key: (u64, u64),
-    /// Ports that rest, in the order in which they were freed: until when, address, protocol, port.
+    /// Resting ports in the order in which they were freed: deadline, address, protocol, port.
     resting: VecDeque<(Instant, u32, u8, u16)>,
     exhausted: u64,
 }
 
 impl NatPool {
-    /// A pool with every port free.
+    /// Creates a pool with every port free.
     pub fn new(settings: &NatPoolSettings, seed: u64) -> Self {
         let address = |address| Address { address, ports: [const { None }; KINDS.len()] };
         let v4 = settings.v4.iter().map(|a| address(IpAddr::V4(*a)));
@@ -195,12 +196,12 @@ impl NatPool {
         }
     }
 
-    /// Returns the settings it was made from.
+    /// Returns the settings that it was created from.
     pub fn settings(&self) -> &NatPoolSettings {
         &self.settings
     }
 
-    /// Returns where proposals begin to draw.
+    /// Returns the random state that proposals start from.
     pub fn draw(&self) -> Draw {
         Draw(self.rng.clone())
     }
@@ -210,12 +211,12 @@ impl NatPool {
         self.exhausted
     }
 
-    /// Proposes a source address of a family and a port (for an echo an identifier) for a flow of a client; a protocol
+    /// Proposes a source address of one family and a port (for an echo, an identifier) for a client's flow; a protocol
     /// without ports gets an address and 0. Nothing is taken.
     ///
     /// # Errors
-    /// [`Exhausted`] where no port is free. Ports that have rested count as free only once
-    /// [`NatPool::handle_timeout`] has given them back; those that are `given_back` count as free already.
+    /// [`Exhausted`] if no port is free. Ports whose rest is over count as free only after [`NatPool::handle_timeout`]
+    /// has freed them; those in `given_back` already count as free.
     pub fn propose(
         &self,
         draw: &mut Draw,
@@ -236,7 +237,7 @@ impl NatPool {
         found.find_map(|(at, port)| Some((self.addresses[at].address, port?))).ok_or(Exhausted)
     }
 
-    /// A keyed hash that is the same on every machine.
+    /// A keyed hash that is identical on every machine.
     fn hash(&self, client: IpAddr) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
         match client {
@@ -252,7 +253,7 @@ impl NatPool {
         let ports = self.addresses[at].ports[kind].as_deref().map(|ports| (ports, &given_back[..]));
         let is_port = KINDS[kind] != Protocol::Icmp;
         if is_port && self.settings.range_class {
-            // RFC 4787 REQ-3a: well-known ports stay so.
+            // RFC 4787 REQ-3a: a well-known port maps to a well-known port.
             (first, last) = if client_port < 1024 { (first, last.min(1023)) } else { (first.max(1024), last) };
         }
         if first > last {
@@ -265,7 +266,7 @@ impl NatPool {
         find(ports, rng, half, first, last).or_else(|| find(ports, rng, 1 - half, first, last))
     }
 
-    /// Returns the ports of an address and a protocol that count as given back.
+    /// Returns the ports of one address and protocol that count as freed.
     fn given_back(&self, at: usize, kind: usize, given_back: GivenBack) -> Vec<u16> {
         let rested = self.resting.iter().take(given_back.rested);
         let rested = rested.filter(|(_, of, protocol, _)| (*of as usize, usize::from(*protocol)) == (at, kind));
@@ -274,7 +275,7 @@ impl NatPool {
         rested.map(|(.., port)| *port).chain(ended.map(|(_, port, _)| port)).collect()
     }
 
-    /// Takes a proposal's address and port.
+    /// Takes the address and port of a proposal.
     pub fn take(&mut self, address: IpAddr, port: u16, protocol: Protocol) {
         let (Some(at), Some(kind)) = (self.place(address), kind(protocol)) else { return };
         let (first, last) = (self.settings.first_port, self.settings.last_port);
@@ -283,7 +284,7 @@ impl NatPool {
         ports.take(port);
     }
 
-    /// Moves on to where proposals have drawn, whether or not anything was taken.
+    /// Advances the random state to where proposals ended, whether or not anything was taken.
     pub fn drawn(&mut self, draw: Draw) {
         self.rng = draw.0;
     }
@@ -293,7 +294,7 @@ impl NatPool {
         self.exhausted += 1;
     }
 
-    /// Takes back the port of a flow that has ended; it rests for a while. A port that no flow has is left alone.
+    /// Releases the port of a flow that has ended; the port then rests. A port that no flow has is left alone.
     pub fn release(&mut self, now: Instant, address: IpAddr, port: u16, protocol: Protocol) {
         let Some((at, kind)) = self.put_down(address, port, protocol) else { return };
         if self.settings.hold == crate::time::Duration::ZERO {
@@ -326,33 +327,34 @@ impl NatPool {
     fn place(&self, address: IpAddr) -> Option<usize> {
         let v6 = address.is_ipv6();
         let range = if v6 { &self.addresses[self.first_v6..] } else { &self.addresses[..self.first_v6] };
-        // The settings list them in ascending order.
+        // The settings list addresses in ascending order.
         let found = range.binary_search_by_key(&address, |own| own.address).ok()?;
         Some(found + if v6 { self.first_v6 } else { 0 })
     }
 
-    /// Whether an address is one of the pool's.
+    /// Returns whether an address belongs to the pool.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.place(address).is_some()
     }
 
-    /// Whether ports have rested and wait for [`NatPool::handle_timeout`], behind the first `given_back`.
+    /// Returns whether any port after the first `given_back` has finished resting and waits for
+    /// [`NatPool::handle_timeout`].
     #[inline]
     pub fn is_due(&self, now: Instant, given_back: usize) -> bool {
         self.resting.get(given_back).is_some_and(|(until, ..)| *until <= now)
     }
 
-    /// Returns how many ports that have rested [`NatPool::handle_timeout`] would give back in `calls` calls.
+    /// Returns how many ports [`NatPool::handle_timeout`] would free in `calls` calls.
     pub fn to_give_back(&self, now: Instant, calls: usize) -> usize {
         self.resting.iter().take(calls * MOST_GIVEN_BACK).take_while(|(until, ..)| *until <= now).count()
     }
 
-    /// When [`NatPool::handle_timeout`] has something to do.
+    /// Returns when [`NatPool::handle_timeout`] next has work to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.resting.front().map(|(until, ..)| *until)
     }
 
-    /// Gives back ports that have rested, a bounded number.
+    /// Frees a bounded number of ports whose rest is over.
     pub fn handle_timeout(&mut self, now: Instant) {
         for _ in 0..MOST_GIVEN_BACK {
             match self.resting.front() {
@@ -369,7 +371,7 @@ impl NatPool {
         }
     }
 
-    /// What is in use of each address and protocol that any flow ever had, in the order of the settings.
+    /// Returns the usage of each address and protocol that any flow ever had, in configuration order.
     pub fn usage(&self) -> impl Iterator<Item = Usage> + '_ {
         let all = u32::from(self.settings.last_port) - u32::from(self.settings.first_port) + 1;
         self.addresses.iter().flat_map(move |own| {
@@ -401,7 +403,7 @@ mod tests {
     }
 
     impl NatPool {
-        /// What a driver does for a new flow: time first, then a proposal, which it takes.
+        /// What a driver does for a new flow: advances time, requests a proposal, and takes it.
         fn allocate(
             &mut self,
             now: Instant,
@@ -443,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn every_port_of_the_range_is_given_once_and_then_none_is_left() {
+    fn every_port_of_the_range_is_allocated_once_until_exhaustion() {
         let one = NatPoolSettings { v4: vec![[10, 0, 0, 1].into()], ..settings() };
         for (first, last) in [(1024, 65_535), (1, 65_535), (7, 7), (8, 8), (1000, 1001), (32_767, 32_769)] {
             let mut pool = NatPool::new(&NatPoolSettings { first_port: first, last_port: last, ..one.clone() }, 1);
@@ -462,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn parity_and_range_are_kept_where_they_are_asked_for() {
+    fn parity_and_port_range_are_preserved_if_configured() {
         let asked =
             NatPoolSettings { first_port: 1000, last_port: 1100, parity: true, range_class: true, ..settings() };
         let mut pool = NatPool::new(&asked, 1);
@@ -475,11 +477,11 @@ mod tests {
             assert!(count >= 12, "{count}");
         }
         let mut pool = NatPool::new(&NatPoolSettings { range_class: true, ..settings() }, 1);
-        assert_eq!(pool.allocate(at(0), client(1), 53, Protocol::Udp, false), Err(Exhausted), "none under 1024");
+        assert_eq!(pool.allocate(at(0), client(1), 53, Protocol::Udp, false), Err(Exhausted), "none below 1024");
     }
 
     #[test]
-    fn a_client_has_one_address_and_goes_elsewhere_only_if_it_may() {
+    fn a_client_keeps_one_address_unless_configured_otherwise() {
         let small = NatPoolSettings { first_port: 5000, last_port: 5003, ..settings() };
         let mut pool = NatPool::new(&small, 7);
         let of = |pool: &mut NatPool, n| {
@@ -497,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_freed_port_rests_before_it_is_given_again() {
+    fn a_freed_port_rests_before_reuse() {
         let one = NatPoolSettings { first_port: 9000, last_port: 9000, ..settings() };
         let mut pool = NatPool::new(&one, 1);
         let (address, port) = pool.allocate(at(0), client(1), 1, Protocol::Tcp, false).unwrap();
@@ -514,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_has_rested_is_found_behind_any_number_of_others() {
+    fn a_rested_port_is_found_behind_any_number_of_others() {
         let small = NatPoolSettings { first_port: 5000, last_port: 5199, ..settings() };
         let mut pool = NatPool::new(&small, 7);
         let own = |pool: &mut NatPool, n| pool.allocate(at(0), client(n), 1, Protocol::Tcp, false);
@@ -531,13 +533,13 @@ mod tests {
         assert_eq!(got.map(|(address, _)| address), Ok(addresses[1]));
     }
 
-    /// The other one of two addresses.
+    /// The other of two addresses.
     fn own_of(settings: &NatPoolSettings, not: IpAddr) -> IpAddr {
         settings.v4.iter().map(|a| IpAddr::V4(*a)).find(|a| *a != not).unwrap()
     }
 
     #[test]
-    fn ports_are_hard_to_guess_and_the_same_for_one_seed() {
+    fn ports_are_hard_to_guess_and_deterministic_per_seed() {
         let draw = |seed| {
             let mut pool = NatPool::new(&settings(), seed);
             (0..50).map(|_| pool.allocate(at(0), client(1), 1, Protocol::Tcp, false).unwrap().1).collect::<Vec<_>>()
@@ -549,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protocol_without_ports_gets_an_address_alone() {
+    fn a_protocol_without_ports_gets_only_an_address() {
         let mut pool = NatPool::new(&settings(), 1);
         let (address, port) = pool.allocate(at(0), client(1), 0, Protocol::Ip(47), false).unwrap();
         assert!(pool.owns(address) && port == 0);
@@ -558,7 +560,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_gives_and_holds_what_a_naive_pool_does(steps in prop::collection::vec((0u8..4, 0u16..12, 0u64..40), 1..300)) {
+        fn pool_agrees_with_a_naive_pool(steps in prop::collection::vec((0u8..4, 0u16..12, 0u64..40), 1..300)) {
             let few = NatPoolSettings { first_port: 2047, last_port: 2056, ..settings() };
             let (mut pool, mut now) = (NatPool::new(&few, 5), at(0));
             let (mut taken, mut held) = (BTreeSet::new(), BTreeMap::new());

@@ -1,18 +1,18 @@
-//! What an operator configures of the table: its size and its timeouts. Plain checked values.
+//! The operator's settings for the table: its size and its timeouts. Plain checked values.
 
 use crate::packet::Protocol;
 use crate::time::Duration;
 use serde::{Deserialize, Serialize};
 
-/// The classes of flows that expire alike.
+/// The timeout states: flows in the same state expire alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimeoutState {
-    /// TCP, handshake not complete.
+    /// TCP, handshake incomplete.
     Opening,
     /// TCP, handshake complete.
     Established,
-    /// TCP, both ends have sent their FIN.
+    /// TCP, both ends have sent a FIN.
     Closing,
     /// TCP, an acceptable reset was seen.
     Reset,
@@ -25,7 +25,7 @@ pub enum TimeoutState {
 }
 
 impl TimeoutState {
-    /// All classes, in the order of their discriminants.
+    /// All states, in the order of their discriminants.
     pub const ALL: [TimeoutState; 7] = [
         TimeoutState::Opening,
         TimeoutState::Established,
@@ -36,7 +36,7 @@ impl TimeoutState {
         TimeoutState::Icmp,
     ];
 
-    /// The state of a flow that has just begun.
+    /// Returns the state of a flow that has just begun.
     pub const fn first(protocol: Protocol) -> TimeoutState {
         match protocol {
             Protocol::Tcp => TimeoutState::Opening,
@@ -45,7 +45,7 @@ impl TimeoutState {
         }
     }
 
-    /// The word used in tables and reports: `opening`, `udp-one-way`.
+    /// Returns the word used in tables and reports: `opening`, `udp-one-way`.
     pub const fn name(self) -> &'static str {
         match self {
             TimeoutState::Opening => "opening",
@@ -59,7 +59,7 @@ impl TimeoutState {
     }
 }
 
-/// How long a flow of each state lives without a packet.
+/// How long a flow in each state lives without a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// TCP before the handshake is complete; RFC 5382 REQ-5: at least 4 min.
@@ -70,9 +70,9 @@ pub struct Timeouts {
     pub closing: Duration,
     /// TCP after a reset (RFC 7857, 2.2): 4 min.
     pub reset: Duration,
-    /// UDP, one way; RFC 4787 REQ-5: at least 2 min, default 5 min.
+    /// UDP, one-way; RFC 4787 REQ-5: at least 2 min, default 5 min.
     pub udp_one_way: Duration,
-    /// UDP, two ways; RFC 4787 REQ-5: at least 2 min, default 5 min.
+    /// UDP, two-way; RFC 4787 REQ-5: at least 2 min, default 5 min.
     pub udp_two_way: Duration,
     /// ICMP echo; RFC 5508 REQ-2: at least 60 s.
     pub icmp: Duration,
@@ -94,7 +94,7 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// The timeout of a state.
+    /// Returns the timeout of a state.
     pub const fn of(&self, state: TimeoutState) -> Duration {
         match state {
             TimeoutState::Opening => self.opening,
@@ -111,15 +111,15 @@ impl Timeouts {
 /// The table's size and timeouts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSettings {
-    /// Most flows at a time, 1 to 100,000,000; both families together.
+    /// Maximum number of simultaneous flows of both families together, 1 to 100,000,000.
     pub max_flows: u32,
-    /// The timeouts: profile 0.
+    /// The table's own timeouts: profile 0.
     pub timeouts: Timeouts,
-    /// The timeouts of further profiles, numbered from 1; at most [`MOST_PROFILES`], later ones do not count.
+    /// The timeouts of further profiles, numbered from 1; at most [`MOST_PROFILES`], the rest are ignored.
     pub profiles: Vec<Timeouts>,
 }
 
-/// Most profiles beside the table's own.
+/// Maximum number of profiles besides the table's own.
 pub const MOST_PROFILES: usize = 255;
 
 impl Default for TableSettings {

@@ -1,6 +1,6 @@
-//! Which server a client was given: a bounded memory that forgets the client idle longest.
+//! Which server a client was given: a bounded store that evicts the client idle longest.
 //!
-//! It must not know why a server is chosen, nor whether it still serves: `era` is compared, not understood.
+//! It must not know why a server is chosen or whether it still serves: `era` is compared, not interpreted.
 
 use super::clients::Clients;
 use crate::ids::ServerId;
@@ -8,20 +8,20 @@ use crate::time::{Duration, Instant};
 use ahash::RandomState;
 use std::net::IpAddr;
 
-/// What is remembered of a client.
+/// A client's sticky slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     /// Its server.
     pub server: ServerId,
-    /// The server's era when it was chosen.
+    /// The server's era at the time of the choice.
     pub era: u32,
-    /// The client's flows to it.
+    /// The number of the client's flows to it.
     pub flows: u32,
-    /// When the last of them ended, or the latest was opened.
+    /// When the last of them ended, or the most recent one was opened.
     pub since: Instant,
 }
 
-/// The clients of one group of services.
+/// The sticky slots of one group of services.
 #[derive(Debug, Clone)]
 pub struct Slots {
     clients: Clients<Slot>,
@@ -30,33 +30,33 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Makes room for `most` clients, each remembered for `idle_time` after its last flow.
+    /// Creates sticky slots for at most `most` clients, each kept for `idle_time` after its last flow.
     pub fn new(most: u32, idle_time: Duration, seed: u64) -> Self {
         let clients = Clients::new(RandomState::with_seeds(seed, 11, 12, 13));
         Slots { clients, most: most as usize, idle_time }
     }
 
-    /// Returns how many clients are remembered.
+    /// Returns the number of clients.
     pub fn len(&self) -> usize {
         self.clients.len()
     }
 
-    /// Whether no client is remembered.
+    /// Returns whether there are no clients.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the servers of all clients, once per client.
+    /// Returns the server of every client, one entry per client.
     pub fn servers(&self) -> impl Iterator<Item = ServerId> + '_ {
         self.clients.values().map(|slot| slot.server)
     }
 
-    /// Returns what is remembered of a client at `now`.
+    /// Returns a client's sticky slot at `now`.
     pub fn find(&self, now: Instant, client: IpAddr) -> Option<Slot> {
         self.clients.get(client).filter(|slot| slot.flows > 0 || !self.is_over(now, slot))
     }
 
-    /// Remembers a flow of a client. The count starts anew with another server, or another era of the same one.
+    /// Records a flow of a client. The count restarts with another server, or with another era of the same one.
     pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) {
         self.expire(now);
         let old = self.clients.remove(client);
@@ -67,7 +67,7 @@ impl Slots {
         self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now });
     }
 
-    /// Notes that a flow of a client to a server ended; the idle time starts with the last of them.
+    /// Records that a client's flow to a server ended; the idle time starts with the last of them.
     pub fn ended(&mut self, now: Instant, client: IpAddr, server: ServerId) {
         let Some(slot) = self.clients.busy_mut(client).filter(|slot| slot.server == server) else { return };
         slot.flows -= 1;
@@ -77,7 +77,7 @@ impl Slots {
         }
     }
 
-    /// Forgets clients that have been idle for too long.
+    /// Removes clients that have been idle for too long.
     pub fn expire(&mut self, now: Instant) {
         while self.clients.oldest_idle().is_some_and(|slot| self.is_over(now, slot)) {
             self.clients.forget_idle();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_idle_longest_goes_first_and_only_then_one_with_flows() {
+    fn the_client_idle_longest_is_evicted_first_and_only_then_one_with_flows() {
         let mut slots = Slots::new(3, Duration::from_secs(60), 1);
         (1..=3).for_each(|n| slots.opened(at(0), client(n), ServerId(0), 0));
         slots.ended(at(1), client(3), ServerId(0));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_flow_to_another_server_counts_nothing() {
+    fn the_end_of_a_flow_to_another_server_does_not_count() {
         let mut slots = Slots::new(3, Duration::from_secs(60), 1);
         slots.opened(at(0), client(1), ServerId(0), 0);
         slots.opened(at(1), client(1), ServerId(1), 0);

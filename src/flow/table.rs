@@ -1,8 +1,7 @@
-//! The connection table: a slab of flows with one index over both sides' keys.
+//! The connection table: a slab of flows with one index over the keys of both sides.
 //!
-//! Its size is fixed when it is made. Insertion checks both keys, then writes both, or refuses as
-//! a value. Nothing here allocates after the first use of a slot, scans, or panics on what a
-//! client sends.
+//! Its size is fixed at creation. Insertion checks both keys, then writes both, or returns a refusal. After the first
+//! use of a slot nothing allocates; nothing scans, and no input from clients causes a panic.
 
 use super::entry::{Flow, NONE, Packed, USED, wide};
 use super::index::Index;
@@ -19,11 +18,11 @@ use std::collections::TryReserveError;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
-/// How exact the order of touches is: a flow touched again within this time keeps its place, and
-/// therefore lives up to this much longer than its timeout, never shorter.
+/// Granularity of the touch order: a flow touched again within this time keeps its place, and therefore lives up to
+/// this much longer than its timeout, never shorter.
 pub const TOUCH_GRAIN: Duration = Duration::from_millis(100);
 
-/// For how long after a reset the end that it was sent to can still be heard as if nothing had happened.
+/// How long after a reset the end that it was sent to may still send as if nothing had happened.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
 /// A flow found by one of its keys.
@@ -31,11 +30,11 @@ const UNDER_WAY: Duration = Duration::from_secs(2);
 pub struct Found {
     /// Its slot.
     pub index: u32,
-    /// Whose key it was.
+    /// Whose key matched.
     pub side: Side,
 }
 
-/// What a segment makes of a flow: both ends' numbers behind it, and its timeout state.
+/// The effect of a segment on a flow: the numbers of both ends after it, and the flow's timeout state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Track {
     ends: Ends,
@@ -43,7 +42,7 @@ pub struct Track {
 }
 
 impl Track {
-    /// The state of a flow that is not there yet, behind its first segment.
+    /// Returns the state of a flow yet to be created, after its first segment.
     pub fn first(from: Side, segment: &Segment) -> Track {
         let mut ends = Ends::default();
         let tracked = ends.step(TimeoutState::Opening, from, segment);
@@ -62,24 +61,24 @@ impl Track {
 pub struct NewFlow {
     /// The key of the client's packets.
     pub client: Key,
-    /// The key of the server's answers.
+    /// The key of the server's replies.
     pub server: Key,
-    /// What the client asked for.
+    /// The service that the client asked for.
     pub service: ServiceId,
     /// The server.
     pub server_id: ServerId,
-    /// Whose timeouts hold; one that the settings do not have is 0.
+    /// The profile whose timeouts apply; one that the settings lack counts as 0.
     pub profile: u8,
-    /// The NAT pool that the source comes from, or [`super::NO_POOL`].
+    /// The NAT pool of its source, or [`super::NO_POOL`].
     pub nat_pool: u16,
-    /// The rule that let it in, as the layer above numbers them.
+    /// The rule that admitted it, as numbered by the layer above.
     pub rule: u16,
-    /// What chose the server, as the layer above numbers it.
+    /// What chose the server, as numbered by the layer above.
     pub picked_by: u8,
 }
 
 impl NewFlow {
-    /// Returns what a packet from `side` becomes: the other side's key, the other way round.
+    /// Returns what a packet from `side` becomes: the other side's key, reversed.
     pub fn translation(&self, side: Side) -> Translation {
         let to = match side {
             Side::Client => self.server,
@@ -100,14 +99,14 @@ impl NewFlow {
 pub enum InsertError {
     /// The table is full.
     Full,
-    /// The key of this side belongs to a flow already.
+    /// The key of this side already belongs to a flow.
     Taken(Side),
 }
 
-/// The system refuses the memory for a table of this size.
+/// The system refused the memory for a table of this size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableTooBig {
-    /// Most flows that the table was to take.
+    /// The requested capacity in flows.
     pub max_flows: u32,
 }
 
@@ -115,7 +114,7 @@ impl fmt::Display for TableTooBig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the system does not give the memory for a table of {} flows: lower max in [flows], or give the process more",
+            "the system refuses the memory for a table of {} flows: lower max in [flows], or give the process more",
             self.max_flows
         )
     }
@@ -134,21 +133,21 @@ pub struct Table {
     wide: Vec<[u128; 2]>,
     wide_free: Vec<u32>,
     lists: Lists,
-    /// By the number of the profile.
+    /// By profile number.
     timeouts: Box<[Timeouts]>,
     hash: RandomState,
 }
 
 impl Table {
-    /// Makes a table; reserves address space for all of it, and the system gives memory as slots are first used.
+    /// Creates a table; reserves address space for all of it, and the system commits memory as slots are first used.
     ///
     /// # Panics
-    /// Where the system refuses the memory; see [`Table::try_new`].
+    /// If the system refuses the memory; see [`Table::try_new`].
     pub fn new(settings: &TableSettings, seed: u64) -> Self {
         Table::try_new(settings, seed).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same; fails where the system refuses the memory.
+    /// Creates a table; fails if the system refuses the memory.
     pub fn try_new(settings: &TableSettings, seed: u64) -> Result<Self, TableTooBig> {
         let max = settings.max_flows;
         let too_big = |_| TableTooBig { max_flows: max };
@@ -169,22 +168,22 @@ impl Table {
         })
     }
 
-    /// Flows in the table.
+    /// Returns the number of flows in the table.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Most flows that it takes.
+    /// Returns the capacity in flows.
     pub fn max(&self) -> u32 {
         self.max
     }
 
-    /// Flows of one state, of all profiles.
+    /// Returns the number of flows in one state, over all profiles.
     pub fn count(&self, state: TimeoutState) -> u32 {
         self.lists.of(state).map(|list| list.len).sum()
     }
@@ -218,7 +217,7 @@ impl Table {
             }
     }
 
-    /// Finds the flow that a packet belongs to, whichever side sent it, in one probe.
+    /// Finds the flow of a packet, whichever side sent it, with one probe of the index.
     #[inline]
     pub fn find(&self, key: &Key) -> Option<Found> {
         let entry = self.index.find(self.hash(key), |entry| self.is(entry, key))?;
@@ -226,27 +225,27 @@ impl Table {
         Some(Found { index: entry >> 1, side })
     }
 
-    /// The flow in a slot.
+    /// Returns the flow in a slot.
     ///
     /// # Panics
-    /// Where the slot was never used: slots come from this table.
+    /// If the slot was never used: slots come from this table.
     #[inline]
     pub fn flow(&self, index: u32) -> &Flow {
         &self.flows[index as usize]
     }
 
-    /// The same, to change its counters.
+    /// Returns the flow in a slot, to change its counters.
     #[inline]
     pub fn flow_mut(&mut self, index: u32) -> &mut Flow {
         &mut self.flows[index as usize]
     }
 
-    /// The name of the flow in a slot.
+    /// Returns the identifier of the flow in a slot.
     pub fn id(&self, index: u32) -> FlowId {
         FlowId { index, generation: self.flows[index as usize].generation }
     }
 
-    /// Returns the name that the next flow would get, if the flow in slot `freed` had ended before it.
+    /// Returns the identifier that the next flow would get if the flow in slot `freed` had ended before it.
     pub fn next_id(&self, freed: Option<u32>) -> FlowId {
         let next = |index: u32| FlowId { index, generation: self.flows[index as usize].generation.wrapping_add(1) };
         match (freed, self.free) {
@@ -261,26 +260,26 @@ impl Table {
         self.timeouts[usize::from(profile).min(self.timeouts.len() - 1)].of(state)
     }
 
-    /// The slot of a flow that still exists.
+    /// Returns the slot of a flow that still exists.
     pub fn slot(&self, id: FlowId) -> Option<u32> {
         let flow = self.flows.get(id.index as usize)?;
         (flow.is_used() && flow.generation == id.generation).then_some(id.index)
     }
 
-    /// Whether a side's key is of IPv6.
+    /// Returns whether a side's key is IPv6.
     #[inline]
     pub fn is_v6(&self, index: u32, side: Side) -> bool {
         self.flows[index as usize].is_wide(side as usize)
     }
 
-    /// Whether a flow's sides are of different families.
+    /// Returns whether the two sides of a flow are of different families.
     #[inline]
     pub fn crosses(&self, index: u32) -> bool {
         let flow = &self.flows[index as usize];
         flow.is_wide(0) != flow.is_wide(1)
     }
 
-    /// A side's key, as its packets show it.
+    /// Returns a side's key, as seen in its packets.
     pub fn key(&self, index: u32, side: Side) -> Key {
         let flow = &self.flows[index as usize];
         let packed = if side == Side::Client { flow.client } else { flow.server };
@@ -294,7 +293,7 @@ impl Table {
         Key { addresses, src_port, dst_port, protocol: flow.protocol }
     }
 
-    /// What a packet from `side` becomes: the other side's key, the other way round.
+    /// Returns what a packet from `side` becomes: the other side's key, reversed.
     #[inline]
     pub fn translation(&self, index: u32, side: Side) -> Translation {
         let to = self.key(index, side.other());
@@ -307,7 +306,7 @@ impl Table {
         }
     }
 
-    /// Returns the side whose key of a new flow belongs to another flow, if any does. Flow `without` does not count.
+    /// Returns the side whose key of a new flow already belongs to a flow, if any. The flow `without` does not count.
     pub fn taken(&self, client: &Key, server: &Key, without: Option<u32>) -> Option<Side> {
         let other = |key| self.find(key).is_some_and(|found| Some(found.index) != without);
         [(Side::Client, client), (Side::Server, server)].into_iter().find(|(_, key)| other(key)).map(|(side, _)| side)
@@ -316,7 +315,7 @@ impl Table {
     /// Adds a flow and returns its slot.
     ///
     /// # Errors
-    /// [`InsertError`] where a key belongs to a flow already, or the table is full; nothing is changed then.
+    /// [`InsertError`] if a key already belongs to a flow or the table is full; nothing changes then.
     pub fn insert(&mut self, now: Instant, new: &NewFlow) -> Result<u32, InsertError> {
         let NewFlow { client, server, .. } = new;
         if let Some(side) = self.taken(client, server, None) {
@@ -385,7 +384,7 @@ impl Table {
         Packed { addresses, ports: ports(key) }
     }
 
-    /// Removes the flow in a slot: both its keys, and its place in the lists.
+    /// Removes the flow in a slot, with both its keys and its place in the lists.
     pub fn remove(&mut self, index: u32) {
         for side in [Side::Client, Side::Server] {
             let hash = self.hash(&self.key(index, side));
@@ -404,13 +403,14 @@ impl Table {
         self.len -= 1;
     }
 
-    /// Works out what a TCP segment means for its flow; changes nothing.
+    /// Computes what a TCP segment means for its flow; changes nothing.
     #[inline]
     pub fn track(&self, now: Instant, index: u32, from: Side, segment: &Segment) -> Track {
         let flow = &self.flows[index as usize];
         let mut ends = flow.tcp;
         let mut tracked = ends.step(flow.state, from, segment);
-        // Whoever received a reset may have sent this before: only what is sent later shows that it was not believed.
+        // The receiver of a reset may have sent this before it arrived: only later segments show that it was not
+        // accepted.
         let under_way = flow.state == TimeoutState::Reset && !ends.has_reset(from) && !segment.flags.syn();
         if under_way && tracked != Tracked::Reopen && now.since(flow.touched) < UNDER_WAY {
             tracked = Tracked::Pass;
@@ -418,8 +418,8 @@ impl Table {
         Track { ends, tracked }
     }
 
-    /// Lets a flow's state follow what [`Table::track`] worked out, and restarts the timeout where the segment proves
-    /// that the flow lives.
+    /// Updates a flow's state to what [`Table::track`] computed, and restarts the timeout if the segment proves that
+    /// the flow is alive.
     #[inline]
     pub fn follow(&mut self, now: Instant, index: u32, track: &Track) {
         self.flows[index as usize].tcp = track.ends;
@@ -428,17 +428,17 @@ impl Table {
         }
     }
 
-    /// Whether a TCP segment that `sender` sent at `seq` can still be under way (RFC 5927, 4.1).
+    /// Returns whether a TCP segment sent by `sender` at `seq` can still be in flight (RFC 5927, 4.1).
     pub fn is_under_way(&self, index: u32, sender: Side, seq: u32) -> bool {
         self.flows[index as usize].tcp.is_under_way(sender, seq)
     }
 
-    /// The sequence numbers for a reset of a TCP flow towards one of its ends, and its acknowledgement.
+    /// Returns the sequence numbers for a reset of a TCP flow towards one of its ends, and its acknowledgement.
     pub fn reset_towards(&self, index: u32, to: Side) -> ([Option<u32>; 2], u32) {
         self.flows[index as usize].tcp.reset_towards(to)
     }
 
-    /// Starts a flow's timeout anew, in this state.
+    /// Restarts a flow's timeout in this state.
     #[inline]
     pub fn touch(&mut self, now: Instant, index: u32, state: TimeoutState) {
         let flow = &self.flows[index as usize];
@@ -450,18 +450,19 @@ impl Table {
         self.lists.push(&mut self.flows, index, now);
     }
 
-    /// When a flow expires if nothing comes.
+    /// Returns when a flow expires if no packet arrives.
     pub fn deadline(&self, index: u32) -> Instant {
         let flow = &self.flows[index as usize];
         flow.touched + self.timeouts[flow.profile as usize].of(flow.state) + TOUCH_GRAIN
     }
 
-    /// When a flow was last touched, exact to [`TOUCH_GRAIN`].
+    /// Returns when a flow was last touched, to within [`TOUCH_GRAIN`].
     pub fn touched(&self, index: u32) -> Instant {
         self.flows[index as usize].touched
     }
 
-    /// The flow that expires first, and when. Among equals the state that stands first in [`TimeoutState::ALL`], then the lower profile.
+    /// Returns the flow that expires first, and when. Ties go to the state that comes first in [`TimeoutState::ALL`],
+    /// then to the lower profile.
     pub fn first_to_expire(&self) -> Option<(Instant, u32)> {
         let mut soonest: Option<(Instant, usize, u32)> = None;
         for (state, list) in self.lists.all() {
@@ -475,8 +476,9 @@ impl Table {
         soonest.map(|(when, _, first)| (when, first))
     }
 
-    /// The flow to give up for a new one while the table is full: half-open before reset before closing before
-    /// one-way UDP before ICMP, the one longest without a packet, among equals that of the lower profile; never an established one or a two-way one.
+    /// Returns the flow to evict for a new one when the table is full: half-open before reset before closing before
+    /// one-way UDP before ICMP, and of these the one idle longest, ties to the lower profile; never an established or
+    /// two-way flow.
     pub fn first_to_evict(&self) -> Option<u32> {
         let order = [
             TimeoutState::Opening,
@@ -491,13 +493,13 @@ impl Table {
         })
     }
 
-    /// The slots in use from `from` on, in their order.
+    /// Returns the slots in use from `from` on, in ascending order.
     pub fn slots(&self, from: u32) -> impl Iterator<Item = (u32, bool)> + '_ {
         self.flows.iter().enumerate().skip(from as usize).map(|(index, flow)| (index as u32, flow.is_used()))
     }
 }
 
-/// The changes of checksums on the path from the client to the server.
+/// Returns the checksum deltas of the path from the client to the server.
 fn deltas(client: &Key, server: &Key) -> Deltas {
     let to = server.reversed();
     Deltas::between(
@@ -559,15 +561,15 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_no_memory_can_hold_is_refused_as_a_value() {
-        // More than the address space has.
+    fn a_table_too_large_for_memory_is_refused_without_a_panic() {
+        // More than the address space.
         assert!(reserved::<Flow>(usize::MAX / size_of::<Flow>()).is_err());
         let text = TableTooBig { max_flows: 100_000_000 }.to_string();
         assert!(text.contains("100000000 flows") && text.contains("[flows]"), "{text}");
     }
 
     #[test]
-    fn both_keys_lead_to_one_flow_and_the_translations_are_inverse() {
+    fn both_keys_find_the_same_flow_and_the_translations_are_inverse() {
         let mut table = table(4);
         let index = add(&mut table, at(0), 7, 1000).unwrap();
         let (client, server) = key(7, 1000);
@@ -580,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_and_a_taken_key_refuse_and_change_nothing() {
+    fn a_full_table_or_a_taken_key_refuses_and_changes_nothing() {
         let mut table = table(2);
         add(&mut table, at(0), 1, 1).unwrap();
         assert_eq!(add(&mut table, at(0), 1, 1), Err(InsertError::Taken(Side::Client)));
@@ -595,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_used_again_is_another_flow() {
+    fn a_reused_slot_is_a_different_flow() {
         let mut table = table(1);
         let index = add(&mut table, at(0), 1, 1).unwrap();
         let old = table.id(index);
@@ -607,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_to_expire_is_the_one_longest_untouched_of_its_class() {
+    fn the_first_to_expire_is_the_flow_idle_longest_in_its_state() {
         let mut table = table(4);
         let first = add(&mut table, at(0), 1, 1).unwrap();
         let second = add(&mut table, at(10), 2, 1).unwrap();

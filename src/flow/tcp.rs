@@ -1,12 +1,12 @@
-//! The TCP tracker: from segments to timeout classes. It informs, it never forbids a packet.
+//! The TCP tracker: from segments to timeout states. It informs and never blocks a packet.
 //!
-//! States follow RFC 7857, 2 with the timers of RFC 5382; resets are believed only at the exact
-//! sequence number (RFC 5961, 3.2), and even then the flow lives on for a grace that data revives.
+//! States follow RFC 7857, 2 with the timers of RFC 5382. A reset is believed only at the exact sequence number (RFC
+//! 5961, 3.2), and even then the flow survives for a grace period in which data revives it.
 
 use super::settings::TimeoutState;
 use crate::packet::{Side, TcpFlags};
 
-/// What a segment said.
+/// The contents of a segment that matter to the tracker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// Flags.
@@ -15,37 +15,39 @@ pub struct Segment {
     pub seq: u32,
     /// Acknowledgement number.
     pub ack: u32,
-    /// Bytes of payload.
+    /// Payload length in bytes.
     pub len: u32,
 }
 
 /// What a segment means for its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tracked {
-    /// The flow goes on in this state, and its timeout starts anew.
+    /// The flow continues in this state, and its timeout restarts.
     Refresh(TimeoutState),
-    /// The segment passes, but proves nothing: the timeout runs on.
+    /// The segment is forwarded but proves nothing: the timeout keeps running.
     Pass,
-    /// A client's SYN on a flow that is over: a new connection (RFC 9293, 3.10.7.4; RFC 6191).
+    /// A client's SYN on a finished flow: a new connection (RFC 9293, 3.10.7.4; RFC 6191).
     Reopen,
 }
 
-/// What is known of both ends: 20 bytes of numbers and flags.
+/// What is known of both ends: 20 bytes of sequence numbers and flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Ends {
-    /// The sequence number after the last that the client, and the server, sent. Of an end whose handshake goes on: after its SYN.
+    /// The sequence number after the last one sent by the client and by the server. While an end's handshake is
+    /// incomplete: the number after its SYN.
     next: [u32; 2],
-    /// The last acknowledgement that the client, and the server, sent.
+    /// The last acknowledgement sent by the client and by the server.
     acked: [u32; 2],
     seen: u16,
-    /// Bytes that the server sent behind its SYN before the client acknowledged it (RFC 7413); [`u16::MAX`] is that or more.
+    /// Bytes that the server sent after its SYN before the client acknowledged it (RFC 7413); [`u16::MAX`] means that
+    /// many or more.
     early: u16,
 }
 
-/// How far a segment may lie ahead of what was seen: more is a stray and teaches nothing, unless it acknowledges what the
-/// other end sent.
+/// How far ahead of the numbers seen a segment may lie: beyond that it is a stray and is not learned from, unless it
+/// acknowledges what the other end sent.
 const AHEAD: u32 = 2 << 20;
-/// The largest window there is (RFC 7323, 2.3).
+/// The largest possible window (RFC 7323, 2.3).
 const WINDOW: u32 = 1 << 30;
 
 const fn syn(side: usize) -> u16 {
@@ -57,53 +59,53 @@ const fn fin(side: usize) -> u16 {
 const fn has_acked(side: usize) -> u16 {
     16 << side
 }
-/// Met in the middle of its connection: no SYN was seen, and `syn` says whose numbers are known.
+/// Picked up in the middle of the connection: no SYN was seen, and `syn` says whose numbers are known.
 const ADOPTED: u16 = 64;
-/// The client has acknowledged a number of the server's.
+/// The client has acknowledged one of the server's sequence numbers.
 const OPENED: u16 = 128;
-/// The client has sent a SYN of another connection since.
+/// The client has since sent a SYN for another connection.
 const ASKED: u16 = 256;
-/// The numbers are those of a SYN-ACK that came while the flow was established.
+/// The numbers are those of a SYN-ACK that arrived while the flow was established.
 const REPLACED: u16 = 512;
-/// Traffic of other numbers went on after that: somebody lies, and the numbers prove nothing any more.
+/// Traffic with other numbers continued after that: one of the two is forged, and the numbers prove nothing.
 const LOST: u16 = 1024;
-/// The last reset that was believed came from the server.
+/// The last believed reset came from the server.
 const SERVER_RESET: u16 = 2048;
 
-/// Whether `b` lies behind `a` by 1 to [`AHEAD`], modulo 2^32.
+/// Returns whether `b` is ahead of `a` by 1 to [`AHEAD`], modulo 2^32.
 const fn advances(a: u32, b: u32) -> bool {
     let gap = b.wrapping_sub(a);
     gap != 0 && gap <= AHEAD
 }
 
-/// Whether two numbers lie within `reach` of each other, modulo 2^32.
+/// Returns whether two numbers are within `reach` of each other, modulo 2^32.
 const fn within(a: u32, b: u32, reach: u32) -> bool {
     b.wrapping_sub(a).wrapping_add(reach) <= 2 * reach
 }
 
 impl Segment {
-    /// The number after the last that it takes up.
+    /// Returns the sequence number after the last one that the segment occupies.
     const fn end(&self) -> u32 {
         self.seq.wrapping_add(self.len).wrapping_add(self.flags.fin() as u32 + self.flags.syn() as u32)
     }
 }
 
 impl Ends {
-    /// Whether the flow began without a SYN.
+    /// Returns whether the flow began without a SYN.
     pub(super) fn is_adopted(&self) -> bool {
         self.seen & ADOPTED != 0
     }
 
-    /// Whether the last reset that was believed came from this end.
+    /// Returns whether the last believed reset came from this end.
     pub(super) fn has_reset(&self, side: Side) -> bool {
         (self.seen & SERVER_RESET != 0) == (side == Side::Server)
     }
 
-    /// Takes in a segment of a flow in `state`.
+    /// Processes a segment of a flow in `state`.
     pub(super) fn step(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Tracked {
         let side = from as usize;
         if segment.flags.rst() {
-            // RFC 6146, 3.5.2.2: of two resets the second shortens nothing and refreshes nothing.
+            // RFC 6146, 3.5.2.2: the second of two resets neither shortens nor refreshes anything.
             let known = state != TimeoutState::Reset && self.seen & LOST == 0;
             let believed = known && self.reset_is_exact(state, side, segment);
             if believed {
@@ -132,7 +134,7 @@ impl Ends {
             TimeoutState::Opening => {
                 Tracked::Refresh(if opened { TimeoutState::Established } else { TimeoutState::Opening })
             }
-            // RFC 7857, 2.2: traffic after a reset shows that the ends did not believe it.
+            // RFC 7857, 2.2: traffic after a reset shows that the ends did not accept it.
             TimeoutState::Reset if !fresh => Tracked::Pass,
             _ if self.seen & (fin(0) | fin(1)) == fin(0) | fin(1) => Tracked::Refresh(TimeoutState::Closing),
             _ if opened => Tracked::Refresh(TimeoutState::Established),
@@ -140,20 +142,21 @@ impl Ends {
         }
     }
 
-    /// The sequence numbers at which an end is likely to believe a reset (RFC 5961, 3.2: only the very next it expects),
-    /// likeliest first, and the acknowledgement that makes it one in SYN-SENT too (RFC 9293, 3.10.7.3).
+    /// Returns the sequence numbers at which an end is likely to accept a reset (RFC 5961, 3.2: only the next one
+    /// expected), likeliest first, and the acknowledgement that makes it acceptable in SYN-SENT too (RFC 9293,
+    /// 3.10.7.3).
     pub(super) fn reset_towards(&self, to: Side) -> ([Option<u32>; 2], u32) {
         let (own, other) = (to as usize, to.other() as usize);
         let acked = (self.seen & has_acked(own) != 0).then_some(self.acked[own]);
         let next = (self.seen & syn(other) != 0).then_some(self.next[other]);
         let next = next.filter(|next| acked != Some(*next));
-        // In SYN-SENT the acknowledgement alone counts.
+        // In SYN-SENT only the acknowledgement matters.
         let any = (self.seen & syn(own) != 0).then_some(0);
         ([acked.or(next).or(any), acked.and(next)], self.next[own])
     }
 
-    /// Whether a segment that `sender` sent at `seq` can still be under way: sent, and not acknowledged (RFC 5927, 4.1).
-    /// What is not known of either end rules nothing out.
+    /// Returns whether a segment sent by `sender` at `seq` can still be in flight: sent and not acknowledged (RFC 5927,
+    /// 4.1). What is unknown of either end rules nothing out.
     pub(super) fn is_under_way(&self, sender: Side, seq: u32) -> bool {
         let (own, other) = (sender as usize, sender.other() as usize);
         if self.seen & syn(own) == 0 || self.seen & LOST != 0 {
@@ -161,7 +164,7 @@ impl Ends {
         }
         let next = self.next[own];
         if self.seen & has_acked(other) == 0 {
-            // The SYN itself stands one before `next` while the flow opens.
+            // While the flow opens, the SYN itself is one before `next`.
             let early = if own == 1 && self.seen & OPENED == 0 { u32::from(self.early) } else { 0 };
             return next.wrapping_add(early).wrapping_sub(seq) <= u32::MAX / 4;
         }
@@ -169,12 +172,12 @@ impl Ends {
         seq.wrapping_sub(first) <= next.wrapping_sub(first)
     }
 
-    /// Takes the numbers of an end that shows none of its SYN: of a flow that begins with a client's segment. The server's count
-    /// only where they lie near what the client has acknowledged.
+    /// Learns the numbers of an end whose SYN was not seen, in a flow that begins with a segment from the client. The
+    /// server's numbers count only near what the client has acknowledged.
     fn adopt(&mut self, side: usize, segment: &Segment) {
         let end = segment.end();
         let first = self.seen == 0 && side == 0;
-        // A window is larger than a stray may jump; then it has to acknowledge what the client sent.
+        // A window can exceed the limit for strays; beyond it, the segment has to acknowledge what the client sent.
         let acks = segment.flags.ack() && within(self.next[0], segment.ack, AHEAD);
         let near = within(self.acked[0], end, if acks { WINDOW } else { AHEAD });
         let second = side == 1 && self.seen & (ADOPTED | syn(1)) == ADOPTED && segment.flags.ack() && near;
@@ -188,7 +191,8 @@ impl Ends {
         match state {
             TimeoutState::Opening => self.on_first_syn(side, segment),
             TimeoutState::Closing | TimeoutState::Reset if side == 0 && !segment.flags.ack() => {
-                // RFC 6191, 2: a number that the client has used is a late repetition of the old connection's SYN.
+                // RFC 6191, 2: a sequence number that the client has already used marks a late duplicate of the old
+                // connection's SYN.
                 let old = self.seen & syn(0) != 0 && advances(segment.seq, self.next[0]);
                 if !old {
                     return Tracked::Reopen;
@@ -197,7 +201,7 @@ impl Ends {
                 Tracked::Pass
             }
             _ if side == 1 && segment.flags.ack() && self.seen & ASKED != 0 => self.on_new_answer(state, segment),
-            // RFC 5961, 4: the end answers with a challenge ACK, which is what keeps the flow alive.
+            // RFC 5961, 4: the end replies with a challenge ACK, and that is what keeps the flow alive.
             _ => {
                 if side == 0 && !segment.flags.ack() {
                     self.seen |= ASKED;
@@ -222,7 +226,7 @@ impl Ends {
             self.acked[side] = segment.ack;
             self.seen |= has_acked(side);
         }
-        // RFC 9293, figure 8: of a simultaneous open, each SYN-ACK ends one half.
+        // RFC 9293, figure 8: in a simultaneous open, each SYN-ACK completes one half.
         let all = syn(0) | syn(1) | has_acked(0) | has_acked(1);
         if self.seen & all == all && self.acked == [self.next[1], self.next[0]] {
             self.seen |= OPENED;
@@ -239,8 +243,8 @@ impl Ends {
         self.note_early(segment.end());
     }
 
-    /// The server has accepted a SYN that came while the client's earlier connection was known here: these are the numbers.
-    /// What is established stays so, since nobody but the server can tell that it is not.
+    /// Learns the numbers of a SYN that the server has accepted although an earlier connection of the client is known
+    /// here. An established flow stays established: only the server knows whether it still is.
     fn on_new_answer(&mut self, state: TimeoutState, segment: &Segment) -> Tracked {
         let behind = |next: u32, number: u32| next.wrapping_sub(number) <= AHEAD;
         let established = state == TimeoutState::Established;
@@ -253,7 +257,7 @@ impl Ends {
         if established { Tracked::Pass } else { Tracked::Refresh(TimeoutState::Opening) }
     }
 
-    /// Notes how far the server has got before the client has acknowledged anything.
+    /// Records how much the server has sent before the client's first acknowledgement.
     fn note_early(&mut self, end: u32) {
         let early = end.wrapping_sub(self.next[1]);
         if early <= AHEAD {
@@ -261,7 +265,8 @@ impl Ends {
         }
     }
 
-    /// Whether this is the client's first acknowledgement of what the server sent: of the SYN, and of no more than was sent.
+    /// Returns whether this is the client's first acknowledgement of the server's data: of its SYN, and of no more than
+    /// was sent.
     fn opens(&self, side: usize, segment: &Segment) -> bool {
         let both = syn(0) | syn(1);
         let most = if self.early == u16::MAX { AHEAD } else { u32::from(self.early) };
@@ -271,7 +276,7 @@ impl Ends {
             && segment.ack.wrapping_sub(self.next[1]) <= most
     }
 
-    /// Takes the numbers of the segment that opens: who acknowledges the server's number is the client.
+    /// Learns the numbers of the segment that opens the flow: whoever acknowledges the server's number is the client.
     fn open(&mut self, segment: &Segment) {
         let most = if self.early == u16::MAX { segment.ack.wrapping_sub(self.next[1]) } else { u32::from(self.early) };
         self.next[1] = self.next[1].wrapping_add(most);
@@ -282,7 +287,8 @@ impl Ends {
         self.seen |= OPENED | has_acked(0);
     }
 
-    /// Notes numbers that a segment of an open connection shows, and tells whether any could be of this connection.
+    /// Learns the numbers of a segment of an open connection; returns whether any of them can belong to this
+    /// connection.
     fn learn(&mut self, state: TimeoutState, side: usize, segment: &Segment) -> bool {
         let end = segment.end();
         let near = self.is_near(side, segment);
@@ -292,7 +298,7 @@ impl Ends {
         if segment.flags.fin() {
             self.seen |= fin(side);
         }
-        // While opening, `next` is the number behind the SYN: what the other end has to acknowledge.
+        // While opening, `next` is the number after the SYN, which the other end has to acknowledge.
         let opening = state == TimeoutState::Opening && self.seen & OPENED == 0;
         let frozen = opening && !(self.seen & ADOPTED != 0 && side == 0);
         let gap = end.wrapping_sub(self.next[side]);
@@ -303,11 +309,11 @@ impl Ends {
         } else if gap != 0 && gap <= WINDOW {
             self.next[side] = end;
             if segment.len > 0 && !segment.flags.fin() {
-                // No data follow a FIN, so what was taken for one was none.
+                // No data follows a FIN, so what was taken for a FIN was not one.
                 self.seen &= !fin(side);
             }
         }
-        // Before the client has acknowledged the server's SYN, any number may be a guess.
+        // Until the client has acknowledged the server's SYN, any number may be a guess.
         let guess = opening && side == 0 && self.seen & ADOPTED == 0;
         if segment.flags.ack() && !guess {
             self.learn_ack(side, segment.ack);
@@ -315,7 +321,7 @@ impl Ends {
         true
     }
 
-    /// Whether a segment can be of this connection: by where it lies, or by what it acknowledges.
+    /// Returns whether a segment can belong to this connection, by its position or by what it acknowledges.
     fn is_near(&self, side: usize, segment: &Segment) -> bool {
         let other = 1 - side;
         let (next, end) = (self.next[side], segment.end());
@@ -327,7 +333,8 @@ impl Ends {
             || (segment.flags.ack() && self.seen & known == known && self.can_ack(side, segment.ack, AHEAD))
     }
 
-    /// Whether an end can have sent this acknowledgement: from `back` before its last one up to what the other end sent.
+    /// Returns whether an end can have sent this acknowledgement: from `back` before its last one up to what the other
+    /// end sent.
     fn can_ack(&self, side: usize, ack: u32, back: u32) -> bool {
         let sent = self.next[1 - side].wrapping_sub(self.acked[side]);
         let is_known = self.seen & syn(1 - side) != 0;
@@ -342,16 +349,16 @@ impl Ends {
         }
     }
 
-    /// Whether a reset stands at the number that its receiver expects next.
+    /// Returns whether a reset is at the number that its receiver expects next.
     fn reset_is_exact(&self, state: TimeoutState, side: usize, segment: &Segment) -> bool {
         let other = 1 - side;
         let adopted = self.seen & ADOPTED != 0;
         if state == TimeoutState::Opening && !adopted && side == 0 && self.seen & has_acked(1) != 0 {
-            // Anybody can have sent the last SYN; the server expects what it has acknowledged.
+            // Anyone can have sent the last SYN; the server expects what it has acknowledged.
             return segment.seq == self.acked[1];
         }
         if state == TimeoutState::Opening && !adopted && segment.flags.ack() && self.seen & syn(other) != 0 {
-            // RFC 9293, 3.10.7.3: in SYN-SENT a reset is believed if it acknowledges the SYN.
+            // RFC 9293, 3.10.7.3: in SYN-SENT a reset is accepted if it acknowledges the SYN.
             return segment.ack == self.next[other] || (self.seen & syn(side) != 0 && segment.seq == self.next[side]);
         }
         let sent = self.seen & syn(side) != 0 || state != TimeoutState::Opening;
@@ -410,13 +417,13 @@ mod tests {
     }
 
     #[test]
-    fn syn_and_syn_ack_repeated_never_establish() {
+    fn repeated_syn_and_syn_ack_never_establish() {
         let (syn, answer) = ((C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0)));
         assert_eq!(walk(&[syn, answer, syn, answer, answer, syn]), ["opening"; 6]);
     }
 
     #[test]
-    fn an_ack_of_another_number_does_not_establish() {
+    fn an_ack_of_a_wrong_number_does_not_establish() {
         let mut all = open();
         all[2].1.ack = 500;
         assert_eq!(walk(&all)[2], "opening");
@@ -449,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_repetition_of_the_old_syn_does_not_reopen() {
+    fn a_late_duplicate_of_the_old_syn_does_not_reopen() {
         let fins = [(C, seg("FA", 101, 501, 0)), (S, seg("FA", 501, 102, 0))];
         for (seq, want) in [(100, "="), (101, "="), (102, "reopen"), (0x8000_0000, "reopen")] {
             assert_eq!(after_open(&[fins[0], fins[1], (C, seg("S", seq, 0, 0))])[2], want, "{seq}");
@@ -466,7 +473,7 @@ mod tests {
             (C, 102, "="),
             (C, 100, "="),
             (S, 1501, "reset"),
-            (S, 501, "reset"), // the client has acknowledged only this much
+            (S, 501, "reset"), // the client has acknowledged no more than this
             (S, 900, "="),
             (S, 0, "="),
         ] {
@@ -483,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_or_was_never_sent_is_not_under_way() {
+    fn acknowledged_or_unsent_data_is_not_in_flight() {
         let mut ends = Ends::default();
         let data = [(C, seg("A", 101, 501, 100)), (S, seg("A", 501, 151, 10))];
         for (from, segment) in open().iter().chain(&data[..]) {
@@ -507,7 +514,7 @@ mod tests {
         let mut opening = Ends::default();
         opening.step(TimeoutState::Opening, C, &seg("S", 100, 0, 0));
         assert!(opening.is_under_way(C, 100) && !opening.is_under_way(C, 5000));
-        // What a server sends before the client has acknowledged anything (RFC 7413).
+        // Data that a server sends before the client's first acknowledgement (RFC 7413).
         for segment in [seg("SA", 500, 101, 0), seg("A", 501, 101, 1400), seg("A", 1901, 101, 1400)] {
             opening.step(TimeoutState::Opening, S, &segment);
         }
@@ -529,14 +536,14 @@ mod tests {
     }
 
     #[test]
-    fn an_adopted_flow_establishes_only_by_the_clients_acknowledgement_of_the_server() {
+    fn an_adopted_flow_establishes_only_when_the_client_acknowledges_the_server() {
         let (first, answer) = ((C, seg("A", 900, 5000, 10)), (S, seg("A", 5000, 910, 100)));
-        assert_eq!(walk(&[first, first, first]), ["opening"; 3], "the client alone");
+        assert_eq!(walk(&[first, first, first]), ["opening"; 3], "only the client has sent");
         assert_eq!(walk(&[first, answer, answer]), ["opening"; 3], "not acknowledged");
-        assert_eq!(walk(&[first, answer, (C, seg("A", 910, 5099, 0))])[2], "opening", "an octet short");
+        assert_eq!(walk(&[first, answer, (C, seg("A", 910, 5099, 0))])[2], "opening", "one octet short");
         assert_eq!(walk(&[first, answer, (C, seg("A", 910, 5100, 0))])[2], "established");
         let far = (S, seg("A", 0x8000_0000, 910, 0));
-        assert_eq!(walk(&[first, far, (C, seg("A", 910, 0x8000_0000, 0))])[2], "opening", "a stray of the server");
+        assert_eq!(walk(&[first, far, (C, seg("A", 910, 0x8000_0000, 0))])[2], "opening", "a stray from the server");
         assert_eq!(walk(&[first, (S, seg("R", 5000, 0, 0))])[1], "reset");
         assert_eq!(walk(&[first, (S, seg("R", 5001, 0, 0))])[1], "=");
     }
@@ -549,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_wrap() {
+    fn sequence_numbers_wrap() {
         let all = [
             (C, seg("S", u32::MAX, 0, 0)),
             (S, seg("SA", u32::MAX, 0, 0)),
@@ -561,13 +568,13 @@ mod tests {
     }
 
     #[test]
-    fn data_lost_before_the_gateway_does_not_deafen_the_tracker() {
+    fn data_lost_before_the_gateway_does_not_block_the_tracker() {
         let jump = (C, seg("A", 101 + 100_000, 501, 1000));
         assert_eq!(after_open(&[jump, (C, seg("R", 101 + 101_000, 0, 0))]), ["established", "reset"]);
     }
 
     #[test]
-    fn a_reset_is_no_way_around_the_acknowledgement_of_the_server() {
+    fn a_reset_does_not_bypass_the_acknowledgement_of_the_server() {
         let opening = [(C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0))];
         for reset in [(C, seg("R", 101, 0, 0)), (S, seg("R", 501, 0, 0))] {
             let all = [opening[0], opening[1], reset, (C, seg("A", 101, 7, 10))];
@@ -575,7 +582,7 @@ mod tests {
             let all = [opening[0], opening[1], reset, (C, seg("A", 101, 501, 10))];
             assert_eq!(walk(&all)[2..], ["reset", "established"], "{reset:?}");
         }
-        // A server in SYN-RECEIVED answers a wrong acknowledgement by a reset at that number (RFC 9293, 3.10.7.4).
+        // A server in SYN-RECEIVED replies to a wrong acknowledgement with a reset at that number (RFC 9293, 3.10.7.4).
         let guess = (C, seg("A", 101, 7777, 0));
         let all = [opening[0], opening[1], guess, (S, seg("R", 7777, 0, 0)), guess, guess];
         assert_eq!(walk(&all)[2..], ["opening", "=", "opening", "opening"]);
@@ -588,7 +595,7 @@ mod tests {
             all[2].1.ack = ack;
             assert_eq!(walk(&all)[2], want, "{ack}");
         }
-        // A server may send before the handshake is over (RFC 7413), and that much may be acknowledged.
+        // A server may send before the handshake is complete (RFC 7413), and that much may be acknowledged.
         for (ack, want) in [(501, "established"), (601, "established"), (602, "opening")] {
             let early = [(C, seg("S", 100, 0, 10)), (S, seg("SA", 500, 111, 0)), (S, seg("A", 501, 111, 100))];
             let all = [early[0], early[1], early[2], (C, seg("A", 111, ack, 0))];
@@ -599,16 +606,16 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_accepted_at_the_second_asking_establishes() {
-        // Some systems repeat a SYN that was refused, number and all.
+    fn a_connection_accepted_at_the_second_attempt_establishes() {
+        // Some systems repeat a refused SYN with the same number.
         let syn = (C, seg("S", 100, 0, 0));
         let refused = [syn, (S, seg("RA", 0, 101, 0)), syn, (S, seg("SA", 500, 101, 0)), (C, seg("A", 101, 501, 0))];
         assert_eq!(walk(&refused), ["opening", "reset", "=", "opening", "established"]);
     }
 
     #[test]
-    fn a_server_that_takes_a_syn_with_numbers_of_the_closed_connection_begins_a_connection() {
-        // RFC 6191, 2: with timestamps it may.
+    fn a_server_that_accepts_a_syn_with_numbers_of_the_closed_connection_begins_a_connection() {
+        // RFC 6191, 2: with timestamps this is permitted.
         let more = [
             (C, seg("A", 101, 501, 100_000)),
             (C, seg("FA", 100_101, 501, 0)),
@@ -619,7 +626,7 @@ mod tests {
             (C, seg("R", 50_001, 0, 0)),
         ];
         assert_eq!(after_open(&more)[2..], ["closing", "=", "opening", "established", "reset"]);
-        // Nobody has asked.
+        // The client has sent no SYN.
         assert_eq!(after_open(&[more[0], more[1], more[2], more[4]])[3], "=");
     }
 
@@ -632,10 +639,10 @@ mod tests {
             (C, seg("R", 0x7000_0001, 0, 0)),
         ];
         assert_eq!(after_open(&more), ["=", "=", "established", "reset"]);
-        // A late repetition of the old answer is none.
+        // A late duplicate of the old SYN-ACK does not count.
         let late = [(C, seg("S", 100, 0, 0)), (S, seg("SA", 500, 101, 0)), (C, seg("R", 101, 0, 0))];
         assert_eq!(after_open(&late), ["=", "=", "reset"]);
-        // A forged answer kills no connection: its traffic goes on with its own numbers.
+        // A forged SYN-ACK does not kill a connection: its traffic continues with its own numbers.
         let forged = [more[0], more[1], more[3]];
         let real = [(S, seg("A", 501, 101, 10)), (C, seg("A", 101, 511, 0)), more[3], (S, seg("R", 511, 0, 0))];
         let all = [&forged[..], &real[..]].concat();
@@ -643,8 +650,8 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_of_all_that_arrived_behind_a_hole_is_learnt() {
-        // Eight MiB under way, the first segment lost behind the gateway and sent again.
+    fn an_acknowledgement_of_all_data_behind_a_hole_is_learned() {
+        // Eight MiB in flight, the first segment lost behind the gateway and retransmitted.
         let mut more: Vec<_> = (0..128).map(|i| (S, seg("A", 501 + i * 65_536, 101, 65_536))).collect();
         more.push((C, seg("A", 101, 501, 0)));
         more.push((S, seg("A", 501, 101, 65_536)));
@@ -655,7 +662,7 @@ mod tests {
     }
 
     #[test]
-    fn more_lost_before_the_gateway_than_a_stray_may_jump_does_not_deafen_the_tracker() {
+    fn a_loss_before_the_gateway_beyond_the_stray_limit_does_not_block_the_tracker() {
         let more = [
             (C, seg("A", 101 + (8 << 20), 501, 1000)),
             (S, seg("A", 501, 1101 + (8 << 20), 0)),
@@ -663,11 +670,11 @@ mod tests {
         ];
         assert_eq!(after_open(&more), ["established", "established", "reset"]);
         let blind = [(C, seg("A", 101 + (8 << 20), 0x6000_0000, 1000)), (C, seg("R", 1101 + (8 << 20), 0, 0))];
-        assert_eq!(after_open(&blind)[1], "=", "who knows neither number");
+        assert_eq!(after_open(&blind)[1], "=", "knows neither number");
     }
 
     #[test]
-    fn data_behind_a_fin_shows_that_it_was_none() {
+    fn data_after_a_fin_disproves_the_fin() {
         let more = [
             (C, seg("FA", 101, 501, 0)),
             (C, seg("A", 101, 501, 1000)),
@@ -693,7 +700,7 @@ mod tests {
             (C, seg("A", 112, 552, 0)),
         ];
         assert_eq!(walk(&all)[2..], ["established", "closing", "closing"]);
-        // All that the server says, before the client acknowledges any of it.
+        // Everything that the server sends before the client acknowledges any of it.
         let all = [
             (C, seg("S", 100, 0, 10)),
             (S, seg("SA", 500, 111, 0)),
@@ -708,7 +715,7 @@ mod tests {
 
     #[test]
     fn a_simultaneous_open_that_ends_in_two_syn_acks_establishes() {
-        // RFC 9293, figure 8: nobody has to send more.
+        // RFC 9293, figure 8: no further segment is required.
         let all = [
             (C, seg("S", 100, 0, 0)),
             (S, seg("S", 500, 0, 0)),
@@ -720,23 +727,23 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_syn_during_the_handshake_does_not_deafen_the_tracker() {
+    fn a_forged_syn_during_the_handshake_does_not_block_the_tracker() {
         let all = [open()[0], open()[1], (C, seg("S", 0x8000_0000, 0, 0)), open()[2], (C, seg("R", 101, 0, 0))];
         assert_eq!(walk(&all)[3..], ["established", "reset"]);
         let stranger =
             [(C, seg("S", 0x8000_0000, 0, 0)), (C, seg("R", 0x8000_0001, 0, 0)), (C, seg("RA", 0x8000_0001, 7, 0))];
         let all = [&open()[..2], &stranger, &open()[2..]].concat();
-        assert_eq!(walk(&all)[3..], ["=", "=", "established"], "nor does its reset end the handshake");
+        assert_eq!(walk(&all)[3..], ["=", "=", "established"], "its reset does not end the handshake");
     }
 
     #[test]
     fn a_refused_fast_open_is_reset() {
-        // RFC 9293, 3.10.7.1: the answer acknowledges the data as well.
+        // RFC 9293, 3.10.7.1: the reply acknowledges the data as well.
         assert_eq!(walk(&[(C, seg("S", 100, 0, 10)), (S, seg("RA", 0, 111, 0))]), ["opening", "reset"]);
     }
 
     #[test]
-    fn an_adopted_flow_with_megabytes_under_way_establishes() {
+    fn an_adopted_flow_with_megabytes_in_flight_establishes() {
         let far = 5000 + (8 << 20);
         let all = [
             (C, seg("A", 900, 5000, 0)),
@@ -748,7 +755,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_does_not_know_the_servers_number_gets_no_flow_that_lives_long() {
+    fn without_the_servers_number_no_flow_becomes_long_lived() {
         let mut rng = crate::rng::Rng::new(7);
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..20_000 {
@@ -757,7 +764,7 @@ mod tests {
             for _ in 0..12 {
                 let near = |rng: &mut crate::rng::Rng, of: u32| of.wrapping_add(rng.below(5) as u32).wrapping_sub(2);
                 let (kind, seq) = (rng.below(7), near(&mut rng, 101));
-                // Never the one number that only a reader of the answer knows; near it though.
+                // Never the one number that only a receiver of the SYN-ACK knows, but close to it.
                 let guess = if rng.below(2) == 0 { near(&mut rng, iss) } else { rng.next() as u32 };
                 let ack = if guess == iss.wrapping_add(1) { 0 } else { guess };
                 let segment = match kind {
@@ -767,7 +774,7 @@ mod tests {
                     3 => (C, seg("SA", seq.wrapping_sub(1), ack, 0)),
                     4 => (C, seg("A", seq, ack, rng.below(100) as u32)),
                     5 => (S, seg("SA", iss, 101, 0)),
-                    // What a server says to a wrong acknowledgement.
+                    // How a server replies to a wrong acknowledgement.
                     _ => (S, seg("R", ack, 0, 0)),
                 };
                 match ends.step(state, segment.0, &segment.1) {
@@ -782,7 +789,7 @@ mod tests {
         assert!(seen.contains("reset") && seen.contains("opening"), "{seen:?}");
     }
 
-    /// A download of 64-KiB segments with 32 MiB under way, losses in bursts on both sides of the tracker, and both FINs.
+    /// A download of 64-KiB segments with 32 MiB in flight, bursts of loss on both sides of the tracker, and both FINs.
     fn download(rng: &mut crate::rng::Rng, first: [u32; 2], segments: u32) -> Result<(), String> {
         const SIZE: u32 = 65_536;
         let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
@@ -798,7 +805,7 @@ mod tests {
         show(C, seg("A", number(0, 0), number(1, 0), 0));
         let (mut got, mut sent, mut acked, mut deaf) = (vec![false; segments as usize], 0, 0, [0; 3]);
         while acked < segments {
-            // A hole is filled from its low end, else something new goes out.
+            // Holes are filled from the low end first; otherwise new data is sent.
             let hole = (acked..sent).find(|i| !got[*i as usize]).filter(|_| rng.below(4) == 0);
             let next = match hole {
                 Some(hole) => hole,
@@ -823,7 +830,7 @@ mod tests {
                 return Err(format!("{state:?} after segment {next} of {sent}, {acked} acknowledged"));
             }
             if next >= acked && !ends.is_under_way(S, number(1, next * SIZE)) {
-                return Err(format!("segment {next} of {sent} is not under way, {acked} acknowledged: {ends:?}"));
+                return Err(format!("segment {next} of {sent} is not in flight, {acked} acknowledged: {ends:?}"));
             }
             if deaf[1] > 0 {
                 continue;
@@ -857,7 +864,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_knows_addresses_and_ports_alone_shortens_no_life() {
+    fn addresses_and_ports_alone_cannot_shorten_a_flows_life() {
         let mut rng = crate::rng::Rng::new(11);
         let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
         for (from, segment) in open() {
@@ -873,7 +880,7 @@ mod tests {
                 "{segment:?}: {step:?}"
             );
         }
-        // And the connection itself still closes.
+        // The connection itself still closes.
         let more = [(S, seg("FA", 501, 101, 0)), (C, seg("FA", 101, 502, 0)), (S, seg("A", 502, 102, 0))];
         let last = more.map(|(from, segment)| ends.step(state, from, &segment));
         assert_eq!(last[2], Tracked::Refresh(TimeoutState::Closing), "{ends:?}");

@@ -1,4 +1,4 @@
-//! Limits of new flows for each client of a rule: a rate and a number at a time, in a bounded memory.
+//! Limits of new flows per client of a rule: a rate and a number of simultaneous flows, in bounded memory.
 
 use crate::bucket::Bucket;
 use crate::flow::clients::Clients;
@@ -6,7 +6,7 @@ use crate::time::Instant;
 use ahash::RandomState;
 use std::net::IpAddr;
 
-/// Most clients that a rule counts at a time; those idle longest are forgotten first.
+/// Maximum number of clients that a rule counts at a time; the one idle longest is evicted first.
 const MOST_CLIENTS: usize = 65_536;
 
 /// A client of a rule.
@@ -16,7 +16,7 @@ pub(super) struct Client {
     pub(super) flows: u32,
 }
 
-/// Which of a client's limits is reached.
+/// Which of a client's limits has been reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reached {
     Rate,
@@ -32,12 +32,12 @@ impl ClientLimits {
         ClientLimits(Clients::new(RandomState::with_seeds(seed, 21, 22, 23)))
     }
 
-    /// Returns what is counted of a client.
+    /// Returns the counters of a client.
     pub(super) fn get(&self, client: IpAddr) -> Client {
         self.0.get(client).unwrap_or_default()
     }
 
-    /// Returns the client as it is once it has opened another flow, if it may.
+    /// Returns the client's counters after another new flow, if it is admitted.
     pub(super) fn admit(
         &self,
         now: Instant,
@@ -64,7 +64,7 @@ impl ClientLimits {
         }
     }
 
-    /// Remembers a client without flows, and makes room for it; clients with flows give way to nobody.
+    /// Stores a client without flows, evicting an idle one if necessary; clients with flows are never evicted.
     fn rest(&mut self, client: IpAddr, known: Client) {
         self.0.remove(client);
         if self.0.len() < MOST_CLIENTS || self.0.forget_idle() {
@@ -72,7 +72,7 @@ impl ClientLimits {
         }
     }
 
-    /// Notes a client's new flow.
+    /// Records a client's new flow.
     pub(super) fn opened(&mut self, client: IpAddr) {
         if let Some(busy) = self.0.busy_mut(client) {
             busy.flows += 1;
@@ -81,7 +81,7 @@ impl ClientLimits {
         }
     }
 
-    /// Notes that a client's flow ended.
+    /// Records that a client's flow ended.
     pub(super) fn ended(&mut self, client: IpAddr) {
         let Some(busy) = self.0.busy_mut(client) else { return };
         busy.flows -= 1;
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_bounded_and_the_idle_go_first() {
+    fn clients_are_bounded_and_idle_ones_are_evicted_first() {
         let mut clients = ClientLimits::new(1);
         let client = |n: u32| IpAddr::from(n.to_be_bytes());
         clients.admits(at(0), client(0), Some(1), None).unwrap();

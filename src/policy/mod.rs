@@ -1,8 +1,9 @@
-//! Whether a new flow is wanted: ordered rules, limits, priorities.
+//! Whether a new flow is admitted: ordered rules, limits, priorities.
 //!
-//! [`Rules`] are what was configured, [`Switches`] what operators switched, a [`Policy`] is what one shard has counted.
+//! [`Rules`] are the configuration, [`Switches`] what operators switched, and a [`Policy`] is what one shard has
+//! counted.
 //!
-//! It must not know packets' bytes, the table or how servers are chosen; it is handed keys and times.
+//! It must not know packet bytes, the table or how servers are chosen; it is given keys and times.
 
 mod limits;
 mod settings;
@@ -16,39 +17,39 @@ use crate::time::Instant;
 use limits::{ClientLimits, Reached};
 use std::net::IpAddr;
 
-/// The number of no rule.
+/// The number that means no rule.
 pub const NO_RULE: u16 = u16::MAX;
 
-/// Percent of the table, or of the gateway's rate, that is reserved for the priorities above.
+/// Percentage of the table, or of the gateway's rate, that is reserved for higher priorities.
 const RESERVED: [u64; 3] = [20, 10, 0];
 
 /// Why a new flow is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its rule's new flows a second are used up.
+    /// Its rule's rate of new flows is exhausted.
     RuleRate,
-    /// Its rule has as many flows as it may.
+    /// Its rule has reached its flow limit.
     RuleFlows,
-    /// Its client's new flows a second are used up.
+    /// Its client's rate of new flows is exhausted.
     ClientRate,
-    /// Its client has as many flows as it may.
+    /// Its client has reached its flow limit.
     ClientFlows,
-    /// The gateway's new flows a second are used up, or nearly, and what is left is for higher priorities.
+    /// The gateway's rate of new flows is exhausted, or nearly so, and the rest is reserved for higher priorities.
     Rate(Priority),
-    /// The table is nearly full, and what is left is for higher priorities.
+    /// The table is nearly full, and the rest is reserved for higher priorities.
     Table(Priority),
 }
 
-/// What a rule has done since the start.
+/// A rule's counters since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RuleTotals {
-    /// Packets of no flow that it matched.
+    /// Packets without a flow that it matched.
     pub matched: u64,
-    /// Flows that it let in.
+    /// Flows that it admitted.
     pub opened: u64,
     /// Flows that its limits refused.
     pub refused: u64,
-    /// Flows that it let in and that have not ended.
+    /// Live flows that it admitted.
     pub flows: u32,
 }
 
@@ -57,10 +58,10 @@ pub struct RuleTotals {
 pub struct Rules {
     /// By number.
     rules: Vec<RuleSettings>,
-    /// The numbers of those that are asked, in the order of the file.
+    /// The numbers of the rules that are evaluated, in file order.
     order: Vec<u16>,
     rate: Option<u32>,
-    /// Percent reserved from each priority: nothing is reserved from the highest in use.
+    /// Percentage reserved from each priority: nothing is reserved from the highest one in use.
     reserved: [u64; 3],
 }
 
@@ -68,7 +69,7 @@ pub struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switches(Vec<bool>);
 
-/// What a new flow takes from its limits: carried out by [`Policy::take`], also where it was refused.
+/// What a new flow takes from its limits: carried out by [`Policy::take`] even if the flow was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Takes {
     client: Option<(IpAddr, limits::Client)>,
@@ -85,7 +86,7 @@ struct RuleState {
     totals: RuleTotals,
 }
 
-/// One shard's part of policy: what the limits have given out, and what each rule has done.
+/// One shard's part of policy: limits used, and the counters of each rule.
 #[derive(Debug, Clone)]
 pub struct Policy {
     states: Vec<RuleState>,
@@ -93,7 +94,7 @@ pub struct Policy {
 }
 
 impl Rules {
-    /// Compiles the rules, which are asked in this order; `used` are the priorities that services use.
+    /// Compiles the rules, evaluated in this order; `used` are the priorities that services use.
     pub fn new(settings: &PolicySettings, order: Vec<u16>, used: impl Iterator<Item = Priority>) -> Self {
         let asked = order.iter().map(|number| &settings.rules[usize::from(*number)]);
         let used = asked.filter_map(|rule| rule.priority).chain(used);
@@ -107,12 +108,12 @@ impl Rules {
         }
     }
 
-    /// Whether none is asked.
+    /// Returns whether no rules are evaluated.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// Returns the rules that are asked, in their order, with their numbers.
+    /// Returns the rules that are evaluated, in order, with their numbers.
     pub fn in_order(&self) -> impl ExactSizeIterator<Item = (u16, &RuleSettings)> {
         self.order.iter().map(|number| (*number, &self.rules[usize::from(*number)]))
     }
@@ -122,7 +123,7 @@ impl Rules {
         self.rules.get(usize::from(rule))
     }
 
-    /// Returns the new flows per second that the gateway takes in all; none is no limit.
+    /// Returns the gateway's limit of new flows per second; none is unlimited.
     pub fn rate(&self) -> Option<u32> {
         self.rate
     }
@@ -132,8 +133,7 @@ impl Rules {
         self.reserved[priority as usize]
     }
 
-    /// Returns the first rule that is switched on and matches a packet of no flow, and what it does. `ingress` 0 is
-    /// unknown.
+    /// Returns the first switched-on rule that matches a packet without a flow, and its action. `ingress` 0 is unknown.
     pub fn decide(&self, switches: &Switches, key: &Key, ingress: u16) -> Option<(u16, Action)> {
         let matches =
             |number: u16, rule: &RuleSettings| switches.is_on(number) && rule.mismatch(key, ingress).is_none();
@@ -141,7 +141,7 @@ impl Rules {
         found.map(|(number, rule)| (number, rule.action))
     }
 
-    /// Returns the priority of a rule's flows, where it names one.
+    /// Returns the priority of a rule's flows, if it names one.
     pub fn priority(&self, rule: u16) -> Option<Priority> {
         self.rules.get(usize::from(rule))?.priority
     }
@@ -151,31 +151,31 @@ impl Rules {
         self.rules.get(usize::from(rule)).map(|rule| rule.name.as_str())
     }
 
-    /// Returns the number of the rule of that name.
+    /// Returns the number of the rule with this name.
     pub fn find(&self, name: &str) -> Option<u16> {
         self.in_order().find(|(_, rule)| rule.name == name).map(|(number, _)| number)
     }
 }
 
 impl Switches {
-    /// The rules as the settings have them.
+    /// Returns the initial state of the rules, as configured.
     pub fn new(rules: &Rules) -> Self {
         Switches(rules.rules.iter().map(|rule| rule.enabled).collect())
     }
 
-    /// Whether a rule is switched on.
+    /// Returns whether a rule is switched on.
     pub fn is_on(&self, rule: u16) -> bool {
         self.0.get(usize::from(rule)) == Some(&true)
     }
 
-    /// Switches a rule on or off; false where there is no such rule. Live flows stay.
+    /// Switches a rule on or off; returns false if there is no such rule. Live flows stay.
     pub fn set(&mut self, rule: u16, on: bool) -> bool {
         self.0.get_mut(usize::from(rule)).map(|switch| *switch = on).is_some()
     }
 }
 
 impl Policy {
-    /// Makes the shard's part, with all limits unused.
+    /// Creates the shard's part, with all limits unused.
     pub fn new(rules: &Rules, seed: u64) -> Self {
         let state = |rule: &RuleSettings| {
             let by_client = rule.limits.client_rate.is_some() || rule.limits.client_flows.is_some();
@@ -188,8 +188,8 @@ impl Policy {
         Policy { states: rules.rules.iter().map(state).collect(), bucket: Bucket::default() }
     }
 
-    /// Whether a new flow is within every limit, and what it takes from them; changes nothing. `flows` of `max` are in
-    /// the table; `ended` is the rule and client of a flow that counts as ended.
+    /// Returns whether a new flow is within every limit, and what it takes from them; changes nothing. `flows` of `max`
+    /// are in the table; `ended` is the rule and client of a flow that counts as ended.
     pub fn admit(
         &self,
         rules: &Rules,
@@ -229,7 +229,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Takes what [`Policy::admit`] worked out.
+    /// Takes what [`Policy::admit`] computed.
     pub fn take(&mut self, rule: u16, takes: &Takes) {
         if let Some(bucket) = takes.gateway {
             self.bucket = bucket;
@@ -244,14 +244,14 @@ impl Policy {
         }
     }
 
-    /// Counts a packet of no flow that a rule matched.
+    /// Counts a packet without a flow that a rule matched.
     pub fn matched(&mut self, rule: u16) {
         if let Some(state) = self.states.get_mut(usize::from(rule)) {
             state.totals.matched += 1;
         }
     }
 
-    /// Notes a flow that was made.
+    /// Records a flow that was created.
     pub fn opened(&mut self, rules: &Rules, rule: u16, client: IpAddr) {
         let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
         state.totals.opened += 1;
@@ -261,7 +261,7 @@ impl Policy {
         }
     }
 
-    /// Notes that a flow ended.
+    /// Records that a flow ended.
     pub fn ended(&mut self, rules: &Rules, rule: u16, client: IpAddr) {
         let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
         state.totals.flows -= 1;
@@ -270,17 +270,17 @@ impl Policy {
         }
     }
 
-    /// Returns how many flows each rule has let in that have not ended, by number.
+    /// Returns the number of live flows of each rule, by rule number.
     pub fn flows(&self) -> impl Iterator<Item = u32> + '_ {
         self.states.iter().map(|state| state.totals.flows)
     }
 
-    /// Returns what a rule has done.
+    /// Returns the counters of a rule.
     pub fn totals(&self, rule: u16) -> RuleTotals {
         self.states.get(usize::from(rule)).map(|state| state.totals).unwrap_or_default()
     }
 
-    /// Returns how much is left of a client's, a rule's and the gateway's limits, in the terms of [`Usage`].
+    /// Returns how much is left of the limits of a client, a rule and the gateway, in the terms of [`Usage`].
     pub fn usage(&self, rules: &Rules, now: Instant, rule: u16, client: IpAddr) -> Usage {
         let mut usage =
             Usage { gateway_rate: rules.rate.map(|rate| (self.bucket.left(now, rate), rate)), ..Usage::default() };
@@ -299,18 +299,18 @@ impl Policy {
     }
 }
 
-/// How much of each limit that a new flow meets is used or left; none where there is no such limit.
+/// The state of each limit that applies to a new flow; none if there is no such limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// New flows that the client may open at once, and its rate per second.
     pub client_rate: Option<(u32, u32)>,
-    /// The client's flows, and the most that it may have.
+    /// The client's flows, and their limit.
     pub client_flows: Option<(u32, u32)>,
-    /// New flows that the rule may let in at once, and its rate per second.
+    /// New flows that the rule admits at once, and its rate per second.
     pub rule_rate: Option<(u32, u32)>,
-    /// The rule's flows, and the most that it may have.
+    /// The rule's flows, and their limit.
     pub rule_flows: Option<(u32, u32)>,
-    /// New flows that the gateway takes at once, and its rate per second.
+    /// New flows that the gateway admits at once, and its rate per second.
     pub gateway_rate: Option<(u32, u32)>,
 }
 
@@ -346,12 +346,12 @@ impl RuleState {
     }
 }
 
-/// What of a rule does not match a packet; the first that does not.
+/// The first part of a rule that does not match a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
     /// The protocol.
     Protocol,
-    /// The interface that it came in at.
+    /// The ingress interface.
     Ingress,
     /// The destination port.
     Ports,
@@ -364,7 +364,7 @@ pub enum Mismatch {
 }
 
 impl RuleSettings {
-    /// Returns what does not match a packet of no flow; none where all of it does.
+    /// Returns the first part that does not match a packet without a flow; none if all parts match.
     pub fn mismatch(&self, key: &Key, ingress: u16) -> Option<Mismatch> {
         let within = |networks: &[ipnet::IpNet], address: IpAddr| {
             networks.is_empty() || networks.iter().any(|network| network.contains(&address))
@@ -423,7 +423,7 @@ mod tests {
         fn admit(&mut self, rule: u16, priority: Priority, client: IpAddr, fill: (u32, u32)) -> Result<(), Refusal> {
             let ask = |policy: &Policy| policy.admit(&self.rules, Instant::ZERO, rule, (priority, client, None), fill);
             let (takes, result) = ask(&self.policy);
-            assert_eq!(ask(&self.policy), (takes, result), "asking leaves no trace");
+            assert_eq!(ask(&self.policy), (takes, result), "admit changes nothing");
             self.policy.take(rule, &takes);
             result
         }
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rules_limits_refuse_by_name_and_free_again() {
+    fn a_rules_limits_refuse_with_a_reason_and_recover() {
         let limits = Limits { flows: Some(2), client_flows: Some(1), ..Limits::default() };
         let mut policy = policy(vec![RuleSettings { limits, ..RuleSettings::new("a", Action::Balance(None)) }]);
         let client = |n: u8| IpAddr::from([10, 0, 0, n]);
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn lower_classes_are_refused_first_and_the_highest_in_use_never() {
+    fn lower_priorities_are_refused_first_and_the_highest_in_use_never() {
         let settings = PolicySettings { rate: Some(10), ..PolicySettings::default() };
         let client = IpAddr::from([10, 0, 0, 1]);
         use Priority::{High, Low, Normal};
@@ -489,7 +489,7 @@ mod tests {
             assert_eq!([Low, Normal, High].map(|class| admit(class, flows)), want);
         }
         assert_eq!(admit(Normal, 90), Err(Refusal::Table(Normal)));
-        // Five of ten are taken.
+        // Five of ten are in use.
         let refused = [Low, Low, Low, Low, Normal, Normal, High, High].map(|class| admit(class, 0).err());
         let (low, normal, high) = (Some(Refusal::Rate(Low)), Some(Refusal::Rate(Normal)), Some(Refusal::Rate(High)));
         assert_eq!(refused, [None, None, None, low, None, normal, None, high]);

@@ -1,24 +1,25 @@
-//! What an operator configures of policy: ordered rules, limits, priority classes. Plain checked values.
+//! The operator's settings for policy: ordered rules, limits, priorities. Plain checked values.
 
 use crate::balance::{Prefixes, Priority, Protocol};
 use crate::ids::ServiceId;
 use ipnet::IpNet;
 
-/// What is done with a new flow that a rule matches.
+/// What happens to a new flow that a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// It is balanced: to this service, or to the one that listens at its destination.
+    /// It is balanced: to this service, or to the one that listens on its destination.
     Balance(Option<ServiceId>),
-    /// Its packets pass unchanged, packet by packet, without a flow.
+    /// Its packets pass unchanged, one by one, without a flow.
     Pass,
-    /// It is dropped in silence.
+    /// It is dropped silently.
     Drop,
-    /// TCP gets a reset, others ICMP "administratively prohibited" (RFC 1812, 5.2.7.1; RFC 4443, 3.1).
+    /// It is rejected: TCP with a reset, others with ICMP "administratively prohibited" (RFC 1812, 5.2.7.1; RFC 4443,
+    /// 3.1).
     Reject,
 }
 
 impl Action {
-    /// The word used in configurations and tables.
+    /// Returns the word used in configurations and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Action::Balance(_) => "balance",
@@ -29,16 +30,16 @@ impl Action {
     }
 }
 
-/// Limits of new flows; none is no limit.
+/// Limits of new flows; none is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// New flows a second, and as many at once after a quiet second.
+    /// New flows per second, and the burst after a quiet second.
     pub rate: Option<u32>,
-    /// Flows at a time.
+    /// Simultaneous flows.
     pub flows: Option<u32>,
-    /// New flows a second of one client.
+    /// New flows per second per client.
     pub client_rate: Option<u32>,
-    /// Flows at a time of one client.
+    /// Simultaneous flows per client.
     pub client_flows: Option<u32>,
 }
 
@@ -47,32 +48,32 @@ pub struct Limits {
 pub struct RuleSettings {
     /// Unique name.
     pub name: String,
-    /// Whether it holds at the start.
+    /// Whether it is on at the start.
     pub enabled: bool,
-    /// Networks that the source lies in; empty is any.
+    /// Source networks; empty matches any.
     pub from: Vec<IpNet>,
-    /// Networks that the destination lies in; empty is any.
+    /// Destination networks; empty matches any.
     pub to: Vec<IpNet>,
     /// Protocol.
     pub protocol: Option<Protocol>,
-    /// First and last of ranges of source ports; empty is any.
+    /// Source port ranges, first and last; empty matches any.
     pub source_ports: Vec<(u16, u16)>,
-    /// First and last of ranges of destination ports; empty is any.
+    /// Destination port ranges, first and last; empty matches any.
     pub ports: Vec<(u16, u16)>,
-    /// Number in [`PolicySettings::interfaces`], from 1, of the interface that it came in at.
+    /// The ingress interface, as its number in [`PolicySettings::interfaces`], from 1.
     pub ingress: Option<u16>,
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// The class of its flows; none is that of the service.
+    /// The priority of its flows; none is that of the service.
     pub priority: Option<Priority>,
     /// Limits of its flows.
     pub limits: Limits,
-    /// Which clients count as one for the limits.
+    /// What counts as one client for the limits.
     pub client: Prefixes,
 }
 
 impl RuleSettings {
-    /// A rule that matches everything.
+    /// Returns a rule that matches everything.
     pub fn new(name: &str, action: Action) -> Self {
         RuleSettings {
             name: name.into(),
@@ -94,10 +95,10 @@ impl RuleSettings {
 /// All of policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PolicySettings {
-    /// The rules in their order: the first that matches a new flow decides. At most 65,535.
+    /// The rules in order: the first that matches a new flow decides. At most 65,535.
     pub rules: Vec<RuleSettings>,
-    /// New flows a second that the gateway takes in all; none is no limit.
+    /// New flows per second for the whole gateway; none is unlimited.
     pub rate: Option<u32>,
-    /// Names of the interfaces that rules speak of.
+    /// Names of the interfaces that rules refer to.
     pub interfaces: Vec<String>,
 }

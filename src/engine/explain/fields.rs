@@ -1,9 +1,9 @@
-//! Which header fields differ between a packet and what it becomes.
+//! Which header fields differ between a packet and its rewritten form.
 
 use super::FieldLine;
 use crate::packet::{Parsed, Transport, long, parse, parse_first, proto, rewrite, word};
 
-/// Returns the fields that differ, in the order of the packet; of packets of one family.
+/// Returns the fields that differ, in packet order; both packets are of one family.
 pub(super) fn changed(before: &[u8], after: &[u8]) -> Vec<FieldLine> {
     let mut lines = Vec::new();
     let (Some(old), Some(new)) = (read(before), read(after)) else { return lines };

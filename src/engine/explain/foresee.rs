@@ -1,7 +1,6 @@
-//! A look whose step is not carried out, and what carrying it out would do to the packet.
+//! A look whose step is not carried out, and the effect that carrying it out would have on the packet.
 //!
-//! Where a look asks for something to be done first, what that would change is laid over the rooms instead of changing
-//! them.
+//! If a look asks for something to be done first, its effect is laid over the state instead of changing it.
 
 use super::super::arrival::Arrival;
 use super::super::look::{Foresight, Going, Look, Without};
@@ -15,12 +14,12 @@ use crate::packet::{Side, rewrite};
 use crate::time::Instant;
 use std::borrow::Cow;
 
-/// What would become of a packet: its verdict, and the bytes that would go out.
+/// The foreseen outcome of a packet: its verdict, and the bytes that would be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreseen {
-    /// What would become of it. None: the monitors or the store of fragments decide.
+    /// Its verdict; none if the monitors or the fragment store decide.
     pub verdict: Option<Verdict>,
-    /// The packet as it would be forwarded; as it came where it would not be.
+    /// The packet as it would be forwarded; as it arrived if it would not be.
     pub bytes: Vec<u8>,
     /// Packets of the gateway's own that would be queued.
     pub sends: Vec<Vec<u8>>,
@@ -32,7 +31,7 @@ pub(super) struct Prospect<'e> {
     pub(super) standing: Cow<'e, Standing>,
     pub(super) foresight: Foresight,
     pub(super) scratch: Scratch,
-    /// Flows that end before, and why.
+    /// Flows that end first, and why.
     pub(super) before: Vec<(FlowRow, Ended)>,
 }
 
@@ -52,7 +51,7 @@ impl<'e> Prospect<'e> {
         Look::new(plan, &self.standing, shard).foreseeing(&self.foresight)
     }
 
-    /// Looks until there is nothing left to be done first.
+    /// Looks until nothing has to be done first.
     pub(super) fn step(&mut self, arrival: &Arrival<'_>) -> Step {
         let (now, mut calls) = (arrival.now, 1);
         self.give_ports_back(now, calls);
@@ -75,7 +74,7 @@ impl<'e> Prospect<'e> {
         }
     }
 
-    /// Brings a service's groups up to date for showing them, also where the look did not get that far.
+    /// Brings a service's groups up to date for display, even if the look did not get that far.
     pub(super) fn refresh(&mut self, now: Instant, service: ServiceId, key: &Key) {
         let Engine { plan, shard, .. } = self.engine;
         loop {
@@ -87,7 +86,7 @@ impl<'e> Prospect<'e> {
         }
     }
 
-    /// Counts ports that have rested as given back, as [`super::super::shard::Shard::advance`] does.
+    /// Counts ports that have rested as freed, as [`super::super::shard::Shard::advance`] does.
     fn give_ports_back(&mut self, now: Instant, calls: usize) {
         let pools = self.engine.shard.nat_pools().iter();
         self.foresight.given_back.rested = pools.map(|pool| pool.to_give_back(now, calls)).max().unwrap_or(0);
@@ -109,7 +108,7 @@ impl<'e> Prospect<'e> {
         self.foresight.overlay.end(flow.server_id);
     }
 
-    /// Returns the flow that a step sends the packet on for, as it is or would be.
+    /// Returns the flow, existing or foreseen, on whose behalf a step sends the packet on.
     pub(super) fn going(&self, step: &Step) -> Option<Going<'_>> {
         match step {
             Step::Hit(hit) => Some(Going::of_table(self.engine.shard.table(), hit.found)),
@@ -119,7 +118,7 @@ impl<'e> Prospect<'e> {
         }
     }
 
-    /// Does to the packet what carrying the step out would do; returns its verdict.
+    /// Applies the step's effect on the packet; returns its verdict.
     pub(super) fn apply(&self, arrival: &mut Arrival<'_>, step: &Step) -> Option<Verdict> {
         let table = self.engine.shard.table();
         let translated = |found: Found, opened| {
@@ -178,7 +177,7 @@ impl<'e> Prospect<'e> {
         }
     }
 
-    /// Returns the packets that carrying the step out would queue.
+    /// Returns the packets that carrying out the step would queue.
     pub(super) fn sends(&self, step: &Step) -> Vec<Vec<u8>> {
         use super::super::step::Reply;
         let emitted = || self.scratch.emission.packets().map(|(packet, _)| packet.to_vec()).collect();

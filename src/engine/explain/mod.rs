@@ -1,7 +1,7 @@
-//! Why a packet meets its verdict, as plain values: a look without carrying out, and the facts behind it.
+//! Why a packet gets its verdict, as plain values: a look that is not carried out, and the facts behind it.
 //!
-//! It must not decide anything: what becomes of the packet is what `look` says, and everything else here is
-//! read from the same rooms that the look reads.
+//! It must not decide anything: the outcome is what `look` returns, and everything else is read from the same
+//! state that the look reads.
 
 mod fields;
 mod foresee;
@@ -21,7 +21,7 @@ use crate::time::{Duration, Instant};
 use foresee::Prospect;
 
 impl Engine {
-    /// Explains what would become of a packet at `now`, and changes nothing.
+    /// Explains the outcome of a packet at `now`; changes nothing.
     pub fn explain(&self, now: Instant, packet: &[u8], meta: Meta) -> Explanation {
         let mut bytes = packet.to_vec();
         let mut explanation = Explanation { packet: describe(packet), ..Explanation::default() };
@@ -32,7 +32,7 @@ impl Engine {
         explanation
     }
 
-    /// Returns what would become of a packet at `now`, and changes nothing.
+    /// Returns the outcome of a packet at `now`; changes nothing.
     pub fn foresee(&self, now: Instant, packet: &[u8], meta: Meta) -> Foreseen {
         let mut bytes = packet.to_vec();
         let (verdict, sends) = match Arrival::new(now, &mut bytes, meta) {
@@ -113,7 +113,7 @@ fn outcome(verdict: &Verdict, step: &Step, explanation: &mut Explanation) {
     explanation.outcome = OutcomeRow { server: before.server, picked_by: before.picked_by, opens, text, ..row };
 }
 
-/// Makes a first fragment stand for the packet that it begins; none where it is a later one.
+/// Makes a first fragment represent the packet that it begins; none if it is a later one.
 fn first_of(arrival: &mut Arrival<'_>) -> Option<Result<(), Reason>> {
     let parsed = &arrival.parsed;
     let Transport::Fragment { offset: 0, id, .. } = parsed.transport else { return None };
@@ -125,10 +125,10 @@ fn goes_on(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Forward { why, .. } | Verdict::Emit { why } if *why != Forwarded::Foreign)
 }
 
-/// Returns where a packet of a flow goes on to.
+/// Returns the destination of a packet of a flow.
 fn goes_to(prospect: &Prospect<'_>, step: &Step) -> Option<String> {
     let going = prospect.going(step)?;
-    // An error goes to the sender of what it is about.
+    // An error goes to the sender of the packet that it quotes.
     let to = going.key(going.side.other());
     let has_ports = matches!(to.protocol, Protocol::Tcp | Protocol::Udp | Protocol::Sctp);
     let has_ports = has_ports && !matches!(step, Step::Error(_));
@@ -196,7 +196,7 @@ fn note_path_mtu(prospect: &Prospect<'_>, going: &Going<'_>, explanation: &mut E
     }
 }
 
-/// Returns the timeout state that restarts, if one does.
+/// Returns the timeout state that restarts, if any.
 fn state_after(onward: &Onward, follow: &Follow) -> Option<TimeoutState> {
     match follow {
         _ if !onward.goes_on() => None,

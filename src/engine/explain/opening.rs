@@ -1,4 +1,4 @@
-//! How a packet of no flow fares: rules, service, limits, what is remembered of the client, candidates.
+//! A packet without a flow: rules, service, limits, the client's sticky slot, candidates.
 
 use super::super::Reason;
 use super::super::arrival::Arrival;
@@ -11,10 +11,10 @@ use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::Transport;
 use crate::policy::{Action, Mismatch, RuleSettings, Usage};
 
-/// Most servers that an explanation lists.
+/// Maximum number of servers that an explanation lists.
 const MOST_CANDIDATES: usize = 256;
 
-/// Adds what applies of it.
+/// Adds the parts that apply to it.
 pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
     let (Some(key), Step::Open(_) | Step::Settle(_)) = (&arrival.key, step) else { return };
     rules(prospect, arrival, key, explanation);
@@ -112,7 +112,7 @@ fn differs(mismatch: Mismatch, rule: &RuleSettings, key: &Key) -> String {
     }
 }
 
-/// Lists a few, and how many more there are.
+/// Lists a few items, and how many more there are.
 fn list(all: impl ExactSizeIterator<Item = String>) -> String {
     const FEW: usize = 4;
     let more = all.len().saturating_sub(FEW);
@@ -152,7 +152,7 @@ fn limits(
     let reserved = rules.reserved(priority);
     let client = key.addresses.src();
     let usage: Usage = engine.shard.policy().usage(rules, arrival.now, rule, client);
-    // A flow that counts as ended is still counted there.
+    // A flow that counts as ended is still included there.
     let ended = prospect.foresight.without;
     let of_rule = u64::from(ended.is_some_and(|ended| ended.rule == rule));
     let of_client = u64::from(ended.is_some_and(|ended| ended.rule == rule && ended.client == client));

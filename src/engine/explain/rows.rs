@@ -1,4 +1,4 @@
-//! What an explanation consists of: values that tables and JSON show.
+//! The parts of an explanation: values that tables and JSON show.
 
 use super::super::FlowRow;
 use crate::balance::{Admin, Algorithm, PickedBy};
@@ -7,18 +7,18 @@ use crate::state::Health;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// What would become of a packet, and why. Each part that does not apply is absent.
+/// The outcome of a packet, and why. Parts that do not apply are absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct Explanation {
     /// The packet in one line, as reports describe it.
     pub packet: String,
-    /// What becomes of it.
+    /// Its outcome.
     pub outcome: OutcomeRow,
-    /// What happens first: a flow that ends so that the packet can open another, for example.
+    /// What happens first: for example, a flow that ends so that the packet can open another.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<String>,
-    /// The rules up to the one that matched, or all where none did.
+    /// The rules up to the one that matched, or all if none did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleLine>,
     /// The flow that the packet belongs to.
@@ -30,25 +30,25 @@ pub struct Explanation {
     /// The service that it asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceLine>,
-    /// The limits that a new flow meets.
+    /// The limits that apply to a new flow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<LimitLine>,
-    /// What is remembered of the client.
+    /// The client's sticky slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky: Option<StickyLine>,
-    /// Every server that could take the flow, in the order of the file.
+    /// Every server that could take the flow, in file order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<CandidateLine>,
-    /// How the algorithm came to its choice, in words.
+    /// How the algorithm made its choice, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<String>,
-    /// The header fields that change, in the order of the packet.
+    /// The header fields that change, in packet order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rewrite: Vec<FieldLine>,
-    /// Packets of the gateway's own that are sent in its place or in answer to it, each described in one line.
+    /// Packets of the gateway's own that are sent in its place or in reply to it, each described in one line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sends: Vec<String>,
-    /// Timers that hold after it.
+    /// Timers that run after it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub timers: Vec<TimerLine>,
     /// What could not be explained, and why.
@@ -56,14 +56,14 @@ pub struct Explanation {
     pub notes: Vec<String>,
 }
 
-/// What becomes of a packet.
+/// The outcome of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(default)]
 pub struct OutcomeRow {
-    /// `forward`, `emit` (it goes on as other packets), `pass` (unchanged), `consume` or `drop`; or `monitors` and
-    /// `fragment` where another part of the gateway decides.
+    /// `forward`, `emit` (replaced by other packets), `pass` (unchanged), `consume` or `drop`; or `monitors` and
+    /// `fragment` if another part of the gateway decides.
     pub verdict: String,
-    /// The name of the reason, or of what it is consumed for: `no-server`, `reset`.
+    /// The name of the reason for dropping or consuming it: `no-server`, `reset`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The same in words.
@@ -73,10 +73,10 @@ pub struct OutcomeRow {
     /// The server that it goes to or comes from, as `pool/server`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// Why that server was picked, where a flow is opened.
+    /// Why that server was picked, if a flow is opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub picked_by: Option<PickedBy>,
-    /// Where it goes on to: address and port, or an address alone where the protocol has no ports.
+    /// Its destination: address and port, or only an address if the protocol has no ports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
 }
@@ -84,7 +84,7 @@ pub struct OutcomeRow {
 /// A rule, and whether it matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleLine {
-    /// Its place among the rules, from 1.
+    /// Its position among the rules, from 1.
     pub place: u16,
     /// Its name.
     pub rule: String,
@@ -92,7 +92,7 @@ pub struct RuleLine {
     pub action: String,
     /// Whether it is the one that decides.
     pub matches: bool,
-    /// Why it does not match: `off`, or what of it differs.
+    /// Why it does not match: `off`, or the part that differs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why_not: Option<String>,
 }
@@ -102,41 +102,41 @@ pub struct RuleLine {
 pub struct ServiceLine {
     /// Its name.
     pub service: String,
-    /// How it was found: the listen address that holds the destination, or the rule that names it.
+    /// How it was found: the listen address that covers the destination, or the rule that names it.
     pub found_by: String,
     /// Its pool.
     pub pool: String,
-    /// How flows are spread.
+    /// How flows are distributed.
     pub algorithm: Algorithm,
 }
 
-/// A limit that a new flow meets.
+/// A limit that applies to a new flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitLine {
     /// Which: `client-rate`, `client-flows`, `rule-rate`, `rule-flows`, `gateway-rate` or `table`.
     pub limit: String,
-    /// What is used of it, in flows; of a rate, new flows that are used of the last second's worth.
+    /// Usage in flows; for a rate, new flows used out of the last second's quota.
     pub used: u64,
     /// The most that the flow's priority may use, in flows or in new flows per second.
     pub most: u64,
-    /// The most in all: what is beyond `most` is reserved for higher priorities.
+    /// The total limit: what exceeds `most` is reserved for higher priorities.
     pub total: u64,
     /// Whether it refuses the flow.
     pub refuses: bool,
 }
 
-/// What is remembered of a client.
+/// A client's sticky slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StickyLine {
     /// The address or network that counts as one client.
     pub client: IpAddr,
-    /// The server that it was given, as `pool/server`.
+    /// Its server, as `pool/server`.
     pub server: String,
     /// The client's flows to it.
     pub flows: u32,
-    /// Milliseconds since its last flow ended, or the latest began.
+    /// Milliseconds since its last flow ended, or since the most recent one began.
     pub age_ms: u64,
-    /// Whether it goes there again.
+    /// Whether the client returns to it.
     pub holds: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -148,25 +148,25 @@ pub struct StickyLine {
 pub struct CandidateLine {
     /// The server, as `pool/server`.
     pub server: String,
-    /// Whether it belongs to the last resort.
+    /// Whether it belongs to the last-resort pool.
     pub last_resort: bool,
     /// Its weight.
     pub weight: u16,
-    /// Its weight in force: less than `weight` during slow start.
+    /// Its effective weight: less than `weight` during slow start.
     pub weight_now: f32,
-    /// What its monitors say, for clients of the packet's family.
+    /// Its health according to its monitors, for clients of the packet's family.
     pub health: Health,
-    /// What the operator wants of it.
+    /// Its administrative state.
     pub admin: Admin,
     /// Its flows.
     pub flows: u32,
-    /// The most that it takes.
+    /// Its flow limit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub max_flows: Option<u32>,
-    /// Why it is no candidate; none: it is one.
+    /// Why it is not a candidate; none if it is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub out: Option<String>,
-    /// What the algorithm compares, in words with figures.
+    /// What the algorithm compares, in words and figures.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub score: Option<String>,
     /// Whether the flow goes there.
@@ -178,19 +178,19 @@ pub struct CandidateLine {
 pub struct FieldLine {
     /// Which: `destination address`, `TCP checksum`.
     pub field: String,
-    /// What it is.
+    /// The value before.
     pub from: String,
-    /// What it becomes.
+    /// The value after.
     pub to: String,
 }
 
 /// A timer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimerLine {
-    /// What it is for: `udp-two-way`, or `port rests`.
+    /// Its purpose: `udp-two-way`, or `port rests`.
     pub timer: String,
-    /// Milliseconds until it ends if nothing comes.
+    /// Milliseconds until it ends if no packet arrives.
     pub ends_in_ms: u64,
-    /// Where the timeout comes from: the gateway's, or the service's for a port.
+    /// The origin of the timeout: the gateway's settings, or the service's settings for a port.
     pub from: String,
 }

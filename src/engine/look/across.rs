@@ -1,6 +1,7 @@
-//! Packets and errors of flows whose two sides are of different families (NAT64, NAT46): they go on as other packets.
+//! Packets and errors of flows whose two sides are of different families (NAT64, NAT46): they are replaced by other
+//! packets.
 //!
-//! How a packet is made into the other family is up to `packet/family`.
+//! How a packet is translated into the other family is up to `packet/family`.
 
 use super::super::arrival::{Arrival, dont_fragment};
 use super::super::step::{Emission, ErrorOnward, Onward, Scratch, Settled};
@@ -11,17 +12,18 @@ use crate::packet::build::{self, Error};
 use crate::packet::family::{self, Across, MtuRule, Untranslatable};
 use crate::packet::{Addresses, Meta, Parsed, Side, parse, proto, rewrite};
 
-/// The least MTU of IPv6 (RFC 8200, 5): what a packet that may be fragmented is cut to where the path is not known
-/// (RFC 7915, 4.1).
+/// The minimum MTU of IPv6 (RFC 8200, 5): packets that may be fragmented are split to this size if the path MTU is
+/// unknown (RFC 7915, 4.1).
 const LEAST_V6: usize = 1280;
-/// How much longer a fragment is in IPv6: the difference of the headers, and the Fragment header.
+/// How much longer a fragment is in IPv6: the difference between the headers, plus the Fragment header.
 const LONGER: usize = 28;
 
-/// Set in the identifications of IPv6 packets that are cut here; those of IPv4 fragments have 16 bits (RFC 7915, 4.1).
+/// Set in the identifications of IPv6 packets that are fragmented here; those of IPv4 fragments have 16 bits (RFC 7915,
+/// 4.1).
 const OWN_IDENTIFICATION: u32 = 1 << 31;
 
 impl Look<'_> {
-    /// Makes a packet, or a first fragment, of a flow into packets of the other family.
+    /// Translates a packet or a first fragment of a flow into packets of the other family.
     pub(super) fn across(
         &self,
         arrival: &Arrival<'_>,
@@ -55,8 +57,8 @@ impl Look<'_> {
         }
     }
 
-    /// Answers the sender of a whole packet or first fragment that has no form in the other family (RFC 7915, 4.4 and 5.4);
-    /// not where its checksum is missing (RFC 6146, 3.4).
+    /// Answers the sender of a whole packet or first fragment that cannot be expressed in the other family (RFC 7915,
+    /// 4.4 and 5.4); not if its checksum is missing (RFC 6146, 3.4).
     #[cold]
     pub(super) fn untranslatable(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Settled {
         let why = family::can_cross(&mut scratch.trial, arrival.bytes, &arrival.parsed, arrival.meta);
@@ -66,7 +68,7 @@ impl Look<'_> {
         self.answer(arrival, scratch, Error::Prohibited, Consumed::Untranslatable)
     }
 
-    /// Emits a translated packet whole, or in fragments where it may be cut and the path takes no more.
+    /// Emits a translated packet whole, or in fragments if it may be fragmented and exceeds the path MTU.
     fn emit_across(
         &self,
         made: &[u8],
@@ -103,9 +105,9 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Emits a fragment of a flow in the other family, in smaller ones where the path takes no more.
+    /// Emits a fragment of a flow in the other family, in smaller ones if it exceeds the path MTU.
     ///
-    /// `id` is its identification where it goes on with another one, in IPv4.
+    /// `id` is the IPv4 identification that it is sent on with, if that differs from its own.
     pub(in crate::engine) fn fragment_across(
         &self,
         arrival: &Arrival<'_>,
@@ -126,7 +128,7 @@ impl Look<'_> {
                 return;
             }
             id.inspect(|id| rewrite::identification(&mut made, *id));
-            // RFC 7915, 5.1.1: a fragment may be cut again in IPv4 alone.
+            // RFC 7915, 5.1.1: only in IPv4 may a fragment be fragmented again.
             if made[0] >> 4 == 4 && made.len() > mtu {
                 build::fragment(&made, mtu, |piece| emission.push(piece, Meta::default()));
             } else {
@@ -141,9 +143,8 @@ impl Look<'_> {
         if sound { Ok(()) } else { Err(Reason::Untranslatable) }
     }
 
-    /// Returns the largest packet that the path takes in the other family. Over IPv6 it is the least that there is, unless
-    /// the settings vouch for the whole path: no router cuts there, and a sender whose packets may be cut expects no errors
-    /// (RFC 7915, 4).
+    /// Returns the path MTU in the other family. Over IPv6 this is the minimum MTU unless the settings cover the whole
+    /// path: no router fragments there, and a sender whose packets may be fragmented expects no errors (RFC 7915, 4).
     fn path_across(&self, going: &Going<'_>, v6: bool) -> usize {
         let mtu = self.path_mtu(going);
         let stated = match going.side {
@@ -153,7 +154,8 @@ impl Look<'_> {
         if v6 && !stated { mtu.min(LEAST_V6) } else { mtu }
     }
 
-    /// Makes an ICMP error into one of the other family; `going` is the flow as the side sees it that the error came from.
+    /// Translates an ICMP error into the other family; `going` is the flow as seen by the side that the error came
+    /// from.
     pub(super) fn error_across(
         &self,
         arrival: &Arrival<'_>,
@@ -165,7 +167,7 @@ impl Look<'_> {
         let inner = Across { addresses: sent.addresses, src_port: sent.src_port, dst_port: sent.dst_port };
         let mut mtus = MtuRule::default();
         for to in [Side::Client, Side::Server] {
-            // The path to a side is that of what the other one sends.
+            // The path to a side is the path of what the other side sends.
             let towards = if going.side == to.other() { *going } else { going.other_way() };
             let of = if going.is_v6(to) { &mut mtus.v6 } else { &mut mtus.v4 };
             *of = u32::try_from(self.path_mtu(&towards)).ok();
@@ -192,7 +194,7 @@ fn across_to(going: &Going<'_>) -> Across {
     Across { addresses: to.addresses.reversed(), src_port: to.dst_port, dst_port: to.src_port }
 }
 
-/// A super-packet of TCP that may be fragmented is segmented anew where its segments do not fit the path.
+/// Re-segments a TCP super-packet that may be fragmented, if its segments do not fit the path.
 fn smaller_segments(made: &[u8], meta: Meta, mtu: usize) -> Meta {
     let fits =
         |made: &Parsed| u16::try_from(mtu.saturating_sub(made.len - made.payload_len()).max(8)).unwrap_or(u16::MAX);

@@ -1,4 +1,4 @@
-//! Whether a new flow is wanted, as rules and limits say; and what the client is told where it is not.
+//! Whether rules and limits admit a new flow, and how the client is answered if not.
 
 use super::super::arrival::Arrival;
 use super::super::step::{Fate, Reply, Scratch, Settled};
@@ -12,16 +12,16 @@ use crate::ids::ServiceId;
 use crate::packet::build::Error;
 use crate::policy::{Action, Refusal};
 
-/// What the rules make of a packet of no flow.
+/// The rules' decision on a packet without a flow.
 pub(super) enum Ruled {
-    /// It goes on: to which service, if the rule names one.
+    /// It continues: to this service, if the rule names one.
     On(Option<ServiceId>),
     /// It is settled.
     Settled(Settled),
 }
 
 impl Look<'_> {
-    /// Asks the rules about a packet of no flow.
+    /// Evaluates the rules for a packet without a flow.
     pub(super) fn ruled(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Ruled {
         let decided = self.plan.rules().decide(self.standing.switches(), key, arrival.meta.ingress);
         let Some((rule, action)) = decided else { return Ruled::On(None) };
@@ -38,7 +38,7 @@ impl Look<'_> {
         }
     }
 
-    /// Whether a new flow is within every limit.
+    /// Checks whether a new flow is within every limit.
     pub(super) fn admit(
         &self,
         arrival: &Arrival<'_>,
@@ -69,12 +69,12 @@ impl Look<'_> {
         Err(reason)
     }
 
-    /// Returns how many flows are in the table.
+    /// Returns the number of flows in the table.
     pub(super) fn flows_in_table(&self) -> u32 {
         self.table().len() - u32::from(self.without().is_some())
     }
 
-    /// Answers a new flow that no server can take, as its service says.
+    /// Answers a new flow that no server can take, as its service specifies.
     pub(super) fn no_server(&self, arrival: &Arrival<'_>, service: ServiceId, scratch: &mut Scratch) -> Settled {
         if no_end_would_answer(arrival) {
             return Settled::drop(Reason::NoServer);
@@ -87,7 +87,7 @@ impl Look<'_> {
         self.refuse(arrival, scratch, Error::Port, reset, Consumed::NoServer)
     }
 
-    /// Tells the client of a new flow that there is no room for it, as the settings say (RFC 5508 REQ-8; RFC 6888
+    /// Answers the client of a new flow for which there is no room, as the settings specify (RFC 5508 REQ-8; RFC 6888
     /// REQ-11).
     pub(super) fn no_room(&self, arrival: &Arrival<'_>, reason: Reason, scratch: &mut Scratch) -> Settled {
         let why = match self.plan.answers().no_room {
@@ -95,7 +95,7 @@ impl Look<'_> {
             NoRoom::HostUnreachable => Error::Host,
             NoRoom::Drop => return Settled::drop(reason),
         };
-        // It is dropped for want of room, whether or not there is room to say so.
+        // It is dropped for want of room, whether or not the answer is sent.
         match self.answer(arrival, scratch, why, Consumed::Rejected) {
             Settled { fate: Fate::Consume(_), reply } => Settled { fate: Fate::Drop(reason), reply },
             _ => Settled { fate: Fate::Drop(reason), reply: Reply::None },

@@ -1,4 +1,4 @@
-//! Replies in the services' name: whether a packet may be answered at all, and what the answer is.
+//! Replies in the services' name: whether a packet may be answered at all, and with what.
 
 use super::super::arrival::Arrival;
 use super::super::step::{Fate, For, Reply, Scratch, Settled};
@@ -8,11 +8,11 @@ use crate::packet::build::{self, Error};
 use crate::packet::{Addresses, Meta, Transport, checksum, error_kind, proto, rewrite};
 use std::net::IpAddr;
 
-/// Room that is kept for an ICMP error: none is longer (RFC 1812, 4.3.2.3; RFC 4443, 2.4 c).
+/// Room reserved for an ICMP error: none is longer (RFC 1812, 4.3.2.3; RFC 4443, 2.4 c).
 const LONGEST_ERROR: usize = 1280;
 
 impl Look<'_> {
-    /// Answers a packet with an ICMP error in the name of its destination, if it may be answered by one.
+    /// Answers a packet with an ICMP error in the name of its destination, if it may be answered with one.
     pub(super) fn answer(
         &self,
         arrival: &Arrival<'_>,
@@ -23,7 +23,7 @@ impl Look<'_> {
         self.answer_to(arrival, scratch, why, as_what, For::Strangers)
     }
 
-    /// The same, at the expense of the limit for `whom`.
+    /// Answers it likewise, counted against the limit for `whom`.
     pub(super) fn answer_to(
         &self,
         arrival: &Arrival<'_>,
@@ -51,7 +51,7 @@ impl Look<'_> {
         }
     }
 
-    /// Answers a packet of no flow: TCP by a reset where that is wanted, all else by an ICMP error.
+    /// Answers a packet without a flow: TCP with a reset if that is configured, everything else with an ICMP error.
     pub(super) fn refuse(
         &self,
         arrival: &Arrival<'_>,
@@ -74,7 +74,7 @@ impl Look<'_> {
         }
     }
 
-    /// Answers a TCP packet of no flow with a reset (RFC 9293, 3.10.7.1), within the limit.
+    /// Answers a TCP packet without a flow with a reset (RFC 9293, 3.10.7.1), within the limit.
     pub(super) fn reset(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Settled {
         let mut packet = [0; build::MOST];
         let Some(len) = build::reset(&mut packet, &arrival.parsed) else { return Settled::drop(Reason::TcpNoFlow) };
@@ -89,7 +89,7 @@ impl Look<'_> {
         Settled { fate: Fate::Consume(Consumed::Reset), reply: Reply::Limited(For::Strangers) }
     }
 
-    /// Answers an echo request to an address of the gateway's own (RFC 1122, 3.2.2.6; RFC 4443, 4.2).
+    /// Answers an echo request to one of the gateway's own addresses (RFC 1122, 3.2.2.6; RFC 4443, 4.2).
     pub(super) fn echo(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Settled {
         let parsed = &arrival.parsed;
         if !can_be_answered(&parsed.addresses) {
@@ -116,7 +116,7 @@ impl Look<'_> {
     }
 }
 
-/// Whether an answer to a packet's source could reach it (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.7).
+/// Returns whether a reply could reach a packet's source (RFC 1122, 3.2.1.3; RFC 4291, 2.5.2 and 2.7).
 pub(in crate::engine) fn can_be_answered(addresses: &Addresses) -> bool {
     let src = addresses.src();
     let odd = match src {
@@ -127,8 +127,8 @@ pub(in crate::engine) fn can_be_answered(addresses: &Addresses) -> bool {
     !odd && !src.is_loopback() && src != addresses.dst()
 }
 
-/// Whether the checksum of an ICMP message (RFC 5508 REQ-3) or a TCP segment (RFC 9293, 3.1) is right. A partial one is
-/// trusted, and a first fragment has none that could be checked here.
+/// Returns whether the checksum of an ICMP message (RFC 5508 REQ-3) or a TCP segment (RFC 9293, 3.1) is valid. A
+/// partial one is trusted, and that of a first fragment cannot be checked here.
 pub(in crate::engine) fn sum_is_right(arrival: &Arrival<'_>) -> bool {
     let Arrival { bytes, parsed, meta, .. } = arrival;
     let message = &bytes[parsed.offset..parsed.len];
@@ -139,8 +139,8 @@ pub(in crate::engine) fn sum_is_right(arrival: &Arrival<'_>) -> bool {
     meta.partial_checksum || !parsed.whole || checksum::fold(checksum::add(start, message)) == 0xffff
 }
 
-/// Whether no end would answer a packet: a reset (RFC 9293, 3.10.7.1), or a segment or datagram with a wrong checksum
-/// (RFC 1122, 4.2.2.7 and 4.1.3.4).
+/// Returns whether no host would answer a packet: a reset (RFC 9293, 3.10.7.1), or a segment or datagram with a bad
+/// checksum (RFC 1122, 4.2.2.7 and 4.1.3.4).
 pub(super) fn no_end_would_answer(arrival: &Arrival<'_>) -> bool {
     let Arrival { bytes, parsed, meta, .. } = arrival;
     match parsed.transport {

@@ -1,4 +1,5 @@
-//! A packet of a flow: whether its server is still there, what it says of it, how the flow follows it, how it goes on.
+//! A packet of a flow: whether its server is available, what the packet indicates about it, the flow's next state, and
+//! how the packet is sent on.
 
 use super::super::arrival::Arrival;
 use super::super::step::{Follow, Hit, Onward, Scratch, Sign, Step};
@@ -10,7 +11,7 @@ use crate::flow::{Found, Segment, TimeoutState, Track, Tracked};
 use crate::packet::{Protocol, Side, Transport, build};
 use crate::time::Duration;
 
-/// No client tries to connect again sooner: half of what RFC 6298, 2.1 asks for.
+/// No client retries a connection sooner: half the initial timeout of RFC 6298, 2.1.
 const SOONEST_RETRY: Duration = Duration::from_millis(500);
 
 impl Look<'_> {
@@ -38,7 +39,7 @@ impl Look<'_> {
         Step::Hit(Hit { found, follow, sign, onward })
     }
 
-    /// Works out how the flow's state follows the packet.
+    /// Computes the flow's state after the packet.
     #[inline]
     fn follow(&self, arrival: &Arrival<'_>, found: Found) -> Follow {
         match arrival.parsed.transport {
@@ -53,7 +54,7 @@ impl Look<'_> {
         }
     }
 
-    /// Decides about a packet of a flow whose server may be gone; none where the flow stays as it is.
+    /// Decides a packet of a flow whose server may be gone; none if the flow is unaffected.
     #[cold]
     fn abandoned(&self, arrival: &Arrival<'_>, found: Found) -> Option<Step> {
         let (flow, cause) = (found.index, Ended::ServerDown);
@@ -67,7 +68,7 @@ impl Look<'_> {
         })
     }
 
-    /// Whether a flow's server is gone, and the service does not keep such flows.
+    /// Returns whether a flow's server is gone and the service does not keep such flows.
     pub(in crate::engine) fn flow_is_gone(&self, index: u32) -> bool {
         let flow = self.table().flow(index);
         let v6 = self.table().is_v6(index, Side::Client);
@@ -75,8 +76,8 @@ impl Look<'_> {
             && self.standing.is_gone(self.plan, flow.service, flow.server_id, v6)
     }
 
-    /// Whether a packet asks for a connection of which its server, which is gone, knows nothing, and no setting holds it
-    /// there.
+    /// Returns whether a packet asks for a connection that its server, which is gone, does not know, and no setting
+    /// keeps it there.
     fn may_ask_another(&self, arrival: &Arrival<'_>, found: Found) -> bool {
         let flow = self.table().flow(found.index);
         let v6 = self.table().is_v6(found.index, Side::Client);
@@ -88,19 +89,20 @@ impl Look<'_> {
             && self.standing.is_gone(self.plan, flow.service, flow.server_id, v6)
     }
 
-    /// Returns what a packet says of the server of a flow that has not been answered yet.
+    /// Returns what a packet indicates about the server of a flow that has not been answered yet.
     fn first_sign(&self, arrival: &Arrival<'_>, found: Found) -> Option<Sign> {
         let flow = self.table().flow(found.index);
         let sign = |trouble| Some(Sign { server: flow.server_id, trouble });
         match (found.side, arrival.parsed.transport) {
-            // A server that knows nothing of such a connection is right to say so, and strangers choose when. A refusal
-            // acknowledges the SYN (RFC 9293, 3.10.7.1).
+            // A server that does not know such a connection is right to say so, and outsiders choose when that happens.
+            // A refusal acknowledges the SYN (RFC 9293, 3.10.7.1).
             (Side::Server, Transport::Tcp { flags, ack, .. }) if flags.rst() => {
                 let (_, next) = self.table().reset_towards(found.index, Side::Client);
                 if !flow.is_adopted() && flags.ack() && ack == next { sign(true) } else { None }
             }
             (Side::Server, _) => sign(false),
-            // A SYN that was doubled in the network, or that the server cannot read, says nothing about the server.
+            // A SYN that was duplicated in the network, or that the server cannot parse, indicates nothing about the
+            // server.
             (Side::Client, Transport::Tcp { flags, .. })
                 if flags.syn() && arrival.now.since(flow.created) >= SOONEST_RETRY && sum_is_right(arrival) =>
             {
@@ -110,7 +112,7 @@ impl Look<'_> {
         }
     }
 
-    /// Answers a packet whose hop limit ends at the kernel's next step (RFC 792; RFC 4443, 3.3).
+    /// Answers a packet whose hop limit expires when the kernel forwards it (RFC 792; RFC 4443, 3.3).
     #[cold]
     pub(super) fn hop_limit_exceeded(
         &self,
@@ -121,7 +123,7 @@ impl Look<'_> {
     }
 }
 
-/// How a flow that is not there yet follows its first packet.
+/// Returns the state of a flow yet to be created, after its first packet.
 pub(super) fn first_follow(arrival: &Arrival<'_>, protocol: Protocol) -> Follow {
     match arrival.parsed.transport {
         Transport::Tcp { .. } => Follow::Tcp(Track::first(Side::Client, &segment(arrival))),
@@ -138,7 +140,7 @@ fn segment(arrival: &Arrival<'_>) -> Segment {
 }
 
 impl Onward {
-    /// Whether the packet goes on.
+    /// Returns whether the packet is sent on.
     #[inline]
     pub(in crate::engine) fn goes_on(&self) -> bool {
         !matches!(self, Onward::Stop { .. })

@@ -1,4 +1,4 @@
-//! ICMP errors: whose packet they are about, whether they can be true, and who must know.
+//! ICMP errors: whose packet they quote, whether they are plausible, and who must be notified.
 //!
 //! They are signs of trouble for the balancer, but never refresh or end a flow (RFC 5508 REQ-6; RFC 5382 REQ-10).
 
@@ -12,11 +12,11 @@ use crate::packet::rewrite::Inner;
 use crate::packet::{Addresses, ErrorKind, NoQuote, Quote, Side, error_kind, is_unreachable, quote};
 use std::net::IpAddr;
 
-/// The smallest MTUs that a link of either family may have (RFC 791, 3.2; RFC 8200, 5).
+/// The smallest MTU that a link of each family may have (RFC 791, 3.2; RFC 8200, 5).
 const LEAST_MTU: [u32; 2] = [68, 1280];
 
 impl Look<'_> {
-    /// Decides about an ICMP message that is no echo.
+    /// Decides an ICMP message that is not an echo.
     pub(super) fn icmp(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Step {
         let Some(kind) = error_kind(arrival.bytes, &arrival.parsed) else {
             let to_us = self.plan.is_own(arrival.parsed.addresses.dst());
@@ -38,12 +38,12 @@ impl Look<'_> {
         }
     }
 
-    /// Returns the flow that an ICMP error is about, and the side that it came from, whether or not it is plausible.
+    /// Returns the flow that an ICMP error is about and the side that it came from, whether or not it is plausible.
     pub(in crate::engine) fn quoted_flow(&self, arrival: &Arrival<'_>) -> Option<Found> {
         self.find_quoted(&quote(arrival.bytes, &arrival.parsed).ok()?)
     }
 
-    /// Returns the flow that a quoted packet belongs to, and the side that it was sent to.
+    /// Returns the flow that a quoted packet belongs to and the side that it was sent to.
     fn find_quoted(&self, about: &Quote) -> Option<Found> {
         if about.later {
             return self.shard.find_fragment(&about.addresses, about.protocol, about.fragment_of?);
@@ -57,7 +57,8 @@ impl Look<'_> {
         self.find(&sent.reversed())
     }
 
-    /// Decides about an error about nothing that is known here: a foreign one passes, ours is dropped by name.
+    /// Decides an error about nothing known here: a foreign one passes, one about our addresses is dropped with its own
+    /// reason.
     fn icmp_of_no_flow(&self, arrival: &Arrival<'_>, kind: ErrorKind, about: Result<Quote, NoQuote>) -> Settled {
         let server = |about: &Quote| {
             self.plan.directory().is_server(about.addresses.dst(), about.protocol, about.dst_port)
@@ -75,14 +76,14 @@ impl Look<'_> {
         })
     }
 
-    /// Whether an error about a packet of a flow is sound and plausible (RFC 5508 REQ-3; RFC 5927, 4).
+    /// Returns whether an error about a packet of a flow is valid and plausible (RFC 5508 REQ-3; RFC 5927, 4).
     fn may_be_true(&self, arrival: &Arrival<'_>, kind: ErrorKind, about: &Quote, found: Found) -> Result<(), Reason> {
         let addresses = &arrival.parsed.addresses;
         if !sum_is_right(arrival) {
             return Err(Reason::BadIcmpChecksum);
         }
-        // An error goes to the sender of what it is about (RFC 1122, 3.2.2; RFC 4443, 2.2): one that is sent to another can
-        // come from anywhere, and would judge servers.
+        // An error goes to the sender of the quoted packet (RFC 1122, 3.2.2; RFC 4443, 2.2): one sent to another host
+        // can come from anywhere, and would count against servers.
         if addresses.dst() != about.addresses.src() {
             return Err(Reason::IcmpImplausible);
         }
@@ -102,7 +103,7 @@ impl Look<'_> {
         }
     }
 
-    /// Returns what an error about a packet of a flow says of the flow's server, if that has not answered yet.
+    /// Returns what an error about a packet of a flow indicates about the flow's server, if that has not answered yet.
     fn sign_of_error(&self, arrival: &Arrival<'_>, found: Found) -> Option<Sign> {
         let at = arrival.parsed.offset;
         let (kind, code) = (arrival.bytes[at], arrival.bytes[at + 1]);
@@ -129,8 +130,9 @@ impl Look<'_> {
     }
 }
 
-/// Returns who reports the error. From the servers' side it is the service address, whichever router it was
-/// (RFC 5508 REQ-5); a client keeps the address that its server knows, and routers before it keep their own (REQ-4).
+/// Returns the source address of the forwarded error. From the servers' side it is the service address, whichever
+/// router reported it (RFC 5508 REQ-5); a client keeps the address that its server knows, and routers on its side keep
+/// their own (REQ-4).
 fn reporter(arrival: &Arrival<'_>, about: &Quote, from: Side, sent: &Key) -> IpAddr {
     let src = arrival.parsed.addresses.src();
     let known = sent.addresses.dst();

@@ -1,4 +1,4 @@
-//! A packet of no flow: does it open one, is it answered, passed on, or dropped?
+//! A packet without a flow: whether it opens one, or is answered, passed or dropped.
 
 use super::super::arrival::Arrival;
 use super::super::step::{Scratch, Settled, Step};
@@ -13,7 +13,7 @@ use crate::packet::build::Error;
 use crate::packet::{Addresses, Transport, family, word};
 
 impl Look<'_> {
-    /// Decides about a packet that has a key, but no flow.
+    /// Decides a packet that has a key but no flow.
     pub(super) fn miss(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Step {
         scratch.begin();
         if self.standing.is_probe(self.plan, &key.addresses) {
@@ -35,8 +35,8 @@ impl Look<'_> {
         }
     }
 
-    /// Decides about a packet that can have no flow of its own: fragments, ICMP other than echo, what is not at its end
-    /// yet.
+    /// Decides a packet that cannot have a flow of its own: fragments, ICMP other than echo, packets that have not
+    /// reached their final destination.
     pub(super) fn without_key(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Step {
         scratch.begin();
         let addresses = &arrival.parsed.addresses;
@@ -52,7 +52,7 @@ impl Look<'_> {
         }
     }
 
-    /// Decides about a packet that nothing here listens for.
+    /// Decides a packet that nothing here listens for.
     fn no_service(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Settled {
         let transport = arrival.parsed.transport;
         if self.plan.is_own(key.addresses.dst()) {
@@ -63,15 +63,16 @@ impl Look<'_> {
             };
         }
         let from_server = self.plan.directory().is_server(key.addresses.src(), key.protocol, key.src_port);
-        // A server's own echo request is its own business; a late reply of no flow is not.
+        // A server's own echo request is its own business; a late reply without a flow is not.
         let asks = matches!(transport, Transport::Echo { request: true, .. });
         if from_server && !asks { Settled::drop(Reason::ServerNoFlow) } else { Settled::FOREIGN }
     }
 
-    /// Decides about a packet of a service address that has other ends than its header says.
+    /// Decides a packet of a service address whose endpoints differ from those in its header.
     #[cold]
     fn detour(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Settled {
-        // A home address (RFC 6275, 6.3) is no route, and of a packet's fragments the first is answered (RFC 1122, 3.2.2).
+        // A home address (RFC 6275, 6.3) is not a route, and of a packet's fragments only the first is answered (RFC
+        // 1122, 3.2.2).
         let is_answered = match arrival.parsed.addresses {
             Addresses::V4 { .. } => word(arrival.bytes, 6) & 0x1fff == 0,
             Addresses::V6 { .. } => family::routing_type(arrival.bytes).is_some(),
@@ -82,7 +83,7 @@ impl Look<'_> {
         self.answer(arrival, scratch, Error::SourceRoute, Consumed::SourceRoute)
     }
 
-    /// Answers a packet to an address of the gateway's own where no service listens, as the settings say.
+    /// Answers a packet to one of the gateway's own addresses on which no service listens, as the settings specify.
     fn nobody_listens(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Settled {
         let answers = self.plan.answers();
         let (answers, why, reason) = match arrival.parsed.transport {
@@ -95,7 +96,7 @@ impl Look<'_> {
         self.refuse(arrival, scratch, why, true, Consumed::Closed)
     }
 
-    /// Whether a packet to a service may open a flow; else what becomes of it.
+    /// Returns whether a packet to a service may open a flow, or otherwise its outcome.
     fn may_open(
         &self,
         arrival: &Arrival<'_>,
@@ -103,7 +104,7 @@ impl Look<'_> {
         service: ServiceId,
         scratch: &mut Scratch,
     ) -> Result<(), Settled> {
-        // A service address as the source would have two servers talk to each other without end.
+        // With a service address as the source, two servers would talk to each other endlessly.
         if !can_be_answered(&key.addresses) || self.plan.directory().is_only_own(key.addresses.src()) {
             return Err(Settled::drop(Reason::BadSource));
         }
@@ -115,8 +116,8 @@ impl Look<'_> {
                 let settings = self.plan.service(service);
                 let full = settings.nat.pool_for(key.addresses.src()).is_some();
                 let adopts = settings.unknown_tcp == UnknownTcp::Adopt && !full;
-                // A segment without an acknowledgement is of no open connection (RFC 9293, 3.10.7.4); with full NAT its
-                // server knows it by a source that nobody remembers any more.
+                // A segment without an acknowledgement belongs to no open connection (RFC 9293, 3.10.7.4); with full
+                // NAT, its server knows the connection by a source that was stored only in the flow.
                 if adopts && flags.ack() && !flags.syn() && !flags.rst() && sum_is_right(arrival) {
                     return Ok(());
                 }

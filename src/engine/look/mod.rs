@@ -1,9 +1,9 @@
-//! Decides what is to be done about a packet, and leaves no trace.
+//! Decides what to do with a packet, and leaves no trace.
 //!
-//! It reads the plan, the standing and one shard, and returns a [`Step`]. Whoever carries the step out decides nothing
-//! more, so looking without carrying out is what `explain` does. The rooms: `hit` is a packet of a flow, `miss` one of
-//! no flow, `admit` asks rules and limits, `open` picks a server and a source, `onward` asks whether a packet can go on
-//! from here, `across` makes packets of the other family, `icmp` follows errors, `answer` writes replies.
+//! It reads the plan, the standing and one shard, and returns a [`Step`]. Carrying out the step decides nothing more,
+//! so `explain` is a look that is not carried out. The modules: `hit` handles a packet of a flow, `miss` one without a
+//! flow, `admit` evaluates rules and limits, `open` picks a server and a source, `onward` checks whether a packet can
+//! be forwarded, `across` translates into the other family, `icmp` handles errors, `answer` writes replies.
 
 mod across;
 mod admit;
@@ -32,18 +32,18 @@ pub(super) struct Look<'a> {
     plan: &'a Plan,
     standing: &'a Standing,
     shard: &'a Shard,
-    /// What counts as having happened already; only explanations have it.
+    /// What counts as having happened already; only explanations have one.
     foresight: Option<&'a Foresight>,
 }
 
-/// What counts as having happened, though nothing has been carried out.
+/// What counts as having happened, although nothing has been carried out.
 #[derive(Debug, Default)]
 pub(super) struct Foresight {
     /// A flow that has ended.
     pub(super) without: Option<Without>,
-    /// What lies over the chooser.
+    /// The overlay of the chooser.
     pub(super) overlay: Overlay,
-    /// Ports of each NAT pool that have been given back.
+    /// Ports of each NAT pool that have been freed.
     pub(super) given_back: GivenBack,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Without {
     pub(super) client: IpAddr,
 }
 
-/// Decides about a packet. `scratch` receives what is too big for the step.
+/// Decides a packet. `scratch` receives what is too big for the step.
 #[inline]
 pub(super) fn look(
     plan: &Plan,
@@ -72,12 +72,12 @@ impl<'a> Look<'a> {
         Look { plan, standing, shard, foresight: None }
     }
 
-    /// The same, with what counts as having happened already.
+    /// Decides a packet, with what counts as having happened already.
     pub(super) fn foreseeing(self, foresight: &'a Foresight) -> Self {
         Look { foresight: Some(foresight), ..self }
     }
 
-    /// Decides about a packet.
+    /// Decides a packet.
     #[inline]
     pub(super) fn look(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Step {
         let Some(key) = &arrival.key else { return self.without_key(arrival, scratch) };

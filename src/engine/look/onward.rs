@@ -1,7 +1,7 @@
-//! Whether a packet of a flow can go on from here: its size, and whether its checksum can follow.
+//! Whether a packet of a flow can be forwarded: its size, and whether its checksum can be updated.
 //!
-//! The kernel forwards what the gateway writes and would report errors about the packet as it is behind the translation,
-//! which its sender never sent. So the gateway answers first, about the packet as it came.
+//! The kernel forwards what the gateway writes and would report errors about the translated packet, which its sender
+//! never sent. So the gateway replies first, about the packet as it arrived.
 
 use super::super::arrival::Arrival;
 use super::super::step::{For, Onward, Scratch, Settled};
@@ -14,14 +14,14 @@ use crate::packet::build::{self, Error};
 use crate::packet::rewrite::{self, Translation};
 use crate::packet::{Meta, Protocol, Side, Transport, family};
 
-/// What sending a packet on needs to know of its flow, whether that is in the table or yet to be made.
+/// What forwarding a packet needs to know of its flow, whether in the table or yet to be created.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::engine) struct Going<'f> {
     /// The side that sent the packet.
     pub(in crate::engine) side: Side,
     pub(in crate::engine) server: ServerId,
     pub(in crate::engine) service: ServiceId,
-    /// Whether the client's side, and the server's, are IPv6.
+    /// Whether the client's side, and the server's side, are IPv6.
     v6: [bool; 2],
     state: TimeoutState,
     flow: Flow<'f>,
@@ -47,7 +47,7 @@ impl<'f> Going<'f> {
         }
     }
 
-    /// The first packet of a flow to be made.
+    /// The first packet of a flow to be created.
     pub(in crate::engine) fn of_new(new: &'f NewFlow) -> Self {
         Going {
             side: Side::Client,
@@ -59,18 +59,18 @@ impl<'f> Going<'f> {
         }
     }
 
-    /// Whether the flow's sides are of different families.
+    /// Returns whether the two sides of the flow are of different families.
     #[inline]
     pub(super) fn crosses(&self) -> bool {
         self.v6[0] != self.v6[1]
     }
 
-    /// Whether a side is IPv6.
+    /// Returns whether a side is IPv6.
     pub(super) fn is_v6(&self, side: Side) -> bool {
         self.v6[side as usize]
     }
 
-    /// Returns a side's key, as its packets show it.
+    /// Returns a side's key, as seen in its packets.
     pub(in crate::engine) fn key(&self, side: Side) -> Key {
         match (self.flow, side) {
             (Flow::Known(table, index), side) => table.key(index, side),
@@ -87,14 +87,14 @@ impl<'f> Going<'f> {
         }
     }
 
-    /// The same flow, as the other side's packets see it.
+    /// Returns the same flow as seen by the other side's packets.
     pub(super) fn other_way(&self) -> Self {
         Going { side: self.side.other(), ..*self }
     }
 }
 
 impl Look<'_> {
-    /// Decides how a packet of a flow goes on to the flow's other side.
+    /// Decides how a packet of a flow is sent on to the flow's other side.
     #[inline]
     pub(super) fn onward(&self, arrival: &Arrival<'_>, going: &Going<'_>, scratch: &mut Scratch) -> Onward {
         let parsed = &arrival.parsed;
@@ -117,7 +117,7 @@ impl Look<'_> {
         Onward::Rewrite { mss, id: if parsed.whole { None } else { self.renamed(arrival, going) } }
     }
 
-    /// Returns the largest packet, in bytes, that the path takes behind the translation.
+    /// Returns the path MTU after translation, in bytes.
     #[inline]
     pub(in crate::engine) fn path_mtu(&self, going: &Going<'_>) -> usize {
         let mtu = match going.side {
@@ -127,7 +127,8 @@ impl Look<'_> {
         if mtu == 0 { usize::MAX } else { usize::from(mtu) }
     }
 
-    /// Returns the largest segment size that a SYN may state, if the service lowers it; none for other packets.
+    /// Returns the greatest maximum segment size that a SYN may announce, if the service lowers it; none for other
+    /// packets.
     #[inline]
     fn largest_segment(&self, arrival: &Arrival<'_>, going: &Going<'_>) -> Option<u16> {
         match arrival.parsed.transport {
@@ -150,28 +151,29 @@ impl Look<'_> {
         }
     }
 
-    /// Decides about a packet that is too big for its path (RFC 791, 3.2; RFC 1191, 4; RFC 8200, 5); none where it goes on
+    /// Decides a packet that is too big for its path (RFC 791, 3.2; RFC 1191, 4; RFC 8200, 5); none if it is sent on
     /// all the same.
     #[cold]
     fn too_big(&self, arrival: &Arrival<'_>, going: &Going<'_>, mtu: usize, scratch: &mut Scratch) -> Option<Onward> {
         let (parsed, crosses) = (&arrival.parsed, going.crosses());
         let v4 = !parsed.addresses.is_v6();
         let may_cut_v4 = v4 && !arrival.dont_fragment();
-        // RFC 7915, 5.1: what had 1,280 bytes at most, or was cut before, may be cut in IPv4.
+        // RFC 7915, 5.1: a packet of at most 1,280 bytes, or one that was already fragmented, may be fragmented in
+        // IPv4.
         let may_cut_v6 = mtu + 20 < 1280 && (!parsed.whole || arrival.size() <= 1280);
         if crosses && (may_cut_v4 || !v4 && may_cut_v6) {
-            // It is cut where it is made.
+            // It is fragmented where it is translated.
             return None;
         }
         if may_cut_v4 {
-            // What a device segments, it also fragments.
+            // If a device segments packets, it also fragments them.
             return (arrival.meta.gso_size == 0).then(|| self.in_pieces(arrival, going, mtu, scratch));
         }
-        let told = if crosses { family::mtu_of_sender(parsed, mtu as u32) } else { mtu as u32 };
-        Some(stop(self.report_size(arrival, told, going, scratch)))
+        let reported = if crosses { family::mtu_of_sender(parsed, mtu as u32) } else { mtu as u32 };
+        Some(stop(self.report_size(arrival, reported, going, scratch)))
     }
 
-    /// Answers a packet of a flow with the MTU of its path.
+    /// Answers a packet of a flow with its path MTU.
     pub(in crate::engine) fn report_size(
         &self,
         arrival: &Arrival<'_>,
@@ -188,7 +190,7 @@ impl Look<'_> {
         self.answer_to(arrival, scratch, Error::TooBig(mtu), Consumed::TooBig, whom)
     }
 
-    /// Translates a packet and cuts it into fragments.
+    /// Translates a packet and splits it into fragments.
     fn in_pieces(&self, arrival: &Arrival<'_>, going: &Going<'_>, mtu: usize, scratch: &mut Scratch) -> Onward {
         let (parsed, meta) = (&arrival.parsed, arrival.meta);
         if self.shard.answers().room_for_packets() < most_pieces(parsed.len, mtu) {
@@ -210,7 +212,7 @@ impl Look<'_> {
         Onward::Emit { ids: 0 }
     }
 
-    /// Returns the identification that the packet of a first fragment goes on with, if it is not its own.
+    /// Returns the identification that the packet of a first fragment is sent on with, if it is not its own.
     #[cold]
     pub(super) fn renamed(&self, arrival: &Arrival<'_>, going: &Going<'_>) -> Option<u16> {
         let datagram = arrival.datagram?;
@@ -223,8 +225,8 @@ pub(super) fn stop(settled: Settled) -> Onward {
     Onward::Stop { settled, ids: 0 }
 }
 
-/// Whether a first fragment's checksum cannot be made right: SCTP's covers the ports by a CRC, and how it changes with
-/// them depends on the length of the whole packet (RFC 9260, 6.8), which no first fragment shows.
+/// Returns whether a first fragment's checksum cannot be corrected: SCTP's CRC covers the ports, and how it changes
+/// with them depends on the length of the whole packet (RFC 9260, 6.8), which no first fragment shows.
 fn spoils_its_checksum(arrival: &Arrival<'_>, going: &Going<'_>) -> bool {
     let Transport::Sctp { src, dst } = arrival.parsed.transport else { return false };
     debug_assert_eq!(going.key(going.side).protocol, Protocol::Sctp);
@@ -232,7 +234,7 @@ fn spoils_its_checksum(arrival: &Arrival<'_>, going: &Going<'_>) -> bool {
     (to.dst_port, to.src_port) != (src, dst)
 }
 
-/// The most pieces that a packet of so many bytes is cut into for a path, whatever its options.
+/// Returns the greatest number of fragments of a packet of this length for a path, whatever its options.
 pub(in crate::engine) fn most_pieces(len: usize, mtu: usize) -> usize {
     len.div_ceil(mtu.saturating_sub(60).max(8) & !7)
 }

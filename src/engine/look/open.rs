@@ -1,4 +1,4 @@
-//! A new flow: its server, the source that the server sees, and room in the table.
+//! A new flow: its server, the source address that the server sees, and room in the table.
 
 use super::super::Reason;
 use super::super::arrival::Arrival;
@@ -11,10 +11,10 @@ use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, family};
 use std::net::IpAddr;
 
-/// Most servers that are tried for a flow whose return key is in use.
+/// Maximum number of servers tried for a flow whose return key is in use.
 const MOST_TRIES: usize = 8;
 
-/// Why no flow is made now.
+/// Why no flow is created in this look.
 enum Failed {
     /// Something has to be brought up to date first.
     Unready(Prepare),
@@ -27,14 +27,14 @@ impl From<Reason> for Failed {
     }
 }
 
-/// Notes that a server cannot take the flow, and returns why.
+/// Records that a server cannot take the flow, and returns why.
 fn unfit(scratch: &mut Scratch, server: ServerId, why: Reason) -> Reason {
     scratch.opening.unfit.push((server, why));
     why
 }
 
 impl Look<'_> {
-    /// Decides about a packet that may open a flow of a service.
+    /// Decides a packet that may open a flow of a service.
     pub(super) fn open(&self, arrival: &Arrival<'_>, key: &Key, service: ServiceId, scratch: &mut Scratch) -> Step {
         let admission = self.admit(arrival, key, service, scratch);
         scratch.opening.admission = Some(admission);
@@ -59,7 +59,7 @@ impl Look<'_> {
         }
     }
 
-    /// Picks servers until one's return key is free; the flow to be made is also put into the scratch.
+    /// Picks servers until one's return key is free; also puts the new flow into the scratch.
     fn find_server(
         &self,
         arrival: &Arrival<'_>,
@@ -79,7 +79,7 @@ impl Look<'_> {
             scratch.opening.picks.extend(pick.proposed);
             tried[tries] = pick.server;
             match self.answer_key(arrival, key, service, pick.server, scratch) {
-                // Another one may be of the packet's own family.
+                // Another server may be of the packet's own family.
                 Err(Failed::For(Reason::Untranslatable)) => why = unfit(scratch, pick.server, Reason::Untranslatable),
                 Err(failed) => return Err(failed),
                 Ok((answer, nat_pool)) => match self.table().taken(key, &answer, self.without()) {
@@ -91,7 +91,7 @@ impl Look<'_> {
         Err(why.into())
     }
 
-    /// Puts a flow to be made into the scratch, and the flow that gives way for it where the table is full.
+    /// Puts a new flow into the scratch, along with the flow to evict if the table is full.
     fn make(
         &self,
         arrival: &Arrival<'_>,
@@ -119,7 +119,7 @@ impl Look<'_> {
         Ok(new)
     }
 
-    /// Returns the key of a server's answers to a client's packets, and the NAT pool that its source comes from.
+    /// Returns the key of a server's replies to a client's packets, and the NAT pool of the source.
     fn answer_key(
         &self,
         arrival: &Arrival<'_>,
@@ -132,7 +132,7 @@ impl Look<'_> {
         let endpoint = self.plan.roster().endpoint(service, server, v6, client.dst_port);
         let (address, port) = endpoint.ok_or(Reason::NoServer)?;
         let crosses = address.is_ipv6() != v6;
-        // A flow whose first packet cannot cross would be a state without cause.
+        // A flow whose first packet cannot be translated would be state without cause.
         if crosses && family::can_cross(&mut scratch.trial, arrival.bytes, &arrival.parsed, arrival.meta).is_err() {
             return Err(Reason::Untranslatable.into());
         }
@@ -164,7 +164,7 @@ impl Look<'_> {
         let given_back = self.foresight.map_or_else(GivenBack::default, |foresight| foresight.given_back);
         let found = pool.propose(&mut draw, (client.addresses.src(), client.src_port), client.protocol, v6, given_back);
         let exhausted = found.is_err();
-        // Ports that have rested may wait behind others that have.
+        // Ports that have rested may be queued behind others that have.
         if exhausted && pool.is_due(arrival.now, given_back.rested) {
             return Err(Failed::Unready(Prepare::Ports(id)));
         }

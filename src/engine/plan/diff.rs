@@ -1,7 +1,7 @@
 //! What differs between two configurations, by object and key.
 //!
-//! Objects are identified by name, never by their place in the file; rules also have a place, since their order is
-//! meaning. It must not know how a difference is applied.
+//! Objects are identified by name, never by their position in the file; rules also have a place, since their order
+//! matters. It must not know how a difference is applied.
 
 mod order;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 const SERVER: &str = "pool.server";
-/// Keys of a server: with another value it is another server.
+/// Keys of a server whose change makes it a different server.
 const SERVER_IDENTITY: [&str; 2] = ["address", "port"];
 const RULE: &str = "rule";
 
@@ -40,7 +40,7 @@ pub struct PlanDiff {
     pub objects: Vec<ObjectDiff>,
 }
 
-/// What became of one object.
+/// The difference in one object.
 ///
 /// As JSON: `{"table": "pool.server", "name": "web/web-2", "change": "changed", "keys": [...]}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,7 +58,7 @@ pub struct ObjectDiff {
     pub moved: Vec<KeyDiff>,
 }
 
-/// What became of an object.
+/// The kind of difference in an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", content = "keys", rename_all = "kebab-case")]
 pub enum ObjectChange {
@@ -72,7 +72,7 @@ pub enum ObjectChange {
     Unchanged,
 }
 
-/// What became of one key of an object.
+/// The difference in one key of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyDiff {
     /// Its table: that of the object, or one below it, such as `service.sticky`.
@@ -153,7 +153,7 @@ impl PlanDiff {
         self.objects.push(ObjectDiff { table: object.table, name: object.name.clone(), change, moved });
     }
 
-    /// Whether both configurations mean the same.
+    /// Returns whether both configurations mean the same.
     pub fn is_empty(&self) -> bool {
         self.objects.iter().all(|object| object.change == ObjectChange::Unchanged)
     }
@@ -191,7 +191,8 @@ impl KeyDiff {
 
 /// Compares the keys of an object that both configurations have.
 ///
-/// A key that applies in one of them only is left out with its default value: then the key that it depends on says it all.
+/// A key that applies in only one of them is left out if it has its default value: the key that it depends on says
+/// enough.
 fn differing(old: &Object, new: &Object) -> Vec<KeyDiff> {
     let mut all = Vec::new();
     for table in TABLES.iter().filter(|table| is_within(table, old.table)) {
@@ -210,7 +211,7 @@ fn differing(old: &Object, new: &Object) -> Vec<KeyDiff> {
     all
 }
 
-/// Whether a table is that of an object, or one below it.
+/// Returns whether a table is that of an object, or nested in it.
 fn is_within(table: &Table, object: &str) -> bool {
     let below = |rest: &str| rest.is_empty() || rest.starts_with('.') && !object.is_empty();
     table.name.strip_prefix(object).is_some_and(below)
@@ -259,7 +260,7 @@ impl fmt::Display for ObjectDiff {
 }
 
 impl ObjectDiff {
-    /// Writes what a line is about: `server web/web-2: `, `gateway: `; nothing for the top level.
+    /// Writes the prefix of a line: `server web/web-2: `, `gateway: `; nothing for the top level.
     fn subject(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.table.rsplit('.').next().unwrap_or(self.table);
         match (kind, self.name.as_str()) {
@@ -285,7 +286,7 @@ impl KeyDiff {
         }
     }
 
-    /// Puts the words that stand for an absent key in parentheses.
+    /// Puts words that represent an absent key in parentheses.
     fn shown<'v>(&self, value: &'v str) -> Cow<'v, str> {
         let default = find(self.table, self.key).map(|key| key.default);
         match default {

@@ -1,4 +1,4 @@
-//! Whose packet it is that belongs to no flow: a service's, a server's, or nobody's.
+//! The owner of a packet without a flow: a service, a server, or nobody.
 
 use crate::balance::{Listen, Nat, Prefixes};
 use crate::config::Settings;
@@ -8,26 +8,26 @@ use ahash::RandomState;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-/// Something for each address and protocol.
+/// A value per address and protocol.
 type ByEnd<T> = HashMap<(IpAddr, Protocol), T, RandomState>;
 
-/// What services listen on and where servers answer from, by address.
+/// Where services listen and servers reply from, by address.
 #[derive(Debug)]
 pub(in crate::engine) struct Directory {
-    /// The services that listen on an address alone.
+    /// The services that listen on single addresses.
     exact: Listens,
-    /// Those that listen on networks, by length of the prefix, the longest first; of each family.
+    /// Those that listen on networks, by prefix length, longest first; per family.
     networks: [Vec<(Prefixes, Listens)>; 2],
     server_addresses: HashSet<IpAddr, RandomState>,
     nat_addresses: HashSet<IpAddr, RandomState>,
-    /// Per server address and protocol: ranges of ports.
+    /// Port ranges per server address and protocol.
     servers: ByEnd<Vec<(u16, u16)>>,
 }
 
-/// What is listened on in networks of one prefix length.
+/// The listeners on networks of one prefix length.
 #[derive(Debug)]
 struct Listens {
-    /// Per network and protocol: ranges of ports, sorted, none overlapping.
+    /// Port ranges per network and protocol, sorted, none overlapping.
     ports: ByEnd<Vec<(u16, u16, ServiceId)>>,
     addresses: HashSet<IpAddr, RandomState>,
 }
@@ -75,7 +75,7 @@ impl Directory {
         directory
     }
 
-    /// Where servers answer from: of the family of their clients, or with full NAT of the other one.
+    /// Where servers reply from: in the family of their clients, or with full NAT in the other one.
     fn add_servers(&mut self, settings: &Settings) {
         let across = settings.services.iter().filter(|service| matches!(service.nat, Nat::Full { .. }));
         let across = across.flat_map(|s| s.listen.iter().map(move |listen| (*listen, s.pool, Some(s))));
@@ -99,7 +99,7 @@ impl Directory {
         }
     }
 
-    /// Where what listens on networks of that length, or on an address alone, is kept.
+    /// Returns where listeners on networks of that length, or on single addresses, are kept.
     fn listens(&mut self, listen: &Listen, hash: &RandomState) -> &mut Listens {
         if !listen.is_network() {
             return &mut self.exact;
@@ -113,49 +113,50 @@ impl Directory {
         &mut networks[at].1
     }
 
-    /// The networks of services that may hold an address, each with its own address, the longest prefix first.
+    /// Returns the networks of services that may contain an address, each with its own address, longest prefix first.
     fn around(&self, address: IpAddr) -> impl Iterator<Item = (IpAddr, &Listens)> {
         let networks = &self.networks[usize::from(address.is_ipv6())][..];
         let networks = if is_one_hosts(address) { networks } else { &[] };
         networks.iter().map(move |(prefixes, listens)| (prefixes.of(address), listens))
     }
 
-    /// The service that listens there: of an address alone, else of the longest prefix that has one for the port.
+    /// Returns the service that listens there: that of the single address, otherwise that of the longest prefix with a
+    /// listener for the port.
     pub(crate) fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ServiceId> {
         let exact = self.exact.service(address, protocol, port);
         let wider = || self.around(address).find_map(|(network, listens)| listens.service(network, protocol, port));
         exact.or_else(wider)
     }
 
-    /// Whether any service listens on this address, or on a network that holds it.
+    /// Returns whether any service listens on this address or on a network that contains it.
     pub(crate) fn is_service_address(&self, address: IpAddr) -> bool {
         self.exact.addresses.contains(&address)
             || self.around(address).any(|(network, listens)| listens.addresses.contains(&network))
     }
 
-    /// Whether the address alone is a service's or a NAT pool's: then nobody else sends from it.
+    /// Returns whether this very address is a service address or in a NAT pool: then nobody else sends from it.
     pub(crate) fn is_only_own(&self, address: IpAddr) -> bool {
         self.exact.addresses.contains(&address) || self.is_nat_address(address)
     }
 
-    /// Whether flows have this address as their source towards servers.
+    /// Returns whether flows have this address as their source towards servers.
     pub(crate) fn is_nat_address(&self, address: IpAddr) -> bool {
         self.nat_addresses.contains(&address)
     }
 
-    /// Whether some service has a server at this address.
+    /// Returns whether any service has a server at this address.
     pub(crate) fn is_server_address(&self, address: IpAddr) -> bool {
         self.server_addresses.contains(&address)
     }
 
-    /// Whether a server of some service answers from there.
+    /// Returns whether a server of any service replies from there.
     pub(crate) fn is_server(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
         let ranges = self.servers.get(&(address, protocol));
         ranges.is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&port)))
     }
 }
 
-/// Whether packets to this address go to one host somewhere else: a network of a service takes no others.
+/// Returns whether packets to this address go to one remote host: a service network accepts no others.
 fn is_one_hosts(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !matches!(address.octets(), [0 | 127 | 224..=239, ..] | [255, 255, 255, 255]),

@@ -1,8 +1,8 @@
-//! Which slot a thing has: names outside, dense slots inside.
+//! Slot assignment: names outside, dense slots inside.
 //!
-//! A plan that follows another gives each thing that kept its name the slot that it had, wherever it is in the file. A
-//! thing that is gone keeps its slot, without being offered to new flows, for as long as anything refers to it; only then
-//! is the slot given to another. A server whose address or port changed is another server.
+//! A plan that follows another gives each object that kept its name its previous slot, wherever it is in the file. The
+//! slot of a removed object is kept, without being offered to new flows, for as long as anything refers to it; only
+//! then is it reused. A server whose address or port changed is a different server.
 
 use crate::balance::{LastResort, Listen, Nat, PoolSettings, ServerSettings, ServiceSettings};
 use crate::config::Settings;
@@ -26,7 +26,7 @@ pub struct InUse {
     pub rules: Vec<bool>,
 }
 
-/// The slots of what is in the file, each kind in the order of the file.
+/// The slots of the objects in the file, each kind in file order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Order {
     pub(in crate::engine) services: Vec<ServiceId>,
@@ -37,7 +37,7 @@ pub(in crate::engine) struct Order {
 }
 
 impl Order {
-    /// Slots as places in the file, for a plan that follows none.
+    /// Returns the positions in the file as slots, for a plan that follows none.
     pub(super) fn of(settings: &Settings) -> Self {
         Order {
             services: (0..settings.services.len() as u32).map(ServiceId).collect(),
@@ -49,7 +49,7 @@ impl Order {
     }
 }
 
-/// Gives the things of `written` their slots, and returns the settings by slot, with what is gone and still in use.
+/// Assigns slots to the objects of `written`, and returns the settings by slot, including removed objects still in use.
 pub(super) fn follow(old: &Settings, written: &Settings, in_use: &InUse) -> (Settings, Order) {
     let pools_in_use = pools_in_use(old, in_use);
     let names = |all: &[String]| all.iter().cloned().map(Some).collect::<Vec<_>>();
@@ -76,7 +76,7 @@ pub(super) fn follow(old: &Settings, written: &Settings, in_use: &InUse) -> (Set
     (slots.renumber(old, written, in_use, &pools_in_use), order)
 }
 
-/// What a server is known by: the names of its pool and its own, and where it is.
+/// The identity of a server: the name of its pool, its own name, its address and port.
 fn server_key(settings: &Settings, server: &ServerSettings) -> (String, String, ServerPlace) {
     let pool = settings.pools[server.pool.0 as usize].name.clone();
     (pool, server.name.clone(), (server.v4, server.v6, server.port))
@@ -84,7 +84,7 @@ fn server_key(settings: &Settings, server: &ServerSettings) -> (String, String, 
 
 type ServerPlace = (Option<std::net::Ipv4Addr>, Option<std::net::Ipv6Addr>, Option<u16>);
 
-/// The pools of servers and services that are in use.
+/// Returns the pools of servers and services that are in use.
 fn pools_in_use(old: &Settings, in_use: &InUse) -> Vec<bool> {
     let is_set = |all: &[bool], at: usize| all.get(at) == Some(&true);
     let mut pools = vec![false; old.pools.len()];
@@ -98,7 +98,8 @@ fn pools_in_use(old: &Settings, in_use: &InUse) -> Vec<bool> {
     pools
 }
 
-/// Gives each new thing the slot of the old one that is known by the same, else the first slot that nothing refers to.
+/// Gives each new object the slot of the old object with the same identity, otherwise the first slot that nothing
+/// refers to.
 fn assign<K: Hash + Eq>(old: &[Option<K>], new: &[Option<K>], in_use: &[bool]) -> Vec<u32> {
     let known: HashMap<&K, u32> = (0..).zip(old).filter_map(|(slot, key)| Some((key.as_ref()?, slot))).collect();
     let kept: Vec<Option<u32>> = new.iter().map(|key| known.get(key.as_ref()?).copied()).collect();
@@ -110,19 +111,19 @@ fn assign<K: Hash + Eq>(old: &[Option<K>], new: &[Option<K>], in_use: &[bool]) -
     kept.into_iter().map(|slot| slot.unwrap_or_else(|| free.next().unwrap_or(u32::MAX))).collect()
 }
 
-/// The slot of each thing by its place in the file.
+/// The slot of each object by its position in the file.
 struct Slots {
     pools: Vec<u32>,
     servers: Vec<u32>,
     services: Vec<u32>,
     nat_pools: Vec<u32>,
     rules: Vec<u32>,
-    /// The number of each group of services that share what they remember, by its number in the file.
+    /// The number of each group of services with shared sticky slots, by its number in the file.
     sticky: BTreeMap<u32, u32>,
 }
 
-/// Numbers the groups that share what they remember: one of the same name keeps its number, and no two share one. A group
-/// without a name is its service's own.
+/// Numbers the groups with shared sticky slots: a group of the same name keeps its number, and no two groups share one.
+/// A group without a name belongs to a single service.
 fn sticky_groups(old: &Settings, written: &Settings) -> BTreeMap<u32, u32> {
     let named = |settings: &Settings| {
         let groups = settings.services.iter().filter_map(|service| Some((service.sticky.as_ref()?.group, service)));
@@ -144,7 +145,7 @@ fn sticky_groups(old: &Settings, written: &Settings) -> BTreeMap<u32, u32> {
     now.into_values().map(|group| (group, kept.get(&group).copied().unwrap_or_else(|| fresh(group)))).collect()
 }
 
-/// Puts things into their slots: what is in the file, then what is gone and in use; what is left is vacant.
+/// Puts objects into their slots: those in the file, then removed ones still in use; the rest are vacant.
 fn lay_out<T>(
     slots: &[u32],
     new: impl Iterator<Item = T>,
@@ -156,7 +157,7 @@ fn lay_out<T>(
         if laid.len() <= slot {
             laid.resize_with(slot + 1, || None);
         }
-        // What is in the file comes first and keeps its slot.
+        // Objects in the file come first and keep their slots.
         laid[slot].get_or_insert(thing);
     };
     slots.iter().zip(new).for_each(|(slot, thing)| put(*slot as usize, thing));
@@ -224,7 +225,7 @@ impl Slots {
             written.sticky_groups.iter().map(|(group, name)| (self.sticky[group], name.clone())).collect();
         settings.health.pools = written.health.pools.iter().map(|watch| self.watch(watch)).collect();
         if settings.pools.is_empty() {
-            // What is vacant belongs to some pool.
+            // A vacant server slot has to name some pool.
             settings.pools.push(PoolSettings::new("", Vec::new()));
         }
         settings

@@ -1,6 +1,6 @@
-//! What was configured, compiled for looking things up. Immutable and shared; a reload compiles another one.
+//! The configuration, compiled for lookups. Immutable and shared; a reload compiles another one.
 //!
-//! It must not know what has happened since: that is [`super::standing`] and [`super::shard`].
+//! It must not know what has happened since: that is the task of [`super::standing`] and [`super::shard`].
 
 mod diff;
 mod directory;
@@ -22,7 +22,7 @@ use std::net::IpAddr;
 pub struct Plan {
     /// By slot.
     settings: Settings,
-    /// As in the file, where slots are not places in it.
+    /// As in the file, if slots differ from file positions.
     written: Option<Box<Settings>>,
     order: Order,
     directory: Directory,
@@ -36,8 +36,8 @@ impl Plan {
         Plan::compile(settings.clone(), None, Order::of(settings))
     }
 
-    /// Compiles checked settings as the successor of this plan: whatever kept its name keeps its slot, and slots that are
-    /// in use are given to nothing else.
+    /// Compiles checked settings as the successor of this plan: whatever kept its name keeps its slot, and slots that
+    /// are in use are not reassigned.
     #[must_use]
     pub fn followed_by(&self, settings: &Settings, in_use: &InUse) -> Self {
         let (by_slot, order) = identity::follow(&self.settings, settings, in_use);
@@ -56,17 +56,17 @@ impl Plan {
         }
     }
 
-    /// Returns the settings by slot: what is gone and still in use is among them.
+    /// Returns the settings by slot, including removed objects still in use.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Returns the settings that it was compiled from, as in the file.
+    /// Returns the settings that it was compiled from, in file order.
     pub fn written(&self) -> &Settings {
         self.written.as_deref().unwrap_or(&self.settings)
     }
 
-    /// Returns the slots of what is in the file.
+    /// Returns the slots of the objects in the file.
     pub(super) fn order(&self) -> &Order {
         &self.order
     }
@@ -94,13 +94,13 @@ impl Plan {
         self.roster.service(service)
     }
 
-    /// Returns the most bytes that a packet to a client may have; 0 is unknown.
+    /// Returns the size of the largest packet to a client in bytes; 0 is unknown.
     #[inline]
     pub(super) fn client_mtu(&self) -> u16 {
         self.settings.gateway.client_mtu.unwrap_or(0)
     }
 
-    /// Whether the settings vouch for the whole path to a server; what a route says holds for its first hop alone.
+    /// Returns whether the settings cover the whole path to a server; the MTU of a route applies only to its first hop.
     pub(super) fn path_mtu_is_stated(&self, server: ServerId) -> bool {
         self.pool_mtu(server).is_some()
     }
@@ -110,7 +110,7 @@ impl Plan {
         self.settings.pools[self.roster.server(server).pool.0 as usize].mtu
     }
 
-    /// Whether an address is the gateway's to answer for.
+    /// Returns whether the gateway answers for an address.
     pub(super) fn is_own(&self, address: IpAddr) -> bool {
         self.directory.is_service_address(address) || self.directory.is_nat_address(address)
     }
@@ -134,7 +134,7 @@ impl Plan {
         (listen, &self.settings.pools[settings.pool.0 as usize].name, settings.algorithm)
     }
 
-    /// Returns a NAT pool's name.
+    /// Returns the name of a NAT pool.
     pub(super) fn nat_pool_name(&self, pool: NatPoolId) -> &str {
         &self.settings.nat_pools[pool.0 as usize].name
     }

@@ -1,4 +1,4 @@
-//! The gateway's own packets on their way out: a bounded queue, and limits on resets and ICMP errors.
+//! The gateway's own outgoing packets: a bounded queue, and limits on resets and ICMP errors.
 
 use super::super::step::For;
 use crate::bucket::Bucket;
@@ -6,9 +6,9 @@ use crate::packet::Meta;
 use crate::time::Instant;
 use std::collections::VecDeque;
 
-/// Most packets that wait.
+/// Maximum number of queued packets.
 const MOST_PACKETS: usize = 256;
-/// Most bytes that wait.
+/// Maximum number of queued bytes.
 const MOST_BYTES: usize = 1 << 20;
 
 /// The queue and the limits.
@@ -17,14 +17,14 @@ pub(in crate::engine) struct Answers {
     waiting: VecDeque<(Vec<u8>, Meta)>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
-    /// For strangers, and for peers: their connections depend on what they are told of their packets' size.
+    /// For strangers, and for peers: the connections of peers depend on the packet sizes reported to them.
     buckets: [Bucket; 2],
     per_second: u32,
 }
 
 impl Answers {
-    /// At most `per_second` resets and ICMP errors per second, and as many at once after a quiet second
-    /// (RFC 1812, 4.3.2.8; RFC 4443, 2.4 f) to strangers, and as many to peers.
+    /// Limits resets and ICMP errors to `per_second` per second, and as many at once after a quiet second (RFC 1812,
+    /// 4.3.2.8; RFC 4443, 2.4 f), to strangers and to peers separately.
     pub(in crate::engine) fn new(per_second: u32) -> Self {
         Answers {
             waiting: VecDeque::with_capacity(MOST_PACKETS),
@@ -35,19 +35,19 @@ impl Answers {
         }
     }
 
-    /// Whether a limit lets another answer out.
+    /// Returns whether a limit admits another answer.
     pub(in crate::engine) fn allows(&self, now: Instant, whom: For) -> bool {
         self.buckets[whom as usize].take(now, self.per_second, 0).is_some()
     }
 
-    /// Counts an answer against its limit, which allows it.
+    /// Counts an answer against its limit, which must admit it.
     pub(in crate::engine) fn charge(&mut self, now: Instant, whom: For) {
         let taken = self.buckets[whom as usize].take(now, self.per_second, 0);
-        debug_assert!(taken.is_some(), "an answer beyond its limit");
+        debug_assert!(taken.is_some(), "an answer exceeds its limit");
         self.buckets[whom as usize] = taken.unwrap_or(self.buckets[whom as usize]);
     }
 
-    /// Whether there is room for a packet of so many bytes.
+    /// Returns whether there is room for a packet of this length.
     pub(in crate::engine) fn has_room(&self, len: usize) -> bool {
         self.waiting.len() < MOST_PACKETS && self.bytes + len <= MOST_BYTES
     }
@@ -57,7 +57,7 @@ impl Answers {
         MOST_PACKETS - self.waiting.len()
     }
 
-    /// Queues a copy of a packet, with what the device is told of it; false where there is no room.
+    /// Queues a copy of a packet with its metadata for the device; returns false if there is no room.
     pub(in crate::engine) fn send(&mut self, packet: &[u8], meta: Meta) -> bool {
         if !self.has_room(packet.len()) {
             return false;
@@ -69,7 +69,7 @@ impl Answers {
         true
     }
 
-    /// Copies the next packet into `buf`; one that does not fit is thrown away.
+    /// Copies the next packet into `buf`; one that does not fit is discarded.
     pub(in crate::engine) fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
         loop {
             let (mut answer, meta) = self.waiting.pop_front()?;
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_take_nothing_from_what_peers_are_told() {
+    fn strangers_do_not_use_up_the_limit_of_peers() {
         let mut answers = Answers::new(2);
         let mut ask = |whom| {
             let allowed = answers.allows(Instant::ZERO, whom);
@@ -105,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded_and_gives_packets_in_their_order() {
+    fn the_queue_is_bounded_and_keeps_packets_in_order() {
         let mut answers = Answers::new(1);
         for n in 0..=u8::MAX {
             assert!(answers.send(&[n; 3], Meta::default()));
         }
         assert!(!answers.send(&[0], Meta::default()) && answers.room_for_packets() == 0);
         let mut buf = [0; 8];
-        assert_eq!((answers.pop(&mut buf[..2]), answers.pop(&mut buf[..0])), (None, None), "none fits");
+        assert_eq!((answers.pop(&mut buf[..2]), answers.pop(&mut buf[..0])), (None, None), "none fit");
         assert!(answers.has_room(MOST_BYTES) && !answers.has_room(MOST_BYTES + 1));
         assert!(answers.send(&[7; 5], Meta::default()));
         assert_eq!((answers.pop(&mut buf), buf[4]), (Some((5, Meta::default())), 7));

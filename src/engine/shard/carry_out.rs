@@ -1,4 +1,4 @@
-//! Carries a step out: counts, takes, makes flows and rewrites, and decides nothing.
+//! Carries out a step: counts, takes, creates flows and rewrites packets, and decides nothing.
 
 use super::super::arrival::Arrival;
 use super::super::plan::Plan;
@@ -11,7 +11,7 @@ use crate::flow::{Found, NewFlow};
 use crate::packet::{Side, rewrite};
 use crate::time::Duration;
 
-/// How long the pressure on a priority is not reported again.
+/// For how long the pressure on a priority is not reported again.
 const QUIET: Duration = Duration::from_secs(60);
 
 impl Shard {
@@ -65,7 +65,7 @@ impl Shard {
         }
     }
 
-    /// Counts packets that a flow's side has sent.
+    /// Counts packets sent by one side of a flow.
     #[inline]
     pub(super) fn count_in_flow(&mut self, found: Found, packets: u64, bytes: u64) {
         let side = found.side as usize;
@@ -77,7 +77,7 @@ impl Shard {
         server.bytes[side] += bytes;
     }
 
-    /// Makes a flow, and sends the packet that opens it on.
+    /// Creates a flow, and sends the packet that opens it on.
     pub(in crate::engine) fn carry_open(
         &mut self,
         (plan, standing): (&Plan, &Standing),
@@ -87,7 +87,7 @@ impl Shard {
     ) -> Verdict {
         self.carry_opening((plan, standing), arrival, &scratch.opening);
         let Some((new, by, follow)) = &scratch.opening.new else {
-            debug_assert!(false, "a step that opens a flow has one");
+            debug_assert!(false, "a step that opens a flow lacks it");
             return Verdict::Drop(super::super::Reason::NoServer);
         };
         let Some(index) = self.insert((plan, standing), arrival, new, *by) else {
@@ -113,7 +113,7 @@ impl Shard {
             pool.take(new.server.addresses.dst(), new.server.dst_port, new.server.protocol);
         }
         let inserted = self.table.insert(arrival.now, new);
-        debug_assert!(inserted.is_ok(), "a look found both keys free and room: {inserted:?}");
+        debug_assert!(inserted.is_ok(), "the look found both keys free and room: {inserted:?}");
         let index = inserted.ok()?;
         self.totals.opened += 1;
         self.servers[new.server_id.0 as usize].flows_total += 1;
@@ -127,7 +127,7 @@ impl Shard {
         Some(index)
     }
 
-    /// Takes what a packet of no flow takes from rules, limits, algorithms and NAT pools, whatever becomes of it.
+    /// Takes what a packet without a flow uses of rules, limits, algorithms and NAT pools, whatever its outcome.
     pub(in crate::engine) fn carry_opening(
         &mut self,
         (plan, standing): (&Plan, &Standing),
@@ -162,7 +162,7 @@ impl Shard {
         }
     }
 
-    /// Settles a packet that is not sent on for a flow, and sends the answer, if there is one.
+    /// Settles a packet that is not sent on for a flow, and sends the answer, if any.
     pub(in crate::engine) fn settle(&mut self, arrival: &Arrival<'_>, settled: Settled, scratch: &Scratch) -> Verdict {
         match settled.reply {
             Reply::None => {}

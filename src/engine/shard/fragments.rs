@@ -1,6 +1,6 @@
-//! Fragments: where the later ones of a packet go once the first has been decided about.
+//! Fragments: where the later ones of a packet go once the first has been decided.
 //!
-//! Which bytes have come and what waits is up to the store (`flow/fragments.rs`).
+//! Tracking which bytes have arrived and what waits is up to the store (`flow/fragments.rs`).
 
 use super::super::arrival::{Arrival, dont_fragment};
 use super::super::look::{Going, Look, most_pieces};
@@ -15,7 +15,7 @@ use crate::packet::{Addresses, Meta, Protocol, Quote, Side, build, rewrite};
 use crate::time::Instant;
 
 impl Shard {
-    /// Takes note of a first fragment.
+    /// Records a first fragment.
     pub(in crate::engine) fn first_fragment(
         &mut self,
         now: Instant,
@@ -25,7 +25,7 @@ impl Shard {
         self.fragments.first(now, datagram, piece).map_err(reason)
     }
 
-    /// Sends a later fragment where the first one went, or keeps it until that comes.
+    /// Sends a later fragment where the first one went, or keeps it until the first arrives.
     pub(in crate::engine) fn later_fragment(
         &mut self,
         of: (&Plan, &Standing),
@@ -41,7 +41,7 @@ impl Shard {
         }
     }
 
-    /// Takes note of what became of a first fragment, and sends those after it that have waited for it.
+    /// Records the outcome of a first fragment, and sends the fragments that have waited for it.
     pub(in crate::engine) fn settle_fragments(
         &mut self,
         of: (&Plan, &Standing),
@@ -59,7 +59,7 @@ impl Shard {
         }
     }
 
-    /// Returns where the other fragments of a packet go whose first one met this verdict, and what they become.
+    /// Returns where the other fragments of a packet go whose first one got this verdict, and what they become.
     fn fate(&self, verdict: &Verdict, datagram: &Datagram) -> (Fate, Option<Datagram>) {
         match *verdict {
             Verdict::Forward { why, .. } | Verdict::Emit { why } => match why {
@@ -75,7 +75,7 @@ impl Shard {
         }
     }
 
-    /// Returns what a fragmented packet goes on as whose flow has `key` on the side that it goes to.
+    /// Returns the translated identity of a fragmented packet whose flow has `key` on the receiving side.
     pub(in crate::engine) fn becomes(&self, datagram: &Datagram, key: &Key) -> Datagram {
         let protocol = key.protocol.number(key.addresses.is_v6());
         self.fragments.name(datagram, key.addresses.reversed(), protocol)
@@ -132,7 +132,7 @@ impl Shard {
             let settled: Settled = look.report_size(arrival, mtu as u32, &going, scratch);
             return self.settle(arrival, settled, scratch);
         }
-        // RFC 791, 3.2. About one that may not be cut no router reports (RFC 1122, 3.2.2).
+        // RFC 791, 3.2. No router reports a later fragment that may not be fragmented (RFC 1122, 3.2.2).
         let cut = too_long && !dont_fragment(arrival.bytes);
         if cut && self.answers.room_for_packets() < most_pieces(len, mtu) {
             return Verdict::Drop(Reason::AnswerQueueFull);
@@ -164,7 +164,7 @@ impl Shard {
         self.table.slot(flow).map(|index| Found { index, side: from.other() })
     }
 
-    /// Returns the identification that a quoted fragment was sent with, if it went on with another.
+    /// Returns the identification that a quoted fragment arrived with, if it was sent on with another.
     pub(in crate::engine) fn sent_as(&self, about: &Quote) -> Option<u16> {
         let id = about.fragment_of?;
         let became = Datagram::new(about.addresses, about.protocol.number(about.addresses.is_v6()), id);
@@ -172,7 +172,7 @@ impl Shard {
         (was.id() != id).then_some(was.id() as u16)
     }
 
-    /// Returns fragmented packets that are not whole, and bytes of fragments that wait.
+    /// Returns the number of incomplete packets and of bytes of waiting fragments.
     #[cfg(test)]
     pub(in crate::engine) fn fragments_in_store(&self) -> (usize, usize) {
         self.fragments.usage()

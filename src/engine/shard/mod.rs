@@ -1,7 +1,7 @@
-//! Flows and everything that is counted with them: one shard's table, fragments, NAT ports, algorithm positions, limits,
+//! Flows and everything counted along with them: one shard's table, fragments, NAT ports, algorithm state, limits,
 //! totals, and packets of the gateway's own.
 //!
-//! It carries out what a look decided and chooses no policy. Shards share the plan and the standing, and nothing else.
+//! It carries out what a look decided and chooses no policy. Shards share only the plan and the standing.
 
 mod answers;
 mod carry_out;
@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use totals::{ServerTotals, ServiceTotals, Totals};
 use walk::Walk;
 
-/// Most events that wait for [`Shard::poll_event`].
+/// Maximum number of events queued for [`Shard::poll_event`].
 const MOST_EVENTS: usize = 1024;
 
 /// One shard.
@@ -40,23 +40,23 @@ pub(super) struct Shard {
     totals: Totals,
     servers: Vec<ServerTotals>,
     services: Vec<ServiceTotals>,
-    /// The last identification given to a packet that is made here.
+    /// The last identification given to a packet built here.
     last_identification: u32,
     events: VecDeque<Event>,
     reports_flows: bool,
-    /// Whether the table was full, and has not emptied by a tenth since.
+    /// Whether the table has been full and has not emptied by a tenth since.
     pressed: bool,
     pressures: Pressures,
     walk: Option<Walk>,
-    /// Draining servers whose last flow has ended, for the standing.
+    /// Draining servers whose last flow has ended, to be reported to the standing.
     idle: Vec<ServerId>,
 }
 
 impl Shard {
-    /// Makes an empty shard; reserves all that its flows will need.
+    /// Creates an empty shard; reserves everything that its flows will need.
     ///
     /// # Errors
-    /// Where the system refuses the memory.
+    /// If the system refuses the memory.
     pub(super) fn try_new(plan: &Plan) -> Result<Self, TableTooBig> {
         let settings = plan.settings();
         let seed = settings.seed;
@@ -80,7 +80,7 @@ impl Shard {
         })
     }
 
-    /// Follows what has changed in the standing, and time, before a packet is looked at.
+    /// Brings the shard up to date with the standing and the time before a packet is looked at.
     #[inline]
     pub(super) fn advance(&mut self, plan: &Plan, standing: &Standing, now: Instant) {
         if !self.chooser.is_current(standing.servers()) {
@@ -93,7 +93,7 @@ impl Shard {
         }
     }
 
-    /// Brings up to date what a look found to be behind.
+    /// Brings up to date what a look found stale.
     #[cold]
     pub(super) fn prepare(&mut self, plan: &Plan, standing: &Standing, now: Instant, prepare: Prepare) {
         match prepare {
@@ -128,18 +128,18 @@ impl Shard {
         &self.nat_pools
     }
 
-    /// Returns the next identification for a packet that is fragmented, or may be (RFC 6864, 4.3: not soon the same again).
+    /// Returns the next identification for a packet that is or may be fragmented (RFC 6864, 4.3: not reused soon).
     pub(super) fn next_identification(&self) -> u32 {
         self.last_identification.wrapping_add(1)
     }
 
-    /// Returns what a server was given: flows since the start; packets and bytes from clients, and to them.
+    /// Returns a server's counters: flows since the start, and packets and bytes from and to clients.
     pub(super) fn server_totals(&self, server: ServerId) -> (u64, [u64; 2], [u64; 2]) {
         let totals = &self.servers[server.0 as usize];
         (totals.flows_total, totals.packets, totals.bytes)
     }
 
-    /// Returns a service's flows, and its flows since the start.
+    /// Returns a service's current flows, and its flows since the start.
     pub(super) fn service_totals(&self, service: ServiceId) -> (u64, u64) {
         let totals = &self.services[service.0 as usize];
         (totals.flows, totals.flows_total)
@@ -150,12 +150,12 @@ impl Shard {
         self.totals.snapshot(&self.table)
     }
 
-    /// Returns packets refused for a reason, whether silently or with an answer in the service's name.
+    /// Returns the packets refused for a reason, whether silently or with an answer in the service's name.
     pub(super) fn refused(&self, reason: Reason) -> u64 {
         self.totals.refused(reason)
     }
 
-    /// Counts a device packet that stands for `packets` packets.
+    /// Counts a device packet that represents `packets` packets.
     #[inline]
     pub(super) fn count(&mut self, verdict: &Verdict, packets: u64, bytes: u64) {
         self.totals.count(verdict, packets, bytes);
@@ -171,12 +171,12 @@ impl Shard {
         self.totals.transmitted += 1;
     }
 
-    /// Switches [`Event::FlowOpened`] and [`Event::FlowEnded`] on or off; off at first.
+    /// Switches [`Event::FlowOpened`] and [`Event::FlowEnded`] on or off; initially off.
     pub(super) fn report_flows(&mut self, on: bool) {
         self.reports_flows = on;
     }
 
-    /// Queues an event; beyond 1,024 that wait, it is lost.
+    /// Queues an event; it is lost if 1,024 are already queued.
     pub(super) fn report(&mut self, event: Event) {
         if self.events.len() < MOST_EVENTS {
             self.events.push_back(event);
@@ -202,13 +202,13 @@ impl Shard {
         }
     }
 
-    /// Returns a draining server whose last flow has ended since this was last asked.
+    /// Returns a draining server whose last flow has ended since the last call.
     #[inline]
     pub(super) fn poll_idle(&mut self) -> Option<ServerId> {
         self.idle.pop()
     }
 
-    /// When [`Shard::handle_timeout`] has something to do.
+    /// Returns when [`Shard::handle_timeout`] next has work to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.table.first_to_expire().map(|(when, _)| when);
         let walk = self.walk.as_ref().map(Walk::since);

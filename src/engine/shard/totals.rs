@@ -1,4 +1,4 @@
-//! A shard's counters, as plain numbers that the path of a packet adds to.
+//! A shard's counters, as plain numbers that packet handling increments.
 
 use super::super::{Consumed, Count, Counters, Ended, Forwarded, Reason, Verdict};
 use crate::flow::{Table, TimeoutState};
@@ -16,7 +16,7 @@ pub(in crate::engine) struct Totals {
     pub transmitted: u64,
 }
 
-/// What a server was given.
+/// A server's counters.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::engine) struct ServerTotals {
     pub flows_total: u64,
@@ -24,7 +24,7 @@ pub(in crate::engine) struct ServerTotals {
     pub bytes: [u64; 2],
 }
 
-/// What came to a service.
+/// A service's counters.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::engine) struct ServiceTotals {
     pub flows: u64,
@@ -46,7 +46,7 @@ impl Totals {
         }
     }
 
-    /// Counts a device packet that stands for `packets` packets.
+    /// Counts a device packet that represents `packets` packets.
     #[inline]
     pub(super) fn count(&mut self, verdict: &Verdict, packets: u64, bytes: u64) {
         self.packets_in += packets;
@@ -61,7 +61,7 @@ impl Totals {
         }
     }
 
-    /// Packets refused for a reason, whether silently or with an answer in the service's name.
+    /// Returns the packets refused for a reason, whether silently or with an answer in the service's name.
     pub(super) fn refused(&self, reason: Reason) -> u64 {
         let answered = if reason == Reason::NoServer { self.consumed[Consumed::NoServer as usize] } else { 0 };
         self.dropped[reason as usize] + answered

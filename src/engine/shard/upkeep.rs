@@ -1,4 +1,4 @@
-//! How flows end, and who is told.
+//! How flows end, and who is notified.
 
 use super::super::plan::Plan;
 use super::super::standing::Standing;
@@ -8,13 +8,13 @@ use crate::balance::PickedBy;
 use crate::packet::{Protocol, Side, build};
 use crate::time::{Duration, Instant};
 
-/// Most flows that one call of [`Shard::handle_timeout`] ends.
+/// Maximum number of flows that one call of [`Shard::handle_timeout`] ends.
 const MOST_EXPIRED: usize = 256;
-/// What a flow's number for it means.
+/// What chose a flow's server, by the number stored in the flow.
 const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
 
 impl Shard {
-    /// Does what is due, a bounded part of it.
+    /// Does a bounded part of the work that is due.
     pub(in crate::engine) fn handle_timeout(&mut self, of: (&Plan, &Standing), now: Instant) {
         self.expire(of, now);
         self.fragments.expire(now);
@@ -30,7 +30,7 @@ impl Shard {
         }
     }
 
-    /// Forgets clients that were idle for too long.
+    /// Removes clients that have been idle for too long.
     pub(in crate::engine) fn expire_clients(&mut self, now: Instant) {
         self.chooser.handle_timeout(now);
     }
@@ -43,7 +43,7 @@ impl Shard {
         }
     }
 
-    /// Ends a flow: gives back what it had, wherever that came from.
+    /// Ends a flow: releases everything that it held.
     pub(in crate::engine) fn end(
         &mut self,
         (plan, standing): (&Plan, &Standing),
@@ -71,7 +71,7 @@ impl Shard {
         self.policy.ended(plan.rules(), rule, client);
         self.totals.end(cause);
         let (flows, max) = (self.table.len(), self.table.max());
-        // A flow that makes room for another one relieves nothing.
+        // Eviction for a new flow does not relieve the table.
         let leaves = matches!(cause, Ended::Expired | Ended::Killed);
         if self.pressed && leaves && flows <= max - max.div_ceil(10) {
             self.pressed = false;
@@ -79,7 +79,7 @@ impl Shard {
         }
     }
 
-    /// Ends a flow; both ends of a TCP connection get resets that they will believe.
+    /// Ends a flow; both ends of a TCP connection get resets that they will accept.
     pub(in crate::engine) fn end_by_reset(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
         for packet in self.resets(index) {
             self.answers.send(&packet, Default::default());
@@ -87,7 +87,7 @@ impl Shard {
         self.end(of, now, index, cause);
     }
 
-    /// Returns the resets that both ends of a flow will believe; none where it is not TCP.
+    /// Returns the resets that both ends of a flow will accept; none if it is not TCP.
     pub(in crate::engine) fn resets(&self, index: u32) -> Vec<Vec<u8>> {
         let mut resets = Vec::new();
         if self.table.flow(index).protocol != Protocol::Tcp {

@@ -1,5 +1,5 @@
-//! The walk over the table for flows that have to end because their server is gone or has drained; one for all servers,
-//! however many go at once.
+//! The walk over the table for flows that must end because their server is gone or has drained; a single walk serves
+//! all servers, however many go at once.
 
 use super::super::Ended;
 use super::super::look::Look;
@@ -9,16 +9,16 @@ use super::Shard;
 use crate::packet::Protocol;
 use crate::time::Instant;
 
-/// Slots of the table that one call looks at.
+/// Slots of the table that one call examines.
 const SLOTS_PER_CALL: usize = 4096;
-/// Packets that the end of a flow may take.
+/// Maximum number of packets that ending one flow may queue.
 const RESETS_PER_FLOW: usize = 4;
 
-/// Where the walk is.
+/// The position of the walk.
 #[derive(Debug, Clone)]
 pub(super) struct Walk {
     next: u32,
-    /// Another server went while it was under way: it has to begin again when it is done.
+    /// Another server went while the walk was under way: it must start over when it is done.
     again: bool,
     since: Instant,
 }
@@ -30,13 +30,13 @@ impl Walk {
 }
 
 impl Shard {
-    /// Begins a walk, or has the present one followed by another.
+    /// Starts a walk, or makes another one follow the current one.
     pub(in crate::engine) fn begin_walk(&mut self, now: Instant) {
         let walk = self.walk.get_or_insert(Walk { next: 0, again: false, since: now });
         walk.again |= walk.next > 0;
     }
 
-    /// Continues the walk, as far as the gateway's own packets have room to go; returns whether it has ended.
+    /// Continues the walk as long as there is room to queue packets; returns whether it has ended.
     pub(in crate::engine) fn go_on_walking(&mut self, (plan, standing): (&Plan, &Standing), now: Instant) -> bool {
         let Some(next) = self.walk.as_ref().map(|walk| walk.next) else { return false };
         let mut found = Vec::new();
@@ -61,7 +61,7 @@ impl Shard {
         self.walk.is_none()
     }
 
-    /// Returns why a flow that the walk meets has to end, if it has.
+    /// Returns why a flow that the walk encounters must end, if it must.
     fn is_to_end(&self, (plan, standing): (&Plan, &Standing), index: u32) -> Option<Ended> {
         let flow = self.table.flow(index);
         if standing.is_drained(flow.server_id) {

@@ -1,6 +1,6 @@
-//! What holds now, whichever shard asks: servers' standing, what operators changed, path MTUs that were found out.
+//! Shard-independent state: the standing of servers, operator changes, discovered path MTUs.
 //!
-//! One writer. It must not know flows; what its changes mean for flows is up to the shards.
+//! One writer. It must not know flows; the consequences of its changes for flows are up to the shards.
 
 use super::plan::Plan;
 use crate::balance::{Notice, ServerState, Standings};
@@ -12,14 +12,14 @@ use crate::policy::Switches;
 use crate::state::Health;
 use crate::time::{Duration, Instant};
 
-/// What every packet of a flow to a server asks for.
+/// What every packet of a flow needs to know of the flow's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Hot {
     /// The path MTU over IPv4 and over IPv6; 0 is unknown.
     mtu: [u16; 2],
-    /// Whether flows may have to end because it is down or disabled.
+    /// Whether flows may have to end because the server is down or disabled.
     gone: bool,
-    /// Whether its draining is over: the flows that are left end.
+    /// Whether its draining is over: the remaining flows end.
     drained: bool,
 }
 
@@ -31,12 +31,12 @@ pub(super) struct Standing {
     switches: Switches,
     /// How often an address or port of a server went down, and came up.
     transitions: Vec<[u64; 2]>,
-    /// Whether monitors follow the probes of a capture, and send none.
+    /// Whether monitors follow the probes of a capture and send none.
     observing: bool,
 }
 
 impl Standing {
-    /// Everything as the settings have it, and every server up.
+    /// Creates the standing from the settings, with every server up.
     pub(super) fn new(plan: &Plan) -> Self {
         let servers = || (0..plan.roster().servers().len() as u32).map(ServerId);
         let hot = |server| {
@@ -63,34 +63,35 @@ impl Standing {
         &self.switches
     }
 
-    /// Whether flows of a server may have to end because it is down or disabled.
+    /// Returns whether flows of a server may have to end because it is down or disabled.
     #[inline]
     pub(super) fn may_be_gone(&self, server: ServerId) -> bool {
         self.hot[server.0 as usize].gone
     }
 
-    /// Whether a server's draining is over, so that the flows that are left end.
+    /// Returns whether a server's draining is over, so that its remaining flows end.
     pub(super) fn is_drained(&self, server: ServerId) -> bool {
         self.hot[server.0 as usize].drained
     }
 
-    /// Whether the server of a flow whose client came by a family is out of service.
+    /// Returns whether the server of a flow whose client uses this family is out of service.
     pub(super) fn is_gone(&self, plan: &Plan, service: ServiceId, server: ServerId, v6: bool) -> bool {
         self.servers.is_gone(plan.roster(), service, server, v6)
     }
 
-    /// Returns the most bytes that a packet to a server may have; 0 is unknown.
+    /// Returns the size of the largest packet to a server in bytes; 0 is unknown.
     #[inline]
     pub(super) fn path_mtu(&self, server: ServerId, v6: bool) -> u16 {
         self.hot[server.0 as usize].mtu[usize::from(v6)]
     }
 
-    /// Takes another path MTU to a server.
+    /// Sets the path MTU to a server.
     pub(super) fn set_path_mtu(&mut self, server: ServerId, v6: bool, mtu: u16) {
         self.hot[server.0 as usize].mtu[usize::from(v6)] = possible(v6, mtu);
     }
 
-    /// Whether a packet is the monitors'; while they observe, also one that a monitor of the capture sent.
+    /// Returns whether a packet belongs to the monitors; while they observe, also one that a monitor of the capture
+    /// sent.
     #[inline]
     pub(super) fn is_probe(&self, plan: &Plan, addresses: &Addresses) -> bool {
         let health = &plan.settings().health;
@@ -107,12 +108,12 @@ impl Standing {
         src || dst
     }
 
-    /// Lets the packets of a capture's monitors count as probes.
+    /// Makes the packets of a capture's monitors count as probes.
     pub(super) fn observe(&mut self) {
         self.observing = true;
     }
 
-    /// Switches a rule on or off; false where there is no such rule.
+    /// Switches a rule on or off; returns false if there is no such rule.
     pub(super) fn switch(&mut self, rule: u16, on: bool) -> bool {
         self.switches.set(rule, on)
     }
@@ -122,7 +123,7 @@ impl Standing {
         &mut self.servers
     }
 
-    /// Takes what the monitors say of a server, and returns whether its flows may have to end.
+    /// Sets the health of a server according to its monitors; returns whether its flows may have to end.
     pub(super) fn take_health(&mut self, plan: &Plan, now: Instant, server: ServerId, monitors: &Monitors) -> bool {
         for v6 in [false, true] {
             self.servers.set_health(plan.roster(), now, server, v6, |port| monitors.state(server, v6, port));
@@ -130,24 +131,24 @@ impl Standing {
         self.settle(plan, server)
     }
 
-    /// Works out anew whether a server's flows may have to end.
+    /// Recomputes whether a server's flows may have to end.
     pub(super) fn settle(&mut self, plan: &Plan, server: ServerId) -> bool {
         let gone = self.servers.may_be_gone(plan.roster(), server);
         self.hot[server.0 as usize].gone = gone;
         gone
     }
 
-    /// Notes whether a server's draining is over.
+    /// Records whether a server's draining is over.
     pub(super) fn set_drained(&mut self, server: ServerId, drained: bool) {
         self.hot[server.0 as usize].drained = drained;
     }
 
-    /// Forgets whose draining is over: their flows have ended.
+    /// Clears the ends of draining: the flows concerned have ended.
     pub(super) fn clear_drained(&mut self) {
         self.hot.iter_mut().for_each(|server| server.drained = false);
     }
 
-    /// Counts that an address or port of a server went down, or came up.
+    /// Counts that an address or port of a server went down or came up.
     pub(super) fn count_transition(&mut self, server: ServerId, up: bool) {
         self.transitions[server.0 as usize][usize::from(up)] += 1;
     }
@@ -162,39 +163,39 @@ impl Standing {
         self.servers.state(plan.roster(), now, server)
     }
 
-    /// Returns the next thing that happened to a server.
+    /// Returns the next server event.
     pub(super) fn poll_notice(&mut self) -> Option<Notice> {
         self.servers.poll_notice()
     }
 
-    /// When [`Standing::handle_timeout`] has something to do.
+    /// Returns when [`Standing::handle_timeout`] next has work to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.servers.poll_timeout()
     }
 
-    /// Does what is due.
+    /// Does the work that is due.
     pub(super) fn handle_timeout(&mut self, plan: &Plan, now: Instant) {
         self.servers.handle_timeout(plan.roster(), now);
     }
 
-    /// Takes a smoothed round trip of a server's probes.
+    /// Sets the smoothed round trip of a server's probes.
     pub(super) fn set_latency(&mut self, server: ServerId, latency: Duration) {
         self.servers.set_latency(server, latency);
     }
 
-    /// Takes a server's own word on its load.
+    /// Sets a server's reported load.
     pub(super) fn report(&mut self, plan: &Plan, now: Instant, server: ServerId, load: u8, maintenance: bool) {
         self.servers.report(plan.roster(), now, server, load, maintenance);
     }
 
-    /// Returns the health of a server's port as the monitors have it, for tests.
+    /// Returns the health of a server's port according to its monitors, for tests.
     #[cfg(test)]
     pub(super) fn set_health(&mut self, plan: &Plan, now: Instant, server: ServerId, v6: bool, health: Health) {
         self.servers.set_health(plan.roster(), now, server, v6, |_| health);
     }
 }
 
-/// No path over IPv6 takes less than 1,280 bytes, and no host believes that one does (RFC 8200, 5; RFC 8201, 4).
+/// No IPv6 path has an MTU of less than 1,280 bytes, and no host accepts a smaller one (RFC 8200, 5; RFC 8201, 4).
 const fn possible(v6: bool, mtu: u16) -> u16 {
     if v6 && mtu != 0 && mtu < 1280 { 1280 } else { mtu }
 }
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_out_comes_beside_what_is_configured() {
+    fn discovered_mtus_apply_per_server_and_family() {
         let mut settings = Settings::default();
         let pool = |name: &str, server, mtu| PoolSettings { mtu, ..PoolSettings::new(name, vec![ServerId(server)]) };
         settings.pools = vec![pool("a", 0, Some(1400)), pool("b", 1, None)];
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_over_ipv6_is_narrower_than_1280_bytes() {
+    fn no_ipv6_path_mtu_is_below_1280_bytes() {
         let pools = vec![PoolSettings { mtu: Some(576), ..PoolSettings::new("a", vec![ServerId(0)]) }];
         let settings = Settings { pools, servers: vec![ServerSettings::new("s", PoolId(0))], ..Settings::default() };
         let mut standing = Standing::new(&Plan::new(&settings));

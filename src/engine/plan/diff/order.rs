@@ -1,12 +1,12 @@
-//! Which of the things that two lists share stand elsewhere in the second one.
+//! Which of the objects that two lists share are in a different order in the second one.
 
 use crate::config::listing::Object;
 use std::collections::{HashMap, HashSet};
 
 /// Finds the fewest objects without which those in both lists have the same order in both.
 ///
-/// Returns by name where each stood and where it stands, in words: `after "a"`, or `before "a"` where nothing is before
-/// it. The words refer to the nearest object that was not moved, so they always differ.
+/// Returns by name the old and the new position of each, in words: `after "a"`, or `before "a"` if nothing precedes it.
+/// The words refer to the nearest object that was not moved, so they always differ.
 pub(super) fn moved(old: &[&Object], new: &[&Object]) -> HashMap<String, (String, String)> {
     let places: HashMap<&str, usize> = old.iter().enumerate().map(|(at, object)| (object.name.as_str(), at)).collect();
     let kept: Vec<(usize, &str)> =
@@ -19,7 +19,8 @@ pub(super) fn moved(old: &[&Object], new: &[&Object]) -> HashMap<String, (String
 
 /// Returns the names of a longest ascending subsequence.
 fn ascending<'n>(all: &[(usize, &'n str)]) -> Vec<&'n str> {
-    // For each length, the end of the subsequence with the least last place; each element knows the one before it.
+    // For each length, the end of the subsequence with the lowest final position; each element links to its
+    // predecessor.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(all.len());
     for (at, (place, _)) in all.iter().enumerate() {
@@ -39,7 +40,7 @@ fn ascending<'n>(all: &[(usize, &'n str)]) -> Vec<&'n str> {
     names
 }
 
-/// Describes the place of each object that does not stay.
+/// Describes the position of each object that does not stay in place.
 fn described<'o>(all: &[&'o Object], staying: &HashSet<&str>) -> HashMap<&'o str, String> {
     let first = all.iter().find(|object| staying.contains(object.name.as_str()));
     let mut last = None;

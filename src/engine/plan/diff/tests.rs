@@ -1,4 +1,4 @@
-//! Pairs of files with what differs between them.
+//! Pairs of files and their differences.
 
 mod examples;
 
@@ -58,7 +58,7 @@ fn settings(text: &str) -> Settings {
     parse(text, "x.toml").unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Replaces parts of the file that occur once.
+/// Replaces strings that occur exactly once in the file.
 fn edited(edits: &[(&str, &str)]) -> String {
     edits.iter().fold(POOLS.to_string(), |text, (from, to)| {
         assert_eq!(text.matches(from).count(), 1, "{from}");
@@ -66,7 +66,7 @@ fn edited(edits: &[(&str, &str)]) -> String {
     })
 }
 
-/// Swaps two parts of the file that follow each other.
+/// Swaps two consecutive parts of the file.
 fn swapped(first: &str, second: &str, end: &str) -> String {
     let at = |part: &str| POOLS.find(part).expect(part);
     let (first, second, end) = (at(first), at(second), if end.is_empty() { POOLS.len() } else { at(end) });
@@ -81,7 +81,7 @@ fn check(old: &str, new: &str, want: &[&str]) {
     assert_eq!(diff.is_empty(), want == ["no changes"]);
 }
 
-/// The lines of an edit of the file.
+/// Checks the diff lines that an edit of the file produces.
 #[track_caller]
 fn edit(edits: &[(&str, &str)], want: &[&str]) {
     check(POOLS, &edited(edits), want);
@@ -97,7 +97,7 @@ const SERVICE_DNS: &str = "[[service]]\nname = \"dns\"";
 const SERVER_2: &str = "[[pool.server]]\nname = \"web-2\"\naddress = \"10.0.0.2\"\n";
 
 #[test]
-fn what_means_the_same_differs_in_nothing() {
+fn equivalent_files_have_no_difference() {
     let none = &["no changes"];
     edit(&[], none);
     edit(&[("addresses = \"10.0.9.1-10.0.9.8\"", "addresses = [\"10.0.9.5-10.0.9.8\", \"10.0.9.1-10.0.9.4\"]")], none);
@@ -163,7 +163,7 @@ fn changed_keys_are_named_with_both_values_and_their_effect() {
 }
 
 #[test]
-fn keys_below_an_object_are_named_with_their_table() {
+fn keys_nested_in_an_object_are_named_with_their_table() {
     edit(
         &[("{ group = \"shop\" }", "{ group = \"store\", by = \"network\", ipv4-prefix = 16 }")],
         &[
@@ -210,7 +210,7 @@ fn keys_below_an_object_are_named_with_their_table() {
 }
 
 #[test]
-fn keys_that_another_key_brings_are_named_only_with_a_value_of_their_own() {
+fn dependent_keys_are_listed_only_with_a_value_of_their_own() {
     let dns = "53/udp\"\npool = \"dns\"\n";
     let with = |lines: &str| edited(&[(dns, &format!("{dns}{lines}"))]);
     check(
@@ -300,9 +300,9 @@ fn a_server_that_moved_is_another_server() {
 }
 
 #[test]
-fn the_order_of_rules_is_meaning() {
+fn the_order_of_rules_matters() {
     check(POOLS, &swapped(RULE_A, RULE_B, RULE_C), &["rule b: place after \"a\" -> before \"a\" (new flows only)"]);
-    // The last one moved to the top, with a value of its own.
+    // The last one moves to the top, with a changed value.
     let top = swapped(RULE_A, RULE_C, POOL_WEB).replace("action = \"balance\"", "action = \"reject\"");
     check(
         POOLS,
@@ -317,7 +317,7 @@ fn the_order_of_rules_is_meaning() {
     check(&first, POOLS, &["rule new: removed"]);
 }
 
-/// Every order of up to five rules: those that stay are as many as possible, and each line says something.
+/// Every order of up to five rules: as many as possible stay in place, and every line reports a change.
 #[test]
 fn as_few_rules_as_possible_are_moved() {
     let rule = |at: usize| format!("[[rule]]\nname = \"r{at}\"\naction = \"drop\"\nfrom = \"10.{at}.0.0/16\"\n");
@@ -345,7 +345,7 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 }
 
 #[test]
-fn what_needs_a_restart_is_listed_separately() {
+fn keys_that_need_a_restart_are_listed_separately() {
     let new = edited(&[("[gateway]", "[flows]\nmax = 1000\nrate = 1\n[gateway]\noffload = false\nmtu = 1400")]);
     let (old, new) = (Plan::new(&settings(POOLS)), Plan::new(&settings(&new)));
     let diff = old.diff(&new);
@@ -380,7 +380,7 @@ fn it_can_be_serialised() {
     assert_eq!(page.expect("the monitor")["table"], "pool.monitor");
 }
 
-/// Every valid example configuration, by its path.
+/// Returns the path of every valid example configuration.
 fn examples() -> Vec<(String, Settings)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let entries =

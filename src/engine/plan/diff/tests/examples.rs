@@ -32,7 +32,7 @@ fn all_pairs_of_examples_mirror_each_other() {
             assert_eq!(names(&there, &ObjectChange::Added), names(&back, &ObjectChange::Removed), "{}", what());
             assert_eq!(names(&there, &ObjectChange::Removed), names(&back, &ObjectChange::Added), "{}", what());
             assert_eq!(names(&there, &ObjectChange::Unchanged), names(&back, &ObjectChange::Unchanged), "{}", what());
-            // Settings in the same order are equal where nothing differs, and only there.
+            // Settings in the same order are equal if and only if there is no difference.
             assert_eq!(there.is_empty() && a == b, settings == other_settings, "{}\n{there}", what());
             assert!(!there.is_empty() || sorted(a) == sorted(b), "{}", what());
             assert_eq!(there.is_empty(), back.is_empty(), "{}", what());
@@ -40,10 +40,10 @@ fn all_pairs_of_examples_mirror_each_other() {
     }
 }
 
-/// A file that means the same, with everything but rules in another order.
+/// Returns an equivalent file with everything except rules in a different order.
 fn shuffled(settings: &Settings, random: &mut u64) -> String {
     let mut all = objects(settings);
-    // What belongs to no table comes first in a file.
+    // Keys outside any table come first in a file.
     let (first, rest) = all.split_at_mut(1);
     assert_eq!(first[0].table, "");
     shuffle(rest, random);
@@ -55,14 +55,14 @@ fn shuffled(settings: &Settings, random: &mut u64) -> String {
 
 fn shuffle<T>(all: &mut [T], random: &mut u64) {
     for at in (1..all.len()).rev() {
-        // The constants of Knuth's MMIX.
+        // Knuth's MMIX constants.
         *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         all.swap(at, (*random >> 33) as usize % (at + 1));
     }
 }
 
 #[test]
-fn the_order_of_services_pools_and_servers_means_nothing() {
+fn the_order_of_services_pools_and_servers_does_not_matter() {
     let mut random = 7;
     let mut reordered = 0;
     for (path, old) in examples() {

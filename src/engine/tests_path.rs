@@ -1,4 +1,4 @@
-//! Rules of the way: ICMP errors, fragments, sizes and hops.
+//! Tests of the path: ICMP errors, fragments, sizes and hops.
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
@@ -49,7 +49,7 @@ fn error(from: [u8; 4], to: [u8; 4], mtu: u16, about: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn too_big_from_behind_reaches_the_client_about_what_it_sent() {
+fn too_big_from_the_servers_side_quotes_the_clients_own_packet() {
     let mut engine = Engine::new(&settings(1, 9));
     let original = udp(1400, 0x40);
     let mut there = original.clone();
@@ -64,7 +64,7 @@ fn too_big_from_behind_reaches_the_client_about_what_it_sent() {
     assert_eq!(back[28..], original[..28]);
     assert_eq!(checksum::fold(checksum::add(0, &back[20..])), 0xffff);
     assert_eq!(engine.counters().flows, before.flows);
-    assert_eq!(engine.shard.table().flow(0).packets, [1, 0], "an error is no packet of the flow");
+    assert_eq!(engine.shard.table().flow(0).packets, [1, 0], "an error does not count as a packet of the flow");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn too_big_from_the_clients_side_reaches_the_server() {
 }
 
 #[test]
-fn what_cannot_be_true_is_dropped_by_name() {
+fn implausible_errors_are_dropped_with_a_reason() {
     let mut engine = Engine::new(&settings(1, 9));
     let mut syn = bytes(tcp(CLIENT, 5, VIP, 80, 100).syn(), b"");
     hand(&mut engine, &mut syn);
@@ -120,7 +120,7 @@ fn what_cannot_be_true_is_dropped_by_name() {
     for (mut packet, want) in cases {
         let to_vip = want == Reason::BadQuote;
         if to_vip {
-            // What cannot be read can only be ours by its destination.
+            // An unreadable packet can be identified only by its destination.
             packet[16..20].copy_from_slice(&VIP);
             resum(&mut packet);
         }
@@ -131,27 +131,27 @@ fn what_cannot_be_true_is_dropped_by_name() {
 }
 
 #[test]
-fn an_error_that_went_to_another_than_the_quoted_sender_is_dropped_and_judges_nobody() {
+fn an_error_not_sent_to_the_quoted_sender_is_dropped_and_counts_against_no_server() {
     let mut settings = settings(1, 9);
     settings.pools[0].passive = Some(crate::balance::Passive { failures: 1, ..Default::default() });
     let mut engine = Engine::new(&settings);
     let mut there = udp(10, 0);
     hand(&mut engine, &mut there);
-    // What the client's packet became, told to the service address: no router behind the gateway sends that.
+    // The client's packet after translation, reported to the service address: no router behind the gateway sends that.
     let mut forged = error(CLIENT, VIP, 0, &there);
     forged[21] = 1;
     forged[22..24].fill(0);
     let sum = !checksum::fold(checksum::add(0, &forged[20..]));
     forged[22..24].copy_from_slice(&sum.to_be_bytes());
     assert_eq!(hand(&mut engine, &mut forged.clone()), Verdict::Drop(Reason::IcmpImplausible));
-    assert!(engine.poll_event().is_none(), "the server is not judged");
+    assert!(engine.poll_event().is_none(), "no sign against the server");
     forged[16..20].copy_from_slice(&CLIENT);
     resum(&mut forged);
     assert!(matches!(hand(&mut engine, &mut forged), Verdict::Forward { .. }));
     assert!(engine.poll_event().is_some());
 }
 
-/// The packet in fragments of `room` bytes.
+/// Splits a packet into fragments of `room` bytes.
 fn pieces(packet: &[u8], room: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     crate::packet::build::fragment(packet, room, |piece| all.push(piece.to_vec()));
@@ -164,7 +164,7 @@ fn joined(mut out: Vec<Vec<u8>>) -> Vec<u8> {
 }
 
 #[test]
-fn fragments_in_any_order_arrive_as_the_datagram() {
+fn fragments_in_any_order_reassemble_to_the_datagram() {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         let mut engine = Engine::new(&settings(1, 9));
         let original = udp(4000, 0);
@@ -201,7 +201,7 @@ fn fragments_in_any_order_arrive_as_the_datagram() {
 }
 
 #[test]
-fn a_fragmented_sctp_packet_whose_ports_change_is_dropped_as_its_sum_would_be_wrong() {
+fn a_fragmented_sctp_packet_whose_ports_change_is_dropped_as_its_checksum_would_be_bad() {
     for (port, passes) in [(8080, false), (80, true)] {
         let mut settings = settings(1, 9);
         settings.services[0].listen.push(crate::balance::Listen::one(
@@ -228,7 +228,7 @@ fn a_fragmented_sctp_packet_whose_ports_change_is_dropped_as_its_sum_would_be_wr
     }
 }
 
-/// A fragment of an IPv6 UDP packet: its headers from the first one's number on, and what they carry.
+/// Returns a fragment of an IPv6 UDP packet: its headers, starting with the number of the first one, and its payload.
 fn six(first: u8, headers: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut out = vec![0; 40];
     out[0] = 0x60;
@@ -244,7 +244,7 @@ fn six(first: u8, headers: &[u8], payload: &[u8]) -> Vec<u8> {
 const UDP_START: [u8; 16] = [0x0f, 0xa0, 0, 80, 0, 24, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
 #[test]
-fn later_fragments_over_ipv6_belong_to_their_first_whatever_next_header_they_name() {
+fn later_ipv6_fragments_belong_to_their_first_whatever_next_header_they_name() {
     for early in [false, true] {
         let mut engine = Engine::new(&settings(1, 9));
         let mut all = vec![
@@ -264,7 +264,7 @@ fn later_fragments_over_ipv6_belong_to_their_first_whatever_next_header_they_nam
         let server: IpAddr = "fd00::1".parse().unwrap();
         let went: Vec<_> = out.iter().map(|piece| parse(piece).unwrap().addresses.dst()).collect();
         assert_eq!(went, [server, server]);
-        // An error about the later one finds its flow by the number that it named.
+        // An error about the later fragment finds its flow by the protocol number in that fragment.
         let later = out.iter().find(|piece| piece[43] == 24).unwrap();
         let mut back = Vec::new();
         let kind = etherparse::Icmpv6Type::TimeExceeded(etherparse::icmpv6::TimeExceededCode::HopLimitExceeded);
@@ -275,7 +275,7 @@ fn later_fragments_over_ipv6_belong_to_their_first_whatever_next_header_they_nam
 }
 
 #[test]
-fn a_fragment_that_is_to_go_on_to_another_station_opens_no_flow() {
+fn a_fragment_with_another_final_destination_opens_no_flow() {
     let mut engine = Engine::new(&settings(1, 9));
     let routing = [44, 0, 4, 1, 0, 0, 0, 0];
     for fragment in [[17, 0, 0, 1, 0, 0, 0, 9], [17, 0, 0, 16, 0, 0, 0, 9], [17, 0, 0, 0, 0, 0, 0, 9]] {
@@ -286,7 +286,7 @@ fn a_fragment_that_is_to_go_on_to_another_station_opens_no_flow() {
 }
 
 #[test]
-fn a_source_route_of_ipv4_is_told_of_whole_packets_and_first_fragments_and_a_home_address_is_dropped() {
+fn an_ipv4_source_route_is_answered_for_whole_packets_and_first_fragments_and_a_home_address_is_dropped() {
     let mut engine = Engine::new(&settings(1, 9));
     for (flags, verdict) in [
         (0, Verdict::Consume(Consumed::SourceRoute)),
@@ -301,11 +301,11 @@ fn a_source_route_of_ipv4_is_told_of_whole_packets_and_first_fragments_and_a_hom
         packet[6..8].copy_from_slice(&u16::to_be_bytes(flags));
         resum(&mut packet);
         assert_eq!(hand(&mut engine, &mut packet), verdict, "{flags:x}");
-        let told = sent(&mut engine);
-        let parsed = told.first().map(|answer| parse(answer).unwrap().transport);
+        let reported = sent(&mut engine);
+        let parsed = reported.first().map(|answer| parse(answer).unwrap().transport);
         let want = matches!(verdict, Verdict::Consume(_)).then_some(Transport::Icmp { kind: 3, code: 5 });
-        assert_eq!((parsed, told.len()), (want, usize::from(want.is_some())), "{flags:x}");
-        // At its last station the packet is like any other.
+        assert_eq!((parsed, reported.len()), (want, usize::from(want.is_some())), "{flags:x}");
+        // At its final destination the packet is like any other.
         packet[22] = 8;
         packet[6..8].fill(0);
         resum(&mut packet);
@@ -319,7 +319,7 @@ fn a_source_route_of_ipv4_is_told_of_whole_packets_and_first_fragments_and_a_hom
 }
 
 #[test]
-fn a_later_fragment_that_the_way_out_does_not_take_is_cut_too() {
+fn a_later_fragment_too_big_for_the_path_is_fragmented_again() {
     let mut settings = settings(1, 9);
     settings.pools[0].mtu = Some(1400);
     let original = udp(4000, 0);
@@ -340,7 +340,7 @@ fn a_later_fragment_that_the_way_out_does_not_take_is_cut_too() {
 }
 
 #[test]
-fn a_long_ping_to_a_service_address_is_answered_in_the_pieces_that_it_came_in() {
+fn a_long_ping_to_a_service_address_is_answered_in_the_same_fragments() {
     let mut engine = Engine::new(&settings(1, 9));
     let mut ping = Vec::new();
     PacketBuilder::ipv4(CLIENT, VIP, 60).icmpv4_echo_request(7, 1).write(&mut ping, &[5; 3000]).unwrap();
@@ -356,7 +356,7 @@ fn a_long_ping_to_a_service_address_is_answered_in_the_pieces_that_it_came_in() 
 }
 
 #[test]
-fn a_flood_of_fragments_leaves_whole_packets_and_others_fragments_alone() {
+fn a_flood_of_fragments_does_not_affect_whole_packets_or_other_sources() {
     let mut engine = Engine::new(&settings(1, 9));
     for i in 0..20_000u32 {
         let mut piece = pieces(&udp(4000, 0), 1500).swap_remove(1);
@@ -374,7 +374,7 @@ fn a_flood_of_fragments_leaves_whole_packets_and_others_fragments_alone() {
 }
 
 #[test]
-fn what_the_way_out_does_not_take_is_answered_or_cut() {
+fn packets_too_big_for_the_path_are_answered_or_fragmented() {
     let mut settings = settings(1, 9);
     settings.pools[0].mtu = Some(1400);
     let mut engine = Engine::new(&settings);
@@ -391,7 +391,7 @@ fn what_the_way_out_does_not_take_is_answered_or_cut() {
     let out = sent(&mut engine);
     assert!(out.len() == 2 && out.iter().all(|piece| piece.len() <= 1400));
     assert_eq!(joined(out)[8..], udp(1472, 0)[28..]);
-    // A super-packet goes by its segments.
+    // A super-packet counts by the size of its segments.
     for (gso_size, fits) in [(1360, true), (1361, false)] {
         let mut big = bytes(tcp(CLIENT, 9, VIP, 80, 100).syn(), &[0; 4000]);
         big[6] = 0x40;
@@ -403,7 +403,7 @@ fn what_the_way_out_does_not_take_is_answered_or_cut() {
 }
 
 #[test]
-fn the_last_hop_is_told_in_the_services_name() {
+fn an_expired_hop_limit_is_reported_in_the_services_name() {
     let mut engine = Engine::new(&settings(1, 9));
     for (ttl, ends) in [(1, true), (2, false), (1, true)] {
         let original = {
@@ -423,7 +423,7 @@ fn the_last_hop_is_told_in_the_services_name() {
 }
 
 #[test]
-fn an_error_about_a_packet_that_got_another_identification_tells_of_the_one_it_had() {
+fn an_error_about_a_packet_with_a_replaced_identification_quotes_the_original() {
     let mut engine = Engine::new(&settings(2, 9));
     let answer = |server: u8, offset: u16, more: bool| {
         let mut out = Vec::new();
@@ -440,7 +440,7 @@ fn an_error_about_a_packet_that_got_another_identification_tells_of_the_one_it_h
         let mut question = udp(10, 0x40);
         question[20..22].copy_from_slice(&(4000 + u16::from(server)).to_be_bytes());
         hand(&mut engine, &mut question);
-        assert_eq!(question[19], server, "the test takes them in turns");
+        assert_eq!(question[19], server, "the test expects the servers in turn");
         let mut ids = Vec::new();
         for (offset, more) in [(0, true), (9, false)] {
             let original = answer(server, offset, more);
@@ -450,18 +450,18 @@ fn an_error_about_a_packet_that_got_another_identification_tells_of_the_one_it_h
             assert_eq!(back[..4], original[..4]);
             assert_eq!(back[6..10], original[6..10]);
             ids.push([back[4], back[5]]);
-            let mut told = error(ROUTER, VIP, 1300, &back[..28]);
-            let verdict = hand(&mut engine, &mut told);
+            let mut reported = error(ROUTER, VIP, 1300, &back[..28]);
+            let verdict = hand(&mut engine, &mut reported);
             assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Error { .. }, .. }), "{verdict:?}");
-            assert_eq!(told[28..], original[..28], "server {server}, offset {offset}");
-            assert_eq!(checksum::fold(checksum::add(0, &told[20..])), 0xffff);
+            assert_eq!(reported[28..], original[..28], "server {server}, offset {offset}");
+            assert_eq!(checksum::fold(checksum::add(0, &reported[20..])), 0xffff);
         }
         assert_eq!((ids[0], ids[0] == [0x12, 0x34]), (ids[1], server == 1));
     }
 }
 
 #[test]
-fn a_later_fragment_that_is_longer_than_its_way_is_answered_in_ipv6() {
+fn a_later_ipv6_fragment_too_big_for_the_path_is_answered() {
     let mut settings = settings(1, 9);
     settings.pools[0].mtu = Some(1400);
     let mut engine = Engine::new(&settings);
@@ -483,7 +483,7 @@ fn a_later_fragment_that_is_longer_than_its_way_is_answered_in_ipv6() {
     let later = piece(64, 1400, true);
     let verdict = hand(&mut engine, &mut later.clone());
     assert_eq!(verdict, Verdict::Consume(Consumed::TooBig));
-    let told = sent(&mut engine).remove(0);
-    assert_eq!((told[40], &told[44..48], &told[48..]), (2, &1400u32.to_be_bytes()[..], &later[..told.len() - 48]));
+    let icmp = sent(&mut engine).remove(0);
+    assert_eq!((icmp[40], &icmp[44..48], &icmp[48..]), (2, &1400u32.to_be_bytes()[..], &later[..icmp.len() - 48]));
     assert!(matches!(hand(&mut engine, &mut piece(1464, 600, true)), Verdict::Forward { .. }));
 }
