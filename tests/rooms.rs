@@ -46,7 +46,7 @@ fn source(file: &str) -> String {
 }
 
 /// The lines from the one that `begins` to the one that closes it at the same indentation.
-fn block<'t>(text: &'t str, begins: impl Fn(&str) -> bool) -> Option<Vec<&'t str>> {
+fn block(text: &str, begins: impl Fn(&str) -> bool) -> Option<Vec<&str>> {
     let mut lines = text.lines().skip_while(|line| !begins(line)).peekable();
     let indent = lines.peek()?.len() - lines.peek()?.trim_start().len();
     let closes = |line: &str| line.trim_start().starts_with('}') && line.len() - line.trim_start().len() == indent;

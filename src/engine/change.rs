@@ -140,7 +140,7 @@ impl Engine {
             }
         }
         self.take_notices(now);
-        self.advance(now);
+        self.advance();
         Ok(())
     }
 }

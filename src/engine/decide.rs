@@ -5,24 +5,24 @@
 use super::arrival::{self, Arrival};
 use super::look::look;
 use super::step::{Sign, Step};
-use super::{Consumed, Engine, Forwarded, Verdict};
+use super::{Consumed, Engine, Verdict};
 use crate::flow::{Datagram, Piece};
-use crate::packet::Transport;
 use crate::time::Instant;
 
 impl Engine {
-    /// Brings the shard up to date with the standing and the time. This always precedes the next look, so that a look
+    /// Brings the shard up to date with the standing. This always precedes the next look, so that a look
     /// that is not carried out sees the same state as one that is.
     #[inline]
-    pub(super) fn advance(&mut self, now: Instant) {
-        self.shard.advance(&self.plan, &self.standing, now);
+    pub(super) fn advance(&mut self) {
+        self.shard.advance(&self.plan, &self.standing);
     }
 
     /// Looks and carries out the decision until the packet has its verdict.
     #[inline]
     pub(super) fn decide(&mut self, arrival: &mut Arrival<'_>) -> Verdict {
+        self.scratch.has_freed_ports = false;
         loop {
-            self.advance(arrival.now);
+            self.advance();
             let step = look(&self.plan, &self.standing, &self.shard, arrival, &mut self.scratch);
             if let Some(verdict) = self.carry_out(arrival, step) {
                 return verdict;
@@ -40,7 +40,7 @@ impl Engine {
                 return Some(self.shard.carry_hit(arrival, &hit, &self.scratch));
             }
             Step::Prepare(prepare) => {
-                self.shard.prepare(&self.plan, &self.standing, now, prepare);
+                self.shard.prepare((&self.plan, &self.standing), now, prepare, &mut self.scratch);
                 return None;
             }
             Step::EndThenAgain { flow, cause, sign } => {
@@ -64,7 +64,7 @@ impl Engine {
                 self.shard.carry_error(arrival, &error, &self.scratch)
             }
             Step::Probe => self.probe(arrival),
-            Step::Fragment => self.fragment(arrival),
+            Step::Fragment { id, piece } => self.fragment(arrival, id, piece),
         };
         self.take_idle(now);
         Some(verdict)
@@ -75,11 +75,11 @@ impl Engine {
     fn take_sign(&mut self, now: Instant, sign: Option<Sign>) {
         match sign {
             None => {}
-            Some(Sign { server, trouble: false }) => self.standing.servers_mut().answered(server),
-            Some(Sign { server, trouble: true }) => {
+            Some(Sign::Answered(server)) => self.standing.servers_mut().answered(server),
+            Some(Sign::Trouble(server)) => {
                 self.standing.servers_mut().trouble(self.plan.roster(), now, server);
                 self.take_notices(now);
-                self.advance(now);
+                self.advance();
             }
         }
     }
@@ -95,23 +95,9 @@ impl Engine {
 
     /// Handles a fragment: the first is decided like the packet that it begins, the others follow it.
     #[cold]
-    fn fragment(&mut self, arrival: &mut Arrival<'_>) -> Verdict {
-        let parsed = &arrival.parsed;
-        let Transport::Fragment { offset, more, id } = parsed.transport else {
-            debug_assert!(false, "not a fragment");
-            return Verdict::Forward { len: parsed.len, why: Forwarded::Foreign };
-        };
-        let addresses = parsed.addresses;
-        let may_be_ours = self.plan.is_own(addresses.dst())
-            || self.plan.directory().is_server_address(addresses.src())
-            || !self.plan.rules().is_empty();
-        if !may_be_ours {
-            return Verdict::Forward { len: parsed.len, why: Forwarded::Foreign };
-        }
-        let datagram = Datagram::new(addresses, parsed.protocol, id);
-        let end = u32::from(offset) + (parsed.len - parsed.offset) as u32;
-        let piece = Piece { start: offset, end, last: !more };
-        if offset != 0 {
+    fn fragment(&mut self, arrival: &mut Arrival<'_>, id: u32, piece: Piece) -> Verdict {
+        let datagram = Datagram::new(arrival.parsed.addresses, arrival.parsed.protocol, id);
+        if piece.start != 0 {
             let of = (&*self.plan, &self.standing);
             return self.shard.later_fragment(of, arrival, (&datagram, &piece), &mut self.scratch);
         }

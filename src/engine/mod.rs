@@ -38,6 +38,8 @@ mod tests_identity;
 #[cfg(test)]
 mod tests_nat;
 #[cfg(test)]
+mod tests_opening;
+#[cfg(test)]
 mod tests_path;
 #[cfg(test)]
 mod tests_ports;
@@ -168,7 +170,7 @@ impl Engine {
 
     /// Does a bounded part of the work due at `now`; call again while `poll_timeout` is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.advance(now);
+        self.advance();
         self.shard.handle_timeout((&self.plan, &self.standing), now);
         self.take_idle(now);
         self.monitors.handle_timeout(now);
@@ -181,7 +183,7 @@ impl Engine {
         }
         self.take_idle(now);
         self.take_notices(now);
-        self.advance(now);
+        self.advance();
     }
 
     /// Returns when `handle_timeout` next has work to do; none if nothing is pending.

@@ -20,7 +20,7 @@ impl Engine {
         for server in self.plan.order().servers.clone() {
             self.take_state(Instant::ZERO, server);
         }
-        self.advance(Instant::ZERO);
+        self.advance();
     }
 
     /// Passes a probe packet to the monitors.
@@ -28,7 +28,7 @@ impl Engine {
     pub(super) fn probe(&mut self, arrival: &Arrival<'_>) -> Verdict {
         let taken = self.monitors.handle_packet(arrival.now, arrival.bytes, &arrival.parsed, arrival.meta);
         self.take_health(arrival.now);
-        self.advance(arrival.now);
+        self.advance();
         match taken {
             Taken::Answer => Verdict::Consume(Consumed::Probe),
             Taken::Late => Verdict::Consume(Consumed::LateProbe),

@@ -2,7 +2,7 @@
 
 use super::{Consumed, Ended, Pressed, Reason};
 use crate::balance::{Draws, PickedBy, Priority, Proposed, Stale};
-use crate::flow::{Draw, Found, NewFlow, TimeoutState, Track};
+use crate::flow::{Draw, Found, NewFlow, Piece, TimeoutState, Track};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::rewrite::Inner;
 use crate::packet::{Addresses, Meta, Quote};
@@ -43,7 +43,11 @@ pub(super) enum Step {
     /// It belongs to the monitors, which decide its outcome.
     Probe,
     /// It is a fragment: the fragment store decides its outcome.
-    Fragment,
+    Fragment {
+        /// The identification of its packet.
+        id: u32,
+        piece: Piece,
+    },
 }
 
 /// What has to be brought up to date before a packet can be decided.
@@ -77,10 +81,11 @@ pub(super) enum Follow {
 
 /// What a packet indicates about its flow's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sign {
-    pub(super) server: ServerId,
-    /// Trouble; otherwise it answered.
-    pub(super) trouble: bool,
+pub(super) enum Sign {
+    /// It answered.
+    Answered(ServerId),
+    /// It cannot be reached, or refuses.
+    Trouble(ServerId),
 }
 
 /// How a packet of a flow is sent on.
@@ -166,6 +171,7 @@ pub(super) struct FlowError {
 
 /// How an ICMP error is sent on.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is kept in the box of its step")]
 pub(super) enum ErrorOnward {
     /// Rewritten in place.
     Rewrite {
@@ -286,10 +292,12 @@ pub(super) struct Scratch {
     pub(super) opening: Opening,
     /// For checking whether a packet can be translated.
     pub(super) trial: Vec<u8>,
+    /// Whether ports whose rest is over have been freed for this packet: once for each, and again if none is free.
+    pub(super) has_freed_ports: bool,
 }
 
 impl Scratch {
-    /// Clears the previous packet; only packets without a flow fill it.
+    /// Clears the previous look; only packets without a flow fill it.
     pub(super) fn begin(&mut self) {
         self.emission.clear();
         self.opening.clear();

@@ -334,6 +334,23 @@ fn an_untranslatable_packet_leaves_no_flow_and_no_port_in_use() {
 }
 
 #[test]
+fn a_syn_in_a_first_fragment_gets_its_segment_size_lowered_across_the_families() {
+    let mut settings = servers_of(full(false, true, |_| {}), true);
+    settings.services[0].mss = crate::balance::Mss::To(1000);
+    let mut engine = Engine::new(&settings);
+    let options = [etherparse::TcpOptionElement::MaximumSegmentSize(1460)];
+    let syn = tcp(CLIENT, 4000, VIP, 80, 1).syn().options(&options).unwrap();
+    let mut packet = bytes(syn, &[7; 40]);
+    packet[6..8].copy_from_slice(&[0x20, 0]);
+    packet[10..12].fill(0);
+    let sum = !checksum::fold(checksum::add(0, &packet[..20]));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    let out = through(&mut engine, at(1), &packet);
+    let options = &out[0][40 + 8 + 20..][..4];
+    assert_eq!(options, [2, 4, 3, 232], "1,000 bytes");
+}
+
+#[test]
 fn a_protocol_without_ports_goes_to_a_server_of_its_own_family() {
     let mut settings = full(true, true, |_| {});
     settings.services[0].listen.push(crate::balance::Listen::one(VIP.into(), Protocol::Ip(47), 0, 0));

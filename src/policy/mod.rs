@@ -280,18 +280,24 @@ impl Policy {
         self.states.get(usize::from(rule)).map(|state| state.totals).unwrap_or_default()
     }
 
-    /// Returns how much is left of the limits of a client, a rule and the gateway, in the terms of [`Usage`].
-    pub fn usage(&self, rules: &Rules, now: Instant, rule: u16, client: IpAddr) -> Usage {
+    /// Returns how much is left of the limits of a client, a rule and the gateway, of which `reserved` percent is not
+    /// for this flow, in the terms of [`Usage`].
+    pub fn usage(&self, rules: &Rules, now: Instant, (rule, reserved): (u16, u64), client: IpAddr) -> Usage {
+        let of = |bucket: Bucket, rate, reserved| RateUsage {
+            left: bucket.left(now, rate),
+            rate,
+            refuses: bucket.take(now, rate, reserved).is_none(),
+        };
         let mut usage =
-            Usage { gateway_rate: rules.rate.map(|rate| (self.bucket.left(now, rate), rate)), ..Usage::default() };
+            Usage { gateway_rate: rules.rate.map(|rate| of(self.bucket, rate, reserved)), ..Usage::default() };
         let found = rules.rules.get(usize::from(rule)).zip(self.states.get(usize::from(rule)));
         if let Some((settings, state)) = found {
             let limits = &settings.limits;
-            usage.rule_rate = limits.rate.map(|rate| (state.bucket.left(now, rate), rate));
+            usage.rule_rate = limits.rate.map(|rate| of(state.bucket, rate, 0));
             usage.rule_flows = limits.flows.map(|most| (state.totals.flows, most));
             if let Some(clients) = &state.clients {
                 let known = clients.get(settings.client.of(client));
-                usage.client_rate = limits.client_rate.map(|rate| (known.bucket.left(now, rate), rate));
+                usage.client_rate = limits.client_rate.map(|rate| of(known.bucket, rate, 0));
                 usage.client_flows = limits.client_flows.map(|most| (known.flows, most));
             }
         }
@@ -302,16 +308,27 @@ impl Policy {
 /// The state of each limit that applies to a new flow; none if there is no such limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// New flows that the client may open at once, and its rate per second.
-    pub client_rate: Option<(u32, u32)>,
+    /// The client's rate of new flows.
+    pub client_rate: Option<RateUsage>,
     /// The client's flows, and their limit.
     pub client_flows: Option<(u32, u32)>,
-    /// New flows that the rule admits at once, and its rate per second.
-    pub rule_rate: Option<(u32, u32)>,
+    /// The rule's rate of new flows.
+    pub rule_rate: Option<RateUsage>,
     /// The rule's flows, and their limit.
     pub rule_flows: Option<(u32, u32)>,
-    /// New flows that the gateway admits at once, and its rate per second.
-    pub gateway_rate: Option<(u32, u32)>,
+    /// The gateway's rate of new flows.
+    pub gateway_rate: Option<RateUsage>,
+}
+
+/// The state of a limit of new flows per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateUsage {
+    /// New flows that it would admit at once.
+    pub left: u32,
+    /// Its rate: new flows per second.
+    pub rate: u32,
+    /// Whether it refuses the next flow.
+    pub refuses: bool,
 }
 
 impl RuleState {

@@ -9,7 +9,7 @@ use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step
 use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
 use crate::balance::Ask;
 use crate::flow::{Found, Key};
-use crate::ids::ServiceId;
+use crate::ids::{NatPoolId, ServiceId};
 use crate::packet::{Side, rewrite};
 use crate::time::Instant;
 use std::borrow::Cow;
@@ -53,8 +53,7 @@ impl<'e> Prospect<'e> {
 
     /// Looks until nothing has to be done first.
     pub(super) fn step(&mut self, arrival: &Arrival<'_>) -> Step {
-        let (now, mut calls) = (arrival.now, 1);
-        self.give_ports_back(now, calls);
+        let (now, mut calls) = (arrival.now, 0);
         loop {
             let mut scratch = std::mem::take(&mut self.scratch);
             let step = self.look().look(arrival, &mut scratch);
@@ -64,9 +63,9 @@ impl<'e> Prospect<'e> {
                     let (roster, standings) = (self.engine.plan.roster(), self.standing.servers());
                     self.foresight.overlay.refresh(now, self.engine.shard.chooser(), roster, standings, stale);
                 }
-                Step::Prepare(Prepare::Ports(_)) => {
+                Step::Prepare(Prepare::Ports(pool)) => {
                     calls += 1;
-                    self.give_ports_back(now, calls);
+                    self.free_ports(now, pool, calls);
                 }
                 Step::EndThenAgain { flow, cause, sign } => self.end(now, flow, cause, sign),
                 step => return step,
@@ -86,16 +85,19 @@ impl<'e> Prospect<'e> {
         }
     }
 
-    /// Counts ports that have rested as freed, as [`super::super::shard::Shard::advance`] does.
-    fn give_ports_back(&mut self, now: Instant, calls: usize) {
-        let pools = self.engine.shard.nat_pools().iter();
-        self.foresight.given_back.rested = pools.map(|pool| pool.to_give_back(now, calls)).max().unwrap_or(0);
+    /// Counts ports that have rested as freed, as [`super::super::shard::Shard::prepare`] does.
+    fn free_ports(&mut self, now: Instant, pool: NatPoolId, calls: usize) {
+        self.foresight.given_back.rested = self.engine.shard.nat_pool(pool).to_give_back(now, calls);
+        if let Some((_, draw, _)) = self.scratch.opening.nat.take() {
+            self.foresight.draw = Some(draw);
+        }
+        self.scratch.has_freed_ports = true;
     }
 
     /// Counts a flow as ended.
     fn end(&mut self, now: Instant, slot: u32, cause: Ended, sign: Option<Sign>) {
         let Engine { plan, shard, .. } = self.engine;
-        if let Some(Sign { server, trouble: true }) = sign {
+        if let Some(Sign::Trouble(server)) = sign {
             self.standing.to_mut().servers_mut().trouble(plan.roster(), now, server);
             self.foresight.overlay.change(server);
         }
@@ -149,7 +151,7 @@ impl<'e> Prospect<'e> {
                     ErrorOnward::Stop { settled, .. } => verdict(settled.fate, len),
                 }
             }
-            Step::Probe | Step::Fragment => return None,
+            Step::Probe | Step::Fragment { .. } => return None,
             Step::Prepare(_) | Step::EndThenAgain { .. } => {
                 debug_assert!(false, "a step that is not the last");
                 return None;

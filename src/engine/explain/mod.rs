@@ -14,7 +14,7 @@ pub use rows::*;
 use super::arrival::{self, Arrival};
 use super::look::Going;
 use super::step::{ErrorOnward, Follow, Onward, Step};
-use super::{Engine, Forwarded, Reason, Verdict};
+use super::{Engine, Forwarded, Verdict};
 use crate::flow::{Datagram, TimeoutState, Tracked};
 use crate::packet::{ErrorKind, Meta, Protocol, Side, Transport, describe, error_kind};
 use crate::time::{Duration, Instant};
@@ -50,19 +50,22 @@ impl Engine {
 fn explain(engine: &Engine, arrival: &mut Arrival<'_>, packet: &[u8], explanation: &mut Explanation) {
     let mut prospect = Prospect::new(engine);
     let mut step = prospect.step(arrival);
-    if matches!(step, Step::Fragment) {
-        match first_of(arrival) {
+    if let Step::Fragment { id, piece } = step {
+        let datagram = Datagram::new(arrival.parsed.addresses, arrival.parsed.protocol, id);
+        match (piece.start == 0).then(|| arrival.begin_packet(datagram).map_err(arrival::reason)) {
             None => {
                 explanation.outcome.verdict = "fragment".into();
                 explanation.outcome.text = "follows the first fragment of its packet, or waits for it".into();
                 explanation.notes.push("the store of fragments decides; it is not looked into".into());
                 return;
             }
-            Some(Err(reason)) => return explanation.outcome = settled(&Verdict::Drop(reason)),
-            Some(Ok(())) => {
+            Some(begun) => {
                 explanation
                     .notes
                     .push("the first fragment of a packet: this holds if the store of fragments takes it".into());
+                if let Err(reason) = begun {
+                    return explanation.outcome = settled(&Verdict::Drop(reason));
+                }
                 step = prospect.step(arrival);
             }
         }
@@ -111,14 +114,6 @@ fn outcome(verdict: &Verdict, step: &Step, explanation: &mut Explanation) {
     let text = if by_rule { "a rule passes it unchanged".into() } else { row.text };
     let before = std::mem::take(&mut explanation.outcome);
     explanation.outcome = OutcomeRow { server: before.server, picked_by: before.picked_by, opens, text, ..row };
-}
-
-/// Makes a first fragment represent the packet that it begins; none if it is a later one.
-fn first_of(arrival: &mut Arrival<'_>) -> Option<Result<(), Reason>> {
-    let parsed = &arrival.parsed;
-    let Transport::Fragment { offset: 0, id, .. } = parsed.transport else { return None };
-    let datagram = Datagram::new(parsed.addresses, parsed.protocol, id);
-    Some(arrival.begin_packet(datagram).map_err(arrival::reason))
 }
 
 fn goes_on(verdict: &Verdict) -> bool {

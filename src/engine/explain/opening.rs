@@ -9,7 +9,7 @@ use crate::balance::Ask;
 use crate::flow::Key;
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::Transport;
-use crate::policy::{Action, Mismatch, RuleSettings, Usage};
+use crate::policy::{Action, Mismatch, RateUsage, RuleSettings, Usage};
 
 /// Maximum number of servers that an explanation lists.
 const MOST_CANDIDATES: usize = 256;
@@ -151,7 +151,7 @@ fn limits(
     let priority = rules.priority(rule).unwrap_or(engine.plan.service(service).priority);
     let reserved = rules.reserved(priority);
     let client = key.addresses.src();
-    let usage: Usage = engine.shard.policy().usage(rules, arrival.now, rule, client);
+    let usage: Usage = engine.shard.policy().usage(rules, arrival.now, (rule, reserved), client);
     // A flow that counts as ended is still included there.
     let ended = prospect.foresight.without;
     let of_rule = u64::from(ended.is_some_and(|ended| ended.rule == rule));
@@ -176,11 +176,11 @@ fn limits(
         ("rule-rate", usage.rule_rate, 0),
         ("gateway-rate", usage.gateway_rate, reserved),
     ] {
-        let Some((left, most)) = rate else { continue };
-        let (left, most) = (u64::from(left), u64::from(most));
+        let Some(RateUsage { left, rate, refuses }) = rate else { continue };
+        let (left, most) = (u64::from(left), u64::from(rate));
         let usable = most * (100 - reserved) / 100;
         let used = most - left.min(most);
-        line(name, used, (usable, most), used > 0 && used >= usable);
+        line(name, used, (usable, most), refuses);
     }
 }
 
@@ -215,6 +215,7 @@ fn candidates(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanat
         })
     };
     for fact in facts {
+        let is_chosen = chosen == Some(fact.server) && fact.last_resort == by_last_resort;
         explanation.candidates.push(CandidateLine {
             server: engine.plan.server_name(fact.server),
             last_resort: fact.last_resort,
@@ -224,9 +225,10 @@ fn candidates(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanat
             admin: fact.state.admin,
             flows: fact.flows,
             max_flows: ask.roster.server(fact.server).max_flows,
-            out: fact.out.or_else(|| unfit(fact.server)),
+            // Stickiness may choose a server that the algorithm would not.
+            out: if is_chosen { None } else { fact.out.or_else(|| unfit(fact.server)) },
             score: fact.score,
-            chosen: chosen == Some(fact.server) && fact.last_resort == by_last_resort,
+            chosen: is_chosen,
         });
     }
     let by_algorithm = opening.new.as_ref().is_some_and(|(_, by, _)| *by != crate::balance::PickedBy::Stickiness);

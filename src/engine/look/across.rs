@@ -34,7 +34,13 @@ impl Look<'_> {
         scratch.emission.clear();
         if !arrival.parsed.whole {
             let id = self.renamed(arrival, going);
-            return match self.fragment_across(arrival, going, id, &mut scratch.emission) {
+            let mut clamped = None;
+            if let Some(most) = mss {
+                let packet: &mut Vec<u8> = clamped.insert(arrival.bytes[..arrival.parsed.len].to_vec());
+                rewrite::clamp_mss(packet, &arrival.parsed, most, arrival.meta.partial_checksum);
+            }
+            let packet = clamped.as_deref().unwrap_or(&*arrival.bytes);
+            return match self.fragment_across((packet, &arrival.parsed), going, id, &mut scratch.emission) {
                 Ok(()) => Onward::Emit { ids: 0 },
                 Err(Reason::Untranslatable) => stop(self.untranslatable(arrival, scratch)),
                 Err(reason) => stop(Settled::drop(reason)),
@@ -108,14 +114,14 @@ impl Look<'_> {
     /// Emits a fragment of a flow in the other family, in smaller ones if it exceeds the path MTU.
     ///
     /// `id` is the IPv4 identification that it is sent on with, if that differs from its own.
-    pub(in crate::engine) fn fragment_across(
+    pub(super) fn fragment_across(
         &self,
-        arrival: &Arrival<'_>,
+        (packet, parsed): (&[u8], &Parsed),
         going: &Going<'_>,
         id: Option<u16>,
         emission: &mut Emission,
     ) -> Result<(), Reason> {
-        let (packet, parsed, to) = (&*arrival.bytes, &arrival.parsed, across_to(going));
+        let to = across_to(going);
         let mtu = self.path_across(going, to.addresses.is_v6());
         if self.shard.answers().room_for_packets() < most_pieces(parsed.len, mtu) {
             return Err(Reason::AnswerQueueFull);

@@ -92,21 +92,21 @@ impl Look<'_> {
     /// Returns what a packet indicates about the server of a flow that has not been answered yet.
     fn first_sign(&self, arrival: &Arrival<'_>, found: Found) -> Option<Sign> {
         let flow = self.table().flow(found.index);
-        let sign = |trouble| Some(Sign { server: flow.server_id, trouble });
+        let (answered, trouble) = (Some(Sign::Answered(flow.server_id)), Some(Sign::Trouble(flow.server_id)));
         match (found.side, arrival.parsed.transport) {
             // A server that does not know such a connection is right to say so, and outsiders choose when that happens.
             // A refusal acknowledges the SYN (RFC 9293, 3.10.7.1).
             (Side::Server, Transport::Tcp { flags, ack, .. }) if flags.rst() => {
                 let (_, next) = self.table().reset_towards(found.index, Side::Client);
-                if !flow.is_adopted() && flags.ack() && ack == next { sign(true) } else { None }
+                if !flow.is_adopted() && flags.ack() && ack == next { trouble } else { None }
             }
-            (Side::Server, _) => sign(false),
+            (Side::Server, _) => answered,
             // A SYN that was duplicated in the network, or that the server cannot parse, indicates nothing about the
             // server.
             (Side::Client, Transport::Tcp { flags, .. })
                 if flags.syn() && arrival.now.since(flow.created) >= SOONEST_RETRY && sum_is_right(arrival) =>
             {
-                sign(true)
+                trouble
             }
             _ => None,
         }

@@ -110,7 +110,7 @@ impl Look<'_> {
         let flow = self.table().flow(found.index);
         let unanswered = flow.packets[Side::Server as usize] == 0;
         let troubles = found.side == Side::Server && unanswered && is_unreachable(arrival.parsed.protocol, kind, code);
-        troubles.then_some(Sign { server: flow.server_id, trouble: true })
+        troubles.then_some(Sign::Trouble(flow.server_id))
     }
 
     /// Translates an error for the side that sent the quoted packet.

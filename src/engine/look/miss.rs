@@ -7,7 +7,7 @@ use super::Look;
 use super::admit::Ruled;
 use super::answer::{can_be_answered, no_end_would_answer, sum_is_right};
 use crate::balance::UnknownTcp;
-use crate::flow::Key;
+use crate::flow::{Key, Piece};
 use crate::ids::ServiceId;
 use crate::packet::build::Error;
 use crate::packet::{Addresses, Transport, family, word};
@@ -45,11 +45,25 @@ impl Look<'_> {
         }
         match arrival.parsed.transport {
             Transport::Icmp { .. } => self.icmp(arrival, scratch),
-            Transport::Fragment { .. } => Step::Fragment,
+            Transport::Fragment { offset, more, id } => self.fragment(arrival, (offset, more, id)),
             _ if !self.plan.is_own(addresses.dst()) => Settled::FOREIGN.into(),
             Transport::Routed => self.detour(arrival, scratch).into(),
             _ => Settled::drop(Reason::OtherProtocol).into(),
         }
+    }
+
+    /// Decides whether the fragment store sees a fragment, or it passes unchanged.
+    #[cold]
+    fn fragment(&self, arrival: &Arrival<'_>, (offset, more, id): (u16, bool, u32)) -> Step {
+        let (parsed, addresses) = (&arrival.parsed, arrival.parsed.addresses);
+        let may_be_ours = self.plan.is_own(addresses.dst())
+            || self.plan.directory().is_server_address(addresses.src())
+            || !self.plan.rules().is_empty();
+        if !may_be_ours {
+            return Settled::FOREIGN.into();
+        }
+        let end = u32::from(offset) + (parsed.len - parsed.offset) as u32;
+        Step::Fragment { id, piece: Piece { start: offset, end, last: !more } }
     }
 
     /// Decides a packet that nothing here listens for.

@@ -3,18 +3,21 @@
 //! It reads the plan, the standing and one shard, and returns a [`Step`]. Carrying out the step decides nothing more,
 //! so `explain` is a look that is not carried out. The modules: `hit` handles a packet of a flow, `miss` one without a
 //! flow, `admit` evaluates rules and limits, `open` picks a server and a source, `onward` checks whether a packet can
-//! be forwarded, `across` translates into the other family, `icmp` handles errors, `answer` writes replies.
+//! be forwarded, `across` translates into the other family, `later` handles a later fragment of a packet, `icmp` handles errors, `answer` writes replies.
 
 mod across;
 mod admit;
 mod answer;
 mod hit;
 mod icmp;
+mod later;
 mod miss;
 mod onward;
 mod open;
 
-pub(super) use onward::{Going, most_pieces};
+pub(super) use onward::Going;
+
+use onward::most_pieces;
 
 use super::arrival::Arrival;
 use super::plan::Plan;
@@ -22,7 +25,7 @@ use super::shard::Shard;
 use super::standing::Standing;
 use super::step::{Scratch, Step};
 use crate::balance::{Ask, Overlay};
-use crate::flow::{Found, GivenBack, Key, Table};
+use crate::flow::{Draw, Found, GivenBack, Key, Table};
 use crate::ids::ServiceId;
 use std::net::IpAddr;
 
@@ -43,8 +46,10 @@ pub(super) struct Foresight {
     pub(super) without: Option<Without>,
     /// The overlay of the chooser.
     pub(super) overlay: Overlay,
-    /// Ports of each NAT pool that have been freed.
+    /// Ports that have been freed, all of the one NAT pool that the packet's service uses.
     pub(super) given_back: GivenBack,
+    /// The random state of that pool, if some have been freed since it was drawn from.
+    pub(super) draw: Option<Draw>,
 }
 
 /// A flow that counts as ended, and what it held.

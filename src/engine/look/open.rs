@@ -160,15 +160,21 @@ impl Look<'_> {
         scratch: &mut Scratch,
     ) -> Result<(IpAddr, u16), Failed> {
         let pool = self.shard.nat_pool(id);
-        let mut draw = scratch.opening.nat.take().map_or_else(|| pool.draw(), |(_, draw, _)| draw);
         let given_back = self.foresight.map_or_else(GivenBack::default, |foresight| foresight.given_back);
-        let found = pool.propose(&mut draw, (client.addresses.src(), client.src_port), client.protocol, v6, given_back);
-        let exhausted = found.is_err();
-        // Ports that have rested may be queued behind others that have.
-        if exhausted && pool.is_due(arrival.now, given_back.rested) {
+        let is_due = pool.is_due(arrival.now, given_back.rested);
+        if is_due && !scratch.has_freed_ports {
             return Err(Failed::Unready(Prepare::Ports(id)));
         }
+        let drawn = scratch.opening.nat.take().map(|(_, draw, _)| draw);
+        let drawn = drawn.or_else(|| self.foresight.and_then(|foresight| foresight.draw.clone()));
+        let mut draw = drawn.unwrap_or_else(|| pool.draw());
+        let found = pool.propose(&mut draw, (client.addresses.src(), client.src_port), client.protocol, v6, given_back);
+        let exhausted = found.is_err();
         scratch.opening.nat = Some((id, draw, exhausted));
+        // Ports that have rested may be queued behind others that have.
+        if exhausted && is_due {
+            return Err(Failed::Unready(Prepare::Ports(id)));
+        }
         found.map_err(|_| Reason::NatExhausted.into())
     }
 }

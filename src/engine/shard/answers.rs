@@ -12,7 +12,7 @@ const MOST_PACKETS: usize = 256;
 const MOST_BYTES: usize = 1 << 20;
 
 /// The queue and the limits.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in crate::engine) struct Answers {
     waiting: VecDeque<(Vec<u8>, Meta)>,
     spare: Vec<Vec<u8>>,

@@ -109,12 +109,12 @@ impl Shard {
         new: &NewFlow,
         by: PickedBy,
     ) -> Option<u32> {
-        if let Some(pool) = self.nat_pools.get_mut(usize::from(new.nat_pool)) {
-            pool.take(new.server.addresses.dst(), new.server.dst_port, new.server.protocol);
-        }
         let inserted = self.table.insert(arrival.now, new);
         debug_assert!(inserted.is_ok(), "the look found both keys free and room: {inserted:?}");
         let index = inserted.ok()?;
+        if let Some(pool) = self.nat_pools.get_mut(usize::from(new.nat_pool)) {
+            pool.take(new.server.addresses.dst(), new.server.dst_port, new.server.protocol);
+        }
         self.totals.opened += 1;
         self.servers[new.server_id.0 as usize].flows_total += 1;
         let totals = &mut self.services[new.service.0 as usize];
@@ -211,7 +211,7 @@ impl Shard {
         self.last_identification = self.last_identification.wrapping_add(ids);
     }
 
-    fn emit(&mut self, scratch: &Scratch) {
+    pub(super) fn emit(&mut self, scratch: &Scratch) {
         for (packet, meta) in scratch.emission.packets() {
             self.answers.send(packet, meta);
         }

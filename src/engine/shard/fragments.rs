@@ -2,16 +2,16 @@
 //!
 //! Tracking which bytes have arrived and what waits is up to the store (`flow/fragments.rs`).
 
-use super::super::arrival::{Arrival, dont_fragment};
-use super::super::look::{Going, Look, most_pieces};
+use super::super::arrival::Arrival;
+use super::super::look::{Going, Look};
 use super::super::plan::Plan;
 use super::super::standing::Standing;
-use super::super::step::{Scratch, Settled};
+use super::super::step::{Onward, Scratch};
 use super::super::{Consumed, Forwarded, Reason, Verdict};
 use super::Shard;
 use crate::flow::{Datagram, Fate, Found, Key, Later, Piece, Refused};
 use crate::ids::FlowId;
-use crate::packet::{Addresses, Meta, Protocol, Quote, Side, build, rewrite};
+use crate::packet::{Addresses, Meta, Protocol, Quote, Side, rewrite};
 use crate::time::Instant;
 
 impl Shard {
@@ -114,47 +114,23 @@ impl Shard {
         let Some(index) = self.table.slot(flow) else { return Verdict::Drop(Reason::Fragment) };
         let (found, why) = (Found { index, side: from }, Forwarded::Translated { flow, from, opened: false });
         let id = became.map(|became| became.id() as u16);
-        let (look, going) = (Look::new(plan, standing, self), Going::of_table(&self.table, found));
+        let going = Going::of_table(&self.table, found);
         let len = arrival.parsed.len;
-        scratch.emission.clear();
-        if self.table.crosses(index) {
-            return match look.fragment_across(arrival, &going, id, &mut scratch.emission) {
-                Err(reason) => Verdict::Drop(reason),
-                Ok(()) => {
-                    self.emit_for(found, len, scratch);
-                    Verdict::Emit { why }
-                }
-            };
+        match Look::new(plan, standing, self).later_fragment(arrival, &going, id, scratch) {
+            Onward::Rewrite { id, .. } => {
+                let to = self.table.key(index, from.other()).addresses.reversed();
+                rewrite::later_fragment(arrival.bytes, &arrival.parsed, &to);
+                id.inspect(|id| rewrite::identification(arrival.bytes, *id));
+                self.count_in_flow(found, 1, len as u64);
+                Verdict::Forward { len, why }
+            }
+            Onward::Emit { .. } => {
+                self.emit(scratch);
+                self.count_in_flow(found, 1, len as u64);
+                Verdict::Emit { why }
+            }
+            Onward::Stop { settled, .. } => self.settle(arrival, settled, scratch),
         }
-        let mtu = look.path_mtu(&going);
-        let (too_long, v4) = (len > mtu, !arrival.parsed.addresses.is_v6());
-        if too_long && !v4 {
-            let settled: Settled = look.report_size(arrival, mtu as u32, &going, scratch);
-            return self.settle(arrival, settled, scratch);
-        }
-        // RFC 791, 3.2. No router reports a later fragment that may not be fragmented (RFC 1122, 3.2.2).
-        let cut = too_long && !dont_fragment(arrival.bytes);
-        if cut && self.answers.room_for_packets() < most_pieces(len, mtu) {
-            return Verdict::Drop(Reason::AnswerQueueFull);
-        }
-        let to = self.table.key(index, from.other()).addresses.reversed();
-        rewrite::later_fragment(arrival.bytes, &arrival.parsed, &to);
-        id.inspect(|id| rewrite::identification(arrival.bytes, *id));
-        if cut {
-            build::fragment(&arrival.bytes[..len], mtu, |piece| scratch.emission.push(piece, Meta::default()));
-            self.emit_for(found, len, scratch);
-            return Verdict::Emit { why };
-        }
-        self.count_in_flow(found, 1, len as u64);
-        Verdict::Forward { len, why }
-    }
-
-    /// Sends what was emitted for one packet of a flow.
-    fn emit_for(&mut self, found: Found, len: usize, scratch: &Scratch) {
-        for (packet, meta) in scratch.emission.packets() {
-            self.answers.send(packet, meta);
-        }
-        self.count_in_flow(found, 1, len as u64);
     }
 
     /// Returns the flow whose later fragment an ICMP error quotes, and the side that the fragment was sent to.

@@ -12,7 +12,7 @@ mod walk;
 
 use super::plan::{InUse, Plan};
 use super::standing::Standing;
-use super::step::{Prepare, Pressures};
+use super::step::{Prepare, Pressures, Scratch};
 use super::{Counters, Event, Reason, Verdict};
 use crate::balance::Chooser;
 use crate::flow::{Fragments, NatPool, Table, TableTooBig};
@@ -49,7 +49,7 @@ pub(super) struct Shard {
     pressures: Pressures,
     walk: Option<Walk>,
     /// Draining servers whose last flow has ended, to be reported to the standing.
-    idle: Vec<ServerId>,
+    idle: VecDeque<ServerId>,
 }
 
 impl Shard {
@@ -76,29 +76,37 @@ impl Shard {
             pressed: false,
             pressures: Pressures::default(),
             walk: None,
-            idle: Vec::new(),
+            idle: VecDeque::new(),
         })
     }
 
-    /// Brings the shard up to date with the standing and the time before a packet is looked at.
+    /// Brings the shard up to date with the standing before a packet is looked at.
     #[inline]
-    pub(super) fn advance(&mut self, plan: &Plan, standing: &Standing, now: Instant) {
+    pub(super) fn advance(&mut self, plan: &Plan, standing: &Standing) {
         if !self.chooser.is_current(standing.servers()) {
             self.chooser.advance(plan.roster(), standing.servers());
-        }
-        for pool in &mut self.nat_pools {
-            if pool.is_due(now, 0) {
-                pool.handle_timeout(now);
-            }
         }
     }
 
     /// Brings up to date what a look found stale.
     #[cold]
-    pub(super) fn prepare(&mut self, plan: &Plan, standing: &Standing, now: Instant, prepare: Prepare) {
+    pub(super) fn prepare(
+        &mut self,
+        (plan, standing): (&Plan, &Standing),
+        now: Instant,
+        prepare: Prepare,
+        scratch: &mut Scratch,
+    ) {
         match prepare {
             Prepare::Servers(stale) => self.chooser.refresh(now, plan.roster(), standing.servers(), stale),
-            Prepare::Ports(NatPoolId(pool)) => self.nat_pools[pool as usize].handle_timeout(now),
+            Prepare::Ports(NatPoolId(id)) => {
+                let pool = &mut self.nat_pools[id as usize];
+                if let Some((_, draw, _)) = scratch.opening.nat.take() {
+                    pool.drawn(draw);
+                }
+                pool.handle_timeout(now);
+                scratch.has_freed_ports = true;
+            }
         }
     }
 
@@ -205,7 +213,7 @@ impl Shard {
     /// Returns a draining server whose last flow has ended since the last call.
     #[inline]
     pub(super) fn poll_idle(&mut self) -> Option<ServerId> {
-        self.idle.pop()
+        self.idle.pop_front()
     }
 
     /// Returns when [`Shard::handle_timeout`] next has work to do.

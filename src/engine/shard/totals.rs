@@ -3,7 +3,7 @@
 use super::super::{Consumed, Count, Counters, Ended, Forwarded, Reason, Verdict};
 use crate::flow::{Table, TimeoutState};
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in crate::engine) struct Totals {
     packets_in: u64,
     bytes_in: u64,

@@ -66,7 +66,7 @@ impl Shard {
         self.table.remove(index);
         let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), server);
         if is_idle && standing.servers().is_draining(server) {
-            self.idle.push(server);
+            self.idle.push_back(server);
         }
         self.policy.ended(plan.rules(), rule, client);
         self.totals.end(cause);

@@ -15,7 +15,7 @@ const SLOTS_PER_CALL: usize = 4096;
 const RESETS_PER_FLOW: usize = 4;
 
 /// The position of the walk.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Walk {
     next: u32,
     /// Another server went while the walk was under way: it must start over when it is done.

@@ -188,7 +188,7 @@ impl Standing {
         self.servers.report(plan.roster(), now, server, load, maintenance);
     }
 
-    /// Returns the health of a server's port according to its monitors, for tests.
+    /// Sets the health of a server's address in one family, for tests.
     #[cfg(test)]
     pub(super) fn set_health(&mut self, plan: &Plan, now: Instant, server: ServerId, v6: bool, health: Health) {
         self.servers.set_health(plan.roster(), now, server, v6, |_| health);

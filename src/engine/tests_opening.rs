@@ -1,0 +1,131 @@
+//! Tests of what a packet without a flow takes, and of the order in which it takes and reports it.
+
+use super::testing::{at, bytes, settings, tcp};
+use super::*;
+use crate::balance::{Admin, Nat};
+use crate::flow::NatPoolSettings;
+use crate::ids::{NatPoolId, ServerId};
+use crate::policy::{Action, Limits, RuleSettings};
+use crate::time::Duration;
+use std::net::Ipv4Addr;
+
+const CLIENT: [u8; 4] = [198, 51, 100, 7];
+const VIP: [u8; 4] = [192, 0, 2, 80];
+
+fn syn(port: u16) -> Vec<u8> {
+    bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")
+}
+
+fn hand(engine: &mut Engine, now: Instant, packet: &[u8]) -> Verdict {
+    engine.handle_packet(now, &mut packet.to_vec(), Meta::default())
+}
+
+fn flows(engine: &Engine, now: Instant) -> Vec<FlowRow> {
+    let mut rows = Vec::new();
+    engine.flows(now, &FlowQuery::default(), Cursor::default(), 1000, &mut rows);
+    rows
+}
+
+#[test]
+fn a_packet_that_is_answered_takes_nothing_that_an_earlier_packet_was_to_take() {
+    let mut engine = Engine::new(&settings(2, 2));
+    for port in [1000, 1001, 1002] {
+        assert!(matches!(hand(&mut engine, at(1), &syn(port)), Verdict::Forward { .. }));
+    }
+    let ended = |counters: &Counters| counters.flows_ended.iter().map(|count| count.count).sum::<u64>();
+    let before = engine.counters();
+    assert_eq!((before.flows, ended(&before)), (2, 1), "the third flow evicted another");
+    let mut last_hop = syn(1002);
+    last_hop[8] = 1;
+    let sum = !crate::packet::checksum::fold(crate::packet::checksum::add(
+        0,
+        &[&last_hop[..10], &[0, 0], &last_hop[12..20]].concat(),
+    ));
+    last_hop[10..12].copy_from_slice(&sum.to_be_bytes());
+    for _ in 0..2 {
+        assert_eq!(hand(&mut engine, at(1), &last_hop), Verdict::Consume(Consumed::TimeExceeded));
+    }
+    let after = engine.counters();
+    assert_eq!((after.flows, after.flows_opened, ended(&after)), (2, before.flows_opened, 1));
+}
+
+/// Returns a pool of `ports` ports of one address, which rest for 120 s.
+fn pool(name: &str, last: u8, ports: u16) -> NatPoolSettings {
+    let v4 = vec![Ipv4Addr::new(10, 0, 9, last)];
+    NatPoolSettings { v4, first_port: 2000, last_port: 1999 + ports, ..NatPoolSettings::new(name) }
+}
+
+#[test]
+fn ports_of_one_pool_that_are_due_are_freed_before_a_flow_gets_one_and_further_ones_if_none_is_free() {
+    let mut settings = settings(1, 1000);
+    settings.nat_pools = vec![pool("small", 1, 150), pool("large", 2, 400)];
+    let uses = |id| Nat::Full { pool: NatPoolId(id), only_for: vec![], families: [true, false] };
+    settings.services[0].nat = uses(0);
+    let mut other = settings.services[0].clone();
+    other.name = "other".into();
+    other.nat = uses(1);
+    other.listen.truncate(1);
+    other.listen[0].address = [192, 0, 2, 81].into();
+    settings.services.push(other);
+    let mut engine = Engine::new(&settings);
+    for port in 0..150 {
+        assert!(matches!(hand(&mut engine, at(1), &syn(1000 + port)), Verdict::Forward { .. }));
+        let to_other = bytes(tcp(CLIENT, 1000 + port, [192, 0, 2, 81], 80, 100).syn(), b"");
+        assert!(matches!(hand(&mut engine, at(1), &to_other), Verdict::Forward { .. }));
+    }
+    assert_eq!(hand(&mut engine, at(1), &syn(5000)), Verdict::Drop(Reason::NatExhausted));
+    let ids: Vec<_> = flows(&engine, at(1)).into_iter().map(|row| row.id).collect();
+    for flow in ids {
+        engine.apply(at(2), Change::Kill { flow }).expect("a flow that exists");
+    }
+    let rows =
+        |engine: &Engine| engine.nat_pools().iter().map(|row| (row.used, row.resting, row.free)).collect::<Vec<_>>();
+    assert_eq!(rows(&engine), [(0, 150, 0), (0, 150, 250)]);
+    // Nothing but these packets frees ports here: no timer has fired.
+    for (n, resting) in [(0, 86), (1, 22), (2, 0), (3, 0)] {
+        assert!(matches!(hand(&mut engine, at(130), &syn(6000 + n)), Verdict::Forward { .. }));
+        assert_eq!(rows(&engine)[0].1, resting);
+    }
+    assert_eq!(rows(&engine)[1].1, 150, "the other pool is left alone");
+}
+
+#[test]
+fn the_explained_limit_refuses_exactly_if_the_limit_does() {
+    let mut settings = settings(1, 1000);
+    let limits = Limits { rate: Some(3), ..Limits::default() };
+    settings.policy.rules = vec![RuleSettings { limits, ..RuleSettings::new("few", Action::Balance(None)) }];
+    let mut engine = Engine::new(&settings);
+    let mut refused = 0;
+    // Between whole tokens, too: 3 per second is one per 333,333,333 ns.
+    for n in 0..60 {
+        let now = Instant::from_nanos(1_000_000_000 + n * 66_666_667);
+        let packet = syn(1000 + n as u16);
+        let explanation = engine.explain(now, &packet, Meta::default());
+        let line = explanation.limits.iter().find(|line| line.limit == "rule-rate").expect("the rule's rate");
+        let verdict = hand(&mut engine, now, &packet);
+        assert_eq!(line.refuses, verdict == Verdict::Drop(Reason::RuleRate), "{n}: {line:?}");
+        refused += u32::from(line.refuses);
+    }
+    assert!((30..50).contains(&refused), "{refused}");
+}
+
+#[test]
+fn drained_servers_are_reported_in_the_order_in_which_their_last_flows_ended() {
+    let mut engine = Engine::new(&settings(3, 100));
+    (0..3)
+        .for_each(|n| assert!(matches!(hand(&mut engine, at(u64::from(n)), &syn(1000 + n)), Verdict::Forward { .. })));
+    let order: Vec<_> = {
+        let mut flows = flows(&engine, at(3));
+        flows.sort_by_key(|row| std::cmp::Reverse(row.age_ms));
+        flows.into_iter().map(|row| format!("pool/{}", row.server)).collect()
+    };
+    for server in (0..3).map(ServerId) {
+        engine.apply(at(3), Change::Admin { server, admin: Admin::Draining, deadline: None }).expect("a known server");
+    }
+    while engine.poll_event().is_some() {}
+    engine.handle_timeout(at(3) + Duration::from_secs(100_000));
+    let drained: Vec<_> = std::iter::from_fn(|| engine.poll_event())
+        .filter_map(|event| if let Event::ServerDrained { server } = event { Some(server) } else { None })
+        .collect();
+    assert_eq!(drained, order);
+}
