@@ -2,7 +2,7 @@
 //! spread flows.
 
 use super::{
-    Admin, Chooser, Draws, Health, Notice, Pick, PoolSettings, Roster, ServerSettings, ServiceSettings, Standings,
+    Admin, Ask, Chooser, Draws, Health, Notice, Pick, PoolSettings, Roster, ServerSettings, ServiceSettings, Standings,
 };
 use crate::flow::Key;
 use crate::ids::{ServerId, ServiceId};
@@ -30,7 +30,8 @@ impl Balancer {
         chooser.advance(roster, standings);
         loop {
             let mut draws = Draws::default();
-            match chooser.choose(now, roster, standings, service, key, tried, &mut draws) {
+            let ask = Ask { now, roster, standings, service, key, overlay: None };
+            match chooser.choose(&ask, tried, &mut draws) {
                 Err(stale) => chooser.refresh(now, roster, standings, stale),
                 Ok(pick) => {
                     chooser.drawn(roster, service, key.addresses.dst().is_ipv6(), draws);

@@ -60,6 +60,60 @@ pub struct Proposed {
     pub(super) place: u32,
 }
 
+/// What a chooser would be like after something that has not been carried out; only explanations have one.
+#[derive(Debug, Clone, Default)]
+pub struct Overlay {
+    /// Groups brought up to date.
+    choices: BTreeMap<u32, Choice>,
+    /// A server that has one flow less.
+    ended: Option<ServerId>,
+    /// A server whose standing has changed.
+    changed: Option<ServerId>,
+}
+
+impl Overlay {
+    /// One flow of a server counts as ended.
+    pub fn end(&mut self, server: ServerId) {
+        self.ended = Some(server);
+        self.choices.clear();
+    }
+
+    /// The standing of a server has changed.
+    pub fn change(&mut self, server: ServerId) {
+        self.changed = Some(server);
+        self.choices.clear();
+    }
+
+    /// Brings a group up to date, as [`Chooser::refresh`] does.
+    pub fn refresh(&mut self, now: Instant, chooser: &Chooser, roster: &Roster, standings: &Standings, stale: Stale) {
+        let mut choice = chooser.choices[stale.0 as usize].clone();
+        let mut loads = chooser.loads.clone();
+        let is_member = |server: Option<ServerId>| server.is_some_and(|server| roster.place(stale.0, server).is_some());
+        choice.stale |= is_member(self.changed);
+        if let Some(server) = self.ended {
+            loads[server.0 as usize].flows -= 1;
+            if let Some(place) = roster.place(stale.0, server) {
+                let (flows, usage) = (loads[server.0 as usize].flows, usage(&loads, standings, server));
+                choice.families.iter_mut().for_each(|family| family.picker.load_changed(place, flows, usage));
+            }
+        }
+        choice.refresh(now, (stale.0, roster.group(stale.0)), roster, standings, &loads);
+        self.choices.insert(stale.0, choice);
+    }
+
+    fn concerns(&self, roster: &Roster, group: u32) -> bool {
+        let servers = [self.ended, self.changed].into_iter().flatten();
+        servers.into_iter().any(|server| roster.place(group, server).is_some())
+    }
+}
+
+/// A chooser, and what lies over it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'c> {
+    chooser: &'c Chooser,
+    overlay: Option<&'c Overlay>,
+}
+
 /// One shard's part of balancing.
 #[derive(Debug, Clone)]
 pub struct Chooser {
@@ -166,86 +220,16 @@ impl Chooser {
     /// `draws` is where an earlier choice of the same look has come to, or at the default.
     ///
     /// # Errors
-    /// [`Stale`] names a group that [`Chooser::refresh`] has to bring up to date first.
-    #[expect(clippy::too_many_arguments, reason = "the three parts of balancing, and what is asked")]
-    pub fn choose(
-        &self,
-        now: Instant,
-        roster: &Roster,
-        standings: &Standings,
-        service: ServiceId,
-        key: &Key,
-        tried: &[ServerId],
-        draws: &mut Draws,
-    ) -> Result<Option<Pick>, Stale> {
-        let propose = |group, draw: &mut Option<Rng>| self.propose(now, roster, group, key, tried, draw);
-        if !self.is_ready(now, service.0) {
-            return Err(Stale(service.0));
-        }
-        let slot = self.slot(now, roster, service, key.addresses.src());
-        if let Some(server) = slot.and_then(|slot| self.sticks(roster, standings, service, key, slot))
-            && !tried.contains(&server)
-        {
-            return Ok(Some(Pick { server, by: PickedBy::Stickiness, proposed: None }));
-        }
-        if let Some((server, proposed)) = propose(service.0, &mut draws.0[0])? {
-            return Ok(Some(Pick { server, by: PickedBy::Algorithm, proposed: Some(proposed) }));
-        }
-        let Some(last) = roster.last_resort(service.0) else { return Ok(None) };
-        let found = propose(last, &mut draws.0[1])?;
-        Ok(found.map(|(server, proposed)| Pick { server, by: PickedBy::LastResort, proposed: Some(proposed) }))
-    }
-
-    fn is_ready(&self, now: Instant, group: u32) -> bool {
-        let choice = &self.choices[group as usize];
-        !choice.stale && choice.families.iter().all(|family| family.picker.is_current(now))
-    }
-
-    fn propose(
-        &self,
-        now: Instant,
-        roster: &Roster,
-        group: u32,
-        key: &Key,
-        tried: &[ServerId],
-        draw: &mut Option<Rng>,
-    ) -> Result<Option<(ServerId, Proposed)>, Stale> {
-        if !self.is_ready(now, group) {
-            return Err(Stale(group));
-        }
-        let (choice, places) = (&self.choices[group as usize], &roster.group(group).places);
-        let v6 = key.addresses.dst().is_ipv6() && !choice.as_one;
-        let flows = |place: usize| self.flows(places[place]);
-        let refuses = |place: usize| self.is_full(roster, places[place]) || tried.contains(&places[place]);
-        let picker = &choice.families[usize::from(v6)].picker;
-        let place = picker.propose(key, draw, &flows, &refuses);
-        Ok(place.map(|place| (places[place], Proposed { group, family: v6, place: place as u32 })))
-    }
-
-    /// Whether a server has as many flows as it may.
-    fn is_full(&self, roster: &Roster, server: ServerId) -> bool {
-        roster.server(server).max_flows.is_some_and(|most| self.flows(server) >= most)
+    /// [`Stale`] names a group that [`Chooser::refresh`] has to bring up to date first, or [`Overlay::refresh`] where
+    /// there is an overlay.
+    pub fn choose(&self, ask: &Ask<'_>, tried: &[ServerId], draws: &mut Draws) -> Result<Option<Pick>, Stale> {
+        View { chooser: self, overlay: ask.overlay }.choose(ask, tried, draws)
     }
 
     /// Returns what is remembered of a client by a service's group.
-    pub(super) fn slot(&self, now: Instant, roster: &Roster, service: ServiceId, client: IpAddr) -> Option<Slot> {
+    pub fn slot(&self, now: Instant, roster: &Roster, service: ServiceId, client: IpAddr) -> Option<Slot> {
         let stickiness = roster.service(service).sticky.as_ref()?;
         self.sticky.get(&stickiness.group)?.find(now, stickiness.prefixes.of(client))
-    }
-
-    /// Returns the server that a client was given before, if it may still take flows.
-    pub(super) fn sticks(
-        &self,
-        roster: &Roster,
-        standings: &Standings,
-        service: ServiceId,
-        key: &Key,
-        slot: Slot,
-    ) -> Option<ServerId> {
-        let place = roster.place(service.0, slot.server)?;
-        let family = &self.choices[service.0 as usize].families[usize::from(key.addresses.dst().is_ipv6())];
-        let takes = family.usable[place] > 0 && !self.is_full(roster, slot.server);
-        (takes && standings.server(slot.server).era == slot.era).then_some(slot.server)
     }
 
     /// Notes that a proposal was picked, whether or not a flow came of it.
@@ -324,6 +308,136 @@ impl Chooser {
         let sticky = roster.service(service).sticky.as_ref();
         sticky.and_then(|sticky| self.sticky.get(&sticky.group)).map_or(0, Slots::len)
     }
+}
+
+/// What a choice depends on beside the chooser.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The time.
+    pub now: Instant,
+    /// Who may serve whom.
+    pub roster: &'a Roster,
+    /// The standing of servers.
+    pub standings: &'a Standings,
+    /// The service that is asked for.
+    pub service: ServiceId,
+    /// The key of the client's packet.
+    pub key: &'a Key,
+    /// What lies over the chooser.
+    pub overlay: Option<&'a Overlay>,
+}
+
+impl<'c> View<'c> {
+    /// A chooser as a question sees it.
+    pub(super) fn new(chooser: &'c Chooser, ask: &Ask<'c>) -> Self {
+        View { chooser, overlay: ask.overlay }
+    }
+
+    fn choose(&self, ask: &Ask<'_>, tried: &[ServerId], draws: &mut Draws) -> Result<Option<Pick>, Stale> {
+        let service = ask.service.0;
+        if !self.is_ready(ask, service) {
+            return Err(Stale(service));
+        }
+        if let Some(slot) = self.chooser.slot(ask.now, ask.roster, ask.service, ask.key.addresses.src())
+            && self.why_not_sticky(ask, slot).is_none()
+            && !tried.contains(&slot.server)
+        {
+            return Ok(Some(Pick { server: slot.server, by: PickedBy::Stickiness, proposed: None }));
+        }
+        if let Some((server, proposed)) = self.propose(ask, service, tried, &mut draws.0[0])? {
+            return Ok(Some(Pick { server, by: PickedBy::Algorithm, proposed: Some(proposed) }));
+        }
+        let Some(last) = ask.roster.last_resort(service) else { return Ok(None) };
+        let found = self.propose(ask, last, tried, &mut draws.0[1])?;
+        Ok(found.map(|(server, proposed)| Pick { server, by: PickedBy::LastResort, proposed: Some(proposed) }))
+    }
+
+    fn choice(&self, group: u32) -> &'c Choice {
+        let over = self.overlay.and_then(|overlay| overlay.choices.get(&group));
+        over.unwrap_or(&self.chooser.choices[group as usize])
+    }
+
+    fn is_ready(&self, ask: &Ask<'_>, group: u32) -> bool {
+        let is_behind =
+            |overlay: &Overlay| !overlay.choices.contains_key(&group) && overlay.concerns(ask.roster, group);
+        let choice = self.choice(group);
+        !choice.stale
+            && choice.families.iter().all(|family| family.picker.is_current(ask.now))
+            && !self.overlay.is_some_and(is_behind)
+    }
+
+    fn propose(
+        &self,
+        ask: &Ask<'_>,
+        group: u32,
+        tried: &[ServerId],
+        draw: &mut Option<Rng>,
+    ) -> Result<Option<(ServerId, Proposed)>, Stale> {
+        if !self.is_ready(ask, group) {
+            return Err(Stale(group));
+        }
+        let places = &ask.roster.group(group).places;
+        let flows = |place: usize| self.flows(places[place]);
+        let refuses = |place: usize| self.is_full(ask.roster, places[place]) || tried.contains(&places[place]);
+        let (picker, family) = self.picker(ask, group);
+        let place = picker.propose(ask.key, draw, &flows, &refuses);
+        Ok(place.map(|place| (places[place], Proposed { group, family, place: place as u32 })))
+    }
+
+    /// Returns the algorithm that picks for a flow, and the family that it stands for.
+    pub(super) fn picker(&self, ask: &Ask<'_>, group: u32) -> (&'c Picker, bool) {
+        let choice = self.choice(group);
+        let v6 = ask.key.addresses.dst().is_ipv6() && !choice.as_one;
+        (&choice.families[usize::from(v6)].picker, v6)
+    }
+
+    /// Returns how many flows go to a server.
+    pub(super) fn flows(&self, server: ServerId) -> u32 {
+        let ended = self.overlay.is_some_and(|overlay| overlay.ended == Some(server));
+        self.chooser.flows(server) - u32::from(ended)
+    }
+
+    /// Whether a server has as many flows as it may.
+    pub(super) fn is_full(&self, roster: &Roster, server: ServerId) -> bool {
+        roster.server(server).max_flows.is_some_and(|most| self.flows(server) >= most)
+    }
+
+    /// Returns a server's usable weight for clients of a family, and the weight that the algorithm has of it: 0 where
+    /// servers of a better rank serve.
+    pub(super) fn weights(&self, group: u32, v6: bool, place: usize) -> (u32, u32) {
+        let family = &self.choice(group).families[usize::from(v6)];
+        (family.usable[place], family.weights[place])
+    }
+
+    /// Returns why a client does not go where it was before; none where it does.
+    pub(super) fn why_not_sticky(&self, ask: &Ask<'_>, slot: Slot) -> Option<NotSticky> {
+        let Some(place) = ask.roster.place(ask.service.0, slot.server) else { return Some(NotSticky::Elsewhere) };
+        if self.weights(ask.service.0, ask.key.addresses.dst().is_ipv6(), place).0 == 0 {
+            Some(NotSticky::Unusable)
+        } else if self.is_full(ask.roster, slot.server) {
+            Some(NotSticky::Full)
+        } else {
+            (ask.standings.server(slot.server).era != slot.era).then_some(NotSticky::WasAway)
+        }
+    }
+}
+
+/// Returns a server's last report, and what has come to it since, as a view has it.
+pub(super) fn usage_of(view: &View<'_>, ask: &Ask<'_>, server: ServerId) -> Option<Usage> {
+    usage(&view.chooser.loads, ask.standings, server)
+}
+
+/// Why a client does not go to the server that it was given before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotSticky {
+    /// The service does not use the server.
+    Elsewhere,
+    /// It may not be given flows.
+    Unusable,
+    /// It has as many flows as it may.
+    Full,
+    /// It was out of service since.
+    WasAway,
 }
 
 fn usage(loads: &[Load], standings: &Standings, server: ServerId) -> Option<Usage> {

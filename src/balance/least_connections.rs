@@ -36,11 +36,6 @@ impl LeastConnections {
     pub fn picked(&mut self, place: usize) {
         self.loads.picked(place);
     }
-
-    /// Returns a server's load for its weight, in 2^-64; none where it is no candidate.
-    pub fn load(&self, place: usize) -> Option<u128> {
-        self.loads.load(place)
-    }
 }
 
 /// What a load is for a server of this weight, above 0, in 2^-64.

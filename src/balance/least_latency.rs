@@ -26,9 +26,7 @@ impl LeastLatency {
         for (place, known) in self.latencies.iter_mut().enumerate() {
             *known = latency(place).map(nanos);
         }
-        let measured = || self.latencies.iter().flatten();
-        let sum: u128 = measured().map(|nanos| u128::from(*nanos)).sum();
-        let average = (sum / (measured().count().max(1) as u128)) as u64;
+        let average = self.average();
         for (place, weight) in weights.iter().enumerate() {
             let nanos = self.latencies[place].unwrap_or(average);
             self.loads.set(place, (*weight > 0).then(|| share(nanos + 1, *weight)));
@@ -48,14 +46,25 @@ impl LeastLatency {
         self.loads.least(refuses)
     }
 
+    /// Whether a server has been measured.
+    pub fn is_measured(&self, place: usize) -> bool {
+        self.latencies[place].is_some()
+    }
+
+    /// Returns a server's round trip; of one that was never measured the average of the others.
+    pub fn latency(&self, place: usize) -> Duration {
+        Duration::from_nanos(self.latencies[place].unwrap_or_else(|| self.average()))
+    }
+
+    fn average(&self) -> u64 {
+        let measured = || self.latencies.iter().flatten();
+        let sum: u128 = measured().map(|nanos| u128::from(*nanos)).sum();
+        u64::try_from(sum / (measured().count().max(1) as u128)).unwrap_or(u64::MAX)
+    }
+
     /// Notes that a proposal was picked: it comes last among equals.
     pub fn picked(&mut self, place: usize) {
         self.loads.picked(place);
-    }
-
-    /// Returns a server's load for its weight, in 2^-64; none where it is no candidate.
-    pub fn load(&self, place: usize) -> Option<u128> {
-        self.loads.load(place)
     }
 }
 

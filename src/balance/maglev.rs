@@ -101,6 +101,18 @@ impl Maglev {
         }
     }
 
+    /// Returns the entry of a hash, and the size of the table; none where that is empty.
+    pub fn entry(&self, hash: u64) -> Option<(u64, u32)> {
+        (!self.table.is_empty()).then(|| (hash % u64::from(self.size), self.size))
+    }
+
+    /// Returns each server's part of the table by place, 0 to 1.
+    pub fn shares(&self) -> Vec<f64> {
+        let mut shares = vec![0.0; self.weights.len()];
+        self.table.iter().for_each(|place| shares[*place as usize] += 1.0 / f64::from(self.size));
+        shares
+    }
+
     /// Picks the server of a flow by its hash.
     pub fn pick(&self, hash: u64, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         if self.table.is_empty() {

@@ -8,6 +8,7 @@
 mod alone;
 mod chooser;
 mod connection_rate;
+mod explain;
 mod hash;
 mod least_connections;
 mod least_latency;
@@ -30,7 +31,8 @@ mod tests;
 
 pub use crate::state::Health;
 pub use alone::Balancer;
-pub use chooser::{Chooser, Draws, Proposed, Stale};
+pub use chooser::{Ask, Chooser, Draws, Overlay, Proposed, Stale};
+pub use explain::{CandidateFacts, StickyFacts};
 pub use maglev::is_prime;
 pub use roster::{Roster, server_ports};
 pub use settings::*;

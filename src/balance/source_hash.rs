@@ -30,6 +30,17 @@ impl SourceHash {
         self.even = candidates.all(|weight| Some(weight) == first);
     }
 
+    /// Returns what a server draws for a client, as text; none where it is no candidate.
+    pub fn draw(&self, client: u64, place: usize) -> Option<String> {
+        let weight = self.weights[place];
+        let number = mix(client ^ self.hashes[place]);
+        match (weight, self.even) {
+            (0, _) => None,
+            (_, true) => Some(format!("{number:016x}")),
+            (weight, false) => Some(format!("{:.4}", weighted(number, weight))),
+        }
+    }
+
     /// Picks the server of a client by its hash.
     pub fn pick(&self, client: u64, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         let candidates = self.weights.iter().enumerate().filter(|(place, weight)| **weight > 0 && !refuses(*place));
@@ -37,14 +48,16 @@ impl SourceHash {
         if self.even {
             return candidates.map(|(place, _)| place).max_by_key(|place| number(*place));
         }
-        let draw = |place: usize, weight: u32| {
-            // Between 0 and 1, neither included; -weight / ln(x) is the draw of that weight.
-            let x = (number(place) >> 11) as f64 + 0.5;
-            -f64::from(weight) / (x / (1u64 << 53) as f64).ln()
-        };
-        let drawn = candidates.map(|(place, weight)| (place, draw(place, *weight)));
+        let drawn = candidates.map(|(place, weight)| (place, weighted(number(place), *weight)));
         drawn.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place)
     }
+}
+
+/// What a number counts as for a server of a weight.
+fn weighted(number: u64, weight: u32) -> f64 {
+    // Between 0 and 1, neither included; -weight / ln(x) is the draw of that weight.
+    let x = (number >> 11) as f64 + 0.5;
+    -f64::from(weight) / (x / (1u64 << 53) as f64).ln()
 }
 
 #[cfg(test)]

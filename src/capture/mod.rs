@@ -2,7 +2,6 @@
 //!
 //! It reads from and writes to what it is handed, and must not know files, the engine or clocks.
 
-mod describe;
 mod error;
 mod head;
 mod link;
@@ -13,7 +12,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use describe::describe;
+pub use crate::packet::describe;
 pub use error::CaptureError;
 pub use head::NotIp;
 pub use link::Link;

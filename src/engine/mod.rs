@@ -168,10 +168,15 @@ impl Engine {
     /// Any bytes are allowed. They change only where the verdict is [`Verdict::Forward`], and then only headers.
     #[inline]
     pub fn handle_packet(&mut self, now: Instant, packet: &mut [u8], meta: Meta) -> Verdict {
-        match Arrival::new(now, packet, meta) {
+        #[cfg(test)]
+        let foreseen = self.foresee(now, packet, meta);
+        let verdict = match Arrival::new(now, packet, meta) {
             Ok(mut arrival) => self.handle(&mut arrival),
             Err((malformed, packet)) => self.drop_malformed(malformed, packet),
-        }
+        };
+        #[cfg(test)]
+        testing::assert_foreseen(&foreseen, &verdict, packet);
+        verdict
     }
 
     #[inline]

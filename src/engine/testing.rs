@@ -1,5 +1,6 @@
 //! Settings and packets for the engine's own tests.
 
+use super::{Verdict, explain::Foreseen};
 use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::config::Settings;
 use crate::flow::TableSettings;
@@ -37,6 +38,13 @@ pub fn settings(servers: u8, max_flows: u32) -> Settings {
             })
             .collect(),
         ..Settings::default()
+    }
+}
+
+/// Whether what was foreseen of a packet is what became of it: every packet of the engine's tests is asked about first.
+pub fn assert_foreseen(foreseen: &Foreseen, verdict: &Verdict, packet: &[u8]) {
+    if let Some(said) = &foreseen.verdict {
+        assert_eq!((said, &foreseen.bytes[..]), (verdict, packet));
     }
 }
 

@@ -122,7 +122,7 @@ impl Ports {
 
 /// Finds a free port from `first` to `last` of a parity, at or behind a place drawn at random. Without `ports` none has
 /// been taken yet.
-fn find(ports: Option<&Ports>, rng: &mut Rng, parity: usize, first: u16, last: u16) -> Option<u16> {
+fn find(ports: Option<(&Ports, &[u16])>, rng: &mut Rng, parity: usize, first: u16, last: u16) -> Option<u16> {
     // The least and the greatest of this parity within the range.
     let low = (usize::from(first) + 1 - parity) >> 1;
     let high = (usize::from(last) + 2 - parity) >> 1;
@@ -130,9 +130,14 @@ fn find(ports: Option<&Ports>, rng: &mut Rng, parity: usize, first: u16, last: u
     let start = low + rng.below(count as u64) as usize;
     let found = match ports {
         None => start,
-        Some(ports) => {
-            let free = &ports.free[parity];
-            free.next(start).filter(|n| *n < high).or_else(|| free.next(low).filter(|n| *n < high))?
+        Some((ports, given_back)) => {
+            let more = || given_back.iter().filter(|port| usize::from(**port & 1) == parity);
+            let next = |from: usize| {
+                let free = ports.free[parity].next(from);
+                let more = more().map(|port| usize::from(*port >> 1)).filter(|n| *n >= from).min();
+                free.into_iter().chain(more).min().filter(|n| *n < high)
+            };
+            next(start).or_else(|| next(low))?
         }
     };
     Some((found << 1 | parity) as u16)
@@ -201,14 +206,14 @@ impl NatPool {
     ///
     /// # Errors
     /// [`Exhausted`] where no port is free. Ports that have rested count as free only once
-    /// [`NatPool::handle_timeout`] has given them back.
+    /// [`NatPool::handle_timeout`] has given them back; the first `given_back` of them count as free already.
     pub fn propose(
         &self,
         draw: &mut Draw,
-        client: IpAddr,
-        client_port: u16,
+        (client, client_port): (IpAddr, u16),
         protocol: Protocol,
         v6: bool,
+        given_back: usize,
     ) -> Result<(IpAddr, u16), Exhausted> {
         let range = if v6 { self.first_v6..self.addresses.len() } else { 0..self.first_v6 };
         if range.is_empty() {
@@ -218,7 +223,7 @@ impl NatPool {
         let Some(kind) = kind(protocol) else { return Ok((self.addresses[own].address, 0)) };
         let others = if self.settings.pooling == Pooling::Arbitrary { range.len() } else { 1 };
         let places = (0..others).map(|i| range.start + (own - range.start + i) % range.len());
-        let mut found = places.map(|at| (at, self.find(&mut draw.0, at, kind, client_port)));
+        let mut found = places.map(|at| (at, self.find(&mut draw.0, at, kind, client_port, given_back)));
         found.find_map(|(at, port)| Some((self.addresses[at].address, port?))).ok_or(Exhausted)
     }
 
@@ -232,9 +237,15 @@ impl NatPool {
         hasher.finish()
     }
 
-    fn find(&self, rng: &mut Rng, at: usize, kind: usize, client_port: u16) -> Option<u16> {
+    fn find(&self, rng: &mut Rng, at: usize, kind: usize, client_port: u16, given_back: usize) -> Option<u16> {
         let (mut first, mut last) = (self.settings.first_port, self.settings.last_port);
-        let ports = self.addresses[at].ports[kind].as_deref();
+        let given_back = self
+            .resting
+            .iter()
+            .take(given_back)
+            .filter(|(_, of, protocol, _)| (*of as usize, usize::from(*protocol)) == (at, kind));
+        let given_back: Vec<u16> = given_back.map(|(.., port)| *port).collect();
+        let ports = self.addresses[at].ports[kind].as_deref().map(|ports| (ports, &given_back[..]));
         let is_port = KINDS[kind] != Protocol::Icmp;
         if is_port && self.settings.range_class {
             // RFC 4787 REQ-3a: well-known ports stay so.
@@ -312,10 +323,15 @@ impl NatPool {
         self.place(address).is_some()
     }
 
-    /// Whether ports have rested and wait for [`NatPool::handle_timeout`].
+    /// Whether ports have rested and wait for [`NatPool::handle_timeout`], behind the first `given_back`.
     #[inline]
-    pub fn is_due(&self, now: Instant) -> bool {
-        self.poll_timeout().is_some_and(|due| due <= now)
+    pub fn is_due(&self, now: Instant, given_back: usize) -> bool {
+        self.resting.get(given_back).is_some_and(|(until, ..)| *until <= now)
+    }
+
+    /// Returns how many ports that have rested [`NatPool::handle_timeout`] would give back in `calls` calls.
+    pub fn to_give_back(&self, now: Instant, calls: usize) -> usize {
+        self.resting.iter().take(calls * MOST_GIVEN_BACK).take_while(|(until, ..)| *until <= now).count()
     }
 
     /// When [`NatPool::handle_timeout`] has something to do.
@@ -384,14 +400,15 @@ mod tests {
             self.handle_timeout(now);
             loop {
                 let mut draw = self.draw();
-                let proposed = self.propose(&mut draw, client, client_port, protocol, v6);
-                assert_eq!(self.propose(&mut self.draw(), client, client_port, protocol, v6), proposed, "no trace");
+                let ask = (client, client_port);
+                let proposed = self.propose(&mut draw, ask, protocol, v6, 0);
+                assert_eq!(self.propose(&mut self.draw(), ask, protocol, v6, 0), proposed, "no trace");
                 if let Ok((address, port)) = proposed {
                     self.drawn(draw);
                     self.take(address, port, protocol);
                     return Ok((address, port));
                 }
-                if !self.is_due(now) {
+                if !self.is_due(now, 0) {
                     self.count_exhausted();
                     return Err(Exhausted);
                 }

@@ -246,6 +246,21 @@ impl Table {
         FlowId { index, generation: self.flows[index as usize].generation }
     }
 
+    /// Returns the name that the next flow would get, if the flow in slot `freed` had ended before it.
+    pub fn next_id(&self, freed: Option<u32>) -> FlowId {
+        let next = |index: u32| FlowId { index, generation: self.flows[index as usize].generation.wrapping_add(1) };
+        match (freed, self.free) {
+            (Some(freed), _) => next(freed),
+            (None, NONE) => FlowId { index: self.flows.len() as u32, generation: 0 },
+            (None, free) => next(free),
+        }
+    }
+
+    /// Returns how long a flow of a profile lives in a state without a packet.
+    pub fn timeout(&self, profile: u8, state: TimeoutState) -> Duration {
+        self.timeouts[usize::from(profile).min(self.timeouts.len() - 1)].of(state)
+    }
+
     /// The slot of a flow that still exists.
     pub fn slot(&self, id: FlowId) -> Option<u32> {
         let flow = self.flows.get(id.index as usize)?;

@@ -4,6 +4,7 @@
 
 pub mod build;
 pub mod checksum;
+mod describe;
 pub mod family;
 mod options;
 mod parse;
@@ -11,6 +12,7 @@ mod protocol;
 mod quote;
 pub mod rewrite;
 
+pub use describe::describe;
 pub use parse::{Addresses, Malformed, Parsed, TcpFlags, Transport, parse, parse_first};
 pub use protocol::Protocol;
 pub use quote::{ErrorKind, NoQuote, Quote, error_kind, is_unreachable, quote};

@@ -178,18 +178,18 @@ impl Policy {
     }
 
     /// Whether a new flow is within every limit, and what it takes from them; changes nothing. `flows` of `max` are in
-    /// the table.
+    /// the table; `ended` is the rule and client of a flow that counts as ended.
     pub fn admit(
         &self,
         rules: &Rules,
         now: Instant,
         rule: u16,
-        priority: Priority,
-        client: IpAddr,
+        (priority, client, ended): (Priority, IpAddr, Option<(u16, IpAddr)>),
         (flows, max): (u32, u32),
     ) -> (Takes, Result<(), Refusal>) {
         let mut takes = Takes::default();
-        let result = self.admit_into(&mut takes, rules, now, (rule, priority), client, (flows, max));
+        let ended = ended.filter(|ended| ended.0 == rule).map(|ended| ended.1);
+        let result = self.admit_into(&mut takes, rules, now, (rule, priority), (client, ended), (flows, max));
         (takes, result)
     }
 
@@ -199,7 +199,7 @@ impl Policy {
         rules: &Rules,
         now: Instant,
         (rule, priority): (u16, Priority),
-        client: IpAddr,
+        clients: (IpAddr, Option<IpAddr>),
         (flows, max): (u32, u32),
     ) -> Result<(), Refusal> {
         let reserved = rules.reserved(priority);
@@ -208,7 +208,7 @@ impl Policy {
         }
         if let (Some(settings), Some(state)) = (rules.rules.get(usize::from(rule)), self.states.get(usize::from(rule)))
         {
-            let result = state.admit(takes, settings, now, client);
+            let result = state.admit(takes, settings, now, clients);
             takes.refused_by_rule = result.is_err();
             result?;
         }
@@ -299,14 +299,22 @@ pub struct Usage {
 }
 
 impl RuleState {
-    fn admit(&self, takes: &mut Takes, settings: &RuleSettings, now: Instant, client: IpAddr) -> Result<(), Refusal> {
+    fn admit(
+        &self,
+        takes: &mut Takes,
+        settings: &RuleSettings,
+        now: Instant,
+        (client, ended): (IpAddr, Option<IpAddr>),
+    ) -> Result<(), Refusal> {
         let limits = &settings.limits;
-        if limits.flows.is_some_and(|most| self.totals.flows >= most) {
+        if limits.flows.is_some_and(|most| self.totals.flows - u32::from(ended.is_some()) >= most) {
             return Err(Refusal::RuleFlows);
         }
         if let Some(clients) = &self.clients {
             let client = settings.client.of(client);
-            let known = clients.admit(now, client, limits.client_rate, limits.client_flows);
+            let ended = u32::from(ended.is_some_and(|ended| settings.client.of(ended) == client));
+            let most_flows = limits.client_flows.map(|most| most.saturating_add(ended));
+            let known = clients.admit(now, client, limits.client_rate, most_flows);
             takes.client = Some((
                 client,
                 known.map_err(|reached| match reached {
@@ -396,7 +404,7 @@ mod tests {
         }
 
         fn admit(&mut self, rule: u16, priority: Priority, client: IpAddr, fill: (u32, u32)) -> Result<(), Refusal> {
-            let ask = |policy: &Policy| policy.admit(&self.rules, Instant::ZERO, rule, priority, client, fill);
+            let ask = |policy: &Policy| policy.admit(&self.rules, Instant::ZERO, rule, (priority, client, None), fill);
             let (takes, result) = ask(&self.policy);
             assert_eq!(ask(&self.policy), (takes, result), "asking leaves no trace");
             self.policy.take(rule, &takes);

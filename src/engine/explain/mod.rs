@@ -3,18 +3,218 @@
 //! It must not decide anything: what becomes of the packet is what [`super::look`] says, and everything else here is
 //! read from the same rooms that the look reads.
 
+mod fields;
+mod foresee;
+mod opening;
 mod rows;
 
+pub use foresee::Foreseen;
 pub use rows::*;
 
-use super::Engine;
-use crate::packet::Meta;
-use crate::time::Instant;
+use super::arrival::{self, Arrival};
+use super::step::{ErrorOnward, Follow, Onward, Step};
+use super::{Engine, Forwarded, Reason, Verdict};
+use crate::flow::{Datagram, TimeoutState, Tracked};
+use crate::packet::{Meta, Side, Transport, describe};
+use crate::time::{Duration, Instant};
+use foresee::Prospect;
+use std::net::SocketAddr;
 
 impl Engine {
     /// Explains what would become of a packet at `now`, and changes nothing.
     pub fn explain(&self, now: Instant, packet: &[u8], meta: Meta) -> Explanation {
-        let _ = (now, packet, meta);
-        Explanation::default()
+        let mut bytes = packet.to_vec();
+        let mut explanation = Explanation { packet: describe(packet), ..Explanation::default() };
+        match Arrival::new(now, &mut bytes, meta) {
+            Ok(mut arrival) => explain(self, &mut arrival, packet, &mut explanation),
+            Err((malformed, _)) => explanation.outcome = settled(&Verdict::Drop(arrival::reason(malformed))),
+        }
+        explanation
+    }
+
+    /// Returns what would become of a packet at `now`, and changes nothing.
+    pub fn foresee(&self, now: Instant, packet: &[u8], meta: Meta) -> Foreseen {
+        let mut bytes = packet.to_vec();
+        let (verdict, sends) = match Arrival::new(now, &mut bytes, meta) {
+            Err((malformed, _)) => (Some(Verdict::Drop(arrival::reason(malformed))), Vec::new()),
+            Ok(mut arrival) => {
+                let mut prospect = Prospect::new(self);
+                let step = prospect.step(&arrival);
+                (prospect.apply(&mut arrival, &step), prospect.sends(&step))
+            }
+        };
+        Foreseen { verdict, bytes, sends }
+    }
+}
+
+fn explain(engine: &Engine, arrival: &mut Arrival<'_>, packet: &[u8], explanation: &mut Explanation) {
+    let mut prospect = Prospect::new(engine);
+    let mut step = prospect.step(arrival);
+    if matches!(step, Step::Fragment) {
+        match first_of(arrival) {
+            None => {
+                explanation.outcome.verdict = "fragment".into();
+                explanation.outcome.text = "follows the first fragment of its packet, or waits for it".into();
+                explanation.notes.push("the store of fragments decides; it is not looked into".into());
+                return;
+            }
+            Some(Err(reason)) => return explanation.outcome = settled(&Verdict::Drop(reason)),
+            Some(Ok(())) => {
+                explanation
+                    .notes
+                    .push("the first fragment of a packet: this holds if the store of fragments takes it".into());
+                step = prospect.step(arrival);
+            }
+        }
+    }
+    for (flow, cause) in &prospect.before {
+        explanation.before.push(format!(
+            "flow {} to {} ends first ({}), so that the packet can open another",
+            flow.id,
+            flow.server,
+            cause.name()
+        ));
+    }
+    opening::explain(&prospect, arrival, &step, explanation);
+    flow(&prospect, arrival, &step, explanation);
+    let verdict = prospect.apply(arrival, &step);
+    explanation.sends = prospect.sends(&step).iter().map(|packet| describe(packet)).collect();
+    match &verdict {
+        None => {
+            explanation.outcome.verdict = "monitors".into();
+            explanation.outcome.text = "to the address of the gateway's own probes: the monitors decide".into();
+            explanation.notes.push("the monitors are not looked into".into());
+        }
+        Some(verdict) => {
+            let outcome = std::mem::take(&mut explanation.outcome);
+            explanation.outcome =
+                OutcomeRow { server: outcome.server, picked_by: outcome.picked_by, ..settled(verdict) };
+            if let Verdict::Forward { why, len } = verdict {
+                if *why != Forwarded::Foreign {
+                    explanation.rewrite = fields::changed(&packet[..*len], &arrival.bytes[..*len]);
+                }
+            }
+            explanation.outcome.to = goes_to(&prospect, &step).filter(|_| goes_on(verdict));
+        }
+    }
+}
+
+/// Makes a first fragment stand for the packet that it begins; none where it is a later one.
+fn first_of(arrival: &mut Arrival<'_>) -> Option<Result<(), Reason>> {
+    let parsed = &arrival.parsed;
+    let Transport::Fragment { offset: 0, id, .. } = parsed.transport else { return None };
+    let datagram = Datagram::new(parsed.addresses, parsed.protocol, id);
+    Some(arrival.begin_packet(datagram).map_err(arrival::reason))
+}
+
+fn goes_on(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Forward { why, .. } | Verdict::Emit { why } if *why != Forwarded::Foreign)
+}
+
+/// Returns where a packet of a flow goes on to.
+fn goes_to(prospect: &Prospect<'_>, step: &Step) -> Option<SocketAddr> {
+    let going = prospect.going(step)?;
+    // An error goes to the sender of what it is about.
+    Some(going.key(going.side.other()).src())
+}
+
+/// Describes the flow that a packet belongs to or opens, and its timers.
+fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
+    let Engine { plan, shard, .. } = prospect.engine;
+    let (found, state) = match step {
+        Step::Hit(hit) => (Some(hit.found), state_after(&hit.onward, &hit.follow)),
+        Step::Error(error) => {
+            if matches!(error.onward, ErrorOnward::Rewrite { .. } | ErrorOnward::Emit) {
+                explanation.notes.push("an ICMP error neither refreshes nor ends its flow".into());
+            }
+            (Some(error.found), None)
+        }
+        Step::EndByReset { flow, cause } => {
+            explanation.before.push(format!(
+                "flow {} ends ({}): both ends get resets",
+                shard.table().id(*flow),
+                cause.name()
+            ));
+            explanation.flow = Some(shard.row(plan, arrival.now, *flow));
+            return;
+        }
+        _ => (None, None),
+    };
+    let Some(found) = found else { return };
+    let row = shard.row(plan, arrival.now, found.index);
+    let flow = shard.table().flow(found.index);
+    explanation.outcome.server = Some(plan.server_name(flow.server_id));
+    explanation.from = Some(found.side);
+    let (state, restarts) = match state {
+        Some(state) => (state, true),
+        None => (row.state, false),
+    };
+    let timeout =
+        if restarts { shard.table().timeout(flow.profile(), state) } else { Duration::from_millis(row.expires_in_ms) };
+    explanation.timers.push(timer(state, timeout, flow.profile(), restarts));
+    explanation.flow = Some(row);
+}
+
+/// Returns the timeout state that restarts, if one does.
+fn state_after(onward: &Onward, follow: &Follow) -> Option<TimeoutState> {
+    match follow {
+        _ if !onward.goes_on() => None,
+        Follow::Touch(state) => Some(*state),
+        Follow::Tcp(track) => match track.tracked() {
+            Tracked::Refresh(state) => Some(state),
+            Tracked::Pass | Tracked::Reopen => None,
+        },
+    }
+}
+
+fn timer(state: TimeoutState, timeout: Duration, profile: u8, restarts: bool) -> TimerLine {
+    let whose = if profile == 0 { "[timeouts]" } else { "[[service.timeouts]]" };
+    let from =
+        if restarts { format!("restarts: {whose}") } else { format!("goes on, the packet proves nothing: {whose}") };
+    TimerLine { timer: state.name().into(), ends_in_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX), from }
+}
+
+/// Returns a verdict as a row.
+fn settled(verdict: &Verdict) -> OutcomeRow {
+    let row = |verdict: &str, reason: Option<&str>, text: &str| OutcomeRow {
+        verdict: verdict.into(),
+        reason: reason.map(Into::into),
+        text: text.into(),
+        ..OutcomeRow::default()
+    };
+    match verdict {
+        Verdict::Forward { why: Forwarded::Foreign, .. } | Verdict::Emit { why: Forwarded::Foreign } => {
+            row("pass", None, "of no service and from no server's service: passes unchanged")
+        }
+        Verdict::Forward { why, .. } => OutcomeRow { opens: opens(why), ..row("forward", None, &forwarded(why)) },
+        Verdict::Emit { why } => {
+            let text = format!("{}, as other packets", forwarded(why));
+            OutcomeRow { opens: opens(why), ..row("emit", None, &text) }
+        }
+        Verdict::Consume(kind) => row("consume", Some(kind.name()), kind.text()),
+        Verdict::Drop(reason) => row("drop", Some(reason.name()), reason.text()),
+    }
+}
+
+fn opens(why: &Forwarded) -> bool {
+    matches!(why, Forwarded::Translated { opened: true, .. })
+}
+
+fn forwarded(why: &Forwarded) -> String {
+    match why {
+        Forwarded::Translated { opened: true, .. } => "opens a flow and goes to its server".into(),
+        Forwarded::Translated { flow, from: Side::Client, .. } => {
+            format!("of flow {flow}, from the client to its server")
+        }
+        Forwarded::Translated { flow, from: Side::Server, .. } => {
+            format!("of flow {flow}, from the server to its client")
+        }
+        Forwarded::Error { flow, from: Side::Client } => {
+            format!("an error about a packet of flow {flow}, to the server")
+        }
+        Forwarded::Error { flow, from: Side::Server } => {
+            format!("an error about a packet of flow {flow}, to the client")
+        }
+        Forwarded::Foreign => "passes unchanged".into(),
     }
 }

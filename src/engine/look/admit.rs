@@ -50,7 +50,10 @@ impl Look<'_> {
         let priority = rules.priority(rule).unwrap_or(self.plan.service(service).priority);
         let client = key.addresses.src();
         let fill = (self.flows_in_table(), self.table().max());
-        let (takes, result) = self.shard.policy().admit(rules, arrival.now, rule, priority, client, fill);
+        let ended =
+            self.foresight.and_then(|foresight| foresight.without).map(|without| (without.rule, without.client));
+        let of = (priority, client, ended);
+        let (takes, result) = self.shard.policy().admit(rules, arrival.now, rule, of, fill);
         scratch.opening.takes = takes;
         let (reason, pressure) = match result {
             Ok(()) => return Ok(()),
@@ -68,7 +71,7 @@ impl Look<'_> {
 
     /// Returns how many flows are in the table.
     pub(super) fn flows_in_table(&self) -> u32 {
-        self.table().len() - u32::from(self.without.is_some())
+        self.table().len() - u32::from(self.without().is_some())
     }
 
     /// Answers a new flow that no server can take, as its service says.

@@ -21,7 +21,10 @@ use super::plan::Plan;
 use super::shard::Shard;
 use super::standing::Standing;
 use super::step::{Scratch, Step};
+use crate::balance::{Ask, Overlay};
 use crate::flow::{Found, Key, Table};
+use crate::ids::ServiceId;
+use std::net::IpAddr;
 
 /// What a look reads.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +32,27 @@ pub(super) struct Look<'a> {
     plan: &'a Plan,
     standing: &'a Standing,
     shard: &'a Shard,
-    /// A flow that counts as ended.
-    without: Option<u32>,
+    /// What counts as having happened already; only explanations have it.
+    foresight: Option<&'a Foresight>,
+}
+
+/// What counts as having happened, though nothing has been carried out.
+#[derive(Debug, Default)]
+pub(super) struct Foresight {
+    /// A flow that has ended.
+    pub(super) without: Option<Without>,
+    /// What lies over the chooser.
+    pub(super) overlay: Overlay,
+    /// Ports of each NAT pool that have rested and been given back.
+    pub(super) ports_given_back: usize,
+}
+
+/// A flow that counts as ended, and what it held.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Without {
+    pub(super) slot: u32,
+    pub(super) rule: u16,
+    pub(super) client: IpAddr,
 }
 
 /// Decides about a packet. `scratch` receives what is too big for the step.
@@ -42,13 +64,17 @@ pub(super) fn look(
     arrival: &Arrival<'_>,
     scratch: &mut Scratch,
 ) -> Step {
-    Look { plan, standing, shard, without: None }.look(arrival, scratch)
+    Look { plan, standing, shard, foresight: None }.look(arrival, scratch)
 }
 
 impl<'a> Look<'a> {
-    /// Reads what is given; the flow in slot `without` counts as ended.
-    pub(super) fn new(plan: &'a Plan, standing: &'a Standing, shard: &'a Shard, without: Option<u32>) -> Self {
-        Look { plan, standing, shard, without }
+    pub(super) fn new(plan: &'a Plan, standing: &'a Standing, shard: &'a Shard) -> Self {
+        Look { plan, standing, shard, foresight: None }
+    }
+
+    /// The same, with what counts as having happened already.
+    pub(super) fn foreseeing(self, foresight: &'a Foresight) -> Self {
+        Look { foresight: Some(foresight), ..self }
     }
 
     /// Decides about a packet.
@@ -63,7 +89,20 @@ impl<'a> Look<'a> {
 
     #[inline]
     fn find(&self, key: &Key) -> Option<Found> {
-        self.table().find(key).filter(|found| Some(found.index) != self.without)
+        self.table().find(key).filter(|found| Some(found.index) != self.without())
+    }
+
+    /// Returns the slot of a flow that counts as ended.
+    #[inline]
+    fn without(&self) -> Option<u32> {
+        self.foresight.and_then(|foresight| foresight.without).map(|without| without.slot)
+    }
+
+    /// Returns what the choice of a server depends on.
+    pub(super) fn ask(&self, arrival: &Arrival<'_>, key: &'a Key, service: ServiceId) -> Ask<'a> {
+        let (roster, standings) = (self.plan.roster(), self.standing.servers());
+        let overlay = self.foresight.map(|foresight| &foresight.overlay);
+        Ask { now: arrival.now, roster, standings, service, key, overlay }
     }
 
     #[inline]

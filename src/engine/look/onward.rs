@@ -48,7 +48,7 @@ impl<'f> Going<'f> {
     }
 
     /// The first packet of a flow to be made.
-    pub(super) fn of_new(new: &'f NewFlow) -> Self {
+    pub(in crate::engine) fn of_new(new: &'f NewFlow) -> Self {
         Going {
             side: Side::Client,
             server: new.server_id,
@@ -71,7 +71,7 @@ impl<'f> Going<'f> {
     }
 
     /// Returns a side's key, as its packets show it.
-    pub(super) fn key(&self, side: Side) -> Key {
+    pub(in crate::engine) fn key(&self, side: Side) -> Key {
         match (self.flow, side) {
             (Flow::Known(table, index), side) => table.key(index, side),
             (Flow::New(new), Side::Client) => new.client,
@@ -80,7 +80,7 @@ impl<'f> Going<'f> {
     }
 
     /// Returns what the packet becomes.
-    pub(super) fn translation(&self) -> Translation {
+    pub(in crate::engine) fn translation(&self) -> Translation {
         match self.flow {
             Flow::Known(table, index) => table.translation(index, self.side),
             Flow::New(new) => new.translation(self.side),

@@ -60,13 +60,12 @@ impl Look<'_> {
         service: ServiceId,
         scratch: &mut Scratch,
     ) -> Result<NewFlow, Failed> {
-        let (roster, servers) = (self.plan.roster(), self.standing.servers());
+        let ask = self.ask(arrival, key, service);
         let mut tried = [ServerId(u32::MAX); MOST_TRIES];
         let mut why = Reason::NoServer;
         for tries in 0..MOST_TRIES {
             let draws = &mut scratch.opening.draws;
-            let chooser = self.shard.chooser();
-            let picked = chooser.choose(arrival.now, roster, servers, service, key, &tried[..tries], draws);
+            let picked = self.shard.chooser().choose(&ask, &tried[..tries], draws);
             let Some(pick) = picked.map_err(|stale| Failed::Unready(Prepare::Servers(stale)))? else {
                 return Err(why.into());
             };
@@ -76,7 +75,7 @@ impl Look<'_> {
                 // Another one may be of the packet's own family.
                 Err(Failed::For(Reason::Untranslatable)) => why = Reason::Untranslatable,
                 Err(failed) => return Err(failed),
-                Ok((answer, nat_pool)) => match self.table().taken(key, &answer, self.without) {
+                Ok((answer, nat_pool)) => match self.table().taken(key, &answer, self.without()) {
                     Some(_) => why = Reason::ReturnKeyTaken,
                     None => return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch),
                 },
@@ -155,10 +154,11 @@ impl Look<'_> {
     ) -> Result<(IpAddr, u16), Failed> {
         let pool = self.shard.nat_pool(id);
         let mut draw = scratch.opening.nat.take().map_or_else(|| pool.draw(), |(_, draw, _)| draw);
-        let found = pool.propose(&mut draw, client.addresses.src(), client.src_port, client.protocol, v6);
+        let given_back = self.foresight.map_or(0, |foresight| foresight.ports_given_back);
+        let found = pool.propose(&mut draw, (client.addresses.src(), client.src_port), client.protocol, v6, given_back);
         let exhausted = found.is_err();
         // Ports that have rested may wait behind others that have.
-        if exhausted && pool.is_due(arrival.now) {
+        if exhausted && pool.is_due(arrival.now, given_back) {
             return Err(Failed::Unready(Prepare::Ports(id)));
         }
         scratch.opening.nat = Some((id, draw, exhausted));

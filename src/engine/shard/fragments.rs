@@ -114,7 +114,7 @@ impl Shard {
         let Some(index) = self.table.slot(flow) else { return Verdict::Drop(Reason::Fragment) };
         let (found, why) = (Found { index, side: from }, Forwarded::Translated { flow, from, opened: false });
         let id = became.map(|became| became.id() as u16);
-        let (look, going) = (Look::new(plan, standing, self, None), Going::of_table(&self.table, found));
+        let (look, going) = (Look::new(plan, standing, self), Going::of_table(&self.table, found));
         let len = arrival.parsed.len;
         scratch.emission.clear();
         if self.table.crosses(index) {

@@ -87,7 +87,7 @@ impl Shard {
             self.chooser.advance(plan.roster(), standing.servers());
         }
         for pool in &mut self.nat_pools {
-            if pool.is_due(now) {
+            if pool.is_due(now, 0) {
                 pool.handle_timeout(now);
             }
         }

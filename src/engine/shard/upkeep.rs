@@ -81,20 +81,30 @@ impl Shard {
 
     /// Ends a flow; both ends of a TCP connection get resets that they will believe.
     pub(in crate::engine) fn end_by_reset(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
-        if self.table.flow(index).protocol == Protocol::Tcp {
-            for to in [Side::Client, Side::Server] {
-                let key = self.table.key(index, to).reversed();
-                let (seqs, ack) = self.table.reset_towards(index, to);
-                for seq in seqs.into_iter().flatten() {
-                    let mut packet = [0; build::MOST];
-                    let ports = (key.src_port, key.dst_port);
-                    if let Some(len) = build::reset_flow(&mut packet, &key.addresses, ports, seq, ack) {
-                        self.answers.send(&packet[..len], Default::default());
-                    }
+        for packet in self.resets(index) {
+            self.answers.send(&packet, Default::default());
+        }
+        self.end(of, now, index, cause);
+    }
+
+    /// Returns the resets that both ends of a flow will believe; none where it is not TCP.
+    pub(in crate::engine) fn resets(&self, index: u32) -> Vec<Vec<u8>> {
+        let mut resets = Vec::new();
+        if self.table.flow(index).protocol != Protocol::Tcp {
+            return resets;
+        }
+        for to in [Side::Client, Side::Server] {
+            let key = self.table.key(index, to).reversed();
+            let (seqs, ack) = self.table.reset_towards(index, to);
+            for seq in seqs.into_iter().flatten() {
+                let mut packet = [0; build::MOST];
+                let ports = (key.src_port, key.dst_port);
+                if let Some(len) = build::reset_flow(&mut packet, &key.addresses, ports, seq, ack) {
+                    resets.push(packet[..len].to_vec());
                 }
             }
         }
-        self.end(of, now, index, cause);
+        resets
     }
 
     /// Returns a flow as seen at one point in time.

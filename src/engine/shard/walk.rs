@@ -67,7 +67,7 @@ impl Shard {
         if standing.is_drained(flow.server_id) {
             return Some(Ended::Drained);
         }
-        let gone = || Look::new(plan, standing, self, None).flow_is_gone(index);
+        let gone = || Look::new(plan, standing, self).flow_is_gone(index);
         let ends = standing.may_be_gone(flow.server_id) && flow.protocol == Protocol::Tcp && gone();
         ends.then_some(Ended::ServerDown)
     }

@@ -6,7 +6,7 @@
 mod mss;
 mod quoted;
 
-pub use mss::clamp_mss;
+pub use mss::{clamp_mss, mss};
 pub use quoted::{Inner, error};
 
 use super::checksum::{self, Delta};

@@ -27,6 +27,13 @@ pub fn clamp_mss(packet: &mut [u8], parsed: &Parsed, most: u16, partial: bool) {
     }
 }
 
+/// Returns the maximum segment size that a SYN states, if it does.
+pub fn mss(packet: &[u8], parsed: &Parsed) -> Option<u16> {
+    let Transport::Tcp { flags, header, .. } = parsed.transport else { return None };
+    let header = packet.get(parsed.offset..parsed.offset + usize::from(header)).filter(|_| flags.syn())?;
+    mss_at(header).map(|at| word(header, at))
+}
+
 /// Where the value of the option stands in a TCP header.
 fn mss_at(header: &[u8]) -> Option<usize> {
     let mut at = 20;

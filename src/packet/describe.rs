@@ -1,6 +1,6 @@
 //! A packet in words, for reports: what a person looks for first.
 
-use crate::packet::{Parsed, TcpFlags, Transport, parse};
+use super::{Parsed, TcpFlags, Transport, parse};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 

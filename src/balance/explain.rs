@@ -1,0 +1,226 @@
+//! The facts behind a choice, read from what the choice reads: who is a candidate, who is not and why, and what the
+//! algorithm compares.
+
+use super::chooser::{Ask, Chooser, NotSticky, View};
+use super::picker::Picker;
+use super::resource_usage::{Usage, estimate};
+use super::server::STEPS;
+use super::{Admin, Health, ServerState};
+use crate::flow::Slot;
+use crate::ids::ServerId;
+use crate::time::Duration;
+
+/// A server that could take a flow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CandidateFacts {
+    /// The server.
+    pub server: ServerId,
+    /// Whether it belongs to the last resort.
+    pub last_resort: bool,
+    /// Its standing.
+    pub state: ServerState,
+    /// What its monitors say, for clients of the packet's family.
+    pub health: Health,
+    /// Its flows.
+    pub flows: u32,
+    /// Why it is no candidate; none: it is one.
+    pub out: Option<String>,
+    /// What the algorithm compares.
+    pub score: Option<String>,
+}
+
+/// What is remembered of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StickyFacts {
+    /// What is remembered.
+    pub slot: Slot,
+    /// Why the client does not go there again; none: it does.
+    pub why_not: Option<&'static str>,
+}
+
+impl Chooser {
+    /// Returns the servers that could take a flow, in the order of the pool, then of the last resort's; at most `most`.
+    pub fn candidates(&self, ask: &Ask<'_>, most: usize) -> Vec<CandidateFacts> {
+        let view = View::new(self, ask);
+        let groups = [Some(ask.service.0), ask.roster.last_resort(ask.service.0)];
+        let of = |group: u32| (0..ask.roster.group(group).places.len()).map(move |place| (group, place));
+        let all = groups.into_iter().flatten().flat_map(of);
+        // Counted once for all: the table may be long.
+        let shares = match view.picker(ask, ask.service.0).0 {
+            Picker::Maglev(maglev, ..) => maglev.shares(),
+            _ => Vec::new(),
+        };
+        all.take(most).map(|(group, place)| view.candidate(ask, group, place, &shares)).collect()
+    }
+
+    /// Returns what is remembered of the client.
+    pub fn sticky(&self, ask: &Ask<'_>) -> Option<StickyFacts> {
+        let slot = self.slot(ask.now, ask.roster, ask.service, ask.key.addresses.src())?;
+        let why_not = View::new(self, ask).why_not_sticky(ask, slot).map(|why| match why {
+            NotSticky::Elsewhere => "the service does not use that server",
+            NotSticky::Unusable => "that server may not be given flows",
+            NotSticky::Full => "that server has as many flows as it may",
+            NotSticky::WasAway => "that server has been out of service since",
+        });
+        Some(StickyFacts { slot, why_not })
+    }
+
+    /// Returns how the algorithm of the service, or that of its last resort, comes to its choice, in words.
+    pub fn arithmetic(&self, ask: &Ask<'_>, last_resort: bool) -> Option<String> {
+        let group = if last_resort { ask.roster.last_resort(ask.service.0)? } else { ask.service.0 };
+        Some(View::new(self, ask).picker(ask, group).0.arithmetic(ask))
+    }
+}
+
+impl View<'_> {
+    fn candidate(&self, ask: &Ask<'_>, group: u32, place: usize, shares: &[f64]) -> CandidateFacts {
+        let (roster, v6) = (ask.roster.group(group), ask.key.addresses.dst().is_ipv6());
+        let server = roster.places[place];
+        let state = ask.standings.state(ask.roster, ask.now, server);
+        let health = ask.standings.health(group, usize::from(v6), place);
+        let flows = self.flows(server);
+        let (usable, weight) = self.weights(group, v6, place);
+        let out = if !roster.reached[usize::from(v6)][place] {
+            Some(format!("no address for {} clients", if v6 { "IPv6" } else { "IPv4" }))
+        } else if state.admin != Admin::Enabled {
+            Some(if state.admin == Admin::Draining { "draining".into() } else { "disabled".into() })
+        } else if state.weight == 0 {
+            Some("weight 0".into())
+        } else if state.maintenance {
+            Some("asked for no new flows (maintenance)".into())
+        } else if let Some(until) = state.held_until {
+            Some(format!("passive hold for {:.1} s more", until.since(ask.now).as_secs_f64()))
+        } else if health != Health::Up {
+            Some(format!("health {}", health.name()))
+        } else if self.is_full(ask.roster, server) {
+            Some(format!("full: {flows} flows"))
+        } else if usable > 0 && weight == 0 {
+            let (backup, rank) = roster.ranks[place];
+            Some(if backup { "backup: others serve".into() } else { format!("priority {rank}: a better one serves") })
+        } else {
+            None
+        };
+        let score = if out.is_none() { self.score(ask, group, place, shares) } else { None };
+        CandidateFacts { server, last_resort: group != ask.service.0, state, health, flows, out, score }
+    }
+
+    fn score(&self, ask: &Ask<'_>, group: u32, place: usize, shares: &[f64]) -> Option<String> {
+        let server = ask.roster.group(group).places[place];
+        let (picker, family) = self.picker(ask, group);
+        let weight = self.weights(group, family, place).1;
+        let usage = super::chooser::usage_of(self, ask, server);
+        match picker {
+            Picker::Maglev(..) => Some(format!("{:.2} % of the table", shares.get(place)? * 100.0)),
+            _ => picker.score(place, weight, (self.flows(server), usage), ask),
+        }
+    }
+}
+
+/// A weight in units of 1/16 as the settings have it.
+fn whole(units: u32) -> String {
+    let weight = f64::from(units) / f64::from(STEPS);
+    format!("{weight}")
+}
+
+impl Picker {
+    /// Returns what the algorithm compares of a candidate, in words with figures.
+    fn score(&self, place: usize, weight: u32, load: (u32, Option<Usage>), ask: &Ask<'_>) -> Option<String> {
+        let per_weight = |load: f64| load / (f64::from(weight.max(1)) / f64::from(STEPS));
+        let (flows, usage) = load;
+        Some(match self {
+            Picker::RoundRobin(robin) => {
+                format!("due in {:.4} rounds", rounds(robin.due_in(place)?))
+            }
+            Picker::LeastConnections(_) | Picker::TwoChoices(_) => {
+                let each = per_weight(f64::from(flows) + 1.0);
+                format!("({flows} + 1) flows / weight {} = {each:.4}", whole(weight))
+            }
+            Picker::ConnectionRate(rate) => {
+                let recent = rate.recent(place);
+                let each = per_weight(recent as f64 + 1.0);
+                format!("({recent} + 1) new flows / weight {} = {each:.4}", whole(weight))
+            }
+            Picker::Random(random) => {
+                let (own, all) = random.share(place)?;
+                format!("{:.2} % of the draws", own as f64 * 100.0 / all as f64)
+            }
+            Picker::SourceHash(source, hash, prefixes) => {
+                let client = hash.client(ask.key.addresses.src(), prefixes);
+                format!("draws {}", source.draw(client, place)?)
+            }
+            Picker::Maglev(..) => return None,
+            Picker::LeastLatency(least) => {
+                let latency = least.latency(place);
+                let each = per_weight(latency.as_secs_f64() * 1e3);
+                let what = if least.is_measured(place) { "round trip" } else { "round trip (average of the others)" };
+                format!("{what} {:.3} ms / weight {} = {each:.4}", millis(latency), whole(weight))
+            }
+            Picker::ResourceUsage(all) => match (all.waits_with(), usage) {
+                (Some(robin), _) => format!("due in {:.4} rounds", rounds(robin.due_in(place)?)),
+                (None, Some(usage)) => format!(
+                    "load {} % + {} flows since = {:.3} %",
+                    usage.load,
+                    usage.given_since,
+                    estimate(&usage) as f64 / 1e3
+                ),
+                (None, None) => return None,
+            },
+        })
+    }
+
+    /// Returns how the algorithm comes to its choice, in words.
+    fn arithmetic(&self, ask: &Ask<'_>) -> String {
+        match self {
+            Picker::RoundRobin(_) => {
+                "the server that is due first: each is due every 1/weight of a round, from its last turn on".into()
+            }
+            Picker::LeastConnections(_) => {
+                "the least flows for the weight, counting the new one; among equals the one picked longest ago".into()
+            }
+            Picker::ConnectionRate(_) => {
+                "the fewest new flows within the window for the weight; among equals the one picked longest ago".into()
+            }
+            Picker::Random(_) => "drawn at random, as likely as the weight".into(),
+            Picker::TwoChoices(_) => "two are drawn at random, as likely as the weight; the less loaded of them".into(),
+            Picker::SourceHash(_, hash, prefixes) => {
+                let client = prefixes.of(ask.key.addresses.src());
+                let hashed = hash.client(ask.key.addresses.src(), prefixes);
+                format!("client {client} hashes to {hashed:016x}; the server that draws the highest number for it")
+            }
+            Picker::Maglev(maglev, hash, prefixes) => {
+                let (what, hashed) = match prefixes {
+                    None => ("flow".into(), hash.flow(ask.key)),
+                    Some(prefixes) => {
+                        let client = ask.key.addresses.src();
+                        (format!("client {}", prefixes.of(client)), hash.client(client, prefixes))
+                    }
+                };
+                match maglev.entry(hashed) {
+                    None => format!("the {what} hashes to {hashed:016x}; the table is empty"),
+                    Some((entry, size)) => format!(
+                        "the {what} hashes to {hashed:016x}: entry {entry} of {size}; where its server refuses, entries \
+                         of further hashes"
+                    ),
+                }
+            }
+            Picker::LeastLatency(_) => {
+                "the shortest round trip for the weight; among equals the one picked longest ago".into()
+            }
+            Picker::ResourceUsage(all) if all.waits_with().is_some() => {
+                "in turn, until every candidate has reported its load".into()
+            }
+            Picker::ResourceUsage(_) => {
+                "the least reported load, with an estimate for the flows given since the report".into()
+            }
+        }
+    }
+}
+
+fn millis(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e3
+}
+
+/// Rounds of round robin: 2^80 in its units, at a weight of one unit.
+fn rounds(due: u128) -> f64 {
+    due as f64 / (1u128 << 80) as f64 * f64::from(STEPS)
+}

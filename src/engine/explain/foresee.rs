@@ -1,0 +1,191 @@
+//! A look whose step is not carried out, and what carrying it out would do to the packet.
+//!
+//! Where a look asks for something to be done first, what that would change is laid over the rooms instead of changing
+//! them.
+
+use super::super::arrival::Arrival;
+use super::super::look::{Foresight, Going, Look, Without};
+use super::super::standing::Standing;
+use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step};
+use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
+use crate::flow::Found;
+use crate::packet::{Side, rewrite};
+use crate::time::Instant;
+use std::borrow::Cow;
+
+/// What would become of a packet: its verdict, and the bytes that would go out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreseen {
+    /// What would become of it. None: the monitors or the store of fragments decide.
+    pub verdict: Option<Verdict>,
+    /// The packet as it would be forwarded; as it came where it would not be.
+    pub bytes: Vec<u8>,
+    /// Packets of the gateway's own that would be queued.
+    pub sends: Vec<Vec<u8>>,
+}
+
+/// A look at one packet, and everything that it depends on.
+pub(super) struct Prospect<'e> {
+    pub(super) engine: &'e Engine,
+    pub(super) standing: Cow<'e, Standing>,
+    pub(super) foresight: Foresight,
+    pub(super) scratch: Scratch,
+    /// Flows that end before, and why.
+    pub(super) before: Vec<(FlowRow, Ended)>,
+}
+
+impl<'e> Prospect<'e> {
+    pub(super) fn new(engine: &'e Engine) -> Self {
+        Prospect {
+            engine,
+            standing: Cow::Borrowed(&engine.standing),
+            foresight: Foresight::default(),
+            scratch: Scratch::default(),
+            before: Vec::new(),
+        }
+    }
+
+    pub(super) fn look(&self) -> Look<'_> {
+        let Engine { plan, shard, .. } = self.engine;
+        Look::new(plan, &self.standing, shard).foreseeing(&self.foresight)
+    }
+
+    /// Looks until there is nothing left to be done first.
+    pub(super) fn step(&mut self, arrival: &Arrival<'_>) -> Step {
+        let (now, mut calls) = (arrival.now, 1);
+        self.give_ports_back(now, calls);
+        loop {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let step = self.look().look(arrival, &mut scratch);
+            self.scratch = scratch;
+            match step {
+                Step::Prepare(Prepare::Servers(stale)) => {
+                    let (roster, standings) = (self.engine.plan.roster(), self.standing.servers());
+                    self.foresight.overlay.refresh(now, self.engine.shard.chooser(), roster, standings, stale);
+                }
+                Step::Prepare(Prepare::Ports(_)) => {
+                    calls += 1;
+                    self.give_ports_back(now, calls);
+                }
+                Step::EndThenAgain { flow, cause, sign } => self.end(now, flow, cause, sign),
+                step => return step,
+            }
+        }
+    }
+
+    /// Counts ports that have rested as given back, as [`super::super::shard::Shard::advance`] does.
+    fn give_ports_back(&mut self, now: Instant, calls: usize) {
+        let pools = self.engine.shard.nat_pools().iter();
+        self.foresight.ports_given_back = pools.map(|pool| pool.to_give_back(now, calls)).max().unwrap_or(0);
+    }
+
+    /// Counts a flow as ended.
+    fn end(&mut self, now: Instant, slot: u32, cause: Ended, sign: Option<Sign>) {
+        let Engine { plan, shard, .. } = self.engine;
+        if let Some(Sign { server, trouble: true }) = sign {
+            self.standing.to_mut().servers_mut().trouble(plan.roster(), now, server);
+            self.foresight.overlay.change(server);
+        }
+        let flow = shard.table().flow(slot);
+        let client = shard.table().key(slot, Side::Client).addresses.src();
+        self.before.push((shard.row(plan, now, slot), cause));
+        self.foresight.without = Some(Without { slot, rule: flow.rule, client });
+        self.foresight.overlay.end(flow.server_id);
+    }
+
+    /// Returns the flow that a step sends the packet on for, as it is or would be.
+    pub(super) fn going(&self, step: &Step) -> Option<Going<'_>> {
+        match step {
+            Step::Hit(hit) => Some(Going::of_table(self.engine.shard.table(), hit.found)),
+            Step::Error(error) => Some(Going::of_table(self.engine.shard.table(), error.found)),
+            Step::Open(_) => self.scratch.opening.new.as_ref().map(|(new, ..)| Going::of_new(new)),
+            _ => None,
+        }
+    }
+
+    /// Does to the packet what carrying the step out would do; returns its verdict.
+    pub(super) fn apply(&self, arrival: &mut Arrival<'_>, step: &Step) -> Option<Verdict> {
+        let table = self.engine.shard.table();
+        let translated = |found: Found, opened| {
+            let freed = self.scratch.opening.victim.or(self.foresight.without.map(|without| without.slot));
+            let flow = if opened { table.next_id(freed) } else { table.id(found.index) };
+            Forwarded::Translated { flow, from: found.side, opened }
+        };
+        let len = arrival.parsed.len;
+        Some(match step {
+            Step::Hit(hit) => self.apply_onward(arrival, step, &hit.onward, translated(hit.found, false)),
+            Step::Open(onward) => {
+                let found = Found { index: 0, side: Side::Client };
+                self.apply_onward(arrival, step, onward, translated(found, true))
+            }
+            Step::Settle(settled) => verdict(settled.fate, len),
+            Step::EndByReset { .. } => Verdict::Consume(Consumed::ServerDown),
+            Step::Error(error) => {
+                let why = Forwarded::Error { flow: table.id(error.found.index), from: error.found.side };
+                match &error.onward {
+                    ErrorOnward::Rewrite { about, outer, inner, id } => {
+                        if let Some(id) = id {
+                            rewrite::identification(&mut arrival.bytes[about.at..], *id);
+                        }
+                        rewrite::error(arrival.bytes, &arrival.parsed, about, outer, inner);
+                        Verdict::Forward { len, why }
+                    }
+                    ErrorOnward::Emit => Verdict::Emit { why },
+                    ErrorOnward::Stop { settled, .. } => verdict(settled.fate, len),
+                }
+            }
+            Step::Probe | Step::Fragment => return None,
+            Step::Prepare(_) | Step::EndThenAgain { .. } => {
+                debug_assert!(false, "a step that is not the last");
+                return None;
+            }
+        })
+    }
+
+    fn apply_onward(&self, arrival: &mut Arrival<'_>, step: &Step, onward: &Onward, why: Forwarded) -> Verdict {
+        let (len, partial) = (arrival.parsed.len, arrival.meta.partial_checksum);
+        match *onward {
+            Onward::Rewrite { mss, id } => {
+                if let Some(most) = mss {
+                    rewrite::clamp_mss(arrival.bytes, &arrival.parsed, most, partial);
+                }
+                if let Some(going) = self.going(step) {
+                    rewrite::translate(arrival.bytes, &arrival.parsed, &going.translation(), partial);
+                }
+                if let Some(id) = id {
+                    rewrite::identification(arrival.bytes, id);
+                }
+                Verdict::Forward { len, why }
+            }
+            Onward::Emit { .. } => Verdict::Emit { why },
+            Onward::Stop { settled, .. } => verdict(settled.fate, len),
+        }
+    }
+
+    /// Returns the packets that carrying the step out would queue.
+    pub(super) fn sends(&self, step: &Step) -> Vec<Vec<u8>> {
+        use super::super::step::Reply;
+        let emitted = || self.scratch.emission.packets().map(|(packet, _)| packet.to_vec()).collect();
+        let onward = match step {
+            Step::Hit(hit) => &hit.onward,
+            Step::Open(onward) => onward,
+            Step::Settle(settled) => return if settled.reply == Reply::None { Vec::new() } else { emitted() },
+            Step::EndByReset { flow, .. } => return self.engine.shard.resets(*flow),
+            Step::Error(error) if matches!(error.onward, ErrorOnward::Emit) => return emitted(),
+            _ => return Vec::new(),
+        };
+        match onward {
+            Onward::Rewrite { .. } => Vec::new(),
+            Onward::Stop { settled, .. } if settled.reply == Reply::None => Vec::new(),
+            _ => emitted(),
+        }
+    }
+}
+
+fn verdict(fate: Fate, len: usize) -> Verdict {
+    match fate {
+        Fate::Foreign => Verdict::Forward { len, why: Forwarded::Foreign },
+        Fate::Consume(kind) => Verdict::Consume(kind),
+        Fate::Drop(reason) => Verdict::Drop(reason),
+    }
+}
