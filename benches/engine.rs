@@ -1,11 +1,11 @@
-//! What the engine costs a packet: parse, hit, miss, expire, at 1, 10,000 and 1,000,000 flows, IPv4 and IPv6.
+//! What the engine costs per packet: parse, hit, miss and expiry with 1, 10,000 and 1,000,000 flows, IPv4 and IPv6.
 //!
-//! `cargo bench --bench engine`, or `-- 1 5000` behind it for other numbers of flows, and `--only=hit` for only those rows
-//! whose name contains this; `tools/bench-against` compares two commits by it. Each figure is the median of many short
-//! rounds on one thread; packets are made between the rounds and are in the cache, flows are where a million of them can
-//! be.
-//! Every figure stands beside the same run's full parse of the same packet by etherparse.
+//! Run `cargo bench --bench engine`, with `-- 1 5000` after it for other numbers of flows, and with `--only=hit` for only
+//! those rows whose name contains this. Each figure is the median of many short rounds on one thread; packets are built
+//! between the rounds and are in cache, flows are wherever a million of them end up. Each figure is printed next to
+//! etherparse's full parse of the same packet in the same run. `tools/bench-against` compares two commits with it.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 #[path = "../tests/common/random.rs"]
@@ -23,16 +23,16 @@ use setup::{SERVER_PORT, VIP4, VIP6, server, settings, tcp};
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 
-/// Packets of a round: few enough that all of them stay in the second cache, and a multiple of the number of
-/// servers, so that client `n` is always given server `n` modulo their number.
+/// Packets per round: few enough to stay in the second-level cache, and a multiple of the number of servers, so that
+/// client `n` always gets server `n` modulo their number.
 const BATCH: usize = 1536;
-/// Bytes between two packets of a batch; a packet has 20 bytes of payload.
+/// Bytes from one packet of a batch to the next; a packet has 20 bytes of payload.
 const STRIDE: usize = 128;
-/// Virtual time between two packets: a million a second.
+/// Virtual time between two packets: a million per second.
 const GAP: Duration = Duration::from_micros(1);
 const WEIGHTS: [u16; 3] = [1, 1, 1];
 
-/// The median, in nanoseconds an item, of `rounds` rounds of `items` items; `prepare` is not counted.
+/// Returns the median of `rounds` rounds of `items` items, in nanoseconds per item; `prepare` is not timed.
 fn measure<T>(rounds: usize, items: usize, mut prepare: impl FnMut() -> T, mut run: impl FnMut(&mut T)) -> f64 {
     let mut nanos: Vec<f64> = (0..rounds + rounds / 10)
         .map(|_| {
@@ -47,7 +47,7 @@ fn measure<T>(rounds: usize, items: usize, mut prepare: impl FnMut() -> T, mut r
     nanos[nanos.len() / 2]
 }
 
-/// A batch of packets, one behind the other.
+/// A batch of packets at fixed offsets.
 struct Batch {
     bytes: Vec<u8>,
     len: usize,
@@ -73,7 +73,7 @@ impl Batch {
 /// Packets of numbered clients, made from templates.
 struct Talk {
     v4: bool,
-    /// Of the client: SYN, ACK, data. Of the server: SYN+ACK, data.
+    /// From the client: SYN, ACK, data. From the server: SYN+ACK, data.
     syn: Vec<u8>,
     ack: Vec<u8>,
     data: Vec<u8>,
@@ -97,13 +97,14 @@ impl Talk {
         }
     }
 
-    /// The packet `template` from or to client `n`, with right sums; an answer comes from that client's server.
+    /// Returns the packet `template` from or to client `n`, with valid checksums; a reply comes from that client's
+    /// server.
     fn packet(&self, template: &[u8], n: u32) -> Vec<u8> {
         let mut packet = template.to_vec();
         let from_client = template.as_ptr() != self.syn_ack.as_ptr() && template.as_ptr() != self.answer.as_ptr();
         let (src, len, ip) = if self.v4 { (12, 4, 20) } else { (8, 16, 40) };
         let client = if from_client { src } else { src + len };
-        // The number is in the low bits of the address; the ports are spread.
+        // The low bits of the address hold the number; the ports are spread.
         packet[client + len - 3..client + len].copy_from_slice(&n.to_be_bytes()[1..]);
         let port = 1024 + (n.wrapping_mul(0x9e37_79b9) >> 18) as u16;
         let port_at = if from_client { ip } else { ip + 2 };
@@ -123,19 +124,19 @@ fn resum(packet: &mut [u8], ip: usize) {
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
     }
     packet[ip + 16..ip + 18].fill(0);
-    let parsed = parse(packet).expect("a packet of ours");
+    let parsed = parse(packet).expect("a valid packet");
     let start = checksum::pseudo(&parsed.addresses, proto::TCP, packet.len() - ip);
     let sum = !checksum::fold(checksum::add(start, &packet[ip..]));
     packet[ip + 16..ip + 18].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// An engine and the time that it is told.
+/// An engine and its time.
 struct Bench {
     engine: Engine,
     talk: Talk,
     flows: u32,
     now: Instant,
-    /// The first client that has no flow yet.
+    /// The first client without a flow.
     next: u32,
     random: Random,
 }
@@ -143,7 +144,7 @@ struct Bench {
 impl Bench {
     fn new(v4: bool, flows: u32, room: u32) -> Self {
         let mut settings = settings(&WEIGHTS, flows + room);
-        // Nothing expires before it shall.
+        // Nothing expires before it is meant to.
         settings.table.timeouts.established = Duration::from_secs(1_000_000);
         settings.table.timeouts.opening = Duration::from_secs(1_000_000);
         let engine = Engine::new(&settings);
@@ -153,7 +154,7 @@ impl Bench {
         bench
     }
 
-    /// Establishes flows until there are `flows`; the order of their last touch is not that of their places.
+    /// Establishes flows until there are `flows`; they are last touched in another order than that of their slots.
     fn fill(&mut self) {
         let first = self.next;
         let missing = self.flows - self.engine.counters().flows as u32;
@@ -183,7 +184,7 @@ impl Bench {
         Batch::new((0..BATCH).map(|_| talk.packet(template(talk), choose(random))))
     }
 
-    /// Packets of established flows, of clients that `choose` picks.
+    /// Returns packets of established flows, for clients chosen by `choose`.
     fn hit(&mut self, rounds: usize, template: fn(&Talk) -> &Vec<u8>, choose: fn(&mut Random, u32) -> u32) -> f64 {
         let flows = self.flows;
         let before = self.engine.counters().translated;
@@ -226,14 +227,14 @@ impl Bench {
             times.push(start.elapsed().as_nanos() as f64 / BATCH as f64);
             assert_eq!(opened.len(), BATCH, "not every packet missed");
             for flow in opened.drain(..) {
-                self.engine.apply(self.now, Change::Kill { flow }).expect("it is there");
+                self.engine.apply(self.now, Change::Kill { flow }).expect("the flow exists");
             }
         }
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     }
 
-    /// Flows that are due, in the order of their last touch.
+    /// Expires flows in the order of their last touch.
     fn expire(&mut self, rounds: usize) -> f64 {
         let empty = measure(1000, 1, || (), |()| ());
         let mut times = Vec::new();
@@ -257,7 +258,7 @@ impl Bench {
     }
 }
 
-/// A place below `end` for each number below `end`, all over the range; one to one, as the factor is a prime above it.
+/// A permutation of the numbers below `end` that jumps all over the range: the factor is a prime above `end`.
 fn scatter(i: u32, end: u32) -> u32 {
     (u64::from(i) * 2_654_435_761 % u64::from(end)) as u32
 }
@@ -266,21 +267,21 @@ fn evenly(random: &mut Random, flows: u32) -> u32 {
     random.below(u64::from(flows)) as u32
 }
 
-/// Zipf's law with exponent 1: the flow of rank r is chosen in proportion to 1/r.
+/// Zipf's law with exponent 1: the flow of rank r is chosen with probability proportional to 1/r.
 fn skewed(random: &mut Random, flows: u32) -> u32 {
     let u = random.below(1 << 53) as f64 / (1u64 << 53) as f64;
     let rank = (f64::from(flows + 1)).powf(u) as u32 - 1;
     scatter(rank.min(flows - 1), flows)
 }
 
-/// Bytes of this process that are in memory.
+/// Returns this process's resident memory in bytes.
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
-/// Bytes that a flow takes in a full table, all included.
-fn bytes_a_flow(v4: bool, flows: u32) -> f64 {
+/// Returns the bytes per flow in a full table, everything included.
+fn bytes_per_flow(v4: bool, flows: u32) -> f64 {
     let before = resident();
     let bench = Bench::new(v4, flows, 0);
     (resident().saturating_sub(before)) as f64 / f64::from(black_box(bench).flows)
@@ -298,7 +299,7 @@ const ROWS: [Row; 6] = [
     ("expire", Bench::expire),
 ];
 
-/// Without `--bench`, as `cargo test` runs it, the bench only proves that it works.
+/// Without `--bench`, as under `cargo test`, the bench only checks that it works.
 fn main() {
     let full = std::env::args().any(|arg| arg == "--bench");
     let asked: Vec<u32> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
@@ -308,11 +309,11 @@ fn main() {
     let sizes = if asked.is_empty() { usual } else { &asked };
     let most = *sizes.last().expect("sizes");
     println!(
-        "engine, ns a packet, medians of {rounds} rounds of {BATCH} packets; in brackets: times etherparse's full parse\n"
+        "engine, ns per packet, medians of {rounds} rounds of {BATCH} packets; in brackets: multiples of etherparse's full parse\n"
     );
     println!("{:<44} {:>18} {:>18}", "", "IPv4", "IPv6");
-    let memory_name = format!("memory a flow, full table of {}", thousands(most));
-    let memory = wanted(&memory_name).then(|| [true, false].map(|v4| bytes_a_flow(v4, most)));
+    let memory_name = format!("memory per flow, full table of {}", thousands(most));
+    let memory = wanted(&memory_name).then(|| [true, false].map(|v4| bytes_per_flow(v4, most)));
     let references = [true, false].map(|v4| {
         let mut bench = Bench::new(v4, 1, BATCH as u32);
         let make = || bench.batch(|talk| &talk.data, |_| 0);

@@ -1,8 +1,9 @@
-//! The tables of `docs/algorithms.md`, and what a pick costs.
+//! The tables of `docs/algorithms.md`, and the cost of a pick.
 //!
-//! `cargo bench --bench spread` prints them; `-- --write` also puts the tables into the document. Costs depend on the
-//! machine and stay out of it.
+//! `cargo bench --bench spread` prints them; `-- --write` also writes the tables into the document. Costs depend on
+//! the machine and are left out of it.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
 #[path = "../tests/common/random.rs"]
@@ -23,7 +24,7 @@ use std::net::Ipv4Addr;
 const PICKS: u32 = 2_000;
 const ROUNDS: u32 = 25;
 
-/// The median, in nanoseconds, of picking a server, opening a flow and ending it.
+/// Returns the median time in nanoseconds to pick a server, open a flow and end it.
 fn pick(algorithm: Algorithm, servers: usize) -> f64 {
     let table = if servers < 1_000 { 65_537 } else { 655_373 };
     let weights: Vec<u16> = (0..servers).map(|i| i as u16 % 5 + 1).collect();
@@ -34,7 +35,7 @@ fn pick(algorithm: Algorithm, servers: usize) -> f64 {
             let start = std::time::Instant::now();
             for n in 0..PICKS {
                 let key = spread::key(round * PICKS + n, 40_000);
-                let pick = balancer.pick(now, web, &key, &[]).expect("all are up");
+                let pick = balancer.pick(now, web, &key, &[]).expect("all servers are up");
                 balancer.opened(now, web, &key, pick);
                 balancer.ended(now, web, key.addresses.src(), pick.server);
             }
@@ -45,7 +46,7 @@ fn pick(algorithm: Algorithm, servers: usize) -> f64 {
     nanos[nanos.len() / 2]
 }
 
-/// The median, in nanoseconds, of an engine's whole miss: a SYN that opens a flow.
+/// Returns the median time in nanoseconds of a complete miss: a SYN that opens a flow.
 fn miss(algorithm: Algorithm, servers: u32) -> f64 {
     let vip = Ipv4Addr::new(192, 0, 2, 80);
     let listen = Listen::one(vip.into(), Protocol::Tcp, 80, 80);
@@ -90,7 +91,7 @@ fn main() {
     if std::env::args().any(|arg| arg == "--write") {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/algorithms.md");
         let document = std::fs::read_to_string(path).expect("reading docs/algorithms.md");
-        let document = spread::put(&document, &tables).expect("both marks stand in docs/algorithms.md");
+        let document = spread::put(&document, &tables).expect("docs/algorithms.md has both marks");
         std::fs::write(path, document).expect("writing docs/algorithms.md");
     }
     println!("| pick, open and end a flow | 10 servers | to round robin | 10,000 servers | to 10 servers |");

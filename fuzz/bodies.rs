@@ -1,6 +1,6 @@
-//! What each fuzz target does with its input: shared by the fuzzer and by `tests/fuzz_seeds.rs`.
+//! What each fuzz target does with its input; shared by the fuzzer and `tests/fuzz_seeds.rs`.
 //!
-//! It must know the library's public types alone. A body panics where a promise is broken.
+//! It may use only the library's public types. A body panics if a guarantee is broken.
 
 use super::oracle;
 use equipoise::balance::Admin;
@@ -15,23 +15,24 @@ use equipoise::time::Instant;
 /// What a target does with its input.
 type Body = fn(&[u8]);
 
-/// A body by the name of its target.
+/// Returns the body of a target by name.
 pub const BODIES: [(&str, Body); 4] =
     [("parse", parse_target), ("engine", engine_target), ("config", config_target), ("capture", capture_target)];
 
-/// Any bytes as one packet: what parses keeps to its bounds, and describing it never panics.
+/// Any bytes as one packet: what parses stays in bounds, and describing it never panics.
 pub fn parse_target(bytes: &[u8]) {
     if let Ok(parsed) = parse(bytes) {
         assert!(parsed.offset <= parsed.len && parsed.len <= bytes.len(), "{parsed:?} of {} bytes", bytes.len());
         assert!(parsed.payload_len() <= parsed.len);
-        assert_eq!(parse(&bytes[..parsed.len]).ok(), Some(parsed), "padding changes what a packet is");
+        assert_eq!(parse(&bytes[..parsed.len]).ok(), Some(parsed), "padding changes how a packet parses");
         across(bytes, &parsed);
     }
     describe(bytes);
     checksum::is_partial(bytes);
 }
 
-/// What follows from a packet that parses: its quote, its first fragment, its counterpart in the other family.
+/// What can be derived from a packet that parses: its quote, its first fragment, its translation into the other
+/// family.
 fn across(bytes: &[u8], parsed: &Parsed) {
     let _ = quote(bytes, parsed);
     if let Transport::Fragment { offset: 0, .. } = parsed.transport {
@@ -57,7 +58,7 @@ fn across(bytes: &[u8], parsed: &Parsed) {
     }
 }
 
-/// Any bytes as a configuration: an error says where, inside the text.
+/// Any bytes as a configuration: an error points inside the text.
 pub fn config_target(bytes: &[u8]) {
     let lines = bytes.split(|byte| *byte == b'\n').count().max(1);
     let inside = |problem: &Problem| {
@@ -79,9 +80,9 @@ pub fn config_target(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as a capture: the reader ends, and holds no more than the capture can justify.
+/// Any bytes as a capture: the reader terminates, and holds no more than the capture justifies.
 pub fn capture_target(bytes: &[u8]) {
-    // A capture that is packed may hold a thousand times its size.
+    // A compressed capture may hold a thousand times its size.
     const MOST_FRAMES: usize = 10_000;
     let Ok(mut reader) = Reader::new(bytes) else { return };
     for _ in 0..MOST_FRAMES {
@@ -96,7 +97,7 @@ pub fn capture_target(bytes: &[u8]) {
     }
 }
 
-/// The header that a packet of either family is written with leads the reader to that packet.
+/// The header written for a packet of either family leads the reader to that packet.
 fn header_leads_to_its_packet(frame: &Frame, offset: usize) {
     let mut before = frame.data.clone();
     frame.link.ends_with_packet(&mut before);
@@ -106,7 +107,7 @@ fn header_leads_to_its_packet(frame: &Frame, offset: usize) {
     }
 }
 
-/// What the engine of the target balances: networks, rules, limits, every last resort, a small table.
+/// The target's configuration: networks, rules, limits, every last resort, a small table.
 const SETTINGS: &str = include_str!("engine.toml");
 
 /// Any bytes as packets, times and changes for one engine.
@@ -128,7 +129,7 @@ pub fn engine_target(bytes: &[u8]) {
     books_balance(&drive.engine, drive.now);
 }
 
-/// Whoever counts flows counts the same: totals, services, servers, rules, NAT pools, and the table itself.
+/// All counts of flows agree: totals, services, servers, rules, NAT pools, and the table itself.
 fn books_balance(engine: &Engine, now: Instant) {
     let counters = engine.counters();
     assert!(counters.add_up(), "{counters:?}");
@@ -142,7 +143,7 @@ fn books_balance(engine: &Engine, now: Instant) {
         assert_eq!(service.flows, count(&|flow| flow.service == service.service), "{service:?}");
     }
     for server in engine.servers(now) {
-        // The names of the servers are their own here, whatever the pool.
+        // Server names are unique here, whatever the pool.
         assert_eq!(server.flows, count(&|flow| flow.server == server.server), "{server:?}");
     }
     for rule in engine.rules() {
@@ -154,7 +155,7 @@ fn books_balance(engine: &Engine, now: Instant) {
     }
 }
 
-/// Bytes that are taken from the front; zeros where there are none left.
+/// Bytes consumed from the front; zeros once they are used up.
 struct Input<'b>(&'b [u8]);
 
 impl<'b> Input<'b> {
@@ -175,15 +176,15 @@ impl<'b> Input<'b> {
     }
 }
 
-/// An engine, and what went on last.
+/// An engine, and what last went in and out.
 struct Drive {
     engine: Engine,
     servers: u8,
     rules: u16,
     now: Instant,
-    /// What it was handed last.
+    /// The last packet handed in.
     last: Vec<u8>,
-    /// What left it last.
+    /// The last packet that came out.
     left: Vec<u8>,
 }
 
@@ -230,16 +231,23 @@ impl Drive {
         }
     }
 
-    /// Hands the engine a packet: what came valid must leave valid.
+    /// Hands the engine a packet: what is foreseen of it comes true, and if it is valid, so is what comes out.
     fn packet(&mut self, came: Vec<u8>, meta: Meta) {
         let mut packet = came.clone();
+        let foreseen = self.engine.foresee(self.now, &came, meta);
+        self.engine.explain(self.now, &came, meta);
         let verdict = self.engine.handle_packet(self.now, &mut packet, meta);
+        if let Some(said) = foreseen.verdict {
+            assert_eq!((said, &foreseen.bytes), (verdict, &packet), "{came:02x?}");
+        }
         let sound = !meta.partial_checksum && oracle::is_valid(&came);
         if let Verdict::Forward { len, .. } = verdict
             && sound
         {
             let left = oracle::check(&packet[..len]);
-            left.unwrap_or_else(|why| panic!("came valid, left wrong: {why}\n{came:02x?}\n{:02x?}", &packet[..len]));
+            left.unwrap_or_else(|why| {
+                panic!("arrived valid, left invalid: {why}\n{came:02x?}\n{:02x?}", &packet[..len])
+            });
         }
         if let Verdict::Forward { len, .. } = verdict {
             self.left = packet[..len].to_vec();
@@ -248,13 +256,14 @@ impl Drive {
         self.own(sound || !matches!(verdict, Verdict::Emit { .. }));
     }
 
-    /// Takes what the engine sends of its own, which must be valid unless it is what came wrong, and what it tells.
+    /// Takes the packets that the engine sends itself, which must be valid unless they result from an invalid one,
+    /// and its events.
     fn own(&mut self, sound: bool) {
         let mut buffer = vec![0; 65_535];
         while let Some((len, meta)) = self.engine.poll_transmit(self.now, &mut buffer) {
             if sound && !meta.partial_checksum {
                 let own = &buffer[..len];
-                assert!(oracle::check(own).is_ok() || held(own), "the engine's own is wrong: {own:02x?}");
+                assert!(oracle::check(own).is_ok() || held(own), "the engine sends an invalid packet: {own:02x?}");
             }
             self.left = buffer[..len].to_vec();
         }
@@ -277,7 +286,7 @@ impl Drive {
         self.own(true);
     }
 
-    /// Lets time go on, and does what is due on the way.
+    /// Advances the time, running what is due on the way.
     fn wait(&mut self, micros: u64) {
         let to = Instant::from_nanos(self.now.as_nanos().saturating_add(micros * 1000));
         for _ in 0..1000 {
@@ -290,12 +299,12 @@ impl Drive {
     }
 }
 
-/// Whether a packet is a fragment that the engine held back: it comes out as it came in, whatever its sums.
+/// Returns whether a packet is a fragment that the engine held back: it leaves as it came, whatever its checksums.
 fn held(packet: &[u8]) -> bool {
     parse(packet).is_ok_and(|parsed| matches!(parsed.transport, equipoise::packet::Transport::Fragment { .. }))
 }
 
-/// Clients, service addresses and servers, by family, as [`SETTINGS`] know them.
+/// Clients, service addresses and servers, by family, as configured in [`SETTINGS`].
 const PLACES: [[[u8; 4]; 2]; 4] = [
     [[198, 51, 100, 7], [198, 51, 100, 8]],
     [[192, 0, 2, 80], [203, 0, 113, 9]],
@@ -303,7 +312,7 @@ const PLACES: [[[u8; 4]; 2]; 4] = [
     [[192, 0, 2, 64], [224, 0, 0, 5]],
 ];
 
-/// A packet of a small grammar, its sums right: from and to few addresses and ports, so that flows come about.
+/// A packet of a small grammar, with valid checksums: few addresses and ports, so that flows come about.
 fn transport(input: &mut Input<'_>) -> Vec<u8> {
     const PORTS: [u16; 8] = [40_000, 40_001, 80, 53, 8080, 443, 7, 0];
     const PROTOCOLS: [u8; 8] = [6, 6, 17, 17, 1, 47, 132, 4];
@@ -340,12 +349,13 @@ fn transport(input: &mut Input<'_>) -> Vec<u8> {
         let length = body.len() as u16;
         body[4..6].copy_from_slice(&length.to_be_bytes());
     }
-    // Above More Fragments and offset: which packet it is of.
+    // Above More Fragments and the offset: which packet it belongs to.
     let fragment = if kind & 0xc0 == 0xc0 { input.word() } else { 0 };
     wrap(v6, place(shape >> 1 & 7), place(shape >> 4 & 7), protocol, fragment, shape >> 7, body)
 }
 
-/// The answer to a packet: addresses and ports change places, an echo request becomes a reply, a segment acknowledges all.
+/// The reply to a packet: addresses and ports are swapped, an echo request becomes a reply, a segment acknowledges
+/// everything.
 fn turned(input: &mut Input<'_>, packet: &[u8]) -> Vec<u8> {
     let (flags, more) = (input.byte(), usize::from(input.byte() & 63));
     let Ok(parsed) = parse(packet) else { return transport(input) };
@@ -375,7 +385,7 @@ fn turned(input: &mut Input<'_>, packet: &[u8]) -> Vec<u8> {
     wrap_any(parsed.addresses.reversed(), parsed.protocol, 0, 0, body)
 }
 
-/// An ICMP error about the packet that was handed in last, or about one of the grammar, from a server or a router.
+/// An ICMP error about the last packet handed in, or about one of the grammar, from a server or a router.
 fn error(input: &mut Input<'_>, last: &[u8]) -> Vec<u8> {
     let (kind, code, cut) = (input.byte(), input.byte() % 8, usize::from(input.byte()));
     let about = if kind & 1 > 0 { last.to_vec() } else { transport(input) };
@@ -388,7 +398,8 @@ fn error(input: &mut Input<'_>, last: &[u8]) -> Vec<u8> {
     wrap(v6, [10, 0, 2, 1 + (kind >> 6)], to, if v6 { 58 } else { 1 }, 0, 0, body)
 }
 
-/// Puts an IP header before a transport, and the right sums into both; over IPv6 the addresses end in the same four bytes.
+/// Prepends an IP header to a transport, and writes valid checksums into both; over IPv6 the addresses end in the
+/// same four bytes.
 fn wrap(v6: bool, src: [u8; 4], dst: [u8; 4], protocol: u8, fragment: u16, low: u8, body: Vec<u8>) -> Vec<u8> {
     let [src, dst] = [src, dst].map(u32::from_be_bytes);
     let long = |a: u32| 0x2001_0db8 << 96 | u128::from(a);
@@ -436,7 +447,7 @@ fn wrap_any(addresses: Addresses, protocol: u8, fragment: u16, low: u8, mut body
     [head, body].concat()
 }
 
-/// The internet checksum (RFC 1071) of bytes whose own field is zero. An odd byte is padded at the end.
+/// Returns the Internet checksum (RFC 1071) of bytes whose own field is zero. An odd last byte is padded.
 fn sum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();

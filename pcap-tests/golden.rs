@@ -1,4 +1,4 @@
-//! Runs a case and holds what comes out against its files and against the oracle.
+//! Runs a case and compares the output with its files and with the oracle.
 
 use crate::oracle;
 use equipoise::capture::{Frame, Reader};
@@ -15,7 +15,7 @@ fn cases_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("pcap-tests/cases")
 }
 
-/// The names of all case directories, sorted.
+/// Returns the names of all case directories, sorted.
 pub fn directories() -> Vec<String> {
     let entries = fs::read_dir(cases_dir()).expect("pcap-tests/cases");
     let mut names: Vec<_> =
@@ -28,7 +28,7 @@ fn asked(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|value| value == "1")
 }
 
-/// Replays a case: its report and its translated capture must be what its files say.
+/// Replays a case: its report and its translated capture must match its files.
 pub fn check(name: &str) {
     let dir = cases_dir().join(name);
     let (input, events) = files(&dir);
@@ -61,7 +61,7 @@ pub fn check(name: &str) {
     compare_or_write(name, "out.pcapng", &capture, "BLESS");
 }
 
-/// The input of a case, and what happens beside it, if anything; fails where a file is missing or none of a case's.
+/// Returns a case's input and its event file, if any; fails if a file is missing or does not belong to a case.
 fn files(dir: &Path) -> (PathBuf, Option<PathBuf>) {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("cannot read {}: {error}", dir.display()));
     let mut found: BTreeSet<_> =
@@ -82,19 +82,19 @@ fn frames(capture: &[u8]) -> Vec<Frame> {
     std::iter::from_fn(|| reader.next_frame().expect("a whole capture")).collect()
 }
 
-/// The IP packet of a frame.
+/// Returns the IP packet of a frame.
 fn packet(frame: &Frame) -> &[u8] {
     &frame.data[frame.link.ip_offset(&frame.data).expect("an IP packet")..]
 }
 
-/// Walks the report as JSON beside both captures: what came valid must leave valid, what is foreign unchanged,
-/// what is the engine's own must be valid, and every total must add up.
+/// Walks the report in JSON along with both captures: what arrives valid must leave valid, what is foreign unchanged,
+/// what the engine originates must be valid, and all totals must add up.
 fn check_packets(name: &str, came: &[Frame], went: &[Frame], report: &[u8]) {
     let lines = report.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let lines: Vec<Value> = lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect();
     let mut went = went.iter();
     let (mut sent, mut told, mut skipped) = (0, 0, 0);
-    // What the last packet was that went on as others.
+    // Whether the last packet that was emitted as others was valid.
     let mut became: Option<&[u8]> = None;
     for line in &lines {
         if let Some(told_of) = line.get("packet") {
@@ -104,8 +104,8 @@ fn check_packets(name: &str, came: &[Frame], went: &[Frame], report: &[u8]) {
             if told_of["verdict"] != "forward" {
                 continue;
             }
-            let (before, after) = (&came[number as usize - 1], went.next().expect("a frame that was told to leave"));
-            // A frame from the past leaves at the time of the one before.
+            let (before, after) = (&came[number as usize - 1], went.next().expect("a frame for each line"));
+            // A frame with an earlier timestamp leaves at the time of the previous one.
             let at = came[..number as usize].iter().map(|frame| frame.at).max().unwrap_or_default();
             assert_eq!((at, before.link), (after.at, after.link), "{name} #{number}: time and link type");
             same_or_valid(name, number, packet(before), packet(after), told_of["why"] == "foreign");
@@ -113,7 +113,7 @@ fn check_packets(name: &str, came: &[Frame], went: &[Frame], report: &[u8]) {
             sent += 1;
             let own = packet(went.next().expect("a frame of the engine's own"));
             match became.map(oracle::is_valid) {
-                Some(false) => assert!(!oracle::is_valid(own), "{name}: what came wrong became right"),
+                Some(false) => assert!(!oracle::is_valid(own), "{name}: what arrived invalid became valid"),
                 _ => {
                     oracle::check(own).unwrap_or_else(|why| panic!("{name}: packet {sent} of the engine's own: {why}"))
                 }
@@ -122,8 +122,8 @@ fn check_packets(name: &str, came: &[Frame], went: &[Frame], report: &[u8]) {
             skipped += 1;
         }
     }
-    assert_eq!(went.count(), 0, "{name}: frames that no line tells of");
-    assert_eq!(told + skipped, came.len() as u64, "{name}: a line for each frame");
+    assert_eq!(went.count(), 0, "{name}: frames without a line");
+    assert_eq!(told + skipped, came.len() as u64, "{name}: one line per frame");
     let last = |key: &str| lines.iter().rev().find_map(|line| line.get(key)).expect("the end of a report").clone();
     let counters: Counters = serde_json::from_value(last("counters")).expect("counters");
     assert!(counters.add_up(), "{name}: {counters:?}");
@@ -139,15 +139,16 @@ fn same_or_valid(name: &str, number: u64, came: &[u8], went: &[u8], foreign: boo
     if foreign {
         assert!(came.starts_with(went), "{name} #{number}: a foreign packet was changed");
     } else if oracle::check(came).is_ok() {
-        oracle::check(went).unwrap_or_else(|why| panic!("{name} #{number} came valid and left wrong: {why}"));
+        oracle::check(went).unwrap_or_else(|why| panic!("{name} #{number} arrived valid and left invalid: {why}"));
     } else if oracle::check_partial(came).is_ok() {
-        oracle::check_partial(went).unwrap_or_else(|why| panic!("{name} #{number} came partial and left wrong: {why}"));
+        oracle::check_partial(went)
+            .unwrap_or_else(|why| panic!("{name} #{number} arrived partial and left invalid: {why}"));
     } else {
-        assert!(!oracle::is_valid(went), "{name} #{number} came with a wrong sum and left with a right one");
+        assert!(!oracle::is_valid(went), "{name} #{number} arrived with a wrong checksum and left with a valid one");
     }
 }
 
-/// Compares bytes with a file of a case, or writes them there where the variable says so.
+/// Compares bytes with a file of a case, or writes them to it if the variable says so.
 pub fn compare_or_write(case: &str, file: &str, bytes: &[u8], variable: &str) {
     let path = cases_dir().join(case).join(file);
     if asked(variable) {
@@ -158,7 +159,7 @@ pub fn compare_or_write(case: &str, file: &str, bytes: &[u8], variable: &str) {
     let want = fs::read(&path).unwrap_or_else(|error| {
         panic!("cannot read {}: {error}; {variable}=1 in the environment writes it", path.display())
     });
-    // Another version of the packer packs the same bytes in another way.
+    // Another version of the compressor compresses the same bytes differently.
     let (have, want) = if file.ends_with(".gz") { (unpack(bytes), unpack(&want)) } else { (bytes.to_vec(), want) };
     if have != want {
         let difference = if file.ends_with(".txt") { lines(&have, &want) } else { octets(&have, &want) };
@@ -174,7 +175,7 @@ fn unpack(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// The first lines that differ, `-` as in the file, `+` as it came.
+/// Returns the first lines that differ, `-` as in the file, `+` as produced.
 fn lines(have: &[u8], want: &[u8]) -> String {
     const MOST: usize = 8;
     let (have, want) = (String::from_utf8_lossy(have), String::from_utf8_lossy(want));
@@ -190,7 +191,7 @@ fn lines(have: &[u8], want: &[u8]) -> String {
     text
 }
 
-/// The first octets that differ, and in which frame.
+/// Returns the first octets that differ, and in which frame.
 fn octets(have: &[u8], want: &[u8]) -> String {
     let at = have.iter().zip(want).position(|(a, b)| a != b).unwrap_or(have.len().min(want.len()));
     let show = |bytes: &[u8]| format!("{:02x?}", &bytes[at..bytes.len().min(at + 16)]);

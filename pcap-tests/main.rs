@@ -1,6 +1,8 @@
-//! Golden replays: each case is a capture, a configuration, and what must come of them, byte for byte.
+//! Golden replays: each case is a capture, a configuration, and the expected result, byte for byte.
 //!
 //! It drives the library's replay and must not know the engine. How to add a case: README.md here.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 mod craft;
 mod golden;
@@ -11,21 +13,21 @@ mod setup;
 
 use craft::film::Film;
 
-/// A case: its name, which is a rule; what it shows, with the source of the rule; who makes its capture.
+/// A case: its name, which is a rule; the rule in words, with its source; who makes its capture.
 struct Case {
     name: String,
     rule: &'static str,
     craft: fn(&mut Film),
 }
 
-/// Makes a test and an entry of the list of each case; `some_rule` stands in `cases/some-rule/`.
+/// Makes a test and a list entry for each case; `some_rule` is in `cases/some-rule/`.
 macro_rules! cases {
     ($( $(#[doc = $rule:literal])+ $room:ident::$name:ident; )+) => {
         mod replays {
             $( #[test] fn $name() { crate::golden::check(&stringify!($name).replace('_', "-")); } )+
         }
 
-        /// Every case, in the order of the README.
+        /// Returns every case, in the order of the README.
         pub fn cases() -> Vec<crate::Case> {
             vec![$( crate::Case {
                 name: stringify!($name).replace('_', "-"),
@@ -45,9 +47,9 @@ fn the_list_and_the_directories_agree() {
     listed.sort_unstable();
     let unique = listed.len();
     listed.dedup();
-    assert_eq!(listed.len(), unique, "a name stands twice in list.rs");
+    assert_eq!(listed.len(), unique, "a name occurs twice in list.rs");
     let found = golden::directories();
-    assert!(!found.is_empty(), "there is no case at all in pcap-tests/cases");
+    assert!(!found.is_empty(), "no case in pcap-tests/cases");
     assert_eq!(found, listed, "directories of pcap-tests/cases (left) against list.rs (right)");
 }
 
@@ -60,7 +62,7 @@ fn craft_makes_every_capture() {
 }
 
 #[test]
-fn the_readme_tells_every_case_and_its_rule() {
+fn the_readme_lists_every_case_and_its_rule() {
     let readme = include_str!("README.md");
     let want: Vec<_> = cases().iter().map(|case| format!("- `{}`: {}", case.name, case.rule)).collect();
     let have: Vec<_> = readme.lines().filter(|line| line.starts_with("- `")).collect();
@@ -71,7 +73,7 @@ fn the_readme_tells_every_case_and_its_rule() {
     assert_eq!(
         have.len(),
         want.len(),
-        "append to README.md, or remove there what is too much:\n{}",
+        "append to README.md, or remove superfluous lines there:\n{}",
         missing.join("\n")
     );
 }

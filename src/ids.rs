@@ -1,34 +1,34 @@
-//! The numbers by which the layers name things to each other; none of them knows what it names.
+//! The numbers by which the layers refer to each other's things, without knowing them.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A service's place in the settings.
+/// A service's index in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceId(pub u32);
 
-/// A pool's place in the settings.
+/// A pool's index in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PoolId(pub u32);
 
-/// A NAT pool's place in the settings.
+/// A NAT pool's index in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NatPoolId(pub u32);
 
-/// A server's place in the settings, counted over all pools.
+/// A server's index in the settings, counted over all pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServerId(pub u32);
 
-/// A flow's place in the table, with a generation so that a place used again is another flow.
+/// A flow's slot in the table, with a generation, so that a reused slot is a different flow.
 ///
-/// Prints, parses and is serialized as `index.generation`: `1042.3`.
+/// Printed, parsed and serialized as `index.generation`: `1042.3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct FlowId {
     /// Slot in the table.
     pub index: u32,
-    /// How often the slot had been used before.
+    /// How often the slot has been reused.
     pub generation: u32,
 }
 
@@ -42,11 +42,13 @@ impl FromStr for FlowId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // `parse` alone would take a sign.
+        // `parse` alone would accept a sign.
         let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse().ok()).flatten();
         text.split_once('.')
             .and_then(|(index, generation)| Some(FlowId { index: number(index)?, generation: number(generation)? }))
-            .ok_or_else(|| format!("`{text}` is not a flow's ID: it has the form INDEX.GENERATION, for example 1042.3"))
+            .ok_or_else(|| {
+                format!("`{text}` is not a flow ID, which has the form INDEX.GENERATION, for example 1042.3")
+            })
     }
 }
 

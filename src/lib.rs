@@ -1,9 +1,9 @@
 //! Equipoise: a NAT load balancer as a library.
 //!
 //! ```text
-//!  bytes + time --> parse -> classify -> look up -> (miss: admit) -> rewrite -> verdict
-//!                   packet/  engine/     flow/      policy/          packet/    engine/
-//!                                                   balance/
+//!  bytes + time --> parse ---> look ----------------> Step ---> carry out ---> verdict
+//!                   packet/    reads plan, standing,            rewrites, counts,
+//!                              shard; changes nothing           makes flows; decides nothing
 //! ```
 //!
 //! The engine is sans-IO: packets and times are passed in, verdicts come out. It has four drivers: the live gateway
@@ -12,7 +12,8 @@
 //! The layers, from the bottom up, each importing only layers below it (`tests/layering.rs` checks this):
 //!
 //! ```text
-//!  ids, time, rng, schedule, state   identifiers, time, random numbers, wake-ups, health
+//!  ids, state, time                  identifiers, health, time
+//!  bucket, rng, schedule             token buckets, random numbers, wake-ups
 //!  packet                            parsing, checksums, rewriting, building
 //!  flow                              flow table, TCP tracker, fragments, NAT ports
 //!  balance, policy, health           choice of the server, admission of flows, monitoring
@@ -52,11 +53,11 @@ pub mod replay;
 #[cfg(feature = "daemon")]
 pub mod gateway;
 
-#[cfg(feature = "daemon")]
+#[cfg(feature = "conformance")]
 pub mod conformance;
 
 #[cfg(feature = "daemon")]
 pub mod cli;
 
-#[cfg(feature = "daemon")]
+#[cfg(feature = "demo")]
 pub mod demo;

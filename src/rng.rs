@@ -1,29 +1,29 @@
-//! Random numbers from a seed: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
-//! generators, OOPSLA 2014). Enough to spread load and to stagger probes; nothing secret hangs on it.
+//! Random numbers from a seed: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA
+//! 2014). Good enough to spread load and to stagger probes; nothing secret depends on it.
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// Starts the stream that belongs to `seed`.
-    pub const fn new(seed: u64) -> Self {
+    /// Starts the stream of a seed.
+    pub(crate) const fn new(seed: u64) -> Self {
         Rng(seed)
     }
 
-    /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    /// Returns the next 64 bits.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
-    /// A number from 0 to `limit - 1`, each as likely up to 2^-64 of `limit`; 0 where `limit` is 0.
-    pub fn below(&mut self, limit: u64) -> u64 {
+    /// Returns a number from 0 to `limit - 1`, uniform up to 2^-64 of `limit`; 0 if `limit` is 0.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
 }
 
-/// Spreads the bits of a number over all of it; the same number gives the same result everywhere.
+/// Mixes the bits of a number; the same input gives the same result on every machine.
 pub(crate) const fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,10 +1,10 @@
-//! When whose turn is: one wake-up an ID, and a heap of them. It must not know what is woken.
+//! Which ID is due when: one wake-up per ID, and a heap of them. It must not know what is woken.
 
 use crate::time::Instant;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Wake-ups, at most one an ID; those that were replaced stay in the heap until they come up or it is swept.
+/// Wake-ups, at most one per ID; replaced ones stay in the heap until they come up or are swept out.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     heap: BinaryHeap<Reverse<(Instant, u32)>>,
@@ -12,13 +12,13 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// For IDs under `ids`, none of which has a wake-up.
-    pub fn new(ids: usize) -> Self {
+    /// Makes a schedule for IDs below `ids`, without any wake-up.
+    pub(crate) fn new(ids: usize) -> Self {
         Schedule { heap: BinaryHeap::new(), wakes: vec![Instant::FAR; ids] }
     }
 
-    /// Sets an ID's wake-up; [`Instant::FAR`]: none.
-    pub fn set(&mut self, id: u32, at: Instant) {
+    /// Sets an ID's wake-up; [`Instant::FAR`] clears it.
+    pub(crate) fn set(&mut self, id: u32, at: Instant) {
         let Some(wake) = self.wakes.get_mut(id as usize) else { return };
         *wake = at;
         if at != Instant::FAR {
@@ -31,13 +31,13 @@ impl Schedule {
         self.drop_replaced();
     }
 
-    /// The next wake-up.
-    pub fn next(&self) -> Option<Instant> {
+    /// Returns the time of the next wake-up.
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes the ID whose wake-up is due, the earliest first and the lowest ID of those of one time.
-    pub fn pop(&mut self, now: Instant) -> Option<u32> {
+    /// Removes and returns the ID whose wake-up is due: the earliest, and among equal times the lowest ID.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<u32> {
         let Reverse((at, id)) = *self.heap.peek()?;
         if at > now {
             return None;

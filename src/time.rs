@@ -1,4 +1,4 @@
-//! What time it is, as a value that is received and never read: this module knows no clock.
+//! Points in time, as values that are passed in and never read from a clock.
 
 use std::fmt;
 use std::ops::Add;
@@ -6,33 +6,33 @@ pub use std::time::Duration;
 
 /// A point in time: nanoseconds since an origin that only the driver knows.
 ///
-/// The live gateway counts from its monotonic clock, the replay from the capture's own clock.
+/// The live gateway counts from its monotonic clock, the replay from the capture's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
 impl Instant {
     /// The origin.
     pub const ZERO: Instant = Instant(0);
-    /// A point later than every other.
+    /// A point later than any other.
     pub const FAR: Instant = Instant(u64::MAX);
 
-    /// The point `nanos` nanoseconds after the origin.
+    /// Makes the point `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Instant(nanos)
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// The time from `earlier` to this point; zero where `earlier` is the later one.
+    /// Returns the time from `earlier` to this point; zero if `earlier` is later.
     pub const fn since(self, earlier: Instant) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Adds a span, stopping at [`Instant::FAR`] where the sum would wrap.
+/// Adds a duration, saturating at [`Instant::FAR`].
 impl Add<Duration> for Instant {
     type Output = Instant;
 
@@ -42,7 +42,7 @@ impl Add<Duration> for Instant {
     }
 }
 
-/// Seconds and nanoseconds since the origin: `12.500000000`.
+/// Formats seconds and nanoseconds since the origin: `12.500000000`.
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)

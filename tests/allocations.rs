@@ -1,9 +1,9 @@
-//! The path of an established flow allocates nothing.
+//! The path of an established flow does not allocate.
 //!
-//! A counting allocator stands before the system's. It counts a thread's own calls, so tests that
-//! run beside each other do not disturb each other.
+//! A counting allocator wraps the system's. It counts per thread, so that parallel tests do not disturb each other.
 
-#![allow(unsafe_code)] // `GlobalAlloc` is an unsafe trait; every call goes on to the system's allocator as it came.
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+#![allow(unsafe_code)] // `GlobalAlloc` is an unsafe trait; every call is passed to the system's allocator unchanged.
 
 #[path = "common/setup.rs"]
 mod setup;
@@ -25,11 +25,11 @@ thread_local! {
 }
 
 fn note() {
-    // A thread that ends has no counter any more, and nobody who reads it.
+    // A thread that is ending has no counter any more, and nobody reads it.
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
 }
 
-// SAFETY: each method hands its arguments on to `System` unchanged, and counting neither allocates nor unwinds.
+// SAFETY: each method passes its arguments to `System` unchanged, and counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
@@ -59,21 +59,21 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often `work` called the allocator, to take or to give back.
+/// Returns how often `work` called the allocator, to allocate or to free.
 fn calls<T>(work: impl FnOnce() -> T) -> u64 {
     let before = CALLS.get();
     black_box(work());
     CALLS.get() - before
 }
 
-/// An established flow: packets of both directions as they come in.
+/// An established flow: packets of both directions as they arrive.
 struct Flow {
     name: &'static str,
     opening: Vec<(Side, Vec<u8>)>,
     passing: Vec<(Side, Vec<u8>)>,
 }
 
-/// What a packet of `flow`'s client becomes: where the engine sent it.
+/// Returns what a packet of `flow`'s client becomes, to find the server that the engine chose.
 fn opened(engine: &mut Engine, packet: &mut [u8]) -> SocketAddr {
     let verdict = engine.handle_packet(at_ms(1), packet, Meta::default());
     assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Translated { opened: true, .. }, .. }), "{verdict:?}");
@@ -85,7 +85,7 @@ fn opened(engine: &mut Engine, packet: &mut [u8]) -> SocketAddr {
     SocketAddr::new(parsed.addresses.dst(), port)
 }
 
-/// Opens a flow of each kind and returns the packets that move along it.
+/// Opens a flow of each kind and returns the packets that travel along it.
 fn establish(engine: &mut Engine) -> Vec<Flow> {
     let clients: [IpAddr; 2] = ["198.51.100.7".parse().unwrap(), "2001:db8:c::7".parse().unwrap()];
     let vips: [IpAddr; 2] = [VIP4.into(), VIP6.into()];
@@ -135,11 +135,11 @@ fn establish(engine: &mut Engine) -> Vec<Flow> {
     flows
 }
 
-/// Hands in a packet that must pass as one of an existing flow.
+/// Hands in a packet that must hit an existing flow.
 fn pass(engine: &mut Engine, now: Instant, from: Side, packet: &mut [u8]) {
     match engine.handle_packet(now, packet, Meta::default()) {
         Verdict::Forward { why: Forwarded::Translated { from: side, opened: false, .. }, .. } if side == from => {}
-        // A formatted panic is not on the path that is measured.
+        // Formatting the panic is not on the measured path.
         other => panic!("{from:?}'s packet got {other:?}"),
     }
 }
@@ -153,7 +153,7 @@ fn packets_of_an_established_flow_allocate_nothing_whichever_side_sent_them() {
     while engine.poll_event().is_some() {}
     for flow in &mut flows {
         for (i, (from, packet)) in flow.passing.iter_mut().enumerate() {
-            // Far enough apart that each packet touches its flow anew.
+            // Far enough apart that each packet touches its flow.
             let now = at_ms(1000 + 500 * i as u64);
             let used = calls(|| pass(&mut engine, now, *from, packet));
             assert_eq!(used, 0, "{}: packet {i}, from {from:?}", flow.name);
@@ -193,7 +193,7 @@ fn a_timer_with_nothing_due_and_polls_with_nothing_waiting_allocate_nothing() {
 }
 
 #[test]
-fn flows_that_begin_expire_and_begin_again_allocate_nothing_unless_somebody_watches() {
+fn flows_that_begin_expire_and_begin_again_allocate_nothing_unless_observed() {
     let mut engine = Engine::new(&settings(&[1, 1], 100));
     let syns = |round: u8| -> Vec<Vec<u8>> {
         let client = |i: u16| SocketAddr::new([198, 51, 100, round].into(), 2000 + i);
@@ -205,7 +205,7 @@ fn flows_that_begin_expire_and_begin_again_allocate_nothing_unless_somebody_watc
             })
             .collect()
     };
-    // In the first round the balancer works out whom it may pick; that allocates whenever servers come or go.
+    // In the first round the balancer computes its candidates; that allocates whenever servers come or go.
     for round in 1..5 {
         let mut packets = syns(round);
         let now = at_ms(u64::from(round) * 1_000_000);
@@ -230,7 +230,7 @@ fn a_refused_or_malformed_packet_allocates_nothing() {
     pass(&mut engine, at_ms(2), Side::Server, &mut tcp(s, c, "SA", 500, 101, b""));
     pass(&mut engine, at_ms(2), Side::Client, &mut tcp(c, web, "A", 101, 501, b""));
     let other = SocketAddr::new(c.ip(), 4001);
-    // The table's fullness is told once, into a queue that has its room already.
+    // The table's fill level is reported once, into a queue that already has room.
     let mut packets = [
         tcp(other, web, "S", 1, 0, b""),
         tcp(other, SocketAddr::new(VIP4.into(), 81), "S", 1, 0, b""),
@@ -260,7 +260,7 @@ fn an_answer_of_the_engine_s_own_uses_the_room_of_an_earlier_one() {
             assert!(engine.poll_transmit(at_ms(1), buffer).is_some());
         })
     };
-    assert_ne!(ping(&mut engine, &mut buffer), 0, "the first answer makes its room");
+    assert_ne!(ping(&mut engine, &mut buffer), 0, "the first reply allocates its buffer");
     assert_eq!(ping(&mut engine, &mut buffer), 0);
 }
 

@@ -1,7 +1,8 @@
 //! The demo as a user runs it: the built command, real namespaces, a real TUN device.
 //!
-//! Needs root, or user namespaces and access to /dev/net/tun; where it has neither each test says that it is skipped.
+//! Needs root, or user namespaces and access to /dev/net/tun; without either, each test reports that it is skipped.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The command, with a directory for its files that holds nothing else.
+/// The command, with a directory of its own for its files.
 fn demo(directory: &Path, options: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_equipoise"));
     command.arg("demo").args(options.split_whitespace()).env("TMPDIR", directory);
@@ -21,12 +22,12 @@ fn demo(directory: &Path, options: &str) -> Command {
     command
 }
 
-/// Whether a demo can be played here; says so where not.
+/// Returns whether the demo can run here; prints why not.
 fn can_play() -> bool {
     let directory = TempDir::new().unwrap();
     let output = demo(directory.path(), "--requests 1 --json --no-drill").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    let missing = said.contains("cannot make its network") || said.contains("cannot make its TUN device");
+    let missing = said.contains("cannot make its network") || said.contains("cannot create its TUN device");
     if missing {
         assert!(!rustix::process::geteuid().is_root(), "root can play: {said}");
         eprintln!("SKIPPED: {said}");
@@ -79,7 +80,7 @@ fn every_request_is_answered_by_weight_and_nothing_is_left() {
 }
 
 #[test]
-fn in_the_drill_a_server_leaves_in_time_costs_nobody_a_request_after_that_and_comes_back_slowly() {
+fn in_the_drill_a_server_is_taken_out_in_time_without_later_failures_and_comes_back_slowly() {
     if !can_play() {
         return;
     }
@@ -95,7 +96,7 @@ fn in_the_drill_a_server_leaves_in_time_costs_nobody_a_request_after_that_and_co
     assert!(number("left_after_ms") <= number("configured_ms") + GRACE, "{drill}");
     assert_eq!(drill["failed_after"], 0, "{drill}");
     assert!(number("requests") > number("failed_before") + 300.0, "there was traffic all the time: {drill}");
-    // Two probes, every 250 ms, bring it back; then its weight rises for 3 s, and its share of a third with it.
+    // Two probes, every 250 ms, bring it back; then its weight rises for 3 s, and its share rises to a third.
     assert!(number("back_after_ms") <= 2.0 * 250.0 * 1.1 + 1000.0 + GRACE, "{drill}");
     assert!((2700.0..3000.0 + 2.0 * GRACE).contains(&number("slow_start_ms")), "{drill}");
     assert!(number("share_while_rising") < 0.75 && number("share_while_rising") > 0.0, "{drill}");
@@ -110,7 +111,7 @@ fn in_the_drill_a_server_leaves_in_time_costs_nobody_a_request_after_that_and_co
 }
 
 #[test]
-fn the_drill_is_told_to_people_too() {
+fn the_drill_is_in_the_text_summary_too() {
     if !can_play() {
         return;
     }
@@ -118,9 +119,13 @@ fn the_drill_is_told_to_people_too() {
     let output = demo(directory.path(), "--requests 100 --weights 1,2").output().unwrap();
     let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    for want in
-        ["drill: server", "stopped in mid-traffic", ", 0 that began after it", "slow start 3 s", "left behind: nothing"]
-    {
+    for want in [
+        "drill: server",
+        "stopped in mid-traffic",
+        "of those that began later, 0",
+        "slow start 3 s",
+        "left behind: nothing",
+    ] {
         assert!(shown.contains(want), "want {want:?} in: {shown}");
     }
 }
@@ -158,7 +163,7 @@ fn control_c_in_the_drill_ends_it_soon_and_leaves_nothing() {
     }
     let directory = TempDir::new().unwrap();
     let (mut child, mut lines) = started(directory.path(), "--requests 20");
-    // The picture shows the drill when it shows a server that is down.
+    // The picture shows the drill once it shows a server that is down.
     let mut line = String::new();
     while !line.contains("DOWN") {
         line.clear();
@@ -177,7 +182,7 @@ fn control_c_in_the_drill_ends_it_soon_and_leaves_nothing() {
 }
 
 #[test]
-fn what_a_killed_demo_left_goes_with_the_next() {
+fn the_next_demo_removes_what_a_killed_one_left() {
     if !can_play() {
         return;
     }
@@ -192,7 +197,7 @@ fn what_a_killed_demo_left_goes_with_the_next() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_reader_that_disconnects_is_not_a_failure() {
     if !can_play() {
         return;
     }
@@ -208,7 +213,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 #[test]
 fn a_server_that_cannot_be_reached_fails_the_demo() {
     if !can_play() || !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: needs root, to cut a cable of the demo's");
+        eprintln!("SKIPPED: needs root, to cut one of the demo's links");
         return;
     }
     let directory = TempDir::new().unwrap();
@@ -221,12 +226,13 @@ fn a_server_that_cannot_be_reached_fails_the_demo() {
     lines.read_to_string(&mut rest).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(!child.wait().unwrap().success());
-    // Who waits for a connection gets one with another server; who waits for an answer does not, and shares are off.
-    assert!(said.contains("did not come out as it should") && said.contains("server1 answered"), "{said}");
+    // A client that waits for a connection gets one to another server; a client that waits for a response fails;
+    // shares are off.
+    assert!(said.contains("did not go as expected") && said.contains("server1 answered"), "{said}");
     assert!(rest.contains("left behind: nothing"), "{rest}");
 }
 
-/// Makes the gateway of a running demo forward no more.
+/// Stops a running demo's gateway from forwarding to server1.
 fn cut(child: &Child) {
     let descriptors = format!("/proc/{}/fd", child.id());
     let mut cut = 0;
@@ -249,9 +255,9 @@ fn cut(child: &Child) {
 }
 
 #[test]
-fn an_ordinary_user_plays_in_a_user_namespace_or_is_told_what_is_missing() {
+fn an_ordinary_user_runs_it_in_a_user_namespace_or_learns_what_is_missing() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: needs root, to become somebody else");
+        eprintln!("SKIPPED: needs root, to become another user");
         return;
     }
     const NOBODY: u32 = 65_534;

@@ -1,4 +1,6 @@
-//! A server that flaps for an hour of virtual time: no flow goes to it while it is down, everything adds up, nothing grows.
+//! A server flaps for an hour of virtual time: it gets no flow while it is down, everything adds up, nothing grows.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 #[path = "common/random.rs"]
 mod random;
@@ -20,7 +22,7 @@ const PROBES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 250);
 const HOUR: u64 = 3_600_000;
 const SLOTS: u32 = 50;
 
-/// Four servers watched by echo and by TCP twice a second, least connections, sticky clients, slow start.
+/// Four servers monitored by echo and by TCP twice per second, least connections, sticky clients, slow start.
 fn flapping() -> Settings {
     let mut settings = settings(&[1, 2, 1, 1], 1_000);
     let second = Duration::from_secs(1);
@@ -54,7 +56,8 @@ fn flapping() -> Settings {
     settings
 }
 
-/// Which servers answer: the first is down for some seconds, then up for some, and so on; the second now and then.
+/// Which servers reply: the first is down for some seconds, then up for some, and so on; the second fails now and
+/// then.
 struct Weather {
     until: [u64; 2],
     answers: [bool; 4],
@@ -73,7 +76,7 @@ impl Weather {
     }
 }
 
-/// The answer of a server to a probe, if it is one that it answers.
+/// Returns a server's reply to a probe, if it is up.
 fn answer(probe: &[u8]) -> Option<Vec<u8>> {
     let parsed = parse(probe).expect("a probe is a packet");
     let (from, to) = (parsed.addresses.dst(), parsed.addresses.src());
@@ -101,14 +104,14 @@ struct Run {
 }
 
 impl Run {
-    /// Does all that is due, and lets servers that are well answer the probes.
+    /// Does everything that is due, and lets healthy servers reply to the probes.
     fn pump(&mut self, now: Instant) {
         let mut buffer = [0; 65_535];
         let mut wakes = 0;
         while self.engine.poll_timeout().is_some_and(|when| when <= now) {
             self.engine.handle_timeout(now);
             wakes += 1;
-            assert!(wakes < 1_000, "the engine is never done");
+            assert!(wakes < 1_000, "the engine never becomes idle");
         }
         self.most_wakes = self.most_wakes.max(wakes);
         while let Some((len, _)) = self.engine.poll_transmit(now, &mut buffer) {
@@ -164,7 +167,7 @@ fn a_server_that_flaps_for_an_hour_leaves_everything_in_order() {
         assert_eq!(rows.iter().map(|row| row.flows).sum::<u64>(), run.engine.counters().flows);
         assert!(run.engine.counters().add_up());
     }
-    // 5 s on average each way: an hour has some 450 rounds, each short one may pass unseen.
+    // 5 s each way on average: an hour has some 450 rounds, and a short one may go unnoticed.
     assert!(run.went_down > 200 && run.went_down.abs_diff(run.came_up) <= 2, "{} {}", run.went_down, run.came_up);
     assert!(changes > 400 && to_flapping > 1_000, "{changes} changes, {to_flapping} of {opened} flows");
     assert!(run.most_wakes < 20, "{} calls of handle_timeout at a time", run.most_wakes);
@@ -174,10 +177,10 @@ fn a_server_that_flaps_for_an_hour_leaves_everything_in_order() {
     let ended: u64 = counters.flows_ended.iter().map(|count| count.count).sum();
     assert_eq!((opened, run.packets), (counters.flows + ended, counters.packets_in));
     println!(
-        "{} times down, {changes} changes seen, {to_flapping} of {opened} flows to the one that flaps, {} calls at most",
+        "down {} times, {changes} changes seen, {to_flapping} of {opened} flows to the flapping server, at most {} calls",
         run.went_down, run.most_wakes
     );
-    // With no more clients all flows end, and all that was remembered is forgotten.
+    // Without clients all flows end, and all remembered state is released.
     for ms in (HOUR..HOUR + 60_000).step_by(50) {
         run.weather.answers = [true; 4];
         run.pump(at_ms(ms));

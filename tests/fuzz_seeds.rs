@@ -1,4 +1,6 @@
-//! The committed inputs of the fuzz targets, on the ordinary build: each must still be survived.
+//! The committed inputs of the fuzz targets, on the ordinary build: each must still pass.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
@@ -8,7 +10,7 @@ mod oracle;
 use proptest::prelude::*;
 use std::path::Path;
 
-/// One step of the engine's target, as it reads them: such as have flows come about, live and end.
+/// One step of the target `engine`, encoded as it reads them, such that flows are opened, live and end.
 fn step() -> impl Strategy<Value = Vec<u8>> {
     let from_client = (any::<bool>(), 0..2u8, prop::sample::select(vec![2u8, 3, 6]), 0..2u8, 0..8u8);
     let segment = (prop::sample::select(vec![2u8, 2, 2, 0x10, 0x10, 0x11, 4]), any::<[u8; 4]>());
@@ -40,7 +42,8 @@ fn step() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Packets, answers, errors, changes and waits of the engine's target at random: sums, totals and every count of flows hold.
+    /// Random packets, replies, errors, changes and waits for the target `engine`: checksums, totals and all counts
+    /// of flows hold.
     #[test]
     fn the_books_balance_whatever_packets_and_changes_come(steps in prop::collection::vec(step(), 1..300)) {
         bodies::engine_target(&steps.concat());
@@ -64,7 +67,7 @@ fn every_committed_input_is_survived() {
     }
 }
 
-/// Seeds can be cut out of the captures of the cases; `tools/fuzz seed` has them written into the corpus.
+/// Seeds can be extracted from the captures of the cases; `tools/fuzz seed` writes them into the corpus.
 #[test]
 fn seeds_are_made() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -91,7 +94,7 @@ fn seeds_are_made() {
             if packet.len() > 200 {
                 continue;
             }
-            // As the target `engine` reads it: the packet as it is, its length, no meta.
+            // As the target `engine` reads it: the packet as it is, its length, no metadata.
             script.extend([5, packet.len() as u8, 0]);
             script.extend(packet);
             if number % 4 == 0 {
@@ -120,5 +123,5 @@ fn the_fuzzers_lock_file_knows_every_package() {
     // Optional ones belong to the daemon, which no target uses.
     let wanted = wanted.filter(|(_, what)| what.get("optional").is_none()).map(|(name, _)| name.as_str());
     let missing: Vec<_> = wanted.filter(|name| locked.iter().all(|known| known.as_str() != Some(name))).collect();
-    assert!(missing.is_empty(), "{missing:?}; `cargo check` in fuzz/ mends its lock file");
+    assert!(missing.is_empty(), "{missing:?}; `cargo check` in fuzz/ updates its lock file");
 }

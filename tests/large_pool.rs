@@ -1,4 +1,6 @@
-//! A pool of 10,000 servers behind the engine: flows spread by weight, one that goes down gets no more, weights change.
+//! A pool of 10,000 servers: flows are spread by weight, a server that goes down gets no more, weights change.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 #[path = "common/setup.rs"]
 mod setup;
@@ -35,7 +37,7 @@ fn engine(algorithm: Algorithm, weights: impl Fn(u32) -> u16) -> Engine {
     })
 }
 
-/// Opens a connection of client `n` and tells its server.
+/// Opens a connection from client `n` and returns its server.
 fn open(engine: &mut Engine, now: Instant, n: u32) -> usize {
     let client = SocketAddr::new(Ipv4Addr::from_bits(0x6440_0000 + n).into(), 40_000);
     let mut packet = tcp(client, SocketAddr::new(VIP4.into(), 80), "S", 1, 0, b"");
@@ -58,7 +60,7 @@ fn flows_spread_exactly_where_the_algorithm_counts() {
         let mut engine = engine(algorithm, |i| 1 + (i % 2) as u16);
         let got = opened(&mut engine, at_ms(0), 0..30_000);
         for (i, n) in got.iter().enumerate() {
-            // The two counting by load fill up in turns: the last turn may be off by one flow.
+            // The two that count load fill up in turns: the last turn may be off by one flow.
             assert!(n.abs_diff(2 * (1 + i as u32 % 2)) <= 1, "{algorithm:?}: server {i} got {n}");
         }
         let heavy: u32 = got.iter().skip(1).step_by(2).sum();
@@ -72,7 +74,8 @@ fn flows_spread_like_chance_where_a_hash_decides() {
     for algorithm in [Algorithm::Maglev, Algorithm::Random, Algorithm::TwoChoices] {
         let mut engine = engine(algorithm, |_| 1);
         let got = opened(&mut engine, at_ms(0), 0..100_000);
-        // Ten flows a server. By chance alone (Poisson) fewer than one server in 20,000 gets none, and 35 is 6.6 deviations off.
+        // Ten flows per server. By chance alone (Poisson) fewer than one server in 20,000 gets none, and 35 is 6.6
+        // deviations off.
         let none = got.iter().filter(|n| **n == 0).count();
         assert!(none <= 6 && got.iter().all(|n| *n < 35), "{algorithm:?}: {none} got none, one {:?}", got.iter().max());
         assert_eq!(got.iter().sum::<u32>(), 100_000);
@@ -80,7 +83,7 @@ fn flows_spread_like_chance_where_a_hash_decides() {
 }
 
 #[test]
-fn a_server_that_goes_down_gets_no_more_and_comes_back() {
+fn a_server_that_is_down_gets_no_flows_and_comes_back() {
     for algorithm in [Algorithm::RoundRobin, Algorithm::LeastConnections, Algorithm::Maglev] {
         let mut engine = engine(algorithm, |_| 1);
         let before = opened(&mut engine, at_ms(0), 0..20_000);
@@ -103,7 +106,7 @@ fn a_weight_that_changes_holds_for_the_next_flows() {
                 .unwrap();
         }
         let got = opened(&mut engine, at_ms(0), 0..20_000);
-        // 1,000 of 10,990 of the weight are its own; Maglev's flows are drawn: six deviations are 243.
+        // 1,000 of the weight of 10,990 are its own; Maglev's flows are random: six deviations are 243.
         assert!(got[0].abs_diff(1820) < 250, "{algorithm:?}: {}", got[0]);
         assert!(got[1..10].iter().all(|n| *n == 0), "{algorithm:?}");
     }

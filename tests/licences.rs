@@ -1,11 +1,11 @@
 //! Every crate that is built in carries a licence that this project's users can accept.
 //!
-//! It knows only what `cargo metadata` says; a crate that states no SPDX expression fails.
+//! It knows only what `cargo metadata` reports; a crate without an SPDX expression fails.
 
 use serde_json::Value;
 use std::process::Command;
 
-/// Licences whose terms end at "keep the notice".
+/// Licences that only require the notice to be kept.
 const ALLOWED: &[&str] = &[
     "MIT",
     "Apache-2.0",
@@ -20,7 +20,8 @@ const ALLOWED: &[&str] = &[
     "CC0-1.0",
 ];
 
-/// Whether an SPDX expression can be met with allowed licences alone: AND binds tighter than OR, parentheses bind tightest.
+/// Returns whether an SPDX expression can be met with allowed licences alone: parentheses bind tightest, then AND,
+/// then OR.
 fn acceptable(expression: &str) -> Result<bool, String> {
     // "MIT/Apache-2.0" is how crates wrote OR before SPDX.
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
@@ -54,14 +55,14 @@ fn one(words: &mut &[&str]) -> Result<bool, String> {
     let Some((&name, rest)) = words.split_first() else { return Err("a licence is missing".into()) };
     *words = rest;
     if matches!(name, "OR" | "AND" | "WITH" | ")") {
-        return Err(format!("`{name}` stands where a licence should"));
+        return Err(format!("`{name}` is where a licence should be"));
     }
     if !take(words, "WITH") {
         return Ok(ALLOWED.contains(&name));
     }
     let Some((&exception, rest)) = words.split_first() else { return Err("WITH names no exception".into()) };
     *words = rest;
-    // An exception only ever grants more.
+    // An exception only grants more.
     Ok(ALLOWED.contains(&name) || ALLOWED.contains(&format!("{name} WITH {exception}").as_str()))
 }
 

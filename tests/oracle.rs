@@ -1,4 +1,6 @@
-//! The oracle of the other tests is itself able to fail.
+//! The oracle of the other tests can itself fail.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 #[path = "common/oracle.rs"]
 mod oracle;
@@ -9,7 +11,7 @@ use oracle::{check, is_valid};
 const A: [u8; 4] = [10, 1, 2, 3];
 const B: [u8; 4] = [192, 0, 2, 80];
 
-/// Each transport over each family: name, packet, where its transport sum stands.
+/// Each transport over each family: name, packet, offset of the transport checksum.
 fn packets() -> Vec<(&'static str, Vec<u8>, usize)> {
     let v4 = || PacketBuilder::ipv4(A, B, 64);
     let v6 = || PacketBuilder::ipv6([0x20; 16], [0xfd; 16], 64);
@@ -40,7 +42,7 @@ fn right_packets_pass() {
 }
 
 #[test]
-fn each_flipped_bit_of_a_sum_or_of_what_it_covers_is_found() {
+fn each_flipped_bit_of_a_checksum_or_of_its_data_is_found() {
     for (name, packet, sum) in packets() {
         let last = packet.len() - 1;
         let header = if name.ends_with('4') { &[10, 11][..] } else { &[] };
@@ -55,7 +57,7 @@ fn each_flipped_bit_of_a_sum_or_of_what_it_covers_is_found() {
 }
 
 #[test]
-fn a_udp_sum_of_zero_is_none_over_ipv4_and_wrong_over_ipv6() {
+fn a_udp_checksum_of_zero_is_none_over_ipv4_and_wrong_over_ipv6() {
     for (name, mut packet, sum) in packets() {
         packet[sum..sum + 2].fill(0);
         assert_eq!(is_valid(&packet), name == "udp4", "{name}");
@@ -68,7 +70,7 @@ fn of_a_fragment_only_the_header_is_judged() {
     packet[sum] ^= 1;
     packet[6] |= 0x20;
     assert!(!is_valid(&packet));
-    // The header's sum covers the flag that was set.
+    // The header checksum covers the flag that was set.
     let old = u16::from_be_bytes([packet[10], packet[11]]);
     let (less, borrow) = old.overflowing_sub(0x2000);
     let fixed = less - u16::from(borrow);
@@ -77,7 +79,7 @@ fn of_a_fragment_only_the_header_is_judged() {
 }
 
 #[test]
-fn what_is_no_ip_packet_is_not_valid() {
+fn what_is_not_an_ip_packet_is_not_valid() {
     for bytes in [&b""[..], b"x", &[0x45; 19], &[0x60; 39], &[0x45; 60]] {
         assert!(!is_valid(bytes));
     }

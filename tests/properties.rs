@@ -1,11 +1,14 @@
-//! What holds of the engine whatever bytes come: arbitrary ones, and valid packets flipped, cut, extended and spliced.
+//! What holds for the engine whatever bytes arrive: random ones, and valid packets flipped, truncated, extended and
+//! spliced.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 #[path = "common/oracle.rs"]
 mod oracle;
 #[path = "common/setup.rs"]
 mod setup;
 
-use equipoise::engine::{Engine, Forwarded, Reason, Verdict};
+use equipoise::engine::{Engine, Forwarded, Outcome, Packet, Reason, Verdict};
 use equipoise::packet::{Meta, Side, Transport, checksum, parse};
 use equipoise::time::Instant;
 use proptest::prelude::*;
@@ -15,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 
 const MAX_FLOWS: u32 = 6;
 
-/// Addresses between which packets go: clients, services, servers, strangers and impossible ones, few enough to meet.
+/// Addresses of packets: clients, services, servers, strangers and impossible ones, few enough to coincide.
 fn address(v4: bool) -> impl Strategy<Value = IpAddr> {
     let v4_all: Vec<IpAddr> =
         ["198.51.100.7", "198.51.100.8", "10.0.2.1", "10.0.2.2", "8.8.8.8", "127.0.0.1", "255.255.255.255"]
@@ -40,7 +43,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..40)
 }
 
-/// A valid packet from anybody to anybody.
+/// A valid packet from anyone to anyone.
 fn valid() -> impl Strategy<Value = Vec<u8>> {
     let ends = any::<bool>().prop_flat_map(|v4| (address(v4), address(v4)));
     let flags = select(vec!["S", "S", "SA", "A", "A", "PA", "FA", "R", "RA"]);
@@ -57,7 +60,7 @@ fn valid() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// A valid packet from a client to a service that takes it.
+/// A valid packet from a client to a service that accepts it.
 fn to_service() -> impl Strategy<Value = Vec<u8>> {
     (any::<bool>(), 0..3u8, 1..9u16, payload(), any::<u32>()).prop_map(|(v4, kind, n, data, seq)| {
         let client: IpAddr =
@@ -79,9 +82,9 @@ enum Change {
     Cut(prop::sample::Index),
     Extend(Vec<u8>),
     Splice(Vec<u8>, prop::sample::Index, prop::sample::Index),
-    /// Makes the IPv4 header's sum right again, so that what is behind is looked at.
+    /// Recomputes the IPv4 header checksum, so that what follows it is examined.
     MendSum,
-    /// Makes the length fields fit the bytes.
+    /// Makes the length fields match the bytes.
     MendLength,
 }
 
@@ -118,7 +121,7 @@ impl Change {
                 packet.truncate(at.index(packet.len()));
                 packet.extend(&other[from.index(other.len())..]);
             }
-            Change::MendSum => mend_sum(packet),
+            Change::MendSum => fix_checksum(packet),
             Change::MendLength if packet.len() >= 40 && packet[0] >> 4 == 6 => {
                 let len = (packet.len() - 40) as u16;
                 packet[4..6].copy_from_slice(&len.to_be_bytes());
@@ -126,14 +129,14 @@ impl Change {
             Change::MendLength if packet.len() >= 20 => {
                 let len = packet.len() as u16;
                 packet[2..4].copy_from_slice(&len.to_be_bytes());
-                mend_sum(packet);
+                fix_checksum(packet);
             }
             Change::MendLength => {}
         }
     }
 }
 
-fn mend_sum(packet: &mut [u8]) {
+fn fix_checksum(packet: &mut [u8]) {
     let header = usize::from(packet[0] & 15) * 4;
     if packet[0] >> 4 == 4 && header >= 20 && packet.len() >= header {
         packet[10..12].fill(0);
@@ -149,7 +152,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A fragment of a packet: the first, or a later one, whole or overlapping others.
+/// A fragment of a packet: the first or a later one, whole or overlapping others.
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
     (prop_oneof![valid(), to_service()], 0..4u16, any::<bool>(), 0..3u8).prop_map(|(packet, place, more, id)| {
         let v4 = packet[0] >> 4 == 4;
@@ -166,7 +169,7 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
             out[4..8].copy_from_slice(&[0, id, (field >> 8) as u8, field as u8]);
             out[2..4].copy_from_slice(&((20 + piece.len()) as u16).to_be_bytes());
             out.extend(piece);
-            mend_sum(&mut out);
+            fix_checksum(&mut out);
         } else {
             out[4..6].copy_from_slice(&((8 + piece.len()) as u16).to_be_bytes());
             out.extend([packet[6], 0, (field >> 8) as u8, field as u8, 0, 0, 0, id]);
@@ -194,7 +197,7 @@ fn error() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What comes at a point in time.
+/// What arrives at one point in time.
 #[derive(Debug, Clone)]
 struct Arrival {
     after_ms: u64,
@@ -237,7 +240,7 @@ fn is_malformed(reason: Reason) -> bool {
     )
 }
 
-/// Hands in one packet and checks everything that must hold of its verdict.
+/// Hands in one packet and checks everything that must hold for its verdict.
 fn hand_in(engine: &mut Engine, now: Instant, arrival: &Arrival) -> Result<(Verdict, Vec<u8>), TestCaseError> {
     let (before, mut packet) = (engine.counters(), arrival.packet.clone());
     let verdict = engine.handle_packet(now, &mut packet, arrival.meta);
@@ -246,7 +249,12 @@ fn hand_in(engine: &mut Engine, now: Instant, arrival: &Arrival) -> Result<(Verd
     let handed = after.packets_in - before.packets_in;
     prop_assert!(handed >= 1 && (arrival.meta.gso_size > 0 || handed == 1));
     let opened = matches!(verdict, Verdict::Forward { why: Forwarded::Translated { opened: true, .. }, .. });
-    prop_assert_eq!(after.flows_opened - before.flows_opened, u64::from(opened), "state without cause: {:?}", verdict);
+    prop_assert_eq!(
+        after.flows_opened - before.flows_opened,
+        u64::from(opened),
+        "state without a cause: {:?}",
+        verdict
+    );
     prop_assert!(after.flows <= u64::from(MAX_FLOWS));
     let gone = |counters: &equipoise::engine::Counters| counters.flows_ended.iter().map(|c| c.count).sum::<u64>();
     prop_assert_eq!(after.flows_opened - gone(&after), after.flows);
@@ -254,16 +262,16 @@ fn hand_in(engine: &mut Engine, now: Instant, arrival: &Arrival) -> Result<(Verd
     match verdict {
         Verdict::Drop(reason) => {
             prop_assert_eq!(&packet, &arrival.packet, "dropped and changed");
-            // A length of zero stands for a jumbogram (RFC 2675), which the libraries let pass.
+            // A length of zero denotes a jumbogram (RFC 2675), which the libraries accept.
             let jumbo =
                 arrival.packet.first().is_some_and(|b| b >> 4 == 6) && arrival.packet.get(4..6) == Some(&[0, 0]);
             prop_assert!(!valid || jumbo || !is_malformed(reason), "two libraries find no fault, but: {:?}", reason);
         }
-        Verdict::Emit { .. } => return Err(TestCaseError::fail("every way out takes every packet here")),
+        Verdict::Emit { .. } => return Err(TestCaseError::fail("every path takes every packet here")),
         Verdict::Consume(_) => prop_assert_eq!(&packet, &arrival.packet, "consumed and changed"),
         Verdict::Forward { len, why } => {
             prop_assert!(len <= packet.len() && parse(&packet).is_ok_and(|parsed| parsed.len == len));
-            prop_assert_eq!(&packet[len..], &arrival.packet[len..], "what is behind the packet was changed");
+            prop_assert_eq!(&packet[len..], &arrival.packet[len..], "bytes after the packet were changed");
             if why == Forwarded::Foreign {
                 prop_assert_eq!(&packet, &arrival.packet, "foreign and changed");
             } else if !arrival.meta.partial_checksum {
@@ -281,7 +289,7 @@ fn hand_in(engine: &mut Engine, now: Instant, arrival: &Arrival) -> Result<(Verd
     Ok((verdict, packet))
 }
 
-/// The answer that carries the same bytes: addresses and ports change places, which leaves every sum right.
+/// The reply with the same bytes: addresses and ports are swapped, which keeps every checksum valid.
 fn turned(packet: &[u8]) -> Vec<u8> {
     let (mut turned, parsed) = (packet.to_vec(), parse(packet).expect("it parsed before"));
     let (src, len) = if packet[0] >> 4 == 4 { (12, 4) } else { (8, 16) };
@@ -308,7 +316,7 @@ proptest! {
             while engine.poll_timeout().is_some_and(|at| at <= now) {
                 engine.handle_timeout(now);
             }
-            // The counters count the segments of a super-packet, which is answered once.
+            // The counters count the segments of a super-packet, which is replied to once.
             let (verdict, _) = hand_in(&mut engine, now, arrival)?;
             consumed += u64::from(matches!(verdict, Verdict::Consume(_)));
             refused += u64::from(matches!(verdict, Verdict::Drop(Reason::TableFull | Reason::ReturnKeyTaken)));
@@ -319,7 +327,7 @@ proptest! {
             prop_assert_eq!(oracle::check(&buffer[..len]), Ok(()), "of the engine's own");
             sent += 1;
         }
-        // A fragment that waits is sent later or never; a flow for which there is no room is dropped and told so.
+        // A waiting fragment is sent later or never; a flow without room is dropped and reported.
         prop_assert!(sent <= consumed + refused, "{} > {} + {}", sent, consumed, refused);
         engine.handle_timeout(Instant::FAR);
         prop_assert_eq!((engine.counters().flows, engine.poll_timeout()), (0, None));
@@ -334,7 +342,7 @@ proptest! {
     }
 
     #[test]
-    fn the_way_back_undoes_the_way_there(packet in to_service(), padding in payload()) {
+    fn the_reverse_direction_undoes_the_forward_one(packet in to_service(), padding in payload()) {
         let mut engine = engine();
         let len = packet.len();
         let padded = [packet.clone(), padding].concat();
@@ -374,6 +382,68 @@ proptest! {
     }
 }
 
+/// What leaves an engine: verdicts with the packets, and packets of the engine's own, in their order.
+type Left = Vec<(Option<Verdict>, Vec<u8>)>;
+
+/// The arrivals with their times, one after the other, and the timers between them.
+fn one_by_one(engine: &mut Engine, arrivals: &[(Instant, Arrival)]) -> Left {
+    let (mut left, mut buffer) = (Vec::new(), vec![0; 65_535]);
+    for (now, arrival) in arrivals {
+        while engine.poll_timeout().is_some_and(|due| due <= *now) {
+            engine.handle_timeout(*now);
+        }
+        let mut packet = arrival.packet.clone();
+        let verdict = engine.handle_packet(*now, &mut packet, arrival.meta);
+        left.push((Some(verdict), packet));
+        while let Some((len, _)) = engine.poll_transmit(*now, &mut buffer) {
+            left.push((None, buffer[..len].to_vec()));
+        }
+    }
+    left
+}
+
+/// The same in batches of these sizes.
+fn in_batches(engine: &mut Engine, arrivals: &[(Instant, Arrival)], sizes: &[usize]) -> Left {
+    let (mut left, mut at, mut sizes) = (Vec::new(), 0, sizes.iter().cycle());
+    while at < arrivals.len() {
+        let now = arrivals[at].0;
+        while engine.poll_timeout().is_some_and(|due| due <= now) {
+            engine.handle_timeout(now);
+        }
+        let size = sizes.next().copied().unwrap_or(1).clamp(1, arrivals.len() - at);
+        let mut packets: Vec<_> =
+            arrivals[at..at + size].iter().map(|(at, a)| (*at, a.packet.clone(), a.meta)).collect();
+        let batch = packets.iter_mut().map(|(at, bytes, meta)| Packet { at: *at, bytes, meta: *meta });
+        let handled = engine.handle_batch(&mut batch.collect::<Vec<_>>(), |outcome| match outcome {
+            Outcome::Packet { verdict, bytes, .. } => left.push((Some(verdict), bytes.to_vec())),
+            Outcome::Own { bytes, .. } => left.push((None, bytes.to_vec())),
+        });
+        assert!(handled >= 1, "the first packet of a batch is always handled");
+        at += handled;
+    }
+    left
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn how_packets_are_divided_into_batches_makes_no_difference(
+        arrivals in prop::collection::vec(arrival(), 1..80),
+        sizes in prop::collection::vec(1..70usize, 1..6),
+    ) {
+        let mut now = at_ms(0);
+        let arrivals: Vec<_> = arrivals.into_iter().map(|arrival| {
+            now = now + std::time::Duration::from_millis(arrival.after_ms * u64::from(arrival.after_ms > 25));
+            (now, arrival)
+        }).collect();
+        let [mut one, mut other] = [engine(), engine()];
+        prop_assert_eq!(one_by_one(&mut one, &arrivals), in_batches(&mut other, &arrivals, &sizes));
+        prop_assert_eq!(one.counters(), other.counters());
+        prop_assert_eq!(one.servers(now), other.servers(now));
+    }
+}
+
 #[test]
 fn the_inputs_reach_every_kind_of_verdict() {
     use proptest::strategy::ValueTree;
@@ -388,8 +458,8 @@ fn the_inputs_reach_every_kind_of_verdict() {
     }
     let counters = engine.counters();
     let never: Vec<Reason> = counters.dropped.iter().filter(|c| c.count == 0).map(|c| c.kind).collect();
-    // Other tests make these: they need a pool of weight zero, six two-way flows at once, two services of one pool,
-    // a queue that nobody empties, rules with limits, and monitors.
+    // Other tests cover these: they need a pool of weight zero, six two-way flows at once, two services of one pool,
+    // a queue that nobody drains, rules with limits, and monitors.
     use Reason::*;
     let rules = [RuleDrop, RuleLoop, RuleRate, RuleFlows, ClientRate, ClientFlows, GatewayRate, TableLow, TableNormal];
     let rare = [NoServer, TableFull, ReturnKeyTaken, AnswerQueueFull, NoProbe, BadProbeChecksum, AnswerLimit];

@@ -1,7 +1,9 @@
 //! The captures of real programs in `fixtures/captures/`, through the built command: the same bytes each time, every
-//! checksum right, and the same packets as the kernel's own NAT sent, or the live gateway.
+//! checksum valid, and the same packets as the kernel's own NAT, or the live gateway, sent.
 //!
-//! What the captures hold is told by tshark, in the table of their README.md; it must not know the engine.
+//! What the captures contain is stated by tshark, in the table of their README.md; this must not know the engine.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 #[path = "captures/mod.rs"]
 mod captures;
@@ -18,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 
-/// A replay's report in JSON, by what the lines hold.
+/// A replay's report in JSON, by kind of line.
 struct Report(Vec<Value>);
 
 impl Report {
@@ -43,8 +45,8 @@ impl Report {
         rows.remove(0)
     }
 
-    /// For each packet of the output, in order: the number of the frame that it came from, none for the engine's own;
-    /// and whether it was translated.
+    /// For each packet of the output, in order: the number of its input frame, `None` for the engine's own; and
+    /// whether it was translated.
     fn sources(&self) -> Vec<(Option<u64>, bool)> {
         let source = |line: &Value| match (line.get("packet"), line.get("sent")) {
             (Some(packet), _) if packet["verdict"] == "forward" => {
@@ -57,8 +59,8 @@ impl Report {
     }
 }
 
-/// What must hold of every replay that succeeds, whatever was replayed: totals that add up, and an output whose
-/// checksums are as right as those of the input.
+/// Checks what must hold for every successful replay: totals that add up, and an output whose checksums are as valid
+/// as those of the input.
 pub fn is_sound(input: &[u8], report: &[u8], output: &[u8]) -> Result<(), String> {
     let report = Report::new(report);
     let (summary, totals) = (report.one::<Summary>("summary"), report.one::<Counters>("counters"));
@@ -94,10 +96,10 @@ pub fn is_sound(input: &[u8], report: &[u8], output: &[u8]) -> Result<(), String
     }
     for (out, (number, _)) in output.iter().zip(sources) {
         let packet = ip(out).ok_or("a packet went out that is none")?;
-        let right = match number.map(|number| ip(&input[number as usize - 1]).expect("a packet came in")) {
+        let right = match number.map(|number| ip(&input[number as usize - 1]).expect("a packet for each frame")) {
             Some(came) if oracle::is_valid(came) => oracle::check(packet),
             Some(came) if oracle::check_partial(came).is_ok() => oracle::check_partial(packet),
-            // What came in wrong must leave wrong, but how wrong is no rule.
+            // What arrives invalid must leave invalid, but how it is invalid does not matter.
             Some(_) => Ok(()),
             None => oracle::check(packet),
         };
@@ -148,14 +150,14 @@ fn two_replays_give_the_same_bytes() {
 }
 
 #[test]
-fn counts_are_those_of_tshark_and_every_checksum_is_right() {
+fn counts_match_tshark_and_every_checksum_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     for row in captures::inputs() {
         let out = dir.path().join("out.pcapng");
         let json = replay(&row.path(), Some(&out), &["--json"]).stdout;
         let input = fs::read(row.path()).unwrap();
         is_sound(&input, &json, &fs::read(&out).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", row.name));
-        // In these captures nothing is wrong to begin with.
+        // In these captures nothing is invalid to begin with.
         for frame in frames(&input).iter().filter_map(ip) {
             let right = oracle::check(frame).or_else(|_| oracle::check_partial(frame));
             right.unwrap_or_else(|e| panic!("{}: {e}", row.name));
@@ -182,8 +184,8 @@ fn by_flow<'p>(packets: impl Iterator<Item = &'p [u8]>) -> BTreeMap<Flow, Vec<&'
     flows
 }
 
-/// A forwarding kernel lowers the hop limit by one, which shows in the IPv4 header's sum (that one is checked by the
-/// oracle). An echo reply of its own has an identification or flow label (RFC 6437) of its own choice too.
+/// A forwarding kernel decrements the hop limit, which shows in the IPv4 header checksum (that one is checked by the
+/// oracle). Its own echo replies also have an identification or flow label (RFC 6437) of their own.
 fn as_the_kernel_forwards(packet: &[u8], own: bool) -> Vec<u8> {
     let mut packet = packet.to_vec();
     let v4 = packet[0] >> 4 == 4;
@@ -193,7 +195,7 @@ fn as_the_kernel_forwards(packet: &[u8], own: bool) -> Vec<u8> {
     unsummed(packet, own)
 }
 
-/// Without the IPv4 header's sum.
+/// Masks the IPv4 header checksum.
 fn unsummed(mut packet: Vec<u8>, own: bool) -> Vec<u8> {
     if packet[0] >> 4 == 4 {
         packet[10..12].fill(0);
@@ -206,7 +208,7 @@ fn unsummed(mut packet: Vec<u8>, own: bool) -> Vec<u8> {
     packet
 }
 
-/// Replays a capture; its output's packets, each with whether it is the engine's own, without foreign ones.
+/// Replays a capture; returns the output's packets without foreign ones, each with whether it is the engine's own.
 fn output(row: &Row) -> Vec<(Vec<u8>, bool)> {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.pcapng");
@@ -246,7 +248,7 @@ fn the_kernels_own_nat_sent_the_same_packets() {
             }
         }
     }
-    // The captures of the kernel's NAT hold as many packets that could be compared.
+    // The captures of the kernel's NAT hold this many comparable packets.
     assert!(compared > 700, "{compared} packets compared");
 }
 

@@ -1,4 +1,6 @@
-//! The figures of `docs/algorithms.md` are measured, and measured again here.
+//! The figures in `docs/algorithms.md` are measured, and are measured again here.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 #[path = "common/random.rs"]
 mod random;
@@ -10,8 +12,8 @@ use equipoise::balance::{Algorithm, Prefixes};
 #[test]
 fn the_document_shows_what_is_measured() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/algorithms.md");
-    let document = std::fs::read_to_string(path).expect("docs/algorithms.md is there");
-    let want = spread::put(&document, &spread::tables()).expect("both marks stand in docs/algorithms.md");
+    let document = std::fs::read_to_string(path).expect("docs/algorithms.md exists");
+    let want = spread::put(&document, &spread::tables()).expect("docs/algorithms.md has both marks");
     let differs = document.lines().zip(want.lines()).find(|(have, want)| have != want);
     assert!(document == want, "run `cargo bench --bench spread -- --write`; the first difference: {differs:?}");
 }
@@ -31,7 +33,7 @@ fn maglev_changes_as_much_as_the_papers_own_procedure_and_less_in_a_larger_table
 }
 
 #[test]
-fn source_hash_moves_nobody_whose_server_stayed() {
+fn source_hash_moves_no_flow_of_a_remaining_server() {
     let moved = spread::moved(Algorithm::SourceHash, Some(Prefixes::ADDRESS), None, 65_537, 100, 1);
     assert!(moved.others == 0.0 && (0.8..1.2).contains(&moved.all), "{} {}", moved.others, moved.all);
 }

@@ -1,7 +1,9 @@
-//! The connection table against a list of flows that is searched from end to end.
+//! The connection table against a list of flows with linear search.
 //!
-//! Thousands of random steps over few keys, so that full tables, taken keys and ties come up; after
-//! each step everything that can be seen of the table is compared.
+//! Thousands of random steps over few keys, so that full tables, taken keys and ties occur; after each step
+//! everything observable of the table is compared.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 #[path = "common/random.rs"]
 mod random;
@@ -25,24 +27,24 @@ struct Flow {
     class: TimeoutState,
     touched: Instant,
     created: Instant,
-    /// The number of its last touch: later touches have greater ones.
+    /// The number of its last touch: later touches have larger numbers.
     order: u64,
     server_id: ServerId,
     service: ServiceId,
     profile: u8,
 }
 
-/// The naive table beside the real one.
+/// The naive table and the real one.
 struct World {
     table: Table,
     max: usize,
     timeouts: [Timeouts; 4],
     flows: Vec<Flow>,
-    /// Names of flows that are gone.
+    /// IDs of flows that are gone.
     gone: Vec<FlowId>,
     now: Instant,
     touches: u64,
-    /// What came up, by name.
+    /// What has occurred, by name.
     seen: BTreeSet<String>,
 }
 
@@ -67,7 +69,7 @@ fn settings(max_flows: u32) -> TableSettings {
     TableSettings { max_flows, timeouts, profiles: profiles.into() }
 }
 
-/// The keys of a flow: few clients, services, servers, of both families and all protocols.
+/// The keys of a flow: few clients, services and servers, of both families and all protocols.
 fn keys(random: &mut Random) -> (Key, Key, ServerId, ServiceId) {
     let protocol = *random.pick(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Icmp]).expect("one of four");
     let (client, vip, server) = (random.below(3) as u32, random.below(2) as u32, random.below(2) as u32);
@@ -76,7 +78,7 @@ fn keys(random: &mut Random) -> (Key, Key, ServerId, ServiceId) {
         let there = Addresses::V4 { src: 0xc633_6400 + client, dst: 0xc000_0200 + vip };
         (there, Addresses::V4 { src: 0x0a00_0200 + server, dst: 0xc633_6400 + client })
     } else {
-        // The high halves differ alone between some, the low halves between others.
+        // Some differ only in the high halves, others only in the low halves.
         let client = u128::from(client) << if client == 2 { 64 } else { 0 } | 0xfd00 << 112;
         let there = Addresses::V6 { src: client, dst: 0x2001_0db8 << 96 | u128::from(vip) };
         (there, Addresses::V6 { src: u128::from(server) << 64 | 0xfd00 << 112, dst: client })
@@ -123,7 +125,7 @@ impl World {
 
     fn insert(&mut self, random: &mut Random) {
         let (client, server, server_id, service) = keys(random);
-        // Of these the settings do not have the last.
+        // The settings do not have the last of these.
         let profile = random.below(5) as u8;
         let want = if self.find(&client).is_some() {
             Some(InsertError::Taken(Side::Client))
@@ -161,7 +163,7 @@ impl World {
         });
     }
 
-    /// What a touch does to the model.
+    /// Applies a touch to the model.
     fn touched(&mut self, at: usize, class: TimeoutState) {
         self.touches += 1;
         let (now, order) = (self.now, self.touches);
@@ -219,7 +221,7 @@ impl World {
         }
     }
 
-    /// The place of the flow that is least by `of`; flows without it do not count.
+    /// Returns the slot of the flow with the smallest `of`; flows without it do not count.
     fn least<T: Ord>(&self, of: impl Fn(&Flow) -> Option<T>) -> Option<usize> {
         let all = self.flows.iter().enumerate().filter_map(|(at, flow)| Some((of(flow)?, at)));
         all.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, at)| at)
@@ -279,7 +281,7 @@ impl World {
         self.compare(random);
     }
 
-    /// Everything that can be seen of the table.
+    /// Compares everything observable of the table.
     fn compare(&self, random: &mut Random) {
         let table = &self.table;
         assert_eq!((table.len() as usize, table.is_empty()), (self.flows.len(), self.flows.is_empty()));
@@ -342,14 +344,14 @@ fn the_table_holds_what_a_list_holds() {
         seen.append(&mut world.seen);
     }
     assert_eq!(steps, 24_000);
-    // A model that never met these would prove nothing.
+    // A model that never saw these would prove nothing.
     let expired = TimeoutState::ALL.iter().map(|class| format!("{} expired", class.name()));
     let evicted = ["opening", "reset", "closing", "udp-one-way", "icmp"].map(|class| format!("{class} evicted"));
     let rest =
         ["Full", "Taken(Client)", "Taken(Server)", "Pass", "Reopen", "nothing to evict", "touched within the grain"];
     let profiles = (0..4).map(|profile| format!("profile {profile} expired"));
     for what in profiles.chain(expired).chain(evicted).chain(rest.map(String::from)) {
-        assert!(seen.contains(&what), "{what} never came up, only {seen:?}");
+        assert!(seen.contains(&what), "{what} never occurred, only {seen:?}");
     }
 }
 

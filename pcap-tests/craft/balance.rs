@@ -1,4 +1,4 @@
-//! Captures that show which server gets what, and what a table does that is full.
+//! Captures that show which server gets what, and what a full table does.
 
 use super::film::Film;
 use super::talk::{Talk, at};
@@ -14,7 +14,7 @@ pub fn weights_of_3_2_1_spread_twelve_connections_6_4_2(film: &mut Film) {
     for i in 0..12 {
         film.show(tcp(client(i), at(WEB4), "S", 1000, 0, b""));
     }
-    // Whatever else comes of a connection goes where it went.
+    // The rest of the connection goes to the same server.
     for i in 0..12 {
         film.show(tcp(client(i), at(WEB4), "S", 1000, 0, b""));
     }
@@ -59,14 +59,14 @@ pub fn a_port_of_a_range_stays_the_same(film: &mut Film) {
 }
 
 pub fn a_service_on_a_network_takes_what_no_longer_prefix_takes(film: &mut Film) {
-    // All of a /24, the upper half of it, one address of that, and that address at a port that only the /24 has.
+    // All of a /24, the upper half of it, one address of that, and that address on a port that only the /24 has.
     for to in ["203.0.113.1:80", "203.0.113.201:80", "203.0.113.200:80", "203.0.113.200:81", "203.0.114.1:80"] {
         film.show(tcp(at(C4), at(to), "S", 1000, 0, b""));
     }
     for to in ["[2001:db8:1::1]:80", "[2001:db8:2::1]:80"] {
         film.show(tcp(at(C6), at(to), "S", 1000, 0, b""));
     }
-    // The answer comes from the address that the client asked.
+    // The reply comes from the address that the client used.
     film.show(tcp(at("10.0.2.1:80"), at(C4), "SA", 5000, 1001, b""));
     film.show(tcp(at("10.0.2.2:80"), at(C4), "SA", 6000, 1001, b""));
     film.show(tcp(at("10.0.2.3:80"), at(C4), "SA", 7000, 1001, b""));
@@ -94,14 +94,14 @@ pub fn a_full_table_gives_up_the_oldest_half_open_flow_first(film: &mut Film) {
     film.wait_ms(200);
     film.show(tcp(client(3), at(WEB4), "S", 1000, 0, b""));
     film.wait_ms(200);
-    // Both that are half open go first, the older before the younger; each makes room for a datagram.
+    // Both half-open ones go first, the older before the younger; each makes room for a datagram.
     film.show(udp(client(4), at(DNS4), b"room for me"));
     film.show(udp(at(C6), at(DNS6), b"and for me"));
     film.show(kept.client("PA", b"I stay"));
 }
 
 pub fn a_return_key_in_use_leads_to_another_server_or_is_refused(film: &mut Film) {
-    // Two services over the same servers and port: one client's port can have one flow to each server.
+    // Two services with the same servers and port: one client port can have one flow to each server.
     let [web, shop] = [at(WEB4), at("192.0.2.81:80")];
     film.show(tcp(at(C4), web, "S", 1000, 0, b""));
     film.show(tcp(at(C4), shop, "S", 2000, 0, b""));

@@ -5,13 +5,13 @@ use super::pieces::{datagram, error, numbered, too_big};
 use super::talk::{Talk, with_extension, with_options};
 use super::{C4, C6, DNS4, DNS6, WEB4, WEB6};
 
-/// Client, service, server, and the router in front of each, of both families.
+/// Client, service, server, and the router next to each, for both families.
 const WAYS: [[&str; 5]; 2] = [
     [C4, DNS4, "10.0.2.1:53", "198.51.100.1", "10.0.0.1"],
     [C6, DNS6, "[fd00::2]:53", "2001:db8:c::1", "fd00:0:0:1::1"],
 ];
 
-/// The address of an end.
+/// The address of an endpoint.
 fn ip(end: &str) -> String {
     super::talk::at(end).ip().to_string()
 }
@@ -19,7 +19,7 @@ fn ip(end: &str) -> String {
 pub fn packet_too_big_from_behind_reaches_the_client(film: &mut Film) {
     for [client, service, server, _, router] in WAYS {
         film.show(datagram(client, service, 1400, 7, true));
-        // The router behind saw the packet as it was sent on.
+        // The router beyond saw the packet as it was forwarded.
         let seen = datagram(client, server, 1400, 7, true);
         film.show(too_big(router, &ip(client), 1300, &seen[..if router.contains(':') { 400 } else { 28 }]));
     }
@@ -37,7 +37,7 @@ pub fn packet_too_big_from_the_clients_side_reaches_the_server(film: &mut Film) 
         film.show(datagram(server, client, 1400, 8, true));
         let seen = datagram(service, client, 1400, 8, true);
         film.show(too_big(router, &ip(service), 1300, &seen[..if router.contains(':') { 600 } else { 100 }]));
-        // The client itself tells that nobody listens any more.
+        // The client itself reports that nothing listens any more.
         let kind = if router.contains(':') { (1, 4) } else { (3, 3) };
         film.show(error(&ip(client), &ip(service), kind, &seen[..80]));
     }
@@ -47,12 +47,12 @@ pub fn an_error_is_translated_however_its_quote_is_written(film: &mut Film) {
     let [client, service, server, _, router] = WAYS[0];
     film.show(datagram(client, service, 600, 7, false));
     let seen = datagram(client, server, 600, 7, false);
-    // Options of every length before the ports; no more than eight octets behind them.
+    // Options of every length before the ports; no more than eight octets after them.
     for words in 6..=15usize {
         let quoted = with_options(seen.clone(), &vec![1; words * 4 - 20]);
         film.show(error(router, &ip(client), (11, 0), &quoted[..words * 4 + 8]));
     }
-    // RFC 4884: the quote is padded to 128 octets, its length told, and an extension (here MPLS) stands behind.
+    // RFC 4884: the quote is padded to 128 octets, its length stated, and an extension (here MPLS) follows.
     let mut quoted = seen[..128].to_vec();
     quoted.extend([0x20, 0, 0xdf, 0xfd, 0, 8, 1, 1, 0, 0x01, 0x01, 0xff]);
     let mut extended = error(router, &ip(client), (11, 0), &quoted);
@@ -66,7 +66,7 @@ pub fn an_error_is_translated_however_its_quote_is_written(film: &mut Film) {
     film.show(error(router, &ip(client), (1, 3), &quoted));
 }
 
-/// Writes the sum of an ICMPv4 message anew.
+/// Recomputes the checksum of an ICMPv4 message.
 fn spoil_icmp(mut packet: Vec<u8>) -> Vec<u8> {
     packet[22..24].fill(0);
     let mut sum: u32 = packet[20..].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(*w.get(1).unwrap_or(&0))).sum();
@@ -85,7 +85,7 @@ pub fn errors_that_cannot_be_true_are_dropped_by_name(film: &mut Film) {
     // A segment that was never sent; one that was acknowledged long ago.
     film.show(too_big("10.0.0.1", &client, 1300, &seen(0x4000_0000)[..48]));
     film.show(too_big("10.0.0.1", &client, 1300, &seen(5)[..48]));
-    // A wrong sum of the error; a wrong sum of the quoted header, to the service; too little of it.
+    // A wrong checksum of the error; a wrong checksum of the quoted header, to the service; too short a quote.
     let mut wrong = too_big("10.0.0.1", &client, 1300, &seen(1001)[..48]);
     wrong[27] ^= 1;
     film.show(wrong);
@@ -102,7 +102,7 @@ pub fn errors_that_cannot_be_true_are_dropped_by_name(film: &mut Film) {
     // Source quench, and a redirect.
     film.show(error("10.0.0.1", &client, (4, 0), &seen(1001)[..48]));
     film.show(error("10.0.0.1", &client, (5, 1), &seen(1001)[..48]));
-    // Of no flow: to the service; from a server's port; and one that is nobody's business here.
+    // Of no flow: to the service; from a server's port; and one that is not the gateway's business.
     let stray = crate::setup::tcp(super::talk::at(WEB4), super::talk::at("198.51.100.8:9"), "A", 1, 1, b"");
     film.show(error("198.51.100.8", &ip(WEB4), (3, 3), &stray));
     let stray = crate::setup::tcp(super::talk::at("198.51.100.8:9"), super::talk::at("10.0.2.1:8080"), "A", 1, 1, b"");
@@ -110,7 +110,7 @@ pub fn errors_that_cannot_be_true_are_dropped_by_name(film: &mut Film) {
     let foreign =
         crate::setup::tcp(super::talk::at("198.51.100.8:9"), super::talk::at("203.0.113.9:25"), "A", 1, 1, b"");
     film.show(error("203.0.113.9", "198.51.100.8", (3, 3), &foreign));
-    // The same that was refused above, true.
+    // The valid version of the one refused above.
     film.show(too_big("10.0.0.1", &client, 1300, &seen(1001)[..48]));
 }
 
@@ -126,7 +126,7 @@ pub fn an_error_neither_refreshes_nor_ends_a_flow(film: &mut Film) {
         film.show(error(router, &ip(client), (3, 1), &seen));
         film.show(error(router, "198.51.100.9", (3, 2), &tcp));
     }
-    // The datagram's flow is over five minutes after its datagram; the connection goes on.
+    // The datagram's flow ends five minutes after its datagram; the connection goes on.
     film.at_ms(301_000);
     film.show(error(router, &ip(client), (3, 1), &seen));
     film.show(talk.client("A", b"still here"));

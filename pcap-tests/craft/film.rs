@@ -1,6 +1,6 @@
-//! A capture in the making: packets at times, behind link headers, in a file of a format.
+//! A capture in the making: packets at times, after link headers, in a file of some format.
 //!
-//! It must not know what the packets say.
+//! It must not know what the packets mean.
 
 use equipoise::capture::{Link, Writer};
 use flate2::write::GzEncoder;
@@ -8,15 +8,15 @@ use std::io::Write;
 
 /// When every film begins: 2023-11-14 22:13:20 UTC.
 const START: u64 = 1_700_000_000_000_000_000;
-/// What Ethernet frames carry: the gateway's address, then the other's.
+/// The addresses in Ethernet frames: the gateway's, then the other's.
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
-/// A file's format.
+/// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// pcapng, little-endian, nanoseconds.
     Pcapng,
-    /// pcapng, big-endian, 2^-20 s, times told from an hour before the film.
+    /// pcapng, big-endian, 2^-20 s, timestamps relative to an hour before the film.
     PcapngBig,
     /// pcap, little-endian, microseconds.
     Pcap,
@@ -24,7 +24,7 @@ pub enum Format {
     PcapBig,
     /// pcap, little-endian, nanoseconds.
     PcapNanos,
-    /// pcap, little-endian, microseconds, in gzip.
+    /// pcap, little-endian, microseconds, gzipped.
     PcapGzip,
 }
 
@@ -43,19 +43,19 @@ pub struct Film {
     pub format: Format,
     /// The link type of the packets that follow.
     pub link: Link,
-    /// VLAN tags of the packets that follow, as they stand in the frame.
+    /// VLAN tags of the packets that follow, as in the frame.
     pub tags: Vec<u8>,
     now: u64,
     shots: Vec<Shot>,
 }
 
 impl Film {
-    /// An empty one: pcapng, Ethernet.
+    /// An empty capture: pcapng, Ethernet.
     pub fn new() -> Film {
         Film { format: Format::Pcapng, link: Link::Ethernet, tags: Vec::new(), now: START, shots: Vec::new() }
     }
 
-    /// Adds a packet, a millisecond after the one before.
+    /// Adds a packet, one millisecond after the previous one.
     pub fn show(&mut self, packet: Vec<u8>) {
         let kind = if packet.first().is_some_and(|first| first >> 4 == 6) { [0x86, 0xdd] } else { [0x08, 0x00] };
         let header = match self.link {
@@ -63,9 +63,9 @@ impl Film {
             Link::Raw(_) => Vec::new(),
             // To us, Ethernet, a source address of six octets.
             Link::Cooked => [&[0, 0, 0, 1, 0, 6][..], &MACS[6..], &[0, 0], &kind].concat(),
-            // The same, of interface 3.
+            // The same, on interface 3.
             Link::Cooked2 => [&kind[..], &[0, 0, 0, 0, 0, 3, 0, 1, 0, 6], &MACS[6..], &[0, 0]].concat(),
-            // AF_INET, and AF_INET6 of Darwin; null in the order of a little-endian machine, loop in that of the net.
+            // AF_INET, and Darwin's AF_INET6; null in little-endian byte order, loop in network byte order.
             Link::Null(0) => vec![if kind[0] == 8 { 2 } else { 30 }, 0, 0, 0],
             Link::Null(_) => vec![0, 0, 0, if kind[0] == 8 { 2 } else { 30 }],
             Link::Ppp(9) => vec![0xff, 3, 0, if kind[0] == 8 { 0x21 } else { 0x57 }],
@@ -74,28 +74,28 @@ impl Film {
         self.frame(header, packet);
     }
 
-    /// Adds all of them, each a millisecond after the one before.
+    /// Adds all of them, each one millisecond after the previous one.
     pub fn show_all(&mut self, packets: impl IntoIterator<Item = Vec<u8>>) {
         packets.into_iter().for_each(|packet| self.show(packet));
     }
 
-    /// Adds a frame whose link header is given.
+    /// Adds a frame with a given link header.
     pub fn frame(&mut self, header: Vec<u8>, packet: Vec<u8>) {
         self.shots.push(Shot { at: self.now, link: self.link, header, packet, missing: 0 });
         self.now += 1_000_000;
     }
 
-    /// Says that the last frame was longer than what was captured of it.
+    /// States that the last frame was longer than what was captured of it.
     pub fn cut(&mut self, missing: u32) {
         self.shots.last_mut().expect("a frame").missing = missing;
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub fn wait_ms(&mut self, ms: u64) {
         self.now += ms * 1_000_000;
     }
 
-    /// Lets time pass, to the nanosecond.
+    /// Advances the time, to the nanosecond.
     pub fn wait_ns(&mut self, ns: u64) {
         self.now += ns;
     }
@@ -105,7 +105,7 @@ impl Film {
         self.now = START + ms * 1_000_000;
     }
 
-    /// The file's name and bytes.
+    /// Returns the file's name and bytes.
     pub fn develop(&self) -> (&'static str, Vec<u8>) {
         match self.format {
             Format::Pcapng => ("in.pcapng", self.pcapng()),

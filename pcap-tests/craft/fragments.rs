@@ -1,4 +1,4 @@
-//! Captures of packets that come in fragments.
+//! Captures of fragmented packets.
 
 use super::film::Film;
 use super::pieces::{cut, datagram, numbered, piece, too_big};
@@ -14,7 +14,7 @@ pub fn fragments_follow_their_first_one_in_any_order(film: &mut Film) {
             film.show_all(order.map(|at| pieces[at].clone()));
         }
     }
-    // The answer, in fragments too.
+    // The reply, also in fragments.
     for (server, client) in [("10.0.2.1:53", C4), ("[fd00::2]:53", C6)] {
         let pieces = cut(&datagram(server, client, 4000, 9, false), 1440, 9);
         film.show_all([pieces[2].clone(), pieces[0].clone(), pieces[1].clone()]);
@@ -25,12 +25,12 @@ pub fn overlapping_fragments_spoil_their_packet(film: &mut Film) {
     for (client, service) in [(C4, DNS4), (C6, DNS6)] {
         let whole = datagram(client, service, 4000, 1, false);
         let pieces = cut(&whole, 1440, 1);
-        // A repetition is dropped, and spoils nothing.
+        // A duplicate is dropped, and spoils nothing.
         film.show_all([pieces[0].clone(), pieces[1].clone(), pieces[1].clone(), pieces[2].clone()]);
-        // One that overlaps: what comes after it goes nowhere.
+        // One that overlaps: what follows it goes nowhere.
         let pieces = cut(&whole, 1440, 2);
         film.show_all([pieces[0].clone(), piece(&whole, 1432, 2880, 2), pieces[1].clone(), pieces[2].clone()]);
-        // One behind the end, and a second end.
+        // One beyond the end, and a second end.
         let pieces = cut(&whole, 1440, 3);
         film.show_all([pieces[0].clone(), pieces[2].clone(), piece(&whole, 2880, 3200, 3), pieces[1].clone()]);
     }
@@ -38,10 +38,10 @@ pub fn overlapping_fragments_spoil_their_packet(film: &mut Film) {
 
 pub fn tiny_fragments_are_dropped(film: &mut Film) {
     let segment = numbered(Talk::new(C4, WEB4, WEB4).client("S", &[0; 64]), 5, false);
-    // RFC 1858: the flags stand in the second fragment. RFC 3128: the second overwrites them.
+    // RFC 1858: the flags are in the second fragment. RFC 3128: the second overwrites them.
     film.show_all([piece(&segment, 0, 8, 5), piece(&segment, 8, 84, 5)]);
     film.show_all([piece(&segment, 0, 24, 6), piece(&segment, 8, 32, 6), piece(&segment, 24, 84, 6)]);
-    // Not of whole units though more follow; beyond 65,535 octets; empty.
+    // Not a multiple of eight octets although more follow; beyond 65,535 octets; empty.
     let whole = datagram(C4, DNS4, 400, 7, false);
     film.show(spoil(piece(&whole, 0, 200, 7), |packet| {
         packet.truncate(217);
@@ -55,14 +55,14 @@ pub fn tiny_fragments_are_dropped(film: &mut Film) {
 }
 
 pub fn a_flood_of_fragments_hurts_no_whole_packet(film: &mut Film) {
-    // The store takes eight packets here. A hundred sources send what never becomes whole.
+    // The store holds eight packets here. A hundred sources send what never becomes whole.
     for i in 0..100u16 {
         let source = format!("203.0.113.{}:9", i + 1);
         film.show(cut(&datagram(&source, DNS4, 4000, i, false), 1440, i).swap_remove(1));
     }
     film.show(datagram(C4, DNS4, 40, 1, false));
     film.show_all(cut(&datagram(C4, DNS4, 4000, 2, false), 1440, 2));
-    // One source alone: its own oldest make room, so that who comes next has one too.
+    // A single source: its own oldest make room, so that the next source has room too.
     for id in 0..10 {
         film.show(cut(&datagram("198.51.100.66:9", DNS4, 4000, id, false), 1440, id).swap_remove(1));
     }

@@ -1,4 +1,4 @@
-//! Captures of sound packets with headers that are less common: all that is not translated stays as it is.
+//! Captures of sound packets with less common headers: everything that is not translated is kept.
 
 use super::film::Film;
 use super::talk::{Talk, at, resum, spoil, with_extension, with_options};
@@ -13,7 +13,7 @@ fn connections() -> [Talk; 2] {
 }
 
 pub fn ttl_and_hop_limit_are_left_to_the_kernel(film: &mut Film) {
-    // The kernel counts hops where it routes, in front of the device and behind it.
+    // The kernel counts hops when it routes, before the device and after it.
     for mut talk in connections() {
         for (packet, hops) in talk.open().into_iter().zip([2, 2, 255]) {
             film.show(spoil(packet, |packet| {
@@ -59,11 +59,11 @@ pub fn ipv6_extension_headers_are_kept(film: &mut Film) {
     film.show(with_extension(talk.server("SA", b""), destination, &PAD));
     let twice = with_extension(talk.client("A", b""), destination, &PAD);
     film.show(with_extension(twice, hop_by_hop, &PAD));
-    // An atomic fragment is a whole packet (RFC 6946); a routing header that is used up is like none.
+    // An atomic fragment is a whole packet (RFC 6946); a used-up routing header has no effect.
     film.show(with_extension(udp(at(C6), at(DNS6), b"question"), fragment, &[0, 0, 0, 1, 2, 3, 4]));
     film.show(with_extension(udp(at(C6), at(DNS6), b"question"), routing, &[0, 253, 0, 0, 0, 0, 0]));
     film.show(with_extension(echo(at(C6).ip(), at(WEB6).ip(), false, 7, 1, b"payload"), destination, &PAD));
-    // Behind a routing header that is not used up the transport's sum covers another address.
+    // After a routing header with segments left the transport checksum covers another address.
     film.show(with_extension(
         udp(at(C6), at(DNS6), b"question"),
         routing,
@@ -71,7 +71,7 @@ pub fn ipv6_extension_headers_are_kept(film: &mut Film) {
     ));
 }
 
-/// Puts the sum of the pseudo-header where the transport's sum stands.
+/// Writes the pseudo-header's sum into the transport checksum field.
 fn partial(mut packet: Vec<u8>) -> Vec<u8> {
     let v4 = packet[0] >> 4 == 4;
     let (offset, addresses, protocol) = if v4 { (20, 12..20, packet[9]) } else { (40, 8..40, packet[6]) };
@@ -93,7 +93,7 @@ pub fn a_partial_checksum_stays_partial(film: &mut Film) {
     }
     film.show(partial(udp(at(C4), at(DNS4), b"question")));
     film.show(partial(udp(at(C6), at(DNS6), b"question")));
-    // What the gateway makes itself has whole sums.
+    // What the gateway originates has complete checksums.
     film.show(partial(tcp(at("198.51.100.7:40009"), at(WEB4), "A", 1, 2, b"")));
 }
 
@@ -113,7 +113,7 @@ pub fn a_wrong_checksum_stays_wrong_for_its_receiver_to_find(film: &mut Film) {
 }
 
 pub fn padding_behind_a_packet_is_not_sent_on(film: &mut Film) {
-    // The least Ethernet frame is 60 octets and its check sequence.
+    // The shortest Ethernet frame is 60 octets and its check sequence.
     for mut talk in connections() {
         for mut packet in talk.open() {
             packet.resize(packet.len().max(46), 0);
@@ -123,7 +123,7 @@ pub fn padding_behind_a_packet_is_not_sent_on(film: &mut Film) {
     let mut question = udp(at(C4), at(DNS4), b"q");
     question.resize(46, 0xaa);
     film.show(question);
-    // A UDP length that ends before the packet does is sound, if odd.
+    // A UDP length that ends before the packet does is valid, if odd.
     film.show(spoil(udp(at(C4), at(DNS4), b"question"), |packet| {
         packet.extend(b"behind");
         packet[3] += 6;

@@ -6,7 +6,7 @@ use super::{C4, C6, DNS4, WEB4, WEB6};
 use crate::setup::{echo, tcp, udp};
 use equipoise::capture::Link;
 
-/// A little of everything: both families, both ways, an answer of the gateway's own, something foreign.
+/// A little of everything: both families, both directions, a reply of the gateway's own, something foreign.
 fn packets() -> Vec<Vec<u8>> {
     let mut packets = Talk::new(C4, WEB4, "10.0.2.1:8080").open();
     packets.extend(Talk::new(C6, WEB6, "[fd00::2]:8080").open());
@@ -21,7 +21,7 @@ fn conversation(film: &mut Film) {
     film.show_all(packets());
 }
 
-/// Shows the packets behind Ethernet headers that end with what `tail` gives, of a packet and of whether it is IPv6.
+/// Shows the packets after Ethernet headers that end with the result of `tail`, for a packet and whether it is IPv6.
 fn behind(film: &mut Film, packets: Vec<Vec<u8>>, tail: impl Fn(&[u8], bool) -> Vec<u8>) {
     for packet in packets {
         let macs = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
@@ -78,7 +78,7 @@ pub fn a_pppoe_session_is_kept_and_tells_the_length_of_what_it_carries(film: &mu
         vec![0x88, 0x64, 0x11, 0, 0, 9, high, low, 0, if v6 { 0x57 } else { 0x21 }]
     };
     behind(film, packets(), session);
-    // An answer that is longer than what it answers: a port without a service.
+    // A reply that is longer than its request: a port without a service.
     behind(film, vec![udp(at(C4), at("192.0.2.80:9"), b"")], session);
     // Discovery, and the link's own control protocol.
     film.frame(vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0x63, 0x11, 9, 0, 0, 0, 0], vec![]);
@@ -136,7 +136,7 @@ pub fn a_frame_without_a_whole_ip_packet_is_skipped(film: &mut Film) {
     let ethernet = |kind: [u8; 2]| [&[0xff; 6][..], &[2, 0, 0, 0, 0, 2], &kind].concat();
     let arp = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 198, 51, 100, 7, 0, 0, 0, 0, 0, 0, 192, 0, 2, 80];
     film.frame(ethernet([0x08, 0x06]), arp.to_vec());
-    // LLDP; spanning tree, which has a length in the type's place.
+    // LLDP; spanning tree, which has a length in place of the type.
     film.frame(ethernet([0x88, 0xcc]), vec![0; 46]);
     film.frame(ethernet([0x00, 0x26]), vec![0x42; 46]);
     let header_alone = ethernet([0x08, 0x00]);
@@ -145,7 +145,7 @@ pub fn a_frame_without_a_whole_ip_packet_is_skipped(film: &mut Film) {
     film.frame([ethernet([0x81, 0x00]), vec![0, 5, 8]].concat(), vec![]);
     film.frame(vec![], vec![]);
     film.show(tcp(at(C4), at(WEB4), "S", 1000, 0, b""));
-    // Captured with too small a snapshot length: the engine would take it for a broken one.
+    // Captured with too small a snapshot length: the engine would consider it malformed.
     film.show(tcp(at("198.51.100.7:40001"), at(WEB4), "S", 1000, 0, b""));
     film.cut(100);
 }

@@ -1,4 +1,4 @@
-//! Captures of packets that are broken, each in one way. None of them may be translated or answered.
+//! Captures of malformed packets, each malformed in one way. None may be translated or replied to.
 
 use super::film::{Film, Format};
 use super::talk::{at, spoil, with_extension, with_options};
@@ -14,7 +14,7 @@ fn syn6() -> Vec<u8> {
     tcp(at(C6), at(WEB6), "S", 1000, 0, b"")
 }
 
-/// Cuts a packet off at `len` octets and lets its IP header say so.
+/// Truncates a packet to `len` octets and adjusts the length in its IP header.
 fn cut(packet: Vec<u8>, len: usize) -> Vec<u8> {
     spoil(packet, |packet| {
         packet.truncate(len);
@@ -24,7 +24,7 @@ fn cut(packet: Vec<u8>, len: usize) -> Vec<u8> {
 }
 
 pub fn a_packet_that_is_no_ip_packet_is_dropped(film: &mut Film) {
-    // Raw link: nothing stands before the packet, so that it can be of any length.
+    // Raw link: nothing precedes the packet, so it can be of any length.
     film.format = Format::Pcap;
     film.link = Link::Raw(101);
     let no_octets = vec![];
@@ -158,13 +158,13 @@ pub fn a_broken_icmp_header_is_dropped(film: &mut Film) {
     for (whole, at) in [(four, 20), (six, 40)] {
         let no_header = cut(whole.clone(), at);
         let one_octet_short = cut(whole.clone(), at + 7);
-        // Its sum covers what was cut off.
+        // Its checksum covers what was cut off.
         let payload_cut_off = cut(whole.clone(), at + 8);
         // An echo request has code 0 (RFC 792; RFC 4443, 4.1).
         let code_1 = spoil(whole.clone(), |packet| packet[at + 1] = 1);
         film.show_all([no_header, one_octet_short, payload_cut_off, code_1]);
     }
-    // Each family's ICMP is none in the other.
+    // Each family's ICMP is not ICMP in the other.
     film.show(spoil(echo(at(C4).ip(), at(WEB4).ip(), false, 7, 1, b"58 over IPv4"), |packet| packet[9] = 58));
     film.show(spoil(echo(at(C6).ip(), at(WEB6).ip(), false, 7, 1, b"1 over IPv6"), |packet| packet[6] = 1));
 }

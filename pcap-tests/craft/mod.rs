@@ -1,7 +1,7 @@
 //! Makes the captures of all cases from readable descriptions.
 //!
-//! Everywhere: clients are 198.51.100.0/24 and 2001:db8:c::/48, services 192.0.2.0/24 and 2001:db8::/64,
-//! servers 10.0.2.0/24 and fd00::/64; others are foreign. It must not know what the engine makes of a packet.
+//! In all of them clients are 198.51.100.0/24 and 2001:db8:c::/48, services 192.0.2.0/24 and 2001:db8::/64, servers
+//! 10.0.2.0/24 and fd00::/64; all others are foreign. It must not know how the engine treats a packet.
 
 pub mod balance;
 pub mod errors;
@@ -23,14 +23,14 @@ pub mod way;
 
 use film::Film;
 
-/// The file's name and bytes of the capture that a case's function makes.
+/// Returns the name and bytes of the capture that a case's function makes.
 pub fn capture(craft: fn(&mut Film)) -> (&'static str, Vec<u8>) {
     let mut film = Film::new();
     craft(&mut film);
     film.develop()
 }
 
-/// A client's address, at port 40000 and up.
+/// A client's address, with ports from 40000 up.
 pub const C4: &str = "198.51.100.7:40000";
 /// The same, IPv6.
 pub const C6: &str = "[2001:db8:c::7]:40000";

@@ -1,4 +1,4 @@
-//! Captures of full NAT, of hairpin, of translation between the families, and of protocols beside TCP and UDP.
+//! Captures of full NAT, of hairpin, of translation between the families, and of protocols other than TCP and UDP.
 //!
 //! The NAT pools of these cases have so few ports that it is known which one a flow gets.
 
@@ -17,7 +17,7 @@ pub fn full_nat_gives_each_flow_a_port_of_its_own(film: &mut Film) {
     for last in 1..=5 {
         film.show(udp(at(&format!("198.51.100.{last}:40000")), at(DNS4), b"question"));
     }
-    // Another protocol has ports of its own.
+    // Another protocol has its own ports.
     film.show(tcp(at("198.51.100.9:40000"), at(WEB4), "S", 1, 0, b""));
 }
 
@@ -33,7 +33,7 @@ pub fn who_finds_no_port_is_told_that_the_host_is_unreachable(film: &mut Film) {
 
 pub fn a_freed_port_rests_for_two_minutes(film: &mut Film) {
     film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"question"));
-    // Its flow ends after 300 s, and the port may be given again 120 s later.
+    // Its flow ends after 300 s, and the port may be reused 120 s later.
     film.at_ms(419_000);
     film.show(udp(at("198.51.100.2:40000"), at(DNS4), b"a second too early"));
     film.at_ms(422_000);
@@ -56,7 +56,7 @@ pub fn a_client_has_one_source_address(film: &mut Film) {
 }
 
 pub fn a_server_reaches_its_own_service(film: &mut Film) {
-    // The server web-1 asks the service, and the service is web-1.
+    // The server web-1 calls the service, and the service is web-1.
     let (own, server) = ("10.0.2.1:40000", "10.0.2.1:8080");
     film.show(tcp(at(own), at(WEB4), "S", 1000, 0, b""));
     film.show(tcp(at(server), at(SOURCE), "SA", 5000, 1001, b""));
@@ -67,7 +67,7 @@ pub fn a_server_reaches_its_own_service(film: &mut Film) {
 
 pub fn an_error_about_a_hairpinned_flow_reaches_who_asked(film: &mut Film) {
     film.show(udp(at("10.0.2.2:40000"), at(DNS4), b"question"));
-    // The server that was asked refuses; then the one that asked refuses the answer.
+    // The called server refuses; then the caller refuses the reply.
     let seen = udp(at(SOURCE), at("10.0.2.1:53"), b"question");
     film.show(error("10.0.2.1", "10.0.9.1", (3, 3), &seen));
     film.show(udp(at("10.0.2.1:53"), at(SOURCE), b"answer"));
@@ -87,7 +87,7 @@ pub fn ipv6_clients_reach_ipv4_servers(film: &mut Film) {
     film.show(tcp(at("10.0.2.1:8080"), at(SOURCE), "SA", 5000, 1001, b""));
     film.show(tcp(at(C6), at(WEB6), "A", 1001, 5001, b"data over IPv6"));
     film.show(spoil(tcp(at("10.0.2.1:8080"), at(SOURCE), "A", 5001, 1015, b"data over IPv4"), |p| p[1] = 0xb8));
-    // A datagram, its answer without a sum, fragments both ways, an error each way, and a wrong sum.
+    // A datagram, its reply without a checksum, fragments both ways, an error each way, and a wrong checksum.
     film.show(udp(at(C6), at(DNS6), b"question"));
     let mut absent = udp(at("10.0.2.1:53"), at(SOURCE), b"answer");
     absent[26..28].fill(0);
@@ -110,9 +110,9 @@ pub fn ipv6_clients_reach_ipv4_servers(film: &mut Film) {
     routed.splice(40..40, station);
     film.show(routed);
     film.show(echo(at("10.0.2.1:1").ip(), at(SOURCE).ip(), true, 5000, 1, b"ping"));
-    // Longer than 1,280 in IPv6, on a way of which nothing is known: allowed to be cut.
+    // Longer than 1,280 in IPv6, on a path whose MTU is unknown: fragmentation allowed.
     film.show(datagram("10.0.2.1:53", SOURCE, 1400, 4, false));
-    // Options behind a Fragment header: IPv4 has no place for them.
+    // Options after a Fragment header: IPv4 cannot express them.
     let mut odd = cut(&datagram(C6, DNS6, 3000, 11, false), 1232, 11).swap_remove(0);
     odd[40] = 60;
     odd.splice(48..48, [17, 0, 1, 4, 0, 0, 0, 0]);
@@ -122,24 +122,24 @@ pub fn ipv6_clients_reach_ipv4_servers(film: &mut Film) {
 }
 
 pub fn fragments_of_different_ends_never_become_one_packet(film: &mut Film) {
-    // Two clients behind one source address, with one identification, in turns.
+    // Two clients behind one source address, with one identification, alternating.
     let [one, two] = [C4, "198.51.100.8:40000"].map(|client| cut(&datagram(client, DNS4, 3000, 7, false), 1480, 7));
     for (one, two) in one.into_iter().zip(two) {
         film.show(one);
         film.show(two);
     }
-    // A third comes when they are whole, a later fragment first; then the first one's packet comes again.
+    // A third comes when they are complete, a later fragment first; then the first client's packet again.
     let three = cut(&datagram("198.51.100.9:40000", DNS4, 3000, 7, false), 1480, 7);
     film.show_all([three[2].clone(), three[0].clone(), three[1].clone()]);
     film.show_all(cut(&datagram(C4, DNS4, 3000, 7, false), 1480, 7));
-    // IPv6 clients whose identifications are alike in what IPv4 has of them.
+    // IPv6 clients whose identifications have the same low 16 bits.
     for id in [1u8, 2] {
         film.show_all(cut(&datagram(C6, DNS6, 3000, 9, false), 1448, 9).into_iter().map(|mut piece| {
             piece[44] = id;
             piece
         }));
     }
-    // Two servers behind one service address answer one client.
+    // Two servers behind one service address reply to one client.
     for (client, server) in [("198.51.100.7:1", "10.0.2.1:123"), ("198.51.100.7:2", "10.0.2.2:123")] {
         film.show(datagram(client, "192.0.2.80:123", 10, 3, true));
         film.show_all(cut(&datagram(server, client, 3000, 5, false), 1480, 5));
@@ -152,7 +152,8 @@ pub fn ipv4_clients_reach_ipv6_servers(film: &mut Film) {
     film.show(tcp(at("[fd00::1]:8080"), at(source), "SA", 5000, 1001, b""));
     film.show(with_options(tcp(at(C4), at(WEB4), "A", 1001, 5001, b"options go"), &[7, 7, 4, 0, 0, 0, 0, 0]));
     film.show(with_options(tcp(at(C4), at(WEB4), "A", 1011, 5001, b"no way"), &[131, 7, 4, 10, 9, 9, 9, 0]));
-    // No sum: it is computed. Longer in IPv6 than its way: forbidden to be cut, and allowed. Longer than 1,280 alone: it fits.
+    // No checksum: it is computed. Above the path MTU in IPv6: with Don't Fragment, and without. Only above 1,280: it
+    // fits.
     let mut absent = udp(at(C4), at(DNS4), b"question");
     absent[26..28].fill(0);
     film.show(absent);
@@ -164,7 +165,7 @@ pub fn ipv4_clients_reach_ipv6_servers(film: &mut Film) {
     film.show(error("fd00::1", "fd00:9::1", (1, 4), &seen));
     film.show(echo(at(C4).ip(), at("192.0.2.90:1").ip(), false, 77, 1, b"ping"));
     film.show(echo(at("[fd00::1]:1").ip(), at(source).ip(), true, 5000, 1, b"ping"));
-    // A long ping in pieces: the sum of ICMPv6 covers the length of the whole, which no piece tells.
+    // A long ping in fragments: the ICMPv6 checksum covers the length of the whole message, which no fragment states.
     let ping = echo(at(C4).ip(), at("192.0.2.90:1").ip(), false, 78, 1, &[7; 2000]);
     film.show_all(cut(&numbered(ping, 12, false), 1480, 12));
 }
@@ -199,7 +200,7 @@ pub fn sctp_goes_by_its_ports_and_its_sum_stays_right(film: &mut Film) {
     film.show(packet(C4, "192.0.2.80:36412", 0));
     film.show(packet("10.0.2.1:8080", C4, 0));
     film.show(packet(C6, "[2001:db8::80]:36412", 0));
-    // A wrong sum is its receiver's to find.
+    // A wrong checksum is left for the receiver to detect.
     film.show(packet(C4, "192.0.2.80:36412", 1));
     film.show(packet(C4, "192.0.2.80:36413", 0));
 }

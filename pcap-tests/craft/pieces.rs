@@ -1,4 +1,4 @@
-//! Packets in fragments, and ICMP errors about packets: helpers of several rooms.
+//! Fragmented packets, and ICMP errors about packets: helpers of several files.
 //!
 //! It must not know the library under test.
 
@@ -11,7 +11,7 @@ pub fn datagram(from: &str, to: &str, len: usize, id: u16, df: bool) -> Vec<u8> 
     numbered(udp(at(from), at(to), &payload), id, df)
 }
 
-/// Gives an IPv4 packet an identification, and sets or clears Don't Fragment; an IPv6 one stays.
+/// Sets the identification of an IPv4 packet, and sets or clears Don't Fragment; an IPv6 packet is unchanged.
 pub fn numbered(packet: Vec<u8>, id: u16, df: bool) -> Vec<u8> {
     if packet[0] >> 4 == 6 {
         return packet;
@@ -22,7 +22,7 @@ pub fn numbered(packet: Vec<u8>, id: u16, df: bool) -> Vec<u8> {
     })
 }
 
-/// A piece of a packet: the bytes from `start` to `end` behind its IP header, as fragment `id`.
+/// A fragment of a packet: the bytes from `start` to `end` after its IP header, as fragment `id`.
 pub fn piece(packet: &[u8], start: usize, end: usize, id: u16) -> Vec<u8> {
     let v4 = packet[0] >> 4 == 4;
     let header = if v4 { 20 } else { 40 };

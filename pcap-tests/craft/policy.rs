@@ -26,7 +26,7 @@ pub fn foreign_traffic_passes_unchanged(film: &mut Film) {
         // GRE, ESP, SCTP.
         film.show_all([47, 50, 132].map(|number| protocol(number, client.ip(), other.ip())));
     }
-    // A wrong transport sum is its receiver's affair; so are odd addresses.
+    // A wrong transport checksum is left to the receiver; so are odd addresses.
     film.show(spoil(udp(at(C4), at(OTHER), b"with a wrong sum"), |packet| packet[40] ^= 1));
     film.show(udp(at("0.0.0.0:68"), at("255.255.255.255:67"), b"a host that begins"));
     film.show(udp(at("[fe80::1]:5353"), at("[ff02::fb]:5353"), b"many hosts"));
@@ -37,7 +37,7 @@ pub fn a_stray_from_a_servers_service_port_is_dropped(film: &mut Film) {
         film.show(tcp(at(&format!("{server}:8080")), client, "SA", 5000, 1001, b""));
         film.show(tcp(at(&format!("{server}:8080")), client, "R", 5000, 0, b""));
         film.show(udp(at(&format!("{server}:53")), client, b"an answer that comes too late"));
-        // Of other ports and protocols it is the server's own traffic.
+        // Other ports and protocols carry the server's own traffic.
         film.show(tcp(at(&format!("{server}:8081")), client, "SA", 5000, 1001, b""));
         film.show(udp(at(&format!("{server}:8080")), client, b"no service of mine"));
         film.show(tcp(at(&format!("{server}:53")), client, "SA", 5000, 1001, b""));
@@ -52,7 +52,7 @@ pub fn what_a_service_address_does_not_offer_is_dropped_by_name(film: &mut Film)
         film.show(tcp(client, to(0), "S", 1, 0, b""));
         film.show(udp(client, to(80), b"no service"));
         film.show(udp(client, to(54), b"no service"));
-        // A segment of no flow is reset where a service listens, and only there.
+        // A segment of no flow is reset only where a service listens.
         film.show(tcp(client, to(81), "A", 1, 1, b""));
         // GRE, ESP, SCTP.
         film.show_all([47, 50, 132].map(|number| protocol(number, client.ip(), to(1).ip())));
@@ -80,11 +80,11 @@ pub fn a_source_that_cannot_be_answered_opens_no_flow(film: &mut Film) {
     film.show(tcp(at(WEB4), at(WEB4), "S", 1, 0, b""));
     film.show(tcp(at("192.0.2.80:40000"), at(WEB4), "S", 1, 0, b""));
     film.show(tcp(at("[2001:db8::80]:40000"), at(WEB6), "S", 1, 0, b""));
-    // Neither is it answered.
+    // Nor is it replied to.
     film.show(tcp(at("224.0.0.1:40000"), at(WEB4), "A", 1, 1, b""));
     film.show(echo(at("127.0.0.1:1").ip(), at(WEB4).ip(), false, 1, 1, b"payload"));
     film.show(echo(at("[ff02::1]:1").ip(), at(WEB6).ip(), false, 1, 1, b"payload"));
-    // A source port of zero is no port.
+    // A source port of zero is not a port.
     film.show(tcp(at("198.51.100.7:0"), at(WEB4), "S", 1, 0, b""));
     film.show(udp(at("198.51.100.7:0"), at(DNS4), b"no way back"));
 }

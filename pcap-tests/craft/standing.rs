@@ -1,4 +1,4 @@
-//! Captures of servers that come and go, of rules, and of probes; what happens beside the packets stands in `events.txt`.
+//! Captures of servers that come and go, of rules, and of probes; other events are in `events.txt`.
 
 use super::film::Film;
 use super::talk::{Talk, at};
@@ -90,7 +90,7 @@ pub fn probes_in_a_capture_drive_the_monitors(film: &mut Film) {
         let prober = at(&format!("{PROBER}:{}", 33_000 + i));
         for n in [1, 2] {
             film.show(tcp(prober, server(n), "S", 100, 0, b""));
-            // web-2 refuses from 2 s on and is well again from 5 s on.
+            // web-2 refuses from 2 s on and is healthy again from 5 s on.
             if n == 2 && (2..5).contains(&i) {
                 film.show(tcp(server(n), prober, "RA", 0, 101, b""));
             } else {
@@ -111,7 +111,7 @@ pub fn signs_of_trouble_keep_a_server_out_for_a_while(film: &mut Film) {
             film.show(tcp(at("10.0.2.1:8080"), at(&format!("198.51.100.7:{port}")), "RA", 0, 1001, b""));
         }
     }
-    // Two refusals in a row are too many: web-1 is out for 5 s.
+    // Two consecutive refusals are too many: web-1 is out for 5 s.
     syn(film, 8, 40_010);
     syn(film, 8, 40_011);
     film.at_ms(6000);

@@ -56,7 +56,7 @@ pub fn a_syn_of_other_numbers_on_a_half_open_flow_stays_with_its_server(film: &m
     let mut talk = Talk::new(C4, WEB4, S1);
     film.show(talk.client("S", b""));
     film.show(talk.server("SA", b""));
-    // The client has started anew; the server's old answer is none to this SYN, and the new one is.
+    // The client has started anew; the server's old reply does not match this SYN, the new one does.
     talk.next = [90_000, 70_000];
     film.show_all(talk.open());
     film.wait_ms(5 * MINUTE);
@@ -85,7 +85,7 @@ pub fn a_syn_on_an_established_flow_does_not_replace_it(film: &mut Film) {
     let mut talk = Talk::new(C4, WEB4, S1);
     film.show_all(talk.open());
     film.show(tcp(talk.client, talk.service, "S", 77_000, 0, b""));
-    // The server's challenge, to which the client has nothing to say.
+    // The server's challenge, to which the client has no reply.
     film.show(talk.server("A", b""));
     film.show(talk.client("PA", b"still here"));
 }
@@ -95,7 +95,7 @@ pub fn a_reset_outside_the_window_does_not_end_a_flow(film: &mut Film) {
     film.show_all(talk.open());
     film.show_all([talk.client("PA", b"ten octets"), talk.server("A", b"")]);
     let [client, server] = talk.next;
-    // Far away, one too far, one that was sent before; from both sides.
+    // Far away, one too far, one already sent; from both sides.
     for off in [1_000_000_000, 1, 0u32.wrapping_sub(10)] {
         film.show(tcp(talk.client, talk.service, "R", client.wrapping_add(off), 0, b""));
         film.show(tcp(talk.server, talk.client, "R", server.wrapping_add(off), 0, b""));
@@ -136,7 +136,7 @@ pub fn data_after_an_exact_reset_revives_the_flow(film: &mut Film) {
 }
 
 pub fn a_reset_in_the_handshake_is_no_way_to_establish(film: &mut Film) {
-    // A stranger with a made-up address: it never sees the answer. Each of three ways to guess around it.
+    // A stranger with a spoofed address, which never sees the replies. Each of three ways to guess around that.
     for port in [40_001, 40_002, 40_003] {
         let mut talk = Talk::new(&format!("198.51.100.7:{port}"), WEB4, &format!("10.0.2.{}:8080", port - 40_000));
         film.show_all([talk.client("S", b""), talk.server("SA", b"")]);
@@ -157,7 +157,7 @@ pub fn a_connection_refused_at_first_and_accepted_then_establishes(film: &mut Fi
     film.show(syn.clone());
     film.show(tcp(talk.server, talk.client, "RA", 0, talk.next[0], b""));
     film.wait_ms(500);
-    // Some systems ask again with the same numbers, and the server has been started in the meantime.
+    // Some systems retry with the same numbers, and the server has been started meanwhile.
     film.show(syn);
     film.show_all([talk.server("SA", b""), talk.client("A", b"")]);
     film.wait_ms(10 * MINUTE);
@@ -169,7 +169,7 @@ pub fn what_was_under_way_at_a_reset_does_not_revive_the_flow(film: &mut Film) {
     let mut talk = Talk::new(C4, WEB4, S1);
     film.show_all(talk.open());
     film.show(talk.client("R", b""));
-    // The server has not heard of it yet, and what it sends dies in a firewall of the client's.
+    // The server has not learned of it yet, and what it sends is dropped by a firewall of the client's.
     film.show_all([talk.server("A", b"in flight"), talk.server("A", b"as well")]);
     film.wait_ms(4 * MINUTE + 200);
     film.show(talk.server("A", b"too late"));
@@ -218,7 +218,7 @@ pub fn sequence_numbers_wrap(film: &mut Film) {
     film.show(talk.client("PA", b"over the edge"));
     film.show(talk.server("PA", b"here as well"));
     film.show(talk.client("A", b""));
-    // An exact reset is known as one also behind the edge.
+    // An exact reset is recognized beyond the edge too.
     film.show(talk.client("R", b""));
 }
 

@@ -48,7 +48,7 @@ pub fn a_closed_flow_is_kept_four_minutes(film: &mut Film) {
     let mut talk = Talk::new(C4, WEB4, S1);
     film.show_all(talk.open());
     film.show_all(talk.close());
-    // The last acknowledgement was lost: the server repeats its FIN.
+    // The last acknowledgement was lost: the server retransmits its FIN.
     film.wait_ms(239 * SECOND);
     talk.next[1] -= 1;
     film.show(talk.server("FA", b""));
@@ -84,7 +84,7 @@ pub fn either_side_keeps_a_udp_flow_alive(film: &mut Film) {
 }
 
 pub fn a_service_has_timeouts_of_its_own(film: &mut Film) {
-    // One lives 180 s with both directions seen, 120 s with one; each is met a second before and after its end.
+    // One lives 180 s with both directions seen, 120 s with one; each is tried a second before and after its end.
     let (client, service, server) = (at(C4), at(DNS4), at("10.0.2.1:53"));
     film.show(udp(client, service, b"first"));
     film.at_ms(119 * SECOND);
@@ -117,7 +117,7 @@ pub fn a_segment_of_no_flow_is_adopted_where_the_service_says_so(film: &mut Film
     film.show(talk.client("R", b""));
     film.show(talk.client("SA", b""));
     film.show(talk.client("PA", b"in the middle"));
-    // Without an answer acknowledged it lives as long as a half-open flow.
+    // Without an acknowledged reply it lives as long as a half-open flow.
     film.at_ms(239 * SECOND);
     film.show(talk.server("PA", b"a second before the end"));
     film.show(talk.client("A", b""));

@@ -1,4 +1,4 @@
-//! Captures of packets that the way out does not take, and of what is answered about them.
+//! Captures of packets that exceed the path MTU, and of what is sent about them.
 
 use super::film::Film;
 use super::pieces::{cut, datagram, error};
@@ -8,7 +8,7 @@ use crate::setup::tcp;
 use etherparse::TcpHeader;
 
 pub fn what_is_too_big_is_answered_with_the_mtu_of_the_way(film: &mut Film) {
-    // 1,400 octets fit, 1,401 do not; TCP likewise.
+    // 1,400 octets fit, 1,401 do not; likewise for TCP.
     for (client, service, header) in [(C4, DNS4, 28), (C6, DNS6, 48)] {
         film.show(datagram(client, service, 1400 - header, 1, true));
         film.show(datagram(client, service, 1401 - header, 2, true));
@@ -16,13 +16,13 @@ pub fn what_is_too_big_is_answered_with_the_mtu_of_the_way(film: &mut Film) {
     let mut talk = Talk::new(C4, WEB4, "10.0.2.1:8080");
     film.show_all(talk.open());
     film.show(spoil(talk.client("A", &[7; 1460]), |packet| packet[6] = 0x40));
-    // The way to the clients takes 1,300.
+    // The path to the clients takes 1,300.
     film.show(spoil(talk.server("A", &[7; 1460]), |packet| packet[6] = 0x40));
 }
 
 pub fn what_may_be_fragmented_goes_on_in_pieces(film: &mut Film) {
     film.show(datagram(C4, DNS4, 3000, 0xbeef, false));
-    // A fragment that is too big itself.
+    // A fragment that is itself too big.
     film.show_all(cut(&datagram(C4, DNS4, 3000, 0xbee0, false), 1480, 0xbee0));
 }
 
@@ -39,7 +39,7 @@ pub fn the_last_hop_is_answered_in_the_services_name(film: &mut Film) {
 
 pub fn no_error_is_sent_about_an_error_or_to_nobody(film: &mut Film) {
     let last = |packet| spoil(packet, |packet: &mut Vec<u8>| packet[8] = 1);
-    // An ICMP error that belongs to no flow, on its last hop; a later fragment; sources that cannot be answered.
+    // An ICMP error that belongs to no flow, on its last hop; a later fragment; sources that cannot be replied to.
     let about = tcp(at(WEB4), at(C4), "A", 1, 1, b"");
     film.show(last(error("198.51.100.7", "192.0.2.80", (3, 3), &about)));
     film.show(last(cut(&datagram(C4, DNS4, 4000, 7, false), 1440, 7).swap_remove(1)));
@@ -50,7 +50,7 @@ pub fn no_error_is_sent_about_an_error_or_to_nobody(film: &mut Film) {
 }
 
 pub fn answers_are_limited(film: &mut Film) {
-    // Three a second here.
+    // Three per second here.
     for id in 0..5 {
         film.show(datagram(C4, "192.0.2.80:99", 40, id, false));
     }

@@ -298,6 +298,11 @@ impl Chooser {
         is_idle
     }
 
+    /// Returns the servers that clients stick to, once per client.
+    pub fn sticky_servers(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.sticky.values().flat_map(Slots::servers)
+    }
+
     /// Forgets clients that have been idle for too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.sticky.values_mut().for_each(|slots| slots.expire(now));
@@ -357,7 +362,7 @@ impl<'c> View<'c> {
         over.unwrap_or(&self.chooser.choices[group as usize])
     }
 
-    fn is_ready(&self, ask: &Ask<'_>, group: u32) -> bool {
+    pub(super) fn is_ready(&self, ask: &Ask<'_>, group: u32) -> bool {
         let is_behind =
             |overlay: &Overlay| !overlay.choices.contains_key(&group) && overlay.concerns(ask.roster, group);
         let choice = self.choice(group);

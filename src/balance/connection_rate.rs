@@ -22,7 +22,7 @@ pub(super) struct ConnectionRate {
 
 impl ConnectionRate {
     /// Makes one over `places`; the server at `first` comes first among equals.
-    pub fn new(places: usize, first: usize, window: Duration) -> Self {
+    pub(super) fn new(places: usize, first: usize, window: Duration) -> Self {
         let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         ConnectionRate {
             loads: Tournament::new(places, first),
@@ -34,7 +34,7 @@ impl ConnectionRate {
     }
 
     /// Takes new weights; 0 is no candidate.
-    pub fn set_weights(&mut self, weights: &[u32]) {
+    pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.weights.copy_from_slice(weights);
         (0..weights.len()).for_each(|place| self.changed(place));
     }
@@ -45,34 +45,34 @@ impl ConnectionRate {
     }
 
     /// Counts a new flow, however its server was chosen.
-    pub fn opened(&mut self, now: Instant, place: usize) {
+    pub(super) fn opened(&mut self, now: Instant, place: usize) {
         self.slide(now);
         self.counts[place][self.part as usize % PARTS] += 1;
         self.changed(place);
     }
 
     /// Whether no part has left the window since [`ConnectionRate::slide`].
-    pub fn is_current(&self, now: Instant) -> bool {
+    pub(super) fn is_current(&self, now: Instant) -> bool {
         now.as_nanos() / self.part_nanos <= self.part
     }
 
     /// Returns the server with the least; the window is current.
-    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         self.loads.least(refuses)
     }
 
     /// Notes that a proposal was picked: it comes last among equals.
-    pub fn picked(&mut self, place: usize) {
+    pub(super) fn picked(&mut self, place: usize) {
         self.loads.picked(place);
     }
 
     /// Returns a server's new flows within the window.
-    pub fn recent(&self, place: usize) -> u64 {
+    pub(super) fn recent(&self, place: usize) -> u64 {
         self.counts[place].iter().map(|n| u64::from(*n)).sum()
     }
 
     /// Forgets the parts that have left the window.
-    pub fn slide(&mut self, now: Instant) {
+    pub(super) fn slide(&mut self, now: Instant) {
         let part = now.as_nanos() / self.part_nanos;
         if part <= self.part {
             return;

@@ -1,11 +1,11 @@
 //! The facts behind a choice, read from what the choice reads: who is a candidate, who is not and why, and what the
 //! algorithm compares.
 
-use super::chooser::{Ask, Chooser, NotSticky, View};
+use super::chooser::{Ask, Chooser, NotSticky, Stale, View};
 use super::picker::Picker;
 use super::resource_usage::{Usage, estimate};
 use super::server::STEPS;
-use super::{Admin, Health, ServerState};
+use super::{Admin, Algorithm, Health, ServerState};
 use crate::flow::Slot;
 use crate::ids::ServerId;
 use crate::time::Duration;
@@ -39,6 +39,13 @@ pub struct StickyFacts {
 }
 
 impl Chooser {
+    /// Returns a group of the service that has to be brought up to date before it is asked.
+    pub fn behind(&self, ask: &Ask<'_>) -> Option<Stale> {
+        let view = View::new(self, ask);
+        let groups = [Some(ask.service.0), ask.roster.last_resort(ask.service.0)];
+        groups.into_iter().flatten().find(|group| !view.is_ready(ask, *group)).map(Stale)
+    }
+
     /// Returns the servers that could take a flow, in the order of the pool, then of the last resort's; at most `most`.
     pub fn candidates(&self, ask: &Ask<'_>, most: usize) -> Vec<CandidateFacts> {
         let view = View::new(self, ask);
@@ -68,7 +75,9 @@ impl Chooser {
     /// Returns how the algorithm of the service, or that of its last resort, comes to its choice, in words.
     pub fn arithmetic(&self, ask: &Ask<'_>, last_resort: bool) -> Option<String> {
         let group = if last_resort { ask.roster.last_resort(ask.service.0)? } else { ask.service.0 };
-        Some(View::new(self, ask).picker(ask, group).0.arithmetic(ask))
+        let (view, places) = (View::new(self, ask), &ask.roster.group(group).places);
+        let refuses = |place: usize| view.is_full(ask.roster, places[place]);
+        Some(view.picker(ask, group).0.arithmetic(ask, places, &refuses))
     }
 }
 
@@ -91,9 +100,9 @@ impl View<'_> {
         } else if let Some(until) = state.held_until {
             Some(format!("passive hold for {:.1} s more", until.since(ask.now).as_secs_f64()))
         } else if health != Health::Up {
-            Some(format!("health {}", health.name()))
+            Some(if health == Health::Down { "down".to_owned() } else { "health not known yet".to_owned() })
         } else if self.is_full(ask.roster, server) {
-            Some(format!("full: {flows} flows"))
+            Some("has as many flows as it may".into())
         } else if usable > 0 && weight == 0 {
             let (backup, rank) = roster.ranks[place];
             Some(if backup { "backup: others serve".into() } else { format!("priority {rank}: a better one serves") })
@@ -169,19 +178,27 @@ impl Picker {
     }
 
     /// Returns how the algorithm comes to its choice, in words.
-    fn arithmetic(&self, ask: &Ask<'_>) -> String {
+    fn arithmetic(&self, ask: &Ask<'_>, places: &[ServerId], refuses: &dyn Fn(usize) -> bool) -> String {
         match self {
+            Picker::RoundRobin(_) if ask.roster.service(ask.service).algorithm == Algorithm::Priority => {
+                "of the servers of the best priority that any usable server has, the one that is due first".into()
+            }
             Picker::RoundRobin(_) => {
                 "the server that is due first: each is due every 1/weight of a round, from its last turn on".into()
             }
             Picker::LeastConnections(_) => {
-                "the least flows for the weight, counting the new one; among equals the one picked longest ago".into()
+                "the fewest flows per weight, counting the new one; among equals the one picked longest ago".into()
             }
             Picker::ConnectionRate(_) => {
-                "the fewest new flows within the window for the weight; among equals the one picked longest ago".into()
+                "the fewest new flows per weight within the window; among equals the one picked longest ago".into()
             }
             Picker::Random(_) => "drawn at random, as likely as the weight".into(),
-            Picker::TwoChoices(_) => "two are drawn at random, as likely as the weight; the less loaded of them".into(),
+            Picker::TwoChoices(two) => {
+                let drawn = two.drawn_from(&mut two.random().draw(), refuses);
+                let name = |place: usize| ask.roster.server(places[place]).name.clone();
+                let drawn = drawn.map_or(String::new(), |(one, other)| format!(": {} and {}", name(one), name(other)));
+                format!("two are drawn at random, as likely as the weight{drawn}; the less loaded of them")
+            }
             Picker::SourceHash(_, hash, prefixes) => {
                 let client = prefixes.of(ask.key.addresses.src());
                 let hashed = hash.client(ask.key.addresses.src(), prefixes);
@@ -204,13 +221,15 @@ impl Picker {
                 }
             }
             Picker::LeastLatency(_) => {
-                "the shortest round trip for the weight; among equals the one picked longest ago".into()
+                "the shortest round trip per weight; among equals the one picked longest ago".into()
             }
             Picker::ResourceUsage(all) if all.waits_with().is_some() => {
                 "in turn, until every candidate has reported its load".into()
             }
             Picker::ResourceUsage(_) => {
-                "the least reported load, with an estimate for the flows given since the report".into()
+                "the least reported load, with an estimate for the flows given since; among equals the one picked longest \
+                 ago"
+                    .into()
             }
         }
     }

@@ -13,7 +13,7 @@ pub(super) struct Hash {
 }
 
 impl Hash {
-    pub const fn new(seed: u64) -> Self {
+    pub(super) const fn new(seed: u64) -> Self {
         Hash { seed }
     }
 
@@ -22,14 +22,14 @@ impl Hash {
     }
 
     /// Hashes the client alone, as far as `prefixes` look.
-    pub fn client(&self, client: IpAddr, prefixes: &Prefixes) -> u64 {
+    pub(super) fn client(&self, client: IpAddr, prefixes: &Prefixes) -> u64 {
         let mut hasher = self.hasher();
         write(&mut hasher, prefixes.of(client));
         hasher.finish()
     }
 
     /// Hashes addresses, ports and protocol.
-    pub fn flow(&self, key: &Key) -> u64 {
+    pub(super) fn flow(&self, key: &Key) -> u64 {
         let mut hasher = self.hasher();
         write(&mut hasher, key.addresses.src());
         write(&mut hasher, key.addresses.dst());
@@ -44,7 +44,7 @@ impl Hash {
     }
 
     /// Hashes a server's name, salted.
-    pub fn name(&self, name: &str, salt: u8) -> u64 {
+    pub(super) fn name(&self, name: &str, salt: u8) -> u64 {
         let mut hasher = self.hasher();
         hasher.write(name.as_bytes());
         hasher.write(&[0xff, salt]);

@@ -11,29 +11,29 @@ pub(super) struct LeastConnections {
 
 impl LeastConnections {
     /// Makes one over `places`; the server at `first` comes first among equals.
-    pub fn new(places: usize, first: usize) -> Self {
+    pub(super) fn new(places: usize, first: usize) -> Self {
         LeastConnections { loads: Tournament::new(places, first), weights: vec![0; places] }
     }
 
     /// Takes new weights; 0 is no candidate.
-    pub fn set_weights(&mut self, weights: &[u32], flows: impl Fn(usize) -> u32) {
+    pub(super) fn set_weights(&mut self, weights: &[u32], flows: impl Fn(usize) -> u32) {
         self.weights.copy_from_slice(weights);
         (0..weights.len()).for_each(|place| self.changed(place, flows(place)));
     }
 
     /// Takes note that a server has so many flows.
-    pub fn changed(&mut self, place: usize, flows: u32) {
+    pub(super) fn changed(&mut self, place: usize, flows: u32) {
         let weight = self.weights[place];
         self.loads.set(place, (weight > 0).then(|| share(u64::from(flows) + 1, weight)));
     }
 
     /// Returns the server with the least.
-    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         self.loads.least(refuses)
     }
 
     /// Notes that a proposal was picked: it comes last among equals.
-    pub fn picked(&mut self, place: usize) {
+    pub(super) fn picked(&mut self, place: usize) {
         self.loads.picked(place);
     }
 }

@@ -50,7 +50,7 @@ impl Turn {
 
 impl Maglev {
     /// Makes one over the servers of these names, without candidates; `size` is a prime above their number.
-    pub fn new<'a>(hash: Hash, names: impl Iterator<Item = &'a str>, size: u32) -> Self {
+    pub(super) fn new<'a>(hash: Hash, names: impl Iterator<Item = &'a str>, size: u32) -> Self {
         let order = |name: &str| {
             let (offset, skip) = (hash.name(name, 1), hash.name(name, 2));
             ((offset % u64::from(size)) as u32, (skip % u64::from(size - 1)) as u32 + 1)
@@ -60,7 +60,7 @@ impl Maglev {
     }
 
     /// Takes new weights; 0 is no candidate. Fills the table anew where they differ from the old ones.
-    pub fn set_weights(&mut self, weights: &[u32]) {
+    pub(super) fn set_weights(&mut self, weights: &[u32]) {
         if self.weights == weights {
             return;
         }
@@ -102,19 +102,19 @@ impl Maglev {
     }
 
     /// Returns the entry of a hash, and the size of the table; none where that is empty.
-    pub fn entry(&self, hash: u64) -> Option<(u64, u32)> {
+    pub(super) fn entry(&self, hash: u64) -> Option<(u64, u32)> {
         (!self.table.is_empty()).then(|| (hash % u64::from(self.size), self.size))
     }
 
     /// Returns each server's part of the table by place, 0 to 1.
-    pub fn shares(&self) -> Vec<f64> {
+    pub(super) fn shares(&self) -> Vec<f64> {
         let mut shares = vec![0.0; self.weights.len()];
         self.table.iter().for_each(|place| shares[*place as usize] += 1.0 / f64::from(self.size));
         shares
     }
 
     /// Picks the server of a flow by its hash.
-    pub fn pick(&self, hash: u64, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn pick(&self, hash: u64, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         if self.table.is_empty() {
             return None;
         }
@@ -127,7 +127,7 @@ impl Maglev {
 
     /// The table: a place for each entry.
     #[cfg(test)]
-    pub fn table(&self) -> &[u32] {
+    pub(super) fn table(&self) -> &[u32] {
         &self.table
     }
 }

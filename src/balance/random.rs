@@ -15,12 +15,12 @@ pub(super) struct Random {
 
 impl Random {
     /// Makes one without candidates.
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Random { sums: Vec::new(), rng: Rng::new(seed) }
     }
 
     /// Takes new weights; 0 is no candidate.
-    pub fn set_weights(&mut self, weights: &[u32]) {
+    pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.sums.clear();
         let mut sum = 0;
         for (place, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0) {
@@ -30,24 +30,24 @@ impl Random {
     }
 
     /// Returns where proposals begin to draw.
-    pub fn draw(&self) -> Rng {
+    pub(super) fn draw(&self) -> Rng {
         self.rng.clone()
     }
 
     /// Moves on to where proposals have drawn.
-    pub fn drawn(&mut self, rng: Rng) {
+    pub(super) fn drawn(&mut self, rng: Rng) {
         self.rng = rng;
     }
 
     /// Returns a candidate's share of all draws, as its weight and the sum of all weights.
-    pub fn share(&self, place: usize) -> Option<(u64, u64)> {
+    pub(super) fn share(&self, place: usize) -> Option<(u64, u64)> {
         let at = self.sums.iter().position(|(of, _)| *of as usize == place)?;
         let below = at.checked_sub(1).map_or(0, |at| self.sums[at].1);
         Some((self.sums[at].1 - below, self.sums.last()?.1))
     }
 
     /// Draws one at random.
-    pub fn propose(&self, rng: &mut Rng, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn propose(&self, rng: &mut Rng, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         let total = self.sums.last()?.1;
         for _ in 0..DRAWS {
             let drawn = rng.below(total);
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     impl Random {
-        pub fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        pub(crate) fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
             let mut rng = self.draw();
             let picked = self.propose(&mut rng, refuses);
             self.drawn(rng);

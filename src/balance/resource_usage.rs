@@ -34,7 +34,7 @@ pub(super) struct ResourceUsage {
 
 impl ResourceUsage {
     /// Makes one over `places`; the server at `first` comes first among equals.
-    pub fn new(places: usize, first: usize) -> Self {
+    pub(super) fn new(places: usize, first: usize) -> Self {
         ResourceUsage {
             loads: Tournament::new(places, first),
             weights: vec![0; places],
@@ -45,7 +45,7 @@ impl ResourceUsage {
     }
 
     /// Takes new weights; 0 is no candidate.
-    pub fn set_weights(&mut self, weights: &[u32], report: impl Fn(usize) -> Option<Usage>) {
+    pub(super) fn set_weights(&mut self, weights: &[u32], report: impl Fn(usize) -> Option<Usage>) {
         self.weights.copy_from_slice(weights);
         self.until_all_have_reported.set_weights(weights);
         self.silent = 0;
@@ -57,7 +57,7 @@ impl ResourceUsage {
     }
 
     /// Takes note of a server's last report that counts, and of the flows it has been given since.
-    pub fn changed(&mut self, place: usize, report: Option<Usage>) {
+    pub(super) fn changed(&mut self, place: usize, report: Option<Usage>) {
         let weight = self.weights[place];
         if weight > 0 {
             self.silent -= usize::from(report.is_some() && !self.has_reported[place]);
@@ -69,17 +69,17 @@ impl ResourceUsage {
     }
 
     /// Returns the server with the least.
-    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         if self.silent > 0 { self.until_all_have_reported.propose(refuses) } else { self.loads.least(refuses) }
     }
 
     /// Notes that a proposal was picked: it comes last among equals.
-    pub fn picked(&mut self, place: usize) {
+    pub(super) fn picked(&mut self, place: usize) {
         if self.silent > 0 { self.until_all_have_reported.picked(place) } else { self.loads.picked(place) }
     }
 
     /// Returns the round robin that picks while a candidate has not reported; none once all have.
-    pub fn waits_with(&self) -> Option<&RoundRobin> {
+    pub(super) fn waits_with(&self) -> Option<&RoundRobin> {
         (self.silent > 0).then_some(&self.until_all_have_reported)
     }
 }

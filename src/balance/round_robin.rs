@@ -22,7 +22,7 @@ pub(super) struct RoundRobin {
 
 impl RoundRobin {
     /// Makes one over `places`; the server at `first` comes first among equals.
-    pub fn new(places: usize, first: usize) -> Self {
+    pub(super) fn new(places: usize, first: usize) -> Self {
         RoundRobin {
             due: Tournament::new(places, first),
             deadlines: vec![0; places],
@@ -33,7 +33,7 @@ impl RoundRobin {
     }
 
     /// Takes new weights; 0 is no candidate. What a server had waited for is kept in proportion.
-    pub fn set_weights(&mut self, weights: &[u32]) {
+    pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.seat_newcomers(weights);
         for (place, (old, new)) in self.weights.iter().zip(weights).enumerate() {
             let deadline = &mut self.deadlines[place];
@@ -69,12 +69,12 @@ impl RoundRobin {
     }
 
     /// Returns the server that is due first.
-    pub fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         self.due.least(refuses)
     }
 
     /// Notes that a proposal was picked: the server is due again 1/weight later.
-    pub fn picked(&mut self, place: usize) {
+    pub(super) fn picked(&mut self, place: usize) {
         // One that was refused for a while has not saved its turns up.
         self.time = self.time.max(self.deadlines[place]);
         self.deadlines[place] = self.time + ROUND / u128::from(self.weights[place].max(1));
@@ -83,7 +83,7 @@ impl RoundRobin {
     }
 
     /// Returns how far off a server's turn is, in 2^-80 of a round at weight 1; none where it is no candidate.
-    pub fn due_in(&self, place: usize) -> Option<u128> {
+    pub(super) fn due_in(&self, place: usize) -> Option<u128> {
         self.due.load(place).map(|deadline| deadline.saturating_sub(self.time))
     }
 }

@@ -87,7 +87,7 @@ impl Server {
 
     /// Returns when something about it changes with time alone.
     pub(super) fn next_change(&self, now: Instant, slow_start: Duration) -> Option<Instant> {
-        let held = Some(self.trouble.held_until).filter(|until| *until > now);
+        let held = Some(self.trouble.held_until).filter(|_| self.trouble.is_held);
         let report = self.report.map(|report| report.at + REPORT_LIFE);
         let rising = self.back_since.filter(|_| self.step(now, slow_start) < STEPS).map(|since| {
             let nanos = slow_start.as_nanos();

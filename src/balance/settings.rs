@@ -472,6 +472,11 @@ impl ServerSettings {
 }
 
 impl ServerSettings {
+    /// Whether it has an address of a family.
+    pub fn has(&self, v6: bool) -> bool {
+        if v6 { self.v6.is_some() } else { self.v4.is_some() }
+    }
+
     /// The server's address of the same family as `like`.
     pub fn address(&self, like: IpAddr) -> Option<IpAddr> {
         match like {

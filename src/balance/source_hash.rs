@@ -17,13 +17,13 @@ pub(super) struct SourceHash {
 
 impl SourceHash {
     /// Makes one over the servers of these names, without candidates.
-    pub fn new<'a>(hash: Hash, names: impl Iterator<Item = &'a str>) -> Self {
+    pub(super) fn new<'a>(hash: Hash, names: impl Iterator<Item = &'a str>) -> Self {
         let hashes: Vec<u64> = names.map(|name| hash.name(name, 0)).collect();
         SourceHash { weights: vec![0; hashes.len()], hashes, even: true }
     }
 
     /// Takes new weights; 0 is no candidate.
-    pub fn set_weights(&mut self, weights: &[u32]) {
+    pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.weights.copy_from_slice(weights);
         let mut candidates = weights.iter().filter(|weight| **weight > 0);
         let first = candidates.next();
@@ -31,7 +31,7 @@ impl SourceHash {
     }
 
     /// Returns what a server draws for a client, as text; none where it is no candidate.
-    pub fn draw(&self, client: u64, place: usize) -> Option<String> {
+    pub(super) fn draw(&self, client: u64, place: usize) -> Option<String> {
         let weight = self.weights[place];
         let number = mix(client ^ self.hashes[place]);
         match (weight, self.even) {
@@ -42,7 +42,7 @@ impl SourceHash {
     }
 
     /// Picks the server of a client by its hash.
-    pub fn pick(&self, client: u64, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn pick(&self, client: u64, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         let candidates = self.weights.iter().enumerate().filter(|(place, weight)| **weight > 0 && !refuses(*place));
         let number = |place: usize| mix(client ^ self.hashes[place]);
         if self.even {

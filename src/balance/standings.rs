@@ -183,7 +183,9 @@ impl Standings {
             let service = &roster.services()[roster.group(*group).service as usize];
             for by in [false, true] {
                 if service.reach(own, by).is_some_and(|address| address.is_ipv6() == v6) {
-                    let ports = server_ports(service, own.port, by);
+                    // A rule can bring flows of a family that the service does not listen on: to the same ports.
+                    let listened = server_ports(service, own.port, by);
+                    let ports = if listened.is_empty() { server_ports(service, own.port, !by) } else { listened };
                     let worst = Health::worst(ports.iter().map(|port| of_port(*port)));
                     self.health[*group as usize][usize::from(by)][*place as usize] = worst;
                 }
@@ -296,9 +298,13 @@ impl Standings {
     pub fn handle_timeout(&mut self, roster: &Roster, now: Instant) {
         while let Some(server) = self.timers.pop(now).map(ServerId) {
             let state = &mut self.servers[server.0 as usize];
+            let was = state.is_open(now);
             if state.report.is_some_and(|report| report.at + REPORT_LIFE <= now) {
                 state.report = None;
                 state.maintenance = false;
+            }
+            if !was && state.is_open(now) {
+                state.back_since = Some(now);
             }
             if state.deadline.is_some_and(|deadline| deadline <= now) {
                 state.deadline = None;

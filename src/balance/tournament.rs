@@ -26,7 +26,7 @@ pub(super) struct Tournament {
 
 impl Tournament {
     /// Makes one of `places`, none of them a candidate; among places never picked `first` comes first, then those behind it.
-    pub fn new(places: usize, first: usize) -> Self {
+    pub(super) fn new(places: usize, first: usize) -> Self {
         let leaves = places.next_power_of_two().max(1);
         let turn = |place: usize| ((place + places - first % places.max(1)) % places.max(1)) as u64;
         let mut winners = vec![0; 2 * leaves];
@@ -53,7 +53,7 @@ impl Tournament {
     }
 
     /// Sets a place's load; none takes it out.
-    pub fn set(&mut self, place: usize, load: Option<u128>) {
+    pub(super) fn set(&mut self, place: usize, load: Option<u128>) {
         let score = load.map_or(OUT, |load| Score { load, turn: self.turns[place] });
         if self.scores[place] == score {
             return;
@@ -67,7 +67,7 @@ impl Tournament {
     }
 
     /// Notes that a place was picked: it comes last among equals.
-    pub fn picked(&mut self, place: usize) {
+    pub(super) fn picked(&mut self, place: usize) {
         self.last_turn += 1;
         self.turns[place] = self.last_turn;
         let load = self.load(place);
@@ -75,7 +75,7 @@ impl Tournament {
     }
 
     /// A place's load, where it is a candidate.
-    pub fn load(&self, place: usize) -> Option<u128> {
+    pub(super) fn load(&self, place: usize) -> Option<u128> {
         Some(self.scores[place].load).filter(|load| *load != OUT.load)
     }
 

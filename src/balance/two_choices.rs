@@ -14,40 +14,46 @@ pub(super) struct TwoChoices {
 
 impl TwoChoices {
     /// Makes one over `places` without candidates.
-    pub fn new(places: usize, seed: u64) -> Self {
+    pub(super) fn new(places: usize, seed: u64) -> Self {
         TwoChoices { random: Random::new(seed), weights: vec![0; places] }
     }
 
     /// Takes new weights; 0 is no candidate.
-    pub fn set_weights(&mut self, weights: &[u32]) {
+    pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.weights.copy_from_slice(weights);
         self.random.set_weights(weights);
     }
 
     /// Returns the draws, for where they begin and have come to.
-    pub fn random(&self) -> &Random {
+    pub(super) fn random(&self) -> &Random {
         &self.random
     }
 
     /// Moves on to where proposals have drawn.
-    pub fn drawn(&mut self, rng: Rng) {
+    pub(super) fn drawn(&mut self, rng: Rng) {
         self.random.drawn(rng);
     }
 
     /// Returns what a server bears for its weight with one flow more, in 2^-64; none where it is no candidate.
-    pub fn load(&self, place: usize, flows: u32) -> Option<u128> {
+    pub(super) fn load(&self, place: usize, flows: u32) -> Option<u128> {
         Some(self.weights[place]).filter(|weight| *weight > 0).map(|weight| share(u64::from(flows) + 1, weight))
     }
 
+    /// Draws two at random, the same one twice where there is no other.
+    pub(super) fn drawn_from(&self, rng: &mut Rng, refuses: &dyn Fn(usize) -> bool) -> Option<(usize, usize)> {
+        let one = self.random.propose(rng, refuses)?;
+        let other = self.random.propose(rng, &|place| place == one || refuses(place)).unwrap_or(one);
+        Some((one, other))
+    }
+
     /// Returns the less loaded of two that are drawn at random.
-    pub fn propose(
+    pub(super) fn propose(
         &self,
         rng: &mut Rng,
         flows: impl Fn(usize) -> u32,
         refuses: &dyn Fn(usize) -> bool,
     ) -> Option<usize> {
-        let one = self.random.propose(rng, refuses)?;
-        let other = self.random.propose(rng, &|place| place == one || refuses(place)).unwrap_or(one);
+        let (one, other) = self.drawn_from(rng, refuses)?;
         let load = |place: usize| self.load(place, flows(place));
         Some(if load(other) < load(one) { other } else { one })
     }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 
-/// Why a capture cannot be read on.
+/// Why a capture cannot be read further.
 #[derive(Debug)]
 pub enum CaptureError {
-    /// It is no capture at all.
+    /// It is not a capture.
     NotACapture {
         /// Its first bytes, printable.
         begins: String,
@@ -17,16 +17,16 @@ pub enum CaptureError {
     CutOff {
         /// Whole packets before the end.
         packets: u64,
-        /// Offset of the last thing that began, in bytes of the uncompressed capture.
+        /// Offset at which the truncated packet or header begins, in bytes of the uncompressed capture.
         offset: u64,
     },
-    /// Something in it cannot be.
+    /// It contains something invalid.
     Damaged {
         /// Whole packets before it.
         packets: u64,
         /// Its offset, in bytes of the uncompressed capture.
         offset: u64,
-        /// What cannot be.
+        /// What is invalid.
         what: String,
     },
     /// It cannot be read.
@@ -34,7 +34,7 @@ pub enum CaptureError {
 }
 
 impl CaptureError {
-    /// Whether packets before the damage may be used where that was asked for.
+    /// Returns whether the packets before the damage can still be used, if that was asked for.
     pub fn is_partial(&self) -> bool {
         matches!(self, CaptureError::CutOff { .. } | CaptureError::Damaged { .. })
     }
@@ -42,18 +42,18 @@ impl CaptureError {
 
 impl fmt::Display for CaptureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let again = "record or copy it again, or replay what is whole with --partial";
+        let again = "record or copy it again, or replay the intact part with --partial";
         match self {
             CaptureError::NotACapture { begins } => write!(
                 f,
-                "this is no pcap or pcapng file (gzipped or not): it begins with {begins}; record one with \
+                "not a pcap or pcapng file (gzipped or not): it begins with {begins}; record one with \
                  tcpdump -w, or convert it with editcap"
             ),
-            CaptureError::Empty => f.write_str("the file is empty: there is not even a capture's header"),
+            CaptureError::Empty => f.write_str("the file is empty: it has no capture header"),
             CaptureError::CutOff { packets, offset } => {
                 write!(
                     f,
-                    "the capture is cut off: it ends inside what begins at byte {offset}, after {packets} whole packets; {again}"
+                    "the capture is truncated: it ends inside what begins at byte {offset}, after {packets} whole packets; {again}"
                 )
             }
             CaptureError::Damaged { packets, offset, what } => {

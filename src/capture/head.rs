@@ -1,11 +1,11 @@
-//! What stands before an IP packet in a frame: tags, labels, LLC, PPP.
+//! What precedes the IP packet in a frame: tags, labels, LLC, PPP.
 //!
-//! It must not know what becomes of the packet.
+//! It must not know what happens to the packet.
 
 use etherparse::EtherType;
 use std::fmt;
 
-/// Why a frame holds no IP packet, in words.
+/// Why a frame holds no IP packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotIp(pub String);
 
@@ -15,34 +15,34 @@ impl fmt::Display for NotIp {
     }
 }
 
-/// What stands before the IP packet of a frame.
+/// What precedes the IP packet in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     /// Bytes before the packet.
     pub offset: usize,
-    /// Where it says of which family the packet is.
+    /// Where it states the packet's family.
     pub kind: Kind,
-    /// A length field of 16 bits, and from where it counts to the end of the packet.
+    /// Offset of a 16-bit length field, and the offset from which it counts to the end of the packet.
     pub length: Option<(usize, usize)>,
-    /// The same in little-endian order.
+    /// The same for a little-endian field.
     pub little: Option<(usize, usize)>,
-    /// A byte and a bit of it that says what is no longer true of a frame that is written anew: that a checksum ends it.
+    /// A bit, and its byte, that says that a checksum ends the frame: no longer true of a rewritten frame.
     pub clear: Option<(usize, u8)>,
 }
 
-/// How a head tells the family of its packet, and at which byte.
+/// How a head states the family of its packet, and at which byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Not at all.
     Silent,
     EtherType(usize),
-    /// A PPP protocol of 16 bits (RFC 1661, 2).
+    /// By a 16-bit PPP protocol (RFC 1661, 2).
     Ppp(usize),
-    /// By 8 bits, with what they are for IPv4 and for IPv6: an address family, a short PPP protocol (RFC 1661, 6.5).
+    /// By 8 bits, with their values for IPv4 and IPv6: an address family, a short PPP protocol (RFC 1661, 6.5).
     Byte(usize, [u8; 2]),
 }
 
-/// Most VLAN tags of a frame.
+/// The most VLAN tags of a frame.
 const MOST_TAGS: usize = 4;
 const MPLS: EtherType = EtherType(0x8847);
 const MPLS_UPSTREAM: EtherType = EtherType(0x8848);
@@ -50,11 +50,11 @@ const BACKBONE: EtherType = EtherType(0x88e7);
 const VNTAG: EtherType = EtherType(0x8926);
 const PORT_TAG: EtherType = EtherType(0x893f);
 const PPPOE: EtherType = EtherType(0x8864);
-/// The greatest number that is the length of an IEEE 802.3 frame, where an EtherType could stand.
+/// The largest number that is the length of an IEEE 802.3 frame rather than an EtherType.
 const MOST_LENGTH: u16 = 1500;
 
 impl Head {
-    /// A head of `offset` bytes.
+    /// Makes a head of `offset` bytes.
     pub(super) fn of(frame: &[u8], offset: usize, kind: Kind, what: &str) -> Result<Head, NotIp> {
         if frame.len() < offset {
             Err(short(what))
@@ -63,7 +63,8 @@ impl Head {
         }
     }
 
-    /// The same behind `by` bytes more.
+    /// Returns the same head `by` bytes further into the frame.
+    #[cfg(feature = "rare-links")]
     pub(super) fn shifted(self, by: usize) -> Head {
         let both = |(at, from)| (at + by, from + by);
         Head {
@@ -80,7 +81,7 @@ impl Head {
         }
     }
 
-    /// Writes what the head says of `packet` into a copy of it.
+    /// Writes the family of `packet` into a copy of the head.
     pub(super) fn tell(&self, header: &mut [u8], packet: &[u8]) {
         let v6 = packet.first().is_some_and(|first| first >> 4 == 6);
         match self.kind {
@@ -93,7 +94,7 @@ impl Head {
         }
     }
 
-    /// Writes the length of what follows into a copy of the head, where it has such a field.
+    /// Writes the length of `packet` into a copy of the head, if it has such a field.
     pub(super) fn measure(&self, header: &mut [u8], packet: &[u8]) {
         let length = |from: usize| u16::try_from(header.len() - from + packet.len()).unwrap_or(u16::MAX);
         let fields = [
@@ -115,7 +116,8 @@ fn two(frame: &[u8], at: usize, what: &str) -> Result<u16, NotIp> {
     Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
-/// What an EtherType at `kind_at` says of the bytes from `offset` on. In `ethernet` a small one is a length.
+/// Finds the packet by the EtherType at `kind_at` and the bytes from `offset` on. In `ethernet` a small number is a
+/// length.
 pub(super) fn behind(frame: &[u8], mut kind_at: usize, mut offset: usize, ethernet: bool) -> Result<Head, NotIp> {
     for tags in 0..=MOST_TAGS {
         let what = if tags == 0 { "its link header" } else { "a VLAN tag" };
@@ -127,12 +129,12 @@ pub(super) fn behind(frame: &[u8], mut kind_at: usize, mut offset: usize, ethern
                 kind_at = offset + 2;
                 offset += 4;
             }
-            // The provider's backbone (IEEE 802.1ah): a service instance, then a whole frame.
+            // Provider backbone (IEEE 802.1ah): a service instance tag, then a whole frame.
             BACKBONE => {
                 kind_at = offset + 16;
                 offset += 18;
             }
-            // Tags of virtual interfaces (VNTag) and of bridge ports (IEEE 802.1BR).
+            // VNTag for virtual interfaces, and bridge port tags (IEEE 802.1BR).
             VNTAG => {
                 kind_at = offset + 4;
                 offset += 6;
@@ -166,7 +168,7 @@ pub(super) fn llc(frame: &[u8], at: usize) -> Result<Head, NotIp> {
     }
 }
 
-/// MPLS labels (RFC 3032): the last of them tells by a bit that it is the last, and nothing of what follows.
+/// MPLS labels (RFC 3032): the last one is marked by a bit, and does not say what follows.
 fn labels(frame: &[u8], mut at: usize) -> Result<Head, NotIp> {
     loop {
         let label = frame.get(at..at + 4).ok_or_else(|| short("an MPLS label"))?;
@@ -177,7 +179,7 @@ fn labels(frame: &[u8], mut at: usize) -> Result<Head, NotIp> {
     }
     match frame.get(at).map(|first| first >> 4) {
         Some(4 | 6) => Head::of(frame, at, Kind::Silent, "an MPLS label"),
-        _ => Err(NotIp("something else than IP behind MPLS labels".into())),
+        _ => Err(NotIp("something other than IP after MPLS labels".into())),
     }
 }
 
@@ -204,7 +206,7 @@ pub(super) fn ppp(frame: &[u8], mut at: usize) -> Result<Head, NotIp> {
     }
 }
 
-/// PPP in HDLC-like framing, or Cisco's own, which has EtherTypes.
+/// PPP in HDLC-like framing, or Cisco HDLC, which has EtherTypes.
 pub(super) fn hdlc(frame: &[u8]) -> Result<Head, NotIp> {
     match frame.first().ok_or_else(|| short("an HDLC header"))? {
         0x0f | 0x8f => behind(frame, 2, 4, false),

@@ -3,34 +3,34 @@
 use super::head::{Head, Kind, NotIp, behind, hdlc, llc, ppp, pppoe, short};
 use super::rare;
 
-/// A link type that can be read. Those of many kinds keep the number of theirs.
+/// A link type. Variants for several of them keep the LINKTYPE_ number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Link {
-    /// Ethernet, with VLAN tags (IEEE 802.1Q, 802.1ad), PPPoE, MPLS labels, LLC and SNAP, or without.
+    /// Ethernet, with or without VLAN tags (IEEE 802.1Q, 802.1ad), PPPoE, MPLS labels, LLC and SNAP.
     Ethernet,
     /// The IP packet alone.
     Raw(i32),
-    /// Linux cooked, as of `tcpdump -i any`.
+    /// Linux cooked capture, as from `tcpdump -i any`.
     Cooked,
-    /// Linux cooked, version 2.
+    /// Linux cooked capture, version 2.
     Cooked2,
     /// BSD null (0) and loop (108): four bytes of address family.
     Null(i32),
-    /// PPP: 9 and 50, with the direction in the place of an address (166) or before it (204), in PPPoE (51); and what
-    /// Cisco makes of its frames (104, and 50).
+    /// PPP: 9 and 50, with the direction in place of an address (166) or before it (204), in PPPoE (51); and Cisco
+    /// HDLC (104, and 50).
     Ppp(i32),
-    /// LLC with SNAP: at once (100, ATM), behind an FDDI header (10) or one of Fibre Channel (122).
+    /// LLC with SNAP: directly (100, ATM), or after an FDDI (10) or Fibre Channel (122) header.
     Snap(i32),
-    /// pflog of BSD (117).
+    /// BSD pflog (117).
     Pflog,
-    /// One of those that are met rarely: IEEE 802.11 with and without radio headers, token ring, frame relay and more.
+    /// A rare one: IEEE 802.11 with and without radio headers, token ring, frame relay and more.
     Rare(i32),
     /// Any other link type: no packet can be found in its frames.
     Other(i32),
 }
 
 impl Link {
-    /// The link type of a LINKTYPE_ number (www.tcpdump.org/linktypes.html).
+    /// Returns the link type with a LINKTYPE_ number (www.tcpdump.org/linktypes.html).
     pub const fn of(number: i32) -> Option<Link> {
         match number {
             1 => Some(Link::Ethernet),
@@ -46,7 +46,7 @@ impl Link {
         }
     }
 
-    /// Its LINKTYPE_ number.
+    /// Returns its LINKTYPE_ number.
     pub const fn number(self) -> i32 {
         match self {
             Link::Ethernet => 1,
@@ -58,7 +58,7 @@ impl Link {
         }
     }
 
-    /// The same, or where it can carry one family alone and the packet is of the other, the one that carries both.
+    /// Returns the same link type, or, if it carries only the other family, the one that carries both.
     pub fn carrying(self, packet: &[u8]) -> Link {
         let version = packet.first().map(|first| first >> 4);
         match (self, version) {
@@ -67,7 +67,7 @@ impl Link {
         }
     }
 
-    /// Offset of the IP packet in a frame.
+    /// Returns the offset of the IP packet in a frame.
     pub fn ip_offset(self, frame: &[u8]) -> Result<usize, NotIp> {
         self.head(frame).map(|head| head.offset)
     }
@@ -76,7 +76,7 @@ impl Link {
         match self {
             Link::Raw(_) => Head::of(frame, 0, Kind::Silent, ""),
             Link::Null(_) => null(frame),
-            Link::Other(number) => Err(NotIp(format!("link type {number}, whose frames are not read"))),
+            Link::Other(number) => Err(NotIp(format!("link type {number}, which is not supported"))),
             Link::Ethernet if frame.len() < 14 => Err(short("an Ethernet header")),
             Link::Ethernet => behind(frame, 12, 14, true),
             Link::Cooked if frame.len() < 16 => Err(short("a Linux cooked header")),
@@ -96,17 +96,16 @@ impl Link {
         }
     }
 
-    /// Makes the header of a frame say that the frame ends with its packet: what comes behind that, a checksum of the frame,
-    /// say, is not written.
+    /// Clears from a frame's header the flag that says that a checksum ends the frame: it is written without one.
     pub fn ends_with_packet(self, frame: &mut [u8]) {
         if let Ok(Head { clear: Some((at, bit)), .. }) = self.head(frame) {
             frame[at] &= !bit;
         }
     }
 
-    /// The link header of a packet that a frame with an IP packet at `offset` gave rise to: of an answer, whose MAC addresses
-    /// change places, or of what the packet became. It tells the family and, where it has a field for it, the length of
-    /// `packet`.
+    /// Makes the link header for a packet that results from a frame with an IP packet at `offset`. For a reply
+    /// (`answer`) the MAC addresses are swapped. The header states the family and, if it has a field for it, the
+    /// length of `packet`.
     pub fn header_of(self, frame: &[u8], offset: usize, packet: &[u8], answer: bool) -> Vec<u8> {
         let mut header = frame[..offset].to_vec();
         if answer && let Some(at) = self.addresses() {
@@ -118,14 +117,14 @@ impl Link {
         if family(packet) != family(&frame[offset..]) {
             head.tell(&mut header, packet);
         }
-        // A field that told something else before, of a captured super-packet, say, is let alone.
+        // A field that already differed, as in a captured super-packet, is left alone.
         if packet.len() != frame.len() - offset {
             head.measure(&mut header, packet);
         }
         header
     }
 
-    /// Where the address of the receiver stands in a frame, and the sender's behind it.
+    /// Returns the offset of the destination address in a frame; the source address follows it.
     const fn addresses(self) -> Option<usize> {
         match self {
             Link::Ethernet => Some(0),
@@ -136,7 +135,7 @@ impl Link {
     }
 }
 
-/// The family stands in the order of the machine that recorded; AF_INET is 2 everywhere, AF_INET6 is not.
+/// The family is in the byte order of the recording machine; AF_INET is 2 everywhere, AF_INET6 differs.
 fn null(frame: &[u8]) -> Result<Head, NotIp> {
     let Some(family) = frame.first_chunk::<4>() else { return Err(short("a null header")) };
     let small = u32::from_le_bytes(*family).min(u32::from_be_bytes(*family));
@@ -147,7 +146,7 @@ fn null(frame: &[u8]) -> Result<Head, NotIp> {
     }
 }
 
-/// Its first byte is its length without what fills it up to 32 bits, the second the family.
+/// The first byte is the header's length without padding to 32 bits, the second the family.
 fn pflog(frame: &[u8]) -> Result<Head, NotIp> {
     match frame {
         [length, 2 | 10 | 24 | 28 | 30, ..] if *length > 1 => {
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_packet_begins_behind_the_link_header() {
+    fn the_packet_follows_the_link_header() {
         let ethernet = |tail: &[u8]| [&[0; 12][..], tail].concat();
         let cases: Vec<(Link, Vec<u8>, Result<usize, &str>)> = vec![
             (Link::Ethernet, ethernet(&[8, 0, 0x45]), Ok(14)),
@@ -182,7 +181,7 @@ mod tests {
             (Link::Null(0), vec![2, 0, 0, 0], Ok(4)),
             (Link::Null(108), vec![0, 0, 0, 30], Ok(4)),
             (Link::Null(0), vec![7, 0, 0, 0], Err("address family 7")),
-            // Of the loopback device, and of a hardware type that nobody knows: the header is as long.
+            // From the loopback device, and of an unknown hardware type: the header has the same length.
             (Link::Cooked, [&[0, 0, 3, 4, 0, 6][..], &[0; 8], &[8, 0]].concat(), Ok(16)),
             (Link::Cooked, [&[0, 9, 0xab, 0xcd, 0, 6][..], &[0; 8], &[0x86, 0xdd]].concat(), Ok(16)),
             (Link::Ethernet, ethernet(&[0x88, 0x64, 0x11, 0, 0, 1, 0, 22, 0, 0x21]), Ok(22)),
@@ -192,7 +191,7 @@ mod tests {
             (Link::Ethernet, ethernet(&[0x88, 0x64, 0x11]), Err("shorter than a PPPoE header")),
             (Link::Ethernet, ethernet(&[0x88, 0x47, 0, 1, 0, 64, 0, 2, 1, 64, 0x45]), Ok(22)),
             (Link::Ethernet, ethernet(&[0x88, 0x47, 0, 1, 0, 64, 0, 2]), Err("shorter than an MPLS label")),
-            (Link::Ethernet, ethernet(&[0x88, 0x47, 0, 1, 1, 64, 0]), Err("something else than IP behind MPLS labels")),
+            (Link::Ethernet, ethernet(&[0x88, 0x47, 0, 1, 1, 64, 0]), Err("something other than IP after MPLS labels")),
             (Link::Ethernet, ethernet(&[0, 28, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]), Ok(22)),
             (Link::Ethernet, ethernet(&[0, 28, 0xaa, 0xaa, 3, 0, 0, 0, 8, 6]), Err("SNAP protocol 0x0806")),
             (Link::Ppp(9), vec![0xff, 3, 0, 0x21], Ok(4)),
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_tells_the_family_and_the_length_of_what_follows() {
+    fn a_header_states_family_and_length() {
         let (four, six) = ([0x45; 20], [0x60; 40]);
         let cases: Vec<(Link, &[u8], &[u8])> = vec![
             (Link::Ppp(9), &[0xff, 3, 0, 0x21], &[0xff, 3, 0, 0x57]),

@@ -1,6 +1,6 @@
-//! Captures: pcap and pcapng, read and written; link types; packets in words.
+//! Captures: reading and writing pcap and pcapng, link types, one-line descriptions of packets.
 //!
-//! It reads from and writes to what it is handed, and must not know files, the engine or clocks.
+//! It reads from and writes to what it is given, and must not know files, the engine or clocks.
 
 mod error;
 mod head;

@@ -1,7 +1,7 @@
-//! Reads pcap and pcapng, gzipped or not, a frame at a time, from any source of bytes.
+//! Reads pcap and pcapng, gzipped or not, frame by frame, from any source of bytes.
 //!
-//! pcap-parser finds the blocks; the times are computed here, because it loses binary resolutions
-//! and reads offsets in the wrong byte order.
+//! pcap-parser finds the blocks; timestamps are computed here, because it drops binary resolutions and reads offsets
+//! in the wrong byte order.
 
 use super::error::CaptureError;
 use super::link::Link;
@@ -20,15 +20,15 @@ const MOST: usize = 1 << 19;
 pub struct Frame {
     /// Its number, from 1.
     pub number: u64,
-    /// Nanoseconds since 1970, 0 where the capture tells no time.
+    /// Nanoseconds since 1970, 0 if the capture has no timestamp.
     pub at: u64,
-    /// The name of the interface that it came in at, where the capture tells it (pcapng, 4.2: `if_name`).
+    /// The name of the ingress interface, if the capture states it (pcapng, 4.2: `if_name`).
     pub interface: Option<Arc<str>>,
     /// Its link type.
     pub link: Link,
     /// The bytes that were captured.
     pub data: Vec<u8>,
-    /// How long it was on the wire.
+    /// Its length on the wire.
     pub original_len: usize,
 }
 
@@ -56,8 +56,8 @@ pub struct Reader<'r> {
     source_failed: Arc<Mutex<Option<io::Error>>>,
 }
 
-/// Fills a buffer as far as the source goes, for a short read is not the end of a file. An error ends the source and is
-/// kept: pcap-parser would throw it away, with the packets that came before it.
+/// Fills a buffer as far as the source goes, since a short read is not the end of a file. An error ends the source
+/// and is kept: pcap-parser would discard it, along with the packets before it.
 struct Source<R> {
     inner: R,
     ended: bool,
@@ -85,7 +85,7 @@ impl<R: Read> Read for Source<R> {
 }
 
 impl<'r> Reader<'r> {
-    /// Begins to read; looks at the first bytes to find the format.
+    /// Opens a capture; the first bytes determine the format.
     pub fn new(mut source: impl Read + Send + 'r) -> Result<Self, CaptureError> {
         let mut head = Vec::new();
         source.by_ref().take(4).read_to_end(&mut head).map_err(CaptureError::Io)?;
@@ -126,7 +126,7 @@ impl<'r> Reader<'r> {
         if let Some(error) = error {
             return Err(of_source(0, 0, error));
         }
-        let what = || "the capture's header is cut off, or makes no sense".into();
+        let what = || "the capture header is truncated or makes no sense".into();
         Ok(Reader {
             blocks: blocks.map_err(|_| CaptureError::Damaged { packets: 0, offset: 0, what: what() })?,
             is_ng: head[..] == MAGICS[0],
@@ -139,11 +139,11 @@ impl<'r> Reader<'r> {
         })
     }
 
-    /// The next frame; none at the end.
+    /// Returns the next frame; `None` at the end.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, CaptureError> {
         loop {
             if self.is_ng && short_block(self.blocks.data()) {
-                return Err(self.damaged("a block says that it is shorter than its own frame".into()));
+                return Err(self.damaged("a block states a length shorter than its own framing".into()));
             }
             let (size, found) = match self.blocks.next() {
                 Ok((size, block)) => (size, take_block(&block)),
@@ -160,7 +160,7 @@ impl<'r> Reader<'r> {
                 }
                 Err(PcapError::UnexpectedEof) => return Err(self.source_error().unwrap_or(self.cut_off())),
                 Err(PcapError::BufferTooSmall) => {
-                    return Err(self.damaged(format!("a block or packet says that it is longer than {MOST} bytes")));
+                    return Err(self.damaged(format!("a block or packet states a length of more than {MOST} bytes")));
                 }
                 Err(_) => return Err(self.damaged("a block's type, length or contents make no sense".into())),
             };
@@ -201,11 +201,12 @@ impl<'r> Reader<'r> {
             Found::Obsolete { swapped, .. } if swapped != self.big_endian => Ok(None),
             Found::Obsolete { block, .. } => match obsolete(&block, self.big_endian) {
                 Some(found) => self.take(found),
-                None => Err(self.damaged("a packet block shorter than its head".into())),
+                None => Err(self.damaged("a packet block shorter than its header".into())),
             },
             Found::Packet { interface, time, caplen, original_len, data } => {
                 let Some(interface) = self.interfaces.get(interface as usize).cloned() else {
-                    return Err(self.damaged(format!("a packet names interface {interface}, which was not described")));
+                    return Err(self
+                        .damaged(format!("a packet names interface {interface}, which has no interface description")));
                 };
                 let caplen = match caplen {
                     Some(caplen) => caplen,
@@ -254,7 +255,7 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// What an error of the source says of the capture.
+/// Turns an error of the source into one of the capture.
 fn of_source(packets: u64, offset: u64, error: io::Error) -> CaptureError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => CaptureError::CutOff { packets, offset },
@@ -264,18 +265,19 @@ fn of_source(packets: u64, offset: u64, error: io::Error) -> CaptureError {
 }
 
 fn damaged_gzip(packets: u64, offset: u64, error: &io::Error) -> CaptureError {
-    CaptureError::Damaged { packets, offset, what: format!("the gzip stream does not unpack ({error})") }
+    CaptureError::Damaged { packets, offset, what: format!("the gzip stream cannot be decompressed ({error})") }
 }
 
-/// Whether the next block of a pcapng claims fewer bytes than its type and its two lengths take, in either order of bytes: no longer
-/// one than the reader takes looks like that in the other order. pcap-parser 0.17 subtracts without looking.
+/// Returns whether the next pcapng block states a length shorter than its type and its two length fields, in either
+/// byte order: no block short enough for the reader looks like that in the other order. pcap-parser 0.17 subtracts
+/// without a check.
 fn short_block(unread: &[u8]) -> bool {
     let length = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok();
     let length = unread.get(4..8).and_then(length);
     length.is_some_and(|bytes| u32::from_le_bytes(bytes) < 12 || u32::from_be_bytes(bytes) < 12)
 }
 
-/// What a block holds, free of the reader's buffer.
+/// The contents of a block, copied out of the reader's buffer.
 enum Found {
     Nothing,
     Section {
@@ -294,7 +296,7 @@ enum Found {
         original_len: u32,
         data: Vec<u8>,
     },
-    /// Where its number is `swapped`, it is one only in a big-endian section.
+    /// If the block type is `swapped`, it is one only in a big-endian section.
     Obsolete {
         swapped: bool,
         block: Vec<u8>,
@@ -328,7 +330,7 @@ impl Description {
         }
     }
 
-    /// pcapng, 4.2: `if_tsresol` is a power of ten, or of two where its highest bit is set.
+    /// pcapng, 4.2: `if_tsresol` is a power of ten, or of two if its highest bit is set.
     fn checked(&self, big_endian: bool) -> Interface {
         let units_per_second = match self.resolution {
             None => 1_000_000,
@@ -346,7 +348,7 @@ impl Description {
 fn nanos(units: u64, interface: &Interface) -> u64 {
     let per_second = interface.units_per_second;
     let (seconds, rest) = (u128::from(units) / per_second, u128::from(units) % per_second);
-    // A rest of up to 2^64 times 10^9 fits in 128 bits.
+    // A remainder of up to 2^64 times 10^9 fits in 128 bits.
     let nanos =
         (seconds as i128 + i128::from(interface.offset)) * 1_000_000_000 + (rest * 1_000_000_000 / per_second) as i128;
     u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)
@@ -379,7 +381,7 @@ fn take_block(block: &PcapBlockOwned<'_>) -> Found {
                 original_len: packet.origlen,
                 data: packet.data.to_vec(),
             },
-            // pcap-parser reads the number of a block that it does not know as little-endian in every section.
+            // pcap-parser reads unknown block types as little-endian in every section.
             Block::Unknown(block) if [OBSOLETE_PACKET, OBSOLETE_PACKET.swap_bytes()].contains(&block.block_type) => {
                 Found::Obsolete { swapped: block.block_type != OBSOLETE_PACKET, block: block.data.to_vec() }
             }
@@ -391,7 +393,7 @@ fn take_block(block: &PcapBlockOwned<'_>) -> Found {
 /// The Packet Block of early pcapng (draft-ietf-opsawg-pcapng, Appendix B).
 const OBSOLETE_PACKET: u32 = 2;
 
-/// The contents of such a block: like an Enhanced Packet Block's, with 16 bits for the interface and 16 for drops.
+/// Reads such a block: like an Enhanced Packet Block, with 16 bits for the interface and 16 for drops.
 fn obsolete(block: &[u8], big_endian: bool) -> Option<Found> {
     let (head, rest) = block.split_first_chunk::<20>()?;
     let word = |at: usize| {
@@ -400,7 +402,7 @@ fn obsolete(block: &[u8], big_endian: bool) -> Option<Found> {
     };
     let interface = if big_endian { word(0) >> 16 } else { word(0) & 0xffff };
     let caplen = word(12);
-    // Behind the packet stand options.
+    // Options follow the packet.
     let data = rest[..rest.len().min((caplen as usize).next_multiple_of(4))].to_vec();
     let time = Some(u64::from(word(4)) << 32 | u64::from(word(8)));
     Some(Found::Packet { interface, time, caplen: Some(caplen), original_len: word(16), data })

@@ -1,4 +1,4 @@
-//! Captures made by hand, byte by byte, and read back.
+//! Captures written by hand, byte by byte, and read back.
 
 use super::*;
 use flate2::Compression;
@@ -28,7 +28,7 @@ fn pcap(big: bool, nanos: bool, packets: &[(u32, u32, &[u8])]) -> Vec<u8> {
     out
 }
 
-/// A pcapng file with one interface of these options and one packet at `units`.
+/// A pcapng file with one interface with these options and one packet at `units`.
 fn pcapng(big: bool, options: &[(u16, &[u8])], units: u64) -> Vec<u8> {
     let word = |n: u32| if big { n.to_be_bytes() } else { n.to_le_bytes() };
     let half = |n: u16| if big { n.to_be_bytes() } else { n.to_le_bytes() };
@@ -87,7 +87,7 @@ fn pcapng_times_follow_resolution_and_offset() {
 }
 
 #[test]
-fn pcapng_tells_the_interface_by_name() {
+fn pcapng_names_the_interface() {
     let named = read(&pcapng(false, &[(2, b"eth1")], 0)).unwrap();
     assert_eq!(named[0].interface.as_deref(), Some("eth1"));
     assert_eq!(read(&pcapng(true, &[], 0)).unwrap()[0].interface, None);
@@ -100,7 +100,7 @@ fn packet_blocks_of_early_pcapng_are_read() {
         let word = |number: u32| if big { number.to_be_bytes() } else { number.to_le_bytes() };
         let half = |number: u16| if big { number.to_be_bytes() } else { number.to_le_bytes() };
         let whole = pcapng(big, &[(9, &[9])], 7);
-        // Behind interface and drops stand time, lengths, data and options.
+        // After interface and drops: time, lengths, data and options.
         let body = [&half(0)[..], &half(9), &word(1), &word(5), &word(3), &word(4)].concat();
         let head = [&body[..], &[1, 2, 3, 0]].concat();
         let framed = |body: &[u8]| {
@@ -115,7 +115,7 @@ fn packet_blocks_of_early_pcapng_are_read() {
         }
         let mut other = framed(&head);
         other[..4].reverse();
-        assert_eq!(read(&[&whole[..], &other].concat()).unwrap().len(), 1, "a block of another number");
+        assert_eq!(read(&[&whole[..], &other].concat()).unwrap().len(), 1, "a block of another type");
         let error = read(&[&whole[..], &framed(&head[..16])].concat()).unwrap_err();
         assert!(matches!(error, CaptureError::Damaged { packets: 1, .. }), "{error}");
     }
@@ -149,7 +149,7 @@ fn gzip_is_unpacked() {
         let clear = matches!(error, CaptureError::CutOff { .. } | CaptureError::Damaged { .. });
         assert!(clear || end < 2, "{end}: {error}");
     }
-    // Behind the data stand its checksum and its length.
+    // The data is followed by its checksum and length.
     for at in packed.len() - 8..packed.len() {
         let mut damaged = packed.clone();
         damaged[at] ^= 1;
@@ -178,7 +178,7 @@ fn packets_before_the_end_of_a_gzip_stream_that_is_cut_off_are_read() {
 }
 
 #[test]
-fn what_is_no_capture_is_told_by_its_first_bytes() {
+fn what_is_not_a_capture_is_described_by_its_first_bytes() {
     for (bytes, want) in [
         (&b"# a text"[..], "the text \"# a \""),
         (b"\x7fELF", "the bytes [7f, 45, 4c, 46]"),

@@ -1,4 +1,4 @@
-//! Writes pcapng with nanoseconds: one interface a link type, every packet outbound.
+//! Writes pcapng with nanoseconds: one interface per link type, every packet outbound.
 
 use super::link::Link;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ const INTERFACE: u32 = 1;
 const PACKET: u32 = 6;
 
 impl<W: Write> Writer<W> {
-    /// Begins a capture.
+    /// Starts a capture.
     pub fn new(mut out: W) -> io::Result<Self> {
         let mut body = Vec::new();
         body.extend(0x1a2b_3c4du32.to_le_bytes());
@@ -51,7 +51,7 @@ impl<W: Write> Writer<W> {
         block(&mut self.out, PACKET, &body)
     }
 
-    /// Ends the capture and gives back what it was written to.
+    /// Ends the capture and returns the writer beneath.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.flush()?;
         Ok(self.out)

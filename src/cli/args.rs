@@ -1,5 +1,7 @@
 //! The command line of `equipoise`.
 
+use crate::control::PacketWords;
+#[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -7,7 +9,7 @@ use std::path::PathBuf;
 /// A NAT load balancer in userspace whose every decision can be replayed from a capture.
 #[derive(Debug, Parser)]
 #[command(name = "equipoise", version, arg_required_else_help = true)]
-pub struct Args {
+pub(super) struct Args {
     /// The log level.
     #[command(flatten)]
     pub verbosity: Verbosity,
@@ -18,7 +20,7 @@ pub struct Args {
 
 /// The log level.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Verbosity {
+pub(super) struct Verbosity {
     /// Log more to stderr: flows with -v, everything with -vv. Overridden by the environment variable RUST_LOG.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -26,7 +28,7 @@ pub struct Verbosity {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Run the gateway on a TUN device until SIGINT, SIGTERM or SIGHUP; usually needs root.
     Run {
         /// Configuration file (TOML).
@@ -44,8 +46,12 @@ pub enum Command {
     },
     /// Replay a capture through the engine: one line per packet, then flows, servers and counters. Needs no privileges.
     Replay(Replay),
+    /// Explain what would become of packets: the rule that matches, the service, each server with the reason why it is
+    /// chosen or not, the rewrite, the timers. Needs no privileges and no running gateway.
+    Explain(Explain),
     /// Run the checklist of NAT requirements on the engine in this binary: one row per requirement, with the cases that
     /// prove it. Exit code 1 if any fails. Needs no privileges.
+    #[cfg(feature = "conformance")]
     Conformance {
         /// Directory of the cases; by default that of the source tree.
         #[arg(long, value_name = "DIR")]
@@ -59,12 +65,13 @@ pub enum Command {
     },
     /// Run a demo on this machine: clients, gateway and servers in network namespaces, with real traffic through a real
     /// TUN device. Cleans up after itself.
+    #[cfg(feature = "demo")]
     Demo(Demo),
 }
 
 /// The options of a replay.
 #[derive(Debug, clap::Args)]
-pub struct Replay {
+pub(super) struct Replay {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -86,11 +93,56 @@ pub struct Replay {
     /// Continue after the last packet until every flow has ended.
     #[arg(long)]
     pub drain: bool,
+    /// Instead of the report, explain the packet of frame N right before it is handled, then verify that it meets the
+    /// verdict that was explained. Frames are numbered as in the report.
+    #[arg(long, value_name = "N", conflicts_with_all = ["output", "drain"], value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) explain: Option<u64>,
+}
+
+/// How packets are written.
+const PACKETS: &str = "\
+How to write a packet:
+  tcp SRC:PORT -> DST:PORT [FLAGS] [seq N] [ack N] [len N]   FLAGS: syn, syn ack,
+                     ack, fin ack, rst, psh ack, ...; without flags it is a SYN
+  udp SRC:PORT -> DST:PORT [len N]
+  sctp SRC:PORT -> DST:PORT [len N]
+  icmp SRC -> DST [id N] [seq N] [len N]                     echo request
+  icmp SRC -> DST reply [id N] [seq N] [len N]               echo reply
+  gre|esp|ipip|ip-N SRC -> DST [len N]
+Any of them may end with `ttl N` (hop limit), `df` or `ingress NAME`. IPv6
+addresses with a port have brackets: [2001:db8::7]:4711
+
+Examples:
+  equipoise explain --config lb.toml 'tcp 192.0.2.7:4711 -> 203.0.113.10:80 syn'
+  equipoise explain --config lb.toml --event 'server web/web-2 down' \\
+      'udp [2001:db8::7]:4711 -> [2001:db8::53]:53 len 40'";
+
+/// The options of an explanation.
+#[derive(Debug, clap::Args)]
+#[command(after_help = PACKETS)]
+pub(super) struct Explain {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// The packets. Each is explained, then handed to the engine, so that the next one meets the flow that it opened.
+    #[arg(value_name = "PACKET", required = true)]
+    pub(super) packets: Vec<PacketWords>,
+    /// Apply an event before the first packet, as in a file for `replay --events` but without the time: "server web/web-2
+    /// down", "rule block off". May be repeated.
+    #[arg(long = "event", value_name = "EVENT")]
+    pub(super) events: Vec<String>,
+    /// Use this seed instead of the one in the configuration; `equipoise run` logs the one that it drew.
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    /// Print one JSON object per packet.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// The options of the demo.
+#[cfg(feature = "demo")]
 #[derive(Debug, clap::Args)]
-pub struct Demo {
+pub(super) struct Demo {
     /// Number of requests.
     #[arg(long, value_name = "N", default_value_t = DemoOptions::default().requests)]
     requests: u64,
@@ -114,9 +166,10 @@ pub struct Demo {
     json: bool,
 }
 
+#[cfg(feature = "demo")]
 impl Demo {
     /// Converts to the options of the demo.
-    pub fn options(&self) -> DemoOptions {
+    pub(super) fn options(&self) -> DemoOptions {
         DemoOptions {
             requests: self.requests,
             clients: self.clients,

@@ -5,9 +5,12 @@
 
 mod args;
 mod check;
+#[cfg(feature = "conformance")]
 mod conformance;
+mod explain;
 
 use crate::config::{self, Parsed, Settings};
+#[cfg(feature = "demo")]
 use crate::demo;
 use crate::gateway::{Gateway, TakenSignals};
 use crate::replay::{self, Format, ReplayError};
@@ -26,6 +29,8 @@ const MOST_CONFIG: u64 = 16 * 1024 * 1024;
 enum Failed {
     /// With this message for stderr.
     Message(String),
+    /// Because of a wrong command line, with this message for stderr.
+    Usage(String),
     /// With a message that has been printed already.
     Shown,
     /// Because the output could not be written.
@@ -48,6 +53,10 @@ pub fn main() -> ExitCode {
         Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failed::Output(error)) => complain(&format!("cannot write the output: {error}")),
         Err(Failed::Message(text)) => complain(&text),
+        Err(Failed::Usage(text)) => {
+            complain(&text);
+            ExitCode::from(2)
+        }
         Err(Failed::Shown) => ExitCode::FAILURE,
     }
 }
@@ -67,10 +76,16 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
             start_log(verbosity, LevelFilter::Warn);
             replay(args, out)
         }
+        Command::Explain(args) => {
+            start_log(verbosity, LevelFilter::Warn);
+            explain::explain(args, &mut BufWriter::new(out))
+        }
+        #[cfg(feature = "conformance")]
         Command::Conformance { cases, only, json } => {
             start_log(verbosity, LevelFilter::Error);
             conformance::run(cases.as_deref(), only, *json, out)
         }
+        #[cfg(feature = "demo")]
         Command::Demo(demo) => {
             start_log(verbosity, LevelFilter::Warn);
             demo::run(&demo.options()).map_err(|error| Failed::Message(error.to_string()))
@@ -110,6 +125,7 @@ fn seeded(settings: Settings) -> Result<Settings, Failed> {
 
 /// Replays a capture through the engine; with `--partial`, the report states damage.
 fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
+    let explain = args.explain;
     let args = replay::Args {
         settings: load(&args.config)?.settings,
         input: args.input.clone(),
@@ -119,8 +135,13 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
         events: args.events.clone(),
         drain: args.drain,
     };
-    match replay::run(&args, &mut BufWriter::new(out)) {
-        Ok(_) => Ok(()),
+    let out = &mut BufWriter::new(out);
+    let result = match explain {
+        Some(number) => replay::explain(&args, number, out),
+        None => replay::run(&args, out).map(drop),
+    };
+    match result {
+        Ok(()) => Ok(()),
         Err(ReplayError::Report(error)) => Err(Failed::Output(error)),
         Err(error) => Err(Failed::Message(error.to_string())),
     }

@@ -1,13 +1,14 @@
-//! The notation of addresses: what a service listens on, and which addresses can serve at all.
+//! The notation of listen addresses, and which addresses are usable at all.
 //!
-//! It must not know where in a file a text stood.
+//! It must not know where in a file a text is.
 
-use super::fields::{did_you_mean, quoted};
+use super::values::host_bits;
+use super::words::{did_you_mean, quoted};
 use crate::balance::{Listen, Protocol};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Why a text is no listen address, and what to write.
+/// Why a text is not a listen address, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) title: String,
@@ -21,7 +22,7 @@ fn wrong(title: impl Into<String>, help: impl Into<String>) -> Wrong {
 const FORMS: &str = "write \"192.0.2.80:80/tcp\", \"192.0.2.80:8000-8100/udp\", \"[2001:db8::80]:80/tcp\", \"192.0.2.80/icmp\", \
                      \"203.0.113.0/24:80/tcp\" or \"any4:80/tcp\"";
 
-/// The words for every address, and the networks that they mean.
+/// The words for every address, and the networks that they stand for.
 const ANY: [(&str, &[IpAddr]); 3] = [
     ("any", &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]),
     ("any4", &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
@@ -38,8 +39,9 @@ pub(super) fn protocol(word: &str) -> Result<Protocol, Wrong> {
     })
 }
 
-/// Reads `address:port/protocol`, `address:first-last/protocol` or `address/icmp`; an IPv6 address stands in brackets.
-/// `address/prefix` is a network; "any" is every address of both families, and so makes two of one text.
+/// Reads `address:port/protocol`, `address:first-last/protocol` or `address/icmp`; an IPv6 address is in brackets.
+///
+/// `address/prefix` is a network. "any" is every address of both families, and so yields two.
 pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Wrong> {
     let (target, word) = text
         .rsplit_once('/')
@@ -64,21 +66,21 @@ pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Wrong> {
     Ok(networks.into_iter().map(listen).collect())
 }
 
-/// Parts an address or network, or the word for one, from its ports.
+/// Splits an address or network, or the word for one, from its ports.
 fn split(target: &str) -> Result<(&str, Option<&str>), Wrong> {
     if target.starts_with('[') {
-        let (_, behind) = target.split_once(']').ok_or_else(|| wrong("the bracket is not closed", FORMS))?;
-        // A network's prefix stands between the bracket and the ports.
-        let prefix = behind.strip_prefix('/').map_or(0, |rest| 1 + rest.find(':').unwrap_or(rest.len()));
-        let (place, rest) = target.split_at(target.len() - behind.len() + prefix);
+        let (_, after) = target.split_once(']').ok_or_else(|| wrong("the bracket is not closed", FORMS))?;
+        // A network's prefix length is between the bracket and the ports.
+        let prefix = after.strip_prefix('/').map_or(0, |rest| 1 + rest.find(':').unwrap_or(rest.len()));
+        let (place, rest) = target.split_at(target.len() - after.len() + prefix);
         return match rest.strip_prefix(':') {
             Some(ports) => Ok((place, Some(ports))),
             None if rest.is_empty() => Ok((place, None)),
-            None => Err(wrong(format!("{} stands between address and protocol", quoted(rest)), FORMS)),
+            None => Err(wrong(format!("unexpected {} between address and protocol", quoted(rest)), FORMS)),
         };
     }
     if target.matches(':').count() > 1 {
-        return Err(wrong("an IPv6 address of a service must stand in brackets", FORMS));
+        return Err(wrong("an IPv6 listen address must be in brackets", FORMS));
     }
     Ok(match target.split_once(':') {
         Some((place, ports)) => (place, Some(ports)),
@@ -86,7 +88,7 @@ fn split(target: &str) -> Result<(&str, Option<&str>), Wrong> {
     })
 }
 
-/// Reads an address, a network or the word for one, as they stand before a port.
+/// Reads an address, a network or the word for one, as written before a port.
 fn networks(place: &str) -> Result<Vec<IpNet>, Wrong> {
     if let Some((_, every)) = ANY.iter().find(|(word, _)| *word == place) {
         let all = |address: &IpAddr| IpNet::new(*address, 0).unwrap_or_else(|_| (*address).into());
@@ -104,7 +106,7 @@ fn networks(place: &str) -> Result<Vec<IpNet>, Wrong> {
         None => parsed.into(),
         Some(prefix) => network(parsed, prefix)?,
     };
-    // A network may hold such addresses, and does not take their packets; all of it must not be of one kind.
+    // A network may include such addresses and does not take their packets, but must not consist of them.
     let why = unusable(net.network()).filter(|why| unusable(net.broadcast()) == Some(why));
     match why {
         None => Ok(vec![net]),
@@ -115,7 +117,7 @@ fn networks(place: &str) -> Result<Vec<IpNet>, Wrong> {
     }
 }
 
-/// The network of an address and the text behind its slash.
+/// Reads the network of an address and the text after its slash.
 fn network(address: IpAddr, prefix: &str) -> Result<IpNet, Wrong> {
     let most = IpNet::from(address).max_prefix_len();
     let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
@@ -123,14 +125,13 @@ fn network(address: IpAddr, prefix: &str) -> Result<IpNet, Wrong> {
     let net = length.and_then(|length: u8| IpNet::new(address, length).ok());
     let net = net.ok_or_else(|| {
         wrong(
-            format!("{} is not the length of a prefix", quoted(prefix)),
-            format!("0 to {most} is allowed: how many bits of the address count"),
+            format!("{} is not a valid prefix length", quoted(prefix)),
+            format!("allowed: 0 to {most}, the number of leading bits that count"),
         )
     })?;
     if net.addr() != net.network() {
         let (first, length) = (bracketed(net.network()), net.prefix_len());
-        let title = format!("{net} has bits set behind its prefix");
-        let help = format!("write \"{first}/{length}\" for the network, or \"{}\" for the address", bracketed(address));
+        let (title, help) = host_bits(net, &format!("{first}/{length}"), &bracketed(address));
         return Err(wrong(title, help));
     }
     Ok(net)
@@ -142,11 +143,11 @@ pub(super) fn port_range(text: &str) -> Result<(u16, u16), Wrong> {
         // `parse` alone would take "+80".
         let number = if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None };
         match number {
-            Some(0) => Err(wrong("port 0 cannot be listened on", "1 to 65535 is allowed")),
+            Some(0) => Err(wrong("port 0 is not allowed", "allowed: 1 to 65535")),
             Some(number) => Ok(number),
             None => Err(wrong(
                 format!("{} is not a port", quoted(text)),
-                "1 to 65535 is allowed, or a range such as 8000-8100",
+                "allowed: 1 to 65535, or a range such as 8000-8100",
             )),
         }
     };
@@ -158,7 +159,7 @@ pub(super) fn port_range(text: &str) -> Result<(u16, u16), Wrong> {
     Ok((first, last))
 }
 
-/// Why an address can be neither a service's nor a server's.
+/// Returns why an address can belong to neither a service nor a server.
 pub(super) fn unusable(address: IpAddr) -> Option<&'static str> {
     let v4 = |address: Ipv4Addr| match address.octets() {
         [0, ..] => Some("it is unspecified (0.0.0.0/8)"),
@@ -172,15 +173,17 @@ pub(super) fn unusable(address: IpAddr) -> Option<&'static str> {
         IpAddr::V6(address) if address.is_unspecified() => Some("it is unspecified (::)"),
         IpAddr::V6(address) if address.is_loopback() => Some("it is the loopback address, which never leaves its host"),
         IpAddr::V6(address) if address.is_multicast() => Some("it is a multicast address"),
-        IpAddr::V6(address) if address.is_unicast_link_local() => Some("it is link-local, which no router forwards"),
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            Some("it is a link-local address, which no router forwards")
+        }
         IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
-            Some("it is an IPv4 address in IPv6 notation, which no packet carries")
+            Some("it is an IPv4-mapped address, which no packet carries")
         }
         IpAddr::V6(_) => None,
     }
 }
 
-/// An address as it stands before a port.
+/// Writes an address as before a port.
 fn bracketed(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_listen_address_is_told_what_is_wrong_with_it() {
+    fn each_wrong_listen_address_gets_its_message() {
         for (text, want) in [
             ("", "listen address \"\" has no protocol"),
             ("192.0.2.80:80", "listen address \"192.0.2.80:80\" has no protocol"),
@@ -240,8 +243,8 @@ mod tests {
             ("192.0.2.80:80/TCP", "unknown protocol \"TCP\""),
             ("192.0.2.80/tcp", "the port is missing"),
             ("192.0.2.80:80/icmp", "ICMP has no ports"),
-            ("192.0.2.80:0/tcp", "port 0 cannot be listened on"),
-            ("192.0.2.80:0-5/tcp", "port 0 cannot be listened on"),
+            ("192.0.2.80:0/tcp", "port 0 is not allowed"),
+            ("192.0.2.80:0-5/tcp", "port 0 is not allowed"),
             ("192.0.2.80:65536/tcp", "\"65536\" is not a port"),
             ("192.0.2.80:+80/tcp", "\"+80\" is not a port"),
             ("192.0.2.80:/tcp", "\"\" is not a port"),
@@ -249,20 +252,20 @@ mod tests {
             ("192.0.2.80:90-80/tcp", "the port range 90-80 is reversed"),
             ("192.0.2.080:80/tcp", "\"192.0.2.080\" is not an IP address"),
             ("web:80/tcp", "\"web\" is not an IP address"),
-            ("2001:db8::80:80/tcp", "an IPv6 address of a service must stand in brackets"),
+            ("2001:db8::80:80/tcp", "an IPv6 listen address must be in brackets"),
             ("[2001:db8::80:80/tcp", "the bracket is not closed"),
-            ("[2001:db8::80]80/tcp", "\"80\" stands between address and protocol"),
+            ("[2001:db8::80]80/tcp", "unexpected \"80\" between address and protocol"),
             ("[192.0.2.80]:80/tcp", "\"192.0.2.80\" is not an IP address"),
             ("[fe80::1%eth0]:80/tcp", "\"fe80::1%eth0\" is not an IP address"),
             ("0.0.0.0:80/tcp", "0.0.0.0 cannot be a service address: it is unspecified (0.0.0.0/8)"),
             ("[::]:80/tcp", ":: cannot be a service address: it is unspecified (::)"),
             ("203.0.113.0/24/tcp", "the port is missing"),
-            ("203.0.113.7/24:80/tcp", "203.0.113.7/24 has bits set behind its prefix"),
-            ("[2001:db8::1]/64:80/tcp", "2001:db8::1/64 has bits set behind its prefix"),
-            ("192.0.2.80/33:80/tcp", "\"33\" is not the length of a prefix"),
-            ("192.0.2.80/:80/tcp", "\"\" is not the length of a prefix"),
-            ("192.0.2.80/+8:80/tcp", "\"+8\" is not the length of a prefix"),
-            ("[::]/129:80/tcp", "\"129\" is not the length of a prefix"),
+            ("203.0.113.7/24:80/tcp", "203.0.113.7/24 has bits set after its prefix"),
+            ("[2001:db8::1]/64:80/tcp", "2001:db8::1/64 has bits set after its prefix"),
+            ("192.0.2.80/33:80/tcp", "\"33\" is not a valid prefix length"),
+            ("192.0.2.80/:80/tcp", "\"\" is not a valid prefix length"),
+            ("192.0.2.80/+8:80/tcp", "\"+8\" is not a valid prefix length"),
+            ("[::]/129:80/tcp", "\"129\" is not a valid prefix length"),
             ("any5:80/tcp", "\"any5\" is not an IP address"),
             ("any/8:80/tcp", "\"any\" is not an IP address"),
             ("[any]:80/tcp", "\"any\" is not an IP address"),

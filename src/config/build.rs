@@ -1,11 +1,11 @@
-//! Makes the settings out of values that were read and checked.
+//! Makes the settings from values that were read and checked.
 //!
-//! It must not judge: what is wrong has been told, and what it makes then is not used.
+//! It must not judge: errors have been reported, and settings made despite them are not used.
 
 use super::links::Links;
 use super::raw::Raw;
-use super::raw_rule::RawRule;
-use super::raw_service::RawService;
+use super::raw::rule::RawRule;
+use super::raw::service::RawService;
 use super::settings::Settings;
 use super::values::{v4, v6};
 use crate::balance::{LastResort, Nat, PoolSettings, ServerSettings, ServiceSettings, server_ports};
@@ -15,10 +15,10 @@ use crate::health::settings::{Floor, MonitorSettings, PoolWatch, ServerWatch};
 use crate::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use crate::policy::{Action, PolicySettings, RuleSettings};
 use serde_spanned::Spanned;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-/// The checked values in the order of the file. A pool that is not known becomes pool 0, and an
-/// unnamed thing gets an empty name: both only where an error was reported.
+/// Makes the settings, in the order of the file. An unknown pool becomes pool 0, and a missing name an empty one: both
+/// only where an error was reported.
 pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
     let gateway = raw.gateway.settings;
     let (answers, fragments) = (raw.answers, raw.fragments);
@@ -49,7 +49,7 @@ pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
         }
         settings.pools.push(PoolSettings { name: text(pool.name), servers, passive, mtu });
     }
-    settings.services = services(raw.services, links, &settings.nat_pools);
+    (settings.services, settings.sticky_groups) = services(raw.services, links, &settings.nat_pools);
     settings.health = health(watched, &settings);
     settings.policy = policy(raw.rules, raw.rate, links);
     settings
@@ -59,7 +59,7 @@ fn text(name: Option<Spanned<String>>) -> String {
     name.map(Spanned::into_inner).unwrap_or_default()
 }
 
-/// The pools that have monitors, with the ports at which services reach their servers.
+/// Lists the pools that have monitors, with the ports at which services reach their servers.
 fn health(watched: Vec<(PoolId, Vec<MonitorSettings>, Floor)>, settings: &Settings) -> HealthSettings {
     let watch = |(pool, monitors, floor): (PoolId, _, _)| {
         let uses = |service: &&ServiceSettings| service.pool == pool || service.last_resort == LastResort::Pool(pool);
@@ -84,21 +84,32 @@ fn server_watch(id: ServerId, server: &ServerSettings, services: &[&ServiceSetti
     let mut ports: Vec<u16> = services.iter().flat_map(reached).collect();
     ports.sort_unstable();
     ports.dedup();
-    // Echo has none.
+    // Echo has no port.
     ports.retain(|port| *port != 0);
     ServerWatch { server: id, v4: server.v4, v6: server.v6, ports }
 }
 
-fn services(raw: Vec<RawService>, links: &Links, nat_pools: &[NatPoolSettings]) -> Vec<ServiceSettings> {
-    // A group has the number of its first service, so no two have one.
+/// Makes the services, and the names of the sticky groups by their number.
+fn services(
+    raw: Vec<RawService>,
+    links: &Links,
+    nat_pools: &[NatPoolSettings],
+) -> (Vec<ServiceSettings>, BTreeMap<u32, String>) {
+    // A group has the number of its first service, so that no two share one.
     let mut groups: HashMap<String, u32> = HashMap::new();
+    let mut names = BTreeMap::new();
     let pool = |at: usize| PoolId(at as u32);
     let mut services = Vec::with_capacity(raw.len());
     for (at, service) in raw.into_iter().enumerate() {
         let mut settings = service.settings;
         if let Some(sticky) = &mut settings.sticky {
             let own = at as u32;
-            sticky.group = service.group.map_or(own, |group| *groups.entry(group.into_inner()).or_insert(own));
+            sticky.group = service.group.map_or(own, |group| {
+                let group = group.into_inner();
+                let number = *groups.entry(group.clone()).or_insert(own);
+                names.entry(number).or_insert(group);
+                number
+            });
         }
         if let Some(at) = links.nat_pools[at] {
             let families = [!nat_pools[at].v4.is_empty(), !nat_pools[at].v6.is_empty()];
@@ -114,7 +125,7 @@ fn services(raw: Vec<RawService>, links: &Links, nat_pools: &[NatPoolSettings]) 
             ..settings
         });
     }
-    services
+    (services, names)
 }
 
 fn policy(raw: Vec<RawRule>, rate: Option<u32>, links: &Links) -> PolicySettings {
@@ -124,7 +135,7 @@ fn policy(raw: Vec<RawRule>, rate: Option<u32>, links: &Links) -> PolicySettings
         let ingress = rule.ingress.map(|name| {
             *places.entry(name.get_ref().clone()).or_insert_with(|| {
                 policy.interfaces.push(name.into_inner());
-                // There are no more names than rules.
+                // There are no more names than rules, whose number is limited.
                 policy.interfaces.len() as u16
             })
         });

@@ -1,93 +1,106 @@
-//! Reads the keys of one TOML table one by one, so that a wrong value hides no other.
+//! Reads the keys of one TOML table one at a time, so that a wrong value hides no other.
 //!
-//! It must not know what the keys mean.
+//! Bounds and defaults come from [`keys`](super::keys). It must not know what the keys mean.
 
-use super::problem::{Draft, Span};
+use super::keys::{DefaultValue, Key, Table, Takes};
+use super::problem::{Draft, Span, grouped};
+use super::words::{all, did_you_mean, list, quoted};
 use crate::time::Duration;
 use serde_spanned::Spanned;
 use std::ops::RangeInclusive;
 use toml::de::{DeTable, DeValue};
 
-/// Characters of a value that a message repeats.
-const QUOTED: usize = 60;
-
 /// How a duration is written.
 const DURATIONS: &str = "write a number with a unit, such as \"30s\", \"4m\" or \"2h 4m\"";
 
-/// A parsed value and where it stands.
+/// A parsed value and its place in the file.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
 
-/// One table of the file, its known keys, and the problems found in it.
+/// One table of the file, its keys, and the problems found in it.
 pub(super) struct Fields<'a, 'i> {
     table: &'a DeTable<'i>,
     /// Header of the table, or the whole of an inline one.
     pub(super) span: Span,
-    /// How the operator writes it: `[[service]]`.
-    name: &'static str,
+    keys: &'static Table,
     pub(super) drafts: &'a mut Vec<Draft>,
     errors_before: usize,
 }
 
 impl<'a, 'i> Fields<'a, 'i> {
-    /// Takes a table and refuses the keys that are not in `known`.
-    pub(super) fn new(
-        table: &'a DeTable<'i>,
-        span: Span,
-        name: &'static str,
-        known: &[&str],
-        drafts: &'a mut Vec<Draft>,
-    ) -> Self {
+    /// Takes a table and refuses the keys that it does not have.
+    pub(super) fn new(table: &'a DeTable<'i>, span: Span, keys: &'static Table, drafts: &'a mut Vec<Draft>) -> Self {
         let errors_before = drafts.len();
         for key in table.keys() {
-            if !known.contains(&key.get_ref().as_ref()) {
-                drafts.push(unknown_key(key.get_ref(), key.span(), name, known));
+            let name = key.get_ref().as_ref();
+            if let Some((_, new)) = keys.renamed.iter().find(|(old, _)| *old == name) {
+                let draft = Draft::error(key.span(), format!("`{name}` is now called `{new}`"));
+                drafts.push(draft.help(format!("write `{new}` instead; its values are the same")));
+            } else if keys.key(name).is_none() {
+                drafts.push(unknown_key(name, key.span(), keys));
             }
         }
-        Fields { table, span, name, drafts, errors_before }
+        Fields { table, span, keys, drafts, errors_before }
     }
 
-    /// Whether nothing was found wrong in this table so far.
+    /// Whether no error has been found in this table so far.
     pub(super) fn is_clean(&self) -> bool {
         !self.drafts[self.errors_before..].iter().any(Draft::is_error)
     }
 
-    /// The value of a key, if it is there.
+    /// The value of a key, if present.
     pub(super) fn value(&self, key: &str) -> Option<&'a Value<'i>> {
+        self.described(key);
         self.table.get(key)
     }
 
-    /// Where a key stands, if it is there.
+    /// The place of a key, if present.
     pub(super) fn key(&self, key: &str) -> Option<Span> {
         self.table.get_key_value(key).map(|(key, _)| key.span())
     }
 
-    /// Whether a key is to be read: it is there, and it says something beside another choice.
-    /// Where it says nothing it is refused, and `beside` tells why: `with action "drop"`.
+    /// The entry of the key table. A reader that asks for a key without one is a mistake in the reader.
+    fn described(&self, key: &str) -> Option<&'static Key> {
+        let described = self.keys.key(key);
+        debug_assert!(described.is_some(), "`{key}` of {} is missing from the key table", self.keys.header);
+        described
+    }
+
+    /// What a key takes.
+    pub(super) fn takes(&self, key: &str) -> Takes {
+        self.described(key).map_or(Takes::Flag, |key| key.takes)
+    }
+
+    fn default(&self, key: &str) -> DefaultValue {
+        self.described(key).map_or(DefaultValue::Required, |key| key.default)
+    }
+
+    /// Reports whether a key is to be read: it is present, and has an effect beside the other keys. Where it has none it is
+    /// refused; `beside` says why: `with action "drop"`.
     pub(super) fn fits(&mut self, key: &str, fits: bool, beside: &str, help: &str) -> bool {
         let Some(span) = self.key(key) else { return false };
         if !fits {
-            self.drafts.push(Draft::error(span, format!("`{key}` says nothing {beside}")).help(help));
+            self.drafts.push(Draft::error(span, format!("`{key}` has no effect {beside}")).help(help));
         }
         fits
     }
 
-    /// Refuses two keys that say the same thing in two ways.
+    /// Refuses all but the first of keys that exclude each other.
     pub(super) fn only_one_of(&mut self, keys: &[&str]) {
         let mut places: Vec<(Span, &str)> = keys.iter().filter_map(|key| Some((self.key(key)?, *key))).collect();
         places.sort_by_key(|(span, _)| span.start);
         let [(first, a), rest @ ..] = &places[..] else { return };
         for (span, b) in rest {
-            let draft =
-                Draft::error(span.clone(), format!("`{b}` stands beside `{a}`")).also(first.clone(), "the first");
-            self.drafts.push(draft.help(format!("only one of {} is allowed", list(keys))));
+            let draft = Draft::error(span.clone(), format!("`{b}` cannot be combined with `{a}`"));
+            let draft = draft.also(first.clone(), "the first");
+            self.drafts.push(draft.help(format!("use only one of {}", list(keys))));
         }
     }
 
-    /// The value of a key that must be there; `form` shows how to write it.
+    /// The value of a required key; `form` shows how to write it.
     pub(super) fn required(&mut self, key: &str, form: &str) -> Option<&'a Value<'i>> {
-        let value = self.table.get(key);
+        let value = self.value(key);
         if value.is_none() {
-            let title = format!("{} has no `{key}`", self.name);
+            let title = format!("{} has no `{key}`", self.keys.header);
             self.drafts.push(Draft::error(self.span.clone(), title).help(format!("add `{form}`")));
         }
         value
@@ -113,122 +126,161 @@ impl<'a, 'i> Fields<'a, 'i> {
         }
     }
 
-    /// A whole number within a range, if the key is there.
-    pub(super) fn number(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<Spanned<u64>> {
-        self.number_of(key, self.table.get(key)?, range)
+    /// The default of a key that is a string.
+    pub(super) fn default_text(&self, key: &str) -> &'static str {
+        let DefaultValue::Text(text) = self.default(key) else { return self.mismatch(key, "") };
+        text
     }
 
-    /// A whole number within a range, if the key is there; the range is that of its type, or less.
-    pub(super) fn count<T: TryFrom<u64>>(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<T> {
-        T::try_from(self.number(key, range)?.into_inner()).ok()
+    /// Whether a length lies within what a key takes.
+    pub(super) fn length_fits(&self, key: &str, length: usize) -> bool {
+        let Takes::Text { least, most, .. } = self.takes(key) else { return self.mismatch(key, true) };
+        (least..=most).contains(&(length as u64))
     }
 
-    /// A value of a key as a whole number within a range.
-    pub(super) fn number_of(
-        &mut self,
-        key: &str,
-        value: &Value<'_>,
-        range: RangeInclusive<u64>,
-    ) -> Option<Spanned<u64>> {
+    /// A whole number within the bounds of its key, if present.
+    pub(super) fn number(&mut self, key: &str) -> Option<Spanned<u64>> {
+        self.number_of(key, self.value(key)?)
+    }
+
+    /// A whole number within the bounds of its key, if present; the bounds are those of its type, or narrower.
+    pub(super) fn count<T: TryFrom<u64>>(&mut self, key: &str) -> Option<T> {
+        T::try_from(self.number(key)?.into_inner()).ok()
+    }
+
+    /// Like [`count`](Self::count), or the default of the key.
+    pub(super) fn count_or_default<T: TryFrom<u64> + Default>(&mut self, key: &str) -> T {
+        let DefaultValue::Number(default) = self.default(key) else { return self.mismatch(key, T::default()) };
+        self.count(key).or_else(|| T::try_from(default).ok()).unwrap_or_default()
+    }
+
+    /// The bounds of the numbers that a key takes.
+    pub(super) fn bounds(&self, key: &str) -> RangeInclusive<u64> {
+        match self.takes(key) {
+            Takes::Number { least, most }
+            | Takes::Ranges { least, most }
+            | Takes::NumberOrShare { least, most }
+            | Takes::WordOrNumber { least, most, .. } => least..=most,
+            _ => self.mismatch(key, 0..=u64::MAX),
+        }
+    }
+
+    /// A value as a whole number within the bounds of a key.
+    pub(super) fn number_of(&mut self, key: &str, value: &Value<'_>) -> Option<Spanned<u64>> {
+        let bounds = self.bounds(key);
         let number = match value.get_ref() {
             DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix()).ok(),
             other => {
                 let title = format!("`{key}` must be a whole number");
-                let help = format!("write a number from {} to {}, without quotes", range.start(), range.end());
+                let help = format!("write a number from {} to {}, without quotes", bounds.start(), bounds.end());
                 self.drafts.push(Draft::error(value.span(), title).label(found(other)).help(help));
                 return None;
             }
         };
         match number.and_then(|number| u64::try_from(number).ok()) {
-            Some(number) if range.contains(&number) => Some(Spanned::new(value.span(), number)),
+            Some(number) if bounds.contains(&number) => Some(Spanned::new(value.span(), number)),
             _ => {
-                let title = format!("`{key}` is out of range");
-                let help = format!("{} to {} is allowed", range.start(), range.end());
-                self.drafts.push(Draft::error(value.span(), title).help(help));
+                self.out_of_range(key, value.span());
                 None
             }
         }
     }
 
-    /// `true` or `false`, if the key is there.
-    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
-        let value = self.table.get(key)?;
+    fn out_of_range(&mut self, key: &str, span: Span) {
+        let help = format!("allowed: {}", self.takes(key));
+        self.drafts.push(Draft::error(span, format!("`{key}` is out of range")).help(help));
+    }
+
+    /// `true` or `false`, or the default of the key.
+    pub(super) fn flag_or_default(&mut self, key: &str) -> bool {
+        let DefaultValue::Flag(default) = self.default(key) else { return self.mismatch(key, false) };
+        let Some(value) = self.value(key) else { return default };
         if let DeValue::Boolean(flag) = value.get_ref() {
-            return Some(*flag);
+            return *flag;
         }
         let title = format!("`{key}` must be true or false");
         let help = "write true or false, without quotes";
         self.drafts.push(Draft::error(value.span(), title).label(found(value.get_ref())).help(help));
-        None
+        default
     }
 
-    /// One of several words, if the key is there.
+    /// What the word of a key stands for, if present. `words` are those of the key table, or some of them.
     pub(super) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
-        let value = self.table.get(key)?;
+        let known = self.takes(key).words();
+        debug_assert!(words.iter().all(|(word, _)| known.contains(word)), "the words of `{key}`");
+        let value = self.value(key)?;
         let form = format!("{key} = \"{}\"", words[0].0);
         let text = self.string(key, value, &form)?;
         let hit = words.iter().find(|(word, _)| word == text.get_ref());
         if hit.is_none() {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let title = format!("unknown `{key}` {}", quoted(text.get_ref()));
+            let title = format!("unknown value {} for `{key}`", quoted(text.get_ref()));
             let help = format!("{}allowed: {}", did_you_mean(text.get_ref(), names.iter().copied()), list(&names));
             self.drafts.push(Draft::error(value.span(), title).help(help));
         }
         hit.map(|(_, found)| *found)
     }
 
-    /// One of several words, or `default` where the key is absent; `None` where the word is wrong.
-    pub(super) fn word_or<T: Copy>(&mut self, key: &str, words: &[(&str, T)], default: T) -> Option<T> {
-        if self.value(key).is_some() { self.word(key, words) } else { Some(default) }
-    }
-
-    /// A duration in the usual notation within a range, if the key is there.
-    pub(super) fn duration_in(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Spanned<Duration>> {
-        let span = if range.contains(&Duration::ZERO) { self.any_duration(key) } else { self.duration(key) }?;
-        if range.contains(span.get_ref()) {
-            return Some(span);
+    /// What the word of a key stands for, or that of its default; `None` only where the word is wrong.
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        if self.value(key).is_some() {
+            return self.word(key, words);
         }
-        let [least, most] = [*range.start(), *range.end()].map(humantime::format_duration);
-        let draft = Draft::error(span.span(), format!("`{key}` is out of range"));
-        self.drafts.push(draft.help(format!("{least} to {most} is allowed")));
-        None
+        let default = self.default_text(key);
+        words.iter().find(|(word, _)| *word == default).map(|(_, found)| *found)
     }
 
-    /// A duration in the usual notation, above zero, if the key is there.
+    /// A duration within the bounds of its key, if present.
     pub(super) fn duration(&mut self, key: &str) -> Option<Spanned<Duration>> {
-        let span = self.any_duration(key)?;
-        if !span.get_ref().is_zero() {
-            return Some(span);
-        }
-        let draft = Draft::error(span.span(), format!("`{key}` must be longer than zero"));
-        self.drafts.push(draft.help(DURATIONS));
-        None
-    }
-
-    fn any_duration(&mut self, key: &str) -> Option<Spanned<Duration>> {
-        let value = self.table.get(key)?;
-        let text = match value.get_ref() {
-            DeValue::String(text) => text,
-            other => {
-                let title = format!("`{key}` must be a duration in quotes");
-                self.drafts.push(Draft::error(value.span(), title).label(found(other)).help(DURATIONS));
-                return None;
-            }
+        let Takes::Duration { least, most } = self.takes(key) else { return self.mismatch(key, None) };
+        let value = self.value(key)?;
+        let DeValue::String(text) = value.get_ref() else {
+            let title = format!("`{key}` must be a quoted duration");
+            self.drafts.push(Draft::error(value.span(), title).label(found(value.get_ref())).help(DURATIONS));
+            return None;
         };
-        let draft = match humantime::parse_duration(text) {
-            Ok(span) => return Some(Spanned::new(value.span(), span)),
+        match humantime::parse_duration(text) {
+            Ok(span) if span >= least && most.is_none_or(|most| span <= most) => Some(Spanned::new(value.span(), span)),
+            Ok(_) if most.is_none() => {
+                let title = format!("`{key}` must be {}", self.takes(key));
+                self.drafts.push(Draft::error(value.span(), title).help(DURATIONS));
+                None
+            }
+            Ok(_) => {
+                self.out_of_range(key, value.span());
+                None
+            }
             Err(error) => {
                 let why: String = error.to_string().chars().take(200).collect();
-                Draft::error(value.span(), format!("`{key}` is not a duration")).label(why)
+                let draft = Draft::error(value.span(), format!("`{key}` is not a duration")).label(why);
+                self.drafts.push(draft.help(DURATIONS));
+                None
             }
-        };
-        self.drafts.push(draft.help(DURATIONS));
-        None
+        }
     }
 
-    /// The tables of an array of tables, each with its span; none where the key is absent.
-    pub(super) fn tables(&mut self, key: &str, header: &str) -> Vec<(&'a DeTable<'i>, Span)> {
-        let Some(value) = self.table.get(key) else { return Vec::new() };
+    /// Like [`duration`](Self::duration), or the default of the key.
+    pub(super) fn duration_or_default(&mut self, key: &str) -> Duration {
+        let default = self.default_duration(key);
+        self.duration(key).map_or(default, Spanned::into_inner)
+    }
+
+    /// The default of a key that is a duration.
+    pub(super) fn default_duration(&self, key: &str) -> Duration {
+        let DefaultValue::Duration(default) = self.default(key) else { return self.mismatch(key, Duration::ZERO) };
+        default
+    }
+
+    /// The key table says something else of a key than its reader.
+    fn mismatch<T>(&self, key: &str, instead: T) -> T {
+        debug_assert!(false, "`{key}` of {} is of another kind in the key table", self.keys.header);
+        instead
+    }
+
+    /// The tables of an array of tables, each with its place; empty where the key is absent.
+    pub(super) fn tables(&mut self, of: &'static Table) -> Vec<(&'a DeTable<'i>, Span)> {
+        let key = of.key_name();
+        let Some(value) = self.value(key) else { return Vec::new() };
         let items = items(value);
         let is_array = matches!(value.get_ref(), DeValue::Array(_));
         let mut tables = Vec::with_capacity(items.len());
@@ -237,28 +289,37 @@ impl<'a, 'i> Fields<'a, 'i> {
                 DeValue::Table(table) if is_array => tables.push((table, item.span())),
                 other => {
                     let title = format!("`{key}` must be an array of tables");
-                    let help = format!("write `{header}` in two pairs of brackets, once for each {key}");
+                    let help = format!("write `{}`, with double brackets, once for each {key}", of.header);
                     self.drafts.push(Draft::error(item.span(), title).label(found(other)).help(help));
                 }
             }
         }
+        let most = self.takes(key).most().map_or(usize::MAX, |most| most as usize);
+        if let Some((_, span)) = tables.get(most) {
+            let title = format!("{} {} tables are too many", grouped(tables.len()), of.header);
+            let draft = Draft::error(span.clone(), title).label("the first one too many");
+            let help = format!("at most {} are allowed; keys such as `ports` take arrays", grouped(most));
+            self.drafts.push(draft.help(help));
+            tables.truncate(most);
+        }
         tables
     }
 
-    /// A table, if the key is there.
-    pub(super) fn table(&mut self, key: &str, header: &str) -> Option<(&'a DeTable<'i>, Span)> {
-        let value = self.table.get(key)?;
+    /// A table, if present.
+    pub(super) fn table(&mut self, of: &'static Table) -> Option<(&'a DeTable<'i>, Span)> {
+        let key = of.key_name();
+        let value = self.value(key)?;
         if let DeValue::Table(table) = value.get_ref() {
             return Some((table, value.span()));
         }
         let title = format!("`{key}` must be a table");
-        let help = format!("write `{header}` on a line of its own, once, and its keys below it");
+        let help = format!("write `{}` once, on a line of its own, with its keys below it", of.header);
         self.drafts.push(Draft::error(value.span(), title).label(found(value.get_ref())).help(help));
         None
     }
 }
 
-/// Each value of an array, or the value itself where it is none.
+/// Each value of an array, or the value itself where it is not an array.
 pub(super) fn items<'v, 'i>(value: &'v Value<'i>) -> &'v [Value<'i>] {
     match value.get_ref() {
         DeValue::Array(items) => items,
@@ -266,17 +327,19 @@ pub(super) fn items<'v, 'i>(value: &'v Value<'i>) -> &'v [Value<'i>] {
     }
 }
 
-fn unknown_key(key: &str, span: Span, name: &str, known: &[&str]) -> Draft {
-    let title = format!("unknown key {} in {name}", quoted(key));
-    Draft::error(span, title).help(format!("{}known keys: {}", did_you_mean(key, known.iter().copied()), all(known)))
+fn unknown_key(key: &str, span: Span, table: &Table) -> Draft {
+    let known: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
+    let preposition = if table.name.is_empty() { "at" } else { "in" };
+    let title = format!("unknown key {} {preposition} {}", quoted(key), table.header);
+    Draft::error(span, title).help(format!("{}known keys: {}", did_you_mean(key, known.iter().copied()), all(&known)))
 }
 
-/// What stands where something else was wanted.
+/// Names what was found where something else was expected.
 pub(super) fn found(value: &DeValue<'_>) -> String {
     let kind = match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Float(_) => "a floating-point number",
         DeValue::Boolean(true) => "true",
         DeValue::Boolean(false) => "false",
         DeValue::Datetime(_) => "a date or time",
@@ -284,86 +347,4 @@ pub(super) fn found(value: &DeValue<'_>) -> String {
         DeValue::Table(_) => "a table",
     };
     format!("found {kind}")
-}
-
-/// A value in quotes, with escapes for what a terminal would obey, and cut short if it is long.
-pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(QUOTED) {
-        Some((end, _)) => format!("{:?}...", &text[..end]),
-        None => format!("{text:?}"),
-    }
-}
-
-/// `"a", "b"`; the words are quoted.
-fn all(words: &[&str]) -> String {
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ")
-}
-
-/// `"a", "b" and 7 more`; the words are quoted, and at most ten are named.
-pub(super) fn list(words: &[&str]) -> String {
-    let mut out = all(&words[..words.len().min(10)]);
-    if words.len() > 10 {
-        out += &format!(" and {} more", words.len() - 10);
-    }
-    out
-}
-
-/// `did you mean "weight"? `, or nothing where no word is close. Only the first hundred words are
-/// looked at: a file of thousands of mistakes must not cost their product.
-pub(super) fn did_you_mean<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> String {
-    let limit = (text.chars().count() / 3).max(1);
-    if limit > 10 {
-        return String::new();
-    }
-    let near = words.take(100).filter(|word| word.len().abs_diff(text.len()) <= 2 * limit);
-    let close = near.map(|word| (distance(text, word), word)).filter(|(far, _)| *far <= limit).min();
-    close.map_or(String::new(), |(_, word)| format!("did you mean {}? ", quoted(word)))
-}
-
-/// Letters to add, remove, change or swap with the next to make one word of the other (optimal
-/// string alignment); case and `_` for `-` cost nothing.
-fn distance(a: &str, b: &str) -> usize {
-    let fold = |text: &str| -> Vec<char> { text.to_lowercase().replace('_', "-").chars().collect() };
-    let (a, b) = (fold(a), fold(b));
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_close_word_is_proposed_and_a_far_one_is_not() {
-        let known = ["weight", "port", "route-table"];
-        let cases = [
-            ("wieght", "did you mean \"weight\"? "),
-            ("route_table", "did you mean \"route-table\"? "),
-            ("prot", "did you mean \"port\"? "),
-            ("Port", "did you mean \"port\"? "),
-            ("listen", ""),
-            ("", ""),
-        ];
-        for (text, want) in cases {
-            assert_eq!(did_you_mean(text, known.into_iter()), want, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_quoted_value_is_short_and_harmless_to_a_terminal() {
-        assert_eq!(quoted("a\u{1b}[2J\n"), r#""a\u{1b}[2J\n""#);
-        assert_eq!(quoted(&"ü".repeat(61)), format!("{:?}...", "ü".repeat(60)));
-    }
 }

@@ -1,13 +1,14 @@
-//! Names in one table that stand for another: each looked up once, and told where it is of nothing.
+//! Names in one table that refer to another: each looked up once, and reported where it refers to nothing.
 //!
 //! It must not judge whether what is named fits.
 
 use super::problem::Draft;
-use super::raw::{Raw, unknown};
+use super::raw::Raw;
+use super::words::{did_you_mean, list, quoted};
 use serde_spanned::Spanned;
 use std::collections::HashMap;
 
-/// What each name stands for, as an index; `None` where none was given, or it is of nothing.
+/// What each name refers to, as an index; `None` where there is no name, or it refers to nothing.
 pub(super) struct Links {
     /// The pool of each service.
     pub(super) pools: Vec<Option<usize>>,
@@ -17,14 +18,14 @@ pub(super) struct Links {
     pub(super) nat_pools: Vec<Option<usize>>,
     /// The service of each rule.
     pub(super) services: Vec<Option<usize>>,
-    /// Of each pool, whether a service uses it; all of them, where it is not known what a service uses.
+    /// For each pool, whether a service uses it; true for all where some service's pool is unknown.
     pub(super) used: Vec<bool>,
 }
 
-/// The things of one kind by name.
+/// The entries of one kind by name.
 struct Names<'n> {
     kind: &'static str,
-    /// The first of each name.
+    /// The first entry of each name.
     by_name: HashMap<&'n str, usize>,
     all: Vec<&'n str>,
     /// Whether every name could be read.
@@ -56,7 +57,7 @@ impl<'n> Names<'n> {
 }
 
 impl Links {
-    /// Looks every name up.
+    /// Looks up every name.
     pub(super) fn new(raw: &Raw, drafts: &mut Vec<Draft>) -> Self {
         let pools = Names::new("pool", raw.pools_are_whole, raw.pools.iter().map(|pool| &pool.name));
         let nat_pools = Names::new("nat-pool", true, raw.nat_pools.iter().map(|pool| &pool.name));
@@ -75,9 +76,18 @@ impl Links {
         let mut used = vec![unknown || raw.services.is_empty(); raw.pools.len()];
         links.pools.iter().chain(&links.last_resorts).flatten().for_each(|at| used[*at] = true);
         for (at, pool) in raw.pools.iter().enumerate() {
-            // The second of two equal names has its error already.
+            // The second of two equal names already has its error.
             used[at] |= pool.name.as_ref().is_some_and(|name| pools.by_name[name.get_ref().as_str()] != at);
         }
         Links { used, ..links }
     }
+}
+
+/// The error for a name that no entry of a `kind` has.
+fn unknown(kind: &str, name: &Spanned<String>, names: &[&str]) -> Draft {
+    let help = match names {
+        [] => format!("add a [[{kind}]] with that name"),
+        _ => format!("{}{kind}s in this file: {}", did_you_mean(name.get_ref(), names.iter().copied()), list(names)),
+    };
+    Draft::error(name.span(), format!("there is no {kind} {}", quoted(name.get_ref()))).help(help)
 }

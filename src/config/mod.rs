@@ -1,44 +1,33 @@
 //! Configuration: TOML exactly as written -> checked [`Settings`].
 //!
 //! ```text
-//!  text --toml--> tables --fields, raw--> values with places --check--> Settings
-//!                    `---------- problems, all of them ----------'--> ConfigError
+//!  text --toml--> tables --raw, keys--> values with places --check, build--> Settings
+//!                    `------------- all problems ------------------'--> ConfigError
 //! ```
 //!
-//! It reads text that it is handed; it must not touch files or the system.
+//! It reads text that it is given; it must not touch files or the system.
 
 mod address;
 mod build;
 mod check;
-mod check_monitor;
-mod check_nat;
-mod check_pool;
-mod check_rule;
-mod check_service;
 mod fields;
+pub mod keys;
 mod links;
+pub mod listing;
 mod problem;
 mod raw;
-mod raw_answers;
-mod raw_gateway;
-mod raw_monitor;
-mod raw_nat;
-mod raw_pool;
-mod raw_probe;
-mod raw_rule;
-mod raw_service;
-mod raw_timeouts;
 mod render;
 pub mod settings;
 mod values;
+mod words;
 
 pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;
 
-use problem::{Draft, Source, place_all, plural};
+use problem::{Draft, Source, place_all, plural, plural_of};
 use toml::de::DeTable;
 
-/// A configuration that can be used, and what the operator should look at.
+/// A configuration that can be used, and its warnings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
     /// The checked settings.
@@ -49,8 +38,9 @@ pub struct Parsed {
 }
 
 impl Parsed {
-    /// The warnings with excerpts of the file, each with an empty line behind it; empty where there
-    /// are none. `color` adds ANSI colours.
+    /// Renders the warnings with excerpts of the file, each followed by an empty line; empty where there are none.
+    ///
+    /// `color` adds ANSI colours.
     pub fn render_warnings(&self, color: bool) -> String {
         render::problems(&self.warnings, &self.source, color)
     }
@@ -58,14 +48,14 @@ impl Parsed {
 
 /// Reads and checks a configuration; `origin` is the name of the file in messages.
 ///
-/// The error holds every problem of the file, as far as the text can be read.
+/// The error holds every problem of the file, as far as the text can be parsed.
 pub fn parse(text: &str, origin: &str) -> Result<Settings, ConfigError> {
     parse_with_warnings(text, origin).map(|parsed| parsed.settings)
 }
 
 /// Like [`parse`], with the warnings.
 pub fn parse_with_warnings(text: &str, origin: &str) -> Result<Parsed, ConfigError> {
-    // A byte order mark is allowed, and is no column of the first line.
+    // A byte order mark is allowed, and does not count as a column of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(text, origin);
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -95,7 +85,7 @@ pub fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Parsed, ConfigError> {
         [0x1f, 0x8b, ..] => "the file is compressed by gzip; unpack it first",
         _ => "save the file as UTF-8, or remove that byte",
     };
-    // Only the text as far as the bad byte's line: what is behind may be of any kind and size.
+    // Only the text up to the bad byte's line: the rest may be of any kind and size.
     let end = bytes[at..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |length| at + length);
     let source = Source::new(&String::from_utf8_lossy(&bytes[..end]), origin);
     let title = format!("the file is not UTF-8 text: byte 0x{:02x} at offset {at}", bytes[at]);
@@ -105,33 +95,33 @@ pub fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Parsed, ConfigError> {
 
 fn syntax(error: &toml::de::Error, text: &str) -> Draft {
     let span = error.span().unwrap_or(0..0);
-    // Some spans reach into the next line, where nothing is wrong.
+    // Some spans extend into the next line, where nothing is wrong.
     let line = text.get(span.start..).map_or(0, |rest| rest.find(['\r', '\n']).unwrap_or(rest.len()));
     let end = span.end.min(span.start + line).max(span.start);
     // An empty span at the start would mean the whole file.
     let span = if end == 0 { 0..1 } else { span.start..end };
     let message = error.message();
     let help = if message.contains("duplicate key") {
-        "each key stands once in its table; remove one of them"
+        "a key may appear only once in its table; remove one of them"
     } else if message.contains("string") {
-        "a string stands in quotes: name = \"web\""
+        "strings must be quoted: name = \"web\""
     } else {
-        "the file is TOML: `key = value` lines below `[table]` headers"
+        "the file must be TOML: `key = value` lines below `[table]` headers"
     };
-    Draft::error(span, format!("this is not TOML: {message}")).help(help)
+    Draft::error(span, format!("invalid TOML: {message}")).help(help)
 }
 
-/// One line for `check` of a valid configuration: what it holds, in numbers.
+/// Summarizes a valid configuration in one line, for `equipoise check`.
 pub fn summary(settings: &Settings) -> String {
     let listens: usize = settings.services.iter().map(|service| service.listen.len()).sum();
     let counts = [
         plural(settings.services.len(), "service"),
-        format!("listening at {}", plural(listens, "place")),
+        plural_of(listens, "listen address", "listen addresses"),
         plural(settings.pools.len(), "pool"),
         plural(settings.servers.len(), "server"),
         plural(settings.monitors(), "monitor"),
         plural(settings.policy.rules.len(), "rule"),
-        format!("room for {}", plural(settings.table.max_flows as usize, "flow")),
+        format!("at most {}", plural(settings.table.max_flows as usize, "flow")),
         format!("device {}", settings.gateway.device),
     ];
     format!("configuration is valid: {}", counts.join(", "))
@@ -139,5 +129,3 @@ pub fn summary(settings: &Settings) -> String {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_keys;

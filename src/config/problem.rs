@@ -1,29 +1,29 @@
-//! What is wrong with a configuration, and where: the problems of one file, found in one go.
+//! What is wrong with a configuration, and where: all problems of one file at once.
 //!
-//! It must not know what a configuration means; it is handed spans and words.
+//! It must not know what a configuration means; it is given spans and texts.
 
 use super::render;
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
 
-/// Bytes of the text, from and to.
+/// A range of bytes of the text.
 pub(super) type Span = Range<usize>;
 
-/// Characters of an offending text that a problem repeats.
+/// Characters of the offending text that a problem repeats.
 const EXCERPT: usize = 80;
 
-/// How bad a problem is.
+/// Whether a problem prevents the configuration from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The configuration cannot be used.
     Error,
-    /// It can be used, and the operator should look.
+    /// It can be used, but the operator should look at it.
     Warning,
 }
 
-/// A second place that a problem is about, such as the first of two equal names.
+/// Another place that a problem involves, such as the first of two equal names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// Line, from 1.
@@ -39,21 +39,21 @@ pub struct Place {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// How bad it is.
+    /// Whether it prevents the configuration from being used.
     pub severity: Severity,
-    /// Line, from 1; 1 also where the whole file is meant.
+    /// Line, from 1; also 1 where the whole file is meant.
     pub line: usize,
-    /// Column in characters, from 1; 1 also where the whole file is meant.
+    /// Column in characters, from 1; also 1 where the whole file is meant.
     pub column: usize,
-    /// The offending text, its first line, at most 80 characters; empty where the whole file is meant.
+    /// First line of the offending text, at most 80 characters; empty where the whole file is meant.
     pub excerpt: String,
     /// What is wrong, in one sentence.
     pub title: String,
-    /// Words beside the offending text; may be empty.
+    /// Annotation of the offending text; may be empty.
     pub label: String,
-    /// What is allowed, or what to do.
+    /// What is allowed, or what to do about it.
     pub help: String,
-    /// Other places that the problem is about.
+    /// Other places that the problem involves.
     pub related: Vec<Place>,
     #[serde(skip)]
     pub(super) span: Span,
@@ -74,12 +74,12 @@ impl Source {
         Source { origin: origin.into(), text: text.into(), lines }
     }
 
-    /// Index of the line that holds an offset, from 0.
+    /// Index of the line that contains an offset, from 0.
     pub(super) fn line_of(&self, offset: usize) -> usize {
         self.lines.partition_point(|&start| start <= offset) - 1
     }
 
-    /// Bytes of the lines `first` to `last`, without the last one's end of line.
+    /// Span of the lines `first` to `last`, without the last line's line ending.
     pub(super) fn lines(&self, first: usize, last: usize) -> Span {
         let end = self.lines.get(last + 1).map_or(self.text.len(), |next| next - 1);
         let start = self.lines[first];
@@ -92,7 +92,7 @@ impl Source {
         (line + 1, self.text[self.lines[line]..offset].chars().count() + 1)
     }
 
-    /// The nearest span that lies inside the text, on whole characters, and not behind its last line.
+    /// The nearest span within the text, on character boundaries and not past the last line.
     fn clamp(&self, span: Span) -> Span {
         if span.start >= self.text.len() {
             let start = self.text.trim_end_matches(['\n', '\r']).len();
@@ -108,7 +108,7 @@ impl Source {
     }
 }
 
-/// A problem as a check finds it: with spans, not yet with lines.
+/// A problem as a check reports it: with spans, not yet with lines.
 #[derive(Debug)]
 pub(super) struct Draft(Problem);
 
@@ -171,24 +171,23 @@ impl Draft {
     }
 }
 
-/// Gives drafts their lines and columns, and puts them in the order of the file.
+/// Gives drafts their lines and columns, and sorts them in the order of the file.
 pub(super) fn place_all(drafts: Vec<Draft>, source: &Source) -> Vec<Problem> {
     let mut problems: Vec<Problem> = drafts.into_iter().map(|draft| draft.place(source)).collect();
     problems.sort_by_key(|problem| (problem.span.start, problem.severity));
     problems
 }
 
-/// Why a configuration cannot be used: every problem found, warnings included, in the order of the
-/// file.
+/// Why a configuration cannot be used: every problem found, including warnings, in the order of the file.
 ///
-/// `Display` renders excerpts of the file in plain ASCII; as JSON it is `origin` and `problems`.
+/// `Display` renders excerpts of the file without colours. The JSON form has the members `origin` and `problems`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigError {
     origin: String,
     problems: Vec<Problem>,
     #[serde(skip)]
     source: Box<Source>,
-    /// Whether checks were left out because the text could not be read so far.
+    /// Whether checks were skipped because the text could not be parsed.
     incomplete: bool,
 }
 
@@ -198,18 +197,19 @@ impl ConfigError {
         ConfigError { origin: source.origin.clone(), problems, source: Box::new(source), incomplete }
     }
 
-    /// Every problem, in the order of the file; at least one is an error.
+    /// Returns every problem, in the order of the file; at least one is an error.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// Name of the file, as the caller gave it.
+    /// Returns the name of the file, as the caller gave it.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The problems with excerpts of the file, then a line that counts them; no end of line follows
-    /// it. At most 50 problems are shown. `color` adds ANSI colours.
+    /// Renders the problems with excerpts of the file, then a line that counts them, without a line ending.
+    ///
+    /// At most 50 problems are shown. `color` adds ANSI colours.
     pub fn render(&self, color: bool) -> String {
         let mut out = render::problems(&self.problems, &self.source, color);
         let warnings = self.problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
@@ -218,7 +218,7 @@ impl ConfigError {
             out += &format!(", {}", plural(warnings, "warning"));
         }
         if self.incomplete {
-            out += "; the rest is checked once the file can be read as TOML";
+            out += "; the rest is checked once the file is valid TOML";
         }
         out
     }
@@ -232,12 +232,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// `1 pool`, `2 pools`, `262,144 flows`.
+/// Counts things: `1 pool`, `2 pools`, `262,144 flows`.
 pub(super) fn plural(count: usize, noun: &str) -> String {
-    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+    plural_of(count, noun, &format!("{noun}s"))
 }
 
-/// Digits in groups of three.
+/// Counts things whose plural is irregular.
+pub(super) fn plural_of(count: usize, one: &str, more: &str) -> String {
+    format!("{} {}", grouped(count), if count == 1 { one } else { more })
+}
+
+/// Groups digits by three: `262,144`.
 pub(super) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_behind_the_text_points_at_the_end_of_its_last_line() {
+    fn a_span_past_the_text_points_at_the_end_of_its_last_line() {
         let source = Source::new("ab\nü\n\n", "x.toml");
         assert_eq!(source.clamp(99..120), 5..5);
         assert_eq!(source.clamp(4..4), 3..5, "inside a character");

@@ -1,4 +1,4 @@
-//! Problems as text, with excerpts of the file in the look of rustc.
+//! Renders problems as text, with excerpts of the file in the style of rustc.
 //!
 //! It must not know what a configuration means.
 
@@ -6,10 +6,10 @@ use super::problem::{Problem, Severity, Source, plural};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use std::borrow::Cow;
 
-/// Problems shown of one file; who has more mends these first.
+/// Most problems shown per file; the rest appears once these are fixed.
 const SHOWN: usize = 50;
 
-/// Each problem with its excerpt and an empty line behind it.
+/// Renders each problem with its excerpt, followed by an empty line.
 pub(super) fn problems(problems: &[Problem], source: &Source, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
@@ -37,8 +37,8 @@ fn group<'a>(problem: &'a Problem, source: &'a Source) -> Group<'a> {
     if problem.help.is_empty() { group } else { group.element(Level::HELP.message(&problem.help)) }
 }
 
-/// The excerpt from the first to the last line that the problem is about; the renderer folds what
-/// is between, and costs as much as the excerpt is long.
+/// Makes the excerpt from the first to the last line that the problem involves. The renderer folds what is between; its cost
+/// grows with the length of the excerpt.
 fn snippet<'a>(problem: &'a Problem, source: &'a Source) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
     let spans = || std::iter::once(&problem.span).chain(problem.related.iter().map(|place| &place.span));
     let start = spans().map(|span| span.start).min().unwrap_or(0);
@@ -58,8 +58,8 @@ fn snippet<'a>(problem: &'a Problem, source: &'a Source) -> Snippet<'a, annotate
         )
 }
 
-/// The text without the control characters that the renderer lets through (C1, U+0080 to U+009F):
-/// some terminals obey them. What stands for them is as long in bytes, so spans stay right.
+/// Replaces the control characters that the renderer lets through (C1, U+0080 to U+009F), which some terminals obey. The
+/// replacement has the same length in bytes, so that spans stay right.
 fn harmless(text: &str) -> Cow<'_, str> {
     let c1 = |c: char| ('\u{80}'..='\u{9f}').contains(&c);
     if text.contains(c1) { text.replace(c1, "\u{b7}").into() } else { text.into() }

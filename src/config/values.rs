@@ -1,30 +1,24 @@
-//! Notations that several tables share: names, addresses, networks, ports, prefixes.
+//! Notations that several tables share: names, addresses, networks, ports, prefix lengths.
 //!
-//! It must not compare one value with another, but for those of one array.
+//! It must not compare one value with another, except those of one array.
 
 use super::address;
-use super::fields::{Fields, Value, found, items, quoted};
+use super::fields::{Fields, Value, found, items};
 use super::problem::Draft;
+use super::words::quoted;
 use crate::balance::{Prefixes, Protocol};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
-/// Characters of a name at most.
-const LONGEST_NAME: usize = 64;
-/// Bytes of an interface's name at most: `IFNAMSIZ` less its closing zero.
-const LONGEST_INTERFACE: usize = 15;
-
-/// The name of a pool, server, service or rule.
+/// Reads the name of a pool, server, service or rule.
 pub(super) fn name(fields: &mut Fields<'_, '_>, form: &str) -> Option<Spanned<String>> {
     let value = fields.required("name", form)?;
     name_of(fields, "name", value, form)
 }
 
-/// A value as a name. Names stand in tables, labels and command lines, so nothing that would need
-/// quotes there is part of one.
+/// Reads a value as a name.
 pub(super) fn name_of(
     fields: &mut Fields<'_, '_>,
     key: &str,
@@ -34,37 +28,36 @@ pub(super) fn name_of(
     let name = fields.string(key, value, form)?;
     let text = name.get_ref();
     let sound = text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if sound && (1..=LONGEST_NAME).contains(&text.chars().count()) {
+    if sound && fields.length_fits(key, text.chars().count()) {
         return Some(name);
     }
-    let help = format!("1 to {LONGEST_NAME} letters, digits, \"-\", \"_\" and \".\" are allowed");
-    fields.drafts.push(Draft::error(name.span(), format!("{} is not a name", quoted(text))).help(help));
+    let help = format!("allowed: {}", fields.takes(key));
+    fields.drafts.push(Draft::error(name.span(), format!("{} is not a valid name", quoted(text))).help(help));
     None
 }
 
-/// The string of a key, if it is there.
+/// Reads the string of a key, if present.
 pub(super) fn text(fields: &mut Fields<'_, '_>, key: &str, form: &str) -> Option<Spanned<String>> {
     let value = fields.value(key)?;
     fields.string(key, value, form)
 }
 
-/// The name of a network interface, if the key is there.
+/// Reads the name of a network interface, if present.
 pub(super) fn interface(fields: &mut Fields<'_, '_>, key: &str, form: &str) -> Option<Spanned<String>> {
     let name = text(fields, key, form)?;
-    // The kernel refuses the first group, and takes `%` as the pattern of a name of its choice.
+    // The kernel refuses the first group, and takes `%` as a pattern for a name that it chooses.
     let bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
     let text = name.get_ref();
-    if (1..=LONGEST_INTERFACE).contains(&text.len()) && !text.contains(bad) && text != "." && text != ".." {
+    if fields.length_fits(key, text.len()) && !text.contains(bad) && text != "." && text != ".." {
         return Some(name);
     }
-    let title = format!("{} cannot be the name of a device", quoted(text));
-    let help =
-        format!("1 to {LONGEST_INTERFACE} bytes without spaces, \"/\", \":\" and \"%\" are allowed, such as `{form}`");
+    let title = format!("{} is not a valid interface name", quoted(text));
+    let help = format!("allowed: {} without spaces, \"/\", \":\" and \"%\", such as `{form}`", fields.takes(key));
     fields.drafts.push(Draft::error(name.span(), title).help(help));
     None
 }
 
-/// A protocol by its name, if the key is there; `None` where the name is wrong.
+/// Reads the name of a protocol, if present; `None` where it is wrong.
 pub(super) fn protocol(fields: &mut Fields<'_, '_>, key: &str) -> Option<Option<Protocol>> {
     if fields.value(key).is_none() {
         return Some(None);
@@ -79,28 +72,28 @@ pub(super) fn protocol(fields: &mut Fields<'_, '_>, key: &str) -> Option<Option<
     }
 }
 
-/// Whether `ports` can be said of a protocol; an echo identifier is none.
+/// Whether `ports` makes sense for a protocol; an echo identifier is not a port.
 pub(super) fn has_ports(protocol: Protocol) -> bool {
     protocol.has_ports() && protocol != Protocol::Icmp
 }
 
-/// What is said of addresses of which there may be one of each family.
+/// The words of a key that takes one address per family.
 pub(super) struct OnePerFamily {
     pub(super) key: &'static str,
     pub(super) form: &'static str,
-    /// How they are written.
+    /// How the addresses are written.
     pub(super) forms: &'static str,
-    /// What the addresses are of: `a server`.
+    /// What has the addresses: `a server`.
     pub(super) owner: &'static str,
-    /// What an address that cannot be used cannot be: `a server address`.
+    /// What an unusable address cannot be: `a server address`.
     pub(super) role: &'static str,
-    /// What to use there.
+    /// What to use instead of an unusable address.
     pub(super) remedy: &'static str,
-    /// What to do with the second of a family.
+    /// What to do with a second address of one family.
     pub(super) second: &'static str,
 }
 
-/// At most one usable address of each family.
+/// Reads at most one usable address of each family.
 pub(super) fn one_per_family(
     fields: &mut Fields<'_, '_>,
     value: &Value<'_>,
@@ -132,7 +125,7 @@ pub(super) fn one_per_family(
     addresses
 }
 
-/// Networks or single addresses; empty where the key is absent or wrong.
+/// Reads networks or single addresses; empty where the key is absent or wrong.
 pub(super) fn networks(fields: &mut Fields<'_, '_>, key: &str) -> Vec<Spanned<IpNet>> {
     let form = format!("{key} = \"203.0.113.0/24\"");
     let forms = "write a network such as \"203.0.113.0/24\" or \"2001:db8::/32\", an address, or an array of them";
@@ -148,8 +141,7 @@ pub(super) fn networks(fields: &mut Fields<'_, '_>, key: &str) -> Vec<Spanned<Ip
                 fields.drafts.push(Draft::error(text.span(), title).help(forms));
             }
             Some(net) if net.trunc() != net => {
-                let title = format!("{net} has bits set behind its prefix");
-                let help = format!("write \"{}\" for the network, or \"{}\" for the address", net.trunc(), net.addr());
+                let (title, help) = host_bits(net, &net.trunc().to_string(), &net.addr().to_string());
                 fields.drafts.push(Draft::error(text.span(), title).help(help));
             }
             Some(net) => all.push(Spanned::new(text.span(), net)),
@@ -158,25 +150,36 @@ pub(super) fn networks(fields: &mut Fields<'_, '_>, key: &str) -> Vec<Spanned<Ip
     all
 }
 
-/// Ranges of ports, first and last: `80`, `"8000-8010"`, or an array of both.
+/// The title and help for a network with bits set after its prefix.
+pub(super) fn host_bits(net: IpNet, network: &str, address: &str) -> (String, String) {
+    let title = format!("{net} has bits set after its prefix");
+    (title, format!("write \"{network}\" for the network, or \"{address}\" for the address"))
+}
+
+/// Reads ranges of ports, first and last: `80`, `"8000-8010"`, or an array of both.
 pub(super) fn port_ranges(fields: &mut Fields<'_, '_>, key: &str) -> Vec<(u16, u16)> {
-    ranges(fields, key, 1..=65_535, "80, \"8000-8100\"", |text| {
+    ranges(fields, key, "80, \"8000-8100\"", |text, _| {
         address::port_range(text).map_err(|wrong| (wrong.title, wrong.help))
     })
 }
 
-/// Ranges of HTTP statuses, first and last: `200`, `"200-299"`, or an array of both.
+/// Reads ranges of HTTP statuses, first and last: `200`, `"200-299"`, or an array of both.
 pub(super) fn status_ranges(fields: &mut Fields<'_, '_>, key: &str) -> Vec<(u16, u16)> {
-    ranges(fields, key, 100..=999, "200, \"200-299\"", |text| {
-        let status = |text: &str| (text.len() == 3).then(|| text.parse().ok()).flatten();
+    ranges(fields, key, "200, \"200-299\"", |text, allowed| {
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let status = |text: &str| {
+            text.parse::<u16>()
+                .ok()
+                .filter(|s| digits(text) && !text.starts_with('0') && allowed.contains(&u64::from(*s)))
+        };
         let range = text.split_once('-').unwrap_or((text, text));
         match (status(range.0), status(range.1)) {
-            (Some(first), Some(last)) if (100..=last).contains(&first) => Ok((first, last)),
-            (Some(first), Some(last)) if last < first => {
+            (Some(first), Some(last)) if first <= last => Ok((first, last)),
+            (Some(first), Some(last)) => {
                 Err((format!("the range {first}-{last} is reversed"), format!("write \"{last}-{first}\"")))
             }
             _ => Err((
-                format!("{} is neither a status nor a range of them", quoted(text)),
+                format!("{} is neither a status nor a range of statuses", quoted(text)),
                 "write 200, \"200-299\", or an array of both".to_string(),
             )),
         }
@@ -186,20 +189,20 @@ pub(super) fn status_ranges(fields: &mut Fields<'_, '_>, key: &str) -> Vec<(u16,
 fn ranges(
     fields: &mut Fields<'_, '_>,
     key: &str,
-    numbers: RangeInclusive<u64>,
     forms: &str,
-    read: impl Fn(&str) -> Result<(u16, u16), (String, String)>,
+    read: impl Fn(&str, std::ops::RangeInclusive<u64>) -> Result<(u16, u16), (String, String)>,
 ) -> Vec<(u16, u16)> {
     let Some(value) = fields.value(key) else { return Vec::new() };
+    let allowed = fields.bounds(key);
     refuse_empty(fields, key, value);
     let mut all = Vec::new();
     for item in items(value) {
         match item.get_ref() {
             DeValue::Integer(_) => {
-                let number = fields.number_of(key, item, numbers.clone());
+                let number = fields.number_of(key, item);
                 all.extend(number.map(|number| (*number.get_ref() as u16, *number.get_ref() as u16)));
             }
-            DeValue::String(text) => match read(text) {
+            DeValue::String(text) => match read(text, allowed.clone()) {
                 Ok(range) => all.push(range),
                 Err((title, help)) => fields.drafts.push(Draft::error(item.span(), title).help(help)),
             },
@@ -213,23 +216,20 @@ fn ranges(
     all
 }
 
-/// An empty array would mean nothing at all; that it means anything is surely not what was meant.
+/// Refuses an empty array: it would match nothing, which cannot be what was meant.
 fn refuse_empty(fields: &mut Fields<'_, '_>, key: &str, value: &Value<'_>) {
     if items(value).is_empty() {
-        let help = format!("name one at least, or leave `{key}` out");
+        let help = format!("name at least one, or leave `{key}` out");
         fields.drafts.push(Draft::error(value.span(), format!("`{key}` is empty")).help(help));
     }
 }
 
-/// Lengths of prefixes under two keys, IPv4's first.
-pub(super) fn prefixes(fields: &mut Fields<'_, '_>, keys: [&str; 2], default: Prefixes) -> Prefixes {
-    Prefixes {
-        v4: fields.count(keys[0], 1..=32).unwrap_or(default.v4),
-        v6: fields.count(keys[1], 1..=128).unwrap_or(default.v6),
-    }
+/// Reads prefix lengths under two keys, that of IPv4 first.
+pub(super) fn prefixes(fields: &mut Fields<'_, '_>, keys: [&str; 2]) -> Prefixes {
+    Prefixes { v4: fields.count_or_default(keys[0]), v6: fields.count_or_default(keys[1]) }
 }
 
-/// An address if it is IPv4.
+/// Returns an address if it is IPv4.
 pub(super) fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {
         IpAddr::V4(address) => Some(address),
@@ -237,7 +237,7 @@ pub(super) fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// An address if it is IPv6.
+/// Returns an address if it is IPv6.
 pub(super) fn v6(address: IpAddr) -> Option<Ipv6Addr> {
     match address {
         IpAddr::V6(address) => Some(address),

@@ -1,6 +1,6 @@
-//! The checklist run on the engine as it is built: each row is proven by replays whose outcome is known octet by octet.
+//! Runs the checklist on this build of the engine: each row is proven by replays whose outcome is known octet by octet.
 //!
-//! It must not judge packets: a case passes if its report and its translated capture are those of its files.
+//! It must not judge packets: a case passes if its report and its translated capture match its files.
 
 mod rows;
 
@@ -13,19 +13,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What came of a row.
+/// The result of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every case of it came out as its files say.
+    /// All its cases match their files.
     Pass,
-    /// One did not: which, and how.
+    /// One case does not: which, and how.
     Fail(String),
     /// It does not apply, for this reason.
     NotApplicable(&'static str),
 }
 
 impl Outcome {
-    /// The word of tables and JSON.
+    /// Returns the word used in tables and JSON.
     pub const fn name(&self) -> &'static str {
         match self {
             Outcome::Pass => "pass",
@@ -35,18 +35,18 @@ impl Outcome {
     }
 }
 
-/// The rows with what came of them.
+/// The rows with their results.
 #[derive(Debug)]
 pub struct Report {
     /// In the order of the checklist.
     pub rows: Vec<(Row, Outcome)>,
 }
 
-/// Capture files that a case can begin with.
+/// The names that a case's capture can have.
 const INPUTS: [&str; 4] = ["in.pcapng", "in.pcap", "in.pcapng.gz", "in.pcap.gz"];
 
-/// Runs every row whose name holds `filter`, in any case of its letters, with the cases in a directory; `scratch` is a directory for
-/// the captures that are made.
+/// Runs every row whose name contains `filter`, ignoring case, with the cases in a directory; `scratch` is a directory for
+/// the captures that this makes.
 pub fn run(cases: &Path, scratch: &Path, filter: &str) -> Report {
     let mut done: BTreeMap<&str, Result<(), String>> = BTreeMap::new();
     let wanted = |row: &&Row| row.id.to_lowercase().contains(&filter.to_lowercase());
@@ -63,7 +63,7 @@ pub fn run(cases: &Path, scratch: &Path, filter: &str) -> Report {
     Report { rows: ROWS.iter().copied().flatten().filter(wanted).map(|row| (*row, judge(row))).collect() }
 }
 
-/// Replays a case and compares what comes of it with its files.
+/// Replays a case and compares the result with its files.
 fn case(dir: &Path, scratch: &Path) -> Result<(), String> {
     let read = |path: PathBuf| fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()));
     let input = INPUTS.iter().map(|name| dir.join(name)).find(|path| path.is_file());
@@ -91,20 +91,20 @@ fn case(dir: &Path, scratch: &Path) -> Result<(), String> {
         if let Some(at) = (0..have.len().max(want.len())).find(|at| have.get(*at) != want.get(*at)) {
             let line = want[..at.min(want.len())].iter().filter(|byte| **byte == b'\n').count() + 1;
             let place = if name == "expect.txt" { format!("line {line}") } else { format!("octet {at}") };
-            return Err(format!("{name} is another from {place} on"));
+            return Err(format!("{name} differs from {place} on"));
         }
     }
     Ok(())
 }
 
 impl Report {
-    /// How many rows passed, failed, and do not apply.
+    /// Returns how many rows passed, failed, and do not apply.
     pub fn counts(&self) -> [usize; 3] {
         let count = |name| self.rows.iter().filter(|(_, outcome)| outcome.name() == name).count();
         [count("pass"), count("FAIL"), count("n/a")]
     }
 
-    /// The table for people, with its closing line.
+    /// Formats the table, with a closing line of totals.
     pub fn text(&self) -> String {
         let proof = |row: &Row, outcome: &Outcome| match (outcome, row.proof) {
             (Outcome::Fail(why), _) => why.clone(),
@@ -112,7 +112,7 @@ impl Report {
             (_, Proof::Cases(names)) => names.join(", "),
             (_, Proof::NotApplicable(reason)) => reason.to_owned(),
         };
-        let header = ["", "REQUIREMENT OF", "SECTION", "WHAT", "VALUE", "PROVEN BY, OR WHY NOT"].map(str::to_owned);
+        let header = ["", "REQUIREMENT", "SECTION", "WHAT", "VALUE", "PROVEN BY, OR WHY NOT"].map(str::to_owned);
         let mut lines = vec![header];
         for (row, outcome) in &self.rows {
             let cells = [outcome.name(), row.id, row.section, row.requirement, row.value].map(str::to_owned);
@@ -131,7 +131,7 @@ impl Report {
         text + &format!("{} requirements: {pass} pass, {fail} fail, {not} do not apply\n", self.rows.len())
     }
 
-    /// The same for machines: one JSON object.
+    /// Returns the same as one JSON object.
     pub fn json(&self) -> serde_json::Value {
         let row = |(row, outcome): &(Row, Outcome)| {
             let (cases, reason) = match (row.proof, outcome) {
@@ -168,7 +168,7 @@ mod tests {
         let failed: Vec<_> = report.rows.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Fail(_))).collect();
         assert!(failed.is_empty(), "{failed:#?}");
         let ids: BTreeSet<_> = report.rows.iter().map(|(row, _)| row.id).collect();
-        assert_eq!(ids.len(), report.rows.len(), "an id stands twice");
+        assert_eq!(ids.len(), report.rows.len(), "an ID occurs twice");
         assert!(report.text().ends_with(" do not apply\n") && report.json()["fail"] == 0);
         for (row, _) in &report.rows {
             assert!(!matches!(row.proof, Proof::Cases([])), "{}: nothing proves it", row.id);

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// How long to wait for a gateway. It answers between packets, and even under a flood it is far faster.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Longest accepted line of an answer, in bytes.
-const MAX_LINE: u64 = 1024 * 1024;
+/// Longest accepted line of an answer, in bytes: an explanation has about 250 for each server of a pool.
+const MAX_LINE: u64 = 16 * 1024 * 1024;
 
 /// An error between the client and the gateway; its text says what to do.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl Client {
         (&mut self.stream).take(MAX_LINE).read_until(b'\n', &mut line).map_err(ClientError::Lost)?;
         match line.last() {
             Some(b'\n') => Ok(line),
-            Some(_) if line.len() as u64 == MAX_LINE => Err(ClientError::Garbled("a line over 1 MiB".into())),
+            Some(_) if line.len() as u64 == MAX_LINE => Err(ClientError::Garbled("a line over 16 MiB".into())),
             _ => Err(ClientError::Lost(ErrorKind::UnexpectedEof.into())),
         }
     }

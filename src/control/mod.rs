@@ -11,15 +11,21 @@
 
 #[cfg(feature = "daemon")]
 pub mod client;
+mod explain;
+mod packet_words;
 pub mod protocol;
 pub mod render;
 mod session;
 
-pub use protocol::{Answer, DeviceCounters, Done, Failure, PROTOCOL, Request, Status, Totals};
+pub use explain::{difference, explain};
+pub use packet_words::{PacketWords, WordsError};
+pub use protocol::{Answer, ClientRow, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals};
 pub use session::{About, CHUNK, MAX_INPUT, Progress, Session};
 
 pub use crate::balance::Admin;
-pub use crate::engine::{Counters, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow};
+pub use crate::engine::{
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
+};
 pub use crate::ids::FlowId;
 pub use crate::packet::Protocol;
 pub use crate::state::Health;

@@ -10,10 +10,14 @@
 //! Each request is answered by any number of rows, followed by one `done` or one `error`. Types only: it must know
 //! neither sockets nor printing.
 
+use super::packet_words::PacketWords;
 use crate::balance::Admin;
-use crate::engine::{Counters, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow};
+use crate::engine::{
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
+};
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
 pub const PROTOCOL: u32 = 2;
@@ -47,6 +51,22 @@ pub enum Request {
     History,
     /// The totals: one [`Answer::Counters`].
     Counters,
+    /// Explains what would become of a packet: one [`Answer::Explanation`].
+    Explain {
+        /// The packet: `tcp 192.0.2.7:4711 -> 203.0.113.10:80 syn`.
+        packet: PacketWords,
+    },
+    /// Explains what would become of the next packet of a flow's client: one [`Answer::Explanation`].
+    ExplainFlow {
+        /// The flow.
+        flow: FlowId,
+    },
+    /// Explains what holds for a client: at most 100 of its flows, one [`Answer::Flow`] each; one [`Answer::Client`];
+    /// then, for each service of its family, one [`Answer::Explanation`] of a new flow from its port 40000.
+    ExplainClient {
+        /// The client.
+        client: IpAddr,
+    },
     /// Removes a flow from the table without notifying its ends.
     Kill {
         /// The flow.
@@ -112,6 +132,10 @@ pub enum Answer {
     Monitor(Box<MonitorRow>),
     /// A change of a server's health.
     History(HistoryRow),
+    /// What would become of a packet, and why.
+    Explanation(Box<Explained>),
+    /// How many flows a client has.
+    Client(ClientRow),
     /// The totals.
     Counters(Box<Totals>),
     /// The status of the gateway.
@@ -137,6 +161,29 @@ pub struct Done {
 pub struct Failure {
     /// The message for an operator.
     pub message: String,
+}
+
+/// A packet and its explanation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The service that the packet was made for; none where the packet was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The packet.
+    pub packet: PacketWords,
+    /// What would become of it, and why.
+    pub explanation: Explanation,
+}
+
+/// How many flows a client has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRow {
+    /// The client.
+    pub client: IpAddr,
+    /// Its flows.
+    pub flows: u64,
+    /// How many of them the answer contains.
+    pub listed: u64,
 }
 
 /// The totals of engine and device.
@@ -209,6 +256,18 @@ mod tests {
         let cases = [
             (Request::Status, r#"{"request":"status"}"#),
             (Request::Flows { query, limit: Some(2) }, r#"{"request":"flows","query":{"service":"web"},"limit":2}"#),
+            (
+                Request::Explain { packet: "udp 192.0.2.7:5 -> 192.0.2.80:53".parse().unwrap() },
+                r#"{"request":"explain","packet":"udp 192.0.2.7:5 -> 192.0.2.80:53"}"#,
+            ),
+            (
+                Request::ExplainFlow { flow: FlowId { index: 7, generation: 0 } },
+                r#"{"request":"explain-flow","flow":"7.0"}"#,
+            ),
+            (
+                Request::ExplainClient { client: "2001:db8::7".parse().unwrap() },
+                r#"{"request":"explain-client","client":"2001:db8::7"}"#,
+            ),
             (Request::Kill { flow: FlowId { index: 7, generation: 0 } }, r#"{"request":"kill","flow":"7.0"}"#),
             (
                 Request::Weight { pool: "p".into(), server: "a".into(), weight: 3 },
@@ -229,7 +288,13 @@ mod tests {
 
     #[test]
     fn a_request_with_an_unknown_word_is_refused() {
-        for bad in [r#"{"request":"reboot"}"#, r#"{"request":"flows","limits":2}"#, r#"{}"#, r#""status""#] {
+        for bad in [
+            r#"{"request":"reboot"}"#,
+            r#"{"request":"flows","limits":2}"#,
+            r#"{"request":"explain","packet":"tcp"}"#,
+            r#"{}"#,
+            r#""status""#,
+        ] {
             assert!(serde_json::from_str::<Request>(bad).is_err(), "{bad}");
         }
     }

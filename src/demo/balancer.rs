@@ -1,4 +1,4 @@
-//! The gateway of the demo: a thread in the gateway's namespace, and a client of its control socket.
+//! The demo's gateway: a thread in the gateway's namespace, and a client of its control socket.
 
 use super::options::DemoError;
 use crate::config::Settings;
@@ -11,26 +11,26 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-/// What the gateway says of itself.
-pub struct Seen {
+/// What the gateway reports.
+pub(super) struct Seen {
     /// Its servers, in the order of the configuration.
     pub servers: Vec<ServerRow>,
-    /// What its monitors see of each address.
+    /// What its monitors see for each address.
     pub monitors: Vec<MonitorRow>,
     /// Its totals.
     pub totals: Totals,
 }
 
-/// A running gateway; it is stopped when dropped.
-pub struct Balancer {
+/// A running gateway; dropping it stops it.
+pub(super) struct Balancer {
     stopper: Stopper,
     thread: Option<JoinHandle<Result<(), DemoError>>>,
     client: Option<Client>,
 }
 
 impl Balancer {
-    /// Starts it, and returns when it is ready for packets and questions.
-    pub fn start(namespace: &Namespace, settings: Settings, socket: &Path) -> Result<Balancer, DemoError> {
+    /// Starts it; returns when it is ready for packets and requests.
+    pub(super) fn start(namespace: &Namespace, settings: Settings, socket: &Path) -> Result<Balancer, DemoError> {
         let fail = |e: &dyn std::fmt::Display| DemoError::new("the gateway did not start", e);
         let (tell, told) = mpsc::channel();
         let inside = namespace.clone();
@@ -44,7 +44,7 @@ impl Balancer {
         });
         let thread = thread.map_err(|e| fail(&e))?;
         let Ok(stopper) = told.recv() else {
-            // It ended before it could say anything but why.
+            // It ended before it was ready: only its error says why.
             return Err(end(thread).err().unwrap_or_else(|| fail(&"it ended at once")));
         };
         let mut balancer = Balancer { stopper, thread: Some(thread), client: None };
@@ -53,7 +53,7 @@ impl Balancer {
     }
 
     /// Asks for servers and totals, as eqctl does.
-    pub fn ask(&mut self) -> Result<Seen, DemoError> {
+    pub(super) fn ask(&mut self) -> Result<Seen, DemoError> {
         let fail = |e: ClientError| DemoError::new("the gateway does not answer on its control socket", e);
         let silent = || DemoError::new("the gateway does not answer on its control socket", "it said nothing");
         let client = self.client.as_mut().ok_or_else(silent)?;
@@ -67,8 +67,8 @@ impl Balancer {
         Ok(Seen { servers, monitors: monitors.collect(), totals: totals.ok_or_else(silent)? })
     }
 
-    /// Ends it and waits until it has taken everything down.
-    pub fn stop(mut self) -> Result<(), DemoError> {
+    /// Stops it and waits until it has removed everything.
+    pub(super) fn stop(mut self) -> Result<(), DemoError> {
         self.stopper.stop();
         self.thread.take().map_or(Ok(()), end)
     }
@@ -77,7 +77,7 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         self.stopper.stop();
-        // Who drops it has an error of more weight.
+        // Whoever drops it already has a more important error.
         let _ = self.thread.take().map(end);
     }
 }

@@ -1,4 +1,4 @@
-//! The demo's books after the last request: what all sides counted, whether it adds up, as text and JSON.
+//! The demo's final accounts: what each side counted and whether it adds up, as text and as JSON.
 
 use super::balancer::Seen;
 use super::drill::Drill;
@@ -8,27 +8,27 @@ use crate::control::render::{count, counters_table, servers_table};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Shares of the requests whose latency is told.
+/// The quantiles of the requests whose latency is shown.
 const SHARES: [f64; 4] = [0.5, 0.9, 0.99, 1.0];
 
-/// What everybody counted.
-pub struct Books {
+/// What each side counted.
+pub(super) struct Books {
     pub options: DemoOptions,
     /// The clients' side.
     pub tally: Tally,
-    /// From the first request to the last answer.
+    /// From the first request to the last reply.
     pub elapsed: Duration,
     /// The servers' side: names and requests answered.
     pub answered: Vec<(String, u64)>,
     /// The gateway's side.
     pub seen: Seen,
-    /// What became of the server that stopped.
+    /// What happened to the server that was stopped.
     pub drill: Option<Drill>,
 }
 
 impl Books {
-    /// What did not come out as it should; empty where all did.
-    pub fn wrong(&self) -> Vec<String> {
+    /// Returns what went wrong; empty if nothing did.
+    pub(super) fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         if self.tally.failed > 0 {
             wrong.push(format!("{} requests failed, the first of them:", self.tally.failed));
@@ -37,21 +37,21 @@ impl Books {
         if self.tally.answered() == 0 {
             wrong.push("no request was answered".into());
         }
-        // People who play may take any turn of the round, and change weights.
+        // In interactive use, people may take turns in the rotation and change weights.
         if !self.options.forever {
             wrong.extend(self.tally.uneven(&self.weights()));
         }
         wrong.extend(self.drill.iter().flat_map(Drill::wrong));
         if !self.seen.totals.engine.add_up() {
-            wrong.push("the gateway's packets do not add up: in is not forwarded + consumed + dropped".into());
+            wrong.push("the gateway's packets do not add up: in differs from forwarded + consumed + dropped".into());
         }
         for ((name, served), row) in self.answered.iter().zip(&self.seen.servers) {
             let got = self.tally.by_server.get(name).copied().unwrap_or(0);
-            // ... and make requests of their own.
+            // They also make requests of their own.
             let differs = |n: u64| if self.options.forever { n < got } else { n != got };
             if differs(*served) || differs(row.flows_total) {
                 wrong.push(format!(
-                    "{name}: clients got {got} answers from it, it gave {served}, the gateway gave it {} flows",
+                    "{name}: clients got {got} responses from it, it sent {served}, the gateway assigned it {} flows",
                     row.flows_total
                 ));
             }
@@ -67,13 +67,13 @@ impl Books {
         self.tally.answered() as f64 / self.elapsed.as_secs_f64().max(0.001)
     }
 
-    /// The summary for people; `left` is what was left behind.
-    pub fn text(&self, left: &[String]) -> String {
+    /// Formats the summary for people; `left` is what was left behind.
+    pub(super) fn text(&self, left: &[String]) -> String {
         let [v4, v6] = self.tally.by_family;
         let [half, most, nearly, all] = self.tally.percentiles(SHARES).map(|l| l.as_secs_f64() * 1000.0);
         let mut text = format!(
-            "{} requests answered in {:.2} s, {:.0} a second: {} over IPv4, {} over IPv6; {} failed\n\
-             latency: half {half:.2} ms, 90 % {most:.2} ms, 99 % {nearly:.2} ms, longest {all:.2} ms\n\n{}\n{}\n",
+            "{} requests answered in {:.2} s, {:.0} per second: {} over IPv4, {} over IPv6; {} failed\n\
+             latency: median {half:.2} ms, 90 % {most:.2} ms, 99 % {nearly:.2} ms, maximum {all:.2} ms\n\n{}\n{}\n",
             count(self.tally.answered()),
             self.elapsed.as_secs_f64(),
             self.rate(),
@@ -86,7 +86,7 @@ impl Books {
         let served: u64 = self.answered.iter().map(|(_, n)| n).sum();
         let _ = writeln!(
             text,
-            "answers: {} came to the clients, {} left the servers, {} flows were opened by the gateway",
+            "responses: {} received by the clients, {} sent by the servers; {} flows opened by the gateway",
             count(self.tally.answered()),
             count(served),
             count(self.seen.totals.engine.flows_opened)
@@ -96,7 +96,7 @@ impl Books {
             let got = self.tally.by_server.get(&name).copied().unwrap_or(0);
             let percent = |part: u64, all: u64| part as f64 * 100.0 / all.max(1) as f64;
             let (have, want) = (percent(got, self.tally.answered()), percent(weight.into(), all));
-            let _ = writeln!(text, "  {name}: {have:.2} % of them; its weight's share is {want:.2} %");
+            let _ = writeln!(text, "  {name}: {have:.2} %; the share of its weight is {want:.2} %");
         }
         if let Some(drill) = &self.drill {
             text.push_str(&drill.text());
@@ -110,8 +110,8 @@ impl Books {
         text
     }
 
-    /// The summary for machines, one line.
-    pub fn json(&self, left: &[String]) -> String {
+    /// Formats the summary as one line of JSON.
+    pub(super) fn json(&self, left: &[String]) -> String {
         let [half, most, nearly, all] = self.tally.percentiles(SHARES).map(|l| l.as_secs_f64() * 1000.0);
         let [v4, v6] = self.tally.by_family;
         serde_json::json!({

@@ -1,4 +1,4 @@
-//! Real clients: threads in the client's namespace, a connection a request.
+//! Real clients: threads in the client's namespace, one connection per request.
 
 use super::drill::Request;
 use super::options::DemoError;
@@ -13,26 +13,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a step of a request may take.
+/// How long one step of a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Requests a second of all clients together, where they go on for ever.
+/// Requests per second of all clients together in endless mode.
 const GENTLE: u32 = 20;
 /// The same during the drill.
 const DRILL: u32 = 250;
 
-/// How clients work.
+/// How the clients work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// So many requests, as fast as they can.
+pub(super) enum Pace {
+    /// This many requests, as fast as possible.
     Requests(u64),
-    /// At a gentle rate until they are stopped.
+    /// At a gentle rate until stopped.
     Gentle,
-    /// At a steady rate until they are stopped, and each request is noted.
+    /// At a steady rate until stopped, recording each request.
     Drill,
 }
 
 impl Pace {
-    /// Requests a second of all clients together.
+    /// Returns the requests per second of all clients together.
     const fn rate(self) -> Option<u32> {
         match self {
             Pace::Requests(_) => None,
@@ -42,20 +42,20 @@ impl Pace {
     }
 }
 
-/// The clients at work.
-pub struct Clients {
+/// The running clients.
+pub(super) struct Clients {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
-    /// Requests that may still begin.
+    /// Requests that may still be started.
     left: AtomicU64,
-    /// The number of the next request; even ones go over IPv4.
+    /// The number of the next request; even ones use IPv4.
     next: AtomicUsize,
     busy: AtomicUsize,
     stop: AtomicBool,
-    /// Requests a second of all clients together.
+    /// Requests per second of all clients together.
     rate: Option<u32>,
     clients: u32,
     servers: usize,
@@ -65,8 +65,8 @@ struct Shared {
 }
 
 impl Clients {
-    /// Starts them; they stop by themselves when all requests are made.
-    pub fn start(
+    /// Starts them; they stop by themselves when all requests are done.
+    pub(super) fn start(
         namespace: &Namespace,
         clients: u16,
         pace: Pace,
@@ -101,24 +101,24 @@ impl Clients {
         Ok(all)
     }
 
-    /// Whether all requests are made.
-    pub fn done(&self) -> bool {
+    /// Returns whether all requests are done.
+    pub(super) fn done(&self) -> bool {
         self.shared.busy.load(Ordering::Relaxed) == 0
     }
 
-    /// Lets no further request begin.
-    pub fn stop(&self) {
+    /// Prevents further requests from being started.
+    pub(super) fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Requests answered and failed so far.
-    pub fn counts(&self) -> (u64, u64) {
+    /// Returns the requests answered and failed so far.
+    pub(super) fn counts(&self) -> (u64, u64) {
         let tally = self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
         (tally.answered(), tally.failed)
     }
 
-    /// Waits for the requests under way, and tells what all of them came to, and each by itself where they were noted.
-    pub fn join(self) -> (Tally, Vec<Request>) {
+    /// Waits for the requests in flight; returns the totals, and each request if they were recorded.
+    pub(super) fn join(self) -> (Tally, Vec<Request>) {
         for thread in self.threads {
             let _ = thread.join();
         }
@@ -134,7 +134,7 @@ fn work(shared: &Shared, namespace: &Namespace, number: usize, stop: &AtomicBool
     if let Err(e) = namespace.enter() {
         shared.note(Instant::now(), Err(e.to_string()));
     } else {
-        // Clients at a rate take turns.
+        // At a fixed rate, clients take turns.
         let span = |requests: u32| shared.rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) * requests / rate);
         let mut next = Instant::now() + span(u32::try_from(number).unwrap_or(0));
         while !over() && take(&shared.left) {
@@ -155,7 +155,7 @@ fn work(shared: &Shared, namespace: &Namespace, number: usize, stop: &AtomicBool
 }
 
 impl Shared {
-    /// Books a request.
+    /// Records a request.
     fn note(&self, began: Instant, result: Result<(String, bool, Duration), String>) {
         if let Some(noted) = &self.noted {
             let (server, failure) = match &result {
@@ -177,7 +177,7 @@ fn take(left: &AtomicU64) -> bool {
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
 }
 
-/// Makes one request over a connection of its own; the server's name and how long it took, or what went wrong.
+/// Makes one request over its own connection; returns the server's name and the latency, or what went wrong.
 fn request(to: SocketAddr, servers: usize) -> Result<(String, Duration), String> {
     let fail = |what: &str, e: std::io::Error| format!("{what} {to}: {e}");
     let started = Instant::now();
@@ -189,11 +189,11 @@ fn request(to: SocketAddr, servers: usize) -> Result<(String, Duration), String>
     let mut bytes = Vec::with_capacity(512);
     stream.read_to_end(&mut bytes).map_err(|e| fail("reading from", e))?;
     let latency = started.elapsed();
-    let server = check(&bytes, own, servers).map_err(|why| format!("the answer of {to} {why}"))?;
+    let server = check(&bytes, own, servers).map_err(|why| format!("the response from {to} {why}"))?;
     Ok((server, latency))
 }
 
-/// The name of the server that gave the answer, if all of it is as it should be: the server saw this client's
+/// Returns the name of the server that responded, if the response is correct in full: the server saw this client's
 /// own address and port.
 fn check(bytes: &[u8], own: SocketAddr, servers: usize) -> Result<String, String> {
     let mut headers = [httparse::EMPTY_HEADER; 16];
@@ -201,7 +201,7 @@ fn check(bytes: &[u8], own: SocketAddr, servers: usize) -> Result<String, String
     let length = match response.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Err(format!("ends after {} bytes", bytes.len())),
-        Err(e) => return Err(format!("is no HTTP: {e}")),
+        Err(e) => return Err(format!("is not HTTP: {e}")),
     };
     if response.code != Some(200) {
         return Err(format!("has status {}", response.code.unwrap_or(0)));

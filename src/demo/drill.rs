@@ -1,5 +1,5 @@
-//! The drill: a server stops in the middle of traffic and comes back. It judges from what clients, gateway and
-//! clock say, and must not know how either is watched.
+//! The drill: a server stops in mid-traffic and comes back. It judges by what clients, gateway and clock report, and
+//! must not know how they are observed.
 
 use super::world::{FALL, INTERVAL, RISE, SLOW_START, TIMEOUT};
 use serde_json::json;
@@ -7,47 +7,48 @@ use std::time::{Duration, Instant};
 
 /// What a busy machine may add to the time that the monitor needs.
 const GRACE: Duration = Duration::from_millis(500);
-/// Of its fair share a server may have so much at most while it is in the first half of its slow start.
+/// The most of its fair share that a server may get in the first half of its slow start.
 const SLOW_SHARE: f64 = 0.75;
 
-/// A request of the drill: when it began, and who answered it, if anybody did.
+/// A request of the drill: when it began, and who answered it, if anyone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     pub began: Instant,
     pub server: Option<String>,
-    /// Why nobody did.
+    /// Why nobody answered.
     pub failure: Option<String>,
 }
 
 /// When what happened, as the demo saw it.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub(super) struct Times {
     /// The server stopped.
     pub stopped: Instant,
-    /// The gateway said that it is down.
+    /// The gateway reported it down.
     pub left: Instant,
     /// The server was started again.
     pub started: Instant,
-    /// The gateway said that it is up.
+    /// The gateway reported it up.
     pub back: Instant,
-    /// Its weight was whole again.
+    /// Its weight was back to full.
     pub whole: Instant,
     /// The last request began.
     pub end: Instant,
 }
 
-/// What the drill came to.
+/// The result of the drill.
 #[derive(Debug, Clone)]
-pub struct Drill {
+pub(super) struct Drill {
     pub server: String,
     pub times: Times,
     pub requests: Vec<Request>,
-    /// What share of the requests is the server's by its weight, 0 to 1.
+    /// The server's share of the requests by its weight, 0 to 1.
     pub fair: f64,
 }
 
-/// The longest that the monitor may need to notice: its interval, stretched by the jitter, for each failure, and the last one's timeout.
-pub fn longest_to_notice() -> Duration {
+/// Returns the longest that the monitor may take to notice: for each failure its interval, extended by the jitter,
+/// and the timeout of the last one.
+pub(super) fn longest_to_notice() -> Duration {
     (INTERVAL * FALL).mul_f64(1.1) + TIMEOUT
 }
 
@@ -57,7 +58,7 @@ impl Drill {
         self.requests.iter().filter(within).collect()
     }
 
-    /// The server's share of the answers to requests that began within a time, 0 to 1.
+    /// Returns the server's share of the replies to requests that began within a period, 0 to 1.
     fn share(&self, from: Instant, to: Instant) -> f64 {
         let within = self.requests.iter().filter(|request| request.began >= from && request.began < to);
         let answered: Vec<_> = within.filter_map(|request| request.server.as_ref()).collect();
@@ -65,53 +66,59 @@ impl Drill {
         own as f64 / answered.len().max(1) as f64
     }
 
-    /// Shares of the fair share: while away, in the first half of the slow start, and after it.
+    /// Returns its part of its fair share: while away, in the first half of the slow start, and after it.
     fn shares(&self) -> [f64; 3] {
         let t = &self.times;
         let half = t.back + (t.whole - t.back) / 2;
         [(t.left, t.started), (t.back, half), (t.whole, t.end)].map(|(from, to)| self.share(from, to) / self.fair)
     }
 
-    /// What did not come out as it should.
-    pub fn wrong(&self) -> Vec<String> {
+    /// Returns what went wrong.
+    pub(super) fn wrong(&self) -> Vec<String> {
         let (name, t) = (&self.server, &self.times);
         let mut wrong = Vec::new();
         let seconds = |span: Duration| format!("{:.2} s", span.as_secs_f64());
         let noticed = t.left - t.stopped;
         if noticed > longest_to_notice() + GRACE {
             let allowed = seconds(longest_to_notice());
-            wrong.push(format!("{name} left {} after it stopped; {allowed} are configured", seconds(noticed)));
+            wrong.push(format!(
+                "{name} was taken out {} after it stopped; the configuration allows {allowed}",
+                seconds(noticed)
+            ));
         }
         let late = self.failed(t.left, t.end);
         if !late.is_empty() {
-            wrong.push(format!("{} requests failed that began after {name} had left, the first of them:", late.len()));
+            wrong.push(format!(
+                "{} requests failed that began after {name} was taken out, the first of them:",
+                late.len()
+            ));
             wrong.extend(late.iter().take(3).filter_map(|request| request.failure.clone()));
         }
         let [away, rising, after] = self.shares();
         if away > 0.0 {
-            wrong.push(format!("{name} was given requests while it was away"));
+            wrong.push(format!("{name} was assigned requests while it was down"));
         }
         if rising > SLOW_SHARE {
-            wrong.push(format!("{name} had {:.0} % of its share in the first half of its slow start", rising * 100.0));
+            wrong.push(format!("{name} got {:.0} % of its share in the first half of its slow start", rising * 100.0));
         }
         if !(0.8..=1.2).contains(&after) {
-            wrong.push(format!("{name} had {:.0} % of its share after its slow start", after * 100.0));
+            wrong.push(format!("{name} got {:.0} % of its share after its slow start", after * 100.0));
         }
         wrong
     }
 
-    /// The summary for people.
-    pub fn text(&self) -> String {
+    /// Formats the summary for people.
+    pub(super) fn text(&self) -> String {
         let (name, t) = (&self.server, &self.times);
         let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
         let [_, rising, after] = self.shares();
         format!(
-            "drill: {name} stopped in mid-traffic. It left the choice after {:.2} s ({:.2} s are configured: \
-             {FALL} failures, every {} ms, timeout {} ms)\n\
-             \x20 {} of {} requests failed before that, {} that began after it\n\
-             \x20 started again, it was back after {:.2} s ({RISE} successes), and had its whole weight {:.1} s later \
-             (slow start {} s)\n\
-             \x20 of its fair share it got {:.0} % in the first half of that time, and {:.0} % afterwards\n",
+            "drill: {name} stopped in mid-traffic. It was taken out after {:.2} s ({:.2} s configured: {FALL} failures, \
+             every {} ms, timeout {} ms)\n\
+             \x20 {} of {} requests failed before that; of those that began later, {}\n\
+             \x20 restarted, it was back after {:.2} s ({RISE} successes), and at full weight {:.1} s later (slow start \
+             {} s)\n\
+             \x20 it got {:.0} % of its fair share in the first half of the slow start, and {:.0} % after it\n",
             seconds(t.stopped, t.left),
             longest_to_notice().as_secs_f64(),
             INTERVAL.as_millis(),
@@ -127,8 +134,8 @@ impl Drill {
         )
     }
 
-    /// The summary for machines.
-    pub fn json(&self) -> serde_json::Value {
+    /// Formats the summary as JSON.
+    pub(super) fn json(&self) -> serde_json::Value {
         let t = &self.times;
         let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1000.0;
         let [_, rising, after] = self.shares();
@@ -151,7 +158,8 @@ impl Drill {
 mod tests {
     use super::*;
 
-    /// A request every 10 ms for 10 s: s2 stops at 1 s, has left at 1.4 s, starts at 3 s, is back at 3.5 s, whole at 6.5 s.
+    /// One request every 10 ms for 10 s: s2 stops at 1 s, is out at 1.4 s, restarts at 3 s, is back at 3.5 s, at full
+    /// weight at 6.5 s.
     fn drill(change: impl Fn(u64, &mut Request)) -> Drill {
         let zero = Instant::now();
         let at = |ms: u64| zero + Duration::from_millis(ms);
@@ -183,7 +191,7 @@ mod tests {
         let drill = drill(|_, _| {});
         assert_eq!(drill.wrong(), [] as [String; 0]);
         let text = drill.text();
-        assert!(text.contains("20 of 1000 requests failed before that, 0 that began after it"), "{text}");
+        assert!(text.contains("20 of 1000 requests failed before that; of those that began later, 0"), "{text}");
         assert_eq!(
             (drill.json()["failed_before"].as_u64(), drill.json()["failed_after"].as_u64()),
             (Some(20), Some(0))
@@ -191,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told() {
+    fn each_fault_is_reported() {
         let s2 = |request: &mut Request| request.server = Some("s2".into());
         let late = drill(|ms, r| {
             if ms == 1500 {
@@ -204,7 +212,7 @@ mod tests {
                 s2(r)
             }
         });
-        assert!(sent_away.wrong()[0].contains("while it was away"));
+        assert!(sent_away.wrong()[0].contains("while it was down"));
         let no_slow_start = drill(|ms, r| {
             if (3500..5000).contains(&ms) && ms % 20 == 0 {
                 s2(r)
@@ -219,6 +227,6 @@ mod tests {
         assert!(never_back.wrong()[0].contains("0 % of its share after"));
         let mut slow = drill(|_, _| {});
         slow.times.stopped -= Duration::from_secs(2);
-        assert!(slow.wrong()[0].contains("are configured"));
+        assert!(slow.wrong()[0].contains("the configuration allows"));
     }
 }

@@ -1,14 +1,14 @@
-//! A whole world in one command: namespaces, real servers, real clients, a real TUN.
+//! A whole network in one command: namespaces, real servers, real clients, a real TUN device.
 //!
 //! ```text
 //!   client ---- gateway ---- server1, server2, ...        a network namespace each, cables between
 //!   (here)      (Gateway)    (HTTP/1.1, here too)
 //! ```
 //!
-//! The gateway is the very one of `equipoise run`, started from a configuration text; what is shown of it
-//! comes through its control socket. At the end the demo checks its own books and that nothing is left.
+//! The gateway is that of `equipoise run`, started from a configuration text; what is shown of it comes through its
+//! control socket. At the end the demo checks its own accounts and that nothing is left behind.
 
-#![allow(clippy::disallowed_methods, reason = "a live world has a clock and waits")]
+#![allow(clippy::disallowed_methods, reason = "real programs have a clock and wait")]
 
 mod balancer;
 mod books;
@@ -40,22 +40,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use world::World;
 
-/// How often the gateway is asked and the picture drawn.
+/// How often the gateway is queried and the picture drawn.
 const TICK: Duration = Duration::from_millis(100);
-/// How long each act of the drill takes that has no end of its own.
+/// How long each act of the drill lasts that has no end of its own.
 const ACT: Duration = Duration::from_secs(1);
-/// When a drill that does not come to its end is given up.
+/// When a drill that does not finish is abandoned.
 const LONGEST_DRILL: Duration = Duration::from_secs(40);
 
-/// Plays the demo until its requests are answered, its time is over, or Ctrl-C; prints to stdout.
+/// Runs the demo until its requests are done, its time is up, or Ctrl-C; prints to stdout.
 ///
-/// To be called before the process starts any thread. The error says what is missing, or what did not come
-/// out as it should; in both cases nothing is left behind.
+/// To be called before the process starts any thread. The error says what is missing or what went wrong; in either
+/// case nothing is left behind.
 pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     options.check()?;
     netns::become_root_in_user_namespace().map_err(|e| DemoError::new("the demo cannot make its network", e))?;
     if let Some(problem) = preflight::tun_device() {
-        return Err(DemoError::new("the demo cannot make its TUN device", problem));
+        return Err(DemoError::new("the demo cannot create its TUN device", problem));
     }
     let stop = on_signals()?;
     let before = Before::look();
@@ -69,7 +69,7 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     let mut wrong = books.wrong();
     wrong.extend(left.into_iter().map(|what| format!("left behind: {what}")));
     if !wrong.is_empty() {
-        return Err(DemoError::new("the demo did not come out as it should", wrong.join("\n  ")));
+        return Err(DemoError::new("the demo did not go as expected", wrong.join("\n  ")));
     }
     if stop.load(Ordering::Relaxed) && !options.forever {
         return Err(DemoError::Interrupted);
@@ -77,13 +77,14 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// Prints, if anybody still listens: a closed pipe is no reason to leave the world standing.
+/// Prints, ignoring errors: a closed pipe is no reason to leave the network behind.
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// A flag that Ctrl-C and its kin raise. Every wait of the demo ends within seconds, so there is no harder way.
+/// A flag that SIGINT and the like raise. Every wait of the demo ends within seconds, so a second signal needs no
+/// harder way out.
 fn on_signals() -> Result<Arc<AtomicBool>, DemoError> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let stop = Arc::new(AtomicBool::new(false));
@@ -116,7 +117,7 @@ fn play(options: &DemoOptions, scratch: &Scratch, stop: &Arc<AtomicBool>) -> Res
     let watched = watch(options, &mut balancer, &clients, stop, started);
     let (tally, _) = clients.join();
     let elapsed = started.elapsed();
-    // The last connections' closing packets are still on their way when their clients are done.
+    // The last connections' closing packets are still in flight when their clients are done.
     std::thread::sleep(TICK);
     let seen = watched.and_then(|()| balancer.ask());
     let answered = servers.iter().map(Server::answered).collect();
@@ -124,7 +125,7 @@ fn play(options: &DemoOptions, scratch: &Scratch, stop: &Arc<AtomicBool>) -> Res
     let victim = options.victim().filter(|_| seen.is_ok() && tally.failed == 0 && !stop.load(Ordering::Relaxed));
     let drill = victim.map(|victim| stage.drill(victim)).transpose();
     let stopped = stage.balancer.stop();
-    // Why the gateway ended says more than that it does not answer.
+    // Why the gateway ended is more informative than that it does not reply.
     stopped?;
     let (seen, drill) = (seen?, drill?.flatten());
     world.check_gateway_is_clean()?;
@@ -132,7 +133,7 @@ fn play(options: &DemoOptions, scratch: &Scratch, stop: &Arc<AtomicBool>) -> Res
     Ok(Books { options: options.clone(), tally, elapsed, answered, seen, drill })
 }
 
-/// Everybody who plays in the drill.
+/// The participants of the drill.
 struct Stage<'a> {
     options: &'a DemoOptions,
     world: &'a World,
@@ -142,7 +143,7 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Stops a server in mid-traffic and starts it again; none where somebody stopped the demo.
+    /// Stops a server in mid-traffic and restarts it; `None` if the demo was interrupted.
     fn drill(&mut self, victim: usize) -> Result<Option<Drill>, DemoError> {
         let clients =
             Clients::start(&self.world.client, self.options.clients, Pace::Drill, self.servers.len(), self.stop)?;
@@ -169,7 +170,7 @@ impl Stage<'_> {
                 return Ok(now);
             }
             if began.elapsed() > LONGEST_DRILL {
-                return Err(DemoError::new("the drill did not come to its end", format!("waited for {what}")));
+                return Err(DemoError::new("the drill did not finish", format!("waited for {what}")));
             }
             std::thread::sleep(TICK / 4);
         };
@@ -197,7 +198,7 @@ fn introduce(world: &World, file: &Path, text: &str) {
     say(&format!("{}\n\nThe gateway runs from {}:\n\n{text}\n", world.describe(), file.display()));
 }
 
-/// Draws until the clients are done, the time is over or somebody stops it.
+/// Draws until the clients are done, the time is up or the demo is interrupted.
 fn watch(
     options: &DemoOptions,
     balancer: &mut Balancer,

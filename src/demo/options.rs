@@ -1,8 +1,8 @@
-//! What can be asked of the demo, and how it can fail.
+//! The demo's options, and how it can fail.
 
 use std::fmt;
 
-/// Most servers; a bar each has to fit on a screen.
+/// The most servers: a bar for each must fit on a screen.
 const MOST_SERVERS: usize = 9;
 
 /// What the demo is to do.
@@ -10,13 +10,13 @@ const MOST_SERVERS: usize = 9;
 pub struct DemoOptions {
     /// Requests to send; ignored with `forever`.
     pub requests: u64,
-    /// Clients that send at the same time, 1 to 1,000.
+    /// Concurrent clients, 1 to 1,000.
     pub clients: u16,
-    /// Most seconds to send for; none is as long as it takes.
+    /// The most seconds to send for; `None` for as long as it takes.
     pub seconds: Option<u64>,
-    /// Whether to keep going, gently, until Ctrl-C or `seconds`, for people who want to play in it.
+    /// Whether to keep going, gently, until Ctrl-C or `seconds`, for people who want to experiment with it.
     pub forever: bool,
-    /// Whether a server is stopped in mid-traffic and started again, where there are two with a weight.
+    /// Whether a server is stopped in mid-traffic and restarted, if there are two with a weight.
     pub drill: bool,
     /// Whether to print nothing but one JSON object at the end.
     pub json: bool,
@@ -39,7 +39,7 @@ impl Default for DemoOptions {
 }
 
 impl DemoOptions {
-    /// The server that a drill stops: the last with a weight, if another one can take over.
+    /// Returns the server that a drill stops: the last one with a weight, if another can take over.
     pub(super) fn victim(&self) -> Option<usize> {
         let mut weighty = self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0).map(|(place, _)| place);
         let (_, last) = (weighty.next()?, weighty.next_back()?);
@@ -47,9 +47,9 @@ impl DemoOptions {
     }
 
     pub(super) fn check(&self) -> Result<(), DemoError> {
-        let refuse = |what: String| Err(DemoError::new("these options cannot be played", what));
+        let refuse = |what: String| Err(DemoError::new("these options do not work", what));
         if !(1..=MOST_SERVERS).contains(&self.weights.len()) {
-            return refuse(format!("{} weights; give 1 to {MOST_SERVERS}, one a server", self.weights.len()));
+            return refuse(format!("{} weights: give 1 to {MOST_SERVERS}, one per server", self.weights.len()));
         }
         if self.weights.iter().all(|w| *w == 0) {
             return refuse("every weight is 0, so no server would get a request; give one of them 1 or more".into());
@@ -64,12 +64,12 @@ impl DemoOptions {
     }
 }
 
-/// Why the demo could not be played, or what did not come out as it should.
+/// Why the demo could not run, or what went wrong.
 #[derive(Debug)]
 pub enum DemoError {
-    /// What failed, and why or what to do, line by line.
+    /// What failed, and why or how to fix it, line by line.
     Failed(String),
-    /// Somebody stopped it before its end; what was sent is in order.
+    /// It was interrupted; everything sent so far is in order.
     Interrupted,
 }
 
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_that_cannot_be_played_are_refused() {
+    fn impossible_options_are_refused() {
         let good = DemoOptions::default();
         assert!(good.check().is_ok());
         let bad = [

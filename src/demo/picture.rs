@@ -1,4 +1,5 @@
-//! The live picture: a bar a server on a terminal, a line a second elsewhere. It must not know where numbers come from.
+//! The live picture: a bar per server on a terminal, a line per second elsewhere. It must not know where the numbers
+//! come from.
 
 use super::balancer::Seen;
 use super::options::DemoOptions;
@@ -11,14 +12,14 @@ use std::time::Duration;
 
 /// Cells of the longest bar.
 const CELLS: u64 = 32;
-/// Rates are of the last second.
+/// The window that rates are measured over.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// What is to be seen.
-pub struct View<'a> {
+/// What is shown.
+pub(super) struct View<'a> {
     /// Since the first request.
     pub elapsed: Duration,
-    /// What the gateway says.
+    /// What the gateway reports.
     pub seen: &'a Seen,
     /// Requests answered.
     pub answered: u64,
@@ -27,19 +28,19 @@ pub struct View<'a> {
 }
 
 /// Draws to stdout.
-pub struct Picture {
+pub(super) struct Picture {
     silent: bool,
     terminal: bool,
     wanted: Option<u64>,
     lines: usize,
     next: Duration,
-    /// Flows given to each server, at times within the window.
+    /// Flows assigned to each server, at points in time within the window.
     past: VecDeque<(Duration, Vec<u64>)>,
 }
 
 impl Picture {
-    /// Makes the picture; it stays silent where the answer is to be JSON.
-    pub fn new(options: &DemoOptions) -> Picture {
+    /// Makes the picture; it stays silent if the output is to be JSON.
+    pub(super) fn new(options: &DemoOptions) -> Picture {
         Picture {
             silent: options.json,
             terminal: std::io::stdout().is_terminal(),
@@ -50,8 +51,8 @@ impl Picture {
         }
     }
 
-    /// Draws it again over the last one, or adds a line where a second has passed or it is the last.
-    pub fn draw(&mut self, view: &View<'_>, last: bool) {
+    /// Redraws it in place; or adds a line if a second has passed or it is the last one.
+    pub(super) fn draw(&mut self, view: &View<'_>, last: bool) {
         if self.silent {
             return;
         }
@@ -74,7 +75,7 @@ impl Picture {
         super::say(&text);
     }
 
-    /// New flows a second of each server.
+    /// Returns each server's new flows per second.
     fn rates(&mut self, view: &View<'_>) -> Vec<f64> {
         let given: Vec<u64> = view.seen.servers.iter().map(|s| s.flows_total).collect();
         self.past.push_back((view.elapsed, given.clone()));
@@ -82,7 +83,7 @@ impl Picture {
             self.past.pop_front();
         }
         let (at, then) = &self.past[0];
-        // The first look of all counts from the beginning.
+        // The very first sample counts from the beginning.
         let (at, then) =
             if self.past.len() == 1 { (Duration::ZERO, vec![0; given.len()]) } else { (*at, then.clone()) };
         let seconds = (view.elapsed - at).as_secs_f64().max(0.001);
@@ -90,7 +91,7 @@ impl Picture {
     }
 }
 
-/// The picture for a terminal, line by line.
+/// Formats the picture for a terminal, line by line.
 fn bars(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> Vec<String> {
     let all: u64 = view.seen.servers.iter().map(|s| s.flows_total).sum();
     let most = view.seen.servers.iter().map(|s| s.flows_total).max().unwrap_or(0).max(1);
@@ -120,7 +121,7 @@ fn bars(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> Vec<String> {
     lines
 }
 
-/// The picture as one line, for logs.
+/// Formats the picture as one line, for logs.
 fn line(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> String {
     let all: u64 = view.seen.servers.iter().map(|s| s.flows_total).sum();
     let engine = &view.seen.totals.engine;
@@ -140,7 +141,7 @@ fn line(view: &View<'_>, rates: &[f64], wanted: Option<u64>) -> String {
     text
 }
 
-/// Whether a server is in, and during slow start how much of its weight is: `up`, `DOWN`, `up to 0.3`.
+/// Returns whether a server is in rotation, and its weight during slow start: `up`, `DOWN`, `up to 0.3`.
 fn standing(server: &ServerRow) -> String {
     match server.health {
         Health::Down => "DOWN".into(),
@@ -154,7 +155,7 @@ fn share(part: u64, all: u64) -> String {
     format!("{:.1} %", part as f64 * 100.0 / all.max(1) as f64)
 }
 
-/// A bar of [`CELLS`] cells at most, exact to an eighth of a cell.
+/// Draws a bar of at most [`CELLS`] cells, exact to an eighth of a cell.
 fn bar(part: u64, most: u64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = u128::from(part) * u128::from(CELLS * 8) / u128::from(most);

@@ -8,22 +8,22 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How the demo's directories begin; the process's ID follows.
+/// Prefix of the demo's directories; the process ID follows.
 const PREFIX: &str = "equipoise-demo-";
-/// Longest path of a directory in which a Unix socket's path still fits.
+/// The longest directory path with which a Unix socket's path still fits.
 const LONGEST: usize = 80;
 
-/// A directory of the demo's own, for configuration and control socket; removed when dropped.
-pub struct Scratch(PathBuf);
+/// A directory of the demo, for configuration and control socket; removed on drop.
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes it, and removes those that killed demos of this user left.
-    pub fn new() -> Result<Scratch, DemoError> {
+    /// Creates it, and removes those that killed demos of this user left behind.
+    pub(super) fn new() -> Result<Scratch, DemoError> {
         let base = std::env::temp_dir();
         let base = if base.as_os_str().len() > LONGEST { PathBuf::from("/tmp") } else { base };
         remove_stale(&base);
         let path = base.join(format!("{PREFIX}{}", std::process::id()));
-        // A process that had this ID and another user's directory of its name: not ours to remove.
+        // Left by an earlier process with this ID, and owned by another user: not ours to remove.
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|e| {
             DemoError::new(format!("making the directory {} (TMPDIR names another place)", path.display()), e)
@@ -31,8 +31,8 @@ impl Scratch {
         Ok(Scratch(path))
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
+    /// Returns its path.
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -43,7 +43,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes the directories of demos whose process is gone; another user's cannot be removed and stay.
+/// Removes the directories of demos whose process is gone; those of other users cannot be removed and stay.
 fn remove_stale(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -57,23 +57,23 @@ fn remove_stale(base: &Path) {
     }
 }
 
-/// How things stood before the demo.
-pub struct Before {
+/// The state before the demo.
+pub(super) struct Before {
     threads: usize,
     namespaces: usize,
     devices: Vec<String>,
 }
 
 impl Before {
-    /// Looks at threads, namespaces held open, and the devices of the namespace in which it all began.
-    pub fn look() -> Before {
+    /// Records threads, namespaces held open, and the devices of the initial namespace.
+    pub(super) fn look() -> Before {
         Before { threads: threads(), namespaces: namespaces(), devices: devices() }
     }
 
-    /// What has come since then and has not gone; empty where nothing has.
-    pub fn left(&self, directory: &Path) -> Vec<String> {
+    /// Returns what has been added since and is still there; empty if nothing is.
+    pub(super) fn left(&self, directory: &Path) -> Vec<String> {
         let mut left = Vec::new();
-        // A thread that was waited for can still be in the kernel's list for a moment.
+        // A joined thread can remain in the kernel's list for a moment.
         for _ in 0..100 {
             left = self.differences(directory);
             if left.is_empty() {
@@ -105,7 +105,7 @@ fn threads() -> usize {
     entries("/proc/self/task").map(Iterator::count).unwrap_or(0)
 }
 
-/// File descriptors that hold a network namespace.
+/// Returns the file descriptors that hold a network namespace.
 fn namespaces() -> usize {
     let links = entries("/proc/self/fd").into_iter().flatten().filter_map(|path| fs::read_link(path).ok());
     links.filter(|to| to.to_string_lossy().starts_with("net:[")).count()

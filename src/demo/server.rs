@@ -1,4 +1,4 @@
-//! A real HTTP/1.1 server in a namespace, which says its own name and the client's address.
+//! A real HTTP/1.1 server in a namespace, which responds with its own name and the client's address.
 
 use super::options::DemoError;
 use super::world::{HEALTH, SERVER_PORT};
@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Most connections at a time; more are closed at once.
+/// The most connections at a time; further ones are closed at once.
 const MOST_CONNECTIONS: usize = 1100;
-/// Longest head of a request, in bytes.
+/// The longest request head, in bytes.
 const LONGEST_HEAD: usize = 8192;
-/// How long a connection may stay silent.
+/// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often a silent connection looks whether the server stops.
+/// How often an idle connection checks whether the server is stopping.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A server; it ends when stopped or dropped.
-pub struct Server {
+pub(super) struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     thread: Option<JoinHandle<()>>,
@@ -33,8 +33,8 @@ struct Shared {
 }
 
 impl Server {
-    /// Starts a server of the namespace's name.
-    pub fn start(namespace: &Namespace) -> Result<Server, DemoError> {
+    /// Starts a server named after the namespace.
+    pub(super) fn start(namespace: &Namespace) -> Result<Server, DemoError> {
         let name = namespace.label();
         let fail = |e: &dyn std::fmt::Display| DemoError::new(format!("starting the HTTP server {name}"), e);
         // One socket for both families.
@@ -46,20 +46,20 @@ impl Server {
         Ok(Server { shared, listener, thread: Some(thread.map_err(|e| fail(&e))?) })
     }
 
-    /// How many requests it has answered.
-    pub fn answered(&self) -> (String, u64) {
+    /// Returns the number of requests it has answered.
+    pub(super) fn answered(&self) -> (String, u64) {
         (self.shared.name.clone(), self.shared.answered.load(Ordering::Relaxed))
     }
 
-    /// Ends it with all its connections, and tells its name and how many requests it has answered.
-    pub fn stop(mut self) -> (String, u64) {
+    /// Stops it with all its connections; returns its name and the number of requests it has answered.
+    pub(super) fn stop(mut self) -> (String, u64) {
         self.end();
         (self.shared.name.clone(), self.shared.answered.load(Ordering::Relaxed))
     }
 
     fn end(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // Wakes the thread that waits in accept.
+        // Wakes the thread that blocks in accept.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -83,7 +83,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let shared = Arc::clone(shared);
         let thread = std::thread::Builder::new().name(shared.name.clone()).stack_size(128 * 1024);
-        // A client that goes away is no news to a server.
+        // A client that disconnects is not an error.
         open.extend(thread.spawn(move || drop(serve(stream, peer, &shared))));
     }
     for thread in open {
@@ -91,7 +91,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Answers the requests of one connection, until it is closed, silent for long, or the server stops.
+/// Answers the requests of one connection until it is closed, idle for too long, or the server stops.
 fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) -> io::Result<()> {
     stream.set_read_timeout(Some(LOOK))?;
     stream.set_nodelay(true)?;
@@ -110,7 +110,7 @@ fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) -> io::Result
             if length == 0 {
                 return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             }
-            // What the monitors ask for is no client's request.
+            // Monitors' requests are not counted as clients' requests.
             let probe = head.strip_prefix(b"GET ").is_some_and(|rest| rest.starts_with(HEALTH.as_bytes()));
             head.drain(..length);
             stream.write_all(answer(&shared.name, peer, keep).as_bytes())?;
@@ -125,8 +125,8 @@ fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) -> io::Result
     }
 }
 
-/// The length of a whole request without body at the start of `bytes` and whether the connection is to be kept;
-/// length 0 where it is no such request.
+/// Returns the length of a complete request without body at the start of `bytes`, and whether to keep the connection;
+/// length 0 if there is no such request.
 fn request(bytes: &[u8]) -> Option<(usize, bool)> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);
@@ -144,7 +144,7 @@ fn request(bytes: &[u8]) -> Option<(usize, bool)> {
     }
 }
 
-/// What the server says: its name in a header, and in words with the client's address as it sees it.
+/// Formats the response: the server's name in a header, and in words with the client's address as the server sees it.
 fn answer(name: &str, peer: SocketAddr, keep: bool) -> String {
     let body = body(name, peer);
     let connection = if keep { "keep-alive" } else { "close" };
@@ -154,8 +154,8 @@ fn answer(name: &str, peer: SocketAddr, keep: bool) -> String {
     )
 }
 
-/// The body of an answer.
-pub fn body(name: &str, peer: SocketAddr) -> String {
+/// Formats the body of a response.
+pub(super) fn body(name: &str, peer: SocketAddr) -> String {
     format!("{name} answers {}\n", SocketAddr::new(peer.ip().to_canonical(), peer.port()))
 }
 
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_address_is_told_as_what_it_is() {
+    fn a_mapped_address_is_shown_as_ipv4() {
         assert_eq!(body("server1", "[::ffff:198.51.100.2]:9".parse().unwrap()), "server1 answers 198.51.100.2:9\n");
         assert_eq!(body("server1", "[2001:db8::2]:9".parse().unwrap()), "server1 answers [2001:db8::2]:9\n");
     }

@@ -1,21 +1,21 @@
-//! What the clients saw: counts a server, failures, latencies. It must not know sockets or threads.
+//! What the clients saw: counts per server, failures, latencies. It must not know sockets or threads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Latencies that are kept: the last so many.
+/// How many latencies are kept: the most recent ones.
 const LATENCIES: usize = 200_000;
-/// Failures that are told in words.
+/// How many failures are kept in words.
 const TOLD: usize = 5;
 
-/// The books of all clients together.
+/// The accounts of all clients together.
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
-    /// Answers by the name of the server that gave them.
+pub(super) struct Tally {
+    /// Responses by the name of the server that sent them.
     pub by_server: BTreeMap<String, u64>,
-    /// Answers over IPv4 and IPv6.
+    /// Responses over IPv4 and IPv6.
     pub by_family: [u64; 2],
-    /// Requests without a right answer.
+    /// Requests without a correct response.
     pub failed: u64,
     /// The first few failures.
     pub failures: Vec<String>,
@@ -23,8 +23,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Notes a right answer.
-    pub fn answer(&mut self, server: &str, v6: bool, latency: Duration) {
+    /// Records a correct response.
+    pub(super) fn answer(&mut self, server: &str, v6: bool, latency: Duration) {
         let answered = usize::try_from(self.answered()).unwrap_or(0);
         match self.by_server.get_mut(server) {
             Some(count) => *count += 1,
@@ -38,21 +38,21 @@ impl Tally {
         }
     }
 
-    /// Notes a request that got no right answer.
-    pub fn failure(&mut self, why: String) {
+    /// Records a request without a correct response.
+    pub(super) fn failure(&mut self, why: String) {
         self.failed += 1;
         if self.failures.len() < TOLD {
             self.failures.push(why);
         }
     }
 
-    /// Right answers.
-    pub fn answered(&self) -> u64 {
+    /// Returns the number of correct responses.
+    pub(super) fn answered(&self) -> u64 {
         self.by_family.iter().sum()
     }
 
-    /// The latency that the given shares of the requests did not exceed, in the order asked.
-    pub fn percentiles<const N: usize>(&self, shares: [f64; N]) -> [Duration; N] {
+    /// Returns the latencies that the given shares of the requests did not exceed, in the order asked.
+    pub(super) fn percentiles<const N: usize>(&self, shares: [f64; N]) -> [Duration; N] {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
         shares.map(|share| {
@@ -62,9 +62,9 @@ impl Tally {
         })
     }
 
-    /// The servers whose number of answers is further than 2 % from their weight's share, and further than one
-    /// request, which no way of spreading whole requests can avoid; `servers` are names and weights.
-    pub fn uneven(&self, servers: &[(String, u16)]) -> Vec<String> {
+    /// Returns the servers whose number of responses deviates by more than 2 % from their weight's share, and by more
+    /// than one request, which no distribution of whole requests can avoid; `servers` are names and weights.
+    pub(super) fn uneven(&self, servers: &[(String, u16)]) -> Vec<String> {
         let all: u64 = servers.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let mut uneven = Vec::new();
         for (name, weight) in servers {

@@ -1,4 +1,4 @@
-//! The demo's network: a client, a gateway and servers as namespaces, cables between them, both families.
+//! The demo's network: a client, a gateway and servers as namespaces, connected by veth pairs, in both families.
 
 use super::options::DemoError;
 use crate::gateway::netns::{Namespace, NetnsError};
@@ -8,44 +8,44 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-/// Where clients connect to, IPv4 first; addresses for documentation (RFC 5737, RFC 3849).
-pub const SERVICE: [&str; 2] = ["192.0.2.10:80", "[2001:db8:a::10]:80"];
-/// Where the servers listen.
-pub const SERVER_PORT: u16 = 8080;
-/// From one probe of a server to the next.
-pub const INTERVAL: Duration = Duration::from_millis(250);
-/// How long a probe waits for its answer.
-pub const TIMEOUT: Duration = Duration::from_secs(1);
-/// Failures in a row that take a server out, and successes that bring it back.
-pub const FALL: u32 = 3;
-/// Successes in a row that bring it back.
-pub const RISE: u32 = 2;
-/// How long a server's weight takes to rise when it is back.
-pub const SLOW_START: Duration = Duration::from_secs(3);
-/// What the monitors ask servers for.
-pub const HEALTH: &str = "/health";
-/// Where probes come from.
+/// Where clients connect to, IPv4 first; documentation addresses (RFC 5737, RFC 3849).
+pub(super) const SERVICE: [&str; 2] = ["192.0.2.10:80", "[2001:db8:a::10]:80"];
+/// The servers' port.
+pub(super) const SERVER_PORT: u16 = 8080;
+/// The interval between probes of a server.
+pub(super) const INTERVAL: Duration = Duration::from_millis(250);
+/// How long a probe waits for its reply.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+/// Consecutive failures that take a server out.
+pub(super) const FALL: u32 = 3;
+/// Consecutive successes that bring it back.
+pub(super) const RISE: u32 = 2;
+/// How long a server's weight takes to rise after it is back.
+pub(super) const SLOW_START: Duration = Duration::from_secs(3);
+/// The path that the monitors request.
+pub(super) const HEALTH: &str = "/health";
+/// The source addresses of probes.
 const PROBES: [&str; 2] = ["192.0.2.1", "2001:db8:a::1"];
 /// The gateway's device.
 const DEVICE: &str = "equipoise0";
 
-/// The namespaces; dropping it takes the network away.
-pub struct World {
+/// The namespaces; dropping it removes the network.
+pub(super) struct World {
     pub client: Namespace,
     pub gateway: Namespace,
     pub servers: Vec<Namespace>,
 }
 
 impl World {
-    /// Makes the network with so many servers, `server1` and so on.
-    pub fn new(servers: usize) -> Result<World, DemoError> {
+    /// Creates the network with this many servers, `server1` and so on.
+    pub(super) fn new(servers: usize) -> Result<World, DemoError> {
         Self::build(servers).map_err(|e| DemoError::new("the demo cannot make its network", e))
     }
 
     fn build(servers: usize) -> Result<World, NetnsError> {
         let gateway = Namespace::new("gateway")?;
         gateway.forward()?;
-        // A namespace can inherit the strict check from the machine; the servers' networks have one way anyway.
+        // A namespace can inherit the strict check from the machine; the servers' networks have only one path anyway.
         for conf in ["all", "default"] {
             gateway.sysctl(&format!("net/ipv4/conf/{conf}/rp_filter"), "0")?;
         }
@@ -61,8 +61,8 @@ impl World {
         Ok(World { client, gateway, servers: all })
     }
 
-    /// A drawing of the network.
-    pub fn describe(&self) -> String {
+    /// Draws the network.
+    pub(super) fn describe(&self) -> String {
         let [v4, v6] = SERVICE;
         let mut text = format!("{:<19}{:<32}servers\n", "client", "gateway");
         for (number, server) in (1..).zip(&self.servers) {
@@ -80,8 +80,8 @@ impl World {
         text.trim_end().to_owned()
     }
 
-    /// Commands by which somebody can play in the network from another terminal.
-    pub fn commands(&self, socket: &Path) -> String {
+    /// Lists commands for using the network from another terminal.
+    pub(super) fn commands(&self, socket: &Path) -> String {
         let user = std::process::id();
         let user = match in_user_namespace() {
             true => format!("--user=/proc/{user}/ns/user --preserve-credentials "),
@@ -91,16 +91,16 @@ impl World {
         let [v4, v6] = SERVICE;
         let (v4, v6) = (v4.trim_end_matches(":80"), v6.trim_end_matches(":80"));
         format!(
-            "Play with it from another terminal; Ctrl-C here ends it.\n\n    {enter} curl http://{v4}/\n    \
+            "Use it from another terminal; Ctrl-C here ends it.\n\n    {enter} curl http://{v4}/\n    \
              {enter} curl -g 'http://{v6}/'\n    eqctl --socket {socket} flows\n    eqctl --socket {socket} counters\n\n",
             socket = socket.display()
         )
     }
 
-    /// Whether the gateway, which has stopped, took away everything that it had put in place.
-    pub fn check_gateway_is_clean(&self) -> Result<(), DemoError> {
+    /// Checks that the gateway, which has stopped, removed everything that it had installed.
+    pub(super) fn check_gateway_is_clean(&self) -> Result<(), DemoError> {
         let fail = |why: String| Err(DemoError::new("the gateway has stopped and left something behind", why));
-        let explain = |e| DemoError::new("looking at what the gateway left", e);
+        let explain = |e| DemoError::new("checking what the gateway left behind", e);
         let marked = self.gateway.marked(setup::PROTOCOL).map_err(explain)?;
         if marked > 0 {
             return fail(format!("{marked} routes or rules (protocol {})", setup::PROTOCOL));
@@ -112,10 +112,10 @@ impl World {
     }
 }
 
-/// Lays a cable between the gateway and another: the gateway is .1 and ::1 on it, the other .2 and ::2.
+/// Connects another namespace to the gateway: the gateway is .1 and ::1 on the link, the other .2 and ::2.
 fn join(gateway: &Namespace, device: &str, other: &Namespace, [v4, v6]: [&str; 2]) -> Result<(), NetnsError> {
-    let net = |text: String| text.parse().map_err(|_| text).expect("the demo's own networks are well written");
-    let hop = |text: String| text.parse::<IpAddr>().expect("the demo's own addresses are well written");
+    let net = |text: String| text.parse().map_err(|_| text).expect("the demo's own networks are valid");
+    let hop = |text: String| text.parse::<IpAddr>().expect("the demo's own addresses are valid");
     gateway.cable(device, other, "eth0")?;
     gateway.address(device, net(format!("{v4}.1/24")))?;
     gateway.address(device, net(format!("{v6}::1/64")))?;
@@ -126,18 +126,18 @@ fn join(gateway: &Namespace, device: &str, other: &Namespace, [v4, v6]: [&str; 2
 }
 
 fn in_user_namespace() -> bool {
-    // The first user namespace maps every number to itself.
+    // The initial user namespace maps every ID to itself.
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 
-/// The service's addresses.
-pub fn service_addresses() -> [SocketAddr; 2] {
-    SERVICE.map(|text| text.parse().expect("the demo's own addresses are well written"))
+/// Returns the service's addresses.
+pub(super) fn service_addresses() -> [SocketAddr; 2] {
+    SERVICE.map(|text| text.parse().expect("the demo's own addresses are valid"))
 }
 
-/// The gateway's configuration.
-pub fn configuration(weights: &[u16], socket: &Path) -> String {
+/// Returns the gateway's configuration.
+pub(super) fn configuration(weights: &[u16], socket: &Path) -> String {
     let ([v4, v6], [probe4, probe6]) = (SERVICE, PROBES);
     let mut text = format!(
         "[gateway]\ndevice = \"{DEVICE}\"\ncontrol-socket = {:?}\nprobe-address = [\"{probe4}\", \"{probe6}\"]\n\n\

@@ -121,6 +121,8 @@ impl Engine {
                     Some(up) => self.monitors.force(now, server, up),
                     None => self.monitors.release(now, server),
                 }
+                // Monitors that say "unknown" are overruled without a transition.
+                self.take_state(now, server);
                 self.take_health(now);
             }
             Change::Load { load, .. } if load > 100 => return Err(Refused::NoLoad(load)),
@@ -134,11 +136,11 @@ impl Engine {
             Change::Kill { flow } => {
                 let index = self.shard.table().slot(flow).ok_or(Refused::NoSuchFlow(flow))?;
                 self.shard.end((&self.plan, &self.standing), now, index, Ended::Killed);
-                self.take_idle();
+                self.take_idle(now);
             }
         }
         self.take_notices(now);
-        self.shard.advance(&self.plan, &self.standing, now);
+        self.advance(now);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The sans-IO core: a packet and a time in, a verdict out.
 //!
-//! It must not know clocks, sockets, threads or files. Deciding and doing are apart: [`look`] reads the plan, the
+//! It must not know clocks, sockets, threads or files. Deciding and doing are apart: `look` reads the plan, the
 //! standing and the shard and returns a step; the shard carries the step out and decides nothing.
 //!
 //! ```text
@@ -14,7 +14,9 @@
 //! `monitors` is the health monitors' door, `change` is for operators, `view` shows it all.
 
 mod arrival;
+mod batch;
 mod change;
+mod decide;
 pub mod explain;
 mod look;
 mod monitors;
@@ -32,9 +34,13 @@ mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_identity;
+#[cfg(test)]
 mod tests_nat;
 #[cfg(test)]
 mod tests_ports;
+#[cfg(test)]
+mod tests_shards;
 #[cfg(test)]
 mod tests_standing;
 #[cfg(test)]
@@ -42,9 +48,10 @@ mod tests_timers;
 #[cfg(test)]
 mod tests_way;
 
+pub use batch::{Outcome, Packet};
 pub use change::{Change, Refused};
 pub use explain::Explanation;
-pub use plan::Plan;
+pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
 pub use snapshot::{
     Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
@@ -52,16 +59,15 @@ pub use snapshot::{
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 
 use crate::config::Settings;
-use crate::flow::{Datagram, Piece, TableTooBig};
+use crate::flow::TableTooBig;
 use crate::health::{HealthSettings, Monitors};
-use crate::packet::{Malformed, Meta, Transport};
+use crate::packet::{Malformed, Meta};
 use crate::time::Instant;
 use arrival::Arrival;
-use look::look;
 use shard::Shard;
 use standing::Standing;
 use std::sync::Arc;
-use step::{Scratch, Sign, Step};
+use step::Scratch;
 
 /// The engine: a packet and a time in, a verdict out.
 ///
@@ -76,43 +82,6 @@ pub struct Engine {
     shard: Shard,
     scratch: Scratch,
 }
-
-/// A packet for [`Engine::handle_batch`].
-#[derive(Debug)]
-pub struct Packet<'p> {
-    /// When it came; not before the packet before it.
-    pub at: Instant,
-    /// Its bytes, and padding behind them.
-    pub bytes: &'p mut [u8],
-    /// What the device knows of it.
-    pub meta: Meta,
-}
-
-/// What leaves [`Engine::handle_batch`], in its order.
-#[derive(Debug)]
-pub enum Outcome<'p> {
-    /// What became of a packet, by its place in the batch; where it is forwarded, `bytes` begins with it.
-    Packet {
-        /// Its place in the batch.
-        place: usize,
-        /// What became of it.
-        verdict: Verdict,
-        /// Its bytes as they are now.
-        bytes: &'p [u8],
-    },
-    /// A packet of the engine's own, to be sent.
-    Own {
-        /// The packet.
-        bytes: &'p [u8],
-        /// What the device is told of it.
-        meta: Meta,
-    },
-}
-
-/// Packets of a batch that are parsed before the first of them is decided about.
-const STAGE: usize = 32;
-/// Bytes of the longest packet.
-const LONGEST: usize = 65_535;
 
 impl Engine {
     /// Makes an engine; reserves all that its flows will need.
@@ -153,6 +122,12 @@ impl Engine {
         &self.plan
     }
 
+    /// Returns the slots of the plan that flows, sticky slots and resting ports refer to: a plan that follows gives them to
+    /// nothing else.
+    pub fn in_use(&self) -> InUse {
+        self.shard.in_use()
+    }
+
     #[cfg(test)]
     fn standing(&self) -> &Standing {
         &self.standing
@@ -186,161 +161,17 @@ impl Engine {
         verdict
     }
 
-    /// Handles packets in their order, and gives what comes of each to `sink` before the next is decided about.
-    ///
-    /// It is the same as [`Engine::handle_packet`] and [`Engine::poll_transmit`] for each of them: how packets are
-    /// divided into batches makes no difference. No timer may be due before the last packet of a batch.
-    pub fn handle_batch(&mut self, batch: &mut [Packet<'_>], mut sink: impl FnMut(Outcome<'_>)) {
-        let mut own = Vec::new();
-        for (stage, packets) in batch.chunks_mut(STAGE).enumerate() {
-            // Parsing keeps no slot of the table: the packets before may move or end any flow.
-            let mut staged = [const { None }; STAGE];
-            for (packet, staged) in packets.iter_mut().zip(&mut staged) {
-                *staged = Some((packet.at, Arrival::new(packet.at, packet.bytes, packet.meta)));
-            }
-            for (place, (at, arrival)) in staged.into_iter().flatten().enumerate() {
-                let place = stage * STAGE + place;
-                match arrival {
-                    Ok(mut arrival) => {
-                        let verdict = self.handle(&mut arrival);
-                        sink(Outcome::Packet { place, verdict, bytes: arrival.bytes });
-                    }
-                    Err((malformed, bytes)) => {
-                        let verdict = self.drop_malformed(malformed, bytes);
-                        sink(Outcome::Packet { place, verdict, bytes });
-                    }
-                }
-                self.drain(at, &mut own, &mut sink);
-            }
-        }
-    }
-
     fn drop_malformed(&mut self, malformed: Malformed, packet: &[u8]) -> Verdict {
         let verdict = Verdict::Drop(arrival::reason(malformed));
         self.shard.count(&verdict, 1, packet.len() as u64);
         verdict
     }
 
-    fn drain(&mut self, now: Instant, own: &mut Vec<u8>, sink: &mut impl FnMut(Outcome<'_>)) {
-        own.resize(LONGEST, 0);
-        while let Some((len, meta)) = self.poll_transmit(now, own) {
-            sink(Outcome::Own { bytes: &own[..len], meta });
-        }
-    }
-
-    /// Looks, and carries out what was decided, until the packet has its verdict.
-    #[inline]
-    fn decide(&mut self, arrival: &mut Arrival<'_>) -> Verdict {
-        loop {
-            self.shard.advance(&self.plan, &self.standing, arrival.now);
-            let step = look(&self.plan, &self.standing, &self.shard, arrival, &mut self.scratch);
-            if let Some(verdict) = self.carry_out(arrival, step) {
-                return verdict;
-            }
-        }
-    }
-
-    /// Carries a step out; none: look again.
-    #[inline]
-    fn carry_out(&mut self, arrival: &mut Arrival<'_>, step: Step) -> Option<Verdict> {
-        let now = arrival.now;
-        if let Step::Hit(hit) = &step {
-            self.take_sign(now, hit.sign);
-            return Some(self.shard.carry_hit(arrival, hit, &self.scratch));
-        }
-        let of = (&*self.plan, &self.standing);
-        let verdict = match step {
-            Step::Prepare(prepare) => {
-                self.shard.prepare(of.0, of.1, now, prepare);
-                return None;
-            }
-            Step::EndThenAgain { flow, cause, sign } => {
-                self.take_sign(now, sign);
-                self.shard.end((&self.plan, &self.standing), now, flow, cause);
-                self.take_idle();
-                return None;
-            }
-            Step::EndByReset { flow, cause } => {
-                self.shard.end_by_reset(of, now, flow, cause);
-                Verdict::Consume(Consumed::ServerDown)
-            }
-            Step::Open(onward) => self.shard.carry_open(of, arrival, &onward, &self.scratch),
-            Step::Settle(settled) => {
-                self.shard.carry_opening(of, arrival, &self.scratch.opening);
-                self.shard.settle(arrival, settled, &self.scratch)
-            }
-            Step::Error(error) => {
-                self.take_sign(now, error.sign);
-                self.shard.carry_error(arrival, error, &self.scratch)
-            }
-            Step::Probe => self.probe(arrival),
-            Step::Fragment => self.fragment(arrival),
-            Step::Hit(_) => return None,
-        };
-        self.take_idle();
-        Some(verdict)
-    }
-
-    /// Tells the standing what a packet said of its flow's server.
-    #[inline]
-    fn take_sign(&mut self, now: Instant, sign: Option<Sign>) {
-        match sign {
-            None => {}
-            Some(Sign { server, trouble: false }) => self.standing.servers_mut().answered(server),
-            Some(Sign { server, trouble: true }) => {
-                self.standing.servers_mut().trouble(self.plan.roster(), now, server);
-                self.take_notices(now);
-            }
-        }
-    }
-
-    /// Tells the standing which draining servers have no flow left.
-    #[inline]
-    fn take_idle(&mut self) {
-        while let Some(server) = self.shard.poll_idle() {
-            self.standing.servers_mut().idle(server);
-        }
-    }
-
-    /// Decides about a fragment: the first is decided about as the packet that it begins, the others go where it went.
-    #[cold]
-    fn fragment(&mut self, arrival: &mut Arrival<'_>) -> Verdict {
-        let parsed = &arrival.parsed;
-        let Transport::Fragment { offset, more, id } = parsed.transport else {
-            debug_assert!(false, "not a fragment");
-            return Verdict::Forward { len: parsed.len, why: Forwarded::Foreign };
-        };
-        let addresses = parsed.addresses;
-        let may_be_ours = self.plan.is_own(addresses.dst())
-            || self.plan.directory().is_server_address(addresses.src())
-            || !self.plan.rules().is_empty();
-        if !may_be_ours {
-            return Verdict::Forward { len: parsed.len, why: Forwarded::Foreign };
-        }
-        let datagram = Datagram::new(addresses, parsed.protocol, id);
-        let end = u32::from(offset) + (parsed.len - parsed.offset) as u32;
-        let piece = Piece { start: offset, end, last: !more };
-        if offset != 0 {
-            let of = (&*self.plan, &self.standing);
-            return self.shard.later_fragment(of, arrival, (&datagram, &piece), &mut self.scratch);
-        }
-        if let Err(reason) = self.shard.first_fragment(arrival.now, &datagram, &piece) {
-            return Verdict::Drop(reason);
-        }
-        let verdict = match arrival.begin_packet(datagram) {
-            Ok(()) => self.decide(arrival),
-            Err(malformed) => Verdict::Drop(arrival::reason(malformed)),
-        };
-        let of = (&*self.plan, &self.standing);
-        self.shard.settle_fragments(of, arrival.now, &datagram, &verdict, &mut self.scratch);
-        verdict
-    }
-
     /// Does what is due at `now`, a bounded part of it; call again while `poll_timeout` is not later than `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.shard.advance(&self.plan, &self.standing, now);
+        self.advance(now);
         self.shard.handle_timeout((&self.plan, &self.standing), now);
-        self.take_idle();
+        self.take_idle(now);
         self.monitors.handle_timeout(now);
         self.take_health(now);
         self.standing.handle_timeout(&self.plan, now);
@@ -349,9 +180,9 @@ impl Engine {
         if self.shard.go_on_walking((&self.plan, &self.standing), now) {
             self.standing.clear_drained();
         }
-        self.take_idle();
+        self.take_idle(now);
         self.take_notices(now);
-        self.shard.advance(&self.plan, &self.standing, now);
+        self.advance(now);
     }
 
     /// When `handle_timeout` has something to do; none while nothing waits.

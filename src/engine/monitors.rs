@@ -17,10 +17,10 @@ impl Engine {
 
     /// Takes what holds before the first probe.
     pub(super) fn start_monitors(&mut self) {
-        for server in (0..self.server_count() as u32).map(ServerId) {
+        for server in self.plan.order().servers.clone() {
             self.take_state(Instant::ZERO, server);
         }
-        self.shard.advance(&self.plan, &self.standing, Instant::ZERO);
+        self.advance(Instant::ZERO);
     }
 
     /// Gives the monitors a packet of theirs.
@@ -28,6 +28,7 @@ impl Engine {
     pub(super) fn probe(&mut self, arrival: &Arrival<'_>) -> Verdict {
         let taken = self.monitors.handle_packet(arrival.now, arrival.bytes, &arrival.parsed, arrival.meta);
         self.take_health(arrival.now);
+        self.advance(arrival.now);
         match taken {
             Taken::Answer => Verdict::Consume(Consumed::Probe),
             Taken::Late => Verdict::Consume(Consumed::LateProbe),
@@ -40,6 +41,8 @@ impl Engine {
     pub(super) fn take_health(&mut self, now: Instant) {
         while let Some(event) = self.monitors.poll_event() {
             match event {
+                // A server that nobody watches is forced up or down in both families, whichever it has.
+                HealthEvent::Transition { server, v6, .. } if !self.plan.roster().server(server).has(v6) => {}
                 HealthEvent::Transition { server, v6, port, up, why, .. } => {
                     self.take_state(now, server);
                     self.standing.count_transition(server, up);
@@ -64,7 +67,7 @@ impl Engine {
     }
 
     /// Takes what the monitors say of a server: its flows may have to end.
-    fn take_state(&mut self, now: Instant, server: ServerId) {
+    pub(super) fn take_state(&mut self, now: Instant, server: ServerId) {
         let gone = self.standing.take_health(&self.plan, now, server, &self.monitors);
         self.follow_gone(now, gone);
     }
@@ -122,7 +125,7 @@ impl Engine {
 
     /// The last changes of the servers' health, server by server, each the oldest first.
     pub fn health_history(&self, now: Instant) -> Vec<HistoryRow> {
-        let servers = (0..self.server_count() as u32).map(ServerId);
+        let servers = self.plan.order().servers.iter().copied();
         let entries = servers.flat_map(|server| self.monitors.history(server).map(move |entry| (server, entry)));
         let row = |(server, entry): (ServerId, &health::HistoryEntry)| {
             let (pool, server) = self.plan.pool_and_server(server);

@@ -18,8 +18,10 @@ pub(super) enum Step {
     Hit(Hit),
     /// It opens a flow: [`Scratch::opening`] holds how.
     Open(Onward),
-    /// It belongs to no flow and opens none; or it belongs to one, and is not sent on, and leaves its flow as it is.
+    /// It belongs to no flow and opens none: [`Scratch::opening`] holds what it takes nevertheless.
     Settle(Settled),
+    /// It belongs to a flow, is not sent on, and leaves its flow as it is.
+    Stop(Settled),
     /// Its flow ends, and so does the packet: both ends get resets.
     EndByReset {
         /// The flow's slot.
@@ -37,7 +39,7 @@ pub(super) enum Step {
         sign: Option<Sign>,
     },
     /// It is an ICMP error about a packet of a flow.
-    Error(FlowError),
+    Error(Box<FlowError>),
     /// It is the monitors', which decide what becomes of it.
     Probe,
     /// It is a fragment: the store of fragments decides what becomes of it.
@@ -166,7 +168,7 @@ pub(super) struct FlowError {
 pub(super) enum ErrorOnward {
     /// Rewritten in place.
     Rewrite {
-        about: Box<Quote>,
+        about: Quote,
         outer: Addresses,
         inner: Inner,
         /// The identification that the quoted fragment was sent with, if it went on with another.
@@ -233,6 +235,10 @@ pub(super) struct Opening {
     pub(super) pressure: Option<(Priority, Pressed)>,
     /// The algorithm's proposals that were picked, in their order; the last may have led to a flow.
     pub(super) picks: Vec<Proposed>,
+    /// Servers that were picked and could not take the flow, and why.
+    pub(super) unfit: Vec<(ServerId, Reason)>,
+    /// Whether limits were asked.
+    pub(super) admission: Option<Result<(), Reason>>,
     /// Where the algorithms have drawn to.
     pub(super) draws: Draws,
     /// Where a NAT pool has drawn to, and whether it had no port.
@@ -247,8 +253,9 @@ pub(super) struct Opening {
 impl Opening {
     fn clear(&mut self) {
         self.picks.clear();
-        let picks = std::mem::take(&mut self.picks);
-        *self = Opening { picks, ..Opening::default() };
+        self.unfit.clear();
+        let (picks, unfit) = (std::mem::take(&mut self.picks), std::mem::take(&mut self.unfit));
+        *self = Opening { picks, unfit, ..Opening::default() };
     }
 }
 
@@ -260,6 +267,8 @@ impl Default for Opening {
             takes: Takes::default(),
             pressure: None,
             picks: Vec::new(),
+            unfit: Vec::new(),
+            admission: None,
             draws: Draws::default(),
             nat: None,
             full: false,
@@ -289,3 +298,13 @@ impl Scratch {
 /// When which pressure was last reported: by priority, of the table and of the rate.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Pressures(pub(super) [[Option<Instant>; 2]; 3]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_a_packet_of_a_flow_is_passed_in_one_cache_line() {
+        assert!(size_of::<Step>() <= 64, "{}", size_of::<Step>());
+    }
+}

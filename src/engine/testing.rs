@@ -10,7 +10,7 @@ use crate::time::Instant;
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 
 /// One TCP, UDP and ICMP service on 192.0.2.80 and 2001:db8::80, port 80, over `servers` servers 10.0.2.1 … on port 8080.
-pub fn settings(servers: u8, max_flows: u32) -> Settings {
+pub(super) fn settings(servers: u8, max_flows: u32) -> Settings {
     let listen = |protocol, address: &str| {
         Listen::one(
             address.parse().unwrap(),
@@ -42,25 +42,25 @@ pub fn settings(servers: u8, max_flows: u32) -> Settings {
 }
 
 /// Whether what was foreseen of a packet is what became of it: every packet of the engine's tests is asked about first.
-pub fn assert_foreseen(foreseen: &Foreseen, verdict: &Verdict, packet: &[u8]) {
+pub(super) fn assert_foreseen(foreseen: &Foreseen, verdict: &Verdict, packet: &[u8]) {
     if let Some(said) = &foreseen.verdict {
         assert_eq!((said, &foreseen.bytes[..]), (verdict, packet));
     }
 }
 
 /// A point in time, in seconds.
-pub fn at(seconds: u64) -> Instant {
+pub(super) fn at(seconds: u64) -> Instant {
     Instant::from_nanos(seconds * 1_000_000_000)
 }
 
 /// The packet with its payload.
-pub fn bytes(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Vec<u8> {
+pub(super) fn bytes(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     builder.write(&mut out, payload).unwrap();
     out
 }
 
 /// A TCP segment over IPv4.
-pub fn tcp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16, seq: u32) -> PacketBuilderStep<TcpHeader> {
+pub(super) fn tcp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16, seq: u32) -> PacketBuilderStep<TcpHeader> {
     PacketBuilder::ipv4(src, dst, 64).tcp(src_port, dst_port, seq, 1000)
 }

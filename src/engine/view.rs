@@ -22,7 +22,7 @@ impl Engine {
 
     /// Returns the servers, in the order of the settings.
     pub fn servers(&self, now: Instant) -> Vec<ServerRow> {
-        (0..self.server_count() as u32).map(|server| self.server_row(now, ServerId(server))).collect()
+        self.plan.order().servers.iter().map(|server| self.server_row(now, *server)).collect()
     }
 
     fn server_row(&self, now: Instant, id: ServerId) -> ServerRow {
@@ -59,13 +59,13 @@ impl Engine {
 
     /// Returns how many servers there are.
     pub fn server_count(&self) -> usize {
-        self.plan.roster().servers().len()
+        self.plan.order().servers.len()
     }
 
     /// Returns the server of that name in the pool of that name.
     pub fn find_server(&self, pool: &str, server: &str) -> Option<ServerId> {
-        let all = (0..self.server_count() as u32).map(ServerId);
-        all.into_iter().find(|id| self.plan.pool_and_server(*id) == (pool, server))
+        let mut all = self.plan.order().servers.iter().copied();
+        all.find(|id| self.plan.pool_and_server(*id) == (pool, server))
     }
 
     /// Returns the number of the rule of that name.
@@ -75,11 +75,11 @@ impl Engine {
 
     /// Returns the rules, in their order.
     pub fn rules(&self) -> Vec<RuleRow> {
-        let rules = (0..).zip(self.plan.rules().all());
-        let row = |(number, rule): (u16, &crate::policy::RuleSettings)| {
+        let rules = (1..).zip(self.plan.rules().in_order());
+        let row = |(place, (number, rule)): (u16, (u16, &crate::policy::RuleSettings))| {
             let totals = self.shard.policy().totals(number);
             RuleRow {
-                place: number + 1,
+                place,
                 rule: rule.name.clone(),
                 enabled: self.standing.switches().is_on(number),
                 action: rule.action.name().into(),
@@ -99,13 +99,13 @@ impl Engine {
 
     /// Returns the services, in the order of the settings.
     pub fn services(&self) -> Vec<ServiceRow> {
-        let services = (0..).map(ServiceId).zip(self.plan.roster().services());
-        let row = |(id, service): (ServiceId, &crate::balance::ServiceSettings)| {
-            let (listen, pool, algorithm) = self.plan.service_row(id);
-            let (flows, flows_total) = self.shard.service_totals(id);
+        let row = |id: &ServiceId| {
+            let service = self.plan.service(*id);
+            let (listen, pool, algorithm) = self.plan.service_row(*id);
+            let (flows, flows_total) = self.shard.service_totals(*id);
             ServiceRow { service: service.name.clone(), listen, pool: pool.into(), algorithm, flows, flows_total }
         };
-        services.map(row).collect()
+        self.plan.order().services.iter().map(row).collect()
     }
 
     /// Returns what of the NAT pools is in use: a row for each address and protocol that any flow has had.

@@ -27,6 +27,11 @@ impl<T: Copy> Clients<T> {
         self.busy.get(&client).or_else(|| self.idle.get(&client)).copied()
     }
 
+    /// Returns all values: of idle clients, then of busy ones, each in the order of use.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.idle.iter().chain(&self.busy).map(|(_, value)| value)
+    }
+
     /// Returns the place of a busy client's value.
     pub(crate) fn busy_mut(&mut self, client: IpAddr) -> Option<&mut T> {
         self.busy.get_mut(&client)

@@ -16,7 +16,7 @@ const SLOTS_PER_TEN: u64 = 16;
 
 impl Index {
     /// An index for at most `entries` entries, 8 bytes a slot; fails where the system refuses the memory.
-    pub fn new(entries: u32) -> Result<Self, TryReserveError> {
+    pub(super) fn new(entries: u32) -> Result<Self, TryReserveError> {
         let slots = (u64::from(entries) * SLOTS_PER_TEN / 10).max(8) as usize;
         // Zeroed memory that is not touched until it is used has no call that can fail: ask for as much, and give it back.
         Vec::<u64>::new().try_reserve_exact(slots)?;
@@ -35,7 +35,7 @@ impl Index {
 
     /// The entry with this hash for which `is` holds.
     #[inline]
-    pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = (hash >> 32) as u32;
         let mut at = self.home(tag);
         loop {
@@ -54,7 +54,7 @@ impl Index {
     }
 
     /// Adds an entry; the caller holds no more than the index was made for.
-    pub fn insert(&mut self, hash: u64, entry: u32) {
+    pub(super) fn insert(&mut self, hash: u64, entry: u32) {
         let tag = (hash >> 32) as u32;
         let mut at = self.home(tag);
         while self.slots[at] != 0 {
@@ -64,7 +64,7 @@ impl Index {
     }
 
     /// Removes an entry; nothing happens where it is not there.
-    pub fn remove(&mut self, hash: u64, entry: u32) {
+    pub(super) fn remove(&mut self, hash: u64, entry: u32) {
         let tag = (hash >> 32) as u32;
         let wanted = u64::from(tag) << 32 | u64::from(entry + 1);
         let mut hole = self.home(tag);

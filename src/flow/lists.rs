@@ -25,7 +25,7 @@ pub(super) struct Lists {
 
 impl Lists {
     /// The lists of so many profiles, 1 to 256.
-    pub fn new(profiles: usize) -> Self {
+    pub(super) fn new(profiles: usize) -> Self {
         let empty = [List { first: NONE, last: NONE, len: 0 }; TimeoutState::ALL.len()];
         Lists { lists: vec![empty; profiles].into(), lens: vec![0; profiles].into(), busy: [0; 4] }
     }
@@ -47,18 +47,18 @@ impl Lists {
     }
 
     /// The lists of one state in all profiles that have entries, in the order of the profiles.
-    pub fn of(&self, state: TimeoutState) -> impl Iterator<Item = &List> + '_ {
+    pub(super) fn of(&self, state: TimeoutState) -> impl Iterator<Item = &List> + '_ {
         self.busy().map(move |profile| &self.lists[profile][state as usize])
     }
 
     /// All lists of all profiles that have entries, with their state, in the order of the profiles.
     #[inline]
-    pub fn all(&self) -> impl Iterator<Item = (TimeoutState, &List)> + '_ {
+    pub(super) fn all(&self) -> impl Iterator<Item = (TimeoutState, &List)> + '_ {
         self.busy().flat_map(|profile| TimeoutState::ALL.into_iter().zip(&self.lists[profile]))
     }
 
     /// Appends an entry to its list and notes when it was touched.
-    pub fn push(&mut self, flows: &mut [Flow], entry: u32, now: Instant) {
+    pub(super) fn push(&mut self, flows: &mut [Flow], entry: u32, now: Instant) {
         let Flow { state, profile, .. } = flows[entry as usize];
         let list = &mut self.lists[profile as usize][state as usize];
         let last = list.last;
@@ -76,7 +76,7 @@ impl Lists {
     }
 
     /// Takes an entry out of its list.
-    pub fn unlink(&mut self, flows: &mut [Flow], entry: u32) {
+    pub(super) fn unlink(&mut self, flows: &mut [Flow], entry: u32) {
         let Flow { state, profile, before, behind, .. } = flows[entry as usize];
         let list = &mut self.lists[profile as usize][state as usize];
         match before {

@@ -154,6 +154,15 @@ struct Address {
 #[derive(Debug, Clone)]
 pub struct Draw(Rng);
 
+/// Ports that count as given back, though nothing has been carried out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GivenBack {
+    /// How many of those that rest have rested.
+    pub rested: usize,
+    /// A port of a flow that counts as ended; it counts as free only where ports do not rest.
+    pub ended: Option<(IpAddr, u16, Protocol)>,
+}
+
 /// A pool of source addresses with their ports.
 #[derive(Debug, Clone)]
 pub struct NatPool {
@@ -206,14 +215,14 @@ impl NatPool {
     ///
     /// # Errors
     /// [`Exhausted`] where no port is free. Ports that have rested count as free only once
-    /// [`NatPool::handle_timeout`] has given them back; the first `given_back` of them count as free already.
+    /// [`NatPool::handle_timeout`] has given them back; those that are `given_back` count as free already.
     pub fn propose(
         &self,
         draw: &mut Draw,
         (client, client_port): (IpAddr, u16),
         protocol: Protocol,
         v6: bool,
-        given_back: usize,
+        given_back: GivenBack,
     ) -> Result<(IpAddr, u16), Exhausted> {
         let range = if v6 { self.first_v6..self.addresses.len() } else { 0..self.first_v6 };
         if range.is_empty() {
@@ -237,14 +246,9 @@ impl NatPool {
         hasher.finish()
     }
 
-    fn find(&self, rng: &mut Rng, at: usize, kind: usize, client_port: u16, given_back: usize) -> Option<u16> {
+    fn find(&self, rng: &mut Rng, at: usize, kind: usize, client_port: u16, given_back: GivenBack) -> Option<u16> {
         let (mut first, mut last) = (self.settings.first_port, self.settings.last_port);
-        let given_back = self
-            .resting
-            .iter()
-            .take(given_back)
-            .filter(|(_, of, protocol, _)| (*of as usize, usize::from(*protocol)) == (at, kind));
-        let given_back: Vec<u16> = given_back.map(|(.., port)| *port).collect();
+        let given_back = self.given_back(at, kind, given_back);
         let ports = self.addresses[at].ports[kind].as_deref().map(|ports| (ports, &given_back[..]));
         let is_port = KINDS[kind] != Protocol::Icmp;
         if is_port && self.settings.range_class {
@@ -259,6 +263,15 @@ impl NatPool {
         }
         let half = rng.below(2) as usize;
         find(ports, rng, half, first, last).or_else(|| find(ports, rng, 1 - half, first, last))
+    }
+
+    /// Returns the ports of an address and a protocol that count as given back.
+    fn given_back(&self, at: usize, kind: usize, given_back: GivenBack) -> Vec<u16> {
+        let rested = self.resting.iter().take(given_back.rested);
+        let rested = rested.filter(|(_, of, protocol, _)| (*of as usize, usize::from(*protocol)) == (at, kind));
+        let is_here = |ended: &(IpAddr, u16, Protocol)| (ended.0, ended.2) == (self.addresses[at].address, KINDS[kind]);
+        let ended = given_back.ended.filter(|ended| self.settings.hold.is_zero() && is_here(ended));
+        rested.map(|(.., port)| *port).chain(ended.map(|(_, port, _)| port)).collect()
     }
 
     /// Takes a proposal's address and port.
@@ -401,8 +414,12 @@ mod tests {
             loop {
                 let mut draw = self.draw();
                 let ask = (client, client_port);
-                let proposed = self.propose(&mut draw, ask, protocol, v6, 0);
-                assert_eq!(self.propose(&mut self.draw(), ask, protocol, v6, 0), proposed, "no trace");
+                let proposed = self.propose(&mut draw, ask, protocol, v6, GivenBack::default());
+                assert_eq!(
+                    self.propose(&mut self.draw(), ask, protocol, v6, GivenBack::default()),
+                    proposed,
+                    "no trace"
+                );
                 if let Ok((address, port)) = proposed {
                     self.drawn(draw);
                     self.take(address, port, protocol);

@@ -46,6 +46,11 @@ impl Slots {
         self.len() == 0
     }
 
+    /// Returns the servers of all clients, once per client.
+    pub fn servers(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.clients.values().map(|slot| slot.server)
+    }
+
     /// Returns what is remembered of a client at `now`.
     pub fn find(&self, now: Instant, client: IpAddr) -> Option<Slot> {
         self.clients.get(client).filter(|slot| slot.flows > 0 || !self.is_over(now, slot))

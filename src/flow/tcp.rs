@@ -90,17 +90,17 @@ impl Segment {
 
 impl Ends {
     /// Whether the flow began without a SYN.
-    pub fn is_adopted(&self) -> bool {
+    pub(super) fn is_adopted(&self) -> bool {
         self.seen & ADOPTED != 0
     }
 
     /// Whether the last reset that was believed came from this end.
-    pub fn has_reset(&self, side: Side) -> bool {
+    pub(super) fn has_reset(&self, side: Side) -> bool {
         (self.seen & SERVER_RESET != 0) == (side == Side::Server)
     }
 
     /// Takes in a segment of a flow in `state`.
-    pub fn step(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Tracked {
+    pub(super) fn step(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Tracked {
         let side = from as usize;
         if segment.flags.rst() {
             // RFC 6146, 3.5.2.2: of two resets the second shortens nothing and refreshes nothing.
@@ -142,7 +142,7 @@ impl Ends {
 
     /// The sequence numbers at which an end is likely to believe a reset (RFC 5961, 3.2: only the very next it expects),
     /// likeliest first, and the acknowledgement that makes it one in SYN-SENT too (RFC 9293, 3.10.7.3).
-    pub fn reset_towards(&self, to: Side) -> ([Option<u32>; 2], u32) {
+    pub(super) fn reset_towards(&self, to: Side) -> ([Option<u32>; 2], u32) {
         let (own, other) = (to as usize, to.other() as usize);
         let acked = (self.seen & has_acked(own) != 0).then_some(self.acked[own]);
         let next = (self.seen & syn(other) != 0).then_some(self.next[other]);
@@ -154,7 +154,7 @@ impl Ends {
 
     /// Whether a segment that `sender` sent at `seq` can still be under way: sent, and not acknowledged (RFC 5927, 4.1).
     /// What is not known of either end rules nothing out.
-    pub fn is_under_way(&self, sender: Side, seq: u32) -> bool {
+    pub(super) fn is_under_way(&self, sender: Side, seq: u32) -> bool {
         let (own, other) = (sender as usize, sender.other() as usize);
         if self.seen & syn(own) == 0 || self.seen & LOST != 0 {
             return true;
@@ -330,7 +330,8 @@ impl Ends {
     /// Whether an end can have sent this acknowledgement: from `back` before its last one up to what the other end sent.
     fn can_ack(&self, side: usize, ack: u32, back: u32) -> bool {
         let sent = self.next[1 - side].wrapping_sub(self.acked[side]);
-        let sent = if sent <= WINDOW { sent } else { 0 };
+        let is_known = self.seen & syn(1 - side) != 0;
+        let sent = if is_known && sent <= WINDOW { sent } else { 0 };
         ack.wrapping_sub(self.acked[side]).wrapping_add(back) <= sent + AHEAD + back
     }
 

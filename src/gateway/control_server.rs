@@ -1,6 +1,6 @@
-//! The control socket: Unix, mode 0600, a few connections, each served in small pieces between packets.
+//! The control socket: a Unix socket of mode 0600 with few connections, each served in small steps between packets.
 //!
-//! It moves bytes; what they mean is [`crate::control::Session`]'s business.
+//! It moves bytes; [`crate::control::Session`] interprets them.
 
 use crate::control::{About, DeviceCounters, Progress, Session};
 use crate::engine::Engine;
@@ -13,12 +13,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Most connections at a time.
+/// The most connections at a time.
 pub const MOST_CONNECTIONS: usize = 16;
 /// Bytes read from a connection at a time.
 const READ: usize = 8 * 1024;
 
-/// Why there is no control socket, and what to do about it.
+/// Why the control socket could not be opened, and how to fix it.
 #[derive(Debug)]
 pub struct SocketError(String);
 
@@ -32,10 +32,10 @@ impl std::error::Error for SocketError {}
 
 /// The control socket with its connections.
 #[derive(Debug)]
-pub struct ControlServer {
+pub(super) struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the socket's file: another process may have put its own there since.
+    /// Device and inode of the socket file: another process may have replaced it since.
     identity: (u64, u64),
     connections: [Option<Connection>; MOST_CONNECTIONS],
     first_token: usize,
@@ -53,8 +53,8 @@ struct Connection {
 }
 
 impl ControlServer {
-    /// Listens at `path`, replacing the socket of a killed run; refuses where another gateway answers.
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    /// Listens at `path`, replacing the socket of a killed run; fails if another gateway answers there.
+    pub(super) fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |doing: &str, error: io::Error| {
             SocketError(format!(
                 "cannot {doing} the control socket {}: {error}; make sure that its directory exists and may be \
@@ -62,8 +62,8 @@ impl ControlServer {
                 path.display()
             ))
         };
-        make_way(path)?;
-        // Bound under another name, so that nobody can connect before the mode is right.
+        check_free(path)?;
+        // Bound under a temporary name, so that nobody can connect before the mode is set.
         let mut hidden = path.as_os_str().to_owned();
         hidden.push(format!(".{}", std::process::id()));
         let hidden = PathBuf::from(hidden);
@@ -79,14 +79,14 @@ impl ControlServer {
         Ok(ControlServer { listener, path: path.to_owned(), identity, connections: Default::default(), first_token: 0 })
     }
 
-    /// Registers the listener under `token` and will register connections under the tokens behind it.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    /// Registers the listener under `token`; connections are registered under the tokens after it.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.first_token = token.0 + 1;
         registry.register(&mut self.listener, token, Interest::READABLE)
     }
 
-    /// Takes in the connections that wait; too many are told so and closed.
-    pub fn accept(&mut self, registry: &Registry, about: &Arc<About>) {
+    /// Accepts pending connections; excess ones are closed with an error message.
+    pub(super) fn accept(&mut self, registry: &Registry, about: &Arc<About>) {
         loop {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
@@ -116,8 +116,8 @@ impl ControlServer {
         }
     }
 
-    /// Notes that a connection can be read or written again.
-    pub fn ready(&mut self, token: Token, readable: bool, writable: bool) {
+    /// Records that a connection is readable or writable again.
+    pub(super) fn ready(&mut self, token: Token, readable: bool, writable: bool) {
         let place = token.0.wrapping_sub(self.first_token);
         if let Some(Some(connection)) = self.connections.get_mut(place) {
             connection.readable |= readable;
@@ -125,8 +125,8 @@ impl ControlServer {
         }
     }
 
-    /// Does a small piece of work for each connection; true while more could be done at once.
-    pub fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> bool {
+    /// Does one step of work for each connection; returns true if more could be done at once.
+    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> bool {
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
@@ -148,7 +148,7 @@ impl Drop for ControlServer {
     }
 }
 
-/// A connection is over.
+/// The connection has ended.
 struct End;
 
 impl Connection {
@@ -199,12 +199,12 @@ impl Connection {
     }
 }
 
-/// Makes sure that nobody listens at `path` and that what stands there may be replaced.
-fn make_way(path: &Path) -> Result<(), SocketError> {
+/// Checks that nobody listens at `path`, and that the file there, if any, may be replaced.
+fn check_free(path: &Path) -> Result<(), SocketError> {
     let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
     if !meta.file_type().is_socket() {
         return Err(SocketError(format!(
-            "{} exists and is no socket: move it away, or choose another path (gateway.control-socket)",
+            "{} exists and is not a socket: move it away, or choose another path (gateway.control-socket)",
             path.display()
         )));
     }
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_private_replaces_a_dead_one_and_goes_with_its_server() {
+    fn the_socket_is_private_replaces_a_dead_one_and_is_removed_with_its_server() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -235,11 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
+    fn a_file_that_is_not_a_socket_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("precious");
         fs::write(&path, "data").unwrap();
-        assert!(ControlServer::bind(&path).unwrap_err().to_string().contains("no socket"));
+        assert!(ControlServer::bind(&path).unwrap_err().to_string().contains("not a socket"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "data");
     }
 

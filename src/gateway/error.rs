@@ -1,4 +1,4 @@
-//! Why a gateway did not start or did not go on.
+//! Why a gateway failed to start or stopped.
 
 use super::control_server::SocketError;
 use super::preflight::Problem;
@@ -8,31 +8,31 @@ use crate::flow::TableTooBig;
 use std::fmt;
 use std::io;
 
-/// Why a gateway did not start or did not go on; its text says what to do.
+/// Why a gateway failed to start or stopped; the text says how to fix it.
 #[derive(Debug)]
 pub enum GatewayError {
-    /// The system lacks something, all of it listed.
+    /// The system is not ready; every problem is listed.
     Preflight(Vec<Problem>),
     /// The device could not be opened.
     Open(OpenError),
-    /// Addresses, routes or rules could not be set up, or taken down.
+    /// Addresses, routes or rules could not be installed or removed.
     Setup(SetupError),
-    /// There is no control socket.
+    /// The control socket could not be opened.
     Control(SocketError),
-    /// There is not the memory for the table.
+    /// There is not enough memory for the flow table.
     Table(TableTooBig),
-    /// The device cannot be read any more.
+    /// The device can no longer be read.
     DeviceGone {
         /// Its name.
         name: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A system call failed.
     Io {
         /// What was being done.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -55,7 +55,7 @@ impl fmt::Display for GatewayError {
             GatewayError::Control(error) => error.fmt(f),
             GatewayError::Table(error) => error.fmt(f),
             GatewayError::DeviceGone { name, source } => {
-                write!(f, "the TUN device {name} cannot be read any more ({source}): was it deleted? Start again")
+                write!(f, "the TUN device {name} can no longer be read ({source}): was it deleted? Restart the gateway")
             }
             GatewayError::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
         }

@@ -1,6 +1,6 @@
-//! The mio loop: packets from the device to the engine and back, timers, signals, control.
+//! The mio loop: packets from the device to the engine and back, timers, signals, control requests.
 //!
-//! It holds no policy: what becomes of a packet is the engine's business.
+//! It holds no policy: the engine decides what happens to a packet.
 
 use super::control_server::ControlServer;
 use super::error::GatewayError;
@@ -10,6 +10,7 @@ use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
 use crate::control::{About, DeviceCounters};
 use crate::engine::{Engine, Event, Verdict, Weight};
+use crate::packet::Meta;
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -26,9 +27,9 @@ const SIGNALS: Token = Token(2);
 const NEWS: Token = Token(3);
 const CONTROL: Token = Token(4);
 
-/// Packets taken from the device before anything else gets its turn.
+/// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
-/// Calls of `handle_timeout` a wake-up.
+/// Calls of `handle_timeout` per wake-up.
 const TIMEOUT_BUDGET: usize = 8;
 
 /// Stops a running loop from another thread.
@@ -39,31 +40,31 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Makes the loop end after the packets in hand.
+    /// Makes the loop return once the current batch of packets is done.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         if let Err(error) = self.waker.wake() {
-            log::error!("cannot wake the gateway to stop it: {error}");
+            log::error!("cannot wake the event loop to stop the gateway: {error}");
         }
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP, which end the process no longer but wait for a loop that takes them up.
+/// SIGINT, SIGTERM and SIGHUP, which no longer end the process but wait for an event loop to handle them.
 ///
-/// To be taken before anything is set up: a signal that comes meanwhile must not leave half of it behind.
+/// To be taken before anything is set up: a signal that arrives during set-up must not leave half of it behind.
 pub struct TakenSignals(Signals);
 
 impl TakenSignals {
-    /// Takes them over for the whole process; SIGHUP not where it is ignored, as nohup(1) has it.
+    /// Takes them over for the whole process; SIGHUP only if it is not ignored, as it is under nohup(1).
     pub fn take() -> Result<TakenSignals, GatewayError> {
         let which = [SIGINT, SIGTERM, SIGHUP];
         Signals::new(&which[..if ignores_hangup() { 2 } else { 3 }])
             .map(TakenSignals)
-            .map_err(GatewayError::io("take over the signals that end it"))
+            .map_err(GatewayError::io("install the signal handlers"))
     }
 }
 
-/// Whether the process was started with SIGHUP ignored: bit 0 of SigIgn (proc_pid_status(5)).
+/// Returns whether the process was started with SIGHUP ignored: bit 0 of SigIgn (proc_pid_status(5)).
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -83,13 +84,13 @@ pub(super) struct EventLoop {
     clock: std::time::Instant,
     frame: Box<Frame>,
     device: DeviceCounters,
-    /// Set by the last failed write of a kind, so that a device that is down fills no log.
+    /// The errno of the last write failure logged, so that a device that is down does not flood the log.
     complained: Option<i32>,
     refusals: Refusals,
 }
 
 impl EventLoop {
-    pub fn new(
+    pub(super) fn new(
         mut engine: Engine,
         tun: Tun,
         mut control: ControlServer,
@@ -123,16 +124,16 @@ impl EventLoop {
         })
     }
 
-    pub fn stopper(&self) -> Stopper {
+    pub(super) fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    pub fn device_name(&self) -> &str {
+    pub(super) fn device_name(&self) -> &str {
         self.tun.name()
     }
 
-    /// Lets SIGINT, SIGTERM and SIGHUP (the terminal is gone) end the loop.
-    pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
+    /// Makes SIGINT, SIGTERM and SIGHUP (the terminal is gone) end the loop.
+    pub(super) fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         let mut signals = signals.0;
         let failed = GatewayError::io("watch for signals");
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(&failed)?;
@@ -144,11 +145,12 @@ impl EventLoop {
         Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Runs until it is stopped or the device is gone; keeps what is installed in step with the ways to the servers.
-    pub fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
+    /// Runs until it is stopped or the device is deleted; keeps the rules installed for routers' ICMP errors in step
+    /// with the routes to the servers.
+    pub(super) fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         self.engine.report_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
-        // mio tells an edge once: packets that the budget left in the device are remembered here.
+        // mio reports an edge only once: remember that the budget left packets in the device.
         let (mut packets_wait, mut control_waits, mut news_wait) = (true, false, true);
         loop {
             let timeout = if packets_wait || control_waits || news_wait { Some(Duration::ZERO) } else { self.sleep() };
@@ -177,7 +179,7 @@ impl EventLoop {
                 && let Some(installed) = &mut installed
                 && let Err(error) = installed.follow_errors(self.follower.interfaces())
             {
-                log::warn!("ICMP errors from routers on the ways to the servers may not come in: {error}");
+                log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
             }
             control_waits = self.control.work(&mut self.engine, now, &self.device);
             if self.stopper.stop.load(Ordering::Acquire) {
@@ -186,7 +188,7 @@ impl EventLoop {
         }
     }
 
-    /// How long nothing is due; none where only packets or people can make work.
+    /// Returns the time until something is due; `None` if only packets or control requests can make work.
     fn sleep(&self) -> Option<Duration> {
         let due = [self.engine.poll_timeout(), self.follower.poll_timeout()].into_iter().flatten().min();
         due.map(|due| due.since(self.now()))
@@ -200,12 +202,12 @@ impl EventLoop {
                 SIGHUP => "SIGHUP (a new configuration needs a restart)",
                 _ => "SIGTERM",
             };
-            log::info!("{name}: going down");
+            log::info!("{name}: stopping");
             self.stopper.stop.store(true, Ordering::Release);
         }
     }
 
-    /// Moves packets until the device has none or the budget is used up; true in the latter case.
+    /// Moves packets until the device has none left or the budget is used up; returns true in the latter case.
     fn take_packets(&mut self, now: Instant) -> Result<bool, GatewayError> {
         for _ in 0..BUDGET {
             let len = match self.tun.read(&mut self.frame) {
@@ -227,19 +229,25 @@ impl EventLoop {
     #[inline]
     fn take_packet(&mut self, now: Instant, len: usize) {
         let (header, packet) = self.frame.split_at_mut(HEADER);
-        let meta = tun::meta(header);
-        self.device.read += 1;
-        self.device.read_bytes += len as u64;
-        self.device.super_packets += u64::from(meta.gso_size != 0);
+        let Some(meta) = count_read(&mut self.device, header, len) else {
+            if self.device.bad_headers == 1 {
+                log::warn!(
+                    "{}: dropping packets whose virtio-net header makes no sense, the first with {header:02x?}; `eqctl \
+                     counters` counts them",
+                    self.tun.name()
+                );
+            }
+            return;
+        };
         match self.engine.handle_packet(now, &mut packet[..len], meta) {
             Verdict::Forward { len, .. } => self.write(len),
-            // What goes on as other packets must leave room for the next.
+            // The pieces go out before the next packet is read: they need room in the engine's queue.
             Verdict::Emit { .. } => self.send_own(now),
             Verdict::Consume(_) | Verdict::Drop(_) => {}
         }
     }
 
-    /// Timers, the engine's own packets, and what it has to tell.
+    /// Runs timers, sends the engine's own packets and logs its events.
     fn keep_up(&mut self, now: Instant) {
         for _ in 0..TIMEOUT_BUDGET {
             if self.engine.poll_timeout().is_none_or(|due| due > now) {
@@ -253,7 +261,7 @@ impl EventLoop {
         }
     }
 
-    /// Writes the engine's own packets, and those that others became.
+    /// Writes the engine's own packets, and those that a packet was split or translated into.
     fn send_own(&mut self, now: Instant) {
         while let Some((len, meta)) = self.engine.poll_transmit(now, &mut self.frame[HEADER..]) {
             let (header, packet) = self.frame.split_at_mut(HEADER);
@@ -262,7 +270,7 @@ impl EventLoop {
         }
     }
 
-    /// Writes the packet in the frame; one that the device does not take is lost and counted.
+    /// Writes the packet in the frame; one that the device refuses is lost and counted.
     #[inline]
     fn write(&mut self, len: usize) {
         match self.tun.write(&self.frame, len) {
@@ -274,11 +282,28 @@ impl EventLoop {
                 self.device.write_failures += 1;
                 if self.complained != error.raw_os_error() {
                     self.complained = error.raw_os_error();
-                    log::warn!("{}: a packet of {len} bytes was not taken: {error}", self.tun.name());
+                    log::warn!("{}: cannot write a packet of {len} bytes: {error}", self.tun.name());
                 }
             }
         }
     }
+}
+
+/// Counts a read of `len` bytes and translates its header.
+///
+/// `None` for a header that makes no sense. Such a packet is dropped: without a header to trust, neither its checksum nor
+/// its segments can be passed on correctly, and the kernel would refuse the same header from us (EINVAL). The engine never
+/// sees it, so its totals still add up.
+#[inline]
+fn count_read(device: &mut DeviceCounters, header: &[u8], len: usize) -> Option<Meta> {
+    device.read += 1;
+    device.read_bytes += len as u64;
+    let meta = tun::meta(header, len);
+    match &meta {
+        Some(meta) => device.super_packets += u64::from(meta.gso_size != 0),
+        None => device.bad_headers += 1,
+    }
+    meta
 }
 
 fn tell(event: &Event) {
@@ -286,5 +311,26 @@ fn tell(event: &Event) {
         Weight::Flow => log::debug!("{event}"),
         Weight::Notable => log::info!("{event}"),
         Weight::Grave => log::warn!("{event}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_are_counted_and_those_with_a_bad_header_are_dropped() {
+        let mut device = DeviceCounters::default();
+        let mut read = |flags, gso, size: u16| {
+            let [a, b] = size.to_ne_bytes();
+            count_read(&mut device, &[flags, gso, 0, 0, a, b, 0, 0, 0, 0], 1500).map(|meta| meta.gso_size)
+        };
+        assert_eq!(read(0, 0, 0), Some(0));
+        assert_eq!(read(1, 1, 1448), Some(1448));
+        assert_eq!(read(1, 9, 1448), None);
+        assert_eq!(read(1, 4, 0), None);
+        let want =
+            DeviceCounters { read: 4, read_bytes: 6000, super_packets: 1, bad_headers: 2, ..DeviceCounters::default() };
+        assert_eq!(device, want);
     }
 }

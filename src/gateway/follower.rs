@@ -1,69 +1,69 @@
-//! Follows the ways to the servers while the gateway runs, and tells the engine where an MTU changes.
+//! Follows the routes to the servers while the gateway runs, and passes changed path MTUs to the engine.
 //!
 //! It must not know packets.
 
 use super::netlink::{Netlink, NetlinkError, Watch};
+use super::paths::{Lookup, Paths, Targets};
 use super::setup::Interfaces;
-use super::ways::{Asking, Targets, Ways};
 use crate::config::Settings;
 use crate::engine::{Change, Engine};
 use crate::time::{Duration, Instant};
 use std::os::fd::{AsRawFd, RawFd};
 
-/// How long the kernel's news may gather before the ways are asked for again.
+/// How long notifications from the kernel are collected before the routes are looked up again.
 const GATHER: Duration = Duration::from_millis(200);
-/// Addresses asked for before packets get their turn; the kernel takes some microseconds for each.
+/// Addresses looked up before packets get their turn; each takes the kernel some microseconds.
 const PORTION: usize = 64;
-/// Servers without a route that are named at the start.
+/// The most servers without a route that are named at start.
 const MOST_TOLD: usize = 10;
-/// Of the time, a look-up may take one part in so many, however often routes change.
+/// Look-ups may take at most one part in this many of the time, however often routes change.
 const SHARE: u32 = 20;
 
-/// What is known of the ways, and the means to keep it right.
+/// The known paths to the servers, and what is needed to keep them current.
 pub(super) struct Follower {
     netlink: Netlink,
     targets: Targets,
-    ways: Ways,
-    /// None where the kernel does not tell news, or no longer.
+    paths: Paths,
+    /// `None` if the kernel does not send notifications, or no longer does.
     watch: Option<Watch>,
-    asking: Option<(Asking, Instant)>,
+    lookup: Option<(Lookup, Instant)>,
     due: Option<Instant>,
     rest: Instant,
 }
 
 impl Follower {
-    /// Looks all ways up and begins to watch; `device` is the gateway's own.
-    pub fn new(settings: &Settings, device: &str) -> Result<Follower, NetlinkError> {
+    /// Looks up all paths and subscribes to changes; `device` is the gateway's own.
+    pub(super) fn new(settings: &Settings, device: &str) -> Result<Follower, NetlinkError> {
         // Before the look-up, so that no change is missed.
         let watch = Watch::open().inspect_err(|e| {
-            log::warn!("changes of routes and MTUs cannot be followed; they count at the next start: {e}")
+            log::warn!("cannot follow changes of routes and MTUs; they take effect at the next start: {e}")
         });
         let mut netlink = Netlink::open().map_err(|e| NetlinkError::new("opening a netlink socket", e))?;
         let targets = Targets::new(settings, device);
-        let ways = targets.look_up(&mut netlink)?;
-        for address in targets.unreachable(&ways).take(MOST_TOLD) {
-            log::warn!("no route leads to the server {address}: its MTU is unknown until there is one");
+        let paths = targets.look_up(&mut netlink)?;
+        for address in targets.unreachable(&paths).take(MOST_TOLD) {
+            log::warn!("no route to server {address}: its path MTU is unknown until there is one");
         }
-        Ok(Follower { netlink, targets, ways, watch: watch.ok(), asking: None, due: None, rest: Instant::ZERO })
+        Ok(Follower { netlink, targets, paths, watch: watch.ok(), lookup: None, due: None, rest: Instant::ZERO })
     }
 
-    /// The interfaces that lead to servers.
-    pub fn interfaces(&self) -> &Interfaces {
-        &self.ways.interfaces
+    /// Returns the interfaces towards servers.
+    pub(super) fn interfaces(&self) -> &Interfaces {
+        &self.paths.interfaces
     }
 
-    /// Where news of changes come in.
-    pub fn news(&self) -> Option<RawFd> {
+    /// Returns the descriptor that becomes readable when there are notifications.
+    pub(super) fn news(&self) -> Option<RawFd> {
         self.watch.as_ref().map(Watch::as_raw_fd)
     }
 
-    /// Tells the engine all that it knows.
-    pub fn tell_all(&self, engine: &mut Engine, now: Instant) {
-        tell(engine, now, self.targets.changes(&self.ways, &Ways::default()), log::Level::Debug);
+    /// Passes all known path MTUs to the engine.
+    pub(super) fn tell_all(&self, engine: &mut Engine, now: Instant) {
+        tell(engine, now, self.targets.changes(&self.paths, &Paths::default()), log::Level::Debug);
     }
 
-    /// Takes the kernel's news; true where more may wait.
-    pub fn take_news(&mut self, now: Instant) -> bool {
+    /// Reads the kernel's notifications; returns true if more may be pending.
+    pub(super) fn take_news(&mut self, now: Instant) -> bool {
         let Some(watch) = &mut self.watch else { return false };
         match watch.take() {
             Ok((news, more)) => {
@@ -73,39 +73,39 @@ impl Follower {
                 more
             }
             Err(e) => {
-                log::warn!("changes of routes and MTUs are followed no longer: {e}");
+                log::warn!("no longer following changes of routes and MTUs: {e}");
                 self.watch = None;
                 false
             }
         }
     }
 
-    /// When it has something to do; none while there is no news.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.asking.as_ref().map(|(_, since)| *since).or(self.due)
+    /// Returns when it has work to do; `None` while there are no notifications.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.lookup.as_ref().map(|(_, since)| *since).or(self.due)
     }
 
-    /// Does a portion of what is due; tells whether other interfaces lead to servers than before.
-    pub fn work(&mut self, engine: &mut Engine, now: Instant) -> bool {
+    /// Does one step of what is due; returns whether the interfaces towards servers have changed.
+    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant) -> bool {
         self.try_work(engine, now).unwrap_or_else(|e| {
-            self.asking = None;
-            log::warn!("the ways to the servers could not be looked up; those known still count: {e}");
+            self.lookup = None;
+            log::warn!("cannot look up the paths to the servers; the known ones remain in effect: {e}");
             false
         })
     }
 
     fn try_work(&mut self, engine: &mut Engine, now: Instant) -> Result<bool, NetlinkError> {
-        if self.asking.is_none() && self.due.is_some_and(|due| due <= now) {
+        if self.lookup.is_none() && self.due.is_some_and(|due| due <= now) {
             self.due = None;
-            self.asking = Some((Asking::start(&mut self.netlink)?, now));
+            self.lookup = Some((Lookup::start(&mut self.netlink)?, now));
         }
-        let Some((asking, since)) = &mut self.asking else { return Ok(false) };
-        if asking.go_on(&self.targets, &mut self.netlink, PORTION)? {
+        let Some((lookup, since)) = &mut self.lookup else { return Ok(false) };
+        if lookup.advance(&self.targets, &mut self.netlink, PORTION)? {
             self.rest = now + now.since(*since) * SHARE;
-            if let Some((asking, _)) = self.asking.take() {
-                let before = std::mem::replace(&mut self.ways, asking.finish());
-                tell(engine, now, self.targets.changes(&self.ways, &before), log::Level::Info);
-                return Ok(before.interfaces != self.ways.interfaces);
+            if let Some((lookup, _)) = self.lookup.take() {
+                let before = std::mem::replace(&mut self.paths, lookup.finish());
+                tell(engine, now, self.targets.changes(&self.paths, &before), log::Level::Info);
+                return Ok(before.interfaces != self.paths.interfaces);
             }
         }
         Ok(false)
@@ -116,10 +116,10 @@ fn tell(engine: &mut Engine, now: Instant, changes: impl Iterator<Item = Change>
     for change in changes {
         if let Change::Mtu { server, v6, mtu } = &change {
             let family = if *v6 { "IPv6" } else { "IPv4" };
-            log::log!(level, "the way to server number {} over {family} has an MTU of {mtu} bytes", server.0);
+            log::log!(level, "path MTU to server number {} over {family}: {mtu} bytes", server.0);
         }
         if let Err(refused) = engine.apply(now, change) {
-            log::error!("the engine does not take the MTU of a way: {refused}");
+            log::error!("the engine rejects a path MTU: {refused}");
         }
     }
 }
@@ -139,7 +139,7 @@ mod tests {
         let mut engine = Engine::new(&settings);
         let mut follower = ns.run(|| Follower::new(&settings, "eqtest0").unwrap()).unwrap();
         let mtus = |follower: &Follower| {
-            follower.targets.changes(&follower.ways, &Ways::default()).map(|c| format!("{c:?}")).collect::<String>()
+            follower.targets.changes(&follower.paths, &Paths::default()).map(|c| format!("{c:?}")).collect::<String>()
         };
         assert!(mtus(&follower).contains("mtu: 1500"));
         let mut now = Instant::ZERO;

@@ -1,23 +1,24 @@
-//! The live world: device, event loop, netlink, control socket, signals.
+//! The live gateway: TUN device, event loop, netlink, control socket, signals.
 //!
-//! It holds no policy; what becomes of a packet is the engine's business. All of it works in the
-//! network namespace of the thread that opens the gateway.
+//! It holds no policy; the engine decides what happens to a packet. Everything works in the network namespace of the
+//! thread that opens the gateway.
 
-#![allow(clippy::disallowed_methods, reason = "the live world reads the clock and tells the engine")]
+#![allow(clippy::disallowed_methods, reason = "the live gateway reads the clock for the engine")]
 
 mod control_server;
 mod error;
 mod event_loop;
 mod follower;
 pub mod netlink;
+#[cfg(any(test, feature = "demo"))]
 pub mod netns;
-pub mod plan;
+pub mod paths;
 pub mod preflight;
 mod refusals;
 pub mod setup;
 pub mod sysctl;
 pub mod tun;
-pub mod ways;
+pub mod wanted;
 
 #[cfg(test)]
 mod testing;
@@ -36,18 +37,18 @@ use follower::Follower;
 use setup::Installed;
 use tun::Tun;
 
-/// A gateway that is set up: packets wait in its device until it runs.
+/// A gateway that is set up; packets queue in its device until it runs.
 ///
-/// What it set up goes when it is dropped, rules and routes before the device.
+/// Dropping it removes what it set up: rules and routes first, then the device.
 pub struct Gateway {
     installed: Option<Installed>,
     event_loop: EventLoop,
 }
 
 impl Gateway {
-    /// Sets up device, addresses, routes, rules and control socket; on failure all of it is undone.
+    /// Sets up device, addresses, routes, rules and control socket; undoes all of it on failure.
     ///
-    /// The seed is taken as it is: one that can be foreseen lets clients foresee how the table hashes.
+    /// The seed is used as it is: a predictable one lets clients predict how the table hashes.
     pub fn open(settings: &Settings) -> Result<Gateway, GatewayError> {
         let problems = preflight::check(settings);
         if !problems.is_empty() {
@@ -56,11 +57,11 @@ impl Gateway {
         if let Some(doubt) = preflight::doubts(settings) {
             log::warn!("{doubt}");
         }
-        // First, because it refuses where another gateway runs, whose rules are no leftovers.
+        // First, because it fails if another gateway is running, whose rules are not leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
         let cleaned = setup::clean_leftovers(settings)?;
         if cleaned > 0 {
-            log::warn!("removed {cleaned} rules and routes that a killed run had left behind");
+            log::warn!("removed {cleaned} rules and routes left behind by a killed run");
         }
         let name = &settings.gateway.device;
         let tun = if settings.gateway.offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? };
@@ -80,22 +81,22 @@ impl Gateway {
         Ok(Gateway { installed, event_loop })
     }
 
-    /// A handle that ends [`Gateway::run`] from another thread.
+    /// Returns a handle that stops [`Gateway::run`] from another thread.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
     }
 
-    /// Lets SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
+    /// Makes SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
     }
 
-    /// Moves packets until it is stopped, or the device is gone.
+    /// Moves packets until it is stopped or the device is deleted.
     pub fn run(&mut self) -> Result<(), GatewayError> {
         self.event_loop.run(self.installed.as_mut())
     }
 
-    /// Takes everything down and says what could not be.
+    /// Removes everything that was set up; the error says what could not be removed.
     pub fn close(mut self) -> Result<(), GatewayError> {
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }

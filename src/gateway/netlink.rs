@@ -1,11 +1,11 @@
-//! Netlink without an async runtime: one socket, one request at a time, the kernel's own words in errors.
+//! Netlink without an async runtime: one socket, one request at a time, the kernel's own text in errors.
 //!
-//! A [`Netlink`] speaks for the network namespace in which its thread stood when it was opened, for as long
-//! as it lives. It must not know settings or services.
+//! A [`Netlink`] is bound for life to the network namespace of the thread that opened it. It must not know settings
+//! or services.
 
 mod frame;
+mod path;
 mod watch;
-mod way;
 
 use frame::{Outcome, frames};
 use ipnet::IpNet;
@@ -21,12 +21,12 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+pub use path::{Interface, Path};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 pub use watch::Watch;
-pub use way::{Interface, Way};
 
 /// What could not be done over netlink, and why.
 #[derive(Debug)]
@@ -37,18 +37,18 @@ pub struct NetlinkError {
 }
 
 impl NetlinkError {
-    /// A failure that the kernel did not explain.
+    /// Makes an error that the kernel did not explain.
     pub(super) fn new(doing: &str, cause: io::Error) -> Self {
         NetlinkError { doing: doing.into(), cause, kernel: None }
     }
 
-    /// The system's error number; 0 where the fault was not the kernel's.
+    /// Returns the system's error number; 0 if the error did not come from the kernel.
     pub fn errno(&self) -> i32 {
         self.cause.raw_os_error().unwrap_or(0)
     }
 }
 
-/// What was being done, the system's error, and the kernel's explanation where it gave one.
+/// What was being done, the system's error, and the kernel's explanation if it gave one.
 impl fmt::Display for NetlinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.doing, self.cause)?;
@@ -70,30 +70,30 @@ impl std::error::Error for NetlinkError {
 pub struct Link {
     /// Its index in this namespace.
     pub index: u32,
-    /// Its kind, as `ip -details link` names it: `tun`, `veth`; empty for hardware.
+    /// Its kind as `ip -details link` names it: `tun`, `veth`; empty for hardware.
     pub kind: String,
-    /// Whether it has a carrier; of a TUN device: whether a process has it open.
+    /// Whether it has a carrier; for a TUN device: whether a process has it open.
     pub carrier: bool,
 }
 
-/// A route of one destination to one device.
+/// A route to one destination through one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     /// Destination.
     pub to: IpNet,
     /// Index of the device.
     pub device: u32,
-    /// Next hop, where the destination is not on the link itself.
+    /// Next hop, if the destination is not on-link.
     pub via: Option<IpAddr>,
     /// Number of the routing table; 254 is `main`.
     pub table: u32,
-    /// Who made it (`RTPROT_*`); 4 is an administrator.
+    /// Who installed it (`RTPROT_*`); 4 is the administrator.
     pub protocol: u8,
-    /// Which of several routes to one destination wins: the lowest. 0 is the kernel's choice.
+    /// Among several routes to one destination the lowest metric wins. 0 leaves it to the kernel.
     pub metric: u32,
 }
 
-/// A netlink socket for routing, bound to one network namespace.
+/// A NETLINK_ROUTE socket, bound to one network namespace.
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
@@ -106,19 +106,19 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Older kernels know neither; then errors have no text and dumps are filtered here alone.
+        // Older kernels support neither: errors then have no text, and dumps are filtered only here.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Netlink { socket, sequence: 0 })
     }
 
-    /// Sends a request and waits for the kernel's acknowledgement; `doing` begins the error's text.
+    /// Sends a request and waits for the acknowledgement; `doing` starts the text of an error.
     pub fn change(&mut self, doing: &str, message: Message, flags: u16) -> Result<(), NetlinkError> {
         self.talk(doing, message, NLM_F_ACK | flags).map(drop)
     }
 
-    /// Sends a request for a list and returns the whole of it; entries that do not parse are left out.
+    /// Requests a list and returns all of it; entries that do not parse are left out.
     pub fn dump(&mut self, doing: &str, message: Message) -> Result<Vec<Message>, NetlinkError> {
         self.talk(doing, message, NLM_F_DUMP)
     }
@@ -150,14 +150,14 @@ impl Netlink {
                     }
                 }
             }
-            // A single answer to a request that asked for no acknowledgement.
+            // A single reply to a request without acknowledgement.
             if flags & (NLM_F_ACK | NLM_F_DUMP) == 0 && !answers.is_empty() {
                 return Ok(answers);
             }
         }
     }
 
-    /// Looks a device up by its name; none where there is no such device.
+    /// Looks up a device by name; `None` if there is none.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>, NetlinkError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.into()));
@@ -171,7 +171,7 @@ impl Netlink {
         }
     }
 
-    /// The names of all devices, in the kernel's order.
+    /// Returns index and name of all devices, in the kernel's order.
     pub fn links(&mut self) -> Result<Vec<(u32, String)>, NetlinkError> {
         let answers = self.dump("listing devices", Message::GetLink(LinkMessage::default()))?;
         Ok(answers
@@ -185,7 +185,7 @@ impl Netlink {
             .collect())
     }
 
-    /// Changes a device: flags that `mask` covers become `flags`, and `attributes` are set.
+    /// Changes a device: the flags in `mask` become `flags`, and `attributes` are set.
     pub fn set_link(
         &mut self,
         name: &str,
@@ -202,7 +202,7 @@ impl Netlink {
         self.change(&format!("setting up device {name}"), Message::SetLink(message), 0)
     }
 
-    /// Makes a pair of virtual Ethernet devices: `name` here, `peer` in the namespace `there`.
+    /// Creates a veth pair: `name` in this namespace, `peer` in the namespace `there`.
     pub fn add_veth(&mut self, name: &str, peer: &str, there: BorrowedFd<'_>) -> Result<(), NetlinkError> {
         let mut far = LinkMessage::default();
         far.attributes = vec![LinkAttribute::IfName(peer.into()), LinkAttribute::NetNsFd(there.as_raw_fd())];
@@ -218,19 +218,19 @@ impl Netlink {
         self.change(&doing, Message::NewLink(near), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Gives a device an address, usable at once (no duplicate address detection).
+    /// Adds an address to a device, usable at once (no duplicate address detection).
     pub fn add_address(&mut self, name: &str, index: u32, address: IpNet) -> Result<(), NetlinkError> {
         let message = Message::NewAddress(address_message(index, address));
         self.change(&format!("adding address {address} to {name}"), message, NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Takes an address from a device.
+    /// Deletes an address from a device.
     pub fn delete_address(&mut self, name: &str, index: u32, address: IpNet) -> Result<(), NetlinkError> {
         let message = Message::DelAddress(address_message(index, address));
         self.change(&format!("deleting address {address} from {name}"), message, 0)
     }
 
-    /// Adds a route; fails with `EEXIST` where there is one with the same destination, table and metric.
+    /// Adds a route; fails with `EEXIST` if there is one with the same destination, table and metric.
     pub fn add_route(&mut self, route: Route) -> Result<(), NetlinkError> {
         let doing = format!("adding the route {} to table {}", route.to, route.table);
         self.change(&doing, Message::NewRoute(route_message(route)), NLM_F_CREATE | NLM_F_EXCL)
@@ -242,7 +242,7 @@ impl Netlink {
         self.change(&doing, Message::DelRoute(route_message(route)), 0)
     }
 
-    /// The routes of one table and family, with their types; empty where there is no such table.
+    /// Returns the routes of one table and family with their types; empty if there is no such table.
     pub fn routes(&mut self, family: AddressFamily, table: u32) -> Result<Vec<(Route, RouteType)>, NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
@@ -258,39 +258,39 @@ impl Netlink {
             .collect())
     }
 
-    /// The policy rules of one family, in their order.
+    /// Returns the policy rules of one family, in order.
     pub fn rules(&mut self, family: AddressFamily) -> Result<Vec<RuleMessage>, NetlinkError> {
         let mut message = RuleMessage::default();
         message.header.family = family;
         let answers = match self.dump("listing policy rules", Message::GetRule(message)) {
-            // The kernel lacks the family or its policy routing.
+            // The kernel lacks the family, or policy routing for it.
             Err(e) if e.errno() == libc::EAFNOSUPPORT || e.errno() == libc::EOPNOTSUPP => return Ok(Vec::new()),
             other => other?,
         };
         Ok(answers.into_iter().filter_map(|m| if let Message::NewRule(m) = m { Some(m) } else { None }).collect())
     }
 
-    /// Adds a policy rule; fails with `EEXIST` where there is an identical one.
+    /// Adds a policy rule; fails with `EEXIST` if an identical one exists.
     pub fn add_rule(&mut self, rule: RuleMessage) -> Result<(), NetlinkError> {
         let doing = format!("adding the policy rule \"{}\"", show_rule(&rule));
         self.change(&doing, Message::NewRule(rule), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Deletes a policy rule, as it was added or listed.
+    /// Deletes a policy rule, given as it was added or listed.
     pub fn delete_rule(&mut self, rule: RuleMessage) -> Result<(), NetlinkError> {
         let doing = format!("deleting the policy rule \"{}\"", show_rule(&rule));
         self.change(&doing, Message::DelRule(rule), 0)
     }
 }
 
-/// A rule about as `ip rule` prints it, for messages.
+/// Formats a rule about as `ip rule` prints it, for messages.
 pub fn show_rule(rule: &RuleMessage) -> String {
     let mut words: Vec<(u8, String)> = rule.attributes.iter().filter_map(|a| rule_word(rule, a)).collect();
     words.sort();
     words.into_iter().map(|(_, word)| word).collect::<Vec<_>>().join(" ")
 }
 
-/// A part of a rule in words, with its place in the line.
+/// Formats one attribute of a rule, with its position in the line.
 fn rule_word(rule: &RuleMessage, attribute: &RuleAttribute) -> Option<(u8, String)> {
     Some(match attribute {
         RuleAttribute::Priority(n) => (0, format!("priority {n}")),
@@ -304,7 +304,7 @@ fn rule_word(rule: &RuleMessage, attribute: &RuleAttribute) -> Option<(u8, Strin
     })
 }
 
-/// The kernel's name for an address's family.
+/// Returns the address family as netlink encodes it.
 pub fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }

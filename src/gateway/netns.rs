@@ -1,8 +1,8 @@
-//! Whole networks inside one process, for the demo and the device tests: network namespaces, virtual cables, addresses,
-//! routes, all without an external program.
+//! Whole networks inside one process, for the demo and the device tests: network namespaces, veth pairs, addresses
+//! and routes, without external programs.
 //!
-//! A [`Namespace`] is a file descriptor of this process and nothing else: the kernel removes the namespace, with its devices,
-//! routes and rules, when the last descriptor, thread and process in it are gone, also after `kill -9`.
+//! A [`Namespace`] is a file descriptor of this process and nothing else: the kernel removes the namespace, with its
+//! devices, routes and rules, when the last descriptor, thread and process in it are gone, even after `kill -9`.
 //!
 //! ```no_run
 //! use equipoise::gateway::netns::Namespace;
@@ -17,7 +17,7 @@
 //! ```
 //!
 //! A socket belongs to the namespace in which it was opened, whichever thread uses it later.
-#![allow(unsafe_code)] // unshare(2) in this thread and setns(2) between fork and exec have no safe form.
+#![allow(unsafe_code)] // unshare(2) in this thread and setns(2) between fork and exec have no safe wrapper.
 
 use super::netlink::{Netlink, Route};
 use super::sysctl;
@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-/// Why a namespace could not be made or changed.
+/// Why a namespace could not be created or changed.
 #[derive(Debug)]
 pub struct NetnsError(String);
 
@@ -60,32 +60,33 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes a namespace with its loopback up and without duplicate address detection. `label` names it in errors and names the threads that enter it.
+    /// Creates a namespace with loopback up and without duplicate address detection. `label` names it in errors, and
+    /// names the threads that enter it.
     ///
     /// Needs CAP_SYS_ADMIN; see [`become_root_in_user_namespace`].
     pub fn new(label: &str) -> Result<Namespace, NetnsError> {
         let made = std::thread::Builder::new().name(label.into()).spawn(|| -> io::Result<File> {
-            // SAFETY: only the network namespace is unshared, not the table of file descriptors.
+            // SAFETY: only the network namespace is unshared, not the file descriptor table.
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
             File::open("/proc/thread-self/ns/net")
         });
         let file = made.and_then(|thread| thread.join().map_err(|_| io::Error::other("the thread panicked"))?);
-        let file = file.map_err(|e| NetnsError::new(label, format!("making it: {e}")))?;
+        let file = file.map_err(|e| NetnsError::new(label, format!("creating it: {e}")))?;
         let namespace = Namespace { label: label.into(), file: Arc::new(file) };
         namespace.up("lo")?;
-        // Without this a device's own IPv6 address is tentative for a second or two, in which nothing is forwarded.
+        // Otherwise a device's own IPv6 address is tentative for a second or two, during which nothing is forwarded.
         if namespace.run(|| sysctl::exists("net/ipv6/conf/default/accept_dad"))? {
             namespace.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
         }
         Ok(namespace)
     }
 
-    /// Its label.
+    /// Returns its label.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// Runs `work` in a thread that stands in the namespace, waits for it, and hands on its result, and its panic.
+    /// Runs `work` in a thread inside the namespace, waits for it, and passes on its result, or its panic.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name(self.label.clone()).spawn_scoped(scope, || {
@@ -99,32 +100,32 @@ impl Namespace {
         })
     }
 
-    /// Moves the calling thread into the namespace, for good; threads that it starts later begin there too.
+    /// Moves the calling thread into the namespace for good; threads that it starts later begin there too.
     pub fn enter(&self) -> Result<(), NetnsError> {
         move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(|e| NetnsError::new(&self.label, format!("entering it: {e}")))
     }
 
-    /// Where other programs find it while this process lives: `nsenter --net=PATH curl ...`. Where the process stands in a
-    /// user namespace, `nsenter --user=/proc/PID/ns/user --preserve-credentials` too.
+    /// Returns the path by which other programs find it while this process lives: `nsenter --net=PATH curl ...`. If
+    /// the process is in a user namespace, add `--user=/proc/PID/ns/user --preserve-credentials`.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
     }
 
-    /// A command that will run in the namespace.
+    /// Returns a command that will run in the namespace.
     pub fn command(&self, program: &str) -> Command {
         let file = Arc::clone(&self.file);
         let mut command = Command::new(program);
-        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        // SAFETY: between fork and exec the closure makes one system call and does not allocate.
         unsafe {
             command.pre_exec(move || Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?));
         }
         command
     }
 
-    /// Lays a cable (a veth pair) to another namespace; both ends are up when it returns.
+    /// Connects it to another namespace by a veth pair; both ends are up on return.
     ///
-    /// Checksum and segmentation offload are on, as the kernel makes them.
+    /// Checksum and segmentation offload stay enabled, the kernel's default.
     pub fn cable(&self, device: &str, other: &Namespace, others_device: &str) -> Result<(), NetnsError> {
         self.netlink(|netlink| netlink.add_veth(device, others_device, other.file.as_fd()))?;
         self.up(device)?;
@@ -144,19 +145,19 @@ impl Namespace {
         self.netlink(|netlink| netlink.set_link(device, index, LinkFlags::empty(), LinkFlags::empty(), attributes))
     }
 
-    /// Gives a device an address, usable at once.
+    /// Adds an address to a device, usable at once.
     pub fn address(&self, device: &str, address: IpNet) -> Result<(), NetnsError> {
         let index = self.index(device)?;
         self.netlink(|netlink| netlink.add_address(device, index, address))
     }
 
-    /// Routes a network over a device, through the next hop `via` where one is given.
+    /// Routes a network through a device, via the next hop `via` if given.
     pub fn route(&self, to: IpNet, device: &str, via: Option<IpAddr>) -> Result<(), NetnsError> {
         let device = self.index(device)?;
         self.netlink(|netlink| netlink.add_route(Route { to, device, via, table: 254, protocol: 4, metric: 0 }))
     }
 
-    /// Routes everything of the next hop's family to it.
+    /// Adds a default route via a next hop, for the next hop's family.
     pub fn default_route(&self, device: &str, via: IpAddr) -> Result<(), NetnsError> {
         let any = if via.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
         let any = IpNet::new(any, 0).map_err(|e| NetnsError::new(&self.label, e))?;
@@ -168,18 +169,18 @@ impl Namespace {
         self.run(|| sysctl::set(name, value))?.map_err(|e| NetnsError::new(&self.label, e))
     }
 
-    /// Makes it forward packets of both families between its devices.
+    /// Enables forwarding of both families.
     pub fn forward(&self) -> Result<(), NetnsError> {
         self.sysctl("net/ipv4/ip_forward", "1")?;
         self.sysctl("net/ipv6/conf/all/forwarding", "1")
     }
 
-    /// The names of its devices.
+    /// Returns the names of its devices.
     pub fn devices(&self) -> Result<Vec<String>, NetnsError> {
         Ok(self.netlink(Netlink::links)?.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// How many policy rules and routes, of both families, carry a protocol number (`RTPROT_*`).
+    /// Counts the policy rules and routes, of both families, that carry a protocol number (`RTPROT_*`).
     pub fn marked(&self, protocol: u8) -> Result<usize, NetnsError> {
         self.run(|| super::setup::count_marked(protocol))?.map_err(|e| NetnsError::new(&self.label, e))
     }
@@ -199,9 +200,9 @@ impl Namespace {
     }
 }
 
-/// Makes this process able to make namespaces: nothing to do for root, a user namespace of its own for others.
+/// Enables this process to create namespaces: root needs nothing, others get a user namespace of their own.
 ///
-/// To be called before the process starts any thread. The error says what is missing and how to mend it.
+/// To be called before the process starts any thread. The error says what is missing and how to fix it.
 pub fn become_root_in_user_namespace() -> Result<(), NetnsError> {
     if can_make_namespaces() {
         return Ok(());
@@ -222,9 +223,9 @@ pub fn become_root_in_user_namespace() -> Result<(), NetnsError> {
     Err(NetnsError(no_user_namespace(io::Error::from_raw_os_error(libc::EPERM))))
 }
 
-/// Whether a network namespace can be made; tried in a thread, which takes it away with it.
+/// Returns whether the process has the capabilities to create network namespaces.
 fn can_make_namespaces() -> bool {
-    // A process with two threads could not make a user namespace any more, so root is not merely tried.
+    // Not simply tried in a thread: a process with two threads can no longer create a user namespace.
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim).unwrap_or_default();
     const CAP_NET_ADMIN: u64 = 1 << 12;
@@ -233,7 +234,7 @@ fn can_make_namespaces() -> bool {
     u64::from_str_radix(effective, 16).is_ok_and(|have| have & needed == needed)
 }
 
-/// Why no user namespace could be made, from the parameters by which kernels and distributions forbid it.
+/// Explains why no user namespace could be created, from the parameters by which kernels and distributions forbid it.
 fn no_user_namespace(e: io::Error) -> String {
     let is = |name: &str, value: &str| sysctl::get(name).is_ok_and(|v| v == value);
     let fix = if is("user/max_user_namespaces", "0") {
@@ -241,16 +242,16 @@ fn no_user_namespace(e: io::Error) -> String {
     } else if is("kernel/unprivileged_userns_clone", "0") {
         "kernel.unprivileged_userns_clone is 0; as root: sysctl -w kernel.unprivileged_userns_clone=1"
     } else if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "AppArmor forbids it; as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        "AppArmor forbids them; as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     } else {
         match e.raw_os_error() {
             Some(libc::EINVAL) => "this process has already started a thread",
-            Some(libc::ENOSPC | libc::EUSERS) => "there are too many already; as root: raise user.max_user_namespaces",
+            Some(libc::ENOSPC | libc::EUSERS) => "there are too many; as root: raise user.max_user_namespaces",
             Some(libc::ENOSYS) => "the kernel is built without them (CONFIG_USER_NS)",
-            _ => "a container's seccomp filter or a security module forbids it: allow it there",
+            _ => "a container's seccomp filter or a security module forbids it: allow unshare(2) there",
         }
     };
-    format!("this needs root, or a user namespace of its own, which could not be made: {e}; {fix}; or run it as root")
+    format!("this needs root or a user namespace of its own, which could not be created: {e}; {fix}; or run it as root")
 }
 
 #[cfg(test)]

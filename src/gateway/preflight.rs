@@ -1,9 +1,9 @@
-//! What the system must offer before a gateway can run, asked all at once, each with how to mend it.
+//! What the system must provide before a gateway can run: all of it is checked at once, each problem with its remedy.
 //!
-//! It changes nothing. It speaks for the network namespace of the thread that calls.
+//! It changes nothing, and applies to the network namespace of the calling thread.
 
 use super::netlink::Netlink;
-use super::{plan, setup, sysctl};
+use super::{setup, sysctl, wanted};
 use crate::config::Settings;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
@@ -13,12 +13,12 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::net::IpAddr;
 
-/// Something that is missing, or stands in the way.
+/// Something that is missing or conflicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// What is missing.
     pub what: String,
-    /// What to do about it; a command where there is one.
+    /// The remedy; a command if there is one.
     pub fix: String,
 }
 
@@ -28,14 +28,14 @@ impl Problem {
     }
 }
 
-/// What is missing, and on a line of its own how to mend it.
+/// The problem, and its remedy on a line of its own.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n    to mend it: {}", self.what, self.fix)
+        write!(f, "{}\n    to fix it: {}", self.what, self.fix)
     }
 }
 
-/// Everything that would keep a gateway with these settings from working; empty where nothing would.
+/// Returns every problem that would keep a gateway with these settings from working.
 pub fn check(settings: &Settings) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(tun_device());
@@ -55,28 +55,26 @@ pub fn check(settings: &Settings) -> Vec<Problem> {
     problems
 }
 
-/// What keeps /dev/net/tun from being opened; opening it makes no device, that takes an ioctl.
+/// Checks that /dev/net/tun can be opened; opening it does not create a device, which takes an ioctl.
 pub(crate) fn tun_device() -> Option<Problem> {
     let e = OpenOptions::new().read(true).write(true).open("/dev/net/tun").err()?;
     let fix = match e.raw_os_error() {
         Some(libc::ENOENT) => {
-            "modprobe tun; where that does not make the file (in a container): mkdir -p /dev/net && mknod /dev/net/tun c 10 200, \
+            "modprobe tun; if that does not create the file (in a container): mkdir -p /dev/net && mknod /dev/net/tun c 10 200, \
              or start the container with --device /dev/net/tun"
         }
-        Some(libc::EACCES) => {
-            "as root: chmod 0666 /dev/net/tun (udev's own default; what may be done with it is checked apart)"
-        }
+        Some(libc::EACCES) => "as root: chmod 0666 /dev/net/tun (udev's default; privileges are checked separately)",
         Some(libc::EPERM) => {
             "allow the character device 10:200 in the container or unit (--device /dev/net/tun, DeviceAllow=/dev/net/tun rw)"
         }
         Some(libc::ENODEV | libc::ENXIO) => "modprobe tun",
-        _ => "see that TUN devices are built into the kernel (CONFIG_TUN)",
+        _ => "make sure that the kernel is built with TUN devices (CONFIG_TUN)",
     };
     Some(Problem::new(format!("/dev/net/tun cannot be opened: {e}"), fix))
 }
 
-/// Asks the kernel to delete a rule that nobody has: permission is checked first, so nothing changes, and the
-/// answer is true for this namespace, whatever the process may do in others.
+/// Asks the kernel to delete a rule that does not exist: permissions are checked first, so nothing changes, and the
+/// answer holds for this namespace whatever the process may do in others.
 fn capability(netlink: &mut Netlink) -> Option<Problem> {
     let mut rule = RuleMessage::default();
     rule.header.family = AddressFamily::Inet;
@@ -94,7 +92,7 @@ fn capability(netlink: &mut Netlink) -> Option<Problem> {
 
 fn forwarding(settings: &Settings) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let (v4, v6) = plan::families(settings);
+    let (v4, v6) = wanted::families(settings);
     let mut want = |name: &str, good: fn(&str) -> bool, value: &str, why: &str| {
         let dotted = name.replace('/', ".");
         match sysctl::get(name) {
@@ -104,32 +102,37 @@ fn forwarding(settings: &Settings) -> Vec<Problem> {
             }
             Err(e) => problems.push(Problem::new(
                 format!("{dotted} cannot be read ({e}): {why}"),
-                "mount /proc, and see that the kernel has this IP version (ipv6.disable=0)",
+                "mount /proc, and make sure that the kernel supports this IP version (ipv6.disable=0)",
             )),
         }
     };
     if v4 {
-        want("net/ipv4/ip_forward", |v| v != "0", "1", "the kernel forwards no IPv4 packets, so none reaches a server");
+        want(
+            "net/ipv4/ip_forward",
+            |v| v != "0",
+            "1",
+            "the kernel does not forward IPv4 packets, so none reaches a server",
+        );
     }
     if v6 {
-        let why = "the kernel forwards no IPv6 packets, so none reaches a server";
+        let why = "the kernel does not forward IPv6 packets, so none reaches a server";
         want("net/ipv6/conf/all/forwarding", |v| v != "0", "1", why);
     }
     problems
 }
 
-/// What keeps a gateway from nothing that it is made for, but may surprise; to be told as a warning.
+/// Returns what does not keep a gateway from working but may surprise; to be logged as a warning.
 ///
-/// Translated TCP over IPv4 was seen to pass even the strict check of Linux 6.18; packets that the gateway passes
-/// unchanged were seen to be dropped by it where the check held on the gateway's device too.
+/// On Linux 6.18, translated TCP over IPv4 passed even the strict check, while packets that the gateway forwards
+/// unchanged were dropped if the check was strict on the gateway's device too.
 pub fn doubts(settings: &Settings) -> Option<Problem> {
     const STRICT: &str = "net/ipv4/conf/all/rp_filter";
-    let (v4, _) = plan::families(settings);
+    let (v4, _) = wanted::families(settings);
     let strict = v4 && sysctl::get(STRICT).is_ok_and(|value| value == "1");
     strict.then(|| {
         Problem::new(
-            "net.ipv4.conf.all.rp_filter is 1, strict on every device: the kernel may drop IPv4 packets that come out of the \
-             gateway, those that pass it unchanged above all",
+            "net.ipv4.conf.all.rp_filter is 1, strict on every device: the kernel may drop IPv4 packets that come from the \
+             gateway, above all those that it forwards unchanged",
             "sysctl -w net.ipv4.conf.all.rp_filter=2",
         )
     })
@@ -140,11 +143,11 @@ fn numbers(settings: &Settings) -> Vec<Problem> {
     let mut problems = Vec::new();
     if table == 0 || (253..=255).contains(&table) {
         let what = format!("route-table {table} is one of the kernel's own tables (default, main, local)");
-        problems.push(Problem::new(what, "give another number, such as 4242"));
+        problems.push(Problem::new(what, "choose another number, such as 4242"));
     }
     if !(1..=32_764).contains(&priority) {
         let what = format!("rule-priority {priority} is not between the kernel's rules for local and main");
-        problems.push(Problem::new(what, "give a number from 1 to 32764, such as 4242"));
+        problems.push(Problem::new(what, "choose a number from 1 to 32764, such as 4242"));
     }
     problems
 }
@@ -156,35 +159,35 @@ fn device(settings: &Settings, netlink: &mut Netlink) -> Option<Problem> {
             let why = setup::unusable(name, &link?)?;
             Some(Problem::new(why.what(), why.fix().unwrap_or_default()))
         }
-        Err(e) => Some(Problem::new(e.to_string(), "see that the kernel offers rtnetlink to this process")),
+        Err(e) => Some(Problem::new(e.to_string(), "make sure that this process may use rtnetlink")),
     }
 }
 
-/// A service address that the kernel takes for its own is looked up in the table `local` before any other, and
-/// never reaches the device.
+/// An address that the kernel considers its own is found in table `local` before any other table, and its packets
+/// never reach the device.
 fn local_addresses(settings: &Settings, netlink: &mut Netlink) -> Vec<Problem> {
     const LOCAL: u32 = 255;
     let mut problems = Vec::new();
     let mut local = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        // A kernel without one of the families has no such addresses either.
+        // A kernel without one of the families has no such addresses.
         local.extend(netlink.routes(family, LOCAL).unwrap_or_default());
     }
-    for service in plan::routed_addresses(settings) {
+    for service in wanted::routed_addresses(settings) {
         let address = service.addr();
         if service.prefix_len() == 0 {
             problems.push(Problem::new(
                 format!(
-                    "a service listens on every address ({service}): all that the gateway sends would come back to it"
+                    "a service listens on every address ({service}): every packet that the gateway sends would come back to it"
                 ),
-                "name the addresses or networks of the service; every address is only for `equipoise replay`",
+                "name the addresses or networks of the service; listening on every address is only for `equipoise replay`",
             ));
             continue;
         }
         if settings.gateway.addresses.iter().any(|own| IpNet::from(own.addr()) == service) {
             problems.push(Problem::new(
                 format!("service address {address} is also among the device's own addresses"),
-                "take it out of the gateway's addresses: a service address must not be assigned to any device",
+                "remove it from the gateway's addresses: a service address must not be assigned to any device",
             ));
         }
         let holds = local.iter().filter(|(route, _)| route.to.contains(&service));
@@ -197,7 +200,7 @@ fn local_addresses(settings: &Settings, netlink: &mut Netlink) -> Vec<Problem> {
     problems
 }
 
-/// What an address is to the gateway that its kernel must leave to it.
+/// Names what an address means to the gateway.
 fn role(settings: &Settings, address: &IpNet) -> &'static str {
     let is_service = settings.services.iter().flat_map(|service| &service.listen).any(|l| l.network() == *address);
     let is_probe = [settings.health.source_v4.map(IpAddr::V4), settings.health.source_v6.map(IpAddr::V6)];
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_are_told_at_once_with_their_commands() {
+    fn all_problems_are_reported_at_once_with_their_commands() {
         let Some(ns) = namespace("eq-pre1") else { return };
         ns.address("lo", "192.0.2.10/32".parse().unwrap()).unwrap();
         let mut settings = two_families();
@@ -258,7 +261,7 @@ mod tests {
         ] {
             assert!(text.contains(&want.replace(" del ", " delete ")), "{want} in:\n{text}");
         }
-        assert_eq!(text.matches("to mend it").count(), 4, "{text}");
+        assert_eq!(text.matches("to fix it").count(), 4, "{text}");
     }
 
     #[test]
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_reverse_path_check_on_every_device_is_a_doubt_and_no_problem() {
+    fn a_strict_reverse_path_check_on_every_device_is_only_a_warning() {
         let Some(ns) = namespace("eq-pre6") else { return };
         ns.forward().unwrap();
         let settings = two_families();
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_addresses_of_any_kind_are_no_service_addresses() {
+    fn kernel_addresses_of_any_kind_are_refused_as_service_addresses() {
         let Some(ns) = namespace("eq-pre3") else { return };
         ns.forward().unwrap();
         ns.address("lo", "192.0.2.1/24".parse().unwrap()).unwrap();
@@ -311,7 +314,7 @@ mod tests {
             (listen.address, listen.prefix) = (address.parse().unwrap(), prefix);
             let text = ns.run(|| whats(&settings)).unwrap();
             assert_eq!(text.contains("listens on every address"), refused, "{address}: {text}");
-            assert_eq!(text.matches("to mend it").count(), usize::from(refused), "{text}");
+            assert_eq!(text.matches("to fix it").count(), usize::from(refused), "{text}");
         }
     }
 
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_without_the_capability_is_told_so() {
+    fn a_missing_capability_is_reported() {
         let Some(ns) = namespace("eq-pre5") else { return };
         ns.forward().unwrap();
         let text = ns.run(|| {
@@ -343,6 +346,6 @@ mod tests {
             whats(&two_families())
         });
         let text = text.unwrap();
-        assert!(text.contains("CAP_NET_ADMIN") && text.matches("to mend it").count() == 1, "{text}");
+        assert!(text.contains("CAP_NET_ADMIN") && text.matches("to fix it").count() == 1, "{text}");
     }
 }

@@ -1,14 +1,14 @@
-//! Says in the log that flows were refused for want of room: of ports, of the table, of a server.
+//! Logs that flows were refused for lack of NAT ports, table space or servers.
 //!
-//! It must not decide anything; the engine counts.
+//! It decides nothing; the engine counts.
 
 use crate::engine::{Engine, Reason};
 use crate::time::Instant;
 use std::time::Duration;
 
-/// How often the log is told at most.
+/// The shortest interval between two log lines.
 const PAUSE: Duration = Duration::from_secs(10);
-/// What is worth a line, and the command that shows more.
+/// The reasons that are logged, with the command that shows more.
 const GRAVE: [(Reason, &str); 4] = [
     (Reason::NatExhausted, "a NAT pool had no port left; `eqctl nat` shows them"),
     (Reason::TableFull, "the flow table was full; `eqctl status` shows its size, `[flows] max` sets it"),
@@ -16,16 +16,16 @@ const GRAVE: [(Reason, &str); 4] = [
     (Reason::NoServer, "no server was up; `eqctl servers` shows why"),
 ];
 
-/// What was told, and when.
+/// The counts at the last log line, and when the next one is due.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub(super) struct Refusals {
     told: [u64; GRAVE.len()],
     rest: Option<Instant>,
 }
 
 impl Refusals {
-    /// Tells the log of packets that were refused since it was told the last time.
-    pub fn tell(&mut self, engine: &Engine, now: Instant) {
+    /// Logs the packets refused since the last line.
+    pub(super) fn tell(&mut self, engine: &Engine, now: Instant) {
         for line in self.lines(engine, now) {
             log::warn!("{line}");
         }
@@ -57,7 +57,7 @@ mod tests {
     use crate::packet::Meta;
 
     #[test]
-    fn refusals_are_told_once_and_not_too_often_however_the_service_refuses() {
+    fn refusals_are_logged_once_and_not_too_often_however_the_service_refuses() {
         for last_resort in ["drop", "unreachable"] {
             let text = format!(
                 "[[service]]\nname = \"s\"\nlisten = \"192.0.2.80:53/udp\"\npool = \"p\"\nlast-resort = \"{last_resort}\"\n\

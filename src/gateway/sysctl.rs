@@ -1,17 +1,17 @@
-//! Kernel parameters under /proc/sys, as the calling thread's network namespace has them.
+//! Kernel parameters under /proc/sys, as seen in the calling thread's network namespace.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Reads a parameter named by its path below /proc/sys (`net/ipv4/ip_forward`), without the line's end.
+/// Reads a parameter, given by its path below /proc/sys (`net/ipv4/ip_forward`), without the trailing newline.
 pub fn get(name: &str) -> io::Result<String> {
     Ok(std::fs::read_to_string(path(name))?.trim_end().to_owned())
 }
 
-/// Writes a parameter where it does not already have the value, so that a read-only /proc/sys that is
-/// right is good enough.
+/// Writes a parameter unless it already has the value, so that a read-only /proc/sys with the right values is good
+/// enough.
 ///
-/// The error says which parameter and value.
+/// The error names the parameter and the value.
 pub fn set(name: &str, value: &str) -> io::Result<()> {
     let explain = |e: io::Error| {
         let hint = match e.raw_os_error() {
@@ -28,7 +28,7 @@ pub fn set(name: &str, value: &str) -> io::Result<()> {
     std::fs::write(path(name), value).map_err(explain)
 }
 
-/// Whether the parameter exists here.
+/// Returns whether the parameter exists.
 pub fn exists(name: &str) -> bool {
     path(name).exists()
 }

@@ -1,4 +1,4 @@
-//! What the unit tests of this directory share: small settings, namespaces, a TUN device.
+//! Shared by the unit tests of this directory: small settings, namespaces, a TUN device.
 
 use super::netns::Namespace;
 use crate::balance::{Listen, PoolSettings, Protocol, ServerSettings, ServiceSettings};
@@ -7,8 +7,9 @@ use crate::ids::{PoolId, ServerId};
 use std::net::IpAddr;
 use tun_tap::{Iface, Mode};
 
-/// Settings with one pool; listens as (address, protocol, first port, last port), servers as (address, port).
-pub fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option<u16>)]) -> Settings {
+/// Settings with one pool; listen addresses as (address, protocol, first port, last port), servers as (address,
+/// port).
+pub(super) fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option<u16>)]) -> Settings {
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let listen = listens
         .iter()
@@ -33,16 +34,16 @@ pub fn settings(listens: &[(&str, Protocol, u16, u16)], servers: &[(&str, Option
     }
 }
 
-/// Two addresses of a service, one a family, port 80, and two servers a family, one with a port of its own.
-pub fn two_families() -> Settings {
+/// One service with an address per family, port 80, and two servers per family, one of them with its own port.
+pub(super) fn two_families() -> Settings {
     settings(
         &[("192.0.2.10", Protocol::Tcp, 80, 80), ("2001:db8::10", Protocol::Tcp, 80, 80)],
         &[("10.9.0.2", Some(8080)), ("10.9.0.5", None), ("fd09::2", Some(8080)), ("fd09::5", None)],
     )
 }
 
-/// A namespace, or none with a line on stderr where the tests may not make any.
-pub fn namespace(label: &str) -> Option<Namespace> {
+/// A namespace, or `None` and a line on stderr if the tests may not create any.
+pub(super) fn namespace(label: &str) -> Option<Namespace> {
     match Namespace::new(label) {
         Ok(namespace) => Some(namespace),
         Err(e) => {
@@ -54,6 +55,6 @@ pub fn namespace(label: &str) -> Option<Namespace> {
 }
 
 /// A TUN device in the calling thread's namespace; it dies when dropped.
-pub fn tun(name: &str) -> Iface {
+pub(super) fn tun(name: &str) -> Iface {
     Iface::without_packet_info(name, Mode::Tun).unwrap()
 }

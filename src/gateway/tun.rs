@@ -1,7 +1,7 @@
-//! The TUN device: opening it in three ways, and moving packets with or without its vnet header.
+//! The TUN device: three ways to open it, and reading and writing packets with or without a virtio-net header.
 //!
-//! It must not know the engine or the event loop; it moves bytes and says what the device said of them.
-#![allow(unsafe_code)] // ifreq and the TUN ioctls: no safe crate has them
+//! It must not know the engine or the event loop: it moves bytes and translates the virtio-net header.
+#![allow(unsafe_code)] // ifreq and the TUN ioctls have no safe wrapper
 
 use crate::packet::{Meta, Transport, parse};
 use rustix::io::Errno;
@@ -9,34 +9,44 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Bytes of the header before each packet of a device opened with offload (`virtio_net_hdr`).
+/// Bytes of the header before each packet of a device with offload (`struct virtio_net_hdr`).
 pub const HEADER: usize = 10;
 /// Bytes of the largest packet.
 pub const MOST: usize = 65_535;
 
-/// Room for one packet with its header. The packet starts at [`HEADER`] whether there is one or not.
+/// Room for one packet with its header. The packet starts at [`HEADER`], with or without a header.
 pub type Frame = [u8; HEADER + MOST];
 
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CSUM: u8 = 1;
-/// `VIRTIO_NET_HDR_GSO_TCPV4`, `_TCPV6` and `_UDP_L4`.
+/// `VIRTIO_NET_HDR_GSO_NONE`, `_TCPV4`, `_TCPV6`, `_UDP_L4`, and the bit `_ECN`.
+const GSO_NONE: u8 = 0;
 const GSO_TCP4: u8 = 1;
 const GSO_TCP6: u8 = 4;
 const GSO_UDP: u8 = 5;
+const GSO_ECN: u8 = 0x80;
 
-/// Reads what the device said of a packet from its header.
-pub fn meta(header: &[u8]) -> Meta {
-    let gso = header[1] & !0x80 != 0;
-    Meta {
-        partial_checksum: header[0] & NEEDS_CSUM != 0,
-        // The header's numbers are in the machine's own order.
-        gso_size: if gso { u16::from_ne_bytes([header[4], header[5]]) } else { 0 },
-        ingress: 0,
+/// Translates the header of a packet of `len` bytes; `None` if it makes no sense: a kind of segmentation that no device
+/// is asked for, segments without a size, or a checksum outside the packet.
+pub fn meta(header: &[u8], len: usize) -> Option<Meta> {
+    // The fields are in the machine's own byte order.
+    let field = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+    let (size, start, offset) = (field(4), field(6), field(8));
+    let gso_size = match header[1] & !GSO_ECN {
+        GSO_NONE if header[1] == GSO_NONE => 0,
+        GSO_TCP4 | GSO_TCP6 | GSO_UDP if size != 0 => size,
+        _ => return None,
+    };
+    let partial_checksum = header[0] & NEEDS_CSUM != 0;
+    if partial_checksum && usize::from(start) + usize::from(offset) + 2 > len {
+        return None;
     }
+    Some(Meta { partial_checksum, gso_size, ingress: 0 })
 }
 
-/// Writes what the device must know of a packet into its header: the other way round than [`meta`].
+/// Writes the header that describes a packet to the device: the inverse of [`meta`].
 ///
-/// A packet without partial checksum is sent as it is; a header that could not be true is left empty.
+/// A packet without a partial checksum is sent as it is; a header that could not be valid is left zero.
 pub fn put_meta(header: &mut [u8], packet: &[u8], meta: Meta) {
     header[..HEADER].fill(0);
     let Ok(parsed) = parse(packet) else { return };
@@ -59,7 +69,7 @@ pub fn put_meta(header: &mut [u8], packet: &[u8], meta: Meta) {
     }
 }
 
-/// Why a device could not be opened, and what to do about it.
+/// Why a device could not be opened, and how to fix it.
 #[derive(Debug)]
 pub struct OpenError {
     name: String,
@@ -82,7 +92,7 @@ impl fmt::Display for OpenError {
             }
             Some(Errno::BUSY) => "another process holds the device: stop it, or choose another name (gateway.device)",
             Some(Errno::INVAL) => {
-                "a device of that name exists and is of another kind: choose another name (gateway.device)"
+                "a device of that name exists and is not a TUN device of this kind: choose another name (gateway.device)"
             }
             _ => "see dmesg",
         })
@@ -105,8 +115,8 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Opens a device with vnet header, checksum and segmentation offload: TCP over IPv4 and IPv6 with ECN, and
-    /// UDP where the kernel has it (6.2 and later).
+    /// Opens a device with virtio-net header, checksum offload and segmentation offload: TCP over IPv4 and IPv6 with
+    /// ECN, and UDP if the kernel supports it (6.2 and later).
     pub fn open_offload(name: &str) -> Result<Tun, OpenError> {
         let failed = |doing| move |source| OpenError { name: name.into(), doing, source };
         let fd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(failed("open"))?;
@@ -116,29 +126,29 @@ impl Tun {
         let all = tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6;
         let mask = match set_offload(fd.as_raw_fd(), all) {
             Ok(()) => all,
-            Err(_) => set_offload(fd.as_raw_fd(), tcp).map(|()| tcp).map_err(failed("switch on offload of"))?,
+            Err(_) => set_offload(fd.as_raw_fd(), tcp).map(|()| tcp).map_err(failed("enable offload on"))?,
         };
         let tun = Tun { fd: fd.into(), name: name.into(), vnet: true, mask };
         tun.set_nonblocking().map_err(failed("set up"))?;
         Ok(tun)
     }
 
-    /// Opens a device without vnet header, through tun-tap: one packet of at most the MTU a read.
+    /// Opens a device without a virtio-net header, through tun-tap: each read returns one packet of at most the MTU.
     pub fn open_plain(name: &str) -> Result<Tun, OpenError> {
         let failed = |doing| move |source| OpenError { name: name.into(), doing, source };
         let iface = tun_tap::Iface::without_packet_info(name, tun_tap::Mode::Tun).map_err(failed("create"))?;
         let raw = std::os::fd::IntoRawFd::into_raw_fd(iface);
-        // SAFETY: the interface has just given up this descriptor, and nobody else knows it.
+        // SAFETY: the interface has just released this descriptor, and nothing else holds it.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         let tun = Tun { fd, name: name.into(), vnet: false, mask: 0 };
         tun.set_nonblocking().map_err(failed("set up"))?;
         Ok(tun)
     }
 
-    /// Takes over a device that another process has opened; its flags tell whether it has a vnet header.
+    /// Takes over a device that another process opened; its flags say whether it has a virtio-net header.
     pub fn from_passed(fd: OwnedFd) -> Result<Tun, OpenError> {
-        let failed = |doing, source| OpenError { name: "that was passed".into(), doing, source };
-        let (name, flags) = get_iff(fd.as_raw_fd()).map_err(|source| failed("ask the kind of", source))?;
+        let failed = |doing, source| OpenError { name: "passed to this process".into(), doing, source };
+        let (name, flags) = get_iff(fd.as_raw_fd()).map_err(|source| failed("query", source))?;
         if flags & libc::IFF_TUN == 0 || flags & libc::IFF_NO_PI == 0 {
             let text = format!("{name} is not a TUN device without packet information (flags {flags:#x})");
             return Err(failed("take over", io::Error::new(io::ErrorKind::InvalidInput, text)));
@@ -153,12 +163,12 @@ impl Tun {
         &self.name
     }
 
-    /// Whether each packet comes with a vnet header.
+    /// Returns whether each packet comes with a virtio-net header.
     pub fn has_header(&self) -> bool {
         self.vnet
     }
 
-    /// What the device offloads, in words.
+    /// Describes what the device offloads, for the log.
     pub fn offload(&self) -> &'static str {
         match (self.vnet, self.mask & libc::TUN_F_USO4 != 0) {
             (false, _) => "none",
@@ -167,9 +177,9 @@ impl Tun {
         }
     }
 
-    /// Reads a packet and returns its length without the header; `WouldBlock` while there is none.
+    /// Reads a packet and returns its length without the header; `WouldBlock` if there is none.
     ///
-    /// A device without header leaves zeros there.
+    /// A device without a header leaves zeros in its place.
     #[inline]
     pub fn read(&self, frame: &mut Frame) -> io::Result<usize> {
         if self.vnet {
@@ -180,7 +190,7 @@ impl Tun {
         }
     }
 
-    /// Writes a packet of `len` bytes with the header before it.
+    /// Writes a packet of `len` bytes, preceded by the header.
     #[inline]
     pub fn write(&self, frame: &Frame, len: usize) -> io::Result<()> {
         let start = if self.vnet { 0 } else { HEADER };
@@ -213,7 +223,7 @@ fn empty_request() -> libc::ifreq {
 fn set_iff(fd: RawFd, name: &str, flags: libc::c_int) -> io::Result<()> {
     let mut request = empty_request();
     if name.len() >= request.ifr_name.len() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name has more than 15 bytes"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name is longer than 15 bytes"));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
@@ -228,7 +238,7 @@ fn get_iff(fd: RawFd) -> io::Result<(String, libc::c_int)> {
     // SAFETY: TUNGETIFF writes one ifreq, which lives through the call.
     check(unsafe { libc::ioctl(fd, libc::TUNGETIFF, &raw mut request) })?;
     let name = request.ifr_name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8 as char).collect();
-    // SAFETY: TUNGETIFF has filled the member that holds the flags.
+    // SAFETY: TUNGETIFF has filled in the union member that holds the flags.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     Ok((name, libc::c_int::from(flags as u16)))
 }
@@ -247,22 +257,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_tells_partial_sums_and_segment_sizes() {
-        let size = 1448u16.to_ne_bytes();
-        let header = |flags, gso| [flags, gso, 0, 0, size[0], size[1], 0, 0, 0, 0];
-        for (flags, gso, want) in [
-            (0, 0, Meta::default()),
-            (1, 0, Meta { partial_checksum: true, gso_size: 0, ingress: 0 }),
-            (1, 1, Meta { partial_checksum: true, gso_size: 1448, ingress: 0 }),
-            (1, 0x81, Meta { partial_checksum: true, gso_size: 1448, ingress: 0 }),
-            (2, 0x80, Meta::default()),
+    fn the_header_gives_partial_checksums_and_segment_sizes() {
+        let header = |flags, gso, fields: [u16; 4]| {
+            let [hdr_len, size, start, offset] = fields.map(u16::to_ne_bytes);
+            [&[flags, gso][..], &hdr_len, &size, &start, &offset].concat()
+        };
+        let said = |partial_checksum, gso_size| Some(Meta { partial_checksum, gso_size, ingress: 0 });
+        for (flags, gso, fields, want) in [
+            (0, 0, [0; 4], said(false, 0)),
+            // VIRTIO_NET_HDR_F_DATA_VALID.
+            (2, 0, [0; 4], said(false, 0)),
+            (0, 0, [54, 1448, 200, 16], said(false, 0)),
+            (1, 0, [0, 0, 20, 6], said(true, 0)),
+            (1, 0, [0, 0, 98, 0], said(true, 0)),
+            (1, 0, [0, 0, 98, 1], None),
+            (1, 0, [0, 0, u16::MAX, u16::MAX], None),
+            (1, 1, [54, 1448, 20, 16], said(true, 1448)),
+            (1, 0x81, [54, 1448, 20, 16], said(true, 1448)),
+            (1, 4, [74, 1428, 40, 16], said(true, 1428)),
+            (1, 5, [42, 1472, 20, 6], said(true, 1472)),
+            (1, 1, [54, 0, 20, 16], None),
+            // Whole datagrams to fragment (UFO), an unknown kind, and ECN without segments.
+            (1, 3, [42, 1472, 20, 6], None),
+            (1, 2, [54, 1448, 20, 16], None),
+            (0, 0x80, [0; 4], None),
         ] {
-            assert_eq!(meta(&header(flags, gso)), want, "{flags} {gso:#x}");
+            assert_eq!(meta(&header(flags, gso, fields), 100), want, "{flags} {gso:#x} {fields:?}");
         }
     }
 
     #[test]
-    fn a_header_that_is_written_says_what_was_meant() {
+    fn a_written_header_is_read_back() {
         use etherparse::PacketBuilder;
         let (mut tcp, mut udp) = (Vec::new(), Vec::new());
         PacketBuilder::ipv6([1; 16], [2; 16], 9).tcp(1, 2, 3, 4).ack(5).write(&mut tcp, &[0; 3000]).unwrap();
@@ -278,7 +303,7 @@ mod tests {
             let mut header = [9; HEADER];
             put_meta(&mut header, packet, said);
             assert_eq!((header[0], header[1], numbers(&header)), want);
-            assert_eq!(meta(&header), if partial_checksum { said } else { Meta::default() });
+            assert_eq!(meta(&header, packet.len()), Some(if partial_checksum { said } else { Meta::default() }));
         }
     }
 
@@ -293,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_descriptor_that_is_no_tun_is_refused() {
+    fn a_passed_descriptor_of_another_kind_is_refused() {
         let file = std::fs::File::open("/dev/null").unwrap();
         assert!(Tun::from_passed(file.into()).is_err());
     }

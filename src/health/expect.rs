@@ -27,7 +27,7 @@ pub(super) enum Matcher {
 }
 
 impl Matcher {
-    pub fn new(expect: &Expect) -> Result<Self, String> {
+    pub(super) fn new(expect: &Expect) -> Result<Self, String> {
         Ok(match expect {
             Expect::Prefix(bytes) => Matcher::Prefix(bytes.clone()),
             Expect::Contains(bytes) => Matcher::Contains(bytes.clone()),
@@ -35,7 +35,7 @@ impl Matcher {
         })
     }
 
-    pub fn matches(&self, bytes: &[u8]) -> bool {
+    pub(super) fn matches(&self, bytes: &[u8]) -> bool {
         match self {
             Matcher::Prefix(prefix) => bytes.starts_with(prefix),
             Matcher::Contains(part) => part.is_empty() || bytes.windows(part.len()).any(|window| window == part),

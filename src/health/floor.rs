@@ -39,22 +39,22 @@ struct Unit {
 
 impl Floors {
     /// Adds a group with a floor of zero; returns its number.
-    pub fn add_group(&mut self) -> u32 {
+    pub(super) fn add_group(&mut self) -> u32 {
         self.groups.push(Group { least: 0, inside: 0, kept: BTreeSet::new() });
         self.groups.len() as u32 - 1
     }
 
-    pub fn set_least(&mut self, group: u32, least: u32) {
+    pub(super) fn set_least(&mut self, group: u32, least: u32) {
         self.groups[group as usize].least = least;
     }
 
     /// Adds the unit with the next number.
-    pub fn add_unit(&mut self, up: bool) {
+    pub(super) fn add_unit(&mut self, up: bool) {
         self.units.push(Unit { up, kept: None, seats: Vec::new() });
     }
 
     /// Adds a seat that consists of these units.
-    pub fn add_seat(&mut self, group: u32, units: &[u32]) {
+    pub(super) fn add_seat(&mut self, group: u32, units: &[u32]) {
         let seat = self.seats.len() as u32;
         let mut out = 0;
         for unit in units {
@@ -67,7 +67,7 @@ impl Floors {
     }
 
     /// Tests whether a unit may go down without taking any group below its floor.
-    pub fn may_go(&self, unit: u32) -> bool {
+    pub(super) fn may_go(&self, unit: u32) -> bool {
         self.units[unit as usize].seats.iter().map(|seat| &self.seats[*seat as usize]).all(|seat| {
             let group = &self.groups[seat.group as usize];
             seat.out > 0 || group.inside > group.least
@@ -75,7 +75,7 @@ impl Floors {
     }
 
     /// Records whether a unit is up.
-    pub fn set(&mut self, unit: u32, up: bool) {
+    pub(super) fn set(&mut self, unit: u32, up: bool) {
         if self.units[unit as usize].up == up {
             return;
         }
@@ -94,7 +94,7 @@ impl Floors {
     }
 
     /// Marks a unit as kept by the floor; returns false if it was kept already.
-    pub fn keep(&mut self, unit: u32, at: Instant) -> bool {
+    pub(super) fn keep(&mut self, unit: u32, at: Instant) -> bool {
         if self.units[unit as usize].kept.is_some() {
             return false;
         }
@@ -106,19 +106,19 @@ impl Floors {
     }
 
     /// Marks a unit as no longer kept by the floor.
-    pub fn release(&mut self, unit: u32) {
+    pub(super) fn release(&mut self, unit: u32) {
         let Some(at) = self.units[unit as usize].kept.take() else { return };
         for seat in &self.units[unit as usize].seats {
             self.groups[self.seats[*seat as usize].group as usize].kept.remove(&(at, unit));
         }
     }
 
-    pub fn is_kept(&self, unit: u32) -> bool {
+    pub(super) fn is_kept(&self, unit: u32) -> bool {
         self.units[unit as usize].kept.is_some()
     }
 
     /// Returns the unit that has been kept for the longest time and may go down because `unit` came up.
-    pub fn next_to_release(&self, unit: u32) -> Option<u32> {
+    pub(super) fn next_to_release(&self, unit: u32) -> Option<u32> {
         let groups = self.units[unit as usize].seats.iter().map(|seat| self.seats[*seat as usize].group);
         groups
             .filter(|group| self.groups[*group as usize].inside > self.groups[*group as usize].least)

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use std::collections::VecDeque;
 
 /// Entries kept per server; the oldest is dropped first.
-pub const KEPT: usize = 32;
+pub(super) const KEPT: usize = 32;
 
 /// A change of a server, or of one of its ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,14 +56,14 @@ fn nanos<S: Serializer>(at: &Instant, serializer: S) -> Result<S::Ok, S::Error> 
 pub(super) struct History(VecDeque<HistoryEntry>);
 
 impl History {
-    pub fn push(&mut self, entry: HistoryEntry) {
+    pub(super) fn push(&mut self, entry: HistoryEntry) {
         if self.0.len() == KEPT {
             self.0.pop_front();
         }
         self.0.push_back(entry);
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &HistoryEntry> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &HistoryEntry> {
         self.0.iter()
     }
 }

@@ -66,14 +66,14 @@ pub(super) struct Response {
 type Verdict = Result<(), Failure>;
 
 impl Response {
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.head.clear();
         self.body.clear();
         (self.framing, self.load) = (None, None);
     }
 
     /// Takes the next bytes; returns a verdict as soon as there is one.
-    pub fn feed(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
+    pub(super) fn feed(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
         if self.framing.is_some() {
             return self.feed_body(monitor, bytes);
         }
@@ -97,7 +97,7 @@ impl Response {
     }
 
     /// Returns the verdict on a connection that ended without one.
-    pub fn end(&mut self, monitor: &Monitor) -> Verdict {
+    pub(super) fn end(&mut self, monitor: &Monitor) -> Verdict {
         match self.framing {
             Some(Framing::UntilClose) => self.judge_body(monitor),
             _ => Err(Failure::Closed),

@@ -31,7 +31,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub fn new(initial: Health) -> Self {
+    pub(super) fn new(initial: Health) -> Self {
         Judge {
             state: initial,
             window: VecDeque::new(),
@@ -46,36 +46,40 @@ impl Judge {
     }
 
     /// Returns the reason why it last went down, if it ever did.
-    pub fn why(&self) -> Option<Why> {
+    pub(super) fn why(&self) -> Option<Why> {
         self.why.clone()
     }
 
-    pub fn state(&self) -> Health {
+    pub(super) fn state(&self) -> Health {
         self.state
     }
 
     /// Returns the number of results in the window.
-    pub fn sent(&self) -> u32 {
+    pub(super) fn sent(&self) -> u32 {
         self.window.len() as u32
     }
 
     /// Returns the number of failures in the window.
-    pub fn lost(&self) -> u32 {
+    pub(super) fn lost(&self) -> u32 {
         self.lost
     }
 
     /// Returns the average latency of the answered probes in the window.
-    pub fn average(&self) -> Option<Duration> {
+    pub(super) fn average(&self) -> Option<Duration> {
         (self.timed > 0).then(|| self.total / self.timed)
     }
 
     /// Returns the latency smoothed like the round-trip time of RFC 6298, 2.3: each new sample counts for an eighth.
-    pub fn smoothed(&self) -> Option<Duration> {
+    pub(super) fn smoothed(&self) -> Option<Duration> {
         self.smoothed
     }
 
     /// Takes the result of a probe; returns the reason if the verdict changes.
-    pub fn record(&mut self, settings: &MonitorSettings, result: &Result<Option<Duration>, Failure>) -> Option<Why> {
+    pub(super) fn record(
+        &mut self,
+        settings: &MonitorSettings,
+        result: &Result<Option<Duration>, Failure>,
+    ) -> Option<Why> {
         self.add(settings.samples, result);
         let fault = self.fault(settings, result.as_ref().err());
         match (self.state, fault) {

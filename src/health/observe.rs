@@ -50,7 +50,7 @@ struct Stream {
 }
 
 impl Observer {
-    pub fn new(targets: usize) -> Self {
+    pub(super) fn new(targets: usize) -> Self {
         let followed = std::iter::repeat_with(Followed::default).take(targets).collect();
         Observer { seen: false, followed, streams: BTreeMap::new() }
     }

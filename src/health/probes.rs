@@ -36,25 +36,25 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Tests whether starting probes must wait until some packets are sent.
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= MOST_PACKETS
     }
 
     /// Queues the packet that `write` appends to an empty buffer; if the queue is full, the packet counts as lost.
-    pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.waiting.len() < 2 * MOST_PACKETS {
             self.push_always(write);
         }
     }
 
     /// Queues a packet without a limit: for the stack, whose sockets limit what they send.
-    pub fn push_always(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn push_always(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut packet = self.spare.pop().unwrap_or_default();
         write(&mut packet);
         self.waiting.push_back(packet);
     }
 
-    pub fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
+    pub(super) fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
         loop {
             let mut packet = self.waiting.pop_front()?;
             let len = packet.len();

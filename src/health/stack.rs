@@ -60,7 +60,7 @@ impl std::fmt::Debug for Stack {
 
 impl Stack {
     /// Makes a stack with these addresses for `targets` targets.
-    pub fn new(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, seed: u64, targets: usize) -> Self {
+    pub(super) fn new(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, seed: u64, targets: usize) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut unused = Outbox::default();
@@ -82,21 +82,21 @@ impl Stack {
     }
 
     /// Returns the maximum number of connections.
-    pub fn slots(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         self.most
     }
 
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         !self.free.is_empty() || self.slots.len() < self.most
     }
 
     /// Returns the target of a connection; none if it is free.
-    pub fn target(&self, slot: u32) -> Option<u32> {
+    pub(super) fn target(&self, slot: u32) -> Option<u32> {
         self.slots.get(slot as usize)?.target
     }
 
     /// Opens a connection; returns none if no slot is free or the address is invalid.
-    pub fn open(&mut self, target: u32, addresses: &Addresses, ours: u16, theirs: u16) -> Option<u32> {
+    pub(super) fn open(&mut self, target: u32, addresses: &Addresses, ours: u16, theirs: u16) -> Option<u32> {
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.slots.len() < self.most => {
@@ -120,7 +120,7 @@ impl Stack {
     }
 
     /// Advances a connection, by a packet or by time.
-    pub fn advance(
+    pub(super) fn advance(
         &mut self,
         now: Instant,
         slot: u32,
@@ -145,7 +145,7 @@ impl Stack {
     }
 
     /// Resets a connection if it is still open, and frees its slot.
-    pub fn close(&mut self, now: Instant, place: u32, outbox: &mut Outbox) {
+    pub(super) fn close(&mut self, now: Instant, place: u32, outbox: &mut Outbox) {
         let Some(slot) = self.slots.get_mut(place as usize).filter(|slot| slot.target.is_some()) else { return };
         slot.sockets.get_mut::<Socket<'_>>(slot.socket).abort();
         let mut link = Link { packet: None, outbox };

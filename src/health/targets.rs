@@ -106,7 +106,7 @@ impl Monitor {
 }
 
 impl Targets {
-    pub fn new(settings: &HealthSettings) -> Self {
+    pub(super) fn new(settings: &HealthSettings) -> Self {
         let mut all = Targets::default();
         for pool in &settings.pools {
             let first = all.monitors.len() as u32;
@@ -209,7 +209,7 @@ impl Targets {
     }
 
     /// Returns the position of a server, if it is monitored.
-    pub fn find(&self, id: ServerId) -> Option<usize> {
+    pub(super) fn find(&self, id: ServerId) -> Option<usize> {
         if self.servers.get(id.0 as usize).is_some_and(|server| server.id == id) {
             return Some(id.0 as usize);
         }
@@ -217,20 +217,20 @@ impl Targets {
     }
 
     /// Returns the verdict of the monitors of a unit: the worst of them.
-    pub fn verdict(&self, unit: u32) -> Health {
+    pub(super) fn verdict(&self, unit: u32) -> Health {
         let states =
             self.units[unit as usize].targets.iter().map(|target| self.targets[*target as usize].judge.state());
         Health::worst(states)
     }
 
     /// Returns the health of an address and port of a server, after the floor.
-    pub fn state(&self, server: usize, v6: bool, port: u16) -> Health {
+    pub(super) fn state(&self, server: usize, v6: bool, port: u16) -> Health {
         let units = self.servers[server].units[usize::from(v6)].iter().map(|unit| &self.units[*unit as usize]);
         Health::worst(units.filter(|unit| unit.port.is_none_or(|p| p == port)).map(|unit| unit.state))
     }
 
     /// Returns the reason of the first target of a unit that is down.
-    pub fn fault(&self, unit: u32) -> Option<Why> {
+    pub(super) fn fault(&self, unit: u32) -> Option<Why> {
         let targets = self.units[unit as usize].targets.iter().map(|target| &self.targets[*target as usize]);
         targets.filter(|target| target.judge.state() == Health::Down).find_map(|target| target.judge.why())
     }

@@ -8,13 +8,13 @@ use crate::time::{Duration, Instant};
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 use std::collections::BTreeMap;
 
-pub const SYN: u8 = TcpFlags::SYN;
-pub const ACK: u8 = TcpFlags::ACK;
-pub const RST: u8 = TcpFlags::RST;
-pub const FIN: u8 = TcpFlags::FIN;
+pub(super) const SYN: u8 = TcpFlags::SYN;
+pub(super) const ACK: u8 = TcpFlags::ACK;
+pub(super) const RST: u8 = TcpFlags::RST;
+pub(super) const FIN: u8 = TcpFlags::FIN;
 
 /// Makes settings with `servers` servers 10.0.0.1 … and fd00::1 … on port 80.
-pub fn settings(servers: u32, families: &str, monitors: Vec<MonitorSettings>) -> HealthSettings {
+pub(super) fn settings(servers: u32, families: &str, monitors: Vec<MonitorSettings>) -> HealthSettings {
     let watch = |i: u32| ServerWatch {
         server: ServerId(i - 1),
         v4: families.contains('4').then(|| (0x0a00_0000 + i).into()),
@@ -35,7 +35,7 @@ pub fn settings(servers: u32, families: &str, monitors: Vec<MonitorSettings>) ->
 }
 
 /// Makes a monitor that probes every second with a timeout of half a second.
-pub fn monitor(probe: Probe) -> MonitorSettings {
+pub(super) fn monitor(probe: Probe) -> MonitorSettings {
     MonitorSettings {
         interval: Duration::from_secs(1),
         timeout: Duration::from_millis(500),
@@ -43,21 +43,21 @@ pub fn monitor(probe: Probe) -> MonitorSettings {
     }
 }
 
-pub fn http(change: impl FnOnce(&mut HttpProbe)) -> Probe {
+pub(super) fn http(change: impl FnOnce(&mut HttpProbe)) -> Probe {
     let mut probe = HttpProbe::default();
     change(&mut probe);
     Probe::Http(probe)
 }
 
-pub fn contains(text: &str) -> Option<Expect> {
+pub(super) fn contains(text: &str) -> Option<Expect> {
     Some(Expect::Contains(text.into()))
 }
 
 /// A packet on the wire: it arrives after the delay.
-pub type Packet = (Duration, Vec<u8>, Meta);
+pub(super) type Packet = (Duration, Vec<u8>, Meta);
 
 /// The monitors with a clock and a wire.
-pub struct Sim {
+pub(super) struct Sim {
     pub health: Monitors,
     pub now: Instant,
     wire: BTreeMap<(Instant, usize), (Vec<u8>, Meta)>,
@@ -68,7 +68,7 @@ pub struct Sim {
 }
 
 impl Sim {
-    pub fn new(settings: &HealthSettings) -> Sim {
+    pub(super) fn new(settings: &HealthSettings) -> Sim {
         Sim {
             health: Monitors::new(settings),
             now: Instant::from_nanos(5_000_000_000),
@@ -81,13 +81,13 @@ impl Sim {
     }
 
     /// Puts a packet on the wire.
-    pub fn put(&mut self, (delay, bytes, meta): Packet) {
+    pub(super) fn put(&mut self, (delay, bytes, meta): Packet) {
         self.count += 1;
         self.wire.insert((self.now + delay, self.count), (bytes, meta));
     }
 
     /// Runs for a time span; `servers` returns the replies to each packet.
-    pub fn run(&mut self, span: Duration, servers: &mut dyn FnMut(&[u8], &Parsed) -> Vec<Packet>) {
+    pub(super) fn run(&mut self, span: Duration, servers: &mut dyn FnMut(&[u8], &Parsed) -> Vec<Packet>) {
         let end = self.now + span;
         let mut buf = vec![0; 65_536];
         loop {
@@ -119,7 +119,7 @@ impl Sim {
     }
 
     /// Returns the events in words: `1 up: why`, with the number of the server from 1.
-    pub fn reported(&mut self) -> Vec<String> {
+    pub(super) fn reported(&mut self) -> Vec<String> {
         let events = std::mem::take(&mut self.events);
         let reported = events.into_iter().filter(|event| !matches!(event, HealthEvent::Latency { .. }));
         let word = |e: HealthEvent| match e {
@@ -136,7 +136,7 @@ impl Sim {
     }
 }
 
-pub fn ip(addresses: &Addresses) -> PacketBuilderStep<IpHeaders> {
+pub(super) fn ip(addresses: &Addresses) -> PacketBuilderStep<IpHeaders> {
     match *addresses {
         Addresses::V4 { src, dst } => PacketBuilder::ipv4(src.to_be_bytes(), dst.to_be_bytes(), 60),
         Addresses::V6 { src, dst } => PacketBuilder::ipv6(src.to_be_bytes(), dst.to_be_bytes(), 60),
@@ -144,12 +144,12 @@ pub fn ip(addresses: &Addresses) -> PacketBuilderStep<IpHeaders> {
 }
 
 /// Delays a packet by 10 ms.
-pub fn soon(bytes: Vec<u8>) -> Vec<Packet> {
+pub(super) fn soon(bytes: Vec<u8>) -> Vec<Packet> {
     vec![(Duration::from_millis(10), bytes, Meta::default())]
 }
 
 /// Builds a TCP segment in reply to `to`.
-pub fn segment(to: &Parsed, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn segment(to: &Parsed, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let Transport::Tcp { src, dst, .. } = to.transport else { panic!() };
     let mut builder = ip(&to.addresses.reversed()).tcp(dst, src, seq, 64_000);
     for (flag, set) in [SYN, RST, FIN].map(|flag| (flag, flags & flag != 0)) {
@@ -169,7 +169,7 @@ pub fn segment(to: &Parsed, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Ve
 }
 
 /// Builds a UDP datagram in reply to `to`.
-pub fn datagram(to: &Parsed, payload: &[u8]) -> Vec<u8> {
+pub(super) fn datagram(to: &Parsed, payload: &[u8]) -> Vec<u8> {
     let Transport::Udp { src, dst } = to.transport else { panic!() };
     let mut out = Vec::new();
     ip(&to.addresses.reversed()).udp(dst, src).write(&mut out, payload).unwrap();
@@ -177,7 +177,7 @@ pub fn datagram(to: &Parsed, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Builds the reply to an echo request, with its payload.
-pub fn echo_reply(packet: &[u8], to: &Parsed) -> Vec<u8> {
+pub(super) fn echo_reply(packet: &[u8], to: &Parsed) -> Vec<u8> {
     let Transport::Echo { request: true, id } = to.transport else { panic!() };
     let (seq, payload) = (word(packet, to.offset + 6), &packet[to.offset + 8..]);
     let (mut out, builder) = (Vec::new(), ip(&to.addresses.reversed()));
@@ -190,7 +190,7 @@ pub fn echo_reply(packet: &[u8], to: &Parsed) -> Vec<u8> {
 }
 
 /// Builds an ICMP error "port unreachable" that quotes `quoted` bytes of a packet.
-pub fn unreachable(packet: &[u8], to: &Parsed, quoted: usize) -> Vec<u8> {
+pub(super) fn unreachable(packet: &[u8], to: &Parsed, quoted: usize) -> Vec<u8> {
     let quote = &packet[..quoted.min(packet.len())];
     let (mut out, builder) = (Vec::new(), ip(&to.addresses.reversed()));
     match to.addresses {
@@ -202,14 +202,14 @@ pub fn unreachable(packet: &[u8], to: &Parsed, quoted: usize) -> Vec<u8> {
 }
 
 /// Replaces the checksum of a TCP segment by the sum of the pseudo-header.
-pub fn make_partial(packet: &mut [u8]) {
+pub(super) fn make_partial(packet: &mut [u8]) {
     let parsed = parse(packet).unwrap();
     let sum = checksum::fold(checksum::pseudo(&parsed.addresses, proto::TCP, parsed.len - parsed.offset));
     packet[parsed.offset + 16..parsed.offset + 18].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// A web server that sends the same reply to every request.
-pub struct WebServer {
+pub(super) struct WebServer {
     pub reply: Vec<u8>,
     /// Whether it closes the connection after the reply.
     pub closes: bool,
@@ -236,7 +236,7 @@ struct Connection {
 const ISS: u32 = u32::MAX - 9;
 
 impl WebServer {
-    pub fn new(reply: &[u8]) -> WebServer {
+    pub(super) fn new(reply: &[u8]) -> WebServer {
         WebServer {
             reply: reply.to_vec(),
             closes: true,
@@ -248,11 +248,11 @@ impl WebServer {
         }
     }
 
-    pub fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.connections.len()
     }
 
-    pub fn answer(&mut self, packet: &[u8], parsed: &Parsed) -> Vec<Packet> {
+    pub(super) fn answer(&mut self, packet: &[u8], parsed: &Parsed) -> Vec<Packet> {
         let Transport::Tcp { src, flags, seq, ack, header, .. } = parsed.transport else { panic!() };
         let key = ((parsed.addresses.src(), parsed.addresses.dst()), src);
         if flags.rst() {

@@ -1,17 +1,17 @@
-//! Packets that the gateway makes itself, with full checksums; the slow path, so etherparse builds them.
+//! Packets that the gateway originates, with full checksums. This is the slow path, so etherparse builds them.
 
 use super::{Addresses, Parsed, Transport, checksum, proto, word};
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 
-/// Bytes that the largest packet of this module takes: IPv6 and TCP without options.
+/// Bytes of the largest packet built by this module: IPv6 and TCP without options.
 pub const MOST: usize = 60;
 
-/// Hop limit of the packets made here.
+/// Hop limit of the packets built here.
 const HOPS: u8 = 64;
 
-/// Writes the reset that answers a TCP packet of no connection (RFC 9293, 3.10.7.1) and returns its length.
+/// Writes the reset that replies to a TCP segment of no connection (RFC 9293, 3.10.7.1) and returns its length.
 ///
-/// None where the packet is not TCP or is itself a reset, which is never answered.
+/// `None` if the packet is not TCP or is itself a reset, which is never replied to.
 pub fn reset(out: &mut [u8; MOST], to: &Parsed) -> Option<usize> {
     let Transport::Tcp { src, dst, flags, seq, ack, .. } = to.transport else { return None };
     if flags.rst() {
@@ -21,7 +21,7 @@ pub fn reset(out: &mut [u8; MOST], to: &Parsed) -> Option<usize> {
     let builder = if flags.ack() {
         ip.tcp(dst, src, ack, 0).rst()
     } else {
-        let len = to.payload_len() as u32 + u32::from(flags.syn()) + u32::from(flags.fin());
+        let len = u32::try_from(to.payload_len()).ok()? + u32::from(flags.syn()) + u32::from(flags.fin());
         ip.tcp(dst, src, 0, 0).rst().ack(seq.wrapping_add(len))
     };
     let size = builder.size(0);
@@ -30,7 +30,7 @@ pub fn reset(out: &mut [u8; MOST], to: &Parsed) -> Option<usize> {
     Some(size)
 }
 
-/// Writes a reset of a connection from its own addresses and ports, and returns its length.
+/// Writes a reset of a connection, with the given addresses and ports, and returns its length.
 pub fn reset_flow(
     out: &mut [u8; MOST],
     addresses: &Addresses,
@@ -45,29 +45,31 @@ pub fn reset_flow(
     Some(size)
 }
 
-/// Why a packet does not go on, as ICMP tells it.
+/// Why a packet is not forwarded, as ICMP reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// Nobody listens there (RFC 792, type 3 code 3; RFC 4443, 3.1, code 4).
+    /// Nothing listens on the port (RFC 792, type 3 code 3; RFC 4443, 3.1, code 4).
     Port,
-    /// Its transport protocol is not spoken there (RFC 792, type 3 code 2; RFC 4443, 3.4, code 1).
+    /// The transport protocol is not supported (RFC 792, type 3 code 2; RFC 4443, 3.4, code 1).
     Protocol,
-    /// An operator forbids it, or there is no room (RFC 1812, 5.2.7.1, code 13; RFC 4443, 3.1, code 1; RFC 5508 REQ-8).
+    /// Administratively prohibited, or out of resources (RFC 1812, 5.2.7.1, code 13; RFC 4443, 3.1, code 1; RFC 5508
+    /// REQ-8).
     Prohibited,
-    /// The host cannot be reached (RFC 792, type 3 code 1; RFC 4443, 3.1, code 3; RFC 6888 REQ-11).
+    /// The host is unreachable (RFC 792, type 3 code 1; RFC 4443, 3.1, code 3; RFC 6888 REQ-11).
     Host,
-    /// Its hops are over (RFC 792, type 11 code 0; RFC 4443, 3.3, code 0).
+    /// The hop limit is exceeded (RFC 792, type 11 code 0; RFC 4443, 3.3, code 0).
     HopLimit,
-    /// Its source route is not followed (RFC 792, type 3 code 5; RFC 8200, 4.4, type 4 code 0).
+    /// The source route is not followed (RFC 792, type 3 code 5; RFC 8200, 4.4, type 4 code 0).
     SourceRoute,
-    /// It is too big for a link with this MTU in bytes (RFC 1191, 4; RFC 4443, 3.2).
+    /// The packet is too big for a link with this MTU in bytes (RFC 1191, 4; RFC 4443, 3.2).
     TooBig(u32),
 }
 
-/// Writes the ICMP error that tells the sender of a packet why it does not go on, in the name of its destination.
+/// Writes the ICMP error that reports to a packet's sender why it is not forwarded; its source is the packet's
+/// destination.
 ///
-/// It quotes as much of the packet as fits in 576 bytes (RFC 1812, 4.3.2.3) or 1,280 (RFC 4443, 3.1). The packet must be one
-/// that may be answered by an error: unicast, not itself an error, not a later fragment (RFC 1122, 3.2.2).
+/// It quotes as much of the packet as fits in 576 bytes (RFC 1812, 4.3.2.3) or 1,280 (RFC 4443, 3.1). The packet must
+/// be one that an error may be sent about: unicast, not itself an error, not a later fragment (RFC 1122, 3.2.2).
 pub fn error(out: &mut Vec<u8>, packet: &[u8], to: &Parsed, why: Error) -> Option<()> {
     let addresses = to.addresses.reversed();
     let quote = |most: usize| &packet[..to.len.min(most)];
@@ -111,17 +113,17 @@ fn kind_v6(packet: &[u8], why: Error) -> etherparse::Icmpv6Type {
         }),
         Error::Protocol => ParameterProblem(ParameterProblemHeader {
             code: ParameterProblemCode::UnrecognizedNextHeader,
-            pointer: super::parse::next_header_field(packet) as u32,
+            pointer: u32::try_from(super::parse::next_header_field(packet)).unwrap_or(0),
         }),
     }
 }
 
-/// Cuts a whole IPv4 packet, or a fragment of one, into fragments of at most `mtu` bytes (RFC 791, 3.2), first to last.
+/// Splits a whole IPv4 packet, or a fragment of one, into fragments of at most `mtu` bytes (RFC 791, 3.2), in order.
 ///
-/// Options that are not to be copied stand in the first alone.
+/// Options without the copied flag go into the first fragment only.
 ///
 /// # Panics
-/// Where the packet is no IPv4 packet that was parsed.
+/// If the packet is not a parsed IPv4 packet.
 pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8])) {
     let header = usize::from(packet[0] & 15) * 4;
     let (flags, len) = (word(packet, 6), usize::from(word(packet, 2)));
@@ -134,11 +136,11 @@ pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8])) {
         let room = (mtu.saturating_sub(out.len()) & !7).max(8);
         let end = len.min(at + room);
         let more = end < len || flags & 0x2000 != 0;
-        let place = (flags & 0x1fff) + ((at - header) >> 3) as u16;
-        out[0] = 0x40 | (out.len() / 4) as u8;
+        let place = (flags & 0x1fff) + narrow((at - header) >> 3);
+        out[0] = 0x40 | u8::try_from(out.len() / 4).unwrap_or(15);
         let header_len = out.len();
         out.extend_from_slice(&packet[at..end]);
-        let total = (out.len() as u16).to_be_bytes();
+        let total = narrow(out.len()).to_be_bytes();
         out[2..4].copy_from_slice(&total);
         let field = (flags & 0xc000) | (u16::from(more) << 13) | place;
         out[6..8].copy_from_slice(&field.to_be_bytes());
@@ -153,31 +155,37 @@ pub fn fragment(packet: &[u8], mtu: usize, mut each: impl FnMut(&[u8])) {
     }
 }
 
-/// Cuts a whole IPv6 packet without extension headers into fragments of at most `mtu` bytes (RFC 8200, 4.5), first to last.
+/// Splits a whole IPv6 packet without extension headers into fragments of at most `mtu` bytes (RFC 8200, 4.5), in
+/// order.
 ///
 /// # Panics
-/// Where the packet is no IPv6 packet that was parsed.
+/// If the packet is not a parsed IPv6 packet.
 pub fn fragment_v6(packet: &[u8], mtu: usize, id: u32, mut each: impl FnMut(&[u8])) {
     let len = 40 + usize::from(word(packet, 4));
     let room = (mtu.saturating_sub(48) & !7).max(8);
     let mut out = Vec::with_capacity(mtu);
     for at in (40..len).step_by(room) {
         let end = len.min(at + room);
-        let field = (at - 40) as u16 | u16::from(end < len);
+        let field = narrow(at - 40) | u16::from(end < len);
         out.clear();
         out.extend_from_slice(&packet[..40]);
         out.extend_from_slice(&[packet[6], 0]);
         out.extend_from_slice(&field.to_be_bytes());
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&packet[at..end]);
-        let payload = ((out.len() - 40) as u16).to_be_bytes();
+        let payload = narrow(out.len() - 40).to_be_bytes();
         out[4..6].copy_from_slice(&payload);
         out[6] = super::parse::FRAGMENT;
         each(&out);
     }
 }
 
-/// The options that every fragment carries (RFC 791, 3.1: the copied flag), padded to whole words.
+/// Narrows a length or an offset inside an IP packet, which fits 16 bits.
+fn narrow(value: usize) -> u16 {
+    u16::try_from(value).unwrap_or(u16::MAX)
+}
+
+/// Returns the options that every fragment carries (RFC 791, 3.1: the copied flag), padded to whole words.
 fn copied(options: &[u8]) -> Vec<u8> {
     let (mut kept, mut at) = (Vec::new(), 0);
     while let Some(kind) = options.get(at).copied() {
@@ -204,13 +212,13 @@ pub fn complete_sum(packet: &mut [u8]) {
         Transport::Udp { .. } => (parsed.offset, 6),
         _ => return,
     };
-    // The field holds the sum of the pseudo-header, so it takes part in the sum.
+    // The field holds the pseudo-header's sum, so it is part of the data summed.
     let sum = !checksum::fold(checksum::add(0, &packet[at..parsed.len]));
     let sum = if field == 6 && sum == 0 { 0xffff } else { sum };
     packet[at + field..at + field + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Writes the whole sum of an ICMP or ICMPv6 message that is the gateway's own.
+/// Writes the full checksum of an ICMP or ICMPv6 message originated by the gateway.
 pub fn complete_icmp_sum(packet: &mut [u8], parsed: &Parsed) {
     let (at, end) = (parsed.offset, parsed.len);
     packet[at + 2..at + 4].fill(0);
@@ -265,7 +273,7 @@ mod tests {
         let payload: Vec<u8> = (0..3000u32).map(|i| i as u8).collect();
         let mut packet = Vec::new();
         PacketBuilder::ipv4([1; 4], [2; 4], 9).udp(5, 6).write(&mut packet, &payload).unwrap();
-        // Record route (not copied) and a copied option.
+        // Record route, which is not copied, and an option that is.
         packet.splice(20..20, [7, 7, 4, 0, 0, 0, 0, 0x94, 4, 0, 0, 0]);
         packet[0] = 0x48;
         let len = packet.len() as u16;
@@ -285,7 +293,7 @@ mod tests {
             whole.extend_from_slice(&piece[parsed.offset..]);
             assert_eq!(more, whole.len() < packet.len() - 32);
             pieces += 1;
-            // A piece of a piece keeps its place.
+            // A fragment of a fragment keeps its offset in the original packet.
             let mut again = Vec::new();
             fragment(piece, 500, |small| {
                 let parsed = parse(small).unwrap();
@@ -343,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_sum_is_completed() {
+    fn a_partial_checksum_is_completed() {
         let mut packet = Vec::new();
         PacketBuilder::ipv4([1; 4], [2; 4], 9).udp(5, 6).write(&mut packet, b"data!").unwrap();
         let want = packet.clone();

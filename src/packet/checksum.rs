@@ -1,6 +1,6 @@
-//! The Internet checksum: full sums for what the gateway makes itself, deltas for what passes through.
+//! The Internet checksum: full sums for packets that the gateway originates, deltas for those that it forwards.
 //!
-//! All sums are in one's complement (RFC 1071); deltas follow RFC 1624, equation 3.
+//! All sums are one's complement sums (RFC 1071); deltas follow RFC 1624, equation 3.
 
 use super::{Addresses, parse, word};
 
@@ -27,23 +27,23 @@ pub const fn fold(mut total: u64) -> u16 {
     total = (total & 0xffff_ffff) + (total >> 32);
     total = (total & 0xffff) + (total >> 16);
     total = (total & 0xffff) + (total >> 16);
-    total as u16
+    (total & 0xffff) as u16
 }
 
-/// The uncomplemented sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1), unfolded.
+/// Returns the uncomplemented sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1), unfolded.
 #[inline]
 pub fn pseudo(addresses: &Addresses, protocol: u8, transport_len: usize) -> u64 {
     sum_of(addresses) + u64::from(protocol) + transport_len as u64
 }
 
-/// The sum of both addresses, unfolded; independent of which is source and which destination.
+/// Returns the sum of both addresses, unfolded; it does not depend on which is the source.
 #[inline]
 pub fn sum_of(addresses: &Addresses) -> u64 {
     match *addresses {
         Addresses::V4 { src, dst } => u64::from(src) + u64::from(dst),
         Addresses::V6 { src, dst } => {
             let halves = |a: u128| {
-                let (high, low) = ((a >> 64) as u64, a as u64);
+                let (high, low) = ((a >> 64) as u64, (a & 0xffff_ffff_ffff_ffff) as u64);
                 (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
             };
             halves(src) + halves(dst)
@@ -51,12 +51,14 @@ pub fn sum_of(addresses: &Addresses) -> u64 {
     }
 }
 
-/// Whether a TCP or UDP checksum holds only the sum of the pseudo-header, as a capture on the sending host shows it.
+/// Returns whether a TCP or UDP checksum field holds only the pseudo-header's sum, as a capture on the sending host
+/// shows it.
 ///
-/// A packet whose checksum is right as it stands is not partial.
+/// A packet whose checksum is correct as it stands is not partial.
 pub fn is_partial(packet: &[u8]) -> bool {
     let Ok(parsed) = parse(packet) else { return false };
-    // By what was parsed, not by the number: behind a routing header that is not done the transport may be cut.
+    // By the parsed transport, not by the protocol number: after a routing header with segments left the transport
+    // may be cut short.
     let field = match parsed.transport {
         super::Transport::Tcp { .. } => 16,
         super::Transport::Udp { .. } => 6,
@@ -67,30 +69,30 @@ pub fn is_partial(packet: &[u8]) -> bool {
     word(transport, field) == fold(start) && fold(add(start, transport)) != 0xffff
 }
 
-/// What has to be added to a sum so that it stands for other contents.
+/// What must be added to a sum when its contents change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Delta(pub u16);
 
 impl Delta {
-    /// The delta from contents with the unfolded sum `old` to contents with the sum `new`.
+    /// Returns the delta from contents with the unfolded sum `old` to contents with the sum `new`.
     #[inline]
     pub const fn between(old: u64, new: u64) -> Delta {
         Delta(fold(!fold(old) as u64 + fold(new) as u64))
     }
 
-    /// The delta of the way back.
+    /// Returns the delta of the reverse change.
     #[inline]
     pub const fn reversed(self) -> Delta {
         Delta(!self.0)
     }
 
-    /// Patches a finished checksum field: `HC' = ~(~HC + delta)`.
+    /// Patches a complete checksum field: `HC' = ~(~HC + delta)`.
     #[inline]
     pub const fn patch(self, checksum: u16) -> u16 {
         !fold(!checksum as u64 + self.0 as u64)
     }
 
-    /// Patches a partial checksum field, which holds the sum itself and not its complement.
+    /// Patches a partial checksum field, which holds the sum itself, not its complement.
     #[inline]
     pub const fn patch_partial(self, sum: u16) -> u16 {
         fold(sum as u64 + self.0 as u64)
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_1624_gives_zero() {
-        // Section 4: HC = 0xDD2F, m = 0x5555, m' = 0x3285, HC' = 0x0000; RFC 1141 got 0xFFFF.
+        // RFC 1624, section 4: HC = 0xDD2F, m = 0x5555, m' = 0x3285, HC' = 0x0000; RFC 1141 gave 0xFFFF.
         assert_eq!(Delta::between(0x5555, 0x3285).patch(0xdd2f), 0x0000);
     }
 
@@ -122,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_patched_sum_equals_a_recomputed_one(mut bytes in prop::collection::vec(any::<u8>(), 20..64), new in any::<[u8; 4]>()) {
+        fn a_patched_checksum_equals_a_recomputed_one(mut bytes in prop::collection::vec(any::<u8>(), 20..64), new in any::<[u8; 4]>()) {
             bytes[0] |= 1; // a header is never all zeros
             let before = !fold(add(0, &bytes));
             let old = add(0, &bytes[12..16]);

@@ -1,10 +1,10 @@
-//! A packet in words, for reports: what a person looks for first.
+//! A one-line description of a packet, for reports: first what a person looks for.
 
 use super::{Parsed, TcpFlags, Transport, parse};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-/// Describes an IP packet of any bytes in one line: `TCP 198.51.100.7:4000 -> 192.0.2.80:80 SYN seq=100, 60 bytes`.
+/// Describes any bytes as an IP packet, in one line: `TCP 198.51.100.7:4000 -> 192.0.2.80:80 SYN seq=100, 60 bytes`.
 pub fn describe(packet: &[u8]) -> String {
     match parse(packet) {
         Ok(parsed) => sound(&parsed, packet),
@@ -71,7 +71,7 @@ mod tests {
     use etherparse::PacketBuilder;
 
     #[test]
-    fn packets_are_told_in_one_line() {
+    fn packets_are_described_in_one_line() {
         let mut packet = Vec::new();
         PacketBuilder::ipv4([1, 2, 3, 4], [5, 6, 7, 8], 9)
             .tcp(10, 20, 30, 1)

@@ -1,6 +1,8 @@
-//! Bytes of packets: parse once, read, rewrite in place, build.
+//! The bytes of packets: parse once, read, rewrite in place, build.
 //!
 //! It must not know flows, services or time.
+
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
 pub mod build;
 pub mod checksum;
@@ -35,15 +37,15 @@ pub mod proto {
     pub const SCTP: u8 = 132;
 }
 
-/// What the device knows about a packet beside its bytes.
+/// What the device knows about a packet besides its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Meta {
     /// The transport checksum field holds only the uncomplemented sum of the pseudo-header
-    /// (`VIRTIO_NET_HDR_F_NEEDS_CSUM`); whoever sends the packet on completes it.
+    /// (`VIRTIO_NET_HDR_F_NEEDS_CSUM`); whoever sends the packet on the wire completes it.
     pub partial_checksum: bool,
-    /// Bytes of payload of each segment of a super-packet; 0 for an ordinary packet.
+    /// Payload bytes of each segment of a super-packet; 0 for an ordinary packet.
     pub gso_size: u16,
-    /// The number of the interface that it came in at, as the settings' rules number them from 1; 0 is unknown.
+    /// The ingress interface, as the settings' rules number interfaces from 1; 0 if unknown.
     pub ingress: u16,
 }
 
@@ -51,7 +53,7 @@ pub struct Meta {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// The client, which opened the flow towards the service address.
+    /// The client, which opened the flow to the service address.
     Client,
     /// The real server.
     Server,
@@ -70,7 +72,7 @@ impl Side {
 /// Reads the big-endian 16-bit word at `at`.
 ///
 /// # Panics
-/// Where the word lies beyond the slice: callers have parsed the packet.
+/// If the word is not inside the slice: callers have parsed the packet.
 #[inline]
 pub(crate) fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])

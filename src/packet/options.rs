@@ -1,9 +1,9 @@
-//! Options of IPv4 and IPv6 by which a packet's ends are others than its header says.
+//! The IPv4 and IPv6 options that make a packet's endpoints differ from the addresses in its header.
 //!
-//! It must not know what becomes of such packets.
+//! It must not know how such packets are treated.
 
-/// Whether options of IPv4 hold a loose or strict source route with stations left (RFC 791, 3.1): every fragment has it, the
-/// destination is not the last one, and the transport's sum covers that one.
+/// Returns whether IPv4 options hold a loose or strict source route with addresses left (RFC 791, 3.1): it is in
+/// every fragment, the destination is not the final one, and the transport checksum covers the final one.
 #[cold]
 pub(super) fn has_source_route(mut options: &[u8]) -> bool {
     const END: u8 = 0;
@@ -15,7 +15,7 @@ pub(super) fn has_source_route(mut options: &[u8]) -> bool {
             [] | [END, ..] => return false,
             [NOTHING, ref rest @ ..] => rest,
             [LOOSE | STRICT, len, pointer, ..] if pointer <= len => return true,
-            // One whose length makes no sense matters only as the last one.
+            // An option whose length makes no sense matters only if it is the last one.
             [_, len, ..] if len >= 2 => match options.get(usize::from(len)..) {
                 Some(rest) => rest,
                 None => return false,
@@ -25,7 +25,7 @@ pub(super) fn has_source_route(mut options: &[u8]) -> bool {
     }
 }
 
-/// Whether destination options hold a mobile node's home address (RFC 6275, 6.3).
+/// Returns whether destination options hold a mobile node's home address (RFC 6275, 6.3).
 pub(super) fn has_home_address(mut options: &[u8]) -> bool {
     const HOME_ADDRESS: u8 = 0xc9;
     while let [kind, rest @ ..] = options {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_route_has_a_way_to_go_until_its_pointer_is_behind_it() {
+    fn a_source_route_has_addresses_left_until_its_pointer_is_past_it() {
         let cases: &[(&[u8], bool)] = &[
             (&[], false),
             (&[131, 7, 4, 10, 0, 0, 1, 0], true),
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_address_is_found_behind_padding() {
+    fn a_home_address_is_found_after_padding() {
         let home = [&[0xc9, 16][..], &[0xfd; 16]].concat();
         for (options, want) in [
             (home.clone(), true),

@@ -1,12 +1,11 @@
-//! Reads an IP packet's headers once; all that follows works on what is found here.
+//! Parses the headers of an IP packet, once; everything after works on the result.
 //!
-//! Nothing is copied but addresses and offsets, and nothing is trusted: every length is checked
-//! against the bytes that came.
+//! Only addresses and offsets are copied, and nothing is trusted: every length is checked against the bytes received.
 
 use super::{checksum, long, options, proto, word};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Source and destination address, as numbers in host order.
+/// Source and destination address, as numbers in host byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Addresses {
     /// IPv4.
@@ -26,7 +25,7 @@ pub enum Addresses {
 }
 
 impl Addresses {
-    /// From two addresses of one family; none where the families differ.
+    /// Makes addresses from two of one family; `None` if the families differ.
     pub fn new(src: IpAddr, dst: IpAddr) -> Option<Addresses> {
         match (src, dst) {
             (IpAddr::V4(s), IpAddr::V4(d)) => Some(Addresses::V4 { src: s.into(), dst: d.into() }),
@@ -35,7 +34,7 @@ impl Addresses {
         }
     }
 
-    /// The source address.
+    /// Returns the source address.
     pub fn src(&self) -> IpAddr {
         match *self {
             Addresses::V4 { src, .. } => Ipv4Addr::from(src).into(),
@@ -43,7 +42,7 @@ impl Addresses {
         }
     }
 
-    /// The destination address.
+    /// Returns the destination address.
     pub fn dst(&self) -> IpAddr {
         match *self {
             Addresses::V4 { dst, .. } => Ipv4Addr::from(dst).into(),
@@ -51,12 +50,12 @@ impl Addresses {
         }
     }
 
-    /// Whether they are IPv6 addresses.
+    /// Returns whether they are IPv6 addresses.
     pub const fn is_v6(&self) -> bool {
         matches!(self, Addresses::V6 { .. })
     }
 
-    /// The same two, the other way round.
+    /// Returns them swapped.
     #[must_use]
     pub const fn reversed(&self) -> Addresses {
         match *self {
@@ -90,14 +89,14 @@ impl TcpFlags {
         self.0 & Self::ACK != 0
     }
 
-    /// Whether no two flags contradict each other, and at least one of SYN, ACK, FIN and RST is set.
+    /// Returns whether no two flags contradict each other, and at least one of SYN, ACK, FIN and RST is set.
     pub const fn make_sense(self) -> bool {
         let kinds = self.0 & (Self::FIN | Self::SYN | Self::RST);
         kinds & (kinds.wrapping_sub(1)) == 0 && self.0 & (Self::FIN | Self::SYN | Self::RST | Self::ACK) != 0
     }
 }
 
-/// What stands behind the IP headers.
+/// What follows the IP headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// TCP.
@@ -110,9 +109,9 @@ pub enum Transport {
         flags: TcpFlags,
         /// Sequence number.
         seq: u32,
-        /// Acknowledgement number; means something only with the flag ACK.
+        /// Acknowledgement number; meaningful only with the flag ACK.
         ack: u32,
-        /// Bytes of the header with its options.
+        /// Bytes of the header, options included.
         header: u8,
     },
     /// UDP.
@@ -124,7 +123,7 @@ pub enum Transport {
     },
     /// ICMP or ICMPv6 echo.
     Echo {
-        /// Whether it is a request (else a reply).
+        /// Whether it is a request rather than a reply.
         request: bool,
         /// The identifier.
         id: u16,
@@ -143,24 +142,25 @@ pub enum Transport {
         /// Destination port.
         dst: u16,
     },
-    /// A transport without ports that the gateway knows.
+    /// A known transport without ports.
     Other,
-    /// A packet that is not at its destination yet (a source route with stations left), or whose source is another one (a home
-    /// address): what it carries is not for here, and its sum covers other addresses.
+    /// A packet that has not reached its destination (a source route with addresses left), or whose source is another
+    /// address (a home address): its payload is not meant for this address pair, and its checksum covers other
+    /// addresses.
     Routed,
-    /// A fragment: first or later. `protocol` and `offset` of [`Parsed`] tell what stands behind the last
-    /// header that every fragment carries.
+    /// A fragment, first or later. `protocol` and `offset` of [`Parsed`] say what follows the last header that every
+    /// fragment carries.
     Fragment {
         /// Offset in bytes; 0 for the first.
         offset: u16,
-        /// Whether more follow.
+        /// Whether more fragments follow.
         more: bool,
-        /// The number that all fragments of the packet share; of IPv4 16 bits.
+        /// The identification that all fragments of the packet share; 16 bits in IPv4.
         id: u32,
     },
 }
 
-/// An IP packet's headers.
+/// The headers of an IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parsed {
     /// The addresses.
@@ -169,16 +169,16 @@ pub struct Parsed {
     pub protocol: u8,
     /// Offset of the transport header in bytes.
     pub offset: usize,
-    /// Bytes of the IP packet; what stands behind is padding.
+    /// Bytes of the IP packet; what follows is padding.
     pub len: usize,
     /// The transport.
     pub transport: Transport,
-    /// Whether all of the packet is here: sums and lengths of a first fragment speak of more.
+    /// Whether the packet is complete: checksum and length of a first fragment refer to more than is there.
     pub whole: bool,
 }
 
 impl Parsed {
-    /// Bytes behind the transport header, as a device that segments counts them.
+    /// Returns the bytes after the transport header, as a segmenting device counts them.
     pub fn payload_len(&self) -> usize {
         let header = match self.transport {
             Transport::Tcp { header, .. } => usize::from(header),
@@ -197,26 +197,26 @@ pub enum Malformed {
     TooShort,
     /// Neither IPv4 nor IPv6.
     Version,
-    /// IPv4 header length under 20 bytes or beyond the packet.
+    /// The IPv4 header length is less than 20 bytes or beyond the packet.
     HeaderLength,
-    /// The IP length is shorter than the headers or longer than the packet.
+    /// The IP length is less than the headers or more than the packet.
     TotalLength,
     /// The IPv4 header checksum is wrong.
     HeaderChecksum,
-    /// IPv6 extension headers truncated, or more than eight.
+    /// The IPv6 extension headers are truncated, or more than eight.
     Extension,
     /// The packet ends inside its transport header.
     Transport,
-    /// TCP data offset under 20 bytes or beyond the packet.
+    /// The TCP data offset is less than 20 bytes or beyond the packet.
     TcpOffset,
-    /// TCP flags contradict each other.
+    /// The TCP flags contradict each other.
     TcpFlags,
-    /// UDP length under 8 bytes or beyond the packet.
+    /// The UDP length is less than 8 bytes or beyond the packet.
     UdpLength,
-    /// A fragment that is none: empty, not of whole eight bytes though more follow, or beyond 65,535 bytes.
+    /// An impossible fragment: empty, not a multiple of eight bytes although more follow, or beyond 65,535 bytes.
     Fragment,
-    /// A first fragment without its whole transport header (RFC 1858, 3; RFC 7112, 5), or a TCP one that could
-    /// overwrite it (RFC 3128).
+    /// A first fragment without the complete transport header (RFC 1858, 3; RFC 7112, 5), or a TCP fragment that
+    /// could overwrite it (RFC 3128).
     TinyFragment,
 }
 
@@ -269,7 +269,7 @@ fn parse_v6(packet: &[u8]) -> Result<Parsed, Malformed> {
         return Err(Malformed::TooShort);
     }
     let len = 40 + usize::from(word(packet, 4));
-    // RFC 2675: a length of zero with headers behind would be a jumbogram, which no link here carries.
+    // RFC 2675: a length of zero with extension headers would be a jumbogram, which no link here carries.
     if len > packet.len() || (len == 40 && packet[6] != NO_NEXT_HEADER) {
         return Err(Malformed::TotalLength);
     }
@@ -285,15 +285,15 @@ fn parse_v6(packet: &[u8]) -> Result<Parsed, Malformed> {
     Ok(Parsed { addresses, protocol: chain.protocol, offset: chain.offset, len, transport, whole })
 }
 
-/// Reads a first fragment as if it were whole, as far as it goes: its transport's header, whose sum and length
-/// speak of more than is here.
+/// Parses a first fragment as if it were the whole packet, as far as it goes: its transport header, whose checksum
+/// and length refer to more than is there.
 ///
-/// What `parsed` says must be of these bytes, and of a fragment with offset 0.
+/// `parsed` must describe these bytes, and a fragment with offset 0.
 pub fn parse_first(packet: &[u8], parsed: &Parsed) -> Result<Parsed, Malformed> {
     let (protocol, offset, icmp) = match parsed.addresses {
         Addresses::V4 { .. } => (parsed.protocol, parsed.offset, proto::ICMP),
         Addresses::V6 { .. } => {
-            // RFC 7112, 5: the first fragment holds the whole chain.
+            // RFC 7112, 5: the first fragment holds the entire header chain.
             let chain = walk_extensions(parsed.protocol, parsed.offset, &packet[..parsed.len]);
             let chain = chain.map_err(|_| Malformed::TinyFragment)?;
             if !matches!(chain.end, End::Transport) {
@@ -314,12 +314,12 @@ pub fn parse_first(packet: &[u8], parsed: &Parsed) -> Result<Parsed, Malformed> 
     Ok(Parsed { protocol, offset, transport, ..*parsed })
 }
 
-/// A fragment of `len` bytes behind its headers.
+/// Checks a fragment with `len` bytes after its headers.
 fn fragment(protocol: u8, offset: u16, more: bool, id: u32, len: usize) -> Result<Transport, Malformed> {
     if len == 0 || (more && !len.is_multiple_of(8)) || usize::from(offset) + len > 65_535 {
         return Err(Malformed::Fragment);
     }
-    // RFC 3128, 2: one that begins inside the TCP header could change its flags when it is put together.
+    // RFC 3128, 2: a fragment that begins inside the TCP header could change its flags on reassembly.
     if protocol == proto::TCP && (1..20).contains(&offset) {
         return Err(Malformed::TinyFragment);
     }
@@ -332,7 +332,7 @@ pub(super) const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION: u8 = 60;
-/// Most extension headers of one packet: the eight of RFC 8200, 4.1, with room for none twice.
+/// The most extension headers per packet: the eight of RFC 8200, 4.1, each at most once.
 const MOST_EXTENSIONS: usize = 8;
 
 pub(super) enum End {
@@ -347,7 +347,7 @@ pub(super) struct Chain {
     pub end: End,
 }
 
-/// Walks the extension headers (RFC 8200, 4) from the one at `offset`, of kind `first`, to the transport.
+/// Walks the extension headers (RFC 8200, 4) from the one at `offset`, of type `first`, to the transport.
 pub(super) fn walk_extensions(first: u8, offset: usize, packet: &[u8]) -> Result<Chain, Malformed> {
     let (mut protocol, mut offset, mut end) = (first, offset, End::Transport);
     for _ in 0..=MOST_EXTENSIONS {
@@ -361,9 +361,9 @@ pub(super) fn walk_extensions(first: u8, offset: usize, packet: &[u8]) -> Result
         };
         let header = packet.get(offset..offset + size).ok_or(Malformed::Extension)?;
         match protocol {
-            // Segments left: the destination is not the last one, and the transport sum covers another.
+            // Segments left: the destination is not the final one, and the transport checksum covers the final one.
             ROUTING if header[3] != 0 => end = End::Opaque,
-            // The source is another one, which the transport's sum covers.
+            // The source is another address, which the transport checksum covers.
             DESTINATION if options::has_home_address(&header[2..]) => end = End::Opaque,
             // RFC 6946: an atomic fragment is a whole packet.
             FRAGMENT if word(header, 2) & 0xfff9 != 0 => {
@@ -385,7 +385,8 @@ pub(super) fn walk_extensions(first: u8, offset: usize, packet: &[u8]) -> Result
     Err(Malformed::Extension)
 }
 
-/// Where the number of an IPv6 packet's transport stands; the packet was parsed.
+/// Returns the offset of the Next Header field that names the transport of an IPv6 packet; the packet must have been
+/// parsed.
 pub(super) fn next_header_field(packet: &[u8]) -> usize {
     let (mut field, mut offset) = (6, 40);
     loop {
@@ -485,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_behind_the_packet_is_not_part_of_it() {
+    fn padding_after_the_packet_is_not_part_of_it() {
         let mut packet = tcp4();
         packet.extend([0; 11]);
         assert_eq!(parse(&packet).unwrap().len, 45);
@@ -564,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_told_first_and_later() {
+    fn first_and_later_fragments_are_distinguished() {
         let fragment = |offset, more| Ok(Transport::Fragment { offset, more, id: 0x1234 });
         for (field, protocol, len, want) in [
             (0x2000, 6, 44, fragment(0, true)),
@@ -608,7 +609,7 @@ mod tests {
         }
         assert_eq!(first(&packet), Err(Malformed::TinyFragment));
         let mut packet = udp6();
-        // Destination options behind the fragment header; the UDP length speaks of the whole datagram.
+        // Destination options after the fragment header; the UDP length refers to the whole datagram.
         packet.splice(40..40, [60, 0, 0, 1, 1, 2, 3, 4, 17, 0, 1, 4, 0, 0, 0, 0]);
         packet.extend([0; 5]);
         packet[5] = (packet.len() - 40) as u8;

@@ -1,9 +1,9 @@
-//! The transport protocols that a service can listen for, and their names.
+//! The transport protocols that a service can listen on, and their names.
 
 use super::proto;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A transport protocol that a service can listen for.
+/// A transport protocol that a service can listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// TCP (IP protocol 6).
@@ -14,11 +14,11 @@ pub enum Protocol {
     Icmp,
     /// SCTP (IP protocol 132; RFC 9260): balanced by its ports, one path of an association at a time.
     Sctp,
-    /// Another one by its IP protocol number, such as GRE or ESP: no ports, balanced by addresses alone.
+    /// Any other, by its IP protocol number, such as GRE or ESP: without ports, balanced by addresses alone.
     Ip(u8),
 }
 
-/// The names of protocols without ports by their numbers.
+/// Names of protocols without ports, by protocol number.
 #[rustfmt::skip]
 const NAMES: [&str; 256] = [
     "ip-0", "ip-1", "ip-2", "ip-3", "ipip", "ip-5", "ip-6", "ip-7",
@@ -56,7 +56,7 @@ const NAMES: [&str; 256] = [
 ];
 
 impl Protocol {
-    /// The word used in configurations and tables: `tcp`, `udp`, `icmp`, `sctp`, `gre`, `esp`, `ip-89`.
+    /// Returns the name used in configurations and tables: `tcp`, `udp`, `icmp`, `sctp`, `gre`, `esp`, `ip-89`.
     pub const fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
@@ -67,17 +67,18 @@ impl Protocol {
         }
     }
 
-    /// The protocol of that name. What has a name of its own cannot be written as a number.
+    /// Finds a protocol by its name. A protocol with a name of its own cannot be given by number.
     pub fn from_name(name: &str) -> Option<Protocol> {
         let known = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
-        let listed = || NAMES.iter().position(|n| *n == name).map(|number| Protocol::Ip(number as u8));
+        let listed =
+            || NAMES.iter().position(|n| *n == name).and_then(|number| u8::try_from(number).ok().map(Protocol::Ip));
         known.into_iter().find(|protocol| protocol.name() == name).or_else(listed).filter(|protocol| match protocol {
             Protocol::Ip(number) => Protocol::of_number(*number) == *protocol && !NOT_LISTENED.contains(number),
             _ => true,
         })
     }
 
-    /// The protocol with an IP protocol number.
+    /// Returns the protocol with an IP protocol number.
     pub const fn of_number(number: u8) -> Protocol {
         match number {
             proto::TCP => Protocol::Tcp,
@@ -88,7 +89,7 @@ impl Protocol {
         }
     }
 
-    /// Its IP protocol number in a family.
+    /// Returns its IP protocol number in a family.
     pub const fn number(self, v6: bool) -> u8 {
         match (self, v6) {
             (Protocol::Tcp, _) => proto::TCP,
@@ -100,7 +101,7 @@ impl Protocol {
         }
     }
 
-    /// A number for hashing, the same on every machine; one byte for all that have ports.
+    /// Returns a number for hashing, the same on every machine; one byte for all protocols with ports.
     pub const fn code(self) -> u64 {
         match self {
             Protocol::Tcp => 0,
@@ -111,14 +112,14 @@ impl Protocol {
         }
     }
 
-    /// Whether its flows are told apart by ports (for ICMP, by the identifier).
+    /// Returns whether its flows are distinguished by ports (for ICMP, by the identifier).
     pub const fn has_ports(self) -> bool {
         !matches!(self, Protocol::Ip(_))
     }
 }
 
-/// Numbers that name IPv6 extension headers (mobility, HIP and shim6 among them) or nothing at all; AH covers the addresses, so
-/// that NAT breaks it (RFC 3715, 2.1 a); VRRP is spoken on one link.
+/// Numbers that identify IPv6 extension headers (mobility, HIP and shim6 among them) or no protocol at all; AH covers
+/// the addresses, so NAT breaks it (RFC 3715, 2.1 a); VRRP is link-local.
 const NOT_LISTENED: [u8; 11] = [0, 43, 44, 51, 59, 60, 112, 135, 139, 140, 255];
 
 impl Serialize for Protocol {

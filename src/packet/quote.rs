@@ -1,59 +1,59 @@
 //! The packet that an ICMP error is about, as far as the error quotes it.
 //!
-//! Quotes are cut off, and their transports' sums may be wrong: of the transport nothing but ports, identifier and
-//! sequence number is read (RFC 5508 REQ-3). It must not know flows.
+//! Quotes are truncated and their transport checksums may be wrong: only ports, identifier and sequence number of the
+//! transport are read (RFC 5508 REQ-3). It must not know flows.
 
 use super::parse::{End, walk_extensions};
 use super::{Addresses, Parsed, Protocol, checksum, long, proto, word};
 
-/// What a quoted packet says of its flow, and where it stands.
+/// What a quoted packet says about its flow, and where it is in the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quote {
     /// Its addresses.
     pub addresses: Addresses,
     /// Its protocol.
     pub protocol: Protocol,
-    /// Its source port; the identifier of an echo; zero of a later fragment.
+    /// Its source port; the identifier of an echo; zero for a later fragment.
     pub src_port: u16,
-    /// Its destination port; the identifier of an echo; zero of a later fragment.
+    /// Its destination port; the identifier of an echo; zero for a later fragment.
     pub dst_port: u16,
     /// Its sequence number, if it is TCP.
     pub seq: Option<u32>,
     /// Its identification, if it is a fragment.
     pub fragment_of: Option<u32>,
-    /// Whether it is a later fragment: then nothing of the transport is known.
+    /// Whether it is a later fragment: then nothing is known about the transport.
     pub later: bool,
     /// Offset of its IP header in the error.
     pub at: usize,
     /// Offset of its transport header in the error.
     pub transport: usize,
-    /// Offset at which what is quoted ends: padding and extensions (RFC 4884) stand behind.
+    /// Offset at which the quote ends: padding and extensions (RFC 4884) follow.
     pub end: usize,
 }
 
-/// Why nothing can be read from an error's quote.
+/// Why an error's quote cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoQuote {
-    /// It ends before ports or identifier, or is no packet of the error's family.
+    /// It ends before ports or identifier, or is not a packet of the error's family.
     Short,
     /// Its IPv4 header checksum is wrong (RFC 5508 REQ-3a).
     HeaderChecksum,
-    /// It quotes an ICMP message that is no echo: errors are not answered by errors (RFC 1122, 3.2.2).
+    /// It quotes an ICMP message that is not an echo: errors are not sent about errors (RFC 1122, 3.2.2).
     NoEcho,
 }
 
-/// The ICMP messages that are about another packet.
+/// The kinds of ICMP messages that are about another packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The packet, or what it came for, cannot be reached; time exceeded; parameter problem.
+    /// Destination unreachable, time exceeded or parameter problem.
     Plain,
-    /// It was too big for a link with this MTU in bytes; 0 where the router does not tell (RFC 1191, 5).
+    /// The packet was too big for a link with this MTU in bytes; 0 if the router does not report it (RFC 1191, 5).
     TooBig(u32),
-    /// Source quench (RFC 6633) and redirects, which are nobody's business beyond the link.
+    /// Source quench (RFC 6633) and redirects, which concern only the link.
     Obsolete,
 }
 
-/// What kind of error an ICMP message is (RFC 792, RFC 1191, RFC 4443); none where it is a query or information.
+/// Classifies an ICMP message as an error (RFC 792, RFC 1191, RFC 4443); `None` for queries and information.
 pub fn error_kind(packet: &[u8], parsed: &Parsed) -> Option<ErrorKind> {
     let message = packet.get(parsed.offset..parsed.offset + 8)?;
     match (parsed.protocol, message[0], message[1]) {
@@ -67,7 +67,8 @@ pub fn error_kind(packet: &[u8], parsed: &Parsed) -> Option<ErrorKind> {
     }
 }
 
-/// Whether an ICMP message says that its destination cannot be reached, other than for its size (RFC 792, type 3; RFC 4443, 3.1).
+/// Returns whether an ICMP message reports its destination unreachable, other than for size (RFC 792, type 3; RFC
+/// 4443, 3.1).
 pub const fn is_unreachable(protocol: u8, kind: u8, code: u8) -> bool {
     match protocol {
         proto::ICMP => kind == 3 && code != 4,
@@ -76,7 +77,7 @@ pub const fn is_unreachable(protocol: u8, kind: u8, code: u8) -> bool {
     }
 }
 
-/// Reads what the ICMP error in `packet` quotes.
+/// Reads the packet quoted by the ICMP error in `packet`.
 pub fn quote(packet: &[u8], parsed: &Parsed) -> Result<Quote, NoQuote> {
     let at = parsed.offset + 8;
     let end = quote_end(packet, parsed);
@@ -111,7 +112,7 @@ pub fn quote(packet: &[u8], parsed: &Parsed) -> Result<Quote, NoQuote> {
     Ok(Quote { src_port, dst_port, seq, ..quote })
 }
 
-/// Where the quoted packet ends: the error's end, or where its length field says (RFC 4884, 4 and 5).
+/// Returns where the quoted packet ends: at the end of the error, or where its length field says (RFC 4884, 4 and 5).
 fn quote_end(packet: &[u8], parsed: &Parsed) -> usize {
     let Some(message) = packet.get(parsed.offset..parsed.offset + 8) else { return parsed.len };
     let told = match (parsed.protocol, message[0]) {
@@ -122,7 +123,8 @@ fn quote_end(packet: &[u8], parsed: &Parsed) -> usize {
     if told == 0 { parsed.len } else { parsed.len.min(parsed.offset + 8 + told) }
 }
 
-/// Addresses, protocol number, offset of the transport; of a fragment the identification and whether it is a later one.
+/// Returns addresses, protocol number and transport offset; for a fragment also the identification and whether it is
+/// a later one.
 type Header = (Addresses, u8, usize, Option<(u32, bool)>);
 
 fn header_v4(inner: &[u8]) -> Result<Header, NoQuote> {
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_tells_the_flow_even_if_it_is_cut_off() {
+    fn a_quote_identifies_the_flow_even_if_truncated() {
         let mut inner = Vec::new();
         PacketBuilder::ipv4([9, 9, 9, 9], [10, 0, 0, 1], 64).udp(1000, 53).write(&mut inner, &[7; 100]).unwrap();
         let addresses = Addresses::V4 { src: 0x0909_0909, dst: 0x0a00_0001 };
@@ -247,13 +249,13 @@ mod tests {
         }
         let mut error = error4(&inner);
         error[25] = 6;
-        assert_eq!(read(&error), Err(NoQuote::Short), "the length says 24 bytes");
+        assert_eq!(read(&error), Err(NoQuote::Short), "the length field says 24 bytes");
         error[25] = 8;
         assert_eq!(read(&error).map(|q| q.end), Ok(28 + 32));
     }
 
     #[test]
-    fn errors_about_errors_tell_no_flow() {
+    fn errors_about_errors_identify_no_flow() {
         let mut inner = Vec::new();
         PacketBuilder::ipv4([9, 9, 9, 9], [10, 0, 0, 1], 64).icmpv4_echo_reply(77, 1).write(&mut inner, &[]).unwrap();
         assert_eq!(read(&error4(&inner)).map(|q| q.src_port), Ok(77));

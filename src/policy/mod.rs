@@ -55,7 +55,10 @@ pub struct RuleTotals {
 /// The rules and limits as configured. Immutable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
+    /// By number.
     rules: Vec<RuleSettings>,
+    /// The numbers of those that are asked, in the order of the file.
+    order: Vec<u16>,
     rate: Option<u32>,
     /// Percent reserved from each priority: nothing is reserved from the highest in use.
     reserved: [u64; 3],
@@ -90,26 +93,33 @@ pub struct Policy {
 }
 
 impl Rules {
-    /// Compiles the rules; `used` are the priorities that services use.
-    pub fn new(settings: &PolicySettings, used: impl Iterator<Item = Priority>) -> Self {
-        let used = settings.rules.iter().filter_map(|rule| rule.priority).chain(used);
+    /// Compiles the rules, which are asked in this order; `used` are the priorities that services use.
+    pub fn new(settings: &PolicySettings, order: Vec<u16>, used: impl Iterator<Item = Priority>) -> Self {
+        let asked = order.iter().map(|number| &settings.rules[usize::from(*number)]);
+        let used = asked.filter_map(|rule| rule.priority).chain(used);
         let highest = used.max().unwrap_or_default();
         let reserved = |priority: Priority| if priority >= highest { 0 } else { RESERVED[priority as usize] };
         Rules {
             rules: settings.rules.clone(),
+            order,
             rate: settings.rate,
             reserved: [Priority::Low, Priority::Normal, Priority::High].map(reserved),
         }
     }
 
-    /// Whether there are none.
+    /// Whether none is asked.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.order.is_empty()
     }
 
-    /// Returns the rules in their order.
-    pub fn all(&self) -> &[RuleSettings] {
-        &self.rules
+    /// Returns the rules that are asked, in their order, with their numbers.
+    pub fn in_order(&self) -> impl ExactSizeIterator<Item = (u16, &RuleSettings)> {
+        self.order.iter().map(|number| (*number, &self.rules[usize::from(*number)]))
+    }
+
+    /// Returns a rule.
+    pub fn get(&self, rule: u16) -> Option<&RuleSettings> {
+        self.rules.get(usize::from(rule))
     }
 
     /// Returns the new flows per second that the gateway takes in all; none is no limit.
@@ -125,9 +135,10 @@ impl Rules {
     /// Returns the first rule that is switched on and matches a packet of no flow, and what it does. `ingress` 0 is
     /// unknown.
     pub fn decide(&self, switches: &Switches, key: &Key, ingress: u16) -> Option<(u16, Action)> {
-        let is_on = |number: usize| switches.0.get(number) == Some(&true);
-        let found = (0..).zip(&self.rules).find(|(at, rule)| is_on(*at) && rule.mismatch(key, ingress).is_none());
-        found.map(|(number, rule)| (number as u16, rule.action))
+        let matches =
+            |number: u16, rule: &RuleSettings| switches.is_on(number) && rule.mismatch(key, ingress).is_none();
+        let found = self.in_order().find(|(number, rule)| matches(*number, rule));
+        found.map(|(number, rule)| (number, rule.action))
     }
 
     /// Returns the priority of a rule's flows, where it names one.
@@ -142,7 +153,7 @@ impl Rules {
 
     /// Returns the number of the rule of that name.
     pub fn find(&self, name: &str) -> Option<u16> {
-        self.rules.iter().position(|rule| rule.name == name).map(|at| at as u16)
+        self.in_order().find(|(_, rule)| rule.name == name).map(|(number, _)| number)
     }
 }
 
@@ -257,6 +268,11 @@ impl Policy {
         if let Some(clients) = &mut state.clients {
             clients.ended(rules.rules[usize::from(rule)].client.of(client));
         }
+    }
+
+    /// Returns how many flows each rule has let in that have not ended, by number.
+    pub fn flows(&self) -> impl Iterator<Item = u32> + '_ {
+        self.states.iter().map(|state| state.totals.flows)
     }
 
     /// Returns what a rule has done.
@@ -394,7 +410,8 @@ mod tests {
 
     impl All {
         fn new(settings: &PolicySettings, used: &[Priority]) -> Self {
-            let rules = Rules::new(settings, used.iter().copied());
+            let order = (0..settings.rules.len() as u16).collect();
+            let rules = Rules::new(settings, order, used.iter().copied());
             All { switches: Switches::new(&rules), policy: Policy::new(&rules, 1), rules }
         }
 

@@ -1,6 +1,7 @@
 //! The files of a replay: nothing is written before the whole capture has been found readable, and the translated
 //! capture gets its name only when it is complete.
 
+use super::explain::Asked;
 use super::report::{Format, Report};
 use super::script::ScriptError;
 use super::{Replay, Stop, Summary};
@@ -63,6 +64,29 @@ pub enum ReplayError {
     SameFile(PathBuf),
     /// There is not enough memory for the table.
     Table(TableTooBig),
+    /// The frame to explain does not exist.
+    NoSuchFrame {
+        /// The capture.
+        path: PathBuf,
+        /// The number of the frame.
+        number: u64,
+        /// Frames in the capture.
+        frames: u64,
+    },
+    /// The frame to explain has no complete IP packet.
+    NoPacket {
+        /// The number of the frame.
+        number: u64,
+        /// What is missing.
+        why: String,
+    },
+    /// What happened is not what was explained.
+    Differs {
+        /// The number of the frame.
+        number: u64,
+        /// The difference.
+        how: String,
+    },
 }
 
 impl fmt::Display for ReplayError {
@@ -73,6 +97,17 @@ impl fmt::Display for ReplayError {
             ReplayError::Script { path, source } => write!(f, "{}, {source}", path.display()),
             ReplayError::Report(error) => write!(f, "cannot write the report: {error}"),
             ReplayError::Table(error) => error.fmt(f),
+            ReplayError::NoSuchFrame { path, number, frames } => {
+                write!(f, "{} has no frame {number}: its frames are numbered from 1 to {frames}", path.display())
+            }
+            ReplayError::NoPacket { number, why } => {
+                write!(f, "frame {number} was not replayed, so there is nothing to explain: {why}")
+            }
+            ReplayError::Differs { number, how } => write!(
+                f,
+                "frame {number} did not meet the verdict that was explained ({how}): this is a fault of equipoise; please \
+                 report it with the capture and the configuration"
+            ),
             ReplayError::SameFile(path) => {
                 write!(f, "{} is the input capture: choose another file for -w", path.display())
             }
@@ -87,7 +122,7 @@ impl std::error::Error for ReplayError {}
 /// With `partial`, a damaged capture is replayed up to the damage, and the report states it; without, damage is an error,
 /// and nothing is written.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
-    let damage = scan(args)?;
+    let (_, damage) = scan(args)?;
     let capture_failed = |source| ReplayError::Capture { path: args.input.clone(), source };
     let mut target = args.output.as_deref().map(|path| Target::create(path, &args.input)).transpose()?;
     let file_failed = |source| ReplayError::File {
@@ -104,12 +139,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
         None => None,
     };
     let mut reader = Reader::new(open(&args.input)?).map_err(capture_failed)?;
-    let mut replay = Replay::new(&args.settings, Report::new(args.format, out), writer).map_err(ReplayError::Table)?;
-    if let Some(path) = &args.events {
-        let failed = |source| ReplayError::File { doing: "read the events from", path: path.clone(), source };
-        let text = fs::read_to_string(path).map_err(failed)?;
-        replay.follow(&text).map_err(|source| ReplayError::Script { path: path.clone(), source })?;
-    }
+    let mut replay = begin(args, Report::new(args.format, out), writer)?;
     let stopped = match replay.all(&mut reader) {
         Err(Stop::Capture(error)) if !args.partial || !error.is_partial() => return Err(capture_failed(error)),
         Err(Stop::Output(error)) => return Err(ReplayError::Report(error)),
@@ -125,19 +155,61 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
     Ok(summary)
 }
 
-/// Reads the whole capture once; returns its damage if that is acceptable.
-fn scan(args: &Args) -> Result<Option<CaptureError>, ReplayError> {
-    let read = || -> Result<(), CaptureError> {
+/// Replays a capture up to a frame, and writes to `out` why its packet meets its verdict, instead of a report.
+///
+/// The packet is explained before it is handled; then its verdict is compared with the explanation. Nothing is written to
+/// `args.output`.
+///
+/// # Errors
+/// Those of [`run`], if there is no such frame or no packet in it, and if the verdict is not the one that was explained.
+pub fn explain(args: &Args, number: u64, out: &mut dyn Write) -> Result<(), ReplayError> {
+    let (frames, _) = scan(args)?;
+    if !(1..=frames).contains(&number) {
+        return Err(ReplayError::NoSuchFrame { path: args.input.clone(), number, frames });
+    }
+    let capture_failed = |source| ReplayError::Capture { path: args.input.clone(), source };
+    let mut reader = Reader::new(open(&args.input)?).map_err(capture_failed)?;
+    let mut nowhere = io::sink();
+    let mut replay = begin(args, Report::new(args.format, &mut nowhere), None)?;
+    replay.asked = Asked::Frame(number);
+    replay.all(&mut reader).map_err(|stop| match stop {
+        Stop::Capture(error) => capture_failed(error),
+        Stop::Output(error) => ReplayError::Report(error),
+    })?;
+    replay.asked.answer(number, args.format, out)
+}
+
+/// Makes the engine of a replay and reads its events.
+fn begin<'o>(
+    args: &Args,
+    report: Report<'o>,
+    writer: Option<Writer<Box<dyn Write + 'o>>>,
+) -> Result<Replay<'o>, ReplayError> {
+    let mut replay = Replay::new(&args.settings, report, writer).map_err(ReplayError::Table)?;
+    if let Some(path) = &args.events {
+        let failed = |source| ReplayError::File { doing: "read the events from", path: path.clone(), source };
+        let text = fs::read_to_string(path).map_err(failed)?;
+        replay.follow(&text).map_err(|source| ReplayError::Script { path: path.clone(), source })?;
+    }
+    Ok(replay)
+}
+
+/// Reads the whole capture once; returns the number of its frames, and its damage if that is acceptable.
+fn scan(args: &Args) -> Result<(u64, Option<CaptureError>), ReplayError> {
+    let mut frames = 0;
+    let mut read = || -> Result<(), CaptureError> {
         let mut reader = Reader::new(open(&args.input).map_err(|error| match error {
             ReplayError::File { source, .. } => CaptureError::Io(source),
             _ => CaptureError::Empty,
         })?)?;
-        while reader.next_frame()?.is_some() {}
+        while reader.next_frame()?.is_some() {
+            frames += 1;
+        }
         Ok(())
     };
     match read() {
-        Ok(()) => Ok(None),
-        Err(error) if args.partial && error.is_partial() => Ok(Some(error)),
+        Ok(()) => Ok((frames, None)),
+        Err(error) if args.partial && error.is_partial() => Ok((frames, Some(error))),
         Err(source) => Err(ReplayError::Capture { path: args.input.clone(), source }),
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Time comes from the capture: it must not know a clock. Only `files` opens files.
 
+mod explain;
 mod files;
 mod report;
 mod script;
 
-pub use files::{Args, ReplayError, run};
+pub use files::{Args, ReplayError, explain, run};
 pub use report::Format;
-pub use script::ScriptError;
+pub use script::{ScriptError, event};
 
 use crate::capture::{CaptureError, Frame, Link, Reader, Writer, describe};
 use crate::config::Settings;
@@ -17,6 +18,7 @@ use crate::flow::TableTooBig;
 use crate::ids::FlowId;
 use crate::packet::{Meta, checksum};
 use crate::time::Instant;
+use explain::Asked;
 use report::{Fate, Opened, Report};
 use script::Script;
 use std::collections::BTreeMap;
@@ -69,6 +71,8 @@ struct Replay<'o> {
     script: Script,
     /// Service, server and the reason for the choice, for each current flow.
     names: BTreeMap<FlowId, Opened>,
+    /// The frame to explain, and what was found out about it.
+    asked: Asked,
     buffer: Vec<u8>,
 }
 
@@ -90,6 +94,7 @@ impl<'o> Replay<'o> {
             script: Vec::new(),
             interfaces: settings.policy.interfaces.clone(),
             names: BTreeMap::new(),
+            asked: Asked::default(),
             buffer: vec![0; MOST],
         })
     }
@@ -101,9 +106,11 @@ impl<'o> Replay<'o> {
         Ok(())
     }
 
-    /// Replays the remaining frames of the reader.
+    /// Replays the remaining frames of the reader, or those up to the one to explain.
     fn all(&mut self, reader: &mut Reader<'_>) -> Result<(), Stop> {
-        while let Some(frame) = reader.next_frame().map_err(Stop::Capture)? {
+        while !self.asked.is_answered()
+            && let Some(frame) = reader.next_frame().map_err(Stop::Capture)?
+        {
             self.frame(frame)?;
         }
         Ok(())
@@ -132,6 +139,7 @@ impl<'o> Replay<'o> {
                     Ok(_) if whole => "no packet after the link header".into(),
                     Ok(_) => format!("only {} of {} bytes were captured", frame.data.len(), frame.original_len),
                 };
+                self.asked.skipped(frame.number, &why);
                 return Ok(self.report.skipped(now, frame.number, &why)?);
             }
         };
@@ -146,7 +154,13 @@ impl<'o> Replay<'o> {
         let input = describe(packet);
         let partial_checksum = checksum::is_partial(packet);
         self.summary.partial_checksums += u64::from(partial_checksum);
-        let verdict = self.engine.handle_packet(now, packet, Meta { partial_checksum, ingress, ..Meta::default() });
+        let meta = Meta { partial_checksum, ingress, ..Meta::default() };
+        let explanation = self.asked.wants(frame.number).then(|| self.engine.explain(now, packet, meta));
+        let verdict = self.engine.handle_packet(now, packet, meta);
+        if let Some(explanation) = explanation {
+            let time = self.report.time(now);
+            self.asked = Asked::explained(explanation, time, &self.engine, now, (&verdict, packet));
+        }
         let events = self.take_events();
         let fate = match verdict {
             Verdict::Forward { len, why } => {

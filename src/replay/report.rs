@@ -41,7 +41,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Takes them from a flow that was just created.
-    pub fn new(flow: &FlowRow, engine: &Engine) -> Self {
+    pub(super) fn new(flow: &FlowRow, engine: &Engine) -> Self {
         let service = engine.services().into_iter().find(|service| service.service == flow.service);
         Opened {
             service: flow.service.clone(),
@@ -114,17 +114,17 @@ pub(super) struct Report<'o> {
 }
 
 impl<'o> Report<'o> {
-    pub fn new(format: Format, out: &'o mut dyn Write) -> Self {
+    pub(super) fn new(format: Format, out: &'o mut dyn Write) -> Self {
         Report { format, out, start: Instant::ZERO }
     }
 
     /// Sets the time of the first frame, to which all others are relative.
-    pub fn starts(&mut self, at: Instant) {
+    pub(super) fn starts(&mut self, at: Instant) {
         self.start = at;
     }
 
     /// Formats the seconds since the first frame, to the microsecond.
-    fn time(&self, at: Instant) -> String {
+    pub(super) fn time(&self, at: Instant) -> String {
         let micros = at.since(self.start).as_micros();
         format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
     }
@@ -136,7 +136,7 @@ impl<'o> Report<'o> {
         }
     }
 
-    pub fn packet(&mut self, at: Instant, number: u64, input: &str, fate: &Fate<'_>) -> io::Result<()> {
+    pub(super) fn packet(&mut self, at: Instant, number: u64, input: &str, fate: &Fate<'_>) -> io::Result<()> {
         let time = self.time(at);
         let (text, details) = match fate {
             Fate::Forward { why: Forwarded::Foreign, went, .. } => {
@@ -159,7 +159,7 @@ impl<'o> Report<'o> {
         })
     }
 
-    pub fn skipped(&mut self, at: Instant, number: u64, why: &str) -> io::Result<()> {
+    pub(super) fn skipped(&mut self, at: Instant, number: u64, why: &str) -> io::Result<()> {
         let time = self.time(at);
         self.line(
             &format!("{time} #{number} skipped: {why}"),
@@ -168,13 +168,13 @@ impl<'o> Report<'o> {
     }
 
     /// Writes the line of a packet that the engine sends by itself.
-    pub fn own(&mut self, at: Instant, went: &str) -> io::Result<()> {
+    pub(super) fn own(&mut self, at: Instant, went: &str) -> io::Result<()> {
         let time = self.time(at);
         self.line(&format!("{time} sent {went}"), || json!({"sent": {"time": time, "out": went}}))
     }
 
     /// Writes the line of a scripted event.
-    pub fn script(&mut self, at: Instant, words: &str, refused: Option<&Refused>) -> io::Result<()> {
+    pub(super) fn script(&mut self, at: Instant, words: &str, refused: Option<&Refused>) -> io::Result<()> {
         let time = self.time(at);
         let (why, refused) = match refused {
             None => (String::new(), None),
@@ -186,7 +186,7 @@ impl<'o> Report<'o> {
         )
     }
 
-    pub fn event(&mut self, at: Instant, event: &Event) -> io::Result<()> {
+    pub(super) fn event(&mut self, at: Instant, event: &Event) -> io::Result<()> {
         let time = self.time(at);
         match event {
             // The line of the packet that opened it contains this.
@@ -199,7 +199,7 @@ impl<'o> Report<'o> {
     }
 
     /// Writes flows, services, servers, monitors, rules and counters.
-    pub fn end(
+    pub(super) fn end(
         &mut self,
         engine: &Engine,
         now: Instant,

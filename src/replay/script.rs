@@ -59,6 +59,19 @@ pub(super) fn parse(text: &str, engine: &Engine) -> Result<Script, ScriptError> 
     Ok(script)
 }
 
+/// Reads one event without a time: `server web/web-2 down`.
+///
+/// # Errors
+/// The first wrong word; its line is 1.
+pub fn event(text: &str, engine: &Engine) -> Result<Change, ScriptError> {
+    let mut words = Words { line: text, rest: text, number: 1 };
+    let read = |words: &mut Words<'_>| {
+        let change = change(words, engine)?;
+        words.next().map_or(Ok(change), |more| Err(words.wrong(more, "one word too many")))
+    };
+    read(&mut words).map_err(|error| ScriptError { what: error.what.replace("SECONDS ", ""), ..error })
+}
+
 fn change(words: &mut Words<'_>, engine: &Engine) -> Result<Change, ScriptError> {
     match words.need("`server` or `rule`")? {
         "server" => {

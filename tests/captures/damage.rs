@@ -1,5 +1,5 @@
-//! What becomes of captures that are cut off, damaged or none: a clear error and no file, or with `--partial` what is
-//! whole; never a panic.
+//! Captures that are truncated, damaged or not captures at all: a clear error and no file, or with `--partial` the
+//! intact part; never a panic.
 
 use super::captures::{Row, dir, frames, inputs, replay};
 use super::is_sound;
@@ -9,7 +9,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// A directory with a capture `in.pcap` and an output of earlier.
+/// A directory with a capture `in.pcap` and an earlier output.
 struct Place(tempfile::TempDir);
 
 const EARLIER: &[u8] = b"an output of earlier";
@@ -36,7 +36,7 @@ impl Place {
         names
     }
 
-    /// Replays `input` in vain, without an output of earlier and with one; gives what was said.
+    /// Replays `input`, which must fail, without and with an earlier output; returns the message.
     fn refused(&self, input: &Path, options: &[&str]) -> String {
         let before = self.names();
         let refused = replay(input, Some(&self.output()), options);
@@ -49,13 +49,13 @@ impl Place {
 
         fs::write(self.output(), EARLIER).unwrap();
         assert_eq!(replay(input, Some(&self.output()), options).status.code(), Some(1));
-        assert_eq!(fs::read(self.output()).unwrap(), EARLIER, "the output of earlier is gone");
+        assert_eq!(fs::read(self.output()).unwrap(), EARLIER, "the earlier output is gone");
         fs::remove_file(self.output()).unwrap();
         assert_eq!(self.names(), before, "files are left");
         said
     }
 
-    /// Replays what is whole; gives report and output.
+    /// Replays the intact part; returns report and output.
     fn partly(&self) -> (String, Vec<u8>) {
         let before = self.names();
         let done = replay(&self.input(), Some(&self.output()), &["--partial", "--json"]);
@@ -72,7 +72,7 @@ fn capture(row: &Row) -> Vec<u8> {
     fs::read(row.path()).unwrap()
 }
 
-/// Where each record (pcap) or block (pcapng) begins, in little-endian captures.
+/// Returns where each record (pcap) or block (pcapng) begins, in little-endian captures.
 fn starts(capture: &[u8]) -> Vec<usize> {
     let word = |at: usize| u32::from_le_bytes(capture[at..at + 4].try_into().unwrap()) as usize;
     let is_pcapng = word(0) == 0x0a0d_0d0a;
@@ -84,7 +84,7 @@ fn starts(capture: &[u8]) -> Vec<usize> {
     starts
 }
 
-/// The inputs that are not compressed: offsets in the file are those of the capture.
+/// The uncompressed inputs: offsets in the file are those of the capture.
 fn plain() -> Vec<Row> {
     inputs().into_iter().filter(|row| !row.name.ends_with(".gz")).collect()
 }
@@ -95,7 +95,7 @@ fn missing(report: &str) -> Option<String> {
 }
 
 #[test]
-fn a_capture_that_is_cut_off_is_refused_and_its_whole_packets_replayed_where_asked_for() {
+fn a_truncated_capture_is_refused_and_its_whole_packets_replayed_on_request() {
     for row in inputs() {
         let whole = capture(&row);
         let place = Place::new(&whole);
@@ -108,7 +108,7 @@ fn a_capture_that_is_cut_off_is_refused_and_its_whole_packets_replayed_where_ask
             }
             let place = Place::new(capture);
             let said = place.refused(&place.input(), &[]);
-            assert!(said.contains("cut off") && said.contains("at byte "), "{}: {said}", row.name);
+            assert!(said.contains("truncated") && said.contains("at byte "), "{}: {said}", row.name);
             let (report, output) = place.partly();
             let missing = missing(&report).unwrap_or_else(|| panic!("{}: {report}", row.name));
             assert!(said.contains(&missing), "{missing}");
@@ -123,7 +123,7 @@ fn a_capture_that_is_cut_off_is_refused_and_its_whole_packets_replayed_where_ask
 }
 
 #[test]
-fn where_a_capture_is_cut_off_is_told_to_the_byte() {
+fn a_truncation_is_located_to_the_byte() {
     for row in plain() {
         let whole = capture(&row);
         let starts = starts(&whole);
@@ -142,11 +142,11 @@ fn where_a_capture_is_cut_off_is_told_to_the_byte() {
 }
 
 #[test]
-fn a_damaged_header_is_told_to_the_byte_and_what_lies_before_it_replayed_where_asked_for() {
+fn a_damaged_header_is_located_to_the_byte_and_what_precedes_it_replayed_on_request() {
     for row in plain() {
         let whole = capture(&row);
         let starts = starts(&whole);
-        // Of pcap: the highest byte of a packet's length. Of pcapng: the block's length in front and behind, the
+        // In pcap: the highest byte of a packet's length. In pcapng: the leading and trailing block length, and the
         // packet's length.
         let fields: &[isize] = if row.name.ends_with("pcapng") { &[4, 6, -4, 22] } else { &[10, 11] };
         let place = Place::new(&whole);
@@ -166,7 +166,7 @@ fn a_damaged_header_is_told_to_the_byte_and_what_lies_before_it_replayed_where_a
                 assert!(!part.is_empty() && part.len() < all.len() && all.starts_with(&part), "{}", row.name);
             }
         }
-        // The file's own first bytes.
+        // The file's first bytes.
         for (at, flip) in [(0, 0x55), (3, 0x55)] {
             let mut damaged = whole.clone();
             damaged[at] ^= flip;
@@ -182,7 +182,7 @@ fn a_damaged_gzip_stream_is_refused() {
     for row in inputs().iter().filter(|row| row.name.ends_with(".gz")) {
         let whole = capture(row);
         let place = Place::new(&whole);
-        // The method, the compressed data, and the checksum and the length behind it.
+        // The method, the compressed data, and the checksum and length after it.
         for at in [2, whole.len() / 2, whole.len() - 8, whole.len() - 1] {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x55;
@@ -194,7 +194,7 @@ fn a_damaged_gzip_stream_is_refused() {
 }
 
 #[test]
-fn what_is_no_capture_is_refused_by_name() {
+fn what_is_not_a_capture_is_refused_by_name() {
     let place = Place::new(b"");
     let path = |name: &str| place.0.path().join(name);
     fs::write(path("text.txt"), "time,packet\n1,SYN\n").unwrap();
@@ -206,8 +206,8 @@ fn what_is_no_capture_is_refused_by_name() {
     for (name, want) in [
         ("in.pcap", "the file is empty"),
         ("text.txt", "begins with the text \"time\""),
-        ("program", "this is no pcap or pcapng file"),
-        ("zeros", "this is no pcap or pcapng file"),
+        ("program", "not a pcap or pcapng file"),
+        ("zeros", "not a pcap or pcapng file"),
         ("text.gz", "begins with the text \"not \""),
         ("empty.gz", "empty"),
         ("directory", "directory"),
@@ -228,7 +228,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_output_may_not_be_the_input_and_needs_a_place_to_stand() {
+fn the_output_may_not_be_the_input_and_needs_an_existing_directory() {
     let row = &inputs()[0];
     let place = Place::new(&capture(row));
     let same = replay(&place.input(), Some(&place.input()), &[]);
@@ -246,7 +246,7 @@ fn the_output_may_not_be_the_input_and_needs_a_place_to_stand() {
     assert_eq!(place.names(), ["in.pcap", "out.pcapng"]);
 }
 
-/// A small generator (xorshift64*): the same places in every run.
+/// A small generator (xorshift64*): the same positions in every run.
 struct Random(u64);
 
 impl Random {
@@ -258,7 +258,7 @@ impl Random {
     }
 }
 
-/// Damages a capture at `flips` places: half of them anywhere, half in the first 32 bytes of a record, where its
+/// Damages a capture at `flips` positions: half of them anywhere, half in the first 32 bytes of a record, where its
 /// header is.
 fn damage(whole: &[u8], starts: &[usize], flips: usize, random: &mut Random) -> Vec<u8> {
     let mut damaged = whole.to_vec();
@@ -311,6 +311,6 @@ fn flipped_bytes_anywhere_never_panic_and_give_an_error_or_a_sound_output() {
             assert_eq!(place.names(), ["in.pcap"], "{}, {round}: files are left", row.name);
         }
     }
-    // Both must have happened, or the test says nothing.
+    // Both must have occurred, or the test shows nothing.
     assert!(sound > 50 && refused > 50, "{sound} sound, {refused} refused");
 }

@@ -1,4 +1,4 @@
-//! The captures of `fixtures/captures/` as their README.md lists them, the built command, and frames as plain bytes.
+//! The captures of `fixtures/captures/` as listed in their README.md, the built command, and frames as plain bytes.
 
 use equipoise::capture::{Frame, Reader};
 use std::fs;
@@ -16,7 +16,7 @@ pub struct Row {
     pub name: String,
     pub bytes: u64,
     pub frames: u64,
-    /// None of those that a replay is held against.
+    /// Not one of those that a replay is compared with.
     pub flows: Option<u64>,
     pub partial: u64,
 }
@@ -26,13 +26,13 @@ impl Row {
         dir().join(&self.name)
     }
 
-    /// Its name without what tells the format.
+    /// Returns its name without the part that states the format.
     pub fn stem(&self) -> &str {
         self.name.split('.').next().unwrap()
     }
 }
 
-/// Every row of the table.
+/// Returns every row of the table.
 pub fn rows() -> Vec<Row> {
     let readme = fs::read_to_string(dir().join("README.md")).unwrap();
     let table = readme.split("<!-- table -->").nth(1).unwrap().split("<!-- end of table -->").next().unwrap();
@@ -50,14 +50,14 @@ pub fn rows() -> Vec<Row> {
     table.lines().filter(|line| line.starts_with('|')).skip(2).map(row).collect()
 }
 
-/// Those that are replayed.
+/// Returns those that are replayed.
 pub fn inputs() -> Vec<Row> {
     let inputs: Vec<_> = rows().into_iter().filter(|row| row.flows.is_some()).collect();
     assert!(inputs.len() >= 10, "{inputs:?}");
     inputs
 }
 
-/// Each input with what its replay is held against, of the kind `NAME.kind.pcap`.
+/// Returns each input with the capture that its replay is compared with, of the kind `NAME.kind.pcap`.
 pub fn compared(kind: &str) -> Vec<(Row, Row)> {
     let rows = rows();
     let of = |input: Row| {
@@ -71,7 +71,7 @@ pub fn compared(kind: &str) -> Vec<(Row, Row)> {
     pairs
 }
 
-/// Runs `equipoise replay` to its end.
+/// Runs `equipoise replay` to completion.
 pub fn replay(input: &Path, output: Option<&Path>, options: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_equipoise"));
     command.arg("replay").arg("--config").arg(dir().join("gateway.toml")).arg(input).args(options);
@@ -81,7 +81,7 @@ pub fn replay(input: &Path, output: Option<&Path>, options: &[&str]) -> Output {
     command.env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
 }
 
-/// The frames of a capture, as far as it can be read.
+/// Returns the frames of a capture, as far as it can be read.
 pub fn frames(capture: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     if let Ok(mut reader) = Reader::new(capture) {
@@ -92,7 +92,7 @@ pub fn frames(capture: &[u8]) -> Vec<Frame> {
     frames
 }
 
-/// The IP packet in a frame, without padding; none where there is none.
+/// Returns the IP packet in a frame, without padding; `None` if there is none.
 pub fn ip(frame: &Frame) -> Option<&[u8]> {
     let packet = &frame.data[frame.link.ip_offset(&frame.data).ok()?..];
     let len = match packet.first()? >> 4 {
@@ -103,7 +103,7 @@ pub fn ip(frame: &Frame) -> Option<&[u8]> {
     Some(packet.get(..len).unwrap_or(packet))
 }
 
-/// One direction of a flow, read without any library: addresses, protocol, ports (echo: type and identifier).
+/// One direction of a flow, parsed without any library: addresses, protocol, ports (echo: type and identifier).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow {
     source: [u8; 16],
@@ -113,7 +113,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// The flow of a whole IP packet without extension headers; none where it is not TCP, UDP or echo.
+    /// Returns the flow of a whole IP packet without extension headers; `None` if it is not TCP, UDP or echo.
     pub fn of(packet: &[u8]) -> Option<Flow> {
         let mut flow = Flow { source: [0; 16], destination: [0; 16], protocol: 0, ports: [0; 4] };
         let at = if packet[0] >> 4 == 4 {

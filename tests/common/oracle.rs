@@ -1,5 +1,5 @@
-//! The oracle: whether every checksum of an IP packet is right, by the word of two other libraries
-//! (etherparse and smoltcp). It must not know any code of the library under test.
+//! The oracle: whether every checksum of an IP packet is valid according to two other libraries (etherparse and
+//! smoltcp). It must not know any code of the library under test.
 
 #![allow(dead_code)]
 
@@ -8,24 +8,24 @@ use etherparse::{IpNumber, NetSlice, SlicedPacket, TransportSlice};
 use smoltcp::wire;
 use std::net::IpAddr;
 
-/// Recomputes every checksum of the IP packet that `packet` starts with; padding behind it is ignored.
+/// Recomputes every checksum of the IP packet at the start of `packet`; padding after it is ignored.
 ///
-/// Checked are the IPv4 header, TCP, UDP (zero means "none" over IPv4 alone), ICMP and ICMPv6, and by etherparse's
-/// sums DCCP (RFC 4340, 9.1) and UDP-Lite (RFC 3828, 3.1) whose sum covers all, OSPFv3 (RFC 5340, A.3.1) and PIM over IPv6
-/// (RFC 7761, 4.9). Of a fragment only the IP header can be checked, and so it is with other transports.
+/// Checked are the IPv4 header, TCP, UDP (zero means "none" only over IPv4), ICMP and ICMPv6; and, with etherparse's
+/// sums, DCCP (RFC 4340, 9.1), UDP-Lite with full coverage (RFC 3828, 3.1), OSPFv3 (RFC 5340, A.3.1) and PIM over
+/// IPv6 (RFC 7761, 4.9). Of fragments and other transports only the IP header can be checked.
 pub fn check(packet: &[u8]) -> Result<(), String> {
     let seen = by_etherparse(packet)?;
     seen.verdict.clone().map_err(|e| format!("etherparse: {e}"))?;
     by_smoltcp(packet, &seen).map_err(|e| format!("smoltcp: {e}"))
 }
 
-/// Whether both libraries parse the packet and find every checksum right.
+/// Returns whether both libraries parse the packet and find every checksum valid.
 pub fn is_valid(packet: &[u8]) -> bool {
     check(packet).is_ok()
 }
 
-/// Checks a packet of a device with checksum offload: its TCP or UDP checksum field must hold the uncomplemented
-/// sum of the pseudo-header, and its IPv4 header checksum must be right.
+/// Checks a packet of a device with checksum offload: its TCP or UDP checksum field must hold the uncomplemented sum
+/// of the pseudo-header, and its IPv4 header checksum must be valid.
 pub fn check_partial(packet: &[u8]) -> Result<(), String> {
     let seen = by_etherparse(packet)?;
     let at = match seen.protocol {
@@ -50,7 +50,7 @@ struct Seen {
     source: IpAddr,
     destination: IpAddr,
     protocol: IpNumber,
-    /// Where the transport header starts.
+    /// Offset of the transport header.
     at: usize,
     /// Bytes from there to the end of the IP packet.
     len: usize,
@@ -103,7 +103,7 @@ fn by_etherparse(packet: &[u8]) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// The transport's checksum, by etherparse: over everything, the complement of the sum must be zero.
+/// Checks the transport checksum with etherparse: over everything, the complement of the sum must be zero.
 fn transport(seen: &Seen, transport: Option<&TransportSlice<'_>>, bytes: &[u8]) -> Result<(), String> {
     let left = match transport {
         Some(TransportSlice::Tcp(_)) | Some(TransportSlice::Icmpv6(_)) => {

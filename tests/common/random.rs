@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same for the same seed (SplitMix64), for loops that must be repeatable.
+//! Pseudo-random numbers, the same for the same seed (SplitMix64), for repeatable loops.
 
 #![allow(dead_code)]
 
@@ -7,12 +7,12 @@
 pub struct Random(u64);
 
 impl Random {
-    /// Starts anew; equal seeds give equal numbers.
+    /// Starts a sequence; equal seeds give equal numbers.
     pub fn new(seed: u64) -> Self {
         Random(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x2545_f491_4f6c_dd1d)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -21,17 +21,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
-    /// One of several; none of none.
+    /// Returns one of several; `None` if there are none.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.below(from.len() as u64) as usize)
     }
 
-    /// Whether something of this many in a thousand happens.
+    /// Returns true this many times in a thousand.
     pub fn per_mille(&mut self, chance: u64) -> bool {
         self.below(1000) < chance
     }

@@ -1,4 +1,4 @@
-//! Settings and packets that several test targets start from. It knows the library's public types alone.
+//! Settings and packets shared by several test targets. It knows only the library's public types.
 
 #![allow(dead_code)]
 
@@ -15,14 +15,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub const VIP4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
 /// The same, IPv6.
 pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80);
-/// The service addresses whose echo requests go to servers; those of the others are answered by the engine.
+/// The service addresses whose echo requests go to servers; the engine replies to those of the others.
 pub const PING4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 90);
 /// The same, IPv6.
 pub const PING6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x90);
 /// The servers' TCP port.
 pub const SERVER_PORT: u16 = 8080;
 
-/// The `i`th server's address (from 0) in the family of `like`.
+/// Returns the `i`th server's address (from 0) in the family of `like`.
 pub fn server(i: usize, like: IpAddr) -> IpAddr {
     let i = u8::try_from(i + 1).expect("few servers");
     match like {
@@ -31,7 +31,7 @@ pub fn server(i: usize, like: IpAddr) -> IpAddr {
     }
 }
 
-/// Three services over one server each weight: `web` (TCP 80 to 8080), `dns` (UDP 53 to 53), `ping` (echo).
+/// Three services over one server per weight: `web` (TCP 80 to 8080), `dns` (UDP 53 to 53), `ping` (echo).
 pub fn settings(weights: &[u16], max_flows: u32) -> Settings {
     let listen = Listen::one;
     let both = |v4: Ipv4Addr, v6: Ipv6Addr, protocol, first, last| {
@@ -68,7 +68,7 @@ pub fn at_ms(ms: u64) -> Instant {
     Instant::from_nanos(ms * 1_000_000)
 }
 
-/// An IP header from and to these addresses, both of one family.
+/// An IP header with these addresses, both of one family.
 pub fn ip(src: IpAddr, dst: IpAddr) -> PacketBuilderStep<IpHeaders> {
     match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => PacketBuilder::ipv4(src.octets(), dst.octets(), 60),
@@ -77,7 +77,7 @@ pub fn ip(src: IpAddr, dst: IpAddr) -> PacketBuilderStep<IpHeaders> {
     }
 }
 
-/// A TCP segment; `flags` of the letters S, A, F, R, P.
+/// A TCP segment; `flags` consists of the letters S, A, F, R, P.
 pub fn tcp(src: SocketAddr, dst: SocketAddr, flags: &str, seq: u32, ack: u32, payload: &[u8]) -> Vec<u8> {
     let mut header = TcpHeader::new(src.port(), dst.port(), seq, 4096);
     for flag in flags.chars() {
@@ -102,7 +102,7 @@ pub fn udp(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// An echo request, or a reply.
+/// An echo request or reply.
 pub fn echo(src: IpAddr, dst: IpAddr, reply: bool, id: u16, seq: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     let ip = ip(src, dst);
@@ -116,7 +116,7 @@ pub fn echo(src: IpAddr, dst: IpAddr, reply: bool, id: u16, seq: u16, payload: &
     packet
 }
 
-/// An ICMP error of a type and code about a packet, or the start of one; `mtu` stands where packet-too-big has it.
+/// An ICMP error of a type and code about a packet, or the start of one; `mtu` goes where packet-too-big has it.
 pub fn icmp_error(src: IpAddr, dst: IpAddr, (kind, code): (u8, u8), mtu: u32, about: &[u8]) -> Vec<u8> {
     let mut message = vec![kind, code, 0, 0];
     message.extend(if src.is_ipv4() { mtu & 0xffff } else { mtu }.to_be_bytes());

@@ -1,6 +1,7 @@
-//! The figures of `docs/algorithms.md`: how evenly each algorithm spreads flows, and which flows move when servers go.
+//! The figures in `docs/algorithms.md`: how evenly each algorithm spreads flows, and which flows move when servers
+//! are lost.
 //!
-//! Everything is asked of the library's balancer, over virtual time, with fixed seeds: the same figures everywhere.
+//! All of them come from the library's balancer, in virtual time, with fixed seeds: the same figures everywhere.
 
 #![allow(dead_code)]
 
@@ -17,11 +18,11 @@ use std::collections::BinaryHeap;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Flows of each run.
+/// Flows per run.
 pub const FLOWS: u32 = 100_000;
 /// Weights of the servers whose shares are measured.
 pub const WEIGHTS: [u16; 10] = [1, 2, 3, 4, 5, 5, 4, 3, 2, 1];
-/// What stands in the document around the tables.
+/// The marks around the tables in the document.
 pub const MARKS: [&str; 2] = ["<!-- begin: cargo bench --bench spread -- --write -->", "<!-- end -->"];
 
 const CLIENTS: u64 = 20_000;
@@ -29,7 +30,7 @@ const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
 const SEED: u64 = 2016;
 const WEB: ServiceId = ServiceId(0);
 
-/// Both tables, in Markdown.
+/// Returns both tables, in Markdown.
 pub fn tables() -> String {
     let mut out = String::from(
         "| algorithm | least share | greatest share | variation | moved: others' flows | moved: all |\n\
@@ -61,7 +62,7 @@ pub fn tables() -> String {
     out
 }
 
-/// The document with the tables put between its marks.
+/// Returns the document with the tables between its marks.
 pub fn put(document: &str, tables: &str) -> Option<String> {
     let (before, rest) = document.split_once(MARKS[0])?;
     let (_, after) = rest.split_once(MARKS[1])?;
@@ -88,7 +89,7 @@ fn rows() -> Vec<(String, Algorithm, Option<Prefixes>, Option<Stickiness>)> {
     rows
 }
 
-/// A service over servers of these weights. For `priority` the second half of the servers stands by.
+/// A service over servers of these weights. For `priority` the second half of the servers is on standby.
 pub fn balancer(
     algorithm: Algorithm,
     hash: Option<Prefixes>,
@@ -110,18 +111,18 @@ pub fn balancer(
     Balancer::new(&[service], &[pool], &servers, SEED)
 }
 
-/// The key of a connection of client `n`.
+/// The key of a connection from client `n`.
 pub fn key(n: u32, port: u16) -> Key {
     let client = IpAddr::from(Ipv4Addr::from_bits(0x6440_0000 + n));
     let addresses = Addresses::new(client, VIP.into()).expect("one family");
     Key { addresses, src_port: port, dst_port: 80, protocol: Protocol::Tcp }
 }
 
-/// Each server's flows in percent of what its weight promises; of `priority` the first group's.
+/// Returns each server's flows in percent of its weight's share; for `priority` those of the first group.
 ///
-/// A thousand flows a second come from 20,000 clients. A flow lasts up to 2 s, one in twenty up to 20 s. Every 100 ms
-/// one server's monitor tells of it, each in turn: the round trip is 1 ms and 10 us a flow, smoothed by an eighth; the
-/// load is a fifth of a percent a flow.
+/// 20,000 clients open a thousand flows per second. A flow lasts up to 2 s, one in twenty up to 20 s. Every 100 ms
+/// one server's monitor reports, each in turn: the round trip is 1 ms plus 10 us per flow, smoothed by an eighth; the
+/// load is a fifth of a percent per flow.
 fn shares(algorithm: Algorithm, hash: Option<Prefixes>, sticky: Option<Stickiness>) -> Vec<f64> {
     let mut balancer = balancer(algorithm, hash, sticky, 65_537, &WEIGHTS);
     let mut random = Random::new(SEED);
@@ -143,13 +144,13 @@ fn shares(algorithm: Algorithm, hash: Option<Prefixes>, sticky: Option<Stickines
             let i = n as usize / 100 % WEIGHTS.len();
             latency[i] += (1_000.0 + 10.0 * f64::from(flows[i]) - latency[i]) / 8.0;
             balancer.set_latency(ServerId(i as u32), Duration::from_nanos((latency[i] * 1000.0) as u64));
-            // What a flow costs a server of weight 3 is a fifth of a percent; a server of more weight bears it more easily.
+            // A flow costs a server of weight 3 a fifth of a percent; a server of more weight bears it more easily.
             let load = flows[i] * 3 / (5 * u32::from(WEIGHTS[i]));
             balancer.report(now, ServerId(i as u32), load.min(100) as u8, false);
         }
         let key = key(random.below(CLIENTS) as u32, 1024 + random.below(64_000) as u16);
         let longest = if random.below(20) == 0 { 20_000_000_000 } else { 2_000_000_000 };
-        let pick = balancer.pick(now, WEB, &key, &[]).expect("all are up");
+        let pick = balancer.pick(now, WEB, &key, &[]).expect("all servers are up");
         balancer.opened(now, WEB, &key, pick);
         flows[pick.server.0 as usize] += 1;
         got[pick.server.0 as usize] += 1;
@@ -163,22 +164,22 @@ fn shares(algorithm: Algorithm, hash: Option<Prefixes>, sticky: Option<Stickines
     (0..serving).map(|i| f64::from(got[i]) / promised(i) * 100.0).collect()
 }
 
-/// Standard deviation over mean, in percent.
+/// Returns the standard deviation over the mean, in percent.
 fn variation(shares: &[f64]) -> f64 {
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;
     let square = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / shares.len() as f64;
     square.sqrt() / mean * 100.0
 }
 
-/// Flows with another server after the loss than before, in percent of all flows.
+/// Flows that are on another server after the loss than before, in percent of all flows.
 pub struct Moved {
-    /// Those that were at a server which stayed.
+    /// Those of servers that remained.
     pub others: f64,
-    /// These and those of the lost servers, which must move.
+    /// Those and the flows of lost servers, which must move.
     pub all: f64,
 }
 
-/// Asks for 100,000 clients' servers, takes `lost` of the `servers` down, and asks again.
+/// Asks for the servers of 100,000 clients, takes down `lost` of the `servers`, and asks again.
 pub fn moved(
     algorithm: Algorithm,
     hash: Option<Prefixes>,
@@ -224,7 +225,8 @@ fn some_of(servers: usize, lost: usize) -> Vec<bool> {
     gone
 }
 
-/// Entries that change, in percent, by the paper's procedure as it is printed (figure 4), with permutations by chance.
+/// Returns the entries that change, in percent, by the paper's published procedure (figure 4) with random
+/// permutations.
 pub fn paper_changes(size: u32, servers: usize, lost: usize) -> f64 {
     let size = size as usize;
     let mut random = Random::new(SEED);

@@ -1,4 +1,4 @@
-//! Bulk data through the device, both ways and both families, with segmentation offload and without.
+//! Bulk data through the device, in both directions and both families, with and without segmentation offload.
 //!
 //! No rate is asserted: `tools/bench-offload` measures.
 
@@ -7,10 +7,11 @@ use crate::world::{Running, SERVICE, World, program, run};
 use equipoise::control::Totals;
 use serde_json::Value;
 
-/// One server: iperf3's control and data connections must meet.
+/// One server: iperf3's control and data connections must go to the same one.
 const IPERF: Service = ("iperf", "5201/tcp", 1, 0);
 
-/// Runs iperf3 in both families and both ways for so long, checks each against the server's row, and returns the totals.
+/// Runs iperf3 in both families and both directions for this long, checks each against the server's row, and returns
+/// the totals.
 fn move_bytes(world: &World, gateway: &str, amount: [&str; 2]) -> Totals {
     let iperf = program("iperf3");
     let iperf = iperf.to_str().unwrap();
@@ -41,7 +42,7 @@ fn move_bytes(world: &World, gateway: &str, amount: [&str; 2]) -> Totals {
     let row = world.server_rows().remove(0);
     let totals = world.totals();
     assert_eq!(row.packets_in + row.packets_out, totals.engine.translated);
-    assert_eq!(totals.engine.translated, totals.engine.packets_in, "nothing else came: {:?}", totals.engine);
+    assert_eq!(totals.engine.translated, totals.engine.packets_in, "nothing else arrived: {:?}", totals.engine);
     assert_eq!(totals.device.read_bytes, totals.engine.bytes_in);
     assert_eq!(totals.device.write_failures, 0);
     assert_eq!((totals.device.read, totals.device.read_bytes), (totals.device.written, totals.device.written_bytes));
@@ -50,7 +51,7 @@ fn move_bytes(world: &World, gateway: &str, amount: [&str; 2]) -> Totals {
 }
 
 #[test]
-fn with_offload_super_packets_come_through_whole() {
+fn with_offload_super_packets_pass_whole() {
     let totals = move_bytes(&World::new("offload"), "offload = true", ["-t", "1"]);
     assert!(totals.device.super_packets > 0, "{:?}", totals.device);
     assert!(totals.engine.packets_in > totals.device.read, "a super-packet counts as several: {totals:?}");
@@ -65,7 +66,7 @@ fn without_offload_every_packet_fits_the_device() {
 }
 
 #[test]
-fn partial_sums_are_patched_as_partial() {
+fn partial_checksums_are_patched_as_partial() {
     let world = World::new("sums");
     world.plain_cables();
     let totals = move_bytes(&world, "offload = true", ["-n", "4M"]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const ECHO: Service = ("echo", "7/udp", 1, 7777);
 
-/// Slow downloads, three a family, from local ports 40001 to 40003 and 40011 to 40013.
+/// Slow downloads, three per family, from local ports 40001 to 40003 and 40011 to 40013.
 fn downloads(world: &World) -> Vec<Running> {
     let start = |family: usize, n: usize| {
         let port = (40_000 + 10 * family + n).to_string();
@@ -19,7 +19,7 @@ fn downloads(world: &World) -> Vec<Running> {
     [0, 1].into_iter().flat_map(|family| (1..=3).map(move |n| start(family, n))).collect()
 }
 
-/// A UDP flow that has been answered.
+/// A UDP flow that has been replied to.
 fn udp_flow(world: &World) {
     let (server, client) = (World::server_address(1, 0), CLIENT[0].parse::<IpAddr>().unwrap());
     let server = world.servers[0].run(|| UdpSocket::bind((server, 7777))).unwrap().unwrap();
@@ -34,7 +34,7 @@ fn udp_flow(world: &World) {
     client.recv_from(&mut buffer).expect("the answer");
 }
 
-/// Whether the server's own kernel has the connection of this row.
+/// Returns whether the server's own kernel has the connection of this row.
 fn server_has(world: &World, row: &FlowRow) -> bool {
     let n: usize = row.server.strip_prefix("server").unwrap().parse().unwrap();
     let output = world.sockets(n, &["state", "established"]);
@@ -107,7 +107,7 @@ fn totals_add_up_and_agree_with_the_flows_while_packets_move() {
     let _gateway = world.start(&world.configuration("", &[WEB]));
     let _downloads = downloads(&world);
     eventually("six downloads under way", || world.flows(&[]).iter().filter(|r| r.bytes_out > 10_000).count() == 6);
-    // nginx sends what it is limited to in a burst a second, so few looks have traffic under them.
+    // nginx sends its rate limit in one burst per second, so few samples see traffic.
     let (mut between, mut under, mut last) = (0, 0, u64::MAX);
     eventually("traffic between five looks and under one", || {
         let before = world.totals().engine;
@@ -124,6 +124,39 @@ fn totals_add_up_and_agree_with_the_flows_while_packets_move() {
     });
     let rows = world.server_rows();
     assert!(rows.iter().all(|r| r.flows == 2 && r.flows_total == 2), "{rows:?}");
+}
+
+#[test]
+fn what_is_explained_of_a_connection_is_what_the_next_real_one_meets() {
+    let world = World::new("explained");
+    let _nginx = world.nginx();
+    let _gateway = world.start(&world.configuration("", &[WEB]));
+    let text = |args: &[&str]| {
+        let output = world.eqctl_raw(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for port in 41_001..=41_006_u16 {
+        let words = format!("tcp {}:{port} -> {}:80 syn", CLIENT[0], SERVICE[0]);
+        let said = text(&["explain", &words]);
+        assert_eq!(said, text(&["explain", &words]), "asking changes nothing");
+        let output = run(world.curl(0, "").args(["--local-port", &port.to_string()]));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let flows = world.flows(&[]);
+        let row = flows.iter().find(|row| row.client.port() == port).expect("the connection");
+        let chosen = said.lines().find(|line| line.contains("CHOSEN")).expect("a server");
+        assert!(chosen.contains(&format!("web/{}", row.server)), "{said}\n{row:?}");
+        assert!(said.contains(&format!("goes on to {}", row.server_address)), "{said}");
+        let flow = text(&["explain", "--flow", &row.id.to_string()]);
+        assert!(flow.contains(&row.client.to_string()) && flow.contains(&row.server), "{flow}");
+    }
+    let client = text(&["explain", "--client", CLIENT[0]]);
+    assert!(client.contains("CHOSEN") && client.contains("41006"), "{client}");
+    let json: serde_json::Value =
+        serde_json::from_str(&text(&["explain", "--client", CLIENT[0], "--json"])).expect("JSON");
+    assert!(json.is_object());
+    assert_eq!(world.eqctl_raw(&["explain", "tcp nonsense"]).status.code(), Some(2));
+    assert!(world.totals().engine.add_up());
 }
 
 #[test]

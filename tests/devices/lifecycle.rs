@@ -1,4 +1,4 @@
-//! Coming up, going down, being killed, being started twice.
+//! Starting, stopping, being killed, being started twice.
 
 use crate::WEB;
 use crate::world::{Running, World, eventually, run};
@@ -13,7 +13,7 @@ fn serves(world: &World) {
     }
 }
 
-/// Downloads of both families that are under way.
+/// Downloads of both families in progress.
 fn traffic(world: &World) -> Vec<Running> {
     let curls = [0, 1].map(|family| Running::start(world.curl(family, "big").args(["-o", "/dev/null"])));
     eventually("downloads under way", || {
@@ -23,7 +23,7 @@ fn traffic(world: &World) -> Vec<Running> {
 }
 
 #[test]
-fn a_killed_gateway_comes_up_again_without_a_hand() {
+fn a_killed_gateway_restarts_without_manual_repair() {
     let world = World::new("kill");
     let _nginx = world.nginx();
     let configuration = world.configuration("", &[WEB]);
@@ -32,7 +32,7 @@ fn a_killed_gateway_comes_up_again_without_a_hand() {
         let gateway = world.start(&configuration);
         let _downloads = traffic(&world);
         gateway.kill();
-        assert_ne!(world.system(), before, "a killed gateway leaves its rules: else this test shows nothing");
+        assert_ne!(world.system(), before, "a killed gateway leaves its rules: otherwise this test shows nothing");
     }
     let gateway = world.start(&configuration);
     serves(&world);
@@ -49,7 +49,7 @@ fn signals_leave_no_trace_even_in_mid_traffic() {
     let configuration = world.configuration("", &[WEB]);
     let before = world.system();
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        // Whoever runs the tests may have had SIGHUP ignored.
+        // Whoever runs the tests may have SIGHUP ignored.
         let gateway = world.start_by(&configuration, &["env", "--default-signal=HUP"]);
         let during = world.system();
         assert!(during.contains("equipoise0") && during.contains("192.0.2.80"), "{during}");
@@ -78,7 +78,7 @@ fn a_signal_in_the_middle_of_setting_up_leaves_no_trace() {
     let before = world.system();
     for micros in [0, 200, 500, 1000, 2000, 5000] {
         let gateway = Running::start(world.equipoise(&configuration, &[]).stderr(std::process::Stdio::null()));
-        // The socket is the first that a gateway makes.
+        // The socket is the first thing that a gateway creates.
         while !world.socket().exists() {
             std::hint::spin_loop();
         }
@@ -106,7 +106,7 @@ fn a_second_gateway_is_refused_and_does_the_first_no_harm() {
         ("the same", &configuration, "a process has the gateway's device equipoise0 open"),
         ("another device", &own_device, "another gateway is running: it answers at"),
         ("another socket too", &own_both, table),
-        ("all its own but the services", &own_all, "somebody else has already routed it"),
+        ("all its own but the services", &own_all, "it is already routed"),
     ] {
         let (code, said) = world.start_in_vain(configuration, &[]);
         assert_eq!(code, Some(1), "{what}: {said}");

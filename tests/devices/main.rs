@@ -1,7 +1,8 @@
 //! The built `equipoise` on a real TUN device, between real programs, in network namespaces.
 //!
-//! It must not know anything inside the gateway: it looks through `eqctl`, as an operator would.
+//! It must not know anything inside the gateway: it observes through `eqctl`, as an operator would.
 
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
 mod bulk;
@@ -11,11 +12,11 @@ mod messages;
 mod monitors;
 mod operators;
 mod packets;
+mod path;
 mod resort;
 mod servers;
 mod spread;
 mod standing;
-mod way;
 mod world;
 
 /// A service for [`world::World::configuration`]: name, port and protocol, servers, their port (0: the same).

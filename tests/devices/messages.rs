@@ -1,9 +1,9 @@
-//! Where a gateway cannot run it says what is missing and how to mend it, and changes nothing.
+//! A gateway that cannot run says what is missing and how to fix it, and changes nothing.
 
 use crate::WEB;
 use crate::world::{World, program, run};
 
-/// Starts in vain; the message must have every one of `wants`.
+/// Starts a gateway that must fail; the message must contain each of `wants`.
 fn refuses(world: &World, configuration: &str, wrap: &[&str], wants: &[&str]) {
     let before = world.system();
     let (code, said) = world.start_in_vain(configuration, wrap);
@@ -21,7 +21,7 @@ fn a_missing_capability_is_named() {
     let world = World::new("cap");
     let setpriv = program("setpriv");
     let wrap = [setpriv.to_str().unwrap(), "--bounding-set=-net_admin", "--inh-caps=-net_admin"];
-    let wants = ["the capability CAP_NET_ADMIN is missing", "to mend it", "setcap cap_net_admin+ep"];
+    let wants = ["the capability CAP_NET_ADMIN is missing", "to fix it", "setcap cap_net_admin+ep"];
     refuses(&world, &world.configuration("", &[WEB]), &wrap, &wants);
 }
 
@@ -46,7 +46,7 @@ fn kernel_parameters_that_are_wrong_come_with_their_commands() {
     for (name, _, good, ..) in cases {
         world.gateway.sysctl(name, good).unwrap();
     }
-    assert!(world.start(&configuration).terminate().success(), "with all of them mended it runs");
+    assert!(world.start(&configuration).terminate().success(), "with all of them fixed it runs");
 }
 
 #[test]
@@ -67,12 +67,12 @@ fn a_missing_tun_device_is_named() {
     let unshare = program("unshare");
     let hide = "mount -t tmpfs none /dev/net && exec \"$@\"";
     let wrap = [unshare.to_str().unwrap(), "--mount", "sh", "-c", hide, "sh"];
-    let wants = ["/dev/net/tun cannot be opened", "to mend it", "modprobe tun"];
+    let wants = ["/dev/net/tun cannot be opened", "to fix it", "modprobe tun"];
     refuses(&world, &world.configuration("", &[WEB]), &wrap, &wants);
 }
 
 #[test]
-fn all_that_is_missing_is_told_at_once() {
+fn everything_missing_is_reported_at_once() {
     let world = World::new("both");
     world.gateway.sysctl("net/ipv4/ip_forward", "0").unwrap();
     let setpriv = program("setpriv");

@@ -1,5 +1,5 @@
-//! Each kind of monitor against real servers with each kind of fault: seen in time by those that are meant for it and by no
-//! other, told in words, and over when it is mended. Both families.
+//! Each kind of monitor against real servers with each kind of fault: detected in time by the monitors meant for it
+//! and by no other, reported in words, and over once it is fixed. Both families.
 
 use crate::WEB;
 use crate::servers::{ALL, WELL, WHO};
@@ -14,24 +14,25 @@ use std::time::{Duration, Instant};
 
 /// What a busy machine may add to the time that a monitor needs.
 const GRACE: Duration = Duration::from_secs(1);
-/// Between two probes.
+/// The interval between two probes.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// For an answer.
+/// The timeout of a probe.
 const TIMEOUT: Duration = Duration::from_millis(400);
-/// Failures in a row that take a server out.
+/// Consecutive failures that take a server out.
 const FALL: u32 = 3;
 
-/// The longest that a monitor may need: an interval, stretched by the jitter, for each failure, and the last one's timeout.
+/// The longest that a monitor may need: for each failure an interval, extended by the jitter, and the last one's
+/// timeout.
 fn longest() -> Duration {
     (INTERVAL * FALL).mul_f64(1.1) + TIMEOUT
 }
 
-/// A fault of a server, who must see it, and in which words.
+/// A fault of a server, who must detect it, and in which words.
 struct Fault<'a> {
     server: usize,
     what: &'a str,
     make: &'a mut dyn FnMut(),
-    /// Which monitors say down, and what the reason of each begins with.
+    /// The monitors that report it down, and how the reason of each begins.
     seen: &'a [(&'a str, &'a str)],
 }
 
@@ -41,7 +42,7 @@ fn rows<'a>(all: &'a [MonitorRow], server: usize, monitor: &str) -> Vec<&'a Moni
     all.iter().filter(|row| row.server == name && row.monitor == monitor).collect()
 }
 
-/// Makes faults on different servers at once, and waits until they are seen as they should.
+/// Causes faults on different servers at once, and waits until they are detected as they should.
 fn show(world: &World, faults: &mut [Fault<'_>]) {
     let made: Vec<Instant> = faults
         .iter_mut()
@@ -87,7 +88,7 @@ fn show(world: &World, faults: &mut [Fault<'_>]) {
     }
 }
 
-/// Waits until every monitor of every server says up again.
+/// Waits until every monitor of every server is up again.
 fn all_well(world: &World, servers: usize) {
     eventually("all servers to be up", || {
         let all = world.monitors();
@@ -128,7 +129,7 @@ fn write(path: &Path, text: &str) {
 fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
     let world = World::new("page");
     let nginx = world.nginx();
-    // Whoever is handed to this one waits for ever.
+    // Connections handed to this one wait forever.
     let _silent = world.servers[2].run(|| TcpListener::bind("127.0.0.1:9001")).unwrap().unwrap();
     let slow = world.servers[0].run(|| TcpListener::bind("127.0.0.1:9002")).unwrap().unwrap();
     std::thread::spawn(move || slow.incoming().for_each(|stream| drop(std::thread::spawn(|| answer_slowly(stream)))));
@@ -185,7 +186,7 @@ fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
             },
         ],
     );
-    // Probes that failed hold no connection of the server's: only those on their way do, one a monitor and family.
+    // Failed probes hold no connection on the server: only those in flight do, one per monitor and family.
     eventually("the probes' connections to end", || {
         let output = world.sockets(2, &["state", "established"]);
         output.lines().filter(|line| PROBES.iter().any(|probe| line.contains(probe))).count() <= 2
@@ -196,7 +197,7 @@ fn faults_of_a_page_are_seen_by_the_monitor_of_the_page_alone() {
     all_well(&world, 3);
 }
 
-/// An answer of the right words that takes 300 ms, twice what is allowed.
+/// A correct response that takes 300 ms, twice the allowed time.
 fn answer_slowly(stream: std::io::Result<std::net::TcpStream>) {
     let Ok(mut stream) = stream else { return };
     let _ = stream.read(&mut [0; 1024]);
@@ -206,7 +207,7 @@ fn answer_slowly(stream: std::io::Result<std::net::TcpStream>) {
 }
 
 #[test]
-fn a_closed_port_and_a_silent_host_are_told_apart() {
+fn a_closed_port_and_a_silent_host_are_distinguished() {
     let world = World::new("closed");
     let mut nginx = world.nginx();
     let _gateway = world.start(&world.probing(WEB, Lines { rest: &web_monitors(), ..Lines::default() }));
@@ -247,7 +248,7 @@ fn a_closed_port_and_a_silent_host_are_told_apart() {
 #[test]
 fn faults_of_datagram_servers_are_seen() {
     let world = World::new("datagrams");
-    // All of them say 1 here: one that says something else is wrong.
+    // All of them reply 1 here: any other reply is wrong.
     let [first, second, third] = [1, 2, 3].map(|n| world.dnsmasq_on(n, 1));
     let (mut first, mut third, mut wrong) = (Some(first), Some(third), None);
     let payload: String = WHO.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,4 +1,5 @@
-//! What an operator changes while traffic flows: draining, disabling, weights, loads, rules; stickiness and floors with it.
+//! What an operator changes while traffic flows: draining, disabling, weights, loads, rules; and with them stickiness
+//! and floors.
 
 use crate::WEB;
 use crate::world::{CLIENT, Lines, PROBES, Running, World, eventually, run};
@@ -6,14 +7,14 @@ use equipoise::balance::{Admin, Health, PickedBy};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// The number of the server that answers a request.
+/// Returns the number of the server that responds to a request.
 fn answer(curl: &mut Command) -> usize {
     let output = run(curl);
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().parse().expect("a server's number")
 }
 
-/// The servers that answer so many requests, one after another.
+/// Returns the servers that respond to this many requests, one after another.
 fn answers(world: &World, family: usize, count: usize) -> Vec<usize> {
     (0..count).map(|_| answer(&mut world.curl(family, ""))).collect()
 }
@@ -22,7 +23,7 @@ fn count(all: &[usize], n: usize) -> usize {
     all.iter().filter(|server| **server == n).count()
 }
 
-/// Slow downloads, one a server, from server1 to server3.
+/// Slow downloads, one per server, from server1 to server3.
 fn downloads(world: &World) -> Vec<Running> {
     let mut all: Vec<(String, Running)> = Vec::new();
     for n in 1..=3 {
@@ -39,7 +40,7 @@ fn downloads(world: &World) -> Vec<Running> {
     all.into_iter().map(|(_, curl)| curl).collect()
 }
 
-/// Bytes that a server has sent to clients.
+/// Returns the bytes that a server has sent to clients.
 fn sent(world: &World, n: usize) -> u64 {
     world.server_row(n).bytes_out
 }
@@ -58,7 +59,7 @@ fn a_draining_server_keeps_its_downloads_until_the_deadline_and_gets_nothing_els
         assert_eq!(count(&answers(&world, family, 9), 1), 0, "family {family}");
     }
     eventually("the download to go on", || sent(&world, 1) > before + 20_000);
-    assert!(began.elapsed() < Duration::from_secs(2), "else this shows nothing");
+    assert!(began.elapsed() < Duration::from_secs(2), "otherwise this shows nothing");
     let ended = curls[0].wait("the download's end");
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(ended.code(), Some(56), "curl: connection reset by peer");
@@ -73,7 +74,7 @@ fn a_draining_server_keeps_its_downloads_until_the_deadline_and_gets_nothing_els
     world.change("server enable web/server1");
     assert_eq!(count(&answers(&world, 0, 9), 1), 3);
 
-    // Without a deadline it is drained when the last flow has gone.
+    // Without a deadline it is drained when the last flow has ended.
     world.change("server drain web/server2");
     let drained = "server web/server2 is drained";
     assert!(!world.log().contains(drained));
@@ -109,13 +110,13 @@ fn disabling_and_weights_take_effect_at_once() {
 }
 
 #[test]
-fn loads_told_by_hand_steer_the_resource_usage_algorithm() {
+fn loads_set_by_an_operator_steer_the_resource_usage_algorithm() {
     let world = World::new("load");
     let _nginx = world.nginx();
     let lines = Lines { service: "algorithm = \"resource-usage\"", ..Lines::default() };
     let _gateway = world.start(&world.probing(WEB, lines));
     let all = answers(&world, 0, 9);
-    assert_eq!([1, 2, 3].map(|n| count(&all, n)), [3, 3, 3], "in turn until all have told theirs");
+    assert_eq!([1, 2, 3].map(|n| count(&all, n)), [3, 3, 3], "in turn until all have reported theirs");
     for (n, load) in [(1, 90), (2, 5), (3, 95)] {
         world.change(&format!("server load web/server{n} {load}"));
         assert_eq!(world.server_row(n).load, Some(load));
@@ -129,7 +130,7 @@ fn loads_told_by_hand_steer_the_resource_usage_algorithm() {
 }
 
 #[test]
-fn loads_that_servers_tell_in_their_pages_steer_it_too() {
+fn loads_that_servers_report_in_their_pages_steer_it_too() {
     let world = World::new("told");
     let _nginx = world.nginx();
     let tell = |n: usize, text: &str| std::fs::write(world.nginx_dir(n).join("health"), text).unwrap();
@@ -144,7 +145,7 @@ fn loads_that_servers_tell_in_their_pages_steer_it_too() {
         let what = format!("loads of {want:?}");
         eventually(&what, || (1..=3).all(|n| world.server_row(n).load == Some(want[n - 1])));
     };
-    // Of each flow given since the last report the gateway thinks that it costs 5 % at most.
+    // For each flow assigned since the last report the gateway assumes a load of at most 5 %.
     loads([50, 10, 60]);
     assert_eq!(count(&answers(&world, 0, 6), 2), 6);
     tell(2, "load=99");
@@ -221,7 +222,7 @@ fn clients_stick_to_their_servers_until_these_are_drained() {
         for _ in 0..5 {
             assert_eq!([ask(clients[0]), ask(clients[1])], [moved, homes[1]], "it has a home again");
         }
-        // Nor does it come back to what it did not see go.
+        // Nor does it return to a server whose absence it did not notice.
         let newest = || world.flows(&["--client", clients[1]]).into_iter().min_by_key(|row| row.age_ms).unwrap();
         assert_eq!(newest().picked_by, PickedBy::Stickiness);
         world.change(&format!("server drain web/server{}", homes[1]));

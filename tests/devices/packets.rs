@@ -1,4 +1,4 @@
-//! Packets other than TCP connections: pings, UDP, what is no service's, what belongs to no flow.
+//! Packets other than TCP connections: pings, UDP, packets of no service, packets of no flow.
 
 use crate::Service;
 use crate::world::{CLIENT, SERVICE, World, eventually, program, run};
@@ -13,7 +13,7 @@ use std::time::Duration;
 const ECHO: Service = ("echo", "7/udp", 1, 7777);
 const PING: Service = ("ping", "icmp", 3, 0);
 
-/// Three pings from the client, all answered.
+/// Three pings from the client, all replied to.
 fn ping(world: &World, address: &str) {
     let mut ping = world.client.command(program("ping").to_str().unwrap());
     let output = run(ping.args(["-n", "-c", "3", "-i", "0.01", "-W", "10", address]));
@@ -29,7 +29,7 @@ fn dropped(world: &World, reason: Reason) -> u64 {
     world.totals().engine.dropped.iter().find(|c| c.kind == reason).expect("every reason is listed").count
 }
 
-/// A socket of the client's or a server's namespace.
+/// A socket in the client's or a server's namespace.
 fn socket(world: &World, server: Option<usize>, address: IpAddr, port: u16) -> UdpSocket {
     let namespace = server.map_or(&world.client, |n| &world.servers[n - 1]);
     let socket = namespace.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
@@ -73,12 +73,12 @@ fn pings_of_an_icmp_service_go_to_its_servers() {
 }
 
 #[test]
-fn udp_goes_two_ways_and_its_flow_says_so() {
+fn udp_goes_both_ways_and_its_flow_shows_it() {
     two_ways(&World::new("udp"));
 }
 
 #[test]
-fn udp_sums_are_right_where_the_kernel_completes_them() {
+fn udp_checksums_are_valid_when_the_kernel_completes_them() {
     let world = World::new("udpsums");
     world.plain_cables();
     two_ways(&world);
@@ -99,7 +99,7 @@ fn two_ways(world: &World) {
                 assert_eq!(world.flows(&["--client", CLIENT[family]])[0].state, TimeoutState::UdpOneWay);
             }
             server.send_to(&buffer[..len], from).unwrap();
-            assert_eq!(client.recv(&mut buffer).expect("the answer, from the service's address"), 1000);
+            assert_eq!(client.recv(&mut buffer).expect("the reply, from the service's address"), 1000);
             assert_eq!(buffer[..1000], [round; 1000]);
         }
         let row = world.flows(&["--client", CLIENT[family]]).remove(0);
@@ -113,7 +113,7 @@ fn two_ways(world: &World) {
     assert_eq!(world.flows(&[]).len(), 2);
 }
 
-/// Leads what comes from the client into the device, whatever its destination.
+/// Routes what comes from the client to the device, whatever its destination.
 fn divert(world: &World) {
     for family in ["-4", "-6"] {
         let mut rule = world.gateway.command(program("ip").to_str().unwrap());
@@ -159,25 +159,25 @@ fn a_servers_packet_of_no_flow_is_dropped_by_name() {
             service_port.send_to(b"stray", (client_address(family), 5555)).unwrap();
         }
         eventually("three dropped packets", || dropped(&world, Reason::ServerNoFlow) == before + 3);
-        // The server's other ports are its own business: what comes from them passes unchanged.
+        // The server's other ports are not the gateway's business: their packets are forwarded unchanged.
         let foreign = world.totals().engine.foreign;
         other_port.send_to(b"own", (client_address(family), 5555)).unwrap();
         let mut buffer = [0; 16];
         let len = client.recv(&mut buffer).expect("the packet from the other port");
-        assert_eq!(&buffer[..len], b"own", "of those dropped none arrives");
+        assert_eq!(&buffer[..len], b"own", "none of the dropped ones arrives");
         client.set_nonblocking(true).unwrap();
         assert_eq!(client.recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
         assert_eq!(world.totals().engine.foreign, foreign + 1);
     }
 }
 
-/// What the servers' side sends that is no answer: pings of theirs, the gateway's own, and the discovery of neighbours.
+/// Packets from the servers' side that are not replies: their own pings, the gateway's, and neighbour discovery.
 #[test]
-fn icmp_that_is_not_about_flows_goes_on_as_if_there_were_no_gateway() {
+fn icmp_that_is_not_about_flows_is_forwarded_as_without_a_gateway() {
     let world = World::new("icmpown");
     let _gateway = world.start(&world.configuration("", &[ECHO]));
     let pings = |from: &Namespace, to: &str| {
-        // Whoever must be discovered before the first ping.
+        // Neighbour discovery before the first ping.
         for namespace in [from, &world.gateway] {
             let output = run(namespace.command(program("ip").to_str().unwrap()).args(["neigh", "flush", "all"]));
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -192,12 +192,12 @@ fn icmp_that_is_not_about_flows_goes_on_as_if_there_were_no_gateway() {
         let before = foreign();
         pings(&world.gateway, &World::server_address(1, family).to_string());
         pings(&world.servers[0], gateway);
-        assert_eq!(foreign(), before, "the gateway's own do not come in");
+        assert_eq!(foreign(), before, "the gateway's own do not enter the device");
         pings(&world.servers[0], CLIENT[family]);
-        // Its request, and the client's answer, which is led to nobody's device.
+        // Its request, and the client's reply, which is not routed to the device.
         assert_eq!(foreign(), before + 3);
         pings(&world.servers[0], other);
-        // Server2 serves nothing, but its interface leads to no server either: only requests come in.
+        // Server2 serves nothing, and no server is reached through its interface: only requests enter.
         assert_eq!(foreign(), before + 6);
     }
     let engine = world.totals().engine;

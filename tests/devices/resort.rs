@@ -1,9 +1,9 @@
-//! Who serves when the first choice cannot: last resorts, backups, groups of priority, servers that are full.
+//! Who serves when the first choice cannot: last resorts, backups, priority groups, servers at their limit.
 
 use crate::WEB;
 use crate::world::{Lines, Running, SERVICE, World, eventually, run};
 
-/// What becomes of a request: the number of the server that answered, or curl's exit code.
+/// The result of a request: the number of the server that responded, or curl's exit code.
 fn fate(world: &World, family: usize) -> Result<usize, i32> {
     let output = run(world.curl(family, "").args(["--max-time", "1"]));
     match output.status.code() {
@@ -12,7 +12,7 @@ fn fate(world: &World, family: usize) -> Result<usize, i32> {
     }
 }
 
-/// Who answers so many requests of each family: a number for each server.
+/// Returns who responds to this many requests of each family: a count per server.
 fn spread(world: &World, count: usize) -> [usize; 3] {
     let mut all = [0; 3];
     for i in 0..2 * count {
@@ -22,7 +22,7 @@ fn spread(world: &World, count: usize) -> [usize; 3] {
 }
 
 #[test]
-fn with_nobody_left_the_last_resort_answers_as_the_service_says() {
+fn without_any_server_the_last_resort_responds_as_configured() {
     let world = World::new("resort");
     let _nginx = world.nginx();
     let sorry = format!(

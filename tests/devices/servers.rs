@@ -7,8 +7,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The nginx of server NUMBER. Files in its directory say what becomes of `/health`: `sick` fails it, `hang` never answers,
-/// `trickle` sends a byte a second, `slow` hands it to a server behind it; else the file `health` is the answer.
+/// The nginx of server NUMBER. Files in its directory determine `/health`: `sick` fails it, `hang` never responds,
+/// `trickle` sends a byte per second, `slow` hands it to a server behind it; otherwise the file `health` is the
+/// response.
 const NGINX: &str = "daemon off; master_process off; error_log stderr error; pid nginx.pid;
 events { worker_connections 1024; }
 http {
@@ -28,19 +29,19 @@ http {
 }
 ";
 
-/// A query for the A record of `who.test`; the last byte of the answer is the server's number.
+/// A query for the A record of `who.test`; the last byte of the reply is the server's number.
 pub const WHO: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03who\x04test\x00\x00\x01\x00\x01";
 
-/// What a healthy nginx says at `/health`.
+/// What a healthy nginx returns for `/health`.
 pub const WELL: &str = "all is well\n";
 
 impl World {
-    /// An nginx on each server, port 8080, both families, that answers with the server's number.
+    /// Starts an nginx on each server, port 8080, both families, that responds with the server's number.
     pub fn nginx(&self) -> Vec<Running> {
         (1..=self.servers.len()).map(|n| self.nginx_on(n)).collect()
     }
 
-    /// The nginx of one server, which may have died before.
+    /// Starts the nginx of one server, which may have died before.
     pub fn nginx_on(&self, n: usize) -> Running {
         let dir = self.nginx_dir(n);
         if !dir.exists() {
@@ -58,17 +59,17 @@ impl World {
         running
     }
 
-    /// Where a server's nginx has its files.
+    /// The directory of a server's nginx.
     pub fn nginx_dir(&self, n: usize) -> PathBuf {
         self.dir.path().join(format!("nginx{n}"))
     }
 
-    /// A dnsmasq on each server that knows `who.test` as 192.0.2.N, N the server's number.
+    /// Starts a dnsmasq on each server that resolves `who.test` to 192.0.2.N, N being the server's number.
     pub fn dnsmasq(&self) -> Vec<Running> {
         (1..=self.servers.len()).map(|n| self.dnsmasq_on(n, n as u8)).collect()
     }
 
-    /// The dnsmasq of one server, which may have died before.
+    /// Starts the dnsmasq of one server, which may have died before.
     pub fn dnsmasq_on(&self, n: usize, answer: u8) -> Running {
         let mut command = self.servers[n - 1].command(program("dnsmasq").to_str().unwrap());
         let answer = format!("--address=/who.test/192.0.2.{answer}");
@@ -86,7 +87,7 @@ impl World {
         running
     }
 
-    /// Makes a server deaf to what these rules of nftables match, on top of what it is deaf to already.
+    /// Makes a server deaf to what these nftables rules match, in addition to what it is already deaf to.
     pub fn deafen(&self, n: usize, rules: &[&str]) {
         let mut commands = vec![
             "add table inet deaf".to_owned(),
@@ -96,7 +97,7 @@ impl World {
         self.nft(n, &commands.join("; "));
     }
 
-    /// Lets a deaf server hear everything again.
+    /// Makes a deaf server hear everything again.
     pub fn mend(&self, n: usize) {
         self.nft(n, "delete table inet deaf");
     }
@@ -111,5 +112,5 @@ impl World {
 /// Rules for [`World::deafen`]: everything that clients and monitors send. Neighbour discovery still works.
 pub const ALL: [&str; 3] =
     ["meta l4proto { tcp, udp } drop", "icmp type echo-request drop", "icmpv6 type echo-request drop"];
-/// Rules for [`World::deafen`]: echo requests alone.
+/// Rules for [`World::deafen`]: echo requests only.
 pub const PINGS: [&str; 2] = [ALL[1], ALL[2]];

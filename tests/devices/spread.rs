@@ -1,4 +1,4 @@
-//! Many connections at once: all succeed, and they are spread as the weights say.
+//! Many concurrent connections: all succeed, and they are spread by weight.
 
 use crate::WEB;
 use crate::world::World;

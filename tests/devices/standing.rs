@@ -1,4 +1,4 @@
-//! What clients feel when a server fails, leaves and comes back.
+//! What clients notice when a server fails, leaves and comes back.
 
 use crate::WEB;
 use crate::servers::{ALL, PINGS, WHO};
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 /// What a busy machine may add.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A monitor of a TCP port that needs under half a second.
+/// A monitor of a TCP port that needs less than half a second.
 const PORT: &str = "[[pool.monitor]]\ntype = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"200ms\"\nfall = 2\nrise = 2\n";
-/// The same of a whole host.
+/// The same for a whole host.
 const HOST: &str = "[[pool.monitor]]\ntype = \"icmp\"\ninterval = \"100ms\"\ntimeout = \"200ms\"\nfall = 2\nrise = 2\n";
 
-/// Sends so many requests at a time; the number of each server that answered. None may fail.
+/// Sends this many concurrent requests; returns the number of each server that responded. None may fail.
 fn answers(world: &World, family: usize, count: usize) -> Vec<usize> {
     let started: Vec<_> = (0..count).map(|_| world.curl(family, "").spawn().unwrap()).collect();
     let number = |curl: std::process::Child| {
@@ -28,7 +28,7 @@ fn answers(world: &World, family: usize, count: usize) -> Vec<usize> {
     started.into_iter().map(number).collect()
 }
 
-/// Waits until every monitored address of a server is up, or down: the row of the server tells the worst of them.
+/// Waits until every monitored address of a server is up, or down: the server's row shows the worst of them.
 fn until_health(world: &World, n: usize, health: Health) {
     let name = format!("server{n}");
     eventually(&format!("{name} to be {}", health.name()), || {
@@ -39,7 +39,7 @@ fn until_health(world: &World, n: usize, health: Health) {
 }
 
 #[test]
-fn a_server_that_has_left_gets_no_request_and_comes_back_slowly() {
+fn a_server_out_of_rotation_gets_no_requests_and_comes_back_slowly() {
     let world = World::new("leave");
     let mut nginx = world.nginx();
     let lines = Lines { pool: "slow-start = \"3s\"", rest: PORT, ..Lines::default() };
@@ -66,7 +66,7 @@ fn a_server_that_has_left_gets_no_request_and_comes_back_slowly() {
     assert_eq!(all.iter().filter(|n| **n == 1).count(), 10, "{all:?}");
 }
 
-/// Idle connections, one a server, each with its server's end of it.
+/// Idle connections, one per server, each with the server's end.
 fn idle_connections(world: &World, family: usize) -> Vec<(TcpStream, TcpStream)> {
     let bind = |n: usize| {
         let at = (World::server_address(n, family), 8080);
@@ -95,10 +95,10 @@ fn connections_of_a_server_that_leaves_are_reset_at_both_ends() {
     let lines = Lines { service: "on-down = \"reset\"", rest: HOST, ..Lines::default() };
     let _gateway = world.start(&world.probing(WEB, lines));
     let mut of = [0, 1].map(|family| idle_connections(&world, family));
-    // The first keeps quiet to clients too; the second to monitors alone; the third stays.
+    // The first is silent towards clients too; the second towards monitors only; the third stays.
     world.deafen(1, &ALL);
     world.deafen(2, &PINGS);
-    // Data that nobody acknowledges does not make a reset less believable.
+    // Unacknowledged data does not make a reset less acceptable.
     of[1][0].0.write_all(b"hello?").unwrap();
     let reset = |stream: &mut TcpStream, what: &str| {
         let error = stream.read(&mut [0; 16]).expect_err(what);
@@ -164,21 +164,21 @@ fn connections_that_fail_take_a_server_out_for_a_while_without_a_monitor() {
     eventually("its end", || world.server_row(1).passive_hold_ms.is_none());
     assert!(answers(&world, 0, 9).contains(&1), "it is tried again");
 
-    // Too short for the client's kernel to repeat a SYN, which would be a sign too.
+    // Too short for the client's kernel to retransmit a SYN, which would be a sign too.
     world.deafen(2, &["tcp dport 8080 reject with icmpx host-unreachable"]);
     failures(1, 6, "0.8");
     held(2, 2);
     assert!(!answers(&world, 1, 9).contains(&2));
     world.mend(2);
 
-    // The client's kernel repeats its SYN after a second.
+    // The client's kernel retransmits its SYN after a second.
     world.deafen(3, &ALL);
     assert!(failures(1, 6, "2") >= 2, "a third of them, or half");
     held(3, 2);
     assert!(!answers(&world, 1, 9).contains(&3));
 }
 
-/// A client that sends from one port for ever; its answers tell the server's number.
+/// A client that sends from one port forever; the replies contain the server's number.
 struct Asker {
     socket: UdpSocket,
     service: &'static str,
@@ -192,7 +192,7 @@ impl Asker {
         Asker { socket, service: SERVICE[family] }
     }
 
-    /// Asks once; who answered, if anybody did.
+    /// Asks once; returns who replied, if anyone.
     fn ask(&self) -> Option<usize> {
         self.socket.send_to(WHO, (self.service, 53)).unwrap();
         let mut buffer = [0; 512];
@@ -200,7 +200,7 @@ impl Asker {
         Some(usize::from(buffer[len - 1]))
     }
 
-    /// Asks until somebody else than `not` answers; how long that took since `since`.
+    /// Asks until a server other than `not` replies; returns how long that took since `since`.
     fn until_another(&self, not: usize, since: Instant) -> Duration {
         eventually("another server's answer", || self.ask().is_some_and(|server| server != not));
         since.elapsed()
@@ -231,7 +231,7 @@ fn a_udp_client_of_one_port_reaches_a_live_server_within_a_probe_period_of_its_s
         let back = || world.monitors().iter().all(|row| row.state == Health::Up);
         eventually("the server to come back", back);
 
-        // The socket may still tell of the server's port that was closed before.
+        // The socket may still report the server's port that was closed before.
         let server = (0..3).find_map(|_| asker.ask()).expect("an answer");
         world.deafen(server, &ALL);
         let took = asker.until_another(server, Instant::now());

@@ -1,5 +1,5 @@
 //! A network of namespaces with real programs in it: client, gateway, three servers, and the built `equipoise` in the
-//! gateway. Everything dies with the values here, also when a test panics.
+//! gateway. Everything ends with the values here, also if a test panics.
 
 use crate::Service;
 use equipoise::control::Totals;
@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 pub const SERVICE: [&str; 2] = ["192.0.2.80", "2001:db8:80::80"];
 /// The client's addresses.
 pub const CLIENT: [&str; 2] = ["198.51.100.2", "2001:db8:c::2"];
-/// Where the gateway's probes come from.
+/// The source addresses of the gateway's probes.
 pub const PROBES: [&str; 2] = ["192.0.2.1", "2001:db8:80::1"];
-/// How long anything may take to come up or go down on a busy machine.
+/// How long anything may take to start or stop on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A program that runs beside the test.
+/// A program that runs alongside the test.
 pub struct Running(Child);
 
 impl Running {
@@ -40,7 +40,7 @@ impl Running {
         self.end_with(Signal::TERM)
     }
 
-    /// Sends a signal and waits for the end.
+    /// Sends a signal and waits for the program to end.
     pub fn end_with(mut self, signal: Signal) -> ExitStatus {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
         self.wait(&format!("its end after {signal:?}"))
@@ -71,7 +71,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until `done` is so, or panics.
+/// Waits until `done` holds, or panics.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
@@ -80,7 +80,7 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A program's path; panics with the package that has it where it is missing.
+/// Returns a program's path; panics with the name of its package if it is missing.
 pub fn program(name: &str) -> PathBuf {
     let package = match name {
         "nft" => "nftables",
@@ -98,14 +98,14 @@ pub fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("the program {name} is missing: apt-get install {package}"))
 }
 
-/// Lines of a test's own for the tables of a configuration with one service.
+/// A test's own lines for the tables of a configuration with one service.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Lines<'a> {
     /// For `[[service]]`.
     pub service: &'a str,
     /// For `[[pool]]`.
     pub pool: &'a str,
-    /// Behind everything: monitors and rules.
+    /// At the end: monitors and rules.
     pub rest: &'a str,
 }
 
@@ -118,7 +118,7 @@ pub struct World {
 }
 
 impl World {
-    /// Makes it; `test` must differ between tests.
+    /// Creates it; `test` must differ between tests.
     pub fn new(test: &str) -> World {
         let namespace = |name: &str| {
             let label = format!("dev-{test}-{name}");
@@ -137,7 +137,7 @@ impl World {
             .map(|n| {
                 let server = namespace(&format!("server{n}"));
                 join(&gateway, &format!("server{n}"), &server, [&format!("10.99.{n}"), &format!("fd99:0:0:{n}")]);
-                // Else a kernel keeps ICMP errors to itself when several are due within a second.
+                // Otherwise the kernel suppresses ICMP errors when several are due within a second.
                 for limit in ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"] {
                     server.sysctl(limit, "0").unwrap();
                 }
@@ -155,7 +155,8 @@ impl World {
         self.dir.path().join("control.sock")
     }
 
-    /// A configuration with a service for each (name, port and protocol, as in "80/tcp"; servers; their port), both families.
+    /// A configuration with a service for each (name, port and protocol, as in "80/tcp"; servers; their port), both
+    /// families.
     pub fn configuration(&self, gateway: &str, services: &[(&str, &str, usize, u16)]) -> String {
         let mut text = format!("[gateway]\ncontrol-socket = {:?}\n{gateway}\n[flows]\nmax = 4096\n", self.socket());
         for service in services {
@@ -164,7 +165,7 @@ impl World {
         text
     }
 
-    /// A configuration with one service whose servers can be probed, and with lines of the test's own.
+    /// A configuration with one service whose servers can be probed, and with the test's own lines.
     pub fn probing(&self, service: Service, lines: Lines<'_>) -> String {
         let [v4, v6] = PROBES;
         self.configuration(&format!("probe-address = [\"{v4}\", \"{v6}\"]"), &[])
@@ -200,12 +201,12 @@ impl World {
         command
     }
 
-    /// Starts the gateway and waits until it answers.
+    /// Starts the gateway and waits until it responds.
     pub fn start(&self, configuration: &str) -> Running {
         self.start_by(configuration, &[])
     }
 
-    /// The same, by another program that becomes the gateway.
+    /// The same, through another program that becomes the gateway.
     pub fn start_by(&self, configuration: &str, wrap: &[&str]) -> Running {
         let path = self.dir.path().join("stderr");
         let mut command = self.equipoise(configuration, wrap);
@@ -220,7 +221,7 @@ impl World {
         running
     }
 
-    /// Starts a gateway that cannot run; its exit code and what it said.
+    /// Starts a gateway that must fail; returns its exit code and its message.
     pub fn start_in_vain(&self, configuration: &str, wrap: &[&str]) -> (Option<i32>, String) {
         let output = run(self.equipoise(configuration, wrap).stdin(Stdio::null()));
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -239,50 +240,50 @@ impl World {
         stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
     }
 
-    /// What `eqctl flows --json` shows, with filters.
+    /// Returns what `eqctl flows --json` shows, with filters.
     pub fn flows(&self, filters: &[&str]) -> Vec<FlowRow> {
         self.eqctl(&[&["flows", "--json"], filters].concat())
     }
 
-    /// What `eqctl servers --json` shows.
+    /// Returns what `eqctl servers --json` shows.
     pub fn server_rows(&self) -> Vec<ServerRow> {
         self.eqctl(&["servers", "--json"])
     }
 
-    /// A server's row.
+    /// Returns a server's row.
     pub fn server_row(&self, n: usize) -> ServerRow {
         let name = format!("server{n}");
         self.server_rows().into_iter().find(|row| row.server == name).expect("a row a server")
     }
 
-    /// What `eqctl monitors --json` shows.
+    /// Returns what `eqctl monitors --json` shows.
     pub fn monitors(&self) -> Vec<MonitorRow> {
         self.eqctl(&["monitors", "--json"])
     }
 
-    /// What `eqctl history --json` shows of a server.
+    /// Returns what `eqctl history --json` shows for a server.
     pub fn history(&self, n: usize) -> Vec<HistoryRow> {
         let name = format!("server{n}");
         self.eqctl::<HistoryRow>(&["history", "--json"]).into_iter().filter(|row| row.server == name).collect()
     }
 
-    /// What `eqctl rules --json` shows.
+    /// Returns what `eqctl rules --json` shows.
     pub fn rules(&self) -> Vec<RuleRow> {
         self.eqctl(&["rules", "--json"])
     }
 
-    /// Changes something by `eqctl`.
+    /// Changes something through `eqctl`.
     pub fn change(&self, words: &str) {
         let output = self.eqctl_raw(&words.split_whitespace().collect::<Vec<_>>());
         assert!(output.status.success(), "eqctl {words}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// What the gateway has logged.
+    /// Returns what the gateway has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("stderr")).unwrap()
     }
 
-    /// What `eqctl counters --json` shows; it must add up at any time.
+    /// Returns what `eqctl counters --json` shows; it must add up at any time.
     pub fn totals(&self) -> Totals {
         let totals = self.eqctl::<Totals>(&["counters", "--json"]).pop().expect("one row");
         let engine = &totals.engine;
@@ -299,14 +300,14 @@ impl World {
         });
     }
 
-    /// Waits until a server listens on a TCP port, without a connection: iperf3 takes each for a test.
+    /// Waits until a server listens on a TCP port, without connecting: iperf3 takes each connection for a test.
     pub fn listening(&self, server: usize, port: u16) {
         eventually(&format!("server{server} to listen on port {port}"), || {
             !self.sockets(server, &["-l", &format!("sport = :{port}")]).is_empty()
         });
     }
 
-    /// A server's TCP sockets, a line each, as its own kernel shows them.
+    /// Returns a server's TCP sockets, one per line, as its own kernel shows them.
     pub fn sockets(&self, server: usize, which: &[&str]) -> String {
         let mut ss = self.servers[server - 1].command(program("ss").to_str().unwrap());
         let output = run(ss.arg("-Htn").args(which));
@@ -314,7 +315,7 @@ impl World {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A curl on the client, ready to be started.
+    /// Returns a curl on the client, ready to be started.
     pub fn curl(&self, family: usize, path: &str) -> Command {
         let host = [SERVICE[0].to_owned(), format!("[{}]", SERVICE[1])][family].clone();
         let mut command = self.client.command(program("curl").to_str().unwrap());
@@ -323,8 +324,8 @@ impl World {
         command
     }
 
-    /// Makes the gateway's cables to the client and to server1 plain: the kernel cuts super-packets and completes
-    /// checksums before them, so that a sum which was patched wrongly is found out. Else nobody looks.
+    /// Disables offload on the gateway's links to the client and to server1: the kernel then splits super-packets and
+    /// completes checksums before them, so that a wrongly patched checksum is detected. Otherwise nobody checks.
     pub fn plain_cables(&self) {
         let ethtool = program("ethtool");
         for device in ["client", "server1"] {
@@ -334,14 +335,14 @@ impl World {
         }
     }
 
-    /// Links, rules and routes of the gateway, all that a run may change.
+    /// Returns links, rules and routes of the gateway: everything that a run may change.
     pub fn system(&self) -> String {
         let ip = |args: &[&str]| {
             let output = run(self.gateway.command(program("ip").to_str().unwrap()).args(args));
             assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap()
         };
-        // Routes of the devices' own link-local addresses come when duplicate detection ends.
+        // Routes of the devices' own link-local addresses appear when duplicate address detection ends.
         eventually("all addresses to be usable", || ip(&["-6", "address", "show", "tentative"]).is_empty());
         let lists = [
             &["-br", "link"][..],
@@ -354,12 +355,12 @@ impl World {
     }
 }
 
-/// Runs a program to its end.
+/// Runs a program to completion.
 pub fn run(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"))
 }
 
-/// Lays a cable between the gateway and another: the gateway is .1 and ::1 on it, the other .2 and ::2.
+/// Connects another namespace to the gateway: the gateway is .1 and ::1 on the link, the other .2 and ::2.
 fn join(gateway: &Namespace, device: &str, other: &Namespace, [v4, v6]: [&str; 2]) {
     gateway.cable(device, other, "eth0").unwrap();
     gateway.address(device, format!("{v4}.1/24").parse().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The captures: each a name and a file's bytes, all made from the same numbers at each run.
+//! The captures: each a name and a file's bytes, generated identically on each run.
 
 use super::craft::*;
 use super::random::Random;
@@ -13,9 +13,9 @@ pub struct Capture {
     pub is_damaged: bool,
 }
 
-/// Link types without IP packets that can be read: AX.25, Econet, BACnet, USB, SITA, Bluetooth, CAN, netlink, ...
+/// Link types without readable IP packets: AX.25, Econet, BACnet, USB, SITA, Bluetooth, CAN, netlink, ...
 pub const UNKNOWN: [u32; 12] = [3, 115, 165, 189, 196, 201, 227, 230, 253, 265, 271, 290];
-/// Link types that are read, frequent ones and rare ones.
+/// Supported link types, common and rare ones.
 const READ: [u32; 43] = [
     0, 1, 6, 7, 8, 9, 10, 12, 14, 50, 51, 100, 101, 104, 105, 107, 108, 109, 113, 117, 119, 122, 123, 127, 129, 138,
     163, 166, 192, 204, 205, 206, 226, 228, 229, 239, 242, 258, 276, 281, 282, 284, 285,
@@ -61,7 +61,7 @@ pub fn below(directory: &Path) -> Vec<Capture> {
 
 pub type Add<'a> = &'a mut dyn FnMut(String, Vec<u8>);
 
-/// A word for the family.
+/// The digit of the family.
 fn family(six: bool) -> &'static str {
     if six { "6" } else { "4" }
 }
@@ -78,7 +78,7 @@ fn usual() -> Vec<Vec<u8>> {
     packets
 }
 
-/// The link header of a packet, by the number of the link type.
+/// The link header of a packet, by link type number.
 fn link_header(link: u32, six: bool) -> Vec<u8> {
     let kind = if six { [0x86, 0xdd] } else { [8, 0] };
     match link {
@@ -100,7 +100,7 @@ fn link_header(link: u32, six: bool) -> Vec<u8> {
     }
 }
 
-/// The same for those that are rare.
+/// The same for rare link types.
 fn rare_header(link: u32, six: bool) -> Vec<u8> {
     let kind = if six { [0x86, 0xdd] } else { [8, 0] };
     let snap = [&[0xaa, 0xaa, 3, 0, 0, 0][..], &kind].concat();
@@ -183,7 +183,7 @@ fn foreign_links(add: Add) {
     }
 }
 
-/// Transports of all kinds, each with bodies of many lengths.
+/// Transports of all kinds, each with payloads of many lengths.
 fn protocols(add: Add, six: bool) {
     for step in 0..64u8 {
         let mut packets = Vec::new();
@@ -192,7 +192,7 @@ fn protocols(add: Add, six: bool) {
                 let body: Vec<u8> = (0..len).map(|i: u8| i.wrapping_mul(37).wrapping_add(protocol)).collect();
                 packets.push(ip(six, protocol, &body));
             }
-            // IPIP, 6in4 and GRE with a whole packet within.
+            // IPIP, 6in4 and GRE with a whole packet inside.
             packets.extend(usual().iter().map(|inner| ip(six, protocol, inner)));
             packets.extend(usual().iter().map(|inner| ip(six, protocol, &[&[0, 0, 8, 0][..], inner].concat())));
         }
@@ -220,12 +220,12 @@ fn messages(add: Add, six: bool) {
         if six { &[(1, 4), (2, 0), (3, 0), (4, 1)] } else { &[(3, 3), (3, 4), (4, 0), (5, 1), (11, 0), (12, 0)] };
     for (at, about) in usual().iter().enumerate().filter(|(_, packet)| (packet[0] >> 4 == 6) == six) {
         for (kind, code) in errors {
-            // A flow first, then errors about what its server was sent, which nobody here knows, and about itself.
+            // First a flow, then errors about packets to its server, which the gateway never sent, and about its own.
             let mut packets = usual();
             for cut in 0..=about.len() {
                 packets.push(ip(six, number, &icmp(six, *kind, *code, [0, 0, 5, 0], &about[..cut])));
             }
-            // RFC 4884: the length of the quote in words, padding to 128 bytes, and an extension with its sum.
+            // RFC 4884: the length of the quote in words, padding to 128 bytes, and an extension with its checksum.
             let mut quote = about.clone();
             quote.resize(128, 0);
             let mut extension = vec![0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 0x21, 64];
@@ -242,7 +242,7 @@ fn messages(add: Add, six: bool) {
     }
 }
 
-/// TCP of all flags and data offsets; UDP of wrong sums and lengths.
+/// TCP of all flags and data offsets; UDP with wrong checksums and lengths.
 fn segments(add: Add, six: bool) {
     for offset in 0..16u8 {
         let packets: Vec<_> =
@@ -262,7 +262,7 @@ fn segments(add: Add, six: bool) {
         }
     }
     add(format!("UDP over IPv{}", family(six)), pcap(true, false, RAW, usize::MAX, &packets));
-    // Each option kind of TCP with lengths that fit, are zero and run over.
+    // Each option kind of TCP with lengths that fit, are zero, or overrun.
     let packets: Vec<_> = (0..=255u8)
         .flat_map(|kind| [0u8, 1, 2, 4, 8, 40].map(|len| [kind, len, 5, 0xb4, 0, 0, 0, 0]))
         .map(|options| ip(six, 6, &tcp(six, 443, [0x70, 2], &options)))
@@ -303,13 +303,13 @@ fn fragments(add: Add, six: bool) {
     }
     let flood: Vec<_> = (0..1500).map(|i| fragment(six, 17, i, 8 * (i as u16 % 100), i % 3 > 0, &[3; 64])).collect();
     add(format!("a flood of fragments over IPv{}", family(six)), pcap(false, false, RAW, usize::MAX, &flood));
-    // The ping of death: it would end behind 65,535 bytes.
+    // The ping of death: it would end beyond 65,535 bytes.
     let death =
         [(0, true), (65_528, false)].map(|(at, more)| fragment(six, if six { 58 } else { 1 }, 5, at, more, &[8; 400]));
     add(format!("ping of death over IPv{}", family(six)), pcap(false, false, RAW, usize::MAX, &death));
 }
 
-/// IPv4 options of each kind, with lengths and pointers that are right and wrong.
+/// IPv4 options of each kind, with valid and invalid lengths and pointers.
 fn options(add: Add) {
     for high in 0..16u8 {
         let mut packets = Vec::new();
@@ -324,7 +324,7 @@ fn options(add: Add) {
     }
 }
 
-/// Extension headers in all orders of three, right and with wrong lengths.
+/// Extension headers in all orders of three, with valid and invalid lengths.
 fn extensions(add: Add) {
     const KINDS: [u8; 7] = [0, 43, 44, 51, 60, 135, 139];
     for first in KINDS {
@@ -360,7 +360,7 @@ fn extensions(add: Add) {
                             0,
                             0,
                         ],
-                        // A routing header of type 0 with a segment left, where the length is wrong.
+                        // A routing header of type 0 with a segment left and a wrong length.
                         43 => vec![next, bad, 0, bad & 1, 0, 0, 0, 0],
                         _ => vec![next, bad, 1, 4, 0, 0, 0, 0],
                     };
@@ -383,7 +383,7 @@ fn extensions(add: Add) {
     add("sixty extension headers".into(), pcap(false, false, RAW, usize::MAX, &[v6(60, &long)]));
 }
 
-/// Addresses that no packet should have, from and to.
+/// Addresses that no packet should have, as source and as destination.
 fn attacks(add: Add) {
     let odd = [
         [0, 0, 0, 0],
@@ -428,7 +428,7 @@ fn attacks(add: Add) {
     }
 }
 
-/// The real captures with flipped bits, and cut off.
+/// The real captures with flipped bits, and truncated.
 fn damaged(list: &mut Vec<Capture>, fixtures: &Path) {
     let mut names: Vec<_> =
         fs::read_dir(fixtures).expect("fixtures/captures").map(|entry| entry.expect("an entry").path()).collect();
@@ -443,7 +443,7 @@ fn damaged(list: &mut Vec<Capture>, fixtures: &Path) {
             let mut file = whole.clone();
             for _ in 0..1 + random.below(60) {
                 let at = random.below(file.len() as u64) as usize;
-                // The first bytes say what the file is.
+                // The first bytes identify the file format.
                 if at > 60 {
                     file[at] ^= 1 << random.below(8);
                 }

@@ -1,12 +1,12 @@
-//! Strange packets and capture files, made byte by byte. It knows no code of the library under test.
+//! Strange packets and capture files, made byte by byte. It uses no code of the library under test.
 
-/// An IPv4 address of a client and of a destination, and their IPv6 kin.
+/// An IPv4 address of a client and of a destination, and their IPv6 counterparts.
 pub const SRC4: [u8; 4] = [198, 51, 100, 7];
 pub const DST4: [u8; 4] = [203, 0, 113, 80];
 pub const SRC6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 pub const DST6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
 
-/// The internet checksum of several pieces, each but the last of even length (RFC 1071).
+/// Returns the Internet checksum of several pieces, each but the last of even length (RFC 1071).
 pub fn sum(pieces: &[&[u8]]) -> u16 {
     let mut total = 0u64;
     for piece in pieces {
@@ -20,7 +20,7 @@ pub fn sum(pieces: &[&[u8]]) -> u16 {
     !(total as u16)
 }
 
-/// An IPv4 packet with options; `flags` are those and the fragment offset.
+/// An IPv4 packet with options; `flags` includes the fragment offset.
 pub fn v4(src: [u8; 4], dst: [u8; 4], protocol: u8, options: &[u8], flags: u16, body: &[u8]) -> Vec<u8> {
     let mut header = vec![0x45, 0, 0, 0, 0x12, 0x34];
     header.extend(flags.to_be_bytes());
@@ -49,7 +49,7 @@ pub fn v6(next: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Writes the sum of a transport at `at` in it, over the pseudo-header of the usual addresses.
+/// Writes the checksum of a transport at its offset `at`, over the pseudo-header of the usual addresses.
 pub fn summed(six: bool, protocol: u8, at: usize, mut body: Vec<u8>) -> Vec<u8> {
     body[at..at + 2].fill(0);
     let len = (body.len() as u32).to_be_bytes();
@@ -124,7 +124,7 @@ fn word(big: bool, value: u32) -> [u8; 4] {
     if big { value.to_be_bytes() } else { value.to_le_bytes() }
 }
 
-/// A pcap file; `cut` bytes at most of each frame are in it.
+/// A pcap file with at most `cut` bytes of each frame.
 pub fn pcap(big: bool, nanos: bool, link: u32, cut: usize, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut file = word(big, if nanos { 0xa1b2_3c4d } else { 0xa1b2_c3d4 }).to_vec();
     for value in [2, 4] {
@@ -153,7 +153,7 @@ pub fn block(big: bool, kind: u32, body: &[u8]) -> Vec<u8> {
     block
 }
 
-/// A pcapng file with blocks of other kinds between its packets.
+/// A pcapng file with blocks of other types between its packets.
 pub fn pcapng(big: bool, link: u16, cut: usize, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut section = word(big, 0x1a2b_3c4d).to_vec();
     section.extend(half(big, 1));
@@ -165,7 +165,7 @@ pub fn pcapng(big: bool, link: u16, cut: usize, frames: &[Vec<u8>]) -> Vec<u8> {
     interface.extend(word(big, 262_144));
     file.extend(block(big, 1, &interface));
     for (i, frame) in frames.iter().enumerate() {
-        // A custom block of a private number, one of no known kind, and an empty one.
+        // A custom block of a private number, one of an unknown type, and an empty one.
         file.extend(block(big, 0xbad, &[&word(big, 32_473)[..], b"odd"].concat()));
         file.extend(block(big, 0x0000_7777 + i as u32 % 5, b"unknown"));
         file.extend(block(big, 0x4000_0bad, &word(big, 32_473)));
@@ -180,11 +180,11 @@ pub fn pcapng(big: bool, link: u16, cut: usize, frames: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// A pcapng file as they were before there were Enhanced Packet Blocks: each packet with an option behind it.
+/// A pcapng file from before Enhanced Packet Blocks: each packet is followed by an option.
 pub fn pcapng_of_old(big: bool, link: u16, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut file = pcapng(big, link, usize::MAX, &[]);
     for (i, frame) in frames.iter().enumerate() {
-        // Interface 0, and a packet lost before each.
+        // Interface 0, and one packet dropped before each.
         let mut body = [half(big, 0), half(big, 1)].concat();
         for value in [0x0005_b000, i as u32 * 1000, frame.len() as u32, frame.len() as u32] {
             body.extend(word(big, value));
@@ -198,8 +198,8 @@ pub fn pcapng_of_old(big: bool, link: u16, frames: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// An SCTP packet of one chunk, its sum right: the CRC (RFC 9260, 6.8), bit by bit with the polynomial 0x1edc6f41 reflected,
-/// or the Adler-32 of old (RFC 2960, appendix B).
+/// An SCTP packet of one chunk with a valid checksum: the CRC (RFC 9260, 6.8), bit by bit with the reflected
+/// polynomial 0x1edc6f41, or the old Adler-32 (RFC 2960, appendix B).
 pub fn sctp(ports: [u16; 2], chunk: &[u8], of_old: bool) -> Vec<u8> {
     let mut packet: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
     packet.extend([1, 2, 3, 4, 0, 0, 0, 0]);

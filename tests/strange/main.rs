@@ -1,10 +1,11 @@
-//! Strange traffic: several hundred captures of odd, ancient and malformed packets through the engine, with services on
-//! every address. None makes it panic, no sum that came right leaves wrong, and tshark says the same.
+//! Strange traffic: several hundred captures of odd, ancient and malformed packets through the engine, with services
+//! on every address. None causes a panic, no packet that arrives valid leaves with a bad checksum, and tshark agrees.
 //!
-//! `STRANGE_CAPTURES=DIR cargo test --release --test strange -- --nocapture` takes the captures below a directory in
-//! their place: those that packet analysers keep as their tests, say, or your own.
+//! `STRANGE_CAPTURES=DIR cargo test --release --test strange -- --nocapture` takes the captures below a directory
+//! instead: for example the test suites of packet analysers, or your own.
 
-#![allow(clippy::disallowed_methods, reason = "its closing line tells how long it took")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+#![allow(clippy::disallowed_methods, reason = "its closing line states how long it took")]
 
 #[path = "../common/oracle.rs"]
 mod oracle;
@@ -26,7 +27,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Listens on a network, of every protocol that a service can have.
+/// Listens on a network, for every protocol that a service can have.
 fn listens(network: &str) -> String {
     let words = ":1-65535/tcp :1-65535/udp :1-65535/sctp /icmp /gre /esp /ipip /ip-33 /ip-89 /ip-103 /ip-136";
     let protocols: Vec<_> = words.split(' ').map(|protocol| format!("\"{network}{protocol}\"")).collect();
@@ -106,7 +107,7 @@ server = [{{ name = "old-1", address = "10.9.1.1" }}, {{ name = "old-2", address
     texts.map(parse).into()
 }
 
-/// What all replays came to.
+/// The totals of all replays.
 #[derive(Debug, Default)]
 struct Figures {
     captures: u64,
@@ -117,12 +118,12 @@ struct Figures {
     consumed: u64,
     dropped: u64,
     sent: u64,
-    /// What came and what it became, for tshark to judge.
+    /// Input and output packets, for tshark to check.
     pairs: Vec<tshark::Pair>,
 }
 
 #[test]
-fn strange_traffic_never_panics_and_leaves_no_wrong_sum_where_a_right_one_came() {
+fn strange_traffic_never_panics_and_valid_packets_leave_valid() {
     let start = Instant::now();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/captures");
     let own = std::env::var_os("STRANGE_CAPTURES");
@@ -163,7 +164,7 @@ fn strange_traffic_never_panics_and_leaves_no_wrong_sum_where_a_right_one_came()
     );
 }
 
-/// Replays a capture twice and judges what came of it.
+/// Replays a capture twice and checks the result.
 fn check(capture: &Capture, config: &str, settings: &Settings, place: &Path, figures: &mut Figures) {
     let name = format!("{} ({config})", capture.name);
     let input = place.join("in");
@@ -195,7 +196,7 @@ fn check(capture: &Capture, config: &str, settings: &Settings, place: &Path, fig
     judge(&name, &frames(&capture.file), &frames(&went), &report, figures);
 }
 
-/// The frames of a capture, as far as it can be read.
+/// Returns the frames of a capture, as far as it can be read.
 fn frames(capture: &[u8]) -> Vec<Frame> {
     let Ok(mut reader) = Reader::new(capture) else { return Vec::new() };
     std::iter::from_fn(|| reader.next_frame().ok()?).collect()
@@ -210,7 +211,7 @@ fn judge(name: &str, came: &[Frame], went: &[Frame], report: &[u8], figures: &mu
     let lines: Vec<Value> = lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect();
     let mut went = went.iter();
     let (mut told, mut skipped, mut sent) = (0, 0, 0);
-    // What came last, where it went on as other packets, or fragments of it were let go.
+    // The last input, if it was emitted as other packets, or its fragments were released.
     let mut cause: &[u8] = &[];
     let mut is_cause = false;
     for line in &lines {
@@ -225,7 +226,7 @@ fn judge(name: &str, came: &[Frame], went: &[Frame], report: &[u8], figures: &mu
                 _ => figures.dropped += 1,
             }
             if one["verdict"] == "forward" {
-                let after = packet(went.next().expect("a frame that was told to leave"));
+                let after = packet(went.next().expect("a frame for each line"));
                 pair(&format!("{name} #{number}"), cause, after, figures);
                 if one["why"] == "foreign" {
                     assert!(cause.starts_with(after), "{name} #{number}: a foreign packet was changed");
@@ -245,8 +246,8 @@ fn judge(name: &str, came: &[Frame], went: &[Frame], report: &[u8], figures: &mu
     } else if name.starts_with("link ") {
         assert!(told == 8 && skipped == 0, "{name}: {told} packets found, {skipped} frames skipped");
     }
-    assert_eq!(went.count(), 0, "{name}: frames that no line tells of");
-    assert_eq!(told + skipped, came.len() as u64, "{name}: a line for each frame");
+    assert_eq!(went.count(), 0, "{name}: frames without a line");
+    assert_eq!(told + skipped, came.len() as u64, "{name}: one line per frame");
     let counters = lines.iter().rev().find_map(|line| line.get("counters")).expect("counters").clone();
     let counters: Counters = serde_json::from_value(counters).expect("counters");
     assert!(counters.add_up(), "{name}: {counters:?}");
@@ -258,13 +259,14 @@ fn judge(name: &str, came: &[Frame], went: &[Frame], report: &[u8], figures: &mu
     figures.sent += sent;
 }
 
-/// Holds what left against what came; what the engine made by itself came of nothing, and must be valid. Of what the oracle
-/// does not find valid tshark may know more (source routes, sums of SCTP), so it gets every pair.
+/// Compares output with input; packets that the engine originates have no input, and must be valid. tshark may know
+/// more than the oracle about packets that the oracle does not find valid (source routes, SCTP checksums), so it gets
+/// every pair.
 fn pair(name: &str, came: &[u8], went: &[u8], figures: &mut Figures) {
     let is_valid = came.is_empty() || oracle::check(came).is_ok();
     if is_valid {
         oracle::check(went)
-            .unwrap_or_else(|why| panic!("{name}: came valid and left wrong: {why}\n{came:02x?}\n{went:02x?}"));
+            .unwrap_or_else(|why| panic!("{name}: arrived valid and left invalid: {why}\n{came:02x?}\n{went:02x?}"));
     }
     figures.pairs.push(tshark::Pair { name: name.into(), came: came.to_vec(), went: went.to_vec(), is_valid });
 }

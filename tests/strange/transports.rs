@@ -1,4 +1,5 @@
-//! Captures of transports whose sums are peculiar, and of packets whose sum covers other ends than their header's.
+//! Captures of transports with peculiar checksums, and of packets whose checksum covers other addresses than their
+//! header's.
 
 use super::captures::Add;
 use super::craft::*;
@@ -21,7 +22,8 @@ fn raw(packets: &[Vec<u8>]) -> Vec<u8> {
     pcap(false, false, 101, usize::MAX, packets)
 }
 
-/// SCTP with chunks of many lengths, and errors about what the service sent back, quoted whole, cut and with padding.
+/// SCTP with chunks of many lengths, and errors about the service's replies, quoted whole, truncated and with
+/// padding.
 fn associations(add: Add, six: bool) {
     let number = if six { 58 } else { 1 };
     let (kind, code) = if six { (1, 4) } else { (3, 2) };
@@ -37,7 +39,7 @@ fn associations(add: Add, six: bool) {
     add(format!("SCTP over {}", of(six)), raw(&packets));
 }
 
-/// A packet without options whose addresses change places: no sum of IP changes.
+/// A packet without options with swapped addresses: no IP checksum changes.
 fn reversed(packet: &[u8]) -> Vec<u8> {
     let (at, size) = if packet[0] >> 4 == 6 { (8, 16) } else { (12, 4) };
     let mut back = packet.to_vec();
@@ -45,14 +47,14 @@ fn reversed(packet: &[u8]) -> Vec<u8> {
     back
 }
 
-/// DCCP, UDP-Lite, and over IPv6 OSPF and PIM: sums at places of their own, over the addresses too.
+/// DCCP, UDP-Lite, and over IPv6 OSPF and PIM: checksums at offsets of their own, which cover the addresses too.
 fn portless(add: Add, six: bool) {
     for (protocol, at) in [(33, 6), (136, 6), (89, 12), (103, 2)] {
         let mut packets = Vec::new();
         for len in 24..120u8 {
             let mut body: Vec<u8> = (0..len).collect();
             match protocol {
-                // A request: 5 words of header, all covered, numbers of 48 bits.
+                // A request: 5 words of header, full coverage, 48-bit sequence numbers.
                 33 => body[4..9].copy_from_slice(&[6, 0, 0, 0, 1]),
                 136 => body[4..6].fill(0),
                 // A hello.
@@ -72,7 +74,7 @@ fn portless(add: Add, six: bool) {
     }
 }
 
-/// Source routes of IPv4, with the pointer at every place, and sums over the last station (RFC 791, 3.1).
+/// IPv4 source routes with every pointer, and checksums over the final destination (RFC 791, 3.1).
 fn source_routes(add: Add) {
     let last = [10, 9, 0, 1];
     let mut packets = Vec::new();
@@ -92,7 +94,7 @@ fn source_routes(add: Add) {
     add("source routes of IPv4".into(), raw(&packets));
 }
 
-/// A mobile node's home address (RFC 6275, 6.3), which its sums cover, and its correspondent's routing header.
+/// A mobile node's home address (RFC 6275, 6.3), which its checksums cover, and its correspondent's routing header.
 fn homes(add: Add) {
     let mut home = SRC6;
     home[15] = 99;
@@ -109,7 +111,7 @@ fn homes(add: Add) {
         packets.push(v6(60, &[&option[..], &over(&home, &DST6, protocol, at, body.clone())].concat()));
         let route = [&[protocol, 2, 2, 1, 0, 0, 0, 0][..], &home].concat();
         packets.push(v6(43, &[&route[..], &over(&SRC6, &home, protocol, at, body.clone())].concat()));
-        // Behind an authentication header, and a fragment.
+        // After an authentication header, and a fragment.
         let ah = [&[43, 4][..], &[0; 22]].concat();
         packets.push(v6(51, &[&ah[..], &route, &over(&SRC6, &home, protocol, at, body.clone())].concat()));
         let piece =

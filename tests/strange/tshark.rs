@@ -1,20 +1,20 @@
-//! The independent judge: one run of tshark over all that came and went.
+//! The independent judge: one run of tshark over all input and output.
 
 use super::craft;
 use std::fs;
 use std::process::Command;
 
-/// A packet that came, or nothing where the engine made the other by itself, and one that left for it.
+/// An input packet, or nothing if the engine originated the other, and the output packet for it.
 #[derive(Debug, Clone)]
 pub struct Pair {
     pub name: String,
     pub came: Vec<u8>,
     pub went: Vec<u8>,
-    /// Whether the oracle found what came valid.
+    /// Whether the oracle found the input valid.
     pub is_valid: bool,
 }
 
-/// Without what remembers packets, for packets of all captures stand in one file.
+/// Without stateful analysis, since packets of all captures are in one file.
 const OPTIONS: [&str; 6] = [
     "ip.check_checksum:TRUE",
     "tcp.check_checksum:TRUE",
@@ -34,9 +34,9 @@ const FIELDS: [&str; 8] = [
     "pim.cksum",
 ];
 
-/// Whether tshark finds no sum wrong in what left that it did not find wrong in what came; gives the number of frames
-/// that it judged. Equal pairs are judged once. With `of_all`, it must
-/// have judged sums of every protocol.
+/// Checks that tshark finds no bad checksum in the output that it did not find in the input; returns the number of
+/// frames that it checked. Equal pairs are checked once. With `of_all`, it must have checked checksums of every
+/// protocol.
 pub fn agrees(pairs: &[Pair], of_all: bool) -> usize {
     let mut pairs: Vec<&Pair> = pairs.iter().collect();
     pairs.sort_by(|a, b| (&a.came, &a.went).cmp(&(&b.came, &b.went)));
@@ -62,10 +62,10 @@ pub fn agrees(pairs: &[Pair], of_all: bool) -> usize {
     assert!(done.status.success(), "tshark: {said}");
     let text = String::from_utf8(done.stdout).expect("numbers");
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), packets.len(), "a line for each frame: {said}");
+    assert_eq!(lines.len(), packets.len(), "one line per frame: {said}");
     // A status of 0 is bad, 1 good, 2 not verified, 3 absent.
     let is_bad = |line: &str| line.split([';', ',']).any(|status| status == "0");
-    // What the engine's own errors quote is as wrong as it came; the outer sums are its own.
+    // What the engine's own errors quote is as valid as it was received; the outer checksums are its own.
     let outer = |line: &str| {
         let columns: Vec<&str> = line.split(';').collect();
         let is_error = columns[3..5].iter().any(|status| !status.is_empty());
@@ -76,7 +76,7 @@ pub fn agrees(pairs: &[Pair], of_all: bool) -> usize {
     for (pair, both) in pairs.iter().zip(lines.chunks(2)) {
         let [came, went] = both else { unreachable!("two lines a pair") };
         let went = if pair.came.is_empty() { outer(went) } else { went.to_string() };
-        // Of an unsound packet it may judge no sum before, and one after.
+        // For an unsound packet it may check no checksum before, and one after.
         let judged_right = came.split_once(';').is_some_and(|(_, transports)| transports.contains('1'));
         let was_right = !is_bad(came) && (pair.is_valid || judged_right);
         let (wrong, why) = (was_right && is_bad(&went), format!("{came} became {went}"));

@@ -1,8 +1,8 @@
 //! The programs on the hosts: transfers over TCP, questions over UDP. Each checks what it receives.
 //!
-//! A TCP request is the job's number and two lengths, 16 bytes, and then the upload; the answer is
-//! the server's number, the sum of the upload, 9 bytes, and then the download. A datagram is the
-//! job's number and its own; the answer has the server's number behind it.
+//! A TCP request is the job's number and two lengths, 16 bytes, followed by the upload; the response is the server's
+//! number and the checksum of the upload, 9 bytes, followed by the download. A datagram is the job's number and its
+//! own; the reply appends the server's number.
 
 use crate::host::Host;
 use equipoise::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub struct Job {
     pub download: u32,
 }
 
-/// The byte at `at` of what `sender` sends for a job.
+/// Returns the byte at `at` of what `sender` sends for a job.
 fn byte(id: u64, sender: u8, at: usize) -> u8 {
     let mixed = (at as u64 + 1).wrapping_mul(0x9e37_79b9 + id * 2 + u64::from(sender) * 77);
     (mixed >> 13) as u8
@@ -43,7 +43,7 @@ fn sum(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// One end of a connection: what it still sends, what it has received.
+/// One end of a connection: what it has yet to send, and what it has received.
 struct End {
     handle: SocketHandle,
     unsent: Vec<u8>,
@@ -51,7 +51,7 @@ struct End {
 }
 
 impl End {
-    /// Moves bytes between the program and its socket; tells whether any moved.
+    /// Moves bytes between the program and its socket; returns whether any moved.
     fn pump(&mut self, socket: &mut tcp::Socket<'_>) -> bool {
         let mut moved = false;
         while socket.can_recv() {
@@ -104,14 +104,14 @@ pub struct Client {
     waiting: Vec<Job>,
     transfers: Vec<Transfer>,
     dialogues: Vec<Dialogue>,
-    /// Jobs that ended well, with the server's number.
+    /// Jobs that succeeded, with the server's number.
     pub done: Vec<(u64, u8)>,
-    /// Connections that were reset before the first byte came; the client tries again a second later.
+    /// Connections that were reset before the first byte arrived; the client retries a second later.
     pub refused: u32,
 }
 
 impl Client {
-    /// A job with a port of 53 is a dialogue over UDP, of `upload` questions; every other is a transfer over TCP.
+    /// A job with port 53 is a dialogue over UDP of `upload` questions; any other is a transfer over TCP.
     pub fn new(mut jobs: Vec<Job>) -> Self {
         jobs.sort_by_key(|job| std::cmp::Reverse((job.start, job.id)));
         Client { waiting: jobs, transfers: Vec::new(), dialogues: Vec::new(), done: Vec::new(), refused: 0 }
@@ -124,7 +124,7 @@ impl Client {
         asks.chain(starts).min()
     }
 
-    /// What is not done yet.
+    /// Returns what is not done yet.
     pub fn left(&self, host: &Host) -> String {
         let state = |t: &Transfer| host.sockets.get::<tcp::Socket>(t.end.handle).state();
         let states =
@@ -133,7 +133,7 @@ impl Client {
         states.chain(asks).chain(self.waiting.iter().map(|job| format!("{job:?}"))).collect::<Vec<_>>().join("\n")
     }
 
-    /// Moves everything on that can move; tells whether anything did.
+    /// Advances everything that can advance; returns whether anything did.
     pub fn step(&mut self, now: Instant, host: &mut Host) -> bool {
         let mut moved = false;
         while let Some(job) = self.waiting.pop_if(|job| job.start <= now) {
@@ -198,7 +198,7 @@ fn step_transfer(transfer: &mut Transfer, host: &mut Host, done: &mut Vec<(u64, 
     if transfer.finished || opening || refused || socket.may_recv() {
         return moved;
     }
-    // The server has closed, or the connection was reset: either way everything must be here.
+    // The server has closed, or the connection was reset: either way everything must have arrived.
     let (job, received) = (transfer.job, &transfer.end.received);
     assert_eq!(received.len(), 9 + job.download as usize, "{job:?} ended early, in {:?}", socket.state());
     let server = received[0];
@@ -221,7 +221,7 @@ fn step_dialogue(dialogue: &mut Dialogue, now: Instant, host: &mut Host) -> bool
         assert_eq!(SocketAddr::from((from.endpoint.addr, from.endpoint.port)), dialogue.job.to, "a stranger answered");
         let (asked, server) = answer.split_at(12);
         dialogue.servers.insert(server[0]);
-        // A late or second answer to an earlier question is nothing new.
+        // A late or second reply to an earlier question is not new.
         if dialogue.asked.is_some() && asked == question(dialogue.question) {
             dialogue.question += 1;
             dialogue.asked = None;
@@ -255,12 +255,12 @@ impl Server {
         Server { number, listening: listen(host), connections: Vec::new(), questions }
     }
 
-    /// Whether no connection is left.
+    /// Returns whether no connection is left.
     pub fn is_idle(&self) -> bool {
         self.connections.is_empty()
     }
 
-    /// Moves everything on that can move; tells whether anything did.
+    /// Advances everything that can advance; returns whether anything did.
     pub fn step(&mut self, host: &mut Host) -> bool {
         let mut moved = false;
         if host.sockets.get::<tcp::Socket>(self.listening).state() != tcp::State::Listen {
@@ -275,7 +275,7 @@ impl Server {
         self.connections.retain(|connection| {
             let handle = connection.end.handle;
             let state = host.sockets.get::<tcp::Socket>(handle).state();
-            // A reset puts a socket that listened back to listening. The socket stays in its place in the set: a
+            // A reset returns a socket that listened to listening. The socket keeps its position in the set: a
             // repeated SYN must meet the connection that it opened before it meets the listening socket.
             if state == tcp::State::Listen {
                 host.sockets.get_mut::<tcp::Socket>(handle).abort();
@@ -294,7 +294,7 @@ impl Server {
 
 fn listen(host: &mut Host) -> SocketHandle {
     let mut socket = tcp_socket();
-    // A client that gave up, or whose flow made room for another, is forgotten as by a real server.
+    // A client that gave up, or whose flow was evicted, is forgotten as by a real server.
     socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(20)));
     socket.set_timeout(Some(smoltcp::time::Duration::from_secs(60)));
     socket.listen(8080).expect("a port");
@@ -317,7 +317,7 @@ fn serve(number: u8, connection: &mut Connection, socket: &mut tcp::Socket<'_>) 
         }
     }
     let given_up = !socket.may_recv() && socket.state() != tcp::State::SynReceived;
-    // smoltcp never repeats a FIN whose segment's data alone was acknowledged, so it goes out by itself.
+    // smoltcp never repeats a FIN if only its segment's data was acknowledged, so the FIN is sent separately.
     let all_sent = connection.answered && end.unsent.is_empty() && socket.send_queue() == 0;
     if socket.may_send() && (all_sent || given_up) {
         socket.close();

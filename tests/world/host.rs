@@ -1,6 +1,6 @@
-//! A host of the simulated world: a whole TCP/IP stack (smoltcp) behind a wire of two queues.
+//! A host of the simulated world: a complete TCP/IP stack (smoltcp) behind a wire of two queues.
 //!
-//! It must not know of the engine; it sees packets to its own addresses, as a real host would.
+//! It must not know the engine; it sees packets to its own addresses, as a real host would.
 
 use equipoise::time::Instant;
 use smoltcp::iface::{Config, Interface, SocketSet};
@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Bytes of the largest packet on the wire.
 pub const MTU: usize = 1500;
 
-/// A network device with checksums of its own making.
+/// A network device that computes its own checksums.
 #[derive(Debug, Default)]
 pub struct Wire {
     incoming: VecDeque<Vec<u8>>,
@@ -87,29 +87,29 @@ impl Host {
         Host { iface, sockets: SocketSet::new(Vec::new()), wire, addresses: [v4.into(), v6.into()] }
     }
 
-    /// Whether a packet to this address is the host's.
+    /// Returns whether this address is the host's.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
     }
 
-    /// Puts a packet at the end of the wire.
+    /// Appends a packet to the wire.
     pub fn deliver(&mut self, packet: Vec<u8>) {
         self.wire.incoming.push_back(packet);
     }
 
-    /// Lets the stack do all that it can at this time.
+    /// Runs the stack as far as it can go at this time.
     pub fn poll(&mut self, now: Instant) {
         self.iface.poll(stack_time(now), &mut self.wire, &mut self.sockets);
     }
 
-    /// When the stack has something to do by itself, later than `now`.
+    /// Returns when the stack has something to do by itself, after `now`.
     pub fn next(&mut self, now: Instant) -> Option<Instant> {
         let at = self.iface.poll_at(stack_time(now), &self.sockets)?;
         let at = Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1000);
         Some(at.max(Instant::from_nanos(now.as_nanos() + 1000)))
     }
 
-    /// The next packet that the stack sent.
+    /// Returns the next packet that the stack sent.
     pub fn take(&mut self) -> Option<Vec<u8>> {
         self.wire.outgoing.pop_front()
     }

@@ -1,7 +1,9 @@
 //! Real TCP on both sides of the engine, over bad links, in virtual time.
 //!
-//! The engine is driven as the live gateway drives it; hosts, links and clock are simulated, so a
-//! minute of traffic takes a moment and a seed stands for a whole run.
+//! The engine is driven as by the live gateway; hosts, links and clock are simulated, so a minute of traffic takes a
+//! moment and a seed reproduces a whole run.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
 mod apps;
 mod host;
@@ -26,7 +28,7 @@ const BAD: Links = Links { lost: 20, doubled: 10, late: 50, late_ms: 30, damaged
 const WEIGHTS: [u16; 3] = [1, 2, 1];
 const UDP: u64 = 20;
 
-/// Jobs for `clients` hosts: `each` transfers a host within `span`, and 20 dialogues over UDP, of both families.
+/// Jobs for `clients` hosts: `each` transfers per host within `span`, and 20 UDP dialogues, of both families.
 fn jobs(clients: usize, each: usize, span: Duration, most: u64, seed: u64) -> Vec<Vec<Job>> {
     let mut random = Random::new(seed);
     let mut all = vec![Vec::new(); clients];
@@ -35,7 +37,7 @@ fn jobs(clients: usize, each: usize, span: Duration, most: u64, seed: u64) -> Ve
         let start = at_ms(random.below(span.as_millis() as u64));
         let port = if udp { 53 } else { 80 };
         let upload = if udp { 3 + random.below(5) } else { random.below(most) } as u32;
-        // Some have nothing to say.
+        // Some have nothing to send.
         let upload = if !udp && random.per_mille(200) { 0 } else { upload };
         let download = if random.per_mille(200) { 0 } else { random.below(most) as u32 };
         let own = 10_000 + id as u16;
@@ -51,7 +53,7 @@ fn jobs(clients: usize, each: usize, span: Duration, most: u64, seed: u64) -> Ve
     all
 }
 
-/// What must hold of every world at its end; returns what it saw and its trace.
+/// Checks what must hold at the end of every world; returns what it saw and its trace.
 fn finish(mut world: World, jobs: u64) -> (Seen, u64) {
     let done = world.run();
     assert_eq!(done.iter().map(|(id, _)| *id).collect::<Vec<_>>(), (0..jobs).collect::<Vec<_>>());
@@ -84,7 +86,7 @@ fn over_good_links_every_transfer_arrives_and_the_weights_hold() {
     assert_eq!(world.refused(), 0);
     let web: Vec<u64> = world.engine.servers(world.now)[..3].iter().map(|server| server.flows_total).collect();
     assert_eq!(web, [30, 60, 30]);
-    // The servers themselves have seen as many: nobody talked to another one than the engine says.
+    // The servers themselves have counted as many: nobody talked to another server than the engine reports.
     let own = [1, 2, 3].map(|number| done.iter().filter(|(id, server)| *id < 120 && *server == number).count() as u64);
     assert_eq!(own.to_vec(), web);
     assert_eq!(finish(world, 140).0.lost, 0);
@@ -128,7 +130,8 @@ fn more_connections_than_the_table_holds_all_end_well_once_others_have_closed() 
     let mut world = World::new(&settings, 3, jobs(10, 6, Duration::from_secs(1), 8000, 5), BAD, 5);
     world.run();
     let counters = world.counters();
-    // A half-open connection that makes room may be reset, and its client comes again; an established one is never.
+    // A half-open connection that is evicted may be reset, and its client retries; an established one is never
+    // evicted.
     let evicted = counters.flows_ended[Ended::Evicted as usize].count;
     assert!(evicted > 0 && counters.dropped() > 0, "the table was never full: {counters:?}");
     assert!(world.evicted.iter().all(|state| !matches!(state, TimeoutState::Established | TimeoutState::UdpTwoWay)));

@@ -1,7 +1,7 @@
 //! The simulated world: hosts, bad links, the engine in the middle, and a clock that jumps from event to event.
 //!
-//! It drives the engine as the live gateway does: packets, timeouts, transmissions. Every packet in
-//! and out goes through the oracle.
+//! It drives the engine as the live gateway does: packets, timeouts, transmissions. Every packet in and out is
+//! checked by the oracle.
 
 use crate::apps::{Client, Job, Server};
 use crate::host::Host;
@@ -17,16 +17,16 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-/// How bad the links are, in packets of a thousand.
+/// How bad the links are, in packets per thousand.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Links {
     pub lost: u64,
     pub doubled: u64,
     /// Held back, so that others overtake them.
     pub late: u64,
-    /// By up to so many milliseconds.
+    /// By up to this many milliseconds.
     pub late_ms: u64,
-    /// One bit turned over.
+    /// One bit flipped.
     pub damaged: u64,
 }
 
@@ -47,12 +47,12 @@ struct Station {
     next: Option<Instant>,
 }
 
-/// What the world counts beside the engine.
+/// What the world counts besides the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
     pub handed: u64,
     pub translated: u64,
-    /// ICMP errors about packets of flows, among them; no server counts them.
+    /// ICMP errors about packets of flows, included above; no server counts them.
     pub errors: u64,
     pub foreign: u64,
     pub consumed: u64,
@@ -74,18 +74,18 @@ pub struct World {
     stations: Vec<Station>,
     underway: BTreeMap<(Instant, u64), (Place, Vec<u8>)>,
     sent: u64,
-    /// The server that a flow goes to.
+    /// The server of each flow.
     homes: BTreeMap<FlowId, IpAddr>,
-    /// In which state flows were given up for others.
+    /// The states in which flows were evicted.
     pub evicted: Vec<TimeoutState>,
     trace: DefaultHasher,
 }
 
-/// Virtual time after which a world that is not done has failed.
+/// Virtual time after which an unfinished world has failed.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 impl World {
-    /// A world of this many servers (as the settings have them) and of clients that do these jobs, a list each.
+    /// A world with this many servers (as in the settings) and with clients that do these jobs, one list each.
     pub fn new(settings: &Settings, servers: usize, jobs: Vec<Vec<Job>>, links: Links, seed: u64) -> Self {
         let mut stations = Vec::new();
         for i in 0..servers {
@@ -133,7 +133,7 @@ impl World {
         done
     }
 
-    /// Lets all flows end, by the engine's own timeouts; nothing else happens meanwhile.
+    /// Lets all flows end by the engine's own timeouts; nothing else happens meanwhile.
     pub fn end_flows(&mut self) {
         while let Some(at) = self.engine.poll_timeout() {
             assert!(self.underway.is_empty());
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// A number that stands for every packet, when it passed, and what became of it.
+    /// Returns a number that depends on every packet, when it passed, and its verdict.
     pub fn trace(&self) -> u64 {
         self.trace.finish()
     }
@@ -152,7 +152,7 @@ impl World {
         self.engine.counters()
     }
 
-    /// How often a client was refused and came again.
+    /// Returns how often a client was refused and retried.
     pub fn refused(&self) -> u32 {
         self.clients().map(|client| client.refused).sum()
     }
@@ -201,7 +201,7 @@ impl World {
         self.watch();
     }
 
-    /// Lets a host do all it can, and sends what it sent.
+    /// Runs a host as far as it can go, and sends what it sent.
     fn wake(&mut self, i: usize) {
         let (now, station) = (self.now, &mut self.stations[i]);
         loop {
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// Puts a packet on a link, which may lose, double, delay or damage it.
+    /// Puts a packet on a link, which may drop, duplicate, delay or damage it.
     fn send(&mut self, to: Place, mut packet: Vec<u8>) {
         if self.random.per_mille(self.links.lost) {
             self.seen.lost += 1;
@@ -260,12 +260,12 @@ impl World {
                 bytes.hash(&mut self.trace);
                 self.judge(&packet, &bytes, why);
                 let to = parse(&bytes).expect("what is forwarded parses").addresses.dst();
-                // A damaged address may be nobody's.
+                // A damaged address may belong to nobody.
                 if let Some(i) = self.stations.iter().position(|station| station.host.has(to)) {
                     self.send(Place::Host(i), bytes);
                 }
             }
-            Verdict::Emit { .. } => panic!("every way out takes every packet here"),
+            Verdict::Emit { .. } => panic!("every path takes every packet here"),
             Verdict::Consume(_) => self.seen.consumed += 1,
             Verdict::Drop(_) => {
                 self.seen.dropped += 1;
@@ -285,14 +285,14 @@ impl World {
         }
     }
 
-    /// Whether a forwarded packet is what it must be.
+    /// Checks that a forwarded packet is what it must be.
     fn judge(&mut self, before: &[u8], after: &[u8], why: Forwarded) {
         let valid = oracle::check(before);
         assert!(valid.is_ok() || self.links.damaged > 0, "{valid:?}");
         if let Forwarded::Error { .. } = why {
             self.seen.translated += 1;
             self.seen.errors += 1;
-            return assert_eq!(oracle::check(after).is_ok(), valid.is_ok(), "an error leaves as it came");
+            return assert_eq!(oracle::check(after).is_ok(), valid.is_ok(), "an error leaves as valid as it arrived");
         }
         let Forwarded::Translated { flow, from, .. } = why else {
             self.seen.foreign += 1;
@@ -306,7 +306,7 @@ impl World {
         assert_eq!(home, server, "flow {flow} moved to another server");
     }
 
-    /// Takes in what the engine tells.
+    /// Processes the engine's events.
     fn watch(&mut self) {
         while let Some(event) = self.engine.poll_event() {
             if let Event::FlowEnded { flow, cause } = event {

@@ -1,7 +1,7 @@
 //! The command line of `eqctl`.
 
 use clap::{Parser, Subcommand};
-use equipoise::control::{FlowId, FlowQuery, Protocol, Request, default_socket};
+use equipoise::control::{FlowId, FlowQuery, PacketWords, Protocol, Request, default_socket};
 use ipnet::IpNet;
 use std::fmt;
 use std::net::IpAddr;
@@ -91,6 +91,9 @@ pub enum Command {
     },
     /// Show version, uptime, device and table size of the gateway.
     Status,
+    /// Explain what would become of a packet, of the next packet of a flow, or of a client: the rule that matches, the
+    /// flow or the service, each server with the reason why it is chosen or not, the rewrite, the timers. Changes nothing.
+    Explain(Explain),
     /// Remove a flow from the table without notifying its ends.
     Kill {
         /// ID of the flow, as listed by `eqctl flows`, for example 1042.3.
@@ -164,6 +167,31 @@ pub struct Watch {
     #[arg(long = "watch", value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u32).range(1..))]
     seconds: Option<u32>,
+}
+
+/// What to explain.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Explain {
+    /// A packet: `tcp 192.0.2.7:4711 -> 203.0.113.10:80 syn`, `udp [2001:db8::7]:4711 -> [2001:db8::53]:53 len 40`, `icmp
+    /// 192.0.2.7 -> 203.0.113.10`. `equipoise explain --help` shows all forms.
+    #[arg(value_name = "PACKET")]
+    packet: Option<PacketWords>,
+    /// The next packet of the client of a flow, as listed by `eqctl flows`: for TCP an ACK.
+    #[arg(long, value_name = "ID")]
+    flow: Option<FlowId>,
+    /// A client: its flows (at most 100), then what a new flow from its port 40000 would meet at each service.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+}
+
+impl Explain {
+    /// Returns the request for the explanation.
+    pub fn request(&self) -> Option<Request> {
+        let packet = self.packet.clone().map(|packet| Request::Explain { packet });
+        let flow = self.flow.map(|flow| Request::ExplainFlow { flow });
+        packet.or(flow).or(self.client.map(|client| Request::ExplainClient { client }))
+    }
 }
 
 /// The flows to list; all given conditions must match.

@@ -2,9 +2,11 @@
 //!
 //! It uses only types of `equipoise::control`, which also prints everything but the JSON lines.
 
+#![allow(unreachable_pub)]
 #![allow(clippy::disallowed_methods, reason = "`--watch` waits between refreshes")]
 
 mod args;
+mod explain;
 
 use args::{Args, Command, ServerCommand, ServerName, Switch};
 use clap::Parser;
@@ -115,6 +117,10 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
             })?;
             print(&status, json, out, || status.iter().map(render::status_text).collect())
         }
+        Command::Explain(what) => match what.request() {
+            Some(request) => explain::explain(client, &request, json, out),
+            None => Ok(()),
+        },
         Command::Kill { flow } => {
             let (_, done) = client.rows(&Request::Kill { flow: *flow })?;
             print(&[done], json, out, || format!("flow {flow} removed\n"))

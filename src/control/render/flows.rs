@@ -78,32 +78,12 @@ pub fn flows_table(rows: &[FlowRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::{PickedBy, Protocol};
-    use crate::flow::TimeoutState;
+    use crate::control::render::testing::flow;
     use crate::ids::FlowId;
     use std::slice::from_ref;
 
     fn row(index: u32, client: &str) -> FlowRow {
-        FlowRow {
-            id: FlowId { index, generation: 0 },
-            protocol: Protocol::Tcp,
-            client: client.parse().unwrap(),
-            listen: "192.0.2.1:80".parse().unwrap(),
-            service: "web".into(),
-            server: "a".into(),
-            server_address: "10.0.0.1:8080".parse().unwrap(),
-            source: None,
-            state: TimeoutState::Established,
-            age_ms: 3_720_000,
-            idle_ms: 200,
-            expires_in_ms: 7_439_800,
-            picked_by: PickedBy::Algorithm,
-            rule: None,
-            packets_in: 1_000,
-            bytes_in: 1_500_000,
-            packets_out: 7,
-            bytes_out: 512,
-        }
+        FlowRow { id: FlowId { index, generation: 0 }, client: client.parse().unwrap(), ..flow() }
     }
 
     #[test]

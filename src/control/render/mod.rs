@@ -3,11 +3,15 @@
 //! Values in, text out, every figure with its unit. It must not know where values come from or where text goes.
 
 mod counters;
+mod explain;
 mod figures;
 mod flows;
 mod health;
+#[cfg(test)]
+pub(super) mod testing;
 
 pub use counters::counters_table;
+pub use explain::explanation_text;
 pub use figures::{bytes, count, duration};
 pub use flows::{FlowPrinter, flows_table};
 pub use health::{history_table, monitors_table};

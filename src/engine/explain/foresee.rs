@@ -8,7 +8,9 @@ use super::super::look::{Foresight, Going, Look, Without};
 use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step};
 use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
-use crate::flow::Found;
+use crate::balance::Ask;
+use crate::flow::{Found, Key};
+use crate::ids::ServiceId;
 use crate::packet::{Side, rewrite};
 use crate::time::Instant;
 use std::borrow::Cow;
@@ -73,10 +75,22 @@ impl<'e> Prospect<'e> {
         }
     }
 
+    /// Brings a service's groups up to date for showing them, also where the look did not get that far.
+    pub(super) fn refresh(&mut self, now: Instant, service: ServiceId, key: &Key) {
+        let Engine { plan, shard, .. } = self.engine;
+        loop {
+            let (roster, standings) = (plan.roster(), self.standing.servers());
+            let overlay = Some(&self.foresight.overlay);
+            let ask = Ask { now, roster, standings, service, key, overlay };
+            let Some(stale) = shard.chooser().behind(&ask) else { return };
+            self.foresight.overlay.refresh(now, shard.chooser(), roster, standings, stale);
+        }
+    }
+
     /// Counts ports that have rested as given back, as [`super::super::shard::Shard::advance`] does.
     fn give_ports_back(&mut self, now: Instant, calls: usize) {
         let pools = self.engine.shard.nat_pools().iter();
-        self.foresight.ports_given_back = pools.map(|pool| pool.to_give_back(now, calls)).max().unwrap_or(0);
+        self.foresight.given_back.rested = pools.map(|pool| pool.to_give_back(now, calls)).max().unwrap_or(0);
     }
 
     /// Counts a flow as ended.
@@ -89,6 +103,8 @@ impl<'e> Prospect<'e> {
         let flow = shard.table().flow(slot);
         let client = shard.table().key(slot, Side::Client).addresses.src();
         self.before.push((shard.row(plan, now, slot), cause));
+        let source = shard.table().key(slot, Side::Server);
+        self.foresight.given_back.ended = Some((source.addresses.dst(), source.dst_port, source.protocol));
         self.foresight.without = Some(Without { slot, rule: flow.rule, client });
         self.foresight.overlay.end(flow.server_id);
     }
@@ -118,7 +134,7 @@ impl<'e> Prospect<'e> {
                 let found = Found { index: 0, side: Side::Client };
                 self.apply_onward(arrival, step, onward, translated(found, true))
             }
-            Step::Settle(settled) => verdict(settled.fate, len),
+            Step::Settle(settled) | Step::Stop(settled) => verdict(settled.fate, len),
             Step::EndByReset { .. } => Verdict::Consume(Consumed::ServerDown),
             Step::Error(error) => {
                 let why = Forwarded::Error { flow: table.id(error.found.index), from: error.found.side };
@@ -169,7 +185,9 @@ impl<'e> Prospect<'e> {
         let onward = match step {
             Step::Hit(hit) => &hit.onward,
             Step::Open(onward) => onward,
-            Step::Settle(settled) => return if settled.reply == Reply::None { Vec::new() } else { emitted() },
+            Step::Settle(settled) | Step::Stop(settled) => {
+                return if settled.reply == Reply::None { Vec::new() } else { emitted() };
+            }
             Step::EndByReset { flow, .. } => return self.engine.shard.resets(*flow),
             Step::Error(error) if matches!(error.onward, ErrorOnward::Emit) => return emitted(),
             _ => return Vec::new(),

@@ -1,6 +1,6 @@
 //! Why a packet meets its verdict, as plain values: a look without carrying out, and the facts behind it.
 //!
-//! It must not decide anything: what becomes of the packet is what [`super::look`] says, and everything else here is
+//! It must not decide anything: what becomes of the packet is what `look` says, and everything else here is
 //! read from the same rooms that the look reads.
 
 mod fields;
@@ -12,13 +12,13 @@ pub use foresee::Foreseen;
 pub use rows::*;
 
 use super::arrival::{self, Arrival};
+use super::look::Going;
 use super::step::{ErrorOnward, Follow, Onward, Step};
 use super::{Engine, Forwarded, Reason, Verdict};
 use crate::flow::{Datagram, TimeoutState, Tracked};
-use crate::packet::{Meta, Side, Transport, describe};
+use crate::packet::{ErrorKind, Meta, Protocol, Side, Transport, describe, error_kind};
 use crate::time::{Duration, Instant};
 use foresee::Prospect;
-use std::net::SocketAddr;
 
 impl Engine {
     /// Explains what would become of a packet at `now`, and changes nothing.
@@ -75,28 +75,42 @@ fn explain(engine: &Engine, arrival: &mut Arrival<'_>, packet: &[u8], explanatio
             cause.name()
         ));
     }
-    opening::explain(&prospect, arrival, &step, explanation);
+    opening::explain(&mut prospect, arrival, &step, explanation);
     flow(&prospect, arrival, &step, explanation);
     let verdict = prospect.apply(arrival, &step);
     explanation.sends = prospect.sends(&step).iter().map(|packet| describe(packet)).collect();
     match &verdict {
         None => {
             explanation.outcome.verdict = "monitors".into();
-            explanation.outcome.text = "to the address of the gateway's own probes: the monitors decide".into();
+            explanation.outcome.text = "to or from the address of the gateway's own probes: the monitors decide".into();
             explanation.notes.push("the monitors are not looked into".into());
         }
         Some(verdict) => {
-            let outcome = std::mem::take(&mut explanation.outcome);
-            explanation.outcome =
-                OutcomeRow { server: outcome.server, picked_by: outcome.picked_by, ..settled(verdict) };
-            if let Verdict::Forward { why, len } = verdict {
-                if *why != Forwarded::Foreign {
-                    explanation.rewrite = fields::changed(&packet[..*len], &arrival.bytes[..*len]);
-                }
+            outcome(verdict, &step, explanation);
+            if let Verdict::Forward { why, len } = verdict
+                && *why != Forwarded::Foreign
+            {
+                explanation.rewrite = fields::changed(&packet[..*len], &arrival.bytes[..*len]);
             }
             explanation.outcome.to = goes_to(&prospect, &step).filter(|_| goes_on(verdict));
         }
     }
+}
+
+/// Puts the verdict into the outcome.
+fn outcome(verdict: &Verdict, step: &Step, explanation: &mut Explanation) {
+    let row = settled(verdict);
+    let opens = row.opens || matches!(step, Step::Open(_));
+    if opens && !row.opens {
+        explanation.notes.push("the flow is made, though its first packet is not sent on".into());
+    }
+    if matches!(verdict, Verdict::Emit { .. }) {
+        explanation.notes.push("it goes on as other packets: they are listed under sends".into());
+    }
+    let by_rule = row.verdict == "pass" && explanation.rules.iter().any(|rule| rule.matches);
+    let text = if by_rule { "a rule passes it unchanged".into() } else { row.text };
+    let before = std::mem::take(&mut explanation.outcome);
+    explanation.outcome = OutcomeRow { server: before.server, picked_by: before.picked_by, opens, text, ..row };
 }
 
 /// Makes a first fragment stand for the packet that it begins; none where it is a later one.
@@ -112,10 +126,13 @@ fn goes_on(verdict: &Verdict) -> bool {
 }
 
 /// Returns where a packet of a flow goes on to.
-fn goes_to(prospect: &Prospect<'_>, step: &Step) -> Option<SocketAddr> {
+fn goes_to(prospect: &Prospect<'_>, step: &Step) -> Option<String> {
     let going = prospect.going(step)?;
     // An error goes to the sender of what it is about.
-    Some(going.key(going.side.other()).src())
+    let to = going.key(going.side.other());
+    let has_ports = matches!(to.protocol, Protocol::Tcp | Protocol::Udp | Protocol::Sctp);
+    let has_ports = has_ports && !matches!(step, Step::Error(_));
+    Some(if has_ports { to.src().to_string() } else { to.addresses.src().to_string() })
 }
 
 /// Describes the flow that a packet belongs to or opens, and its timers.
@@ -135,12 +152,27 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
                 shard.table().id(*flow),
                 cause.name()
             ));
+            let found = arrival.key.as_ref().and_then(|key| shard.table().find(key));
+            explanation.from = found.map(|found| found.side);
+            explanation.outcome.server = Some(plan.server_name(shard.table().flow(*flow).server_id));
             explanation.flow = Some(shard.row(plan, arrival.now, *flow));
             return;
         }
+        Step::Settle(_) if matches!(arrival.parsed.transport, Transport::Icmp { .. }) => {
+            (prospect.look().quoted_flow(arrival), None)
+        }
+        Step::Stop(_) => (arrival.key.as_ref().and_then(|key| shard.table().find(key)), None),
         _ => (None, None),
     };
-    let Some(found) = found else { return };
+    if let Some(ErrorKind::TooBig(mtu)) = error_kind(arrival.bytes, &arrival.parsed) {
+        explanation.notes.push(format!("it reports an MTU of {mtu} bytes"));
+    }
+    let Some(found) = found else {
+        if let Some(going) = prospect.going(step) {
+            note_path_mtu(prospect, &going, explanation);
+        }
+        return;
+    };
     let row = shard.row(plan, arrival.now, found.index);
     let flow = shard.table().flow(found.index);
     explanation.outcome.server = Some(plan.server_name(flow.server_id));
@@ -151,8 +183,17 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
     };
     let timeout =
         if restarts { shard.table().timeout(flow.profile(), state) } else { Duration::from_millis(row.expires_in_ms) };
-    explanation.timers.push(timer(state, timeout, flow.profile(), restarts));
+    let is_usual = shard.table().timeout(0, state) == shard.table().timeout(flow.profile(), state);
+    explanation.timers.push(timer(state, timeout, is_usual, restarts));
     explanation.flow = Some(row);
+    note_path_mtu(prospect, &Going::of_table(shard.table(), found), explanation);
+}
+
+fn note_path_mtu(prospect: &Prospect<'_>, going: &Going<'_>, explanation: &mut Explanation) {
+    let mtu = prospect.look().path_mtu(going);
+    if mtu != usize::MAX {
+        explanation.notes.push(format!("the path takes packets of up to {mtu} bytes"));
+    }
 }
 
 /// Returns the timeout state that restarts, if one does.
@@ -167,8 +208,8 @@ fn state_after(onward: &Onward, follow: &Follow) -> Option<TimeoutState> {
     }
 }
 
-fn timer(state: TimeoutState, timeout: Duration, profile: u8, restarts: bool) -> TimerLine {
-    let whose = if profile == 0 { "[timeouts]" } else { "[[service.timeouts]]" };
+fn timer(state: TimeoutState, timeout: Duration, is_usual: bool, restarts: bool) -> TimerLine {
+    let whose = if is_usual { "[timeouts]" } else { "[[service.timeouts]]" };
     let from =
         if restarts { format!("restarts: {whose}") } else { format!("goes on, the packet proves nothing: {whose}") };
     TimerLine { timer: state.name().into(), ends_in_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX), from }

@@ -1,5 +1,6 @@
 //! How a packet of no flow fares: rules, service, limits, what is remembered of the client, candidates.
 
+use super::super::Reason;
 use super::super::arrival::Arrival;
 use super::super::step::Step;
 use super::foresee::Prospect;
@@ -7,22 +8,25 @@ use super::{CandidateLine, Explanation, LimitLine, RuleLine, ServiceLine, Sticky
 use crate::balance::Ask;
 use crate::flow::Key;
 use crate::ids::{NatPoolId, ServerId, ServiceId};
-use crate::policy::{Action, Mismatch, NO_RULE, Usage};
+use crate::packet::Transport;
+use crate::policy::{Action, Mismatch, RuleSettings, Usage};
 
 /// Most servers that an explanation lists.
 const MOST_CANDIDATES: usize = 256;
 
 /// Adds what applies of it.
-pub(super) fn explain(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
+pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
     let (Some(key), Step::Open(_) | Step::Settle(_)) = (&arrival.key, step) else { return };
-    if prospect.engine.shard.table().find(key).is_some() && prospect.before.is_empty() {
+    rules(prospect, arrival, key, explanation);
+    let Some(service) = prospect.scratch.opening.service else { return };
+    explanation.service = Some(service_line(prospect, key, service));
+    if prospect.scratch.opening.admission.is_none() {
         return;
     }
-    rules(prospect, arrival, key, explanation);
-    let opening = &prospect.scratch.opening;
-    let Some(service) = opening.service else { return };
-    explanation.service = Some(service_line(prospect, key, service));
     limits(prospect, arrival, key, service, explanation);
+    prospect.refresh(arrival.now, service, key);
+    let prospect = &*prospect;
+    let opening = &prospect.scratch.opening;
     let ask = Ask {
         now: arrival.now,
         roster: prospect.engine.plan.roster(),
@@ -33,6 +37,10 @@ pub(super) fn explain(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Ste
     };
     sticky(prospect, &ask, explanation);
     candidates(prospect, &ask, explanation);
+    let opens_midway = matches!(arrival.parsed.transport, Transport::Tcp { flags, .. } if !flags.syn());
+    if opens_midway && opening.new.is_some() {
+        explanation.notes.push("adopted: the flow begins in the middle of its connection".into());
+    }
     if let Some((new, by, follow)) = &opening.new {
         explanation.outcome.server = Some(prospect.engine.plan.server_name(new.server_id));
         explanation.outcome.picked_by = Some(*by);
@@ -40,7 +48,8 @@ pub(super) fn explain(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Ste
             && let Some(state) = state_after(onward, follow)
         {
             let timeout = prospect.engine.shard.table().timeout(new.profile, state);
-            explanation.timers.push(timer(state, timeout, new.profile, true));
+            let usual = prospect.engine.shard.table().timeout(0, state);
+            explanation.timers.push(timer(state, timeout, timeout == usual, true));
         }
         if let Some(pool) = prospect.engine.shard.nat_pools().get(usize::from(new.nat_pool)) {
             let name = prospect.engine.plan.nat_pool_name(NatPoolId(u32::from(new.nat_pool)));
@@ -60,20 +69,22 @@ pub(super) fn explain(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Ste
 fn rules(prospect: &Prospect<'_>, arrival: &Arrival<'_>, key: &Key, explanation: &mut Explanation) {
     let (rules, switches) = (prospect.engine.plan.rules(), prospect.standing.switches());
     let decided = prospect.scratch.opening.rule;
-    let shown = if decided == NO_RULE { rules.all().len() } else { usize::from(decided) + 1 };
-    for (number, rule) in (0..).zip(rules.all()).take(shown) {
+    for (place, (number, rule)) in (1..).zip(rules.in_order()) {
         let why_not = if !switches.is_on(number) {
             Some("off".to_owned())
         } else {
-            rule.mismatch(key, arrival.meta.ingress).map(|mismatch| differs(mismatch, key))
+            rule.mismatch(key, arrival.meta.ingress).map(|mismatch| differs(mismatch, rule, key))
         };
         explanation.rules.push(RuleLine {
-            place: number + 1,
+            place,
             rule: rule.name.clone(),
             action: action(prospect, rule.action),
             matches: number == decided,
             why_not,
         });
+        if number == decided {
+            return;
+        }
     }
 }
 
@@ -84,21 +95,35 @@ fn action(prospect: &Prospect<'_>, action: Action) -> String {
     }
 }
 
-fn differs(mismatch: Mismatch, key: &Key) -> String {
+fn differs(mismatch: Mismatch, rule: &RuleSettings, key: &Key) -> String {
+    let range = |(first, last): &(u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let ports = |ranges: &[(u16, u16)]| list(ranges.iter().map(range));
+    let networks = |networks: &[ipnet::IpNet]| list(networks.iter().map(ToString::to_string));
     match mismatch {
-        Mismatch::Protocol => format!("protocol is {}", key.protocol.name()),
+        Mismatch::Protocol => {
+            let wanted = rule.protocol.map_or(String::new(), |protocol| protocol.name().to_string());
+            format!("protocol {} is not {wanted}", key.protocol.name())
+        }
         Mismatch::Ingress => "it came in at another interface, or at one that is not known".into(),
-        Mismatch::Ports => format!("destination port is {}", key.dst_port),
-        Mismatch::SourcePorts => format!("source port is {}", key.src_port),
-        Mismatch::From => format!("source address is {}", key.addresses.src()),
-        Mismatch::To => format!("destination address is {}", key.addresses.dst()),
+        Mismatch::Ports => format!("destination port {} is not {}", key.dst_port, ports(&rule.ports)),
+        Mismatch::SourcePorts => format!("source port {} is not {}", key.src_port, ports(&rule.source_ports)),
+        Mismatch::From => format!("source {} is not in {}", key.addresses.src(), networks(&rule.from)),
+        Mismatch::To => format!("destination {} is not in {}", key.addresses.dst(), networks(&rule.to)),
     }
+}
+
+/// Lists a few, and how many more there are.
+fn list(all: impl ExactSizeIterator<Item = String>) -> String {
+    const FEW: usize = 4;
+    let more = all.len().saturating_sub(FEW);
+    let few = all.take(FEW).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{few} or {more} more") } else { few }
 }
 
 fn service_line(prospect: &Prospect<'_>, key: &Key, service: ServiceId) -> ServiceLine {
     let plan = &prospect.engine.plan;
     let (_, pool, algorithm) = plan.service_row(service);
-    let rule = plan.rules().all().get(usize::from(prospect.scratch.opening.rule));
+    let rule = plan.rules().get(prospect.scratch.opening.rule);
     let found_by = match rule {
         Some(rule) if rule.action == Action::Balance(Some(service)) => format!("rule {}", rule.name),
         _ => {
@@ -131,19 +156,20 @@ fn limits(
     let ended = prospect.foresight.without;
     let of_rule = u64::from(ended.is_some_and(|ended| ended.rule == rule));
     let of_client = u64::from(ended.is_some_and(|ended| ended.rule == rule && ended.client == client));
-    let mut line = |limit: &str, used: u64, most: u64, refuses: bool| {
-        explanation.limits.push(LimitLine { limit: limit.into(), used, most, refuses });
+    let mut line = |limit: &str, used: u64, (most, total): (u64, u64), refuses: bool| {
+        explanation.limits.push(LimitLine { limit: limit.into(), used, most, total, refuses });
     };
-    let (len, max) =
-        (u64::from(engine.shard.table().len()) - u64::from(ended.is_some()), u64::from(engine.shard.table().max()));
-    line("table", len, max * (100 - reserved) / 100, reserved > 0 && len * 100 >= max * (100 - reserved));
+    let table = engine.shard.table();
+    let (len, max) = (u64::from(table.len()) - u64::from(ended.is_some()), u64::from(table.max()));
+    let refuses = reserved > 0 && len * 100 >= max * (100 - reserved);
+    line("table", len, (max * (100 - reserved) / 100, max), refuses);
     if let Some((flows, most)) = usage.rule_flows {
         let flows = u64::from(flows) - of_rule;
-        line("rule-flows", flows, u64::from(most), flows >= u64::from(most));
+        line("rule-flows", flows, (most.into(), most.into()), flows >= u64::from(most));
     }
     if let Some((flows, most)) = usage.client_flows {
         let flows = u64::from(flows).saturating_sub(of_client);
-        line("client-flows", flows, u64::from(most), flows >= u64::from(most));
+        line("client-flows", flows, (most.into(), most.into()), flows >= u64::from(most));
     }
     for (name, rate, reserved) in [
         ("client-rate", usage.client_rate, 0),
@@ -154,7 +180,7 @@ fn limits(
         let (left, most) = (u64::from(left), u64::from(most));
         let usable = most * (100 - reserved) / 100;
         let used = most - left.min(most);
-        line(name, used, usable, used > 0 && used >= usable);
+        line(name, used, (usable, most), used > 0 && used >= usable);
     }
 }
 
@@ -181,6 +207,13 @@ fn candidates(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanat
     if all > facts.len() {
         explanation.notes.push(format!("{} more servers are not listed", all - facts.len()));
     }
+    let unfit = |server: ServerId| {
+        let found = opening.unfit.iter().find(|(of, _)| *of == server);
+        found.map(|(_, why)| match why {
+            Reason::Untranslatable => "the packet cannot be translated for its family".to_owned(),
+            _ => "another flow has the return key".to_owned(),
+        })
+    };
     for fact in facts {
         explanation.candidates.push(CandidateLine {
             server: engine.plan.server_name(fact.server),
@@ -191,15 +224,13 @@ fn candidates(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanat
             admin: fact.state.admin,
             flows: fact.flows,
             max_flows: ask.roster.server(fact.server).max_flows,
-            out: fact.out,
+            out: fact.out.or_else(|| unfit(fact.server)),
             score: fact.score,
             chosen: chosen == Some(fact.server) && fact.last_resort == by_last_resort,
         });
     }
-    explanation.arithmetic = engine.shard.chooser().arithmetic(ask, by_last_resort);
-    let tried = opening.picks.len().saturating_sub(usize::from(chosen.is_some()));
-    if tried > 0 {
-        let text = format!("{tried} picked before: another flow has the return key, or the family does not fit");
-        explanation.notes.push(text);
+    let by_algorithm = opening.new.as_ref().is_some_and(|(_, by, _)| *by != crate::balance::PickedBy::Stickiness);
+    if by_algorithm {
+        explanation.arithmetic = engine.shard.chooser().arithmetic(ask, by_last_resort);
     }
 }

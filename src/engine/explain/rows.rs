@@ -5,7 +5,7 @@ use crate::balance::{Admin, Algorithm, PickedBy};
 use crate::packet::Side;
 use crate::state::Health;
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// What would become of a packet, and why. Each part that does not apply is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -76,9 +76,9 @@ pub struct OutcomeRow {
     /// Why that server was picked, where a flow is opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub picked_by: Option<PickedBy>,
-    /// Where it goes on to.
+    /// Where it goes on to: address and port, or an address alone where the protocol has no ports.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<SocketAddr>,
+    pub to: Option<String>,
 }
 
 /// A rule, and whether it matches.
@@ -117,8 +117,10 @@ pub struct LimitLine {
     pub limit: String,
     /// What is used of it, in flows; of a rate, new flows that are used of the last second's worth.
     pub used: u64,
-    /// The most, in flows or in new flows per second.
+    /// The most that the flow's priority may use, in flows or in new flows per second.
     pub most: u64,
+    /// The most in all: what is beyond `most` is reserved for higher priorities.
+    pub total: u64,
     /// Whether it refuses the flow.
     pub refuses: bool,
 }

@@ -17,7 +17,7 @@ impl Look<'_> {
     #[inline]
     pub(super) fn hit(&self, arrival: &Arrival<'_>, found: Found, scratch: &mut Scratch) -> Step {
         if arrival.hops() <= 1 {
-            return self.hop_limit_exceeded(arrival, scratch).into();
+            return Step::Stop(self.hop_limit_exceeded(arrival, scratch));
         }
         let flow = self.table().flow(found.index);
         if self.standing.may_be_gone(flow.server_id)

@@ -32,9 +32,15 @@ impl Look<'_> {
             Err(reason) => Settled::drop(reason).into(),
             Ok(()) => {
                 let sign = self.sign_of_error(arrival, found);
-                Step::Error(FlowError { found, sign, onward: self.pass_error_on(arrival, about, found, scratch) })
+                let onward = self.pass_error_on(arrival, about, found, scratch);
+                Step::Error(Box::new(FlowError { found, sign, onward }))
             }
         }
+    }
+
+    /// Returns the flow that an ICMP error is about, and the side that it came from, whether or not it is plausible.
+    pub(in crate::engine) fn quoted_flow(&self, arrival: &Arrival<'_>) -> Option<Found> {
+        self.find_quoted(&quote(arrival.bytes, &arrival.parsed).ok()?)
     }
 
     /// Returns the flow that a quoted packet belongs to, and the side that it was sent to.
@@ -119,7 +125,7 @@ impl Look<'_> {
         }
         let inner = Inner { addresses: sent.addresses, src_port: sent.src_port, dst_port: sent.dst_port };
         let id = self.shard.sent_as(&about);
-        ErrorOnward::Rewrite { about: Box::new(about), outer, inner, id }
+        ErrorOnward::Rewrite { about, outer, inner, id }
     }
 }
 

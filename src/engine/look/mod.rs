@@ -22,7 +22,7 @@ use super::shard::Shard;
 use super::standing::Standing;
 use super::step::{Scratch, Step};
 use crate::balance::{Ask, Overlay};
-use crate::flow::{Found, Key, Table};
+use crate::flow::{Found, GivenBack, Key, Table};
 use crate::ids::ServiceId;
 use std::net::IpAddr;
 
@@ -43,8 +43,8 @@ pub(super) struct Foresight {
     pub(super) without: Option<Without>,
     /// What lies over the chooser.
     pub(super) overlay: Overlay,
-    /// Ports of each NAT pool that have rested and been given back.
-    pub(super) ports_given_back: usize,
+    /// Ports of each NAT pool that have been given back.
+    pub(super) given_back: GivenBack,
 }
 
 /// A flow that counts as ended, and what it held.

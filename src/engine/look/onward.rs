@@ -110,10 +110,7 @@ impl Look<'_> {
         {
             return onward;
         }
-        let mss = match parsed.transport {
-            Transport::Tcp { flags, .. } if flags.syn() => self.largest_segment(going),
-            _ => None,
-        };
+        let mss = self.largest_segment(arrival, going);
         if crosses {
             return self.across(arrival, going, mss, scratch);
         }
@@ -130,8 +127,16 @@ impl Look<'_> {
         if mtu == 0 { usize::MAX } else { usize::from(mtu) }
     }
 
-    /// Returns the largest segment size that a SYN may state, if the service lowers it.
-    fn largest_segment(&self, going: &Going<'_>) -> Option<u16> {
+    /// Returns the largest segment size that a SYN may state, if the service lowers it; none for other packets.
+    #[inline]
+    fn largest_segment(&self, arrival: &Arrival<'_>, going: &Going<'_>) -> Option<u16> {
+        match arrival.parsed.transport {
+            Transport::Tcp { flags, .. } if flags.syn() => self.segment_limit(going),
+            _ => None,
+        }
+    }
+
+    fn segment_limit(&self, going: &Going<'_>) -> Option<u16> {
         match self.plan.service(going.service).mss {
             Mss::Off => None,
             Mss::To(most) => Some(most),
@@ -190,6 +195,9 @@ impl Look<'_> {
             return stop(Settled::drop(Reason::AnswerQueueFull));
         }
         let mut whole = arrival.bytes[..parsed.len].to_vec();
+        if let Some(most) = self.largest_segment(arrival, going) {
+            rewrite::clamp_mss(&mut whole, parsed, most, meta.partial_checksum);
+        }
         rewrite::translate(&mut whole, parsed, &going.translation(), meta.partial_checksum);
         if let Some(id) = self.renamed(arrival, going) {
             rewrite::identification(&mut whole, id);

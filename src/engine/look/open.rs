@@ -6,7 +6,7 @@ use super::super::step::{Prepare, Scratch, Step};
 use super::hit::first_follow;
 use super::{Going, Look};
 use crate::balance::Pick;
-use crate::flow::{Key, NO_POOL, NewFlow};
+use crate::flow::{GivenBack, Key, NO_POOL, NewFlow};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, family};
 use std::net::IpAddr;
@@ -27,11 +27,18 @@ impl From<Reason> for Failed {
     }
 }
 
+/// Notes that a server cannot take the flow, and returns why.
+fn unfit(scratch: &mut Scratch, server: ServerId, why: Reason) -> Reason {
+    scratch.opening.unfit.push((server, why));
+    why
+}
+
 impl Look<'_> {
     /// Decides about a packet that may open a flow of a service.
     pub(super) fn open(&self, arrival: &Arrival<'_>, key: &Key, service: ServiceId, scratch: &mut Scratch) -> Step {
-        scratch.opening.service = Some(service);
-        let new = match self.admit(arrival, key, service, scratch) {
+        let admission = self.admit(arrival, key, service, scratch);
+        scratch.opening.admission = Some(admission);
+        let new = match admission {
             Err(reason) => Err(Failed::For(reason)),
             Ok(()) => self.find_server(arrival, key, service, scratch),
         };
@@ -73,10 +80,10 @@ impl Look<'_> {
             tried[tries] = pick.server;
             match self.answer_key(arrival, key, service, pick.server, scratch) {
                 // Another one may be of the packet's own family.
-                Err(Failed::For(Reason::Untranslatable)) => why = Reason::Untranslatable,
+                Err(Failed::For(Reason::Untranslatable)) => why = unfit(scratch, pick.server, Reason::Untranslatable),
                 Err(failed) => return Err(failed),
                 Ok((answer, nat_pool)) => match self.table().taken(key, &answer, self.without()) {
-                    Some(_) => why = Reason::ReturnKeyTaken,
+                    Some(_) => why = unfit(scratch, pick.server, Reason::ReturnKeyTaken),
                     None => return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch),
                 },
             }
@@ -154,11 +161,11 @@ impl Look<'_> {
     ) -> Result<(IpAddr, u16), Failed> {
         let pool = self.shard.nat_pool(id);
         let mut draw = scratch.opening.nat.take().map_or_else(|| pool.draw(), |(_, draw, _)| draw);
-        let given_back = self.foresight.map_or(0, |foresight| foresight.ports_given_back);
+        let given_back = self.foresight.map_or_else(GivenBack::default, |foresight| foresight.given_back);
         let found = pool.propose(&mut draw, (client.addresses.src(), client.src_port), client.protocol, v6, given_back);
         let exhausted = found.is_err();
         // Ports that have rested may wait behind others that have.
-        if exhausted && pool.is_due(arrival.now, given_back) {
+        if exhausted && pool.is_due(arrival.now, given_back.rested) {
             return Err(Failed::Unready(Prepare::Ports(id)));
         }
         scratch.opening.nat = Some((id, draw, exhausted));

@@ -53,7 +53,7 @@ impl Listens {
 }
 
 impl Directory {
-    pub fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         let hash = RandomState::with_seeds(settings.seed, 5, 6, 7);
         let mut directory = Directory {
             exact: Listens::new(&hash),
@@ -79,8 +79,8 @@ impl Directory {
     fn add_servers(&mut self, settings: &Settings) {
         let across = settings.services.iter().filter(|service| matches!(service.nat, Nat::Full { .. }));
         let across = across.flat_map(|s| s.listen.iter().map(move |listen| (*listen, s.pool, Some(s))));
-        let ways = settings.ways().into_iter().map(|(listen, pool)| (listen, pool, None));
-        for (listen, pool, service) in ways.chain(across) {
+        let routes = settings.routes().into_iter().map(|(listen, pool)| (listen, pool, None));
+        for (listen, pool, service) in routes.chain(across) {
             for server in &settings.pools[pool.0 as usize].servers {
                 let server = &settings.servers[server.0 as usize];
                 let own = server.address(listen.address);
@@ -121,35 +121,35 @@ impl Directory {
     }
 
     /// The service that listens there: of an address alone, else of the longest prefix that has one for the port.
-    pub fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ServiceId> {
+    pub(crate) fn service(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ServiceId> {
         let exact = self.exact.service(address, protocol, port);
         let wider = || self.around(address).find_map(|(network, listens)| listens.service(network, protocol, port));
         exact.or_else(wider)
     }
 
     /// Whether any service listens on this address, or on a network that holds it.
-    pub fn is_service_address(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_service_address(&self, address: IpAddr) -> bool {
         self.exact.addresses.contains(&address)
             || self.around(address).any(|(network, listens)| listens.addresses.contains(&network))
     }
 
     /// Whether the address alone is a service's or a NAT pool's: then nobody else sends from it.
-    pub fn is_only_own(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_only_own(&self, address: IpAddr) -> bool {
         self.exact.addresses.contains(&address) || self.is_nat_address(address)
     }
 
     /// Whether flows have this address as their source towards servers.
-    pub fn is_nat_address(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_nat_address(&self, address: IpAddr) -> bool {
         self.nat_addresses.contains(&address)
     }
 
     /// Whether some service has a server at this address.
-    pub fn is_server_address(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_server_address(&self, address: IpAddr) -> bool {
         self.server_addresses.contains(&address)
     }
 
     /// Whether a server of some service answers from there.
-    pub fn is_server(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
+    pub(crate) fn is_server(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
         let ranges = self.servers.get(&(address, protocol));
         ranges.is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&port)))
     }

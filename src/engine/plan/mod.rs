@@ -2,7 +2,13 @@
 //!
 //! It must not know what has happened since: that is [`super::standing`] and [`super::shard`].
 
+mod diff;
 mod directory;
+mod identity;
+
+pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
+pub use identity::InUse;
+pub(super) use identity::Order;
 
 use crate::balance::{Algorithm, Roster, ServiceSettings};
 use crate::config::{AnswerSettings, Settings};
@@ -14,7 +20,11 @@ use std::net::IpAddr;
 /// A configuration, compiled.
 #[derive(Debug)]
 pub struct Plan {
+    /// By slot.
     settings: Settings,
+    /// As in the file, where slots are not places in it.
+    written: Option<Box<Settings>>,
+    order: Order,
     directory: Directory,
     roster: Roster,
     rules: Rules,
@@ -23,17 +33,42 @@ pub struct Plan {
 impl Plan {
     /// Compiles checked settings.
     pub fn new(settings: &Settings) -> Self {
+        Plan::compile(settings.clone(), None, Order::of(settings))
+    }
+
+    /// Compiles checked settings as the successor of this plan: whatever kept its name keeps its slot, and slots that are
+    /// in use are given to nothing else.
+    #[must_use]
+    pub fn followed_by(&self, settings: &Settings, in_use: &InUse) -> Self {
+        let (by_slot, order) = identity::follow(&self.settings, settings, in_use);
+        Plan::compile(by_slot, Some(Box::new(settings.clone())), order)
+    }
+
+    fn compile(settings: Settings, written: Option<Box<Settings>>, order: Order) -> Self {
+        let used = order.services.iter().map(|service| settings.services[service.0 as usize].priority);
         Plan {
-            directory: Directory::new(settings),
+            directory: Directory::new(&settings),
             roster: Roster::new(&settings.services, &settings.pools, &settings.servers),
-            rules: Rules::new(&settings.policy, settings.services.iter().map(|service| service.priority)),
-            settings: settings.clone(),
+            rules: Rules::new(&settings.policy, order.rules.clone(), used),
+            settings,
+            written,
+            order,
         }
     }
 
-    /// Returns the settings that it was compiled from.
+    /// Returns the settings by slot: what is gone and still in use is among them.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Returns the settings that it was compiled from, as in the file.
+    pub fn written(&self) -> &Settings {
+        self.written.as_deref().unwrap_or(&self.settings)
+    }
+
+    /// Returns the slots of what is in the file.
+    pub(super) fn order(&self) -> &Order {
+        &self.order
     }
 
     #[inline]

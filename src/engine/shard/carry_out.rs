@@ -183,16 +183,16 @@ impl Shard {
     pub(in crate::engine) fn carry_error(
         &mut self,
         arrival: &mut Arrival<'_>,
-        error: FlowError,
+        error: &FlowError,
         scratch: &Scratch,
     ) -> Verdict {
         let why = Forwarded::Error { flow: self.table.id(error.found.index), from: error.found.side };
-        match error.onward {
+        match &error.onward {
             ErrorOnward::Rewrite { about, outer, inner, id } => {
                 if let Some(id) = id {
-                    rewrite::identification(&mut arrival.bytes[about.at..], id);
+                    rewrite::identification(&mut arrival.bytes[about.at..], *id);
                 }
-                rewrite::error(arrival.bytes, &arrival.parsed, &about, &outer, &inner);
+                rewrite::error(arrival.bytes, &arrival.parsed, about, outer, inner);
                 Verdict::Forward { len: arrival.parsed.len, why }
             }
             ErrorOnward::Emit => {
@@ -201,8 +201,8 @@ impl Shard {
                 Verdict::Emit { why }
             }
             ErrorOnward::Stop { settled, ids } => {
-                self.take_identifications(ids);
-                self.settle(arrival, settled, scratch)
+                self.take_identifications(*ids);
+                self.settle(arrival, *settled, scratch)
             }
         }
     }

@@ -10,7 +10,7 @@ mod totals;
 mod upkeep;
 mod walk;
 
-use super::plan::Plan;
+use super::plan::{InUse, Plan};
 use super::standing::Standing;
 use super::step::{Prepare, Pressures};
 use super::{Counters, Event, Reason, Verdict};
@@ -30,7 +30,7 @@ const MOST_EVENTS: usize = 1024;
 
 /// One shard.
 #[derive(Debug)]
-pub struct Shard {
+pub(super) struct Shard {
     table: Table,
     fragments: Fragments,
     nat_pools: Vec<NatPool>,
@@ -57,7 +57,7 @@ impl Shard {
     ///
     /// # Errors
     /// Where the system refuses the memory.
-    pub fn try_new(plan: &Plan) -> Result<Self, TableTooBig> {
+    pub(super) fn try_new(plan: &Plan) -> Result<Self, TableTooBig> {
         let settings = plan.settings();
         let seed = settings.seed;
         Ok(Shard {
@@ -186,6 +186,20 @@ impl Shard {
     /// Returns the next event.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Returns the slots that flows, sticky slots and resting ports refer to.
+    pub(super) fn in_use(&self) -> InUse {
+        let servers = (0..self.servers.len() as u32).map(ServerId);
+        let mut servers: Vec<bool> = servers.map(|server| self.chooser.flows(server) > 0).collect();
+        self.chooser.sticky_servers().for_each(|server| servers[server.0 as usize] = true);
+        let busy = |pool: &NatPool| pool.usage().any(|usage| usage.used > 0 || usage.resting > 0);
+        InUse {
+            services: self.services.iter().map(|service| service.flows > 0).collect(),
+            servers,
+            nat_pools: self.nat_pools.iter().map(busy).collect(),
+            rules: self.policy.flows().map(|flows| flows > 0).collect(),
+        }
     }
 
     /// Returns a draining server whose last flow has ended since this was last asked.

@@ -32,7 +32,7 @@ pub(in crate::engine) struct ServiceTotals {
 }
 
 impl Totals {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Totals {
             packets_in: 0,
             bytes_in: 0,
@@ -48,7 +48,7 @@ impl Totals {
 
     /// Counts a device packet that stands for `packets` packets.
     #[inline]
-    pub fn count(&mut self, verdict: &Verdict, packets: u64, bytes: u64) {
+    pub(super) fn count(&mut self, verdict: &Verdict, packets: u64, bytes: u64) {
         self.packets_in += packets;
         self.bytes_in += bytes;
         match verdict {
@@ -62,16 +62,16 @@ impl Totals {
     }
 
     /// Packets refused for a reason, whether silently or with an answer in the service's name.
-    pub fn refused(&self, reason: Reason) -> u64 {
+    pub(super) fn refused(&self, reason: Reason) -> u64 {
         let answered = if reason == Reason::NoServer { self.consumed[Consumed::NoServer as usize] } else { 0 };
         self.dropped[reason as usize] + answered
     }
 
-    pub fn end(&mut self, cause: Ended) {
+    pub(super) fn end(&mut self, cause: Ended) {
         self.ended[cause as usize] += 1;
     }
 
-    pub fn snapshot(&self, table: &Table) -> Counters {
+    pub(super) fn snapshot(&self, table: &Table) -> Counters {
         Counters {
             packets_in: self.packets_in,
             bytes_in: self.bytes_in,

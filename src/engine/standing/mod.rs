@@ -25,7 +25,7 @@ struct Hot {
 
 /// The standing of everything in a [`Plan`].
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub(super) struct Standing {
     servers: Standings,
     hot: Vec<Hot>,
     switches: Switches,
@@ -37,7 +37,7 @@ pub struct Standing {
 
 impl Standing {
     /// Everything as the settings have it, and every server up.
-    pub fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         let servers = || (0..plan.roster().servers().len() as u32).map(ServerId);
         let hot = |server| {
             let mtu = plan.pool_mtu(server).unwrap_or(0);

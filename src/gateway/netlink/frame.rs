@@ -1,4 +1,4 @@
-//! The frames of a netlink datagram, read by hand: the crates drop the kernel's explanation of an error.
+//! The frames of a netlink datagram, parsed by hand: the crates drop the kernel's explanation of an error.
 //!
 //! It must not know sockets.
 
@@ -13,24 +13,24 @@ const HEADER: usize = 16;
 
 /// How a request ended.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// The system's error number; 0 is success.
     pub errno: i32,
-    /// The kernel's explanation, where it gave one.
+    /// The kernel's explanation, if it gave one.
     pub text: Option<String>,
 }
 
-/// One message of a datagram, with its header's fields read.
-pub struct Frame<'a> {
+/// One message of a datagram, with its header parsed.
+pub(super) struct Frame<'a> {
     kind: u16,
     flags: u16,
-    /// The request that it answers.
+    /// The sequence number of the request that it answers.
     pub sequence: u32,
     bytes: &'a [u8],
 }
 
-/// Cuts a datagram into its messages; stops at the first that is not whole.
-pub fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+/// Splits a datagram into its messages; stops at the first truncated one.
+pub(super) fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(datagram, 0)?).ok()?;
         let bytes = datagram.get(..length).filter(|b| b.len() >= HEADER)?;
@@ -40,16 +40,16 @@ pub fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
 }
 
 impl Frame<'_> {
-    /// The message in it, if it parses.
-    pub fn parse(&self) -> Option<Message> {
+    /// Parses the message in it.
+    pub(super) fn parse(&self) -> Option<Message> {
         match NetlinkMessage::<Message>::deserialize(self.bytes).ok()?.payload {
             NetlinkPayload::InnerMessage(message) => Some(message),
             _ => None,
         }
     }
 
-    /// How the request ended, if this message tells.
-    pub fn outcome(&self) -> Option<Outcome> {
+    /// Returns how the request ended, if this message says so.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         if ![NLMSG_ERROR, NLMSG_DONE].contains(&self.kind) {
             return None;
         }
@@ -57,8 +57,8 @@ impl Frame<'_> {
         Some(Outcome { errno: code.saturating_neg(), text: self.text() })
     }
 
-    /// The kernel's explanation: the attribute `NLMSGERR_ATTR_MSG` after the request's header, or after the
-    /// whole request where the kernel sent it back.
+    /// Returns the kernel's explanation: the attribute `NLMSGERR_ATTR_MSG`, which follows the request's header, or
+    /// the whole request if the kernel echoed it.
     fn text(&self) -> Option<String> {
         const ATTRIBUTE_MESSAGE: u16 = 1;
         if self.flags & NLM_F_ACK_TLVS == 0 {
@@ -103,7 +103,7 @@ mod tests {
         bytes[16..20].copy_from_slice(&code.to_ne_bytes());
         bytes[20..24].copy_from_slice(&u32::try_from(HEADER + echoed.len()).unwrap().to_ne_bytes());
         bytes.extend(echoed);
-        // Another attribute first: the offset of the fault.
+        // Another attribute first: the offset of the error.
         bytes.extend([8, 0, 2, 0, 9, 0, 0, 0]);
         bytes.extend(u16::try_from(text.len() + 5).unwrap().to_ne_bytes());
         bytes.extend([1, 0]);

@@ -1,12 +1,12 @@
-//! Word from the kernel that links or routes have changed.
+//! Notifications from the kernel that links or routes have changed.
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// The kernel's groups of news (`RTNLGRP_*`): links, routes of IPv4 and of IPv6, IPv6's own settings of links.
+/// The multicast groups (`RTNLGRP_*`): links, IPv4 routes, IPv6 routes, and the IPv6 settings of links.
 const GROUPS: [u32; 4] = [1, 7, 11, 12];
-/// Messages that are read in one go.
+/// Messages read in one go.
 const MOST: usize = 64;
 
 /// A non-blocking socket that becomes readable when links or routes of the network namespace change.
@@ -14,7 +14,7 @@ const MOST: usize = 64;
 pub struct Watch(Socket);
 
 impl Watch {
-    /// Begins to watch the network namespace of the calling thread.
+    /// Subscribes to changes in the network namespace of the calling thread.
     pub fn open() -> io::Result<Watch> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, 0))?;
@@ -25,7 +25,8 @@ impl Watch {
         Ok(Watch(socket))
     }
 
-    /// Takes the news away and tells whether there was any, and whether more may wait. What has changed must be asked for.
+    /// Discards pending notifications; returns whether there were any, and whether more may be pending. What has
+    /// changed must be looked up.
     pub fn take(&mut self) -> io::Result<(bool, bool)> {
         let mut bytes = [0; 64];
         for read in 0..MOST {
@@ -33,7 +34,7 @@ impl Watch {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok((read > 0, false)),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // More came than it could hold: the rest is lost, and was news too.
+                // The socket's buffer overflowed: the notifications lost were changes too.
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => return Ok((true, true)),
                 Err(e) => return Err(e),
             }
@@ -59,7 +60,7 @@ mod tests {
         ns.cable("one", &far, "one").unwrap();
         ns.address("one", "10.0.0.1/24".parse().unwrap()).unwrap();
         let mut watch = ns.run(|| Watch::open().unwrap()).unwrap();
-        // The cable's own doings: a link-local address comes a moment after it.
+        // Changes that the veth pair itself causes: a link-local address appears a moment after it.
         let mut heard = |most: u32| {
             (0..most).any(|_| {
                 std::thread::sleep(std::time::Duration::from_millis(50));

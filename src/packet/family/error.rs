@@ -1,4 +1,4 @@
-//! A whole ICMP error made into the other family: its header, what it says, the packet it quotes, its extensions
+//! Translates a whole ICMP error into the other family: its header, its message, the packet it quotes, its extensions
 //! (RFC 7915, 4.2, 4.3, 5.2 and 5.3; RFC 4884).
 
 use super::super::{Addresses, Parsed, Transport, checksum, proto};
@@ -7,20 +7,22 @@ use super::icmp::{self, Message, MtuRule};
 use super::transport::{self, Before};
 use super::{Across, MAY_FRAGMENT, Untranslatable, refuse_same_family};
 
-/// Bytes of an ICMP error before what it quotes.
+/// Bytes of an ICMP error before its quote.
 const ICMP: usize = 8;
-/// Longest ICMPv4 error (RFC 1812, 4.3.2.3) and ICMPv6 error (RFC 4443, 2.4c).
+/// The longest ICMPv4 error (RFC 1812, 4.3.2.3) and ICMPv6 error (RFC 4443, 2.4c).
 const LONGEST_V4: usize = 576;
 const LONGEST_V6: usize = 1280;
-/// Least bytes of a quote that extensions follow (RFC 4884, 3).
+/// The shortest quote before extensions (RFC 4884, 3).
 const LEAST_BEFORE_EXTENSION: usize = 128;
 
-/// Appends an ICMP error in the other family; its outer addresses become `outer`, the packet it quotes what `inner` says.
+/// Appends an ICMP error in the other family; its outer addresses become `outer`, its quoted packet what `inner`
+/// says.
 ///
-/// The quote is cut so that the ICMPv4 error has at most 576 bytes and the ICMPv6 one 1,280; RFC 4884 extensions are carried over as they are
-/// where the other type can have them and 128 bytes of quote still fit. `id` is the identification of an IPv4 error. The caller has verified the
-/// incoming sum, as the one written is made anew; a quoted transport's is patched as far as it is there. The quoted IPv4
-/// header's sum is not verified. On refusal `out` is as it was.
+/// The quote is truncated so that an ICMPv4 error has at most 576 bytes and an ICMPv6 error 1,280. RFC 4884
+/// extensions are carried over unchanged if the other type allows them and 128 bytes of quote still fit. `id` is the
+/// identification of an IPv4 error. The caller has verified the incoming checksum, since the outgoing one is computed
+/// anew; a quoted transport's checksum is patched if it is quoted. The quoted IPv4 header's checksum is not verified.
+/// On refusal `out` is left unchanged.
 pub fn translate_error(
     out: &mut Vec<u8>,
     packet: &[u8],
@@ -57,15 +59,16 @@ pub fn translate_error(
     made
 }
 
-/// What stands behind the first eight bytes of an error.
+/// What follows the first eight bytes of an error.
 struct Quoted<'a> {
     bytes: &'a [u8],
     head: Head,
     extension: &'a [u8],
 }
 
-/// Parts what an error quotes from its extensions (RFC 4884, 4 and 5), which are only carried (RFC 7915, 4.2). A length attribute that
-/// makes no sense is not one; one of less than 128 bytes, which some routers send, is where a sound extension follows.
+/// Separates an error's quote from its extensions (RFC 4884, 4 and 5), which are only carried over (RFC 7915, 4.2). A
+/// length attribute that makes no sense is ignored; one of less than 128 bytes, which some routers send, counts if a
+/// valid extension follows.
 fn split(message: &[u8], v6: bool, kind: u8) -> (&[u8], &[u8]) {
     let all = &message[ICMP..];
     let Some((at, unit)) = icmp::length_attribute(v6, kind) else { return (all, &[]) };
@@ -78,7 +81,7 @@ fn split(message: &[u8], v6: bool, kind: u8) -> (&[u8], &[u8]) {
     }
 }
 
-/// Whether bytes are an extension structure of version 2 with a right sum (RFC 4884, 7).
+/// Returns whether the bytes are an extension structure of version 2 with a valid checksum (RFC 4884, 7).
 fn is_sound(extension: &[u8]) -> bool {
     extension.len() >= 4 && extension[0] >> 4 == 2 && checksum::fold(checksum::add(0, extension)) == 0xffff
 }
@@ -109,7 +112,7 @@ fn write(
             let fits = (room - quoted.extension.len()) / unit * unit;
             let quote = (out.len() - body).next_multiple_of(unit).clamp(LEAST_BEFORE_EXTENSION, fits);
             out.resize(body + quote, 0);
-            out[start + ip + at] = (quote / unit) as u8;
+            out[start + ip + at] = u8::try_from(quote / unit).map_err(|_| Untranslatable::TooLong)?;
             out.extend_from_slice(quoted.extension);
         }
         None => out.truncate(body + room),
@@ -125,11 +128,12 @@ fn write(
     Ok(())
 }
 
-/// Appends the quoted packet in the other family, as much of it as was quoted; its header states the length of the whole.
+/// Appends the quoted packet in the other family, as much as was quoted; its header states the length of the whole
+/// packet.
 fn write_quoted(out: &mut Vec<u8>, quoted: &Quoted, inner: &Across) -> Result<(), Untranslatable> {
     let head = &quoted.head;
     let len = head.len - head.offset;
-    // What stands behind the packet is padding.
+    // What follows the packet is padding.
     let data = quoted.bytes.get(head.offset..quoted.bytes.len().min(head.len)).ok_or(Untranslatable::Malformed)?;
     let made = header::make(&Make {
         addresses: &inner.addresses,
@@ -138,7 +142,7 @@ fn write_quoted(out: &mut Vec<u8>, quoted: &Quoted, inner: &Across) -> Result<()
         protocol: header::other_protocol(head.protocol),
         data: len,
         piece: head.piece,
-        // The identification that it had there is not known: a short one is told as 0, too.
+        // The identification in the other family is not known: that of an unfragmented packet is given as 0.
         id: (header::V4 + len <= MAY_FRAGMENT).then_some(0),
     })?;
     out.extend_from_slice(made.bytes());

@@ -1,19 +1,21 @@
-//! One fragment of a TCP or UDP packet made into the other family (RFC 7915, 4.1 and 5.1.1).
+//! Translates one fragment of a TCP or UDP packet into the other family (RFC 7915, 4.1 and 5.1.1).
 
 use super::super::{Parsed, proto};
 use super::header::{self, Make};
 use super::transport::{self, Before};
 use super::{Across, Untranslatable, append, refuse_same_family};
 
-/// Bytes of the transport header that a first fragment must hold, so that its sum can be patched.
+/// Bytes of the transport header that a first fragment must hold for its checksum to be patched.
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 
-/// Appends a fragment in the other family; of a first one ports and sum change, of a later one only the IP header.
+/// Appends a fragment in the other family; of a first fragment ports and checksum change, of a later one only the IP
+/// header.
 ///
-/// The identification keeps its low 16 bits towards IPv4 and is extended by zeros towards IPv6; offset and More Fragments stay.
-/// Don't Fragment is clear. Fragments of ICMP are refused: the ICMPv6 sum covers the length of the whole, which no fragment
-/// tells (RFC 7915, 1.2). A whole packet is for [`super::translate`] and refused here. On refusal `out` is as it was.
+/// The identification is truncated to its low 16 bits for IPv4 and zero-extended for IPv6; offset and More Fragments
+/// are kept. Don't Fragment is clear. Fragments of ICMP are refused: the ICMPv6 checksum covers the length of the
+/// whole message, which no fragment states (RFC 7915, 1.2). A whole packet is for [`super::translate`] and refused
+/// here. On refusal `out` is left unchanged.
 pub fn translate_fragment(
     out: &mut Vec<u8>,
     packet: &[u8],
@@ -31,11 +33,11 @@ pub fn translate_fragment(
         proto::ICMP | proto::ICMPV6 => return Err(Untranslatable::Fragment),
         _ => return Err(Untranslatable::Protocol),
     };
-    // RFC 8200, 4.5: all but the last are made of whole units; RFC 791 has no other way to write it either.
+    // RFC 8200, 4.5: all but the last consist of whole units; RFC 791 cannot encode anything else.
     if data.is_empty() || (piece.more && data.len() % 8 != 0) {
         return Err(Untranslatable::Malformed);
     }
-    // What they are put together to must fit the length field of IPv4.
+    // The reassembled packet must fit IPv4's length field.
     if header::V4 + usize::from(piece.offset) + data.len() > usize::from(u16::MAX) {
         return Err(Untranslatable::TooLong);
     }

@@ -1,6 +1,6 @@
-//! IP headers of both families in the words that they share: read from one, written as the other.
+//! IP headers of both families in terms that both share: read from one, written as the other.
 //!
-//! It must not know what stands behind them.
+//! It must not know what follows them.
 
 use super::super::options::has_source_route;
 use super::super::{Addresses, checksum, long, proto, word};
@@ -11,7 +11,7 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
-/// Most extension headers of one packet, as the parser counts them.
+/// The most extension headers per packet, as the parser counts them.
 const MOST_EXTENSIONS: usize = 8;
 
 /// Bytes of an IPv4 header without options.
@@ -28,18 +28,18 @@ pub(super) struct Piece {
     pub id: u32,
     /// Offset in bytes, a multiple of 8.
     pub offset: u16,
-    /// Whether more follow.
+    /// Whether more fragments follow.
     pub more: bool,
 }
 
 impl Piece {
-    /// Whether it is all of its packet: an atomic fragment (RFC 6946).
-    pub const fn is_whole(&self) -> bool {
+    /// Returns whether it is the entire packet: an atomic fragment (RFC 6946).
+    pub(super) const fn is_whole(&self) -> bool {
         self.offset == 0 && !self.more
     }
 }
 
-/// What an IP header with its options or extensions says.
+/// What an IP header, with its options or extensions, says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub addresses: Addresses,
@@ -47,31 +47,31 @@ pub(super) struct Head {
     pub class: u8,
     /// TTL, or hop limit.
     pub hops: u8,
-    /// The transport's number, as this family writes it.
+    /// The transport's protocol number, as this family writes it.
     pub protocol: u8,
-    /// Where the transport begins, or a fragment's part of it.
+    /// Offset of the transport, or of a fragment's part of it.
     pub offset: usize,
-    /// Bytes of the packet as its header states them; a quoted packet may have been cut shorter.
+    /// Bytes of the packet as its header states them; a quoted packet may be shorter.
     pub len: usize,
-    /// None for an IPv4 packet in one piece and for an IPv6 packet without a Fragment header.
+    /// `None` for an unfragmented IPv4 packet and for an IPv6 packet without Fragment header.
     pub piece: Option<Piece>,
 }
 
 impl Head {
-    /// Whether the packet is one of several fragments.
-    pub fn is_fragment(&self) -> bool {
+    /// Returns whether the packet is one of several fragments.
+    pub(super) fn is_fragment(&self) -> bool {
         self.piece.is_some_and(|piece| !piece.is_whole())
     }
 }
 
-/// Reads an IP header, whose packet may be cut off behind it.
+/// Reads an IP header; the packet may be truncated after it.
 pub(super) fn read(bytes: &[u8]) -> Result<Head, Untranslatable> {
     let (head, foreign) = match bytes.first().map(|first| first >> 4) {
         Some(4) if bytes.len() >= V4 => (read_v4(bytes)?, proto::ICMPV6),
         Some(6) if bytes.len() >= V6 => (read_v6(bytes)?, proto::ICMP),
         _ => return Err(Untranslatable::Malformed),
     };
-    // Its number would become right by translation, and its contents would not.
+    // Translation would make the protocol number valid, but not the payload.
     if head.protocol == foreign { Err(Untranslatable::Protocol) } else { Ok(head) }
 }
 
@@ -102,7 +102,7 @@ fn read_v6(bytes: &[u8]) -> Result<Head, Untranslatable> {
     let address = |at: usize| u128::from_be_bytes(bytes[at..at + 16].try_into().unwrap_or_default());
     let mut head = Head {
         addresses: Addresses::V6 { src: address(8), dst: address(24) },
-        class: (word(bytes, 0) >> 4) as u8,
+        class: ((word(bytes, 0) >> 4) & 0xff) as u8,
         hops: bytes[7],
         protocol: bytes[6],
         offset: V6,
@@ -116,9 +116,9 @@ fn read_v6(bytes: &[u8]) -> Result<Head, Untranslatable> {
         }
         let start = bytes.get(head.offset..head.offset + 8).ok_or(Untranslatable::Malformed)?;
         match kind {
-            // Its sum covers the addresses: it would arrive broken, so it is told apart here.
+            // Its integrity check covers the addresses, so it would arrive broken: a reason of its own.
             AUTHENTICATION => return Err(Untranslatable::Protocol),
-            // RFC 7915, 5.1.1: a fragment of another header's middle is not translated.
+            // RFC 7915, 5.1.1: a fragment from the middle of another header is not translated.
             _ if head.is_fragment() => return Err(Untranslatable::Fragment),
             ROUTING if start[3] != 0 => return Err(Untranslatable::SourceRoute),
             FRAGMENT => {
@@ -130,7 +130,7 @@ fn read_v6(bytes: &[u8]) -> Result<Head, Untranslatable> {
         head.offset += if kind == FRAGMENT { V6_FRAGMENT } else { 8 + usize::from(start[1]) * 8 };
         head.protocol = start[0];
         if kind == FRAGMENT && head.is_fragment() && head.piece.is_some_and(|piece| piece.offset != 0) {
-            // What stands behind is the middle of something and no header.
+            // What follows is the middle of something, not a header.
             let extension = matches!(head.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION);
             return match head.protocol {
                 AUTHENTICATION => Err(Untranslatable::Protocol),
@@ -143,15 +143,15 @@ fn read_v6(bytes: &[u8]) -> Result<Head, Untranslatable> {
     Err(Untranslatable::Malformed)
 }
 
-/// Where the type of a Routing header with segments left stands: the pointer of the ICMPv6 Parameter Problem (type 4, code 0)
-/// by which the address answers that is to send the packet on and does not (RFC 8200, 4.4; RFC 5095, 3). None where
-/// the packet has no such header.
+/// Returns the offset of the type field of a Routing header with segments left: the pointer of the ICMPv6 Parameter
+/// Problem (type 4, code 0) that a node sends if it is to forward the packet by that header and does not (RFC 8200,
+/// 4.4; RFC 5095, 3). `None` if the packet has no such header.
 pub fn routing_type(packet: &[u8]) -> Option<u32> {
     let (mut kind, mut at) = (*packet.get(6).filter(|_| packet[0] >> 4 == 6)?, V6);
     for _ in 0..=MOST_EXTENSIONS {
         let start = packet.get(at..at + 8)?;
         match kind {
-            ROUTING if start[3] != 0 => return Some(at as u32 + 2),
+            ROUTING if start[3] != 0 => return u32::try_from(at + 2).ok(),
             HOP_BY_HOP | ROUTING | DESTINATION => at += 8 + usize::from(start[1]) * 8,
             AUTHENTICATION => at += 8 + usize::from(start[1]) * 4,
             FRAGMENT if word(start, 2) & 0xfff8 == 0 => at += V6_FRAGMENT,
@@ -162,7 +162,7 @@ pub fn routing_type(packet: &[u8]) -> Option<u32> {
     None
 }
 
-/// The transport's number in the other family: ICMP and ICMPv6 change, all else stays.
+/// Returns the transport's protocol number in the other family: ICMP and ICMPv6 are swapped.
 pub(super) const fn other_protocol(protocol: u8) -> u8 {
     match protocol {
         proto::ICMP => proto::ICMPV6,
@@ -177,13 +177,13 @@ pub(super) struct Make<'a> {
     pub addresses: &'a Addresses,
     pub class: u8,
     pub hops: u8,
-    /// The transport's number in the family of the addresses.
+    /// The transport's protocol number in the family of the addresses.
     pub protocol: u8,
     /// Bytes that follow the header.
     pub data: usize,
-    /// The fragment to make of it. In IPv6 a Fragment header is written for all but none.
+    /// The fragment to make. In IPv6, `Some` writes a Fragment header.
     pub piece: Option<Piece>,
-    /// Identification of an IPv4 packet in one piece, which may be fragmented; none forbids it by Don't Fragment.
+    /// Identification of an unfragmented IPv4 packet that may be fragmented; `None` sets Don't Fragment.
     pub id: Option<u16>,
 }
 
@@ -195,13 +195,13 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
+    /// Returns its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
 
-/// Writes a header; the IPv4 one with its sum. Refuses only what is too long for its length field.
+/// Writes a header, with its checksum for IPv4. Fails only if the length field cannot hold the length.
 pub(super) fn make(what: &Make) -> Result<Made, Untranslatable> {
     match *what.addresses {
         Addresses::V4 { src, dst } => make_v4(what, src, dst),
@@ -212,7 +212,7 @@ pub(super) fn make(what: &Make) -> Result<Made, Untranslatable> {
 fn make_v4(what: &Make, src: u32, dst: u32) -> Result<Made, Untranslatable> {
     let total = u16::try_from(V4 + what.data).map_err(|_| Untranslatable::TooLong)?;
     let (id, flags) = match (what.piece, what.id) {
-        (Some(piece), _) => (piece.id as u16, piece.offset >> 3 | u16::from(piece.more) << 13),
+        (Some(piece), _) => ((piece.id & 0xffff) as u16, piece.offset >> 3 | u16::from(piece.more) << 13),
         (None, Some(id)) => (id, 0),
         (None, None) => (0, 0x4000),
     };

@@ -1,22 +1,22 @@
-//! What ICMP errors of one family are called in the other: types, codes, pointers and MTUs (RFC 7915, 4.2 and 5.2).
+//! How ICMP errors of one family are expressed in the other: types, codes, pointers and MTUs (RFC 7915, 4.2 and 5.2).
 //!
-//! It must not know the packets that they quote but for one length.
+//! It must not know the packets that they quote, except for one length.
 
 use super::Untranslatable;
 
-/// Least MTU of an IPv6 link (RFC 8200, 5).
+/// The minimum MTU of an IPv6 link (RFC 8200, 5).
 const LEAST_V6: u32 = 1280;
 
-/// The MTUs of the way that the quoted packet takes onwards, of the links next to the gateway; none where unknown.
+/// The MTUs of the links next to the gateway on the path that the quoted packet took; `None` if unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MtuRule {
-    /// Of the IPv4 side.
+    /// On the IPv4 side.
     pub v4: Option<u32>,
-    /// Of the IPv6 side.
+    /// On the IPv6 side.
     pub v6: Option<u32>,
 }
 
-/// The first eight bytes of an ICMP error but for its sum and its length attribute.
+/// The first eight bytes of an ICMP error without its checksum and its length attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Message {
     pub kind: u8,
@@ -31,7 +31,8 @@ impl Message {
     }
 }
 
-/// Where an error's length attribute stands (RFC 4884, 4), and how many bytes it counts in; none where its type has no extensions.
+/// Returns the offset of an error's length attribute (RFC 4884, 4) and the unit it counts in; `None` if its type has
+/// no extensions.
 pub(super) const fn length_attribute(v6: bool, kind: u8) -> Option<(usize, usize)> {
     match (v6, kind) {
         (false, 3 | 11 | 12) => Some((5, 4)),
@@ -40,7 +41,8 @@ pub(super) const fn length_attribute(v6: bool, kind: u8) -> Option<(usize, usize
     }
 }
 
-/// An ICMPv4 error as ICMPv6 says it. `rest` is its bytes 4 to 7, `total` the Total Length of the packet it quotes.
+/// Translates an ICMPv4 error into ICMPv6. `rest` is its bytes 4 to 7, `total` the Total Length of the packet it
+/// quotes.
 pub(super) fn to_v6(
     kind: u8,
     code: u8,
@@ -49,7 +51,7 @@ pub(super) fn to_v6(
     mtus: &MtuRule,
 ) -> Result<Message, Untranslatable> {
     Ok(match (kind, code) {
-        // An unknown protocol is an unrecognised Next Header, which stands at byte 6.
+        // An unknown protocol is an unrecognized Next Header, whose field is at byte 6.
         (3, 2) => Message { kind: 4, code: 1, rest: [0, 0, 0, 6] },
         (3, 3) => Message::plain(1, 4),
         (3, 4) => {
@@ -67,8 +69,8 @@ pub(super) fn to_v6(
     })
 }
 
-/// An ICMPv6 error as ICMPv4 says it. `rest` is its bytes 4 to 7; `fragment`, whether it is about a packet with a Fragment
-/// header, which IPv4 does without.
+/// Translates an ICMPv6 error into ICMPv4. `rest` is its bytes 4 to 7; `fragment` says whether it is about a packet
+/// with a Fragment header, which IPv4 does not have.
 pub(super) fn to_v4(
     kind: u8,
     code: u8,
@@ -122,24 +124,24 @@ const fn pointer_to_v4(pointer: u32) -> Option<u8> {
     })
 }
 
-/// The MTU of Packet Too Big from that of Fragmentation Needed (RFC 7915, 4.2); one of 0 is of a router older than RFC 1191,
-/// whose section 7.1 tells the likely one below the quoted length.
+/// Returns the MTU of Packet Too Big for that of Fragmentation Needed (RFC 7915, 4.2). 0 comes from a router older
+/// than RFC 1191, whose section 7.1 gives the likely MTU below the quoted length.
 fn mtu_of_v6(told: u16, total: usize, mtus: &MtuRule) -> u32 {
     const PLATEAUS: [u16; 11] = [65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68];
     let told = match told {
         0 => PLATEAUS.into_iter().find(|plateau| usize::from(*plateau) < total).unwrap_or(68),
         told => told,
     };
-    let ways = [mtus.v6, mtus.v4.map(|mtu| mtu.saturating_add(20))];
-    ways.into_iter().flatten().fold(u32::from(told) + 20, u32::min).max(LEAST_V6)
+    let limits = [mtus.v6, mtus.v4.map(|mtu| mtu.saturating_add(20))];
+    limits.into_iter().flatten().fold(u32::from(told) + 20, u32::min).max(LEAST_V6)
 }
 
-/// The MTU of Fragmentation Needed from that of Packet Too Big (RFC 7915, 5.2). One below 1,280 is no IPv6 link's, and no
-/// path is taken for smaller than that (RFC 8201, 4). A fragment is longer in IPv6 by a header more.
+/// Returns the MTU of Fragmentation Needed for that of Packet Too Big (RFC 7915, 5.2). No IPv6 link has less than
+/// 1,280, and no path is assumed to have less (RFC 8201, 4). A fragment is longer in IPv6 by one more header.
 fn mtu_of_v4(told: u32, fragment: bool, mtus: &MtuRule) -> u16 {
     let longer = if fragment { 28 } else { 20 };
-    let ways = [mtus.v4, mtus.v6.map(|mtu| mtu.saturating_sub(longer))];
-    let mtu = ways.into_iter().flatten().fold(told.max(LEAST_V6) - longer, u32::min);
+    let limits = [mtus.v4, mtus.v6.map(|mtu| mtu.saturating_sub(longer))];
+    let mtu = limits.into_iter().flatten().fold(told.max(LEAST_V6) - longer, u32::min);
     u16::try_from(mtu).unwrap_or(u16::MAX)
 }
 
@@ -250,53 +252,53 @@ mod tests {
     }
 
     #[test]
-    fn an_mtu_towards_ipv6_is_20_more_and_the_least_of_the_way_but_never_under_1280() {
-        let way = |v4, v6| MtuRule { v4, v6 };
+    fn an_mtu_towards_ipv6_is_20_more_at_most_that_of_the_links_and_never_below_1280() {
+        let mtus = |v4, v6| MtuRule { v4, v6 };
         let rows = [
             (1400, 1500, NONE, 1420),
-            (1500, 1500, way(None, Some(1500)), 1500),
-            (1500, 1500, way(Some(1450), Some(1500)), 1470),
-            (1500, 1500, way(Some(u32::MAX), Some(u32::MAX)), 1520),
+            (1500, 1500, mtus(None, Some(1500)), 1500),
+            (1500, 1500, mtus(Some(1450), Some(1500)), 1470),
+            (1500, 1500, mtus(Some(u32::MAX), Some(u32::MAX)), 1520),
             (576, 1500, NONE, 1280),
             (65_535, 65_535, NONE, 65_555),
-            (1400, 1500, way(Some(500), None), 1280),
+            (1400, 1500, mtus(Some(500), None), 1280),
             (0, 1500, NONE, 1512),
             (0, 1492, NONE, 1280),
-            (0, 1493, way(None, Some(1400)), 1400),
+            (0, 1493, mtus(None, Some(1400)), 1400),
             (0, 9000, NONE, 8186),
             (0, 60, NONE, 1280),
         ];
-        for (told, total, way, want) in rows {
-            assert_eq!(mtu_of_v6(told, total, &way), want, "{told} {total} {way:?}");
+        for (told, total, mtus, want) in rows {
+            assert_eq!(mtu_of_v6(told, total, &mtus), want, "{told} {total} {mtus:?}");
             let [a, b] = u16::to_be_bytes(told);
             let message = Message { kind: 2, code: 0, rest: want.to_be_bytes() };
-            assert_eq!(to_v6(3, 4, [9, 9, a, b], total, &way), Ok(message));
+            assert_eq!(to_v6(3, 4, [9, 9, a, b], total, &mtus), Ok(message));
         }
     }
 
     #[test]
-    fn an_mtu_towards_ipv4_is_20_less_and_the_least_of_the_way() {
-        let way = |v4, v6| MtuRule { v4, v6 };
+    fn an_mtu_towards_ipv4_is_20_less_and_at_most_that_of_the_links() {
+        let mtus = |v4, v6| MtuRule { v4, v6 };
         let rows = [
             (1400, NONE, 1380),
             (1280, NONE, 1260),
             (1279, NONE, 1260),
             (0, NONE, 1260),
-            (9000, way(Some(1500), Some(1500)), 1480),
-            (9000, way(Some(1400), Some(1500)), 1400),
+            (9000, mtus(Some(1500), Some(1500)), 1480),
+            (9000, mtus(Some(1400), Some(1500)), 1400),
             (u32::MAX, NONE, u16::MAX),
-            (1500, way(Some(0), Some(0)), 0),
+            (1500, mtus(Some(0), Some(0)), 0),
         ];
-        for (told, way, want) in rows {
-            assert_eq!(mtu_of_v4(told, false, &way), want, "{told} {way:?}");
+        for (told, mtus, want) in rows {
+            assert_eq!(mtu_of_v4(told, false, &mtus), want, "{told} {mtus:?}");
             let [a, b] = want.to_be_bytes();
             assert_eq!(
-                to_v4(2, 7, told.to_be_bytes(), false, &way),
+                to_v4(2, 7, told.to_be_bytes(), false, &mtus),
                 Ok(Message { kind: 3, code: 4, rest: [0, 0, a, b] })
             );
         }
-        for (told, way, want) in [(1400, NONE, 1372), (0, NONE, 1252), (9000, way(None, Some(1500)), 1472)] {
-            assert_eq!(mtu_of_v4(told, true, &way), want, "a fragment: {told} {way:?}");
+        for (told, mtus, want) in [(1400, NONE, 1372), (0, NONE, 1252), (9000, mtus(None, Some(1500)), 1472)] {
+            assert_eq!(mtu_of_v4(told, true, &mtus), want, "a fragment: {told} {mtus:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! One packet made into the other family: IPv4 to IPv6 and back (RFC 7915), bytes in, bytes out.
+//! Translates a packet into the other family: IPv4 to IPv6 and back (RFC 7915), bytes in, bytes out.
 //!
-//! It must not know flows, services or time: addresses and ports of the packet to make are given. Sums of TCP, UDP and
-//! echo are patched (RFC 1624), so a packet with a wrong sum leaves with a wrong one. TTL and hop limit
-//! are copied as they are: the kernel counts them down as it forwards to the device and from it.
+//! It must not know flows, services or time: the addresses and ports of the result are given. Checksums of TCP, UDP
+//! and echo are patched (RFC 1624), so a packet with a wrong checksum leaves with a wrong one. TTL and hop limit are
+//! copied: the kernel decrements them when it forwards to the device and from it.
 
 mod error;
 mod fragment;
@@ -29,34 +29,40 @@ pub struct Across {
     pub dst_port: u16,
 }
 
-/// Why a packet has no counterpart in the other family.
+/// Why a packet cannot be translated into the other family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Untranslatable {
-    /// A source route or Routing header has stations left (RFC 7915, 4.1 and 5.1), or a home address is the source (RFC 6275, 6.3).
+    /// A source route or Routing header has addresses left (RFC 7915, 4.1 and 5.1), or the source is a home address
+    /// (RFC 6275, 6.3).
     SourceRoute,
-    /// A fragment of ICMP, of an extension header, or a first one without its transport header (RFC 7915, 1.2 and 5.1.1).
+    /// A fragment of ICMP or of an extension header, or a first fragment without its transport header (RFC 7915, 1.2
+    /// and 5.1.1).
     Fragment,
     /// An ICMP type or code without counterpart (RFC 7915, 4.2 and 5.2).
     Icmp,
-    /// A first IPv4 fragment of a UDP datagram without a sum (RFC 7915, 4.5), or such a datagram over IPv6 (RFC 8200, 8.1).
+    /// A first IPv4 fragment of a UDP datagram without a checksum (RFC 7915, 4.5), or such a datagram over IPv6 (RFC
+    /// 8200, 8.1).
     UdpNoSum,
-    /// The packet would be longer than its length field can say.
+    /// The result would be longer than its length field can express.
     TooLong,
     /// Neither TCP, UDP nor ICMP, or authenticated (RFC 4302), which a changed header breaks.
     Protocol,
-    /// The bytes are not what their headers say, or the addresses given are of the packet's own family.
+    /// The bytes contradict their headers, or the addresses given are of the packet's own family.
     Malformed,
 }
 
-/// Longest IPv4 packet that is made without Don't Fragment: 1,280 bytes of IPv6 less what its header is longer (RFC 7915, 5.1).
+/// The longest IPv4 packet written without Don't Fragment: 1,280 bytes of IPv6 minus the difference of the headers
+/// (RFC 7915, 5.1).
 pub const MAY_FRAGMENT: usize = 1260;
 
-/// Appends a whole TCP, UDP or ICMP echo packet in the other family, and returns what the device is to be told of it.
+/// Appends a whole TCP, UDP or ICMP echo packet in the other family, and returns its metadata for the device.
 ///
-/// `parsed` is what [`super::parse`] said of `packet`. IPv4 options and IPv6 Hop-by-Hop, Destination and spent Routing headers are left out;
-/// the flow label is 0. `id` becomes the IPv4 identification of a packet (or segment of a super-packet) of up to [`MAY_FRAGMENT`] bytes,
-/// whose Don't Fragment is clear; of a longer one it is 0 and Don't Fragment set; an atomic fragment keeps the low half of its own (RFC 7915, 5.1.1).
-/// An absent IPv4 UDP sum is computed. A partial sum stays partial, but that of an echo is completed. On refusal `out` is as it was.
+/// `parsed` is the result of [`super::parse`] for `packet`. IPv4 options and IPv6 Hop-by-Hop, Destination and used-up
+/// Routing headers are dropped; the flow label is 0. `id` becomes the IPv4 identification of a packet (or segment of
+/// a super-packet) of up to [`MAY_FRAGMENT`] bytes, with Don't Fragment clear; a longer one has identification 0 and
+/// Don't Fragment set; an atomic fragment keeps the low half of its own (RFC 7915, 5.1.1). A missing IPv4 UDP
+/// checksum is computed. A partial checksum stays partial, except that of an echo, which is completed. On refusal
+/// `out` is left unchanged.
 pub fn translate(
     out: &mut Vec<u8>,
     packet: &[u8],
@@ -104,8 +110,8 @@ pub fn translate(
     Ok(Meta { partial_checksum, ..meta })
 }
 
-/// Whether a whole packet or a first fragment has a counterpart in the other family: what [`translate`] or
-/// [`translate_fragment`] says of it. `scratch` is overwritten.
+/// Returns whether a whole packet or a first fragment can be translated: the result of [`translate`] or
+/// [`translate_fragment`]. `scratch` is overwritten.
 pub fn can_cross(scratch: &mut Vec<u8>, packet: &[u8], parsed: &Parsed, meta: Meta) -> Result<(), Untranslatable> {
     let addresses = match parsed.addresses {
         Addresses::V4 { .. } => Addresses::V6 { src: 0, dst: 0 },
@@ -120,9 +126,9 @@ pub fn can_cross(scratch: &mut Vec<u8>, packet: &[u8], parsed: &Parsed, meta: Me
     }
 }
 
-/// Bytes that a whole packet or a fragment has in the other family.
+/// Returns the length of a whole packet or a fragment in the other family.
 ///
-/// An IPv6 fragment's Fragment header goes, an IPv4 one's comes.
+/// An IPv6 fragment loses its Fragment header, an IPv4 one gets one.
 pub fn translated_len(packet: &[u8], parsed: &Parsed) -> usize {
     let Ok(head) = header::read(packet) else { return parsed.len };
     let made = match head.addresses {
@@ -133,8 +139,9 @@ pub fn translated_len(packet: &[u8], parsed: &Parsed) -> usize {
     made + parsed.len.saturating_sub(head.offset)
 }
 
-/// The MTU to tell the sender of a packet that does not fit in `mtu` bytes after its translation: 20 less in IPv4, and of a
-/// fragment 28, as it gets a Fragment header; 20 more and at least 1,280 in IPv6 (RFC 7915, 4.1 and 5.1).
+/// Returns the MTU to report to the sender of a packet that does not fit in `mtu` bytes after its translation: in
+/// IPv4 20 less, for a fragment 28 less, since it gets a Fragment header; in IPv6 20 more and at least 1,280 (RFC
+/// 7915, 4.1 and 5.1).
 pub fn mtu_of_sender(parsed: &Parsed, mtu: u32) -> u32 {
     match parsed.addresses {
         Addresses::V4 { .. } => mtu.saturating_sub(if parsed.whole { 20 } else { 28 }),
@@ -149,7 +156,7 @@ fn refuse_same_family(from: &Addresses, to: &Addresses) -> Result<(), Untranslat
     }
 }
 
-/// Appends a header and what follows it, changed in place; takes all back where the change is refused.
+/// Appends a header and what follows it, changed in place; truncates `out` again if the change is refused.
 fn append(
     out: &mut Vec<u8>,
     header: &[u8],

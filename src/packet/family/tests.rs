@@ -1,4 +1,4 @@
-//! Whole packets and fragments, held against etherparse.
+//! Whole packets and fragments, compared with etherparse.
 
 use super::super::{checksum, parse, word};
 use super::*;
@@ -8,11 +8,11 @@ use proptest::prelude::*;
 pub(super) const FOUR: Addresses = Addresses::V4 { src: 0xc000_0201, dst: 0xc633_6402 };
 pub(super) const SIX: Addresses =
     Addresses::V6 { src: 0x2001_0db8_0000_0001_0000_0000_0000_0011, dst: 0x0064_ff9b_0000_0000_0000_0000_c633_6402 };
-/// The packets that tests build go from these ports or with this identifier.
+/// The ports, or identifier, of the packets that the tests build.
 const PORTS: (u16, u16) = (40_000, 443);
 const ECHO_ID: u16 = 0x1234;
 
-/// The kinds of packet that pass whole.
+/// The kinds of packets that are translated whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {
     Tcp,
@@ -47,7 +47,7 @@ pub(super) fn across(kind: Kind, addresses: Addresses) -> Across {
     Across { addresses, src_port, dst_port }
 }
 
-/// Writes the header sum of an IPv4 packet anew.
+/// Recomputes the header checksum of an IPv4 packet.
 pub(super) fn resum(packet: &mut [u8]) {
     packet[10..12].fill(0);
     let header = usize::from(packet[0] & 15) * 4;
@@ -55,7 +55,7 @@ pub(super) fn resum(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Whether the transport's sum is the one that etherparse computes.
+/// Returns whether the transport checksum is the one that etherparse computes.
 pub(super) fn sum_is_right(packet: &[u8]) -> bool {
     let sliced = SlicedPacket::from_ip(packet).unwrap();
     let net = sliced.net.unwrap();
@@ -71,7 +71,7 @@ pub(super) fn sum_is_right(packet: &[u8]) -> bool {
     match sliced.transport.unwrap() {
         TransportSlice::Tcp(tcp) => sums!(tcp.to_header(), tcp.payload()) == tcp.checksum(),
         TransportSlice::Udp(udp) => sums!(udp.to_header(), udp.payload()) == udp.checksum(),
-        // Its own sum forgets the length attribute of RFC 4884.
+        // etherparse's own checksum omits the length attribute of RFC 4884.
         TransportSlice::Icmpv4(icmp) => checksum::fold(checksum::add(0, icmp.slice())) == 0xffff,
         TransportSlice::Icmpv6(icmp) => {
             let NetSlice::Ipv6(ip) = &net else { return false };
@@ -95,7 +95,7 @@ fn v4(address: u64) -> u32 {
 
 proptest! {
     #[test]
-    fn sums_stay_right_and_the_way_back_is_the_original(
+    fn checksums_stay_valid_and_the_reverse_gives_the_original(
         kind in prop::sample::select(&KINDS[..]), a in any::<(u32, u32)>(), b in any::<(u128, u128)>(),
         ports in any::<(u16, u16)>(), class in any::<u8>(), hops in any::<u8>(),
         payload in prop::collection::vec(any::<u8>(), 1..1400), from_v6 in any::<bool>(),
@@ -110,7 +110,7 @@ proptest! {
         } else {
             packet[1] = class;
             packet[8] = hops;
-            // What is atomic has no identification to lose (RFC 6864, 4); a short one comes back with the caller's.
+            // An atomic packet has no identification to lose (RFC 6864, 4); a short one comes back with the caller's.
             let id: u16 = if packet.len() > MAY_FRAGMENT { 0x4000 } else { 0 };
             packet[4..6].copy_from_slice(&if id == 0 { 0x5678u16 } else { 0 }.to_be_bytes());
             packet[6..8].copy_from_slice(&id.to_be_bytes());
@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn a_wrong_sum_stays_wrong(
+    fn a_wrong_checksum_stays_wrong(
         kind in prop::sample::select(&KINDS[..]), at in 0usize..32, bit in 0u32..8, from_v6 in any::<bool>(),
     ) {
         let (near, far) = if from_v6 { (SIX, FOUR) } else { (FOUR, SIX) };
@@ -161,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn a_partial_sum_stays_the_sum_of_the_pseudo_header(
+    fn a_partial_checksum_stays_the_sum_of_the_pseudo_header(
         udp in any::<bool>(), from_v6 in any::<bool>(), a in any::<(u32, u32)>(), b in any::<(u128, u128)>(), ports in any::<(u16, u16)>(),
     ) {
         let (four, six) = (Addresses::V4 { src: a.0, dst: a.1 }, Addresses::V6 { src: b.0, dst: b.1 });
@@ -197,7 +197,7 @@ fn a_partial_echo_is_completed() {
 }
 
 #[test]
-fn the_right_sum_of_an_echo_reply_of_zeros_is_all_ones() {
+fn the_checksum_of_an_all_zero_echo_reply_is_all_ones() {
     let mut packet = build(Kind::Reply, &SIX, &[0; 8]);
     packet[46..48].fill(0);
     packet[42..44].fill(0);
@@ -208,18 +208,18 @@ fn the_right_sum_of_an_echo_reply_of_zeros_is_all_ones() {
 }
 
 #[test]
-fn an_absent_udp_sum_is_computed_towards_ipv6_and_refused_from_it() {
+fn a_missing_udp_checksum_is_computed_towards_ipv6_and_refused_from_it() {
     let mut packet = build(Kind::Udp, &FOUR, b"odd");
     packet[26..28].fill(0);
     let made = cross(&packet, &across(Kind::Udp, SIX)).unwrap();
     assert!(sum_is_right(&made) && word(&made, 46) != 0);
-    // Among all source ports one makes the sum come out as zero, which is sent as all ones.
+    // Among all source ports, one makes the checksum come out as zero, which is sent as all ones.
     let zero = (0..=u16::MAX).filter(|port| {
         let to = Across { src_port: *port, ..across(Kind::Udp, SIX) };
         word(&cross(&packet, &to).unwrap(), 46) == 0xffff
     });
     assert_eq!(zero.count(), 1);
-    // Bytes behind the datagram are not its own.
+    // Bytes after the datagram are not part of it.
     packet.extend([0xaa; 5]);
     packet[3] += 5;
     resum(&mut packet);
@@ -237,7 +237,7 @@ fn ipv4_packets_over_1260_bytes_forbid_fragmentation_and_others_have_an_identifi
         let made = cross(&build(Kind::Udp, &SIX, &vec![1; payload]), &across(Kind::Udp, FOUR)).unwrap();
         assert_eq!((made.len(), word(&made, 4), word(&made, 6)), (payload + 28, want.0, want.1));
     }
-    // Of a super-packet each segment counts.
+    // For a super-packet, the size of each segment counts.
     let packet = build(Kind::Tcp, &SIX, &vec![1; 9000]);
     for (gso_size, want) in [(1220, (0x5678, 0)), (1221, (0, 0x4000)), (0, (0, 0x4000))] {
         let mut made = Vec::new();
@@ -255,7 +255,7 @@ fn a_packet_that_ipv4_cannot_state_the_length_of_is_too_long() {
     assert_eq!(cross(&long, &across(Kind::Tcp, FOUR)), Err(Untranslatable::TooLong));
 }
 
-/// Puts options into an IPv4 packet.
+/// Inserts options into an IPv4 packet.
 fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     packet.splice(20..20, options.iter().copied());
@@ -266,7 +266,7 @@ fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Puts extension headers into an IPv6 packet; their last Next Header must be the transport's.
+/// Inserts extension headers into an IPv6 packet; the last Next Header must be the transport's.
 pub(super) fn with_extensions(packet: &[u8], first: u8, headers: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     packet.splice(40..40, headers.iter().copied());
@@ -321,7 +321,7 @@ fn what_has_no_counterpart_is_refused_by_name() {
     piece[6] = 0x20;
     resum(&mut piece);
     assert_eq!(cross(&piece, &across(Kind::Tcp, SIX)), Err(Untranslatable::Fragment));
-    // ICMPv6 over IPv4 is no ICMP, nor the reverse.
+    // ICMPv6 over IPv4 is not ICMP, nor the reverse.
     let mut odd = build(Kind::Request, &FOUR, b"data");
     (odd[9], odd[20]) = (58, 128);
     resum(&mut odd);
@@ -331,7 +331,8 @@ fn what_has_no_counterpart_is_refused_by_name() {
     assert_eq!(cross(&odd, &across(Kind::Request, FOUR)), Err(Untranslatable::Protocol));
 }
 
-/// Cuts a whole packet without options or extensions into fragments of at most `size` bytes of data, in the packet's own family.
+/// Splits a whole packet without options or extensions into fragments of at most `size` bytes of data, in the
+/// packet's own family.
 fn cut(packet: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     let parsed = parse(packet).unwrap();
     let data = &packet[parsed.offset..];
@@ -355,7 +356,7 @@ fn cut(packet: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     (0..data.len()).step_by(size).map(piece).collect()
 }
 
-/// What fragments are together, behind the header of the first without its Fragment header.
+/// Reassembles fragments: what follows the first one's header, without its Fragment header.
 fn join(pieces: &[Vec<u8>]) -> (Vec<u8>, Vec<u32>) {
     let mut data = Vec::new();
     let mut ids = Vec::new();
@@ -409,7 +410,7 @@ fn fragments_together_are_the_whole_packet_in_the_other_family() {
                 assert!(ids.iter().all(|id| *id == id_there));
                 let want = cross(&whole, &to).unwrap();
                 assert_eq!(joined[parse(&joined).unwrap().offset..], want[parse(&want).unwrap().offset..]);
-                // IPv4 fragments can be fragmented further.
+                // IPv4 fragments can be fragmented again.
                 assert!(matches!(far, Addresses::V6 { .. }) || pieces.iter().all(|piece| piece[6] & 0x40 == 0));
             }
         }
@@ -445,7 +446,7 @@ fn fragments_that_cannot_be_handled_are_refused_by_name() {
 }
 
 #[test]
-fn the_sender_is_told_20_less_in_ipv4_and_20_more_in_ipv6() {
+fn the_reported_mtu_is_20_less_in_ipv4_and_20_more_in_ipv6() {
     for (addresses, mtu, want, of_fragment) in
         [(FOUR, 1500, 1480, 1472), (FOUR, 0, 0, 0), (SIX, 1500, 1520, 1520), (SIX, 576, 1280, 1280)]
     {

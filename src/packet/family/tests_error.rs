@@ -1,11 +1,11 @@
-//! ICMP errors: what they quote, their lengths, extensions and sums.
+//! ICMP errors: quotes, lengths, extensions and checksums.
 
 use super::super::{checksum, parse, quote, word};
 use super::tests::{FOUR, KINDS, Kind, SIX, across, build, resum, sum_is_right, with_extensions};
 use super::*;
 use proptest::prelude::*;
 
-/// Routers that report, and the senders that they report to.
+/// Routers that send errors, and the senders that they send them to.
 const OUTER_FOUR: Addresses = Addresses::V4 { src: 0xcb00_7109, dst: 0xc000_0201 };
 const OUTER_SIX: Addresses = Addresses::V6 { src: 0x0064_ff9b << 96 | 0xcb00_7109, dst: 0x2001_0db8 << 96 | 0x11 };
 
@@ -17,7 +17,7 @@ fn inner(v6: bool) -> Addresses {
     if v6 { SIX } else { FOUR }
 }
 
-/// An error with the bytes behind its sum, in one family.
+/// An error with the given bytes after its checksum, in one family.
 fn error(v6: bool, kind: u8, code: u8, rest: [u8; 4], quoted: &[u8]) -> Vec<u8> {
     let message = [&[kind, code, 0, 0][..], &rest, quoted].concat();
     let addresses = outer(v6);
@@ -59,7 +59,7 @@ fn message(packet: &[u8]) -> &[u8] {
     &packet[parsed.offset..]
 }
 
-/// What [`translate`] makes of a packet, as a quote tells it: the identification is not known.
+/// What [`translate`] makes of a packet, as a quote shows it: the identification is not known.
 fn whole(packet: &[u8], kind: Kind) -> Vec<u8> {
     let mut out = Vec::new();
     let to = across(kind, inner(packet[0] >> 4 == 4));
@@ -118,7 +118,7 @@ fn each_error_passes_with_its_quote_in_the_other_family() {
 fn there_and_back_the_quote_is_the_original() {
     for v6 in [false, true] {
         for transport in KINDS {
-            // The whole of what was sent is told by its header, although little of it is quoted.
+            // The header states the length of the whole packet, although little of it is quoted.
             let mut sent = build(transport, &inner(v6), &[7; 1300]);
             if !v6 {
                 sent[6] = 0x40;
@@ -140,7 +140,7 @@ fn there_and_back_the_quote_is_the_original() {
 }
 
 #[test]
-fn a_quote_cut_off_at_any_byte_behind_its_ports_passes_as_it_is() {
+fn a_quote_truncated_anywhere_after_its_ports_is_translated_as_it_is() {
     for v6 in [false, true] {
         let ip = if v6 { 40 } else { 20 };
         for transport in KINDS {
@@ -153,7 +153,7 @@ fn a_quote_cut_off_at_any_byte_behind_its_ports_passes_as_it_is() {
                     continue;
                 }
                 let made = got.unwrap();
-                // Half a sum cannot be patched.
+                // Half a checksum cannot be patched.
                 if message(&made).len() - 8 == (if v6 { 20 } else { 40 }) + 17 && made.len() % 2 == 1 {
                     continue;
                 }
@@ -164,7 +164,7 @@ fn a_quote_cut_off_at_any_byte_behind_its_ports_passes_as_it_is() {
 }
 
 #[test]
-fn padding_behind_a_quoted_packet_is_left_out() {
+fn padding_after_a_quoted_packet_is_dropped() {
     for v6 in [false, true] {
         let sent = build(Kind::Udp, &inner(v6), b"12345");
         let made = cross(&error(v6, 3, 0, [0; 4], &[&sent[..], &[0; 90]].concat()), Kind::Udp).unwrap();
@@ -177,7 +177,7 @@ fn an_error_is_at_most_576_bytes_in_ipv4_and_1280_in_ipv6() {
     let long = build(Kind::Udp, &FOUR, &[3; 1400]);
     let made = cross(&error(false, 3, 3, [0; 4], &long), Kind::Udp).unwrap();
     assert_eq!((made.len(), sum_is_right(&made)), (1280, true));
-    assert_eq!(word(message(&made), 8 + 4), 1408, "the quoted header tells the whole length");
+    assert_eq!(word(message(&made), 8 + 4), 1408, "the quoted header states the whole length");
     let long = build(Kind::Udp, &SIX, &[3; 1100]);
     let made = cross(&error(true, 1, 4, [0; 4], &long), Kind::Udp).unwrap();
     assert_eq!((made.len(), sum_is_right(&made)), (576, true));
@@ -189,7 +189,7 @@ fn an_error_is_at_most_576_bytes_in_ipv4_and_1280_in_ipv6() {
 const EXTENSION: [u8; 12] = [0x20, 0, 0xc5, 0x5d, 0, 8, 1, 1, 0x12, 0x34, 0x51, 0x40];
 
 #[test]
-fn extensions_are_carried_over_behind_a_quote_padded_anew() {
+fn extensions_are_carried_over_after_a_repadded_quote() {
     let sent = build(Kind::Udp, &FOUR, &[3; 110]);
     // 35 words of 32 bits: 138 bytes and two of padding.
     let quoted = [&sent[..], &[0; 2], &EXTENSION].concat();
@@ -260,7 +260,7 @@ fn extensions_go_where_the_other_type_has_none_and_where_their_length_makes_no_s
 }
 
 #[test]
-fn extensions_are_carried_whatever_their_version_and_sound_ones_behind_a_quote_that_is_too_short() {
+fn extensions_of_any_version_are_carried_over_and_valid_ones_even_after_a_short_quote() {
     let sent = build(Kind::Udp, &FOUR, &[3; 110]);
     let mut quoted = [&sent[..], &[0; 2], &EXTENSION].concat();
     quoted[140] = 0x30;
@@ -360,7 +360,7 @@ fn what_has_no_counterpart_is_refused_by_name() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
     #[test]
-    fn no_quote_panics_and_each_error_made_has_a_right_sum_and_length(
+    fn no_quote_panics_and_each_error_has_a_valid_checksum_and_length(
         v6 in any::<bool>(), kind in prop::sample::select(&KINDS[..]), which in 0usize..5, attribute in any::<u8>(),
         payload in prop::collection::vec(any::<u8>(), 0..1500), cut in 0usize..1600,
         spoilt in prop::collection::vec((0usize..80, any::<u8>()), 0..3),

@@ -1,34 +1,35 @@
-//! The start of a transport in the other family: ports, identifier, ICMP type, and the sum patched for all of them.
+//! The start of a transport in the other family: ports, identifier, ICMP type, and the checksum patched for all of
+//! them.
 
 use super::super::checksum::{self, Delta};
 use super::super::{Addresses, proto, word};
 use super::{Across, Untranslatable};
 
-/// Where the checksum field stands.
+/// Returns the offset of the checksum field.
 const TCP_SUM: usize = 16;
 const UDP_SUM: usize = 6;
 const ICMP_SUM: usize = 2;
 
-/// What the transport's sum covered beside its own bytes.
+/// What the transport checksum covers besides the transport's own bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Before<'a> {
     pub addresses: &'a Addresses,
-    /// The transport's number in the family of these addresses.
+    /// The transport's protocol number in the family of these addresses.
     pub protocol: u8,
-    /// Bytes of the whole transport as its IP header states them, though `data` may be cut off.
+    /// Bytes of the whole transport as its IP header states them, though `data` may be truncated.
     pub len: usize,
     /// [`crate::packet::Meta::partial_checksum`].
     pub partial: bool,
 }
 
-/// Whether the bytes are of a UDP datagram without a sum.
+/// Returns whether the bytes are of a UDP datagram without a checksum.
 pub(super) fn lacks_sum(protocol: u8, data: &[u8]) -> bool {
     protocol == proto::UDP && data.len() >= UDP_SUM + 2 && word(data, UDP_SUM) == 0
 }
 
-/// Makes the first bytes of a transport those of the other family; sums are patched as far as `data` reaches.
+/// Turns the first bytes of a transport into those of the other family; patches the checksum if `data` reaches it.
 ///
-/// An absent UDP sum stays absent. Refuses what is neither TCP, UDP nor ICMP echo, and less than eight bytes.
+/// A missing UDP checksum stays missing. Refuses anything but TCP, UDP and ICMP echo, and fewer than eight bytes.
 pub(super) fn rewrite(data: &mut [u8], before: &Before, to: &Across) -> Result<(), Untranslatable> {
     if data.len() < 8 {
         return Err(Untranslatable::Malformed);
@@ -69,7 +70,7 @@ fn echo(data: &mut [u8], before: &Before, to: &Across) -> Result<(), Untranslata
         (proto::ICMPV6, 129, 0) => 0,
         _ => return Err(Untranslatable::Icmp),
     };
-    // Only the ICMPv6 sum covers the pseudo-header (RFC 4443, 2.3).
+    // Only the ICMPv6 checksum covers the pseudo-header (RFC 4443, 2.3).
     let covered = |addresses: &Addresses| match addresses {
         Addresses::V4 { .. } => 0,
         Addresses::V6 { .. } => checksum::pseudo(addresses, proto::ICMPV6, before.len),
@@ -86,7 +87,7 @@ fn echo(data: &mut [u8], before: &Before, to: &Across) -> Result<(), Untranslata
     }
     let mut sum = Delta::between(old, new).patch(word(data, ICMP_SUM));
     put(data, ICMP_SUM, sum);
-    // A reply that is nothing but zeros is the one message whose right sum is all ones.
+    // An all-zero reply is the one message whose correct checksum is all ones.
     if sum == 0 && covered(&to.addresses) == 0 && checksum::add(0, data) == 0 {
         sum = 0xffff;
         put(data, ICMP_SUM, sum);
@@ -94,7 +95,7 @@ fn echo(data: &mut [u8], before: &Before, to: &Across) -> Result<(), Untranslata
     Ok(())
 }
 
-/// Computes the whole sum of a UDP datagram that has none, as far as its own length says (RFC 7915, 4.5).
+/// Computes the full checksum of a UDP datagram that has none, over the length that it states (RFC 7915, 4.5).
 pub(super) fn complete_udp(data: &mut [u8], addresses: &Addresses) -> Result<(), Untranslatable> {
     let len = usize::from(word(data, 4));
     let datagram = data.get(..len).filter(|_| len >= 8).ok_or(Untranslatable::Malformed)?;

@@ -1,7 +1,7 @@
-//! The one place in which received bytes change.
+//! The only place where received bytes change.
 //!
-//! Checksums are patched (RFC 1624), never recomputed, so a packet that came in with a wrong sum
-//! leaves with a wrong one, and its receiver still finds out.
+//! Checksums are patched (RFC 1624), never recomputed, so a packet that arrives with a wrong checksum leaves with a
+//! wrong one, and its receiver can still detect it.
 
 mod mss;
 mod quoted;
@@ -14,7 +14,7 @@ use super::{Addresses, Parsed, Transport, long, proto, word};
 use adler2::Adler32;
 use crc32c::{crc32c, crc32c_append};
 
-/// What a packet's headers become, with the deltas of its sums.
+/// What a packet's headers become, with the checksum deltas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Translation {
     /// Addresses.
@@ -23,21 +23,21 @@ pub struct Translation {
     pub src_port: u16,
     /// Destination port (ICMP echo: identifier, the same).
     pub dst_port: u16,
-    /// How the sum changes.
+    /// How the checksums change.
     pub deltas: Deltas,
 }
 
-/// The deltas of a translation; computed once, when a flow is made.
+/// The checksum deltas of a translation; computed once, when a flow is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Deltas {
-    /// Of the addresses: for the IPv4 header and for partial checksums.
+    /// For the addresses: IPv4 header and partial checksums.
     pub addresses: Delta,
-    /// Of all that the transport's sum covers.
+    /// For everything that the transport checksum covers.
     pub transport: Delta,
 }
 
 impl Deltas {
-    /// The deltas from one set of addresses and ports to another, of the same family.
+    /// Computes the deltas from one set of addresses and ports to another of the same family.
     pub fn between(protocol: u8, old: (&Addresses, u16, u16), new: (&Addresses, u16, u16)) -> Deltas {
         let addresses = (checksum::sum_of(old.0), checksum::sum_of(new.0));
         let ports = |(_, src, dst): (&Addresses, u16, u16)| match protocol {
@@ -51,18 +51,18 @@ impl Deltas {
         }
     }
 
-    /// The deltas of the way back.
+    /// Returns the deltas of the reverse direction.
     #[must_use]
     pub const fn reversed(self) -> Deltas {
         Deltas { addresses: self.addresses.reversed(), transport: self.transport.reversed() }
     }
 }
 
-/// Rewrites addresses and ports of a packet and patches its sums; of a transport without ports the addresses alone.
+/// Rewrites addresses and ports of a packet and patches its checksums; without ports, the addresses alone.
 ///
-/// `parsed` is what [`super::parse`] said of these bytes, or [`super::parse_first`] of a first fragment; `partial` is
-/// [`super::Meta::partial_checksum`]. A UDP checksum of zero over IPv4 stays zero (RFC 768). SCTP's CRC32c covers
-/// ports but no addresses (RFC 9260, 6.8).
+/// `parsed` is the result of [`super::parse`] for these bytes, or of [`super::parse_first`] for a first fragment;
+/// `partial` is [`super::Meta::partial_checksum`]. A UDP checksum of zero over IPv4 stays zero (RFC 768). SCTP's
+/// CRC32c covers ports but not addresses (RFC 9260, 6.8).
 #[inline]
 pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: bool) {
     put_addresses(packet, &to.addresses, to.deltas.addresses);
@@ -95,8 +95,8 @@ pub fn translate(packet: &mut [u8], parsed: &Parsed, to: &Translation, partial: 
     }
 }
 
-/// Where the sum of a transport without ports stands that covers the addresses: DCCP's (RFC 4340, 9.1) and UDP-Lite's
-/// (RFC 3828, 3.1); over IPv6 OSPF's (RFC 5340, A.3.1) and PIM's (RFC 7761, 4.9).
+/// Returns the offset of the checksum of a transport without ports, if it covers the addresses: DCCP (RFC 4340, 9.1),
+/// UDP-Lite (RFC 3828, 3.1); over IPv6 OSPF (RFC 5340, A.3.1) and PIM (RFC 7761, 4.9).
 const fn other_sum(protocol: u8, v6: bool) -> Option<usize> {
     match protocol {
         33 | UDP_LITE => Some(6),
@@ -108,24 +108,25 @@ const fn other_sum(protocol: u8, v6: bool) -> Option<usize> {
 
 const UDP_LITE: u8 = 136;
 
-/// Patches the sum of a transport whose ports are not told apart, if it covers the addresses.
+/// Patches the checksum of a transport whose ports are not distinguished, if it covers the addresses.
 fn patch_other(transport: &mut [u8], (protocol, v6): (u8, bool), delta: Delta) {
     if let Some(at) = other_sum(protocol, v6).filter(|at| at + 2 <= transport.len()) {
         let patched = delta.patch(word(transport, at));
-        // RFC 3828, 3.1: zero is no sum.
+        // RFC 3828, 3.1: zero means no checksum.
         put(transport, at, if patched == 0 && protocol == UDP_LITE { 0xffff } else { patched });
     }
 }
 
-/// Rewrites the addresses of a later fragment: what it carries has no ports, and its first fragment's sums cover all.
+/// Rewrites the addresses of a later fragment: it has no ports, and the checksum is in the first fragment.
 pub fn later_fragment(packet: &mut [u8], parsed: &Parsed, to: &Addresses) {
     let delta = Delta::between(checksum::sum_of(&parsed.addresses), checksum::sum_of(to));
     put_addresses(packet, to, delta);
 }
 
-/// Gives an IPv4 packet, or what an error quotes of one, another identification (RFC 6864, 5.3.1); of IPv6 nothing changes.
+/// Replaces the identification of an IPv4 packet, or of the IPv4 packet quoted by an error (RFC 6864, 5.3.1); IPv6
+/// packets stay unchanged.
 ///
-/// The header's sum over itself stays what it was, so that no sum that covers the header changes.
+/// The header's one's complement sum stays the same, so no checksum that covers the header changes.
 pub fn identification(packet: &mut [u8], id: u16) {
     if packet[0] >> 4 == 4 {
         let delta = Delta::between(u64::from(word(packet, 4)), u64::from(id));
@@ -134,8 +135,9 @@ pub fn identification(packet: &mut [u8], id: u16) {
     }
 }
 
-/// Changes the ports of a whole SCTP packet. A CRC is linear, so the old field and the sums of both contents give the
-/// field that is as right or as wrong as before. A field that is right as the Adler-32 of old (RFC 2960, 6.8) stays so.
+/// Changes the ports of a whole SCTP packet. A CRC is linear, so the old field and the CRCs of both contents give a
+/// field that is as correct or as wrong as before. A field that is valid as the old Adler-32 (RFC 2960, 6.8) stays
+/// so.
 fn put_sctp_ports(packet: &mut [u8], src: u16, dst: u16) {
     if (word(packet, 0), word(packet, 2)) == (src, dst) {
         return;
@@ -148,12 +150,13 @@ fn put_sctp_ports(packet: &mut [u8], src: u16, dst: u16) {
     packet[8..12].copy_from_slice(&field.to_be_bytes());
 }
 
-/// The CRC of a whole SCTP packet, as its field holds it (RFC 9260, appendix A): that counts as zero, and is in little-endian order.
+/// Computes the CRC of a whole SCTP packet as its field holds it (RFC 9260, appendix A): the field itself counts as
+/// zero, and the byte order is little-endian.
 fn sctp_crc(packet: &[u8]) -> u32 {
     crc32c_append(crc32c_append(crc32c(&packet[..8]), &[0; 4]), &packet[12..]).swap_bytes()
 }
 
-/// The Adler-32 of one (RFC 2960, appendix B), with zeros in the field's place too.
+/// Computes the Adler-32 (RFC 2960, appendix B), also with the field taken as zero.
 #[cold]
 fn sctp_adler(packet: &[u8]) -> u32 {
     let mut sum = Adler32::new();
@@ -163,7 +166,7 @@ fn sctp_adler(packet: &[u8]) -> u32 {
     sum.checksum()
 }
 
-/// Turns an echo request into its reply (RFC 792, RFC 4443, 4.2): addresses change places, type, hop limit 64.
+/// Turns an echo request into its reply (RFC 792; RFC 4443, 4.2): addresses swapped, type changed, hop limit 64.
 pub fn echo_reply(packet: &mut [u8], parsed: &Parsed) {
     put_addresses(packet, &parsed.addresses.reversed(), Delta(0));
     match parsed.addresses {
@@ -183,7 +186,8 @@ pub fn echo_reply(packet: &mut [u8], parsed: &Parsed) {
     all_zero_but_the_sum(packet, parsed);
 }
 
-/// A message of nothing but zeros, which an empty echo reply over IPv4 can be, has the sum 0xffff; a patch cannot know (RFC 1624, 3).
+/// An all-zero message, as an empty echo reply over IPv4 can be, has the checksum 0xffff, which a patch cannot
+/// produce (RFC 1624, 3).
 fn all_zero_but_the_sum(packet: &mut [u8], parsed: &Parsed) {
     let message = &packet[parsed.offset..parsed.len];
     if parsed.protocol == proto::ICMP && word(message, 2) == 0 && message.iter().all(|byte| *byte == 0) {
@@ -258,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_transports_without_ports_that_cover_the_addresses_stay_right() {
+    fn checksums_over_the_addresses_stay_valid_without_ports() {
         for (protocol, kind, place) in [(33, 1, 6), (136, 1, 6), (33, 4, 6), (136, 4, 6), (89, 4, 12), (103, 4, 2)] {
             let mut packet = build(kind, [10; 16], [20; 16], b"payload");
             let v6 = kind == 4;
@@ -289,7 +293,7 @@ mod tests {
             assert_eq!(parse(&packet).unwrap().addresses, addresses);
             assert!(transport_sum_is_right(&packet), "{protocol} {v6}");
         }
-        // Over IPv4 OSPF's and PIM's cover no addresses.
+        // Over IPv4 those of OSPF and PIM do not cover the addresses.
         for protocol in [89, 103] {
             let mut packet = build(1, [10; 16], [20; 16], b"payload");
             packet[9] = protocol;
@@ -307,7 +311,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_stay_right_and_the_way_back_is_the_original(
+        fn checksums_stay_valid_and_the_reverse_gives_the_original(
             kind in 0u8..6, a in any::<[u8; 16]>(), b in any::<[u8; 16]>(), c in any::<[u8; 16]>(),
             port in any::<u16>(), payload in prop::collection::vec(any::<u8>(), 0..40),
         ) {
@@ -332,7 +336,7 @@ mod tests {
         }
 
         #[test]
-        fn a_partial_sum_stays_the_sum_of_the_pseudo_header(kind in prop::sample::select(vec![0u8, 1, 3, 4]), c in any::<[u8; 16]>()) {
+        fn a_partial_checksum_stays_the_sum_of_the_pseudo_header(kind in prop::sample::select(vec![0u8, 1, 3, 4]), c in any::<[u8; 16]>()) {
             let mut packet = build(kind, [9; 16], [8; 16], b"payload");
             let parsed = parse(&packet).unwrap();
             let at = parsed.offset + if parsed.protocol == proto::TCP { 16 } else { 6 };
@@ -349,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_udp_sum_stays_absent_and_a_computed_zero_is_sent_as_ffff() {
+    fn a_missing_udp_checksum_stays_missing_and_a_computed_zero_is_sent_as_ffff() {
         let mut packet = build(1, [10; 16], [11; 16], b"x");
         put(&mut packet, 26, 0);
         let parsed = parse(&packet).unwrap();
@@ -358,7 +362,7 @@ mod tests {
         translate(&mut packet, &parsed, &there, false);
         assert_eq!(word(&packet, 26), 0);
 
-        // Among all destination ports one makes the sum come out as zero.
+        // Among all destination ports, one makes the checksum come out as zero.
         let zero = (1..=u16::MAX).find(|port| {
             let mut packet = build(1, [10; 16], [11; 16], b"x");
             let parsed = parse(&packet).unwrap();
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_reply_of_zeros_has_a_sum_of_ones() {
+    fn an_all_zero_echo_reply_has_a_checksum_of_ones() {
         let mut packet = Vec::new();
         PacketBuilder::ipv4([1; 4], [2; 4], 9).icmpv4_echo_request(0, 0).write(&mut packet, &[0; 4]).unwrap();
         let parsed = parse(&packet).unwrap();
@@ -387,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn an_sctp_sum_of_either_kind_stays_right_and_a_wrong_one_wrong() {
+    fn an_sctp_checksum_of_either_kind_stays_valid_and_a_wrong_one_wrong() {
         let mut sctp = vec![0x03, 0xe8, 0x1f, 0x90, 1, 2, 3, 4, 0, 0, 0, 0, 1, 0, 0, 20];
         sctp.extend(0..16u8);
         let crc = crc32c(&sctp).to_le_bytes();

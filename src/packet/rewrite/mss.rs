@@ -1,11 +1,12 @@
-//! The maximum segment size in a SYN, made no larger than what the ways out take (RFC 9293, 3.7.1; RFC 4459, 3.2).
+//! The maximum segment size in a SYN, lowered to what the path MTUs allow (RFC 9293, 3.7.1; RFC 4459, 3.2).
 
 use super::super::checksum::{self, Delta};
 use super::super::{Parsed, Transport, word};
 use super::put;
 
-/// Lowers the maximum segment size option of a SYN to at most `most` bytes, if it has one; `partial` is
-/// [`super::super::Meta::partial_checksum`]. Without the option the ends take 536 bytes, which needs no lowering.
+/// Lowers the maximum segment size option of a SYN to at most `most` bytes, if there is one; `partial` is
+/// [`super::super::Meta::partial_checksum`]. Without the option the endpoints assume 536 bytes, which need not be
+/// lowered.
 pub fn clamp_mss(packet: &mut [u8], parsed: &Parsed, most: u16, partial: bool) {
     let Transport::Tcp { flags, header, .. } = parsed.transport else { return };
     if !flags.syn() {
@@ -16,7 +17,7 @@ pub fn clamp_mss(packet: &mut [u8], parsed: &Parsed, most: u16, partial: bool) {
     if word(packet, at) <= most {
         return;
     }
-    // The value may stand across two words of the sum.
+    // The value may straddle two words of the checksum.
     let words = at & !1..(at + 3) & !1;
     let before = checksum::add(0, &packet[words.clone()]);
     put(packet, at, most);
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_segment_size_is_lowered_and_the_sum_stays_right() {
+    fn a_larger_segment_size_is_lowered_and_the_checksum_stays_valid() {
         for (options, want) in [
             (&[2, 4, 0x05, 0xb4][..], Some(1360)),
             (&[1, 2, 4, 0x05, 0xb4], Some(1360)),
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_sum_does_not_cover_options() {
+    fn a_partial_checksum_does_not_cover_options() {
         let mut packet = syn(&[2, 4, 0x05, 0xb4], true);
         let parsed = parse(&packet).unwrap();
         let before = word(&packet, 36);

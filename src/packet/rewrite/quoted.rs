@@ -1,5 +1,5 @@
-//! ICMP errors on their way through: the outer header and the quoted packet's are both translated, and every sum
-//! that covers them is patched (RFC 5508 REQ-4 and REQ-5; RFC 3022, 4.3).
+//! Forwarded ICMP errors: the outer header and the quoted packet are both translated, and every checksum that covers
+//! them is patched (RFC 5508 REQ-4 and REQ-5; RFC 3022, 4.3).
 //!
 //! It must not know which flow the quote belongs to.
 
@@ -7,24 +7,24 @@ use super::super::checksum::{self, Delta};
 use super::super::{Addresses, Parsed, Protocol, Quote, word};
 use super::{Deltas, other_sum, put, put_addresses, put_sctp_ports};
 
-/// What the quoted packet was before it was translated.
+/// What the quoted packet was before its translation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inner {
-    /// Its addresses, of the family of the quote.
+    /// Its addresses, of the quote's family.
     pub addresses: Addresses,
-    /// Its source port; the identifier of an echo. Not used of a later fragment.
+    /// Its source port; the identifier of an echo. Unused for a later fragment.
     pub src_port: u16,
     /// Its destination port; the identifier of an echo.
     pub dst_port: u16,
 }
 
-/// Bytes of a transport header that a translation can change or cover by a sum: TCP's, without options.
+/// Bytes of a transport header that a translation can change or that a checksum covers: TCP's, without options.
 const TRANSPORT: usize = 20;
 
-/// Rewrites an ICMP error and the packet that it quotes; addresses are of the family that they were of.
+/// Rewrites an ICMP error and the packet that it quotes, within one family.
 ///
-/// `quote` is what [`super::super::quote`] read of these bytes. A quoted transport sum that was cut off is left out; one
-/// of zero in UDP stays zero.
+/// `quote` is the result of [`super::super::quote`] for these bytes. A quoted transport checksum that was cut off is
+/// skipped; a UDP checksum of zero stays zero.
 pub fn error(packet: &mut [u8], parsed: &Parsed, quote: &Quote, outer: &Addresses, inner: &Inner) {
     let region = quote.at..quote.end.min(quote.transport + TRANSPORT);
     let before = checksum::add(0, &packet[region.clone()]);
@@ -33,7 +33,7 @@ pub fn error(packet: &mut [u8], parsed: &Parsed, quote: &Quote, outer: &Addresse
     let mut delta = (before, after);
     let addresses = (checksum::sum_of(&parsed.addresses), checksum::sum_of(outer));
     if outer.is_v6() {
-        // RFC 4443, 2.3: the sum covers the addresses too.
+        // RFC 4443, 2.3: the checksum covers the addresses too.
         delta = (delta.0 + addresses.0, delta.1 + addresses.1);
     }
     put_addresses(packet, outer, Delta::between(addresses.0, addresses.1));
@@ -41,10 +41,10 @@ pub fn error(packet: &mut [u8], parsed: &Parsed, quote: &Quote, outer: &Addresse
     put(packet, sum, Delta::between(delta.0, delta.1).patch(word(packet, sum)));
 }
 
-/// Bytes of the header of SCTP.
+/// Bytes of the SCTP header.
 const SCTP: usize = 12;
 
-/// How long the quoted packet was, as its header states it; 0 of a fragment.
+/// Returns the length of the quoted packet as its header states it; 0 for a fragment.
 fn stated_len(quoted: &[u8], quote: &Quote) -> usize {
     match quote.fragment_of {
         Some(_) => 0,
@@ -82,7 +82,7 @@ fn put_quoted(quoted: &mut [u8], quote: &Quote, to: &Inner) {
     }
     match quote.protocol {
         Protocol::Icmp => put(quoted, at + 4, to.src_port),
-        // A CRC can follow the ports only where all is there that it covers.
+        // The CRC can follow a change of ports only if everything that it covers is quoted.
         Protocol::Sctp if (at + SCTP..=quoted.len()).contains(&stated_len(quoted, quote)) => {
             let len = stated_len(quoted, quote);
             put_sctp_ports(&mut quoted[at..len], to.src_port, to.dst_port);
@@ -150,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_sum_is_right_afterwards_and_the_way_back_is_the_original(
+        fn every_checksum_is_valid_and_the_reverse_gives_the_original(
             v6: bool, kind in 0u8..3, payload in prop::collection::vec(any::<u8>(), 0..60), cut in 0usize..40,
             a in any::<[u8; 16]>(), b in any::<[u8; 16]>(), ports in any::<(u16, u16)>(),
         ) {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_outer_sum_stays_wrong_and_a_quoted_udp_sum_of_zero_stays_zero() {
+    fn a_wrong_outer_checksum_stays_wrong_and_a_quoted_udp_checksum_of_zero_stays_zero() {
         let mut quoted = inner(false, 1, b"x");
         quoted[26..28].fill(0);
         let mut error_packet = error_about(&quoted, false);

@@ -1,0 +1,90 @@
+//! Checks of monitors against the rest: sources of probes, ports, floors, algorithms that need monitors.
+//!
+//! It must not read TOML. Where a value could not be read, nothing is concluded from its absence.
+
+use super::unique;
+use crate::balance::{Algorithm, Protocol};
+use crate::config::links::Links;
+use crate::config::problem::{Draft, grouped};
+use crate::config::raw::Raw;
+use crate::config::raw::pool::RawPool;
+use crate::health::settings::Probe;
+
+/// Checks all monitors.
+pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
+    for (at, pool) in raw.pools.iter().enumerate() {
+        unique("monitors of one pool", pool.monitors.iter().filter_map(|monitor| monitor.name.as_ref()), drafts);
+        floor(pool, drafts);
+        ports(raw, links, at, drafts);
+    }
+    sources(raw, drafts);
+    for (service, at) in raw.services.iter().zip(&links.pools) {
+        let Some(pool) = at.map(|at| &raw.pools[at]) else { continue };
+        if let (Some(Algorithm::LeastLatency), Some(place), true) =
+            (service.algorithm, &service.algorithm_place, pool.monitors.is_empty() && pool.monitors_are_whole)
+        {
+            let draft = Draft::warning(place.clone(), "no monitor measures the latency of this service's servers");
+            let draft = draft.also(pool.place(), "has no monitor");
+            drafts.push(draft.help("add a [[pool.monitor]]; without one, all servers count as equally fast"));
+        }
+    }
+}
+
+/// Warns of a floor that has no effect, or leaves the monitors none.
+fn floor(pool: &RawPool, drafts: &mut Vec<Draft>) {
+    let Some(floor) = &pool.floor else { return };
+    let servers = pool.servers.len() as u32;
+    let draft = if pool.monitors.is_empty() && pool.monitors_are_whole {
+        let draft = Draft::warning(floor.span(), "`floor` has no effect: this pool has no monitor");
+        draft.help("add a [[pool.monitor]], or remove `floor`")
+    } else if pool.is_whole && servers > 0 && floor.get_ref().least(servers) == servers {
+        let draft = Draft::warning(floor.span(), "with this `floor`, monitors never take a server out of service");
+        draft.label(format!("{0} of {0} stay in service", grouped(servers as usize))).help("lower it, or remove it")
+    } else {
+        return;
+    };
+    drafts.push(draft);
+}
+
+/// Refuses monitors without ports where the pool's services have none to probe.
+fn ports(raw: &Raw, links: &Links, at: usize, drafts: &mut Vec<Draft>) {
+    let pool = &raw.pools[at];
+    let uses = |service: usize| links.pools[service] == Some(at) || links.last_resorts[service] == Some(at);
+    let listens = || (0..raw.services.len()).filter(|at| uses(*at)).flat_map(|at| &raw.services[at].listen);
+    if listens().next().is_none() || listens().any(|listen| listen.get_ref().protocol != Protocol::Icmp) {
+        return;
+    }
+    for monitor in &pool.monitors {
+        let Some(settings) = &monitor.settings else { continue };
+        if settings.probe != Probe::Icmp && settings.ports.is_empty() {
+            let draft = Draft::error(monitor.place(), "this monitor has no port to probe");
+            drafts
+                .push(draft.help("the services of this pool take ICMP only: add `ports = [80]`, or use type \"icmp\""));
+        }
+    }
+}
+
+/// Refuses monitored servers of a family without a source address for probes; reported once per family.
+fn sources(raw: &Raw, drafts: &mut Vec<Draft>) {
+    if raw.gateway.probes_are_wrong {
+        return;
+    }
+    for (family, v4, form) in [("IPv4", true, "192.0.2.1"), ("IPv6", false, "2001:db8::1")] {
+        if raw.gateway.probes.iter().any(|probe| probe.get_ref().is_ipv4() == v4) {
+            continue;
+        }
+        let monitored = raw.pools.iter().filter_map(|pool| Some((pool.monitors.first()?, pool)));
+        let mut addresses = monitored.flat_map(|(monitor, pool)| {
+            let addresses = pool.servers.iter().flat_map(|server| &server.addresses);
+            addresses.filter(|address| address.get_ref().is_ipv4() == v4).map(move |address| (monitor, address))
+        });
+        if let Some((monitor, address)) = addresses.next() {
+            let draft =
+                Draft::error(monitor.place(), format!("{family} probes of this monitor have no source address"));
+            drafts.push(draft.also(address.span(), format!("an {family} server")).help(format!(
+                "add `probe-address = \"{form}\"` to [gateway]: an {family} address that is routed to this gateway and \
+                 assigned to no interface"
+            )));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Checks within one pool.
+//!
+//! It must not know services. Where a value could not be read, nothing is concluded from its absence.
+
+use super::unique;
+use crate::config::problem::{Draft, Span};
+use crate::config::raw::pool::{RawPool, RawServer};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Checks one pool by itself.
+pub(crate) fn check(pool: &RawPool, drafts: &mut Vec<Draft>) {
+    let place = pool.place();
+    unique("servers of one pool", pool.servers.iter().filter_map(|server| server.name.as_ref()), drafts);
+    if pool.servers.is_empty() && pool.is_whole {
+        drafts.push(
+            Draft::error(place, "a pool needs a server")
+                .help("add a [[pool.server]] below it, with `name` and `address`"),
+        );
+        return;
+    }
+    if pool.is_whole && pool.servers.iter().all(|server| server.settings.weight == 0) {
+        let draft = Draft::error(place, "all servers of this pool have weight 0");
+        let draft = draft.also(pool.servers[0].weight_place.clone(), "the first one");
+        drafts.push(draft.help("give at least one server a weight above 0, or no flow can be placed"));
+    } else if pool.is_whole && !pool.servers.iter().any(RawServer::takes_flows) {
+        let draft = Draft::warning(place, "at the start, no server of this pool takes new flows");
+        drafts.push(draft.help("each is draining, disabled or has weight 0; enable one, here or at run time"));
+    } else if pool.is_whole && pool.servers.iter().all(|server| server.settings.backup) {
+        let draft = Draft::warning(place, "all servers of this pool are backups");
+        drafts
+            .push(draft.help("they are used as if none were a backup; remove `backup` from those that are used first"));
+    }
+    let passive = pool.passive.as_ref();
+    if let Some((passive, (hold, longest))) = passive.and_then(|passive| Some((passive, passive.places.clone()?)))
+        && passive.settings.longest < passive.settings.hold
+    {
+        let draft = Draft::error(longest, "`longest` is shorter than `hold`").also(hold, "first time out of service");
+        drafts.push(draft.help("the time out of service begins with `hold` and doubles up to `longest`"));
+    }
+    let six = pool.servers.iter().flat_map(|server| &server.addresses).find(|address| address.get_ref().is_ipv6());
+    if let (Some(mtu), Some(six)) = (&pool.mtu, six)
+        && *mtu.get_ref() < 1280
+    {
+        let draft = Draft::error(mtu.span(), format!("a path MTU of {} bytes is too small for IPv6", mtu.get_ref()));
+        let draft = draft.also(six.span(), "an IPv6 server of this pool");
+        drafts.push(
+            draft.help("write 1280 or more (RFC 8200, section 5), or give IPv4 and IPv6 servers pools of their own"),
+        );
+    }
+    let mut seen: HashMap<(IpAddr, Option<u16>), Span> = HashMap::new();
+    for server in &pool.servers {
+        for address in &server.addresses {
+            let key = (*address.get_ref(), server.settings.port);
+            match seen.get(&key) {
+                None => {
+                    seen.insert(key, address.span());
+                }
+                Some(first) => {
+                    let draft = Draft::error(address.span(), "two servers of one pool have the same address and port");
+                    let draft = draft.label("the second").also(first.clone(), "the first");
+                    drafts.push(
+                        draft.help(
+                            "remove one of them; to give a server a larger share of the flows, raise its `weight`",
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The gateway side of one control connection, sans-IO: bytes in, bytes out, both bounded.
+//!
+//! It must know neither sockets nor clocks. Each call of [`Session::poll_output`] does one small piece of work, so that
+//! a full table is streamed between packets and without a large buffer.
+
+mod client;
+
+use super::explain::explain;
+use super::packet_words::PacketWords;
+use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals};
+use crate::config::Settings;
+use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
+use crate::ids::{FlowId, ServerId};
+use crate::time::{Duration, Instant};
+use client::ClientWalk;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Maximum bytes of unanswered requests in a session, and of one line.
+pub const MAX_INPUT: usize = 64 * 1024;
+/// Maximum bytes that a call of [`Session::poll_output`] appends, unless a single row is longer.
+pub const CHUNK: usize = 64 * 1024;
+/// Rows of the table fetched per call: enough to fill half a chunk, about 0.1 ms of work.
+const ROWS: usize = 128;
+
+/// The facts about a gateway that a session reports besides those of the engine; shared by all sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// When the gateway started, on the clock of the engine.
+    pub started: Instant,
+    /// The process ID of the gateway.
+    pub pid: u32,
+    /// Name of its TUN device.
+    pub device: String,
+    /// MTU of the device in bytes.
+    pub mtu: u16,
+    /// Whether segmentation offload is active; as configured until the device is open.
+    pub offload: bool,
+}
+
+impl About {
+    /// Makes it from the settings, the start time and the process ID.
+    pub fn new(settings: &Settings, started: Instant, pid: u32) -> Self {
+        let gateway = &settings.gateway;
+        About { started, pid, device: gateway.device.clone(), mtu: gateway.mtu, offload: gateway.offload }
+    }
+}
+
+/// What to do after a call of [`Session::poll_output`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Write the output, if any, then call again.
+    More,
+    /// Everything is answered: call again after the next [`Session::feed`].
+    Idle,
+    /// Write the output, if any, then close the connection.
+    Close,
+}
+
+/// A walk over the table that answers a request for flows.
+#[derive(Debug)]
+struct Walk {
+    query: FlowQuery,
+    from: Cursor,
+    left: u64,
+    rows: u64,
+}
+
+/// Returns an error if a query names a service or server that does not exist.
+fn unknown(query: &FlowQuery, engine: &Engine, now: Instant) -> Option<String> {
+    let service = query.service.as_ref().filter(|name| engine.services().iter().all(|row| row.service != **name));
+    let server = query.server.as_ref().filter(|name| engine.servers(now).iter().all(|row| row.server != **name));
+    let service = service.map(|name| format!("there is no service {name}; `eqctl services` lists them"));
+    service.or_else(|| server.map(|name| format!("there is no server {name}; `eqctl servers` lists them")))
+}
+
+/// One connection of the control socket, without the socket.
+///
+/// The driver feeds what it reads, and calls [`Session::poll_output`] whenever all previous output has been written.
+#[derive(Debug)]
+pub struct Session {
+    about: Arc<About>,
+    input: Vec<u8>,
+    pending: VecDeque<Answer>,
+    walk: Option<Walk>,
+    client: Option<ClientWalk>,
+    ended: bool,
+    refused: bool,
+}
+
+impl Session {
+    /// Makes the session of a new connection.
+    pub fn new(about: Arc<About>) -> Self {
+        Session {
+            about,
+            input: Vec::new(),
+            pending: VecDeque::new(),
+            walk: None,
+            client: None,
+            ended: false,
+            refused: false,
+        }
+    }
+
+    /// Takes bytes that the client sent. If more than [`MAX_INPUT`] bytes of requests are waiting, the session sends an
+    /// error and closes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.refused {
+            return;
+        }
+        if self.input.len() + bytes.len() > MAX_INPUT {
+            self.refuse(format!("more than {} KiB of requests are waiting, or in one line", MAX_INPUT / 1024));
+        } else {
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// Notes that the client has finished sending: pending requests are still answered, then [`Progress::Close`] follows.
+    pub fn finish(&mut self) {
+        // A last line without a newline is a request too: `printf '{...}' | nc -N -U`.
+        if !self.ended && self.input.last().is_some_and(|last| *last != b'\n') {
+            self.input.push(b'\n');
+        }
+        self.ended = true;
+    }
+
+    /// Does a bounded amount of work and appends whole lines, at most [`CHUNK`] bytes in total, to `out`.
+    pub fn poll_output(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        device: &DeviceCounters,
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        let start = out.len();
+        if !self.write_pending(start, out) {
+            return Progress::More;
+        }
+        if self.walk.is_some() {
+            self.walk(engine, now);
+        } else if let Some(client) = self.client.take() {
+            self.client = client.go_on(engine, now, &mut self.pending);
+        } else if let Some(line) = self.next_line() {
+            self.answer(&line, engine, now, device);
+        }
+        let all = self.write_pending(start, out);
+        if !all || self.walk.is_some() || self.client.is_some() || self.input.contains(&b'\n') {
+            Progress::More
+        } else if self.ended || self.refused {
+            Progress::Close
+        } else {
+            Progress::Idle
+        }
+    }
+
+    /// Writes pending answers while there is room; returns whether all of them are written.
+    fn write_pending(&mut self, start: usize, out: &mut Vec<u8>) -> bool {
+        while let Some(answer) = self.pending.front() {
+            let before = out.len();
+            serde_json::to_writer(&mut *out, answer).expect("an answer has only string keys, and a Vec takes all");
+            out.push(b'\n');
+            if out.len() - start > CHUNK && before > start {
+                out.truncate(before);
+                return false;
+            }
+            self.pending.pop_front();
+        }
+        true
+    }
+
+    /// Takes the next whole line, without its newline, from the input.
+    fn next_line(&mut self) -> Option<Vec<u8>> {
+        let end = self.input.iter().position(|byte| *byte == b'\n')?;
+        let mut line: Vec<u8> = self.input.drain(..=end).collect();
+        line.pop();
+        Some(line)
+    }
+
+    /// Answers one line.
+    fn answer(&mut self, line: &[u8], engine: &mut Engine, now: Instant, device: &DeviceCounters) {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        let request = match serde_json::from_slice(line) {
+            Ok(request) => request,
+            // After an unreadable line the rest of the input cannot be trusted.
+            Err(error) => return self.refuse(format!("cannot parse the request: {error}")),
+        };
+        match request {
+            Request::Status => {
+                let status = Answer::Status(Box::new(self.status(engine, now)));
+                self.rows([status]);
+            }
+            Request::Flows { query, limit } => {
+                if let Some(unknown) = unknown(&query, engine, now) {
+                    return self.fail(unknown);
+                }
+                let left = limit.unwrap_or(u64::MAX);
+                self.walk = Some(Walk { query, from: Cursor::default(), left, rows: 0 });
+                self.walk(engine, now);
+            }
+            Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),
+            Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
+            Request::Rules => self.rows(engine.rules().into_iter().map(Answer::Rule)),
+            Request::Nat => self.rows(engine.nat_pools().into_iter().map(Answer::Nat)),
+            Request::Monitors => {
+                self.rows(engine.monitors(now).into_iter().map(|row| Answer::Monitor(Box::new(row))));
+            }
+            Request::History => self.rows(engine.health_history(now).into_iter().map(Answer::History)),
+            Request::Counters => {
+                let totals = Totals { engine: engine.counters(), device: *device };
+                self.rows([Answer::Counters(Box::new(totals))]);
+            }
+            Request::Explain { packet } => self.explain(engine, now, packet),
+            Request::ExplainFlow { flow } => self.explain_flow(engine, now, flow),
+            Request::ExplainClient { client } => self.client = Some(ClientWalk::new(client)),
+            Request::Kill { flow } => self.change(engine, now, Change::Kill { flow }),
+            Request::Weight { pool, server, weight } => {
+                self.change_server(engine, now, &pool, &server, |server| Change::Weight { server, weight });
+            }
+            Request::Admin { pool, server, admin, deadline_ms } => {
+                let deadline = deadline_ms.map(Duration::from_millis);
+                self.change_server(engine, now, &pool, &server, |server| Change::Admin { server, admin, deadline });
+            }
+            Request::Load { pool, server, load, maintenance } => {
+                self.change_server(engine, now, &pool, &server, |server| Change::Load { server, load, maintenance });
+            }
+            Request::Rule { rule, on } => match engine.find_rule(&rule) {
+                Some(rule) => self.change(engine, now, Change::Rule { rule, on }),
+                None => self.fail(format!("there is no rule {rule}; `eqctl rules` lists them")),
+            },
+        }
+    }
+
+    fn explain(&mut self, engine: &Engine, now: Instant, packet: PacketWords) {
+        let explanation = explain(engine, now, &packet);
+        self.rows([Answer::Explanation(Box::new(Explained { service: None, packet, explanation }))]);
+    }
+
+    /// Explains the next packet of a flow's client.
+    fn explain_flow(&mut self, engine: &Engine, now: Instant, flow: FlowId) {
+        let mut rows = Vec::new();
+        engine.flows(now, &FlowQuery::default(), Cursor(flow.index), 1, &mut rows);
+        let found = rows.iter().find(|row| row.id == flow).and_then(PacketWords::next_of);
+        match found {
+            Some(packet) => self.explain(engine, now, packet),
+            None => self.fail(format!("{}; `eqctl flows` lists them", Refused::NoSuchFlow(flow))),
+        }
+    }
+
+    fn change_server(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        pool: &str,
+        server: &str,
+        change: impl FnOnce(ServerId) -> Change,
+    ) {
+        match engine.find_server(pool, server) {
+            Some(server) => self.change(engine, now, change(server)),
+            None => self.fail(format!("there is no server {pool}/{server}; `eqctl servers` lists them")),
+        }
+    }
+
+    /// Continues the walk over the table by a bounded number of rows.
+    fn walk(&mut self, engine: &Engine, now: Instant) {
+        let Some(mut walk) = self.walk.take() else { return };
+        let most = walk.left.min(ROWS as u64) as usize;
+        let mut rows = Vec::with_capacity(ROWS);
+        // At the limit, the walk continues only to find out whether there is one more.
+        let next = engine.flows(now, &walk.query, walk.from, if most > 0 { most } else { ROWS }, &mut rows);
+        if most == 0 && !rows.is_empty() {
+            self.pending.push_back(Answer::Done(Done { rows: walk.rows, more: true }));
+            return;
+        }
+        walk.rows += rows.len() as u64;
+        walk.left -= rows.len() as u64;
+        self.pending.extend(rows.into_iter().map(|row| Answer::Flow(Box::new(row))));
+        match next {
+            Some(from) => self.walk = Some(Walk { from, ..walk }),
+            None => self.pending.push_back(Answer::Done(Done { rows: walk.rows, more: false })),
+        }
+    }
+
+    fn status(&self, engine: &Engine, now: Instant) -> Status {
+        let counters = engine.counters();
+        Status {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: self.about.pid,
+            uptime_ms: u64::try_from(now.since(self.about.started).as_millis()).unwrap_or(u64::MAX),
+            device: self.about.device.clone(),
+            mtu: self.about.mtu,
+            offload: self.about.offload,
+            services: engine.services().len() as u64,
+            servers: engine.server_count() as u64,
+            flows: counters.flows,
+            max_flows: counters.max_flows,
+        }
+    }
+
+    fn change(&mut self, engine: &mut Engine, now: Instant, change: Change) {
+        match engine.apply(now, change) {
+            Ok(()) => self.pending.push_back(Answer::Done(Done { rows: 1, more: false })),
+            Err(refused @ Refused::NoSuchFlow(_)) => self.fail(format!("{refused}; `eqctl flows` lists them")),
+            Err(refused @ Refused::NoSuchServer(_)) => self.fail(format!("{refused}; `eqctl servers` lists them")),
+            Err(refused @ Refused::NoSuchRule(_)) => self.fail(format!("{refused}; `eqctl rules` lists them")),
+            Err(refused @ Refused::NoLoad(_)) => self.fail(refused.to_string()),
+        }
+    }
+
+    fn rows(&mut self, rows: impl IntoIterator<Item = Answer>) {
+        let before = self.pending.len();
+        self.pending.extend(rows);
+        let rows = (self.pending.len() - before) as u64;
+        self.pending.push_back(Answer::Done(Done { rows, more: false }));
+    }
+
+    fn fail(&mut self, message: String) {
+        self.pending.push_back(Answer::Error(Failure { message }));
+    }
+
+    /// Answers with an error and accepts no more input.
+    fn refuse(&mut self, message: String) {
+        (self.walk, self.client) = (None, None);
+        self.input = Vec::new();
+        self.refused = true;
+        self.fail(message);
+    }
+}
+
+#[cfg(test)]
+mod tests;

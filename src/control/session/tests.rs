@@ -1,0 +1,239 @@
+use super::*;
+use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
+use crate::flow::TableSettings;
+use crate::ids::PoolId;
+use crate::packet::{Meta, Protocol};
+use serde_json::Value;
+
+const NOW: Instant = Instant::from_nanos(90_000_000_000);
+
+/// A UDP service on 192.0.2.80:53 with servers `a` and `b`, and `flows` flows to it.
+fn engine(flows: u32) -> Engine {
+    let listen = Listen::one("192.0.2.80".parse().unwrap(), Protocol::Udp, 53, 53);
+    let server = |name: &str, host: u8| ServerSettings {
+        v4: Some([10, 0, 0, host].into()),
+        ..ServerSettings::new(name, PoolId(0))
+    };
+    let settings = Settings {
+        table: TableSettings { max_flows: flows.max(1), ..TableSettings::default() },
+        services: vec![ServiceSettings::new("dns", vec![listen], PoolId(0))],
+        pools: vec![PoolSettings::new("p", vec![ServerId(0), ServerId(1)])],
+        servers: vec![server("a", 1), server("b", 2)],
+        ..Settings::default()
+    };
+    let mut engine = Engine::new(&settings);
+    for i in 0..flows {
+        let [_, x, y, z] = i.to_be_bytes();
+        let builder = etherparse::PacketBuilder::ipv4([100, x, y, z], [192, 0, 2, 80], 64).udp(5000, 53);
+        let mut packet = Vec::new();
+        builder.write(&mut packet, b"hello").unwrap();
+        engine.handle_packet(NOW, &mut packet, Meta::default());
+    }
+    assert_eq!(engine.counters().flows, u64::from(flows));
+    engine
+}
+
+fn session() -> Session {
+    Session::new(Arc::new(About::new(&Settings::default(), Instant::from_nanos(60_000_000_000), 77)))
+}
+
+/// Runs the session until it is idle or closes; returns its lines, the longest chunk, and the last progress.
+fn run(session: &mut Session, engine: &mut Engine) -> (Vec<Value>, usize, Progress) {
+    let (mut all, mut longest) = (Vec::new(), 0);
+    for _ in 0..100_000 {
+        let before = all.len();
+        let progress = session.poll_output(engine, NOW, &DeviceCounters::default(), &mut all);
+        longest = longest.max(all.len() - before);
+        if progress != Progress::More {
+            let lines = String::from_utf8(all).unwrap();
+            return (lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), longest, progress);
+        }
+    }
+    panic!("the session never becomes idle");
+}
+
+fn ask(engine: &mut Engine, requests: &str) -> Vec<Value> {
+    let mut session = session();
+    session.feed(requests.as_bytes());
+    let (lines, _, progress) = run(&mut session, engine);
+    assert_eq!(progress, Progress::Idle);
+    lines
+}
+
+#[test]
+fn a_full_table_streams_in_small_chunks_with_every_flow_once() {
+    let mut engine = engine(20_000);
+    let mut session = session();
+    session.feed(b"{\"request\":\"flows\"}\n");
+    let (lines, longest, progress) = run(&mut session, &mut engine);
+    assert_eq!((lines.len(), progress), (20_001, Progress::Idle));
+    assert!(longest <= CHUNK, "{longest}");
+    let clients: std::collections::HashSet<&str> =
+        lines[..20_000].iter().map(|line| line["flow"]["client"].as_str().unwrap()).collect();
+    assert_eq!(clients.len(), 20_000);
+    assert_eq!(lines[20_000], serde_json::json!({"done": {"rows": 20_000, "more": false}}));
+}
+
+#[test]
+fn a_limit_cuts_off_and_says_whether_there_was_more() {
+    let mut engine = engine(300);
+    for (limit, rows, more) in [(0, 0, true), (1, 1, true), (299, 299, true), (300, 300, false), (999, 300, false)] {
+        let lines = ask(&mut engine, &format!("{{\"request\":\"flows\",\"limit\":{limit}}}\n"));
+        assert_eq!(lines.len(), rows + 1, "limit {limit}");
+        assert_eq!(lines[rows], serde_json::json!({"done": {"rows": rows, "more": more}}), "limit {limit}");
+    }
+}
+
+#[test]
+fn a_query_that_matches_nothing_still_ends() {
+    let mut engine = engine(20_000);
+    let lines = ask(&mut engine, "{\"request\":\"flows\",\"query\":{\"client\":\"203.0.113.0/24\"},\"limit\":1}\n");
+    assert_eq!(lines, [serde_json::json!({"done": {"rows": 0, "more": false}})]);
+    let lines = ask(&mut engine, "{\"request\":\"flows\",\"query\":{\"client\":\"100.0.1.0/24\",\"server\":\"a\"}}\n");
+    assert_eq!(lines.len(), 128 + 1);
+}
+
+#[test]
+fn requests_in_one_piece_or_byte_by_byte_are_answered_in_order() {
+    let mut engine = engine(3);
+    let requests = "{\"request\":\"status\"}\n\n{\"request\":\"servers\"}\r\n{\"request\":\"services\"}\n{\"request\":\"counters\"}\n";
+    let whole = ask(&mut engine, requests);
+    let kinds: Vec<&String> = whole.iter().flat_map(|line| line.as_object().unwrap().keys()).collect();
+    let want = ["status", "done", "server", "server", "done", "service", "done", "counters", "done"];
+    assert_eq!(kinds, want);
+    assert_eq!(whole[0]["status"]["uptime_ms"], 30_000);
+    assert_eq!(whole[0]["status"]["protocol"], PROTOCOL);
+    assert_eq!(whole[7]["counters"]["engine"]["packets_in"], 3);
+
+    let mut session = session();
+    let mut pieces = Vec::new();
+    for byte in requests.bytes() {
+        session.feed(&[byte]);
+        pieces.extend(run(&mut session, &mut engine).0);
+    }
+    assert_eq!(pieces, whole);
+}
+
+#[test]
+fn a_weight_and_a_kill_take_effect_or_say_why_not() {
+    let mut engine = engine(3);
+    let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"p\",\"server\":\"b\",\"weight\":7}\n");
+    assert_eq!(lines, [serde_json::json!({"done": {"rows": 1, "more": false}})]);
+    assert_eq!(engine.servers(NOW).iter().map(|row| row.weight).collect::<Vec<_>>(), [1, 7]);
+    let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"q\",\"server\":\"b\",\"weight\":7}\n");
+    assert!(lines[0]["error"]["message"].as_str().unwrap().contains("no server q/b"), "{lines:?}");
+
+    let id = ask(&mut engine, "{\"request\":\"flows\",\"limit\":1}\n")[0]["flow"]["id"].clone();
+    let kill = format!("{{\"request\":\"kill\",\"flow\":{id}}}\n");
+    assert_eq!(ask(&mut engine, &kill), [serde_json::json!({"done": {"rows": 1, "more": false}})]);
+    assert_eq!(engine.counters().flows, 2);
+    let lines = ask(&mut engine, &kill);
+    assert!(lines[0]["error"]["message"].as_str().unwrap().contains("no flow"), "{lines:?}");
+}
+
+#[test]
+fn what_is_no_request_is_answered_with_an_error_and_the_end() {
+    let mut engine = engine(1);
+    let long = vec![b'x'; MAX_INPUT + 1];
+    let many = "{\"request\":\"status\"}\n".repeat(4_000);
+    let deep = "[".repeat(50_000) + "\n";
+    for bad in [
+        &b"hello\n"[..],
+        b"\xff\xfe\n",
+        b"{\"request\":\"weight\",\"weight\":65536}\n",
+        &long,
+        many.as_bytes(),
+        deep.as_bytes(),
+    ] {
+        let mut session = session();
+        session.feed(bad);
+        let (lines, _, progress) = run(&mut session, &mut engine);
+        assert_eq!((lines.len(), progress), (1, Progress::Close));
+        assert!(lines[0]["error"]["message"].is_string());
+        session.feed(b"{\"request\":\"status\"}\n");
+        assert_eq!(run(&mut session, &mut engine), (vec![], 0, Progress::Close), "no input is accepted after it");
+    }
+}
+
+#[test]
+fn a_client_that_has_finished_gets_its_answers_before_the_end() {
+    let mut engine = engine(200);
+    let mut session = session();
+    session.feed(b"{\"request\":\"flows\"}\n{\"request\":\"status\"}");
+    session.finish();
+    let (lines, _, progress) = run(&mut session, &mut engine);
+    assert_eq!((lines.len(), progress), (203, Progress::Close));
+    assert!(lines[201]["status"].is_object());
+}
+
+#[test]
+fn a_flow_that_ends_during_the_walk_stops_nothing() {
+    let mut engine = engine(1_000);
+    let mut session = session();
+    session.feed(b"{\"request\":\"flows\"}\n");
+    let mut out = Vec::new();
+    assert_eq!(session.poll_output(&mut engine, NOW, &DeviceCounters::default(), &mut out), Progress::More);
+    engine.handle_timeout(Instant::FAR);
+    while engine.poll_timeout().is_some() {
+        engine.handle_timeout(Instant::FAR);
+    }
+    let (lines, _, progress) = run(&mut session, &mut engine);
+    assert_eq!((lines.len(), progress), (1, Progress::Idle), "{lines:?}");
+}
+
+#[test]
+fn a_packet_is_explained_or_refused_with_its_column() {
+    let mut engine = engine(1);
+    let lines = ask(&mut engine, "{\"request\":\"explain\",\"packet\":\"udp 192.0.2.7:5 -> 192.0.2.80:53\"}\n");
+    assert_eq!(lines.len(), 2);
+    let explained = &lines[0]["explanation"];
+    assert_eq!(explained["packet"], "udp 192.0.2.7:5 -> 192.0.2.80:53");
+    assert!(explained["explanation"]["outcome"]["verdict"].is_string(), "{explained}");
+    assert_eq!(engine.counters().flows, 1, "nothing changes");
+
+    let mut session = session();
+    session.feed(b"{\"request\":\"explain\",\"packet\":\"udp 192.0.2.7:5 192.0.2.80:53\"}\n");
+    let (lines, _, progress) = run(&mut session, &mut engine);
+    assert_eq!(progress, Progress::Close);
+    assert!(lines[0]["error"]["message"].as_str().unwrap().contains("column 17"), "{lines:?}");
+}
+
+#[test]
+fn a_flow_is_explained_by_its_clients_next_packet() {
+    let mut engine = engine(2);
+    let id = ask(&mut engine, "{\"request\":\"flows\",\"limit\":1}\n")[0]["flow"]["id"].clone();
+    let lines = ask(&mut engine, &format!("{{\"request\":\"explain-flow\",\"flow\":{id}}}\n"));
+    assert_eq!(lines[0]["explanation"]["packet"], "udp 100.0.0.0:5000 -> 192.0.2.80:53");
+    for unknown in ["99.0", "0.7"] {
+        let lines = ask(&mut engine, &format!("{{\"request\":\"explain-flow\",\"flow\":\"{unknown}\"}}\n"));
+        let message = lines[0]["error"]["message"].as_str().unwrap();
+        assert!(message.contains(&format!("no flow {unknown}")) && message.contains("eqctl flows"), "{message}");
+    }
+}
+
+#[test]
+fn a_client_is_explained_by_its_flows_and_a_new_flow_to_each_service() {
+    // One client has more flows than are listed; the table holds 400.
+    let mut engine = engine(400);
+    engine.handle_timeout(Instant::FAR);
+    while engine.counters().flows > 0 {
+        engine.handle_timeout(Instant::FAR);
+    }
+    for port in 1..=150 {
+        let mut packet = Vec::new();
+        let builder = etherparse::PacketBuilder::ipv4([100, 0, 0, 1], [192, 0, 2, 80], 64).udp(port, 53);
+        builder.write(&mut packet, b"hello").unwrap();
+        engine.handle_packet(Instant::FAR, &mut packet, Meta::default());
+    }
+    let lines = ask(&mut engine, "{\"request\":\"explain-client\",\"client\":\"100.0.0.1\"}\n");
+    let flows = lines.iter().take_while(|line| line["flow"].is_object()).count();
+    let client = &lines[flows]["client"];
+    assert_eq!((flows, client), (100, &serde_json::json!({"client": "100.0.0.1", "flows": 150, "listed": 100})));
+    assert_eq!(lines[101]["explanation"]["service"], "dns");
+    assert_eq!(lines[101]["explanation"]["packet"], "udp 100.0.0.1:40000 -> 192.0.2.80:53");
+    assert_eq!(lines[102..], [serde_json::json!({"done": {"rows": 102, "more": true}})]);
+
+    let lines = ask(&mut engine, "{\"request\":\"explain-client\",\"client\":\"2001:db8::7\"}\n");
+    assert_eq!(lines[0]["client"], serde_json::json!({"client": "2001:db8::7", "flows": 0, "listed": 0}));
+    assert_eq!(lines[1..], [serde_json::json!({"done": {"rows": 1, "more": false}})], "no service has IPv6");
+}

@@ -1,0 +1,101 @@
+//! What a killed gateway left behind in the kernel, recognized by [`PROTOCOL`] and removed.
+//!
+//! It must not know how a gateway is installed, and never touches one that is running.
+
+use super::{MAIN, PROTOCOL, SetupError, open};
+use crate::config::Settings;
+use crate::gateway::netlink::{Link, Netlink, Route};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
+
+/// Deletes what a killed gateway with the same device or routing table left behind; returns the number of rules and
+/// routes deleted. To be called before the device is opened.
+///
+/// Fails, without deleting anything, if that gateway is still running: its device has a carrier, or the table routes
+/// to another device.
+pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
+    let gateway = &settings.gateway;
+    let mut netlink = open()?;
+    let device = netlink.link(&gateway.device)?;
+    if let Some(why) = device.as_ref().and_then(|link| unusable(&gateway.device, link)) {
+        return Err(why);
+    }
+    let own = device.as_ref().map_or(0, |link| link.index);
+    let mut stale = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for table in [gateway.route_table, MAIN] {
+            let routes = netlink.routes(family, table)?.into_iter().map(|(route, _)| route);
+            for route in routes.filter(|r| r.protocol == PROTOCOL) {
+                if route.device == own {
+                    stale.push(route);
+                } else if table != MAIN {
+                    return Err(table_in_use(&mut netlink, route));
+                }
+            }
+        }
+    }
+    if own != 0 {
+        log::warn!(
+            "device {0} already exists and is persistent, so it stays when the gateway stops; \
+             if nobody needs it, stop the gateway and delete it: ip link delete {0}",
+            gateway.device
+        );
+    }
+    let mut cleaned = 0;
+    for route in stale {
+        netlink.delete_route(route)?;
+        cleaned += 1;
+    }
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for rule in netlink.rules(family)? {
+            if is_ours(&rule, gateway.route_table, &gateway.device) {
+                netlink.delete_rule(rule)?;
+                cleaned += 1;
+            }
+        }
+    }
+    Ok(cleaned)
+}
+
+/// Returns why an existing device cannot become the gateway's, if so.
+pub(in super::super) fn unusable(name: &str, link: &Link) -> Option<SetupError> {
+    if link.kind != "tun" {
+        let kind = if link.kind.is_empty() { "hardware" } else { &link.kind };
+        let what = format!("the gateway's device {name} already exists and is not a TUN device but {kind}");
+        return Some(SetupError::new(
+            what,
+            format!("choose another name in the configuration, or: ip link delete {name}"),
+        ));
+    }
+    let fix = "is another gateway running? Stop it, or give this one its own device, route-table and rule-priority";
+    link.carrier.then(|| SetupError::new(format!("a process has the gateway's device {name} open"), fix.to_owned()))
+}
+
+fn table_in_use(netlink: &mut Netlink, route: Route) -> SetupError {
+    let links = netlink.links().unwrap_or_default();
+    let name = links.into_iter().find(|(index, _)| *index == route.device);
+    let name = name.map_or_else(|| format!("number {}", route.device), |(_, name)| name);
+    let what = format!("routing table {} already belongs to another gateway, with device {name}", route.table);
+    SetupError::new(what, "give this one its own route-table in the configuration".to_owned())
+}
+
+/// Returns whether a gateway with this table and device installed the rule.
+fn is_ours(rule: &RuleMessage, table: u32, device: &str) -> bool {
+    let has = |a: &RuleAttribute| rule.attributes.contains(a);
+    has(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
+        && (has(&RuleAttribute::Table(table)) || has(&RuleAttribute::Iifname(device.into())))
+}
+
+/// Counts the rules of the calling thread's namespace, and the routes in its table `main`, that carry a protocol
+/// number.
+pub fn count_marked(protocol: u8) -> Result<usize, SetupError> {
+    let mut netlink = open()?;
+    let mark = RuleAttribute::Protocol(RouteProtocol::from(protocol));
+    let mut count = 0;
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        count += netlink.rules(family)?.iter().filter(|r| r.attributes.contains(&mark)).count();
+        count += netlink.routes(family, MAIN)?.iter().filter(|(r, _)| r.protocol == protocol).count();
+    }
+    Ok(count)
+}

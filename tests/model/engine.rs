@@ -1,0 +1,269 @@
+//! The engine's public door, and the only file here that opens it: what goes in and out are plain values.
+
+use equipoise::balance::Admin;
+use equipoise::config::Settings;
+use equipoise::engine::explain::{Explanation, Foreseen};
+use equipoise::engine::{
+    Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, Reason, RuleRow,
+    ServerRow, ServiceRow, Verdict,
+};
+use equipoise::ids::{FlowId, ServerId};
+use equipoise::packet::{Meta, Protocol, Side};
+use equipoise::time::{Duration, Instant};
+use std::net::SocketAddr;
+
+/// What became of a packet, without the places of flows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Rewritten for its flow and sent on.
+    Translated {
+        /// The name of the flow's server.
+        server: String,
+        /// Who sent it.
+        from: Side,
+        /// Whether it made the flow.
+        opened: bool,
+        /// Whether it went on in pieces.
+        cut: bool,
+    },
+    /// An ICMP error about a packet of a flow, translated.
+    Error {
+        /// The name of the flow's server.
+        server: String,
+        /// Whose side it came from.
+        from: Side,
+    },
+    /// Passed on unchanged.
+    Foreign,
+    /// Taken by the engine.
+    Consumed(Consumed),
+    /// Thrown away.
+    Dropped(Reason),
+}
+
+/// What came out for a packet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What became of it.
+    pub fate: Fate,
+    /// What is written out in its place; empty where nothing is.
+    pub bytes: Vec<u8>,
+    /// The packets of the engine's own.
+    pub sent: Vec<Vec<u8>>,
+    /// What was told besides.
+    pub events: Vec<Event>,
+}
+
+/// A flow's name to the outside: client, service address and protocol.
+pub type Name = (SocketAddr, SocketAddr, Protocol);
+
+/// What an operator orders; servers and rules by their places in the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Order {
+    Weight { server: usize, weight: u16 },
+    Admin { server: usize, admin: Admin, deadline: Option<Duration> },
+    Load { server: usize, load: u8, maintenance: bool },
+    Health { server: usize, up: Option<bool> },
+    Rule { rule: usize, on: bool },
+    Mtu { server: usize, v6: bool, mtu: u16 },
+    Kill { flow: Name },
+}
+
+/// Everything that can be seen of an engine; flows by name, without their places.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct Rows {
+    pub counters: Counters,
+    pub servers: Vec<ServerRow>,
+    pub services: Vec<ServiceRow>,
+    pub rules: Vec<RuleRow>,
+    pub nat: Vec<NatRow>,
+    pub flows: Vec<FlowRow>,
+}
+
+/// The real engine.
+pub struct Real {
+    engine: Engine,
+    buffer: Vec<u8>,
+    packets: u64,
+    foreseen: u64,
+}
+
+/// Packets from one comparison of all that the engine holds to the next.
+const TRACED_EVERY: u64 = 50;
+
+impl Real {
+    /// An engine that tells of each flow.
+    pub fn new(settings: &Settings) -> Self {
+        let mut engine = Engine::new(settings);
+        engine.report_flows(true);
+        Real { engine, buffer: vec![0; 65_535], packets: 0, foreseen: 0 }
+    }
+
+    /// Hands a packet in.
+    pub fn packet(&mut self, now: Instant, bytes: &[u8], meta: Meta) -> Answer {
+        let mut packet = bytes.to_vec();
+        let foreseen = self.foresee(now, bytes, meta);
+        let explained = self.engine.explain(now, bytes, meta);
+        let verdict = self.engine.handle_packet(now, &mut packet, meta);
+        self.compare_with_foreseen(&foreseen, &explained, now, (verdict, &packet));
+        let out = if let Verdict::Forward { len, .. } = verdict { packet[..len].to_vec() } else { Vec::new() };
+        let unchanged = match verdict {
+            Verdict::Forward { len, .. } => packet[len..] == bytes[len..],
+            Verdict::Emit { .. } => true,
+            _ => packet == bytes,
+        };
+        assert!(unchanged, "bytes changed that the verdict does not speak of");
+        Answer { fate: self.fate(now, verdict), bytes: out, sent: self.sent(now), events: self.events() }
+    }
+
+    /// Looks twice, which leaves no trace: now and then all that the engine holds is compared.
+    fn foresee(&mut self, now: Instant, bytes: &[u8], meta: Meta) -> Foreseen {
+        self.packets += 1;
+        let held = |engine: &Engine| format!("{engine:?}");
+        let before = self.packets.is_multiple_of(TRACED_EVERY).then(|| held(&self.engine));
+        let foreseen = self.engine.foresee(now, bytes, meta);
+        assert_eq!(self.engine.foresee(now, bytes, meta), foreseen, "looking twice");
+        if let Some(before) = before {
+            self.engine.explain(now, bytes, meta);
+            assert!(before == held(&self.engine), "a look left a trace");
+        }
+        foreseen
+    }
+
+    /// What was foreseen and explained of a packet is what became of it.
+    fn compare_with_foreseen(
+        &mut self,
+        foreseen: &Foreseen,
+        explained: &Explanation,
+        now: Instant,
+        (verdict, packet): (Verdict, &[u8]),
+    ) {
+        if let Some(said) = &foreseen.verdict {
+            assert_eq!((said, &foreseen.bytes[..]), (&verdict, packet), "foreseen of a packet: {explained:#?}");
+            self.foreseen += 1;
+        }
+        let difference = equipoise::control::difference(&explained.outcome, &self.engine, now, &verdict, packet);
+        assert_eq!(difference, None, "{explained:#?}");
+    }
+
+    /// How many packets met the verdict that was foreseen of them.
+    pub fn foreseen(&self) -> u64 {
+        self.foreseen
+    }
+
+    fn fate(&self, now: Instant, verdict: Verdict) -> Fate {
+        let cut = matches!(verdict, Verdict::Emit { .. });
+        match verdict {
+            Verdict::Forward { why, .. } | Verdict::Emit { why } => match why {
+                Forwarded::Translated { flow, from, opened } => {
+                    Fate::Translated { server: self.server_of(now, flow), from, opened, cut }
+                }
+                Forwarded::Error { flow, from } => Fate::Error { server: self.server_of(now, flow), from },
+                Forwarded::Foreign => Fate::Foreign,
+            },
+            Verdict::Consume(kind) => Fate::Consumed(kind),
+            Verdict::Drop(reason) => Fate::Dropped(reason),
+        }
+    }
+
+    fn server_of(&self, now: Instant, flow: FlowId) -> String {
+        let row = self.flow_rows(now).into_iter().find(|row| row.id == flow);
+        row.map_or_else(|| "a flow that is no more".into(), |row| row.server)
+    }
+
+    /// The packets of its own that wait.
+    pub fn sent(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        while let Some((len, _)) = self.engine.poll_transmit(now, &mut self.buffer) {
+            all.push(self.buffer[..len].to_vec());
+        }
+        all
+    }
+
+    /// What it has to tell.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.engine.poll_event()).map(without_place).collect()
+    }
+
+    /// Orders something; the words of the refusal where it is refused.
+    pub fn change(&mut self, now: Instant, order: &Order) -> Result<(), String> {
+        let server = |place: usize| ServerId(place as u32);
+        let change = match *order {
+            Order::Weight { server: place, weight } => Change::Weight { server: server(place), weight },
+            Order::Admin { server: place, admin, deadline } => Change::Admin { server: server(place), admin, deadline },
+            Order::Load { server: place, load, maintenance } => {
+                Change::Load { server: server(place), load, maintenance }
+            }
+            Order::Health { server: place, up } => Change::Health { server: server(place), up },
+            Order::Rule { rule, on } => Change::Rule { rule: rule as u16, on },
+            Order::Mtu { server: place, v6, mtu } => Change::Mtu { server: server(place), v6, mtu },
+            Order::Kill { flow } => {
+                let found = self.flow_rows(now).into_iter().find(|row| name(row) == flow);
+                let nobody = FlowId { index: u32::MAX, generation: 0 };
+                Change::Kill { flow: found.map_or(nobody, |row| row.id) }
+            }
+        };
+        self.engine.apply(now, change).map_err(|refused| refused.to_string())
+    }
+
+    /// When it wants to be woken.
+    pub fn due(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    /// Wakes it until nothing is due any more.
+    pub fn timeout(&mut self, now: Instant) -> (Vec<Vec<u8>>, Vec<Event>) {
+        let (mut sent, mut events) = (Vec::new(), Vec::new());
+        for round in 0.. {
+            self.engine.handle_timeout(now);
+            sent.extend(self.sent(now));
+            events.extend(self.events());
+            if self.due().is_none_or(|due| due > now) {
+                break;
+            }
+            assert!(round < 100, "always due");
+        }
+        (sent, events)
+    }
+
+    fn flow_rows(&self, now: Instant) -> Vec<FlowRow> {
+        let (mut rows, mut at) = (Vec::new(), Some(Cursor::default()));
+        while let Some(cursor) = at {
+            at = self.engine.flows(now, &FlowQuery::default(), cursor, 1000, &mut rows);
+        }
+        rows
+    }
+
+    /// All there is to see.
+    pub fn rows(&self, now: Instant) -> Rows {
+        let engine = &self.engine;
+        let mut flows = self.flow_rows(now);
+        flows.iter_mut().for_each(|row| row.id = NOWHERE);
+        flows.sort_by_key(name);
+        Rows {
+            counters: engine.counters(),
+            servers: engine.servers(now),
+            services: engine.services(),
+            rules: engine.rules(),
+            nat: engine.nat_pools(),
+            flows,
+        }
+    }
+}
+
+/// The place of a flow that has none.
+pub const NOWHERE: FlowId = FlowId { index: 0, generation: 0 };
+
+/// A row's flow by its name.
+pub fn name(row: &FlowRow) -> Name {
+    (row.client, row.listen, row.protocol)
+}
+
+fn without_place(mut event: Event) -> Event {
+    if let Event::FlowOpened(flow) | Event::FlowEnded { flow, .. } = &mut event {
+        flow.id = NOWHERE;
+    }
+    event
+}

@@ -1,0 +1,190 @@
+//! A packet of a flow: followed, measured, rewritten.
+
+use super::answers::Why;
+use super::craft;
+use super::engine::Fate;
+use super::model::{Arrival, Model};
+use super::tcp::{Means, Tracker};
+use super::wire::{ACK, Body, RST, SYN};
+use equipoise::balance::{Admin, Health, Mss, OnDown};
+use equipoise::engine::{Consumed, Ended};
+use equipoise::flow::TimeoutState;
+use equipoise::packet::{Protocol, Side};
+use equipoise::time::{Duration, Instant};
+
+/// Sooner a repeated SYN is no sign of trouble (RFC 6298, 2.1).
+const SOONEST_RETRY: Duration = Duration::from_millis(500);
+/// After a reset the end that it went to may have sent this before it came.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+
+impl Model {
+    /// What becomes of a packet whose flow's server is gone: none where the flow stays, `Some(None)` where another may be made.
+    pub fn abandoned(&mut self, arrival: &Arrival, place: usize, from: Side) -> Option<Option<Fate>> {
+        let flow = &self.flows.all[place];
+        let v6 = flow.listen.is_ipv6();
+        if !self.is_gone(flow.service, flow.server, v6) {
+            return None;
+        }
+        let on_down = self.services[flow.service].settings.on_down;
+        let tcp = flow.protocol == Protocol::Tcp;
+        let keeps = on_down.unwrap_or(if tcp { OnDown::Keep } else { OnDown::Reset }) == OnDown::Keep;
+        if keeps {
+            // Its server knows nothing of a connection that it has not answered.
+            let asks = arrival.segment().is_some_and(|s| s.has(SYN) && !s.has(ACK)) && from == Side::Client;
+            let unknown = flow.state == TimeoutState::Opening && flow.is_unanswered() && on_down.is_none();
+            if !(asks && unknown) {
+                self.seen("kept at a server that is gone");
+                return None;
+            }
+            self.seen("asked another server");
+        }
+        if tcp && !keeps {
+            self.end_by_reset(arrival.now, place, Ended::ServerDown);
+            return Some(Some(Fate::Consumed(Consumed::ServerDown)));
+        }
+        self.end(arrival.now, place, Ended::ServerDown);
+        Some(None)
+    }
+
+    /// Whether the server of a flow is disabled, or down for the family by which its client came.
+    pub fn is_gone(&self, service: usize, server: usize, v6: bool) -> bool {
+        let it = &self.servers[server];
+        let own = [Some(&self.services[service]), self.last_resorts[service].as_ref()];
+        let down =
+            own.into_iter().flatten().any(|own| own.servers.contains(&server) && own.health(it, v6) == Health::Down);
+        it.admin == Admin::Disabled || down
+    }
+
+    /// Judges a server by what comes first in a flow.
+    pub fn first_signs(&mut self, arrival: &Arrival, place: usize, from: Side) {
+        let flow = &self.flows.all[place];
+        let (server, age, adopted) = (flow.server, arrival.now.since(flow.created), flow.tcp.adopted);
+        let client = flow.tcp.ends[0].next.unwrap_or(0);
+        match (from, arrival.segment()) {
+            // A refusal acknowledges the SYN; a connection met in its middle may be refused rightly.
+            (Side::Server, Some(segment)) if segment.has(RST) => {
+                let refuses = !adopted && segment.has(ACK) && segment.ack == client;
+                if refuses {
+                    self.seen("refused by a server");
+                    self.trouble(arrival.now, server);
+                }
+            }
+            (Side::Server, _) => self.servers[server].answered(),
+            (Side::Client, Some(segment)) if segment.has(SYN) && age >= SOONEST_RETRY && arrival.sum_is_right() => {
+                self.seen("asked again");
+                self.trouble(arrival.now, server);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a packet makes of its flow: that follows it only if it is sent on.
+    pub fn track(&self, arrival: &Arrival, place: usize, from: Side) -> (Tracker, Means) {
+        let now = arrival.now;
+        let flow = &self.flows.all[place];
+        let mut tcp = flow.tcp.clone();
+        let means = match arrival.packet.body {
+            Body::Tcp(segment) => {
+                let means = tcp.take(flow.state, from, &segment);
+                let before_it_knew = flow.state == TimeoutState::Reset
+                    && tcp.reset_by != from
+                    && !segment.has(SYN)
+                    && now.since(flow.touched) < UNDER_WAY;
+                if before_it_knew && means != Means::New { Means::Nothing } else { means }
+            }
+            Body::Echo { .. } => Means::State(TimeoutState::Icmp),
+            _ if from == Side::Server => Means::State(TimeoutState::UdpTwoWay),
+            _ => Means::State(flow.state),
+        };
+        (tcp, means)
+    }
+
+    fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means)) {
+        self.flows.all[place].tcp = tcp;
+        if let Means::State(state) = means {
+            self.seen(&format!("{} goes to {}", self.flows.all[place].state.name(), state.name()));
+            self.flows.touch(now, place, state);
+        }
+    }
+
+    /// Sends a packet of a flow on, if the way out takes it.
+    pub fn forward(
+        &mut self,
+        arrival: &Arrival,
+        place: usize,
+        from: Side,
+        (opened, track): (bool, (Tracker, Means)),
+    ) -> (Fate, Vec<u8>) {
+        let mtu = self.mtu(place, from);
+        let packet = arrival.packet;
+        let flow = &self.flows.all[place];
+        let size = match (usize::from(arrival.meta.gso_size), packet.body) {
+            (0, _) => packet.len,
+            (size, Body::Tcp(segment)) => packet.len.min(packet.len - segment.len as usize + size),
+            (size, _) => packet.len.min(packet.at + 8 + size),
+        };
+        let too_big = size > mtu;
+        if too_big && packet.whole_only {
+            let both =
+                matches!(flow.state, TimeoutState::Established | TimeoutState::Closing | TimeoutState::UdpTwoWay);
+            return self.tell_to(arrival, Why::TooBig(mtu), Consumed::TooBig, both);
+        }
+        self.follow(arrival.now, place, track);
+        let flow = &self.flows.all[place];
+        let to = flow.ends(if from == Side::Client { Side::Server } else { Side::Client });
+        let mut out = craft::translated(arrival.bytes, packet, to.1, to.0, arrival.meta.partial_checksum);
+        let cut = too_big && arrival.meta.gso_size == 0;
+        let clamp = arrival.segment().filter(|segment| segment.has(SYN)).and_then(|_| self.segment_size(place));
+        if let Some(most) = clamp {
+            let before = out.clone();
+            craft::clamp(&mut out, packet, most);
+            if out != before {
+                self.seen("segment size lowered");
+                if !arrival.meta.partial_checksum {
+                    craft::mend(&mut out, &before, packet, false);
+                }
+            }
+        }
+        let (count, len) = (arrival.count(), packet.len as u64);
+        let flow = &mut self.flows.all[place];
+        let server = &mut self.servers[flow.server];
+        for (packets, bytes) in [(&mut flow.packets, &mut flow.bytes), (&mut server.packets, &mut server.bytes)] {
+            packets[from as usize] += count;
+            bytes[from as usize] += len;
+        }
+        let fate = Fate::Translated { server: server.settings.name.clone(), from, opened, cut };
+        if cut {
+            if arrival.meta.partial_checksum {
+                // No device completes what is cut.
+                craft::complete(&mut out, packet);
+            }
+            self.sent.extend(craft::pieces(&out, mtu));
+            return (fate, Vec::new());
+        }
+        (fate, out)
+    }
+
+    /// The most bytes that the way out takes.
+    fn mtu(&self, place: usize, from: Side) -> usize {
+        let flow = &self.flows.all[place];
+        let mtu = match from {
+            Side::Client => self.mtus[flow.server][usize::from(flow.server_end.is_ipv6())],
+            Side::Server => self.settings.gateway.client_mtu.unwrap_or(0),
+        };
+        if mtu == 0 { usize::MAX } else { usize::from(mtu) }
+    }
+
+    /// The largest segment that the ends of a flow may tell each other.
+    fn segment_size(&self, place: usize) -> Option<u16> {
+        let flow = &self.flows.all[place];
+        match self.services[flow.service].settings.mss {
+            Mss::Off => None,
+            Mss::To(most) => Some(most),
+            Mss::Auto => {
+                let headers = if flow.listen.is_ipv6() { 60 } else { 40 };
+                let least = self.mtu(place, Side::Client).min(self.mtu(place, Side::Server));
+                Some(u16::try_from(least.saturating_sub(headers)).unwrap_or(u16::MAX))
+            }
+        }
+    }
+}

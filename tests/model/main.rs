@@ -1,0 +1,77 @@
+//! The engine against a naive reference model: flows in a list that is searched from end to end, algorithms that look at
+//! every server, a TCP tracker written from the RFCs, packets rebuilt with checksums computed from scratch.
+//!
+//! Both get the same random packets, operator changes and times; after each step verdicts, bytes, events and all rows must
+//! agree. Where policy leaves the engine a choice (random algorithms, NAT ports, which flow is evicted), the model checks
+//! that the choice was allowed and follows it.
+//!
+//! Not modelled: fragments that arrive, IPv4 options and IPv6 extension headers, NAT64 and NAT46, SCTP, monitors
+//! other than ICMP echo, floors, bounded queues.
+//!
+//! `MODEL_SEED=N` runs a single history; `MODEL_HISTORIES=N` and `MODEL_STEPS=N` set how many histories are run and how
+//! many steps each has.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
+
+#[path = "../common/random.rs"]
+mod random;
+
+mod answers;
+mod craft;
+mod engine;
+mod errors;
+mod events;
+mod flows;
+mod history;
+mod hit;
+mod miss;
+mod model;
+mod monitor;
+mod nat;
+mod open;
+mod pick;
+mod policy;
+mod servers;
+mod services;
+mod setup;
+mod sticky;
+mod tcp;
+mod traffic;
+mod upkeep;
+mod wire;
+
+use history::History;
+use std::collections::BTreeMap;
+
+/// Number of histories, each with its own random settings, and of steps in each.
+const HISTORIES: u64 = 260;
+const STEPS: u64 = 640;
+/// Packets of which the verdict must have been foreseen and explained, each in a random state.
+const FORESEEN: u64 = 100_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[test]
+fn the_engine_does_what_the_model_does() {
+    let histories = number("MODEL_HISTORIES").unwrap_or(HISTORIES);
+    let seeds = number("MODEL_SEED").map_or(0..histories, |seed| seed..seed + 1);
+    let steps = number("MODEL_STEPS").unwrap_or(STEPS);
+    let whole = number("MODEL_SEED").is_none();
+    let (mut seen, mut foreseen): (BTreeMap<String, u32>, u64) = (BTreeMap::new(), 0);
+    for seed in seeds {
+        let mut history = History::new(seed);
+        for step in 0..steps {
+            history.step(step);
+        }
+        foreseen += history.foreseen();
+        for what in history.seen() {
+            *seen.entry(what).or_insert(0) += 1;
+        }
+    }
+    let missed: Vec<&&str> = events::MUST_BE_SEEN.iter().filter(|what| !seen.contains_key(**what)).collect();
+    assert!(!whole || missed.is_empty(), "never came up: {missed:?}; only {seen:?}");
+    println!("{foreseen} packets met the verdict that was foreseen and explained of them");
+    assert!(histories < HISTORIES || !whole || foreseen >= FORESEEN, "only {foreseen} packets were foreseen");
+}

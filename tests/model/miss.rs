@@ -1,0 +1,206 @@
+//! A packet of no flow: whose it is, and what it is answered.
+
+use super::answers::{self, Why};
+use super::engine::Fate;
+use super::model::{Arrival, Model};
+use super::services;
+use super::wire::{self, ACK, Body, RST, SYN};
+use equipoise::balance::{LastResort, UnknownTcp};
+use equipoise::config::NoRoom;
+use equipoise::engine::{Consumed, Event, Reason};
+use equipoise::packet::Side;
+use equipoise::policy::Action;
+
+impl Model {
+    /// A packet of no flow.
+    pub fn miss(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
+        let Arrival { protocol, src, dst, .. } = *arrival;
+        if self.is_probe_address(dst.ip()) {
+            return self.monitors_take(arrival);
+        }
+        let own = services::is_own(&self.settings, dst.ip());
+        let (rule, named) = match self.policy.decide(protocol, src, dst) {
+            None => (None, None),
+            Some((rule, Action::Balance(service))) => (Some(rule), service.map(|id| id.0 as usize)),
+            Some((_, Action::Pass)) if own => return dropped(Reason::RuleLoop),
+            Some((_, Action::Pass)) => return foreign(arrival),
+            Some((_, Action::Drop)) => return dropped(Reason::RuleDrop),
+            Some((_, Action::Reject)) if arrival.goes_unanswered() => return dropped(Reason::RuleDrop),
+            Some((_, Action::Reject)) => return self.refuse(arrival, Why::Prohibited, true, Consumed::Rejected),
+        };
+        if let Some(service) = named.or_else(|| services::listening(&self.settings, protocol, dst)) {
+            return self.ask(arrival, service, rule);
+        }
+        if own {
+            return self.nobody_listens(arrival);
+        }
+        let asks = matches!(arrival.packet.body, Body::Echo { request: true, .. });
+        if services::is_servers(&self.settings, protocol, src) && !asks {
+            return dropped(Reason::ServerNoFlow);
+        }
+        foreign(arrival)
+    }
+
+    /// A packet to the address that probes come from.
+    fn monitors_take(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
+        let (bytes, packet) = (arrival.bytes, arrival.packet);
+        let reply = matches!(packet.body, Body::Echo { request: false, .. });
+        if !arrival.sum_is_right() {
+            self.tell_notices();
+            return dropped(Reason::BadProbeChecksum);
+        }
+        let from = |watch: &super::monitor::Watch| reply && watch.address == packet.src;
+        let fate = match self.watches.iter().position(from) {
+            Some(watch) if self.watches[watch].is_answered_by(bytes, packet) => {
+                self.result(arrival.now, watch, true);
+                consumed(Consumed::Probe)
+            }
+            Some(_) => consumed(Consumed::LateProbe),
+            None => dropped(Reason::NoProbe),
+        };
+        self.tell_notices();
+        fate
+    }
+
+    fn nobody_listens(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
+        let answers = &self.settings.answers;
+        let (answers, why, reason) = match arrival.packet.body {
+            Body::Echo { request: false, .. } => return dropped(Reason::IcmpUnhandled),
+            Body::Echo { .. } => {
+                if !answers::can_be_answered(arrival.packet.src, arrival.packet.dst) {
+                    return dropped(Reason::BadSource);
+                }
+                if !arrival.sum_is_right() {
+                    return dropped(Reason::BadIcmpChecksum);
+                }
+                self.sent.push(answers::echo(arrival.bytes, arrival.packet));
+                return consumed(Consumed::Echo);
+            }
+            Body::Bare(_) => (answers.other_protocol, Why::Protocol, Reason::OtherProtocol),
+            _ => (answers.no_service, Why::Port, Reason::NoService),
+        };
+        if !answers || arrival.goes_unanswered() {
+            return dropped(reason);
+        }
+        self.refuse(arrival, why, true, Consumed::Closed)
+    }
+
+    /// A packet to a service, of no flow.
+    fn ask(&mut self, arrival: &Arrival, service: usize, rule: Option<usize>) -> (Fate, Vec<u8>) {
+        if arrival.packet.hops <= 1 {
+            return self.tell(arrival, Why::Hops, Consumed::TimeExceeded);
+        }
+        if let Some(fate) = self.opens_nothing(arrival, service) {
+            return fate;
+        }
+        match self.open(arrival, service, rule) {
+            Ok(place) => {
+                let track = self.track(arrival, place, Side::Client);
+                if track.0.adopted {
+                    self.seen("adopted");
+                }
+                let fate = self.forward(arrival, place, Side::Client, (true, track));
+                let row = self.row(arrival.now, &self.flows.all[place]);
+                self.events.push(Event::FlowOpened(Box::new(row)));
+                fate
+            }
+            Err(Reason::NoServer) => self.no_server(arrival, service),
+            Err(reason @ (Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken)) => {
+                let why = match self.settings.answers.no_room {
+                    NoRoom::Prohibited => Some(Why::Prohibited),
+                    NoRoom::HostUnreachable => Some(Why::Host),
+                    NoRoom::Drop => None,
+                };
+                why.map(|why| self.tell(arrival, why, Consumed::Rejected));
+                dropped(reason)
+            }
+            Err(reason) => dropped(reason),
+        }
+    }
+
+    fn no_server(&mut self, arrival: &Arrival, service: usize) -> (Fate, Vec<u8>) {
+        let reset = match self.services[service].settings.last_resort {
+            _ if arrival.goes_unanswered() => return dropped(Reason::NoServer),
+            LastResort::Drop | LastResort::Pool(_) => return dropped(Reason::NoServer),
+            LastResort::Reset => true,
+            LastResort::Unreachable => false,
+        };
+        self.refuse(arrival, Why::Port, reset, Consumed::NoServer)
+    }
+
+    /// What becomes of a packet to a service that can open no flow.
+    fn opens_nothing(&mut self, arrival: &Arrival, service: usize) -> Option<(Fate, Vec<u8>)> {
+        let packet = arrival.packet;
+        if !answers::can_be_answered(packet.src, packet.dst) || services::is_only_own(&self.settings, packet.src) {
+            return Some(dropped(Reason::BadSource));
+        }
+        match packet.body {
+            Body::Tcp(wire::Tcp { src: 0, .. }) | Body::Udp { src: 0, .. } => Some(dropped(Reason::BadPort)),
+            Body::Tcp(segment) if !segment.has(SYN) || segment.has(ACK) => {
+                let settings = &self.services[service].settings;
+                let full = settings.nat.pool_for(packet.src).is_some();
+                let plain = segment.has(ACK) && !segment.has(SYN) && !segment.has(RST);
+                match settings.unknown_tcp {
+                    _ if !arrival.sum_is_right() => Some(dropped(Reason::TcpNoFlow)),
+                    UnknownTcp::Adopt if !full && plain => None,
+                    UnknownTcp::Adopt if !full => Some(dropped(Reason::TcpNoFlow)),
+                    UnknownTcp::Drop => Some(dropped(Reason::TcpNoFlow)),
+                    // With full NAT its server knows it by a source that nobody knows any more.
+                    UnknownTcp::Adopt | UnknownTcp::Reset if segment.has(RST) => Some(dropped(Reason::TcpNoFlow)),
+                    UnknownTcp::Adopt | UnknownTcp::Reset => {
+                        if !self.limits[0].take(arrival.now) {
+                            self.seen("no reset beyond the limit");
+                            return Some(dropped(Reason::TcpNoFlow));
+                        }
+                        self.sent.push(answers::reset(packet, &segment));
+                        Some(consumed(Consumed::Reset))
+                    }
+                }
+            }
+            Body::Echo { request: false, .. } => Some(dropped(Reason::IcmpUnhandled)),
+            Body::Echo { .. } if !arrival.sum_is_right() => Some(dropped(Reason::BadIcmpChecksum)),
+            _ => None,
+        }
+    }
+
+    /// Refuses a packet: TCP by a reset where that is wanted, all else by an ICMP error.
+    fn refuse(&mut self, arrival: &Arrival, why: Why, reset: bool, kind: Consumed) -> (Fate, Vec<u8>) {
+        let Some(segment) = arrival.segment().filter(|_| reset) else { return self.tell(arrival, why, kind) };
+        if !answers::can_be_answered(arrival.packet.src, arrival.packet.dst) {
+            return dropped(Reason::BadSource);
+        }
+        if !self.limits[0].take(arrival.now) {
+            return dropped(Reason::AnswerLimit);
+        }
+        self.sent.push(answers::reset(arrival.packet, &segment));
+        consumed(kind)
+    }
+
+    pub fn tell(&mut self, arrival: &Arrival, why: Why, kind: Consumed) -> (Fate, Vec<u8>) {
+        self.tell_to(arrival, why, kind, false)
+    }
+
+    /// Tells a packet's sender why it does not go on.
+    pub fn tell_to(&mut self, arrival: &Arrival, why: Why, kind: Consumed, peer: bool) -> (Fate, Vec<u8>) {
+        if !answers::can_be_answered(arrival.packet.src, arrival.packet.dst) {
+            return dropped(Reason::BadSource);
+        }
+        if !self.limits[usize::from(peer)].take(arrival.now) {
+            return dropped(Reason::AnswerLimit);
+        }
+        self.sent.push(answers::error(arrival.bytes, arrival.packet, why));
+        consumed(kind)
+    }
+}
+
+pub fn dropped(reason: Reason) -> (Fate, Vec<u8>) {
+    (Fate::Dropped(reason), Vec::new())
+}
+
+fn consumed(kind: Consumed) -> (Fate, Vec<u8>) {
+    (Fate::Consumed(kind), Vec::new())
+}
+
+pub fn foreign(arrival: &Arrival) -> (Fate, Vec<u8>) {
+    (Fate::Foreign, arrival.bytes[..arrival.packet.len].to_vec())
+}

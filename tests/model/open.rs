@@ -1,0 +1,182 @@
+//! A new flow: wanted, given a server, a source and room.
+
+use super::flows::Flow;
+use super::model::{Arrival, Model};
+use super::nat::Wish;
+use super::pick::Asker;
+use super::tcp::Tracker;
+use equipoise::balance::{Algorithm, Nat, PickedBy};
+use equipoise::engine::{Ended, Event, Reason};
+use equipoise::flow::TimeoutState;
+use equipoise::packet::Protocol;
+use equipoise::time::Instant;
+use std::net::SocketAddr;
+
+/// Servers that are tried for a flow whose answers could not be told from another's.
+const MOST_TRIES: usize = 8;
+
+impl Model {
+    /// Makes a flow, if it is wanted and there is a server and room.
+    pub fn open(&mut self, arrival: &Arrival, service: usize, rule: Option<usize>) -> Result<usize, Reason> {
+        let Arrival { now, protocol, src: client, dst: listen, .. } = *arrival;
+        self.admit(now, service, rule, client)?;
+        let asker = Asker { protocol, client, listen };
+        let (mut tried, mut why) = (Vec::new(), Reason::NoServer);
+        while tried.len() < MOST_TRIES {
+            let Some((server, picked_by)) = self.pick(now, service, asker, &tried) else { return Err(why) };
+            tried.push(server);
+            let end = self.server_end(service, server, asker).ok_or(Reason::NoServer)?;
+            let source = self.source(now, service, asker, end)?;
+            let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
+            if self.flows.find(protocol, end, source).is_some() {
+                self.give_back(now, service, protocol, source, false);
+                self.seen("return key taken");
+                why = Reason::ReturnKeyTaken;
+                continue;
+            }
+            if self.flows.all.len() >= self.flows.most
+                && let Err(reason) = self.make_room(now)
+            {
+                self.give_back(now, service, protocol, source, false);
+                return Err(reason);
+            }
+            let settings = &self.services[service].settings;
+            let profile = settings
+                .timeouts
+                .iter()
+                .find(|t| t.protocol == protocol && (t.first_port..=t.last_port).contains(&listen.port()));
+            let flow = Flow {
+                protocol,
+                client,
+                listen,
+                server_end: end,
+                source,
+                service,
+                server,
+                rule,
+                picked_by,
+                state: match protocol {
+                    Protocol::Tcp => TimeoutState::Opening,
+                    Protocol::Icmp => TimeoutState::Icmp,
+                    _ => TimeoutState::UdpOneWay,
+                },
+                profile: profile.map_or(0, |t| usize::from(t.profile)),
+                created: now,
+                touched: now,
+                order: 0,
+                packets: [0; 2],
+                bytes: [0; 2],
+                tcp: Tracker::default(),
+            };
+            let place = self.flows.push(flow);
+            self.opened(now, place);
+            return Ok(place);
+        }
+        Err(why)
+    }
+
+    fn admit(&mut self, now: Instant, service: usize, rule: Option<usize>, client: SocketAddr) -> Result<(), Reason> {
+        let of_rule = rule.and_then(|rule| self.policy.rules[rule].settings.priority);
+        let class = of_rule.unwrap_or(self.services[service].settings.priority);
+        let fill = (self.flows.all.len(), self.flows.most);
+        self.policy.admit(now, rule, class, client.ip(), fill).map_err(|(reason, pressed)| {
+            if let Some((class, of)) = pressed.filter(|(class, of)| self.policy.tells(now, *class, *of)) {
+                self.events.push(Event::Pressure { priority: class, of });
+            }
+            reason
+        })
+    }
+
+    /// Where a server listens for flows to a service address.
+    fn server_end(&self, service: usize, server: usize, asker: Asker) -> Option<SocketAddr> {
+        let settings = &self.servers[server].settings;
+        let address = self.services[service].settings.reach(settings, asker.listen.is_ipv6())?;
+        let port = match asker.protocol {
+            Protocol::Icmp | Protocol::Ip(_) => asker.listen.port(),
+            _ => settings.port.unwrap_or(asker.listen.port()),
+        };
+        Some(SocketAddr::new(address, port))
+    }
+
+    fn pick(&mut self, now: Instant, service: usize, asker: Asker, tried: &[usize]) -> Option<(usize, PickedBy)> {
+        let v6 = asker.listen.is_ipv6();
+        self.services[service].refresh(now, &self.servers);
+        let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
+        if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
+            && let Some((server, era)) = slots.find(now, asker.client.ip())
+        {
+            let takes = self.services[service].takes(now, &self.servers, server, v6);
+            if takes && self.servers[server].era == era && !tried.contains(&server) {
+                self.seen("stuck to its server");
+                return Some((server, PickedBy::Stickiness));
+            }
+            self.seen("stuck no more");
+        }
+        // Whether another flow's answers look like those that this server would send.
+        let ends: Vec<_> = (0..self.servers.len()).map(|server| self.server_end(service, server, asker)).collect();
+        let full = self.services[service].settings.nat.pool_for(asker.client.ip()).is_some();
+        let (flows, protocol, client) = (&self.flows, asker.protocol, asker.client);
+        let has_key =
+            |server: usize| full || ends[server].is_none_or(|end| flows.find(protocol, end, client).is_none());
+        let chosen = self.chosen.server;
+        let picked = self.services[service].pick(now, asker, &self.servers, tried, chosen, &has_key);
+        let by = picked.map(|server| (server, PickedBy::Algorithm)).or_else(|| {
+            let last = self.last_resorts[service].as_mut()?;
+            let server = last.pick(now, asker, &self.servers, tried, chosen, &has_key)?;
+            Some((server, PickedBy::LastResort))
+        });
+        if let Some((server, by)) = by {
+            let (service, server) = (&self.services[service], &self.servers[server]);
+            let algorithm = service.settings.algorithm;
+            let by_load = algorithm == Algorithm::ResourceUsage;
+            let events = [
+                (by == PickedBy::Algorithm, algorithm.name()),
+                (by == PickedBy::LastResort, "last resort"),
+                (server.settings.backup, "a backup"),
+                (server.step(now) < super::servers::STEPS, "slow start"),
+                (by_load && service.servers.iter().all(|s| self.servers[*s].report.is_some()), "least loaded"),
+            ];
+            events.into_iter().filter(|(came_up, _)| *came_up).for_each(|(_, what)| self.seen(what));
+        }
+        by
+    }
+
+    /// The source that the server sees: the client's own, or one of a pool.
+    fn source(&mut self, now: Instant, service: usize, asker: Asker, end: SocketAddr) -> Result<SocketAddr, Reason> {
+        let Some(pool) = self.services[service].settings.nat.pool_for(asker.client.ip()) else {
+            return Ok(asker.client);
+        };
+        let wish = Wish { client: asker.client, protocol: asker.protocol, v6: end.is_ipv6() };
+        let pool = &mut self.pools[pool.0 as usize];
+        if self.chosen.unseen {
+            return pool.any(now, &wish).ok_or(Reason::NatExhausted);
+        }
+        match pool.take(now, &wish, self.chosen.source) {
+            Ok(source) => source.ok_or(Reason::NatExhausted),
+            Err(objection) => {
+                self.objections.push(objection);
+                Err(Reason::NatExhausted)
+            }
+        }
+    }
+
+    pub fn give_back(&mut self, now: Instant, service: usize, protocol: Protocol, source: SocketAddr, used: bool) {
+        if let Nat::Full { pool, .. } = self.services[service].settings.nat {
+            self.pools[pool.0 as usize].release(now, source, protocol, used);
+        }
+    }
+
+    /// Ends a flow so that another has room.
+    fn make_room(&mut self, now: Instant) -> Result<(), Reason> {
+        if !self.pressed {
+            self.pressed = true;
+            self.events.push(Event::TableFull { max_flows: self.flows.most as u32 });
+        }
+        let may = self.flows.may_make_room();
+        let chosen = may.iter().copied().find(|place| Some(self.flows.all[*place].name()) == self.chosen.evicted);
+        let place = chosen.or(may.first().copied()).ok_or(Reason::TableFull)?;
+        self.seen(&format!("{} evicted", self.flows.all[place].state.name()));
+        self.end(now, place, Ended::Evicted);
+        Ok(())
+    }
+}

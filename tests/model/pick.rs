@@ -1,0 +1,354 @@
+//! Which server a new flow goes to: each algorithm as `docs/algorithms.md` and its paper tell it, by a search through all.
+
+use super::servers::Server;
+use equipoise::balance::{Algorithm, Prefixes, Tuning};
+use equipoise::packet::Protocol;
+use equipoise::time::Instant;
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+use std::net::{IpAddr, SocketAddr};
+
+/// In this time a server of weight w is due w times.
+const ROUND: u128 = 1 << 80;
+
+/// A candidate's place among the pool's servers.
+pub type Place = usize;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker {
+    pub protocol: Protocol,
+    pub client: SocketAddr,
+    pub listen: SocketAddr,
+}
+
+/// Whose turn it is among equals: who was picked longest ago; at first one after the other.
+#[derive(Debug, Clone)]
+struct Turns {
+    of: Vec<u64>,
+    picks: u64,
+}
+
+impl Turns {
+    fn new(places: usize, first: Place) -> Self {
+        let of = (0..places).map(|place| ((place + places - first) % places) as u64).collect();
+        Turns { of, picks: places as u64 }
+    }
+
+    fn picked(&mut self, place: Place) {
+        self.picks += 1;
+        self.of[place] = self.picks;
+    }
+}
+
+/// Earliest deadline first, with distances of 1/weight.
+#[derive(Debug, Clone)]
+struct Deadlines {
+    due: Vec<u128>,
+    weights: Vec<u32>,
+    time: u128,
+    turns: Turns,
+}
+
+/// An algorithm with its memory, of one family of a service's servers.
+#[derive(Debug, Clone)]
+pub struct Picker {
+    algorithm: Algorithm,
+    tuning: Tuning,
+    names: Vec<String>,
+    seed: u64,
+    /// Who comes first while nobody was picked.
+    first: Place,
+    turns: Turns,
+    weights: Vec<u32>,
+    /// The average latency of those that were measured.
+    average: u64,
+    deadlines: Deadlines,
+    /// New flows: when, and to whom.
+    openings: Vec<(Instant, Place)>,
+    /// Maglev's table of the present weights.
+    table: Vec<Place>,
+}
+
+/// Who may be picked for whom.
+pub struct Choice<'a> {
+    pub now: Instant,
+    pub asker: Asker,
+    pub servers: &'a dyn Fn(Place) -> &'a Server,
+    /// Full, or tried before.
+    pub refuses: &'a dyn Fn(Place) -> bool,
+    /// What the engine chose, if it is one of these.
+    pub chosen: Option<Place>,
+    /// Whether the answers of a flow to that server could be told from others'.
+    pub has_key: &'a dyn Fn(Place) -> bool,
+}
+
+impl Picker {
+    pub fn new(algorithm: Algorithm, tuning: &Tuning, names: Vec<String>, service: &str, seed: u64) -> Self {
+        let places = names.len();
+        // Services begin at different servers, by a hash of their name; without a seed at the first.
+        let hash = mix(service.bytes().fold(seed, |hash, byte| mix(hash ^ u64::from(byte))));
+        let first = if seed == 0 { 0 } else { (hash % places as u64) as usize };
+        Picker {
+            algorithm,
+            tuning: tuning.clone(),
+            names,
+            seed,
+            first,
+            turns: Turns::new(places, first),
+            weights: vec![0; places],
+            average: 0,
+            deadlines: Deadlines {
+                due: vec![0; places],
+                weights: vec![0; places],
+                time: 0,
+                turns: Turns::new(places, first),
+            },
+            openings: Vec::new(),
+            table: Vec::new(),
+        }
+    }
+
+    /// Takes the weights in force, in sixteenths; 0 is no candidate.
+    pub fn weigh<'a>(&mut self, weights: &[u32], stale: bool, servers: &dyn Fn(Place) -> &'a Server) {
+        if stale {
+            self.average = self.average_of(servers);
+        }
+        if weights == self.weights {
+            return;
+        }
+        self.deadlines.weigh(weights, self.first);
+        self.weights = weights.to_vec();
+        if self.algorithm == Algorithm::Maglev {
+            self.table = self.populate();
+        }
+    }
+
+    pub fn opened(&mut self, now: Instant, place: Place) {
+        self.openings.push((now, place));
+    }
+
+    /// Picks one, or finds none.
+    pub fn pick(&mut self, choice: &Choice) -> Option<Place> {
+        let open = |place: &Place| self.weights[*place] > 0 && !(choice.refuses)(*place);
+        let candidates: Vec<Place> = (0..self.weights.len()).filter(open).collect();
+        let server = |place: Place| (choice.servers)(place);
+        let picked = match self.algorithm {
+            Algorithm::RoundRobin | Algorithm::Priority => return self.in_turn(&candidates),
+            Algorithm::ResourceUsage => {
+                let all = (0..self.weights.len()).filter(|place| self.weights[*place] > 0);
+                if all.into_iter().any(|place| server(place).report.is_none()) {
+                    return self.in_turn(&candidates);
+                }
+                self.least(&candidates, |place| server(place).report.map_or(0, |report| estimate(&report)) + 1)
+            }
+            Algorithm::LeastConnections => self.least(&candidates, |place| u64::from(server(place).flows) + 1),
+            Algorithm::ConnectionRate => {
+                let part = (self.tuning.rate_window.as_nanos() / 8) as u64;
+                let age = |when: Instant| choice.now.as_nanos() / part - when.as_nanos() / part;
+                self.openings.retain(|(when, _)| age(*when) < 8);
+                let of = |place| self.openings.iter().filter(|(_, other)| *other == place).count() as u64;
+                self.least(&candidates, |place| of(place) + 1)
+            }
+            Algorithm::LeastLatency => {
+                // Who was never measured counts as the average of the others.
+                let average = self.average_of(choice.servers);
+                self.least(&candidates, |place| nanos(server(place)).unwrap_or(average) + 1)
+            }
+            Algorithm::Random => return allowed(&candidates, choice, |_| true),
+            Algorithm::TwoChoices => {
+                let flows = |place: Place| u64::from(server(place).flows) + 1;
+                let bears_less = |one: Place, other: Place| !self.is_less((flows(other), other), (flows(one), one));
+                let alone = candidates.len() == 1 || candidates.iter().any(|place| !(choice.has_key)(*place));
+                let beats = |one: Place| candidates.iter().any(|other| *other != one && bears_less(one, *other));
+                return allowed(&candidates, choice, |place| alone || beats(place));
+            }
+            Algorithm::SourceHash => {
+                let client = self.hash_client(choice.asker.client.ip(), &self.tuning.hash.unwrap_or(Prefixes::ADDRESS));
+                return self.highest_draw(&candidates, client);
+            }
+            Algorithm::Maglev => {
+                let hash = match self.tuning.hash {
+                    Some(prefixes) => self.hash_client(choice.asker.client.ip(), &prefixes),
+                    None => self.hash_flow(&choice.asker),
+                };
+                let entry = self.table.get((hash % u64::from(self.tuning.maglev_table)) as usize).copied()?;
+                if candidates.contains(&entry) {
+                    return Some(entry);
+                }
+                // Where the table's own server refuses, another entry's takes it.
+                return allowed(&candidates, choice, |_| true);
+            }
+        };
+        picked.inspect(|place| self.turns.picked(*place))
+    }
+
+    fn average_of<'a>(&self, servers: &dyn Fn(Place) -> &'a Server) -> u64 {
+        let measured: Vec<u64> = (0..self.weights.len()).filter_map(|place| nanos(servers(place))).collect();
+        measured.iter().sum::<u64>() / (measured.len() as u64).max(1)
+    }
+
+    /// Whether one's load for its weight is less than the other's.
+    fn is_less(&self, (one, a): (u64, Place), (other, b): (u64, Place)) -> bool {
+        u128::from(one) * u128::from(self.weights[b]) < u128::from(other) * u128::from(self.weights[a])
+    }
+
+    fn least(&self, candidates: &[Place], load: impl Fn(Place) -> u64) -> Option<Place> {
+        let before = |one: Place, other: Place| {
+            let (a, b) = ((load(one), one), (load(other), other));
+            self.is_less(a, b) || (!self.is_less(b, a) && self.turns.of[one] < self.turns.of[other])
+        };
+        candidates.iter().copied().reduce(|best, place| if before(place, best) { place } else { best })
+    }
+
+    fn in_turn(&mut self, candidates: &[Place]) -> Option<Place> {
+        let all = &mut self.deadlines;
+        let place = candidates.iter().copied().min_by_key(|place| (all.due[*place], all.turns.of[*place]))?;
+        // Who was refused for a while has saved nothing up.
+        all.time = all.time.max(all.due[place]);
+        all.due[place] = all.time + ROUND / u128::from(self.weights[place]);
+        all.turns.picked(place);
+        Some(place)
+    }
+
+    /// Weighted rendezvous hashing: the highest of -w / ln(x) wins, x drawn from client and server.
+    fn highest_draw(&self, candidates: &[Place], client: u64) -> Option<Place> {
+        let mut weights = self.weights.iter().filter(|weight| **weight > 0);
+        let first = weights.next();
+        let even = weights.all(|weight| Some(weight) == first);
+        let number = |place: Place| mix(client ^ self.hash_name(place, 0));
+        if even {
+            return candidates.iter().copied().max_by_key(|place| number(*place));
+        }
+        let draw = |place: Place| {
+            let x = ((number(place) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+            -f64::from(self.weights[place]) / x.ln()
+        };
+        candidates.iter().copied().max_by(|a, b| draw(*a).total_cmp(&draw(*b)))
+    }
+
+    /// Maglev's table, figure 4 of the paper, with the permutations written out; in each round a server takes as many
+    /// entries as its weight bears to the average weight, fractions saved up.
+    fn populate(&self) -> Vec<Place> {
+        let size = self.tuning.maglev_table as usize;
+        let candidates: Vec<Place> = (0..self.weights.len()).filter(|place| self.weights[*place] > 0).collect();
+        if candidates.is_empty() {
+            return Vec::new();
+        }
+        let total: u64 = candidates.iter().map(|place| u64::from(self.weights[*place])).sum();
+        let average = total.div_ceil(candidates.len() as u64);
+        let permutation = |place: Place| {
+            let offset = self.hash_name(place, 1) % size as u64;
+            let skip = self.hash_name(place, 2) % (size as u64 - 1) + 1;
+            (0..size as u64).map(move |j| ((offset + j * skip) % size as u64) as usize)
+        };
+        let mut wants: Vec<_> = candidates.iter().map(|place| (*place, permutation(*place), 0)).collect();
+        let (mut table, mut filled) = (vec![None; size], 0);
+        loop {
+            for (place, wanted, saved) in &mut wants {
+                *saved += u64::from(self.weights[*place]);
+                while *saved >= average {
+                    *saved -= average;
+                    let entry = wanted.by_ref().find(|entry| table[*entry].is_none()).expect("a free entry");
+                    table[entry] = Some(*place);
+                    filled += 1;
+                    if filled == size {
+                        return table.into_iter().flatten().collect();
+                    }
+                }
+            }
+        }
+    }
+
+    fn hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.seed, u64::from_be_bytes(*b"equipois"))
+    }
+
+    fn hash_name(&self, place: Place, salt: u8) -> u64 {
+        let mut hasher = self.hasher();
+        hasher.write(self.names[place].as_bytes());
+        hasher.write(&[0xff, salt]);
+        hasher.finish()
+    }
+
+    fn hash_client(&self, client: IpAddr, prefixes: &Prefixes) -> u64 {
+        let mut hasher = self.hasher();
+        hasher.write(&octets(prefixes.of(client)));
+        hasher.finish()
+    }
+
+    fn hash_flow(&self, asker: &Asker) -> u64 {
+        let mut hasher = self.hasher();
+        hasher.write(&octets(asker.client.ip()));
+        hasher.write(&octets(asker.listen.ip()));
+        hasher.write(&asker.client.port().to_be_bytes());
+        hasher.write(&asker.listen.port().to_be_bytes());
+        match asker.protocol {
+            Protocol::Tcp => hasher.write(&[0]),
+            Protocol::Udp => hasher.write(&[1]),
+            Protocol::Icmp => hasher.write(&[2]),
+            Protocol::Sctp => hasher.write(&[3]),
+            Protocol::Ip(number) => hasher.write(&[1, number]),
+        }
+        hasher.finish()
+    }
+}
+
+impl Deadlines {
+    /// Whoever comes is seated: newcomers of one weight one after the other within their common distance. Whoever waits
+    /// goes on waiting in proportion to the new weight.
+    fn weigh(&mut self, weights: &[u32], first: Place) {
+        let places = weights.len();
+        let order: Vec<Place> = (0..places).map(|i| (first + i) % places).collect();
+        let comes = |place: Place| self.weights[place] == 0 && weights[place] > 0;
+        let mut due = self.due.clone();
+        for place in 0..places {
+            let weight = u128::from(weights[place]);
+            if comes(place) {
+                let like: Vec<Place> =
+                    order.iter().copied().filter(|p| comes(*p) && weights[*p] == weights[place]).collect();
+                let seat = like.iter().position(|p| *p == place).expect("it is among them");
+                due[place] = self.time + ROUND / weight / (2 * like.len() as u128) * (2 * seat as u128 + 1);
+            } else if weights[place] > 0 {
+                let left = self.due[place].saturating_sub(self.time);
+                if weights[place] != self.weights[place] {
+                    due[place] = self.time + left / weight * u128::from(self.weights[place]);
+                }
+            }
+        }
+        (self.due, self.weights) = (due, weights.to_vec());
+    }
+}
+
+/// Follows the engine's choice where it is one of those allowed; else one that the engine cannot have taken.
+fn allowed(candidates: &[Place], choice: &Choice, may: impl Fn(Place) -> bool) -> Option<Place> {
+    let chosen = choice.chosen.filter(|place| candidates.contains(place) && may(*place) && (choice.has_key)(*place));
+    let other = candidates.iter().copied().find(|place| !(choice.has_key)(*place));
+    chosen.or(other).or(candidates.first().copied())
+}
+
+/// What a server bears by now, in thousandths of a percent: each flow given since its report costs what one cost then,
+/// but a hundredth of a percent at least and five at most.
+fn estimate(report: &super::servers::Report) -> u64 {
+    let load = u64::from(report.load) * 1000;
+    let each = (load / u64::from(report.flows_then.max(1))).clamp(10, 5000);
+    load + each * u64::from(report.given)
+}
+
+fn nanos(server: &Server) -> Option<u64> {
+    server.latency.map(|latency| latency.as_nanos() as u64)
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// SplitMix64's finalizer.
+fn mix(z: u64) -> u64 {
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,190 @@
+//! Rules, limits and classes: whether a new flow is wanted.
+
+use equipoise::balance::Priority;
+use equipoise::engine::{Pressed, Reason};
+use equipoise::packet::Protocol;
+use equipoise::policy::{Action, PolicySettings, RuleSettings};
+use equipoise::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr};
+
+const SECOND: u64 = 1_000_000_000;
+
+/// So many a second, and as many at once after a quiet second: what was taken runs out at that rate.
+#[derive(Debug, Clone, Copy, Default)]
+struct Meter {
+    /// Nanoseconds' worth that stand in it, as of `at`.
+    level: u64,
+    at: Instant,
+}
+
+impl Meter {
+    /// Takes one, leaving `kept` percent to others. A single one always fits an empty meter.
+    fn take(&mut self, now: Instant, rate: u32, kept: u64) -> bool {
+        let passed = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(u64::MAX);
+        let level = self.level.saturating_sub(passed);
+        let one = SECOND / u64::from(rate);
+        if level > 0 && level + one > SECOND / 100 * (100 - kept) {
+            return false;
+        }
+        (self.level, self.at) = (level + one, now);
+        true
+    }
+}
+
+/// A client of a rule.
+#[derive(Debug, Clone)]
+struct Client {
+    address: IpAddr,
+    meter: Meter,
+    flows: u32,
+}
+
+/// A rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    pub settings: RuleSettings,
+    pub on: bool,
+    meter: Meter,
+    clients: Vec<Client>,
+    pub matched: u64,
+    pub flows_total: u64,
+    pub refused: u64,
+    pub flows: u32,
+}
+
+/// All of policy.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub rules: Vec<Rule>,
+    rate: Option<u32>,
+    meter: Meter,
+    /// The highest class that a rule or service uses.
+    highest: Priority,
+    told: Vec<(Priority, Pressed, Instant)>,
+}
+
+/// Why a flow is refused, and what is to be told of it.
+pub type Refused = (Reason, Option<(Priority, Pressed)>);
+
+impl Policy {
+    pub fn new(settings: &PolicySettings, services: impl Iterator<Item = Priority>) -> Self {
+        let rule = |settings: &RuleSettings| Rule {
+            settings: settings.clone(),
+            on: settings.enabled,
+            meter: Meter::default(),
+            clients: Vec::new(),
+            matched: 0,
+            flows_total: 0,
+            refused: 0,
+            flows: 0,
+        };
+        let of_rules = settings.rules.iter().filter_map(|rule| rule.priority);
+        Policy {
+            rules: settings.rules.iter().map(rule).collect(),
+            rate: settings.rate,
+            meter: Meter::default(),
+            highest: of_rules.chain(services).max().unwrap_or_default(),
+            told: Vec::new(),
+        }
+    }
+
+    /// The first rule that matches.
+    pub fn decide(&mut self, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> Option<(usize, Action)> {
+        let any = |nets: &[ipnet::IpNet], ip: IpAddr| nets.is_empty() || nets.iter().any(|net| net.contains(&ip));
+        let port = |all: &[(u16, u16)], port| all.is_empty() || all.iter().any(|(a, b)| *a <= port && port <= *b);
+        let matches = |rule: &Rule| {
+            let s = &rule.settings;
+            let protocol = s.protocol.is_none_or(|wanted| wanted == protocol);
+            let ports = port(&s.source_ports, src.port()) && port(&s.ports, dst.port());
+            rule.on && protocol && ports && any(&s.from, src.ip()) && any(&s.to, dst.ip()) && s.ingress.is_none()
+        };
+        let place = self.rules.iter().position(matches)?;
+        self.rules[place].matched += 1;
+        Some((place, self.rules[place].settings.action))
+    }
+
+    /// Whether a flow is within all limits: the table's, its rule's, its client's, the gateway's.
+    ///
+    /// What an earlier limit gave stays taken where a later one refuses.
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        rule: Option<usize>,
+        class: Priority,
+        client: IpAddr,
+        (flows, most): (usize, usize),
+    ) -> Result<(), Refused> {
+        let kept: u64 = match class {
+            _ if class == self.highest => 0,
+            Priority::Low => 20,
+            Priority::Normal => 10,
+            Priority::High => 0,
+        };
+        if kept > 0 && flows as u64 * 100 >= most as u64 * (100 - kept) {
+            let reason = if class == Priority::Low { Reason::TableLow } else { Reason::TableNormal };
+            return Err((reason, Some((class, Pressed::Table))));
+        }
+        if let Some(rule) = rule.map(|place| &mut self.rules[place])
+            && let Err(reason) = rule.admit(now, client)
+        {
+            rule.refused += 1;
+            return Err((reason, None));
+        }
+        match self.rate {
+            Some(rate) if !self.meter.take(now, rate, kept) => Err((Reason::GatewayRate, Some((class, Pressed::Rate)))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a pressure is told now: once a minute each.
+    pub fn tells(&mut self, now: Instant, class: Priority, of: Pressed) -> bool {
+        let last = self.told.iter().rev().find(|told| (told.0, told.1) == (class, of)).map(|told| told.2);
+        let tells = last.is_none_or(|last| now.since(last) >= Duration::from_secs(60));
+        if tells {
+            self.told.push((class, of, now));
+        }
+        tells
+    }
+
+    pub fn opened(&mut self, rule: Option<usize>, client: IpAddr) {
+        let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
+        rule.flows_total += 1;
+        rule.flows += 1;
+        rule.client(client).flows += 1;
+    }
+
+    pub fn ended(&mut self, rule: Option<usize>, client: IpAddr) {
+        let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
+        rule.flows -= 1;
+        rule.client(client).flows -= 1;
+    }
+}
+
+impl Rule {
+    fn client(&mut self, address: IpAddr) -> &mut Client {
+        let address = self.settings.client.of(address);
+        let place = self.clients.iter().position(|client| client.address == address).unwrap_or_else(|| {
+            self.clients.push(Client { address, meter: Meter::default(), flows: 0 });
+            self.clients.len() - 1
+        });
+        &mut self.clients[place]
+    }
+
+    fn admit(&mut self, now: Instant, client: IpAddr) -> Result<(), Reason> {
+        let limits = self.settings.limits.clone();
+        if limits.flows.is_some_and(|most| self.flows >= most) {
+            return Err(Reason::RuleFlows);
+        }
+        let client = self.client(client);
+        if limits.client_flows.is_some_and(|most| client.flows >= most) {
+            return Err(Reason::ClientFlows);
+        }
+        if limits.client_rate.is_some_and(|rate| !client.meter.take(now, rate, 0)) {
+            return Err(Reason::ClientRate);
+        }
+        match limits.rate {
+            Some(rate) if !self.meter.take(now, rate, 0) => Err(Reason::RuleRate),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Services with their pools: who listens where, whose servers answer, who may be picked.
+
+use super::pick::{Asker, Choice, Picker, Place};
+use super::servers::Server;
+use equipoise::balance::{Algorithm, Health, LastResort, ServiceSettings};
+use equipoise::config::Settings;
+use equipoise::packet::Protocol;
+use equipoise::policy::Action;
+use equipoise::time::Instant;
+use std::net::{IpAddr, SocketAddr};
+
+/// A service, or the last resort of one: an algorithm over the servers of a pool.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub settings: ServiceSettings,
+    algorithm: Algorithm,
+    /// The servers by place.
+    pub servers: Vec<usize>,
+    pickers: [Picker; 2],
+    /// How often its servers had changed when they were last looked at.
+    changes: Option<u64>,
+}
+
+impl Service {
+    /// A service and, where a pool is its last resort, that.
+    pub fn new(all: &Settings, settings: &ServiceSettings) -> (Service, Option<Service>) {
+        let over = |pool: usize, algorithm| {
+            let servers: Vec<usize> = all.pools[pool].servers.iter().map(|id| id.0 as usize).collect();
+            let names: Vec<String> = servers.iter().map(|server| all.servers[*server].name.clone()).collect();
+            let picker = Picker::new(algorithm, &settings.tuning, names, &settings.name, all.seed);
+            Service { settings: settings.clone(), algorithm, servers, pickers: [picker.clone(), picker], changes: None }
+        };
+        let last = match settings.last_resort {
+            LastResort::Pool(pool) => Some(over(pool.0 as usize, Algorithm::RoundRobin)),
+            _ => None,
+        };
+        (over(settings.pool.0 as usize, settings.algorithm), last)
+    }
+
+    /// What a server of it counts as for flows that come by a family.
+    pub fn health(&self, server: &Server, v6: bool) -> Health {
+        match self.settings.reach(&server.settings, v6) {
+            Some(address) => server.health[usize::from(address.is_ipv6())],
+            _ => Health::Up,
+        }
+    }
+
+    /// The weights of those that may have flows, by place.
+    fn usable(&self, now: Instant, servers: &[Server], v6: bool) -> Vec<u32> {
+        let weight = |place: &usize| {
+            let server = &servers[*place];
+            let has_address = self.settings.reach(&server.settings, v6).is_some();
+            match self.algorithm {
+                _ if !has_address || !server.is_open(now) || self.health(server, v6) != Health::Up => 0,
+                Algorithm::ResourceUsage => server.step(now),
+                _ => server.weight(now),
+            }
+        };
+        self.servers.iter().map(weight).collect()
+    }
+
+    /// The same without backups while others are there, and with `priority` of the least rank alone.
+    fn serving(&self, now: Instant, servers: &[Server], v6: bool) -> Vec<u32> {
+        let mut weights = self.usable(now, servers, v6);
+        let group = |place: Place| {
+            let server = &servers[self.servers[place]].settings;
+            (server.backup, if self.algorithm == Algorithm::Priority { server.priority } else { 0 })
+        };
+        let first = (0..weights.len()).filter(|place| weights[*place] > 0).map(group).min();
+        for (place, weight) in weights.iter_mut().enumerate() {
+            if Some(group(place)) != first {
+                *weight = 0;
+            }
+        }
+        weights
+    }
+
+    /// Whether a client that sticks to a server may go on going there.
+    pub fn takes(&self, now: Instant, servers: &[Server], server: usize, v6: bool) -> bool {
+        let place = self.servers.iter().position(|own| *own == server);
+        place.is_some_and(|place| self.usable(now, servers, v6)[place] > 0 && !servers[server].is_full())
+    }
+
+    /// Takes the weights of now, as each flow that is asked for does; whether both families have the same candidates, which
+    /// then take turns together.
+    pub fn refresh(&mut self, now: Instant, servers: &[Server]) -> bool {
+        let weights = [false, true].map(|v6| self.serving(now, servers, v6));
+        let own = &self.servers;
+        let changes = Some(own.iter().map(|server| servers[*server].changes).sum());
+        let changed = changes != self.changes;
+        self.changes = changes;
+        let server = |place: Place| &servers[own[place]];
+        self.pickers[0].weigh(&weights[0], changed, &server);
+        if weights[0] != weights[1] {
+            self.pickers[1].weigh(&weights[1], changed, &server);
+        }
+        weights[0] == weights[1]
+    }
+
+    /// Picks a server; `chosen` is the one that the engine chose.
+    pub fn pick(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        servers: &[Server],
+        tried: &[usize],
+        chosen: Option<usize>,
+        has_key: &dyn Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let as_one = self.refresh(now, servers);
+        let own = &self.servers;
+        let choice = Choice {
+            now,
+            asker,
+            servers: &|place| &servers[own[place]],
+            refuses: &|place| servers[own[place]].is_full() || tried.contains(&own[place]),
+            chosen: chosen.and_then(|server| own.iter().position(|other| *other == server)),
+            has_key: &|place| has_key(own[place]),
+        };
+        let picker = &mut self.pickers[usize::from(asker.listen.is_ipv6() && !as_one)];
+        picker.pick(&choice).map(|place| own[place])
+    }
+
+    /// Notes a flow that this service gave to a server.
+    pub fn opened(&mut self, now: Instant, server: usize) {
+        if let Some(place) = self.servers.iter().position(|own| *own == server) {
+            self.pickers.iter_mut().for_each(|picker| picker.opened(now, place));
+        }
+    }
+}
+
+/// The service that listens at an end: of the longest prefix that has the port.
+pub fn listening(settings: &Settings, protocol: Protocol, end: SocketAddr) -> Option<usize> {
+    let all = settings.services.iter().enumerate().flat_map(|(id, s)| s.listen.iter().map(move |l| (id, l)));
+    let holds = |listen: &equipoise::balance::Listen| {
+        let ports = listen.first_port..=listen.last_port;
+        listen.protocol == protocol && ports.contains(&end.port()) && takes(listen, end.ip())
+    };
+    all.filter(|(_, listen)| holds(listen)).max_by_key(|(_, listen)| listen.prefix).map(|(id, _)| id)
+}
+
+fn takes(listen: &equipoise::balance::Listen, address: IpAddr) -> bool {
+    // A network is hosts: what is sent to many, or stays on one link, is not sent to them.
+    let host = match address {
+        IpAddr::V4(a) => !(a.octets()[0] == 0 || a.is_loopback() || a.is_multicast() || a.is_broadcast()),
+        IpAddr::V6(a) => !(a.is_unspecified() || a.is_loopback() || a.is_multicast()),
+    };
+    listen.network().contains(&address) && (host || !listen.is_network())
+}
+
+/// Whether an address is the gateway's to answer for.
+pub fn is_own(settings: &Settings, address: IpAddr) -> bool {
+    let mut listens = settings.services.iter().flat_map(|service| &service.listen);
+    listens.any(|listen| takes(listen, address)) || is_nat(settings, address)
+}
+
+/// Whether nobody else can have this address: a service's alone, or a NAT pool's.
+pub fn is_only_own(settings: &Settings, address: IpAddr) -> bool {
+    let mut listens = settings.services.iter().flat_map(|service| &service.listen);
+    listens.any(|listen| !listen.is_network() && listen.address == address) || is_nat(settings, address)
+}
+
+fn is_nat(settings: &Settings, address: IpAddr) -> bool {
+    settings.nat_pools.iter().any(|pool| match address {
+        IpAddr::V4(address) => pool.v4.contains(&address),
+        IpAddr::V6(address) => pool.v6.contains(&address),
+    })
+}
+
+/// Whether a server of some service answers from there.
+pub fn is_servers(settings: &Settings, protocol: Protocol, end: SocketAddr) -> bool {
+    let named = |service: usize| {
+        settings.policy.rules.iter().any(|rule| match rule.action {
+            Action::Balance(Some(id)) => id.0 as usize == service,
+            _ => false,
+        })
+    };
+    settings.services.iter().enumerate().any(|(id, service)| {
+        let last = if let LastResort::Pool(pool) = service.last_resort { Some(pool) } else { None };
+        let pools = [Some(service.pool), last].into_iter().flatten();
+        let mut servers = pools.flat_map(|pool| &settings.pools[pool.0 as usize].servers);
+        // A rule can send what came for any service to this one.
+        let everything = settings.services.iter().flat_map(|service| &service.listen);
+        let listens: Vec<_> = if named(id) { everything.collect() } else { service.listen.iter().collect() };
+        servers.any(|server| {
+            let server = &settings.servers[server.0 as usize];
+            listens.iter().any(|listen| {
+                let ports = match (server.port, protocol) {
+                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => port..=port,
+                    _ => listen.first_port..=listen.last_port,
+                };
+                listen.protocol == protocol
+                    && server.address(listen.address) == Some(end.ip())
+                    && ports.contains(&end.port())
+            })
+        })
+    })
+}

@@ -1,0 +1,314 @@
+//! What the segments of a connection say of its state, told from the RFCs: 9293 (handshake, resets), 5961 (only an exact
+//! reset counts), 7857, 2 (what a mapping's timer follows), 6191 and 9293, 3.10.7.4 (a port used again).
+//!
+//! Numbers are `None` until they are known; distances are signed.
+
+use super::wire::{ACK, FIN, RST, SYN, Tcp as Segment};
+use equipoise::flow::TimeoutState;
+use equipoise::packet::Side;
+
+/// How far a segment may jump and still be taken for one of the connection.
+const NEAR: i64 = 2 << 20;
+/// The largest window (RFC 7323, 2.3).
+const WINDOW: i64 = 1 << 30;
+/// A server may send so much behind its SYN before it is heard of; where more came, no number is known.
+const MOST_EARLY: i64 = 65_535;
+
+/// What a segment means for its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// The flow is in this state, and its timer starts anew.
+    State(TimeoutState),
+    /// Nothing.
+    Nothing,
+    /// A new connection of the same ends.
+    New,
+}
+
+/// What is known of one end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct End {
+    /// The number it sends next; while its handshake goes on, the one behind its SYN.
+    pub next: Option<u32>,
+    /// The last number it has acknowledged.
+    pub acked: Option<u32>,
+    fin: bool,
+}
+
+/// What is known of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracker {
+    /// The client and the server.
+    pub ends: [End; 2],
+    /// Met in its middle.
+    pub adopted: bool,
+    /// The client has acknowledged what the server sent.
+    open: bool,
+    /// The client has sent a SYN of another connection.
+    asked: bool,
+    /// The server has answered such a SYN though the connection was open.
+    answered_anew: bool,
+    /// And yet the old connection went on: no number proves anything.
+    lost: bool,
+    /// Bytes behind the server's SYN that came before the client's acknowledgement.
+    early: i64,
+    /// Who sent the last reset that counted.
+    pub reset_by: Side,
+}
+
+/// How far `to` lies behind `from`; negative is before.
+fn distance(from: u32, to: u32) -> i64 {
+    i64::from(to.wrapping_sub(from) as i32)
+}
+
+fn near(from: u32, to: u32, reach: i64) -> bool {
+    distance(from, to).abs() <= reach
+}
+
+fn end(segment: &Segment) -> u32 {
+    let flags = u32::from(segment.has(SYN)) + u32::from(segment.has(FIN));
+    segment.seq.wrapping_add(segment.len).wrapping_add(flags)
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Tracker {
+            ends: [End::default(); 2],
+            adopted: false,
+            open: false,
+            asked: false,
+            answered_anew: false,
+            lost: false,
+            early: 0,
+            reset_by: Side::Client,
+        }
+    }
+}
+
+impl Tracker {
+    /// Takes in a segment of a connection in `state`.
+    pub fn take(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
+        if segment.has(RST) {
+            return self.reset(state, from, segment);
+        }
+        if segment.has(SYN) {
+            return self.syn(state, from, segment);
+        }
+        if state == TimeoutState::Opening {
+            self.begin_in_the_middle(from, segment);
+        }
+        self.complete(from, segment);
+        let ours = self.learn(state, from, segment);
+        self.lost |= !ours && self.answered_anew;
+        if self.lost {
+            return Means::State(TimeoutState::Established);
+        }
+        let so_far = if self.open { TimeoutState::Established } else { TimeoutState::Opening };
+        match state {
+            TimeoutState::Opening => Means::State(so_far),
+            TimeoutState::Reset if !ours => Means::Nothing,
+            _ if self.ends.iter().all(|end| end.fin) => Means::State(TimeoutState::Closing),
+            _ => Means::State(so_far),
+        }
+    }
+
+    fn reset(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
+        let counts = state != TimeoutState::Reset && !self.lost && self.is_exact(state, from, segment);
+        if !counts {
+            return Means::Nothing;
+        }
+        self.reset_by = from;
+        Means::State(TimeoutState::Reset)
+    }
+
+    /// Whether the other end believes a reset (RFC 5961, 3.2; in SYN-SENT RFC 9293, 3.10.7.3).
+    fn is_exact(&self, state: TimeoutState, from: Side, segment: &Segment) -> bool {
+        let (own, other) = (self.ends[from as usize], self.ends[from.other() as usize]);
+        let opening = state == TimeoutState::Opening && !self.adopted;
+        let in_order = own.next == Some(segment.seq);
+        if opening && from == Side::Client && other.acked.is_some() {
+            return other.acked == Some(segment.seq);
+        }
+        if opening && segment.has(ACK) && other.next.is_some() {
+            return other.next == Some(segment.ack) || in_order;
+        }
+        other.acked == Some(segment.seq) || in_order
+    }
+
+    fn syn(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
+        let asks = from == Side::Client && !segment.has(ACK);
+        if state == TimeoutState::Opening {
+            return self.first_syn(from, segment);
+        }
+        let over = matches!(state, TimeoutState::Closing | TimeoutState::Reset);
+        if asks && over {
+            let late = self.ends[0].next.is_some_and(|next| (1..=NEAR).contains(&distance(segment.seq, next)));
+            if !late {
+                return Means::New;
+            }
+        }
+        if from == Side::Server && segment.has(ACK) && self.asked {
+            return self.answer_to_another(state, segment);
+        }
+        self.asked |= asks;
+        Means::Nothing
+    }
+
+    fn first_syn(&mut self, from: Side, segment: &Segment) -> Means {
+        if self.adopted && from == Side::Client && !segment.has(ACK) {
+            *self = Tracker::default();
+        }
+        match from {
+            Side::Client => self.ends[0].next = Some(end(segment)),
+            Side::Server => self.servers_syn(segment),
+        }
+        if segment.has(ACK) {
+            self.ends[from as usize].acked = Some(segment.ack);
+        }
+        let [client, server] = self.ends;
+        let both = client.acked.is_some() && server.acked.is_some();
+        if both && client.next.is_some() && client.acked == server.next && server.acked == client.next {
+            self.open = true;
+            return Means::State(TimeoutState::Established);
+        }
+        Means::State(TimeoutState::Opening)
+    }
+
+    fn servers_syn(&mut self, segment: &Segment) {
+        let next = Some(segment.seq.wrapping_add(1));
+        if self.ends[1].next != next {
+            (self.ends[1].next, self.early) = (next, 0);
+        }
+        self.note_early(end(segment));
+    }
+
+    fn note_early(&mut self, end: u32) {
+        let Some(next) = self.ends[1].next else { return };
+        let early = distance(next, end);
+        if (0..=NEAR).contains(&early) {
+            self.early = self.early.max(early.min(MOST_EARLY));
+        }
+    }
+
+    /// The server has taken up a connection that is not the one known here.
+    fn answer_to_another(&mut self, state: TimeoutState, segment: &Segment) -> Means {
+        let open = state == TimeoutState::Established;
+        let repeats = |known: Option<u32>, number| (0..=NEAR).contains(&distance(number, known.unwrap_or(0)));
+        if open && repeats(self.ends[1].next, segment.seq) && repeats(self.ends[0].next, segment.ack) {
+            return Means::Nothing;
+        }
+        let client = End { next: Some(segment.ack), ..End::default() };
+        let server = End { acked: Some(segment.ack), ..End::default() };
+        // Who reset the old one is forgotten too.
+        *self = Tracker { ends: [client, server], open, answered_anew: open, ..Tracker::default() };
+        self.servers_syn(segment);
+        if open { Means::Nothing } else { Means::State(TimeoutState::Opening) }
+    }
+
+    /// Takes the numbers of ends whose SYN was never seen: first a client's, then the server's that fits it.
+    fn begin_in_the_middle(&mut self, from: Side, segment: &Segment) {
+        let (client, server) = (self.ends[0], self.ends[1]);
+        let end = end(segment);
+        match from {
+            Side::Client if client.next.is_none() && server.next.is_none() => {
+                self.adopted = true;
+                self.ends[0].next = Some(end);
+            }
+            Side::Server if self.adopted && server.next.is_none() && segment.has(ACK) => {
+                let acks = client.next.is_some_and(|next| near(next, segment.ack, NEAR));
+                let reach = if acks { WINDOW } else { NEAR };
+                if near(client.acked.unwrap_or(0), end, reach) {
+                    self.ends[1].next = Some(end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The client's first acknowledgement of the server's SYN, and of no more than came.
+    fn complete(&mut self, from: Side, segment: &Segment) {
+        let (Some(client), Some(server)) = (self.ends[0].next, self.ends[1].next) else { return };
+        if self.open || from == Side::Server || !segment.has(ACK) {
+            return;
+        }
+        let acked = distance(server, segment.ack);
+        let unknown = self.early == MOST_EARLY;
+        if !(0..=if unknown { NEAR } else { self.early }).contains(&acked) {
+            return;
+        }
+        self.ends[1].next = Some(server.wrapping_add(if unknown { acked } else { self.early } as u32));
+        self.ends[0].acked = Some(segment.ack);
+        if !near(client, end(segment), NEAR) {
+            self.ends[0].next = Some(segment.seq);
+        }
+        self.open = true;
+    }
+
+    /// Notes a segment's numbers; whether it can be of this connection at all.
+    fn learn(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> bool {
+        if !self.fits(from, segment) {
+            return false;
+        }
+        let (side, end) = (from as usize, end(segment));
+        let Some(next) = self.ends[side].next else { return false };
+        self.ends[side].fin |= segment.has(FIN);
+        let half_open = state == TimeoutState::Opening && !self.open;
+        let adopted_client = self.adopted && from == Side::Client;
+        if half_open && !adopted_client {
+            if from == Side::Server {
+                self.note_early(end);
+            }
+        } else if (1..=WINDOW).contains(&distance(next, end)) {
+            self.ends[side].next = Some(end);
+            if segment.len > 0 && !segment.has(FIN) {
+                self.ends[side].fin = false;
+            }
+        }
+        let guess = half_open && from == Side::Client && !self.adopted;
+        let known = self.ends[side].acked;
+        if segment.has(ACK) && !guess && known.is_none_or(|_| self.can_acknowledge(from, segment.ack, 0)) {
+            self.ends[side].acked = Some(segment.ack);
+        }
+        true
+    }
+
+    fn fits(&self, from: Side, segment: &Segment) -> bool {
+        let (own, other) = (self.ends[from as usize], self.ends[from.other() as usize]);
+        let Some(away) = own.next.map(|next| distance(next, end(segment)).abs()) else { return false };
+        let acks = segment.has(ACK) && other.next.is_some() && own.acked.is_some();
+        away <= NEAR || (away <= WINDOW && acks && self.can_acknowledge(from, segment.ack, NEAR))
+    }
+
+    /// Whether an end can acknowledge this: not long before its last acknowledgement, nor far behind what the other sent.
+    fn can_acknowledge(&self, from: Side, ack: u32, back: i64) -> bool {
+        let Some(acked) = self.ends[from as usize].acked else { return false };
+        let next = self.ends[from.other() as usize].next;
+        let sent = next.map_or(0, |next| distance(acked, next));
+        let sent = if (0..=WINDOW).contains(&sent) { sent } else { 0 };
+        (-back..=sent + NEAR).contains(&distance(acked, ack))
+    }
+
+    /// The numbers of the resets that end it towards `to`, likeliest first, and what they acknowledge.
+    pub fn resets(&self, to: Side) -> (Vec<u32>, u32) {
+        let (own, other) = (self.ends[to as usize], self.ends[to.other() as usize]);
+        let mut numbers: Vec<u32> = own.acked.into_iter().chain(other.next).collect();
+        numbers.dedup();
+        if numbers.is_empty() && own.next.is_some() {
+            numbers.push(0);
+        }
+        (numbers, own.next.unwrap_or(0))
+    }
+
+    /// Whether a segment sent at `seq` can still be under way (RFC 5927, 4.1).
+    pub fn is_under_way(&self, sender: Side, seq: u32) -> bool {
+        let (own, other) = (self.ends[sender as usize], self.ends[sender.other() as usize]);
+        let Some(next) = own.next.filter(|_| !self.lost) else { return true };
+        match other.acked {
+            Some(first) => seq.wrapping_sub(first) <= next.wrapping_sub(first),
+            None => {
+                let early = if sender == Side::Server && !self.open { self.early as u32 } else { 0 };
+                next.wrapping_add(early).wrapping_sub(seq) <= u32::MAX / 4
+            }
+        }
+    }
+}

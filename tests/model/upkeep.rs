@@ -1,0 +1,388 @@
+//! How flows end, what operators and time change, and what all of it looks like from outside.
+
+use super::answers;
+use super::engine::{Order, Rows};
+use super::flows::Flow;
+use super::model::Model;
+use super::monitor::Watch;
+use super::wire;
+use equipoise::balance::{Admin, Health, OnDown};
+use equipoise::engine::{Count, Ended, Event, FlowRow, RuleRow, ServerRow, ServiceRow};
+use equipoise::flow::TimeoutState;
+use equipoise::health::Why;
+use equipoise::packet::{Protocol, Side};
+use equipoise::time::{Duration, Instant};
+use std::net::IpAddr;
+
+impl Model {
+    pub fn row(&self, now: Instant, flow: &Flow) -> FlowRow {
+        let service = &self.settings.services[flow.service].name;
+        let rule = flow.rule.map(|rule| self.policy.rules[rule].settings.name.as_str());
+        self.flows.row(now, flow, (service, &self.servers[flow.server].settings.name, rule))
+    }
+
+    /// A server's name in events.
+    fn name(&self, server: usize) -> String {
+        let settings = &self.servers[server].settings;
+        format!("{}/{}", self.settings.pools[settings.pool.0 as usize].name, settings.name)
+    }
+
+    /// Counts a flow that was made, and lets all know who must.
+    pub fn opened(&mut self, now: Instant, place: usize) {
+        let Flow { service, server, rule, client, picked_by, .. } = self.flows.all[place];
+        self.counters.flows_opened += 1;
+        self.of_services[service].iter_mut().for_each(|count| *count += 1);
+        let it = &mut self.servers[server];
+        it.flows += 1;
+        it.flows_total += 1;
+        if let Some(report) = &mut it.report {
+            report.given += 1;
+        }
+        let era = it.era;
+        self.policy.opened(rule, client.ip());
+        if picked_by == equipoise::balance::PickedBy::LastResort {
+            return;
+        }
+        self.services[service].opened(now, server);
+        let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
+        if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
+            && slots.opened(now, client.ip(), server, era)
+        {
+            self.seen("a client forgotten for another");
+        }
+    }
+
+    /// Ends a flow.
+    pub fn end(&mut self, now: Instant, place: usize, cause: Ended) {
+        self.seen(&format!("ended: {}", cause.name()));
+        let flow = self.flows.all.remove(place);
+        let row = Box::new(self.row(now, &flow));
+        self.events.push(Event::FlowEnded { flow: row, cause });
+        self.counters.flows_ended.iter_mut().filter(|c| c.kind == cause).for_each(|c| c.count += 1);
+        self.of_services[flow.service][0] -= 1;
+        self.give_back(now, flow.service, flow.protocol, flow.source, true);
+        let it = &mut self.servers[flow.server];
+        it.flows -= 1;
+        if it.flows == 0 && it.admin == Admin::Draining {
+            it.deadline = None;
+            let server = self.name(flow.server);
+            self.notices.push(Event::ServerDrained { server });
+        }
+        let sticky = self.services[flow.service].settings.sticky.as_ref().map(|sticky| sticky.group);
+        if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group)) {
+            slots.ended(now, flow.client.ip(), flow.server);
+        }
+        self.policy.ended(flow.rule, flow.client.ip());
+        let (flows, most) = (self.flows.all.len(), self.flows.most);
+        if self.pressed && matches!(cause, Ended::Expired | Ended::Killed) && flows <= most - most.div_ceil(10) {
+            self.pressed = false;
+            self.events.push(Event::TableRelieved { flows: flows as u32 });
+        }
+    }
+
+    /// Ends a flow; the ends of a TCP connection are told so, at the numbers that they expect.
+    pub fn end_by_reset(&mut self, now: Instant, place: usize, cause: Ended) {
+        let flow = &self.flows.all[place];
+        if flow.protocol == Protocol::Tcp {
+            for to in [Side::Client, Side::Server] {
+                let ((dst, src), (numbers, ack)) = (flow.ends(to), flow.tcp.resets(to));
+                self.sent.extend(numbers.into_iter().map(|seq| answers::reset_of(src, dst, seq, ack)));
+            }
+        }
+        self.end(now, place, cause);
+    }
+
+    /// Notes a sign of trouble.
+    pub fn trouble(&mut self, now: Instant, server: usize) {
+        if let Some(until) = self.servers[server].sign(now) {
+            self.seen("held for signs of trouble");
+            let event = Event::PassiveHold { server: self.name(server), for_ms: until.since(now).as_millis() as u64 };
+            self.notices.push(event);
+        }
+        self.tell_notices();
+    }
+
+    pub fn tell_notices(&mut self) {
+        self.events.append(&mut self.notices);
+    }
+
+    /// Whether a server is out of service for any flow.
+    fn may_be_gone(&self, server: usize) -> bool {
+        let it = &self.servers[server];
+        let all = self.services.iter().chain(self.last_resorts.iter().flatten());
+        let down = |v6| all.clone().any(|own| own.servers.contains(&server) && own.health(it, v6) == Health::Down);
+        it.admin == Admin::Disabled || down(false) || down(true)
+    }
+
+    /// Where a server is gone, flows that are not kept there are to end.
+    fn standing_changed(&mut self, server: usize) {
+        let resets = self.settings.services.iter().any(|service| service.on_down == Some(OnDown::Reset));
+        self.walk |= self.may_be_gone(server) && resets;
+    }
+
+    /// Does what an operator orders; false where that cannot be.
+    pub fn change(&mut self, now: Instant, order: &Order) -> bool {
+        if let Order::Weight { server, .. }
+        | Order::Admin { server, .. }
+        | Order::Load { server, .. }
+        | Order::Health { server, .. }
+        | Order::Mtu { server, .. } = *order
+            && server >= self.servers.len()
+        {
+            return false;
+        }
+        match *order {
+            Order::Weight { server, weight } => {
+                self.servers[server].change(now, |server| server.settings.weight = weight);
+            }
+            Order::Admin { server, admin, deadline } => self.administer(now, server, admin, deadline),
+            Order::Load { load: 101.., .. } => return false,
+            Order::Load { server, load, maintenance } => self.servers[server].reports(now, load, maintenance),
+            Order::Health { server, up } => self.force(now, server, up),
+            Order::Rule { rule, on } => match self.policy.rules.get_mut(rule) {
+                Some(rule) => rule.on = on,
+                None => return false,
+            },
+            Order::Mtu { server, v6, mtu } => {
+                self.mtus[server][usize::from(v6)] = if v6 && mtu != 0 { mtu.max(1280) } else { mtu };
+            }
+            Order::Kill { flow } => match self.flows.all.iter().position(|other| other.name() == flow) {
+                Some(place) => self.end(now, place, Ended::Killed),
+                None => return false,
+            },
+        }
+        self.tell_notices();
+        true
+    }
+
+    fn administer(&mut self, now: Instant, server: usize, admin: Admin, deadline: Option<Duration>) {
+        self.over.retain(|other| *other != server);
+        self.servers[server].change(now, |server| {
+            server.admin = admin;
+            server.deadline = deadline.filter(|_| admin == Admin::Draining).map(|span| now + span);
+        });
+        if admin == Admin::Draining && self.servers[server].flows == 0 {
+            self.servers[server].deadline = None;
+            let server = self.name(server);
+            self.notices.push(Event::ServerDrained { server });
+        }
+        self.standing_changed(server);
+    }
+
+    fn force(&mut self, now: Instant, server: usize, up: Option<bool>) {
+        let was = self.servers[server].told();
+        self.servers[server].forced = up;
+        let is = self.servers[server].told();
+        if was != is {
+            self.health_changed(now, server);
+        }
+        let [was, is] = [was, is].map(|both| both.map(|health| health == Health::Up));
+        let why = if up.is_some() { Why::Forced } else { Why::Released };
+        let settings = &self.servers[server].settings;
+        let has = [settings.v4.is_some(), settings.v6.is_some()];
+        for v6 in [false, true] {
+            let place = usize::from(v6);
+            if was[place] != is[place] && has[place] {
+                self.health_changed(now, server);
+                self.tell_health(server, v6, is[place], why.clone());
+            }
+        }
+    }
+
+    /// Takes note that a server's health may have changed.
+    fn health_changed(&mut self, now: Instant, server: usize) {
+        let was_gone = self.may_be_gone(server);
+        self.servers[server].health = self.servers[server].told();
+        match (was_gone, self.may_be_gone(server)) {
+            (false, true) => self.servers[server].era += 1,
+            (true, false) => self.servers[server].is_back(now),
+            _ => {}
+        }
+        self.servers[server].changed(now);
+        self.standing_changed(server);
+    }
+
+    fn tell_health(&mut self, server: usize, v6: bool, up: bool, why: Why) {
+        self.servers[server].times[usize::from(up)] += 1;
+        self.events.push(Event::Health { server: self.name(server), v6, port: None, up, why });
+    }
+
+    /// Takes the result of a monitor's request.
+    pub fn result(&mut self, now: Instant, watch: usize, answered: bool) {
+        let why = self.watches[watch].result(now, answered);
+        let Watch { server, address, health, .. } = self.watches[watch];
+        let smoothed = self.watches.iter().filter(|watch| watch.server == server).filter_map(|watch| watch.smoothed);
+        let (count, sum) = smoothed.fold((0, Duration::ZERO), |(count, sum), one| (count + 1, sum + one));
+        if answered {
+            self.servers[server].latency = Some(sum / count);
+        }
+        let Some(why) = why else { return };
+        let v6 = address.is_ipv6();
+        self.servers[server].watched[usize::from(v6)] = Some(health);
+        self.seen(&format!("a monitor says {health:?}"));
+        if self.servers[server].forced.is_none() {
+            self.health_changed(now, server);
+            self.tell_health(server, v6, health == Health::Up, why);
+        }
+    }
+
+    /// Notes the monitors' requests among what the engine sent, and gives back the rest.
+    pub fn asks(&mut self, now: Instant, sent: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut rest = Vec::new();
+        for bytes in sent {
+            let wire::Read::Packet(packet) = wire::read(&bytes) else { return vec![bytes] };
+            if !self.is_probe_address(packet.src) {
+                rest.push(bytes);
+                continue;
+            }
+            match self.watches.iter_mut().find(|watch| watch.address == packet.dst) {
+                Some(watch) => self.objections.extend(watch.asks(now, &bytes, &packet)),
+                None => self.objections.push(format!("a request to {}, whom nobody watches", packet.dst)),
+            }
+        }
+        rest
+    }
+
+    pub fn is_probe_address(&self, address: IpAddr) -> bool {
+        let health = &self.settings.health;
+        [health.source_v4.map(IpAddr::V4), health.source_v6.map(IpAddr::V6)].contains(&Some(address))
+    }
+
+    /// Does what is due.
+    pub fn timeout(&mut self, now: Instant) -> (Vec<Vec<u8>>, Vec<Event>) {
+        while let Some(place) = self.flows.first_due(now) {
+            self.seen(&format!("{} expired", self.flows.all[place].state.name()));
+            self.end(now, place, Ended::Expired);
+        }
+        self.pools.iter_mut().for_each(|pool| pool.passes(now));
+        for watch in 0..self.watches.len() {
+            if self.watches[watch].until().is_some_and(|until| until <= now) {
+                self.result(now, watch, false);
+            }
+        }
+        self.tell_notices();
+        let mut due: Vec<_> = (0..self.servers.len()).map(|server| (self.servers[server].deadline, server)).collect();
+        due.sort();
+        for (_, server) in due {
+            if self.servers[server].passes(now) {
+                self.seen("drain deadline");
+                self.over.push(server);
+                let event = Event::DrainDeadline { server: self.name(server), flows: self.servers[server].flows };
+                self.events.push(event);
+            }
+        }
+        if self.walk || !self.over.is_empty() {
+            self.walk(now);
+            self.tell_notices();
+        }
+        (std::mem::take(&mut self.sent), std::mem::take(&mut self.events))
+    }
+
+    /// Ends flows of servers that are gone, where their service says so, and of those whose draining is over.
+    fn walk(&mut self, now: Instant) {
+        let mut place = 0;
+        while let Some(flow) = self.flows.all.get(place) {
+            let resets = self.settings.services[flow.service].on_down == Some(OnDown::Reset);
+            let gone = self.is_gone(flow.service, flow.server, flow.listen.is_ipv6());
+            if self.over.contains(&flow.server) {
+                self.end_by_reset(now, place, Ended::Drained);
+            } else if gone && resets && flow.protocol == Protocol::Tcp {
+                self.end_by_reset(now, place, Ended::ServerDown);
+            } else {
+                place += 1;
+            }
+        }
+        self.walk = false;
+        self.over.clear();
+    }
+
+    /// When something is to be done at the latest; slow start has no time of its own here.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        let servers = self.servers.iter().filter_map(|server| server.next(now));
+        let walk = self.walk.then_some(now);
+        let watches = self.watches.iter().filter_map(Watch::until);
+        servers.chain(watches).chain(self.flows.next()).chain(walk).min()
+    }
+
+    /// All there is to see; the NAT pools are compared otherwise.
+    pub fn rows(&self, now: Instant) -> Rows {
+        let mut flows: Vec<FlowRow> = self.flows.all.iter().map(|flow| self.row(now, flow)).collect();
+        flows.sort_by_key(super::engine::name);
+        let of_state = |state| self.flows.all.iter().filter(|flow| flow.state == state).count() as u64;
+        let mut counters = self.counters.clone();
+        counters.flows = self.flows.all.len() as u64;
+        counters.states = TimeoutState::ALL.map(|kind| Count { kind, count: of_state(kind) }).into();
+        Rows {
+            counters,
+            servers: (0..self.servers.len()).map(|server| self.server_row(now, server)).collect(),
+            services: (0..self.services.len()).map(|service| self.service_row(service)).collect(),
+            rules: (0..self.policy.rules.len()).map(|rule| self.rule_row(rule)).collect(),
+            nat: Vec::new(),
+            flows,
+        }
+    }
+
+    fn server_row(&self, now: Instant, server: usize) -> ServerRow {
+        let it = &self.servers[server];
+        let all = self.services.iter().chain(self.last_resorts.iter().flatten());
+        // By one family's flows at least.
+        let says = |wanted| {
+            let by = |v6| all.clone().any(|own| own.servers.contains(&server) && own.health(it, v6) == wanted);
+            by(false) || by(true)
+        };
+        let addresses = it.settings.v4.map(IpAddr::V4).into_iter().chain(it.settings.v6.map(IpAddr::V6));
+        ServerRow {
+            pool: self.settings.pools[it.settings.pool.0 as usize].name.clone(),
+            server: it.settings.name.clone(),
+            addresses: addresses.collect(),
+            port: it.settings.port,
+            weight: it.settings.weight,
+            weight_now: it.weight(now) as f32 / super::servers::STEPS as f32,
+            admin: it.admin,
+            health: match (says(Health::Down), says(Health::Unknown)) {
+                (true, _) => Health::Down,
+                (_, true) => Health::Unknown,
+                _ => Health::Up,
+            },
+            times_down: it.times[0],
+            times_up: it.times[1],
+            passive_hold_ms: (it.held_until > now).then(|| it.held_until.since(now).as_millis() as u64),
+            load: it.report.map(|report| report.load),
+            maintenance: it.maintenance,
+            latency_ms: it.latency.map(|latency| latency.as_secs_f64() * 1e3),
+            max_flows: it.settings.max_flows,
+            flows: u64::from(it.flows),
+            flows_total: it.flows_total,
+            packets_in: it.packets[0],
+            bytes_in: it.bytes[0],
+            packets_out: it.packets[1],
+            bytes_out: it.bytes[1],
+        }
+    }
+
+    fn service_row(&self, service: usize) -> ServiceRow {
+        let (settings, [flows, flows_total]) = (&self.settings.services[service], self.of_services[service]);
+        ServiceRow {
+            service: settings.name.clone(),
+            listen: settings.listen.iter().map(ToString::to_string).collect(),
+            pool: self.settings.pools[settings.pool.0 as usize].name.clone(),
+            algorithm: settings.algorithm,
+            flows,
+            flows_total,
+        }
+    }
+
+    fn rule_row(&self, place: usize) -> RuleRow {
+        let rule = &self.policy.rules[place];
+        RuleRow {
+            place: place as u16 + 1,
+            rule: rule.settings.name.clone(),
+            enabled: rule.on,
+            action: rule.settings.action.name().into(),
+            matched: rule.matched,
+            flows_total: rule.flows_total,
+            refused: rule.refused,
+            flows: rule.flows,
+        }
+    }
+}
