@@ -1,8 +1,9 @@
 //! What the engine costs per packet: parse, hit, miss and expiry with 1, 10,000 and 1,000,000 flows, IPv4 and IPv6.
 //!
-//! Run `cargo bench --bench engine`, with `-- 1 5000` after it for other numbers of flows. Each figure is the median
-//! of many short rounds on one thread; packets are built between the rounds and are in cache, flows are wherever a
-//! million of them end up. Each figure is printed next to etherparse's full parse of the same packet in the same run.
+//! Run `cargo bench --bench engine`, with `-- 1 5000` after it for other numbers of flows, and with `--only=hit` for only
+//! those rows whose name contains this. Each figure is the median of many short rounds on one thread; packets are built
+//! between the rounds and are in cache, flows are wherever a million of them end up. Each figure is printed next to
+//! etherparse's full parse of the same packet in the same run. `tools/bench-against` compares two commits with it.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
@@ -286,10 +287,24 @@ fn bytes_per_flow(v4: bool, flows: u32) -> f64 {
     (resident().saturating_sub(before)) as f64 / f64::from(black_box(bench).flows)
 }
 
+type Row = (&'static str, fn(&mut Bench, usize) -> f64);
+
+/// What is measured for each number of flows, in this order.
+const ROWS: [Row; 6] = [
+    ("hit from the client, even choice", |bench, rounds| bench.hit(rounds, |talk| &talk.data, evenly)),
+    ("hit from the client, Zipf choice", |bench, rounds| bench.hit(rounds, |talk| &talk.data, skewed)),
+    ("hit from the server, even choice", |bench, rounds| bench.hit(rounds, |talk| &talk.answer, evenly)),
+    ("hit from the server, Zipf choice", |bench, rounds| bench.hit(rounds, |talk| &talk.answer, skewed)),
+    ("miss that opens a flow", Bench::miss),
+    ("expire", Bench::expire),
+];
+
 /// Without `--bench`, as under `cargo test`, the bench only checks that it works.
 fn main() {
     let full = std::env::args().any(|arg| arg == "--bench");
     let asked: Vec<u32> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let only = std::env::args().find_map(|arg| Some(arg.strip_prefix("--only=")?.to_lowercase())).unwrap_or_default();
+    let wanted = |name: &str| ["ipv4", "ipv6"].iter().any(|v| format!("{}, {v}", name.to_lowercase()).contains(&only));
     let (usual, rounds): (&[u32], usize) = if full { (&[1, 10_000, 1_000_000], 200) } else { (&[1, 100], 3) };
     let sizes = if asked.is_empty() { usual } else { &asked };
     let most = *sizes.last().expect("sizes");
@@ -297,7 +312,8 @@ fn main() {
         "engine, ns per packet, medians of {rounds} rounds of {BATCH} packets; in brackets: multiples of etherparse's full parse\n"
     );
     println!("{:<44} {:>18} {:>18}", "", "IPv4", "IPv6");
-    let memory = [true, false].map(|v4| bytes_per_flow(v4, most));
+    let memory_name = format!("memory per flow, full table of {}", thousands(most));
+    let memory = wanted(&memory_name).then(|| [true, false].map(|v4| bytes_per_flow(v4, most)));
     let references = [true, false].map(|v4| {
         let mut bench = Bench::new(v4, 1, BATCH as u32);
         let make = || bench.batch(|talk| &talk.data, |_| 0);
@@ -325,21 +341,20 @@ fn main() {
         }),
     );
     for flows in sizes {
+        let mut rows = ROWS.map(|(what, work)| (format!("{what}, {} flows", thousands(*flows)), work)).to_vec();
+        rows.retain(|(name, _)| wanted(name));
+        if rows.is_empty() {
+            continue;
+        }
         let mut both = [true, false].map(|v4| Bench::new(v4, *flows, BATCH as u32));
-        let flows = thousands(*flows);
-        let mut row = |what: &str, work: &mut dyn FnMut(&mut Bench) -> f64| {
-            let nanos = both.each_mut().map(&mut *work);
-            show(format!("{what}, {flows} flows"), nanos);
-        };
-        row("hit from the client, even choice", &mut |bench| bench.hit(rounds, |talk| &talk.data, evenly));
-        row("hit from the client, Zipf choice", &mut |bench| bench.hit(rounds, |talk| &talk.data, skewed));
-        row("hit from the server, even choice", &mut |bench| bench.hit(rounds, |talk| &talk.answer, evenly));
-        row("hit from the server, Zipf choice", &mut |bench| bench.hit(rounds, |talk| &talk.answer, skewed));
-        row("miss that opens a flow", &mut |bench| bench.miss(rounds));
-        row("expire", &mut |bench| bench.expire(rounds));
+        for (name, work) in rows {
+            show(name, both.each_mut().map(|bench| work(bench, rounds)));
+        }
     }
-    let [v4, v6] = memory.map(|bytes| format!("{bytes:.0} bytes"));
-    println!("{:<44} {v4:>18} {v6:>18}", format!("memory per flow, full table of {}", thousands(most)));
+    if let Some(memory) = memory {
+        let [v4, v6] = memory.map(|bytes| format!("{bytes:.0} bytes"));
+        println!("{memory_name:<44} {v4:>18} {v6:>18}");
+    }
 }
 
 fn thousands(n: u32) -> String {
