@@ -50,7 +50,7 @@ pub struct Answer {
     pub bytes: Vec<u8>,
     /// The packets of the engine's own.
     pub sent: Vec<Vec<u8>>,
-    /// What was told besides.
+    /// Other events.
     pub events: Vec<Event>,
 }
 
@@ -94,7 +94,7 @@ pub struct Real {
 const TRACED_EVERY: u64 = 50;
 
 impl Real {
-    /// An engine that tells of each flow.
+    /// Creates an engine that reports each flow.
     pub fn new(settings: &Settings) -> Self {
         let mut engine = Engine::new(settings);
         engine.report_flows(true);

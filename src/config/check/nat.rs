@@ -67,7 +67,7 @@ fn reachable(service: &RawService, nat: &RawNatPool, pool: &RawPool, drafts: &mu
     }
 }
 
-/// Refuses source addresses that something else has: packets to them must reach the engine, and be told apart.
+/// Rejects source addresses that are already in use: the engine must receive the packets to them and know their purpose.
 fn addresses(raw: &Raw, at: usize, pool: &RawNatPool, drafts: &mut Vec<Draft>) {
     let services = raw.services.iter().flat_map(|service| &service.listen);
     let services = services.map(|listen| (listen.get_ref().address, listen.span(), "a service address"));

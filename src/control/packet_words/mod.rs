@@ -42,7 +42,7 @@ pub struct PacketWords {
     ingress: Option<String>,
 }
 
-/// What stands behind the IP header.
+/// The transport header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Tcp { flags: TcpFlags, seq: u32, ack: u32 },
