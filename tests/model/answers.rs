@@ -1,4 +1,4 @@
-//! The gateway's own packets: resets, ICMP errors and echo replies, and how many of them a second.
+//! Packets that the gateway originates (resets, ICMP errors and echo replies) and the rate limit on them.
 
 use super::craft;
 use super::wire::{ACK, Body, FIN, Packet, RST, SYN, Tcp};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Why a packet does not go on.
+/// Why a packet is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     Port,
@@ -18,11 +18,11 @@ pub enum Why {
     TooBig(usize),
 }
 
-/// A limit of answers a second, and as many at once after a quiet second.
+/// A limit on replies per second; after an idle second, a burst of the same number is allowed.
 #[derive(Debug, Clone)]
 pub struct Limit {
     each: u64,
-    /// When all that was answered has run out.
+    /// When the leaky bucket will have drained completely.
     empty: Instant,
 }
 
@@ -31,7 +31,7 @@ impl Limit {
         Limit { each: SECOND / u64::from(per_second), empty: Instant::ZERO }
     }
 
-    /// Takes one answer, if there is one left.
+    /// Consumes one reply from the limit; returns false if none is left.
     pub fn take(&mut self, now: Instant) -> bool {
         let ahead = self.empty.as_nanos().saturating_sub(now.as_nanos());
         if ahead + self.each > SECOND {
@@ -42,7 +42,7 @@ impl Limit {
     }
 }
 
-/// Whether an answer to a packet's source can reach it (RFC 1122, 3.2.1.3; RFC 4291, 2.5).
+/// Returns whether a reply can reach a packet's source (RFC 1122, 3.2.1.3; RFC 4291, 2.5).
 pub fn can_be_answered(src: IpAddr, dst: IpAddr) -> bool {
     let odd = match src {
         IpAddr::V4(src) => matches!(src.octets()[0], 0 | 127 | 224..),
@@ -58,7 +58,7 @@ fn tcp(src: SocketAddr, dst: SocketAddr, seq: u32, ack: u32, flags: u8) -> Vec<u
     craft::packet(src.ip(), dst.ip(), 6, 64, &header)
 }
 
-/// The reset that answers a segment of no connection (RFC 9293, 3.10.7.1).
+/// Returns the reset that answers a segment without a connection (RFC 9293, 3.10.7.1).
 pub fn reset(packet: &Packet, segment: &Tcp) -> Vec<u8> {
     let (src, dst) = (SocketAddr::new(packet.dst, segment.dst), SocketAddr::new(packet.src, segment.src));
     if segment.has(ACK) {
@@ -68,12 +68,13 @@ pub fn reset(packet: &Packet, segment: &Tcp) -> Vec<u8> {
     tcp(src, dst, 0, segment.seq.wrapping_add(segment.len).wrapping_add(flags), RST | ACK)
 }
 
-/// A reset of a connection.
+/// Returns a reset for an existing connection.
 pub fn reset_of(src: SocketAddr, dst: SocketAddr, seq: u32, ack: u32) -> Vec<u8> {
     tcp(src, dst, seq, ack, RST | ACK)
 }
 
-/// The ICMP error about a packet, in its destination's name: as much of it as 576 or 1280 bytes take.
+/// Returns the ICMP error about a packet, sent from the packet's destination address. It quotes as much of the packet
+/// as fits into 576 (IPv4) or 1280 (IPv6) bytes.
 pub fn error(bytes: &[u8], packet: &Packet, why: Why) -> Vec<u8> {
     let v6 = packet.v6();
     let (kind, code, rest) = match (why, v6) {
@@ -97,7 +98,8 @@ pub fn error(bytes: &[u8], packet: &Packet, why: Why) -> Vec<u8> {
     craft::packet(packet.dst, packet.src, if v6 { 58 } else { 1 }, 64, &message)
 }
 
-/// The reply to an echo request (RFC 792; RFC 4443, 4.2): the same packet the other way round, with hops anew.
+/// Returns the reply to an echo request (RFC 792; RFC 4443, 4.2): the same packet with its addresses swapped and a
+/// fresh TTL or hop limit.
 pub fn echo(bytes: &[u8], packet: &Packet) -> Vec<u8> {
     let Body::Echo { id, .. } = packet.body else { return Vec::new() };
     let mut out = bytes.to_vec();

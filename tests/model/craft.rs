@@ -1,10 +1,11 @@
-//! Packets written: translated, mended, cut, made from nothing; every checksum is worked out anew.
+//! Writing packets: translation, checksum repair, fragmentation and construction. Every checksum is computed from
+//! scratch.
 
 use super::wire::{Body, Packet, plus, put, put_address, seal, sum, sum_with_pseudo, word};
 use std::net::{IpAddr, SocketAddr};
 
-/// The packet with other ends: its sums are as right, or as wrong, as they were. `partial`: the transport's sum is that
-/// of the pseudo-header alone, for the device to complete.
+/// Returns the packet with other source and destination. An incorrect checksum stays incorrect by the same amount. With
+/// `partial`, the transport checksum covers only the pseudo-header, for the device to complete.
 pub fn translated(bytes: &[u8], packet: &Packet, src: SocketAddr, dst: SocketAddr, partial: bool) -> Vec<u8> {
     let mut out = bytes[..packet.len].to_vec();
     let first = if packet.v6() { 8 } else { 12 };
@@ -23,7 +24,7 @@ pub fn translated(bytes: &[u8], packet: &Packet, src: SocketAddr, dst: SocketAdd
     out
 }
 
-/// Gives changed bytes a transport sum that is as right, or as wrong, as it was before.
+/// Updates the transport checksum of modified bytes; an incorrect one stays incorrect by the same amount.
 pub fn mend(out: &mut [u8], before: &[u8], packet: &Packet, partial: bool) {
     let Some(at) = packet.sum_at() else { return };
     let udp = matches!(packet.body, Body::Udp { .. });
@@ -40,7 +41,7 @@ pub fn mend(out: &mut [u8], before: &[u8], packet: &Packet, partial: bool) {
     put(out, at, if udp && value == 0 { 0xffff } else { value });
 }
 
-/// Leaves the transport's sum to the device: the field holds that of the pseudo-header.
+/// Writes only the pseudo-header checksum, leaving the rest of the transport checksum to the device.
 pub fn leave_to_the_device(out: &mut [u8], packet: &Packet) {
     let Some(at) = packet.sum_at() else { return };
     let number = out[if packet.v6() { 6 } else { 9 }];
@@ -48,7 +49,7 @@ pub fn leave_to_the_device(out: &mut [u8], packet: &Packet) {
     put(out, at, pseudo);
 }
 
-/// Works out a transport's sum.
+/// Computes the transport checksum.
 pub fn complete(out: &mut [u8], packet: &Packet) {
     let Some(at) = packet.sum_at() else { return };
     put(out, at, 0);
@@ -57,7 +58,7 @@ pub fn complete(out: &mut [u8], packet: &Packet) {
     put(out, at, if udp && value == 0 { 0xffff } else { value });
 }
 
-/// Whether two packets are the same but for zero written as 0x0000 or 0xffff in a transport sum (RFC 1624, 3).
+/// Returns whether two packets are equal, treating a transport checksum of 0xffff as 0x0000 (RFC 1624, 3).
 pub fn same(one: &[u8], other: &[u8], packet: &Packet) -> bool {
     let plain = |bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
@@ -69,7 +70,7 @@ pub fn same(one: &[u8], other: &[u8], packet: &Packet) -> bool {
     plain(one) == plain(other)
 }
 
-/// Lowers the segment size option of a SYN to `most` (RFC 9293, 3.7.1).
+/// Lowers the maximum segment size option of a SYN to at most `most` (RFC 9293, 3.7.1).
 pub fn clamp(out: &mut [u8], packet: &Packet, most: u16) {
     let end = packet.at + usize::from(out[packet.at + 12] >> 4) * 4;
     let mut at = packet.at + 20;
@@ -87,7 +88,7 @@ pub fn clamp(out: &mut [u8], packet: &Packet, most: u16) {
     }
 }
 
-/// A packet of so many hops; the transport's sum is worked out where it has one.
+/// Builds a packet with the given TTL or hop limit; computes the transport checksum if the protocol has one.
 pub fn packet(src: IpAddr, dst: IpAddr, number: u8, hops: u8, transport: &[u8]) -> Vec<u8> {
     let mut out = match src {
         IpAddr::V4(_) => vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, hops, number, 0, 0],
@@ -121,7 +122,7 @@ pub fn packet(src: IpAddr, dst: IpAddr, number: u8, hops: u8, transport: &[u8]) 
     out
 }
 
-/// Cuts an IPv4 packet without options for a way that takes `mtu` bytes (RFC 791, 3.2).
+/// Fragments an IPv4 packet without options for a path MTU of `mtu` bytes (RFC 791, 3.2).
 pub fn pieces(bytes: &[u8], mtu: usize) -> Vec<Vec<u8>> {
     let room = (mtu - 20) / 8 * 8;
     let parts: Vec<&[u8]> = bytes[20..].chunks(room).collect();

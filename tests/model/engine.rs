@@ -1,4 +1,4 @@
-//! The engine's public door, and the only file here that opens it: what goes in and out are plain values.
+//! A wrapper around the engine's public API, used by all other files here. Inputs and outputs are plain values.
 
 use equipoise::balance::Admin;
 use equipoise::config::Settings;
@@ -12,52 +12,52 @@ use equipoise::packet::{Meta, Protocol, Side};
 use equipoise::time::{Duration, Instant};
 use std::net::SocketAddr;
 
-/// What became of a packet, without the places of flows.
+/// The outcome of a packet, without flow IDs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Rewritten for its flow and sent on.
+    /// Translated for its flow and forwarded.
     Translated {
-        /// The name of the flow's server.
+        /// Name of the flow's server.
         server: String,
-        /// Who sent it.
+        /// The side that sent it.
         from: Side,
-        /// Whether it made the flow.
+        /// Whether it opened the flow.
         opened: bool,
-        /// Whether it went on in pieces.
+        /// Whether it was forwarded in fragments.
         cut: bool,
     },
     /// An ICMP error about a packet of a flow, translated.
     Error {
-        /// The name of the flow's server.
+        /// Name of the flow's server.
         server: String,
-        /// Whose side it came from.
+        /// The side it came from.
         from: Side,
     },
-    /// Passed on unchanged.
+    /// Forwarded unchanged.
     Foreign,
-    /// Taken by the engine.
+    /// Consumed by the engine.
     Consumed(Consumed),
-    /// Thrown away.
+    /// Dropped.
     Dropped(Reason),
 }
 
-/// What came out for a packet.
+/// All the output for a packet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// What became of it.
+    /// The outcome of the packet.
     pub fate: Fate,
-    /// What is written out in its place; empty where nothing is.
+    /// The bytes forwarded in its place; empty if there are none.
     pub bytes: Vec<u8>,
-    /// The packets of the engine's own.
+    /// Packets that the engine originated.
     pub sent: Vec<Vec<u8>>,
-    /// Other events.
+    /// Events that the engine reported.
     pub events: Vec<Event>,
 }
 
-/// A flow's name to the outside: client, service address and protocol.
+/// A flow's external identity: client, service address and protocol.
 pub type Name = (SocketAddr, SocketAddr, Protocol);
 
-/// What an operator orders; servers and rules by their places in the settings.
+/// An operator command. Servers and rules are given by their index in the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Order {
@@ -70,7 +70,7 @@ pub enum Order {
     Kill { flow: Name },
 }
 
-/// Everything that can be seen of an engine; flows by name, without their places.
+/// Everything observable about an engine. Flows are sorted by name and have no IDs.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct Rows {
@@ -82,7 +82,7 @@ pub struct Rows {
     pub flows: Vec<FlowRow>,
 }
 
-/// The real engine.
+/// The real engine under test.
 pub struct Real {
     engine: Engine,
     buffer: Vec<u8>,
@@ -90,18 +90,18 @@ pub struct Real {
     foreseen: u64,
 }
 
-/// Packets from one comparison of all that the engine holds to the next.
+/// Interval, in packets, between comparisons of the engine's full state before and after a dry run.
 const TRACED_EVERY: u64 = 50;
 
 impl Real {
-    /// Creates an engine that reports each flow.
+    /// Creates an engine that reports the opening and end of every flow.
     pub fn new(settings: &Settings) -> Self {
         let mut engine = Engine::new(settings);
         engine.report_flows(true);
         Real { engine, buffer: vec![0; 65_535], packets: 0, foreseen: 0 }
     }
 
-    /// Hands a packet in.
+    /// Passes a packet to the engine.
     pub fn packet(&mut self, now: Instant, bytes: &[u8], meta: Meta) -> Answer {
         let mut packet = bytes.to_vec();
         let foreseen = self.foresee(now, bytes, meta);
@@ -114,25 +114,26 @@ impl Real {
             Verdict::Emit { .. } => true,
             _ => packet == bytes,
         };
-        assert!(unchanged, "bytes changed that the verdict does not speak of");
+        assert!(unchanged, "bytes outside the scope of the verdict changed");
         Answer { fate: self.fate(now, verdict), bytes: out, sent: self.sent(now), events: self.events() }
     }
 
-    /// Looks twice, which leaves no trace: now and then all that the engine holds is compared.
+    /// Foresees the packet's outcome twice and checks that the results agree. Periodically checks that this leaves the
+    /// engine's full state unchanged.
     fn foresee(&mut self, now: Instant, bytes: &[u8], meta: Meta) -> Foreseen {
         self.packets += 1;
         let held = |engine: &Engine| format!("{engine:?}");
         let before = self.packets.is_multiple_of(TRACED_EVERY).then(|| held(&self.engine));
         let foreseen = self.engine.foresee(now, bytes, meta);
-        assert_eq!(self.engine.foresee(now, bytes, meta), foreseen, "looking twice");
+        assert_eq!(self.engine.foresee(now, bytes, meta), foreseen, "foreseeing twice gave different results");
         if let Some(before) = before {
             self.engine.explain(now, bytes, meta);
-            assert!(before == held(&self.engine), "a look left a trace");
+            assert!(before == held(&self.engine), "foreseeing or explaining changed the engine");
         }
         foreseen
     }
 
-    /// What was foreseen and explained of a packet is what became of it.
+    /// Checks that the foreseen and explained outcomes of a packet match the actual one.
     fn compare_with_foreseen(
         &mut self,
         foreseen: &Foreseen,
@@ -141,14 +142,14 @@ impl Real {
         (verdict, packet): (Verdict, &[u8]),
     ) {
         if let Some(said) = &foreseen.verdict {
-            assert_eq!((said, &foreseen.bytes[..]), (&verdict, packet), "foreseen of a packet: {explained:#?}");
+            assert_eq!((said, &foreseen.bytes[..]), (&verdict, packet), "foreseen outcome of a packet: {explained:#?}");
             self.foreseen += 1;
         }
         let difference = equipoise::control::difference(&explained.outcome, &self.engine, now, &verdict, packet);
         assert_eq!(difference, None, "{explained:#?}");
     }
 
-    /// How many packets met the verdict that was foreseen of them.
+    /// Returns the number of packets whose verdict was foreseen correctly.
     pub fn foreseen(&self) -> u64 {
         self.foreseen
     }
@@ -173,7 +174,7 @@ impl Real {
         row.map_or_else(|| "a flow that is no more".into(), |row| row.server)
     }
 
-    /// The packets of its own that wait.
+    /// Takes the pending packets that the engine originated.
     pub fn sent(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         while let Some((len, _)) = self.engine.poll_transmit(now, &mut self.buffer) {
@@ -182,12 +183,12 @@ impl Real {
         all
     }
 
-    /// What it has to tell.
+    /// Takes the pending events.
     pub fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.engine.poll_event()).map(without_place).collect()
     }
 
-    /// Orders something; the words of the refusal where it is refused.
+    /// Executes a command; returns the error message if it is rejected.
     pub fn change(&mut self, now: Instant, order: &Order) -> Result<(), String> {
         let server = |place: usize| ServerId(place as u32);
         let change = match *order {
@@ -208,12 +209,12 @@ impl Real {
         self.engine.apply(now, change).map_err(|refused| refused.to_string())
     }
 
-    /// When it wants to be woken.
+    /// Returns when the next timeout is due.
     pub fn due(&self) -> Option<Instant> {
         self.engine.poll_timeout()
     }
 
-    /// Wakes it until nothing is due any more.
+    /// Handles timeouts until none is due.
     pub fn timeout(&mut self, now: Instant) -> (Vec<Vec<u8>>, Vec<Event>) {
         let (mut sent, mut events) = (Vec::new(), Vec::new());
         for round in 0.. {
@@ -223,7 +224,7 @@ impl Real {
             if self.due().is_none_or(|due| due > now) {
                 break;
             }
-            assert!(round < 100, "always due");
+            assert!(round < 100, "a timeout stays due forever");
         }
         (sent, events)
     }
@@ -236,7 +237,7 @@ impl Real {
         rows
     }
 
-    /// All there is to see.
+    /// Returns everything observable.
     pub fn rows(&self, now: Instant) -> Rows {
         let engine = &self.engine;
         let mut flows = self.flow_rows(now);
@@ -253,10 +254,10 @@ impl Real {
     }
 }
 
-/// The place of a flow that has none.
+/// The placeholder that replaces flow IDs, which are not compared.
 pub const NOWHERE: FlowId = FlowId { index: 0, generation: 0 };
 
-/// A row's flow by its name.
+/// Returns the name of a row's flow.
 pub fn name(row: &FlowRow) -> Name {
     (row.client, row.listen, row.protocol)
 }

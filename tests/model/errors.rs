@@ -1,5 +1,6 @@
-//! ICMP errors: about whose packet, whether they can be true, and what the sender of that packet is told (RFC 5508, 4; RFC
-//! 5927, 4). The model reads no quotes with options, extension headers or fragments, and no lengths (RFC 4884).
+//! ICMP errors: which flow the quoted packet belongs to, whether the error is plausible, and how it is translated for
+//! the sender of that packet (RFC 5508, 4; RFC 5927, 4). Not modelled: quoted packets with options, extension headers
+//! or fragmentation, and the length field of RFC 4884.
 
 use super::craft;
 use super::engine::Fate;
@@ -11,7 +12,7 @@ use equipoise::engine::Reason;
 use equipoise::packet::{Protocol, Side};
 use std::net::SocketAddr;
 
-/// What an error says.
+/// The kind of an ICMP error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Plain,
@@ -19,26 +20,26 @@ enum Kind {
     Obsolete,
 }
 
-/// The packet that an error is about.
+/// The packet quoted in an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quote {
     pub protocol: Protocol,
     pub src: SocketAddr,
     pub dst: SocketAddr,
-    /// Of TCP.
+    /// Sequence number; meaningful for TCP only.
     pub seq: u32,
-    /// Where its IP header and its transport stand in the error.
+    /// Offsets of its IP header and its transport header in the error.
     at: usize,
     transport: usize,
 }
 
-/// What reading a quote came to.
+/// The result of parsing a quoted packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quoted {
     Known(Quote),
-    /// Not the whole start of a packet, or not as it was sent.
+    /// Truncated or corrupted headers.
     Bad,
-    /// An ICMP message that is no echo.
+    /// An ICMP message other than an echo.
     NoEcho,
     Beyond,
 }
@@ -105,7 +106,7 @@ fn quoted(bytes: &[u8], packet: &Packet) -> Quoted {
     Quoted::Known(Quote { protocol, src, dst, seq, at, transport: at + header })
 }
 
-/// Whether the model reads what a packet is about.
+/// Returns whether the model covers this packet; if it is an ICMP error, whether it covers the quoted packet.
 pub fn is_within(bytes: &[u8], packet: &Packet) -> bool {
     !matches!(packet.body, Body::Icmp { .. })
         || kind(bytes, packet).is_none()
@@ -113,7 +114,7 @@ pub fn is_within(bytes: &[u8], packet: &Packet) -> bool {
 }
 
 impl Model {
-    /// Decides about an ICMP message that is no echo; none where it is beyond the model.
+    /// Handles an ICMP message other than an echo; returns `None` if the model does not cover it.
     pub fn icmp(&mut self, arrival: &Arrival) -> Option<(Fate, Vec<u8>)> {
         let (bytes, packet) = (arrival.bytes, arrival.packet);
         let to_us = services::is_own(&self.settings, packet.dst);
@@ -126,7 +127,7 @@ impl Model {
             Quoted::Bad => Err(Reason::BadQuote),
             Quoted::NoEcho => Err(Reason::IcmpNoFlow),
         };
-        // The side that it was sent to would answer the other way round.
+        // The error comes from the side that the quoted packet was sent to, whose own packets have the ends reversed.
         let of_flow = about.ok().and_then(|about| {
             self.flows.find(about.protocol, about.dst, about.src).map(|(place, side)| (about, place, side))
         });
@@ -163,19 +164,19 @@ impl Model {
         Some((Fate::Error { server: self.servers[server].settings.name.clone(), from: side }, out))
     }
 
-    /// Why an error about a packet of a flow cannot be true.
+    /// Returns why an error about a packet of a flow is invalid or implausible, if it is.
     fn is_implausible(&self, arrival: &Arrival, kind: Kind, about: &Quote, place: usize, side: Side) -> Option<Reason> {
         let least = if arrival.packet.v6() { 1280 } else { 68 };
         if !arrival.sum_is_right() {
             return Some(Reason::BadIcmpChecksum);
         }
-        // Whoever sent the packet is told.
+        // An error is addressed to the sender of the quoted packet.
         if arrival.packet.dst != about.src.ip() {
             return Some(Reason::IcmpImplausible);
         }
         match kind {
             Kind::Obsolete => return Some(Reason::IcmpObsolete),
-            // RFC 1191, 5: an old router tells nothing.
+            // RFC 1191, 5: an old router does not report an MTU.
             Kind::TooBig(0) if !arrival.packet.v6() => {}
             Kind::TooBig(mtu) if mtu < least => return Some(Reason::IcmpBadMtu),
             _ => {}
@@ -184,11 +185,12 @@ impl Model {
         (about.protocol == Protocol::Tcp && !under_way).then_some(Reason::IcmpImplausible)
     }
 
-    /// The error as the sender of the packet gets it: about the packet that it sent.
+    /// Returns the error translated for the sender of the quoted packet, quoting the packet as it was sent.
     fn told_on(&self, arrival: &Arrival, about: &Quote, place: usize, side: Side) -> Vec<u8> {
         let (src, dst) = self.flows.all[place].ends(side.other());
         let packet = arrival.packet;
-        // From the servers' side all comes in the service's name; of the client's, what comes from the client itself.
+        // Errors from the server side always get a translated source, the service address. Errors from the client side
+        // get one only if the client itself sent them.
         let teller = if side == Side::Server || packet.src == about.dst.ip() { dst.ip() } else { packet.src };
         let mut out = arrival.bytes[..packet.len].to_vec();
         let (first, size) = if packet.v6() { (8, 16) } else { (12, 4) };

@@ -1,7 +1,7 @@
-//! What has to occur in at least one of the histories, so that the test cannot pass vacuously: each algorithm, each verdict
-//! and drop reason within the model, each change of timeout state, each cause of a flow's end, and rare events.
+//! Events that must occur in at least one history, so that the test cannot pass vacuously: each algorithm, each verdict
+//! and drop reason that the model covers, each timeout state transition, each cause of a flow's end, and rare events.
 
-/// The names under which model and histories note events.
+/// The names under which the model and the histories record events.
 pub const MUST_BE_SEEN: &[&str] = &[
     "a backup",
     "a client forgotten for another",

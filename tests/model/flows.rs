@@ -1,4 +1,4 @@
-//! The flows: a list that is searched from end to end.
+//! The flow table: a list with linear search.
 
 use super::engine::{NOWHERE, Name};
 use super::tcp::Tracker;
@@ -9,13 +9,12 @@ use equipoise::packet::{Protocol, Side};
 use equipoise::time::{Duration, Instant};
 use std::net::SocketAddr;
 
-/// A flow.
 #[derive(Debug, Clone)]
 pub struct Flow {
     pub protocol: Protocol,
     pub client: SocketAddr,
     pub listen: SocketAddr,
-    /// The server's end, and the source that it sees.
+    /// The server's address and port, and the source that it sees.
     pub server_end: SocketAddr,
     pub source: SocketAddr,
     pub service: usize,
@@ -25,7 +24,7 @@ pub struct Flow {
     pub state: TimeoutState,
     pub profile: usize,
     pub created: Instant,
-    /// When its timer last started, exact to [`TOUCH_GRAIN`], and the number of that start.
+    /// When its timer was last restarted, to a resolution of [`TOUCH_GRAIN`], and the sequence number of that restart.
     pub touched: Instant,
     pub order: u64,
     pub packets: [u64; 2],
@@ -38,7 +37,7 @@ impl Flow {
         (self.client, self.listen, self.protocol)
     }
 
-    /// Source and destination of what a side sends.
+    /// Returns the source and destination of packets sent by a side.
     pub fn ends(&self, side: Side) -> (SocketAddr, SocketAddr) {
         match side {
             Side::Client => (self.client, self.listen),
@@ -46,13 +45,12 @@ impl Flow {
         }
     }
 
-    /// Whether its server has sent nothing that went on.
+    /// Returns whether no packet from the server has been forwarded yet.
     pub fn is_unanswered(&self) -> bool {
         self.packets[1] == 0
     }
 }
 
-/// All flows.
 #[derive(Debug, Clone)]
 pub struct Flows {
     pub all: Vec<Flow>,
@@ -67,7 +65,7 @@ impl Flows {
         Flows { all: Vec::new(), most: settings.max_flows as usize, timeouts, touches: 0 }
     }
 
-    /// The flow whose packets look so, and who sends them.
+    /// Returns the index of the flow that such a packet belongs to, and the side that sends it.
     pub fn find(&self, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> Option<(usize, Side)> {
         let of = |side: Side| {
             let place = self.all.iter().position(|flow| flow.protocol == protocol && flow.ends(side) == (src, dst));
@@ -82,7 +80,7 @@ impl Flows {
         self.all.len() - 1
     }
 
-    /// Starts a flow's timer anew in a state.
+    /// Restarts a flow's timer in the given state.
     pub fn touch(&mut self, now: Instant, place: usize, state: TimeoutState) {
         let flow = &mut self.all[place];
         if flow.state == state && now.since(flow.touched) < TOUCH_GRAIN {
@@ -92,12 +90,12 @@ impl Flows {
         (flow.state, flow.touched, flow.order) = (state, now, self.touches);
     }
 
-    /// When a flow ends if nothing comes.
+    /// Returns when a flow expires if no further packet arrives.
     pub fn deadline(&self, flow: &Flow) -> Instant {
         flow.touched + self.timeouts[flow.profile].of(flow.state) + TOUCH_GRAIN
     }
 
-    /// The flow to end first: among equals by state, then profile, then the one untouched longest.
+    /// Returns the next expired flow: by deadline, then state, then profile, then least recently touched.
     pub fn first_due(&self, now: Instant) -> Option<usize> {
         let due = (0..self.all.len()).filter(|place| self.deadline(&self.all[*place]) <= now);
         due.min_by_key(|place| {
@@ -106,13 +104,13 @@ impl Flows {
         })
     }
 
-    /// When the first of them ends.
+    /// Returns the earliest deadline of all flows.
     pub fn next(&self) -> Option<Instant> {
         self.all.iter().map(|flow| self.deadline(flow)).min()
     }
 
-    /// Those that may make room for another: of the first state of this order that any is in, those longest without a
-    /// packet. Established flows, and those in which both sides have sent, may not.
+    /// Returns the flows that may be evicted: the longest idle flows in the first state of the list below that is in
+    /// use. Established flows and two-way UDP flows are never evicted.
     pub fn may_make_room(&self) -> Vec<usize> {
         use TimeoutState::{Closing, Icmp, Opening, Reset, UdpOneWay};
         for state in [Opening, Reset, Closing, UdpOneWay, Icmp] {
@@ -124,7 +122,7 @@ impl Flows {
         Vec::new()
     }
 
-    /// A flow as it is shown.
+    /// Returns the row that is displayed for a flow.
     pub fn row(&self, now: Instant, flow: &Flow, names: (&str, &str, Option<&str>)) -> FlowRow {
         let millis = |span: Duration| span.as_millis() as u64;
         FlowRow {

@@ -1,4 +1,4 @@
-//! One history: the same steps for the engine and the model, and everything compared.
+//! One history: applies the same steps to the engine and the model and compares everything.
 
 use super::craft;
 use super::engine::{Answer, Fate, Order, Real};
@@ -17,7 +17,7 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::slice;
 
-/// Inputs that a disagreement shows.
+/// Number of log entries shown when the engine and the model disagree.
 const LAST: usize = 30;
 
 /// The engine and the model at one point in time.
@@ -28,7 +28,7 @@ pub struct History {
     real: Real,
     model: Model,
     now: Instant,
-    /// The last inputs in words, with the bytes of packets.
+    /// Descriptions of the last inputs and outcomes, with the bytes of packets.
     last: VecDeque<(String, Vec<u8>)>,
     seen: BTreeSet<String>,
 }
@@ -41,12 +41,12 @@ impl History {
         History { seed, step: 0, random, real, model, now: Instant::ZERO, last: VecDeque::new(), seen: BTreeSet::new() }
     }
 
-    /// How many packets met the verdict that was foreseen of them.
+    /// Returns the number of packets whose verdict was foreseen correctly.
     pub fn foreseen(&self) -> u64 {
         self.real.foreseen()
     }
 
-    /// What came up, by name.
+    /// Returns the events that occurred, by name.
     pub fn seen(self) -> BTreeSet<String> {
         let mut seen = self.seen;
         seen.extend(self.model.seen);
@@ -66,7 +66,7 @@ impl History {
 
     pub fn step(&mut self, step: u64) {
         self.step = step;
-        // Some histories see hardly an order.
+        // Some histories have hardly any operator commands.
         let calm = self.seed.is_multiple_of(4);
         match self.random.below(100) {
             90.. if !calm || self.random.per_mille(50) => self.order(),
@@ -108,18 +108,18 @@ impl History {
     fn compare_answers(&self, bytes: &[u8], real: &Answer, model: &Answer) {
         self.agree("the verdict", &real.fate, &model.fate);
         let same = match wire::read(bytes) {
-            // Of a wrong sum there is more than one that is as wrong.
+            // An incorrect checksum may be written as 0x0000 or 0xffff with the same error.
             Read::Packet(packet) if !packet.sum_is_right(bytes) => craft::same(&real.bytes, &model.bytes, &packet),
             _ => real.bytes == model.bytes,
         };
         if !same {
             self.disagree("the bytes", &hex(slice::from_ref(&real.bytes)), &hex(slice::from_ref(&model.bytes)));
         }
-        self.agree("the packets of its own", &hex(&real.sent), &hex(&model.sent));
+        self.agree("the packets that the engine originates", &hex(&real.sent), &hex(&model.sent));
         self.agree_on_events(&real.events, &model.events);
     }
 
-    /// Lets time pass; now and then the engine is woken exactly when it wants to be.
+    /// Advances the time; in some cases wakes the engine exactly when its timeouts are due.
     fn pass(&mut self) {
         let spans = [0, 1, 49, 50, 51, 99, 100, 101, 500, 501, 999, 1000, 1001, 2000, 3000, 5000];
         let mut millis = *self.random.pick(&spans).expect("a span");
@@ -142,16 +142,16 @@ impl History {
         self.model.counters.transmitted += real.len() as u64;
         let (mut model, expected) = self.model.timeout(self.now);
         let mut real = self.model.asks(self.now, real);
-        // Which flow ends first is nobody's business.
+        // The order in which flows end is unspecified.
         real.sort();
         model.sort();
-        self.agree("the packets of its own", &hex(&real), &hex(&model));
+        self.agree("the packets that the engine originates", &hex(&real), &hex(&model));
         self.agree_on_events(&events, &expected);
     }
 
     fn order(&mut self) {
         if self.random.per_mille(60) {
-            // All servers report at once, and much the same.
+            // All servers report similar loads at the same time.
             for server in 0..self.model.servers.len() {
                 let load = 10 + self.random.below(12) as u8;
                 self.carry_out(Order::Load { server, load, maintenance: false });
@@ -165,7 +165,7 @@ impl History {
         self.note(format!("{order:?}"));
         let real = self.real.change(self.now, &order);
         let model = self.model.change(self.now, &order);
-        self.agree("whether the order is taken", &real.is_ok(), &model);
+        self.agree("whether the command is accepted", &real.is_ok(), &model);
         let events = self.real.events();
         let expected = std::mem::take(&mut self.model.events);
         self.agree_on_events(&events, &expected);
@@ -176,7 +176,7 @@ impl History {
 
     fn draw_order(&mut self) -> Order {
         let random = &mut self.random;
-        // Now and then of one that there is not.
+        // Sometimes choose a server that does not exist.
         let server = random.below(self.model.servers.len() as u64 + 1) as usize;
         let server = if random.per_mille(900) { server.min(self.model.servers.len() - 1) } else { server };
         let busy = random.pick(&self.model.flows.all).map(|flow| flow.server);
@@ -235,17 +235,17 @@ impl History {
             _ => false,
         };
         if sleeps_too_long {
-            self.disagree("when something is due", &real, &model);
+            self.disagree("the time of the next timeout", &real, &model);
         }
     }
 
-    /// A packet in words; none where it is beyond the model.
+    /// Returns a description of a packet, or `None` if the model does not cover it.
     fn within_the_model(&self, bytes: &[u8]) -> Option<String> {
         match wire::read(bytes) {
             Read::Beyond => None,
             Read::Malformed(reason) => Some(reason.name().into()),
             Read::Packet(packet) => {
-                // Of probes the model knows echoes alone.
+                // The model supports only echo probes.
                 let known = !self.model.is_probe_address(packet.dst) || matches!(packet.body, Body::Echo { .. });
                 (known && errors::is_within(bytes, &packet)).then(|| match packet.ends() {
                     Some((protocol, src, dst)) => format!("{} {src} > {dst} {:?}", protocol.name(), packet.body),
@@ -263,7 +263,7 @@ impl History {
         }
     }
 
-    /// Flows that end together may end in any order.
+    /// Compares events regardless of order, since flows that end at the same time may end in any order.
     fn agree_on_events(&self, real: &[Event], model: &[Event]) {
         let words = |events: &[Event]| {
             let mut words: Vec<String> = events.iter().map(|event| format!("{event:?}")).collect();
@@ -292,7 +292,7 @@ impl History {
         };
         let servers: Vec<String> = self.model.servers.iter().map(server).collect();
         panic!(
-            "they disagree on {what}: MODEL_SEED={} step {}\n{}\n{services:?}\n{servers:?}\nengine: {real:?}\nmodel:  {model:?}",
+            "disagreement on {what}: MODEL_SEED={} step {}\n{}\n{services:?}\n{servers:?}\nengine: {real:?}\nmodel:  {model:?}",
             self.seed,
             self.step,
             last.join("\n")

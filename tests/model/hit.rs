@@ -1,4 +1,4 @@
-//! A packet of a flow: followed, measured, rewritten.
+//! Packets of existing flows: state tracking, MTU checks and translation.
 
 use super::answers::Why;
 use super::craft;
@@ -12,13 +12,14 @@ use equipoise::flow::TimeoutState;
 use equipoise::packet::{Protocol, Side};
 use equipoise::time::{Duration, Instant};
 
-/// Sooner a repeated SYN is no sign of trouble (RFC 6298, 2.1).
+/// A SYN retransmission earlier than this is not a sign of trouble (RFC 6298, 2.1).
 const SOONEST_RETRY: Duration = Duration::from_millis(500);
-/// After a reset the end that it went to may have sent this before it came.
+/// How long after a reset packets may still arrive that its receiver sent before the reset reached it.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
 impl Model {
-    /// What becomes of a packet whose flow's server is gone: none where the flow stays, `Some(None)` where another may be made.
+    /// Handles a packet of a flow whose server may be gone. Returns `None` if the flow stays, `Some(None)` if it was
+    /// ended and the packet may open another, and the outcome if the connection was reset.
     pub fn abandoned(&mut self, arrival: &Arrival, place: usize, from: Side) -> Option<Option<Fate>> {
         let flow = &self.flows.all[place];
         let v6 = flow.listen.is_ipv6();
@@ -29,7 +30,7 @@ impl Model {
         let tcp = flow.protocol == Protocol::Tcp;
         let keeps = on_down.unwrap_or(if tcp { OnDown::Keep } else { OnDown::Reset }) == OnDown::Keep;
         if keeps {
-            // Its server knows nothing of a connection that it has not answered.
+            // The server has no state for a connection that it has not answered.
             let asks = arrival.segment().is_some_and(|s| s.has(SYN) && !s.has(ACK)) && from == Side::Client;
             let unknown = flow.state == TimeoutState::Opening && flow.is_unanswered() && on_down.is_none();
             if !(asks && unknown) {
@@ -46,7 +47,7 @@ impl Model {
         Some(None)
     }
 
-    /// Whether the server of a flow is disabled, or down for the family by which its client came.
+    /// Returns whether the server of a flow is disabled, or down for the client's address family.
     pub fn is_gone(&self, service: usize, server: usize, v6: bool) -> bool {
         let it = &self.servers[server];
         let own = [Some(&self.services[service]), self.last_resorts[service].as_ref()];
@@ -55,13 +56,13 @@ impl Model {
         it.admin == Admin::Disabled || down
     }
 
-    /// Judges a server by what comes first in a flow.
+    /// Updates the passive health of a server from the first packets of a flow that it has not answered yet.
     pub fn first_signs(&mut self, arrival: &Arrival, place: usize, from: Side) {
         let flow = &self.flows.all[place];
         let (server, age, adopted) = (flow.server, arrival.now.since(flow.created), flow.tcp.adopted);
         let client = flow.tcp.ends[0].next.unwrap_or(0);
         match (from, arrival.segment()) {
-            // A refusal acknowledges the SYN; a connection met in its middle may be refused rightly.
+            // A refusal acknowledges the SYN; a server may legitimately reset an adopted connection.
             (Side::Server, Some(segment)) if segment.has(RST) => {
                 let refuses = !adopted && segment.has(ACK) && segment.ack == client;
                 if refuses {
@@ -78,7 +79,7 @@ impl Model {
         }
     }
 
-    /// What a packet makes of its flow: that follows it only if it is sent on.
+    /// Returns how a packet changes the state of its flow; the change takes effect only if the packet is forwarded.
     pub fn track(&self, arrival: &Arrival, place: usize, from: Side) -> (Tracker, Means) {
         let now = arrival.now;
         let flow = &self.flows.all[place];
@@ -107,7 +108,7 @@ impl Model {
         }
     }
 
-    /// Sends a packet of a flow on, if the way out takes it.
+    /// Forwards a packet of a flow if it fits the path MTU or may be fragmented.
     pub fn forward(
         &mut self,
         arrival: &Arrival,
@@ -155,7 +156,7 @@ impl Model {
         let fate = Fate::Translated { server: server.settings.name.clone(), from, opened, cut };
         if cut {
             if arrival.meta.partial_checksum {
-                // No device completes what is cut.
+                // Devices do not complete the checksum of a fragmented packet.
                 craft::complete(&mut out, packet);
             }
             self.sent.extend(craft::pieces(&out, mtu));
@@ -164,7 +165,7 @@ impl Model {
         (fate, out)
     }
 
-    /// The most bytes that the way out takes.
+    /// Returns the MTU of the outgoing path.
     fn mtu(&self, place: usize, from: Side) -> usize {
         let flow = &self.flows.all[place];
         let mtu = match from {
@@ -174,7 +175,7 @@ impl Model {
         if mtu == 0 { usize::MAX } else { usize::from(mtu) }
     }
 
-    /// The largest segment that the ends of a flow may tell each other.
+    /// Returns the largest MSS that the ends of a flow may announce to each other.
     fn segment_size(&self, place: usize) -> Option<u16> {
         let flow = &self.flows.all[place];
         match self.services[flow.service].settings.mss {

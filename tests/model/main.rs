@@ -1,15 +1,15 @@
-//! The engine against a naive reference model: flows in a list that is searched from end to end, algorithms that look at
-//! every server, a TCP tracker written from the RFCs, packets rebuilt with checksums computed from scratch.
+//! Compares the engine with a naive reference model: a flow table with linear search, algorithms that examine every
+//! server, a TCP tracker written from the RFCs, and packets rebuilt with checksums computed from scratch.
 //!
-//! Both get the same random packets, operator changes and times; after each step verdicts, bytes, events and all rows must
-//! agree. Where policy leaves the engine a choice (random algorithms, NAT ports, which flow is evicted), the model checks
-//! that the choice was allowed and follows it.
+//! Both receive the same random packets, operator commands and times. After each step, verdicts, bytes, events and all
+//! rows must agree. Where policy leaves the engine a choice (random algorithms, NAT ports, which flow is evicted), the
+//! model checks that the choice was allowed and adopts it.
 //!
-//! Not modelled: fragments that arrive, IPv4 options and IPv6 extension headers, NAT64 and NAT46, SCTP, monitors
-//! other than ICMP echo, floors, bounded queues.
+//! Not modelled: incoming fragments, IPv4 options and IPv6 extension headers, NAT64 and NAT46, SCTP, monitors other
+//! than ICMP echo, floors, bounded queues.
 //!
-//! `MODEL_SEED=N` runs a single history; `MODEL_HISTORIES=N` and `MODEL_STEPS=N` set how many histories are run and how
-//! many steps each has.
+//! `MODEL_SEED=N` runs a single history; `MODEL_HISTORIES=N` and `MODEL_STEPS=N` set the number of histories and the
+//! number of steps in each.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
@@ -43,10 +43,10 @@ mod wire;
 use history::History;
 use std::collections::BTreeMap;
 
-/// Number of histories, each with its own random settings, and of steps in each.
+/// Number of histories, each with its own random settings, and number of steps in each.
 const HISTORIES: u64 = 260;
 const STEPS: u64 = 640;
-/// Packets of which the verdict must have been foreseen and explained, each in a random state.
+/// Minimum number of packets whose verdict was foreseen and explained correctly, each in a random state.
 const FORESEEN: u64 = 100_000;
 
 fn number(name: &str) -> Option<u64> {
@@ -71,7 +71,7 @@ fn the_engine_does_what_the_model_does() {
         }
     }
     let missed: Vec<&&str> = events::MUST_BE_SEEN.iter().filter(|what| !seen.contains_key(**what)).collect();
-    assert!(!whole || missed.is_empty(), "never came up: {missed:?}; only {seen:?}");
-    println!("{foreseen} packets met the verdict that was foreseen and explained of them");
+    assert!(!whole || missed.is_empty(), "never occurred: {missed:?}; only {seen:?}");
+    println!("the verdicts of {foreseen} packets were foreseen and explained correctly");
     assert!(histories < HISTORIES || !whole || foreseen >= FORESEEN, "only {foreseen} packets were foreseen");
 }

@@ -1,4 +1,4 @@
-//! A packet of no flow: whose it is, and what it is answered.
+//! Packets without a flow: where they belong, and how they are answered.
 
 use super::answers::{self, Why};
 use super::engine::Fate;
@@ -12,7 +12,7 @@ use equipoise::packet::Side;
 use equipoise::policy::Action;
 
 impl Model {
-    /// A packet of no flow.
+    /// Handles a packet without a flow.
     pub fn miss(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
         let Arrival { protocol, src, dst, .. } = *arrival;
         if self.is_probe_address(dst.ip()) {
@@ -41,7 +41,7 @@ impl Model {
         foreign(arrival)
     }
 
-    /// A packet to the address that probes come from.
+    /// Handles a packet to the source address of probes.
     fn monitors_take(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
         let (bytes, packet) = (arrival.bytes, arrival.packet);
         let reply = matches!(packet.body, Body::Echo { request: false, .. });
@@ -85,7 +85,7 @@ impl Model {
         self.refuse(arrival, why, true, Consumed::Closed)
     }
 
-    /// A packet to a service, of no flow.
+    /// Handles a packet to a service that belongs to no flow.
     fn ask(&mut self, arrival: &Arrival, service: usize, rule: Option<usize>) -> (Fate, Vec<u8>) {
         if arrival.packet.hops <= 1 {
             return self.tell(arrival, Why::Hops, Consumed::TimeExceeded);
@@ -128,7 +128,7 @@ impl Model {
         self.refuse(arrival, Why::Port, reset, Consumed::NoServer)
     }
 
-    /// What becomes of a packet to a service that can open no flow.
+    /// Returns the outcome of a packet to a service that cannot open a flow, or `None` if it may open one.
     fn opens_nothing(&mut self, arrival: &Arrival, service: usize) -> Option<(Fate, Vec<u8>)> {
         let packet = arrival.packet;
         if !answers::can_be_answered(packet.src, packet.dst) || services::is_only_own(&self.settings, packet.src) {
@@ -145,7 +145,7 @@ impl Model {
                     UnknownTcp::Adopt if !full && plain => None,
                     UnknownTcp::Adopt if !full => Some(dropped(Reason::TcpNoFlow)),
                     UnknownTcp::Drop => Some(dropped(Reason::TcpNoFlow)),
-                    // With full NAT its server knows it by a source that nobody knows any more.
+                    // With full NAT, the server knows the connection by a translated source that is no longer known.
                     UnknownTcp::Adopt | UnknownTcp::Reset if segment.has(RST) => Some(dropped(Reason::TcpNoFlow)),
                     UnknownTcp::Adopt | UnknownTcp::Reset => {
                         if !self.limits[0].take(arrival.now) {
@@ -163,7 +163,7 @@ impl Model {
         }
     }
 
-    /// Refuses a packet: TCP by a reset where that is wanted, all else by an ICMP error.
+    /// Rejects a packet: TCP with a reset if `reset` is set, everything else with an ICMP error.
     fn refuse(&mut self, arrival: &Arrival, why: Why, reset: bool, kind: Consumed) -> (Fate, Vec<u8>) {
         let Some(segment) = arrival.segment().filter(|_| reset) else { return self.tell(arrival, why, kind) };
         if !answers::can_be_answered(arrival.packet.src, arrival.packet.dst) {
@@ -180,7 +180,7 @@ impl Model {
         self.tell_to(arrival, why, kind, false)
     }
 
-    /// Tells a packet's sender why it does not go on.
+    /// Sends the packet's sender an ICMP error that says why the packet is not forwarded.
     pub fn tell_to(&mut self, arrival: &Arrival, why: Why, kind: Consumed, peer: bool) -> (Fate, Vec<u8>) {
         if !answers::can_be_answered(arrival.packet.src, arrival.packet.dst) {
             return dropped(Reason::BadSource);

@@ -1,4 +1,4 @@
-//! The reference model: what becomes of a packet, told as the documentation tells it.
+//! The reference model: handles packets as the documentation describes it.
 
 use super::answers::{Limit, Why};
 use super::engine::{Answer, Fate, Name};
@@ -19,7 +19,6 @@ use equipoise::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-/// The model.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub settings: Settings,
@@ -30,40 +29,41 @@ pub struct Model {
     pub policy: Policy,
     pub sticky: BTreeMap<u32, Slots>,
     pub pools: Vec<Pool>,
-    /// MTUs of the ways to servers, by family; 0 is unknown.
+    /// Path MTUs to the servers, by address family; 0 means unknown.
     pub mtus: Vec<[u16; 2]>,
-    /// Answers to strangers, and to ends of flows in which both have sent.
+    /// Limits on replies to unverified senders, and to the ends of flows in which both sides have sent.
     pub limits: [Limit; 2],
     pub counters: Counters,
-    /// Flows of each service: at present, and since the start.
+    /// Flows of each service: current, and total since the start.
     pub of_services: Vec<[u64; 2]>,
     pub pressed: bool,
-    /// Whether flows of servers that went are still to be ended, and whose draining is over.
+    /// Whether flows of servers that are gone still have to be ended.
     pub walk: bool,
+    /// Servers whose drain deadline has passed.
     pub over: Vec<usize>,
-    /// What is to be told once somebody looks.
+    /// Events to report the next time that notices are collected.
     pub notices: Vec<Event>,
     pub sent: Vec<Vec<u8>>,
     pub events: Vec<Event>,
-    /// What came up, by name.
+    /// The events that occurred, by name.
     pub seen: BTreeSet<String>,
-    /// What was wrong with the engine's choices.
+    /// Objections to the engine's choices.
     pub objections: Vec<String>,
     pub chosen: Chosen,
     pub watches: Vec<Watch>,
 }
 
-/// The engine's choices in a step, where the documentation leaves one.
+/// The engine's choices in a step, where the documentation leaves them open.
 #[derive(Debug, Clone, Default)]
 pub struct Chosen {
     pub server: Option<usize>,
     pub source: Option<SocketAddr>,
     pub evicted: Option<Name>,
-    /// Whether it chose a server and a source, and then found no room.
+    /// Whether the table was full, so that any choice of server and source is not visible.
     pub unseen: bool,
 }
 
-/// A packet on its way through.
+/// A packet being handled.
 pub struct Arrival<'a> {
     pub now: Instant,
     pub bytes: &'a [u8],
@@ -75,7 +75,7 @@ pub struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
-    /// Whether its sum is right, or will be made so.
+    /// Returns whether its checksum is correct, or will be completed by the device.
     pub fn sum_is_right(&self) -> bool {
         self.meta.partial_checksum || self.packet.sum_is_right(self.bytes)
     }
@@ -84,7 +84,7 @@ impl Arrival<'_> {
         if let Body::Tcp(segment) = self.packet.body { Some(segment) } else { None }
     }
 
-    /// Whether no end would answer it: a reset, or what has a wrong sum.
+    /// Returns whether no host would reply to it: it is a reset or has an incorrect checksum.
     pub fn goes_unanswered(&self) -> bool {
         match self.packet.body {
             Body::Tcp(segment) => segment.has(RST) || !self.sum_is_right(),
@@ -93,7 +93,7 @@ impl Arrival<'_> {
         }
     }
 
-    /// Packets that it stands for.
+    /// Returns the number of packets that it represents, given segmentation offload.
     pub fn count(&self) -> u64 {
         let header = match self.packet.body {
             Body::Tcp(segment) => return self.segments(segment.len as usize),
@@ -120,7 +120,7 @@ impl Model {
         for pool in &settings.pools {
             for server in &pool.servers {
                 let mtu = pool.mtu.unwrap_or(0);
-                // No way over IPv6 takes less (RFC 8200, 5).
+                // The minimum MTU of IPv6 is 1280 bytes (RFC 8200, 5).
                 mtus[server.0 as usize] = [mtu, if mtu == 0 { 0 } else { mtu.max(1280) }];
                 passive[server.0 as usize] = pool.passive.clone();
             }
@@ -181,8 +181,8 @@ impl Model {
         }
     }
 
-    /// Takes in a packet and tells what comes of it, following `real` where there is a choice; none where the packet is
-    /// beyond the model.
+    /// Handles a packet and returns the answer, adopting the choices in `real` where there are any. Returns `None` if
+    /// the model does not cover the packet.
     pub fn packet(&mut self, now: Instant, bytes: &[u8], meta: Meta, real: &Answer) -> Option<Answer> {
         self.chosen = self.choices(real);
         let (fate, out, count, len) = match wire::read(bytes) {

@@ -1,4 +1,5 @@
-//! Monitors that send echo requests: when they do is the engine's choice within their jitter, what comes of it is not.
+//! Monitors that send echo requests. The engine chooses when to send them, within the jitter; the model determines the
+//! results.
 
 use super::craft;
 use super::wire::{self, Body, Packet};
@@ -8,19 +9,20 @@ use equipoise::state::Health;
 use equipoise::time::{Duration, Instant};
 use std::net::IpAddr;
 
-/// One address that is watched.
+/// A monitored address.
 #[derive(Debug, Clone)]
 pub struct Watch {
     pub server: usize,
     pub address: IpAddr,
     pub health: Health,
     settings: MonitorSettings,
-    /// The request on its way, and since when; when the last one was sent.
+    /// The pending request and when it was sent.
     pub asked: Option<(Instant, Vec<u8>)>,
+    /// When the last request was sent.
     last: Option<Instant>,
-    /// The results of the window; none is a failure.
+    /// The results in the sampling window; `None` is a failure.
     window: Vec<Option<Duration>>,
-    /// Results in a row: successes, or failures.
+    /// Consecutive successes, or consecutive failures.
     successes: u32,
     failures: u32,
     pub smoothed: Option<Duration>,
@@ -43,12 +45,12 @@ impl Watch {
         }
     }
 
-    /// When the request on its way counts as lost.
+    /// Returns when the pending request counts as lost.
     pub fn until(&self) -> Option<Instant> {
         self.asked.as_ref().map(|(since, _)| *since + self.settings.timeout)
     }
 
-    /// Notes a request that the engine sent; what is wrong with it, if anything.
+    /// Records a request that the engine sent; returns what is wrong with it, if anything.
     pub fn asks(&mut self, now: Instant, bytes: &[u8], packet: &Packet) -> Option<String> {
         let sound = matches!(packet.body, Body::Echo { request: true, .. }) && packet.sum_is_right(bytes);
         let soonest = self.settings.interval / 100 * (100 - u32::from(self.settings.jitter_percent));
@@ -56,12 +58,12 @@ impl Watch {
         let wrong = !sound || early || self.asked.is_some();
         (self.asked, self.last) = (Some((now, bytes.to_vec())), Some(now));
         wrong.then(|| {
-            format!("{}: a request that is not sound ({sound}), too early ({early}) or one too many", self.address)
+            format!("{}: a request that is invalid (sound: {sound}), too early ({early}) or redundant", self.address)
         })
     }
 
-    /// Whether a reply answers the request on its way: it is as long, and repeats its identifier, number and the first eight
-    /// bytes of its data.
+    /// Returns whether a reply answers the pending request: it has the same length, identifier, sequence number and
+    /// first eight bytes of data.
     pub fn is_answered_by(&self, bytes: &[u8], packet: &Packet) -> bool {
         let reply = matches!(packet.body, Body::Echo { request: false, .. });
         let Some((_, asked)) = self.asked.as_ref().filter(|(_, asked)| asked.len() == packet.len) else { return false };
@@ -69,7 +71,7 @@ impl Watch {
         reply && asked[told.clone()] == bytes[told]
     }
 
-    /// Takes the result of the request on its way: answered now, or lost. Why its health changed, if it did.
+    /// Records the result of the pending request, answered now or lost. Returns why the health changed, if it did.
     pub fn result(&mut self, now: Instant, answered: bool) -> Option<Why> {
         let (since, _) = self.asked.take()?;
         let latency = answered.then(|| now.since(since));
@@ -78,7 +80,7 @@ impl Watch {
             self.window.remove(0);
         }
         match latency {
-            // RFC 6298, 2.3: an eighth of each newer one.
+            // RFC 6298, 2.3: each new sample has a weight of one eighth.
             Some(latency) => {
                 (self.successes, self.failures) = (self.successes + 1, 0);
                 self.smoothed = Some(self.smoothed.map_or(latency, |old| (old * 7 + latency) / 8));
@@ -120,12 +122,12 @@ impl Watch {
     }
 }
 
-/// Whole milliseconds, rounded up.
+/// Returns whole milliseconds, rounded up.
 fn millis(span: Duration) -> u64 {
     span.as_micros().div_ceil(1000) as u64
 }
 
-/// The reply to a request.
+/// Returns the reply to an echo request.
 pub fn reply(request: &[u8]) -> Vec<u8> {
     let at = if request[0] >> 4 == 4 { 20 } else { 40 };
     let wire::Read::Packet(packet) = wire::read(request) else { return Vec::new() };
