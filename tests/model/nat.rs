@@ -1,4 +1,4 @@
-//! Source addresses and ports of full NAT: the model does not choose, it checks what was chosen.
+//! Source addresses and ports for full NAT: the model does not choose them, it checks the engine's choice.
 
 use equipoise::engine::NatRow;
 use equipoise::flow::{NatPoolSettings, Pooling};
@@ -7,29 +7,28 @@ use equipoise::time::Instant;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// A port that a flow has, or that rests.
+/// A port that a flow uses, or that rests after use.
 #[derive(Debug, Clone)]
 struct Port {
     address: IpAddr,
     protocol: Protocol,
     port: u16,
-    /// Until when it rests; none: a flow has it.
+    /// When its rest ends; none while a flow uses it.
     rests: Option<Instant>,
 }
 
-/// A pool.
 #[derive(Debug, Clone)]
 pub struct Pool {
     pub settings: NatPoolSettings,
     ports: Vec<Port>,
-    /// Each client's own address by family of the servers.
+    /// The address assigned to each client, by whether the servers use IPv6.
     homes: BTreeMap<(IpAddr, bool), IpAddr>,
-    /// Addresses and protocols that may have been asked for a port.
+    /// Addresses and protocols for which a port may have been requested; no others appear in the rows.
     shown: Vec<(IpAddr, Protocol)>,
     pub exhausted: u64,
 }
 
-/// What a flow asks for.
+/// A flow's request for a source.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish {
     pub client: SocketAddr,
@@ -50,12 +49,13 @@ impl Pool {
         }
     }
 
-    /// Gives back what has rested.
+    /// Frees the ports whose rest has ended.
     pub fn passes(&mut self, now: Instant) {
         self.ports.retain(|port| port.rests.is_none_or(|until| until > now));
     }
 
-    /// Whether a flow may have a port of an address: in the range, of its parity and kind where these are kept, free.
+    /// Returns whether a flow may use a port of an address: the port must be free and in range, and match the client's
+    /// port in parity and range class where the pool preserves these.
     fn may_have(&self, wish: &Wish, address: IpAddr, port: u16) -> bool {
         let (s, client) = (&self.settings, wish.client.port());
         let kind = wish.protocol == Protocol::Icmp;
@@ -69,8 +69,8 @@ impl Pool {
         (self.settings.first_port..=self.settings.last_port).any(|port| self.may_have(wish, address, port))
     }
 
-    /// Follows the choice of a source; none: there was none. Ok is the source, or none where there may be none; an error
-    /// says what was wrong with the choice.
+    /// Records the engine's choice of a source; none if it found none. Returns the source, or none if there may indeed
+    /// be none left; an error says what is wrong with the choice.
     pub fn take(
         &mut self,
         now: Instant,
@@ -81,7 +81,7 @@ impl Pool {
         let addresses = self.addresses(wish.v6);
         let home = self.homes.get(&(wish.client.ip(), wish.v6)).copied();
         if let (Protocol::Ip(_), Some(chosen)) = (wish.protocol, chosen) {
-            // Without ports the client's own address is all that there is.
+            // Without ports there is only the client's address to check.
             let fits = home.is_none_or(|home| home == chosen.ip()) && addresses.contains(&chosen.ip());
             self.homes.insert((wish.client.ip(), wish.v6), chosen.ip());
             let wrong = || format!("{wish:?} may not have the source {chosen}");
@@ -93,10 +93,10 @@ impl Pool {
         self.shown.extend(asked.iter().map(|address| (*address, wish.protocol)));
         let Some(chosen) = chosen else {
             self.exhausted += 1;
-            // Who has no home yet may have been sent to any.
+            // A client without an assigned address may have been directed to any of them.
             let none = asked.iter().any(|address| !self.has_any(wish, *address));
             let none = if all { asked.iter().all(|address| !self.has_any(wish, *address)) } else { none };
-            return if none { Ok(None) } else { Err(format!("{wish:?} found no source, but there are some")) };
+            return if none { Ok(None) } else { Err(format!("{wish:?} found no source, but some are free")) };
         };
         let (address, port) = (chosen.ip(), chosen.port());
         if !asked.contains(&address) || !self.may_have(wish, address, port) {
@@ -104,7 +104,7 @@ impl Pool {
         }
         if let Some(home) = home.filter(|home| *home != address) {
             if self.has_any(wish, home) {
-                return Err(format!("{wish:?} has the source {chosen}, but {home} had ports left"));
+                return Err(format!("{wish:?} has the source {chosen}, but {home} still had free ports"));
             }
         } else if home.is_none() && (!all || addresses.iter().all(|a| self.has_any(wish, *a))) {
             self.homes.insert((wish.client.ip(), wish.v6), address);
@@ -113,7 +113,7 @@ impl Pool {
         Ok(Some(chosen))
     }
 
-    /// A source that a flow could have, where nobody shows which one it was given for a moment.
+    /// Returns any source that a flow could use, for a choice of the engine that is never visible.
     pub fn any(&mut self, now: Instant, wish: &Wish) -> Option<SocketAddr> {
         self.passes(now);
         let ports = self.settings.first_port..=self.settings.last_port;
@@ -128,7 +128,7 @@ impl Pool {
         all.map(SocketAddr::from).find(|end| self.may_have(wish, end.ip(), end.port()))
     }
 
-    /// Takes back a flow's source; it rests for the pool's time where packets were sent from it.
+    /// Releases a flow's source; if packets were sent from it, it rests for the pool's hold time.
     pub fn release(&mut self, now: Instant, source: SocketAddr, protocol: Protocol, used: bool) {
         let own = |port: &Port| {
             (port.address, port.protocol, port.port) == (source.ip(), protocol, source.port()) && port.rests.is_none()
@@ -141,7 +141,8 @@ impl Pool {
         }
     }
 
-    /// Whether rows agree: each shows what the model counts, and what is in use is shown.
+    /// Returns whether rows agree with the model: each shows the model's counts, and every port in use is covered by
+    /// one.
     pub fn agrees(&self, rows: &[&NatRow]) -> bool {
         let all = u32::from(self.settings.last_port - self.settings.first_port) + 1;
         let row_agrees = |row: &&NatRow| {

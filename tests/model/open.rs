@@ -1,4 +1,4 @@
-//! A new flow: wanted, given a server, a source and room.
+//! Opening a flow: admission, the choice of a server and a source, and room in the table.
 
 use super::flows::Flow;
 use super::model::{Arrival, Model};
@@ -12,11 +12,11 @@ use equipoise::packet::Protocol;
 use equipoise::time::Instant;
 use std::net::SocketAddr;
 
-/// Servers that are tried for a flow whose answers could not be told from another's.
+/// The maximum number of servers tried for a flow whose replies could not be told apart from another flow's.
 const MOST_TRIES: usize = 8;
 
 impl Model {
-    /// Makes a flow, if it is wanted and there is a server and room.
+    /// Opens a flow if it is admitted and there is a server, a source and room for it.
     pub fn open(&mut self, arrival: &Arrival, service: usize, rule: Option<usize>) -> Result<usize, Reason> {
         let Arrival { now, protocol, src: client, dst: listen, .. } = *arrival;
         self.admit(now, service, rule, client)?;
@@ -87,7 +87,7 @@ impl Model {
         })
     }
 
-    /// Where a server listens for flows to a service address.
+    /// Returns where a server listens for flows to a service address.
     fn server_end(&self, service: usize, server: usize, asker: Asker) -> Option<SocketAddr> {
         let settings = &self.servers[server].settings;
         let address = self.services[service].settings.reach(settings, asker.listen.is_ipv6())?;
@@ -112,7 +112,7 @@ impl Model {
             }
             self.seen("stuck no more");
         }
-        // Whether another flow's answers look like those that this server would send.
+        // A server is unsuitable if its replies would look like those of another flow.
         let ends: Vec<_> = (0..self.servers.len()).map(|server| self.server_end(service, server, asker)).collect();
         let full = self.services[service].settings.nat.pool_for(asker.client.ip()).is_some();
         let (flows, protocol, client) = (&self.flows, asker.protocol, asker.client);
@@ -141,7 +141,7 @@ impl Model {
         by
     }
 
-    /// The source that the server sees: the client's own, or one of a pool.
+    /// Returns the source that the server sees: the client's own, or one from a NAT pool.
     fn source(&mut self, now: Instant, service: usize, asker: Asker, end: SocketAddr) -> Result<SocketAddr, Reason> {
         let Some(pool) = self.services[service].settings.nat.pool_for(asker.client.ip()) else {
             return Ok(asker.client);
@@ -166,7 +166,7 @@ impl Model {
         }
     }
 
-    /// Ends a flow so that another has room.
+    /// Ends a flow to make room for another.
     fn make_room(&mut self, now: Instant) -> Result<(), Reason> {
         if !self.pressed {
             self.pressed = true;

@@ -1,4 +1,5 @@
-//! Which server a new flow goes to: each algorithm as `docs/algorithms.md` and its paper tell it, by a search through all.
+//! The choice of a server for a new flow: each algorithm as described in `docs/algorithms.md` and its paper,
+//! implemented as an exhaustive search.
 
 use super::servers::Server;
 use equipoise::balance::{Algorithm, Prefixes, Tuning};
@@ -8,13 +9,13 @@ use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
-/// In this time a server of weight w is due w times.
+/// The span of virtual time in which a server of weight w is due w times.
 const ROUND: u128 = 1 << 80;
 
-/// A candidate's place among the pool's servers.
+/// A server's index within its pool.
 pub type Place = usize;
 
-/// Who asks.
+/// The flow that needs a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker {
     pub protocol: Protocol,
@@ -22,7 +23,7 @@ pub struct Asker {
     pub listen: SocketAddr,
 }
 
-/// Whose turn it is among equals: who was picked longest ago; at first one after the other.
+/// The order among equals: the least recently picked comes first; initially they follow in order of their places.
 #[derive(Debug, Clone)]
 struct Turns {
     of: Vec<u64>,
@@ -41,7 +42,7 @@ impl Turns {
     }
 }
 
-/// Earliest deadline first, with distances of 1/weight.
+/// Earliest deadline first, with intervals proportional to 1/weight.
 #[derive(Debug, Clone)]
 struct Deadlines {
     due: Vec<u128>,
@@ -50,43 +51,43 @@ struct Deadlines {
     turns: Turns,
 }
 
-/// An algorithm with its memory, of one family of a service's servers.
+/// An algorithm and its state for one address family of a service.
 #[derive(Debug, Clone)]
 pub struct Picker {
     algorithm: Algorithm,
     tuning: Tuning,
     names: Vec<String>,
     seed: u64,
-    /// Who comes first while nobody was picked.
+    /// The place that comes first before any has been picked.
     first: Place,
     turns: Turns,
     weights: Vec<u32>,
-    /// The average latency of those that were measured.
+    /// The average latency of the servers with a measurement.
     average: u64,
     deadlines: Deadlines,
-    /// New flows: when, and to whom.
+    /// When new flows were opened, and at which server.
     openings: Vec<(Instant, Place)>,
-    /// Maglev's table of the present weights.
+    /// The Maglev table for the current weights.
     table: Vec<Place>,
 }
 
-/// Who may be picked for whom.
+/// The conditions of a choice: which servers may be picked for a flow.
 pub struct Choice<'a> {
     pub now: Instant,
     pub asker: Asker,
     pub servers: &'a dyn Fn(Place) -> &'a Server,
-    /// Full, or tried before.
+    /// Whether a server is full or has already been tried.
     pub refuses: &'a dyn Fn(Place) -> bool,
-    /// What the engine chose, if it is one of these.
+    /// The engine's choice, if it is one of these servers.
     pub chosen: Option<Place>,
-    /// Whether the answers of a flow to that server could be told from others'.
+    /// Whether a flow's replies from that server could be told apart from those of other flows.
     pub has_key: &'a dyn Fn(Place) -> bool,
 }
 
 impl Picker {
     pub fn new(algorithm: Algorithm, tuning: &Tuning, names: Vec<String>, service: &str, seed: u64) -> Self {
         let places = names.len();
-        // Services begin at different servers, by a hash of their name; without a seed at the first.
+        // Services start at different servers, by a hash of their name; without a seed, at the first.
         let hash = mix(service.bytes().fold(seed, |hash, byte| mix(hash ^ u64::from(byte))));
         let first = if seed == 0 { 0 } else { (hash % places as u64) as usize };
         Picker {
@@ -109,7 +110,7 @@ impl Picker {
         }
     }
 
-    /// Takes the weights in force, in sixteenths; 0 is no candidate.
+    /// Sets the effective weights, in sixteenths; a server of weight 0 is no candidate.
     pub fn weigh<'a>(&mut self, weights: &[u32], stale: bool, servers: &dyn Fn(Place) -> &'a Server) {
         if stale {
             self.average = self.average_of(servers);
@@ -128,7 +129,7 @@ impl Picker {
         self.openings.push((now, place));
     }
 
-    /// Picks one, or finds none.
+    /// Picks a server; none if there is no candidate.
     pub fn pick(&mut self, choice: &Choice) -> Option<Place> {
         let open = |place: &Place| self.weights[*place] > 0 && !(choice.refuses)(*place);
         let candidates: Vec<Place> = (0..self.weights.len()).filter(open).collect();
@@ -151,7 +152,7 @@ impl Picker {
                 self.least(&candidates, |place| of(place) + 1)
             }
             Algorithm::LeastLatency => {
-                // Who was never measured counts as the average of the others.
+                // A server without a measurement counts as the average of the others.
                 let average = self.average_of(choice.servers);
                 self.least(&candidates, |place| nanos(server(place)).unwrap_or(average) + 1)
             }
@@ -176,7 +177,7 @@ impl Picker {
                 if candidates.contains(&entry) {
                     return Some(entry);
                 }
-                // Where the table's own server refuses, another entry's takes it.
+                // If the server in the table refuses, the flow goes to that of another entry.
                 return allowed(&candidates, choice, |_| true);
             }
         };
@@ -188,7 +189,7 @@ impl Picker {
         measured.iter().sum::<u64>() / (measured.len() as u64).max(1)
     }
 
-    /// Whether one's load for its weight is less than the other's.
+    /// Returns whether the first load relative to its server's weight is less than the second.
     fn is_less(&self, (one, a): (u64, Place), (other, b): (u64, Place)) -> bool {
         u128::from(one) * u128::from(self.weights[b]) < u128::from(other) * u128::from(self.weights[a])
     }
@@ -204,14 +205,14 @@ impl Picker {
     fn in_turn(&mut self, candidates: &[Place]) -> Option<Place> {
         let all = &mut self.deadlines;
         let place = candidates.iter().copied().min_by_key(|place| (all.due[*place], all.turns.of[*place]))?;
-        // Who was refused for a while has saved nothing up.
+        // A server that refused flows for a while does not catch up on its missed turns.
         all.time = all.time.max(all.due[place]);
         all.due[place] = all.time + ROUND / u128::from(self.weights[place]);
         all.turns.picked(place);
         Some(place)
     }
 
-    /// Weighted rendezvous hashing: the highest of -w / ln(x) wins, x drawn from client and server.
+    /// Weighted rendezvous hashing: the highest -w / ln(x) wins, where x is a hash of client and server in (0, 1).
     fn highest_draw(&self, candidates: &[Place], client: u64) -> Option<Place> {
         let mut weights = self.weights.iter().filter(|weight| **weight > 0);
         let first = weights.next();
@@ -227,8 +228,8 @@ impl Picker {
         candidates.iter().copied().max_by(|a, b| draw(*a).total_cmp(&draw(*b)))
     }
 
-    /// Maglev's table, figure 4 of the paper, with the permutations written out; in each round a server takes as many
-    /// entries as its weight bears to the average weight, fractions saved up.
+    /// Builds the Maglev table as in the pseudocode of the paper, with the permutations written out. In each round a
+    /// server takes its weight divided by the average weight in entries, with fractions carried over.
     fn populate(&self) -> Vec<Place> {
         let size = self.tuning.maglev_table as usize;
         let candidates: Vec<Place> = (0..self.weights.len()).filter(|place| self.weights[*place] > 0).collect();
@@ -295,8 +296,8 @@ impl Picker {
 }
 
 impl Deadlines {
-    /// Whoever comes is seated: newcomers of one weight one after the other within their common distance. Whoever waits
-    /// goes on waiting in proportion to the new weight.
+    /// Sets the weights. New servers of equal weight are spaced evenly over their common interval. For a server whose
+    /// weight changed, the remaining wait is scaled to the new weight.
     fn weigh(&mut self, weights: &[u32], first: Place) {
         let places = weights.len();
         let order: Vec<Place> = (0..places).map(|i| (first + i) % places).collect();
@@ -307,7 +308,7 @@ impl Deadlines {
             if comes(place) {
                 let like: Vec<Place> =
                     order.iter().copied().filter(|p| comes(*p) && weights[*p] == weights[place]).collect();
-                let seat = like.iter().position(|p| *p == place).expect("it is among them");
+                let seat = like.iter().position(|p| *p == place).expect("a place among those of its weight");
                 due[place] = self.time + ROUND / weight / (2 * like.len() as u128) * (2 * seat as u128 + 1);
             } else if weights[place] > 0 {
                 let left = self.due[place].saturating_sub(self.time);
@@ -320,15 +321,16 @@ impl Deadlines {
     }
 }
 
-/// Follows the engine's choice where it is one of those allowed; else one that the engine cannot have taken.
+/// Returns the engine's choice if it is allowed; otherwise a candidate that the engine had to give up because the
+/// replies would be ambiguous, or else the first candidate.
 fn allowed(candidates: &[Place], choice: &Choice, may: impl Fn(Place) -> bool) -> Option<Place> {
     let chosen = choice.chosen.filter(|place| candidates.contains(place) && may(*place) && (choice.has_key)(*place));
     let other = candidates.iter().copied().find(|place| !(choice.has_key)(*place));
     chosen.or(other).or(candidates.first().copied())
 }
 
-/// What a server bears by now, in thousandths of a percent: each flow given since its report costs what one cost then,
-/// but a hundredth of a percent at least and five at most.
+/// Returns a server's estimated load in thousandths of a percent: each flow assigned since its report adds the average
+/// cost per flow at that time, but at least a hundredth of a percent and at most five percent.
 fn estimate(report: &super::servers::Report) -> u64 {
     let load = u64::from(report.load) * 1000;
     let each = (load / u64::from(report.flows_then.max(1))).clamp(10, 5000);

@@ -1,4 +1,4 @@
-//! Rules, limits and classes: whether a new flow is wanted.
+//! Rules, limits and priorities: whether a new flow is admitted.
 
 use equipoise::balance::Priority;
 use equipoise::engine::{Pressed, Reason};
@@ -9,16 +9,16 @@ use std::net::{IpAddr, SocketAddr};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// So many a second, and as many at once after a quiet second: what was taken runs out at that rate.
+/// A rate limit that allows a burst of one second's worth: a leaky bucket that drains at the rate.
 #[derive(Debug, Clone, Copy, Default)]
 struct Meter {
-    /// Nanoseconds' worth that stand in it, as of `at`.
+    /// The fill level at time `at`, in nanoseconds of draining.
     level: u64,
     at: Instant,
 }
 
 impl Meter {
-    /// Takes one, leaving `kept` percent to others. A single one always fits an empty meter.
+    /// Takes one, keeping `kept` percent of the capacity for others. An empty meter always admits one.
     fn take(&mut self, now: Instant, rate: u32, kept: u64) -> bool {
         let passed = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(u64::MAX);
         let level = self.level.saturating_sub(passed);
@@ -31,7 +31,7 @@ impl Meter {
     }
 }
 
-/// A client of a rule.
+/// A client, or prefix of clients, of a rule.
 #[derive(Debug, Clone)]
 struct Client {
     address: IpAddr,
@@ -39,7 +39,6 @@ struct Client {
     flows: u32,
 }
 
-/// A rule.
 #[derive(Debug, Clone)]
 pub struct Rule {
     pub settings: RuleSettings,
@@ -52,18 +51,17 @@ pub struct Rule {
     pub flows: u32,
 }
 
-/// All of policy.
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub rules: Vec<Rule>,
     rate: Option<u32>,
     meter: Meter,
-    /// The highest class that a rule or service uses.
+    /// The highest priority that a rule or service uses.
     highest: Priority,
     told: Vec<(Priority, Pressed, Instant)>,
 }
 
-/// Why a flow is refused, and what is to be told of it.
+/// The reason why a flow is refused, and the pressure to report, if any.
 pub type Refused = (Reason, Option<(Priority, Pressed)>);
 
 impl Policy {
@@ -88,7 +86,7 @@ impl Policy {
         }
     }
 
-    /// The first rule that matches.
+    /// Returns the first rule that matches, and its action.
     pub fn decide(&mut self, protocol: Protocol, src: SocketAddr, dst: SocketAddr) -> Option<(usize, Action)> {
         let any = |nets: &[ipnet::IpNet], ip: IpAddr| nets.is_empty() || nets.iter().any(|net| net.contains(&ip));
         let port = |all: &[(u16, u16)], port| all.is_empty() || all.iter().any(|(a, b)| *a <= port && port <= *b);
@@ -103,9 +101,9 @@ impl Policy {
         Some((place, self.rules[place].settings.action))
     }
 
-    /// Whether a flow is within all limits: the table's, its rule's, its client's, the gateway's.
+    /// Admits a flow if it is within all limits: those of the table, its rule, its client and the gateway.
     ///
-    /// What an earlier limit gave stays taken where a later one refuses.
+    /// What was taken from an earlier limit is not returned if a later one refuses.
     pub fn admit(
         &mut self,
         now: Instant,
@@ -136,7 +134,7 @@ impl Policy {
         }
     }
 
-    /// Whether a pressure is told now: once a minute each.
+    /// Returns whether pressure is reported now: at most once a minute for each priority and kind.
     pub fn tells(&mut self, now: Instant, class: Priority, of: Pressed) -> bool {
         let last = self.told.iter().rev().find(|told| (told.0, told.1) == (class, of)).map(|told| told.2);
         let tells = last.is_none_or(|last| now.since(last) >= Duration::from_secs(60));

@@ -1,36 +1,38 @@
-//! Servers as operators, traffic and time make them: weights, administrative states, forced health, reports, holds, slow start.
+//! The state of servers as operators, traffic and time change it: weights, administrative states, forced health, load
+//! reports, passive holds, slow start.
 
 use equipoise::balance::{Admin, Health, Passive, ServerSettings};
 use equipoise::time::{Duration, Instant};
 
-/// How long a server's report counts.
+/// How long a server's load report is valid.
 const REPORT_LIFE: Duration = Duration::from_secs(60);
-/// Slow start rises in so many steps.
+/// The number of steps in slow start.
 pub const STEPS: u32 = 16;
 
-/// A server's word on its load.
+/// A server's load report.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
     pub load: u8,
     pub at: Instant,
-    /// Flows that it had then, and that it was given since.
+    /// Flows that it had at that time.
     pub flows_then: u32,
+    /// Flows assigned to it since.
     pub given: u32,
 }
 
-/// A server.
 #[derive(Debug, Clone)]
 pub struct Server {
     pub settings: ServerSettings,
     passive: Option<Passive>,
     pub admin: Admin,
     pub deadline: Option<Instant>,
-    /// What an operator says of its health, and its monitors by family; none is not watched.
+    /// The health forced by an operator.
     pub forced: Option<bool>,
+    /// The health reported by its monitors, by family; none if it is not monitored.
     pub watched: [Option<Health>; 2],
-    /// What it counts as in each family.
+    /// The effective health, by family.
     pub health: [Health; 2],
-    /// The smoothed round trip of its probes.
+    /// The smoothed round-trip time of its probes.
     pub latency: Option<Duration>,
     pub flows: u32,
     pub flows_total: u64,
@@ -39,16 +41,16 @@ pub struct Server {
     pub times: [u64; 2],
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
-    /// Since when it is back, where it was away.
+    /// When it came back into service, if it was ever out.
     back_since: Option<Instant>,
-    /// How often it went away: clients stick to it until then.
+    /// How often it has gone out of service; clients stick to it only within one era.
     pub era: u32,
     signs: Vec<Instant>,
     pub held_until: Instant,
     held: bool,
-    /// How often its standing changed.
+    /// How often its state has changed.
     pub changes: u64,
-    /// When it is looked at next.
+    /// When it is examined next.
     timer: Option<Instant>,
     last_hold: Duration,
 }
@@ -82,7 +84,7 @@ impl Server {
         }
     }
 
-    /// Whether it may have new flows, health left aside.
+    /// Returns whether it accepts new flows, regardless of its health.
     pub fn is_open(&self, now: Instant) -> bool {
         self.admin == Admin::Enabled && self.settings.weight > 0 && !self.maintenance && self.held_until <= now
     }
@@ -91,7 +93,7 @@ impl Server {
         self.settings.max_flows.is_some_and(|most| self.flows >= most)
     }
 
-    /// What it is to count as: what is forced goes before what monitors say, and who is not watched is up.
+    /// Returns its health by family: forced health overrides the monitors, and a server without monitors is up.
     pub fn told(&self) -> [Health; 2] {
         match self.forced {
             Some(true) => [Health::Up; 2],
@@ -100,7 +102,7 @@ impl Server {
         }
     }
 
-    /// Sixteenths of its weight that slow start allows: the first at once.
+    /// Returns how many sixteenths of its weight slow start allows; the first is allowed at once.
     pub fn step(&self, now: Instant) -> u32 {
         let rise = self.settings.slow_start.as_nanos();
         let Some(since) = self.back_since.filter(|_| rise > 0) else { return STEPS };
@@ -108,13 +110,13 @@ impl Server {
         (passed.min(u128::from(STEPS)) as u32).max(1)
     }
 
-    /// Its weight in force, in sixteenths.
+    /// Returns its effective weight, in sixteenths.
     pub fn weight(&self, now: Instant) -> u32 {
         u32::from(self.settings.weight) * self.step(now)
     }
 
-    /// Changes what an operator, or the server itself, says: who stops taking flows is forgotten by clients, who begins
-    /// again begins slowly.
+    /// Applies a change by an operator or by the server itself. A server that stops accepting flows loses its sticky
+    /// clients; one that accepts flows again begins with slow start.
     pub fn change(&mut self, now: Instant, change: impl FnOnce(&mut Server)) {
         let was = self.is_open(now);
         change(self);
@@ -126,13 +128,13 @@ impl Server {
         self.changed(now);
     }
 
-    /// Notes that its standing changed.
+    /// Records that its state changed.
     pub fn changed(&mut self, now: Instant) {
         self.changes += 1;
         self.watch(now);
     }
 
-    /// Sets when it is looked at next: with the next step of its slow start, or what else time does to it.
+    /// Sets when it is examined next: at the next step of slow start or the next timed change, whichever is first.
     fn watch(&mut self, now: Instant) {
         let (rise, steps) = (self.settings.slow_start.as_nanos(), u128::from(STEPS));
         let rising = self.back_since.filter(|_| self.step(now) < STEPS).map(|since| {
@@ -142,7 +144,7 @@ impl Server {
         self.timer = self.next(now).into_iter().chain(rising).min();
     }
 
-    /// Notes that it came back into service.
+    /// Records that it came back into service.
     pub fn is_back(&mut self, now: Instant) {
         self.back_since = Some(now);
     }
@@ -156,13 +158,13 @@ impl Server {
         self.change(now, |server| (server.report, server.maintenance) = (Some(report), maintenance));
     }
 
-    /// A sign of trouble; until when it is taken out, if this was one too many.
+    /// Records a sign of trouble. If this was one too many, takes the server out of service and returns until when.
     pub fn sign(&mut self, now: Instant) -> Option<Instant> {
         let passive = self.passive.clone()?;
         if self.held_until > now {
             return None;
         }
-        // The signs that count began with the first of them.
+        // The period in which signs count begins with the first of them.
         if self.signs.first().is_some_and(|first| now.since(*first) > passive.within) {
             self.signs.clear();
         }
@@ -181,12 +183,12 @@ impl Server {
         Some(self.held_until)
     }
 
-    /// It answered: signs count no more.
+    /// It replied: signs of trouble no longer count.
     pub fn answered(&mut self) {
         self.signs.clear();
     }
 
-    /// What time alone does to it; whether its draining is over.
+    /// Applies the changes that time alone brings; returns whether its drain deadline has passed.
     pub fn passes(&mut self, now: Instant) -> bool {
         let hold_ends = self.held && self.held_until <= now;
         if self.timer.is_none_or(|timer| timer > now) && !hold_ends {
@@ -209,7 +211,7 @@ impl Server {
         over
     }
 
-    /// When time next does something to it beside slow start.
+    /// Returns when the next timed change other than slow start is due.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let held = Some(self.held_until).filter(|until| *until > now);
         let report = self.report.map(|report| report.at + REPORT_LIFE);

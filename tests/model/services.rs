@@ -1,4 +1,4 @@
-//! Services with their pools: who listens where, whose servers answer, who may be picked.
+//! Services with their pools: which service listens where, which servers reply for it, and which may be picked.
 
 use super::pick::{Asker, Choice, Picker, Place};
 use super::servers::Server;
@@ -14,15 +14,15 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Service {
     pub settings: ServiceSettings,
     algorithm: Algorithm,
-    /// The servers by place.
+    /// The pool's servers, in order of their places.
     pub servers: Vec<usize>,
     pickers: [Picker; 2],
-    /// How often its servers had changed when they were last looked at.
+    /// How often its servers had changed when they were last examined.
     changes: Option<u64>,
 }
 
 impl Service {
-    /// A service and, where a pool is its last resort, that.
+    /// Creates a service and, if its last resort is a pool, a second one for that.
     pub fn new(all: &Settings, settings: &ServiceSettings) -> (Service, Option<Service>) {
         let over = |pool: usize, algorithm| {
             let servers: Vec<usize> = all.pools[pool].servers.iter().map(|id| id.0 as usize).collect();
@@ -37,7 +37,7 @@ impl Service {
         (over(settings.pool.0 as usize, settings.algorithm), last)
     }
 
-    /// What a server of it counts as for flows that come by a family.
+    /// Returns the health of one of its servers for flows that arrive over IPv6 or IPv4.
     pub fn health(&self, server: &Server, v6: bool) -> Health {
         match self.settings.reach(&server.settings, v6) {
             Some(address) => server.health[usize::from(address.is_ipv6())],
@@ -45,7 +45,7 @@ impl Service {
         }
     }
 
-    /// The weights of those that may have flows, by place.
+    /// Returns the weights of the servers by place; 0 for those that may not receive flows.
     fn usable(&self, now: Instant, servers: &[Server], v6: bool) -> Vec<u32> {
         let weight = |place: &usize| {
             let server = &servers[*place];
@@ -59,7 +59,8 @@ impl Service {
         self.servers.iter().map(weight).collect()
     }
 
-    /// The same without backups while others are there, and with `priority` of the least rank alone.
+    /// Like `usable`, but with standby servers only if there are no others and, with the `priority` algorithm, only
+    /// those of the lowest priority number.
     fn serving(&self, now: Instant, servers: &[Server], v6: bool) -> Vec<u32> {
         let mut weights = self.usable(now, servers, v6);
         let group = |place: Place| {
@@ -75,14 +76,14 @@ impl Service {
         weights
     }
 
-    /// Whether a client that sticks to a server may go on going there.
+    /// Returns whether a sticky client may keep using its server.
     pub fn takes(&self, now: Instant, servers: &[Server], server: usize, v6: bool) -> bool {
         let place = self.servers.iter().position(|own| *own == server);
         place.is_some_and(|place| self.usable(now, servers, v6)[place] > 0 && !servers[server].is_full())
     }
 
-    /// Takes the weights of now, as each flow that is asked for does; whether both families have the same candidates, which
-    /// then take turns together.
+    /// Updates the weights, as happens for each new flow; returns whether both families have the same weights, in which
+    /// case they share their turns.
     pub fn refresh(&mut self, now: Instant, servers: &[Server]) -> bool {
         let weights = [false, true].map(|v6| self.serving(now, servers, v6));
         let own = &self.servers;
@@ -97,7 +98,7 @@ impl Service {
         weights[0] == weights[1]
     }
 
-    /// Picks a server; `chosen` is the one that the engine chose.
+    /// Picks a server; `chosen` is the engine's choice.
     pub fn pick(
         &mut self,
         now: Instant,
@@ -121,7 +122,7 @@ impl Service {
         picker.pick(&choice).map(|place| own[place])
     }
 
-    /// Notes a flow that this service gave to a server.
+    /// Records a flow that this service assigned to a server.
     pub fn opened(&mut self, now: Instant, server: usize) {
         if let Some(place) = self.servers.iter().position(|own| *own == server) {
             self.pickers.iter_mut().for_each(|picker| picker.opened(now, place));
@@ -129,7 +130,7 @@ impl Service {
     }
 }
 
-/// The service that listens at an end: of the longest prefix that has the port.
+/// Returns the service that listens at an address and port: the one with the longest matching prefix.
 pub fn listening(settings: &Settings, protocol: Protocol, end: SocketAddr) -> Option<usize> {
     let all = settings.services.iter().enumerate().flat_map(|(id, s)| s.listen.iter().map(move |l| (id, l)));
     let holds = |listen: &equipoise::balance::Listen| {
@@ -140,7 +141,7 @@ pub fn listening(settings: &Settings, protocol: Protocol, end: SocketAddr) -> Op
 }
 
 fn takes(listen: &equipoise::balance::Listen, address: IpAddr) -> bool {
-    // A network is hosts: what is sent to many, or stays on one link, is not sent to them.
+    // A listening network covers hosts only: multicast, broadcast, loopback and unspecified addresses are excluded.
     let host = match address {
         IpAddr::V4(a) => !(a.octets()[0] == 0 || a.is_loopback() || a.is_multicast() || a.is_broadcast()),
         IpAddr::V6(a) => !(a.is_unspecified() || a.is_loopback() || a.is_multicast()),
@@ -148,13 +149,13 @@ fn takes(listen: &equipoise::balance::Listen, address: IpAddr) -> bool {
     listen.network().contains(&address) && (host || !listen.is_network())
 }
 
-/// Whether an address is the gateway's to answer for.
+/// Returns whether the gateway is responsible for an address.
 pub fn is_own(settings: &Settings, address: IpAddr) -> bool {
     let mut listens = settings.services.iter().flat_map(|service| &service.listen);
     listens.any(|listen| takes(listen, address)) || is_nat(settings, address)
 }
 
-/// Whether nobody else can have this address: a service's alone, or a NAT pool's.
+/// Returns whether an address can belong to no other host: a service's single address, or one of a NAT pool.
 pub fn is_only_own(settings: &Settings, address: IpAddr) -> bool {
     let mut listens = settings.services.iter().flat_map(|service| &service.listen);
     listens.any(|listen| !listen.is_network() && listen.address == address) || is_nat(settings, address)
@@ -167,7 +168,7 @@ fn is_nat(settings: &Settings, address: IpAddr) -> bool {
     })
 }
 
-/// Whether a server of some service answers from there.
+/// Returns whether a server of some service replies from this address and port.
 pub fn is_servers(settings: &Settings, protocol: Protocol, end: SocketAddr) -> bool {
     let named = |service: usize| {
         settings.policy.rules.iter().any(|rule| match rule.action {
@@ -179,7 +180,7 @@ pub fn is_servers(settings: &Settings, protocol: Protocol, end: SocketAddr) -> b
         let last = if let LastResort::Pool(pool) = service.last_resort { Some(pool) } else { None };
         let pools = [Some(service.pool), last].into_iter().flatten();
         let mut servers = pools.flat_map(|pool| &settings.pools[pool.0 as usize].servers);
-        // A rule can send what came for any service to this one.
+        // A rule can direct the traffic of any service to this one.
         let everything = settings.services.iter().flat_map(|service| &service.listen);
         let listens: Vec<_> = if named(id) { everything.collect() } else { service.listen.iter().collect() };
         servers.any(|server| {

@@ -1,4 +1,4 @@
-//! Settings drawn by chance: small tables, short timeouts, few ports, so that whatever can run out does.
+//! Random settings: small tables, short timeouts and few ports, so that every limited resource does run out.
 
 use super::random::Random;
 use equipoise::balance::{
@@ -17,20 +17,20 @@ use equipoise::time::Duration;
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The addresses of services: of TCP and UDP, and that of echoes.
+/// The addresses of services: for each family one mainly for TCP and UDP, and one mainly for echoes.
 pub const VIPS: [&str; 4] = ["192.0.2.80", "192.0.2.90", "2001:db8::80", "2001:db8::90"];
-/// Networks that a service listens on, and addresses in them.
+/// Networks that a service listens on.
 pub const NETWORKS: [&str; 2] = ["203.0.113.0/28", "2001:db8:1::/64"];
 
 fn one_of<T: Clone>(random: &mut Random, from: &[T]) -> T {
-    random.pick(from).expect("one of some").clone()
+    random.pick(from).expect("a non-empty choice").clone()
 }
 
 fn secs(random: &mut Random, from: &[u64]) -> Duration {
     Duration::from_millis(one_of(random, from))
 }
 
-/// Settings by chance.
+/// Returns random settings.
 pub fn settings(random: &mut Random) -> Settings {
     let mut servers = Vec::new();
     let pools = vec![pool(random, "a", &mut servers), pool(random, "b", &mut servers), pool(random, "c", &mut servers)];
@@ -111,7 +111,7 @@ fn pool(random: &mut Random, name: &str, servers: &mut Vec<ServerSettings>) -> P
     }
 }
 
-/// A monitor over the servers of pool a.
+/// Returns health settings with one monitor for the servers of pool a.
 fn health(random: &mut Random, settings: &Settings) -> HealthSettings {
     let ms = Duration::from_millis;
     let monitor = MonitorSettings {
@@ -197,7 +197,7 @@ fn services(random: &mut Random) -> Vec<ServiceSettings> {
         let only_for = one_of(random, &[vec![], vec!["198.51.100.0/30".parse().expect("a network")]]);
         services[full].nat = Nat::Full { pool: NatPoolId(0), only_for, families: [true, true] };
     }
-    // The two services of pool a may remember clients together.
+    // The first two services of pool a may share a stickiness group.
     if let Some(sticky) = services[0].sticky.clone().filter(|_| random.per_mille(500)) {
         services[1].sticky = Some(sticky);
     }
@@ -250,7 +250,7 @@ fn policy(random: &mut Random, services: usize) -> PolicySettings {
 fn rule(random: &mut Random, i: usize, services: usize) -> RuleSettings {
     let net = |text: &str| vec![text.parse().expect("a network")];
     let some = |random: &mut Random, from: &[u32]| random.per_mille(500).then(|| one_of(random, from));
-    // One of the services listens on IPv4 alone.
+    // Service 4 listens on IPv4 only.
     let service = if random.per_mille(300) { 4 } else { random.below(services as u64) as u32 };
     let named = random.per_mille(400).then_some(ServiceId(service));
     let action = one_of(

@@ -1,19 +1,19 @@
-//! Which server a client was given: a list that forgets who has been idle longest.
+//! The servers assigned to clients: a list that forgets the client that has been idle longest.
 
 use equipoise::balance::Stickiness;
 use equipoise::time::Instant;
 use std::net::IpAddr;
 
-/// A client.
+/// A client and its server.
 #[derive(Debug, Clone)]
 struct Slot {
     client: IpAddr,
     server: usize,
     era: u32,
     flows: u32,
-    /// When its last flow ended; of one with flows when it was last met.
+    /// When its last flow ended or, while it has flows, when the latest was opened.
     since: Instant,
-    /// The number of that event.
+    /// The sequence number of that event.
     order: u64,
 }
 
@@ -30,14 +30,14 @@ impl Slots {
         Slots { settings: settings.clone(), slots: Vec::new(), events: 0 }
     }
 
-    /// A client's server, with the era in which it was chosen.
+    /// Returns a client's server, with the era in which it was chosen.
     pub fn find(&mut self, now: Instant, client: IpAddr) -> Option<(usize, u32)> {
         let (client, idle) = (self.settings.prefixes.of(client), self.settings.idle);
         self.slots.retain(|slot| slot.flows > 0 || slot.since + idle > now);
         self.slots.iter().find(|slot| slot.client == client).map(|slot| (slot.server, slot.era))
     }
 
-    /// Whether a client had to be forgotten for this one.
+    /// Records a new flow of a client; returns whether another client had to be forgotten for it.
     pub fn opened(&mut self, now: Instant, client: IpAddr, server: usize, era: u32) -> bool {
         let client = self.settings.prefixes.of(client);
         self.events += 1;
@@ -46,7 +46,7 @@ impl Slots {
         let flows = old.filter(|old| (old.server, old.era) == (server, era)).map_or(0, |old| old.flows);
         let full = self.slots.len() >= self.settings.slots as usize;
         if full {
-            // Who has no flow goes before who has.
+            // Clients without flows are forgotten before those with flows.
             let first = (0..self.slots.len()).min_by_key(|at| (self.slots[*at].flows > 0, self.slots[*at].order));
             first.map(|at| self.slots.remove(at));
         }

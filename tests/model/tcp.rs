@@ -1,62 +1,64 @@
-//! What the segments of a connection say of its state, told from the RFCs: 9293 (handshake, resets), 5961 (only an exact
-//! reset counts), 7857, 2 (what a mapping's timer follows), 6191 and 9293, 3.10.7.4 (a port used again).
+//! What the segments of a connection say about its state, according to the RFCs: 9293 (handshake, resets), 5961 (only
+//! an exact reset counts), 7857, 2 (which states determine a mapping's timeout), 6191 and 9293, 3.10.7.4 (reuse of a
+//! port).
 //!
-//! Numbers are `None` until they are known; distances are signed.
+//! Sequence numbers are `None` until they are known; distances are signed.
 
 use super::wire::{ACK, FIN, RST, SYN, Tcp as Segment};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::Side;
 
-/// How far a segment may jump and still be taken for one of the connection.
+/// How far a segment may jump and still count as part of the connection.
 const NEAR: i64 = 2 << 20;
 /// The largest window (RFC 7323, 2.3).
 const WINDOW: i64 = 1 << 30;
-/// A server may send so much behind its SYN before it is heard of; where more came, no number is known.
+/// How much a server may send after its SYN before the client acknowledges it; at this limit its next sequence number
+/// counts as unknown.
 const MOST_EARLY: i64 = 65_535;
 
 /// What a segment means for its flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Means {
-    /// The flow is in this state, and its timer starts anew.
+    /// The flow is in this state, and its timer restarts.
     State(TimeoutState),
-    /// Nothing.
+    /// The segment changes nothing, and the timer does not restart.
     Nothing,
-    /// A new connection of the same ends.
+    /// The segment opens a new connection between the same ends.
     New,
 }
 
-/// What is known of one end.
+/// What is known about one end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct End {
-    /// The number it sends next; while its handshake goes on, the one behind its SYN.
+    /// The sequence number it sends next; during the handshake, the one after its SYN.
     pub next: Option<u32>,
-    /// The last number it has acknowledged.
+    /// The last sequence number it has acknowledged.
     pub acked: Option<u32>,
     fin: bool,
 }
 
-/// What is known of a connection.
+/// What is known about a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracker {
     /// The client and the server.
     pub ends: [End; 2],
-    /// Met in its middle.
+    /// The connection was picked up midstream.
     pub adopted: bool,
-    /// The client has acknowledged what the server sent.
+    /// The client has acknowledged the server's SYN.
     open: bool,
-    /// The client has sent a SYN of another connection.
+    /// The client has sent a SYN that may belong to another connection.
     asked: bool,
-    /// The server has answered such a SYN though the connection was open.
+    /// The server has replied to such a SYN although the connection was open.
     answered_anew: bool,
-    /// And yet the old connection went on: no number proves anything.
+    /// The old connection continued nevertheless: sequence numbers no longer prove anything.
     lost: bool,
-    /// Bytes behind the server's SYN that came before the client's acknowledgement.
+    /// Bytes sent after the server's SYN and before the client's acknowledgement of it.
     early: i64,
-    /// Who sent the last reset that counted.
+    /// The side that sent the last reset that counted.
     pub reset_by: Side,
 }
 
-/// How far `to` lies behind `from`; negative is before.
+/// Returns how far `to` lies after `from`; negative if it lies before.
 fn distance(from: u32, to: u32) -> i64 {
     i64::from(to.wrapping_sub(from) as i32)
 }
@@ -86,7 +88,7 @@ impl Default for Tracker {
 }
 
 impl Tracker {
-    /// Takes in a segment of a connection in `state`.
+    /// Processes a segment of a connection in `state`.
     pub fn take(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
         if segment.has(RST) {
             return self.reset(state, from, segment);
@@ -121,7 +123,7 @@ impl Tracker {
         Means::State(TimeoutState::Reset)
     }
 
-    /// Whether the other end believes a reset (RFC 5961, 3.2; in SYN-SENT RFC 9293, 3.10.7.3).
+    /// Returns whether the other end accepts a reset (RFC 5961, 3.2; in SYN-SENT RFC 9293, 3.10.7.3).
     fn is_exact(&self, state: TimeoutState, from: Side, segment: &Segment) -> bool {
         let (own, other) = (self.ends[from as usize], self.ends[from.other() as usize]);
         let opening = state == TimeoutState::Opening && !self.adopted;
@@ -190,7 +192,8 @@ impl Tracker {
         }
     }
 
-    /// The server has taken up a connection that is not the one known here.
+    /// Handles a server's SYN-ACK after a client's new SYN; unless it repeats a known one, it belongs to a connection
+    /// other than the one tracked here.
     fn answer_to_another(&mut self, state: TimeoutState, segment: &Segment) -> Means {
         let open = state == TimeoutState::Established;
         let repeats = |known: Option<u32>, number| (0..=NEAR).contains(&distance(number, known.unwrap_or(0)));
@@ -199,13 +202,13 @@ impl Tracker {
         }
         let client = End { next: Some(segment.ack), ..End::default() };
         let server = End { acked: Some(segment.ack), ..End::default() };
-        // Who reset the old one is forgotten too.
+        // The side that reset the old connection is forgotten too.
         *self = Tracker { ends: [client, server], open, answered_anew: open, ..Tracker::default() };
         self.servers_syn(segment);
         if open { Means::Nothing } else { Means::State(TimeoutState::Opening) }
     }
 
-    /// Takes the numbers of ends whose SYN was never seen: first a client's, then the server's that fits it.
+    /// Learns the sequence numbers of ends whose SYN was never seen: first the client's, then the matching server's.
     fn begin_in_the_middle(&mut self, from: Side, segment: &Segment) {
         let (client, server) = (self.ends[0], self.ends[1]);
         let end = end(segment);
@@ -225,7 +228,8 @@ impl Tracker {
         }
     }
 
-    /// The client's first acknowledgement of the server's SYN, and of no more than came.
+    /// Completes the handshake at the client's first acknowledgement of the server's SYN, if it covers no more than
+    /// what was sent.
     fn complete(&mut self, from: Side, segment: &Segment) {
         let (Some(client), Some(server)) = (self.ends[0].next, self.ends[1].next) else { return };
         if self.open || from == Side::Server || !segment.has(ACK) {
@@ -244,7 +248,7 @@ impl Tracker {
         self.open = true;
     }
 
-    /// Notes a segment's numbers; whether it can be of this connection at all.
+    /// Records a segment's numbers; returns whether it can belong to this connection at all.
     fn learn(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> bool {
         if !self.fits(from, segment) {
             return false;
@@ -279,7 +283,8 @@ impl Tracker {
         away <= NEAR || (away <= WINDOW && acks && self.can_acknowledge(from, segment.ack, NEAR))
     }
 
-    /// Whether an end can acknowledge this: not long before its last acknowledgement, nor far behind what the other sent.
+    /// Returns whether an end can send this acknowledgement: at most `back` before its last one, and not far beyond
+    /// what the other end has sent.
     fn can_acknowledge(&self, from: Side, ack: u32, back: i64) -> bool {
         let Some(acked) = self.ends[from as usize].acked else { return false };
         let next = self.ends[from.other() as usize].next;
@@ -288,7 +293,8 @@ impl Tracker {
         (-back..=sent + NEAR).contains(&distance(acked, ack))
     }
 
-    /// The numbers of the resets that end it towards `to`, likeliest first, and what they acknowledge.
+    /// Returns the sequence numbers of the resets that end the connection towards `to`, most likely first, and their
+    /// acknowledgement number.
     pub fn resets(&self, to: Side) -> (Vec<u32>, u32) {
         let (own, other) = (self.ends[to as usize], self.ends[to.other() as usize]);
         let mut numbers: Vec<u32> = own.acked.into_iter().chain(other.next).collect();
@@ -299,7 +305,7 @@ impl Tracker {
         (numbers, own.next.unwrap_or(0))
     }
 
-    /// Whether a segment sent at `seq` can still be under way (RFC 5927, 4.1).
+    /// Returns whether a segment sent at `seq` can still be in flight (RFC 5927, 4.1).
     pub fn is_under_way(&self, sender: Side, seq: u32) -> bool {
         let (own, other) = (self.ends[sender as usize], self.ends[sender.other() as usize]);
         let Some(next) = own.next.filter(|_| !self.lost) else { return true };

@@ -1,4 +1,4 @@
-//! Packets by chance: of flows as their ends would send them, of clients who ask, of strangers, and damaged ones.
+//! Random packets: of flows as their ends would send them, from new clients, from strangers, and damaged ones.
 
 use super::craft;
 use super::flows::Flow;
@@ -10,27 +10,27 @@ use equipoise::flow::TimeoutState;
 use equipoise::packet::{Meta, Protocol, Side};
 use std::net::{IpAddr, SocketAddr};
 
-/// What a packet is to be like.
+/// The contents of a packet to be written.
 struct Draft {
     protocol: Protocol,
     src: SocketAddr,
     dst: SocketAddr,
-    /// Of TCP: flags, sequence and acknowledgement number.
+    /// The flags, sequence and acknowledgement numbers of a TCP segment.
     numbers: (u8, u32, u32),
-    /// Of an echo.
+    /// Whether an echo is a request.
     request: bool,
     payload: usize,
 }
 
 fn one_of<T: Copy>(random: &mut Random, from: &[T]) -> T {
-    *random.pick(from).expect("one of some")
+    *random.pick(from).expect("a non-empty choice")
 }
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// The next packet, with what the device says of it.
+/// Returns the next packet, with its metadata from the device.
 pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
     if random.per_mille(120)
         && let Some(reply) = reply(random, model)
@@ -44,7 +44,7 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
     }
     let draft = match random.below(100) {
         0..55 if !model.flows.all.is_empty() => {
-            let flow = random.pick(&model.flows.all).expect("there are some").clone();
+            let flow = random.pick(&model.flows.all).expect("a non-empty table").clone();
             of_flow(random, &flow)
         }
         0..85 => asks(random, &model.flows.all),
@@ -75,7 +75,8 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
     (bytes, meta)
 }
 
-/// An ICMP error about a packet of a flow, as it went on; now and then one about something else, or to somebody else.
+/// Returns an ICMP error about a packet of a flow as it was forwarded; occasionally one about a different packet, or
+/// sent to a different destination.
 fn error(random: &mut Random, flow: &Flow) -> Vec<u8> {
     let sender = if random.per_mille(600) { Side::Client } else { Side::Server };
     let mut draft = of_flow(random, &Flow { packets: [1, 1], ..flow.clone() });
@@ -113,9 +114,9 @@ fn error(random: &mut Random, flow: &Flow) -> Vec<u8> {
     bytes
 }
 
-/// A server's reply to a monitor's request, or something like it.
+/// Returns a server's reply to a monitor's request, occasionally damaged.
 fn reply(random: &mut Random, model: &Model) -> Option<Vec<u8>> {
-    // Every third server hardly ever answers.
+    // Every third server rarely replies.
     let answers = random.per_mille(50);
     let answering = model.watches.iter().filter(|watch| watch.server % 3 != 1 || answers);
     let asked = answering.filter_map(|watch| watch.asked.as_ref().map(|(_, request)| request));
@@ -154,7 +155,7 @@ fn port(random: &mut Random) -> u16 {
     one_of(random, &[0, 53, 1000, 1000, 1001, 1002, 1003, 40_000, 40_001, 40_002])
 }
 
-/// A client's first packet to some service, or to where nobody listens.
+/// Returns a client's first packet to a service, or to an address or port where nothing listens.
 fn asks(random: &mut Random, flows: &[Flow]) -> Draft {
     let v6 = random.per_mille(300);
     let net = NETWORKS[usize::from(v6)].split('/').next().expect("an address");
@@ -174,7 +175,7 @@ fn asks(random: &mut Random, flows: &[Flow]) -> Draft {
         Protocol::Udp => one_of(random, &[53, 53, 54, 60, 61, 80]),
         _ => 0,
     };
-    // A client of another flow, by the same port: where both go to one server, its answers would look the same.
+    // Sometimes the client and port of another flow: if both go to the same server, its replies would look the same.
     let known = random.pick(flows).map(|flow| flow.client).filter(|client| client.is_ipv6() == v6);
     let src = match known.filter(|_| random.per_mille(250)) {
         Some(client) => client,
@@ -185,7 +186,7 @@ fn asks(random: &mut Random, flows: &[Flow]) -> Draft {
     Draft { protocol, src, dst: SocketAddr::new(ip(dst), to), numbers, request, payload: payload(random) }
 }
 
-/// A packet that belongs to nothing: a segment in the middle of no connection, a server's of no flow.
+/// Returns a packet that belongs to no flow: a midstream segment without a connection, or a packet from a server.
 fn stray(random: &mut Random) -> Draft {
     let mut draft = asks(random, &[]);
     draft.numbers.0 = one_of(random, &[ACK, ACK | FIN, RST, RST | ACK, FIN, ACK | 8]);
@@ -217,7 +218,7 @@ fn payload(random: &mut Random) -> usize {
     }
 }
 
-/// A packet of a flow, by its rules or against them.
+/// Returns a packet of a flow that obeys or violates the protocol.
 fn of_flow(random: &mut Random, flow: &Flow) -> Draft {
     let side = if random.per_mille(500) { Side::Client } else { Side::Server };
     let (src, dst) = flow.ends(side);
@@ -226,7 +227,7 @@ fn of_flow(random: &mut Random, flow: &Flow) -> Draft {
     let (seq, ack) = (own.next.unwrap_or(fresh), other.next.unwrap_or(fresh));
     let opening = flow.state == TimeoutState::Opening && random.per_mille(850);
     let flags = match side {
-        // The handshake as it goes on.
+        // The next steps of the handshake.
         Side::Server if opening && own.next.is_none() => SYN | ACK,
         Side::Server if opening => one_of(random, &[SYN | ACK, ACK, RST | ACK]),
         Side::Client if opening && other.next.is_some() => one_of(random, &[ACK, ACK, ACK, ACK, SYN, RST]),
@@ -290,7 +291,8 @@ fn write(random: &mut Random, draft: &Draft) -> Vec<u8> {
     bytes
 }
 
-/// Changes the data so that the sum of the transport is zero: that of the packet, or that of what becomes of it.
+/// Changes the payload so that the transport checksum comes out as zero: that of the packet, or that of the packet
+/// after translation.
 fn meet_zero(random: &mut Random, bytes: &mut [u8], model: &Model) {
     let Read::Packet(packet) = wire::read(bytes) else { return };
     let Some((protocol, src, dst)) = packet.ends() else { return };
@@ -303,12 +305,12 @@ fn meet_zero(random: &mut Random, bytes: &mut [u8], model: &Model) {
     let (dst, src) = becomes.filter(|_| random.per_mille(600)).unwrap_or((dst, src));
     craft::complete(bytes, &packet);
     let out = craft::translated(bytes, &packet, src, dst, false);
-    // A sum of zero is written as all ones where it would say that there is none.
+    // A checksum of zero is written as all ones where zero would mean that there is none.
     wire::put(bytes, last, wire::plus(wire::word(bytes, last), wire::word(&out, field)));
     craft::complete(bytes, &packet);
 }
 
-/// Makes something of it wrong: a bit, its end, a length, a flag.
+/// Damages a packet: a bit, its end, a length, a flag.
 fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
     let at = if bytes[0] >> 4 == 6 { 40 } else { 20 };
     match random.below(10) {
@@ -318,7 +320,7 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
         3 => bytes[10] ^= 0xff,
         4 if bytes.len() > at + 13 => bytes[at + 13] = one_of(random, &[0, 3, 6, 7, 8]),
         5 if bytes.len() > at + 12 => bytes[at + 12] = one_of(random, &[0, 0x40, 0xf0]),
-        // The sum of TCP.
+        // The low byte of the TCP checksum.
         7 | 8 if bytes.len() > at + 17 => bytes[at + 17] ^= 1,
         6 if bytes.len() > at + 5 => bytes[at + 5] = one_of(random, &[0, 7, 9, 0xff]),
         _ => {

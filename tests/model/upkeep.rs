@@ -1,4 +1,4 @@
-//! How flows end, what operators and time change, and what all of it looks like from outside.
+//! How flows end, what operators and time change, and the state as seen from outside.
 
 use super::answers;
 use super::engine::{Order, Rows};
@@ -21,13 +21,13 @@ impl Model {
         self.flows.row(now, flow, (service, &self.servers[flow.server].settings.name, rule))
     }
 
-    /// A server's name in events.
+    /// Returns a server's name as used in events.
     fn name(&self, server: usize) -> String {
         let settings = &self.servers[server].settings;
         format!("{}/{}", self.settings.pools[settings.pool.0 as usize].name, settings.name)
     }
 
-    /// Counts a flow that was made, and lets all know who must.
+    /// Counts a new flow, and records it at its server, rule, service and stickiness group.
     pub fn opened(&mut self, now: Instant, place: usize) {
         let Flow { service, server, rule, client, picked_by, .. } = self.flows.all[place];
         self.counters.flows_opened += 1;
@@ -80,7 +80,7 @@ impl Model {
         }
     }
 
-    /// Ends a flow; the ends of a TCP connection are told so, at the numbers that they expect.
+    /// Ends a flow; sends resets to both ends of a TCP connection, with the sequence numbers that they expect.
     pub fn end_by_reset(&mut self, now: Instant, place: usize, cause: Ended) {
         let flow = &self.flows.all[place];
         if flow.protocol == Protocol::Tcp {
@@ -92,7 +92,7 @@ impl Model {
         self.end(now, place, cause);
     }
 
-    /// Notes a sign of trouble.
+    /// Records a sign of trouble at a server.
     pub fn trouble(&mut self, now: Instant, server: usize) {
         if let Some(until) = self.servers[server].sign(now) {
             self.seen("held for signs of trouble");
@@ -106,7 +106,7 @@ impl Model {
         self.events.append(&mut self.notices);
     }
 
-    /// Whether a server is out of service for any flow.
+    /// Returns whether a server is out of service for any flow.
     fn may_be_gone(&self, server: usize) -> bool {
         let it = &self.servers[server];
         let all = self.services.iter().chain(self.last_resorts.iter().flatten());
@@ -114,13 +114,13 @@ impl Model {
         it.admin == Admin::Disabled || down(false) || down(true)
     }
 
-    /// Where a server is gone, flows that are not kept there are to end.
+    /// Schedules a walk through the flows if a server is out of service and some service resets its flows in that case.
     fn standing_changed(&mut self, server: usize) {
         let resets = self.settings.services.iter().any(|service| service.on_down == Some(OnDown::Reset));
         self.walk |= self.may_be_gone(server) && resets;
     }
 
-    /// Does what an operator orders; false where that cannot be.
+    /// Carries out an operator's order; returns false if that is impossible.
     pub fn change(&mut self, now: Instant, order: &Order) -> bool {
         if let Order::Weight { server, .. }
         | Order::Admin { server, .. }
@@ -189,7 +189,7 @@ impl Model {
         }
     }
 
-    /// Takes note that a server's health may have changed.
+    /// Updates a server's health, which may have changed.
     fn health_changed(&mut self, now: Instant, server: usize) {
         let was_gone = self.may_be_gone(server);
         self.servers[server].health = self.servers[server].told();
@@ -207,7 +207,7 @@ impl Model {
         self.events.push(Event::Health { server: self.name(server), v6, port: None, up, why });
     }
 
-    /// Takes the result of a monitor's request.
+    /// Processes the result of a monitor's request.
     pub fn result(&mut self, now: Instant, watch: usize, answered: bool) {
         let why = self.watches[watch].result(now, answered);
         let Watch { server, address, health, .. } = self.watches[watch];
@@ -226,7 +226,7 @@ impl Model {
         }
     }
 
-    /// Notes the monitors' requests among what the engine sent, and gives back the rest.
+    /// Records the monitors' requests among the packets that the engine sent, and returns the rest.
     pub fn asks(&mut self, now: Instant, sent: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mut rest = Vec::new();
         for bytes in sent {
@@ -237,7 +237,7 @@ impl Model {
             }
             match self.watches.iter_mut().find(|watch| watch.address == packet.dst) {
                 Some(watch) => self.objections.extend(watch.asks(now, &bytes, &packet)),
-                None => self.objections.push(format!("a request to {}, whom nobody watches", packet.dst)),
+                None => self.objections.push(format!("a request to {}, which no monitor watches", packet.dst)),
             }
         }
         rest
@@ -248,7 +248,7 @@ impl Model {
         [health.source_v4.map(IpAddr::V4), health.source_v6.map(IpAddr::V6)].contains(&Some(address))
     }
 
-    /// Does what is due.
+    /// Does everything that is due; returns the packets sent and the events.
     pub fn timeout(&mut self, now: Instant) -> (Vec<Vec<u8>>, Vec<Event>) {
         while let Some(place) = self.flows.first_due(now) {
             self.seen(&format!("{} expired", self.flows.all[place].state.name()));
@@ -278,7 +278,8 @@ impl Model {
         (std::mem::take(&mut self.sent), std::mem::take(&mut self.events))
     }
 
-    /// Ends flows of servers that are gone, where their service says so, and of those whose draining is over.
+    /// Ends the TCP flows of servers that are out of service, if their service is set to reset them, and all flows of
+    /// servers whose drain deadline has passed.
     fn walk(&mut self, now: Instant) {
         let mut place = 0;
         while let Some(flow) = self.flows.all.get(place) {
@@ -296,7 +297,7 @@ impl Model {
         self.over.clear();
     }
 
-    /// When something is to be done at the latest; slow start has no time of its own here.
+    /// Returns when something is due next; slow start does not count here.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let servers = self.servers.iter().filter_map(|server| server.next(now));
         let walk = self.walk.then_some(now);
@@ -304,7 +305,7 @@ impl Model {
         servers.chain(watches).chain(self.flows.next()).chain(walk).min()
     }
 
-    /// All there is to see; the NAT pools are compared otherwise.
+    /// Returns everything visible from outside; the NAT pools are compared separately.
     pub fn rows(&self, now: Instant) -> Rows {
         let mut flows: Vec<FlowRow> = self.flows.all.iter().map(|flow| self.row(now, flow)).collect();
         flows.sort_by_key(super::engine::name);
@@ -325,7 +326,7 @@ impl Model {
     fn server_row(&self, now: Instant, server: usize) -> ServerRow {
         let it = &self.servers[server];
         let all = self.services.iter().chain(self.last_resorts.iter().flatten());
-        // By one family's flows at least.
+        // For the flows of at least one family.
         let says = |wanted| {
             let by = |v6| all.clone().any(|own| own.servers.contains(&server) && own.health(it, v6) == wanted);
             by(false) || by(true)

@@ -1,7 +1,7 @@
-//! Packets as the model sees them: read field by field, every sum added up.
+//! Packets as the model sees them: read field by field, every checksum computed in full.
 //!
-//! It knows no code of the engine but the names of things. What it does not read (fragments, options, extension
-//! headers, rare protocols) is beyond the model.
+//! It shares only names with the engine, no code. What it does not read (fragments, options, extension headers, rare
+//! protocols) is outside the model's scope.
 
 use equipoise::engine::Reason;
 use equipoise::packet::Protocol;
@@ -18,10 +18,11 @@ pub struct Packet {
     pub src: IpAddr,
     pub dst: IpAddr,
     pub hops: u8,
-    /// Whether it may not be cut; IPv6 never may (RFC 8200, 4.5).
+    /// Whether it must not be fragmented on the way; IPv6 packets never are (RFC 8200, 4.5).
     pub whole_only: bool,
-    /// Where the transport begins, and where the packet ends.
+    /// Where the transport header begins.
     pub at: usize,
+    /// Where the packet ends.
     pub len: usize,
     pub body: Body,
 }
@@ -45,11 +46,10 @@ pub enum Body {
         kind: u8,
         code: u8,
     },
-    /// GRE or ESP.
+    /// GRE or ESP, by protocol number.
     Bare(u8),
 }
 
-/// A TCP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tcp {
     pub src: u16,
@@ -57,7 +57,7 @@ pub struct Tcp {
     pub seq: u32,
     pub ack: u32,
     pub flags: u8,
-    /// Bytes of payload.
+    /// The length of the payload.
     pub len: u32,
 }
 
@@ -67,7 +67,7 @@ impl Tcp {
     }
 }
 
-/// What reading came to.
+/// The result of reading a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
     Packet(Packet),
@@ -194,7 +194,7 @@ impl Packet {
         self.dst.is_ipv6()
     }
 
-    /// Protocol, source and destination as they name a flow; none for what names none.
+    /// Returns the protocol, source and destination that identify a flow; none for a packet that identifies none.
     pub fn ends(&self) -> Option<(Protocol, SocketAddr, SocketAddr)> {
         let (protocol, src, dst) = match self.body {
             Body::Tcp(tcp) => (Protocol::Tcp, tcp.src, tcp.dst),
@@ -206,7 +206,7 @@ impl Packet {
         Some((protocol, SocketAddr::new(self.src, src), SocketAddr::new(self.dst, dst)))
     }
 
-    /// Where the transport keeps its sum, from the start of the packet.
+    /// Returns the offset of the transport checksum from the start of the packet.
     pub fn sum_at(&self) -> Option<usize> {
         match self.body {
             Body::Tcp(_) => Some(self.at + 16),
@@ -216,12 +216,13 @@ impl Packet {
         }
     }
 
-    /// Adds up what the transport's sum covers.
+    /// Returns the sum of what the transport checksum covers, up to `end`.
     pub fn covered(&self, bytes: &[u8], end: usize) -> u16 {
         sum_with_pseudo(bytes, self.at, end, bytes[if self.v6() { 6 } else { 9 }])
     }
 
-    /// Whether the transport's sum is right; one of no sum is, and so is a UDP datagram over IPv4 that has none.
+    /// Returns whether the transport checksum is correct; also true for protocols without a checksum, and for UDP
+    /// datagrams over IPv4 that carry none.
     pub fn sum_is_right(&self, bytes: &[u8]) -> bool {
         match self.body {
             Body::Bare(_) => true,
@@ -232,7 +233,7 @@ impl Packet {
     }
 }
 
-/// The one's complement sum of 16-bit words (RFC 1071).
+/// Returns the one's complement sum of 16-bit words (RFC 1071).
 pub fn sum(bytes: &[u8]) -> u16 {
     let mut total = 0u32;
     for pair in bytes.chunks(2) {
@@ -247,7 +248,7 @@ pub fn plus(a: u16, b: u16) -> u16 {
     ((total & 0xffff) + (total >> 16)) as u16
 }
 
-/// The sum of a transport with its pseudo-header; ICMP over IPv4 has none.
+/// Returns the sum of the transport header, payload and pseudo-header; ICMP over IPv4 has no pseudo-header.
 pub fn sum_with_pseudo(bytes: &[u8], at: usize, end: usize, number: u8) -> u16 {
     let mut pseudo = Vec::new();
     if number != 1 {
@@ -269,7 +270,7 @@ pub fn put_address(bytes: &mut [u8], at: usize, address: IpAddr) {
     }
 }
 
-/// Works out an IPv4 header's sum.
+/// Fills in the header checksum of an IPv4 packet.
 pub fn seal(bytes: &mut [u8]) {
     if bytes[0] >> 4 == 4 {
         put(bytes, 10, 0);
