@@ -12,7 +12,7 @@
 //! The layers, from the bottom up, each importing only layers below it (`tests/layering.rs` checks this):
 //!
 //! ```text
-//!  ids, state, time                  identifiers, health, time
+//!  ids, state, time, words           identifiers, health, time, enums of words
 //!  bucket, rng, schedule             token buckets, random numbers, wake-ups
 //!  packet                            parsing, checksums, rewriting, building
 //!  flow                              flow table, TCP tracker, fragments, NAT ports
@@ -32,6 +32,7 @@ mod rng;
 mod schedule;
 pub mod state;
 pub mod time;
+mod words;
 
 pub mod packet;
 

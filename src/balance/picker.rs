@@ -1,7 +1,7 @@
 //! The algorithms behind one interface: each is given the weights and later changes, proposes a place, and learns
 //! whether its proposal was picked.
 //!
-//! A new algorithm is a variant here, a file of its own beside this one, and a word in `settings.rs`.
+//! A new algorithm is a variant of `Algorithm` in `settings.rs` and a file of its own beside this one.
 
 use super::connection_rate::ConnectionRate;
 use super::hash::Hash;

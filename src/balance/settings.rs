@@ -3,6 +3,7 @@
 use crate::ids::{NatPoolId, PoolId, ServerId};
 pub use crate::packet::Protocol;
 use crate::time::Duration;
+use crate::words::words;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -130,62 +131,32 @@ impl Nat {
     }
 }
 
-/// How a service distributes new flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
-#[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
-    /// In turn, by weight.
-    #[default]
-    RoundRobin,
-    /// To the server with the fewest flows for its weight.
-    LeastConnections,
-    /// To the server with the fewest new flows for its weight within a window.
-    ConnectionRate,
-    /// At random, in proportion to the weights.
-    Random,
-    /// Of two random servers, to the one with fewer flows for its weight.
-    TwoChoices,
-    /// By the client's address or network; when a server goes, only its clients move.
-    SourceHash,
-    /// Maglev's consistent hash (Eisenbud et al., NSDI 2016).
-    Maglev,
-    /// To the server with the shortest probe round trip for its weight.
-    LeastLatency,
-    /// In turn over the best-ranked group that has a usable server.
-    Priority,
-    /// To the server that reports the least load, whatever its weight.
-    ResourceUsage,
-}
-
-impl Algorithm {
-    /// Every algorithm, in documentation order.
-    pub const ALL: [Algorithm; 10] = [
-        Algorithm::RoundRobin,
-        Algorithm::LeastConnections,
-        Algorithm::ConnectionRate,
-        Algorithm::Random,
-        Algorithm::TwoChoices,
-        Algorithm::SourceHash,
-        Algorithm::Maglev,
-        Algorithm::LeastLatency,
-        Algorithm::Priority,
-        Algorithm::ResourceUsage,
-    ];
-
-    /// Returns the word used in configurations and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Algorithm::RoundRobin => "round-robin",
-            Algorithm::LeastConnections => "least-connections",
-            Algorithm::ConnectionRate => "connection-rate",
-            Algorithm::Random => "random",
-            Algorithm::TwoChoices => "two-choices",
-            Algorithm::SourceHash => "source-hash",
-            Algorithm::Maglev => "maglev",
-            Algorithm::LeastLatency => "least-latency",
-            Algorithm::Priority => "priority",
-            Algorithm::ResourceUsage => "resource-usage",
-        }
+words! {
+    /// How a service distributes new flows.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Algorithm {
+        /// In turn, by weight.
+        #[default]
+        RoundRobin = "round-robin",
+        /// To the server with the fewest flows for its weight.
+        LeastConnections = "least-connections",
+        /// To the server with the fewest new flows for its weight within a window.
+        ConnectionRate = "connection-rate",
+        /// At random, in proportion to the weights.
+        Random = "random",
+        /// Of two random servers, to the one with fewer flows for its weight.
+        TwoChoices = "two-choices",
+        /// By the client's address or network; when a server goes, only its clients move.
+        SourceHash = "source-hash",
+        /// Maglev's consistent hash (Eisenbud et al., NSDI 2016).
+        Maglev = "maglev",
+        /// To the server with the shortest probe round trip for its weight.
+        LeastLatency = "least-latency",
+        /// In turn over the best-ranked group that has a usable server.
+        Priority = "priority",
+        /// To the server that reports the least load, whatever its weight.
+        ResourceUsage = "resource-usage",
     }
 }
 

@@ -6,6 +6,7 @@ use super::expect;
 use crate::ids::{PoolId, ServerId};
 use crate::state::Health;
 use crate::time::Duration;
+use crate::words::words;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -159,15 +160,37 @@ pub enum Probe {
 }
 
 impl Probe {
-    /// Returns its name: `icmp`, `tcp`, `http`, `udp`, `dns`.
-    pub const fn name(&self) -> &'static str {
+    /// Returns its type.
+    pub const fn kind(&self) -> ProbeKind {
         match self {
-            Probe::Icmp => "icmp",
-            Probe::Tcp => "tcp",
-            Probe::Http(_) => "http",
-            Probe::Udp { .. } => "udp",
-            Probe::Dns { .. } => "dns",
+            Probe::Icmp => ProbeKind::Icmp,
+            Probe::Tcp => ProbeKind::Tcp,
+            Probe::Http(_) => ProbeKind::Http,
+            Probe::Udp { .. } => ProbeKind::Udp,
+            Probe::Dns { .. } => ProbeKind::Dns,
         }
+    }
+
+    /// Returns the name of its type: `icmp`, `tcp`, `http`, `udp`, `dns`.
+    pub const fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+}
+
+words! {
+    /// The type of a probe, as configurations name it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum ProbeKind {
+        /// An ICMP or ICMPv6 echo request.
+        Icmp = "icmp",
+        /// A TCP SYN.
+        Tcp = "tcp",
+        /// An HTTP/1.1 GET.
+        Http = "http",
+        /// A UDP datagram.
+        Udp = "udp",
+        /// A DNS query over UDP.
+        Dns = "dns",
     }
 }
 

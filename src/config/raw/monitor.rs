@@ -9,7 +9,7 @@ use crate::config::keys;
 use crate::config::problem::{Draft, Span};
 use crate::config::values;
 use crate::config::words::{list, quoted};
-use crate::health::settings::{MonitorSettings, Probe};
+use crate::health::settings::{MonitorSettings, Probe, ProbeKind};
 use crate::state::Health;
 use serde_spanned::Spanned;
 use toml::de::DeTable;
@@ -34,17 +34,15 @@ impl RawMonitor {
 pub(crate) const INITIAL: [(&str, Health); 3] =
     [("up", Health::Up), ("down", Health::Down), ("unknown", Health::Unknown)];
 
-const TYPES: [&str; 5] = ["icmp", "tcp", "http", "udp", "dns"];
-
 /// Reads one `[[pool.monitor]]`.
 pub(crate) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> RawMonitor {
     let mut fields = Fields::new(table, span.clone(), &keys::MONITOR, drafts);
-    let words = TYPES.map(|kind| (kind, kind));
+    let words = ProbeKind::ALL.map(|kind| (kind.name(), kind));
     let kind = fields.required("type", "type = \"tcp\"").and_then(|_| fields.word("type", &words));
     let form = "name = \"web-page\"";
     let name = match fields.value("name") {
         Some(value) => values::name_of(&mut fields, "name", value, form),
-        None => kind.zip(fields.value("type")).map(|(kind, value)| Spanned::new(value.span(), kind.to_string())),
+        None => kind.zip(fields.value("type")).map(|(kind, value)| Spanned::new(value.span(), kind.name().to_string())),
     };
     let Some(kind) = kind else { return RawMonitor { name, span, settings: None } };
     for (key, when) in keys::MONITOR.keys.iter().filter_map(|key| Some((key.name, key.when?))) {
@@ -52,16 +50,16 @@ pub(crate) fn monitor(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
             [kind] => format!("use type {}, or remove the key", quoted(kind)),
             types => format!("use one of the types {}, or remove the key", list(types)),
         };
-        fields.fits(key, when.is.contains(&kind), &format!("with type {}", quoted(kind)), &help);
+        fields.fits(key, when.is.contains(&kind.name()), &format!("with type {}", quoted(kind.name())), &help);
     }
     let probe = match kind {
-        "http" => probe::http(&mut fields),
-        "udp" => probe::udp(&mut fields),
-        "dns" => probe::dns(&mut fields),
-        "tcp" => Probe::Tcp,
-        _ => Probe::Icmp,
+        ProbeKind::Http => probe::http(&mut fields),
+        ProbeKind::Udp => probe::udp(&mut fields),
+        ProbeKind::Dns => probe::dns(&mut fields),
+        ProbeKind::Tcp => Probe::Tcp,
+        ProbeKind::Icmp => Probe::Icmp,
     };
-    let settings = common(&mut fields, name.as_ref().map_or(kind, |name| name.get_ref().as_str()), probe);
+    let settings = common(&mut fields, name.as_ref().map_or(kind.name(), |name| name.get_ref().as_str()), probe);
     if fields.is_clean() {
         contradictions(&mut fields, &settings);
     }

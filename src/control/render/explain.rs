@@ -4,6 +4,7 @@
 
 use super::{bytes, count, duration, printable};
 use crate::balance::Admin;
+use crate::engine::FlowRow;
 use crate::engine::explain::{CandidateLine, Explanation, LimitLine, OutcomeRow, RuleLine, ServiceLine, StickyLine};
 use crate::packet::Side;
 
@@ -81,24 +82,40 @@ fn flow(explanation: &Explanation) -> Vec<String> {
         Some(Side::Server) => ", from the server",
         None => "",
     };
-    let source = row.source.map_or(String::new(), |source| format!(" as {source}"));
-    let rule = row.rule.as_ref().map_or(String::new(), |rule| format!(", rule {rule}"));
+    // A new field must be named here: it is shown, or left to `--json`.
+    let FlowRow {
+        id,
+        protocol,
+        client,
+        listen,
+        service,
+        server,
+        server_address,
+        source,
+        picked_by,
+        rule,
+        state,
+        age_ms,
+        idle_ms,
+        expires_in_ms,
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+    } = row;
+    let source = source.map_or(String::new(), |source| format!(" as {source}"));
+    let rule = rule.as_ref().map_or(String::new(), |rule| format!(", rule {rule}"));
     vec![
-        format!("{} {}, {}{from}", row.id, row.protocol.name(), row.state.name()),
-        format!("client {} -> {} (service {}{rule})", row.client, row.listen, row.service),
-        format!("server {} at {}{source}, picked by {}", row.server, row.server_address, row.picked_by.name()),
-        format!(
-            "age {}, idle {}, expires in {}",
-            duration(row.age_ms),
-            duration(row.idle_ms),
-            duration(row.expires_in_ms)
-        ),
+        format!("{} {}, {}{from}", id, protocol.name(), state.name()),
+        format!("client {} -> {} (service {}{rule})", client, listen, service),
+        format!("server {} at {}{source}, picked by {}", server, server_address, picked_by.name()),
+        format!("age {}, idle {}, expires in {}", duration(*age_ms), duration(*idle_ms), duration(*expires_in_ms)),
         format!(
             "packets: {} in ({}), {} out ({})",
-            count(row.packets_in),
-            bytes(row.bytes_in),
-            count(row.packets_out),
-            bytes(row.bytes_out)
+            count(*packets_in),
+            bytes(*bytes_in),
+            count(*packets_out),
+            bytes(*bytes_out)
         ),
     ]
 }

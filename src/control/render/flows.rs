@@ -51,22 +51,43 @@ impl FlowPrinter {
 }
 
 fn cells(row: &FlowRow) -> [String; COLUMNS] {
+    // A new field must be named here: it gets a column, or is left to `--json`.
+    let FlowRow {
+        id,
+        protocol,
+        client,
+        listen,
+        service,
+        server,
+        server_address,
+        source,
+        picked_by: _,
+        rule: _,
+        state,
+        age_ms,
+        idle_ms,
+        expires_in_ms,
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+    } = row;
     [
-        row.id.to_string(),
-        row.protocol.name().into(),
-        row.client.to_string(),
-        row.service.clone(),
-        row.listen.to_string(),
-        row.server.clone(),
-        row.source.map_or(row.server_address.to_string(), |source| format!("{} as {source}", row.server_address)),
-        row.state.name().into(),
-        duration(row.age_ms),
-        duration(row.idle_ms),
-        duration(row.expires_in_ms),
-        count(row.packets_in),
-        bytes(row.bytes_in),
-        count(row.packets_out),
-        bytes(row.bytes_out),
+        id.to_string(),
+        protocol.name().into(),
+        client.to_string(),
+        service.clone(),
+        listen.to_string(),
+        server.clone(),
+        source.map_or(server_address.to_string(), |source| format!("{server_address} as {source}")),
+        state.name().into(),
+        duration(*age_ms),
+        duration(*idle_ms),
+        duration(*expires_in_ms),
+        count(*packets_in),
+        bytes(*bytes_in),
+        count(*packets_out),
+        bytes(*bytes_out),
     ]
 }
 
