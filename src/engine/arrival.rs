@@ -2,7 +2,7 @@
 
 use super::Reason;
 use crate::flow::{Datagram, Key};
-use crate::packet::{Malformed, Meta, Parsed, Protocol, Transport, parse, parse_first};
+use crate::packet::{Malformed, Meta, Parsed, Protocol, Transport, parse_first};
 use crate::time::Instant;
 
 /// A packet with valid headers. It is passed by reference and carries everything that was parsed from its bytes.
@@ -12,10 +12,8 @@ pub(super) struct Arrival<'p> {
     pub(super) now: Instant,
     /// The packet, followed by padding. Only carrying out a step changes it.
     pub(super) bytes: &'p mut [u8],
-    pub(super) parsed: Parsed,
+    pub(super) parsed: &'p mut Parsed,
     pub(super) meta: Meta,
-    /// The key for finding its flow; none if it cannot have one.
-    pub(super) key: Option<Key>,
     /// How many packets it represents: more than one if a device delivers segments of one flow together.
     pub(super) packets: u64,
     /// For a first fragment: what it has in common with the other fragments of its packet.
@@ -23,18 +21,17 @@ pub(super) struct Arrival<'p> {
 }
 
 impl<'p> Arrival<'p> {
-    /// Parses a packet.
-    ///
-    /// # Errors
-    /// What is wrong with its headers, and its bytes.
+    /// Creates it from a parsed packet. The headers are borrowed: reading them back for a copy right after `parse` has
+    /// written them stalls the processor.
     #[inline]
-    pub(super) fn new(now: Instant, bytes: &'p mut [u8], meta: Meta) -> Result<Self, (Malformed, &'p mut [u8])> {
-        let parsed = match parse(bytes) {
-            Ok(parsed) => parsed,
-            Err(malformed) => return Err((malformed, bytes)),
-        };
-        let packets = packets(&parsed, meta);
-        Ok(Arrival { now, key: key(&parsed), bytes, parsed, meta, packets, datagram: None })
+    pub(super) fn new(now: Instant, bytes: &'p mut [u8], parsed: &'p mut Parsed, meta: Meta) -> Self {
+        Arrival { now, bytes, packets: packets(parsed, meta), parsed, meta, datagram: None }
+    }
+
+    /// Returns the key for finding its flow; none if it cannot have one.
+    #[inline]
+    pub(super) fn key(&self) -> Option<Key> {
+        key(self.parsed)
     }
 
     /// Parses the transport header of a first fragment, which then represents the packet that it begins.
@@ -42,8 +39,8 @@ impl<'p> Arrival<'p> {
     /// # Errors
     /// What is wrong with its transport header; the arrival is unchanged.
     pub(super) fn begin_packet(&mut self, datagram: Datagram) -> Result<(), Malformed> {
-        self.parsed = parse_first(self.bytes, &self.parsed)?;
-        (self.key, self.packets, self.datagram) = (key(&self.parsed), 1, Some(datagram));
+        *self.parsed = parse_first(self.bytes, self.parsed)?;
+        (self.packets, self.datagram) = (1, Some(datagram));
         Ok(())
     }
 
@@ -56,7 +53,7 @@ impl<'p> Arrival<'p> {
     /// Returns the size that the path must support: for a super-packet, that of one segment.
     #[inline]
     pub(super) fn size(&self) -> usize {
-        let Parsed { len, .. } = self.parsed;
+        let len = self.parsed.len;
         match self.meta.gso_size {
             0 => len,
             size => (len - self.parsed.payload_len() + usize::from(size)).min(len),

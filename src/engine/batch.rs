@@ -4,7 +4,7 @@
 
 use super::arrival::Arrival;
 use super::{Engine, Verdict};
-use crate::packet::Meta;
+use crate::packet::{Meta, parse};
 use crate::time::Instant;
 
 /// A packet for [`Engine::handle_batch`].
@@ -56,24 +56,20 @@ impl Engine {
             // Parsing keeps no slot of the table: earlier packets may move or end any flow.
             let mut staged = [const { None }; STAGE];
             for (packet, staged) in packets.iter_mut().zip(&mut staged) {
-                *staged = Some((packet.at, Arrival::new(packet.at, packet.bytes, packet.meta)));
+                *staged = Some(parse(packet.bytes));
             }
-            for (at, arrival) in staged.into_iter().flatten() {
+            for (packet, parsed) in packets.iter_mut().zip(staged.iter_mut().flatten()) {
+                let at = packet.at;
                 let later = now.is_some_and(|now| now < at);
                 if later && self.poll_timeout().is_some_and(|due| due <= at) {
                     return handled;
                 }
                 let place = handled;
-                match arrival {
-                    Ok(mut arrival) => {
-                        let verdict = self.handle(&mut arrival);
-                        sink(Outcome::Packet { place, verdict, bytes: arrival.bytes });
-                    }
-                    Err((malformed, bytes)) => {
-                        let verdict = self.drop_malformed(malformed, bytes);
-                        sink(Outcome::Packet { place, verdict, bytes });
-                    }
-                }
+                let verdict = match parsed {
+                    Ok(parsed) => self.handle(&mut Arrival::new(at, packet.bytes, parsed, packet.meta)),
+                    Err(malformed) => self.drop_malformed(*malformed, packet.bytes),
+                };
+                sink(Outcome::Packet { place, verdict, bytes: packet.bytes });
                 self.drain(at, &mut own, &mut sink);
                 (handled, now) = (handled + 1, Some(at));
             }

@@ -3,7 +3,7 @@
 //! It dispatches and decides nothing; deciding is up to [`super::look`].
 
 use super::arrival::{self, Arrival};
-use super::look::look;
+use super::look::Look;
 use super::step::{Sign, Step};
 use super::{Consumed, Engine, Verdict};
 use crate::flow::{Datagram, Piece};
@@ -23,7 +23,11 @@ impl Engine {
         self.scratch.has_freed_ports = false;
         loop {
             self.advance();
-            let step = look(&self.plan, &self.standing, &self.shard, arrival, &mut self.scratch);
+            let look = Look::new(&self.plan, &self.standing, &self.shard);
+            let step = match look.plain(arrival) {
+                Ok(found) => return self.shard.carry_plain(arrival, found),
+                Err(found) => look.decide(arrival, found, &mut self.scratch),
+            };
             if let Some(verdict) = self.carry_out(arrival, step) {
                 return verdict;
             }

@@ -63,7 +63,7 @@ pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
 use crate::config::Settings;
 use crate::flow::TableTooBig;
 use crate::health::{HealthSettings, Monitors};
-use crate::packet::{Malformed, Meta};
+use crate::packet::{Malformed, Meta, parse};
 use crate::time::Instant;
 use arrival::Arrival;
 use shard::Shard;
@@ -146,9 +146,9 @@ impl Engine {
     pub fn handle_packet(&mut self, now: Instant, packet: &mut [u8], meta: Meta) -> Verdict {
         #[cfg(test)]
         let foreseen = self.foresee(now, packet, meta);
-        let verdict = match Arrival::new(now, packet, meta) {
-            Ok(mut arrival) => self.handle(&mut arrival),
-            Err((malformed, packet)) => self.drop_malformed(malformed, packet),
+        let verdict = match &mut parse(packet) {
+            Ok(parsed) => self.handle(&mut Arrival::new(now, packet, parsed, meta)),
+            Err(malformed) => self.drop_malformed(*malformed, packet),
         };
         #[cfg(test)]
         testing::assert_foreseen(&foreseen, &verdict, packet);

@@ -26,7 +26,7 @@ impl Engine {
     /// Passes a probe packet to the monitors.
     #[cold]
     pub(super) fn probe(&mut self, arrival: &Arrival<'_>) -> Verdict {
-        let taken = self.monitors.handle_packet(arrival.now, arrival.bytes, &arrival.parsed, arrival.meta);
+        let taken = self.monitors.handle_packet(arrival.now, arrival.bytes, arrival.parsed, arrival.meta);
         self.take_health(arrival.now);
         self.advance();
         match taken {

@@ -418,6 +418,21 @@ impl Table {
         Track { ends, tracked }
     }
 
+    /// Equals [`Table::track`] followed by [`Table::follow`], for a segment without SYN, which cannot reopen its flow.
+    /// It works in place: copying the numbers of both ends out and back costs more than tracking.
+    #[inline]
+    pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) {
+        let flow = &mut self.flows[index as usize];
+        debug_assert!(!segment.flags.syn(), "a SYN may reopen its flow");
+        let tracked = flow.tcp.step(flow.state, from, segment);
+        if flow.state == TimeoutState::Reset && !flow.tcp.has_reset(from) && now.since(flow.touched) < UNDER_WAY {
+            return;
+        }
+        if let Tracked::Refresh(state) = tracked {
+            self.touch(now, index, state);
+        }
+    }
+
     /// Updates a flow's state to what [`Table::track`] computed, and restarts the timeout if the segment proves that
     /// the flow is alive.
     #[inline]

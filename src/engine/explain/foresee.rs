@@ -144,7 +144,7 @@ impl<'e> Prospect<'e> {
                         if let Some(id) = id {
                             rewrite::identification(&mut arrival.bytes[about.at..], *id);
                         }
-                        rewrite::error(arrival.bytes, &arrival.parsed, about, outer, inner);
+                        rewrite::error(arrival.bytes, arrival.parsed, about, outer, inner);
                         Verdict::Forward { len, why }
                     }
                     ErrorOnward::Emit => Verdict::Emit { why },
@@ -164,10 +164,10 @@ impl<'e> Prospect<'e> {
         match *onward {
             Onward::Rewrite { mss, id } => {
                 if let Some(most) = mss {
-                    rewrite::clamp_mss(arrival.bytes, &arrival.parsed, most, partial);
+                    rewrite::clamp_mss(arrival.bytes, arrival.parsed, most, partial);
                 }
                 if let Some(going) = self.going(step) {
-                    rewrite::translate(arrival.bytes, &arrival.parsed, &going.translation(), partial);
+                    rewrite::translate(arrival.bytes, arrival.parsed, &going.translation(), partial);
                 }
                 if let Some(id) = id {
                     rewrite::identification(arrival.bytes, id);

@@ -16,7 +16,7 @@ use super::look::Going;
 use super::step::{ErrorOnward, Follow, Onward, Step};
 use super::{Engine, Forwarded, Verdict};
 use crate::flow::{Datagram, TimeoutState, Tracked};
-use crate::packet::{ErrorKind, Meta, Protocol, Side, Transport, describe, error_kind};
+use crate::packet::{ErrorKind, Meta, Protocol, Side, Transport, describe, error_kind, parse};
 use crate::time::{Duration, Instant};
 use foresee::Prospect;
 
@@ -25,9 +25,9 @@ impl Engine {
     pub fn explain(&self, now: Instant, packet: &[u8], meta: Meta) -> Explanation {
         let mut bytes = packet.to_vec();
         let mut explanation = Explanation { packet: describe(packet), ..Explanation::default() };
-        match Arrival::new(now, &mut bytes, meta) {
-            Ok(mut arrival) => explain(self, &mut arrival, packet, &mut explanation),
-            Err((malformed, _)) => explanation.outcome = settled(&Verdict::Drop(arrival::reason(malformed))),
+        match &mut parse(packet) {
+            Ok(parsed) => explain(self, &mut Arrival::new(now, &mut bytes, parsed, meta), packet, &mut explanation),
+            Err(malformed) => explanation.outcome = settled(&Verdict::Drop(arrival::reason(*malformed))),
         }
         explanation
     }
@@ -35,9 +35,10 @@ impl Engine {
     /// Returns the outcome of a packet at `now`; changes nothing.
     pub fn foresee(&self, now: Instant, packet: &[u8], meta: Meta) -> Foreseen {
         let mut bytes = packet.to_vec();
-        let (verdict, sends) = match Arrival::new(now, &mut bytes, meta) {
-            Err((malformed, _)) => (Some(Verdict::Drop(arrival::reason(malformed))), Vec::new()),
-            Ok(mut arrival) => {
+        let (verdict, sends) = match &mut parse(packet) {
+            Err(malformed) => (Some(Verdict::Drop(arrival::reason(*malformed))), Vec::new()),
+            Ok(parsed) => {
+                let mut arrival = Arrival::new(now, &mut bytes, parsed, meta);
                 let mut prospect = Prospect::new(self);
                 let step = prospect.step(&arrival);
                 (prospect.apply(&mut arrival, &step), prospect.sends(&step))
@@ -147,7 +148,7 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
                 shard.table().id(*flow),
                 cause.name()
             ));
-            let found = arrival.key.as_ref().and_then(|key| shard.table().find(key));
+            let found = arrival.key().and_then(|key| shard.table().find(&key));
             explanation.from = found.map(|found| found.side);
             explanation.outcome.server = Some(plan.server_name(shard.table().flow(*flow).server_id));
             explanation.flow = Some(shard.row(plan, arrival.now, *flow));
@@ -156,10 +157,10 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
         Step::Settle(_) if matches!(arrival.parsed.transport, Transport::Icmp { .. }) => {
             (prospect.look().quoted_flow(arrival), None)
         }
-        Step::Stop(_) => (arrival.key.as_ref().and_then(|key| shard.table().find(key)), None),
+        Step::Stop(_) => (arrival.key().and_then(|key| shard.table().find(&key)), None),
         _ => (None, None),
     };
-    if let Some(ErrorKind::TooBig(mtu)) = error_kind(arrival.bytes, &arrival.parsed) {
+    if let Some(ErrorKind::TooBig(mtu)) = error_kind(arrival.bytes, arrival.parsed) {
         explanation.notes.push(format!("it reports an MTU of {mtu} bytes"));
     }
     let Some(found) = found else {

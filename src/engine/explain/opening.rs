@@ -16,7 +16,7 @@ const MOST_CANDIDATES: usize = 256;
 
 /// Adds the parts that apply to it.
 pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
-    let (Some(key), Step::Open(_) | Step::Settle(_)) = (&arrival.key, step) else { return };
+    let (Some(key), Step::Open(_) | Step::Settle(_)) = (&arrival.key(), step) else { return };
     rules(prospect, arrival, key, explanation);
     let Some(service) = prospect.scratch.opening.service else { return };
     explanation.service = Some(service_line(prospect, key, service));

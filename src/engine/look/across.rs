@@ -37,10 +37,10 @@ impl Look<'_> {
             let mut clamped = None;
             if let Some(most) = mss {
                 let packet: &mut Vec<u8> = clamped.insert(arrival.bytes[..arrival.parsed.len].to_vec());
-                rewrite::clamp_mss(packet, &arrival.parsed, most, arrival.meta.partial_checksum);
+                rewrite::clamp_mss(packet, arrival.parsed, most, arrival.meta.partial_checksum);
             }
             let packet = clamped.as_deref().unwrap_or(&*arrival.bytes);
-            return match self.fragment_across((packet, &arrival.parsed), going, id, &mut scratch.emission) {
+            return match self.fragment_across((packet, arrival.parsed), going, id, &mut scratch.emission) {
                 Ok(()) => Onward::Emit { ids: 0 },
                 Err(Reason::Untranslatable) => stop(self.untranslatable(arrival, scratch)),
                 Err(reason) => stop(Settled::drop(reason)),
@@ -50,7 +50,7 @@ impl Look<'_> {
         let made = &mut scratch.trial;
         made.clear();
         let to = across_to(going);
-        let Ok(meta) = family::translate(made, arrival.bytes, &arrival.parsed, &to, id as u16, arrival.meta) else {
+        let Ok(meta) = family::translate(made, arrival.bytes, arrival.parsed, &to, id as u16, arrival.meta) else {
             return Onward::Stop { settled: self.untranslatable(arrival, scratch), ids: 1 };
         };
         if let (Some(most), Ok(parsed)) = (mss, parse(made)) {
@@ -67,7 +67,7 @@ impl Look<'_> {
     /// 4.4 and 5.4); not if its checksum is missing (RFC 6146, 3.4).
     #[cold]
     pub(super) fn untranslatable(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Settled {
-        let why = family::can_cross(&mut scratch.trial, arrival.bytes, &arrival.parsed, arrival.meta);
+        let why = family::can_cross(&mut scratch.trial, arrival.bytes, arrival.parsed, arrival.meta);
         if !self.plan.answers().other_protocol || why == Err(Untranslatable::UdpNoSum) {
             return Settled::drop(Reason::Untranslatable);
         }
@@ -182,7 +182,7 @@ impl Look<'_> {
         let made = &mut scratch.trial;
         made.clear();
         let stop = |reason| ErrorOnward::Stop { settled: Settled::drop(reason), ids: 1 };
-        if family::translate_error(made, arrival.bytes, &arrival.parsed, outer, &inner, &mtus, id).is_err() {
+        if family::translate_error(made, arrival.bytes, arrival.parsed, outer, &inner, &mtus, id).is_err() {
             return stop(Reason::Untranslatable);
         }
         if !self.shard.answers().has_room(made.len()) {

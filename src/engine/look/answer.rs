@@ -77,7 +77,7 @@ impl Look<'_> {
     /// Answers a TCP packet without a flow with a reset (RFC 9293, 3.10.7.1), within the limit.
     pub(super) fn reset(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Settled {
         let mut packet = [0; build::MOST];
-        let Some(len) = build::reset(&mut packet, &arrival.parsed) else { return Settled::drop(Reason::TcpNoFlow) };
+        let Some(len) = build::reset(&mut packet, arrival.parsed) else { return Settled::drop(Reason::TcpNoFlow) };
         if !self.shard.answers().allows(arrival.now, For::Strangers) {
             return Settled::drop(Reason::TcpNoFlow);
         }

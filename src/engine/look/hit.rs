@@ -46,11 +46,7 @@ impl Look<'_> {
             Transport::Tcp { .. } => {
                 Follow::Tcp(self.table().track(arrival.now, found.index, found.side, &segment(arrival)))
             }
-            Transport::Udp { .. } | Transport::Sctp { .. } | Transport::Other => Follow::Touch(match found.side {
-                Side::Server => TimeoutState::UdpTwoWay,
-                Side::Client => self.table().flow(found.index).state(),
-            }),
-            _ => Follow::Touch(TimeoutState::Icmp),
+            _ => Follow::Touch(touched_state(arrival, found.side, self.table().flow(found.index).state())),
         }
     }
 
@@ -131,8 +127,18 @@ pub(super) fn first_follow(arrival: &Arrival<'_>, protocol: Protocol) -> Follow 
     }
 }
 
+/// Returns the state in which a packet without sequence numbers restarts the timeout of its flow.
 #[inline]
-fn segment(arrival: &Arrival<'_>) -> Segment {
+pub(in crate::engine) fn touched_state(arrival: &Arrival<'_>, from: Side, state: TimeoutState) -> TimeoutState {
+    match (arrival.parsed.transport, from) {
+        (Transport::Udp { .. } | Transport::Sctp { .. } | Transport::Other, Side::Server) => TimeoutState::UdpTwoWay,
+        (Transport::Udp { .. } | Transport::Sctp { .. } | Transport::Other, Side::Client) => state,
+        _ => TimeoutState::Icmp,
+    }
+}
+
+#[inline]
+pub(in crate::engine) fn segment(arrival: &Arrival<'_>) -> Segment {
     let Transport::Tcp { flags, seq, ack, .. } = arrival.parsed.transport else {
         return Segment { flags: Default::default(), seq: 0, ack: 0, len: 0 };
     };

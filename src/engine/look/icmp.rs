@@ -18,12 +18,12 @@ const LEAST_MTU: [u32; 2] = [68, 1280];
 impl Look<'_> {
     /// Decides an ICMP message that is not an echo.
     pub(super) fn icmp(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Step {
-        let Some(kind) = error_kind(arrival.bytes, &arrival.parsed) else {
+        let Some(kind) = error_kind(arrival.bytes, arrival.parsed) else {
             let to_us = self.plan.is_own(arrival.parsed.addresses.dst());
             let settled = if to_us { Settled::drop(Reason::IcmpUnhandled) } else { Settled::FOREIGN };
             return settled.into();
         };
-        let about = quote(arrival.bytes, &arrival.parsed);
+        let about = quote(arrival.bytes, arrival.parsed);
         let found = about.as_ref().ok().and_then(|about| self.find_quoted(about));
         let (Ok(about), Some(found)) = (about, found) else {
             return self.icmp_of_no_flow(arrival, kind, about).into();
@@ -40,7 +40,7 @@ impl Look<'_> {
 
     /// Returns the flow that an ICMP error is about and the side that it came from, whether or not it is plausible.
     pub(in crate::engine) fn quoted_flow(&self, arrival: &Arrival<'_>) -> Option<Found> {
-        self.find_quoted(&quote(arrival.bytes, &arrival.parsed).ok()?)
+        self.find_quoted(&quote(arrival.bytes, arrival.parsed).ok()?)
     }
 
     /// Returns the flow that a quoted packet belongs to and the side that it was sent to.

@@ -15,6 +15,7 @@ mod miss;
 mod onward;
 mod open;
 
+pub(super) use hit::{segment, touched_state};
 pub(super) use onward::Going;
 
 use onward::most_pieces;
@@ -27,6 +28,7 @@ use super::step::{Scratch, Step};
 use crate::balance::{Ask, Overlay};
 use crate::flow::{Draw, Found, GivenBack, Key, Table};
 use crate::ids::ServiceId;
+use crate::packet::{Side, Transport};
 use std::net::IpAddr;
 
 /// What a look reads.
@@ -60,18 +62,6 @@ pub(super) struct Without {
     pub(super) client: IpAddr,
 }
 
-/// Decides a packet. `scratch` receives what is too big for the step.
-#[inline]
-pub(super) fn look(
-    plan: &Plan,
-    standing: &Standing,
-    shard: &Shard,
-    arrival: &Arrival<'_>,
-    scratch: &mut Scratch,
-) -> Step {
-    Look { plan, standing, shard, foresight: None }.look(arrival, scratch)
-}
-
 impl<'a> Look<'a> {
     pub(super) fn new(plan: &'a Plan, standing: &'a Standing, shard: &'a Shard) -> Self {
         Look { plan, standing, shard, foresight: None }
@@ -82,14 +72,45 @@ impl<'a> Look<'a> {
         Look { foresight: Some(foresight), ..self }
     }
 
-    /// Decides a packet.
+    /// Decides a packet. `scratch` receives what is too big for the step.
     #[inline]
     pub(super) fn look(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Step {
-        let Some(key) = &arrival.key else { return self.without_key(arrival, scratch) };
-        match self.find(key) {
+        let found = arrival.key().and_then(|key| self.find(&key));
+        self.decide(arrival, found, scratch)
+    }
+
+    /// Decides a packet whose flow, if any, has been found.
+    pub(super) fn decide(&self, arrival: &Arrival<'_>, found: Option<Found>, scratch: &mut Scratch) -> Step {
+        let Some(key) = &arrival.key() else { return self.without_key(arrival, scratch) };
+        match found {
             Some(found) => self.hit(arrival, found, scratch),
             None => self.miss(arrival, key, scratch),
         }
+    }
+
+    /// Finds a packet's flow, and returns it if [`Look::hit`] would only rewrite the packet in place and learn nothing
+    /// about the server, which is the case for almost every packet. Returning a [`Step`] for these through memory made
+    /// a hit 1.6 times slower.
+    ///
+    /// # Errors
+    /// The flow, if any, of a packet that [`Look::decide`] has to decide.
+    #[inline]
+    pub(super) fn plain(&self, arrival: &Arrival<'_>) -> Result<Found, Option<Found>> {
+        let Some(found) = arrival.key().and_then(|key| self.find(&key)) else { return Err(None) };
+        let (flow, parsed) = (self.table().flow(found.index), &arrival.parsed);
+        let v6 = self.table().is_v6(found.index, Side::Server);
+        let mtu = match found.side {
+            Side::Server => self.plan.client_mtu(),
+            Side::Client => self.standing.path_mtu(flow.server_id, v6),
+        };
+        let plain = arrival.hops() > 1
+            && parsed.whole
+            && !matches!(parsed.transport, Transport::Tcp { flags, .. } if flags.syn())
+            && !self.standing.may_be_gone(flow.server_id)
+            && flow.packets[Side::Server as usize] != 0
+            && !self.table().crosses(found.index)
+            && (mtu == 0 || arrival.size() <= usize::from(mtu));
+        if plain { Ok(found) } else { Err(Some(found)) }
     }
 
     #[inline]

@@ -133,7 +133,7 @@ impl Look<'_> {
         let (address, port) = endpoint.ok_or(Reason::NoServer)?;
         let crosses = address.is_ipv6() != v6;
         // A flow whose first packet cannot be translated would be state without cause.
-        if crosses && family::can_cross(&mut scratch.trial, arrival.bytes, &arrival.parsed, arrival.meta).is_err() {
+        if crosses && family::can_cross(&mut scratch.trial, arrival.bytes, arrival.parsed, arrival.meta).is_err() {
             return Err(Reason::Untranslatable.into());
         }
         let own = (client.addresses.src(), client.src_port);

@@ -1,6 +1,7 @@
 //! Carries out a step: counts, takes, creates flows and rewrites packets, and decides nothing.
 
 use super::super::arrival::Arrival;
+use super::super::look::{segment, touched_state};
 use super::super::plan::Plan;
 use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, FlowError, Follow, Hit, Onward, Opening, Reply, Scratch, Settled};
@@ -8,13 +9,30 @@ use super::super::{Ended, Event, Forwarded, Verdict};
 use super::Shard;
 use crate::balance::PickedBy;
 use crate::flow::{Found, NewFlow};
-use crate::packet::{Side, rewrite};
+use crate::packet::{Side, Transport, rewrite};
 use crate::time::Duration;
 
 /// For how long the pressure on a priority is not reported again.
 const QUIET: Duration = Duration::from_secs(60);
 
 impl Shard {
+    /// Sends on a packet of a flow that is only rewritten.
+    #[inline]
+    pub(in crate::engine) fn carry_plain(&mut self, arrival: &mut Arrival<'_>, found: Found) -> Verdict {
+        if let Transport::Tcp { .. } = arrival.parsed.transport {
+            self.table.on_segment(arrival.now, found.index, found.side, &segment(arrival));
+        } else {
+            let state = touched_state(arrival, found.side, self.table.flow(found.index).state());
+            self.table.touch(arrival.now, found.index, state);
+        }
+        let translation = self.table.translation(found.index, found.side);
+        rewrite::translate(arrival.bytes, arrival.parsed, &translation, arrival.meta.partial_checksum);
+        let len = arrival.parsed.len;
+        self.count_in_flow(found, arrival.packets, len as u64);
+        let why = Forwarded::Translated { flow: self.table.id(found.index), from: found.side, opened: false };
+        Verdict::Forward { len, why }
+    }
+
     /// Sends a packet of a flow on, or stops it.
     #[inline]
     pub(in crate::engine) fn carry_hit(&mut self, arrival: &mut Arrival<'_>, hit: &Hit, scratch: &Scratch) -> Verdict {
@@ -42,10 +60,10 @@ impl Shard {
             Onward::Rewrite { mss, id } => {
                 let partial = arrival.meta.partial_checksum;
                 if let Some(most) = mss {
-                    rewrite::clamp_mss(arrival.bytes, &arrival.parsed, most, partial);
+                    rewrite::clamp_mss(arrival.bytes, arrival.parsed, most, partial);
                 }
                 let translation = self.table.translation(found.index, found.side);
-                rewrite::translate(arrival.bytes, &arrival.parsed, &translation, partial);
+                rewrite::translate(arrival.bytes, arrival.parsed, &translation, partial);
                 if let Some(id) = id {
                     rewrite::identification(arrival.bytes, id);
                 }
@@ -192,7 +210,7 @@ impl Shard {
                 if let Some(id) = id {
                     rewrite::identification(&mut arrival.bytes[about.at..], *id);
                 }
-                rewrite::error(arrival.bytes, &arrival.parsed, about, outer, inner);
+                rewrite::error(arrival.bytes, arrival.parsed, about, outer, inner);
                 Verdict::Forward { len: arrival.parsed.len, why }
             }
             ErrorOnward::Emit => {

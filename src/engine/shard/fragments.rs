@@ -11,7 +11,7 @@ use super::super::{Consumed, Forwarded, Reason, Verdict};
 use super::Shard;
 use crate::flow::{Datagram, Fate, Found, Key, Later, Piece, Refused};
 use crate::ids::FlowId;
-use crate::packet::{Addresses, Meta, Protocol, Quote, Side, rewrite};
+use crate::packet::{Addresses, Meta, Protocol, Quote, Side, parse, rewrite};
 use crate::time::Instant;
 
 impl Shard {
@@ -52,7 +52,8 @@ impl Shard {
     ) {
         let (fate, became) = self.fate(verdict, datagram);
         for mut waiting in self.fragments.settle(now, datagram, fate, became) {
-            let Ok(mut arrival) = Arrival::new(now, &mut waiting, Meta::default()) else { continue };
+            let Ok(parsed) = &mut parse(&waiting) else { continue };
+            let mut arrival = Arrival::new(now, &mut waiting, parsed, Meta::default());
             if let Verdict::Forward { len, .. } = self.send_fragment(of, &mut arrival, (fate, became), scratch) {
                 self.answers.send(&waiting[..len], Meta::default());
             }
@@ -119,7 +120,7 @@ impl Shard {
         match Look::new(plan, standing, self).later_fragment(arrival, &going, id, scratch) {
             Onward::Rewrite { id, .. } => {
                 let to = self.table.key(index, from.other()).addresses.reversed();
-                rewrite::later_fragment(arrival.bytes, &arrival.parsed, &to);
+                rewrite::later_fragment(arrival.bytes, arrival.parsed, &to);
                 id.inspect(|id| rewrite::identification(arrival.bytes, *id));
                 self.count_in_flow(found, 1, len as u64);
                 Verdict::Forward { len, why }
