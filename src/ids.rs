@@ -22,19 +22,26 @@ pub struct ServerId(pub u32);
 
 /// A flow's slot in the table, with a generation, so that a reused slot is a different flow.
 ///
-/// Printed, parsed and serialized as `index.generation`: `1042.3`.
+/// Printed, parsed and serialized as `index.generation`: `1042.3`; that of a half-open flow, which gets another one when
+/// its handshake is complete, as `h1042.3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct FlowId {
-    /// Slot in the table.
+    /// Slot in the table; with [`FlowId::HALF_OPEN`] set, in the store of half-open flows.
     pub index: u32,
     /// How often the slot has been reused.
     pub generation: u32,
 }
 
+impl FlowId {
+    /// Set in the index of a half-open flow.
+    pub const HALF_OPEN: u32 = 1 << 31;
+}
+
 impl fmt::Display for FlowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.generation)
+        let mark = if self.index & FlowId::HALF_OPEN != 0 { "h" } else { "" };
+        write!(f, "{mark}{}.{}", self.index & !FlowId::HALF_OPEN, self.generation)
     }
 }
 
@@ -44,8 +51,11 @@ impl FromStr for FlowId {
     fn from_str(text: &str) -> Result<Self, String> {
         // `parse` alone would accept a sign.
         let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse().ok()).flatten();
-        text.split_once('.')
-            .and_then(|(index, generation)| Some(FlowId { index: number(index)?, generation: number(generation)? }))
+        let (mark, rest) = text.strip_prefix('h').map_or((0, text), |rest| (FlowId::HALF_OPEN, rest));
+        rest.split_once('.')
+            .and_then(|(index, generation)| Some((number(index)?, number(generation)?)))
+            .filter(|(index, _)| index & FlowId::HALF_OPEN == 0)
+            .map(|(index, generation)| FlowId { index: index | mark, generation })
             .ok_or_else(|| {
                 format!("`{text}` is not a flow ID, which has the form INDEX.GENERATION, for example 1042.3")
             })
@@ -77,7 +87,9 @@ mod tests {
         assert_eq!("1042.3".parse(), Ok(id));
         assert_eq!(serde_json::to_string(&id).unwrap(), "\"1042.3\"");
         assert_eq!(serde_json::from_str::<FlowId>("\"1042.3\"").unwrap(), id);
-        for bad in ["", "1", "1.", ".1", "+1.2", "1.2.3", "4294967296.0", "a.b"] {
+        let half_open = FlowId { index: 7 | FlowId::HALF_OPEN, generation: 1 };
+        assert_eq!((half_open.to_string().as_str(), "h7.1".parse()), ("h7.1", Ok(half_open)));
+        for bad in ["", "1", "1.", ".1", "+1.2", "1.2.3", "4294967296.0", "2147483648.0", "a.b", "h", "hh1.2"] {
             assert!(bad.parse::<FlowId>().is_err(), "{bad}");
         }
     }

@@ -1,6 +1,8 @@
 //! Random numbers from a seed: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA
 //! 2014). Good enough to spread load and to stagger probes; nothing secret depends on it.
 
+use std::hash::BuildHasher;
+
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
@@ -28,6 +30,15 @@ pub(crate) const fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// Returns a hash with a key drawn from the system, different at every start. What the gateway does must not depend on
+/// it; it keeps clients, who choose what is hashed, from choosing values that collide.
+pub(crate) fn drawn_hash() -> ahash::RandomState {
+    // The standard library draws its keys from the system.
+    let drawn = std::hash::RandomState::new();
+    let key = |n: u64| drawn.hash_one(n);
+    ahash::RandomState::with_seeds(key(1), key(2), key(3), key(4))
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl Chooser {
     pub fn new(roster: &Roster, seed: u64) -> Self {
         let mut sticky = BTreeMap::new();
         for stickiness in roster.services().iter().filter_map(|service| service.sticky.as_ref()) {
-            let slots = || Slots::new(stickiness.slots, stickiness.idle, seed);
+            let slots = || Slots::new(stickiness.slots, stickiness.idle);
             sticky.entry(stickiness.group).or_insert_with(slots);
         }
         Chooser {

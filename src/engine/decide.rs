@@ -41,7 +41,7 @@ impl Engine {
         let verdict = match step {
             Step::Hit(hit) => {
                 self.take_sign(now, hit.sign);
-                return Some(self.shard.carry_hit(arrival, &hit, &self.scratch));
+                self.shard.carry_hit((&self.plan, &self.standing), arrival, &hit, &self.scratch)
             }
             Step::Prepare(prepare) => {
                 self.shard.prepare((&self.plan, &self.standing), now, prepare, &mut self.scratch);

@@ -56,9 +56,9 @@ pub use explain::Explanation;
 pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
 pub use snapshot::{
-    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
+    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow, ServiceRow,
 };
-pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Verdict, Weight};
+pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 
 use crate::config::Settings;
 use crate::flow::TableTooBig;

@@ -74,6 +74,8 @@ reasons! {
     ServerNoFlow = "server-no-flow", "from the service port of a server, but not part of a flow";
     /// A TCP packet that is not part of a flow and does not open one.
     TcpNoFlow = "tcp-no-flow", "TCP packet that is not part of a flow and not a SYN";
+    /// A late TCP segment of a flow that ended within the last minute, after both ends had closed it or one had reset it.
+    RecentlyEnded = "recently-ended", "late segment of a TCP flow that has ended a short while ago";
     /// An ICMP message to a service address that is not an echo request.
     IcmpUnhandled = "icmp-unhandled", "ICMP message to a service address other than an echo request";
     /// An ICMP error about a packet that is not part of a flow (RFC 5508 REQ-4 and REQ-5).
@@ -106,8 +108,8 @@ reasons! {
     TableLow = "table-low", "flow table nearly full, new flows of priority low are refused";
     /// The table is nearly full: new flows of priority normal are refused.
     TableNormal = "table-normal", "flow table nearly full, new flows of priority normal are refused";
-    /// The table is full and holds no flow that may be evicted.
-    TableFull = "table-full", "flow table full, and no flow in it may be evicted";
+    /// The table is full of busy flows.
+    TableFull = "table-full", "flow table full of busy flows, none of which may be evicted";
     /// For every server, another flow already has the same return key.
     ReturnKeyTaken = "return-key-taken", "another flow already uses the same server, port and client port";
     /// The NAT pool has no free source port for the flow.

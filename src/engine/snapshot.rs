@@ -1,9 +1,9 @@
 //! The outside view of the engine: rows and counters, as plain values.
 
 use super::reason::Reason;
-use super::verdict::{Consumed, Ended};
+use super::verdict::{Consumed, Ended, Short};
 use crate::balance::{Admin, Algorithm, Health, PickedBy, Protocol};
-use crate::flow::TimeoutState;
+use crate::flow::{Class, TimeoutState};
 use crate::ids::FlowId;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -245,6 +245,20 @@ pub struct Count<T> {
     pub count: u64,
 }
 
+/// A shortage of room that is going on: it began when a flow first had to give way, or be refused, and ends after a
+/// minute without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressureRow {
+    /// What is full.
+    pub of: Short,
+    /// Milliseconds since it began.
+    pub for_ms: u64,
+    /// Flows that have given way since, by class; every class is listed.
+    pub gave_way: Vec<Count<Class>>,
+    /// Flows that have been refused since because none could give way.
+    pub refused: u64,
+}
+
 /// The engine's totals since the start.
 ///
 /// `packets_in = translated + foreign + sum(consumed) + sum(dropped)`, in packets; a super-packet
@@ -265,10 +279,16 @@ pub struct Counters {
     pub dropped: Vec<Count<Reason>>,
     /// Packets that the engine itself sent.
     pub transmitted: u64,
-    /// Flows in the table.
+    /// Flows, half-open ones included.
     pub flows: u64,
-    /// Capacity of the table in flows.
+    /// Capacity of the table in flows; half-open flows do not count in it.
     pub max_flows: u64,
+    /// Half-open flows: TCP, handshake incomplete.
+    pub half_open: u64,
+    /// Capacity of the store of half-open flows.
+    pub max_half_open: u64,
+    /// Flows that gave way to new ones since the start, by class; every class is listed.
+    pub gave_way: Vec<Count<Class>>,
     /// Flows created since the start.
     pub flows_opened: u64,
     /// Flows ended since the start, by cause; every cause is listed.

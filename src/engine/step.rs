@@ -1,8 +1,8 @@
 //! What to do with a packet, as a value: [`super::look`] produces it, and carrying it out decides nothing more.
 
-use super::{Consumed, Ended, Pressed, Reason};
+use super::{Consumed, Ended, Pressed, Reason, Short};
 use crate::balance::{Draws, PickedBy, Priority, Proposed, Stale};
-use crate::flow::{Draw, Found, NewFlow, Piece, TimeoutState, Track};
+use crate::flow::{Draw, Found, NewFlow, Piece, Room, Table, TimeoutState, Track};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::rewrite::Inner;
 use crate::packet::{Addresses, Meta, Quote};
@@ -68,6 +68,16 @@ pub(super) struct Hit {
     /// What the packet indicates about the flow's server.
     pub(super) sign: Option<Sign>,
     pub(super) onward: Onward,
+}
+
+impl Hit {
+    /// Returns whether the packet completes the handshake of a half-open flow, which leaves for the table.
+    #[inline]
+    pub(super) fn leaves_half_open(&self) -> bool {
+        Table::is_half_open(self.found.index)
+            && self.onward.goes_on()
+            && matches!(&self.follow, Follow::Tcp(track) if track.leaves_half_open())
+    }
 }
 
 /// The flow's next state after a packet that is sent on.
@@ -250,15 +260,15 @@ pub(super) struct Opening {
     pub(super) draws: Draws,
     /// The random state of a NAT pool after the look, and whether it had no port.
     pub(super) nat: Option<(NatPoolId, Draw, bool)>,
-    /// Whether the table was found full, and the flow to evict.
-    pub(super) full: bool,
-    pub(super) victim: Option<u32>,
+    /// What was found full, and how room is made there.
+    pub(super) short: Option<Short>,
+    pub(super) room: Option<Room>,
     /// The flow to be created, and its state after its first packet.
     pub(super) new: Option<(NewFlow, PickedBy, Follow)>,
 }
 
 impl Opening {
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.picks.clear();
         self.unfit.clear();
         let (picks, unfit) = (std::mem::take(&mut self.picks), std::mem::take(&mut self.unfit));
@@ -278,8 +288,8 @@ impl Default for Opening {
             admission: None,
             draws: Draws::default(),
             nat: None,
-            full: false,
-            victim: None,
+            short: None,
+            room: None,
             new: None,
         }
     }

@@ -50,6 +50,13 @@ pub(super) fn assert_foreseen(foreseen: &Foreseen, verdict: &Verdict, packet: &[
     }
 }
 
+/// Returns what is known of the first flow, half-open or not.
+pub(super) fn first_flow(engine: &super::Engine) -> crate::flow::Facts {
+    let table = engine.shard.table();
+    let first = table.slots(0).find(|(_, used)| *used);
+    table.facts(first.expect("there is a flow").0)
+}
+
 /// Returns a point in time, in seconds.
 pub(super) fn at(seconds: u64) -> Instant {
     Instant::from_nanos(seconds * 1_000_000_000)

@@ -2,7 +2,7 @@
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
-use crate::flow::TOUCH_GRAIN;
+use crate::flow::TICK;
 use crate::packet::parse;
 use crate::packet::{Side, Transport};
 
@@ -49,26 +49,48 @@ fn connections_are_distributed_and_each_stays_on_its_server() {
 }
 
 #[test]
-fn a_full_table_evicts_half_open_flows_and_refuses_when_only_established_are_left() {
+fn a_full_table_takes_syns_and_no_handshake_until_a_flow_gives_way() {
     let mut engine = Engine::new(&settings(1, 2));
     establish(&mut engine, at(0), 1);
-    send(&mut engine, at(0), &mut syn(2));
-    assert!(matches!(send(&mut engine, at(0), &mut syn(3)), Verdict::Forward { .. }));
-    assert_eq!(engine.poll_event(), Some(Event::TableFull { max_flows: 2 }));
-    establish(&mut engine, at(0), 3);
-    assert_eq!(send(&mut engine, at(0), &mut syn(4)), Verdict::Drop(Reason::TableFull));
-    assert_eq!(engine.counters().flows, 2);
-    assert!(engine.counters().add_up());
+    establish(&mut engine, at(0), 2);
+    assert_eq!(engine.poll_event(), None);
+    // The handshake of a third needs room only at its end.
+    let mut third = syn(3);
+    assert!(matches!(send(&mut engine, at(0), &mut third), Verdict::Forward { .. }));
+    let mut answer = bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 3, 500).syn().ack(101), b"");
+    assert!(matches!(send(&mut engine, at(0), &mut answer), Verdict::Forward { .. }));
+    let ack = || bytes(tcp(CLIENT, 3, VIP, 80, 101).ack(501), b"");
+    assert_eq!(send(&mut engine, at(0), &mut ack()), Verdict::Drop(Reason::TableFull));
+    assert_eq!(engine.poll_event(), Some(Event::Full { what: Short::Table, max: 2 }));
+    let counters = engine.counters();
+    assert_eq!((counters.flows, counters.half_open), (3, 1));
+    // The client sends again; the first has been idle for five minutes.
+    send(&mut engine, at(200), &mut bytes(tcp(CLIENT, 2, VIP, 80, 101).ack(501), b""));
+    assert_eq!(send(&mut engine, at(230), &mut ack()), Verdict::Drop(Reason::TableFull));
+    assert_eq!(engine.pressures(at(230))[0].refused, 2);
+    establish(&mut engine, at(301), 4);
+    let counters = engine.counters();
+    assert_eq!((counters.flows, counters.half_open), (3, 1));
+    let gave_way: Vec<u64> = counters.gave_way.iter().map(|c| c.count).collect();
+    assert_eq!(gave_way, [0, 0, 1, 0]);
+    assert!(counters.add_up());
+    (0..9).for_each(|_| engine.handle_timeout(at(362)));
+    let gave_way = counters.gave_way;
+    assert_eq!(
+        engine.poll_event(),
+        Some(Event::Relieved { what: Short::Table, for_ms: 301_000, gave_way, refused: 2 })
+    );
+    assert_eq!((engine.poll_event(), engine.pressures(at(362))), (None, Vec::new()));
 }
 
 #[test]
 fn an_established_flow_expires_after_7440_seconds() {
     let mut engine = Engine::new(&settings(1, 2));
     establish(&mut engine, at(0), 1);
-    assert_eq!(engine.poll_timeout(), Some(at(7440) + TOUCH_GRAIN));
-    engine.handle_timeout(at(7440));
+    assert!(engine.poll_timeout() < Some(at(7440) + 2 * TICK));
+    (0..9).for_each(|_| engine.handle_timeout(at(7440)));
     assert_eq!(engine.counters().flows, 1);
-    engine.handle_timeout(at(7441));
+    (0..9).for_each(|_| engine.handle_timeout(at(7440) + 2 * TICK));
     assert_eq!((engine.counters().flows, engine.poll_timeout()), (0, None));
 }
 

@@ -1,6 +1,6 @@
 //! Slots follow names from one plan to the next, and are not reused while anything refers to them.
 
-use super::testing::{at, bytes, tcp};
+use super::testing::{at, bytes, first_flow, tcp};
 use super::*;
 use crate::config;
 use crate::ids::ServerId;
@@ -53,7 +53,7 @@ fn reordering_a_file_keeps_the_slots() {
 fn a_server_that_is_gone_keeps_its_slot_while_flows_refer_to_it() {
     let mut engine = Engine::new(&file(&["a=10.0.0.1", "b=10.0.0.2"], ""));
     assert!(matches!(open(&mut engine, 1), Verdict::Forward { .. }));
-    let server = engine.shard.table().flow(0).server_id;
+    let server = first_flow(&engine).server_id;
     let name = engine.plan.pool_and_server(server).1.to_owned();
     let other = if name == "a" { "b=10.0.0.2" } else { "a=10.0.0.1" };
     let without = file(&[other, "new=10.0.0.9"], "");
@@ -107,7 +107,7 @@ fn services_rules_nat_pools_and_monitors_follow_their_names() {
     let mut engine = Engine::with_plan(Arc::new(after)).unwrap();
     let servers = (1..=4).filter_map(|port| match open(&mut engine, port) {
         Verdict::Forward { why: Forwarded::Translated { flow, .. }, .. } => {
-            Some(engine.shard.table().flow(flow.index).server_id)
+            Some(engine.shard.table().facts(flow.index).server_id)
         }
         _ => None,
     });

@@ -28,7 +28,9 @@ fn flows(engine: &Engine, now: Instant) -> Vec<FlowRow> {
 
 #[test]
 fn a_packet_that_is_answered_takes_nothing_that_an_earlier_packet_was_to_take() {
-    let mut engine = Engine::new(&settings(2, 2));
+    let mut settings = settings(2, 2);
+    settings.table.max_half_open = 2;
+    let mut engine = Engine::new(&settings);
     for port in [1000, 1001, 1002] {
         assert!(matches!(hand(&mut engine, at(1), &syn(port)), Verdict::Forward { .. }));
     }

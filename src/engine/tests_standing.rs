@@ -310,10 +310,20 @@ fn near_a_full_table_low_priorities_are_refused_first_and_it_is_reported_once() 
     low.priority = Some(Priority::Low);
     settings.policy.rules = vec![low];
     let mut engine = Engine::new(&settings);
-    for port in 1..=8 {
-        assert!(syn(&mut engine, at(0), [9, 9, 9, 9], port).is_ok());
+    // Half-open flows take no room in the table, and neither do those that are over.
+    for port in 1..=20 {
+        assert!(syn(&mut engine, at(0), CLIENT, port).is_ok());
     }
-    for port in 1..=3 {
+    for port in 100..=107 {
+        establish(&mut engine, at(0), port);
+    }
+    for port in [106, 107] {
+        let mut reset = bytes(tcp(CLIENT, port, VIP, 80, 101).rst(), b"");
+        assert!(matches!(send(&mut engine, at(0), &mut reset), Verdict::Forward { .. }));
+    }
+    establish(&mut engine, at(0), 108);
+    establish(&mut engine, at(0), 109);
+    for port in 201..=203 {
         assert_eq!(syn(&mut engine, at(0), CLIENT, port), Err(Verdict::Drop(Reason::TableLow)));
     }
     assert!(syn(&mut engine, at(0), [9, 9, 9, 9], 9).is_ok());

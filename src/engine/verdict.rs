@@ -1,8 +1,9 @@
 //! The fate of a packet, and the events that the engine reports besides.
 
 use super::reason::Reason;
-use super::snapshot::FlowRow;
+use super::snapshot::{Count, FlowRow};
 use crate::balance::Priority;
+use crate::flow::Class;
 use crate::health::Why;
 use crate::ids::FlowId;
 use crate::packet::Side;
@@ -184,6 +185,13 @@ impl Ended {
 pub enum Event {
     /// A flow was created. Reported only where the engine was asked to report flows.
     FlowOpened(Box<FlowRow>),
+    /// The handshake of a half-open flow is complete. Reported only where the engine was asked to report flows.
+    FlowEstablished {
+        /// Its ID while it was half-open.
+        was: FlowId,
+        /// Its ID from now on.
+        id: FlowId,
+    },
     /// A flow ended. Reported only where the engine was asked to report flows.
     FlowEnded {
         /// The flow as it was at its end.
@@ -191,15 +199,23 @@ pub enum Event {
         /// Why it ended.
         cause: Ended,
     },
-    /// The table is full: new flows evict old ones or are refused. Reported once until a tenth of the table is free again.
-    TableFull {
-        /// Size of the table in flows.
-        max_flows: u32,
+    /// There is no room for a new flow: another one gave way, or the new one was refused. Reported once until it is over.
+    Full {
+        /// What is full.
+        what: Short,
+        /// Its capacity in flows.
+        max: u32,
     },
-    /// A tenth of the table is free again.
-    TableRelieved {
-        /// Flows in the table.
-        flows: u32,
+    /// For a minute, no flow has given way to another or was refused.
+    Relieved {
+        /// What was full.
+        what: Short,
+        /// Milliseconds from the first to the last flow that gave way or was refused.
+        for_ms: u64,
+        /// Flows that gave way in this time, by class; every class is listed.
+        gave_way: Vec<Count<Class>>,
+        /// Flows that were refused in this time.
+        refused: u64,
     },
     /// New flows of a priority are refused. Reported at most once per minute.
     Pressure {
@@ -268,8 +284,8 @@ impl Event {
     /// Returns its importance.
     pub const fn weight(&self) -> Weight {
         match self {
-            Event::FlowOpened(_) | Event::FlowEnded { .. } => Weight::Flow,
-            Event::TableRelieved { .. } | Event::ServerDrained { .. } | Event::Health { up: true, .. } => {
+            Event::FlowOpened(_) | Event::FlowEstablished { .. } | Event::FlowEnded { .. } => Weight::Flow,
+            Event::Relieved { .. } | Event::ServerDrained { .. } | Event::Health { up: true, .. } => {
                 Weight::Notable
             }
             _ => Weight::Grave,
@@ -292,6 +308,7 @@ impl fmt::Display for Event {
                 flow.server,
                 flow.server_address
             ),
+            Event::FlowEstablished { was, id } => write!(f, "flow {was} established: flow {id}"),
             Event::FlowEnded { flow, cause } => write!(
                 f,
                 "flow {} {}: was {}, {} packets in, {} out",
@@ -301,12 +318,23 @@ impl fmt::Display for Event {
                 flow.packets_in,
                 flow.packets_out
             ),
-            Event::TableFull { max_flows } => write!(
+            Event::Full { what: Short::Table, max } => write!(
                 f,
-                "the flow table is full ({max_flows} flows): new flows evict half-open ones or are refused; \
-                 raise flows.max"
+                "the flow table is full ({max} flows): flows that are over or idle give way to new ones; raise flows.max"
             ),
-            Event::TableRelieved { flows } => write!(f, "the flow table has room again ({flows} flows)"),
+            Event::Full { what: Short::HalfOpen, max } => write!(
+                f,
+                "the store of half-open flows is full ({max} flows, perhaps a SYN flood): the oldest give way; raise \
+                 flows.half-open"
+            ),
+            Event::Relieved { what, for_ms, gave_way, refused } => {
+                let text = what.text();
+                write!(f, "{text} has room again: in {}.{} s", for_ms / 1000, for_ms % 1000 / 100)?;
+                for Count { kind, count } in gave_way.iter().filter(|gave| gave.count > 0) {
+                    write!(f, ", {count} {} flows gave way", kind.name())?;
+                }
+                write!(f, ", {refused} new flows were refused")
+            }
             Event::Pressure { priority, of: Pressed::Table } => {
                 write!(f, "the flow table is nearly full: new flows of priority {} are refused", priority.name())
             }
@@ -340,6 +368,28 @@ impl fmt::Display for Event {
 fn place(v6: bool, port: Option<u16>) -> String {
     let family = if v6 { "IPv6" } else { "IPv4" };
     port.map_or(family.into(), |port| format!("{family} port {port}"))
+}
+
+crate::words::words! {
+    /// What can be too full for a new flow.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Short {
+        /// The flow table.
+        Table = "table",
+        /// The store of half-open flows.
+        HalfOpen = "half-open",
+    }
+}
+
+impl Short {
+    /// Names it to an operator.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Short::Table => "the flow table",
+            Short::HalfOpen => "the store of half-open flows",
+        }
+    }
 }
 
 /// A resource whose shortage makes the gateway refuse flows of lower priorities.

@@ -1,6 +1,6 @@
 //! The external view of the engine: rows of flows, servers, services, rules and NAT pools, and totals.
 
-use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, Reason, RuleRow, ServerRow, ServiceRow};
+use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow};
 use crate::flow::{NatPool, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
@@ -97,6 +97,17 @@ impl Engine {
         self.shard.refused(reason)
     }
 
+    /// Returns what is short of room at the moment, and which flows have given way since.
+    pub fn pressures(&self, now: Instant) -> Vec<PressureRow> {
+        self.shard.pressure().rows(now)
+    }
+
+    /// Returns the memory that packets touch at random: start and length in bytes of each part. A driver may ask the
+    /// system for huge pages there.
+    pub fn memory(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.shard.table().memory()
+    }
+
     /// Returns the services, in configuration order.
     pub fn services(&self) -> Vec<ServiceRow> {
         let row = |id: &ServiceId| {
@@ -150,7 +161,7 @@ impl Engine {
 
     fn matches(&self, index: u32, query: &FlowQuery) -> bool {
         let table = self.shard.table();
-        let flow = table.flow(index);
+        let flow = table.facts(index);
         let server = &self.plan.roster().server(flow.server_id).name;
         let service = &self.plan.service(flow.service).name;
         query.protocol.is_none_or(|protocol| protocol == flow.protocol)

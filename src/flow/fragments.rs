@@ -156,8 +156,8 @@ pub struct Fragments {
 
 impl Fragments {
     /// Creates an empty store.
-    pub fn new(settings: &FragmentSettings, seed: u64) -> Self {
-        let hash = RandomState::with_seeds(seed, 11, 12, 13);
+    pub fn new(settings: &FragmentSettings) -> Self {
+        let hash = crate::rng::drawn_hash();
         Fragments {
             settings: settings.clone(),
             packets: LinkedHashMap::with_hasher(hash.clone()),
@@ -426,7 +426,7 @@ mod tests {
     }
 
     fn store(max_packets: u32, max_bytes: usize) -> Fragments {
-        Fragments::new(&FragmentSettings { max_packets, max_bytes, ..FragmentSettings::default() }, 1)
+        Fragments::new(&FragmentSettings { max_packets, max_bytes, ..FragmentSettings::default() })
     }
 
     fn at(seconds: u64) -> Instant {
@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn waiting_fragments_of_one_source_displace_neither_other_sources_nor_packets_without_waiting_fragments() {
-        let mut store = Fragments::new(&FragmentSettings::default(), 1);
+        let mut store = Fragments::new(&FragmentSettings::default());
         let (quiet, early) = (datagram(1, 1), datagram(1, 2));
         store.first(at(0), &quiet, &piece(0, 8, false)).unwrap();
         store.settle(at(0), &quiet, FLOW, None);

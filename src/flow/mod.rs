@@ -1,13 +1,10 @@
-//! The connection table: keys, entries, index, expiry lists, TCP tracker.
+//! The connection table: keys, the table with its half-open flows, TCP tracker, fragments, NAT ports, sticky slots.
 //!
 //! It must not know services, algorithms or packet bytes; it is given keys, times and segment summaries.
 
 pub(crate) mod clients;
-mod entry;
 mod fragments;
-mod index;
 mod key;
-mod lists;
 mod nat_settings;
 mod ports;
 mod settings;
@@ -15,12 +12,11 @@ mod sticky;
 mod table;
 mod tcp;
 
-pub use entry::{Flow, NO_POOL};
 pub use fragments::{Datagram, Fate, FragmentSettings, Fragments, Later, Piece, Refused};
 pub use key::Key;
 pub use nat_settings::{NatPoolSettings, Pooling};
 pub use ports::{Draw, Exhausted, GivenBack, NatPool, Usage};
 pub use settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
 pub use sticky::{Slot, Slots};
-pub use table::{Found, InsertError, NewFlow, TOUCH_GRAIN, Table, TableTooBig, Track};
+pub use table::{Class, Facts, Flow, Found, NO_POOL, NewFlow, Room, TICK, Table, TableTooBig, Track};
 pub use tcp::{Segment, Tracked};

@@ -45,6 +45,11 @@ impl TimeoutState {
         }
     }
 
+    /// Returns whether its flows are over, and wait only for late segments.
+    pub const fn is_over(self) -> bool {
+        matches!(self, TimeoutState::Closing | TimeoutState::Reset)
+    }
+
     /// Returns the word used in tables and reports: `opening`, `udp-one-way`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -113,6 +118,8 @@ impl Timeouts {
 pub struct TableSettings {
     /// Maximum number of simultaneous flows of both families together, 1 to 100,000,000.
     pub max_flows: u32,
+    /// Maximum number of half-open TCP flows, 1 to 100,000,000; they do not count in `max_flows`.
+    pub max_half_open: u32,
     /// The table's own timeouts: profile 0.
     pub timeouts: Timeouts,
     /// The timeouts of further profiles, numbered from 1; at most [`MOST_PROFILES`], the rest are ignored.
@@ -124,6 +131,6 @@ pub const MOST_PROFILES: usize = 255;
 
 impl Default for TableSettings {
     fn default() -> Self {
-        TableSettings { max_flows: 262_144, timeouts: Timeouts::default(), profiles: Vec::new() }
+        TableSettings { max_flows: 262_144, max_half_open: 1_000_000, timeouts: Timeouts::default(), profiles: Vec::new() }
     }
 }

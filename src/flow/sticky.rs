@@ -5,7 +5,6 @@
 use super::clients::Clients;
 use crate::ids::ServerId;
 use crate::time::{Duration, Instant};
-use ahash::RandomState;
 use std::net::IpAddr;
 
 /// A client's sticky slot.
@@ -31,8 +30,8 @@ pub struct Slots {
 
 impl Slots {
     /// Creates sticky slots for at most `most` clients, each kept for `idle_time` after its last flow.
-    pub fn new(most: u32, idle_time: Duration, seed: u64) -> Self {
-        let clients = Clients::new(RandomState::with_seeds(seed, 11, 12, 13));
+    pub fn new(most: u32, idle_time: Duration) -> Self {
+        let clients = Clients::new(crate::rng::drawn_hash());
         Slots { clients, most: most as usize, idle_time }
     }
 
@@ -108,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_client_is_remembered_while_it_has_flows_and_for_the_idle_time_after() {
-        let mut slots = Slots::new(10, Duration::from_secs(60), 1);
+        let mut slots = Slots::new(10, Duration::from_secs(60));
         slots.opened(at(0), client(1), ServerId(5), 0);
         slots.opened(at(1), client(1), ServerId(5), 0);
         slots.ended(at(100), client(1), ServerId(5));
@@ -120,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_client_idle_longest_is_evicted_first_and_only_then_one_with_flows() {
-        let mut slots = Slots::new(3, Duration::from_secs(60), 1);
+        let mut slots = Slots::new(3, Duration::from_secs(60));
         (1..=3).for_each(|n| slots.opened(at(0), client(n), ServerId(0), 0));
         slots.ended(at(1), client(3), ServerId(0));
         slots.ended(at(2), client(2), ServerId(0));
@@ -134,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_flow_to_another_server_does_not_count() {
-        let mut slots = Slots::new(3, Duration::from_secs(60), 1);
+        let mut slots = Slots::new(3, Duration::from_secs(60));
         slots.opened(at(0), client(1), ServerId(0), 0);
         slots.opened(at(1), client(1), ServerId(1), 0);
         slots.ended(at(2), client(1), ServerId(0));

@@ -32,6 +32,7 @@ pub enum Tracked {
 
 /// What is known of both ends: 20 bytes of sequence numbers and flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
 pub(super) struct Ends {
     /// The sequence number after the last one sent by the client and by the server. While an end's handshake is
     /// incomplete: the number after its SYN.
@@ -42,6 +43,42 @@ pub(super) struct Ends {
     /// Bytes that the server sent after its SYN before the client acknowledged it (RFC 7413); [`u16::MAX`] means that
     /// many or more.
     early: u16,
+}
+
+/// [`Ends`] of a handshake under way, packed into 15 bytes. All that is lost is an acknowledgement by the client of
+/// something other than the server's SYN, which proves nothing before the flow is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C, packed)]
+pub(super) struct HalfEnds {
+    next: [u32; 2],
+    acked: u32,
+    early: u16,
+    seen: u8,
+}
+
+/// The bits of `seen` above those that [`HalfEnds`] keeps in place, and where it keeps them.
+const MOVED: [(u16, u8); 2] = [(ASKED, 64), (SERVER_RESET, 128)];
+/// The bits that it keeps in place.
+const KEPT: u16 = 63;
+
+impl HalfEnds {
+    /// Packs the numbers of a flow that is opening, or was reset before it was open.
+    pub(super) fn pack(ends: &Ends) -> HalfEnds {
+        let mut seen = ends.seen & KEPT;
+        if ends.acked[0] != ends.next[1] || seen & syn(1) == 0 {
+            seen &= !has_acked(0);
+        }
+        let moved = MOVED.iter().filter(|(bit, _)| ends.seen & bit != 0).fold(0, |all, (_, to)| all | to);
+        HalfEnds { next: ends.next, acked: ends.acked[1], early: ends.early, seen: seen as u8 | moved }
+    }
+
+    /// Returns the numbers.
+    pub(super) fn unpack(&self) -> Ends {
+        let HalfEnds { next, acked, early, seen } = *self;
+        let moved = MOVED.iter().filter(|(_, from)| seen & from != 0).fold(0, |all, (bit, _)| all | bit);
+        let seen = u16::from(seen) & KEPT | moved;
+        Ends { next, acked: [if seen & has_acked(0) != 0 { next[1] } else { 0 }, acked], seen, early }
+    }
 }
 
 /// How far ahead of the numbers seen a segment may lie: beyond that it is a stray and is not learned from, unless it

@@ -3,7 +3,6 @@
 use crate::bucket::Bucket;
 use crate::flow::clients::Clients;
 use crate::time::Instant;
-use ahash::RandomState;
 use std::net::IpAddr;
 
 /// Maximum number of clients that a rule counts at a time; the one idle longest is evicted first.
@@ -28,8 +27,8 @@ pub(super) enum Reached {
 pub(super) struct ClientLimits(Clients<Client>);
 
 impl ClientLimits {
-    pub(super) fn new(seed: u64) -> Self {
-        ClientLimits(Clients::new(RandomState::with_seeds(seed, 21, 22, 23)))
+    pub(super) fn new() -> Self {
+        ClientLimits(Clients::new(crate::rng::drawn_hash()))
     }
 
     /// Returns the counters of a client.
@@ -114,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_client_has_its_own_rate_and_count() {
-        let mut clients = ClientLimits::new(1);
+        let mut clients = ClientLimits::new();
         let (a, b): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         for _ in 0..2 {
             assert_eq!(clients.admits(at(0), a, Some(3), Some(2)), Ok(()));
@@ -132,7 +131,7 @@ mod tests {
 
     #[test]
     fn clients_are_bounded_and_idle_ones_are_evicted_first() {
-        let mut clients = ClientLimits::new(1);
+        let mut clients = ClientLimits::new();
         let client = |n: u32| IpAddr::from(n.to_be_bytes());
         clients.admits(at(0), client(0), Some(1), None).unwrap();
         clients.opened(client(0));

@@ -176,12 +176,12 @@ impl Switches {
 
 impl Policy {
     /// Creates the shard's part, with all limits unused.
-    pub fn new(rules: &Rules, seed: u64) -> Self {
+    pub fn new(rules: &Rules) -> Self {
         let state = |rule: &RuleSettings| {
             let by_client = rule.limits.client_rate.is_some() || rule.limits.client_flows.is_some();
             RuleState {
                 bucket: Bucket::default(),
-                clients: by_client.then(|| ClientLimits::new(seed)),
+                clients: by_client.then(|| ClientLimits::new()),
                 totals: RuleTotals::default(),
             }
         };
@@ -429,7 +429,7 @@ mod tests {
         fn new(settings: &PolicySettings, used: &[Priority]) -> Self {
             let order = (0..settings.rules.len() as u16).collect();
             let rules = Rules::new(settings, order, used.iter().copied());
-            All { switches: Switches::new(&rules), policy: Policy::new(&rules, 1), rules }
+            All { switches: Switches::new(&rules), policy: Policy::new(&rules), rules }
         }
 
         fn decide(&mut self, key: &Key, ingress: u16) -> Option<(u16, Action)> {

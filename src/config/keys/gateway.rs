@@ -80,7 +80,20 @@ pub(crate) static FLOWS: Table = Table {
     header: "[flows]",
     renamed: &[],
     keys: &[
-        Key::new("max", FLOW_COUNT, Number(262_144), Reload::Restart, "Most flows at a time, IPv4 and IPv6 together."),
+        Key::new(
+            "max",
+            FLOW_COUNT,
+            Number(262_144),
+            Reload::Restart,
+            "Most flows at a time, IPv4 and IPv6 together; half-open ones do not count.",
+        ),
+        Key::new(
+            "half-open",
+            FLOW_COUNT,
+            Number(1_000_000),
+            Reload::Restart,
+            "Most half-open TCP flows at a time: SYNs per second times the longest round trip; the oldest give way.",
+        ),
         Key::new("rate", PER_SECOND, Unset("no limit"), Reload::Live, "Most new flows per second in total."),
     ],
 };

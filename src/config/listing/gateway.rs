@@ -11,9 +11,10 @@ pub(super) fn tables(settings: &Settings) -> Vec<Object> {
     let mut top = Keys::of(&keys::TOP);
     top.put("seed", settings.seed);
     // The profiles belong to the services that use them.
-    let TableSettings { max_flows, timeouts: base, profiles: _ } = &settings.table;
+    let TableSettings { max_flows, max_half_open, timeouts: base, profiles: _ } = &settings.table;
     let mut flows = Keys::of(&keys::FLOWS);
     flows.put("max", max_flows);
+    flows.put("half-open", max_half_open);
     flows.put_some("rate", settings.policy.rate);
     let gateway = gateway(&settings.gateway);
     vec![top.single(), gateway, flows.single(), timeouts::base(base), fragments(&settings.fragments)]

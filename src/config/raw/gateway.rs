@@ -111,12 +111,12 @@ fn route_table(fields: &mut Fields<'_, '_>) -> u32 {
     number
 }
 
-/// Reads `[flows]`: the most flows, and the most new ones per second.
-pub(crate) fn flows(top: &mut Fields<'_, '_>) -> (u32, Option<u32>) {
+/// Reads `[flows]`: the most flows and half-open flows, and the most new ones per second.
+pub(crate) fn flows(top: &mut Fields<'_, '_>) -> ((u32, u32), Option<u32>) {
     let empty = DeTable::new();
     let (table, span) = top.table(&keys::FLOWS).unwrap_or((&empty, 0..0));
     let mut fields = Fields::new(table, span, &keys::FLOWS, top.drafts);
-    (fields.count_or_default("max"), fields.count("rate"))
+    ((fields.count_or_default("max"), fields.count_or_default("half-open")), fields.count("rate"))
 }
 
 #[cfg(test)]

@@ -58,8 +58,9 @@ pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let seed = fields.count_or_default("seed");
     let gateway = gateway::gateway(&mut fields);
     let (answers, fragments) = (answers::answers(&mut fields), answers::fragments(&mut fields));
-    let (max_flows, rate) = gateway::flows(&mut fields);
-    let table = TableSettings { max_flows, timeouts: timeouts::timeouts(&mut fields), profiles: Vec::new() };
+    let ((max_flows, max_half_open), rate) = gateway::flows(&mut fields);
+    let timeouts = timeouts::timeouts(&mut fields);
+    let table = TableSettings { max_flows, max_half_open, timeouts, profiles: Vec::new() };
     let tables = fields.tables(&keys::NAT_POOL);
     let nat_pools = tables.into_iter().map(|(table, span)| nat::nat_pool(table, span, fields.drafts)).collect();
     let errors = fields.drafts.len();

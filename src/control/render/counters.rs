@@ -4,7 +4,7 @@ use super::figures::percent;
 use super::{Columns, bytes, count};
 use crate::control::protocol::DeviceCounters;
 use crate::engine::{Consumed, Counters, Ended};
-use crate::flow::TimeoutState;
+use crate::flow::{Class, TimeoutState};
 
 /// Prints the counters: packets by fate, with a description of each kind, their sum, the flows, and those of the device
 /// if given. Rows at zero are left out unless `all` is set.
@@ -61,14 +61,22 @@ fn packets(counters: &Counters, all: bool) -> String {
 
 fn flows(counters: &Counters, all: bool) -> String {
     let mut columns = Columns::new([">FLOWS", "STATE", "MEANING"]);
-    let room = format!("of {} ({})", count(counters.max_flows), percent(counters.flows, counters.max_flows));
-    columns.row([count(counters.flows), "in the table".into(), room]);
+    let room = |flows, max| format!("of {} ({})", count(max), percent(flows, max));
+    let in_table = counters.flows - counters.half_open;
+    columns.row([count(in_table), "in the table".into(), room(in_table, counters.max_flows)]);
+    if all || counters.half_open > 0 {
+        let half_open = room(counters.half_open, counters.max_half_open);
+        columns.row([count(counters.half_open), "half-open".into(), half_open]);
+    }
     for state in counters.states.iter().filter(|c| all || c.count > 0) {
         columns.row([count(state.count), state.kind.name().into(), state_text(state.kind).into()]);
     }
     columns.row([count(counters.flows_opened), "opened".into(), "since the start".into()]);
     for ended in counters.flows_ended.iter().filter(|c| all || c.count > 0) {
         columns.row([count(ended.count), ended.kind.name().into(), ended_text(ended.kind).into()]);
+    }
+    for gave in counters.gave_way.iter().filter(|c| all || c.count > 0) {
+        columns.row([count(gave.count), format!("evicted, {}", gave.kind.name()), class_text(gave.kind).into()]);
     }
     columns.into_text()
 }
@@ -88,11 +96,20 @@ const fn state_text(state: TimeoutState) -> &'static str {
 const fn ended_text(ended: Ended) -> &'static str {
     match ended {
         Ended::Expired => "ended: no packet within the timeout of its state",
-        Ended::Evicted => "ended: evicted from the full table",
+        Ended::Evicted => "ended: gave way to another flow where there was no room",
         Ended::Replaced => "ended: replaced by a new connection with its addresses and ports",
         Ended::Killed => "ended: removed by an operator",
         Ended::ServerDown => "ended: its server went down or was disabled",
         Ended::Drained => "ended: the deadline of its draining server passed",
+    }
+}
+
+const fn class_text(class: Class) -> &'static str {
+    match class {
+        Class::Over => "gave way to another flow: closed or reset",
+        Class::Brief => "gave way to another flow: datagrams that were no conversation",
+        Class::Settled => "gave way to another flow: idle for minutes",
+        Class::HalfOpen => "gave way to another SYN: the oldest whose handshake was incomplete",
     }
 }
 
@@ -130,6 +147,9 @@ mod tests {
             transmitted: 5,
             flows: 12,
             max_flows: 262_144,
+            half_open: 0,
+            max_half_open: 1_000_000,
+            gave_way: Class::ALL.map(|kind| Count { kind, count: 0 }).into(),
             flows_opened: 20,
             flows_ended: Ended::ALL.map(|kind| Count { kind, count: 0 }).into(),
             states: TimeoutState::ALL.map(|kind| Count { kind, count: 0 }).into(),

@@ -8,7 +8,7 @@ use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step};
 use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
 use crate::balance::Ask;
-use crate::flow::{Found, Key};
+use crate::flow::Key;
 use crate::ids::{NatPoolId, ServiceId};
 use crate::packet::{Side, rewrite};
 use crate::time::Instant;
@@ -101,7 +101,7 @@ impl<'e> Prospect<'e> {
             self.standing.to_mut().servers_mut().trouble(plan.roster(), now, server);
             self.foresight.overlay.change(server);
         }
-        let flow = shard.table().flow(slot);
+        let flow = shard.table().facts(slot);
         let client = shard.table().key(slot, Side::Client).addresses.src();
         self.before.push((shard.row(plan, now, slot), cause));
         let source = shard.table().key(slot, Side::Server);
@@ -123,17 +123,20 @@ impl<'e> Prospect<'e> {
     /// Applies the step's effect on the packet; returns its verdict.
     pub(super) fn apply(&self, arrival: &mut Arrival<'_>, step: &Step) -> Option<Verdict> {
         let table = self.engine.shard.table();
-        let translated = |found: Found, opened| {
-            let freed = self.scratch.opening.victim.or(self.foresight.without.map(|without| without.slot));
-            let flow = if opened { table.next_id(freed) } else { table.id(found.index) };
-            Forwarded::Translated { flow, from: found.side, opened }
-        };
+        let room = || self.scratch.opening.room.and_then(|room| room.victim).map(|(slot, _)| slot);
         let len = arrival.parsed.len;
         Some(match step {
-            Step::Hit(hit) => self.apply_onward(arrival, step, &hit.onward, translated(hit.found, false)),
+            Step::Hit(hit) => {
+                let flow = if hit.leaves_half_open() { table.next_id(room(), false) } else { table.id(hit.found.index) };
+                let why = Forwarded::Translated { flow, from: hit.found.side, opened: false };
+                self.apply_onward(arrival, step, &hit.onward, why)
+            }
             Step::Open(onward) => {
-                let found = Found { index: 0, side: Side::Client };
-                self.apply_onward(arrival, step, onward, translated(found, true))
+                let half_open = self.scratch.opening.new.as_ref().is_some_and(|(new, ..)| new.half_open);
+                let freed = room().or(self.foresight.without.map(|without| without.slot));
+                let flow = table.next_id(freed, half_open);
+                let why = Forwarded::Translated { flow, from: Side::Client, opened: true };
+                self.apply_onward(arrival, step, onward, why)
             }
             Step::Settle(settled) | Step::Stop(settled) => verdict(settled.fate, len),
             Step::EndByReset { .. } => Verdict::Consume(Consumed::ServerDown),

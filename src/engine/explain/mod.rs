@@ -80,6 +80,7 @@ fn explain(engine: &Engine, arrival: &mut Arrival<'_>, packet: &[u8], explanatio
         ));
     }
     opening::explain(&mut prospect, arrival, &step, explanation);
+    opening::room(&prospect, arrival, &step, explanation);
     flow(&prospect, arrival, &step, explanation);
     let verdict = prospect.apply(arrival, &step);
     explanation.sends = prospect.sends(&step).iter().map(|packet| describe(packet)).collect();
@@ -150,7 +151,7 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
             ));
             let found = arrival.key().and_then(|key| shard.table().find(&key));
             explanation.from = found.map(|found| found.side);
-            explanation.outcome.server = Some(plan.server_name(shard.table().flow(*flow).server_id));
+            explanation.outcome.server = Some(plan.server_name(shard.table().facts(*flow).server_id));
             explanation.flow = Some(shard.row(plan, arrival.now, *flow));
             return;
         }
@@ -170,7 +171,7 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
         return;
     };
     let row = shard.row(plan, arrival.now, found.index);
-    let flow = shard.table().flow(found.index);
+    let flow = shard.table().facts(found.index);
     explanation.outcome.server = Some(plan.server_name(flow.server_id));
     explanation.from = Some(found.side);
     let (state, restarts) = match state {
@@ -178,8 +179,8 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
         None => (row.state, false),
     };
     let timeout =
-        if restarts { shard.table().timeout(flow.profile(), state) } else { Duration::from_millis(row.expires_in_ms) };
-    let is_usual = shard.table().timeout(0, state) == shard.table().timeout(flow.profile(), state);
+        if restarts { shard.table().timeout(flow.profile, state) } else { Duration::from_millis(row.expires_in_ms) };
+    let is_usual = shard.table().timeout(0, state) == shard.table().timeout(flow.profile, state);
     explanation.timers.push(timer(state, timeout, is_usual, restarts));
     explanation.flow = Some(row);
     note_path_mtu(prospect, &Going::of_table(shard.table(), found), explanation);

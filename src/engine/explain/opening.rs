@@ -59,11 +59,21 @@ pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: 
                 .push(format!("full NAT: source from pool {name}; its port rests for {rests} after the flow"));
         }
     }
-    if let Some(victim) = opening.victim {
-        let row = prospect.engine.shard.row(&prospect.engine.plan, arrival.now, victim);
-        let text = format!("the table is full: flow {} ({}) gives way", row.id, row.state.name());
-        explanation.before.push(text);
-    }
+}
+
+/// Adds which flow gives way, if there is no room.
+pub(super) fn room(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
+    let makes_room = match step {
+        Step::Hit(hit) => hit.leaves_half_open(),
+        Step::Open(_) | Step::Settle(_) => true,
+        _ => false,
+    };
+    let opening = &prospect.scratch.opening;
+    let (true, Some(short), Some(room)) = (makes_room, opening.short, opening.room) else { return };
+    let Some((victim, class)) = room.victim else { return };
+    let row = prospect.engine.shard.row(&prospect.engine.plan, arrival.now, victim);
+    let text = format!("{} is full: flow {} ({}, {}) gives way", short.text(), row.id, row.state.name(), class.name());
+    explanation.before.push(text);
 }
 
 fn rules(prospect: &Prospect<'_>, arrival: &Arrival<'_>, key: &Key, explanation: &mut Explanation) {

@@ -7,7 +7,7 @@ use super::Look;
 use super::answer::no_end_would_answer;
 use crate::balance::{LastResort, Priority};
 use crate::config::NoRoom;
-use crate::flow::Key;
+use crate::flow::{Key, Table};
 use crate::ids::ServiceId;
 use crate::packet::build::Error;
 use crate::policy::{Action, Refusal};
@@ -49,7 +49,7 @@ impl Look<'_> {
         let (rules, rule) = (self.plan.rules(), scratch.opening.rule);
         let priority = rules.priority(rule).unwrap_or(self.plan.service(service).priority);
         let client = key.addresses.src();
-        let fill = (self.flows_in_table(), self.table().max());
+        let fill = (self.flows_that_stay(), self.table().max());
         let ended =
             self.foresight.and_then(|foresight| foresight.without).map(|without| (without.rule, without.client));
         let of = (priority, client, ended);
@@ -69,9 +69,11 @@ impl Look<'_> {
         Err(reason)
     }
 
-    /// Returns the number of flows in the table.
-    pub(super) fn flows_in_table(&self) -> u32 {
-        self.table().len() - u32::from(self.without().is_some())
+    /// Returns the number of flows in the table that do not give way to any new flow.
+    fn flows_that_stay(&self) -> u32 {
+        let table = self.table();
+        let ended = self.without().is_some_and(|slot| !Table::is_half_open(slot) && !table.facts(slot).state.is_over());
+        table.len() - table.over() - u32::from(ended)
     }
 
     /// Answers a new flow that no server can take, as its service specifies.

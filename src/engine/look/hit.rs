@@ -2,7 +2,7 @@
 //! how the packet is sent on.
 
 use super::super::arrival::Arrival;
-use super::super::step::{Follow, Hit, Onward, Scratch, Sign, Step};
+use super::super::step::{Follow, Hit, Onward, Scratch, Settled, Sign, Step};
 use super::super::{Consumed, Ended};
 use super::answer::sum_is_right;
 use super::{Going, Look};
@@ -20,14 +20,13 @@ impl Look<'_> {
         if arrival.hops() <= 1 {
             return Step::Stop(self.hop_limit_exceeded(arrival, scratch));
         }
-        let flow = self.table().flow(found.index);
+        let flow = self.table().facts(found.index);
         if self.standing.may_be_gone(flow.server_id)
             && let Some(step) = self.abandoned(arrival, found)
         {
             return step;
         }
-        let unanswered = flow.packets[Side::Server as usize] == 0;
-        let sign = if unanswered { self.first_sign(arrival, found) } else { None };
+        let sign = if flow.answered { None } else { self.first_sign(arrival, found) };
         let follow = self.follow(arrival, found);
         if let Follow::Tcp(track) = &follow
             && track.tracked() == Tracked::Reopen
@@ -36,7 +35,22 @@ impl Look<'_> {
         }
         let going = Going::of_table(self.table(), found);
         let onward = self.onward(arrival, &going, scratch);
-        Step::Hit(Hit { found, follow, sign, onward })
+        let hit = Hit { found, follow, sign, onward };
+        if hit.leaves_half_open() {
+            return self.complete(arrival, hit, scratch);
+        }
+        Step::Hit(hit)
+    }
+
+    /// Decides what gives way in the table for a flow whose handshake is complete. Without room the flow stays half-open,
+    /// and the client sends again.
+    #[cold]
+    fn complete(&self, arrival: &Arrival<'_>, hit: Hit, scratch: &mut Scratch) -> Step {
+        scratch.opening.clear();
+        match self.make_room(arrival, false, &mut scratch.opening) {
+            Ok(()) => Step::Hit(hit),
+            Err(reason) => Settled::drop(reason).into(),
+        }
     }
 
     /// Computes the flow's state after the packet.
@@ -46,7 +60,7 @@ impl Look<'_> {
             Transport::Tcp { .. } => {
                 Follow::Tcp(self.table().track(arrival.now, found.index, found.side, &segment(arrival)))
             }
-            _ => Follow::Touch(touched_state(arrival, found.side, self.table().flow(found.index).state())),
+            _ => Follow::Touch(touched_state(arrival, found.side, self.table().facts(found.index).state)),
         }
     }
 
@@ -58,7 +72,7 @@ impl Look<'_> {
             let asks = self.may_ask_another(arrival, found);
             return asks.then_some(Step::EndThenAgain { flow, cause, sign: None });
         }
-        Some(match self.table().flow(flow).protocol {
+        Some(match self.table().facts(flow).protocol {
             Protocol::Tcp => Step::EndByReset { flow, cause },
             _ => Step::EndThenAgain { flow, cause, sign: None },
         })
@@ -66,7 +80,7 @@ impl Look<'_> {
 
     /// Returns whether a flow's server is gone and the service does not keep such flows.
     pub(in crate::engine) fn flow_is_gone(&self, index: u32) -> bool {
-        let flow = self.table().flow(index);
+        let flow = self.table().facts(index);
         let v6 = self.table().is_v6(index, Side::Client);
         self.plan.service(flow.service).on_down(flow.protocol) == OnDown::Reset
             && self.standing.is_gone(self.plan, flow.service, flow.server_id, v6)
@@ -75,26 +89,26 @@ impl Look<'_> {
     /// Returns whether a packet asks for a connection that its server, which is gone, does not know, and no setting
     /// keeps it there.
     fn may_ask_another(&self, arrival: &Arrival<'_>, found: Found) -> bool {
-        let flow = self.table().flow(found.index);
+        let flow = self.table().facts(found.index);
         let v6 = self.table().is_v6(found.index, Side::Client);
         matches!(arrival.parsed.transport, Transport::Tcp { flags, .. } if flags.syn() && !flags.ack())
             && found.side == Side::Client
-            && flow.state() == TimeoutState::Opening
-            && flow.packets[Side::Server as usize] == 0
+            && flow.state == TimeoutState::Opening
+            && !flow.answered
             && self.plan.service(flow.service).on_down.is_none()
             && self.standing.is_gone(self.plan, flow.service, flow.server_id, v6)
     }
 
     /// Returns what a packet indicates about the server of a flow that has not been answered yet.
     fn first_sign(&self, arrival: &Arrival<'_>, found: Found) -> Option<Sign> {
-        let flow = self.table().flow(found.index);
+        let flow = self.table().facts(found.index);
         let (answered, trouble) = (Some(Sign::Answered(flow.server_id)), Some(Sign::Trouble(flow.server_id)));
         match (found.side, arrival.parsed.transport) {
             // A server that does not know such a connection is right to say so, and outsiders choose when that happens.
             // A refusal acknowledges the SYN (RFC 9293, 3.10.7.1).
             (Side::Server, Transport::Tcp { flags, ack, .. }) if flags.rst() => {
                 let (_, next) = self.table().reset_towards(found.index, Side::Client);
-                if !flow.is_adopted() && flags.ack() && ack == next { trouble } else { None }
+                if !flow.adopted && flags.ack() && ack == next { trouble } else { None }
             }
             (Side::Server, _) => answered,
             // A SYN that was duplicated in the network, or that the server cannot parse, indicates nothing about the
@@ -110,11 +124,7 @@ impl Look<'_> {
 
     /// Answers a packet whose hop limit expires when the kernel forwards it (RFC 792; RFC 4443, 3.3).
     #[cold]
-    pub(super) fn hop_limit_exceeded(
-        &self,
-        arrival: &Arrival<'_>,
-        scratch: &mut Scratch,
-    ) -> super::super::step::Settled {
+    pub(super) fn hop_limit_exceeded(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Settled {
         self.answer(arrival, scratch, build::Error::HopLimit, Consumed::TimeExceeded)
     }
 }

@@ -107,9 +107,8 @@ impl Look<'_> {
     fn sign_of_error(&self, arrival: &Arrival<'_>, found: Found) -> Option<Sign> {
         let at = arrival.parsed.offset;
         let (kind, code) = (arrival.bytes[at], arrival.bytes[at + 1]);
-        let flow = self.table().flow(found.index);
-        let unanswered = flow.packets[Side::Server as usize] == 0;
-        let troubles = found.side == Side::Server && unanswered && is_unreachable(arrival.parsed.protocol, kind, code);
+        let flow = self.table().facts(found.index);
+        let troubles = found.side == Side::Server && !flow.answered && is_unreachable(arrival.parsed.protocol, kind, code);
         troubles.then_some(Sign::Trouble(flow.server_id))
     }
 

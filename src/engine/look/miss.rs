@@ -126,6 +126,10 @@ impl Look<'_> {
             Transport::Tcp { src: 0, .. } | Transport::Udp { src: 0, .. } | Transport::Sctp { src: 0, .. } => {
                 Err(Settled::drop(Reason::BadPort))
             }
+            // Both ends have closed this connection, or one has reset it: they need no answer.
+            Transport::Tcp { flags, .. } if !flags.syn() && self.table().has_just_ended(arrival.now, key) => {
+                Err(Settled::drop(Reason::RecentlyEnded))
+            }
             Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {
                 let settings = self.plan.service(service);
                 let full = settings.nat.pool_for(key.addresses.src()).is_some();

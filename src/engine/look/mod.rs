@@ -96,19 +96,22 @@ impl<'a> Look<'a> {
     /// The flow, if any, of a packet that [`Look::decide`] has to decide.
     #[inline]
     pub(super) fn plain(&self, arrival: &Arrival<'_>) -> Result<Found, Option<Found>> {
-        let Some(found) = arrival.key().and_then(|key| self.find(&key)) else { return Err(None) };
+        let Some(key) = arrival.key() else { return Err(None) };
+        let hash = self.table().hash(&key);
+        let Some(found) = self.table().find_hashed(hash, &key) else {
+            return Err(self.table().find_half_open(hash, &key));
+        };
         let (flow, parsed) = (self.table().flow(found.index), &arrival.parsed);
-        let v6 = self.table().is_v6(found.index, Side::Server);
         let mtu = match found.side {
             Side::Server => self.plan.client_mtu(),
-            Side::Client => self.standing.path_mtu(flow.server_id, v6),
+            Side::Client => self.standing.path_mtu(flow.server_id(), flow.server_is_v6()),
         };
         let plain = arrival.hops() > 1
             && parsed.whole
             && !matches!(parsed.transport, Transport::Tcp { flags, .. } if flags.syn())
-            && !self.standing.may_be_gone(flow.server_id)
-            && flow.packets[Side::Server as usize] != 0
-            && !self.table().crosses(found.index)
+            && !self.standing.may_be_gone(flow.server_id())
+            && flow.is_answered()
+            && !flow.crosses()
             && (mtu == 0 || arrival.size() <= usize::from(mtu));
         if plain { Ok(found) } else { Err(Some(found)) }
     }

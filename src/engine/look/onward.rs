@@ -36,13 +36,13 @@ enum Flow<'f> {
 impl<'f> Going<'f> {
     #[inline]
     pub(in crate::engine) fn of_table(table: &'f Table, found: Found) -> Self {
-        let flow = table.flow(found.index);
+        let flow = table.facts(found.index);
         Going {
             side: found.side,
             server: flow.server_id,
             service: flow.service,
             v6: [table.is_v6(found.index, Side::Client), table.is_v6(found.index, Side::Server)],
-            state: flow.state(),
+            state: flow.state,
             flow: Flow::Known(table, found.index),
         }
     }

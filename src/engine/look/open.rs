@@ -2,13 +2,14 @@
 
 use super::super::Reason;
 use super::super::arrival::Arrival;
-use super::super::step::{Prepare, Scratch, Step};
+use super::super::step::{Opening, Prepare, Scratch, Step};
+use super::super::Short;
 use super::hit::first_follow;
 use super::{Going, Look};
 use crate::balance::Pick;
 use crate::flow::{GivenBack, Key, NO_POOL, NewFlow};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
-use crate::packet::{Addresses, Protocol, family};
+use crate::packet::{Addresses, Protocol, Transport, family};
 use std::net::IpAddr;
 
 /// Maximum number of servers tried for a flow whose return key is in use.
@@ -82,9 +83,10 @@ impl Look<'_> {
                 // Another server may be of the packet's own family.
                 Err(Failed::For(Reason::Untranslatable)) => why = unfit(scratch, pick.server, Reason::Untranslatable),
                 Err(failed) => return Err(failed),
-                Ok((answer, nat_pool)) => match self.table().taken(key, &answer, self.without()) {
-                    Some(_) => why = unfit(scratch, pick.server, Reason::ReturnKeyTaken),
-                    None => return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch),
+                // The packet's own key is free: it was not found.
+                Ok((answer, nat_pool)) => match self.table().is_taken(&answer, self.without()) {
+                    true => why = unfit(scratch, pick.server, Reason::ReturnKeyTaken),
+                    false => return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch),
                 },
             }
         }
@@ -101,10 +103,8 @@ impl Look<'_> {
         scratch: &mut Scratch,
     ) -> Result<NewFlow, Failed> {
         let opening = &mut scratch.opening;
-        if self.flows_in_table() >= self.table().max() {
-            opening.full = true;
-            opening.victim = Some(self.table().first_to_evict().ok_or(Reason::TableFull)?);
-        }
+        let half_open = matches!(arrival.parsed.transport, Transport::Tcp { flags, .. } if flags.syn());
+        self.make_room(arrival, half_open, opening)?;
         let new = NewFlow {
             client: *key,
             server: answer,
@@ -114,9 +114,29 @@ impl Look<'_> {
             nat_pool,
             rule: opening.rule,
             picked_by: pick.by as u8,
+            half_open,
         };
         opening.new = Some((new, pick.by, first_follow(arrival, key.protocol)));
         Ok(new)
+    }
+
+    /// Decides what gives way for a flow where there is no room.
+    pub(super) fn make_room(
+        &self,
+        arrival: &Arrival<'_>,
+        half_open: bool,
+        opening: &mut Opening,
+    ) -> Result<(), Reason> {
+        if !self.table().is_full(half_open, self.without()) {
+            return Ok(());
+        }
+        let room = match half_open {
+            true => self.table().room_for_half_open().unwrap_or_default(),
+            false => self.table().room(arrival.now, self.shard.pressure().may_take_settled(arrival.now)),
+        };
+        opening.room = Some(room);
+        opening.short = Some(if half_open { Short::HalfOpen } else { Short::Table });
+        room.victim.map(|_| ()).ok_or(Reason::TableFull)
     }
 
     /// Returns the key of a server's replies to a client's packets, and the NAT pool of the source.

@@ -5,12 +5,13 @@ use super::super::look::{segment, touched_state};
 use super::super::plan::Plan;
 use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, FlowError, Follow, Hit, Onward, Opening, Reply, Scratch, Settled};
-use super::super::{Ended, Event, Forwarded, Verdict};
+use super::super::{Ended, Event, Forwarded, Short, Verdict};
 use super::Shard;
 use crate::balance::PickedBy;
-use crate::flow::{Found, NewFlow};
+use crate::flow::{Found, NewFlow, Track};
+use crate::ids::{FlowId, ServerId};
 use crate::packet::{Side, Transport, rewrite};
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// For how long the pressure on a priority is not reported again.
 const QUIET: Duration = Duration::from_secs(60);
@@ -23,19 +24,30 @@ impl Shard {
             self.table.on_segment(arrival.now, found.index, found.side, &segment(arrival));
         } else {
             let state = touched_state(arrival, found.side, self.table.flow(found.index).state());
-            self.table.touch(arrival.now, found.index, state);
+            self.table.on_datagram(arrival.now, found, state);
         }
         let translation = self.table.translation(found.index, found.side);
         rewrite::translate(arrival.bytes, arrival.parsed, &translation, arrival.meta.partial_checksum);
         let len = arrival.parsed.len;
-        self.count_in_flow(found, arrival.packets, len as u64);
-        let why = Forwarded::Translated { flow: self.table.id(found.index), from: found.side, opened: false };
+        let (packets, bytes) = (arrival.packets, len as u64);
+        let server = self.table.count_plain(found, packets, bytes);
+        self.count_at_server(server, found.side, packets, bytes);
+        let why = Forwarded::Translated { flow: self.table.id_plain(found.index), from: found.side, opened: false };
         Verdict::Forward { len, why }
     }
 
     /// Sends a packet of a flow on, or stops it.
     #[inline]
-    pub(in crate::engine) fn carry_hit(&mut self, arrival: &mut Arrival<'_>, hit: &Hit, scratch: &Scratch) -> Verdict {
+    pub(in crate::engine) fn carry_hit(
+        &mut self,
+        of: (&Plan, &Standing),
+        arrival: &mut Arrival<'_>,
+        hit: &Hit,
+        scratch: &Scratch,
+    ) -> Verdict {
+        if hit.leaves_half_open() {
+            self.carry_room(of, arrival.now, &scratch.opening);
+        }
         self.carry_onward(arrival, (hit.found, false), &hit.follow, &hit.onward, scratch)
     }
 
@@ -43,15 +55,17 @@ impl Shard {
     fn carry_onward(
         &mut self,
         arrival: &mut Arrival<'_>,
-        (found, opened): (Found, bool),
+        (mut found, opened): (Found, bool),
         follow: &Follow,
         onward: &Onward,
         scratch: &Scratch,
     ) -> Verdict {
         if onward.goes_on() {
             match follow {
-                Follow::Tcp(track) => self.table.follow(arrival.now, found.index, track),
-                Follow::Touch(state) => self.table.touch(arrival.now, found.index, *state),
+                Follow::Tcp(track) => found.index = self.follow(arrival.now, found.index, track),
+                // A flow that has just been created is as it should be.
+                Follow::Touch(_) if opened => {}
+                Follow::Touch(state) => self.table.on_datagram(arrival.now, found, *state),
             }
         }
         let why = Forwarded::Translated { flow: self.table.id(found.index), from: found.side, opened };
@@ -83,16 +97,36 @@ impl Shard {
         }
     }
 
+    /// Updates a flow's tracker and state; returns its slot, which changes when its handshake is complete.
+    #[inline]
+    fn follow(&mut self, now: Instant, index: u32, track: &Track) -> u32 {
+        let was = self.table.id(index);
+        let index = self.table.follow(now, index, track);
+        if index != was.index {
+            self.established(was, index);
+        }
+        index
+    }
+
+    /// Notes that a half-open flow is established.
+    fn established(&mut self, was: FlowId, index: u32) {
+        if self.reports_flows {
+            self.report(Event::FlowEstablished { was, id: self.table.id(index) });
+        }
+    }
+
     /// Counts packets sent by one side of a flow.
     #[inline]
     pub(super) fn count_in_flow(&mut self, found: Found, packets: u64, bytes: u64) {
-        let side = found.side as usize;
-        let flow = self.table.flow_mut(found.index);
-        flow.packets[side] += packets;
-        flow.bytes[side] += bytes;
-        let server = &mut self.servers[flow.server_id.0 as usize];
-        server.packets[side] += packets;
-        server.bytes[side] += bytes;
+        self.table.count_packets(found, packets, bytes);
+        self.count_at_server(self.table.facts(found.index).server_id, found.side, packets, bytes);
+    }
+
+    #[inline]
+    fn count_at_server(&mut self, server: ServerId, side: Side, packets: u64, bytes: u64) {
+        let server = &mut self.servers[server.0 as usize];
+        server.packets[side as usize] += packets;
+        server.bytes[side as usize] += bytes;
     }
 
     /// Creates a flow, and sends the packet that opens it on.
@@ -108,9 +142,7 @@ impl Shard {
             debug_assert!(false, "a step that opens a flow lacks it");
             return Verdict::Drop(super::super::Reason::NoServer);
         };
-        let Some(index) = self.insert((plan, standing), arrival, new, *by) else {
-            return Verdict::Drop(super::super::Reason::TableFull);
-        };
+        let index = self.insert((plan, standing), arrival, new, *by);
         let found = Found { index, side: Side::Client };
         let verdict = self.carry_onward(arrival, (found, true), follow, onward, scratch);
         if self.reports_flows {
@@ -126,10 +158,8 @@ impl Shard {
         arrival: &Arrival<'_>,
         new: &NewFlow,
         by: PickedBy,
-    ) -> Option<u32> {
-        let inserted = self.table.insert(arrival.now, new);
-        debug_assert!(inserted.is_ok(), "the look found both keys free and room: {inserted:?}");
-        let index = inserted.ok()?;
+    ) -> u32 {
+        let index = self.table.insert(arrival.now, new);
         if let Some(pool) = self.nat_pools.get_mut(usize::from(new.nat_pool)) {
             pool.take(new.server.addresses.dst(), new.server.dst_port, new.server.protocol);
         }
@@ -142,7 +172,7 @@ impl Shard {
         let pick = (new.server_id, by);
         self.chooser.opened(arrival.now, plan.roster(), standing.servers(), (new.service, client), pick);
         self.policy.opened(plan.rules(), new.rule, client);
-        Some(index)
+        index
     }
 
     /// Takes what a packet without a flow uses of rules, limits, algorithms and NAT pools, whatever its outcome.
@@ -153,7 +183,10 @@ impl Shard {
         opening: &Opening,
     ) {
         self.policy.matched(opening.rule);
-        let Some(service) = opening.service else { return };
+        let Some(service) = opening.service else {
+            // A handshake that found no room has no service here: its flow is known.
+            return self.carry_room((plan, standing), arrival.now, opening);
+        };
         self.policy.take(opening.rule, &opening.takes);
         if let Some((priority, of)) = opening.pressure {
             let reported = &mut self.pressures.0[priority as usize][of as usize];
@@ -172,11 +205,20 @@ impl Shard {
                 pool.count_exhausted();
             }
         }
-        if opening.full {
-            self.table_is_full();
+        self.carry_room((plan, standing), arrival.now, opening);
+    }
+
+    /// Makes room where there was none, or counts that there is none.
+    fn carry_room(&mut self, of: (&Plan, &Standing), now: Instant, opening: &Opening) {
+        let (Some(short), Some(room)) = (opening.short, &opening.room) else { return };
+        self.table.pass_over(room);
+        let victim = room.victim;
+        let max = if short == Short::HalfOpen { self.table.half_open().1 } else { self.table.max() };
+        if self.pressure.note(now, short, victim.map(|(_, class)| class)) {
+            self.report(Event::Full { what: short, max });
         }
-        if let Some(victim) = opening.victim {
-            self.end((plan, standing), arrival.now, victim, Ended::Evicted);
+        if let Some((victim, _)) = victim {
+            self.end(of, now, victim, Ended::Evicted);
         }
     }
 

@@ -6,6 +6,7 @@
 mod answers;
 mod carry_out;
 mod fragments;
+mod pressure;
 mod totals;
 mod upkeep;
 mod walk;
@@ -21,6 +22,7 @@ use crate::packet::Meta;
 use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
+use pressure::Pressure;
 use std::collections::VecDeque;
 use totals::{ServerTotals, ServiceTotals, Totals};
 use walk::Walk;
@@ -44,8 +46,7 @@ pub(super) struct Shard {
     last_identification: u32,
     events: VecDeque<Event>,
     reports_flows: bool,
-    /// Whether the table has been full and has not emptied by a tenth since.
-    pressed: bool,
+    pressure: Pressure,
     pressures: Pressures,
     walk: Option<Walk>,
     /// Draining servers whose last flow has ended, to be reported to the standing.
@@ -61,11 +62,11 @@ impl Shard {
         let settings = plan.settings();
         let seed = settings.seed;
         Ok(Shard {
-            table: Table::try_new(&settings.table, seed)?,
-            fragments: Fragments::new(&settings.fragments, seed),
+            table: Table::try_new(&settings.table)?,
+            fragments: Fragments::new(&settings.fragments),
             nat_pools: settings.nat_pools.iter().map(|pool| NatPool::new(pool, seed)).collect(),
             chooser: Chooser::new(plan.roster(), seed),
-            policy: Policy::new(plan.rules(), seed),
+            policy: Policy::new(plan.rules()),
             answers: Answers::new(settings.answers.per_second),
             totals: Totals::new(),
             servers: vec![ServerTotals::default(); settings.servers.len()],
@@ -73,7 +74,7 @@ impl Shard {
             last_identification: seed as u32,
             events: VecDeque::with_capacity(MOST_EVENTS),
             reports_flows: false,
-            pressed: false,
+            pressure: Pressure::default(),
             pressures: Pressures::default(),
             walk: None,
             idle: VecDeque::new(),
@@ -120,6 +121,11 @@ impl Shard {
         &self.answers
     }
 
+    #[inline]
+    pub(super) fn pressure(&self) -> &Pressure {
+        &self.pressure
+    }
+
     pub(super) fn chooser(&self) -> &Chooser {
         &self.chooser
     }
@@ -155,7 +161,7 @@ impl Shard {
 
     /// Returns the totals.
     pub(super) fn counters(&self) -> Counters {
-        self.totals.snapshot(&self.table)
+        self.totals.snapshot(&self.table, &self.pressure)
     }
 
     /// Returns the packets refused for a reason, whether silently or with an answer in the service's name.
@@ -218,8 +224,8 @@ impl Shard {
 
     /// Returns when [`Shard::handle_timeout`] next has work to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let expiry = self.table.first_to_expire().map(|(when, _)| when);
         let walk = self.walk.as_ref().map(Walk::since);
-        [self.fragments.poll_timeout(), expiry, walk].into_iter().flatten().min()
+        let all = [self.fragments.poll_timeout(), self.table.poll_timeout(), self.pressure.poll_timeout(), walk];
+        all.into_iter().flatten().min()
     }
 }

@@ -1,7 +1,8 @@
 //! A shard's counters, as plain numbers that packet handling increments.
 
 use super::super::{Consumed, Count, Counters, Ended, Forwarded, Reason, Verdict};
-use crate::flow::{Table, TimeoutState};
+use super::pressure::Pressure;
+use crate::flow::{Class, Table, TimeoutState};
 
 #[derive(Debug)]
 pub(in crate::engine) struct Totals {
@@ -71,7 +72,8 @@ impl Totals {
         self.ended[cause as usize] += 1;
     }
 
-    pub(super) fn snapshot(&self, table: &Table) -> Counters {
+    pub(super) fn snapshot(&self, table: &Table, pressure: &Pressure) -> Counters {
+        let (half_open, max_half_open) = table.half_open();
         Counters {
             packets_in: self.packets_in,
             bytes_in: self.bytes_in,
@@ -80,8 +82,11 @@ impl Totals {
             consumed: counts(&Consumed::ALL, &self.consumed),
             dropped: counts(Reason::ALL, &self.dropped),
             transmitted: self.transmitted,
-            flows: u64::from(table.len()),
+            flows: u64::from(table.len()) + u64::from(half_open),
             max_flows: u64::from(table.max()),
+            half_open: u64::from(half_open),
+            max_half_open: u64::from(max_half_open),
+            gave_way: counts(&Class::ALL, pressure.gave_way()),
             flows_opened: self.opened,
             flows_ended: counts(&Ended::ALL, &self.ended),
             states: TimeoutState::ALL.map(|class| Count { kind: class, count: u64::from(table.count(class)) }).into(),

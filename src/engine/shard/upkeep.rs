@@ -10,6 +10,8 @@ use crate::time::{Duration, Instant};
 
 /// Maximum number of flows that one call of [`Shard::handle_timeout`] ends.
 const MOST_EXPIRED: usize = 256;
+/// Maximum number of flows that one call looks at: most may have been refreshed since they were placed in the wheel.
+const MOST_LOOKED_AT: usize = 4096;
 /// What chose a flow's server, by the number stored in the flow.
 const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
 
@@ -17,15 +19,19 @@ impl Shard {
     /// Does a bounded part of the work that is due.
     pub(in crate::engine) fn handle_timeout(&mut self, of: (&Plan, &Standing), now: Instant) {
         self.expire(of, now);
+        while let Some(relieved) = self.pressure.relieved(now) {
+            self.report(relieved);
+        }
         self.fragments.expire(now);
         self.nat_pools.iter_mut().for_each(|pool| pool.handle_timeout(now));
     }
 
     fn expire(&mut self, (plan, standing): (&Plan, &Standing), now: Instant) {
+        let mut most = MOST_LOOKED_AT;
         for _ in 0..MOST_EXPIRED {
-            match self.table.first_to_expire() {
-                Some((when, index)) if when <= now => self.end((plan, standing), now, index, Ended::Expired),
-                _ => return,
+            match self.table.expired(now, &mut most) {
+                Some(index) => self.end((plan, standing), now, index, Ended::Expired),
+                None => return,
             }
         }
     }
@@ -33,14 +39,6 @@ impl Shard {
     /// Removes clients that have been idle for too long.
     pub(in crate::engine) fn expire_clients(&mut self, now: Instant) {
         self.chooser.handle_timeout(now);
-    }
-
-    /// Reports that the table is full, once until it has emptied by a tenth.
-    pub(super) fn table_is_full(&mut self) {
-        if !self.pressed {
-            self.pressed = true;
-            self.report(Event::TableFull { max_flows: self.table.max() });
-        }
     }
 
     /// Ends a flow: releases everything that it held.
@@ -56,27 +54,20 @@ impl Shard {
             self.report(Event::FlowEnded { flow, cause });
         }
         let client = self.table.key(index, Side::Client).addresses.src();
-        let flow = self.table.flow(index);
+        let flow = self.table.facts(index);
         let (service, server, rule, nat_pool) = (flow.service, flow.server_id, flow.rule, flow.nat_pool);
         self.services[service.0 as usize].flows -= 1;
         if let Some(pool) = self.nat_pools.get_mut(usize::from(nat_pool)) {
             let source = self.table.key(index, Side::Server);
             pool.release(now, source.addresses.dst(), source.dst_port, source.protocol);
         }
-        self.table.remove(index);
+        self.table.remove(now, index);
         let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), server);
         if is_idle && standing.servers().is_draining(server) {
             self.idle.push_back(server);
         }
         self.policy.ended(plan.rules(), rule, client);
         self.totals.end(cause);
-        let (flows, max) = (self.table.len(), self.table.max());
-        // Eviction for a new flow does not relieve the table.
-        let leaves = matches!(cause, Ended::Expired | Ended::Killed);
-        if self.pressed && leaves && flows <= max - max.div_ceil(10) {
-            self.pressed = false;
-            self.report(Event::TableRelieved { flows });
-        }
     }
 
     /// Ends a flow; both ends of a TCP connection get resets that they will accept.
@@ -90,7 +81,7 @@ impl Shard {
     /// Returns the resets that both ends of a flow will accept; none if it is not TCP.
     pub(in crate::engine) fn resets(&self, index: u32) -> Vec<Vec<u8>> {
         let mut resets = Vec::new();
-        if self.table.flow(index).protocol != Protocol::Tcp {
+        if self.table.facts(index).protocol != Protocol::Tcp {
             return resets;
         }
         for to in [Side::Client, Side::Server] {
@@ -110,7 +101,7 @@ impl Shard {
     /// Returns a flow as seen at one point in time.
     pub(in crate::engine) fn row(&self, plan: &Plan, now: Instant, index: u32) -> FlowRow {
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let flow = self.table.flow(index);
+        let flow = self.table.facts(index);
         let (client, answer) = (self.table.key(index, Side::Client), self.table.key(index, Side::Server));
         FlowRow {
             id: self.table.id(index),
@@ -123,7 +114,7 @@ impl Shard {
             source: Some(answer.dst()).filter(|source| *source != client.src()),
             picked_by: PICKED_BY[usize::from(flow.picked_by)],
             rule: plan.rules().name(flow.rule).map(Into::into),
-            state: flow.state(),
+            state: flow.state,
             age_ms: millis(now.since(flow.created)),
             idle_ms: millis(now.since(self.table.touched(index))),
             expires_in_ms: millis(self.table.deadline(index).since(now)),

@@ -63,7 +63,7 @@ impl Shard {
 
     /// Returns why a flow that the walk encounters must end, if it must.
     fn is_to_end(&self, (plan, standing): (&Plan, &Standing), index: u32) -> Option<Ended> {
-        let flow = self.table.flow(index);
+        let flow = self.table.facts(index);
         if standing.is_drained(flow.server_id) {
             return Some(Ended::Drained);
         }

@@ -1,0 +1,443 @@
+//! Half-open TCP flows, apart from the table, so that a flood of SYNs competes with nothing but itself.
+//!
+//! First in, first out: a full store ends its oldest flow. So a handshake succeeds as long as the store holds the SYNs
+//! of one round trip; random eviction would need a hundred times as many entries for the same promise. An entry is a
+//! cache line, half of a flow's record.
+
+use super::super::key::Key;
+use super::super::settings::TimeoutState;
+use super::super::tcp::{Ends, HalfEnds};
+use super::entry::{Facts, Packed, USED, picked_by, ports, wide};
+use super::index::Index;
+use super::wide::Wide;
+use super::{Clock, NewFlow};
+use crate::ids::{ServerId, ServiceId};
+use crate::packet::{Protocol, Side};
+use crate::time::Instant;
+use std::collections::{TryReserveError, VecDeque};
+
+/// The server has sent a reset, or the client has.
+const RESET: u8 = 8;
+/// The server has sent.
+const ANSWERED: u8 = 16;
+
+/// The low bits of a word that hold an entry's ticks; the bits above hold its packet counts.
+const TICK_BITS: u32 = 24;
+const TICKS: u32 = (1 << TICK_BITS) - 1;
+/// The low bits of a word that hold its service; the bits above hold its profile.
+const SERVICE_BITS: u32 = 24;
+/// The most that a packet count holds.
+const MOST_PACKETS: u32 = 15;
+
+/// One half-open flow, packed. Its counters stop at 15 packets and 65,535 bytes in each direction.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Entry {
+    client: Packed,
+    server: Packed,
+    ends: HalfEnds,
+    /// [`USED`], [`RESET`], [`ANSWERED`], [`wide`] for each side, [`picked_by`].
+    flags: u8,
+    server_id: ServerId,
+    /// The service in the low bits, and the profile.
+    service: u32,
+    /// The tick at which it was created, or at which it was reset, in the low bits; and the packets of both sides.
+    tick: u32,
+    /// Distinguishes it from other flows in the same slot, and says where it stands in its queue.
+    number: u32,
+    bytes: [u16; 2],
+    rule: u16,
+    nat_pool: u16,
+}
+
+impl Entry {
+    fn is_wide(&self, side: usize) -> bool {
+        self.flags & wide(side) != 0
+    }
+
+    fn profile(&self) -> u8 {
+        (self.service >> SERVICE_BITS) as u8
+    }
+
+    fn state(&self) -> TimeoutState {
+        if self.flags & RESET != 0 { TimeoutState::Reset } else { TimeoutState::Opening }
+    }
+
+    fn packets(&self) -> [u32; 2] {
+        [self.tick >> TICK_BITS & MOST_PACKETS, self.tick >> (TICK_BITS + 4) & MOST_PACKETS]
+    }
+
+    fn set_packets(&mut self, [client, server]: [u32; 2]) {
+        self.tick = self.tick & TICKS | client.min(MOST_PACKETS) << TICK_BITS | server.min(MOST_PACKETS) << (TICK_BITS + 4);
+    }
+
+    fn set_tick(&mut self, tick: u64) {
+        self.tick = self.tick & !TICKS | tick as u32 & TICKS;
+    }
+
+    /// Returns the tick that the low bits stand for: the last one before `now` with these bits.
+    fn entered(&self, now: u64) -> u64 {
+        now - (now.wrapping_sub(u64::from(self.tick)) & u64::from(TICKS))
+    }
+}
+
+/// A flow that was in a state from a tick on.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    slot: u32,
+    number: u32,
+    /// The low bits of the tick.
+    tick: u32,
+}
+
+/// Flows in the same state with the same timeout, in the order in which they are due.
+#[derive(Debug)]
+struct Queue {
+    state: TimeoutState,
+    /// The timeout in ticks.
+    ticks: u32,
+    /// Flows that have left since are skipped.
+    waiting: VecDeque<Waiting>,
+    len: u32,
+}
+
+/// What is left of a half-open flow when it leaves the store for the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    pub new: NewFlow,
+    pub created: Instant,
+    pub packets: [u64; 2],
+    pub bytes: [u64; 2],
+}
+
+/// The store.
+#[derive(Debug)]
+pub(super) struct HalfOpen {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    index: Index,
+    wide: Wide,
+    queues: Vec<Queue>,
+    /// By profile: the queues of opening and of reset flows.
+    of_profile: Box<[[u16; 2]]>,
+    len: u32,
+    resets: u32,
+    max: u32,
+    number: u32,
+    /// The last tick of an insertion or change.
+    now: u64,
+}
+
+impl HalfOpen {
+    /// Creates a store of at most `max` flows; `ticks` are the timeouts of opening and reset flows by profile.
+    ///
+    /// # Errors
+    /// If the system refuses the memory.
+    pub(super) fn new(max: u32, ticks: impl Iterator<Item = [u32; 2]>) -> Result<Self, TryReserveError> {
+        let mut queues: Vec<Queue> = Vec::new();
+        let mut queue = |state: TimeoutState, ticks: u32| {
+            let is = |queue: &Queue| (queue.state, queue.ticks) == (state, ticks);
+            let place = queues.iter().position(is).unwrap_or_else(|| {
+                queues.push(Queue { state, ticks, waiting: VecDeque::new(), len: 0 });
+                queues.len() - 1
+            });
+            // At most 256 profiles with two timeouts each.
+            place as u16
+        };
+        let of_profile = ticks
+            .map(|[opening, reset]| [queue(TimeoutState::Opening, opening), queue(TimeoutState::Reset, reset)])
+            .collect();
+        Ok(HalfOpen {
+            entries: super::reserved(max as usize)?,
+            free: Vec::new(),
+            index: Index::new(max.saturating_mul(2))?,
+            wide: Wide::new(max as usize * 2)?,
+            queues,
+            of_profile,
+            len: 0,
+            resets: 0,
+            max,
+            number: 0,
+            now: 0,
+        })
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Returns how many of its flows were reset.
+    pub(super) fn resets(&self) -> u32 {
+        self.resets
+    }
+
+    pub(super) fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// Finds the entry of a key: its slot in the upper bits, its side in the lowest.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &Key) -> Option<u32> {
+        if self.len == 0 || key.protocol != Protocol::Tcp {
+            return None;
+        }
+        self.index.find(hash, |place| {
+            let entry = &self.entries[(place >> 1) as usize];
+            let side = (place & 1) as usize;
+            let packed = if side == 0 { &entry.client } else { &entry.server };
+            packed.ports == ports(key) && self.wide.is(packed, entry.is_wide(side), &key.addresses)
+        })
+    }
+
+    /// Adds a flow, for which there is room; returns its slot.
+    pub(super) fn insert(&mut self, tick: u64, new: &NewFlow, hashes: [u64; 2]) -> u32 {
+        let side = |at: usize, key: &Key| if key.addresses.is_v6() { wide(at) } else { 0 };
+        self.number = self.number.wrapping_add(1);
+        let mut entry = Entry {
+            client: self.wide.pack(&new.client),
+            server: self.wide.pack(&new.server),
+            ends: HalfEnds::default(),
+            flags: USED | side(0, &new.client) | side(1, &new.server) | picked_by(new.picked_by),
+            server_id: new.server_id,
+            service: new.service.0 & ((1 << SERVICE_BITS) - 1) | u32::from(new.profile) << SERVICE_BITS,
+            tick: 0,
+            number: self.number,
+            bytes: [0; 2],
+            rule: new.rule,
+            nat_pool: new.nat_pool,
+        };
+        entry.set_tick(tick);
+        let slot = self.free.pop().unwrap_or(self.entries.len() as u32);
+        match self.entries.get_mut(slot as usize) {
+            Some(place) => *place = entry,
+            None => self.entries.push(entry),
+        }
+        self.index.insert(hashes[0], slot << 1);
+        self.index.insert(hashes[1], slot << 1 | 1);
+        self.len += 1;
+        self.now = tick;
+        self.enqueue(slot);
+        slot
+    }
+
+    /// Removes a flow.
+    pub(super) fn remove(&mut self, slot: u32, hashes: [u64; 2]) {
+        self.index.remove(hashes[0], slot << 1);
+        self.index.remove(hashes[1], slot << 1 | 1);
+        let entry = &mut self.entries[slot as usize];
+        let (flags, queue) = (entry.flags, queue_of(&self.of_profile, entry));
+        entry.flags = 0;
+        for (side, packed) in [entry.client, entry.server].iter().enumerate() {
+            if flags & wide(side) != 0 {
+                self.wide.free(packed);
+            }
+        }
+        self.resets -= u32::from(flags & RESET != 0);
+        self.free.push(slot);
+        self.len -= 1;
+        self.leave(queue);
+    }
+
+    fn enqueue(&mut self, slot: u32) {
+        let entry = &self.entries[slot as usize];
+        let queue = &mut self.queues[queue_of(&self.of_profile, entry)];
+        queue.waiting.push_back(Waiting { slot, number: entry.number, tick: entry.tick & TICKS });
+        queue.len += 1;
+    }
+
+    /// Drops those that have left from the front of a queue, and from all of it if most have left.
+    fn leave(&mut self, place: usize) {
+        let (entries, of_profile) = (&self.entries, &self.of_profile);
+        let waits = |waiting: &Waiting| {
+            let entry = &entries[waiting.slot as usize];
+            let same = (entry.number, entry.tick & TICKS) == (waiting.number, waiting.tick);
+            same && entry.flags & USED != 0 && queue_of(of_profile, entry) == place
+        };
+        let queue = &mut self.queues[place];
+        queue.len -= 1;
+        while queue.waiting.front().is_some_and(|first| !waits(first)) {
+            queue.waiting.pop_front();
+        }
+        if queue.waiting.len() > 64 + 2 * queue.len as usize {
+            queue.waiting.retain(waits);
+        }
+    }
+
+    /// Returns the flow that has been in the store longest.
+    pub(super) fn oldest(&self) -> Option<u32> {
+        let firsts = self.queues.iter().filter_map(|queue| queue.waiting.front());
+        firsts.max_by_key(|first| self.number.wrapping_sub(first.number)).map(|first| first.slot)
+    }
+
+    /// Returns the tick at which a flow expires.
+    pub(super) fn due(&self, slot: u32) -> u64 {
+        let entry = &self.entries[slot as usize];
+        entry.entered(self.now) + u64::from(self.queues[queue_of(&self.of_profile, entry)].ticks)
+    }
+
+    /// Returns the flow that expires first, and when.
+    pub(super) fn first_to_expire(&self) -> Option<(u64, u32)> {
+        let firsts = self.queues.iter().filter_map(|queue| queue.waiting.front());
+        firsts
+            .map(|first| (self.due(first.slot), std::cmp::Reverse(self.number.wrapping_sub(first.number)), first.slot))
+            .min()
+            .map(|(due, _, slot)| (due, slot))
+    }
+
+    /// Returns what is known of both ends of a flow.
+    pub(super) fn ends(&self, slot: u32) -> Ends {
+        self.entries[slot as usize].ends.unpack()
+    }
+
+    /// Updates what is known of both ends of a flow, and its state.
+    pub(super) fn follow(&mut self, tick: u64, slot: u32, ends: &Ends, state: TimeoutState) {
+        let entry = &mut self.entries[slot as usize];
+        entry.ends = HalfEnds::pack(ends);
+        if state == entry.state() {
+            return;
+        }
+        let before = queue_of(&self.of_profile, entry);
+        entry.flags ^= RESET;
+        entry.set_tick(tick);
+        self.now = tick;
+        if state == TimeoutState::Reset {
+            self.resets += 1;
+        } else {
+            self.resets -= 1;
+        }
+        self.leave(before);
+        self.enqueue(slot);
+    }
+
+    /// Counts packets of one side.
+    pub(super) fn count(&mut self, slot: u32, side: Side, packets: u64, bytes: u64) {
+        let entry = &mut self.entries[slot as usize];
+        let mut all = entry.packets();
+        all[side as usize] += packets.min(u64::from(MOST_PACKETS)) as u32;
+        entry.set_packets(all);
+        let sum = u64::from(entry.bytes[side as usize]) + bytes;
+        entry.bytes[side as usize] = u16::try_from(sum).unwrap_or(u16::MAX);
+        if side == Side::Server {
+            entry.flags |= ANSWERED;
+        }
+    }
+
+    /// Returns what is known of a flow.
+    pub(super) fn facts(&self, clock: &Clock, slot: u32) -> Facts {
+        let entry = &self.entries[slot as usize];
+        Facts {
+            protocol: Protocol::Tcp,
+            state: entry.state(),
+            profile: entry.profile(),
+            server_id: entry.server_id,
+            service: ServiceId(entry.service & ((1 << SERVICE_BITS) - 1)),
+            rule: entry.rule,
+            nat_pool: entry.nat_pool,
+            picked_by: entry.flags >> 6,
+            created: clock.at(entry.entered(self.now)),
+            answered: entry.flags & ANSWERED != 0,
+            adopted: false,
+            packets: entry.packets().map(u64::from),
+            bytes: entry.bytes.map(u64::from),
+        }
+    }
+
+    /// Returns what the table needs of a flow that leaves for it.
+    pub(super) fn left(&self, clock: &Clock, slot: u32) -> Left {
+        let facts = self.facts(clock, slot);
+        let new = NewFlow {
+            client: self.key(slot, Side::Client),
+            server: self.key(slot, Side::Server),
+            service: facts.service,
+            server_id: facts.server_id,
+            profile: facts.profile,
+            nat_pool: facts.nat_pool,
+            rule: facts.rule,
+            picked_by: facts.picked_by,
+            half_open: false,
+        };
+        Left { new, created: facts.created, packets: facts.packets, bytes: facts.bytes }
+    }
+
+    /// Returns the tick at which a flow entered its state.
+    pub(super) fn entered(&self, slot: u32) -> u64 {
+        self.entries[slot as usize].entered(self.now)
+    }
+
+    /// Returns whether a side's key is IPv6.
+    pub(super) fn is_v6(&self, slot: u32, side: Side) -> bool {
+        self.entries[slot as usize].is_wide(side as usize)
+    }
+
+    /// Returns a side's key, as seen in its packets.
+    pub(super) fn key(&self, slot: u32, side: Side) -> Key {
+        let entry = &self.entries[slot as usize];
+        let packed = if side == Side::Client { &entry.client } else { &entry.server };
+        self.wide.key(packed, entry.is_wide(side as usize), Protocol::Tcp)
+    }
+
+    /// Returns the number that distinguishes a flow from others in its slot.
+    pub(super) fn generation(&self, slot: u32) -> Option<u32> {
+        self.entries.get(slot as usize).filter(|entry| entry.flags & USED != 0).map(|entry| entry.number)
+    }
+
+    /// Returns the slot and number that the next flow would get if the flow in slot `freed` had ended before it.
+    pub(super) fn next(&self, freed: Option<u32>) -> (u32, u32) {
+        let slot = freed.or(self.free.last().copied()).unwrap_or(self.entries.len() as u32);
+        (slot, self.number.wrapping_add(1))
+    }
+
+    /// Returns the slots from `from` on, and whether each is in use.
+    pub(super) fn slots(&self, from: u32) -> impl Iterator<Item = (u32, bool)> + '_ {
+        self.entries.iter().enumerate().skip(from as usize).map(|(slot, entry)| (slot as u32, entry.flags & USED != 0))
+    }
+
+    /// Returns its memory: start and length in bytes of each part that grows with its flows.
+    pub(super) fn memory(&self) -> [(usize, usize); 2] {
+        [(self.entries.as_ptr() as usize, self.entries.capacity() * size_of::<Entry>()), self.index.memory()]
+    }
+}
+
+fn queue_of(of_profile: &[[u16; 2]], entry: &Entry) -> usize {
+    usize::from(of_profile[usize::from(entry.profile())][usize::from(entry.flags & RESET != 0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_half_open_flow_fits_in_a_cache_line() {
+        assert_eq!(size_of::<Entry>(), 64);
+    }
+
+    #[test]
+    fn ticks_beyond_the_bits_of_an_entry_are_restored() {
+        let mut entry = Entry { flags: 0, ..blank() };
+        for tick in [0, 1, (1 << 24) - 1, 1 << 24, (3 << 24) + 17] {
+            entry.set_tick(tick);
+            for later in [0, 1, 200, (1 << 24) - 1] {
+                assert_eq!(entry.entered(tick + later), tick, "{tick} + {later}");
+            }
+        }
+        entry.set_packets([3, 99]);
+        assert_eq!((entry.packets(), entry.entered((3 << 24) + 17)), ([3, 15], (3 << 24) + 17));
+    }
+
+    fn blank() -> Entry {
+        let packed = Packed { addresses: [0; 2], ports: 0 };
+        Entry {
+            client: packed,
+            server: packed,
+            ends: HalfEnds::default(),
+            flags: USED,
+            server_id: ServerId(0),
+            service: 0,
+            tick: 0,
+            number: 0,
+            bytes: [0; 2],
+            rule: 0,
+            nat_pool: 0,
+        }
+    }
+}

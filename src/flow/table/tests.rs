@@ -1,0 +1,321 @@
+//! The table as a whole: keys, half-open flows, expiry, and which flow gives way.
+
+use super::super::tcp::Segment;
+use super::*;
+use crate::packet::TcpFlags;
+use std::collections::BTreeSet;
+
+fn keys(client: u32, port: u16, protocol: Protocol) -> (Key, Key) {
+    let there = Addresses::V4 { src: client, dst: 0xc000_0250 };
+    let back = Addresses::V4 { src: 0x0a00_020b, dst: client };
+    let client = Key { addresses: there, src_port: port, dst_port: 80, protocol };
+    (client, Key { addresses: back, src_port: 8080, dst_port: port, protocol })
+}
+
+fn new((client, server): (Key, Key)) -> NewFlow {
+    let half_open = client.protocol == Protocol::Tcp;
+    let (service, server_id) = (ServiceId(0), ServerId(0));
+    NewFlow { client, server, service, server_id, profile: 0, nat_pool: NO_POOL, rule: 0, picked_by: 2, half_open }
+}
+
+fn table(max_flows: u32, max_half_open: u32) -> Table {
+    Table::new(&TableSettings { max_flows, max_half_open, ..TableSettings::default() })
+}
+
+fn at(seconds: u64) -> Instant {
+    ms(seconds * 1000)
+}
+
+fn ms(millis: u64) -> Instant {
+    Instant::from_nanos(millis * 1_000_000)
+}
+
+/// Adds a flow as the engine does: its first packet counts.
+fn add(table: &mut Table, now: Instant, client: u32, protocol: Protocol) -> u32 {
+    let index = table.insert(now, &new(keys(client, 1000, protocol)));
+    if protocol == Protocol::Tcp {
+        table.follow(now, index, &Track::first(Side::Client, &seg(TcpFlags::SYN, 100, 0)));
+    }
+    table.count_packets(Found { index, side: Side::Client }, 1, 60);
+    index
+}
+
+fn seg(flags: u8, seq: u32, ack: u32) -> Segment {
+    Segment { flags: TcpFlags(flags), seq, ack, len: 0 }
+}
+
+/// Passes a segment of a flow through the tracker; returns its slot afterwards.
+fn pass(table: &mut Table, now: Instant, index: u32, side: Side, segment: Segment) -> u32 {
+    let track = table.track(now, index, side, &segment);
+    let index = table.follow(now, index, &track);
+    table.count_packets(Found { index, side }, 1, 52);
+    index
+}
+
+fn datagram(table: &mut Table, now: Instant, index: u32, side: Side) {
+    let state = if side == Side::Server { TimeoutState::UdpTwoWay } else { table.flow(index).state() };
+    table.on_datagram(now, Found { index, side }, state);
+    table.count_packets(Found { index, side }, 1, 60);
+}
+
+const ACK: u8 = TcpFlags::ACK;
+
+/// Adds an established flow.
+fn open(table: &mut Table, now: Instant, client: u32) -> u32 {
+    let index = add(table, now, client, Protocol::Tcp);
+    let index = pass(table, now, index, Side::Server, seg(TcpFlags::SYN | ACK, 500, 101));
+    pass(table, now, index, Side::Client, seg(ACK, 101, 501))
+}
+
+/// Adds a flow that both ends have closed.
+fn closed(table: &mut Table, now: Instant, client: u32) -> u32 {
+    let index = open(table, now, client);
+    pass(table, now, index, Side::Client, seg(TcpFlags::FIN | ACK, 101, 501));
+    pass(table, now, index, Side::Server, seg(TcpFlags::FIN | ACK, 501, 102));
+    assert_eq!(table.flow(index).state(), TimeoutState::Closing);
+    index
+}
+
+/// Ends everything that is due, and returns the slots.
+fn expire(table: &mut Table, now: Instant) -> BTreeSet<u32> {
+    let mut ended = BTreeSet::new();
+    let mut most = 10_000;
+    while let Some(index) = table.expired(now, &mut most) {
+        table.remove(now, index);
+        ended.insert(index);
+    }
+    ended
+}
+
+#[test]
+fn a_table_too_large_for_memory_is_refused_without_a_panic() {
+    // More than the address space.
+    assert!(reserved::<Flow>(usize::MAX / size_of::<Flow>()).is_err());
+    let text = TableTooBig { max_flows: 100_000_000, max_half_open: 7 }.to_string();
+    assert!(text.contains("100000000 flows and 7 half-open") && text.contains("[flows]"), "{text}");
+}
+
+#[test]
+fn both_keys_find_the_same_flow_and_the_translations_are_inverse_half_open_or_not() {
+    let mut table = table(4, 4);
+    let half_open = add(&mut table, at(0), 7, Protocol::Tcp);
+    let whole = open(&mut table, at(0), 8);
+    assert!(Table::is_half_open(half_open) && !Table::is_half_open(whole));
+    for (index, client) in [(half_open, 7), (whole, 8)] {
+        let (client, server) = keys(client, 1000, Protocol::Tcp);
+        assert_eq!(table.find(&client), Some(Found { index, side: Side::Client }));
+        assert_eq!(table.find(&server), Some(Found { index, side: Side::Server }));
+        let there = table.translation(index, Side::Client);
+        assert_eq!((there.addresses, there.src_port, there.dst_port), (server.addresses.reversed(), 1000, 8080));
+        let back = table.translation(index, Side::Server);
+        assert_eq!((back.addresses, back.src_port, back.dst_port), (client.addresses.reversed(), 80, 1000));
+        assert_eq!(there.deltas.reversed(), back.deltas);
+        assert_eq!(table.facts(index).picked_by, 2);
+    }
+}
+
+#[test]
+fn a_reused_slot_is_a_different_flow() {
+    let mut table = table(1, 1);
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        let index = add(&mut table, at(0), 1, protocol);
+        let old = table.id(index);
+        assert_eq!(table.next_id(Some(index), protocol == Protocol::Tcp).index, old.index);
+        table.remove(at(0), index);
+        assert_eq!((table.slot(old), table.find(&keys(1, 1000, protocol).0)), (None, None));
+        let next = table.next_id(None, protocol == Protocol::Tcp);
+        let again = add(&mut table, at(0), 2, protocol);
+        assert_eq!((again, table.slot(old), table.id(again)), (index, None, next));
+        assert_eq!(table.slot(table.id(again)), Some(again));
+    }
+}
+
+#[test]
+fn a_flow_leaves_the_store_with_what_it_counted_when_its_handshake_is_complete() {
+    let mut table = table(1, 2);
+    let index = add(&mut table, at(3), 1, Protocol::Tcp);
+    assert_eq!((table.len(), table.half_open(), table.count(TimeoutState::Opening)), (0, (1, 2), 1));
+    let index = pass(&mut table, at(4), index, Side::Server, seg(TcpFlags::SYN | ACK, 500, 101));
+    assert!(table.facts(index).answered);
+    let next = table.next_id(None, false);
+    let index = pass(&mut table, at(5), index, Side::Client, seg(ACK, 101, 501));
+    assert_eq!((table.id(index), table.len(), table.half_open().0), (next, 1, 0));
+    let facts = table.facts(index);
+    assert_eq!((facts.packets, facts.bytes, facts.created), ([2, 1], [112, 52], at(3)));
+    assert!(facts.answered && facts.state == TimeoutState::Established);
+    assert!(table.is_full(false, None) && !table.is_full(true, None));
+}
+
+#[test]
+fn a_reset_handshake_stays_half_open_and_can_be_tried_again() {
+    let mut table = table(1, 1);
+    let index = add(&mut table, at(0), 1, Protocol::Tcp);
+    pass(&mut table, at(9), index, Side::Server, seg(TcpFlags::RST | ACK, 0, 101));
+    assert_eq!((table.facts(index).state, table.count(TimeoutState::Reset)), (TimeoutState::Reset, 1));
+    let again = table.track(at(10), index, Side::Client, &seg(TcpFlags::SYN, 7000, 0));
+    assert_eq!(again.tracked(), super::super::tcp::Tracked::Reopen);
+    assert_eq!(table.touched(index), table.clock.at(table.clock.tick(at(9))));
+    assert_eq!(expire(&mut table, at(248)), BTreeSet::new());
+    assert_eq!(expire(&mut table, at(250)), BTreeSet::from([index]));
+    assert!(table.is_empty() && table.poll_timeout().is_none());
+}
+
+#[test]
+fn half_open_flows_leave_in_the_order_in_which_they_came() {
+    let mut table = table(1, 100);
+    for client in 0..100 {
+        add(&mut table, ms(client), client as u32, Protocol::Tcp);
+    }
+    let oldest = |table: &Table| table.key(table.room_for_half_open().unwrap().victim.unwrap().0, Side::Client);
+    // Some leave from the middle, and their slots are used again.
+    for client in [50, 0, 1, 99] {
+        let index = table.find(&keys(client, 1000, Protocol::Tcp).0).unwrap().index;
+        table.remove(ms(100), index);
+        add(&mut table, ms(100), 1000 + client, Protocol::Tcp);
+    }
+    let mut order: Vec<u32> = (2..50).chain(51..99).collect();
+    order.extend([1050, 1000, 1001, 1099]);
+    for client in order {
+        assert!(table.is_full(true, None));
+        assert_eq!(oldest(&table), keys(client, 1000, Protocol::Tcp).0, "{client}");
+        table.remove(ms(200), table.room_for_half_open().unwrap().victim.unwrap().0);
+        add(&mut table, ms(200), 5000 + client, Protocol::Tcp);
+    }
+}
+
+#[test]
+fn no_flow_expires_before_its_timeout_or_two_ticks_after_it() {
+    let mut table = table(8, 8);
+    let tick = TICK.as_millis() as u64;
+    for start in [0, 1, tick - 1, tick, 7 * tick + 3] {
+        let udp = add(&mut table, ms(start), 1, Protocol::Udp);
+        let tcp = add(&mut table, ms(start), 2, Protocol::Tcp);
+        for (index, timeout) in [(udp, 300_000), (tcp, 240_000)] {
+            let deadline = table.deadline(index);
+            assert!(deadline >= ms(start + timeout) && deadline <= ms(start + timeout) + 2 * TICK, "{start}");
+        }
+        assert_eq!(expire(&mut table, ms(start + 239_999)), BTreeSet::new());
+        assert_eq!(expire(&mut table, ms(start + 240_000) + 2 * TICK), BTreeSet::from([tcp]));
+        assert_eq!(expire(&mut table, ms(start + 300_000) + 2 * TICK), BTreeSet::from([udp]));
+    }
+}
+
+#[test]
+fn a_refreshed_flow_stays_and_one_that_is_closing_does_not() {
+    let mut table = table(8, 8);
+    let (stream, over) = (add(&mut table, at(0), 1, Protocol::Udp), closed(&mut table, at(0), 2));
+    for now in 1..=400 {
+        datagram(&mut table, at(now), stream, Side::Client);
+        if now < 240 {
+            pass(&mut table, at(now), over, Side::Client, seg(ACK, 102, 502));
+        }
+        let ended = expire(&mut table, at(now));
+        assert_eq!(ended.contains(&over), now == 241, "{now}");
+    }
+    assert_eq!(expire(&mut table, at(699)), BTreeSet::new());
+    assert_eq!(expire(&mut table, at(701)), BTreeSet::from([stream]));
+}
+
+fn victim(table: &Table, now: Instant) -> Option<(u32, Class)> {
+    table.room(now, true).victim
+}
+
+/// Makes room as the engine does.
+fn make_room(table: &mut Table, now: Instant) -> Option<(u32, Class)> {
+    let room = table.room(now, true);
+    table.pass_over(&room);
+    if let Some((victim, _)) = room.victim {
+        table.remove(now, victim);
+    }
+    room.victim
+}
+
+#[test]
+fn flows_that_are_over_give_way_first_then_queries_then_idle_ones_and_busy_ones_never() {
+    let mut table = table(10, 10);
+    let idle = open(&mut table, at(0), 1);
+    let busy = open(&mut table, at(0), 2);
+    let query = add(&mut table, at(320), 3, Protocol::Udp);
+    datagram(&mut table, at(320), query, Side::Server);
+    let spoofed = add(&mut table, at(320), 4, Protocol::Udp);
+    let stream = add(&mut table, at(320), 5, Protocol::Udp);
+    datagram(&mut table, at(320), stream, Side::Server);
+    datagram(&mut table, at(320), stream, Side::Client);
+    let over = closed(&mut table, at(320), 6);
+    let just_over = closed(&mut table, at(330), 7);
+    let mut now = at(331);
+    table.touch(now, busy, TimeoutState::Established);
+    // The answered query has its second chance.
+    for want in [(over, Class::Over), (spoofed, Class::Brief), (query, Class::Brief), (idle, Class::Settled)] {
+        assert_eq!(make_room(&mut table, now), Some(want));
+    }
+    assert_eq!(make_room(&mut table, now), Some((just_over, Class::Over)), "better than a refusal");
+    assert_eq!(make_room(&mut table, now), None);
+    now = at(441);
+    assert_eq!(make_room(&mut table, now), Some((stream, Class::Settled)), "idle for two minutes");
+    assert_eq!((make_room(&mut table, now), table.len()), (None, 1));
+    assert_eq!(victim(&table, at(630)), None);
+    assert_eq!(victim(&table, at(632)), Some((busy, Class::Settled)));
+    assert_eq!(table.room(at(632), false).victim, None, "not at any rate");
+}
+
+#[test]
+fn datagrams_give_way_in_order_but_a_stream_of_them_stays() {
+    let mut table = table(100, 1);
+    let stream = add(&mut table, at(0), 0, Protocol::Udp);
+    for client in 1..100 {
+        add(&mut table, at(1), client, Protocol::Udp);
+    }
+    for client in 100..1000 {
+        // A stream that is never answered, such as syslog.
+        datagram(&mut table, at(2), stream, Side::Client);
+        let (slot, _) = victim(&table, at(2)).unwrap();
+        let gone = table.key(slot, Side::Client);
+        assert_eq!(gone, keys(client - 99, 1000, Protocol::Udp).0);
+        assert_eq!(make_room(&mut table, at(2)), Some((slot, Class::Brief)));
+        add(&mut table, at(2), client, Protocol::Udp);
+    }
+    assert!(table.find(&keys(0, 1000, Protocol::Udp).0).is_some());
+}
+
+#[test]
+fn of_busy_datagrams_the_idlest_gives_way() {
+    let mut table = table(20, 1);
+    for client in 0..20 {
+        add(&mut table, at(0), client, Protocol::Udp);
+    }
+    for client in 0..20 {
+        let index = table.find(&keys(client, 1000, Protocol::Udp).0).unwrap().index;
+        let later = if client == 5 { 1 } else { 2 + u64::from(client) };
+        datagram(&mut table, at(later), index, Side::Client);
+    }
+    let (slot, _) = make_room(&mut table, at(30)).unwrap();
+    assert_eq!(slot, 5);
+    // The others that were looked at were passed over: it is the turn of those behind them.
+    assert_eq!(make_room(&mut table, at(30)).unwrap().0, 0);
+}
+
+#[test]
+fn what_ended_after_it_was_closed_is_remembered_for_a_minute() {
+    let mut table = table(4, 4);
+    let (over, idle) = (closed(&mut table, at(0), 1), open(&mut table, at(0), 2));
+    let half_open = add(&mut table, at(0), 3, Protocol::Tcp);
+    [over, idle, half_open].into_iter().for_each(|index| table.remove(at(10), index));
+    let ended = |now, client| table.has_just_ended(now, &keys(client, 1000, Protocol::Tcp).0);
+    assert_eq!([1, 2, 3].map(|client| ended(at(70), client)), [true, false, false]);
+    assert!(!ended(at(71), 1));
+}
+
+#[test]
+fn counts_by_state_follow_every_change() {
+    let mut table = table(8, 8);
+    add(&mut table, at(0), 1, Protocol::Tcp);
+    open(&mut table, at(0), 2);
+    closed(&mut table, at(0), 3);
+    add(&mut table, at(0), 4, Protocol::Icmp);
+    let counts = TimeoutState::ALL.map(|state| table.count(state));
+    assert_eq!(counts, [1, 1, 1, 0, 0, 0, 1]);
+    assert_eq!((table.len(), table.over()), (3, 1));
+    expire(&mut table, at(10_000));
+    assert_eq!(TimeoutState::ALL.map(|state| table.count(state)), [0; 7]);
+}

@@ -1,0 +1,296 @@
+//! How packets change a flow: its tracker, its timeout state, its place in wheel and queue.
+
+use super::super::settings::TimeoutState;
+use super::super::tcp::{Ends, Segment, Tracked};
+use super::entry::{ACTIVE, ANSWERED, CONVERSED, Flow};
+use super::room::Class;
+use super::{Found, HALF_OPEN, TICK, Table};
+use crate::packet::Side;
+use crate::time::{Duration, Instant};
+
+/// How long after a reset the end that it was sent to may still send as if nothing had happened.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+
+/// The effect of a segment on a flow: the numbers of both ends after it, and the flow's timeout state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Track {
+    ends: Ends,
+    tracked: Tracked,
+}
+
+impl Track {
+    /// Returns the state of a flow yet to be created, after its first segment.
+    pub fn first(from: Side, segment: &Segment) -> Track {
+        let mut ends = Ends::default();
+        let tracked = ends.step(TimeoutState::Opening, from, segment);
+        Track { ends, tracked }
+    }
+
+    /// Returns what the segment means for the flow.
+    #[inline]
+    pub fn tracked(&self) -> Tracked {
+        self.tracked
+    }
+
+    /// Returns whether a half-open flow leaves the store for the table: its handshake is complete.
+    pub fn leaves_half_open(&self) -> bool {
+        let stays = |state| matches!(state, TimeoutState::Opening | TimeoutState::Reset);
+        matches!(self.tracked, Tracked::Refresh(state) if !stays(state))
+    }
+}
+
+impl TimeoutState {
+    /// Returns whether a packet restarts the timeout of a flow that stays in this state. In the others it runs from the
+    /// entry into the state.
+    pub const fn restarts(self) -> bool {
+        match self {
+            TimeoutState::Established | TimeoutState::UdpOneWay | TimeoutState::UdpTwoWay | TimeoutState::Icmp => true,
+            TimeoutState::Opening | TimeoutState::Closing | TimeoutState::Reset => false,
+        }
+    }
+}
+
+impl Flow {
+    /// Returns its class in the order of eviction.
+    pub(super) fn class(&self) -> Class {
+        match self.state {
+            TimeoutState::Closing | TimeoutState::Reset => Class::Over,
+            TimeoutState::Established => Class::Settled,
+            TimeoutState::Opening => Class::Brief,
+            TimeoutState::UdpOneWay | TimeoutState::UdpTwoWay | TimeoutState::Icmp => {
+                if self.flags & CONVERSED != 0 { Class::Settled } else { Class::Brief }
+            }
+        }
+    }
+}
+
+impl Table {
+    /// Computes what a TCP segment means for its flow; changes nothing.
+    #[inline]
+    pub fn track(&self, now: Instant, index: u32, from: Side, segment: &Segment) -> Track {
+        let (mut ends, state) = match Table::half(index) {
+            None => (self.flows[index as usize].tcp, self.flows[index as usize].state),
+            Some(slot) => (self.half_open.ends(slot), self.half_open.facts(&self.clock, slot).state),
+        };
+        let mut tracked = ends.step(state, from, segment);
+        // The receiver of a reset may have sent this before it arrived: only later segments show that it was not
+        // accepted.
+        let under_way = state == TimeoutState::Reset && !ends.has_reset(from) && !segment.flags.syn();
+        if under_way && tracked != Tracked::Reopen && self.is_fresh(now, index) {
+            tracked = Tracked::Pass;
+        }
+        Track { ends, tracked }
+    }
+
+    /// Returns whether a flow that was reset was so a moment ago.
+    fn is_fresh(&self, now: Instant, index: u32) -> bool {
+        now.since(self.touched(index)) < UNDER_WAY
+    }
+
+    /// Equals [`Table::track`] followed by [`Table::follow`], for a segment without SYN, which cannot reopen its flow,
+    /// of a flow that is not half-open. It works in place: copying the numbers of both ends out and back costs more than
+    /// tracking.
+    #[inline]
+    pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) {
+        debug_assert!(!segment.flags.syn(), "a SYN may reopen its flow");
+        let flow = &mut self.flows[index as usize];
+        let tracked = flow.tcp.step(flow.state, from, segment);
+        if flow.state == TimeoutState::Reset && !flow.tcp.has_reset(from) && self.is_fresh(now, index) {
+            return;
+        }
+        if let Tracked::Refresh(state) = tracked {
+            self.touch(now, index, state);
+        }
+    }
+
+    /// Updates a flow's state to what [`Table::track`] computed, and restarts the timeout if the segment proves that
+    /// the flow is alive. Returns its slot: that of a half-open flow changes when its handshake is complete, and then
+    /// there must be room in the table.
+    #[inline]
+    pub fn follow(&mut self, now: Instant, index: u32, track: &Track) -> u32 {
+        if Table::is_half_open(index) {
+            return self.follow_half_open(now, index & !HALF_OPEN, track);
+        }
+        self.flows[index as usize].tcp = track.ends;
+        if let Tracked::Refresh(state) = track.tracked {
+            self.touch(now, index, state);
+        }
+        index
+    }
+
+    fn follow_half_open(&mut self, now: Instant, slot: u32, track: &Track) -> u32 {
+        let tick = self.clock.tick(now);
+        let state = match track.tracked {
+            Tracked::Refresh(state) => state,
+            Tracked::Pass | Tracked::Reopen => self.half_open.facts(&self.clock, slot).state,
+        };
+        if !track.leaves_half_open() {
+            self.half_open.follow(tick, slot, &track.ends, state);
+            return slot | HALF_OPEN;
+        }
+        let left = self.half_open.left(&self.clock, slot);
+        let hashes = [self.hash(&left.new.client), self.hash(&left.new.server)];
+        self.half_open.remove(slot, hashes);
+        let index = self.add(now, &left.new, (left.created, state), hashes);
+        let flow = &mut self.flows[index as usize];
+        (flow.tcp, flow.packets, flow.bytes) = (track.ends, left.packets, left.bytes);
+        if left.packets[1] > 0 {
+            flow.flags |= ANSWERED;
+        }
+        index
+    }
+
+    /// Returns whether a TCP segment sent by `sender` at `seq` can still be in flight (RFC 5927, 4.1).
+    pub fn is_under_way(&self, index: u32, sender: Side, seq: u32) -> bool {
+        self.ends(index).is_under_way(sender, seq)
+    }
+
+    /// Returns the sequence numbers for a reset of a TCP flow towards one of its ends, and its acknowledgement.
+    pub fn reset_towards(&self, index: u32, to: Side) -> ([Option<u32>; 2], u32) {
+        self.ends(index).reset_towards(to)
+    }
+
+    fn ends(&self, index: u32) -> Ends {
+        match Table::half(index) {
+            None => self.flows[index as usize].tcp,
+            Some(slot) => self.half_open.ends(slot),
+        }
+    }
+
+    /// Restarts a flow's timeout in this state; in a state whose timeout runs from the entry into it, only a change
+    /// counts. A flow that stays in its state keeps its place in the wheel until it comes up there.
+    #[inline]
+    pub fn touch(&mut self, now: Instant, index: u32, state: TimeoutState) {
+        let tick = self.clock.tick(now);
+        let flow = &mut self.flows[index as usize];
+        if flow.state != state {
+            return self.change(tick, index, state);
+        }
+        if state.restarts() {
+            flow.touched = tick as u32;
+            flow.flags |= ACTIVE;
+        }
+    }
+
+    /// Restarts a flow's timeout in this state for a packet without sequence numbers. One from the client after an
+    /// answer makes the flow a conversation.
+    #[inline]
+    pub fn on_datagram(&mut self, now: Instant, found: Found, state: TimeoutState) {
+        self.touch(now, found.index, state);
+        let flags = self.flows[found.index as usize].flags;
+        if found.side == Side::Client && flags & (ANSWERED | CONVERSED) == ANSWERED {
+            self.converse(found.index);
+        }
+    }
+
+    #[cold]
+    fn converse(&mut self, index: u32) {
+        let class = self.flows[index as usize].class();
+        self.flows[index as usize].flags |= CONVERSED;
+        self.requeue(index, class);
+    }
+
+    /// Moves a flow to another state.
+    #[cold]
+    fn change(&mut self, tick: u64, index: u32, state: TimeoutState) {
+        let flow = &mut self.flows[index as usize];
+        let class = flow.class();
+        self.counts[flow.state as usize] -= 1;
+        self.counts[state as usize] += 1;
+        (flow.state, flow.touched) = (state, tick as u32);
+        flow.flags |= ACTIVE;
+        let due = self.due(index);
+        self.wheel.unlink(&mut self.flows, index);
+        self.wheel.insert(&mut self.flows, index, due);
+        let flow = &self.flows[index as usize];
+        // A flow that is over begins its grace anew; an answer alone leaves a datagram's flow where it is.
+        if flow.class() != class || class == Class::Over {
+            self.requeue(index, class);
+        }
+    }
+
+    /// Moves a flow from the queue of a class to the end of that of its own.
+    fn requeue(&mut self, index: u32, from: Class) {
+        self.queues[from as usize].unlink(&mut self.flows, index);
+        let flow = &mut self.flows[index as usize];
+        flow.flags &= !ACTIVE;
+        let class = flow.class();
+        self.queues[class as usize].push(&mut self.flows, index);
+    }
+
+    /// Puts a new flow into wheel and queue.
+    pub(super) fn link(&mut self, index: u32) {
+        let due = self.due(index);
+        self.wheel.insert(&mut self.flows, index, due);
+        let flow = &self.flows[index as usize];
+        self.counts[flow.state as usize] += 1;
+        self.queues[flow.class() as usize].push(&mut self.flows, index);
+    }
+
+    /// Takes a flow out of wheel and queue.
+    pub(super) fn unlink(&mut self, index: u32) {
+        self.wheel.unlink(&mut self.flows, index);
+        let flow = &self.flows[index as usize];
+        self.counts[flow.state as usize] -= 1;
+        self.queues[flow.class() as usize].unlink(&mut self.flows, index);
+    }
+
+    /// Returns the tick at which a flow expires.
+    fn due(&self, index: u32) -> u64 {
+        let flow = &self.flows[index as usize];
+        self.touched_tick(flow) + u64::from(self.ticks[usize::from(flow.profile)][flow.state as usize])
+    }
+
+    /// Returns the tick at which a flow's timeout was last restarted: the one nearest to the wheel's with its low bits.
+    fn touched_tick(&self, flow: &Flow) -> u64 {
+        let now = self.wheel.now();
+        now.saturating_add_signed(i64::from(flow.touched.wrapping_sub(now as u32) as i32))
+    }
+
+    /// Returns when a flow expires if no packet arrives.
+    pub fn deadline(&self, index: u32) -> Instant {
+        self.clock.at(match Table::half(index) {
+            None => self.due(index),
+            Some(slot) => self.half_open.due(slot),
+        })
+    }
+
+    /// Returns when a flow's timeout was last restarted, to a resolution of [`TICK`], rounded down.
+    pub fn touched(&self, index: u32) -> Instant {
+        self.clock.at(match Table::half(index) {
+            None => self.touched_tick(&self.flows[index as usize]),
+            Some(slot) => self.half_open.entered(slot),
+        })
+    }
+
+    /// Returns when [`Table::expired`] has something to do; no flow expires before.
+    #[inline]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let half_open = self.half_open.first_to_expire().map(|(due, _)| due);
+        self.wheel.next().into_iter().chain(half_open).min().map(|tick| self.clock.at(tick))
+    }
+
+    /// Returns a flow whose timeout is over, or none if there is none among the next `most` that come up: flows that
+    /// were refreshed since they were placed are placed again.
+    pub fn expired(&mut self, now: Instant, most: &mut usize) -> Option<u32> {
+        let tick = self.clock.tick(now);
+        if let Some((due, slot)) = self.half_open.first_to_expire()
+            && due <= tick
+        {
+            return Some(slot | HALF_OPEN);
+        }
+        while *most > 0 {
+            *most -= 1;
+            let index = self.wheel.first(tick)?;
+            let due = self.due(index);
+            if due <= tick {
+                return Some(index);
+            }
+            self.wheel.unlink(&mut self.flows, index);
+            self.wheel.insert(&mut self.flows, index, due);
+        }
+        None
+    }
+}
+
+const _: () = assert!(TICK.as_nanos() * 2 < UNDER_WAY.as_nanos());
