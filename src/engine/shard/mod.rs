@@ -63,7 +63,7 @@ impl Shard {
         let seed = settings.seed;
         Ok(Shard {
             table: Table::try_new(&settings.table)?,
-            fragments: Fragments::new(&settings.fragments),
+            fragments: Fragments::new(&settings.fragments, seed),
             nat_pools: settings.nat_pools.iter().map(|pool| NatPool::new(pool, seed)).collect(),
             chooser: Chooser::new(plan.roster(), seed),
             policy: Policy::new(plan.rules()),
