@@ -54,14 +54,16 @@ pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: 
         if let Some(pool) = prospect.engine.shard.nat_pools().get(usize::from(new.nat_pool)) {
             let name = prospect.engine.plan.nat_pool_name(NatPoolId(u32::from(new.nat_pool)));
             let rests = humantime::format_duration(pool.settings().hold);
-            explanation
-                .notes
-                .push(format!("full NAT: source from pool {name}; its port rests for {rests} after the flow"));
+            explanation.notes.push(format!(
+                "full NAT: source from pool {name}; after the flow, its port rests for {rests} towards this server"
+            ));
         }
     }
     if let Some(victim) = opening.victim {
         let row = prospect.engine.shard.row(&prospect.engine.plan, arrival.now, victim);
-        let text = format!("the table is full: flow {} ({}) gives way", row.id, row.state.name());
+        let why =
+            if opening.full { "the table is full" } else { "half-open flows to its server have half of the ports" };
+        let text = format!("{why}: flow {} ({}) gives way", row.id, row.state.name());
         explanation.before.push(text);
     }
 }

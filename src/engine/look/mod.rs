@@ -17,6 +17,7 @@ mod open;
 
 pub(super) use hit::{segment, touched_state};
 pub(super) use onward::Going;
+pub(super) use open::is_half_open_at_first;
 
 use onward::most_pieces;
 

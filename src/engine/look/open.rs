@@ -6,10 +6,9 @@ use super::super::step::{Prepare, Scratch, Step};
 use super::hit::first_follow;
 use super::{Going, Look};
 use crate::balance::Pick;
-use crate::flow::{GivenBack, Key, NO_POOL, NewFlow};
+use crate::flow::{Endpoint, GivenBack, Key, NO_POOL, NewFlow, Proposal};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, family};
-use std::net::IpAddr;
 
 /// Maximum number of servers tried for a flow whose return key is in use.
 const MOST_TRIES: usize = 8;
@@ -31,6 +30,11 @@ impl From<Reason> for Failed {
 fn unfit(scratch: &mut Scratch, server: ServerId, why: Reason) -> Reason {
     scratch.opening.unfit.push((server, why));
     why
+}
+
+/// Returns whether a new flow of this protocol has a handshake to complete.
+pub(in crate::engine) fn is_half_open_at_first(protocol: Protocol) -> bool {
+    protocol == Protocol::Tcp
 }
 
 impl Look<'_> {
@@ -82,16 +86,23 @@ impl Look<'_> {
                 // Another server may be of the packet's own family.
                 Err(Failed::For(Reason::Untranslatable)) => why = unfit(scratch, pick.server, Reason::Untranslatable),
                 Err(failed) => return Err(failed),
-                Ok((answer, nat_pool)) => match self.table().taken(key, &answer, self.without()) {
-                    Some(_) => why = unfit(scratch, pick.server, Reason::ReturnKeyTaken),
-                    None => return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch),
-                },
+                Ok((answer, nat_pool, replaces)) => {
+                    // Neither key of the new flow belongs to a flow but the one that is replaced: the packet had none.
+                    let replaced = if replaces { self.table().find(&answer) } else { None };
+                    debug_assert!(replaces == replaced.is_some(), "a half-open port without a flow: {answer:?}");
+                    if replaced.is_none() && self.table().taken(key, &answer, self.without()).is_some() {
+                        why = unfit(scratch, pick.server, Reason::ReturnKeyTaken);
+                        continue;
+                    }
+                    scratch.opening.victim = replaced.map(|found| found.index);
+                    return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch);
+                }
             }
         }
         Err(why.into())
     }
 
-    /// Puts a new flow into the scratch, along with the flow to evict if the table is full.
+    /// Puts a new flow into the scratch, along with the flow to evict if the table is full and no other is replaced.
     fn make(
         &self,
         arrival: &Arrival<'_>,
@@ -101,7 +112,7 @@ impl Look<'_> {
         scratch: &mut Scratch,
     ) -> Result<NewFlow, Failed> {
         let opening = &mut scratch.opening;
-        if self.flows_in_table() >= self.table().max() {
+        if opening.victim.is_none() && self.flows_in_table() >= self.table().max() {
             opening.full = true;
             opening.victim = Some(self.table().first_to_evict().ok_or(Reason::TableFull)?);
         }
@@ -119,7 +130,8 @@ impl Look<'_> {
         Ok(new)
     }
 
-    /// Returns the key of a server's replies to a client's packets, and the NAT pool of the source.
+    /// Returns the key of a server's replies to a client's packets, the NAT pool of the source, and whether the key is
+    /// that of a half-open flow to be replaced.
     fn answer_key(
         &self,
         arrival: &Arrival<'_>,
@@ -127,7 +139,7 @@ impl Look<'_> {
         service: ServiceId,
         server: ServerId,
         scratch: &mut Scratch,
-    ) -> Result<(Key, u16), Failed> {
+    ) -> Result<(Key, u16, bool), Failed> {
         let v6 = client.addresses.is_v6();
         let endpoint = self.plan.roster().endpoint(service, server, v6, client.dst_port);
         let (address, port) = endpoint.ok_or(Reason::NoServer)?;
@@ -138,27 +150,31 @@ impl Look<'_> {
         }
         let own = (client.addresses.src(), client.src_port);
         let (source, nat_pool) = match self.plan.service(service).nat.pool_for(own.0) {
-            None => (own, NO_POOL),
-            Some(pool) => (self.source(arrival, client, pool, address.is_ipv6(), scratch)?, pool.0 as u16),
+            None => (Proposal { address: own.0, port: own.1, replaces: false }, NO_POOL),
+            Some(pool) => {
+                let port = if client.protocol == Protocol::Icmp { 0 } else { port };
+                (self.source(arrival, client, pool, Endpoint { address, port }, scratch)?, pool.0 as u16)
+            }
         };
-        let addresses = Addresses::new(address, source.0).ok_or(Reason::NoServer)?;
+        let addresses = Addresses::new(address, source.address).ok_or(Reason::NoServer)?;
         let src_port = match client.protocol {
-            Protocol::Icmp => source.1,
+            Protocol::Icmp => source.port,
             Protocol::Ip(_) => 0,
             _ => port,
         };
-        Ok((Key { addresses, src_port, dst_port: source.1, protocol: client.protocol }, nat_pool))
+        let answer = Key { addresses, src_port, dst_port: source.port, protocol: client.protocol };
+        Ok((answer, nat_pool, source.replaces))
     }
 
-    /// Proposes a source address and port of a NAT pool.
+    /// Proposes a source address and port of a NAT pool for a flow to a server endpoint.
     fn source(
         &self,
         arrival: &Arrival<'_>,
         client: &Key,
         id: NatPoolId,
-        v6: bool,
+        server: Endpoint,
         scratch: &mut Scratch,
-    ) -> Result<(IpAddr, u16), Failed> {
+    ) -> Result<Proposal, Failed> {
         let pool = self.shard.nat_pool(id);
         let given_back = self.foresight.map_or_else(GivenBack::default, |foresight| foresight.given_back);
         let is_due = pool.is_due(arrival.now, given_back.rested);
@@ -168,7 +184,8 @@ impl Look<'_> {
         let drawn = scratch.opening.nat.take().map(|(_, draw, _)| draw);
         let drawn = drawn.or_else(|| self.foresight.and_then(|foresight| foresight.draw.clone()));
         let mut draw = drawn.unwrap_or_else(|| pool.draw());
-        let found = pool.propose(&mut draw, (client.addresses.src(), client.src_port), client.protocol, v6, given_back);
+        let (from, to) = ((client.addresses.src(), client.src_port), (client.protocol, server));
+        let found = pool.propose(&mut draw, from, to, is_half_open_at_first(client.protocol), given_back);
         let exhausted = found.is_err();
         scratch.opening.nat = Some((id, draw, exhausted));
         // Ports that have rested may be queued behind others that have.

@@ -1,14 +1,14 @@
 //! Carries out a step: counts, takes, creates flows and rewrites packets, and decides nothing.
 
 use super::super::arrival::Arrival;
-use super::super::look::{segment, touched_state};
+use super::super::look::{is_half_open_at_first, segment, touched_state};
 use super::super::plan::Plan;
 use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, FlowError, Follow, Hit, Onward, Opening, Reply, Scratch, Settled};
 use super::super::{Ended, Event, Forwarded, Verdict};
 use super::Shard;
 use crate::balance::PickedBy;
-use crate::flow::{Found, NewFlow};
+use crate::flow::{Found, Mapping, NewFlow, TimeoutState};
 use crate::packet::{Side, Transport, rewrite};
 use crate::time::Duration;
 
@@ -20,7 +20,9 @@ impl Shard {
     #[inline]
     pub(in crate::engine) fn carry_plain(&mut self, arrival: &mut Arrival<'_>, found: Found) -> Verdict {
         if let Transport::Tcp { .. } = arrival.parsed.transport {
+            let before = self.table.flow(found.index).state();
             self.table.on_segment(arrival.now, found.index, found.side, &segment(arrival));
+            self.note_handshake(found.index, before);
         } else {
             let state = touched_state(arrival, found.side, self.table.flow(found.index).state());
             self.table.touch(arrival.now, found.index, state);
@@ -49,8 +51,12 @@ impl Shard {
         scratch: &Scratch,
     ) -> Verdict {
         if onward.goes_on() {
+            let before = self.table.flow(found.index).state();
             match follow {
-                Follow::Tcp(track) => self.table.follow(arrival.now, found.index, track),
+                Follow::Tcp(track) => {
+                    self.table.follow(arrival.now, found.index, track);
+                    self.note_handshake(found.index, before);
+                }
                 Follow::Touch(state) => self.table.touch(arrival.now, found.index, *state),
             }
         }
@@ -80,6 +86,24 @@ impl Shard {
                 self.take_identifications(ids);
                 self.settle(arrival, settled, scratch)
             }
+        }
+    }
+
+    /// Notes that a TCP flow may have completed its handshake with its last segment, before which its state was `before`.
+    /// A reset also ends the state opening, but it completes nothing.
+    #[inline]
+    fn note_handshake(&mut self, index: u32, before: TimeoutState) {
+        let state = self.table.flow(index).state();
+        if state != before && matches!(state, TimeoutState::Established | TimeoutState::Closing) {
+            self.handshake_complete(index);
+        }
+    }
+
+    /// Records that a flow is half-open no longer: no new flow takes its NAT port from it.
+    #[cold]
+    fn handshake_complete(&mut self, index: u32) {
+        if let Some(pool) = self.nat_pools.get_mut(usize::from(self.table.flow(index).nat_pool)) {
+            pool.established(&Mapping::of_replies(&self.table.key(index, Side::Server)));
         }
     }
 
@@ -131,7 +155,7 @@ impl Shard {
         debug_assert!(inserted.is_ok(), "the look found both keys free and room: {inserted:?}");
         let index = inserted.ok()?;
         if let Some(pool) = self.nat_pools.get_mut(usize::from(new.nat_pool)) {
-            pool.take(new.server.addresses.dst(), new.server.dst_port, new.server.protocol);
+            pool.take(&Mapping::of_replies(&new.server), is_half_open_at_first(new.server.protocol));
         }
         self.totals.opened += 1;
         self.servers[new.server_id.0 as usize].flows_total += 1;
