@@ -248,9 +248,9 @@ pub(super) struct Opening {
     pub(super) admission: Option<Result<(), Reason>>,
     /// The random state of the algorithms after the look.
     pub(super) draws: Draws,
-    /// The random state of a NAT pool after the look, and whether it had no port.
+    /// The random state of a NAT pool after the look, and whether the flow is refused because it had no port.
     pub(super) nat: Option<(NatPoolId, Draw, bool)>,
-    /// Whether the table was found full, and the flow to evict.
+    /// Whether the table was found full, and the flow to evict: for its room, or for its NAT port.
     pub(super) full: bool,
     pub(super) victim: Option<u32>,
     /// The flow to be created, and its state after its first packet.

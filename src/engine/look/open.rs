@@ -10,7 +10,7 @@ use crate::flow::{Endpoint, GivenBack, Key, NO_POOL, NewFlow, Proposal};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, family};
 
-/// Maximum number of servers tried for a flow whose return key is in use.
+/// Maximum number of servers tried for a flow for which there is no source port, or whose return key is in use.
 const MOST_TRIES: usize = 8;
 
 /// Why no flow is created in this look.
@@ -50,6 +50,9 @@ impl Look<'_> {
             Ok(new) => Step::Open(self.onward(arrival, &Going::of_new(&new), scratch)),
             Err(Failed::Unready(prepare)) => Step::Prepare(prepare),
             Err(Failed::For(reason)) => {
+                if let Some((_, _, exhausted)) = &mut scratch.opening.nat {
+                    *exhausted = reason == Reason::NatExhausted;
+                }
                 let settled = match reason {
                     Reason::NoServer => self.no_server(arrival, service, scratch),
                     Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken => {
@@ -63,7 +66,8 @@ impl Look<'_> {
         }
     }
 
-    /// Picks servers until one's return key is free; also puts the new flow into the scratch.
+    /// Picks servers until one has a source port left and its return key is free; also puts the new flow into the
+    /// scratch.
     fn find_server(
         &self,
         arrival: &Arrival<'_>,
@@ -83,8 +87,10 @@ impl Look<'_> {
             scratch.opening.picks.extend(pick.proposed);
             tried[tries] = pick.server;
             match self.answer_key(arrival, key, service, pick.server, scratch) {
-                // Another server may be of the packet's own family.
-                Err(Failed::For(Reason::Untranslatable)) => why = unfit(scratch, pick.server, Reason::Untranslatable),
+                // Another server may be of the packet's own family, or have source ports left: each has its own.
+                Err(Failed::For(reason @ (Reason::Untranslatable | Reason::NatExhausted))) => {
+                    why = unfit(scratch, pick.server, reason);
+                }
                 Err(failed) => return Err(failed),
                 Ok((answer, nat_pool, replaces)) => {
                     // Neither key of the new flow belongs to a flow but the one that is replaced: the packet had none.
@@ -186,10 +192,9 @@ impl Look<'_> {
         let mut draw = drawn.unwrap_or_else(|| pool.draw());
         let (from, to) = ((client.addresses.src(), client.src_port), (client.protocol, server));
         let found = pool.propose(&mut draw, from, to, is_half_open_at_first(client.protocol), given_back);
-        let exhausted = found.is_err();
-        scratch.opening.nat = Some((id, draw, exhausted));
+        scratch.opening.nat = Some((id, draw, false));
         // Ports that have rested may be queued behind others that have.
-        if exhausted && is_due {
+        if found.is_err() && is_due {
             return Err(Failed::Unready(Prepare::Ports(id)));
         }
         found.map_err(|_| Reason::NatExhausted.into())
