@@ -152,15 +152,21 @@ fn an_exhausted_nat_pool_is_reported_to_the_client_as_configured() {
         let mut settings = full(true, false, |pool| (pool.first_port, pool.last_port) = (5000, 5001));
         settings.answers.no_room = no_room;
         let mut engine = Engine::new(&settings);
-        for port in 1..=2 {
-            through(&mut engine, at(1), &bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b""));
+        let query = |port| {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv4(CLIENT, VIP, 60).udp(port, 80).write(&mut packet, b"question").unwrap();
+            packet
+        };
+        // Two ports towards each of the two servers.
+        for port in 1..=4 {
+            through(&mut engine, at(1), &query(port));
         }
-        let mut third = bytes(tcp(CLIENT, 3, VIP, 80, 100).syn(), b"");
-        let verdict = engine.handle_packet(at(1), &mut third, Meta::default());
+        let mut further = query(5);
+        let verdict = engine.handle_packet(at(1), &mut further, Meta::default());
         assert_eq!(verdict, Verdict::Drop(Reason::NatExhausted));
         let reported: Vec<_> = sent(&mut engine, at(1)).iter().map(|packet| packet[21]).collect();
         assert_eq!(reported, code.into_iter().collect::<Vec<u8>>());
-        assert_eq!((engine.nat_pools()[0].exhausted, engine.counters().flows), (1, 2));
+        assert_eq!((engine.nat_pools()[0].exhausted, engine.counters().flows), (1, 4));
     }
 }
 

@@ -213,6 +213,7 @@ fn candidates(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanat
         let found = opening.unfit.iter().find(|(of, _)| *of == server);
         found.map(|(_, why)| match why {
             Reason::Untranslatable => "the packet cannot be translated for its family".to_owned(),
+            Reason::NatExhausted => "no source port is left towards it".to_owned(),
             _ => "another flow has the return key".to_owned(),
         })
     };

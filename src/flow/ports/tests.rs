@@ -391,7 +391,7 @@ fn check(
     };
     let half_open_of = |address| of(address).into_iter().filter(|held| held.half_open).collect::<Vec<_>>();
     let has_room = |address| {
-        of(address).len() < alike.len() && (!half_open || half_open_of(address).len() < (alike.len() + 1) / 2)
+        of(address).len() < alike.len() && (!half_open || half_open_of(address).len() < alike.len().div_ceil(2))
     };
     let addresses: Vec<_> = settings.v4.iter().map(|a| IpAddr::V4(*a)).collect();
     let all = settings.pooling == Pooling::Arbitrary;
