@@ -258,7 +258,7 @@ pub(super) struct Opening {
     pub(super) admission: Option<Result<(), Reason>>,
     /// The random state of the algorithms after the look.
     pub(super) draws: Draws,
-    /// The random state of a NAT pool after the look, and whether it had no port.
+    /// The random state of a NAT pool after the look, and whether the flow is refused because it had no port.
     pub(super) nat: Option<(NatPoolId, Draw, bool)>,
     /// What was found full, and how room is made there.
     pub(super) short: Option<Short>,

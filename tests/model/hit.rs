@@ -105,6 +105,9 @@ impl Model {
         if let Means::State(state) = means {
             self.seen(&format!("{} goes to {}", self.flows.all[place].state.name(), state.name()));
             self.flows.touch(now, place, state);
+            if matches!(state, TimeoutState::Established | TimeoutState::Closing) {
+                self.established(place);
+            }
         }
     }
 

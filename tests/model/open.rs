@@ -2,7 +2,7 @@
 
 use super::flows::Flow;
 use super::model::{Arrival, Model};
-use super::nat::Wish;
+use super::nat::{Pool, Source, Wish};
 use super::pick::Asker;
 use super::tcp::Tracker;
 use equipoise::balance::{Algorithm, Nat, PickedBy};
@@ -12,7 +12,8 @@ use equipoise::packet::Protocol;
 use equipoise::time::Instant;
 use std::net::SocketAddr;
 
-/// The maximum number of servers tried for a flow whose replies could not be told apart from another flow's.
+/// The maximum number of servers tried for a flow that has no source port, or whose replies could not be told apart
+/// from another flow's.
 const MOST_TRIES: usize = 8;
 
 impl Model {
@@ -23,22 +24,30 @@ impl Model {
         let asker = Asker { protocol, client, listen };
         let (mut tried, mut why) = (Vec::new(), Reason::NoServer);
         while tried.len() < MOST_TRIES {
-            let Some((server, picked_by)) = self.pick(now, service, asker, &tried) else { return Err(why) };
+            let Some((server, picked_by)) = self.pick(now, service, asker, &tried) else { break };
             tried.push(server);
             let end = self.server_end(service, server, asker).ok_or(Reason::NoServer)?;
-            let source = self.source(now, service, asker, end)?;
-            let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
-            if self.flows.find(protocol, end, source).is_some() {
-                self.give_back(now, service, protocol, source, false);
-                self.seen("return key taken");
-                why = Reason::ReturnKeyTaken;
+            // Each server has its own ports.
+            let Some(Source { end: source, replaces }) = self.source(now, service, asker, end) else {
+                self.seen("no source port to one server");
+                why = Reason::NatExhausted;
                 continue;
+            };
+            let wish = Wish::new(client, protocol, end);
+            let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
+            if let Some((other, _)) = self.flows.find(protocol, end, source) {
+                if !replaces {
+                    self.seen("return key taken");
+                    why = Reason::ReturnKeyTaken;
+                    continue;
+                }
+                self.seen("half-open flow replaced for its port");
+                self.end(now, other, Ended::Evicted);
+            } else if self.flows.all.len() >= self.flows.most {
+                self.make_room(now)?;
             }
-            if self.flows.all.len() >= self.flows.most
-                && let Err(reason) = self.make_room(now)
-            {
-                self.give_back(now, service, protocol, source, false);
-                return Err(reason);
+            if let Some(pool) = self.nat_pool(service, client) {
+                pool.holds(&wish, source);
             }
             let settings = &self.services[service].settings;
             let profile = settings
@@ -71,6 +80,11 @@ impl Model {
             let place = self.flows.push(flow);
             self.opened(now, place);
             return Ok(place);
+        }
+        if why == Reason::NatExhausted
+            && let Some(pool) = self.nat_pool(service, client)
+        {
+            pool.exhausted += 1;
         }
         Err(why)
     }
@@ -141,28 +155,56 @@ impl Model {
         by
     }
 
-    /// Returns the source that the server sees: the client's own, or one from a NAT pool.
-    fn source(&mut self, now: Instant, service: usize, asker: Asker, end: SocketAddr) -> Result<SocketAddr, Reason> {
-        let Some(pool) = self.services[service].settings.nat.pool_for(asker.client.ip()) else {
-            return Ok(asker.client);
+    fn nat_pool(&mut self, service: usize, client: SocketAddr) -> Option<&mut Pool> {
+        let pool = self.services[service].settings.nat.pool_for(client.ip())?;
+        Some(&mut self.pools[pool.0 as usize])
+    }
+
+    /// Returns the source that the server sees: the client's own, or one from a NAT pool. None if there is none.
+    fn source(&mut self, now: Instant, service: usize, asker: Asker, end: SocketAddr) -> Option<Source> {
+        let wish = Wish::new(asker.client, asker.protocol, end);
+        let (chosen, unseen) = (self.chosen.source, self.chosen.unseen);
+        let server = self.chosen.server.and_then(|server| self.server_end(service, server, asker));
+        let Some(pool) = self.nat_pool(service, asker.client) else {
+            return Some(Source { end: asker.client, replaces: false });
         };
-        let wish = Wish { client: asker.client, protocol: asker.protocol, v6: end.is_ipv6() };
-        let pool = &mut self.pools[pool.0 as usize];
-        if self.chosen.unseen {
-            return pool.any(now, &wish).ok_or(Reason::NatExhausted);
+        if unseen {
+            return pool.any(now, &wish);
         }
-        match pool.take(now, &wish, self.chosen.source) {
-            Ok(source) => source.ok_or(Reason::NatExhausted),
+        let Some(chosen_here) = chosen.filter(|_| server == Some(end)) else {
+            if pool.may_lack(now, &wish, chosen) {
+                return None;
+            }
+            // The server may also be unfit for another reason, which is found next.
+            let any = pool.any(now, &wish);
+            if any.is_none() || asker.protocol.has_ports() {
+                self.objections.push(format!("{wish:?} was refused, but there are sources"));
+            }
+            return any;
+        };
+        match pool.take(now, &wish, chosen_here) {
+            Ok(source) => Some(source),
             Err(objection) => {
                 self.objections.push(objection);
-                Err(Reason::NatExhausted)
+                None
             }
         }
     }
 
-    pub fn give_back(&mut self, now: Instant, service: usize, protocol: Protocol, source: SocketAddr, used: bool) {
-        if let Nat::Full { pool, .. } = self.services[service].settings.nat {
-            self.pools[pool.0 as usize].release(now, source, protocol, used);
+    /// Releases a flow's source.
+    pub fn give_back(&mut self, now: Instant, flow: &Flow) {
+        if let Nat::Full { pool, .. } = self.services[flow.service].settings.nat {
+            let wish = Wish::new(flow.client, flow.protocol, flow.server_end);
+            self.pools[pool.0 as usize].release(now, &wish, flow.source);
+        }
+    }
+
+    /// Records that a flow has completed its handshake.
+    pub fn established(&mut self, place: usize) {
+        let flow = &self.flows.all[place];
+        if let Nat::Full { pool, .. } = self.services[flow.service].settings.nat {
+            let wish = Wish::new(flow.client, flow.protocol, flow.server_end);
+            self.pools[pool.0 as usize].established(&wish, flow.source);
         }
     }
 

@@ -60,7 +60,7 @@ impl Model {
         self.events.push(Event::FlowEnded { flow: row, cause });
         self.counters.flows_ended.iter_mut().filter(|c| c.kind == cause).for_each(|c| c.count += 1);
         self.of_services[flow.service][0] -= 1;
-        self.give_back(now, flow.service, flow.protocol, flow.source, true);
+        self.give_back(now, &flow);
         let it = &mut self.servers[flow.server];
         it.flows -= 1;
         if it.flows == 0 && it.admin == Admin::Draining {

@@ -8,7 +8,7 @@ use super::super::step::{ErrorOnward, Fate, FlowError, Follow, Hit, Onward, Open
 use super::super::{Ended, Event, Forwarded, Short, Verdict};
 use super::Shard;
 use crate::balance::PickedBy;
-use crate::flow::{Found, NewFlow, Track};
+use crate::flow::{Found, Mapping, NewFlow, Track};
 use crate::ids::{FlowId, ServerId};
 use crate::packet::{Side, Transport, rewrite};
 use crate::time::{Duration, Instant};
@@ -108,8 +108,12 @@ impl Shard {
         index
     }
 
-    /// Notes that a half-open flow is established.
+    /// Records that the handshake of a flow is complete: no new flow takes its NAT port from it.
+    #[cold]
     fn established(&mut self, was: FlowId, index: u32) {
+        if let Some(pool) = self.nat_pools.get_mut(usize::from(self.table.facts(index).nat_pool)) {
+            pool.established(&Mapping::of_replies(&self.table.key(index, Side::Server)));
+        }
         if self.reports_flows {
             self.report(Event::FlowEstablished { was, id: self.table.id(index) });
         }
@@ -161,7 +165,7 @@ impl Shard {
     ) -> u32 {
         let index = self.table.insert(arrival.now, new);
         if let Some(pool) = self.nat_pools.get_mut(usize::from(new.nat_pool)) {
-            pool.take(new.server.addresses.dst(), new.server.dst_port, new.server.protocol);
+            pool.take(&Mapping::of_replies(&new.server), new.half_open);
         }
         self.totals.opened += 1;
         self.servers[new.server_id.0 as usize].flows_total += 1;
@@ -213,7 +217,11 @@ impl Shard {
         let (Some(short), Some(room)) = (opening.short, &opening.room) else { return };
         self.table.pass_over(room);
         let victim = room.victim;
-        let max = if short == Short::HalfOpen { self.table.half_open().1 } else { self.table.max() };
+        let max = match short {
+            Short::Table => self.table.max(),
+            Short::HalfOpen => self.table.half_open().1,
+            Short::Ports => opening.nat.as_ref().map_or(0, |(pool, ..)| self.nat_pools[pool.0 as usize].half()),
+        };
         if self.pressure.note(now, short, victim.map(|(_, class)| class)) {
             self.report(Event::Full { what: short, max });
         }

@@ -295,14 +295,18 @@ impl Table {
     /// Reads the flow that [`Table::find_hashed`] is likely to find; returns something of it.
     #[inline]
     pub(crate) fn warm_flow(&self, hash: u64) -> u64 {
-        let Some(flow) = self.index.peek(hash).and_then(|entry| self.flows.get((entry >> 1) as usize)) else { return 0 };
+        let Some(flow) = self.index.peek(hash).and_then(|entry| self.flows.get((entry >> 1) as usize)) else {
+            return 0;
+        };
         u64::from(flow.flags) ^ flow.packets[0]
     }
 
     /// Reads the IPv6 addresses of the flow that [`Table::find_hashed`] is likely to find; returns something of them.
     #[inline]
     pub(crate) fn warm_addresses(&self, hash: u64) -> u64 {
-        let Some(flow) = self.index.peek(hash).and_then(|entry| self.flows.get((entry >> 1) as usize)) else { return 0 };
+        let Some(flow) = self.index.peek(hash).and_then(|entry| self.flows.get((entry >> 1) as usize)) else {
+            return 0;
+        };
         self.wide.warm(&flow.client) ^ self.wide.warm(&flow.server)
     }
 
@@ -453,10 +457,14 @@ impl Table {
 
     /// Adds a flow and returns its slot. Both keys must be free, and there must be room.
     pub fn insert(&mut self, now: Instant, new: &NewFlow) -> u32 {
-        debug_assert!(!self.is_taken(&new.client, None) && !self.is_taken(&new.server, None), "a key is taken: {new:?}");
+        debug_assert!(
+            !self.is_taken(&new.client, None) && !self.is_taken(&new.server, None),
+            "a key is taken: {new:?}"
+        );
         debug_assert!(!self.is_full(new.half_open, None), "no room");
         self.clock.epoch.get_or_insert(now);
-        let new = NewFlow { profile: if usize::from(new.profile) < self.ticks.len() { new.profile } else { 0 }, ..*new };
+        let new =
+            NewFlow { profile: if usize::from(new.profile) < self.ticks.len() { new.profile } else { 0 }, ..*new };
         let hashes = [self.hash(&new.client), self.hash(&new.server)];
         if new.half_open {
             return self.half_open.insert(self.clock.tick(now), &new, hashes) | HALF_OPEN;
@@ -465,13 +473,7 @@ impl Table {
     }
 
     /// Adds a flow that is in this state now, and was created now or before, to the table.
-    fn add(
-        &mut self,
-        now: Instant,
-        new: &NewFlow,
-        (created, state): (Instant, TimeoutState),
-        hashes: [u64; 2],
-    ) -> u32 {
+    fn add(&mut self, now: Instant, new: &NewFlow, (created, state): (Instant, TimeoutState), hashes: [u64; 2]) -> u32 {
         let NewFlow { client, server, .. } = new;
         let side = |at: usize, key: &Key| if key.addresses.is_v6() { wide(at) } else { 0 };
         let flow = Flow {

@@ -58,7 +58,11 @@ impl Flow {
             TimeoutState::Established => Class::Settled,
             TimeoutState::Opening => Class::Brief,
             TimeoutState::UdpOneWay | TimeoutState::UdpTwoWay | TimeoutState::Icmp => {
-                if self.flags & CONVERSED != 0 { Class::Settled } else { Class::Brief }
+                if self.flags & CONVERSED != 0 {
+                    Class::Settled
+                } else {
+                    Class::Brief
+                }
             }
         }
     }

@@ -71,11 +71,15 @@ impl Wheel {
     pub(super) fn unlink(&mut self, flows: &mut [Flow], entry: u32) {
         let Links { before, behind } = flows[entry as usize].wheel;
         match before {
-            head if head >= HEAD => self.slots[(head - HEAD) as usize].first = if behind >= HEAD { NONE } else { behind },
+            head if head >= HEAD => {
+                self.slots[(head - HEAD) as usize].first = if behind >= HEAD { NONE } else { behind }
+            }
             before => flows[before as usize].wheel.behind = behind,
         }
         match behind {
-            head if head >= HEAD => self.slots[(head - HEAD) as usize].last = if before >= HEAD { NONE } else { before },
+            head if head >= HEAD => {
+                self.slots[(head - HEAD) as usize].last = if before >= HEAD { NONE } else { before }
+            }
             behind => flows[behind as usize].wheel.before = before,
         }
         if before >= HEAD && behind >= HEAD {
