@@ -111,7 +111,9 @@ fn servers_see_a_pool_address_and_clients_see_the_service() {
     engine.handle_timeout(at(300));
     let row = &engine.nat_pools()[0];
     assert_eq!((row.used, row.half_open, row.resting, row.free), (1, 0, 0, 64_511));
-    engine.apply(at(300), Change::Kill { flow: flow.id }).unwrap();
+    flows.clear();
+    engine.flows(at(300), &FlowQuery::default(), Cursor::default(), 100, &mut flows);
+    engine.apply(at(300), Change::Kill { flow: flows[0].id }).unwrap();
     let row = &engine.nat_pools()[0];
     assert_eq!((row.used, row.resting, row.free), (0, 1, 64_511));
     engine.handle_timeout(at(421));
