@@ -49,8 +49,8 @@ cases! {
     tcp::a_segment_of_no_flow_is_dropped_where_the_service_says_so;
     /// Options, urgent pointer, ECN flags and data on a SYN are forwarded as they are (RFC 9293, 3.2; RFC 7413, 4.1.2).
     tcp::tcp_options_urgent_data_and_data_on_a_syn_pass;
-    /// A flow whose handshake is incomplete expires four minutes after its last packet (RFC 5382 REQ-5).
-    timeouts::a_half_open_flow_expires_after_four_minutes;
+    /// A flow whose handshake is incomplete expires four minutes after its SYN, whatever follows (RFC 5382 REQ-5).
+    timeouts::a_half_open_flow_expires_four_minutes_after_its_first_packet;
     /// Without the client's final acknowledgement, a flow stays half-open (RFC 9293, 3.5; RFC 7857, 2.1).
     timeouts::syn_and_syn_ack_repeated_never_establish;
     /// An established flow expires two hours and four minutes after the last packet of either end (RFC 5382 REQ-5).
@@ -63,8 +63,12 @@ cases! {
     timeouts::either_side_keeps_a_udp_flow_alive;
     /// The timeouts of a service apply to its flows, to the second (RFC 4787 REQ-5b).
     timeouts::a_service_has_timeouts_of_its_own;
-    /// DNS can have a timeout of 30 s while other ports have 300 s (RFC 4787 REQ-5a: ports 0 to 1023 may be shorter).
+    /// One port can have a timeout of 30 s while the next has 300 s (RFC 4787 REQ-5a: ports 0 to 1023 may be shorter; REQ-5b).
     timeouts::a_port_has_timeouts_of_its_own;
+    /// A UDP flow to port 53 lives for 30 s, and one to 123 or 161 for 60 s (RFC 4787 REQ-5a: ports 0 to 1023 may be shorter).
+    timeouts::a_question_to_a_well_known_port_lives_half_a_minute_or_a_minute;
+    /// Configured timeouts of a service win over the short ones of well-known ports (RFC 4787 REQ-5b).
+    timeouts::the_timeouts_of_a_service_win_over_those_of_well_known_ports;
     /// With `unknown-tcp = "adopt"`, a connection continues without its handshake, established by the client's acknowledgement (RFC 7857, 2.1).
     timeouts::a_segment_of_no_flow_is_adopted_where_the_service_says_so;
     /// Requests are forwarded to a server, and replies come from the service (RFC 768; RFC 3022, 4.1).
@@ -89,10 +93,38 @@ cases! {
     balance::a_port_of_a_range_stays_the_same;
     /// If an address and networks that contain it have services, the longest prefix with the port wins (as for routes: RFC 1812, 5.2.4.3).
     balance::a_service_on_a_network_takes_what_no_longer_prefix_takes;
-    /// If nothing can be evicted, a full table refuses new flows, and no existing flow is affected (RFC 6888 REQ-11).
-    balance::a_full_table_refuses_what_is_new_and_keeps_what_is_established;
-    /// A full table evicts half-open flows, the oldest first, and no flow that has been answered (RFC 6888 REQ-11).
-    balance::a_full_table_gives_up_the_oldest_half_open_flow_first;
+    /// Busy flows never give way: a full table refuses datagrams and the last ACK of handshakes, and changes no flow (RFC 6888 REQ-11).
+    full::a_full_table_refuses_what_is_new_and_keeps_what_is_established;
+    /// A handshake that found no room stays half-open, and is complete when the client sends again and there is room (RFC 9293, 3.8.1).
+    full::a_handshake_that_found_no_room_succeeds_when_the_client_sends_again;
+    /// Flows that both ends have closed, or one has reset, give way to new ones after 2 s, the oldest first (RFC 6888 REQ-11).
+    full::closing_flows_give_way_to_handshakes_oldest_first;
+    /// In their first 2 s they give way only after one-way datagrams and idle connections (RFC 9293, 3.6.1: their last segments may be under way).
+    full::closing_flows_within_their_grace_give_way_last;
+    /// Flows of a single datagram give way, the oldest first (RFC 6888 REQ-11).
+    full::one_way_datagrams_give_way_oldest_first;
+    /// A query that has been answered is passed over once (RFC 6888 REQ-11).
+    full::an_answered_query_has_a_second_chance;
+    /// A flow that is refreshed stays, while flows of a single datagram give way (RFC 4787 REQ-5 and REQ-6).
+    full::a_stream_of_datagrams_stays_while_single_packets_go;
+    /// Datagrams whose client has sent again after an answer are kept until they have been idle for 2 min (RFC 4787 REQ-5).
+    full::a_conversation_is_kept_for_two_minutes_without_a_packet;
+    /// Established connections that have been idle for 5 min give way, the idlest first; others never do (RFC 6888 REQ-11; RFC 5382 REQ-5 is the timer while there is room).
+    full::idle_established_flows_give_way_the_idlest_first;
+    /// Half-open flows have a store of their own; when it is full, the oldest of them gives way (RFC 4987, 3.2 and 3.3).
+    full::a_full_half_open_store_gives_up_its_oldest_flow;
+    /// Half-open flows do not count in `flows.max` (RFC 4987, 3.2).
+    full::half_open_flows_take_no_room_in_the_table;
+    /// A flood of SYNs ends half-open flows only, and a handshake faster than the flood replaces the store succeeds (RFC 4987, 2 and 3.2).
+    full::a_thousand_syns_touch_no_established_flow;
+    /// For a minute, FINs and ACKs of a closed connection whose flow has given way are dropped; data is answered by a reset (RFC 9293, 3.6.1 and 3.10.7.1).
+    full::late_segments_of_a_closed_flow_that_gave_way_are_dropped;
+    /// Want of room is reported when it begins, and, after a minute without, with its figures when it has ended (rule of the gateway).
+    full::want_of_room_is_reported_when_it_begins_and_when_it_ends;
+    /// A table full of closed connections refuses no client: 20 of 20 connect (RFC 6888 REQ-11).
+    full::a_table_full_of_closing_flows_refuses_no_client;
+    /// The same clients with an empty table: the control.
+    full::an_empty_table_refuses_no_client;
     /// Two flows never share the key of their replies: the second one gets another server, or is refused (RFC 3022, 2.2).
     balance::a_return_key_in_use_leads_to_another_server_or_is_refused;
     /// The gateway itself replies to an echo request to a service address, with the same identifier, sequence number and data (RFC 792; RFC 4443, 4.2).

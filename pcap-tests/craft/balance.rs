@@ -1,9 +1,9 @@
-//! Captures that show which server gets what, and what a full table does.
+//! Captures that show which server gets what.
 
 use super::film::Film;
 use super::talk::{Talk, at};
-use super::{C4, C6, DNS4, DNS6, WEB4, WEB6};
-use crate::setup::{tcp, udp};
+use super::{C4, C6, WEB4, WEB6};
+use crate::setup::tcp;
 use std::net::SocketAddr;
 
 fn client(i: u16) -> SocketAddr {
@@ -70,34 +70,6 @@ pub fn a_service_on_a_network_takes_what_no_longer_prefix_takes(film: &mut Film)
     film.show(tcp(at("10.0.2.1:80"), at(C4), "SA", 5000, 1001, b""));
     film.show(tcp(at("10.0.2.2:80"), at(C4), "SA", 6000, 1001, b""));
     film.show(tcp(at("10.0.2.3:80"), at(C4), "SA", 7000, 1001, b""));
-}
-
-pub fn a_full_table_refuses_what_is_new_and_keeps_what_is_established(film: &mut Film) {
-    let mut talks = [1, 2].map(|i| Talk { client: client(i), ..Talk::new(C4, WEB4, &format!("10.0.2.{i}:8080")) });
-    for talk in &mut talks {
-        film.show_all(talk.open());
-    }
-    film.show(tcp(client(3), at(WEB4), "S", 1000, 0, b""));
-    film.show(tcp(at(C6), at(WEB6), "S", 1000, 0, b""));
-    film.show(udp(at(C4), at(DNS4), b"no room either"));
-    for talk in &mut talks {
-        film.show(talk.client("PA", b"here we are"));
-        film.show(talk.server("PA", b"nothing has changed"));
-    }
-}
-
-pub fn a_full_table_gives_up_the_oldest_half_open_flow_first(film: &mut Film) {
-    let mut kept = Talk { client: client(1), ..Talk::new(C4, WEB4, "10.0.2.1:8080") };
-    film.show_all(kept.open());
-    film.show(udp(at(C4), at(DNS4), b"one way"));
-    film.show(tcp(client(2), at(WEB4), "S", 1000, 0, b""));
-    film.wait_ms(200);
-    film.show(tcp(client(3), at(WEB4), "S", 1000, 0, b""));
-    film.wait_ms(200);
-    // Both half-open ones go first, the older before the younger; each makes room for a datagram.
-    film.show(udp(client(4), at(DNS4), b"room for me"));
-    film.show(udp(at(C6), at(DNS6), b"and for me"));
-    film.show(kept.client("PA", b"I stay"));
 }
 
 pub fn a_return_key_in_use_leads_to_another_server_or_is_refused(film: &mut Film) {

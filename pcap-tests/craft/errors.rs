@@ -3,7 +3,7 @@
 use super::film::Film;
 use super::pieces::{datagram, error, numbered, too_big};
 use super::talk::{Talk, with_extension, with_options};
-use super::{C4, C6, DNS4, DNS6, WEB4, WEB6};
+use super::{C4, C6, DNS4, DNS6, QUIC4, WEB4, WEB6};
 
 /// Client, service, server, and the router next to each, for both families.
 const WAYS: [[&str; 5]; 2] = [
@@ -115,7 +115,8 @@ pub fn errors_that_cannot_be_true_are_dropped_by_name(film: &mut Film) {
 }
 
 pub fn an_error_neither_refreshes_nor_ends_a_flow(film: &mut Film) {
-    let [client, service, server, _, router] = WAYS[0];
+    let [client, _, _, _, router] = WAYS[0];
+    let (service, server) = (QUIC4, "10.0.2.1:443");
     let mut talk = Talk::new("198.51.100.9:40000", WEB4, "10.0.2.1:8080");
     film.show_all(talk.open());
     film.show(datagram(client, service, 40, 7, false));

@@ -7,6 +7,7 @@ pub mod balance;
 pub mod errors;
 pub mod film;
 pub mod fragments;
+pub mod full;
 pub mod headers;
 pub mod icmp;
 pub mod links;
@@ -42,3 +43,7 @@ pub const WEB6: &str = "[2001:db8::80]:80";
 pub const DNS4: &str = "192.0.2.80:53";
 /// The same, IPv6.
 pub const DNS6: &str = "[2001:db8::80]:53";
+/// The service on UDP whose timeouts are the default ones.
+pub const QUIC4: &str = "192.0.2.80:443";
+/// The same, IPv6.
+pub const QUIC6: &str = "[2001:db8::80]:443";

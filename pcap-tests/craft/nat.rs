@@ -5,7 +5,7 @@
 use super::film::Film;
 use super::pieces::{cut, datagram, error, numbered, too_big};
 use super::talk::{Talk, at, spoil, with_options};
-use super::{C4, C6, DNS4, DNS6, WEB4, WEB6};
+use super::{C4, C6, DNS4, DNS6, QUIC4, WEB4, WEB6};
 use crate::setup::{echo, ip, tcp, udp};
 use etherparse::IpNumber;
 
@@ -32,12 +32,12 @@ pub fn who_finds_no_port_is_told_that_the_host_is_unreachable(film: &mut Film) {
 }
 
 pub fn a_freed_port_rests_for_two_minutes(film: &mut Film) {
-    film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"question"));
+    film.show(udp(at("198.51.100.1:40000"), at(QUIC4), b"question"));
     // Its flow ends after 300 s, and the port may be reused 120 s later.
     film.at_ms(419_000);
-    film.show(udp(at("198.51.100.2:40000"), at(DNS4), b"a second too early"));
+    film.show(udp(at("198.51.100.2:40000"), at(QUIC4), b"a second too early"));
     film.at_ms(422_000);
-    film.show(udp(at("198.51.100.3:40000"), at(DNS4), b"in time"));
+    film.show(udp(at("198.51.100.3:40000"), at(QUIC4), b"in time"));
 }
 
 pub fn two_servers_share_a_source_port(film: &mut Film) {
@@ -54,13 +54,13 @@ pub fn two_servers_share_a_source_port(film: &mut Film) {
 }
 
 pub fn a_resting_port_serves_another_server(film: &mut Film) {
-    film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"to dns-1"));
+    film.show(udp(at("198.51.100.1:40000"), at(QUIC4), b"to quic-1"));
     // Its flow ends after 300 s, and its port rests for another 120 s.
     film.at_ms(419_000);
-    film.show(udp(at("198.51.100.2:40000"), at(DNS4), b"to dns-2"));
-    film.show(udp(at("198.51.100.3:40000"), at(DNS4), b"a second too early"));
+    film.show(udp(at("198.51.100.2:40000"), at(QUIC4), b"to quic-2"));
+    film.show(udp(at("198.51.100.3:40000"), at(QUIC4), b"a second too early"));
     film.at_ms(422_000);
-    film.show(udp(at("198.51.100.4:40000"), at(DNS4), b"to dns-1 again"));
+    film.show(udp(at("198.51.100.4:40000"), at(QUIC4), b"to quic-1 again"));
 }
 
 pub fn half_open_flows_have_at_most_half_of_the_ports(film: &mut Film) {

@@ -2,22 +2,23 @@
 
 use super::film::Film;
 use super::talk::{Talk, at};
-use super::{C4, C6, DNS4, DNS6, WEB4};
+use super::{C4, C6, DNS4, QUIC4, QUIC6, WEB4};
 use crate::setup::udp;
 
 const S1: &str = "10.0.2.1:8080";
 const SECOND: u64 = 1000;
 
-pub fn a_half_open_flow_expires_after_four_minutes(film: &mut Film) {
+pub fn a_half_open_flow_expires_four_minutes_after_its_first_packet(film: &mut Film) {
     let mut talk = Talk::new(C4, WEB4, S1);
-    let syn = talk.client("S", b"");
+    let (syn, answer) = (talk.client("S", b""), talk.server("SA", b""));
     film.show(syn.clone());
-    film.at_ms(239 * SECOND);
+    // Neither a retransmission nor the server's answer prolongs it.
+    film.at_ms(100 * SECOND);
     film.show(syn);
-    film.at_ms((239 + 239) * SECOND);
-    let answer = talk.server("SA", b"");
     film.show(answer.clone());
-    film.at_ms((239 + 239 + 241) * SECOND);
+    film.at_ms(239 * SECOND);
+    film.show(answer.clone());
+    film.at_ms(241 * SECOND);
     film.show(answer);
     film.show(talk.client("A", b""));
 }
@@ -59,19 +60,19 @@ pub fn a_closed_flow_is_kept_four_minutes(film: &mut Film) {
 }
 
 pub fn an_idle_udp_flow_expires_after_five_minutes_and_the_next_datagram_is_a_new_flow(film: &mut Film) {
-    for (client, service) in [(at(C4), at(DNS4)), (at(C6), at(DNS6))] {
+    for (client, service) in [(at(C4), at(QUIC4)), (at(C6), at(QUIC6))] {
         film.show(udp(client, service, b"first"));
     }
     film.at_ms(299 * SECOND);
-    film.show(udp(at(C4), at(DNS4), b"the same flow"));
-    film.show(udp(at(C6), at(DNS6), b"the same flow"));
+    film.show(udp(at(C4), at(QUIC4), b"the same flow"));
+    film.show(udp(at(C6), at(QUIC6), b"the same flow"));
     film.at_ms((299 + 301) * SECOND);
-    film.show(udp(at(C4), at(DNS4), b"a new flow, the next server"));
-    film.show(udp(at("[fd00::2]:53"), at(C6), b"an answer to nobody"));
+    film.show(udp(at(C4), at(QUIC4), b"a new flow, the next server"));
+    film.show(udp(at("[fd00::2]:443"), at(C6), b"an answer to nobody"));
 }
 
 pub fn either_side_keeps_a_udp_flow_alive(film: &mut Film) {
-    let (client, service, server) = (at(C4), at(DNS4), at("10.0.2.1:53"));
+    let (client, service, server) = (at(C4), at(QUIC4), at("10.0.2.1:443"));
     film.show(udp(client, service, b"subscribe"));
     for _ in 0..3 {
         film.wait_ms(290 * SECOND);
@@ -99,17 +100,44 @@ pub fn a_service_has_timeouts_of_its_own(film: &mut Film) {
 }
 
 pub fn a_port_has_timeouts_of_its_own(film: &mut Film) {
-    let other = at("192.0.2.80:54");
-    film.show(udp(at(C4), at(DNS4), b"30 s"));
+    let [own, other] = ["192.0.2.80:54", "192.0.2.80:55"].map(at);
+    film.show(udp(at(C4), own, b"30 s"));
     film.show(udp(at(C4), other, b"300 s"));
     film.at_ms(29 * SECOND);
-    film.show(udp(at(C4), at(DNS4), b"a second before the end"));
+    film.show(udp(at(C4), own, b"a second before the end"));
     film.at_ms((29 + 31) * SECOND);
-    film.show(udp(at(C4), at(DNS4), b"a second too late: a new flow"));
+    film.show(udp(at(C4), own, b"a second too late: a new flow"));
     film.at_ms(299 * SECOND);
     film.show(udp(at(C4), other, b"a second before the end"));
     film.at_ms((299 + 301) * SECOND);
     film.show(udp(at(C4), other, b"a second too late: a new flow"));
+}
+
+pub fn a_question_to_a_well_known_port_lives_half_a_minute_or_a_minute(film: &mut Film) {
+    let [ntp, other] = ["192.0.2.80:123", "192.0.2.80:443"].map(at);
+    film.show(udp(at(C4), at(DNS4), b"30 s"));
+    film.show(udp(at(C4), ntp, b"60 s"));
+    film.show(udp(at(C4), at("192.0.2.80:161"), b"60 s"));
+    film.show(udp(at(C4), other, b"300 s"));
+    film.show(udp(at("10.0.2.1:53"), at(C4), b"an answer changes nothing"));
+    film.at_ms(29 * SECOND);
+    film.show(udp(at(C4), at(DNS4), b"a second before the end"));
+    film.at_ms((29 + 30) * SECOND);
+    film.show(udp(at(C4), ntp, b"a second before the end"));
+    film.at_ms((29 + 31) * SECOND);
+    film.show(udp(at(C4), at(DNS4), b"a second too late: a new flow"));
+    film.at_ms((59 + 61) * SECOND);
+    film.show(udp(at(C4), ntp, b"a second too late: a new flow"));
+    film.at_ms(299 * SECOND);
+    film.show(udp(at(C4), other, b"a second before the end"));
+}
+
+pub fn the_timeouts_of_a_service_win_over_those_of_well_known_ports(film: &mut Film) {
+    film.show(udp(at(C4), at(DNS4), b"300 s"));
+    film.at_ms(299 * SECOND);
+    film.show(udp(at(C4), at(DNS4), b"a second before the end"));
+    film.at_ms((299 + 301) * SECOND);
+    film.show(udp(at(C4), at(DNS4), b"a second too late: a new flow"));
 }
 
 pub fn a_segment_of_no_flow_is_adopted_where_the_service_says_so(film: &mut Film) {
