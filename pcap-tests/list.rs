@@ -111,11 +111,11 @@ cases! {
     full::a_conversation_is_kept_for_two_minutes_without_a_packet;
     /// Established connections that have been idle for 5 min give way, the idlest first; others never do (RFC 6888 REQ-11; RFC 5382 REQ-5 is the timer while there is room).
     full::idle_established_flows_give_way_the_idlest_first;
-    /// Half-open flows have a store of their own; when it is full, the oldest of them gives way (RFC 4987, 3.2 and 3.3).
+    /// Half-open flows have a store of their own; when it is full, the oldest of them gives way (RFC 4987, 3.4).
     full::a_full_half_open_store_gives_up_its_oldest_flow;
     /// Half-open flows do not count in `flows.max` (RFC 4987, 3.2).
     full::half_open_flows_take_no_room_in_the_table;
-    /// A flood of SYNs ends half-open flows only, and a handshake faster than the flood replaces the store succeeds (RFC 4987, 2 and 3.2).
+    /// A flood of SYNs ends half-open flows only, and a handshake faster than the flood replaces the store succeeds (RFC 4987, 3.4 and 3.5).
     full::a_thousand_syns_touch_no_established_flow;
     /// For a minute, FINs and ACKs of a closed connection whose flow has given way are dropped; data is answered by a reset (RFC 9293, 3.6.1 and 3.10.7.1).
     full::late_segments_of_a_closed_flow_that_gave_way_are_dropped;
@@ -269,7 +269,7 @@ cases! {
     nat::two_servers_share_a_source_port;
     /// A source port rests towards the server that it was used with; a flow to another server may have it (RFC 6888 REQ-8; RFC 7857, 3).
     nat::a_resting_port_serves_another_server;
-    /// Flows that have not completed their handshake have at most half of the source ports towards a server, and the oldest of them gives way (rule of the gateway; RFC 4987, 3.1).
+    /// Flows that have not completed their handshake have at most half of the source ports towards a server, and the oldest of them gives way (rule of the gateway; RFC 4987, 3.4).
     nat::half_open_flows_have_at_most_half_of_the_ports;
     /// Even ports map to even ports, odd ports to odd ports, and ports under 1024 to ports under 1024 (RFC 4787 REQ-3a and REQ-4).
     nat::a_source_port_keeps_parity_and_range_where_that_is_asked_for;

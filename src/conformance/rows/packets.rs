@@ -1,0 +1,191 @@
+//! Packets: translation between the families, checksums, fields.
+
+use super::{Row, not, row};
+
+pub(super) const FAMILIES: &[Row] = &[
+    row(
+        "RFC 6146 3.5",
+        "3.5",
+        "stateful translation: TCP, UDP, echo",
+        "IPv6 clients, IPv4 servers",
+        &["ipv6-clients-reach-ipv4-servers"],
+    ),
+    row("RFC 6146 4", "4", "fragments are kept at least 2 s", "5 s", &["fragments-have-five-seconds"]),
+    row(
+        "RFC 7915 4.1",
+        "4.1",
+        "an IPv4 header becomes an IPv6 one",
+        "TOS and TTL copied, flow label 0, options dropped",
+        &["ipv4-clients-reach-ipv6-servers"],
+    ),
+    row(
+        "RFC 7915 4.1 DF",
+        "4.1",
+        "DF clear and larger than the path MTU: fragmented",
+        "to the known MTU, else 1,280",
+        &["ipv6-clients-reach-ipv4-servers", "ipv4-clients-reach-ipv6-servers"],
+    ),
+    row(
+        "RFC 7915 4.2",
+        "4.2",
+        "ICMPv4 becomes ICMPv6, errors with their quotes",
+        "by the tables, MTU + 20",
+        &["ipv6-clients-reach-ipv4-servers", "ipv4-clients-reach-ipv6-servers"],
+    ),
+    row(
+        "RFC 7915 4.5",
+        "4.5",
+        "a missing UDP checksum is computed",
+        "computed",
+        &["ipv4-clients-reach-ipv6-servers", "ipv6-clients-reach-ipv4-servers"],
+    ),
+    row(
+        "RFC 7915 4.1 route",
+        "4.1",
+        "a source route with addresses left is not translated",
+        "reported, type 3 code 5",
+        &["ipv4-clients-reach-ipv6-servers"],
+    ),
+    row(
+        "RFC 5095",
+        "3; RFC 8200 4.4",
+        "a service address forwards nothing to the next address of a source route",
+        "reported, type 4 code 0, or dropped if configured",
+        &["ipv6-extension-headers-are-kept", "ipv6-clients-reach-ipv4-servers"],
+    ),
+    row(
+        "RFC 7915 5.1",
+        "5.1",
+        "an IPv6 header becomes an IPv4 one",
+        "DF by length, random identification",
+        &["ipv6-clients-reach-ipv4-servers"],
+    ),
+    row(
+        "RFC 7915 5.2",
+        "5.2",
+        "ICMPv6 becomes ICMPv4, errors with their quotes",
+        "by the tables, MTU - 20",
+        &["ipv6-clients-reach-ipv4-servers", "ipv4-clients-reach-ipv6-servers"],
+    ),
+    not(
+        "RFC 6052 2",
+        "2",
+        "IPv6 addresses with embedded IPv4 addresses",
+        "a service has its own addresses; no prefix is translated",
+    ),
+    row(
+        "RFC 7915 4.2 MTU",
+        "4.2; 5.2",
+        "MTUs reported across the families differ by 20",
+        "20",
+        &["ipv4-clients-reach-ipv6-servers"],
+    ),
+    row(
+        "RFC 7915 4.4",
+        "4.4; 5.4",
+        "the sender of an untranslatable packet is informed",
+        "prohibited: 3/13, 1/1; or dropped if configured",
+        &["ipv6-clients-reach-ipv4-servers", "ipv4-clients-reach-ipv6-servers"],
+    ),
+];
+
+pub(super) const SUMS: &[Row] = &[
+    row(
+        "RFC 1624 3",
+        "3",
+        "checksums are patched by equation 3",
+        "wrong stays wrong, correct stays correct",
+        &["a-wrong-checksum-stays-wrong-for-its-receiver-to-find", "a-udp-checksum-of-all-ones-is-one"],
+    ),
+    row(
+        "RFC 768 zero",
+        "-",
+        "a UDP checksum of zero means none",
+        "stays zero",
+        &["an-absent-udp-checksum-stays-absent"],
+    ),
+    row(
+        "RFC 768 ones",
+        "-",
+        "a computed zero is sent as all ones",
+        "0xffff",
+        &["a-udp-checksum-that-becomes-zero-leaves-as-all-ones"],
+    ),
+    row(
+        "Partial checksums",
+        "virtio 5.1.6",
+        "a partial checksum stays partial",
+        "only the addresses are patched in",
+        &["a-partial-checksum-stays-partial"],
+    ),
+    row(
+        "RFC 3022 4",
+        "4.1 to 4.3",
+        "addresses, ports and checksums are translated, in ICMP errors too",
+        "both headers",
+        &["udp-goes-both-ways", "packet-too-big-from-behind-reaches-the-client"],
+    ),
+    row(
+        "RFC 1122 3.2.2",
+        "3.2.2",
+        "no error about errors, later fragments, or to no single sender",
+        "none",
+        &["no-error-is-sent-about-an-error-or-to-nobody"],
+    ),
+    row(
+        "RFC 1812 4.3.2.8",
+        "4.3.2.8",
+        "ICMP errors are rate-limited",
+        "1,000 per second, configurable",
+        &["answers-are-limited"],
+    ),
+];
+
+pub(super) const FIELDS: &[Row] = &[
+    row(
+        "IP identification",
+        "RFC 6864 5.3.1",
+        "the identification is kept",
+        "kept",
+        &["all-fields-that-are-not-translated-stay"],
+    ),
+    row(
+        "TOS, traffic class",
+        "RFC 2474; RFC 3168",
+        "DSCP and ECN are kept",
+        "kept",
+        &["all-fields-that-are-not-translated-stay"],
+    ),
+    row("Flow label", "RFC 6437 3", "the flow label is kept", "kept", &["all-fields-that-are-not-translated-stay"]),
+    row(
+        "TTL, hop limit",
+        "RFC 1812 5.3.1",
+        "decremented once per hop",
+        "by the kernel, before the device and after it",
+        &["ttl-and-hop-limit-are-left-to-the-kernel"],
+    ),
+    row(
+        "TTL, hop limit over",
+        "RFC 1812 5.3.1; RFC 4443 3.3",
+        "time exceeded",
+        "sent from the service address",
+        &["the-last-hop-is-answered-in-the-services-name"],
+    ),
+    row("IP options", "RFC 791 3.1", "options are kept", "kept", &["ipv4-options-are-kept"]),
+    row("Extension headers", "RFC 8200 4", "extension headers are kept", "kept", &["ipv6-extension-headers-are-kept"]),
+    row(
+        "Jumbo lengths",
+        "RFC 2675",
+        "jumbograms are not forwarded",
+        "dropped, bad-total-length",
+        &["a-broken-ipv6-header-is-dropped"],
+    ),
+    row("Padding", "RFC 894", "padding is not forwarded", "removed", &["padding-behind-a-packet-is-not-sent-on"]),
+    row(
+        "MSS clamping",
+        "RFC 9293 3.7.1",
+        "the segment size fits the path MTU, if configured",
+        "off by default",
+        &["the-segment-size-of-a-syn-is-lowered-where-the-service-asks"],
+    ),
+];
