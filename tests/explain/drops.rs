@@ -1,6 +1,7 @@
 //! Packets that are dropped for what they are: malformed, fragments, and what nobody listens for.
 
 use crate::case::{CONFIG, Case, Shows, bytes, config_with};
+use crate::flows::established;
 use equipoise::engine::Reason;
 use equipoise::packet::checksum;
 
@@ -107,6 +108,11 @@ pub(crate) fn cases() -> Vec<Case> {
             .event("server web/web-2 drain")
             .event("server web/web-3 weight 0")
             .packet(TCP),
+        established(drop(Reason::RecentlyEnded))
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 fin ack seq 1 ack 501")
+            .packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 fin ack seq 501 ack 2")
+            .wait(241_000)
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 2 ack 502"),
         drop(Reason::ServerNoFlow).packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 ack"),
         Case::with(
             Shows::Drop(Reason::TcpNoFlow),

@@ -25,11 +25,11 @@ fn flows(mut case: Case, count: u16) -> Case {
 fn crowded(reason: Reason, priority: &str, used: u16) -> Case {
     let config = CONFIG.replace("max = 100", "max = 10").replace(
         "pool = \"web\"\n[[service]]",
-        &format!("pool = \"web\"\npriority = \"{priority}\"\n[[service]]\nname = \"vip\"\nlisten = \"192.0.2.80:443/tcp\"\npool = \"web\"\npriority = \"high\"\n[[service]]"),
+        &format!("pool = \"web\"\npriority = \"{priority}\"\n[[service]]\nname = \"vip\"\nlisten = \"192.0.2.80:443/udp\"\npool = \"web\"\npriority = \"high\"\n[[service]]"),
     );
     let mut case = Case::with(Shows::Drop(reason), &config);
     for port in 1..=used {
-        case = case.packet(&format!("tcp 198.51.100.9:{port} -> 192.0.2.80:443"));
+        case = case.packet(&format!("udp 198.51.100.9:{port} -> 192.0.2.80:443 len 8"));
     }
     case.packet(TCP)
 }
@@ -61,7 +61,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("tcp 198.51.100.9:1 -> 192.0.2.80:80")
             .packet("tcp 10.0.2.1:8080 -> 198.51.100.9:1 syn ack seq 500 ack 1")
             .packet("tcp 198.51.100.9:1 -> 192.0.2.80:80 ack seq 1 ack 501")
-            .packet(TCP),
+            .packet("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 8"),
         Case::with(Shows::Drop(Reason::ReturnKeyTaken), &one_server("", "[answers]\nno-room = \"drop\""))
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.81:80")
             .packet(TCP),

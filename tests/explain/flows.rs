@@ -11,14 +11,20 @@ fn other(name: &'static str) -> Case {
 }
 
 /// An established flow of 198.51.100.7:4711 to web-1.
-fn established(case: Case) -> Case {
+pub(crate) fn established(case: Case) -> Case {
     case.packet(TCP)
         .packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 syn ack seq 500 ack 1")
         .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 1 ack 501")
         .wait(1_500)
 }
 
+/// A half-open flow of 198.51.100.7:4711 that web-1 has answered.
+fn answered(case: Case) -> Case {
+    case.packet(TCP).packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 syn ack seq 500 ack 1")
+}
+
 pub(crate) fn cases() -> Vec<Case> {
+    let one = CONFIG.replace("max = 100", "max = 1");
     let web = |key: &str| CONFIG.replace("pool = \"web\"\n[[service]]", &format!("pool = \"web\"\n{key}\n[[service]]"));
     let sticky = web("[service.sticky]\nby = \"network\"");
     let long = bytes("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 3000");
@@ -94,7 +100,19 @@ pub(crate) fn cases() -> Vec<Case> {
         other("foreign").packet("udp 198.51.100.7:4711 -> 203.0.113.9:53 len 8"),
         other("first-fragment").bytes(piece(&long, 0, 1440, 1)),
         other("later-fragment").bytes(piece(&long, 0, 1440, 1)).bytes(piece(&long, 1440, 2880, 1)),
-        Case::with(Shows::Other("table-that-evicts"), &CONFIG.replace("max = 100", "max = 1"))
+        Case::with(Shows::Other("table-that-evicts"), &one)
+            .packet("udp 198.51.100.9:1 -> 192.0.2.80:53 len 8")
+            .packet("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 8"),
+        answered(Case::with(Shows::Other("handshake-that-makes-a-flow-give-way"), &one)
+            .packet("udp 198.51.100.9:1 -> 192.0.2.80:53 len 8"))
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 1 ack 501"),
+        // The conversation has been idle for less than 2 min.
+        answered(Case::with(Shows::Other("handshake-that-finds-no-room"), &one)
+            .packet("udp 198.51.100.9:1 -> 192.0.2.80:53 len 8")
+            .packet("udp 10.0.2.2:53 -> 198.51.100.9:1 len 8")
+            .packet("udp 198.51.100.9:1 -> 192.0.2.80:53 len 8"))
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 1 ack 501"),
+        Case::with(Shows::Other("half-open-store-that-is-full"), &CONFIG.replace("max = 100", "max = 100\nhalf-open = 1"))
             .packet("tcp 198.51.100.9:1 -> 192.0.2.80:80")
             .packet(TCP),
         Case::with(Shows::Other("cut-into-fragments"), &CONFIG.replace("[[pool]]\nname = \"dns\"", "[[pool]]\nname = \"dns\"\nmtu = 1280"))

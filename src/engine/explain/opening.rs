@@ -2,6 +2,7 @@
 
 use super::super::Reason;
 use super::super::arrival::Arrival;
+use super::super::look::flows_that_stay;
 use super::super::step::Step;
 use super::foresee::Prospect;
 use super::{CandidateLine, Explanation, LimitLine, RuleLine, ServiceLine, StickyLine, state_after, timer};
@@ -170,7 +171,8 @@ fn limits(
         explanation.limits.push(LimitLine { limit: limit.into(), used, most, total, refuses });
     };
     let table = engine.shard.table();
-    let (len, max) = (u64::from(table.len()) - u64::from(ended.is_some()), u64::from(table.max()));
+    let stay = flows_that_stay(table, ended.map(|ended| ended.slot));
+    let (len, max) = (u64::from(stay), u64::from(table.max()));
     let refuses = reserved > 0 && len * 100 >= max * (100 - reserved);
     line("table", len, (max * (100 - reserved) / 100, max), refuses);
     if let Some((flows, most)) = usage.rule_flows {

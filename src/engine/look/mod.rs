@@ -15,6 +15,7 @@ mod miss;
 mod onward;
 mod open;
 
+pub(super) use admit::flows_that_stay;
 pub(super) use hit::{segment, touched_state};
 pub(super) use onward::Going;
 
