@@ -160,7 +160,7 @@ fn a_table_without_the_memory_for_it_is_an_error_and_no_abort() {
     let replay = format!("ulimit -v 2000000 && exec \"$0\" replay --config {config} fixtures/captures/dns.pcap");
     let output = Command::new("sh").args(["-c", &replay, env!("CARGO_BIN_EXE_equipoise")]).output().unwrap();
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{}", stderr(&output));
-    assert!(stderr(&output).contains("memory for a table of 100000000 flows: lower max in [flows]"), "{output:?}");
+    assert!(stderr(&output).contains("table of 100000000 flows and 1000000 half-open flows: lower max or half-open"), "{output:?}");
 }
 
 #[test]
@@ -217,7 +217,10 @@ fn eqctl_shows_and_changes_a_gateway() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
         stdout(&output)
     };
-    assert!(shown(&["status"]).contains("flows      4 of 262,144"), "{}", shown(&["status"]));
+    let status = shown(&["status"]);
+    assert!(status.contains("flows      4 of 262,144"), "{status}");
+    assert!(status.ends_with("half-open  0 of 1,000,000 (0.0 %)\npressure   none\n"), "{status}");
+    assert!(shown(&["status", "--json"]).contains(r#""half_open":0,"max_half_open":1000000,"pressures":[]"#));
     assert!(shown(&["counters"]).contains("in 4 = forwarded 4 + consumed 0 + dropped 0: adds up"));
     assert!(shown(&["counters", "--all"]).contains("table-full"));
     assert!(shown(&["services"]).contains("192.0.2.80:53/udp"));

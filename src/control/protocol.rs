@@ -13,14 +13,15 @@
 use super::packet_words::PacketWords;
 use crate::balance::Admin;
 use crate::engine::{
-    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow,
+    ServiceRow,
 };
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,10 +241,16 @@ pub struct Status {
     pub services: u64,
     /// Number of servers.
     pub servers: u64,
-    /// Flows in the table.
+    /// Flows, half-open ones included.
     pub flows: u64,
-    /// Capacity of the table in flows.
+    /// Capacity of the table in flows; half-open flows do not count in it.
     pub max_flows: u64,
+    /// Half-open flows: TCP, handshake incomplete.
+    pub half_open: u64,
+    /// Capacity of the store of half-open flows.
+    pub max_half_open: u64,
+    /// What is short of room at the moment; empty if nothing is.
+    pub pressures: Vec<PressureRow>,
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ pub struct PressureRow {
     pub for_ms: u64,
     /// Flows that have given way since, by class; every class is listed.
     pub gave_way: Vec<Count<Class>>,
-    /// Flows that have been refused since because none could give way.
+    /// Attempts to open a flow or to complete a handshake that have been refused since because no flow could give way.
     pub refused: u64,
 }
 

@@ -214,7 +214,7 @@ pub enum Event {
         for_ms: u64,
         /// Flows that gave way in this time, by class; every class is listed.
         gave_way: Vec<Count<Class>>,
-        /// Flows that were refused in this time.
+        /// Attempts to open a flow or to complete a handshake that were refused in this time.
         refused: u64,
     },
     /// New flows of a priority are refused. Reported at most once per minute.
@@ -336,7 +336,7 @@ impl fmt::Display for Event {
                 for Count { kind, count } in gave_way.iter().filter(|gave| gave.count > 0) {
                     write!(f, ", {count} {} flows gave way", kind.name())?;
                 }
-                write!(f, ", {refused} new flows were refused")
+                write!(f, ", {refused} attempts were refused")
             }
             Event::Pressure { priority, of: Pressed::Table } => {
                 write!(f, "the flow table is nearly full: new flows of priority {} are refused", priority.name())

@@ -50,6 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 rst seq 1")
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 77000"),
         other("flow-whose-server-is-down").packet(TCP).event("server web/web-1 down").wait(100).packet(TCP),
+        other("flow-whose-syn-is-sent-again").packet(TCP).wait(1_000).packet(TCP),
         other("error-about-a-flow")
             .packet(TCP)
             .bytes(error((3, 1), 0, &bytes("tcp 198.51.100.7:4711 -> 10.0.2.1:8080"))),
@@ -107,7 +108,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("udp 198.51.100.9:1 -> 192.0.2.80:53 len 8"))
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 1 ack 501"),
         // The conversation has been idle for less than 2 min.
-        answered(Case::with(Shows::Other("handshake-that-finds-no-room"), &one)
+        answered(Case::with(Shows::Other("handshake-that-finds-no-room"), &(one.clone() + "[[rule]]\nname = \"all\"\naction = \"balance\"\n"))
             .packet("udp 198.51.100.9:1 -> 192.0.2.80:53 len 8")
             .packet("udp 10.0.2.2:53 -> 198.51.100.9:1 len 8")
             .packet("udp 198.51.100.9:1 -> 192.0.2.80:53 len 8"))

@@ -187,6 +187,28 @@ DEVICE  WHAT     MEANING
     }
 
     #[test]
+    fn half_open_flows_are_told_apart_and_what_gave_way_is_shown_by_class() {
+        let mut counters = counters();
+        (counters.flows, counters.half_open) = (500_012, 500_000);
+        (counters.states[0].count, counters.flows_ended[1].count) = (500_000, 7);
+        (counters.gave_way[0].count, counters.gave_way[3].count) = (2, 5);
+        let want = "\
+  FLOWS  STATE               MEANING
+     12  in the table        of 262,144 (0.0 %)
+500,000  half-open           of 1,000,000 (50.0 %)
+500,000  opening             TCP, handshake not complete
+     12  established         TCP, handshake complete
+     20  opened              since the start
+      8  expired             ended: no packet within the timeout of its state
+      7  evicted             ended: gave way to another flow where there was no room
+      2  evicted, over       gave way to another flow: closed or reset
+      5  evicted, half-open  gave way to another SYN: the oldest whose handshake was incomplete
+";
+        let got = counters_table(&counters, None, false);
+        assert!(got.ends_with(want), "{got}");
+    }
+
+    #[test]
     fn totals_that_do_not_add_up_say_so() {
         let mut counters = counters();
         counters.translated -= 1;

@@ -7,6 +7,7 @@ mod explain;
 mod figures;
 mod flows;
 mod health;
+mod status;
 #[cfg(test)]
 pub(super) mod testing;
 
@@ -15,8 +16,8 @@ pub use explain::explanation_text;
 pub use figures::{bytes, count, duration};
 pub use flows::{FlowPrinter, flows_table};
 pub use health::{history_table, monitors_table};
+pub use status::status_text;
 
-use super::protocol::Status;
 use crate::balance::{Admin, Health};
 use crate::engine::{NatRow, RuleRow, ServerRow, ServiceRow};
 
@@ -234,28 +235,6 @@ fn listens(all: &[String]) -> String {
     }
 }
 
-/// Prints the status of the gateway.
-pub fn status_text(status: &Status) -> String {
-    let share = figures::percent(status.flows, status.max_flows);
-    let offload = if status.offload { "on" } else { "off" };
-    format!(
-        "equipoise {}, process {}, up {}\n\
-         device     {}, MTU {} bytes, segmentation offload {offload}\n\
-         services   {}\n\
-         servers    {}\n\
-         flows      {} of {} ({share})\n",
-        status.version,
-        status.pid,
-        duration(status.uptime_ms),
-        printable(status.device.clone()),
-        count(u64::from(status.mtu)),
-        count(status.services),
-        count(status.servers),
-        count(status.flows),
-        count(status.max_flows),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,30 +326,5 @@ web      192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
         let got = servers_table(&[row]);
         assert!(got.contains("a?[2J?b") && got.contains("p? "), "{got}");
         assert_eq!(got.lines().count(), 2);
-    }
-
-    #[test]
-    fn the_status_is_readable_at_a_glance() {
-        let status = Status {
-            protocol: 1,
-            version: "0.1.0".into(),
-            pid: 77,
-            uptime_ms: 3_720_000,
-            device: "equipoise0".into(),
-            mtu: 1500,
-            offload: true,
-            services: 2,
-            servers: 3,
-            flows: 131_072,
-            max_flows: 262_144,
-        };
-        let want = "\
-equipoise 0.1.0, process 77, up 1h02m
-device     equipoise0, MTU 1,500 bytes, segmentation offload on
-services   2
-servers    3
-flows      131,072 of 262,144 (50.0 %)
-";
-        assert_eq!(status_text(&status), want);
     }
 }

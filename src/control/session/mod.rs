@@ -296,6 +296,9 @@ impl Session {
             servers: engine.server_count() as u64,
             flows: counters.flows,
             max_flows: counters.max_flows,
+            half_open: counters.half_open,
+            max_half_open: counters.max_half_open,
+            pressures: engine.pressures(now),
         }
     }
 

@@ -115,6 +115,26 @@ fn requests_in_one_piece_or_byte_by_byte_are_answered_in_order() {
 }
 
 #[test]
+fn the_status_says_what_is_full_since_when_and_what_gave_way() {
+    let mut engine = engine(3);
+    let status = |engine: &mut Engine| ask(engine, "{\"request\":\"status\"}\n").remove(0)["status"].take();
+    let before = status(&mut engine);
+    assert_eq!((&before["flows"], &before["half_open"]), (&3.into(), &0.into()));
+    assert_eq!((&before["max_half_open"], &before["pressures"]), (&1_000_000.into(), &serde_json::json!([])));
+    // The table has three slots: the fourth flow takes that of the oldest.
+    let mut packet = Vec::new();
+    etherparse::PacketBuilder::ipv4([100, 9, 9, 9], [192, 0, 2, 80], 64)
+        .udp(5000, 53)
+        .write(&mut packet, b"x")
+        .unwrap();
+    engine.handle_packet(NOW, &mut packet, Meta::default());
+    let row = &status(&mut engine)["pressures"][0];
+    assert_eq!((&row["of"], &row["refused"]), (&"table".into(), &0.into()));
+    assert_eq!(row["gave_way"][1], serde_json::json!({"kind": "brief", "count": 1}));
+    assert_eq!(row["for_ms"], 0);
+}
+
+#[test]
 fn a_weight_and_a_kill_take_effect_or_say_why_not() {
     let mut engine = engine(3);
     let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"p\",\"server\":\"b\",\"weight\":7}\n");

@@ -8,7 +8,7 @@ use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step};
 use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
 use crate::balance::Ask;
-use crate::flow::{Key, Mapping};
+use crate::flow::{Found, Key, Mapping};
 use crate::ids::{NatPoolId, ServiceId};
 use crate::packet::{Side, rewrite};
 use crate::time::Instant;
@@ -107,6 +107,13 @@ impl<'e> Prospect<'e> {
         self.foresight.given_back.ended = Some(Mapping::of_replies(&shard.table().key(slot, Side::Server)));
         self.foresight.without = Some(Without { slot, rule: flow.rule, client });
         self.foresight.overlay.end(flow.server_id);
+    }
+
+    /// Returns the half-open flow of a packet that would complete its handshake, but finds no room in the table.
+    pub(super) fn without_room(&self, arrival: &Arrival<'_>, step: &Step) -> Option<Found> {
+        let (Step::Settle(_), Some(key)) = (step, arrival.key()) else { return None };
+        let ended = self.foresight.without.map(|without| without.slot);
+        self.engine.shard.table().find(&key).filter(|found| Some(found.index) != ended)
     }
 
     /// Returns the flow, existing or foreseen, on whose behalf a step sends the packet on.

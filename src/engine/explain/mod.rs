@@ -158,6 +158,13 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
         Step::Settle(_) if matches!(arrival.parsed.transport, Transport::Icmp { .. }) => {
             (prospect.look().quoted_flow(arrival), None)
         }
+        Step::Settle(_) => {
+            let found = prospect.without_room(arrival, step);
+            if found.is_some() {
+                explanation.notes.push("the flow stays half-open, and its client sends again".into());
+            }
+            (found, None)
+        }
         Step::Stop(_) => (arrival.key().and_then(|key| shard.table().find(&key)), None),
         _ => (None, None),
     };
@@ -174,14 +181,17 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
     let flow = shard.table().facts(found.index);
     explanation.outcome.server = Some(plan.server_name(flow.server_id));
     explanation.from = Some(found.side);
-    let (state, restarts) = match state {
-        Some(state) => (state, true),
-        None => (row.state, false),
+    let (state, runs) = match state {
+        Some(state) if state != row.state || state.restarts() => (state, Runs::Anew),
+        Some(state) => (state, Runs::FromEntry),
+        None => (row.state, Runs::On),
     };
-    let timeout =
-        if restarts { shard.table().timeout(flow.profile, state) } else { Duration::from_millis(row.expires_in_ms) };
+    let timeout = match runs {
+        Runs::Anew => shard.table().timeout(flow.profile, state),
+        Runs::FromEntry | Runs::On => Duration::from_millis(row.expires_in_ms),
+    };
     let is_usual = shard.table().timeout(0, state) == shard.table().timeout(flow.profile, state);
-    explanation.timers.push(timer(state, timeout, is_usual, restarts));
+    explanation.timers.push(timer(state, timeout, is_usual, runs));
     explanation.flow = Some(row);
     note_path_mtu(prospect, &Going::of_table(shard.table(), found), explanation);
 }
@@ -205,11 +215,26 @@ fn state_after(onward: &Onward, follow: &Follow) -> Option<TimeoutState> {
     }
 }
 
-fn timer(state: TimeoutState, timeout: Duration, is_usual: bool, restarts: bool) -> TimerLine {
-    let whose = if is_usual { "[timeouts]" } else { "[[service.timeouts]]" };
-    let from =
-        if restarts { format!("restarts: {whose}") } else { format!("goes on, the packet proves nothing: {whose}") };
-    TimerLine { timer: state.name().into(), ends_in_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX), from }
+/// How a packet affects the timer of its flow.
+#[derive(Debug, Clone, Copy)]
+enum Runs {
+    /// It starts, or starts again.
+    Anew,
+    /// It goes on: in this state it runs from the entry into the state.
+    FromEntry,
+    /// It goes on: the packet does not show that the flow is alive.
+    On,
+}
+
+fn timer(state: TimeoutState, timeout: Duration, is_usual: bool, runs: Runs) -> TimerLine {
+    let whose = if is_usual { "[timeouts]" } else { "the timeouts of its service and port" };
+    let how = match runs {
+        Runs::Anew => "restarts",
+        Runs::FromEntry => "goes on, no packet restarts it in this state",
+        Runs::On => "goes on, the packet proves nothing",
+    };
+    let ends_in_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    TimerLine { timer: state.name().into(), ends_in_ms, from: format!("{how}: {whose}") }
 }
 
 /// Returns a verdict as a row.

@@ -5,7 +5,7 @@ use super::super::arrival::Arrival;
 use super::super::look::flows_that_stay;
 use super::super::step::Step;
 use super::foresee::Prospect;
-use super::{CandidateLine, Explanation, LimitLine, RuleLine, ServiceLine, StickyLine, state_after, timer};
+use super::{CandidateLine, Explanation, LimitLine, RuleLine, Runs, ServiceLine, StickyLine, state_after, timer};
 use crate::balance::Ask;
 use crate::flow::Key;
 use crate::ids::{NatPoolId, ServerId, ServiceId};
@@ -18,6 +18,9 @@ const MOST_CANDIDATES: usize = 256;
 /// Adds the parts that apply to it.
 pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
     let (Some(key), Step::Open(_) | Step::Settle(_)) = (&arrival.key(), step) else { return };
+    if prospect.without_room(arrival, step).is_some() {
+        return;
+    }
     rules(prospect, arrival, key, explanation);
     let Some(service) = prospect.scratch.opening.service else { return };
     explanation.service = Some(service_line(prospect, key, service));
@@ -50,7 +53,7 @@ pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: 
         {
             let timeout = prospect.engine.shard.table().timeout(new.profile, state);
             let usual = prospect.engine.shard.table().timeout(0, state);
-            explanation.timers.push(timer(state, timeout, timeout == usual, true));
+            explanation.timers.push(timer(state, timeout, timeout == usual, Runs::Anew));
         }
         if let Some(pool) = prospect.engine.shard.nat_pools().get(usize::from(new.nat_pool)) {
             let name = prospect.engine.plan.nat_pool_name(NatPoolId(u32::from(new.nat_pool)));

@@ -1,0 +1,107 @@
+//! The status of the gateway: what it is, how full its stores are, and what is short of room.
+
+use super::figures::percent;
+use super::{count, duration, printable};
+use crate::control::protocol::Status;
+use crate::engine::PressureRow;
+
+/// Prints the status of the gateway.
+pub fn status_text(status: &Status) -> String {
+    let offload = if status.offload { "on" } else { "off" };
+    let room = |used, max| format!("{} of {} ({})", count(used), count(max), percent(used, max));
+    let mut text = format!(
+        "equipoise {}, process {}, up {}\n\
+         device     {}, MTU {} bytes, segmentation offload {offload}\n\
+         services   {}\n\
+         servers    {}\n\
+         flows      {}\n\
+         half-open  {}\n",
+        status.version,
+        status.pid,
+        duration(status.uptime_ms),
+        printable(status.device.clone()),
+        count(u64::from(status.mtu)),
+        count(status.services),
+        count(status.servers),
+        room(status.flows.saturating_sub(status.half_open), status.max_flows),
+        room(status.half_open, status.max_half_open),
+    );
+    if status.pressures.is_empty() {
+        text.push_str("pressure   none\n");
+    }
+    for (place, row) in status.pressures.iter().enumerate() {
+        let head = if place == 0 { "pressure" } else { "" };
+        text.push_str(&format!("{head:<9}  {}\n", pressure(row)));
+    }
+    text
+}
+
+/// Says what is full, since when, and what has given way: `the flow table is full for 4m05s: 1,204 over flows gave way, 5
+/// attempts refused`.
+fn pressure(row: &PressureRow) -> String {
+    let gave_way = row.gave_way.iter().filter(|gave| gave.count > 0);
+    let gave_way = gave_way.map(|gave| format!("{} {}", count(gave.count), gave.kind.name())).collect::<Vec<_>>();
+    let gave_way = if gave_way.is_empty() { "no".into() } else { gave_way.join(", ") };
+    let (full, since, refused) = (row.of.text(), duration(row.for_ms), count(row.refused));
+    format!("{full} is full for {since}: {gave_way} flows gave way, {refused} attempts refused")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Count, Short};
+    use crate::flow::Class;
+
+    fn status(pressures: Vec<PressureRow>) -> Status {
+        Status {
+            protocol: 1,
+            version: "0.1.0".into(),
+            pid: 77,
+            uptime_ms: 3_720_000,
+            device: "equipoise0".into(),
+            mtu: 1500,
+            offload: true,
+            services: 2,
+            servers: 3,
+            flows: 131_172,
+            max_flows: 262_144,
+            half_open: 100,
+            max_half_open: 1_000_000,
+            pressures,
+        }
+    }
+
+    #[test]
+    fn the_status_is_readable_at_a_glance() {
+        let want = "\
+equipoise 0.1.0, process 77, up 1h02m
+device     equipoise0, MTU 1,500 bytes, segmentation offload on
+services   2
+servers    3
+flows      131,072 of 262,144 (50.0 %)
+half-open  100 of 1,000,000 (0.0 %)
+pressure   none
+";
+        assert_eq!(status_text(&status(Vec::new())), want);
+    }
+
+    #[test]
+    fn what_is_full_is_named_with_its_figures() {
+        let row = |of, for_ms, given: [u64; 4], refused| {
+            let gave_way = Class::ALL.into_iter().zip(given).map(|(kind, count)| Count { kind, count });
+            PressureRow { of, for_ms, gave_way: gave_way.collect(), refused }
+        };
+        let rows = vec![
+            row(Short::Table, 245_000, [1_204, 30, 0, 0], 5),
+            row(Short::HalfOpen, 2_000, [0, 0, 0, 9_000_000], 0),
+            row(Short::Ports, 0, [0; 4], 1),
+        ];
+        let want = "\
+pressure   the flow table is full for 4m05s: 1,204 over, 30 brief flows gave way, 5 attempts refused
+           the store of half-open flows is full for 2.0s: 9,000,000 half-open flows gave way, 0 attempts refused
+           the half of the NAT ports to a server that half-open flows may have is full for 0.0s: no flows gave way, 1 attempts refused
+";
+        let got = status_text(&status(rows));
+        assert!(got.ends_with(want), "{got}");
+    }
+}
