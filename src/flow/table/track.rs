@@ -267,6 +267,13 @@ impl Table {
         })
     }
 
+    /// Returns a number that changes whenever a flow that is not half-open gets another time to expire, other than by
+    /// being refreshed.
+    #[inline]
+    pub fn placed(&self) -> u64 {
+        self.wheel.placed()
+    }
+
     /// Returns when [`Table::expired`] has something to do; no flow expires before.
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
