@@ -6,7 +6,9 @@
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
 mod bulk;
+mod fairness;
 mod inspection;
+mod lab;
 mod lifecycle;
 mod messages;
 mod monitors;
