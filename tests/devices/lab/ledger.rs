@@ -1,7 +1,8 @@
 //! The ledger: what entered the gateway and what left it, counted at both ends outside it, and what its devices lost.
 //! The rest is what it decided to drop.
 //!
-//! Resets are kept apart: a gateway may make some of its own. Only TCP and UDP count, IPv4 and IPv6 alike.
+//! Resets are kept apart: a gateway may make some of its own. While it makes none, a reset that is lost counts as any
+//! other packet. Only TCP and UDP count, IPv4 and IPv6 alike.
 
 use super::packets::Seen;
 use super::{CLIENT, Lab, at, nft};
@@ -170,7 +171,7 @@ pub struct Account {
     pub by_decision: i64,
     /// What the engine says that it dropped or consumed; `None` if it is no engine.
     pub engine_says: Option<i64>,
-    /// Resets that reached the clients' side, minus those that servers sent.
+    /// Resets that reached the clients' side, minus those that servers sent: the gateway's own.
     pub resets: i64,
 }
 
@@ -203,7 +204,8 @@ impl Page {
         let lost = |of: fn(Sums) -> u64| -> i64 {
             [to_server, to_client].into_iter().map(|(entered, left)| signed(of(entered)) - signed(of(left))).sum()
         };
-        let everybodys = lost(Sums::all);
+        let resets = lost(|sums| sums.resets);
+        let everybodys = lost(Sums::all) + resets.max(0);
         let by_devices = signed(self.devices - before.devices);
         let says = |totals: &Totals| signed(totals.engine.dropped() + totals.engine.consumed());
         let (now, then) = (self.engine.as_ref().map(says), before.engine.as_ref().map(says));

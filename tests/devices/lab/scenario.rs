@@ -2,7 +2,7 @@
 
 use super::Lab;
 use super::clients::{Outcome, ask, connect};
-use super::gateways::{Gateway, Kind, start};
+use super::gateways::{Kind, start};
 use super::ledger::{Account, dropped_by_devices};
 use super::strangers::Filling;
 use std::time::{Duration, Instant};
@@ -19,8 +19,6 @@ pub enum Pressure {
     Full(Filling),
     /// SYNs per second from random sources.
     Flood(u32),
-    /// Nothing.
-    None,
 }
 
 /// What the measured clients do.
@@ -37,6 +35,8 @@ pub struct Scenario {
     pub measured: Measured,
     /// Size of the table of Equipoise.
     pub flows: u64,
+    /// What part of the table is filled before clients are measured.
+    pub part: f64,
     /// Clients per second, and how many.
     pub per_second: u32,
     pub clients: usize,
@@ -70,7 +70,7 @@ impl Scenario {
         assert_eq!(trial.served, trial.tried, "{}: no client is served before anything happens", kind.name());
         let size = gateway.table().map_or(self.flows, |(_, size)| size);
         // A little more than it takes: those that were there before may have ended.
-        let full = size + size / 50 + 10;
+        let full = (size as f64 * self.part * 1.02) as u64 + 10;
         if let Pressure::Full(filling) = self.pressure {
             lab.fill(filling, full);
             // Only Equipoise distinguishes by age.
@@ -86,7 +86,7 @@ impl Scenario {
                 Some(lab.keep_filling(filling, full, STEADY))
             }
             Pressure::Full(filling @ Filling::Idle) => Some(lab.keep_filling(filling, full, self.per_second)),
-            Pressure::Full(Filling::Closing) | Pressure::None => None,
+            Pressure::Full(Filling::Closing) => None,
             Pressure::Flood(rate) => {
                 let strangers = lab.flood(rate, 1);
                 // A table of this size would be full of them.
@@ -119,12 +119,12 @@ impl Scenario {
 /// Finds the rate of SYNs up to which no device of the gateway drops a packet, within a tenth.
 pub fn quiet_rate(kind: Kind, flows: u64) -> u32 {
     let lab = Lab::new("rate", false);
-    let gateway = start(&lab, kind, flows);
+    let _gateway = start(&lab, kind, flows);
     connect(&lab, 20, 4);
     let (mut good, mut bad) = (2_000_u32, 0);
     while bad == 0 || bad > good + good / 10 {
         let rate = if bad == 0 { good * 2 } else { good.midpoint(bad) };
-        if drops_nothing(&lab, &gateway, rate) {
+        if drops_nothing(&lab, rate) {
             good = rate;
         } else {
             bad = rate;
@@ -136,7 +136,7 @@ pub fn quiet_rate(kind: Kind, flows: u64) -> u32 {
     good
 }
 
-fn drops_nothing(lab: &Lab, gateway: &Gateway<'_>, rate: u32) -> bool {
+fn drops_nothing(lab: &Lab, rate: u32) -> bool {
     let dropped = || dropped_by_devices(&lab.gateway).into_iter().map(|(_, count)| count).sum::<u64>();
     // The other work of a machine may stop a gateway for a while: one quiet run out of two is enough.
     (0..2).any(|round| {
@@ -145,7 +145,6 @@ fn drops_nothing(lab: &Lab, gateway: &Gateway<'_>, rate: u32) -> bool {
         std::thread::sleep(Duration::from_secs(2));
         flood.end();
         std::thread::sleep(QUIET);
-        let _ = gateway;
         dropped() == before
     })
 }
