@@ -88,13 +88,13 @@ fn the_query_after_those_that_filled_the_table_is_served() {
     assert_eq!((outcome.tried, outcome.served), (2_622, 2_622), "{}", gateway.reasons());
 }
 
-/// The rate is one that a device of a busy machine takes. If it loses packets nevertheless, only the gateway's own
-/// decisions count.
+/// The table has room for the half-open flows of 83 ms, and a handshake takes 100 ms. The rate is one that a device of a
+/// busy machine takes; if it loses packets nevertheless, only the gateway's own decisions count.
 #[test]
 fn a_flood_of_handshakes_takes_nothing_from_clients() {
-    let report = run("flood", scenario(Pressure::Flood(3_000), Measured::Tcp));
-    assert_eq!(report.account.engine_says, Some(0), "{report:#?}");
-    assert_eq!(report.account.resets, 0, "{report:#?}");
+    let scenario = scenario(Pressure::Flood(3_000), Measured::Tcp);
+    let report = run("flood", Scenario { flows: 250, per_second: 60, clients: 180, ..scenario });
+    assert_eq!((report.account.engine_says, report.account.resets), (Some(0), 0), "{report:#?}");
     if report.account.by_devices == 0 {
         assert!(report.outcome.percent() >= 99.0 && report.account.by_decision == 0, "{report:#?}");
     }
