@@ -9,6 +9,7 @@ mod lab;
 #[path = "devices/world.rs"]
 mod world;
 
+use lab::clients::Outcome;
 use lab::gateways::Kind;
 use lab::scenario::{Measured, Pressure, Report, Scenario, quiet_rate};
 use lab::strangers::Filling;
@@ -29,6 +30,9 @@ struct Options {
     flood: Option<u32>,
     json: bool,
 }
+
+/// How often a flood that devices cannot take is measured.
+const ROUNDS: usize = 2;
 
 /// A row's name, what it measures and what is required of Equipoise, in percent.
 type Row = (&'static str, Pressure, Measured, f64);
@@ -93,28 +97,37 @@ fn floods(options: &Options, unfair: &mut Vec<String>) {
             own = run("flood", rate, Kind::Equipoise);
         }
         print_row(options, "flood", &own);
-        judge_flood("flood", &own, 99.0, unfair);
+        judge_decisions("flood", &own, unfair);
+        if own.outcome.percent() < 99.0 {
+            unfair.push(format!("flood: {:.1} % of 99 %", own.outcome.percent()));
+        }
     }
     for kind in below.into_iter().filter(|kind| *kind != Kind::Equipoise) {
         print_row(options, "flood", &run("flood", rate, kind));
     }
-    let reports: Vec<Report> = above.into_iter().map(|kind| run("flood-above", rate * 5 / 2, kind)).collect();
-    for report in &reports {
-        print_row(options, "flood-above", report);
+    let mut above: Vec<(Kind, Outcome)> = above.into_iter().map(|kind| (kind, Outcome::default())).collect();
+    // In turn, since other work of the machine comes and goes.
+    for _ in 0..if above.is_empty() { 0 } else { ROUNDS } {
+        for (kind, sum) in &mut above {
+            let report = run("flood-above", rate * 5 / 2, *kind);
+            print_row(options, "flood-above", &report);
+            *sum += report.outcome;
+            if *kind == Kind::Equipoise {
+                judge_decisions("flood-above", &report, unfair);
+            }
+        }
     }
-    let of = |kind| reports.iter().find(|report| report.gateway == kind);
-    if let (Some(own), Some(least)) = (of(Kind::Equipoise), of(Kind::Least)) {
+    let percent = |wanted| above.iter().find(|(kind, _)| *kind == wanted).map(|(_, sum)| sum.percent());
+    if let (Some(own), Some(least)) = (percent(Kind::Equipoise), percent(Kind::Least))
         // One percent: the noise of a thousand clients.
-        judge_flood("flood-above", own, least.outcome.percent() - 1.0, unfair);
+        && own < least - 1.0
+    {
+        unfair.push(format!("flood-above: {own:.1} %, the least NAT {least:.1} %"));
     }
 }
 
-/// Compares a report of Equipoise with what is required.
-fn judge_flood(name: &str, own: &Report, least: f64, unfair: &mut Vec<String>) {
-    let percent = own.outcome.percent();
-    if percent < least {
-        unfair.push(format!("{name}: {percent:.1} % of {least:.1} %"));
-    }
+/// Notes it if Equipoise dropped or answered anything of its own accord in a flood.
+fn judge_decisions(name: &str, own: &Report, unfair: &mut Vec<String>) {
     if own.account.by_decision > 0 || own.account.engine_says != Some(0) {
         let (lost, says) = (own.account.by_decision, own.account.engine_says.unwrap_or_default());
         unfair.push(format!("{name}: it decided to drop {lost} packets, and says {says}"));

@@ -215,7 +215,7 @@ impl Page {
             by_devices,
             by_decision: everybodys - by_devices,
             engine_says: now.zip(then).map(|(now, then)| now - then),
-            resets: signed(to_client.1.resets) - signed(to_client.0.resets),
+            resets: (signed(to_client.1.resets) - signed(to_client.0.resets)).max(0),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What is done to a gateway, and what came of it.
 
-use super::Lab;
 use super::clients::{Outcome, ask, connect};
 use super::gateways::{Kind, start};
 use super::ledger::{Account, dropped_by_devices};
 use super::strangers::Filling;
+use super::{Lab, Workers};
 use std::time::{Duration, Instant};
 
 /// New flows per second while clients are measured: what keeps 262,144 entries of five minutes full.
@@ -81,20 +81,7 @@ impl Scenario {
         }
         let table = gateway.table();
         let (before, began) = (lab.page(gateway.totals()), Instant::now());
-        let mut strangers = match self.pressure {
-            Pressure::Full(filling @ (Filling::OneWay | Filling::Answered)) => {
-                Some(lab.keep_filling(filling, full, STEADY))
-            }
-            Pressure::Full(filling @ Filling::Idle) => Some(lab.keep_filling(filling, full, self.per_second)),
-            Pressure::Full(Filling::Closing) => None,
-            Pressure::Flood(rate) => {
-                let strangers = lab.flood(rate, 1);
-                // A table of this size would be full of them.
-                let seconds = (size as f64 * 1.1 / f64::from(rate)).clamp(1.0, 12.0);
-                std::thread::sleep(Duration::from_secs_f64(seconds));
-                Some(strangers)
-            }
-        };
+        let mut strangers = self.press(&lab, size, full);
         let outcome = match self.measured {
             Measured::Tcp => connect(&lab, self.per_second, self.clients),
             Measured::Dns => ask(&lab, self.per_second, self.clients),
@@ -112,6 +99,25 @@ impl Scenario {
             outcome,
             account: page.since(&before),
             reasons: gateway.reasons(),
+        }
+    }
+
+    /// Starts what goes on while clients are measured. `full` flows are in the table already, if any.
+    fn press(&self, lab: &Lab, size: u64, full: u64) -> Option<Workers> {
+        match self.pressure {
+            Pressure::Full(filling @ (Filling::OneWay | Filling::Answered)) => {
+                Some(lab.keep_filling(filling, full, STEADY))
+            }
+            Pressure::Full(filling @ Filling::Idle) => Some(lab.keep_filling(filling, full, self.per_second)),
+            // The clients themselves renew it.
+            Pressure::Full(Filling::Closing) => None,
+            Pressure::Flood(rate) => {
+                let strangers = lab.flood(rate, 1);
+                // A table of this size would be full of them.
+                let seconds = (size as f64 * 1.1 / f64::from(rate)).clamp(1.0, 12.0);
+                std::thread::sleep(Duration::from_secs_f64(seconds));
+                Some(strangers)
+            }
         }
     }
 }
