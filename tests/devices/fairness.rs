@@ -100,6 +100,15 @@ fn a_flood_of_handshakes_takes_nothing_from_clients() {
     }
 }
 
+#[test]
+fn a_flood_of_handshakes_takes_nothing_from_clients_even_when_the_table_is_full() {
+    let scenario = scenario(Pressure::FullAndFlood(Filling::Closing, 3_000), Measured::Tcp);
+    let report = run("flood-full", Scenario { flows: 250, per_second: 60, clients: 180, ..scenario });
+    was_full(&report);
+    assert_eq!(report.account.resets, 0, "{report:#?}");
+    assert!(report.account.by_devices != 0 || report.outcome.percent() >= 99.0, "{report:#?}");
+}
+
 /// Without these, a lab that loses packets by itself would be taken for an unfair gateway.
 #[test]
 fn the_lab_itself_loses_nothing() {

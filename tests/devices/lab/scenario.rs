@@ -19,6 +19,8 @@ pub enum Pressure {
     Full(Filling),
     /// SYNs per second from random sources.
     Flood(u32),
+    /// The same while the table is full.
+    FullAndFlood(Filling, u32),
 }
 
 /// What the measured clients do.
@@ -71,14 +73,14 @@ impl Scenario {
         let size = gateway.table().map_or(self.flows, |(_, size)| size);
         // A little more than it takes: those that were there before may have ended.
         let full = (size as f64 * self.part * 1.02) as u64 + 10;
-        if let Pressure::Full(filling) = self.pressure {
+        if let Pressure::Full(filling) | Pressure::FullAndFlood(filling, _) = self.pressure {
             lab.fill(filling, full);
             // Only Equipoise distinguishes by age.
             if kind == Kind::Equipoise {
                 std::thread::sleep(self.rest);
             }
-            std::thread::sleep(QUIET);
         }
+        std::thread::sleep(QUIET);
         let table = gateway.table();
         let (before, began) = (lab.page(gateway.totals()), Instant::now());
         let mut strangers = self.press(&lab, size, full);
@@ -111,7 +113,7 @@ impl Scenario {
             Pressure::Full(filling @ Filling::Idle) => Some(lab.keep_filling(filling, full, self.per_second)),
             // The clients themselves renew it.
             Pressure::Full(Filling::Closing) => None,
-            Pressure::Flood(rate) => {
+            Pressure::Flood(rate) | Pressure::FullAndFlood(_, rate) => {
                 let strangers = lab.flood(rate, 1);
                 // A table of this size would be full of them.
                 let seconds = (size as f64 * 1.1 / f64::from(rate)).clamp(1.0, 12.0);
