@@ -71,7 +71,7 @@ fn main() {
     }
 }
 
-/// The floods: at a rate of which the device of Equipoise drops nothing, and at twice that rate.
+/// The floods: at a rate of which the device of Equipoise drops nothing, alone and on a full table, and above it.
 fn floods(options: &Options, unfair: &mut Vec<String>) {
     let [below, full, above] = ["flood", "flood-full", "flood-above"].map(|name| options.wanted(name));
     if below.is_empty() && full.is_empty() && above.is_empty() {
