@@ -109,7 +109,10 @@ impl Lab {
     /// Creates the network without a gateway. `plain` disables offload on the gateway's link to the server, so that
     /// the server's kernel completes every checksum and its peer's checks them.
     pub fn new(name: &str, plain: bool) -> Lab {
-        let namespace = |of: &str| Namespace::new(&format!("lab-{name}-{of}")).unwrap_or_else(|e| panic!("{e}"));
+        let namespace = |of: &str| {
+            let made = Namespace::new(&format!("lab-{name}-{of}"));
+            made.unwrap_or_else(|e| panic!("{e}\nthe lab needs root; or: unshare --user --map-root-user COMMAND"))
+        };
         let [client, gateway, server] = ["client", "gateway", "server"].map(namespace);
         gateway.forward().unwrap();
         for conf in ["all", "default"] {
