@@ -116,21 +116,24 @@ impl std::error::Error for TableTooBig {}
 /// Ticks since the first flow.
 #[derive(Debug)]
 struct Clock {
-    epoch: Option<Instant>,
+    /// When the first flow was inserted; until then, in the future: no tick has passed.
+    epoch: Instant,
 }
 
 impl Clock {
     /// Returns the tick of a point in time, rounded down.
     #[inline]
     fn tick(&self, now: Instant) -> u64 {
-        let epoch = self.epoch.unwrap_or(now).as_nanos();
-        now.as_nanos().saturating_sub(epoch) >> TICK_BITS
+        now.as_nanos().saturating_sub(self.epoch.as_nanos()) >> TICK_BITS
     }
 
     /// Returns when a tick begins.
     fn at(&self, tick: u64) -> Instant {
-        let epoch = self.epoch.unwrap_or_default().as_nanos();
-        Instant::from_nanos(epoch.saturating_add(tick.saturating_mul(1 << TICK_BITS)))
+        Instant::from_nanos(self.epoch.as_nanos().saturating_add(tick.saturating_mul(1 << TICK_BITS)))
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.epoch = self.epoch.min(now);
     }
 }
 
@@ -193,7 +196,7 @@ impl Table {
             counts: [0; TimeoutState::ALL.len()],
             half_open: HalfOpen::new(max_half_open, of_half_open).map_err(too_big)?,
             recent: Recent::new().map_err(too_big)?,
-            clock: Clock { epoch: None },
+            clock: Clock { epoch: Instant::FAR },
             timeouts,
             ticks,
             hash: crate::rng::drawn_hash(),
@@ -338,6 +341,22 @@ impl Table {
         }
     }
 
+    /// Returns what a packet from `side` of a flow that is not half-open becomes: the other side's key, reversed.
+    #[inline]
+    pub fn translation_plain(&self, index: u32, side: Side) -> Translation {
+        let flow = &self.flows[index as usize];
+        let (to, wide) = match side {
+            Side::Client => (&flow.server, flow.is_wide(1)),
+            Side::Server => (&flow.client, flow.is_wide(0)),
+        };
+        Translation {
+            addresses: self.wide.addresses(to, wide).reversed(),
+            src_port: to.ports as u16,
+            dst_port: (to.ports >> 16) as u16,
+            deltas: if side == Side::Client { flow.deltas } else { flow.deltas.reversed() },
+        }
+    }
+
     /// Counts packets of one side of a flow that is not half-open and has been answered; returns its server.
     #[inline]
     pub fn count_plain(&mut self, found: Found, packets: u64, bytes: u64) -> ServerId {
@@ -462,7 +481,7 @@ impl Table {
             "a key is taken: {new:?}"
         );
         debug_assert!(!self.is_full(new.half_open, None), "no room");
-        self.clock.epoch.get_or_insert(now);
+        self.clock.begin(now);
         let new =
             NewFlow { profile: if usize::from(new.profile) < self.ticks.len() { new.profile } else { 0 }, ..*new };
         let hashes = [self.hash(&new.client), self.hash(&new.server)];

@@ -99,6 +99,18 @@ impl Table {
         debug_assert!(!segment.flags.syn(), "a SYN may reopen its flow");
         let flow = &mut self.flows[index as usize];
         let tracked = flow.tcp.step(flow.state, from, segment);
+        match tracked {
+            // Almost every segment.
+            Tracked::Refresh(TimeoutState::Established) if flow.state == TimeoutState::Established => {
+                flow.touched = self.clock.tick(now) as u32;
+                flow.flags |= ACTIVE;
+            }
+            _ => self.on_other_segment(now, index, from, tracked),
+        }
+    }
+
+    fn on_other_segment(&mut self, now: Instant, index: u32, from: Side, tracked: Tracked) {
+        let flow = &self.flows[index as usize];
         if flow.state == TimeoutState::Reset && !flow.tcp.has_reset(from) && self.is_fresh(now, index) {
             return;
         }
