@@ -6,19 +6,13 @@ use crate::rng::Rng;
 const DRAWS: usize = 16;
 
 /// Candidates with cumulative weights.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Random {
     /// Place, and the sum of the weights up to and including it.
     sums: Vec<(u32, u64)>,
-    rng: Rng,
 }
 
 impl Random {
-    /// Creates the algorithm without candidates.
-    pub(super) fn new(seed: u64) -> Self {
-        Random { sums: Vec::new(), rng: Rng::new(seed) }
-    }
-
     /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.sums.clear();
@@ -27,16 +21,6 @@ impl Random {
             sum += u64::from(*weight);
             self.sums.push((place as u32, sum));
         }
-    }
-
-    /// Returns the random state that proposals start from.
-    pub(super) fn draw(&self) -> Rng {
-        self.rng.clone()
-    }
-
-    /// Advances the random state to where proposals ended.
-    pub(super) fn drawn(&mut self, rng: Rng) {
-        self.rng = rng;
     }
 
     /// Returns a candidate's share of all draws, as its weight and the sum of all weights.
@@ -68,22 +52,21 @@ mod tests {
     use super::*;
 
     impl Random {
-        pub(crate) fn pick(&mut self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-            let mut rng = self.draw();
-            let picked = self.propose(&mut rng, refuses);
-            self.drawn(rng);
-            picked
+        fn with(weights: &[u32]) -> Self {
+            let mut random = Random::default();
+            random.set_weights(weights);
+            random
         }
     }
 
     #[test]
     fn picks_are_proportional_to_the_weights() {
-        let mut random = Random::new(1);
-        assert_eq!(random.pick(&|_| false), None);
-        random.set_weights(&[1, 0, 3, 6]);
+        let mut rng = Rng::new(1);
+        assert_eq!(Random::default().propose(&mut rng, &|_| false), None);
+        let random = Random::with(&[1, 0, 3, 6]);
         let mut got = [0; 4];
         for _ in 0..10_000 {
-            got[random.pick(&|_| false).unwrap()] += 1;
+            got[random.propose(&mut rng, &|_| false).unwrap()] += 1;
         }
         // At most six standard deviations: 6 * sqrt(10000 * p * (1 - p)).
         for (n, want, far) in [(got[0], 1000, 180), (got[1], 0, 0), (got[2], 3000, 275), (got[3], 6000, 294)] {
@@ -93,9 +76,8 @@ mod tests {
 
     #[test]
     fn the_only_server_that_does_not_refuse_is_found() {
-        let mut random = Random::new(1);
-        random.set_weights(&[1; 1000]);
-        assert_eq!(random.pick(&|place| place != 777), Some(777));
-        assert_eq!(random.pick(&|_| true), None);
+        let (random, mut rng) = (Random::with(&[1; 1000]), Rng::new(1));
+        assert_eq!(random.propose(&mut rng, &|place| place != 777), Some(777));
+        assert_eq!(random.propose(&mut rng, &|_| true), None);
     }
 }

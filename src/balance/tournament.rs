@@ -67,6 +67,12 @@ impl Tournament {
         }
     }
 
+    /// Sets a place's load, and its order among equal loads.
+    pub(super) fn set_turn(&mut self, place: usize, load: u128, turn: u64) {
+        self.turns[place] = turn;
+        self.set(place, Some(load));
+    }
+
     /// Records that a place was picked: it comes last in ties.
     pub(super) fn picked(&mut self, place: usize) {
         self.last_turn += 1;

@@ -1,7 +1,7 @@
 //! Services with their pools: which service listens where, which servers reply for it, and which may be picked.
 
-use super::pick::{Asker, Choice, Picker, Place};
-use super::servers::Server;
+use super::pick::{Asker, Choice, Kind, Picker, Place};
+use super::servers::{STEPS, Server};
 use equipoise::balance::{Algorithm, Health, LastResort, ServiceSettings};
 use equipoise::config::Settings;
 use equipoise::packet::Protocol;
@@ -27,8 +27,24 @@ impl Service {
         let over = |pool: usize, algorithm| {
             let servers: Vec<usize> = all.pools[pool].servers.iter().map(|id| id.0 as usize).collect();
             let names: Vec<String> = servers.iter().map(|server| all.servers[*server].name.clone()).collect();
-            let picker = Picker::new(algorithm, &settings.tuning, names, &settings.name, all.seed);
-            Service { settings: settings.clone(), algorithm, servers, pickers: [picker.clone(), picker], changes: None }
+            let kind = |v6: bool, server: usize| {
+                let server = &all.servers[server];
+                let rank = if algorithm == Algorithm::Priority { server.priority } else { 0 };
+                match algorithm {
+                    Algorithm::ResourceUsage => (true, false, 0, STEPS),
+                    _ => (
+                        settings.reach(server, v6).is_some(),
+                        server.backup,
+                        rank,
+                        u32::from(server.weight) * STEPS,
+                    ),
+                }
+            };
+            let pickers = [false, true].map(|v6| {
+                let kinds: Vec<Kind> = servers.iter().map(|server| kind(v6, *server)).collect();
+                Picker::new(algorithm, &settings.tuning, (names.clone(), &kinds), &settings.name, all.seed)
+            });
+            Service { settings: settings.clone(), algorithm, servers, pickers, changes: None }
         };
         let last = match settings.last_resort {
             LastResort::Pool(pool) => Some(over(pool.0 as usize, Algorithm::RoundRobin)),
