@@ -6,8 +6,8 @@ use super::picker::{Facts, Own, Picker, first_place};
 use super::priority;
 use super::resource_usage::Usage;
 use super::roster::{Base, Roster};
-use super::settings::Algorithm;
 use super::server::STEPS;
+use super::settings::Algorithm;
 use super::standings::{News, Standings};
 use super::{Health, Pick, PickedBy};
 use crate::flow::{Key, Slot, Slots};
@@ -493,7 +493,8 @@ impl Choice {
             picker: {
                 let kind = |place: usize| (base.reached[v6][place], base.ranks[place], server(place).weight);
                 let kinds = (0..names.len()).map(kind);
-                Picker::new((base.algorithm, &service.tuning), (&names, kinds), seeds)
+                let weights = (0..names.len()).map(|place| server(place).weight);
+                Picker::new((base.algorithm, &service.tuning), (&names, weights, kinds), seeds)
             },
         };
         Choice { families: [family(0), family(1)], stale: true, as_one: false }

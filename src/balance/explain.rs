@@ -210,10 +210,11 @@ impl Picker {
                 let drawn = drawn.map_or(String::new(), |(one, other)| format!(": {} and {}", name(one), name(other)));
                 format!("two are drawn at random, as likely as the weight{drawn}; the less loaded of them")
             }
-            Picker::SourceHash(_, hash, prefixes) => {
+            Picker::SourceHash(source, hash, prefixes) => {
                 let client = prefixes.of(ask.key.addresses.src());
                 let hashed = hash.client(ask.key.addresses.src(), prefixes);
-                format!("client {client} hashes to {hashed:016x}; the server that draws the highest number for it")
+                let within = if source.has_tables() { "; it draws a table of servers, and of these" } else { ";" };
+                format!("client {client} hashes to {hashed:016x}{within} the server that draws the highest number for it")
             }
             Picker::Maglev(maglev, hash, prefixes) => {
                 let (what, hashed) = match prefixes {

@@ -92,11 +92,11 @@ pub(super) struct Facts<'f> {
 }
 
 impl Picker {
-    /// Creates the algorithm over the servers of these names and kinds, none of them a candidate. `seed` is that of the
+    /// Creates the algorithm over the servers of these names, configured weights and kinds, none of them a candidate. `seed` is that of the
     /// first service that uses it; `agreed` seeds everything that two gateways must agree on.
     pub(super) fn new<K: Ord>(
         (algorithm, tuning): (Algorithm, &Tuning),
-        (names, kinds): (&[&str], impl Iterator<Item = K>),
+        (names, weights, kinds): (&[&str], impl Iterator<Item = u16>, impl Iterator<Item = K>),
         (seed, agreed): (u64, u64),
     ) -> Self {
         let places = names.len();
@@ -110,7 +110,8 @@ impl Picker {
             Algorithm::Random => Picker::Random(Random::default()),
             Algorithm::TwoChoices => Picker::TwoChoices(TwoChoices::new(places)),
             Algorithm::SourceHash => {
-                Picker::SourceHash(SourceHash::new(hash, strings()), hash, tuning.hash.unwrap_or(Prefixes::ADDRESS))
+                let source = SourceHash::new(hash, strings(), weights);
+                Picker::SourceHash(source, hash, tuning.hash.unwrap_or(Prefixes::ADDRESS))
             }
             Algorithm::Maglev => Picker::Maglev(Maglev::new(hash, strings(), tuning.maglev_table), hash, tuning.hash),
             Algorithm::LeastLatency => Picker::LeastLatency(LeastLatency::new(places, first)),

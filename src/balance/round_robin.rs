@@ -87,8 +87,7 @@ impl Schedule {
             .collect();
         let mut sizes = vec![0; counts.len()];
         counts.into_values().for_each(|(number, size)| sizes[number as usize] = size);
-        let seats: Vec<(u32, u32)> =
-            seats.into_iter().map(|(number, seat)| (seat, sizes[number as usize])).collect();
+        let seats: Vec<(u32, u32)> = seats.into_iter().map(|(number, seat)| (seat, sizes[number as usize])).collect();
         let places = seats.len();
         Schedule { seats, weights: vec![0; places], rings: Vec::new(), at: vec![(0, 0); places], version: 0 }
     }

@@ -66,9 +66,8 @@ fn health(watched: Vec<(PoolId, Vec<MonitorSettings>, Floor)>, settings: &Settin
         // Services that reach the servers at the same ports are one: there may be a thousand, and ten thousand servers.
         let mut seen = HashSet::new();
         let ports = |service: &ServiceSettings, port| [false, true].map(|v6| server_ports(service, port, v6));
-        let mut is_new = |service: &&ServiceSettings| {
-            seen.insert((service.across(), ports(service, None), ports(service, Some(1))))
-        };
+        let mut is_new =
+            |service: &&ServiceSettings| seen.insert((service.across(), ports(service, None), ports(service, Some(1))));
         let services = settings.services.iter().filter(uses);
         let services: Vec<&ServiceSettings> = services.filter(|service| is_new(service)).collect();
         let servers = settings.pools[pool.0 as usize].servers.iter();

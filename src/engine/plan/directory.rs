@@ -103,7 +103,9 @@ impl Directory {
                 let server = &settings.servers[server.0 as usize];
                 let Some(address) = reached_address(server, v6, across) else { continue };
                 let list = match (server.port, protocol) {
-                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => self.list(&[(port, port)], &mut lists),
+                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => {
+                        self.list(&[(port, port)], &mut lists)
+                    }
                     _ => self.list(&ranges, &mut lists),
                 };
                 self.server_addresses.insert(address);
