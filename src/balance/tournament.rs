@@ -86,6 +86,11 @@ impl Tournament {
         Some(self.scores[place].load).filter(|load| *load != OUT.load)
     }
 
+    /// Returns a place's order among equal loads.
+    pub(super) fn turn(&self, place: usize) -> u64 {
+        self.turns[place]
+    }
+
     /// Returns the place with the least load that `refuses` does not reject.
     pub(super) fn least(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
         self.least_below(1, refuses)
