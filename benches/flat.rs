@@ -4,7 +4,8 @@
 //! Run `cargo bench --bench flat`, with `-- --only=services` for only those rows whose name contains this, with `-- --json`
 //! for one JSON object per row. The sizes of one kind are measured in turns within each round, so that what else the
 //! machine does affects all of them alike; each figure is the median of the rounds. A hit is a packet of an established
-//! flow, from the client and from the server in turns; a miss is a SYN that opens a flow. The start is from the text of the
+//! flow, from the client and from the server in turns; a miss is a SYN that opens a flow; a change is a server that goes down
+//! or comes up, with the next new flow. The start is from the text of the
 //! configuration to an engine, the memory what is then allocated, without the flow table.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
@@ -20,13 +21,13 @@ mod setup;
 
 use equipoise::config;
 use equipoise::engine::{Change, Engine, Forwarded, Verdict};
-use equipoise::ids::FlowId;
+use equipoise::ids::{FlowId, ServerId};
 use equipoise::packet::{Meta, parse};
 use equipoise::time::{Duration, Instant};
 use many::{FIRST_SERVICE, Many};
 use setup::tcp;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 #[global_allocator]
 static ALLOCATOR: bytes::Counting = bytes::Counting;
@@ -51,6 +52,8 @@ struct Bench {
     bytes: u64,
     hits: Vec<f64>,
     misses: Vec<f64>,
+    /// Microseconds.
+    changes: Vec<f64>,
 }
 
 fn client(n: u32) -> SocketAddr {
@@ -74,6 +77,7 @@ impl Bench {
             bytes: (2 * bytes).saturating_sub(table),
             hits: Vec::new(),
             misses: Vec::new(),
+            changes: Vec::new(),
         };
         for _ in 0..FLOWS {
             bench.establish();
@@ -137,7 +141,23 @@ impl Bench {
         for flow in opened {
             self.engine.apply(self.now, Change::Kill { flow }).unwrap();
         }
-        assert!(matches!(self.service(0).ip(), IpAddr::V4(_)));
+    }
+
+    /// A server goes down and comes up; after each, a flow is opened.
+    fn change(&mut self) {
+        let server = ServerId(self.next % self.many.servers);
+        for up in [false, true] {
+            let mut packet = tcp(client(self.next), self.service(self.next), "S", 100, 0, b"");
+            self.next += 1;
+            let begin = std::time::Instant::now();
+            self.engine.apply(self.now, Change::Health { server, up: Some(up) }).unwrap();
+            let verdict = self.give(&mut packet);
+            self.changes.push(begin.elapsed().as_nanos() as f64 / 1e3);
+            let Verdict::Forward { why: Forwarded::Translated { flow, .. }, .. } = verdict else {
+                panic!("{verdict:?}");
+            };
+            self.engine.apply(self.now, Change::Kill { flow }).unwrap();
+        }
     }
 }
 
@@ -162,6 +182,7 @@ fn group(name: &str, all: &[(u32, Many)], rounds: usize, json: bool) {
         for bench in &mut benches {
             bench.hit();
             bench.miss();
+            bench.change();
             if round < rounds / 5 {
                 bench.hits.clear();
                 bench.misses.clear();
@@ -173,15 +194,18 @@ fn group(name: &str, all: &[(u32, Many)], rounds: usize, json: bool) {
         let (hit, miss) = (median(&mut bench.hits), median(&mut bench.misses));
         let (first_hit, first_miss) = *least.get_or_insert((hit, miss));
         let (ms, kib) = (bench.start_ms, bench.bytes as f64 / 1024.0);
+        let change = median(&mut bench.changes);
         let (hits, misses) = (hit / first_hit, miss / first_miss);
         if json {
             let row = serde_json::json!({
                 "row": name, "size": size, "hit_ns": hit, "hit_ratio": hits, "miss_ns": miss, "miss_ratio": misses,
-                "start_ms": ms, "kib": kib,
+                "change_us": change, "start_ms": ms, "kib": kib,
             });
             println!("{row}");
         } else {
-            println!("{name:<34} {size:>6} {hit:>8.0} {hits:>6.2} {miss:>8.0} {misses:>6.2} {ms:>10.1} {kib:>10.0}");
+            println!(
+                "{name:<36} {size:>6} {hit:>7.0} {hits:>5.2} {miss:>7.0} {misses:>5.2} {change:>9.0} {ms:>8.0} {kib:>8.0}"
+            );
         }
     }
 }
@@ -196,8 +220,8 @@ fn main() {
     if !json {
         println!("medians of {rounds} rounds of {BATCH} packets; ratios are to the smallest size\n");
         println!(
-            "{:<34} {:>6} {:>8} {:>6} {:>8} {:>6} {:>10} {:>10}",
-            "", "size", "hit ns", "ratio", "miss ns", "ratio", "start ms", "KiB"
+            "{:<36} {:>6} {:>7} {:>5} {:>7} {:>5} {:>9} {:>8} {:>8}",
+            "", "size", "hit ns", "ratio", "miss ns", "ratio", "change us", "start ms", "KiB"
         );
     }
     let mut groups: Vec<(String, Vec<(u32, Many)>)> = Vec::new();
