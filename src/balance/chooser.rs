@@ -76,7 +76,7 @@ impl Overlay {
         if let Some(server) = self.ended {
             loads[server.0 as usize].flows -= 1;
             if let Some(place) = roster.place(base, server) {
-                let (flows, usage) = (loads[server.0 as usize].flows, usage(&loads, standings, server));
+                let (flows, usage) = (loads[server.0 as usize].flows, || usage(&loads, standings, server));
                 choice.families.iter_mut().for_each(|family| family.picker.load_changed(place, flows, usage));
             }
         }
@@ -189,16 +189,13 @@ impl Chooser {
 
     /// Updates the algorithms after a server's load has changed.
     fn load_changed(&mut self, roster: &Roster, standings: &Standings, server: ServerId) {
-        let (flows, usage) = (self.flows(server), self.usage(standings, server));
+        let Chooser { choices, loads, .. } = self;
+        let (flows, usage) = (loads[server.0 as usize].flows, || usage(loads, standings, server));
         for (base, place) in roster.members(server) {
-            for family in &mut self.choices[base as usize].families {
+            for family in &mut choices[base as usize].families {
                 family.picker.load_changed(place as usize, flows, usage);
             }
         }
-    }
-
-    fn usage(&self, standings: &Standings, server: ServerId) -> Option<Usage> {
-        usage(&self.loads, standings, server)
     }
 
     /// Brings a group's weights and window up to date.

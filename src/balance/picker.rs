@@ -198,10 +198,10 @@ impl Picker {
     }
 
     /// Updates the load of a server.
-    pub(super) fn load_changed(&mut self, place: usize, flows: u32, usage: Option<Usage>) {
+    pub(super) fn load_changed(&mut self, place: usize, flows: u32, usage: impl Fn() -> Option<Usage>) {
         match self {
             Picker::LeastConnections(least) => least.changed(place, flows),
-            Picker::ResourceUsage(all) => all.changed(place, usage),
+            Picker::ResourceUsage(all) => all.changed(place, usage()),
             _ => {}
         }
     }

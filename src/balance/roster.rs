@@ -70,8 +70,8 @@ pub struct Roster {
     groups: Vec<(u32, u32)>,
     /// By service: the group of its last resort.
     last_resorts: Vec<Option<u32>>,
-    /// By server: the pools that list it, and its place in each.
-    homes: Vec<Vec<(u32, u32)>>,
+    /// By server: the pool that lists it, and its place there; a removed server is in none.
+    homes: Vec<Option<(u32, u32)>>,
     /// By pool.
     bases_of: Vec<Vec<u32>>,
     resets_tcp: bool,
@@ -110,10 +110,11 @@ impl Roster {
                 groups.push((base(service, Algorithm::RoundRobin, id), service.0));
             }
         }
-        let mut homes = vec![Vec::new(); servers.len()];
+        let mut homes = vec![None; servers.len()];
         for (at, pool) in (0..).zip(pools) {
             for (place, server) in (0..).zip(&pool.servers) {
-                homes[server.0 as usize].push((at, place));
+                debug_assert_eq!(homes[server.0 as usize], None, "a server is in one pool");
+                homes[server.0 as usize] = Some((at, place));
             }
         }
         Roster {
@@ -213,7 +214,7 @@ impl Roster {
     /// Returns the bases that a server belongs to, and its place in each.
     #[inline]
     pub(super) fn members(&self, server: ServerId) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let homes = self.homes[server.0 as usize].iter();
+        let homes = self.homes[server.0 as usize].iter(); // at most one
         homes.flat_map(|(pool, place)| self.bases_of[*pool as usize].iter().map(|base| (*base, *place)))
     }
 

@@ -2,8 +2,8 @@
 //! Thaler, Ravishankar 1998). When a server goes, only its clients move, and when it comes back, only they return.
 //!
 //! In a pool of more than [`MOST_TOGETHER`] servers, a client first draws one of several tables, to which the servers are
-//! assigned by their hash, and only the servers of that table draw numbers: a pick looks at a few dozen servers, however
-//! many there are. Tables that weigh less than others turn away as many clients as they lack weight, and servers that are
+//! assigned by their hash, and only the servers of that table draw numbers: a pick looks at a dozen servers, however many
+//! there are. Tables that weigh less than others turn away as many clients as they lack weight, and servers that are
 //! no candidates turn away all of theirs; these draw another table. Both depend on the client alone, so that the property
 //! above holds. A server that is added to such a pool moves at most twice its share of the clients; where one more table
 //! is needed, their number doubles and half of the clients move.
@@ -13,12 +13,12 @@ use super::server::STEPS;
 use crate::rng::mix;
 
 /// Servers up to which all draw numbers for each client.
-const MOST_TOGETHER: usize = 64;
-/// Servers per table on average, at most: then a table of 64 is rare, and its clients rarely turned away.
-const PER_TABLE: usize = 32;
+const MOST_TOGETHER: usize = 16;
+/// Servers per table on average, at most. With fewer, more clients are turned away; with more, more numbers are drawn.
+const PER_TABLE: usize = 8;
 /// Tables that a client draws before all servers draw numbers for it: so many are needed only where nearly all servers of
 /// the pool are away.
-const TABLES_TRIED: u64 = 64;
+const TABLES_TRIED: u64 = 128;
 
 /// Candidates with their weights and hashes.
 #[derive(Debug, Clone)]
@@ -38,10 +38,19 @@ pub(super) struct SourceHash {
 struct Tables {
     /// Where each table begins in `places`, and the end of the last.
     begins: Vec<u32>,
-    places: Vec<u32>,
+    /// Table by table, so that a table is in few cache lines.
+    members: Vec<Member>,
     /// The weight of each table, and the greatest.
     weights: Vec<u64>,
     most: u64,
+}
+
+/// A server of a table.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    hash: u64,
+    share: u32,
+    place: u32,
 }
 
 impl Tables {
@@ -54,16 +63,18 @@ impl Tables {
         let mut places: Vec<u32> = (0..hashes.len() as u32).collect();
         places.sort_by_key(|place| table(*place));
         let begins = (0..=count).map(|at| places.partition_point(|place| table(*place) < at) as u32).collect();
-        Tables { begins, places, weights: vec![0; count], most: 0 }
+        let member = |place: u32| Member { hash: hashes[place as usize], share: 0, place };
+        Tables { begins, members: places.into_iter().map(member).collect(), weights: vec![0; count], most: 0 }
     }
 
-    fn of(&self, table: usize) -> &[u32] {
-        &self.places[self.begins[table] as usize..self.begins[table + 1] as usize]
+    fn of(&self, table: usize) -> &[Member] {
+        &self.members[self.begins[table] as usize..self.begins[table + 1] as usize]
     }
 
     fn weigh(&mut self, shares: &[u32]) {
+        self.members.iter_mut().for_each(|member| member.share = shares[member.place as usize]);
         for table in 0..self.weights.len() {
-            self.weights[table] = self.of(table).iter().map(|place| u64::from(shares[*place as usize])).sum();
+            self.weights[table] = self.of(table).iter().map(|member| u64::from(member.share)).sum();
         }
         // A power of two, so that small changes leave it as it is.
         self.most = self.weights.iter().copied().max().unwrap_or(0).next_power_of_two();
@@ -130,7 +141,13 @@ impl SourceHash {
                 }
             }
         }
-        self.highest(client, (0..self.weights.len()).filter(|place| !refuses(*place)), self.even, &self.weights)
+        let candidates = self.weights.iter().enumerate().filter(|(place, weight)| **weight > 0 && !refuses(*place));
+        let number = |place: usize| mix(client ^ self.hashes[place]);
+        if self.even {
+            return candidates.map(|(place, _)| place).max_by_key(|place| number(*place));
+        }
+        let drawn = candidates.map(|(place, weight)| (place, weighted(number(place), *weight)));
+        drawn.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place)
     }
 
     /// Returns the server that a client finds in the table of one of its draws, if it is not turned away.
@@ -142,26 +159,32 @@ impl SourceHash {
         if below(mix(number), tables.most) >= tables.weights[table] {
             return None;
         }
-        let places = tables.of(table).iter().map(|place| *place as usize);
-        let first = *tables.of(table).first()? as usize;
-        let even = places.clone().all(|place| self.shares[place] == self.shares[first]);
         // Each draw has numbers of its own: otherwise a client that comes to the same table again would find the same
         // server.
-        let place = self.highest(number, places, even, &self.shares)?;
-        let kept = below(mix(number ^ 1), u64::from(self.shares[place])) < u64::from(self.weights[place]);
-        kept.then_some(place)
+        let member = highest(number, tables.of(table).iter().copied())?;
+        let kept = below(mix(number ^ 1), u64::from(member.share)) < u64::from(self.weights[member.place as usize]);
+        kept.then_some(member.place as usize)
     }
+}
 
-    /// Returns the server that draws the highest number; those of weight 0 do not draw.
-    fn highest(&self, client: u64, places: impl Iterator<Item = usize>, even: bool, weights: &[u32]) -> Option<usize> {
-        let number = |place: usize| mix(client ^ self.hashes[place]);
-        let places = places.filter(|place| weights[*place] > 0);
-        if even {
-            return places.max_by_key(|place| number(*place));
-        }
-        let drawn = places.map(|place| (place, weighted(number(place), weights[place])));
-        drawn.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place)
+/// Returns the server that draws the highest number; those without a share do not draw.
+fn highest(client: u64, members: impl Iterator<Item = Member> + Clone) -> Option<Member> {
+    let number = |member: &Member| mix(client ^ member.hash);
+    let mut members = members.filter(|member| member.share > 0);
+    let first = members.clone().next()?;
+    // With equal shares, the numbers alone decide.
+    if members.clone().all(|member| member.share == first.share) {
+        return members.max_by_key(number);
     }
+    let mut best = (first, weighted(number(&first), first.share));
+    members.next();
+    for member in members {
+        let drawn = weighted(number(&member), member.share);
+        if drawn >= best.1 {
+            best = (member, drawn);
+        }
+    }
+    Some(best.0)
 }
 
 /// Returns the draw of a server of this weight for a random number.

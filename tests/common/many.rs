@@ -84,7 +84,11 @@ fn rule(n: u32, last: bool) -> String {
             20_000 + n
         ),
         3 => format!("source-ports = [\"1-{}\"]\nprotocol = \"tcp\"\naction = \"drop\"\n", 1 + n % 900),
-        _ => format!("to = [\"{}/{}\"]\naction = \"drop\"\n", Ipv4Addr::from(0xc633_0000 | n << 4), 25 + n % 8),
+        _ => {
+            let length = 25 + n % 8;
+            let network = (0xc633_0000 | n << 4) & (u32::MAX << (32 - length));
+            format!("to = [\"{}/{length}\"]\naction = \"drop\"\n", Ipv4Addr::from(network))
+        }
     };
     text.push_str(&parts);
     text
