@@ -26,6 +26,8 @@ pub struct Model {
     pub servers: Vec<Server>,
     pub services: Vec<Service>,
     pub last_resorts: Vec<Option<Service>>,
+    /// By service: the service whose load and turns its algorithm goes by.
+    pub leaders: Vec<usize>,
     pub policy: Policy,
     pub sticky: BTreeMap<u32, Slots>,
     pub pools: Vec<Pool>,
@@ -160,6 +162,7 @@ impl Model {
             servers,
             services,
             last_resorts,
+            leaders: super::services::leaders(settings),
             policy: Policy::new(&settings.policy, settings.services.iter().map(|service| service.priority)),
             sticky: groups.map(|sticky| (sticky.group, Slots::new(sticky))).collect(),
             pools: settings.nat_pools.iter().map(Pool::new).collect(),

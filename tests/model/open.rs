@@ -115,6 +115,7 @@ impl Model {
     fn pick(&mut self, now: Instant, service: usize, asker: Asker, tried: &[usize]) -> Option<(usize, PickedBy)> {
         let v6 = asker.listen.is_ipv6();
         self.services[service].refresh(now, &self.servers);
+        let leader = self.leaders[service];
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
             && let Some((server, era)) = slots.find(now, asker.client.ip())
@@ -133,7 +134,7 @@ impl Model {
         let has_key =
             |server: usize| full || ends[server].is_none_or(|end| flows.find(protocol, end, client).is_none());
         let chosen = self.chosen.server;
-        let picked = self.services[service].pick(now, asker, &self.servers, tried, chosen, &has_key);
+        let picked = self.services[leader].pick(now, asker, &self.servers, tried, chosen, &has_key);
         let by = picked.map(|server| (server, PickedBy::Algorithm)).or_else(|| {
             let last = self.last_resorts[service].as_mut()?;
             let server = last.pick(now, asker, &self.servers, tried, chosen, &has_key)?;

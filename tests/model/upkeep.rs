@@ -43,7 +43,7 @@ impl Model {
         if picked_by == equipoise::balance::PickedBy::LastResort {
             return;
         }
-        self.services[service].opened(now, server);
+        self.services[self.leaders[service]].opened(now, server);
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
             && slots.opened(now, client.ip(), server, era)

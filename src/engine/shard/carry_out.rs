@@ -199,7 +199,7 @@ impl Shard {
                 self.report(Event::Pressure { priority, of });
             }
         }
-        opening.picks.iter().for_each(|proposed| self.chooser.picked(*proposed));
+        opening.picks.iter().for_each(|proposed| self.chooser.picked(plan.roster(), *proposed));
         let v6 = arrival.parsed.addresses.is_v6();
         self.chooser.drawn(plan.roster(), service, v6, opening.draws.clone());
         if let Some((pool, draw, exhausted)) = &opening.nat {
