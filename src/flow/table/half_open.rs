@@ -21,6 +21,11 @@ const RESET: u8 = 8;
 /// The server has sent.
 const ANSWERED: u8 = 16;
 
+/// Flows that the index has room for at first.
+const FIRST_ROOM: u32 = 4096;
+/// Slots whose entries move to a larger index with each new flow.
+const MOVED_AT_ONCE: u32 = 4;
+
 /// The low bits of a word that hold an entry's ticks; the bits above hold its packet counts.
 const TICK_BITS: u32 = 24;
 const TICKS: u32 = (1 << TICK_BITS) - 1;
@@ -116,7 +121,12 @@ pub(super) struct Left {
 pub(super) struct HalfOpen {
     entries: Vec<Entry>,
     free: Vec<u32>,
+    /// As large as the flows need, so that few flows stay in the processor's cache.
     index: Index,
+    /// The former index, and the slot from which on its entries are not yet in the new one.
+    former: Option<(Index, u32)>,
+    /// Flows that the index has room for.
+    room: u32,
     wide: Wide,
     queues: Vec<Queue>,
     /// By profile: the queues of opening and of reset flows.
@@ -151,7 +161,9 @@ impl HalfOpen {
         Ok(HalfOpen {
             entries: super::reserved(max as usize)?,
             free: Vec::new(),
-            index: Index::new(max.saturating_mul(2))?,
+            index: Index::new(max.min(FIRST_ROOM).saturating_mul(2))?,
+            former: None,
+            room: max.min(FIRST_ROOM),
             wide: Wide::new(max as usize * 2)?,
             queues,
             of_profile,
@@ -182,12 +194,17 @@ impl HalfOpen {
         if self.len == 0 || key.protocol != Protocol::Tcp {
             return None;
         }
-        self.index.find(hash, |place| {
+        let is = |place: u32| {
             let entry = &self.entries[(place >> 1) as usize];
             let side = (place & 1) as usize;
             let packed = if side == 0 { &entry.client } else { &entry.server };
-            packed.ports == ports(key) && self.wide.is(packed, entry.is_wide(side), &key.addresses)
-        })
+            packed.ports == ports(key)
+                // The former index may have flows that have left.
+                && entry.flags & USED != 0
+                && self.wide.is(packed, entry.is_wide(side), &key.addresses)
+        };
+        let former = || self.former.as_ref().and_then(|(index, _)| index.find(hash, is));
+        self.index.find(hash, is).or_else(former)
     }
 
     /// Adds a flow, for which there is room; returns its slot.
@@ -219,6 +236,46 @@ impl HalfOpen {
         self.now = tick;
         self.enqueue(slot);
         slot
+    }
+
+    /// Makes the index larger once it is full, and moves some entries to it; `hash` returns the hash of a key. A larger
+    /// index is filled by the flows that come after it, a few at a time, long before it is full itself.
+    pub(super) fn grow(&mut self, hash: impl Fn(&Key) -> u64) {
+        if self.former.is_some() {
+            self.move_some(MOVED_AT_ONCE, &hash);
+        }
+        if self.len < self.room || self.room >= self.max {
+            return;
+        }
+        self.move_some(u32::MAX, &hash);
+        let room = self.room.saturating_mul(4).min(self.max);
+        match Index::new(room.saturating_mul(2)) {
+            Ok(index) => {
+                self.former = Some((std::mem::replace(&mut self.index, index), 0));
+                self.room = room;
+            }
+            // The system has no more memory: the store stays as it is.
+            Err(_) => self.max = self.room,
+        }
+    }
+
+    /// Moves entries of the former index to the new one.
+    fn move_some(&mut self, most: u32, hash: &impl Fn(&Key) -> u64) {
+        let Some((_, first)) = self.former else { return };
+        let last = first.saturating_add(most).min(self.entries.len() as u32);
+        for slot in first..last {
+            if self.entries[slot as usize].flags & USED == 0 {
+                continue;
+            }
+            for side in [Side::Client, Side::Server] {
+                let (place, hash) = (slot << 1 | side as u32, hash(&self.key(slot, side)));
+                if self.index.find(hash, |known| known == place).is_none() {
+                    self.index.insert(hash, place);
+                }
+            }
+        }
+        let done = last == self.entries.len() as u32;
+        self.former = self.former.take().filter(|_| !done).map(|(index, _)| (index, last));
     }
 
     /// Removes a flow.
@@ -393,9 +450,9 @@ impl HalfOpen {
         self.entries.iter().enumerate().skip(from as usize).map(|(slot, entry)| (slot as u32, entry.flags & USED != 0))
     }
 
-    /// Returns its memory: start and length in bytes of each part that grows with its flows.
-    pub(super) fn memory(&self) -> [(usize, usize); 2] {
-        [(self.entries.as_ptr() as usize, self.entries.capacity() * size_of::<Entry>()), self.index.memory()]
+    /// Returns the memory of its entries: start and length in bytes.
+    pub(super) fn memory(&self) -> (usize, usize) {
+        (self.entries.as_ptr() as usize, self.entries.capacity() * size_of::<Entry>())
     }
 }
 

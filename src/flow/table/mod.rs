@@ -242,17 +242,7 @@ impl Table {
     /// Returns the hash of a key, by which [`Table::find_hashed`] finds it.
     #[inline]
     pub(crate) fn hash(&self, key: &Key) -> u64 {
-        let mut hasher = self.hash.build_hasher();
-        let tail = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | key.protocol.code();
-        match key.addresses {
-            Addresses::V4 { src, dst } => hasher.write_u64(u64::from(src) << 32 | u64::from(dst)),
-            Addresses::V6 { src, dst } => {
-                hasher.write_u128(src);
-                hasher.write_u128(dst);
-            }
-        }
-        hasher.write_u64(tail);
-        hasher.finish()
+        hash_of(&self.hash, key)
     }
 
     #[inline]
@@ -486,7 +476,10 @@ impl Table {
             NewFlow { profile: if usize::from(new.profile) < self.ticks.len() { new.profile } else { 0 }, ..*new };
         let hashes = [self.hash(&new.client), self.hash(&new.server)];
         if new.half_open {
-            return self.half_open.insert(self.clock.tick(now), &new, hashes) | HALF_OPEN;
+            let slot = self.half_open.insert(self.clock.tick(now), &new, hashes);
+            let hash = self.hash.clone();
+            self.half_open.grow(|key| hash_of(&hash, key));
+            return slot | HALF_OPEN;
         }
         self.add(now, &new, (now, TimeoutState::first(new.client.protocol)), hashes)
     }
@@ -580,8 +573,23 @@ impl Table {
     /// system for huge pages there.
     pub fn memory(&self) -> impl Iterator<Item = (usize, usize)> {
         let flows = (self.flows.as_ptr() as usize, self.flows.capacity() * size_of::<Flow>());
-        [flows, self.index.memory(), self.wide.memory()].into_iter().chain(self.half_open.memory())
+        [flows, self.index.memory(), self.wide.memory(), self.half_open.memory()].into_iter()
     }
+}
+
+#[inline]
+fn hash_of(hash: &RandomState, key: &Key) -> u64 {
+    let mut hasher = hash.build_hasher();
+    let tail = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | key.protocol.code();
+    match key.addresses {
+        Addresses::V4 { src, dst } => hasher.write_u64(u64::from(src) << 32 | u64::from(dst)),
+        Addresses::V6 { src, dst } => {
+            hasher.write_u128(src);
+            hasher.write_u128(dst);
+        }
+    }
+    hasher.write_u64(tail);
+    hasher.finish()
 }
 
 fn translation(client: &Key, server: &Key, side: Side, deltas: Deltas) -> Translation {

@@ -184,6 +184,40 @@ fn half_open_flows_leave_in_the_order_in_which_they_came() {
 }
 
 #[test]
+fn the_store_grows_with_its_flows_and_loses_none_while_it_does() {
+    let mut table = table(1, 40_000);
+    let mut left = BTreeSet::new();
+    for client in 0..60_000u32 {
+        if table.is_full(true, None) {
+            let (oldest, _) = table.room_for_half_open().unwrap().victim.unwrap();
+            table.remove(ms(1), oldest);
+        }
+        add(&mut table, ms(1), client, Protocol::Tcp);
+        // Some leave at once or a little later, on both sides of each growth.
+        if client % 3 == 0 {
+            let gone = client - client.min(client % 700);
+            if let Some(found) = table.find(&keys(gone, 1000, Protocol::Tcp).0) {
+                table.remove(ms(1), found.index);
+                left.insert(gone);
+            }
+        }
+    }
+    let is_there = |client: u32, table: &Table| {
+        let (there, back) = keys(client, 1000, Protocol::Tcp);
+        let (there, back) = (table.find(&there), table.find(&back));
+        assert_eq!(there.map(|found| found.index), back.map(|found| found.index), "{client}");
+        there.is_some()
+    };
+    // Those that have left, and the oldest, are gone; all others are there.
+    let found: Vec<u32> = (0..60_000).filter(|client| is_there(*client, &table)).collect();
+    assert_eq!(found.len() as u32, table.half_open().0);
+    assert!(found.iter().all(|client| !left.contains(client)));
+    let first = *found.first().unwrap();
+    assert_eq!(found.len(), (first..60_000).filter(|client| !left.contains(client)).count());
+    assert!(first > 0 && found.len() > 30_000);
+}
+
+#[test]
 fn no_flow_expires_before_its_timeout_or_two_ticks_after_it() {
     let mut table = table(8, 8);
     let tick = TICK.as_millis() as u64;
