@@ -5,8 +5,9 @@ use super::model::{Arrival, Model};
 use super::nat::Wish;
 use super::pick::Asker;
 use super::tcp::Tracker;
+use super::wire::SYN;
 use equipoise::balance::{Algorithm, Nat, PickedBy};
-use equipoise::engine::{Ended, Event, Reason};
+use equipoise::engine::{Event, Reason};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::Protocol;
 use equipoise::time::Instant;
@@ -34,9 +35,8 @@ impl Model {
                 why = Reason::ReturnKeyTaken;
                 continue;
             }
-            if self.flows.all.len() >= self.flows.most
-                && let Err(reason) = self.make_room(now)
-            {
+            let half_open = arrival.segment().is_some_and(|segment| segment.has(SYN));
+            if let Err(reason) = self.make_room(now, half_open) {
                 self.give_back(now, service, protocol, source, false);
                 return Err(reason);
             }
@@ -61,14 +61,17 @@ impl Model {
                     _ => TimeoutState::UdpOneWay,
                 },
                 profile: profile.map_or(0, |t| usize::from(t.profile)),
+                half_open,
                 created: now,
                 touched: now,
-                order: 0,
+                queued: 0,
+                refreshed: false,
+                conversation: false,
                 packets: [0; 2],
                 bytes: [0; 2],
                 tcp: Tracker::default(),
             };
-            let place = self.flows.push(flow);
+            let place = self.flows.push(now, flow);
             self.opened(now, place);
             return Ok(place);
         }
@@ -78,7 +81,7 @@ impl Model {
     fn admit(&mut self, now: Instant, service: usize, rule: Option<usize>, client: SocketAddr) -> Result<(), Reason> {
         let of_rule = rule.and_then(|rule| self.policy.rules[rule].settings.priority);
         let class = of_rule.unwrap_or(self.services[service].settings.priority);
-        let fill = (self.flows.all.len(), self.flows.most);
+        let fill = (self.flows.fill(), self.flows.most);
         self.policy.admit(now, rule, class, client.ip(), fill).map_err(|(reason, pressed)| {
             if let Some((class, of)) = pressed.filter(|(class, of)| self.policy.tells(now, *class, *of)) {
                 self.events.push(Event::Pressure { priority: class, of });
@@ -164,19 +167,5 @@ impl Model {
         if let Nat::Full { pool, .. } = self.services[service].settings.nat {
             self.pools[pool.0 as usize].release(now, source, protocol, used);
         }
-    }
-
-    /// Ends a flow to make room for another.
-    fn make_room(&mut self, now: Instant) -> Result<(), Reason> {
-        if !self.pressed {
-            self.pressed = true;
-            self.events.push(Event::TableFull { max_flows: self.flows.most as u32 });
-        }
-        let may = self.flows.may_make_room();
-        let chosen = may.iter().copied().find(|place| Some(self.flows.all[*place].name()) == self.chosen.evicted);
-        let place = chosen.or(may.first().copied()).ok_or(Reason::TableFull)?;
-        self.seen(&format!("{} evicted", self.flows.all[place].state.name()));
-        self.end(now, place, Ended::Evicted);
-        Ok(())
     }
 }

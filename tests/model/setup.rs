@@ -64,7 +64,7 @@ pub fn settings(random: &mut Random) -> Settings {
 
 fn table(random: &mut Random) -> TableSettings {
     let ms = Duration::from_millis;
-    let timeouts = Timeouts {
+    let short = Timeouts {
         opening: ms(3000),
         established: ms(30_000),
         closing: ms(2000),
@@ -73,8 +73,24 @@ fn table(random: &mut Random) -> TableSettings {
         udp_two_way: ms(6000),
         icmp: ms(1000),
     };
+    // Flows that live for longer than the spans after which settled ones give way.
+    let long = Timeouts {
+        opening: ms(20_000),
+        established: ms(2_000_000),
+        closing: ms(10_000),
+        reset: ms(7000),
+        udp_one_way: ms(20_000),
+        udp_two_way: ms(1_000_000),
+        icmp: ms(500_000),
+    };
+    let timeouts = if random.per_mille(600) { short } else { long };
     let other = Timeouts { opening: ms(1000), udp_one_way: ms(1000), established: ms(5000), ..timeouts };
-    TableSettings { max_flows: one_of(random, &[2, 5, 9, 10, 12, 40]), timeouts, profiles: vec![other] }
+    TableSettings {
+        max_flows: one_of(random, &[2, 5, 9, 10, 12, 20, 40]),
+        max_half_open: one_of(random, &[1, 2, 5, 1000, 1000]),
+        timeouts,
+        profiles: vec![other],
+    }
 }
 
 fn pool(random: &mut Random, name: &str, servers: &mut Vec<ServerSettings>) -> PoolSettings {

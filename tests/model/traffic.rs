@@ -42,7 +42,9 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
     {
         return (error(random, &flow), Meta::default());
     }
+    let late = if random.per_mille(40) { late(random, model) } else { None };
     let draft = match random.below(100) {
+        _ if late.is_some() => late.expect("a draft"),
         0..55 if !model.flows.all.is_empty() => {
             let flow = random.pick(&model.flows.all).expect("a non-empty table").clone();
             of_flow(random, &flow)
@@ -153,6 +155,29 @@ fn client(random: &mut Random, v6: bool) -> IpAddr {
 
 fn port(random: &mut Random) -> u16 {
     one_of(random, &[0, 53, 1000, 1000, 1001, 1002, 1003, 40_000, 40_001, 40_002])
+}
+
+/// Returns a segment of a connection that has ended.
+fn late(random: &mut Random, model: &Model) -> Option<Draft> {
+    let recent = &model.flows.recent;
+    let (src, dst, _) = *random.pick(&recent[recent.len().saturating_sub(8)..])?;
+    let flags = one_of(random, &[ACK, ACK, ACK, ACK | FIN, RST, RST | ACK, SYN, SYN | ACK]);
+    let numbers = (flags, random.next() as u32, random.next() as u32);
+    Some(Draft { protocol: Protocol::Tcp, src, dst, numbers, request: true, payload: payload(random) })
+}
+
+/// Returns the first packets of several flows of one protocol.
+pub fn flood(random: &mut Random) -> Vec<Vec<u8>> {
+    let protocol = one_of(random, &[Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Icmp]);
+    let mut packets = Vec::new();
+    let count = 5 + random.below(30) as usize;
+    while packets.len() < count {
+        let draft = asks(random, &[]);
+        if draft.protocol == protocol {
+            packets.push(write(random, &draft));
+        }
+    }
+    packets
 }
 
 /// Returns a client's first packet to a service, or to an address or port where nothing listens.
