@@ -120,6 +120,8 @@ pub(super) struct HalfOpen {
     queues: Vec<Queue>,
     /// By profile: the queues of opening and of reset flows.
     of_profile: Box<[[u16; 2]]>,
+    /// Slots and numbers in the order of insertion; flows that have left since are skipped.
+    order: VecDeque<(u32, u32)>,
     len: u32,
     resets: u32,
     max: u32,
@@ -154,6 +156,7 @@ impl HalfOpen {
             wide: Wide::new(max as usize * 2)?,
             queues,
             of_profile,
+            order: VecDeque::new(),
             len: 0,
             resets: 0,
             max,
@@ -216,6 +219,7 @@ impl HalfOpen {
         self.index.insert(hashes[1], slot << 1 | 1);
         self.len += 1;
         self.now = tick;
+        self.order.push_back((slot, self.number));
         self.enqueue(slot);
         slot
     }
@@ -236,6 +240,22 @@ impl HalfOpen {
         self.free.push(slot);
         self.len -= 1;
         self.leave(queue);
+        self.tidy_order();
+    }
+
+    /// Drops those that have left from the front of the order, and from all of it if most have left.
+    fn tidy_order(&mut self) {
+        let entries = &self.entries;
+        let stays = |(slot, number): &(u32, u32)| {
+            let entry = &entries[*slot as usize];
+            entry.flags & USED != 0 && entry.number == *number
+        };
+        while self.order.front().is_some_and(|first| !stays(first)) {
+            self.order.pop_front();
+        }
+        if self.order.len() > 64 + 2 * self.len as usize {
+            self.order.retain(stays);
+        }
     }
 
     fn enqueue(&mut self, slot: u32) {
@@ -265,8 +285,7 @@ impl HalfOpen {
 
     /// Returns the flow that has been in the store longest.
     pub(super) fn oldest(&self) -> Option<u32> {
-        let firsts = self.queues.iter().filter_map(|queue| queue.waiting.front());
-        firsts.max_by_key(|first| self.number.wrapping_sub(first.number)).map(|first| first.slot)
+        self.order.front().map(|(slot, _)| *slot)
     }
 
     /// Returns the tick at which a flow expires.

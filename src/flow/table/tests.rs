@@ -184,6 +184,25 @@ fn half_open_flows_leave_in_the_order_in_which_they_came() {
 }
 
 #[test]
+fn a_half_open_flow_that_was_reset_and_revived_keeps_its_place_in_the_order() {
+    let mut table = table(1, 4);
+    let flows: Vec<u32> = (0..4).map(|client| add(&mut table, at(0), client, Protocol::Tcp)).collect();
+    let oldest = |table: &Table| table.room_for_half_open().unwrap().victim.unwrap().0;
+    let reset = |table: &mut Table, now, index| pass(table, now, index, Side::Server, seg(TcpFlags::RST | ACK, 0, 101));
+    // Resets in another order than the SYNs.
+    [1, 0].map(|client| reset(&mut table, at(1), flows[client]));
+    assert_eq!((oldest(&table), table.facts(flows[0]).state), (flows[0], TimeoutState::Reset));
+    // The client did not accept the reset, and goes on.
+    let index = pass(&mut table, at(5), flows[0], Side::Client, seg(ACK, 101, 0));
+    assert_eq!((index, table.facts(index).state), (flows[0], TimeoutState::Opening));
+    for client in [0, 1, 2, 3] {
+        assert_eq!(oldest(&table), flows[client], "{client}");
+        table.remove(at(6), flows[client]);
+    }
+    assert_eq!(table.room_for_half_open(), None);
+}
+
+#[test]
 fn no_flow_expires_before_its_timeout_or_two_ticks_after_it() {
     let mut table = table(8, 8);
     let tick = TICK.as_millis() as u64;
