@@ -161,6 +161,23 @@ fn a_reset_handshake_stays_half_open_and_can_be_tried_again() {
 }
 
 #[test]
+fn an_acknowledgement_that_crossed_a_reset_teaches_a_half_open_flow_nothing() {
+    let mut table = table(1, 1);
+    let index = add(&mut table, at(0), 1, Protocol::Tcp);
+    let data = |flags, seq, ack| Segment { len: 10, ..seg(flags, seq, ack) };
+    // The server sends data with its SYN.
+    pass(&mut table, at(1), index, Side::Server, data(TcpFlags::SYN | ACK, 500, 101));
+    pass(&mut table, at(2), index, Side::Server, seg(TcpFlags::RST, 501, 0));
+    assert_eq!(table.facts(index).state, TimeoutState::Reset);
+    let ends = table.half_open.ends(index & !HALF_OPEN);
+    pass(&mut table, at(3), index, Side::Client, data(ACK, 5_000_000, 501));
+    assert_eq!(table.half_open.ends(index & !HALF_OPEN), ends);
+    // It did not accept the reset: the same acknowledgement opens the flow.
+    let index = pass(&mut table, at(5), index, Side::Client, seg(ACK, 101, 501));
+    assert!(!Table::is_half_open(index) && table.facts(index).state == TimeoutState::Established);
+}
+
+#[test]
 fn half_open_flows_leave_in_the_order_in_which_they_came() {
     let mut table = table(1, 100);
     for client in 0..100 {
