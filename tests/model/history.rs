@@ -136,8 +136,9 @@ impl History {
     fn pass(&mut self) {
         let spans = [0, 1, 49, 50, 51, 99, 100, 101, 500, 501, 999, 1000, 1001, 2000, 3000, 5000];
         let mut millis = *self.random.pick(&spans).expect("a span");
-        if self.random.per_mille(30) {
-            millis = *self.random.pick(&[59_999, 61_000, 61_000, 119_900, 125_000, 301_000]).expect("a span");
+        let patient = setup::is_patient(&self.model.settings);
+        if self.random.per_mille(if patient { 120 } else { 25 }) {
+            millis = *self.random.pick(&[59_999, 61_000, 61_000, 121_000, 301_000]).expect("a span");
         }
         let end = self.now + Duration::from_millis(millis);
         let in_time = self.random.per_mille(500);

@@ -30,6 +30,11 @@ fn secs(random: &mut Random, from: &[u64]) -> Duration {
     Duration::from_millis(one_of(random, from))
 }
 
+/// Returns whether flows live for longer than the spans after which settled ones give way.
+pub fn is_patient(settings: &Settings) -> bool {
+    settings.table.timeouts.established > Duration::from_secs(1000)
+}
+
 /// Returns random settings.
 pub fn settings(random: &mut Random) -> Settings {
     let mut servers = Vec::new();
@@ -73,7 +78,6 @@ fn table(random: &mut Random) -> TableSettings {
         udp_two_way: ms(6000),
         icmp: ms(1000),
     };
-    // Flows that live for longer than the spans after which settled ones give way.
     let long = Timeouts {
         opening: ms(20_000),
         established: ms(2_000_000),
@@ -83,10 +87,11 @@ fn table(random: &mut Random) -> TableSettings {
         udp_two_way: ms(1_000_000),
         icmp: ms(500_000),
     };
-    let timeouts = if random.per_mille(600) { short } else { long };
+    let patient = random.per_mille(400);
+    let timeouts = if patient { long } else { short };
     let other = Timeouts { opening: ms(1000), udp_one_way: ms(1000), established: ms(5000), ..timeouts };
     TableSettings {
-        max_flows: one_of(random, &[2, 5, 9, 10, 12, 20, 40]),
+        max_flows: one_of(random, if patient { &[1, 2, 3, 5, 9, 20] } else { &[2, 5, 9, 10, 12, 40] }),
         max_half_open: one_of(random, &[1, 2, 5, 1000, 1000]),
         timeouts,
         profiles: vec![other],
