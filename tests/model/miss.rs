@@ -137,7 +137,9 @@ impl Model {
         match packet.body {
             Body::Tcp(wire::Tcp { src: 0, .. }) | Body::Udp { src: 0, .. } => Some(dropped(Reason::BadPort)),
             // Both ends know that this connection is over.
-            Body::Tcp(segment) if !segment.has(SYN) && self.flows.has_just_ended(arrival.now, arrival.src, arrival.dst) => {
+            Body::Tcp(segment)
+                if !segment.has(SYN) && self.flows.has_just_ended(arrival.now, arrival.src, arrival.dst) =>
+            {
                 Some(dropped(Reason::RecentlyEnded))
             }
             Body::Tcp(segment) if !segment.has(SYN) || segment.has(ACK) => {

@@ -157,7 +157,8 @@ impl Model {
     pub fn relieve(&mut self, now: Instant) {
         for short in Short::ALL {
             let shortage = &mut self.shortages[short as usize];
-            let Some(Shortage { began, last, gave_way, refused }) = shortage.take_if(|it| it.last + QUIET <= now) else {
+            let Some(Shortage { began, last, gave_way, refused }) = shortage.take_if(|it| it.last + QUIET <= now)
+            else {
                 continue;
             };
             let for_ms = last.since(began).as_millis() as u64;

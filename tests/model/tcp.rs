@@ -301,8 +301,9 @@ impl Tracker {
     }
 
     /// Forgets what is not kept of a half-open flow: an acknowledgement by the client of something other than the
-    /// server's SYN.
+    /// server's SYN, and that tracking began in the middle, after a SYN that was too big to be forwarded.
     pub fn forget(&mut self) {
+        self.adopted = false;
         let syn = self.ends[1].next;
         self.ends[0].acked = self.ends[0].acked.filter(|acked| Some(*acked) == syn);
     }
