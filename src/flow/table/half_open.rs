@@ -24,6 +24,8 @@ const ANSWERED: u8 = 16;
 /// The low bits of a word that hold an entry's ticks; the bits above hold its packet counts.
 const TICK_BITS: u32 = 24;
 const TICKS: u32 = (1 << TICK_BITS) - 1;
+/// The longest timeout, about six days: an entry must be gone before its ticks begin anew.
+const MOST_TICKS: u32 = 1 << (TICK_BITS - 1);
 /// The low bits of a word that hold its service; the bits above hold its profile.
 const SERVICE_BITS: u32 = 24;
 /// The most that a packet count holds.
@@ -138,6 +140,7 @@ impl HalfOpen {
     pub(super) fn new(max: u32, ticks: impl Iterator<Item = [u32; 2]>) -> Result<Self, TryReserveError> {
         let mut queues: Vec<Queue> = Vec::new();
         let mut queue = |state: TimeoutState, ticks: u32| {
+            let ticks = ticks.min(MOST_TICKS);
             let is = |queue: &Queue| (queue.state, queue.ticks) == (state, ticks);
             let place = queues.iter().position(is).unwrap_or_else(|| {
                 queues.push(Queue { state, ticks, waiting: VecDeque::new(), len: 0 });

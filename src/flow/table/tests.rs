@@ -237,6 +237,22 @@ fn no_flow_expires_before_its_timeout_or_two_ticks_after_it() {
 }
 
 #[test]
+fn a_half_open_flow_expires_however_long_its_timeout_and_whatever_comes_after_it() {
+    const DAY: u64 = 86_400;
+    let timeouts = Timeouts { opening: Duration::from_secs(30 * DAY), ..Timeouts::default() };
+    let mut table = Table::new(&TableSettings { max_flows: 1, max_half_open: 100, timeouts, ..TableSettings::default() });
+    let first = add(&mut table, at(0), 0, Protocol::Tcp);
+    let mut ended = Vec::new();
+    for day in 1..40 {
+        add(&mut table, at(day * DAY), day as u32, Protocol::Tcp);
+        let all = expire(&mut table, at(day * DAY));
+        ended.extend(all.contains(&first).then_some(day));
+    }
+    // Its slot is used again.
+    assert_eq!(ended[0], 7);
+}
+
+#[test]
 fn a_refreshed_flow_stays_and_one_that_is_closing_does_not() {
     let mut table = table(8, 8);
     let (stream, over) = (add(&mut table, at(0), 1, Protocol::Udp), closed(&mut table, at(0), 2));
