@@ -4,7 +4,7 @@ use equipoise::balance::Admin;
 use equipoise::config::Settings;
 use equipoise::engine::explain::{Explanation, Foreseen};
 use equipoise::engine::{
-    Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, Reason, RuleRow,
+    Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, PressureRow, Reason, RuleRow,
     ServerRow, ServiceRow, Verdict,
 };
 use equipoise::ids::{FlowId, ServerId};
@@ -80,6 +80,7 @@ pub struct Rows {
     pub services: Vec<ServiceRow>,
     pub rules: Vec<RuleRow>,
     pub nat: Vec<NatRow>,
+    pub pressures: Vec<PressureRow>,
     pub flows: Vec<FlowRow>,
 }
 
@@ -255,6 +256,7 @@ impl Real {
             services: engine.services(),
             rules: engine.rules(),
             nat: engine.nat_pools(),
+            pressures: engine.pressures(now),
             flows,
         }
     }

@@ -236,6 +236,7 @@ impl History {
         self.agree_on_rows("services", &real.services, &model.services);
         self.agree_on_rows("rules", &real.rules, &model.rules);
         self.agree_on_rows("flows", &real.flows, &model.flows);
+        self.agree_on_rows("shortages", &real.pressures, &model.pressures);
         for pool in &self.model.pools {
             let rows: Vec<&NatRow> = real.nat.iter().filter(|row| row.pool == pool.settings.name).collect();
             if !pool.agrees(&rows) {

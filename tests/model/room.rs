@@ -2,7 +2,7 @@
 
 use super::flows::{Flow, Flows, ticks};
 use super::model::Model;
-use equipoise::engine::{Count, Ended, Event, Reason, Short};
+use equipoise::engine::{Count, Ended, Event, PressureRow, Reason, Short};
 use equipoise::flow::Class;
 use equipoise::packet::Protocol;
 use equipoise::time::{Duration, Instant};
@@ -165,6 +165,15 @@ impl Model {
             self.seen(&format!("{} relieved", short.name()));
             self.events.push(Event::Relieved { what: short, for_ms, gave_way, refused });
         }
+    }
+
+    /// Returns the rows of the shortages that are not over.
+    pub fn pressure_rows(&self, now: Instant) -> Vec<PressureRow> {
+        let row = |short: Short| {
+            let Shortage { began, gave_way, refused, .. } = self.shortages[short as usize].clone()?;
+            Some(PressureRow { of: short, for_ms: now.since(began).as_millis() as u64, gave_way, refused })
+        };
+        Short::ALL.into_iter().filter_map(row).collect()
     }
 
     /// Returns when the next shortage is over if nothing gives way any more.

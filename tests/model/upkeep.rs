@@ -321,6 +321,7 @@ impl Model {
             services: (0..self.services.len()).map(|service| self.service_row(service)).collect(),
             rules: (0..self.policy.rules.len()).map(|rule| self.rule_row(rule)).collect(),
             nat: Vec::new(),
+            pressures: self.pressure_rows(now),
             flows,
         }
     }
