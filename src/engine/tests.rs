@@ -101,7 +101,8 @@ fn a_thousand_settled_flows_per_second_give_way_and_no_more() {
     assert_eq!(verdicts.iter().filter(|verdict| refused(verdict)).count(), 10);
     // One per millisecond from then on.
     let later = |ms| now + Duration::from_millis(ms);
-    let verdicts = [(3, 4000), (3, 4001), (3, 4002), (3, 4003)].map(|(ms, port)| handshake(&mut engine, later(ms), port));
+    let verdicts =
+        [(3, 4000), (3, 4001), (3, 4002), (3, 4003)].map(|(ms, port)| handshake(&mut engine, later(ms), port));
     assert_eq!(verdicts.iter().map(refused).collect::<Vec<_>>(), [false, false, false, true]);
 }
 

@@ -4,8 +4,8 @@ use equipoise::balance::Admin;
 use equipoise::config::Settings;
 use equipoise::engine::explain::{Explanation, Foreseen};
 use equipoise::engine::{
-    Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, PressureRow, Reason, RuleRow,
-    ServerRow, ServiceRow, Verdict,
+    Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, PressureRow, Reason,
+    RuleRow, ServerRow, ServiceRow, Verdict,
 };
 use equipoise::ids::{FlowId, ServerId};
 use equipoise::packet::{Meta, Protocol, Side};

@@ -240,7 +240,8 @@ fn no_flow_expires_before_its_timeout_or_two_ticks_after_it() {
 fn a_half_open_flow_expires_however_long_its_timeout_and_whatever_comes_after_it() {
     const DAY: u64 = 86_400;
     let timeouts = Timeouts { opening: Duration::from_secs(30 * DAY), ..Timeouts::default() };
-    let mut table = Table::new(&TableSettings { max_flows: 1, max_half_open: 100, timeouts, ..TableSettings::default() });
+    let mut table =
+        Table::new(&TableSettings { max_flows: 1, max_half_open: 100, timeouts, ..TableSettings::default() });
     let first = add(&mut table, at(0), 0, Protocol::Tcp);
     let mut ended = Vec::new();
     for day in 1..40 {
