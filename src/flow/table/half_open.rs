@@ -154,7 +154,7 @@ impl HalfOpen {
             .collect();
         Ok(HalfOpen {
             entries: super::reserved(max as usize)?,
-            free: Vec::new(),
+            free: super::reserved(max as usize)?,
             index: Index::new(max.saturating_mul(2))?,
             wide: Wide::new(max as usize * 2)?,
             queues,
