@@ -13,7 +13,7 @@ mod random;
 #[path = "../tests/common/setup.rs"]
 mod setup;
 
-use equipoise::engine::{Change, Engine, Forwarded, Verdict};
+use equipoise::engine::{Change, Engine, Forwarded, Outcome, Packet, Verdict};
 use equipoise::ids::FlowId;
 use equipoise::packet::{Meta, Side, checksum, parse, proto};
 use equipoise::time::{Duration, Instant};
@@ -130,6 +130,15 @@ fn resum(packet: &mut [u8], ip: usize) {
     packet[ip + 16..ip + 18].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Which template the packet with a number in its batch is made from.
+type Template = fn(&Talk, usize) -> &Vec<u8>;
+type Run = fn(&mut Bench, &mut Batch);
+
+const DATA: Template = |talk, _| &talk.data;
+const ANSWER: Template = |talk, _| &talk.answer;
+/// Two packets from the server for one from the client.
+const BOTH: Template = |talk, i| if i % 3 == 0 { &talk.data } else { &talk.answer };
+
 /// An engine and its time.
 struct Bench {
     engine: Engine,
@@ -143,11 +152,18 @@ struct Bench {
 
 impl Bench {
     fn new(v4: bool, flows: u32, room: u32) -> Self {
+        Bench::with_half_open(v4, flows, room, 1_000_000)
+    }
+
+    fn with_half_open(v4: bool, flows: u32, room: u32, half_open: u32) -> Self {
         let mut settings = settings(&WEIGHTS, flows + room);
+        settings.table.max_half_open = half_open;
         // Nothing expires before it is meant to.
         settings.table.timeouts.established = Duration::from_secs(1_000_000);
         settings.table.timeouts.opening = Duration::from_secs(1_000_000);
         let engine = Engine::new(&settings);
+        // As the live gateway does.
+        equipoise::gateway::huge_pages::advise(engine.memory());
         let mut bench =
             Bench { engine, talk: Talk::new(v4), flows, now: Instant::ZERO, next: 0, random: Random::new(1) };
         bench.fill();
@@ -161,10 +177,11 @@ impl Bench {
         for n in first..first + missing {
             self.give(&self.talk.packet(&self.talk.syn, n), Side::Client);
             self.give(&self.talk.packet(&self.talk.syn_ack, n), Side::Server);
+            self.give(&self.talk.packet(&self.talk.ack, n), Side::Client);
         }
         for i in 0..missing {
             let n = first + scatter(i, missing);
-            self.give(&self.talk.packet(&self.talk.ack, n), Side::Client);
+            self.give(&self.talk.packet(&self.talk.data, n), Side::Client);
         }
         self.next += missing;
         assert_eq!(self.engine.counters().flows, u64::from(self.flows));
@@ -179,13 +196,13 @@ impl Bench {
         }
     }
 
-    fn batch(&mut self, template: fn(&Talk) -> &Vec<u8>, mut choose: impl FnMut(&mut Random) -> u32) -> Batch {
+    fn batch(&mut self, template: Template, mut choose: impl FnMut(&mut Random) -> u32) -> Batch {
         let (talk, random) = (&self.talk, &mut self.random);
-        Batch::new((0..BATCH).map(|_| talk.packet(template(talk), choose(random))))
+        Batch::new((0..BATCH).map(|i| talk.packet(template(talk, i), choose(random))))
     }
 
     /// Returns packets of established flows, for clients chosen by `choose`.
-    fn hit(&mut self, rounds: usize, template: fn(&Talk) -> &Vec<u8>, choose: fn(&mut Random, u32) -> u32) -> f64 {
+    fn hit(&mut self, rounds: usize, template: Template, choose: fn(&mut Random, u32) -> u32, run: Run) -> f64 {
         let flows = self.flows;
         let before = self.engine.counters().translated;
         let bench = std::cell::RefCell::new(&mut *self);
@@ -193,7 +210,7 @@ impl Bench {
             rounds,
             BATCH,
             || bench.borrow_mut().batch(template, |random| choose(random, flows)),
-            |batch| bench.borrow_mut().run(batch),
+            |batch| run(&mut bench.borrow_mut(), batch),
         );
         let all = (rounds + rounds / 10) * BATCH;
         assert_eq!(self.engine.counters().translated - before, all as u64, "not every packet hit");
@@ -206,6 +223,62 @@ impl Bench {
             self.now = self.now + GAP;
             black_box(self.engine.handle_packet(self.now, packet, Meta::default()));
         }
+    }
+
+    /// Passes a batch to the engine as replays do.
+    fn run_in_batches(&mut self, batch: &mut Batch) {
+        let mut now = self.now;
+        let mut packets: Vec<Packet<'_>> = batch
+            .packets()
+            .map(|bytes| {
+                now = now + GAP;
+                Packet { at: now, bytes, meta: Meta::default() }
+            })
+            .collect();
+        self.now = now;
+        let mut forwarded = 0;
+        for packets in packets.chunks_mut(32) {
+            self.engine.handle_batch(packets, |outcome| {
+                if let Outcome::Packet { verdict: Verdict::Forward { len, .. }, .. } = black_box(outcome) {
+                    forwarded += len;
+                }
+            });
+        }
+        black_box(forwarded);
+    }
+
+    /// The three packets of a handshake, of clients without a flow; per packet.
+    fn handshakes(&mut self, rounds: usize) -> f64 {
+        // A multiple of the number of servers.
+        const CLIENTS: u32 = 510;
+        let mut next = self.next;
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            let opened = self.engine.counters().flows_opened;
+            let of = |template, bench: &Bench| Batch::new((0..CLIENTS).map(|i| bench.talk.packet(template, next + i)));
+            let (talk, bench) = (&self.talk, &*self);
+            let mut batches = [&talk.syn, &talk.syn_ack, &talk.ack].map(|template| of(template, bench));
+            next += CLIENTS;
+            let mut established = Vec::with_capacity(CLIENTS as usize);
+            let start = std::time::Instant::now();
+            for batch in &mut batches {
+                established.clear();
+                for packet in batch.packets().take(CLIENTS as usize) {
+                    self.now = self.now + GAP;
+                    let verdict = self.engine.handle_packet(self.now, packet, Meta::default());
+                    if let Verdict::Forward { why: Forwarded::Translated { flow, .. }, .. } = verdict {
+                        established.push(flow);
+                    }
+                }
+            }
+            times.push(start.elapsed().as_nanos() as f64 / f64::from(3 * CLIENTS));
+            assert_eq!(self.engine.counters().flows_opened - opened, u64::from(CLIENTS));
+            for flow in established {
+                self.engine.apply(self.now, Change::Kill { flow }).expect("the flow exists");
+            }
+        }
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
     }
 
     /// SYNs of clients without a flow: look-up, choice of a server, insertion, rewrite.
@@ -283,19 +356,25 @@ fn resident() -> u64 {
 /// Returns the bytes per flow in a full table, everything included.
 fn bytes_per_flow(v4: bool, flows: u32) -> f64 {
     let before = resident();
-    let bench = Bench::new(v4, flows, 0);
+    // The store of half-open flows is small: it does not grow with the table.
+    let bench = Bench::with_half_open(v4, flows, 0, 64);
     (resident().saturating_sub(before)) as f64 / f64::from(black_box(bench).flows)
 }
 
 type Row = (&'static str, fn(&mut Bench, usize) -> f64);
 
 /// What is measured for each number of flows, in this order.
-const ROWS: [Row; 6] = [
-    ("hit from the client, even choice", |bench, rounds| bench.hit(rounds, |talk| &talk.data, evenly)),
-    ("hit from the client, Zipf choice", |bench, rounds| bench.hit(rounds, |talk| &talk.data, skewed)),
-    ("hit from the server, even choice", |bench, rounds| bench.hit(rounds, |talk| &talk.answer, evenly)),
-    ("hit from the server, Zipf choice", |bench, rounds| bench.hit(rounds, |talk| &talk.answer, skewed)),
+const ROWS: [Row; 11] = [
+    ("hit from the client, even choice", |bench, rounds| bench.hit(rounds, DATA, evenly, Bench::run)),
+    ("hit from the client, Zipf choice", |bench, rounds| bench.hit(rounds, DATA, skewed, Bench::run)),
+    ("hit from the server, even choice", |bench, rounds| bench.hit(rounds, ANSWER, evenly, Bench::run)),
+    ("hit from the server, Zipf choice", |bench, rounds| bench.hit(rounds, ANSWER, skewed, Bench::run)),
+    ("hit from the client, even choice, in batches", |b, rounds| b.hit(rounds, DATA, evenly, Bench::run_in_batches)),
+    ("hit from the client, Zipf choice, in batches", |b, rounds| b.hit(rounds, DATA, skewed, Bench::run_in_batches)),
+    ("hit from both, even choice", |bench, rounds| bench.hit(rounds, BOTH, evenly, Bench::run)),
+    ("hit from both, even choice, in batches", |b, rounds| b.hit(rounds, BOTH, evenly, Bench::run_in_batches)),
     ("miss that opens a flow", Bench::miss),
+    ("handshake", Bench::handshakes),
     ("expire", Bench::expire),
 ];
 
@@ -311,12 +390,12 @@ fn main() {
     println!(
         "engine, ns per packet, medians of {rounds} rounds of {BATCH} packets; in brackets: multiples of etherparse's full parse\n"
     );
-    println!("{:<44} {:>18} {:>18}", "", "IPv4", "IPv6");
+    println!("{:<60} {:>18} {:>18}", "", "IPv4", "IPv6");
     let memory_name = format!("memory per flow, full table of {}", thousands(most));
     let memory = wanted(&memory_name).then(|| [true, false].map(|v4| bytes_per_flow(v4, most)));
     let references = [true, false].map(|v4| {
         let mut bench = Bench::new(v4, 1, BATCH as u32);
-        let make = || bench.batch(|talk| &talk.data, |_| 0);
+        let make = || bench.batch(DATA, |_| 0);
         measure(rounds, BATCH, make, |batch| {
             for packet in batch.packets() {
                 black_box(SlicedPacket::from_ip(black_box(packet)).is_ok());
@@ -325,14 +404,14 @@ fn main() {
     });
     let show = |name: String, nanos: [f64; 2]| {
         let [v4, v6] = [0, 1].map(|i| format!("{:.1} ({:.2})", nanos[i], nanos[i] / references[i]));
-        println!("{name:<44} {v4:>18} {v6:>18}");
+        println!("{name:<60} {v4:>18} {v6:>18}");
     };
     show("etherparse: full parse, no checksum".into(), references);
     show(
         "parse".into(),
         [true, false].map(|v4| {
             let mut bench = Bench::new(v4, 1, BATCH as u32);
-            let make = || bench.batch(|talk| &talk.data, |_| 0);
+            let make = || bench.batch(DATA, |_| 0);
             measure(rounds, BATCH, make, |batch| {
                 for packet in batch.packets() {
                     black_box(parse(black_box(packet)).is_ok());
@@ -353,7 +432,7 @@ fn main() {
     }
     if let Some(memory) = memory {
         let [v4, v6] = memory.map(|bytes| format!("{bytes:.0} bytes"));
-        println!("{memory_name:<44} {v4:>18} {v6:>18}");
+        println!("{memory_name:<60} {v4:>18} {v6:>18}");
     }
 }
 

@@ -225,14 +225,20 @@ cases! {
     way::answers_are_limited;
     /// With `mss-clamp = "auto"`, the maximum segment size in a SYN is lowered to the known path MTU (RFC 9293, 3.7.1).
     way::the_segment_size_of_a_syn_is_lowered_where_the_service_asks;
-    /// With full NAT, no two flows share a source port, and every port is used before a flow is refused (RFC 4787 REQ-3; RFC 5382 REQ-7).
+    /// With full NAT, no two flows to a server share a source port, and every port is used before a flow is refused (RFC 4787 REQ-3; RFC 5382 REQ-7).
     nat::full_nat_gives_each_flow_a_port_of_its_own;
     /// Without a free source port, the client is notified by ICMP type 3 code 13, and existing flows continue (RFC 5508 REQ-8; RFC 6888 REQ-11).
     nat::who_finds_no_port_is_told_that_it_is_prohibited;
     /// The same with type 3 code 1, if so configured (RFC 6888 REQ-11).
     nat::who_finds_no_port_is_told_that_the_host_is_unreachable;
-    /// A source port rests for 120 s before it is assigned to another flow (RFC 6888 REQ-8).
+    /// A source port rests for 120 s before it is assigned to another flow to the same server (RFC 6888 REQ-8).
     nat::a_freed_port_rests_for_two_minutes;
+    /// Flows to different servers may have the same source port, and replies and errors still reach their client (RFC 7857, 3).
+    nat::two_servers_share_a_source_port;
+    /// A source port rests towards the server that it was used with; a flow to another server may have it (RFC 6888 REQ-8; RFC 7857, 3).
+    nat::a_resting_port_serves_another_server;
+    /// Flows that have not completed their handshake have at most half of the source ports towards a server, and the oldest of them gives way (rule of the gateway; RFC 4987, 3.1).
+    nat::half_open_flows_have_at_most_half_of_the_ports;
     /// Even ports map to even ports, odd ports to odd ports, and ports under 1024 to ports under 1024 (RFC 4787 REQ-3a and REQ-4).
     nat::a_source_port_keeps_parity_and_range_where_that_is_asked_for;
     /// All flows of a client use the same address of the NAT pool (RFC 4787 REQ-2, paired).

@@ -1,4 +1,4 @@
-//! The path of an established flow does not allocate.
+//! The path of an established flow does not allocate, and NAT ports take memory in proportion to the flows.
 //!
 //! A counting allocator wraps the system's. It counts per thread, so that parallel tests do not disturb each other.
 
@@ -10,7 +10,8 @@ mod setup;
 
 use equipoise::config::{AnswerSettings, NoRoom};
 use equipoise::engine::{Engine, Event, Forwarded, Verdict};
-use equipoise::packet::{Meta, Side, parse};
+use equipoise::flow::{Endpoint, GivenBack, Mapping, NatPool, NatPoolSettings};
+use equipoise::packet::{Meta, Protocol, Side, parse};
 use equipoise::time::Instant;
 use setup::{PING4, PING6, SERVER_PORT, VIP4, VIP6, at_ms, echo, settings, tcp, udp};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -22,35 +23,38 @@ struct Counting;
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes allocated and not freed.
+    static BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-fn note() {
+fn note(bytes: i64) {
     // A thread that is ending has no counter any more, and nobody reads it.
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    let _ = BYTES.try_with(|all| all.set(all.get() + bytes));
 }
 
 // SAFETY: each method passes its arguments to `System` unchanged, and counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
+        note(layout.size() as i64);
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note();
+        note(layout.size() as i64);
         // SAFETY: the caller keeps the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note();
+        note(size as i64 - layout.size() as i64);
         // SAFETY: the caller keeps the contract of `realloc`.
         unsafe { System.realloc(ptr, layout, size) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        note();
+        note(-(layout.size() as i64));
         // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(ptr, layout) }
     }
@@ -276,4 +280,43 @@ fn the_counter_sees_a_vector_and_the_row_of_a_watched_flow() {
     let mut syn = tcp(client, SocketAddr::new(VIP4.into(), 80), "S", 100, 0, b"");
     assert!(calls(|| engine.handle_packet(at_ms(1), &mut syn, Meta::default())) > 0);
     assert!(matches!(engine.poll_event(), Some(Event::FlowOpened(_))));
+}
+
+/// Takes a port for a flow to each of `servers` endpoints, and returns them.
+fn take_ports(pool: &mut NatPool, servers: u32, half_open: bool) -> Vec<Mapping> {
+    let mut taken = Vec::with_capacity(servers as usize);
+    for n in 0..servers {
+        let server = Endpoint { address: IpAddr::from((0x0a00_0000 + n).to_be_bytes()), port: 80 };
+        let (client, protocol) = (([198, 51, 100, 7].into(), 4000), Protocol::Tcp);
+        let found =
+            pool.propose(&mut pool.draw(), client, (protocol, server), half_open, GivenBack::default()).unwrap();
+        let mapping = Mapping { address: found.address, port: found.port, protocol, server };
+        pool.take(&mapping, half_open);
+        taken.push(mapping);
+    }
+    taken
+}
+
+#[test]
+fn nat_ports_take_memory_in_proportion_to_the_flows_and_give_it_back() {
+    let v4 = vec![[10, 9, 0, 1].into()];
+    let settings = NatPoolSettings { v4, ..NatPoolSettings::new("out") };
+    for half_open in [false, true] {
+        let mut pool = NatPool::new(&settings, 1);
+        let before = BYTES.get();
+        let taken = take_ports(&mut pool, 10_000, half_open);
+        let list = (taken.capacity() * size_of::<Mapping>()) as i64;
+        let used = BYTES.get() - before - list;
+        println!("10,000 endpoints with one flow each, half-open {half_open}: {used} bytes");
+        assert!(used < 5_000_000, "{used}");
+        taken.iter().for_each(|mapping| pool.release(at_ms(1), mapping));
+        while pool.is_due(at_ms(200_000), 0) {
+            pool.handle_timeout(at_ms(200_000));
+        }
+        assert!(!pool.is_in_use());
+        drop(taken);
+        let left = BYTES.get() - before;
+        // What is left is the queue of resting ports, which keeps its capacity.
+        assert!(left < if half_open { 1000 } else { 1_000_000 }, "{left}");
+    }
 }

@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("policy/mod.rs", "Policy"),
     ("flow/table.rs", "Table"),
     ("flow/fragments.rs", "Fragments"),
-    ("flow/ports.rs", "NatPool"),
+    ("flow/ports/mod.rs", "NatPool"),
     ("flow/sticky.rs", "Slots"),
     ("health/mod.rs", "Monitors"),
 ];

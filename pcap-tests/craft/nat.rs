@@ -40,6 +40,49 @@ pub fn a_freed_port_rests_for_two_minutes(film: &mut Film) {
     film.show(udp(at("198.51.100.3:40000"), at(DNS4), b"in time"));
 }
 
+pub fn two_servers_share_a_source_port(film: &mut Film) {
+    let (one, other) = ("198.51.100.1:40000", "198.51.100.2:40000");
+    film.show(udp(at(one), at(DNS4), b"to dns-1"));
+    film.show(udp(at(other), at(DNS4), b"to dns-2"));
+    // The servers' addresses tell the answers apart.
+    film.show(udp(at("10.0.2.2:53"), at(SOURCE), b"from dns-2"));
+    film.show(udp(at("10.0.2.1:53"), at(SOURCE), b"from dns-1"));
+    // So do those in a quote.
+    let seen = udp(at(SOURCE), at("10.0.2.2:53"), b"to dns-2");
+    film.show(error("10.0.2.2", "10.0.9.1", (3, 3), &seen));
+    film.show(udp(at("198.51.100.3:40000"), at(DNS4), b"there are only two servers"));
+}
+
+pub fn a_resting_port_serves_another_server(film: &mut Film) {
+    film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"to dns-1"));
+    // Its flow ends after 300 s, and its port rests for another 120 s.
+    film.at_ms(419_000);
+    film.show(udp(at("198.51.100.2:40000"), at(DNS4), b"to dns-2"));
+    film.show(udp(at("198.51.100.3:40000"), at(DNS4), b"a second too early"));
+    film.at_ms(422_000);
+    film.show(udp(at("198.51.100.4:40000"), at(DNS4), b"to dns-1 again"));
+}
+
+pub fn half_open_flows_have_at_most_half_of_the_ports(film: &mut Film) {
+    let (one, other, server) = ("198.51.100.1:40000", "198.51.100.2:40000", "10.0.2.1:8080");
+    // One of the two ports is that of an open connection.
+    film.show(tcp(at(one), at(WEB4), "S", 1000, 0, b""));
+    film.show(tcp(at(server), at("10.0.9.1:5001"), "SA", 5000, 1001, b""));
+    film.show(tcp(at(one), at(WEB4), "A", 1001, 5001, b""));
+    // Whoever only sends SYNs has the other: the oldest gives way.
+    for last in 1..=3 {
+        film.show(tcp(at(&format!("203.0.113.{last}:40000")), at(WEB4), "S", 1, 0, b""));
+    }
+    film.show(tcp(at(one), at(WEB4), "PA", 1001, 5001, b"goes on"));
+    // Another client opens a connection in between.
+    film.show(tcp(at(other), at(WEB4), "S", 2000, 0, b""));
+    film.show(tcp(at(server), at(SOURCE), "SA", 6000, 2001, b""));
+    film.show(tcp(at(other), at(WEB4), "A", 2001, 6001, b""));
+    // Now both ports are those of open connections, and nobody takes them.
+    film.show(tcp(at("203.0.113.4:40000"), at(WEB4), "S", 1, 0, b""));
+    film.show(tcp(at(other), at(WEB4), "PA", 2001, 6001, b"goes on"));
+}
+
 pub fn a_source_port_keeps_parity_and_range_where_that_is_asked_for(film: &mut Film) {
     // The pool has 1022 to 1025: one of each kind.
     for port in [53, 54, 40_000, 40_001, 55] {

@@ -73,7 +73,9 @@ fn the_example_is_read_as_its_comments_say() {
         GatewaySettings { client_mtu: Some(1500), probe_v4, probe_v6, ..GatewaySettings::default() }
     );
     let established = crate::time::Duration::from_secs(3 * 3600);
-    let profiles = vec![Timeouts { established, ..Timeouts::default() }];
+    let dns = crate::time::Duration::from_secs(30);
+    let dns = Timeouts { udp_one_way: dns, udp_two_way: dns, ..Timeouts::default() };
+    let profiles = vec![Timeouts { established, ..Timeouts::default() }, dns];
     assert_eq!(settings.table, TableSettings { max_flows: 262_144, profiles, ..TableSettings::default() });
     assert_eq!(settings.seed, 1);
     let names: Vec<&str> = settings.servers.iter().map(|server| server.name.as_str()).collect();

@@ -59,7 +59,7 @@ const UDP: &[Row] = &[
         "RFC 4787 REQ-3",
         "4.2.1",
         "no source port is assigned to two flows",
-        "each once, then the flow is refused",
+        "each once per server, then the flow is refused",
         &["full-nat-gives-each-flow-a-port-of-its-own"],
     ),
     row(
@@ -244,7 +244,7 @@ const TCP: &[Row] = &[
         "RFC 5382 REQ-7",
         "7.1",
         "no source port is assigned to two flows",
-        "each once, then the flow is refused",
+        "each once per server, then the flow is refused",
         &["full-nat-gives-each-flow-a-port-of-its-own"],
     ),
     row("RFC 5382 REQ-8", "7.2", "hairpinning", "with full NAT", &["a-server-reaches-its-own-service"]),
@@ -283,11 +283,12 @@ const TCP: &[Row] = &[
         "established again",
         &["data-after-an-exact-reset-revives-the-flow"],
     ),
-    not(
+    row(
         "RFC 7857 3",
         "3",
         "one external port for several destinations",
-        "ports are not shared; 64,512 flows per protocol and address",
+        "64,512 flows per protocol, address and server",
+        &["two-servers-share-a-source-port", "a-resting-port-serves-another-server"],
     ),
     row(
         "RFC 7857 7.1",
@@ -497,8 +498,15 @@ const LARGE: &[Row] = &[
         "RFC 6888 REQ-8",
         "4",
         "a freed port is not reused for 120 s",
-        "120 s",
-        &["a-freed-port-rests-for-two-minutes"],
+        "120 s towards the same server",
+        &["a-freed-port-rests-for-two-minutes", "a-resting-port-serves-another-server"],
+    ),
+    row(
+        "RFC 6888 REQ-8 A",
+        "4",
+        "ports of tracked TCP sessions may be reused at once",
+        "those of handshakes that were never completed",
+        &["half-open-flows-have-at-most-half-of-the-ports"],
     ),
     row(
         "RFC 6888 REQ-11",
@@ -517,6 +525,13 @@ const LARGE: &[Row] = &[
         "every port can be used",
         "down to the last",
         &["full-nat-gives-each-flow-a-port-of-its-own"],
+    ),
+    row(
+        "RFC 4987 3.1",
+        "3.1",
+        "spoofed SYNs do not exhaust what connections need",
+        "half of the ports per server; the oldest SYN gives way",
+        &["half-open-flows-have-at-most-half-of-the-ports"],
     ),
     row("RFC 6888 REQ-15", "5", "ports are hard to guess", "seeded random", &["a-client-has-one-source-address"]),
 ];

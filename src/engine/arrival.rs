@@ -16,6 +16,8 @@ pub(super) struct Arrival<'p> {
     pub(super) meta: Meta,
     /// How many packets it represents: more than one if a device delivers segments of one flow together.
     pub(super) packets: u64,
+    /// The hash of its key, if it was computed ahead.
+    pub(super) hash: Option<u64>,
     /// For a first fragment: what it has in common with the other fragments of its packet.
     pub(super) datagram: Option<Datagram>,
 }
@@ -25,7 +27,7 @@ impl<'p> Arrival<'p> {
     /// written them stalls the processor.
     #[inline]
     pub(super) fn new(now: Instant, bytes: &'p mut [u8], parsed: &'p mut Parsed, meta: Meta) -> Self {
-        Arrival { now, bytes, packets: packets(parsed, meta), parsed, meta, datagram: None }
+        Arrival { now, bytes, packets: packets(parsed, meta), parsed, meta, hash: None, datagram: None }
     }
 
     /// Returns the key for finding its flow; none if it cannot have one.
@@ -40,7 +42,7 @@ impl<'p> Arrival<'p> {
     /// What is wrong with its transport header; the arrival is unchanged.
     pub(super) fn begin_packet(&mut self, datagram: Datagram) -> Result<(), Malformed> {
         *self.parsed = parse_first(self.bytes, self.parsed)?;
-        (self.packets, self.datagram) = (1, Some(datagram));
+        (self.packets, self.hash, self.datagram) = (1, None, Some(datagram));
         Ok(())
     }
 
@@ -73,7 +75,7 @@ pub(super) fn dont_fragment(packet: &[u8]) -> bool {
 
 /// Returns the key for finding a packet's flow; none if it cannot have one.
 #[inline]
-fn key(parsed: &Parsed) -> Option<Key> {
+pub(super) fn key(parsed: &Parsed) -> Option<Key> {
     let (src_port, dst_port, protocol) = match parsed.transport {
         Transport::Tcp { src, dst, .. } => (src, dst, Protocol::Tcp),
         Transport::Udp { src, dst } => (src, dst, Protocol::Udp),

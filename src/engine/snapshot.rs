@@ -52,7 +52,8 @@ pub struct FlowRow {
     pub bytes_out: u64,
 }
 
-/// The port usage of one address of a NAT pool, for one protocol.
+/// The port usage of one address of a NAT pool, for one protocol. Flows to different server endpoints may use the same
+/// port, so a port counts once for each endpoint at which it is in use or rests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatRow {
     /// The pool's name.
@@ -61,11 +62,17 @@ pub struct NatRow {
     pub address: std::net::IpAddr,
     /// The protocol.
     pub protocol: Protocol,
-    /// Ports in use by flows.
+    /// Ports in use by flows, towards all servers.
     pub used: u32,
-    /// Ports that were released and rest before they are assigned again.
+    /// Those of `used` whose flow has not completed its handshake.
+    pub half_open: u32,
+    /// Ports that were released and rest before they are assigned again, towards all servers.
     pub resting: u32,
-    /// Ports that can be assigned.
+    /// Server endpoints towards which ports are in use or rest.
+    pub servers: u32,
+    /// The server endpoint towards which most are; port 0 for ICMP echo.
+    pub fullest_server: Option<SocketAddr>,
+    /// Ports that can be assigned towards that endpoint; towards any if there is none.
     pub free: u32,
     /// New flows refused for lack of a port, in the whole pool.
     pub exhausted: u64,

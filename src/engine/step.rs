@@ -258,7 +258,7 @@ pub(super) struct Opening {
     pub(super) admission: Option<Result<(), Reason>>,
     /// The random state of the algorithms after the look.
     pub(super) draws: Draws,
-    /// The random state of a NAT pool after the look, and whether it had no port.
+    /// The random state of a NAT pool after the look, and whether the flow is refused because it had no port.
     pub(super) nat: Option<(NatPoolId, Draw, bool)>,
     /// What was found full, and how room is made there.
     pub(super) short: Option<Short>,
@@ -300,6 +300,10 @@ impl Default for Opening {
 pub(super) struct Scratch {
     pub(super) emission: Emission,
     pub(super) opening: Opening,
+    /// How many packets needed more than [`super::look::Look::plain`].
+    pub(super) looks: u64,
+    /// For packets of the engine's own on their way out of a batch; 65,535 bytes after the first batch.
+    pub(super) own: Vec<u8>,
     /// For checking whether a packet can be translated.
     pub(super) trial: Vec<u8>,
     /// Whether ports whose rest is over have been freed for this packet: once for each, and again if none is free.

@@ -90,22 +90,33 @@ fn servers_see_a_pool_address_and_clients_see_the_service() {
         let syn = bytes(tcp(client, 40_000, VIP, 80, 100).syn(), b"");
         let (src, port, server, server_port) = ends(&through(&mut engine, at(1), &syn)[0]);
         assert_eq!((src, server_port), (IpAddr::from(SOURCE), 8080));
-        assert!(sources.insert(port), "two flows on one port");
+        assert!(sources.insert((server, port)), "two flows to one server on one port");
         let IpAddr::V4(server) = server else { panic!() };
         let answer = bytes(tcp(server.octets(), 8080, SOURCE, port, 500).syn().ack(101), b"");
         let back = ends(&through(&mut engine, at(1), &answer)[0]);
         assert_eq!(back, (VIP.into(), 80, client.into(), 40_000));
     }
     let rows = engine.nat_pools();
-    assert_eq!((rows.len(), rows[0].used, rows[0].free), (1, 20, 64_512 - 20));
+    // Ten flows to each of the two servers.
+    assert_eq!((rows.len(), rows[0].used, rows[0].half_open, rows[0].servers), (1, 20, 20, 2));
+    assert_eq!((rows[0].fullest_server, rows[0].free), (Some(([10, 0, 2, 1], 8080).into()), 64_512 - 10));
     let mut flows = Vec::new();
     engine.flows(at(2), &FlowQuery::default(), Cursor::default(), 100, &mut flows);
     assert!(flows.iter().all(|flow| flow.source.is_some_and(|source| source.ip() == IpAddr::from(SOURCE))));
-    // Half-open flows expire after four minutes; their ports rest for two more.
+    // One client completes its handshake. The other flows expire after four minutes, and their ports do not rest.
+    let flow = flows.iter().find(|flow| flow.client.ip() == IpAddr::from([198, 51, 100, 20])).unwrap();
+    let IpAddr::V4(client) = flow.client.ip() else { panic!() };
+    through(&mut engine, at(2), &bytes(tcp(client.octets(), 40_000, VIP, 80, 101).ack(501), b""));
+    assert_eq!(engine.nat_pools()[0].half_open, 19);
     engine.handle_timeout(at(300));
     let row = &engine.nat_pools()[0];
-    assert_eq!((row.used, row.resting), (0, 20));
-    engine.handle_timeout(at(430));
+    assert_eq!((row.used, row.half_open, row.resting, row.free), (1, 0, 0, 64_511));
+    flows.clear();
+    engine.flows(at(300), &FlowQuery::default(), Cursor::default(), 100, &mut flows);
+    engine.apply(at(300), Change::Kill { flow: flows[0].id }).unwrap();
+    let row = &engine.nat_pools()[0];
+    assert_eq!((row.used, row.resting, row.free), (0, 1, 64_511));
+    engine.handle_timeout(at(421));
     assert_eq!(engine.nat_pools()[0].free, 64_512);
 }
 
@@ -143,15 +154,21 @@ fn an_exhausted_nat_pool_is_reported_to_the_client_as_configured() {
         let mut settings = full(true, false, |pool| (pool.first_port, pool.last_port) = (5000, 5001));
         settings.answers.no_room = no_room;
         let mut engine = Engine::new(&settings);
-        for port in 1..=2 {
-            through(&mut engine, at(1), &bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b""));
+        let query = |port| {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv4(CLIENT, VIP, 60).udp(port, 80).write(&mut packet, b"question").unwrap();
+            packet
+        };
+        // Two ports towards each of the two servers.
+        for port in 1..=4 {
+            through(&mut engine, at(1), &query(port));
         }
-        let mut third = bytes(tcp(CLIENT, 3, VIP, 80, 100).syn(), b"");
-        let verdict = engine.handle_packet(at(1), &mut third, Meta::default());
+        let mut further = query(5);
+        let verdict = engine.handle_packet(at(1), &mut further, Meta::default());
         assert_eq!(verdict, Verdict::Drop(Reason::NatExhausted));
         let reported: Vec<_> = sent(&mut engine, at(1)).iter().map(|packet| packet[21]).collect();
         assert_eq!(reported, code.into_iter().collect::<Vec<u8>>());
-        assert_eq!((engine.nat_pools()[0].exhausted, engine.counters().flows), (1, 2));
+        assert_eq!((engine.nat_pools()[0].exhausted, engine.counters().flows), (1, 4));
     }
 }
 

@@ -2,11 +2,13 @@
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
-use crate::balance::{Admin, Nat};
+use crate::balance::{Admin, Listen, Nat};
 use crate::flow::{NatPoolSettings, TimeoutState};
 use crate::ids::{NatPoolId, ServerId};
+use crate::packet::Protocol;
 use crate::policy::{Action, Limits, RuleSettings};
 use crate::time::Duration;
+use etherparse::PacketBuilder;
 use std::net::Ipv4Addr;
 
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
@@ -14,6 +16,13 @@ const VIP: [u8; 4] = [192, 0, 2, 80];
 
 fn syn(port: u16) -> Vec<u8> {
     bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")
+}
+
+/// Returns a datagram to a service address, port 80.
+fn query(port: u16, vip: [u8; 4]) -> Vec<u8> {
+    let mut out = Vec::new();
+    PacketBuilder::ipv4(CLIENT, vip, 64).udp(port, 80).write(&mut out, b"question").unwrap();
+    out
 }
 
 fn hand(engine: &mut Engine, now: Instant, packet: &[u8]) -> Verdict {
@@ -66,16 +75,15 @@ fn ports_of_one_pool_that_are_due_are_freed_before_a_flow_gets_one_and_further_o
     let mut other = settings.services[0].clone();
     other.name = "other".into();
     other.nat = uses(1);
-    other.listen.truncate(1);
-    other.listen[0].address = [192, 0, 2, 81].into();
+    other.listen = vec![Listen::one([192, 0, 2, 81].into(), Protocol::Udp, 80, 80)];
     settings.services.push(other);
     let mut engine = Engine::new(&settings);
     for port in 0..150 {
-        assert!(matches!(hand(&mut engine, at(1), &syn(1000 + port)), Verdict::Forward { .. }));
-        let to_other = bytes(tcp(CLIENT, 1000 + port, [192, 0, 2, 81], 80, 100).syn(), b"");
-        assert!(matches!(hand(&mut engine, at(1), &to_other), Verdict::Forward { .. }));
+        for vip in [VIP, [192, 0, 2, 81]] {
+            assert!(matches!(hand(&mut engine, at(1), &query(1000 + port, vip)), Verdict::Forward { .. }));
+        }
     }
-    assert_eq!(hand(&mut engine, at(1), &syn(5000)), Verdict::Drop(Reason::NatExhausted));
+    assert_eq!(hand(&mut engine, at(1), &query(5000, VIP)), Verdict::Drop(Reason::NatExhausted));
     let ids: Vec<_> = flows(&engine, at(1)).into_iter().map(|row| row.id).collect();
     for flow in ids {
         engine.apply(at(2), Change::Kill { flow }).expect("a flow that exists");
@@ -85,7 +93,7 @@ fn ports_of_one_pool_that_are_due_are_freed_before_a_flow_gets_one_and_further_o
     assert_eq!(rows(&engine), [(0, 150, 0), (0, 150, 250)]);
     // Nothing but these packets frees ports here: no timer has fired.
     for (n, resting) in [(0, 86), (1, 22), (2, 0), (3, 0)] {
-        assert!(matches!(hand(&mut engine, at(130), &syn(6000 + n)), Verdict::Forward { .. }));
+        assert!(matches!(hand(&mut engine, at(130), &query(6000 + n, VIP)), Verdict::Forward { .. }));
         assert_eq!(rows(&engine)[0].1, resting);
     }
     assert_eq!(rows(&engine)[1].1, 150, "the other pool is left alone");

@@ -1,15 +1,16 @@
-//! Property test of NAT pool ports: each port in use belongs to exactly one flow, and each flow's port is in use.
+//! Property test of NAT pool ports: each port in use towards a server endpoint belongs to exactly one flow, and each
+//! flow's port is in use.
 
 use super::testing::{bytes, settings};
 use super::*;
 use crate::balance::{Admin, Listen, Nat, OnDown};
-use crate::flow::NatPoolSettings;
+use crate::flow::{NatPoolSettings, TimeoutState};
 use crate::ids::{NatPoolId, ServerId};
 use crate::packet::Protocol;
 use crate::time::Duration;
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const VIP: [u8; 4] = [192, 0, 2, 80];
@@ -157,17 +158,27 @@ fn take(engine: &mut Engine, now: &mut Instant, step: &Step) {
 }
 
 fn books_are_right(engine: &Engine, now: Instant) -> Result<(), TestCaseError> {
-    let mut have = BTreeMap::new();
+    let mut have: BTreeMap<_, BTreeMap<SocketAddr, (BTreeSet<u16>, u32)>> = BTreeMap::new();
     for flow in flows(engine, now) {
         let Some(source) = flow.source.filter(|_| flow.protocol.has_ports()) else { continue };
         prop_assert!((5000..5000 + PORTS as u16).contains(&source.port()));
-        let ports: &mut std::collections::BTreeSet<u16> = have.entry((source.ip(), flow.protocol)).or_default();
+        let port = if flow.protocol == Protocol::Icmp { 0 } else { flow.server_address.port() };
+        let server = SocketAddr::new(flow.server_address.ip(), port);
+        let (ports, half_open) = have.entry((source.ip(), flow.protocol)).or_default().entry(server).or_default();
         prop_assert!(ports.insert(source.port()), "two flows on one port");
+        *half_open += u32::from(flow.state == TimeoutState::Opening);
+        prop_assert!(*half_open <= PORTS / 2);
     }
     for row in engine.nat_pools() {
         let own = have.remove(&(row.address, row.protocol)).unwrap_or_default();
-        prop_assert_eq!(own.len(), row.used as usize);
-        prop_assert_eq!(row.used + row.resting + row.free, PORTS);
+        prop_assert_eq!(own.values().map(|(ports, _)| ports.len()).sum::<usize>(), row.used as usize);
+        prop_assert!(own.values().map(|(_, half_open)| half_open).sum::<u32>() <= row.half_open);
+        let most = own.values().map(|(ports, _)| ports.len() as u32).max().unwrap_or(0);
+        prop_assert!(row.free <= PORTS - most && own.len() <= row.servers as usize);
+        prop_assert_eq!(row.fullest_server.is_none(), row.used + row.resting == 0);
+        if row.resting == 0 {
+            prop_assert_eq!((row.free, row.servers as usize), (PORTS - most, own.len()));
+        }
     }
     prop_assert!(have.is_empty());
     prop_assert!(engine.counters().add_up());
@@ -188,6 +199,6 @@ proptest! {
         take(&mut engine, &mut now, &Step::Waits(20_000));
         engine.handle_timeout(now + Duration::from_secs(121));
         prop_assert_eq!(engine.counters().flows, 0);
-        prop_assert!(engine.nat_pools().iter().all(|row| row.free == PORTS));
+        prop_assert!(engine.nat_pools().iter().all(|row| (row.free, row.used, row.resting) == (PORTS, 0, 0)));
     }
 }

@@ -285,9 +285,7 @@ impl Event {
     pub const fn weight(&self) -> Weight {
         match self {
             Event::FlowOpened(_) | Event::FlowEstablished { .. } | Event::FlowEnded { .. } => Weight::Flow,
-            Event::Relieved { .. } | Event::ServerDrained { .. } | Event::Health { up: true, .. } => {
-                Weight::Notable
-            }
+            Event::Relieved { .. } | Event::ServerDrained { .. } | Event::Health { up: true, .. } => Weight::Notable,
             _ => Weight::Grave,
         }
     }
@@ -326,6 +324,11 @@ impl fmt::Display for Event {
                 f,
                 "the store of half-open flows is full ({max} flows, perhaps a SYN flood): the oldest give way; raise \
                  flows.half-open"
+            ),
+            Event::Full { what: Short::Ports, max } => write!(
+                f,
+                "half-open flows have half of the NAT ports to a server ({max} ports, perhaps a SYN flood): the oldest \
+                 give way; add addresses to the NAT pool"
             ),
             Event::Relieved { what, for_ms, gave_way, refused } => {
                 let text = what.text();
@@ -379,6 +382,8 @@ crate::words::words! {
         Table = "table",
         /// The store of half-open flows.
         HalfOpen = "half-open",
+        /// The NAT ports of half-open flows to one server: half of those that a flow may get.
+        Ports = "nat-ports",
     }
 }
 
@@ -388,6 +393,7 @@ impl Short {
         match self {
             Short::Table => "the flow table",
             Short::HalfOpen => "the store of half-open flows",
+            Short::Ports => "the half of the NAT ports to a server that half-open flows may have",
         }
     }
 }

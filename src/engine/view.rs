@@ -1,11 +1,13 @@
 //! The external view of the engine: rows of flows, servers, services, rules and NAT pools, and totals.
 
-use super::{Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow};
+use super::{
+    Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow,
+};
 use crate::flow::{NatPool, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
@@ -128,7 +130,10 @@ impl Engine {
                 address: usage.address,
                 protocol: usage.protocol,
                 used: usage.used,
+                half_open: usage.half_open,
                 resting: usage.resting,
+                servers: usage.endpoints,
+                fullest_server: usage.fullest.map(|server| SocketAddr::new(server.address, server.port)),
                 free: usage.free,
                 exhausted,
             };

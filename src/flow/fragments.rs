@@ -151,12 +151,13 @@ pub struct Fragments {
     /// Completed packets and their translated identities, kept for a while, in the order of their last fragment.
     sent: LinkedHashMap<Datagram, Sent, RandomState>,
     bytes: usize,
-    hash: RandomState,
+    /// Draws identifications, which are output: from the seed, unlike the hash of the maps.
+    draw: RandomState,
 }
 
 impl Fragments {
     /// Creates an empty store.
-    pub fn new(settings: &FragmentSettings) -> Self {
+    pub fn new(settings: &FragmentSettings, seed: u64) -> Self {
         let hash = crate::rng::drawn_hash();
         Fragments {
             settings: settings.clone(),
@@ -166,7 +167,7 @@ impl Fragments {
             sources: HashMap::with_hasher(hash.clone()),
             sent: LinkedHashMap::with_hasher(hash.clone()),
             bytes: 0,
-            hash,
+            draw: RandomState::with_seeds(seed, 11, 12, 13),
         }
     }
 
@@ -272,7 +273,7 @@ impl Fragments {
         if addresses.is_v6() || self.is_free(&kept, was) {
             return kept;
         }
-        let drawn = |tries| Datagram::new(addresses, protocol, self.hash.hash_one((was, tries)) as u32);
+        let drawn = |tries| Datagram::new(addresses, protocol, self.draw.hash_one((was, tries)) as u32);
         (0..MOST_TRIES).map(drawn).find(|drawn| self.is_free(drawn, was)).unwrap_or(kept)
     }
 
@@ -426,7 +427,7 @@ mod tests {
     }
 
     fn store(max_packets: u32, max_bytes: usize) -> Fragments {
-        Fragments::new(&FragmentSettings { max_packets, max_bytes, ..FragmentSettings::default() })
+        Fragments::new(&FragmentSettings { max_packets, max_bytes, ..FragmentSettings::default() }, 1)
     }
 
     fn at(seconds: u64) -> Instant {
@@ -518,7 +519,7 @@ mod tests {
 
     #[test]
     fn waiting_fragments_of_one_source_displace_neither_other_sources_nor_packets_without_waiting_fragments() {
-        let mut store = Fragments::new(&FragmentSettings::default());
+        let mut store = Fragments::new(&FragmentSettings::default(), 1);
         let (quiet, early) = (datagram(1, 1), datagram(1, 2));
         store.first(at(0), &quiet, &piece(0, 8, false)).unwrap();
         store.settle(at(0), &quiet, FLOW, None);

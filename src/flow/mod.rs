@@ -15,7 +15,7 @@ mod tcp;
 pub use fragments::{Datagram, Fate, FragmentSettings, Fragments, Later, Piece, Refused};
 pub use key::Key;
 pub use nat_settings::{NatPoolSettings, Pooling};
-pub use ports::{Draw, Exhausted, GivenBack, NatPool, Usage};
+pub use ports::{Draw, Endpoint, Exhausted, GivenBack, Mapping, NatPool, Proposal, Usage};
 pub use settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
 pub use sticky::{Slot, Slots};
 pub use table::{Class, Facts, Flow, Found, NO_POOL, NewFlow, Room, TICK, Table, TableTooBig, Track};

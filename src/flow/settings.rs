@@ -131,6 +131,11 @@ pub const MOST_PROFILES: usize = 255;
 
 impl Default for TableSettings {
     fn default() -> Self {
-        TableSettings { max_flows: 262_144, max_half_open: 1_000_000, timeouts: Timeouts::default(), profiles: Vec::new() }
+        TableSettings {
+            max_flows: 262_144,
+            max_half_open: 1_000_000,
+            timeouts: Timeouts::default(),
+            profiles: Vec::new(),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod control_server;
 mod error;
 mod event_loop;
 mod follower;
+pub mod huge_pages;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
@@ -67,6 +68,7 @@ impl Gateway {
         let tun = if settings.gateway.offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? };
         log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
         let engine = Engine::try_new(settings)?;
+        huge_pages::advise(engine.memory());
         let about = About::new(settings, Instant::ZERO, std::process::id());
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let installed = Some(Installed::install(settings, name, follower.interfaces())?);

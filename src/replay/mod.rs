@@ -241,8 +241,16 @@ impl<'o> Replay<'o> {
     fn take_events(&mut self) -> Vec<Event> {
         let events: Vec<_> = std::iter::from_fn(|| self.engine.poll_event()).collect();
         for event in &events {
-            if let Event::FlowOpened(flow) = event {
-                self.names.insert(flow.id, Opened::new(flow, &self.engine));
+            match event {
+                Event::FlowOpened(flow) => {
+                    self.names.insert(flow.id, Opened::new(flow, &self.engine));
+                }
+                Event::FlowEstablished { was, id } => {
+                    if let Some(opened) = self.names.remove(was) {
+                        self.names.insert(*id, opened);
+                    }
+                }
+                _ => {}
             }
         }
         events

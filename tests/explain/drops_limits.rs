@@ -67,6 +67,11 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet(TCP),
         Case::with(Shows::Drop(Reason::NatExhausted), &one_server(nat, pool))
             .packet("tcp 198.51.100.9:1 -> 192.0.2.80:80")
+            .packet("tcp 10.0.2.1:8080 -> 10.0.9.1:5000 syn ack seq 500 ack 1")
+            .packet("tcp 198.51.100.9:1 -> 192.0.2.80:80 ack seq 1 ack 501")
+            .packet(TCP),
+        Case::with(Shows::Other("half-open-flow-that-gives-way-for-its-port"), &one_server(nat, pool))
+            .packet("tcp 198.51.100.9:1 -> 192.0.2.80:80")
             .packet(TCP),
         // IPv4 has no datagrams of which only a fragment's length is known: a jumbo option would be needed.
         Case::with(Shows::Drop(Reason::Untranslatable), &one_server("", &across)).bytes(routed()),

@@ -121,6 +121,7 @@ impl Model {
             flow.tcp.forget();
         } else if was_half_open {
             self.events.push(Event::FlowEstablished { was: HALF_OPEN, id: NOWHERE });
+            self.established(place);
         }
     }
 

@@ -136,9 +136,11 @@ impl Model {
         }
         match packet.body {
             Body::Tcp(wire::Tcp { src: 0, .. }) | Body::Udp { src: 0, .. } => Some(dropped(Reason::BadPort)),
-            // Both ends know that this connection is over.
+            // Both ends know that this connection is over, unless they send data.
             Body::Tcp(segment)
-                if !segment.has(SYN) && self.flows.has_just_ended(arrival.now, arrival.src, arrival.dst) =>
+                if !segment.has(SYN)
+                    && segment.len == 0
+                    && self.flows.has_just_ended(arrival.now, arrival.src, arrival.dst) =>
             {
                 Some(dropped(Reason::RecentlyEnded))
             }

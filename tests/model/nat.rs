@@ -7,12 +7,15 @@ use equipoise::time::Instant;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// A port that a flow uses, or that rests after use.
+/// A port that a flow uses towards a server, or that rests after use.
 #[derive(Debug, Clone)]
 struct Port {
     address: IpAddr,
     protocol: Protocol,
+    server: SocketAddr,
     port: u16,
+    /// Whether its flow has not completed its handshake.
+    half_open: bool,
     /// When its rest ends; none while a flow uses it.
     rests: Option<Instant>,
 }
@@ -20,6 +23,7 @@ struct Port {
 #[derive(Debug, Clone)]
 pub struct Pool {
     pub settings: NatPoolSettings,
+    /// In the order in which flows took them.
     ports: Vec<Port>,
     /// The address assigned to each client, by whether the servers use IPv6.
     homes: BTreeMap<(IpAddr, bool), IpAddr>,
@@ -33,7 +37,31 @@ pub struct Pool {
 pub struct Wish {
     pub client: SocketAddr,
     pub protocol: Protocol,
-    pub v6: bool,
+    /// The server; port 0 for an echo.
+    pub server: SocketAddr,
+}
+
+/// A flow's source.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    pub end: SocketAddr,
+    /// Whether a half-open flow has it, which has to end first.
+    pub replaces: bool,
+}
+
+impl Wish {
+    pub fn new(client: SocketAddr, protocol: Protocol, server_end: SocketAddr) -> Self {
+        let port = if protocol == Protocol::Icmp { 0 } else { server_end.port() };
+        Wish { client, protocol, server: SocketAddr::new(server_end.ip(), port) }
+    }
+
+    fn half_open(&self) -> bool {
+        self.protocol == Protocol::Tcp
+    }
+
+    fn v6(&self) -> bool {
+        self.server.is_ipv6()
+    }
 }
 
 impl Pool {
@@ -54,87 +82,150 @@ impl Pool {
         self.ports.retain(|port| port.rests.is_none_or(|until| until > now));
     }
 
-    /// Returns whether a flow may use a port of an address: the port must be free and in range, and match the client's
-    /// port in parity and range class where the pool preserves these.
-    fn may_have(&self, wish: &Wish, address: IpAddr, port: u16) -> bool {
+    /// Returns whether a flow may have a port, if nobody else does: it must be in range, and match the client's port in
+    /// parity and range class where the pool preserves these.
+    fn fits(&self, wish: &Wish, port: u16) -> bool {
         let (s, client) = (&self.settings, wish.client.port());
         let kind = wish.protocol == Protocol::Icmp;
         (s.first_port..=s.last_port).contains(&port)
             && (kind || !s.parity || port % 2 == client % 2)
             && (kind || !s.range_class || (port < 1024) == (client < 1024))
-            && !self.ports.iter().any(|p| (p.address, p.protocol, p.port) == (address, wish.protocol, port))
     }
 
-    fn has_any(&self, wish: &Wish, address: IpAddr) -> bool {
-        (self.settings.first_port..=self.settings.last_port).any(|port| self.may_have(wish, address, port))
+    /// Returns the ports of an address that are in use or rest towards the server, out of those that fit.
+    fn rivals<'a>(&'a self, wish: &'a Wish, address: IpAddr) -> impl Iterator<Item = &'a Port> {
+        let of = move |p: &&Port| (p.address, p.protocol, p.server) == (address, wish.protocol, wish.server);
+        self.ports.iter().filter(of).filter(|p| self.fits(wish, p.port))
     }
 
-    /// Records the engine's choice of a source; none if it found none. Returns the source, or none if there may indeed
-    /// be none left; an error says what is wrong with the choice.
-    pub fn take(
-        &mut self,
-        now: Instant,
-        wish: &Wish,
-        chosen: Option<SocketAddr>,
-    ) -> Result<Option<SocketAddr>, String> {
+    /// Returns whether a port of an address is free for a flow. Half-open flows have at most half of the ports that
+    /// fit.
+    fn is_free(&self, wish: &Wish, address: IpAddr, port: u16) -> bool {
+        let fitting =
+            (self.settings.first_port..=self.settings.last_port).filter(|port| self.fits(wish, *port)).count();
+        let half_open = self.rivals(wish, address).filter(|p| p.half_open).count();
+        self.fits(wish, port)
+            && self.rivals(wish, address).all(|p| p.port != port)
+            && (!wish.half_open() || half_open < fitting - fitting / 2)
+    }
+
+    fn has_free(&self, wish: &Wish, address: IpAddr) -> bool {
+        (self.settings.first_port..=self.settings.last_port).any(|port| self.is_free(wish, address, port))
+    }
+
+    /// Returns the port that a new half-open flow takes from the oldest one if none is free.
+    fn oldest(&self, wish: &Wish, address: IpAddr) -> Option<u16> {
+        self.rivals(wish, address).find(|p| p.half_open && wish.half_open()).map(|p| p.port)
+    }
+
+    fn has_none(&self, wish: &Wish, address: IpAddr) -> bool {
+        !self.has_free(wish, address) && self.oldest(wish, address).is_none()
+    }
+
+    /// Returns the addresses that a flow may have a source of.
+    fn asked(&self, wish: &Wish) -> Vec<IpAddr> {
+        let home = self.homes.get(&(wish.client.ip(), wish.v6())).copied();
+        let own = home.filter(|_| self.settings.pooling == Pooling::Paired);
+        own.map_or(self.addresses(wish.v6()), |own| vec![own])
+    }
+
+    /// Returns whether the engine can have found no source for a flow that in the end got `chosen`, if any, perhaps
+    /// from another server.
+    pub fn may_lack(&mut self, now: Instant, wish: &Wish, chosen: Option<SocketAddr>) -> bool {
         self.passes(now);
-        let addresses = self.addresses(wish.v6);
-        let home = self.homes.get(&(wish.client.ip(), wish.v6)).copied();
-        if let (Protocol::Ip(_), Some(chosen)) = (wish.protocol, chosen) {
+        if let Protocol::Ip(_) = wish.protocol {
+            return false;
+        }
+        let mut asked = self.asked(wish);
+        if self.settings.pooling == Pooling::Arbitrary {
+            return asked.iter().all(|address| self.has_none(wish, *address));
+        }
+        // A client without an assigned address may have been directed to any of them.
+        if let Some(own) = chosen.map(|chosen| chosen.ip()).filter(|own| asked.contains(own)) {
+            asked = vec![own];
+        }
+        asked.iter().any(|address| self.has_none(wish, *address))
+    }
+
+    /// Records the engine's choice of a source. An error says what is wrong with it.
+    pub fn take(&mut self, now: Instant, wish: &Wish, chosen: SocketAddr) -> Result<Source, String> {
+        self.passes(now);
+        let wrong = || Err(format!("{wish:?} may not have the source {chosen}"));
+        let addresses = self.addresses(wish.v6());
+        let home = self.homes.get(&(wish.client.ip(), wish.v6())).copied();
+        if let Protocol::Ip(_) = wish.protocol {
             // Without ports there is only the client's address to check.
             let fits = home.is_none_or(|home| home == chosen.ip()) && addresses.contains(&chosen.ip());
-            self.homes.insert((wish.client.ip(), wish.v6), chosen.ip());
-            let wrong = || format!("{wish:?} may not have the source {chosen}");
-            return (fits && chosen.port() == 0).then_some(Some(chosen)).ok_or_else(wrong);
+            self.homes.insert((wish.client.ip(), wish.v6()), chosen.ip());
+            return if fits && chosen.port() == 0 { Ok(Source { end: chosen, replaces: false }) } else { wrong() };
         }
-        let own: Vec<IpAddr> = home.map_or(addresses.clone(), |home| vec![home]);
         let all = self.settings.pooling == Pooling::Arbitrary;
-        let asked: &[IpAddr] = if all { &addresses } else { &own };
-        self.shown.extend(asked.iter().map(|address| (*address, wish.protocol)));
-        let Some(chosen) = chosen else {
-            self.exhausted += 1;
-            // A client without an assigned address may have been directed to any of them.
-            let none = asked.iter().any(|address| !self.has_any(wish, *address));
-            let none = if all { asked.iter().all(|address| !self.has_any(wish, *address)) } else { none };
-            return if none { Ok(None) } else { Err(format!("{wish:?} found no source, but some are free")) };
+        let (address, port, asked) = (chosen.ip(), chosen.port(), self.asked(wish));
+        let replaces = !self.is_free(wish, address, port);
+        // Of several addresses, one with a free port comes before one whose half-open flow gives way.
+        let none_is_free = || {
+            let others: &[IpAddr] = if all { &addresses } else { &[address] };
+            others.iter().all(|address| !self.has_free(wish, *address))
         };
-        let (address, port) = (chosen.ip(), chosen.port());
-        if !asked.contains(&address) || !self.may_have(wish, address, port) {
-            return Err(format!("{wish:?} may not have the source {chosen}"));
+        if !asked.contains(&address) || (replaces && !(self.oldest(wish, address) == Some(port) && none_is_free())) {
+            return wrong();
         }
+        let had = |of: IpAddr| if replaces { self.oldest(wish, of).is_some() } else { self.has_free(wish, of) };
         if let Some(home) = home.filter(|home| *home != address) {
-            if self.has_any(wish, home) {
-                return Err(format!("{wish:?} has the source {chosen}, but {home} still had free ports"));
+            if had(home) {
+                return Err(format!("{wish:?} has the source {chosen}, but {home} still had ports"));
             }
-        } else if home.is_none() && (!all || addresses.iter().all(|a| self.has_any(wish, *a))) {
-            self.homes.insert((wish.client.ip(), wish.v6), address);
+        } else if home.is_none() && (!all || addresses.iter().all(|a| had(*a))) {
+            self.homes.insert((wish.client.ip(), wish.v6()), address);
         }
-        self.ports.push(Port { address, protocol: wish.protocol, port, rests: None });
-        Ok(Some(chosen))
+        self.shown.extend(asked.iter().map(|address| (*address, wish.protocol)));
+        Ok(Source { end: chosen, replaces })
     }
 
-    /// Returns any source that a flow could use, for a choice of the engine that is never visible.
-    pub fn any(&mut self, now: Instant, wish: &Wish) -> Option<SocketAddr> {
+    /// Gives a flow its source, which no other flow has any more.
+    pub fn holds(&mut self, wish: &Wish, source: SocketAddr) {
+        if let Protocol::Ip(_) = wish.protocol {
+            return;
+        }
+        let (address, port, Wish { protocol, server, .. }) = (source.ip(), source.port(), *wish);
+        self.ports.push(Port { address, protocol, server, port, half_open: wish.half_open(), rests: None });
+    }
+
+    /// Returns any free source that a flow could use, for a choice of the engine that is never visible.
+    pub fn any(&mut self, now: Instant, wish: &Wish) -> Option<Source> {
         self.passes(now);
         let ports = self.settings.first_port..=self.settings.last_port;
-        let home = self.homes.get(&(wish.client.ip(), wish.v6)).copied();
-        let own = home.filter(|_| self.settings.pooling == Pooling::Paired);
-        let addresses = own.map_or(self.addresses(wish.v6), |own| vec![own]);
+        let addresses = self.asked(wish);
+        let source = |end| Source { end, replaces: false };
         if let Protocol::Ip(_) = wish.protocol {
-            return addresses.first().map(|address| SocketAddr::new(*address, 0));
+            return addresses.first().map(|address| source(SocketAddr::new(*address, 0)));
         }
         self.shown.extend(addresses.iter().map(|address| (*address, wish.protocol)));
         let all = addresses.into_iter().flat_map(|address| ports.clone().map(move |port| (address, port)));
-        all.map(SocketAddr::from).find(|end| self.may_have(wish, end.ip(), end.port()))
+        all.map(SocketAddr::from).find(|end| self.is_free(wish, end.ip(), end.port())).map(source)
     }
 
-    /// Releases a flow's source; if packets were sent from it, it rests for the pool's hold time.
-    pub fn release(&mut self, now: Instant, source: SocketAddr, protocol: Protocol, used: bool) {
+    /// Returns the place of the port that a flow uses.
+    fn place(&self, wish: &Wish, source: SocketAddr) -> Option<usize> {
         let own = |port: &Port| {
-            (port.address, port.protocol, port.port) == (source.ip(), protocol, source.port()) && port.rests.is_none()
+            (port.address, port.protocol, port.server, port.port)
+                == (source.ip(), wish.protocol, wish.server, source.port())
+                && port.rests.is_none()
         };
-        let Some(place) = self.ports.iter().position(own) else { return };
-        if used && !self.settings.hold.is_zero() {
+        self.ports.iter().position(own)
+    }
+
+    /// Records that a flow has completed its handshake.
+    pub fn established(&mut self, wish: &Wish, source: SocketAddr) {
+        if let Some(place) = self.place(wish, source) {
+            self.ports[place].half_open = false;
+        }
+    }
+
+    /// Releases a flow's source; it rests for the pool's hold time, unless the flow never completed its handshake.
+    pub fn release(&mut self, now: Instant, wish: &Wish, source: SocketAddr) {
+        let Some(place) = self.place(wish, source) else { return };
+        if !self.ports[place].half_open && !self.settings.hold.is_zero() {
             self.ports[place].rests = Some(now + self.settings.hold);
         } else {
             self.ports.remove(place);
@@ -149,7 +240,17 @@ impl Pool {
             let own = || self.ports.iter().filter(|p| (p.address, p.protocol) == (row.address, row.protocol));
             let held = own().filter(|port| port.rests.is_some()).count() as u32;
             let used = own().count() as u32 - held;
-            (row.used, row.resting, row.free, row.exhausted) == (used, held, all - used - held, self.exhausted)
+            let half_open = own().filter(|port| port.half_open).count() as u32;
+            let mut servers: Vec<SocketAddr> = own().map(|port| port.server).collect();
+            servers.sort();
+            servers.dedup();
+            let busy = |server: &SocketAddr| own().filter(|port| port.server == *server).count() as u32;
+            // The first of those with the most.
+            let fullest = servers.iter().copied().rev().max_by_key(busy);
+            let free = all - fullest.map_or(0, |server| busy(&server));
+            (row.used, row.half_open, row.resting) == (used, half_open, held)
+                && (row.servers as usize, row.fullest_server, row.free) == (servers.len(), fullest, free)
+                && row.exhausted == self.exhausted
                 && self.shown.contains(&(row.address, row.protocol))
         };
         let shown = |port: &Port| rows.iter().any(|row| (row.address, row.protocol) == (port.address, port.protocol));

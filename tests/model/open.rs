@@ -2,18 +2,19 @@
 
 use super::flows::Flow;
 use super::model::{Arrival, Model};
-use super::nat::Wish;
+use super::nat::{Pool, Source, Wish};
 use super::pick::Asker;
 use super::tcp::Tracker;
 use super::wire::SYN;
 use equipoise::balance::{Algorithm, Nat, PickedBy};
-use equipoise::engine::{Event, Reason};
-use equipoise::flow::TimeoutState;
+use equipoise::engine::{Ended, Event, Reason, Short};
+use equipoise::flow::{Class, TimeoutState};
 use equipoise::packet::Protocol;
 use equipoise::time::Instant;
 use std::net::SocketAddr;
 
-/// The maximum number of servers tried for a flow whose replies could not be told apart from another flow's.
+/// The maximum number of servers tried for a flow that has no source port, or whose replies could not be told apart
+/// from another flow's.
 const MOST_TRIES: usize = 8;
 
 impl Model {
@@ -22,23 +23,38 @@ impl Model {
         let Arrival { now, protocol, src: client, dst: listen, .. } = *arrival;
         self.admit(now, service, rule, client)?;
         let asker = Asker { protocol, client, listen };
+        let half_open = arrival.segment().is_some_and(|segment| segment.has(SYN));
         let (mut tried, mut why) = (Vec::new(), Reason::NoServer);
         while tried.len() < MOST_TRIES {
-            let Some((server, picked_by)) = self.pick(now, service, asker, &tried) else { return Err(why) };
+            let Some((server, picked_by)) = self.pick(now, service, asker, &tried) else { break };
             tried.push(server);
             let end = self.server_end(service, server, asker).ok_or(Reason::NoServer)?;
-            let source = self.source(now, service, asker, end)?;
-            let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
-            if self.flows.find(protocol, end, source).is_some() {
-                self.give_back(now, service, protocol, source, false);
-                self.seen("return key taken");
-                why = Reason::ReturnKeyTaken;
+            // Each server has its own ports.
+            let Some(Source { end: source, replaces }) = self.source(now, service, asker, end) else {
+                self.seen("no source port to one server");
+                why = Reason::NatExhausted;
                 continue;
+            };
+            let wish = Wish::new(client, protocol, end);
+            let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
+            if let Some((other, _)) = self.flows.find(protocol, end, source) {
+                if !replaces {
+                    self.seen("return key taken");
+                    why = Reason::ReturnKeyTaken;
+                    continue;
+                }
+                self.seen("half-open flow replaced for its port");
+                let most = self.nat_pool(service, client).map_or(0, |pool| {
+                    let (first, last) = (pool.settings.first_port, pool.settings.last_port);
+                    (usize::from(last) - usize::from(first) + 1).div_ceil(2)
+                });
+                self.note_shortage(now, Short::Ports, Some(Class::HalfOpen), most);
+                self.end(now, other, Ended::Evicted);
+            } else {
+                self.make_room(now, half_open)?;
             }
-            let half_open = arrival.segment().is_some_and(|segment| segment.has(SYN));
-            if let Err(reason) = self.make_room(now, half_open) {
-                self.give_back(now, service, protocol, source, false);
-                return Err(reason);
+            if let Some(pool) = self.nat_pool(service, client) {
+                pool.holds(&wish, source);
             }
             let settings = &self.services[service].settings;
             let profile = settings
@@ -75,6 +91,11 @@ impl Model {
             self.opened(now, place);
             return Ok(place);
         }
+        if why == Reason::NatExhausted
+            && let Some(pool) = self.nat_pool(service, client)
+        {
+            pool.exhausted += 1;
+        }
         Err(why)
     }
 
@@ -104,6 +125,7 @@ impl Model {
     fn pick(&mut self, now: Instant, service: usize, asker: Asker, tried: &[usize]) -> Option<(usize, PickedBy)> {
         let v6 = asker.listen.is_ipv6();
         self.services[service].refresh(now, &self.servers);
+        let leader = self.leaders[service];
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
             && let Some((server, era)) = slots.find(now, asker.client.ip())
@@ -122,7 +144,7 @@ impl Model {
         let has_key =
             |server: usize| full || ends[server].is_none_or(|end| flows.find(protocol, end, client).is_none());
         let chosen = self.chosen.server;
-        let picked = self.services[service].pick(now, asker, &self.servers, tried, chosen, &has_key);
+        let picked = self.services[leader].pick(now, asker, &self.servers, tried, chosen, &has_key);
         let by = picked.map(|server| (server, PickedBy::Algorithm)).or_else(|| {
             let last = self.last_resorts[service].as_mut()?;
             let server = last.pick(now, asker, &self.servers, tried, chosen, &has_key)?;
@@ -144,28 +166,56 @@ impl Model {
         by
     }
 
-    /// Returns the source that the server sees: the client's own, or one from a NAT pool.
-    fn source(&mut self, now: Instant, service: usize, asker: Asker, end: SocketAddr) -> Result<SocketAddr, Reason> {
-        let Some(pool) = self.services[service].settings.nat.pool_for(asker.client.ip()) else {
-            return Ok(asker.client);
+    fn nat_pool(&mut self, service: usize, client: SocketAddr) -> Option<&mut Pool> {
+        let pool = self.services[service].settings.nat.pool_for(client.ip())?;
+        Some(&mut self.pools[pool.0 as usize])
+    }
+
+    /// Returns the source that the server sees: the client's own, or one from a NAT pool. None if there is none.
+    fn source(&mut self, now: Instant, service: usize, asker: Asker, end: SocketAddr) -> Option<Source> {
+        let wish = Wish::new(asker.client, asker.protocol, end);
+        let (chosen, unseen) = (self.chosen.source, self.chosen.unseen);
+        let server = self.chosen.server.and_then(|server| self.server_end(service, server, asker));
+        let Some(pool) = self.nat_pool(service, asker.client) else {
+            return Some(Source { end: asker.client, replaces: false });
         };
-        let wish = Wish { client: asker.client, protocol: asker.protocol, v6: end.is_ipv6() };
-        let pool = &mut self.pools[pool.0 as usize];
-        if self.chosen.unseen {
-            return pool.any(now, &wish).ok_or(Reason::NatExhausted);
+        if unseen {
+            return pool.any(now, &wish);
         }
-        match pool.take(now, &wish, self.chosen.source) {
-            Ok(source) => source.ok_or(Reason::NatExhausted),
+        let Some(chosen_here) = chosen.filter(|_| server == Some(end)) else {
+            if pool.may_lack(now, &wish, chosen) {
+                return None;
+            }
+            // The server may also be unfit for another reason, which is found next.
+            let any = pool.any(now, &wish);
+            if any.is_none() || asker.protocol.has_ports() {
+                self.objections.push(format!("{wish:?} was refused, but there are sources"));
+            }
+            return any;
+        };
+        match pool.take(now, &wish, chosen_here) {
+            Ok(source) => Some(source),
             Err(objection) => {
                 self.objections.push(objection);
-                Err(Reason::NatExhausted)
+                None
             }
         }
     }
 
-    pub fn give_back(&mut self, now: Instant, service: usize, protocol: Protocol, source: SocketAddr, used: bool) {
-        if let Nat::Full { pool, .. } = self.services[service].settings.nat {
-            self.pools[pool.0 as usize].release(now, source, protocol, used);
+    /// Releases a flow's source.
+    pub fn give_back(&mut self, now: Instant, flow: &Flow) {
+        if let Nat::Full { pool, .. } = self.services[flow.service].settings.nat {
+            let wish = Wish::new(flow.client, flow.protocol, flow.server_end);
+            self.pools[pool.0 as usize].release(now, &wish, flow.source);
+        }
+    }
+
+    /// Records that a flow has completed its handshake.
+    pub fn established(&mut self, place: usize) {
+        let flow = &self.flows.all[place];
+        if let Nat::Full { pool, .. } = self.services[flow.service].settings.nat {
+            let wish = Wish::new(flow.client, flow.protocol, flow.server_end);
+            self.pools[pool.0 as usize].established(&wish, flow.source);
         }
     }
 }

@@ -132,7 +132,8 @@ impl Model {
         }
     }
 
-    fn note_shortage(&mut self, now: Instant, short: Short, class: Option<Class>, most: usize) {
+    /// Records that a flow gave way for want of something, or was refused.
+    pub fn note_shortage(&mut self, now: Instant, short: Short, class: Option<Class>, most: usize) {
         if self.shortages[short as usize].is_none() {
             self.seen(&format!("{} full", short.name()));
             self.events.push(Event::Full { what: short, max: most as u32 });

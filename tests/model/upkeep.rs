@@ -43,7 +43,7 @@ impl Model {
         if picked_by == equipoise::balance::PickedBy::LastResort {
             return;
         }
-        self.services[service].opened(now, server);
+        self.services[self.leaders[service]].opened(now, server);
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
             && slots.opened(now, client.ip(), server, era)
@@ -60,7 +60,7 @@ impl Model {
         self.events.push(Event::FlowEnded { flow: row, cause });
         self.counters.flows_ended.iter_mut().filter(|c| c.kind == cause).for_each(|c| c.count += 1);
         self.of_services[flow.service][0] -= 1;
-        self.give_back(now, flow.service, flow.protocol, flow.source, true);
+        self.give_back(now, &flow);
         let it = &mut self.servers[flow.server];
         it.flows -= 1;
         if it.flows == 0 && it.admin == Admin::Draining {

@@ -11,7 +11,7 @@ pub(crate) static NAT_POOL: Table = Table {
     renamed: &[],
     keys: &[
         Key::new("name", NAME, Required, Reload::Identity, "Name of the NAT pool, unique among NAT pools."),
-        // Each address has room for 64,512 flows of a protocol.
+        // Each address has room for 64,512 flows of a protocol to each server endpoint.
         Key::new(
             "addresses",
             Takes::List { most: 4096, of: "addresses" },
@@ -31,7 +31,7 @@ pub(crate) static NAT_POOL: Table = Table {
             Takes::millis(0, 3_600_000),
             DefaultValue::secs(120),
             Reload::Live,
-            "How long a freed port rests before its next use (RFC 6888, REQ-8: 2m).",
+            "How long a freed port rests before its next use towards the same server (RFC 6888, REQ-8: 2m).",
         ),
         Key::new(
             "keep-parity",

@@ -3,7 +3,7 @@
 //! It must not know the other keys of a service.
 
 use super::service::RawService;
-use crate::balance::{PortTimeouts, Protocol};
+use crate::balance::{Listen, PortTimeouts, Protocol};
 use crate::config::fields::Fields;
 use crate::config::keys;
 use crate::config::problem::{Draft, Span};
@@ -18,6 +18,11 @@ pub(crate) const KEYS: [&str; 7] =
     ["tcp-opening", "tcp-established", "tcp-closing", "tcp-reset", "udp-one-way", "udp-two-way", "icmp"];
 /// The last of the ports whose UDP flows may be shorter-lived (RFC 4787, REQ-5a).
 const LAST_WELL_KNOWN: u16 = 1023;
+
+/// Ports on which a UDP exchange is a question and an answer, and how long its flow lives by default (RFC 4787, REQ-5a):
+/// longer than clients of the protocol wait for an answer.
+const WELL_KNOWN: [(u16, Duration); 3] =
+    [(53, Duration::from_secs(30)), (123, Duration::from_secs(60)), (161, Duration::from_secs(60))];
 
 /// The timeouts that one table gives, in the order of [`KEYS`].
 type Given = [Option<Duration>; KEYS.len()];
@@ -137,7 +142,14 @@ fn of_protocol(service: &mut RawService, protocol: Protocol, profiles: &mut Vec<
     // Tables with ports win over those without, and earlier ones over later ones: the winner is laid over last.
     let (all, some): (Vec<_>, Vec<_>) = service.timeouts.iter().partition(|entry| entry.ports.is_empty());
     let order: Vec<&RawTimeouts> = some.into_iter().chain(all).rev().collect();
+    let well_known = |port: u16| {
+        let listens =
+            |listen: &Listen| listen.protocol == protocol && (listen.first_port..=listen.last_port).contains(&port);
+        protocol == Protocol::Udp && service.listen.iter().any(|listen| listens(listen.get_ref()))
+    };
+    let well_known: Vec<_> = WELL_KNOWN.into_iter().filter(|(port, _)| well_known(*port)).collect();
     let mut starts: Vec<u32> = vec![0, 1 << 16];
+    starts.extend(well_known.iter().flat_map(|(port, _)| [u32::from(*port), u32::from(*port) + 1]));
     for (first, last) in order.iter().flat_map(|entry| &entry.ports) {
         starts.extend([u32::from(*first), u32::from(*last) + 1]);
     }
@@ -146,6 +158,10 @@ fn of_protocol(service: &mut RawService, protocol: Protocol, profiles: &mut Vec<
     for pair in starts.windows(2) {
         let (first_port, last_port) = (pair[0] as u16, (pair[1] - 1) as u16);
         let mut timeouts = profiles[0];
+        for (_, short) in well_known.iter().filter(|(port, _)| (first_port..=last_port).contains(port)) {
+            timeouts.udp_one_way = timeouts.udp_one_way.min(*short);
+            timeouts.udp_two_way = timeouts.udp_two_way.min(*short);
+        }
         order
             .iter()
             .filter(|entry| entry.matches(protocol, first_port))
@@ -204,6 +220,27 @@ mod tests {
     }
 
     #[test]
+    fn questions_to_well_known_ports_live_shortly_unless_the_file_says_otherwise() {
+        let rest =
+            REST.replace("1-9999/udp", "53/udp','192.0.2.80:53/tcp','192.0.2.80:100-200/udp','192.0.2.80:443/udp");
+        let rest = rest.replace("listen='", "listen=['").replace("443/udp'", "443/udp']");
+        let of = |file: &str, protocol, port| {
+            let settings = parse_with_warnings(file, "x.toml").expect("valid").settings;
+            let profile = settings.services[0].profile(protocol, port);
+            let all: Vec<_> = std::iter::once(settings.table.timeouts).chain(settings.table.profiles).collect();
+            [all[usize::from(profile)].udp_one_way, all[usize::from(profile)].udp_two_way].map(|span| span.as_secs())
+        };
+        for (port, want) in [(53, 30), (123, 60), (161, 60), (124, 300), (443, 300)] {
+            assert_eq!(of(&rest, Protocol::Udp, port), [want; 2], "{port}");
+        }
+        assert_eq!(of(&rest, Protocol::Tcp, 53), [300; 2]);
+        let short = format!("[timeouts]\nudp-two-way='45s'\n{rest}");
+        assert_eq!((of(&short, Protocol::Udp, 53), of(&short, Protocol::Udp, 123)), ([30, 30], [60, 45]));
+        let own = format!("{rest}[[service.timeouts]]\nports=53\nudp-two-way='5m'\n");
+        assert_eq!(of(&own, Protocol::Udp, 53), [30, 300]);
+    }
+
+    #[test]
     fn keys_without_effect_are_refused_and_short_timeouts_get_a_warning() {
         for (lines, errors, warnings) in [
             ("udp-one-way='119s'", 0, 1),
@@ -234,8 +271,9 @@ mod tests {
 
     #[test]
     fn the_number_of_different_sets_of_timeouts_is_limited() {
-        for (count, valid) in [(255, true), (256, false)] {
-            let entry = |at: u32| format!("[[service.timeouts]]\nports={at}\nudp-one-way='{}s'\n", 300 + at);
+        // Two of the 255 are those of well-known ports.
+        for (count, valid) in [(253, true), (254, false)] {
+            let entry = |at: u32| format!("[[service.timeouts]]\nports={}\nudp-one-way='{}s'\n", 1000 + at, 300 + at);
             let text: String = std::iter::once(REST.to_string()).chain((1..=count).map(entry)).collect();
             let got = parse_with_warnings(&text, "x.toml");
             assert_eq!(got.is_ok(), valid, "{count}");

@@ -169,10 +169,21 @@ pub fn rules_table(rows: &[RuleRow]) -> String {
     columns.into_text()
 }
 
-/// Prints the port usage of the NAT pools: a header, then one line per address and protocol.
+/// Prints the port usage of the NAT pools: a header, then one line per address and protocol. Ports in use and resting
+/// ones are the sum over all servers; free ones are those left towards the server that has fewest.
 pub fn nat_table(rows: &[NatRow]) -> String {
-    let mut columns =
-        Columns::new(["POOL", "ADDRESS", "PROTO", ">PORTS USED", ">RESTING", ">FREE", ">REFUSED BY POOL"]);
+    let mut columns = Columns::new([
+        "POOL",
+        "ADDRESS",
+        "PROTO",
+        ">PORTS USED",
+        ">HALF-OPEN",
+        ">RESTING",
+        ">SERVERS",
+        "FULLEST SERVER",
+        ">FREE TOWARDS IT",
+        ">REFUSED BY POOL",
+    ]);
     let mut shown = None;
     for row in rows {
         // This figure is one per pool: it is shown in the first line of the pool only.
@@ -182,7 +193,14 @@ pub fn nat_table(rows: &[NatRow]) -> String {
             row.address.to_string(),
             row.protocol.name().into(),
             count(row.used.into()),
+            count(row.half_open.into()),
             count(row.resting.into()),
+            count(row.servers.into()),
+            row.fullest_server.map_or("-".into(), |server| match server.port() {
+                // An echo has no port.
+                0 => server.ip().to_string(),
+                _ => server.to_string(),
+            }),
             count(row.free.into()),
             refused,
         ]);

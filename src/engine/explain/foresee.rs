@@ -8,7 +8,7 @@ use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step};
 use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
 use crate::balance::Ask;
-use crate::flow::Key;
+use crate::flow::{Key, Mapping};
 use crate::ids::{NatPoolId, ServiceId};
 use crate::packet::{Side, rewrite};
 use crate::time::Instant;
@@ -104,8 +104,7 @@ impl<'e> Prospect<'e> {
         let flow = shard.table().facts(slot);
         let client = shard.table().key(slot, Side::Client).addresses.src();
         self.before.push((shard.row(plan, now, slot), cause));
-        let source = shard.table().key(slot, Side::Server);
-        self.foresight.given_back.ended = Some((source.addresses.dst(), source.dst_port, source.protocol));
+        self.foresight.given_back.ended = Some(Mapping::of_replies(&shard.table().key(slot, Side::Server)));
         self.foresight.without = Some(Without { slot, rule: flow.rule, client });
         self.foresight.overlay.end(flow.server_id);
     }
@@ -127,7 +126,8 @@ impl<'e> Prospect<'e> {
         let len = arrival.parsed.len;
         Some(match step {
             Step::Hit(hit) => {
-                let flow = if hit.leaves_half_open() { table.next_id(room(), false) } else { table.id(hit.found.index) };
+                let flow =
+                    if hit.leaves_half_open() { table.next_id(room(), false) } else { table.id(hit.found.index) };
                 let why = Forwarded::Translated { flow, from: hit.found.side, opened: false };
                 self.apply_onward(arrival, step, &hit.onward, why)
             }

@@ -54,9 +54,9 @@ pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: 
         if let Some(pool) = prospect.engine.shard.nat_pools().get(usize::from(new.nat_pool)) {
             let name = prospect.engine.plan.nat_pool_name(NatPoolId(u32::from(new.nat_pool)));
             let rests = humantime::format_duration(pool.settings().hold);
-            explanation
-                .notes
-                .push(format!("full NAT: source from pool {name}; its port rests for {rests} after the flow"));
+            explanation.notes.push(format!(
+                "full NAT: source from pool {name}; after the flow, its port rests for {rests} towards this server"
+            ));
         }
     }
 }
@@ -220,6 +220,7 @@ fn candidates(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanat
         let found = opening.unfit.iter().find(|(of, _)| *of == server);
         found.map(|(_, why)| match why {
             Reason::Untranslatable => "the packet cannot be translated for its family".to_owned(),
+            Reason::NatExhausted => "no source port is left towards it".to_owned(),
             _ => "another flow has the return key".to_owned(),
         })
     };

@@ -108,7 +108,8 @@ impl Look<'_> {
         let at = arrival.parsed.offset;
         let (kind, code) = (arrival.bytes[at], arrival.bytes[at + 1]);
         let flow = self.table().facts(found.index);
-        let troubles = found.side == Side::Server && !flow.answered && is_unreachable(arrival.parsed.protocol, kind, code);
+        let troubles =
+            found.side == Side::Server && !flow.answered && is_unreachable(arrival.parsed.protocol, kind, code);
         troubles.then_some(Sign::Trouble(flow.server_id))
     }
 

@@ -126,8 +126,13 @@ impl Look<'_> {
             Transport::Tcp { src: 0, .. } | Transport::Udp { src: 0, .. } | Transport::Sctp { src: 0, .. } => {
                 Err(Settled::drop(Reason::BadPort))
             }
-            // Both ends have closed this connection, or one has reset it: they need no answer.
-            Transport::Tcp { flags, .. } if !flags.syn() && self.table().has_just_ended(arrival.now, key) => {
+            // Both ends have closed this connection, or one has reset it: a late FIN or ACK needs no answer. Data does:
+            // its sender believes in the connection.
+            Transport::Tcp { flags, .. }
+                if !flags.syn()
+                    && arrival.parsed.payload_len() == 0
+                    && self.table().has_just_ended(arrival.now, key) =>
+            {
                 Err(Settled::drop(Reason::RecentlyEnded))
             }
             Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {

@@ -97,7 +97,7 @@ impl<'a> Look<'a> {
     #[inline]
     pub(super) fn plain(&self, arrival: &Arrival<'_>) -> Result<Found, Option<Found>> {
         let Some(key) = arrival.key() else { return Err(None) };
-        let hash = self.table().hash(&key);
+        let hash = arrival.hash.unwrap_or_else(|| self.table().hash(&key));
         let Some(found) = self.table().find_hashed(hash, &key) else {
             return Err(self.table().find_half_open(hash, &key));
         };

@@ -1,18 +1,16 @@
 //! A new flow: its server, the source address that the server sees, and room in the table.
 
-use super::super::Reason;
 use super::super::arrival::Arrival;
 use super::super::step::{Opening, Prepare, Scratch, Step};
-use super::super::Short;
+use super::super::{Reason, Short};
 use super::hit::first_follow;
 use super::{Going, Look};
 use crate::balance::Pick;
-use crate::flow::{GivenBack, Key, NO_POOL, NewFlow};
+use crate::flow::{Class, Endpoint, GivenBack, Key, NO_POOL, NewFlow, Proposal, Room};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, Transport, family};
-use std::net::IpAddr;
 
-/// Maximum number of servers tried for a flow whose return key is in use.
+/// Maximum number of servers tried for a flow for which there is no source port, or whose return key is in use.
 const MOST_TRIES: usize = 8;
 
 /// Why no flow is created in this look.
@@ -34,6 +32,11 @@ fn unfit(scratch: &mut Scratch, server: ServerId, why: Reason) -> Reason {
     why
 }
 
+/// Returns whether a new flow has a handshake to complete.
+fn begins_half_open(arrival: &Arrival<'_>) -> bool {
+    matches!(arrival.parsed.transport, Transport::Tcp { flags, .. } if flags.syn())
+}
+
 impl Look<'_> {
     /// Decides a packet that may open a flow of a service.
     pub(super) fn open(&self, arrival: &Arrival<'_>, key: &Key, service: ServiceId, scratch: &mut Scratch) -> Step {
@@ -47,6 +50,9 @@ impl Look<'_> {
             Ok(new) => Step::Open(self.onward(arrival, &Going::of_new(&new), scratch)),
             Err(Failed::Unready(prepare)) => Step::Prepare(prepare),
             Err(Failed::For(reason)) => {
+                if let Some((_, _, exhausted)) = &mut scratch.opening.nat {
+                    *exhausted = reason == Reason::NatExhausted;
+                }
                 let settled = match reason {
                     Reason::NoServer => self.no_server(arrival, service, scratch),
                     Reason::TableFull | Reason::NatExhausted | Reason::ReturnKeyTaken => {
@@ -60,7 +66,8 @@ impl Look<'_> {
         }
     }
 
-    /// Picks servers until one's return key is free; also puts the new flow into the scratch.
+    /// Picks servers until one has a source port left and its return key is free; also puts the new flow into the
+    /// scratch.
     fn find_server(
         &self,
         arrival: &Arrival<'_>,
@@ -80,20 +87,31 @@ impl Look<'_> {
             scratch.opening.picks.extend(pick.proposed);
             tried[tries] = pick.server;
             match self.answer_key(arrival, key, service, pick.server, scratch) {
-                // Another server may be of the packet's own family.
-                Err(Failed::For(Reason::Untranslatable)) => why = unfit(scratch, pick.server, Reason::Untranslatable),
+                // Another server may be of the packet's own family, or have source ports left: each has its own.
+                Err(Failed::For(reason @ (Reason::Untranslatable | Reason::NatExhausted))) => {
+                    why = unfit(scratch, pick.server, reason);
+                }
                 Err(failed) => return Err(failed),
-                // The packet's own key is free: it was not found.
-                Ok((answer, nat_pool)) => match self.table().is_taken(&answer, self.without()) {
-                    true => why = unfit(scratch, pick.server, Reason::ReturnKeyTaken),
-                    false => return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch),
-                },
+                Ok((answer, nat_pool, replaces)) => {
+                    // The packet's own key is free, as it was not found; the other is, but for the flow that is replaced.
+                    let found = self.table().find(&answer).filter(|found| Some(found.index) != self.without());
+                    if let Some(other) = found {
+                        if !replaces {
+                            why = unfit(scratch, pick.server, Reason::ReturnKeyTaken);
+                            continue;
+                        }
+                        scratch.opening.short = Some(Short::Ports);
+                        scratch.opening.room = Some(Room::of(other.index, Class::HalfOpen));
+                    }
+                    debug_assert!(replaces == found.is_some(), "a half-open port without a flow: {answer:?}");
+                    return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch);
+                }
             }
         }
         Err(why.into())
     }
 
-    /// Puts a new flow into the scratch, along with the flow to evict if the table is full.
+    /// Puts a new flow into the scratch, along with the flow to evict if the table is full and no other is replaced.
     fn make(
         &self,
         arrival: &Arrival<'_>,
@@ -103,8 +121,11 @@ impl Look<'_> {
         scratch: &mut Scratch,
     ) -> Result<NewFlow, Failed> {
         let opening = &mut scratch.opening;
-        let half_open = matches!(arrival.parsed.transport, Transport::Tcp { flags, .. } if flags.syn());
-        self.make_room(arrival, half_open, opening)?;
+        let half_open = begins_half_open(arrival);
+        // A flow that is replaced for its port leaves room.
+        if opening.room.is_none() {
+            self.make_room(arrival, half_open, opening)?;
+        }
         let new = NewFlow {
             client: *key,
             server: answer,
@@ -139,7 +160,8 @@ impl Look<'_> {
         room.victim.map(|_| ()).ok_or(Reason::TableFull)
     }
 
-    /// Returns the key of a server's replies to a client's packets, and the NAT pool of the source.
+    /// Returns the key of a server's replies to a client's packets, the NAT pool of the source, and whether the key is
+    /// that of a half-open flow to be replaced.
     fn answer_key(
         &self,
         arrival: &Arrival<'_>,
@@ -147,7 +169,7 @@ impl Look<'_> {
         service: ServiceId,
         server: ServerId,
         scratch: &mut Scratch,
-    ) -> Result<(Key, u16), Failed> {
+    ) -> Result<(Key, u16, bool), Failed> {
         let v6 = client.addresses.is_v6();
         let endpoint = self.plan.roster().endpoint(service, server, v6, client.dst_port);
         let (address, port) = endpoint.ok_or(Reason::NoServer)?;
@@ -158,27 +180,31 @@ impl Look<'_> {
         }
         let own = (client.addresses.src(), client.src_port);
         let (source, nat_pool) = match self.plan.service(service).nat.pool_for(own.0) {
-            None => (own, NO_POOL),
-            Some(pool) => (self.source(arrival, client, pool, address.is_ipv6(), scratch)?, pool.0 as u16),
+            None => (Proposal { address: own.0, port: own.1, replaces: false }, NO_POOL),
+            Some(pool) => {
+                let port = if client.protocol == Protocol::Icmp { 0 } else { port };
+                (self.source(arrival, client, pool, Endpoint { address, port }, scratch)?, pool.0 as u16)
+            }
         };
-        let addresses = Addresses::new(address, source.0).ok_or(Reason::NoServer)?;
+        let addresses = Addresses::new(address, source.address).ok_or(Reason::NoServer)?;
         let src_port = match client.protocol {
-            Protocol::Icmp => source.1,
+            Protocol::Icmp => source.port,
             Protocol::Ip(_) => 0,
             _ => port,
         };
-        Ok((Key { addresses, src_port, dst_port: source.1, protocol: client.protocol }, nat_pool))
+        let answer = Key { addresses, src_port, dst_port: source.port, protocol: client.protocol };
+        Ok((answer, nat_pool, source.replaces))
     }
 
-    /// Proposes a source address and port of a NAT pool.
+    /// Proposes a source address and port of a NAT pool for a flow to a server endpoint.
     fn source(
         &self,
         arrival: &Arrival<'_>,
         client: &Key,
         id: NatPoolId,
-        v6: bool,
+        server: Endpoint,
         scratch: &mut Scratch,
-    ) -> Result<(IpAddr, u16), Failed> {
+    ) -> Result<Proposal, Failed> {
         let pool = self.shard.nat_pool(id);
         let given_back = self.foresight.map_or_else(GivenBack::default, |foresight| foresight.given_back);
         let is_due = pool.is_due(arrival.now, given_back.rested);
@@ -188,11 +214,11 @@ impl Look<'_> {
         let drawn = scratch.opening.nat.take().map(|(_, draw, _)| draw);
         let drawn = drawn.or_else(|| self.foresight.and_then(|foresight| foresight.draw.clone()));
         let mut draw = drawn.unwrap_or_else(|| pool.draw());
-        let found = pool.propose(&mut draw, (client.addresses.src(), client.src_port), client.protocol, v6, given_back);
-        let exhausted = found.is_err();
-        scratch.opening.nat = Some((id, draw, exhausted));
+        let (from, to) = ((client.addresses.src(), client.src_port), (client.protocol, server));
+        let found = pool.propose(&mut draw, from, to, begins_half_open(arrival), given_back);
+        scratch.opening.nat = Some((id, draw, false));
         // Ports that have rested may be queued behind others that have.
-        if exhausted && is_due {
+        if found.is_err() && is_due {
             return Err(Failed::Unready(Prepare::Ports(id)));
         }
         found.map_err(|_| Reason::NatExhausted.into())

@@ -8,7 +8,7 @@ use super::super::step::{ErrorOnward, Fate, FlowError, Follow, Hit, Onward, Open
 use super::super::{Ended, Event, Forwarded, Short, Verdict};
 use super::Shard;
 use crate::balance::PickedBy;
-use crate::flow::{Found, NewFlow, Track};
+use crate::flow::{Found, Mapping, NewFlow, Track};
 use crate::ids::{FlowId, ServerId};
 use crate::packet::{Side, Transport, rewrite};
 use crate::time::{Duration, Instant};
@@ -26,7 +26,7 @@ impl Shard {
             let state = touched_state(arrival, found.side, self.table.flow(found.index).state());
             self.table.on_datagram(arrival.now, found, state);
         }
-        let translation = self.table.translation(found.index, found.side);
+        let translation = self.table.translation_plain(found.index, found.side);
         rewrite::translate(arrival.bytes, arrival.parsed, &translation, arrival.meta.partial_checksum);
         let len = arrival.parsed.len;
         let (packets, bytes) = (arrival.packets, len as u64);
@@ -108,8 +108,12 @@ impl Shard {
         index
     }
 
-    /// Notes that a half-open flow is established.
+    /// Records that the handshake of a flow is complete: no new flow takes its NAT port from it.
+    #[cold]
     fn established(&mut self, was: FlowId, index: u32) {
+        if let Some(pool) = self.nat_pools.get_mut(usize::from(self.table.facts(index).nat_pool)) {
+            pool.established(&Mapping::of_replies(&self.table.key(index, Side::Server)));
+        }
         if self.reports_flows {
             self.report(Event::FlowEstablished { was, id: self.table.id(index) });
         }
@@ -161,7 +165,7 @@ impl Shard {
     ) -> u32 {
         let index = self.table.insert(arrival.now, new);
         if let Some(pool) = self.nat_pools.get_mut(usize::from(new.nat_pool)) {
-            pool.take(new.server.addresses.dst(), new.server.dst_port, new.server.protocol);
+            pool.take(&Mapping::of_replies(&new.server), new.half_open);
         }
         self.totals.opened += 1;
         self.servers[new.server_id.0 as usize].flows_total += 1;
@@ -195,7 +199,7 @@ impl Shard {
                 self.report(Event::Pressure { priority, of });
             }
         }
-        opening.picks.iter().for_each(|proposed| self.chooser.picked(*proposed));
+        opening.picks.iter().for_each(|proposed| self.chooser.picked(plan.roster(), *proposed));
         let v6 = arrival.parsed.addresses.is_v6();
         self.chooser.drawn(plan.roster(), service, v6, opening.draws.clone());
         if let Some((pool, draw, exhausted)) = &opening.nat {
@@ -213,7 +217,11 @@ impl Shard {
         let (Some(short), Some(room)) = (opening.short, &opening.room) else { return };
         self.table.pass_over(room);
         let victim = room.victim;
-        let max = if short == Short::HalfOpen { self.table.half_open().1 } else { self.table.max() };
+        let max = match short {
+            Short::Table => self.table.max(),
+            Short::HalfOpen => self.table.half_open().1,
+            Short::Ports => opening.nat.as_ref().map_or(0, |(pool, ..)| self.nat_pools[pool.0 as usize].half()),
+        };
         if self.pressure.note(now, short, victim.map(|(_, class)| class)) {
             self.report(Event::Full { what: short, max });
         }

@@ -63,7 +63,7 @@ impl Shard {
         let seed = settings.seed;
         Ok(Shard {
             table: Table::try_new(&settings.table)?,
-            fragments: Fragments::new(&settings.fragments),
+            fragments: Fragments::new(&settings.fragments, seed),
             nat_pools: settings.nat_pools.iter().map(|pool| NatPool::new(pool, seed)).collect(),
             chooser: Chooser::new(plan.roster(), seed),
             policy: Policy::new(plan.rules()),
@@ -207,11 +207,10 @@ impl Shard {
         let servers = (0..self.servers.len() as u32).map(ServerId);
         let mut servers: Vec<bool> = servers.map(|server| self.chooser.flows(server) > 0).collect();
         self.chooser.sticky_servers().for_each(|server| servers[server.0 as usize] = true);
-        let busy = |pool: &NatPool| pool.usage().any(|usage| usage.used > 0 || usage.resting > 0);
         InUse {
             services: self.services.iter().map(|service| service.flows > 0).collect(),
             servers,
-            nat_pools: self.nat_pools.iter().map(busy).collect(),
+            nat_pools: self.nat_pools.iter().map(NatPool::is_in_use).collect(),
             rules: self.policy.flows().map(|flows| flows > 0).collect(),
         }
     }

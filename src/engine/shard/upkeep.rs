@@ -5,6 +5,7 @@ use super::super::standing::Standing;
 use super::super::{Ended, Event, FlowRow};
 use super::Shard;
 use crate::balance::PickedBy;
+use crate::flow::Mapping;
 use crate::packet::{Protocol, Side, build};
 use crate::time::{Duration, Instant};
 
@@ -58,8 +59,7 @@ impl Shard {
         let (service, server, rule, nat_pool) = (flow.service, flow.server_id, flow.rule, flow.nat_pool);
         self.services[service.0 as usize].flows -= 1;
         if let Some(pool) = self.nat_pools.get_mut(usize::from(nat_pool)) {
-            let source = self.table.key(index, Side::Server);
-            pool.release(now, source.addresses.dst(), source.dst_port, source.protocol);
+            pool.release(now, &Mapping::of_replies(&self.table.key(index, Side::Server)));
         }
         self.table.remove(now, index);
         let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), server);

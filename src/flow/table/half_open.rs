@@ -70,7 +70,8 @@ impl Entry {
     }
 
     fn set_packets(&mut self, [client, server]: [u32; 2]) {
-        self.tick = self.tick & TICKS | client.min(MOST_PACKETS) << TICK_BITS | server.min(MOST_PACKETS) << (TICK_BITS + 4);
+        self.tick =
+            self.tick & TICKS | client.min(MOST_PACKETS) << TICK_BITS | server.min(MOST_PACKETS) << (TICK_BITS + 4);
     }
 
     fn set_tick(&mut self, tick: u64) {

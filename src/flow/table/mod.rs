@@ -116,21 +116,24 @@ impl std::error::Error for TableTooBig {}
 /// Ticks since the first flow.
 #[derive(Debug)]
 struct Clock {
-    epoch: Option<Instant>,
+    /// When the first flow was inserted; until then, in the future: no tick has passed.
+    epoch: Instant,
 }
 
 impl Clock {
     /// Returns the tick of a point in time, rounded down.
     #[inline]
     fn tick(&self, now: Instant) -> u64 {
-        let epoch = self.epoch.unwrap_or(now).as_nanos();
-        now.as_nanos().saturating_sub(epoch) >> TICK_BITS
+        now.as_nanos().saturating_sub(self.epoch.as_nanos()) >> TICK_BITS
     }
 
     /// Returns when a tick begins.
     fn at(&self, tick: u64) -> Instant {
-        let epoch = self.epoch.unwrap_or_default().as_nanos();
-        Instant::from_nanos(epoch.saturating_add(tick.saturating_mul(1 << TICK_BITS)))
+        Instant::from_nanos(self.epoch.as_nanos().saturating_add(tick.saturating_mul(1 << TICK_BITS)))
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.epoch = self.epoch.min(now);
     }
 }
 
@@ -193,7 +196,7 @@ impl Table {
             counts: [0; TimeoutState::ALL.len()],
             half_open: HalfOpen::new(max_half_open, of_half_open).map_err(too_big)?,
             recent: Recent::new().map_err(too_big)?,
-            clock: Clock { epoch: None },
+            clock: Clock { epoch: Instant::FAR },
             timeouts,
             ticks,
             hash: crate::rng::drawn_hash(),
@@ -295,14 +298,18 @@ impl Table {
     /// Reads the flow that [`Table::find_hashed`] is likely to find; returns something of it.
     #[inline]
     pub(crate) fn warm_flow(&self, hash: u64) -> u64 {
-        let Some(flow) = self.index.peek(hash).and_then(|entry| self.flows.get((entry >> 1) as usize)) else { return 0 };
+        let Some(flow) = self.index.peek(hash).and_then(|entry| self.flows.get((entry >> 1) as usize)) else {
+            return 0;
+        };
         u64::from(flow.flags) ^ flow.packets[0]
     }
 
     /// Reads the IPv6 addresses of the flow that [`Table::find_hashed`] is likely to find; returns something of them.
     #[inline]
     pub(crate) fn warm_addresses(&self, hash: u64) -> u64 {
-        let Some(flow) = self.index.peek(hash).and_then(|entry| self.flows.get((entry >> 1) as usize)) else { return 0 };
+        let Some(flow) = self.index.peek(hash).and_then(|entry| self.flows.get((entry >> 1) as usize)) else {
+            return 0;
+        };
         self.wide.warm(&flow.client) ^ self.wide.warm(&flow.server)
     }
 
@@ -331,6 +338,22 @@ impl Table {
         match Table::half(index) {
             None => self.flows[index as usize].facts(),
             Some(slot) => self.half_open.facts(&self.clock, slot),
+        }
+    }
+
+    /// Returns what a packet from `side` of a flow that is not half-open becomes: the other side's key, reversed.
+    #[inline]
+    pub fn translation_plain(&self, index: u32, side: Side) -> Translation {
+        let flow = &self.flows[index as usize];
+        let (to, wide) = match side {
+            Side::Client => (&flow.server, flow.is_wide(1)),
+            Side::Server => (&flow.client, flow.is_wide(0)),
+        };
+        Translation {
+            addresses: self.wide.addresses(to, wide).reversed(),
+            src_port: to.ports as u16,
+            dst_port: (to.ports >> 16) as u16,
+            deltas: if side == Side::Client { flow.deltas } else { flow.deltas.reversed() },
         }
     }
 
@@ -453,10 +476,14 @@ impl Table {
 
     /// Adds a flow and returns its slot. Both keys must be free, and there must be room.
     pub fn insert(&mut self, now: Instant, new: &NewFlow) -> u32 {
-        debug_assert!(!self.is_taken(&new.client, None) && !self.is_taken(&new.server, None), "a key is taken: {new:?}");
+        debug_assert!(
+            !self.is_taken(&new.client, None) && !self.is_taken(&new.server, None),
+            "a key is taken: {new:?}"
+        );
         debug_assert!(!self.is_full(new.half_open, None), "no room");
-        self.clock.epoch.get_or_insert(now);
-        let new = NewFlow { profile: if usize::from(new.profile) < self.ticks.len() { new.profile } else { 0 }, ..*new };
+        self.clock.begin(now);
+        let new =
+            NewFlow { profile: if usize::from(new.profile) < self.ticks.len() { new.profile } else { 0 }, ..*new };
         let hashes = [self.hash(&new.client), self.hash(&new.server)];
         if new.half_open {
             return self.half_open.insert(self.clock.tick(now), &new, hashes) | HALF_OPEN;
@@ -465,13 +492,7 @@ impl Table {
     }
 
     /// Adds a flow that is in this state now, and was created now or before, to the table.
-    fn add(
-        &mut self,
-        now: Instant,
-        new: &NewFlow,
-        (created, state): (Instant, TimeoutState),
-        hashes: [u64; 2],
-    ) -> u32 {
+    fn add(&mut self, now: Instant, new: &NewFlow, (created, state): (Instant, TimeoutState), hashes: [u64; 2]) -> u32 {
         let NewFlow { client, server, .. } = new;
         let side = |at: usize, key: &Key| if key.addresses.is_v6() { wide(at) } else { 0 };
         let flow = Flow {

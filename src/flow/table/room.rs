@@ -54,7 +54,8 @@ pub struct Room {
 }
 
 impl Room {
-    pub(super) fn of(victim: u32, class: Class) -> Room {
+    /// One flow gives way, and none was passed over.
+    pub fn of(victim: u32, class: Class) -> Room {
         Room { victim: Some((victim, class)), passed_over: None }
     }
 }

@@ -1,0 +1,507 @@
+//! Tests of NAT pools against their rules, and against a naive pool.
+
+use super::*;
+use crate::time::Duration;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn settings() -> NatPoolSettings {
+    NatPoolSettings { v4: vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()], ..NatPoolSettings::new("out") }
+}
+
+impl NatPool {
+    /// What a driver does for a new flow: advances time, requests a proposal, ends the flow that it replaces, and takes
+    /// it.
+    fn open(
+        &mut self,
+        now: Instant,
+        client: (IpAddr, u16),
+        (protocol, server): (Protocol, Endpoint),
+        half_open: bool,
+    ) -> Result<Proposal, Exhausted> {
+        self.handle_timeout(now);
+        loop {
+            let mut draw = self.draw();
+            let ask = |draw: &mut Draw| self.propose(draw, client, (protocol, server), half_open, GivenBack::default());
+            let proposed = ask(&mut draw);
+            assert_eq!(ask(&mut self.draw()), proposed, "no trace");
+            if let Ok(proposal) = proposed {
+                let mapping = Mapping { address: proposal.address, port: proposal.port, protocol, server };
+                if proposal.replaces {
+                    self.release(now, &mapping);
+                }
+                self.drawn(draw);
+                self.take(&mapping, half_open);
+                return Ok(proposal);
+            }
+            if !self.is_due(now, 0) {
+                self.count_exhausted();
+                return Err(Exhausted);
+            }
+            self.handle_timeout(now);
+        }
+    }
+
+    /// Opens a flow that is not half-open to one server.
+    fn allocate(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        client_port: u16,
+        protocol: Protocol,
+        v6: bool,
+    ) -> Result<(IpAddr, u16), Exhausted> {
+        let server = if v6 { Endpoint { address: [0xfd00, 0, 0, 0, 0, 0, 0, 1].into(), port: 80 } } else { server(1) };
+        self.open(now, (client, client_port), (protocol, server), false).map(|found| (found.address, found.port))
+    }
+
+    /// Releases the port of a flow from [`NatPool::allocate`].
+    fn free_again(&mut self, now: Instant, address: IpAddr, port: u16, protocol: Protocol) {
+        self.release(now, &Mapping { address, port, protocol, server: server(1) });
+    }
+}
+
+fn server(n: u16) -> Endpoint {
+    Endpoint { address: [10, 0, 2, 1].into(), port: 8000 + n }
+}
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_nanos(seconds * 1_000_000_000)
+}
+
+fn client(n: u8) -> IpAddr {
+    [198, 51, 100, n].into()
+}
+
+#[test]
+fn every_port_of_the_range_is_allocated_once_until_exhaustion() {
+    let one = NatPoolSettings { v4: vec![[10, 0, 0, 1].into()], ..settings() };
+    for (first, last) in [(1024, 65_535), (1, 65_535), (7, 7), (8, 8), (1000, 1001), (32_767, 32_769)] {
+        let mut pool = NatPool::new(&NatPoolSettings { first_port: first, last_port: last, ..one.clone() }, 1);
+        let mut seen = BTreeSet::new();
+        while let Ok((_, port)) = pool.allocate(at(0), client(1), 40_000, Protocol::Tcp, false) {
+            assert!((first..=last).contains(&port) && seen.insert(port));
+        }
+        assert_eq!(seen.len(), usize::from(last - first) + 1);
+        assert_eq!(pool.usage().next().unwrap().free, 0);
+        assert_eq!((pool.exhausted(), pool.allocate(at(0), client(1), 1, Protocol::Tcp, true)), (1, Err(Exhausted)));
+        assert!(pool.allocate(at(0), client(1), 1, Protocol::Udp, false).is_ok(), "another protocol");
+    }
+}
+
+#[test]
+fn parity_and_port_range_are_preserved_if_configured() {
+    let asked = NatPoolSettings { first_port: 1000, last_port: 1100, parity: true, range_class: true, ..settings() };
+    let mut pool = NatPool::new(&asked, 1);
+    for (port, range) in [(53, 1000..=1023), (54, 1000..=1023), (40_000, 1024..=1100), (40_001, 1024..=1100)] {
+        let mut count = 0;
+        while let Ok((_, got)) = pool.allocate(at(0), client(1), port, Protocol::Udp, false) {
+            assert!(range.contains(&got) && got & 1 == port & 1, "{port} {got}");
+            count += 1;
+        }
+        assert!(count >= 12, "{count}");
+    }
+    let mut pool = NatPool::new(&NatPoolSettings { range_class: true, ..settings() }, 1);
+    assert_eq!(pool.allocate(at(0), client(1), 53, Protocol::Udp, false), Err(Exhausted), "none below 1024");
+}
+
+#[test]
+fn a_client_keeps_one_address_unless_configured_otherwise() {
+    let small = NatPoolSettings { first_port: 5000, last_port: 5003, ..settings() };
+    let mut pool = NatPool::new(&small, 7);
+    let of = |pool: &mut NatPool, n| {
+        let all = (0..9).map_while(|_| pool.allocate(at(0), client(n), 1, Protocol::Tcp, false).ok());
+        all.map(|(address, _)| address).collect::<Vec<_>>()
+    };
+    let first = of(&mut pool, 1);
+    assert!(first.len() == 4 && first.iter().all(|address| *address == first[0]));
+    let mut pool = NatPool::new(&NatPoolSettings { pooling: Pooling::Arbitrary, ..small }, 7);
+    let both = of(&mut pool, 1);
+    assert!(both.len() == 8 && both[..4] == first[..] && both[4..].iter().all(|address| *address != first[0]));
+    let mut pool = NatPool::new(&settings(), 7);
+    let spread = (0..=255).filter(|n| of(&mut pool, *n)[0] == first[0]).count();
+    assert!((90..170).contains(&spread), "{spread}");
+}
+
+#[test]
+fn a_freed_port_rests_before_reuse() {
+    let one = NatPoolSettings { first_port: 9000, last_port: 9000, ..settings() };
+    let mut pool = NatPool::new(&one, 1);
+    let (address, port) = pool.allocate(at(0), client(1), 1, Protocol::Tcp, false).unwrap();
+    pool.free_again(at(10), address, port, Protocol::Tcp);
+    pool.free_again(at(10), address, port, Protocol::Tcp);
+    pool.free_again(at(10), address, 1, Protocol::Tcp);
+    assert_eq!((pool.poll_timeout(), pool.usage().next().unwrap().resting), (Some(at(130)), 1));
+    assert!(pool.allocate(at(129), client(1), 1, Protocol::Tcp, false).is_err());
+    assert_eq!(pool.allocate(at(130), client(1), 1, Protocol::Tcp, false), Ok((address, port)));
+    let mut pool = NatPool::new(&NatPoolSettings { hold: Duration::ZERO, ..one }, 1);
+    let (address, port) = pool.allocate(at(0), client(1), 1, Protocol::Icmp, false).unwrap();
+    pool.free_again(at(0), address, port, Protocol::Icmp);
+    assert!(pool.allocate(at(0), client(1), 1, Protocol::Icmp, false).is_ok());
+}
+
+#[test]
+fn a_rested_port_is_found_behind_any_number_of_others() {
+    let small = NatPoolSettings { first_port: 5000, last_port: 5199, ..settings() };
+    let mut pool = NatPool::new(&small, 7);
+    let own = |pool: &mut NatPool, n| pool.allocate(at(0), client(n), 1, Protocol::Tcp, false);
+    let first = own(&mut pool, 1).unwrap();
+    let other = (2..).find(|n| own(&mut pool, *n).unwrap().0 != first.0).unwrap();
+    while own(&mut pool, 1).is_ok() {}
+    while own(&mut pool, other).is_ok() {}
+    let addresses = [first.0, own_of(&small, first.0)];
+    for address in addresses {
+        (5000..=5199).for_each(|port| pool.free_again(at(1), address, port, Protocol::Tcp));
+    }
+    assert!(pool.allocate(at(120), client(other), 1, Protocol::Tcp, false).is_err());
+    let got = pool.allocate(at(121), client(other), 1, Protocol::Tcp, false);
+    assert_eq!(got.map(|(address, _)| address), Ok(addresses[1]));
+}
+
+/// The other of two addresses.
+fn own_of(settings: &NatPoolSettings, not: IpAddr) -> IpAddr {
+    settings.v4.iter().map(|a| IpAddr::V4(*a)).find(|a| *a != not).unwrap()
+}
+
+#[test]
+fn ports_are_hard_to_guess_and_deterministic_per_seed() {
+    let draw = |seed| {
+        let mut pool = NatPool::new(&settings(), seed);
+        (0..50).map(|_| pool.allocate(at(0), client(1), 1, Protocol::Tcp, false).unwrap().1).collect::<Vec<_>>()
+    };
+    assert_eq!(draw(3), draw(3));
+    assert_ne!(draw(3), draw(4));
+    let near = draw(3).windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 64).count();
+    assert!(near < 5, "{near}");
+}
+
+#[test]
+fn a_protocol_without_ports_gets_only_an_address() {
+    let mut pool = NatPool::new(&settings(), 1);
+    let (address, port) = pool.allocate(at(0), client(1), 0, Protocol::Ip(47), false).unwrap();
+    assert!(pool.owns(address) && port == 0);
+    assert!(!pool.owns(client(1)));
+}
+
+/// Returns a pool of one address with the ports 5000 to `last`.
+fn small(last: u16) -> NatPool {
+    let v4 = vec![[10, 0, 0, 1].into()];
+    NatPool::new(&NatPoolSettings { v4, first_port: 5000, last_port: last, ..settings() }, 1)
+}
+
+fn mapping(port: u16, server: Endpoint) -> Mapping {
+    Mapping { address: [10, 0, 0, 1].into(), port, protocol: Protocol::Tcp, server }
+}
+
+#[test]
+fn servers_share_ports_and_each_can_use_all_of_them() {
+    let mut pool = small(5003);
+    for n in 1..=3 {
+        let mut seen = BTreeSet::new();
+        while let Ok(found) = pool.open(at(0), (client(1), 1), (Protocol::Tcp, server(n)), false) {
+            assert!(!found.replaces && seen.insert(found.port));
+        }
+        assert_eq!(seen.len(), 4, "server {n}");
+    }
+    let usage = pool.usage().next().unwrap();
+    assert_eq!((usage.used, usage.endpoints, usage.fullest, usage.free), (12, 3, Some(server(1)), 0));
+    pool.release(at(0), &mapping(5000, server(1)));
+    let usage = pool.usage().next().unwrap();
+    assert_eq!((usage.used, usage.resting, usage.fullest), (11, 1, Some(server(1))), "a resting port is not free");
+}
+
+#[test]
+fn a_resting_port_is_given_out_towards_another_server() {
+    let mut pool = small(5000);
+    let to = |n| (Protocol::Tcp, server(n));
+    pool.open(at(0), (client(1), 1), to(1), false).unwrap();
+    pool.release(at(10), &mapping(5000, server(1)));
+    assert!(pool.open(at(129), (client(2), 1), to(1), false).is_err());
+    assert_eq!(pool.open(at(129), (client(2), 1), to(2), false).map(|found| found.port), Ok(5000));
+    pool.release(at(129), &mapping(5000, server(2)));
+    assert!(pool.open(at(130), (client(2), 1), to(1), false).is_ok(), "each rests for its own time");
+    assert!(pool.open(at(130), (client(2), 1), to(2), false).is_err());
+}
+
+#[test]
+fn half_open_flows_have_at_most_half_of_the_ports_and_the_oldest_gives_way() {
+    for (last, half) in [(5000, 1), (5001, 1), (5002, 2), (5099, 50)] {
+        let mut pool = small(last);
+        let to = (Protocol::Tcp, server(1));
+        let mut ports: Vec<u16> = Vec::new();
+        for n in 0..1000 {
+            let found = pool.open(at(0), (client(1), 1), to, true).unwrap();
+            assert_eq!(found.replaces, n >= half);
+            if found.replaces {
+                assert_eq!(ports.remove(0), found.port);
+            }
+            ports.push(found.port);
+            let usage = pool.usage().next().unwrap();
+            assert_eq!((usage.used as usize, usage.half_open as usize), (ports.len(), ports.len()));
+        }
+        // Flows to another server are not affected, nor are those that are not half-open.
+        assert!(!pool.open(at(0), (client(1), 1), (Protocol::Tcp, server(2)), true).unwrap().replaces);
+        let left = (0..).take_while(|_| pool.open(at(0), (client(1), 1), to, false).is_ok()).count();
+        assert_eq!(left, usize::from(last - 5000 + 1) - half);
+    }
+}
+
+#[test]
+fn a_flow_whose_handshake_is_complete_keeps_its_port() {
+    let mut pool = small(5099);
+    let to = (Protocol::Tcp, server(1));
+    let mut kept = BTreeSet::new();
+    // Between any two handshakes come more SYNs than there are ports.
+    while let Ok(found) = pool.open(at(0), (client(1), 1), to, true) {
+        assert!(!kept.contains(&found.port));
+        pool.established(&mapping(found.port, server(1)));
+        pool.established(&mapping(found.port, server(1)));
+        kept.insert(found.port);
+        for _ in 0..150 {
+            assert!(!pool.open(at(0), (client(2), 1), to, true).is_ok_and(|found| kept.contains(&found.port)));
+        }
+    }
+    assert_eq!((kept.len(), pool.usage().next().unwrap().half_open), (100, 0));
+    for port in &kept {
+        pool.release(at(1), &mapping(*port, server(1)));
+    }
+    assert_eq!(pool.usage().next().unwrap().resting, 100);
+}
+
+#[test]
+fn the_port_of_a_flow_that_was_half_open_to_its_end_does_not_rest() {
+    let mut pool = small(5003);
+    let found = pool.open(at(0), (client(1), 1), (Protocol::Tcp, server(1)), true).unwrap();
+    pool.release(at(1), &mapping(found.port, server(1)));
+    pool.established(&mapping(found.port, server(1)));
+    let usage = pool.usage().next().unwrap();
+    assert_eq!((usage.used, usage.half_open, usage.resting, usage.free, usage.endpoints), (0, 0, 0, 4, 0));
+    assert!(!pool.is_in_use() && pool.poll_timeout().is_none());
+}
+
+#[test]
+fn half_of_each_class_of_ports_is_for_complete_handshakes() {
+    let ports = (1020, 1027);
+    let asked =
+        NatPoolSettings { first_port: ports.0, last_port: ports.1, parity: true, range_class: true, ..settings() };
+    let mut pool = NatPool::new(&asked, 1);
+    let to = (Protocol::Tcp, server(1));
+    // A flood from odd ports below 1024 takes nothing from the others.
+    for _ in 0..100 {
+        assert!([1021, 1023].contains(&pool.open(at(0), (client(1), 53), to, true).unwrap().port));
+    }
+    for port in [54, 40_000, 40_001] {
+        assert!(!pool.open(at(0), (client(1), port), to, true).unwrap().replaces);
+    }
+    assert_eq!(pool.usage().map(|usage| usage.half_open).sum::<u32>(), 4);
+}
+
+#[test]
+fn another_address_is_tried_before_a_half_open_flow_is_replaced() {
+    let four = NatPoolSettings { first_port: 5000, last_port: 5003, pooling: Pooling::Arbitrary, ..settings() };
+    let mut pool = NatPool::new(&four, 7);
+    let found = [0; 5].map(|_| pool.open(at(0), (client(1), 1), (Protocol::Tcp, server(1)), true).unwrap());
+    assert_eq!(found.map(|found| found.replaces), [false, false, false, false, true]);
+    assert_ne!(found[0].address, found[2].address);
+    assert_eq!((found[4].address, found[4].port), (found[0].address, found[0].port));
+}
+
+#[test]
+fn an_endpoint_without_ports_in_use_is_forgotten() {
+    let mut pool = small(5099);
+    for n in 0..1000 {
+        let found = pool.open(at(0), (client(1), 1), (Protocol::Tcp, server(n)), false).unwrap();
+        pool.release(at(1), &mapping(found.port, server(n)));
+    }
+    assert_eq!(pool.usage().next().unwrap().endpoints, 1000);
+    while pool.is_due(at(200), 0) {
+        pool.handle_timeout(at(200));
+    }
+    assert!(pool.addresses.iter().flat_map(|own| own.kinds.iter().flatten()).all(|kind| kind.ports.is_empty()));
+}
+
+#[test]
+fn only_so_many_ports_rest() {
+    let mut pool = small(5099);
+    pool.most_resting = 3;
+    for n in 0..5 {
+        let found = pool.open(at(0), (client(1), 1), (Protocol::Tcp, server(n)), false).unwrap();
+        pool.release(at(1), &mapping(found.port, server(n)));
+    }
+    let usage = pool.usage().next().unwrap();
+    assert_eq!((usage.resting, usage.endpoints), (3, 3));
+}
+
+/// A step of the properties: the client's port, the server, and what happens.
+#[derive(Debug, Clone)]
+enum Step {
+    Open { port: u16, server: u16, half_open: bool },
+    Establish(usize),
+    Release(usize),
+    Wait(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let port = prop::sample::select(vec![1, 2, 40_000, 40_001]);
+    let step = prop_oneof![
+        6 => (port, 1u16..4, any::<bool>()).prop_map(|(port, server, half_open)| Step::Open { port, server, half_open }),
+        2 => (0usize..12).prop_map(Step::Establish),
+        3 => (0usize..12).prop_map(Step::Release),
+        1 => (0u64..90).prop_map(Step::Wait),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+fn any_settings() -> impl Strategy<Value = NatPoolSettings> {
+    let ports = prop::sample::select(vec![(1020, 1027), (2047, 2052), (1023, 1024), (7, 7)]);
+    (ports, any::<[bool; 4]>()).prop_map(|((first_port, last_port), [parity, range_class, holds, paired])| {
+        let hold = Duration::from_secs(if holds { 120 } else { 0 });
+        let pooling = if paired { Pooling::Paired } else { Pooling::Arbitrary };
+        NatPoolSettings { first_port, last_port, parity, range_class, hold, pooling, ..settings() }
+    })
+}
+
+/// A port in a naive pool, in the order in which they were taken.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    mapping: Mapping,
+    half_open: bool,
+    rests: Option<Instant>,
+}
+
+/// Returns the ports that a client's port may become.
+fn alike(settings: &NatPoolSettings, port: u16) -> Vec<u16> {
+    (settings.first_port..=settings.last_port)
+        .filter(|own| !settings.parity || own % 2 == port % 2)
+        .filter(|own| !settings.range_class || (*own < 1024) == (port < 1024))
+        .collect()
+}
+
+/// Checks an outcome against the ports held before it.
+fn check(
+    settings: &NatPoolSettings,
+    held: &[Held],
+    (port, to, half_open): (u16, Endpoint, bool),
+    found: Result<Proposal, Exhausted>,
+) -> Result<(), TestCaseError> {
+    let alike = alike(settings, port);
+    let of = |address: IpAddr| {
+        let of = move |held: &&Held| (held.mapping.address, held.mapping.server) == (address, to);
+        held.iter().filter(of).filter(|held| alike.contains(&held.mapping.port)).collect::<Vec<_>>()
+    };
+    let half_open_of = |address| of(address).into_iter().filter(|held| held.half_open).collect::<Vec<_>>();
+    let has_room = |address| {
+        of(address).len() < alike.len() && (!half_open || half_open_of(address).len() < alike.len().div_ceil(2))
+    };
+    let addresses: Vec<_> = settings.v4.iter().map(|a| IpAddr::V4(*a)).collect();
+    let all = settings.pooling == Pooling::Arbitrary;
+    match found {
+        Ok(found) if found.replaces => {
+            prop_assert_eq!(half_open_of(found.address)[0].mapping.port, found.port);
+            prop_assert!(half_open && !has_room(found.address));
+            prop_assert!(!all || addresses.iter().all(|address| !has_room(*address)));
+        }
+        Ok(found) => {
+            prop_assert!(alike.contains(&found.port) && has_room(found.address));
+            prop_assert!(of(found.address).iter().all(|held| held.mapping.port != found.port));
+        }
+        Err(Exhausted) => {
+            let none = |address: &IpAddr| !has_room(*address) && (!half_open || half_open_of(*address).is_empty());
+            let are_none = if all { addresses.iter().all(none) } else { addresses.iter().any(none) };
+            prop_assert!(are_none);
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_pool_agrees_with_a_naive_pool(settings in any_settings(), steps in steps()) {
+        let (mut pool, mut now) = (NatPool::new(&settings, 5), at(0));
+        let mut held: Vec<Held> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Open { port, server: n, half_open } => {
+                    let to = server(n);
+                    let found = pool.open(now, (client(port as u8), port), (Protocol::Tcp, to), half_open);
+                    check(&settings, &held, (port, to, half_open), found)?;
+                    if let Ok(Proposal { address, port, .. }) = found {
+                        let mapping = Mapping { address, port, protocol: Protocol::Tcp, server: to };
+                        held.retain(|held| held.mapping != mapping);
+                        held.push(Held { mapping, half_open, rests: None });
+                    }
+                }
+                Step::Establish(n) => {
+                    if let Some(held) = held.get_mut(n).filter(|held| held.rests.is_none()) {
+                        pool.established(&held.mapping);
+                        held.half_open = false;
+                    }
+                }
+                Step::Release(n) => {
+                    if let Some(Held { mapping, half_open, .. }) = held.get(n).copied() {
+                        pool.release(now, &mapping);
+                        if half_open || settings.hold.is_zero() {
+                            held.remove(n);
+                        } else {
+                            held[n].rests = held[n].rests.or(Some(now + settings.hold));
+                        }
+                    }
+                }
+                Step::Wait(seconds) => now = now + Duration::from_secs(seconds),
+            }
+            held.retain(|held| held.rests.is_none_or(|until| until > now));
+            while pool.is_due(now, 0) {
+                pool.handle_timeout(now);
+            }
+            for usage in pool.usage() {
+                let own = || held.iter().filter(|held| held.mapping.address == usage.address);
+                let count = |of: fn(&&Held) -> bool| own().filter(of).count() as u32;
+                let want = [count(|held| held.rests.is_none()), count(|held| held.half_open), count(|held| held.rests.is_some())];
+                prop_assert_eq!([usage.used, usage.half_open, usage.resting], want);
+                let mut busy: BTreeMap<Endpoint, u32> = BTreeMap::new();
+                own().for_each(|held| *busy.entry(held.mapping.server).or_default() += 1);
+                let all = u32::from(settings.last_port - settings.first_port) + 1;
+                prop_assert_eq!(usage.endpoints as usize, busy.len());
+                prop_assert_eq!(usage.free, all - busy.values().max().copied().unwrap_or(0));
+                prop_assert_eq!(usage.fullest.map(|server| busy[&server]), busy.values().max().copied());
+            }
+            prop_assert_eq!(pool.is_in_use(), !held.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_proposal_after_what_counts_as_done_is_that_after_doing_it(
+        settings in any_settings(), steps in steps(), ends in 0usize..12, wait in 0u64..200, half_open: bool, to in 1u16..4,
+    ) {
+        let (mut pool, mut now) = (NatPool::new(&settings, 5), at(0));
+        let mut open: Vec<Mapping> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Open { port, server: n, half_open } => {
+                    let found = pool.open(now, (client(1), port), (Protocol::Tcp, server(n)), half_open);
+                    if let Ok(Proposal { address, port, .. }) = found {
+                        let mapping = Mapping { address, port, protocol: Protocol::Tcp, server: server(n) };
+                        open.retain(|other| *other != mapping);
+                        open.push(mapping);
+                    }
+                }
+                Step::Establish(n) => open.get(n).into_iter().for_each(|mapping| pool.established(mapping)),
+                Step::Release(n) if n < open.len() => pool.release(now, &open.remove(n)),
+                Step::Release(_) => {}
+                Step::Wait(seconds) => now = now + Duration::from_secs(seconds),
+            }
+        }
+        now = now + Duration::from_secs(wait);
+        let given_back = GivenBack { rested: pool.to_give_back(now, 1), ended: open.get(ends).copied() };
+        for port in [1, 2, 40_000] {
+            let ask = |pool: &NatPool, given_back| {
+                let mut draw = pool.draw();
+                pool.propose(&mut draw, (client(1), port), (Protocol::Tcp, server(to)), half_open, given_back)
+            };
+            let mut done = pool.clone();
+            given_back.ended.iter().for_each(|mapping| done.release(now, mapping));
+            done.handle_timeout(now);
+            prop_assert_eq!(ask(&pool, given_back), ask(&done, GivenBack::default()));
+        }
+    }
+}
