@@ -70,7 +70,7 @@ impl Look<'_> {
     }
 
     /// Returns the number of flows in the table that do not give way to any new flow.
-    fn flows_that_stay(&self) -> u32 {
+    pub(in crate::engine) fn flows_that_stay(&self) -> u32 {
         let table = self.table();
         let ended = self.without().is_some_and(|slot| !Table::is_half_open(slot) && !table.facts(slot).state.is_over());
         table.len() - table.over() - u32::from(ended)

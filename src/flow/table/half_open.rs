@@ -29,6 +29,8 @@ const MOVED_AT_ONCE: u32 = 4;
 /// The low bits of a word that hold an entry's ticks; the bits above hold its packet counts.
 const TICK_BITS: u32 = 24;
 const TICKS: u32 = (1 << TICK_BITS) - 1;
+/// The longest timeout, about six days: an entry must be gone before its ticks begin anew.
+const MOST_TICKS: u32 = 1 << (TICK_BITS - 1);
 /// The low bits of a word that hold its service; the bits above hold its profile.
 const SERVICE_BITS: u32 = 24;
 /// The most that a packet count holds.
@@ -131,6 +133,8 @@ pub(super) struct HalfOpen {
     queues: Vec<Queue>,
     /// By profile: the queues of opening and of reset flows.
     of_profile: Box<[[u16; 2]]>,
+    /// Slots and numbers in the order of insertion; flows that have left since are skipped.
+    order: VecDeque<(u32, u32)>,
     len: u32,
     resets: u32,
     max: u32,
@@ -147,6 +151,7 @@ impl HalfOpen {
     pub(super) fn new(max: u32, ticks: impl Iterator<Item = [u32; 2]>) -> Result<Self, TryReserveError> {
         let mut queues: Vec<Queue> = Vec::new();
         let mut queue = |state: TimeoutState, ticks: u32| {
+            let ticks = ticks.min(MOST_TICKS);
             let is = |queue: &Queue| (queue.state, queue.ticks) == (state, ticks);
             let place = queues.iter().position(is).unwrap_or_else(|| {
                 queues.push(Queue { state, ticks, waiting: VecDeque::new(), len: 0 });
@@ -160,13 +165,14 @@ impl HalfOpen {
             .collect();
         Ok(HalfOpen {
             entries: super::reserved(max as usize)?,
-            free: Vec::new(),
+            free: super::reserved(max as usize)?,
             index: Index::new(max.min(FIRST_ROOM).saturating_mul(2))?,
             former: None,
             room: max.min(FIRST_ROOM),
             wide: Wide::new(max as usize * 2)?,
             queues,
             of_profile,
+            order: VecDeque::new(),
             len: 0,
             resets: 0,
             max,
@@ -234,6 +240,7 @@ impl HalfOpen {
         self.index.insert(hashes[1], slot << 1 | 1);
         self.len += 1;
         self.now = tick;
+        self.order.push_back((slot, self.number));
         self.enqueue(slot);
         slot
     }
@@ -294,6 +301,22 @@ impl HalfOpen {
         self.free.push(slot);
         self.len -= 1;
         self.leave(queue);
+        self.tidy_order();
+    }
+
+    /// Drops those that have left from the front of the order, and from all of it if most have left.
+    fn tidy_order(&mut self) {
+        let entries = &self.entries;
+        let stays = |(slot, number): &(u32, u32)| {
+            let entry = &entries[*slot as usize];
+            entry.flags & USED != 0 && entry.number == *number
+        };
+        while self.order.front().is_some_and(|first| !stays(first)) {
+            self.order.pop_front();
+        }
+        if self.order.len() > 64 + 2 * self.len as usize {
+            self.order.retain(stays);
+        }
     }
 
     fn enqueue(&mut self, slot: u32) {
@@ -323,8 +346,7 @@ impl HalfOpen {
 
     /// Returns the flow that has been in the store longest.
     pub(super) fn oldest(&self) -> Option<u32> {
-        let firsts = self.queues.iter().filter_map(|queue| queue.waiting.front());
-        firsts.max_by_key(|first| self.number.wrapping_sub(first.number)).map(|first| first.slot)
+        self.order.front().map(|(slot, _)| *slot)
     }
 
     /// Returns the tick at which a flow expires.

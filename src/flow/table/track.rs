@@ -82,6 +82,10 @@ impl Table {
         let under_way = state == TimeoutState::Reset && !ends.has_reset(from) && !segment.flags.syn();
         if under_way && tracked != Tracked::Reopen && self.is_fresh(now, index) {
             tracked = Tracked::Pass;
+            // The store cannot keep that such a segment completed the handshake, so it keeps nothing of it.
+            if let Some(slot) = Table::half(index) {
+                ends = self.half_open.ends(slot);
+            }
         }
         Track { ends, tracked }
     }
