@@ -160,7 +160,10 @@ fn a_table_without_the_memory_for_it_is_an_error_and_no_abort() {
     let replay = format!("ulimit -v 2000000 && exec \"$0\" replay --config {config} fixtures/captures/dns.pcap");
     let output = Command::new("sh").args(["-c", &replay, env!("CARGO_BIN_EXE_equipoise")]).output().unwrap();
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{}", stderr(&output));
-    assert!(stderr(&output).contains("table of 100000000 flows and 1000000 half-open flows: lower max or half-open"), "{output:?}");
+    assert!(
+        stderr(&output).contains("table of 100000000 flows and 1000000 half-open flows: lower max or half-open"),
+        "{output:?}"
+    );
 }
 
 #[test]

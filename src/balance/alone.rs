@@ -36,7 +36,9 @@ impl Balancer {
                 Err(stale) => chooser.refresh(now, roster, standings, stale),
                 Ok(pick) => {
                     chooser.drawn(roster, service, key.addresses.dst().is_ipv6(), draws);
-                    pick.and_then(|pick| pick.proposed).into_iter().for_each(|proposed| chooser.picked(proposed));
+                    pick.and_then(|pick| pick.proposed)
+                        .into_iter()
+                        .for_each(|proposed| chooser.picked(roster, proposed));
                     return pick;
                 }
             }

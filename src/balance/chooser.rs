@@ -2,46 +2,25 @@
 //!
 //! [`Chooser::choose`] changes nothing; [`Chooser::picked`] and [`Chooser::opened`] carry out the result.
 
-use super::picker::{Facts, Picker};
-use super::priority;
+use super::choice::Choice;
+use super::picker::{Own, Picker};
 use super::resource_usage::Usage;
-use super::roster::{Group, Roster};
-use super::settings::Algorithm;
+use super::roster::Roster;
 use super::standings::{News, Standings};
-use super::{Health, Pick, PickedBy};
+use super::{Pick, PickedBy};
 use crate::flow::{Key, Slot, Slots};
 use crate::ids::{ServerId, ServiceId};
-use crate::rng::{Rng, mix};
+use crate::rng::Rng;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// A server's load from this shard's flows.
 #[derive(Debug, Clone, Copy, Default)]
-struct Load {
-    flows: u32,
+pub(super) struct Load {
+    pub(super) flows: u32,
     /// Flows that it had at its last report, and flows assigned to it since.
     reported: (u32, u32),
-}
-
-/// The state of a group's algorithm.
-#[derive(Debug, Clone)]
-struct Choice {
-    /// For IPv4 and IPv6 clients.
-    families: [Family; 2],
-    /// Whether the weights must be recomputed before the next pick.
-    stale: bool,
-    /// Whether both families have the same candidates: then the first family's algorithm picks for both.
-    as_one: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Family {
-    /// Weights of all usable servers.
-    usable: Vec<u32>,
-    /// Weights in the rank that serves.
-    weights: Vec<u32>,
-    picker: Picker,
 }
 
 /// A group whose weights or window must be brought up to date before a choice ([`Chooser::refresh`]).
@@ -63,8 +42,9 @@ pub struct Proposed {
 /// What a chooser would be after something that has not been carried out; only explanations have one.
 #[derive(Debug, Clone, Default)]
 pub struct Overlay {
-    /// Groups brought up to date.
+    /// Bases and groups brought up to date.
     choices: BTreeMap<u32, Choice>,
+    own: BTreeMap<u32, [Own; 2]>,
     /// A server that has one flow fewer.
     ended: Option<ServerId>,
     /// A server whose standing has changed.
@@ -76,34 +56,40 @@ impl Overlay {
     pub fn end(&mut self, server: ServerId) {
         self.ended = Some(server);
         self.choices.clear();
+        self.own.clear();
     }
 
     /// Marks the standing of a server as changed.
     pub fn change(&mut self, server: ServerId) {
         self.changed = Some(server);
         self.choices.clear();
+        self.own.clear();
     }
 
     /// Brings a group up to date, like [`Chooser::refresh`].
     pub fn refresh(&mut self, now: Instant, chooser: &Chooser, roster: &Roster, standings: &Standings, stale: Stale) {
-        let mut choice = chooser.choices[stale.0 as usize].clone();
+        let base = roster.base(stale.0);
+        let mut choice = chooser.choices[base as usize].clone();
         let mut loads = chooser.loads.clone();
-        let is_member = |server: Option<ServerId>| server.is_some_and(|server| roster.place(stale.0, server).is_some());
+        let is_member = |server: Option<ServerId>| server.is_some_and(|server| roster.place(base, server).is_some());
         choice.stale |= is_member(self.changed);
         if let Some(server) = self.ended {
             loads[server.0 as usize].flows -= 1;
-            if let Some(place) = roster.place(stale.0, server) {
-                let (flows, usage) = (loads[server.0 as usize].flows, usage(&loads, standings, server));
+            if let Some(place) = roster.place(base, server) {
+                let (flows, usage) = (loads[server.0 as usize].flows, || usage(&loads, standings, server));
                 choice.families.iter_mut().for_each(|family| family.picker.load_changed(place, flows, usage));
             }
         }
-        choice.refresh(now, (stale.0, roster.group(stale.0)), roster, standings, &loads);
-        self.choices.insert(stale.0, choice);
+        choice.refresh(now, base, roster, standings, &loads);
+        let mut own = chooser.own[stale.0 as usize].clone();
+        choice.lead(&mut own);
+        self.choices.insert(base, choice);
+        self.own.insert(stale.0, own);
     }
 
-    fn concerns(&self, roster: &Roster, group: u32) -> bool {
-        let servers = [self.ended, self.changed].into_iter().flatten();
-        servers.into_iter().any(|server| roster.place(group, server).is_some())
+    fn concerns(&self, roster: &Roster, base: u32) -> bool {
+        let mut servers = [self.ended, self.changed].into_iter().flatten();
+        servers.any(|server| roster.place(base, server).is_some())
     }
 }
 
@@ -118,7 +104,10 @@ pub(super) struct View<'c> {
 #[derive(Debug, Clone)]
 pub struct Chooser {
     loads: Vec<Load>,
+    /// By base.
     choices: Vec<Choice>,
+    /// By group, for IPv4 and IPv6 clients.
+    own: Vec<[Own; 2]>,
     /// By group of services that share sticky slots.
     sticky: BTreeMap<u32, Slots>,
     /// The number of the first unread change.
@@ -133,9 +122,12 @@ impl Chooser {
             let slots = || Slots::new(stickiness.slots, stickiness.idle);
             sticky.entry(stickiness.group).or_insert_with(slots);
         }
+        let choices: Vec<Choice> = roster.bases().iter().map(|base| Choice::new(roster, base, seed)).collect();
+        let own = |group| choices[roster.base(group) as usize].own(roster, group, seed);
         Chooser {
             loads: vec![Load::default(); roster.servers().len()],
-            choices: roster.groups().iter().map(|group| Choice::new(roster, group, seed)).collect(),
+            own: (0..roster.groups()).map(own).collect(),
+            choices,
             sticky,
             seen: 0,
         }
@@ -174,8 +166,8 @@ impl Chooser {
     fn follow(&mut self, roster: &Roster, standings: &Standings, server: ServerId, news: News) {
         match news {
             News::Standing => {
-                for (group, _) in roster.members(server) {
-                    self.choices[*group as usize].stale = true;
+                for (base, _) in roster.members(server) {
+                    self.choices[base as usize].stale = true;
                 }
                 self.load_changed(roster, standings, server);
             }
@@ -186,9 +178,9 @@ impl Chooser {
             }
             News::Latency => {
                 let Some(latency) = standings.server(server).latency else { return };
-                for (group, place) in roster.members(server) {
-                    for family in &mut self.choices[*group as usize].families {
-                        family.picker.latency_changed(*place as usize, latency);
+                for (base, place) in roster.members(server) {
+                    for family in &mut self.choices[base as usize].families {
+                        family.picker.latency_changed(place as usize, latency);
                     }
                 }
             }
@@ -197,22 +189,22 @@ impl Chooser {
 
     /// Updates the algorithms after a server's load has changed.
     fn load_changed(&mut self, roster: &Roster, standings: &Standings, server: ServerId) {
-        let (flows, usage) = (self.flows(server), self.usage(standings, server));
-        for (group, place) in roster.members(server) {
-            for family in &mut self.choices[*group as usize].families {
-                family.picker.load_changed(*place as usize, flows, usage);
+        let Chooser { choices, loads, .. } = self;
+        let (flows, usage) = (loads[server.0 as usize].flows, || usage(loads, standings, server));
+        for (base, place) in roster.members(server) {
+            for family in &mut choices[base as usize].families {
+                family.picker.load_changed(place as usize, flows, usage);
             }
         }
     }
 
-    fn usage(&self, standings: &Standings, server: ServerId) -> Option<Usage> {
-        usage(&self.loads, standings, server)
-    }
-
     /// Brings a group's weights and window up to date.
     pub fn refresh(&mut self, now: Instant, roster: &Roster, standings: &Standings, stale: Stale) {
-        let Chooser { choices, loads, .. } = self;
-        choices[stale.0 as usize].refresh(now, (stale.0, roster.group(stale.0)), roster, standings, loads);
+        let Chooser { choices, own, loads, .. } = self;
+        let base = roster.base(stale.0);
+        let choice = &mut choices[base as usize];
+        choice.refresh(now, base, roster, standings, loads);
+        choice.lead(&mut own[stale.0 as usize]);
     }
 
     /// Chooses a server for a new flow from those that may take it and are not in `tried`; changes nothing.
@@ -233,9 +225,11 @@ impl Chooser {
     }
 
     /// Records that a proposal was picked, whether or not a flow resulted.
-    pub fn picked(&mut self, proposed: Proposed) {
-        let choice = &mut self.choices[proposed.group as usize];
-        choice.families[usize::from(proposed.family)].picker.picked(proposed.place as usize);
+    pub fn picked(&mut self, roster: &Roster, proposed: Proposed) {
+        let family = usize::from(proposed.family);
+        let choice = &mut self.choices[roster.base(proposed.group) as usize];
+        let own = &mut self.own[proposed.group as usize][family];
+        choice.families[family].picker.picked(own, proposed.place as usize);
     }
 
     /// Advances the random state of a service's algorithms for a client family.
@@ -243,9 +237,8 @@ impl Chooser {
         let groups = [Some(service.0), roster.last_resort(service.0)];
         for (group, rng) in groups.into_iter().zip(draws.0) {
             let (Some(group), Some(rng)) = (group, rng) else { continue };
-            let choice = &mut self.choices[group as usize];
-            let family = usize::from(v6 && !choice.as_one);
-            choice.families[family].picker.drawn(rng);
+            let family = usize::from(v6 && !self.choices[roster.base(group) as usize].as_one);
+            self.own[group as usize][family].drawn(rng);
         }
     }
 
@@ -262,7 +255,8 @@ impl Chooser {
         load.flows += 1;
         load.reported.1 += 1;
         let within = if by == PickedBy::LastResort { roster.last_resort(service.0) } else { Some(service.0) };
-        if let Some((within, place)) = within.and_then(|within| Some((within, roster.place(within, server)?))) {
+        let within = within.map(|group| roster.base(group));
+        if let Some((within, place)) = within.and_then(|base| Some((base, roster.place(base, server)?))) {
             for family in &mut self.choices[within as usize].families {
                 family.picker.opened(now, place);
             }
@@ -357,16 +351,22 @@ impl<'c> View<'c> {
         Ok(found.map(|(server, proposed)| Pick { server, by: PickedBy::LastResort, proposed: Some(proposed) }))
     }
 
-    fn choice(&self, group: u32) -> &'c Choice {
-        let over = self.overlay.and_then(|overlay| overlay.choices.get(&group));
-        over.unwrap_or(&self.chooser.choices[group as usize])
+    fn choice(&self, base: u32) -> &'c Choice {
+        let over = self.overlay.and_then(|overlay| overlay.choices.get(&base));
+        over.unwrap_or(&self.chooser.choices[base as usize])
+    }
+
+    fn own(&self, group: u32) -> &'c [Own; 2] {
+        let over = self.overlay.and_then(|overlay| overlay.own.get(&group));
+        over.unwrap_or(&self.chooser.own[group as usize])
     }
 
     pub(super) fn is_ready(&self, ask: &Ask<'_>, group: u32) -> bool {
-        let is_behind =
-            |overlay: &Overlay| !overlay.choices.contains_key(&group) && overlay.concerns(ask.roster, group);
-        let choice = self.choice(group);
+        let base = ask.roster.base(group);
+        let is_behind = |overlay: &Overlay| !overlay.choices.contains_key(&base) && overlay.concerns(ask.roster, base);
+        let choice = self.choice(base);
         !choice.stale
+            && choice.leads(self.own(group))
             && choice.families.iter().all(|family| family.picker.is_current(ask.now))
             && !self.overlay.is_some_and(is_behind)
     }
@@ -384,16 +384,16 @@ impl<'c> View<'c> {
         let places = &ask.roster.group(group).places;
         let flows = |place: usize| self.flows(places[place]);
         let refuses = |place: usize| self.is_full(ask.roster, places[place]) || tried.contains(&places[place]);
-        let (picker, family) = self.picker(ask, group);
-        let place = picker.propose(ask.key, draw, &flows, &refuses);
+        let (picker, own, family) = self.picker(ask, group);
+        let place = picker.propose(own, ask.key, draw, &flows, &refuses);
         Ok(place.map(|place| (places[place], Proposed { group, family, place: place as u32 })))
     }
 
-    /// Returns the algorithm that picks for a flow, and the family whose state it uses.
-    pub(super) fn picker(&self, ask: &Ask<'_>, group: u32) -> (&'c Picker, bool) {
-        let choice = self.choice(group);
+    /// Returns the algorithm that picks for a flow, the service's own part of it, and the family whose state it uses.
+    pub(super) fn picker(&self, ask: &Ask<'_>, group: u32) -> (&'c Picker, &'c Own, bool) {
+        let choice = self.choice(ask.roster.base(group));
         let v6 = ask.key.addresses.dst().is_ipv6() && !choice.as_one;
-        (&choice.families[usize::from(v6)].picker, v6)
+        (&choice.families[usize::from(v6)].picker, &self.own(group)[usize::from(v6)], v6)
     }
 
     /// Returns the number of flows of a server.
@@ -409,15 +409,16 @@ impl<'c> View<'c> {
 
     /// Returns a server's usable weight for clients of a family, and the weight that the algorithm has: 0 if servers of
     /// a better rank serve.
-    pub(super) fn weights(&self, group: u32, v6: bool, place: usize) -> (u32, u32) {
-        let family = &self.choice(group).families[usize::from(v6)];
+    pub(super) fn weights(&self, base: u32, v6: bool, place: usize) -> (u32, u32) {
+        let family = &self.choice(base).families[usize::from(v6)];
         (family.usable[place], family.weights[place])
     }
 
     /// Returns why a client does not return to its previous server; none if it does.
     pub(super) fn why_not_sticky(&self, ask: &Ask<'_>, slot: Slot) -> Option<NotSticky> {
-        let Some(place) = ask.roster.place(ask.service.0, slot.server) else { return Some(NotSticky::Elsewhere) };
-        if self.weights(ask.service.0, ask.key.addresses.dst().is_ipv6(), place).0 == 0 {
+        let base = ask.roster.base(ask.service.0);
+        let Some(place) = ask.roster.place(base, slot.server) else { return Some(NotSticky::Elsewhere) };
+        if self.weights(base, ask.key.addresses.dst().is_ipv6(), place).0 == 0 {
             Some(NotSticky::Unusable)
         } else if self.is_full(ask.roster, slot.server) {
             Some(NotSticky::Full)
@@ -445,66 +446,7 @@ pub(super) enum NotSticky {
     WasAway,
 }
 
-fn usage(loads: &[Load], standings: &Standings, server: ServerId) -> Option<Usage> {
+pub(super) fn usage(loads: &[Load], standings: &Standings, server: ServerId) -> Option<Usage> {
     let (flows_then, given_since) = loads[server.0 as usize].reported;
     standings.server(server).report.map(|report| Usage { load: report.load, flows_then, given_since })
-}
-
-impl Choice {
-    fn new(roster: &Roster, group: &Group, seed: u64) -> Self {
-        let service = &roster.services()[group.service as usize];
-        let names: Vec<&str> = group.places.iter().map(|place| roster.server(*place).name.as_str()).collect();
-        let own = mix(service.name.bytes().fold(seed, |hash, byte| mix(hash ^ u64::from(byte))));
-        let family = || Family {
-            usable: vec![0; names.len()],
-            weights: vec![0; names.len()],
-            picker: Picker::new(group.algorithm, &service.tuning, &names, own, seed),
-        };
-        Choice { families: [family(), family()], stale: true, as_one: false }
-    }
-
-    /// Computes which servers may be picked.
-    fn refresh(
-        &mut self,
-        now: Instant,
-        (at, group): (u32, &Group),
-        roster: &Roster,
-        standings: &Standings,
-        loads: &[Load],
-    ) {
-        if self.stale {
-            self.stale = false;
-            self.weigh(now, (at, group), roster, standings);
-            let places = &group.places;
-            let facts = Facts {
-                flows: &|place| loads[places[place].0 as usize].flows,
-                latency: &|place| standings.server(places[place]).latency,
-                usage: &|place| usage(loads, standings, places[place]),
-            };
-            let families = if self.as_one { &mut self.families[..1] } else { &mut self.families[..] };
-            for Family { picker, weights, .. } in families {
-                picker.set_weights(weights, &facts);
-            }
-        }
-        self.families.iter_mut().for_each(|family| family.picker.advance(now));
-    }
-
-    fn weigh(&mut self, now: Instant, (at, group): (u32, &Group), roster: &Roster, standings: &Standings) {
-        for (v6, family) in self.families.iter_mut().enumerate() {
-            for (place, server) in group.places.iter().enumerate() {
-                let (state, slow_start) = (standings.server(*server), roster.server(*server).slow_start);
-                let health = standings.health(at, v6, place);
-                let may = group.reached[v6][place] && health == Health::Up && state.is_open(now);
-                family.usable[place] = match (may, group.algorithm) {
-                    (false, _) => 0,
-                    // A load in percent is relative to the server's capacity: its weight would count twice.
-                    (true, Algorithm::ResourceUsage) => state.step(now, slow_start),
-                    (true, _) => state.units(now, slow_start),
-                };
-            }
-            family.weights.copy_from_slice(&family.usable);
-            priority::keep_first_group(&mut family.weights, |place| group.ranks[place]);
-        }
-        self.as_one = self.families[0].weights == self.families[1].weights;
-    }
 }

@@ -15,6 +15,8 @@ pub(super) struct ConnectionRate {
     weights: Vec<u32>,
     /// New flows in each part, the current one at `part % PARTS`.
     counts: Vec<[u32; PARTS]>,
+    /// By part: the places that have new flows in it, so that a part leaves at the cost of its own flows.
+    busy: [Vec<u32>; PARTS],
     /// The number of the current part, counted from time zero.
     part: u64,
     part_nanos: u64,
@@ -28,6 +30,7 @@ impl ConnectionRate {
             loads: Tournament::new(places, first),
             weights: vec![0; places],
             counts: vec![[0; PARTS]; places],
+            busy: Default::default(),
             part: 0,
             part_nanos: (nanos / PARTS as u64).max(1),
         }
@@ -47,7 +50,11 @@ impl ConnectionRate {
     /// Counts a new flow, however its server was chosen.
     pub(super) fn opened(&mut self, now: Instant, place: usize) {
         self.slide(now);
-        self.counts[place][self.part as usize % PARTS] += 1;
+        let part = self.part as usize % PARTS;
+        if self.counts[place][part] == 0 {
+            self.busy[part].push(place as u32);
+        }
+        self.counts[place][part] += 1;
         self.changed(place);
     }
 
@@ -77,16 +84,17 @@ impl ConnectionRate {
         if part <= self.part {
             return;
         }
-        let gone = part - self.part;
-        for counts in &mut self.counts {
-            if gone >= PARTS as u64 {
-                *counts = [0; PARTS];
-            } else {
-                (1..=gone).for_each(|step| counts[(self.part + step) as usize % PARTS] = 0);
+        let gone = (part - self.part).min(PARTS as u64);
+        for step in 1..=gone {
+            let leaving = (self.part + step) as usize % PARTS;
+            let mut busy = std::mem::take(&mut self.busy[leaving]);
+            for place in busy.drain(..).map(|place| place as usize) {
+                self.counts[place][leaving] = 0;
+                self.changed(place);
             }
+            self.busy[leaving] = busy;
         }
         self.part = part;
-        (0..self.counts.len()).for_each(|place| self.changed(place));
     }
 }
 

@@ -2,7 +2,7 @@
 //! reason why they are not candidates, and what the algorithm compares.
 
 use super::chooser::{Ask, Chooser, NotSticky, Stale, View};
-use super::picker::Picker;
+use super::picker::{Own, Picker};
 use super::resource_usage::{Usage, estimate};
 use super::server::STEPS;
 use super::{Admin, Algorithm, Health, ServerState};
@@ -77,7 +77,8 @@ impl Chooser {
         let group = if last_resort { ask.roster.last_resort(ask.service.0)? } else { ask.service.0 };
         let (view, places) = (View::new(self, ask), &ask.roster.group(group).places);
         let refuses = |place: usize| view.is_full(ask.roster, places[place]);
-        Some(view.picker(ask, group).0.arithmetic(ask, places, &refuses))
+        let (picker, own, _) = view.picker(ask, group);
+        Some(picker.arithmetic(own, ask, places, &refuses))
     }
 }
 
@@ -86,9 +87,10 @@ impl View<'_> {
         let (roster, v6) = (ask.roster.group(group), ask.key.addresses.dst().is_ipv6());
         let server = roster.places[place];
         let state = ask.standings.state(ask.roster, ask.now, server);
-        let health = ask.standings.health(group, usize::from(v6), place);
+        let base = ask.roster.base(group);
+        let health = ask.standings.health(base, usize::from(v6), place);
         let flows = self.flows(server);
-        let (usable, weight) = self.weights(group, v6, place);
+        let (usable, weight) = self.weights(base, v6, place);
         let out = if !roster.reached[usize::from(v6)][place] {
             Some(format!("no address for {} clients", if v6 { "IPv6" } else { "IPv4" }))
         } else if state.admin != Admin::Enabled {
@@ -115,12 +117,12 @@ impl View<'_> {
 
     fn score(&self, ask: &Ask<'_>, group: u32, place: usize, shares: &[f64]) -> Option<String> {
         let server = ask.roster.group(group).places[place];
-        let (picker, family) = self.picker(ask, group);
-        let weight = self.weights(group, family, place).1;
+        let (picker, own, family) = self.picker(ask, group);
+        let weight = self.weights(ask.roster.base(group), family, place).1;
         let usage = super::chooser::usage_of(self, ask, server);
         match picker {
             Picker::Maglev(..) => Some(format!("{:.2} % of the table", shares.get(place)? * 100.0)),
-            _ => picker.score(place, weight, (self.flows(server), usage), ask),
+            _ => picker.score(own, (place, weight), (self.flows(server), usage), ask),
         }
     }
 }
@@ -133,13 +135,20 @@ fn whole(units: u32) -> String {
 
 impl Picker {
     /// Returns what the algorithm compares for a candidate, in words and figures.
-    fn score(&self, place: usize, weight: u32, load: (u32, Option<Usage>), ask: &Ask<'_>) -> Option<String> {
+    fn score(
+        &self,
+        own: &Own,
+        (place, weight): (usize, u32),
+        load: (u32, Option<Usage>),
+        ask: &Ask<'_>,
+    ) -> Option<String> {
         let per_weight = |load: f64| load / (f64::from(weight.max(1)) / f64::from(STEPS));
         let (flows, usage) = load;
         Some(match self {
-            Picker::RoundRobin(robin) => {
-                format!("due in {:.4} rounds", rounds(robin.due_in(place)?))
-            }
+            Picker::RoundRobin(schedule) => match own {
+                Own::Position(position) => format!("due in {:.4} rounds", rounds(position.due_in(schedule, place)?)),
+                _ => return None,
+            },
             Picker::LeastConnections(_) | Picker::TwoChoices(_) => {
                 let each = per_weight(f64::from(flows) + 1.0);
                 format!("({flows} + 1) flows / weight {} = {each:.4}", whole(weight))
@@ -165,7 +174,9 @@ impl Picker {
                 format!("{what} {:.3} ms / weight {} = {each:.4}", millis(latency), whole(weight))
             }
             Picker::ResourceUsage(all) => match (all.waits_with(), usage) {
-                (Some(robin), _) => format!("due in {:.4} rounds", rounds(robin.due_in(place)?)),
+                (Some((schedule, position)), _) => {
+                    format!("due in {:.4} rounds", rounds(position.due_in(schedule, place)?))
+                }
                 (None, Some(usage)) => format!(
                     "load {} % + {} flows since = {:.3} %",
                     usage.load,
@@ -178,13 +189,13 @@ impl Picker {
     }
 
     /// Returns how the algorithm chooses, in words.
-    fn arithmetic(&self, ask: &Ask<'_>, places: &[ServerId], refuses: &dyn Fn(usize) -> bool) -> String {
+    fn arithmetic(&self, own: &Own, ask: &Ask<'_>, places: &[ServerId], refuses: &dyn Fn(usize) -> bool) -> String {
         match self {
             Picker::RoundRobin(_) if ask.roster.service(ask.service).algorithm == Algorithm::Priority => {
                 "of the servers of the best priority that any usable server has, the one that is due first".into()
             }
             Picker::RoundRobin(_) => {
-                "the server that is due first: each is due every 1/weight of a round, from its last turn on".into()
+                "the server that is due first: each is due every 1/weight of a round".into()
             }
             Picker::LeastConnections(_) => {
                 "the fewest flows per weight, counting the new one; among equals the one picked longest ago".into()
@@ -194,15 +205,16 @@ impl Picker {
             }
             Picker::Random(_) => "drawn at random, as likely as the weight".into(),
             Picker::TwoChoices(two) => {
-                let drawn = two.drawn_from(&mut two.random().draw(), refuses);
+                let drawn = two.drawn_from(&mut own.draw(), refuses);
                 let name = |place: usize| ask.roster.server(places[place]).name.clone();
                 let drawn = drawn.map_or(String::new(), |(one, other)| format!(": {} and {}", name(one), name(other)));
                 format!("two are drawn at random, as likely as the weight{drawn}; the less loaded of them")
             }
-            Picker::SourceHash(_, hash, prefixes) => {
+            Picker::SourceHash(source, hash, prefixes) => {
                 let client = prefixes.of(ask.key.addresses.src());
                 let hashed = hash.client(ask.key.addresses.src(), prefixes);
-                format!("client {client} hashes to {hashed:016x}; the server that draws the highest number for it")
+                let within = if source.has_tables() { "; it draws a table of servers, and of these" } else { ";" };
+                format!("client {client} hashes to {hashed:016x}{within} the server that draws the highest number for it")
             }
             Picker::Maglev(maglev, hash, prefixes) => {
                 let (what, hashed) = match prefixes {

@@ -8,11 +8,18 @@ use crate::time::Duration;
 /// Smoothed round trips divided by weight.
 #[derive(Debug, Clone)]
 pub(super) struct LeastLatency {
+    /// Of the servers that have been measured.
     loads: Tournament,
+    /// Of the others, the heaviest first: their round trip is the average, whatever that is at the moment.
+    unmeasured: Tournament,
     weights: Vec<u32>,
     latencies: Vec<Option<u64>>,
-    /// How many places were never measured.
-    unmeasured: usize,
+    /// Sum and number of the known round trips.
+    known: (u128, u64),
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX >> 1)
 }
 
 impl LeastLatency {
@@ -20,49 +27,44 @@ impl LeastLatency {
     pub(super) fn new(places: usize, first: usize) -> Self {
         LeastLatency {
             loads: Tournament::new(places, first),
+            unmeasured: Tournament::new(places, first),
             weights: vec![0; places],
             latencies: vec![None; places],
-            unmeasured: places,
+            known: (0, 0),
         }
     }
 
     /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32], latency: impl Fn(usize) -> Option<Duration>) {
         self.weights.copy_from_slice(weights);
-        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX >> 1);
-        for (place, known) in self.latencies.iter_mut().enumerate() {
-            *known = latency(place).map(nanos);
-        }
-        self.unmeasured = self.latencies.iter().filter(|latency| latency.is_none()).count();
-        let average = self.average();
         for place in 0..weights.len() {
-            self.set(place, self.latencies[place].unwrap_or(average));
+            self.set(place, latency(place).map(nanos));
         }
     }
 
-    fn set(&mut self, place: usize, nanos: u64) {
+    fn set(&mut self, place: usize, latency: Option<u64>) {
+        let before = std::mem::replace(&mut self.latencies[place], latency);
+        self.known.0 = self.known.0 - u128::from(before.unwrap_or(0)) + u128::from(latency.unwrap_or(0));
+        self.known.1 = self.known.1 - u64::from(before.is_some()) + u64::from(latency.is_some());
         let weight = self.weights[place];
-        self.loads.set(place, (weight > 0).then(|| share(nanos + 1, weight)));
+        let measured = latency.filter(|_| weight > 0).map(|nanos| share(nanos + 1, weight));
+        self.loads.set(place, measured);
+        let waits = weight > 0 && latency.is_none();
+        self.unmeasured.set(place, waits.then(|| u128::from(u32::MAX - weight)));
     }
 
     /// Sets a server's round trip.
     pub(super) fn changed(&mut self, place: usize, latency: Duration) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX >> 1);
-        let was_measured = self.latencies[place].replace(nanos).is_some();
-        self.unmeasured -= usize::from(!was_measured);
-        self.set(place, nanos);
-        if self.unmeasured > 0 {
-            let average = self.average();
-            let unmeasured = |place: &usize| self.latencies[*place].is_none();
-            for place in (0..self.latencies.len()).filter(unmeasured).collect::<Vec<_>>() {
-                self.set(place, average);
-            }
-        }
+        self.set(place, Some(nanos(latency)));
     }
 
     /// Returns the server with the least latency.
     pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        self.loads.least(refuses)
+        let (one, other) = (self.loads.least(refuses), self.unmeasured.least(refuses));
+        let (Some(measured), Some(unmeasured)) = (one, other) else { return one.or(other) };
+        let average = share(self.average() + 1, self.weights[unmeasured]);
+        let first = (self.loads.load(measured), self.loads.turn(measured));
+        Some(if first < (Some(average), self.loads.turn(unmeasured)) { measured } else { unmeasured })
     }
 
     /// Returns whether a server has been measured.
@@ -76,14 +78,13 @@ impl LeastLatency {
     }
 
     fn average(&self) -> u64 {
-        let measured = || self.latencies.iter().flatten();
-        let sum: u128 = measured().map(|nanos| u128::from(*nanos)).sum();
-        u64::try_from(sum / (measured().count().max(1) as u128)).unwrap_or(u64::MAX)
+        u64::try_from(self.known.0 / u128::from(self.known.1.max(1))).unwrap_or(u64::MAX)
     }
 
     /// Records that a proposal was picked: it comes last in ties.
     pub(super) fn picked(&mut self, place: usize) {
         self.loads.picked(place);
+        self.unmeasured.picked(place);
     }
 }
 

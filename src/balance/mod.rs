@@ -6,6 +6,7 @@
 //! passive hold, not in maintenance, and below its flow limit.
 
 mod alone;
+mod choice;
 mod chooser;
 mod connection_rate;
 mod explain;

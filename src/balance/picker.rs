@@ -10,7 +10,7 @@ use super::least_latency::LeastLatency;
 use super::maglev::Maglev;
 use super::random::Random;
 use super::resource_usage::{ResourceUsage, Usage};
-use super::round_robin::RoundRobin;
+use super::round_robin::{Position, Schedule};
 use super::settings::{Algorithm, Prefixes, Tuning};
 use super::source_hash::SourceHash;
 use super::two_choices::TwoChoices;
@@ -18,10 +18,10 @@ use crate::flow::Key;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 
-/// One algorithm over one family of its servers' addresses.
+/// One algorithm over one family of its servers' addresses: the part that all services of a pool share.
 #[derive(Debug, Clone)]
 pub(super) enum Picker {
-    RoundRobin(RoundRobin),
+    RoundRobin(Schedule),
     LeastConnections(LeastConnections),
     ConnectionRate(ConnectionRate),
     Random(Random),
@@ -32,6 +32,58 @@ pub(super) enum Picker {
     ResourceUsage(ResourceUsage),
 }
 
+/// The part of an algorithm that each service has for itself.
+#[derive(Debug, Clone)]
+pub(super) enum Own {
+    Nothing,
+    Position(Position),
+    Random(Rng),
+}
+
+impl Own {
+    /// Creates the part of a service whose own seed is `seed`. `first` is the server that comes first, with the weight
+    /// that the schedule gives it.
+    pub(super) fn new(picker: &Picker, seed: u64, first: (usize, u32)) -> Self {
+        match picker {
+            Picker::RoundRobin(schedule) => Own::Position(Position::new(schedule, first.0, first.1)),
+            Picker::Random(_) | Picker::TwoChoices(_) => Own::Random(Rng::new(seed)),
+            _ => Own::Nothing,
+        }
+    }
+
+    /// Returns whether it knows the weights of its algorithm.
+    #[inline]
+    pub(super) fn is_current(&self, picker: &Picker) -> bool {
+        !matches!((self, picker), (Own::Position(own), Picker::RoundRobin(all)) if !own.is_current(all))
+    }
+
+    /// Follows a change of the weights.
+    pub(super) fn follow(&mut self, picker: &Picker) {
+        if let (Own::Position(own), Picker::RoundRobin(all)) = (self, picker) {
+            own.follow(all);
+        }
+    }
+
+    /// Returns the random state that proposals start from.
+    pub(super) fn draw(&self) -> Rng {
+        match self {
+            Own::Random(rng) => rng.clone(),
+            _ => Rng::new(0),
+        }
+    }
+
+    /// Advances the random state to where proposals ended.
+    pub(super) fn drawn(&mut self, rng: Rng) {
+        debug_assert!(matches!(self, Own::Random(_)), "this algorithm draws nothing");
+        *self = Own::Random(rng);
+    }
+}
+
+/// Returns the place that comes first; without a seed shared by all, that is the first.
+pub(super) fn first_place(places: usize, seed: u64, agreed: u64) -> usize {
+    if agreed == 0 { 0 } else { (seed % places.max(1) as u64) as usize }
+}
+
 /// The state of servers that algorithms are given, by place.
 pub(super) struct Facts<'f> {
     pub(super) flows: &'f dyn Fn(usize) -> u32,
@@ -40,21 +92,26 @@ pub(super) struct Facts<'f> {
 }
 
 impl Picker {
-    /// Creates the algorithm over the servers of these names, none of them a candidate. `seed` is the service's own;
-    /// `agreed` seeds everything that two gateways must agree on. If `agreed` is 0, the first server comes first.
-    pub(super) fn new(algorithm: Algorithm, tuning: &Tuning, names: &[&str], seed: u64, agreed: u64) -> Self {
+    /// Creates the algorithm over the servers of these names, configured weights and kinds, none of them a candidate. `seed` is that of the
+    /// first service that uses it; `agreed` seeds everything that two gateways must agree on.
+    pub(super) fn new<K: Ord>(
+        (algorithm, tuning): (Algorithm, &Tuning),
+        (names, weights, kinds): (&[&str], impl Iterator<Item = u16>, impl Iterator<Item = K>),
+        (seed, agreed): (u64, u64),
+    ) -> Self {
         let places = names.len();
-        let first = if agreed == 0 { 0 } else { (seed % places.max(1) as u64) as usize };
+        let first = first_place(places, seed, agreed);
         let hash = Hash::new(agreed);
         let strings = || names.iter().copied();
         match algorithm {
-            Algorithm::RoundRobin | Algorithm::Priority => Picker::RoundRobin(RoundRobin::new(places, first)),
+            Algorithm::RoundRobin | Algorithm::Priority => Picker::RoundRobin(Schedule::new(kinds)),
             Algorithm::LeastConnections => Picker::LeastConnections(LeastConnections::new(places, first)),
             Algorithm::ConnectionRate => Picker::ConnectionRate(ConnectionRate::new(places, first, tuning.rate_window)),
-            Algorithm::Random => Picker::Random(Random::new(seed)),
-            Algorithm::TwoChoices => Picker::TwoChoices(TwoChoices::new(places, seed)),
+            Algorithm::Random => Picker::Random(Random::default()),
+            Algorithm::TwoChoices => Picker::TwoChoices(TwoChoices::new(places)),
             Algorithm::SourceHash => {
-                Picker::SourceHash(SourceHash::new(hash, strings()), hash, tuning.hash.unwrap_or(Prefixes::ADDRESS))
+                let source = SourceHash::new(hash, strings(), weights);
+                Picker::SourceHash(source, hash, tuning.hash.unwrap_or(Prefixes::ADDRESS))
             }
             Algorithm::Maglev => Picker::Maglev(Maglev::new(hash, strings(), tuning.maglev_table), hash, tuning.hash),
             Algorithm::LeastLatency => Picker::LeastLatency(LeastLatency::new(places, first)),
@@ -93,6 +150,7 @@ impl Picker {
     /// so from `draw`, which continues from an earlier proposal of the same look.
     pub(super) fn propose(
         &self,
+        own: &Own,
         key: &Key,
         draw: &mut Option<Rng>,
         flows: &dyn Fn(usize) -> u32,
@@ -100,11 +158,14 @@ impl Picker {
     ) -> Option<usize> {
         let client = key.addresses.src();
         match self {
-            Picker::RoundRobin(robin) => robin.propose(refuses),
+            Picker::RoundRobin(schedule) => match own {
+                Own::Position(position) => position.propose(schedule, refuses),
+                _ => None,
+            },
             Picker::LeastConnections(least) => least.propose(refuses),
             Picker::ConnectionRate(rate) => rate.propose(refuses),
-            Picker::Random(random) => random.propose(draw.get_or_insert_with(|| random.draw()), refuses),
-            Picker::TwoChoices(two) => two.propose(draw.get_or_insert_with(|| two.random().draw()), flows, refuses),
+            Picker::Random(random) => random.propose(draw.get_or_insert_with(|| own.draw()), refuses),
+            Picker::TwoChoices(two) => two.propose(draw.get_or_insert_with(|| own.draw()), flows, refuses),
             Picker::SourceHash(source, hash, prefixes) => source.pick(hash.client(client, prefixes), refuses),
             Picker::Maglev(maglev, hash, None) => maglev.pick(hash.flow(key), refuses),
             Picker::Maglev(maglev, hash, Some(prefixes)) => maglev.pick(hash.client(client, prefixes), refuses),
@@ -114,9 +175,13 @@ impl Picker {
     }
 
     /// Records that a proposal was picked, whether or not a flow resulted.
-    pub(super) fn picked(&mut self, place: usize) {
+    pub(super) fn picked(&mut self, own: &mut Own, place: usize) {
         match self {
-            Picker::RoundRobin(robin) => robin.picked(place),
+            Picker::RoundRobin(schedule) => {
+                if let Own::Position(position) = own {
+                    position.picked(schedule, place);
+                }
+            }
             Picker::LeastConnections(least) => least.picked(place),
             Picker::ConnectionRate(rate) => rate.picked(place),
             Picker::LeastLatency(least) => least.picked(place),
@@ -125,16 +190,7 @@ impl Picker {
         }
     }
 
-    /// Advances the random state to where proposals ended.
-    pub(super) fn drawn(&mut self, rng: Rng) {
-        match self {
-            Picker::Random(random) => random.drawn(rng),
-            Picker::TwoChoices(two) => two.drawn(rng),
-            _ => debug_assert!(false, "this algorithm draws nothing"),
-        }
-    }
-
-    /// Records a flow that this service assigned to a server, however it was chosen.
+    /// Records a flow that a service assigned to a server, however it was chosen.
     pub(super) fn opened(&mut self, now: Instant, place: usize) {
         if let Picker::ConnectionRate(rate) = self {
             rate.opened(now, place);
@@ -142,10 +198,10 @@ impl Picker {
     }
 
     /// Updates the load of a server.
-    pub(super) fn load_changed(&mut self, place: usize, flows: u32, usage: Option<Usage>) {
+    pub(super) fn load_changed(&mut self, place: usize, flows: u32, usage: impl Fn() -> Option<Usage>) {
         match self {
             Picker::LeastConnections(least) => least.changed(place, flows),
-            Picker::ResourceUsage(all) => all.changed(place, usage),
+            Picker::ResourceUsage(all) => all.changed(place, usage()),
             _ => {}
         }
     }

@@ -4,7 +4,8 @@
 //! picks.
 
 use super::least_connections::share;
-use super::round_robin::RoundRobin;
+use super::round_robin::{Position, Schedule};
+use super::server::STEPS;
 use super::tournament::Tournament;
 
 /// A server's last report, and the flows since then.
@@ -29,25 +30,30 @@ pub(super) struct ResourceUsage {
     has_reported: Vec<bool>,
     /// Candidates without a valid report.
     silent: usize,
-    until_all_have_reported: RoundRobin,
+    until_all_have_reported: (Schedule, Position),
 }
 
 impl ResourceUsage {
     /// Creates the algorithm over `places`; the server at `first` wins the first tie.
     pub(super) fn new(places: usize, first: usize) -> Self {
+        // Weights count for nothing here: all servers are of one kind.
+        let schedule = Schedule::new((0..places).map(|_| ()));
+        let position = Position::new(&schedule, first, STEPS);
         ResourceUsage {
             loads: Tournament::new(places, first),
             weights: vec![0; places],
             has_reported: vec![false; places],
             silent: 0,
-            until_all_have_reported: RoundRobin::new(places, first),
+            until_all_have_reported: (schedule, position),
         }
     }
 
     /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32], report: impl Fn(usize) -> Option<Usage>) {
         self.weights.copy_from_slice(weights);
-        self.until_all_have_reported.set_weights(weights);
+        let (schedule, position) = &mut self.until_all_have_reported;
+        schedule.set_weights(weights);
+        position.follow(schedule);
         self.silent = 0;
         for (place, weight) in weights.iter().enumerate() {
             self.has_reported[place] = false;
@@ -70,16 +76,18 @@ impl ResourceUsage {
 
     /// Returns the server with the least load.
     pub(super) fn propose(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        if self.silent > 0 { self.until_all_have_reported.propose(refuses) } else { self.loads.least(refuses) }
+        let (schedule, position) = &self.until_all_have_reported;
+        if self.silent > 0 { position.propose(schedule, refuses) } else { self.loads.least(refuses) }
     }
 
     /// Records that a proposal was picked: it comes last in ties.
     pub(super) fn picked(&mut self, place: usize) {
-        if self.silent > 0 { self.until_all_have_reported.picked(place) } else { self.loads.picked(place) }
+        let (schedule, position) = &mut self.until_all_have_reported;
+        if self.silent > 0 { position.picked(schedule, place) } else { self.loads.picked(place) }
     }
 
     /// Returns the round robin that picks while any candidate has not reported; none once all have.
-    pub(super) fn waits_with(&self) -> Option<&RoundRobin> {
+    pub(super) fn waits_with(&self) -> Option<&(Schedule, Position)> {
         (self.silent > 0).then_some(&self.until_all_have_reported)
     }
 }

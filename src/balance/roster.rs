@@ -4,23 +4,58 @@
 
 use super::priority;
 use super::settings::{
-    Algorithm, LastResort, OnDown, Passive, PoolSettings, Protocol, ServerSettings, ServiceSettings,
+    Algorithm, LastResort, OnDown, Passive, PoolSettings, Prefixes, Protocol, ServerSettings, ServiceSettings,
 };
 use crate::ids::{PoolId, ServerId, ServiceId};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The servers that one algorithm chooses among: those of a service's pool, or those of its last resort.
+/// The servers that one algorithm chooses among, whichever services ask: everything that is equal for all services of
+/// one pool with the same algorithm. Thus state by service and server exists nowhere.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Group {
-    /// The service.
+pub(super) struct Base {
+    /// The first service that uses it; all others reach the servers in the same way and at the same ports.
     pub(super) service: u32,
     pub(super) algorithm: Algorithm,
+    pub(super) pool: PoolId,
     /// Servers by place, that is, in pool order.
     pub(super) places: Vec<ServerId>,
     /// By place: backups rank after all others, then by configured rank.
     pub(super) ranks: Vec<(bool, u16)>,
     /// By place, for IPv4 and IPv6 clients: whether the server has an address for them.
     pub(super) reached: [Vec<bool>; 2],
+}
+
+/// What tells apart two bases of one pool.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    pool: u32,
+    algorithm: Algorithm,
+    /// The parameters that the algorithm reads.
+    tuning: (u128, u32, Option<Prefixes>),
+    /// With full NAT for all clients: the families of the NAT pool.
+    across: Option<[bool; 2]>,
+    /// The ports by family whose health counts, for servers without and with a port of their own.
+    ports: [[Vec<u16>; 2]; 2],
+}
+
+impl Kind {
+    fn new(service: &ServiceSettings, algorithm: Algorithm, pool: PoolId, by_port: bool) -> Self {
+        let tuning = &service.tuning;
+        let ports = |port| [false, true].map(|v6| if by_port { server_ports(service, port, v6) } else { Vec::new() });
+        Kind {
+            pool: pool.0,
+            algorithm,
+            tuning: match algorithm {
+                Algorithm::ConnectionRate => (tuning.rate_window.as_nanos(), 0, None),
+                Algorithm::SourceHash => (0, 0, tuning.hash),
+                Algorithm::Maglev => (0, tuning.maglev_table, tuning.hash),
+                _ => (0, 0, None),
+            },
+            across: service.across(),
+            ports: [ports(None), ports(Some(1))],
+        }
+    }
 }
 
 /// Services, pools and servers as configured.
@@ -30,48 +65,68 @@ pub struct Roster {
     servers: Vec<ServerSettings>,
     /// By server: the passive-hold settings of its pool, if any.
     passive: Vec<Option<Passive>>,
-    /// One per service, then one per last resort.
-    groups: Vec<Group>,
+    bases: Vec<Base>,
+    /// By group, one per service, then one per last resort: its base, and its service.
+    groups: Vec<(u32, u32)>,
     /// By service: the group of its last resort.
     last_resorts: Vec<Option<u32>>,
-    /// By server: the groups that it belongs to, and its place in each.
-    members: Vec<Vec<(u32, u32)>>,
+    /// By server: the pool that lists it, and its place there; a removed server is in none.
+    homes: Vec<Option<(u32, u32)>>,
+    /// By pool.
+    bases_of: Vec<Vec<u32>>,
     resets_tcp: bool,
 }
 
 impl Roster {
     /// Links the settings; the pools of `services` and the servers of `pools` are indices into the other lists.
     pub fn new(services: &[ServiceSettings], pools: &[PoolSettings], servers: &[ServerSettings]) -> Self {
-        let pool = |id: PoolId| &pools[id.0 as usize];
-        let group = |(at, service): (u32, &ServiceSettings), algorithm, id| {
-            let places = pool(id).servers.clone();
-            let of = |place: &ServerId| &servers[place.0 as usize];
-            let reached = [false, true].map(|v6| places.iter().map(|p| service.reach(of(p), v6).is_some()).collect());
-            let ranks = places.iter().map(|place| priority::group(algorithm, of(place))).collect();
-            Group { service: at, algorithm, ranks, reached, places }
+        Roster::with_health_by(services, pools, servers, |_| true)
+    }
+
+    /// Like [`Roster::new`]; `by_port` tells whether the ports of one server of a pool may differ in health. Where they
+    /// cannot, services at different ports share their state.
+    pub fn with_health_by(
+        services: &[ServiceSettings],
+        pools: &[PoolSettings],
+        servers: &[ServerSettings],
+        by_port: impl Fn(PoolId) -> bool,
+    ) -> Self {
+        let mut known = HashMap::new();
+        let (mut bases, mut bases_of) = (Vec::new(), vec![Vec::new(); pools.len()]);
+        let mut base = |(at, service): (u32, &ServiceSettings), algorithm, id: PoolId| {
+            let kind = Kind::new(service, algorithm, id, by_port(id));
+            *known.entry(kind).or_insert_with(|| {
+                bases_of[id.0 as usize].push(bases.len() as u32);
+                bases.push(Base::new((at, service), algorithm, (id, &pools[id.0 as usize]), servers));
+                bases.len() as u32 - 1
+            })
         };
-        let mut groups: Vec<Group> = (0..).zip(services).map(|s| group(s, s.1.algorithm, s.1.pool)).collect();
+        let mut groups: Vec<(u32, u32)> =
+            (0..).zip(services).map(|s| (base(s, s.1.algorithm, s.1.pool), s.0)).collect();
         let mut last_resorts = vec![None; services.len()];
         for (service, place) in (0..).zip(services).zip(&mut last_resorts) {
             if let LastResort::Pool(id) = service.1.last_resort {
                 *place = Some(groups.len() as u32);
-                groups.push(group(service, Algorithm::RoundRobin, id));
+                groups.push((base(service, Algorithm::RoundRobin, id), service.0));
             }
         }
-        let mut members = vec![Vec::new(); servers.len()];
-        for (at, group) in (0..).zip(&groups) {
-            for (place, server) in (0..).zip(&group.places) {
-                members[server.0 as usize].push((at, place));
+        let mut homes = vec![None; servers.len()];
+        for (at, pool) in (0..).zip(pools) {
+            for (place, server) in (0..).zip(&pool.servers) {
+                debug_assert_eq!(homes[server.0 as usize], None, "a server is in one pool");
+                homes[server.0 as usize] = Some((at, place));
             }
         }
         Roster {
             resets_tcp: services.iter().any(|service| service.on_down(Protocol::Tcp) == OnDown::Reset),
-            passive: servers.iter().map(|server| pool(server.pool).passive.clone()).collect(),
+            passive: servers.iter().map(|server| pools[server.pool.0 as usize].passive.clone()).collect(),
             services: services.to_vec(),
             servers: servers.to_vec(),
+            bases,
             groups,
             last_resorts,
-            members,
+            homes,
+            bases_of,
         }
     }
 
@@ -125,13 +180,30 @@ impl Roster {
         groups.into_iter().flatten().flat_map(|group| self.group(group).places.iter().copied())
     }
 
-    pub(super) fn groups(&self) -> &[Group] {
-        &self.groups
+    pub(super) fn bases(&self) -> &[Base] {
+        &self.bases
     }
 
+    /// Returns the number of groups: one per service, and one per last resort.
+    pub(super) fn groups(&self) -> u32 {
+        self.groups.len() as u32
+    }
+
+    /// Returns the service of a group.
+    pub(super) fn service_of(&self, group: u32) -> &ServiceSettings {
+        &self.services[self.groups[group as usize].1 as usize]
+    }
+
+    /// Returns the number of a group's base.
     #[inline]
-    pub(super) fn group(&self, group: u32) -> &Group {
-        &self.groups[group as usize]
+    pub(super) fn base(&self, group: u32) -> u32 {
+        self.groups[group as usize].0
+    }
+
+    /// Returns a group's base.
+    #[inline]
+    pub(super) fn group(&self, group: u32) -> &Base {
+        &self.bases[self.base(group) as usize]
     }
 
     #[inline]
@@ -139,15 +211,32 @@ impl Roster {
         self.last_resorts[service as usize]
     }
 
-    /// Returns the groups that a server belongs to, and its place in each.
+    /// Returns the bases that a server belongs to, and its place in each.
     #[inline]
-    pub(super) fn members(&self, server: ServerId) -> &[(u32, u32)] {
-        &self.members[server.0 as usize]
+    pub(super) fn members(&self, server: ServerId) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let homes = self.homes[server.0 as usize].iter(); // at most one
+        homes.flat_map(|(pool, place)| self.bases_of[*pool as usize].iter().map(|base| (*base, *place)))
     }
 
-    /// Returns a server's place in a group.
-    pub(super) fn place(&self, group: u32, server: ServerId) -> Option<usize> {
-        self.members(server).iter().find(|(of, _)| *of == group).map(|(_, place)| *place as usize)
+    /// Returns a server's place in a base.
+    pub(super) fn place(&self, base: u32, server: ServerId) -> Option<usize> {
+        let pool = self.bases[base as usize].pool.0;
+        self.homes[server.0 as usize].iter().find(|(of, _)| *of == pool).map(|(_, place)| *place as usize)
+    }
+}
+
+impl Base {
+    fn new(
+        (at, service): (u32, &ServiceSettings),
+        algorithm: Algorithm,
+        (id, pool): (PoolId, &PoolSettings),
+        servers: &[ServerSettings],
+    ) -> Self {
+        let places = pool.servers.clone();
+        let of = |place: &ServerId| &servers[place.0 as usize];
+        let reached = [false, true].map(|v6| places.iter().map(|p| service.reach(of(p), v6).is_some()).collect());
+        let ranks = places.iter().map(|place| priority::group(algorithm, of(place))).collect();
+        Base { service: at, algorithm, pool: id, ranks, reached, places }
     }
 }
 

@@ -354,12 +354,14 @@ impl ServiceSettings {
     /// Returns the address of a server for clients of one family: its own address of that family, or with full NAT its
     /// address of the other family (NAT64, NAT46), provided that the NAT pool has source addresses for it.
     pub fn reach(&self, server: &ServerSettings, v6: bool) -> Option<IpAddr> {
-        let of = |v6: bool| if v6 { server.v6.map(IpAddr::V6) } else { server.v4.map(IpAddr::V4) };
+        reached_address(server, v6, self.across())
+    }
+
+    /// Returns the families of the NAT pool, if it gives the source of all flows.
+    pub fn across(&self) -> Option<[bool; 2]> {
         match &self.nat {
-            Nat::Full { only_for, families, .. } if only_for.is_empty() => {
-                [v6, !v6].into_iter().filter(|family| families[usize::from(*family)]).find_map(of)
-            }
-            _ => of(v6),
+            Nat::Full { only_for, families, .. } if only_for.is_empty() => Some(*families),
+            _ => None,
         }
     }
 
@@ -373,6 +375,16 @@ impl ServiceSettings {
     /// Returns what happens to its flows of a protocol when their server goes down.
     pub fn on_down(&self, protocol: Protocol) -> OnDown {
         self.on_down.unwrap_or(if protocol == Protocol::Tcp { OnDown::Keep } else { OnDown::Reset })
+    }
+}
+
+/// Returns the address of a server for clients of one family; `across` are the families of a NAT pool that gives the
+/// source of all flows.
+pub fn reached_address(server: &ServerSettings, v6: bool, across: Option<[bool; 2]>) -> Option<IpAddr> {
+    let of = |v6: bool| if v6 { server.v6.map(IpAddr::V6) } else { server.v4.map(IpAddr::V4) };
+    match across {
+        Some(families) => [v6, !v6].into_iter().filter(|family| families[usize::from(*family)]).find_map(of),
+        None => of(v6),
     }
 }
 

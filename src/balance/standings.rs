@@ -53,7 +53,7 @@ pub struct ServerState {
 #[derive(Debug, Clone)]
 pub struct Standings {
     servers: Vec<Server>,
-    /// By group, for IPv4 and IPv6 clients: the health of each place.
+    /// By base, for IPv4 and IPv6 clients: the health of each place.
     health: Vec<[Vec<Health>; 2]>,
     /// The last era that any server entered.
     eras: u32,
@@ -70,7 +70,7 @@ impl Standings {
     pub fn new(roster: &Roster) -> Self {
         let servers: Vec<Server> = roster.servers().iter().map(Server::new).collect();
         Standings {
-            health: roster.groups().iter().map(|g| [(); 2].map(|()| vec![Health::Up; g.places.len()])).collect(),
+            health: roster.bases().iter().map(|g| [(); 2].map(|()| vec![Health::Up; g.places.len()])).collect(),
             eras: 0,
             timers: Schedule::new(servers.len()),
             servers,
@@ -83,10 +83,10 @@ impl Standings {
     /// Returns a server's standing.
     pub fn state(&self, roster: &Roster, now: Instant, server: ServerId) -> ServerState {
         let state = self.server(server);
-        let places = roster.members(server).iter().flat_map(|(group, place)| {
+        let places = roster.members(server).flat_map(|(base, place)| {
             let of = |v6: usize| {
-                let has = roster.group(*group).reached[v6][*place as usize];
-                has.then(|| self.health(*group, v6, *place as usize))
+                let has = roster.bases()[base as usize].reached[v6][place as usize];
+                has.then(|| self.health(base, v6, place as usize))
             };
             [of(0), of(1)].into_iter().flatten()
         });
@@ -109,8 +109,8 @@ impl Standings {
     }
 
     #[inline]
-    pub(super) fn health(&self, group: u32, v6: usize, place: usize) -> Health {
-        self.health[group as usize][v6][place]
+    pub(super) fn health(&self, base: u32, v6: usize, place: usize) -> Health {
+        self.health[base as usize][v6][place]
     }
 
     /// Returns whether the server of a flow whose client uses this family is out of service: down according to its
@@ -120,16 +120,17 @@ impl Standings {
             return true;
         }
         let groups = [Some(service.0), roster.last_resort(service.0)];
-        let mut own = roster.members(server).iter().filter(|(group, _)| groups.contains(&Some(*group)));
-        own.next().is_some_and(|(group, place)| self.health(*group, usize::from(v6), *place as usize) == Health::Down)
+        let bases = groups.into_iter().flatten().map(|group| roster.base(group));
+        let own = bases.filter_map(|base| Some((base, roster.place(base, server)?))).next();
+        own.is_some_and(|(base, place)| self.health(base, usize::from(v6), place) == Health::Down)
     }
 
     /// Returns whether any service sees a server as out of service; if not, [`Standings::is_gone`] need not be called.
     pub fn may_be_gone(&self, roster: &Roster, server: ServerId) -> bool {
-        let down = |(group, place): &(u32, u32)| {
-            self.health[*group as usize].iter().any(|health| health[*place as usize] == Health::Down)
+        let down = |(base, place): (u32, u32)| {
+            self.health[base as usize].iter().any(|health| health[place as usize] == Health::Down)
         };
-        self.server(server).admin == Admin::Disabled || roster.members(server).iter().any(down)
+        self.server(server).admin == Admin::Disabled || roster.members(server).any(down)
     }
 
     /// Returns whether the operator is draining a server.
@@ -182,16 +183,20 @@ impl Standings {
     ) {
         let was_gone = self.may_be_gone(roster, server);
         let own = roster.server(server);
-        for (group, place) in roster.members(server) {
-            let service = &roster.services()[roster.group(*group).service as usize];
+        for (base, place) in roster.members(server) {
+            let service = &roster.services()[roster.bases()[base as usize].service as usize];
             for by in [false, true] {
                 if service.reach(own, by).is_some_and(|address| address.is_ipv6() == v6) {
                     // A rule can bring flows of a family that the service does not listen on; they go to the same
                     // ports.
                     let listened = server_ports(service, own.port, by);
-                    let ports = if listened.is_empty() { server_ports(service, own.port, !by) } else { listened };
+                    let mut ports = if listened.is_empty() { server_ports(service, own.port, !by) } else { listened };
+                    // A removed service listens nowhere, but its flows still follow the health of their servers.
+                    if ports.is_empty() {
+                        ports.push(own.port.unwrap_or(0));
+                    }
                     let worst = Health::worst(ports.iter().map(|port| of_port(*port)));
-                    self.health[*group as usize][usize::from(by)][*place as usize] = worst;
+                    self.health[base as usize][usize::from(by)][place as usize] = worst;
                 }
             }
         }

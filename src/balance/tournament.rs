@@ -67,6 +67,12 @@ impl Tournament {
         }
     }
 
+    /// Sets a place's load, and its order among equal loads.
+    pub(super) fn set_turn(&mut self, place: usize, load: u128, turn: u64) {
+        self.turns[place] = turn;
+        self.set(place, Some(load));
+    }
+
     /// Records that a place was picked: it comes last in ties.
     pub(super) fn picked(&mut self, place: usize) {
         self.last_turn += 1;
@@ -78,6 +84,11 @@ impl Tournament {
     /// Returns a place's load, if it is a candidate.
     pub(super) fn load(&self, place: usize) -> Option<u128> {
         Some(self.scores[place].load).filter(|load| *load != OUT.load)
+    }
+
+    /// Returns a place's order among equal loads.
+    pub(super) fn turn(&self, place: usize) -> u64 {
+        self.turns[place]
     }
 
     /// Returns the place with the least load that `refuses` does not reject.

@@ -14,24 +14,14 @@ pub(super) struct TwoChoices {
 
 impl TwoChoices {
     /// Creates the algorithm over `places`, without candidates.
-    pub(super) fn new(places: usize, seed: u64) -> Self {
-        TwoChoices { random: Random::new(seed), weights: vec![0; places] }
+    pub(super) fn new(places: usize) -> Self {
+        TwoChoices { random: Random::default(), weights: vec![0; places] }
     }
 
     /// Sets the weights; 0 is not a candidate.
     pub(super) fn set_weights(&mut self, weights: &[u32]) {
         self.weights.copy_from_slice(weights);
         self.random.set_weights(weights);
-    }
-
-    /// Returns the random state of the draws.
-    pub(super) fn random(&self) -> &Random {
-        &self.random
-    }
-
-    /// Advances the random state to where proposals ended.
-    pub(super) fn drawn(&mut self, rng: Rng) {
-        self.random.drawn(rng);
     }
 
     /// Returns a server's load for its weight with one more flow, in units of 2^-64; none if it is not a candidate.
@@ -63,26 +53,17 @@ impl TwoChoices {
 mod tests {
     use super::*;
 
-    impl TwoChoices {
-        fn pick(&mut self, flows: impl Fn(usize) -> u32, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-            let mut rng = self.random.draw();
-            let picked = self.propose(&mut rng, flows, refuses);
-            self.drawn(rng);
-            picked
-        }
-    }
-
     #[test]
     fn the_less_loaded_of_two_is_picked_so_that_no_server_is_overloaded() {
-        let mut two = TwoChoices::new(10, 1);
-        assert_eq!(two.pick(|_| 0, &|_| false), None);
+        let (mut two, mut rng) = (TwoChoices::new(10), Rng::new(1));
+        assert_eq!(two.propose(&mut rng, |_| 0, &|_| false), None);
         two.set_weights(&[1; 10]);
         let mut flows = [0; 10];
         for _ in 0..10_000 {
-            flows[two.pick(|place| flows[place], &|_| false).unwrap()] += 1;
+            flows[two.propose(&mut rng, |place| flows[place], &|_| false).unwrap()] += 1;
         }
         assert!(flows.iter().all(|n| (990..=1010).contains(n)), "{flows:?}");
         two.set_weights(&[0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(two.pick(|_| 0, &|_| false), Some(2), "one candidate needs no second");
+        assert_eq!(two.propose(&mut rng, |_| 0, &|_| false), Some(2), "one candidate needs no second");
     }
 }

@@ -15,7 +15,7 @@ use crate::health::settings::{Floor, MonitorSettings, PoolWatch, ServerWatch};
 use crate::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use crate::policy::{Action, PolicySettings, RuleSettings};
 use serde_spanned::Spanned;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Makes the settings, in the order of the file. An unknown pool becomes pool 0, and a missing name an empty one: both
 /// only where an error was reported.
@@ -63,7 +63,13 @@ fn text(name: Option<Spanned<String>>) -> String {
 fn health(watched: Vec<(PoolId, Vec<MonitorSettings>, Floor)>, settings: &Settings) -> HealthSettings {
     let watch = |(pool, monitors, floor): (PoolId, _, _)| {
         let uses = |service: &&ServiceSettings| service.pool == pool || service.last_resort == LastResort::Pool(pool);
-        let services: Vec<&ServiceSettings> = settings.services.iter().filter(uses).collect();
+        // Services that reach the servers at the same ports are one: there may be a thousand, and ten thousand servers.
+        let mut seen = HashSet::new();
+        let ports = |service: &ServiceSettings, port| [false, true].map(|v6| server_ports(service, port, v6));
+        let mut is_new =
+            |service: &&ServiceSettings| seen.insert((service.across(), ports(service, None), ports(service, Some(1))));
+        let services = settings.services.iter().filter(uses);
+        let services: Vec<&ServiceSettings> = services.filter(|service| is_new(service)).collect();
         let servers = settings.pools[pool.0 as usize].servers.iter();
         let servers = servers.map(|id| server_watch(*id, &settings.servers[id.0 as usize], &services)).collect();
         PoolWatch { pool, monitors, floor, servers }

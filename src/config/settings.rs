@@ -60,9 +60,10 @@ impl Settings {
             }
         }
         // A rule can send to a service what came to any address.
+        let mut named = HashSet::new();
         for rule in &self.policy.rules {
             let Action::Balance(Some(service)) = rule.action else { continue };
-            for pool in pools(&self.services[service.0 as usize]) {
+            for pool in pools(&self.services[service.0 as usize]).filter(|pool| named.insert(*pool)) {
                 routes.extend(self.services.iter().flat_map(|s| &s.listen).map(|listen| (*listen, pool)));
             }
         }

@@ -53,7 +53,17 @@ impl Engine {
     /// It is equivalent to [`Engine::handle_packet`] and [`Engine::poll_transmit`] for each packet: how packets are
     /// divided into batches makes no difference.
     pub fn handle_batch(&mut self, batch: &mut [Packet<'_>], mut sink: impl FnMut(Outcome<'_>)) -> usize {
-        let (mut own, mut handled, mut now) = (Vec::new(), 0, None);
+        let mut own = std::mem::take(&mut self.scratch.own);
+        own.resize(LONGEST, 0);
+        let handled = self.handle_staged(batch, &mut own, &mut sink);
+        self.scratch.own = own;
+        handled
+    }
+
+    fn handle_staged(&mut self, batch: &mut [Packet<'_>], own: &mut [u8], sink: &mut impl FnMut(Outcome<'_>)) -> usize {
+        let (mut handled, mut now) = (0, None);
+        // When the next timer is due, and what would have to change for another time.
+        let mut timer: Option<(u64, Option<Instant>)> = None;
         for packets in batch.chunks_mut(STAGE) {
             let mut staged = [const { None }; STAGE];
             for (packet, staged) in packets.iter_mut().zip(&mut staged) {
@@ -62,9 +72,14 @@ impl Engine {
             let hashes = self.read_ahead(&staged);
             for ((packet, parsed), hash) in packets.iter_mut().zip(staged.iter_mut().flatten()).zip(hashes) {
                 let at = packet.at;
-                let later = now.is_some_and(|now| now < at);
-                if later && self.poll_timeout().is_some_and(|due| due <= at) {
-                    return handled;
+                if now.is_some_and(|now| now < at) {
+                    let stamp = self.timers_stamp();
+                    let known = timer.filter(|(of, _)| *of == stamp).map(|(_, due)| due);
+                    let due = known.unwrap_or_else(|| self.poll_timeout());
+                    if due.is_some_and(|due| due <= at) {
+                        return handled;
+                    }
+                    timer = Some((stamp, due));
                 }
                 let place = handled;
                 let verdict = match parsed {
@@ -74,11 +89,17 @@ impl Engine {
                     Err(malformed) => self.drop_malformed(*malformed, packet.bytes),
                 };
                 sink(Outcome::Packet { place, verdict, bytes: packet.bytes });
-                self.drain(at, &mut own, &mut sink);
+                self.drain(at, own, sink);
                 (handled, now) = (handled + 1, Some(at));
             }
         }
         handled
+    }
+
+    /// Returns a number that changes whenever the next timer may have: packets that are only rewritten leave it, unless
+    /// they change the state of their flow.
+    fn timers_stamp(&self) -> u64 {
+        self.scratch.looks.wrapping_add(self.shard.table().placed())
     }
 
     /// Computes the hashes of packets' keys, and reads what finding their flows will read: the memory answers for all of
@@ -105,8 +126,7 @@ impl Engine {
         hashes
     }
 
-    fn drain(&mut self, now: Instant, own: &mut Vec<u8>, sink: &mut impl FnMut(Outcome<'_>)) {
-        own.resize(LONGEST, 0);
+    fn drain(&mut self, now: Instant, own: &mut [u8], sink: &mut impl FnMut(Outcome<'_>)) {
         while let Some((len, meta)) = self.poll_transmit(now, own) {
             sink(Outcome::Own { bytes: &own[..len], meta });
         }

@@ -26,7 +26,10 @@ impl Engine {
             let look = Look::new(&self.plan, &self.standing, &self.shard);
             let step = match look.plain(arrival) {
                 Ok(found) => return self.shard.carry_plain(arrival, found),
-                Err(found) => look.decide(arrival, found, &mut self.scratch),
+                Err(found) => {
+                    self.scratch.looks += 1;
+                    look.decide(arrival, found, &mut self.scratch)
+                }
             };
             if let Some(verdict) = self.carry_out(arrival, step) {
                 return verdict;

@@ -300,6 +300,10 @@ impl Default for Opening {
 pub(super) struct Scratch {
     pub(super) emission: Emission,
     pub(super) opening: Opening,
+    /// How many packets needed more than [`super::look::Look::plain`].
+    pub(super) looks: u64,
+    /// For packets of the engine's own on their way out of a batch; 65,535 bytes after the first batch.
+    pub(super) own: Vec<u8>,
     /// For checking whether a packet can be translated.
     pub(super) trial: Vec<u8>,
     /// Whether ports whose rest is over have been freed for this packet: once for each, and again if none is free.

@@ -5,6 +5,7 @@ use super::*;
 use crate::flow::TICK;
 use crate::packet::parse;
 use crate::packet::{Side, Transport};
+use crate::time::Duration;
 
 use etherparse::PacketBuilder;
 use std::net::IpAddr;
@@ -81,6 +82,28 @@ fn a_full_table_takes_syns_and_no_handshake_until_a_flow_gives_way() {
         Some(Event::Relieved { what: Short::Table, for_ms: 301_000, gave_way, refused: 2 })
     );
     assert_eq!((engine.poll_event(), engine.pressures(at(362))), (None, Vec::new()));
+}
+
+#[test]
+fn a_thousand_settled_flows_per_second_give_way_and_no_more() {
+    let mut engine = Engine::new(&settings(1, 1100));
+    (1..=1100).for_each(|port| drop(establish(&mut engine, at(0), port)));
+    let handshake = |engine: &mut Engine, now, port| {
+        let mut answer = bytes(tcp([10, 0, 2, 1], 8080, CLIENT, port, 500).syn().ack(101), b"");
+        send(engine, now, &mut syn(port));
+        send(engine, now, &mut answer);
+        send(engine, now, &mut bytes(tcp(CLIENT, port, VIP, 80, 101).ack(501), b""))
+    };
+    let refused = |verdict: &Verdict| *verdict == Verdict::Drop(Reason::TableFull);
+    let now = at(400);
+    let verdicts: Vec<Verdict> = (2000..3010).map(|port| handshake(&mut engine, now, port)).collect();
+    assert_eq!(verdicts.iter().position(refused), Some(1000));
+    assert_eq!(verdicts.iter().filter(|verdict| refused(verdict)).count(), 10);
+    // One per millisecond from then on.
+    let later = |ms| now + Duration::from_millis(ms);
+    let verdicts =
+        [(3, 4000), (3, 4001), (3, 4002), (3, 4003)].map(|(ms, port)| handshake(&mut engine, later(ms), port));
+    assert_eq!(verdicts.iter().map(refused).collect::<Vec<_>>(), [false, false, false, true]);
 }
 
 #[test]

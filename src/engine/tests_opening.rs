@@ -3,7 +3,7 @@
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Admin, Listen, Nat};
-use crate::flow::NatPoolSettings;
+use crate::flow::{NatPoolSettings, TimeoutState};
 use crate::ids::{NatPoolId, ServerId};
 use crate::packet::Protocol;
 use crate::policy::{Action, Limits, RuleSettings};
@@ -117,6 +117,31 @@ fn the_explained_limit_refuses_exactly_if_the_limit_does() {
         refused += u32::from(line.refuses);
     }
     assert!((30..50).contains(&refused), "{refused}");
+}
+
+#[test]
+fn the_explained_fill_of_the_table_is_the_one_that_the_limit_compares() {
+    let mut settings = settings(1, 10);
+    settings.table.max_half_open = 10;
+    let mut engine = Engine::new(&settings);
+    let fill = |engine: &Engine, packet: &[u8]| {
+        let explanation = engine.explain(at(9), packet, Meta::default());
+        explanation.limits.iter().find(|line| line.limit == "table").expect("the fill of the table").used
+    };
+    // Only half-open flows, one of which the packet replaces.
+    assert!(matches!(hand(&mut engine, at(0), &syn(1000)), Verdict::Forward { .. }));
+    let refused = tcp([10, 0, 2, 1], 8080, CLIENT, 1000, 0).rst().ack(101);
+    hand(&mut engine, at(1), &bytes(refused, b""));
+    assert_eq!(flows(&engine, at(1))[0].state, TimeoutState::Reset);
+    assert_eq!(fill(&engine, &bytes(tcp(CLIENT, 1000, VIP, 80, 70_000_000).syn(), b"")), 0);
+    assert_eq!(fill(&engine, &syn(2000)), 0);
+    // A flow in the table counts until it is over.
+    let answer = bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 2000, 500).syn().ack(101), b"");
+    let segments = [syn(2000), answer, bytes(tcp(CLIENT, 2000, VIP, 80, 101).ack(501), b"")];
+    segments.iter().for_each(|segment| assert!(matches!(hand(&mut engine, at(9), segment), Verdict::Forward { .. })));
+    assert_eq!(fill(&engine, &syn(3000)), 1);
+    hand(&mut engine, at(9), &bytes(tcp(CLIENT, 2000, VIP, 80, 101).rst(), b""));
+    assert_eq!(fill(&engine, &syn(3000)), 0);
 }
 
 #[test]

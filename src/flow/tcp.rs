@@ -45,8 +45,9 @@ pub(super) struct Ends {
     early: u16,
 }
 
-/// [`Ends`] of a handshake under way, packed into 15 bytes. All that is lost is an acknowledgement by the client of
-/// something other than the server's SYN, which proves nothing before the flow is open.
+/// [`Ends`] of a handshake under way, packed into 15 bytes. An acknowledgement by the client of something other than the
+/// server's SYN is lost, which proves nothing before the flow is open; and so is that the client's numbers are not from
+/// its SYN, because that was too big to be sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C, packed)]
 pub(super) struct HalfEnds {

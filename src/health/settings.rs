@@ -112,6 +112,13 @@ pub struct MonitorSettings {
     pub jitter_percent: u8,
 }
 
+impl PoolWatch {
+    /// Returns whether a server's ports may differ in health: whether any monitor probes the ports of the services.
+    pub fn is_by_port(&self) -> bool {
+        self.monitors.iter().any(|monitor| monitor.probe != Probe::Icmp && monitor.ports.is_empty())
+    }
+}
+
 impl MonitorSettings {
     /// Makes a monitor with default values.
     pub fn new(name: &str, probe: Probe) -> Self {

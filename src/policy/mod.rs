@@ -5,6 +5,7 @@
 //!
 //! It must not know packet bytes, the table or how servers are chosen; it is given keys and times.
 
+mod classifier;
 mod limits;
 mod settings;
 
@@ -14,6 +15,7 @@ use crate::balance::Priority;
 use crate::bucket::Bucket;
 use crate::flow::Key;
 use crate::time::Instant;
+use classifier::Classifier;
 use limits::{ClientLimits, Reached};
 use std::net::IpAddr;
 
@@ -60,6 +62,7 @@ pub struct Rules {
     rules: Vec<RuleSettings>,
     /// The numbers of the rules that are evaluated, in file order.
     order: Vec<u16>,
+    classifier: Classifier,
     rate: Option<u32>,
     /// Percentage reserved from each priority: nothing is reserved from the highest one in use.
     reserved: [u64; 3],
@@ -96,11 +99,12 @@ pub struct Policy {
 impl Rules {
     /// Compiles the rules, evaluated in this order; `used` are the priorities that services use.
     pub fn new(settings: &PolicySettings, order: Vec<u16>, used: impl Iterator<Item = Priority>) -> Self {
-        let asked = order.iter().map(|number| &settings.rules[usize::from(*number)]);
-        let used = asked.filter_map(|rule| rule.priority).chain(used);
+        let asked = || order.iter().map(|number| &settings.rules[usize::from(*number)]);
+        let used = asked().filter_map(|rule| rule.priority).chain(used);
         let highest = used.max().unwrap_or_default();
         let reserved = |priority: Priority| if priority >= highest { 0 } else { RESERVED[priority as usize] };
         Rules {
+            classifier: Classifier::new(&asked().collect::<Vec<_>>()),
             rules: settings.rules.clone(),
             order,
             rate: settings.rate,
@@ -135,10 +139,9 @@ impl Rules {
 
     /// Returns the first switched-on rule that matches a packet without a flow, and its action. `ingress` 0 is unknown.
     pub fn decide(&self, switches: &Switches, key: &Key, ingress: u16) -> Option<(u16, Action)> {
-        let matches =
-            |number: u16, rule: &RuleSettings| switches.is_on(number) && rule.mismatch(key, ingress).is_none();
-        let found = self.in_order().find(|(number, rule)| matches(*number, rule));
-        found.map(|(number, rule)| (number, rule.action))
+        let found = self.classifier.find(key, ingress, |at| switches.is_on(self.order[at]))?;
+        let number = self.order[found];
+        Some((number, self.rules[usize::from(number)].action))
     }
 
     /// Returns the priority of a rule's flows, if it names one.

@@ -6,7 +6,10 @@
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
 mod bulk;
+mod fairness;
 mod inspection;
+#[allow(dead_code, reason = "some of it is only for tests/lab.rs")]
+mod lab;
 mod lifecycle;
 mod messages;
 mod monitors;

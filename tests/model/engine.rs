@@ -4,12 +4,13 @@ use equipoise::balance::Admin;
 use equipoise::config::Settings;
 use equipoise::engine::explain::{Explanation, Foreseen};
 use equipoise::engine::{
-    Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, Reason, RuleRow,
-    ServerRow, ServiceRow, Verdict,
+    Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, PressureRow, Reason,
+    RuleRow, ServerRow, ServiceRow, Verdict,
 };
 use equipoise::ids::{FlowId, ServerId};
 use equipoise::packet::{Meta, Protocol, Side};
 use equipoise::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// The outcome of a packet, without flow IDs.
@@ -79,6 +80,7 @@ pub struct Rows {
     pub services: Vec<ServiceRow>,
     pub rules: Vec<RuleRow>,
     pub nat: Vec<NatRow>,
+    pub pressures: Vec<PressureRow>,
     pub flows: Vec<FlowRow>,
 }
 
@@ -88,6 +90,7 @@ pub struct Real {
     buffer: Vec<u8>,
     packets: u64,
     foreseen: u64,
+    ids: Ids,
 }
 
 /// Interval, in packets, between comparisons of the engine's full state before and after a dry run.
@@ -98,7 +101,7 @@ impl Real {
     pub fn new(settings: &Settings) -> Self {
         let mut engine = Engine::new(settings);
         engine.report_flows(true);
-        Real { engine, buffer: vec![0; 65_535], packets: 0, foreseen: 0 }
+        Real { engine, buffer: vec![0; 65_535], packets: 0, foreseen: 0, ids: Ids::default() }
     }
 
     /// Passes a packet to the engine.
@@ -185,7 +188,9 @@ impl Real {
 
     /// Takes the pending events.
     pub fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.engine.poll_event()).map(without_place).collect()
+        let events: Vec<Event> = std::iter::from_fn(|| self.engine.poll_event()).collect();
+        events.iter().for_each(|event| self.ids.check(event));
+        events.into_iter().map(without_place).collect()
     }
 
     /// Executes a command; returns the error message if it is rejected.
@@ -241,7 +246,9 @@ impl Real {
     pub fn rows(&self, now: Instant) -> Rows {
         let engine = &self.engine;
         let mut flows = self.flow_rows(now);
-        flows.iter_mut().for_each(|row| row.id = NOWHERE);
+        let ids: BTreeMap<FlowId, Name> = flows.iter().map(|row| (row.id, name(row))).collect();
+        assert_eq!(ids, self.ids.of, "the IDs of the flows");
+        flows.iter_mut().for_each(|row| placeholder(&mut row.id));
         flows.sort_by_key(name);
         Rows {
             counters: engine.counters(),
@@ -249,22 +256,60 @@ impl Real {
             services: engine.services(),
             rules: engine.rules(),
             nat: engine.nat_pools(),
+            pressures: engine.pressures(now),
             flows,
         }
     }
 }
 
-/// The placeholder that replaces flow IDs, which are not compared.
+/// The placeholders that replace the IDs of flows in the table, and of half-open ones; [`Ids`] checks the IDs.
 pub const NOWHERE: FlowId = FlowId { index: 0, generation: 0 };
+pub const HALF_OPEN: FlowId = FlowId { index: FlowId::HALF_OPEN, generation: 0 };
+
+/// The IDs that the engine has given: none twice, and a flow gets another one only when it is established.
+#[derive(Default)]
+struct Ids {
+    given: BTreeSet<FlowId>,
+    of: BTreeMap<FlowId, Name>,
+}
+
+impl Ids {
+    fn give(&mut self, id: FlowId, name: Name) {
+        assert!(self.given.insert(id), "{id} given twice");
+        self.of.insert(id, name);
+    }
+
+    /// Checks the IDs in an event.
+    fn check(&mut self, event: &Event) {
+        match event {
+            Event::FlowOpened(flow) => self.give(flow.id, name(flow)),
+            Event::FlowEnded { flow, .. } => assert_eq!(self.of.remove(&flow.id), Some(name(flow)), "{event:?}"),
+            Event::FlowEstablished { was, id } => {
+                let name = self.of.remove(was).unwrap_or_else(|| panic!("{event:?}"));
+                self.give(*id, name);
+            }
+            _ => {}
+        }
+    }
+}
 
 /// Returns the name of a row's flow.
 pub fn name(row: &FlowRow) -> Name {
     (row.client, row.listen, row.protocol)
 }
 
+fn placeholder(id: &mut FlowId) {
+    *id = if id.index & FlowId::HALF_OPEN != 0 { HALF_OPEN } else { NOWHERE };
+}
+
 fn without_place(mut event: Event) -> Event {
-    if let Event::FlowOpened(flow) | Event::FlowEnded { flow, .. } = &mut event {
-        flow.id = NOWHERE;
+    match &mut event {
+        Event::FlowOpened(flow) | Event::FlowEnded { flow, .. } => placeholder(&mut flow.id),
+        Event::FlowEstablished { was, id } => {
+            placeholder(was);
+            placeholder(id);
+        }
+        _ => {}
     }
     event
 }

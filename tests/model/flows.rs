@@ -1,13 +1,19 @@
-//! The flow table: a list with linear search.
+//! The flows: a list with linear search, in which half-open ones are marked.
 
-use super::engine::{NOWHERE, Name};
+use super::engine::{HALF_OPEN, NOWHERE, Name};
 use super::tcp::Tracker;
 use equipoise::balance::PickedBy;
 use equipoise::engine::FlowRow;
-use equipoise::flow::{TOUCH_GRAIN, TableSettings, TimeoutState, Timeouts};
+use equipoise::flow::{Class, TICK, TableSettings, TimeoutState, Timeouts};
 use equipoise::packet::{Protocol, Side};
 use equipoise::time::{Duration, Instant};
 use std::net::SocketAddr;
+
+/// For how long a connection is remembered after it ended in closing or reset.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// Where the counters of half-open flows stop.
+const MOST_PACKETS: u64 = 15;
+const MOST_BYTES: u64 = 65_535;
 
 #[derive(Debug, Clone)]
 pub struct Flow {
@@ -23,10 +29,18 @@ pub struct Flow {
     pub picked_by: PickedBy,
     pub state: TimeoutState,
     pub profile: usize,
+    /// In the store of half-open flows instead of the table.
+    pub half_open: bool,
+    /// Flows that began with a SYN: the beginning of the tick. The store keeps one time for this and `touched`.
     pub created: Instant,
-    /// When its timer was last restarted, to a resolution of [`TOUCH_GRAIN`], and the sequence number of that restart.
+    /// The beginning of the tick in which its timeout was last restarted.
     pub touched: Instant,
-    pub order: u64,
+    /// The number of the event that put it at the end of the queue of its class.
+    pub queued: u64,
+    /// A packet has restarted its timeout since.
+    pub refreshed: bool,
+    /// The client has sent a packet after an answer; not kept for TCP.
+    pub conversation: bool,
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
     pub tcp: Tracker,
@@ -49,20 +63,77 @@ impl Flow {
     pub fn is_unanswered(&self) -> bool {
         self.packets[1] == 0
     }
+
+    /// Returns whether it is in the table and over.
+    pub fn is_over(&self) -> bool {
+        !self.half_open && matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)
+    }
+
+    /// Returns its class in the order of giving way.
+    pub fn class(&self) -> Class {
+        match self.state {
+            _ if self.half_open => Class::HalfOpen,
+            TimeoutState::Closing | TimeoutState::Reset => Class::Over,
+            TimeoutState::Established => Class::Settled,
+            _ if self.conversation => Class::Settled,
+            _ => Class::Brief,
+        }
+    }
+
+    /// Counts packets of one side.
+    pub fn count(&mut self, side: Side, packets: u64, bytes: u64) {
+        let (most_packets, most_bytes) = if self.half_open { (MOST_PACKETS, MOST_BYTES) } else { (u64::MAX, u64::MAX) };
+        let side = side as usize;
+        self.packets[side] = (self.packets[side] + packets).min(most_packets);
+        self.bytes[side] = (self.bytes[side] + bytes).min(most_bytes);
+    }
 }
 
 #[derive(Debug, Clone)]
 pub struct Flows {
     pub all: Vec<Flow>,
+    /// Capacity of the table, and of the store of half-open flows.
     pub most: usize,
+    pub most_half_open: usize,
+    /// The ends of TCP connections that ended in closing or reset, and the tick in which they did.
+    pub recent: Vec<(SocketAddr, SocketAddr, u64)>,
     timeouts: Vec<Timeouts>,
-    touches: u64,
+    /// When the first flow was created.
+    epoch: Option<Instant>,
+    events: u64,
+}
+
+/// Returns a span in ticks, rounded up.
+pub fn ticks(span: Duration) -> u64 {
+    span.as_nanos().div_ceil(TICK.as_nanos()) as u64
 }
 
 impl Flows {
     pub fn new(settings: &TableSettings) -> Self {
-        let timeouts = std::iter::once(settings.timeouts).chain(settings.profiles.iter().copied()).collect();
-        Flows { all: Vec::new(), most: settings.max_flows as usize, timeouts, touches: 0 }
+        Flows {
+            all: Vec::new(),
+            most: settings.max_flows as usize,
+            most_half_open: settings.max_half_open as usize,
+            recent: Vec::new(),
+            timeouts: std::iter::once(settings.timeouts).chain(settings.profiles.iter().copied()).collect(),
+            epoch: None,
+            events: 0,
+        }
+    }
+
+    /// Returns the ticks that have begun since the first flow was created.
+    pub fn tick(&self, time: Instant) -> u64 {
+        (time.since(self.epoch.unwrap_or(time)).as_nanos() / TICK.as_nanos()) as u64
+    }
+
+    /// Returns when a tick begins.
+    fn begins(&self, tick: u64) -> Instant {
+        self.epoch.unwrap_or_default() + Duration::from_nanos(tick * TICK.as_nanos() as u64)
+    }
+
+    fn next_event(&mut self) -> u64 {
+        self.events += 1;
+        self.events
     }
 
     /// Returns the index of the flow that such a packet belongs to, and the side that sends it.
@@ -74,34 +145,88 @@ impl Flows {
         of(Side::Client).or_else(|| of(Side::Server))
     }
 
-    pub fn push(&mut self, flow: Flow) -> usize {
-        self.touches += 1;
-        self.all.push(Flow { order: self.touches, ..flow });
+    /// Returns the number of flows in the table that are not over.
+    pub fn fill(&self) -> usize {
+        self.all.iter().filter(|flow| !flow.half_open && !flow.is_over()).count()
+    }
+
+    /// Returns the number of half-open flows, or of those in the table.
+    pub fn count(&self, half_open: bool) -> usize {
+        self.all.iter().filter(|flow| flow.half_open == half_open).count()
+    }
+
+    /// Adds a flow that is created now.
+    pub fn push(&mut self, now: Instant, flow: Flow) -> usize {
+        self.epoch.get_or_insert(now);
+        let (touched, queued) = (self.begins(self.tick(now)), self.next_event());
+        let created = if flow.half_open { touched } else { now };
+        self.all.push(Flow { created, touched, queued, ..flow });
         self.all.len() - 1
     }
 
-    /// Restarts a flow's timer in the given state.
+    /// Removes a flow, and remembers it if it was over.
+    pub fn remove(&mut self, now: Instant, place: usize) -> Flow {
+        let flow = self.all.remove(place);
+        if flow.protocol == Protocol::Tcp && flow.is_over() {
+            self.recent.push((flow.client, flow.listen, self.tick(now)));
+        }
+        flow
+    }
+
+    /// Returns whether a connection between these ends ended a short while ago.
+    pub fn has_just_ended(&self, now: Instant, client: SocketAddr, listen: SocketAddr) -> bool {
+        let tick = self.tick(now);
+        self.recent.iter().any(|ended| (ended.0, ended.1) == (client, listen) && tick - ended.2 <= ticks(REMEMBERED))
+    }
+
+    /// Puts a flow at the end of the queue of its class.
+    pub fn queue(&mut self, place: usize) {
+        let queued = self.next_event();
+        (self.all[place].queued, self.all[place].refreshed) = (queued, false);
+    }
+
+    /// Takes note of a packet that shows a flow to be in this state.
     pub fn touch(&mut self, now: Instant, place: usize, state: TimeoutState) {
+        use TimeoutState::{Closing, Opening, Reset};
+        let touched = self.begins(self.tick(now));
         let flow = &mut self.all[place];
-        if flow.state == state && now.since(flow.touched) < TOUCH_GRAIN {
+        let (was, class) = (flow.state, flow.class());
+        // In these states the timeout runs from the beginning.
+        if was == state && matches!(state, Opening | Closing | Reset) {
             return;
         }
-        self.touches += 1;
-        (flow.state, flow.touched, flow.order) = (state, now, self.touches);
+        (flow.state, flow.touched, flow.refreshed) = (state, touched, true);
+        if flow.half_open {
+            if matches!(state, Opening | Reset) {
+                flow.created = touched;
+                return;
+            }
+            flow.half_open = false;
+        }
+        let enters = class != flow.class() || (flow.is_over() && was != state);
+        if enters {
+            self.queue(place);
+        }
+    }
+
+    /// Takes note of a datagram from the client: after an answer, it makes the flow a conversation.
+    pub fn converse(&mut self, place: usize) {
+        let flow = &mut self.all[place];
+        if !flow.is_unanswered() && !flow.conversation {
+            flow.conversation = true;
+            self.queue(place);
+        }
     }
 
     /// Returns when a flow expires if no further packet arrives.
     pub fn deadline(&self, flow: &Flow) -> Instant {
-        flow.touched + self.timeouts[flow.profile].of(flow.state) + TOUCH_GRAIN
+        let timeout = self.timeouts[flow.profile].of(flow.state);
+        self.begins(self.tick(flow.touched) + ticks(timeout) + 1)
     }
 
-    /// Returns the next expired flow: by deadline, then state, then profile, then least recently touched.
+    /// Returns a flow that has expired.
     pub fn first_due(&self, now: Instant) -> Option<usize> {
-        let due = (0..self.all.len()).filter(|place| self.deadline(&self.all[*place]) <= now);
-        due.min_by_key(|place| {
-            let flow = &self.all[*place];
-            (self.deadline(flow), flow.state, flow.profile, flow.order)
-        })
+        (0..self.all.len()).find(|place| self.deadline(&self.all[*place]) <= now)
     }
 
     /// Returns the earliest deadline of all flows.
@@ -109,24 +234,11 @@ impl Flows {
         self.all.iter().map(|flow| self.deadline(flow)).min()
     }
 
-    /// Returns the flows that may be evicted: the longest idle flows in the first state of the list below that is in
-    /// use. Established flows and two-way UDP flows are never evicted.
-    pub fn may_make_room(&self) -> Vec<usize> {
-        use TimeoutState::{Closing, Icmp, Opening, Reset, UdpOneWay};
-        for state in [Opening, Reset, Closing, UdpOneWay, Icmp] {
-            let those: Vec<usize> = (0..self.all.len()).filter(|place| self.all[*place].state == state).collect();
-            if let Some(first) = those.iter().map(|place| self.all[*place].touched).min() {
-                return those.into_iter().filter(|place| self.all[*place].touched == first).collect();
-            }
-        }
-        Vec::new()
-    }
-
     /// Returns the row that is displayed for a flow.
     pub fn row(&self, now: Instant, flow: &Flow, names: (&str, &str, Option<&str>)) -> FlowRow {
         let millis = |span: Duration| span.as_millis() as u64;
         FlowRow {
-            id: NOWHERE,
+            id: if flow.half_open { HALF_OPEN } else { NOWHERE },
             protocol: flow.protocol,
             client: flow.client,
             listen: flow.listen,

@@ -11,6 +11,7 @@ use super::traffic;
 use super::wire::{self, Body, Read};
 use equipoise::balance::{Admin, ServiceSettings};
 use equipoise::engine::{Event, NatRow};
+use equipoise::packet::Meta;
 use equipoise::time::{Duration, Instant};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
@@ -69,6 +70,7 @@ impl History {
         // Some histories have hardly any operator commands.
         let calm = self.seed.is_multiple_of(4);
         match self.random.below(100) {
+            _ if self.random.per_mille(10) => self.flood(),
             90.. if !calm || self.random.per_mille(50) => self.order(),
             68..90 => self.pass(),
             _ => self.packet(),
@@ -82,6 +84,17 @@ impl History {
 
     fn packet(&mut self) {
         let (bytes, meta) = traffic::packet(&mut self.random, &self.model);
+        self.pass_in(bytes, meta);
+    }
+
+    /// Many clients begin at the same time.
+    fn flood(&mut self) {
+        for bytes in traffic::flood(&mut self.random) {
+            self.pass_in(bytes, Meta::default());
+        }
+    }
+
+    fn pass_in(&mut self, bytes: Vec<u8>, meta: Meta) {
         let Some(shown) = self.within_the_model(&bytes) else { return };
         self.note_with(format!("{shown} {meta:?}"), &bytes);
         let real = self.real.packet(self.now, &bytes, meta);
@@ -123,8 +136,9 @@ impl History {
     fn pass(&mut self) {
         let spans = [0, 1, 49, 50, 51, 99, 100, 101, 500, 501, 999, 1000, 1001, 2000, 3000, 5000];
         let mut millis = *self.random.pick(&spans).expect("a span");
-        if self.random.per_mille(20) {
-            millis = 61_000;
+        let patient = setup::is_patient(&self.model.settings);
+        if self.random.per_mille(if patient { 120 } else { 25 }) {
+            millis = *self.random.pick(&[59_999, 61_000, 61_000, 121_000, 301_000]).expect("a span");
         }
         let end = self.now + Duration::from_millis(millis);
         let in_time = self.random.per_mille(500);
@@ -140,7 +154,7 @@ impl History {
     fn wake(&mut self) {
         let (real, events) = self.real.timeout(self.now);
         self.model.counters.transmitted += real.len() as u64;
-        let (mut model, expected) = self.model.timeout(self.now);
+        let (mut model, expected) = self.model.timeout(self.now, &events);
         let mut real = self.model.asks(self.now, real);
         // The order in which flows end is unspecified.
         real.sort();
@@ -222,6 +236,7 @@ impl History {
         self.agree_on_rows("services", &real.services, &model.services);
         self.agree_on_rows("rules", &real.rules, &model.rules);
         self.agree_on_rows("flows", &real.flows, &model.flows);
+        self.agree_on_rows("shortages", &real.pressures, &model.pressures);
         for pool in &self.model.pools {
             let rows: Vec<&NatRow> = real.nat.iter().filter(|row| row.pool == pool.settings.name).collect();
             if !pool.agrees(&rows) {

@@ -2,12 +2,12 @@
 
 use super::answers::Why;
 use super::craft;
-use super::engine::Fate;
+use super::engine::{Fate, HALF_OPEN, NOWHERE};
 use super::model::{Arrival, Model};
 use super::tcp::{Means, Tracker};
 use super::wire::{ACK, Body, RST, SYN};
 use equipoise::balance::{Admin, Health, Mss, OnDown};
-use equipoise::engine::{Consumed, Ended};
+use equipoise::engine::{Consumed, Ended, Event};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::{Protocol, Side};
 use equipoise::time::{Duration, Instant};
@@ -91,7 +91,12 @@ impl Model {
                     && tcp.reset_by != from
                     && !segment.has(SYN)
                     && now.since(flow.touched) < UNDER_WAY;
-                if before_it_knew && means != Means::New { Means::Nothing } else { means }
+                if before_it_knew && means != Means::New {
+                    // A half-open flow learns nothing from it either.
+                    let tcp = if flow.half_open { flow.tcp.clone() } else { tcp };
+                    return (tcp, Means::Nothing);
+                }
+                means
             }
             Body::Echo { .. } => Means::State(TimeoutState::Icmp),
             _ if from == Side::Server => Means::State(TimeoutState::UdpTwoWay),
@@ -100,18 +105,41 @@ impl Model {
         (tcp, means)
     }
 
-    fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means)) {
-        self.flows.all[place].tcp = tcp;
+    fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means), opened: bool) {
+        let flow = &mut self.flows.all[place];
+        let (was_half_open, was) = (flow.half_open, flow.state);
+        flow.tcp = tcp;
         if let Means::State(state) = means {
-            self.seen(&format!("{} goes to {}", self.flows.all[place].state.name(), state.name()));
-            self.flows.touch(now, place, state);
-            if matches!(state, TimeoutState::Established | TimeoutState::Closing) {
-                self.established(place);
+            self.seen(&format!("{} goes to {}", was.name(), state.name()));
+            // The packet that opens a flow does not refresh it.
+            if !opened || state != was {
+                self.flows.touch(now, place, state);
             }
+        }
+        let flow = &mut self.flows.all[place];
+        if flow.half_open {
+            flow.tcp.forget();
+        } else if was_half_open {
+            self.events.push(Event::FlowEstablished { was: HALF_OPEN, id: NOWHERE });
+            self.established(place);
         }
     }
 
-    /// Forwards a packet of a flow if it fits the path MTU or may be fragmented.
+    fn size(arrival: &Arrival) -> usize {
+        let packet = arrival.packet;
+        match (usize::from(arrival.meta.gso_size), packet.body) {
+            (0, _) => packet.len,
+            (size, Body::Tcp(segment)) => packet.len.min(packet.len - segment.len as usize + size),
+            (size, _) => packet.len.min(packet.at + 8 + size),
+        }
+    }
+
+    /// Returns whether a packet of a flow fits the path MTU or may be fragmented.
+    pub fn fits(&self, arrival: &Arrival, place: usize, from: Side) -> bool {
+        Model::size(arrival) <= self.mtu(place, from) || !arrival.packet.whole_only
+    }
+
+    /// Forwards a packet of a flow if it fits.
     pub fn forward(
         &mut self,
         arrival: &Arrival,
@@ -122,18 +150,16 @@ impl Model {
         let mtu = self.mtu(place, from);
         let packet = arrival.packet;
         let flow = &self.flows.all[place];
-        let size = match (usize::from(arrival.meta.gso_size), packet.body) {
-            (0, _) => packet.len,
-            (size, Body::Tcp(segment)) => packet.len.min(packet.len - segment.len as usize + size),
-            (size, _) => packet.len.min(packet.at + 8 + size),
-        };
-        let too_big = size > mtu;
-        if too_big && packet.whole_only {
+        let too_big = Model::size(arrival) > mtu;
+        if !self.fits(arrival, place, from) {
             let both =
                 matches!(flow.state, TimeoutState::Established | TimeoutState::Closing | TimeoutState::UdpTwoWay);
             return self.tell_to(arrival, Why::TooBig(mtu), Consumed::TooBig, both);
         }
-        self.follow(arrival.now, place, track);
+        self.follow(arrival.now, place, track, opened);
+        if from == Side::Client && !opened && self.flows.all[place].protocol != Protocol::Tcp {
+            self.flows.converse(place);
+        }
         let flow = &self.flows.all[place];
         let to = flow.ends(if from == Side::Client { Side::Server } else { Side::Client });
         let mut out = craft::translated(arrival.bytes, packet, to.1, to.0, arrival.meta.partial_checksum);
@@ -152,10 +178,9 @@ impl Model {
         let (count, len) = (arrival.count(), packet.len as u64);
         let flow = &mut self.flows.all[place];
         let server = &mut self.servers[flow.server];
-        for (packets, bytes) in [(&mut flow.packets, &mut flow.bytes), (&mut server.packets, &mut server.bytes)] {
-            packets[from as usize] += count;
-            bytes[from as usize] += len;
-        }
+        flow.count(from, count, len);
+        server.packets[from as usize] += count;
+        server.bytes[from as usize] += len;
         let fate = Fate::Translated { server: server.settings.name.clone(), from, opened, cut };
         if cut {
             if arrival.meta.partial_checksum {

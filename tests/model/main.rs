@@ -2,8 +2,8 @@
 //! server, a TCP tracker written from the RFCs, and packets rebuilt with checksums computed from scratch.
 //!
 //! Both receive the same random packets, operator commands and times. After each step, verdicts, bytes, events and all
-//! rows must agree. Where policy leaves the engine a choice (random algorithms, NAT ports, which flow is evicted), the
-//! model checks that the choice was allowed and adopts it.
+//! rows must agree. Where policy leaves the engine a choice (random algorithms, NAT ports, the order in which flows end
+//! at the same time), the model checks that the choice was allowed and adopts it.
 //!
 //! Not modelled: incoming fragments, IPv4 options and IPv6 extension headers, NAT64 and NAT46, SCTP, monitors other
 //! than ICMP echo, floors, bounded queues.
@@ -31,6 +31,7 @@ mod nat;
 mod open;
 mod pick;
 mod policy;
+mod room;
 mod servers;
 mod services;
 mod setup;

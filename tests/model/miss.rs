@@ -136,6 +136,14 @@ impl Model {
         }
         match packet.body {
             Body::Tcp(wire::Tcp { src: 0, .. }) | Body::Udp { src: 0, .. } => Some(dropped(Reason::BadPort)),
+            // Both ends know that this connection is over, unless they send data.
+            Body::Tcp(segment)
+                if !segment.has(SYN)
+                    && segment.len == 0
+                    && self.flows.has_just_ended(arrival.now, arrival.src, arrival.dst) =>
+            {
+                Some(dropped(Reason::RecentlyEnded))
+            }
             Body::Tcp(segment) if !segment.has(SYN) || segment.has(ACK) => {
                 let settings = &self.services[service].settings;
                 let full = settings.nat.pool_for(packet.src).is_some();

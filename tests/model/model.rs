@@ -1,18 +1,20 @@
 //! The reference model: handles packets as the documentation describes it.
 
 use super::answers::{Limit, Why};
-use super::engine::{Answer, Fate, Name};
+use super::engine::{Answer, Fate};
 use super::flows::Flows;
+use super::miss::dropped;
 use super::monitor::Watch;
 use super::nat::Pool;
-use super::policy::Policy;
+use super::policy::{Meter, Policy};
+use super::room::{self, Shortage};
 use super::servers::Server;
 use super::services::Service;
 use super::sticky::Slots;
 use super::tcp::Means;
 use super::wire::{self, Body, Packet, RST, Read};
 use equipoise::config::Settings;
-use equipoise::engine::{Consumed, Count, Counters, Ended, Event, Reason};
+use equipoise::engine::{Consumed, Count, Counters, Ended, Event, Reason, Short};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::{Meta, Protocol};
 use equipoise::time::Instant;
@@ -26,6 +28,8 @@ pub struct Model {
     pub servers: Vec<Server>,
     pub services: Vec<Service>,
     pub last_resorts: Vec<Option<Service>>,
+    /// By service: the service whose load and turns its algorithm goes by.
+    pub leaders: Vec<usize>,
     pub policy: Policy,
     pub sticky: BTreeMap<u32, Slots>,
     pub pools: Vec<Pool>,
@@ -36,7 +40,10 @@ pub struct Model {
     pub counters: Counters,
     /// Flows of each service: current, and total since the start.
     pub of_services: Vec<[u64; 2]>,
-    pub pressed: bool,
+    /// By what is short: a shortage that has not been reported as over.
+    pub shortages: [Option<Shortage>; Short::ALL.len()],
+    /// The settled flows that gave way.
+    pub settled: Meter,
     /// Whether flows of servers that are gone still have to be ended.
     pub walk: bool,
     /// Servers whose drain deadline has passed.
@@ -58,7 +65,6 @@ pub struct Model {
 pub struct Chosen {
     pub server: Option<usize>,
     pub source: Option<SocketAddr>,
-    pub evicted: Option<Name>,
     /// Whether the table was full, so that any choice of server and source is not visible.
     pub unseen: bool,
 }
@@ -136,6 +142,9 @@ impl Model {
             transmitted: 0,
             flows: 0,
             max_flows: u64::from(settings.table.max_flows),
+            half_open: 0,
+            max_half_open: u64::from(settings.table.max_half_open),
+            gave_way: room::no_flows(),
             flows_opened: 0,
             flows_ended: Ended::ALL.map(|kind| Count { kind, count: 0 }).into(),
             states: TimeoutState::ALL.map(zero).into(),
@@ -160,6 +169,7 @@ impl Model {
             servers,
             services,
             last_resorts,
+            leaders: super::services::leaders(settings),
             policy: Policy::new(&settings.policy, settings.services.iter().map(|service| service.priority)),
             sticky: groups.map(|sticky| (sticky.group, Slots::new(sticky))).collect(),
             pools: settings.nat_pools.iter().map(Pool::new).collect(),
@@ -167,7 +177,8 @@ impl Model {
             limits: [0; 2].map(|_| Limit::new(settings.answers.per_second)),
             counters,
             of_services: vec![[0; 2]; settings.services.len()],
-            pressed: false,
+            shortages: Default::default(),
+            settled: Meter::default(),
             walk: false,
             over: Vec::new(),
             notices: Vec::new(),
@@ -211,13 +222,9 @@ impl Model {
         let unseen = real.fate == Fate::Dropped(Reason::TableFull);
         let mut chosen = Chosen { unseen, ..Chosen::default() };
         for event in &real.events {
-            match event {
-                Event::FlowOpened(flow) => {
-                    chosen.server = self.servers.iter().position(|server| server.settings.name == flow.server);
-                    chosen.source = Some(flow.source.unwrap_or(flow.client));
-                }
-                Event::FlowEnded { flow, cause: Ended::Evicted } => chosen.evicted = Some(super::engine::name(flow)),
-                _ => {}
+            if let Event::FlowOpened(flow) = event {
+                chosen.server = self.servers.iter().position(|server| server.settings.name == flow.server);
+                chosen.source = Some(flow.source.unwrap_or(flow.client));
             }
         }
         chosen
@@ -248,10 +255,20 @@ impl Model {
         if let Some(fate) = self.abandoned(arrival, place, from) {
             return fate.map_or_else(|| self.miss(arrival), |fate| (fate, Vec::new()));
         }
+        let track = self.track(arrival, place, from);
+        let mut place = place;
+        if self.flows.all[place].half_open && track.1.completes() && self.fits(arrival, place, from) {
+            if let Err(reason) = self.make_room(now, false) {
+                self.seen("a handshake refused");
+                return dropped(reason);
+            }
+            self.seen("a handshake complete");
+            // The flow that gave way may have stood before it in the list.
+            place = self.flows.find(protocol, src, dst).map_or(place, |(place, _)| place);
+        }
         if self.flows.all[place].is_unanswered() {
             self.first_signs(arrival, place, from);
         }
-        let track = self.track(arrival, place, from);
         if track.1 == Means::New {
             self.seen("reopened");
             self.end(now, place, Ended::Replaced);

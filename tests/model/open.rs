@@ -5,9 +5,10 @@ use super::model::{Arrival, Model};
 use super::nat::{Pool, Source, Wish};
 use super::pick::Asker;
 use super::tcp::Tracker;
+use super::wire::SYN;
 use equipoise::balance::{Algorithm, Nat, PickedBy};
-use equipoise::engine::{Ended, Event, Reason};
-use equipoise::flow::TimeoutState;
+use equipoise::engine::{Ended, Event, Reason, Short};
+use equipoise::flow::{Class, TimeoutState};
 use equipoise::packet::Protocol;
 use equipoise::time::Instant;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ impl Model {
         let Arrival { now, protocol, src: client, dst: listen, .. } = *arrival;
         self.admit(now, service, rule, client)?;
         let asker = Asker { protocol, client, listen };
+        let half_open = arrival.segment().is_some_and(|segment| segment.has(SYN));
         let (mut tried, mut why) = (Vec::new(), Reason::NoServer);
         while tried.len() < MOST_TRIES {
             let Some((server, picked_by)) = self.pick(now, service, asker, &tried) else { break };
@@ -42,9 +44,14 @@ impl Model {
                     continue;
                 }
                 self.seen("half-open flow replaced for its port");
+                let most = self.nat_pool(service, client).map_or(0, |pool| {
+                    let (first, last) = (pool.settings.first_port, pool.settings.last_port);
+                    (usize::from(last) - usize::from(first) + 1).div_ceil(2)
+                });
+                self.note_shortage(now, Short::Ports, Some(Class::HalfOpen), most);
                 self.end(now, other, Ended::Evicted);
-            } else if self.flows.all.len() >= self.flows.most {
-                self.make_room(now)?;
+            } else {
+                self.make_room(now, half_open)?;
             }
             if let Some(pool) = self.nat_pool(service, client) {
                 pool.holds(&wish, source);
@@ -70,14 +77,17 @@ impl Model {
                     _ => TimeoutState::UdpOneWay,
                 },
                 profile: profile.map_or(0, |t| usize::from(t.profile)),
+                half_open,
                 created: now,
                 touched: now,
-                order: 0,
+                queued: 0,
+                refreshed: false,
+                conversation: false,
                 packets: [0; 2],
                 bytes: [0; 2],
                 tcp: Tracker::default(),
             };
-            let place = self.flows.push(flow);
+            let place = self.flows.push(now, flow);
             self.opened(now, place);
             return Ok(place);
         }
@@ -92,7 +102,7 @@ impl Model {
     fn admit(&mut self, now: Instant, service: usize, rule: Option<usize>, client: SocketAddr) -> Result<(), Reason> {
         let of_rule = rule.and_then(|rule| self.policy.rules[rule].settings.priority);
         let class = of_rule.unwrap_or(self.services[service].settings.priority);
-        let fill = (self.flows.all.len(), self.flows.most);
+        let fill = (self.flows.fill(), self.flows.most);
         self.policy.admit(now, rule, class, client.ip(), fill).map_err(|(reason, pressed)| {
             if let Some((class, of)) = pressed.filter(|(class, of)| self.policy.tells(now, *class, *of)) {
                 self.events.push(Event::Pressure { priority: class, of });
@@ -115,6 +125,7 @@ impl Model {
     fn pick(&mut self, now: Instant, service: usize, asker: Asker, tried: &[usize]) -> Option<(usize, PickedBy)> {
         let v6 = asker.listen.is_ipv6();
         self.services[service].refresh(now, &self.servers);
+        let leader = self.leaders[service];
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
             && let Some((server, era)) = slots.find(now, asker.client.ip())
@@ -133,7 +144,7 @@ impl Model {
         let has_key =
             |server: usize| full || ends[server].is_none_or(|end| flows.find(protocol, end, client).is_none());
         let chosen = self.chosen.server;
-        let picked = self.services[service].pick(now, asker, &self.servers, tried, chosen, &has_key);
+        let picked = self.services[leader].pick(now, asker, &self.servers, tried, chosen, &has_key);
         let by = picked.map(|server| (server, PickedBy::Algorithm)).or_else(|| {
             let last = self.last_resorts[service].as_mut()?;
             let server = last.pick(now, asker, &self.servers, tried, chosen, &has_key)?;
@@ -206,19 +217,5 @@ impl Model {
             let wish = Wish::new(flow.client, flow.protocol, flow.server_end);
             self.pools[pool.0 as usize].established(&wish, flow.source);
         }
-    }
-
-    /// Ends a flow to make room for another.
-    fn make_room(&mut self, now: Instant) -> Result<(), Reason> {
-        if !self.pressed {
-            self.pressed = true;
-            self.events.push(Event::TableFull { max_flows: self.flows.most as u32 });
-        }
-        let may = self.flows.may_make_room();
-        let chosen = may.iter().copied().find(|place| Some(self.flows.all[*place].name()) == self.chosen.evicted);
-        let place = chosen.or(may.first().copied()).ok_or(Reason::TableFull)?;
-        self.seen(&format!("{} evicted", self.flows.all[place].state.name()));
-        self.end(now, place, Ended::Evicted);
-        Ok(())
     }
 }

@@ -42,14 +42,22 @@ impl Turns {
     }
 }
 
-/// Earliest deadline first, with intervals proportional to 1/weight.
+/// What servers with evenly spread seats have in common: whether they have an address, whether they are backups, their
+/// priority, and their configured weight in sixteenths.
+pub type Kind = (bool, bool, u16, u32);
+
+/// A common schedule: the turns of each server are 1/weight apart, and its first turn is fixed by its seat.
 #[derive(Debug, Clone)]
-struct Deadlines {
-    due: Vec<u128>,
+struct Schedule {
+    /// The seat of each server among those of its kind, and their number.
+    seats: Vec<(u128, u128)>,
     weights: Vec<u32>,
-    time: u128,
-    turns: Turns,
+    /// The earliest turn that may be next: its time, and its order among the turns of that time.
+    from: Turn,
 }
+
+/// Time; whether it is not the server's first; its weight; its place.
+type Turn = (u128, bool, u32, Place);
 
 /// An algorithm and its state for one address family of a service.
 #[derive(Debug, Clone)]
@@ -58,13 +66,11 @@ pub struct Picker {
     tuning: Tuning,
     names: Vec<String>,
     seed: u64,
-    /// The place that comes first before any has been picked.
-    first: Place,
     turns: Turns,
     weights: Vec<u32>,
     /// The average latency of the servers with a measurement.
     average: u64,
-    deadlines: Deadlines,
+    schedule: Schedule,
     /// When new flows were opened, and at which server.
     openings: Vec<(Instant, Place)>,
     /// The Maglev table for the current weights.
@@ -85,7 +91,13 @@ pub struct Choice<'a> {
 }
 
 impl Picker {
-    pub fn new(algorithm: Algorithm, tuning: &Tuning, names: Vec<String>, service: &str, seed: u64) -> Self {
+    pub fn new(
+        algorithm: Algorithm,
+        tuning: &Tuning,
+        (names, kinds): (Vec<String>, &[Kind]),
+        service: &str,
+        seed: u64,
+    ) -> Self {
         let places = names.len();
         // Services start at different servers, by a hash of their name; without a seed, at the first.
         let hash = mix(service.bytes().fold(seed, |hash, byte| mix(hash ^ u64::from(byte))));
@@ -95,16 +107,10 @@ impl Picker {
             tuning: tuning.clone(),
             names,
             seed,
-            first,
             turns: Turns::new(places, first),
             weights: vec![0; places],
             average: 0,
-            deadlines: Deadlines {
-                due: vec![0; places],
-                weights: vec![0; places],
-                time: 0,
-                turns: Turns::new(places, first),
-            },
+            schedule: Schedule::new(kinds, first),
             openings: Vec::new(),
             table: Vec::new(),
         }
@@ -118,8 +124,8 @@ impl Picker {
         if weights == self.weights {
             return;
         }
-        self.deadlines.weigh(weights, self.first);
         self.weights = weights.to_vec();
+        self.schedule.weights = weights.to_vec();
         if self.algorithm == Algorithm::Maglev {
             self.table = self.populate();
         }
@@ -203,13 +209,10 @@ impl Picker {
     }
 
     fn in_turn(&mut self, candidates: &[Place]) -> Option<Place> {
-        let all = &mut self.deadlines;
-        let place = candidates.iter().copied().min_by_key(|place| (all.due[*place], all.turns.of[*place]))?;
+        let turn = candidates.iter().map(|place| self.schedule.turn(*place)).min()?;
         // A server that refused flows for a while does not catch up on its missed turns.
-        all.time = all.time.max(all.due[place]);
-        all.due[place] = all.time + ROUND / u128::from(self.weights[place]);
-        all.turns.picked(place);
-        Some(place)
+        self.schedule.from = (turn.0, turn.1, turn.2, turn.3 + 1);
+        Some(turn.3)
     }
 
     /// Weighted rendezvous hashing: the highest -w / ln(x) wins, where x is a hash of client and server in (0, 1).
@@ -295,29 +298,34 @@ impl Picker {
     }
 }
 
-impl Deadlines {
-    /// Sets the weights. New servers of equal weight are spaced evenly over their common interval. For a server whose
-    /// weight changed, the remaining wait is scaled to the new weight.
-    fn weigh(&mut self, weights: &[u32], first: Place) {
-        let places = weights.len();
-        let order: Vec<Place> = (0..places).map(|i| (first + i) % places).collect();
-        let comes = |place: Place| self.weights[place] == 0 && weights[place] > 0;
-        let mut due = self.due.clone();
-        for place in 0..places {
-            let weight = u128::from(weights[place]);
-            if comes(place) {
-                let like: Vec<Place> =
-                    order.iter().copied().filter(|p| comes(*p) && weights[*p] == weights[place]).collect();
-                let seat = like.iter().position(|p| *p == place).expect("a place among those of its weight");
-                due[place] = self.time + ROUND / weight / (2 * like.len() as u128) * (2 * seat as u128 + 1);
-            } else if weights[place] > 0 {
-                let left = self.due[place].saturating_sub(self.time);
-                if weights[place] != self.weights[place] {
-                    due[place] = self.time + left / weight * u128::from(self.weights[place]);
-                }
-            }
+impl Schedule {
+    /// Servers of one kind have evenly spread seats; the first turn that may be taken is the one of `first`, whose kind
+    /// ends with its configured weight.
+    fn new(kinds: &[Kind], first: Place) -> Self {
+        let seat = |place: Place| {
+            let before = kinds[..place].iter().filter(|kind| **kind == kinds[place]).count();
+            (before as u128, kinds.iter().filter(|kind| **kind == kinds[place]).count() as u128)
+        };
+        let seats = (0..kinds.len()).map(seat).collect();
+        let mut schedule = Schedule { seats, weights: vec![0; kinds.len()], from: (0, false, 0, 0) };
+        if first > 0 && kinds[first].3 > 0 {
+            schedule.from = (schedule.first_turn(first, kinds[first].3), false, 0, first);
         }
-        (self.due, self.weights) = (due, weights.to_vec());
+        schedule
+    }
+
+    fn first_turn(&self, place: Place, weight: u32) -> u128 {
+        let (seat, of) = self.seats[place];
+        ROUND / u128::from(weight) / (2 * of) * (2 * seat + 1)
+    }
+
+    /// Returns a server's first turn that is still to come.
+    fn turn(&self, place: Place) -> Turn {
+        let weight = self.weights[place];
+        let (first, step) = (self.first_turn(place, weight), ROUND / u128::from(weight));
+        let at = |n: u128| (first + n * step, n > 0, if n > 0 { weight } else { 0 }, place);
+        let near = (self.from.0.saturating_sub(first) / step).saturating_sub(1);
+        (near..).map(at).find(|turn| *turn >= self.from).expect("a turn")
     }
 }
 

@@ -11,7 +11,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// A rate limit that allows a burst of one second's worth: a leaky bucket that drains at the rate.
 #[derive(Debug, Clone, Copy, Default)]
-struct Meter {
+pub struct Meter {
     /// The fill level at time `at`, in nanoseconds of draining.
     level: u64,
     at: Instant,
@@ -19,7 +19,7 @@ struct Meter {
 
 impl Meter {
     /// Takes one, keeping `kept` percent of the capacity for others. An empty meter always admits one.
-    fn take(&mut self, now: Instant, rate: u32, kept: u64) -> bool {
+    pub fn take(&mut self, now: Instant, rate: u32, kept: u64) -> bool {
         let passed = u64::try_from(now.since(self.at).as_nanos()).unwrap_or(u64::MAX);
         let level = self.level.saturating_sub(passed);
         let one = SECOND / u64::from(rate);

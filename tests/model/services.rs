@@ -1,8 +1,8 @@
 //! Services with their pools: which service listens where, which servers reply for it, and which may be picked.
 
-use super::pick::{Asker, Choice, Picker, Place};
-use super::servers::Server;
-use equipoise::balance::{Algorithm, Health, LastResort, ServiceSettings};
+use super::pick::{Asker, Choice, Kind, Picker, Place};
+use super::servers::{STEPS, Server};
+use equipoise::balance::{Algorithm, Health, LastResort, ServiceSettings, server_ports};
 use equipoise::config::Settings;
 use equipoise::packet::Protocol;
 use equipoise::policy::Action;
@@ -27,8 +27,19 @@ impl Service {
         let over = |pool: usize, algorithm| {
             let servers: Vec<usize> = all.pools[pool].servers.iter().map(|id| id.0 as usize).collect();
             let names: Vec<String> = servers.iter().map(|server| all.servers[*server].name.clone()).collect();
-            let picker = Picker::new(algorithm, &settings.tuning, names, &settings.name, all.seed);
-            Service { settings: settings.clone(), algorithm, servers, pickers: [picker.clone(), picker], changes: None }
+            let kind = |v6: bool, server: usize| {
+                let server = &all.servers[server];
+                let rank = if algorithm == Algorithm::Priority { server.priority } else { 0 };
+                match algorithm {
+                    Algorithm::ResourceUsage => (true, false, 0, STEPS),
+                    _ => (settings.reach(server, v6).is_some(), server.backup, rank, u32::from(server.weight) * STEPS),
+                }
+            };
+            let pickers = [false, true].map(|v6| {
+                let kinds: Vec<Kind> = servers.iter().map(|server| kind(v6, *server)).collect();
+                Picker::new(algorithm, &settings.tuning, (names.clone(), &kinds), &settings.name, all.seed)
+            });
+            Service { settings: settings.clone(), algorithm, servers, pickers, changes: None }
         };
         let last = match settings.last_resort {
             LastResort::Pool(pool) => Some(over(pool.0 as usize, Algorithm::RoundRobin)),
@@ -128,6 +139,26 @@ impl Service {
             self.pickers.iter_mut().for_each(|picker| picker.opened(now, place));
         }
     }
+}
+
+/// Returns the service that each goes by: algorithms that compare the load of servers do so for all services of a pool
+/// that reach its servers alike, so that the first of these stands for all.
+pub fn leaders(settings: &Settings) -> Vec<usize> {
+    let kind = |service: &ServiceSettings| {
+        use Algorithm::{ConnectionRate, LeastConnections, LeastLatency, ResourceUsage};
+        let window = match service.algorithm {
+            ConnectionRate => Some(service.tuning.rate_window),
+            LeastConnections | LeastLatency | ResourceUsage => None,
+            _ => return None,
+        };
+        let watch = settings.health.pools.iter().find(|watch| watch.pool == service.pool);
+        let by_port = watch.is_some_and(|watch| watch.is_by_port());
+        let ports = |port| by_port.then(|| [false, true].map(|v6| server_ports(service, port, v6)));
+        Some((service.pool, service.algorithm, window, service.across(), ports(None), ports(Some(1))))
+    };
+    let kinds: Vec<_> = settings.services.iter().map(kind).collect();
+    let leader = |at: usize| kinds[..at].iter().position(|other| other.is_some() && *other == kinds[at]).unwrap_or(at);
+    (0..kinds.len()).map(leader).collect()
 }
 
 /// Returns the service that listens at an address and port: the one with the longest matching prefix.

@@ -30,6 +30,11 @@ fn secs(random: &mut Random, from: &[u64]) -> Duration {
     Duration::from_millis(one_of(random, from))
 }
 
+/// Returns whether flows live for longer than the spans after which settled ones give way.
+pub fn is_patient(settings: &Settings) -> bool {
+    settings.table.timeouts.established > Duration::from_secs(1000)
+}
+
 /// Returns random settings.
 pub fn settings(random: &mut Random) -> Settings {
     let mut servers = Vec::new();
@@ -64,7 +69,7 @@ pub fn settings(random: &mut Random) -> Settings {
 
 fn table(random: &mut Random) -> TableSettings {
     let ms = Duration::from_millis;
-    let timeouts = Timeouts {
+    let short = Timeouts {
         opening: ms(3000),
         established: ms(30_000),
         closing: ms(2000),
@@ -73,8 +78,24 @@ fn table(random: &mut Random) -> TableSettings {
         udp_two_way: ms(6000),
         icmp: ms(1000),
     };
+    let long = Timeouts {
+        opening: ms(20_000),
+        established: ms(2_000_000),
+        closing: ms(10_000),
+        reset: ms(7000),
+        udp_one_way: ms(20_000),
+        udp_two_way: ms(1_000_000),
+        icmp: ms(500_000),
+    };
+    let patient = random.per_mille(400);
+    let timeouts = if patient { long } else { short };
     let other = Timeouts { opening: ms(1000), udp_one_way: ms(1000), established: ms(5000), ..timeouts };
-    TableSettings { max_flows: one_of(random, &[2, 5, 9, 10, 12, 40]), timeouts, profiles: vec![other] }
+    TableSettings {
+        max_flows: one_of(random, if patient { &[1, 2, 3, 5, 9, 20] } else { &[2, 5, 9, 10, 12, 40] }),
+        max_half_open: one_of(random, &[1, 2, 5, 1000, 1000]),
+        timeouts,
+        profiles: vec![other],
+    }
 }
 
 fn pool(random: &mut Random, name: &str, servers: &mut Vec<ServerSettings>) -> PoolSettings {

@@ -27,6 +27,13 @@ pub enum Means {
     New,
 }
 
+impl Means {
+    /// Returns whether it completes the handshake of a half-open flow.
+    pub fn completes(self) -> bool {
+        matches!(self, Means::State(state) if !matches!(state, TimeoutState::Opening | TimeoutState::Reset))
+    }
+}
+
 /// What is known about one end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct End {
@@ -291,6 +298,14 @@ impl Tracker {
         let sent = next.map_or(0, |next| distance(acked, next));
         let sent = if (0..=WINDOW).contains(&sent) { sent } else { 0 };
         (-back..=sent + NEAR).contains(&distance(acked, ack))
+    }
+
+    /// Forgets what is not kept of a half-open flow: an acknowledgement by the client of something other than the
+    /// server's SYN, and that tracking began in the middle, after a SYN that was too big to be forwarded.
+    pub fn forget(&mut self) {
+        self.adopted = false;
+        let syn = self.ends[1].next;
+        self.ends[0].acked = self.ends[0].acked.filter(|acked| Some(*acked) == syn);
     }
 
     /// Returns the sequence numbers of the resets that end the connection towards `to`, most likely first, and their

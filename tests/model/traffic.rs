@@ -4,7 +4,7 @@ use super::craft;
 use super::flows::Flow;
 use super::model::Model;
 use super::random::Random;
-use super::setup::{NETWORKS, VIPS};
+use super::setup::{self, NETWORKS, VIPS};
 use super::wire::{self, ACK, FIN, RST, Read, SYN};
 use equipoise::flow::TimeoutState;
 use equipoise::packet::{Meta, Protocol, Side};
@@ -42,10 +42,12 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
     {
         return (error(random, &flow), Meta::default());
     }
+    let late = if random.per_mille(40) { late(random, model) } else { None };
     let draft = match random.below(100) {
+        _ if late.is_some() => late.expect("a draft"),
         0..55 if !model.flows.all.is_empty() => {
             let flow = random.pick(&model.flows.all).expect("a non-empty table").clone();
-            of_flow(random, &flow)
+            of_flow(random, &flow, setup::is_patient(&model.settings))
         }
         0..85 => asks(random, &model.flows.all),
         85..95 => stray(random),
@@ -79,7 +81,7 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
 /// sent to a different destination.
 fn error(random: &mut Random, flow: &Flow) -> Vec<u8> {
     let sender = if random.per_mille(600) { Side::Client } else { Side::Server };
-    let mut draft = of_flow(random, &Flow { packets: [1, 1], ..flow.clone() });
+    let mut draft = of_flow(random, &Flow { packets: [1, 1], ..flow.clone() }, false);
     let (dst, src) = flow.ends(sender.other());
     (draft.src, draft.dst) = (src, dst);
     draft.request = sender == Side::Client;
@@ -155,6 +157,29 @@ fn port(random: &mut Random) -> u16 {
     one_of(random, &[0, 53, 1000, 1000, 1001, 1002, 1003, 40_000, 40_001, 40_002])
 }
 
+/// Returns a segment of a connection that has ended.
+fn late(random: &mut Random, model: &Model) -> Option<Draft> {
+    let recent = &model.flows.recent;
+    let (src, dst, _) = *random.pick(&recent[recent.len().saturating_sub(8)..])?;
+    let flags = one_of(random, &[ACK, ACK, ACK, ACK | FIN, RST, RST | ACK, SYN, SYN | ACK]);
+    let numbers = (flags, random.next() as u32, random.next() as u32);
+    Some(Draft { protocol: Protocol::Tcp, src, dst, numbers, request: true, payload: payload(random) })
+}
+
+/// Returns the first packets of several flows of one protocol.
+pub fn flood(random: &mut Random) -> Vec<Vec<u8>> {
+    let protocol = one_of(random, &[Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Icmp]);
+    let mut packets = Vec::new();
+    let count = 5 + random.below(30) as usize;
+    while packets.len() < count {
+        let draft = asks(random, &[]);
+        if draft.protocol == protocol {
+            packets.push(write(random, &draft));
+        }
+    }
+    packets
+}
+
 /// Returns a client's first packet to a service, or to an address or port where nothing listens.
 fn asks(random: &mut Random, flows: &[Flow]) -> Draft {
     let v6 = random.per_mille(300);
@@ -218,8 +243,8 @@ fn payload(random: &mut Random) -> usize {
     }
 }
 
-/// Returns a packet of a flow that obeys or violates the protocol.
-fn of_flow(random: &mut Random, flow: &Flow) -> Draft {
+/// Returns a packet of a flow that obeys or violates the protocol; `patient` flows mostly go on.
+fn of_flow(random: &mut Random, flow: &Flow, patient: bool) -> Draft {
     let side = if random.per_mille(500) { Side::Client } else { Side::Server };
     let (src, dst) = flow.ends(side);
     let [own, other] = [side, side.other()].map(|side| flow.tcp.ends[side as usize]);
@@ -232,6 +257,7 @@ fn of_flow(random: &mut Random, flow: &Flow) -> Draft {
         Side::Server if opening => one_of(random, &[SYN | ACK, ACK, RST | ACK]),
         Side::Client if opening && other.next.is_some() => one_of(random, &[ACK, ACK, ACK, ACK, SYN, RST]),
         Side::Client if opening => SYN,
+        _ if patient && random.per_mille(700) => ACK,
         _ => one_of(random, &[ACK, ACK, ACK, ACK | 8, ACK | FIN, ACK | FIN, RST, RST | ACK, SYN, SYN | ACK, FIN]),
     };
     let seq = if opening && flags & SYN != 0 { own.next.map_or(fresh, |next| next.wrapping_sub(1)) } else { seq };

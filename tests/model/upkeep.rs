@@ -1,7 +1,7 @@
 //! How flows end, what operators and time change, and the state as seen from outside.
 
 use super::answers;
-use super::engine::{Order, Rows};
+use super::engine::{Order, Rows, name};
 use super::flows::Flow;
 use super::model::Model;
 use super::monitor::Watch;
@@ -43,7 +43,7 @@ impl Model {
         if picked_by == equipoise::balance::PickedBy::LastResort {
             return;
         }
-        self.services[service].opened(now, server);
+        self.services[self.leaders[service]].opened(now, server);
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
             && slots.opened(now, client.ip(), server, era)
@@ -55,7 +55,7 @@ impl Model {
     /// Ends a flow.
     pub fn end(&mut self, now: Instant, place: usize, cause: Ended) {
         self.seen(&format!("ended: {}", cause.name()));
-        let flow = self.flows.all.remove(place);
+        let flow = self.flows.remove(now, place);
         let row = Box::new(self.row(now, &flow));
         self.events.push(Event::FlowEnded { flow: row, cause });
         self.counters.flows_ended.iter_mut().filter(|c| c.kind == cause).for_each(|c| c.count += 1);
@@ -73,11 +73,6 @@ impl Model {
             slots.ended(now, flow.client.ip(), flow.server);
         }
         self.policy.ended(flow.rule, flow.client.ip());
-        let (flows, most) = (self.flows.all.len(), self.flows.most);
-        if self.pressed && matches!(cause, Ended::Expired | Ended::Killed) && flows <= most - most.div_ceil(10) {
-            self.pressed = false;
-            self.events.push(Event::TableRelieved { flows: flows as u32 });
-        }
     }
 
     /// Ends a flow; sends resets to both ends of a TCP connection, with the sequence numbers that they expect.
@@ -248,12 +243,18 @@ impl Model {
         [health.source_v4.map(IpAddr::V4), health.source_v6.map(IpAddr::V6)].contains(&Some(address))
     }
 
-    /// Does everything that is due; returns the packets sent and the events.
-    pub fn timeout(&mut self, now: Instant) -> (Vec<Vec<u8>>, Vec<Event>) {
+    /// Does everything that is due; returns the packets sent and the events. Flows that end at the same time do so in
+    /// the order of the engine's events, as the order is unspecified but has consequences, for example for stickiness.
+    pub fn timeout(&mut self, now: Instant, real: &[Event]) -> (Vec<Vec<u8>>, Vec<Event>) {
+        let ended = |event: &Event| if let Event::FlowEnded { flow, .. } = event { Some(name(flow)) } else { None };
+        let ended: Vec<_> = real.iter().filter_map(ended).collect();
+        let turn = |flow: &Flow| ended.iter().position(|name| *name == flow.name()).unwrap_or(usize::MAX);
+        self.flows.all.sort_by_key(turn);
         while let Some(place) = self.flows.first_due(now) {
             self.seen(&format!("{} expired", self.flows.all[place].state.name()));
             self.end(now, place, Ended::Expired);
         }
+        self.relieve(now);
         self.pools.iter_mut().for_each(|pool| pool.passes(now));
         for watch in 0..self.watches.len() {
             if self.watches[watch].until().is_some_and(|until| until <= now) {
@@ -302,16 +303,17 @@ impl Model {
         let servers = self.servers.iter().filter_map(|server| server.next(now));
         let walk = self.walk.then_some(now);
         let watches = self.watches.iter().filter_map(Watch::until);
-        servers.chain(watches).chain(self.flows.next()).chain(walk).min()
+        servers.chain(watches).chain(self.flows.next()).chain(self.next_relief()).chain(walk).min()
     }
 
     /// Returns everything visible from outside; the NAT pools are compared separately.
     pub fn rows(&self, now: Instant) -> Rows {
         let mut flows: Vec<FlowRow> = self.flows.all.iter().map(|flow| self.row(now, flow)).collect();
-        flows.sort_by_key(super::engine::name);
+        flows.sort_by_key(name);
         let of_state = |state| self.flows.all.iter().filter(|flow| flow.state == state).count() as u64;
         let mut counters = self.counters.clone();
         counters.flows = self.flows.all.len() as u64;
+        counters.half_open = self.flows.count(true) as u64;
         counters.states = TimeoutState::ALL.map(|kind| Count { kind, count: of_state(kind) }).into();
         Rows {
             counters,
@@ -319,6 +321,7 @@ impl Model {
             services: (0..self.services.len()).map(|service| self.service_row(service)).collect(),
             rules: (0..self.policy.rules.len()).map(|rule| self.rule_row(rule)).collect(),
             nat: Vec::new(),
+            pressures: self.pressure_rows(now),
             flows,
         }
     }

@@ -14,16 +14,12 @@ use std::collections::BTreeMap;
 /// Least entries of a Maglev table per server for shares within a percent of each other (NSDI 2016, 5.3).
 const ENTRIES_PER_SERVER: usize = 100;
 
-/// Servers up to which a pick by source hash takes a few microseconds at most.
-const MOST_FOR_SOURCE_HASH: usize = 500;
-
 /// Checks each service against its pools, and which pools are used.
 pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, service) in raw.services.iter().enumerate() {
         if let (Some(name), Some(pool)) = (&service.pool, links.pools[at]) {
             families(service, name, &raw.pools[pool], crosses(raw, links, at), drafts);
             maglev(service, name, &raw.pools[pool], drafts);
-            source_hash(service, name, &raw.pools[pool], drafts);
         }
         if let (Some(name), Some(pool)) = (&service.last_resort_pool, links.last_resorts[at]) {
             if links.pools[at] == Some(pool) {
@@ -114,19 +110,6 @@ fn adopted(raw: &Raw, drafts: &mut Vec<Draft>) {
             draft.help("write `seed = N` at the top of the file, with a number other than 0 that nobody can guess"),
         );
     }
-}
-
-/// Warns of source hash over many servers: each pick looks at all of them, and strangers decide how often that happens.
-fn source_hash(service: &RawService, name: &Spanned<String>, pool: &RawPool, drafts: &mut Vec<Draft>) {
-    let servers = pool.servers.len();
-    if service.algorithm != Some(Algorithm::SourceHash) || servers <= MOST_FOR_SOURCE_HASH {
-        return;
-    }
-    let place = service.algorithm_place.clone().unwrap_or(name.span());
-    let title = format!("source-hash evaluates all {} servers for each new flow", grouped(servers));
-    let help =
-        "for a large pool use `maglev` with `hash = \"address\"`, which takes one lookup whatever the pool's size";
-    drafts.push(Draft::warning(place, title).also(name.span(), "the pool").help(help));
 }
 
 /// Refuses groups whose services differ: they remember the same clients, and so need the same pool and settings.

@@ -2,7 +2,6 @@
 
 use super::super::Reason;
 use super::super::arrival::Arrival;
-use super::super::look::flows_that_stay;
 use super::super::step::Step;
 use super::foresee::Prospect;
 use super::{CandidateLine, Explanation, LimitLine, RuleLine, Runs, ServiceLine, StickyLine, state_after, timer};
@@ -173,9 +172,7 @@ fn limits(
     let mut line = |limit: &str, used: u64, (most, total): (u64, u64), refuses: bool| {
         explanation.limits.push(LimitLine { limit: limit.into(), used, most, total, refuses });
     };
-    let table = engine.shard.table();
-    let stay = flows_that_stay(table, ended.map(|ended| ended.slot));
-    let (len, max) = (u64::from(stay), u64::from(table.max()));
+    let (len, max) = (u64::from(prospect.look().flows_that_stay()), u64::from(engine.shard.table().max()));
     let refuses = reserved > 0 && len * 100 >= max * (100 - reserved);
     line("table", len, (max * (100 - reserved) / 100, max), refuses);
     if let Some((flows, most)) = usage.rule_flows {

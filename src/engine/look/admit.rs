@@ -49,7 +49,7 @@ impl Look<'_> {
         let (rules, rule) = (self.plan.rules(), scratch.opening.rule);
         let priority = rules.priority(rule).unwrap_or(self.plan.service(service).priority);
         let client = key.addresses.src();
-        let fill = (flows_that_stay(self.table(), self.without()), self.table().max());
+        let fill = (self.flows_that_stay(), self.table().max());
         let ended =
             self.foresight.and_then(|foresight| foresight.without).map(|without| (without.rule, without.client));
         let of = (priority, client, ended);
@@ -67,6 +67,13 @@ impl Look<'_> {
         };
         scratch.opening.pressure = pressure;
         Err(reason)
+    }
+
+    /// Returns the number of flows in the table that do not give way to any new flow.
+    pub(in crate::engine) fn flows_that_stay(&self) -> u32 {
+        let table = self.table();
+        let ended = self.without().is_some_and(|slot| !Table::is_half_open(slot) && !table.facts(slot).state.is_over());
+        table.len() - table.over() - u32::from(ended)
     }
 
     /// Answers a new flow that no server can take, as its service specifies.
@@ -96,11 +103,4 @@ impl Look<'_> {
             _ => Settled { fate: Fate::Drop(reason), reply: Reply::None },
         }
     }
-}
-
-/// Returns the number of flows in the table that are not over, if the flow `without` did not count: those that are give
-/// way to any new flow.
-pub(in crate::engine) fn flows_that_stay(table: &Table, without: Option<u32>) -> u32 {
-    let ended = without.is_some_and(|slot| !Table::is_half_open(slot) && !table.facts(slot).state.is_over());
-    table.len() - table.over() - u32::from(ended)
 }

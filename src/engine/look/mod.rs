@@ -15,7 +15,6 @@ mod miss;
 mod onward;
 mod open;
 
-pub(super) use admit::flows_that_stay;
 pub(super) use hit::{segment, touched_state};
 pub(super) use onward::Going;
 

@@ -12,7 +12,7 @@ pub(super) use identity::Order;
 
 use crate::balance::{Algorithm, Roster, ServiceSettings};
 use crate::config::{AnswerSettings, Settings};
-use crate::ids::{NatPoolId, ServerId, ServiceId};
+use crate::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use crate::policy::Rules;
 use directory::Directory;
 use std::net::IpAddr;
@@ -45,10 +45,13 @@ impl Plan {
     }
 
     fn compile(settings: Settings, written: Option<Box<Settings>>, order: Order) -> Self {
+        let mut by_port = vec![false; settings.pools.len()];
+        settings.health.pools.iter().for_each(|watch| by_port[watch.pool.0 as usize] |= watch.is_by_port());
+        let by_port = |pool: PoolId| by_port[pool.0 as usize];
         let used = order.services.iter().map(|service| settings.services[service.0 as usize].priority);
         Plan {
             directory: Directory::new(&settings),
-            roster: Roster::new(&settings.services, &settings.pools, &settings.servers),
+            roster: Roster::with_health_by(&settings.services, &settings.pools, &settings.servers, by_port),
             rules: Rules::new(&settings.policy, order.rules.clone(), used),
             settings,
             written,

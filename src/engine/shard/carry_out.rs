@@ -26,7 +26,7 @@ impl Shard {
             let state = touched_state(arrival, found.side, self.table.flow(found.index).state());
             self.table.on_datagram(arrival.now, found, state);
         }
-        let translation = self.table.translation(found.index, found.side);
+        let translation = self.table.translation_plain(found.index, found.side);
         rewrite::translate(arrival.bytes, arrival.parsed, &translation, arrival.meta.partial_checksum);
         let len = arrival.parsed.len;
         let (packets, bytes) = (arrival.packets, len as u64);
@@ -199,7 +199,7 @@ impl Shard {
                 self.report(Event::Pressure { priority, of });
             }
         }
-        opening.picks.iter().for_each(|proposed| self.chooser.picked(*proposed));
+        opening.picks.iter().for_each(|proposed| self.chooser.picked(plan.roster(), *proposed));
         let v6 = arrival.parsed.addresses.is_v6();
         self.chooser.drawn(plan.roster(), service, v6, opening.draws.clone());
         if let Some((pool, draw, exhausted)) = &opening.nat {

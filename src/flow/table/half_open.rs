@@ -21,9 +21,16 @@ const RESET: u8 = 8;
 /// The server has sent.
 const ANSWERED: u8 = 16;
 
+/// Flows that the index has room for at first.
+const FIRST_ROOM: u32 = 4096;
+/// Slots whose entries move to a larger index with each new flow.
+const MOVED_AT_ONCE: u32 = 4;
+
 /// The low bits of a word that hold an entry's ticks; the bits above hold its packet counts.
 const TICK_BITS: u32 = 24;
 const TICKS: u32 = (1 << TICK_BITS) - 1;
+/// The longest timeout, about six days: an entry must be gone before its ticks begin anew.
+const MOST_TICKS: u32 = 1 << (TICK_BITS - 1);
 /// The low bits of a word that hold its service; the bits above hold its profile.
 const SERVICE_BITS: u32 = 24;
 /// The most that a packet count holds.
@@ -116,11 +123,18 @@ pub(super) struct Left {
 pub(super) struct HalfOpen {
     entries: Vec<Entry>,
     free: Vec<u32>,
+    /// As large as the flows need, so that few flows stay in the processor's cache.
     index: Index,
+    /// The former index, and the slot from which on its entries are not yet in the new one.
+    former: Option<(Index, u32)>,
+    /// Flows that the index has room for.
+    room: u32,
     wide: Wide,
     queues: Vec<Queue>,
     /// By profile: the queues of opening and of reset flows.
     of_profile: Box<[[u16; 2]]>,
+    /// Slots and numbers in the order of insertion; flows that have left since are skipped.
+    order: VecDeque<(u32, u32)>,
     len: u32,
     resets: u32,
     max: u32,
@@ -137,6 +151,7 @@ impl HalfOpen {
     pub(super) fn new(max: u32, ticks: impl Iterator<Item = [u32; 2]>) -> Result<Self, TryReserveError> {
         let mut queues: Vec<Queue> = Vec::new();
         let mut queue = |state: TimeoutState, ticks: u32| {
+            let ticks = ticks.min(MOST_TICKS);
             let is = |queue: &Queue| (queue.state, queue.ticks) == (state, ticks);
             let place = queues.iter().position(is).unwrap_or_else(|| {
                 queues.push(Queue { state, ticks, waiting: VecDeque::new(), len: 0 });
@@ -150,11 +165,14 @@ impl HalfOpen {
             .collect();
         Ok(HalfOpen {
             entries: super::reserved(max as usize)?,
-            free: Vec::new(),
-            index: Index::new(max.saturating_mul(2))?,
+            free: super::reserved(max as usize)?,
+            index: Index::new(max.min(FIRST_ROOM).saturating_mul(2))?,
+            former: None,
+            room: max.min(FIRST_ROOM),
             wide: Wide::new(max as usize * 2)?,
             queues,
             of_profile,
+            order: VecDeque::new(),
             len: 0,
             resets: 0,
             max,
@@ -182,12 +200,17 @@ impl HalfOpen {
         if self.len == 0 || key.protocol != Protocol::Tcp {
             return None;
         }
-        self.index.find(hash, |place| {
+        let is = |place: u32| {
             let entry = &self.entries[(place >> 1) as usize];
             let side = (place & 1) as usize;
             let packed = if side == 0 { &entry.client } else { &entry.server };
-            packed.ports == ports(key) && self.wide.is(packed, entry.is_wide(side), &key.addresses)
-        })
+            packed.ports == ports(key)
+                // The former index may have flows that have left.
+                && entry.flags & USED != 0
+                && self.wide.is(packed, entry.is_wide(side), &key.addresses)
+        };
+        let former = || self.former.as_ref().and_then(|(index, _)| index.find(hash, is));
+        self.index.find(hash, is).or_else(former)
     }
 
     /// Adds a flow, for which there is room; returns its slot.
@@ -217,8 +240,49 @@ impl HalfOpen {
         self.index.insert(hashes[1], slot << 1 | 1);
         self.len += 1;
         self.now = tick;
+        self.order.push_back((slot, self.number));
         self.enqueue(slot);
         slot
+    }
+
+    /// Makes the index larger once it is full, and moves some entries to it; `hash` returns the hash of a key. A larger
+    /// index is filled by the flows that come after it, a few at a time, long before it is full itself.
+    pub(super) fn grow(&mut self, hash: impl Fn(&Key) -> u64) {
+        if self.former.is_some() {
+            self.move_some(MOVED_AT_ONCE, &hash);
+        }
+        if self.len < self.room || self.room >= self.max {
+            return;
+        }
+        self.move_some(u32::MAX, &hash);
+        let room = self.room.saturating_mul(4).min(self.max);
+        match Index::new(room.saturating_mul(2)) {
+            Ok(index) => {
+                self.former = Some((std::mem::replace(&mut self.index, index), 0));
+                self.room = room;
+            }
+            // The system has no more memory: the store stays as it is.
+            Err(_) => self.max = self.room,
+        }
+    }
+
+    /// Moves entries of the former index to the new one.
+    fn move_some(&mut self, most: u32, hash: &impl Fn(&Key) -> u64) {
+        let Some((_, first)) = self.former else { return };
+        let last = first.saturating_add(most).min(self.entries.len() as u32);
+        for slot in first..last {
+            if self.entries[slot as usize].flags & USED == 0 {
+                continue;
+            }
+            for side in [Side::Client, Side::Server] {
+                let (place, hash) = (slot << 1 | side as u32, hash(&self.key(slot, side)));
+                if self.index.find(hash, |known| known == place).is_none() {
+                    self.index.insert(hash, place);
+                }
+            }
+        }
+        let done = last == self.entries.len() as u32;
+        self.former = self.former.take().filter(|_| !done).map(|(index, _)| (index, last));
     }
 
     /// Removes a flow.
@@ -237,6 +301,22 @@ impl HalfOpen {
         self.free.push(slot);
         self.len -= 1;
         self.leave(queue);
+        self.tidy_order();
+    }
+
+    /// Drops those that have left from the front of the order, and from all of it if most have left.
+    fn tidy_order(&mut self) {
+        let entries = &self.entries;
+        let stays = |(slot, number): &(u32, u32)| {
+            let entry = &entries[*slot as usize];
+            entry.flags & USED != 0 && entry.number == *number
+        };
+        while self.order.front().is_some_and(|first| !stays(first)) {
+            self.order.pop_front();
+        }
+        if self.order.len() > 64 + 2 * self.len as usize {
+            self.order.retain(stays);
+        }
     }
 
     fn enqueue(&mut self, slot: u32) {
@@ -266,8 +346,7 @@ impl HalfOpen {
 
     /// Returns the flow that has been in the store longest.
     pub(super) fn oldest(&self) -> Option<u32> {
-        let firsts = self.queues.iter().filter_map(|queue| queue.waiting.front());
-        firsts.max_by_key(|first| self.number.wrapping_sub(first.number)).map(|first| first.slot)
+        self.order.front().map(|(slot, _)| *slot)
     }
 
     /// Returns the tick at which a flow expires.
@@ -393,9 +472,9 @@ impl HalfOpen {
         self.entries.iter().enumerate().skip(from as usize).map(|(slot, entry)| (slot as u32, entry.flags & USED != 0))
     }
 
-    /// Returns its memory: start and length in bytes of each part that grows with its flows.
-    pub(super) fn memory(&self) -> [(usize, usize); 2] {
-        [(self.entries.as_ptr() as usize, self.entries.capacity() * size_of::<Entry>()), self.index.memory()]
+    /// Returns the memory of its entries: start and length in bytes.
+    pub(super) fn memory(&self) -> (usize, usize) {
+        (self.entries.as_ptr() as usize, self.entries.capacity() * size_of::<Entry>())
     }
 }
 

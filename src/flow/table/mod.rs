@@ -116,21 +116,24 @@ impl std::error::Error for TableTooBig {}
 /// Ticks since the first flow.
 #[derive(Debug)]
 struct Clock {
-    epoch: Option<Instant>,
+    /// When the first flow was inserted; until then, in the future: no tick has passed.
+    epoch: Instant,
 }
 
 impl Clock {
     /// Returns the tick of a point in time, rounded down.
     #[inline]
     fn tick(&self, now: Instant) -> u64 {
-        let epoch = self.epoch.unwrap_or(now).as_nanos();
-        now.as_nanos().saturating_sub(epoch) >> TICK_BITS
+        now.as_nanos().saturating_sub(self.epoch.as_nanos()) >> TICK_BITS
     }
 
     /// Returns when a tick begins.
     fn at(&self, tick: u64) -> Instant {
-        let epoch = self.epoch.unwrap_or_default().as_nanos();
-        Instant::from_nanos(epoch.saturating_add(tick.saturating_mul(1 << TICK_BITS)))
+        Instant::from_nanos(self.epoch.as_nanos().saturating_add(tick.saturating_mul(1 << TICK_BITS)))
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.epoch = self.epoch.min(now);
     }
 }
 
@@ -193,7 +196,7 @@ impl Table {
             counts: [0; TimeoutState::ALL.len()],
             half_open: HalfOpen::new(max_half_open, of_half_open).map_err(too_big)?,
             recent: Recent::new().map_err(too_big)?,
-            clock: Clock { epoch: None },
+            clock: Clock { epoch: Instant::FAR },
             timeouts,
             ticks,
             hash: crate::rng::drawn_hash(),
@@ -239,17 +242,7 @@ impl Table {
     /// Returns the hash of a key, by which [`Table::find_hashed`] finds it.
     #[inline]
     pub(crate) fn hash(&self, key: &Key) -> u64 {
-        let mut hasher = self.hash.build_hasher();
-        let tail = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | key.protocol.code();
-        match key.addresses {
-            Addresses::V4 { src, dst } => hasher.write_u64(u64::from(src) << 32 | u64::from(dst)),
-            Addresses::V6 { src, dst } => {
-                hasher.write_u128(src);
-                hasher.write_u128(dst);
-            }
-        }
-        hasher.write_u64(tail);
-        hasher.finish()
+        hash_of(&self.hash, key)
     }
 
     #[inline]
@@ -335,6 +328,22 @@ impl Table {
         match Table::half(index) {
             None => self.flows[index as usize].facts(),
             Some(slot) => self.half_open.facts(&self.clock, slot),
+        }
+    }
+
+    /// Returns what a packet from `side` of a flow that is not half-open becomes: the other side's key, reversed.
+    #[inline]
+    pub fn translation_plain(&self, index: u32, side: Side) -> Translation {
+        let flow = &self.flows[index as usize];
+        let (to, wide) = match side {
+            Side::Client => (&flow.server, flow.is_wide(1)),
+            Side::Server => (&flow.client, flow.is_wide(0)),
+        };
+        Translation {
+            addresses: self.wide.addresses(to, wide).reversed(),
+            src_port: to.ports as u16,
+            dst_port: (to.ports >> 16) as u16,
+            deltas: if side == Side::Client { flow.deltas } else { flow.deltas.reversed() },
         }
     }
 
@@ -462,12 +471,15 @@ impl Table {
             "a key is taken: {new:?}"
         );
         debug_assert!(!self.is_full(new.half_open, None), "no room");
-        self.clock.epoch.get_or_insert(now);
+        self.clock.begin(now);
         let new =
             NewFlow { profile: if usize::from(new.profile) < self.ticks.len() { new.profile } else { 0 }, ..*new };
         let hashes = [self.hash(&new.client), self.hash(&new.server)];
         if new.half_open {
-            return self.half_open.insert(self.clock.tick(now), &new, hashes) | HALF_OPEN;
+            let slot = self.half_open.insert(self.clock.tick(now), &new, hashes);
+            let hash = self.hash.clone();
+            self.half_open.grow(|key| hash_of(&hash, key));
+            return slot | HALF_OPEN;
         }
         self.add(now, &new, (now, TimeoutState::first(new.client.protocol)), hashes)
     }
@@ -561,8 +573,23 @@ impl Table {
     /// system for huge pages there.
     pub fn memory(&self) -> impl Iterator<Item = (usize, usize)> {
         let flows = (self.flows.as_ptr() as usize, self.flows.capacity() * size_of::<Flow>());
-        [flows, self.index.memory(), self.wide.memory()].into_iter().chain(self.half_open.memory())
+        [flows, self.index.memory(), self.wide.memory(), self.half_open.memory()].into_iter()
     }
+}
+
+#[inline]
+fn hash_of(hash: &RandomState, key: &Key) -> u64 {
+    let mut hasher = hash.build_hasher();
+    let tail = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | key.protocol.code();
+    match key.addresses {
+        Addresses::V4 { src, dst } => hasher.write_u64(u64::from(src) << 32 | u64::from(dst)),
+        Addresses::V6 { src, dst } => {
+            hasher.write_u128(src);
+            hasher.write_u128(dst);
+        }
+    }
+    hasher.write_u64(tail);
+    hasher.finish()
 }
 
 fn translation(client: &Key, server: &Key, side: Side, deltas: Deltas) -> Translation {

@@ -161,6 +161,23 @@ fn a_reset_handshake_stays_half_open_and_can_be_tried_again() {
 }
 
 #[test]
+fn an_acknowledgement_that_crossed_a_reset_teaches_a_half_open_flow_nothing() {
+    let mut table = table(1, 1);
+    let index = add(&mut table, at(0), 1, Protocol::Tcp);
+    let data = |flags, seq, ack| Segment { len: 10, ..seg(flags, seq, ack) };
+    // The server sends data with its SYN.
+    pass(&mut table, at(1), index, Side::Server, data(TcpFlags::SYN | ACK, 500, 101));
+    pass(&mut table, at(2), index, Side::Server, seg(TcpFlags::RST, 501, 0));
+    assert_eq!(table.facts(index).state, TimeoutState::Reset);
+    let ends = table.half_open.ends(index & !HALF_OPEN);
+    pass(&mut table, at(3), index, Side::Client, data(ACK, 5_000_000, 501));
+    assert_eq!(table.half_open.ends(index & !HALF_OPEN), ends);
+    // It did not accept the reset: the same acknowledgement opens the flow.
+    let index = pass(&mut table, at(5), index, Side::Client, seg(ACK, 101, 501));
+    assert!(!Table::is_half_open(index) && table.facts(index).state == TimeoutState::Established);
+}
+
+#[test]
 fn half_open_flows_leave_in_the_order_in_which_they_came() {
     let mut table = table(1, 100);
     for client in 0..100 {
@@ -184,6 +201,59 @@ fn half_open_flows_leave_in_the_order_in_which_they_came() {
 }
 
 #[test]
+fn the_store_grows_with_its_flows_and_loses_none_while_it_does() {
+    let mut table = table(1, 40_000);
+    let mut left = BTreeSet::new();
+    for client in 0..60_000u32 {
+        if table.is_full(true, None) {
+            let (oldest, _) = table.room_for_half_open().unwrap().victim.unwrap();
+            table.remove(ms(1), oldest);
+        }
+        add(&mut table, ms(1), client, Protocol::Tcp);
+        // Some leave at once or a little later, on both sides of each growth.
+        if client % 3 == 0 {
+            let gone = client - client.min(client % 700);
+            if let Some(found) = table.find(&keys(gone, 1000, Protocol::Tcp).0) {
+                table.remove(ms(1), found.index);
+                left.insert(gone);
+            }
+        }
+    }
+    let is_there = |client: u32, table: &Table| {
+        let (there, back) = keys(client, 1000, Protocol::Tcp);
+        let (there, back) = (table.find(&there), table.find(&back));
+        assert_eq!(there.map(|found| found.index), back.map(|found| found.index), "{client}");
+        there.is_some()
+    };
+    // Those that have left, and the oldest, are gone; all others are there.
+    let found: Vec<u32> = (0..60_000).filter(|client| is_there(*client, &table)).collect();
+    assert_eq!(found.len() as u32, table.half_open().0);
+    assert!(found.iter().all(|client| !left.contains(client)));
+    let first = *found.first().unwrap();
+    assert_eq!(found.len(), (first..60_000).filter(|client| !left.contains(client)).count());
+    assert!(first > 0 && found.len() > 30_000);
+}
+
+#[test]
+fn a_half_open_flow_that_was_reset_and_revived_keeps_its_place_in_the_order() {
+    let mut table = table(1, 4);
+    let flows: Vec<u32> = (0..4).map(|client| add(&mut table, at(0), client, Protocol::Tcp)).collect();
+    let oldest = |table: &Table| table.room_for_half_open().unwrap().victim.unwrap().0;
+    let reset = |table: &mut Table, now, index| pass(table, now, index, Side::Server, seg(TcpFlags::RST | ACK, 0, 101));
+    // Resets in another order than the SYNs.
+    [1, 0].map(|client| reset(&mut table, at(1), flows[client]));
+    assert_eq!((oldest(&table), table.facts(flows[0]).state), (flows[0], TimeoutState::Reset));
+    // The client did not accept the reset, and goes on.
+    let index = pass(&mut table, at(5), flows[0], Side::Client, seg(ACK, 101, 0));
+    assert_eq!((index, table.facts(index).state), (flows[0], TimeoutState::Opening));
+    for client in [0, 1, 2, 3] {
+        assert_eq!(oldest(&table), flows[client], "{client}");
+        table.remove(at(6), flows[client]);
+    }
+    assert_eq!(table.room_for_half_open(), None);
+}
+
+#[test]
 fn no_flow_expires_before_its_timeout_or_two_ticks_after_it() {
     let mut table = table(8, 8);
     let tick = TICK.as_millis() as u64;
@@ -198,6 +268,23 @@ fn no_flow_expires_before_its_timeout_or_two_ticks_after_it() {
         assert_eq!(expire(&mut table, ms(start + 240_000) + 2 * TICK), BTreeSet::from([tcp]));
         assert_eq!(expire(&mut table, ms(start + 300_000) + 2 * TICK), BTreeSet::from([udp]));
     }
+}
+
+#[test]
+fn a_half_open_flow_expires_however_long_its_timeout_and_whatever_comes_after_it() {
+    const DAY: u64 = 86_400;
+    let timeouts = Timeouts { opening: Duration::from_secs(30 * DAY), ..Timeouts::default() };
+    let mut table =
+        Table::new(&TableSettings { max_flows: 1, max_half_open: 100, timeouts, ..TableSettings::default() });
+    let first = add(&mut table, at(0), 0, Protocol::Tcp);
+    let mut ended = Vec::new();
+    for day in 1..40 {
+        add(&mut table, at(day * DAY), day as u32, Protocol::Tcp);
+        let all = expire(&mut table, at(day * DAY));
+        ended.extend(all.contains(&first).then_some(day));
+    }
+    // Its slot is used again.
+    assert_eq!(ended[0], 7);
 }
 
 #[test]

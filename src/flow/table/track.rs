@@ -82,6 +82,10 @@ impl Table {
         let under_way = state == TimeoutState::Reset && !ends.has_reset(from) && !segment.flags.syn();
         if under_way && tracked != Tracked::Reopen && self.is_fresh(now, index) {
             tracked = Tracked::Pass;
+            // The store cannot keep that such a segment completed the handshake, so it keeps nothing of it.
+            if let Some(slot) = Table::half(index) {
+                ends = self.half_open.ends(slot);
+            }
         }
         Track { ends, tracked }
     }
@@ -99,6 +103,18 @@ impl Table {
         debug_assert!(!segment.flags.syn(), "a SYN may reopen its flow");
         let flow = &mut self.flows[index as usize];
         let tracked = flow.tcp.step(flow.state, from, segment);
+        match tracked {
+            // Almost every segment.
+            Tracked::Refresh(TimeoutState::Established) if flow.state == TimeoutState::Established => {
+                flow.touched = self.clock.tick(now) as u32;
+                flow.flags |= ACTIVE;
+            }
+            _ => self.on_other_segment(now, index, from, tracked),
+        }
+    }
+
+    fn on_other_segment(&mut self, now: Instant, index: u32, from: Side, tracked: Tracked) {
+        let flow = &self.flows[index as usize];
         if flow.state == TimeoutState::Reset && !flow.tcp.has_reset(from) && self.is_fresh(now, index) {
             return;
         }
@@ -265,6 +281,13 @@ impl Table {
             None => self.touched_tick(&self.flows[index as usize]),
             Some(slot) => self.half_open.entered(slot),
         })
+    }
+
+    /// Returns a number that changes whenever a flow that is not half-open gets another time to expire, other than by
+    /// being refreshed.
+    #[inline]
+    pub fn placed(&self) -> u64 {
+        self.wheel.placed()
     }
 
     /// Returns when [`Table::expired`] has something to do; no flow expires before.

@@ -27,6 +27,8 @@ struct Ends {
 pub(super) struct Wheel {
     /// Everything before this tick has been handled.
     now: u64,
+    /// How often a flow was placed.
+    placed: u64,
     slots: Box<[Ends]>,
     /// Per level, one bit per slot that holds flows.
     busy: [[u64; SLOTS / 64]; LEVELS],
@@ -35,7 +37,7 @@ pub(super) struct Wheel {
 impl Wheel {
     pub(super) fn new() -> Self {
         let slots = vec![Ends { first: NONE, last: NONE }; LEVELS * SLOTS].into_boxed_slice();
-        Wheel { now: 0, slots, busy: [[0; SLOTS / 64]; LEVELS] }
+        Wheel { now: 0, placed: 0, slots, busy: [[0; SLOTS / 64]; LEVELS] }
     }
 
     /// Returns the tick before which everything has been handled.
@@ -44,12 +46,19 @@ impl Wheel {
         self.now
     }
 
+    /// Returns how often a flow was placed: as long as it stays the same, no flow is due earlier than before.
+    #[inline]
+    pub(super) fn placed(&self) -> u64 {
+        self.placed
+    }
+
     const fn digit(tick: u64, level: usize) -> usize {
         (tick >> (BITS * level as u32)) as usize % SLOTS
     }
 
     /// Adds a flow that is due at a tick; one in the past is due at once.
     pub(super) fn insert(&mut self, flows: &mut [Flow], entry: u32, due: u64) {
+        self.placed += 1;
         let due = due.clamp(self.now, self.now + (1 << 39));
         let apart = due ^ self.now;
         let level = ((u64::BITS - 1).saturating_sub(apart.leading_zeros()) / BITS) as usize;

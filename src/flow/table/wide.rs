@@ -50,15 +50,21 @@ impl Wide {
         }
     }
 
-    /// Returns a packed key.
+    /// Returns the addresses of a packed key.
     #[inline]
-    pub(super) fn key(&self, packed: &Packed, wide: bool, protocol: Protocol) -> Key {
-        let addresses = if wide {
+    pub(super) fn addresses(&self, packed: &Packed, wide: bool) -> Addresses {
+        if wide {
             let [src, dst] = self.places[packed.addresses[1] as usize];
             Addresses::V6 { src, dst }
         } else {
             Addresses::V4 { src: packed.addresses[0], dst: packed.addresses[1] }
-        };
+        }
+    }
+
+    /// Returns a packed key.
+    #[inline]
+    pub(super) fn key(&self, packed: &Packed, wide: bool, protocol: Protocol) -> Key {
+        let addresses = self.addresses(packed, wide);
         Key { addresses, src_port: (packed.ports >> 16) as u16, dst_port: packed.ports as u16, protocol }
     }
 
