@@ -2,7 +2,7 @@
 
 use super::{Keys, Object, keys, text};
 use crate::balance::{PortTimeouts, Protocol, ServiceSettings};
-use crate::config::raw::timeouts::{KEYS, family};
+use crate::config::raw::timeouts::{KEYS, family, well_known};
 use crate::config::settings::Settings;
 use crate::flow::{TimeoutState, Timeouts};
 use crate::time::Duration;
@@ -21,7 +21,8 @@ type Place = (Protocol, u16, u16);
 
 /// Adds `[[service.timeouts]]`, resolved per key: `"30s" for 53/udp, 53/sctp; "2m" for gre`.
 ///
-/// What is said twice, or overridden by an entry above it, is gone; so is what equals `[timeouts]`.
+/// What is said twice, or overridden by an entry above it, is gone; so is what equals `[timeouts]`, except on ports whose
+/// timeouts would be short otherwise.
 pub(super) fn of_service(keys: &mut Keys, service: &ServiceSettings, settings: &Settings) {
     keys.below(&keys::SERVICE_TIMEOUTS);
     for (key, state) in KEYS.into_iter().zip(TimeoutState::ALL) {
@@ -31,9 +32,29 @@ pub(super) fn of_service(keys: &mut Keys, service: &ServiceSettings, settings: &
             let timeout = settings.table.profiles.get(usize::from(entry.profile).checked_sub(1)?)?.of(state);
             (timeout != base).then_some((timeout, place(entry)?))
         });
-        let values: Vec<String> = grouped(differing).iter().map(|(timeout, places)| value(*timeout, places)).collect();
+        let usual = usual_on_well_known(service, settings, state).map(|place| (base, place));
+        let values: Vec<String> =
+            grouped(differing.chain(usual)).iter().map(|(timeout, places)| value(*timeout, places)).collect();
         keys.put_some(key, Some(values).filter(|values| !values.is_empty()).map(|values| values.join("; ")));
     }
+}
+
+/// The ports on which a timeout of UDP would be short by default, and is that of `[timeouts]` instead.
+fn usual_on_well_known<'a>(
+    service: &'a ServiceSettings,
+    settings: &'a Settings,
+    state: TimeoutState,
+) -> impl Iterator<Item = Place> + 'a {
+    let base = settings.table.timeouts.of(state);
+    let is_usual = move |port: u16| match service.profile(Protocol::Udp, port).checked_sub(1) {
+        None => true,
+        Some(profile) => settings.table.profiles.get(usize::from(profile)).is_none_or(|own| own.of(state) == base),
+    };
+    let of_udp = matches!(state, TimeoutState::UdpOneWay | TimeoutState::UdpTwoWay);
+    let short = well_known(service.listen.iter(), Protocol::Udp).into_iter();
+    short
+        .filter(move |(port, short)| of_udp && *short < base && is_usual(*port))
+        .map(|(port, _)| (Protocol::Udp, port, port))
 }
 
 /// The ports of an entry from 1 on; `None` if it has only port 0, which the file cannot name.

@@ -137,17 +137,22 @@ pub(crate) fn resolve(services: &mut [RawService], base: &Timeouts, drafts: &mut
     profiles.split_off(1)
 }
 
+/// Returns the ports of a service whose timeouts are short by default, and how short.
+pub(crate) fn well_known<'a>(
+    listens: impl Iterator<Item = &'a Listen> + Clone,
+    protocol: Protocol,
+) -> Vec<(u16, Duration)> {
+    let listens =
+        |port: u16| listens.clone().any(|on| on.protocol == protocol && (on.first_port..=on.last_port).contains(&port));
+    WELL_KNOWN.into_iter().filter(|(port, _)| protocol == Protocol::Udp && listens(*port)).collect()
+}
+
 /// Makes the profiles of a service for one protocol; `None` where there are too many.
 fn of_protocol(service: &mut RawService, protocol: Protocol, profiles: &mut Vec<Timeouts>) -> Option<()> {
     // Tables with ports win over those without, and earlier ones over later ones: the winner is laid over last.
     let (all, some): (Vec<_>, Vec<_>) = service.timeouts.iter().partition(|entry| entry.ports.is_empty());
     let order: Vec<&RawTimeouts> = some.into_iter().chain(all).rev().collect();
-    let well_known = |port: u16| {
-        let listens =
-            |listen: &Listen| listen.protocol == protocol && (listen.first_port..=listen.last_port).contains(&port);
-        protocol == Protocol::Udp && service.listen.iter().any(|listen| listens(listen.get_ref()))
-    };
-    let well_known: Vec<_> = WELL_KNOWN.into_iter().filter(|(port, _)| well_known(*port)).collect();
+    let well_known = well_known(service.listen.iter().map(|listen| listen.get_ref()), protocol);
     let mut starts: Vec<u32> = vec![0, 1 << 16];
     starts.extend(well_known.iter().flat_map(|(port, _)| [u32::from(*port), u32::from(*port) + 1]));
     for (first, last) in order.iter().flat_map(|entry| &entry.ports) {

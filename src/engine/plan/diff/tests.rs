@@ -184,7 +184,15 @@ fn keys_nested_in_an_object_are_named_with_their_table() {
             "53/udp\"\npool = \"dns\"\n",
             "53/udp\"\npool = \"dns\"\ntimeouts = [{ ports = 53, udp-one-way = \"30s\" }]\n",
         )],
-        &["service dns: timeouts.udp-one-way (that of [timeouts]) -> \"30s\" for 53/udp, 53/sctp (new flows only)"],
+        &["service dns: timeouts.udp-one-way \"30s\" for 53/udp -> \"30s\" for 53/udp, 53/sctp (new flows only)"],
+    );
+    // A port whose timeouts are short by default has those of [timeouts].
+    edit(
+        &[(
+            "53/udp\"\npool = \"dns\"\n",
+            "53/udp\"\npool = \"dns\"\ntimeouts = [{ ports = 53, udp-one-way = \"5m\", protocol = \"udp\" }]\n",
+        )],
+        &["service dns: timeouts.udp-one-way \"30s\" for 53/udp -> \"5m\" for 53/udp (new flows only)"],
     );
     let passive = edited(&[(POOL_DNS, "[[pool]]\nname = \"dns\"\npassive = {}")]);
     check(
