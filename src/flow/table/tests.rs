@@ -241,7 +241,9 @@ fn a_half_open_flow_that_was_reset_and_revived_keeps_its_place_in_the_order() {
     let oldest = |table: &Table| table.room_for_half_open().unwrap().victim.unwrap().0;
     let reset = |table: &mut Table, now, index| pass(table, now, index, Side::Server, seg(TcpFlags::RST | ACK, 0, 101));
     // Resets in another order than the SYNs.
-    [1, 0].map(|client| reset(&mut table, at(1), flows[client]));
+    for client in [1, 0] {
+        reset(&mut table, at(1), flows[client]);
+    }
     assert_eq!((oldest(&table), table.facts(flows[0]).state), (flows[0], TimeoutState::Reset));
     // The client did not accept the reset, and goes on.
     let index = pass(&mut table, at(5), flows[0], Side::Client, seg(ACK, 101, 0));

@@ -182,9 +182,10 @@ fn keys_nested_in_an_object_are_named_with_their_table() {
     edit(
         &[(
             "53/udp\"\npool = \"dns\"\n",
-            "53/udp\"\npool = \"dns\"\ntimeouts = [{ ports = 53, udp-one-way = \"30s\" }]\n",
+            "53/udp\"\npool = \"dns\"\ntimeouts = [{ ports = 53, udp-one-way = \"20s\" }]\n",
         )],
-        &["service dns: timeouts.udp-one-way \"30s\" for 53/udp -> \"30s\" for 53/udp, 53/sctp (new flows only)"],
+        // Before, that of a well-known port.
+        &["service dns: timeouts.udp-one-way \"30s\" for 53/udp -> \"20s\" for 53/udp, 53/sctp (new flows only)"],
     );
     // A port whose timeouts are short by default has those of [timeouts].
     edit(
