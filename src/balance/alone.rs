@@ -35,7 +35,7 @@ impl Balancer {
             match chooser.choose(&ask, tried, &mut draws) {
                 Err(stale) => chooser.refresh(now, roster, standings, stale),
                 Ok(pick) => {
-                    chooser.drawn(roster, service, key.addresses.dst().is_ipv6(), draws);
+                    chooser.drawn(roster, service, key.addresses.dst().is_ipv6(), &draws);
                     pick.and_then(|pick| pick.proposed)
                         .into_iter()
                         .for_each(|proposed| chooser.picked(roster, proposed));

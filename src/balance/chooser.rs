@@ -233,12 +233,12 @@ impl Chooser {
     }
 
     /// Advances the random state of a service's algorithms for a client family.
-    pub fn drawn(&mut self, roster: &Roster, service: ServiceId, v6: bool, draws: Draws) {
+    pub fn drawn(&mut self, roster: &Roster, service: ServiceId, v6: bool, draws: &Draws) {
         let groups = [Some(service.0), roster.last_resort(service.0)];
-        for (group, rng) in groups.into_iter().zip(draws.0) {
+        for (group, rng) in groups.into_iter().zip(&draws.0) {
             let (Some(group), Some(rng)) = (group, rng) else { continue };
             let family = usize::from(v6 && !self.choices[roster.base(group) as usize].as_one);
-            self.own[group as usize][family].drawn(rng);
+            self.own[group as usize][family].drawn(rng.clone());
         }
     }
 

@@ -123,7 +123,7 @@ impl Shard {
     #[inline]
     pub(super) fn count_in_flow(&mut self, found: Found, packets: u64, bytes: u64) {
         self.table.count_packets(found, packets, bytes);
-        self.count_at_server(self.table.facts(found.index).server_id, found.side, packets, bytes);
+        self.count_at_server(self.table.server_of(found.index), found.side, packets, bytes);
     }
 
     #[inline]
@@ -201,7 +201,7 @@ impl Shard {
         }
         opening.picks.iter().for_each(|proposed| self.chooser.picked(plan.roster(), *proposed));
         let v6 = arrival.parsed.addresses.is_v6();
-        self.chooser.drawn(plan.roster(), service, v6, opening.draws.clone());
+        self.chooser.drawn(plan.roster(), service, v6, &opening.draws);
         if let Some((pool, draw, exhausted)) = &opening.nat {
             let pool = &mut self.nat_pools[pool.0 as usize];
             pool.drawn(draw.clone());

@@ -402,6 +402,16 @@ impl HalfOpen {
         }
     }
 
+    /// Returns a flow's server.
+    pub(super) fn server_of(&self, slot: u32) -> ServerId {
+        self.entries[slot as usize].server_id
+    }
+
+    /// Returns a flow's state.
+    pub(super) fn state(&self, slot: u32) -> TimeoutState {
+        self.entries[slot as usize].state()
+    }
+
     /// Returns what is known of a flow.
     pub(super) fn facts(&self, clock: &Clock, slot: u32) -> Facts {
         let entry = &self.entries[slot as usize];

@@ -361,6 +361,15 @@ impl Table {
         FlowId { index, generation: self.flows[index as usize].generation }
     }
 
+    /// Returns the server of the flow in a slot.
+    #[inline]
+    pub fn server_of(&self, index: u32) -> ServerId {
+        match Table::half(index) {
+            None => self.flows[index as usize].server_id,
+            Some(slot) => self.half_open.server_of(slot),
+        }
+    }
+
     /// Counts packets of one side of a flow.
     #[inline]
     pub fn count_packets(&mut self, found: Found, packets: u64, bytes: u64) {

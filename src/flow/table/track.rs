@@ -74,7 +74,7 @@ impl Table {
     pub fn track(&self, now: Instant, index: u32, from: Side, segment: &Segment) -> Track {
         let (mut ends, state) = match Table::half(index) {
             None => (self.flows[index as usize].tcp, self.flows[index as usize].state),
-            Some(slot) => (self.half_open.ends(slot), self.half_open.facts(&self.clock, slot).state),
+            Some(slot) => (self.half_open.ends(slot), self.half_open.state(slot)),
         };
         let mut tracked = ends.step(state, from, segment);
         // The receiver of a reset may have sent this before it arrived: only later segments show that it was not
@@ -142,7 +142,7 @@ impl Table {
         let tick = self.clock.tick(now);
         let state = match track.tracked {
             Tracked::Refresh(state) => state,
-            Tracked::Pass | Tracked::Reopen => self.half_open.facts(&self.clock, slot).state,
+            Tracked::Pass | Tracked::Reopen => self.half_open.state(slot),
         };
         if !track.leaves_half_open() {
             self.half_open.follow(tick, slot, &track.ends, state);
