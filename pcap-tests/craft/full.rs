@@ -216,11 +216,21 @@ pub fn want_of_room_is_reported_when_it_begins_and_when_it_ends(film: &mut Film)
     film.show(datagram(9, QUIC4, b"one way"));
 }
 
-/// A hundred connections of which nothing is left but their last states.
+/// Shows a packet at a time in microseconds.
+fn show_at(film: &mut Film, us: u64, packet: Vec<u8>) {
+    film.at_ms(us / 1000);
+    film.wait_ns(us % 1000 * 1000);
+    film.show(packet);
+}
+
+/// A hundred connections of which nothing is left but their last states: one per millisecond.
 fn a_hundred_closed(film: &mut Film) {
-    for last in 101..=200 {
-        let mut talk = opened(film, last);
-        film.show_all(talk.close());
+    for number in 0..100 {
+        let mut talk = talk(101 + number);
+        let packets = talk.open().into_iter().chain(talk.close());
+        for (place, packet) in (0..).zip(packets.collect::<Vec<_>>()) {
+            show_at(film, u64::from(number) * 1000 + place * 100, packet);
+        }
     }
 }
 
@@ -228,14 +238,16 @@ fn a_hundred_closed(film: &mut Film) {
 fn twenty_connect(film: &mut Film, from: u64) {
     let mut talks: Vec<Talk> = (1..=20).map(talk).collect();
     for step in 0..22 {
-        film.at_ms(from + 50 * step as u64);
+        let us = from * 1000 + 50_000 * step as u64;
         if let Some(talk) = talks.get_mut(step) {
-            film.show(talk.client("S", b""));
-            film.show(talk.server("SA", b""));
+            show_at(film, us, talk.client("S", b""));
         }
         if let Some(talk) = step.checked_sub(2).and_then(|step| talks.get_mut(step)) {
-            film.show(talk.client("A", b""));
-            film.show(talk.client("PA", b"GET"));
+            show_at(film, us, talk.client("A", b""));
+            show_at(film, us + 100, talk.client("PA", b"GET"));
+        }
+        if let Some(talk) = talks.get_mut(step) {
+            show_at(film, us + 500, talk.server("SA", b""));
         }
     }
 }
@@ -243,7 +255,7 @@ fn twenty_connect(film: &mut Film, from: u64) {
 pub fn a_table_full_of_closing_flows_refuses_no_client(film: &mut Film) {
     film.link = Link::Raw(101);
     a_hundred_closed(film);
-    twenty_connect(film, 3 * SECOND);
+    twenty_connect(film, 2 * SECOND);
 }
 
 pub fn an_empty_table_refuses_no_client(film: &mut Film) {
