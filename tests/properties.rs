@@ -463,8 +463,8 @@ fn the_inputs_reach_every_kind_of_verdict() {
     }
     let counters = engine.counters();
     let never: Vec<Reason> = counters.dropped.iter().filter(|c| c.count == 0).map(|c| c.kind).collect();
-    // Other tests cover these: they need a pool of weight zero, six busy flows at once, a late segment of a closed flow that gave way, two services of one pool,
-    // a queue that nobody drains, rules with limits, and monitors.
+    // Other tests cover these: they need a pool of weight zero, six busy flows at once, a late segment of a closed flow
+    // that gave way, two services of one pool, a queue that nobody drains, rules with limits, and monitors.
     use Reason::*;
     let rules = [RuleDrop, RuleLoop, RuleRate, RuleFlows, ClientRate, ClientFlows, GatewayRate, TableLow, TableNormal];
     let rare =
