@@ -61,12 +61,15 @@ const LAYERS: &[Layer] = &[
     core("state", &[]),
     core("words", &[]),
     core("packet", &["ids", "time"]),
-    core("flow", &["ids", "time", "rng", "packet"]),
+    core("flow", &["ids", "time", "rng", "words", "packet"]),
     core("balance", &["ids", "time", "rng", "schedule", "state", "words", "packet", "flow"]),
-    core("policy", &["ids", "time", "bucket", "packet", "flow", "balance"]),
+    core("policy", &["ids", "time", "bucket", "rng", "packet", "flow", "balance"]),
     core("health", &["ids", "time", "rng", "schedule", "state", "words", "packet"]),
     core("config", &["ids", "time", "state", "packet", "flow", "balance", "policy", "health"]),
-    core("engine", &["ids", "time", "bucket", "state", "packet", "flow", "balance", "policy", "health", "config"]),
+    core(
+        "engine",
+        &["ids", "time", "bucket", "state", "words", "packet", "flow", "balance", "policy", "health", "config"],
+    ),
     Layer { name: "capture", below: &["ids", "time", "packet"], std: &["io", "sync"], daemon: false },
     Layer { name: "control", below: CORE, std: &["sync"], daemon: false },
     Layer {
@@ -97,7 +100,14 @@ const LAYERS: &[Layer] = &[
 const DRIVERS: &[Driver] = &[
     // What the tool can print, a golden test can print.
     Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap"] },
-    Driver { dir: "benches", uses: CORE, daemon: &[] },
+    // The gateway for its huge pages.
+    Driver {
+        dir: "benches",
+        uses: &[
+            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "gateway",
+        ],
+        daemon: &[],
+    },
     Driver {
         dir: "fuzz",
         uses: &["ids", "time", "packet", "flow", "health", "balance", "policy", "config", "engine", "capture"],

@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("balance/chooser.rs", "Chooser"),
     ("policy/mod.rs", "Rules"),
     ("policy/mod.rs", "Policy"),
-    ("flow/table.rs", "Table"),
+    ("flow/table/mod.rs", "Table"),
     ("flow/fragments.rs", "Fragments"),
     ("flow/ports/mod.rs", "NatPool"),
     ("flow/sticky.rs", "Slots"),
