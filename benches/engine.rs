@@ -13,7 +13,7 @@ mod random;
 #[path = "../tests/common/setup.rs"]
 mod setup;
 
-use equipoise::engine::{Change, Engine, Forwarded, Outcome, Packet, Verdict};
+use equipoise::engine::{Change, Cursor, Engine, FlowQuery, Forwarded, Outcome, Packet, Verdict};
 use equipoise::ids::FlowId;
 use equipoise::packet::{Meta, Side, checksum, parse, proto};
 use equipoise::time::{Duration, Instant};
@@ -307,6 +307,24 @@ impl Bench {
         times[times.len() / 2]
     }
 
+    /// Lists all flows, as `eqctl flows` does; per flow.
+    fn list(&mut self, rounds: usize) -> f64 {
+        let mut times = Vec::new();
+        for _ in 0..rounds.min(3) {
+            let start = std::time::Instant::now();
+            let (mut rows, mut listed, mut at) = (Vec::new(), 0, Some(Cursor::default()));
+            while let Some(cursor) = at {
+                rows.clear();
+                at = self.engine.flows(self.now, &FlowQuery::default(), cursor, 1000, &mut rows);
+                listed += black_box(&rows).len();
+            }
+            times.push(start.elapsed().as_nanos() as f64 / listed as f64);
+            assert_eq!(listed, self.flows as usize);
+        }
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }
+
     /// Expires flows in the order of their last touch.
     fn expire(&mut self, rounds: usize) -> f64 {
         let empty = measure(1000, 1, || (), |()| ());
@@ -364,7 +382,7 @@ fn bytes_per_flow(v4: bool, flows: u32) -> f64 {
 type Row = (&'static str, fn(&mut Bench, usize) -> f64);
 
 /// What is measured for each number of flows, in this order.
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 12] = [
     ("hit from the client, even choice", |bench, rounds| bench.hit(rounds, DATA, evenly, Bench::run)),
     ("hit from the client, Zipf choice", |bench, rounds| bench.hit(rounds, DATA, skewed, Bench::run)),
     ("hit from the server, even choice", |bench, rounds| bench.hit(rounds, ANSWER, evenly, Bench::run)),
@@ -375,6 +393,7 @@ const ROWS: [Row; 11] = [
     ("hit from both, even choice, in batches", |b, rounds| b.hit(rounds, BOTH, evenly, Bench::run_in_batches)),
     ("miss that opens a flow", Bench::miss),
     ("handshake", Bench::handshakes),
+    ("list", Bench::list),
     ("expire", Bench::expire),
 ];
 
@@ -429,6 +448,13 @@ fn main() {
         for (name, work) in rows {
             show(name, both.each_mut().map(|bench| work(bench, rounds)));
         }
+    }
+    if wanted("start") {
+        let start = std::time::Instant::now();
+        let engine = Engine::new(&settings(&WEIGHTS, most));
+        equipoise::gateway::huge_pages::advise(engine.memory());
+        let millis = start.elapsed().as_secs_f64() * 1e3;
+        println!("start with room for {} flows: {millis:.1} ms", thousands(most));
     }
     if let Some(memory) = memory {
         let [v4, v6] = memory.map(|bytes| format!("{bytes:.0} bytes"));

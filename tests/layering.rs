@@ -100,10 +100,12 @@ const LAYERS: &[Layer] = &[
 const DRIVERS: &[Driver] = &[
     // What the tool can print, a golden test can print.
     Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap"] },
-    // Huge pages, as the gateway asks for them.
+    // The gateway for its huge pages.
     Driver {
         dir: "benches",
-        uses: &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "gateway"],
+        uses: &[
+            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "gateway",
+        ],
         daemon: &[],
     },
     Driver {
