@@ -103,9 +103,7 @@ const DRIVERS: &[Driver] = &[
     // The gateway for its huge pages.
     Driver {
         dir: "benches",
-        uses: &[
-            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "gateway",
-        ],
+        uses: &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "gateway"],
         daemon: &[],
     },
     Driver {

@@ -127,9 +127,15 @@ impl Clock {
         now.as_nanos().saturating_sub(self.epoch.as_nanos()) >> TICK_BITS
     }
 
-    /// Returns when a tick begins.
+    /// Returns when a tick begins; none if that is beyond the end of time.
+    fn begin_of(&self, tick: u64) -> Option<Instant> {
+        let since = tick.checked_mul(1 << TICK_BITS)?;
+        self.epoch.as_nanos().checked_add(since).map(Instant::from_nanos)
+    }
+
+    /// Returns when a tick begins, at most [`Instant::FAR`].
     fn at(&self, tick: u64) -> Instant {
-        Instant::from_nanos(self.epoch.as_nanos().saturating_add(tick.saturating_mul(1 << TICK_BITS)))
+        self.begin_of(tick).unwrap_or(Instant::FAR)
     }
 
     fn begin(&mut self, now: Instant) {

@@ -290,6 +290,24 @@ fn a_half_open_flow_expires_however_long_its_timeout_and_whatever_comes_after_it
 }
 
 #[test]
+fn at_the_end_of_time_nothing_is_due_again_and_again() {
+    let mut table = table(2, 2);
+    for now in [Instant::ZERO, Instant::from_nanos(u64::MAX - 5_000_000_000), Instant::FAR] {
+        expire(&mut table, now);
+        add(&mut table, now, 1, Protocol::Udp);
+        add(&mut table, now, 2, Protocol::Tcp);
+        for _ in 0..100 {
+            expire(&mut table, now);
+        }
+        assert!(table.poll_timeout().is_none_or(|due| due > now), "{now}");
+        for (client, protocol) in [(1, Protocol::Udp), (2, Protocol::Tcp)] {
+            let found = table.find(&keys(client, 1000, protocol).0).expect("added at this time");
+            table.remove(now, found.index);
+        }
+    }
+}
+
+#[test]
 fn a_refreshed_flow_stays_and_one_that_is_closing_does_not() {
     let mut table = table(8, 8);
     let (stream, over) = (add(&mut table, at(0), 1, Protocol::Udp), closed(&mut table, at(0), 2));

@@ -290,11 +290,12 @@ impl Table {
         self.wheel.placed()
     }
 
-    /// Returns when [`Table::expired`] has something to do; no flow expires before.
+    /// Returns when [`Table::expired`] has something to do; no flow expires before. None if there is no flow, or none
+    /// that expires before the end of time.
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let half_open = self.half_open.first_to_expire().map(|(due, _)| due);
-        self.wheel.next().into_iter().chain(half_open).min().map(|tick| self.clock.at(tick))
+        self.wheel.next().into_iter().chain(half_open).min().and_then(|tick| self.clock.begin_of(tick))
     }
 
     /// Returns a flow whose timeout is over, or none if there is none among the next `most` that come up: flows that
