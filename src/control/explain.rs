@@ -54,7 +54,7 @@ pub fn difference(
         return Some(format!("explained {}, met {}", shown(explained.opens), shown(opened)));
     }
     let mut rows = Vec::new();
-    engine.flows(now, &FlowQuery::default(), Cursor(flow.index), 1, &mut rows);
+    engine.flows(now, &FlowQuery::default(), Cursor::at(flow), 1, &mut rows);
     let server = rows.first().filter(|row| row.id == flow).map(|row| &row.server);
     let said = explained.server.as_deref().map(|name| name.split_once('/').map_or(name, |(_, server)| server));
     if said != server.map(String::as_str) {

@@ -98,9 +98,18 @@ pub struct FlowQuery {
 
 /// The position of a walk over the flows; the default is its start.
 ///
-/// A walk visits every flow that exists throughout it exactly once.
+/// A walk visits every flow that exists throughout it; once, unless its handshake completes in between, as then it may
+/// appear both half-open and established.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cursor(pub u32);
+pub struct Cursor(pub(super) u32);
+
+impl Cursor {
+    /// Returns the position of a flow.
+    pub const fn at(flow: FlowId) -> Cursor {
+        // Half-open flows come first.
+        Cursor(flow.index ^ FlowId::HALF_OPEN)
+    }
+}
 
 /// A server with its standing and traffic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

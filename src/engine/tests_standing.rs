@@ -331,6 +331,23 @@ fn near_a_full_table_low_priorities_are_refused_first_and_it_is_reported_once() 
 }
 
 #[test]
+fn datagrams_that_give_way_do_not_count_as_a_nearly_full_table() {
+    let mut settings = settings(2, 10);
+    let mut high = RuleSettings::new("high", Action::Balance(None));
+    high.from.push("203.0.113.0/24".parse().unwrap());
+    high.priority = Some(Priority::High);
+    settings.policy.rules = vec![high];
+    let mut engine = Engine::new(&settings);
+    for port in 1..=100 {
+        assert!(udp(&mut engine, at(0), port).is_ok());
+    }
+    for port in 1..=9 {
+        establish(&mut engine, at(1), port);
+    }
+    assert_eq!(syn(&mut engine, at(1), CLIENT, 10), Err(Verdict::Drop(Reason::TableNormal)));
+}
+
+#[test]
 fn refused_and_unanswered_syns_put_a_server_on_a_passive_hold() {
     let mut settings = settings(2, 100);
     settings.pools[0].passive = Some(Passive { failures: 2, ..Passive::default() });

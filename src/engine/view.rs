@@ -3,7 +3,7 @@
 use super::{
     Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow,
 };
-use crate::flow::{NatPool, Usage};
+use crate::flow::{NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
@@ -155,7 +155,7 @@ impl Engine {
         let full = rows.len() + most;
         for (looked_at, (index, used)) in self.shard.table().slots(from.0).enumerate() {
             if rows.len() >= full || looked_at >= most * SLOTS_PER_ROW {
-                return Some(Cursor(index));
+                return Some(Cursor(Table::position(index)));
             }
             if used && self.matches(index, query) {
                 rows.push(self.shard.row(&self.plan, now, index));

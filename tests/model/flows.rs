@@ -145,9 +145,9 @@ impl Flows {
         of(Side::Client).or_else(|| of(Side::Server))
     }
 
-    /// Returns the number of flows in the table that are not over.
+    /// Returns the number of settled flows in the table.
     pub fn fill(&self) -> usize {
-        self.all.iter().filter(|flow| !flow.half_open && !flow.is_over()).count()
+        self.all.iter().filter(|flow| !flow.half_open && flow.class() == Class::Settled).count()
     }
 
     /// Returns the number of half-open flows, or of those in the table.

@@ -13,7 +13,7 @@ impl World {
         let half_open = (self.count(true) as u32, self.max_half_open as u32);
         assert_eq!((table.len() as usize, table.is_empty()), (self.count(false), self.flows.is_empty()));
         assert_eq!(table.half_open(), half_open);
-        assert_eq!(table.over() as usize, self.in_order(Class::Over).len());
+        assert_eq!(table.settled() as usize, self.in_order(Class::Settled).len());
         for state in TimeoutState::ALL {
             let count = self.flows.iter().filter(|flow| flow.state == state).count();
             assert_eq!(table.count(state) as usize, count, "{state:?}");
@@ -35,7 +35,7 @@ impl World {
         assert!(next.is_some() == soonest.is_some() && next <= soonest, "{next:?} is later than {soonest:?}");
         let mut used: Vec<u32> = table.slots(0).filter(|(_, used)| *used).map(|(index, _)| index).collect();
         let mut want: Vec<u32> = self.flows.iter().map(|flow| flow.id.index).collect();
-        assert!(used.is_sorted());
+        assert!(used.is_sorted_by_key(|index| Table::position(*index)));
         used.sort_unstable();
         want.sort_unstable();
         assert_eq!(used, want);

@@ -240,7 +240,7 @@ impl Session {
     /// Explains the next packet of a flow's client.
     fn explain_flow(&mut self, engine: &Engine, now: Instant, flow: FlowId) {
         let mut rows = Vec::new();
-        engine.flows(now, &FlowQuery::default(), Cursor(flow.index), 1, &mut rows);
+        engine.flows(now, &FlowQuery::default(), Cursor::at(flow), 1, &mut rows);
         let found = rows.iter().find(|row| row.id == flow).and_then(PacketWords::next_of);
         match found {
             Some(packet) => self.explain(engine, now, packet),

@@ -7,7 +7,7 @@ use super::Look;
 use super::answer::no_end_would_answer;
 use crate::balance::{LastResort, Priority};
 use crate::config::NoRoom;
-use crate::flow::{Key, Table};
+use crate::flow::Key;
 use crate::ids::ServiceId;
 use crate::packet::build::Error;
 use crate::policy::{Action, Refusal};
@@ -72,8 +72,8 @@ impl Look<'_> {
     /// Returns the number of flows in the table that do not give way to any new flow.
     pub(in crate::engine) fn flows_that_stay(&self) -> u32 {
         let table = self.table();
-        let ended = self.without().is_some_and(|slot| !Table::is_half_open(slot) && !table.facts(slot).state.is_over());
-        table.len() - table.over() - u32::from(ended)
+        let ended = self.without().is_some_and(|slot| table.is_settled(slot));
+        table.settled() - u32::from(ended)
     }
 
     /// Answers a new flow that no server can take, as its service specifies.

@@ -6,6 +6,7 @@ use super::super::look::Look;
 use super::super::plan::Plan;
 use super::super::standing::Standing;
 use super::Shard;
+use crate::flow::Table;
 use crate::packet::Protocol;
 use crate::time::Instant;
 
@@ -43,7 +44,7 @@ impl Shard {
         let mut reached = None;
         for (looked_at, (index, used)) in self.table.slots(next).enumerate() {
             if looked_at >= SLOTS_PER_CALL || found.len() * RESETS_PER_FLOW >= self.answers.room_for_packets() {
-                reached = Some(index);
+                reached = Some(Table::position(index));
                 break;
             }
             if let Some(cause) = used.then(|| self.is_to_end((plan, standing), index)).flatten() {

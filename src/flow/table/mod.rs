@@ -229,9 +229,14 @@ impl Table {
         (self.half_open.len(), self.half_open.max())
     }
 
-    /// Returns the number of flows in the table that are over, and the first to give way.
-    pub fn over(&self) -> u32 {
-        self.queues[Class::Over as usize].len
+    /// Returns the number of settled flows: all others give way to any new flow.
+    pub fn settled(&self) -> u32 {
+        self.queues[Class::Settled as usize].len
+    }
+
+    /// Returns whether the flow in a slot is settled.
+    pub fn is_settled(&self, index: u32) -> bool {
+        Table::half(index).is_none() && self.flows[index as usize].class() == Class::Settled
     }
 
     /// Returns the number of flows in one state, over all profiles, half-open ones included.
@@ -524,6 +529,9 @@ impl Table {
             rule: new.rule,
             nat_pool: new.nat_pool,
         };
+        if self.len == 0 {
+            self.wheel.skip_to(self.clock.tick(now));
+        }
         let index = self.place(flow);
         self.index.insert(hashes[0], index << 1);
         self.index.insert(hashes[1], index << 1 | 1);
@@ -576,12 +584,18 @@ impl Table {
         client.protocol == Protocol::Tcp && self.recent.has(self.hash(client), self.clock.tick(now), ticks)
     }
 
-    /// Returns the slots from `from` on, in ascending order, and whether each is in use; half-open flows come last.
+    /// Returns the slots from a position on, and whether each is in use. Half-open flows come first: as flows only move
+    /// from their store to the table, a walk in several steps misses none that exists throughout it.
     pub fn slots(&self, from: u32) -> impl Iterator<Item = (u32, bool)> + '_ {
-        let (settled, half_open) = if from < HALF_OPEN { (from, 0) } else { (u32::MAX, from & !HALF_OPEN) };
-        let flows = self.flows.iter().enumerate().skip(settled as usize);
+        let (half_open, others) = if from < HALF_OPEN { (from, 0) } else { (u32::MAX, from & !HALF_OPEN) };
+        let flows = self.flows.iter().enumerate().skip(others as usize);
         let flows = flows.map(|(index, flow)| (index as u32, flow.is_used()));
-        flows.chain(self.half_open.slots(half_open).map(|(slot, used)| (slot | HALF_OPEN, used)))
+        self.half_open.slots(half_open).map(|(slot, used)| (slot | HALF_OPEN, used)).chain(flows)
+    }
+
+    /// Returns the position of a slot in [`Table::slots`].
+    pub fn position(index: u32) -> u32 {
+        index ^ HALF_OPEN
     }
 
     /// Returns the memory that packets touch at random: start and length in bytes of each part. A driver may ask the

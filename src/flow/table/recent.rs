@@ -29,9 +29,16 @@ impl Recent {
         Ok(Recent { ring: super::reserved(MOST as usize)?, next: 0, index: Index::new(MOST)? })
     }
 
-    /// Remembers a flow.
+    /// Remembers a flow. One that ends again and again has one place: entries with the same hash would stand in each
+    /// other's way.
     pub(super) fn add(&mut self, hash: u64, tick: u64) {
         let ended = Ended { hash, tick: tick as u32 };
+        if !self.ring.is_empty()
+            && let Some(place) = self.index.find(hash, |place| self.ring[place as usize].hash == hash)
+        {
+            self.ring[place as usize] = ended;
+            return;
+        }
         let place = self.next;
         match self.ring.get_mut(place as usize) {
             None => self.ring.push(ended),
@@ -57,6 +64,15 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flow_that_ends_again_and_again_has_one_place() {
+        let mut recent = Recent::new().unwrap();
+        (0..1000).for_each(|tick| recent.add(7, tick));
+        recent.add(8, 1000);
+        assert_eq!(recent.ring.len(), 2);
+        assert!(recent.has(7, 1000, 1) && recent.has(8, 1000, 1) && !recent.has(7, 1010, 1));
+    }
 
     #[test]
     fn the_newest_are_remembered_for_a_while() {

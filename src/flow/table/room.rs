@@ -74,7 +74,7 @@ impl Table {
         if let Some(room) = self.brief(tick) {
             return room;
         }
-        let settled = if may_be_settled { self.settled(tick) } else { Room::default() };
+        let settled = if may_be_settled { self.idle_settled(tick) } else { Room::default() };
         match (settled.victim, over) {
             (None, Some((slot, _))) => Room { victim: Some((slot, Class::Over)), ..settled },
             _ => settled,
@@ -101,7 +101,7 @@ impl Table {
     }
 
     /// The idlest of those looked at that have been idle for long enough.
-    fn settled(&self, tick: u64) -> Room {
+    fn idle_settled(&self, tick: u64) -> Room {
         let looked = self.queues[Class::Settled as usize].iter(&self.flows).take(MOST_LOOKED_AT);
         let (mut count, mut idlest) = (0, None::<(u32, u32)>);
         for (slot, flow) in looked {

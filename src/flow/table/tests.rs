@@ -290,6 +290,19 @@ fn a_half_open_flow_expires_however_long_its_timeout_and_whatever_comes_after_it
 }
 
 #[test]
+fn a_flow_after_years_without_one_lives_as_long_as_any() {
+    let mut table = table(2, 2);
+    let year = 365 * 86_400;
+    for years in 0..40 {
+        let now = at(years * year / 2);
+        let (udp, tcp) = (add(&mut table, now, 1, Protocol::Udp), add(&mut table, now, 2, Protocol::Tcp));
+        assert!(table.touched(udp) <= now && now.since(table.touched(udp)) < TICK, "{years}");
+        assert_eq!(expire(&mut table, now + Duration::from_secs(239)), BTreeSet::new(), "{years}");
+        assert_eq!(expire(&mut table, now + Duration::from_secs(301)), BTreeSet::from([udp, tcp]), "{years}");
+    }
+}
+
+#[test]
 fn at_the_end_of_time_nothing_is_due_again_and_again() {
     let mut table = table(2, 2);
     for now in [Instant::ZERO, Instant::from_nanos(u64::MAX - 5_000_000_000), Instant::FAR] {
@@ -403,6 +416,29 @@ fn of_busy_datagrams_the_idlest_gives_way() {
 }
 
 #[test]
+fn a_walk_in_steps_misses_no_flow_whose_handshake_completes_meanwhile() {
+    let mut table = table(8, 8);
+    let free = open(&mut table, at(0), 1);
+    open(&mut table, at(0), 2);
+    let late = add(&mut table, at(0), 3, Protocol::Tcp);
+    let late = pass(&mut table, at(0), late, Side::Server, seg(TcpFlags::SYN | ACK, 500, 101));
+    table.remove(at(0), free);
+    let mut seen = Vec::new();
+    let mut next = 0;
+    while let Some((index, used)) = table.slots(next).next() {
+        if used {
+            seen.push(table.key(index, Side::Client));
+        }
+        next = Table::position(index) + 1;
+        if seen.len() == 2 && Table::is_half_open(late) && table.half_open().0 == 1 {
+            // It takes the first slot of the table, wherever the walk is.
+            assert_eq!(pass(&mut table, at(1), late, Side::Client, seg(ACK, 101, 501)), free);
+        }
+    }
+    assert!(seen.contains(&keys(3, 1000, Protocol::Tcp).0) && seen.contains(&keys(2, 1000, Protocol::Tcp).0));
+}
+
+#[test]
 fn what_ended_after_it_was_closed_is_remembered_for_a_minute() {
     let mut table = table(4, 4);
     let (over, idle) = (closed(&mut table, at(0), 1), open(&mut table, at(0), 2));
@@ -422,7 +458,7 @@ fn counts_by_state_follow_every_change() {
     add(&mut table, at(0), 4, Protocol::Icmp);
     let counts = TimeoutState::ALL.map(|state| table.count(state));
     assert_eq!(counts, [1, 1, 1, 0, 0, 0, 1]);
-    assert_eq!((table.len(), table.over()), (3, 1));
+    assert_eq!((table.len(), table.settled()), (3, 1));
     expire(&mut table, at(10_000));
     assert_eq!(TimeoutState::ALL.map(|state| table.count(state)), [0; 7]);
 }

@@ -46,6 +46,12 @@ impl Wheel {
         self.now
     }
 
+    /// Skips the time until a tick: the wheel is empty.
+    pub(super) fn skip_to(&mut self, tick: u64) {
+        debug_assert!(self.next().is_none(), "flows in the wheel");
+        self.now = self.now.max(tick);
+    }
+
     /// Returns how often a flow was placed: as long as it stays the same, no flow is due earlier than before.
     #[inline]
     pub(super) fn placed(&self) -> u64 {
