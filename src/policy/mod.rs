@@ -184,7 +184,7 @@ impl Policy {
             let by_client = rule.limits.client_rate.is_some() || rule.limits.client_flows.is_some();
             RuleState {
                 bucket: Bucket::default(),
-                clients: by_client.then(|| ClientLimits::new()),
+                clients: by_client.then(ClientLimits::new),
                 totals: RuleTotals::default(),
             }
         };

@@ -3,7 +3,7 @@
 use super::keys;
 use super::random::Random;
 use super::world::{Flow, World, ticks};
-use equipoise::flow::{Class, Found, Key, TimeoutState};
+use equipoise::flow::{Class, Found, Key, Table, TimeoutState};
 use equipoise::packet::Side;
 
 impl World {

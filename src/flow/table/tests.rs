@@ -425,7 +425,9 @@ fn a_walk_in_steps_misses_no_flow_whose_handshake_completes_meanwhile() {
     table.remove(at(0), free);
     let mut seen = Vec::new();
     let mut next = 0;
-    while let Some((index, used)) = table.slots(next).next() {
+    loop {
+        let first = table.slots(next).next();
+        let Some((index, used)) = first else { break };
         if used {
             seen.push(table.key(index, Side::Client));
         }
