@@ -14,7 +14,7 @@ use crate::rng::mix;
 
 /// Servers up to which all draw numbers for each client. More servers trade how few clients move when the file changes
 /// for the time of a pick.
-const MOST_TOGETHER: usize = 256;
+const MOST_TOGETHER: usize = 64;
 /// Servers per table on average, at most. With fewer, more clients are turned away; with more, more numbers are drawn.
 const PER_TABLE: usize = 8;
 /// Tables that a client draws before all servers draw numbers for it: so many are needed only where nearly all servers of
