@@ -98,7 +98,7 @@ fn a_server_reaches_its_own_service() {
         transfer(&world, &world.servers[0], family);
     }
     let nat = String::from_utf8(world.eqctl_raw(&["nat"]).stdout).unwrap();
-    assert!(nat.contains("10.99.9.1") && nat.contains("64,510"), "{nat}");
+    assert!(nat.contains("10.99.9.1") && nat.contains("64,511"), "{nat}");
 }
 
 #[test]

@@ -25,11 +25,15 @@ fn flows(mut case: Case, count: u16) -> Case {
 fn crowded(reason: Reason, priority: &str, used: u16) -> Case {
     let config = CONFIG.replace("max = 100", "max = 10").replace(
         "pool = \"web\"\n[[service]]",
-        &format!("pool = \"web\"\npriority = \"{priority}\"\n[[service]]\nname = \"vip\"\nlisten = \"192.0.2.80:443/udp\"\npool = \"web\"\npriority = \"high\"\n[[service]]"),
+        &format!("pool = \"web\"\npriority = \"{priority}\"\n[[service]]\nname = \"vip\"\nlisten = \"192.0.2.80:443/udp\"\npool = \"vip\"\npriority = \"high\"\n[[service]]"),
     );
-    let mut case = Case::with(Shows::Drop(reason), &config);
+    let pool = "[[pool]]\nname = \"vip\"\nserver = [{ name = \"vip-1\", address = \"10.0.2.9\", port = 8080 }]\n";
+    let mut case = Case::with(Shows::Drop(reason), &format!("{config}\n{pool}"));
+    // Conversations: other datagrams would give way.
     for port in 1..=used {
-        case = case.packet(&format!("udp 198.51.100.9:{port} -> 192.0.2.80:443 len 8"));
+        let asks = format!("udp 198.51.100.9:{port} -> 192.0.2.80:443 len 8");
+        let answers = format!("udp 10.0.2.9:8080 -> 198.51.100.9:{port} len 8");
+        case = case.packet(&asks).packet(&answers).packet(&asks);
     }
     case.packet(TCP)
 }
