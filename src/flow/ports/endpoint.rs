@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 
-/// A server's address and port; port 0 for ICMP echo, whose identifiers are told apart by the server's address.
+/// A server's address and port; port 0 for ICMP echo, whose identifiers are distinguished by the server's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// The server's address.

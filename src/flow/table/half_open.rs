@@ -50,7 +50,7 @@ struct Entry {
     service: u32,
     /// The tick at which it was created, or at which it was reset, in the low bits; and the packets of both sides.
     tick: u32,
-    /// Distinguishes it from other flows in the same slot, and says where it stands in its queue.
+    /// Distinguishes it from other flows in the same slot, and from later flows in the order of insertion.
     number: u32,
     bytes: [u16; 2],
     rule: u16,
