@@ -6,7 +6,7 @@
 //! there are. Tables that weigh less than others turn away as many clients as they lack weight, and servers that are
 //! no candidates turn away all of theirs; these draw another table. Both depend on the client alone, so that the property
 //! above holds. A server that is added to such a pool moves at most twice its share of the clients; where one more table
-//! is needed, their number doubles and half of the clients move.
+//! is needed, their number doubles and half of the clients move; where tables begin, nearly all do.
 
 use super::hash::Hash;
 use super::server::STEPS;

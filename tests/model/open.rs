@@ -13,7 +13,7 @@ use equipoise::packet::Protocol;
 use equipoise::time::Instant;
 use std::net::SocketAddr;
 
-/// The maximum number of servers tried for a flow that has no source port, or whose replies could not be told apart
+/// The maximum number of servers tried for a flow that has no source port, or whose replies could not be distinguished
 /// from another flow's.
 const MOST_TRIES: usize = 8;
 

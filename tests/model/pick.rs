@@ -86,7 +86,7 @@ pub struct Choice<'a> {
     pub refuses: &'a dyn Fn(Place) -> bool,
     /// The engine's choice, if it is one of these servers.
     pub chosen: Option<Place>,
-    /// Whether a flow's replies from that server could be told apart from those of other flows.
+    /// Whether a flow's replies from that server could be distinguished from those of other flows.
     pub has_key: &'a dyn Fn(Place) -> bool,
 }
 

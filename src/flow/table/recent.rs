@@ -29,8 +29,8 @@ impl Recent {
         Ok(Recent { ring: super::reserved(MOST as usize)?, next: 0, index: Index::new(MOST)? })
     }
 
-    /// Remembers a flow. One that ends again and again has one place: entries with the same hash would stand in each
-    /// other's way.
+    /// Remembers a flow. A flow that ends repeatedly has one place: entries with the same hash form one
+    /// cluster of the index, and every search near it would walk through them all.
     pub(super) fn add(&mut self, hash: u64, tick: u64) {
         let ended = Ended { hash, tick: tick as u32 };
         if !self.ring.is_empty()

@@ -35,8 +35,8 @@ pub struct Gateway<'a> {
     _least: Option<Workers>,
 }
 
-/// Starts a gateway. `flows` is the size of its table: only Equipoise can be told. The kernel's is that of the machine,
-/// since `nf_conntrack_max` is read-only in a namespace other than the first.
+/// Starts a gateway. `flows` is the size of its table, which only Equipoise lets us choose. The kernel's is that of the
+/// machine, since `nf_conntrack_max` is read-only in a namespace other than the first.
 pub fn start(lab: &Lab, kind: Kind, flows: u64) -> Gateway<'_> {
     let (mut running, mut least) = (None, None);
     match kind {
