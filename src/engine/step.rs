@@ -152,6 +152,8 @@ pub(super) enum For {
     Strangers,
     /// The ends of flows in which both have sent.
     Peers,
+    /// The ends of connections that the gateway has forgotten, or never knew.
+    Forgotten,
 }
 
 impl Settled {
@@ -263,6 +265,8 @@ pub(super) struct Opening {
     /// What was found full, and how room is made there.
     pub(super) short: Option<Short>,
     pub(super) room: Option<Room>,
+    /// A flow that is over and yields its return key.
+    pub(super) yields: Option<u32>,
     /// The flow to be created, and its state after its first packet.
     pub(super) new: Option<(NewFlow, PickedBy, Follow)>,
 }
@@ -290,6 +294,7 @@ impl Default for Opening {
             nat: None,
             short: None,
             room: None,
+            yields: None,
             new: None,
         }
     }

@@ -160,6 +160,11 @@ impl Table {
         index
     }
 
+    /// Returns whether a TCP segment from the client of a flow asks for a connection other than the flow's.
+    pub fn asks_anew(&self, index: u32, segment: &Segment) -> bool {
+        self.ends(index).asks_anew(self.facts(index).state, segment)
+    }
+
     /// Returns whether a TCP segment sent by `sender` at `seq` can still be in flight (RFC 5927, 4.1).
     pub fn is_under_way(&self, index: u32, sender: Side, seq: u32) -> bool {
         self.ends(index).is_under_way(sender, seq)
