@@ -4,7 +4,7 @@ use super::testing::{at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Admin, LastResort, OnDown, Passive, PoolSettings, Priority, ServerSettings};
 use crate::config::Settings;
-use crate::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch};
+use crate::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch, WatchedPort};
 use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::packet::parse;
 use crate::packet::{Parsed, Transport};
@@ -491,7 +491,7 @@ fn watched() -> Settings {
         server: ServerId(n),
         v4: Some([10, 0, 2, n as u8 + 1].into()),
         v6: None,
-        ports: vec![8080],
+        ports: vec![WatchedPort::tcp(8080)],
     };
     settings.health.pools.push(PoolWatch {
         pool: PoolId(0),

@@ -332,7 +332,8 @@ impl Ends {
         if !within(self.next[0], segment.end(), AHEAD) {
             self.next[0] = segment.seq;
         }
-        self.seen |= OPENED | has_acked(0);
+        // Whatever the client asked for before, it has gone on with this connection.
+        self.seen = self.seen & !ASKED | OPENED | has_acked(0);
     }
 
     /// Learns the numbers of a segment of an open connection; returns whether any of them can belong to this

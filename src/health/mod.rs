@@ -135,6 +135,8 @@ pub struct Monitors {
     next_port: u16,
     started: bool,
     outstanding: BTreeMap<Key, u32>,
+    /// The connections of HTTP probes that have their result and are being closed, and their targets.
+    lingering: BTreeMap<Key, (u32, u32)>,
     addresses: BTreeSet<IpAddr>,
     stack: Stack,
     /// Targets whose HTTP probe is due but waits for a free connection.
@@ -165,6 +167,7 @@ impl Monitors {
             next_port,
             started: false,
             outstanding: BTreeMap::new(),
+            lingering: BTreeMap::new(),
             addresses,
             stack,
             waiting: VecDeque::new(),

@@ -1,6 +1,6 @@
 //! Simulated servers: a clock, a wire with delays, and replies built by etherparse, not by the code under test.
 
-use super::settings::{Expect, Floor, HttpProbe, MonitorSettings, PoolWatch, Probe, ServerWatch};
+use super::settings::{Expect, Floor, HttpProbe, MonitorSettings, PoolWatch, Probe, ServerWatch, WatchedPort};
 use super::{HealthEvent, HealthSettings, Monitors, Taken};
 use crate::ids::{PoolId, ServerId};
 use crate::packet::{Addresses, Meta, Parsed, TcpFlags, Transport, checksum, parse, proto, word};
@@ -19,7 +19,7 @@ pub(super) fn settings(servers: u32, families: &str, monitors: Vec<MonitorSettin
         server: ServerId(i - 1),
         v4: families.contains('4').then(|| (0x0a00_0000 + i).into()),
         v6: families.contains('6').then(|| ((0xfd00_u128 << 112) + u128::from(i)).into()),
-        ports: vec![80],
+        ports: vec![WatchedPort { port: 80, tcp: true, udp: true }],
     };
     HealthSettings {
         seed: 7,

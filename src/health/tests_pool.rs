@@ -1,6 +1,6 @@
 //! The monitors with many servers and over long times: units, floors, spread of probes, bounds, scripts, captures.
 
-use super::settings::{Floor, LoadSource, MonitorSettings, Probe};
+use super::settings::{Floor, LoadSource, MonitorSettings, Probe, WatchedPort};
 use super::testing::*;
 use super::{HealthEvent, Monitors, Taken};
 use crate::ids::ServerId;
@@ -42,7 +42,7 @@ fn all_but<'a>(dead: &'a [u32], closed: &'a [u16]) -> impl FnMut(&[u8], &Parsed)
 #[test]
 fn a_port_goes_down_alone_and_an_address_takes_all_its_ports() {
     let mut all = settings(1, "46", vec![fall_1(Probe::Icmp), fall_1(Probe::Tcp)]);
-    all.pools[0].servers[0].ports = vec![443, 80, 80];
+    all.pools[0].servers[0].ports = [443, 80, 80].map(WatchedPort::tcp).into();
     let mut sim = Sim::new(&all);
     let states = |sim: &Sim| {
         [80, 443, 25].map(|port| [false, true].map(|v6| sim.health.state(ServerId(0), v6, port) == Health::Up))

@@ -75,14 +75,29 @@ impl Model {
         self.policy.ended(flow.rule, flow.client.ip());
     }
 
+    /// Ends a flow. If it is an established connection, its ends get resets, within a limit: both of them, or only the
+    /// server that a client has left for another one.
+    pub fn forget(&mut self, now: Instant, place: usize, cause: Ended) {
+        let flow = &self.flows.all[place];
+        if flow.protocol == Protocol::Tcp && flow.state == TimeoutState::Established && self.limits[2].take(now) {
+            let both = [Side::Client, Side::Server];
+            let sides = if cause == Ended::ServerDown { &both[1..] } else { &both };
+            sides.iter().for_each(|to| self.send_resets(place, *to));
+            self.seen(&format!("ends hear of it: {}", cause.name()));
+        }
+        self.end(now, place, cause);
+    }
+
+    fn send_resets(&mut self, place: usize, to: Side) {
+        let flow = &self.flows.all[place];
+        let ((dst, src), (numbers, ack)) = (flow.ends(to), flow.tcp.resets(to));
+        self.sent.extend(numbers.into_iter().map(|seq| answers::reset_of(src, dst, seq, ack)));
+    }
+
     /// Ends a flow; sends resets to both ends of a TCP connection, with the sequence numbers that they expect.
     pub fn end_by_reset(&mut self, now: Instant, place: usize, cause: Ended) {
-        let flow = &self.flows.all[place];
-        if flow.protocol == Protocol::Tcp {
-            for to in [Side::Client, Side::Server] {
-                let ((dst, src), (numbers, ack)) = (flow.ends(to), flow.tcp.resets(to));
-                self.sent.extend(numbers.into_iter().map(|seq| answers::reset_of(src, dst, seq, ack)));
-            }
+        if self.flows.all[place].protocol == Protocol::Tcp {
+            [Side::Client, Side::Server].into_iter().for_each(|to| self.send_resets(place, to));
         }
         self.end(now, place, cause);
     }
@@ -252,7 +267,7 @@ impl Model {
         self.flows.all.sort_by_key(turn);
         while let Some(place) = self.flows.first_due(now) {
             self.seen(&format!("{} expired", self.flows.all[place].state.name()));
-            self.end(now, place, Ended::Expired);
+            self.forget(now, place, Ended::Expired);
         }
         self.relieve(now);
         self.pools.iter_mut().for_each(|pool| pool.passes(now));
