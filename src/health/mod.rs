@@ -251,6 +251,16 @@ impl Monitors {
         self.all.find(server).map_or(Health::Up, |place| self.all.state(place, v6, port))
     }
 
+    /// Returns the parts of a server that are down: the family, and the port unless it is the whole address. None if it is
+    /// forced up or down, which applies to all of it.
+    pub fn parts_down(&self, server: ServerId) -> Vec<(bool, Option<u16>)> {
+        let Some(place) = self.all.find(server).filter(|_| !self.forced.contains_key(&server)) else {
+            return Vec::new();
+        };
+        let units = self.all.servers[place].units.iter().flatten().map(|unit| &self.all.units[*unit as usize]);
+        units.filter(|unit| unit.state == Health::Down).map(|unit| (unit.v6, unit.port)).collect()
+    }
+
     /// Returns the smoothed latency of a server: the mean over its monitors that have had replies.
     pub fn latency(&self, server: ServerId) -> Option<Duration> {
         let units = self.all.servers[self.all.find(server)?].units.iter().flatten();

@@ -7,7 +7,7 @@ use super::model::Model;
 use super::monitor::Watch;
 use super::wire;
 use equipoise::balance::{Admin, Health, OnDown};
-use equipoise::engine::{Count, Ended, Event, FlowRow, RuleRow, ServerRow, ServiceRow};
+use equipoise::engine::{Count, Ended, Event, FlowRow, PartRow, RuleRow, ServerRow, ServiceRow};
 use equipoise::flow::TimeoutState;
 use equipoise::health::Why;
 use equipoise::packet::{Protocol, Side};
@@ -350,6 +350,9 @@ impl Model {
             by(false) || by(true)
         };
         let addresses = it.settings.v4.map(IpAddr::V4).into_iter().chain(it.settings.v6.map(IpAddr::V6));
+        let partly = says(Health::Down) && (says(Health::Up) || says(Health::Unknown)) && it.forced.is_none();
+        let down = self.watches.iter().filter(|watch| watch.server == server && watch.health == Health::Down);
+        let parts_down = down.map(|watch| PartRow::new(watch.address.is_ipv6(), None)).filter(|_| partly).collect();
         ServerRow {
             pool: self.settings.pools[it.settings.pool.0 as usize].name.clone(),
             server: it.settings.name.clone(),
@@ -363,6 +366,7 @@ impl Model {
                 (_, true) => Health::Unknown,
                 _ => Health::Up,
             },
+            parts_down,
             times_down: it.times[0],
             times_up: it.times[1],
             passive_hold_ms: (it.held_until > now).then(|| it.held_until.since(now).as_millis() as u64),
