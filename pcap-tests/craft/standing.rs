@@ -44,17 +44,18 @@ pub fn a_new_connection_leaves_a_server_that_is_gone(film: &mut Film) {
     let mut closed = Talk { client: at("198.51.100.9:1000"), ..Talk::new(C4, WEB4, "10.0.2.2:8080") };
     film.show_all(closed.open());
     film.show_all(closed.close());
-    // At 1 s web-1 goes down, and web-2 is disabled at 5 s.
+    // At 1 s web-1 goes down; web-3 is disabled at 5 s; at 7 s web-1 comes up, and then web-2 goes down.
     film.at_ms(2000);
     // Its own connection stays.
     film.show(old.client("PA", b"still there?"));
-    let mut new = Talk { server: at("10.0.2.2:8080"), next: [90_000, 70_000], ..old };
+    let mut new = Talk { server: at("10.0.2.3:8080"), next: [90_000, 70_000], ..old };
     film.show_all(new.open());
     film.show(new.client("PA", b"mount again"));
     film.at_ms(6000);
-    let mut again = Talk { server: at("10.0.2.3:8080"), next: [900_000_000, 1], ..new };
+    let mut again = Talk { server: at("10.0.2.2:8080"), next: [900_000_000, 1], ..new };
     film.show_all(again.open());
-    let mut after = Talk { server: at("10.0.2.3:8080"), next: [50_000_000, 2], ..closed };
+    film.at_ms(8000);
+    let mut after = Talk { server: at("10.0.2.1:8080"), next: [50_000_000, 2], ..closed };
     film.show_all(after.open());
 }
 

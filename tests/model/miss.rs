@@ -10,6 +10,7 @@ use equipoise::config::NoRoom;
 use equipoise::engine::{Consumed, Event, Reason};
 use equipoise::packet::{Protocol, Side};
 use equipoise::policy::Action;
+use std::net::SocketAddr;
 
 impl Model {
     /// Handles a packet without a flow.
@@ -51,7 +52,15 @@ impl Model {
         if !answers::can_be_answered(arrival.src.ip(), arrival.dst.ip()) || !arrival.sum_is_right() {
             return stray;
         }
+        if !self.limits[2].clone().take(arrival.now) {
+            return stray;
+        }
         let owners = services::owners(&self.settings, arrival.src, arrival.dst);
+        let ended =
+            |listen: &SocketAddr| self.flows.has_just_ended(arrival.now, arrival.dst, *listen) && segment.len == 0;
+        if owners.iter().filter_map(|(_, listen)| listen.as_ref()).any(ended) {
+            return dropped(Reason::RecentlyEnded);
+        }
         let says = |says| owners.iter().any(|(service, _)| self.settings.services[*service].unknown_tcp == says);
         if says(UnknownTcp::Adopt) || !says(UnknownTcp::Reset) || !self.limits[2].take(arrival.now) {
             return stray;

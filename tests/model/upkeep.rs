@@ -350,9 +350,10 @@ impl Model {
             by(false) || by(true)
         };
         let addresses = it.settings.v4.map(IpAddr::V4).into_iter().chain(it.settings.v6.map(IpAddr::V6));
-        let partly = says(Health::Down) && (says(Health::Up) || says(Health::Unknown)) && it.forced.is_none();
-        let down = self.watches.iter().filter(|watch| watch.server == server && watch.health == Health::Down);
-        let parts_down = down.map(|watch| PartRow::new(watch.address.is_ipv6(), None)).filter(|_| partly).collect();
+        let own = || self.watches.iter().filter(|watch| watch.server == server);
+        let partly = it.forced.is_none() && own().any(|watch| watch.health != Health::Down);
+        let down = own().filter(|watch| watch.health == Health::Down && partly);
+        let parts_down = down.map(|watch| PartRow::new(watch.address.is_ipv6(), None)).collect();
         ServerRow {
             pool: self.settings.pools[it.settings.pool.0 as usize].name.clone(),
             server: it.settings.name.clone(),

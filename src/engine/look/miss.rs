@@ -95,12 +95,26 @@ impl Look<'_> {
     fn unknown_to_us(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Settled {
         let stray = Settled::drop(Reason::ServerNoFlow);
         let answers = self.shard.answers();
-        let Transport::Tcp { seq, ack, flags, .. } = arrival.parsed.transport else { return stray };
+        let (Transport::Tcp { seq, ack, flags, .. }, client) = (arrival.parsed.transport, key.addresses.dst()) else {
+            return stray;
+        };
         let may = can_be_answered(&arrival.parsed.addresses) && sum_is_right(arrival);
         if !may || !answers.allows(arrival.now, For::Forgotten) || !answers.has_room(2 * build::MOST) {
             return stray;
         }
         let owners = self.plan.owners(key);
+        let client_key = |listen: SocketAddr| {
+            let addresses = Addresses::new(listen.ip(), client)?;
+            let sent = Key { addresses, src_port: listen.port(), dst_port: key.dst_port, protocol: Protocol::Tcp };
+            Some(sent.reversed())
+        };
+        let ended = |owner: &Owner| {
+            let key = owner.listen.and_then(client_key);
+            key.is_some_and(|key| self.table().has_just_ended(arrival.now, &key))
+        };
+        if arrival.parsed.payload_len() == 0 && owners.iter().any(ended) {
+            return Settled::drop(Reason::RecentlyEnded);
+        }
         let says = |says| owners.iter().any(|owner| self.plan.service(owner.service).unknown_tcp == says);
         if says(UnknownTcp::Adopt) || !says(UnknownTcp::Reset) {
             return stray;
@@ -109,11 +123,10 @@ impl Look<'_> {
         let Some(len) = build::reset(&mut packet, arrival.parsed) else { return stray };
         scratch.emission.clear();
         scratch.emission.push(&packet[..len], Meta::default());
-        if let Some(listen) = the_one(&owners)
-            && let Some(addresses) = Addresses::new(listen.ip(), key.addresses.dst())
-            && !self.table().is_taken(&listens(addresses, listen.port(), key.dst_port), self.without())
+        if let Some(known) = the_one(&owners).and_then(client_key)
+            && !self.table().is_taken(&known, self.without())
         {
-            let ports = (listen.port(), key.dst_port);
+            let (addresses, ports) = (known.addresses.reversed(), (known.dst_port, known.src_port));
             let next = if flags.ack() { ack } else { 0 };
             if let Some(len) = build::reset_flow(&mut packet, &addresses, ports, seq, next) {
                 scratch.emission.push(&packet[..len], Meta::default());
@@ -201,10 +214,4 @@ impl Look<'_> {
 fn the_one(owners: &[Owner]) -> Option<SocketAddr> {
     let first = owners.first()?.listen?;
     owners.iter().all(|owner| owner.listen == Some(first)).then_some(first)
-}
-
-/// Returns the key of a client's packets to a service, given the addresses of the service's packets to the client.
-fn listens(addresses: Addresses, port: u16, client_port: u16) -> Key {
-    let key = Key { addresses, src_port: port, dst_port: client_port, protocol: Protocol::Tcp };
-    key.reversed()
 }
