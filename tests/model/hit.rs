@@ -117,7 +117,11 @@ impl Model {
     fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means), opened: bool) {
         let flow = &mut self.flows.all[place];
         let (was_half_open, was) = (flow.half_open, flow.state);
+        let refused = tcp.refused && !flow.tcp.refused;
         flow.tcp = tcp;
+        if refused {
+            self.seen("another connection refused");
+        }
         if let Means::State(state) = means {
             self.seen(&format!("{} goes to {}", was.name(), state.name()));
             // The packet that opens a flow does not refresh it.

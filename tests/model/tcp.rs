@@ -56,13 +56,15 @@ pub struct Tracker {
     /// The client has sent a SYN that may belong to another connection.
     asked: bool,
     /// The number after that SYN, if the connection was open.
-    asked_for: Option<u32>,
+    pub asked_for: Option<u32>,
     /// The server has replied to such a SYN although the connection was open.
     answered_anew: bool,
     /// The old connection continued nevertheless: sequence numbers no longer prove anything.
     lost: bool,
     /// Bytes sent after the server's SYN and before the client's acknowledgement of it.
     early: i64,
+    /// A reset counted only because it refused another connection.
+    pub refused: bool,
     /// The side that sent the last reset that counted.
     pub reset_by: Side,
 }
@@ -92,6 +94,7 @@ impl Default for Tracker {
             answered_anew: false,
             lost: false,
             early: 0,
+            refused: false,
             reset_by: Side::Client,
         }
     }
@@ -125,12 +128,11 @@ impl Tracker {
     }
 
     fn reset(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
-        let counts = state != TimeoutState::Reset
-            && !self.lost
-            && (self.is_exact(state, from, segment) || self.refuses(from, segment));
-        if !counts {
+        let (exact, refuses) = (self.is_exact(state, from, segment), self.refuses(from, segment));
+        if state == TimeoutState::Reset || self.lost || !(exact || refuses) {
             return Means::Nothing;
         }
+        self.refused |= !exact;
         self.reset_by = from;
         Means::State(TimeoutState::Reset)
     }

@@ -49,8 +49,8 @@ fn floor(pool: &RawPool, drafts: &mut Vec<Draft>) {
     drafts.push(draft);
 }
 
-/// Refuses monitors without ports of their own that can judge none of those which the pool's services use, and warns of
-/// plain HTTP to the port of HTTPS.
+/// Refuses monitors without ports of their own where the pool's services have none, and warns of those that can judge no
+/// port, and of plain HTTP to the port of HTTPS.
 fn ports(raw: &Raw, links: &Links, at: usize, drafts: &mut Vec<Draft>) {
     let pool = &raw.pools[at];
     let uses = |service: usize| links.pools[service] == Some(at) || links.last_resorts[service] == Some(at);
@@ -66,22 +66,20 @@ fn ports(raw: &Raw, links: &Links, at: usize, drafts: &mut Vec<Draft>) {
         if settings.probe == Probe::Icmp {
             continue;
         }
-        if !settings.probe.judges(tcp, udp) {
+        let kind = settings.probe.name();
+        if !tcp && !udp {
             let draft = Draft::error(monitor.place(), "this monitor has no port to probe");
-            let kind = settings.probe.name();
-            drafts.push(draft.help(match (tcp, udp) {
-                (false, false) => "the services of this pool use neither TCP nor UDP: add `ports = [80]`, or use type \
-                                   \"icmp\""
-                    .to_owned(),
-                (true, _) => format!(
-                    "the services of this pool use TCP, which a \"{kind}\" probe cannot judge: add `ports`, or use type \
-                     \"tcp\", \"http\" or \"icmp\""
-                ),
-                (false, true) => format!(
-                    "the services of this pool use UDP, which a \"{kind}\" probe cannot judge: add `ports`, or use type \
-                     \"udp\", \"dns\" or \"icmp\""
-                ),
-            }));
+            let help = "the services of this pool use neither TCP nor UDP: add `ports = [80]`, or use type \"icmp\"";
+            drafts.push(draft.help(help));
+        } else if !settings.probe.judges(tcp, udp) {
+            let (protocol, types) =
+                if tcp { ("TCP", "\"tcp\", \"http\" or \"icmp\"") } else { ("UDP", "\"udp\", \"dns\" or \"icmp\"") };
+            let title = "this monitor judges none of the ports that services use, and has none of its own";
+            let help = format!(
+                "the services of this pool use {protocol}, which a \"{kind}\" probe cannot judge: add `ports`, or use type \
+                 {types}"
+            );
+            drafts.push(Draft::warning(monitor.place(), title).help(help));
         }
         let own = || pool.servers.iter().filter_map(|server| server.settings.port);
         let keeps = pool.servers.iter().any(|server| server.settings.port.is_none());
