@@ -227,7 +227,7 @@ fn a_last_resort_answers_when_no_server_can() {
     assert_eq!(syn(&mut engine, at(1), CLIENT, 2), Ok(99));
     let mut answer = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 2, 500).syn().ack(101), b"");
     assert!(matches!(send(&mut engine, at(1), &mut answer), Verdict::Forward { .. }));
-    let mut stray = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 9, 500).ack(101), b"");
+    let mut stray = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 9, 500).syn().ack(101), b"");
     assert_eq!(send(&mut engine, at(1), &mut stray), Verdict::Drop(Reason::ServerNoFlow));
 }
 

@@ -10,6 +10,8 @@ const MOST_HEAD: usize = 16 << 10;
 /// Header fields for which there is room at first; a head with more is parsed again with room for all that fit into
 /// [`MOST_HEAD`].
 const USUAL_FIELDS: usize = 64;
+/// Length from which on a head is parsed only once an empty line has arrived.
+const PARSED_EARLY: usize = 1 << 10;
 /// Length of the shortest field line: `a:` and its line end.
 const LEAST_FIELD: usize = 3;
 
@@ -102,7 +104,14 @@ impl Response {
 
     fn feed_head(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
         // The buffer of the stack limits the bytes per call, so `head` is limited as well.
+        let before = self.head.len();
         self.head.extend_from_slice(bytes);
+        // A long head that arrives byte by byte is parsed once; a short one early, as it may not be HTTP at all.
+        let new = &self.head[before.saturating_sub(2)..];
+        let ends = new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|line| line == b"\n\r\n");
+        if !ends && (PARSED_EARLY..=MOST_HEAD).contains(&self.head.len()) {
+            return None;
+        }
         loop {
             match self.read_head(monitor) {
                 Err(failure) => return Some(Err(failure)),
