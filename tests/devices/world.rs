@@ -88,7 +88,7 @@ pub fn program(name: &str) -> PathBuf {
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
         "ping" => "iputils-ping",
-        "setpriv" | "unshare" => "util-linux",
+        "prlimit" | "setpriv" | "unshare" => "util-linux",
         other => other,
     };
     ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
