@@ -188,6 +188,7 @@ const CALLS: &[i64] = &[
     libc::SYS_epoll_pwait,
     libc::SYS_eventfd2,
     libc::SYS_pipe2,
+    libc::SYS_bpf,
     // Memory, threads, time.
     libc::SYS_mmap,
     libc::SYS_munmap,

@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the live gateway reads the clock for the engine")]
 
+pub mod bpf;
 pub mod confine;
 mod control_server;
 mod error;
