@@ -161,7 +161,7 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
         Step::Settle(_) => {
             let found = prospect.without_room(arrival, step);
             if found.is_some() {
-                explanation.notes.push("the flow stays half-open, and its client sends again".into());
+                explanation.notes.push("the flow stays as it is, and its client may send again".into());
             }
             (found, None)
         }
