@@ -83,7 +83,9 @@ impl fmt::Display for Refused {
         match self {
             Refused::NoSuchServer(id) => write!(f, "no server number {}", id.0),
             Refused::NoSuchRule(rule) => write!(f, "no rule number {rule}"),
-            Refused::NoSuchFlow(id) => write!(f, "no flow {id}; it may have ended, or have a new ID since its handshake was completed"),
+            Refused::NoSuchFlow(id) => {
+                write!(f, "no flow {id}; it may have ended, or have a new ID since its handshake was completed")
+            }
             Refused::NoLoad(load) => write!(f, "{load} is not a valid load: use 0 to 100 percent"),
         }
     }

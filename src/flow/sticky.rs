@@ -200,9 +200,8 @@ mod tests {
     #[test]
     fn clients_that_ask_displace_none_that_has_proved_itself() {
         let mut sticky = Sticky::new(8, Duration::from_secs(60));
-        let server = |sticky: &Sticky, n| {
-            sticky.find(at(9), client(n)).into_iter().flatten().next().map(|slot| slot.server.0)
-        };
+        let server =
+            |sticky: &Sticky, n| sticky.find(at(9), client(n)).into_iter().flatten().next().map(|slot| slot.server.0);
         for n in 0..8 {
             sticky.opened(at(0), client(n), ServerId(n.into()), 0);
             sticky.proven(at(0), client(n), (ServerId(n.into()), 0), at(0));

@@ -59,7 +59,9 @@ impl ClientLimits {
     pub(super) fn bucket(&self, now: Instant, client: IpAddr) -> Bucket {
         match self.clients.get(client) {
             Some(known) => known.bucket,
-            None if self.is_overrun(now) => self.shared.get(usize::from(shared_by(client))).copied().unwrap_or_default(),
+            None if self.is_overrun(now) => {
+                self.shared.get(usize::from(shared_by(client))).copied().unwrap_or_default()
+            }
             None => Bucket::default(),
         }
     }
@@ -178,7 +180,10 @@ mod tests {
         }
         let [one, other, far] = [0x0a00_0001, 0x0a00_0002, 0x0b00_0001].map(client);
         assert!(clients.admits(at(1), one, 2) && clients.admits(at(1), other, 2));
-        assert!(!clients.admits(at(1), one, 2) && !clients.admits(at(1), client(0x0a00_0003), 2), "10.0.0.0/16 is at its rate");
+        assert!(
+            !clients.admits(at(1), one, 2) && !clients.admits(at(1), client(0x0a00_0003), 2),
+            "10.0.0.0/16 is at its rate"
+        );
         assert!(clients.admits(at(1), far, 2), "another prefix");
         assert!(clients.admits(at(1), client(0), 2) && !clients.admits(at(1), client(0), 2), "known by itself");
         // 0.5 s after its token, a rate of 2 per second is unused: it can be forgotten.

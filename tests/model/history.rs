@@ -183,6 +183,10 @@ impl History {
         let events = self.real.events();
         let expected = std::mem::take(&mut self.model.events);
         self.agree_on_events(&events, &expected);
+        let sent = self.real.sent(self.now);
+        self.model.counters.transmitted += sent.len() as u64;
+        let sent = self.model.asks(self.now, sent);
+        self.agree("the packets that the engine originates", &hex(&sent), &hex(&std::mem::take(&mut self.model.sent)));
         if real.is_ok() && self.random.per_mille(500) {
             self.wake();
         }

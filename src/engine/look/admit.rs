@@ -64,8 +64,7 @@ impl Look<'_> {
         let priority = rules.priority(rule).unwrap_or(self.plan.service(service).priority);
         let client = key.addresses.src();
         let fill = (self.flows_that_stay(), self.table().max());
-        let ended =
-            self.foresight.and_then(|foresight| foresight.without).filter(|without| without.proven);
+        let ended = self.foresight.and_then(|foresight| foresight.without).filter(|without| without.proven);
         let ended = ended.map(|without| (without.rule, without.client));
         let of = (priority, client, ended);
         let (takes, result) = self.shard.policy().admit(rules, arrival.now, rule, of, fill);
