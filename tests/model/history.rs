@@ -185,8 +185,9 @@ impl History {
         self.agree_on_events(&events, &expected);
         let sent = self.real.sent(self.now);
         self.model.counters.transmitted += sent.len() as u64;
-        let sent = self.model.asks(self.now, sent);
-        self.agree("the packets that the engine originates", &hex(&sent), &hex(&std::mem::take(&mut self.model.sent)));
+        let real_sent = self.model.asks(self.now, sent);
+        let model_sent = std::mem::take(&mut self.model.sent);
+        self.agree("the packets that the engine originates", &hex(&real_sent), &hex(&model_sent));
         if real.is_ok() && self.random.per_mille(500) {
             self.wake();
         }
