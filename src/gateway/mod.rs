@@ -5,11 +5,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "the live gateway reads the clock for the engine")]
 
+pub mod bpf;
+pub mod confine;
 mod control_server;
 mod error;
 mod event_loop;
 mod follower;
 pub mod huge_pages;
+pub mod log_queue;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
@@ -91,6 +94,14 @@ impl Gateway {
     /// Makes SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
+    }
+
+    /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
+    /// does not support is logged.
+    pub fn confine(&self) {
+        for missed in confine::process(&confine::Files::of_gateway(self.event_loop.control_socket())) {
+            log::warn!("{missed}");
+        }
     }
 
     /// Moves packets until it is stopped or the device is deleted.

@@ -33,6 +33,10 @@ pub fn status_text(status: &Status) -> String {
         let head = if place == 0 { "pressure" } else { "" };
         text.push_str(&format!("{head:<9}  {}\n", pressure(row)));
     }
+    if status.lost_log_lines > 0 {
+        let lost = count(status.lost_log_lines);
+        text.push_str(&format!("log        {lost} lines lost: stderr was not read fast enough\n"));
+    }
     text
 }
 
@@ -68,6 +72,7 @@ mod tests {
             half_open: 100,
             max_half_open: 1_000_000,
             pressures,
+            lost_log_lines: 0,
         }
     }
 
@@ -83,6 +88,9 @@ half-open  100 of 1,000,000 (0.0 %)
 pressure   none
 ";
         assert_eq!(status_text(&status(Vec::new())), want);
+        let lossy = Status { lost_log_lines: 4_321, ..status(Vec::new()) };
+        let want = format!("{want}log        4,321 lines lost: stderr was not read fast enough\n");
+        assert_eq!(status_text(&lossy), want);
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Session {
         };
         match request {
             Request::Status => {
-                let status = Answer::Status(Box::new(self.status(engine, now)));
+                let status = Answer::Status(Box::new(self.status(engine, now, device)));
                 self.rows([status]);
             }
             Request::Flows { query, limit } => {
@@ -282,7 +282,7 @@ impl Session {
         }
     }
 
-    fn status(&self, engine: &Engine, now: Instant) -> Status {
+    fn status(&self, engine: &Engine, now: Instant, device: &DeviceCounters) -> Status {
         let counters = engine.counters();
         Status {
             protocol: PROTOCOL,
@@ -299,6 +299,7 @@ impl Session {
             half_open: counters.half_open,
             max_half_open: counters.max_half_open,
             pressures: engine.pressures(now),
+            lost_log_lines: device.lost_log_lines,
         }
     }
 
