@@ -128,7 +128,7 @@ impl View<'_> {
         } else if self.is_full(ask.roster, server) {
             Some("has as many flows as it may".into())
         } else if self.refuses(ask.roster, server, counting, &[]) {
-            Some("full once all its flows are proven: others have room".into())
+            Some("full once its flows are proven".into())
         } else if usable > 0 && weight == 0 {
             let (backup, rank) = roster.ranks[place];
             Some(if backup { "backup: others serve".into() } else { format!("priority {rank}: a better one serves") })

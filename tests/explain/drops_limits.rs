@@ -21,13 +21,11 @@ fn flows(mut case: Case, count: u16) -> Case {
     case
 }
 
-/// Opens connections from the ports 1 to `count` of the client, whichever server each of them has.
+/// Opens connections from the ports 1 to `count` of the client; each goes to the server of that number.
 fn connections(mut case: Case, count: u16) -> Case {
     for port in 1..=count {
         case = case.packet(&format!("tcp 198.51.100.7:{port} -> 192.0.2.80:80"));
-        for server in 1..=3 {
-            case = case.packet(&format!("tcp 10.0.2.{server}:8080 -> 198.51.100.7:{port} syn ack seq 500 ack 1"));
-        }
+        case = case.packet(&format!("tcp 10.0.2.{port}:8080 -> 198.51.100.7:{port} syn ack seq 500 ack 1"));
         case = case.packet(&format!("tcp 198.51.100.7:{port} -> 192.0.2.80:80 ack seq 1 ack 501"));
     }
     case
