@@ -267,6 +267,10 @@ pub(super) struct Opening {
     pub(super) room: Option<Room>,
     /// A flow that is over and yields its return key.
     pub(super) yields: Option<u32>,
+    /// The flow whose client has proved itself to no effect, as there is no room or a limit is reached.
+    pub(super) stalled: Option<u32>,
+    /// The rule whose limit it was, or [`NO_RULE`].
+    pub(super) refused_by: u16,
     /// The flow to be created, and its state after its first packet.
     pub(super) new: Option<(NewFlow, PickedBy, Follow)>,
 }
@@ -295,6 +299,8 @@ impl Default for Opening {
             short: None,
             room: None,
             yields: None,
+            stalled: None,
+            refused_by: NO_RULE,
             new: None,
         }
     }

@@ -17,7 +17,7 @@ const MOST_LOOKED_AT: usize = 4096;
 /// Maximum number of resets that end one flow.
 const MOST_RESETS: usize = 4;
 /// What chose a flow's server, by the number stored in the flow.
-const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
+pub(super) const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
 
 impl Shard {
     /// Does a bounded part of the work that is due.
@@ -48,6 +48,9 @@ impl Shard {
     /// Ends a flow that its ends may still believe in, and lets them hear of it.
     pub(in crate::engine) fn forget(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
         let packets = self.farewell(now, index, cause);
+        if packets.is_empty() && matches!(cause, Ended::Expired | Ended::Evicted) {
+            return self.end_politely(of, now, index, cause);
+        }
         if !packets.is_empty() {
             self.answers.charge(now, For::Forgotten);
         }
@@ -97,18 +100,30 @@ impl Shard {
         }
         let client = self.table.key(index, Side::Client).addresses.src();
         let flow = self.table.facts(index);
+        let proven = self.table.is_proven(index);
         let (service, server, rule, nat_pool) = (flow.service, flow.server_id, flow.rule, flow.nat_pool);
         self.services[service.0 as usize].flows -= 1;
         if let Some(pool) = self.nat_pools.get_mut(usize::from(nat_pool)) {
             pool.release(now, &Mapping::of_replies(&self.table.key(index, Side::Server)));
         }
         self.table.remove(now, index);
-        let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), server);
+        let flow = (server, proven);
+        let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), flow);
         if is_idle && standing.servers().is_draining(server) {
             self.idle.push_back(server);
         }
-        self.policy.ended(plan.rules(), rule, client);
+        self.policy.ended(plan.rules(), rule, client, proven);
         self.totals.end(cause);
+    }
+
+    /// Ends a flow; if its client has completed the handshake without effect, both ends get resets, as nobody else
+    /// tells them.
+    pub(in crate::engine) fn end_politely(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
+        if self.table.is_stalled(index) {
+            self.end_by_reset(of, now, index, cause);
+        } else {
+            self.end(of, now, index, cause);
+        }
     }
 
     /// Ends a flow; both ends of a TCP connection get resets that they will accept.
