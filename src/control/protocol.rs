@@ -218,6 +218,9 @@ pub struct DeviceCounters {
     pub write_failures: u64,
     /// Super-packets read or written (segmentation offload).
     pub super_packets: u64,
+    /// Packets lost in the device's queues because they came faster than they were read: neither read nor known to the
+    /// engine. A super-packet counts as one.
+    pub lost: u64,
     /// Lines of the log that were lost because the reader of stderr did not keep up; packets do not wait for it.
     pub lost_log_lines: u64,
 }
@@ -239,6 +242,12 @@ pub struct Status {
     pub mtu: u16,
     /// Whether segmentation offload is active.
     pub offload: bool,
+    /// Queues of the device. With one, a flood also takes packets of established connections.
+    #[serde(default)]
+    pub queues: u64,
+    /// Packets lost in them since the start because they came faster than they were read.
+    #[serde(default)]
+    pub lost: u64,
     /// Number of services.
     pub services: u64,
     /// Number of servers.

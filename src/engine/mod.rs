@@ -189,6 +189,13 @@ impl Engine {
         self.advance();
     }
 
+    /// Notes that packets of this span may have been lost before they got here, because nobody read them or a queue had
+    /// no room: a probe of that time that is not answered says nothing about its server. To be called before
+    /// `handle_timeout` of a later time.
+    pub fn lapse(&mut self, since: Instant, until: Instant) {
+        self.monitors.lapse(since, until);
+    }
+
     /// Returns when `handle_timeout` next has work to do; none if nothing is pending.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let all = [self.shard.poll_timeout(), self.standing.poll_timeout(), self.monitors.poll_timeout()];

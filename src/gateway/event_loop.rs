@@ -2,10 +2,13 @@
 //!
 //! It holds no policy: the engine decides what happens to a packet.
 
+use super::bpf::steering::QUEUES;
 use super::control_server::ControlServer;
 use super::error::GatewayError;
 use super::follower::Follower;
+use super::lapses::Lapses;
 use super::log_queue;
+use super::queues::Queues;
 use super::refusals::Refusals;
 use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
@@ -23,11 +26,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const TUN: Token = Token(0);
-const WAKER: Token = Token(1);
-const SIGNALS: Token = Token(2);
-const NEWS: Token = Token(3);
-const CONTROL: Token = Token(4);
+/// The first tokens are the queues of the device.
+const WAKER: Token = Token(QUEUES);
+const SIGNALS: Token = Token(QUEUES + 1);
+const NEWS: Token = Token(QUEUES + 2);
+const CONTROL: Token = Token(QUEUES + 3);
 
 /// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
@@ -73,10 +76,10 @@ fn ignores_hangup() -> bool {
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
-/// One engine with one TUN queue; several could run side by side and would share nothing.
+/// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
-    tun: Tun,
+    queues: Queues,
     control: ControlServer,
     follower: Follower,
     about: Arc<About>,
@@ -89,12 +92,13 @@ pub(super) struct EventLoop {
     /// The errno of the last write failure logged, so that a device that is down does not flood the log.
     complained: Option<i32>,
     refusals: Refusals,
+    lapses: Lapses,
 }
 
 impl EventLoop {
     pub(super) fn new(
         mut engine: Engine,
-        tun: Tun,
+        queues: Vec<Tun>,
         mut control: ControlServer,
         about: About,
         follower: Follower,
@@ -102,7 +106,12 @@ impl EventLoop {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
         let registry = poll.registry();
-        registry.register(&mut SourceFd(&tun.as_raw_fd()), TUN, Interest::READABLE).map_err(&failed)?;
+        let queues = Queues::new(queues);
+        for (number, queue) in queues.all().iter().enumerate() {
+            let mut source = SourceFd(&queue.as_raw_fd());
+            registry.register(&mut source, Token(number), Interest::READABLE).map_err(&failed)?;
+        }
+        let lapses = Lapses::new(queues.first().name());
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
         }
@@ -111,7 +120,7 @@ impl EventLoop {
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
             engine,
-            tun,
+            queues,
             control,
             follower,
             about: Arc::new(about),
@@ -123,6 +132,7 @@ impl EventLoop {
             device: DeviceCounters::default(),
             complained: None,
             refusals: Refusals::default(),
+            lapses,
         })
     }
 
@@ -131,7 +141,7 @@ impl EventLoop {
     }
 
     pub(super) fn device_name(&self) -> &str {
-        self.tun.name()
+        self.queues.first().name()
     }
 
     pub(super) fn control_socket(&self) -> &Path {
@@ -156,27 +166,40 @@ impl EventLoop {
     pub(super) fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         self.engine.report_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
-        // mio reports an edge only once: remember that the budget left packets in the device.
-        let (mut packets_wait, mut control_waits, mut news_wait) = (true, false, true);
+        // mio reports an edge only once: what the budget left is remembered, here and in the queues.
+        let (mut control_waits, mut news_wait) = (false, true);
+        self.lapses.start(self.now());
         loop {
-            let timeout = if packets_wait || control_waits || news_wait { Some(Duration::ZERO) } else { self.sleep() };
-            match self.poll.poll(&mut events, timeout) {
+            let busy = self.queues.may_have_packets() || control_waits || news_wait;
+            let now = self.now();
+            let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
+            let polled = self.poll.poll(&mut events, timeout);
+            let (before, now) = (now, self.now());
+            self.lapses.slept(&mut self.engine, before, timeout, now);
+            match polled {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(GatewayError::io("wait for events"))?,
             }
-            let now = self.now();
             for event in &events {
                 match event.token() {
-                    TUN => packets_wait = true,
                     WAKER => {}
                     SIGNALS => self.take_signals(),
                     NEWS => news_wait = true,
-                    CONTROL => self.control.accept(self.poll.registry(), &self.about, now),
-                    token => self.control.ready(token, event.is_readable(), event.is_writable()),
+                    CONTROL => {
+                        control_waits = true;
+                        self.control.accept(self.poll.registry(), &self.about, now);
+                    }
+                    Token(queue) if queue < QUEUES => self.queues.has_news(queue),
+                    token => {
+                        control_waits = true;
+                        self.control.ready(token, event.is_readable(), event.is_writable());
+                    }
                 }
             }
-            if packets_wait {
-                packets_wait = self.take_packets(now)?;
+            self.take_packets(now)?;
+            // Before probes are judged, and before anybody is told.
+            if control_waits || self.engine.poll_timeout().is_some_and(|due| due <= now) {
+                self.device.lost = self.lapses.look(&mut self.engine, now);
             }
             self.keep_up(now);
             self.refusals.tell(&self.engine, now);
@@ -198,11 +221,10 @@ impl EventLoop {
         }
     }
 
-    /// Returns the time until something is due; `None` if only packets or control requests can make work.
-    fn sleep(&self) -> Option<Duration> {
+    /// Returns the time from `now` until something is due; `None` if only packets or control requests can make work.
+    fn sleep(&self, now: Instant) -> Option<Duration> {
         let due = [self.engine.poll_timeout(), self.follower.poll_timeout(), self.control.poll_timeout()];
-        let due = due.into_iter().flatten().min();
-        due.map(|due| due.since(self.now()))
+        due.into_iter().flatten().min().map(|due| due.since(now))
     }
 
     fn take_signals(&mut self) {
@@ -218,23 +240,19 @@ impl EventLoop {
         }
     }
 
-    /// Moves packets until the device has none left or the budget is used up; returns true in the latter case.
-    fn take_packets(&mut self, now: Instant) -> Result<bool, GatewayError> {
+    /// Moves packets until the device has none left or the budget is used up.
+    fn take_packets(&mut self, now: Instant) -> Result<(), GatewayError> {
         for _ in 0..BUDGET {
-            let len = match self.tun.read(&mut self.frame) {
-                Ok(len) => len,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(false),
-                    io::ErrorKind::Interrupted => continue,
-                    _ => {
-                        self.device.read_failures += 1;
-                        return Err(GatewayError::DeviceGone { name: self.tun.name().into(), source: error });
-                    }
-                },
-            };
-            self.take_packet(now, len);
+            match self.queues.read(&mut self.frame) {
+                Ok(Some(len)) => self.take_packet(now, len),
+                Ok(None) => break,
+                Err(source) => {
+                    self.device.read_failures += 1;
+                    return Err(GatewayError::DeviceGone { name: self.queues.first().name().into(), source });
+                }
+            }
         }
-        Ok(true)
+        Ok(())
     }
 
     #[inline]
@@ -245,7 +263,7 @@ impl EventLoop {
                 log::warn!(
                     "{}: dropping packets whose virtio-net header makes no sense, the first with {header:02x?}; `eqctl \
                      counters` counts them",
-                    self.tun.name()
+                    self.queues.first().name()
                 );
             }
             return;
@@ -284,7 +302,7 @@ impl EventLoop {
     /// Writes the packet in the frame; one that the device refuses is lost and counted.
     #[inline]
     fn write(&mut self, len: usize) {
-        match self.tun.write(&self.frame, len) {
+        match self.queues.first().write(&self.frame, len) {
             Ok(()) => {
                 self.device.written += 1;
                 self.device.written_bytes += len as u64;
@@ -293,7 +311,7 @@ impl EventLoop {
                 self.device.write_failures += 1;
                 if self.complained != error.raw_os_error() {
                     self.complained = error.raw_os_error();
-                    log::warn!("{}: cannot write a packet of {len} bytes: {error}", self.tun.name());
+                    log::warn!("{}: cannot write a packet of {len} bytes: {error}", self.queues.first().name());
                 }
             }
         }

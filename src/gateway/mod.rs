@@ -12,12 +12,14 @@ mod error;
 mod event_loop;
 mod follower;
 pub mod huge_pages;
+mod lapses;
 pub mod log_queue;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
 pub mod paths;
 pub mod preflight;
+mod queues;
 mod refusals;
 pub mod setup;
 pub mod sysctl;
@@ -35,10 +37,12 @@ use crate::config::Settings;
 use crate::control::About;
 use crate::engine::Engine;
 use crate::time::Instant;
+use bpf::steering::{self, Steering};
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
 use setup::Installed;
+use std::os::fd::AsFd;
 use tun::Tun;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -68,14 +72,19 @@ impl Gateway {
             log::warn!("removed {cleaned} rules and routes left behind by a killed run");
         }
         let name = &settings.gateway.device;
-        let tun = if settings.gateway.offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? };
-        log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
+        let queues = open_device(settings)?;
+        log::info!(
+            "{name}: open, MTU {} bytes, queues: {}, offload: {}",
+            settings.gateway.mtu,
+            queues.len(),
+            queues[0].offload()
+        );
         let engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
-        let about = About::new(settings, Instant::ZERO, std::process::id());
+        let about = About { queues: queues.len(), ..About::new(settings, Instant::ZERO, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let installed = Some(Installed::install(settings, name, follower.interfaces())?);
-        let event_loop = EventLoop::new(engine, tun, control, about, follower)?;
+        let event_loop = EventLoop::new(engine, queues, control, about, follower)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -113,6 +122,20 @@ impl Gateway {
     pub fn close(mut self) -> Result<(), GatewayError> {
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
+}
+
+/// Opens the device with a queue for each urgency, or with a single one where that is impossible.
+fn open_device(settings: &Settings) -> Result<Vec<Tun>, GatewayError> {
+    let (name, offload) = (&settings.gateway.device, settings.gateway.offload);
+    match Steering::load(settings) {
+        Ok(program) => match Tun::open_queues(name, offload, steering::QUEUES, program.as_fd()) {
+            Ok(queues) => return Ok(queues),
+            Err(e) if e.errno() == Some(libc::EINVAL) => log::warn!("{}", preflight::without_queues(name)),
+            Err(e) => return Err(e.into()),
+        },
+        Err(e) => log::warn!("{}", preflight::without_steering(&e)),
+    }
+    Ok(vec![if offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? }])
 }
 
 impl Drop for Gateway {

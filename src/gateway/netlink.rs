@@ -74,6 +74,8 @@ pub struct Link {
     pub kind: String,
     /// Whether it has a carrier; for a TUN device: whether a process has it open.
     pub carrier: bool,
+    /// Packets to be sent by it that it lost since it was made; for a TUN device: for which its queues had no room.
+    pub lost: u64,
 }
 
 /// A route to one destination through one device.
@@ -376,10 +378,11 @@ fn read_route(message: &RouteMessage) -> Option<(Route, RouteType)> {
 }
 
 fn read_link(message: LinkMessage) -> Link {
-    let mut link = Link { index: message.header.index, kind: String::new(), carrier: false };
+    let mut link = Link { index: message.header.index, kind: String::new(), carrier: false, lost: 0 };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::Carrier(n) => link.carrier = n != 0,
+            LinkAttribute::Stats64(sums) => link.lost = sums.tx_dropped,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Kind(kind) = info {

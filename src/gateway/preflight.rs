@@ -151,6 +151,21 @@ pub fn without_steering(error: &BpfError) -> Problem {
     )
 }
 
+/// Returns what a gateway does without because its device exists with a single queue, or the kernel cannot steer; to be
+/// logged as a warning.
+pub fn without_queues(device: &str) -> Problem {
+    Problem::new(
+        format!(
+            "device {device} cannot be opened with several queues, so it has one: a flood also takes packets of established \
+             connections and answers to probes"
+        ),
+        format!(
+            "delete the persistent device, which then is made anew at each start: ip link delete {device} (or make it with: \
+             ip tuntap add {device} mode tun multi_queue); without such a device, the kernel is older than Linux 4.16"
+        ),
+    )
+}
+
 fn numbers(settings: &Settings) -> Vec<Problem> {
     let (table, priority) = (settings.gateway.route_table, settings.gateway.rule_priority);
     let mut problems = Vec::new();

@@ -145,6 +145,8 @@ pub struct Monitors {
     events: VecDeque<HealthEvent>,
     forced: BTreeMap<ServerId, bool>,
     observer: Option<Observer>,
+    /// The end of the latest time in which packets may have been lost on this side.
+    lapsed: Option<Instant>,
 }
 
 impl Monitors {
@@ -175,6 +177,7 @@ impl Monitors {
             events: VecDeque::new(),
             forced: BTreeMap::new(),
             observer: None,
+            lapsed: None,
         }
     }
 
@@ -201,6 +204,16 @@ impl Monitors {
                 None => self.wake_target(now, id),
             }
         }
+    }
+
+    /// Notes that packets of a span that ends now may have been lost on this side: answers to probes, or the probes.
+    ///
+    /// Probes of that time that time out are not judged, and the latency of those that are answered is unknown. The next
+    /// probe follows at its usual time. In a row, no more probes of a target are let off than its monitor needs failures
+    /// (`fall`), so that whoever makes packets get lost at most doubles the time that a dead server needs to go down.
+    pub fn lapse(&mut self, since: Instant, until: Instant) {
+        debug_assert!(since <= until);
+        self.lapsed = self.lapsed.max(Some(until));
     }
 
     /// Copies the next packet to send into `buf` and returns its length; a packet that does not fit is discarded.

@@ -92,6 +92,10 @@ impl Monitors {
         }
         let target = &self.all.targets[id as usize];
         if target.probe.is_some() {
+            if self.is_let_off(id) {
+                return self.end(now, id, None);
+            }
+            let target = &self.all.targets[id as usize];
             let after = self.all.monitors[target.monitor as usize].settings.timeout;
             self.finish(now, id, Err(Failure::Timeout { after_ms: after.as_millis() as u64 }));
         } else {
@@ -166,8 +170,35 @@ impl Monitors {
         None
     }
 
+    /// Tests whether the packets of the outstanding probe may have been lost on this side.
+    fn has_lapsed(&self, id: u32) -> bool {
+        let probe = self.all.targets[id as usize].probe;
+        probe.is_some_and(|probe| self.lapsed.is_some_and(|until| until >= probe.started))
+    }
+
+    /// Decides whether a probe that has timed out is judged, and counts it if not.
+    fn is_let_off(&mut self, id: u32) -> bool {
+        let lapsed = self.has_lapsed(id);
+        let target = &mut self.all.targets[id as usize];
+        let most = self.all.monitors[target.monitor as usize].settings.fall;
+        let is = lapsed && target.let_off < most;
+        target.let_off += u32::from(is);
+        is
+    }
+
     /// Ends the probe of a target with a result and frees its resources.
     pub(super) fn finish(&mut self, now: Instant, id: u32, result: Result<Option<Duration>, Failure>) {
+        let mut result = result;
+        if let Ok(latency) = &mut result {
+            // Some of it may be a pause of our own.
+            *latency = latency.filter(|_| !self.has_lapsed(id));
+            self.all.targets[id as usize].let_off = 0;
+        }
+        self.end(now, id, Some(result));
+    }
+
+    /// Ends the probe of a target, with a result if it is judged, and frees its resources.
+    fn end(&mut self, now: Instant, id: u32, result: Option<Result<Option<Duration>, Failure>>) {
         let target = &mut self.all.targets[id as usize];
         let Some(probe) = target.probe.take() else { return };
         let monitor = &self.all.monitors[target.monitor as usize];
@@ -175,8 +206,13 @@ impl Monitors {
         let key = Key { address: target.address, protocol, ours: probe.ours, theirs: target.port };
         self.outstanding.remove(&key);
         self.schedule.set(id, target.due.max(now));
-        let in_order = !matches!(result, Err(Failure::Timeout { .. } | Failure::Unreachable(_)));
-        self.record(now, id, result);
+        // One that has timed out and is not judged has no result.
+        let in_order = result
+            .as_ref()
+            .is_some_and(|result| !matches!(result, Err(Failure::Timeout { .. } | Failure::Unreachable(_))));
+        if let Some(result) = result {
+            self.record(now, id, result);
+        }
         if let Some(slot) = probe.slot {
             self.stack.close(now, slot, (key, in_order), &mut self.outbox);
             if self.stack.lingering(slot).is_some() {

@@ -51,6 +51,8 @@ pub(super) struct Target {
     pub due: Instant,
     pub probe: Option<Outstanding>,
     pub last: Option<Result<Option<Duration>, Failure>>,
+    /// Probes in a row that timed out and were let off.
+    pub let_off: u32,
 }
 
 /// One address of a server, or one of its ports.
@@ -174,6 +176,7 @@ impl Targets {
                     due: Instant::FAR,
                     probe: None,
                     last: None,
+                    let_off: 0,
                 }));
             }
             if self.targets.len() > first {

@@ -3,9 +3,10 @@
 use super::Taken;
 use super::settings::{DnsExpect, DnsKind, Expect, LoadSource, MonitorSettings, Probe};
 use super::testing::*;
+use crate::ids::ServerId;
 use crate::packet::{Meta, Parsed, TcpFlags, Transport, parse};
 use crate::state::Health;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -395,4 +396,70 @@ fn a_server_reports_its_load_in_a_header_or_in_the_body() {
         let (reported, _) = web(probe.clone(), reply.as_bytes(), |_| {});
         assert_eq!(reported[0], want, "{reply}");
     }
+}
+
+/// A server that answers the first probes and then no more.
+fn dies_after(answers: usize) -> impl FnMut(&[u8], &Parsed) -> Vec<Packet> {
+    let mut left = answers;
+    move |packet, parsed| {
+        left = left.saturating_sub(1);
+        if left == 0 { vec![] } else { soon(echo_reply(packet, parsed)) }
+    }
+}
+
+#[test]
+fn a_probe_that_times_out_in_a_lapse_is_not_judged_and_the_next_one_is() {
+    // When the lapse begins and ends after the probe that times out was sent, in milliseconds, and whether it is judged.
+    for (since, until, judged) in [(-300, -100, true), (-300, 0, false), (100, 300, false), (100, 499, false)] {
+        let mut sim = Sim::new(&settings(1, "4", vec![fall_1(Probe::Icmp)]));
+        let mut count = 0;
+        // Only the third probe is lost.
+        let mut servers = |packet: &[u8], parsed: &Parsed| {
+            count += 1;
+            if count == 3 { vec![] } else { soon(echo_reply(packet, parsed)) }
+        };
+        while sim.sent.len() < 3 {
+            sim.run(Duration::from_millis(1), &mut servers);
+        }
+        let sent = sim.sent[2].0;
+        let at = |ms: i64| Instant::from_nanos(sent.as_nanos().saturating_add_signed(ms * 1_000_000));
+        sim.health.lapse(at(since), at(until));
+        sim.run(Duration::from_millis(600), &mut servers);
+        assert_eq!(!sim.reported().is_empty(), judged, "{since} {until}");
+        sim.run(secs(3), &mut servers);
+        assert!(sim.health.outstanding.is_empty() && sim.sent.len() >= 5);
+    }
+}
+
+#[test]
+fn a_dead_server_goes_down_even_if_packets_are_lost_for_ever() {
+    for (lapses, want) in [(false, 3), (true, 6)] {
+        let mut sim = Sim::new(&settings(1, "4", vec![MonitorSettings { fall: 3, ..monitor(Probe::Icmp) }]));
+        let mut servers = dies_after(4);
+        while sim.reported().is_empty() {
+            let before = sim.now;
+            sim.run(Duration::from_millis(50), &mut servers);
+            if lapses {
+                sim.health.lapse(before, sim.now);
+            }
+        }
+        assert_eq!(sim.sent.len() - 3, want, "probes that nobody answers");
+    }
+}
+
+#[test]
+fn an_answer_in_a_lapse_counts_and_its_latency_does_not() {
+    let mut sim = Sim::new(&settings(1, "4", vec![fall_1(Probe::Icmp)]));
+    let mut servers = |packet: &[u8], parsed: &Parsed| {
+        vec![(Duration::from_millis(400), echo_reply(packet, parsed), Meta::default())]
+    };
+    while sim.sent.is_empty() {
+        sim.run(Duration::from_millis(1), &mut servers);
+    }
+    sim.health.lapse(sim.now, sim.now + Duration::from_millis(300));
+    sim.run(Duration::from_millis(450), &mut servers);
+    assert_eq!(sim.taken, [Taken::Answer]);
+    assert_eq!(sim.health.latency(ServerId(0)), None);
+    sim.run(secs(1), &mut servers);
+    assert_eq!(sim.health.latency(ServerId(0)), Some(Duration::from_millis(400)));
 }

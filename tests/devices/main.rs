@@ -17,6 +17,7 @@ mod monitors;
 mod operators;
 mod packets;
 mod path;
+mod queues;
 mod resort;
 mod servers;
 mod spread;

@@ -8,10 +8,11 @@ use crate::engine::PressureRow;
 /// Prints the status of the gateway.
 pub fn status_text(status: &Status) -> String {
     let offload = if status.offload { "on" } else { "off" };
+    let lost = if status.lost == 0 { String::new() } else { format!(", {} packets lost in them", count(status.lost)) };
     let room = |used, max| format!("{} of {} ({})", count(used), count(max), percent(used, max));
     let mut text = format!(
         "equipoise {}, process {}, up {}\n\
-         device     {}, MTU {} bytes, segmentation offload {offload}\n\
+         device     {}, MTU {} bytes, segmentation offload {offload}, {} {}{lost}\n\
          services   {}\n\
          servers    {}\n\
          flows      {}\n\
@@ -21,6 +22,8 @@ pub fn status_text(status: &Status) -> String {
         duration(status.uptime_ms),
         printable(status.device.clone()),
         count(u64::from(status.mtu)),
+        count(status.queues),
+        if status.queues == 1 { "queue" } else { "queues" },
         count(status.services),
         count(status.servers),
         room(status.flows.saturating_sub(status.half_open), status.max_flows),
@@ -65,6 +68,8 @@ mod tests {
             device: "equipoise0".into(),
             mtu: 1500,
             offload: true,
+            queues: 3,
+            lost: 0,
             services: 2,
             servers: 3,
             flows: 131_172,
@@ -80,7 +85,7 @@ mod tests {
     fn the_status_is_readable_at_a_glance() {
         let want = "\
 equipoise 0.1.0, process 77, up 1h02m
-device     equipoise0, MTU 1,500 bytes, segmentation offload on
+device     equipoise0, MTU 1,500 bytes, segmentation offload on, 3 queues
 services   2
 servers    3
 flows      131,072 of 262,144 (50.0 %)

@@ -36,13 +36,16 @@ pub struct About {
     pub mtu: u16,
     /// Whether segmentation offload is active; as configured until the device is open.
     pub offload: bool,
+    /// Queues of the device; 1 until it is open.
+    pub queues: usize,
 }
 
 impl About {
     /// Makes it from the settings, the start time and the process ID.
     pub fn new(settings: &Settings, started: Instant, pid: u32) -> Self {
         let gateway = &settings.gateway;
-        About { started, pid, device: gateway.device.clone(), mtu: gateway.mtu, offload: gateway.offload }
+        let (device, mtu, offload) = (gateway.device.clone(), gateway.mtu, gateway.offload);
+        About { started, pid, device, mtu, offload, queues: 1 }
     }
 }
 
@@ -292,6 +295,8 @@ impl Session {
             device: self.about.device.clone(),
             mtu: self.about.mtu,
             offload: self.about.offload,
+            queues: self.about.queues as u64,
+            lost: device.lost,
             services: engine.services().len() as u64,
             servers: engine.server_count() as u64,
             flows: counters.flows,
