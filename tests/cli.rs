@@ -5,7 +5,7 @@
 
 use assert_cmd::Command;
 use equipoise::config;
-use equipoise::control::{About, DeviceCounters, Progress, Session};
+use equipoise::control::{About, Outside, Progress, Session};
 use equipoise::engine::{Engine, FlowRow};
 use equipoise::packet::Meta;
 use equipoise::time::Instant;
@@ -96,7 +96,7 @@ fn serve(mut stream: UnixStream, engine: &mut Engine, now: Instant, about: &Arc<
     let mut session = Session::new(Arc::clone(about));
     let (mut input, mut out) = ([0; 4096], Vec::new());
     loop {
-        let progress = session.poll_output(engine, now, &DeviceCounters::default(), &mut out);
+        let progress = session.poll_output(engine, now, &Outside::default(), &mut out);
         if stream.write_all(&out).is_err() || progress == Progress::Close {
             return;
         }

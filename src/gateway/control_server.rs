@@ -2,7 +2,7 @@
 //!
 //! It moves bytes; [`crate::control::Session`] interprets them.
 
-use crate::control::{About, DeviceCounters, Progress, Session};
+use crate::control::{About, Outside, Progress, Session};
 use crate::engine::Engine;
 use crate::time::Instant;
 use mio::net::{UnixListener, UnixStream};
@@ -126,11 +126,11 @@ impl ControlServer {
     }
 
     /// Does one step of work for each connection; returns true if more could be done at once.
-    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> bool {
+    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> bool {
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
-            match connection.work(engine, now, device) {
+            match connection.work(engine, now, outside) {
                 Ok(more) => busy |= more,
                 Err(End) => *place = None,
             }
@@ -152,7 +152,7 @@ impl Drop for ControlServer {
 struct End;
 
 impl Connection {
-    fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> Result<bool, End> {
+    fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> Result<bool, End> {
         if self.sent < self.out.len() {
             self.write()?;
             return Ok(self.writable);
@@ -165,7 +165,7 @@ impl Connection {
             Progress::Idle => self.read()?,
             Progress::More => {}
         }
-        self.progress = self.session.poll_output(engine, now, device, &mut self.out);
+        self.progress = self.session.poll_output(engine, now, outside, &mut self.out);
         self.write()?;
         Ok(self.writable && (self.readable || self.progress != Progress::Idle || self.sent < self.out.len()))
     }

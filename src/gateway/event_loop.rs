@@ -8,7 +8,8 @@ use super::follower::Follower;
 use super::refusals::Refusals;
 use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
-use crate::control::{About, DeviceCounters};
+use super::watch::{Keeper, Work};
+use crate::control::{About, DeviceCounters, Outside};
 use crate::engine::{Engine, Event, Verdict, Weight};
 use crate::packet::Meta;
 use crate::time::{Duration, Instant};
@@ -25,7 +26,8 @@ const TUN: Token = Token(0);
 const WAKER: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const NEWS: Token = Token(3);
-const CONTROL: Token = Token(4);
+const LOSSES: Token = Token(4);
+const CONTROL: Token = Token(5);
 
 /// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
@@ -77,6 +79,9 @@ pub(super) struct EventLoop {
     tun: Tun,
     control: ControlServer,
     follower: Follower,
+    keeper: Keeper,
+    /// Whether the device was deleted and is not open again.
+    is_deviceless: bool,
     about: Arc<About>,
     poll: Poll,
     signals: Option<Signals>,
@@ -96,6 +101,7 @@ impl EventLoop {
         mut control: ControlServer,
         about: About,
         follower: Follower,
+        keeper: Keeper,
     ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
@@ -103,6 +109,9 @@ impl EventLoop {
         registry.register(&mut SourceFd(&tun.as_raw_fd()), TUN, Interest::READABLE).map_err(&failed)?;
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
+        }
+        if let Some(losses) = keeper.news() {
+            registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
@@ -112,6 +121,8 @@ impl EventLoop {
             tun,
             control,
             follower,
+            keeper,
+            is_deviceless: false,
             about: Arc::new(about),
             signals: None,
             stopper: Stopper { stop: Arc::default(), waker },
@@ -145,15 +156,16 @@ impl EventLoop {
         Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Runs until it is stopped or the device is deleted; keeps the rules installed for routers' ICMP errors in step
-    /// with the routes to the servers.
+    /// Runs until it is stopped; keeps the rules installed for routers' ICMP errors in step with the routes to the servers,
+    /// and restores what is removed.
     pub(super) fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         self.engine.report_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
         // mio reports an edge only once: remember that the budget left packets in the device.
-        let (mut packets_wait, mut control_waits, mut news_wait) = (true, false, true);
+        let (mut packets_wait, mut control_waits, mut news_wait, mut losses_wait) = (true, false, true, true);
         loop {
-            let timeout = if packets_wait || control_waits || news_wait { Some(Duration::ZERO) } else { self.sleep() };
+            let busy = packets_wait || control_waits || news_wait || losses_wait;
+            let timeout = if busy { Some(Duration::ZERO) } else { self.sleep() };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(GatewayError::io("wait for events"))?,
@@ -165,23 +177,30 @@ impl EventLoop {
                     WAKER => {}
                     SIGNALS => self.take_signals(),
                     NEWS => news_wait = true,
+                    LOSSES => losses_wait = true,
                     CONTROL => self.control.accept(self.poll.registry(), &self.about),
                     token => self.control.ready(token, event.is_readable(), event.is_writable()),
                 }
             }
             if packets_wait {
-                packets_wait = self.take_packets(now)?;
+                packets_wait = self.take_packets(now);
             }
             self.keep_up(now);
             self.refusals.tell(&self.engine, now);
             news_wait = news_wait && self.follower.take_news(now);
             if self.follower.work(&mut self.engine, now)
                 && let Some(installed) = &mut installed
-                && let Err(error) = installed.follow_errors(self.follower.interfaces())
             {
-                log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
+                if let Err(error) = installed.follow_errors(self.follower.interfaces()) {
+                    log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
+                }
+                self.keeper.follow(installed);
             }
-            control_waits = self.control.work(&mut self.engine, now, &self.device);
+            if let Some(installed) = &mut installed {
+                losses_wait = self.restore(installed, losses_wait, now);
+            }
+            let outside = Outside { device: self.device, system: self.keeper.state().clone() };
+            control_waits = self.control.work(&mut self.engine, now, &outside);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -190,8 +209,34 @@ impl EventLoop {
 
     /// Returns the time until something is due; `None` if only packets or control requests can make work.
     fn sleep(&self) -> Option<Duration> {
-        let due = [self.engine.poll_timeout(), self.follower.poll_timeout()].into_iter().flatten().min();
+        let due = [self.engine.poll_timeout(), self.follower.poll_timeout(), self.keeper.poll_timeout()];
+        let due = due.into_iter().flatten().min();
         due.map(|due| due.since(self.now()))
+    }
+
+    /// Restores what is missing of what is installed; returns true if there is more to do at once.
+    fn restore(&mut self, installed: &mut Installed, news: bool, now: Instant) -> bool {
+        let more = news && self.keeper.take_news(installed);
+        match self.keeper.work(installed, now) {
+            Work::Done => more,
+            Work::More => true,
+            Work::Reopen => {
+                let opened = self.reopen().map_err(|error| error.to_string());
+                self.keeper.reopened(installed, opened, now);
+                true
+            }
+        }
+    }
+
+    /// Opens the device again after it was deleted; the flows stay.
+    fn reopen(&mut self) -> Result<(), GatewayError> {
+        let tun = Tun::open(self.tun.name(), self.tun.has_header())?;
+        let failed = GatewayError::io("watch the device");
+        // The old descriptor may be registered still, and its number free for the new one once it is closed.
+        let _ = self.poll.registry().deregister(&mut SourceFd(&self.tun.as_raw_fd()));
+        self.poll.registry().register(&mut SourceFd(&tun.as_raw_fd()), TUN, Interest::READABLE).map_err(failed)?;
+        (self.tun, self.is_deviceless, self.complained) = (tun, false, None);
+        Ok(())
     }
 
     fn take_signals(&mut self) {
@@ -208,22 +253,27 @@ impl EventLoop {
     }
 
     /// Moves packets until the device has none left or the budget is used up; returns true in the latter case.
-    fn take_packets(&mut self, now: Instant) -> Result<bool, GatewayError> {
+    fn take_packets(&mut self, now: Instant) -> bool {
+        if self.is_deviceless {
+            return false;
+        }
         for _ in 0..BUDGET {
             let len = match self.tun.read(&mut self.frame) {
                 Ok(len) => len,
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(false),
+                    io::ErrorKind::WouldBlock => return false,
                     io::ErrorKind::Interrupted => continue,
                     _ => {
                         self.device.read_failures += 1;
-                        return Err(GatewayError::DeviceGone { name: self.tun.name().into(), source: error });
+                        self.is_deviceless = true;
+                        self.keeper.device_is_lost();
+                        return false;
                     }
                 },
             };
             self.take_packet(now, len);
         }
-        Ok(true)
+        true
     }
 
     #[inline]

@@ -20,6 +20,7 @@ pub mod setup;
 pub mod sysctl;
 pub mod tun;
 pub mod wanted;
+mod watch;
 
 #[cfg(test)]
 mod testing;
@@ -37,6 +38,7 @@ use event_loop::EventLoop;
 use follower::Follower;
 use setup::Installed;
 use tun::Tun;
+use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
 ///
@@ -65,14 +67,17 @@ impl Gateway {
             log::warn!("removed {cleaned} rules and routes left behind by a killed run");
         }
         let name = &settings.gateway.device;
-        let tun = if settings.gateway.offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? };
+        // Before anything is installed, so that no loss is missed.
+        let mut keeper = Keeper::new().map_err(setup::SetupError::from)?;
+        let tun = Tun::open(name, settings.gateway.offload)?;
         log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
         let engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
         let about = About::new(settings, Instant::ZERO, std::process::id());
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
-        let installed = Some(Installed::install(settings, name, follower.interfaces())?);
-        let event_loop = EventLoop::new(engine, tun, control, about, follower)?;
+        let installed = Installed::install(settings, name, follower.interfaces())?;
+        keeper.follow(&installed);
+        let event_loop = EventLoop::new(engine, tun, control, about, follower, keeper)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -80,7 +85,7 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed, event_loop })
+        Ok(Gateway { installed: Some(installed), event_loop })
     }
 
     /// Returns a handle that stops [`Gateway::run`] from another thread.
@@ -93,7 +98,7 @@ impl Gateway {
         self.event_loop.handle_signals(signals)
     }
 
-    /// Moves packets until it is stopped or the device is deleted.
+    /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
         self.event_loop.run(self.installed.as_mut())
     }

@@ -7,6 +7,7 @@ mod client;
 
 use super::explain::explain;
 use super::packet_words::PacketWords;
+use super::SystemState;
 use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals};
 use crate::config::Settings;
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
@@ -44,6 +45,15 @@ impl About {
         let gateway = &settings.gateway;
         About { started, pid, device: gateway.device.clone(), mtu: gateway.mtu, offload: gateway.offload }
     }
+}
+
+/// What a gateway counts and knows outside of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outside {
+    /// The counters of its device.
+    pub device: DeviceCounters,
+    /// The state of what it installed in the system.
+    pub system: Arc<SystemState>,
 }
 
 /// What to do after a call of [`Session::poll_output`].
@@ -129,7 +139,7 @@ impl Session {
         &mut self,
         engine: &mut Engine,
         now: Instant,
-        device: &DeviceCounters,
+        outside: &Outside,
         out: &mut Vec<u8>,
     ) -> Progress {
         let start = out.len();
@@ -141,7 +151,7 @@ impl Session {
         } else if let Some(client) = self.client.take() {
             self.client = client.go_on(engine, now, &mut self.pending);
         } else if let Some(line) = self.next_line() {
-            self.answer(&line, engine, now, device);
+            self.answer(&line, engine, now, outside);
         }
         let all = self.write_pending(start, out);
         if !all || self.walk.is_some() || self.client.is_some() || self.input.contains(&b'\n') {
@@ -177,7 +187,7 @@ impl Session {
     }
 
     /// Answers one line.
-    fn answer(&mut self, line: &[u8], engine: &mut Engine, now: Instant, device: &DeviceCounters) {
+    fn answer(&mut self, line: &[u8], engine: &mut Engine, now: Instant, outside: &Outside) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
@@ -188,7 +198,7 @@ impl Session {
         };
         match request {
             Request::Status => {
-                let status = Answer::Status(Box::new(self.status(engine, now)));
+                let status = Answer::Status(Box::new(self.status(engine, now, &outside.system)));
                 self.rows([status]);
             }
             Request::Flows { query, limit } => {
@@ -208,7 +218,7 @@ impl Session {
             }
             Request::History => self.rows(engine.health_history(now).into_iter().map(Answer::History)),
             Request::Counters => {
-                let totals = Totals { engine: engine.counters(), device: *device };
+                let totals = Totals { engine: engine.counters(), device: outside.device };
                 self.rows([Answer::Counters(Box::new(totals))]);
             }
             Request::Explain { packet } => self.explain(engine, now, packet),
@@ -282,8 +292,9 @@ impl Session {
         }
     }
 
-    fn status(&self, engine: &Engine, now: Instant) -> Status {
+    fn status(&self, engine: &Engine, now: Instant, system: &SystemState) -> Status {
         let counters = engine.counters();
+        let (last_repair, troubles) = system.rows(now);
         Status {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -299,6 +310,9 @@ impl Session {
             half_open: counters.half_open,
             max_half_open: counters.max_half_open,
             pressures: engine.pressures(now),
+            repairs: system.repairs,
+            last_repair,
+            troubles,
         }
     }
 
