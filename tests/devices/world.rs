@@ -50,6 +50,11 @@ impl Running {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
+    /// Returns its process ID.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().unwrap()
     }

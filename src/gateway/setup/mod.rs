@@ -220,6 +220,11 @@ impl Installed {
             let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 1);
             wanted.extend(names.map(|name| error_rule(family, name, table, priority)));
         }
+        if !self.errors.is_empty() && self.errors != wanted {
+            let all: BTreeSet<&str> = interfaces.iter().flatten().map(String::as_str).collect();
+            let all = all.into_iter().collect::<Vec<_>>().join(", ");
+            log::info!("servers are reached through other interfaces: routers' ICMP errors are taken from {all}");
+        }
         for rule in &wanted {
             if !self.errors.contains(rule) {
                 self.rule(rule.clone())?;

@@ -160,8 +160,13 @@ impl Keeper {
                 }
                 self.looks.insert(Look::Announcements);
             }
-            Some(Message::NewAddress(_) | Message::DelAddress(_)) => {
-                self.looks.extend([Look::Addresses, Look::Announcements]);
+            Some(Message::NewAddress(message) | Message::DelAddress(message)) => {
+                if message.header.index == installed.index() {
+                    // The kernel removes the routes of a device with its last address, without a notification.
+                    self.look_at_all();
+                }
+                self.look_at_routes();
+                self.looks.insert(Look::Announcements);
             }
             _ => {}
         }
@@ -271,7 +276,6 @@ impl Keeper {
                         _ => true,
                     });
                 }
-                self.look_at_routes();
             }
             Look::Rules(family) => {
                 let family = FAMILIES[family];

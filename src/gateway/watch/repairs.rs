@@ -14,7 +14,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A part that stays for this long is repaired at once again.
 const QUIET: Duration = Duration::from_secs(60);
 /// Repairs this close to each other are one line of the log.
-const BURST: Duration = Duration::from_millis(100);
+const BURST: Duration = Duration::from_millis(250);
+/// How often a part may go missing without a quiet minute between before it counts as deleted again and again: setting a
+/// device down and renaming it is two losses.
+const FEW: u64 = 2;
 /// How long a part that keeps being deleted is not mentioned after the first time; it doubles up to [`LONGEST_SILENCE`].
 const FIRST_SILENCE: Duration = Duration::from_secs(10);
 const LONGEST_SILENCE: Duration = Duration::from_secs(600);
@@ -58,8 +61,13 @@ struct Part {
     restored_at: Option<Instant>,
     /// How often it went missing without a quiet minute between.
     times: u64,
-    silence: Duration,
-    silent_until: Option<Instant>,
+}
+
+/// What is deleted again and again, and not yet in the log.
+#[derive(Debug)]
+struct Again {
+    since: Instant,
+    names: BTreeSet<String>,
 }
 
 /// What was restored and is not yet in the log.
@@ -67,7 +75,7 @@ struct Part {
 struct Burst {
     began: Instant,
     last: Instant,
-    names: Vec<String>,
+    names: BTreeSet<String>,
 }
 
 /// The state of all parts.
@@ -78,6 +86,10 @@ pub(super) struct Repairs {
     due: BTreeSet<(Instant, usize)>,
     repairs: u64,
     burst: Option<Burst>,
+    again: Option<Again>,
+    /// How long it is not said again that parts are deleted again and again, and until when.
+    silence: Duration,
+    silent_until: Instant,
     /// Since when a part without effect is not yet in the log: the cause may pass within milliseconds, as when somebody
     /// replaces all rules.
     untold: Option<Instant>,
@@ -129,22 +141,45 @@ impl Repairs {
 
     /// Notes that a part is gone, or not as it was installed.
     pub(super) fn gone(&mut self, place: usize, now: Instant) {
-        self.with(place, |part, lines| match &mut part.missing {
+        let mut repeated = None;
+        self.with(place, |part, _| match &mut part.missing {
             Some(Missing { why: Why::Gone | Why::Failed(_), .. }) => {}
             Some(missing) => (missing.why, missing.due) = (Why::Gone, now),
             None => {
                 if part.restored_at.is_none_or(|at| now.since(at) >= QUIET) {
                     (part.pause, part.times) = (Duration::ZERO, 0);
-                    (part.silence, part.silent_until) = (Duration::ZERO, None);
                 } else {
                     part.pause = longer(part.pause);
                 }
                 part.times += 1;
+                if part.times > FEW {
+                    repeated = Some(part.name.clone());
+                }
                 let due = part.restored_at.map_or(now, |at| (at + part.pause).max(now));
                 part.missing = Some(Missing { since: now, why: Why::Gone, due, told: None });
-                lines.extend(part.tell_of_repetition(now));
             }
         });
+        if let Some(name) = repeated
+            && now >= self.silent_until
+        {
+            self.again.get_or_insert(Again { since: now, names: BTreeSet::new() }).names.insert(name);
+        }
+    }
+
+    /// Says what is deleted again and again: once, then after growing silences.
+    fn tell_of_repetition(&mut self, again: &Again, now: Instant) {
+        let is_new = now.since(self.silent_until) >= QUIET;
+        self.silence = (if is_new { Duration::ZERO } else { self.silence * 2 }).clamp(FIRST_SILENCE, LONGEST_SILENCE);
+        self.silent_until = now + self.silence;
+        let verb = if again.names.len() == 1 { "has" } else { "have" };
+        let text = format!(
+            "{} {verb} gone again soon after being restored: another program removes what it does not know (systemd-networkd: \
+             ManageForeignRoutingPolicyRules=, ManageForeignRoutes=); it is restored with growing pauses of up to {} s, see \
+             `eqctl status`",
+            listed(&again.names),
+            LONGEST_PAUSE.as_secs()
+        );
+        self.lines.push(Line { is_warning: true, text });
     }
 
     /// Notes that a part is there but without effect, since `by` takes its packets.
@@ -158,13 +193,13 @@ impl Repairs {
 
     /// Puts into the log what has been without effect for a while, one line for each cause.
     fn tell_hidden(&mut self) {
-        let mut causes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut causes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for part in &mut self.parts {
             if let Some(missing) = &mut part.missing
                 && let Why::Hidden(by) = &missing.why
                 && missing.told.as_ref() != Some(&missing.why)
             {
-                causes.entry(by.clone()).or_default().push(part.name.clone());
+                causes.entry(by.clone()).or_default().insert(part.name.clone());
                 missing.told = Some(missing.why.clone());
             }
         }
@@ -189,15 +224,15 @@ impl Repairs {
             if missing.told.is_some() {
                 let text = format!("{} is restored after {}", part.name, millis(now.since(missing.since)));
                 lines.push(Line { is_warning: false, text });
-            } else if part.times == 1 {
+            } else if part.times <= FEW {
                 // A part that keeps being deleted has lines of its own.
                 silent = Some((missing.since, part.name.clone()));
             }
         });
         if let Some((since, name)) = silent {
-            let burst = self.burst.get_or_insert(Burst { began: since, last: now, names: Vec::new() });
+            let burst = self.burst.get_or_insert(Burst { began: since, last: now, names: BTreeSet::new() });
             (burst.began, burst.last) = (burst.began.min(since), now);
-            burst.names.push(name);
+            burst.names.insert(name);
         }
     }
 
@@ -222,7 +257,8 @@ impl Repairs {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let burst = self.burst.as_ref().map(|burst| burst.last + BURST);
         let untold = self.untold.map(|since| since + BURST);
-        self.due.first().map(|(due, _)| *due).into_iter().chain(burst).chain(untold).min()
+        let again = self.again.as_ref().map(|again| again.since + BURST);
+        self.due.first().map(|(due, _)| *due).into_iter().chain(burst).chain(again).chain(untold).min()
     }
 
     /// Returns whether a part does not work.
@@ -236,6 +272,9 @@ impl Repairs {
             let text = burst.text();
             (self.last, self.is_changed) = (Some((burst.last, text.clone())), true);
             self.lines.push(Line { is_warning: true, text });
+        }
+        if let Some(again) = self.again.take_if(|again| now.since(again.since) >= BURST) {
+            self.tell_of_repetition(&again, now);
         }
         if self.untold.take_if(|since| now.since(*since) >= BURST).is_some() {
             self.tell_hidden();
@@ -276,24 +315,6 @@ impl Part {
         let missing = self.missing.as_ref()?;
         (!matches!(missing.why, Why::Hidden(_))).then_some(missing.due)
     }
-
-    /// Says that it is deleted again and again: once, then after growing silences.
-    fn tell_of_repetition(&mut self, now: Instant) -> Option<Line> {
-        if self.times < 2 || self.silent_until.is_some_and(|until| now < until) {
-            return None;
-        }
-        self.silence = (self.silence * 2).clamp(FIRST_SILENCE, LONGEST_SILENCE);
-        self.silent_until = Some(now + self.silence);
-        let text = format!(
-            "{} has gone {} times, each time soon after it was restored: another program removes it (networkd, \
-             NetworkManager, a script?); it is restored with growing pauses, at most {} s, the next {}",
-            self.name,
-            self.times,
-            LONGEST_PAUSE.as_secs(),
-            millis(self.pause)
-        );
-        Some(Line { is_warning: true, text })
-    }
 }
 
 impl Burst {
@@ -305,10 +326,11 @@ impl Burst {
 }
 
 /// Lists names, the first few of many.
-fn listed(names: &[String]) -> String {
-    match names {
-        [one] => one.clone(),
-        many => {
+fn listed(names: &BTreeSet<String>) -> String {
+    match names.first() {
+        Some(one) if names.len() == 1 => one.clone(),
+        _ => {
+            let many = names;
             let named = many.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
             let more = many.len().saturating_sub(MOST_NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -356,37 +378,43 @@ mod tests {
             assert_eq!(r.next(at(12)), Some(place));
             r.restored(place, at(12));
         }
-        assert_eq!((r.next(at(12)), r.poll_timeout()), (None, Some(at(112))));
+        assert_eq!((r.next(at(12)), r.poll_timeout()), (None, Some(at(262))));
         assert_eq!(texts(&mut r, at(50)), Vec::<String>::new(), "perhaps there is more");
         let want = "4 parts (rule a, rule b, rule c and 1 more) were gone or changed by another program; restored after 2 ms";
-        assert_eq!(texts(&mut r, at(112)), [want]);
+        assert_eq!(texts(&mut r, at(262)), [want]);
         let state = SystemState { repairs: 4, last: Some((at(12), want.into())), troubles: Vec::new() };
         assert_eq!((r.poll_timeout(), r.news(), r.news()), (None, Some(state), None));
         r.gone(0, at(500));
         r.restored(0, at(503));
-        assert_eq!(texts(&mut r, at(603)), ["device d was gone or changed by another program; restored after 3 ms"]);
+        assert_eq!(texts(&mut r, at(753)), ["device d was gone or changed by another program; restored after 3 ms"]);
     }
 
     #[test]
     fn a_part_deleted_again_and_again_is_repaired_with_growing_pauses_and_mentioned_seldom() {
-        let mut r = repairs(&["rule a"]);
-        let (mut now, mut pauses, mut said) = (0, Vec::new(), 0);
-        // It is deleted 100 ms after each repair.
+        let mut r = repairs(&["rule a", "rule b"]);
+        let (mut now, mut pauses, mut said) = (0, Vec::new(), Vec::new());
+        // Both are deleted 100 ms after each repair.
         while now < 300_000 {
             let lost = now + 100;
             r.gone(0, at(lost));
-            now = u64::try_from(r.poll_timeout().unwrap().since(at(0)).as_millis()).unwrap().max(lost);
+            r.gone(1, at(lost));
+            now = lost;
             while r.next(at(now)).is_none() {
-                said += r.take_lines(at(now)).len();
+                said.extend(texts(&mut r, at(now)));
                 now += 1;
             }
             pauses.push(now - lost);
-            r.restored(0, at(now));
-            said += r.take_lines(at(now)).len();
+            for place in [0, 1] {
+                assert_eq!(r.next(at(now)), Some(place));
+                r.restored(place, at(now));
+            }
+            said.extend(texts(&mut r, at(now)));
         }
         assert_eq!(pauses[..7], [0, 0, 100, 300, 700, 1500, 3100]);
-        assert!(pauses[10..].iter().all(|pause| *pause == 29_900), "{pauses:?}");
-        assert!(pauses.len() < 20 && (4..=7).contains(&said), "{} repairs, {said} lines", pauses.len());
+        assert!(pauses[10..].iter().all(|pause| *pause == 29_900) && pauses.len() < 20, "{pauses:?}");
+        assert!(said[0].contains("(rule a, rule b) were gone or changed by another program"), "{}", said[0]);
+        assert!(said[1..].iter().all(|line| line.starts_with("2 parts (rule a, rule b) have gone again")), "{said:?}");
+        assert!((4..=6).contains(&said.len()), "{said:?}");
         // After a quiet minute it is a first loss again.
         r.gone(0, at(now + 60_000));
         assert_eq!(r.next(at(now + 60_000)), Some(0));
@@ -419,16 +447,16 @@ mod tests {
             r.hidden(0, at(now), "address on eth0");
             r.hidden(1, at(now), "address on eth0");
         }
-        assert_eq!((r.next(at(99_999)), r.poll_timeout()), (None, Some(at(105))));
-        assert!(texts(&mut r, at(104)).is_empty(), "it may pass");
-        assert_eq!(texts(&mut r, at(105)), ["2 parts (route r, route s) have no effect: address on eth0"]);
+        assert_eq!((r.next(at(99_999)), r.poll_timeout()), (None, Some(at(255))));
+        assert!(texts(&mut r, at(254)).is_empty(), "it may pass");
+        assert_eq!(texts(&mut r, at(255)), ["2 parts (route r, route s) have no effect: address on eth0"]);
         let trouble = &r.state().troubles[0];
         assert_eq!((trouble.since, trouble.next), (at(5), None));
         // Looking again whether it is there does not make it news.
         r.gone(0, at(300));
         assert_eq!(r.next(at(300)), Some(0));
         r.hidden(0, at(300), "address on eth0");
-        assert!(texts(&mut r, at(400)).is_empty());
+        assert!(texts(&mut r, at(600)).is_empty());
         r.present(0, at(1005));
         assert_eq!(texts(&mut r, at(1005)), ["route r works again after 1000 ms"]);
         r.present(0, at(1006));

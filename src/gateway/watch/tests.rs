@@ -54,13 +54,14 @@ fn whatever_is_deleted_is_restored_at_once() {
         for (commands, parts) in [
             (&["rule flush", "rule add priority 32766 lookup main", "rule add priority 32767 lookup default"][..], 6),
             (&["-6 rule flush", "-6 rule add priority 32766 lookup main"], 6),
-            (&["link set eqtest0 down"], 7),
+            // IPv4 keeps the address and both families their fallback routes.
+            (&["link set eqtest0 down"], 6),
             (&["route flush table 4242", "-6 route flush table 4242"], 2),
             (&["route delete 192.0.2.10 proto 69 metric 0", "-6 route delete 2001:db8::10 dev eqtest0"], 2),
             (&["route delete blackhole 192.0.2.10", "-6 route delete blackhole 2001:db8::10"], 2),
-            (&["address delete 10.77.0.1/32 dev eqtest0", "-6 address delete fd77::1/128 dev eqtest0"], 2),
+            (&["address delete 10.77.0.1/32 dev eqtest0", "-6 address delete fd77::1/128 dev eqtest0"], 4),
             (&["link set eqtest0 mtu 1400"], 1),
-            (&["link set eqtest0 down", "link set eqtest0 name other"], 7),
+            (&["link set eqtest0 down", "link set eqtest0 name other"], 6),
         ] {
             let before = keeper.state().repairs;
             commands.iter().for_each(|words| ip(words));

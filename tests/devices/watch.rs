@@ -1,0 +1,245 @@
+//! What somebody else removes from the system or puts in the way: it is restored within a second, reported once, and
+//! told by `eqctl status`.
+
+use crate::WEB;
+use crate::world::{Running, World, eventually, program, run};
+use equipoise::control::Status;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The rules that every system has beside the first.
+const SYSTEM_RULES: &str = "rule add priority 32766 lookup main\nrule add priority 32767 lookup default\n";
+
+/// Runs `ip` in the gateway, several commands at once, as a daemon would.
+fn ip(world: &World, family: &str, commands: &str) {
+    let file = world.dir.path().join("batch");
+    std::fs::write(&file, commands).unwrap();
+    let mut command = world.gateway.command(program("ip").to_str().unwrap());
+    let output = run(command.args([family, "-force", "-batch"]).arg(file));
+    assert!(output.status.success(), "{commands}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Returns what `eqctl status --json` says, and its exit code.
+fn status(world: &World) -> (Status, Option<i32>) {
+    let output = world.eqctl_raw(&["status", "--json"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    (serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e} in {said}")), output.status.code())
+}
+
+/// Returns the lines of the log about lost and restored parts.
+fn lines(world: &World) -> Vec<String> {
+    let log = world.log();
+    let about = ["restored", "no effect", "works again"];
+    log.lines().filter(|line| about.iter().any(|words| line.contains(words))).map(str::to_owned).collect()
+}
+
+/// A request of each family, each within a second.
+fn serves_within_a_second(world: &World, after: &str) {
+    for family in [0, 1] {
+        let began = Instant::now();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let output = run(world.curl(family, "").args(["--connect-timeout", "0.3"]));
+            if output.status.success() {
+                break;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(1),
+                "after {after}, family {family}, {tries} tries: {}\n{}",
+                String::from_utf8_lossy(&output.stderr),
+                world.log()
+            );
+        }
+    }
+}
+
+/// Downloads of both families in progress.
+fn downloads(world: &World) -> [Running; 2] {
+    let curls = [0, 1].map(|family| Running::start(world.curl(family, "big").args(["-o", "/dev/null"])));
+    eventually("downloads under way", || {
+        world.flows(&["--service", "web"]).iter().filter(|r| r.bytes_out > 10_000).count() >= 2
+    });
+    curls
+}
+
+/// Waits until the downloads of both families have gone on.
+fn go_on(world: &World, after: &str) {
+    let moved = || world.flows(&[]).iter().map(|row| (row.id, row.bytes_out)).collect::<Vec<_>>();
+    let mut before = moved();
+    before.retain(|(_, bytes)| *bytes > 10_000);
+    assert!(before.len() >= 2, "{before:?}");
+    eventually(&format!("all downloads to go on after {after}"), || {
+        let now = moved();
+        before.iter().all(|(id, bytes)| now.iter().any(|(other, more)| id == other && more > bytes))
+    });
+}
+
+#[test]
+fn whatever_another_program_removes_is_back_within_a_second_and_said_once() {
+    let world = World::new("mend");
+    let _nginx = world.nginx();
+    let gateway = world.start(&world.configuration("addresses = [\"10.77.0.1/32\", \"fd77::1/128\"]", &[WEB]));
+    let system = world.system();
+    let v4 = format!("rule flush\n{SYSTEM_RULES}");
+    for (what, family, commands, parts) in [
+        ("a flush of the IPv4 rules", "-4", v4.as_str(), "IPv4 rule"),
+        ("a flush of the IPv6 rules", "-6", "rule flush\nrule add priority 32766 lookup main\n", "IPv6 rule"),
+        ("a flush of our table", "-4", "route flush table 4242\n", "in table 4242"),
+        ("a deleted route", "-4", "route delete 192.0.2.80 dev equipoise0\n", "route 192.0.2.80/32"),
+        // It deletes until it finds nothing more.
+        ("a flush of the device's routes", "-6", "route flush dev equipoise0\n", "route 2001:db8:80::80/128"),
+        ("a deleted fallback route", "-4", "route delete blackhole 192.0.2.80\n", "fallback route 192.0.2.80/32"),
+        ("a deleted address", "-4", "address delete 10.77.0.1/32 dev equipoise0\n", "address 10.77.0.1/32"),
+    ] {
+        let _downloads = downloads(&world);
+        let (before, said) = (status(&world).0.repairs, lines(&world).len());
+        ip(&world, family, commands);
+        serves_within_a_second(&world, what);
+        go_on(&world, what);
+        eventually("its line in the log", || lines(&world).len() > said);
+        let (after, code) = status(&world);
+        assert!(after.repairs > before && after.troubles.is_empty() && code == Some(0), "{what}: {after:?}");
+        std::thread::sleep(Duration::from_millis(600));
+        let new = lines(&world).split_off(said);
+        assert_eq!(new.len(), 1, "{what}: {new:#?}");
+        assert!(new[0].contains(parts), "{what}: {new:?}");
+        let last = after.last_repair.expect("a repair").what;
+        assert!(new[0].contains(&last), "{what}: {last} in {new:?}");
+        assert_eq!(sorted(&world.system()), sorted(&system), "{what}");
+        world.flows(&[]).iter().for_each(|flow| world.change(&format!("kill {}", flow.id)));
+    }
+    assert!(gateway.terminate().success());
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn a_device_set_down_or_renamed_is_up_again_within_a_second_with_its_routes() {
+    for (name, commands) in [
+        ("down", "link set equipoise0 down\n"),
+        ("updown", "link set equipoise0 down\nlink set equipoise0 up\n"),
+        ("rename", "link set equipoise0 down\nlink set equipoise0 name other\n"),
+        ("mtu", "link set equipoise0 mtu 1400\n"),
+    ] {
+        let world = World::new(name);
+        let _nginx = world.nginx();
+        let _gateway = world.start(&world.configuration("", &[WEB]));
+        let _downloads = downloads(&world);
+        let system = world.system();
+        ip(&world, "-4", commands);
+        serves_within_a_second(&world, name);
+        go_on(&world, name);
+        eventually("its line in the log", || !lines(&world).is_empty());
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(lines(&world).len(), 1, "{name}: {:#?}", lines(&world));
+        assert_eq!(sorted(&world.system()), sorted(&system), "{name}");
+    }
+}
+
+#[test]
+fn a_deleted_device_is_made_again_and_its_flows_go_on() {
+    let world = World::new("unmade");
+    let _nginx = world.nginx();
+    for offload in ["offload = true", "offload = false"] {
+        let gateway = world.start(&world.configuration(offload, &[WEB]));
+        let before = world.system();
+        let mut curls = downloads(&world);
+        ip(&world, "-4", "link delete equipoise0\n");
+        serves_within_a_second(&world, "the deletion of the device");
+        go_on(&world, "the deletion of the device");
+        assert!(curls.iter_mut().all(|curl| curl.ended().is_none()), "the connections live");
+        assert_eq!(world.totals().engine.flows_opened, 4, "two of them after it");
+        // The new device has another number.
+        let names = |system: &str| sorted(system).iter().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&world.system()), names(&before));
+        eventually("its line in the log", || !lines(&world).is_empty());
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(lines(&world).len(), 1, "{:#?}", lines(&world));
+        assert!(gateway.terminate().success());
+    }
+}
+
+#[test]
+fn rules_deleted_again_and_again_are_restored_with_growing_pauses_and_mentioned_once() {
+    let world = World::new("fight");
+    let _nginx = world.nginx();
+    let gateway = world.start(&world.configuration("", &[WEB]));
+    let stop = AtomicBool::new(false);
+    let began = Instant::now();
+    let spent = || {
+        // User and system time in clock ticks of 10 ms (proc_pid_stat(5)).
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.id())).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let before = spent();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                ip(&world, "-4", &format!("rule flush\n{SYSTEM_RULES}"));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        eventually("a state that eqctl tells", || {
+            let (now, code) = status(&world);
+            assert_eq!(code, Some(if now.troubles.is_empty() { 0 } else { 3 }), "{now:?}");
+            now.troubles.iter().any(|row| row.times >= 4 && row.next_ms > Some(0))
+        });
+        let text = String::from_utf8(world.eqctl_raw(&["status"]).stdout).unwrap();
+        assert!(text.contains("system     IPv4 rule \"priority 424") && text.contains(" time (for "), "{text}");
+        std::thread::sleep(Duration::from_secs(6).saturating_sub(began.elapsed()));
+        stop.store(true, Ordering::Relaxed);
+    });
+    let ticks = spent() - before;
+    assert!(ticks < 100, "it used {ticks}0 ms of processor time in 6 s");
+    let said = lines(&world);
+    let rules = said.iter().filter(|line| line.contains("was gone") || line.contains("were gone")).count();
+    assert_eq!(rules, 1, "{said:#?}");
+    let again = said.iter().filter(|line| line.contains("gone again soon")).count();
+    assert_eq!((again, said.len()), (1, 2), "{said:#?}");
+    // With the other daemon gone, the next repair lasts.
+    eventually("the last repair", || status(&world).0.troubles.is_empty());
+    serves_within_a_second(&world, "the end of the fight");
+}
+
+#[test]
+fn a_service_address_that_somebody_assigns_is_named_and_works_again_after_it() {
+    let world = World::new("hidden");
+    let _nginx = world.nginx();
+    let _gateway = world.start(&world.configuration("", &[WEB]));
+    ip(&world, "-4", "address add 192.0.2.80/32 dev client\n");
+    eventually("exit code 3", || status(&world).1 == Some(3));
+    let (now, _) = status(&world);
+    assert!(now.troubles[0].what.contains("192.0.2.80 is an address of interface client"), "{now:?}");
+    assert!(now.troubles[0].what.contains("ip address delete 192.0.2.80/32 dev client"), "{now:?}");
+    eventually("its line", || lines(&world).len() == 1);
+    ip(&world, "-4", "address delete 192.0.2.80/32 dev client\n");
+    eventually("exit code 0", || status(&world).1 == Some(0));
+    serves_within_a_second(&world, "the removal of the address");
+    let said = lines(&world);
+    assert!(said.len() == 2 && said[1].contains("works again after"), "{said:#?}");
+}
+
+#[test]
+fn an_interface_towards_servers_that_is_renamed_keeps_its_icmp_errors() {
+    let world = World::new("uplink");
+    let _nginx = world.nginx();
+    let _gateway = world.start(&world.configuration("", &[WEB]));
+    let rules = || {
+        let output = run(world.gateway.command(program("ip").to_str().unwrap()).arg("rule"));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(rules().contains("iif server1"), "{}", rules());
+    let began = Instant::now();
+    ip(&world, "-4", "link set server1 name uplink9\n");
+    eventually("the new name in the rules", || rules().contains("iif uplink9") && !rules().contains("iif server1"));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    eventually("its line", || world.log().contains("uplink9"));
+    assert_eq!(world.log().matches("uplink9").count(), 1, "{}", world.log());
+    serves_within_a_second(&world, "the new name");
+    assert_eq!(status(&world).1, Some(0));
+}
