@@ -68,9 +68,14 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
             start_log(verbosity, LevelFilter::Info);
             live(config)
         }
-        Command::Check { config, json } => {
+        Command::Check { config, json, live } => {
             start_log(verbosity, LevelFilter::Warn);
-            check::check(config, *json, out)
+            check::check(config, *json, *live, out)
+        }
+        Command::Cleanup { config } => {
+            start_log(verbosity, LevelFilter::Warn);
+            let removed = Gateway::clean_up(&load(config)?.settings).map_err(|error| Failed::Message(error.to_string()))?;
+            Ok(writeln!(out, "removed {removed} rules, routes and proxy entries")?)
         }
         Command::Replay(args) => {
             start_log(verbosity, LevelFilter::Warn);

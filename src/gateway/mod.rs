@@ -57,12 +57,11 @@ impl Gateway {
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
-        if let Some(doubt) = preflight::doubts(settings) {
-            log::warn!("{doubt}");
-        }
+        preflight::doubts(settings).iter().for_each(|doubt| log::warn!("{doubt}"));
+        warn_of_firewalls(settings.clone());
         // First, because it fails if another gateway is running, whose rules are not leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
-        let cleaned = setup::clean_leftovers(settings)?;
+        let cleaned = setup::clean_leftovers(settings, false)?;
         if cleaned > 0 {
             log::warn!("removed {cleaned} rules and routes left behind by a killed run");
         }
@@ -88,6 +87,14 @@ impl Gateway {
         Ok(Gateway { installed: Some(installed), event_loop })
     }
 
+    /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
+    /// routes and proxy entries. Fails, without removing anything, if it is still running.
+    pub fn clean_up(settings: &Settings) -> Result<usize, GatewayError> {
+        // Held until the end: no gateway starts meanwhile.
+        let _control = ControlServer::bind(&settings.gateway.control_socket)?;
+        Ok(setup::clean_leftovers(settings, true)?)
+    }
+
     /// Returns a handle that stops [`Gateway::run`] from another thread.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
@@ -106,6 +113,14 @@ impl Gateway {
     /// Removes everything that was set up; the error says what could not be removed.
     pub fn close(mut self) -> Result<(), GatewayError> {
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
+    }
+}
+
+/// Logs which firewalls are in the way, without delaying the start: listing their rules takes a moment.
+fn warn_of_firewalls(settings: Settings) {
+    let look = move || preflight::firewalls(&settings).iter().for_each(|problem| log::warn!("{problem}"));
+    if let Err(error) = std::thread::Builder::new().name("firewalls".into()).spawn(look) {
+        log::warn!("cannot look for firewalls that are in the way: {error}");
     }
 }
 

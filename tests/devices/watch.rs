@@ -243,3 +243,131 @@ fn an_interface_towards_servers_that_is_renamed_keeps_its_icmp_errors() {
     serves_within_a_second(&world, "the new name");
     assert_eq!(status(&world).1, Some(0));
 }
+
+#[test]
+fn while_a_killed_gateway_restarts_a_connect_waits_and_no_packet_leaves_upstream() {
+    let world = World::new("restart");
+    let _nginx = world.nginx();
+    // An upstream router that would get the packets back; here the client's side.
+    for (family, via) in [("-4", "198.51.100.2"), ("-6", "2001:db8:c::2")] {
+        ip(&world, family, &format!("route add default via {via}\n"));
+    }
+    let configuration = world.configuration("", &[WEB]);
+    let routes = || {
+        let show = |family| {
+            let mut command = world.gateway.command(program("ip").to_str().unwrap());
+            String::from_utf8(run(command.args([family, "route", "show", "type", "blackhole"])).stdout).unwrap()
+        };
+        show("-4") + &show("-6")
+    };
+    world.start(&configuration).kill();
+    assert!(routes().contains("192.0.2.80") && routes().contains("2001:db8:80::80"), "{}", routes());
+    let forwarded = |family: usize| {
+        let file = ["net/snmp", "net/snmp6"][family];
+        let text = world.gateway.run(|| std::fs::read_to_string(format!("/proc/thread-self/{file}"))).unwrap().unwrap();
+        let mut lines = text.lines().filter(|line| line.starts_with("Ip"));
+        if family == 1 {
+            let line = lines.find(|line| line.starts_with("Ip6OutForwDatagrams")).unwrap();
+            return line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+        }
+        let names = lines.next().unwrap().split_whitespace().position(|name| name == "ForwDatagrams").unwrap();
+        lines.next().unwrap().split_whitespace().nth(names).unwrap().parse().unwrap()
+    };
+    let before = [0, 1].map(forwarded);
+    let mut curls = [0, 1].map(|family| world.curl(family, "").spawn().unwrap());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!([0, 1].map(forwarded), before, "the SYNs end here");
+    assert!(curls.iter_mut().all(|curl| curl.try_wait().unwrap().is_none()), "and are not refused");
+    let gateway = world.start(&configuration);
+    for curl in curls {
+        let output = curl.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(gateway.terminate().success());
+    assert_eq!(routes(), "");
+    // Where it is asked for, they outlast a clean stop, and can be removed.
+    let configuration = world.configuration("keep-fallback = true", &[WEB]);
+    assert!(world.start(&configuration).terminate().success());
+    assert!(routes().contains("192.0.2.80") && routes().contains("2001:db8:80::80"), "{}", routes());
+    let output = run(world.gateway.command(env!("CARGO_BIN_EXE_equipoise")).args(["cleanup", "--config"]).arg(world.file()));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("removed 2 "), "{said}");
+    assert_eq!(routes(), "");
+}
+
+#[test]
+fn announced_addresses_are_found_by_hosts_of_a_connected_network_and_restored() {
+    let world = World::new("announce");
+    let _nginx = world.nginx();
+    // The client is in the network of the service addresses and has no route to them.
+    for (namespace, device, n) in [(&world.gateway, "client", 1), (&world.client, "eth0", 2)] {
+        namespace.address(device, format!("192.0.2.{n}/24").parse().unwrap()).unwrap();
+        namespace.address(device, format!("2001:db8:80::{n}/64").parse().unwrap()).unwrap();
+    }
+    let silent = world.start(&world.configuration("", &[WEB]));
+    let log = world.log();
+    assert!(log.contains("192.0.2.80 is in 192.0.2.0/24, to which client is connected"), "{log}");
+    assert!(!run(world.curl(0, "").args(["--max-time", "2"])).status.success(), "nobody answers ARP");
+    assert!(silent.terminate().success());
+    let before = world.system();
+    let gateway = world.start(&world.configuration("announce = true", &[WEB]));
+    assert!(!world.log().contains("is connected"), "{}", world.log());
+    let entries = || {
+        let mut command = world.gateway.command(program("ip").to_str().unwrap());
+        let four = String::from_utf8(run(command.args(["-4", "neigh", "show", "proxy"])).stdout).unwrap();
+        let mut command = world.gateway.command(program("ip").to_str().unwrap());
+        four + &String::from_utf8(run(command.args(["-6", "neigh", "show", "proxy"])).stdout).unwrap()
+    };
+    let all = entries();
+    assert!(all.contains("192.0.2.80 dev client") && all.contains("2001:db8:80::80 dev client"), "{all}");
+    for family in [0, 1] {
+        let output = run(&mut world.curl(family, ""));
+        assert!(output.status.success(), "{}\n{all}", String::from_utf8_lossy(&output.stderr));
+    }
+    // The kernel removes entries with the interface's state and says nothing about them.
+    ip(&world, "-4", "link set client down\nlink set client up\n");
+    eventually("the entries after the interface was down", || entries() == all);
+    // Nobody tells that an entry is deleted: it is seen at the next round.
+    ip(&world, "-4", "neigh delete proxy 192.0.2.80 dev client\n");
+    eventually("the entry", || entries() == all);
+    assert_eq!(status(&world).1, Some(0));
+    assert!(gateway.terminate().success());
+    assert_eq!((entries().as_str(), sorted(&world.system())), ("", sorted(&before)));
+    assert_eq!(world.gateway.run(|| std::fs::read_to_string("/proc/sys/net/ipv6/conf/client/proxy_ndp")).unwrap().unwrap(), "0\n");
+}
+
+#[test]
+fn a_live_check_names_what_is_in_the_way_of_a_running_gateway() {
+    let world = World::new("livecheck");
+    let _nginx = world.nginx();
+    let _gateway = world.start(&world.configuration("", &[WEB]));
+    let check = |json: &[&str]| {
+        let mut command = world.gateway.command(env!("CARGO_BIN_EXE_equipoise"));
+        let output = run(command.args(["check", "--live", "--config"]).arg(world.file()).args(json));
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = check(&[]);
+    assert!(code == Some(0) && said.contains("nothing found"), "{said}");
+    let mut nft = world.gateway.command(program("nft").to_str().unwrap());
+    let chain = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    assert!(run(nft.arg(chain)).status.success());
+    ip(&world, "-4", "route add default via 198.51.100.2 table 100\nrule add priority 50 from 10.99.0.0/16 lookup 100\n");
+    assert!(!run(world.curl(0, "").args(["--max-time", "1"])).status.success(), "both are in the way");
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(1));
+    for want in [
+        "chain FORWARD of table ip filter has policy drop",
+        "iptables -I FORWARD -i equipoise0 -j ACCEPT; iptables -I FORWARD -o equipoise0 -j ACCEPT",
+        "from 10.99.0.0/16 lookup 100\" comes before those of the gateway and takes the replies of server 10.99.1.2",
+    ] {
+        assert!(said.contains(want), "{want} in: {said}");
+    }
+    let (code, said) = check(&["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, report["system"].as_array().map(Vec::len)), (Some(1), Some(2)), "{said}");
+    let mut nft = world.gateway.command(program("nft").to_str().unwrap());
+    assert!(run(nft.arg("add rule ip filter FORWARD iifname equipoise0 accept; add rule ip filter FORWARD oifname equipoise0 accept")).status.success());
+    ip(&world, "-4", "rule delete priority 50\n");
+    assert_eq!(check(&[]).0, Some(0));
+    serves_within_a_second(&world, "both are mended");
+}

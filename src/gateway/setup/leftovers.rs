@@ -12,11 +12,12 @@ use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use std::collections::BTreeSet;
 
 /// Deletes what a killed gateway with the same device or routing table left behind; returns the number of rules and
-/// routes deleted. To be called before the device is opened.
+/// routes deleted. To be called before the device is opened. With `all` it includes the fallback routes that these
+/// settings want.
 ///
 /// Fails, without deleting anything, if that gateway is still running: its device has a carrier, or the table routes
 /// to another device.
-pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
+pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupError> {
     let gateway = &settings.gateway;
     let mut netlink = open()?;
     let device = netlink.link(&gateway.device)?;
@@ -50,7 +51,7 @@ pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
     let mut cleaned = 0;
     // Those that are wanted hold until this gateway routes their addresses; those of another gateway are not ours.
     let wanted = wanted::routed_addresses(settings);
-    for to in fallbacks.into_iter().filter(|to| !wanted.contains(to) && !in_use.contains(to)) {
+    for to in fallbacks.into_iter().filter(|to| (all || !wanted.contains(to)) && !in_use.contains(to)) {
         netlink.delete_blackhole(to, FALLBACK, PROTOCOL)?;
         cleaned += 1;
     }

@@ -132,8 +132,8 @@ fn what_a_killed_gateway_left_is_cleaned_and_a_new_one_starts() {
         std::mem::forget(Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap());
         drop(device);
         assert_eq!(left(&settings), 14, "the routes died with the device, the rules and fallback routes did not");
-        assert_eq!(clean_leftovers(&settings).unwrap(), 12, "the fallback routes hold until the new gateway's routes do");
-        assert_eq!(clean_leftovers(&settings).unwrap(), 0);
+        assert_eq!(clean_leftovers(&settings, false).unwrap(), 12, "the fallback routes hold until the new gateway's routes do");
+        assert_eq!(clean_leftovers(&settings, false).unwrap(), 0);
         let _tun = tun("eqtest0");
         Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap().remove().unwrap();
         assert_eq!(left(&settings), 0);
@@ -151,7 +151,7 @@ fn a_persistent_device_is_cleaned_of_routes_too() {
         std::mem::forget(Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap());
         drop(device);
         assert_eq!(left(&settings), 18);
-        assert_eq!(clean_leftovers(&settings).unwrap(), 16);
+        assert_eq!(clean_leftovers(&settings, false).unwrap(), 16);
         assert_eq!(left(&settings), 2, "the fallback routes");
     })
     .unwrap();
@@ -170,11 +170,12 @@ fn fallback_routes_stay_where_asked_for_and_go_when_no_service_needs_them() {
         settings.services[0].listen.retain(|listen| listen.address.is_ipv4());
         let mut netlink = open().unwrap();
         drop(_tun);
-        assert_eq!(clean_leftovers(&settings).unwrap(), 1);
+        assert_eq!(clean_leftovers(&settings, false).unwrap(), 1);
         assert_eq!(netlink.taken("192.0.2.10".parse().unwrap()).unwrap(), None);
         let kinds = |routes: Vec<(Route, _)>| routes.into_iter().map(|(r, kind)| (r.to.to_string(), r.metric, kind)).collect::<Vec<_>>();
         let left = kinds(netlink.routes(AddressFamily::Inet, MAIN).unwrap());
         assert_eq!(left, [("192.0.2.10/32".into(), u32::MAX, netlink_packet_route::route::RouteType::BlackHole)]);
+        assert_eq!(clean_leftovers(&settings, true).unwrap(), 1);
     })
     .unwrap();
 }
@@ -195,16 +196,16 @@ fn a_living_gateway_is_never_cleaned() {
         let installed = Installed::install(&first, "eqtest0", &Interfaces::default()).unwrap();
         let mut second = two_families();
         // The same device and table.
-        let e = clean_leftovers(&second).unwrap_err().to_string();
+        let e = clean_leftovers(&second, false).unwrap_err().to_string();
         assert!(e.contains("a process has the gateway's device eqtest0 open"), "{e}");
         // The same table.
         second.gateway.device = "eqtest1".into();
-        let e = clean_leftovers(&second).unwrap_err().to_string();
+        let e = clean_leftovers(&second, false).unwrap_err().to_string();
         assert!(e.contains("routing table 4242 already belongs to another gateway, with device eqtest0"), "{e}");
         // Neither.
         second.gateway.route_table = 4300;
         second.gateway.rule_priority = 4300;
-        assert_eq!(clean_leftovers(&second).unwrap(), 0);
+        assert_eq!(clean_leftovers(&second, false).unwrap(), 0);
         assert_eq!(left(&first), 18);
         installed.remove().unwrap();
     })
