@@ -74,7 +74,8 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
         }
         Command::Cleanup { config } => {
             start_log(verbosity, LevelFilter::Warn);
-            let removed = Gateway::clean_up(&load(config)?.settings).map_err(|error| Failed::Message(error.to_string()))?;
+            let removed =
+                Gateway::clean_up(&load(config)?.settings).map_err(|error| Failed::Message(error.to_string()))?;
             Ok(writeln!(out, "removed {removed} rules, routes and proxy entries")?)
         }
         Command::Replay(args) => {

@@ -32,7 +32,8 @@ pub struct Trouble {
 impl SystemState {
     /// Returns the rows of `eqctl status`.
     pub(super) fn rows(&self, now: Instant) -> (Option<RepairRow>, Vec<TroubleRow>) {
-        let last = self.last.as_ref().map(|(at, what)| RepairRow { what: what.clone(), ago_ms: millis(now.since(*at)) });
+        let last =
+            self.last.as_ref().map(|(at, what)| RepairRow { what: what.clone(), ago_ms: millis(now.since(*at)) });
         let row = |trouble: &Trouble| TroubleRow {
             part: trouble.part.clone(),
             what: trouble.what.clone(),

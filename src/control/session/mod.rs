@@ -5,9 +5,9 @@
 
 mod client;
 
+use super::SystemState;
 use super::explain::explain;
 use super::packet_words::PacketWords;
-use super::SystemState;
 use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals};
 use crate::config::Settings;
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
@@ -135,13 +135,7 @@ impl Session {
     }
 
     /// Does a bounded amount of work and appends whole lines, at most [`CHUNK`] bytes in total, to `out`.
-    pub fn poll_output(
-        &mut self,
-        engine: &mut Engine,
-        now: Instant,
-        outside: &Outside,
-        out: &mut Vec<u8>,
-    ) -> Progress {
+    pub fn poll_output(&mut self, engine: &mut Engine, now: Instant, outside: &Outside, out: &mut Vec<u8>) -> Progress {
         let start = out.len();
         if !self.write_pending(start, out) {
             return Progress::More;

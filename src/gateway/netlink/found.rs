@@ -35,9 +35,9 @@ pub struct DeviceState {
     pub is_up: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// The largest super-packet in bytes that it sends or receives merged, for any family; 0 if the kernel has no such
-    /// limit.
-    pub super_packet: u32,
+    /// The limits in bytes of the super-packets that it sends or receives merged, by the names of `ip link set`; those that
+    /// the kernel has.
+    pub super_packets: Vec<(&'static str, u32)>,
 }
 
 /// An address, or a network, of an interface.
@@ -64,8 +64,10 @@ impl Netlink {
             other => other?,
         };
         let rejects = [RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit];
-        let routes = answers.into_iter().filter_map(|m| if let Message::NewRoute(m) = m { read_route(&m) } else { None });
-        let mut taken = routes.map(|(route, kind)| Taken { to: route.to, table: route.table, device: route.device, kind });
+        let routes =
+            answers.into_iter().filter_map(|m| if let Message::NewRoute(m) = m { read_route(&m) } else { None });
+        let mut taken =
+            routes.map(|(route, kind)| Taken { to: route.to, table: route.table, device: route.device, kind });
         Ok(taken.next().filter(|taken| !rejects.contains(&taken.kind)))
     }
 
@@ -93,7 +95,8 @@ impl Netlink {
     /// Returns the addresses of all interfaces, both families.
     pub fn addresses(&mut self) -> Result<Vec<Assigned>, NetlinkError> {
         let answers = self.dump("listing addresses", Message::GetAddress(AddressMessage::default()))?;
-        let addresses = answers.iter().filter_map(|m| if let Message::NewAddress(m) = m { read_address(m) } else { None });
+        let addresses =
+            answers.iter().filter_map(|m| if let Message::NewAddress(m) = m { read_address(m) } else { None });
         Ok(addresses.collect())
     }
 
@@ -105,7 +108,11 @@ impl Netlink {
 
     /// Deletes a blackhole route from table `main`.
     pub fn delete_blackhole(&mut self, to: IpNet, metric: u32, protocol: u8) -> Result<(), NetlinkError> {
-        self.change(&format!("deleting the blackhole route {to}"), Message::DelRoute(blackhole(to, metric, protocol)), 0)
+        self.change(
+            &format!("deleting the blackhole route {to}"),
+            Message::DelRoute(blackhole(to, metric, protocol)),
+            0,
+        )
     }
 
     /// Adds a proxy entry: the kernel answers ARP or neighbour solicitations for an address on an interface.
@@ -125,7 +132,8 @@ impl Netlink {
         message.header.family = family;
         message.header.flags = NeighbourFlags::Proxy;
         let answers = self.dump("listing proxy entries", Message::GetNeighbour(message))?;
-        let entries = answers.iter().filter_map(|m| if let Message::NewNeighbour(m) = m { read_proxy(m) } else { None });
+        let entries =
+            answers.iter().filter_map(|m| if let Message::NewNeighbour(m) = m { read_proxy(m) } else { None });
         Ok(entries.collect())
     }
 }
@@ -135,17 +143,17 @@ fn read_state(link: &LinkMessage) -> (String, DeviceState) {
         index: link.header.index,
         is_up: link.header.flags.contains(LinkFlags::Up),
         mtu: 0,
-        super_packet: 0,
+        super_packets: Vec::new(),
     };
     let mut name = String::new();
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(n) => name.clone_from(n),
             LinkAttribute::Mtu(n) => state.mtu = *n,
-            LinkAttribute::GsoMaxSize(n)
-            | LinkAttribute::GroMaxSize(n)
-            | LinkAttribute::GsoIpv4MaxSize(n)
-            | LinkAttribute::GroIpv4MaxSize(n) => state.super_packet = state.super_packet.max(*n),
+            LinkAttribute::GsoMaxSize(n) => state.super_packets.push(("gso_max_size", *n)),
+            LinkAttribute::GroMaxSize(n) => state.super_packets.push(("gro_max_size", *n)),
+            LinkAttribute::GsoIpv4MaxSize(n) => state.super_packets.push(("gso_ipv4_max_size", *n)),
+            LinkAttribute::GroIpv4MaxSize(n) => state.super_packets.push(("gro_ipv4_max_size", *n)),
             _ => {}
         }
     }

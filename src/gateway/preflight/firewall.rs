@@ -68,8 +68,10 @@ fn in_ruleset(ruleset: &Value, device: &str, (v4, v6): (bool, bool)) -> Vec<Prob
         let word = |key: &str| chain[key].as_str().unwrap_or_default();
         let (family, table, name) = (word("family"), word("table"), word("name"));
         let place = Place { items: &items, family, table };
-        let dropped: Vec<Way> =
-            [Way::From, Way::To].into_iter().filter(|way| !place.accepts(name, *way, device, &mut HashSet::new())).collect();
+        let dropped: Vec<Way> = [Way::From, Way::To]
+            .into_iter()
+            .filter(|way| !place.accepts(name, *way, device, &mut HashSet::new()))
+            .collect();
         if dropped.is_empty() {
             continue;
         }
@@ -91,7 +93,9 @@ fn in_ruleset(ruleset: &Value, device: &str, (v4, v6): (bool, bool)) -> Vec<Prob
 
 fn problem(chain: &str, device: &str, fixes: Vec<String>) -> Problem {
     Problem::new(
-        format!("the firewall drops what the gateway forwards: {chain} has policy drop, and no rule accepts new packets from and to {device}"),
+        format!(
+            "the firewall drops what the gateway forwards: {chain} has policy drop, and no rule accepts new packets from and to {device}"
+        ),
         fixes.join("; "),
     )
 }
@@ -110,7 +114,9 @@ impl<'a> Place<'a> {
         let rules = self.items.iter().map(|item| &item["rule"]);
         rules
             .filter(move |rule| {
-                is_here(rule, "family", self.family) && is_here(rule, "table", self.table) && is_here(rule, "chain", chain)
+                is_here(rule, "family", self.family)
+                    && is_here(rule, "table", self.table)
+                    && is_here(rule, "chain", chain)
             })
             .filter_map(|rule| rule["expr"].as_array().map(Vec::as_slice))
     }
@@ -220,7 +226,8 @@ mod tests {
     use serde_json::json;
 
     fn ruleset(policy: &str, rules: &[Value]) -> Value {
-        let chain = json!({"chain": {"family": "inet", "table": "t", "name": "f", "hook": "forward", "policy": policy}});
+        let chain =
+            json!({"chain": {"family": "inet", "table": "t", "name": "f", "hook": "forward", "policy": policy}});
         let rules = rules.iter().map(|expr| {
             let chain = if expr[0] == "other" { "other" } else { "f" };
             let expr: Vec<&Value> = expr.as_array().unwrap().iter().filter(|e| e.is_object()).collect();

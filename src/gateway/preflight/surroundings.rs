@@ -41,7 +41,8 @@ fn unanswered(settings: &Settings, netlink: &mut Netlink) -> Result<Vec<Problem>
         if is_answered(&to) {
             continue;
         }
-        let (role, asks) = (super::role(settings, &to), if to.addr().is_ipv4() { "ARP" } else { "neighbour solicitation" });
+        let (role, asks) =
+            (super::role(settings, &to), if to.addr().is_ipv4() { "ARP" } else { "neighbour solicitation" });
         let shown = if to.prefix_len() == to.max_prefix_len() { to.addr().to_string() } else { to.to_string() };
         let fix = if setup::addresses(to).is_some() {
             "set announce = true in [gateway], so that this gateway answers, unless every host there has a route to it"
@@ -77,12 +78,19 @@ fn diverted(settings: &Settings, netlink: &mut Netlink, family: AddressFamily) -
         let ip = if family == AddressFamily::Inet { "ip" } else { "ip -6" };
         let lower = priority.saturating_sub(2);
         let fix = if lower > 0 {
-            format!("set rule-priority in [gateway] to a number below it, such as {lower}, or delete the rule: {ip} rule delete priority {priority}")
+            format!(
+                "set rule-priority in [gateway] to a number below it, such as {lower}, or delete the rule: {ip} rule delete priority {priority}"
+            )
         } else {
-            format!("move the rule behind those of the gateway: {ip} rule delete priority {priority}, and add it again with a higher one")
+            format!(
+                "move the rule behind those of the gateway: {ip} rule delete priority {priority}, and add it again with a higher one"
+            )
         };
         problems.push(Problem::new(
-            format!("the policy rule \"{}\" comes before those of the gateway and takes the replies of server {server}", show_rule(&rule)),
+            format!(
+                "the policy rule \"{}\" comes before those of the gateway and takes the replies of server {server}",
+                show_rule(&rule)
+            ),
             fix,
         ));
     }
@@ -103,9 +111,7 @@ fn from_server(rule: &RuleMessage, server: &ServerSettings) -> Option<IpAddr> {
     let is_v4 = rule.header.family == AddressFamily::Inet;
     let address = if is_v4 { server.v4.map(IpAddr::V4) } else { server.v6.map(IpAddr::V6) }?;
     let matches = rule.attributes.iter().all(|attribute| match attribute {
-        RuleAttribute::Source(from) => {
-            IpNet::new(*from, rule.header.src_len).is_ok_and(|net| net.contains(&address))
-        }
+        RuleAttribute::Source(from) => IpNet::new(*from, rule.header.src_len).is_ok_and(|net| net.contains(&address)),
         RuleAttribute::FwMark(mark) => *mark == 0,
         RuleAttribute::L3MDev(on) => !*on,
         RuleAttribute::Iifname(name) => name != "lo",
@@ -121,7 +127,8 @@ fn takes(rule: &RuleMessage, netlink: &mut Netlink, family: AddressFamily) -> Re
     match rule.header.action {
         RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => Ok(true),
         RuleAction::ToTable => {
-            let table = rule.attributes.iter().find_map(|a| if let RuleAttribute::Table(n) = a { Some(*n) } else { None });
+            let table =
+                rule.attributes.iter().find_map(|a| if let RuleAttribute::Table(n) = a { Some(*n) } else { None });
             let suppresses = |a: &RuleAttribute| matches!(a, RuleAttribute::SuppressPrefixLen(n) if *n != u32::MAX);
             if rule.attributes.iter().any(suppresses) {
                 return Ok(false);
@@ -137,20 +144,18 @@ fn takes(rule: &RuleMessage, netlink: &mut Netlink, family: AddressFamily) -> Re
 /// segments.
 fn super_packets(settings: &Settings, netlink: &mut Netlink) -> Result<Vec<Problem>, NetlinkError> {
     let own = &settings.gateway.device;
-    let big = netlink.device_states()?.into_iter().filter(|(name, _)| name != own && name != "lo");
-    Ok(big
-        .filter(|(_, state)| state.super_packet > MOST_SUPER_PACKET)
-        .map(|(name, state)| {
-            let most = MOST_SUPER_PACKET;
-            Problem::new(
-                format!(
-                    "interface {name} makes super-packets of up to {} bytes (BIG TCP), more than the {most} of a TUN device: \
-                     throughput falls to a tenth",
-                    state.super_packet
-                ),
-                // Values up to this one set the limits of IPv4 too.
-                format!("ip link set {name} gso_max_size {most} gro_max_size {most}"),
-            )
-        })
-        .collect())
+    let mut problems = Vec::new();
+    for (name, state) in netlink.device_states()?.into_iter().filter(|(name, _)| name != own && name != "lo") {
+        let big: Vec<_> = state.super_packets.iter().filter(|(_, size)| *size > MOST_SUPER_PACKET).collect();
+        let Some(size) = big.iter().map(|(_, size)| size).max() else { continue };
+        let limits: Vec<String> = big.iter().map(|(word, _)| format!("{word} {MOST_SUPER_PACKET}")).collect();
+        problems.push(Problem::new(
+            format!(
+                "interface {name} makes super-packets of up to {size} bytes (BIG TCP), more than the {MOST_SUPER_PACKET} of a \
+                 TUN device: throughput falls to a tenth"
+            ),
+            format!("ip link set {name} {}", limits.join(" ")),
+        ));
+    }
+    Ok(problems)
 }

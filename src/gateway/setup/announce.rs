@@ -100,7 +100,8 @@ mod tests {
             (9, "192.0.2.3/24"),
         ];
         let assigned = assigned.map(|(device, text)| Assigned { device, address: net(text) });
-        let routed = ["192.0.2.200/32", "192.0.2.16/28", "198.51.100.1/32", "2001:db8::80/128", "203.0.113.1/32"].map(net);
+        let routed =
+            ["192.0.2.200/32", "192.0.2.16/28", "198.51.100.1/32", "2001:db8::80/128", "203.0.113.1/32"].map(net);
         let found = connected(routed.iter(), &assigned, 9);
         let want = [
             ("192.0.2.200/32", 2, "192.0.2.0/24"),

@@ -76,7 +76,8 @@ pub(super) fn is_up(
 ) -> Result<bool, SetupError> {
     let device = &gateway.device;
     let Some((name, state)) = netlink.device_at(index)? else { return Ok(false) };
-    let has = |family: &str, name: &str, value: &str| sysctl::get(&conf(family, device, name)).is_ok_and(|v| v == value);
+    let has =
+        |family: &str, name: &str, value: &str| sysctl::get(&conf(family, device, name)).is_ok_and(|v| v == value);
     let v4_is_set = || V4.into_iter().all(|(name, value)| has("ipv4", name, value));
     let v6_is_set = || !v6 || (has("ipv6", "disable_ipv6", "0") && has("ipv6", "forwarding", "1"));
     Ok(name == *device && state.is_up && state.mtu == u32::from(gateway.mtu) && v4_is_set() && v6_is_set())

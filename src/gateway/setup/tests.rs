@@ -132,7 +132,11 @@ fn what_a_killed_gateway_left_is_cleaned_and_a_new_one_starts() {
         std::mem::forget(Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap());
         drop(device);
         assert_eq!(left(&settings), 14, "the routes died with the device, the rules and fallback routes did not");
-        assert_eq!(clean_leftovers(&settings, false).unwrap(), 12, "the fallback routes hold until the new gateway's routes do");
+        assert_eq!(
+            clean_leftovers(&settings, false).unwrap(),
+            12,
+            "the fallback routes hold until the new gateway's routes do"
+        );
         assert_eq!(clean_leftovers(&settings, false).unwrap(), 0);
         let _tun = tun("eqtest0");
         Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap().remove().unwrap();
@@ -172,7 +176,9 @@ fn fallback_routes_stay_where_asked_for_and_go_when_no_service_needs_them() {
         drop(_tun);
         assert_eq!(clean_leftovers(&settings, false).unwrap(), 1);
         assert_eq!(netlink.taken("192.0.2.10".parse().unwrap()).unwrap(), None);
-        let kinds = |routes: Vec<(Route, _)>| routes.into_iter().map(|(r, kind)| (r.to.to_string(), r.metric, kind)).collect::<Vec<_>>();
+        let kinds = |routes: Vec<(Route, _)>| {
+            routes.into_iter().map(|(r, kind)| (r.to.to_string(), r.metric, kind)).collect::<Vec<_>>()
+        };
         let left = kinds(netlink.routes(AddressFamily::Inet, MAIN).unwrap());
         assert_eq!(left, [("192.0.2.10/32".into(), u32::MAX, netlink_packet_route::route::RouteType::BlackHole)]);
         assert_eq!(clean_leftovers(&settings, true).unwrap(), 1);

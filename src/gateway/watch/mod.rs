@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use netlink_packet_route::route::RouteType;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use repairs::Repairs;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ pub(super) struct Keeper {
     repairs: Repairs,
     looks: BTreeSet<Look>,
     /// The places of routes and fallback routes in table `main`.
-    routes: HashMap<IpNet, (usize, usize)>,
+    routes: BTreeMap<IpNet, (usize, usize)>,
     rest: Instant,
     round: Instant,
     state: Arc<SystemState>,
@@ -86,7 +86,7 @@ impl Keeper {
             news: news.ok(),
             repairs: Repairs::default(),
             looks: BTreeSet::new(),
-            routes: HashMap::new(),
+            routes: BTreeMap::new(),
             rest: Instant::ZERO,
             round: Instant::ZERO + ROUND,
             state: Arc::default(),
@@ -130,7 +130,10 @@ impl Keeper {
                 taken.more
             }
             Err(e) => {
-                log::warn!("no longer notified of changes of the system, which is looked at every {} s: {e}", ROUND.as_secs());
+                log::warn!(
+                    "no longer notified of changes of the system, which is looked at every {} s: {e}",
+                    ROUND.as_secs()
+                );
                 false
             }
         }
@@ -229,7 +232,9 @@ impl Keeper {
             match installed.repair(&part) {
                 Err(e) => self.repairs.failed(place, now, &e.to_string()),
                 // A route that is there and not taken.
-                Ok(false) if matches!(&part, Part::Route(route) if route.table == MAIN) => self.hidden(place, &part, now),
+                Ok(false) if matches!(&part, Part::Route(route) if route.table == MAIN) => {
+                    self.hidden(place, &part, now)
+                }
                 Ok(_) => self.repairs.restored(place, now),
             }
             if part == Part::Device {
@@ -271,31 +276,40 @@ impl Keeper {
                 if installed.parts().iter().any(|part| matches!(part, Part::Address(_))) {
                     let found = self.netlink.addresses()?;
                     let has = |net| found.iter().any(|is| is.device == index && is.address == net);
-                    self.note(installed, now, |part| matches!(part, Part::Address(_)), |part| match part {
-                        Part::Address(net) => has(*net),
-                        _ => true,
-                    });
+                    self.note(
+                        installed,
+                        now,
+                        |part| matches!(part, Part::Address(_)),
+                        |part| match part {
+                            Part::Address(net) => has(*net),
+                            _ => true,
+                        },
+                    );
                 }
             }
             Look::Rules(family) => {
                 let family = FAMILIES[family];
                 let found = matching::ours(self.netlink.rules(family)?);
                 let is_here = |part: &Part| matches!(part, Part::Rule(rule) if rule.header.family == family);
-                let has = |part: &Part| matches!(part, Part::Rule(rule) if found.iter().any(|f| matching::same(rule, f)));
+                let has =
+                    |part: &Part| matches!(part, Part::Rule(rule) if found.iter().any(|f| matching::same(rule, f)));
                 self.note(installed, now, is_here, has);
             }
             Look::Table(family) => {
                 let (family, table, index) = (FAMILIES[family], installed.table(), installed.index());
                 let found = self.netlink.routes(family, table)?;
                 let is_v4 = family == AddressFamily::Inet;
-                let is_here = |part: &Part| matches!(part, Part::Route(r) if r.table == table && r.to.addr().is_ipv4() == is_v4);
+                let is_here =
+                    |part: &Part| matches!(part, Part::Route(r) if r.table == table && r.to.addr().is_ipv4() == is_v4);
                 let has = |part: &Part| matches!(part, Part::Route(r) if found.iter().any(|(f, _)| f.to == r.to && f.device == index));
                 self.note(installed, now, is_here, has);
             }
             Look::Route(place) => {
                 let Some(Part::Route(route)) = installed.parts().get(place) else { return Ok(()) };
                 match self.netlink.taken(route.to.addr())? {
-                    Some(taken) if is_as_wanted(&taken, route.to, installed.index()) => self.repairs.present(place, now),
+                    Some(taken) if is_as_wanted(&taken, route.to, installed.index()) => {
+                        self.repairs.present(place, now)
+                    }
                     // Whether it is gone, or another one is taken, shows when it is added again.
                     _ => self.repairs.gone(place, now),
                 }
@@ -365,7 +379,8 @@ impl Keeper {
         let Part::Route(route) = part else { return };
         let by = match self.netlink.taken(route.to.addr()) {
             Ok(Some(Taken { to, table, device, kind })) => {
-                let name = self.netlink.device_at(device).ok().flatten().map_or("another device".into(), |(name, _)| name);
+                let name =
+                    self.netlink.device_at(device).ok().flatten().map_or("another device".into(), |(name, _)| name);
                 match kind {
                     RouteType::Local => format!(
                         "{} is an address of interface {name}, so its packets end in the kernel; to fix it: ip address delete \
@@ -378,9 +393,13 @@ impl Keeper {
                     ),
                 }
             }
-            _ => "the kernel does not take it: is there a rule for table main? To fix it: ip rule add priority 32766 lookup \
-                  main; ip -6 rule add priority 32766 lookup main"
-                .into(),
+            _ => {
+                let ip = if route.to.addr().is_ipv4() { "ip" } else { "ip -6" };
+                format!(
+                    "the kernel does not take it: is there a policy rule for table main, and none before it that rejects? To fix \
+                     it: {ip} rule add priority 32766 lookup main"
+                )
+            }
         };
         self.repairs.hidden(place, now, &by);
     }

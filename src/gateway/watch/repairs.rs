@@ -192,13 +192,17 @@ impl Repairs {
     }
 
     /// Puts into the log what has been without effect for a while, one line for each cause.
-    fn tell_hidden(&mut self) {
+    fn tell_hidden(&mut self, now: Instant) {
         let mut causes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for part in &mut self.parts {
             if let Some(missing) = &mut part.missing
                 && let Why::Hidden(by) = &missing.why
                 && missing.told.as_ref() != Some(&missing.why)
             {
+                if now.since(missing.since) < BURST {
+                    self.untold = Some(self.untold.map_or(missing.since, |since| since.min(missing.since)));
+                    continue;
+                }
                 causes.entry(by.clone()).or_default().insert(part.name.clone());
                 missing.told = Some(missing.why.clone());
             }
@@ -277,7 +281,7 @@ impl Repairs {
             self.tell_of_repetition(&again, now);
         }
         if self.untold.take_if(|since| now.since(*since) >= BURST).is_some() {
-            self.tell_hidden();
+            self.tell_hidden(now);
         }
         std::mem::take(&mut self.lines)
     }
@@ -380,7 +384,8 @@ mod tests {
         }
         assert_eq!((r.next(at(12)), r.poll_timeout()), (None, Some(at(262))));
         assert_eq!(texts(&mut r, at(50)), Vec::<String>::new(), "perhaps there is more");
-        let want = "4 parts (rule a, rule b, rule c and 1 more) were gone or changed by another program; restored after 2 ms";
+        let want =
+            "4 parts (rule a, rule b, rule c and 1 more) were gone or changed by another program; restored after 2 ms";
         assert_eq!(texts(&mut r, at(262)), [want]);
         let state = SystemState { repairs: 4, last: Some((at(12), want.into())), troubles: Vec::new() };
         assert_eq!((r.poll_timeout(), r.news(), r.news()), (None, Some(state), None));
@@ -461,9 +466,12 @@ mod tests {
         assert_eq!(texts(&mut r, at(1005)), ["route r works again after 1000 ms"]);
         r.present(0, at(1006));
         assert!(r.state().troubles.len() == 1 && texts(&mut r, at(1006)).is_empty());
-        // What passes at once is not mentioned.
-        r.hidden(0, at(2000), "no rule");
-        r.present(0, at(2050));
+        // What passes at once is not mentioned, however often.
+        for now in [2000, 2240] {
+            r.hidden(0, at(now), "no rule");
+            assert!(texts(&mut r, at(now + 15)).is_empty());
+            r.present(0, at(now + 20));
+        }
         assert!(texts(&mut r, at(3000)).is_empty());
     }
 

@@ -90,10 +90,26 @@ fn what_takes_the_packets_of_a_route_is_named_and_never_removed() {
         keeper.follow(&installed);
         let mut now = run(&mut keeper, &mut installed, 0, 10);
         for (make, undo, want) in [
-            ("address add 192.0.2.10/24 dev eth0", "address delete 192.0.2.10/24 dev eth0", "address delete 192.0.2.10/32"),
-            ("-6 address add 2001:db8::10/64 dev eth0 nodad", "-6 address delete 2001:db8::10/64 dev eth0", "an address of interface eth0"),
-            ("route replace 192.0.2.10 dev eth0", "route delete 192.0.2.10 dev eth0", "192.0.2.10/32 to eth0 in table 254"),
-            ("rule add priority 7 to 192.0.2.10 blackhole", "rule delete priority 7", "is there a rule for table main?"),
+            (
+                "address add 192.0.2.10/24 dev eth0",
+                "address delete 192.0.2.10/24 dev eth0",
+                "address delete 192.0.2.10/32",
+            ),
+            (
+                "-6 address add 2001:db8::10/64 dev eth0 nodad",
+                "-6 address delete 2001:db8::10/64 dev eth0",
+                "an address of interface eth0",
+            ),
+            (
+                "route replace 192.0.2.10 dev eth0",
+                "route delete 192.0.2.10 dev eth0",
+                "192.0.2.10/32 to eth0 in table 254",
+            ),
+            (
+                "rule add priority 7 to 192.0.2.10 blackhole",
+                "rule delete priority 7",
+                "is there a policy rule for table main",
+            ),
         ] {
             ip(make);
             now = run(&mut keeper, &mut installed, now, 150);
