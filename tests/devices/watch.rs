@@ -355,7 +355,11 @@ fn announced_addresses_are_found_by_hosts_of_a_connected_network_and_restored() 
         eventually("an answer", || run(world.curl(family, "").args(["--max-time", "3"])).status.success());
     }
     // The kernel removes entries with the interface's state and says nothing about them; and its IPv6 addresses.
-    ip(&world, "-6", "link set client down\nlink set client up\naddress add 2001:db8:80::1/64 dev client nodad\n");
+    ip(
+        &world,
+        "-6",
+        "link set client down\nlink set client up\naddress add 2001:db8:80::1/64 dev client nodad\naddress add 2001:db8:c::1/64 dev client nodad\n",
+    );
     eventually("the entries after the interface was down", || entries() == all);
     // Nobody tells that an entry is deleted: it is seen at the next round.
     ip(&world, "-4", "neigh delete proxy 192.0.2.80 dev client\n");
