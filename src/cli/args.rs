@@ -34,6 +34,10 @@ pub(super) enum Command {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Keep all privileges after set-up, for debuggers and profilers. Otherwise capabilities, files and system calls
+        /// are restricted to what forwarding needs.
+        #[arg(long)]
+        unconfined: bool,
     },
     /// Check a configuration without touching the system; with --live also whether a gateway works on this system. Exit
     /// code: 0 if it is valid and nothing is found, 1 if not.

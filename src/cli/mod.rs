@@ -12,10 +12,12 @@ mod explain;
 use crate::config::{self, Parsed, Settings};
 #[cfg(feature = "demo")]
 use crate::demo;
-use crate::gateway::{Gateway, TakenSignals};
+use crate::gateway::log_queue::{LogQueue, LogWriter};
+use crate::gateway::{Gateway, TakenSignals, confine};
 use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
 use clap::Parser;
+use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Read, Write};
@@ -64,9 +66,9 @@ pub fn main() -> ExitCode {
 fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
     let verbosity = args.verbosity;
     match &args.command {
-        Command::Run { config } => {
-            start_log(verbosity, LevelFilter::Info);
-            live(config)
+        Command::Run { config, unconfined } => {
+            let _written = queue_log(verbosity, *unconfined);
+            live(config, *unconfined)
         }
         Command::Check { config, json, live } => {
             start_log(verbosity, LevelFilter::Warn);
@@ -100,12 +102,15 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 }
 
 /// Runs the live gateway until a signal ends it.
-fn live(config: &Path) -> Result<(), Failed> {
+fn live(config: &Path, unconfined: bool) -> Result<(), Failed> {
     let settings = seeded(load(config)?.settings)?;
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
     let signals = TakenSignals::take().map_err(message)?;
     let mut gateway = Gateway::open(&settings).map_err(message)?;
     gateway.handle_signals(signals).map_err(message)?;
+    if !unconfined {
+        gateway.confine();
+    }
     let ended = gateway.run();
     let closed = gateway.close();
     ended.and(closed).map_err(message)
@@ -187,12 +192,45 @@ fn read_config(path: &Path) -> Result<Result<Parsed, config::ConfigError>, Faile
 
 /// Logs to stderr from the level `least` on, or as set by `-v` or `RUST_LOG`.
 fn start_log(verbosity: Verbosity, least: LevelFilter) {
+    logger(verbosity, least).parse_default_env().init();
+}
+
+/// Like [`start_log`], but no caller waits for stderr; the result waits for the last lines when it is dropped.
+fn queue_log(verbosity: Verbosity, unconfined: bool) -> Option<LogWriter> {
+    let prepare = move || {
+        if !unconfined {
+            confine::idle_thread();
+        }
+    };
+    let mut logger = logger(verbosity, LevelFilter::Info);
+    let writer = match LogQueue::start(io::stderr(), prepare) {
+        Ok((queue, writer)) => {
+            // The library looks for a terminal only where it writes by itself.
+            let styled = io::stderr().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+            logger.write_style(if styled { WriteStyle::Always } else { WriteStyle::Never });
+            logger.target(Target::Pipe(Box::new(queue)));
+            Some(writer)
+        }
+        Err(_) => None,
+    };
+    logger.parse_default_env().init();
+    if writer.is_none() {
+        log::warn!("no thread for the log: a reader of stderr that hangs will stop the gateway");
+    }
+    writer
+}
+
+fn logger(verbosity: Verbosity, least: LevelFilter) -> env_logger::Builder {
     let level = match verbosity.verbose {
         0 => least,
         1 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    env_logger::Builder::new().filter_level(level).parse_default_env().init();
+    let mut logger = env_logger::Builder::new();
+    logger.filter_level(level);
+    logger
 }
 
 fn complain(text: &str) -> ExitCode {

@@ -196,7 +196,7 @@ pub struct Totals {
     pub device: DeviceCounters,
 }
 
-/// The counters of the live gateway's device since the start.
+/// The counters of the live gateway's device, and of its log, since the start.
 ///
 /// A super-packet is one read and one write here; the engine counts its segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -218,6 +218,8 @@ pub struct DeviceCounters {
     pub write_failures: u64,
     /// Super-packets read or written (segmentation offload).
     pub super_packets: u64,
+    /// Lines of the log that were lost because the reader of stderr did not keep up; packets do not wait for it.
+    pub lost_log_lines: u64,
 }
 
 /// The status of the gateway.
@@ -251,6 +253,9 @@ pub struct Status {
     pub max_half_open: u64,
     /// What is short of room at the moment; empty if nothing is.
     pub pressures: Vec<PressureRow>,
+    /// Lines of the log that were lost because the reader of stderr did not keep up.
+    #[serde(default)]
+    pub lost_log_lines: u64,
     /// Rules, routes and other parts that another program had removed or changed and the gateway has restored since the
     /// start.
     pub repairs: u64,

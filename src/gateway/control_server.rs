@@ -4,7 +4,7 @@
 
 use crate::control::{About, Outside, Progress, Session};
 use crate::engine::Engine;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::fs::{self, Permissions};
@@ -17,6 +17,14 @@ use std::sync::Arc;
 pub const MOST_CONNECTIONS: usize = 16;
 /// Bytes read from a connection at a time.
 const READ: usize = 8 * 1024;
+/// A connection without a request is closed after this time.
+const IDLE: Duration = Duration::from_secs(60);
+/// A connection that does not take its answer is closed after this time: a pager may have been left open.
+const STUCK: Duration = Duration::from_secs(600);
+/// If all places are taken, a connection without progress for this long makes room.
+const YIELDS: Duration = Duration::from_secs(1);
+/// Pause until pending connections are accepted again, after the system had no room for one.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Why the control socket could not be opened, and how to fix it.
 #[derive(Debug)]
@@ -39,6 +47,10 @@ pub(super) struct ControlServer {
     identity: (u64, u64),
     connections: [Option<Connection>; MOST_CONNECTIONS],
     first_token: usize,
+    /// When to accept again. mio reports a pending connection only once.
+    retry: Option<Instant>,
+    /// Whether the failure to accept has been logged.
+    complained: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +62,8 @@ struct Connection {
     readable: bool,
     writable: bool,
     progress: Progress,
+    /// When it last read, wrote or worked.
+    moved: Instant,
 }
 
 impl ControlServer {
@@ -76,7 +90,20 @@ impl ControlServer {
             let _ = fs::remove_file(&hidden);
             failed("place", error)
         })?;
-        Ok(ControlServer { listener, path: path.to_owned(), identity, connections: Default::default(), first_token: 0 })
+        Ok(ControlServer {
+            listener,
+            path: path.to_owned(),
+            identity,
+            connections: Default::default(),
+            first_token: 0,
+            retry: None,
+            complained: false,
+        })
+    }
+
+    /// Returns where it listens.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Registers the listener under `token`; connections are registered under the tokens after it.
@@ -85,35 +112,69 @@ impl ControlServer {
         registry.register(&mut self.listener, token, Interest::READABLE)
     }
 
-    /// Accepts pending connections; excess ones are closed with an error message.
-    pub(super) fn accept(&mut self, registry: &Registry, about: &Arc<About>) {
+    /// Accepts pending connections. If all places are taken, the one without progress for longest makes room; if all are
+    /// at work, the new one is closed with an error message.
+    pub(super) fn accept(&mut self, registry: &Registry, about: &Arc<About>, now: Instant) {
+        self.retry = None;
         loop {
-            let mut stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return log::warn!("control socket: cannot accept a connection: {error}"),
-            };
-            let Some(place) = self.connections.iter().position(Option::is_none) else {
-                let text = format!("{MOST_CONNECTIONS} connections are open already; close one and try again");
-                let _ = writeln!(stream, "{{\"error\":{{\"message\":\"{text}\"}}}}");
-                continue;
-            };
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = registry.register(&mut stream, Token(self.first_token + place), interest) {
-                log::warn!("control socket: cannot watch a connection: {error}");
-                continue;
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(stream, registry, about, now),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.complained = false;
+                    return;
+                }
+                // Out of file descriptors or memory: the connection stays pending.
+                Err(error) => {
+                    if !std::mem::replace(&mut self.complained, true) {
+                        log::warn!("control socket: cannot accept a connection: {error}; trying again until it works");
+                    }
+                    self.retry = Some(now + RETRY);
+                    return;
+                }
             }
-            self.connections[place] = Some(Connection {
-                stream,
-                session: Session::new(Arc::clone(about)),
-                out: Vec::new(),
-                sent: 0,
-                readable: true,
-                writable: true,
-                progress: Progress::Idle,
-            });
         }
+    }
+
+    fn admit(&mut self, mut stream: UnixStream, registry: &Registry, about: &Arc<About>, now: Instant) {
+        let Some(place) = self.room(now) else {
+            let text = format!("{MOST_CONNECTIONS} connections are open already; close one and try again");
+            let _ = writeln!(stream, "{{\"error\":{{\"message\":\"{text}\"}}}}");
+            return;
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = registry.register(&mut stream, Token(self.first_token + place), interest) {
+            log::warn!("control socket: cannot watch a connection: {error}");
+            return;
+        }
+        self.connections[place] = Some(Connection {
+            stream,
+            session: Session::new(Arc::clone(about)),
+            out: Vec::new(),
+            sent: 0,
+            readable: true,
+            writable: true,
+            progress: Progress::Idle,
+            moved: now,
+        });
+    }
+
+    /// Returns a free place, or that of the connection that has been without progress for longest.
+    fn room(&self, now: Instant) -> Option<usize> {
+        let waits = |place: &usize| self.connections[*place].as_ref().map(|it| it.moved);
+        let place = (0..MOST_CONNECTIONS).min_by_key(waits)?;
+        waits(&place).is_none_or(|moved| now.since(moved) >= YIELDS).then_some(place)
+    }
+
+    /// Returns when [`ControlServer::work`] or [`ControlServer::accept`] has something to do without an event.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let ends = self.connections.iter().flatten().map(Connection::end);
+        ends.chain(self.retry).min()
+    }
+
+    /// Returns whether pending connections should be accepted without an event.
+    pub(super) fn retries(&self, now: Instant) -> bool {
+        self.retry.is_some_and(|retry| retry <= now)
     }
 
     /// Records that a connection is readable or writable again.
@@ -131,6 +192,7 @@ impl ControlServer {
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
             match connection.work(engine, now, outside) {
+                Ok(_) if connection.end() <= now => *place = None,
                 Ok(more) => busy |= more,
                 Err(End) => *place = None,
             }
@@ -152,9 +214,17 @@ impl Drop for ControlServer {
 struct End;
 
 impl Connection {
+    /// Returns when it is closed if nothing happens.
+    fn end(&self) -> Instant {
+        self.moved + if self.sent < self.out.len() { STUCK } else { IDLE }
+    }
+
     fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> Result<bool, End> {
         if self.sent < self.out.len() {
-            self.write()?;
+            if self.writable {
+                self.moved = now;
+                self.write()?;
+            }
             return Ok(self.writable);
         }
         (self.sent, self.out) = (0, std::mem::take(&mut self.out));
@@ -165,6 +235,7 @@ impl Connection {
             Progress::Idle => self.read()?,
             Progress::More => {}
         }
+        self.moved = now;
         self.progress = self.session.poll_output(engine, now, outside, &mut self.out);
         self.write()?;
         Ok(self.writable && (self.readable || self.progress != Progress::Idle || self.sent < self.out.len()))
@@ -252,5 +323,76 @@ mod tests {
         let _second = ControlServer::bind(&path).unwrap();
         drop(first);
         assert!(path.exists());
+    }
+
+    /// A server with its poll, an engine, and clients that connect.
+    struct Lab {
+        dir: tempfile::TempDir,
+        poll: mio::Poll,
+        server: ControlServer,
+        engine: Engine,
+        about: Arc<About>,
+    }
+
+    impl Lab {
+        fn new() -> Lab {
+            let dir = tempfile::tempdir().unwrap();
+            let poll = mio::Poll::new().unwrap();
+            let mut server = ControlServer::bind(&dir.path().join("control.sock")).unwrap();
+            server.register(poll.registry(), Token(0)).unwrap();
+            let settings = crate::config::Settings::default();
+            let engine = Engine::try_new(&settings).unwrap();
+            Lab { dir, poll, server, engine, about: Arc::new(About::new(&settings, Instant::ZERO, 1)) }
+        }
+
+        /// A client whose connection is accepted at `now`.
+        fn connect(&mut self, now: Instant) -> std::os::unix::net::UnixStream {
+            let client = std::os::unix::net::UnixStream::connect(self.dir.path().join("control.sock")).unwrap();
+            client.set_nonblocking(true).unwrap();
+            self.server.accept(self.poll.registry(), &self.about, now);
+            client
+        }
+
+        fn work(&mut self, now: Instant) {
+            while self.server.work(&mut self.engine, now, &Outside::default()) {}
+        }
+    }
+
+    /// What a client reads: its text and whether the connection has ended.
+    fn read(mut client: &std::os::unix::net::UnixStream) -> (String, bool) {
+        let mut bytes = Vec::new();
+        let ended = client.read_to_end(&mut bytes).is_ok();
+        (String::from_utf8(bytes).unwrap(), ended)
+    }
+
+    fn seconds(seconds: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_connection_without_a_request_is_closed_after_a_minute() {
+        let mut lab = Lab::new();
+        let client = lab.connect(seconds(5));
+        lab.work(seconds(5));
+        assert_eq!(lab.server.poll_timeout(), Some(seconds(65)));
+        lab.work(seconds(64));
+        assert_eq!(read(&client), (String::new(), false));
+        lab.work(seconds(65));
+        assert!(read(&client).1 && lab.server.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn the_connection_without_progress_for_longest_makes_room() {
+        let mut lab = Lab::new();
+        let mut clients: Vec<_> = (0..MOST_CONNECTIONS as u64).map(|_| lab.connect(seconds(1))).collect();
+        lab.work(seconds(1));
+        let (text, ended) = read(&lab.connect(seconds(1)));
+        assert!(ended && text.contains("16 connections are open already"), "all have just come: {text}");
+        writeln!(&clients[0]).unwrap(); // an empty line is no request
+        lab.server.ready(Token(1), true, true);
+        lab.work(seconds(2));
+        clients.push(lab.connect(seconds(2)));
+        let ended: Vec<usize> = (1..clients.len()).filter(|n| read(&clients[*n]).1).collect();
+        assert_eq!(ended, [1], "the first is at work, and of the others the oldest goes");
     }
 }

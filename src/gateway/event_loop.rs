@@ -5,6 +5,7 @@
 use super::control_server::ControlServer;
 use super::error::GatewayError;
 use super::follower::Follower;
+use super::log_queue;
 use super::refusals::Refusals;
 use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
@@ -19,6 +20,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -143,6 +145,10 @@ impl EventLoop {
         self.tun.name()
     }
 
+    pub(super) fn control_socket(&self) -> &Path {
+        self.control.path()
+    }
+
     /// Makes SIGINT, SIGTERM and SIGHUP (the terminal is gone) end the loop.
     pub(super) fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         let mut signals = signals.0;
@@ -178,7 +184,7 @@ impl EventLoop {
                     SIGNALS => self.take_signals(),
                     NEWS => news_wait = true,
                     LOSSES => losses_wait = true,
-                    CONTROL => self.control.accept(self.poll.registry(), &self.about),
+                    CONTROL => self.control.accept(self.poll.registry(), &self.about, now),
                     token => self.control.ready(token, event.is_readable(), event.is_writable()),
                 }
             }
@@ -199,6 +205,10 @@ impl EventLoop {
             if let Some(installed) = &mut installed {
                 losses_wait = self.restore(installed, losses_wait, now);
             }
+            if self.control.retries(now) {
+                self.control.accept(self.poll.registry(), &self.about, now);
+            }
+            self.device.lost_log_lines = log_queue::lost_lines();
             let outside = Outside { device: self.device, system: self.keeper.state().clone() };
             control_waits = self.control.work(&mut self.engine, now, &outside);
             if self.stopper.stop.load(Ordering::Acquire) {
@@ -209,7 +219,12 @@ impl EventLoop {
 
     /// Returns the time until something is due; `None` if only packets or control requests can make work.
     fn sleep(&self) -> Option<Duration> {
-        let due = [self.engine.poll_timeout(), self.follower.poll_timeout(), self.keeper.poll_timeout()];
+        let due = [
+            self.engine.poll_timeout(),
+            self.follower.poll_timeout(),
+            self.keeper.poll_timeout(),
+            self.control.poll_timeout(),
+        ];
         let due = due.into_iter().flatten().min();
         due.map(|due| due.since(self.now()))
     }

@@ -5,11 +5,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "the live gateway reads the clock for the engine")]
 
+pub mod bpf;
+pub mod confine;
 mod control_server;
 mod error;
 mod event_loop;
 mod follower;
 pub mod huge_pages;
+pub mod log_queue;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
@@ -57,8 +60,9 @@ impl Gateway {
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
-        preflight::doubts(settings).iter().for_each(|doubt| log::warn!("{doubt}"));
-        warn_of_firewalls(settings.clone());
+        // Before the process gives up the right to start programs.
+        let doubts = [preflight::doubts(settings), preflight::firewalls(settings)].concat();
+        doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
         // First, because it fails if another gateway is running, whose rules are not leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
         let cleaned = setup::clean_leftovers(settings, false)?;
@@ -105,6 +109,14 @@ impl Gateway {
         self.event_loop.handle_signals(signals)
     }
 
+    /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
+    /// does not support is logged.
+    pub fn confine(&self) {
+        for missed in confine::process(&confine::Files::of_gateway(self.event_loop.control_socket())) {
+            log::warn!("{missed}");
+        }
+    }
+
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
         self.event_loop.run(self.installed.as_mut())
@@ -113,14 +125,6 @@ impl Gateway {
     /// Removes everything that was set up; the error says what could not be removed.
     pub fn close(mut self) -> Result<(), GatewayError> {
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
-    }
-}
-
-/// Logs which firewalls are in the way, without delaying the start: listing their rules takes a moment.
-fn warn_of_firewalls(settings: Settings) {
-    let look = move || preflight::firewalls(&settings).iter().for_each(|problem| log::warn!("{problem}"));
-    if let Err(error) = std::thread::Builder::new().name("firewalls".into()).spawn(look) {
-        log::warn!("cannot look for firewalls that are in the way: {error}");
     }
 }
 

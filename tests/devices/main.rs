@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
 mod bulk;
+mod calm;
 mod fairness;
 mod inspection;
 #[allow(dead_code, reason = "some of it is only for tests/lab.rs")]

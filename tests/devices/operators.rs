@@ -63,12 +63,11 @@ fn a_draining_server_keeps_its_downloads_until_the_deadline_and_gets_nothing_els
     let ended = curls[0].wait("the download's end");
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(ended.code(), Some(56), "curl: connection reset by peer");
-    let log = world.log();
     for told in [
         "server web/server1: the draining deadline has passed, 1 flows are ended",
         "server web/server1 is drained: its last flow has ended",
     ] {
-        assert!(log.contains(told), "{log}");
+        eventually(told, || world.log().contains(told));
     }
     assert!(curls[1].ended().is_none() && curls[2].ended().is_none(), "the others go on");
     world.change("server enable web/server1");
@@ -254,7 +253,7 @@ fn a_floor_keeps_one_server_in_when_the_monitor_loses_all() {
         let n: usize = kept[0].server.strip_prefix("server").unwrap().parse().unwrap();
         assert_eq!(answers(&world, family, 6), [n; 6]);
         let told = format!("server web/server{n} would be down ({}), but the floor", ["IPv4", "IPv6"][family]);
-        assert!(world.log().contains(&told), "{}", world.log());
+        eventually(&told, || world.log().contains(&told));
     }
     (1..=3).for_each(|n| world.mend(n));
     eventually("all servers to be up", || world.server_rows().iter().all(|row| row.health == Health::Up));

@@ -93,7 +93,7 @@ pub fn program(name: &str) -> PathBuf {
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
         "ping" => "iputils-ping",
-        "setpriv" | "unshare" => "util-linux",
+        "prlimit" | "setpriv" | "unshare" => "util-linux",
         other => other,
     };
     ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
@@ -288,9 +288,17 @@ impl World {
         assert!(output.status.success(), "eqctl {words}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Returns what the gateway has logged.
+    /// Returns what the gateway has logged. Its lines are written by a thread of its own: wait until none follows.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("stderr")).unwrap()
+        let read = || std::fs::read_to_string(self.dir.path().join("stderr")).unwrap();
+        let mut log = read();
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let before = std::mem::replace(&mut log, read());
+            if before == log {
+                return log;
+            }
+        }
     }
 
     /// Returns what `eqctl counters --json` shows; it must add up at any time.

@@ -121,6 +121,7 @@ fn device_table(device: &DeviceCounters, all: bool) -> String {
         (device.bad_headers, "bad headers", "reads with an invalid device header".into()),
         (device.read_failures, "read failures", "reads that failed".into()),
         (device.write_failures, "write failures", "packets lost because the device did not accept them".into()),
+        (device.lost_log_lines, "lost log lines", "stderr was not read fast enough".into()),
     ];
     let mut columns = Columns::new([">DEVICE", "WHAT", "MEANING"]);
     for (i, (number, what, meaning)) in rows.into_iter().enumerate() {

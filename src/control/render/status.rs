@@ -34,6 +34,10 @@ pub fn status_text(status: &Status) -> String {
         text.push_str(&format!("{head:<9}  {}\n", pressure(row)));
     }
     system(status, &mut text);
+    if status.lost_log_lines > 0 {
+        let lost = count(status.lost_log_lines);
+        text.push_str(&format!("log        {lost} lines lost: stderr was not read fast enough\n"));
+    }
     text
 }
 
@@ -91,6 +95,7 @@ mod tests {
             repairs: 0,
             last_repair: None,
             troubles: Vec::new(),
+            lost_log_lines: 0,
         }
     }
 
@@ -107,6 +112,9 @@ pressure   none
 system     complete
 ";
         assert_eq!(status_text(&status(Vec::new())), want);
+        let lossy = Status { lost_log_lines: 4_321, ..status(Vec::new()) };
+        let want = format!("{want}log        4,321 lines lost: stderr was not read fast enough\n");
+        assert_eq!(status_text(&lossy), want);
     }
 
     #[test]

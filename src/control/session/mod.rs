@@ -192,7 +192,7 @@ impl Session {
         };
         match request {
             Request::Status => {
-                let status = Answer::Status(Box::new(self.status(engine, now, &outside.system)));
+                let status = Answer::Status(Box::new(self.status(engine, now, outside)));
                 self.rows([status]);
             }
             Request::Flows { query, limit } => {
@@ -286,9 +286,9 @@ impl Session {
         }
     }
 
-    fn status(&self, engine: &Engine, now: Instant, system: &SystemState) -> Status {
+    fn status(&self, engine: &Engine, now: Instant, outside: &Outside) -> Status {
         let counters = engine.counters();
-        let (last_repair, troubles) = system.rows(now);
+        let (last_repair, troubles) = outside.system.rows(now);
         Status {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -304,9 +304,10 @@ impl Session {
             half_open: counters.half_open,
             max_half_open: counters.max_half_open,
             pressures: engine.pressures(now),
-            repairs: system.repairs,
+            repairs: outside.system.repairs,
             last_repair,
             troubles,
+            lost_log_lines: outside.device.lost_log_lines,
         }
     }
 

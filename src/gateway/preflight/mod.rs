@@ -5,6 +5,7 @@
 mod firewall;
 mod surroundings;
 
+use super::bpf::BpfError;
 use super::netlink::Netlink;
 use super::{setup, sysctl, wanted};
 use crate::config::Settings;
@@ -168,6 +169,18 @@ fn strict_check(settings: &Settings) -> Option<Problem> {
             "sysctl -w net.ipv4.conf.all.rp_filter=2",
         )
     })
+}
+
+/// Returns what a gateway does without because the program that chooses its queues cannot be loaded; to be logged as a
+/// warning.
+pub fn without_steering(error: &BpfError) -> Problem {
+    Problem::new(
+        format!(
+            "no BPF program can be used ({error}), so the device has one queue: a flood also takes packets of \
+             established connections and answers to probes"
+        ),
+        error.fix(),
+    )
 }
 
 fn numbers(settings: &Settings) -> Vec<Problem> {
