@@ -217,6 +217,16 @@ cases! {
     standing::a_service_without_a_server_answers_as_its_last_resort_says;
     /// Drop, reject (RFC 1812, 5.2.7.1), a limit per client; existing flows stay when a rule changes.
     standing::rules_decide_first_match_first_and_can_be_switched_off;
+    /// Flows count in the limit of a server once their clients have completed the handshake, so spoofed SYNs take nothing of it (rule of the gateway; RFC 4987, 3.4).
+    limits::spoofed_syns_use_up_no_limit;
+    /// A burst of handshakes does not exceed a limit: what is left over stays half-open, and both ends get resets when its time is over (rule of the gateway).
+    limits::a_handshake_beyond_a_limit_stays_half_open;
+    /// Datagrams count in limits once the client has sent again after an answer (rule of the gateway).
+    limits::a_conversation_counts_and_a_query_does_not;
+    /// A client has a sticky slot once it has completed a handshake; SYNs of strangers displace only each other (rule of the gateway).
+    limits::spoofed_syns_displace_no_sticky_client;
+    /// Connections that a new client opens at once go to the same server (rule of the gateway).
+    limits::the_first_connections_of_a_sticky_client_go_to_one_server;
     /// Two consecutive refusals take a server out of service, two replies bring it back.
     standing::probes_in_a_capture_drive_the_monitors;
     /// Refused connections put a server on passive hold.

@@ -75,7 +75,9 @@ pub fn rules_decide_first_match_first_and_can_be_switched_off(film: &mut Film) {
         film.show(udp(from("198.51.100.130", port), at(DNS4), b"me too?"));
         let (prober, vip): (IpAddr, IpAddr) = ([198, 51, 100, 130].into(), [192, 0, 2, 80].into());
         film.show(echo(prober, vip, false, 7, 1, b"ping"));
-        film.show(tcp(from("198.51.100.200", port), at(WEB4), "S", 1000, 0, b""));
+        if ms == 0 {
+            film.show_all(Talk::new("198.51.100.200:40000", WEB4, "10.0.2.1:8080").open());
+        }
         film.show(tcp(from("198.51.100.200", port + 1), at(WEB4), "S", 1000, 0, b""));
         film.show(tcp(from("198.51.100.7", port), at(WEB4), "S", 1000, 0, b""));
         film.show(tcp(from("198.51.100.7", port), at("203.0.113.9:80"), "S", 1000, 0, b""));

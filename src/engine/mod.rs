@@ -34,6 +34,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_fair;
+#[cfg(test)]
 mod tests_identity;
 #[cfg(test)]
 mod tests_nat;

@@ -102,6 +102,8 @@ reasons! {
     ClientRate = "client-rate", "limit of new flows per second of its client reached";
     /// The limit of concurrent flows of its client is reached.
     ClientFlows = "client-flows", "limit of concurrent flows of its client reached";
+    /// A packet that would make a flow count, but its server has reached its limit of concurrent flows.
+    ServerFlows = "server-flows", "limit of concurrent flows of its server reached";
     /// The gateway's limit of new flows per second is reached for its priority.
     GatewayRate = "gateway-rate", "the gateway's limit of new flows per second is reached for its priority";
     /// The table is nearly full: new flows of priority low are refused.

@@ -150,6 +150,9 @@ pub struct ServerRow {
     pub max_flows: Option<u32>,
     /// Its current flows.
     pub flows: u64,
+    /// Those of them whose clients have proved themselves: only these count in `max_flows`.
+    #[serde(default)]
+    pub proven: u64,
     /// Flows assigned to it since the start.
     pub flows_total: u64,
     /// Packets that clients sent to it.
@@ -198,6 +201,9 @@ pub struct RuleRow {
     pub refused: u64,
     /// Current flows that it admitted.
     pub flows: u32,
+    /// Those of them whose clients have proved themselves: only these count in its limits.
+    #[serde(default)]
+    pub proven: u32,
 }
 
 /// The results of one monitor for one address and port of a server.

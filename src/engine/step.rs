@@ -263,6 +263,10 @@ pub(super) struct Opening {
     /// What was found full, and how room is made there.
     pub(super) short: Option<Short>,
     pub(super) room: Option<Room>,
+    /// The flow whose client has proved itself to no effect, as there is no room or a limit is reached.
+    pub(super) stalled: Option<u32>,
+    /// The rule whose limit it was, or [`NO_RULE`].
+    pub(super) refused_by: u16,
     /// The flow to be created, and its state after its first packet.
     pub(super) new: Option<(NewFlow, PickedBy, Follow)>,
 }
@@ -290,6 +294,8 @@ impl Default for Opening {
             nat: None,
             short: None,
             room: None,
+            stalled: None,
+            refused_by: NO_RULE,
             new: None,
         }
     }

@@ -51,6 +51,7 @@ impl Engine {
             latency_ms: state.latency.map(|span| span.as_secs_f64() * 1e3),
             max_flows: settings.max_flows,
             flows: u64::from(self.shard.chooser().flows(id)),
+            proven: u64::from(self.shard.chooser().proven_flows(id)),
             flows_total,
             packets_in: packets[0],
             bytes_in: bytes[0],
@@ -89,6 +90,7 @@ impl Engine {
                 flows_total: totals.opened,
                 refused: totals.refused,
                 flows: totals.flows,
+                proven: totals.proven,
             }
         };
         rules.map(row).collect()

@@ -3,17 +3,19 @@
 use super::answers::Why;
 use super::craft;
 use super::engine::{Fate, HALF_OPEN, NOWHERE};
+use super::flows::Flow;
 use super::model::{Arrival, Model};
 use super::tcp::{Means, Tracker};
 use super::wire::{ACK, Body, RST, SYN};
 use equipoise::balance::{Admin, Health, Mss, OnDown};
 use equipoise::engine::{Consumed, Ended, Event};
-use equipoise::flow::TimeoutState;
+use equipoise::flow::{TICK, TimeoutState};
 use equipoise::packet::{Protocol, Side};
 use equipoise::time::{Duration, Instant};
 
-/// A SYN retransmission earlier than this is not a sign of trouble (RFC 6298, 2.1).
-const SOONEST_RETRY: Duration = Duration::from_millis(500);
+/// A SYN retransmission earlier than this is not a sign of trouble (RFC 6298, 2.1). The age of a half-open flow may be
+/// overestimated by a tick.
+const SOONEST_RETRY: Duration = Duration::from_nanos(500_000_000 + TICK.as_nanos() as u64);
 /// How long after a reset packets may still arrive that its receiver sent before the reset reached it.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
@@ -123,6 +125,22 @@ impl Model {
             self.events.push(Event::FlowEstablished { was: HALF_OPEN, id: NOWHERE });
             self.established(place);
         }
+        let Flow { protocol, half_open, state, proven, .. } = self.flows.all[place];
+        let open = matches!(state, TimeoutState::Established | TimeoutState::Closing);
+        if protocol == Protocol::Tcp && !half_open && open && !proven {
+            self.proven(now, place);
+        }
+    }
+
+    /// Returns whether a packet that is forwarded is the first by which the client shows that it receives what the
+    /// server sends.
+    pub fn proves(&self, place: usize, from: Side, means: Means) -> bool {
+        let flow = &self.flows.all[place];
+        let shows = match flow.protocol {
+            Protocol::Tcp => means.completes(),
+            _ => from == Side::Client && !flow.is_unanswered(),
+        };
+        shows && !flow.proven
     }
 
     fn size(arrival: &Arrival) -> usize {
@@ -157,8 +175,9 @@ impl Model {
             return self.tell_to(arrival, Why::TooBig(mtu), Consumed::TooBig, both);
         }
         self.follow(arrival.now, place, track, opened);
-        if from == Side::Client && !opened && self.flows.all[place].protocol != Protocol::Tcp {
-            self.flows.converse(place);
+        let datagram = from == Side::Client && !opened && self.flows.all[place].protocol != Protocol::Tcp;
+        if datagram && self.flows.converse(place) {
+            self.proven(arrival.now, place);
         }
         let flow = &self.flows.all[place];
         let to = flow.ends(if from == Side::Client { Side::Server } else { Side::Client });

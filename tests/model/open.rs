@@ -49,7 +49,7 @@ impl Model {
                     (usize::from(last) - usize::from(first) + 1).div_ceil(2)
                 });
                 self.note_shortage(now, Short::Ports, Some(Class::HalfOpen), most);
-                self.end(now, other, Ended::Evicted);
+                self.end_politely(now, other, Ended::Evicted);
             } else {
                 self.make_room(now, half_open)?;
             }
@@ -82,7 +82,8 @@ impl Model {
                 touched: now,
                 queued: 0,
                 refreshed: false,
-                conversation: false,
+                proven: false,
+                stalled: false,
                 packets: [0; 2],
                 bytes: [0; 2],
                 tcp: Tracker::default(),
@@ -128,12 +129,15 @@ impl Model {
         let leader = self.leaders[service];
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
-            && let Some((server, era)) = slots.find(now, asker.client.ip())
+            && let known = slots.find(now, asker.client.ip())
+            && !known.is_empty()
         {
-            let takes = self.services[service].takes(now, &self.servers, server, v6);
-            if takes && self.servers[server].era == era && !tried.contains(&server) {
-                self.seen("stuck to its server");
-                return Some((server, PickedBy::Stickiness));
+            for (server, era, proven) in known {
+                let takes = self.services[service].takes(now, &self.servers, server, v6);
+                if takes && self.servers[server].era == era && !tried.contains(&server) {
+                    self.seen(if proven { "stuck to its server" } else { "stuck before it has proved itself" });
+                    return Some((server, PickedBy::Stickiness));
+                }
             }
             self.seen("stuck no more");
         }
@@ -207,6 +211,33 @@ impl Model {
         if let Nat::Full { pool, .. } = self.services[flow.service].settings.nat {
             let wish = Wish::new(flow.client, flow.protocol, flow.server_end);
             self.pools[pool.0 as usize].release(now, &wish, flow.source);
+        }
+    }
+
+    /// Returns whether the limits admit a flow that has not counted so far.
+    pub fn may_prove(&mut self, place: usize) -> Result<(), Reason> {
+        let Flow { rule, client, server, .. } = self.flows.all[place];
+        if let Some(rule) = rule.map(|rule| &mut self.policy.rules[rule])
+            && let Err(reason) = rule.has_room(client.ip())
+        {
+            rule.refused += 1;
+            return Err(reason);
+        }
+        if self.servers[server].is_full() { Err(Reason::ServerFlows) } else { Ok(()) }
+    }
+
+    /// Records that the client of a flow has proved itself: only now the flow counts.
+    pub fn proven(&mut self, now: Instant, place: usize) {
+        let Flow { service, server, rule, client, picked_by, created, .. } = self.flows.all[place];
+        self.seen("a client proves itself");
+        self.flows.all[place].proven = true;
+        self.servers[server].proven += 1;
+        self.policy.proven(rule, client.ip());
+        let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
+        let slots = sticky.filter(|_| picked_by != PickedBy::LastResort).and_then(|group| self.sticky.get_mut(&group));
+        let era = self.servers[server].era;
+        for what in slots.map(|slots| slots.proven(now, client.ip(), (server, era), created)).into_iter().flatten() {
+            self.seen(what);
         }
     }
 

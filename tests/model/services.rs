@@ -121,15 +121,24 @@ impl Service {
     ) -> Option<usize> {
         let as_one = self.refresh(now, servers);
         let own = &self.servers;
+        let v6 = asker.listen.is_ipv6();
+        // Servers that may become full are left out as long as there is another.
+        let serving = self.serving(now, servers, v6);
+        let spare = |place: Place| {
+            let server = own[place];
+            serving[place] > 0 && !servers[server].may_become_full() && !tried.contains(&server)
+        };
+        let spares = (0..own.len()).any(spare);
+        let full = |server: &Server| if spares { server.may_become_full() } else { server.is_full() };
         let choice = Choice {
             now,
             asker,
             servers: &|place| &servers[own[place]],
-            refuses: &|place| servers[own[place]].is_full() || tried.contains(&own[place]),
+            refuses: &|place| full(&servers[own[place]]) || tried.contains(&own[place]),
             chosen: chosen.and_then(|server| own.iter().position(|other| *other == server)),
             has_key: &|place| has_key(own[place]),
         };
-        let picker = &mut self.pickers[usize::from(asker.listen.is_ipv6() && !as_one)];
+        let picker = &mut self.pickers[usize::from(v6 && !as_one)];
         picker.pick(&choice).map(|place| own[place])
     }
 

@@ -39,7 +39,7 @@ impl Model {
             report.given += 1;
         }
         let era = it.era;
-        self.policy.opened(rule, client.ip());
+        self.policy.opened(rule);
         if picked_by == equipoise::balance::PickedBy::LastResort {
             return;
         }
@@ -63,6 +63,7 @@ impl Model {
         self.give_back(now, &flow);
         let it = &mut self.servers[flow.server];
         it.flows -= 1;
+        it.proven -= u32::from(flow.proven);
         if it.flows == 0 && it.admin == Admin::Draining {
             it.deadline = None;
             let server = self.name(flow.server);
@@ -70,9 +71,20 @@ impl Model {
         }
         let sticky = self.services[flow.service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group)) {
-            slots.ended(now, flow.client.ip(), flow.server);
+            slots.ended(now, flow.client.ip(), flow.server, flow.proven);
         }
-        self.policy.ended(flow.rule, flow.client.ip());
+        self.policy.ended(flow.rule, flow.client.ip(), flow.proven);
+    }
+
+    /// Ends a flow; with resets if its client has completed the handshake and got no further.
+    pub fn end_politely(&mut self, now: Instant, place: usize, cause: Ended) {
+        let flow = &self.flows.all[place];
+        if flow.stalled && flow.half_open && flow.state != TimeoutState::Reset {
+            self.seen("resets for a stalled handshake");
+            self.end_by_reset(now, place, cause);
+        } else {
+            self.end(now, place, cause);
+        }
     }
 
     /// Ends a flow; sends resets to both ends of a TCP connection, with the sequence numbers that they expect.
@@ -142,7 +154,7 @@ impl Model {
                 self.mtus[server][usize::from(v6)] = if v6 && mtu != 0 { mtu.max(1280) } else { mtu };
             }
             Order::Kill { flow } => match self.flows.all.iter().position(|other| other.name() == flow) {
-                Some(place) => self.end(now, place, Ended::Killed),
+                Some(place) => self.end_politely(now, place, Ended::Killed),
                 None => return false,
             },
         }
@@ -252,7 +264,7 @@ impl Model {
         self.flows.all.sort_by_key(turn);
         while let Some(place) = self.flows.first_due(now) {
             self.seen(&format!("{} expired", self.flows.all[place].state.name()));
-            self.end(now, place, Ended::Expired);
+            self.end_politely(now, place, Ended::Expired);
         }
         self.relieve(now);
         self.pools.iter_mut().for_each(|pool| pool.passes(now));
@@ -356,6 +368,7 @@ impl Model {
             latency_ms: it.latency.map(|latency| latency.as_secs_f64() * 1e3),
             max_flows: it.settings.max_flows,
             flows: u64::from(it.flows),
+            proven: u64::from(it.proven),
             flows_total: it.flows_total,
             packets_in: it.packets[0],
             bytes_in: it.bytes[0],
@@ -387,6 +400,7 @@ impl Model {
             flows_total: rule.flows_total,
             refused: rule.refused,
             flows: rule.flows,
+            proven: rule.proven,
         }
     }
 }

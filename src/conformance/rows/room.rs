@@ -88,6 +88,27 @@ pub(super) const SYN_FLOOD: &[Row] = &[
         &["half-open-flows-have-at-most-half-of-the-ports"],
     ),
     row(
+        "RFC 4987 3.4 limits",
+        "3.4",
+        "spoofed SYNs use up no limit on flows",
+        "flows count once their clients have completed the handshake, or conversed by datagrams",
+        &["spoofed-syns-use-up-no-limit", "a-conversation-counts-and-a-query-does-not"],
+    ),
+    row(
+        "RFC 4987 3.4 burst",
+        "3.4",
+        "a burst of handshakes does not exceed a limit",
+        "the rest stays half-open until there is room; after 4 min both ends are reset",
+        &["a-handshake-beyond-a-limit-stays-half-open"],
+    ),
+    row(
+        "RFC 4987 3.4 sticky",
+        "3.4",
+        "spoofed SYNs make no client lose its sticky server",
+        "a slot begins with a proven flow; clients without one have preliminary slots of their own",
+        &["spoofed-syns-displace-no-sticky-client", "the-first-connections-of-a-sticky-client-go-to-one-server"],
+    ),
+    row(
         "RFC 4987 3.5",
         "3.5",
         "less state for half-open connections than for others",

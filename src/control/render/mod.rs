@@ -138,7 +138,7 @@ fn state_text(row: &ServerRow) -> String {
     if let Some(hold) = row.passive_hold_ms {
         text += &format!(", passive hold {}", duration(hold));
     }
-    if row.max_flows.is_some_and(|most| row.flows >= u64::from(most)) {
+    if row.max_flows.is_some_and(|most| row.proven >= u64::from(most)) {
         text += ", full";
     }
     text
@@ -257,6 +257,7 @@ mod tests {
             latency_ms: None,
             max_flows: None,
             flows,
+            proven: flows,
             flows_total: 1_234_567,
             packets_in: 10,
             bytes_in: 2048,

@@ -105,11 +105,12 @@ impl<'e> Prospect<'e> {
         let client = shard.table().key(slot, Side::Client).addresses.src();
         self.before.push((shard.row(plan, now, slot), cause));
         self.foresight.given_back.ended = Some(Mapping::of_replies(&shard.table().key(slot, Side::Server)));
-        self.foresight.without = Some(Without { slot, rule: flow.rule, client });
-        self.foresight.overlay.end(flow.server_id);
+        let proven = shard.table().is_proven(slot);
+        self.foresight.without = Some(Without { slot, rule: flow.rule, client, proven });
+        self.foresight.overlay.end(flow.server_id, proven);
     }
 
-    /// Returns the half-open flow of a packet that would complete its handshake, but finds no room in the table.
+    /// Returns the flow of a packet by which its client would have proved itself, but for a limit or for want of room.
     pub(super) fn without_room(&self, arrival: &Arrival<'_>, step: &Step) -> Option<Found> {
         let (Step::Settle(_), Some(key)) = (step, arrival.key()) else { return None };
         let ended = self.foresight.without.map(|without| without.slot);

@@ -166,7 +166,7 @@ fn limits(
     let client = key.addresses.src();
     let usage: Usage = engine.shard.policy().usage(rules, arrival.now, (rule, reserved), client);
     // A flow that counts as ended is still included there.
-    let ended = prospect.foresight.without;
+    let ended = prospect.foresight.without.filter(|ended| ended.proven);
     let of_rule = u64::from(ended.is_some_and(|ended| ended.rule == rule));
     let of_client = u64::from(ended.is_some_and(|ended| ended.rule == rule && ended.client == client));
     let mut line = |limit: &str, used: u64, (most, total): (u64, u64), refuses: bool| {

@@ -2,12 +2,12 @@
 //! how the packet is sent on.
 
 use super::super::arrival::Arrival;
-use super::super::step::{Follow, Hit, Onward, Scratch, Settled, Sign, Step};
+use super::super::step::{Follow, Hit, Onward, Opening, Scratch, Settled, Sign, Step};
 use super::super::{Consumed, Ended};
 use super::answer::sum_is_right;
 use super::{Going, Look};
 use crate::balance::OnDown;
-use crate::flow::{Found, Segment, TimeoutState, Track, Tracked};
+use crate::flow::{Found, Segment, TICK, TimeoutState, Track, Tracked};
 use crate::packet::{Protocol, Side, Transport, build};
 use crate::time::Duration;
 
@@ -36,20 +36,39 @@ impl Look<'_> {
         let going = Going::of_table(self.table(), found);
         let onward = self.onward(arrival, &going, scratch);
         let hit = Hit { found, follow, sign, onward };
-        if hit.leaves_half_open() {
-            return self.complete(arrival, hit, scratch);
+        if self.proves(&hit) {
+            return self.prove(arrival, hit, scratch);
         }
         Step::Hit(hit)
     }
 
-    /// Decides what gives way in the table for a flow whose handshake is complete. Without room the flow stays half-open,
-    /// and the client sends again.
+    /// Returns whether a packet is the first by which the client proves that it receives what the server sends.
+    #[inline]
+    fn proves(&self, hit: &Hit) -> bool {
+        !self.table().is_proven(hit.found.index)
+            && hit.onward.goes_on()
+            && match &hit.follow {
+                Follow::Tcp(track) => track.leaves_half_open(),
+                Follow::Touch(_) => hit.found.side == Side::Client && self.table().facts(hit.found.index).answered,
+            }
+    }
+
+    /// Decides whether a flow whose client proves itself is within the limits, and what gives way in the table for one
+    /// whose handshake is complete. Otherwise the flow stays as it is, and the client sends again.
     #[cold]
-    fn complete(&self, arrival: &Arrival<'_>, hit: Hit, scratch: &mut Scratch) -> Step {
+    fn prove(&self, arrival: &Arrival<'_>, hit: Hit, scratch: &mut Scratch) -> Step {
         scratch.opening.clear();
-        match self.make_room(arrival, false, &mut scratch.opening) {
+        let room = |opening: &mut Opening| match hit.leaves_half_open() {
+            true => self.make_room(arrival, false, opening),
+            false => Ok(()),
+        };
+        let may = self.may_prove(hit.found.index, &mut scratch.opening);
+        match may.and_then(|()| room(&mut scratch.opening)) {
             Ok(()) => Step::Hit(hit),
-            Err(reason) => Settled::drop(reason).into(),
+            Err(reason) => {
+                scratch.opening.stalled = Some(hit.found.index);
+                Settled::drop(reason).into()
+            }
         }
     }
 
@@ -114,7 +133,8 @@ impl Look<'_> {
             // A SYN that was duplicated in the network, or that the server cannot parse, indicates nothing about the
             // server.
             (Side::Client, Transport::Tcp { flags, .. })
-                if flags.syn() && arrival.now.since(flow.created) >= SOONEST_RETRY && sum_is_right(arrival) =>
+                // The time at which it was created is rounded down.
+                if flags.syn() && arrival.now.since(flow.created) >= SOONEST_RETRY + TICK && sum_is_right(arrival) =>
             {
                 trouble
             }

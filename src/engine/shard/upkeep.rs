@@ -14,7 +14,7 @@ const MOST_EXPIRED: usize = 256;
 /// Maximum number of flows that one call looks at: most may have been refreshed since they were placed in the wheel.
 const MOST_LOOKED_AT: usize = 4096;
 /// What chose a flow's server, by the number stored in the flow.
-const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
+pub(super) const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
 
 impl Shard {
     /// Does a bounded part of the work that is due.
@@ -31,7 +31,7 @@ impl Shard {
         let mut most = MOST_LOOKED_AT;
         for _ in 0..MOST_EXPIRED {
             match self.table.expired(now, &mut most) {
-                Some(index) => self.end((plan, standing), now, index, Ended::Expired),
+                Some(index) => self.end_politely((plan, standing), now, index, Ended::Expired),
                 None => return,
             }
         }
@@ -56,18 +56,30 @@ impl Shard {
         }
         let client = self.table.key(index, Side::Client).addresses.src();
         let flow = self.table.facts(index);
+        let proven = self.table.is_proven(index);
         let (service, server, rule, nat_pool) = (flow.service, flow.server_id, flow.rule, flow.nat_pool);
         self.services[service.0 as usize].flows -= 1;
         if let Some(pool) = self.nat_pools.get_mut(usize::from(nat_pool)) {
             pool.release(now, &Mapping::of_replies(&self.table.key(index, Side::Server)));
         }
         self.table.remove(now, index);
-        let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), server);
+        let flow = (server, proven);
+        let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), flow);
         if is_idle && standing.servers().is_draining(server) {
             self.idle.push_back(server);
         }
-        self.policy.ended(plan.rules(), rule, client);
+        self.policy.ended(plan.rules(), rule, client, proven);
         self.totals.end(cause);
+    }
+
+    /// Ends a flow; if its client has completed the handshake without effect, both ends get resets, as nobody else
+    /// tells them.
+    pub(in crate::engine) fn end_politely(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
+        if self.table.is_stalled(index) {
+            self.end_by_reset(of, now, index, cause);
+        } else {
+            self.end(of, now, index, cause);
+        }
     }
 
     /// Ends a flow; both ends of a TCP connection get resets that they will accept.
