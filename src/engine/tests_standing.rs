@@ -5,7 +5,7 @@ use super::*;
 use crate::balance::{Admin, LastResort, OnDown, Passive, PoolSettings, Priority, ServerSettings};
 use crate::config::Settings;
 use crate::flow::TimeoutState;
-use crate::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch};
+use crate::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch, WatchedPort};
 use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::packet::parse;
 use crate::packet::{Parsed, Transport};
@@ -228,7 +228,7 @@ fn a_last_resort_answers_when_no_server_can() {
     assert_eq!(syn(&mut engine, at(1), CLIENT, 2), Ok(99));
     let mut answer = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 2, 500).syn().ack(101), b"");
     assert!(matches!(send(&mut engine, at(1), &mut answer), Verdict::Forward { .. }));
-    let mut stray = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 9, 500).ack(101), b"");
+    let mut stray = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 9, 500).syn().ack(101), b"");
     assert_eq!(send(&mut engine, at(1), &mut stray), Verdict::Drop(Reason::ServerNoFlow));
 }
 
@@ -493,7 +493,7 @@ fn watched() -> Settings {
         server: ServerId(n),
         v4: Some([10, 0, 2, n as u8 + 1].into()),
         v6: None,
-        ports: vec![8080],
+        ports: vec![WatchedPort::tcp(8080)],
     };
     settings.health.pools.push(PoolWatch {
         pool: PoolId(0),

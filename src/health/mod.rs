@@ -135,6 +135,8 @@ pub struct Monitors {
     next_port: u16,
     started: bool,
     outstanding: BTreeMap<Key, u32>,
+    /// The connections of HTTP probes that have their result and are being closed, and their targets.
+    lingering: BTreeMap<Key, (u32, u32)>,
     addresses: BTreeSet<IpAddr>,
     stack: Stack,
     /// Targets whose HTTP probe is due but waits for a free connection.
@@ -165,6 +167,7 @@ impl Monitors {
             next_port,
             started: false,
             outstanding: BTreeMap::new(),
+            lingering: BTreeMap::new(),
             addresses,
             stack,
             waiting: VecDeque::new(),
@@ -246,6 +249,16 @@ impl Monitors {
             return Health::from_up(*up);
         }
         self.all.find(server).map_or(Health::Up, |place| self.all.state(place, v6, port))
+    }
+
+    /// Returns the parts of a server that are down: the family, and the port unless it is the whole address. None if it is
+    /// forced up or down, which applies to all of it.
+    pub fn parts_down(&self, server: ServerId) -> Vec<(bool, Option<u16>)> {
+        let Some(place) = self.all.find(server).filter(|_| !self.forced.contains_key(&server)) else {
+            return Vec::new();
+        };
+        let units = self.all.servers[place].units.iter().flatten().map(|unit| &self.all.units[*unit as usize]);
+        units.filter(|unit| unit.state == Health::Down).map(|unit| (unit.v6, unit.port)).collect()
     }
 
     /// Returns the smoothed latency of a server: the mean over its monitors that have had replies.

@@ -106,8 +106,13 @@ impl Monitors {
         let Some(addresses) = self.to(address) else { return };
         let http = matches!(monitor.settings.probe, Probe::Http(_));
         if http && !self.stack.has_room() {
-            return self.waiting.push_back(id);
+            match self.stack.longest_lingering() {
+                Some(slot) => self.forget_lingering(now, slot),
+                None => return self.waiting.push_back(id),
+            }
         }
+        let target = &self.all.targets[id as usize];
+        let monitor = &self.all.monitors[target.monitor as usize];
         let protocol = protocol_of(&monitor.settings.probe, address);
         let secret = self.numbers.next();
         let next = jitter::jittered(&mut self.numbers, monitor.settings.interval, monitor.settings.jitter_percent);
@@ -154,7 +159,7 @@ impl Monitors {
             let ours = self.next_port;
             self.next_port = FIRST_PORT + (ours - FIRST_PORT + 1) % PORTS;
             let key = Key { address, protocol, ours, theirs };
-            if !self.outstanding.contains_key(&key) {
+            if !self.outstanding.contains_key(&key) && !self.lingering.contains_key(&key) {
                 return Some(key);
             }
         }
@@ -170,14 +175,39 @@ impl Monitors {
         let key = Key { address: target.address, protocol, ours: probe.ours, theirs: target.port };
         self.outstanding.remove(&key);
         self.schedule.set(id, target.due.max(now));
+        let in_order = !matches!(result, Err(Failure::Timeout { .. } | Failure::Unreachable(_)));
         self.record(now, id, result);
         if let Some(slot) = probe.slot {
-            self.stack.close(now, slot, &mut self.outbox);
-            self.schedule.set(self.all.targets.len() as u32 + slot, Instant::FAR);
+            self.stack.close(now, slot, (key, in_order), &mut self.outbox);
+            if self.stack.lingering(slot).is_some() {
+                self.lingering.insert(key, (slot, id));
+            }
+            self.linger(now, slot, None);
+        }
+    }
+
+    /// Goes on closing a connection whose probe has its result; once it is closed, the next probe may use it.
+    fn linger(&mut self, now: Instant, slot: u32, packet: Option<(&[u8], &Parsed)>) {
+        let key = self.stack.lingering(slot);
+        let id = key.and_then(|key| self.lingering.get(&key)).map(|(_, id)| *id);
+        let monitor = id.map(|id| &self.all.monitors[self.all.targets[id as usize].monitor as usize]);
+        let next = monitor.and_then(|monitor| self.stack.linger(now, slot, packet, monitor, &mut self.outbox));
+        self.schedule.set(self.all.targets.len() as u32 + slot, next.unwrap_or(Instant::FAR));
+        if next.is_none() {
+            key.map(|key| self.lingering.remove(&key));
             if let Some(next) = self.waiting.pop_front() {
                 self.probe(now, next);
             }
         }
+    }
+
+    /// Resets a connection that is being closed, to make room for another.
+    fn forget_lingering(&mut self, now: Instant, slot: u32) {
+        if let Some(key) = self.stack.lingering(slot) {
+            self.lingering.remove(&key);
+        }
+        self.stack.abort(now, slot, &mut self.outbox);
+        self.schedule.set(self.all.targets.len() as u32 + slot, Instant::FAR);
     }
 
     /// Matches a packet with a valid checksum against the outstanding probes.
@@ -187,9 +217,15 @@ impl Monitors {
         let taken = match parsed.transport {
             Transport::Echo { request: false, id } => self.echo_reply(now, packet, parsed, id),
             Transport::Icmp { .. } => return self.unreachable(now, packet, parsed),
-            Transport::Tcp { src, dst, .. } => {
-                self.outstanding.get(&key(dst, src)).copied().and_then(|id| self.segment(now, id, packet, parsed))
-            }
+            Transport::Tcp { src, dst, .. } => match self.lingering.get(&key(dst, src)).copied() {
+                Some((slot, _)) => {
+                    self.linger(now, slot, Some((packet, parsed)));
+                    Some(())
+                }
+                None => {
+                    self.outstanding.get(&key(dst, src)).copied().and_then(|id| self.segment(now, id, packet, parsed))
+                }
+            },
             Transport::Udp { src, dst } => {
                 self.outstanding.get(&key(dst, src)).copied().and_then(|id| self.datagram(now, id, packet, parsed))
             }
@@ -277,6 +313,9 @@ impl Monitors {
     }
 
     pub(super) fn wake_connection(&mut self, now: Instant, slot: u32) {
+        if self.stack.lingering(slot).is_some() {
+            return self.linger(now, slot, None);
+        }
         self.advance(now, slot, None);
     }
 

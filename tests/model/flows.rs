@@ -67,9 +67,14 @@ impl Flow {
         self.packets[1] == 0
     }
 
+    /// Returns whether both ends have closed the connection, or one has reset it.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)
+    }
+
     /// Returns whether it is in the table and over.
     pub fn is_over(&self) -> bool {
-        !self.half_open && matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)
+        !self.half_open && self.has_ended()
     }
 
     /// Returns its class in the order of giving way.

@@ -6,7 +6,7 @@ use super::engine::{Fate, HALF_OPEN, NOWHERE};
 use super::flows::Flow;
 use super::model::{Arrival, Model};
 use super::tcp::{Means, Tracker};
-use super::wire::{ACK, Body, RST, SYN};
+use super::wire::{ACK, Body, RST, SYN, Tcp};
 use equipoise::balance::{Admin, Health, Mss, OnDown};
 use equipoise::engine::{Consumed, Ended, Event};
 use equipoise::flow::{TICK, TimeoutState};
@@ -31,17 +31,26 @@ impl Model {
         let on_down = self.services[flow.service].settings.on_down;
         let tcp = flow.protocol == Protocol::Tcp;
         let keeps = on_down.unwrap_or(if tcp { OnDown::Keep } else { OnDown::Reset }) == OnDown::Keep;
-        if keeps {
+        let asks = |s: &Tcp| s.has(SYN) && !s.has(ACK) && from == Side::Client;
+        if let Some(segment) = arrival.segment().filter(asks) {
             // The server has no state for a connection that it has not answered.
-            let asks = arrival.segment().is_some_and(|s| s.has(SYN) && !s.has(ACK)) && from == Side::Client;
             let unknown = flow.state == TimeoutState::Opening && flow.is_unanswered() && on_down.is_none();
-            if !(asks && unknown) {
-                self.seen("kept at a server that is gone");
-                return None;
+            let another = flow.tcp.asks_for_another(flow.state, &segment) && arrival.sum_is_right();
+            if unknown || another {
+                self.seen(if another {
+                    "another connection than that of a server that is gone"
+                } else {
+                    "asked another server"
+                });
+                self.forget(arrival.now, place, Ended::ServerDown);
+                return Some(None);
             }
-            self.seen("asked another server");
         }
-        if tcp && !keeps {
+        if keeps {
+            self.seen("kept at a server that is gone");
+            return None;
+        }
+        if tcp {
             self.end_by_reset(arrival.now, place, Ended::ServerDown);
             return Some(Some(Fate::Consumed(Consumed::ServerDown)));
         }
@@ -110,7 +119,11 @@ impl Model {
     fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means), opened: bool) {
         let flow = &mut self.flows.all[place];
         let (was_half_open, was) = (flow.half_open, flow.state);
+        let refused = tcp.refused && !flow.tcp.refused;
         flow.tcp = tcp;
+        if refused {
+            self.seen("another connection refused");
+        }
         if let Means::State(state) = means {
             self.seen(&format!("{} goes to {}", was.name(), state.name()));
             // The packet that opens a flow does not refresh it.

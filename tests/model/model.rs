@@ -35,8 +35,9 @@ pub struct Model {
     pub pools: Vec<Pool>,
     /// Path MTUs to the servers, by address family; 0 means unknown.
     pub mtus: Vec<[u16; 2]>,
-    /// Limits on replies to unverified senders, and to the ends of flows in which both sides have sent.
-    pub limits: [Limit; 2],
+    /// Limits on replies to unverified senders, to the ends of flows in which both sides have sent, and about
+    /// connections that are forgotten.
+    pub limits: [Limit; 3],
     pub counters: Counters,
     /// Flows of each service: current, and total since the start.
     pub of_services: Vec<[u64; 2]>,
@@ -174,7 +175,7 @@ impl Model {
             sticky: groups.map(|sticky| (sticky.group, Sticky::new(sticky))).collect(),
             pools: settings.nat_pools.iter().map(Pool::new).collect(),
             mtus,
-            limits: [0; 2].map(|_| Limit::new(settings.answers.per_second)),
+            limits: [0; 3].map(|_| Limit::new(settings.answers.per_second)),
             counters,
             of_services: vec![[0; 2]; settings.services.len()],
             shortages: Default::default(),

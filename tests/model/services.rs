@@ -237,3 +237,29 @@ pub fn is_servers(settings: &Settings, protocol: Protocol, end: SocketAddr) -> b
         })
     })
 }
+
+/// Returns the services whose TCP flows from this client a server at this end answers, with the service address that
+/// the client knows if it can only be one.
+pub fn owners(settings: &Settings, server: SocketAddr, client: SocketAddr) -> Vec<(usize, Option<SocketAddr>)> {
+    let mut owners = Vec::new();
+    for (id, service) in settings.services.iter().enumerate() {
+        let last = if let LastResort::Pool(pool) = service.last_resort { Some(pool) } else { None };
+        let pools = [Some(service.pool), last];
+        let through_nat = service.nat.pool_for(client.ip()).is_some();
+        for own in settings.servers.iter().filter(|own| !through_nat && pools.contains(&Some(own.pool))) {
+            for listen in service.listen.iter().filter(|listen| listen.protocol == Protocol::Tcp) {
+                let (first, last) = (listen.first_port, listen.last_port);
+                let of_port = own.port.map_or((first..=last).contains(&server.port()), |port| port == server.port());
+                let of_family = listen.address.is_ipv6() == client.is_ipv6();
+                if !of_port || !of_family || own.address(listen.address) != Some(server.ip()) {
+                    continue;
+                }
+                let whole = if listen.address.is_ipv6() { 128 } else { 32 };
+                let port = if own.port.is_none() { Some(server.port()) } else { Some(first).filter(|_| first == last) };
+                let port = port.filter(|_| listen.prefix == whole);
+                owners.push((id, port.map(|port| SocketAddr::new(listen.address, port))));
+            }
+        }
+    }
+    owners
+}

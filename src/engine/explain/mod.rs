@@ -41,7 +41,7 @@ impl Engine {
                 let mut arrival = Arrival::new(now, &mut bytes, parsed, meta);
                 let mut prospect = Prospect::new(self);
                 let step = prospect.step(&arrival);
-                (prospect.apply(&mut arrival, &step), prospect.sends(&step))
+                (prospect.apply(&mut arrival, &step), prospect.sends(now, &step))
             }
         };
         Foreseen { verdict, bytes, sends }
@@ -83,7 +83,7 @@ fn explain(engine: &Engine, arrival: &mut Arrival<'_>, packet: &[u8], explanatio
     opening::room(&prospect, arrival, &step, explanation);
     flow(&prospect, arrival, &step, explanation);
     let verdict = prospect.apply(arrival, &step);
-    explanation.sends = prospect.sends(&step).iter().map(|packet| describe(packet)).collect();
+    explanation.sends = prospect.sends(arrival.now, &step).iter().map(|packet| describe(packet)).collect();
     match &verdict {
         None => {
             explanation.outcome.verdict = "monitors".into();

@@ -87,9 +87,11 @@ impl Look<'_> {
     #[cold]
     fn abandoned(&self, arrival: &Arrival<'_>, found: Found) -> Option<Step> {
         let (flow, cause) = (found.index, Ended::ServerDown);
+        if self.may_ask_another(arrival, found) {
+            return Some(Step::EndThenAgain { flow, cause, sign: None });
+        }
         if !self.flow_is_gone(flow) {
-            let asks = self.may_ask_another(arrival, found);
-            return asks.then_some(Step::EndThenAgain { flow, cause, sign: None });
+            return None;
         }
         Some(match self.table().facts(flow).protocol {
             Protocol::Tcp => Step::EndByReset { flow, cause },
@@ -105,17 +107,22 @@ impl Look<'_> {
             && self.standing.is_gone(self.plan, flow.service, flow.server_id, v6)
     }
 
-    /// Returns whether a packet asks for a connection that its server, which is gone, does not know, and no setting
-    /// keeps it there.
+    /// Returns whether a packet asks for a connection that its server, which is gone, does not know: one with other
+    /// numbers than the flow's, as clients open that keep their source port (NFS); or one that the server has not
+    /// answered, if no setting keeps it there.
     fn may_ask_another(&self, arrival: &Arrival<'_>, found: Found) -> bool {
+        let Transport::Tcp { flags, .. } = arrival.parsed.transport else { return false };
+        if !flags.syn() || flags.ack() || found.side != Side::Client {
+            return false;
+        }
         let flow = self.table().facts(found.index);
         let v6 = self.table().is_v6(found.index, Side::Client);
-        matches!(arrival.parsed.transport, Transport::Tcp { flags, .. } if flags.syn() && !flags.ack())
-            && found.side == Side::Client
-            && flow.state == TimeoutState::Opening
-            && !flow.answered
-            && self.plan.service(flow.service).on_down.is_none()
-            && self.standing.is_gone(self.plan, flow.service, flow.server_id, v6)
+        if !self.standing.is_gone(self.plan, flow.service, flow.server_id, v6) {
+            return false;
+        }
+        let unanswered = flow.state == TimeoutState::Opening && !flow.answered;
+        unanswered && self.plan.service(flow.service).on_down.is_none()
+            || self.table().asks_anew(found.index, &segment(arrival)) && sum_is_right(arrival)
     }
 
     /// Returns what a packet indicates about the server of a flow that has not been answered yet.

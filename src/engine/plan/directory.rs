@@ -2,7 +2,7 @@
 
 use crate::balance::{Listen, Nat, Prefixes, reached_address};
 use crate::config::Settings;
-use crate::ids::{PoolId, ServiceId};
+use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::packet::Protocol;
 use ahash::RandomState;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,7 +18,7 @@ pub(in crate::engine) struct Directory {
     exact: Listens,
     /// Those that listen on networks, by prefix length, longest first; per family.
     networks: [Vec<(Prefixes, Listens)>; 2],
-    server_addresses: HashSet<IpAddr, RandomState>,
+    server_addresses: HashMap<IpAddr, Vec<ServerId>, RandomState>,
     nat_addresses: HashSet<IpAddr, RandomState>,
     /// The numbers of the port lists per server address and protocol.
     servers: ByEnd<Vec<u32>>,
@@ -64,7 +64,7 @@ impl Directory {
         let mut directory = Directory {
             exact: Listens::new(&hash),
             networks: Default::default(),
-            server_addresses: HashSet::with_hasher(hash.clone()),
+            server_addresses: HashMap::with_hasher(hash.clone()),
             nat_addresses: HashSet::with_hasher(hash.clone()),
             servers: HashMap::with_hasher(hash.clone()),
             ports: Vec::new(),
@@ -99,8 +99,8 @@ impl Directory {
         let mut lists = HashMap::new();
         for ((pool, protocol, v6, across), ranges) in ways {
             let ranges = merged(ranges);
-            for server in &settings.pools[pool.0 as usize].servers {
-                let server = &settings.servers[server.0 as usize];
+            for id in &settings.pools[pool.0 as usize].servers {
+                let server = &settings.servers[id.0 as usize];
                 let Some(address) = reached_address(server, v6, across) else { continue };
                 let list = match (server.port, protocol) {
                     (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => {
@@ -108,7 +108,10 @@ impl Directory {
                     }
                     _ => self.list(&ranges, &mut lists),
                 };
-                self.server_addresses.insert(address);
+                let here = self.server_addresses.entry(address).or_default();
+                if !here.contains(id) {
+                    here.push(*id);
+                }
                 let own = self.servers.entry((address, protocol)).or_default();
                 if !own.contains(&list) {
                     own.push(list);
@@ -174,7 +177,12 @@ impl Directory {
 
     /// Returns whether any service has a server at this address.
     pub(crate) fn is_server_address(&self, address: IpAddr) -> bool {
-        self.server_addresses.contains(&address)
+        self.server_addresses.contains_key(&address)
+    }
+
+    /// Returns the servers of any service at this address.
+    pub(crate) fn servers_at(&self, address: IpAddr) -> &[ServerId] {
+        self.server_addresses.get(&address).map_or(&[], Vec::as_slice)
     }
 
     /// Returns whether a server of any service replies from there.

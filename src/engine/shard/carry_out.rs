@@ -244,6 +244,9 @@ impl Shard {
 
     /// Makes room where there was none, or counts that there is none.
     fn carry_room(&mut self, of: (&Plan, &Standing), now: Instant, opening: &Opening) {
+        if let Some(over) = opening.yields {
+            self.end_yielding(of, now, over);
+        }
         let (Some(short), Some(room)) = (opening.short, &opening.room) else { return };
         self.table.pass_over(room);
         let victim = room.victim;
@@ -256,7 +259,7 @@ impl Shard {
             self.report(Event::Full { what: short, max });
         }
         if let Some((victim, _)) = victim {
-            self.end_politely(of, now, victim, Ended::Evicted);
+            self.forget(of, now, victim, Ended::Evicted);
         }
     }
 

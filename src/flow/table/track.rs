@@ -161,6 +161,11 @@ impl Table {
         index
     }
 
+    /// Returns whether a TCP segment from the client of a flow asks for a connection other than the flow's.
+    pub fn asks_anew(&self, index: u32, segment: &Segment) -> bool {
+        self.ends(index).asks_anew(self.facts(index).state, segment)
+    }
+
     /// Returns whether a flow's client has proved that it receives what the server sends: TCP by completing the
     /// handshake, or for a flow that began midway by acknowledging what the server has sent; others by sending again
     /// after an answer. Only such flows count in limits and have sticky slots, as sources may be spoofed.
