@@ -8,16 +8,17 @@ use super::error::GatewayError;
 use super::follower::Follower;
 use super::lapses::Lapses;
 use super::log_queue;
-use super::queues::Queues;
+use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
-use crate::control::{About, DeviceCounters};
+use super::watch::{Keeper, Work};
+use crate::control::{About, DeviceCounters, Outside};
 use crate::engine::{Engine, Event, Verdict, Weight};
 use crate::packet::Meta;
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
@@ -30,7 +31,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const WAKER: Token = Token(QUEUES);
 const SIGNALS: Token = Token(QUEUES + 1);
 const NEWS: Token = Token(QUEUES + 2);
-const CONTROL: Token = Token(QUEUES + 3);
+const LOSSES: Token = Token(QUEUES + 3);
+const CONTROL: Token = Token(QUEUES + 4);
 
 /// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
@@ -79,9 +81,13 @@ fn ignores_hangup() -> bool {
 /// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
+    opener: Opener,
     queues: Queues,
     control: ControlServer,
     follower: Follower,
+    keeper: Keeper,
+    /// Whether the device was deleted and is not open again.
+    is_deviceless: bool,
     about: Arc<About>,
     poll: Poll,
     signals: Option<Signals>,
@@ -98,31 +104,35 @@ pub(super) struct EventLoop {
 impl EventLoop {
     pub(super) fn new(
         mut engine: Engine,
-        queues: Vec<Tun>,
+        (opener, queues): (Opener, Vec<Tun>),
         mut control: ControlServer,
         about: About,
         follower: Follower,
+        keeper: Keeper,
     ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
         let registry = poll.registry();
         let queues = Queues::new(queues);
-        for (number, queue) in queues.all().iter().enumerate() {
-            let mut source = SourceFd(&queue.as_raw_fd());
-            registry.register(&mut source, Token(number), Interest::READABLE).map_err(&failed)?;
-        }
+        watch(registry, &queues).map_err(&failed)?;
         let lapses = Lapses::new(queues.first().name());
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
+        }
+        if let Some(losses) = keeper.news() {
+            registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
             engine,
+            opener,
             queues,
             control,
             follower,
+            keeper,
+            is_deviceless: false,
             about: Arc::new(about),
             signals: None,
             stopper: Stopper { stop: Arc::default(), waker },
@@ -161,16 +171,16 @@ impl EventLoop {
         Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Runs until it is stopped or the device is deleted; keeps the rules installed for routers' ICMP errors in step
-    /// with the routes to the servers.
+    /// Runs until it is stopped; keeps the rules installed for routers' ICMP errors in step with the routes to the servers,
+    /// and restores what is removed.
     pub(super) fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         self.engine.report_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
-        let (mut control_waits, mut news_wait) = (false, true);
+        let (mut control_waits, mut news_wait, mut losses_wait) = (false, true, true);
         self.lapses.start(self.now());
         loop {
-            let busy = self.queues.may_have_packets() || control_waits || news_wait;
+            let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait;
             let now = self.now();
             let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
             let polled = self.poll.poll(&mut events, timeout);
@@ -185,6 +195,7 @@ impl EventLoop {
                     WAKER => {}
                     SIGNALS => self.take_signals(),
                     NEWS => news_wait = true,
+                    LOSSES => losses_wait = true,
                     CONTROL => {
                         control_waits = true;
                         self.control.accept(self.poll.registry(), &self.about, now);
@@ -196,7 +207,7 @@ impl EventLoop {
                     }
                 }
             }
-            self.take_packets(now)?;
+            self.take_packets(now);
             // Before probes are judged, and before anybody is told.
             if control_waits || self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.device.lost = self.lapses.look(&mut self.engine, now);
@@ -206,15 +217,21 @@ impl EventLoop {
             news_wait = news_wait && self.follower.take_news(now);
             if self.follower.work(&mut self.engine, now)
                 && let Some(installed) = &mut installed
-                && let Err(error) = installed.follow_errors(self.follower.interfaces())
             {
-                log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
+                if let Err(error) = installed.follow_errors(self.follower.interfaces()) {
+                    log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
+                }
+                self.keeper.follow(installed);
+            }
+            if let Some(installed) = &mut installed {
+                losses_wait = self.restore(installed, losses_wait, now);
             }
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
             }
             self.device.lost_log_lines = log_queue::lost_lines();
-            control_waits = self.control.work(&mut self.engine, now, &self.device);
+            let outside = Outside { device: self.device, system: self.keeper.state().clone() };
+            control_waits = self.control.work(&mut self.engine, now, &outside);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -223,8 +240,40 @@ impl EventLoop {
 
     /// Returns the time from `now` until something is due; `None` if only packets or control requests can make work.
     fn sleep(&self, now: Instant) -> Option<Duration> {
-        let due = [self.engine.poll_timeout(), self.follower.poll_timeout(), self.control.poll_timeout()];
+        let due = [
+            self.engine.poll_timeout(),
+            self.follower.poll_timeout(),
+            self.keeper.poll_timeout(),
+            self.control.poll_timeout(),
+        ];
         due.into_iter().flatten().min().map(|due| due.since(now))
+    }
+
+    /// Restores what is missing of what is installed; returns true if there is more to do at once.
+    fn restore(&mut self, installed: &mut Installed, news: bool, now: Instant) -> bool {
+        let more = news && self.keeper.take_news(installed);
+        match self.keeper.work(installed, now) {
+            Work::Done => more,
+            Work::More => true,
+            Work::Reopen => {
+                let opened = self.reopen().map_err(|error| error.to_string());
+                self.keeper.reopened(installed, opened, now);
+                true
+            }
+        }
+    }
+
+    /// Opens the device again after it was deleted; the flows stay.
+    fn reopen(&mut self) -> Result<(), GatewayError> {
+        let queues = Queues::new(self.opener.open()?);
+        // Old descriptors may be registered still, and their numbers free for new ones once they are closed.
+        for queue in self.queues.all() {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&queue.as_raw_fd()));
+        }
+        watch(self.poll.registry(), &queues).map_err(GatewayError::io("watch the device"))?;
+        self.lapses.reopened();
+        (self.queues, self.is_deviceless, self.complained) = (queues, false, None);
+        Ok(())
     }
 
     fn take_signals(&mut self) {
@@ -241,18 +290,22 @@ impl EventLoop {
     }
 
     /// Moves packets until the device has none left or the budget is used up.
-    fn take_packets(&mut self, now: Instant) -> Result<(), GatewayError> {
+    fn take_packets(&mut self, now: Instant) {
+        if self.is_deviceless {
+            return;
+        }
         for _ in 0..BUDGET {
             match self.queues.read(&mut self.frame) {
                 Ok(Some(len)) => self.take_packet(now, len),
-                Ok(None) => break,
-                Err(source) => {
+                Ok(None) => return,
+                Err(_) => {
                     self.device.read_failures += 1;
-                    return Err(GatewayError::DeviceGone { name: self.queues.first().name().into(), source });
+                    self.is_deviceless = true;
+                    self.queues.have_none();
+                    return self.keeper.device_is_lost();
                 }
             }
         }
-        Ok(())
     }
 
     #[inline]
@@ -316,6 +369,14 @@ impl EventLoop {
             }
         }
     }
+}
+
+/// Registers the queues of the device, each under its own number.
+fn watch(registry: &Registry, queues: &Queues) -> io::Result<()> {
+    for (number, queue) in queues.all().iter().enumerate() {
+        registry.register(&mut SourceFd(&queue.as_raw_fd()), Token(number), Interest::READABLE)?;
+    }
+    Ok(())
 }
 
 /// Counts a read of `len` bytes and translates its header.

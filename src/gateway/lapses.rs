@@ -25,6 +25,8 @@ pub(super) struct Lapses {
     device: String,
     /// The device's counter when it was opened; a persistent device does not begin at zero.
     before: u64,
+    /// What devices of that name lost that have been deleted since.
+    earlier: u64,
     lost: u64,
     looked: Instant,
     told: u64,
@@ -43,6 +45,7 @@ impl Lapses {
             netlink,
             device: device.into(),
             before: 0,
+            earlier: 0,
             lost: 0,
             looked: Instant::ZERO,
             told: 0,
@@ -75,13 +78,19 @@ impl Lapses {
         );
     }
 
+    /// Begins again with a device that was opened anew; what the old one lost still counts.
+    pub(super) fn reopened(&mut self) {
+        self.earlier = self.lost;
+        self.before = self.counter().unwrap_or(0);
+    }
+
     /// Looks how many packets the device lost, if the last look is not too fresh; tells the engine if it lost any since.
     /// Returns how many it lost since it was opened.
     pub(super) fn look(&mut self, engine: &mut Engine, now: Instant) -> u64 {
         if now.since(self.looked) >= LOOK
             && let Some(counter) = self.counter()
         {
-            let lost = counter.saturating_sub(self.before);
+            let lost = self.earlier + counter.saturating_sub(self.before);
             if lost > self.lost {
                 engine.lapse(self.looked, now);
             }

@@ -25,6 +25,7 @@ pub mod setup;
 pub mod sysctl;
 pub mod tun;
 pub mod wanted;
+mod watch;
 
 #[cfg(test)]
 mod testing;
@@ -37,13 +38,12 @@ use crate::config::Settings;
 use crate::control::About;
 use crate::engine::Engine;
 use crate::time::Instant;
-use bpf::steering::{self, Steering};
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
+use queues::Opener;
 use setup::Installed;
-use std::os::fd::AsFd;
-use tun::Tun;
+use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
 ///
@@ -62,17 +62,20 @@ impl Gateway {
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
-        if let Some(doubt) = preflight::doubts(settings) {
-            log::warn!("{doubt}");
-        }
+        // Before the process gives up the right to start programs.
+        let doubts = [preflight::doubts(settings), preflight::firewalls(settings)].concat();
+        doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
         // First, because it fails if another gateway is running, whose rules are not leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
-        let cleaned = setup::clean_leftovers(settings)?;
+        let cleaned = setup::clean_leftovers(settings, false)?;
         if cleaned > 0 {
             log::warn!("removed {cleaned} rules and routes left behind by a killed run");
         }
         let name = &settings.gateway.device;
-        let queues = open_device(settings)?;
+        // Before anything is installed, so that no loss is missed.
+        let mut keeper = Keeper::new().map_err(setup::SetupError::from)?;
+        let mut opener = Opener::new(settings);
+        let queues = opener.open()?;
         log::info!(
             "{name}: open, MTU {} bytes, queues: {}, offload: {}",
             settings.gateway.mtu,
@@ -83,8 +86,9 @@ impl Gateway {
         huge_pages::advise(engine.memory());
         let about = About { queues: queues.len(), ..About::new(settings, Instant::ZERO, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
-        let installed = Some(Installed::install(settings, name, follower.interfaces())?);
-        let event_loop = EventLoop::new(engine, queues, control, about, follower)?;
+        let installed = Installed::install(settings, name, follower.interfaces())?;
+        keeper.follow(&installed);
+        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -92,7 +96,15 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed, event_loop })
+        Ok(Gateway { installed: Some(installed), event_loop })
+    }
+
+    /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
+    /// routes and proxy entries. Fails, without removing anything, if it is still running.
+    pub fn clean_up(settings: &Settings) -> Result<usize, GatewayError> {
+        // Held until the end: no gateway starts meanwhile.
+        let _control = ControlServer::bind(&settings.gateway.control_socket)?;
+        Ok(setup::clean_leftovers(settings, true)?)
     }
 
     /// Returns a handle that stops [`Gateway::run`] from another thread.
@@ -113,7 +125,7 @@ impl Gateway {
         }
     }
 
-    /// Moves packets until it is stopped or the device is deleted.
+    /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
         self.event_loop.run(self.installed.as_mut())
     }
@@ -122,20 +134,6 @@ impl Gateway {
     pub fn close(mut self) -> Result<(), GatewayError> {
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
-}
-
-/// Opens the device with a queue for each urgency, or with a single one where that is impossible.
-fn open_device(settings: &Settings) -> Result<Vec<Tun>, GatewayError> {
-    let (name, offload) = (&settings.gateway.device, settings.gateway.offload);
-    match Steering::load(settings) {
-        Ok(program) => match Tun::open_queues(name, offload, steering::QUEUES, program.as_fd()) {
-            Ok(queues) => return Ok(queues),
-            Err(e) if e.errno() == Some(libc::EINVAL) => log::warn!("{}", preflight::without_queues(name)),
-            Err(e) => return Err(e.into()),
-        },
-        Err(e) => log::warn!("{}", preflight::without_steering(&e)),
-    }
-    Ok(vec![if offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? }])
 }
 
 impl Drop for Gateway {

@@ -3,10 +3,13 @@
 //! A [`Netlink`] is bound for life to the network namespace of the thread that opened it. It must not know settings
 //! or services.
 
+mod found;
 mod frame;
+mod news;
 mod path;
 mod watch;
 
+pub use found::{Assigned, DeviceState, Taken};
 use frame::{Outcome, frames};
 use ipnet::IpNet;
 use netlink_packet_core::{
@@ -21,6 +24,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+pub use news::News;
 pub use path::{Interface, Path};
 use std::fmt;
 use std::io;
@@ -349,7 +353,8 @@ fn route_message(route: Route) -> RouteMessage {
     message
 }
 
-fn read_route(message: &RouteMessage) -> Option<(Route, RouteType)> {
+/// Reads a route and its type; `None` for one that is not of IPv4 or IPv6.
+pub fn read_route(message: &RouteMessage) -> Option<(Route, RouteType)> {
     let any = match message.header.address_family {
         AddressFamily::Inet => IpAddr::from([0; 4]),
         AddressFamily::Inet6 => IpAddr::from([0; 16]),

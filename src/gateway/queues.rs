@@ -1,7 +1,40 @@
 //! The queues of the device, and in which order packets are taken from them.
 
-use super::tun::{Frame, Tun};
+use super::bpf::steering::{self, Steering};
+use super::preflight;
+use super::tun::{Frame, OpenError, Tun};
+use crate::config::Settings;
 use std::io;
+use std::os::fd::AsFd;
+
+/// Opens the device, also a second time if it was deleted.
+#[derive(Debug)]
+pub(super) struct Opener {
+    name: String,
+    offload: bool,
+    /// Without it the device has one queue.
+    program: Option<Steering>,
+}
+
+impl Opener {
+    /// Loads the program that chooses the queue; logs why if it cannot be loaded.
+    pub(super) fn new(settings: &Settings) -> Opener {
+        let program = Steering::load(settings).inspect_err(|e| log::warn!("{}", preflight::without_steering(e))).ok();
+        Opener { name: settings.gateway.device.clone(), offload: settings.gateway.offload, program }
+    }
+
+    /// Opens the device, with several queues if that is possible.
+    pub(super) fn open(&mut self) -> Result<Vec<Tun>, OpenError> {
+        if let Some(program) = &self.program {
+            match Tun::open_queues(&self.name, self.offload, steering::QUEUES, program.as_fd()) {
+                Err(e) if e.errno() == Some(libc::EINVAL) => log::warn!("{}", preflight::without_queues(&self.name)),
+                result => return result,
+            }
+            self.program = None;
+        }
+        Ok(vec![Tun::open(&self.name, self.offload)?])
+    }
+}
 
 /// Packets of the most urgent queue before the others get their turn, and packets of another queue before the most
 /// urgent one is looked at again.
@@ -39,6 +72,11 @@ impl Queues {
         if let Some(waits) = self.order.waits.get_mut(queue) {
             *waits = true;
         }
+    }
+
+    /// Notes that no queue has packets, because the device is gone.
+    pub(super) fn have_none(&mut self) {
+        self.order.waits.fill(false);
     }
 
     /// Returns whether there may be packets.

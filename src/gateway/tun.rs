@@ -127,6 +127,11 @@ pub struct Tun {
 }
 
 impl Tun {
+    /// Opens a device, with or without offload.
+    pub fn open(name: &str, offload: bool) -> Result<Tun, OpenError> {
+        if offload { Tun::open_offload(name) } else { Tun::open_plain(name) }
+    }
+
     /// Opens a device with virtio-net header, checksum offload and segmentation offload: TCP over IPv4 and IPv6 with
     /// ECN, and UDP if the kernel supports it (6.2 and later).
     pub fn open_offload(name: &str) -> Result<Tun, OpenError> {

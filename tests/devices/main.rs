@@ -22,6 +22,7 @@ mod resort;
 mod servers;
 mod spread;
 mod standing;
+mod watch;
 mod world;
 
 /// A service for [`world::World::configuration`]: name, port and protocol, servers, their port (0: the same).
