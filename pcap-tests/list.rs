@@ -113,8 +113,12 @@ cases! {
     full::an_answered_query_has_a_second_chance;
     /// A flow that is refreshed stays, while flows of a single datagram give way (RFC 4787 REQ-5 and REQ-6).
     full::a_stream_of_datagrams_stays_while_single_packets_go;
-    /// Datagrams whose client has sent again after an answer are kept until they have been idle for 2 min (RFC 4787 REQ-5).
+    /// Datagrams whose client has sent again after an answer are kept until they have been idle for 2 min, as long as such flows have at most half of the table (RFC 4787 REQ-5).
     full::a_conversation_is_kept_for_two_minutes_without_a_packet;
+    /// Conversations of datagrams that have more than half of the table give way after being idle for 10 s, and to a complete handshake after 1 s (rule of the gateway: a spoofed client can send again without having seen the answer).
+    full::conversations_beyond_half_of_the_table_make_way_after_seconds;
+    /// Datagrams that keep coming stay, and what is new is refused, until a flow has had no packet since it was looked at (rule of the gateway; RFC 6888 REQ-11).
+    full::busy_datagrams_stay_and_what_is_new_is_refused;
     /// Established connections that have been idle for 5 min give way, the idlest first; others never do (RFC 6888 REQ-11; RFC 5382 REQ-5 is the timer while there is room).
     full::idle_established_flows_give_way_the_idlest_first;
     /// Half-open flows have a store of their own; when it is full, the oldest of them gives way (RFC 4987, 3.4).
@@ -291,6 +295,8 @@ cases! {
     nat::a_resting_port_serves_another_server;
     /// Flows that have not completed their handshake have at most half of the source ports towards a server, and the oldest of them gives way (rule of the gateway; RFC 4987, 3.4).
     nat::half_open_flows_have_at_most_half_of_the_ports;
+    /// Flows of datagrams whose client has not sent again after an answer have at most half of the source ports towards a server, and the oldest of them gives way (rule of the gateway).
+    nat::datagrams_without_a_conversation_have_at_most_half_of_the_ports;
     /// Even ports map to even ports, odd ports to odd ports, and ports under 1024 to ports under 1024 (RFC 4787 REQ-3a and REQ-4).
     nat::a_source_port_keeps_parity_and_range_where_that_is_asked_for;
     /// All flows of a client use the same address of the NAT pool (RFC 4787 REQ-2, paired).

@@ -13,7 +13,7 @@
 //!
 //! ```text
 //!  ids, state, time, words           identifiers, health, time, enums of words
-//!  bucket, rng, schedule             token buckets, random numbers, wake-ups
+//!  bucket, rng, schedule, tournament token buckets, random numbers, wake-ups, the least of many
 //!  packet                            parsing, checksums, rewriting, building
 //!  flow                              flow table, TCP tracker, fragments, NAT ports
 //!  balance, policy, health           choice of the server, admission of flows, monitoring
@@ -32,6 +32,7 @@ mod rng;
 mod schedule;
 pub mod state;
 pub mod time;
+mod tournament;
 mod words;
 
 pub mod packet;

@@ -1,4 +1,5 @@
-//! Full NAT under a flood of SYNs from forged addresses: who completes the handshake gets and keeps a source port.
+//! Full NAT under a flood from forged addresses: who completes the handshake, or sends again after an answer, gets and
+//! keeps a source port.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
@@ -11,7 +12,7 @@ use equipoise::flow::NatPoolSettings;
 use equipoise::ids::NatPoolId;
 use equipoise::packet::{Meta, Transport, parse};
 use equipoise::time::Instant;
-use setup::{SERVER_PORT, VIP4, server, settings, tcp};
+use setup::{SERVER_PORT, VIP4, server, settings, tcp, udp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 9, 1);
@@ -29,7 +30,9 @@ impl Gateway {
     fn new() -> Self {
         let mut settings = settings(&[1], 200_000);
         settings.nat_pools = vec![NatPoolSettings { v4: vec![SOURCE], ..NatPoolSettings::new("out") }];
-        settings.services[0].nat = Nat::Full { pool: NatPoolId(0), only_for: vec![], families: [true, false] };
+        for service in &mut settings.services {
+            service.nat = Nat::Full { pool: NatPoolId(0), only_for: vec![], families: [true, false] };
+        }
         Gateway { engine: Engine::new(&settings), now: setup::at_ms(1), strangers: 0 }
     }
 
@@ -38,7 +41,7 @@ impl Gateway {
         let verdict = self.engine.handle_packet(self.now, &mut packet, Meta::default());
         let Verdict::Forward { len, .. } = verdict else { return None };
         match parse(&packet[..len]).unwrap().transport {
-            Transport::Tcp { src, .. } => Some(src),
+            Transport::Tcp { src, .. } | Transport::Udp { src, .. } => Some(src),
             other => panic!("{other:?}"),
         }
     }
@@ -102,4 +105,33 @@ fn a_handshake_may_take_as_long_as_half_of_the_ports_last() {
     // With one more, its port is a stranger's when the server answers.
     assert!(gateway.connect(client(1), HALF).is_none());
     assert!(gateway.connect(client(2), 10).is_some());
+}
+
+fn dns() -> SocketAddr {
+    SocketAddr::new(VIP4.into(), 53)
+}
+
+#[test]
+fn a_hundred_thousand_spoofed_datagrams_leave_each_client_its_answer_and_each_conversation_its_port() {
+    let mut gateway = Gateway::new();
+    let name_server = SocketAddr::new(server(0, VIP4.into()), 53);
+    let mut ports = Vec::new();
+    for n in 0..100 {
+        let port = gateway.pass(udp(client(n), dns(), b"question")).unwrap();
+        // A thousand per question: at 50 ms from question to answer, 20,000 per second.
+        for _ in 0..1000 {
+            gateway.strangers += 1;
+            let from = SocketAddr::new(Ipv4Addr::from(0x6400_0000 + gateway.strangers).into(), 4000);
+            assert!(gateway.pass(udp(from, dns(), b"spoofed")).is_some(), "stranger {}", gateway.strangers);
+        }
+        assert!(gateway.pass(udp(name_server, SocketAddr::new(SOURCE.into(), port), b"answer")).is_some());
+        assert_eq!(gateway.pass(udp(client(n), dns(), b"next question")), Some(port));
+        ports.push(port);
+    }
+    for (n, port) in ports.iter().enumerate() {
+        assert_eq!(gateway.pass(udp(client(n as u16), dns(), b"goes on")), Some(*port));
+    }
+    let rows = gateway.engine.nat_pools();
+    let row = rows.iter().find(|row| row.fullest_server == Some(name_server)).unwrap();
+    assert_eq!((row.used, row.half_open, row.resting, row.exhausted), (HALF - 1 + 100, HALF - 1, 0, 0), "{row:?}");
 }

@@ -112,11 +112,20 @@ pub fn a_stream_of_datagrams_stays_while_single_packets_go(film: &mut Film) {
     }
 }
 
+/// Datagrams whose client sends again after an answer.
+fn conversation(film: &mut Film, last: u8) {
+    film.show(datagram(last, QUIC4, b"question"));
+    film.show(reply(last, "10.0.2.1:443", b"answer"));
+    film.show(datagram(last, QUIC4, b"next question"));
+}
+
 pub fn a_conversation_is_kept_for_two_minutes_without_a_packet(film: &mut Film) {
+    // Half of the table is for connections, half for conversations.
+    for last in [8, 9] {
+        opened(film, last);
+    }
     for last in [1, 2] {
-        film.show(datagram(last, QUIC4, b"question"));
-        film.show(reply(last, "10.0.2.1:443", b"answer"));
-        film.show(datagram(last, QUIC4, b"next question"));
+        conversation(film, last);
     }
     film.at_ms(119 * SECOND);
     film.show(datagram(3, QUIC4, b"a second too early"));
@@ -124,6 +133,38 @@ pub fn a_conversation_is_kept_for_two_minutes_without_a_packet(film: &mut Film) 
     film.at_ms(121 * SECOND);
     film.show(datagram(4, QUIC4, b"the first gives way"));
     film.show(datagram(2, QUIC4, b"the second does not"));
+}
+
+pub fn conversations_beyond_half_of_the_table_make_way_after_seconds(film: &mut Film) {
+    for last in [1, 2, 3] {
+        conversation(film, last);
+        film.wait_ms(SECOND);
+    }
+    // The third has sent just now, the first three seconds ago.
+    film.show(datagram(4, QUIC4, b"nothing has been idle for ten seconds"));
+    // The client of a complete handshake has proved more than who sends datagrams.
+    let mut talk = opened(film, 5);
+    film.show(talk.client("PA", b"in the place of the first conversation"));
+    film.show(datagram(2, QUIC4, b"the second goes on"));
+    film.show(datagram(6, QUIC4, b"still too early"));
+    film.at_ms(20 * SECOND);
+    film.show(datagram(7, QUIC4, b"in the place of the third"));
+}
+
+pub fn busy_datagrams_stay_and_what_is_new_is_refused(film: &mut Film) {
+    for _ in 0..2 {
+        for last in [1, 2] {
+            film.show(datagram(last, QUIC4, b"stream"));
+        }
+    }
+    film.show(datagram(3, QUIC4, b"both were busy"));
+    film.wait_ms(SECOND);
+    for last in [1, 2] {
+        film.show(datagram(last, QUIC4, b"stream"));
+    }
+    film.show(datagram(4, QUIC4, b"both are busy still"));
+    film.show(datagram(5, QUIC4, b"nothing came since: the first gives way"));
+    film.show(datagram(2, QUIC4, b"stream"));
 }
 
 pub fn idle_established_flows_give_way_the_idlest_first(film: &mut Film) {

@@ -14,15 +14,25 @@ const SOURCE: &str = "10.0.9.1:5000";
 
 pub fn full_nat_gives_each_flow_a_port_of_its_own(film: &mut Film) {
     // Four ports for five clients with the same port.
-    for last in 1..=5 {
-        film.show(udp(at(&format!("198.51.100.{last}:40000")), at(DNS4), b"question"));
+    for (last, port) in [(1, 5003), (2, 5001), (3, 5002), (4, 5000)] {
+        let client = format!("198.51.100.{last}:40000");
+        film.show(udp(at(&client), at(DNS4), b"question"));
+        goes_on(film, &client, DNS4, ("10.0.2.1:53", &format!("10.0.9.1:{port}")));
     }
+    film.show(udp(at("198.51.100.5:40000"), at(DNS4), b"question"));
     // Another protocol has its own ports.
     film.show(tcp(at("198.51.100.9:40000"), at(WEB4), "S", 1, 0, b""));
 }
 
+/// A client sends again after an answer: its flow keeps its port.
+fn goes_on(film: &mut Film, client: &str, service: &str, (server, source): (&str, &str)) {
+    film.show(udp(at(server), at(source), b"answer"));
+    film.show(udp(at(client), at(service), b"next question"));
+}
+
 pub fn who_finds_no_port_is_told_that_it_is_prohibited(film: &mut Film) {
     film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"question"));
+    goes_on(film, "198.51.100.1:40000", DNS4, ("10.0.2.1:53", SOURCE));
     film.show(udp(at("198.51.100.2:40000"), at(DNS4), b"question"));
     film.show(udp(at("198.51.100.1:40000"), at(DNS4), b"the first goes on"));
 }
@@ -47,6 +57,9 @@ pub fn two_servers_share_a_source_port(film: &mut Film) {
     // The servers' addresses tell the answers apart.
     film.show(udp(at("10.0.2.2:53"), at(SOURCE), b"from dns-2"));
     film.show(udp(at("10.0.2.1:53"), at(SOURCE), b"from dns-1"));
+    for client in [one, other] {
+        film.show(udp(at(client), at(DNS4), b"next question"));
+    }
     // So do those in a quote.
     let seen = udp(at(SOURCE), at("10.0.2.2:53"), b"to dns-2");
     film.show(error("10.0.2.2", "10.0.9.1", (3, 3), &seen));
@@ -58,6 +71,7 @@ pub fn a_resting_port_serves_another_server(film: &mut Film) {
     // Its flow ends after 300 s, and its port rests for another 120 s.
     film.at_ms(419_000);
     film.show(udp(at("198.51.100.2:40000"), at(QUIC4), b"to quic-2"));
+    goes_on(film, "198.51.100.2:40000", QUIC4, ("10.0.2.2:443", SOURCE));
     film.show(udp(at("198.51.100.3:40000"), at(QUIC4), b"a second too early"));
     film.at_ms(422_000);
     film.show(udp(at("198.51.100.4:40000"), at(QUIC4), b"to quic-1 again"));
@@ -83,11 +97,33 @@ pub fn half_open_flows_have_at_most_half_of_the_ports(film: &mut Film) {
     film.show(tcp(at(other), at(WEB4), "PA", 2001, 6001, b"goes on"));
 }
 
+pub fn datagrams_without_a_conversation_have_at_most_half_of_the_ports(film: &mut Film) {
+    let one = "198.51.100.1:40000";
+    // One of the two ports is that of a conversation.
+    film.show(udp(at(one), at(DNS4), b"question"));
+    goes_on(film, one, DNS4, ("10.0.2.1:53", "10.0.9.1:5001"));
+    // Single datagrams have the other: the oldest gives way.
+    for last in 1..=3 {
+        film.show(udp(at(&format!("203.0.113.{last}:40000")), at(DNS4), b"spoofed"));
+    }
+    film.show(udp(at("10.0.2.1:53"), at(SOURCE), b"to the last of them"));
+    film.show(udp(at(one), at(DNS4), b"goes on"));
+    // Another client has its answer in time, and goes on too.
+    let other = "198.51.100.2:40000";
+    film.show(udp(at(other), at(DNS4), b"question"));
+    goes_on(film, other, DNS4, ("10.0.2.1:53", SOURCE));
+    // Now both ports are those of conversations, and nobody takes them.
+    film.show(udp(at("203.0.113.4:40000"), at(DNS4), b"spoofed"));
+    film.show(udp(at(other), at(DNS4), b"goes on"));
+}
+
 pub fn a_source_port_keeps_parity_and_range_where_that_is_asked_for(film: &mut Film) {
     // The pool has 1022 to 1025: one of each kind.
-    for port in [53, 54, 40_000, 40_001, 55] {
+    for port in [53, 54, 40_000, 40_001] {
         film.show(udp(at(&format!("198.51.100.1:{port}")), at(DNS4), b"question"));
     }
+    goes_on(film, "198.51.100.1:53", DNS4, ("10.0.2.1:53", "10.0.9.1:1023"));
+    film.show(udp(at("198.51.100.1:55"), at(DNS4), b"question"));
 }
 
 pub fn a_client_has_one_source_address(film: &mut Film) {

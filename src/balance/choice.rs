@@ -14,24 +14,27 @@ use super::standings::Standings;
 use crate::rng::mix;
 use crate::time::Instant;
 
-/// The state of a base's algorithm, which all services of the base share.
+/// The state of a base's algorithm, which all services of the base share. What each pick reads begins in its first cache
+/// line.
 #[derive(Debug, Clone)]
+#[repr(C, align(64))]
 pub(super) struct Choice {
-    /// For IPv4 and IPv6 clients.
-    pub(super) families: [Family; 2],
     /// Whether the weights must be recomputed before the next pick.
     pub(super) stale: bool,
     /// Whether both families have the same candidates: then the first family's algorithm picks for both.
     pub(super) as_one: bool,
+    /// For IPv4 and IPv6 clients.
+    pub(super) families: [Family; 2],
 }
 
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(super) struct Family {
+    pub(super) picker: Picker,
     /// Weights of all usable servers.
     pub(super) usable: Vec<u32>,
     /// Weights in the rank that serves.
     pub(super) weights: Vec<u32>,
-    pub(super) picker: Picker,
 }
 
 /// Returns the seed of a service's own.

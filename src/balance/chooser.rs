@@ -6,7 +6,7 @@ use super::choice::Choice;
 use super::picker::{Own, Picker};
 use super::resource_usage::Usage;
 use super::roster::Roster;
-use super::settings::Stickiness;
+use super::settings::{Algorithm, Stickiness};
 use super::standings::{News, Standings};
 use super::{Pick, PickedBy};
 use crate::flow::{Key, Slot, Sticky};
@@ -24,6 +24,22 @@ pub(super) struct Load {
     proven: u32,
     /// Flows that it had at its last report, and flows assigned to it since.
     reported: (u32, u32),
+}
+
+/// What an algorithm has to be told of each flow. Most need nothing of it, and then it is not touched.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    /// The load of the flow's server.
+    load: bool,
+    /// That the flow was opened.
+    opened: bool,
+}
+
+impl Told {
+    fn new(algorithm: Algorithm) -> Told {
+        let load = matches!(algorithm, Algorithm::LeastConnections | Algorithm::ResourceUsage);
+        Told { load, opened: algorithm == Algorithm::ConnectionRate }
+    }
 }
 
 /// A group whose weights or window must be brought up to date before a choice ([`Chooser::refresh`]).
@@ -109,6 +125,8 @@ pub struct Chooser {
     loads: Vec<Load>,
     /// By base.
     choices: Vec<Choice>,
+    /// By base: what its algorithm has to be told of each flow.
+    told: Vec<Told>,
     /// By group, for IPv4 and IPv6 clients.
     own: Vec<[Own; 2]>,
     /// By group of services that share sticky slots.
@@ -131,6 +149,7 @@ impl Chooser {
             loads: vec![Load::default(); roster.servers().len()],
             own: (0..roster.groups()).map(own).collect(),
             choices,
+            told: roster.bases().iter().map(|base| Told::new(base.algorithm)).collect(),
             sticky,
             seen: 0,
         }
@@ -202,9 +221,9 @@ impl Chooser {
 
     /// Updates the algorithms after a server's load has changed.
     fn load_changed(&mut self, roster: &Roster, standings: &Standings, server: ServerId) {
-        let Chooser { choices, loads, .. } = self;
+        let Chooser { choices, loads, told, .. } = self;
         let (flows, usage) = (loads[server.0 as usize].flows, || usage(loads, standings, server));
-        for (base, place) in roster.members(server) {
+        for (base, place) in roster.members(server).filter(|(base, _)| told[*base as usize].load) {
             for family in &mut choices[base as usize].families {
                 family.picker.load_changed(place as usize, flows, usage);
             }
@@ -270,7 +289,7 @@ impl Chooser {
         load.flows += 1;
         load.reported.1 += 1;
         let within = if by == PickedBy::LastResort { roster.last_resort(service.0) } else { Some(service.0) };
-        let within = within.map(|group| roster.base(group));
+        let within = within.map(|group| roster.base(group)).filter(|base| self.told[*base as usize].opened);
         if let Some((within, place)) = within.and_then(|base| Some((base, roster.place(base, server)?))) {
             for family in &mut self.choices[within as usize].families {
                 family.picker.opened(now, place);
@@ -400,7 +419,8 @@ impl<'c> View<'c> {
         let choice = self.choice(base);
         !choice.stale
             && choice.leads(self.own(group))
-            && choice.families.iter().all(|family| family.picker.is_current(ask.now))
+            && (!self.chooser.told[base as usize].opened
+                || choice.families.iter().all(|family| family.picker.is_current(ask.now)))
             && !self.overlay.is_some_and(is_behind)
     }
 
@@ -442,7 +462,7 @@ impl<'c> View<'c> {
     pub(super) fn is_full(&self, roster: &Roster, server: ServerId) -> bool {
         let ended = self.overlay.and_then(|overlay| overlay.ended) == Some((server, true));
         let proven = self.chooser.proven_flows(server) - u32::from(ended);
-        roster.server(server).max_flows.is_some_and(|most| proven >= most)
+        roster.max_flows(server).is_some_and(|most| proven >= most)
     }
 
     /// Returns whether a server is not proposed. As long as there are others, that is also the case if it will have
@@ -450,7 +470,7 @@ impl<'c> View<'c> {
     /// that have room for it, and a flood of spoofed ones takes no room away.
     pub(super) fn refuses(&self, roster: &Roster, server: ServerId, counting: Counting, tried: &[ServerId]) -> bool {
         let full = match counting {
-            Counting::All => roster.server(server).max_flows.is_some_and(|most| self.flows(server) >= most),
+            Counting::All => roster.max_flows(server).is_some_and(|most| self.flows(server) >= most),
             Counting::Proven => self.is_full(roster, server),
         };
         full || tried.contains(&server)

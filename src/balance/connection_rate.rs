@@ -2,8 +2,8 @@
 //! eighth.
 
 use super::least_connections::share;
-use super::tournament::Tournament;
 use crate::time::{Duration, Instant};
+use crate::tournament::Tournament;
 
 /// Parts per window.
 const PARTS: usize = 8;

@@ -1,6 +1,6 @@
 //! Least connections: picks the server with the fewest flows for its weight, counting the new one.
 
-use super::tournament::Tournament;
+use crate::tournament::Tournament;
 
 /// Flows divided by weight.
 #[derive(Debug, Clone)]

@@ -2,8 +2,8 @@
 //! counts as the average of the others.
 
 use super::least_connections::share;
-use super::tournament::Tournament;
 use crate::time::Duration;
+use crate::tournament::Tournament;
 
 /// Smoothed round trips divided by weight.
 #[derive(Debug, Clone)]

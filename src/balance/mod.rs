@@ -24,7 +24,6 @@ mod server;
 mod settings;
 mod source_hash;
 mod standings;
-mod tournament;
 mod two_choices;
 
 #[cfg(test)]

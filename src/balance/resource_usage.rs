@@ -6,7 +6,7 @@
 use super::least_connections::share;
 use super::round_robin::{Position, Schedule};
 use super::server::STEPS;
-use super::tournament::Tournament;
+use crate::tournament::Tournament;
 
 /// A server's last report, and the flows since then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

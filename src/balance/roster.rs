@@ -4,11 +4,11 @@
 
 use super::priority;
 use super::settings::{
-    Algorithm, LastResort, OnDown, Passive, PoolSettings, Prefixes, Protocol, ServerSettings, ServiceSettings,
+    Algorithm, LastResort, OnDown, Passive, PoolSettings, Prefixes, Protocol, ServerSettings, ServiceSettings, reached,
 };
 use crate::ids::{PoolId, ServerId, ServiceId};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The servers that one algorithm chooses among, whichever services ask: everything that is equal for all services of
 /// one pool with the same algorithm. Thus state by service and server exists nowhere.
@@ -58,6 +58,17 @@ impl Kind {
     }
 }
 
+/// What a new flow needs to know of its server, in one cache line.
+#[derive(Debug, Clone, PartialEq)]
+#[repr(align(64))]
+struct Home {
+    addresses: (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    port: Option<u16>,
+    max_flows: Option<u32>,
+    /// The pool that lists it, and its place there; a removed server is in none.
+    place: Option<(u32, u32)>,
+}
+
 /// Services, pools and servers as configured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Roster {
@@ -70,10 +81,11 @@ pub struct Roster {
     groups: Vec<(u32, u32)>,
     /// By service: the group of its last resort.
     last_resorts: Vec<Option<u32>>,
-    /// By server: the pool that lists it, and its place there; a removed server is in none.
-    homes: Vec<Option<(u32, u32)>>,
-    /// By pool.
-    bases_of: Vec<Vec<u32>>,
+    /// By server.
+    homes: Vec<Home>,
+    /// By pool: where its bases begin in the next list, and where they end.
+    bases_of: Vec<(u32, u32)>,
+    by_pool: Vec<u32>,
     resets_tcp: bool,
 }
 
@@ -110,14 +122,26 @@ impl Roster {
                 groups.push((base(service, Algorithm::RoundRobin, id), service.0));
             }
         }
-        let mut homes = vec![None; servers.len()];
+        let home = |server: &ServerSettings| Home {
+            addresses: (server.v4, server.v6),
+            port: server.port,
+            max_flows: server.max_flows,
+            place: None,
+        };
+        let mut homes: Vec<Home> = servers.iter().map(home).collect();
         for (at, pool) in (0..).zip(pools) {
             for (place, server) in (0..).zip(&pool.servers) {
-                debug_assert_eq!(homes[server.0 as usize], None, "a server is in one pool");
-                homes[server.0 as usize] = Some((at, place));
+                debug_assert_eq!(homes[server.0 as usize].place, None, "a server is in one pool");
+                homes[server.0 as usize].place = Some((at, place));
             }
         }
+        let ends = bases_of.iter().scan(0, |end, bases| {
+            *end += bases.len() as u32;
+            Some((*end - bases.len() as u32, *end))
+        });
         Roster {
+            bases_of: ends.collect(),
+            by_pool: bases_of.concat(),
             resets_tcp: services.iter().any(|service| service.on_down(Protocol::Tcp) == OnDown::Reset),
             passive: servers.iter().map(|server| pools[server.pool.0 as usize].passive.clone()).collect(),
             services: services.to_vec(),
@@ -126,7 +150,6 @@ impl Roster {
             groups,
             last_resorts,
             homes,
-            bases_of,
         }
     }
 
@@ -170,8 +193,9 @@ impl Roster {
     /// Returns the server address for flows of a service whose clients use this family, and the server port for flows
     /// to `service_port`; none if the server has no address for them.
     pub fn endpoint(&self, service: ServiceId, server: ServerId, v6: bool, service_port: u16) -> Option<(IpAddr, u16)> {
-        let server = self.server(server);
-        Some((self.service(service).reach(server, v6)?, server.port.unwrap_or(service_port)))
+        let server = &self.homes[server.0 as usize];
+        let address = reached(server.addresses, v6, self.service(service).across())?;
+        Some((address, server.port.unwrap_or(service_port)))
     }
 
     /// Returns the servers that may hold flows of a service: those of its pool, then those of its last resort.
@@ -214,14 +238,21 @@ impl Roster {
     /// Returns the bases that a server belongs to, and its place in each.
     #[inline]
     pub(super) fn members(&self, server: ServerId) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let homes = self.homes[server.0 as usize].iter(); // at most one
-        homes.flat_map(|(pool, place)| self.bases_of[*pool as usize].iter().map(|base| (*base, *place)))
+        let (pool, place) = self.homes[server.0 as usize].place.unzip();
+        let (begin, end) = pool.map_or((0, 0), |pool| self.bases_of[pool as usize]);
+        self.by_pool[begin as usize..end as usize].iter().copied().zip(std::iter::repeat(place.unwrap_or(0)))
     }
 
     /// Returns a server's place in a base.
     pub(super) fn place(&self, base: u32, server: ServerId) -> Option<usize> {
         let pool = self.bases[base as usize].pool.0;
-        self.homes[server.0 as usize].iter().find(|(of, _)| *of == pool).map(|(_, place)| *place as usize)
+        self.homes[server.0 as usize].place.filter(|(of, _)| *of == pool).map(|(_, place)| place as usize)
+    }
+
+    /// Returns how many flows a server may have at a time.
+    #[inline]
+    pub(super) fn max_flows(&self, server: ServerId) -> Option<u32> {
+        self.homes[server.0 as usize].max_flows
     }
 }
 

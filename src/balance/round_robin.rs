@@ -6,7 +6,7 @@
 //! nothing but its [`Position`]. A server that comes back has its old seat. One that refuses a flow waits for its next
 //! turn: turns do not accumulate.
 
-use super::tournament::Tournament;
+use crate::tournament::Tournament;
 use std::collections::BTreeMap;
 
 /// A round: the time in which a server has as many turns as its weight.

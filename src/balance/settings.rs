@@ -381,7 +381,16 @@ impl ServiceSettings {
 /// Returns the address of a server for clients of one family; `across` are the families of a NAT pool that gives the
 /// source of all flows.
 pub fn reached_address(server: &ServerSettings, v6: bool, across: Option<[bool; 2]>) -> Option<IpAddr> {
-    let of = |v6: bool| if v6 { server.v6.map(IpAddr::V6) } else { server.v4.map(IpAddr::V4) };
+    reached((server.v4, server.v6), v6, across)
+}
+
+/// Returns the same for a server of these addresses.
+pub(super) fn reached(
+    (v4_of_it, v6_of_it): (Option<Ipv4Addr>, Option<Ipv6Addr>),
+    v6: bool,
+    across: Option<[bool; 2]>,
+) -> Option<IpAddr> {
+    let of = |v6: bool| if v6 { v6_of_it.map(IpAddr::V6) } else { v4_of_it.map(IpAddr::V4) };
     match across {
         Some(families) => [v6, !v6].into_iter().filter(|family| families[usize::from(*family)]).find_map(of),
         None => of(v6),

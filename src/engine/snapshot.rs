@@ -64,7 +64,7 @@ pub struct NatRow {
     pub protocol: Protocol,
     /// Ports in use by flows, towards all servers.
     pub used: u32,
-    /// Those of `used` whose flow has not completed its handshake.
+    /// Those of `used` whose flow has not completed its handshake; of datagrams, those that are no conversation yet.
     pub half_open: u32,
     /// Ports that were released and rest before they are assigned again, towards all servers.
     pub resting: u32,

@@ -5,7 +5,7 @@ use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::config::Settings;
 use crate::flow::TableSettings;
 use crate::ids::{PoolId, ServerId};
-use crate::packet::Protocol;
+use crate::packet::{Addresses, Meta, Protocol, Transport, parse};
 use crate::time::Instant;
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 
@@ -72,4 +72,22 @@ pub(super) fn bytes(builder: PacketBuilderStep<TcpHeader>, payload: &[u8]) -> Ve
 /// Returns a TCP segment over IPv4.
 pub(super) fn tcp(src: [u8; 4], src_port: u16, dst: [u8; 4], dst_port: u16, seq: u32) -> PacketBuilderStep<TcpHeader> {
     PacketBuilder::ipv4(src, dst, 64).tcp(src_port, dst_port, seq, 1000)
+}
+
+/// Opens a flow by an IPv4 datagram, has its server answer, and the client send again: it is a conversation.
+pub(super) fn converse(engine: &mut super::Engine, now: Instant, query: &[u8]) {
+    let mut there = query.to_vec();
+    assert!(matches!(engine.handle_packet(now, &mut there, Meta::default()), Verdict::Forward { .. }));
+    let parsed = parse(&there).unwrap();
+    let (Addresses::V4 { src, dst }, Transport::Udp { src: src_port, dst: dst_port, .. }) =
+        (parsed.addresses, parsed.transport)
+    else {
+        panic!("{parsed:?}");
+    };
+    let mut back = Vec::new();
+    let answer = PacketBuilder::ipv4(dst.to_be_bytes(), src.to_be_bytes(), 60).udp(dst_port, src_port);
+    answer.write(&mut back, b"answer").unwrap();
+    for packet in [&mut back, &mut query.to_vec()] {
+        assert!(matches!(engine.handle_packet(now, packet, Meta::default()), Verdict::Forward { .. }));
+    }
 }

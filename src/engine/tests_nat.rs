@@ -1,6 +1,6 @@
 //! Tests of full NAT, hairpin and translation between the families.
 
-use super::testing::{at, bytes, settings, tcp};
+use super::testing::{at, bytes, converse, settings, tcp};
 use super::*;
 use crate::balance::Nat;
 use crate::config::NoRoom;
@@ -161,7 +161,7 @@ fn an_exhausted_nat_pool_is_reported_to_the_client_as_configured() {
         };
         // Two ports towards each of the two servers.
         for port in 1..=4 {
-            through(&mut engine, at(1), &query(port));
+            converse(&mut engine, at(1), &query(port));
         }
         let mut further = query(5);
         let verdict = engine.handle_packet(at(1), &mut further, Meta::default());

@@ -327,8 +327,8 @@ impl fmt::Display for Event {
             ),
             Event::Full { what: Short::Ports, max } => write!(
                 f,
-                "half-open flows have half of the NAT ports to a server ({max} ports, perhaps a SYN flood): the oldest \
-                 give way; add addresses to the NAT pool"
+                "half-open and brief flows have half of the NAT ports to a server ({max} ports, perhaps a flood): the \
+                 oldest give way; add addresses to the NAT pool"
             ),
             Event::Relieved { what, for_ms, gave_way, refused } => {
                 let text = what.text();
@@ -382,7 +382,7 @@ crate::words::words! {
         Table = "table",
         /// The store of half-open flows.
         HalfOpen = "half-open",
-        /// The NAT ports of half-open flows to one server: half of those that a flow may get.
+        /// The NAT ports of half-open and brief flows to one server: half of those that a flow may get.
         Ports = "nat-ports",
     }
 }
@@ -393,7 +393,7 @@ impl Short {
         match self {
             Short::Table => "the flow table",
             Short::HalfOpen => "the store of half-open flows",
-            Short::Ports => "the half of the NAT ports to a server that half-open flows may have",
+            Short::Ports => "the half of the NAT ports to a server that half-open and brief flows may have",
         }
     }
 }

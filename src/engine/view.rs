@@ -137,7 +137,7 @@ impl Engine {
                 address: usage.address,
                 protocol: usage.protocol,
                 used: usage.used,
-                half_open: usage.half_open,
+                half_open: usage.tentative,
                 resting: usage.resting,
                 servers: usage.endpoints,
                 fullest_server: usage.fullest.map(|server| SocketAddr::new(server.address, server.port)),

@@ -35,15 +35,15 @@ fn connections(mut case: Case, count: u16) -> Case {
 fn crowded(reason: Reason, priority: &str, used: u16) -> Case {
     let config = CONFIG.replace("max = 100", "max = 10").replace(
         "pool = \"web\"\n[[service]]",
-        &format!("pool = \"web\"\npriority = \"{priority}\"\n[[service]]\nname = \"vip\"\nlisten = \"192.0.2.80:443/udp\"\npool = \"vip\"\npriority = \"high\"\n[[service]]"),
+        &format!("pool = \"web\"\npriority = \"{priority}\"\n[[service]]\nname = \"vip\"\nlisten = \"192.0.2.80:443/tcp\"\npool = \"vip\"\npriority = \"high\"\n[[service]]"),
     );
     let pool = "[[pool]]\nname = \"vip\"\nserver = [{ name = \"vip-1\", address = \"10.0.2.9\", port = 8080 }]\n";
     let mut case = Case::with(Shows::Drop(reason), &format!("{config}\n{pool}"));
-    // Conversations: other datagrams would give way.
+    // Connections: most datagrams would give way.
     for port in 1..=used {
-        let asks = format!("udp 198.51.100.9:{port} -> 192.0.2.80:443 len 8");
-        let answers = format!("udp 10.0.2.9:8080 -> 198.51.100.9:{port} len 8");
-        case = case.packet(&asks).packet(&answers).packet(&asks);
+        let asks = format!("tcp 198.51.100.9:{port} -> 192.0.2.80:443");
+        let answers = format!("tcp 10.0.2.9:8080 -> 198.51.100.9:{port} syn ack seq 500 ack 1");
+        case = case.packet(&asks).packet(&answers).packet(&format!("{asks} ack seq 1 ack 501"));
     }
     case.packet(TCP)
 }

@@ -84,7 +84,7 @@ impl Flow {
             TimeoutState::Closing | TimeoutState::Reset => Class::Over,
             TimeoutState::Established => Class::Settled,
             TimeoutState::Opening => Class::Brief,
-            _ if self.proven => Class::Settled,
+            _ if self.proven => Class::Conversing,
             _ => Class::Brief,
         }
     }
@@ -154,9 +154,11 @@ impl Flows {
         of(Side::Client).or_else(|| of(Side::Server))
     }
 
-    /// Returns the number of settled flows in the table.
+    /// Returns the number of flows in the table that do not give way to any other: all settled ones, and conversations
+    /// as far as they have no more than half of the table.
     pub fn fill(&self) -> usize {
-        self.all.iter().filter(|flow| !flow.half_open && flow.class() == Class::Settled).count()
+        let count = |class| self.all.iter().filter(|flow| flow.class() == class).count();
+        count(Class::Settled) + count(Class::Conversing).min(self.most / 2)
     }
 
     /// Returns the number of half-open flows, or of those in the table.

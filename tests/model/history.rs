@@ -120,15 +120,25 @@ impl History {
 
     fn compare_answers(&self, bytes: &[u8], real: &Answer, model: &Answer) {
         self.agree("the verdict", &real.fate, &model.fate);
-        let same = match wire::read(bytes) {
-            // An incorrect checksum may be written as 0x0000 or 0xffff with the same error.
-            Read::Packet(packet) if !packet.sum_is_right(bytes) => craft::same(&real.bytes, &model.bytes, &packet),
-            _ => real.bytes == model.bytes,
+        let wrong = match wire::read(bytes) {
+            Read::Packet(packet) if !packet.sum_is_right(bytes) => Some(packet),
+            _ => None,
         };
-        if !same {
+        // An incorrect checksum may be written as 0x0000 or 0xffff with the same error.
+        let same = |real: &[u8], model: &[u8]| match &wrong {
+            Some(packet) => craft::same(real, model, packet),
+            None => real == model,
+        };
+        if !same(&real.bytes, &model.bytes) {
             self.disagree("the bytes", &hex(slice::from_ref(&real.bytes)), &hex(slice::from_ref(&model.bytes)));
         }
-        self.agree("the packets that the engine originates", &hex(&real.sent), &hex(&model.sent));
+        // If the packet is cut, its first fragment has its checksum.
+        let cut = matches!(real.fate, Fate::Translated { cut: true, .. });
+        let pairs = || real.sent.iter().zip(&model.sent);
+        let agree = real.sent.len() == model.sent.len() && pairs().all(|(a, b)| a == b || cut && same(a, b));
+        if !agree {
+            self.disagree("the packets that the engine originates", &hex(&real.sent), &hex(&model.sent));
+        }
         self.agree_on_events(&real.events, &model.events);
     }
 

@@ -136,7 +136,6 @@ impl Model {
             flow.tcp.forget();
         } else if was_half_open {
             self.events.push(Event::FlowEstablished { was: HALF_OPEN, id: NOWHERE });
-            self.established(place);
         }
         let Flow { protocol, half_open, state, proven, .. } = self.flows.all[place];
         let open = matches!(state, TimeoutState::Established | TimeoutState::Closing);

@@ -260,7 +260,8 @@ impl Model {
         let mut place = place;
         if self.proves(place, from, track.1) && self.fits(arrival, place, from) {
             let half_open = self.flows.all[place].half_open;
-            let fits = self.may_prove(place).and_then(|()| if half_open { self.make_room(now, false) } else { Ok(()) });
+            let fits =
+                self.may_prove(place).and_then(|()| if half_open { self.make_room(now, false, true) } else { Ok(()) });
             if let Err(reason) = fits {
                 self.seen(if half_open { "a handshake refused" } else { "a conversation refused" });
                 self.seen(&format!("refused late: {}", reason.name()));

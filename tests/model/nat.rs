@@ -14,7 +14,7 @@ struct Port {
     protocol: Protocol,
     server: SocketAddr,
     port: u16,
-    /// Whether its flow has not completed its handshake.
+    /// Whether its flow has not completed its handshake, or is not a conversation of datagrams.
     half_open: bool,
     /// When its rest ends; none while a flow uses it.
     rests: Option<Instant>,
@@ -53,10 +53,6 @@ impl Wish {
     pub fn new(client: SocketAddr, protocol: Protocol, server_end: SocketAddr) -> Self {
         let port = if protocol == Protocol::Icmp { 0 } else { server_end.port() };
         Wish { client, protocol, server: SocketAddr::new(server_end.ip(), port) }
-    }
-
-    fn half_open(&self) -> bool {
-        self.protocol == Protocol::Tcp
     }
 
     fn v6(&self) -> bool {
@@ -98,24 +94,25 @@ impl Pool {
         self.ports.iter().filter(of).filter(|p| self.fits(wish, p.port))
     }
 
-    /// Returns whether a port of an address is free for a flow. Half-open flows have at most half of the ports that
-    /// fit.
+    /// Returns whether a port of an address is free for a new flow. Half-open flows have at most half of the ports that
+    /// fit, with those that rest after them; datagrams likewise until they are a conversation.
     fn is_free(&self, wish: &Wish, address: IpAddr, port: u16) -> bool {
         let fitting =
             (self.settings.first_port..=self.settings.last_port).filter(|port| self.fits(wish, *port)).count();
         let half_open = self.rivals(wish, address).filter(|p| p.half_open).count();
         self.fits(wish, port)
             && self.rivals(wish, address).all(|p| p.port != port)
-            && (!wish.half_open() || half_open < fitting - fitting / 2)
+            && (half_open < fitting - fitting / 2 || self.oldest(wish, address).is_none())
     }
 
     fn has_free(&self, wish: &Wish, address: IpAddr) -> bool {
         (self.settings.first_port..=self.settings.last_port).any(|port| self.is_free(wish, address, port))
     }
 
-    /// Returns the port that a new half-open flow takes from the oldest one if none is free.
+    /// Returns the port that a new flow takes from the oldest half-open one, or the oldest of datagrams that is no
+    /// conversation, if none is free.
     fn oldest(&self, wish: &Wish, address: IpAddr) -> Option<u16> {
-        self.rivals(wish, address).find(|p| p.half_open && wish.half_open()).map(|p| p.port)
+        self.rivals(wish, address).find(|p| p.half_open && p.rests.is_none()).map(|p| p.port)
     }
 
     /// Returns whether a new connection may take the port of one that is over, of those in `over`: as long as half-open
@@ -124,7 +121,7 @@ impl Pool {
         let ports = self.settings.first_port..=self.settings.last_port;
         let fitting = ports.filter(|port| self.fits(wish, *port)).count();
         let half_open = self.rivals(wish, address).filter(|p| p.half_open).count();
-        if !wish.half_open() || half_open >= fitting - fitting / 2 {
+        if wish.protocol != Protocol::Tcp || half_open >= fitting - fitting / 2 {
             return Vec::new();
         }
         let in_use = self.rivals(wish, address).filter(|p| p.rests.is_none());
@@ -217,7 +214,7 @@ impl Pool {
             return;
         }
         let (address, port, Wish { protocol, server, .. }) = (source.ip(), source.port(), *wish);
-        self.ports.push(Port { address, protocol, server, port, half_open: wish.half_open(), rests: None });
+        self.ports.push(Port { address, protocol, server, port, half_open: true, rests: None });
     }
 
     /// Returns any free source that a flow could use, for a choice of the engine that is never visible.
@@ -251,17 +248,19 @@ impl Pool {
         }
     }
 
-    /// Takes the source of a flow that is over, for another one.
+    /// Takes a source from its flow for another one: it does not rest.
     pub fn yields(&mut self, wish: &Wish, source: SocketAddr) {
         if let Some(place) = self.place(wish, source) {
             self.ports.remove(place);
         }
     }
 
-    /// Releases a flow's source; it rests for the pool's hold time, unless the flow never completed its handshake.
+    /// Releases a flow's source; it rests for the pool's hold time, unless the flow is TCP and never completed its
+    /// handshake.
     pub fn release(&mut self, now: Instant, wish: &Wish, source: SocketAddr) {
         let Some(place) = self.place(wish, source) else { return };
-        if !self.ports[place].half_open && !self.settings.hold.is_zero() {
+        let tracked = self.ports[place].protocol == Protocol::Tcp && self.ports[place].half_open;
+        if !tracked && !self.settings.hold.is_zero() {
             self.ports[place].rests = Some(now + self.settings.hold);
         } else {
             self.ports.remove(place);
@@ -276,7 +275,7 @@ impl Pool {
             let own = || self.ports.iter().filter(|p| (p.address, p.protocol) == (row.address, row.protocol));
             let held = own().filter(|port| port.rests.is_some()).count() as u32;
             let used = own().count() as u32 - held;
-            let half_open = own().filter(|port| port.half_open).count() as u32;
+            let half_open = own().filter(|port| port.half_open && port.rests.is_none()).count() as u32;
             let mut servers: Vec<SocketAddr> = own().map(|port| port.server).collect();
             servers.sort();
             servers.dedup();

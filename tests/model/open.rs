@@ -8,7 +8,7 @@ use super::tcp::Tracker;
 use super::wire::SYN;
 use equipoise::balance::{Algorithm, Nat, PickedBy};
 use equipoise::engine::{Ended, Event, Reason, Short};
-use equipoise::flow::{Class, TimeoutState};
+use equipoise::flow::TimeoutState;
 use equipoise::packet::Protocol;
 use equipoise::time::Instant;
 use std::net::SocketAddr;
@@ -48,7 +48,7 @@ impl Model {
                 }
                 self.end(now, other, Ended::Replaced);
                 if !same_store {
-                    self.make_room(now, half_open)?;
+                    self.make_room(now, half_open, false)?;
                 }
             } else if let Some((other, _)) = self.flows.find(protocol, end, source) {
                 if !replaces {
@@ -56,15 +56,20 @@ impl Model {
                     why = Reason::ReturnKeyTaken;
                     continue;
                 }
-                self.seen("half-open flow replaced for its port");
+                let protocol = protocol.name();
+                self.seen(&format!("{protocol} flow replaced for its port"));
                 let most = self.nat_pool(service, client).map_or(0, |pool| {
                     let (first, last) = (pool.settings.first_port, pool.settings.last_port);
                     (usize::from(last) - usize::from(first) + 1).div_ceil(2)
                 });
-                self.note_shortage(now, Short::Ports, Some(Class::HalfOpen), most);
+                let class = self.flows.all[other].class();
+                self.note_shortage(now, Short::Ports, Some(class), most);
+                if let Some(pool) = self.nat_pool(service, client) {
+                    pool.yields(&wish, source);
+                }
                 self.end_politely(now, other, Ended::Evicted);
             } else {
-                self.make_room(now, half_open)?;
+                self.make_room(now, half_open, false)?;
             }
             if let Some(pool) = self.nat_pool(service, client) {
                 pool.holds(&wish, source);
@@ -254,7 +259,7 @@ impl Model {
         if self.servers[server].is_full() { Err(Reason::ServerFlows) } else { Ok(()) }
     }
 
-    /// Records that the client of a flow has proved itself: only now the flow counts.
+    /// Records that the client of a flow has proved itself: only now the flow counts, and keeps its source.
     pub fn proven(&mut self, now: Instant, place: usize) {
         let Flow { service, server, rule, client, picked_by, created, .. } = self.flows.all[place];
         self.seen("a client proves itself");
@@ -267,12 +272,8 @@ impl Model {
         for what in slots.map(|slots| slots.proven(now, client.ip(), (server, era), created)).into_iter().flatten() {
             self.seen(what);
         }
-    }
-
-    /// Records that a flow has completed its handshake.
-    pub fn established(&mut self, place: usize) {
         let flow = &self.flows.all[place];
-        if let Nat::Full { pool, .. } = self.services[flow.service].settings.nat {
+        if let Nat::Full { pool, .. } = self.services[service].settings.nat {
             let wish = Wish::new(flow.client, flow.protocol, flow.server_end);
             self.pools[pool.0 as usize].established(&wish, flow.source);
         }

@@ -4,14 +4,18 @@ use super::flows::{Flow, Flows, ticks};
 use super::model::Model;
 use equipoise::engine::{Count, Ended, Event, PressureRow, Reason, Short};
 use equipoise::flow::Class;
-use equipoise::packet::Protocol;
 use equipoise::time::{Duration, Instant};
 
 /// A flow that is over has this long for what is still under way.
 const GRACE: Duration = Duration::from_secs(2);
-/// Established connections and conversations of datagrams give way after being idle for this long.
+/// Established connections and conversations of datagrams give way after being idle for this long, the latter as long as
+/// they have no more than half of the table.
 const IDLE: Duration = Duration::from_secs(300);
 const IDLE_DATAGRAMS: Duration = Duration::from_secs(120);
+/// Brief flows with packets, and conversations beyond half of the table, give way after being idle for this long: to any
+/// flow, and to one whose handshake is complete.
+const IDLE_TO_ANY: Duration = Duration::from_secs(10);
+const IDLE_TO_PROVEN: Duration = Duration::from_secs(1);
 /// So many of them per second.
 const SETTLED_RATE: u32 = 1000;
 /// So many flows of a queue are looked at.
@@ -58,7 +62,7 @@ impl Flows {
     }
 
     /// Chooses among those that can wait no longer, then the brief ones, then the idle ones, then those just over.
-    fn room(&self, now: Instant, half_open: bool, may_be_settled: bool) -> Room {
+    fn room(&self, now: Instant, half_open: bool, is_proven: bool, may_be_settled: bool) -> Room {
         if half_open {
             return Room { victim: self.in_order(Class::HalfOpen).first().copied(), passed_over: Vec::new() };
         }
@@ -71,32 +75,39 @@ impl Flows {
         if let Some(fresh) = brief.iter().position(|place| !self.all[*place].refreshed) {
             return Room { victim: Some(brief[fresh]), passed_over: brief[..fresh].to_vec() };
         }
-        if let Some(idlest) = self.idlest(now, brief.iter().copied()) {
-            brief.retain(|place| *place != idlest);
-            return Room { victim: Some(idlest), passed_over: brief };
-        }
-        let mut settled = self.in_order(Class::Settled);
-        settled.truncate(if may_be_settled { LOOKED_AT } else { 0 });
-        let is_idle = |place: &usize| {
-            let flow = &self.all[*place];
-            let limit = if flow.protocol == Protocol::Tcp { IDLE } else { IDLE_DATAGRAMS };
-            self.idle(now, flow) >= ticks(limit)
+        let short = if is_proven { IDLE_TO_PROVEN } else { IDLE_TO_ANY };
+        let idlest_for = |places: &[usize], span: Duration| {
+            self.idlest(now, places.iter().copied().filter(|place| self.idle(now, &self.all[*place]) >= ticks(span)))
         };
-        let idlest = self.idlest(now, settled.iter().copied().filter(is_idle));
-        settled.retain(|place| Some(*place) != idlest);
-        Room { victim: idlest.or(over), passed_over: settled }
+        let mut victim = idlest_for(&brief, short);
+        let mut looked_at = brief;
+        if victim.is_none() {
+            let mut conversing = self.in_order(Class::Conversing);
+            let are_many = conversing.len() > self.most / 2;
+            conversing.truncate(LOOKED_AT);
+            victim = idlest_for(&conversing, if are_many { short } else { IDLE_DATAGRAMS });
+            looked_at.extend(conversing);
+        }
+        if victim.is_none() && may_be_settled {
+            let mut settled = self.in_order(Class::Settled);
+            settled.truncate(LOOKED_AT);
+            victim = idlest_for(&settled, IDLE);
+            looked_at.extend(settled);
+        }
+        looked_at.retain(|place| Some(*place) != victim);
+        Room { victim: victim.or(over), passed_over: looked_at }
     }
 }
 
 impl Model {
     /// Makes room for a flow in the table or the store of half-open flows, if it is full.
-    pub fn make_room(&mut self, now: Instant, half_open: bool) -> Result<(), Reason> {
+    pub fn make_room(&mut self, now: Instant, half_open: bool, is_proven: bool) -> Result<(), Reason> {
         let most = if half_open { self.flows.most_half_open } else { self.flows.most };
         if self.flows.count(half_open) < most {
             return Ok(());
         }
         let may_be_settled = self.settled.clone().take(now, SETTLED_RATE, 0);
-        let room = self.flows.room(now, half_open, may_be_settled);
+        let room = self.flows.room(now, half_open, is_proven, may_be_settled);
         for place in &room.passed_over {
             self.flows.queue(*place);
         }
@@ -121,7 +132,10 @@ impl Model {
         let what = match class {
             Class::Over if idle < ticks(GRACE) => "over gives way within its grace".into(),
             Class::Brief if flow.refreshed => "the idlest of refreshed ones gives way".into(),
-            Class::Settled => format!("settled gives way: {}", flow.protocol.name()),
+            Class::Conversing if idle < ticks(IDLE_TO_ANY) => "conversation gives way to a handshake".into(),
+            Class::Conversing if idle < ticks(IDLE_DATAGRAMS) => "conversation gives way after seconds".into(),
+            Class::Conversing => format!("conversation gives way: {}", flow.protocol.name()),
+            Class::Settled => "settled gives way".into(),
             _ => format!("{} gives way", class.name()),
         };
         let state = format!("{} evicted", flow.state.name());

@@ -91,7 +91,7 @@ fn table(random: &mut Random) -> TableSettings {
     let timeouts = if patient { long } else { short };
     let other = Timeouts { opening: ms(1000), udp_one_way: ms(1000), established: ms(5000), ..timeouts };
     TableSettings {
-        max_flows: one_of(random, if patient { &[1, 2, 3, 5, 9, 20] } else { &[2, 5, 9, 10, 12, 40] }),
+        max_flows: one_of(random, if patient { &[1, 1, 1, 2, 2, 3, 5, 9, 20] } else { &[2, 5, 9, 10, 12, 40] }),
         max_half_open: one_of(random, &[1, 2, 5, 1000, 1000]),
         timeouts,
         profiles: vec![other],

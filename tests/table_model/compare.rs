@@ -3,7 +3,7 @@
 use super::keys;
 use super::random::Random;
 use super::world::{Flow, World, ticks};
-use equipoise::flow::{Class, Found, Key, Table, TimeoutState};
+use equipoise::flow::{Found, Key, Table, TimeoutState};
 use equipoise::packet::Side;
 
 impl World {
@@ -13,7 +13,9 @@ impl World {
         let half_open = (self.count(true) as u32, self.max_half_open as u32);
         assert_eq!((table.len() as usize, table.is_empty()), (self.count(false), self.flows.is_empty()));
         assert_eq!(table.half_open(), half_open);
-        assert_eq!(table.settled() as usize, self.in_order(Class::Settled).len());
+        let without = random.pick(&self.flows).map(|flow| (flow.id.index, flow.id));
+        assert_eq!(table.flows_that_stay(None) as usize, self.that_stay(None));
+        assert_eq!(table.flows_that_stay(without.map(|it| it.0)) as usize, self.that_stay(without.map(|it| it.1)));
         for state in TimeoutState::ALL {
             let count = self.flows.iter().filter(|flow| flow.state == state).count();
             assert_eq!(table.count(state) as usize, count, "{state:?}");

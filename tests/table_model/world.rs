@@ -36,7 +36,7 @@ impl Flow {
             _ if self.half_open => Class::HalfOpen,
             TimeoutState::Closing | TimeoutState::Reset => Class::Over,
             TimeoutState::Established => Class::Settled,
-            _ if self.conversation => Class::Settled,
+            _ if self.conversation => Class::Conversing,
             _ => Class::Brief,
         }
     }
@@ -133,7 +133,7 @@ impl World {
         if taken != [false; 2] {
             return self.note(format!("taken: {taken:?}"));
         }
-        let victim = match self.make_room(random, half_open) {
+        let victim = match self.make_room(random, half_open, false) {
             Err(()) => return,
             Ok(victim) => victim,
         };
@@ -222,7 +222,7 @@ impl World {
         }
         let was_half_open = self.flows[at].half_open;
         let leaves = was_half_open && track.leaves_half_open();
-        if leaves && self.make_room(random, false).is_err() {
+        if leaves && self.make_room(random, false, true).is_err() {
             return self.note("a handshake refused");
         }
         at = self.flows.iter().position(|flow| flow.id == id).expect("it does not give way to itself");
@@ -308,13 +308,16 @@ impl World {
             350..560 => self.datagram(random),
             560..810 => self.segment(random),
             810..830 if !self.flows.is_empty() => self.remove(random.below(self.flows.len() as u64) as usize),
-            830..838 => drop(self.give_way(random, false)),
-            838..841 => {
-                let seconds = *random.pick(&[0, 1, 121]).unwrap();
-                self.now = self.now + Duration::from_secs(seconds);
-                while self.give_way(random, false).is_some() {}
+            830..838 => {
+                let is_proven = random.per_mille(500);
+                self.give_way(random, false, is_proven);
             }
-            841..845 => drop(self.give_way(random, true)),
+            838..841 => {
+                let seconds = *random.pick(&[0, 1, 2, 11, 121]).unwrap();
+                self.now = self.now + Duration::from_secs(seconds);
+                while self.give_way(random, false, seconds == 0).is_some() {}
+            }
+            841..845 => drop(self.give_way(random, true, false)),
             845..930 => {
                 let millis = *random.pick(&[0, 1, 40, 66, 67, 68, 101, 500, 1000, 2000]).expect("a span");
                 self.now = self.now + Duration::from_millis(millis);

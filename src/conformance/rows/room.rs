@@ -143,18 +143,25 @@ pub(super) const TABLE: &[Row] = &[
         ],
     ),
     row(
-        "Table full: idle",
+        "Table full: conversing",
         "order 3",
-        "idle connections and conversations are next",
-        "TCP after 5 min, datagrams after 2 min; the idlest of 16, 1,000 per second",
+        "idle conversations of datagrams are next",
+        "after 2 min; beyond half of the table after 10 s, to a complete handshake after 1 s; the idlest of 16",
         &[
-            "idle-established-flows-give-way-the-idlest-first",
             "a-conversation-is-kept-for-two-minutes-without-a-packet",
+            "conversations-beyond-half-of-the-table-make-way-after-seconds",
         ],
     ),
     row(
-        "Table full: grace",
+        "Table full: idle",
         "order 4",
+        "idle connections are next",
+        "after 5 min; the idlest of 16, 1,000 per second",
+        &["idle-established-flows-give-way-the-idlest-first"],
+    ),
+    row(
+        "Table full: grace",
+        "order 5",
         "flows that closed a moment ago are last",
         "within 2 s",
         &["closing-flows-within-their-grace-give-way-last"],
@@ -167,7 +174,15 @@ pub(super) const TABLE: &[Row] = &[
         &[
             "a-full-table-refuses-what-is-new-and-keeps-what-is-established",
             "a-handshake-that-found-no-room-succeeds-when-the-client-sends-again",
+            "busy-datagrams-stay-and-what-is-new-is-refused",
         ],
+    ),
+    row(
+        "Ports: brief",
+        "-",
+        "spoofed datagrams do not exhaust what conversations need",
+        "half of the ports per server; the oldest without a conversation gives way",
+        &["datagrams-without-a-conversation-have-at-most-half-of-the-ports"],
     ),
     row(
         "Table full: reported",

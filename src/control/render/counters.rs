@@ -125,6 +125,7 @@ const fn class_text(class: Class) -> &'static str {
     match class {
         Class::Over => "gave way to another flow: closed or reset",
         Class::Brief => "gave way to another flow: datagrams that were no conversation",
+        Class::Conversing => "gave way to another flow: conversations of datagrams, idle",
         Class::Settled => "gave way to another flow: idle for minutes",
         Class::HalfOpen => "gave way to another SYN: the oldest whose handshake was incomplete",
     }
@@ -219,7 +220,7 @@ DEVICE  WHAT     MEANING
         let mut counters = counters();
         (counters.flows, counters.half_open) = (500_012, 500_000);
         (counters.states[0].count, counters.flows_ended[1].count) = (500_000, 7);
-        (counters.gave_way[0].count, counters.gave_way[3].count) = (2, 5);
+        (counters.gave_way[0].count, counters.gave_way[4].count) = (2, 5);
         let want = "\
   FLOWS  STATE               MEANING
      12  in the table        of 262,144 (0.0 %)

@@ -124,19 +124,19 @@ system     complete
 
     #[test]
     fn what_is_full_is_named_with_its_figures() {
-        let row = |of, for_ms, given: [u64; 4], refused| {
+        let row = |of, for_ms, given: [u64; 5], refused| {
             let gave_way = Class::ALL.into_iter().zip(given).map(|(kind, count)| Count { kind, count });
             PressureRow { of, for_ms, gave_way: gave_way.collect(), refused }
         };
         let rows = vec![
-            row(Short::Table, 245_000, [1_204, 30, 0, 0], 5),
-            row(Short::HalfOpen, 2_000, [0, 0, 0, 9_000_000], 0),
-            row(Short::Ports, 0, [0; 4], 1),
+            row(Short::Table, 245_000, [1_204, 30, 0, 0, 0], 5),
+            row(Short::HalfOpen, 2_000, [0, 0, 0, 0, 9_000_000], 0),
+            row(Short::Ports, 0, [0; 5], 1),
         ];
         let want = "\
 pressure   the flow table is full for 4m05s: 1,204 over, 30 brief flows gave way, 5 attempts refused
            the store of half-open flows is full for 2.0s: 9,000,000 half-open flows gave way, 0 attempts refused
-           the half of the NAT ports to a server that half-open flows may have is full for 0.0s: no flows gave way, 1 attempts refused
+           the half of the NAT ports to a server that half-open and brief flows may have is full for 0.0s: no flows gave way, 1 attempts refused
 system     complete
 ";
         let got = status_text(&status(rows));

@@ -91,9 +91,7 @@ impl Look<'_> {
 
     /// Returns the number of flows in the table that do not give way to any new flow.
     pub(in crate::engine) fn flows_that_stay(&self) -> u32 {
-        let table = self.table();
-        let ended = self.without().is_some_and(|slot| table.is_settled(slot));
-        table.settled() - u32::from(ended)
+        self.table().flows_that_stay(self.without())
     }
 
     /// Answers a new flow that no server can take, as its service specifies.

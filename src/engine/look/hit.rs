@@ -59,7 +59,7 @@ impl Look<'_> {
     fn prove(&self, arrival: &Arrival<'_>, hit: Hit, scratch: &mut Scratch) -> Step {
         scratch.opening.clear();
         let room = |opening: &mut Opening| match hit.leaves_half_open() {
-            true => self.make_room(arrival, false, opening),
+            true => self.make_room(arrival, false, true, opening),
             false => Ok(()),
         };
         let may = self.may_prove(hit.found.index, &mut scratch.opening);

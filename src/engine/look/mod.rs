@@ -104,9 +104,9 @@ impl<'a> Look<'a> {
             return Err(self.table().find_half_open(hash, &key));
         };
         let (flow, parsed) = (self.table().flow(found.index), &arrival.parsed);
-        let mtu = match found.side {
-            Side::Server => self.plan.client_mtu(),
-            Side::Client => self.standing.path_mtu(flow.server_id(), flow.server_is_v6()),
+        let fits = || match (found.side, self.plan.client_mtu()) {
+            (Side::Client, _) => self.standing.reaches(flow.server_id(), flow.server_is_v6(), arrival.size()),
+            (Side::Server, mtu) => mtu == 0 || arrival.size() <= usize::from(mtu),
         };
         let plain = arrival.hops() > 1
             && parsed.whole
@@ -115,7 +115,7 @@ impl<'a> Look<'a> {
             && flow.is_answered()
             && (flow.is_proven() || found.side == Side::Server && !matches!(parsed.transport, Transport::Tcp { .. }))
             && !flow.crosses()
-            && (mtu == 0 || arrival.size() <= usize::from(mtu));
+            && fits();
         if plain { Ok(found) } else { Err(Some(found)) }
     }
 

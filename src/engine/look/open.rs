@@ -6,7 +6,7 @@ use super::super::{Reason, Short};
 use super::hit::first_follow;
 use super::{Going, Look};
 use crate::balance::Pick;
-use crate::flow::{Class, Endpoint, GivenBack, Key, NO_POOL, NewFlow, Proposal, Room, Table};
+use crate::flow::{Class, Endpoint, GivenBack, Key, NO_POOL, NewFlow, Newcomer, Proposal, Room, Table};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, Transport, family};
 use std::net::IpAddr;
@@ -107,8 +107,9 @@ impl Look<'_> {
                             continue;
                         }
                         Some(other) => {
+                            let class = if Table::is_half_open(other.index) { Class::HalfOpen } else { Class::Brief };
                             scratch.opening.short = Some(Short::Ports);
-                            scratch.opening.room = Some(Room::of(other.index, Class::HalfOpen));
+                            scratch.opening.room = Some(Room::of(other.index, class));
                         }
                     }
                     return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch);
@@ -138,7 +139,7 @@ impl Look<'_> {
         // A flow that is replaced for its port leaves room, as does one of the same store that yields its key.
         let leaves = opening.yields.is_some_and(|other| Table::is_half_open(other) == half_open);
         if opening.room.is_none() && !leaves {
-            self.make_room(arrival, half_open, opening)?;
+            self.make_room(arrival, half_open, false, opening)?;
         }
         let new = NewFlow {
             client: *key,
@@ -155,11 +156,12 @@ impl Look<'_> {
         Ok(new)
     }
 
-    /// Decides what gives way for a flow where there is no room.
+    /// Decides what gives way for a flow where there is no room; `is_proven` says whether its handshake is complete.
     pub(super) fn make_room(
         &self,
         arrival: &Arrival<'_>,
         half_open: bool,
+        is_proven: bool,
         opening: &mut Opening,
     ) -> Result<(), Reason> {
         if !self.table().is_full(half_open, self.without()) {
@@ -167,7 +169,10 @@ impl Look<'_> {
         }
         let room = match half_open {
             true => self.table().room_for_half_open().unwrap_or_default(),
-            false => self.table().room(arrival.now, self.shard.pressure().may_take_settled(arrival.now)),
+            false => {
+                let may_take_settled = self.shard.pressure().may_take_settled(arrival.now);
+                self.table().room(arrival.now, Newcomer { is_proven, may_take_settled })
+            }
         };
         opening.room = Some(room);
         opening.short = Some(if half_open { Short::HalfOpen } else { Short::Table });
@@ -175,7 +180,7 @@ impl Look<'_> {
     }
 
     /// Returns the key of a server's replies to a client's packets, the NAT pool of the source, and whether the key is
-    /// that of a half-open flow to be replaced.
+    /// that of a flow to be replaced.
     fn answer_key(
         &self,
         arrival: &Arrival<'_>,
@@ -229,8 +234,10 @@ impl Look<'_> {
         let drawn = drawn.or_else(|| self.foresight.and_then(|foresight| foresight.draw.clone()));
         let mut draw = drawn.unwrap_or_else(|| pool.draw());
         let (from, to) = ((client.addresses.src(), client.src_port), (client.protocol, server));
+        // A TCP connection that is picked up in the middle has clients that may have been proven long ago.
         let half_open = begins_half_open(arrival);
-        let mut found = pool.propose(&mut draw, from, to, half_open, given_back).ok();
+        let is_tentative = half_open || client.protocol != Protocol::Tcp;
+        let mut found = pool.propose(&mut draw, from, to, is_tentative, given_back).ok();
         // Ports that have rested may be queued behind others that have.
         let waits = found.is_none() && is_due;
         if half_open && !waits && found.is_none_or(|found| found.replaces) {

@@ -9,7 +9,7 @@ use super::super::{Ended, Event, Forwarded, Short, Verdict};
 use super::Shard;
 use crate::balance::PickedBy;
 use crate::flow::{Found, Mapping, NewFlow, Track};
-use crate::ids::{FlowId, ServerId};
+use crate::ids::ServerId;
 use crate::packet::{Side, Transport, rewrite};
 use crate::time::{Duration, Instant};
 
@@ -107,8 +107,8 @@ impl Shard {
     fn follow(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, track: &Track) -> u32 {
         let (was, proven) = (self.table.id(index), self.table.is_proven(index));
         let index = self.table.follow(now, index, track);
-        if index != was.index {
-            self.established(was, index);
+        if index != was.index && self.reports_flows {
+            self.report(Event::FlowEstablished { was, id: self.table.id(index) });
         }
         self.note_proof(of, now, index, proven);
         index
@@ -122,7 +122,8 @@ impl Shard {
         }
     }
 
-    /// Records that a flow's client has proved itself: from here on the flow counts in limits.
+    /// Records that a flow's client has proved itself: from here on the flow counts in limits, and no new flow takes its
+    /// NAT port from it.
     #[cold]
     fn proven(&mut self, (plan, standing): (&Plan, &Standing), now: Instant, index: u32) {
         let flow = self.table.facts(index);
@@ -131,16 +132,8 @@ impl Shard {
         let of = (plan.roster(), standing.servers());
         self.chooser.proven(now, of, (flow.service, client), pick, flow.created);
         self.policy.proven(plan.rules(), flow.rule, client);
-    }
-
-    /// Records that the handshake of a flow is complete: no new flow takes its NAT port from it.
-    #[cold]
-    fn established(&mut self, was: FlowId, index: u32) {
-        if let Some(pool) = self.nat_pools.get_mut(usize::from(self.table.facts(index).nat_pool)) {
+        if let Some(pool) = self.nat_pools.get_mut(usize::from(flow.nat_pool)) {
             pool.established(&Mapping::of_replies(&self.table.key(index, Side::Server)));
-        }
-        if self.reports_flows {
-            self.report(Event::FlowEstablished { was, id: self.table.id(index) });
         }
     }
 
@@ -153,9 +146,9 @@ impl Shard {
 
     #[inline]
     fn count_at_server(&mut self, server: ServerId, side: Side, packets: u64, bytes: u64) {
-        let server = &mut self.servers[server.0 as usize];
-        server.packets[side as usize] += packets;
-        server.bytes[side as usize] += bytes;
+        let [all_packets, all_bytes] = &mut self.traffic[server.0 as usize].0[side as usize];
+        *all_packets += packets;
+        *all_bytes += bytes;
     }
 
     /// Creates a flow, and sends the packet that opens it on.
@@ -191,10 +184,10 @@ impl Shard {
     ) -> u32 {
         let index = self.table.insert(arrival.now, new);
         if let Some(pool) = self.nat_pools.get_mut(usize::from(new.nat_pool)) {
-            pool.take(&Mapping::of_replies(&new.server), new.half_open);
+            pool.take(&Mapping::of_replies(&new.server), new.is_tentative());
         }
         self.totals.opened += 1;
-        self.servers[new.server_id.0 as usize].flows_total += 1;
+        self.flows_total[new.server_id.0 as usize] += 1;
         let totals = &mut self.services[new.service.0 as usize];
         totals.flows += 1;
         totals.flows_total += 1;
@@ -259,6 +252,11 @@ impl Shard {
             self.report(Event::Full { what: short, max });
         }
         if let Some((victim, _)) = victim {
+            if short == Short::Ports
+                && let Some(pool) = self.nat_pools.get_mut(usize::from(self.table.facts(victim).nat_pool))
+            {
+                pool.yield_port(&Mapping::of_replies(&self.table.key(victim, Side::Server)));
+            }
             self.forget(of, now, victim, Ended::Evicted);
         }
     }

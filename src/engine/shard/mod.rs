@@ -24,7 +24,7 @@ use crate::time::Instant;
 use answers::Answers;
 use pressure::Pressure;
 use std::collections::VecDeque;
-use totals::{ServerTotals, ServiceTotals, Totals};
+use totals::{ServiceTotals, Totals, Traffic};
 use walk::Walk;
 
 /// Maximum number of events queued for [`Shard::poll_event`].
@@ -40,7 +40,10 @@ pub(super) struct Shard {
     policy: Policy,
     answers: Answers,
     totals: Totals,
-    servers: Vec<ServerTotals>,
+    /// By server.
+    traffic: Vec<Traffic>,
+    /// By server: its flows since the start.
+    flows_total: Vec<u64>,
     services: Vec<ServiceTotals>,
     /// The last identification given to a packet built here.
     last_identification: u32,
@@ -69,7 +72,8 @@ impl Shard {
             policy: Policy::new(plan.rules()),
             answers: Answers::new(settings.answers.per_second),
             totals: Totals::new(),
-            servers: vec![ServerTotals::default(); settings.servers.len()],
+            traffic: vec![Traffic::default(); settings.servers.len()],
+            flows_total: vec![0; settings.servers.len()],
             services: vec![ServiceTotals::default(); settings.services.len()],
             last_identification: seed as u32,
             events: VecDeque::with_capacity(MOST_EVENTS),
@@ -149,8 +153,9 @@ impl Shard {
 
     /// Returns a server's counters: flows since the start, and packets and bytes from and to clients.
     pub(super) fn server_totals(&self, server: ServerId) -> (u64, [u64; 2], [u64; 2]) {
-        let totals = &self.servers[server.0 as usize];
-        (totals.flows_total, totals.packets, totals.bytes)
+        let [from_clients, to_clients] = self.traffic[server.0 as usize].0;
+        let sides = |at: usize| [from_clients[at], to_clients[at]];
+        (self.flows_total[server.0 as usize], sides(0), sides(1))
     }
 
     /// Returns a service's current flows, and its flows since the start.
@@ -204,7 +209,7 @@ impl Shard {
 
     /// Returns the slots that flows, sticky slots and resting ports refer to.
     pub(super) fn in_use(&self) -> InUse {
-        let servers = (0..self.servers.len() as u32).map(ServerId);
+        let servers = (0..self.traffic.len() as u32).map(ServerId);
         let mut servers: Vec<bool> = servers.map(|server| self.chooser.flows(server) > 0).collect();
         self.chooser.sticky_servers().for_each(|server| servers[server.0 as usize] = true);
         InUse {

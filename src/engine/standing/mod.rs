@@ -23,11 +23,30 @@ struct Hot {
     drained: bool,
 }
 
+/// What is known of all servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct All {
+    /// The least known path MTU over IPv4 and over IPv6; [`u16::MAX`] if none is known.
+    least_mtu: [u16; 2],
+    /// How many are [`Hot::gone`].
+    gone: u32,
+}
+
+impl All {
+    fn of(hot: &[Hot]) -> All {
+        let known = |v6: usize| hot.iter().map(|server| server.mtu[v6]).filter(|mtu| *mtu > 0).min();
+        let gone = hot.iter().filter(|server| server.gone).count() as u32;
+        All { least_mtu: [0, 1].map(|v6| known(v6).unwrap_or(u16::MAX)), gone }
+    }
+}
+
 /// The standing of everything in a [`Plan`].
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
     servers: Standings,
     hot: Vec<Hot>,
+    /// What holds for all servers: most packets need no more, and few servers stay in the processor's cache.
+    all: All,
     switches: Switches,
     /// How often an address or port of a server went down, and came up.
     transitions: Vec<[u64; 2]>,
@@ -43,9 +62,11 @@ impl Standing {
             let mtu = plan.pool_mtu(server).unwrap_or(0);
             Hot { mtu: [false, true].map(|v6| possible(v6, mtu)), gone: false, drained: false }
         };
+        let hot: Vec<Hot> = servers().map(hot).collect();
         Standing {
             servers: Standings::new(plan.roster()),
-            hot: servers().map(hot).collect(),
+            all: All::of(&hot),
+            hot,
             switches: Switches::new(plan.rules()),
             transitions: servers().map(|_| [0; 2]).collect(),
             observing: false,
@@ -66,7 +87,7 @@ impl Standing {
     /// Returns whether flows of a server may have to end because it is down or disabled.
     #[inline]
     pub(super) fn may_be_gone(&self, server: ServerId) -> bool {
-        self.hot[server.0 as usize].gone
+        self.all.gone > 0 && self.hot[server.0 as usize].gone
     }
 
     /// Returns whether a server's draining is over, so that its remaining flows end.
@@ -79,6 +100,13 @@ impl Standing {
         self.servers.is_gone(plan.roster(), service, server, v6)
     }
 
+    /// Returns whether a packet of so many bytes is not larger than what reaches a server, as far as that is known.
+    #[inline]
+    pub(super) fn reaches(&self, server: ServerId, v6: bool, size: usize) -> bool {
+        let mtu = || self.path_mtu(server, v6);
+        size <= usize::from(self.all.least_mtu[usize::from(v6)]) || mtu() == 0 || size <= usize::from(mtu())
+    }
+
     /// Returns the size of the largest packet to a server in bytes; 0 is unknown.
     #[inline]
     pub(super) fn path_mtu(&self, server: ServerId, v6: bool) -> u16 {
@@ -88,6 +116,7 @@ impl Standing {
     /// Sets the path MTU to a server.
     pub(super) fn set_path_mtu(&mut self, server: ServerId, v6: bool, mtu: u16) {
         self.hot[server.0 as usize].mtu[usize::from(v6)] = possible(v6, mtu);
+        self.all = All::of(&self.hot);
     }
 
     /// Returns whether a packet belongs to the monitors; while they observe, also one that a monitor of the capture
@@ -134,7 +163,8 @@ impl Standing {
     /// Recomputes whether a server's flows may have to end.
     pub(super) fn settle(&mut self, plan: &Plan, server: ServerId) -> bool {
         let gone = self.servers.may_be_gone(plan.roster(), server);
-        self.hot[server.0 as usize].gone = gone;
+        let was = std::mem::replace(&mut self.hot[server.0 as usize].gone, gone);
+        self.all.gone = self.all.gone + u32::from(gone) - u32::from(was);
         gone
     }
 
@@ -236,6 +266,8 @@ mod tests {
         for (mtu, want) in [(0, 0), (68, 1280), (1279, 1280), (1281, 1281)] {
             standing.set_path_mtu(ServerId(0), true, mtu);
             assert_eq!(standing.path_mtu(ServerId(0), true), want);
+            let reaches = [1279, 1280, 1281, 70_000].map(|size| standing.reaches(ServerId(0), true, size));
+            assert_eq!(reaches, [1279, 1280, 1281, 70_000].map(|size| want == 0 || size <= usize::from(want)));
         }
     }
 }

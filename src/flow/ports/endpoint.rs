@@ -84,8 +84,8 @@ impl Class {
         (index < self.count).then_some(index)
     }
 
-    /// Returns how many ports half-open flows may have at a time: half, and the only one of a single port.
-    pub(super) fn most_half_open(&self) -> usize {
+    /// Returns how many ports tentative flows may have at a time: half, and the only one of a single port.
+    pub(super) fn most_tentative(&self) -> usize {
         usize::from(self.count).div_ceil(2)
     }
 }
@@ -97,41 +97,43 @@ pub(super) struct Ports {
     /// Used by flows, or resting.
     pub busy: Members,
     pub resting: Members,
-    /// The first of them was taken first. Boxed, since most endpoints have no half-open flow at most times.
-    half_open: Option<Box<HalfOpen>>,
+    /// Those that rest after a flow that was tentative to its end.
+    pub resting_tentative: usize,
+    /// The first of them was taken first. Boxed, since most endpoints have no tentative flow at most times.
+    tentative: Option<Box<Tentative>>,
 }
 
-type HalfOpen = LinkedHashSet<u16, BuildHasherDefault<SipHasher13>>;
+type Tentative = LinkedHashSet<u16, BuildHasherDefault<SipHasher13>>;
 
 impl Ports {
     pub(super) const fn none() -> Self {
-        Ports { busy: Members::none(), resting: Members::none(), half_open: None }
+        Ports { busy: Members::none(), resting: Members::none(), resting_tentative: 0, tentative: None }
     }
 
-    pub(super) fn half_open(&self) -> usize {
-        self.half_open.as_ref().map_or(0, |ports| ports.len())
+    pub(super) fn tentative(&self) -> usize {
+        self.tentative.as_ref().map_or(0, |ports| ports.len())
     }
 
-    pub(super) fn is_half_open(&self, index: u16) -> bool {
-        self.half_open.as_ref().is_some_and(|ports| ports.contains(&index))
+    pub(super) fn is_tentative(&self, index: u16) -> bool {
+        self.tentative.as_ref().is_some_and(|ports| ports.contains(&index))
     }
 
-    /// Returns the port whose flow has been half-open longest; the port `without` does not count.
-    pub(super) fn oldest_half_open(&self, without: Option<u16>) -> Option<u16> {
-        self.half_open.as_ref()?.iter().copied().find(|index| Some(*index) != without)
+    /// Returns the port whose flow has been tentative longest; the port `without` does not count.
+    pub(super) fn oldest_tentative(&self, without: Option<u16>) -> Option<u16> {
+        self.tentative.as_ref()?.iter().copied().find(|index| Some(*index) != without)
     }
 
-    /// Records a port as that of a half-open flow.
-    pub(super) fn add_half_open(&mut self, index: u16) {
-        self.half_open.get_or_insert_default().insert(index);
+    /// Records a port as that of a tentative flow.
+    pub(super) fn add_tentative(&mut self, index: u16) {
+        self.tentative.get_or_insert_default().insert(index);
     }
 
-    /// Records that a port's flow is not half-open, or no longer; returns whether it was.
-    pub(super) fn remove_half_open(&mut self, index: u16) -> bool {
-        let Some(ports) = &mut self.half_open else { return false };
+    /// Records that a port's flow is not tentative, or no longer; returns whether it was.
+    pub(super) fn remove_tentative(&mut self, index: u16) -> bool {
+        let Some(ports) = &mut self.tentative else { return false };
         let was = ports.remove(&index);
         if ports.is_empty() {
-            self.half_open = None;
+            self.tentative = None;
         }
         was
     }

@@ -4,11 +4,12 @@
 //! after it is freed, so no two flows have the same addresses and ports (RFC 4787 REQ-3; RFC 6888 REQ-8). Flows to
 //! different endpoints may share it (RFC 7857, 3).
 //!
-//! Half-open flows have at most half of the ports towards an endpoint. When these are in use, a new half-open flow
-//! replaces the oldest one: a flood of `rate` SYNs per second that are never completed leaves each client half the
-//! ports / `rate` seconds for its handshake, and takes no port from flows whose handshake is complete.
+//! A flow is tentative until its client has shown that it receives answers: until its handshake is complete, or it sends
+//! a datagram after an answer. Tentative flows have at most half of the ports towards an endpoint. When these are in use,
+//! a new one replaces the oldest: a flood of `rate` SYNs or datagrams per second from forged addresses leaves each
+//! client half the ports / `rate` seconds for its handshake or its answer, and takes no port from the other flows.
 //!
-//! It must not know more of a flow than its client address and port, its server endpoint, and whether it is half-open.
+//! It must not know more of a flow than its client address and port, its server endpoint, and whether it is tentative.
 
 mod endpoint;
 mod members;
@@ -41,7 +42,7 @@ pub struct Proposal {
     pub address: IpAddr,
     /// The source port (for an echo, the identifier); 0 for a protocol without ports.
     pub port: u16,
-    /// Whether the port is that of a flow to the same endpoint which has to end first: the oldest half-open one, or one
+    /// Whether the port is that of a flow to the same endpoint which has to end first: the oldest tentative one, or one
     /// that is over.
     pub replaces: bool,
 }
@@ -76,7 +77,7 @@ struct Wish {
     kind: usize,
     class: Class,
     server: Endpoint,
-    half_open: bool,
+    tentative: bool,
     given_back: GivenBack,
 }
 
@@ -86,7 +87,7 @@ struct Kind {
     /// By server endpoint and the number of the class.
     ports: BTreeMap<(Endpoint, u8), Ports>,
     used: u32,
-    half_open: u32,
+    tentative: u32,
     resting: u32,
 }
 
@@ -106,6 +107,8 @@ struct Resting {
     kind: u8,
     class: u8,
     index: u16,
+    /// Whether its flow was tentative to its end.
+    tentative: bool,
 }
 
 /// A pool of source addresses and their ports.
@@ -142,7 +145,7 @@ impl NatPool {
         }
     }
 
-    /// Returns how many ports of an address half-open flows may have towards one server endpoint.
+    /// Returns how many ports of an address tentative flows may have towards one server endpoint.
     pub fn half(&self) -> u32 {
         (u32::from(self.settings.last_port) - u32::from(self.settings.first_port) + 1).div_ceil(2)
     }
@@ -164,8 +167,8 @@ impl NatPool {
 
     /// Proposes a source for a client's flow to a server endpoint, of the server's family. Nothing is taken.
     ///
-    /// A half-open flow gets a free port as long as half-open flows have fewer than half of those that it may get, and
-    /// otherwise that of the oldest half-open flow to the same endpoint. Of a pool with arbitrary pooling, it gets a
+    /// A tentative flow gets a free port as long as tentative flows have fewer than half of those that it may get, and
+    /// otherwise that of the oldest tentative flow to the same endpoint. Of a pool with arbitrary pooling, it gets a
     /// free port of any address before one that is not.
     ///
     /// # Errors
@@ -176,18 +179,18 @@ impl NatPool {
         draw: &mut Draw,
         (client, client_port): (IpAddr, u16),
         (protocol, server): (Protocol, Endpoint),
-        half_open: bool,
+        tentative: bool,
         given_back: GivenBack,
     ) -> Result<Proposal, Exhausted> {
         let own = self.places(client, server).next().ok_or(Exhausted)?;
         let proposal = |at: usize, port, replaces| Proposal { address: self.addresses[at].address, port, replaces };
         let Some(kind) = kind(protocol) else { return Ok(proposal(own, 0, false)) };
         let class = Class::of(&self.settings, protocol, client_port).ok_or(Exhausted)?;
-        let wish = Wish { kind, class, server, half_open, given_back };
+        let wish = Wish { kind, class, server, tentative, given_back };
         let places = || self.places(client, server);
         let free = places().find_map(|at| Some(proposal(at, self.free(&mut draw.0, at, &wish)?, false)));
-        let replaced = || places().find_map(|at| Some(proposal(at, self.oldest_half_open(at, &wish)?, true)));
-        free.or_else(|| replaced().filter(|_| half_open)).ok_or(Exhausted)
+        let replaced = || places().find_map(|at| Some(proposal(at, self.oldest_tentative(at, &wish)?, true)));
+        free.or_else(|| replaced().filter(|_| tentative)).ok_or(Exhausted)
     }
 
     /// Proposes the port of a flow that is over, for a connection for which [`NatPool::propose`] finds no free one.
@@ -202,11 +205,11 @@ impl NatPool {
         is_over: impl Fn(IpAddr, u16) -> bool,
     ) -> Option<Proposal> {
         let (kind, class) = (kind(protocol)?, Class::of(&self.settings, protocol, client_port)?);
-        let wish = Wish { kind, class, server, half_open: true, given_back };
+        let wish = Wish { kind, class, server, tentative: true, given_back };
         self.places(client, server).find_map(|at| {
             let ports = self.ports(at, kind, wish.of())?;
             let start = draw.0.below(u64::from(class.count)) as u16;
-            if self.half_open(at, &wish, ports) >= class.most_half_open() {
+            if self.tentative_have_half(at, &wish, ports) {
                 return None;
             }
             let (address, count) = (self.addresses[at].address, u32::from(class.count));
@@ -223,12 +226,6 @@ impl NatPool {
         let own = if range.is_empty() { 0 } else { (self.hash(client) % range.len() as u64) as usize };
         let tried = if self.settings.pooling == Pooling::Arbitrary { range.len() } else { range.len().min(1) };
         (0..tried).map(move |i| range.start + (own + i) % range.len())
-    }
-
-    /// Returns the number of half-open flows in a class of ports of one address.
-    fn half_open(&self, at: usize, wish: &Wish, ports: &Ports) -> usize {
-        let ended = self.ended(at, wish);
-        ports.half_open() - usize::from(ended.is_some_and(|index| ports.is_half_open(index)))
     }
 
     /// Returns the places of a family's addresses.
@@ -255,11 +252,10 @@ impl NatPool {
         let end = usize::from(wish.class.count);
         let start = rng.below(end as u64) as usize;
         let Some(ports) = self.ports(at, wish.kind, wish.of()) else { return Some(wish.class.port(start as u16)) };
-        let ended = self.ended(at, wish);
-        if wish.half_open && self.half_open(at, wish, ports) >= wish.class.most_half_open() {
+        if wish.tentative && self.tentative_have_half(at, wish, ports) {
             return None;
         }
-        let given_back = self.given_back(at, wish, ports, ended);
+        let given_back = self.given_back(at, wish, ports);
         let next = |from: usize, end: usize| {
             let more = given_back.iter().map(|index| usize::from(*index)).filter(|index| (from..end).contains(index));
             ports.busy.next_absent(from, end).into_iter().chain(more).min()
@@ -268,8 +264,18 @@ impl NatPool {
         Some(wish.class.port(index as u16))
     }
 
-    fn oldest_half_open(&self, at: usize, wish: &Wish) -> Option<u16> {
-        Some(wish.class.port(self.ports(at, wish.kind, wish.of())?.oldest_half_open(self.ended(at, wish))?))
+    /// Returns whether tentative flows have all ports that they may have, and one of them can be replaced. Ports that rest
+    /// after them count: otherwise a flood of short flows would take all of them one after the other.
+    fn tentative_have_half(&self, at: usize, wish: &Wish, ports: &Ports) -> bool {
+        let ended = self.ended(at, wish).filter(|index| ports.is_tentative(*index));
+        let in_use = ports.tentative() - usize::from(ended.is_some());
+        let rest = ended.is_some_and(|index| self.would_rest(wish.kind, ports, index));
+        let rested = self.rested(at, wish).filter(|rests| rests.tentative).count();
+        in_use > 0 && in_use + ports.resting_tentative + usize::from(rest) - rested >= wish.class.most_tentative()
+    }
+
+    fn oldest_tentative(&self, at: usize, wish: &Wish) -> Option<u16> {
+        Some(wish.class.port(self.ports(at, wish.kind, wish.of())?.oldest_tentative(self.ended(at, wish))?))
     }
 
     /// Returns the port of the flow that counts as ended, if it is one of those that are asked for.
@@ -282,24 +288,30 @@ impl NatPool {
     }
 
     /// Returns the ports that count as freed.
-    fn given_back(&self, at: usize, wish: &Wish, ports: &Ports, ended: Option<u16>) -> Vec<u16> {
-        let here = |rests: &&Resting| {
-            (rests.address as usize, usize::from(rests.kind), rests.server, rests.class)
-                == (at, wish.kind, wish.server, wish.class.number)
-        };
-        let rested = self.resting.iter().take(wish.given_back.rested).filter(here).map(|rests| rests.index);
-        let ended = ended.filter(|index| !self.would_rest(ports, *index));
+    fn given_back(&self, at: usize, wish: &Wish, ports: &Ports) -> Vec<u16> {
+        let rested = self.rested(at, wish).map(|rests| rests.index);
+        let ended = self.ended(at, wish).filter(|index| !self.would_rest(wish.kind, ports, *index));
         rested.chain(ended).collect()
     }
 
-    /// Returns whether a port would rest if it was released: not that of a flow that is still half-open, which RFC 6888
-    /// REQ-8 (A) excepts. It would take a port from flows that complete their handshake.
-    fn would_rest(&self, ports: &Ports, index: u16) -> bool {
-        !self.settings.hold.is_zero() && self.resting.len() < self.most_resting && !ports.is_half_open(index)
+    /// Returns the ports that count as having rested, out of those that are asked for.
+    fn rested<'a>(&'a self, at: usize, wish: &'a Wish) -> impl Iterator<Item = &'a Resting> {
+        let here = move |rests: &&Resting| {
+            (rests.address as usize, usize::from(rests.kind), rests.server, rests.class)
+                == (at, wish.kind, wish.server, wish.class.number)
+        };
+        self.resting.iter().take(wish.given_back.rested).filter(here)
     }
 
-    /// Takes the source of a proposal. If it replaces a flow, that one has been released.
-    pub fn take(&mut self, mapping: &Mapping, half_open: bool) {
+    /// Returns whether a port would rest if it was released: not that of a TCP flow that is still tentative, which RFC
+    /// 6888 REQ-8 (A) excepts. It would take a port from flows that complete their handshake.
+    fn would_rest(&self, kind: usize, ports: &Ports, index: u16) -> bool {
+        let is_excepted = KINDS[kind] == Protocol::Tcp && ports.is_tentative(index);
+        !self.settings.hold.is_zero() && self.resting.len() < self.most_resting && !is_excepted
+    }
+
+    /// Takes the source of a proposal. If it replaces a flow, [`NatPool::yield_port`] has been called.
+    pub fn take(&mut self, mapping: &Mapping, tentative: bool) {
         let Some((at, kind, class, index)) = self.place(mapping) else { return };
         let kind = self.addresses[at].kinds[kind].get_or_insert_default();
         let ports = kind.ports.entry((mapping.server, class.number)).or_insert_with(Ports::none);
@@ -308,19 +320,19 @@ impl NatPool {
             return;
         }
         kind.used += 1;
-        if half_open {
-            ports.add_half_open(index);
-            kind.half_open += 1;
+        if tentative {
+            ports.add_tentative(index);
+            kind.tentative += 1;
         }
     }
 
-    /// Records that the handshake of a flow that took its port half-open is complete: the flow keeps its port, which
-    /// counts as half-open no longer and which no new flow replaces. Otherwise it does nothing.
+    /// Records that a flow that took its port as a tentative one no longer is: its handshake is complete, or its client
+    /// has sent again after an answer. It keeps its port, which no new flow replaces. Otherwise it does nothing.
     pub fn established(&mut self, mapping: &Mapping) {
         let Some((at, kind, class, index)) = self.place(mapping) else { return };
         let Some(kind) = &mut self.addresses[at].kinds[kind] else { return };
         let Some(ports) = kind.ports.get_mut(&(mapping.server, class.number)) else { return };
-        kind.half_open -= u32::from(ports.remove_half_open(index));
+        kind.tentative -= u32::from(ports.remove_tentative(index));
     }
 
     /// Advances the random state to where proposals ended, whether or not anything was taken.
@@ -333,28 +345,31 @@ impl NatPool {
         self.exhausted += 1;
     }
 
-    /// Releases the port of a flow that has ended. It then rests, unless the flow was still half-open. A port that no
-    /// flow has is left alone.
+    /// Releases the port of a flow that has ended. It then rests, unless the flow was TCP and still tentative. A port that
+    /// no flow has is left alone.
     pub fn release(&mut self, now: Instant, mapping: &Mapping) {
         let Some((at, place, class, index)) = self.place(mapping) else { return };
         let of = (mapping.server, class.number);
         let held = self.ports(at, place, of);
         let Some(held) = held.filter(|ports| ports.busy.has(index) && !ports.resting.has(index)) else { return };
-        let rests = self.would_rest(held, index);
+        let rests = self.would_rest(place, held, index);
         let Some(kind) = &mut self.addresses[at].kinds[place] else { return };
         let Some(ports) = kind.ports.get_mut(&of) else { return };
+        let tentative = ports.remove_tentative(index);
         kind.used -= 1;
-        kind.half_open -= u32::from(ports.remove_half_open(index));
+        kind.tentative -= u32::from(tentative);
         if !rests {
             return self.give_back(at, place, of, index);
         }
         ports.resting.add(index);
+        ports.resting_tentative += usize::from(tentative);
         kind.resting += 1;
         let (address, kind, class, until) = (at as u32, place as u8, class.number, now + self.settings.hold);
-        self.resting.push_back(Resting { until, server: mapping.server, address, kind, class, index });
+        self.resting.push_back(Resting { until, server: mapping.server, address, kind, class, index, tentative });
     }
 
-    /// Frees the port of a flow that is over, so that another one can take it at once.
+    /// Frees the port of a flow for the one that replaces it. It does not rest, whatever the protocol: under a flood,
+    /// resting ports would take the place of the flows.
     pub fn yield_port(&mut self, mapping: &Mapping) {
         let Some((at, place, class, index)) = self.place(mapping) else { return };
         let of = (mapping.server, class.number);
@@ -362,7 +377,7 @@ impl NatPool {
         let Some(ports) = kind.ports.get_mut(&of) else { return };
         if ports.busy.has(index) && !ports.resting.has(index) {
             kind.used -= 1;
-            kind.half_open -= u32::from(ports.remove_half_open(index));
+            kind.tentative -= u32::from(ports.remove_tentative(index));
             self.give_back(at, place, of, index);
         }
     }
@@ -419,7 +434,11 @@ impl NatPool {
     pub fn handle_timeout(&mut self, now: Instant) {
         for _ in 0..MOST_GIVEN_BACK {
             let Some(rests) = self.resting.pop_front_if(|rests| rests.until <= now) else { return };
-            self.give_back(rests.address as usize, usize::from(rests.kind), (rests.server, rests.class), rests.index);
+            let (at, kind, of) = (rests.address as usize, usize::from(rests.kind), (rests.server, rests.class));
+            if let Some(ports) = self.addresses[at].kinds[kind].as_mut().and_then(|kind| kind.ports.get_mut(&of)) {
+                ports.resting_tentative -= usize::from(rests.tentative);
+            }
+            self.give_back(at, kind, of, rests.index);
         }
     }
 }

@@ -28,6 +28,7 @@ impl NatPool {
             if let Ok(proposal) = proposed {
                 let mapping = Mapping { address: proposal.address, port: proposal.port, protocol, server };
                 if proposal.replaces {
+                    self.yield_port(&mapping);
                     self.release(now, &mapping);
                 }
                 self.drawn(draw);
@@ -237,7 +238,7 @@ fn half_open_flows_have_at_most_half_of_the_ports_and_the_oldest_gives_way() {
             }
             ports.push(found.port);
             let usage = pool.usage().next().unwrap();
-            assert_eq!((usage.used as usize, usage.half_open as usize), (ports.len(), ports.len()));
+            assert_eq!((usage.used as usize, usage.tentative as usize), (ports.len(), ports.len()));
         }
         // Flows to another server are not affected, nor are those that are not half-open.
         assert!(!pool.open(at(0), (client(1), 1), (Protocol::Tcp, server(2)), true).unwrap().replaces);
@@ -261,7 +262,7 @@ fn a_flow_whose_handshake_is_complete_keeps_its_port() {
             assert!(!pool.open(at(0), (client(2), 1), to, true).is_ok_and(|found| kept.contains(&found.port)));
         }
     }
-    assert_eq!((kept.len(), pool.usage().next().unwrap().half_open), (100, 0));
+    assert_eq!((kept.len(), pool.usage().next().unwrap().tentative), (100, 0));
     for port in &kept {
         pool.release(at(1), &mapping(*port, server(1)));
     }
@@ -275,8 +276,31 @@ fn the_port_of_a_flow_that_was_half_open_to_its_end_does_not_rest() {
     pool.release(at(1), &mapping(found.port, server(1)));
     pool.established(&mapping(found.port, server(1)));
     let usage = pool.usage().next().unwrap();
-    assert_eq!((usage.used, usage.half_open, usage.resting, usage.free, usage.endpoints), (0, 0, 0, 4, 0));
+    assert_eq!((usage.used, usage.tentative, usage.resting, usage.free, usage.endpoints), (0, 0, 0, 4, 0));
     assert!(!pool.is_in_use() && pool.poll_timeout().is_none());
+}
+
+#[test]
+fn datagrams_without_a_conversation_have_at_most_half_of_the_ports_with_those_that_rest_after_them() {
+    let mut pool = small(5099);
+    let to = (Protocol::Udp, server(1));
+    let mapping = |port| Mapping { protocol: Protocol::Udp, ..mapping(port, server(1)) };
+    let mut ports: Vec<u16> = (0..50).map(|_| pool.open(at(0), (client(1), 1), to, true).unwrap().port).collect();
+    // One becomes a conversation, and ten others end: their ports rest, and count.
+    pool.established(&mapping(ports.remove(0)));
+    ports.drain(..10).for_each(|port| pool.release(at(1), &mapping(port)));
+    let usage = pool.usage().next().unwrap();
+    assert_eq!((usage.used, usage.tentative, usage.resting, usage.free), (40, 39, 10, 50));
+    assert!(!pool.open(at(2), (client(2), 1), to, true).unwrap().replaces, "the fiftieth");
+    for oldest in ports {
+        let found = pool.open(at(2), (client(2), 1), to, true).unwrap();
+        assert_eq!((found.replaces, found.port), (true, oldest));
+    }
+    assert_eq!(pool.usage().next().unwrap().resting, 10, "a port that is replaced does not rest");
+    // What is not tentative has the other half.
+    let left = (0..).take_while(|_| pool.open(at(2), (client(1), 1), to, false).is_ok()).count();
+    assert_eq!(left, 49);
+    assert!(!pool.open(at(122), (client(2), 1), to, true).unwrap().replaces, "ten have rested");
 }
 
 #[test]
@@ -293,7 +317,7 @@ fn half_of_each_class_of_ports_is_for_complete_handshakes() {
     for port in [54, 40_000, 40_001] {
         assert!(!pool.open(at(0), (client(1), port), to, true).unwrap().replaces);
     }
-    assert_eq!(pool.usage().map(|usage| usage.half_open).sum::<u32>(), 4);
+    assert_eq!(pool.usage().map(|usage| usage.tentative).sum::<u32>(), 4);
 }
 
 #[test]
@@ -389,9 +413,12 @@ fn check(
         let of = move |held: &&Held| (held.mapping.address, held.mapping.server) == (address, to);
         held.iter().filter(of).filter(|held| alike.contains(&held.mapping.port)).collect::<Vec<_>>()
     };
-    let half_open_of = |address| of(address).into_iter().filter(|held| held.half_open).collect::<Vec<_>>();
+    let in_use = |held: &&Held| held.half_open && held.rests.is_none();
+    let half_open_of = |address| of(address).into_iter().filter(in_use).collect::<Vec<_>>();
     let has_room = |address| {
-        of(address).len() < alike.len() && (!half_open || half_open_of(address).len() < alike.len().div_ceil(2))
+        let all_tentative = of(address).into_iter().filter(|held| held.half_open).count();
+        let may_have = all_tentative < alike.len().div_ceil(2) || half_open_of(address).is_empty();
+        of(address).len() < alike.len() && (!half_open || may_have)
     };
     let addresses: Vec<_> = settings.v4.iter().map(|a| IpAddr::V4(*a)).collect();
     let all = settings.pooling == Pooling::Arbitrary;
@@ -416,17 +443,18 @@ fn check(
 
 proptest! {
     #[test]
-    fn a_pool_agrees_with_a_naive_pool(settings in any_settings(), steps in steps()) {
+    fn a_pool_agrees_with_a_naive_pool(settings in any_settings(), udp: bool, steps in steps()) {
+        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
         let (mut pool, mut now) = (NatPool::new(&settings, 5), at(0));
         let mut held: Vec<Held> = Vec::new();
         for step in steps {
             match step {
                 Step::Open { port, server: n, half_open } => {
                     let to = server(n);
-                    let found = pool.open(now, (client(port as u8), port), (Protocol::Tcp, to), half_open);
+                    let found = pool.open(now, (client(port as u8), port), (protocol, to), half_open);
                     check(&settings, &held, (port, to, half_open), found)?;
                     if let Ok(Proposal { address, port, .. }) = found {
-                        let mapping = Mapping { address, port, protocol: Protocol::Tcp, server: to };
+                        let mapping = Mapping { address, port, protocol, server: to };
                         held.retain(|held| held.mapping != mapping);
                         held.push(Held { mapping, half_open, rests: None });
                     }
@@ -440,10 +468,13 @@ proptest! {
                 Step::Release(n) => {
                     if let Some(Held { mapping, half_open, .. }) = held.get(n).copied() {
                         pool.release(now, &mapping);
-                        if half_open || settings.hold.is_zero() {
+                        if held[n].rests.is_some() {
+                            continue;
+                        }
+                        if half_open && !udp || settings.hold.is_zero() {
                             held.remove(n);
                         } else {
-                            held[n].rests = held[n].rests.or(Some(now + settings.hold));
+                            held[n].rests = Some(now + settings.hold);
                         }
                     }
                 }
@@ -456,8 +487,8 @@ proptest! {
             for usage in pool.usage() {
                 let own = || held.iter().filter(|held| held.mapping.address == usage.address);
                 let count = |of: fn(&&Held) -> bool| own().filter(of).count() as u32;
-                let want = [count(|held| held.rests.is_none()), count(|held| held.half_open), count(|held| held.rests.is_some())];
-                prop_assert_eq!([usage.used, usage.half_open, usage.resting], want);
+                let want = [count(|held| held.rests.is_none()), count(|held| held.half_open && held.rests.is_none()), count(|held| held.rests.is_some())];
+                prop_assert_eq!([usage.used, usage.tentative, usage.resting], want);
                 let mut busy: BTreeMap<Endpoint, u32> = BTreeMap::new();
                 own().for_each(|held| *busy.entry(held.mapping.server).or_default() += 1);
                 let all = u32::from(settings.last_port - settings.first_port) + 1;
@@ -472,15 +503,17 @@ proptest! {
     #[test]
     fn a_proposal_after_what_counts_as_done_is_that_after_doing_it(
         settings in any_settings(), steps in steps(), ends in 0usize..12, wait in 0u64..200, half_open: bool, to in 1u16..4,
+        udp: bool,
     ) {
+        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
         let (mut pool, mut now) = (NatPool::new(&settings, 5), at(0));
         let mut open: Vec<Mapping> = Vec::new();
         for step in steps {
             match step {
                 Step::Open { port, server: n, half_open } => {
-                    let found = pool.open(now, (client(1), port), (Protocol::Tcp, server(n)), half_open);
+                    let found = pool.open(now, (client(1), port), (protocol, server(n)), half_open);
                     if let Ok(Proposal { address, port, .. }) = found {
-                        let mapping = Mapping { address, port, protocol: Protocol::Tcp, server: server(n) };
+                        let mapping = Mapping { address, port, protocol, server: server(n) };
                         open.retain(|other| *other != mapping);
                         open.push(mapping);
                     }
@@ -496,7 +529,7 @@ proptest! {
         for port in [1, 2, 40_000] {
             let ask = |pool: &NatPool, given_back| {
                 let mut draw = pool.draw();
-                pool.propose(&mut draw, (client(1), port), (Protocol::Tcp, server(to)), half_open, given_back)
+                pool.propose(&mut draw, (client(1), port), (protocol, server(to)), half_open, given_back)
             };
             let mut done = pool.clone();
             given_back.ended.iter().for_each(|mapping| done.release(now, mapping));

@@ -13,8 +13,8 @@ pub struct Usage {
     pub protocol: Protocol,
     /// Ports in use by flows, over all endpoints.
     pub used: u32,
-    /// Those of `used` whose flow is half-open.
-    pub half_open: u32,
+    /// Those of `used` whose flow is tentative.
+    pub tentative: u32,
     /// Resting ports, over all endpoints.
     pub resting: u32,
     /// Server endpoints at which ports are in use or rest.
@@ -44,7 +44,7 @@ impl NatPool {
                     address: own.address,
                     protocol,
                     used: kind.used,
-                    half_open: kind.half_open,
+                    tentative: kind.tentative,
                     resting: kind.resting,
                     endpoints,
                     fullest: fullest.map(|(server, _)| server),

@@ -148,6 +148,11 @@ impl Flow {
     }
 }
 
+/// Returns a flow's place in the order of eviction.
+pub(super) fn order(flow: &mut Flow) -> &mut Links {
+    &mut flow.order
+}
+
 /// What is known of a flow, as a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {

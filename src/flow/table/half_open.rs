@@ -8,13 +8,15 @@ use super::super::key::Key;
 use super::super::settings::TimeoutState;
 use super::super::tcp::{Ends, HalfEnds};
 use super::entry::{Facts, Packed, USED, picked_by, ports, wide};
-use super::index::Index;
+use super::index::{Index, Unready};
+use super::links::{Links, NONE, Queue};
 use super::wide::Wide;
 use super::{Clock, NewFlow};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::{Protocol, Side};
 use crate::time::Instant;
-use std::collections::{TryReserveError, VecDeque};
+use crate::tournament::Tournament;
+use std::collections::TryReserveError;
 
 /// The server has sent a reset, or the client has.
 const RESET: u8 = 8;
@@ -25,8 +27,13 @@ const STALLED: u8 = 32;
 
 /// Flows that the index has room for at first.
 const FIRST_ROOM: u32 = 4096;
-/// Slots whose entries move to a larger index with each new flow.
+/// How many times the flows of an index the next one has room for.
+const GROWTH: u32 = 4;
+/// Slots whose entries move to a larger index with each new flow: it has long got them all when it is full itself.
 const MOVED_AT_ONCE: u32 = 4;
+/// Slots of the next index that each new flow prepares, from the time on when the index is half full. It needs 26 to be
+/// ready when the index is full: 2 * 1.6 per flow, [`GROWTH`] times as many, in half as many steps.
+const PREPARED_AT_ONCE: usize = 32;
 
 /// The low bits of a word that hold an entry's ticks; the bits above hold its packet counts.
 const TICK_BITS: u32 = 24;
@@ -91,24 +98,30 @@ impl Entry {
     }
 }
 
-/// A flow that was in a state from a tick on.
+/// Where a flow stands in the lists.
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
-    slot: u32,
-    number: u32,
-    /// The low bits of the tick.
-    tick: u32,
+struct Place {
+    /// In the order of insertion. A free slot has the next free one behind it.
+    order: Links,
+    /// Among those that wait with it.
+    waiting: Links,
+}
+
+fn order(place: &mut Place) -> &mut Links {
+    &mut place.order
+}
+
+fn waiting(place: &mut Place) -> &mut Links {
+    &mut place.waiting
 }
 
 /// Flows in the same state with the same timeout, in the order in which they are due.
 #[derive(Debug)]
-struct Queue {
+struct Waiting {
     state: TimeoutState,
     /// The timeout in ticks.
     ticks: u32,
-    /// Flows that have left since are skipped.
-    waiting: VecDeque<Waiting>,
-    len: u32,
+    flows: Queue,
 }
 
 /// What is left of a half-open flow when it leaves the store for the table.
@@ -124,23 +137,30 @@ pub(super) struct Left {
 #[derive(Debug)]
 pub(super) struct HalfOpen {
     entries: Vec<Entry>,
-    free: Vec<u32>,
+    /// By slot, apart from the entries, as a packet of a flow does not read them. All room is reserved at the start: a
+    /// list that grew by copying itself would make one packet wait for a million entries.
+    places: Vec<Place>,
+    free: u32,
     /// As large as the flows need, so that few flows stay in the processor's cache.
     index: Index,
     /// The former index, and the slot from which on its entries are not yet in the new one.
     former: Option<(Index, u32)>,
+    /// The next one.
+    next: Option<Unready>,
     /// Flows that the index has room for.
     room: u32,
     wide: Wide,
-    queues: Vec<Queue>,
+    queues: Vec<Waiting>,
+    /// By queue: when its first flow is due.
+    soonest: Tournament,
     /// By profile: the queues of opening and of reset flows.
     of_profile: Box<[[u16; 2]]>,
-    /// Slots and numbers in the order of insertion; flows that have left since are skipped.
-    order: VecDeque<(u32, u32)>,
-    len: u32,
+    /// In the order of insertion.
+    order: Queue,
     resets: u32,
     max: u32,
-    number: u32,
+    /// Flows inserted since the start: the number of the last one has its low bits.
+    inserted: u64,
     /// The last tick of an insertion or change.
     now: u64,
 }
@@ -151,12 +171,12 @@ impl HalfOpen {
     /// # Errors
     /// If the system refuses the memory.
     pub(super) fn new(max: u32, ticks: impl Iterator<Item = [u32; 2]>) -> Result<Self, TryReserveError> {
-        let mut queues: Vec<Queue> = Vec::new();
+        let mut queues: Vec<Waiting> = Vec::new();
         let mut queue = |state: TimeoutState, ticks: u32| {
             let ticks = ticks.min(MOST_TICKS);
-            let is = |queue: &Queue| (queue.state, queue.ticks) == (state, ticks);
+            let is = |queue: &Waiting| (queue.state, queue.ticks) == (state, ticks);
             let place = queues.iter().position(is).unwrap_or_else(|| {
-                queues.push(Queue { state, ticks, waiting: VecDeque::new(), len: 0 });
+                queues.push(Waiting { state, ticks, flows: Queue::EMPTY });
                 queues.len() - 1
             });
             // At most 256 profiles with two timeouts each.
@@ -167,24 +187,26 @@ impl HalfOpen {
             .collect();
         Ok(HalfOpen {
             entries: super::reserved(max as usize)?,
-            free: super::reserved(max as usize)?,
+            places: super::reserved(max as usize)?,
+            free: NONE,
             index: Index::new(max.min(FIRST_ROOM).saturating_mul(2))?,
             former: None,
+            next: None,
             room: max.min(FIRST_ROOM),
             wide: Wide::new(max as usize * 2)?,
+            soonest: Tournament::new(queues.len(), 0),
             queues,
             of_profile,
-            order: VecDeque::new(),
-            len: 0,
+            order: Queue::EMPTY,
             resets: 0,
             max,
-            number: 0,
+            inserted: 0,
             now: 0,
         })
     }
 
     pub(super) fn len(&self) -> u32 {
-        self.len
+        self.order.len
     }
 
     /// Returns how many of its flows were reset.
@@ -199,7 +221,7 @@ impl HalfOpen {
     /// Finds the entry of a key: its slot in the upper bits, its side in the lowest.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: &Key) -> Option<u32> {
-        if self.len == 0 || key.protocol != Protocol::Tcp {
+        if self.order.len == 0 || key.protocol != Protocol::Tcp {
             return None;
         }
         let is = |place: u32| {
@@ -218,7 +240,7 @@ impl HalfOpen {
     /// Adds a flow, for which there is room; returns its slot.
     pub(super) fn insert(&mut self, tick: u64, new: &NewFlow, hashes: [u64; 2]) -> u32 {
         let side = |at: usize, key: &Key| if key.addresses.is_v6() { wide(at) } else { 0 };
-        self.number = self.number.wrapping_add(1);
+        self.inserted += 1;
         let mut entry = Entry {
             client: self.wide.pack(&new.client),
             server: self.wide.pack(&new.server),
@@ -227,45 +249,56 @@ impl HalfOpen {
             server_id: new.server_id,
             service: new.service.0 & ((1 << SERVICE_BITS) - 1) | u32::from(new.profile) << SERVICE_BITS,
             tick: 0,
-            number: self.number,
+            number: self.inserted as u32,
             bytes: [0; 2],
             rule: new.rule,
             nat_pool: new.nat_pool,
         };
         entry.set_tick(tick);
-        let slot = self.free.pop().unwrap_or(self.entries.len() as u32);
-        match self.entries.get_mut(slot as usize) {
-            Some(place) => *place = entry,
-            None => self.entries.push(entry),
-        }
+        let slot = self.place(entry);
         self.index.insert(hashes[0], slot << 1);
         self.index.insert(hashes[1], slot << 1 | 1);
-        self.len += 1;
         self.now = tick;
-        self.order.push_back((slot, self.number));
+        self.order.push(&mut self.places, order, slot);
         self.enqueue(slot);
         slot
     }
 
-    /// Makes the index larger once it is full, and moves some entries to it; `hash` returns the hash of a key. A larger
-    /// index is filled by the flows that come after it, a few at a time, long before it is full itself.
+    fn place(&mut self, entry: Entry) -> u32 {
+        if self.free == NONE {
+            self.entries.push(entry);
+            self.places.push(Place { order: Links::NONE, waiting: Links::NONE });
+            return self.entries.len() as u32 - 1;
+        }
+        let slot = self.free;
+        self.free = self.places[slot as usize].order.behind;
+        self.entries[slot as usize] = entry;
+        slot
+    }
+
+    /// Makes the index larger once it is full; `hash` returns the hash of a key. Each flow does its part of it: some
+    /// prepare the next index, later ones move the entries to it. So none waits for all of it.
     pub(super) fn grow(&mut self, hash: impl Fn(&Key) -> u64) {
         if self.former.is_some() {
             self.move_some(MOVED_AT_ONCE, &hash);
         }
-        if self.len < self.room || self.room >= self.max {
+        if self.order.len < self.room / 2 || self.room >= self.max {
+            return;
+        }
+        let room = self.room.saturating_mul(GROWTH).min(self.max);
+        let mut next = match self.next.take().map_or_else(|| Unready::new(room.saturating_mul(2)), Ok) {
+            Ok(next) => next,
+            // The system has no more memory: the store stays as it is.
+            Err(_) => return self.max = self.room,
+        };
+        next.prepare(PREPARED_AT_ONCE);
+        if self.order.len < self.room {
+            self.next = Some(next);
             return;
         }
         self.move_some(u32::MAX, &hash);
-        let room = self.room.saturating_mul(4).min(self.max);
-        match Index::new(room.saturating_mul(2)) {
-            Ok(index) => {
-                self.former = Some((std::mem::replace(&mut self.index, index), 0));
-                self.room = room;
-            }
-            // The system has no more memory: the store stays as it is.
-            Err(_) => self.max = self.room,
-        }
+        self.former = Some((std::mem::replace(&mut self.index, next.ready()), 0));
+        self.room = room;
     }
 
     /// Moves entries of the former index to the new one.
@@ -300,55 +333,42 @@ impl HalfOpen {
             }
         }
         self.resets -= u32::from(flags & RESET != 0);
-        self.free.push(slot);
-        self.len -= 1;
-        self.leave(queue);
-        self.tidy_order();
-    }
-
-    /// Drops those that have left from the front of the order, and from all of it if most have left.
-    fn tidy_order(&mut self) {
-        let entries = &self.entries;
-        let stays = |(slot, number): &(u32, u32)| {
-            let entry = &entries[*slot as usize];
-            entry.flags & USED != 0 && entry.number == *number
-        };
-        while self.order.front().is_some_and(|first| !stays(first)) {
-            self.order.pop_front();
-        }
-        if self.order.len() > 64 + 2 * self.len as usize {
-            self.order.retain(stays);
-        }
+        self.leave(slot, queue);
+        self.order.unlink(&mut self.places, order, slot);
+        self.places[slot as usize].order.behind = self.free;
+        self.free = slot;
     }
 
     fn enqueue(&mut self, slot: u32) {
-        let entry = &self.entries[slot as usize];
-        let queue = &mut self.queues[queue_of(&self.of_profile, entry)];
-        queue.waiting.push_back(Waiting { slot, number: entry.number, tick: entry.tick & TICKS });
-        queue.len += 1;
+        let queue = queue_of(&self.of_profile, &self.entries[slot as usize]);
+        self.queues[queue].flows.push(&mut self.places, waiting, slot);
+        self.note_first(slot, queue);
     }
 
-    /// Drops those that have left from the front of a queue, and from all of it if most have left.
-    fn leave(&mut self, place: usize) {
-        let (entries, of_profile) = (&self.entries, &self.of_profile);
-        let waits = |waiting: &Waiting| {
-            let entry = &entries[waiting.slot as usize];
-            let same = (entry.number, entry.tick & TICKS) == (waiting.number, waiting.tick);
-            same && entry.flags & USED != 0 && queue_of(of_profile, entry) == place
-        };
-        let queue = &mut self.queues[place];
-        queue.len -= 1;
-        while queue.waiting.front().is_some_and(|first| !waits(first)) {
-            queue.waiting.pop_front();
+    fn leave(&mut self, slot: u32, queue: usize) {
+        let was_first = self.queues[queue].flows.first == slot;
+        self.queues[queue].flows.unlink(&mut self.places, waiting, slot);
+        if was_first {
+            match self.queues[queue].flows.first {
+                NONE => self.soonest.set(queue, None),
+                first => self.note_first(first, queue),
+            }
         }
-        if queue.waiting.len() > 64 + 2 * queue.len as usize {
-            queue.waiting.retain(waits);
+    }
+
+    /// Notes when a queue's first flow is due, if this is the one. Of several that are due at once, the oldest comes
+    /// first.
+    fn note_first(&mut self, slot: u32, queue: usize) {
+        if self.queues[queue].flows.first == slot {
+            let number = self.entries[slot as usize].number;
+            let inserted = self.inserted - u64::from((self.inserted as u32).wrapping_sub(number));
+            self.soonest.set_turn(queue, u128::from(self.due(slot)), inserted);
         }
     }
 
     /// Returns the flow that has been in the store longest.
     pub(super) fn oldest(&self) -> Option<u32> {
-        self.order.front().map(|(slot, _)| *slot)
+        (self.order.first != NONE).then_some(self.order.first)
     }
 
     /// Returns the tick at which a flow expires.
@@ -359,11 +379,9 @@ impl HalfOpen {
 
     /// Returns the flow that expires first, and when.
     pub(super) fn first_to_expire(&self) -> Option<(u64, u32)> {
-        let firsts = self.queues.iter().filter_map(|queue| queue.waiting.front());
-        firsts
-            .map(|first| (self.due(first.slot), std::cmp::Reverse(self.number.wrapping_sub(first.number)), first.slot))
-            .min()
-            .map(|(due, _, slot)| (due, slot))
+        let queue = self.soonest.least(&|_| false)?;
+        // Ticks fit in half of a load.
+        Some((self.soonest.load(queue)? as u64, self.queues[queue].flows.first))
     }
 
     /// Returns what is known of both ends of a flow.
@@ -387,7 +405,7 @@ impl HalfOpen {
         } else {
             self.resets -= 1;
         }
-        self.leave(before);
+        self.leave(slot, before);
         self.enqueue(slot);
     }
 
@@ -485,18 +503,13 @@ impl HalfOpen {
 
     /// Returns the slot and number that the next flow would get if the flow in slot `freed` had ended before it.
     pub(super) fn next(&self, freed: Option<u32>) -> (u32, u32) {
-        let slot = freed.or(self.free.last().copied()).unwrap_or(self.entries.len() as u32);
-        (slot, self.number.wrapping_add(1))
+        let free = if self.free == NONE { self.entries.len() as u32 } else { self.free };
+        (freed.unwrap_or(free), (self.inserted + 1) as u32)
     }
 
     /// Returns the slots from `from` on, and whether each is in use.
     pub(super) fn slots(&self, from: u32) -> impl Iterator<Item = (u32, bool)> + '_ {
         self.entries.iter().enumerate().skip(from as usize).map(|(slot, entry)| (slot as u32, entry.flags & USED != 0))
-    }
-
-    /// Returns the memory of its entries: start and length in bytes.
-    pub(super) fn memory(&self) -> (usize, usize) {
-        (self.entries.as_ptr() as usize, self.entries.capacity() * size_of::<Entry>())
     }
 }
 

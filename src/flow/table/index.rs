@@ -1,7 +1,8 @@
 //! The flow index: from hashes to entries, open addressing with linear probing.
 //!
 //! It must not know keys: the caller decides whether an entry is the one it wants. Removal shifts later entries back,
-//! so there are no tombstones, and nothing is ever allocated or rehashed.
+//! so there are no tombstones, and nothing is ever allocated or rehashed. Who needs a larger one prepares it as
+//! [`Unready`] while the old one is in use.
 
 use std::collections::TryReserveError;
 use std::fmt;
@@ -22,10 +23,37 @@ impl fmt::Debug for Index {
 /// Slots per ten entries: at 16, a hit examines 1.8 slots on average, most of them in one cache line.
 const SLOTS_PER_TEN: u64 = 16;
 
+/// An index in preparation: its memory is reserved, and emptied piece by piece, as an allocator may empty memory that was
+/// used before all at once.
+#[derive(Debug)]
+pub(super) struct Unready(Vec<u64>);
+
+impl Unready {
+    /// Reserves an index for at most `entries` entries; fails if the system refuses the memory.
+    pub(super) fn new(entries: u32) -> Result<Self, TryReserveError> {
+        super::reserved(slots_for(entries)).map(Unready)
+    }
+
+    /// Empties some more slots.
+    pub(super) fn prepare(&mut self, slots: usize) {
+        self.0.resize((self.0.len() + slots).min(self.0.capacity()), 0);
+    }
+
+    /// Returns the index, of which all slots are empty.
+    pub(super) fn ready(mut self) -> Index {
+        self.prepare(self.0.capacity() - self.0.len());
+        Index { slots: self.0.into_boxed_slice() }
+    }
+}
+
+fn slots_for(entries: u32) -> usize {
+    (u64::from(entries) * SLOTS_PER_TEN / 10).max(8) as usize
+}
+
 impl Index {
     /// Creates an index for at most `entries` entries, 8 bytes per slot; fails if the system refuses the memory.
     pub(super) fn new(entries: u32) -> Result<Self, TryReserveError> {
-        let slots = (u64::from(entries) * SLOTS_PER_TEN / 10).max(8) as usize;
+        let slots = slots_for(entries);
         // Lazily zeroed memory has no fallible allocation call: reserve the same amount first, and release it.
         Vec::<u64>::new().try_reserve_exact(slots)?;
         Ok(Index { slots: vec![0; slots].into_boxed_slice() })

@@ -1,6 +1,5 @@
-//! The links of doubly linked lists that run through the flows.
-
-use super::entry::Flow;
+//! The links of doubly linked lists that run through flows. It must not know flows: the caller says where an item has
+//! its links.
 
 /// No entry: the end of a list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -17,7 +16,7 @@ impl Links {
     pub(super) const NONE: Links = Links { before: NONE, behind: NONE };
 }
 
-/// The flows in the order in which they entered it.
+/// The items in the order in which they entered it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Queue {
     pub first: u32,
@@ -28,39 +27,43 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) const EMPTY: Queue = Queue { first: NONE, last: NONE, len: 0 };
 
-    /// Appends a flow, by its links of the order of eviction.
-    pub(super) fn push(&mut self, flows: &mut [Flow], entry: u32) {
-        flows[entry as usize].order = Links { before: self.last, behind: NONE };
+    /// Appends an item; `links` returns where an item has those of this list.
+    pub(super) fn push<T>(&mut self, items: &mut [T], links: impl Fn(&mut T) -> &mut Links, entry: u32) {
+        *links(&mut items[entry as usize]) = Links { before: self.last, behind: NONE };
         match self.last {
             NONE => self.first = entry,
-            last => flows[last as usize].order.behind = entry,
+            last => links(&mut items[last as usize]).behind = entry,
         }
         self.last = entry;
         self.len += 1;
     }
 
-    /// Removes a flow.
-    pub(super) fn unlink(&mut self, flows: &mut [Flow], entry: u32) {
-        let Links { before, behind } = flows[entry as usize].order;
+    /// Removes an item.
+    pub(super) fn unlink<T>(&mut self, items: &mut [T], links: impl Fn(&mut T) -> &mut Links, entry: u32) {
+        let Links { before, behind } = *links(&mut items[entry as usize]);
         match before {
             NONE => self.first = behind,
-            before => flows[before as usize].order.behind = behind,
+            before => links(&mut items[before as usize]).behind = behind,
         }
         match behind {
             NONE => self.last = before,
-            behind => flows[behind as usize].order.before = before,
+            behind => links(&mut items[behind as usize]).before = before,
         }
         self.len -= 1;
     }
 
-    /// Returns its flows from the first.
-    pub(super) fn iter<'f>(&self, flows: &'f [Flow]) -> impl Iterator<Item = (u32, &'f Flow)> {
+    /// Returns its items from the first.
+    pub(super) fn iter<'i, T>(
+        &self,
+        items: &'i [T],
+        links: impl Fn(&T) -> &Links,
+    ) -> impl Iterator<Item = (u32, &'i T)> {
         let mut next = self.first;
         std::iter::from_fn(move || {
             let entry = next;
-            let flow = flows.get(entry as usize)?;
-            next = flow.order.behind;
-            Some((entry, flow))
+            let item = items.get(entry as usize)?;
+            next = links(item).behind;
+            Some((entry, item))
         })
     }
 }

@@ -3,8 +3,12 @@
 //! First come flows that are over; then exchanges that have not become a conversation, as one packet each way is a
 //! query and not a stream; then flows that have been idle for minutes. Busy flows never give way. Established flows are
 //! not ranked by source address: behind a carrier's NAT or a CDN, a few addresses are all customers.
+//!
+//! A conversation of datagrams proves less than a handshake: who forges a source can send its second datagram without
+//! having seen the answer to the first. So conversations may fill the table, but beyond half of it they are kept for
+//! seconds instead of minutes, and a handshake that is complete takes the place of the idlest.
 
-use super::entry::{ACTIVE, Flow};
+use super::entry::{ACTIVE, Flow, order};
 use super::{TICK, Table};
 use crate::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
@@ -20,7 +24,9 @@ crate::words::words! {
         /// Datagrams that have not become a conversation: the client has not sent again after an answer. Also TCP that
         /// was picked up in the middle and not yet confirmed by both ends.
         Brief = "brief",
-        /// Established TCP, and conversations of datagrams.
+        /// Conversations of datagrams: the client has sent again after an answer.
+        Conversing = "conversing",
+        /// Established TCP.
         Settled = "settled",
         /// TCP, handshake incomplete.
         HalfOpen = "half-open",
@@ -28,7 +34,7 @@ crate::words::words! {
 }
 
 /// The classes that the table queues: all but half-open.
-pub(super) const QUEUES: usize = 3;
+pub(super) const QUEUES: usize = 4;
 
 /// A flow that is over keeps its place for this long, for the segments still under way.
 const GRACE: Duration = Duration::from_secs(2);
@@ -36,6 +42,11 @@ const GRACE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(300);
 /// A conversation of datagrams gives way after being idle for this long (RFC 4787 REQ-5: at least 2 min).
 const IDLE_DATAGRAMS: Duration = Duration::from_secs(120);
+/// The same while conversations have more than half of the table; and brief flows that packets have refreshed. At the
+/// default size, 13,000 forged conversations per second fill half of the table in this time.
+const BUSY: Duration = Duration::from_secs(10);
+/// The same for a newcomer whose handshake is complete.
+const BUSY_TO_PROVEN: Duration = Duration::from_secs(1);
 /// Flows that are looked at to find one that gives way.
 const MOST_LOOKED_AT: usize = 16;
 
@@ -49,89 +60,99 @@ pub(super) const fn ticks(span: Duration) -> u32 {
 pub struct Room {
     /// The slot of the flow that gives way, and its class; none if the new flow has to be refused.
     pub victim: Option<(u32, Class)>,
-    /// The class of which the first flows were looked at, and how many: those that were passed over go to its end.
-    passed_over: Option<(Class, u8)>,
+    /// By class: how many of the first flows were looked at. Those that were passed over go to its end.
+    passed_over: [u8; QUEUES],
+}
+
+/// Who asks for room in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newcomer {
+    /// Whether its client has proved that it receives what is sent to its address: its handshake is complete.
+    pub is_proven: bool,
+    /// Whether settled flows may give way; they are limited in number per second by the layer above.
+    pub may_take_settled: bool,
 }
 
 impl Room {
     /// One flow gives way, and none was passed over.
     pub fn of(victim: u32, class: Class) -> Room {
-        Room { victim: Some((victim, class)), passed_over: None }
+        Room { victim: Some((victim, class)), ..Room::default() }
     }
 }
 
 impl Table {
-    /// Returns how room is made in the full table. `may_be_settled` says whether settled flows may give way; they are
-    /// limited in number per second by the layer above.
-    pub fn room(&self, now: Instant, may_be_settled: bool) -> Room {
+    /// Returns how room is made in the full table.
+    pub fn room(&self, now: Instant, newcomer: Newcomer) -> Room {
         let tick = self.clock.tick(now);
-        let over = self.queues[Class::Over as usize].iter(&self.flows).next();
+        let over = self.queues[Class::Over as usize].iter(&self.flows, |flow| &flow.order).next();
         if let Some((slot, flow)) = over
             && age(flow, tick) >= ticks(GRACE)
         {
             return Room::of(slot, Class::Over);
         }
-        if let Some(room) = self.brief(tick) {
-            return room;
+        let busy = ticks(if newcomer.is_proven { BUSY_TO_PROVEN } else { BUSY });
+        let idle_datagrams = if self.is_crowded() { busy } else { ticks(IDLE_DATAGRAMS) };
+        let steps = [
+            (Class::Brief, Some(busy)),
+            (Class::Conversing, Some(idle_datagrams)),
+            (Class::Settled, newcomer.may_take_settled.then_some(ticks(IDLE))),
+        ];
+        let mut room = Room::default();
+        for (class, idle) in steps.into_iter().filter_map(|(class, idle)| Some((class, idle?))) {
+            if let Some(victim) = self.idlest(class, tick, idle, &mut room.passed_over[class as usize]) {
+                return Room { victim: Some((victim, class)), ..room };
+            }
         }
-        let settled = if may_be_settled { self.idle_settled(tick) } else { Room::default() };
-        match (settled.victim, over) {
-            (None, Some((slot, _))) => Room { victim: Some((slot, Class::Over)), ..settled },
-            _ => settled,
-        }
+        Room { victim: over.map(|(slot, _)| (slot, Class::Over)), ..room }
     }
 
-    /// The first that no packet has refreshed since it was queued; if all that are looked at were refreshed, the idlest
-    /// of them.
-    fn brief(&self, tick: u64) -> Option<Room> {
-        let mut looked = 0;
+    /// Returns whether conversations of datagrams have more than half of the table.
+    fn is_crowded(&self) -> bool {
+        u64::from(self.queues[Class::Conversing as usize].len) * 2 > u64::from(self.max)
+    }
+
+    /// Returns the number of flows that do not give way to any new flow, if the flow `without` did not count. Of
+    /// conversations, those beyond half of the table do.
+    pub fn flows_that_stay(&self, without: Option<u32>) -> u32 {
+        let without = without.filter(|slot| !Table::is_half_open(*slot)).map(|slot| self.flows[slot as usize].class());
+        let count = |class: Class| self.queues[class as usize].len - u32::from(without == Some(class));
+        count(Class::Settled) + count(Class::Conversing).min(self.max / 2)
+    }
+
+    /// Returns the flow of a class that gives way: of brief ones, the first that no packet has refreshed since it was
+    /// queued; otherwise the idlest of those looked at that has been idle for so many ticks. `looked` becomes their
+    /// number.
+    fn idlest(&self, class: Class, tick: u64, idle: u32, looked: &mut u8) -> Option<u32> {
         let mut idlest: Option<(u32, u32)> = None;
-        for (slot, flow) in self.queues[Class::Brief as usize].iter(&self.flows).take(MOST_LOOKED_AT) {
-            looked += 1;
-            let fresh = flow.flags & ACTIVE == 0;
-            if fresh || idlest.is_none_or(|(_, idle)| age(flow, tick) > idle) {
-                idlest = Some((slot, age(flow, tick)));
+        for (slot, flow) in self.queues[class as usize].iter(&self.flows, |flow| &flow.order).take(MOST_LOOKED_AT) {
+            *looked += 1;
+            if class == Class::Brief && flow.flags & ACTIVE == 0 {
+                return Some(slot);
             }
-            if fresh {
-                break;
-            }
-        }
-        let (slot, _) = idlest?;
-        Some(Room { victim: Some((slot, Class::Brief)), passed_over: Some((Class::Brief, looked)) })
-    }
-
-    /// The idlest of those looked at that have been idle for long enough.
-    fn idle_settled(&self, tick: u64) -> Room {
-        let looked = self.queues[Class::Settled as usize].iter(&self.flows).take(MOST_LOOKED_AT);
-        let (mut count, mut idlest) = (0, None::<(u32, u32)>);
-        for (slot, flow) in looked {
-            count += 1;
-            let idle = age(flow, tick);
-            let limit = ticks(if flow.protocol == crate::packet::proto::TCP { IDLE } else { IDLE_DATAGRAMS });
-            if idle >= limit && idlest.is_none_or(|(_, most)| idle > most) {
-                idlest = Some((slot, idle));
+            let age = age(flow, tick);
+            if age >= idle && idlest.is_none_or(|(_, most)| age > most) {
+                idlest = Some((slot, age));
             }
         }
-        let victim = idlest.map(|(slot, _)| (slot, Class::Settled));
-        Room { victim, passed_over: Some((Class::Settled, count)) }
+        idlest.map(|(slot, _)| slot)
     }
 
     /// Sends the flows that were passed over to the end of their queue. The flow that gives way is removed by the
     /// caller.
     pub fn pass_over(&mut self, room: &Room) {
-        let Some((class, looked)) = room.passed_over else { return };
-        let queue = &mut self.queues[class as usize];
         let victim = room.victim.map(|(slot, _)| slot);
-        let mut next = queue.first;
-        for _ in 0..looked {
-            let slot = next;
-            next = self.flows[slot as usize].order.behind;
-            if Some(slot) == victim {
-                continue;
+        for (queue, looked) in self.queues.iter_mut().zip(room.passed_over) {
+            let mut next = queue.first;
+            for _ in 0..looked {
+                let slot = next;
+                next = self.flows[slot as usize].order.behind;
+                if Some(slot) == victim {
+                    continue;
+                }
+                queue.unlink(&mut self.flows, order, slot);
+                self.flows[slot as usize].flags &= !ACTIVE;
+                queue.push(&mut self.flows, order, slot);
             }
-            queue.unlink(&mut self.flows, slot);
-            self.flows[slot as usize].flags &= !ACTIVE;
-            queue.push(&mut self.flows, slot);
         }
     }
 }

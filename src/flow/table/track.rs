@@ -2,7 +2,7 @@
 
 use super::super::settings::TimeoutState;
 use super::super::tcp::{Ends, Segment, Tracked};
-use super::entry::{ACTIVE, ANSWERED, Flow, PROVEN};
+use super::entry::{ACTIVE, ANSWERED, Flow, PROVEN, order};
 use super::room::Class;
 use super::{Found, HALF_OPEN, TICK, Table};
 use crate::packet::Side;
@@ -59,7 +59,7 @@ impl Flow {
             TimeoutState::Opening => Class::Brief,
             TimeoutState::UdpOneWay | TimeoutState::UdpTwoWay | TimeoutState::Icmp => {
                 if self.is_proven() {
-                    Class::Settled
+                    Class::Conversing
                 } else {
                     Class::Brief
                 }
@@ -260,11 +260,11 @@ impl Table {
 
     /// Moves a flow from the queue of a class to the end of that of its own.
     fn requeue(&mut self, index: u32, from: Class) {
-        self.queues[from as usize].unlink(&mut self.flows, index);
+        self.queues[from as usize].unlink(&mut self.flows, order, index);
         let flow = &mut self.flows[index as usize];
         flow.flags &= !ACTIVE;
         let class = flow.class();
-        self.queues[class as usize].push(&mut self.flows, index);
+        self.queues[class as usize].push(&mut self.flows, order, index);
     }
 
     /// Puts a new flow into wheel and queue.
@@ -273,7 +273,7 @@ impl Table {
         self.wheel.insert(&mut self.flows, index, due);
         let flow = &self.flows[index as usize];
         self.counts[flow.state as usize] += 1;
-        self.queues[flow.class() as usize].push(&mut self.flows, index);
+        self.queues[flow.class() as usize].push(&mut self.flows, order, index);
     }
 
     /// Takes a flow out of wheel and queue.
@@ -281,7 +281,7 @@ impl Table {
         self.wheel.unlink(&mut self.flows, index);
         let flow = &self.flows[index as usize];
         self.counts[flow.state as usize] -= 1;
-        self.queues[flow.class() as usize].unlink(&mut self.flows, index);
+        self.queues[flow.class() as usize].unlink(&mut self.flows, order, index);
     }
 
     /// Returns the tick at which a flow expires.

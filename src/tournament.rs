@@ -7,19 +7,32 @@
 struct Score {
     load: u128,
     turn: u64,
+    place: u32,
 }
 
-/// Not a candidate.
-const OUT: Score = Score { load: u128::MAX, turn: u64::MAX };
+/// The load and the turn of what is not a candidate.
+const OUT: (u128, u64) = (u128::MAX, u64::MAX);
+
+/// Two that play against each other, in one cache line: a change reads one line per level.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Match([Score; 2]);
+
+impl Match {
+    fn winner(&self) -> Score {
+        // The lower place wins where everything else is equal.
+        self.0[0].min(self.0[1])
+    }
+}
 
 /// Scores by place; among equal loads, the place picked longest ago comes first.
 #[derive(Debug, Clone)]
-pub(super) struct Tournament {
-    scores: Vec<Score>,
+pub(crate) struct Tournament {
     /// The turn that each place has when it is a candidate.
     turns: Vec<u64>,
-    /// Winners: node 1 is the root, node `leaves + place` is the leaf of a place.
-    winners: Vec<u32>,
+    /// By node: node 1 is the root, node `leaves + place` is a place; each other node has the score of the winner below
+    /// it. Node 0 is unused.
+    nodes: Vec<Match>,
     leaves: usize,
     last_turn: u64,
 }
@@ -27,54 +40,49 @@ pub(super) struct Tournament {
 impl Tournament {
     /// Creates a tournament of `places`, none of them a candidate; among places never picked, `first` comes first, then
     /// the places after it.
-    pub(super) fn new(places: usize, first: usize) -> Self {
+    pub(crate) fn new(places: usize, first: usize) -> Self {
         let leaves = places.next_power_of_two().max(1);
         let turn = |place: usize| ((place + places - first % places.max(1)) % places.max(1)) as u64;
-        let mut winners = vec![0; 2 * leaves];
-        for (place, node) in winners[leaves..].iter_mut().enumerate() {
-            *node = place as u32;
-        }
+        let out = |node: usize| Score { load: OUT.0, turn: OUT.1, place: node.saturating_sub(leaves) as u32 };
         let mut tournament = Tournament {
-            scores: vec![OUT; leaves],
             turns: (0..places).map(turn).collect(),
-            winners,
+            nodes: (0..leaves).map(|at| Match([out(2 * at), out(2 * at + 1)])).collect(),
             leaves,
             last_turn: places as u64,
         };
         for node in (1..leaves).rev() {
-            tournament.play(node);
+            *tournament.node_mut(node) = tournament.nodes[node].winner();
         }
         tournament
     }
 
-    fn play(&mut self, node: usize) {
-        let (left, right) = (self.winners[2 * node], self.winners[2 * node + 1]);
-        let left_wins = self.scores[left as usize] <= self.scores[right as usize];
-        self.winners[node] = if left_wins { left } else { right };
+    fn node(&self, node: usize) -> &Score {
+        &self.nodes[node / 2].0[node % 2]
+    }
+
+    fn node_mut(&mut self, node: usize) -> &mut Score {
+        &mut self.nodes[node / 2].0[node % 2]
     }
 
     /// Sets a place's load; none removes it.
-    pub(super) fn set(&mut self, place: usize, load: Option<u128>) {
-        let score = load.map_or(OUT, |load| Score { load, turn: self.turns[place] });
-        if self.scores[place] == score {
-            return;
-        }
-        self.scores[place] = score;
-        let mut node = (self.leaves + place) / 2;
-        while node > 0 {
-            self.play(node);
+    pub(crate) fn set(&mut self, place: usize, load: Option<u128>) {
+        let (load, turn) = load.map_or(OUT, |load| (load, self.turns[place]));
+        let (mut node, mut score) = (self.leaves + place, Score { load, turn, place: place as u32 });
+        while node > 0 && *self.node(node) != score {
+            *self.node_mut(node) = score;
+            score = self.nodes[node / 2].winner();
             node /= 2;
         }
     }
 
     /// Sets a place's load, and its order among equal loads.
-    pub(super) fn set_turn(&mut self, place: usize, load: u128, turn: u64) {
+    pub(crate) fn set_turn(&mut self, place: usize, load: u128, turn: u64) {
         self.turns[place] = turn;
         self.set(place, Some(load));
     }
 
     /// Records that a place was picked: it comes last in ties.
-    pub(super) fn picked(&mut self, place: usize) {
+    pub(crate) fn picked(&mut self, place: usize) {
         self.last_turn += 1;
         self.turns[place] = self.last_turn;
         let load = self.load(place);
@@ -82,35 +90,35 @@ impl Tournament {
     }
 
     /// Returns a place's load, if it is a candidate.
-    pub(super) fn load(&self, place: usize) -> Option<u128> {
-        Some(self.scores[place].load).filter(|load| *load != OUT.load)
+    pub(crate) fn load(&self, place: usize) -> Option<u128> {
+        Some(self.node(self.leaves + place).load).filter(|load| *load != OUT.0)
     }
 
     /// Returns a place's order among equal loads.
-    pub(super) fn turn(&self, place: usize) -> u64 {
+    pub(crate) fn turn(&self, place: usize) -> u64 {
         self.turns[place]
     }
 
     /// Returns the place with the least load that `refuses` does not reject.
-    pub(super) fn least(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        self.least_below(1, refuses)
+    pub(crate) fn least(&self, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
+        self.least_below(1, refuses).map(|score| score.place as usize)
     }
 
     /// Returns the same for the subtree of a node. If its winner is rejected, both halves play without it: the nodes
     /// visited are the places rejected times the logarithm of all places.
-    fn least_below(&self, node: usize, refuses: &dyn Fn(usize) -> bool) -> Option<usize> {
-        let winner = self.winners[node] as usize;
-        if self.scores[winner] == OUT {
+    fn least_below(&self, node: usize, refuses: &dyn Fn(usize) -> bool) -> Option<&Score> {
+        let winner = self.node(node);
+        if winner.load == OUT.0 {
             return None;
         }
-        if !refuses(winner) {
+        if !refuses(winner.place as usize) {
             return Some(winner);
         }
         if node >= self.leaves {
             return None;
         }
         match (self.least_below(2 * node, refuses), self.least_below(2 * node + 1, refuses)) {
-            (Some(left), Some(right)) => Some(if self.scores[left] <= self.scores[right] { left } else { right }),
+            (Some(left), Some(right)) => Some(left.min(right)),
             (left, right) => left.or(right),
         }
     }
