@@ -128,6 +128,14 @@ impl World {
         }
         let mut done: Vec<(u64, u8)> = self.clients().flat_map(|client| client.done.iter().copied()).collect();
         done.sort_unstable();
+        // Only a dialogue whose flow gave way goes on elsewhere.
+        let moved: usize = self.clients().map(|client| client.moved).sum();
+        let of_datagrams = |state: &&TimeoutState| matches!(state, TimeoutState::UdpOneWay | TimeoutState::UdpTwoWay);
+        assert!(
+            moved <= self.evicted.iter().filter(of_datagrams).count(),
+            "{moved} dialogues moved: {:?}",
+            self.evicted
+        );
         assert_eq!(self.left(), "", "at {}", self.now);
         assert!(self.stations.iter().all(|s| !matches!(&s.program, Program::Server(server) if !server.is_idle())));
         done
