@@ -2,20 +2,21 @@
 //!
 //! It holds no policy: the engine decides what happens to a packet.
 
+use super::batch::{Batch, MOST_PACKETS};
 use super::bpf::steering::QUEUES;
 use super::control_server::ControlServer;
 use super::error::GatewayError;
 use super::follower::Follower;
 use super::lapses::Lapses;
 use super::log_queue;
+use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::setup::Installed;
-use super::tun::{self, Frame, HEADER, Tun};
+use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
-use crate::control::{About, DeviceCounters, Outside};
-use crate::engine::{Engine, Event, Verdict, Weight};
-use crate::packet::Meta;
+use crate::control::{About, Outside};
+use crate::engine::{Engine, Event, Weight};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -93,10 +94,10 @@ pub(super) struct EventLoop {
     signals: Option<Signals>,
     stopper: Stopper,
     clock: std::time::Instant,
-    frame: Box<Frame>,
-    device: DeviceCounters,
-    /// The errno of the last write failure logged, so that a device that is down does not flood the log.
-    complained: Option<i32>,
+    batch: Batch,
+    output: Output,
+    /// Room for one packet of the engine's own.
+    own: Box<[u8; MOST]>,
     refusals: Refusals,
     lapses: Lapses,
 }
@@ -116,6 +117,7 @@ impl EventLoop {
         let queues = Queues::new(queues);
         watch(registry, &queues).map_err(&failed)?;
         let lapses = Lapses::new(queues.first().name());
+        let output = Output::new(queues.first().name());
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
         }
@@ -138,9 +140,9 @@ impl EventLoop {
             stopper: Stopper { stop: Arc::default(), waker },
             poll,
             clock: std::time::Instant::now(),
-            frame: Box::new([0; HEADER + tun::MOST]),
-            device: DeviceCounters::default(),
-            complained: None,
+            batch: Batch::new(),
+            output,
+            own: Box::new([0; MOST]),
             refusals: Refusals::default(),
             lapses,
         })
@@ -210,7 +212,7 @@ impl EventLoop {
             self.take_packets(now);
             // Before probes are judged, and before anybody is told.
             if control_waits || self.engine.poll_timeout().is_some_and(|due| due <= now) {
-                self.device.lost = self.lapses.look(&mut self.engine, now);
+                self.output.counters.lost = self.lapses.look(&mut self.engine, now);
             }
             self.keep_up(now);
             self.refusals.tell(&self.engine, now);
@@ -229,8 +231,8 @@ impl EventLoop {
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
             }
-            self.device.lost_log_lines = log_queue::lost_lines();
-            let outside = Outside { device: self.device, system: self.keeper.state().clone() };
+            self.output.counters.lost_log_lines = log_queue::lost_lines();
+            let outside = Outside { device: self.output.counters, system: self.keeper.state().clone() };
             control_waits = self.control.work(&mut self.engine, now, &outside);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
@@ -272,7 +274,8 @@ impl EventLoop {
         }
         watch(self.poll.registry(), &queues).map_err(GatewayError::io("watch the device"))?;
         self.lapses.reopened();
-        (self.queues, self.is_deviceless, self.complained) = (queues, false, None);
+        self.output.reopened();
+        (self.queues, self.is_deviceless) = (queues, false);
         Ok(())
     }
 
@@ -294,38 +297,21 @@ impl EventLoop {
         if self.is_deviceless {
             return;
         }
-        for _ in 0..BUDGET {
-            match self.queues.read(&mut self.frame) {
-                Ok(Some(len)) => self.take_packet(now, len),
-                Ok(None) => return,
+        for _ in 0..BUDGET / MOST_PACKETS {
+            match self.batch.read(&mut self.queues) {
+                Ok((read, more)) => {
+                    self.batch.handle(read, &mut self.engine, now, &mut self.output, &self.queues);
+                    if !more {
+                        return;
+                    }
+                }
                 Err(_) => {
-                    self.device.read_failures += 1;
+                    self.output.counters.read_failures += 1;
                     self.is_deviceless = true;
                     self.queues.have_none();
                     return self.keeper.device_is_lost();
                 }
             }
-        }
-    }
-
-    #[inline]
-    fn take_packet(&mut self, now: Instant, len: usize) {
-        let (header, packet) = self.frame.split_at_mut(HEADER);
-        let Some(meta) = count_read(&mut self.device, header, len) else {
-            if self.device.bad_headers == 1 {
-                log::warn!(
-                    "{}: dropping packets whose virtio-net header makes no sense, the first with {header:02x?}; `eqctl \
-                     counters` counts them",
-                    self.queues.first().name()
-                );
-            }
-            return;
-        };
-        match self.engine.handle_packet(now, &mut packet[..len], meta) {
-            Verdict::Forward { len, .. } => self.write(len),
-            // The pieces go out before the next packet is read: they need room in the engine's queue.
-            Verdict::Emit { .. } => self.send_own(now),
-            Verdict::Consume(_) | Verdict::Drop(_) => {}
         }
     }
 
@@ -343,30 +329,10 @@ impl EventLoop {
         }
     }
 
-    /// Writes the engine's own packets, and those that a packet was split or translated into.
+    /// Writes the engine's own packets.
     fn send_own(&mut self, now: Instant) {
-        while let Some((len, meta)) = self.engine.poll_transmit(now, &mut self.frame[HEADER..]) {
-            let (header, packet) = self.frame.split_at_mut(HEADER);
-            tun::put_meta(header, &packet[..len], meta);
-            self.write(len);
-        }
-    }
-
-    /// Writes the packet in the frame; one that the device refuses is lost and counted.
-    #[inline]
-    fn write(&mut self, len: usize) {
-        match self.queues.first().write(&self.frame, len) {
-            Ok(()) => {
-                self.device.written += 1;
-                self.device.written_bytes += len as u64;
-            }
-            Err(error) => {
-                self.device.write_failures += 1;
-                if self.complained != error.raw_os_error() {
-                    self.complained = error.raw_os_error();
-                    log::warn!("{}: cannot write a packet of {len} bytes: {error}", self.queues.first().name());
-                }
-            }
+        while let Some((len, meta)) = self.engine.poll_transmit(now, &mut self.own[..]) {
+            self.output.write_own(self.queues.first(), &self.own[..len], meta);
         }
     }
 }
@@ -379,48 +345,10 @@ fn watch(registry: &Registry, queues: &Queues) -> io::Result<()> {
     Ok(())
 }
 
-/// Counts a read of `len` bytes and translates its header.
-///
-/// `None` for a header that makes no sense. Such a packet is dropped: without a header to trust, neither its checksum nor
-/// its segments can be passed on correctly, and the kernel would refuse the same header from us (EINVAL). The engine never
-/// sees it, so its totals still add up.
-#[inline]
-fn count_read(device: &mut DeviceCounters, header: &[u8], len: usize) -> Option<Meta> {
-    device.read += 1;
-    device.read_bytes += len as u64;
-    let meta = tun::meta(header, len);
-    match &meta {
-        Some(meta) => device.super_packets += u64::from(meta.gso_size != 0),
-        None => device.bad_headers += 1,
-    }
-    meta
-}
-
 fn tell(event: &Event) {
     match event.weight() {
         Weight::Flow => log::debug!("{event}"),
         Weight::Notable => log::info!("{event}"),
         Weight::Grave => log::warn!("{event}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_are_counted_and_those_with_a_bad_header_are_dropped() {
-        let mut device = DeviceCounters::default();
-        let mut read = |flags, gso, size: u16| {
-            let [a, b] = size.to_ne_bytes();
-            count_read(&mut device, &[flags, gso, 0, 0, a, b, 0, 0, 0, 0], 1500).map(|meta| meta.gso_size)
-        };
-        assert_eq!(read(0, 0, 0), Some(0));
-        assert_eq!(read(1, 1, 1448), Some(1448));
-        assert_eq!(read(1, 9, 1448), None);
-        assert_eq!(read(1, 4, 0), None);
-        let want =
-            DeviceCounters { read: 4, read_bytes: 6000, super_packets: 1, bad_headers: 2, ..DeviceCounters::default() };
-        assert_eq!(device, want);
     }
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the live gateway reads the clock for the engine")]
 
+mod batch;
 pub mod bpf;
 pub mod confine;
 mod control_server;
@@ -17,6 +18,7 @@ pub mod log_queue;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
+mod output;
 pub mod paths;
 pub mod preflight;
 mod queues;

@@ -6,7 +6,7 @@
 use crate::packet::{Meta, Transport, parse};
 use rustix::io::Errno;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Bytes of the header before each packet of a device with offload (`struct virtio_net_hdr`).
@@ -252,6 +252,17 @@ impl Tun {
     pub fn write(&self, frame: &Frame, len: usize) -> io::Result<()> {
         let start = if self.vnet { 0 } else { HEADER };
         rustix::io::write(&self.fd, &frame[start..HEADER + len])?;
+        Ok(())
+    }
+
+    /// Writes a packet whose header is elsewhere; a device without headers gets the packet alone.
+    #[inline]
+    pub fn write_parts(&self, header: &[u8], packet: &[u8]) -> io::Result<()> {
+        if self.vnet {
+            rustix::io::writev(&self.fd, &[IoSlice::new(header), IoSlice::new(packet)])?;
+        } else {
+            rustix::io::write(&self.fd, packet)?;
+        }
         Ok(())
     }
 
