@@ -305,8 +305,19 @@ pub fn a_connection_that_is_over_yields_its_nat_port(film: &mut Film) {
     second.next[0] = 30_000;
     film.show(first.client("FA", b""));
     film.show(seen(&mut first, "FA"));
+    // What is lost of its end behind the gateway comes again.
+    film.wait_ms(2500);
+    film.show(second.client("S", b""));
+    second.next[0] = 30_000;
     film.show(first.client("A", b""));
-    film.wait_ms(1000);
+    film.wait_ms(100);
     connect(film, &mut second);
     film.show(second.client("PA", b"mine"));
+    // Nor right after a reset: what its receiver had sent before is still under way.
+    film.show(second.client("R", b""));
+    let mut third = Talk { client: at("198.51.100.9:40000"), next: [50_000, 55_000], ..second.clone() };
+    film.show(third.client("S", b""));
+    third.next[0] = 50_000;
+    film.wait_ms(2500);
+    connect(film, &mut third);
 }

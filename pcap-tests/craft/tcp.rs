@@ -110,7 +110,12 @@ pub fn a_connection_that_is_over_yields_its_return_key(film: &mut Film) {
     film.show_all(first.open());
     let mut busy = Talk { service: at("192.0.2.81:80"), next: [20_000, 25_000], ..first.clone() };
     film.show(busy.client("S", b""));
-    film.show_all(first.close());
+    // Not before each end has acknowledged that the other is done.
+    let mut fins = first.close();
+    let last = fins.pop().expect("the last acknowledgement");
+    film.show_all(fins);
+    film.show(busy.client("S", b""));
+    film.show(last);
     film.wait_ms(100);
     let mut second = Talk { service: at("192.0.2.81:80"), next: [30_000, 35_000], ..first.clone() };
     film.show_all(second.open());

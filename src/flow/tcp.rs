@@ -181,6 +181,13 @@ impl Ends {
         }
     }
 
+    /// Returns whether both ends have closed the connection and each has acknowledged the other's FIN: neither has
+    /// anything left to send again.
+    pub(super) fn is_closed(&self) -> bool {
+        let all = fin(0) | fin(1) | has_acked(0) | has_acked(1);
+        self.seen & (all | LOST) == all && self.acked == [self.next[1], self.next[0]]
+    }
+
     /// Returns whether a client's SYN asks for a connection other than the one known here, and is no late duplicate of
     /// that one's SYN (RFC 6191, 2).
     pub(super) fn asks_anew(&self, state: TimeoutState, segment: &Segment) -> bool {

@@ -1,6 +1,7 @@
 //! The flows: a list with linear search, in which half-open ones are marked.
 
 use super::engine::{HALF_OPEN, NOWHERE, Name};
+use super::room::GRACE;
 use super::tcp::Tracker;
 use equipoise::balance::PickedBy;
 use equipoise::engine::FlowRow;
@@ -70,6 +71,15 @@ impl Flow {
     /// Returns whether both ends have closed the connection, or one has reset it.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)
+    }
+
+    /// Returns whether neither end has anything left to send: each has acknowledged the other's FIN, or the connection
+    /// was reset.
+    pub fn is_settled(&self) -> bool {
+        match self.state {
+            TimeoutState::Closing => self.tcp.is_closed(),
+            state => state == TimeoutState::Reset,
+        }
     }
 
     /// Returns whether it is in the table and over.
@@ -230,6 +240,14 @@ impl Flows {
             self.queue(place);
         }
         begins
+    }
+
+    /// Returns whether a flow gives way to a new connection of the client `to`, if it is one: neither end has anything
+    /// left to send, and what is still under way has had its time, or belongs to the same client.
+    pub fn yields(&self, now: Instant, to: Option<SocketAddr>, place: usize) -> bool {
+        let flow = &self.all[place];
+        let waits = |to| to != flow.client && self.idle(now, flow) < ticks(GRACE);
+        to.is_some_and(|to| flow.is_settled() && !waits(to))
     }
 
     /// Returns when a flow expires if no further packet arrives.

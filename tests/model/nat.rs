@@ -115,20 +115,25 @@ impl Pool {
         self.rivals(wish, address).find(|p| p.half_open && p.rests.is_none()).map(|p| p.port)
     }
 
-    /// Returns whether a new connection may take the port of one that is over, of those in `over`: as long as half-open
-    /// flows have less than half of the ports.
-    fn may_yield(&self, wish: &Wish, address: IpAddr, over: &[SocketAddr]) -> Vec<u16> {
+    /// Returns the ports that a new connection may take from one that is over, of those in `over` with the times since
+    /// when they are: from those over for longest, and as long as half-open flows have less than half of the ports.
+    fn may_yield(&self, wish: &Wish, address: IpAddr, over: &[(SocketAddr, Instant)]) -> Vec<u16> {
         let ports = self.settings.first_port..=self.settings.last_port;
         let fitting = ports.filter(|port| self.fits(wish, *port)).count();
         let half_open = self.rivals(wish, address).filter(|p| p.half_open).count();
         if wish.protocol != Protocol::Tcp || half_open >= fitting - fitting / 2 {
             return Vec::new();
         }
-        let in_use = self.rivals(wish, address).filter(|p| p.rests.is_none());
-        in_use.map(|p| p.port).filter(|port| over.contains(&SocketAddr::new(address, *port))).collect()
+        let in_use = |source: &SocketAddr| {
+            source.ip() == address
+                && self.rivals(wish, address).any(|p| p.port == source.port() && p.rests.is_none())
+        };
+        let over: Vec<_> = over.iter().filter(|(source, _)| self.fits(wish, source.port()) && in_use(source)).collect();
+        let first = over.iter().map(|(_, since)| *since).min();
+        over.iter().filter(|(_, since)| Some(*since) == first).map(|(source, _)| source.port()).collect()
     }
 
-    fn has_none(&self, wish: &Wish, address: IpAddr, over: &[SocketAddr]) -> bool {
+    fn has_none(&self, wish: &Wish, address: IpAddr, over: &[(SocketAddr, Instant)]) -> bool {
         !self.has_free(wish, address)
             && self.oldest(wish, address).is_none()
             && self.may_yield(wish, address, over).is_empty()
@@ -143,7 +148,7 @@ impl Pool {
 
     /// Returns whether the engine can have found no source for a flow that in the end got `chosen`, if any, perhaps
     /// from another server.
-    pub fn may_lack(&mut self, now: Instant, wish: &Wish, chosen: Option<SocketAddr>, over: &[SocketAddr]) -> bool {
+    pub fn may_lack(&mut self, now: Instant, wish: &Wish, chosen: Option<SocketAddr>, over: &[(SocketAddr, Instant)]) -> bool {
         self.passes(now);
         if let Protocol::Ip(_) = wish.protocol {
             return false;
@@ -160,13 +165,13 @@ impl Pool {
     }
 
     /// Records the engine's choice of a source. An error says what is wrong with it. `over` are the sources of
-    /// connections to the same server that are over.
+    /// connections to the same server that yield them, and since when they are over.
     pub fn take(
         &mut self,
         now: Instant,
         wish: &Wish,
         chosen: SocketAddr,
-        over: &[SocketAddr],
+        over: &[(SocketAddr, Instant)],
     ) -> Result<Source, String> {
         self.passes(now);
         let wrong = || Err(format!("{wish:?} may not have the source {chosen}"));

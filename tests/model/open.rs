@@ -38,7 +38,7 @@ impl Model {
             let wish = Wish::new(client, protocol, end);
             let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
             if let Some((other, _)) =
-                self.flows.find(protocol, end, source).filter(|(other, _)| self.yields(half_open, *other))
+                self.flows.find(protocol, end, source).filter(|(other, _)| self.flows.yields(now, half_open.then_some(client), *other))
             {
                 self.seen("a flow that is over yields its return key");
                 let same_store = self.flows.all[other].half_open;
@@ -118,11 +118,6 @@ impl Model {
         Err(why)
     }
 
-    /// Returns whether a flow is over and gives way to a new connection.
-    fn yields(&self, syn: bool, other: usize) -> bool {
-        syn && self.flows.all[other].has_ended()
-    }
-
     fn admit(&mut self, now: Instant, service: usize, rule: Option<usize>, client: SocketAddr) -> Result<(), Reason> {
         let of_rule = rule.and_then(|rule| self.policy.rules[rule].settings.priority);
         let class = of_rule.unwrap_or(self.services[service].settings.priority);
@@ -174,8 +169,10 @@ impl Model {
         let ends: Vec<_> = (0..self.servers.len()).map(|server| self.server_end(service, server, asker)).collect();
         let full = self.services[service].settings.nat.pool_for(asker.client.ip()).is_some();
         let (flows, protocol, client) = (&self.flows, asker.protocol, asker.client);
-        let taken =
-            |end| flows.find(protocol, end, client).is_some_and(|(other, _)| !(syn && flows.all[other].has_ended()));
+        let taken = |end| {
+            let found = flows.find(protocol, end, client);
+            found.is_some_and(|(other, _)| !flows.yields(now, syn.then_some(client), other))
+        };
         let has_key = |server: usize| full || !ends[server].is_some_and(taken);
         let chosen = self.chosen.server;
         let picked = self.services[leader].pick(now, asker, &self.servers, tried, chosen, &has_key);
@@ -210,9 +207,10 @@ impl Model {
         let wish = Wish::new(asker.client, asker.protocol, end);
         let (chosen, unseen) = (self.chosen.source, self.chosen.unseen);
         let server = self.chosen.server.and_then(|server| self.server_end(service, server, asker));
-        let over = self.flows.all.iter().filter(|flow| flow.protocol == Protocol::Tcp && flow.server_end == end);
-        let over = over.filter(|flow| flow.has_ended());
-        let over: Vec<SocketAddr> = over.map(|flow| flow.source).collect();
+        let (flows, to) = (&self.flows, Some(asker.client));
+        let over = (0..flows.all.len()).filter(|at| flows.all[*at].protocol == Protocol::Tcp);
+        let over = over.filter(|at| flows.all[*at].server_end == end && flows.yields(now, to, *at));
+        let over: Vec<(SocketAddr, Instant)> = over.map(|at| (flows.all[at].source, flows.all[at].touched)).collect();
         let Some(pool) = self.nat_pool(service, asker.client) else {
             return Some(Source { end: asker.client, replaces: false });
         };

@@ -7,7 +7,7 @@ use equipoise::flow::Class;
 use equipoise::time::{Duration, Instant};
 
 /// A flow that is over has this long for what is still under way.
-const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(2);
 /// Established connections and conversations of datagrams give way after being idle for this long, the latter as long as
 /// they have no more than half of the table.
 const IDLE: Duration = Duration::from_secs(300);
@@ -52,7 +52,7 @@ impl Flows {
         places
     }
 
-    fn idle(&self, now: Instant, flow: &Flow) -> u64 {
+    pub fn idle(&self, now: Instant, flow: &Flow) -> u64 {
         self.tick(now) - self.tick(flow.touched)
     }
 

@@ -127,6 +127,13 @@ impl Tracker {
         }
     }
 
+    /// Returns whether both ends have closed the connection and acknowledged all that the other has sent.
+    pub fn is_closed(&self) -> bool {
+        let [client, server] = &self.ends;
+        let acknowledged = |own: &End, other: &End| own.fin && own.next.is_some() && other.acked == own.next;
+        !self.lost && acknowledged(client, server) && acknowledged(server, client)
+    }
+
     fn reset(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
         let (exact, refuses) = (self.is_exact(state, from, segment), self.refuses(from, segment));
         if state == TimeoutState::Reset || self.lost || !(exact || refuses) {

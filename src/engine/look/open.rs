@@ -8,7 +8,8 @@ use super::{Going, Look};
 use crate::balance::Pick;
 use crate::flow::{Class, Endpoint, GivenBack, Key, NO_POOL, NewFlow, Newcomer, Proposal, Room, Table};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
-use crate::packet::{Addresses, Protocol, Transport, family};
+use crate::packet::{Addresses, Protocol, Side, Transport, family};
+use crate::time::Instant;
 use std::net::IpAddr;
 
 /// Maximum number of servers tried for a flow for which there is no source port, or whose return key is in use.
@@ -120,9 +121,18 @@ impl Look<'_> {
     }
 
     /// Returns whether a flow yields its return key, and with it its NAT port, to a connection that a packet opens: a TCP
-    /// flow that both ends have closed, or that was reset.
+    /// flow of which neither end has anything left to send. What is under way to its client would go to that of the new
+    /// connection, so another client waits for it; the same client has given up its port itself.
     fn yields(&self, arrival: &Arrival<'_>, other: u32) -> bool {
-        begins_half_open(arrival) && self.table().facts(other).state.is_over()
+        let of_same_client = || {
+            let client = self.table().key(other, Side::Client);
+            arrival.key().is_some_and(|key| {
+                (key.addresses.src(), key.src_port) == (client.addresses.src(), client.src_port)
+            })
+        };
+        begins_half_open(arrival)
+            && self.table().settled_since(other).is_some()
+            && (self.table().has_had_its_grace(arrival.now, other) || of_same_client())
     }
 
     /// Puts a new flow into the scratch, along with the flow to evict if the table is full and no other is replaced.
@@ -241,8 +251,8 @@ impl Look<'_> {
         // Ports that have rested may be queued behind others that have.
         let waits = found.is_none() && is_due;
         if half_open && !waits && found.is_none_or(|found| found.replaces) {
-            let is_over = |address, port| self.is_over_at(client.protocol, server, (address, port));
-            found = pool.propose_yielding(&mut draw, from, to, given_back, is_over).or(found);
+            let over_since = |address, port| self.over_since(arrival, client.protocol, server, (address, port));
+            found = pool.propose_yielding(&mut draw, from, to, given_back, over_since).or(found);
         }
         scratch.opening.nat = Some((id, draw, false));
         if waits {
@@ -251,11 +261,17 @@ impl Look<'_> {
         found.ok_or(Reason::NatExhausted.into())
     }
 
-    /// Returns whether the flow that has a source of a NAT pool towards a server endpoint is over.
-    fn is_over_at(&self, protocol: Protocol, server: Endpoint, (address, port): (IpAddr, u16)) -> bool {
-        let addresses = Addresses::new(server.address, address);
-        let key = addresses.map(|addresses| Key { addresses, src_port: server.port, dst_port: port, protocol });
-        let found = key.and_then(|key| self.find(&key));
-        found.is_some_and(|found| self.table().facts(found.index).state.is_over())
+    /// Returns since when the flow that has a source of a NAT pool towards a server endpoint has been over, if it yields
+    /// to a packet's connection.
+    fn over_since(
+        &self,
+        arrival: &Arrival<'_>,
+        protocol: Protocol,
+        server: Endpoint,
+        (address, port): (IpAddr, u16),
+    ) -> Option<Instant> {
+        let addresses = Addresses::new(server.address, address)?;
+        let found = self.find(&Key { addresses, src_port: server.port, dst_port: port, protocol })?;
+        self.table().settled_since(found.index).filter(|_| self.yields(arrival, found.index))
     }
 }

@@ -194,15 +194,16 @@ impl NatPool {
     }
 
     /// Proposes the port of a flow that is over, for a connection for which [`NatPool::propose`] finds no free one.
-    /// `is_over` says whether the flow with a source towards the endpoint is; 128 ports of each address from a random one
-    /// on are looked at. Half-open flows have no more ports for that.
+    /// `over_since` says since when the flow with a source towards the endpoint has been, or that it may not yield: 128
+    /// ports of each address from a random one on are looked at, and the one over for longest yields. Half-open flows
+    /// have no more ports for that.
     pub fn propose_yielding(
         &self,
         draw: &mut Draw,
         (client, client_port): (IpAddr, u16),
         (protocol, server): (Protocol, Endpoint),
         given_back: GivenBack,
-        is_over: impl Fn(IpAddr, u16) -> bool,
+        over_since: impl Fn(IpAddr, u16) -> Option<Instant>,
     ) -> Option<Proposal> {
         let (kind, class) = (kind(protocol)?, Class::of(&self.settings, protocol, client_port)?);
         let wish = Wish { kind, class, server, tentative: true, given_back };
@@ -215,7 +216,8 @@ impl NatPool {
             let (address, count) = (self.addresses[at].address, u32::from(class.count));
             let looked = (0..count.min(MOST_LOOKED_AT.into())).map(|i| ((u32::from(start) + i) % count) as u16);
             let used = looked.filter(|index| ports.busy.has(*index) && !ports.resting.has(*index));
-            let port = used.map(|index| class.port(index)).find(|port| is_over(address, *port))?;
+            let over = used.map(|index| class.port(index)).filter_map(|port| Some((over_since(address, port)?, port)));
+            let (_, port) = over.min_by_key(|(since, _)| *since)?;
             Some(Proposal { address, port, replaces: true })
         })
     }

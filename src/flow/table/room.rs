@@ -37,7 +37,7 @@ crate::words::words! {
 pub(super) const QUEUES: usize = 4;
 
 /// A flow that is over keeps its place for this long, for the segments still under way.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// An established connection gives way after being idle for this long.
 const IDLE: Duration = Duration::from_secs(300);
 /// A conversation of datagrams gives way after being idle for this long (RFC 4787 REQ-5: at least 2 min).

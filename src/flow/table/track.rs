@@ -3,7 +3,7 @@
 use super::super::settings::TimeoutState;
 use super::super::tcp::{Ends, Segment, Tracked};
 use super::entry::{ACTIVE, ANSWERED, Flow, PROVEN, order};
-use super::room::Class;
+use super::room::{Class, GRACE, ticks};
 use super::{Found, HALF_OPEN, TICK, Table};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
@@ -164,6 +164,26 @@ impl Table {
     /// Returns whether a TCP segment from the client of a flow asks for a connection other than the flow's.
     pub fn asks_anew(&self, index: u32, segment: &Segment) -> bool {
         self.ends(index).asks_anew(self.facts(index).state, segment)
+    }
+
+    /// Returns since when no end of a TCP flow has anything left to send, to a resolution of [`TICK`], rounded down: both
+    /// have closed it and acknowledged all of it, or it was reset. None otherwise.
+    pub fn settled_since(&self, index: u32) -> Option<Instant> {
+        let (state, ends) = match Table::half(index) {
+            None => (self.flows[index as usize].state, &self.flows[index as usize].tcp),
+            Some(slot) => (self.half_open.state(slot), &self.half_open.ends(slot)),
+        };
+        let settled = match state {
+            TimeoutState::Reset => true,
+            TimeoutState::Closing => ends.is_closed(),
+            _ => false,
+        };
+        settled.then(|| self.touched(index))
+    }
+
+    /// Returns whether a flow that is over has been so for long enough that no segment of it is under way any more.
+    pub fn has_had_its_grace(&self, now: Instant, index: u32) -> bool {
+        self.clock.tick(now).saturating_sub(self.clock.tick(self.touched(index))) >= u64::from(ticks(GRACE))
     }
 
     /// Returns whether a flow's client has proved that it receives what the server sends: TCP by completing the
