@@ -4,9 +4,10 @@
 use super::{
     Admin, Ask, Chooser, Draws, Health, Notice, Pick, PoolSettings, Roster, ServerSettings, ServiceSettings, Standings,
 };
-use crate::flow::Key;
+use crate::flow::{Key, Ticket};
 use crate::ids::{ServerId, ServiceId};
 use crate::time::{Duration, Instant};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// A roster, the standing of its servers, and one shard's chooser.
@@ -15,6 +16,8 @@ pub struct Balancer {
     roster: Roster,
     standings: Standings,
     chooser: Chooser,
+    /// Those of each client's flows at a server.
+    tickets: BTreeMap<(ServiceId, IpAddr, ServerId), Vec<Ticket>>,
 }
 
 impl Balancer {
@@ -22,12 +25,13 @@ impl Balancer {
     /// other lists.
     pub fn new(services: &[ServiceSettings], pools: &[PoolSettings], servers: &[ServerSettings], seed: u64) -> Self {
         let roster = Roster::new(services, pools, servers);
-        Balancer { standings: Standings::new(&roster), chooser: Chooser::new(&roster, seed), roster }
+        let (standings, chooser) = (Standings::new(&roster), Chooser::new(&roster, seed));
+        Balancer { roster, standings, chooser, tickets: BTreeMap::new() }
     }
 
     /// Picks a server for a new flow from those that may take it, except those in `tried`.
     pub fn pick(&mut self, now: Instant, service: ServiceId, key: &Key, tried: &[ServerId]) -> Option<Pick> {
-        let Balancer { roster, standings, chooser } = self;
+        let Balancer { roster, standings, chooser, .. } = self;
         chooser.advance(roster, standings);
         loop {
             let mut draws = Draws::default();
@@ -49,13 +53,17 @@ impl Balancer {
     pub fn opened(&mut self, now: Instant, service: ServiceId, key: &Key, pick: Pick) {
         let of = (service, key.addresses.src());
         let pick = (pick.server, pick.by);
-        self.chooser.opened(now, &self.roster, &self.standings, of, pick);
-        self.chooser.proven(now, (&self.roster, &self.standings), of, pick, now);
+        let ticket = self.chooser.opened(now, &self.roster, &self.standings, of, pick);
+        let ticket = self.chooser.proven(now, (&self.roster, &self.standings), of, pick, (now, ticket));
+        if ticket != 0 {
+            self.tickets.entry((service, of.1, pick.0)).or_default().push(ticket);
+        }
     }
 
-    /// Records that a flow ended.
+    /// Records that a flow ended: of several to a server, the latest.
     pub fn ended(&mut self, now: Instant, service: ServiceId, client: IpAddr, server: ServerId) {
-        if self.chooser.ended(now, &self.roster, &self.standings, (service, client), (server, true)) {
+        let ticket = self.tickets.get_mut(&(service, client, server)).and_then(Vec::pop).unwrap_or(0);
+        if self.chooser.ended(now, &self.roster, &self.standings, (service, client), (server, true, ticket)) {
             self.standings.idle(server);
         }
     }

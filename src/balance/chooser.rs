@@ -9,7 +9,7 @@ use super::roster::Roster;
 use super::settings::{Algorithm, Stickiness};
 use super::standings::{News, Standings};
 use super::{Pick, PickedBy};
-use crate::flow::{Key, Slot, Sticky};
+use crate::flow::{Key, Slot, Sticky, Ticket};
 use crate::ids::{ServerId, ServiceId};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -276,7 +276,8 @@ impl Chooser {
         }
     }
 
-    /// Records a flow that was created for a pick. Its client has yet to prove itself.
+    /// Records a flow that was created for a pick. Its client has yet to prove itself. Returns the ticket of its sticky
+    /// slot, which the flow keeps.
     pub fn opened(
         &mut self,
         now: Instant,
@@ -284,7 +285,7 @@ impl Chooser {
         standings: &Standings,
         (service, client): (ServiceId, IpAddr),
         (server, by): (ServerId, PickedBy),
-    ) {
+    ) -> Ticket {
         let load = &mut self.loads[server.0 as usize];
         load.flows += 1;
         load.reported.1 += 1;
@@ -295,28 +296,31 @@ impl Chooser {
                 family.picker.opened(now, place);
             }
         }
-        if by != PickedBy::LastResort
-            && let Some((sticky, client)) = self.sticky_of(roster, service, client)
-        {
-            sticky.opened(now, client, server, standings.server(server).era);
-        }
         self.load_changed(roster, standings, server);
+        match self.sticky_of(roster, service, client) {
+            Some((sticky, client)) if by != PickedBy::LastResort => {
+                sticky.opened(now, client, server, standings.server(server).era)
+            }
+            _ => 0,
+        }
     }
 
-    /// Records that the client of a flow, which was opened at `created`, has proved itself.
+    /// Records that the client of a flow, which was opened at `created` and keeps `ticket`, has proved itself; returns the
+    /// ticket that it keeps from now on.
     pub fn proven(
         &mut self,
         now: Instant,
         (roster, standings): (&Roster, &Standings),
         (service, client): (ServiceId, IpAddr),
         (server, by): (ServerId, PickedBy),
-        created: Instant,
-    ) {
+        (created, ticket): (Instant, Ticket),
+    ) -> Ticket {
         self.loads[server.0 as usize].proven += 1;
-        if by != PickedBy::LastResort
-            && let Some((sticky, client)) = self.sticky_of(roster, service, client)
-        {
-            sticky.proven(now, client, (server, standings.server(server).era), created);
+        match self.sticky_of(roster, service, client) {
+            Some((sticky, client)) if by != PickedBy::LastResort => {
+                sticky.proven(now, client, (server, standings.server(server).era), (created, ticket))
+            }
+            _ => 0,
         }
     }
 
@@ -326,21 +330,21 @@ impl Chooser {
         Some((self.sticky.get_mut(&stickiness.group)?, stickiness.prefixes.of(client)))
     }
 
-    /// Records that a flow ended; returns whether its server has none left.
+    /// Records that a flow ended that kept `ticket`; returns whether its server has none left.
     pub fn ended(
         &mut self,
         now: Instant,
         roster: &Roster,
         standings: &Standings,
         (service, client): (ServiceId, IpAddr),
-        (server, proven): (ServerId, bool),
+        (server, proven, ticket): (ServerId, bool, Ticket),
     ) -> bool {
         let load = &mut self.loads[server.0 as usize];
         load.flows -= 1;
         load.proven -= u32::from(proven);
         let is_idle = load.flows == 0;
         if let Some((sticky, client)) = self.sticky_of(roster, service, client) {
-            sticky.ended(now, client, server, proven);
+            sticky.ended(now, client, proven, ticket);
         }
         self.load_changed(roster, standings, server);
         is_idle

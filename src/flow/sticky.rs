@@ -14,13 +14,20 @@ pub struct Slot {
     pub server: ServerId,
     /// The server's era at the time of the choice.
     pub era: u32,
-    /// The number of the client's flows to it.
+    /// The number of the client's flows to it since it was given this server.
     pub flows: u32,
     /// When the last of them ended, or the most recent one was opened.
     pub since: Instant,
     /// When the client was given this server.
     pub given: Instant,
+    ticket: Ticket,
 }
+
+/// Tells which slot counts a flow; kept with the flow. 0 if none does.
+///
+/// The client alone does not tell: since the flow was counted, its slot may have been given to another server and back,
+/// or evicted and created again.
+pub type Ticket = u32;
 
 /// The sticky slots of one group of services.
 #[derive(Debug, Clone)]
@@ -28,13 +35,15 @@ pub struct Slots {
     clients: Clients<Slot>,
     most: usize,
     idle_time: Duration,
+    /// The last one used.
+    ticket: Ticket,
 }
 
 impl Slots {
     /// Creates sticky slots for at most `most` clients, each kept for `idle_time` after its last flow.
     pub fn new(most: u32, idle_time: Duration) -> Self {
         let clients = Clients::new(crate::rng::drawn_hash());
-        Slots { clients, most: most as usize, idle_time }
+        Slots { clients, most: most as usize, idle_time, ticket: 0 }
     }
 
     /// Returns the number of clients.
@@ -57,21 +66,31 @@ impl Slots {
         self.clients.get(client).filter(|slot| slot.flows > 0 || !self.is_over(now, slot))
     }
 
-    /// Records a flow of a client. The count restarts with another server, or with another era of the same one.
-    pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) {
+    /// Records a flow of a client. The count restarts with another server, or with another era of the same one. Returns
+    /// what [`Slots::ended`] needs when the flow has ended.
+    pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) -> Ticket {
         self.expire(now);
         let old = self.clients.remove(client);
         let old = old.filter(|old| (old.server, old.era) == (server, era));
-        let (flows, given) = old.map_or((0, now), |old| (old.flows, old.given));
+        let (flows, given, ticket) = match old {
+            Some(old) => (old.flows, old.given, old.ticket),
+            None => (0, now, self.next_ticket()),
+        };
         if self.len() >= self.most && !self.clients.forget_idle() {
             self.clients.forget_busy();
         }
-        self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now, given });
+        self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now, given, ticket });
+        ticket
     }
 
-    /// Records that a client's flow to a server ended; the idle time starts with the last of them.
-    pub fn ended(&mut self, now: Instant, client: IpAddr, server: ServerId) {
-        let Some(slot) = self.clients.busy_mut(client).filter(|slot| slot.server == server) else { return };
+    fn next_ticket(&mut self) -> Ticket {
+        self.ticket = self.ticket.wrapping_add(1).max(1);
+        self.ticket
+    }
+
+    /// Records that a client's flow ended, if the slot has counted it; the idle time starts with the last of them.
+    pub fn ended(&mut self, now: Instant, client: IpAddr, ticket: Ticket) {
+        let Some(slot) = self.clients.busy_mut(client).filter(|slot| slot.ticket == ticket) else { return };
         slot.flows -= 1;
         if slot.flows == 0 {
             let slot = Slot { since: now, ..*slot };
@@ -111,25 +130,32 @@ impl Sticky {
         [self.proven.find(now, client), self.asking.find(now, client)]
     }
 
-    /// Records a new flow of a client, which has yet to prove itself.
-    pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) {
-        self.asking.opened(now, client, server, era);
+    /// Records a new flow of a client, which has yet to prove itself. The flow keeps the ticket.
+    pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) -> Ticket {
+        self.asking.opened(now, client, server, era)
     }
 
-    /// Records that a client has proved itself by a flow that was opened at `created`. Of several flows opened before
-    /// any of them was proven, the first decides.
-    pub fn proven(&mut self, now: Instant, client: IpAddr, (server, era): (ServerId, u32), created: Instant) {
-        self.asking.ended(now, client, server);
+    /// Records that a client has proved itself by a flow that was opened at `created` and keeps `ticket`; returns the
+    /// ticket that it keeps from now on. Of several flows opened before any of them was proven, the first decides.
+    pub fn proven(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        (server, era): (ServerId, u32),
+        (created, ticket): (Instant, Ticket),
+    ) -> Ticket {
+        self.asking.ended(now, client, ticket);
         let other = self.proven.find(now, client).filter(|slot| slot.server != server);
         if other.is_none_or(|other| other.given < created) {
-            self.proven.opened(now, client, server, era);
+            return self.proven.opened(now, client, server, era);
         }
+        0
     }
 
-    /// Records that a client's flow to a server ended.
-    pub fn ended(&mut self, now: Instant, client: IpAddr, server: ServerId, proven: bool) {
+    /// Records that a client's flow ended that kept this ticket.
+    pub fn ended(&mut self, now: Instant, client: IpAddr, proven: bool, ticket: Ticket) {
         let slots = if proven { &mut self.proven } else { &mut self.asking };
-        slots.ended(now, client, server);
+        slots.ended(now, client, ticket);
     }
 
     /// Returns the server of every slot.
@@ -174,11 +200,11 @@ mod tests {
     #[test]
     fn a_client_is_remembered_while_it_has_flows_and_for_the_idle_time_after() {
         let mut slots = Slots::new(10, Duration::from_secs(60));
-        slots.opened(at(0), client(1), ServerId(5), 0);
-        slots.opened(at(1), client(1), ServerId(5), 0);
-        slots.ended(at(100), client(1), ServerId(5));
+        let first = slots.opened(at(0), client(1), ServerId(5), 0);
+        let second = slots.opened(at(1), client(1), ServerId(5), 0);
+        slots.ended(at(100), client(1), first);
         assert_eq!(server(&mut slots, 1000, 1), Some(5), "one flow is left");
-        slots.ended(at(1000), client(1), ServerId(5));
+        slots.ended(at(1000), client(1), second);
         assert_eq!((server(&mut slots, 1059, 1), server(&mut slots, 1060, 1)), (Some(5), None));
         assert!(slots.is_empty());
     }
@@ -186,9 +212,9 @@ mod tests {
     #[test]
     fn the_client_idle_longest_is_evicted_first_and_only_then_one_with_flows() {
         let mut slots = Slots::new(3, Duration::from_secs(60));
-        (1..=3).for_each(|n| slots.opened(at(0), client(n), ServerId(0), 0));
-        slots.ended(at(1), client(3), ServerId(0));
-        slots.ended(at(2), client(2), ServerId(0));
+        let tickets = [1, 2, 3].map(|n| slots.opened(at(0), client(n), ServerId(0), 0));
+        slots.ended(at(1), client(3), tickets[2]);
+        slots.ended(at(2), client(2), tickets[1]);
         slots.opened(at(3), client(4), ServerId(0), 0);
         assert_eq!((server(&mut slots, 3, 3), server(&mut slots, 3, 2)), (None, Some(0)));
         slots.opened(at(3), client(5), ServerId(0), 0);
@@ -203,11 +229,11 @@ mod tests {
         let server =
             |sticky: &Sticky, n| sticky.find(at(9), client(n)).into_iter().flatten().next().map(|slot| slot.server.0);
         for n in 0..8 {
-            sticky.opened(at(0), client(n), ServerId(n.into()), 0);
-            sticky.proven(at(0), client(n), (ServerId(n.into()), 0), at(0));
-            sticky.ended(at(1), client(n), ServerId(n.into()), true);
+            let ticket = sticky.opened(at(0), client(n), ServerId(n.into()), 0);
+            let ticket = sticky.proven(at(0), client(n), (ServerId(n.into()), 0), (at(0), ticket));
+            sticky.ended(at(1), client(n), true, ticket);
         }
-        (8..=255).for_each(|n| sticky.opened(at(2), client(n), ServerId(9), 0));
+        (8..=255).for_each(|n| _ = sticky.opened(at(2), client(n), ServerId(9), 0));
         assert!((0..8).all(|n| server(&sticky, n) == Some(n.into())));
         assert_eq!((server(&sticky, 255), server(&sticky, 9)), (Some(9), None), "these displace each other");
         assert_eq!((sticky.len(), sticky.servers().count()), (8, 16));
@@ -217,7 +243,7 @@ mod tests {
     fn of_flows_that_race_the_first_one_proven_decides_and_a_later_one_may_move_the_client() {
         let mut sticky = Sticky::new(8, Duration::from_secs(60));
         let prove = |sticky: &mut Sticky, now, server, created| {
-            sticky.proven(at(now), client(1), (ServerId(server), 0), at(created));
+            sticky.proven(at(now), client(1), (ServerId(server), 0), (at(created), 0));
             sticky.find(at(now), client(1))[0].expect("a slot").server.0
         };
         assert_eq!(prove(&mut sticky, 2, 0, 1), 0);
@@ -226,14 +252,35 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_flow_to_another_server_does_not_count() {
-        let mut slots = Slots::new(3, Duration::from_secs(60));
-        slots.opened(at(0), client(1), ServerId(0), 0);
-        slots.opened(at(1), client(1), ServerId(1), 0);
-        slots.ended(at(2), client(1), ServerId(0));
-        assert_eq!(slots.find(at(2), client(1)).map(|slot| (slot.server.0, slot.flows)), Some((1, 1)));
-        slots.ended(at(3), client(1), ServerId(1));
-        slots.ended(at(3), client(1), ServerId(1));
-        assert_eq!(server(&mut slots, 4, 1), Some(1));
+    fn an_end_counts_only_where_its_flow_did() {
+        // Each from the flow before: another server and back, a new era, an eviction.
+        let (there, elsewhere) = ((client(1), ServerId(0), 0), (client(1), ServerId(1), 0));
+        let (anew, evicts) = ((client(1), ServerId(0), 1), (client(2), ServerId(0), 0));
+        for between in [vec![elsewhere, there], vec![anew], vec![evicts, there]] {
+            let mut slots = Slots::new(1, Duration::from_secs(60));
+            let old = slots.opened(at(0), there.0, there.1, there.2);
+            let mut last = 0;
+            between.iter().for_each(|(client, server, era)| last = slots.opened(at(1), *client, *server, *era));
+            slots.ended(at(2), client(1), old);
+            assert_eq!(server(&mut slots, 1000, 1), Some(0), "{between:?}: the last flow lives");
+            slots.ended(at(1000), client(1), last);
+            assert_eq!(server(&mut slots, 1060, 1), None, "{between:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_flow_that_came_second_in_a_race_does_not_count_when_its_server_has_the_slot() {
+        let mut sticky = Sticky::new(8, Duration::from_secs(60));
+        let prove = |sticky: &mut Sticky, now, server, created| {
+            sticky.proven(at(now), client(1), (ServerId(server), 0), (at(created), 0))
+        };
+        prove(&mut sticky, 2, 0, 1);
+        let second = prove(&mut sticky, 3, 1, 1);
+        let moves = prove(&mut sticky, 5, 1, 4);
+        sticky.ended(at(6), client(1), true, second);
+        let slot = |sticky: &Sticky, now| sticky.find(at(now), client(1))[0].map(|slot| (slot.server.0, slot.flows));
+        assert_eq!(slot(&sticky, 1000), Some((1, 1)));
+        sticky.ended(at(1000), client(1), true, moves);
+        assert_eq!(slot(&sticky, 1060), None);
     }
 }

@@ -18,6 +18,8 @@ const MOST_BYTES: u64 = 65_535;
 
 #[derive(Debug, Clone)]
 pub struct Flow {
+    /// Unique; given by [`Flows::push`].
+    pub number: u64,
     pub protocol: Protocol,
     pub client: SocketAddr,
     pub listen: SocketAddr,
@@ -181,7 +183,7 @@ impl Flows {
         self.epoch.get_or_insert(now);
         let (touched, queued) = (self.begins(self.tick(now)), self.next_event());
         let created = if flow.half_open { touched } else { now };
-        self.all.push(Flow { created, touched, queued, ..flow });
+        self.all.push(Flow { number: queued, created, touched, queued, ..flow });
         self.all.len() - 1
     }
 

@@ -80,6 +80,7 @@ impl Model {
                 .iter()
                 .find(|t| t.protocol == protocol && (t.first_port..=t.last_port).contains(&listen.port()));
             let flow = Flow {
+                number: 0,
                 protocol,
                 client,
                 listen,
@@ -259,7 +260,7 @@ impl Model {
 
     /// Records that the client of a flow has proved itself: only now the flow counts, and keeps its source.
     pub fn proven(&mut self, now: Instant, place: usize) {
-        let Flow { service, server, rule, client, picked_by, created, .. } = self.flows.all[place];
+        let Flow { number, service, server, rule, client, picked_by, created, .. } = self.flows.all[place];
         self.seen("a client proves itself");
         self.flows.all[place].proven = true;
         self.servers[server].proven += 1;
@@ -267,7 +268,7 @@ impl Model {
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         let slots = sticky.filter(|_| picked_by != PickedBy::LastResort).and_then(|group| self.sticky.get_mut(&group));
         let era = self.servers[server].era;
-        for what in slots.map(|slots| slots.proven(now, client.ip(), (server, era), created)).into_iter().flatten() {
+        for what in slots.map(|slots| slots.proven(now, (client.ip(), number), (server, era), created)).into_iter().flatten() {
             self.seen(what);
         }
         let flow = &self.flows.all[place];

@@ -11,7 +11,8 @@ struct Slot {
     client: IpAddr,
     server: usize,
     era: u32,
-    flows: u32,
+    /// The client's flows that counted when they were opened or proven, and have not ended.
+    flows: Vec<u64>,
     /// When its last flow ended or, while it has flows, when the latest was opened.
     since: Instant,
     /// When the client was assigned this server.
@@ -40,8 +41,8 @@ impl Sticky {
     }
 
     /// Records a new flow; returns whether another client had to be forgotten for it.
-    pub fn opened(&mut self, now: Instant, client: IpAddr, server: usize, era: u32) -> bool {
-        self.others.opened(now, client, server, era)
+    pub fn opened(&mut self, now: Instant, flow: (IpAddr, u64), server: usize, era: u32) -> bool {
+        self.others.opened(now, flow, server, era)
     }
 
     /// Records that a client has proved itself by a flow; returns what happened. A flow that began before the client was
@@ -49,20 +50,20 @@ impl Sticky {
     pub fn proven(
         &mut self,
         now: Instant,
-        client: IpAddr,
+        flow: (IpAddr, u64),
         (server, era): (usize, u32),
         created: Instant,
     ) -> Option<&'static str> {
-        self.others.ended(now, client, server);
-        match self.proven.find(now, client) {
+        self.others.ended(now, flow.1);
+        match self.proven.find(now, flow.0) {
             Some(slot) if slot.server != server && slot.given >= created => Some("second in a race"),
-            _ => self.proven.opened(now, client, server, era).then_some("a proven client forgotten for another"),
+            _ => self.proven.opened(now, flow, server, era).then_some("a proven client forgotten for another"),
         }
     }
 
-    pub fn ended(&mut self, now: Instant, client: IpAddr, server: usize, proven: bool) {
-        let slots = if proven { &mut self.proven } else { &mut self.others };
-        slots.ended(now, client, server);
+    pub fn ended(&mut self, now: Instant, flow: u64) {
+        self.proven.ended(now, flow);
+        self.others.ended(now, flow);
     }
 }
 
@@ -82,37 +83,35 @@ impl Slots {
     /// Returns a client's slot.
     fn find(&mut self, now: Instant, client: IpAddr) -> Option<Slot> {
         let (client, idle) = (self.settings.prefixes.of(client), self.settings.idle);
-        self.slots.retain(|slot| slot.flows > 0 || slot.since + idle > now);
+        self.slots.retain(|slot| !slot.flows.is_empty() || slot.since + idle > now);
         self.slots.iter().find(|slot| slot.client == client).cloned()
     }
 
     /// Records a new flow of a client; returns whether another client had to be forgotten for it.
-    fn opened(&mut self, now: Instant, client: IpAddr, server: usize, era: u32) -> bool {
+    fn opened(&mut self, now: Instant, (client, flow): (IpAddr, u64), server: usize, era: u32) -> bool {
         let client = self.settings.prefixes.of(client);
         self.events += 1;
         let place = self.slots.iter().position(|slot| slot.client == client);
         let old = place.map(|place| self.slots.remove(place));
         let old = old.filter(|old| (old.server, old.era) == (server, era));
-        let (flows, given) = old.map_or((0, now), |old| (old.flows, old.given));
+        let (mut flows, given) = old.map_or((Vec::new(), now), |old| (old.flows, old.given));
+        flows.push(flow);
         let full = self.slots.len() >= self.settings.slots as usize;
         if full {
             // Clients without flows are forgotten before those with flows.
-            let first = (0..self.slots.len()).min_by_key(|at| (self.slots[*at].flows > 0, self.slots[*at].order));
+            let first = (0..self.slots.len()).min_by_key(|at| (!self.slots[*at].flows.is_empty(), self.slots[*at].order));
             first.map(|at| self.slots.remove(at));
         }
-        self.slots.push(Slot { client, server, era, flows: flows + 1, since: now, given, order: self.events });
+        self.slots.push(Slot { client, server, era, flows, since: now, given, order: self.events });
         full
     }
 
-    fn ended(&mut self, now: Instant, client: IpAddr, server: usize) {
-        let client = self.settings.prefixes.of(client);
+    fn ended(&mut self, now: Instant, flow: u64) {
         self.events += 1;
-        let own = |slot: &&mut Slot| slot.client == client && slot.server == server && slot.flows > 0;
-        if let Some(slot) = self.slots.iter_mut().find(own) {
-            slot.flows -= 1;
-            if slot.flows == 0 {
-                (slot.since, slot.order) = (now, self.events);
-            }
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.flows.contains(&flow)) else { return };
+        slot.flows.retain(|other| *other != flow);
+        if slot.flows.is_empty() {
+            (slot.since, slot.order) = (now, self.events);
         }
     }
 }

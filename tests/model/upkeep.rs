@@ -29,7 +29,7 @@ impl Model {
 
     /// Counts a new flow, and records it at its server, rule, service and stickiness group.
     pub fn opened(&mut self, now: Instant, place: usize) {
-        let Flow { service, server, rule, client, picked_by, .. } = self.flows.all[place];
+        let Flow { number, service, server, rule, client, picked_by, .. } = self.flows.all[place];
         self.counters.flows_opened += 1;
         self.of_services[service].iter_mut().for_each(|count| *count += 1);
         let it = &mut self.servers[server];
@@ -46,7 +46,7 @@ impl Model {
         self.services[self.leaders[service]].opened(now, server);
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
-            && slots.opened(now, client.ip(), server, era)
+            && slots.opened(now, (client.ip(), number), server, era)
         {
             self.seen("a client forgotten for another");
         }
@@ -71,7 +71,7 @@ impl Model {
         }
         let sticky = self.services[flow.service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group)) {
-            slots.ended(now, flow.client.ip(), flow.server, flow.proven);
+            slots.ended(now, flow.number);
         }
         self.policy.ended(flow.rule, flow.client.ip(), flow.proven);
     }

@@ -130,7 +130,9 @@ impl Shard {
         let client = self.table.key(index, Side::Client).addresses.src();
         let pick = (flow.server_id, super::upkeep::PICKED_BY[usize::from(flow.picked_by)]);
         let of = (plan.roster(), standing.servers());
-        self.chooser.proven(now, of, (flow.service, client), pick, flow.created);
+        let kept = (flow.created, self.table.note(index));
+        let ticket = self.chooser.proven(now, of, (flow.service, client), pick, kept);
+        self.table.set_note(index, ticket);
         self.policy.proven(plan.rules(), flow.rule, client);
         if let Some(pool) = self.nat_pools.get_mut(usize::from(flow.nat_pool)) {
             pool.established(&Mapping::of_replies(&self.table.key(index, Side::Server)));
@@ -193,7 +195,8 @@ impl Shard {
         totals.flows_total += 1;
         let client = new.client.addresses.src();
         let pick = (new.server_id, by);
-        self.chooser.opened(arrival.now, plan.roster(), standing.servers(), (new.service, client), pick);
+        let ticket = self.chooser.opened(arrival.now, plan.roster(), standing.servers(), (new.service, client), pick);
+        self.table.set_note(index, ticket);
         self.policy.opened(new.rule);
         index
     }

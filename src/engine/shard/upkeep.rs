@@ -106,8 +106,8 @@ impl Shard {
         if let Some(pool) = self.nat_pools.get_mut(usize::from(nat_pool)) {
             pool.release(now, &Mapping::of_replies(&self.table.key(index, Side::Server)));
         }
+        let flow = (server, proven, self.table.note(index));
         self.table.remove(now, index);
-        let flow = (server, proven);
         let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), flow);
         if is_idle && standing.servers().is_draining(server) {
             self.idle.push_back(server);

@@ -163,6 +163,9 @@ pub struct Table {
     counts: [u32; TimeoutState::ALL.len()],
     half_open: HalfOpen,
     recent: Recent,
+    /// By slot, in the table and in the store of half-open flows: see [`Table::note`]. They cost memory only up to the
+    /// highest slot with one.
+    notes: [Vec<u32>; 2],
     clock: Clock,
     /// By profile number.
     timeouts: Box<[Timeouts]>,
@@ -207,6 +210,7 @@ impl Table {
             counts: [0; TimeoutState::ALL.len()],
             half_open: HalfOpen::new(max_half_open, of_half_open).map_err(too_big)?,
             recent: Recent::new().map_err(too_big)?,
+            notes: [reserved(max as usize).map_err(too_big)?, reserved(max_half_open as usize).map_err(too_big)?],
             clock: Clock { epoch: Instant::FAR },
             timeouts,
             ticks,
@@ -494,9 +498,31 @@ impl Table {
             let slot = self.half_open.insert(self.clock.tick(now), &new, hashes);
             let hash = self.hash.clone();
             self.half_open.grow(|key| hash_of(&hash, key));
+            self.set_note(slot | HALF_OPEN, 0);
             return slot | HALF_OPEN;
         }
-        self.add(now, &new, (now, TimeoutState::first(new.client.protocol)), hashes)
+        let index = self.add(now, &new, (now, TimeoutState::first(new.client.protocol)), hashes);
+        self.set_note(index, 0);
+        index
+    }
+
+    /// Returns the number that the layer above has noted with a flow; 0 if none. A flow that leaves the store of half-open
+    /// flows keeps it.
+    pub fn note(&self, index: u32) -> u32 {
+        let store = &self.notes[usize::from(Table::is_half_open(index))];
+        store.get((index & !HALF_OPEN) as usize).copied().unwrap_or(0)
+    }
+
+    /// Notes a number with a flow.
+    pub fn set_note(&mut self, index: u32, note: u32) {
+        let store = &mut self.notes[usize::from(Table::is_half_open(index))];
+        let slot = (index & !HALF_OPEN) as usize;
+        if slot >= store.len() && note != 0 {
+            store.resize(slot + 1, 0);
+        }
+        if let Some(place) = store.get_mut(slot) {
+            *place = note;
+        }
     }
 
     /// Adds a flow that is in this state now, and was created now or before, to the table.

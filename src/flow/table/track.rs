@@ -149,6 +149,7 @@ impl Table {
             return slot | HALF_OPEN;
         }
         let left = self.half_open.left(&self.clock, slot);
+        let note = self.note(slot | HALF_OPEN);
         let hashes = [self.hash(&left.new.client), self.hash(&left.new.server)];
         self.half_open.remove(slot, hashes);
         let index = self.add(now, &left.new, (left.created, state), hashes);
@@ -158,6 +159,7 @@ impl Table {
         if left.packets[1] > 0 {
             flow.flags |= ANSWERED;
         }
+        self.set_note(index, note);
         index
     }
 
