@@ -2,12 +2,14 @@
 
 use super::testing::{assert_foreseen, at, bytes, settings, tcp};
 use super::*;
-use crate::balance::{Algorithm, Prefixes, Stickiness, UnknownTcp};
+use crate::balance::{Admin, Algorithm, Prefixes, Stickiness, UnknownTcp};
 use crate::config::Settings;
+use crate::ids::ServerId;
 use crate::policy::{Action, Limits, RuleSettings};
 use crate::time::Duration;
 use etherparse::PacketBuilder;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const VIP: [u8; 4] = [192, 0, 2, 80];
@@ -283,5 +285,86 @@ fn a_syn_is_a_sign_of_trouble_no_sooner_than_half_a_second_after_the_first() {
         assert_eq!(engine.servers(ms(1000 + begin + 499))[0].passive_hold_ms, None, "{begin}");
         syn(&mut engine, ms(1000 + begin + 570), CLIENT, 2).unwrap();
         assert_eq!(engine.servers(ms(1000 + begin + 570))[0].passive_hold_ms, Some(1000), "{begin}");
+    }
+}
+
+fn rows(engine: &Engine, now: Instant) -> Vec<FlowRow> {
+    let mut rows = Vec::new();
+    engine.flows(now, &FlowQuery::default(), Cursor::default(), 100, &mut rows);
+    rows
+}
+
+/// Two servers that may have one flow each. Clients 1 and 2, at different servers, are conversations; client 3 is at the
+/// server of client 1, and has been answered. Returns the last octets of these two servers.
+fn full_servers() -> (Engine, [u8; 2]) {
+    let mut settings = settings(2, 100);
+    settings.servers.iter_mut().for_each(|server| server.max_flows = Some(1));
+    let mut engine = Engine::new(&settings);
+    let ask = |engine: &mut Engine, n| hand(engine, at(0), &datagram([198, 51, 100, n], 9, VIP, 80)).1[19];
+    let servers = [1, 2, 3].map(|n| ask(&mut engine, n));
+    assert_eq!((servers[0], servers[0] != servers[1]), (servers[2], true));
+    for (n, server) in (1..).zip(servers) {
+        hand(&mut engine, at(1), &datagram([10, 0, 2, server], 8080, [198, 51, 100, n], 9));
+    }
+    (1..=2).for_each(|n| _ = ask(&mut engine, n));
+    (engine, [servers[0], servers[1]])
+}
+
+#[test]
+fn datagrams_of_a_client_whose_server_is_full_go_to_one_that_has_room() {
+    let (mut engine, [own, other]) = full_servers();
+    let asks = datagram([198, 51, 100, 3], 9, VIP, 80);
+    assert_eq!(hand(&mut engine, at(2), &asks).0, Verdict::Drop(Reason::ServerFlows));
+    // The flow at the other server ends.
+    let ended = rows(&engine, at(3)).into_iter().find(|flow| flow.client.ip() == IpAddr::from([198, 51, 100, 2]));
+    engine.apply(at(3), Change::Kill { flow: ended.unwrap().id }).unwrap();
+    assert_eq!(hand(&mut engine, at(4), &asks).1[16..20], [10, 0, 2, other]);
+    hand(&mut engine, at(4), &datagram([10, 0, 2, other], 8080, [198, 51, 100, 3], 9));
+    assert!(matches!(hand(&mut engine, at(5), &asks).0, Verdict::Forward { .. }));
+    let proven: Vec<_> = engine.servers(at(5)).iter().map(|server| (server.flows, server.proven)).collect();
+    assert_eq!(proven, [(1, 1), (1, 1)], "{own}");
+}
+
+#[test]
+fn a_server_does_not_keep_the_flow_of_a_client_that_it_may_not_have() {
+    let (mut engine, [own, _]) = full_servers();
+    let asks = datagram([198, 51, 100, 3], 9, VIP, 80);
+    // It keeps its flows until the client has sent again to no effect.
+    let mut now = 0;
+    let mut talks = |engine: &mut Engine, asks: Option<&[u8]>| {
+        for _ in 0..15 {
+            now += 25;
+            engine.handle_timeout(at(now));
+            for n in [1, 2] {
+                hand(engine, at(now), &datagram([198, 51, 100, n], 9, VIP, 80));
+            }
+            hand(engine, at(now), &datagram([10, 0, 2, own], 8080, [198, 51, 100, 3], 9));
+            asks.map(|asks| assert!(matches!(hand(engine, at(now), asks).0, Verdict::Drop(_))));
+        }
+        rows(engine, at(now)).iter().any(|flow| flow.client.ip() == IpAddr::from([198, 51, 100, 3]))
+    };
+    assert!(talks(&mut engine, None));
+    assert!(!talks(&mut engine, Some(&asks)));
+}
+
+#[test]
+fn a_sticky_client_stays_while_a_flow_of_its_server_lives() {
+    let mut settings = sticky(2, 1000);
+    settings.services[0].sticky.as_mut().unwrap().idle = Duration::from_secs(60);
+    let mut engine = Engine::new(&settings);
+    let other = |admin| Change::Admin { server: ServerId(1), admin, deadline: None };
+    engine.apply(at(0), other(Admin::Disabled)).unwrap();
+    assert_eq!(connect(&mut engine, at(0), CLIENT, 1), Ok(1));
+    // A new era.
+    for up in [false, true] {
+        engine.apply(at(1), Change::Health { server: ServerId(0), up: Some(up) }).unwrap();
+    }
+    assert_eq!(connect(&mut engine, at(2), CLIENT, 2), Ok(1));
+    engine.apply(at(3), other(Admin::Enabled)).unwrap();
+    let old = rows(&engine, at(4)).into_iter().find(|flow| flow.client.port() == 1);
+    engine.apply(at(4), Change::Kill { flow: old.unwrap().id }).unwrap();
+    engine.handle_timeout(at(100));
+    for port in 10..16 {
+        assert_eq!(connect(&mut engine, at(100), CLIENT, port), Ok(1), "{port}");
     }
 }

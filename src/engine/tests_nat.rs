@@ -502,7 +502,11 @@ fn a_client_takes_the_key_of_its_own_closed_connection_at_once_and_of_no_other()
     };
     through(&mut engine, at(1), &bytes(tcp(CLIENT, 4000, VIP, 80, 101).fin().ack(501), b""));
     through(&mut engine, at(1), &bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 4000, 501).fin().ack(102), b""));
-    assert_eq!(there(&mut engine, at(1)), Verdict::Drop(Reason::ReturnKeyTaken), "the server's FIN is not acknowledged");
+    assert_eq!(
+        there(&mut engine, at(1)),
+        Verdict::Drop(Reason::ReturnKeyTaken),
+        "the server's FIN is not acknowledged"
+    );
     while engine.poll_transmit(at(1), &mut [0; 2000]).is_some() {}
     through(&mut engine, at(1), &bytes(tcp(CLIENT, 4000, VIP, 80, 102).ack(502), b""));
     assert!(matches!(there(&mut engine, at(1)), Verdict::Forward { .. }));

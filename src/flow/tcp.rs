@@ -111,6 +111,9 @@ const LOST: u16 = 1024;
 /// The last believed reset came from the server.
 const SERVER_RESET: u16 = 2048;
 
+/// Of a flow that is not TCP, whose numbers mean nothing: its client has proved itself, but a limit was reached.
+const REFUSED: u16 = 1 << 15;
+
 /// Returns whether `b` is ahead of `a` by 1 to [`AHEAD`], modulo 2^32.
 const fn advances(a: u32, b: u32) -> bool {
     let gap = b.wrapping_sub(a);
@@ -130,6 +133,17 @@ impl Segment {
 }
 
 impl Ends {
+    /// Records that the client of a flow that is not TCP has proved itself to no effect.
+    pub(super) fn refuse(&mut self) {
+        self.seen |= REFUSED;
+    }
+
+    /// Returns whether the client of a flow that is not TCP has proved itself to no effect.
+    #[inline]
+    pub(super) fn is_refused(&self) -> bool {
+        self.seen & REFUSED != 0
+    }
+
     /// Returns whether the flow began without a SYN.
     pub(super) fn is_adopted(&self) -> bool {
         self.seen & ADOPTED != 0

@@ -186,7 +186,13 @@ impl Model {
                 matches!(flow.state, TimeoutState::Established | TimeoutState::Closing | TimeoutState::UdpTwoWay);
             return self.tell_to(arrival, Why::TooBig(mtu), Consumed::TooBig, both);
         }
-        self.follow(arrival.now, place, track, opened);
+        let flow = &self.flows.all[place];
+        let refused = flow.protocol != Protocol::Tcp && flow.stalled && !flow.proven;
+        if refused && from == Side::Server {
+            self.seen("a server does not keep a refused conversation");
+        } else {
+            self.follow(arrival.now, place, track, opened);
+        }
         let datagram = from == Side::Client && !opened && self.flows.all[place].protocol != Protocol::Tcp;
         if datagram && self.flows.converse(place) {
             self.proven(arrival.now, place);

@@ -262,10 +262,15 @@ impl Model {
             let half_open = self.flows.all[place].half_open;
             let fits =
                 self.may_prove(place).and_then(|()| if half_open { self.make_room(now, false, true) } else { Ok(()) });
+            if fits == Err(Reason::ServerFlows) && protocol != Protocol::Tcp && self.has_room_elsewhere(now, place) {
+                self.seen("datagrams leave a full server");
+                self.end(now, place, Ended::Replaced);
+                return self.miss(arrival);
+            }
             if let Err(reason) = fits {
                 self.seen(if half_open { "a handshake refused" } else { "a conversation refused" });
                 self.seen(&format!("refused late: {}", reason.name()));
-                self.flows.all[place].stalled = half_open;
+                self.flows.all[place].stalled = half_open || protocol != Protocol::Tcp;
                 return dropped(reason);
             }
             self.seen(if half_open { "a handshake complete" } else { "a conversation" });

@@ -125,8 +125,7 @@ impl Pool {
             return Vec::new();
         }
         let in_use = |source: &SocketAddr| {
-            source.ip() == address
-                && self.rivals(wish, address).any(|p| p.port == source.port() && p.rests.is_none())
+            source.ip() == address && self.rivals(wish, address).any(|p| p.port == source.port() && p.rests.is_none())
         };
         let over: Vec<_> = over.iter().filter(|(source, _)| self.fits(wish, source.port()) && in_use(source)).collect();
         let first = over.iter().map(|(_, since)| *since).min();
@@ -148,7 +147,13 @@ impl Pool {
 
     /// Returns whether the engine can have found no source for a flow that in the end got `chosen`, if any, perhaps
     /// from another server.
-    pub fn may_lack(&mut self, now: Instant, wish: &Wish, chosen: Option<SocketAddr>, over: &[(SocketAddr, Instant)]) -> bool {
+    pub fn may_lack(
+        &mut self,
+        now: Instant,
+        wish: &Wish,
+        chosen: Option<SocketAddr>,
+        over: &[(SocketAddr, Instant)],
+    ) -> bool {
         self.passes(now);
         if let Protocol::Ip(_) = wish.protocol {
             return false;

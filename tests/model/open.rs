@@ -4,6 +4,7 @@ use super::flows::Flow;
 use super::model::{Arrival, Model};
 use super::nat::{Pool, Source, Wish};
 use super::pick::Asker;
+use super::services::Service;
 use super::tcp::Tracker;
 use super::wire::SYN;
 use equipoise::balance::{Algorithm, Nat, PickedBy};
@@ -37,8 +38,10 @@ impl Model {
             };
             let wish = Wish::new(client, protocol, end);
             let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
-            if let Some((other, _)) =
-                self.flows.find(protocol, end, source).filter(|(other, _)| self.flows.yields(now, half_open.then_some(client), *other))
+            if let Some((other, _)) = self
+                .flows
+                .find(protocol, end, source)
+                .filter(|(other, _)| self.flows.yields(now, half_open.then_some(client), *other))
             {
                 self.seen("a flow that is over yields its return key");
                 let same_store = self.flows.all[other].half_open;
@@ -258,6 +261,36 @@ impl Model {
         if self.servers[server].is_full() { Err(Reason::ServerFlows) } else { Ok(()) }
     }
 
+    /// Returns whether a server other than a flow's could take a new flow of its service.
+    pub fn has_room_elsewhere(&mut self, now: Instant, place: usize) -> bool {
+        let Flow { service, server: own, listen, client, .. } = self.flows.all[place];
+        let (leader, v6) = (self.leaders[service], listen.is_ipv6());
+        // The choice is brought up to date as for a new flow.
+        self.services[leader].refresh(now, &self.servers);
+        let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
+        let slots = sticky.and_then(|group| self.sticky.get_mut(&group));
+        let slots = slots.map(|slots| slots.find(now, client.ip())).unwrap_or_default();
+        let returns = |(server, era, _): (usize, u32, bool)| {
+            server != own
+                && self.servers[server].era == era
+                && self.services[service].takes(now, &self.servers, server, v6)
+        };
+        let has_room = |group: &Service| {
+            let serving = group.serving(now, &self.servers, v6);
+            let open = |(server, weight): (&usize, &u32)| *server != own && *weight > 0;
+            let mut open = group.servers.iter().zip(&serving).filter(|pair| open(*pair));
+            open.any(|(server, _)| !self.servers[*server].is_full())
+        };
+        if slots.into_iter().any(returns) || has_room(&self.services[leader]) {
+            return true;
+        }
+        let last = self.last_resorts[service].as_mut();
+        last.is_some_and(|last| {
+            last.refresh(now, &self.servers);
+            true
+        }) && self.last_resorts[service].as_ref().is_some_and(has_room)
+    }
+
     /// Records that the client of a flow has proved itself: only now the flow counts, and keeps its source.
     pub fn proven(&mut self, now: Instant, place: usize) {
         let Flow { number, service, server, rule, client, picked_by, created, .. } = self.flows.all[place];
@@ -268,7 +301,9 @@ impl Model {
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         let slots = sticky.filter(|_| picked_by != PickedBy::LastResort).and_then(|group| self.sticky.get_mut(&group));
         let era = self.servers[server].era;
-        for what in slots.map(|slots| slots.proven(now, (client.ip(), number), (server, era), created)).into_iter().flatten() {
+        for what in
+            slots.map(|slots| slots.proven(now, (client.ip(), number), (server, era), created)).into_iter().flatten()
+        {
             self.seen(what);
         }
         let flow = &self.flows.all[place];

@@ -72,7 +72,7 @@ impl Service {
 
     /// Like `usable`, but with standby servers only if there are no others and, with the `priority` algorithm, only
     /// those of the lowest priority number.
-    fn serving(&self, now: Instant, servers: &[Server], v6: bool) -> Vec<u32> {
+    pub fn serving(&self, now: Instant, servers: &[Server], v6: bool) -> Vec<u32> {
         let mut weights = self.usable(now, servers, v6);
         let group = |place: Place| {
             let server = &servers[self.servers[place]].settings;

@@ -99,7 +99,8 @@ impl Slots {
         let full = self.slots.len() >= self.settings.slots as usize;
         if full {
             // Clients without flows are forgotten before those with flows.
-            let first = (0..self.slots.len()).min_by_key(|at| (!self.slots[*at].flows.is_empty(), self.slots[*at].order));
+            let first =
+                (0..self.slots.len()).min_by_key(|at| (!self.slots[*at].flows.is_empty(), self.slots[*at].order));
             first.map(|at| self.slots.remove(at));
         }
         self.slots.push(Slot { client, server, era, flows, since: now, given, order: self.events });

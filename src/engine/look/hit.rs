@@ -2,11 +2,11 @@
 //! how the packet is sent on.
 
 use super::super::arrival::Arrival;
-use super::super::step::{Follow, Hit, Onward, Opening, Scratch, Settled, Sign, Step};
-use super::super::{Consumed, Ended};
+use super::super::step::{Follow, Hit, Onward, Opening, Prepare, Scratch, Settled, Sign, Step};
+use super::super::{Consumed, Ended, Reason};
 use super::answer::sum_is_right;
 use super::{Going, Look};
-use crate::balance::OnDown;
+use crate::balance::{Draws, OnDown};
 use crate::flow::{Found, Segment, TICK, TimeoutState, Track, Tracked};
 use crate::packet::{Protocol, Side, Transport, build};
 use crate::time::Duration;
@@ -54,7 +54,8 @@ impl Look<'_> {
     }
 
     /// Decides whether a flow whose client proves itself is within the limits, and what gives way in the table for one
-    /// whose handshake is complete. Otherwise the flow stays as it is, and the client sends again.
+    /// whose handshake is complete. Otherwise the flow stays as it is, and the client sends again; datagrams of a client
+    /// whose server is full go to another one, if that has room.
     #[cold]
     fn prove(&self, arrival: &Arrival<'_>, hit: Hit, scratch: &mut Scratch) -> Step {
         scratch.opening.clear();
@@ -66,9 +67,27 @@ impl Look<'_> {
         match may.and_then(|()| room(&mut scratch.opening)) {
             Ok(()) => Step::Hit(hit),
             Err(reason) => {
+                if reason == Reason::ServerFlows
+                    && let Some(step) = self.leave_full_server(arrival, hit.found.index)
+                {
+                    return step;
+                }
                 scratch.opening.stalled = Some(hit.found.index);
                 Settled::drop(reason).into()
             }
+        }
+    }
+
+    /// Ends a flow whose server may not have it, if another server has room; a TCP connection could not go on there.
+    fn leave_full_server(&self, arrival: &Arrival<'_>, index: u32) -> Option<Step> {
+        let (flow, key) = (self.table().facts(index), self.table().key(index, Side::Client));
+        if flow.protocol == Protocol::Tcp {
+            return None;
+        }
+        let ask = self.ask(arrival, &key, flow.service);
+        match self.shard.chooser().choose(&ask, &[flow.server_id], &mut Draws::default()) {
+            Err(stale) => Some(Step::Prepare(Prepare::Servers(stale))),
+            Ok(other) => other.map(|_| Step::EndThenAgain { flow: index, cause: Ended::Replaced, sign: None }),
         }
     }
 

@@ -126,9 +126,9 @@ impl Look<'_> {
     fn yields(&self, arrival: &Arrival<'_>, other: u32) -> bool {
         let of_same_client = || {
             let client = self.table().key(other, Side::Client);
-            arrival.key().is_some_and(|key| {
-                (key.addresses.src(), key.src_port) == (client.addresses.src(), client.src_port)
-            })
+            arrival
+                .key()
+                .is_some_and(|key| (key.addresses.src(), key.src_port) == (client.addresses.src(), client.src_port))
         };
         begins_half_open(arrival)
             && self.table().settled_since(other).is_some()

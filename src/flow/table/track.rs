@@ -5,7 +5,7 @@ use super::super::tcp::{Ends, Segment, Tracked};
 use super::entry::{ACTIVE, ANSWERED, Flow, PROVEN, order};
 use super::room::{Class, GRACE, ticks};
 use super::{Found, HALF_OPEN, TICK, Table};
-use crate::packet::Side;
+use crate::packet::{Protocol, Side};
 use crate::time::{Duration, Instant};
 
 /// How long after a reset the end that it was sent to may still send as if nothing had happened.
@@ -196,10 +196,18 @@ impl Table {
         !Table::is_half_open(index) && self.flows[index as usize].is_proven()
     }
 
-    /// Records that the client of a half-open flow has completed the handshake, but the flow may not leave the store.
+    /// Records that a flow's client has proved itself to no effect: a half-open flow may not leave the store, and others
+    /// are no conversation. From now on only the client's packets keep a flow of datagrams, and as long as they are
+    /// dropped, none do: otherwise its server could keep it there while others have room.
     pub fn stall(&mut self, index: u32) {
-        if let Some(slot) = Table::half(index) {
-            self.half_open.stall(slot);
+        match Table::half(index) {
+            Some(slot) => self.half_open.stall(slot),
+            None => {
+                let flow = &mut self.flows[index as usize];
+                if flow.protocol() != Protocol::Tcp {
+                    flow.tcp.refuse();
+                }
+            }
         }
     }
 
@@ -244,8 +252,12 @@ impl Table {
     /// answer makes the flow a conversation.
     #[inline]
     pub fn on_datagram(&mut self, now: Instant, found: Found, state: TimeoutState) {
+        let flow = &self.flows[found.index as usize];
+        let flags = flow.flags;
+        if flags & PROVEN == 0 && found.side == Side::Server && flow.tcp.is_refused() {
+            return;
+        }
         self.touch(now, found.index, state);
-        let flags = self.flows[found.index as usize].flags;
         if found.side == Side::Client && flags & (ANSWERED | PROVEN) == ANSWERED {
             self.converse(found.index);
         }
