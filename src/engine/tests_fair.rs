@@ -339,7 +339,9 @@ fn a_server_does_not_keep_the_flow_of_a_client_that_it_may_not_have() {
                 hand(engine, at(now), &datagram([198, 51, 100, n], 9, VIP, 80));
             }
             hand(engine, at(now), &datagram([10, 0, 2, own], 8080, [198, 51, 100, 3], 9));
-            asks.map(|asks| assert!(matches!(hand(engine, at(now), asks).0, Verdict::Drop(_))));
+            if let Some(asks) = asks {
+                assert!(matches!(hand(engine, at(now), asks).0, Verdict::Drop(_)));
+            }
         }
         rows(engine, at(now)).iter().any(|flow| flow.client.ip() == IpAddr::from([198, 51, 100, 3]))
     };

@@ -29,7 +29,7 @@ pub(super) const LARGE: &[Row] = &[
         "RFC 6888 REQ-8 A",
         "4",
         "ports of tracked TCP sessions may be reused at once",
-        "those of handshakes that were never completed, and of connections that are over if no other is free",
+        "those of handshakes that were never completed, and of connections that are over, all acknowledged, for 2 s if no other is free",
         &["half-open-flows-have-at-most-half-of-the-ports", "a-connection-that-is-over-yields-its-nat-port"],
     ),
     row(

@@ -180,7 +180,7 @@ pub(super) const TCP: &[Row] = &[
         "RFC 9293 3.6.1 keys",
         "3.6.1",
         "a connection that is over keeps no other from opening",
-        "yields its return key to a SYN that needs it",
+        "yields its return key to a SYN that needs it, once all of it is acknowledged",
         &["a-connection-that-is-over-yields-its-return-key"],
     ),
     row(
