@@ -115,7 +115,6 @@ pub const MUST_BE_SEEN: &[&str] = &[
     "rule-rate",
     "segment size lowered",
     "server-down",
-    "server-no-flow",
     "settled gives way: icmp",
     "settled gives way: tcp",
     "settled gives way: udp",

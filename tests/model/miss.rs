@@ -34,10 +34,6 @@ impl Model {
         if own {
             return self.nobody_listens(arrival);
         }
-        let asks = matches!(arrival.packet.body, Body::Echo { request: true, .. });
-        if services::is_servers(&self.settings, protocol, src) && !asks {
-            return dropped(Reason::ServerNoFlow);
-        }
         foreign(arrival)
     }
 

@@ -198,33 +198,3 @@ fn is_nat(settings: &Settings, address: IpAddr) -> bool {
         IpAddr::V6(address) => pool.v6.contains(&address),
     })
 }
-
-/// Returns whether a server of some service replies from this address and port.
-pub fn is_servers(settings: &Settings, protocol: Protocol, end: SocketAddr) -> bool {
-    let named = |service: usize| {
-        settings.policy.rules.iter().any(|rule| match rule.action {
-            Action::Balance(Some(id)) => id.0 as usize == service,
-            _ => false,
-        })
-    };
-    settings.services.iter().enumerate().any(|(id, service)| {
-        let last = if let LastResort::Pool(pool) = service.last_resort { Some(pool) } else { None };
-        let pools = [Some(service.pool), last].into_iter().flatten();
-        let mut servers = pools.flat_map(|pool| &settings.pools[pool.0 as usize].servers);
-        // A rule can direct the traffic of any service to this one.
-        let everything = settings.services.iter().flat_map(|service| &service.listen);
-        let listens: Vec<_> = if named(id) { everything.collect() } else { service.listen.iter().collect() };
-        servers.any(|server| {
-            let server = &settings.servers[server.0 as usize];
-            listens.iter().any(|listen| {
-                let ports = match (server.port, protocol) {
-                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => port..=port,
-                    _ => listen.first_port..=listen.last_port,
-                };
-                listen.protocol == protocol
-                    && server.address(listen.address) == Some(end.ip())
-                    && ports.contains(&end.port())
-            })
-        })
-    })
-}

@@ -76,10 +76,8 @@ impl Look<'_> {
                 _ => self.nobody_listens(arrival, scratch),
             };
         }
-        let from_server = self.plan.directory().is_server(key.addresses.src(), key.protocol, key.src_port);
-        // A server's own echo request is its own business; a late reply without a flow is not.
-        let asks = matches!(transport, Transport::Echo { request: true, .. });
-        if from_server && !asks { Settled::drop(Reason::ServerNoFlow) } else { Settled::FOREIGN }
+        // Also from a server's service port: it talks to somebody who did not come by the service address, or for itself.
+        Settled::FOREIGN
     }
 
     /// Decides a packet of a service address whose endpoints differ from those in its header.
