@@ -240,7 +240,7 @@ impl EventLoop {
     #[inline]
     fn take_packet(&mut self, now: Instant, len: usize) {
         let (header, packet) = self.frame.split_at_mut(HEADER);
-        let Some(meta) = count_read(&mut self.device, header, len) else {
+        let Some(meta) = count_read(&mut self.device, header, &packet[..len]) else {
             if self.device.bad_headers == 1 {
                 log::warn!(
                     "{}: dropping packets whose virtio-net header makes no sense, the first with {header:02x?}; `eqctl \
@@ -300,16 +300,16 @@ impl EventLoop {
     }
 }
 
-/// Counts a read of `len` bytes and translates its header.
+/// Counts a packet that was read and translates its header.
 ///
 /// `None` for a header that makes no sense. Such a packet is dropped: without a header to trust, neither its checksum nor
 /// its segments can be passed on correctly, and the kernel would refuse the same header from us (EINVAL). The engine never
 /// sees it, so its totals still add up.
 #[inline]
-fn count_read(device: &mut DeviceCounters, header: &[u8], len: usize) -> Option<Meta> {
+fn count_read(device: &mut DeviceCounters, header: &[u8], packet: &[u8]) -> Option<Meta> {
     device.read += 1;
-    device.read_bytes += len as u64;
-    let meta = tun::meta(header, len);
+    device.read_bytes += packet.len() as u64;
+    let meta = tun::meta(header, packet);
     match &meta {
         Some(meta) => device.super_packets += u64::from(meta.gso_size != 0),
         None => device.bad_headers += 1,
@@ -332,9 +332,11 @@ mod tests {
     #[test]
     fn reads_are_counted_and_those_with_a_bad_header_are_dropped() {
         let mut device = DeviceCounters::default();
+        let mut packet = vec![0; 1500];
+        (packet[0], packet[9]) = (0x40, 6);
         let mut read = |flags, gso, size: u16| {
             let [a, b] = size.to_ne_bytes();
-            count_read(&mut device, &[flags, gso, 0, 0, a, b, 0, 0, 0, 0], 1500).map(|meta| meta.gso_size)
+            count_read(&mut device, &[flags, gso, 0, 0, a, b, 0, 0, 6, 0], &packet).map(|meta| meta.gso_size)
         };
         assert_eq!(read(0, 0, 0), Some(0));
         assert_eq!(read(1, 1, 1448), Some(1448));

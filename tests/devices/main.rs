@@ -21,6 +21,7 @@ mod resort;
 mod servers;
 mod spread;
 mod standing;
+mod tunnels;
 mod world;
 
 /// A service for [`world::World::configuration`]: name, port and protocol, servers, their port (0: the same).

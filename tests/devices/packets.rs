@@ -2,7 +2,7 @@
 
 use crate::Service;
 use crate::world::{CLIENT, SERVICE, World, program, run};
-use equipoise::engine::{Consumed, Reason};
+use equipoise::engine::Consumed;
 use equipoise::flow::TimeoutState;
 use equipoise::gateway::netns::Namespace;
 use equipoise::packet::Protocol;
