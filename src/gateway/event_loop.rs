@@ -6,6 +6,7 @@ use super::control_server::ControlServer;
 use super::error::GatewayError;
 use super::follower::Follower;
 use super::log_queue;
+use super::marking::Marking;
 use super::refusals::Refusals;
 use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
@@ -79,6 +80,7 @@ pub(super) struct EventLoop {
     tun: Tun,
     control: ControlServer,
     follower: Follower,
+    marking: Option<Marking>,
     about: Arc<About>,
     poll: Poll,
     signals: Option<Signals>,
@@ -97,7 +99,7 @@ impl EventLoop {
         tun: Tun,
         mut control: ControlServer,
         about: About,
-        follower: Follower,
+        (follower, marking): (Follower, Option<Marking>),
     ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
@@ -107,6 +109,9 @@ impl EventLoop {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
+        if marking.is_some() {
+            engine.collect_ended();
+        }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
@@ -114,6 +119,7 @@ impl EventLoop {
             tun,
             control,
             follower,
+            marking,
             about: Arc::new(about),
             signals: None,
             stopper: Stopper { stop: Arc::default(), waker },
@@ -180,12 +186,22 @@ impl EventLoop {
             }
             self.keep_up(now);
             self.refusals.tell(&self.engine, now);
+            if news_wait && let Some(marking) = &mut self.marking {
+                marking.devices_changed();
+            }
             news_wait = news_wait && self.follower.take_news(now);
             if self.follower.work(&mut self.engine, now)
                 && let Some(installed) = &mut installed
                 && let Err(error) = installed.follow_errors(self.follower.interfaces())
             {
                 log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
+            }
+            if let Some(marking) = &mut self.marking
+                && marking.work(&mut self.engine, now)
+                && let Some(installed) = &mut installed
+                && let Err(error) = installed.also_select_by_addresses(marking.has_gaps(), self.follower.interfaces())
+            {
+                log::warn!("replies of servers may not be translated: {error}");
             }
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
@@ -200,7 +216,8 @@ impl EventLoop {
 
     /// Returns the time until something is due; `None` if only packets or control requests can make work.
     fn sleep(&self) -> Option<Duration> {
-        let due = [self.engine.poll_timeout(), self.follower.poll_timeout(), self.control.poll_timeout()];
+        let marking = self.marking.as_ref().map(Marking::poll_timeout);
+        let due = [self.engine.poll_timeout(), self.follower.poll_timeout(), self.control.poll_timeout(), marking];
         let due = due.into_iter().flatten().min();
         due.map(|due| due.since(self.now()))
     }

@@ -13,6 +13,7 @@ mod event_loop;
 mod follower;
 pub mod huge_pages;
 pub mod log_queue;
+mod marking;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
@@ -38,7 +39,8 @@ use crate::time::Instant;
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
-use setup::Installed;
+use marking::Marking;
+use setup::{Installed, Select};
 use tun::Tun;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -74,8 +76,12 @@ impl Gateway {
         huge_pages::advise(engine.memory());
         let about = About::new(settings, Instant::ZERO, std::process::id());
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
-        let installed = Some(Installed::install(settings, name, follower.interfaces())?);
-        let event_loop = EventLoop::new(engine, tun, control, about, follower)?;
+        let marking = Marking::open(settings, name)
+            .inspect_err(|error| log::warn!("{}", preflight::without_marks(error)))
+            .ok();
+        let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
+        let installed = Some(Installed::install_selecting(settings, name, follower.interfaces(), select)?);
+        let event_loop = EventLoop::new(engine, tun, control, about, (follower, marking))?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),

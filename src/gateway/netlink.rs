@@ -4,6 +4,7 @@
 //! or services.
 
 mod frame;
+mod layer3;
 mod path;
 mod watch;
 

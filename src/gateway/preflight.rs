@@ -151,6 +151,17 @@ pub fn without_steering(error: &BpfError) -> Problem {
     )
 }
 
+/// Returns what a gateway does without because packets of flows cannot be marked; to be logged as a warning.
+pub fn without_marks(error: &BpfError) -> Problem {
+    Problem::new(
+        format!(
+            "no BPF program can be used ({error}), so all that servers send from where they serve, all their UDP and all \
+             ICMP enters the device: behind a masquerading gateway the servers' own queries and pings find no answer"
+        ),
+        error.fix(),
+    )
+}
+
 fn numbers(settings: &Settings) -> Vec<Problem> {
     let (table, priority) = (settings.gateway.route_table, settings.gateway.rule_priority);
     let mut problems = Vec::new();

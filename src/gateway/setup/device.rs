@@ -18,6 +18,8 @@ pub(super) fn bring_up(netlink: &mut Netlink, settings: &Settings, device: &str,
     // The kernel's own ICMP errors to service addresses come back out of the device, translated for the servers,
     // with the gateway's address as their source.
     sysctl::set(&format!("net/ipv4/conf/{device}/accept_local"), "1").map_err(refused)?;
+    // `all` may still ask for a check. With the mark the reverse look-up finds this device.
+    sysctl::set(&format!("net/ipv4/conf/{device}/src_valid_mark"), "1").map_err(refused)?;
     sysctl::set(&format!("net/ipv4/conf/{device}/forwarding"), "1").map_err(refused)?;
     let (_, v6) = wanted::families(settings);
     let conf = |name| format!("net/ipv6/conf/{device}/{name}");

@@ -59,3 +59,9 @@ pub(super) fn error_rule(family: AddressFamily, interface: &str, table: u32, pri
     ];
     rule(family, RuleAction::ToTable, priority, attributes)
 }
+
+/// Makes the rule that routes packets with a mark by a table.
+pub(super) fn mark_rule(family: AddressFamily, mark: u32, table: u32, priority: u32) -> RuleMessage {
+    let attributes = vec![RuleAttribute::FwMark(mark), RuleAttribute::FwMask(mark), RuleAttribute::Table(table)];
+    rule(family, RuleAction::ToTable, priority, attributes)
+}
