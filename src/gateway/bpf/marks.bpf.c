@@ -176,6 +176,14 @@ static __always_inline int read_v6(struct __sk_buff *skb, __u32 at, struct packe
     return 0;
 }
 
+/* Whether an ICMP message quotes a packet. */
+static __always_inline int is_error(__u8 type, int v6)
+{
+    if (v6)
+        return type >= 1 && type <= 4;
+    return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+}
+
 /* Reads the headers of the packet at an offset from the outer IP header; quoted ones may be cut off after eight bytes. */
 static __noinline int read_packet(struct __sk_buff *skb, __u32 at, struct packet *p)
 {
@@ -209,7 +217,7 @@ static __noinline int read_packet(struct __sk_buff *skb, __u32 at, struct packet
             p->kind = QUESTION;
         else if (bytes[0] == (p->v6 ? 129 : 0))
             p->kind = ANSWER;
-        else if (p->v6 ? bytes[0] && bytes[0] < 5 : bytes[0] == 3 || bytes[0] == 4 || bytes[0] == 5 || bytes[0] == 11 || bytes[0] == 12)
+        else if (is_error(bytes[0], p->v6))
             p->kind = ERROR;
         if (p->kind == QUESTION || p->kind == ANSWER) {
             __builtin_memcpy(&p->ends.source_port, bytes + 4, 2);
@@ -251,7 +259,12 @@ static __noinline int quotes_ours(struct __sk_buff *skb, __u32 at)
     struct packet quoted = {};
     struct reply reply = {};
 
-    if (read_packet(skb, at, &quoted) || quoted.later || quoted.kind == NOTHING || quoted.kind == ERROR)
+    if (read_packet(skb, at, &quoted))
+        return 0;
+    /* Of which packet it is, only the engine knows. */
+    if (quoted.later)
+        return is_server(&quoted.ends.destination);
+    if (quoted.kind == NOTHING || quoted.kind == ERROR)
         return 0;
     reverse(&reply, &quoted.ends);
     return bpf_map_lookup_elem(&replies, &reply) != 0;

@@ -43,13 +43,13 @@ mod tests {
         ns.cable("port", &far, "port").unwrap();
         ns.cable("alone", &far, "alone").unwrap();
         ns.run(|| {
-            for words in ["link add br type bridge", "link set port master br"] {
+            for words in ["link add bridge0 type bridge", "link set port master bridge0"] {
                 assert!(Command::new("ip").args(words.split(' ')).status().unwrap().success(), "{words}");
             }
             let found = Netlink::open().unwrap().layer3_devices().unwrap();
             let mut names: Vec<_> = found.values().map(String::as_str).collect();
             names.sort_unstable();
-            assert_eq!(names, ["alone", "br", "lo"]);
+            assert_eq!(names, ["alone", "bridge0", "lo"]);
         })
         .unwrap();
     }

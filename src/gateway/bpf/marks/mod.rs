@@ -1,6 +1,9 @@
 //! The programs that mark the packets of flows (`marks.bpf.c`), and the map of the keys of their replies.
 
-use super::{BpfError, open};
+#[cfg(test)]
+mod tests;
+
+use super::{BpfError, next_key, open};
 use crate::config::Settings;
 use crate::flow::Key;
 use crate::packet::{Addresses, Protocol};
@@ -96,7 +99,7 @@ impl Marks {
         let own = own_sources(settings);
         let most = |set: &BTreeSet<Address>| u32::try_from(set.len().max(1)).unwrap_or(u32::MAX);
         let entries = [("servers", most(&servers)), ("own", most(&own)), ("replies", keys.max(1))];
-        let mut ebpf = open(include_bytes_aligned!("marks.bpf.o"), &entries)?;
+        let mut ebpf = open(include_bytes_aligned!("../marks.bpf.o"), &entries)?;
         for (name, set) in [("servers", &servers), ("own", &own)] {
             let mut map: HashMap<_, Address, u8> = HashMap::try_from(ebpf.map_mut(name).expect("a map of the program"))?;
             for entry in set {
@@ -165,7 +168,7 @@ impl Marks {
     pub fn next(&self, after: Option<&Reply>) -> Option<Reply> {
         let Map::HashMap(map) = &self.replies else { return None };
         let mut next = Reply([0; Reply::LEN]);
-        super::next_key(map.fd().as_fd(), after.map(|reply| &reply.0[..]), &mut next.0).then_some(next)
+        next_key(map.fd().as_fd(), after.map(|reply| &reply.0[..]), &mut next.0).then_some(next)
     }
 
     /// Returns whether keys are missing, so that everything from the servers is marked, and how many have been missed.
