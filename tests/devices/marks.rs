@@ -117,7 +117,7 @@ fn start(world: &World) -> Running {
 
 /// A table that masquerades what matches.
 fn masquerade(what: &str) -> String {
-    format!("table inet masq {{ chain post {{ type nat hook postrouting priority srcnat; {what} masquerade }} }}")
+    format!("table inet masq {{ chain post {{ type nat hook postrouting priority srcnat; {what} masquerade; }}; }};")
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_strict_firewall_lets_flows_and_the_servers_own_traffic_pass() {
         "table inet wall { chain forward { type filter hook forward priority filter; policy drop; \
          ct state invalid drop; ct state established,related accept; \
          iifname \"equipoise0\" accept; oifname \"equipoise0\" accept; \
-         iifname \"server1\" oifname \"client\" accept; iifname \"client\" oifname \"server1\" accept } }",
+         iifname \"server1\" oifname \"client\" accept; iifname \"client\" oifname \"server1\" accept; }; };",
     );
     assert_all(&world, "a firewall");
 }
@@ -179,9 +179,9 @@ fn a_reverse_path_check_by_nftables_loses_nothing() {
     // firewalld's default for IPv6.
     nft(
         &world,
-        "table inet fib { chain pre { type filter hook prerouting priority mangle + 10; \
+        "table inet check { chain pre { type filter hook prerouting priority mangle + 10; \
          icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept; \
-         meta nfproto ipv6 fib saddr . mark . iif oif missing drop } }",
+         meta nfproto ipv6 fib saddr . mark . iif oif missing drop; }; };",
     );
     assert_all(&world, "fib check");
 }

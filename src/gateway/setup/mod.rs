@@ -8,7 +8,8 @@
 //! | route of each service address to the device, table `main` | clients' packets enter the device |
 //! | default routes to the device in a table of our own | the rules send the servers' replies there |
 //! | rule P: packets from the device skip to P+2 | packets written by the gateway never return to it |
-//! | with marks, rules P+1: what is marked as a flow's is routed by that table | replies enter the device, and the reverse look-up for packets from the device finds it |
+//! | with marks, rule P: look-ups of the way back to the sender of a marked reply skip to P+2 | reverse-path checks that know marks find the server's interface, not the device |
+//! | and rules P+1: what is marked as a flow's is routed by that table | replies enter the device, and the reverse look-up for packets from the device finds it |
 //! | else, rules P+1: replies of servers are routed by that table | they enter the device, and so does much of what servers send for themselves |
 //! | and rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter |
 //! | rule P+2: no operation | the target of rule P, so that the operator's own later rules still apply |
@@ -34,7 +35,7 @@ use crate::config::Settings;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rules::{answer_rule, error_rule, mark_rule, route, rule};
+use rules::{answer_rule, error_rule, mark_rule, reverse_rule, route, rule};
 use std::collections::BTreeSet;
 
 /// The protocol number (`RTPROT_*`, `ip route show proto 69`) that marks our routes and rules. The kernel only stores
@@ -173,6 +174,7 @@ impl Installed {
         let mut wanted = Vec::new();
         if self.selects == Select::Marks {
             for family in [(v4, AddressFamily::Inet), (v6, AddressFamily::Inet6)].into_iter().filter_map(|(is, f)| is.then_some(f)) {
+                wanted.push(reverse_rule(family, marks::IN, self.priority - 1));
                 wanted.extend([marks::IN, marks::OUT].map(|mark| mark_rule(family, mark, self.table, self.priority)));
             }
             if interfaces.iter().flatten().any(|name| name == LOOPBACK) {
