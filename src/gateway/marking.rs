@@ -131,8 +131,8 @@ impl Marking {
                 continue;
             }
             let attached = match (*name == self.device, self.attached.len() < MOST_DEVICES) {
-                (true, _) => self.marks.attach_to_own(name),
-                (false, true) => self.marks.attach_towards_servers(name),
+                (true, _) => self.marks.attach_to_own(name, *index),
+                (false, true) => self.marks.attach_to_other(name),
                 (false, false) => {
                     Err(BpfError::of(format!("there are more than {MOST_DEVICES} devices")))
                 }
@@ -229,5 +229,153 @@ impl Marking {
     #[cfg(test)]
     pub(super) fn marks(&mut self) -> &mut Marks {
         &mut self.marks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::Protocol;
+    use crate::flow::Key;
+    use crate::gateway::netns::Namespace;
+    use crate::gateway::testing::{namespace, settings, tun};
+    use crate::packet::Addresses;
+    use crate::packet::Meta;
+    use etherparse::PacketBuilder;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// An engine with a UDP service, its device, and the programs with room for some keys.
+    struct Bench {
+        engine: Engine,
+        marking: Marking,
+        tun: tun_tap::Iface,
+        now: Instant,
+    }
+
+    /// Runs a test with a bench in a namespace of its own; not in a user namespace, where no program may be loaded.
+    fn bench(label: &str, keys: u32, test: impl FnOnce(&mut Bench) + Send) {
+        let Some(ns) = namespace(label) else { return };
+        let run = |_: &Namespace| {
+            let settings = settings(&[("192.0.2.1", Protocol::Udp, 7, 7)], &[("10.9.0.2", None)]);
+            let marks = match Marks::with_room(&settings, keys) {
+                Ok(marks) => marks,
+                Err(e) if e.fix().contains("CAP_BPF") => return println!("SKIPPED: {e}; {}", e.fix()),
+                Err(e) => panic!("{e}"),
+            };
+            let tun = tun("eqtest0");
+            // A device that is down takes no packets.
+            let up = std::process::Command::new("ip").args(["link", "set", "eqtest0", "up"]).status().unwrap();
+            assert!(up.success());
+            let marking = Marking::with(marks, "eqtest0").unwrap();
+            let mut engine = Engine::new(&settings);
+            engine.collect_ended();
+            test(&mut Bench { engine, marking, tun, now: Instant::ZERO + MINUTE });
+        };
+        ns.run(|| run(&ns)).unwrap();
+    }
+
+    impl Bench {
+        /// Has a client send a datagram from a port, and the engine's packet leave the device.
+        fn opens(&mut self, port: u16) {
+            let mut packet = Vec::new();
+            let to = PacketBuilder::ipv4([198, 51, 100, 7], [192, 0, 2, 1], 64).udp(port, 7);
+            to.write(&mut packet, b"question").unwrap();
+            let verdict = self.engine.handle_packet(self.now, &mut packet, Meta::default());
+            assert!(matches!(verdict, crate::engine::Verdict::Forward { .. }), "{verdict:?}");
+            self.tun.send(&packet).unwrap();
+        }
+
+        /// Lets time pass, with everything that is due in it.
+        fn pass(&mut self, span: Duration) {
+            let until = self.now + span;
+            while self.now < until {
+                self.now = self.now + Duration::from_millis(500);
+                while self.engine.poll_timeout().is_some_and(|due| due <= self.now) {
+                    self.engine.handle_timeout(self.now);
+                }
+                self.marking.work(&mut self.engine, self.now);
+            }
+        }
+
+        fn has(&mut self, port: u16) -> bool {
+            self.marking.marks().has(&key(port))
+        }
+
+        fn is_broad(&mut self) -> bool {
+            self.marking.marks().missing().0
+        }
+    }
+
+    /// The key of the server's replies to the client's port.
+    fn key(port: u16) -> Key {
+        let (src, dst) = (u32::from_be_bytes([10, 9, 0, 2]), u32::from_be_bytes([198, 51, 100, 7]));
+        Key { addresses: Addresses::V4 { src, dst }, src_port: 7, dst_port: port, protocol: Protocol::Udp }
+    }
+
+    #[test]
+    fn a_key_is_there_before_its_packet_goes_on_and_goes_with_its_flow() {
+        bench("eq-mk1", 16, |bench| {
+            bench.opens(1);
+            assert!(bench.has(1));
+            bench.pass(MINUTE * 2);
+            bench.opens(2);
+            bench.pass(MINUTE * 4);
+            assert!(!bench.has(1) && bench.has(2), "the flow of port 1 has expired");
+            // Ended and opened again before anybody looked: the key is that of the new flow.
+            bench.now = bench.now + MINUTE * 5;
+            bench.engine.handle_timeout(bench.now);
+            bench.opens(2);
+            bench.pass(SOON);
+            assert!(bench.has(2));
+        });
+    }
+
+    #[test]
+    fn without_room_all_from_servers_is_marked_until_every_flow_has_its_key() {
+        bench("eq-mk2", 2, |bench| {
+            bench.opens(1);
+            bench.pass(MINUTE * 2);
+            (2..=3).for_each(|port| bench.opens(port));
+            assert!(bench.is_broad() && !bench.has(3));
+            bench.pass(MINUTE * 2);
+            assert!(bench.is_broad() && !bench.has(3), "there is no room yet");
+            (2..=3).for_each(|port| bench.opens(port));
+            bench.pass(MINUTE * 2);
+            assert!(!bench.has(1) && bench.has(2) && bench.has(3));
+            assert!(!bench.is_broad(), "every flow has its key");
+        });
+    }
+
+    #[test]
+    fn keys_that_are_lost_or_left_over_are_found() {
+        bench("eq-mk3", 16, |bench| {
+            (1..=3).for_each(|port| bench.opens(port));
+            let marks = bench.marking.marks();
+            assert!(marks.remove(&Reply::new(&key(2))));
+            marks.store(&key(9)).unwrap();
+            bench.pass(REST + SOON * 4);
+            assert!([1, 2, 3].into_iter().all(|port| bench.has(port)) && !bench.has(9));
+        });
+    }
+
+    #[test]
+    fn devices_are_followed_and_the_ports_of_bridges_are_none() {
+        bench("eq-mk4", 16, |bench| {
+            let ip = |words: &str| {
+                assert!(std::process::Command::new("ip").args(words.split(' ')).status().unwrap().success(), "{words}");
+            };
+            let before = bench.marking.devices();
+            ip("link add name bridge0 type bridge");
+            ip("link add name one type veth peer name two");
+            ip("link set two master bridge0");
+            bench.marking.devices_changed();
+            assert!(!bench.marking.work(&mut bench.engine, bench.now), "all of them have the programs");
+            assert_eq!(bench.marking.devices().len(), before.len() + 2);
+            ip("link delete one");
+            bench.marking.devices_changed();
+            bench.marking.work(&mut bench.engine, bench.now);
+            assert_eq!(bench.marking.devices().len(), before.len() + 1);
+        });
     }
 }

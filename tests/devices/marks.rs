@@ -218,3 +218,19 @@ fn a_device_that_comes_later_is_marked_too() {
     });
     assert_eq!(world.totals().engine.foreign, 0);
 }
+
+/// The kernel of the gateway finds nobody at a server's address, and says so to the client: about a packet that the client
+/// has not sent, unless it is translated.
+#[test]
+fn a_dead_host_is_reported_to_the_client_in_terms_of_its_own_packet() {
+    let world = World::new("mkdead");
+    for server in &world.servers {
+        at(server, "ip address flush dev eth0");
+    }
+    let _gateway = start(&world);
+    for family in [0, 1] {
+        let to = SocketAddr::new(SERVICE[family].parse().unwrap(), 80);
+        let outcome = world.client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(10))).unwrap();
+        assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::HostUnreachable, "IPv{}", [4, 6][family]);
+    }
+}

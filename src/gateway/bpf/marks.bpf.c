@@ -5,6 +5,8 @@
  *         business and never enters it.
  * emerge  at ingress of the gateway's device: what the engine wrote gets the mark OUT, and for a packet to a server the
  *         key of its replies is stored before it goes on, so no reply can come before its key.
+ * depart  at egress of all devices but the gateway's: an ICMP error that this machine's kernel makes about a packet of a
+ *         flow, such as that a server's host is gone, goes to the gateway's device to be translated.
  *
  * When there is no room for a key, `broad` is set before the packet goes on: then everything that comes from servers, and
  * every ICMP error, is marked, and the engine decides, as it would without these programs. The gateway clears it once
@@ -94,6 +96,7 @@ struct {
 struct state {
     __u32 broad;  /* Whether keys are missing. */
     __u32 missed; /* Keys for which there was no room. */
+    __u32 device; /* The index of the gateway's device. */
 };
 
 struct {
@@ -363,6 +366,22 @@ int emerge(struct __sk_buff *skb)
     learn(skb);
     skb->mark = (skb->mark & ~(IN | OUT)) | OUT;
     return NEXT;
+}
+
+SEC("classifier")
+int depart(struct __sk_buff *skb)
+{
+    const struct state *now;
+    struct packet p = {};
+    __u32 zero = 0;
+
+    /* What has come from elsewhere was looked at when it arrived. */
+    if (skb->ingress_ifindex)
+        return NEXT;
+    if (read_packet(skb, 0, &p) || p.kind != ERROR || !quotes_ours(skb, p.at + 8))
+        return NEXT;
+    now = bpf_map_lookup_elem(&state, &zero);
+    return now && now->device ? bpf_redirect(now->device, 0) : NEXT;
 }
 
 char _license[] SEC("license") = "MIT";

@@ -67,9 +67,10 @@ impl Reply {
 struct State {
     broad: u32,
     missed: u32,
+    device: u32,
 }
 
-// SAFETY: two numbers, for which any value is valid, without padding.
+// SAFETY: three numbers, for which any value is valid, without padding.
 #[allow(unsafe_code)]
 unsafe impl Pod for State {}
 
@@ -82,8 +83,9 @@ pub struct Marks {
     own: BTreeSet<Address>,
 }
 
-/// A program on a device: it ends when this is dropped, or with the device.
-pub type Attached = SchedClassifierLink;
+/// Programs on a device: they end when this is dropped, or with the device.
+#[derive(Debug)]
+pub struct Attached(#[allow(dead_code, reason = "held, not read")] Vec<SchedClassifierLink>);
 
 impl Marks {
     /// Loads the programs, for the servers of these settings and with room for the keys of all flows.
@@ -109,7 +111,7 @@ impl Marks {
         let replies = ebpf.take_map("replies").expect("a map of the program");
         let state = ebpf.take_map("state").expect("a map of the program");
         let mut marks = Marks { ebpf, replies, state, own };
-        for name in [ARRIVE, EMERGE] {
+        for name in [ARRIVE, EMERGE, DEPART] {
             marks.program(name)?.load()?;
         }
         Ok(marks)
@@ -119,22 +121,29 @@ impl Marks {
         Ok(self.ebpf.program_mut(name).expect("a program of the object").try_into()?)
     }
 
-    /// Attaches the program for the gateway's own device.
-    pub fn attach_to_own(&mut self, device: &str) -> Result<Attached, BpfError> {
-        self.attach(EMERGE, device, LinkOrder::default())
+    /// Attaches the program for the gateway's own device, which has this index.
+    pub fn attach_to_own(&mut self, device: &str, index: u32) -> Result<Attached, BpfError> {
+        let state = self.state()?;
+        Array::try_from(&mut self.state)?.set(0, State { device: index, ..state }, 0)?;
+        Ok(Attached(vec![self.attach(EMERGE, device, TcAttachType::Ingress)?]))
     }
 
-    /// Attaches the program for a device towards servers, before others: what they do to a packet is then done to one that
-    /// has its mark.
-    pub fn attach_towards_servers(&mut self, device: &str) -> Result<Attached, BpfError> {
-        self.attach(ARRIVE, device, LinkOrder::first())
+    /// Attaches the programs for another device.
+    pub fn attach_to_other(&mut self, device: &str) -> Result<Attached, BpfError> {
+        let arrive = self.attach(ARRIVE, device, TcAttachType::Ingress)?;
+        Ok(Attached(vec![arrive, self.attach(DEPART, device, TcAttachType::Egress)?]))
     }
 
-    fn attach(&mut self, name: &str, device: &str, order: LinkOrder) -> Result<Attached, BpfError> {
+    /// Attaches a program before others: what they do to a packet is then done to one that has its mark.
+    fn attach(&mut self, name: &str, device: &str, place: TcAttachType) -> Result<SchedClassifierLink, BpfError> {
         let program = self.program(name)?;
         // A link of TCX (Linux 6.6): it does not outlive the process, as a filter would that black-holes flows then.
-        let link = program.attach_with_options(device, TcAttachType::Ingress, TcAttachOptions::TcxOrder(order))?;
+        let link = program.attach_with_options(device, place, TcAttachOptions::TcxOrder(LinkOrder::first()))?;
         Ok(program.take_link(link)?)
+    }
+
+    fn state(&self) -> Result<State, BpfError> {
+        Ok(Array::try_from(&self.state)?.get(&0, 0)?)
     }
 
     /// Returns whether replies to this address come to the gateway without a mark.
@@ -173,14 +182,14 @@ impl Marks {
 
     /// Returns whether keys are missing, so that everything from the servers is marked, and how many have been missed.
     pub fn missing(&self) -> (bool, u32) {
-        let state: Result<State, MapError> = Array::try_from(&self.state).and_then(|map| map.get(&0, 0));
-        state.map_or((false, 0), |state| (state.broad != 0, state.missed))
+        self.state().map_or((false, 0), |state| (state.broad != 0, state.missed))
     }
 
     /// Declares that every flow has its key, unless more than `missed` were missed.
     pub fn is_complete(&mut self, missed: u32) -> Result<(), BpfError> {
-        if self.missing() == (true, missed) {
-            Array::try_from(&mut self.state)?.set(0, State { broad: 0, missed }, 0)?;
+        let state = self.state()?;
+        if state.missed == missed {
+            Array::try_from(&mut self.state)?.set(0, State { broad: 0, ..state }, 0)?;
         }
         Ok(())
     }
@@ -188,6 +197,7 @@ impl Marks {
 
 const ARRIVE: &str = "arrive";
 const EMERGE: &str = "emerge";
+const DEPART: &str = "depart";
 
 /// Sources of probes and of full NAT: packets to them are routed to the gateway by their address.
 fn own_sources(settings: &Settings) -> BTreeSet<Address> {
