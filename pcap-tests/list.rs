@@ -17,6 +17,12 @@ cases! {
     tcp::a_syn_after_a_believed_reset_opens_a_new_flow;
     /// A SYN in an established connection is forwarded to the server, which sends the challenge ACK, and changes nothing (RFC 5961, 4.2).
     tcp::a_syn_on_an_established_flow_does_not_replace_it;
+    /// A server that refuses a SYN on an established flow does not know its connection: the flow is over, and the next SYN picks a server anew (RFC 9293, 3.10.7.1).
+    tcp::a_refusal_of_another_connection_ends_an_established_flow;
+    /// A connection that both ends have closed or one has reset yields its return key to a new one: two service addresses on one server work from one client port.
+    tcp::a_connection_that_is_over_yields_its_return_key;
+    /// A server that sends on a connection of no flow gets a reset, and so does the client if it can only be one service's (RFC 9293, 3.10.7.1).
+    tcp::both_ends_of_a_connection_that_is_not_known_hear_of_it;
     /// A reset that does not have the next sequence number is forwarded and does not shorten the timeout (RFC 5961, 3.2).
     tcp::a_reset_outside_the_window_does_not_end_a_flow;
     /// After a reset with the exact sequence number, a flow is kept for another four minutes (RFC 7857, 2.2).
@@ -209,6 +215,8 @@ cases! {
     standing::a_sticky_client_leaves_a_server_that_drains_and_does_not_come_back;
     /// Resets are sent to both ends with the sequence numbers that they expect (RFC 9293, 3.10.7; RFC 5961, 3.2).
     standing::a_server_that_goes_down_has_its_connections_reset_at_both_ends;
+    /// A SYN with new numbers from the port of a flow whose server is down or disabled goes to another server, and the old one gets a reset (RFC 9293, 3.10.7.4).
+    standing::a_new_connection_leaves_a_server_that_is_gone;
     /// A UDP client that continues to send reaches a live server with its next datagram.
     standing::a_datagram_goes_to_another_server_when_its_own_is_down;
     /// A draining server keeps its flows and gets no new ones; at the deadline, the remaining flows are reset.
@@ -217,6 +225,16 @@ cases! {
     standing::a_service_without_a_server_answers_as_its_last_resort_says;
     /// Drop, reject (RFC 1812, 5.2.7.1), a limit per client; existing flows stay when a rule changes.
     standing::rules_decide_first_match_first_and_can_be_switched_off;
+    /// Flows count in the limit of a server once their clients have completed the handshake, so spoofed SYNs take nothing of it (rule of the gateway; RFC 4987, 3.4).
+    limits::spoofed_syns_use_up_no_limit;
+    /// A burst of handshakes does not exceed a limit: what is left over stays half-open, and both ends get resets when its time is over (rule of the gateway).
+    limits::a_handshake_beyond_a_limit_stays_half_open;
+    /// Datagrams count in limits once the client has sent again after an answer (rule of the gateway).
+    limits::a_conversation_counts_and_a_query_does_not;
+    /// A client has a sticky slot once it has completed a handshake; SYNs of strangers displace only each other (rule of the gateway).
+    limits::spoofed_syns_displace_no_sticky_client;
+    /// Connections that a new client opens at once go to the same server (rule of the gateway).
+    limits::the_first_connections_of_a_sticky_client_go_to_one_server;
     /// Two consecutive refusals take a server out of service, two replies bring it back.
     standing::probes_in_a_capture_drive_the_monitors;
     /// Refused connections put a server on passive hold.
@@ -263,6 +281,8 @@ cases! {
     nat::who_finds_no_port_is_told_that_it_is_prohibited;
     /// The same with type 3 code 1, if so configured (RFC 6888 REQ-11).
     nat::who_finds_no_port_is_told_that_the_host_is_unreachable;
+    /// Where no port of a NAT pool is free, a connection that is over yields its own to a new one (RFC 6888 REQ-8 excepts what TCP state tracking allows).
+    nat::a_connection_that_is_over_yields_its_nat_port;
     /// A source port rests for 120 s before it is assigned to another flow to the same server (RFC 6888 REQ-8).
     nat::a_freed_port_rests_for_two_minutes;
     /// Flows to different servers may have the same source port, and replies and errors still reach their client (RFC 7857, 3).

@@ -27,6 +27,11 @@ impl Bucket {
         Some(Bucket { empty_at: self.empty_at.max(now) + Duration::from_nanos(step) })
     }
 
+    /// Returns whether everything taken has leaked out: it equals a new bucket.
+    pub(crate) fn is_full(self, now: Instant) -> bool {
+        self.empty_at <= now
+    }
+
     /// Returns how many tokens it holds, rounded down, of `rate` at most.
     pub(crate) fn left(self, now: Instant, rate: u32) -> u32 {
         let step = SECOND / u64::from(rate.max(1));

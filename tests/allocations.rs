@@ -241,7 +241,7 @@ fn a_refused_or_malformed_packet_allocates_nothing() {
     let mut packets = [
         tcp(other, web, "A", 101, 501, b""),
         tcp(other, SocketAddr::new(VIP4.into(), 81), "S", 1, 0, b""),
-        tcp(SocketAddr::new(s.ip(), SERVER_PORT), SocketAddr::new(c.ip(), 4002), "A", 1, 1, b""),
+        tcp(SocketAddr::new(s.ip(), SERVER_PORT), SocketAddr::new(c.ip(), 4002), "SA", 1, 1, b""),
         tcp(other, web, "S", 1, 0, b"")[..30].to_vec(),
         vec![0x45; 20],
         vec![],

@@ -5,7 +5,7 @@
 
 use assert_cmd::Command;
 use equipoise::config;
-use equipoise::control::{About, DeviceCounters, Progress, Session};
+use equipoise::control::{About, Outside, Progress, Session};
 use equipoise::engine::{Engine, FlowRow};
 use equipoise::packet::Meta;
 use equipoise::time::Instant;
@@ -96,7 +96,7 @@ fn serve(mut stream: UnixStream, engine: &mut Engine, now: Instant, about: &Arc<
     let mut session = Session::new(Arc::clone(about));
     let (mut input, mut out) = ([0; 4096], Vec::new());
     loop {
-        let progress = session.poll_output(engine, now, &DeviceCounters::default(), &mut out);
+        let progress = session.poll_output(engine, now, &Outside::default(), &mut out);
         if stream.write_all(&out).is_err() || progress == Progress::Close {
             return;
         }
@@ -222,7 +222,7 @@ fn eqctl_shows_and_changes_a_gateway() {
     };
     let status = shown(&["status"]);
     assert!(status.contains("flows      4 of 262,144"), "{status}");
-    assert!(status.ends_with("half-open  0 of 1,000,000 (0.0 %)\npressure   none\n"), "{status}");
+    assert!(status.ends_with("half-open  0 of 1,000,000 (0.0 %)\npressure   none\nsystem     complete\n"), "{status}");
     assert!(shown(&["status", "--json"]).contains(r#""half_open":0,"max_half_open":1000000,"pressures":[]"#));
     assert!(shown(&["counters"]).contains("in 4 = forwarded 4 + consumed 0 + dropped 0: adds up"));
     assert!(shown(&["counters", "--all"]).contains("table-full"));

@@ -10,7 +10,7 @@ mod setup;
 use equipoise::balance::{Algorithm, Health, Prefixes, Stickiness};
 use equipoise::config::Settings;
 use equipoise::engine::{Engine, Event, Verdict};
-use equipoise::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch};
+use equipoise::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch, WatchedPort};
 use equipoise::ids::{PoolId, ServerId};
 use equipoise::packet::{Meta, parse};
 use equipoise::time::{Duration, Instant};
@@ -44,7 +44,7 @@ fn flapping() -> Settings {
         server: ServerId(i),
         v4: settings.servers[i as usize].v4,
         v6: None,
-        ports: vec![SERVER_PORT],
+        ports: vec![WatchedPort::tcp(SERVER_PORT)],
     };
     settings.health.source_v4 = Some(PROBES);
     settings.health.pools = vec![PoolWatch {

@@ -10,6 +10,7 @@ mod lab;
 mod world;
 
 use lab::clients::Outcome;
+use lab::established::{Left, Through, measure};
 use lab::gateways::Kind;
 use lab::scenario::{Measured, Pressure, Report, Scenario, quiet_rate};
 use lab::strangers::Filling;
@@ -52,7 +53,8 @@ fn main() {
     let mut unfair = Vec::new();
     print_head(&options);
     for (name, pressure, measured, least) in FULL {
-        for kind in options.wanted(name) {
+        // The queues matter in a flood only.
+        for kind in options.wanted(name).into_iter().filter(|kind| *kind != Kind::OneQueue) {
             // A row for the kernel alone: the others' "closing" is this one.
             if name == "closing-full" && kind != Kind::Nftables {
                 continue;
@@ -73,8 +75,9 @@ fn main() {
 
 /// The floods: at a rate of which the device of Equipoise drops nothing, alone and on a full table, and above it.
 fn floods(options: &Options, unfair: &mut Vec<String>) {
-    let [below, full, above] = ["flood", "flood-full", "flood-above"].map(|name| options.wanted(name));
-    if below.is_empty() && full.is_empty() && above.is_empty() {
+    let [below, full, above, established] =
+        ["flood", "flood-full", "flood-above", "flood-established"].map(|name| options.wanted(name));
+    if [&below, &full, &above, &established].iter().all(|kinds| kinds.is_empty()) {
         return;
     }
     let mut rate = options.flood.unwrap_or_else(|| quiet_rate(Kind::Equipoise, options.flows) / 10 * 8);
@@ -127,6 +130,69 @@ fn floods(options: &Options, unfair: &mut Vec<String>) {
     {
         unfair.push(format!("flood-above: {own:.1} %, the least NAT {least:.1} %"));
     }
+    if !established.is_empty() {
+        keep(options, rate * 5 / 2, unfair);
+    }
+}
+
+/// What those who are connected keep above that rate: of its throughput without a flood a stream at least 0.7 of the share
+/// that forwarding by the kernel leaves it, answers within 50 ms, and every server.
+fn keep(options: &Options, rate: u32, unfair: &mut Vec<String>) {
+    if !options.json {
+        println!(
+            "{:17} {:10} {:>9} {:>8} {:>10} {:>9} {:>7} {:>6} {:>9}",
+            "scenario", "through", "SYNs/s", "Gbit/s", "median ms", "p99 ms", "answers", "downs", "lost"
+        );
+    }
+    let mut shares = Through::ALL.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        for (through, shares) in Through::ALL.into_iter().zip(&mut shares) {
+            let [quiet, flooded] = [0, rate].map(|rate| {
+                let left = measure(through, rate, options.seconds);
+                print_left(options, through, &left);
+                left
+            });
+            shares.push(flooded.gbits / quiet.gbits);
+            let (p99, downs) = (flooded.p99, flooded.downs);
+            let late = p99.is_none_or(|p99| p99 > Duration::from_millis(50));
+            if through == Through::Equipoise && (late || downs != Some(0)) {
+                unfair.push(format!("flood-established: 99 % answered within {p99:?}, downs {downs:?}"));
+            }
+        }
+    }
+    let [forwarding, own, _] = shares.map(|mut of| {
+        of.sort_by(f64::total_cmp);
+        of[of.len() / 2]
+    });
+    if own < 0.7 * forwarding {
+        unfair.push(format!("flood-established: a stream keeps {own:.2}, by forwarding {forwarding:.2}"));
+    }
+}
+
+fn print_left(options: &Options, through: Through, left: &Left) {
+    let ms = |span: Option<Duration>| span.map(|span| span.as_secs_f64() * 1e3);
+    if options.json {
+        let row = serde_json::json!({
+            "scenario": "flood-established", "through": through.name(), "strangers_per_second": left.flood,
+            "gbit_per_second": left.gbits, "median_ms": ms(left.median), "p99_ms": ms(left.p99),
+            "answers": left.answers, "downs": left.downs, "lost": left.lost,
+        });
+        println!("{row}");
+        return;
+    }
+    let shown = |span| ms(span).map_or("-".into(), |ms| format!("{ms:.2}"));
+    let or_none = |n: Option<u64>| n.map_or("-".into(), |n| n.to_string());
+    println!(
+        "flood-established {:10} {:>9} {:>8.2} {:>10} {:>9} {:>7} {:>6} {:>9}",
+        through.name(),
+        left.flood,
+        left.gbits,
+        shown(left.median),
+        shown(left.p99),
+        left.answers,
+        or_none(left.downs.map(|n| n as u64)),
+        or_none(left.lost),
+    );
 }
 
 /// Notes it if Equipoise dropped or answered anything of its own accord in a flood.

@@ -506,7 +506,7 @@ fn the_list_of_layers_is_in_order() {
 #[test]
 fn the_crates_of_the_daemon_are_read_from_the_manifest() {
     let daemon = daemon_crates();
-    for name in ["mio", "rustix", "libc", "clap", "env_logger", "netlink_sys", "signal_hook_mio", "tun_tap"] {
+    for name in ["mio", "rustix", "libc", "clap", "env_logger", "netlink_sys", "signal_hook_mio", "aya"] {
         assert!(daemon.iter().any(|krate| krate == name), "{name} in {daemon:?}");
     }
 }

@@ -464,17 +464,28 @@ fn the_inputs_reach_every_kind_of_verdict() {
     let counters = engine.counters();
     let never: Vec<Reason> = counters.dropped.iter().filter(|c| c.count == 0).map(|c| c.kind).collect();
     // Other tests cover these: they need a pool of weight zero, six busy flows at once, a late segment of a closed flow
-    // that gave way, two services of one pool, a queue that nobody drains, rules with limits, and monitors.
+    // that gave way, two services of one pool, a queue that nobody drains, rules and servers with limits, and monitors.
     use Reason::*;
-    let rules = [RuleDrop, RuleLoop, RuleRate, RuleFlows, ClientRate, ClientFlows, GatewayRate, TableLow, TableNormal];
+    let limits = [
+        RuleDrop,
+        RuleLoop,
+        RuleRate,
+        RuleFlows,
+        ClientRate,
+        ClientFlows,
+        ServerFlows,
+        GatewayRate,
+        TableLow,
+        TableNormal,
+    ];
     let rare =
         [NoServer, TableFull, RecentlyEnded, ReturnKeyTaken, AnswerQueueFull, NoProbe, BadProbeChecksum, AnswerLimit];
     let unseen = [FragmentStoreFull, OtherProtocol, Detour, IcmpImplausible, IcmpBadMtu, NatExhausted, Untranslatable];
     assert!(
-        never.iter().all(|reason| rules.contains(reason) || rare.contains(reason) || unseen.contains(reason)),
+        never.iter().all(|reason| limits.contains(reason) || rare.contains(reason) || unseen.contains(reason)),
         "{never:?}"
     );
-    assert_eq!(never.len(), rules.len() + rare.len() + unseen.len(), "{never:?}");
+    assert_eq!(never.len(), limits.len() + rare.len() + unseen.len(), "{never:?}");
     assert!(
         counters.consumed.iter().take(2).all(|c| c.count > 0) && counters.translated > 1000 && counters.foreign > 100
     );

@@ -10,6 +10,7 @@ pub mod fragments;
 pub mod full;
 pub mod headers;
 pub mod icmp;
+pub mod limits;
 pub mod links;
 pub mod malformed;
 pub mod nat;

@@ -247,3 +247,30 @@ pub fn sctp_goes_by_its_ports_and_its_sum_stays_right(film: &mut Film) {
     film.show(packet(C4, "192.0.2.80:36412", 1));
     film.show(packet(C4, "192.0.2.80:36413", 0));
 }
+
+pub fn a_connection_that_is_over_yields_its_nat_port(film: &mut Film) {
+    // The pool has one port.
+    let source = at("10.0.9.1:5000");
+    let mut first = Talk::new(C4, WEB4, "10.0.2.1:8080");
+    let seen = |talk: &mut Talk, flags: &str| {
+        let packet = tcp(talk.server, source, flags, talk.next[1], talk.next[0], b"");
+        talk.server(flags, b"");
+        packet
+    };
+    let connect = |film: &mut Film, talk: &mut Talk| {
+        film.show(talk.client("S", b""));
+        film.show(seen(talk, "SA"));
+        film.show(talk.client("A", b""));
+    };
+    connect(film, &mut first);
+    let mut second = Talk { client: at("198.51.100.8:40000"), next: [30_000, 35_000], ..first.clone() };
+    // An established flow keeps its port.
+    film.show(second.client("S", b""));
+    second.next[0] = 30_000;
+    film.show(first.client("FA", b""));
+    film.show(seen(&mut first, "FA"));
+    film.show(first.client("A", b""));
+    film.wait_ms(1000);
+    connect(film, &mut second);
+    film.show(second.client("PA", b"mine"));
+}

@@ -36,6 +36,29 @@ pub fn a_server_that_goes_down_has_its_connections_reset_at_both_ends(film: &mut
     film.show(talk.client("PA", b"anybody there?"));
 }
 
+pub fn a_new_connection_leaves_a_server_that_is_gone(film: &mut Film) {
+    let mut old = Talk::new(C4, WEB4, "10.0.2.1:8080");
+    film.show_all(old.open());
+    film.show(old.client("PA", b"mount"));
+    film.show(old.server("A", b""));
+    let mut closed = Talk { client: at("198.51.100.9:1000"), ..Talk::new(C4, WEB4, "10.0.2.2:8080") };
+    film.show_all(closed.open());
+    film.show_all(closed.close());
+    // At 1 s web-1 goes down; web-3 is disabled at 5 s; at 7 s web-1 comes up, and then web-2 goes down.
+    film.at_ms(2000);
+    // Its own connection stays.
+    film.show(old.client("PA", b"still there?"));
+    let mut new = Talk { server: at("10.0.2.3:8080"), next: [90_000, 70_000], ..old };
+    film.show_all(new.open());
+    film.show(new.client("PA", b"mount again"));
+    film.at_ms(6000);
+    let mut again = Talk { server: at("10.0.2.2:8080"), next: [900_000_000, 1], ..new };
+    film.show_all(again.open());
+    film.at_ms(8000);
+    let mut after = Talk { server: at("10.0.2.1:8080"), next: [50_000_000, 2], ..closed };
+    film.show_all(after.open());
+}
+
 pub fn a_datagram_goes_to_another_server_when_its_own_is_down(film: &mut Film) {
     film.show(udp(at(C4), at(DNS4), b"one"));
     film.show(udp(at("10.0.2.1:53"), at(C4), b"answer"));
@@ -75,7 +98,9 @@ pub fn rules_decide_first_match_first_and_can_be_switched_off(film: &mut Film) {
         film.show(udp(from("198.51.100.130", port), at(DNS4), b"me too?"));
         let (prober, vip): (IpAddr, IpAddr) = ([198, 51, 100, 130].into(), [192, 0, 2, 80].into());
         film.show(echo(prober, vip, false, 7, 1, b"ping"));
-        film.show(tcp(from("198.51.100.200", port), at(WEB4), "S", 1000, 0, b""));
+        if ms == 0 {
+            film.show_all(Talk::new("198.51.100.200:40000", WEB4, "10.0.2.1:8080").open());
+        }
         film.show(tcp(from("198.51.100.200", port + 1), at(WEB4), "S", 1000, 0, b""));
         film.show(tcp(from("198.51.100.7", port), at(WEB4), "S", 1000, 0, b""));
         film.show(tcp(from("198.51.100.7", port), at("203.0.113.9:80"), "S", 1000, 0, b""));

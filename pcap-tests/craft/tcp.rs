@@ -90,6 +90,53 @@ pub fn a_syn_on_an_established_flow_does_not_replace_it(film: &mut Film) {
     film.show(talk.client("PA", b"still here"));
 }
 
+pub fn a_refusal_of_another_connection_ends_an_established_flow(film: &mut Film) {
+    let mut old = Talk::new(C4, WEB4, S1);
+    film.show_all(old.open());
+    film.show(old.client("PA", b"before the server restarts"));
+    // The client has started anew, and so has the server, on which nothing listens yet. A refusal of another number is
+    // none.
+    film.show(tcp(old.client, old.service, "S", 77_000, 0, b""));
+    film.show(tcp(old.server, old.client, "RA", 0, 66_001, b""));
+    film.show(tcp(old.server, old.client, "RA", 0, 77_001, b""));
+    film.wait_ms(1000);
+    let mut new = Talk { server: at(S2), next: [90_000, 70_000], ..old };
+    film.show_all(new.open());
+}
+
+pub fn a_connection_that_is_over_yields_its_return_key(film: &mut Film) {
+    // One client port, one server, three service addresses: the server sees the same ends.
+    let mut first = Talk::new(C4, WEB4, S1);
+    film.show_all(first.open());
+    let mut busy = Talk { service: at("192.0.2.81:80"), next: [20_000, 25_000], ..first.clone() };
+    film.show(busy.client("S", b""));
+    film.show_all(first.close());
+    film.wait_ms(100);
+    let mut second = Talk { service: at("192.0.2.81:80"), next: [30_000, 35_000], ..first.clone() };
+    film.show_all(second.open());
+    film.show(second.client("PA", b"shop"));
+    // What is late of the first one is no news.
+    film.show(first.client("A", b""));
+    film.show(second.server("RA", b""));
+    let mut third = Talk { service: at("192.0.2.82:80"), next: [40_000, 45_000], ..second };
+    film.show_all(third.open());
+}
+
+pub fn both_ends_of_a_connection_that_is_not_known_hear_of_it(film: &mut Film) {
+    for (client, service, server) in [(C4, WEB4, S1), (C6, WEB6, "[fd00::2]:8080")] {
+        let mut talk = Talk::new(client, service, server);
+        talk.next = [1500, 5700];
+        film.show(talk.server("PA", b"news from the server"));
+        film.show(talk.server("FA", b""));
+        film.show(talk.server("R", b""));
+    }
+    // It knows a flow of this client, with another server: only the server hears.
+    let mut known = Talk::new(C4, WEB4, S1);
+    film.show_all(known.open());
+    let mut old = Talk { server: at(S2), next: [300, 400], ..known };
+    film.show(old.server("PA", b"news from a server of before"));
+}
+
 pub fn a_reset_outside_the_window_does_not_end_a_flow(film: &mut Film) {
     let mut talk = Talk::new(C4, WEB4, S1);
     film.show_all(talk.open());

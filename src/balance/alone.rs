@@ -45,15 +45,17 @@ impl Balancer {
         }
     }
 
-    /// Records a flow that was created for a pick.
+    /// Records a flow that was created for a pick, whose client proves itself at once.
     pub fn opened(&mut self, now: Instant, service: ServiceId, key: &Key, pick: Pick) {
         let of = (service, key.addresses.src());
-        self.chooser.opened(now, &self.roster, &self.standings, of, (pick.server, pick.by));
+        let pick = (pick.server, pick.by);
+        self.chooser.opened(now, &self.roster, &self.standings, of, pick);
+        self.chooser.proven(now, (&self.roster, &self.standings), of, pick, now);
     }
 
     /// Records that a flow ended.
     pub fn ended(&mut self, now: Instant, service: ServiceId, client: IpAddr, server: ServerId) {
-        if self.chooser.ended(now, &self.roster, &self.standings, (service, client), server) {
+        if self.chooser.ended(now, &self.roster, &self.standings, (service, client), (server, true)) {
             self.standings.idle(server);
         }
     }

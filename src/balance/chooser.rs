@@ -6,9 +6,10 @@ use super::choice::Choice;
 use super::picker::{Own, Picker};
 use super::resource_usage::Usage;
 use super::roster::Roster;
+use super::settings::Stickiness;
 use super::standings::{News, Standings};
 use super::{Pick, PickedBy};
-use crate::flow::{Key, Slot, Slots};
+use crate::flow::{Key, Slot, Sticky};
 use crate::ids::{ServerId, ServiceId};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -19,6 +20,8 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Load {
     pub(super) flows: u32,
+    /// Flows whose clients have proved themselves.
+    proven: u32,
     /// Flows that it had at its last report, and flows assigned to it since.
     reported: (u32, u32),
 }
@@ -45,16 +48,16 @@ pub struct Overlay {
     /// Bases and groups brought up to date.
     choices: BTreeMap<u32, Choice>,
     own: BTreeMap<u32, [Own; 2]>,
-    /// A server that has one flow fewer.
-    ended: Option<ServerId>,
+    /// A server that has one flow fewer, and whether the client of that flow had proved itself.
+    ended: Option<(ServerId, bool)>,
     /// A server whose standing has changed.
     changed: Option<ServerId>,
 }
 
 impl Overlay {
-    /// Counts one flow of a server as ended.
-    pub fn end(&mut self, server: ServerId) {
-        self.ended = Some(server);
+    /// Counts one flow of a server as ended; `proven` says whether its client had proved itself.
+    pub fn end(&mut self, server: ServerId, proven: bool) {
+        self.ended = Some((server, proven));
         self.choices.clear();
         self.own.clear();
     }
@@ -73,7 +76,7 @@ impl Overlay {
         let mut loads = chooser.loads.clone();
         let is_member = |server: Option<ServerId>| server.is_some_and(|server| roster.place(base, server).is_some());
         choice.stale |= is_member(self.changed);
-        if let Some(server) = self.ended {
+        if let Some((server, _)) = self.ended {
             loads[server.0 as usize].flows -= 1;
             if let Some(place) = roster.place(base, server) {
                 let (flows, usage) = (loads[server.0 as usize].flows, || usage(&loads, standings, server));
@@ -88,7 +91,7 @@ impl Overlay {
     }
 
     fn concerns(&self, roster: &Roster, base: u32) -> bool {
-        let mut servers = [self.ended, self.changed].into_iter().flatten();
+        let mut servers = [self.ended.map(|(server, _)| server), self.changed].into_iter().flatten();
         servers.any(|server| roster.place(base, server).is_some())
     }
 }
@@ -109,7 +112,7 @@ pub struct Chooser {
     /// By group, for IPv4 and IPv6 clients.
     own: Vec<[Own; 2]>,
     /// By group of services that share sticky slots.
-    sticky: BTreeMap<u32, Slots>,
+    sticky: BTreeMap<u32, Sticky>,
     /// The number of the first unread change.
     seen: u64,
 }
@@ -119,7 +122,7 @@ impl Chooser {
     pub fn new(roster: &Roster, seed: u64) -> Self {
         let mut sticky = BTreeMap::new();
         for stickiness in roster.services().iter().filter_map(|service| service.sticky.as_ref()) {
-            let slots = || Slots::new(stickiness.slots, stickiness.idle);
+            let slots = || Sticky::new(stickiness.slots, stickiness.idle);
             sticky.entry(stickiness.group).or_insert_with(slots);
         }
         let choices: Vec<Choice> = roster.bases().iter().map(|base| Choice::new(roster, base, seed)).collect();
@@ -137,6 +140,16 @@ impl Chooser {
     #[inline]
     pub fn flows(&self, server: ServerId) -> u32 {
         self.loads[server.0 as usize].flows
+    }
+
+    /// Returns the number of a server's flows whose clients have proved themselves.
+    pub fn proven_flows(&self, server: ServerId) -> u32 {
+        self.loads[server.0 as usize].proven
+    }
+
+    /// Returns whether a server may have another flow whose client has proved itself.
+    pub fn may_prove(&self, roster: &Roster, server: ServerId) -> bool {
+        roster.server(server).max_flows.is_none_or(|most| self.proven_flows(server) < most)
     }
 
     /// Returns whether all changes have been read.
@@ -218,10 +231,12 @@ impl Chooser {
         View { chooser: self, overlay: ask.overlay }.choose(ask, tried, draws)
     }
 
-    /// Returns a client's sticky slot in a service's group.
-    pub fn slot(&self, now: Instant, roster: &Roster, service: ServiceId, client: IpAddr) -> Option<Slot> {
-        let stickiness = roster.service(service).sticky.as_ref()?;
-        self.sticky.get(&stickiness.group)?.find(now, stickiness.prefixes.of(client))
+    /// Returns a client's sticky slots in a service's group; the first that can be used applies.
+    pub(super) fn slots(&self, ask: &Ask<'_>) -> impl Iterator<Item = Slot> {
+        let stickiness = ask.roster.service(ask.service).sticky.as_ref();
+        let sticky = stickiness.and_then(|of| Some((of, self.sticky.get(&of.group)?)));
+        let find = |(of, sticky): (&Stickiness, &Sticky)| sticky.find(ask.now, of.prefixes.of(ask.key.addresses.src()));
+        sticky.map(find).into_iter().flatten().flatten()
     }
 
     /// Records that a proposal was picked, whether or not a flow resulted.
@@ -242,7 +257,7 @@ impl Chooser {
         }
     }
 
-    /// Records a flow that was created for a pick.
+    /// Records a flow that was created for a pick. Its client has yet to prove itself.
     pub fn opened(
         &mut self,
         now: Instant,
@@ -261,14 +276,35 @@ impl Chooser {
                 family.picker.opened(now, place);
             }
         }
-        let sticky = roster.service(service).sticky.as_ref().filter(|_| by != PickedBy::LastResort);
-        if let Some(stickiness) = sticky
-            && let Some(slots) = self.sticky.get_mut(&stickiness.group)
+        if by != PickedBy::LastResort
+            && let Some((sticky, client)) = self.sticky_of(roster, service, client)
         {
-            let era = standings.server(server).era;
-            slots.opened(now, stickiness.prefixes.of(client), server, era);
+            sticky.opened(now, client, server, standings.server(server).era);
         }
         self.load_changed(roster, standings, server);
+    }
+
+    /// Records that the client of a flow, which was opened at `created`, has proved itself.
+    pub fn proven(
+        &mut self,
+        now: Instant,
+        (roster, standings): (&Roster, &Standings),
+        (service, client): (ServiceId, IpAddr),
+        (server, by): (ServerId, PickedBy),
+        created: Instant,
+    ) {
+        self.loads[server.0 as usize].proven += 1;
+        if by != PickedBy::LastResort
+            && let Some((sticky, client)) = self.sticky_of(roster, service, client)
+        {
+            sticky.proven(now, client, (server, standings.server(server).era), created);
+        }
+    }
+
+    /// Returns the sticky slots of a service's group, and the client there.
+    fn sticky_of(&mut self, roster: &Roster, service: ServiceId, client: IpAddr) -> Option<(&mut Sticky, IpAddr)> {
+        let stickiness = roster.service(service).sticky.as_ref()?;
+        Some((self.sticky.get_mut(&stickiness.group)?, stickiness.prefixes.of(client)))
     }
 
     /// Records that a flow ended; returns whether its server has none left.
@@ -278,15 +314,14 @@ impl Chooser {
         roster: &Roster,
         standings: &Standings,
         (service, client): (ServiceId, IpAddr),
-        server: ServerId,
+        (server, proven): (ServerId, bool),
     ) -> bool {
         let load = &mut self.loads[server.0 as usize];
         load.flows -= 1;
+        load.proven -= u32::from(proven);
         let is_idle = load.flows == 0;
-        if let Some(stickiness) = &roster.service(service).sticky
-            && let Some(slots) = self.sticky.get_mut(&stickiness.group)
-        {
-            slots.ended(now, stickiness.prefixes.of(client), server);
+        if let Some((sticky, client)) = self.sticky_of(roster, service, client) {
+            sticky.ended(now, client, server, proven);
         }
         self.load_changed(roster, standings, server);
         is_idle
@@ -294,7 +329,7 @@ impl Chooser {
 
     /// Returns the servers of all sticky clients, one entry per client.
     pub fn sticky_servers(&self) -> impl Iterator<Item = ServerId> + '_ {
-        self.sticky.values().flat_map(Slots::servers)
+        self.sticky.values().flat_map(Sticky::servers)
     }
 
     /// Removes clients that have been idle for too long.
@@ -302,10 +337,10 @@ impl Chooser {
         self.sticky.values_mut().for_each(|slots| slots.expire(now));
     }
 
-    /// Returns how many clients a service's group remembers; 0 if it is not sticky.
+    /// Returns how many clients that have proved themselves a service's group remembers; 0 if it is not sticky.
     pub fn remembered_clients(&self, roster: &Roster, service: ServiceId) -> usize {
         let sticky = roster.service(service).sticky.as_ref();
-        sticky.and_then(|sticky| self.sticky.get(&sticky.group)).map_or(0, Slots::len)
+        sticky.and_then(|sticky| self.sticky.get(&sticky.group)).map_or(0, Sticky::len)
     }
 }
 
@@ -337,10 +372,8 @@ impl<'c> View<'c> {
         if !self.is_ready(ask, service) {
             return Err(Stale(service));
         }
-        if let Some(slot) = self.chooser.slot(ask.now, ask.roster, ask.service, ask.key.addresses.src())
-            && self.why_not_sticky(ask, slot).is_none()
-            && !tried.contains(&slot.server)
-        {
+        let fits = |slot: &Slot| self.why_not_sticky(ask, *slot).is_none() && !tried.contains(&slot.server);
+        if let Some(slot) = self.chooser.slots(ask).find(fits) {
             return Ok(Some(Pick { server: slot.server, by: PickedBy::Stickiness, proposed: None }));
         }
         if let Some((server, proposed)) = self.propose(ask, service, tried, &mut draws.0[0])? {
@@ -383,9 +416,11 @@ impl<'c> View<'c> {
         }
         let places = &ask.roster.group(group).places;
         let flows = |place: usize| self.flows(places[place]);
-        let refuses = |place: usize| self.is_full(ask.roster, places[place]) || tried.contains(&places[place]);
         let (picker, own, family) = self.picker(ask, group);
-        let place = picker.propose(own, ask.key, draw, &flows, &refuses);
+        let place = [Counting::All, Counting::Proven].into_iter().find_map(|counting| {
+            let refuses = |place: usize| self.refuses(ask.roster, places[place], counting, tried);
+            picker.propose(own, ask.key, draw, &flows, &refuses)
+        });
         Ok(place.map(|place| (places[place], Proposed { group, family, place: place as u32 })))
     }
 
@@ -398,13 +433,27 @@ impl<'c> View<'c> {
 
     /// Returns the number of flows of a server.
     pub(super) fn flows(&self, server: ServerId) -> u32 {
-        let ended = self.overlay.is_some_and(|overlay| overlay.ended == Some(server));
+        let ended = self.overlay.and_then(|overlay| overlay.ended).is_some_and(|(ended, _)| ended == server);
         self.chooser.flows(server) - u32::from(ended)
     }
 
-    /// Returns whether a server has reached its flow limit.
+    /// Returns whether a server has reached its flow limit, in which only flows count whose clients have proved
+    /// themselves.
     pub(super) fn is_full(&self, roster: &Roster, server: ServerId) -> bool {
-        roster.server(server).max_flows.is_some_and(|most| self.flows(server) >= most)
+        let ended = self.overlay.and_then(|overlay| overlay.ended) == Some((server, true));
+        let proven = self.chooser.proven_flows(server) - u32::from(ended);
+        roster.server(server).max_flows.is_some_and(|most| proven >= most)
+    }
+
+    /// Returns whether a server is not proposed. As long as there are others, that is also the case if it will have
+    /// reached its limit once the clients of all its flows have proved themselves: a burst of handshakes goes to servers
+    /// that have room for it, and a flood of spoofed ones takes no room away.
+    pub(super) fn refuses(&self, roster: &Roster, server: ServerId, counting: Counting, tried: &[ServerId]) -> bool {
+        let full = match counting {
+            Counting::All => roster.server(server).max_flows.is_some_and(|most| self.flows(server) >= most),
+            Counting::Proven => self.is_full(roster, server),
+        };
+        full || tried.contains(&server)
     }
 
     /// Returns a server's usable weight for clients of a family, and the weight that the algorithm has: 0 if servers of
@@ -431,6 +480,13 @@ impl<'c> View<'c> {
 /// Returns a server's last report and the flows since, as a view shows them.
 pub(super) fn usage_of(view: &View<'_>, ask: &Ask<'_>, server: ServerId) -> Option<Usage> {
     usage(&view.chooser.loads, ask.standings, server)
+}
+
+/// Which flows are compared with a server's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    All,
+    Proven,
 }
 
 /// Why a client does not return to its sticky server.

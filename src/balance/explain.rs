@@ -1,7 +1,7 @@
 //! The facts behind a choice, read from the same data that the choice reads: the candidates, the other servers with the
 //! reason why they are not candidates, and what the algorithm compares.
 
-use super::chooser::{Ask, Chooser, NotSticky, Stale, View};
+use super::chooser::{Ask, Chooser, Counting, NotSticky, Stale, View};
 use super::picker::{Own, Picker};
 use super::resource_usage::{Usage, estimate};
 use super::server::STEPS;
@@ -57,13 +57,18 @@ impl Chooser {
             Picker::Maglev(maglev, ..) => maglev.shares(),
             _ => Vec::new(),
         };
-        all.take(most).map(|(group, place)| view.candidate(ask, group, place, &shares)).collect()
+        let counting = [ask.service.0, ask.roster.last_resort(ask.service.0).unwrap_or(ask.service.0)]
+            .map(|group| (group, view.counting(ask, group)));
+        let of = |group: u32| counting[usize::from(counting[0].0 != group)].1;
+        all.take(most).map(|(group, place)| view.candidate(ask, (group, of(group)), place, &shares)).collect()
     }
 
     /// Returns the client's sticky slot.
     pub fn sticky(&self, ask: &Ask<'_>) -> Option<StickyFacts> {
-        let slot = self.slot(ask.now, ask.roster, ask.service, ask.key.addresses.src())?;
-        let why_not = View::new(self, ask).why_not_sticky(ask, slot).map(|why| match why {
+        let view = View::new(self, ask);
+        let fits = |slot: &Slot| view.why_not_sticky(ask, *slot).is_none();
+        let slot = self.slots(ask).find(fits).or_else(|| self.slots(ask).next())?;
+        let why_not = view.why_not_sticky(ask, slot).map(|why| match why {
             NotSticky::Elsewhere => "the service does not use that server",
             NotSticky::Unusable => "that server may not be given flows",
             NotSticky::Full => "that server has as many flows as it may",
@@ -76,14 +81,31 @@ impl Chooser {
     pub fn arithmetic(&self, ask: &Ask<'_>, last_resort: bool) -> Option<String> {
         let group = if last_resort { ask.roster.last_resort(ask.service.0)? } else { ask.service.0 };
         let (view, places) = (View::new(self, ask), &ask.roster.group(group).places);
-        let refuses = |place: usize| view.is_full(ask.roster, places[place]);
+        let counting = view.counting(ask, group);
+        let refuses = |place: usize| view.refuses(ask.roster, places[place], counting, &[]);
         let (picker, own, _) = view.picker(ask, group);
         Some(picker.arithmetic(own, ask, places, &refuses))
     }
 }
 
 impl View<'_> {
-    fn candidate(&self, ask: &Ask<'_>, group: u32, place: usize, shares: &[f64]) -> CandidateFacts {
+    /// Returns which flows are compared with the limits of a group's servers.
+    fn counting(&self, ask: &Ask<'_>, group: u32) -> Counting {
+        let base = ask.roster.base(group);
+        let (places, v6) = (&ask.roster.group(group).places, ask.key.addresses.dst().is_ipv6());
+        let has_room = |place: usize| {
+            self.weights(base, v6, place).1 > 0 && !self.refuses(ask.roster, places[place], Counting::All, &[])
+        };
+        if (0..places.len()).any(has_room) { Counting::All } else { Counting::Proven }
+    }
+
+    fn candidate(
+        &self,
+        ask: &Ask<'_>,
+        (group, counting): (u32, Counting),
+        place: usize,
+        shares: &[f64],
+    ) -> CandidateFacts {
         let (roster, v6) = (ask.roster.group(group), ask.key.addresses.dst().is_ipv6());
         let server = roster.places[place];
         let state = ask.standings.state(ask.roster, ask.now, server);
@@ -105,6 +127,8 @@ impl View<'_> {
             Some(if health == Health::Down { "down".to_owned() } else { "health not known yet".to_owned() })
         } else if self.is_full(ask.roster, server) {
             Some("has as many flows as it may".into())
+        } else if self.refuses(ask.roster, server, counting, &[]) {
+            Some("full once its flows are proven".into())
         } else if usable > 0 && weight == 0 {
             let (backup, rank) = roster.ranks[place];
             Some(if backup { "backup: others serve".into() } else { format!("priority {rank}: a better one serves") })

@@ -35,6 +35,8 @@ pub struct ServerState {
     pub deadline: Option<Instant>,
     /// The worst health that any service using it sees.
     pub health: Health,
+    /// Whether some services see it as down, and others not.
+    pub partly_down: bool,
     /// The weight without slow start.
     pub weight: u16,
     /// The effective weight: less than the weight during slow start.
@@ -83,17 +85,20 @@ impl Standings {
     /// Returns a server's standing.
     pub fn state(&self, roster: &Roster, now: Instant, server: ServerId) -> ServerState {
         let state = self.server(server);
-        let places = roster.members(server).flat_map(|(base, place)| {
-            let of = |v6: usize| {
-                let has = roster.bases()[base as usize].reached[v6][place as usize];
-                has.then(|| self.health(base, v6, place as usize))
-            };
-            [of(0), of(1)].into_iter().flatten()
-        });
+        let places = || {
+            roster.members(server).flat_map(|(base, place)| {
+                let of = |v6: usize| {
+                    let has = roster.bases()[base as usize].reached[v6][place as usize];
+                    has.then(|| self.health(base, v6, place as usize))
+                };
+                [of(0), of(1)].into_iter().flatten()
+            })
+        };
         ServerState {
             admin: state.admin,
             deadline: state.deadline,
-            health: Health::worst(places),
+            health: Health::worst(places()),
+            partly_down: places().any(|health| health == Health::Down) && places().any(|health| health != Health::Down),
             weight: state.weight,
             weight_now: state.units(now, roster.server(server).slow_start) as f32 / STEPS as f32,
             held_until: state.held_until(now),

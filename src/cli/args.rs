@@ -39,7 +39,8 @@ pub(super) enum Command {
         #[arg(long)]
         unconfined: bool,
     },
-    /// Check a configuration without touching the system. Exit code: 0 if valid, 1 if not.
+    /// Check a configuration without touching the system; with --live also whether a gateway works on this system. Exit
+    /// code: 0 if it is valid and nothing is found, 1 if not.
     Check {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
@@ -47,6 +48,17 @@ pub(super) enum Command {
         /// Print one JSON object that includes problems with line and column.
         #[arg(long)]
         json: bool,
+        /// Also look at this system, and change nothing: forwarding, firewall, routing rules, connected networks. With a
+        /// running gateway, run it in the same network namespace, as root.
+        #[arg(long)]
+        live: bool,
+    },
+    /// Remove rules, routes and proxy entries that a gateway with this configuration has left behind: one that was killed,
+    /// or has `keep-fallback`. Refuses while it runs.
+    Cleanup {
+        /// Configuration file (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
     /// Replay a capture through the engine: one line per packet, then flows, servers and counters. Needs no privileges.
     Replay(Replay),

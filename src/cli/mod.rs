@@ -70,9 +70,15 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
             let _written = queue_log(verbosity, *unconfined);
             live(config, *unconfined)
         }
-        Command::Check { config, json } => {
+        Command::Check { config, json, live } => {
             start_log(verbosity, LevelFilter::Warn);
-            check::check(config, *json, out)
+            check::check(config, *json, *live, out)
+        }
+        Command::Cleanup { config } => {
+            start_log(verbosity, LevelFilter::Warn);
+            let removed =
+                Gateway::clean_up(&load(config)?.settings).map_err(|error| Failed::Message(error.to_string()))?;
+            Ok(writeln!(out, "removed {removed} rules, routes and proxy entries")?)
         }
         Command::Replay(args) => {
             start_log(verbosity, LevelFilter::Warn);

@@ -8,10 +8,10 @@ use super::raw::rule::RawRule;
 use super::raw::service::RawService;
 use super::settings::Settings;
 use super::values::{v4, v6};
-use crate::balance::{LastResort, Nat, PoolSettings, ServerSettings, ServiceSettings, server_ports};
+use crate::balance::{LastResort, Listen, Nat, PoolSettings, Protocol, ServerSettings, ServiceSettings};
 use crate::flow::NatPoolSettings;
 use crate::health::HealthSettings;
-use crate::health::settings::{Floor, MonitorSettings, PoolWatch, ServerWatch};
+use crate::health::settings::{Floor, MonitorSettings, PoolWatch, ServerWatch, WatchedPort};
 use crate::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use crate::policy::{Action, PolicySettings, RuleSettings};
 use serde_spanned::Spanned;
@@ -65,7 +65,7 @@ fn health(watched: Vec<(PoolId, Vec<MonitorSettings>, Floor)>, settings: &Settin
         let uses = |service: &&ServiceSettings| service.pool == pool || service.last_resort == LastResort::Pool(pool);
         // Services that reach the servers at the same ports are one: there may be a thousand, and ten thousand servers.
         let mut seen = HashSet::new();
-        let ports = |service: &ServiceSettings, port| [false, true].map(|v6| server_ports(service, port, v6));
+        let ports = |service: &ServiceSettings, port| [false, true].map(|v6| watched_ports(service, port, v6));
         let mut is_new =
             |service: &&ServiceSettings| seen.insert((service.across(), ports(service, None), ports(service, Some(1))));
         let services = settings.services.iter().filter(uses);
@@ -85,14 +85,22 @@ fn health(watched: Vec<(PoolId, Vec<MonitorSettings>, Floor)>, settings: &Settin
 fn server_watch(id: ServerId, server: &ServerSettings, services: &[&ServiceSettings]) -> ServerWatch {
     let reached = |service: &&ServiceSettings| {
         let by = [false, true].into_iter().filter(|v6| service.reach(server, *v6).is_some());
-        by.flat_map(|v6| server_ports(service, server.port, v6)).collect::<Vec<_>>()
+        by.flat_map(|v6| watched_ports(service, server.port, v6)).collect::<Vec<_>>()
     };
-    let mut ports: Vec<u16> = services.iter().flat_map(reached).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    // Echo has no port.
-    ports.retain(|port| *port != 0);
+    let ports = WatchedPort::merged(services.iter().flat_map(reached).collect());
     ServerWatch { server: id, v4: server.v4, v6: server.v6, ports }
+}
+
+/// Returns the ports at which clients of one family reach a server with this port. Protocols without ports have none.
+fn watched_ports(service: &ServiceSettings, port: Option<u16>, v6: bool) -> Vec<WatchedPort> {
+    let of_family = service.listen.iter().filter(|listen| listen.address.is_ipv6() == v6);
+    let with_port = of_family.filter(|listen| !matches!(listen.protocol, Protocol::Icmp | Protocol::Ip(_)));
+    let watched = |listen: &Listen| WatchedPort {
+        port: port.unwrap_or(listen.first_port),
+        tcp: listen.protocol == Protocol::Tcp,
+        udp: listen.protocol == Protocol::Udp,
+    };
+    WatchedPort::merged(with_port.map(watched).collect())
 }
 
 /// Makes the services, and the names of the sticky groups by their number.

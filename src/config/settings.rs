@@ -131,6 +131,11 @@ pub struct GatewaySettings {
     pub probe_v4: Option<Ipv4Addr>,
     /// Source of IPv6 probes, likewise.
     pub probe_v6: Option<Ipv6Addr>,
+    /// Whether the kernel answers ARP and neighbour solicitations for service, NAT pool and probe addresses in networks that
+    /// an interface is connected to.
+    pub announce: bool,
+    /// Whether the blackhole routes to these addresses stay when the gateway stops.
+    pub keep_fallback: bool,
     /// Path of the control socket; its mode is 0600.
     pub control_socket: PathBuf,
     /// Number of the routing table that sends the servers' replies to the device.

@@ -16,11 +16,16 @@ mod packet_words;
 pub mod protocol;
 pub mod render;
 mod session;
+mod system;
 
 pub use explain::{difference, explain};
 pub use packet_words::{PacketWords, WordsError};
-pub use protocol::{Answer, ClientRow, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals};
-pub use session::{About, CHUNK, MAX_INPUT, Progress, Session};
+pub use protocol::{
+    Answer, ClientRow, DeviceCounters, Done, Explained, Failure, PROTOCOL, RepairRow, Request, Status, Totals,
+    TroubleRow,
+};
+pub use session::{About, CHUNK, MAX_INPUT, Outside, Progress, Session};
+pub use system::{SystemState, Trouble};
 
 pub use crate::balance::Admin;
 pub use crate::engine::{

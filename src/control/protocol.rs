@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +218,9 @@ pub struct DeviceCounters {
     pub write_failures: u64,
     /// Super-packets read or written (segmentation offload).
     pub super_packets: u64,
+    /// Packets lost in the device's queues because they came faster than they were read: neither read nor known to the
+    /// engine. A super-packet counts as one.
+    pub lost: u64,
     /// Lines of the log that were lost because the reader of stderr did not keep up; packets do not wait for it.
     pub lost_log_lines: u64,
 }
@@ -239,6 +242,12 @@ pub struct Status {
     pub mtu: u16,
     /// Whether segmentation offload is active.
     pub offload: bool,
+    /// Queues of the device. With one, a flood also takes packets of established connections.
+    #[serde(default)]
+    pub queues: u64,
+    /// Packets lost in them since the start because they came faster than they were read.
+    #[serde(default)]
+    pub lost: u64,
     /// Number of services.
     pub services: u64,
     /// Number of servers.
@@ -256,6 +265,37 @@ pub struct Status {
     /// Lines of the log that were lost because the reader of stderr did not keep up.
     #[serde(default)]
     pub lost_log_lines: u64,
+    /// Rules, routes and other parts that another program had removed or changed and the gateway has restored since the
+    /// start.
+    pub repairs: u64,
+    /// The last of these repairs, if there was one.
+    pub last_repair: Option<RepairRow>,
+    /// What the gateway installed in the system and does not work at the moment; empty if all of it does.
+    pub troubles: Vec<TroubleRow>,
+}
+
+/// A repair of what the gateway installed in the system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairRow {
+    /// What was restored, as in the log.
+    pub what: String,
+    /// Milliseconds since then.
+    pub ago_ms: u64,
+}
+
+/// A part of what the gateway installed in the system that does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TroubleRow {
+    /// Its name: `route 192.0.2.80/32 to device equipoise0`.
+    pub part: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// Milliseconds since when.
+    pub for_ms: u64,
+    /// Milliseconds until it is repaired; none if only the operator can do that.
+    pub next_ms: Option<u64>,
+    /// How often it has gone missing, without a quiet minute between.
+    pub times: u64,
 }
 
 #[cfg(test)]

@@ -57,7 +57,8 @@ pub enum Change {
         /// The MTU in bytes; 0 if unknown.
         mtu: u16,
     },
-    /// Removes a flow without notifying its ends.
+    /// Removes a flow without notifying its ends; of a half-open flow whose client has completed the handshake, both get
+    /// resets.
     Kill {
         /// The flow.
         flow: FlowId,
@@ -82,7 +83,9 @@ impl fmt::Display for Refused {
         match self {
             Refused::NoSuchServer(id) => write!(f, "no server number {}", id.0),
             Refused::NoSuchRule(rule) => write!(f, "no rule number {rule}"),
-            Refused::NoSuchFlow(id) => write!(f, "no flow {id}; it may have ended"),
+            Refused::NoSuchFlow(id) => {
+                write!(f, "no flow {id}; it may have ended, or have a new ID since its handshake was completed")
+            }
             Refused::NoLoad(load) => write!(f, "{load} is not a valid load: use 0 to 100 percent"),
         }
     }
@@ -135,7 +138,7 @@ impl Engine {
             Change::Mtu { server, v6, mtu } => self.standing.set_path_mtu(server, v6, mtu),
             Change::Kill { flow } => {
                 let index = self.shard.table().slot(flow).ok_or(Refused::NoSuchFlow(flow))?;
-                self.shard.end((&self.plan, &self.standing), now, index, Ended::Killed);
+                self.shard.end_politely((&self.plan, &self.standing), now, index, Ended::Killed);
                 self.take_idle(now);
             }
         }

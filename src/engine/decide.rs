@@ -52,7 +52,7 @@ impl Engine {
             }
             Step::EndThenAgain { flow, cause, sign } => {
                 self.take_sign(now, sign);
-                self.shard.end((&self.plan, &self.standing), now, flow, cause);
+                self.shard.forget((&self.plan, &self.standing), now, flow, cause);
                 self.take_idle(now);
                 return None;
             }

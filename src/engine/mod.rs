@@ -34,6 +34,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_fair;
+#[cfg(test)]
 mod tests_identity;
 #[cfg(test)]
 mod tests_nat;
@@ -56,8 +58,8 @@ pub use explain::Explanation;
 pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
 pub use snapshot::{
-    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow,
-    ServiceRow,
+    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PartRow, PressureRow, RuleRow,
+    ServerRow, ServiceRow,
 };
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 
@@ -185,6 +187,13 @@ impl Engine {
         self.take_idle(now);
         self.take_notices(now);
         self.advance();
+    }
+
+    /// Notes that packets of this span may have been lost before they got here, because nobody read them or a queue had
+    /// no room: a probe of that time that is not answered says nothing about its server. To be called before
+    /// `handle_timeout` of a later time.
+    pub fn lapse(&mut self, since: Instant, until: Instant) {
+        self.monitors.lapse(since, until);
     }
 
     /// Returns when `handle_timeout` next has work to do; none if nothing is pending.

@@ -70,6 +70,8 @@ reasons! {
     NoService = "no-service", "no service on this port of the service address";
     /// No server of the service can take a new flow.
     NoServer = "no-server", "no server of the service can take a new flow";
+    /// A TCP segment from the service port of a server, on a connection that is not known here.
+    ServerNoFlow = "server-no-flow", "from the service port of a server, on an unknown TCP connection";
     /// A TCP packet that is not part of a flow and does not open one.
     TcpNoFlow = "tcp-no-flow", "TCP packet that is not part of a flow and not a SYN";
     /// A late TCP segment of a flow that ended within the last minute, after both ends had closed it or one had reset it.
@@ -100,6 +102,8 @@ reasons! {
     ClientRate = "client-rate", "limit of new flows per second of its client reached";
     /// The limit of concurrent flows of its client is reached.
     ClientFlows = "client-flows", "limit of concurrent flows of its client reached";
+    /// A packet that would make a flow count, but its server has reached its limit of concurrent flows.
+    ServerFlows = "server-flows", "limit of concurrent flows of its server reached";
     /// The gateway's limit of new flows per second is reached for its priority.
     GatewayRate = "gateway-rate", "the gateway's limit of new flows per second is reached for its priority";
     /// The table is nearly full: new flows of priority low are refused.

@@ -130,6 +130,9 @@ pub struct ServerRow {
     pub admin: Admin,
     /// Its health: the worst of its addresses and ports.
     pub health: Health,
+    /// Its addresses and ports that are down while others are not; empty if all are down, or none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub parts_down: Vec<PartRow>,
     /// How often one of its addresses or ports went down since the start.
     pub times_down: u64,
     /// How often one of its addresses or ports came up since the start.
@@ -150,6 +153,9 @@ pub struct ServerRow {
     pub max_flows: Option<u32>,
     /// Its current flows.
     pub flows: u64,
+    /// Those of them whose clients have proved themselves: only these count in `max_flows`.
+    #[serde(default)]
+    pub proven: u64,
     /// Flows assigned to it since the start.
     pub flows_total: u64,
     /// Packets that clients sent to it.
@@ -160,6 +166,22 @@ pub struct ServerRow {
     pub packets_out: u64,
     /// Bytes of IP packets that it sent to clients.
     pub bytes_out: u64,
+}
+
+/// One address of a server, or one of its ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRow {
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// The port; none for the whole address.
+    pub port: Option<u16>,
+}
+
+impl PartRow {
+    /// Returns the row of a part.
+    pub fn new(v6: bool, port: Option<u16>) -> Self {
+        PartRow { family: if v6 { "IPv6" } else { "IPv4" }.into(), port }
+    }
 }
 
 /// A service with its flows.
@@ -198,6 +220,9 @@ pub struct RuleRow {
     pub refused: u64,
     /// Current flows that it admitted.
     pub flows: u32,
+    /// Those of them whose clients have proved themselves: only these count in its limits.
+    #[serde(default)]
+    pub proven: u32,
 }
 
 /// The results of one monitor for one address and port of a server.

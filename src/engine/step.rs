@@ -152,6 +152,8 @@ pub(super) enum For {
     Strangers,
     /// The ends of flows in which both have sent.
     Peers,
+    /// The ends of connections that the gateway has forgotten, or never knew.
+    Forgotten,
 }
 
 impl Settled {
@@ -263,6 +265,12 @@ pub(super) struct Opening {
     /// What was found full, and how room is made there.
     pub(super) short: Option<Short>,
     pub(super) room: Option<Room>,
+    /// A flow that is over and yields its return key.
+    pub(super) yields: Option<u32>,
+    /// The flow whose client has proved itself to no effect, as there is no room or a limit is reached.
+    pub(super) stalled: Option<u32>,
+    /// The rule whose limit it was, or [`NO_RULE`].
+    pub(super) refused_by: u16,
     /// The flow to be created, and its state after its first packet.
     pub(super) new: Option<(NewFlow, PickedBy, Follow)>,
 }
@@ -290,6 +298,9 @@ impl Default for Opening {
             nat: None,
             short: None,
             room: None,
+            yields: None,
+            stalled: None,
+            refused_by: NO_RULE,
             new: None,
         }
     }

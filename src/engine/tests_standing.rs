@@ -4,7 +4,8 @@ use super::testing::{at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Admin, LastResort, OnDown, Passive, PoolSettings, Priority, ServerSettings};
 use crate::config::Settings;
-use crate::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch};
+use crate::flow::TimeoutState;
+use crate::health::settings::{MonitorSettings, PoolWatch, Probe, ServerWatch, WatchedPort};
 use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::packet::parse;
 use crate::packet::{Parsed, Transport};
@@ -227,7 +228,7 @@ fn a_last_resort_answers_when_no_server_can() {
     assert_eq!(syn(&mut engine, at(1), CLIENT, 2), Ok(99));
     let mut answer = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 2, 500).syn().ack(101), b"");
     assert!(matches!(send(&mut engine, at(1), &mut answer), Verdict::Forward { .. }));
-    let mut stray = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 9, 500).ack(101), b"");
+    let mut stray = bytes(tcp([10, 0, 2, 99], 81, CLIENT, 9, 500).syn().ack(101), b"");
     assert_eq!(send(&mut engine, at(1), &mut stray), Verdict::Forward { len: 40, why: Forwarded::Foreign });
 }
 
@@ -288,17 +289,18 @@ fn a_rule_sends_flows_to_a_service_of_its_own_and_limits_them() {
     (rule.limits.client_flows, rule.limits.rate) = (Some(2), Some(100));
     settings.policy.rules = vec![rule];
     let mut engine = Engine::new(&settings);
-    assert_eq!([1, 2].map(|port| syn(&mut engine, at(0), CLIENT, port)), [Ok(77), Ok(77)]);
+    assert_eq!([1, 2].map(|port| establish(&mut engine, at(0), port)), [77, 77]);
     assert_eq!(syn(&mut engine, at(0), CLIENT, 3), Err(Verdict::Drop(Reason::ClientFlows)));
     assert_eq!(syn(&mut engine, at(0), [9, 9, 9, 9], 3), Ok(1));
-    let mut answer = bytes(tcp([10, 0, 2, 77], 8080, CLIENT, 1, 500).syn().ack(101), b"");
+    let mut answer = bytes(tcp([10, 0, 2, 77], 8080, CLIENT, 1, 501).ack(101), b"");
     assert!(matches!(send(&mut engine, at(0), &mut answer), Verdict::Forward { .. }));
     assert_eq!(parse(&answer).unwrap().addresses.src(), IpAddr::from(VIP));
     let mut rows = Vec::new();
     engine.flows(at(0), &FlowQuery::default(), Cursor::default(), 10, &mut rows);
-    assert_eq!((rows[0].service.as_str(), rows[0].rule.as_deref()), ("inner", Some("inner")));
+    assert!(rows.iter().any(|row| (row.service.as_str(), row.rule.as_deref()) == ("inner", Some("inner"))));
     // Ended flows free their client's quota.
-    engine.apply(at(1), Change::Kill { flow: rows[0].id }).unwrap();
+    let first = rows.iter().find(|row| row.rule.is_some() && row.state == TimeoutState::Established).expect("a flow");
+    engine.apply(at(1), Change::Kill { flow: first.id }).unwrap();
     assert_eq!(syn(&mut engine, at(1), CLIENT, 3), Ok(77));
 }
 
@@ -491,7 +493,7 @@ fn watched() -> Settings {
         server: ServerId(n),
         v4: Some([10, 0, 2, n as u8 + 1].into()),
         v6: None,
-        ports: vec![8080],
+        ports: vec![WatchedPort::tcp(8080)],
     };
     settings.health.pools.push(PoolWatch {
         pool: PoolId(0),

@@ -1,7 +1,7 @@
 //! The external view of the engine: rows of flows, servers, services, rules and NAT pools, and totals.
 
 use super::{
-    Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow,
+    Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PartRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow,
 };
 use crate::flow::{Key, NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
@@ -43,6 +43,11 @@ impl Engine {
             weight_now: state.weight_now,
             admin: state.admin,
             health: state.health,
+            parts_down: if state.partly_down {
+                self.monitors.parts_down(id).into_iter().map(|(v6, port)| PartRow::new(v6, port)).collect()
+            } else {
+                Vec::new()
+            },
             times_down,
             times_up,
             passive_hold_ms: state.held_until.map(|until| millis(until.since(now))),
@@ -51,6 +56,7 @@ impl Engine {
             latency_ms: state.latency.map(|span| span.as_secs_f64() * 1e3),
             max_flows: settings.max_flows,
             flows: u64::from(self.shard.chooser().flows(id)),
+            proven: u64::from(self.shard.chooser().proven_flows(id)),
             flows_total,
             packets_in: packets[0],
             bytes_in: bytes[0],
@@ -89,6 +95,7 @@ impl Engine {
                 flows_total: totals.opened,
                 refused: totals.refused,
                 flows: totals.flows,
+                proven: totals.proven,
             }
         };
         rules.map(row).collect()

@@ -22,6 +22,10 @@ impl<T: Copy> Clients<T> {
         self.idle.len() + self.busy.len()
     }
 
+    pub(crate) fn idle_len(&self) -> usize {
+        self.idle.len()
+    }
+
     /// Returns the value of a client.
     pub(crate) fn get(&self, client: IpAddr) -> Option<T> {
         self.busy.get(&client).or_else(|| self.idle.get(&client)).copied()

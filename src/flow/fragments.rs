@@ -1,7 +1,8 @@
 //! The state of fragmented packets: where they go, which bytes have arrived, and the fragments that wait for the first.
 //!
-//! Bounded in packets, bytes and time, with a share per source, so that a flood of fragments affects nobody else (RFC
-//! 4787 REQ-14a). It must not know more of a fragment's contents than its position.
+//! Bounded in packets, bytes and time, with a share per source and one per network, so that a flood of fragments from
+//! there affects nobody else (RFC 4787 REQ-14a). Against a flood from everywhere the oldest packet gives way: the store
+//! holds a packet for as long as the flood takes to send 4,096, and the fragments of one are microseconds apart. It must not know more of a fragment's contents than its position.
 
 use crate::ids::FlowId;
 use crate::packet::{Addresses, Side};
@@ -9,7 +10,7 @@ use crate::time::{Duration, Instant};
 use ahash::RandomState;
 use hashlink::{LinkedHashMap, LinkedHashSet};
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The operator's settings for fragments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +117,23 @@ struct Source {
     bytes: usize,
 }
 
+/// Returns the source that a share is for: an IPv4 address, or the 64 bits of an IPv6 address within which a host chooses
+/// its own.
+fn source(datagram: &Datagram) -> IpAddr {
+    match datagram.addresses.src() {
+        IpAddr::V4(source) => source.into(),
+        IpAddr::V6(source) => Ipv6Addr::from_bits(source.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// Returns the network that a share is for: 24 bits of an IPv4 address, 48 of an IPv6 address.
+fn network(datagram: &Datagram) -> IpAddr {
+    match datagram.addresses.src() {
+        IpAddr::V4(source) => Ipv4Addr::from_bits(source.to_bits() >> 8 << 8).into(),
+        IpAddr::V6(source) => Ipv6Addr::from_bits(source.to_bits() >> 80 << 80).into(),
+    }
+}
+
 #[derive(Debug)]
 struct Sent {
     fate: Fate,
@@ -129,6 +147,8 @@ const MOST_PIECES: usize = 128;
 const MOST_PER_SOURCE: usize = 64;
 /// The share of all waiting bytes that one source may use.
 const PARTS: usize = 16;
+/// The share of all incomplete packets that one network may have: one more discards the oldest of that network.
+const NETWORK_PARTS: usize = 8;
 /// Maximum number of packets kept after their last fragment, for errors about them.
 const MOST_SENT: usize = 1024;
 /// Maximum number of packets that one call of `expire` removes.
@@ -148,6 +168,9 @@ pub struct Fragments {
     waiting: LinkedHashSet<Datagram, RandomState>,
     /// Incomplete packets per source.
     sources: HashMap<IpAddr, Source, RandomState>,
+    /// Incomplete packets per network, oldest first.
+    networks: HashMap<IpAddr, LinkedHashSet<Datagram, RandomState>, RandomState>,
+    hash: RandomState,
     /// Completed packets and their translated identities, kept for a while, in the order of their last fragment.
     sent: LinkedHashMap<Datagram, Sent, RandomState>,
     bytes: usize,
@@ -165,6 +188,8 @@ impl Fragments {
             translated: HashMap::with_hasher(hash.clone()),
             waiting: LinkedHashSet::with_hasher(hash.clone()),
             sources: HashMap::with_hasher(hash.clone()),
+            networks: HashMap::with_hasher(hash.clone()),
+            hash: hash.clone(),
             sent: LinkedHashMap::with_hasher(hash.clone()),
             bytes: 0,
             draw: RandomState::with_seeds(seed, 11, 12, 13),
@@ -191,13 +216,13 @@ impl Fragments {
         if packet.len() > self.settings.max_bytes {
             return Err(Refused::Full);
         }
-        self.make_room(datagram.addresses.src(), packet.len());
+        self.make_room(source(datagram), packet.len());
         // Making room may have discarded this very packet.
         let Some(entry) = self.packets.get_mut(datagram) else { return Err(Refused::Full) };
         entry.held.push(packet.to_vec());
         entry.held_bytes += packet.len();
         self.bytes += packet.len();
-        self.sources.entry(datagram.addresses.src()).or_default().bytes += packet.len();
+        self.sources.entry(source(datagram)).or_default().bytes += packet.len();
         if !self.waiting.contains(datagram) {
             self.waiting.insert(*datagram);
         }
@@ -242,7 +267,7 @@ impl Fragments {
     fn waits_no_more(&mut self, datagram: &Datagram, bytes: usize) {
         self.waiting.remove(datagram);
         self.bytes -= bytes;
-        if let Some(source) = self.sources.get_mut(&datagram.addresses.src()) {
+        if let Some(source) = self.sources.get_mut(&source(datagram)) {
             source.bytes -= bytes;
         }
     }
@@ -344,9 +369,15 @@ impl Fragments {
     }
 
     fn begin(&mut self, now: Instant, datagram: &Datagram) {
-        let of_source = &mut self.sources.entry(datagram.addresses.src()).or_default().packets;
+        let of_source = &mut self.sources.entry(source(datagram)).or_default().packets;
         let oldest = of_source.front().copied().filter(|_| of_source.len() >= MOST_PER_SOURCE);
         of_source.push_back(*datagram);
+        oldest.inspect(|oldest| drop(self.forget(oldest)));
+        let most = (self.settings.max_packets as usize / NETWORK_PARTS).max(MOST_PER_SOURCE);
+        let new = || LinkedHashSet::with_hasher(self.hash.clone());
+        let of_network = self.networks.entry(network(datagram)).or_insert_with(new);
+        let oldest = of_network.front().copied().filter(|_| of_network.len() >= most);
+        of_network.insert(*datagram);
         oldest.inspect(|oldest| drop(self.forget(oldest)));
         let deadline = now + self.settings.timeout;
         let packet = Packet {
@@ -376,7 +407,14 @@ impl Fragments {
         let packet = self.packets.remove(datagram)?;
         self.waits_no_more(datagram, packet.held_bytes);
         packet.translated.inspect(|translated| self.forget_translated(translated, datagram));
-        let source = datagram.addresses.src();
+        let network = network(datagram);
+        if let Some(own) = self.networks.get_mut(&network) {
+            own.remove(datagram);
+            if own.is_empty() {
+                self.networks.remove(&network);
+            }
+        }
+        let source = source(datagram);
         if let Some(own) = self.sources.get_mut(&source) {
             own.packets.iter().position(|other| other == datagram).and_then(|at| own.packets.remove(at));
             if own.packets.is_empty() {
@@ -518,6 +556,30 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_from_one_network_leaves_room_for_others() {
+        let early = |store: &mut Fragments, d: &Datagram| store.later(at(0), d, &piece(8, 16, false), b"x");
+        let v6 = |src: u128, id| Datagram { addresses: Addresses::V6 { src, dst: 9 }, protocol: 0, id };
+        let quiet = [datagram(0x0a01_0001, 7), v6(0x2001_0db8_0001 << 80, 7)];
+        let mut store = Fragments::new(&FragmentSettings::default(), 1);
+        quiet.iter().for_each(|of| assert_eq!(early(&mut store, of), Ok(Later::Held)));
+        // A /24, and a /48 whose hosts choose their addresses.
+        for n in 0..20_000 {
+            assert_eq!(early(&mut store, &datagram(0x0a02_0300 + n % 256, n)), Ok(Later::Held));
+            let address = (0x2001_0db8_0002 << 80) + (u128::from(n % 256) << 64) + u128::from(n);
+            assert_eq!(early(&mut store, &v6(address, n)), Ok(Later::Held));
+        }
+        assert_eq!(store.usage().0, 2 + 2 * 4096 / 8);
+        for of in &quiet {
+            store.first(at(1), of, &piece(0, 8, false)).unwrap();
+            assert_eq!(store.settle(at(1), of, FLOW, None), [b"x".to_vec()]);
+        }
+        // One host has the share of one, whatever addresses it uses.
+        let mut store = Fragments::new(&FragmentSettings::default(), 1);
+        (0..1000).for_each(|n| assert_eq!(early(&mut store, &v6(u128::from(n), n)), Ok(Later::Held)));
+        assert_eq!(store.usage().0, MOST_PER_SOURCE);
+    }
+
+    #[test]
     fn waiting_fragments_of_one_source_displace_neither_other_sources_nor_packets_without_waiting_fragments() {
         let mut store = Fragments::new(&FragmentSettings::default(), 1);
         let (quiet, early) = (datagram(1, 1), datagram(1, 2));
@@ -607,6 +669,9 @@ mod tests {
                 prop_assert!(store.bytes <= 200 && store.packets.len() <= 8);
                 let translated = store.packets.iter().filter(|(_, packet)| packet.translated.is_some()).count();
                 prop_assert_eq!(translated, store.translated.len());
+                let all: Vec<_> = store.packets.iter().map(|(of, _)| *of).collect();
+                let of_network = store.networks.get(&network(&datagram(0, 0)));
+                prop_assert_eq!(all, of_network.into_iter().flatten().copied().collect::<Vec<_>>());
                 let mut sources = 0;
                 for source in 0..4u32 {
                     let source = datagram(source, 0).addresses.src();

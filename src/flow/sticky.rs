@@ -18,6 +18,8 @@ pub struct Slot {
     pub flows: u32,
     /// When the last of them ended, or the most recent one was opened.
     pub since: Instant,
+    /// When the client was given this server.
+    pub given: Instant,
 }
 
 /// The sticky slots of one group of services.
@@ -59,11 +61,12 @@ impl Slots {
     pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) {
         self.expire(now);
         let old = self.clients.remove(client);
-        let flows = old.filter(|old| (old.server, old.era) == (server, era)).map_or(0, |old| old.flows);
+        let old = old.filter(|old| (old.server, old.era) == (server, era));
+        let (flows, given) = old.map_or((0, now), |old| (old.flows, old.given));
         if self.len() >= self.most && !self.clients.forget_idle() {
             self.clients.forget_busy();
         }
-        self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now });
+        self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now, given });
     }
 
     /// Records that a client's flow to a server ended; the idle time starts with the last of them.
@@ -85,6 +88,69 @@ impl Slots {
 
     fn is_over(&self, now: Instant, idle: &Slot) -> bool {
         idle.since + self.idle_time <= now
+    }
+}
+
+/// The sticky slots of one group of services, in two parts of the same size, so that spoofed clients compete only with
+/// each other: those of clients that have proved themselves, and those that last until then.
+#[derive(Debug, Clone)]
+pub struct Sticky {
+    proven: Slots,
+    asking: Slots,
+}
+
+impl Sticky {
+    /// Creates sticky slots for at most `most` clients that have proved themselves, and as many that have not, each
+    /// kept for `idle_time` after its last flow.
+    pub fn new(most: u32, idle_time: Duration) -> Self {
+        Sticky { proven: Slots::new(most, idle_time), asking: Slots::new(most, idle_time) }
+    }
+
+    /// Returns a client's sticky slots at `now`; the first that can be used applies.
+    pub fn find(&self, now: Instant, client: IpAddr) -> [Option<Slot>; 2] {
+        [self.proven.find(now, client), self.asking.find(now, client)]
+    }
+
+    /// Records a new flow of a client, which has yet to prove itself.
+    pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) {
+        self.asking.opened(now, client, server, era);
+    }
+
+    /// Records that a client has proved itself by a flow that was opened at `created`. Of several flows opened before
+    /// any of them was proven, the first decides.
+    pub fn proven(&mut self, now: Instant, client: IpAddr, (server, era): (ServerId, u32), created: Instant) {
+        self.asking.ended(now, client, server);
+        let other = self.proven.find(now, client).filter(|slot| slot.server != server);
+        if other.is_none_or(|other| other.given < created) {
+            self.proven.opened(now, client, server, era);
+        }
+    }
+
+    /// Records that a client's flow to a server ended.
+    pub fn ended(&mut self, now: Instant, client: IpAddr, server: ServerId, proven: bool) {
+        let slots = if proven { &mut self.proven } else { &mut self.asking };
+        slots.ended(now, client, server);
+    }
+
+    /// Returns the server of every slot.
+    pub fn servers(&self) -> impl Iterator<Item = ServerId> + '_ {
+        self.proven.servers().chain(self.asking.servers())
+    }
+
+    /// Returns the number of clients that have proved themselves.
+    pub fn len(&self) -> usize {
+        self.proven.len()
+    }
+
+    /// Returns whether no client has proved itself.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes clients that have been idle for too long.
+    pub fn expire(&mut self, now: Instant) {
+        self.proven.expire(now);
+        self.asking.expire(now);
     }
 }
 
@@ -129,6 +195,34 @@ mod tests {
         slots.opened(at(3), client(6), ServerId(0), 0);
         let left: Vec<u8> = (1..=6).filter(|n| server(&mut slots, 3, *n).is_some()).collect();
         assert_eq!((left, slots.len()), (vec![4, 5, 6], 3));
+    }
+
+    #[test]
+    fn clients_that_ask_displace_none_that_has_proved_itself() {
+        let mut sticky = Sticky::new(8, Duration::from_secs(60));
+        let server =
+            |sticky: &Sticky, n| sticky.find(at(9), client(n)).into_iter().flatten().next().map(|slot| slot.server.0);
+        for n in 0..8 {
+            sticky.opened(at(0), client(n), ServerId(n.into()), 0);
+            sticky.proven(at(0), client(n), (ServerId(n.into()), 0), at(0));
+            sticky.ended(at(1), client(n), ServerId(n.into()), true);
+        }
+        (8..=255).for_each(|n| sticky.opened(at(2), client(n), ServerId(9), 0));
+        assert!((0..8).all(|n| server(&sticky, n) == Some(n.into())));
+        assert_eq!((server(&sticky, 255), server(&sticky, 9)), (Some(9), None), "these displace each other");
+        assert_eq!((sticky.len(), sticky.servers().count()), (8, 16));
+    }
+
+    #[test]
+    fn of_flows_that_race_the_first_one_proven_decides_and_a_later_one_may_move_the_client() {
+        let mut sticky = Sticky::new(8, Duration::from_secs(60));
+        let prove = |sticky: &mut Sticky, now, server, created| {
+            sticky.proven(at(now), client(1), (ServerId(server), 0), at(created));
+            sticky.find(at(now), client(1))[0].expect("a slot").server.0
+        };
+        assert_eq!(prove(&mut sticky, 2, 0, 1), 0);
+        assert_eq!(prove(&mut sticky, 3, 1, 1), 0, "it was opened before the first was proven");
+        assert_eq!(prove(&mut sticky, 5, 2, 4), 2, "its first server could not take it");
     }
 
     #[test]

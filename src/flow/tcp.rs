@@ -40,8 +40,9 @@ pub(super) struct Ends {
     /// The last acknowledgement sent by the client and by the server.
     acked: [u32; 2],
     seen: u16,
-    /// Bytes that the server sent after its SYN before the client acknowledged it (RFC 7413); [`u16::MAX`] means that
-    /// many or more.
+    /// Until the flow is open: bytes that the server sent after its SYN before the client acknowledged it (RFC 7413);
+    /// [`u16::MAX`] means that many or more. From then on, with [`ASKED`]: the low half of the number after the client's
+    /// last SYN, which a refusal acknowledges.
     early: u16,
 }
 
@@ -145,7 +146,7 @@ impl Ends {
         if segment.flags.rst() {
             // RFC 6146, 3.5.2.2: the second of two resets neither shortens nor refreshes anything.
             let known = state != TimeoutState::Reset && self.seen & LOST == 0;
-            let believed = known && self.reset_is_exact(state, side, segment);
+            let believed = known && (self.reset_is_exact(state, side, segment) || self.is_refusal(side, segment));
             if believed {
                 self.seen = self.seen & !SERVER_RESET | if side == 1 { SERVER_RESET } else { 0 };
             }
@@ -177,6 +178,19 @@ impl Ends {
             _ if self.seen & (fin(0) | fin(1)) == fin(0) | fin(1) => Tracked::Refresh(TimeoutState::Closing),
             _ if opened => Tracked::Refresh(TimeoutState::Established),
             _ => Tracked::Refresh(TimeoutState::Opening),
+        }
+    }
+
+    /// Returns whether a client's SYN asks for a connection other than the one known here, and is no late duplicate of
+    /// that one's SYN (RFC 6191, 2).
+    pub(super) fn asks_anew(&self, state: TimeoutState, segment: &Segment) -> bool {
+        if !segment.flags.syn() || segment.flags.ack() {
+            return false;
+        }
+        let known = self.seen & syn(0) != 0;
+        match state {
+            TimeoutState::Opening => !known || segment.end() != self.next[0],
+            _ => !(known && advances(segment.seq, self.next[0])),
         }
     }
 
@@ -228,21 +242,17 @@ impl Ends {
     fn on_syn(&mut self, state: TimeoutState, side: usize, segment: &Segment) -> Tracked {
         match state {
             TimeoutState::Opening => self.on_first_syn(side, segment),
-            TimeoutState::Closing | TimeoutState::Reset if side == 0 && !segment.flags.ack() => {
-                // RFC 6191, 2: a sequence number that the client has already used marks a late duplicate of the old
-                // connection's SYN.
-                let old = self.seen & syn(0) != 0 && advances(segment.seq, self.next[0]);
-                if !old {
-                    return Tracked::Reopen;
-                }
-                self.seen |= ASKED;
-                Tracked::Pass
+            TimeoutState::Closing | TimeoutState::Reset if side == 0 && self.asks_anew(state, segment) => {
+                Tracked::Reopen
             }
             _ if side == 1 && segment.flags.ack() && self.seen & ASKED != 0 => self.on_new_answer(state, segment),
             // RFC 5961, 4: the end replies with a challenge ACK, and that is what keeps the flow alive.
             _ => {
                 if side == 0 && !segment.flags.ack() {
                     self.seen |= ASKED;
+                    if self.seen & OPENED != 0 {
+                        self.early = segment.end() as u16;
+                    }
                 }
                 Tracked::Pass
             }
@@ -322,7 +332,8 @@ impl Ends {
         if !within(self.next[0], segment.end(), AHEAD) {
             self.next[0] = segment.seq;
         }
-        self.seen |= OPENED | has_acked(0);
+        // Whatever the client asked for before, it has gone on with this connection.
+        self.seen = self.seen & !ASKED | OPENED | has_acked(0);
     }
 
     /// Learns the numbers of a segment of an open connection; returns whether any of them can belong to this
@@ -385,6 +396,16 @@ impl Ends {
             self.acked[side] = ack;
             self.seen |= has_acked(side);
         }
+    }
+
+    /// Returns whether a reset refuses the last SYN that the client sent although it has an open connection here (RFC
+    /// 9293, 3.10.7.1): the server does not know that connection, or it would have answered with a challenge ACK. Half of
+    /// the number is compared: there is no room for more, and the client verifies all of it.
+    fn is_refusal(&self, side: usize, segment: &Segment) -> bool {
+        side == 1
+            && segment.flags.ack()
+            && self.seen & (ASKED | OPENED) == ASKED | OPENED
+            && segment.ack as u16 == self.early
     }
 
     /// Returns whether a reset is at the number that its receiver expects next.

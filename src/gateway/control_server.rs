@@ -2,7 +2,7 @@
 //!
 //! It moves bytes; [`crate::control::Session`] interprets them.
 
-use crate::control::{About, DeviceCounters, Progress, Session};
+use crate::control::{About, Outside, Progress, Session};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
 use mio::net::{UnixListener, UnixStream};
@@ -187,11 +187,11 @@ impl ControlServer {
     }
 
     /// Does one step of work for each connection; returns true if more could be done at once.
-    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> bool {
+    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> bool {
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
-            match connection.work(engine, now, device) {
+            match connection.work(engine, now, outside) {
                 Ok(_) if connection.end() <= now => *place = None,
                 Ok(more) => busy |= more,
                 Err(End) => *place = None,
@@ -219,7 +219,7 @@ impl Connection {
         self.moved + if self.sent < self.out.len() { STUCK } else { IDLE }
     }
 
-    fn work(&mut self, engine: &mut Engine, now: Instant, device: &DeviceCounters) -> Result<bool, End> {
+    fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> Result<bool, End> {
         if self.sent < self.out.len() {
             if self.writable {
                 self.moved = now;
@@ -236,7 +236,7 @@ impl Connection {
             Progress::More => {}
         }
         self.moved = now;
-        self.progress = self.session.poll_output(engine, now, device, &mut self.out);
+        self.progress = self.session.poll_output(engine, now, outside, &mut self.out);
         self.write()?;
         Ok(self.writable && (self.readable || self.progress != Progress::Idle || self.sent < self.out.len()))
     }
@@ -354,7 +354,7 @@ mod tests {
         }
 
         fn work(&mut self, now: Instant) {
-            while self.server.work(&mut self.engine, now, &DeviceCounters::default()) {}
+            while self.server.work(&mut self.engine, now, &Outside::default()) {}
         }
     }
 

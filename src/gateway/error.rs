@@ -21,13 +21,6 @@ pub enum GatewayError {
     Control(SocketError),
     /// There is not enough memory for the flow table.
     Table(TableTooBig),
-    /// The device can no longer be read.
-    DeviceGone {
-        /// Its name.
-        name: String,
-        /// The system's error.
-        source: io::Error,
-    },
     /// A system call failed.
     Io {
         /// What was being done.
@@ -54,9 +47,6 @@ impl fmt::Display for GatewayError {
             GatewayError::Setup(error) => error.fmt(f),
             GatewayError::Control(error) => error.fmt(f),
             GatewayError::Table(error) => error.fmt(f),
-            GatewayError::DeviceGone { name, source } => {
-                write!(f, "the TUN device {name} can no longer be read ({source}): was it deleted? Restart the gateway")
-            }
             GatewayError::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
         }
     }

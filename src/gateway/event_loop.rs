@@ -2,20 +2,24 @@
 //!
 //! It holds no policy: the engine decides what happens to a packet.
 
+use super::bpf::steering::QUEUES;
 use super::control_server::ControlServer;
 use super::error::GatewayError;
 use super::follower::Follower;
+use super::lapses::Lapses;
 use super::log_queue;
 use super::marking::Marking;
+use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::setup::Installed;
 use super::tun::{self, Frame, HEADER, Tun};
-use crate::control::{About, DeviceCounters};
+use super::watch::{Keeper, Work};
+use crate::control::{About, DeviceCounters, Outside};
 use crate::engine::{Engine, Event, Verdict, Weight};
 use crate::packet::Meta;
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
@@ -24,11 +28,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const TUN: Token = Token(0);
-const WAKER: Token = Token(1);
-const SIGNALS: Token = Token(2);
-const NEWS: Token = Token(3);
-const CONTROL: Token = Token(4);
+/// The first tokens are the queues of the device.
+const WAKER: Token = Token(QUEUES);
+const SIGNALS: Token = Token(QUEUES + 1);
+const NEWS: Token = Token(QUEUES + 2);
+const LOSSES: Token = Token(QUEUES + 3);
+const CONTROL: Token = Token(QUEUES + 4);
 
 /// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
@@ -74,13 +79,17 @@ fn ignores_hangup() -> bool {
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
-/// One engine with one TUN queue; several could run side by side and would share nothing.
+/// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
-    tun: Tun,
+    opener: Opener,
+    queues: Queues,
     control: ControlServer,
     follower: Follower,
+    keeper: Keeper,
     marking: Option<Marking>,
+    /// Whether the device was deleted and is not open again.
+    is_deviceless: bool,
     about: Arc<About>,
     poll: Poll,
     signals: Option<Signals>,
@@ -91,22 +100,30 @@ pub(super) struct EventLoop {
     /// The errno of the last write failure logged, so that a device that is down does not flood the log.
     complained: Option<i32>,
     refusals: Refusals,
+    lapses: Lapses,
 }
 
 impl EventLoop {
     pub(super) fn new(
         mut engine: Engine,
-        tun: Tun,
+        (opener, queues): (Opener, Vec<Tun>),
         mut control: ControlServer,
         about: About,
-        (follower, marking): (Follower, Option<Marking>),
+        follower: Follower,
+        keeper: Keeper,
+        marking: Option<Marking>,
     ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
         let registry = poll.registry();
-        registry.register(&mut SourceFd(&tun.as_raw_fd()), TUN, Interest::READABLE).map_err(&failed)?;
+        let queues = Queues::new(queues);
+        watch(registry, &queues).map_err(&failed)?;
+        let lapses = Lapses::new(queues.first().name());
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
+        }
+        if let Some(losses) = keeper.news() {
+            registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
         if marking.is_some() {
@@ -116,10 +133,13 @@ impl EventLoop {
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
             engine,
-            tun,
+            opener,
+            queues,
             control,
             follower,
+            keeper,
             marking,
+            is_deviceless: false,
             about: Arc::new(about),
             signals: None,
             stopper: Stopper { stop: Arc::default(), waker },
@@ -129,6 +149,7 @@ impl EventLoop {
             device: DeviceCounters::default(),
             complained: None,
             refusals: Refusals::default(),
+            lapses,
         })
     }
 
@@ -137,7 +158,7 @@ impl EventLoop {
     }
 
     pub(super) fn device_name(&self) -> &str {
-        self.tun.name()
+        self.queues.first().name()
     }
 
     pub(super) fn control_socket(&self) -> &Path {
@@ -157,32 +178,46 @@ impl EventLoop {
         Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Runs until it is stopped or the device is deleted; keeps the rules installed for routers' ICMP errors in step
-    /// with the routes to the servers.
+    /// Runs until it is stopped; keeps the rules installed for routers' ICMP errors in step with the routes to the servers,
+    /// and restores what is removed.
     pub(super) fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         self.engine.report_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
-        // mio reports an edge only once: remember that the budget left packets in the device.
-        let (mut packets_wait, mut control_waits, mut news_wait) = (true, false, true);
+        // mio reports an edge only once: what the budget left is remembered, here and in the queues.
+        let (mut control_waits, mut news_wait, mut losses_wait) = (false, true, true);
+        self.lapses.start(self.now());
         loop {
-            let timeout = if packets_wait || control_waits || news_wait { Some(Duration::ZERO) } else { self.sleep() };
-            match self.poll.poll(&mut events, timeout) {
+            let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait;
+            let now = self.now();
+            let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
+            let polled = self.poll.poll(&mut events, timeout);
+            let (before, now) = (now, self.now());
+            self.lapses.slept(&mut self.engine, before, timeout, now);
+            match polled {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other.map_err(GatewayError::io("wait for events"))?,
             }
-            let now = self.now();
             for event in &events {
                 match event.token() {
-                    TUN => packets_wait = true,
                     WAKER => {}
                     SIGNALS => self.take_signals(),
                     NEWS => news_wait = true,
-                    CONTROL => self.control.accept(self.poll.registry(), &self.about, now),
-                    token => self.control.ready(token, event.is_readable(), event.is_writable()),
+                    LOSSES => losses_wait = true,
+                    CONTROL => {
+                        control_waits = true;
+                        self.control.accept(self.poll.registry(), &self.about, now);
+                    }
+                    Token(queue) if queue < QUEUES => self.queues.has_news(queue),
+                    token => {
+                        control_waits = true;
+                        self.control.ready(token, event.is_readable(), event.is_writable());
+                    }
                 }
             }
-            if packets_wait {
-                packets_wait = self.take_packets(now)?;
+            self.take_packets(now);
+            // Before probes are judged, and before anybody is told.
+            if control_waits || self.engine.poll_timeout().is_some_and(|due| due <= now) {
+                self.device.lost = self.lapses.look(&mut self.engine, now);
             }
             self.keep_up(now);
             self.refusals.tell(&self.engine, now);
@@ -192,34 +227,77 @@ impl EventLoop {
             news_wait = news_wait && self.follower.take_news(now);
             if self.follower.work(&mut self.engine, now)
                 && let Some(installed) = &mut installed
-                && let Err(error) = installed.follow_errors(self.follower.interfaces())
             {
-                log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
+                if let Err(error) = installed.follow_errors(self.follower.interfaces()) {
+                    log::warn!("ICMP errors from routers on the path to the servers may not arrive: {error}");
+                }
+                self.keeper.follow(installed);
+            }
+            if let Some(installed) = &mut installed {
+                losses_wait = self.restore(installed, losses_wait, now);
             }
             if let Some(marking) = &mut self.marking
                 && marking.work(&mut self.engine, now)
                 && let Some(installed) = &mut installed
-                && let Err(error) = installed.also_select_by_addresses(marking.has_gaps(), self.follower.interfaces())
             {
-                log::warn!("replies of servers may not be translated: {error}");
+                let interfaces = self.follower.interfaces();
+                if let Err(error) = installed.also_select_by_addresses(marking.has_gaps(), interfaces) {
+                    log::warn!("replies of servers may not be translated: {error}");
+                }
+                self.keeper.follow(installed);
             }
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
             }
             self.device.lost_log_lines = log_queue::lost_lines();
-            control_waits = self.control.work(&mut self.engine, now, &self.device);
+            let outside = Outside { device: self.device, system: self.keeper.state().clone() };
+            control_waits = self.control.work(&mut self.engine, now, &outside);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
         }
     }
 
-    /// Returns the time until something is due; `None` if only packets or control requests can make work.
-    fn sleep(&self) -> Option<Duration> {
-        let marking = self.marking.as_ref().map(Marking::poll_timeout);
-        let due = [self.engine.poll_timeout(), self.follower.poll_timeout(), self.control.poll_timeout(), marking];
-        let due = due.into_iter().flatten().min();
-        due.map(|due| due.since(self.now()))
+    /// Returns the time from `now` until something is due; `None` if only packets or control requests can make work.
+    fn sleep(&self, now: Instant) -> Option<Duration> {
+        let due = [
+            self.engine.poll_timeout(),
+            self.follower.poll_timeout(),
+            self.keeper.poll_timeout(),
+            self.control.poll_timeout(),
+            self.marking.as_ref().map(Marking::poll_timeout),
+        ];
+        due.into_iter().flatten().min().map(|due| due.since(now))
+    }
+
+    /// Restores what is missing of what is installed; returns true if there is more to do at once.
+    fn restore(&mut self, installed: &mut Installed, news: bool, now: Instant) -> bool {
+        let more = news && self.keeper.take_news(installed);
+        match self.keeper.work(installed, now) {
+            Work::Done => more,
+            Work::More => true,
+            Work::Reopen => {
+                let opened = self.reopen().map_err(|error| error.to_string());
+                self.keeper.reopened(installed, opened, now);
+                true
+            }
+        }
+    }
+
+    /// Opens the device again after it was deleted; the flows stay.
+    fn reopen(&mut self) -> Result<(), GatewayError> {
+        let queues = Queues::new(self.opener.open()?);
+        if let Some(marking) = &mut self.marking {
+            marking.devices_changed();
+        }
+        // Old descriptors may be registered still, and their numbers free for new ones once they are closed.
+        for queue in self.queues.all() {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&queue.as_raw_fd()));
+        }
+        watch(self.poll.registry(), &queues).map_err(GatewayError::io("watch the device"))?;
+        self.lapses.reopened();
+        (self.queues, self.is_deviceless, self.complained) = (queues, false, None);
+        Ok(())
     }
 
     fn take_signals(&mut self) {
@@ -235,23 +313,23 @@ impl EventLoop {
         }
     }
 
-    /// Moves packets until the device has none left or the budget is used up; returns true in the latter case.
-    fn take_packets(&mut self, now: Instant) -> Result<bool, GatewayError> {
-        for _ in 0..BUDGET {
-            let len = match self.tun.read(&mut self.frame) {
-                Ok(len) => len,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(false),
-                    io::ErrorKind::Interrupted => continue,
-                    _ => {
-                        self.device.read_failures += 1;
-                        return Err(GatewayError::DeviceGone { name: self.tun.name().into(), source: error });
-                    }
-                },
-            };
-            self.take_packet(now, len);
+    /// Moves packets until the device has none left or the budget is used up.
+    fn take_packets(&mut self, now: Instant) {
+        if self.is_deviceless {
+            return;
         }
-        Ok(true)
+        for _ in 0..BUDGET {
+            match self.queues.read(&mut self.frame) {
+                Ok(Some(len)) => self.take_packet(now, len),
+                Ok(None) => return,
+                Err(_) => {
+                    self.device.read_failures += 1;
+                    self.is_deviceless = true;
+                    self.queues.have_none();
+                    return self.keeper.device_is_lost();
+                }
+            }
+        }
     }
 
     #[inline]
@@ -262,7 +340,7 @@ impl EventLoop {
                 log::warn!(
                     "{}: dropping packets whose virtio-net header makes no sense, the first with {header:02x?}; `eqctl \
                      counters` counts them",
-                    self.tun.name()
+                    self.queues.first().name()
                 );
             }
             return;
@@ -301,7 +379,7 @@ impl EventLoop {
     /// Writes the packet in the frame; one that the device refuses is lost and counted.
     #[inline]
     fn write(&mut self, len: usize) {
-        match self.tun.write(&self.frame, len) {
+        match self.queues.first().write(&self.frame, len) {
             Ok(()) => {
                 self.device.written += 1;
                 self.device.written_bytes += len as u64;
@@ -310,11 +388,19 @@ impl EventLoop {
                 self.device.write_failures += 1;
                 if self.complained != error.raw_os_error() {
                     self.complained = error.raw_os_error();
-                    log::warn!("{}: cannot write a packet of {len} bytes: {error}", self.tun.name());
+                    log::warn!("{}: cannot write a packet of {len} bytes: {error}", self.queues.first().name());
                 }
             }
         }
     }
+}
+
+/// Registers the queues of the device, each under its own number.
+fn watch(registry: &Registry, queues: &Queues) -> io::Result<()> {
+    for (number, queue) in queues.all().iter().enumerate() {
+        registry.register(&mut SourceFd(&queue.as_raw_fd()), Token(number), Interest::READABLE)?;
+    }
+    Ok(())
 }
 
 /// Counts a packet that was read and translates its header.

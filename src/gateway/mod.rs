@@ -12,6 +12,7 @@ mod error;
 mod event_loop;
 mod follower;
 pub mod huge_pages;
+mod lapses;
 pub mod log_queue;
 mod marking;
 pub mod netlink;
@@ -19,11 +20,13 @@ pub mod netlink;
 pub mod netns;
 pub mod paths;
 pub mod preflight;
+mod queues;
 mod refusals;
 pub mod setup;
 pub mod sysctl;
 pub mod tun;
 pub mod wanted;
+mod watch;
 
 #[cfg(test)]
 mod testing;
@@ -40,8 +43,9 @@ use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
 use marking::Marking;
+use queues::Opener;
 use setup::{Installed, Select};
-use tun::Tun;
+use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
 ///
@@ -60,28 +64,37 @@ impl Gateway {
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
-        if let Some(doubt) = preflight::doubts(settings) {
-            log::warn!("{doubt}");
-        }
+        // Before the process gives up the right to start programs.
+        let doubts = [preflight::doubts(settings), preflight::firewalls(settings)].concat();
+        doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
         // First, because it fails if another gateway is running, whose rules are not leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
-        let cleaned = setup::clean_leftovers(settings)?;
+        let cleaned = setup::clean_leftovers(settings, false)?;
         if cleaned > 0 {
             log::warn!("removed {cleaned} rules and routes left behind by a killed run");
         }
         let name = &settings.gateway.device;
-        let tun = if settings.gateway.offload { Tun::open_offload(name)? } else { Tun::open_plain(name)? };
-        log::info!("{name}: open, MTU {} bytes, offload: {}", settings.gateway.mtu, tun.offload());
+        // Before anything is installed, so that no loss is missed.
+        let mut keeper = Keeper::new().map_err(setup::SetupError::from)?;
+        let mut opener = Opener::new(settings);
+        let queues = opener.open()?;
+        log::info!(
+            "{name}: open, MTU {} bytes, queues: {}, offload: {}",
+            settings.gateway.mtu,
+            queues.len(),
+            queues[0].offload()
+        );
         let engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
-        let about = About::new(settings, Instant::ZERO, std::process::id());
+        let about = About { queues: queues.len(), ..About::new(settings, Instant::ZERO, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let marking = Marking::open(settings, name)
             .inspect_err(|error| log::warn!("{}", preflight::without_marks(error)))
             .ok();
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
-        let installed = Some(Installed::install_selecting(settings, name, follower.interfaces(), select)?);
-        let event_loop = EventLoop::new(engine, tun, control, about, (follower, marking))?;
+        let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
+        keeper.follow(&installed);
+        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -89,7 +102,15 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed, event_loop })
+        Ok(Gateway { installed: Some(installed), event_loop })
+    }
+
+    /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
+    /// routes and proxy entries. Fails, without removing anything, if it is still running.
+    pub fn clean_up(settings: &Settings) -> Result<usize, GatewayError> {
+        // Held until the end: no gateway starts meanwhile.
+        let _control = ControlServer::bind(&settings.gateway.control_socket)?;
+        Ok(setup::clean_leftovers(settings, true)?)
     }
 
     /// Returns a handle that stops [`Gateway::run`] from another thread.
@@ -110,7 +131,7 @@ impl Gateway {
         }
     }
 
-    /// Moves packets until it is stopped or the device is deleted.
+    /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
         self.event_loop.run(self.installed.as_mut())
     }

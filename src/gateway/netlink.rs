@@ -3,11 +3,14 @@
 //! A [`Netlink`] is bound for life to the network namespace of the thread that opened it. It must not know settings
 //! or services.
 
+mod found;
 mod frame;
 mod layer3;
+mod news;
 mod path;
 mod watch;
 
+pub use found::{Assigned, DeviceState, Taken};
 use frame::{Outcome, frames};
 use ipnet::IpNet;
 use netlink_packet_core::{
@@ -22,6 +25,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+pub use news::News;
 pub use path::{Interface, Path};
 use std::fmt;
 use std::io;
@@ -75,6 +79,8 @@ pub struct Link {
     pub kind: String,
     /// Whether it has a carrier; for a TUN device: whether a process has it open.
     pub carrier: bool,
+    /// Packets to be sent by it that it lost since it was made; for a TUN device: for which its queues had no room.
+    pub lost: u64,
 }
 
 /// A route to one destination through one device.
@@ -348,7 +354,8 @@ fn route_message(route: Route) -> RouteMessage {
     message
 }
 
-fn read_route(message: &RouteMessage) -> Option<(Route, RouteType)> {
+/// Reads a route and its type; `None` for one that is not of IPv4 or IPv6.
+pub fn read_route(message: &RouteMessage) -> Option<(Route, RouteType)> {
     let any = match message.header.address_family {
         AddressFamily::Inet => IpAddr::from([0; 4]),
         AddressFamily::Inet6 => IpAddr::from([0; 16]),
@@ -377,10 +384,11 @@ fn read_route(message: &RouteMessage) -> Option<(Route, RouteType)> {
 }
 
 fn read_link(message: LinkMessage) -> Link {
-    let mut link = Link { index: message.header.index, kind: String::new(), carrier: false };
+    let mut link = Link { index: message.header.index, kind: String::new(), carrier: false, lost: 0 };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::Carrier(n) => link.carrier = n != 0,
+            LinkAttribute::Stats64(sums) => link.lost = sums.tx_dropped,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Kind(kind) = info {

@@ -1,4 +1,4 @@
-//! The TUN device: three ways to open it, and reading and writing packets with or without a virtio-net header.
+//! The TUN device: the ways to open it, and reading and writing packets with or without a virtio-net header.
 //!
 //! It must not know the engine or the event loop: it moves bytes and translates the virtio-net header.
 #![allow(unsafe_code)] // ifreq and the TUN ioctls have no safe wrapper
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use std::cmp::Ordering;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Bytes of the header before each packet of a device with offload (`struct virtio_net_hdr`).
 pub const HEADER: usize = 10;
@@ -107,6 +107,17 @@ pub struct OpenError {
     source: io::Error,
 }
 
+impl OpenError {
+    /// Returns the system's error number.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+fn failed(name: &str, doing: &'static str) -> impl Fn(io::Error) -> OpenError {
+    move |source| OpenError { name: name.into(), doing, source }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OpenError { name, doing, source } = self;
@@ -122,7 +133,8 @@ impl fmt::Display for OpenError {
             }
             Some(Errno::BUSY) => "another process holds the device: stop it, or choose another name (gateway.device)",
             Some(Errno::INVAL) => {
-                "a device of that name exists and is not a TUN device of this kind: choose another name (gateway.device)"
+                "a device of that name exists and is not a TUN device of this kind: delete it if nobody needs it (ip link \
+                 delete), or choose another name (gateway.device)"
             }
             _ => "see dmesg",
         })
@@ -135,7 +147,7 @@ impl std::error::Error for OpenError {
     }
 }
 
-/// An open TUN device, non-blocking.
+/// An open TUN device, or one queue of it; non-blocking.
 #[derive(Debug)]
 pub struct Tun {
     fd: OwnedFd,
@@ -145,32 +157,77 @@ pub struct Tun {
 }
 
 impl Tun {
+    /// Opens a device, with or without offload.
+    pub fn open(name: &str, offload: bool) -> Result<Tun, OpenError> {
+        if offload { Tun::open_offload(name) } else { Tun::open_plain(name) }
+    }
+
     /// Opens a device with virtio-net header, checksum offload and segmentation offload: TCP over IPv4 and IPv6 with
     /// ECN, and UDP if the kernel supports it (6.2 and later).
     pub fn open_offload(name: &str) -> Result<Tun, OpenError> {
-        let failed = |doing| move |source| OpenError { name: name.into(), doing, source };
-        let fd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(failed("open"))?;
-        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-        set_iff(fd.as_raw_fd(), name, flags).map_err(failed("create"))?;
-        let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
-        let all = tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6;
-        let mask = match set_offload(fd.as_raw_fd(), all) {
-            Ok(()) => all,
-            Err(_) => set_offload(fd.as_raw_fd(), tcp).map(|()| tcp).map_err(failed("enable offload on"))?,
+        Tun::open_one(name, true)
+    }
+
+    /// Opens a device without a virtio-net header: each read returns one packet of at most the MTU.
+    pub fn open_plain(name: &str) -> Result<Tun, OpenError> {
+        Tun::open_one(name, false)
+    }
+
+    /// Opens a device with several queues, with offload or without. For each packet the program returns the queue
+    /// (`TUNSETSTEERINGEBPF`).
+    ///
+    /// The kernel refuses it (EINVAL) if the device exists, persistent, with a single queue.
+    pub fn open_queues(
+        name: &str,
+        offload: bool,
+        queues: usize,
+        program: BorrowedFd<'_>,
+    ) -> Result<Vec<Tun>, OpenError> {
+        let mut all = vec![Tun::open_with(name, offload, libc::IFF_MULTI_QUEUE)?];
+        steer(all[0].as_raw_fd(), program.as_raw_fd()).map_err(failed(name, "steer"))?;
+        while all.len() < queues {
+            all.push(Tun::open_with(name, offload, libc::IFF_MULTI_QUEUE)?);
+        }
+        Ok(all)
+    }
+
+    fn open_one(name: &str, offload: bool) -> Result<Tun, OpenError> {
+        let tun = match Tun::open_with(name, offload, 0) {
+            // A persistent device made for several queues takes no other flags; one queue of it does as well.
+            Err(e) if e.errno() == Some(libc::EINVAL) => {
+                Tun::open_with(name, offload, libc::IFF_MULTI_QUEUE).map_err(|_| e)?
+            }
+            other => other?,
         };
-        let tun = Tun { fd: fd.into(), name: name.into(), vnet: true, mask };
-        tun.set_nonblocking().map_err(failed("set up"))?;
+        // A program that a killed gateway left on a persistent device. Kernels before 4.16 know none.
+        let _ = steer(tun.as_raw_fd(), -1);
         Ok(tun)
     }
 
-    /// Opens a device without a virtio-net header, through tun-tap: each read returns one packet of at most the MTU.
-    pub fn open_plain(name: &str) -> Result<Tun, OpenError> {
-        let failed = |doing| move |source| OpenError { name: name.into(), doing, source };
-        let iface = tun_tap::Iface::without_packet_info(name, tun_tap::Mode::Tun).map_err(failed("create"))?;
-        let raw = std::os::fd::IntoRawFd::into_raw_fd(iface);
-        // SAFETY: the interface has just released this descriptor, and nothing else holds it.
-        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        let tun = Tun { fd, name: name.into(), vnet: false, mask: 0 };
+    /// Opens a device or, with IFF_MULTI_QUEUE, one more queue of it, and sets all that a persistent device may have kept
+    /// from its last user.
+    fn open_with(name: &str, offload: bool, more: libc::c_int) -> Result<Tun, OpenError> {
+        let failed = |doing| failed(name, doing);
+        let fd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(failed("open"))?;
+        let raw = fd.as_raw_fd();
+        let header = if offload { libc::IFF_VNET_HDR } else { 0 };
+        set_iff(raw, name, libc::IFF_TUN | libc::IFF_NO_PI | header | more).map_err(failed("create"))?;
+        set_number(raw, libc::TUNSETSNDBUF, libc::c_int::MAX).map_err(failed("set the send buffer of"))?;
+        let mut mask = 0;
+        if offload {
+            set_number(raw, libc::TUNSETVNETHDRSZ, HEADER as libc::c_int)
+                .map_err(failed("set the length of the virtio-net header of"))?;
+            // The machine's own byte order. Few kernels know the second, and none of those that do not can have it set.
+            let _ = set_number(raw, libc::TUNSETVNETLE, 0);
+            let _ = set_number(raw, libc::TUNSETVNETBE, 0);
+            let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+            mask = tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+            if set_offload(raw, mask).is_err() {
+                mask = tcp;
+            }
+        }
+        set_offload(raw, mask).map_err(failed("set the offload of"))?;
+        let tun = Tun { fd: fd.into(), name: name.into(), vnet: offload, mask };
         tun.set_nonblocking().map_err(failed("set up"))?;
         Ok(tun)
     }
@@ -278,6 +335,17 @@ fn set_offload(fd: RawFd, mask: libc::c_uint) -> io::Result<()> {
     check(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, libc::c_ulong::from(mask)) })
 }
 
+/// Sets one of the device's settings that are passed as a pointer to an int.
+fn set_number(fd: RawFd, which: libc::Ioctl, number: libc::c_int) -> io::Result<()> {
+    // SAFETY: the ioctls for which it is called read one int, which lives through the call.
+    check(unsafe { libc::ioctl(fd, which, &raw const number) })
+}
+
+/// Lets a loaded program choose the queue, or none (-1).
+fn steer(fd: RawFd, program: RawFd) -> io::Result<()> {
+    set_number(fd, libc::TUNSETSTEERINGEBPF, program)
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -363,6 +431,45 @@ mod tests {
             let error = OpenError { name: "eq0".into(), doing: "create", source: io::Error::from_raw_os_error(code) };
             assert!(error.to_string().contains(want) && error.to_string().contains("eq0"), "{error}");
         }
+    }
+
+    /// Leaves a persistent device with these flags, a longer header and little room to send.
+    fn leave_persistent(name: &str, flags: libc::c_int) {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
+        let fd = file.as_raw_fd();
+        set_iff(fd, name, libc::IFF_TUN | flags).unwrap();
+        set_number(fd, libc::TUNSETVNETHDRSZ, 12).unwrap();
+        set_number(fd, libc::TUNSETSNDBUF, 4096).unwrap();
+        // SAFETY: TUNSETPERSIST takes its argument by value.
+        check(unsafe { libc::ioctl(fd, libc::TUNSETPERSIST, 1) }).unwrap();
+    }
+
+    fn number(tun: &Tun, which: libc::Ioctl) -> libc::c_int {
+        let mut number = 0;
+        // SAFETY: the ioctls for which it is called write one int, which lives through the call.
+        check(unsafe { libc::ioctl(tun.as_raw_fd(), which, &raw mut number) }).unwrap();
+        number
+    }
+
+    #[test]
+    fn what_a_persistent_device_kept_of_its_last_user_is_set_right() {
+        let Some(ns) = crate::gateway::testing::namespace("eq-tun1") else { return };
+        ns.run(|| {
+            let (header, multi) = (libc::IFF_VNET_HDR, libc::IFF_MULTI_QUEUE);
+            for (name, flags) in [("one", 0), ("head", header), ("many", multi), ("both", header | multi)] {
+                leave_persistent(name, flags);
+                for offload in [true, false, true] {
+                    let tun = Tun::open_one(name, offload).unwrap_or_else(|e| panic!("{e}"));
+                    assert_eq!(get_iff(tun.as_raw_fd()).unwrap().1 & header != 0, offload, "{name}");
+                    assert_eq!(get_iff(tun.as_raw_fd()).unwrap().1 & libc::IFF_NO_PI, libc::IFF_NO_PI, "{name}");
+                    assert_eq!(number(&tun, libc::TUNGETSNDBUF), libc::c_int::MAX, "{name}");
+                    if offload {
+                        assert_eq!(number(&tun, libc::TUNGETVNETHDRSZ), HEADER as libc::c_int, "{name}");
+                    }
+                }
+            }
+        })
+        .unwrap();
     }
 
     #[test]

@@ -7,8 +7,13 @@ use super::why::Failure;
 
 /// Maximum bytes of header sections, including those of interim responses.
 const MOST_HEAD: usize = 16 << 10;
-/// Maximum number of header fields.
-const MOST_FIELDS: usize = 96;
+/// Header fields for which there is room at first; a head with more is parsed again with room for all that fit into
+/// [`MOST_HEAD`].
+const USUAL_FIELDS: usize = 64;
+/// Length from which on a head is parsed only once an empty line has arrived.
+const PARSED_EARLY: usize = 1 << 10;
+/// Length of the shortest field line: `a:` and its line end.
+const LEAST_FIELD: usize = 3;
 
 /// The load that a server reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +65,9 @@ pub(super) struct Response {
     head: Vec<u8>,
     body: Vec<u8>,
     framing: Option<Framing>,
+    /// There is a verdict: the rest of the body is only read to its end.
+    decided: bool,
+    complete: bool,
     pub load: Option<Load>,
 }
 
@@ -70,15 +78,40 @@ impl Response {
         self.head.clear();
         self.body.clear();
         (self.framing, self.load) = (None, None);
+        (self.decided, self.complete) = (false, false);
     }
 
-    /// Takes the next bytes; returns a verdict as soon as there is one.
+    /// Returns whether the head has been received, so that the end of the response can be found.
+    pub(super) fn has_begun(&self) -> bool {
+        self.framing.is_some()
+    }
+
+    /// Returns whether all of it has been received.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Takes the next bytes; returns a verdict as soon as there is one. Bytes after that are read only to find the end of
+    /// the response.
     pub(super) fn feed(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
-        if self.framing.is_some() {
-            return self.feed_body(monitor, bytes);
-        }
+        let verdict = match self.framing {
+            Some(_) => self.feed_body(monitor, bytes),
+            None => self.feed_head(monitor, bytes),
+        };
+        self.decided |= verdict.is_some();
+        verdict
+    }
+
+    fn feed_head(&mut self, monitor: &Monitor, bytes: &[u8]) -> Option<Verdict> {
         // The buffer of the stack limits the bytes per call, so `head` is limited as well.
+        let before = self.head.len();
         self.head.extend_from_slice(bytes);
+        // A long head that arrives byte by byte is parsed once; a short one early, as it may not be HTTP at all.
+        let new = &self.head[before.saturating_sub(2)..];
+        let ends = new.windows(2).any(|pair| pair == b"\n\n") || new.windows(3).any(|line| line == b"\n\r\n");
+        if !ends && (PARSED_EARLY..=MOST_HEAD).contains(&self.head.len()) {
+            return None;
+        }
         loop {
             match self.read_head(monitor) {
                 Err(failure) => return Some(Err(failure)),
@@ -87,10 +120,11 @@ impl Response {
                 }
                 Ok(Head::Partial) => return None,
                 Ok(Head::Interim) => {}
-                Ok(Head::Decided) => return Some(Ok(())),
-                Ok(Head::Final { len }) => {
-                    let rest = self.head.split_off(len);
-                    return self.feed_body(monitor, &rest);
+                Ok(Head::Final { len, verdict }) => {
+                    self.decided = verdict.is_some();
+                    let rest = self.head.split_off(len.min(self.head.len()));
+                    let later = self.feed_body(monitor, &rest);
+                    return verdict.or(later);
                 }
             }
         }
@@ -105,10 +139,18 @@ impl Response {
     }
 
     fn read_head(&mut self, monitor: &Monitor) -> Result<Head, Failure> {
-        let Probe::Http(probe) = &monitor.settings.probe else { return Ok(Head::Decided) };
-        let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+        let Probe::Http(probe) = &monitor.settings.probe else {
+            return Ok(Head::Final { len: 0, verdict: Some(Ok(())) });
+        };
+        let mut fields = vec![httparse::EMPTY_HEADER; USUAL_FIELDS];
         let mut head = httparse::Response::new(&mut fields);
-        let len = match head.parse(&self.head) {
+        let mut parsed = lenient().parse_response(&mut head, &self.head);
+        if parsed == Err(httparse::Error::TooManyHeaders) {
+            fields = vec![httparse::EMPTY_HEADER; self.head.len().min(MOST_HEAD) / LEAST_FIELD + 1];
+            head = httparse::Response::new(&mut fields);
+            parsed = lenient().parse_response(&mut head, &self.head);
+        }
+        let len = match parsed {
             Ok(httparse::Status::Complete(len)) => len,
             Ok(httparse::Status::Partial) => return Ok(Head::Partial),
             Err(_) => return Err(Failure::Malformed("HTTP header")),
@@ -120,66 +162,63 @@ impl Response {
         }
         let framing = framing(status, head.headers)?;
         self.load = load_of_fields(probe, head.headers);
+        self.framing = Some(framing);
         let right = |(first, last): &(u16, u16)| (*first..=*last).contains(&status);
         if !(probe.status.iter().any(right) || probe.status.is_empty() && right(&(200, 299))) {
-            return Err(Failure::Status { got: status, want: ranges(&probe.status) });
+            let failure = Failure::Status { got: status, want: ranges(&probe.status) };
+            return Ok(Head::Final { len, verdict: Some(Err(failure)) });
         }
-        self.framing = Some(framing);
-        if monitor.matcher.is_none() && monitor.load.is_none() {
-            return Ok(Head::Decided);
-        }
-        Ok(Head::Final { len })
+        let by_head = monitor.matcher.is_none() && monitor.load.is_none();
+        Ok(Head::Final { len, verdict: by_head.then_some(Ok(())) })
     }
 
     fn feed_body(&mut self, monitor: &Monitor, mut bytes: &[u8]) -> Option<Verdict> {
         let Probe::Http(probe) = &monitor.settings.probe else { return None };
         let most = probe.max_bytes as usize;
-        loop {
-            let room = most - self.body.len().min(most);
-            if room == 0 {
-                return Some(self.judge_body(monitor));
+        let mut verdict = None;
+        while !self.complete {
+            if !self.decided && self.body.len() >= most {
+                verdict = Some(self.judge_body(monitor));
+                self.decided = true;
             }
-            match self.framing.as_mut()? {
-                Framing::UntilClose => {
-                    if bytes.is_empty() {
-                        return None;
-                    }
-                    let (now, later) = bytes.split_at(room.min(bytes.len()));
-                    self.body.extend_from_slice(now);
-                    bytes = later;
+            let room = if self.decided { usize::MAX } else { most - self.body.len() };
+            let left = match self.framing.as_mut()? {
+                Framing::UntilClose => u64::MAX,
+                Framing::Length(0) => {
+                    self.complete = true;
+                    break;
                 }
-                Framing::Length(0) => return Some(self.judge_body(monitor)),
-                Framing::Length(left) => {
-                    if bytes.is_empty() {
-                        return None;
-                    }
-                    let size = room.min(bytes.len()).min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= size as u64;
-                    let (now, later) = bytes.split_at(size);
-                    self.body.extend_from_slice(now);
-                    bytes = later;
-                }
-                Framing::Chunked(Chunk::Data(left)) if *left > 0 => {
-                    if bytes.is_empty() {
-                        return None;
-                    }
-                    let size = room.min(bytes.len()).min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= size as u64;
-                    let (now, later) = bytes.split_at(size);
-                    self.body.extend_from_slice(now);
-                    bytes = later;
-                }
+                Framing::Length(left) => *left,
+                Framing::Chunked(Chunk::Data(left)) if *left > 0 => *left,
                 Framing::Chunked(chunk) => {
-                    let (byte, later) = bytes.split_first()?;
+                    let Some((byte, later)) = bytes.split_first() else { break };
                     bytes = later;
                     match chunk.step(*byte) {
-                        None => return Some(Err(Failure::Malformed("HTTP chunk"))),
-                        Some(None) => return Some(self.judge_body(monitor)),
+                        None => return verdict.or(Some(Err(Failure::Malformed("HTTP chunk")))),
+                        Some(None) => self.complete = true,
                         Some(Some(next)) => *chunk = next,
                     }
+                    continue;
                 }
+            };
+            if bytes.is_empty() {
+                break;
+            }
+            let size = room.min(bytes.len()).min(usize::try_from(left).unwrap_or(usize::MAX));
+            let (now, later) = bytes.split_at(size);
+            bytes = later;
+            match self.framing.as_mut()? {
+                Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) => *left -= size as u64,
+                Framing::UntilClose | Framing::Chunked(_) => {}
+            }
+            if !self.decided {
+                self.body.extend_from_slice(now);
             }
         }
+        if self.complete && !self.decided {
+            verdict = Some(self.judge_body(monitor));
+        }
+        verdict
     }
 
     fn judge_body(&mut self, monitor: &Monitor) -> Verdict {
@@ -199,12 +238,24 @@ enum Head {
     Partial,
     /// An interim response was removed from the front.
     Interim,
-    /// The head alone decides the verdict.
-    Decided,
-    /// The body begins after `len` bytes.
+    /// The body begins after `len` bytes; there is a verdict if the head alone decides it.
     Final {
         len: usize,
+        verdict: Option<Verdict>,
     },
+}
+
+/// Returns a parser that accepts what RFC 9112 asks a user agent to accept, and what servers send nevertheless: folded
+/// fields (5.2), blanks before a colon (5.1), more than one blank in the status line (4), and fields that are none, which
+/// are ignored.
+fn lenient() -> httparse::ParserConfig {
+    let mut config = httparse::ParserConfig::default();
+    config
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .ignore_invalid_headers_in_responses(true);
+    config
 }
 
 impl Chunk {
@@ -242,11 +293,12 @@ fn framing(status: u16, fields: &[httparse::Header<'_>]) -> Result<Framing, Fail
         let chunked = last.eq_ignore_ascii_case(b"chunked");
         return Ok(if chunked { Framing::Chunked(Chunk::Size(0, 0)) } else { Framing::UntilClose });
     }
-    let mut lengths = named("content-length");
+    // RFC 9110, 8.6: the same length more than once, in one field or several, is that length.
+    let mut lengths = named("content-length").flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii);
     let Some(first) = lengths.next() else { return Ok(Framing::UntilClose) };
-    let digits = std::str::from_utf8(first.trim_ascii()).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let digits = std::str::from_utf8(first).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     match digits.and_then(|text| text.parse().ok()) {
-        Some(length) if lengths.all(|other| other.trim_ascii() == first.trim_ascii()) => Ok(Framing::Length(length)),
+        Some(length) if lengths.all(|other| other == first) => Ok(Framing::Length(length)),
         _ => Err(Failure::Malformed("HTTP content length")),
     }
 }

@@ -135,6 +135,8 @@ pub struct Monitors {
     next_port: u16,
     started: bool,
     outstanding: BTreeMap<Key, u32>,
+    /// The connections of HTTP probes that have their result and are being closed, and their targets.
+    lingering: BTreeMap<Key, (u32, u32)>,
     addresses: BTreeSet<IpAddr>,
     stack: Stack,
     /// Targets whose HTTP probe is due but waits for a free connection.
@@ -143,6 +145,8 @@ pub struct Monitors {
     events: VecDeque<HealthEvent>,
     forced: BTreeMap<ServerId, bool>,
     observer: Option<Observer>,
+    /// The end of the latest time in which packets may have been lost on this side.
+    lapsed: Option<Instant>,
 }
 
 impl Monitors {
@@ -165,6 +169,7 @@ impl Monitors {
             next_port,
             started: false,
             outstanding: BTreeMap::new(),
+            lingering: BTreeMap::new(),
             addresses,
             stack,
             waiting: VecDeque::new(),
@@ -172,6 +177,7 @@ impl Monitors {
             events: VecDeque::new(),
             forced: BTreeMap::new(),
             observer: None,
+            lapsed: None,
         }
     }
 
@@ -198,6 +204,16 @@ impl Monitors {
                 None => self.wake_target(now, id),
             }
         }
+    }
+
+    /// Notes that packets of a span that ends now may have been lost on this side: answers to probes, or the probes.
+    ///
+    /// Probes of that time that time out are not judged, and the latency of those that are answered is unknown. The next
+    /// probe follows at its usual time. In a row, no more probes of a target are let off than its monitor needs failures
+    /// (`fall`), so that whoever makes packets get lost at most doubles the time that a dead server needs to go down.
+    pub fn lapse(&mut self, since: Instant, until: Instant) {
+        debug_assert!(since <= until);
+        self.lapsed = self.lapsed.max(Some(until));
     }
 
     /// Copies the next packet to send into `buf` and returns its length; a packet that does not fit is discarded.
@@ -246,6 +262,16 @@ impl Monitors {
             return Health::from_up(*up);
         }
         self.all.find(server).map_or(Health::Up, |place| self.all.state(place, v6, port))
+    }
+
+    /// Returns the parts of a server that are down: the family, and the port unless it is the whole address. None if it is
+    /// forced up or down, which applies to all of it.
+    pub fn parts_down(&self, server: ServerId) -> Vec<(bool, Option<u16>)> {
+        let Some(place) = self.all.find(server).filter(|_| !self.forced.contains_key(&server)) else {
+            return Vec::new();
+        };
+        let units = self.all.servers[place].units.iter().flatten().map(|unit| &self.all.units[*unit as usize]);
+        units.filter(|unit| unit.state == Health::Down).map(|unit| (unit.v6, unit.port)).collect()
     }
 
     /// Returns the smoothed latency of a server: the mean over its monitors that have had replies.

@@ -92,6 +92,10 @@ impl Monitors {
         }
         let target = &self.all.targets[id as usize];
         if target.probe.is_some() {
+            if self.is_let_off(id) {
+                return self.end(now, id, None);
+            }
+            let target = &self.all.targets[id as usize];
             let after = self.all.monitors[target.monitor as usize].settings.timeout;
             self.finish(now, id, Err(Failure::Timeout { after_ms: after.as_millis() as u64 }));
         } else {
@@ -106,8 +110,13 @@ impl Monitors {
         let Some(addresses) = self.to(address) else { return };
         let http = matches!(monitor.settings.probe, Probe::Http(_));
         if http && !self.stack.has_room() {
-            return self.waiting.push_back(id);
+            match self.stack.longest_lingering() {
+                Some(slot) => self.forget_lingering(now, slot),
+                None => return self.waiting.push_back(id),
+            }
         }
+        let target = &self.all.targets[id as usize];
+        let monitor = &self.all.monitors[target.monitor as usize];
         let protocol = protocol_of(&monitor.settings.probe, address);
         let secret = self.numbers.next();
         let next = jitter::jittered(&mut self.numbers, monitor.settings.interval, monitor.settings.jitter_percent);
@@ -154,15 +163,42 @@ impl Monitors {
             let ours = self.next_port;
             self.next_port = FIRST_PORT + (ours - FIRST_PORT + 1) % PORTS;
             let key = Key { address, protocol, ours, theirs };
-            if !self.outstanding.contains_key(&key) {
+            if !self.outstanding.contains_key(&key) && !self.lingering.contains_key(&key) {
                 return Some(key);
             }
         }
         None
     }
 
+    /// Tests whether the packets of the outstanding probe may have been lost on this side.
+    fn has_lapsed(&self, id: u32) -> bool {
+        let probe = self.all.targets[id as usize].probe;
+        probe.is_some_and(|probe| self.lapsed.is_some_and(|until| until >= probe.started))
+    }
+
+    /// Decides whether a probe that has timed out is judged, and counts it if not.
+    fn is_let_off(&mut self, id: u32) -> bool {
+        let lapsed = self.has_lapsed(id);
+        let target = &mut self.all.targets[id as usize];
+        let most = self.all.monitors[target.monitor as usize].settings.fall;
+        let is = lapsed && target.let_off < most;
+        target.let_off += u32::from(is);
+        is
+    }
+
     /// Ends the probe of a target with a result and frees its resources.
     pub(super) fn finish(&mut self, now: Instant, id: u32, result: Result<Option<Duration>, Failure>) {
+        let mut result = result;
+        if let Ok(latency) = &mut result {
+            // Some of it may be a pause of our own.
+            *latency = latency.filter(|_| !self.has_lapsed(id));
+            self.all.targets[id as usize].let_off = 0;
+        }
+        self.end(now, id, Some(result));
+    }
+
+    /// Ends the probe of a target, with a result if it is judged, and frees its resources.
+    fn end(&mut self, now: Instant, id: u32, result: Option<Result<Option<Duration>, Failure>>) {
         let target = &mut self.all.targets[id as usize];
         let Some(probe) = target.probe.take() else { return };
         let monitor = &self.all.monitors[target.monitor as usize];
@@ -170,14 +206,44 @@ impl Monitors {
         let key = Key { address: target.address, protocol, ours: probe.ours, theirs: target.port };
         self.outstanding.remove(&key);
         self.schedule.set(id, target.due.max(now));
-        self.record(now, id, result);
+        // One that has timed out and is not judged has no result.
+        let in_order = result
+            .as_ref()
+            .is_some_and(|result| !matches!(result, Err(Failure::Timeout { .. } | Failure::Unreachable(_))));
+        if let Some(result) = result {
+            self.record(now, id, result);
+        }
         if let Some(slot) = probe.slot {
-            self.stack.close(now, slot, &mut self.outbox);
-            self.schedule.set(self.all.targets.len() as u32 + slot, Instant::FAR);
+            self.stack.close(now, slot, (key, in_order), &mut self.outbox);
+            if self.stack.lingering(slot).is_some() {
+                self.lingering.insert(key, (slot, id));
+            }
+            self.linger(now, slot, None);
+        }
+    }
+
+    /// Goes on closing a connection whose probe has its result; once it is closed, the next probe may use it.
+    fn linger(&mut self, now: Instant, slot: u32, packet: Option<(&[u8], &Parsed)>) {
+        let key = self.stack.lingering(slot);
+        let id = key.and_then(|key| self.lingering.get(&key)).map(|(_, id)| *id);
+        let monitor = id.map(|id| &self.all.monitors[self.all.targets[id as usize].monitor as usize]);
+        let next = monitor.and_then(|monitor| self.stack.linger(now, slot, packet, monitor, &mut self.outbox));
+        self.schedule.set(self.all.targets.len() as u32 + slot, next.unwrap_or(Instant::FAR));
+        if next.is_none() {
+            key.map(|key| self.lingering.remove(&key));
             if let Some(next) = self.waiting.pop_front() {
                 self.probe(now, next);
             }
         }
+    }
+
+    /// Resets a connection that is being closed, to make room for another.
+    fn forget_lingering(&mut self, now: Instant, slot: u32) {
+        if let Some(key) = self.stack.lingering(slot) {
+            self.lingering.remove(&key);
+        }
+        self.stack.abort(now, slot, &mut self.outbox);
+        self.schedule.set(self.all.targets.len() as u32 + slot, Instant::FAR);
     }
 
     /// Matches a packet with a valid checksum against the outstanding probes.
@@ -187,9 +253,15 @@ impl Monitors {
         let taken = match parsed.transport {
             Transport::Echo { request: false, id } => self.echo_reply(now, packet, parsed, id),
             Transport::Icmp { .. } => return self.unreachable(now, packet, parsed),
-            Transport::Tcp { src, dst, .. } => {
-                self.outstanding.get(&key(dst, src)).copied().and_then(|id| self.segment(now, id, packet, parsed))
-            }
+            Transport::Tcp { src, dst, .. } => match self.lingering.get(&key(dst, src)).copied() {
+                Some((slot, _)) => {
+                    self.linger(now, slot, Some((packet, parsed)));
+                    Some(())
+                }
+                None => {
+                    self.outstanding.get(&key(dst, src)).copied().and_then(|id| self.segment(now, id, packet, parsed))
+                }
+            },
             Transport::Udp { src, dst } => {
                 self.outstanding.get(&key(dst, src)).copied().and_then(|id| self.datagram(now, id, packet, parsed))
             }
@@ -277,6 +349,9 @@ impl Monitors {
     }
 
     pub(super) fn wake_connection(&mut self, now: Instant, slot: u32) {
+        if self.stack.lingering(slot).is_some() {
+            return self.linger(now, slot, None);
+        }
         self.advance(now, slot, None);
     }
 

@@ -54,8 +54,44 @@ pub struct ServerWatch {
     pub v4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     pub v6: Option<Ipv6Addr>,
-    /// The ports that its services use; probed by monitors without ports of their own.
-    pub ports: Vec<u16>,
+    /// The ports that its services use; probed by those monitors without ports of their own that can judge them.
+    pub ports: Vec<WatchedPort>,
+}
+
+/// A port of a server that services use, and the protocols for which they do. No probe judges other protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchedPort {
+    /// The port.
+    pub port: u16,
+    /// Whether a service uses it for TCP.
+    pub tcp: bool,
+    /// Whether a service uses it for UDP.
+    pub udp: bool,
+}
+
+impl WatchedPort {
+    /// A port that is used for TCP.
+    pub const fn tcp(port: u16) -> Self {
+        WatchedPort { port, tcp: true, udp: false }
+    }
+
+    /// A port that is used for UDP.
+    pub const fn udp(port: u16) -> Self {
+        WatchedPort { port, tcp: false, udp: true }
+    }
+
+    /// Sorts ports, and joins what is known of each.
+    pub fn merged(mut ports: Vec<WatchedPort>) -> Vec<WatchedPort> {
+        ports.sort_unstable();
+        ports.dedup_by(|next, kept| {
+            let same = next.port == kept.port;
+            if same {
+                (kept.tcp, kept.udp) = (kept.tcp | next.tcp, kept.udp | next.udp);
+            }
+            same
+        });
+        ports
+    }
 }
 
 /// How many servers of a pool stay in service whatever the monitors say, counted per family and port.
@@ -89,8 +125,8 @@ pub struct MonitorSettings {
     pub name: String,
     /// What it sends, and the reply that it expects.
     pub probe: Probe,
-    /// Ports to probe, whose result applies to all ports of a server; if empty, each port of the server is probed for
-    /// itself. ICMP has none.
+    /// Ports to probe, whose result applies to all ports of a server; if empty, each port of the server that the probe can
+    /// judge is probed for itself: TCP and HTTP judge ports used for TCP, UDP and DNS those used for UDP. ICMP has none.
     pub ports: Vec<u16>,
     /// Time between the starts of two probes; 100 ms or more.
     pub interval: Duration,
@@ -167,6 +203,15 @@ pub enum Probe {
 }
 
 impl Probe {
+    /// Returns whether its result says anything about a port that is used for TCP, or for UDP.
+    pub const fn judges(&self, tcp: bool, udp: bool) -> bool {
+        match self {
+            Probe::Icmp => false,
+            Probe::Tcp | Probe::Http(_) => tcp,
+            Probe::Udp { .. } | Probe::Dns { .. } => udp,
+        }
+    }
+
     /// Returns its type.
     pub const fn kind(&self) -> ProbeKind {
         match self {

@@ -4,7 +4,7 @@
 //! connections.
 
 use super::http::{Load, Response};
-use super::probes::Outbox;
+use super::probes::{Key, Outbox};
 use super::targets::Monitor;
 use super::why::Failure;
 use crate::packet::{Addresses, Parsed, Transport};
@@ -22,6 +22,10 @@ const MOST_CONNECTIONS: usize = 512;
 const WINDOW: usize = 16 << 10;
 /// Send buffer in bytes.
 const REQUEST: usize = 2048;
+/// How long a connection may take to close after its verdict.
+const LINGER: Duration = Duration::from_secs(5);
+/// Bytes of a response that are read after its verdict, so that the connection can be closed in order.
+const MOST_IGNORED: usize = 1 << 20;
 /// The minimum MTU of IPv6, so that no path MTU discovery is needed.
 const MTU: usize = 1280;
 
@@ -43,8 +47,18 @@ pub(super) struct Stack {
     free: Vec<u32>,
 }
 
+/// A connection that has its verdict and is being closed.
+#[derive(Debug, Clone, Copy)]
+struct Lingers {
+    key: Key,
+    until: Instant,
+    /// Bytes that may still be read.
+    left: usize,
+}
+
 struct Slot {
     target: Option<u32>,
+    lingers: Option<Lingers>,
     sockets: SocketSet<'static>,
     socket: SocketHandle,
     connected: bool,
@@ -144,14 +158,82 @@ impl Stack {
         Progress::Waits(next.map(|next| Instant::from_nanos(next.total_micros().max(0) as u64 * 1000).max(soonest)))
     }
 
-    /// Resets a connection if it is still open, and frees its slot.
-    pub(super) fn close(&mut self, now: Instant, place: u32, outbox: &mut Outbox) {
-        let Some(slot) = self.slots.get_mut(place as usize).filter(|slot| slot.target.is_some()) else { return };
+    /// Ends a connection: in order if its answer has begun, which may take until it has been read to its end, and otherwise
+    /// by a reset. Returns when it needs to be advanced next; none if its slot is free.
+    pub(super) fn close(
+        &mut self,
+        now: Instant,
+        place: u32,
+        (key, in_order): (Key, bool),
+        outbox: &mut Outbox,
+    ) -> Option<Instant> {
+        let slot = self.slots.get_mut(place as usize).filter(|slot| slot.target.is_some())?;
+        slot.target = None;
+        slot.lingers = Some(Lingers { key, until: now + LINGER, left: MOST_IGNORED });
+        if !in_order || !slot.response.has_begun() {
+            return self.abort(now, place, outbox);
+        }
+        None
+    }
+
+    /// Returns the probe of a connection that is being closed.
+    pub(super) fn lingering(&self, place: u32) -> Option<Key> {
+        self.slots.get(place as usize)?.lingers.map(|lingers| lingers.key)
+    }
+
+    /// Returns the connection that has been closing for longest.
+    pub(super) fn longest_lingering(&self) -> Option<u32> {
+        let lingering = (0..).zip(&self.slots).filter_map(|(place, slot)| Some((slot.lingers?.until, place)));
+        lingering.min().map(|(_, place)| place)
+    }
+
+    /// Resets a connection that is being closed if it is still open, and frees its slot.
+    pub(super) fn abort(&mut self, now: Instant, place: u32, outbox: &mut Outbox) -> Option<Instant> {
+        let slot = self.slots.get_mut(place as usize).filter(|slot| slot.lingers.is_some())?;
         slot.sockets.get_mut::<Socket<'_>>(slot.socket).abort();
         let mut link = Link { packet: None, outbox };
         self.interface.poll(stack_time(now), &mut link, &mut slot.sockets);
-        slot.target = None;
+        slot.lingers = None;
         self.free.push(place);
+        None
+    }
+
+    /// Goes on closing a connection, by a packet or by time. Returns when it needs to be advanced next; none if its slot
+    /// is free.
+    pub(super) fn linger(
+        &mut self,
+        now: Instant,
+        place: u32,
+        packet: Option<(&[u8], &Parsed)>,
+        monitor: &Monitor,
+        outbox: &mut Outbox,
+    ) -> Option<Instant> {
+        let slot = self.slots.get_mut(place as usize)?;
+        let until = slot.lingers?.until;
+        let at = stack_time(now);
+        let mut link = Link { packet: packet.map(|(bytes, parsed)| &bytes[..parsed.len]), outbox };
+        self.interface.poll(at, &mut link, &mut slot.sockets);
+        let within = slot.ignore(monitor);
+        self.interface.poll(at, &mut link, &mut slot.sockets);
+        match slot.sockets.get::<Socket<'_>>(slot.socket).state() {
+            State::Closed => {
+                slot.lingers = None;
+                self.free.push(place);
+                return None;
+            }
+            // Source ports are not reused soon: a new socket forgets this connection without a word.
+            State::TimeWait => {
+                *slot = Slot::new();
+                self.free.push(place);
+                return None;
+            }
+            _ if !within || now >= until => return self.abort(now, place, outbox),
+            _ => {}
+        }
+        let next = self.interface.poll_at(at, &slot.sockets);
+        let soonest = now + Duration::from_millis(1);
+        let next = next.map(|next| Instant::from_nanos(next.total_micros().max(0) as u64 * 1000).max(soonest));
+        Some(next.map_or(until, |next| next.min(until)))
     }
 }
 
@@ -162,7 +244,27 @@ impl Slot {
         socket.set_nagle_enabled(false);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let socket = sockets.add(socket);
-        Slot { target: None, sockets, socket, connected: false, requested: 0, response: Response::default() }
+        let response = Response::default();
+        Slot { target: None, lingers: None, sockets, socket, connected: false, requested: 0, response }
+    }
+
+    /// Reads the rest of a response, and closes the connection once it has ended. Returns whether the response is within
+    /// its limit.
+    fn ignore(&mut self, monitor: &Monitor) -> bool {
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.socket);
+        let Some(lingers) = &mut self.lingers else { return true };
+        while socket.can_recv() {
+            let response = &mut self.response;
+            let read = socket.recv(|bytes| {
+                response.feed(monitor, bytes);
+                (bytes.len(), bytes.len())
+            });
+            lingers.left = lingers.left.saturating_sub(read.unwrap_or(0));
+        }
+        if self.response.is_complete() || !socket.may_recv() {
+            socket.close();
+        }
+        lingers.left > 0
     }
 
     /// Writes the request and reads the response as far as possible.

@@ -7,7 +7,9 @@ use super::floor::Floors;
 use super::history::History;
 use super::http;
 use super::judge::Judge;
-use super::settings::{HealthSettings, LEAST_INTERVAL, LoadSource, MonitorSettings, PoolWatch, Probe, ServerWatch};
+use super::settings::{
+    HealthSettings, LEAST_INTERVAL, LoadSource, MonitorSettings, PoolWatch, Probe, ServerWatch, WatchedPort,
+};
 use super::why::{Failure, Why};
 use crate::ids::{PoolId, ServerId};
 use crate::state::Health;
@@ -49,6 +51,8 @@ pub(super) struct Target {
     pub due: Instant,
     pub probe: Option<Outstanding>,
     pub last: Option<Result<Option<Duration>, Failure>>,
+    /// Probes in a row that timed out and were let off.
+    pub let_off: u32,
 }
 
 /// One address of a server, or one of its ports.
@@ -138,9 +142,7 @@ impl Targets {
     ) {
         let v4 = watch.v4.filter(|_| settings.source_v4.is_some()).map(IpAddr::V4);
         let v6 = watch.v6.filter(|_| settings.source_v6.is_some()).map(IpAddr::V6);
-        let mut ports = watch.ports.clone();
-        ports.sort_unstable();
-        ports.dedup();
+        let ports = WatchedPort::merged(watch.ports.clone());
         let units = [v4, v6].map(|address| {
             let Some(address) = address else { return Vec::new() };
             let first_unit = self.units.len() as u32;
@@ -152,7 +154,7 @@ impl Targets {
         self.servers.push(Server { id: watch.server, units, history: History::default(), load: None });
     }
 
-    fn add_units(&mut self, pool: &PoolWatch, first_monitor: u32, address: IpAddr, ports: &[u16]) {
+    fn add_units(&mut self, pool: &PoolWatch, first_monitor: u32, address: IpAddr, ports: &[WatchedPort]) {
         for unit_port in std::iter::once(None).chain(ports.iter().copied().map(Some)) {
             let unit = self.units.len() as u32;
             let first = self.targets.len();
@@ -161,8 +163,9 @@ impl Targets {
                 let probed: &[u16] = match unit_port {
                     None if icmp => &[0],
                     None => &settings.ports,
-                    Some(_) if icmp || !settings.ports.is_empty() => &[],
-                    Some(ref port) => std::slice::from_ref(port),
+                    Some(_) if !settings.ports.is_empty() => &[],
+                    Some(ref at) if !settings.probe.judges(at.tcp, at.udp) => &[],
+                    Some(ref at) => std::slice::from_ref(&at.port),
                 };
                 self.targets.extend(probed.iter().map(|port| Target {
                     unit,
@@ -173,11 +176,12 @@ impl Targets {
                     due: Instant::FAR,
                     probe: None,
                     last: None,
+                    let_off: 0,
                 }));
             }
             if self.targets.len() > first {
                 let targets = (first as u32..self.targets.len() as u32).collect();
-                let v6 = address.is_ipv6();
+                let (v6, unit_port) = (address.is_ipv6(), unit_port.map(|at| at.port));
                 let state = Health::Unknown;
                 self.units.push(Unit { server: 0, v6, port: unit_port, targets, state, since: Instant::ZERO });
                 self.units[unit as usize].state = self.verdict(unit);

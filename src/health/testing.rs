@@ -1,6 +1,6 @@
 //! Simulated servers: a clock, a wire with delays, and replies built by etherparse, not by the code under test.
 
-use super::settings::{Expect, Floor, HttpProbe, MonitorSettings, PoolWatch, Probe, ServerWatch};
+use super::settings::{Expect, Floor, HttpProbe, MonitorSettings, PoolWatch, Probe, ServerWatch, WatchedPort};
 use super::{HealthEvent, HealthSettings, Monitors, Taken};
 use crate::ids::{PoolId, ServerId};
 use crate::packet::{Addresses, Meta, Parsed, TcpFlags, Transport, checksum, parse, proto, word};
@@ -19,7 +19,7 @@ pub(super) fn settings(servers: u32, families: &str, monitors: Vec<MonitorSettin
         server: ServerId(i - 1),
         v4: families.contains('4').then(|| (0x0a00_0000 + i).into()),
         v6: families.contains('6').then(|| ((0xfd00_u128 << 112) + u128::from(i)).into()),
-        ports: vec![80],
+        ports: vec![WatchedPort { port: 80, tcp: true, udp: true }],
     };
     HealthSettings {
         seed: 7,
@@ -219,6 +219,9 @@ pub(super) struct WebServer {
     pub delay: Duration,
     pub requests: Vec<String>,
     pub resets: usize,
+    /// Connections that the client closed in order.
+    pub fins: usize,
+    pub ignores_fin: bool,
     connections: BTreeMap<(Addresses2, u16), Connection>,
 }
 
@@ -244,6 +247,8 @@ impl WebServer {
             delay: Duration::from_millis(5),
             requests: Vec::new(),
             resets: 0,
+            fins: 0,
+            ignores_fin: false,
             connections: BTreeMap::new(),
         }
     }
@@ -265,6 +270,17 @@ impl WebServer {
             return vec![(self.delay, segment(parsed, ISS, seq.wrapping_add(1), SYN | ACK, b""), Meta::default())];
         }
         let Some(connection) = self.connections.get_mut(&key) else { return Vec::new() };
+        if flags.fin() && self.ignores_fin {
+            return Vec::new();
+        }
+        if flags.fin() {
+            self.fins += 1;
+            let own = if self.closes { 1 } else { 0 };
+            let next = ISS.wrapping_add(1).wrapping_add(connection.sent as u32 + own);
+            let ends = if self.closes { ACK } else { ACK | FIN };
+            self.connections.remove(&key);
+            return vec![(self.delay, segment(parsed, next, seq.wrapping_add(1), ends, b""), Meta::default())];
+        }
         let payload = &packet[parsed.offset + usize::from(header)..];
         connection.request.extend_from_slice(payload);
         connection.next = connection.next.wrapping_add(payload.len() as u32);

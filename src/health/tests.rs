@@ -3,9 +3,10 @@
 use super::Taken;
 use super::settings::{DnsExpect, DnsKind, Expect, LoadSource, MonitorSettings, Probe};
 use super::testing::*;
+use crate::ids::ServerId;
 use crate::packet::{Meta, Parsed, TcpFlags, Transport, parse};
 use crate::state::Health;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -192,7 +193,7 @@ fn web(probe: Probe, reply: &[u8], change: fn(&mut WebServer)) -> (Vec<String>, 
         reported.iter_mut().for_each(|t| *t = t.split(", average").next().unwrap().to_owned());
     }
     assert_eq!(both[0], both[1]);
-    assert_eq!(server.open(), 0, "each connection was reset at its end");
+    assert_eq!(server.open(), 0, "each connection was ended");
     let [reported, _] = both;
     (reported, server)
 }
@@ -253,6 +254,66 @@ fn an_http_response_is_judged_by_status_and_body() {
     }
 }
 
+/// Responses with a body `ready` as servers send them (RFC 9112).
+fn unusual_responses() -> Vec<Vec<u8>> {
+    let many: String = (0..150).map(|n| format!("X-{n}: {n}\r\n")).collect();
+    let most: String = (0..3000).map(|_| "a:\r\n").collect();
+    let heads = [
+        "HTTP/1.1 200 OK\r\nX-Folded: one\r\n two\r\n\tthree\r\nContent-Length: 5\r\n\r\n".to_owned(),
+        "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n".into(),
+        "HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\n".into(),
+        "HTTP/1.1  200  Fine\r\nContent-Length: 5\r\n\r\n".into(),
+        "HTTP/1.0 200 OK\r\nConnection: close\r\n\r\n".into(),
+        "HTTP/1.1 200 OK\nContent-Length: 5\n\n".into(),
+        "HTTP/1.1 200 OK\r\nContent-Length : 5\r\nBroken Field\r\n\r\n".into(),
+        "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\ncontent-length: 5\r\n\r\n".into(),
+        format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 5\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\n{most}Content-Length: 5\r\n\r\n"),
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: \
+         5\r\n\r\n"
+            .into(),
+    ];
+    let mut all: Vec<Vec<u8>> = heads.into_iter().map(|head| (head + "ready").into_bytes()).collect();
+    all.push(b"HTTP/1.1 200 \xe9\xff\r\nX: \xe9\r\nContent-Length: 5\r\n\r\nready".to_vec());
+    all.push(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n0003\r\nrea\r\n2 \r\ndy\r\n0\r\n\r\n".to_vec());
+    all
+}
+
+#[test]
+fn what_servers_send_is_accepted_and_the_connection_closed_in_order() {
+    for reply in unusual_responses() {
+        for probe in [http(|_| {}), http(|p| p.expect = contains("ready"))] {
+            // Byte by byte, the longest would take its time.
+            for segment in [if reply.len() < 9000 { 1 } else { 100 }, 700] {
+                let mut server = WebServer::new(&reply);
+                (server.segment, server.delay) = (segment, Duration::from_micros(20));
+                let mut sim = Sim::new(&settings(1, "4", vec![fall_1(probe.clone())]));
+                sim.run(Duration::from_secs(3), &mut |packet, parsed| server.answer(packet, parsed));
+                let text = String::from_utf8_lossy(&reply[..reply.len().min(200)]).into_owned();
+                assert_eq!(sim.reported(), [] as [&str; 0], "{text}");
+                assert!(server.fins >= 2 && server.resets == 0, "{} {}: {text}", server.fins, server.resets);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_the_server_does_not_close_is_closed_in_order_after_a_complete_answer() {
+    let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready";
+    for probe in [http(|_| {}), http(|p| p.expect = contains("ready"))] {
+        let (reported, server) = web(probe, reply, |server| server.closes = false);
+        assert_eq!(reported, ["1 up: 1 of 1 answered"]);
+        assert!(server.fins > 0 && server.resets == 0);
+    }
+    // A server that never ends its side is reset in the end, and holds up no probe.
+    let mut server = WebServer::new(reply);
+    (server.closes, server.ignores_fin) = (false, true);
+    let mut sim = Sim::new(&settings(1, "4", vec![fall_1(http(|_| {}))]));
+    sim.run(Duration::from_secs(30), &mut |packet, parsed| server.answer(packet, parsed));
+    assert!(sim.reported().is_empty() && server.requests.len() > 20, "{}", server.requests.len());
+    assert!(server.open() < 8 && server.resets > 15, "{} {}", server.open(), server.resets);
+}
+
 #[test]
 fn a_lost_packet_of_a_connection_is_retransmitted() {
     for lost in 0..6 {
@@ -278,7 +339,7 @@ fn the_request_is_a_plain_get_with_the_settings_headers() {
     let (_, server) = web(probe, b"HTTP/1.1 200 OK\r\n\r\n", |_| {});
     let want = "GET /health?x=1 HTTP/1.1\r\nHost: www.example\r\nConnection: close\r\nAccept: */*\r\nX-A: b\r\nuser-agent: me\r\n\r\n";
     assert_eq!(server.requests[0], want);
-    assert!(server.resets > 0);
+    assert!(server.resets == 0 && server.fins > 0);
 }
 
 #[test]
@@ -335,4 +396,70 @@ fn a_server_reports_its_load_in_a_header_or_in_the_body() {
         let (reported, _) = web(probe.clone(), reply.as_bytes(), |_| {});
         assert_eq!(reported[0], want, "{reply}");
     }
+}
+
+/// A server that answers the first probes and then no more.
+fn dies_after(answers: usize) -> impl FnMut(&[u8], &Parsed) -> Vec<Packet> {
+    let mut left = answers;
+    move |packet, parsed| {
+        left = left.saturating_sub(1);
+        if left == 0 { vec![] } else { soon(echo_reply(packet, parsed)) }
+    }
+}
+
+#[test]
+fn a_probe_that_times_out_in_a_lapse_is_not_judged_and_the_next_one_is() {
+    // When the lapse begins and ends after the probe that times out was sent, in milliseconds, and whether it is judged.
+    for (since, until, judged) in [(-300, -100, true), (-300, 0, false), (100, 300, false), (100, 499, false)] {
+        let mut sim = Sim::new(&settings(1, "4", vec![fall_1(Probe::Icmp)]));
+        let mut count = 0;
+        // Only the third probe is lost.
+        let mut servers = |packet: &[u8], parsed: &Parsed| {
+            count += 1;
+            if count == 3 { vec![] } else { soon(echo_reply(packet, parsed)) }
+        };
+        while sim.sent.len() < 3 {
+            sim.run(Duration::from_millis(1), &mut servers);
+        }
+        let sent = sim.sent[2].0;
+        let at = |ms: i64| Instant::from_nanos(sent.as_nanos().saturating_add_signed(ms * 1_000_000));
+        sim.health.lapse(at(since), at(until));
+        sim.run(Duration::from_millis(600), &mut servers);
+        assert_eq!(!sim.reported().is_empty(), judged, "{since} {until}");
+        sim.run(secs(3), &mut servers);
+        assert!(sim.health.outstanding.is_empty() && sim.sent.len() >= 5);
+    }
+}
+
+#[test]
+fn a_dead_server_goes_down_even_if_packets_are_lost_for_ever() {
+    for (lapses, want) in [(false, 3), (true, 6)] {
+        let mut sim = Sim::new(&settings(1, "4", vec![MonitorSettings { fall: 3, ..monitor(Probe::Icmp) }]));
+        let mut servers = dies_after(4);
+        while sim.reported().is_empty() {
+            let before = sim.now;
+            sim.run(Duration::from_millis(50), &mut servers);
+            if lapses {
+                sim.health.lapse(before, sim.now);
+            }
+        }
+        assert_eq!(sim.sent.len() - 3, want, "probes that nobody answers");
+    }
+}
+
+#[test]
+fn an_answer_in_a_lapse_counts_and_its_latency_does_not() {
+    let mut sim = Sim::new(&settings(1, "4", vec![fall_1(Probe::Icmp)]));
+    let mut servers = |packet: &[u8], parsed: &Parsed| {
+        vec![(Duration::from_millis(400), echo_reply(packet, parsed), Meta::default())]
+    };
+    while sim.sent.is_empty() {
+        sim.run(Duration::from_millis(1), &mut servers);
+    }
+    sim.health.lapse(sim.now, sim.now + Duration::from_millis(300));
+    sim.run(Duration::from_millis(450), &mut servers);
+    assert_eq!(sim.taken, [Taken::Answer]);
+    assert_eq!(sim.health.latency(ServerId(0)), None);
+    sim.run(secs(1), &mut servers);
+    assert_eq!(sim.health.latency(ServerId(0)), Some(Duration::from_millis(400)));
 }

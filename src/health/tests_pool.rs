@@ -1,6 +1,6 @@
 //! The monitors with many servers and over long times: units, floors, spread of probes, bounds, scripts, captures.
 
-use super::settings::{Floor, LoadSource, MonitorSettings, Probe};
+use super::settings::{DnsKind, Floor, LoadSource, MonitorSettings, Probe, WatchedPort};
 use super::testing::*;
 use super::{HealthEvent, Monitors, Taken};
 use crate::ids::ServerId;
@@ -42,7 +42,7 @@ fn all_but<'a>(dead: &'a [u32], closed: &'a [u16]) -> impl FnMut(&[u8], &Parsed)
 #[test]
 fn a_port_goes_down_alone_and_an_address_takes_all_its_ports() {
     let mut all = settings(1, "46", vec![fall_1(Probe::Icmp), fall_1(Probe::Tcp)]);
-    all.pools[0].servers[0].ports = vec![443, 80, 80];
+    all.pools[0].servers[0].ports = [443, 80, 80].map(WatchedPort::tcp).into();
     let mut sim = Sim::new(&all);
     let states = |sim: &Sim| {
         [80, 443, 25].map(|port| [false, true].map(|v6| sim.health.state(ServerId(0), v6, port) == Health::Up))
@@ -371,4 +371,32 @@ fn replies_without_probes_match_assumed_probes_and_an_empty_capture_changes_noth
         silent.handle_timeout(silent.poll_timeout().unwrap());
     }
     assert_eq!(silent.poll_event(), None);
+}
+
+#[test]
+fn a_monitor_probes_only_ports_that_it_can_judge() {
+    let dns = Probe::Dns { name: "a.example".into(), kind: DnsKind::A, expect: None };
+    let mut all = settings(1, "4", [Probe::Tcp, http(|_| {}), dns].map(fall_1).into());
+    all.pools[0].servers[0].ports = vec![
+        WatchedPort::tcp(80),
+        WatchedPort::udp(514),
+        WatchedPort::tcp(53),
+        WatchedPort::udp(53),
+        WatchedPort { port: 9, tcp: false, udp: false },
+    ];
+    let sim = Sim::new(&all);
+    let probed: Vec<_> = sim.health.rows(sim.now).into_iter().map(|row| (row.port.unwrap_or(0), row.probe)).collect();
+    let want = [(53, "tcp"), (53, "http"), (53, "dns"), (80, "tcp"), (80, "http"), (514, "dns")];
+    assert_eq!(probed, want);
+}
+
+#[test]
+fn a_port_that_no_monitor_can_judge_stays_up_while_another_is_down() {
+    let mut all = settings(1, "4", vec![fall_1(Probe::Tcp)]);
+    all.pools[0].servers[0].ports = vec![WatchedPort::tcp(80), WatchedPort::udp(514)];
+    let mut sim = Sim::new(&all);
+    sim.run(secs(5), &mut |_, _| vec![]);
+    let state = |port| sim.health.state(ServerId(0), false, port);
+    assert_eq!((state(80), state(514)), (Health::Down, Health::Up));
+    assert_eq!(sim.health.parts_down(ServerId(0)), [(false, Some(80))]);
 }

@@ -16,7 +16,7 @@ use crate::bucket::Bucket;
 use crate::flow::Key;
 use crate::time::Instant;
 use classifier::Classifier;
-use limits::{ClientLimits, Reached};
+use limits::{ClientLimits, Taken};
 use std::net::IpAddr;
 
 /// The number that means no rule.
@@ -53,6 +53,8 @@ pub struct RuleTotals {
     pub refused: u64,
     /// Live flows that it admitted.
     pub flows: u32,
+    /// Those of them whose clients have proved themselves: only these count in limits.
+    pub proven: u32,
 }
 
 /// The rules and limits as configured. Immutable.
@@ -75,7 +77,7 @@ pub struct Switches(Vec<bool>);
 /// What a new flow takes from its limits: carried out by [`Policy::take`] even if the flow was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Takes {
-    client: Option<(IpAddr, limits::Client)>,
+    client: Option<Taken>,
     rule: Option<Bucket>,
     gateway: Option<Bucket>,
     /// Whether a limit of the rule refused it.
@@ -192,7 +194,8 @@ impl Policy {
     }
 
     /// Returns whether a new flow is within every limit, and what it takes from them; changes nothing. `flows` of `max`
-    /// are in the table; `ended` is the rule and client of a flow that counts as ended.
+    /// are in the table; `ended` is the rule and client of a flow that counts as ended and had counted
+    /// in limits.
     pub fn admit(
         &self,
         rules: &Rules,
@@ -242,8 +245,8 @@ impl Policy {
         if let Some(bucket) = takes.rule {
             state.bucket = bucket;
         }
-        if let (Some(clients), Some((client, known))) = (&mut state.clients, takes.client) {
-            clients.take(client, known);
+        if let (Some(clients), Some(taken)) = (&mut state.clients, takes.client) {
+            clients.take(taken);
         }
     }
 
@@ -255,19 +258,46 @@ impl Policy {
     }
 
     /// Records a flow that was created.
-    pub fn opened(&mut self, rules: &Rules, rule: u16, client: IpAddr) {
+    pub fn opened(&mut self, rule: u16) {
         let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
         state.totals.opened += 1;
         state.totals.flows += 1;
+    }
+
+    /// Returns whether the limits of a rule allow another flow whose client has proved itself.
+    ///
+    /// # Errors
+    /// The limit that has been reached.
+    pub fn may_prove(&self, rules: &Rules, rule: u16, client: IpAddr) -> Result<(), Refusal> {
+        let found = rules.rules.get(usize::from(rule)).zip(self.states.get(usize::from(rule)));
+        let Some((settings, state)) = found else { return Ok(()) };
+        state.has_room(settings, (settings.client.of(client), None))
+    }
+
+    /// Records that the client of a flow has proved itself.
+    pub fn proven(&mut self, rules: &Rules, rule: u16, client: IpAddr) {
+        let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
+        state.totals.proven += 1;
         if let Some(clients) = &mut state.clients {
             clients.opened(rules.rules[usize::from(rule)].client.of(client));
         }
     }
 
-    /// Records that a flow ended.
-    pub fn ended(&mut self, rules: &Rules, rule: u16, client: IpAddr) {
+    /// Counts a flow of which a limit of its rule refused that it counts.
+    pub fn refused(&mut self, rule: u16) {
+        if let Some(state) = self.states.get_mut(usize::from(rule)) {
+            state.totals.refused += 1;
+        }
+    }
+
+    /// Records that a flow ended; `proven` says whether its client had proved itself.
+    pub fn ended(&mut self, rules: &Rules, rule: u16, client: IpAddr, proven: bool) {
         let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
         state.totals.flows -= 1;
+        if !proven {
+            return;
+        }
+        state.totals.proven -= 1;
         if let Some(clients) = &mut state.clients {
             clients.ended(rules.rules[usize::from(rule)].client.of(client));
         }
@@ -297,11 +327,11 @@ impl Policy {
         if let Some((settings, state)) = found {
             let limits = &settings.limits;
             usage.rule_rate = limits.rate.map(|rate| of(state.bucket, rate, 0));
-            usage.rule_flows = limits.flows.map(|most| (state.totals.flows, most));
+            usage.rule_flows = limits.flows.map(|most| (state.totals.proven, most));
             if let Some(clients) = &state.clients {
-                let known = clients.get(settings.client.of(client));
-                usage.client_rate = limits.client_rate.map(|rate| of(known.bucket, rate, 0));
-                usage.client_flows = limits.client_flows.map(|most| (known.flows, most));
+                let client = settings.client.of(client);
+                usage.client_rate = limits.client_rate.map(|rate| of(clients.bucket(now, client), rate, 0));
+                usage.client_flows = limits.client_flows.map(|most| (clients.flows(client), most));
             }
         }
         usage
@@ -343,26 +373,30 @@ impl RuleState {
         (client, ended): (IpAddr, Option<IpAddr>),
     ) -> Result<(), Refusal> {
         let limits = &settings.limits;
-        if limits.flows.is_some_and(|most| self.totals.flows - u32::from(ended.is_some()) >= most) {
-            return Err(Refusal::RuleFlows);
-        }
-        if let Some(clients) = &self.clients {
-            let client = settings.client.of(client);
-            let ended = u32::from(ended.is_some_and(|ended| settings.client.of(ended) == client));
-            let most_flows = limits.client_flows.map(|most| most.saturating_add(ended));
-            let known = clients.admit(now, client, limits.client_rate, most_flows);
-            takes.client = Some((
-                client,
-                known.map_err(|reached| match reached {
-                    Reached::Rate => Refusal::ClientRate,
-                    Reached::Flows => Refusal::ClientFlows,
-                })?,
-            ));
+        let client = settings.client.of(client);
+        self.has_room(settings, (client, ended))?;
+        if let (Some(clients), Some(rate)) = (&self.clients, limits.client_rate) {
+            takes.client = Some(clients.admit(now, client, rate).ok_or(Refusal::ClientRate)?);
         }
         if let Some(rate) = limits.rate {
             takes.rule = Some(self.bucket.take(now, rate, 0).ok_or(Refusal::RuleRate)?);
         }
         Ok(())
+    }
+
+    /// Returns whether the limits on simultaneous flows allow another; `ended` is the client of a flow of this rule
+    /// that counts as ended.
+    fn has_room(&self, settings: &RuleSettings, (client, ended): (IpAddr, Option<IpAddr>)) -> Result<(), Refusal> {
+        let limits = &settings.limits;
+        if limits.flows.is_some_and(|most| self.totals.proven - u32::from(ended.is_some()) >= most) {
+            return Err(Refusal::RuleFlows);
+        }
+        let of_client = ended.is_some_and(|ended| settings.client.of(ended) == client);
+        let flows = |clients: &ClientLimits| clients.flows(client).saturating_sub(u32::from(of_client));
+        match (&self.clients, limits.client_flows) {
+            (Some(clients), Some(most)) if flows(clients) >= most => Err(Refusal::ClientFlows),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -483,18 +517,25 @@ mod tests {
         let admit = |policy: &mut All, n| {
             let result = policy.admit(0, Priority::Normal, client(n), (0, 100));
             if result.is_ok() {
-                policy.policy.opened(&policy.rules, 0, client(n));
+                policy.policy.opened(0);
             }
             result
         };
-        assert_eq!(admit(&mut policy, 1), Ok(()));
+        let prove = |policy: &mut All, n| {
+            let may = policy.policy.may_prove(&policy.rules, 0, client(n));
+            may.map(|()| policy.policy.proven(&policy.rules, 0, client(n)))
+        };
+        assert_eq!([admit(&mut policy, 1), admit(&mut policy, 1)], [Ok(()); 2], "neither has proved itself");
+        assert_eq!([prove(&mut policy, 1), prove(&mut policy, 1)], [Ok(()), Err(Refusal::ClientFlows)]);
         assert_eq!(admit(&mut policy, 1), Err(Refusal::ClientFlows));
-        assert_eq!(admit(&mut policy, 2), Ok(()));
+        assert_eq!([admit(&mut policy, 2), prove(&mut policy, 2)], [Ok(()); 2]);
         assert_eq!(admit(&mut policy, 3), Err(Refusal::RuleFlows));
-        policy.policy.ended(&policy.rules, 0, client(1));
+        policy.policy.ended(&policy.rules, 0, client(1), false);
+        assert_eq!(admit(&mut policy, 3), Err(Refusal::RuleFlows));
+        policy.policy.ended(&policy.rules, 0, client(1), true);
         assert_eq!(admit(&mut policy, 3), Ok(()));
         let totals = policy.policy.totals(0);
-        assert_eq!(totals, RuleTotals { matched: 0, opened: 3, refused: 2, flows: 2 });
+        assert_eq!(totals, RuleTotals { matched: 0, opened: 4, refused: 3, flows: 2, proven: 1 });
         assert_eq!(policy.admit(NO_RULE, Priority::Normal, client(9), (0, 100)), Ok(()));
     }
 

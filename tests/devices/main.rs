@@ -18,11 +18,13 @@ mod monitors;
 mod operators;
 mod packets;
 mod path;
+mod queues;
 mod resort;
 mod servers;
 mod spread;
 mod standing;
 mod tunnels;
+mod watch;
 mod world;
 
 /// A service for [`world::World::configuration`]: name, port and protocol, servers, their port (0: the same).

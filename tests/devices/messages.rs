@@ -2,6 +2,7 @@
 
 use crate::WEB;
 use crate::world::{World, program, run};
+use std::os::unix::fs::PermissionsExt;
 
 /// Starts a gateway that must fail; the message must contain each of `wants`.
 fn refuses(world: &World, configuration: &str, wrap: &[&str], wants: &[&str]) {
@@ -68,6 +69,22 @@ fn a_missing_tun_device_is_named() {
     let hide = "mount -t tmpfs none /dev/net && exec \"$@\"";
     let wrap = [unshare.to_str().unwrap(), "--mount", "sh", "-c", hide, "sh"];
     let wants = ["/dev/net/tun cannot be opened", "to fix it", "modprobe tun"];
+    refuses(&world, &world.configuration("", &[WEB]), &wrap, &wants);
+}
+
+#[test]
+fn a_tun_device_that_an_ordinary_user_may_not_open_is_named_with_its_mode() {
+    let world = World::new("tunmode");
+    // The user must reach its configuration, and may do what a gateway needs.
+    std::fs::set_permissions(world.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let [unshare, setpriv] = ["unshare", "setpriv"].map(program);
+    let user = format!(
+        "mount -t tmpfs none /dev/net && mknod -m 0600 /dev/net/tun c 10 200 && exec {} --reuid=65534 --regid=65534 \
+         --clear-groups --inh-caps=+net_admin --ambient-caps=+net_admin \"$@\"",
+        setpriv.display()
+    );
+    let wrap = [unshare.to_str().unwrap(), "--mount", "sh", "-c", &user, "sh"];
+    let wants = ["/dev/net/tun cannot be opened: Permission denied", "to fix it: as root: chmod 0666 /dev/net/tun"];
     refuses(&world, &world.configuration("", &[WEB]), &wrap, &wants);
 }
 

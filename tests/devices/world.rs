@@ -50,6 +50,11 @@ impl Running {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
+    /// Returns its process ID.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().unwrap()
     }
@@ -191,8 +196,13 @@ impl World {
         text
     }
 
+    /// Returns the path of the last configuration that a gateway was started with.
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("equipoise.toml")
+    }
+
     pub fn equipoise(&self, configuration: &str, wrap: &[&str]) -> Command {
-        let file = self.dir.path().join("equipoise.toml");
+        let file = self.file();
         std::fs::write(&file, configuration).unwrap();
         let mut words = wrap.to_vec();
         words.push(env!("CARGO_BIN_EXE_equipoise"));

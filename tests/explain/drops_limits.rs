@@ -21,6 +21,16 @@ fn flows(mut case: Case, count: u16) -> Case {
     case
 }
 
+/// Opens connections from the ports 1 to `count` of the client; each goes to the server of that number.
+fn connections(mut case: Case, count: u16) -> Case {
+    for port in 1..=count {
+        case = case.packet(&format!("tcp 198.51.100.7:{port} -> 192.0.2.80:80"));
+        case = case.packet(&format!("tcp 10.0.2.{port}:8080 -> 198.51.100.7:{port} syn ack seq 500 ack 1"));
+        case = case.packet(&format!("tcp 198.51.100.7:{port} -> 192.0.2.80:80 ack seq 1 ack 501"));
+    }
+    case
+}
+
 /// A case with a table of ten flows, and services of two priorities.
 fn crowded(reason: Reason, priority: &str, used: u16) -> Case {
     let config = CONFIG.replace("max = 100", "max = 10").replace(
@@ -54,9 +64,19 @@ pub(crate) fn cases() -> Vec<Case> {
         ruled(Reason::RuleDrop, "from = \"198.51.100.0/24\"\naction = \"drop\"").packet(TCP),
         ruled(Reason::RuleLoop, "from = \"198.51.100.0/24\"\naction = \"pass\"").packet(TCP),
         flows(ruled(Reason::RuleRate, "action = \"balance\"\nrate = 3"), 3).packet(TCP),
-        flows(ruled(Reason::RuleFlows, "action = \"balance\"\nflows = 3"), 3).packet(TCP),
+        connections(ruled(Reason::RuleFlows, "action = \"balance\"\nflows = 3"), 3).packet(TCP),
         flows(ruled(Reason::ClientRate, "action = \"balance\"\nclient-rate = 3\nrate = 100"), 3).packet(TCP),
-        flows(ruled(Reason::ClientFlows, "action = \"balance\"\nclient-flows = 3\nflows = 100"), 3).packet(TCP),
+        connections(ruled(Reason::ClientFlows, "action = \"balance\"\nclient-flows = 3\nflows = 100"), 3).packet(TCP),
+        connections(
+            Case::with(
+                Shows::Drop(Reason::ServerFlows),
+                &one_server("", "").replace("port = 8080 }", "port = 8080, max-flows = 1 }"),
+            )
+            .packet(TCP),
+            1,
+        )
+        .packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 syn ack seq 500 ack 1")
+        .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 1 ack 501"),
         flows(Case::with(Shows::Drop(Reason::GatewayRate), &CONFIG.replace("max = 100", "max = 100\nrate = 4")), 4)
             .packet(TCP),
         crowded(Reason::TableLow, "low", 8),

@@ -36,6 +36,10 @@ pub(crate) fn cases() -> Vec<Case> {
     );
     let resort = web("last-resort-pool = \"sorry\"")
         + "[[pool]]\nname = \"sorry\"\nserver = [{ name = \"page\", address = [\"10.0.4.1\", \"fd00:4::1\"], port = 80 }]";
+    let two = "seed = 1\n[flows]\nmax = 100\n\
+               [[pool]]\nname = \"web\"\nserver = [{ name = \"web-1\", address = \"10.0.2.1\", port = 8080 }]\n\
+               [[service]]\nname = \"web\"\nlisten = \"192.0.2.80:80/tcp\"\npool = \"web\"\n\
+               [[service]]\nname = \"shop\"\nlisten = \"192.0.2.81:80/tcp\"\npool = \"web\"\n";
     let adopt = web("algorithm = \"maglev\"\nunknown-tcp = \"adopt\"\nmaglev-table = 1009");
     vec![
         established(other("flow-from-the-client"))
@@ -50,6 +54,15 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 rst seq 1")
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 77000"),
         other("flow-whose-server-is-down").packet(TCP).event("server web/web-1 down").wait(100).packet(TCP),
+        established(other("flow-that-a-new-connection-leaves"))
+            .event("server web/web-1 down")
+            .wait(100)
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 77000"),
+        Case::with(Shows::Other("flow-that-yields-its-return-key"), two)
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 0")
+            .packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 rst ack seq 0 ack 1")
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.81:80 syn seq 500"),
+        other("connection-that-is-not-known").packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 ack seq 900 ack 100 len 5"),
         other("flow-whose-syn-is-sent-again").packet(TCP).wait(1_000).packet(TCP),
         other("error-about-a-flow")
             .packet(TCP)
@@ -99,7 +112,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 8")
             .packet("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 1400 df"),
         other("foreign").packet("udp 198.51.100.7:4711 -> 203.0.113.9:53 len 8"),
-        other("foreign-from-a-servers-service-port").packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 ack"),
+        other("foreign-from-a-servers-service-port").packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 syn ack"),
         other("first-fragment").bytes(piece(&long, 0, 1440, 1)),
         other("later-fragment").bytes(piece(&long, 0, 1440, 1)).bytes(piece(&long, 1440, 2880, 1)),
         Case::with(Shows::Other("table-that-evicts"), &one)

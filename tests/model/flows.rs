@@ -39,8 +39,11 @@ pub struct Flow {
     pub queued: u64,
     /// A packet has restarted its timeout since.
     pub refreshed: bool,
-    /// The client has sent a packet after an answer; not kept for TCP.
-    pub conversation: bool,
+    /// Its client has shown that it receives what the server sends: it has completed a handshake, acknowledged what the
+    /// server of an adopted connection has sent, or sent a datagram after an answer.
+    pub proven: bool,
+    /// The client of a half-open flow has shown it, but the flow was not admitted to the table.
+    pub stalled: bool,
     pub packets: [u64; 2],
     pub bytes: [u64; 2],
     pub tcp: Tracker,
@@ -64,9 +67,14 @@ impl Flow {
         self.packets[1] == 0
     }
 
+    /// Returns whether both ends have closed the connection, or one has reset it.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)
+    }
+
     /// Returns whether it is in the table and over.
     pub fn is_over(&self) -> bool {
-        !self.half_open && matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)
+        !self.half_open && self.has_ended()
     }
 
     /// Returns its class in the order of giving way.
@@ -75,7 +83,8 @@ impl Flow {
             _ if self.half_open => Class::HalfOpen,
             TimeoutState::Closing | TimeoutState::Reset => Class::Over,
             TimeoutState::Established => Class::Settled,
-            _ if self.conversation => Class::Settled,
+            TimeoutState::Opening => Class::Brief,
+            _ if self.proven => Class::Settled,
             _ => Class::Brief,
         }
     }
@@ -209,13 +218,16 @@ impl Flows {
         }
     }
 
-    /// Takes note of a datagram from the client: after an answer, it makes the flow a conversation.
-    pub fn converse(&mut self, place: usize) {
+    /// Takes note of a datagram from the client: after an answer, it makes the flow a conversation. Returns whether it
+    /// did.
+    pub fn converse(&mut self, place: usize) -> bool {
         let flow = &mut self.all[place];
-        if !flow.is_unanswered() && !flow.conversation {
-            flow.conversation = true;
+        let begins = !flow.is_unanswered() && !flow.proven;
+        if begins {
+            flow.proven = true;
             self.queue(place);
         }
+        begins
     }
 
     /// Returns when a flow expires if no further packet arrives.

@@ -183,6 +183,11 @@ impl History {
         let events = self.real.events();
         let expected = std::mem::take(&mut self.model.events);
         self.agree_on_events(&events, &expected);
+        let sent = self.real.sent(self.now);
+        self.model.counters.transmitted += sent.len() as u64;
+        let real_sent = self.model.asks(self.now, sent);
+        let model_sent = std::mem::take(&mut self.model.sent);
+        self.agree("the packets that the engine originates", &hex(&real_sent), &hex(&model_sent));
         if real.is_ok() && self.random.per_mille(500) {
             self.wake();
         }

@@ -3,17 +3,19 @@
 use super::answers::Why;
 use super::craft;
 use super::engine::{Fate, HALF_OPEN, NOWHERE};
+use super::flows::Flow;
 use super::model::{Arrival, Model};
 use super::tcp::{Means, Tracker};
-use super::wire::{ACK, Body, RST, SYN};
+use super::wire::{ACK, Body, RST, SYN, Tcp};
 use equipoise::balance::{Admin, Health, Mss, OnDown};
 use equipoise::engine::{Consumed, Ended, Event};
-use equipoise::flow::TimeoutState;
+use equipoise::flow::{TICK, TimeoutState};
 use equipoise::packet::{Protocol, Side};
 use equipoise::time::{Duration, Instant};
 
-/// A SYN retransmission earlier than this is not a sign of trouble (RFC 6298, 2.1).
-const SOONEST_RETRY: Duration = Duration::from_millis(500);
+/// A SYN retransmission earlier than this is not a sign of trouble (RFC 6298, 2.1). The age of a half-open flow may be
+/// overestimated by a tick.
+const SOONEST_RETRY: Duration = Duration::from_nanos(500_000_000 + TICK.as_nanos() as u64);
 /// How long after a reset packets may still arrive that its receiver sent before the reset reached it.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
@@ -29,17 +31,26 @@ impl Model {
         let on_down = self.services[flow.service].settings.on_down;
         let tcp = flow.protocol == Protocol::Tcp;
         let keeps = on_down.unwrap_or(if tcp { OnDown::Keep } else { OnDown::Reset }) == OnDown::Keep;
-        if keeps {
+        let asks = |s: &Tcp| s.has(SYN) && !s.has(ACK) && from == Side::Client;
+        if let Some(segment) = arrival.segment().filter(asks) {
             // The server has no state for a connection that it has not answered.
-            let asks = arrival.segment().is_some_and(|s| s.has(SYN) && !s.has(ACK)) && from == Side::Client;
             let unknown = flow.state == TimeoutState::Opening && flow.is_unanswered() && on_down.is_none();
-            if !(asks && unknown) {
-                self.seen("kept at a server that is gone");
-                return None;
+            let another = flow.tcp.asks_for_another(flow.state, &segment) && arrival.sum_is_right();
+            if unknown || another {
+                self.seen(if another {
+                    "another connection than that of a server that is gone"
+                } else {
+                    "asked another server"
+                });
+                self.forget(arrival.now, place, Ended::ServerDown);
+                return Some(None);
             }
-            self.seen("asked another server");
         }
-        if tcp && !keeps {
+        if keeps {
+            self.seen("kept at a server that is gone");
+            return None;
+        }
+        if tcp {
             self.end_by_reset(arrival.now, place, Ended::ServerDown);
             return Some(Some(Fate::Consumed(Consumed::ServerDown)));
         }
@@ -108,7 +119,11 @@ impl Model {
     fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means), opened: bool) {
         let flow = &mut self.flows.all[place];
         let (was_half_open, was) = (flow.half_open, flow.state);
+        let refused = tcp.refused && !flow.tcp.refused;
         flow.tcp = tcp;
+        if refused {
+            self.seen("another connection refused");
+        }
         if let Means::State(state) = means {
             self.seen(&format!("{} goes to {}", was.name(), state.name()));
             // The packet that opens a flow does not refresh it.
@@ -123,6 +138,22 @@ impl Model {
             self.events.push(Event::FlowEstablished { was: HALF_OPEN, id: NOWHERE });
             self.established(place);
         }
+        let Flow { protocol, half_open, state, proven, .. } = self.flows.all[place];
+        let open = matches!(state, TimeoutState::Established | TimeoutState::Closing);
+        if protocol == Protocol::Tcp && !half_open && open && !proven {
+            self.proven(now, place);
+        }
+    }
+
+    /// Returns whether a packet that is forwarded is the first by which the client shows that it receives what the
+    /// server sends.
+    pub fn proves(&self, place: usize, from: Side, means: Means) -> bool {
+        let flow = &self.flows.all[place];
+        let shows = match flow.protocol {
+            Protocol::Tcp => means.completes(),
+            _ => from == Side::Client && !flow.is_unanswered(),
+        };
+        shows && !flow.proven
     }
 
     fn size(arrival: &Arrival) -> usize {
@@ -157,8 +188,9 @@ impl Model {
             return self.tell_to(arrival, Why::TooBig(mtu), Consumed::TooBig, both);
         }
         self.follow(arrival.now, place, track, opened);
-        if from == Side::Client && !opened && self.flows.all[place].protocol != Protocol::Tcp {
-            self.flows.converse(place);
+        let datagram = from == Side::Client && !opened && self.flows.all[place].protocol != Protocol::Tcp;
+        if datagram && self.flows.converse(place) {
+            self.proven(arrival.now, place);
         }
         let flow = &self.flows.all[place];
         let to = flow.ends(if from == Side::Client { Side::Server } else { Side::Client });

@@ -8,8 +8,9 @@ use super::wire::{self, ACK, Body, RST, SYN};
 use equipoise::balance::{LastResort, UnknownTcp};
 use equipoise::config::NoRoom;
 use equipoise::engine::{Consumed, Event, Reason};
-use equipoise::packet::Side;
+use equipoise::packet::{Protocol, Side};
 use equipoise::policy::Action;
+use std::net::SocketAddr;
 
 impl Model {
     /// Handles a packet without a flow.
@@ -34,7 +35,44 @@ impl Model {
         if own {
             return self.nobody_listens(arrival);
         }
-        foreign(arrival)
+        match arrival.segment().filter(|segment| !segment.has(SYN) && !segment.has(RST)) {
+            Some(segment) if services::is_servers(&self.settings, protocol, src) => self.servers_stray(arrival, &segment),
+            _ => foreign(arrival),
+        }
+    }
+
+    /// Handles a segment that a server sends from the port of a service, but for no flow: both ends of a connection that
+    /// is not known here get resets.
+    fn servers_stray(&mut self, arrival: &Arrival, segment: &wire::Tcp) -> (Fate, Vec<u8>) {
+        let stray = dropped(Reason::ServerNoFlow);
+        if !answers::can_be_answered(arrival.src.ip(), arrival.dst.ip()) || !arrival.sum_is_right() {
+            return stray;
+        }
+        if !self.limits[2].clone().take(arrival.now) {
+            return stray;
+        }
+        let owners = services::owners(&self.settings, arrival.src, arrival.dst);
+        let ended =
+            |listen: &SocketAddr| self.flows.has_just_ended(arrival.now, arrival.dst, *listen) && segment.len == 0;
+        if owners.iter().filter_map(|(_, listen)| listen.as_ref()).any(ended) {
+            return dropped(Reason::RecentlyEnded);
+        }
+        let says = |says| owners.iter().any(|(service, _)| self.settings.services[*service].unknown_tcp == says);
+        if says(UnknownTcp::Adopt) || !says(UnknownTcp::Reset) || !self.limits[2].take(arrival.now) {
+            return stray;
+        }
+        self.seen("a server pushes on a connection that is not known");
+        self.sent.push(answers::reset(arrival.packet, segment));
+        let mut known: Vec<_> = owners.iter().map(|(_, listen)| *listen).collect();
+        known.dedup();
+        if let [Some(listen)] = known[..]
+            && self.flows.find(Protocol::Tcp, arrival.dst, listen).is_none()
+        {
+            self.seen("and its client hears of it");
+            let next = if segment.has(ACK) { segment.ack } else { 0 };
+            self.sent.push(answers::reset_of(listen, arrival.dst, segment.seq, next));
+        }
+        consumed(Consumed::Reset)
     }
 
     /// Handles a packet to the source address of probes.

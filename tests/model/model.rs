@@ -10,7 +10,7 @@ use super::policy::{Meter, Policy};
 use super::room::{self, Shortage};
 use super::servers::Server;
 use super::services::Service;
-use super::sticky::Slots;
+use super::sticky::Sticky;
 use super::tcp::Means;
 use super::wire::{self, Body, Packet, RST, Read};
 use equipoise::config::Settings;
@@ -31,12 +31,13 @@ pub struct Model {
     /// By service: the service whose load and turns its algorithm goes by.
     pub leaders: Vec<usize>,
     pub policy: Policy,
-    pub sticky: BTreeMap<u32, Slots>,
+    pub sticky: BTreeMap<u32, Sticky>,
     pub pools: Vec<Pool>,
     /// Path MTUs to the servers, by address family; 0 means unknown.
     pub mtus: Vec<[u16; 2]>,
-    /// Limits on replies to unverified senders, and to the ends of flows in which both sides have sent.
-    pub limits: [Limit; 2],
+    /// Limits on replies to unverified senders, to the ends of flows in which both sides have sent, and about
+    /// connections that are forgotten.
+    pub limits: [Limit; 3],
     pub counters: Counters,
     /// Flows of each service: current, and total since the start.
     pub of_services: Vec<[u64; 2]>,
@@ -171,10 +172,10 @@ impl Model {
             last_resorts,
             leaders: super::services::leaders(settings),
             policy: Policy::new(&settings.policy, settings.services.iter().map(|service| service.priority)),
-            sticky: groups.map(|sticky| (sticky.group, Slots::new(sticky))).collect(),
+            sticky: groups.map(|sticky| (sticky.group, Sticky::new(sticky))).collect(),
             pools: settings.nat_pools.iter().map(Pool::new).collect(),
             mtus,
-            limits: [0; 2].map(|_| Limit::new(settings.answers.per_second)),
+            limits: [0; 3].map(|_| Limit::new(settings.answers.per_second)),
             counters,
             of_services: vec![[0; 2]; settings.services.len()],
             shortages: Default::default(),
@@ -257,12 +258,16 @@ impl Model {
         }
         let track = self.track(arrival, place, from);
         let mut place = place;
-        if self.flows.all[place].half_open && track.1.completes() && self.fits(arrival, place, from) {
-            if let Err(reason) = self.make_room(now, false) {
-                self.seen("a handshake refused");
+        if self.proves(place, from, track.1) && self.fits(arrival, place, from) {
+            let half_open = self.flows.all[place].half_open;
+            let fits = self.may_prove(place).and_then(|()| if half_open { self.make_room(now, false) } else { Ok(()) });
+            if let Err(reason) = fits {
+                self.seen(if half_open { "a handshake refused" } else { "a conversation refused" });
+                self.seen(&format!("refused late: {}", reason.name()));
+                self.flows.all[place].stalled = half_open;
                 return dropped(reason);
             }
-            self.seen("a handshake complete");
+            self.seen(if half_open { "a handshake complete" } else { "a conversation" });
             // The flow that gave way may have stood before it in the list.
             place = self.flows.find(protocol, src, dst).map_or(place, |(place, _)| place);
         }

@@ -45,7 +45,7 @@ pub struct Wish {
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
     pub end: SocketAddr,
-    /// Whether a half-open flow has it, which has to end first.
+    /// Whether another flow has it, half-open or over, which has to end first.
     pub replaces: bool,
 }
 
@@ -118,8 +118,23 @@ impl Pool {
         self.rivals(wish, address).find(|p| p.half_open && wish.half_open()).map(|p| p.port)
     }
 
-    fn has_none(&self, wish: &Wish, address: IpAddr) -> bool {
-        !self.has_free(wish, address) && self.oldest(wish, address).is_none()
+    /// Returns whether a new connection may take the port of one that is over, of those in `over`: as long as half-open
+    /// flows have less than half of the ports.
+    fn may_yield(&self, wish: &Wish, address: IpAddr, over: &[SocketAddr]) -> Vec<u16> {
+        let ports = self.settings.first_port..=self.settings.last_port;
+        let fitting = ports.filter(|port| self.fits(wish, *port)).count();
+        let half_open = self.rivals(wish, address).filter(|p| p.half_open).count();
+        if !wish.half_open() || half_open >= fitting - fitting / 2 {
+            return Vec::new();
+        }
+        let in_use = self.rivals(wish, address).filter(|p| p.rests.is_none());
+        in_use.map(|p| p.port).filter(|port| over.contains(&SocketAddr::new(address, *port))).collect()
+    }
+
+    fn has_none(&self, wish: &Wish, address: IpAddr, over: &[SocketAddr]) -> bool {
+        !self.has_free(wish, address)
+            && self.oldest(wish, address).is_none()
+            && self.may_yield(wish, address, over).is_empty()
     }
 
     /// Returns the addresses that a flow may have a source of.
@@ -131,24 +146,31 @@ impl Pool {
 
     /// Returns whether the engine can have found no source for a flow that in the end got `chosen`, if any, perhaps
     /// from another server.
-    pub fn may_lack(&mut self, now: Instant, wish: &Wish, chosen: Option<SocketAddr>) -> bool {
+    pub fn may_lack(&mut self, now: Instant, wish: &Wish, chosen: Option<SocketAddr>, over: &[SocketAddr]) -> bool {
         self.passes(now);
         if let Protocol::Ip(_) = wish.protocol {
             return false;
         }
         let mut asked = self.asked(wish);
         if self.settings.pooling == Pooling::Arbitrary {
-            return asked.iter().all(|address| self.has_none(wish, *address));
+            return asked.iter().all(|address| self.has_none(wish, *address, over));
         }
         // A client without an assigned address may have been directed to any of them.
         if let Some(own) = chosen.map(|chosen| chosen.ip()).filter(|own| asked.contains(own)) {
             asked = vec![own];
         }
-        asked.iter().any(|address| self.has_none(wish, *address))
+        asked.iter().any(|address| self.has_none(wish, *address, over))
     }
 
-    /// Records the engine's choice of a source. An error says what is wrong with it.
-    pub fn take(&mut self, now: Instant, wish: &Wish, chosen: SocketAddr) -> Result<Source, String> {
+    /// Records the engine's choice of a source. An error says what is wrong with it. `over` are the sources of
+    /// connections to the same server that are over.
+    pub fn take(
+        &mut self,
+        now: Instant,
+        wish: &Wish,
+        chosen: SocketAddr,
+        over: &[SocketAddr],
+    ) -> Result<Source, String> {
         self.passes(now);
         let wrong = || Err(format!("{wish:?} may not have the source {chosen}"));
         let addresses = self.addresses(wish.v6());
@@ -162,15 +184,22 @@ impl Pool {
         let all = self.settings.pooling == Pooling::Arbitrary;
         let (address, port, asked) = (chosen.ip(), chosen.port(), self.asked(wish));
         let replaces = !self.is_free(wish, address, port);
-        // Of several addresses, one with a free port comes before one whose half-open flow gives way.
-        let none_is_free = || {
-            let others: &[IpAddr] = if all { &addresses } else { &[address] };
-            others.iter().all(|address| !self.has_free(wish, *address))
-        };
-        if !asked.contains(&address) || (replaces && !(self.oldest(wish, address) == Some(port) && none_is_free())) {
+        // Of several addresses, one with a free port comes before one where a connection is over, and that before one
+        // whose half-open flow gives way.
+        let others: &[IpAddr] = if all { &addresses } else { &[address] };
+        let none_is_free = others.iter().all(|address| !self.has_free(wish, *address));
+        let yielding = |of: IpAddr| self.may_yield(wish, of, over);
+        let yields = replaces && yielding(address).contains(&port);
+        let gives_way =
+            self.oldest(wish, address) == Some(port) && others.iter().all(|address| yielding(*address).is_empty());
+        if !asked.contains(&address) || (replaces && !(none_is_free && (yields || gives_way))) {
             return wrong();
         }
-        let had = |of: IpAddr| if replaces { self.oldest(wish, of).is_some() } else { self.has_free(wish, of) };
+        let had = |of: IpAddr| match (replaces, yields) {
+            (false, _) => self.has_free(wish, of),
+            (true, false) => self.oldest(wish, of).is_some(),
+            (true, true) => !yielding(of).is_empty(),
+        };
         if let Some(home) = home.filter(|home| *home != address) {
             if had(home) {
                 return Err(format!("{wish:?} has the source {chosen}, but {home} still had ports"));
@@ -219,6 +248,13 @@ impl Pool {
     pub fn established(&mut self, wish: &Wish, source: SocketAddr) {
         if let Some(place) = self.place(wish, source) {
             self.ports[place].half_open = false;
+        }
+    }
+
+    /// Takes the source of a flow that is over, for another one.
+    pub fn yields(&mut self, wish: &Wish, source: SocketAddr) {
+        if let Some(place) = self.place(wish, source) {
+            self.ports.remove(place);
         }
     }
 

@@ -26,7 +26,7 @@ impl Model {
         let half_open = arrival.segment().is_some_and(|segment| segment.has(SYN));
         let (mut tried, mut why) = (Vec::new(), Reason::NoServer);
         while tried.len() < MOST_TRIES {
-            let Some((server, picked_by)) = self.pick(now, service, asker, &tried) else { break };
+            let Some((server, picked_by)) = self.pick(now, (service, half_open), asker, &tried) else { break };
             tried.push(server);
             let end = self.server_end(service, server, asker).ok_or(Reason::NoServer)?;
             // Each server has its own ports.
@@ -37,7 +37,20 @@ impl Model {
             };
             let wish = Wish::new(client, protocol, end);
             let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
-            if let Some((other, _)) = self.flows.find(protocol, end, source) {
+            if let Some((other, _)) =
+                self.flows.find(protocol, end, source).filter(|(other, _)| self.yields(half_open, *other))
+            {
+                self.seen("a flow that is over yields its return key");
+                let same_store = self.flows.all[other].half_open;
+                if let Some(pool) = self.nat_pool(service, client) {
+                    pool.yields(&wish, source);
+                    self.seen("and its port");
+                }
+                self.end(now, other, Ended::Replaced);
+                if !same_store {
+                    self.make_room(now, half_open)?;
+                }
+            } else if let Some((other, _)) = self.flows.find(protocol, end, source) {
                 if !replaces {
                     self.seen("return key taken");
                     why = Reason::ReturnKeyTaken;
@@ -49,7 +62,7 @@ impl Model {
                     (usize::from(last) - usize::from(first) + 1).div_ceil(2)
                 });
                 self.note_shortage(now, Short::Ports, Some(Class::HalfOpen), most);
-                self.end(now, other, Ended::Evicted);
+                self.end_politely(now, other, Ended::Evicted);
             } else {
                 self.make_room(now, half_open)?;
             }
@@ -82,7 +95,8 @@ impl Model {
                 touched: now,
                 queued: 0,
                 refreshed: false,
-                conversation: false,
+                proven: false,
+                stalled: false,
                 packets: [0; 2],
                 bytes: [0; 2],
                 tcp: Tracker::default(),
@@ -97,6 +111,11 @@ impl Model {
             pool.exhausted += 1;
         }
         Err(why)
+    }
+
+    /// Returns whether a flow is over and gives way to a new connection.
+    fn yields(&self, syn: bool, other: usize) -> bool {
+        syn && self.flows.all[other].has_ended()
     }
 
     fn admit(&mut self, now: Instant, service: usize, rule: Option<usize>, client: SocketAddr) -> Result<(), Reason> {
@@ -122,18 +141,27 @@ impl Model {
         Some(SocketAddr::new(address, port))
     }
 
-    fn pick(&mut self, now: Instant, service: usize, asker: Asker, tried: &[usize]) -> Option<(usize, PickedBy)> {
+    fn pick(
+        &mut self,
+        now: Instant,
+        (service, syn): (usize, bool),
+        asker: Asker,
+        tried: &[usize],
+    ) -> Option<(usize, PickedBy)> {
         let v6 = asker.listen.is_ipv6();
         self.services[service].refresh(now, &self.servers);
         let leader = self.leaders[service];
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group))
-            && let Some((server, era)) = slots.find(now, asker.client.ip())
+            && let known = slots.find(now, asker.client.ip())
+            && !known.is_empty()
         {
-            let takes = self.services[service].takes(now, &self.servers, server, v6);
-            if takes && self.servers[server].era == era && !tried.contains(&server) {
-                self.seen("stuck to its server");
-                return Some((server, PickedBy::Stickiness));
+            for (server, era, proven) in known {
+                let takes = self.services[service].takes(now, &self.servers, server, v6);
+                if takes && self.servers[server].era == era && !tried.contains(&server) {
+                    self.seen(if proven { "stuck to its server" } else { "stuck before it has proved itself" });
+                    return Some((server, PickedBy::Stickiness));
+                }
             }
             self.seen("stuck no more");
         }
@@ -141,8 +169,9 @@ impl Model {
         let ends: Vec<_> = (0..self.servers.len()).map(|server| self.server_end(service, server, asker)).collect();
         let full = self.services[service].settings.nat.pool_for(asker.client.ip()).is_some();
         let (flows, protocol, client) = (&self.flows, asker.protocol, asker.client);
-        let has_key =
-            |server: usize| full || ends[server].is_none_or(|end| flows.find(protocol, end, client).is_none());
+        let taken =
+            |end| flows.find(protocol, end, client).is_some_and(|(other, _)| !(syn && flows.all[other].has_ended()));
+        let has_key = |server: usize| full || !ends[server].is_some_and(taken);
         let chosen = self.chosen.server;
         let picked = self.services[leader].pick(now, asker, &self.servers, tried, chosen, &has_key);
         let by = picked.map(|server| (server, PickedBy::Algorithm)).or_else(|| {
@@ -176,6 +205,9 @@ impl Model {
         let wish = Wish::new(asker.client, asker.protocol, end);
         let (chosen, unseen) = (self.chosen.source, self.chosen.unseen);
         let server = self.chosen.server.and_then(|server| self.server_end(service, server, asker));
+        let over = self.flows.all.iter().filter(|flow| flow.protocol == Protocol::Tcp && flow.server_end == end);
+        let over = over.filter(|flow| flow.has_ended());
+        let over: Vec<SocketAddr> = over.map(|flow| flow.source).collect();
         let Some(pool) = self.nat_pool(service, asker.client) else {
             return Some(Source { end: asker.client, replaces: false });
         };
@@ -183,7 +215,7 @@ impl Model {
             return pool.any(now, &wish);
         }
         let Some(chosen_here) = chosen.filter(|_| server == Some(end)) else {
-            if pool.may_lack(now, &wish, chosen) {
+            if pool.may_lack(now, &wish, chosen, &over) {
                 return None;
             }
             // The server may also be unfit for another reason, which is found next.
@@ -193,7 +225,7 @@ impl Model {
             }
             return any;
         };
-        match pool.take(now, &wish, chosen_here) {
+        match pool.take(now, &wish, chosen_here, &over) {
             Ok(source) => Some(source),
             Err(objection) => {
                 self.objections.push(objection);
@@ -207,6 +239,33 @@ impl Model {
         if let Nat::Full { pool, .. } = self.services[flow.service].settings.nat {
             let wish = Wish::new(flow.client, flow.protocol, flow.server_end);
             self.pools[pool.0 as usize].release(now, &wish, flow.source);
+        }
+    }
+
+    /// Returns whether the limits admit a flow that has not counted so far.
+    pub fn may_prove(&mut self, place: usize) -> Result<(), Reason> {
+        let Flow { rule, client, server, .. } = self.flows.all[place];
+        if let Some(rule) = rule.map(|rule| &mut self.policy.rules[rule])
+            && let Err(reason) = rule.has_room(client.ip())
+        {
+            rule.refused += 1;
+            return Err(reason);
+        }
+        if self.servers[server].is_full() { Err(Reason::ServerFlows) } else { Ok(()) }
+    }
+
+    /// Records that the client of a flow has proved itself: only now the flow counts.
+    pub fn proven(&mut self, now: Instant, place: usize) {
+        let Flow { service, server, rule, client, picked_by, created, .. } = self.flows.all[place];
+        self.seen("a client proves itself");
+        self.flows.all[place].proven = true;
+        self.servers[server].proven += 1;
+        self.policy.proven(rule, client.ip());
+        let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
+        let slots = sticky.filter(|_| picked_by != PickedBy::LastResort).and_then(|group| self.sticky.get_mut(&group));
+        let era = self.servers[server].era;
+        for what in slots.map(|slots| slots.proven(now, client.ip(), (server, era), created)).into_iter().flatten() {
+            self.seen(what);
         }
     }
 

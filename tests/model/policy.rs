@@ -49,6 +49,8 @@ pub struct Rule {
     pub flows_total: u64,
     pub refused: u64,
     pub flows: u32,
+    /// Those that count in limits.
+    pub proven: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +77,7 @@ impl Policy {
             flows_total: 0,
             refused: 0,
             flows: 0,
+            proven: 0,
         };
         let of_rules = settings.rules.iter().filter_map(|rule| rule.priority);
         Policy {
@@ -144,17 +147,23 @@ impl Policy {
         tells
     }
 
-    pub fn opened(&mut self, rule: Option<usize>, client: IpAddr) {
+    pub fn opened(&mut self, rule: Option<usize>) {
         let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
         rule.flows_total += 1;
         rule.flows += 1;
+    }
+
+    pub fn proven(&mut self, rule: Option<usize>, client: IpAddr) {
+        let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
+        rule.proven += 1;
         rule.client(client).flows += 1;
     }
 
-    pub fn ended(&mut self, rule: Option<usize>, client: IpAddr) {
+    pub fn ended(&mut self, rule: Option<usize>, client: IpAddr, proven: bool) {
         let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
         rule.flows -= 1;
-        rule.client(client).flows -= 1;
+        rule.proven -= u32::from(proven);
+        rule.client(client).flows -= u32::from(proven);
     }
 }
 
@@ -168,15 +177,20 @@ impl Rule {
         &mut self.clients[place]
     }
 
-    fn admit(&mut self, now: Instant, client: IpAddr) -> Result<(), Reason> {
+    /// Returns whether the limits on simultaneous flows, of which only those of proven clients count, admit another.
+    pub fn has_room(&mut self, client: IpAddr) -> Result<(), Reason> {
         let limits = self.settings.limits.clone();
-        if limits.flows.is_some_and(|most| self.flows >= most) {
+        if limits.flows.is_some_and(|most| self.proven >= most) {
             return Err(Reason::RuleFlows);
         }
+        let of_client = self.client(client).flows;
+        if limits.client_flows.is_some_and(|most| of_client >= most) { Err(Reason::ClientFlows) } else { Ok(()) }
+    }
+
+    fn admit(&mut self, now: Instant, client: IpAddr) -> Result<(), Reason> {
+        self.has_room(client)?;
+        let limits = self.settings.limits.clone();
         let client = self.client(client);
-        if limits.client_flows.is_some_and(|most| client.flows >= most) {
-            return Err(Reason::ClientFlows);
-        }
         if limits.client_rate.is_some_and(|rate| !client.meter.take(now, rate, 0)) {
             return Err(Reason::ClientRate);
         }

@@ -107,7 +107,7 @@ impl Model {
         match room.victim {
             None => Err(Reason::TableFull),
             Some(victim) => {
-                self.end(now, victim, Ended::Evicted);
+                self.forget(now, victim, Ended::Evicted);
                 Ok(())
             }
         }

@@ -35,6 +35,8 @@ pub struct Server {
     /// The smoothed round-trip time of its probes.
     pub latency: Option<Duration>,
     pub flows: u32,
+    /// Those that count in its limit.
+    pub proven: u32,
     pub flows_total: u64,
     pub report: Option<Report>,
     pub maintenance: bool,
@@ -67,6 +69,7 @@ impl Server {
             health: [Health::Up; 2],
             latency: None,
             flows: 0,
+            proven: 0,
             flows_total: 0,
             report: None,
             maintenance: false,
@@ -90,6 +93,11 @@ impl Server {
     }
 
     pub fn is_full(&self) -> bool {
+        self.settings.max_flows.is_some_and(|most| self.proven >= most)
+    }
+
+    /// Returns whether it would be full if all its flows counted.
+    pub fn may_become_full(&self) -> bool {
         self.settings.max_flows.is_some_and(|most| self.flows >= most)
     }
 

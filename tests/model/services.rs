@@ -121,15 +121,24 @@ impl Service {
     ) -> Option<usize> {
         let as_one = self.refresh(now, servers);
         let own = &self.servers;
+        let v6 = asker.listen.is_ipv6();
+        // Servers that may become full are left out as long as there is another.
+        let serving = self.serving(now, servers, v6);
+        let spare = |place: Place| {
+            let server = own[place];
+            serving[place] > 0 && !servers[server].may_become_full() && !tried.contains(&server)
+        };
+        let spares = (0..own.len()).any(spare);
+        let full = |server: &Server| if spares { server.may_become_full() } else { server.is_full() };
         let choice = Choice {
             now,
             asker,
             servers: &|place| &servers[own[place]],
-            refuses: &|place| servers[own[place]].is_full() || tried.contains(&own[place]),
+            refuses: &|place| full(&servers[own[place]]) || tried.contains(&own[place]),
             chosen: chosen.and_then(|server| own.iter().position(|other| *other == server)),
             has_key: &|place| has_key(own[place]),
         };
-        let picker = &mut self.pickers[usize::from(asker.listen.is_ipv6() && !as_one)];
+        let picker = &mut self.pickers[usize::from(v6 && !as_one)];
         picker.pick(&choice).map(|place| own[place])
     }
 
@@ -197,4 +206,60 @@ fn is_nat(settings: &Settings, address: IpAddr) -> bool {
         IpAddr::V4(address) => pool.v4.contains(&address),
         IpAddr::V6(address) => pool.v6.contains(&address),
     })
+}
+
+/// Returns whether a server of some service replies from this address and port.
+pub fn is_servers(settings: &Settings, protocol: Protocol, end: SocketAddr) -> bool {
+    let named = |service: usize| {
+        settings.policy.rules.iter().any(|rule| match rule.action {
+            Action::Balance(Some(id)) => id.0 as usize == service,
+            _ => false,
+        })
+    };
+    settings.services.iter().enumerate().any(|(id, service)| {
+        let last = if let LastResort::Pool(pool) = service.last_resort { Some(pool) } else { None };
+        let pools = [Some(service.pool), last].into_iter().flatten();
+        let mut servers = pools.flat_map(|pool| &settings.pools[pool.0 as usize].servers);
+        // A rule can direct the traffic of any service to this one.
+        let everything = settings.services.iter().flat_map(|service| &service.listen);
+        let listens: Vec<_> = if named(id) { everything.collect() } else { service.listen.iter().collect() };
+        servers.any(|server| {
+            let server = &settings.servers[server.0 as usize];
+            listens.iter().any(|listen| {
+                let ports = match (server.port, protocol) {
+                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => port..=port,
+                    _ => listen.first_port..=listen.last_port,
+                };
+                listen.protocol == protocol
+                    && server.address(listen.address) == Some(end.ip())
+                    && ports.contains(&end.port())
+            })
+        })
+    })
+}
+
+/// Returns the services whose TCP flows from this client a server at this end answers, with the service address that
+/// the client knows if it can only be one.
+pub fn owners(settings: &Settings, server: SocketAddr, client: SocketAddr) -> Vec<(usize, Option<SocketAddr>)> {
+    let mut owners = Vec::new();
+    for (id, service) in settings.services.iter().enumerate() {
+        let last = if let LastResort::Pool(pool) = service.last_resort { Some(pool) } else { None };
+        let pools = [Some(service.pool), last];
+        let through_nat = service.nat.pool_for(client.ip()).is_some();
+        for own in settings.servers.iter().filter(|own| !through_nat && pools.contains(&Some(own.pool))) {
+            for listen in service.listen.iter().filter(|listen| listen.protocol == Protocol::Tcp) {
+                let (first, last) = (listen.first_port, listen.last_port);
+                let of_port = own.port.map_or((first..=last).contains(&server.port()), |port| port == server.port());
+                let of_family = listen.address.is_ipv6() == client.is_ipv6();
+                if !of_port || !of_family || own.address(listen.address) != Some(server.ip()) {
+                    continue;
+                }
+                let whole = if listen.address.is_ipv6() { 128 } else { 32 };
+                let port = if own.port.is_none() { Some(server.port()) } else { Some(first).filter(|_| first == last) };
+                let port = port.filter(|_| listen.prefix == whole);
+                owners.push((id, port.map(|port| SocketAddr::new(listen.address, port))));
+            }
+        }
+    }
+    owners
 }

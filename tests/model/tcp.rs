@@ -55,12 +55,16 @@ pub struct Tracker {
     open: bool,
     /// The client has sent a SYN that may belong to another connection.
     asked: bool,
+    /// The number after that SYN, if the connection was open.
+    pub asked_for: Option<u32>,
     /// The server has replied to such a SYN although the connection was open.
     answered_anew: bool,
     /// The old connection continued nevertheless: sequence numbers no longer prove anything.
     lost: bool,
     /// Bytes sent after the server's SYN and before the client's acknowledgement of it.
     early: i64,
+    /// A reset counted only because it refused another connection.
+    pub refused: bool,
     /// The side that sent the last reset that counted.
     pub reset_by: Side,
 }
@@ -86,9 +90,11 @@ impl Default for Tracker {
             adopted: false,
             open: false,
             asked: false,
+            asked_for: None,
             answered_anew: false,
             lost: false,
             early: 0,
+            refused: false,
             reset_by: Side::Client,
         }
     }
@@ -122,10 +128,11 @@ impl Tracker {
     }
 
     fn reset(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
-        let counts = state != TimeoutState::Reset && !self.lost && self.is_exact(state, from, segment);
-        if !counts {
+        let (exact, refuses) = (self.is_exact(state, from, segment), self.refuses(from, segment));
+        if state == TimeoutState::Reset || self.lost || !(exact || refuses) {
             return Means::Nothing;
         }
+        self.refused |= !exact;
         self.reset_by = from;
         Means::State(TimeoutState::Reset)
     }
@@ -144,22 +151,39 @@ impl Tracker {
         other.acked == Some(segment.seq) || in_order
     }
 
+    /// Returns whether a server that does not know the open connection refuses another one that the client asked for
+    /// (RFC 9293, 3.10.7.1). Only the low 16 bits of the number are kept.
+    fn refuses(&self, from: Side, segment: &Segment) -> bool {
+        let acks = |number: u32| segment.has(ACK) && number as u16 == segment.ack as u16;
+        from == Side::Server && self.asked && self.open && self.asked_for.is_some_and(acks)
+    }
+
+    /// Returns whether a client's SYN is for a connection other than this one; not if it may be a late duplicate of this
+    /// one's SYN (RFC 6191, 2).
+    pub fn asks_for_another(&self, state: TimeoutState, segment: &Segment) -> bool {
+        let Some(next) = self.ends[0].next else { return true };
+        match state {
+            TimeoutState::Opening => next != end(segment),
+            _ => !(1..=NEAR).contains(&distance(segment.seq, next)),
+        }
+    }
+
     fn syn(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
         let asks = from == Side::Client && !segment.has(ACK);
         if state == TimeoutState::Opening {
             return self.first_syn(from, segment);
         }
         let over = matches!(state, TimeoutState::Closing | TimeoutState::Reset);
-        if asks && over {
-            let late = self.ends[0].next.is_some_and(|next| (1..=NEAR).contains(&distance(segment.seq, next)));
-            if !late {
-                return Means::New;
-            }
+        if asks && over && self.asks_for_another(state, segment) {
+            return Means::New;
         }
         if from == Side::Server && segment.has(ACK) && self.asked {
             return self.answer_to_another(state, segment);
         }
-        self.asked |= asks;
+        if asks {
+            self.asked = true;
+            self.asked_for = self.open.then(|| end(segment)).or(self.asked_for);
+        }
         Means::Nothing
     }
 
@@ -252,7 +276,7 @@ impl Tracker {
         if !near(client, end(segment), NEAR) {
             self.ends[0].next = Some(segment.seq);
         }
-        self.open = true;
+        (self.open, self.asked) = (true, false);
     }
 
     /// Records a segment's numbers; returns whether it can belong to this connection at all.

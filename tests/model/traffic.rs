@@ -45,6 +45,7 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
     let late = if random.per_mille(40) { late(random, model) } else { None };
     let draft = match random.below(100) {
         _ if late.is_some() => late.expect("a draft"),
+        0..4 if model.flows.all.iter().any(Flow::has_ended) => anew(random, model),
         0..55 if !model.flows.all.is_empty() => {
             let flow = random.pick(&model.flows.all).expect("a non-empty table").clone();
             of_flow(random, &flow, setup::is_patient(&model.settings))
@@ -166,6 +167,25 @@ fn late(random: &mut Random, model: &Model) -> Option<Draft> {
     Some(Draft { protocol: Protocol::Tcp, src, dst, numbers, request: true, payload: payload(random) })
 }
 
+/// Returns a SYN that asks for another connection from the port of one that has ended: to the same service address, or
+/// to another.
+fn anew(random: &mut Random, model: &Model) -> Draft {
+    let ended: Vec<&Flow> = model.flows.all.iter().filter(|flow| flow.has_ended()).collect();
+    let flow = *random.pick(&ended).expect("a flow that has ended");
+    let others: Vec<SocketAddr> = model
+        .flows
+        .all
+        .iter()
+        .filter(|other| other.listen.is_ipv6() == flow.listen.is_ipv6())
+        .map(|other| other.listen)
+        .collect();
+    let known = if flow.listen.is_ipv6() { VIPS[2] } else { VIPS[0] };
+    let vips = [flow.listen, SocketAddr::new(ip(known), 80), SocketAddr::new(ip(known), 53)];
+    let dst = if random.per_mille(500) { one_of(random, &vips) } else { one_of(random, &others) };
+    let numbers = (SYN, random.next() as u32, 0);
+    Draft { protocol: Protocol::Tcp, src: flow.client, dst, numbers, request: true, payload: 0 }
+}
+
 /// Returns the first packets of several flows of one protocol.
 pub fn flood(random: &mut Random) -> Vec<Vec<u8>> {
     let protocol = one_of(random, &[Protocol::Tcp, Protocol::Tcp, Protocol::Udp, Protocol::Icmp]);
@@ -264,6 +284,13 @@ fn of_flow(random: &mut Random, flow: &Flow, patient: bool) -> Draft {
     let seq = if random.per_mille(200) { strayed(random, seq) } else { seq };
     let ack = if random.per_mille(150) { strayed(random, ack) } else { ack };
     let request = (side == Side::Client) == random.per_mille(950);
+    if let (Some(asked), Side::Server) = (flow.tcp.asked_for, side)
+        && random.per_mille(300)
+    {
+        // A server that does not know the connection refuses another one.
+        let numbers = (RST | ACK, 0, if random.per_mille(800) { asked } else { strayed(random, asked) });
+        return Draft { protocol: flow.protocol, src, dst, numbers, request, payload: 0 };
+    }
     Draft { protocol: flow.protocol, src, dst, numbers: (flags, seq, ack), request, payload: payload(random) }
 }
 

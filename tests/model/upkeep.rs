@@ -7,7 +7,7 @@ use super::model::Model;
 use super::monitor::Watch;
 use super::wire;
 use equipoise::balance::{Admin, Health, OnDown};
-use equipoise::engine::{Count, Ended, Event, FlowRow, RuleRow, ServerRow, ServiceRow};
+use equipoise::engine::{Count, Ended, Event, FlowRow, PartRow, RuleRow, ServerRow, ServiceRow};
 use equipoise::flow::TimeoutState;
 use equipoise::health::Why;
 use equipoise::packet::{Protocol, Side};
@@ -39,7 +39,7 @@ impl Model {
             report.given += 1;
         }
         let era = it.era;
-        self.policy.opened(rule, client.ip());
+        self.policy.opened(rule);
         if picked_by == equipoise::balance::PickedBy::LastResort {
             return;
         }
@@ -63,6 +63,7 @@ impl Model {
         self.give_back(now, &flow);
         let it = &mut self.servers[flow.server];
         it.flows -= 1;
+        it.proven -= u32::from(flow.proven);
         if it.flows == 0 && it.admin == Admin::Draining {
             it.deadline = None;
             let server = self.name(flow.server);
@@ -70,19 +71,47 @@ impl Model {
         }
         let sticky = self.services[flow.service].settings.sticky.as_ref().map(|sticky| sticky.group);
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group)) {
-            slots.ended(now, flow.client.ip(), flow.server);
+            slots.ended(now, flow.client.ip(), flow.server, flow.proven);
         }
-        self.policy.ended(flow.rule, flow.client.ip());
+        self.policy.ended(flow.rule, flow.client.ip(), flow.proven);
+    }
+
+    /// Ends a flow; with resets if its client has completed the handshake and got no further.
+    pub fn end_politely(&mut self, now: Instant, place: usize, cause: Ended) {
+        let flow = &self.flows.all[place];
+        if flow.stalled && flow.half_open && flow.state != TimeoutState::Reset {
+            self.seen("resets for a stalled handshake");
+            self.end_by_reset(now, place, cause);
+        } else {
+            self.end(now, place, cause);
+        }
+    }
+
+    /// Ends a flow. If it is an established connection, its ends get resets, within a limit: both of them, or only the
+    /// server that a client has left for another one.
+    pub fn forget(&mut self, now: Instant, place: usize, cause: Ended) {
+        let flow = &self.flows.all[place];
+        if flow.protocol == Protocol::Tcp && flow.state == TimeoutState::Established && self.limits[2].take(now) {
+            let both = [Side::Client, Side::Server];
+            let sides = if cause == Ended::ServerDown { &both[1..] } else { &both };
+            sides.iter().for_each(|to| self.send_resets(place, *to));
+            self.seen(&format!("ends hear of it: {}", cause.name()));
+        } else if matches!(cause, Ended::Expired | Ended::Evicted) {
+            return self.end_politely(now, place, cause);
+        }
+        self.end(now, place, cause);
+    }
+
+    fn send_resets(&mut self, place: usize, to: Side) {
+        let flow = &self.flows.all[place];
+        let ((dst, src), (numbers, ack)) = (flow.ends(to), flow.tcp.resets(to));
+        self.sent.extend(numbers.into_iter().map(|seq| answers::reset_of(src, dst, seq, ack)));
     }
 
     /// Ends a flow; sends resets to both ends of a TCP connection, with the sequence numbers that they expect.
     pub fn end_by_reset(&mut self, now: Instant, place: usize, cause: Ended) {
-        let flow = &self.flows.all[place];
-        if flow.protocol == Protocol::Tcp {
-            for to in [Side::Client, Side::Server] {
-                let ((dst, src), (numbers, ack)) = (flow.ends(to), flow.tcp.resets(to));
-                self.sent.extend(numbers.into_iter().map(|seq| answers::reset_of(src, dst, seq, ack)));
-            }
+        if self.flows.all[place].protocol == Protocol::Tcp {
+            [Side::Client, Side::Server].into_iter().for_each(|to| self.send_resets(place, to));
         }
         self.end(now, place, cause);
     }
@@ -142,7 +171,7 @@ impl Model {
                 self.mtus[server][usize::from(v6)] = if v6 && mtu != 0 { mtu.max(1280) } else { mtu };
             }
             Order::Kill { flow } => match self.flows.all.iter().position(|other| other.name() == flow) {
-                Some(place) => self.end(now, place, Ended::Killed),
+                Some(place) => self.end_politely(now, place, Ended::Killed),
                 None => return false,
             },
         }
@@ -252,7 +281,7 @@ impl Model {
         self.flows.all.sort_by_key(turn);
         while let Some(place) = self.flows.first_due(now) {
             self.seen(&format!("{} expired", self.flows.all[place].state.name()));
-            self.end(now, place, Ended::Expired);
+            self.forget(now, place, Ended::Expired);
         }
         self.relieve(now);
         self.pools.iter_mut().for_each(|pool| pool.passes(now));
@@ -335,6 +364,10 @@ impl Model {
             by(false) || by(true)
         };
         let addresses = it.settings.v4.map(IpAddr::V4).into_iter().chain(it.settings.v6.map(IpAddr::V6));
+        let own = || self.watches.iter().filter(|watch| watch.server == server);
+        let partly = it.forced.is_none() && own().any(|watch| watch.health != Health::Down);
+        let down = own().filter(|watch| watch.health == Health::Down && partly);
+        let parts_down = down.map(|watch| PartRow::new(watch.address.is_ipv6(), None)).collect();
         ServerRow {
             pool: self.settings.pools[it.settings.pool.0 as usize].name.clone(),
             server: it.settings.name.clone(),
@@ -348,6 +381,7 @@ impl Model {
                 (_, true) => Health::Unknown,
                 _ => Health::Up,
             },
+            parts_down,
             times_down: it.times[0],
             times_up: it.times[1],
             passive_hold_ms: (it.held_until > now).then(|| it.held_until.since(now).as_millis() as u64),
@@ -356,6 +390,7 @@ impl Model {
             latency_ms: it.latency.map(|latency| latency.as_secs_f64() * 1e3),
             max_flows: it.settings.max_flows,
             flows: u64::from(it.flows),
+            proven: u64::from(it.proven),
             flows_total: it.flows_total,
             packets_in: it.packets[0],
             bytes_in: it.bytes[0],
@@ -387,6 +422,7 @@ impl Model {
             flows_total: rule.flows_total,
             refused: rule.refused,
             flows: rule.flows,
+            proven: rule.proven,
         }
     }
 }

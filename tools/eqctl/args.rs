@@ -89,7 +89,8 @@ pub enum Command {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Show version, uptime, device and table size of the gateway.
+    /// Show version, uptime, device and table size of the gateway, and what is missing of what it installed in the system.
+    /// Exit code: 0 if all of it is there, 3 if something is missing or without effect, 1 without an answer.
     Status,
     /// Explain what would become of a packet, of the next packet of a flow, or of a client: the rule that matches, the
     /// flow or the service, each server with the reason why it is chosen or not, the rewrite, the timers. Changes nothing.

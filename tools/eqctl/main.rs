@@ -27,9 +27,10 @@ fn main() -> ExitCode {
     let stdout = io::stdout();
     let clear = stdout.is_terminal();
     let mut out = BufWriter::new(stdout.lock());
-    let result = run(&args, &mut out, clear).and_then(|()| out.flush().map_err(Failed::Output));
+    let result = run(&args, &mut out, clear).and_then(|state| out.flush().map(|()| state).map_err(Failed::Output));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(State::Complete) => ExitCode::SUCCESS,
+        Ok(State::Incomplete) => ExitCode::from(INCOMPLETE),
         // The reader closed the pipe: `eqctl flows | head`.
         Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failed::Output(error)) => complain(&format!("cannot write the output: {error}")),
@@ -39,6 +40,15 @@ fn main() -> ExitCode {
             complain(&error.to_string())
         }
     }
+}
+
+/// The exit code of `eqctl status` while something that the gateway installed in the system does not work.
+const INCOMPLETE: u8 = 3;
+
+/// Whether the answer says that all that the gateway installed works.
+enum State {
+    Complete,
+    Incomplete,
 }
 
 fn complain(text: &str) -> ExitCode {
@@ -65,9 +75,12 @@ impl From<io::Error> for Failed {
     }
 }
 
-fn run(args: &Args, out: &mut dyn Write, clear: bool) -> Result<(), Failed> {
+fn run(args: &Args, out: &mut dyn Write, clear: bool) -> Result<State, Failed> {
     let mut client = Client::connect(&args.socket)?;
-    let Some(seconds) = args.watch() else { return once(&mut client, args, out) };
+    if matches!(args.command, Command::Status) {
+        return status(&mut client, args.json, out);
+    }
+    let Some(seconds) = args.watch() else { return once(&mut client, args, out).map(|()| State::Complete) };
     loop {
         let mut screen = Vec::new();
         once(&mut client, args, &mut screen)?;
@@ -110,13 +123,7 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
             let table = |totals: &Totals| render::counters_table(&totals.engine, Some(&totals.device), *all);
             print(&totals, json, out, || totals.iter().map(table).collect())
         }
-        Command::Status => {
-            let status = rows(client, &Request::Status, |answer| match answer {
-                Answer::Status(status) => Some(*status),
-                _ => None,
-            })?;
-            print(&status, json, out, || status.iter().map(render::status_text).collect())
-        }
+        Command::Status => status(client, json, out).map(drop),
         Command::Explain(what) => match what.request() {
             Some(request) => explain::explain(client, &request, json, out),
             None => Ok(()),
@@ -161,6 +168,17 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
         }
         Command::Server(command) => server(client, command, json, out),
     }
+}
+
+/// Prints the status.
+fn status(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
+    let status = rows(client, &Request::Status, |answer| match answer {
+        Answer::Status(status) => Some(*status),
+        _ => None,
+    })?;
+    print(&status, json, out, || status.iter().map(render::status_text).collect())?;
+    let is_complete = status.iter().all(|status| status.troubles.is_empty());
+    Ok(if is_complete { State::Complete } else { State::Incomplete })
 }
 
 /// How long a change at run time lasts.

@@ -32,7 +32,7 @@ pub(crate) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     unique("pools", raw.pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
     unique("NAT pools", raw.nat_pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);
     unique("rules", raw.rules.iter().filter_map(|rule| rule.name.as_ref()), drafts);
-    raw.pools.iter().for_each(|pool| pool::check(pool, drafts));
+    raw.pools.iter().for_each(|pool| pool::check(pool, raw.gateway.settings.mtu, drafts));
     overlaps(&raw.services, drafts);
     loops(&raw, drafts);
     let links = Links::new(&raw, drafts);

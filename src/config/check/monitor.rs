@@ -3,12 +3,15 @@
 //! It must not read TOML. Where a value could not be read, nothing is concluded from its absence.
 
 use super::unique;
-use crate::balance::{Algorithm, Protocol};
+use crate::balance::{Algorithm, Listen, Protocol};
 use crate::config::links::Links;
 use crate::config::problem::{Draft, grouped};
 use crate::config::raw::Raw;
 use crate::config::raw::pool::RawPool;
 use crate::health::settings::Probe;
+
+/// The port of HTTP over TLS.
+const HTTPS: u16 = 443;
 
 /// Checks all monitors.
 pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
@@ -46,20 +49,48 @@ fn floor(pool: &RawPool, drafts: &mut Vec<Draft>) {
     drafts.push(draft);
 }
 
-/// Refuses monitors without ports where the pool's services have none to probe.
+/// Refuses monitors without ports of their own where the pool's services have none, and warns of those that can judge no
+/// port, and of plain HTTP to the port of HTTPS.
 fn ports(raw: &Raw, links: &Links, at: usize, drafts: &mut Vec<Draft>) {
     let pool = &raw.pools[at];
     let uses = |service: usize| links.pools[service] == Some(at) || links.last_resorts[service] == Some(at);
-    let listens = || (0..raw.services.len()).filter(|at| uses(*at)).flat_map(|at| &raw.services[at].listen);
-    if listens().next().is_none() || listens().any(|listen| listen.get_ref().protocol != Protocol::Icmp) {
+    let users = || (0..raw.services.len()).filter(|at| uses(*at)).map(|at| &raw.services[at]);
+    let listens = || users().flat_map(|service| &service.listen).map(|listen| listen.get_ref());
+    if listens().next().is_none() || !users().all(|service| service.is_whole) {
         return;
     }
+    let has = |protocol| listens().any(|listen| listen.protocol == protocol);
+    let (tcp, udp) = (has(Protocol::Tcp), has(Protocol::Udp));
     for monitor in &pool.monitors {
-        let Some(settings) = &monitor.settings else { continue };
-        if settings.probe != Probe::Icmp && settings.ports.is_empty() {
+        let Some(settings) = monitor.settings.as_ref().filter(|settings| settings.ports.is_empty()) else { continue };
+        if settings.probe == Probe::Icmp {
+            continue;
+        }
+        let kind = settings.probe.name();
+        if !tcp && !udp {
             let draft = Draft::error(monitor.place(), "this monitor has no port to probe");
-            drafts
-                .push(draft.help("the services of this pool take ICMP only: add `ports = [80]`, or use type \"icmp\""));
+            let help = "the services of this pool use neither TCP nor UDP: add `ports = [80]`, or use type \"icmp\"";
+            drafts.push(draft.help(help));
+        } else if !settings.probe.judges(tcp, udp) {
+            let (protocol, types) =
+                if tcp { ("TCP", "\"tcp\", \"http\" or \"icmp\"") } else { ("UDP", "\"udp\", \"dns\" or \"icmp\"") };
+            let title = "this monitor judges none of the ports that services use, and has none of its own";
+            let help = format!(
+                "the services of this pool use {protocol}, which a \"{kind}\" probe cannot judge: add `ports`, or use type \
+                 {types}"
+            );
+            drafts.push(Draft::warning(monitor.place(), title).help(help));
+        }
+        let own = || pool.servers.iter().filter_map(|server| server.settings.port);
+        let keeps = pool.servers.iter().any(|server| server.settings.port.is_none());
+        let secure = |listen: &Listen| {
+            listen.protocol == Protocol::Tcp && (own().any(|port| port == HTTPS) || keeps && listen.first_port == HTTPS)
+        };
+        if matches!(settings.probe, Probe::Http(_)) && listens().any(secure) {
+            let title = format!("this monitor speaks plain HTTP to port {HTTPS}, where servers expect TLS");
+            let help = "add `ports = [80]` with a port that serves plain HTTP, or use type \"tcp\"; `ports = [443]` if \
+                        plain HTTP is right there";
+            drafts.push(Draft::warning(monitor.place(), title).help(help));
         }
     }
 }

@@ -41,6 +41,17 @@ fn reachable(service: &RawService, nat: &RawNatPool, pool: &RawPool, drafts: &mu
     }
     // Where full NAT is for some clients only, the others get destination NAT, so each listen family needs its own server.
     let narrow = !service.nat_for.is_empty();
+    for v6 in [false, true] {
+        let names = service.nat_for.iter().any(|net| net.addr().is_ipv6() == v6);
+        if names && !servers().any(|address| address.get_ref().is_ipv6() == v6) {
+            let family = if v6 { "IPv6" } else { "IPv4" };
+            let title = format!("`full-nat-for` names {family} clients, but the pool has no {family} server");
+            let draft = Draft::warning(name.span(), title).label("full NAT for some clients keeps their family");
+            let help =
+                format!("give a server an {family} address, or remove `full-nat-for` so that families may differ");
+            drafts.push(draft.help(help));
+        }
+    }
     for listen in &service.listen {
         let v6 = listen.get_ref().address.is_ipv6();
         let family = if v6 { "IPv6" } else { "IPv4" };

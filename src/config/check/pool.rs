@@ -8,8 +8,8 @@ use crate::config::raw::pool::{RawPool, RawServer};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// Checks one pool by itself.
-pub(crate) fn check(pool: &RawPool, drafts: &mut Vec<Draft>) {
+/// Checks one pool by itself, and against the MTU of the gateway's device.
+pub(crate) fn check(pool: &RawPool, device_mtu: u16, drafts: &mut Vec<Draft>) {
     let place = pool.place();
     unique("servers of one pool", pool.servers.iter().filter_map(|server| server.name.as_ref()), drafts);
     if pool.servers.is_empty() && pool.is_whole {
@@ -47,6 +47,11 @@ pub(crate) fn check(pool: &RawPool, drafts: &mut Vec<Draft>) {
         drafts.push(
             draft.help("write 1280 or more (RFC 8200, section 5), or give IPv4 and IPv6 servers pools of their own"),
         );
+    }
+    if let Some(mtu) = pool.mtu.as_ref().filter(|mtu| *mtu.get_ref() > device_mtu) {
+        let title = format!("this path MTU is greater than the device's, {device_mtu} bytes");
+        let help = "packets never exceed the device's MTU: raise `mtu` in [gateway], or lower this one";
+        drafts.push(Draft::warning(mtu.span(), title).help(help));
     }
     let mut seen: HashMap<(IpAddr, Option<u16>), Span> = HashMap::new();
     for server in &pool.servers {

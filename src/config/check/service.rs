@@ -8,6 +8,7 @@ use crate::config::problem::{Draft, grouped};
 use crate::config::raw::Raw;
 use crate::config::raw::pool::RawPool;
 use crate::config::raw::service::RawService;
+use crate::config::raw::timeouts;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 
@@ -17,6 +18,10 @@ const ENTRIES_PER_SERVER: usize = 100;
 /// Checks each service against its pools, and which pools are used.
 pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     for (at, service) in raw.services.iter().enumerate() {
+        // A rule can bring other ports to the service.
+        if service.is_whole && !links.services.contains(&Some(at)) {
+            timeouts::unused(service, drafts);
+        }
         if let (Some(name), Some(pool)) = (&service.pool, links.pools[at]) {
             families(service, name, &raw.pools[pool], crosses(raw, links, at), drafts);
             maglev(service, name, &raw.pools[pool], drafts);

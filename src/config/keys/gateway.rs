@@ -48,6 +48,21 @@ pub(crate) static GATEWAY: Table = Table {
             Reload::Live,
             "Source address of the monitors' probes.",
         ),
+        Key::new(
+            "announce",
+            Takes::Flag,
+            Flag(false),
+            Reload::Restart,
+            "Whether the kernel answers ARP and neighbour solicitations for service, NAT pool and probe addresses in networks \
+             that an interface is connected to.",
+        ),
+        Key::new(
+            "keep-fallback",
+            Takes::Flag,
+            Flag(false),
+            Reload::Restart,
+            "Whether packets to these addresses are discarded, not sent along the default route, after the gateway has stopped.",
+        ),
         // `sun_path` less the terminating zero (unix(7)).
         Key::new(
             "control-socket",

@@ -123,7 +123,13 @@ pub(crate) static SERVER: Table = Table {
             Reload::NewFlows,
             "Share of new flows relative to the other servers of the pool; a server of weight 0 gets none.",
         ),
-        Key::new("max-flows", FLOW_COUNT, Unset("no limit"), Reload::NewFlows, "Most flows at a time."),
+        Key::new(
+            "max-flows",
+            FLOW_COUNT,
+            Unset("no limit"),
+            Reload::NewFlows,
+            "Most flows at a time; half-open ones and queries do not count.",
+        ),
         Key::new(
             "slow-start",
             SLOW_START,

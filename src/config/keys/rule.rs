@@ -54,8 +54,14 @@ const KEYS: &[Key] = &[
         "Most new flows per second through this rule, and most in one burst.",
     )
     .only_with("action", BALANCE),
-    Key::new("flows", FLOW_COUNT, NO_LIMIT, Reload::NewFlows, "Most flows at a time through this rule.")
-        .only_with("action", BALANCE),
+    Key::new(
+        "flows",
+        FLOW_COUNT,
+        NO_LIMIT,
+        Reload::NewFlows,
+        "Most flows at a time through this rule; half-open ones and queries do not count.",
+    )
+    .only_with("action", BALANCE),
     Key::new(
         "client-rate",
         PER_SECOND,
@@ -64,8 +70,14 @@ const KEYS: &[Key] = &[
         "Most new flows per second of one client, and most in one burst.",
     )
     .only_with("action", BALANCE),
-    Key::new("client-flows", FLOW_COUNT, NO_LIMIT, Reload::NewFlows, "Most flows at a time of one client.")
-        .only_with("action", BALANCE),
+    Key::new(
+        "client-flows",
+        FLOW_COUNT,
+        NO_LIMIT,
+        Reload::NewFlows,
+        "Most flows at a time of one client; half-open ones and queries do not count.",
+    )
+    .only_with("action", BALANCE),
     Key::new(
         "client-ipv4-prefix",
         V4_BITS,

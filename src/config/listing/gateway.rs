@@ -29,6 +29,8 @@ fn gateway(settings: &GatewaySettings) -> Object {
         addresses,
         probe_v4,
         probe_v6,
+        announce,
+        keep_fallback,
         control_socket,
         route_table,
         rule_priority,
@@ -41,6 +43,8 @@ fn gateway(settings: &GatewaySettings) -> Object {
     // The prefix length is that of the device's network, and the address may have bits after it.
     keys.put_list("addresses", text::set(addresses, |net| text::quoted(&net.to_string())));
     keys.put_list("probe-address", text::one_per_family(*probe_v4, *probe_v6));
+    keys.put("announce", announce);
+    keys.put("keep-fallback", keep_fallback);
     keys.put("control-socket", text::quoted(&control_socket.to_string_lossy()));
     keys.put("route-table", route_table);
     keys.put("rule-priority", rule_priority);

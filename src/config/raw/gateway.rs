@@ -46,6 +46,8 @@ pub(crate) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
         addresses: nets,
         probe_v4: probes.iter().find_map(|address| v4(*address.get_ref())),
         probe_v6: probes.iter().find_map(|address| v6(*address.get_ref())),
+        announce: fields.flag_or_default("announce"),
+        keep_fallback: fields.flag_or_default("keep-fallback"),
         control_socket: control_socket(&mut fields),
         route_table: route_table(&mut fields),
         rule_priority: fields.count_or_default("rule-priority"),
@@ -155,6 +157,8 @@ mod tests {
             ),
             ("gateway", "control-socket", vec!["'x'"], vec!["''", "\"a\\u0000b\"", "1"]),
             ("gateway", "offload", vec!["true", "false"], vec!["'yes'", "1"]),
+            ("gateway", "announce", vec!["true", "false"], vec!["'eth0'", "1"]),
+            ("gateway", "keep-fallback", vec!["true", "false"], vec!["'yes'", "0"]),
             (
                 "timeouts",
                 "icmp",

@@ -43,6 +43,23 @@ impl RawTimeouts {
     }
 }
 
+/// Warns of entries for ports on which their service does not listen.
+pub(crate) fn unused(service: &RawService, drafts: &mut Vec<Draft>) {
+    for entry in service.timeouts.iter().filter(|entry| !entry.ports.is_empty()) {
+        let listens = |listen: &Listen| {
+            let overlaps = |range: &(u16, u16)| range.0 <= listen.last_port && listen.first_port <= range.1;
+            values::has_ports(listen.protocol)
+                && entry.protocol.is_none_or(|own| own == listen.protocol)
+                && entry.ports.iter().any(overlaps)
+        };
+        if !service.listen.iter().any(|listen| listens(listen.get_ref())) {
+            let title = "these timeouts have no effect: the service does not listen on any of the ports";
+            let help = "`ports` are those in `listen`, not those of the servers; correct them, or remove the table";
+            drafts.push(Draft::warning(entry.span.clone(), title).help(help));
+        }
+    }
+}
+
 /// Reads `[timeouts]`; a timeout shorter than an RFC asks for is used, with a warning.
 pub(crate) fn timeouts(top: &mut Fields<'_, '_>) -> Timeouts {
     let empty = DeTable::new();
@@ -258,7 +275,8 @@ mod tests {
             ("ports='9-8'\nicmp='60s'", 1, 0),
             ("protocol='icmp'\nports='53'\nicmp='60s'", 1, 0),
             ("protocol='tcp'\nudp-one-way='300s'", 1, 0),
-            ("protocol='sctp'\nports='53'\nudp-one-way='300s'", 0, 0),
+            ("protocol='sctp'\nports='53'\nudp-one-way='300s'", 0, 1),
+            ("ports=10000\nudp-one-way='300s'", 0, 1),
             ("protocol='sctp'\ntcp-opening='300s'", 1, 0),
             ("protocol='ip-89'\nudp-one-way='300s'", 0, 0),
             ("protocol='esp'\nports='53'\nudp-one-way='300s'", 1, 0),

@@ -7,6 +7,7 @@ use crate::balance::{
 use crate::config::*;
 use crate::health::settings::{
     DnsExpect, DnsKind, Expect, Floor, HttpProbe, LoadSource, MonitorSettings, PoolWatch, Probe, ServerWatch,
+    WatchedPort,
 };
 use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::policy::{Action, Limits, PolicySettings, RuleSettings};
@@ -341,15 +342,17 @@ fn monitored_servers_have_the_ports_at_which_services_reach_them() {
     let settings = parse(&text, "x.toml").unwrap_or_else(|error| panic!("{error}"));
     let health = &settings.health;
     let sources = (health.source_v4, health.source_v6);
+    let both = WatchedPort { port: 8080, tcp: true, udp: true };
+    let (http, other) = (WatchedPort::tcp(80), WatchedPort::udp(90));
     assert_eq!((health.seed, sources), (5, ("192.0.2.1".parse().ok(), "2001:db8::1".parse().ok())));
     assert_eq!(settings.clone().with_seed(6).health.seed, 6);
     let servers = vec![
-        ServerWatch { server: ServerId(0), v4: "10.0.0.1".parse().ok(), v6: None, ports: vec![80, 90] },
+        ServerWatch { server: ServerId(0), v4: "10.0.0.1".parse().ok(), v6: None, ports: vec![http, other] },
         ServerWatch {
             server: ServerId(1),
             v4: "10.0.0.2".parse().ok(),
             v6: "2001:db8::2".parse().ok(),
-            ports: vec![8080],
+            ports: vec![both],
         },
     ];
     let monitors = vec![MonitorSettings::new("tcp", Probe::Tcp)];
@@ -359,7 +362,7 @@ fn monitored_servers_have_the_ports_at_which_services_reach_them() {
     let ports = &parse(&without, "x.toml").expect("valid").health.pools[0].servers;
     assert_eq!(
         (&ports[0].ports, &ports[1].ports),
-        (&vec![80, 90], &vec![7, 80, 90]),
+        (&vec![http, other], &vec![WatchedPort::tcp(7), http, other]),
         "the ports of a service whose last resort it is, in its family"
     );
 }

@@ -29,8 +29,8 @@ pub(super) const LARGE: &[Row] = &[
         "RFC 6888 REQ-8 A",
         "4",
         "ports of tracked TCP sessions may be reused at once",
-        "those of handshakes that were never completed",
-        &["half-open-flows-have-at-most-half-of-the-ports"],
+        "those of handshakes that were never completed, and of connections that are over if no other is free",
+        &["half-open-flows-have-at-most-half-of-the-ports", "a-connection-that-is-over-yields-its-nat-port"],
     ),
     row(
         "RFC 6888 REQ-11",
@@ -86,6 +86,27 @@ pub(super) const SYN_FLOOD: &[Row] = &[
         "spoofed SYNs do not exhaust what connections need",
         "half of the ports per server; the oldest SYN gives way",
         &["half-open-flows-have-at-most-half-of-the-ports"],
+    ),
+    row(
+        "RFC 4987 3.4 limits",
+        "3.4",
+        "spoofed SYNs use up no limit on flows",
+        "flows count once their clients have completed the handshake, or conversed by datagrams",
+        &["spoofed-syns-use-up-no-limit", "a-conversation-counts-and-a-query-does-not"],
+    ),
+    row(
+        "RFC 4987 3.4 burst",
+        "3.4",
+        "a burst of handshakes does not exceed a limit",
+        "the rest stays half-open until there is room; after 4 min both ends are reset",
+        &["a-handshake-beyond-a-limit-stays-half-open"],
+    ),
+    row(
+        "RFC 4987 3.4 sticky",
+        "3.4",
+        "spoofed SYNs make no client lose its sticky server",
+        "a slot begins with a proven flow; clients without one have preliminary slots of their own",
+        &["spoofed-syns-displace-no-sticky-client", "the-first-connections-of-a-sticky-client-go-to-one-server"],
     ),
     row(
         "RFC 4987 3.5",

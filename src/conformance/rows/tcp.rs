@@ -37,6 +37,13 @@ pub(super) const TCP: &[Row] = &[
         &["an-established-flow-lives-two-hours-and-four-minutes"],
     ),
     row(
+        "RFC 5382 REQ-5 end",
+        "5",
+        "an established connection whose timer is over",
+        "is forgotten, and both ends get resets, within a limit",
+        &["an-established-flow-lives-two-hours-and-four-minutes"],
+    ),
+    row(
         "RFC 5382 REQ-5 transitory",
         "5",
         "opening and closing ones live at least 4 min",
@@ -159,6 +166,24 @@ pub(super) const TCP: &[Row] = &[
         &["a-syn-on-a-closing-flow-opens-a-new-flow", "a-syn-after-a-believed-reset-opens-a-new-flow"],
     ),
     row(
+        "RFC 9293 3.10.7.4",
+        "3.10.7.4",
+        "a SYN with new numbers asks for another connection",
+        "picks a server anew where the old connection is over or its server gone",
+        &[
+            "a-new-connection-leaves-a-server-that-is-gone",
+            "a-syn-on-a-closing-flow-opens-a-new-flow",
+            "a-syn-on-an-established-flow-does-not-replace-it",
+        ],
+    ),
+    row(
+        "RFC 9293 3.6.1 keys",
+        "3.6.1",
+        "a connection that is over keeps no other from opening",
+        "yields its return key to a SYN that needs it",
+        &["a-connection-that-is-over-yields-its-return-key"],
+    ),
+    row(
         "RFC 9293 3.8.1",
         "3.8.1",
         "a retransmitted SYN belongs to the same connection",
@@ -176,6 +201,20 @@ pub(super) const TCP: &[Row] = &[
             "a-segment-of-no-flow-is-dropped-where-the-service-says-so",
             "a-segment-of-no-flow-is-adopted-where-the-service-says-so",
         ],
+    ),
+    row(
+        "RFC 9293 3.10.7.1 server",
+        "3.10.7.1",
+        "a server's segment of no connection is reset",
+        "both ends hear of it, within a limit",
+        &["both-ends-of-a-connection-that-is-not-known-hear-of-it"],
+    ),
+    row(
+        "RFC 9293 3.10.7.1 refusal",
+        "3.10.7.1",
+        "a refusal of a SYN on an established flow's ports",
+        "the server does not know that connection: the flow is over",
+        &["a-refusal-of-another-connection-ends-an-established-flow"],
     ),
     row("RFC 9293 3.4", "3.4", "sequence numbers wrap", "modulo 2^32", &["sequence-numbers-wrap"]),
 ];

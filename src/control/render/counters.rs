@@ -11,6 +11,9 @@ use crate::flow::{Class, TimeoutState};
 pub fn counters_table(counters: &Counters, device: Option<&DeviceCounters>, all: bool) -> String {
     let mut text = packets(counters, all);
     text.push_str(&sum_line(counters));
+    if let Some(device) = device {
+        text.push_str(&lost_line(device));
+    }
     text.push('\n');
     text.push_str(&flows(counters, all));
     if let Some(device) = device {
@@ -29,6 +32,20 @@ fn sum_line(counters: &Counters) -> String {
         count(counters.forwarded()),
         count(counters.consumed()),
         count(counters.dropped()),
+    )
+}
+
+/// Prints what the engine never saw, if anything: `before that, the device lost 4,006 of 5,006 (80.0 %): …`.
+fn lost_line(device: &DeviceCounters) -> String {
+    if device.lost == 0 {
+        return String::new();
+    }
+    let offered = device.read + device.lost;
+    format!(
+        "before that, the device lost {} of {} ({}): they came faster than they were read\n",
+        count(device.lost),
+        count(offered),
+        percent(device.lost, offered)
     )
 }
 
@@ -120,6 +137,7 @@ fn device_table(device: &DeviceCounters, all: bool) -> String {
         (device.super_packets, "super-packets", "read or written; each counts as several packets above".into()),
         (device.bad_headers, "bad headers", "reads with an invalid device header".into()),
         (device.read_failures, "read failures", "reads that failed".into()),
+        (device.lost, "lost", "packets lost in its queues before they were read; super-packets count as one".into()),
         (device.write_failures, "write failures", "packets lost because the device did not accept them".into()),
         (device.lost_log_lines, "lost log lines", "stderr was not read fast enough".into()),
     ];
@@ -185,6 +203,15 @@ DEVICE  WHAT     MEANING
      0  written  0 B
 ";
         assert_eq!(counters_table(&counters(), Some(&device), false), want);
+    }
+
+    #[test]
+    fn what_the_device_lost_stands_below_the_sum() {
+        let device = DeviceCounters { read: 1_000, lost: 4_006, ..DeviceCounters::default() };
+        let got = counters_table(&counters(), Some(&device), false);
+        let want =
+            "adds up\nbefore that, the device lost 4,006 of 5,006 (80.0 %): they came faster than they were read\n";
+        assert!(got.contains(want) && got.contains("\n 4,006  lost "), "{got}");
     }
 
     #[test]

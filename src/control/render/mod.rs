@@ -19,7 +19,7 @@ pub use health::{history_table, monitors_table};
 pub use status::status_text;
 
 use crate::balance::{Admin, Health};
-use crate::engine::{NatRow, RuleRow, ServerRow, ServiceRow};
+use crate::engine::{NatRow, PartRow, RuleRow, ServerRow, ServiceRow};
 
 /// Columns of text, padded and aligned; a `>` before a header aligns its column right.
 ///
@@ -117,11 +117,27 @@ pub fn servers_table(rows: &[ServerRow]) -> String {
     columns.into_text()
 }
 
-/// Summarizes the standing of a server: `up 1.2 ms`, `down`, `draining`, `up, passive hold 8.0s`, `up, load 35 %`.
+/// Maximum number of parts that a state names.
+const MOST_PARTS: usize = 3;
+
+/// Names the parts of a server that are down: `IPv4 port 443, IPv6`.
+fn parts_text(parts: &[PartRow]) -> String {
+    let part = |part: &PartRow| part.port.map_or(part.family.clone(), |port| format!("{} port {port}", part.family));
+    let mut text = parts.iter().take(MOST_PARTS).map(part).collect::<Vec<_>>().join(", ");
+    if let Some(more) = parts.len().checked_sub(MOST_PARTS).filter(|more| *more > 0) {
+        text += &format!(" and {more} more");
+    }
+    text
+}
+
+/// Summarizes the standing of a server: `up 1.2 ms`, `down`, `partly down (IPv4 port 443)`, `draining`, `up, passive hold 8.0s`, `up, load 35 %`.
 fn state_text(row: &ServerRow) -> String {
     let mut text = match (row.admin, row.health) {
         (Admin::Disabled, _) => return "disabled".into(),
         (Admin::Draining, _) => "draining".to_owned(),
+        (_, Health::Down) if !row.parts_down.is_empty() => {
+            format!("partly down ({})", parts_text(&row.parts_down))
+        }
         (_, Health::Down) => return "down".into(),
         (_, Health::Unknown) => return "unknown".into(),
         (_, Health::Up) => "up".into(),
@@ -138,7 +154,7 @@ fn state_text(row: &ServerRow) -> String {
     if let Some(hold) = row.passive_hold_ms {
         text += &format!(", passive hold {}", duration(hold));
     }
-    if row.max_flows.is_some_and(|most| row.flows >= u64::from(most)) {
+    if row.max_flows.is_some_and(|most| row.proven >= u64::from(most)) {
         text += ", full";
     }
     text
@@ -249,6 +265,7 @@ mod tests {
             weight_now: f32::from(weight),
             admin: Admin::Enabled,
             health: Health::Up,
+            parts_down: Vec::new(),
             times_down: 0,
             times_up: 0,
             passive_hold_ms: None,
@@ -257,6 +274,7 @@ mod tests {
             latency_ms: None,
             max_flows: None,
             flows,
+            proven: flows,
             flows_total: 1_234_567,
             packets_in: 10,
             bytes_in: 2048,
@@ -287,6 +305,15 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
         assert_eq!(text(&|row| row.latency_ms = Some(1.23)), ("up 1.2 ms".into(), "3".into()));
         assert_eq!(text(&|row| row.health = Health::Down).0, "down");
         assert_eq!(text(&|row| row.admin = Admin::Draining).0, "draining");
+        let partly = |parts: &[(bool, Option<u16>)]| {
+            text(&|row| {
+                row.health = Health::Down;
+                row.parts_down = parts.iter().map(|(v6, port)| PartRow::new(*v6, *port)).collect();
+            })
+        };
+        assert_eq!(partly(&[(false, Some(443)), (true, None)]).0, "partly down (IPv4 port 443, IPv6)");
+        let many = [80, 81, 82, 83, 84].map(|port| (true, Some(port)));
+        assert_eq!(partly(&many).0, "partly down (IPv6 port 80, IPv6 port 81, IPv6 port 82 and 2 more)");
         assert_eq!(text(&|row| row.weight_now = 0.1875), ("up".into(), "0.2 of 3".into()));
         assert_eq!(text(&|row| (row.load, row.maintenance) = (Some(35), true)).0, "up, load 35 %, maintenance");
         assert_eq!(

@@ -8,10 +8,11 @@ use crate::engine::PressureRow;
 /// Prints the status of the gateway.
 pub fn status_text(status: &Status) -> String {
     let offload = if status.offload { "on" } else { "off" };
+    let lost = if status.lost == 0 { String::new() } else { format!(", {} packets lost in them", count(status.lost)) };
     let room = |used, max| format!("{} of {} ({})", count(used), count(max), percent(used, max));
     let mut text = format!(
         "equipoise {}, process {}, up {}\n\
-         device     {}, MTU {} bytes, segmentation offload {offload}\n\
+         device     {}, MTU {} bytes, segmentation offload {offload}, {} {}{lost}\n\
          services   {}\n\
          servers    {}\n\
          flows      {}\n\
@@ -21,6 +22,8 @@ pub fn status_text(status: &Status) -> String {
         duration(status.uptime_ms),
         printable(status.device.clone()),
         count(u64::from(status.mtu)),
+        count(status.queues),
+        if status.queues == 1 { "queue" } else { "queues" },
         count(status.services),
         count(status.servers),
         room(status.flows.saturating_sub(status.half_open), status.max_flows),
@@ -33,11 +36,30 @@ pub fn status_text(status: &Status) -> String {
         let head = if place == 0 { "pressure" } else { "" };
         text.push_str(&format!("{head:<9}  {}\n", pressure(row)));
     }
+    system(status, &mut text);
     if status.lost_log_lines > 0 {
         let lost = count(status.lost_log_lines);
         text.push_str(&format!("log        {lost} lines lost: stderr was not read fast enough\n"));
     }
     text
+}
+
+/// Says what does not work of what the gateway installed, and what was restored.
+fn system(status: &Status, text: &mut String) {
+    if status.troubles.is_empty() {
+        text.push_str("system     complete\n");
+    }
+    for (place, row) in status.troubles.iter().enumerate() {
+        let head = if place == 0 { "system" } else { "" };
+        let next = row.next_ms.map_or(String::new(), |next| format!("; it is restored in {}", duration(next)));
+        let (part, what, since) = (printable(row.part.clone()), printable(row.what.clone()), duration(row.for_ms));
+        text.push_str(&format!("{head:<9}  {part} {what} (for {since}{next})\n"));
+    }
+    if let Some(last) = &status.last_repair {
+        let parts = if status.repairs == 1 { "part" } else { "parts" };
+        let (repairs, ago, what) = (count(status.repairs), duration(last.ago_ms), printable(last.what.clone()));
+        text.push_str(&format!("repairs    {repairs} {parts} since the start, the last {ago} ago: {what}\n"));
+    }
 }
 
 /// Says what is full, since when, and what has given way: `the flow table is full for 4m05s: 1,204 over flows gave way, 5
@@ -53,6 +75,7 @@ fn pressure(row: &PressureRow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::protocol::{RepairRow, TroubleRow};
     use crate::engine::{Count, Short};
     use crate::flow::Class;
 
@@ -65,6 +88,8 @@ mod tests {
             device: "equipoise0".into(),
             mtu: 1500,
             offload: true,
+            queues: 3,
+            lost: 0,
             services: 2,
             servers: 3,
             flows: 131_172,
@@ -72,6 +97,9 @@ mod tests {
             half_open: 100,
             max_half_open: 1_000_000,
             pressures,
+            repairs: 0,
+            last_repair: None,
+            troubles: Vec::new(),
             lost_log_lines: 0,
         }
     }
@@ -80,12 +108,13 @@ mod tests {
     fn the_status_is_readable_at_a_glance() {
         let want = "\
 equipoise 0.1.0, process 77, up 1h02m
-device     equipoise0, MTU 1,500 bytes, segmentation offload on
+device     equipoise0, MTU 1,500 bytes, segmentation offload on, 3 queues
 services   2
 servers    3
 flows      131,072 of 262,144 (50.0 %)
 half-open  100 of 1,000,000 (0.0 %)
 pressure   none
+system     complete
 ";
         assert_eq!(status_text(&status(Vec::new())), want);
         let lossy = Status { lost_log_lines: 4_321, ..status(Vec::new()) };
@@ -108,8 +137,33 @@ pressure   none
 pressure   the flow table is full for 4m05s: 1,204 over, 30 brief flows gave way, 5 attempts refused
            the store of half-open flows is full for 2.0s: 9,000,000 half-open flows gave way, 0 attempts refused
            the half of the NAT ports to a server that half-open flows may have is full for 0.0s: no flows gave way, 1 attempts refused
+system     complete
 ";
         let got = status_text(&status(rows));
+        assert!(got.ends_with(want), "{got}");
+    }
+
+    #[test]
+    fn what_is_missing_in_the_system_is_named_and_so_is_the_last_repair() {
+        let row = |part: &str, what: &str, next_ms, times| TroubleRow {
+            part: part.into(),
+            what: what.into(),
+            for_ms: 1_500,
+            next_ms,
+            times,
+        };
+        let troubles = vec![
+            row("IPv4 rule \"priority 4243\"", "is gone for the 5th time", Some(700), 5),
+            row("route 192.0.2.80/32 to device equipoise0", "has no effect: 192.0.2.80 is an address of eth0", None, 0),
+        ];
+        let last_repair = Some(RepairRow { what: "device equipoise0 was gone".into(), ago_ms: 62_000 });
+        let got = status_text(&Status { repairs: 1_042, last_repair, troubles, ..status(Vec::new()) });
+        let want = "\
+pressure   none
+system     IPv4 rule \"priority 4243\" is gone for the 5th time (for 1.5s; it is restored in 0.7s)
+           route 192.0.2.80/32 to device equipoise0 has no effect: 192.0.2.80 is an address of eth0 (for 1.5s)
+repairs    1,042 parts since the start, the last 1m02s ago: device equipoise0 was gone
+";
         assert!(got.ends_with(want), "{got}");
     }
 }

@@ -5,6 +5,7 @@
 
 mod client;
 
+use super::SystemState;
 use super::explain::explain;
 use super::packet_words::PacketWords;
 use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals};
@@ -36,14 +37,26 @@ pub struct About {
     pub mtu: u16,
     /// Whether segmentation offload is active; as configured until the device is open.
     pub offload: bool,
+    /// Queues of the device; 1 until it is open.
+    pub queues: usize,
 }
 
 impl About {
     /// Makes it from the settings, the start time and the process ID.
     pub fn new(settings: &Settings, started: Instant, pid: u32) -> Self {
         let gateway = &settings.gateway;
-        About { started, pid, device: gateway.device.clone(), mtu: gateway.mtu, offload: gateway.offload }
+        let (device, mtu, offload) = (gateway.device.clone(), gateway.mtu, gateway.offload);
+        About { started, pid, device, mtu, offload, queues: 1 }
     }
+}
+
+/// What a gateway counts and knows outside of the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outside {
+    /// The counters of its device.
+    pub device: DeviceCounters,
+    /// The state of what it installed in the system.
+    pub system: Arc<SystemState>,
 }
 
 /// What to do after a call of [`Session::poll_output`].
@@ -125,13 +138,7 @@ impl Session {
     }
 
     /// Does a bounded amount of work and appends whole lines, at most [`CHUNK`] bytes in total, to `out`.
-    pub fn poll_output(
-        &mut self,
-        engine: &mut Engine,
-        now: Instant,
-        device: &DeviceCounters,
-        out: &mut Vec<u8>,
-    ) -> Progress {
+    pub fn poll_output(&mut self, engine: &mut Engine, now: Instant, outside: &Outside, out: &mut Vec<u8>) -> Progress {
         let start = out.len();
         if !self.write_pending(start, out) {
             return Progress::More;
@@ -141,7 +148,7 @@ impl Session {
         } else if let Some(client) = self.client.take() {
             self.client = client.go_on(engine, now, &mut self.pending);
         } else if let Some(line) = self.next_line() {
-            self.answer(&line, engine, now, device);
+            self.answer(&line, engine, now, outside);
         }
         let all = self.write_pending(start, out);
         if !all || self.walk.is_some() || self.client.is_some() || self.input.contains(&b'\n') {
@@ -177,7 +184,7 @@ impl Session {
     }
 
     /// Answers one line.
-    fn answer(&mut self, line: &[u8], engine: &mut Engine, now: Instant, device: &DeviceCounters) {
+    fn answer(&mut self, line: &[u8], engine: &mut Engine, now: Instant, outside: &Outside) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
@@ -188,7 +195,7 @@ impl Session {
         };
         match request {
             Request::Status => {
-                let status = Answer::Status(Box::new(self.status(engine, now, device)));
+                let status = Answer::Status(Box::new(self.status(engine, now, outside)));
                 self.rows([status]);
             }
             Request::Flows { query, limit } => {
@@ -208,7 +215,7 @@ impl Session {
             }
             Request::History => self.rows(engine.health_history(now).into_iter().map(Answer::History)),
             Request::Counters => {
-                let totals = Totals { engine: engine.counters(), device: *device };
+                let totals = Totals { engine: engine.counters(), device: outside.device };
                 self.rows([Answer::Counters(Box::new(totals))]);
             }
             Request::Explain { packet } => self.explain(engine, now, packet),
@@ -282,8 +289,9 @@ impl Session {
         }
     }
 
-    fn status(&self, engine: &Engine, now: Instant, device: &DeviceCounters) -> Status {
+    fn status(&self, engine: &Engine, now: Instant, outside: &Outside) -> Status {
         let counters = engine.counters();
+        let (last_repair, troubles) = outside.system.rows(now);
         Status {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -292,6 +300,8 @@ impl Session {
             device: self.about.device.clone(),
             mtu: self.about.mtu,
             offload: self.about.offload,
+            queues: self.about.queues as u64,
+            lost: outside.device.lost,
             services: engine.services().len() as u64,
             servers: engine.server_count() as u64,
             flows: counters.flows,
@@ -299,7 +309,10 @@ impl Session {
             half_open: counters.half_open,
             max_half_open: counters.max_half_open,
             pressures: engine.pressures(now),
-            lost_log_lines: device.lost_log_lines,
+            repairs: outside.system.repairs,
+            last_repair,
+            troubles,
+            lost_log_lines: outside.device.lost_log_lines,
         }
     }
 

@@ -42,7 +42,7 @@ fn run(session: &mut Session, engine: &mut Engine) -> (Vec<Value>, usize, Progre
     let (mut all, mut longest) = (Vec::new(), 0);
     for _ in 0..100_000 {
         let before = all.len();
-        let progress = session.poll_output(engine, NOW, &DeviceCounters::default(), &mut all);
+        let progress = session.poll_output(engine, NOW, &Outside::default(), &mut all);
         longest = longest.max(all.len() - before);
         if progress != Progress::More {
             let lines = String::from_utf8(all).unwrap();
@@ -192,7 +192,7 @@ fn a_flow_that_ends_during_the_walk_stops_nothing() {
     let mut session = session();
     session.feed(b"{\"request\":\"flows\"}\n");
     let mut out = Vec::new();
-    assert_eq!(session.poll_output(&mut engine, NOW, &DeviceCounters::default(), &mut out), Progress::More);
+    assert_eq!(session.poll_output(&mut engine, NOW, &Outside::default(), &mut out), Progress::More);
     engine.handle_timeout(Instant::FAR);
     while engine.poll_timeout().is_some() {
         engine.handle_timeout(Instant::FAR);

@@ -8,7 +8,7 @@ use super::super::standing::Standing;
 use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step};
 use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
 use crate::balance::Ask;
-use crate::flow::{Found, Key, Mapping};
+use crate::flow::{Found, Key, Mapping, Table};
 use crate::ids::{NatPoolId, ServiceId};
 use crate::packet::{Side, rewrite};
 use crate::time::Instant;
@@ -33,6 +33,8 @@ pub(super) struct Prospect<'e> {
     pub(super) scratch: Scratch,
     /// Flows that end first, and why.
     pub(super) before: Vec<(FlowRow, Ended)>,
+    /// The resets by which their ends hear of it.
+    farewells: Vec<Vec<u8>>,
 }
 
 impl<'e> Prospect<'e> {
@@ -43,6 +45,7 @@ impl<'e> Prospect<'e> {
             foresight: Foresight::default(),
             scratch: Scratch::default(),
             before: Vec::new(),
+            farewells: Vec::new(),
         }
     }
 
@@ -104,12 +107,14 @@ impl<'e> Prospect<'e> {
         let flow = shard.table().facts(slot);
         let client = shard.table().key(slot, Side::Client).addresses.src();
         self.before.push((shard.row(plan, now, slot), cause));
+        self.farewells.extend(shard.farewell(now, slot, cause));
         self.foresight.given_back.ended = Some(Mapping::of_replies(&shard.table().key(slot, Side::Server)));
-        self.foresight.without = Some(Without { slot, rule: flow.rule, client });
-        self.foresight.overlay.end(flow.server_id);
+        let proven = shard.table().is_proven(slot);
+        self.foresight.without = Some(Without { slot, rule: flow.rule, client, proven });
+        self.foresight.overlay.end(flow.server_id, proven);
     }
 
-    /// Returns the half-open flow of a packet that would complete its handshake, but finds no room in the table.
+    /// Returns the flow of a packet by which its client would have proved itself, but for a limit or for want of room.
     pub(super) fn without_room(&self, arrival: &Arrival<'_>, step: &Step) -> Option<Found> {
         let (Step::Settle(_), Some(key)) = (step, arrival.key()) else { return None };
         let ended = self.foresight.without.map(|without| without.slot);
@@ -140,7 +145,9 @@ impl<'e> Prospect<'e> {
             }
             Step::Open(onward) => {
                 let half_open = self.scratch.opening.new.as_ref().is_some_and(|(new, ..)| new.half_open);
-                let freed = room().or(self.foresight.without.map(|without| without.slot));
+                // The slot that is freed last is used first.
+                let ended = [room(), self.scratch.opening.yields, self.foresight.without.map(|without| without.slot)];
+                let freed = ended.into_iter().flatten().find(|slot| Table::is_half_open(*slot) == half_open);
                 let flow = table.next_id(freed, half_open);
                 let why = Forwarded::Translated { flow, from: Side::Client, opened: true };
                 self.apply_onward(arrival, step, onward, why)
@@ -189,8 +196,25 @@ impl<'e> Prospect<'e> {
         }
     }
 
-    /// Returns the packets that carrying out the step would queue.
-    pub(super) fn sends(&self, step: &Step) -> Vec<Vec<u8>> {
+    /// Returns the packets that carrying out the step at `now` would queue.
+    pub(super) fn sends(&self, now: Instant, step: &Step) -> Vec<Vec<u8>> {
+        let mut all = self.farewells.clone();
+        let opening = &self.scratch.opening;
+        let makes_room = match step {
+            Step::Hit(hit) => hit.leaves_half_open(),
+            Step::Open(_) | Step::Settle(_) => true,
+            _ => false,
+        };
+        let victim = opening.short.and(opening.room).filter(|_| makes_room).and_then(|room| room.victim);
+        if let Some((victim, _)) = victim {
+            all.extend(self.engine.shard.farewell(now, victim, Ended::Evicted));
+        }
+        all.extend(self.answers(step));
+        all
+    }
+
+    /// Returns the packets that the step itself sends.
+    fn answers(&self, step: &Step) -> Vec<Vec<u8>> {
         use super::super::step::Reply;
         let emitted = || self.scratch.emission.packets().map(|(packet, _)| packet.to_vec()).collect();
         let onward = match step {

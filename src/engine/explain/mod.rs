@@ -15,7 +15,7 @@ use super::arrival::{self, Arrival};
 use super::look::Going;
 use super::step::{ErrorOnward, Follow, Onward, Step};
 use super::{Engine, Forwarded, Verdict};
-use crate::flow::{Datagram, TimeoutState, Tracked};
+use crate::flow::{Datagram, Table, TimeoutState, Tracked};
 use crate::packet::{ErrorKind, Meta, Protocol, Side, Transport, describe, error_kind, parse};
 use crate::time::{Duration, Instant};
 use foresee::Prospect;
@@ -41,7 +41,7 @@ impl Engine {
                 let mut arrival = Arrival::new(now, &mut bytes, parsed, meta);
                 let mut prospect = Prospect::new(self);
                 let step = prospect.step(&arrival);
-                (prospect.apply(&mut arrival, &step), prospect.sends(&step))
+                (prospect.apply(&mut arrival, &step), prospect.sends(now, &step))
             }
         };
         Foreseen { verdict, bytes, sends }
@@ -83,7 +83,7 @@ fn explain(engine: &Engine, arrival: &mut Arrival<'_>, packet: &[u8], explanatio
     opening::room(&prospect, arrival, &step, explanation);
     flow(&prospect, arrival, &step, explanation);
     let verdict = prospect.apply(arrival, &step);
-    explanation.sends = prospect.sends(&step).iter().map(|packet| describe(packet)).collect();
+    explanation.sends = prospect.sends(arrival.now, &step).iter().map(|packet| describe(packet)).collect();
     match &verdict {
         None => {
             explanation.outcome.verdict = "monitors".into();
@@ -161,7 +161,12 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
         Step::Settle(_) => {
             let found = prospect.without_room(arrival, step);
             if found.is_some() {
-                explanation.notes.push("the flow stays half-open, and its client sends again".into());
+                let half_open = found.is_some_and(|found| Table::is_half_open(found.index));
+                let note = match half_open {
+                    true => "the flow stays half-open, and its client sends again",
+                    false => "the flow stays as it is: it counts once the limit allows it",
+                };
+                explanation.notes.push(note.into());
             }
             (found, None)
         }

@@ -64,7 +64,7 @@ pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: 
     }
 }
 
-/// Adds which flow gives way, if there is no room.
+/// Adds which flow yields its return key, and which one gives way if there is no room.
 pub(super) fn room(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation: &mut Explanation) {
     let makes_room = match step {
         Step::Hit(hit) => hit.leaves_half_open(),
@@ -72,6 +72,11 @@ pub(super) fn room(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, 
         _ => false,
     };
     let opening = &prospect.scratch.opening;
+    if let (Step::Open(_), Some(over)) = (step, opening.yields) {
+        let row = prospect.engine.shard.row(&prospect.engine.plan, arrival.now, over);
+        let state = row.state.name();
+        explanation.before.push(format!("flow {} ({state}) is over and yields its return key", row.id));
+    }
     let (true, Some(short), Some(room)) = (makes_room, opening.short, opening.room) else { return };
     let Some((victim, class)) = room.victim else { return };
     let row = prospect.engine.shard.row(&prospect.engine.plan, arrival.now, victim);
@@ -166,7 +171,7 @@ fn limits(
     let client = key.addresses.src();
     let usage: Usage = engine.shard.policy().usage(rules, arrival.now, (rule, reserved), client);
     // A flow that counts as ended is still included there.
-    let ended = prospect.foresight.without;
+    let ended = prospect.foresight.without.filter(|ended| ended.proven);
     let of_rule = u64::from(ended.is_some_and(|ended| ended.rule == rule));
     let of_client = u64::from(ended.is_some_and(|ended| ended.rule == rule && ended.client == client));
     let mut line = |limit: &str, used: u64, (most, total): (u64, u64), refuses: bool| {

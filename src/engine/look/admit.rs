@@ -1,7 +1,7 @@
 //! Whether rules and limits admit a new flow, and how the client is answered if not.
 
 use super::super::arrival::Arrival;
-use super::super::step::{Fate, Reply, Scratch, Settled};
+use super::super::step::{Fate, Opening, Reply, Scratch, Settled};
 use super::super::{Consumed, Pressed, Reason};
 use super::Look;
 use super::answer::no_end_would_answer;
@@ -9,8 +9,22 @@ use crate::balance::{LastResort, Priority};
 use crate::config::NoRoom;
 use crate::flow::Key;
 use crate::ids::ServiceId;
+use crate::packet::Side;
 use crate::packet::build::Error;
 use crate::policy::{Action, Refusal};
+
+/// Returns the reason for which a new flow is refused, and the shortage that is reported.
+fn why(refusal: Refusal) -> (Reason, Option<(Priority, Pressed)>) {
+    match refusal {
+        Refusal::RuleRate => (Reason::RuleRate, None),
+        Refusal::RuleFlows => (Reason::RuleFlows, None),
+        Refusal::ClientRate => (Reason::ClientRate, None),
+        Refusal::ClientFlows => (Reason::ClientFlows, None),
+        Refusal::Rate(priority) => (Reason::GatewayRate, Some((priority, Pressed::Rate))),
+        Refusal::Table(Priority::Low) => (Reason::TableLow, Some((Priority::Low, Pressed::Table))),
+        Refusal::Table(priority) => (Reason::TableNormal, Some((priority, Pressed::Table))),
+    }
+}
 
 /// The rules' decision on a packet without a flow.
 pub(super) enum Ruled {
@@ -50,23 +64,29 @@ impl Look<'_> {
         let priority = rules.priority(rule).unwrap_or(self.plan.service(service).priority);
         let client = key.addresses.src();
         let fill = (self.flows_that_stay(), self.table().max());
-        let ended =
-            self.foresight.and_then(|foresight| foresight.without).map(|without| (without.rule, without.client));
+        let ended = self.foresight.and_then(|foresight| foresight.without).filter(|without| without.proven);
+        let ended = ended.map(|without| (without.rule, without.client));
         let of = (priority, client, ended);
         let (takes, result) = self.shard.policy().admit(rules, arrival.now, rule, of, fill);
         scratch.opening.takes = takes;
-        let (reason, pressure) = match result {
-            Ok(()) => return Ok(()),
-            Err(Refusal::RuleRate) => (Reason::RuleRate, None),
-            Err(Refusal::RuleFlows) => (Reason::RuleFlows, None),
-            Err(Refusal::ClientRate) => (Reason::ClientRate, None),
-            Err(Refusal::ClientFlows) => (Reason::ClientFlows, None),
-            Err(Refusal::Rate(priority)) => (Reason::GatewayRate, Some((priority, Pressed::Rate))),
-            Err(Refusal::Table(Priority::Low)) => (Reason::TableLow, Some((Priority::Low, Pressed::Table))),
-            Err(Refusal::Table(priority)) => (Reason::TableNormal, Some((priority, Pressed::Table))),
-        };
-        scratch.opening.pressure = pressure;
-        Err(reason)
+        result.map_err(|refusal| {
+            let (reason, pressure) = why(refusal);
+            scratch.opening.pressure = pressure;
+            reason
+        })
+    }
+
+    /// Checks whether a flow that none of these limits has counted so far is within them: those of its rule, its client
+    /// and its server.
+    pub(super) fn may_prove(&self, flow: u32, opening: &mut Opening) -> Result<(), Reason> {
+        let facts = self.table().facts(flow);
+        let client = self.table().key(flow, Side::Client).addresses.src();
+        if let Err(refusal) = self.shard.policy().may_prove(self.plan.rules(), facts.rule, client) {
+            opening.refused_by = facts.rule;
+            return Err(why(refusal).0);
+        }
+        let may = self.shard.chooser().may_prove(self.plan.roster(), facts.server_id);
+        if may { Ok(()) } else { Err(Reason::ServerFlows) }
     }
 
     /// Returns the number of flows in the table that do not give way to any new flow.

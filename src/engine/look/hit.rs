@@ -2,12 +2,12 @@
 //! how the packet is sent on.
 
 use super::super::arrival::Arrival;
-use super::super::step::{Follow, Hit, Onward, Scratch, Settled, Sign, Step};
+use super::super::step::{Follow, Hit, Onward, Opening, Scratch, Settled, Sign, Step};
 use super::super::{Consumed, Ended};
 use super::answer::sum_is_right;
 use super::{Going, Look};
 use crate::balance::OnDown;
-use crate::flow::{Found, Segment, TimeoutState, Track, Tracked};
+use crate::flow::{Found, Segment, TICK, TimeoutState, Track, Tracked};
 use crate::packet::{Protocol, Side, Transport, build};
 use crate::time::Duration;
 
@@ -36,20 +36,39 @@ impl Look<'_> {
         let going = Going::of_table(self.table(), found);
         let onward = self.onward(arrival, &going, scratch);
         let hit = Hit { found, follow, sign, onward };
-        if hit.leaves_half_open() {
-            return self.complete(arrival, hit, scratch);
+        if self.proves(&hit) {
+            return self.prove(arrival, hit, scratch);
         }
         Step::Hit(hit)
     }
 
-    /// Decides what gives way in the table for a flow whose handshake is complete. Without room the flow stays half-open,
-    /// and the client sends again.
+    /// Returns whether a packet is the first by which the client proves that it receives what the server sends.
+    #[inline]
+    fn proves(&self, hit: &Hit) -> bool {
+        !self.table().is_proven(hit.found.index)
+            && hit.onward.goes_on()
+            && match &hit.follow {
+                Follow::Tcp(track) => track.leaves_half_open(),
+                Follow::Touch(_) => hit.found.side == Side::Client && self.table().facts(hit.found.index).answered,
+            }
+    }
+
+    /// Decides whether a flow whose client proves itself is within the limits, and what gives way in the table for one
+    /// whose handshake is complete. Otherwise the flow stays as it is, and the client sends again.
     #[cold]
-    fn complete(&self, arrival: &Arrival<'_>, hit: Hit, scratch: &mut Scratch) -> Step {
+    fn prove(&self, arrival: &Arrival<'_>, hit: Hit, scratch: &mut Scratch) -> Step {
         scratch.opening.clear();
-        match self.make_room(arrival, false, &mut scratch.opening) {
+        let room = |opening: &mut Opening| match hit.leaves_half_open() {
+            true => self.make_room(arrival, false, opening),
+            false => Ok(()),
+        };
+        let may = self.may_prove(hit.found.index, &mut scratch.opening);
+        match may.and_then(|()| room(&mut scratch.opening)) {
             Ok(()) => Step::Hit(hit),
-            Err(reason) => Settled::drop(reason).into(),
+            Err(reason) => {
+                scratch.opening.stalled = Some(hit.found.index);
+                Settled::drop(reason).into()
+            }
         }
     }
 
@@ -68,9 +87,11 @@ impl Look<'_> {
     #[cold]
     fn abandoned(&self, arrival: &Arrival<'_>, found: Found) -> Option<Step> {
         let (flow, cause) = (found.index, Ended::ServerDown);
+        if self.may_ask_another(arrival, found) {
+            return Some(Step::EndThenAgain { flow, cause, sign: None });
+        }
         if !self.flow_is_gone(flow) {
-            let asks = self.may_ask_another(arrival, found);
-            return asks.then_some(Step::EndThenAgain { flow, cause, sign: None });
+            return None;
         }
         Some(match self.table().facts(flow).protocol {
             Protocol::Tcp => Step::EndByReset { flow, cause },
@@ -86,17 +107,22 @@ impl Look<'_> {
             && self.standing.is_gone(self.plan, flow.service, flow.server_id, v6)
     }
 
-    /// Returns whether a packet asks for a connection that its server, which is gone, does not know, and no setting
-    /// keeps it there.
+    /// Returns whether a packet asks for a connection that its server, which is gone, does not know: one with other
+    /// numbers than the flow's, as clients open that keep their source port (NFS); or one that the server has not
+    /// answered, if no setting keeps it there.
     fn may_ask_another(&self, arrival: &Arrival<'_>, found: Found) -> bool {
+        let Transport::Tcp { flags, .. } = arrival.parsed.transport else { return false };
+        if !flags.syn() || flags.ack() || found.side != Side::Client {
+            return false;
+        }
         let flow = self.table().facts(found.index);
         let v6 = self.table().is_v6(found.index, Side::Client);
-        matches!(arrival.parsed.transport, Transport::Tcp { flags, .. } if flags.syn() && !flags.ack())
-            && found.side == Side::Client
-            && flow.state == TimeoutState::Opening
-            && !flow.answered
-            && self.plan.service(flow.service).on_down.is_none()
-            && self.standing.is_gone(self.plan, flow.service, flow.server_id, v6)
+        if !self.standing.is_gone(self.plan, flow.service, flow.server_id, v6) {
+            return false;
+        }
+        let unanswered = flow.state == TimeoutState::Opening && !flow.answered;
+        unanswered && self.plan.service(flow.service).on_down.is_none()
+            || self.table().asks_anew(found.index, &segment(arrival)) && sum_is_right(arrival)
     }
 
     /// Returns what a packet indicates about the server of a flow that has not been answered yet.
@@ -114,7 +140,8 @@ impl Look<'_> {
             // A SYN that was duplicated in the network, or that the server cannot parse, indicates nothing about the
             // server.
             (Side::Client, Transport::Tcp { flags, .. })
-                if flags.syn() && arrival.now.since(flow.created) >= SOONEST_RETRY && sum_is_right(arrival) =>
+                // The time at which it was created is rounded down.
+                if flags.syn() && arrival.now.since(flow.created) >= SOONEST_RETRY + TICK && sum_is_right(arrival) =>
             {
                 trouble
             }

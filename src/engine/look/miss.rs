@@ -1,7 +1,8 @@
 //! A packet without a flow: whether it opens one, or is answered, passed or dropped.
 
 use super::super::arrival::Arrival;
-use super::super::step::{Scratch, Settled, Step};
+use super::super::plan::Owner;
+use super::super::step::{Fate, For, Reply, Scratch, Settled, Step};
 use super::super::{Consumed, Reason};
 use super::Look;
 use super::admit::Ruled;
@@ -9,8 +10,9 @@ use super::answer::{can_be_answered, no_end_would_answer, sum_is_right};
 use crate::balance::UnknownTcp;
 use crate::flow::{Key, Piece};
 use crate::ids::ServiceId;
-use crate::packet::build::Error;
-use crate::packet::{Addresses, Transport, family, word};
+use crate::packet::build::{self, Error};
+use crate::packet::{Addresses, Meta, Protocol, Transport, family, word};
+use std::net::SocketAddr;
 
 impl Look<'_> {
     /// Decides a packet that has a key but no flow.
@@ -76,8 +78,61 @@ impl Look<'_> {
                 _ => self.nobody_listens(arrival, scratch),
             };
         }
-        // Also from a server's service port: it talks to somebody who did not come by the service address, or for itself.
-        Settled::FOREIGN
+        let from_server = || self.plan.directory().is_server(key.addresses.src(), key.protocol, key.src_port);
+        // From a server's service port, too: it talks for itself, or to somebody who did not come by the service address.
+        match transport {
+            Transport::Tcp { flags, .. } if !flags.syn() && !flags.rst() && from_server() => {
+                self.unknown_to_us(arrival, key, scratch)
+            }
+            _ => Settled::FOREIGN,
+        }
+    }
+
+    /// Answers a server that sends on a connection which is not known here, as after a restart of the gateway: with a
+    /// reset in the client's name, and the client with one in the service's name if it can only be one service's. Not
+    /// if the connection may yet be adopted, or if its service answers nothing.
+    #[cold]
+    fn unknown_to_us(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Settled {
+        let stray = Settled::drop(Reason::ServerNoFlow);
+        let answers = self.shard.answers();
+        let (Transport::Tcp { seq, ack, flags, .. }, client) = (arrival.parsed.transport, key.addresses.dst()) else {
+            return stray;
+        };
+        let may = can_be_answered(&arrival.parsed.addresses) && sum_is_right(arrival);
+        if !may || !answers.allows(arrival.now, For::Forgotten) || !answers.has_room(2 * build::MOST) {
+            return stray;
+        }
+        let owners = self.plan.owners(key);
+        let client_key = |listen: SocketAddr| {
+            let addresses = Addresses::new(listen.ip(), client)?;
+            let sent = Key { addresses, src_port: listen.port(), dst_port: key.dst_port, protocol: Protocol::Tcp };
+            Some(sent.reversed())
+        };
+        let ended = |owner: &Owner| {
+            let key = owner.listen.and_then(client_key);
+            key.is_some_and(|key| self.table().has_just_ended(arrival.now, &key))
+        };
+        if arrival.parsed.payload_len() == 0 && owners.iter().any(ended) {
+            return Settled::drop(Reason::RecentlyEnded);
+        }
+        let says = |says| owners.iter().any(|owner| self.plan.service(owner.service).unknown_tcp == says);
+        if says(UnknownTcp::Adopt) || !says(UnknownTcp::Reset) {
+            return stray;
+        }
+        let mut packet = [0; build::MOST];
+        let Some(len) = build::reset(&mut packet, arrival.parsed) else { return stray };
+        scratch.emission.clear();
+        scratch.emission.push(&packet[..len], Meta::default());
+        if let Some(known) = the_one(&owners).and_then(client_key)
+            && !self.table().is_taken(&known, self.without())
+        {
+            let (addresses, ports) = (known.addresses.reversed(), (known.dst_port, known.src_port));
+            let next = if flags.ack() { ack } else { 0 };
+            if let Some(len) = build::reset_flow(&mut packet, &addresses, ports, seq, next) {
+                scratch.emission.push(&packet[..len], Meta::default());
+            }
+        }
+        Settled { fate: Fate::Consume(Consumed::Reset), reply: Reply::Limited(For::Forgotten) }
     }
 
     /// Decides a packet of a service address whose endpoints differ from those in its header.
@@ -153,4 +208,10 @@ impl Look<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the service address that all owners share.
+fn the_one(owners: &[Owner]) -> Option<SocketAddr> {
+    let first = owners.first()?.listen?;
+    owners.iter().all(|owner| owner.listen == Some(first)).then_some(first)
 }

@@ -60,6 +60,8 @@ pub(super) struct Without {
     pub(super) slot: u32,
     pub(super) rule: u16,
     pub(super) client: IpAddr,
+    /// Whether its client had proved itself, so that it counted in limits.
+    pub(super) proven: bool,
 }
 
 impl<'a> Look<'a> {
@@ -111,6 +113,7 @@ impl<'a> Look<'a> {
             && !matches!(parsed.transport, Transport::Tcp { flags, .. } if flags.syn())
             && !self.standing.may_be_gone(flow.server_id())
             && flow.is_answered()
+            && (flow.is_proven() || found.side == Side::Server && !matches!(parsed.transport, Transport::Tcp { .. }))
             && !flow.crosses()
             && (mtu == 0 || arrival.size() <= usize::from(mtu));
         if plain { Ok(found) } else { Err(Some(found)) }

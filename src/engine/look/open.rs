@@ -6,9 +6,10 @@ use super::super::{Reason, Short};
 use super::hit::first_follow;
 use super::{Going, Look};
 use crate::balance::Pick;
-use crate::flow::{Class, Endpoint, GivenBack, Key, NO_POOL, NewFlow, Proposal, Room};
+use crate::flow::{Class, Endpoint, GivenBack, Key, NO_POOL, NewFlow, Proposal, Room, Table};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, Transport, family};
+use std::net::IpAddr;
 
 /// Maximum number of servers tried for a flow for which there is no source port, or whose return key is in use.
 const MOST_TRIES: usize = 8;
@@ -95,20 +96,32 @@ impl Look<'_> {
                 Ok((answer, nat_pool, replaces)) => {
                     // The packet's own key is free, as it was not found; the other is, but for the flow that is replaced.
                     let found = self.table().find(&answer).filter(|found| Some(found.index) != self.without());
-                    if let Some(other) = found {
-                        if !replaces {
+                    debug_assert!(!replaces || found.is_some(), "a port in use without a flow: {answer:?}");
+                    match found {
+                        None => {}
+                        Some(other) if self.yields(arrival, other.index) => {
+                            scratch.opening.yields = Some(other.index);
+                        }
+                        Some(_) if !replaces => {
                             why = unfit(scratch, pick.server, Reason::ReturnKeyTaken);
                             continue;
                         }
-                        scratch.opening.short = Some(Short::Ports);
-                        scratch.opening.room = Some(Room::of(other.index, Class::HalfOpen));
+                        Some(other) => {
+                            scratch.opening.short = Some(Short::Ports);
+                            scratch.opening.room = Some(Room::of(other.index, Class::HalfOpen));
+                        }
                     }
-                    debug_assert!(replaces == found.is_some(), "a half-open port without a flow: {answer:?}");
                     return self.make(arrival, key, (answer, nat_pool), (service, pick), scratch);
                 }
             }
         }
         Err(why.into())
+    }
+
+    /// Returns whether a flow yields its return key, and with it its NAT port, to a connection that a packet opens: a TCP
+    /// flow that both ends have closed, or that was reset.
+    fn yields(&self, arrival: &Arrival<'_>, other: u32) -> bool {
+        begins_half_open(arrival) && self.table().facts(other).state.is_over()
     }
 
     /// Puts a new flow into the scratch, along with the flow to evict if the table is full and no other is replaced.
@@ -122,8 +135,9 @@ impl Look<'_> {
     ) -> Result<NewFlow, Failed> {
         let opening = &mut scratch.opening;
         let half_open = begins_half_open(arrival);
-        // A flow that is replaced for its port leaves room.
-        if opening.room.is_none() {
+        // A flow that is replaced for its port leaves room, as does one of the same store that yields its key.
+        let leaves = opening.yields.is_some_and(|other| Table::is_half_open(other) == half_open);
+        if opening.room.is_none() && !leaves {
             self.make_room(arrival, half_open, opening)?;
         }
         let new = NewFlow {
@@ -215,12 +229,26 @@ impl Look<'_> {
         let drawn = drawn.or_else(|| self.foresight.and_then(|foresight| foresight.draw.clone()));
         let mut draw = drawn.unwrap_or_else(|| pool.draw());
         let (from, to) = ((client.addresses.src(), client.src_port), (client.protocol, server));
-        let found = pool.propose(&mut draw, from, to, begins_half_open(arrival), given_back);
-        scratch.opening.nat = Some((id, draw, false));
+        let half_open = begins_half_open(arrival);
+        let mut found = pool.propose(&mut draw, from, to, half_open, given_back).ok();
         // Ports that have rested may be queued behind others that have.
-        if found.is_err() && is_due {
+        let waits = found.is_none() && is_due;
+        if half_open && !waits && found.is_none_or(|found| found.replaces) {
+            let is_over = |address, port| self.is_over_at(client.protocol, server, (address, port));
+            found = pool.propose_yielding(&mut draw, from, to, given_back, is_over).or(found);
+        }
+        scratch.opening.nat = Some((id, draw, false));
+        if waits {
             return Err(Failed::Unready(Prepare::Ports(id)));
         }
-        found.map_err(|_| Reason::NatExhausted.into())
+        found.ok_or(Reason::NatExhausted.into())
+    }
+
+    /// Returns whether the flow that has a source of a NAT pool towards a server endpoint is over.
+    fn is_over_at(&self, protocol: Protocol, server: Endpoint, (address, port): (IpAddr, u16)) -> bool {
+        let addresses = Addresses::new(server.address, address);
+        let key = addresses.map(|addresses| Key { addresses, src_port: server.port, dst_port: port, protocol });
+        let found = key.and_then(|key| self.find(&key));
+        found.is_some_and(|found| self.table().facts(found.index).state.is_over())
     }
 }

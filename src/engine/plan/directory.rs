@@ -2,10 +2,10 @@
 
 use crate::balance::{Listen, Nat, Prefixes, reached_address};
 use crate::config::Settings;
-use crate::ids::{PoolId, ServiceId};
+use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::packet::Protocol;
 use ahash::RandomState;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// A value per address and protocol.
@@ -18,13 +18,17 @@ pub(in crate::engine) struct Directory {
     exact: Listens,
     /// Those that listen on networks, by prefix length, longest first; per family.
     networks: [Vec<(Prefixes, Listens)>; 2],
-    server_addresses: HashSet<IpAddr, RandomState>,
+    server_addresses: HashMap<IpAddr, Vec<ServerId>, RandomState>,
     nat_addresses: HashSet<IpAddr, RandomState>,
+    /// The numbers of the port lists per server address and protocol.
+    servers: ByEnd<Vec<u32>>,
+    /// Port lists: ranges, sorted, none overlapping. All servers of a pool that keep the service port share one.
+    ports: Vec<Vec<(u16, u16)>>,
 }
 
-/// How flows reach the servers of a pool: whether clients use IPv6, and with full NAT for all of them the families of the
-/// NAT pool.
-type Way = (PoolId, bool, Option<[bool; 2]>);
+/// How flows reach the servers of a pool: the protocol, whether clients use IPv6, and with full NAT for all of them the
+/// families of the NAT pool.
+type Way = (PoolId, Protocol, bool, Option<[bool; 2]>);
 
 /// The listeners on networks of one prefix length.
 #[derive(Debug)]
@@ -60,8 +64,10 @@ impl Directory {
         let mut directory = Directory {
             exact: Listens::new(&hash),
             networks: Default::default(),
-            server_addresses: HashSet::with_hasher(hash.clone()),
+            server_addresses: HashMap::with_hasher(hash.clone()),
             nat_addresses: HashSet::with_hasher(hash.clone()),
+            servers: HashMap::with_hasher(hash.clone()),
+            ports: Vec::new(),
         };
         for (id, service) in settings.services.iter().enumerate() {
             for listen in &service.listen {
@@ -79,18 +85,49 @@ impl Directory {
     /// Where servers reply from: in the family of their clients, or with full NAT in the other one. Services that reach a
     /// pool in the same way are counted once, however many they are.
     fn add_servers(&mut self, settings: &Settings) {
-        let mut ways: BTreeSet<Way> = BTreeSet::new();
-        ways.extend(settings.routes().iter().map(|(listen, pool)| (*pool, listen.address.is_ipv6(), None)));
+        let mut ways: BTreeMap<Way, Vec<(u16, u16)>> = BTreeMap::new();
+        let mut add = |listen: &Listen, pool, across| {
+            let way = (pool, listen.protocol, listen.address.is_ipv6(), across);
+            ways.entry(way).or_default().push((listen.first_port, listen.last_port));
+        };
+        settings.routes().iter().for_each(|(listen, pool)| add(listen, *pool, None));
         for service in &settings.services {
             let Nat::Full { only_for, families, .. } = &service.nat else { continue };
             let across = only_for.is_empty().then_some(*families);
-            ways.extend(service.listen.iter().map(|listen| (service.pool, listen.address.is_ipv6(), across)));
+            service.listen.iter().for_each(|listen| add(listen, service.pool, across));
         }
-        for (pool, v6, across) in ways {
-            for server in &settings.pools[pool.0 as usize].servers {
-                self.server_addresses.extend(reached_address(&settings.servers[server.0 as usize], v6, across));
+        let mut lists = HashMap::new();
+        for ((pool, protocol, v6, across), ranges) in ways {
+            let ranges = merged(ranges);
+            for id in &settings.pools[pool.0 as usize].servers {
+                let server = &settings.servers[id.0 as usize];
+                let Some(address) = reached_address(server, v6, across) else { continue };
+                let list = match (server.port, protocol) {
+                    (Some(port), Protocol::Tcp | Protocol::Udp | Protocol::Sctp) => {
+                        self.list(&[(port, port)], &mut lists)
+                    }
+                    _ => self.list(&ranges, &mut lists),
+                };
+                let here = self.server_addresses.entry(address).or_default();
+                if !here.contains(id) {
+                    here.push(*id);
+                }
+                let own = self.servers.entry((address, protocol)).or_default();
+                if !own.contains(&list) {
+                    own.push(list);
+                }
             }
         }
+    }
+
+    /// Returns the number of a list of ports.
+    fn list(&mut self, ranges: &[(u16, u16)], known: &mut HashMap<Vec<(u16, u16)>, u32>) -> u32 {
+        if let Some(list) = known.get(ranges) {
+            return *list;
+        }
+        known.insert(ranges.to_vec(), self.ports.len() as u32);
+        self.ports.push(ranges.to_vec());
+        self.ports.len() as u32 - 1
     }
 
     /// Returns where listeners on networks of that length, or on single addresses, are kept.
@@ -140,8 +177,36 @@ impl Directory {
 
     /// Returns whether any service has a server at this address.
     pub(crate) fn is_server_address(&self, address: IpAddr) -> bool {
-        self.server_addresses.contains(&address)
+        self.server_addresses.contains_key(&address)
     }
+
+    /// Returns the servers of any service at this address.
+    pub(crate) fn servers_at(&self, address: IpAddr) -> &[ServerId] {
+        self.server_addresses.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns whether a server of any service replies from there.
+    pub(crate) fn is_server(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
+        let in_list = |list: &u32| {
+            let ranges = &self.ports[*list as usize];
+            let behind = ranges.partition_point(|(first, _)| *first <= port);
+            ranges[..behind].last().is_some_and(|(_, last)| port <= *last)
+        };
+        self.servers.get(&(address, protocol)).is_some_and(|lists| lists.iter().any(in_list))
+    }
+}
+
+/// Returns the same ranges sorted, with overlapping and adjacent ones joined.
+fn merged(mut ranges: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
+    ranges.sort_unstable();
+    let mut all: Vec<(u16, u16)> = Vec::new();
+    for (first, last) in ranges {
+        match all.last_mut() {
+            Some(before) if u32::from(first) <= u32::from(before.1) + 1 => before.1 = before.1.max(last),
+            _ => all.push((first, last)),
+        }
+    }
+    all
 }
 
 /// Returns whether packets to this address go to one remote host: a service network accepts no others.
@@ -168,7 +233,9 @@ mod tests {
             assert_eq!(directory.service(vip, Protocol::Tcp, port), want, "{port}");
         }
         assert!(directory.is_service_address(vip));
-        assert!(directory.is_server_address([10, 0, 2, 1].into()));
+        assert!(directory.is_server([10, 0, 2, 1].into(), Protocol::Tcp, 8080));
+        assert!(!directory.is_server([10, 0, 2, 1].into(), Protocol::Udp, 8081));
+        assert!(!directory.is_server([10, 0, 2, 1].into(), Protocol::Tcp, 1000));
     }
 
     #[test]

@@ -5,10 +5,12 @@
 mod diff;
 mod directory;
 mod identity;
+mod owners;
 
 pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
 pub use identity::InUse;
 pub(super) use identity::Order;
+pub(super) use owners::Owner;
 
 use crate::balance::{Algorithm, Roster, ServiceSettings};
 use crate::config::{AnswerSettings, Settings};

@@ -17,20 +17,21 @@ pub(in crate::engine) struct Answers {
     waiting: VecDeque<(Vec<u8>, Meta)>,
     spare: Vec<Vec<u8>>,
     bytes: usize,
-    /// For strangers, and for peers: the connections of peers depend on the packet sizes reported to them.
-    buckets: [Bucket; 2],
+    /// By [`For`]: the connections of peers depend on the packet sizes reported to them, and those that were forgotten
+    /// end soon only if their ends hear of it.
+    buckets: [Bucket; 3],
     per_second: u32,
 }
 
 impl Answers {
     /// Limits resets and ICMP errors to `per_second` per second, and as many at once after a quiet second (RFC 1812,
-    /// 4.3.2.8; RFC 4443, 2.4 f), to strangers and to peers separately.
+    /// 4.3.2.8; RFC 4443, 2.4 f), to strangers, to peers and about forgotten connections separately.
     pub(in crate::engine) fn new(per_second: u32) -> Self {
         Answers {
             waiting: VecDeque::with_capacity(MOST_PACKETS),
             spare: Vec::with_capacity(MOST_PACKETS),
             bytes: 0,
-            buckets: [Bucket::default(); 2],
+            buckets: [Bucket::default(); 3],
             per_second,
         }
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_do_not_use_up_the_limit_of_peers() {
+    fn strangers_do_not_use_up_the_limits_of_others() {
         let mut answers = Answers::new(2);
         let mut ask = |whom| {
             let allowed = answers.allows(Instant::ZERO, whom);
@@ -99,7 +100,7 @@ mod tests {
             }
             allowed
         };
-        for whom in [For::Strangers, For::Peers] {
+        for whom in [For::Strangers, For::Peers, For::Forgotten] {
             assert_eq!([(); 3].map(|()| ask(whom)), [true, true, false]);
         }
     }

@@ -48,12 +48,13 @@ impl Shard {
         if hit.leaves_half_open() {
             self.carry_room(of, arrival.now, &scratch.opening);
         }
-        self.carry_onward(arrival, (hit.found, false), &hit.follow, &hit.onward, scratch)
+        self.carry_onward(of, arrival, (hit.found, false), &hit.follow, &hit.onward, scratch)
     }
 
     #[inline]
     fn carry_onward(
         &mut self,
+        of: (&Plan, &Standing),
         arrival: &mut Arrival<'_>,
         (mut found, opened): (Found, bool),
         follow: &Follow,
@@ -62,10 +63,14 @@ impl Shard {
     ) -> Verdict {
         if onward.goes_on() {
             match follow {
-                Follow::Tcp(track) => found.index = self.follow(arrival.now, found.index, track),
+                Follow::Tcp(track) => found.index = self.follow(of, arrival.now, found.index, track),
                 // A flow that has just been created is as it should be.
                 Follow::Touch(_) if opened => {}
-                Follow::Touch(state) => self.table.on_datagram(arrival.now, found, *state),
+                Follow::Touch(state) => {
+                    let proven = self.table.is_proven(found.index);
+                    self.table.on_datagram(arrival.now, found, *state);
+                    self.note_proof(of, arrival.now, found.index, proven);
+                }
             }
         }
         let why = Forwarded::Translated { flow: self.table.id(found.index), from: found.side, opened };
@@ -99,13 +104,33 @@ impl Shard {
 
     /// Updates a flow's tracker and state; returns its slot, which changes when its handshake is complete.
     #[inline]
-    fn follow(&mut self, now: Instant, index: u32, track: &Track) -> u32 {
-        let was = self.table.id(index);
+    fn follow(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, track: &Track) -> u32 {
+        let (was, proven) = (self.table.id(index), self.table.is_proven(index));
         let index = self.table.follow(now, index, track);
         if index != was.index {
             self.established(was, index);
         }
+        self.note_proof(of, now, index, proven);
         index
+    }
+
+    /// Records that a flow's client has proved itself, if it had not before.
+    #[inline]
+    fn note_proof(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, before: bool) {
+        if !before && self.table.is_proven(index) {
+            self.proven(of, now, index);
+        }
+    }
+
+    /// Records that a flow's client has proved itself: from here on the flow counts in limits.
+    #[cold]
+    fn proven(&mut self, (plan, standing): (&Plan, &Standing), now: Instant, index: u32) {
+        let flow = self.table.facts(index);
+        let client = self.table.key(index, Side::Client).addresses.src();
+        let pick = (flow.server_id, super::upkeep::PICKED_BY[usize::from(flow.picked_by)]);
+        let of = (plan.roster(), standing.servers());
+        self.chooser.proven(now, of, (flow.service, client), pick, flow.created);
+        self.policy.proven(plan.rules(), flow.rule, client);
     }
 
     /// Records that the handshake of a flow is complete: no new flow takes its NAT port from it.
@@ -148,7 +173,8 @@ impl Shard {
         };
         let index = self.insert((plan, standing), arrival, new, *by);
         let found = Found { index, side: Side::Client };
-        let verdict = self.carry_onward(arrival, (found, true), follow, onward, scratch);
+        let of = (plan, standing);
+        let verdict = self.carry_onward(of, arrival, (found, true), follow, onward, scratch);
         if self.reports_flows {
             let flow = Box::new(self.row(plan, arrival.now, index));
             self.report(Event::FlowOpened(flow));
@@ -175,7 +201,7 @@ impl Shard {
         let client = new.client.addresses.src();
         let pick = (new.server_id, by);
         self.chooser.opened(arrival.now, plan.roster(), standing.servers(), (new.service, client), pick);
-        self.policy.opened(plan.rules(), new.rule, client);
+        self.policy.opened(new.rule);
         index
     }
 
@@ -188,7 +214,11 @@ impl Shard {
     ) {
         self.policy.matched(opening.rule);
         let Some(service) = opening.service else {
-            // A handshake that found no room has no service here: its flow is known.
+            // A client that has proved itself to no effect has no service here: its flow is known.
+            if let Some(flow) = opening.stalled {
+                self.table.stall(flow);
+            }
+            self.policy.refused(opening.refused_by);
             return self.carry_room((plan, standing), arrival.now, opening);
         };
         self.policy.take(opening.rule, &opening.takes);
@@ -214,6 +244,9 @@ impl Shard {
 
     /// Makes room where there was none, or counts that there is none.
     fn carry_room(&mut self, of: (&Plan, &Standing), now: Instant, opening: &Opening) {
+        if let Some(over) = opening.yields {
+            self.end_yielding(of, now, over);
+        }
         let (Some(short), Some(room)) = (opening.short, &opening.room) else { return };
         self.table.pass_over(room);
         let victim = room.victim;
@@ -226,7 +259,7 @@ impl Shard {
             self.report(Event::Full { what: short, max });
         }
         if let Some((victim, _)) = victim {
-            self.end(of, now, victim, Ended::Evicted);
+            self.forget(of, now, victim, Ended::Evicted);
         }
     }
 

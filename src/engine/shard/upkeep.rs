@@ -2,10 +2,11 @@
 
 use super::super::plan::Plan;
 use super::super::standing::Standing;
+use super::super::step::For;
 use super::super::{Ended, Event, FlowRow};
 use super::Shard;
 use crate::balance::PickedBy;
-use crate::flow::Mapping;
+use crate::flow::{Mapping, TimeoutState};
 use crate::packet::{Protocol, Side, build};
 use crate::time::{Duration, Instant};
 
@@ -13,8 +14,10 @@ use crate::time::{Duration, Instant};
 const MOST_EXPIRED: usize = 256;
 /// Maximum number of flows that one call looks at: most may have been refreshed since they were placed in the wheel.
 const MOST_LOOKED_AT: usize = 4096;
+/// Maximum number of resets that end one flow.
+const MOST_RESETS: usize = 4;
 /// What chose a flow's server, by the number stored in the flow.
-const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
+pub(super) const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
 
 impl Shard {
     /// Does a bounded part of the work that is due.
@@ -31,7 +34,7 @@ impl Shard {
         let mut most = MOST_LOOKED_AT;
         for _ in 0..MOST_EXPIRED {
             match self.table.expired(now, &mut most) {
-                Some(index) => self.end((plan, standing), now, index, Ended::Expired),
+                Some(index) => self.forget((plan, standing), now, index, Ended::Expired),
                 None => return,
             }
         }
@@ -40,6 +43,47 @@ impl Shard {
     /// Removes clients that have been idle for too long.
     pub(in crate::engine) fn expire_clients(&mut self, now: Instant) {
         self.chooser.handle_timeout(now);
+    }
+
+    /// Ends a flow that its ends may still believe in, and lets them hear of it.
+    pub(in crate::engine) fn forget(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
+        let packets = self.farewell(now, index, cause);
+        if packets.is_empty() && matches!(cause, Ended::Expired | Ended::Evicted) {
+            return self.end_politely(of, now, index, cause);
+        }
+        if !packets.is_empty() {
+            self.answers.charge(now, For::Forgotten);
+        }
+        for packet in packets {
+            self.answers.send(&packet, Default::default());
+        }
+        self.end(of, now, index, cause);
+    }
+
+    /// Returns the resets by which the ends of an established connection hear that it is forgotten, within the limit:
+    /// both if it expired or gave way, the server if the client has gone to another one. None for connections that are
+    /// over, and for those that are half-open, which a flood of SYNs would turn into a flood of resets.
+    pub(in crate::engine) fn farewell(&self, now: Instant, index: u32, cause: Ended) -> Vec<Vec<u8>> {
+        let sides: &[Side] = match cause {
+            Ended::Expired | Ended::Evicted => &[Side::Client, Side::Server],
+            Ended::ServerDown => &[Side::Server],
+            Ended::Replaced | Ended::Drained | Ended::Killed => &[],
+        };
+        let flow = self.table.facts(index);
+        let knows = (flow.protocol, flow.state) == (Protocol::Tcp, TimeoutState::Established);
+        let may = knows && self.answers.allows(now, For::Forgotten);
+        if !may || self.answers.room_for_packets() < MOST_RESETS {
+            return Vec::new();
+        }
+        sides.iter().flat_map(|side| self.resets_to(index, *side)).collect()
+    }
+
+    /// Ends a flow that is over; its NAT port does not rest, as the flow that it yields to takes it.
+    pub(super) fn end_yielding(&mut self, of: (&Plan, &Standing), now: Instant, index: u32) {
+        if let Some(pool) = self.nat_pools.get_mut(usize::from(self.table.facts(index).nat_pool)) {
+            pool.yield_port(&Mapping::of_replies(&self.table.key(index, Side::Server)));
+        }
+        self.end(of, now, index, Ended::Replaced);
     }
 
     /// Ends a flow: releases everything that it held.
@@ -57,18 +101,30 @@ impl Shard {
         self.note_ended(index);
         let client = self.table.key(index, Side::Client).addresses.src();
         let flow = self.table.facts(index);
+        let proven = self.table.is_proven(index);
         let (service, server, rule, nat_pool) = (flow.service, flow.server_id, flow.rule, flow.nat_pool);
         self.services[service.0 as usize].flows -= 1;
         if let Some(pool) = self.nat_pools.get_mut(usize::from(nat_pool)) {
             pool.release(now, &Mapping::of_replies(&self.table.key(index, Side::Server)));
         }
         self.table.remove(now, index);
-        let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), server);
+        let flow = (server, proven);
+        let is_idle = self.chooser.ended(now, plan.roster(), standing.servers(), (service, client), flow);
         if is_idle && standing.servers().is_draining(server) {
             self.idle.push_back(server);
         }
-        self.policy.ended(plan.rules(), rule, client);
+        self.policy.ended(plan.rules(), rule, client, proven);
         self.totals.end(cause);
+    }
+
+    /// Ends a flow; if its client has completed the handshake without effect, both ends get resets, as nobody else
+    /// tells them.
+    pub(in crate::engine) fn end_politely(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
+        if self.table.is_stalled(index) {
+            self.end_by_reset(of, now, index, cause);
+        } else {
+            self.end(of, now, index, cause);
+        }
     }
 
     /// Ends a flow; both ends of a TCP connection get resets that they will accept.
@@ -85,18 +141,19 @@ impl Shard {
         if self.table.facts(index).protocol != Protocol::Tcp {
             return resets;
         }
-        for to in [Side::Client, Side::Server] {
-            let key = self.table.key(index, to).reversed();
-            let (seqs, ack) = self.table.reset_towards(index, to);
-            for seq in seqs.into_iter().flatten() {
-                let mut packet = [0; build::MOST];
-                let ports = (key.src_port, key.dst_port);
-                if let Some(len) = build::reset_flow(&mut packet, &key.addresses, ports, seq, ack) {
-                    resets.push(packet[..len].to_vec());
-                }
-            }
-        }
+        [Side::Client, Side::Server].iter().for_each(|to| resets.extend(self.resets_to(index, *to)));
         resets
+    }
+
+    /// Returns the resets of which one end of a TCP flow will accept one.
+    fn resets_to(&self, index: u32, to: Side) -> impl Iterator<Item = Vec<u8>> {
+        let key = self.table.key(index, to).reversed();
+        let (seqs, ack) = self.table.reset_towards(index, to);
+        seqs.into_iter().flatten().filter_map(move |seq| {
+            let mut packet = [0; build::MOST];
+            let len = build::reset_flow(&mut packet, &key.addresses, (key.src_port, key.dst_port), seq, ack)?;
+            Some(packet[..len].to_vec())
+        })
     }
 
     /// Returns a flow as seen at one point in time.

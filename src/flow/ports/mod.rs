@@ -41,10 +41,13 @@ pub struct Proposal {
     pub address: IpAddr,
     /// The source port (for an echo, the identifier); 0 for a protocol without ports.
     pub port: u16,
-    /// Whether the port is that of the oldest half-open flow to the same endpoint, which has to end first.
+    /// Whether the port is that of a flow to the same endpoint which has to end first: the oldest half-open one, or one
+    /// that is over.
     pub replaces: bool,
 }
 
+/// Ports of one address that are looked at to find one whose flow is over.
+const MOST_LOOKED_AT: u16 = 128;
 /// Protocols with separate port sets.
 const KINDS: [Protocol; 4] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp, Protocol::Sctp];
 /// Maximum number of resting ports that one call frees.
@@ -176,20 +179,56 @@ impl NatPool {
         half_open: bool,
         given_back: GivenBack,
     ) -> Result<Proposal, Exhausted> {
-        let range = self.family(server.address.is_ipv6());
-        if range.is_empty() {
-            return Err(Exhausted);
-        }
-        let own = range.start + (self.hash(client) % range.len() as u64) as usize;
+        let own = self.places(client, server).next().ok_or(Exhausted)?;
         let proposal = |at: usize, port, replaces| Proposal { address: self.addresses[at].address, port, replaces };
         let Some(kind) = kind(protocol) else { return Ok(proposal(own, 0, false)) };
         let class = Class::of(&self.settings, protocol, client_port).ok_or(Exhausted)?;
         let wish = Wish { kind, class, server, half_open, given_back };
-        let tried = if self.settings.pooling == Pooling::Arbitrary { range.len() } else { 1 };
-        let places = || (0..tried).map(|i| range.start + (own - range.start + i) % range.len());
+        let places = || self.places(client, server);
         let free = places().find_map(|at| Some(proposal(at, self.free(&mut draw.0, at, &wish)?, false)));
         let replaced = || places().find_map(|at| Some(proposal(at, self.oldest_half_open(at, &wish)?, true)));
         free.or_else(|| replaced().filter(|_| half_open)).ok_or(Exhausted)
+    }
+
+    /// Proposes the port of a flow that is over, for a connection for which [`NatPool::propose`] finds no free one.
+    /// `is_over` says whether the flow with a source towards the endpoint is; 128 ports of each address from a random one
+    /// on are looked at. Half-open flows have no more ports for that.
+    pub fn propose_yielding(
+        &self,
+        draw: &mut Draw,
+        (client, client_port): (IpAddr, u16),
+        (protocol, server): (Protocol, Endpoint),
+        given_back: GivenBack,
+        is_over: impl Fn(IpAddr, u16) -> bool,
+    ) -> Option<Proposal> {
+        let (kind, class) = (kind(protocol)?, Class::of(&self.settings, protocol, client_port)?);
+        let wish = Wish { kind, class, server, half_open: true, given_back };
+        self.places(client, server).find_map(|at| {
+            let ports = self.ports(at, kind, wish.of())?;
+            let start = draw.0.below(u64::from(class.count)) as u16;
+            if self.half_open(at, &wish, ports) >= class.most_half_open() {
+                return None;
+            }
+            let (address, count) = (self.addresses[at].address, u32::from(class.count));
+            let looked = (0..count.min(MOST_LOOKED_AT.into())).map(|i| ((u32::from(start) + i) % count) as u16);
+            let used = looked.filter(|index| ports.busy.has(*index) && !ports.resting.has(*index));
+            let port = used.map(|index| class.port(index)).find(|port| is_over(address, *port))?;
+            Some(Proposal { address, port, replaces: true })
+        })
+    }
+
+    /// Returns the places of the addresses that a client's flow may get: its own one first.
+    fn places(&self, client: IpAddr, server: Endpoint) -> impl Iterator<Item = usize> {
+        let range = self.family(server.address.is_ipv6());
+        let own = if range.is_empty() { 0 } else { (self.hash(client) % range.len() as u64) as usize };
+        let tried = if self.settings.pooling == Pooling::Arbitrary { range.len() } else { range.len().min(1) };
+        (0..tried).map(move |i| range.start + (own + i) % range.len())
+    }
+
+    /// Returns the number of half-open flows in a class of ports of one address.
+    fn half_open(&self, at: usize, wish: &Wish, ports: &Ports) -> usize {
+        let ended = self.ended(at, wish);
+        ports.half_open() - usize::from(ended.is_some_and(|index| ports.is_half_open(index)))
     }
 
     /// Returns the places of a family's addresses.
@@ -217,8 +256,7 @@ impl NatPool {
         let start = rng.below(end as u64) as usize;
         let Some(ports) = self.ports(at, wish.kind, wish.of()) else { return Some(wish.class.port(start as u16)) };
         let ended = self.ended(at, wish);
-        let half_open = ports.half_open() - usize::from(ended.is_some_and(|index| ports.is_half_open(index)));
-        if wish.half_open && half_open >= wish.class.most_half_open() {
+        if wish.half_open && self.half_open(at, wish, ports) >= wish.class.most_half_open() {
             return None;
         }
         let given_back = self.given_back(at, wish, ports, ended);
@@ -314,6 +352,19 @@ impl NatPool {
         kind.resting += 1;
         let (address, kind, class, until) = (at as u32, place as u8, class.number, now + self.settings.hold);
         self.resting.push_back(Resting { until, server: mapping.server, address, kind, class, index });
+    }
+
+    /// Frees the port of a flow that is over, so that another one can take it at once.
+    pub fn yield_port(&mut self, mapping: &Mapping) {
+        let Some((at, place, class, index)) = self.place(mapping) else { return };
+        let of = (mapping.server, class.number);
+        let Some(kind) = &mut self.addresses[at].kinds[place] else { return };
+        let Some(ports) = kind.ports.get_mut(&of) else { return };
+        if ports.busy.has(index) && !ports.resting.has(index) {
+            kind.used -= 1;
+            kind.half_open -= u32::from(ports.remove_half_open(index));
+            self.give_back(at, place, of, index);
+        }
     }
 
     /// Makes a port free, and forgets an endpoint of which no port is in use or rests.

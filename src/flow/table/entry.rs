@@ -19,8 +19,8 @@ pub const NO_POOL: u16 = u16::MAX;
 pub(super) const USED: u8 = 4;
 /// A packet has refreshed the flow since it was queued for eviction.
 pub(super) const ACTIVE: u8 = 8;
-/// The client has sent again after the server's answer.
-pub(super) const CONVERSED: u8 = 16;
+/// The client has acknowledged the server: its handshake is complete, or it has sent again after an answer.
+pub(super) const PROVEN: u8 = 16;
 /// The server has sent.
 pub(super) const ANSWERED: u8 = 32;
 /// The position of the two bits that say what chose the server.
@@ -64,7 +64,7 @@ pub struct Flow {
     /// The tick of the last packet that restarted its timeout, modulo 2^32.
     pub(super) touched: u32,
     pub(super) state: TimeoutState,
-    /// [`USED`], [`ACTIVE`], [`CONVERSED`], [`ANSWERED`], [`wide`] for each side, [`picked_by`].
+    /// [`USED`], [`ACTIVE`], [`PROVEN`], [`ANSWERED`], [`wide`] for each side, [`picked_by`].
     pub(super) flags: u8,
     /// Whose timeouts apply.
     pub(super) profile: u8,
@@ -102,6 +102,12 @@ impl Flow {
     #[inline]
     pub fn is_answered(&self) -> bool {
         self.flags & ANSWERED != 0
+    }
+
+    /// Whether its client has proved that it receives what the server sends: see [`super::Table::is_proven`].
+    #[inline]
+    pub fn is_proven(&self) -> bool {
+        self.flags & PROVEN != 0
     }
 
     /// Whether the two sides are of different families.

@@ -20,6 +20,8 @@ use std::collections::{TryReserveError, VecDeque};
 const RESET: u8 = 8;
 /// The server has sent.
 const ANSWERED: u8 = 16;
+/// The client has completed the handshake, but the flow could not leave the store.
+const STALLED: u8 = 32;
 
 /// Flows that the index has room for at first.
 const FIRST_ROOM: u32 = 4096;
@@ -43,7 +45,7 @@ struct Entry {
     client: Packed,
     server: Packed,
     ends: HalfEnds,
-    /// [`USED`], [`RESET`], [`ANSWERED`], [`wide`] for each side, [`picked_by`].
+    /// [`USED`], [`RESET`], [`ANSWERED`], [`STALLED`], [`wide`] for each side, [`picked_by`].
     flags: u8,
     server_id: ServerId,
     /// The service in the low bits, and the profile.
@@ -400,6 +402,16 @@ impl HalfOpen {
         if side == Side::Server {
             entry.flags |= ANSWERED;
         }
+    }
+
+    /// Records that a flow could not leave the store although its client has completed the handshake.
+    pub(super) fn stall(&mut self, slot: u32) {
+        self.entries[slot as usize].flags |= STALLED;
+    }
+
+    /// Returns whether a flow could not leave the store and has not been reset.
+    pub(super) fn is_stalled(&self, slot: u32) -> bool {
+        self.entries[slot as usize].flags & (STALLED | RESET) == STALLED
     }
 
     /// Returns a flow's server.

@@ -2,7 +2,7 @@
 
 use super::super::settings::TimeoutState;
 use super::super::tcp::{Ends, Segment, Tracked};
-use super::entry::{ACTIVE, ANSWERED, CONVERSED, Flow};
+use super::entry::{ACTIVE, ANSWERED, Flow, PROVEN};
 use super::room::Class;
 use super::{Found, HALF_OPEN, TICK, Table};
 use crate::packet::Side;
@@ -32,7 +32,7 @@ impl Track {
         self.tracked
     }
 
-    /// Returns whether a half-open flow leaves the store for the table: its handshake is complete.
+    /// Returns whether the handshake is complete after the segment: a half-open flow leaves the store for the table.
     pub fn leaves_half_open(&self) -> bool {
         let stays = |state| matches!(state, TimeoutState::Opening | TimeoutState::Reset);
         matches!(self.tracked, Tracked::Refresh(state) if !stays(state))
@@ -58,7 +58,7 @@ impl Flow {
             TimeoutState::Established => Class::Settled,
             TimeoutState::Opening => Class::Brief,
             TimeoutState::UdpOneWay | TimeoutState::UdpTwoWay | TimeoutState::Icmp => {
-                if self.flags & CONVERSED != 0 {
+                if self.is_proven() {
                     Class::Settled
                 } else {
                     Class::Brief
@@ -154,10 +154,36 @@ impl Table {
         let index = self.add(now, &left.new, (left.created, state), hashes);
         let flow = &mut self.flows[index as usize];
         (flow.tcp, flow.packets, flow.bytes) = (track.ends, left.packets, left.bytes);
+        flow.flags |= PROVEN;
         if left.packets[1] > 0 {
             flow.flags |= ANSWERED;
         }
         index
+    }
+
+    /// Returns whether a TCP segment from the client of a flow asks for a connection other than the flow's.
+    pub fn asks_anew(&self, index: u32, segment: &Segment) -> bool {
+        self.ends(index).asks_anew(self.facts(index).state, segment)
+    }
+
+    /// Returns whether a flow's client has proved that it receives what the server sends: TCP by completing the
+    /// handshake, or for a flow that began midway by acknowledging what the server has sent; others by sending again
+    /// after an answer. Only such flows count in limits and have sticky slots, as sources may be spoofed.
+    #[inline]
+    pub fn is_proven(&self, index: u32) -> bool {
+        !Table::is_half_open(index) && self.flows[index as usize].is_proven()
+    }
+
+    /// Records that the client of a half-open flow has completed the handshake, but the flow may not leave the store.
+    pub fn stall(&mut self, index: u32) {
+        if let Some(slot) = Table::half(index) {
+            self.half_open.stall(slot);
+        }
+    }
+
+    /// Returns whether a flow is half-open although its client has completed the handshake.
+    pub fn is_stalled(&self, index: u32) -> bool {
+        Table::half(index).is_some_and(|slot| self.half_open.is_stalled(slot))
     }
 
     /// Returns whether a TCP segment sent by `sender` at `seq` can still be in flight (RFC 5927, 4.1).
@@ -198,7 +224,7 @@ impl Table {
     pub fn on_datagram(&mut self, now: Instant, found: Found, state: TimeoutState) {
         self.touch(now, found.index, state);
         let flags = self.flows[found.index as usize].flags;
-        if found.side == Side::Client && flags & (ANSWERED | CONVERSED) == ANSWERED {
+        if found.side == Side::Client && flags & (ANSWERED | PROVEN) == ANSWERED {
             self.converse(found.index);
         }
     }
@@ -206,7 +232,7 @@ impl Table {
     #[cold]
     fn converse(&mut self, index: u32) {
         let class = self.flows[index as usize].class();
-        self.flows[index as usize].flags |= CONVERSED;
+        self.flows[index as usize].flags |= PROVEN;
         self.requeue(index, class);
     }
 
@@ -219,6 +245,9 @@ impl Table {
         self.counts[state as usize] += 1;
         (flow.state, flow.touched) = (state, tick as u32);
         flow.flags |= ACTIVE;
+        if matches!(state, TimeoutState::Established | TimeoutState::Closing) {
+            flow.flags |= PROVEN;
+        }
         let due = self.due(index);
         self.wheel.unlink(&mut self.flows, index);
         self.wheel.insert(&mut self.flows, index, due);

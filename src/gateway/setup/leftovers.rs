@@ -2,19 +2,22 @@
 //!
 //! It must not know how a gateway is installed, and never touches one that is running.
 
-use super::{MAIN, PROTOCOL, SetupError, open};
+use super::{FALLBACK, MAIN, PROTOCOL, SetupError, open};
 use crate::config::{GatewaySettings, Settings};
 use crate::gateway::netlink::{Link, Netlink, Route};
+use crate::gateway::wanted;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::route::{RouteProtocol, RouteType};
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
+use std::collections::BTreeSet;
 
 /// Deletes what a killed gateway with the same device or routing table left behind; returns the number of rules and
-/// routes deleted. To be called before the device is opened.
+/// routes deleted. To be called before the device is opened. With `all` it includes the fallback routes that these
+/// settings want.
 ///
 /// Fails, without deleting anything, if that gateway is still running: its device has a carrier, or the table routes
 /// to another device.
-pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
+pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupError> {
     let gateway = &settings.gateway;
     let mut netlink = open()?;
     let device = netlink.link(&gateway.device)?;
@@ -22,15 +25,18 @@ pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
         return Err(why);
     }
     let own = device.as_ref().map_or(0, |link| link.index);
-    let mut stale = Vec::new();
+    let (mut stale, mut fallbacks, mut in_use) = (Vec::new(), Vec::new(), BTreeSet::new());
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         for table in [gateway.route_table, MAIN] {
-            let routes = netlink.routes(family, table)?.into_iter().map(|(route, _)| route);
-            for route in routes.filter(|r| r.protocol == PROTOCOL) {
-                if route.device == own {
+            for (route, kind) in netlink.routes(family, table)?.into_iter().filter(|(r, _)| r.protocol == PROTOCOL) {
+                if kind == RouteType::BlackHole {
+                    fallbacks.push(route.to);
+                } else if route.device == own {
                     stale.push(route);
                 } else if table != MAIN {
                     return Err(table_in_use(&mut netlink, route));
+                } else {
+                    in_use.insert(route.to);
                 }
             }
         }
@@ -43,11 +49,22 @@ pub fn clean_leftovers(settings: &Settings) -> Result<usize, SetupError> {
         );
     }
     let mut cleaned = 0;
+    // Those that are wanted hold until this gateway routes their addresses; those of another gateway are not ours.
+    let wanted = wanted::routed_addresses(settings);
+    for to in fallbacks.into_iter().filter(|to| (all || !wanted.contains(to)) && !in_use.contains(to)) {
+        netlink.delete_blackhole(to, FALLBACK, PROTOCOL)?;
+        cleaned += 1;
+    }
     for route in stale {
         netlink.delete_route(route)?;
         cleaned += 1;
     }
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let made = netlink.proxies(family).unwrap_or_default().into_iter().filter(|(.., by)| *by == PROTOCOL);
+        for (address, device, _) in made.filter(|(address, ..)| !in_use.iter().any(|to| to.contains(address))) {
+            netlink.delete_proxy(address, device)?;
+            cleaned += 1;
+        }
         for rule in netlink.rules(family)? {
             if is_ours(&rule, gateway) {
                 netlink.delete_rule(rule)?;

@@ -6,6 +6,7 @@
 //! | what | why |
 //! |---|---|
 //! | route of each service address to the device, table `main` | clients' packets enter the device |
+//! | blackhole route of each service address, worst metric | while there is no device, its packets do not follow the default route |
 //! | default routes to the device in a table of our own | the rules send the servers' replies there |
 //! | rule P: packets from the device skip to P+2 | packets written by the gateway never return to it |
 //! | with marks, rule P: look-ups of the way back to the sender of a marked reply skip to P+2 | reverse-path checks that know marks find the server's interface, not the device |
@@ -13,25 +14,30 @@
 //! | else, rules P+1: replies of servers are routed by that table | they enter the device, and so does much of what servers send for themselves |
 //! | and rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter |
 //! | rule P+2: no operation | the target of rule P, so that the operator's own later rules still apply |
+//! | with `announce`: proxy entries on the interfaces of connected networks | hosts there find service addresses in these networks |
 //!
 //! Everything carries the protocol number [`PROTOCOL`], by which a later start recognizes what a killed run left
 //! behind.
 
+mod announce;
 mod device;
 mod error;
 mod leftovers;
+mod part;
 mod rules;
 
 #[cfg(test)]
 mod tests;
 
+pub use announce::{MOST_ANNOUNCED, addresses, connected};
 pub use error::SetupError;
 pub(super) use leftovers::unusable;
 pub use leftovers::{clean_leftovers, count_marked};
+pub use part::{FALLBACK, Part, proxying};
 
 use super::netlink::{Netlink, Route};
 use super::{bpf::marks, wanted};
-use crate::config::Settings;
+use crate::config::{GatewaySettings, Settings};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
@@ -43,7 +49,7 @@ use std::collections::BTreeSet;
 pub const PROTOCOL: u8 = 69;
 
 /// The kernel's number of table `main`.
-const MAIN: u32 = 254;
+pub(super) const MAIN: u32 = 254;
 /// The interface by which rules select packets that the machine itself sends.
 const LOOPBACK: &str = "lo";
 
@@ -71,8 +77,11 @@ pub enum Select {
 pub struct Installed {
     /// Bound to the namespace in which it was opened, whichever thread drops it.
     netlink: Netlink,
-    device: String,
-    undo: Vec<Undo>,
+    gateway: GatewaySettings,
+    /// The index of the device.
+    index: u32,
+    /// In the order of installation.
+    parts: Vec<Part>,
     /// Those of the rules that change with the interfaces.
     errors: Vec<RuleMessage>,
     /// The rules that select replies by their addresses.
@@ -80,18 +89,10 @@ pub struct Installed {
     selects: Select,
     /// Whether packets may come without the mark that they should have.
     has_gaps: bool,
-    /// The table that the rules look up, and their priority.
-    table: u32,
-    priority: u32,
+    /// The networks routed to the device.
+    routed: BTreeSet<IpNet>,
     /// Whether any IPv4 and any IPv6 address is routed to the device.
     families: [bool; 2],
-}
-
-#[derive(Debug, PartialEq)]
-enum Undo {
-    Address(u32, IpNet),
-    Route(Route),
-    Rule(RuleMessage),
 }
 
 impl Installed {
@@ -111,30 +112,87 @@ impl Installed {
         let (v4, v6) = wanted::families(settings);
         let mut installed = Installed {
             netlink: open()?,
-            device: device.into(),
-            undo: Vec::new(),
+            gateway: GatewaySettings { device: device.into(), ..settings.gateway.clone() },
+            index: 0,
+            parts: vec![Part::Device],
             errors: Vec::new(),
             answers: Vec::new(),
             selects,
             has_gaps: false,
-            table: settings.gateway.route_table,
-            priority: settings.gateway.rule_priority + 1,
+            routed: wanted::routed_addresses(settings),
             families: [v4, v6],
         };
-        let link = installed.netlink.link(device)?;
-        let link = link.ok_or_else(|| SetupError::new(format!("there is no device {device}"), None))?;
-        device::bring_up(&mut installed.netlink, settings, device, link.index)?;
+        installed.find_device()?;
         for address in &settings.gateway.addresses {
-            installed.netlink.add_address(device, link.index, *address)?;
-            installed.undo.push(Undo::Address(link.index, *address));
+            let part = Part::Address(*address);
+            part.add(&mut installed.netlink, device, installed.index)?;
+            installed.parts.push(part);
         }
         // Replies first: no client's packet may enter before its reply can.
-        installed.return_routing(settings, link.index)?;
+        installed.return_routing(settings, installed.index)?;
         installed.follow_errors(interfaces)?;
-        for to in wanted::routed_addresses(settings) {
-            installed.route(route(to, MAIN, link.index))?;
+        for to in installed.routed.clone() {
+            // In this order: where a route is refused, another gateway has the address, and its fallback.
+            installed.route(route(to, MAIN, installed.index))?;
+            installed.fallback(to)?;
         }
+        installed.follow_announcements()?;
         Ok(installed)
+    }
+
+    /// Returns its parts, in the order of installation.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Returns the names of its parts, in the same order.
+    pub fn names(&self) -> Vec<String> {
+        self.parts.iter().map(|part| part.name(&self.gateway.device)).collect()
+    }
+
+    /// Returns the index of the device.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Returns whether the device is as it was set up.
+    pub fn is_device_set_up(&mut self) -> bool {
+        device::is_up(&mut self.netlink, &self.gateway, self.families[1], self.index).unwrap_or(false)
+    }
+
+    /// Returns whether the device exists, under any name.
+    pub fn has_device(&mut self) -> bool {
+        self.netlink.device_at(self.index).is_ok_and(|found| found.is_some())
+    }
+
+    /// Returns the number of the table that the rules look up.
+    pub fn table(&self) -> u32 {
+        self.gateway.route_table
+    }
+
+    /// Returns whether addresses are announced in connected networks.
+    pub fn announces(&self) -> bool {
+        self.gateway.announce
+    }
+
+    /// Finds the device by its name, which must be open, and sets it up.
+    pub fn find_device(&mut self) -> Result<(), SetupError> {
+        let device = &self.gateway.device;
+        let link = self.netlink.link(device)?;
+        let link = link.ok_or_else(|| SetupError::new(format!("there is no device {device}"), None))?;
+        self.index = link.index;
+        self.repair(&Part::Device).map(drop)
+    }
+
+    /// Installs a part once more; returns false for one that is already there.
+    pub fn repair(&mut self, part: &Part) -> Result<bool, SetupError> {
+        if *part == Part::Device {
+            return device::bring_up(&mut self.netlink, &self.gateway, self.families[1], self.index).map(|()| true);
+        }
+        match part.add(&mut self.netlink, &self.gateway.device, self.index) {
+            Err(e) if e.errno() == libc::EEXIST => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        }
     }
 
     /// Removes everything; what is already gone is not an error.
@@ -142,8 +200,17 @@ impl Installed {
         self.take_away()
     }
 
+    /// Adds the route that holds while there is no device. It may be there already: the gateway before this one has left
+    /// it.
+    fn fallback(&mut self, to: IpNet) -> Result<(), SetupError> {
+        let part = Part::Fallback(to);
+        self.repair(&part)?;
+        self.parts.push(part);
+        Ok(())
+    }
+
     fn return_routing(&mut self, settings: &Settings, index: u32) -> Result<(), SetupError> {
-        let (gateway, device) = (&settings.gateway, self.device.clone());
+        let (gateway, device) = (&settings.gateway, self.gateway.device.clone());
         let (v4, v6) = wanted::families(settings);
         let first = gateway.rule_priority;
         for (family, any) in [
@@ -171,11 +238,12 @@ impl Installed {
     /// Returns the rules by which replies are selected, if they come from these interfaces.
     fn wanted_rules(&self, interfaces: &Interfaces) -> Vec<RuleMessage> {
         let [v4, v6] = self.families;
+        let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 1);
         let mut wanted = Vec::new();
         if self.selects == Select::Marks {
             for family in [(v4, AddressFamily::Inet), (v6, AddressFamily::Inet6)].into_iter().filter_map(|(is, f)| is.then_some(f)) {
-                wanted.push(reverse_rule(family, marks::IN, self.priority - 1));
-                wanted.extend([marks::IN, marks::OUT].map(|mark| mark_rule(family, mark, self.table, self.priority)));
+                wanted.push(reverse_rule(family, marks::IN, priority - 1));
+                wanted.extend([marks::IN, marks::OUT].map(|mark| mark_rule(family, mark, table, priority)));
             }
             if interfaces.iter().flatten().any(|name| name == LOOPBACK) {
                 // What this machine sends itself, as a server, passes no device at which it could be marked.
@@ -208,7 +276,13 @@ impl Installed {
                 );
                 continue;
             }
-            wanted.extend(names.map(|name| error_rule(family, name, self.table, self.priority)));
+            let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 1);
+            wanted.extend(names.map(|name| error_rule(family, name, table, priority)));
+        }
+        if !self.errors.is_empty() && self.errors != wanted {
+            let all: BTreeSet<&str> = interfaces.iter().flatten().map(String::as_str).collect();
+            let all = all.into_iter().collect::<Vec<_>>().join(", ");
+            log::info!("servers are reached through other interfaces: routers' ICMP errors are taken from {all}");
         }
         wanted
     }
@@ -223,7 +297,7 @@ impl Installed {
             }
         }
         for rule in self.errors.extract_if(.., |rule| !wanted.contains(rule)).collect::<Vec<_>>() {
-            self.undo.retain(|step| !matches!(step, Undo::Rule(other) if *other == rule));
+            self.parts.retain(|part| !matches!(part, Part::Rule(other) if *other == rule));
             match self.netlink.delete_rule(rule) {
                 Err(e) if e.errno() != libc::ENOENT => return Err(e.into()),
                 _ => {}
@@ -234,7 +308,7 @@ impl Installed {
 
     fn route(&mut self, route: Route) -> Result<(), SetupError> {
         match self.netlink.add_route(route) {
-            Ok(()) => self.undo.push(Undo::Route(route)),
+            Ok(()) => self.parts.push(Part::Route(route)),
             Err(e) if e.errno() == libc::EEXIST => {
                 let table = if route.table == MAIN { String::new() } else { format!(" table {}", route.table) };
                 let fix = format!(
@@ -251,7 +325,7 @@ impl Installed {
 
     fn rule(&mut self, rule: RuleMessage) -> Result<(), SetupError> {
         match self.netlink.add_rule(rule.clone()) {
-            Ok(()) => self.undo.push(Undo::Rule(rule)),
+            Ok(()) => self.parts.push(Part::Rule(rule)),
             Err(e) if e.errno() == libc::EEXIST => {
                 let fix =
                     "an identical rule exists: choose another rule-priority in the configuration, or delete that rule";
@@ -264,12 +338,11 @@ impl Installed {
 
     fn take_away(&mut self) -> Result<(), SetupError> {
         let mut first = Ok(());
-        for step in std::mem::take(&mut self.undo).into_iter().rev() {
-            let done = match step {
-                Undo::Address(index, address) => self.netlink.delete_address(&self.device, index, address),
-                Undo::Route(route) => self.netlink.delete_route(route),
-                Undo::Rule(rule) => self.netlink.delete_rule(rule),
-            };
+        for part in std::mem::take(&mut self.parts).into_iter().rev() {
+            if self.gateway.keep_fallback && matches!(part, Part::Fallback(_)) {
+                continue;
+            }
+            let done = part.delete(&mut self.netlink, &self.gateway.device, self.index);
             match done {
                 // Removed with the device, or deleted by hand.
                 Err(e) if [libc::ESRCH, libc::ENOENT, libc::ENODEV, libc::EADDRNOTAVAIL].contains(&e.errno()) => {}

@@ -32,9 +32,9 @@ fn what_is_installed_is_removed_again() {
         let _tun = tun("eqtest0");
         let installed = Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap();
         // Per family a nop, a goto, and TCP and ICMP rules of two servers; two default routes, and two services
-        // in main.
+        // in main with their fallback routes.
         assert_eq!(rules().len(), 12, "{:?}", rules());
-        assert_eq!(left(&settings), 16);
+        assert_eq!(left(&settings), 18);
         assert!(
             rules().contains(&"priority 4243 from fd09::5/128 ipproto 6 sport 80-80 lookup 4242".into()),
             "{:?}",
@@ -65,7 +65,7 @@ fn icmp_errors_are_routed_from_the_interfaces_towards_servers_as_these_change() 
         let mut installed =
             Installed::install(&settings, "eqtest0", &names(&["eth1", "eth0"], &["eth1", "lo"])).unwrap();
         assert_eq!(by_interface(), ["iif eth0 ipproto 1", "iif eth1 ipproto 1", "iif eth1 ipproto 58"]);
-        assert_eq!(left(&settings), 19);
+        assert_eq!(left(&settings), 21);
         for (v4, v6, want) in [
             (&["eth0"][..], &["eth1"][..], &["iif eth0 ipproto 1", "iif eth1 ipproto 58"][..]),
             (&["eth0", "eth2"], &[], &["iif eth0 ipproto 1", "iif eth2 ipproto 1"]),
@@ -90,7 +90,7 @@ fn dropping_in_another_namespace_cleans_the_right_one() {
     let settings = two_families();
     let (tun, installed) =
         ns.run(|| (tun("eqtest0"), Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap())).unwrap();
-    assert_eq!(ns.run(|| left(&settings)).unwrap(), 16);
+    assert_eq!(ns.run(|| left(&settings)).unwrap(), 18);
     drop(installed);
     assert_eq!(ns.run(|| left(&settings)).unwrap(), 0);
     drop(tun);
@@ -131,11 +131,16 @@ fn what_a_killed_gateway_left_is_cleaned_and_a_new_one_starts() {
         let device = tun("eqtest0");
         std::mem::forget(Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap());
         drop(device);
-        assert_eq!(left(&settings), 12, "the routes died with the device, the rules did not");
-        assert_eq!(clean_leftovers(&settings).unwrap(), 12);
-        assert_eq!(clean_leftovers(&settings).unwrap(), 0);
+        assert_eq!(left(&settings), 14, "the routes died with the device, the rules and fallback routes did not");
+        assert_eq!(
+            clean_leftovers(&settings, false).unwrap(),
+            12,
+            "the fallback routes hold until the new gateway's routes do"
+        );
+        assert_eq!(clean_leftovers(&settings, false).unwrap(), 0);
         let _tun = tun("eqtest0");
         Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap().remove().unwrap();
+        assert_eq!(left(&settings), 0);
     })
     .unwrap();
 }
@@ -149,9 +154,34 @@ fn a_persistent_device_is_cleaned_of_routes_too() {
         persist(&device);
         std::mem::forget(Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap());
         drop(device);
-        assert_eq!(left(&settings), 16);
-        assert_eq!(clean_leftovers(&settings).unwrap(), 16);
-        assert_eq!(left(&settings), 0);
+        assert_eq!(left(&settings), 18);
+        assert_eq!(clean_leftovers(&settings, false).unwrap(), 16);
+        assert_eq!(left(&settings), 2, "the fallback routes");
+    })
+    .unwrap();
+}
+
+#[test]
+fn fallback_routes_stay_where_asked_for_and_go_when_no_service_needs_them() {
+    let Some(ns) = namespace("eq-set10") else { return };
+    ns.run(|| {
+        let mut settings = two_families();
+        settings.gateway.keep_fallback = true;
+        let _tun = tun("eqtest0");
+        Installed::install(&settings, "eqtest0", &Interfaces::default()).unwrap().remove().unwrap();
+        assert_eq!(left(&settings), 2);
+        // The next gateway has the IPv4 service only: the other fallback route is a leftover.
+        settings.services[0].listen.retain(|listen| listen.address.is_ipv4());
+        let mut netlink = open().unwrap();
+        drop(_tun);
+        assert_eq!(clean_leftovers(&settings, false).unwrap(), 1);
+        assert_eq!(netlink.taken("192.0.2.10".parse().unwrap()).unwrap(), None);
+        let kinds = |routes: Vec<(Route, _)>| {
+            routes.into_iter().map(|(r, kind)| (r.to.to_string(), r.metric, kind)).collect::<Vec<_>>()
+        };
+        let left = kinds(netlink.routes(AddressFamily::Inet, MAIN).unwrap());
+        assert_eq!(left, [("192.0.2.10/32".into(), u32::MAX, netlink_packet_route::route::RouteType::BlackHole)]);
+        assert_eq!(clean_leftovers(&settings, true).unwrap(), 1);
     })
     .unwrap();
 }
@@ -172,17 +202,17 @@ fn a_living_gateway_is_never_cleaned() {
         let installed = Installed::install(&first, "eqtest0", &Interfaces::default()).unwrap();
         let mut second = two_families();
         // The same device and table.
-        let e = clean_leftovers(&second).unwrap_err().to_string();
+        let e = clean_leftovers(&second, false).unwrap_err().to_string();
         assert!(e.contains("a process has the gateway's device eqtest0 open"), "{e}");
         // The same table.
         second.gateway.device = "eqtest1".into();
-        let e = clean_leftovers(&second).unwrap_err().to_string();
+        let e = clean_leftovers(&second, false).unwrap_err().to_string();
         assert!(e.contains("routing table 4242 already belongs to another gateway, with device eqtest0"), "{e}");
         // Neither.
         second.gateway.route_table = 4300;
         second.gateway.rule_priority = 4300;
-        assert_eq!(clean_leftovers(&second).unwrap(), 0);
-        assert_eq!(left(&first), 16);
+        assert_eq!(clean_leftovers(&second, false).unwrap(), 0);
+        assert_eq!(left(&first), 18);
         installed.remove().unwrap();
     })
     .unwrap();

@@ -1,5 +1,6 @@
 //! The gateways that are compared: Equipoise, the kernel's own NAT, and the least TUN NAT.
 
+use super::established::without_bpf;
 use super::ledger::conntrack;
 use super::{DNS, FILL, Lab, PARROT, SERVER, SERVICE, WEB, Workers, least, nft};
 use crate::world::{Running, eventually, run};
@@ -12,16 +13,19 @@ use std::process::{Command, Output, Stdio};
 pub enum Kind {
     Nftables,
     Equipoise,
+    /// Equipoise without the right to load BPF programs, so with one queue.
+    OneQueue,
     Least,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Nftables, Kind::Equipoise, Kind::Least];
+    pub const ALL: [Kind; 4] = [Kind::Nftables, Kind::Equipoise, Kind::OneQueue, Kind::Least];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::Nftables => "nftables",
             Kind::Equipoise => "Equipoise",
+            Kind::OneQueue => "one queue",
             Kind::Least => "least NAT",
         }
     }
@@ -41,7 +45,8 @@ pub fn start(lab: &Lab, kind: Kind, flows: u64) -> Gateway<'_> {
     let (mut running, mut least) = (None, None);
     match kind {
         Kind::Nftables => nft(&lab.gateway, lab.dir.path(), &ruleset()),
-        Kind::Equipoise => running = Some(start_equipoise(lab, &configuration(lab, flows))),
+        Kind::Equipoise => running = Some(start_equipoise(lab, &configuration(lab, flows), &[])),
+        Kind::OneQueue => running = Some(start_equipoise(lab, &configuration(lab, flows), &without_bpf())),
         Kind::Least => least = Some(least::start(lab)),
     }
     Gateway { lab, kind, running, _least: least }
@@ -90,11 +95,13 @@ fn configuration(lab: &Lab, flows: u64) -> String {
     text
 }
 
-fn start_equipoise(lab: &Lab, configuration: &str) -> Running {
+/// Starts it through another program, if any is given.
+fn start_equipoise(lab: &Lab, configuration: &str, wrap: &[String]) -> Running {
     let [file, log] = ["equipoise.toml", "stderr"].map(|name| lab.dir.path().join(name));
     std::fs::write(&file, configuration).unwrap();
-    let mut command = lab.gateway.command(env!("CARGO_BIN_EXE_equipoise"));
-    command.arg("run").arg("--config").arg(file).env_remove("RUST_LOG");
+    let words = [wrap, &[env!("CARGO_BIN_EXE_equipoise").to_owned()]].concat();
+    let mut command = lab.gateway.command(&words[0]);
+    command.args(&words[1..]).arg("run").arg("--config").arg(file).env_remove("RUST_LOG");
     let mut running = Running::start(command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()));
     eventually("the gateway's control socket", || {
         if let Some(status) = running.ended() {
@@ -123,7 +130,9 @@ impl Gateway<'_> {
     pub fn table(&self) -> Option<(u64, u64)> {
         match self.kind {
             Kind::Nftables => Some((conntrack(&self.lab.gateway, "count"), conntrack(&self.lab.gateway, "max"))),
-            Kind::Equipoise => self.totals().map(|totals| (totals.engine.flows, totals.engine.max_flows)),
+            Kind::Equipoise | Kind::OneQueue => {
+                self.totals().map(|totals| (totals.engine.flows, totals.engine.max_flows))
+            }
             Kind::Least => None,
         }
     }

@@ -12,6 +12,7 @@
 
 pub mod cable;
 pub mod clients;
+pub mod established;
 pub mod gateways;
 pub mod least;
 pub mod ledger;

@@ -232,18 +232,30 @@ impl Lab {
         let to = SocketAddr::new(SERVICE[0].parse().unwrap(), WEB[0]);
         let mut workers = Workers::new();
         workers.start("lab-flood", move |stop| {
-            let (mut random, mut pace) = (Random(seed), Pace::new(per_second));
-            while !stop.load(Ordering::Relaxed) {
-                if pace.due() {
-                    let [draw, numbers] = [random.next(), random.next()];
-                    // 20.0.0.0 to 83.255.255.255: unicast, and no network of the lab.
-                    let address = Ipv4Addr::from((20 << 24) + (draw as u32 & 0x3fff_ffff));
-                    let from = SocketAddr::new(address.into(), (draw >> 32) as u16 | 1024);
-                    send(&outside, &counts, &tcp(from, to, SYN, numbers as u32, 0));
+            syns(&outside, to, per_second, seed, stop, |packet| {
+                if let Some(seen) = see(packet) {
+                    counts.client_sent.count(Who::Stranger, &seen);
                 }
-            }
+            });
         });
         workers
+    }
+}
+
+/// Sends SYNs from random sources at a rate until it is to stop; `sent` gets each that the device took.
+pub fn syns(outside: &Tun, to: SocketAddr, per_second: u32, seed: u64, stop: &AtomicBool, mut sent: impl FnMut(&[u8])) {
+    let (mut random, mut pace) = (Random(seed), Pace::new(per_second));
+    while !stop.load(Ordering::Relaxed) {
+        if pace.due() {
+            let [draw, numbers] = [random.next(), random.next()];
+            // 20.0.0.0 to 83.255.255.255: unicast, and no network of the lab.
+            let address = Ipv4Addr::from((20 << 24) + (draw as u32 & 0x3fff_ffff));
+            let from = SocketAddr::new(address.into(), (draw >> 32) as u16 | 1024);
+            let packet = tcp(from, to, SYN, numbers as u32, 0);
+            if write(outside, &packet) {
+                sent(&packet);
+            }
+        }
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! It changes nothing, and applies to the network namespace of the calling thread.
 
+mod firewall;
+mod surroundings;
+
 use super::bpf::BpfError;
 use super::netlink::Netlink;
 use super::{setup, sysctl, wanted};
@@ -38,6 +41,19 @@ impl fmt::Display for Problem {
 
 /// Returns every problem that would keep a gateway with these settings from working.
 pub fn check(settings: &Settings) -> Vec<Problem> {
+    check_system(settings, false)
+}
+
+/// The same, and what keeps packets from passing through a gateway that runs, whose own device is no problem.
+pub fn check_live(settings: &Settings) -> Vec<Problem> {
+    let is_running = std::os::unix::net::UnixStream::connect(&settings.gateway.control_socket).is_ok();
+    let mut problems = check_system(settings, is_running);
+    problems.extend(doubts(settings));
+    problems.extend(firewalls(settings));
+    problems
+}
+
+fn check_system(settings: &Settings, is_running: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(tun_device());
     problems.extend(forwarding(settings));
@@ -45,7 +61,9 @@ pub fn check(settings: &Settings) -> Vec<Problem> {
     match Netlink::open() {
         Ok(mut netlink) => {
             problems.extend(capability(&mut netlink));
-            problems.extend(device(settings, &mut netlink));
+            if !is_running {
+                problems.extend(device(settings, &mut netlink));
+            }
             problems.extend(local_addresses(settings, &mut netlink));
         }
         Err(e) => problems.push(Problem::new(
@@ -122,11 +140,25 @@ fn forwarding(settings: &Settings) -> Vec<Problem> {
     problems
 }
 
-/// Returns what does not keep a gateway from working but may surprise; to be logged as a warning.
-///
+/// Returns what a gateway can start with but keeps packets from passing, or slows them; to be logged as warnings, since
+/// it may be set right while the gateway runs. Firewalls have a function of their own.
+pub fn doubts(settings: &Settings) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = strict_check(settings).into_iter().collect();
+    if let Ok(mut netlink) = Netlink::open() {
+        problems.extend(surroundings::check(settings, &mut netlink));
+    }
+    problems
+}
+
+/// Returns which firewalls drop what the gateway forwards. It runs programs that list their rules, which takes a
+/// moment.
+pub fn firewalls(settings: &Settings) -> Vec<Problem> {
+    firewall::check(&settings.gateway.device, wanted::families(settings))
+}
+
 /// On Linux 6.18, translated TCP over IPv4 passed even the strict check, while packets that the gateway forwards
 /// unchanged were dropped if the check was strict on the gateway's device too.
-pub fn doubts(settings: &Settings) -> Option<Problem> {
+fn strict_check(settings: &Settings) -> Option<Problem> {
     const STRICT: &str = "net/ipv4/conf/all/rp_filter";
     let (v4, _) = wanted::families(settings);
     let strict = v4 && sysctl::get(STRICT).is_ok_and(|value| value == "1");
@@ -159,6 +191,21 @@ pub fn without_marks(error: &BpfError) -> Problem {
              ICMP enters the device: behind a masquerading gateway the servers' own queries and pings find no answer"
         ),
         error.fix(),
+    )
+}
+
+/// Returns what a gateway does without because its device exists with a single queue, or the kernel cannot steer; to be
+/// logged as a warning.
+pub fn without_queues(device: &str) -> Problem {
+    Problem::new(
+        format!(
+            "device {device} cannot be opened with several queues, so it has one: a flood also takes packets of established \
+             connections and answers to probes"
+        ),
+        format!(
+            "delete the persistent device, which then is made anew at each start: ip link delete {device} (or make it with: \
+             ip tuntap add {device} mode tun multi_queue); without such a device, the kernel is older than Linux 4.16"
+        ),
     )
 }
 
@@ -261,115 +308,4 @@ fn device_name(netlink: &mut Netlink, index: u32) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{namespace, tun, two_families};
-    use super::*;
-    use crate::balance::{Listen, Protocol};
-
-    fn whats(settings: &Settings) -> String {
-        check(settings).into_iter().map(|p| format!("{p}\n")).collect()
-    }
-
-    #[test]
-    fn all_problems_are_reported_at_once_with_their_commands() {
-        let Some(ns) = namespace("eq-pre1") else { return };
-        ns.address("lo", "192.0.2.10/32".parse().unwrap()).unwrap();
-        let mut settings = two_families();
-        settings.gateway.route_table = 254;
-        let text = ns.run(|| whats(&settings)).unwrap();
-        for want in [
-            "sysctl -w net.ipv4.ip_forward=1",
-            "sysctl -w net.ipv6.conf.all.forwarding=1",
-            "ip address del 192.0.2.10 dev lo",
-            "route-table 254",
-        ] {
-            assert!(text.contains(&want.replace(" del ", " delete ")), "{want} in:\n{text}");
-        }
-        assert_eq!(text.matches("to fix it").count(), 4, "{text}");
-    }
-
-    #[test]
-    fn each_problem_goes_away_by_its_own_command() {
-        let Some(ns) = namespace("eq-pre2") else { return };
-        ns.forward().unwrap();
-        let settings = two_families();
-        assert_eq!(ns.run(|| whats(&settings)).unwrap(), "");
-    }
-
-    #[test]
-    fn a_strict_reverse_path_check_on_every_device_is_only_a_warning() {
-        let Some(ns) = namespace("eq-pre6") else { return };
-        ns.forward().unwrap();
-        let settings = two_families();
-        for (value, doubted) in [("0", false), ("1", true), ("2", false)] {
-            ns.sysctl("net/ipv4/conf/all/rp_filter", value).unwrap();
-            assert_eq!(ns.run(|| doubts(&settings)).unwrap().is_some(), doubted, "{value}");
-            assert_eq!(ns.run(|| whats(&settings)).unwrap(), "", "{value}");
-        }
-    }
-
-    #[test]
-    fn kernel_addresses_of_any_kind_are_refused_as_service_addresses() {
-        let Some(ns) = namespace("eq-pre3") else { return };
-        ns.forward().unwrap();
-        ns.address("lo", "192.0.2.1/24".parse().unwrap()).unwrap();
-        let cases = [
-            ("127.0.0.1", "local address of the kernel"),
-            ("192.0.2.1", "assigned"),
-            ("192.0.2.255", "broadcast"),
-            ("::1", "local address of the kernel"),
-        ];
-        for (address, want) in cases {
-            let mut settings = two_families();
-            settings.services[0].listen[0] = Listen::one(address.parse().unwrap(), Protocol::Tcp, 80, 80);
-            let text = ns.run(|| whats(&settings)).unwrap();
-            assert!(text.contains(address) && text.contains(want), "{address}: {text}");
-        }
-    }
-
-    #[test]
-    fn a_service_on_every_address_is_refused_and_one_on_a_network_is_not() {
-        let Some(ns) = namespace("eq-pre7") else { return };
-        ns.forward().unwrap();
-        ns.address("lo", "203.0.113.1/32".parse().unwrap()).unwrap();
-        for (address, prefix, refused) in [("0.0.0.0", 0, true), ("::", 0, true), ("203.0.113.0", 24, false)] {
-            let mut settings = two_families();
-            let listen = &mut settings.services[0].listen[0];
-            (listen.address, listen.prefix) = (address.parse().unwrap(), prefix);
-            let text = ns.run(|| whats(&settings)).unwrap();
-            assert_eq!(text.contains("listens on every address"), refused, "{address}: {text}");
-            assert_eq!(text.matches("to fix it").count(), usize::from(refused), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_device_of_another_kind_or_in_use_is_refused() {
-        let Some(ns) = namespace("eq-pre4") else { return };
-        ns.forward().unwrap();
-        let mut settings = two_families();
-        let text = ns
-            .run(|| {
-                let _open = tun("eqtest0");
-                whats(&settings)
-            })
-            .unwrap();
-        assert!(text.contains("a process has the gateway's device eqtest0 open"), "{text}");
-        settings.gateway.device = "lo".into();
-        let text = ns.run(|| whats(&settings)).unwrap();
-        assert!(text.contains("is not a TUN device"), "{text}");
-    }
-
-    #[test]
-    fn a_missing_capability_is_reported() {
-        let Some(ns) = namespace("eq-pre5") else { return };
-        ns.forward().unwrap();
-        let text = ns.run(|| {
-            let mut sets = rustix::thread::capabilities(None).unwrap();
-            sets.effective.remove(rustix::thread::CapabilitySet::NET_ADMIN);
-            rustix::thread::set_capabilities(None, sets).unwrap();
-            whats(&two_families())
-        });
-        let text = text.unwrap();
-        assert!(text.contains("CAP_NET_ADMIN") && text.matches("to fix it").count() == 1, "{text}");
-    }
-}
+mod tests;

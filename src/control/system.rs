@@ -1,0 +1,50 @@
+//! The state of what the gateway installed in the system, as whoever watches it tells the sessions.
+
+use super::protocol::{RepairRow, TroubleRow};
+use crate::time::{Duration, Instant};
+
+/// What is missing of what the gateway installed, and what was restored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SystemState {
+    /// Parts restored since the start.
+    pub repairs: u64,
+    /// When the last repair was, and what the log says about it.
+    pub last: Option<(Instant, String)>,
+    /// What does not work at the moment.
+    pub troubles: Vec<Trouble>,
+}
+
+/// A part that does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Its name.
+    pub part: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// Since when.
+    pub since: Instant,
+    /// When it will be repaired; `None` if it cannot be.
+    pub next: Option<Instant>,
+    /// How often it has gone missing, without a quiet minute between.
+    pub times: u64,
+}
+
+impl SystemState {
+    /// Returns the rows of `eqctl status`.
+    pub(super) fn rows(&self, now: Instant) -> (Option<RepairRow>, Vec<TroubleRow>) {
+        let last =
+            self.last.as_ref().map(|(at, what)| RepairRow { what: what.clone(), ago_ms: millis(now.since(*at)) });
+        let row = |trouble: &Trouble| TroubleRow {
+            part: trouble.part.clone(),
+            what: trouble.what.clone(),
+            for_ms: millis(now.since(trouble.since)),
+            next_ms: trouble.next.map(|next| millis(next.since(now))),
+            times: trouble.times,
+        };
+        (last, self.troubles.iter().map(row).collect())
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,158 @@
+//! Looking: whether each part is in the system as it was installed, and if a route has no effect, what takes its packets.
+//!
+//! It must not know when, and repairs only what shows its absence by being added.
+
+use super::{FAMILIES, Keeper, Look, matching};
+use crate::gateway::netlink::{NetlinkError, Taken};
+use crate::gateway::setup::{Installed, Part};
+use crate::time::Instant;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::RouteType;
+
+impl Keeper {
+    pub(super) fn look(&mut self, installed: &mut Installed, look: Look, now: Instant) -> Result<(), NetlinkError> {
+        match look {
+            Look::Device => {
+                let is_set_up = !self.is_closed && installed.is_device_set_up();
+                self.note(installed, now, |part| *part == Part::Device, |_| is_set_up);
+            }
+            Look::Addresses => {
+                let index = installed.index();
+                if installed.parts().iter().any(|part| matches!(part, Part::Address(_))) {
+                    let found = self.netlink.addresses()?;
+                    let has = |net| found.iter().any(|is| is.device == index && is.address == net);
+                    self.note(
+                        installed,
+                        now,
+                        |part| matches!(part, Part::Address(_)),
+                        |part| match part {
+                            Part::Address(net) => has(*net),
+                            _ => true,
+                        },
+                    );
+                }
+            }
+            Look::Rules(family) => {
+                let family = FAMILIES[family];
+                let found = matching::ours(self.netlink.rules(family)?);
+                let is_here = |part: &Part| matches!(part, Part::Rule(rule) if rule.header.family == family);
+                let has =
+                    |part: &Part| matches!(part, Part::Rule(rule) if found.iter().any(|f| matching::same(rule, f)));
+                self.note(installed, now, is_here, has);
+            }
+            Look::Table(family) => {
+                let (family, table, index) = (FAMILIES[family], installed.table(), installed.index());
+                let found = self.netlink.routes(family, table)?;
+                let is_v4 = family == AddressFamily::Inet;
+                let is_here =
+                    |part: &Part| matches!(part, Part::Route(r) if r.table == table && r.to.addr().is_ipv4() == is_v4);
+                let has = |part: &Part| matches!(part, Part::Route(r) if found.iter().any(|(f, _)| f.to == r.to && f.device == index));
+                self.note(installed, now, is_here, has);
+            }
+            Look::Route(place) => {
+                let Some(Part::Route(route)) = installed.parts().get(place) else { return Ok(()) };
+                match self.netlink.taken(route.to.addr())? {
+                    Some(taken) if is_as_wanted(&taken, route.to, installed.index()) => {
+                        self.repairs.present(place, now)
+                    }
+                    // Whether it is gone, or another one is taken, shows when it is added again.
+                    _ => self.repairs.gone(place, now),
+                }
+            }
+            Look::Fallback(place) => self.look_at_fallback(installed, place, now)?,
+            Look::Announcements => self.look_at_announcements(installed, now)?,
+        }
+        Ok(())
+    }
+
+    /// Notes for each part that is `looked_at` whether it is there.
+    fn note(
+        &mut self,
+        installed: &Installed,
+        now: Instant,
+        looked_at: impl Fn(&Part) -> bool,
+        is_there: impl Fn(&Part) -> bool,
+    ) {
+        for (place, part) in installed.parts().iter().enumerate().filter(|(_, part)| looked_at(part)) {
+            if is_there(part) { self.repairs.present(place, now) } else { self.repairs.gone(place, now) }
+        }
+    }
+
+    /// A fallback route is never taken while the gateway works, so its absence shows only when it can be added.
+    fn look_at_fallback(&mut self, installed: &mut Installed, place: usize, now: Instant) -> Result<(), NetlinkError> {
+        let Some(part @ Part::Fallback(_)) = installed.parts().get(place).cloned() else { return Ok(()) };
+        if !self.repairs.is_calm(place, now) {
+            return Ok(());
+        }
+        match installed.repair(&part) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.repairs.gone(place, now);
+                self.repairs.restored(place, now);
+            }
+            Err(e) => {
+                self.repairs.gone(place, now);
+                self.repairs.failed(place, now, &e.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_announcements(&mut self, installed: &mut Installed, now: Instant) -> Result<(), NetlinkError> {
+        if !installed.announces() {
+            return Ok(());
+        }
+        let before = installed.names();
+        if let Err(e) = installed.follow_announcements() {
+            log::warn!("cannot announce all addresses: {e}");
+        }
+        if installed.names() != before {
+            self.follow(installed);
+            self.looks.remove(&Look::Announcements);
+        }
+        let found = [self.netlink.proxies(FAMILIES[0])?, self.netlink.proxies(FAMILIES[1])?].concat();
+        let is_one = |part: &Part| matches!(part, Part::Announced(..) | Part::Proxying(..));
+        self.note(installed, now, is_one, |part| match part {
+            Part::Announced(address, _, index) => found.iter().any(|(a, i, _)| a == address && i == index),
+            _ => part.is_proxying(),
+        });
+        Ok(())
+    }
+
+    /// Finds out what takes the packets of a route that is there.
+    pub(super) fn hidden(&mut self, place: usize, part: &Part, now: Instant) {
+        let Part::Route(route) = part else { return };
+        let by = match self.netlink.taken(route.to.addr()) {
+            Ok(Some(Taken { to, table, device, kind })) => {
+                let name =
+                    self.netlink.device_at(device).ok().flatten().map_or("another device".into(), |(name, _)| name);
+                match kind {
+                    RouteType::Local => format!(
+                        "{} is an address of interface {name}, so its packets end in the kernel; to fix it: ip address delete \
+                         {to} dev {name}",
+                        to.addr()
+                    ),
+                    _ => format!(
+                        "another route or rule takes its packets: the route {to} to {name} in table {table}; to fix it, find it \
+                         with: ip rule; ip route show table {table} {to}"
+                    ),
+                }
+            }
+            _ => {
+                let ip = if route.to.addr().is_ipv4() { "ip" } else { "ip -6" };
+                format!(
+                    "the kernel does not take it: is there a policy rule for table main, and none before it that rejects? To fix \
+                     it: {ip} rule add priority 32766 lookup main"
+                )
+            }
+        };
+        self.repairs.hidden(place, now, &by);
+    }
+}
+
+/// Returns whether the route that the kernel takes to the first address of a network is the one to the device, or leaves
+/// that open because it is for a part of the network only.
+fn is_as_wanted(taken: &Taken, to: IpNet, device: u32) -> bool {
+    taken.device == device || taken.to.prefix_len() > to.prefix_len()
+}
