@@ -35,8 +35,16 @@ impl Model {
         if own {
             return self.nobody_listens(arrival);
         }
-        match arrival.segment().filter(|segment| !segment.has(SYN) && !segment.has(RST)) {
-            Some(segment) if services::is_servers(&self.settings, protocol, src) => self.servers_stray(arrival, &segment),
+        match arrival.segment().filter(|segment| !segment.has(RST)) {
+            Some(segment) if services::is_servers(&self.settings, protocol, src) => {
+                if segment.has(SYN) {
+                    self.flows.direct.insert((src, dst));
+                }
+                if self.flows.direct.contains(&(src, dst)) {
+                    return foreign(arrival);
+                }
+                self.servers_stray(arrival, &segment)
+            }
             _ => foreign(arrival),
         }
     }

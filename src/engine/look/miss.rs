@@ -80,10 +80,11 @@ impl Look<'_> {
         }
         let from_server = || self.plan.directory().is_server(key.addresses.src(), key.protocol, key.src_port);
         // From a server's service port, too: it talks for itself, or to somebody who did not come by the service address.
+        // Of connections that the gateway has not seen begin, those of services that it has forgotten cannot be told apart.
         match transport {
-            Transport::Tcp { flags, .. } if !flags.syn() && !flags.rst() && from_server() => {
-                self.unknown_to_us(arrival, key, scratch)
-            }
+            Transport::Tcp { flags, .. } if flags.rst() || !from_server() => Settled::FOREIGN,
+            Transport::Tcp { flags, .. } if flags.syn() => Settled::DIRECT,
+            Transport::Tcp { .. } if !self.table().is_direct(key) => self.unknown_to_us(arrival, key, scratch),
             _ => Settled::FOREIGN,
         }
     }
