@@ -133,9 +133,7 @@ impl Marking {
             let attached = match (*name == self.device, self.attached.len() < MOST_DEVICES) {
                 (true, _) => self.marks.attach_to_own(name, *index),
                 (false, true) => self.marks.attach_to_other(name),
-                (false, false) => {
-                    Err(BpfError::of(format!("there are more than {MOST_DEVICES} devices")))
-                }
+                (false, false) => Err(BpfError::of(format!("there are more than {MOST_DEVICES} devices"))),
             };
             match attached {
                 Ok(attached) => drop(self.attached.insert(*index, Some(attached))),
@@ -181,7 +179,13 @@ impl Marking {
         At::Keys(last)
     }
 
-    fn compare_flows(&mut self, engine: &Engine, now: Instant, next: Cursor, (missed, mut has_room): (u32, bool)) -> At {
+    fn compare_flows(
+        &mut self,
+        engine: &Engine,
+        now: Instant,
+        next: Cursor,
+        (missed, mut has_room): (u32, bool),
+    ) -> At {
         let marks = &mut self.marks;
         let next = engine.reply_keys(next, PORTION, |key| {
             if marks.is_own(&key) || marks.has(&key) {

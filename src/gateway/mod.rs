@@ -88,9 +88,8 @@ impl Gateway {
         huge_pages::advise(engine.memory());
         let about = About { queues: queues.len(), ..About::new(settings, Instant::ZERO, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
-        let marking = Marking::open(settings, name)
-            .inspect_err(|error| log::warn!("{}", preflight::without_marks(error)))
-            .ok();
+        let marking =
+            Marking::open(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
         let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);

@@ -361,9 +361,8 @@ mod tests {
             [&[flags, gso][..], &hdr_len, &size, &start, &offset].concat()
         };
         let said = |partial_checksum, gso_size| Some(Meta { partial_checksum, gso_size, ..Meta::default() });
-        let inner = |start, field| {
-            Some(Meta { inner_checksum: Some(InnerChecksum { start, field }), ..Meta::default() })
-        };
+        let inner =
+            |start, field| Some(Meta { inner_checksum: Some(InnerChecksum { start, field }), ..Meta::default() });
         let (mut v4, mut v6, mut tunnel) = (vec![0; 100], vec![0; 100], vec![0; 100]);
         (v4[0], v4[3], v4[9]) = (0x45, 100, 6);
         (v6[0], v6[5], v6[6]) = (0x60, 60, 6);

@@ -96,7 +96,10 @@ fn situations(world: &World) -> Vec<(String, Result<(), String>)> {
         note("a query from its service port", exchange(&echo, (client, 53).into(), &answers));
         let ping = run(server.command("ping").args(["-n", "-c", "1", "-W", "3", CLIENT[family]]));
         note("a ping of the server", ping.status.success().then_some(()).ok_or("no answer".into()));
-        note("a connection of the server", connect(server, (client, 7100).into(), &world.client, (client, 7100).into()));
+        note(
+            "a connection of the server",
+            connect(server, (client, 7100).into(), &world.client, (client, 7100).into()),
+        );
         // Clients that do not come by the service address.
         let direct = udp(&world.client, (client, 0).into());
         note("a datagram past the service", exchange(&direct, (own, 7).into(), &echo));

@@ -11,9 +11,8 @@ const BYTES: usize = 300_000;
 
 /// A VXLAN device towards one remote end, with the same port at both ends, as a translator of ports needs it.
 fn vxlan(namespace: &Namespace, (local, remote): (IpAddr, IpAddr), sum: &str, inner: &str) {
-    let words = format!(
-        "link add vx type vxlan id 5 local {local} remote {remote} dstport 4789 srcport 4789 4790 {sum}"
-    );
+    let words =
+        format!("link add vx type vxlan id 5 local {local} remote {remote} dstport 4789 srcport 4789 4790 {sum}");
     for words in [&words, "link set vx mtu 1300 up", &format!("address add {inner} dev vx")] {
         let output = namespace.command("ip").args(words.split_whitespace()).output().unwrap();
         assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));

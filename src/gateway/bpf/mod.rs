@@ -46,9 +46,8 @@ fn next_key(map: BorrowedFd<'_>, after: Option<&[u8]>, next: &mut [u8]) -> bool 
     };
     // SAFETY: the kernel reads the attributes and one key, and writes one key; all of them live through the call, and both
     // keys have the map's size.
-    let done = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_GET_NEXT_KEY, &raw const attributes, size_of::<Attributes>())
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_GET_NEXT_KEY, &raw const attributes, size_of::<Attributes>()) };
     done == 0
 }
 

@@ -241,7 +241,10 @@ impl Installed {
         let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 1);
         let mut wanted = Vec::new();
         if self.selects == Select::Marks {
-            for family in [(v4, AddressFamily::Inet), (v6, AddressFamily::Inet6)].into_iter().filter_map(|(is, f)| is.then_some(f)) {
+            for family in [(v4, AddressFamily::Inet), (v6, AddressFamily::Inet6)]
+                .into_iter()
+                .filter_map(|(is, f)| is.then_some(f))
+            {
                 wanted.push(reverse_rule(family, marks::IN, priority - 1));
                 wanted.extend([marks::IN, marks::OUT].map(|mark| mark_rule(family, mark, table, priority)));
             }

@@ -50,7 +50,8 @@ impl Reply {
     pub fn key(&self) -> Key {
         let bytes = &self.0;
         let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-        let at = |at: usize| Address::try_from(&bytes[at..at + 16]).map(Ipv6Addr::from).unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let at =
+            |at: usize| Address::try_from(&bytes[at..at + 16]).map(Ipv6Addr::from).unwrap_or(Ipv6Addr::UNSPECIFIED);
         let (src, dst) = (at(0), at(16));
         let addresses = match (src.to_ipv4_mapped(), dst.to_ipv4_mapped()) {
             (Some(src), Some(dst)) => Addresses::V4 { src: src.into(), dst: dst.into() },
@@ -103,7 +104,8 @@ impl Marks {
         let entries = [("servers", most(&servers)), ("own", most(&own)), ("replies", keys.max(1))];
         let mut ebpf = open(include_bytes_aligned!("../marks.bpf.o"), &entries)?;
         for (name, set) in [("servers", &servers), ("own", &own)] {
-            let mut map: HashMap<_, Address, u8> = HashMap::try_from(ebpf.map_mut(name).expect("a map of the program"))?;
+            let mut map: HashMap<_, Address, u8> =
+                HashMap::try_from(ebpf.map_mut(name).expect("a map of the program"))?;
             for entry in set {
                 map.insert(entry, 1, 0)?;
             }

@@ -109,7 +109,8 @@ fn reference(packet: &[u8], parsed: &Parsed) -> Is {
 
 /// All packets of a golden case that the engine's parser accepts.
 fn packets(case: &Path) -> Vec<Vec<u8>> {
-    let input = ["in.pcapng", "in.pcap", "in.pcap.gz"].map(|name| case.join(name)).into_iter().find(|path| path.exists());
+    let input =
+        ["in.pcapng", "in.pcap", "in.pcap.gz"].map(|name| case.join(name)).into_iter().find(|path| path.exists());
     let file = std::fs::File::open(input.expect("a capture")).unwrap();
     let mut reader = Reader::new(file).unwrap();
     let mut packets = Vec::new();
