@@ -13,6 +13,7 @@ mod world;
 use network::{Network, ready};
 use situations::Situation;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// As in the device tests.
 type Service = (&'static str, &'static str, usize, u16);
@@ -86,6 +87,10 @@ fn run(name: &str, situation: &Situation, kind: Kind) -> Vec<String> {
         }
         Kind::Equipoise => Some(network.equipoise("")),
     };
+    if let Some(event) = situation.event {
+        event(&network, kind);
+        std::thread::sleep(Duration::from_secs(1));
+    }
     questions::ask(&network, situation.questions)
 }
 

@@ -1,19 +1,22 @@
-//! The situations: what administrators do to a gateway, before the balancer starts.
+//! The situations: what administrators do to a gateway, before the balancer starts and while it runs.
 
+use crate::Kind;
 use crate::network::Network;
 use crate::questions::{self, Question};
 
 /// A kind of gateway.
 pub struct Situation {
     pub name: &'static str,
-    /// Makes it so.
+    /// Makes it so, before the balancer starts.
     pub make: fn(&Network),
+    /// What happens a second before the questions are asked.
+    pub event: Option<fn(&Network, Kind)>,
     /// What it is asked.
     pub questions: &'static [Question],
 }
 
 /// All of them.
-pub const ALL: [Situation; 11] = [
+pub const ALL: [Situation; 15] = [
     usual("plain", |_| {}),
     usual("masquerade towards clients", |net| masquerade(net, "oifname \"client\" masquerade")),
     usual("masquerade of the servers' addresses", |net| {
@@ -30,6 +33,7 @@ pub const ALL: [Situation; 11] = [
                 net.world.gateway.sysctl(&format!("net/netfilter/{name}"), "1").unwrap();
             }
         },
+        event: None,
         questions: &[questions::SLOW],
     },
     usual("firewall: ct state, FORWARD drop", firewall),
@@ -48,10 +52,39 @@ pub const ALL: [Situation; 11] = [
         firewall(net);
         reverse_path(net, &["all", "default"], "2");
     }),
+    eventful("all policy rules are flushed", |net, _| {
+        for family in ["-4", "-6"] {
+            net.ip(&format!("{family} rule flush"));
+            // The system's own, which everything needs.
+            net.ip(&format!("{family} rule add priority 32766 lookup main"));
+        }
+        net.ip("-4 rule add priority 32767 lookup default");
+    }),
+    eventful("the routes to services are deleted", |net, kind| {
+        if kind == Kind::Equipoise {
+            net.ip("-4 route delete 192.0.2.80 dev equipoise0");
+            net.ip("-6 route delete 2001:db8:80::80 dev equipoise0");
+        }
+    }),
+    eventful("the device goes down and up", |net, kind| {
+        if kind == Kind::Equipoise {
+            net.ip("link set equipoise0 down");
+            net.ip("link set equipoise0 up");
+        }
+    }),
+    eventful("the device is deleted", |net, kind| {
+        if kind == Kind::Equipoise {
+            net.ip("link delete equipoise0");
+        }
+    }),
 ];
 
 const fn usual(name: &'static str, make: fn(&Network)) -> Situation {
-    Situation { name, make, questions: &questions::ALL }
+    Situation { name, make, event: None, questions: &questions::ALL }
+}
+
+const fn eventful(name: &'static str, event: fn(&Network, Kind)) -> Situation {
+    Situation { name, make: |_| {}, event: Some(event), questions: &questions::ALL }
 }
 
 fn nat(rule: &str, family: &str) -> String {
