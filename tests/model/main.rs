@@ -45,7 +45,7 @@ use history::History;
 use std::collections::BTreeMap;
 
 /// Number of histories, each with its own random settings, and number of steps in each.
-const HISTORIES: u64 = 260;
+const HISTORIES: u64 = 400;
 const STEPS: u64 = 640;
 /// Minimum number of packets whose verdict was foreseen and explained correctly, each in a random state.
 const FORESEEN: u64 = 100_000;
