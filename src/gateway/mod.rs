@@ -15,6 +15,7 @@ mod follower;
 pub mod huge_pages;
 mod lapses;
 pub mod log_queue;
+mod marking;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
@@ -43,8 +44,9 @@ use crate::time::Instant;
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
+use marking::Marking;
 use queues::Opener;
-use setup::Installed;
+use setup::{Installed, Select};
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -88,9 +90,12 @@ impl Gateway {
         huge_pages::advise(engine.memory());
         let about = About { queues: queues.len(), ..About::new(settings, Instant::ZERO, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
-        let installed = Installed::install(settings, name, follower.interfaces())?;
+        let marking =
+            Marking::open(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
+        let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
+        let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);
-        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper)?;
+        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
