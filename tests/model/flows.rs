@@ -67,6 +67,21 @@ impl Flow {
         self.packets[1] == 0
     }
 
+    /// Returns whether no packet has restarted the timeout for a second.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        now.since(self.touched) >= Duration::from_secs(1)
+    }
+
+    /// Returns whether a SYN for another connection shows that nobody believes in this one any more: it is established
+    /// and nothing followed an earlier SYN, or a reset proved no knowledge of its numbers and nothing followed it.
+    pub fn may_be_replaced(&self, now: Instant) -> bool {
+        match self.state {
+            TimeoutState::Established => self.tcp.doubted && self.is_silent(now),
+            TimeoutState::Reset => !(self.tcp.refused || self.tcp.answered_anew) || self.is_silent(now),
+            _ => true,
+        }
+    }
+
     /// Returns whether both ends have closed the connection, or one has reset it.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)

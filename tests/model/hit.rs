@@ -36,6 +36,11 @@ impl Model {
             // The server has no state for a connection that it has not answered.
             let unknown = flow.state == TimeoutState::Opening && flow.is_unanswered() && on_down.is_none();
             let another = flow.tcp.asks_for_another(flow.state, &segment) && arrival.sum_is_right();
+            if another && !flow.may_be_replaced(arrival.now) {
+                self.seen("another connection than a living one at a server that is gone");
+            }
+            let flow = &self.flows.all[place];
+            let another = another && flow.may_be_replaced(arrival.now);
             if unknown || another {
                 self.seen(if another {
                     "another connection than that of a server that is gone"
@@ -98,8 +103,19 @@ impl Model {
         let means = match arrival.packet.body {
             Body::Tcp(segment) => {
                 let means = tcp.take(flow.state, from, &segment);
+                if from == Side::Client && segment.has(SYN) && !segment.has(ACK) {
+                    if means == Means::New && !flow.may_be_replaced(now) {
+                        return (tcp, Means::Nothing);
+                    }
+                    let silent = flow.state == TimeoutState::Established && flow.is_silent(now);
+                    if silent && !tcp.doubted {
+                        tcp.doubted = true;
+                        return (tcp, Means::State(TimeoutState::Established));
+                    }
+                }
                 let before_it_knew = flow.state == TimeoutState::Reset
                     && tcp.reset_by != from
+                    && !(tcp.refused || tcp.answered_anew)
                     && !segment.has(SYN)
                     && now.since(flow.touched) < UNDER_WAY;
                 if before_it_knew && means != Means::New {
