@@ -82,6 +82,11 @@ impl Flow {
         }
     }
 
+    /// Returns whether it is over for everybody, and so yields its return key.
+    pub fn yields(&self, now: Instant) -> bool {
+        self.has_ended() && self.may_be_replaced(now)
+    }
+
     /// Returns whether both ends have closed the connection, or one has reset it.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)

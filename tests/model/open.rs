@@ -38,7 +38,7 @@ impl Model {
             let wish = Wish::new(client, protocol, end);
             let end = if protocol == Protocol::Icmp { SocketAddr::new(end.ip(), source.port()) } else { end };
             if let Some((other, _)) =
-                self.flows.find(protocol, end, source).filter(|(other, _)| self.yields(half_open, *other))
+                self.flows.find(protocol, end, source).filter(|(other, _)| self.yields(now, half_open, *other))
             {
                 self.seen("a flow that is over yields its return key");
                 let same_store = self.flows.all[other].half_open;
@@ -119,8 +119,8 @@ impl Model {
     }
 
     /// Returns whether a flow is over and gives way to a new connection.
-    fn yields(&self, syn: bool, other: usize) -> bool {
-        syn && self.flows.all[other].has_ended()
+    fn yields(&self, now: Instant, syn: bool, other: usize) -> bool {
+        syn && self.flows.all[other].yields(now)
     }
 
     fn admit(&mut self, now: Instant, service: usize, rule: Option<usize>, client: SocketAddr) -> Result<(), Reason> {
@@ -175,7 +175,7 @@ impl Model {
         let full = self.services[service].settings.nat.pool_for(asker.client.ip()).is_some();
         let (flows, protocol, client) = (&self.flows, asker.protocol, asker.client);
         let taken =
-            |end| flows.find(protocol, end, client).is_some_and(|(other, _)| !(syn && flows.all[other].has_ended()));
+            |end| flows.find(protocol, end, client).is_some_and(|(other, _)| !(syn && flows.all[other].yields(now)));
         let has_key = |server: usize| full || !ends[server].is_some_and(taken);
         let chosen = self.chosen.server;
         let picked = self.services[leader].pick(now, asker, &self.servers, tried, chosen, &has_key);
@@ -211,7 +211,7 @@ impl Model {
         let (chosen, unseen) = (self.chosen.source, self.chosen.unseen);
         let server = self.chosen.server.and_then(|server| self.server_end(service, server, asker));
         let over = self.flows.all.iter().filter(|flow| flow.protocol == Protocol::Tcp && flow.server_end == end);
-        let over = over.filter(|flow| flow.has_ended());
+        let over = over.filter(|flow| flow.yields(now));
         let over: Vec<SocketAddr> = over.map(|flow| flow.source).collect();
         let Some(pool) = self.nat_pool(service, asker.client) else {
             return Some(Source { end: asker.client, replaces: false });

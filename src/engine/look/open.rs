@@ -9,6 +9,7 @@ use crate::balance::Pick;
 use crate::flow::{Class, Endpoint, GivenBack, Key, NO_POOL, NewFlow, Newcomer, Proposal, Room, Table};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::{Addresses, Protocol, Transport, family};
+use crate::time::Instant;
 use std::net::IpAddr;
 
 /// Maximum number of servers tried for a flow for which there is no source port, or whose return key is in use.
@@ -122,7 +123,7 @@ impl Look<'_> {
     /// Returns whether a flow yields its return key, and with it its NAT port, to a connection that a packet opens: a TCP
     /// flow that both ends have closed, or that was reset.
     fn yields(&self, arrival: &Arrival<'_>, other: u32) -> bool {
-        begins_half_open(arrival) && self.table().facts(other).state.is_over()
+        begins_half_open(arrival) && self.table().is_over(arrival.now, other)
     }
 
     /// Puts a new flow into the scratch, along with the flow to evict if the table is full and no other is replaced.
@@ -241,7 +242,7 @@ impl Look<'_> {
         // Ports that have rested may be queued behind others that have.
         let waits = found.is_none() && is_due;
         if half_open && !waits && found.is_none_or(|found| found.replaces) {
-            let is_over = |address, port| self.is_over_at(client.protocol, server, (address, port));
+            let is_over = |address, port| self.is_over_at(arrival.now, client.protocol, server, (address, port));
             found = pool.propose_yielding(&mut draw, from, to, given_back, is_over).or(found);
         }
         scratch.opening.nat = Some((id, draw, false));
@@ -252,10 +253,11 @@ impl Look<'_> {
     }
 
     /// Returns whether the flow that has a source of a NAT pool towards a server endpoint is over.
-    fn is_over_at(&self, protocol: Protocol, server: Endpoint, (address, port): (IpAddr, u16)) -> bool {
+    fn is_over_at(&self, now: Instant, protocol: Protocol, server: Endpoint, source: (IpAddr, u16)) -> bool {
+        let (address, port) = source;
         let addresses = Addresses::new(server.address, address);
         let key = addresses.map(|addresses| Key { addresses, src_port: server.port, dst_port: port, protocol });
         let found = key.and_then(|key| self.find(&key));
-        found.is_some_and(|found| self.table().facts(found.index).state.is_over())
+        found.is_some_and(|found| self.table().is_over(now, found.index))
     }
 }

@@ -127,6 +127,11 @@ impl Table {
         }
     }
 
+    /// Returns whether a flow is over, and its ends do not believe in it any more: it yields its return key.
+    pub fn is_over(&self, now: Instant, index: u32) -> bool {
+        self.facts(index).state.is_over() && self.may_be_replaced(now, index)
+    }
+
     /// Returns whether a flow that was reset was so a moment ago.
     fn is_fresh(&self, now: Instant, index: u32) -> bool {
         now.since(self.touched(index)) < UNDER_WAY
