@@ -22,10 +22,14 @@ struct Scene {
 impl Scene {
     fn new() -> Scene {
         let mut scene = Scene { engine: Engine::new(&settings(2, 100)), server: 0 };
-        scene.server = scene.syn(0, 100);
-        scene.answers(1, bytes(tcp([10, 0, 2, scene.server], 8080, CLIENT, 4000, 500).syn().ack(101), b""));
-        assert_eq!(scene.data(2, 101, b""), scene.server);
+        scene.open();
         scene
+    }
+
+    fn open(&mut self) {
+        self.server = self.syn(0, 100);
+        self.answers(1, bytes(tcp([10, 0, 2, self.server], 8080, CLIENT, 4000, 500).syn().ack(101), b""));
+        assert_eq!(self.data(2, 101, b""), self.server);
     }
 
     fn is_gone(mut self, what: &str) -> Scene {
@@ -160,5 +164,23 @@ fn a_connection_in_place_of_another_is_reset_in_vain_by_who_knows_no_number_of_e
     scene.challenge(5001);
     assert_eq!(first_flow(&scene.engine).state, TimeoutState::Established);
     assert_eq!(scene.syn(5002, 0x7100_0000), own);
+    scene.lives_on(5010);
+}
+
+#[test]
+fn a_refusal_does_not_hand_the_return_key_of_a_connection_to_another_service_address() {
+    let mut settings = settings(1, 100);
+    let mut listen = settings.services[0].listen[0].clone();
+    listen.address = [192, 0, 2, 81].into();
+    settings.services[0].listen.push(listen);
+    let mut scene = Scene { engine: Engine::new(&settings), server: 1 };
+    scene.open();
+    assert_eq!(scene.syn(5000, 0x7000_0000), 1);
+    scene.refusal(5000, 0x7000_0001);
+    let mut other = bytes(tcp(CLIENT, 4000, [192, 0, 2, 81], 80, 1).syn(), b"");
+    let mut ask = |scene: &mut Scene, at| scene.engine.handle_packet(ms(at), &mut other, Meta::default());
+    assert_eq!(ask(&mut scene, 5000), Verdict::Drop(Reason::ReturnKeyTaken));
+    assert_eq!(scene.sent(5000), 1, "an ICMP error");
+    scene.challenge(5001);
     scene.lives_on(5010);
 }
