@@ -215,6 +215,7 @@ impl Drive {
                     partial_checksum: meta & 1 > 0,
                     gso_size: u16::from(meta >> 4) * 100,
                     ingress: u16::from(meta >> 1 & 3),
+                    ..Meta::default()
                 };
                 self.packet(input.take(length).to_vec(), meta);
             }

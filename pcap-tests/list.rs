@@ -127,7 +127,7 @@ cases! {
     full::half_open_flows_take_no_room_in_the_table;
     /// A flood of SYNs ends half-open flows only, and a handshake faster than the flood replaces the store succeeds (RFC 4987, 3.4 and 3.5).
     full::a_thousand_syns_touch_no_established_flow;
-    /// For a minute, FINs and ACKs of a closed connection whose flow has given way are dropped; data is answered by a reset (RFC 9293, 3.6.1 and 3.10.7.1).
+    /// For a minute, FINs and ACKs from the client of a closed connection whose flow has given way are dropped; data is answered by a reset (RFC 9293, 3.6.1 and 3.10.7.1).
     full::late_segments_of_a_closed_flow_that_gave_way_are_dropped;
     /// Want of room is reported when it begins, and, after a minute without, with its figures when it has ended (rule of the gateway).
     full::want_of_room_is_reported_when_it_begins_and_when_it_ends;
@@ -147,8 +147,8 @@ cases! {
     icmp::a_servers_own_traffic_passes;
     /// Traffic that belongs to no service is forwarded byte for byte (RFC 1812, 5.2).
     policy::foreign_traffic_passes_unchanged;
-    /// A packet from the service port of a server that is not part of a flow is not forwarded untranslated (RFC 4787 REQ-8; RFC 5382 REQ-3).
-    policy::a_stray_from_a_servers_service_port_is_dropped;
+    /// A packet from the service port of a server that is not part of a flow is forwarded unchanged: the server talks for itself, or to somebody who did not come by the service address (RFC 4787 REQ-8).
+    policy::what_a_server_sends_outside_of_flows_passes;
     /// Ports, protocols and messages that a service address does not offer are each dropped with their own reason (RFC 5382 REQ-4 permits silence).
     policy::what_a_service_address_does_not_offer_is_dropped_by_name;
     /// Unspecified, loopback, multicast and reserved source addresses, and the service's own, open no flow and get no reply (RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7).

@@ -251,7 +251,8 @@ fn a_refused_or_malformed_packet_allocates_nothing() {
         let used = calls(|| {
             dropped = matches!(engine.handle_packet(at_ms(9), packet, Meta::default()), Verdict::Drop(_));
         });
-        assert_eq!((used, dropped), (0, true), "packet {i}");
+        // The server's passes, to somebody who did not come by the service address.
+        assert_eq!((used, dropped), (0, i != 2), "packet {i}");
     }
 }
 

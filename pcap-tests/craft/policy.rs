@@ -32,10 +32,13 @@ pub fn foreign_traffic_passes_unchanged(film: &mut Film) {
     film.show(udp(at("[fe80::1]:5353"), at("[ff02::fb]:5353"), b"many hosts"));
 }
 
-pub fn a_stray_from_a_servers_service_port_is_dropped(film: &mut Film) {
+pub fn what_a_server_sends_outside_of_flows_passes(film: &mut Film) {
     for (server, client) in [("10.0.2.1", at(C4)), ("[fd00::1]", at(C6))] {
         film.show(tcp(at(&format!("{server}:8080")), client, "SA", 5000, 1001, b""));
-        film.show(tcp(at(&format!("{server}:8080")), client, "R", 5000, 0, b""));
+        // The connection goes on, as none of a service.
+        film.show(tcp(at(&format!("{server}:8080")), client, "PA", 5001, 1001, b"to a client that came directly"));
+        film.show(tcp(at(&format!("{server}:8080")), client, "FA", 5031, 1001, b""));
+        film.show(tcp(at(&format!("{server}:8080")), client, "R", 5032, 0, b""));
         film.show(udp(at(&format!("{server}:53")), client, b"an answer that comes too late"));
         // Other ports and protocols carry the server's own traffic.
         film.show(tcp(at(&format!("{server}:8081")), client, "SA", 5000, 1001, b""));

@@ -66,7 +66,7 @@ pub use snapshot::{
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 
 use crate::config::Settings;
-use crate::flow::TableTooBig;
+use crate::flow::{Key, TableTooBig};
 use crate::health::{HealthSettings, Monitors};
 use crate::packet::{Malformed, Meta, parse};
 use crate::time::Instant;
@@ -209,6 +209,22 @@ impl Engine {
         let sent = self.shard.poll_transmit(buf).or_else(|| self.monitors.poll_transmit(now, buf))?;
         self.shard.count_transmitted();
         Some(sent)
+    }
+
+    /// Collects the keys of the replies of flows that end, for [`Engine::poll_ended`]; initially off.
+    pub fn collect_ended(&mut self) {
+        self.shard.collect_ended();
+    }
+
+    /// Returns the key of the replies of a flow that has ended, as its server sends them. At most 4,096 are kept; further
+    /// ones are lost, and [`Engine::lost_ended`] counts them.
+    pub fn poll_ended(&mut self) -> Option<Key> {
+        self.shard.poll_ended()
+    }
+
+    /// Returns how many keys of ended flows nobody took in time.
+    pub fn lost_ended(&self) -> u64 {
+        self.shard.lost_ended()
     }
 
     /// Returns the next event. At most 1,024 are queued; when the queue is full, newer events are lost.

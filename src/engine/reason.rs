@@ -70,8 +70,8 @@ reasons! {
     NoService = "no-service", "no service on this port of the service address";
     /// No server of the service can take a new flow.
     NoServer = "no-server", "no server of the service can take a new flow";
-    /// Sent from the service port of a server, but not part of a flow.
-    ServerNoFlow = "server-no-flow", "from the service port of a server, but not part of a flow";
+    /// A TCP segment from the service port of a server, on a connection that is not known here.
+    ServerNoFlow = "server-no-flow", "from the service port of a server, on an unknown TCP connection";
     /// A TCP packet that is not part of a flow and does not open one.
     TcpNoFlow = "tcp-no-flow", "TCP packet that is not part of a flow and not a SYN";
     /// A late TCP segment of a flow that ended within the last minute, after both ends had closed it or one had reset it.

@@ -133,6 +133,8 @@ pub(super) struct Settled {
 pub(super) enum Fate {
     /// It passes unchanged.
     Foreign,
+    /// The same, and the connection that it accepts is remembered as none of a service's.
+    Direct,
     Consume(Consumed),
     Drop(Reason),
 }
@@ -158,6 +160,7 @@ pub(super) enum For {
 
 impl Settled {
     pub(super) const FOREIGN: Settled = Settled { fate: Fate::Foreign, reply: Reply::None };
+    pub(super) const DIRECT: Settled = Settled { fate: Fate::Direct, reply: Reply::None };
 
     pub(super) const fn drop(reason: Reason) -> Settled {
         Settled { fate: Fate::Drop(reason), reply: Reply::None }

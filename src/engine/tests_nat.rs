@@ -402,7 +402,7 @@ fn fragmentable_segments_are_resized_if_translation_makes_them_too_long() {
         packet[10..12].fill(0);
         let sum = !checksum::fold(checksum::add(0, &packet[..20]));
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        let meta = Meta { partial_checksum: true, gso_size: 1460, ingress: 0 };
+        let meta = Meta { partial_checksum: true, gso_size: 1460, ..Meta::default() };
         let verdict = engine.handle_packet(at(1), &mut packet, meta);
         assert!(matches!(verdict, Verdict::Emit { .. }), "{verdict:?}");
         let mut buffer = vec![0; 65_535];

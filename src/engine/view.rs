@@ -3,7 +3,7 @@
 use super::{
     Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PartRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow,
 };
-use crate::flow::{NatPool, Table, Usage};
+use crate::flow::{Key, NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
@@ -166,6 +166,26 @@ impl Engine {
             }
             if used && self.matches(index, query) {
                 rows.push(self.shard.row(&self.plan, now, index));
+            }
+        }
+        None
+    }
+
+    /// Returns whether packets with this key, as a server sends them, are replies of a flow.
+    pub fn expects(&self, replies: &Key) -> bool {
+        self.shard.table().find(replies).is_some_and(|found| found.side == Side::Server)
+    }
+
+    /// Passes the keys of the replies of flows to `take`, and examines at most `most` slots of the table; returns where to
+    /// continue, none at the end. Flows that exist throughout such a walk are not missed.
+    pub fn reply_keys(&self, from: Cursor, most: usize, mut take: impl FnMut(Key)) -> Option<Cursor> {
+        let table = self.shard.table();
+        for (looked_at, (index, used)) in table.slots(from.0).enumerate() {
+            if looked_at >= most {
+                return Some(Cursor(Table::position(index)));
+            }
+            if used {
+                take(table.key(index, Side::Server));
             }
         }
         None

@@ -54,9 +54,10 @@ impl Batch {
         let mut valid = 0;
         for (frame, len) in self.frames.iter_mut().zip(self.lens).take(read) {
             let (header, packet) = frame.split_at_mut(HEADER);
-            if let Some(meta) = out.count_read(header, len) {
+            let bytes = &mut packet[..len];
+            if let Some(meta) = out.count_read(header, bytes) {
                 headers[valid] = header;
-                packets[valid] = Packet { at: now, bytes: &mut packet[..len], meta };
+                packets[valid] = Packet { at: now, bytes, meta };
                 valid += 1;
             }
         }

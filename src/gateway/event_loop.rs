@@ -9,6 +9,7 @@ use super::error::GatewayError;
 use super::follower::Follower;
 use super::lapses::Lapses;
 use super::log_queue;
+use super::marking::Marking;
 use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
@@ -87,6 +88,7 @@ pub(super) struct EventLoop {
     control: ControlServer,
     follower: Follower,
     keeper: Keeper,
+    marking: Option<Marking>,
     /// Whether the device was deleted and is not open again.
     is_deviceless: bool,
     about: Arc<About>,
@@ -110,6 +112,7 @@ impl EventLoop {
         about: About,
         follower: Follower,
         keeper: Keeper,
+        marking: Option<Marking>,
     ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
@@ -125,6 +128,9 @@ impl EventLoop {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
+        if marking.is_some() {
+            engine.collect_ended();
+        }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
@@ -134,6 +140,7 @@ impl EventLoop {
             control,
             follower,
             keeper,
+            marking,
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -216,6 +223,9 @@ impl EventLoop {
             }
             self.keep_up(now);
             self.refusals.tell(&self.engine, now);
+            if news_wait && let Some(marking) = &mut self.marking {
+                marking.devices_changed();
+            }
             news_wait = news_wait && self.follower.take_news(now);
             if self.follower.work(&mut self.engine, now)
                 && let Some(installed) = &mut installed
@@ -227,6 +237,16 @@ impl EventLoop {
             }
             if let Some(installed) = &mut installed {
                 losses_wait = self.restore(installed, losses_wait, now);
+            }
+            if let Some(marking) = &mut self.marking
+                && marking.work(&mut self.engine, now)
+                && let Some(installed) = &mut installed
+            {
+                let interfaces = self.follower.interfaces();
+                if let Err(error) = installed.also_select_by_addresses(marking.has_gaps(), interfaces) {
+                    log::warn!("replies of servers may not be translated: {error}");
+                }
+                self.keeper.follow(installed);
             }
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
@@ -247,6 +267,7 @@ impl EventLoop {
             self.follower.poll_timeout(),
             self.keeper.poll_timeout(),
             self.control.poll_timeout(),
+            self.marking.as_ref().map(Marking::poll_timeout),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }
@@ -268,6 +289,9 @@ impl EventLoop {
     /// Opens the device again after it was deleted; the flows stay.
     fn reopen(&mut self) -> Result<(), GatewayError> {
         let queues = Queues::new(self.opener.open()?);
+        if let Some(marking) = &mut self.marking {
+            marking.devices_changed();
+        }
         // Old descriptors may be registered still, and their numbers free for new ones once they are closed.
         for queue in self.queues.all() {
             let _ = self.poll.registry().deregister(&mut SourceFd(&queue.as_raw_fd()));

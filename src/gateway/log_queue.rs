@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Lines that wait for the writer; further ones are lost. About 0.5 MiB of common lines.
 const ROOM: usize = 4096;
@@ -92,45 +92,58 @@ impl Drop for LogWriter {
     }
 }
 
-/// Writes lines as they come, and says how many were lost once writing is possible again.
+/// Writes lines as they come. Once writing is possible again after a loss, says how many were lost.
 fn write_lines(lines: &Receiver<Message>, mut output: impl Write) {
     let mut told = lost_lines();
     while let Ok(message) = lines.recv() {
         match message {
-            Message::Line(line) => write_all(&mut output, &line),
+            Message::Line(line) => {
+                if !write_all(&mut output, &line) {
+                    LOST.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                // Not through the logger, whose line would come back here: with an output that refuses every line, each
+                // loss would report another.
+                let lost = lost_lines();
+                if lost > told && write_all(&mut output, loss(lost - told).as_bytes()) {
+                    told = lost;
+                }
+            }
             Message::Written(done) => {
                 let _ = done.try_send(());
             }
         }
-        let lost = lost_lines();
-        if lost > told {
-            log::warn!("{} log lines were lost: stderr was not read fast enough", lost - told);
-            told = lost;
-        }
     }
 }
 
-/// Like `Write::write_all`, but also waits for an output that is in non-blocking mode. Other errors lose the line: there
-/// is nowhere to report them.
-fn write_all(output: &mut impl Write, mut line: &[u8]) {
+/// The line that tells of a loss, in the logger's format.
+fn loss(lines: u64) -> String {
+    let time = humantime::format_rfc3339_seconds(SystemTime::now());
+    format!("[{time} WARN  {}] {lines} log lines were lost: stderr was not read fast enough\n", module_path!())
+}
+
+/// Like `Write::write_all`, but also waits for an output that is in non-blocking mode. Returns false if the line, or a part
+/// of it, is lost: there is nowhere to report other errors.
+fn write_all(output: &mut impl Write, mut line: &[u8]) -> bool {
     while !line.is_empty() {
         match output.write(line) {
-            Ok(0) => break,
+            Ok(0) => return false,
             Ok(written) => line = &line[written..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
-            Err(_) => break,
+            Err(_) => return false,
         }
     }
-    if !line.is_empty() {
-        LOST.fetch_add(1, Ordering::Relaxed);
-    }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    /// The count of lost lines belongs to the process: one test at a time.
+    static TURN: Mutex<()> = Mutex::new(());
 
     /// An output that takes nothing while `shut` is held, and tells of each attempt.
     struct Gate {
@@ -154,6 +167,7 @@ mod tests {
 
     #[test]
     fn a_hung_reader_costs_lines_and_nobody_waits() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let written = Arc::new(Mutex::new(Vec::new()));
         let (attempts, attempted) = sync_channel(1);
         let gate = Gate { shut: Arc::clone(&written), attempts };
@@ -169,11 +183,14 @@ mod tests {
         drop(shut);
         drop(writer);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
-        assert_eq!(text, "line 0\nline 1\nline 2\nline 3\nline 4\n");
+        let (told, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("log lines were lost"));
+        assert_eq!(lines, ["line 0", "line 1", "line 2", "line 3", "line 4"]);
+        assert!(told.len() == 1 && told[0].contains("] 6 log lines"), "{told:?}");
     }
 
     #[test]
     fn the_end_does_not_wait_for_ever() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let written = Arc::new(Mutex::new(Vec::new()));
         let (attempts, attempted) = sync_channel(1);
         let gate = Gate { shut: Arc::clone(&written), attempts };
@@ -184,5 +201,51 @@ mod tests {
         queue.write_all(b"second\n").unwrap();
         drop(writer); // returns, although the queue is full and nothing is written
         assert!(shut.is_empty());
+    }
+
+    /// An output that refuses everything until it is mended.
+    struct Broken {
+        mended: Arc<Mutex<bool>>,
+        written: Arc<Mutex<Vec<u8>>>,
+        attempts: SyncSender<()>,
+    }
+
+    impl Write for Broken {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.attempts.send(()).unwrap();
+            if !*self.mended.lock().unwrap() {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
+            self.written.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_output_that_fails_loses_a_line_each_and_is_told_of_the_loss_when_it_works_again() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mended, written) = (Arc::new(Mutex::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (attempts, attempted) = sync_channel(0);
+        let output = Broken { mended: Arc::clone(&mended), written: Arc::clone(&written), attempts };
+        let (mut queue, writer) = LogQueue::with_room(8, output, || {}).unwrap();
+        for n in 1..=3 {
+            queue.write_all(format!("line {n}\n").as_bytes()).unwrap();
+            attempted.recv().unwrap();
+        }
+        // Nothing else is attempted until there is another line.
+        assert!(attempted.recv_timeout(Duration::from_millis(200)).is_err());
+        *mended.lock().unwrap() = true;
+        queue.write_all(b"line 4\n").unwrap();
+        attempted.recv().unwrap();
+        attempted.recv().unwrap();
+        drop(writer);
+        let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "line 4");
+        assert!(lines.len() == 2 && lines[1].contains(" WARN ") && lines[1].contains(" log lines were lost"), "{text}");
     }
 }

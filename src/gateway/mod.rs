@@ -15,6 +15,8 @@ mod follower;
 pub mod huge_pages;
 mod lapses;
 pub mod log_queue;
+mod marking;
+mod nat_of_others;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
@@ -43,8 +45,10 @@ use crate::time::Instant;
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
+use marking::Marking;
+use nat_of_others::NatOfOthers;
 use queues::Opener;
-use setup::Installed;
+use setup::{Installed, Select};
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -52,6 +56,7 @@ use watch::Keeper;
 /// Dropping it removes what it set up: rules and routes first, then the device.
 pub struct Gateway {
     installed: Option<Installed>,
+    _nat_of_others: Option<NatOfOthers>,
     event_loop: EventLoop,
 }
 
@@ -88,9 +93,16 @@ impl Gateway {
         huge_pages::advise(engine.memory());
         let about = About { queues: queues.len(), ..About::new(settings, Instant::ZERO, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
-        let installed = Installed::install(settings, name, follower.interfaces())?;
+        let marking =
+            Marking::open(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
+        let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
+        let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);
-        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper)?;
+        let nat_of_others = NatOfOthers::keep_away(name, settings.gateway.route_table).unwrap_or_else(|error| {
+            log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
+            None
+        });
+        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -98,7 +110,7 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed: Some(installed), event_loop })
+        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,

@@ -5,6 +5,7 @@
 
 mod found;
 mod frame;
+mod layer3;
 mod news;
 mod path;
 mod watch;

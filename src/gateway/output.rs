@@ -25,16 +25,16 @@ impl Output {
         self.complained = None;
     }
 
-    /// Counts a read of `len` bytes and translates its header.
+    /// Counts a packet that was read and translates its header.
     ///
     /// `None` for a header that makes no sense. Such a packet is dropped: without a header to trust, neither its checksum
     /// nor its segments can be passed on correctly, and the kernel would refuse the same header from us (EINVAL). The
     /// engine never sees it, so its totals still add up.
     #[inline]
-    pub(super) fn count_read(&mut self, header: &[u8], len: usize) -> Option<Meta> {
+    pub(super) fn count_read(&mut self, header: &[u8], packet: &[u8]) -> Option<Meta> {
         self.counters.read += 1;
-        self.counters.read_bytes += len as u64;
-        let meta = tun::meta(header, len);
+        self.counters.read_bytes += packet.len() as u64;
+        let meta = tun::meta(header, packet);
         match &meta {
             Some(meta) => self.counters.super_packets += u64::from(meta.gso_size != 0),
             None => self.count_bad(header),
@@ -87,9 +87,11 @@ mod tests {
     #[test]
     fn reads_are_counted_and_those_with_a_bad_header_are_dropped() {
         let mut output = Output::new("equipoise0");
+        let mut packet = vec![0; 1500];
+        (packet[0], packet[9]) = (0x40, 6);
         let mut read = |flags, gso, size: u16| {
             let [a, b] = size.to_ne_bytes();
-            output.count_read(&[flags, gso, 0, 0, a, b, 0, 0, 0, 0], 1500).map(|meta| meta.gso_size)
+            output.count_read(&[flags, gso, 0, 0, a, b, 0, 0, 6, 0], &packet).map(|meta| meta.gso_size)
         };
         assert_eq!(read(0, 0, 0), Some(0));
         assert_eq!(read(1, 1, 1448), Some(1448));

@@ -3,8 +3,9 @@
 //! It must not know the engine or the event loop: it moves bytes and translates the virtio-net header.
 #![allow(unsafe_code)] // ifreq and the TUN ioctls have no safe wrapper
 
-use crate::packet::{Meta, Transport, parse};
+use crate::packet::{InnerChecksum, Meta, Transport, parse, proto};
 use rustix::io::Errno;
+use std::cmp::Ordering;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -26,9 +27,12 @@ const GSO_TCP6: u8 = 4;
 const GSO_UDP: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// Translates the header of a packet of `len` bytes; `None` if it makes no sense: a kind of segmentation that no device
-/// is asked for, segments without a size, or a checksum outside the packet.
-pub fn meta(header: &[u8], len: usize) -> Option<Meta> {
+/// Translates the header of a packet; `None` if it makes no sense: a kind of segmentation that no device is asked for,
+/// segments without a size, or a checksum outside the packet or in front of its transport.
+///
+/// The checksum that it tells of may be that of a packet inside this one: then this packet's own is complete.
+#[inline]
+pub fn meta(header: &[u8], packet: &[u8]) -> Option<Meta> {
     // The fields are in the machine's own byte order.
     let field = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
     let (size, start, offset) = (field(4), field(6), field(8));
@@ -37,19 +41,45 @@ pub fn meta(header: &[u8], len: usize) -> Option<Meta> {
         GSO_TCP4 | GSO_TCP6 | GSO_UDP if size != 0 => size,
         _ => return None,
     };
-    let partial_checksum = header[0] & NEEDS_CSUM != 0;
-    if partial_checksum && usize::from(start) + usize::from(offset) + 2 > len {
+    let mut meta = Meta { gso_size, ..Meta::default() };
+    if header[0] & NEEDS_CSUM == 0 {
+        return Some(meta);
+    }
+    if usize::from(start) + usize::from(offset) + 2 > packet.len() {
         return None;
     }
-    Some(Meta { partial_checksum, gso_size, ingress: 0 })
+    match usize::from(start).cmp(&transport_at(packet)?) {
+        Ordering::Less => return None,
+        Ordering::Equal => meta.partial_checksum = true,
+        // Segments of a packet inside would each need its headers: no such kind of segmentation is asked for.
+        Ordering::Greater if gso_size != 0 => return None,
+        Ordering::Greater => meta.inner_checksum = Some(InnerChecksum { start, field: offset }),
+    }
+    Some(meta)
+}
+
+/// Returns where the transport header of a packet begins; 0 if its headers make no sense, which the engine then says.
+#[inline]
+fn transport_at(packet: &[u8]) -> Option<usize> {
+    Some(match (packet.first()? >> 4, packet.get(6), packet.get(9)) {
+        (4, _, Some(&(proto::TCP | proto::UDP))) => usize::from(packet[0] & 15) * 4,
+        (6, Some(&(proto::TCP | proto::UDP)), _) => 40,
+        _ => parse(packet).map_or(0, |parsed| parsed.offset),
+    })
 }
 
 /// Writes the header that describes a packet to the device: the inverse of [`meta`].
 ///
-/// A packet without a partial checksum is sent as it is; a header that could not be valid is left zero.
+/// A packet without an unfinished checksum is sent as it is; a header that could not be valid is left zero.
 pub fn put_meta(header: &mut [u8], packet: &[u8], meta: Meta) {
     header[..HEADER].fill(0);
     let Ok(parsed) = parse(packet) else { return };
+    if let Some(inner) = meta.inner_checksum {
+        header[0] = NEEDS_CSUM;
+        header[6..8].copy_from_slice(&inner.start.to_ne_bytes());
+        header[8..10].copy_from_slice(&inner.field.to_ne_bytes());
+        return;
+    }
     let v6 = parsed.addresses.is_v6();
     let (sum, gso, end) = match parsed.transport {
         Transport::Tcp { header, .. } => (16u16, if v6 { GSO_TCP6 } else { GSO_TCP4 }, usize::from(header)),
@@ -341,27 +371,40 @@ mod tests {
             let [hdr_len, size, start, offset] = fields.map(u16::to_ne_bytes);
             [&[flags, gso][..], &hdr_len, &size, &start, &offset].concat()
         };
-        let said = |partial_checksum, gso_size| Some(Meta { partial_checksum, gso_size, ingress: 0 });
-        for (flags, gso, fields, want) in [
-            (0, 0, [0; 4], said(false, 0)),
+        let said = |partial_checksum, gso_size| Some(Meta { partial_checksum, gso_size, ..Meta::default() });
+        let inner =
+            |start, field| Some(Meta { inner_checksum: Some(InnerChecksum { start, field }), ..Meta::default() });
+        let (mut v4, mut v6, mut tunnel) = (vec![0; 100], vec![0; 100], vec![0; 100]);
+        (v4[0], v4[3], v4[9]) = (0x45, 100, 6);
+        (v6[0], v6[5], v6[6]) = (0x60, 60, 6);
+        (tunnel[0], tunnel[3], tunnel[9]) = (0x46, 100, 4);
+        for (packet, flags, gso, fields, want) in [
+            (&v4, 0, 0, [0; 4], said(false, 0)),
             // VIRTIO_NET_HDR_F_DATA_VALID.
-            (2, 0, [0; 4], said(false, 0)),
-            (0, 0, [54, 1448, 200, 16], said(false, 0)),
-            (1, 0, [0, 0, 20, 6], said(true, 0)),
-            (1, 0, [0, 0, 98, 0], said(true, 0)),
-            (1, 0, [0, 0, 98, 1], None),
-            (1, 0, [0, 0, u16::MAX, u16::MAX], None),
-            (1, 1, [54, 1448, 20, 16], said(true, 1448)),
-            (1, 0x81, [54, 1448, 20, 16], said(true, 1448)),
-            (1, 4, [74, 1428, 40, 16], said(true, 1428)),
-            (1, 5, [42, 1472, 20, 6], said(true, 1472)),
-            (1, 1, [54, 0, 20, 16], None),
+            (&v4, 2, 0, [0; 4], said(false, 0)),
+            (&v4, 0, 0, [54, 1448, 200, 16], said(false, 0)),
+            (&v4, 1, 0, [0, 0, 20, 6], said(true, 0)),
+            (&v4, 1, 0, [0, 0, 98, 0], inner(98, 0)),
+            (&v4, 1, 0, [0, 0, 70, 16], inner(70, 16)),
+            (&v4, 1, 1, [54, 1448, 70, 16], None),
+            (&v4, 1, 0, [0, 0, 19, 16], None),
+            (&v6, 1, 0, [0, 0, 40, 16], said(true, 0)),
+            (&v6, 1, 0, [0, 0, 80, 16], inner(80, 16)),
+            (&v6, 1, 0, [0, 0, 20, 16], None),
+            (&tunnel, 1, 0, [0, 0, 44, 16], inner(44, 16)),
+            (&v4, 1, 0, [0, 0, 98, 1], None),
+            (&v4, 1, 0, [0, 0, u16::MAX, u16::MAX], None),
+            (&v4, 1, 1, [54, 1448, 20, 16], said(true, 1448)),
+            (&v4, 1, 0x81, [54, 1448, 20, 16], said(true, 1448)),
+            (&v6, 1, 4, [74, 1428, 40, 16], said(true, 1428)),
+            (&v4, 1, 5, [42, 1472, 20, 6], said(true, 1472)),
+            (&v4, 1, 1, [54, 0, 20, 16], None),
             // Whole datagrams to fragment (UFO), an unknown kind, and ECN without segments.
-            (1, 3, [42, 1472, 20, 6], None),
-            (1, 2, [54, 1448, 20, 16], None),
-            (0, 0x80, [0; 4], None),
+            (&v4, 1, 3, [42, 1472, 20, 6], None),
+            (&v4, 1, 2, [54, 1448, 20, 16], None),
+            (&v4, 0, 0x80, [0; 4], None),
         ] {
-            assert_eq!(meta(&header(flags, gso, fields), 100), want, "{flags} {gso:#x} {fields:?}");
+            assert_eq!(meta(&header(flags, gso, fields), packet), want, "{flags} {gso:#x} {fields:?}");
         }
     }
 
@@ -378,12 +421,16 @@ mod tests {
             (&udp, true, 0, (1, 0, [0, 0, 20, 6])),
             (&tcp, false, 1400, (0, 0, [0; 4])),
         ] {
-            let said = Meta { partial_checksum, gso_size, ingress: 0 };
+            let said = Meta { partial_checksum, gso_size, ..Meta::default() };
             let mut header = [9; HEADER];
             put_meta(&mut header, packet, said);
             assert_eq!((header[0], header[1], numbers(&header)), want);
-            assert_eq!(meta(&header, packet.len()), Some(if partial_checksum { said } else { Meta::default() }));
+            assert_eq!(meta(&header, packet), Some(if partial_checksum { said } else { Meta::default() }));
         }
+        let inner = Meta { inner_checksum: Some(InnerChecksum { start: 90, field: 16 }), ..Meta::default() };
+        let mut header = [9; HEADER];
+        put_meta(&mut header, &udp, inner);
+        assert_eq!(meta(&header, &udp), Some(inner));
     }
 
     #[test]

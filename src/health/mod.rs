@@ -247,7 +247,7 @@ impl Monitors {
         if matches!(parsed.transport, Transport::Fragment { .. } | Transport::Other) {
             return Taken::Unknown;
         }
-        if !meta.partial_checksum && !frame::checksum_is_valid(packet, parsed) {
+        if !meta.is_unfinished() && !frame::checksum_is_valid(packet, parsed) {
             return Taken::Checksum;
         }
         if self.observer.is_some() {

@@ -1,6 +1,6 @@
 //! Packets that the gateway originates, with full checksums. This is the slow path, so etherparse builds them.
 
-use super::{Addresses, Parsed, Transport, checksum, proto, word};
+use super::{Addresses, InnerChecksum, Parsed, Transport, checksum, proto, word};
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 
 /// Bytes of the largest packet built by this module: IPv6 and TCP without options.
@@ -216,6 +216,19 @@ pub fn complete_sum(packet: &mut [u8]) {
     let sum = !checksum::fold(checksum::add(0, &packet[at..parsed.len]));
     let sum = if field == 6 && sum == 0 { 0xffff } else { sum };
     packet[at + field..at + field + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Completes the checksum of a packet inside this one, whose field holds the sum of its pseudo-header.
+pub fn complete_inner_sum(packet: &mut [u8], at: InnerChecksum) {
+    let start = usize::from(at.start);
+    let field = start + usize::from(at.field);
+    if field + 2 > packet.len() {
+        return;
+    }
+    let sum = !checksum::fold(checksum::add(0, &packet[start..]));
+    // Zero would mean that there is none (RFC 768), and is no other in one's complement.
+    let sum = if sum == 0 { 0xffff } else { sum };
+    packet[field..field + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Writes the full checksum of an ICMP or ICMPv6 message originated by the gateway.

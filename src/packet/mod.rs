@@ -43,10 +43,37 @@ pub struct Meta {
     /// The transport checksum field holds only the uncomplemented sum of the pseudo-header
     /// (`VIRTIO_NET_HDR_F_NEEDS_CSUM`); whoever sends the packet on the wire completes it.
     pub partial_checksum: bool,
+    /// The same of a packet carried inside (VXLAN, Geneve, GTP-U, IP in IP); the checksum of the carrying transport is then
+    /// complete, and right once the inner one is.
+    pub inner_checksum: Option<InnerChecksum>,
     /// Payload bytes of each segment of a super-packet; 0 for an ordinary packet.
     pub gso_size: u16,
     /// The ingress interface, as the settings' rules number interfaces from 1; 0 if unknown.
     pub ingress: u16,
+}
+
+impl Meta {
+    /// Returns whether a checksum of the bytes as they are cannot be verified.
+    pub const fn is_unfinished(&self) -> bool {
+        self.partial_checksum || self.inner_checksum.is_some()
+    }
+}
+
+/// Where the checksum of a packet inside another one is to be completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InnerChecksum {
+    /// Offset from the outer IP header of the first byte that the checksum covers; it covers all bytes to the end.
+    pub start: u16,
+    /// Offset of the field from `start`.
+    pub field: u16,
+}
+
+impl InnerChecksum {
+    /// Returns it for a packet whose headers in front of it have grown or shrunk; none beyond the largest packet.
+    pub fn moved(self, before: usize, after: usize) -> Option<InnerChecksum> {
+        let start = (usize::from(self.start) + after).checked_sub(before)?;
+        Some(InnerChecksum { start: u16::try_from(start).ok()?, ..self })
+    }
 }
 
 /// Which end of a flow sent a packet.

@@ -177,7 +177,7 @@ fn tables_for_people_have_their_columns() {
         (&["servers"], &["SERVER", "WEIGHT", "FLOWS", "server1", "server3", "10.99.2.2"]),
         (&["services"], &["SERVICE", "LISTEN", "web", "192.0.2.80:80/tcp", "[2001:db8:80::80]:80/tcp"]),
         (&["counters"], &["PACKETS", "MEANING", "translated", "adds up"]),
-        (&["counters", "--all"], &["server-no-flow", "from the service port of a server, but not part of a flow"]),
+        (&["counters", "--all"], &["no-service", "no service on this port of the service address"]),
         (&["status"], &["equipoise0"]),
     ] {
         let output = world.eqctl_raw(args);

@@ -12,6 +12,7 @@ mod inspection;
 #[allow(dead_code, reason = "some of it is only for tests/lab.rs")]
 mod lab;
 mod lifecycle;
+mod marks;
 mod messages;
 mod monitors;
 mod operators;
@@ -22,6 +23,7 @@ mod resort;
 mod servers;
 mod spread;
 mod standing;
+mod tunnels;
 mod watch;
 mod world;
 

@@ -9,7 +9,7 @@ use equipoise::control::Status;
 use equipoise::gateway::tun::Tun;
 use rustix::process::Signal;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// Packets that each queue of the gateway's device holds.
@@ -135,8 +135,11 @@ fn without_the_right_to_load_programs_there_is_one_queue_and_a_line_that_says_so
     established(&world);
     assert_eq!(status(&world).queues, 1);
     let log = world.log();
-    for want in ["no BPF program can be used", "so the device has one queue", "to fix it: ", "CAP_NET_ADMIN CAP_BPF"] {
+    for want in ["so the device has one queue", "enters the device: behind a masquerading gateway"] {
         assert_eq!(log.matches(want).count(), 1, "{want}: {log}");
+    }
+    for want in ["no BPF program can be used", "to fix it: ", "CAP_NET_ADMIN CAP_BPF"] {
+        assert_eq!(log.matches(want).count(), 2, "one for each of both: {want}: {log}");
     }
 }
 
@@ -182,12 +185,22 @@ fn an_answer_that_was_lost_in_the_own_queue_judges_no_server() {
         answer(&server);
     }
     assert_eq!(downs(), 0, "{}", world.log());
-    let prober = server.recv_from(&mut [0; 16]).unwrap().1;
+    let client = world.client.run(|| UdpSocket::bind((CLIENT[0], 0))).unwrap().unwrap();
+    client.send_to(b"question", (SERVICE[0], 53)).unwrap();
+    let (mut asker, mut prober) = (None, None);
+    while asker.is_none() || prober.is_none() {
+        let mut buffer = [0; 16];
+        let (len, from) = server.recv_from(&mut buffer).unwrap();
+        *(if &buffer[..len] == b"question" { &mut asker } else { &mut prober }) = Some(from);
+        if &buffer[..len] != b"question" && asker.is_none() {
+            server.send_to(b"pong", prober.take().unwrap()).unwrap();
+        }
+    }
+    let (asker, prober) = (asker.unwrap(), prober.unwrap());
     gateway.signal(Signal::STOP);
-    // Packets of the server to some client fill the queue of the answers.
-    let client: IpAddr = CLIENT[0].parse::<Ipv4Addr>().unwrap().to_ipv6_mapped().into();
+    // Replies of a flow fill the queue of the answers.
     for _ in 0..ROOM + 500 {
-        server.send_to(b"for somebody else", SocketAddr::new(client, 9)).unwrap();
+        server.send_to(b"for a client", asker).unwrap();
     }
     server.send_to(b"pong", prober).unwrap();
     std::thread::sleep(Duration::from_secs(2));

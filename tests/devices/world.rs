@@ -335,7 +335,11 @@ impl World {
 
     /// Returns a curl on the client, ready to be started.
     pub fn curl(&self, family: usize, path: &str) -> Command {
-        let host = [SERVICE[0].to_owned(), format!("[{}]", SERVICE[1])][family].clone();
+        self.curl_at(&[SERVICE[0].to_owned(), format!("[{}]", SERVICE[1])][family], path)
+    }
+
+    /// The same for a host, with its port.
+    pub fn curl_at(&self, host: &str, path: &str) -> Command {
         let mut command = self.client.command(program("curl").to_str().unwrap());
         command.args(["-sS", "-g", "--max-time", "20"]).arg(format!("http://{host}/{path}"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

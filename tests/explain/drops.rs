@@ -113,7 +113,11 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 fin ack seq 501 ack 2")
             .wait(241_000)
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 2 ack 502"),
-        drop(Reason::ServerNoFlow).packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 syn ack"),
+        Case::with(
+            Shows::Drop(Reason::ServerNoFlow),
+            &CONFIG.replace("pool = \"web\"\n[[service]]", "pool = \"web\"\nunknown-tcp = \"drop\"\n[[service]]"),
+        )
+        .packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 ack"),
         Case::with(
             Shows::Drop(Reason::TcpNoFlow),
             &CONFIG.replace("pool = \"web\"\n[[service]]", "pool = \"web\"\nunknown-tcp = \"drop\"\n[[service]]"),

@@ -114,6 +114,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 8")
             .packet("udp 198.51.100.7:4711 -> 192.0.2.80:53 len 1400 df"),
         other("foreign").packet("udp 198.51.100.7:4711 -> 203.0.113.9:53 len 8"),
+        other("foreign-from-a-servers-service-port").packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 syn ack"),
         other("first-fragment").bytes(piece(&long, 0, 1440, 1)),
         other("later-fragment").bytes(piece(&long, 0, 1440, 1)).bytes(piece(&long, 1440, 2880, 1)),
         Case::with(Shows::Other("table-that-evicts"), &one)

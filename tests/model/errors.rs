@@ -132,11 +132,8 @@ impl Model {
             self.flows.find(about.protocol, about.dst, about.src).map(|(place, side)| (about, place, side))
         });
         let Some((about, place, side)) = of_flow else {
-            let concerns_us = |about: Quote| {
-                services::is_servers(&self.settings, about.protocol, about.dst)
-                    || services::is_own(&self.settings, about.src.ip())
-            };
-            if !to_us && !about.is_ok_and(concerns_us) {
+            let of_ours = |about: Quote| services::is_own(&self.settings, about.src.ip());
+            if !to_us && !about.is_ok_and(of_ours) {
                 return Some(foreign(arrival));
             }
             return Some(dropped(match about {

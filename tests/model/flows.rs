@@ -7,6 +7,7 @@ use equipoise::engine::FlowRow;
 use equipoise::flow::{Class, TICK, TableSettings, TimeoutState, Timeouts};
 use equipoise::packet::{Protocol, Side};
 use equipoise::time::{Duration, Instant};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 /// For how long a connection is remembered after it ended in closing or reset.
@@ -126,6 +127,8 @@ pub struct Flows {
     pub most_half_open: usize,
     /// The ends of TCP connections that ended in closing or reset, and the tick in which they did.
     pub recent: Vec<(SocketAddr, SocketAddr, u64)>,
+    /// Connections to servers that passed unchanged: server and client.
+    pub direct: BTreeSet<(SocketAddr, SocketAddr)>,
     timeouts: Vec<Timeouts>,
     /// When the first flow was created.
     epoch: Option<Instant>,
@@ -144,6 +147,7 @@ impl Flows {
             most: settings.max_flows as usize,
             most_half_open: settings.max_half_open as usize,
             recent: Vec::new(),
+            direct: BTreeSet::new(),
             timeouts: std::iter::once(settings.timeouts).chain(settings.profiles.iter().copied()).collect(),
             epoch: None,
             events: 0,

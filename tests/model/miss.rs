@@ -35,20 +35,24 @@ impl Model {
         if own {
             return self.nobody_listens(arrival);
         }
-        let asks = matches!(arrival.packet.body, Body::Echo { request: true, .. });
-        if services::is_servers(&self.settings, protocol, src) && !asks {
-            return self.servers_stray(arrival);
+        match arrival.segment().filter(|segment| !segment.has(RST)) {
+            Some(segment) if services::is_servers(&self.settings, protocol, src) => {
+                if segment.has(SYN) {
+                    self.flows.direct.insert((src, dst));
+                }
+                if self.flows.direct.contains(&(src, dst)) {
+                    return foreign(arrival);
+                }
+                self.servers_stray(arrival, &segment)
+            }
+            _ => foreign(arrival),
         }
-        foreign(arrival)
     }
 
-    /// Handles a packet that a server sends from the port of a service, but for no flow: both ends of a connection that
+    /// Handles a segment that a server sends from the port of a service, but for no flow: both ends of a connection that
     /// is not known here get resets.
-    fn servers_stray(&mut self, arrival: &Arrival) -> (Fate, Vec<u8>) {
+    fn servers_stray(&mut self, arrival: &Arrival, segment: &wire::Tcp) -> (Fate, Vec<u8>) {
         let stray = dropped(Reason::ServerNoFlow);
-        let Some(segment) = arrival.segment().filter(|segment| !segment.has(SYN) && !segment.has(RST)) else {
-            return stray;
-        };
         if !answers::can_be_answered(arrival.src.ip(), arrival.dst.ip()) || !arrival.sum_is_right() {
             return stray;
         }
@@ -66,7 +70,7 @@ impl Model {
             return stray;
         }
         self.seen("a server pushes on a connection that is not known");
-        self.sent.push(answers::reset(arrival.packet, &segment));
+        self.sent.push(answers::reset(arrival.packet, segment));
         let mut known: Vec<_> = owners.iter().map(|(_, listen)| *listen).collect();
         known.dedup();
         if let [Some(listen)] = known[..]

@@ -20,8 +20,8 @@ pub(super) const TCP: &[Row] = &[
         "RFC 5382 REQ-3",
         "4.3",
         "filtering is fixed and documented",
-        "a server's segment without a flow is not translated",
-        &["a-stray-from-a-servers-service-port-is-dropped"],
+        "a server's segment without a flow passes unchanged",
+        &["what-a-server-sends-outside-of-flows-passes"],
     ),
     not(
         "RFC 5382 REQ-4",

@@ -80,8 +80,8 @@ pub(super) const UDP: &[Row] = &[
         "RFC 4787 REQ-8",
         "5",
         "filtering is fixed and documented",
-        "a server's packet without a flow is not translated",
-        &["a-stray-from-a-servers-service-port-is-dropped", "what-comes-to-a-source-address-of-no-flow-goes-nowhere"],
+        "a server's packet without a flow passes unchanged",
+        &["what-a-server-sends-outside-of-flows-passes", "what-comes-to-a-source-address-of-no-flow-goes-nowhere"],
     ),
     row("RFC 4787 REQ-9", "6", "hairpinning", "with full NAT", &["a-server-reaches-its-own-service"]),
     row(

@@ -237,7 +237,7 @@ impl<'e> Prospect<'e> {
 
 fn verdict(fate: Fate, len: usize) -> Verdict {
     match fate {
-        Fate::Foreign => Verdict::Forward { len, why: Forwarded::Foreign },
+        Fate::Foreign | Fate::Direct => Verdict::Forward { len, why: Forwarded::Foreign },
         Fate::Consume(kind) => Verdict::Consume(kind),
         Fate::Drop(reason) => Verdict::Drop(reason),
     }

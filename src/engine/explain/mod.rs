@@ -252,7 +252,7 @@ fn settled(verdict: &Verdict) -> OutcomeRow {
     };
     match verdict {
         Verdict::Forward { why: Forwarded::Foreign, .. } | Verdict::Emit { why: Forwarded::Foreign } => {
-            row("pass", None, "of no service and from no server's service: passes unchanged")
+            row("pass", None, "to no service and of no flow: passes unchanged")
         }
         Verdict::Forward { why, .. } => OutcomeRow { opens: opens(why), ..row("forward", None, &forwarded(why)) },
         Verdict::Emit { why } => {

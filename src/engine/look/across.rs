@@ -102,6 +102,9 @@ impl Look<'_> {
         if meta.partial_checksum {
             build::complete_sum(&mut whole);
         }
+        if let Some(inner) = meta.inner_checksum {
+            build::complete_inner_sum(&mut whole, inner);
+        }
         let push = |piece: &[u8]| emission.push(piece, Meta::default());
         if v6 {
             build::fragment_v6(&whole, mtu, id | OWN_IDENTIFICATION, push);

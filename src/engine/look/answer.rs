@@ -136,7 +136,7 @@ pub(in crate::engine) fn sum_is_right(arrival: &Arrival<'_>) -> bool {
         proto::ICMP => 0,
         protocol => checksum::pseudo(&parsed.addresses, protocol, message.len()),
     };
-    meta.partial_checksum || !parsed.whole || checksum::fold(checksum::add(start, message)) == 0xffff
+    meta.is_unfinished() || !parsed.whole || checksum::fold(checksum::add(start, message)) == 0xffff
 }
 
 /// Returns whether no host would answer a packet: a reset (RFC 9293, 3.10.7.1), or a segment or datagram with a bad
@@ -145,7 +145,7 @@ pub(super) fn no_end_would_answer(arrival: &Arrival<'_>) -> bool {
     let Arrival { bytes, parsed, meta, .. } = arrival;
     match parsed.transport {
         Transport::Tcp { flags, .. } => flags.rst() || !sum_is_right(arrival),
-        Transport::Udp { .. } if parsed.whole && !meta.partial_checksum => {
+        Transport::Udp { .. } if parsed.whole && !meta.is_unfinished() => {
             let datagram = &bytes[parsed.offset..parsed.len];
             let len = usize::from(u16::from_be_bytes([datagram[4], datagram[5]])).min(datagram.len());
             let start = checksum::pseudo(&parsed.addresses, parsed.protocol, len);

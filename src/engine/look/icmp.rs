@@ -60,11 +60,8 @@ impl Look<'_> {
     /// Decides an error about nothing known here: a foreign one passes, one about our addresses is dropped with its own
     /// reason.
     fn icmp_of_no_flow(&self, arrival: &Arrival<'_>, kind: ErrorKind, about: Result<Quote, NoQuote>) -> Settled {
-        let server = |about: &Quote| {
-            self.plan.directory().is_server(about.addresses.dst(), about.protocol, about.dst_port)
-                || self.plan.is_own(about.addresses.src())
-        };
-        let ours = self.plan.is_own(arrival.parsed.addresses.dst()) || about.as_ref().is_ok_and(server);
+        let of_ours = |about: &Quote| self.plan.is_own(about.addresses.src());
+        let ours = self.plan.is_own(arrival.parsed.addresses.dst()) || about.as_ref().is_ok_and(of_ours);
         if !ours {
             return Settled::FOREIGN;
         }

@@ -78,13 +78,14 @@ impl Look<'_> {
                 _ => self.nobody_listens(arrival, scratch),
             };
         }
-        let from_server = self.plan.directory().is_server(key.addresses.src(), key.protocol, key.src_port);
-        // A server's own echo request is its own business; a late reply without a flow is not.
-        let asks = matches!(transport, Transport::Echo { request: true, .. });
+        let from_server = || self.plan.directory().is_server(key.addresses.src(), key.protocol, key.src_port);
+        // From a server's service port, too: it talks for itself, or to somebody who did not come by the service address.
+        // Of connections that the gateway has not seen begin, those of services that it has forgotten cannot be told apart.
         match transport {
-            _ if !from_server || asks => Settled::FOREIGN,
-            Transport::Tcp { flags, .. } if !flags.syn() && !flags.rst() => self.unknown_to_us(arrival, key, scratch),
-            _ => Settled::drop(Reason::ServerNoFlow),
+            Transport::Tcp { flags, .. } if flags.rst() || !from_server() => Settled::FOREIGN,
+            Transport::Tcp { flags, .. } if flags.syn() => Settled::DIRECT,
+            Transport::Tcp { .. } if !self.table().is_direct(key) => self.unknown_to_us(arrival, key, scratch),
+            _ => Settled::FOREIGN,
         }
     }
 

@@ -207,6 +207,9 @@ impl Look<'_> {
         if meta.partial_checksum {
             build::complete_sum(&mut whole);
         }
+        if let Some(inner) = meta.inner_checksum {
+            build::complete_inner_sum(&mut whole, inner);
+        }
         scratch.emission.clear();
         build::fragment(&whole, mtu, |piece| scratch.emission.push(piece, Meta::default()));
         Onward::Emit { ids: 0 }

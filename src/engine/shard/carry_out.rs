@@ -273,6 +273,12 @@ impl Shard {
         }
         match settled.fate {
             Fate::Foreign => Verdict::Forward { len: arrival.parsed.len, why: Forwarded::Foreign },
+            Fate::Direct => {
+                if let Some(key) = arrival.key() {
+                    self.table.note_direct(&key);
+                }
+                Verdict::Forward { len: arrival.parsed.len, why: Forwarded::Foreign }
+            }
             Fate::Consume(kind) => Verdict::Consume(kind),
             Fate::Drop(reason) => Verdict::Drop(reason),
         }

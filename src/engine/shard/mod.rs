@@ -16,9 +16,9 @@ use super::standing::Standing;
 use super::step::{Prepare, Pressures, Scratch};
 use super::{Counters, Event, Reason, Verdict};
 use crate::balance::Chooser;
-use crate::flow::{Fragments, NatPool, Table, TableTooBig};
+use crate::flow::{Fragments, Key, NatPool, Table, TableTooBig};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
-use crate::packet::Meta;
+use crate::packet::{Meta, Side};
 use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
@@ -54,6 +54,17 @@ pub(super) struct Shard {
     walk: Option<Walk>,
     /// Draining servers whose last flow has ended, to be reported to the standing.
     idle: VecDeque<ServerId>,
+    /// Keys of the replies of flows that have ended; none unless somebody wants them.
+    ended: Option<EndedKeys>,
+}
+
+/// Maximum number of keys that wait for [`Shard::poll_ended`].
+const MOST_ENDED: usize = 4096;
+
+#[derive(Debug)]
+struct EndedKeys {
+    waiting: VecDeque<Key>,
+    lost: u64,
 }
 
 impl Shard {
@@ -82,6 +93,7 @@ impl Shard {
             pressures: Pressures::default(),
             walk: None,
             idle: VecDeque::new(),
+            ended: None,
         })
     }
 
@@ -200,6 +212,30 @@ impl Shard {
         if self.events.len() < MOST_EVENTS {
             self.events.push_back(event);
         }
+    }
+
+    /// Collects the keys of the replies of flows that end.
+    pub(super) fn collect_ended(&mut self) {
+        self.ended = Some(EndedKeys { waiting: VecDeque::with_capacity(MOST_ENDED), lost: 0 });
+    }
+
+    /// Remembers the key of an ended flow's replies; if nobody has taken 4,096 of them, it is lost and counted.
+    #[inline]
+    fn note_ended(&mut self, index: u32) {
+        let Some(ended) = &mut self.ended else { return };
+        if ended.waiting.len() < MOST_ENDED {
+            ended.waiting.push_back(self.table.key(index, Side::Server));
+        } else {
+            ended.lost += 1;
+        }
+    }
+
+    pub(super) fn poll_ended(&mut self) -> Option<Key> {
+        self.ended.as_mut()?.waiting.pop_front()
+    }
+
+    pub(super) fn lost_ended(&self) -> u64 {
+        self.ended.as_ref().map_or(0, |ended| ended.lost)
     }
 
     /// Returns the next event.

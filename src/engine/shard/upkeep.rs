@@ -98,6 +98,7 @@ impl Shard {
             let flow = Box::new(self.row(plan, now, index));
             self.report(Event::FlowEnded { flow, cause });
         }
+        self.note_ended(index);
         let client = self.table.key(index, Side::Client).addresses.src();
         let flow = self.table.facts(index);
         let proven = self.table.is_proven(index);

@@ -163,6 +163,8 @@ pub struct Table {
     counts: [u32; TimeoutState::ALL.len()],
     half_open: HalfOpen,
     recent: Recent,
+    /// Connections to servers that pass and are no flows.
+    direct: Recent,
     clock: Clock,
     /// By profile number.
     timeouts: Box<[Timeouts]>,
@@ -207,6 +209,7 @@ impl Table {
             counts: [0; TimeoutState::ALL.len()],
             half_open: HalfOpen::new(max_half_open, of_half_open).map_err(too_big)?,
             recent: Recent::new().map_err(too_big)?,
+            direct: Recent::new().map_err(too_big)?,
             clock: Clock { epoch: Instant::FAR },
             timeouts,
             ticks,
@@ -577,6 +580,17 @@ impl Table {
     pub fn has_just_ended(&self, now: Instant, client: &Key) -> bool {
         let ticks = room::ticks(REMEMBERED);
         client.protocol == Protocol::Tcp && self.recent.has(self.hash(client), self.clock.tick(now), ticks)
+    }
+
+    /// Remembers a connection that passes unchanged, by the key of its server's packets; the oldest of 65,536 gives way.
+    #[cold]
+    pub fn note_direct(&mut self, server: &Key) {
+        self.direct.add(self.hash(server), 0);
+    }
+
+    /// Returns whether a connection is remembered as passing unchanged.
+    pub fn is_direct(&self, server: &Key) -> bool {
+        self.direct.has(self.hash(server), 0, 0)
     }
 
     /// Returns the slots from a position on, and whether each is in use. Half-open flows come first: as flows only move

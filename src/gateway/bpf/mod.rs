@@ -3,12 +3,14 @@
 //! The programs are C (`*.bpf.c`); the objects beside them are what `tools/build-bpf` made of them. A gateway works without
 //! any of them, with what [`BpfError`] says.
 
+pub mod marks;
 pub mod steering;
 
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Creates the maps of an object, with room for as many entries as given by name, and returns its programs, which are
 /// not loaded yet.
@@ -20,6 +22,35 @@ fn open(object: &[u8], entries: &[(&'static str, u32)]) -> Result<Ebpf, BpfError
     Ok(loader.load(object)?)
 }
 
+/// Writes the key that follows another in a hash map to `next`, or the first one; returns false at the end. If the other
+/// is no longer there, the first follows.
+///
+/// `after` and `next` must have the size of the map's keys.
+#[allow(unsafe_code)]
+fn next_key(map: BorrowedFd<'_>, after: Option<&[u8]>, next: &mut [u8]) -> bool {
+    /// The part of `union bpf_attr` that BPF_MAP_GET_NEXT_KEY reads (bpf(2)).
+    #[repr(C)]
+    struct Attributes {
+        map: u32,
+        zero: u32,
+        after: u64,
+        next: u64,
+    }
+    const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
+    let address = |bytes: *const u8| bytes.expose_provenance() as u64;
+    let attributes = Attributes {
+        map: map.as_raw_fd() as u32,
+        zero: 0,
+        after: after.map_or(0, |after| address(after.as_ptr())),
+        next: address(next.as_mut_ptr()),
+    };
+    // SAFETY: the kernel reads the attributes and one key, and writes one key; all of them live through the call, and both
+    // keys have the map's size.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_GET_NEXT_KEY, &raw const attributes, size_of::<Attributes>()) };
+    done == 0
+}
+
 /// Why a BPF program cannot be used, and what mends it.
 #[derive(Debug)]
 pub struct BpfError {
@@ -28,7 +59,7 @@ pub struct BpfError {
 }
 
 impl BpfError {
-    fn new(error: &(dyn Error + 'static)) -> BpfError {
+    pub(super) fn new(error: &(dyn Error + 'static)) -> BpfError {
         let mut said = vec![error.to_string()];
         let mut errno = None;
         let mut next = Some(error);
@@ -43,6 +74,21 @@ impl BpfError {
         // The verifier's log has lines; only the first few words help whoever reads the gateway's log.
         let what = said.join(": ").lines().next().unwrap_or_default().to_owned();
         BpfError { what, errno }
+    }
+
+    pub(super) fn of(what: String) -> BpfError {
+        BpfError { what, errno: None }
+    }
+
+    /// Returns it with the device at which it happened.
+    #[must_use]
+    pub(super) fn at(self, device: &str) -> BpfError {
+        BpfError { what: format!("device {device}: {}", self.what), ..self }
+    }
+
+    /// Returns whether a device was not there.
+    pub(super) fn is_no_device(&self) -> bool {
+        matches!(self.errno, Some(libc::ENODEV | libc::ENXIO))
     }
 
     /// Returns what mends it.

@@ -63,7 +63,7 @@ fn in_ruleset(ruleset: &Value, device: &str, (v4, v6): (bool, bool)) -> Vec<Prob
         Some("inet") => v4 || v6,
         _ => false,
     });
-    let mut problems = Vec::new();
+    let mut problems = way_back(&items, (v4, v6));
     for chain in concerned {
         let word = |key: &str| chain[key].as_str().unwrap_or_default();
         let (family, table, name) = (word("family"), word("table"), word("name"));
@@ -87,6 +87,36 @@ fn in_ruleset(ruleset: &Value, device: &str, (v4, v6): (bool, bool)) -> Vec<Prob
             (false, way) => format!("nft insert rule {family} {table} {name} {} {device} accept", way.word()),
         });
         problems.push(problem(&format!("chain {name} of table {family} {table}"), device, fix.collect::<Vec<_>>()));
+    }
+    problems
+}
+
+/// Finds rules that drop what comes in by another interface than the way back to its sender, without regard to marks: the
+/// gateway's packets come out of its device with the addresses of clients.
+fn way_back(items: &[&Value], (v4, v6): (bool, bool)) -> Vec<Problem> {
+    let is_check = |expression: &Value| {
+        let lookup = &expression["match"]["left"]["fib"];
+        let has = |flag: &str| lookup["flags"].as_array().is_some_and(|flags| flags.iter().any(|is| is == flag));
+        lookup["result"] == "oif" && expression["match"]["right"] == false && has("saddr") && has("iif") && !has("mark")
+    };
+    let mut problems = Vec::new();
+    for rule in items.iter().map(|item| &item["rule"]) {
+        let is_used = if rule["family"] == "ip" { v4 } else { v4 || v6 };
+        let expressions = rule["expr"].as_array().map_or(&[][..], Vec::as_slice);
+        if is_used && expressions.iter().any(is_check) && expressions.iter().any(|e| e.get("drop").is_some()) {
+            let word = |key: &str| rule[key].as_str().unwrap_or_default();
+            let (family, table, chain) = (word("family"), word("table"), word("chain"));
+            problems.push(Problem::new(
+                format!(
+                    "chain {chain} of table {family} {table} drops what comes out of the gateway's device: its check of the \
+                     way back to the sender (fib saddr . iif oif) does not look at marks"
+                ),
+                format!(
+                    "replace that rule by one with \"fib saddr . mark . iif oif missing drop\": nft --handle list chain \
+                     {family} {table} {chain}"
+                ),
+            ));
+        }
     }
     problems
 }
@@ -268,6 +298,17 @@ mod tests {
             let words = ["iifname", "oifname"].into_iter().filter(|word| fix.contains(word)).collect::<Vec<_>>();
             assert_eq!(words.join(" "), want, "{what}: {found:?}");
             assert!(in_ruleset(&ruleset("accept", &rules), "eq0", (true, true)).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_check_of_the_way_back_that_does_not_look_at_marks_is_a_problem() {
+        let check = |flags: Value| json!([{"match": {"op": "==", "left": {"fib": {"result": "oif", "flags": flags}}, "right": false}}, {"drop": null}]);
+        for (flags, want) in [(json!(["saddr", "iif"]), 1), (json!(["saddr", "mark", "iif"]), 0), (json!(["saddr"]), 0)]
+        {
+            let found = in_ruleset(&ruleset("accept", &[check(flags.clone())]), "eq0", (false, true));
+            assert_eq!(found.len(), want, "{flags}");
+            assert!(found.iter().all(|problem| problem.fix.contains("list chain inet t f")));
         }
     }
 

@@ -6,6 +6,7 @@ mod firewall;
 mod surroundings;
 
 use super::bpf::BpfError;
+use super::bpf::marks::Marks;
 use super::netlink::Netlink;
 use super::{setup, sysctl, wanted};
 use crate::config::Settings;
@@ -50,6 +51,7 @@ pub fn check_live(settings: &Settings) -> Vec<Problem> {
     let mut problems = check_system(settings, is_running);
     problems.extend(doubts(settings));
     problems.extend(firewalls(settings));
+    problems.extend(Marks::with_room(settings, 1).err().map(|error| without_marks(&error)));
     problems
 }
 
@@ -156,12 +158,12 @@ pub fn firewalls(settings: &Settings) -> Vec<Problem> {
     firewall::check(&settings.gateway.device, wanted::families(settings))
 }
 
-/// On Linux 6.18, translated TCP over IPv4 passed even the strict check, while packets that the gateway forwards
-/// unchanged were dropped if the check was strict on the gateway's device too.
+/// With marks, the strict check loses nothing. Without, on Linux 6.18, translated TCP over IPv4 passed even that, while packets
+/// that the gateway forwards unchanged were dropped if the check was strict on the gateway's device too.
 fn strict_check(settings: &Settings) -> Option<Problem> {
     const STRICT: &str = "net/ipv4/conf/all/rp_filter";
     let (v4, _) = wanted::families(settings);
-    let strict = v4 && sysctl::get(STRICT).is_ok_and(|value| value == "1");
+    let strict = v4 && sysctl::get(STRICT).is_ok_and(|value| value == "1") && Marks::with_room(settings, 1).is_err();
     strict.then(|| {
         Problem::new(
             "net.ipv4.conf.all.rp_filter is 1, strict on every device: the kernel may drop IPv4 packets that come from the \
@@ -178,6 +180,17 @@ pub fn without_steering(error: &BpfError) -> Problem {
         format!(
             "no BPF program can be used ({error}), so the device has one queue: a flood also takes packets of \
              established connections and answers to probes"
+        ),
+        error.fix(),
+    )
+}
+
+/// Returns what a gateway does without because packets of flows cannot be marked; to be logged as a warning.
+pub fn without_marks(error: &BpfError) -> Problem {
+    Problem::new(
+        format!(
+            "no BPF program can be used ({error}), so all that servers send from where they serve, all their UDP and all \
+             ICMP enters the device: behind a masquerading gateway the servers' own queries and pings find no answer"
         ),
         error.fix(),
     )

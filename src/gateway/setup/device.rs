@@ -11,12 +11,14 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 const QUEUE: u32 = 1000;
 
 /// The values of its IPv4 settings (`net/ipv4/conf`), with the reason for each.
-const V4: [(&str, &str); 3] = [
+const V4: [(&str, &str); 4] = [
     // Packets written to the device carry the clients' source addresses, which the kernel routes elsewhere.
     ("rp_filter", "0"),
     // The kernel's own ICMP errors to service addresses come back out of the device, translated for the servers,
     // with the gateway's address as their source.
     ("accept_local", "1"),
+    // `all` may still ask for a check of the way back. With the mark, the look-up finds this device.
+    ("src_valid_mark", "1"),
     ("forwarding", "1"),
 ];
 

@@ -3,7 +3,7 @@
 //! It must not know how a gateway is installed, and never touches one that is running.
 
 use super::{FALLBACK, MAIN, PROTOCOL, SetupError, open};
-use crate::config::Settings;
+use crate::config::{GatewaySettings, Settings};
 use crate::gateway::netlink::{Link, Netlink, Route};
 use crate::gateway::wanted;
 use netlink_packet_route::AddressFamily;
@@ -66,7 +66,7 @@ pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupErr
             cleaned += 1;
         }
         for rule in netlink.rules(family)? {
-            if is_ours(&rule, gateway.route_table, &gateway.device) {
+            if is_ours(&rule, gateway) {
                 netlink.delete_rule(rule)?;
                 cleaned += 1;
             }
@@ -97,11 +97,13 @@ fn table_in_use(netlink: &mut Netlink, route: Route) -> SetupError {
     SetupError::new(what, "give this one its own route-table in the configuration".to_owned())
 }
 
-/// Returns whether a gateway with this table and device installed the rule.
-fn is_ours(rule: &RuleMessage, table: u32, device: &str) -> bool {
+/// Returns whether a gateway with this table, device and priority installed the rule.
+fn is_ours(rule: &RuleMessage, gateway: &GatewaySettings) -> bool {
     let has = |a: &RuleAttribute| rule.attributes.contains(a);
     has(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
-        && (has(&RuleAttribute::Table(table)) || has(&RuleAttribute::Iifname(device.into())))
+        && (has(&RuleAttribute::Table(gateway.route_table))
+            || has(&RuleAttribute::Iifname(gateway.device.clone()))
+            || has(&RuleAttribute::Goto(gateway.rule_priority + 2)))
 }
 
 /// Counts the rules of the calling thread's namespace, and the routes in its table `main`, that carry a protocol

@@ -9,8 +9,10 @@
 //! | blackhole route of each service address, worst metric | while there is no device, its packets do not follow the default route |
 //! | default routes to the device in a table of our own | the rules send the servers' replies there |
 //! | rule P: packets from the device skip to P+2 | packets written by the gateway never return to it |
-//! | rules P+1: replies of servers are routed by that table | they enter the device |
-//! | rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter |
+//! | with marks, rule P: look-ups of the way back to the sender of a marked reply skip to P+2 | reverse-path checks that know marks find the server's interface, not the device |
+//! | and rules P+1: what is marked as a flow's is routed by that table | replies enter the device, and the reverse look-up for packets from the device finds it |
+//! | else, rules P+1: replies of servers are routed by that table | they enter the device, and so does much of what servers send for themselves |
+//! | and rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter |
 //! | rule P+2: no operation | the target of rule P, so that the operator's own later rules still apply |
 //! | with `announce`: proxy entries on the interfaces of connected networks | hosts there find service addresses in these networks |
 //!
@@ -34,12 +36,12 @@ pub use leftovers::{clean_leftovers, count_marked};
 pub use part::{FALLBACK, Part, proxying};
 
 use super::netlink::{Netlink, Route};
-use super::wanted;
+use super::{bpf::marks, wanted};
 use crate::config::{GatewaySettings, Settings};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rules::{answer_rule, error_rule, route, rule};
+use rules::{answer_rule, error_rule, mark_rule, reverse_rule, route, rule};
 use std::collections::BTreeSet;
 
 /// The protocol number (`RTPROT_*`, `ip route show proto 69`) that marks our routes and rules. The kernel only stores
@@ -61,6 +63,15 @@ pub const MOST_INTERFACES: usize = 64;
 /// Names of interfaces, for IPv4 and for IPv6.
 pub type Interfaces = [BTreeSet<String>; 2];
 
+/// How the rules select what enters the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Select {
+    /// By addresses and ports: all that servers send from where they serve, and all ICMP.
+    Addresses,
+    /// By the marks of the packets of flows.
+    Marks,
+}
+
 /// What has been installed; removed by [`Installed::remove`] or on drop, from any thread.
 #[derive(Debug)]
 pub struct Installed {
@@ -71,8 +82,13 @@ pub struct Installed {
     index: u32,
     /// In the order of installation.
     parts: Vec<Part>,
-    /// Those of the rules that select ICMP by interface.
+    /// Those of the rules that change with the interfaces.
     errors: Vec<RuleMessage>,
+    /// The rules that select replies by their addresses.
+    answers: Vec<RuleMessage>,
+    selects: Select,
+    /// Whether packets may come without the mark that they should have.
+    has_gaps: bool,
     /// The networks routed to the device.
     routed: BTreeSet<IpNet>,
     /// Whether any IPv4 and any IPv6 address is routed to the device.
@@ -83,6 +99,16 @@ impl Installed {
     /// Configures the device, which must be open, and routes packets to it; `interfaces` are those towards servers,
     /// for IPv4 and for IPv6. Undoes everything on failure.
     pub fn install(settings: &Settings, device: &str, interfaces: &Interfaces) -> Result<Installed, SetupError> {
+        Installed::install_selecting(settings, device, interfaces, Select::Addresses)
+    }
+
+    /// The same with rules that select by addresses or by marks.
+    pub fn install_selecting(
+        settings: &Settings,
+        device: &str,
+        interfaces: &Interfaces,
+        selects: Select,
+    ) -> Result<Installed, SetupError> {
         let (v4, v6) = wanted::families(settings);
         let mut installed = Installed {
             netlink: open()?,
@@ -90,6 +116,9 @@ impl Installed {
             index: 0,
             parts: vec![Part::Device],
             errors: Vec::new(),
+            answers: Vec::new(),
+            selects,
+            has_gaps: false,
             routed: wanted::routed_addresses(settings),
             families: [v4, v6],
         };
@@ -194,16 +223,49 @@ impl Installed {
             self.rule(rule(family, RuleAction::Nop, first + 2, vec![from_device.clone()]))?;
             self.rule(rule(family, RuleAction::Goto, first, vec![from_device, RuleAttribute::Goto(first + 2)]))?;
         }
-        let selectors = wanted::answers(settings);
-        for selector in &selectors {
-            self.rule(answer_rule(selector, gateway.route_table, first + 1))?;
-        }
-        log::debug!("{} policy rules route the servers' replies to {device}", selectors.len());
+        let answers = wanted::answers(settings);
+        self.answers = answers.iter().map(|of| answer_rule(of, gateway.route_table, first + 1)).collect();
+        log::debug!("{} policy rules select the servers' replies by their addresses", answers.len());
         Ok(())
     }
 
-    /// Routes ICMP that arrives on these interfaces to the device, and no longer from others.
-    pub fn follow_errors(&mut self, interfaces: &Interfaces) -> Result<(), SetupError> {
+    /// Adds the rules by addresses where those by marks do not suffice, or removes them.
+    pub fn also_select_by_addresses(&mut self, is_needed: bool, interfaces: &Interfaces) -> Result<(), SetupError> {
+        self.has_gaps = is_needed;
+        self.follow_errors(interfaces)
+    }
+
+    /// Returns the rules by which replies are selected, if they come from these interfaces.
+    fn wanted_rules(&self, interfaces: &Interfaces) -> Vec<RuleMessage> {
+        let [v4, v6] = self.families;
+        let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 1);
+        let mut wanted = Vec::new();
+        if self.selects == Select::Marks {
+            for family in [(v4, AddressFamily::Inet), (v6, AddressFamily::Inet6)]
+                .into_iter()
+                .filter_map(|(is, f)| is.then_some(f))
+            {
+                wanted.push(reverse_rule(family, marks::IN, priority - 1));
+                wanted.extend([marks::IN, marks::OUT].map(|mark| mark_rule(family, mark, table, priority)));
+            }
+            if interfaces.iter().flatten().any(|name| name == LOOPBACK) {
+                // What this machine sends itself, as a server, passes no device at which it could be marked.
+                let from_here = RuleAttribute::Iifname(LOOPBACK.into());
+                wanted.extend(self.answers.iter().cloned().map(|mut rule| {
+                    rule.attributes.insert(0, from_here.clone());
+                    rule
+                }));
+            }
+        }
+        if self.selects == Select::Addresses || self.has_gaps {
+            wanted.extend(self.answers.iter().cloned());
+            wanted.extend(self.error_rules(interfaces));
+        }
+        wanted
+    }
+
+    /// Returns the rules that select ICMP by interface.
+    fn error_rules(&self, interfaces: &Interfaces) -> Vec<RuleMessage> {
         let [v4, v6] = self.families;
         let mut wanted = Vec::new();
         for (family, names, is_used) in
@@ -225,6 +287,12 @@ impl Installed {
             let all = all.into_iter().collect::<Vec<_>>().join(", ");
             log::info!("servers are reached through other interfaces: routers' ICMP errors are taken from {all}");
         }
+        wanted
+    }
+
+    /// Selects what arrives on these interfaces, and no longer from others.
+    pub fn follow_errors(&mut self, interfaces: &Interfaces) -> Result<(), SetupError> {
+        let wanted = self.wanted_rules(interfaces);
         for rule in &wanted {
             if !self.errors.contains(rule) {
                 self.rule(rule.clone())?;

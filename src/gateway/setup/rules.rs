@@ -1,6 +1,6 @@
 //! The routes and policy rules as netlink messages, each marked with [`PROTOCOL`].
 
-use super::PROTOCOL;
+use super::{LOOPBACK, PROTOCOL};
 use crate::gateway::netlink::{self, Route};
 use crate::gateway::wanted::Answers;
 use ipnet::IpNet;
@@ -58,4 +58,22 @@ pub(super) fn error_rule(family: AddressFamily, interface: &str, table: u32, pri
         RuleAttribute::Table(table),
     ];
     rule(family, RuleAction::ToTable, priority, attributes)
+}
+
+/// Makes the rule that routes packets with a mark by a table.
+pub(super) fn mark_rule(family: AddressFamily, mark: u32, table: u32, priority: u32) -> RuleMessage {
+    let attributes = vec![RuleAttribute::FwMark(mark), RuleAttribute::FwMask(mark), RuleAttribute::Table(table)];
+    rule(family, RuleAction::ToTable, priority, attributes)
+}
+
+/// Makes the rule by which look-ups of the way back to the sender of a packet with a mark skip the rules of the gateway:
+/// the kernel makes them as if for a packet of its own.
+pub(super) fn reverse_rule(family: AddressFamily, mark: u32, priority: u32) -> RuleMessage {
+    let attributes = vec![
+        RuleAttribute::Iifname(LOOPBACK.into()),
+        RuleAttribute::FwMark(mark),
+        RuleAttribute::FwMask(mark),
+        RuleAttribute::Goto(priority + 2),
+    ];
+    rule(family, RuleAction::Goto, priority, attributes)
 }

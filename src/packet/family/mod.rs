@@ -10,7 +10,7 @@ mod header;
 mod icmp;
 mod transport;
 
-use super::{Addresses, Meta, Parsed, Transport};
+use super::{Addresses, Meta, Parsed, Transport, build};
 pub use error::translate_error;
 pub use fragment::translate_fragment;
 use header::Make;
@@ -61,8 +61,8 @@ pub const MAY_FRAGMENT: usize = 1260;
 /// Routing headers are dropped; the flow label is 0. `id` becomes the IPv4 identification of a packet (or segment of
 /// a super-packet) of up to [`MAY_FRAGMENT`] bytes, with Don't Fragment clear; a longer one has identification 0 and
 /// Don't Fragment set; an atomic fragment keeps the low half of its own (RFC 7915, 5.1.1). A missing IPv4 UDP
-/// checksum is computed. A partial checksum stays partial, except that of an echo, which is completed. On refusal
-/// `out` is left unchanged.
+/// checksum is computed. A partial checksum stays partial, except that of an echo, which is completed, and one inside a
+/// datagram whose checksum is computed. On refusal `out` is left unchanged.
 pub fn translate(
     out: &mut Vec<u8>,
     packet: &[u8],
@@ -83,6 +83,7 @@ pub fn translate(
     }
     let from_v6 = matches!(head.addresses, Addresses::V6 { .. });
     let lacks_sum = transport::lacks_sum(head.protocol, data) && !meta.partial_checksum;
+    let inner = meta.inner_checksum.and_then(|inner| inner.moved(head.offset, 0));
     if lacks_sum && from_v6 {
         return Err(Untranslatable::UdpNoSum);
     }
@@ -104,10 +105,17 @@ pub fn translate(
         Before { addresses: &head.addresses, protocol: head.protocol, len: data.len(), partial: meta.partial_checksum };
     append(out, made.bytes(), data, |data| {
         transport::rewrite(data, &before, to)?;
-        if lacks_sum { transport::complete_udp(data, &to.addresses) } else { Ok(()) }
+        if !lacks_sum {
+            return Ok(());
+        }
+        if let Some(inner) = inner {
+            build::complete_inner_sum(data, inner);
+        }
+        transport::complete_udp(data, &to.addresses)
     })?;
     let partial_checksum = meta.partial_checksum && !matches!(parsed.transport, Transport::Echo { .. });
-    Ok(Meta { partial_checksum, ..meta })
+    let inner_checksum = inner.filter(|_| !lacks_sum).and_then(|inner| inner.moved(0, made.bytes().len()));
+    Ok(Meta { partial_checksum, inner_checksum, ..meta })
 }
 
 /// Returns whether a whole packet or a first fragment can be translated: the result of [`translate`] or

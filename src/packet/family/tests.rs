@@ -1,6 +1,6 @@
 //! Whole packets and fragments, compared with etherparse.
 
-use super::super::{checksum, parse, word};
+use super::super::{InnerChecksum, checksum, parse, word};
 use super::*;
 use etherparse::{Ipv6FlowLabel, NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
@@ -172,7 +172,7 @@ proptest! {
         let parsed = parse(&packet).unwrap();
         let at = parsed.offset + field;
         packet[at..at + 2].copy_from_slice(&sum(&parsed).to_be_bytes());
-        let meta = Meta { partial_checksum: true, gso_size: 1000, ingress: 3 };
+        let meta = Meta { partial_checksum: true, gso_size: 1000, ingress: 3, ..Meta::default() };
         let mut out = Vec::new();
         let to = Across { addresses: far, src_port: ports.0, dst_port: ports.1 };
         prop_assert_eq!(translate(&mut out, &packet, &parsed, &to, 1, meta), Ok(meta));
@@ -180,6 +180,60 @@ proptest! {
         prop_assert_eq!(word(&out, again.offset + field) % 0xffff, sum(&again) % 0xffff);
         prop_assert_eq!(word(&out, again.offset), ports.0);
     }
+}
+
+/// A datagram that carries an IPv4 TCP segment whose checksum is partial, the inner packet, and where the rest is due.
+fn carried(addresses: &Addresses) -> (Vec<u8>, usize, InnerChecksum) {
+    let mut inner = build(Kind::Tcp, &FOUR, b"carried");
+    let parsed = parse(&inner).unwrap();
+    let sum = checksum::fold(checksum::pseudo(&parsed.addresses, parsed.protocol, parsed.len - parsed.offset));
+    inner[parsed.offset + 16..][..2].copy_from_slice(&sum.to_be_bytes());
+    let packet = build(Kind::Udp, addresses, &inner);
+    let at = packet.len() - inner.len();
+    (packet, at, InnerChecksum { start: (at + parsed.offset) as u16, field: 16 })
+}
+
+/// The outer checksum as a kernel makes it: right once the inner one is complete.
+fn with_right_sum(packet: &[u8], inner: InnerChecksum) -> Vec<u8> {
+    let mut whole = packet.to_vec();
+    build::complete_inner_sum(&mut whole, inner);
+    let at = parse(packet).unwrap().offset;
+    whole[at + 6..at + 8].fill(0);
+    transport::complete_udp(&mut whole[at..], &parse(packet).unwrap().addresses).unwrap();
+    let mut packet = packet.to_vec();
+    packet[at + 6..at + 8].copy_from_slice(&whole[at + 6..at + 8]);
+    packet
+}
+
+#[test]
+fn an_inner_checksum_moves_with_its_packet_and_the_outer_one_is_patched_as_complete() {
+    for (near, far) in [(FOUR, SIX), (SIX, FOUR)] {
+        let (packet, at, inner) = carried(&near);
+        let packet = with_right_sum(&packet, inner);
+        let meta = Meta { inner_checksum: Some(inner), ..Meta::default() };
+        let mut out = Vec::new();
+        let parsed = parse(&packet).unwrap();
+        let got = translate(&mut out, &packet, &parsed, &across(Kind::Udp, far), 1, meta).unwrap();
+        let moved = got.inner_checksum.expect("it is still to be completed");
+        assert_eq!(usize::from(moved.start) + packet.len(), usize::from(inner.start) + out.len());
+        assert_eq!(out[out.len() - (packet.len() - at)..], packet[at..], "what is carried stays as it is");
+        build::complete_inner_sum(&mut out, moved);
+        assert!(sum_is_right(&out));
+        assert!(sum_is_right(&out[out.len() - (packet.len() - at)..]));
+    }
+}
+
+#[test]
+fn a_datagram_without_checksum_gets_one_that_is_right_for_what_it_carries() {
+    let (mut packet, at, inner) = carried(&FOUR);
+    let parsed = parse(&packet).unwrap();
+    packet[parsed.offset + 6..][..2].fill(0);
+    let meta = Meta { inner_checksum: Some(inner), ..Meta::default() };
+    let mut out = Vec::new();
+    let got = translate(&mut out, &packet, &parsed, &across(Kind::Udp, SIX), 1, meta);
+    assert_eq!(got, Ok(Meta::default()));
+    assert!(sum_is_right(&out));
+    assert!(sum_is_right(&out[out.len() - (packet.len() - at)..]));
 }
 
 #[test]
@@ -493,7 +547,7 @@ proptest! {
             Addresses::V6 { .. } => (Addresses::V4 { src: v4(address), dst: 1 }, SIX),
         };
         let inner = Across { addresses: to, src_port: 5, dst_port: 6 };
-        let meta = Meta { partial_checksum, gso_size, ingress: 0 };
+        let meta = Meta { partial_checksum, gso_size, ..Meta::default() };
         let mut out = Vec::new();
         let whole = translate(&mut out, &bytes, &parsed, &inner, 1, meta);
         prop_assert_eq!(whole.is_ok(), !out.is_empty());

@@ -1,0 +1,217 @@
+//! The programs that mark the packets of flows (`marks.bpf.c`), and the map of the keys of their replies.
+
+#[cfg(test)]
+mod tests;
+
+use super::{BpfError, next_key, open};
+use crate::config::Settings;
+use crate::flow::Key;
+use crate::packet::{Addresses, Protocol};
+use aya::maps::{Array, HashMap, Map, MapError};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
+use aya::programs::{LinkOrder, SchedClassifier};
+use aya::{Ebpf, Pod, include_bytes_aligned};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::AsFd;
+
+/// The mark of packets that belong to flows, before they enter the gateway's device.
+pub const IN: u32 = 0x1000_0000;
+/// The mark of packets that have left it.
+pub const OUT: u32 = 0x2000_0000;
+
+/// A program's word for an address: IPv4 is mapped into ::ffff:0:0/96.
+type Address = [u8; 16];
+
+/// `struct reply` of the programs: source, destination, ports, protocol, all in network byte order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Reply([u8; Reply::LEN]);
+
+// SAFETY: an array of bytes, for which any value is valid.
+#[allow(unsafe_code)]
+unsafe impl Pod for Reply {}
+
+impl Reply {
+    const LEN: usize = 40;
+
+    /// Makes it from the key that a server's packets have.
+    pub fn new(key: &Key) -> Reply {
+        let mut bytes = [0; Reply::LEN];
+        bytes[..16].copy_from_slice(&address(key.addresses.src()));
+        bytes[16..32].copy_from_slice(&address(key.addresses.dst()));
+        bytes[32..34].copy_from_slice(&key.src_port.to_be_bytes());
+        bytes[34..36].copy_from_slice(&key.dst_port.to_be_bytes());
+        bytes[36] = key.protocol.number(key.addresses.is_v6());
+        Reply(bytes)
+    }
+
+    /// Returns the key that a server's packets have.
+    pub fn key(&self) -> Key {
+        let bytes = &self.0;
+        let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let at =
+            |at: usize| Address::try_from(&bytes[at..at + 16]).map(Ipv6Addr::from).unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let (src, dst) = (at(0), at(16));
+        let addresses = match (src.to_ipv4_mapped(), dst.to_ipv4_mapped()) {
+            (Some(src), Some(dst)) => Addresses::V4 { src: src.into(), dst: dst.into() },
+            _ => Addresses::V6 { src: src.into(), dst: dst.into() },
+        };
+        let protocol = Protocol::of_number(bytes[36]);
+        Key { addresses, src_port: word(32), dst_port: word(34), protocol }
+    }
+}
+
+/// `struct state` of the programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+struct State {
+    broad: u32,
+    missed: u32,
+    device: u32,
+}
+
+// SAFETY: three numbers, for which any value is valid, without padding.
+#[allow(unsafe_code)]
+unsafe impl Pod for State {}
+
+/// The programs, loaded, and their maps.
+#[derive(Debug)]
+pub struct Marks {
+    ebpf: Ebpf,
+    replies: Map,
+    state: Map,
+    own: BTreeSet<Address>,
+}
+
+/// Programs on a device: they end when this is dropped, or with the device.
+#[derive(Debug)]
+pub struct Attached(#[allow(dead_code, reason = "held, not read")] Vec<SchedClassifierLink>);
+
+impl Marks {
+    /// Loads the programs, for the servers of these settings and with room for the keys of all flows.
+    pub fn load(settings: &Settings) -> Result<Marks, BpfError> {
+        let flows = settings.table.max_flows.saturating_add(settings.table.max_half_open);
+        Marks::with_room(settings, flows)
+    }
+
+    /// The same with room for a number of keys.
+    pub fn with_room(settings: &Settings, keys: u32) -> Result<Marks, BpfError> {
+        let servers = settings.servers.iter().flat_map(|s| [s.v4.map(IpAddr::V4), s.v6.map(IpAddr::V6)]).flatten();
+        let servers: BTreeSet<Address> = servers.map(address).collect();
+        let own = own_sources(settings);
+        let most = |set: &BTreeSet<Address>| u32::try_from(set.len().max(1)).unwrap_or(u32::MAX);
+        let entries = [("servers", most(&servers)), ("own", most(&own)), ("replies", keys.max(1))];
+        let mut ebpf = open(include_bytes_aligned!("../marks.bpf.o"), &entries)?;
+        for (name, set) in [("servers", &servers), ("own", &own)] {
+            let mut map: HashMap<_, Address, u8> =
+                HashMap::try_from(ebpf.map_mut(name).expect("a map of the program"))?;
+            for entry in set {
+                map.insert(entry, 1, 0)?;
+            }
+        }
+        let replies = ebpf.take_map("replies").expect("a map of the program");
+        let state = ebpf.take_map("state").expect("a map of the program");
+        let mut marks = Marks { ebpf, replies, state, own };
+        for name in [ARRIVE, EMERGE, DEPART] {
+            marks.program(name)?.load()?;
+        }
+        Ok(marks)
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, BpfError> {
+        Ok(self.ebpf.program_mut(name).expect("a program of the object").try_into()?)
+    }
+
+    /// Attaches the program for the gateway's own device, which has this index.
+    pub fn attach_to_own(&mut self, device: &str, index: u32) -> Result<Attached, BpfError> {
+        let state = self.state()?;
+        Array::try_from(&mut self.state)?.set(0, State { device: index, ..state }, 0)?;
+        Ok(Attached(vec![self.attach(EMERGE, device, TcAttachType::Ingress)?]))
+    }
+
+    /// Attaches the programs for another device.
+    pub fn attach_to_other(&mut self, device: &str) -> Result<Attached, BpfError> {
+        let arrive = self.attach(ARRIVE, device, TcAttachType::Ingress)?;
+        Ok(Attached(vec![arrive, self.attach(DEPART, device, TcAttachType::Egress)?]))
+    }
+
+    /// Attaches a program before others: what they do to a packet is then done to one that has its mark.
+    fn attach(&mut self, name: &str, device: &str, place: TcAttachType) -> Result<SchedClassifierLink, BpfError> {
+        let program = self.program(name)?;
+        // A link of TCX (Linux 6.6): it does not outlive the process, as a filter would that black-holes flows then.
+        let link = program.attach_with_options(device, place, TcAttachOptions::TcxOrder(LinkOrder::first()))?;
+        Ok(program.take_link(link)?)
+    }
+
+    fn state(&self) -> Result<State, BpfError> {
+        Ok(Array::try_from(&self.state)?.get(&0, 0)?)
+    }
+
+    /// Returns whether replies to this address come to the gateway without a mark.
+    pub fn is_own(&self, key: &Key) -> bool {
+        self.own.contains(&address(key.addresses.dst()))
+    }
+
+    /// Stores the key of a flow's replies; returns false if there is no room.
+    pub fn store(&mut self, key: &Key) -> Result<bool, BpfError> {
+        let mut map: HashMap<_, Reply, u32> = HashMap::try_from(&mut self.replies)?;
+        match map.insert(Reply::new(key), 1, 0) {
+            Ok(()) => Ok(true),
+            Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::E2BIG) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Returns whether the key of a flow's replies is stored.
+    pub fn has(&self, key: &Key) -> bool {
+        let map: Result<HashMap<_, Reply, u32>, _> = HashMap::try_from(&self.replies);
+        map.is_ok_and(|map| map.get(&Reply::new(key), 0).is_ok())
+    }
+
+    /// Removes a key; returns whether it was stored.
+    pub fn remove(&mut self, reply: &Reply) -> bool {
+        let map: Result<HashMap<_, Reply, u32>, _> = HashMap::try_from(&mut self.replies);
+        map.is_ok_and(|mut map| map.remove(reply).is_ok())
+    }
+
+    /// Returns the key that follows another in the map, or the first; none at the end.
+    pub fn next(&self, after: Option<&Reply>) -> Option<Reply> {
+        let Map::HashMap(map) = &self.replies else { return None };
+        let mut next = Reply([0; Reply::LEN]);
+        next_key(map.fd().as_fd(), after.map(|reply| &reply.0[..]), &mut next.0).then_some(next)
+    }
+
+    /// Returns whether keys are missing, so that everything from the servers is marked, and how many have been missed.
+    pub fn missing(&self) -> (bool, u32) {
+        self.state().map_or((false, 0), |state| (state.broad != 0, state.missed))
+    }
+
+    /// Declares that every flow has its key, unless more than `missed` were missed.
+    pub fn is_complete(&mut self, missed: u32) -> Result<(), BpfError> {
+        let state = self.state()?;
+        if state.missed == missed {
+            Array::try_from(&mut self.state)?.set(0, State { broad: 0, ..state }, 0)?;
+        }
+        Ok(())
+    }
+}
+
+const ARRIVE: &str = "arrive";
+const EMERGE: &str = "emerge";
+const DEPART: &str = "depart";
+
+/// Sources of probes and of full NAT: packets to them are routed to the gateway by their address.
+fn own_sources(settings: &Settings) -> BTreeSet<Address> {
+    let probes = [settings.health.source_v4.map(IpAddr::V4), settings.health.source_v6.map(IpAddr::V6)];
+    let v4 = settings.nat_pools.iter().flat_map(|pool| pool.v4.iter().map(|a| IpAddr::V4(*a)));
+    let v6 = settings.nat_pools.iter().flat_map(|pool| pool.v6.iter().map(|a| IpAddr::V6(*a)));
+    probes.into_iter().flatten().chain(v4).chain(v6).map(address).collect()
+}
+
+fn address(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
