@@ -48,10 +48,17 @@ pub fn a_new_connection_leaves_a_server_that_is_gone(film: &mut Film) {
     film.at_ms(2000);
     // Its own connection stays.
     film.show(old.client("PA", b"still there?"));
+    // Anyone can send a SYN: it goes to the old server, which would challenge it if it knew the connection.
+    film.show(tcp(old.client, old.service, "S", 66_000, 0, b""));
+    film.at_ms(3200);
+    film.show(tcp(old.client, old.service, "S", 90_000, 0, b""));
+    film.at_ms(4200);
     let mut new = Talk { server: at("10.0.2.3:8080"), next: [90_000, 70_000], ..old };
     film.show_all(new.open());
     film.show(new.client("PA", b"mount again"));
-    film.at_ms(6000);
+    film.at_ms(5600);
+    film.show(tcp(new.client, new.service, "S", 900_000_000, 0, b""));
+    film.at_ms(6600);
     let mut again = Talk { server: at("10.0.2.2:8080"), next: [900_000_000, 1], ..new };
     film.show_all(again.open());
     film.at_ms(8000);

@@ -96,9 +96,14 @@ pub fn a_refusal_of_another_connection_ends_an_established_flow(film: &mut Film)
     film.show(old.client("PA", b"before the server restarts"));
     // The client has started anew, and so has the server, on which nothing listens yet. A refusal of another number is
     // none.
+    film.wait_ms(1000);
     film.show(tcp(old.client, old.service, "S", 77_000, 0, b""));
     film.show(tcp(old.server, old.client, "RA", 0, 66_001, b""));
     film.show(tcp(old.server, old.client, "RA", 0, 77_001, b""));
+    // Anyone can have sent these, so the next SYN still goes to that server, which would challenge it if it knew the
+    // connection.
+    film.show(tcp(old.client, old.service, "S", 88_000, 0, b""));
+    film.show(tcp(old.server, old.client, "RA", 0, 88_001, b""));
     film.wait_ms(1000);
     let mut new = Talk { server: at(S2), next: [90_000, 70_000], ..old };
     film.show_all(new.open());

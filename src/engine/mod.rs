@@ -48,6 +48,8 @@ mod tests_ports;
 #[cfg(test)]
 mod tests_shards;
 #[cfg(test)]
+mod tests_spoofed;
+#[cfg(test)]
 mod tests_standing;
 #[cfg(test)]
 mod tests_timers;

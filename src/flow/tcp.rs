@@ -110,9 +110,14 @@ const REPLACED: u16 = 512;
 const LOST: u16 = 1024;
 /// The last believed reset came from the server.
 const SERVER_RESET: u16 = 2048;
+/// The flow was established and silent when the client sent that SYN, and has been since: a server that knows the
+/// connection would have answered by a challenge ACK (RFC 5961, 4), for which the silence before left room in its limit.
+const DOUBTED: u16 = 4096;
+/// The last believed reset refused that SYN, which proves no knowledge of the connection's numbers.
+const REFUSED: u16 = 8192;
 
 /// Of a flow that is not TCP, whose numbers mean nothing: its client has proved itself, but a limit was reached.
-const REFUSED: u16 = 1 << 15;
+const NO_PROOF: u16 = 1 << 15;
 
 /// Returns whether `b` is ahead of `a` by 1 to [`AHEAD`], modulo 2^32.
 const fn advances(a: u32, b: u32) -> bool {
@@ -135,13 +140,13 @@ impl Segment {
 impl Ends {
     /// Records that the client of a flow that is not TCP has proved itself to no effect.
     pub(super) fn refuse(&mut self) {
-        self.seen |= REFUSED;
+        self.seen |= NO_PROOF;
     }
 
     /// Returns whether the client of a flow that is not TCP has proved itself to no effect.
     #[inline]
     pub(super) fn is_refused(&self) -> bool {
-        self.seen & REFUSED != 0
+        self.seen & NO_PROOF != 0
     }
 
     /// Returns whether the flow began without a SYN.
@@ -154,15 +159,32 @@ impl Ends {
         (self.seen & SERVER_RESET != 0) == (side == Side::Server)
     }
 
+    /// Returns whether the last believed reset can have been sent by somebody who knows no number of the connection.
+    pub(super) fn is_reset_doubtful(&self) -> bool {
+        self.seen & (REFUSED | REPLACED) != 0
+    }
+
+    /// Returns whether an established flow has carried nothing since a SYN that a living server would have answered.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.seen & DOUBTED != 0
+    }
+
+    /// Records that the client's SYN has found the flow established and silent.
+    pub(super) fn doubt(&mut self) {
+        self.seen |= DOUBTED;
+    }
+
     /// Processes a segment of a flow in `state`.
     pub(super) fn step(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Tracked {
         let side = from as usize;
         if segment.flags.rst() {
             // RFC 6146, 3.5.2.2: the second of two resets neither shortens nor refreshes anything.
             let known = state != TimeoutState::Reset && self.seen & LOST == 0;
-            let believed = known && (self.reset_is_exact(state, side, segment) || self.is_refusal(side, segment));
+            let exact = self.reset_is_exact(state, side, segment);
+            let believed = known && (exact || self.is_refusal(side, segment));
             if believed {
-                self.seen = self.seen & !SERVER_RESET | if side == 1 { SERVER_RESET } else { 0 };
+                let from = if side == 1 { SERVER_RESET } else { 0 };
+                self.seen = self.seen & !(SERVER_RESET | REFUSED) | from | if exact { 0 } else { REFUSED };
             }
             return if believed { Tracked::Refresh(TimeoutState::Reset) } else { Tracked::Pass };
         }
@@ -176,6 +198,8 @@ impl Ends {
             self.open(segment);
         }
         let fresh = self.learn(state, side, segment);
+        // Even where the numbers here are wrong.
+        self.seen &= !DOUBTED;
         if !fresh && self.seen & REPLACED != 0 {
             self.seen |= LOST;
         }
@@ -183,6 +207,10 @@ impl Ends {
             return Tracked::Refresh(TimeoutState::Established);
         }
         let opened = self.seen & OPENED != 0;
+        if fresh && opened && state != TimeoutState::Closing {
+            // Whatever the SYN asked for, this connection goes on.
+            self.seen &= !ASKED;
+        }
         match state {
             TimeoutState::Opening => {
                 Tracked::Refresh(if opened { TimeoutState::Established } else { TimeoutState::Opening })
@@ -421,11 +449,12 @@ impl Ends {
 
     /// Returns whether a reset refuses the last SYN that the client sent although it has an open connection here (RFC
     /// 9293, 3.10.7.1): the server does not know that connection, or it would have answered with a challenge ACK. Half of
-    /// the number is compared: there is no room for more, and the client verifies all of it.
+    /// the number is compared: there is no room for more, and the client verifies all of it. Anybody can send both
+    /// packets, so the connection is over only if it carries nothing more.
     fn is_refusal(&self, side: usize, segment: &Segment) -> bool {
         side == 1
             && segment.flags.ack()
-            && self.seen & (ASKED | OPENED) == ASKED | OPENED
+            && self.seen & (ASKED | DOUBTED | OPENED) == ASKED | DOUBTED | OPENED
             && segment.ack as u16 == self.early
     }
 
@@ -469,7 +498,11 @@ mod tests {
         let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
         let mut seen = Vec::new();
         for (from, segment) in segments {
-            match ends.step(state, *from, segment) {
+            let tracked = ends.step(state, *from, segment);
+            if *from == C && segment.flags == TcpFlags(TcpFlags::SYN) && state == TimeoutState::Established {
+                ends.doubt();
+            }
+            match tracked {
                 Tracked::Refresh(to) => {
                     state = to;
                     seen.push(to.name());

@@ -57,6 +57,8 @@ pub(crate) fn cases() -> Vec<Case> {
         established(other("flow-that-a-new-connection-leaves"))
             .event("server web/web-1 down")
             .wait(100)
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 77000")
+            .wait(1_000)
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 77000"),
         Case::with(Shows::Other("flow-that-yields-its-return-key"), two)
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 0")

@@ -71,6 +71,26 @@ impl Flow {
         self.packets[1] == 0
     }
 
+    /// Returns whether no packet has restarted the timeout for a second.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        now.since(self.touched) >= Duration::from_secs(1)
+    }
+
+    /// Returns whether a SYN for another connection shows that nobody believes in this one any more: it is established
+    /// and nothing followed an earlier SYN, or a reset proved no knowledge of its numbers and nothing followed it.
+    pub fn may_be_replaced(&self, now: Instant) -> bool {
+        match self.state {
+            TimeoutState::Established => self.tcp.doubted && self.is_silent(now),
+            TimeoutState::Reset => !(self.tcp.refused || self.tcp.answered_anew) || self.is_silent(now),
+            _ => true,
+        }
+    }
+
+    /// Returns whether it is over for everybody, and so yields its return key.
+    pub fn yields(&self, now: Instant) -> bool {
+        self.has_ended() && self.may_be_replaced(now)
+    }
+
     /// Returns whether both ends have closed the connection, or one has reset it.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, TimeoutState::Closing | TimeoutState::Reset)
@@ -253,7 +273,7 @@ impl Flows {
     pub fn yields(&self, now: Instant, to: Option<SocketAddr>, place: usize) -> bool {
         let flow = &self.all[place];
         let waits = |to| to != flow.client && self.idle(now, flow) < ticks(GRACE);
-        to.is_some_and(|to| flow.is_settled() && !waits(to))
+        to.is_some_and(|to| flow.is_settled() && flow.yields(now) && !waits(to))
     }
 
     /// Returns when a flow expires if no further packet arrives.

@@ -36,6 +36,11 @@ impl Model {
             // The server has no state for a connection that it has not answered.
             let unknown = flow.state == TimeoutState::Opening && flow.is_unanswered() && on_down.is_none();
             let another = flow.tcp.asks_for_another(flow.state, &segment) && arrival.sum_is_right();
+            if another && !flow.may_be_replaced(arrival.now) {
+                self.seen("another connection than a living one at a server that is gone");
+            }
+            let flow = &self.flows.all[place];
+            let another = another && flow.may_be_replaced(arrival.now);
             if unknown || another {
                 self.seen(if another {
                     "another connection than that of a server that is gone"
@@ -98,8 +103,19 @@ impl Model {
         let means = match arrival.packet.body {
             Body::Tcp(segment) => {
                 let means = tcp.take(flow.state, from, &segment);
+                if from == Side::Client && segment.has(SYN) && !segment.has(ACK) {
+                    if means == Means::New && !flow.may_be_replaced(now) {
+                        return (tcp, Means::Nothing);
+                    }
+                    let silent = flow.state == TimeoutState::Established && flow.is_silent(now);
+                    if silent && !tcp.doubted {
+                        tcp.doubted = true;
+                        return (tcp, Means::State(TimeoutState::Established));
+                    }
+                }
                 let before_it_knew = flow.state == TimeoutState::Reset
                     && tcp.reset_by != from
+                    && !(tcp.refused || tcp.answered_anew)
                     && !segment.has(SYN)
                     && now.since(flow.touched) < UNDER_WAY;
                 if before_it_knew && means != Means::New {
@@ -116,7 +132,7 @@ impl Model {
         (tcp, means)
     }
 
-    fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means), opened: bool) {
+    fn follow(&mut self, now: Instant, (place, from): (usize, Side), (tcp, means): (Tracker, Means), opened: bool) {
         let flow = &mut self.flows.all[place];
         let (was_half_open, was) = (flow.half_open, flow.state);
         let refused = tcp.refused && !flow.tcp.refused;
@@ -128,7 +144,13 @@ impl Model {
             self.seen(&format!("{} goes to {}", was.name(), state.name()));
             // The packet that opens a flow does not refresh it.
             if !opened || state != was {
+                let flow = &self.flows.all[place];
+                let first_answer = flow.protocol != Protocol::Tcp && from == Side::Server && flow.is_unanswered();
+                let refreshed = flow.refreshed;
                 self.flows.touch(now, place, state);
+                if first_answer {
+                    self.flows.all[place].refreshed = refreshed;
+                }
             }
         }
         let flow = &mut self.flows.all[place];
@@ -191,7 +213,7 @@ impl Model {
         if refused && from == Side::Server {
             self.seen("a server does not keep a refused conversation");
         } else {
-            self.follow(arrival.now, place, track, opened);
+            self.follow(arrival.now, (place, from), track, opened);
         }
         let datagram = from == Side::Client && !opened && self.flows.all[place].protocol != Protocol::Tcp;
         if datagram && self.flows.converse(place) {

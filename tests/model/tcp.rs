@@ -55,15 +55,17 @@ pub struct Tracker {
     open: bool,
     /// The client has sent a SYN that may belong to another connection.
     asked: bool,
+    /// A SYN has found the connection established and silent, and nothing of it has been seen since.
+    pub doubted: bool,
     /// The number after that SYN, if the connection was open.
     pub asked_for: Option<u32>,
     /// The server has replied to such a SYN although the connection was open.
-    answered_anew: bool,
+    pub answered_anew: bool,
     /// The old connection continued nevertheless: sequence numbers no longer prove anything.
     lost: bool,
     /// Bytes sent after the server's SYN and before the client's acknowledgement of it.
     early: i64,
-    /// A reset counted only because it refused another connection.
+    /// The last reset that counted did so only because it refused another connection.
     pub refused: bool,
     /// The side that sent the last reset that counted.
     pub reset_by: Side,
@@ -90,6 +92,7 @@ impl Default for Tracker {
             adopted: false,
             open: false,
             asked: false,
+            doubted: false,
             asked_for: None,
             answered_anew: false,
             lost: false,
@@ -114,9 +117,13 @@ impl Tracker {
         }
         self.complete(from, segment);
         let ours = self.learn(state, from, segment);
+        self.doubted = false;
         self.lost |= !ours && self.answered_anew;
         if self.lost {
             return Means::State(TimeoutState::Established);
+        }
+        if ours && self.open && state != TimeoutState::Closing {
+            self.asked = false;
         }
         let so_far = if self.open { TimeoutState::Established } else { TimeoutState::Opening };
         match state {
@@ -139,7 +146,7 @@ impl Tracker {
         if state == TimeoutState::Reset || self.lost || !(exact || refuses) {
             return Means::Nothing;
         }
-        self.refused |= !exact;
+        self.refused = !exact;
         self.reset_by = from;
         Means::State(TimeoutState::Reset)
     }
@@ -162,7 +169,7 @@ impl Tracker {
     /// (RFC 9293, 3.10.7.1). Only the low 16 bits of the number are kept.
     fn refuses(&self, from: Side, segment: &Segment) -> bool {
         let acks = |number: u32| segment.has(ACK) && number as u16 == segment.ack as u16;
-        from == Side::Server && self.asked && self.open && self.asked_for.is_some_and(acks)
+        from == Side::Server && self.asked && self.doubted && self.open && self.asked_for.is_some_and(acks)
     }
 
     /// Returns whether a client's SYN is for a connection other than this one; not if it may be a late duplicate of this

@@ -45,7 +45,7 @@ pub fn packet(random: &mut Random, model: &Model) -> (Vec<u8>, Meta) {
     let late = if random.per_mille(40) { late(random, model) } else { None };
     let draft = match random.below(100) {
         _ if late.is_some() => late.expect("a draft"),
-        0..4 if model.flows.all.iter().any(Flow::has_ended) => anew(random, model),
+        0..4 if model.flows.all.iter().any(asks_again) => anew(random, model),
         0..55 if !model.flows.all.is_empty() => {
             let flow = random.pick(&model.flows.all).expect("a non-empty table").clone();
             of_flow(random, &flow, setup::is_patient(&model.settings))
@@ -167,11 +167,16 @@ fn late(random: &mut Random, model: &Model) -> Option<Draft> {
     Some(Draft { protocol: Protocol::Tcp, src, dst, numbers, request: true, payload: payload(random) })
 }
 
-/// Returns a SYN that asks for another connection from the port of one that has ended: to the same service address, or
-/// to another.
+/// Returns whether a client may ask for another connection: after the end of one, or because nobody has answered.
+fn asks_again(flow: &Flow) -> bool {
+    flow.has_ended() || flow.tcp.doubted
+}
+
+/// Returns a SYN that asks for another connection from the port of one that has ended or is silent: to the same service
+/// address, or to another.
 fn anew(random: &mut Random, model: &Model) -> Draft {
-    let ended: Vec<&Flow> = model.flows.all.iter().filter(|flow| flow.has_ended()).collect();
-    let flow = *random.pick(&ended).expect("a flow that has ended");
+    let ended: Vec<&Flow> = model.flows.all.iter().filter(|flow| asks_again(flow)).collect();
+    let flow = *random.pick(&ended).expect("a flow whose client asks again");
     let others: Vec<SocketAddr> = model
         .flows
         .all

@@ -169,7 +169,7 @@ pub(super) const TCP: &[Row] = &[
         "RFC 9293 3.10.7.4",
         "3.10.7.4",
         "a SYN with new numbers asks for another connection",
-        "picks a server anew where the old connection is over or its server gone",
+        "picks a server anew where the old connection is over, or its server gone and silent for 1 s",
         &[
             "a-new-connection-leaves-a-server-that-is-gone",
             "a-syn-on-a-closing-flow-opens-a-new-flow",
@@ -213,7 +213,7 @@ pub(super) const TCP: &[Row] = &[
         "RFC 9293 3.10.7.1 refusal",
         "3.10.7.1",
         "a refusal of a SYN on an established flow's ports",
-        "the server does not know that connection: the flow is over",
+        "the server does not know that connection: the flow is over, unless it carries anything within 1 s",
         &["a-refusal-of-another-connection-ends-an-established-flow"],
     ),
     row("RFC 9293 3.4", "3.4", "sequence numbers wrap", "modulo 2^32", &["sequence-numbers-wrap"]),

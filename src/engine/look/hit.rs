@@ -127,8 +127,8 @@ impl Look<'_> {
     }
 
     /// Returns whether a packet asks for a connection that its server, which is gone, does not know: one with other
-    /// numbers than the flow's, as clients open that keep their source port (NFS); or one that the server has not
-    /// answered, if no setting keeps it there.
+    /// numbers than the flow's, as clients open that keep their source port (NFS), unless the ends may still believe in
+    /// the flow; or one that the server has not answered, if no setting keeps it there.
     fn may_ask_another(&self, arrival: &Arrival<'_>, found: Found) -> bool {
         let Transport::Tcp { flags, .. } = arrival.parsed.transport else { return false };
         if !flags.syn() || flags.ack() || found.side != Side::Client {
@@ -141,7 +141,7 @@ impl Look<'_> {
         }
         let unanswered = flow.state == TimeoutState::Opening && !flow.answered;
         unanswered && self.plan.service(flow.service).on_down.is_none()
-            || self.table().asks_anew(found.index, &segment(arrival)) && sum_is_right(arrival)
+            || self.table().asks_anew(arrival.now, found.index, &segment(arrival)) && sum_is_right(arrival)
     }
 
     /// Returns what a packet indicates about the server of a flow that has not been answered yet.

@@ -132,6 +132,7 @@ impl Look<'_> {
         };
         begins_half_open(arrival)
             && self.table().settled_since(other).is_some()
+            && self.table().is_over(arrival.now, other)
             && (self.table().has_had_its_grace(arrival.now, other) || of_same_client())
     }
 

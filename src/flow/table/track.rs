@@ -11,6 +11,11 @@ use crate::time::{Duration, Instant};
 /// How long after a reset the end that it was sent to may still send as if nothing had happened.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
+/// How long an established flow has to be silent before a SYN finds it silent, and then again before another SYN
+/// replaces it. Systems limit challenge ACKs, Linux to one every 500 ms for each connection, and clients retry a SYN
+/// after 1 s (RFC 6298, 2).
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// The effect of a segment on a flow: the numbers of both ends after it, and the flow's timeout state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Track {
@@ -77,9 +82,13 @@ impl Table {
             Some(slot) => (self.half_open.ends(slot), self.half_open.state(slot)),
         };
         let mut tracked = ends.step(state, from, segment);
+        if segment.flags.syn() && from == Side::Client && !segment.flags.ack() {
+            tracked = self.on_request(now, index, &mut ends, tracked);
+        }
         // The receiver of a reset may have sent this before it arrived: only later segments show that it was not
         // accepted.
-        let under_way = state == TimeoutState::Reset && !ends.has_reset(from) && !segment.flags.syn();
+        let is_deaf = !ends.has_reset(from) && !ends.is_reset_doubtful();
+        let under_way = state == TimeoutState::Reset && is_deaf && !segment.flags.syn();
         if under_way && tracked != Tracked::Reopen && self.is_fresh(now, index) {
             tracked = Tracked::Pass;
             // The store cannot keep that such a segment completed the handshake, so it keeps nothing of it.
@@ -88,6 +97,39 @@ impl Table {
             }
         }
         Track { ends, tracked }
+    }
+
+    /// Handles a client's SYN, which anyone can have sent.
+    #[cold]
+    fn on_request(&self, now: Instant, index: u32, ends: &mut Ends, tracked: Tracked) -> Tracked {
+        let is_silent = now.since(self.touched(index)) >= SILENCE;
+        match (tracked, self.facts(index).state) {
+            (Tracked::Reopen, _) if !self.may_be_replaced(now, index) => Tracked::Pass,
+            // The silence that tells whether the server answers begins here.
+            (Tracked::Pass, TimeoutState::Established) if is_silent && !ends.is_doubted() => {
+                ends.doubt();
+                Tracked::Refresh(TimeoutState::Established)
+            }
+            _ => tracked,
+        }
+    }
+
+    /// Returns whether a SYN with other numbers is enough to end a flow whose server is gone or that is over. Not if its
+    /// ends may still believe in it: an established one, or one that was reset without knowledge of its numbers. A server
+    /// that knows the connection answers the SYN by a challenge ACK (RFC 5961, 4), and shows so that it lives.
+    fn may_be_replaced(&self, now: Instant, index: u32) -> bool {
+        let is_silent = || now.since(self.touched(index)) >= SILENCE;
+        let ends = self.ends(index);
+        match self.facts(index).state {
+            TimeoutState::Established => ends.is_doubted() && is_silent(),
+            TimeoutState::Reset => !ends.is_reset_doubtful() || is_silent(),
+            _ => true,
+        }
+    }
+
+    /// Returns whether a flow is over, and its ends do not believe in it any more: it yields its return key.
+    pub fn is_over(&self, now: Instant, index: u32) -> bool {
+        self.facts(index).state.is_over() && self.may_be_replaced(now, index)
     }
 
     /// Returns whether a flow that was reset was so a moment ago.
@@ -115,7 +157,8 @@ impl Table {
 
     fn on_other_segment(&mut self, now: Instant, index: u32, from: Side, tracked: Tracked) {
         let flow = &self.flows[index as usize];
-        if flow.state == TimeoutState::Reset && !flow.tcp.has_reset(from) && self.is_fresh(now, index) {
+        let is_deaf = !flow.tcp.has_reset(from) && !flow.tcp.is_reset_doubtful();
+        if flow.state == TimeoutState::Reset && is_deaf && self.is_fresh(now, index) {
             return;
         }
         if let Tracked::Refresh(state) = tracked {
@@ -163,9 +206,10 @@ impl Table {
         index
     }
 
-    /// Returns whether a TCP segment from the client of a flow asks for a connection other than the flow's.
-    pub fn asks_anew(&self, index: u32, segment: &Segment) -> bool {
-        self.ends(index).asks_anew(self.facts(index).state, segment)
+    /// Returns whether a TCP segment from the client of a flow asks for a connection other than the flow's, which neither
+    /// end can still believe in if its server is gone.
+    pub fn asks_anew(&self, now: Instant, index: u32, segment: &Segment) -> bool {
+        self.ends(index).asks_anew(self.facts(index).state, segment) && self.may_be_replaced(now, index)
     }
 
     /// Returns since when no end of a TCP flow has anything left to send, to a resolution of [`TICK`], rounded down: both
@@ -258,7 +302,13 @@ impl Table {
             return;
         }
         self.touch(now, found.index, state);
-        if found.side == Side::Client && flags & (ANSWERED | PROVEN) == ANSWERED {
+        if found.side == Side::Server {
+            // The first answer ends an exchange as often as it begins a stream: by itself it keeps nothing busy.
+            if flags & ANSWERED == 0 {
+                let flow = &mut self.flows[found.index as usize];
+                flow.flags = flow.flags & !ACTIVE | flags & ACTIVE;
+            }
+        } else if flags & (ANSWERED | PROVEN) == ANSWERED {
             self.converse(found.index);
         }
     }
