@@ -132,7 +132,7 @@ impl Model {
         (tcp, means)
     }
 
-    fn follow(&mut self, now: Instant, (place, from): (usize, Side), (tcp, means): (Tracker, Means), opened: bool) {
+    fn follow(&mut self, now: Instant, place: usize, (tcp, means): (Tracker, Means), opened: bool) {
         let flow = &mut self.flows.all[place];
         let (was_half_open, was) = (flow.half_open, flow.state);
         let refused = tcp.refused && !flow.tcp.refused;
@@ -144,13 +144,7 @@ impl Model {
             self.seen(&format!("{} goes to {}", was.name(), state.name()));
             // The packet that opens a flow does not refresh it.
             if !opened || state != was {
-                let flow = &self.flows.all[place];
-                let first_answer = flow.protocol != Protocol::Tcp && from == Side::Server && flow.is_unanswered();
-                let refreshed = flow.refreshed;
                 self.flows.touch(now, place, state);
-                if first_answer {
-                    self.flows.all[place].refreshed = refreshed;
-                }
             }
         }
         let flow = &mut self.flows.all[place];
@@ -213,7 +207,7 @@ impl Model {
         if refused && from == Side::Server {
             self.seen("a server does not keep a refused conversation");
         } else {
-            self.follow(arrival.now, (place, from), track, opened);
+            self.follow(arrival.now, place, track, opened);
         }
         let datagram = from == Side::Client && !opened && self.flows.all[place].protocol != Protocol::Tcp;
         if datagram && self.flows.converse(place) {

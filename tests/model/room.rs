@@ -77,7 +77,13 @@ impl Flows {
         }
         let short = if is_proven { IDLE_TO_PROVEN } else { IDLE_TO_ANY };
         let idlest_for = |places: &[usize], span: Duration| {
-            self.idlest(now, places.iter().copied().filter(|place| self.idle(now, &self.all[*place]) >= ticks(span)))
+            let is_exchange =
+                |flow: &Flow| flow.class() == Class::Brief && flow.packets[0] <= 1 && flow.packets[1] <= 4;
+            let may_go = |place: &usize| {
+                let flow = &self.all[*place];
+                self.idle(now, flow) >= ticks(span) || is_exchange(flow)
+            };
+            self.idlest(now, places.iter().copied().filter(may_go))
         };
         let mut victim = idlest_for(&brief, short);
         let mut looked_at = brief;

@@ -45,7 +45,10 @@ impl World {
         {
             let mut first = self.in_order(class);
             first.truncate(most);
-            let idle = first.iter().copied().filter(|at| self.idle(*at) >= ticks(limit));
+            let is_exchange = |at: &usize| {
+                class == Class::Brief && self.flows[*at].packets[0] <= 1 && self.flows[*at].packets[1] <= 4
+            };
+            let idle = first.iter().copied().filter(|at| self.idle(*at) >= ticks(limit) || is_exchange(at));
             let idlest = idle.min_by_key(|at| Reverse(self.idle(*at)));
             passed_over.extend(first.into_iter().filter(|at| Some(*at) != idlest));
             if idlest.is_some() {

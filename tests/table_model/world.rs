@@ -269,13 +269,8 @@ impl World {
             (_, Side::Client) => self.flows[at].state,
         };
         self.table.on_datagram(self.now, Found { index: self.flows[at].id.index, side }, state);
-        let refreshed = self.flows[at].refreshed;
         self.touched(at, state);
         let flow = &mut self.flows[at];
-        if side == Side::Server && flow.packets[1] == 0 {
-            // A first answer is no sign of more.
-            flow.refreshed = refreshed;
-        }
         if side == Side::Client && flow.packets[1] > 0 && !flow.conversation {
             flow.conversation = true;
             self.queue(at);

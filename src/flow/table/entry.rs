@@ -19,6 +19,8 @@ pub const NO_POOL: u16 = u16::MAX;
 pub(super) const USED: u8 = 4;
 /// A packet has refreshed the flow since it was queued for eviction.
 pub(super) const ACTIVE: u8 = 8;
+/// Packets of one answer at most: 6,000 bytes in fragments.
+const ANSWER: u64 = 4;
 /// The client has acknowledged the server: its handshake is complete, or it has sent again after an answer.
 pub(super) const PROVEN: u8 = 16;
 /// The server has sent.
@@ -137,6 +139,12 @@ impl Flow {
     #[inline]
     pub(super) fn is_wide(&self, side: usize) -> bool {
         self.flags & wide(side) != 0
+    }
+
+    /// Returns whether there has been no more than a question and an answer of a few fragments: that is finished, although
+    /// the answer has refreshed the flow.
+    pub(super) fn is_exchange(&self) -> bool {
+        self.packets[0] <= 1 && self.packets[1] <= ANSWER
     }
 
     /// Counts packets of one side.

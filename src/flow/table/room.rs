@@ -120,7 +120,7 @@ impl Table {
     }
 
     /// Returns the flow of a class that gives way: of brief ones, the first that no packet has refreshed since it was
-    /// queued; otherwise the idlest of those looked at that has been idle for so many ticks. `looked` becomes their
+    /// queued; otherwise the idlest of those looked at that has been idle for so many ticks, or is one exchange. `looked` becomes their
     /// number.
     fn idlest(&self, class: Class, tick: u64, idle: u32, looked: &mut u8) -> Option<u32> {
         let mut idlest: Option<(u32, u32)> = None;
@@ -130,7 +130,8 @@ impl Table {
                 return Some(slot);
             }
             let age = age(flow, tick);
-            if age >= idle && idlest.is_none_or(|(_, most)| age > most) {
+            let may_go = age >= idle || class == Class::Brief && flow.is_exchange();
+            if may_go && idlest.is_none_or(|(_, most)| age > most) {
                 idlest = Some((slot, age));
             }
         }

@@ -302,13 +302,7 @@ impl Table {
             return;
         }
         self.touch(now, found.index, state);
-        if found.side == Side::Server {
-            // The first answer ends an exchange as often as it begins a stream: by itself it keeps nothing busy.
-            if flags & ANSWERED == 0 {
-                let flow = &mut self.flows[found.index as usize];
-                flow.flags = flow.flags & !ACTIVE | flags & ACTIVE;
-            }
-        } else if flags & (ANSWERED | PROVEN) == ANSWERED {
+        if found.side == Side::Client && flags & (ANSWERED | PROVEN) == ANSWERED {
             self.converse(found.index);
         }
     }
