@@ -32,7 +32,7 @@ impl Scene {
         assert_eq!(self.data(2, 101, b""), self.server);
     }
 
-    fn is_gone(mut self, what: &str) -> Scene {
+    fn with_server_gone(mut self, what: &str) -> Scene {
         let server = ServerId(u32::from(self.server) - 1);
         let change = match what {
             "down" => Change::Health { server, up: Some(false) },
@@ -87,7 +87,7 @@ impl Scene {
 #[test]
 fn a_syn_does_not_end_a_connection_to_a_server_that_is_gone_and_lives() {
     for what in ["down", "disabled"] {
-        let mut scene = Scene::new().is_gone(what);
+        let mut scene = Scene::new().with_server_gone(what);
         let own = scene.server;
         assert_eq!(scene.syn(22, 0x1234_5678), own, "{what}: busy");
         scene.lives_on(30);
@@ -109,7 +109,7 @@ fn a_syn_does_not_end_a_connection_to_a_server_that_is_gone_and_lives() {
 #[test]
 fn a_connection_to_a_server_that_is_gone_and_silent_yields_to_a_syn_that_is_repeated() {
     for what in ["down", "disabled"] {
-        let mut scene = Scene::new().is_gone(what);
+        let mut scene = Scene::new().with_server_gone(what);
         assert_eq!(scene.syn(60_000, 0x7000_0000), scene.server, "{what}");
         assert_eq!(scene.syn(60_900, 0x7000_0000), scene.server, "{what}: too early");
         assert_eq!(scene.syn(61_000, 0x7000_0000), 3 - scene.server, "{what}");
@@ -170,7 +170,7 @@ fn a_connection_in_place_of_another_is_reset_in_vain_by_who_knows_no_number_of_e
 #[test]
 fn a_refusal_does_not_hand_the_return_key_of_a_connection_to_another_service_address() {
     let mut settings = settings(1, 100);
-    let mut listen = settings.services[0].listen[0].clone();
+    let mut listen = settings.services[0].listen[0];
     listen.address = [192, 0, 2, 81].into();
     settings.services[0].listen.push(listen);
     let mut scene = Scene { engine: Engine::new(&settings), server: 1 };
