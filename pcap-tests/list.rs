@@ -17,7 +17,7 @@ cases! {
     tcp::a_syn_after_a_believed_reset_opens_a_new_flow;
     /// A SYN in an established connection is forwarded to the server, which sends the challenge ACK, and changes nothing (RFC 5961, 4.2).
     tcp::a_syn_on_an_established_flow_does_not_replace_it;
-    /// A server that refuses a SYN on an established flow does not know its connection: the flow is over, and the next SYN picks a server anew (RFC 9293, 3.10.7.1).
+    /// A server that refuses a SYN on an established flow does not know its connection: the flow is over, and a SYN picks a server anew if nothing follows for 1 s (RFC 9293, 3.10.7.1; RFC 5961, 4).
     tcp::a_refusal_of_another_connection_ends_an_established_flow;
     /// A connection that both ends have closed or one has reset yields its return key to a new one: two service addresses on one server work from one client port.
     tcp::a_connection_that_is_over_yields_its_return_key;
@@ -219,7 +219,7 @@ cases! {
     standing::a_sticky_client_leaves_a_server_that_drains_and_does_not_come_back;
     /// Resets are sent to both ends with the sequence numbers that they expect (RFC 9293, 3.10.7; RFC 5961, 3.2).
     standing::a_server_that_goes_down_has_its_connections_reset_at_both_ends;
-    /// A SYN with new numbers from the port of a flow whose server is down or disabled goes to another server, and the old one gets a reset (RFC 9293, 3.10.7.4).
+    /// A SYN with new numbers from the port of a flow whose server is down or disabled goes to another server once the old one has been silent for 1 s after such a SYN, and the old one gets a reset (RFC 9293, 3.10.7.4; RFC 5961, 4).
     standing::a_new_connection_leaves_a_server_that_is_gone;
     /// A UDP client that continues to send reaches a live server with its next datagram.
     standing::a_datagram_goes_to_another_server_when_its_own_is_down;
