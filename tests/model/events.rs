@@ -64,7 +64,6 @@ pub const MUST_BE_SEEN: &[&str] = &[
     "ended: server-down",
     "ends hear of it: evicted",
     "ends hear of it: expired",
-    "ends hear of it: server-down",
     "established evicted",
     "established expired",
     "established goes to closing",
