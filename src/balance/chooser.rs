@@ -26,7 +26,7 @@ pub(super) struct Load {
     reported: (u32, u32),
 }
 
-/// What an algorithm has to be told of each flow. Most need nothing of it, and then it is not touched.
+/// Which flow events an algorithm needs. Most need none, and are then not called.
 #[derive(Debug, Clone, Copy)]
 struct Told {
     /// The load of the flow's server.
@@ -125,7 +125,7 @@ pub struct Chooser {
     loads: Vec<Load>,
     /// By base.
     choices: Vec<Choice>,
-    /// By base: what its algorithm has to be told of each flow.
+    /// By base: which flow events its algorithm needs.
     told: Vec<Told>,
     /// By group, for IPv4 and IPv6 clients.
     own: Vec<[Own; 2]>,

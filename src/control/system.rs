@@ -1,4 +1,4 @@
-//! The state of what the gateway installed in the system, as whoever watches it tells the sessions.
+//! The state of everything that the gateway installed in the system, as reported to control sessions.
 
 use super::protocol::{RepairRow, TroubleRow};
 use crate::time::{Duration, Instant};

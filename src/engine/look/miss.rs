@@ -80,7 +80,7 @@ impl Look<'_> {
         }
         let from_server = || self.plan.directory().is_server(key.addresses.src(), key.protocol, key.src_port);
         // From a server's service port, too: it talks for itself, or to somebody who did not come by the service address.
-        // Of connections that the gateway has not seen begin, those of services that it has forgotten cannot be told apart.
+        // A connection that bypassed the gateway looks the same as one whose flow it has forgotten.
         match transport {
             Transport::Tcp { flags, .. } if flags.rst() || !from_server() => Settled::FOREIGN,
             Transport::Tcp { flags, .. } if flags.syn() => Settled::DIRECT,

@@ -98,7 +98,7 @@ impl Entry {
     }
 }
 
-/// Where a flow stands in the lists.
+/// The position of a flow in the lists.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     /// In the order of insertion. A free slot has the next free one behind it.
