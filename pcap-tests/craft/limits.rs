@@ -40,7 +40,7 @@ pub fn a_handshake_beyond_a_limit_stays_half_open(film: &mut Film) {
     film.show(talks[0].client("PA", b"within the limit"));
     film.show(talks[1].client("PA", b"beyond the limit"));
     film.show(talk(1, 40_002, 1).client("S", b""));
-    // The second was told that it is open, so it is told that it is not when its time is over.
+    // The second client believes that its connection is open, so it gets a reset when the flow expires.
     film.at_ms(245_000);
     film.show(talks[0].client("PA", b"still within the limit"));
 }
