@@ -10,6 +10,7 @@ use super::follower::Follower;
 use super::lapses::Lapses;
 use super::log_queue;
 use super::marking::Marking;
+use super::notify::Notifier;
 use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
@@ -102,6 +103,7 @@ pub(super) struct EventLoop {
     own: Box<[u8; MOST]>,
     refusals: Refusals,
     lapses: Lapses,
+    manager: Notifier,
 }
 
 impl EventLoop {
@@ -152,6 +154,7 @@ impl EventLoop {
             own: Box::new([0; MOST]),
             refusals: Refusals::default(),
             lapses,
+            manager: Notifier::default(),
         })
     }
 
@@ -174,6 +177,16 @@ impl EventLoop {
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(&failed)?;
         self.signals = Some(signals);
         Ok(())
+    }
+
+    /// Makes the loop report to a service manager that it is alive.
+    pub(super) fn report_to(&mut self, manager: Notifier) {
+        self.manager = manager;
+    }
+
+    /// Returns the service manager.
+    pub(super) fn manager(&mut self) -> &mut Notifier {
+        &mut self.manager
     }
 
     fn now(&self) -> Instant {
@@ -254,6 +267,7 @@ impl EventLoop {
             self.output.counters.lost_log_lines = log_queue::lost_lines();
             let outside = Outside { device: self.output.counters, system: self.keeper.state().clone() };
             control_waits = self.control.work(&mut self.engine, now, &outside);
+            self.manager.work(now);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -268,6 +282,7 @@ impl EventLoop {
             self.keeper.poll_timeout(),
             self.control.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
+            self.manager.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }

@@ -20,6 +20,7 @@ mod nat_of_others;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
+pub mod notify;
 mod output;
 pub mod paths;
 pub mod preflight;
@@ -47,6 +48,7 @@ use event_loop::EventLoop;
 use follower::Follower;
 use marking::Marking;
 use nat_of_others::NatOfOthers;
+use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
 use watch::Keeper;
@@ -58,6 +60,8 @@ pub struct Gateway {
     installed: Option<Installed>,
     _nat_of_others: Option<NatOfOthers>,
     event_loop: EventLoop,
+    /// What a service manager hears when it runs.
+    status: String,
 }
 
 impl Gateway {
@@ -110,7 +114,7 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop })
+        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop, status: notify::status(settings) })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
@@ -131,6 +135,12 @@ impl Gateway {
         self.event_loop.handle_signals(signals)
     }
 
+    /// Makes [`Gateway::run`] report to a service manager when it begins and ends, and that it is alive. To be called
+    /// before [`Gateway::confine`].
+    pub fn report_to(&mut self, manager: Notifier) {
+        self.event_loop.report_to(manager);
+    }
+
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
@@ -141,7 +151,10 @@ impl Gateway {
 
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.run(self.installed.as_mut())
+        self.event_loop.manager().ready(&self.status);
+        let ended = self.event_loop.run(self.installed.as_mut());
+        self.event_loop.manager().stopping();
+        ended
     }
 
     /// Removes everything that was set up; the error says what could not be removed.
