@@ -224,7 +224,7 @@ mod tests {
         let (mut input, mut out) = ([0; 4096], Vec::new());
         loop {
             match session.poll_output(&mut engine, Instant::ZERO, &Outside::default(), &mut out) {
-                Progress::More => {}
+                Progress::More | Progress::Wait => {}
                 Progress::Close => return drop(stream.write_all(&out)),
                 Progress::Idle => {
                     if stream.write_all(&out).is_err() {
