@@ -283,7 +283,7 @@ mod tests {
         let newer = complaint(b"{\"status\":{\"protocol\":9,\"version\":\"7.0.0\",\"more\":[]}}\n");
         assert_eq!(
             newer,
-            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 4: \
+            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 5: \
              use the eqctl that came with the gateway"
         );
         for stranger in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"{\"hello\":1}\n", b"[]\n"] {
