@@ -26,6 +26,7 @@ pub mod paths;
 pub mod preflight;
 mod queues;
 mod refusals;
+pub mod reload;
 pub mod setup;
 pub mod sysctl;
 pub mod tun;
@@ -106,6 +107,7 @@ impl Gateway {
             log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
             None
         });
+        let about = (about, settings.clone());
         let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
@@ -114,7 +116,12 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop, status: notify::status(settings) })
+        Ok(Gateway {
+            installed: Some(installed),
+            _nat_of_others: nat_of_others,
+            event_loop,
+            status: notify::status(settings),
+        })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
@@ -130,7 +137,14 @@ impl Gateway {
         self.event_loop.stopper()
     }
 
-    /// Makes SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
+    /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
+    /// by the control socket. To be called before [`Gateway::confine`].
+    pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
+        let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
+        self.event_loop.reload_from(file)
+    }
+
+    /// Makes SIGINT and SIGTERM end [`Gateway::run`], and SIGHUP reload the configuration.
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
     }

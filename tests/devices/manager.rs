@@ -11,6 +11,7 @@ use std::time::Duration;
 /// Half of it is the pause between two signs of life.
 const WATCHDOG: Duration = Duration::from_millis(400);
 const ALIVE: &str = "WATCHDOG=1";
+const ECHO: crate::Service = ("echo", "7/udp", 3, 7);
 
 /// Returns the next message; none if there is none for this long.
 fn heard(socket: &UnixDatagram, patience: Duration) -> Option<String> {
@@ -24,7 +25,7 @@ fn heard(socket: &UnixDatagram, patience: Duration) -> Option<String> {
 }
 
 #[test]
-fn a_service_manager_hears_of_the_start_of_life_and_of_the_end() {
+fn a_service_manager_hears_of_the_start_of_life_of_reloads_and_of_the_end() {
     let world = World::new("manager");
     let _nginx = world.nginx();
     let path = world.dir.path().join("notify").to_str().unwrap().to_owned();
@@ -37,13 +38,25 @@ fn a_service_manager_hears_of_the_start_of_life_and_of_the_end() {
         // Abstract addresses belong to a network namespace.
         let socket = world.gateway.run(|| UnixDatagram::bind_addr(&address).unwrap()).unwrap();
         let (named, limit) = (format!("NOTIFY_SOCKET={written}"), format!("WATCHDOG_USEC={}", WATCHDOG.as_micros()));
-        let gateway = world.start_by(&world.configuration("", &[WEB]), &["env", &named, &limit]);
+        let gateway =
+            world.start_by(&world.configuration("", &[WEB]), &["env", "--default-signal=HUP", &named, &limit]);
         let first = heard(&socket, PATIENCE);
         assert_eq!(first.as_deref(), Some("READY=1\nSTATUS=1 service, 3 servers; device equipoise0"), "{written}");
         assert!(run(&mut world.curl(0, "")).status.success(), "it is ready");
         for _ in 0..3 {
             assert_eq!(heard(&socket, PATIENCE).as_deref(), Some(ALIVE), "{written}");
         }
+        let next =
+            || std::iter::repeat_with(|| heard(&socket, PATIENCE)).flatten().find(|message| message != ALIVE).unwrap();
+        std::fs::write(world.file(), world.configuration("", &[WEB, ECHO])).unwrap();
+        gateway.signal(Signal::HUP);
+        let reloading = next();
+        assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+        assert_eq!(next(), "READY=1\nSTATUS=2 services, 6 servers; device equipoise0", "{written}");
+        std::fs::write(world.file(), "nonsense").unwrap();
+        gateway.signal(Signal::HUP);
+        assert!(next().starts_with("RELOADING=1\n"), "{written}");
+        assert_eq!(next(), "READY=1\nSTATUS=2 services, 6 servers; device equipoise0", "nothing changed");
         gateway.signal(Signal::STOP);
         while heard(&socket, WATCHDOG).is_some() {}
         assert_eq!(heard(&socket, 2 * WATCHDOG), None, "a loop that hangs is silent");
