@@ -147,8 +147,7 @@ impl Engine {
     }
 
     fn is_retired(&self, index: u32) -> bool {
-        let (client, server) =
-            (self.shard.table().key(index, Side::Client), self.shard.table().key(index, Side::Server));
+        let (client, server) = (self.shard.table().key(index, Side::Client), self.shard.table().key(index, Side::Server));
         let is_own = |address| self.plan.is_own(address);
         !is_own(client.addresses.dst())
             || server.addresses.dst() != client.addresses.src() && !is_own(server.addresses.dst())

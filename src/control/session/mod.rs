@@ -5,8 +5,8 @@
 
 mod client;
 
-use super::SystemState;
 use super::desk::{Desk, ReloadOrder, Ticket};
+use super::SystemState;
 use super::explain::explain;
 use super::packet_words::PacketWords;
 use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals};

@@ -92,9 +92,7 @@ impl Worker {
         match self.done.try_recv() {
             Ok(done) => Some(done),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => {
-                Some(Err("the thread that prepares it has ended: restart the gateway".into()))
-            }
+            Err(TryRecvError::Disconnected) => Some(Err("the thread that prepares it has ended: restart the gateway".into())),
         }
     }
 }
@@ -105,8 +103,7 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
         (Source::File, None) => return Err("the gateway was started without a configuration file".into()),
         (Source::File, Some(file)) => {
             let (parsed, text) = parse(file)?;
-            let warnings =
-                parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
+            let warnings = parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
             (parsed.settings.clone(), warnings.collect(), Some(text))
         }
     };
@@ -128,10 +125,7 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
     let problems = preflight::addresses(&settings);
     if !problems.is_empty() {
         let list: Vec<String> = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
-        return Err(format!(
-            "nothing is changed, as this system cannot do what the configuration asks for:{}",
-            list.concat()
-        ));
+        return Err(format!("nothing is changed, as this system cannot do what the configuration asks for:{}", list.concat()));
     }
     let diff = PlanDiff::between(&job.in_force, &settings);
     let successor = job.succession.prepare(&settings);
