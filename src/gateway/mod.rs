@@ -61,8 +61,6 @@ pub struct Gateway {
     installed: Option<Installed>,
     _nat_of_others: Option<NatOfOthers>,
     event_loop: EventLoop,
-    /// What a service manager hears when it runs.
-    status: String,
 }
 
 impl Gateway {
@@ -116,12 +114,7 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway {
-            installed: Some(installed),
-            _nat_of_others: nat_of_others,
-            event_loop,
-            status: notify::status(settings),
-        })
+        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
@@ -165,7 +158,6 @@ impl Gateway {
 
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.manager().ready(&self.status);
         let ended = self.event_loop.run(self.installed.as_mut());
         self.event_loop.manager().stopping();
         ended

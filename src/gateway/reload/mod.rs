@@ -12,8 +12,8 @@
 mod retired;
 mod worker;
 
-pub(super) use worker::{Job, Ready, Source, Worker};
 pub use worker::{MOST_CONFIG, read};
+pub(super) use worker::{Job, Ready, Source, Worker};
 
 use super::follower::Follower;
 use super::marking::Marking;
@@ -258,9 +258,7 @@ impl Surroundings<'_> {
         let steering = self.opener.extend(settings);
         let marks = self.marking.as_mut().map_or(Ok(()), |marking| marking.extend(settings));
         let error = steering.and(marks).err()?;
-        Some(format!(
-            "the BPF programs do not know all new servers ({error}): their replies may not be translated; restart the gateway"
-        ))
+        Some(format!("the BPF programs do not know all new servers ({error}): their replies may not be translated; restart the gateway"))
     }
 
     /// Removes from the programs' maps what is not in the settings.
