@@ -5,7 +5,8 @@
 
 use assert_cmd::Command;
 use equipoise::config;
-use equipoise::control::{About, Outside, Progress, Session};
+use equipoise::config::changes::File;
+use equipoise::control::{About, Desk, Floor, Outside, Progress, Session, Who};
 use equipoise::engine::{Engine, FlowRow};
 use equipoise::packet::Meta;
 use equipoise::time::Instant;
@@ -74,8 +75,10 @@ fn gateway(dir: &tempfile::TempDir, flows: u32) -> PathBuf {
     let path = dir.path().join("control.sock");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {
-        let settings = config::parse(CONFIG, "test").unwrap();
+        let parsed = config::parse_with_warnings(CONFIG, "test").unwrap();
+        let settings = parsed.settings.clone();
         let mut engine = Engine::new(&settings);
+        let mut desk = Desk::new(Some(File::of(&parsed)), settings.clone());
         let now = Instant::from_nanos(5_000_000_000);
         for i in 0..flows {
             let [_, x, y, z] = i.to_be_bytes();
@@ -86,17 +89,17 @@ fn gateway(dir: &tempfile::TempDir, flows: u32) -> PathBuf {
         }
         let about = Arc::new(About::new(&settings, Instant::ZERO, 77));
         for stream in listener.incoming() {
-            serve(stream.unwrap(), &mut engine, now, &about);
+            serve(stream.unwrap(), (&mut engine, &mut desk), now, &about);
         }
     });
     path
 }
 
-fn serve(mut stream: UnixStream, engine: &mut Engine, now: Instant, about: &Arc<About>) {
-    let mut session = Session::new(Arc::clone(about));
+fn serve(mut stream: UnixStream, (engine, desk): (&mut Engine, &mut Desk), now: Instant, about: &Arc<About>) {
+    let mut session = Session::new(Arc::clone(about), Who { uid: 1000, pid: 4711 });
     let (mut input, mut out) = ([0; 4096], Vec::new());
     loop {
-        let progress = session.poll_output(engine, now, &Outside::default(), &mut out);
+        let progress = session.poll_output(&mut Floor { engine, desk, now, outside: &Outside::default() }, &mut out);
         if stream.write_all(&out).is_err() || progress == Progress::Close {
             return;
         }

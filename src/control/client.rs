@@ -210,7 +210,8 @@ impl Iterator for Answers<'_> {
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::control::{About, Outside, Progress, Session};
+    use crate::config::changes::Who;
+    use crate::control::{About, Desk, Floor, Outside, Progress, Session};
     use crate::engine::{Engine, FlowQuery};
     use crate::ids::FlowId;
     use crate::time::Instant;
@@ -220,10 +221,12 @@ mod tests {
     fn serve(mut stream: UnixStream) {
         let settings = Settings::default();
         let mut engine = Engine::new(&settings);
-        let mut session = Session::new(Arc::new(About::new(&settings, Instant::ZERO, 77)));
+        let mut session = Session::new(Arc::new(About::new(&settings, Instant::ZERO, 77)), Who::default());
+        let mut desk = Desk::new(None, settings);
         let (mut input, mut out) = ([0; 4096], Vec::new());
         loop {
-            match session.poll_output(&mut engine, Instant::ZERO, &Outside::default(), &mut out) {
+            let (engine, desk, outside) = (&mut engine, &mut desk, &Outside::default());
+            match session.poll_output(&mut Floor { engine, desk, now: Instant::ZERO, outside }, &mut out) {
                 Progress::More => {}
                 Progress::Close => return drop(stream.write_all(&out)),
                 Progress::Idle => {
@@ -283,7 +286,7 @@ mod tests {
         let newer = complaint(b"{\"status\":{\"protocol\":9,\"version\":\"7.0.0\",\"more\":[]}}\n");
         assert_eq!(
             newer,
-            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 4: \
+            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 5: \
              use the eqctl that came with the gateway"
         );
         for stranger in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"{\"hello\":1}\n", b"[]\n"] {

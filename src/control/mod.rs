@@ -11,23 +11,30 @@
 
 #[cfg(feature = "daemon")]
 pub mod client;
+mod desk;
 mod explain;
 mod packet_words;
 pub mod protocol;
 pub mod render;
+#[cfg(feature = "save")]
+mod saved;
 mod session;
 mod system;
 
+pub use desk::{Ask, Desk, Order, Reloaded, Reply};
 pub use explain::{difference, explain};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
-    Answer, ClientRow, DeviceCounters, Done, Explained, Failure, PROTOCOL, RepairRow, Request, Status, Totals,
-    TroubleRow,
+    Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,
+    OperationRow, PROTOCOL, PoolRow, RepairRow, Request, Status, Totals, TroubleRow,
 };
-pub use session::{About, CHUNK, MAX_INPUT, Outside, Progress, Session};
+#[cfg(feature = "save")]
+pub use saved::{patch, saved};
+pub use session::{About, CHUNK, Floor, MAX_INPUT, Outside, Progress, Session};
 pub use system::{SystemState, Trouble};
 
 pub use crate::balance::Admin;
+pub use crate::config::changes::{Kind, Target, Who, notation};
 pub use crate::engine::{
     Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
 };

@@ -2,7 +2,8 @@
 //!
 //! It moves bytes; [`crate::control::Session`] interprets them.
 
-use crate::control::{About, Outside, Progress, Session};
+use super::peer;
+use crate::control::{About, Desk, Floor, Outside, Progress, Session, Who};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
 use mio::net::{UnixListener, UnixStream};
@@ -147,9 +148,13 @@ impl ControlServer {
             log::warn!("control socket: cannot watch a connection: {error}");
             return;
         }
+        let who = peer::who(&stream).unwrap_or_else(|error| {
+            log::warn!("control socket: cannot find out who connected: {error}");
+            Who { uid: u32::MAX, pid: 0 }
+        });
         self.connections[place] = Some(Connection {
             stream,
-            session: Session::new(Arc::clone(about)),
+            session: Session::new(Arc::clone(about), who),
             out: Vec::new(),
             sent: 0,
             readable: true,
@@ -187,11 +192,17 @@ impl ControlServer {
     }
 
     /// Does one step of work for each connection; returns true if more could be done at once.
-    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> bool {
+    pub(super) fn work(
+        &mut self,
+        (engine, desk): (&mut Engine, &mut Desk),
+        now: Instant,
+        outside: &Outside,
+    ) -> bool {
+        let mut floor = Floor { engine, desk, now, outside };
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
-            match connection.work(engine, now, outside) {
+            match connection.work(&mut floor) {
                 Ok(_) if connection.end() <= now => *place = None,
                 Ok(more) => busy |= more,
                 Err(End) => *place = None,
@@ -219,7 +230,8 @@ impl Connection {
         self.moved + if self.sent < self.out.len() { STUCK } else { IDLE }
     }
 
-    fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> Result<bool, End> {
+    fn work(&mut self, floor: &mut Floor<'_>) -> Result<bool, End> {
+        let now = floor.now;
         if self.sent < self.out.len() {
             if self.writable {
                 self.moved = now;
@@ -236,7 +248,7 @@ impl Connection {
             Progress::More => {}
         }
         self.moved = now;
-        self.progress = self.session.poll_output(engine, now, outside, &mut self.out);
+        self.progress = self.session.poll_output(floor, &mut self.out);
         self.write()?;
         Ok(self.writable && (self.readable || self.progress != Progress::Idle || self.sent < self.out.len()))
     }
@@ -331,6 +343,7 @@ mod tests {
         poll: mio::Poll,
         server: ControlServer,
         engine: Engine,
+        desk: Desk,
         about: Arc<About>,
     }
 
@@ -342,7 +355,8 @@ mod tests {
             server.register(poll.registry(), Token(0)).unwrap();
             let settings = crate::config::Settings::default();
             let engine = Engine::try_new(&settings).unwrap();
-            Lab { dir, poll, server, engine, about: Arc::new(About::new(&settings, Instant::ZERO, 1)) }
+            let about = Arc::new(About::new(&settings, Instant::ZERO, 1));
+            Lab { dir, poll, server, engine, desk: Desk::new(None, settings), about }
         }
 
         /// A client whose connection is accepted at `now`.
@@ -354,7 +368,7 @@ mod tests {
         }
 
         fn work(&mut self, now: Instant) {
-            while self.server.work(&mut self.engine, now, &Outside::default()) {}
+            while self.server.work((&mut self.engine, &mut self.desk), now, &Outside::default()) {}
         }
     }
 

@@ -16,7 +16,8 @@ use super::refusals::Refusals;
 use super::setup::Installed;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
-use crate::control::{About, Outside};
+use crate::config::changes::File;
+use crate::control::{About, Desk, Outside};
 use crate::engine::{Engine, Event, Weight};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
@@ -83,6 +84,7 @@ fn ignores_hangup() -> bool {
 /// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
+    desk: Desk,
     opener: Opener,
     queues: Queues,
     control: ControlServer,
@@ -106,7 +108,7 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     pub(super) fn new(
-        mut engine: Engine,
+        (mut engine, desk): (Engine, Desk),
         (opener, queues): (Opener, Vec<Tun>),
         mut control: ControlServer,
         about: About,
@@ -135,6 +137,7 @@ impl EventLoop {
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
             engine,
+            desk,
             opener,
             queues,
             control,
@@ -153,6 +156,11 @@ impl EventLoop {
             refusals: Refusals::default(),
             lapses,
         })
+    }
+
+    /// Names the file that the settings in force come from.
+    pub(super) fn configured_by(&mut self, file: File) {
+        self.desk = Desk::new(Some(file), self.desk.in_force().clone());
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -253,7 +261,10 @@ impl EventLoop {
             }
             self.output.counters.lost_log_lines = log_queue::lost_lines();
             let outside = Outside { device: self.output.counters, system: self.keeper.state().clone() };
-            control_waits = self.control.work(&mut self.engine, now, &outside);
+            control_waits = self.control.work((&mut self.engine, &mut self.desk), now, &outside);
+            while let Some(line) = self.desk.poll_line() {
+                log::info!("{line}");
+            }
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -350,6 +361,7 @@ impl EventLoop {
         self.send_own(now);
         while let Some(event) = self.engine.poll_event() {
             tell(&event);
+            self.desk.saw(&event, now);
         }
     }
 

@@ -22,6 +22,7 @@ pub mod netlink;
 pub mod netns;
 mod output;
 pub mod paths;
+mod peer;
 pub mod preflight;
 mod queues;
 mod refusals;
@@ -39,7 +40,8 @@ pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
 
 use crate::config::Settings;
-use crate::control::About;
+use crate::config::changes::File;
+use crate::control::{About, Desk};
 use crate::engine::Engine;
 use crate::time::Instant;
 use control_server::ControlServer;
@@ -102,7 +104,8 @@ impl Gateway {
             log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
             None
         });
-        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
+        let desk = Desk::new(None, settings.clone());
+        let event_loop = EventLoop::new((engine, desk), (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -119,6 +122,11 @@ impl Gateway {
         // Held until the end: no gateway starts meanwhile.
         let _control = ControlServer::bind(&settings.gateway.control_socket)?;
         Ok(setup::clean_leftovers(settings, true)?)
+    }
+
+    /// Names the file that the settings come from: changes at run time are made on top of it.
+    pub fn configured_by(&mut self, file: File) {
+        self.event_loop.configured_by(file);
     }
 
     /// Returns a handle that stops [`Gateway::run`] from another thread.

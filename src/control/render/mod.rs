@@ -2,6 +2,7 @@
 //!
 //! Values in, text out, every figure with its unit. It must not know where values come from or where text goes.
 
+mod changes;
 mod counters;
 mod explain;
 mod figures;
@@ -11,6 +12,7 @@ mod status;
 #[cfg(test)]
 pub(super) mod testing;
 
+pub use changes::{changed_text, changes_table, drain_text, pools_table};
 pub use counters::counters_table;
 pub use explain::explanation_text;
 pub use figures::{bytes, count, duration};
@@ -154,6 +156,9 @@ fn state_text(row: &ServerRow) -> String {
     if let Some(hold) = row.passive_hold_ms {
         text += &format!(", passive hold {}", duration(hold));
     }
+    if let Some(left) = row.drain_deadline_ms {
+        text += &format!(", flows end in {}", duration(left));
+    }
     if row.max_flows.is_some_and(|most| row.proven >= u64::from(most)) {
         text += ", full";
     }
@@ -227,10 +232,11 @@ pub fn nat_table(rows: &[NatRow]) -> String {
 
 /// Prints services: a header, then one line per service.
 pub fn services_table(rows: &[ServiceRow]) -> String {
-    let mut columns = Columns::new(["SERVICE", "LISTEN", "POOL", "ALGORITHM", ">FLOWS", ">TOTAL"]);
+    let mut columns = Columns::new(["SERVICE", "STATE", "LISTEN", "POOL", "ALGORITHM", ">FLOWS", ">TOTAL"]);
     for row in rows {
         columns.row([
             row.service.clone(),
+            if row.enabled { "on" } else { "off" }.into(),
             listens(&row.listen),
             row.pool.clone(),
             row.algorithm.name().into(),
@@ -264,6 +270,7 @@ mod tests {
             weight,
             weight_now: f32::from(weight),
             admin: Admin::Enabled,
+            drain_deadline_ms: None,
             health: Health::Up,
             parts_down: Vec::new(),
             times_down: 0,
@@ -324,7 +331,7 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
 
     #[test]
     fn without_rows_only_the_header_is_printed() {
-        assert_eq!(services_table(&[]), "SERVICE  LISTEN  POOL  ALGORITHM  FLOWS  TOTAL\n");
+        assert_eq!(services_table(&[]), "SERVICE  STATE  LISTEN  POOL  ALGORITHM  FLOWS  TOTAL\n");
         let many = ["a", "b", "c", "d", "e", "f"].map(String::from);
         assert_eq!((listens(&many[..4]), listens(&many)), ("a b c d".into(), "a b c d and 2 more".into()));
     }
@@ -333,6 +340,7 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
     fn a_service_shows_its_listen_addresses() {
         let row = ServiceRow {
             service: "web".into(),
+            enabled: true,
             listen: vec!["192.0.2.1:80/tcp".into(), "[2001:db8::1]:80/tcp".into()],
             pool: "pool".into(),
             algorithm: crate::balance::Algorithm::RoundRobin,
@@ -340,8 +348,8 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
             flows_total: 1_000,
         };
         let want = "\
-SERVICE  LISTEN                                 POOL  ALGORITHM    FLOWS  TOTAL
-web      192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
+SERVICE  STATE  LISTEN                                 POOL  ALGORITHM    FLOWS  TOTAL
+web      on     192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
 ";
         assert_eq!(services_table(&[row]), want);
     }
