@@ -6,8 +6,8 @@
 use assert_cmd::Command;
 use equipoise::config;
 use equipoise::config::changes::File;
-use equipoise::control::{About, Desk, Floor, Outside, Progress, Session, Who};
-use equipoise::engine::{Engine, FlowRow};
+use equipoise::control::{About, Ledger, Floor, Outside, Progress, Session, Who};
+use equipoise::engine::{Engine, FlowRow, Removed};
 use equipoise::packet::Meta;
 use equipoise::time::Instant;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -72,13 +72,18 @@ fn write(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
 
 /// Listens in `dir` with an engine that holds `flows` flows, for as long as the test process lives.
 fn gateway(dir: &tempfile::TempDir, flows: u32) -> PathBuf {
+    gateway_of(dir, CONFIG.into(), flows)
+}
+
+/// The same, with another configuration.
+fn gateway_of(dir: &tempfile::TempDir, config: String, flows: u32) -> PathBuf {
     let path = dir.path().join("control.sock");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {
-        let parsed = config::parse_with_warnings(CONFIG, "test").unwrap();
+        let parsed = config::parse_with_warnings(&config, "equipoise.toml").unwrap();
         let settings = parsed.settings.clone();
         let mut engine = Engine::new(&settings);
-        let mut desk = Desk::new(Some(File::of(&parsed)), settings.clone());
+        let mut ledger = Ledger::new(Some(File::of(&parsed)), settings.clone());
         let now = Instant::from_nanos(5_000_000_000);
         for i in 0..flows {
             let [_, x, y, z] = i.to_be_bytes();
@@ -89,17 +94,18 @@ fn gateway(dir: &tempfile::TempDir, flows: u32) -> PathBuf {
         }
         let about = Arc::new(About::new(&settings, Instant::ZERO, 77));
         for stream in listener.incoming() {
-            serve(stream.unwrap(), (&mut engine, &mut desk), now, &about);
+            serve(stream.unwrap(), (&mut engine, &mut ledger), now, &about);
         }
     });
     path
 }
 
-fn serve(mut stream: UnixStream, (engine, desk): (&mut Engine, &mut Desk), now: Instant, about: &Arc<About>) {
+fn serve(mut stream: UnixStream, (engine, ledger): (&mut Engine, &mut Ledger), now: Instant, about: &Arc<About>) {
     let mut session = Session::new(Arc::clone(about), Who { uid: 1000, pid: 4711 });
     let (mut input, mut out) = ([0; 4096], Vec::new());
     loop {
-        let progress = session.poll_output(&mut Floor { engine, desk, now, outside: &Outside::default() }, &mut out);
+        let progress = session.poll_output(&mut Floor { engine, ledger, now, outside: &Outside::default() }, &mut out);
+        carry_out(engine, ledger, now);
         if stream.write_all(&out).is_err() || progress == Progress::Close {
             return;
         }
@@ -110,6 +116,22 @@ fn serve(mut stream: UnixStream, (engine, desk): (&mut Engine, &mut Desk), now: 
                 Ok(read) => session.feed(&input[..read]),
             }
         }
+    }
+}
+
+/// Does what the ledger orders, as the live gateway does by its worker, and passes on what the engine reports.
+fn carry_out(engine: &mut Engine, ledger: &mut Ledger, now: Instant) {
+    while let Some(order) = ledger.poll_order() {
+        let (number, removed) = (order.number(), if order.at_once() { Removed::EndNow } else { Removed::Drain });
+        let resolved = order.resolve();
+        if let Some(settings) = resolved.as_ref().ok().and_then(|resolved| resolved.settings()) {
+            engine.reload(now, settings, removed);
+            ledger.follow(settings);
+        }
+        ledger.carried_out(engine, now, number, resolved);
+    }
+    while let Some(event) = engine.poll_event() {
+        ledger.saw(&event, now);
     }
 }
 
@@ -372,4 +394,98 @@ fn eqctl_explains_a_packet_a_flow_and_a_client() {
     for args in [&["explain"][..], &["explain", "tcp"], &["explain", "--flow", "1.0", "--client", "::1"]] {
         assert_eq!(eqctl(&socket, args).status.code(), Some(2), "{args:?}");
     }
+}
+
+/// What a command prints, as a terminal shows it.
+fn on_terminal(output: &Output) -> String {
+    stdout(output) + &stderr(output)
+}
+
+#[test]
+fn the_commands_of_docs_changes_do_what_it_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/changes.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let config = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a configuration");
+    let dir = tempfile::tempdir().unwrap();
+    let socket = gateway_of(&dir, config.into(), 0);
+    let (mut shown, mut runs, mut inside) = (String::new(), 0, false);
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        }
+        let command = line.strip_prefix("$ eqctl ").filter(|_| inside);
+        if !inside || line.starts_with("```") || command.is_some() {
+            shown += &format!("{line}\n");
+        }
+        if let Some(command) = command {
+            shown += &on_terminal(&eqctl(&socket, &command.split(' ').collect::<Vec<_>>()));
+            runs += 1;
+        }
+    }
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &shown).unwrap();
+    }
+    assert!(runs > 20, "{runs} commands");
+    assert!(shown == text, "docs/changes.md should show (BLESS=1 rewrites it):\n{shown}");
+}
+
+#[test]
+fn a_saved_file_says_what_is_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "# keep me\n[[service]]\nname = \"web\" # the shop\nlisten = \"192.0.2.80:80/tcp\"\npool = \"web\"\n\n\
+        [[service]]\nname = \"api\"\nlisten = \"192.0.2.81:80/tcp\"\npool = \"api\"\n\n[[pool]]\nname = \"web\"\n\n\
+        [[pool.server]]\nname = \"a\"\naddress = \"10.0.0.1\" # rack 1\nweight = 3 # big\n\n[[pool.server]]\nname = \"b\"\n\
+        address = \"10.0.0.2\"\nmax-flows = 9\n\n[[pool]]\nname = \"api\"\nserver = [\n    # inline\n    { name = \"c\", \
+        address = \"10.0.1.1\" },\n    { name = \"d\", address = \"10.0.1.2\" }\n]\n";
+    let socket = gateway_of(&dir, config.into(), 0);
+    for command in [
+        "server weight a 5",
+        "server set b max-flows= slow-start=30s",
+        "server add web/e address=10.0.0.5,fd00::5 port=8080",
+        "server add api/f address=10.0.1.6",
+        "server disable f",
+        "server remove c",
+        "service api off",
+        "pool set web passive.failures=3",
+    ] {
+        let output = eqctl(&socket, &command.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "{command}: {}", on_terminal(&output));
+    }
+    let saved = stdout(&eqctl(&socket, &["changes", "save"]));
+    let want = config
+        .replace("weight = 3 # big", "weight = 5 # big")
+        .replace("max-flows = 9\n", "slow-start = \"30s\"\n\n[[pool.server]]\nname = \"e\"\naddress = [\"10.0.0.5\", \"fd00::5\"]\nport = 8080\n")
+        .replace("pool = \"api\"\n", "pool = \"api\"\nenabled = false\n")
+        .replace("[[pool]]\nname = \"web\"\n", "[[pool]]\nname = \"web\"\n\n[pool.passive]\nfailures = 3\n")
+        .replace("\n    # inline\n    { name = \"c\", address = \"10.0.1.1\" },", "")
+        .replace("{ name = \"d\", address = \"10.0.1.2\" }\n", "{ name = \"d\", address = \"10.0.1.2\" },\n    { name = \"f\", address = \"10.0.1.6\", state = \"disabled\" }\n");
+    assert_eq!(saved, want);
+    // The file that was saved means what is in force.
+    let again = tempfile::tempdir().unwrap();
+    let fresh = gateway_of(&again, saved.clone(), 0);
+    for command in ["servers", "services", "pool"] {
+        assert_eq!(stdout(&eqctl(&fresh, &[command, "--json"])), stdout(&eqctl(&socket, &[command, "--json"])));
+    }
+    // The difference makes one of the other.
+    let patch = stdout(&eqctl(&socket, &["changes", "save", "--patch"]));
+    let file = dir.path().join("equipoise.toml");
+    std::fs::write(&file, config).unwrap();
+    Command::new("patch").arg("-p0").current_dir(dir.path()).write_stdin(patch).assert().success();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), saved);
+    assert_eq!(stdout(&eqctl(&fresh, &["changes", "save"])), saved, "nothing differs");
+    assert_eq!(stdout(&eqctl(&fresh, &["changes", "save", "--patch"])), "");
+}
+
+#[test]
+fn a_drain_is_waited_for_and_its_exit_code_says_how_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = gateway(&dir, 4);
+    // No flows: done at once.
+    let output = eqctl(&socket, &["server", "disable", "b"]);
+    assert!(stdout(&output).contains("; it has 3 flows left"), "{}", on_terminal(&output));
+    let output = eqctl(&socket, &["server", "drain", "a", "--wait", "--json"]);
+    let rows: Vec<serde_json::Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&rows[0]["object"]["name"], &rows[0]["flows"]), (&"p/a".into(), &1.into()));
+    assert_eq!((&rows[1]["state"], &rows[1]["flows"]), (&"draining".into(), &1.into()));
+    drop(output);
 }

@@ -44,7 +44,7 @@ pub(super) fn did_you_mean<'w>(text: &str, words: impl Iterator<Item = &'w str>)
 /// Only the first hundred words are compared, so that the cost of a file with thousands of mistakes stays linear.
 pub(crate) fn closest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let limit = (text.chars().count() / 3).max(1);
-    if limit > 10 {
+    if text.is_empty() || limit > 10 {
         return None;
     }
     let near = words.take(100).filter(|word| word.len().abs_diff(text.len()) <= 2 * limit);

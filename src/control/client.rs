@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::config::changes::Who;
-    use crate::control::{About, Desk, Floor, Outside, Progress, Session};
+    use crate::control::{About, Floor, Ledger, Outside, Progress, Session};
     use crate::engine::{Engine, FlowQuery};
     use crate::ids::FlowId;
     use crate::time::Instant;
@@ -222,12 +222,12 @@ mod tests {
         let settings = Settings::default();
         let mut engine = Engine::new(&settings);
         let mut session = Session::new(Arc::new(About::new(&settings, Instant::ZERO, 77)), Who::default());
-        let mut desk = Desk::new(None, settings);
+        let mut ledger = Ledger::new(None, settings);
         let (mut input, mut out) = ([0; 4096], Vec::new());
         loop {
-            let (engine, desk, outside) = (&mut engine, &mut desk, &Outside::default());
-            match session.poll_output(&mut Floor { engine, desk, now: Instant::ZERO, outside }, &mut out) {
-                Progress::More => {}
+            let (engine, ledger, outside) = (&mut engine, &mut ledger, &Outside::default());
+            match session.poll_output(&mut Floor { engine, ledger, now: Instant::ZERO, outside }, &mut out) {
+                Progress::More | Progress::Wait => {}
                 Progress::Close => return drop(stream.write_all(&out)),
                 Progress::Idle => {
                     if stream.write_all(&out).is_err() {

@@ -9,10 +9,12 @@
 //! socket; it is part of the feature `daemon`. Tools import nothing but this module, which therefore re-exports the
 //! types of the lower layers that appear in requests and answers.
 
+mod changes;
 #[cfg(feature = "daemon")]
 pub mod client;
 mod desk;
 mod explain;
+mod ledger;
 mod packet_words;
 pub mod protocol;
 pub mod render;
@@ -21,12 +23,14 @@ mod saved;
 mod session;
 mod system;
 
-pub use desk::{Ask, Desk, Order, Reloaded, Reply};
+pub use changes::compare;
+pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
+pub use ledger::{Ask, Basis, Ledger, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,
-    OperationRow, PROTOCOL, PoolRow, RepairRow, Request, Status, Totals, TroubleRow,
+    ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, Status, Totals, TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{patch, saved};

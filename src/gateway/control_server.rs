@@ -3,7 +3,7 @@
 //! It moves bytes; [`crate::control::Session`] interprets them.
 
 use super::peer;
-use crate::control::{About, Desk, Floor, Outside, Progress, Session, Who};
+use crate::control::{About, Floor, Ledger, Outside, Progress, Session, Who};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
 use mio::net::{UnixListener, UnixStream};
@@ -194,11 +194,11 @@ impl ControlServer {
     /// Does one step of work for each connection; returns true if more could be done at once.
     pub(super) fn work(
         &mut self,
-        (engine, desk): (&mut Engine, &mut Desk),
+        (engine, ledger): (&mut Engine, &mut Ledger),
         now: Instant,
         outside: &Outside,
     ) -> bool {
-        let mut floor = Floor { engine, desk, now, outside };
+        let mut floor = Floor { engine, ledger, now, outside };
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
@@ -245,10 +245,13 @@ impl Connection {
             Progress::Close => return Err(End),
             Progress::Idle if !self.readable => return Ok(false),
             Progress::Idle => self.read()?,
-            Progress::More => {}
+            Progress::More | Progress::Wait => {}
+        }
+        self.progress = self.session.poll_output(floor, &mut self.out);
+        if self.progress == Progress::Wait && self.out.is_empty() {
+            return Ok(false);
         }
         self.moved = now;
-        self.progress = self.session.poll_output(floor, &mut self.out);
         self.write()?;
         Ok(self.writable && (self.readable || self.progress != Progress::Idle || self.sent < self.out.len()))
     }
@@ -343,7 +346,7 @@ mod tests {
         poll: mio::Poll,
         server: ControlServer,
         engine: Engine,
-        desk: Desk,
+        ledger: Ledger,
         about: Arc<About>,
     }
 
@@ -356,7 +359,7 @@ mod tests {
             let settings = crate::config::Settings::default();
             let engine = Engine::try_new(&settings).unwrap();
             let about = Arc::new(About::new(&settings, Instant::ZERO, 1));
-            Lab { dir, poll, server, engine, desk: Desk::new(None, settings), about }
+            Lab { dir, poll, server, engine, ledger: Ledger::new(None, settings), about }
         }
 
         /// A client whose connection is accepted at `now`.
@@ -368,7 +371,7 @@ mod tests {
         }
 
         fn work(&mut self, now: Instant) {
-            while self.server.work((&mut self.engine, &mut self.desk), now, &Outside::default()) {}
+            while self.server.work((&mut self.engine, &mut self.ledger), now, &Outside::default()) {}
         }
     }
 

@@ -26,6 +26,7 @@ mod peer;
 pub mod preflight;
 mod queues;
 mod refusals;
+pub mod reload;
 pub mod setup;
 pub mod sysctl;
 pub mod tun;
@@ -41,7 +42,7 @@ pub use event_loop::{Stopper, TakenSignals};
 
 use crate::config::Settings;
 use crate::config::changes::File;
-use crate::control::{About, Desk};
+use crate::control::About;
 use crate::engine::Engine;
 use crate::time::Instant;
 use control_server::ControlServer;
@@ -104,8 +105,8 @@ impl Gateway {
             log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
             None
         });
-        let desk = Desk::new(None, settings.clone());
-        let event_loop = EventLoop::new((engine, desk), (opener, queues), control, about, follower, keeper, marking)?;
+        let about = (about, settings.clone());
+        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -134,7 +135,14 @@ impl Gateway {
         self.event_loop.stopper()
     }
 
-    /// Makes SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
+    /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
+    /// by the control socket. To be called before [`Gateway::confine`].
+    pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
+        let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
+        self.event_loop.reload_from(file)
+    }
+
+    /// Makes SIGINT and SIGTERM end [`Gateway::run`], and SIGHUP reload the configuration.
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
     }

@@ -36,7 +36,7 @@ pub fn switch(
 
 fn differing(client: &mut Client) -> Result<Vec<ChangeRow>, Failed> {
     rows(client, &Request::Changes, |answer| match answer {
-        Answer::Change(row) => Some(row),
+        Answer::Differs(row) => Some(row),
         _ => None,
     })
 }

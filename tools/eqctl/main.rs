@@ -14,7 +14,8 @@ use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, se
 use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
-    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, Request, RuleRow, ServerRow, ServiceRow, Target, Totals, render,
+    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, Target, Totals,
+    render,
 };
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -173,6 +174,14 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
                 _ => None,
             })?;
             print(&rows, json, out, || render::nat_table(&rows))
+        }
+        Command::Reload { partial, now } => {
+            let request = Request::Reload { partial: *partial, now: *now };
+            let changes: Vec<ReloadRow> = rows(client, &request, |answer| match answer {
+                Answer::Change(row) => Some(row),
+                _ => None,
+            })?;
+            print(&changes, json, out, || render::reload_text(&changes))
         }
         Command::Rule { rule, to } => changes::switch(client, Target::new(Kind::Rule, rule), *to == Switch::On, json, out),
         Command::Service { service, to } => {

@@ -8,18 +8,19 @@ mod client;
 use super::SystemState;
 use super::explain::explain;
 use super::packet_words::PacketWords;
-use super::desk::{Ask, Desk, Reply};
+use super::desk::{Desk, ReloadOrder, Ticket};
+use super::ledger::{Ask, Ledger, Reply};
 use super::protocol::{
-    Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals,
+    Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals,
 };
 use crate::config::changes::Who;
-use crate::config::{NoServer, Settings};
+use crate::config::{NoServer, Settings, listing};
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
 use crate::ids::FlowId;
 use crate::time::{Duration, Instant};
 use client::ClientWalk;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Maximum bytes of unanswered requests in a session, and of one line.
 pub const MAX_INPUT: usize = 64 * 1024;
@@ -55,12 +56,14 @@ impl About {
 }
 
 /// What a gateway counts and knows outside of the engine.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Outside {
     /// The counters of its device.
     pub device: DeviceCounters,
     /// The state of what it installed in the system.
     pub system: Arc<SystemState>,
+    /// Where requests are left that take longer.
+    pub desk: Arc<Mutex<Desk>>,
 }
 
 /// What to do after a call of [`Session::poll_output`].
@@ -70,6 +73,8 @@ pub enum Progress {
     More,
     /// Everything is answered: call again after the next [`Session::feed`].
     Idle,
+    /// A request is under way at the desk: call again when there is news of it.
+    Wait,
     /// Write the output, if any, then close the connection.
     Close,
 }
@@ -111,13 +116,18 @@ enum Waiting {
     Order(u64),
 }
 
+fn desk(outside: &Outside) -> MutexGuard<'_, Desk> {
+    // A desk is consistent between any two statements.
+    outside.desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a session works on.
 #[derive(Debug)]
 pub struct Floor<'a> {
     /// The engine.
     pub engine: &'a mut Engine,
-    /// The desk of the operators.
-    pub desk: &'a mut Desk,
+    /// The ledger of the operators' changes.
+    pub ledger: &'a mut Ledger,
     /// The time.
     pub now: Instant,
     /// What is known outside of the engine.
@@ -136,6 +146,8 @@ pub struct Session {
     walk: Option<Walk>,
     client: Option<ClientWalk>,
     waiting: Option<Waiting>,
+    /// What it waits for.
+    ticket: Option<Ticket>,
     ended: bool,
     refused: bool,
 }
@@ -151,6 +163,7 @@ impl Session {
             walk: None,
             client: None,
             waiting: None,
+            ticket: None,
             ended: false,
             refused: false,
         }
@@ -185,7 +198,14 @@ impl Session {
             return Progress::More;
         }
         let (engine, now) = (&mut *floor.engine, floor.now);
-        if self.walk.is_some() {
+        if let Some(ticket) = self.ticket {
+            match desk(floor.outside).take(ticket) {
+                None => return Progress::Wait,
+                Some(Ok(rows)) => self.rows(rows.into_iter().map(Answer::Change)),
+                Some(Err(why)) => self.fail(why),
+            }
+            self.ticket = None;
+        } else if self.walk.is_some() {
             self.walk(engine, now);
         } else if let Some(client) = self.client.take() {
             self.client = client.go_on(engine, now, &mut self.pending);
@@ -195,8 +215,9 @@ impl Session {
             self.answer(&line, floor);
         }
         let all = self.write_pending(start, out);
-        let busy = self.walk.is_some() || self.client.is_some() || self.waiting.is_some();
-        if !all || busy || self.input.contains(&b'\n') {
+        if self.ticket.is_some() || self.waiting.is_some() {
+            Progress::Wait
+        } else if !all || self.walk.is_some() || self.client.is_some() || self.input.contains(&b'\n') {
             Progress::More
         } else if self.ended || self.refused {
             Progress::Close
@@ -241,7 +262,7 @@ impl Session {
     }
 
     fn request(&mut self, request: Request, floor: &mut Floor<'_>) {
-        let Floor { engine, desk, now, outside } = floor;
+        let Floor { engine, ledger, now, outside } = floor;
         let (engine, now) = (&mut **engine, *now);
         match request {
             Request::Status => {
@@ -260,12 +281,12 @@ impl Session {
             Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
             Request::Rules => self.rows(engine.rules().into_iter().map(Answer::Rule)),
             Request::Nat => self.rows(engine.nat_pools().into_iter().map(Answer::Nat)),
-            Request::Pools => self.rows(desk.pool_rows(engine, now).into_iter().map(Answer::Pool)),
+            Request::Pools => self.rows(ledger.pool_rows(engine, now).into_iter().map(Answer::Pool)),
             Request::Monitors => {
                 self.rows(engine.monitors(now).into_iter().map(|row| Answer::Monitor(Box::new(row))));
             }
             Request::History => {
-                let operations = desk.operation_rows(now).into_iter().map(Answer::Operation);
+                let operations = ledger.operation_rows(now).into_iter().map(Answer::Operation);
                 self.rows(engine.health_history(now).into_iter().map(Answer::History).chain(operations));
             }
             Request::Counters => {
@@ -280,12 +301,12 @@ impl Session {
                 Ok(server) => self.change(engine, now, Change::Load { server, load, maintenance }),
                 Err(error) => self.fail(error.to_string()),
             },
-            Request::Changes => self.rows(desk.change_rows(now).into_iter().map(Answer::Change)),
-            Request::File => match desk.file_row() {
+            Request::Changes => self.rows(ledger.change_rows(now).into_iter().map(Answer::Differs)),
+            Request::File => match ledger.file_row() {
                 Some(file) => self.rows([Answer::File(Box::new(file))]),
                 None => self.fail("this gateway runs without a configuration file".into()),
             },
-            Request::Drain { server } => match desk.drain_row(engine, now, &server) {
+            Request::Drain { server } => match ledger.drain_row(engine, now, &server) {
                 Ok(row) => self.rows([Answer::Drain(row)]),
                 Err(error) => self.fail(error),
             },
@@ -296,20 +317,25 @@ impl Session {
             Request::Add { object: target, values } => self.go_on(Waiting::Asks(Ask::Add { target, values }), floor),
             Request::Remove { object: target, now } => self.go_on(Waiting::Asks(Ask::Remove { target, now }), floor),
             Request::Drop { object: target, key } => self.go_on(Waiting::Asks(Ask::Drop { target, key }), floor),
+            Request::Reload { partial, now } => self.ticket = Some(desk(outside).ask(ReloadOrder { partial, now })),
+            Request::Configuration => {
+                let objects = listing::objects(ledger.in_force());
+                self.rows(objects.iter().map(|object| Answer::Object(Box::new(ObjectRow::new(object)))));
+            }
         }
     }
 
     /// Goes on with a change, as far as that is possible now.
     fn go_on(&mut self, waiting: Waiting, floor: &mut Floor<'_>) {
-        let Floor { engine, desk, now, .. } = floor;
+        let Floor { engine, ledger, now, .. } = floor;
         match waiting {
-            Waiting::Asks(ask) => match desk.ask(engine, *now, self.who, &ask) {
+            Waiting::Asks(ask) => match ledger.ask(engine, *now, self.who, &ask) {
                 Ok(Reply::Done(rows)) => self.changed(rows),
                 Ok(Reply::Ordered(number)) => self.waiting = Some(Waiting::Order(number)),
                 Ok(Reply::Busy) => self.waiting = Some(Waiting::Asks(ask)),
                 Err(error) => self.fail(error),
             },
-            Waiting::Order(number) => match desk.take_outcome(number) {
+            Waiting::Order(number) => match ledger.take_outcome(number) {
                 Some(Ok(rows)) => self.changed(rows),
                 Some(Err(error)) => self.fail(error),
                 None => self.waiting = Some(Waiting::Order(number)),

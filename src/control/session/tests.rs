@@ -39,13 +39,13 @@ fn session() -> Session {
     Session::new(Arc::new(About::new(&Settings::default(), Instant::from_nanos(60_000_000_000), 77)), WHO)
 }
 
-fn desk(engine: &Engine) -> Desk {
-    Desk::new(None, engine.plan().settings().clone())
+fn ledger(engine: &Engine) -> Ledger {
+    Ledger::new(None, engine.plan().settings().clone())
 }
 
 fn poll(session: &mut Session, engine: &mut Engine, out: &mut Vec<u8>) -> Progress {
-    let mut desk = desk(engine);
-    session.poll_output(&mut Floor { engine, desk: &mut desk, now: NOW, outside: &Outside::default() }, out)
+    let mut ledger = ledger(engine);
+    session.poll_output(&mut Floor { engine, ledger: &mut ledger, now: NOW, outside: &Outside::default() }, out)
 }
 
 /// Runs the session until it is idle or closes; returns its lines, the longest chunk, and the last progress.

@@ -1,29 +1,34 @@
-//! The desk of the operators: takes their requests, makes the settings in force from the file and the changes, and keeps
-//! a journal.
+//! The ledger of what operators changed: takes their requests, makes the settings in force from the file and the changes,
+//! and keeps a journal.
 //!
 //! ```text
-//!  Ask --prepare--> Prepared --settings? the driver puts them in force--> commit --> rows, journal
-//!                      `---- weight, state, switch of a rule: at once ---->
+//!  Ask --draft--> weight, state, switch of a rule --------------------------> at once ---------> rows, journal
+//!         `-----> Order --resolve (in any thread)--> Resolved --the driver puts its settings in force--^
 //! ```
 //!
-//! Sans-IO. What needs another plan is an [`Order`] for the driver, one at a time; the rest is done at once. It must not
-//! know sockets, clocks or how a plan is put in force.
+//! Sans-IO. Only one order is under way at a time, and none during a reload: other requests wait. It must not know
+//! sockets, clocks or how settings are put in force.
 
+mod basis;
+mod draft;
 mod journal;
-mod prepare;
 mod rows;
 #[cfg(test)]
 mod tests;
 
+pub use basis::{Basis, Merged};
+
 use super::protocol::ChangedRow;
 use crate::balance::Admin;
-use crate::config::Settings;
-use crate::config::changes::{Changes, Dropped, File, Target, Who};
+use crate::config::changes::{Changes, File, Target, Who};
+use crate::config::{Settings, find_server};
 use crate::engine::{Change, Engine};
 use crate::time::{Duration, Instant};
+use basis::{Prepared, Quick};
+use draft::Draft;
 use journal::Journal;
-use prepare::{Prepared, Quick};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A request of an operator that changes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,24 +76,48 @@ pub enum Reply {
     Busy,
 }
 
-/// Settings that a driver has to put in force.
+/// A request that needs other settings, checked as a file is: by [`Order::resolve`], in any thread.
 #[derive(Debug)]
 pub struct Order {
     number: u64,
     who: Who,
-    settings: Settings,
+    draft: Draft,
+    basis: Basis,
+}
+
+/// A checked order.
+#[derive(Debug)]
+pub struct Resolved {
+    who: Who,
     prepared: Prepared,
+    settings: Option<Arc<Settings>>,
 }
 
 impl Order {
-    /// Returns the settings to put in force.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// Returns its number.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Returns whether removed servers go at once, with their flows.
     pub fn at_once(&self) -> bool {
-        self.prepared.at_once
+        self.draft.at_once
+    }
+
+    /// Makes the settings and checks them: for 10,000 servers this takes longer than a packet may wait.
+    ///
+    /// # Errors
+    /// Why they would be wrong, for the operator.
+    pub fn resolve(self) -> Result<Resolved, String> {
+        let (prepared, settings) = self.basis.resolve(self.draft)?;
+        Ok(Resolved { who: self.who, prepared, settings: settings.map(Arc::new) })
+    }
+}
+
+impl Resolved {
+    /// Returns the settings to put in force; none if nothing changes.
+    pub fn settings(&self) -> Option<&Arc<Settings>> {
+        self.settings.as_ref()
     }
 }
 
@@ -101,13 +130,18 @@ struct Drain {
     cut: u64,
 }
 
-/// The desk of one gateway.
+/// What is being carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UnderWay {
+    Nothing,
+    Order(u64),
+    Reload,
+}
+
+/// The ledger of one gateway.
 #[derive(Debug)]
-pub struct Desk {
-    /// None where the settings come from no file.
-    file: Option<File>,
-    in_force: Settings,
-    changes: Changes,
+pub struct Ledger {
+    basis: Basis,
     journal: Journal,
     /// By name with the pool.
     drains: BTreeMap<String, Drain>,
@@ -115,56 +149,49 @@ pub struct Desk {
     order: Option<Order>,
     /// The number of the last order.
     orders: u64,
-    /// The number of the order that is being carried out or waits to be.
-    under_way: Option<u64>,
-    /// Whether a newer file is being put in force.
-    reloading: bool,
+    under_way: UnderWay,
     /// What became of orders that nobody has asked about yet; a few, as their sessions may have ended.
     outcomes: Vec<(u64, Result<Vec<ChangedRow>, String>)>,
 }
 
 /// Most outcomes that are kept: one for each connection.
 const MOST_OUTCOMES: usize = 16;
-
 /// From how many on removed servers are forgotten after [`FORGOTTEN`].
 const MOST_DRAINS: usize = 1024;
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
-impl Desk {
-    /// Makes the desk of a gateway with these settings in force: those of the file, but for the seed.
+impl Ledger {
+    /// Makes the ledger of a gateway with these settings in force: those of the file, but for the seed.
     pub fn new(file: Option<File>, in_force: Settings) -> Self {
-        Desk {
-            file,
-            in_force,
-            changes: Changes::default(),
+        Ledger {
+            basis: Basis { file: file.map(Arc::new), in_force: Arc::new(in_force), changes: Changes::default() },
             journal: Journal::default(),
             drains: BTreeMap::new(),
             order: None,
             orders: 0,
-            under_way: None,
-            reloading: false,
+            under_way: UnderWay::Nothing,
             outcomes: Vec::new(),
         }
     }
 
     /// Returns the settings in force: those of the file with the changes.
-    pub fn in_force(&self) -> &Settings {
-        &self.in_force
+    pub fn in_force(&self) -> &Arc<Settings> {
+        &self.basis.in_force
     }
 
     /// Returns what differs from the file.
     pub fn changes(&self) -> &Changes {
-        &self.changes
+        &self.basis.changes
     }
 
     /// Returns the file.
     pub fn file(&self) -> Option<&File> {
-        self.file.as_ref()
+        self.basis.file.as_deref()
     }
 
-    /// Returns whether an order or a reload is under way: other requests have to wait, as it would overtake them.
+    /// Returns whether an order or a reload is under way: other requests have to wait, as they would overtake it.
     pub fn is_busy(&self) -> bool {
-        self.under_way.is_some() || self.reloading
+        self.under_way != UnderWay::Nothing
     }
 
     /// Does what an operator asks for, or orders it.
@@ -175,29 +202,26 @@ impl Desk {
         if self.is_busy() {
             return Ok(Reply::Busy);
         }
-        let (prepared, settings) = self.prepare(now, who, ask)?;
-        let Some(settings) = settings else {
+        let draft = self.basis.draft(now, who, ask)?;
+        if let Some(prepared) = self.basis.at_once(&draft)? {
             return Ok(Reply::Done(self.commit(engine, now, who, prepared)));
-        };
+        }
         self.orders += 1;
-        self.under_way = Some(self.orders);
-        self.order = Some(Order { number: self.orders, who, settings, prepared });
+        self.under_way = UnderWay::Order(self.orders);
+        self.order = Some(Order { number: self.orders, who, draft, basis: self.basis.clone() });
         Ok(Reply::Ordered(self.orders))
     }
 
-    /// Returns what the driver has to put in force, once; it then calls [`Desk::carried_out`].
+    /// Returns what the driver has to resolve and put in force, once; it then calls [`Ledger::carried_out`].
     pub fn poll_order(&mut self) -> Option<Order> {
         self.order.take()
     }
 
-    /// Takes the end of an order: its settings are in force, or nothing was changed for the reason given.
-    pub fn carried_out(&mut self, engine: &mut Engine, now: Instant, order: Order, result: Result<(), String>) {
-        let Order { number, who, settings, prepared } = order;
-        self.under_way = None;
-        let outcome = result.map(|()| {
-            self.in_force = settings;
-            self.commit(engine, now, who, prepared)
-        });
+    /// Takes the end of an order: it was resolved and, if it has settings, these are in force ([`Ledger::follow`]); or
+    /// nothing was changed for the reason given.
+    pub fn carried_out(&mut self, engine: &mut Engine, now: Instant, number: u64, result: Result<Resolved, String>) {
+        self.under_way = UnderWay::Nothing;
+        let outcome = result.map(|resolved| self.commit(engine, now, resolved.who, resolved.prepared));
         if self.outcomes.len() >= MOST_OUTCOMES {
             drop(self.outcomes.remove(0));
         }
@@ -209,62 +233,60 @@ impl Desk {
         if let Some(place) = self.outcomes.iter().position(|(of, _)| *of == number) {
             return Some(self.outcomes.remove(place).1);
         }
-        let lost = self.under_way != Some(number);
+        let lost = self.under_way != UnderWay::Order(number);
         lost.then(|| Err("the outcome is no longer known: see `eqctl history`".into()))
     }
 
-    /// Begins to put a newer file in force: makes the settings for it, with the changes that still apply. Until the end,
-    /// [`Desk::reloaded`] or [`Desk::reload_failed`], requests have to wait; none if another order is under way.
-    pub fn begin_reload(&mut self, file: &File) -> Option<Reloaded> {
+    /// Begins to put a newer file in force: [`Basis::merge`] makes the settings for it. Until the end,
+    /// [`Ledger::reloaded`], requests have to wait; none if another order is under way.
+    pub fn begin_reload(&mut self) -> Option<Basis> {
         if self.is_busy() {
             return None;
         }
-        self.reloading = true;
-        Some(self.settings_for(file))
+        self.under_way = UnderWay::Reload;
+        Some(self.basis.clone())
     }
 
-    /// Makes the settings for a newer file, with the changes that still apply; changes nothing.
-    pub fn settings_for(&self, file: &File) -> Reloaded {
-        let mut changes = self.changes.clone();
-        let old = self.file.as_ref().map_or(&self.in_force, File::settings);
-        let mut dropped = changes.reconcile(old, file.settings());
-        let (settings, clashing) = changes.settle(file);
-        dropped.extend(clashing);
-        Reloaded { file: file.clone(), settings: settings.with_seed(self.in_force.seed), changes, dropped }
-    }
-
-    /// Takes note that the settings for a newer file are in force.
-    pub fn reloaded(&mut self, engine: &mut Engine, now: Instant, who: Option<Who>, reloaded: Reloaded) {
-        let Reloaded { file, settings, changes, dropped } = reloaded;
-        self.reloading = false;
-        (self.file, self.in_force, self.changes) = (Some(file), settings, changes);
+    /// Takes the end of a reload: a newer file is in force with these settings, or nothing was changed.
+    pub fn reloaded(&mut self, engine: &mut Engine, now: Instant, merged: Option<(Merged, Arc<Settings>)>) {
+        self.under_way = UnderWay::Nothing;
+        let Some((merged, settings)) = merged else { return };
+        let Merged { file, changes, dropped, .. } = merged;
+        self.basis = Basis { file: Some(file), in_force: settings, changes };
         for dropped in &dropped {
-            self.journal.note(now, who, &dropped.to_string());
+            self.journal.note_logged(now, dropped.to_string());
         }
         self.assert(engine, now);
     }
 
-    /// Takes note that a reload has changed nothing.
-    pub fn reload_failed(&mut self) {
-        self.reloading = false;
+    /// Takes note of the settings that the driver has put in force: those of an order, or with servers from outside.
+    pub fn follow(&mut self, settings: &Arc<Settings>) {
+        self.basis.in_force = Arc::clone(settings);
+    }
+
+    /// Applies changed weights, states and switches to settings that lack them.
+    pub fn complete(&self, settings: &mut Settings) {
+        self.basis.complete(settings);
     }
 
     /// Brings the engine's weights, states and switches in line with the settings in force.
     fn assert(&mut self, engine: &mut Engine, now: Instant) {
         let mut quick = Vec::new();
         for row in engine.servers(now) {
-            let name = format!("{}/{}", row.pool, row.server);
-            let Ok(place) = crate::config::find_server(&self.in_force, &name) else { continue };
-            let own = &self.in_force.servers[place];
+            let server = format!("{}/{}", row.pool, row.server);
+            let Ok(place) = find_server(&self.basis.in_force, &server) else { continue };
+            let own = &self.basis.in_force.servers[place];
             if own.weight != row.weight {
-                quick.push(Quick::Weight { server: name.clone(), weight: own.weight });
+                quick.push(Quick::Weight { server: server.clone(), weight: own.weight });
             }
-            if own.admin != row.admin {
-                quick.push(Quick::Admin { server: name, admin: own.admin, deadline: None });
+            let deadline = self.basis.deadline(&server).filter(|deadline| *deadline > now);
+            let left = deadline.filter(|_| row.flows > 0).map(|deadline| deadline.since(now));
+            if own.admin != row.admin || left.is_some() != row.drain_deadline_ms.is_some() {
+                quick.push(Quick::Admin { server, admin: own.admin, deadline: left });
             }
         }
         for row in engine.rules() {
-            let found = self.in_force.policy.rules.iter().find(|rule| rule.name == row.rule);
+            let found = self.basis.in_force.policy.rules.iter().find(|rule| rule.name == row.rule);
             if let Some(rule) = found.filter(|rule| rule.enabled != row.enabled) {
                 quick.push(Quick::Rule { rule: row.rule, on: rule.enabled });
             }
@@ -274,7 +296,7 @@ impl Desk {
 
     /// Makes a prepared change the one in force, and returns its rows.
     fn commit(&mut self, engine: &mut Engine, now: Instant, who: Who, prepared: Prepared) -> Vec<ChangedRow> {
-        self.changes = prepared.changes;
+        self.basis.changes = prepared.changes;
         prepared.quick.iter().for_each(|change| self.carry_out(engine, now, change));
         if self.drains.len() >= MOST_DRAINS {
             self.drains.retain(|name, drain| now.since(drain.began) < FORGOTTEN || engine.server_named(name).is_ok());
@@ -292,54 +314,23 @@ impl Desk {
 
     /// Carries out a change that needs no other plan, in the settings and in the engine.
     fn carry_out(&mut self, engine: &mut Engine, now: Instant, change: &Quick) {
-        let settings = &mut self.in_force;
+        change.apply_to(Arc::make_mut(&mut self.basis.in_force));
         let change = match change {
-            Quick::Weight { server: name, weight } => {
-                if let Ok(place) = crate::config::find_server(settings, name) {
-                    settings.servers[place].weight = *weight;
-                }
-                engine.server_named(name).ok().map(|server| Change::Weight { server, weight: *weight })
+            Quick::Weight { server, weight } => {
+                engine.server_named(server).ok().map(|server| Change::Weight { server, weight: *weight })
             }
             Quick::Admin { server: name, admin, deadline } => {
-                if let Ok(place) = crate::config::find_server(settings, name) {
-                    settings.servers[place].admin = *admin;
-                }
+                let drain = Drain { began: now, ended: None, cut: 0 };
                 match admin {
-                    Admin::Draining => drop(self.drains.insert(name.clone(), Drain { began: now, ended: None, cut: 0 })),
+                    Admin::Draining => drop(self.drains.insert(name.clone(), drain)),
                     Admin::Enabled | Admin::Disabled => drop(self.drains.remove(name)),
                 }
                 let found = engine.server_named(name).ok();
                 found.map(|server| Change::Admin { server, admin: *admin, deadline: *deadline })
             }
-            Quick::Rule { rule: name, on } => {
-                if let Some(rule) = settings.policy.rules.iter_mut().find(|rule| rule.name == *name) {
-                    rule.enabled = *on;
-                }
-                engine.find_rule(name).map(|rule| Change::Rule { rule, on: *on })
-            }
+            Quick::Rule { rule, on } => engine.find_rule(rule).map(|rule| Change::Rule { rule, on: *on }),
         };
         let done = change.is_some_and(|change| engine.apply(now, change).is_ok());
         debug_assert!(done, "a server or rule of the settings in force is unknown to the engine");
-    }
-}
-
-/// What a newer file makes of the changes.
-#[derive(Debug, Clone)]
-pub struct Reloaded {
-    file: File,
-    settings: Settings,
-    changes: Changes,
-    dropped: Vec<Dropped>,
-}
-
-impl Reloaded {
-    /// Returns the settings to put in force.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Returns the changes that no longer apply.
-    pub fn dropped(&self) -> &[Dropped] {
-        &self.dropped
     }
 }

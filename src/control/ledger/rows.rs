@@ -1,7 +1,7 @@
-//! The rows of the desk: objects before and after, what differs from the file, the journal, pools, draining.
+//! The rows of the ledger: objects before and after, what differs from the file, the journal, pools, draining.
 
 use super::super::protocol::{ChangeRow, ChangedRow, DrainRow, DrainState, FileRow, OperationRow, PoolRow};
-use super::{Desk, Drain};
+use super::{Drain, Ledger};
 use crate::balance::{Admin, Health, LastResort};
 use crate::config::changes::{Entry, Kind, Place, Target, Value};
 use crate::config::listing::{self, Object};
@@ -35,16 +35,16 @@ pub(super) fn flows_left(engine: &Engine, row: &ChangedRow) -> Option<u64> {
     Some(engine.flows_of(server))
 }
 
-impl Desk {
+impl Ledger {
     /// Returns what differs from the file.
     pub fn change_rows(&self, now: Instant) -> Vec<ChangeRow> {
-        let written = self.file.as_ref().map_or(&self.in_force, |file| file.settings());
+        let written = self.basis.written();
         let row = |((target, key), entry): (&Place, &Entry)| {
             let file = listing::find(written, target);
             let value = match (&entry.value, key) {
                 (Value::Added(table), _) => Some(table.clone()),
                 (Value::Removed, _) => None,
-                (_, Some(key)) => listing::find(&self.in_force, target).and_then(|own| own.at(key).map(str::to_owned)),
+                (_, Some(key)) => listing::find(&self.basis.in_force, target).and_then(|own| own.at(key).map(str::to_owned)),
                 (_, None) => None,
             };
             let file = match key {
@@ -62,7 +62,7 @@ impl Desk {
                 deadline_ms: entry.deadline.filter(|deadline| *deadline > now).map(|end| millis(end.since(now))),
             }
         };
-        self.changes.iter().map(row).collect()
+        self.basis.changes.iter().map(row).collect()
     }
 
     /// Returns the journal, the oldest entry first.
@@ -82,15 +82,15 @@ impl Desk {
 
     /// Returns the file as it was read.
     pub fn file_row(&self) -> Option<FileRow> {
-        self.file.as_ref().map(|file| FileRow { origin: file.origin().into(), text: file.text().into() })
+        self.basis.file.as_ref().map(|file| FileRow { origin: file.origin().into(), text: file.text().into() })
     }
 
     /// Returns the pools, in the order of the settings.
     pub fn pool_rows(&self, engine: &Engine, now: Instant) -> Vec<PoolRow> {
         let servers = engine.servers(now);
-        let pools = (0..).map(PoolId).zip(&self.in_force.pools);
+        let pools = (0..).map(PoolId).zip(&self.basis.in_force.pools);
         let row = |(id, pool): (PoolId, &crate::balance::PoolSettings)| {
-            let services = self.in_force.services.iter();
+            let services = self.basis.in_force.services.iter();
             let services = services.filter(|own| own.pool == id || own.last_resort == LastResort::Pool(id));
             let own = || servers.iter().filter(|row| row.pool == pool.name);
             let count = |fits: &dyn Fn(&ServerRow) -> bool| own().filter(|row| fits(row)).count() as u64;
@@ -104,7 +104,7 @@ impl Desk {
                 disabled: count(&|row| row.admin == Admin::Disabled),
                 down: count(&|row| enabled(row) && row.health == Health::Down),
                 flows: own().map(|row| row.flows).sum(),
-                keys: listing::find(&self.in_force, &Target::new(Kind::Pool, &pool.name))
+                keys: listing::find(&self.basis.in_force, &Target::new(Kind::Pool, &pool.name))
                     .map(|pool| pool.to_json())
                     .unwrap_or_default(),
             }

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::changes::Kind;
 use crate::config::parse_with_warnings;
 use crate::control::protocol::DrainState;
-use crate::engine::Event;
+use crate::engine::{Event, Removed};
 use std::sync::Arc;
 
 const TEXT: &str = "[[service]]\nname = 'web'\nlisten = '192.0.2.80:80/udp'\npool = 'web'\n\
@@ -17,9 +17,9 @@ fn at(second: u64) -> Instant {
     Instant::from_nanos(second * 1_000_000_000)
 }
 
-/// A desk, an engine, and a driver that puts orders in force at once.
+/// A ledger, an engine, and a driver that puts orders in force at once.
 struct Lab {
-    desk: Desk,
+    ledger: Ledger,
     engine: Engine,
 }
 
@@ -28,19 +28,23 @@ impl Lab {
         let parsed = parse_with_warnings(TEXT, "lb.toml").unwrap();
         let settings = parsed.settings.clone().with_seed(77);
         let engine = Engine::new(&settings);
-        Lab { desk: Desk::new(Some(File::of(&parsed)), settings), engine }
+        Lab { ledger: Ledger::new(Some(File::of(&parsed)), settings), engine }
     }
 
     /// Asks, and carries out what is ordered.
     fn ask(&mut self, ask: &Ask) -> Result<Vec<ChangedRow>, String> {
-        match self.desk.ask(&mut self.engine, at(1), ROOT, ask)? {
+        match self.ledger.ask(&mut self.engine, at(1), ROOT, ask)? {
             Reply::Done(rows) => Ok(rows),
             Reply::Busy => Err("busy".into()),
             Reply::Ordered(number) => {
-                let order = self.desk.poll_order().expect("an order");
-                self.engine = Engine::new(order.settings());
-                self.desk.carried_out(&mut self.engine, at(2), order, Ok(()));
-                self.desk.take_outcome(number).expect("an outcome")
+                let order = self.ledger.poll_order().expect("an order");
+                let resolved = order.resolve();
+                if let Some(settings) = resolved.as_ref().ok().and_then(|resolved| resolved.settings()) {
+                    self.engine.reload(at(2), settings, Removed::Drain);
+                    self.ledger.follow(settings);
+                }
+                self.ledger.carried_out(&mut self.engine, at(2), number, resolved);
+                self.ledger.take_outcome(number).expect("an outcome")
             }
         }
     }
@@ -52,20 +56,20 @@ impl Lab {
     /// The settings in force are those that the engine has.
     fn check(&self) {
         let rows = self.engine.servers(at(3));
-        assert_eq!(rows.len(), self.desk.in_force().servers.len());
-        for (row, own) in rows.iter().zip(&self.desk.in_force().servers) {
+        assert_eq!(rows.len(), self.ledger.in_force().servers.len());
+        for (row, own) in rows.iter().zip(&self.ledger.in_force().servers) {
             assert_eq!((&row.server, row.weight, row.admin), (&own.name, own.weight, own.admin));
         }
         for row in self.engine.rules() {
-            let own = self.desk.in_force().policy.rules.iter().find(|rule| rule.name == row.rule).unwrap();
+            let own = self.ledger.in_force().policy.rules.iter().find(|rule| rule.name == row.rule).unwrap();
             assert_eq!(row.enabled, own.enabled);
         }
-        let file = self.desk.file().unwrap();
-        assert_eq!(*self.desk.in_force(), file.with(self.desk.changes()).unwrap().with_seed(77));
+        let file = self.ledger.file().unwrap();
+        assert_eq!(**self.ledger.in_force(), file.with(self.ledger.changes()).unwrap().with_seed(77));
     }
 
     fn differing(&self) -> Vec<String> {
-        let rows = self.desk.change_rows(at(3)).into_iter();
+        let rows = self.ledger.change_rows(at(3)).into_iter();
         let none = || "-".to_owned();
         rows.map(|row| {
             let (key, file) = (row.key.unwrap_or_else(none), row.file.unwrap_or_else(none));
@@ -120,9 +124,9 @@ fn a_change_shows_the_object_before_and_after_and_is_kept() {
         ]
     );
     lab.check();
-    let journal: Vec<String> = lab.desk.operation_rows(at(11)).into_iter().map(|row| row.what).collect();
+    let journal: Vec<String> = lab.ledger.operation_rows(at(11)).into_iter().map(|row| row.what).collect();
     assert_eq!(journal.len(), 5, "{journal:?}");
-    assert_eq!(lab.desk.poll_line().unwrap(), "uid 0, pid 9: server web/b: weight 1 -> 5 (new flows only)");
+    assert_eq!(lab.ledger.poll_line().unwrap(), "uid 0, pid 9: server web/b: weight 1 -> 5 (new flows only)");
 }
 
 #[test]
@@ -132,7 +136,7 @@ fn the_same_value_again_and_the_value_of_the_file_are_no_changes() {
     assert_eq!((rows[0].changed, &rows[0].text[..]), (false, "server web/b: nothing changes, it is so already"));
     lab.set(Kind::Server, "web/b", &[("weight", "5")]).unwrap();
     assert!(!lab.set(Kind::Server, "web/b", &[("weight", "5")]).unwrap()[0].changed);
-    assert_eq!(lab.desk.operation_rows(at(1)).len(), 1);
+    assert_eq!(lab.ledger.operation_rows(at(1)).len(), 1);
     // Back to what the file says: nothing differs any more.
     assert!(lab.set(Kind::Server, "web/b", &[("weight", "1")]).unwrap()[0].changed);
     assert_eq!(lab.differing(), [""; 0]);
@@ -166,7 +170,7 @@ fn servers_come_and_go() {
     assert_eq!(lab.differing().len(), 1);
     lab.ask(&go_back(Some((Kind::Server, "b")), None)).unwrap();
     lab.check();
-    assert_eq!(lab.desk.in_force().servers.len(), 3);
+    assert_eq!(lab.ledger.in_force().servers.len(), 3);
 }
 
 #[test]
@@ -200,12 +204,12 @@ fn what_cannot_be_is_refused_with_a_hint_and_changes_nothing() {
         (go_back(Some((Kind::Server, "web/a")), None), "server web/a is as in the file"),
         (go_back(Some((Kind::Server, "web/a")), Some("weight")), "weight of server web/a is as in the file"),
     ] {
-        let (changes, settings) = (lab.desk.changes().clone(), lab.desk.in_force().clone());
+        let (changes, settings) = (lab.ledger.changes().clone(), Arc::clone(lab.ledger.in_force()));
         let error = lab.ask(&ask).unwrap_err();
         assert!(error.contains(want), "{error}\n  want: {want}");
-        assert_eq!((&changes, &settings), (lab.desk.changes(), lab.desk.in_force()), "{error}");
+        assert_eq!((&changes, &settings), (lab.ledger.changes(), lab.ledger.in_force()), "{error}");
     }
-    assert_eq!(lab.desk.operation_rows(at(1)).len(), 1);
+    assert_eq!(lab.ledger.operation_rows(at(1)).len(), 1);
     lab.check();
 }
 
@@ -225,7 +229,7 @@ fn everything_goes_back_to_the_file() {
     lab.check();
     let rows = lab.ask(&go_back(None, None)).unwrap();
     assert_eq!(rows.len(), 3, "{rows:?}");
-    assert!(lab.desk.changes().is_empty());
+    assert!(lab.ledger.changes().is_empty());
     lab.check();
 }
 
@@ -237,7 +241,7 @@ fn a_deadline_is_a_change_of_its_own() {
     assert_eq!(rows[0].flows, Some(0));
     let rows = lab.ask(&drain("web/a", Some(90))).unwrap();
     assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server web/a: draining, remaining flows end in 1m 30s"));
-    assert_eq!(lab.desk.change_rows(at(31))[0].deadline_ms, Some(60_000));
+    assert_eq!(lab.ledger.change_rows(at(31))[0].deadline_ms, Some(60_000));
     let rows = lab.ask(&drain("web/a", None)).unwrap();
     assert_eq!((rows[0].changed, &rows[0].text[..]), (true, "server web/a: draining, without a deadline"));
     assert!(!lab.ask(&drain("web/a", None)).unwrap()[0].changed);
@@ -254,7 +258,7 @@ fn draining_is_followed_to_its_end() {
         engine.handle_packet(at(1), &mut packet, crate::packet::Meta::default());
     };
     flow(&mut lab.engine, 5000);
-    let state = |lab: &Lab, second| lab.desk.drain_row(&lab.engine, at(second), "api/a").map(|row| (row.state, row.flows));
+    let state = |lab: &Lab, second| lab.ledger.drain_row(&lab.engine, at(second), "api/a").map(|row| (row.state, row.flows));
     assert_eq!(state(&lab, 1), Ok((DrainState::NotDraining, 1)));
     assert_eq!(lab.ask(&drain("api/a", Some(10))).unwrap()[0].flows, Some(1));
     assert_eq!(state(&lab, 2), Ok((DrainState::Draining, 1)));
@@ -262,38 +266,38 @@ fn draining_is_followed_to_its_end() {
     for second in [11, 12] {
         lab.engine.handle_timeout(at(second));
         while let Some(event) = lab.engine.poll_event() {
-            lab.desk.saw(&event, at(second));
+            lab.ledger.saw(&event, at(second));
             saw.push(event);
         }
     }
     assert!(saw.iter().any(|event| matches!(event, Event::DrainDeadline { flows: 1, .. })), "{saw:?}");
-    let row = lab.desk.drain_row(&lab.engine, at(20), "api/a").unwrap();
+    let row = lab.ledger.drain_row(&lab.engine, at(20), "api/a").unwrap();
     assert_eq!((row.state, row.flows, row.cut, row.for_ms), (DrainState::Deadline, 0, 1, Some(10_000)));
     // Once it is enabled and drained again, the deadline is forgotten.
     lab.set(Kind::Server, "api/a", &[("state", "\"enabled\"")]).unwrap();
     lab.ask(&drain("api/a", None)).unwrap();
     assert_eq!(state(&lab, 21), Ok((DrainState::Drained, 0)));
-    assert!(lab.desk.drain_row(&lab.engine, at(1), "api/nobody").unwrap_err().contains("there is no server"));
+    assert!(lab.ledger.drain_row(&lab.engine, at(1), "api/nobody").unwrap_err().contains("there is no server"));
 }
 
 #[test]
 fn requests_wait_for_an_order_and_nothing_is_lost() {
     let mut lab = Lab::new();
-    let Ok(Reply::Ordered(first)) = lab.desk.ask(&mut lab.engine, at(1), ROOT, &add("web/c", &[("address", "\"10.0.0.3\"")]))
+    let Ok(Reply::Ordered(first)) = lab.ledger.ask(&mut lab.engine, at(1), ROOT, &add("web/c", &[("address", "\"10.0.0.3\"")]))
     else {
         panic!("an order")
     };
     let quick = set(Kind::Server, "web/b", &[("weight", "5")]);
-    assert_eq!(lab.desk.ask(&mut lab.engine, at(1), ROOT, &quick), Ok(Reply::Busy));
-    assert_eq!(lab.desk.take_outcome(first), None);
-    assert!(lab.desk.begin_reload(&lab.desk.file().unwrap().clone()).is_none());
-    let order = lab.desk.poll_order().unwrap();
-    assert!(lab.desk.poll_order().is_none());
-    lab.desk.carried_out(&mut lab.engine, at(2), order, Err("no room".into()));
-    assert_eq!(lab.desk.take_outcome(first), Some(Err("no room".into())));
-    assert!(lab.desk.changes().is_empty() && lab.desk.operation_rows(at(2)).is_empty());
-    assert!(matches!(lab.desk.ask(&mut lab.engine, at(3), ROOT, &quick), Ok(Reply::Done(_))));
-    assert!(lab.desk.take_outcome(99).unwrap().is_err());
+    assert_eq!(lab.ledger.ask(&mut lab.engine, at(1), ROOT, &quick), Ok(Reply::Busy));
+    assert_eq!(lab.ledger.take_outcome(first), None);
+    assert!(lab.ledger.begin_reload().is_none());
+    assert_eq!(lab.ledger.poll_order().map(|order| order.number()), Some(first));
+    assert!(lab.ledger.poll_order().is_none());
+    lab.ledger.carried_out(&mut lab.engine, at(2), first, Err("no room".into()));
+    assert_eq!(lab.ledger.take_outcome(first), Some(Err("no room".into())));
+    assert!(lab.ledger.changes().is_empty() && lab.ledger.operation_rows(at(2)).is_empty());
+    assert!(matches!(lab.ledger.ask(&mut lab.engine, at(3), ROOT, &quick), Ok(Reply::Done(_))));
+    assert!(lab.ledger.take_outcome(99).unwrap().is_err());
 }
 
 #[test]
@@ -304,20 +308,20 @@ fn a_reload_keeps_what_the_file_does_not_change_and_tells_the_rest() {
     lab.set(Kind::Rule, "block", &[("enabled", "false")]).unwrap();
     let newer = TEXT.replace("address = '10.0.0.1' }", "address = '10.0.0.1', weight = 2 }");
     let newer = File::of(&parse_with_warnings(&newer, "lb.toml").unwrap());
-    let reloaded = lab.desk.begin_reload(&newer).unwrap();
-    assert_eq!(lab.desk.ask(&mut lab.engine, at(4), ROOT, &drain("web/a", None)), Ok(Reply::Busy));
-    assert_eq!(reloaded.dropped().len(), 1);
-    // The engine keeps its own weights: the desk sets what differs.
-    lab.desk.reloaded(&mut lab.engine, at(5), Some(ROOT), reloaded);
+    let merged = lab.ledger.begin_reload().unwrap().merge(newer);
+    assert_eq!(lab.ledger.ask(&mut lab.engine, at(4), ROOT, &drain("web/a", None)), Ok(Reply::Busy));
+    assert_eq!(merged.dropped().len(), 1);
+    // The engine keeps its own weights: the ledger sets what differs.
+    let settings = Arc::new(merged.settings().clone());
+    lab.ledger.reloaded(&mut lab.engine, at(5), Some((merged, settings)));
     lab.check();
     assert_eq!(lab.engine.servers(at(5)).iter().map(|row| row.weight).collect::<Vec<_>>(), [2, 7, 1]);
     assert_eq!(lab.differing(), ["rule block enabled true false", "server web/b weight 1 7"]);
-    let last = lab.desk.operation_rows(at(6)).pop().unwrap();
-    assert_eq!((last.ago_ms, last.who), (1000, Some(ROOT)));
+    let last = lab.ledger.operation_rows(at(6)).pop().unwrap();
+    assert_eq!((last.ago_ms, last.who), (1000, None));
     assert_eq!(last.what, "weight of server web/a: the file says 2, so the change to 5 by uid 0, pid 9 no longer applies");
-    // A reload that fails changes nothing, and the desk goes on.
-    let _ = lab.desk.begin_reload(&newer).unwrap();
-    lab.desk.reload_failed();
+    // A reload that fails changes nothing, and the ledger goes on.
+    assert!(lab.ledger.begin_reload().is_some());
+    lab.ledger.reloaded(&mut lab.engine, at(6), None);
     assert!(lab.ask(&drain("web/a", None)).is_ok());
-    let _ = Arc::clone(lab.engine.plan());
 }

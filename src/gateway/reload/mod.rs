@@ -1,0 +1,330 @@
+//! Another configuration while the gateway runs: read and prepared aside, put in force between two packets, then followed
+//! by the system in portions.
+//!
+//! ```text
+//!  SIGHUP, eqctl reload --> desk --> worker: read, check, compile --> follow the plan --> routes and rules, in portions
+//!                                                                          |
+//!                            flows of what is retired end <-- looked for --+--> routes of what is retired are removed
+//! ```
+//!
+//! It holds no policy: what a change means for flows is the engine's to say.
+
+mod retired;
+mod worker;
+
+pub use worker::{MOST_CONFIG, read};
+pub(super) use worker::{Job, Outcome, Ready, Source, Worker};
+
+use super::follower::Follower;
+use super::marking::Marking;
+use super::queues::Opener;
+use super::setup::{Changes, Installed};
+use super::watch::Keeper;
+use crate::config::Settings;
+use crate::control::{About, Desk, Ledger, Merged, ReloadOrder, ReloadRow, Resolved, Ticket};
+use crate::engine::{Engine, Removed};
+use crate::time::Instant;
+use retired::Retired;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Parts of the system changed before packets get their turn; each takes the kernel some microseconds.
+const PORTION: usize = 16;
+
+/// Whoever asked for a reload.
+#[derive(Debug, Clone, Copy)]
+enum Asker {
+    Signal,
+    Session(Ticket),
+    /// An operator, for the change of this number in the ledger.
+    Operator(u64),
+    /// The gateway itself: see [`Reloads::apply`].
+    Own,
+}
+
+/// What is under way.
+#[derive(Debug)]
+enum Step {
+    /// Nothing.
+    Rest,
+    /// The worker prepares the plan.
+    Preparing(Asker, ReloadOrder),
+    /// The plan is in force, and the system follows.
+    Following(Asker, Changes, Vec<ReloadRow>, Option<Box<Resolved>>),
+    /// The system gives up what is retired.
+    Retiring(Changes),
+}
+
+/// What a reload changes besides the engine.
+pub(super) struct Surroundings<'a> {
+    pub(super) engine: &'a mut Engine,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) follower: &'a mut Follower,
+    pub(super) keeper: &'a mut Keeper,
+    pub(super) marking: Option<&'a mut Marking>,
+    pub(super) opener: &'a mut Opener,
+    pub(super) installed: Option<&'a mut Installed>,
+    pub(super) about: &'a mut Arc<About>,
+}
+
+/// Reloads, one at a time. The settings in force are in the ledger.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    worker: Option<Worker>,
+    desk: Arc<Mutex<Desk>>,
+    /// Whether a signal has asked since the last reload began.
+    signalled: bool,
+    /// Settings to be put in force that are not those of the file.
+    own: Option<Box<Settings>>,
+    /// The settings of the file when it was last read, with the changes of operators.
+    file: Arc<Settings>,
+    step: Step,
+    retired: Retired,
+}
+
+impl Reloads {
+    pub(super) fn new(file: Arc<Settings>) -> Reloads {
+        Reloads {
+            worker: None,
+            desk: Arc::default(),
+            signalled: false,
+            own: None,
+            file,
+            step: Step::Rest,
+            retired: Retired::default(),
+        }
+    }
+
+    /// Makes reloads possible.
+    pub(super) fn use_worker(&mut self, worker: Worker) {
+        self.worker = Some(worker);
+    }
+
+    /// Returns where control sessions ask.
+    pub(super) fn desk(&self) -> &Arc<Mutex<Desk>> {
+        &self.desk
+    }
+
+    /// Notes that SIGHUP has arrived.
+    pub(super) fn signalled(&mut self) {
+        self.signalled = true;
+    }
+
+    /// Returns the settings of the file when it was last read, with the changes of operators.
+    pub(super) fn file(&self) -> &Arc<Settings> {
+        &self.file
+    }
+
+    /// Puts other settings in force than those of the file; the last ones given count.
+    pub(super) fn apply(&mut self, settings: Settings) {
+        self.own = Some(Box::new(settings));
+    }
+
+    /// Returns when it has work to do without an event.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.retired.poll_timeout()
+    }
+
+    /// Does one step of what is to be done; returns true if there is more to do at once.
+    pub(super) fn work(&mut self, of: &mut Surroundings<'_>, now: Instant) -> bool {
+        match std::mem::replace(&mut self.step, Step::Rest) {
+            Step::Rest => self.begin(of, now),
+            Step::Preparing(asker, order) => match self.worker.as_ref().and_then(Worker::take) {
+                None => self.step = Step::Preparing(asker, order),
+                Some(Err(why)) => self.end(of, now, asker, Err(why)),
+                Some(Ok(Outcome { merged, resolved, ready: None })) => {
+                    let rows = merged.as_deref().map_or_else(Vec::new, dropped);
+                    if let Some(merged) = merged {
+                        let settings = Arc::clone(of.ledger.in_force());
+                        of.ledger.reloaded(of.engine, now, Some((*merged, settings)));
+                    }
+                    self.end(of, now, asker, Ok((rows, resolved)));
+                }
+                Some(Ok(outcome)) => self.follow(of, now, (asker, order), outcome),
+            },
+            Step::Following(asker, mut changes, mut rows, resolved) => {
+                if carry_out(&mut changes, of) {
+                    rows.extend(changes.take_problems().into_iter().map(ReloadRow::problem));
+                    self.end(of, now, asker, Ok((rows, resolved)));
+                } else {
+                    self.step = Step::Following(asker, changes, rows, resolved);
+                }
+            }
+            Step::Retiring(mut changes) => {
+                if carry_out(&mut changes, of) {
+                    changes.take_problems().iter().for_each(|problem| log::warn!("{problem}"));
+                } else {
+                    self.step = Step::Retiring(changes);
+                }
+            }
+        }
+        matches!(self.step, Step::Following(..) | Step::Retiring(_))
+    }
+
+    /// Begins what was asked for, or looks after what is retired.
+    fn begin(&mut self, of: &mut Surroundings<'_>, now: Instant) {
+        if let Some(order) = of.ledger.poll_order() {
+            // What needs a restart was left out by the last reload, if at all: an operator's change is not about it.
+            let reload = ReloadOrder { partial: true, now: order.at_once() };
+            return self.give(of, now, (Asker::Operator(order.number()), reload), Source::Order(Box::new(order)));
+        }
+        let asked = lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
+        let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
+        let own = self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
+        let Some(asker) = signalled.or(asked).or(own) else {
+            if self.retired.is_over(of.engine, now) {
+                self.step = Step::Retiring(self.retire(of));
+            }
+            return;
+        };
+        let source = match (asker.0, self.own.take()) {
+            (Asker::Own, Some(mut settings)) => {
+                of.ledger.complete(&mut settings);
+                Source::Settings(settings)
+            }
+            (_, own) => {
+                self.own = own;
+                match of.ledger.begin_reload() {
+                    Some(basis) => Source::File(Box::new(basis)),
+                    None => return self.end(of, now, asker.0, Err("a change is being carried out: ask again".into())),
+                }
+            }
+        };
+        self.give(of, now, asker, source);
+    }
+
+    /// Gives the worker something to prepare.
+    fn give(&mut self, of: &mut Surroundings<'_>, now: Instant, (asker, order): (Asker, ReloadOrder), source: Source) {
+        let Some(worker) = &self.worker else {
+            return self.end(of, now, asker, Err("the gateway was started without a configuration file".into()));
+        };
+        worker.give(Job {
+            source,
+            succession: of.engine.succession(),
+            in_force: Arc::clone(of.ledger.in_force()),
+            partial: order.partial,
+        });
+        self.step = Step::Preparing(asker, order);
+    }
+
+    /// Puts a plan in force.
+    fn follow(&mut self, of: &mut Surroundings<'_>, now: Instant, (asker, order): (Asker, ReloadOrder), outcome: Outcome) {
+        let Outcome { merged, resolved, ready } = outcome;
+        let Some(ready) = ready else { return self.end(of, now, asker, Ok((Vec::new(), resolved))) };
+        let Ready { successor, settings, diff, left_out, warnings } = *ready;
+        // A flow to a new server needs its key in the programs' map from its first packet on.
+        let missed = of.extend_maps(&settings);
+        let removed = if order.now { Removed::EndNow } else { Removed::Drain };
+        if of.engine.follow(now, successor, removed).is_err() {
+            return self.end(of, now, asker, Err("another reload came first: ask again".into()));
+        }
+        if matches!(asker, Asker::Own) {
+            of.ledger.follow(&settings);
+        } else {
+            self.file = Arc::clone(&settings);
+        }
+        of.follower.follow(of.engine.plan().settings(), now);
+        let about = About { mtu: settings.gateway.mtu, ..(**of.about).clone() };
+        *of.about = Arc::new(about);
+        let mut rows = ReloadRow::of(&diff);
+        rows.extend(merged.as_deref().map_or_else(Vec::new, dropped));
+        rows.extend(left_out.into_iter().map(ReloadRow::left_out));
+        rows.extend(warnings.into_iter().chain(missed).map(ReloadRow::problem));
+        self.retired.begin(of.engine, now);
+        let changes = of.follow_settings(&settings);
+        match (merged, &resolved) {
+            (Some(merged), _) => of.ledger.reloaded(of.engine, now, Some((*merged, settings))),
+            (None, Some(_)) => of.ledger.follow(&settings),
+            (None, None) => {}
+        }
+        self.step = Step::Following(asker, changes, rows, resolved);
+    }
+
+    /// Gives up what no flow uses any more.
+    fn retire(&mut self, of: &mut Surroundings<'_>) -> Changes {
+        of.engine.forget_retired();
+        let settings = Arc::clone(of.ledger.in_force());
+        of.restrict_maps(&settings);
+        of.follow_settings(&settings)
+    }
+
+    /// Ends what was asked for, whether or not it was done.
+    fn end(&mut self, of: &mut Surroundings<'_>, now: Instant, asker: Asker, result: Done) {
+        if let Asker::Operator(number) = asker {
+            let result = result.and_then(|(rows, resolved)| {
+                rows.iter().filter(|row| row.is_problem()).for_each(|row| log::warn!("{row}"));
+                resolved.ok_or_else(|| "nothing was made of it".into())
+            });
+            return of.ledger.carried_out(of.engine, now, number, result.map(|resolved| *resolved));
+        }
+        match &result {
+            Ok((rows, _)) if rows.is_empty() => log::info!("reload: no changes"),
+            Ok((rows, _)) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
+            Err(why) => log::error!("reload: {why}"),
+        }
+        if result.is_err() && !matches!(asker, Asker::Own) {
+            of.ledger.reloaded(of.engine, now, None);
+        }
+        if let Asker::Session(ticket) = asker {
+            lock(&self.desk).answer(ticket, result.map(|(rows, _)| rows));
+        }
+    }
+}
+
+/// What became of something that was asked for: the changes, for an operator's with what is to be noted in the ledger.
+type Done = Result<(Vec<ReloadRow>, Option<Box<Resolved>>), String>;
+
+/// Returns a row for each change of an operator that no longer applies.
+fn dropped(merged: &Merged) -> Vec<ReloadRow> {
+    merged.dropped().iter().map(|dropped| ReloadRow::dropped(dropped.to_string())).collect()
+}
+
+/// Changes a portion of the system; returns whether all of it is done.
+fn carry_out(changes: &mut Changes, of: &mut Surroundings<'_>) -> bool {
+    let Some(installed) = &mut of.installed else { return true };
+    if !changes.is_done() {
+        installed.carry_out(changes, PORTION);
+        return false;
+    }
+    let interfaces = of.follower.interfaces();
+    let done = installed.follow_errors(interfaces).and_then(|()| installed.follow_announcements());
+    if let Err(error) = done {
+        log::warn!("packets of new services or servers may not arrive: {error}");
+    }
+    of.keeper.follow(installed);
+    true
+}
+
+impl Surroundings<'_> {
+    /// Adds the servers and addresses of settings to the programs' maps; returns what had no room.
+    fn extend_maps(&mut self, settings: &Settings) -> Option<String> {
+        let steering = self.opener.extend(settings);
+        let marks = self.marking.as_mut().map_or(Ok(()), |marking| marking.extend(settings));
+        let error = steering.and(marks).err()?;
+        Some(format!("the BPF programs do not know all new servers ({error}): their replies may not be translated; restart the gateway"))
+    }
+
+    /// Removes from the programs' maps what is not in the settings.
+    fn restrict_maps(&mut self, settings: &Settings) {
+        self.opener.restrict(settings);
+        if let Some(marking) = &mut self.marking {
+            marking.restrict(settings);
+        }
+    }
+
+    /// Makes the system follow settings; returns what there is to do.
+    fn follow_settings(&mut self, settings: &Settings) -> Changes {
+        let Some(installed) = &mut self.installed else { return Changes::default() };
+        let changes = installed.follow(settings, self.engine.retired());
+        self.keeper.follow(installed);
+        changes
+    }
+}
+
+fn level(row: &ReloadRow) -> log::Level {
+    if row.is_problem() { log::Level::Warn } else { log::Level::Info }
+}
+
+fn lock(desk: &Mutex<Desk>) -> std::sync::MutexGuard<'_, Desk> {
+    // A desk is consistent between any two statements.
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
