@@ -59,9 +59,23 @@ fn set(table: &mut dyn TableLike, key: &str, value: &str) -> Option<()> {
     let mut value: Value = value.parse().ok()?;
     if let Some(old) = table.get(key).and_then(Item::as_value) {
         *value.decor_mut() = old.decor().clone();
+    } else if let Some(last) = last_value(table) {
+        // The blank before the closing brace of an inline table belongs to its last value.
+        let suffix = last.decor().suffix().cloned();
+        let is_blank = |suffix: &toml_edit::RawString| suffix.as_str().is_some_and(|text| text.trim().is_empty());
+        if let Some(suffix) = suffix.filter(is_blank) {
+            last.decor_mut().set_suffix("");
+            *value.decor_mut() = toml_edit::Decor::new(" ", suffix);
+        }
     }
     table.insert(key, Item::Value(value));
     Some(())
+}
+
+/// The last value of an inline table; none of another table, where each is on a line of its own.
+fn last_value(table: &mut dyn TableLike) -> Option<&mut Value> {
+    let is_inline = table.iter().next().is_some() && !table.is_dotted() && table.iter().all(|(_, item)| item.is_value());
+    table.iter_mut().last().filter(|_| is_inline)?.1.as_value_mut()
 }
 
 /// The table in which objects of a kind are listed, and under which key.
@@ -124,9 +138,14 @@ fn add(root: &mut Table, target: &Target, table: &str) -> Option<()> {
 
 /// Adds to an array in the layout of its last item.
 fn push(all: &mut Array, mut item: Value) {
-    if let Some(last) = all.iter().last() {
+    let is_alone = all.len() == 1;
+    if let Some(last) = all.iter_mut().last() {
         let prefix = last.decor().prefix().cloned().unwrap_or_default();
-        item.decor_mut().set_prefix(if all.len() == 1 && prefix.as_str() == Some("") { " ".into() } else { prefix });
+        // The line end before the closing bracket belongs to the last item, unless a comma follows it.
+        let suffix = last.decor().suffix().cloned().unwrap_or_default();
+        last.decor_mut().set_suffix("");
+        item.decor_mut().set_prefix(if is_alone && prefix.as_str() == Some("") { " ".into() } else { prefix });
+        item.decor_mut().set_suffix(suffix);
     }
     all.push_formatted(item);
 }

@@ -241,11 +241,10 @@ pub fn nat_table(rows: &[NatRow]) -> String {
 
 /// Prints services: a header, then one line per service.
 pub fn services_table(rows: &[ServiceRow]) -> String {
-    let mut columns = Columns::new(["SERVICE", "STATE", "LISTEN", "POOL", "ALGORITHM", ">FLOWS", ">TOTAL"]);
+    let mut columns = Columns::new(["SERVICE", "LISTEN", "POOL", "ALGORITHM", ">FLOWS", ">TOTAL"]);
     for row in rows {
         columns.row([
-            row.service.clone(),
-            if row.enabled { "on" } else { "off" }.into(),
+            if row.enabled { row.service.clone() } else { format!("{} (off)", row.service) },
             listens(&row.listen),
             row.pool.clone(),
             row.algorithm.name().into(),
@@ -340,7 +339,7 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
 
     #[test]
     fn without_rows_only_the_header_is_printed() {
-        assert_eq!(services_table(&[]), "SERVICE  STATE  LISTEN  POOL  ALGORITHM  FLOWS  TOTAL\n");
+        assert_eq!(services_table(&[]), "SERVICE  LISTEN  POOL  ALGORITHM  FLOWS  TOTAL\n");
         let many = ["a", "b", "c", "d", "e", "f"].map(String::from);
         assert_eq!((listens(&many[..4]), listens(&many)), ("a b c d".into(), "a b c d and 2 more".into()));
     }
@@ -357,10 +356,11 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
             flows_total: 1_000,
         };
         let want = "\
-SERVICE  STATE  LISTEN                                 POOL  ALGORITHM    FLOWS  TOTAL
-web      on     192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
+SERVICE    LISTEN                                 POOL  ALGORITHM    FLOWS  TOTAL
+web        192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
+web (off)  192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
 ";
-        assert_eq!(services_table(&[row]), want);
+        assert_eq!(services_table(&[row.clone(), ServiceRow { enabled: false, ..row }]), want);
     }
 
     #[test]
