@@ -41,6 +41,9 @@ enum Asker {
     Own,
 }
 
+/// What is to be noted in the ledger in the end: a newer file, or the change of an operator.
+type OfLedger = (Option<Box<Merged>>, Option<Box<Resolved>>);
+
 /// What is under way.
 #[derive(Debug)]
 enum Step {
@@ -48,6 +51,8 @@ enum Step {
     Rest,
     /// The worker prepares the plan.
     Preparing(Asker, ReloadOrder),
+    /// The engine gets ready for it.
+    GettingReady(Asker, ReloadOrder, Box<Ready>, OfLedger),
     /// The plan is in force, and the system follows.
     Following(Asker, Changes, Vec<ReloadRow>, Option<Box<Resolved>>),
     /// The system gives up what is retired.
@@ -139,8 +144,17 @@ impl Reloads {
                     }
                     self.end(of, now, asker, Ok((rows, resolved)));
                 }
-                Some(Ok(outcome)) => self.follow(of, now, (asker, order), outcome),
+                Some(Ok(Outcome { merged, resolved, ready: Some(ready) })) => {
+                    self.step = Step::GettingReady(asker, order, ready, (merged, resolved));
+                }
             },
+            Step::GettingReady(asker, order, mut ready, of_ledger) => {
+                if of.engine.get_ready(now, &mut ready.successor) {
+                    self.step = Step::GettingReady(asker, order, ready, of_ledger);
+                } else {
+                    self.follow(of, now, (asker, order), *ready, of_ledger);
+                }
+            }
             Step::Following(asker, mut changes, mut rows, resolved) => {
                 if carry_out(&mut changes, of) {
                     rows.extend(changes.take_problems().into_iter().map(ReloadRow::problem));
@@ -157,7 +171,7 @@ impl Reloads {
                 }
             }
         }
-        matches!(self.step, Step::Following(..) | Step::Retiring(_))
+        matches!(self.step, Step::GettingReady(..) | Step::Following(..) | Step::Retiring(_))
     }
 
     /// Begins what was asked for, or looks after what is retired.
@@ -199,7 +213,7 @@ impl Reloads {
         };
         worker.give(Job {
             source,
-            succession: of.engine.succession(),
+            succession: of.engine.succession(now),
             in_force: Arc::clone(of.ledger.in_force()),
             partial: order.partial,
         });
@@ -207,15 +221,21 @@ impl Reloads {
     }
 
     /// Puts a plan in force.
-    fn follow(&mut self, of: &mut Surroundings<'_>, now: Instant, (asker, order): (Asker, ReloadOrder), outcome: Outcome) {
-        let Outcome { merged, resolved, ready } = outcome;
-        let Some(ready) = ready else { return self.end(of, now, asker, Ok((Vec::new(), resolved))) };
-        let Ready { successor, settings, diff, left_out, warnings } = *ready;
+    fn follow(
+        &mut self,
+        of: &mut Surroundings<'_>,
+        now: Instant,
+        (asker, order): (Asker, ReloadOrder),
+        ready: Ready,
+        (merged, resolved): OfLedger,
+    ) {
+        let Ready { successor, settings, diff, left_out, warnings } = ready;
         // A flow to a new server needs its key in the programs' map from its first packet on.
         let missed = of.extend_maps(&settings);
         let removed = if order.now { Removed::EndNow } else { Removed::Drain };
-        if of.engine.follow(now, successor, removed).is_err() {
-            return self.end(of, now, asker, Err("another reload came first: ask again".into()));
+        match of.engine.follow(now, successor, removed) {
+            Ok(replaced) => self.worker.as_ref().map_or((), |worker| worker.discard(replaced)),
+            Err(_) => return self.end(of, now, asker, Err("another reload came first: ask again".into())),
         }
         if matches!(asker, Asker::Own) {
             of.ledger.follow(&settings);
