@@ -6,7 +6,7 @@
 use assert_cmd::Command;
 use equipoise::config;
 use equipoise::config::changes::File;
-use equipoise::control::{About, Ledger, Floor, Outside, Progress, Session, Who};
+use equipoise::control::{About, Floor, Ledger, Outside, Progress, Session, Who};
 use equipoise::engine::{Engine, FlowRow, Removed};
 use equipoise::packet::Meta;
 use equipoise::time::Instant;
@@ -523,7 +523,9 @@ impl Waiting {
 fn a_drain_is_waited_for_and_its_exit_code_says_how_it_ended() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::new(5_000_000_000.into());
-    let config = CONFIG.replace("weight = 3", "weight = 1").replace("\n]\n", "\n    { name = \"c\", address = \"10.0.0.3\" },\n]\n");
+    let config = CONFIG
+        .replace("weight = 3", "weight = 1")
+        .replace("\n]\n", "\n    { name = \"c\", address = \"10.0.0.3\" },\n]\n");
     let socket = gateway_of(&dir, &config, 6, &clock);
     let run = |args: &[&str]| {
         let output = eqctl(&socket, args);
@@ -579,7 +581,9 @@ fn a_drain_is_waited_for_and_its_exit_code_says_how_it_ended() {
     assert_eq!((rest.lines().last(), code), (Some("server p/c: removed, no flows left"), Some(0)), "{said}");
 
     let history = run(&["history"]);
-    for told in ["uid 1000, pid 4711  server p/c: removed", "gateway             server p/b: the draining deadline has passed"] {
+    for told in
+        ["uid 1000, pid 4711  server p/c: removed", "gateway             server p/b: the draining deadline has passed"]
+    {
         assert!(history.contains(told), "{history}");
     }
 }

@@ -70,7 +70,8 @@ pub fn find_server(settings: &Settings, name: &str) -> Result<usize, NoServer> {
 /// The error for a name that no server has.
 fn unknown(name: &str, all: impl Iterator<Item = String>) -> NoServer {
     let all: Vec<String> = all.collect();
-    let part = |full: &'_ str| full.split_once('/').filter(|_| !name.contains('/')).map_or(0, |(pool, _)| pool.len() + 1);
+    let part =
+        |full: &'_ str| full.split_once('/').filter(|_| !name.contains('/')).map_or(0, |(pool, _)| pool.len() + 1);
     let near = closest(name, all.iter().map(|full| &full[part(full)..]));
     let near = near.and_then(|near| all.iter().find(|full| &full[part(full)..] == near).cloned());
     NoServer::Unknown { name: name.into(), near }

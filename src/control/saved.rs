@@ -74,7 +74,8 @@ fn set(table: &mut dyn TableLike, key: &str, value: &str) -> Option<()> {
 
 /// The last value of an inline table; none of another table, where each is on a line of its own.
 fn last_value(table: &mut dyn TableLike) -> Option<&mut Value> {
-    let is_inline = table.iter().next().is_some() && !table.is_dotted() && table.iter().all(|(_, item)| item.is_value());
+    let is_inline =
+        table.iter().next().is_some() && !table.is_dotted() && table.iter().all(|(_, item)| item.is_value());
     table.iter_mut().last().filter(|_| is_inline)?.1.as_value_mut()
 }
 

@@ -99,7 +99,9 @@ fn change(words: &mut Words<'_>, engine: &Engine) -> Result<Change, ScriptError>
 fn no_server(error: &NoServer) -> String {
     match error {
         NoServer::Unknown { near: None, .. } => "not a server of the configuration (POOL/SERVER)".into(),
-        NoServer::Unknown { near: Some(near), .. } => format!("not a server of the configuration; did you mean {near}?"),
+        NoServer::Unknown { near: Some(near), .. } => {
+            format!("not a server of the configuration; did you mean {near}?")
+        }
         NoServer::Ambiguous { all, .. } => format!("a server of several pools: write {}", all.join(" or ")),
     }
 }

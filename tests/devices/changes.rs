@@ -164,7 +164,8 @@ fn a_wait_ends_with_the_gateway() {
     let gateway = world.start(&world.configuration("", &[WEB]));
     let (_running, server) = download(&world);
     let mut waiting = Command::new(env!("CARGO_BIN_EXE_eqctl"));
-    let waiting = waiting.arg("--socket").arg(world.socket()).args(["server", "drain", &format!("server{server}"), "--wait"]);
+    let waiting =
+        waiting.arg("--socket").arg(world.socket()).args(["server", "drain", &format!("server{server}"), "--wait"]);
     let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("draining", || eqctl(&world, "servers").0.contains("draining"));
     assert!(gateway.terminate().success());

@@ -1,9 +1,7 @@
 //! The command line of `eqctl`.
 
 use clap::{Parser, Subcommand};
-use equipoise::control::{
-    FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, Target, default_socket, notation,
-};
+use equipoise::control::{FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, Target, default_socket, notation};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -23,13 +23,7 @@ pub fn change(
 }
 
 /// Turns a rule or service on or off.
-pub fn switch(
-    client: &mut Client,
-    object: Target,
-    on: bool,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<(), Failed> {
+pub fn switch(client: &mut Client, object: Target, on: bool, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
     let values = [("enabled".into(), Some(on.to_string()))].into();
     change(client, &Request::Set { object, values, deadline_ms: None }, json, out).map(drop)
 }

@@ -14,8 +14,8 @@ use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, se
 use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
-    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, Target, Totals,
-    render,
+    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, Target,
+    Totals, render,
 };
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -183,7 +183,9 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
             })?;
             print(&changes, json, out, || render::reload_text(&changes))
         }
-        Command::Rule { rule, to } => changes::switch(client, Target::new(Kind::Rule, rule), *to == Switch::On, json, out),
+        Command::Rule { rule, to } => {
+            changes::switch(client, Target::new(Kind::Rule, rule), *to == Switch::On, json, out)
+        }
         Command::Service { service, to } => {
             changes::switch(client, Target::new(Kind::Service, service), *to == Switch::On, json, out)
         }

@@ -13,13 +13,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_secs(5);
 
 /// Shows what is left until nothing is: a line whenever that has changed, and one every few seconds.
-pub fn wait(
-    mut client: Client,
-    socket: &Path,
-    server: &str,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<State, Failed> {
+pub fn wait(mut client: Client, socket: &Path, server: &str, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
     let mut shown: Option<(DrainRow, Instant)> = None;
     loop {
         let row = match look(&mut client, server) {
@@ -31,9 +25,9 @@ pub fn wait(
             }
             other => other?,
         };
-        let news = shown.as_ref().is_none_or(|(last, at)| {
-            (last.state, last.flows) != (row.state, row.flows) || at.elapsed() >= QUIET
-        });
+        let news = shown
+            .as_ref()
+            .is_none_or(|(last, at)| (last.state, last.flows) != (row.state, row.flows) || at.elapsed() >= QUIET);
         if news {
             match json {
                 true => line(&row, out)?,

@@ -221,7 +221,8 @@ fn set<'t>(table: &mut DeTable<'t>, key: &'t str, value: Option<&'t String>) -> 
 
 /// Reads a value that has no place in the file.
 fn parse(text: &str) -> Result<Spanned<DeValue<'_>>, Conflict> {
-    let wrong = |error: toml::de::Error| Conflict::one(format!("{} is not a value: {}", quoted(text), error.message()), "");
+    let wrong =
+        |error: toml::de::Error| Conflict::one(format!("{} is not a value: {}", quoted(text), error.message()), "");
     DeValue::parse(text).map(placeless).map_err(wrong)
 }
 

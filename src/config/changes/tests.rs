@@ -41,8 +41,6 @@ fn weights(settings: &Settings) -> Vec<(String, u16)> {
     settings.servers.iter().map(|server| (server.name.clone(), server.weight)).collect()
 }
 
-
-
 #[test]
 fn the_settings_are_those_of_a_file_that_says_so() {
     let file = file("", "");
@@ -73,10 +71,7 @@ fn servers_are_removed_and_keys_left_out() {
 fn what_would_be_wrong_in_a_file_is_refused_in_its_words() {
     let file = file("", "");
     for (all, want) in [
-        (
-            vec![("web/a", Some("weight"), set("70000"))],
-            "`weight` is out of range: allowed: 0 to 65535",
-        ),
+        (vec![("web/a", Some("weight"), set("70000"))], "`weight` is out of range: allowed: 0 to 65535"),
         (
             vec![("web/a", Some("wieght"), set("5"))],
             "unknown key \"wieght\" in [[pool.server]]: did you mean \"weight\"?",
@@ -100,7 +95,10 @@ fn what_would_be_wrong_in_a_file_is_refused_in_its_words() {
         ),
         (vec![("web/c", None, entry(Value::Added("{ weight = 1 }".into()), 1))], "[[pool.server]] has no `address`"),
         (vec![("web/c", Some("weight"), set("5"))], "there is no server web/c"),
-        (vec![("web/a", None, entry(Value::Added("{ address = '10.0.0.9' }".into()), 1))], "server web/a exists already"),
+        (
+            vec![("web/a", None, entry(Value::Added("{ address = '10.0.0.9' }".into()), 1))],
+            "server web/a exists already",
+        ),
         (vec![("web/a", Some("weight"), set("5 5"))], "\"5 5\" is not a value"),
     ] {
         let error = file.with(&changes(&all)).unwrap_err().to_string();
@@ -182,7 +180,11 @@ fn of_changes_that_clash_with_a_newer_file_the_newest_give_way() {
     assert_eq!(settings.servers.iter().map(|server| server.name.as_str()).collect::<Vec<_>>(), ["a", "b", "y"]);
     assert_eq!((dropped.len(), &dropped[0].place.0.name[..]), (1, "web/x"));
     let told = dropped[0].to_string();
-    assert!(told.starts_with("server web/x: two servers of one pool have the same address") && told.contains("so the addition by uid 1000"), "{told}");
+    assert!(
+        told.starts_with("server web/x: two servers of one pool have the same address")
+            && told.contains("so the addition by uid 1000"),
+        "{told}"
+    );
 }
 
 #[test]

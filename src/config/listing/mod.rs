@@ -56,7 +56,8 @@ impl Object {
         match key.split_once('.') {
             None => self.value(self.table, key),
             Some((below, key)) => {
-                let within = |table: &str| table.strip_prefix(self.table).and_then(|t| t.strip_prefix('.')) == Some(below);
+                let within =
+                    |table: &str| table.strip_prefix(self.table).and_then(|t| t.strip_prefix('.')) == Some(below);
                 let found = self.keys.iter().find(|value| within(value.table) && value.key == key);
                 found.map(|value| value.value.as_str())
             }
@@ -80,8 +81,7 @@ impl Object {
     /// Writes the keys of its own table that have a value as a table of the file: `{ address = "10.0.0.1", weight = 1 }`.
     pub fn to_toml(&self) -> String {
         let own = self.keys.iter().filter(|value| value.table == self.table);
-        let keys: Vec<String> =
-            own.filter_map(|value| Some(format!("{} = {}", value.key, value.written()?))).collect();
+        let keys: Vec<String> = own.filter_map(|value| Some(format!("{} = {}", value.key, value.written()?))).collect();
         format!("{{ {} }}", keys.join(", "))
     }
 }

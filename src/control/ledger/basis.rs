@@ -4,9 +4,7 @@ use super::super::protocol::ChangedRow;
 use super::draft::Draft;
 use super::rows::changed_row;
 use crate::balance::Admin;
-use crate::config::changes::{
-    Changes, Conflict, Dropped, File, Kind, Target, Value, read_enabled, read_server,
-};
+use crate::config::changes::{Changes, Conflict, Dropped, File, Kind, Target, Value, read_enabled, read_server};
 use crate::config::listing::{self, Object};
 use crate::config::{Settings, find_server};
 use crate::time::{Duration, Instant};
@@ -208,7 +206,8 @@ impl Basis {
     fn quick_after(&self, draft: &Draft, settings: &Settings) -> Vec<Quick> {
         let mut all = Vec::new();
         for target in &draft.targets {
-            let touched = |key: &str| draft.keys.iter().any(|(of, own)| of == target && own.as_deref().is_none_or(|k| k == key));
+            let touched =
+                |key: &str| draft.keys.iter().any(|(of, own)| of == target && own.as_deref().is_none_or(|k| k == key));
             let name = || target.name.clone();
             match target.kind {
                 Kind::Server => {

@@ -101,9 +101,13 @@ impl Basis {
         if values.is_empty() {
             return Err("nothing to set: write KEY=VALUE, for example weight=5".into());
         }
+        let drains = values.get("state").is_some_and(|value| value.as_deref().is_some_and(is_draining));
+        if deadline.is_some() && !(drains && target.kind == Kind::Server) {
+            return Err("a deadline is for draining only".into());
+        }
         for (key, value) in values {
             settable(target.kind, key)?;
-            let draining = target.kind == Kind::Server && key == "state";
+            let draining = key == "state" && value.as_deref().is_some_and(is_draining);
             let value = value.clone().map_or(Value::Unset, Value::Set);
             let deadline = deadline.filter(|_| draining).map(|span| now + span);
             draft.changes.put(target.clone(), Some(key.clone()), Entry { value, who, at: now, deadline });
@@ -196,7 +200,9 @@ fn settable(kind: Kind, key: &str) -> Result<(), String> {
     let table = key.split_once('.').map_or(kind.table().to_owned(), |(below, _)| format!("{}.{below}", kind.table()));
     let Some(known) = find(&table, key.rsplit('.').next().unwrap_or(key)) else { return Ok(()) };
     let refused = match (kind, key) {
-        (_, "name") => return Err(format!("the name of a {} is what it is known by, and cannot be changed", kind.name())),
+        (_, "name") => {
+            return Err(format!("the name of a {} is what it is known by, and cannot be changed", kind.name()));
+        }
         (Kind::Pool, "passive") => return Err("passive is a table: set its keys, such as passive.failures".into()),
         (Kind::Service | Kind::Rule, key) => key != "enabled",
         // The servers have it, as the file resolves it.
@@ -209,9 +215,14 @@ fn settable(kind: Kind, key: &str) -> Result<(), String> {
     }
 }
 
+/// Returns whether a value of `state` is that of a draining server.
+fn is_draining(value: &str) -> bool {
+    value.trim_matches(['"', '\'']) == "draining"
+}
+
 /// What a request is about, for an error.
 fn subject(ask: &Ask) -> String {
-    match ask {
+    let text = match ask {
         Ask::Set { target, values, .. } => {
             let set = |(key, value): (&String, &Option<String>)| match value {
                 Some(value) => format!("{key} = {value}"),
@@ -223,5 +234,7 @@ fn subject(ask: &Ask) -> String {
         Ask::Remove { target, .. } => format!("the removal of {target}"),
         Ask::Drop { target: Some(target), .. } => format!("going back to the file for {target}"),
         Ask::Drop { target: None, .. } => "going back to the file".into(),
-    }
+    };
+    // Keys and values come from a socket, and must not control a terminal.
+    text.replace(char::is_control, "?")
 }

@@ -44,7 +44,9 @@ impl Ledger {
             let value = match (&entry.value, key) {
                 (Value::Added(table), _) => Some(table.clone()),
                 (Value::Removed, _) => None,
-                (_, Some(key)) => listing::find(&self.basis.in_force, target).and_then(|own| own.at(key).map(str::to_owned)),
+                (_, Some(key)) => {
+                    listing::find(&self.basis.in_force, target).and_then(|own| own.at(key).map(str::to_owned))
+                }
                 (_, None) => None,
             };
             let file = match key {
@@ -145,7 +147,9 @@ impl Ledger {
             Some(_) if cut > 0 => (DrainState::Deadline, 0, None),
             Some(_) => (DrainState::Drained, 0, None),
             None => match engine.flows_of_removed(name) {
-                0 if drain.is_none() => return Err(engine.server_named(name).map_or_else(|e| e.to_string(), |_| String::new())),
+                0 if drain.is_none() => {
+                    return Err(engine.server_named(name).map_or_else(|e| e.to_string(), |_| String::new()));
+                }
                 0 => (DrainState::Removed, 0, None),
                 flows => (DrainState::Removing, flows, None),
             },

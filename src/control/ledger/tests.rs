@@ -180,15 +180,36 @@ fn what_cannot_be_is_refused_with_a_hint_and_changes_nothing() {
     for (ask, want) in [
         (set(Kind::Server, "web/x", &[("weight", "5")]), "there is no server web/x; did you mean web/a?"),
         (set(Kind::Server, "a", &[("weight", "5")]), "several pools have a server a: write web/a, api/a"),
-        (set(Kind::Server, "web/a", &[("weight", "0")]), "weight = 0 of server web/a is refused: all servers of this pool have weight 0 (line"),
+        (
+            set(Kind::Server, "web/a", &[("weight", "0")]),
+            "weight = 0 of server web/a is refused: all servers of this pool have weight 0 (line",
+        ),
         (set(Kind::Server, "web/a", &[("weight", "-1")]), "`weight` is out of range: allowed: 0 to 65535"),
-        (set(Kind::Server, "web/a", &[("state", "\"off\"")]), "unknown value \"off\" for `state`: allowed: \"enabled\", \"draining\", \"disabled\""),
+        (
+            set(Kind::Server, "web/a", &[("state", "\"off\"")]),
+            "unknown value \"off\" for `state`: allowed: \"enabled\", \"draining\", \"disabled\"",
+        ),
         (set(Kind::Server, "web/a", &[("color", "5")]), "unknown key \"color\" in [[pool.server]]"),
         (set(Kind::Server, "web/a", &[("name", "\"z\"")]), "the name of a server is what it is known by"),
         (set(Kind::Server, "web/a", &[]), "nothing to set"),
+        (
+            set(Kind::Server, "web/a", &[("port", "8\u{1b}[2J")]),
+            "port = 8?[2J of server web/a is refused: \"8\\u001B[2J\" is not a value",
+        ),
+        (
+            Ask::Set {
+                target: Target::new(Kind::Server, "web/a"),
+                values: [("state".into(), Some("'enabled'".into()))].into(),
+                deadline: Some(Duration::from_secs(1)),
+            },
+            "a deadline is for draining only",
+        ),
         (set(Kind::Pool, "wbe", &[("floor", "1")]), "there is no pool wbe; did you mean web?"),
         (set(Kind::Pool, "web", &[("server", "[]")]), "server of a pool cannot be changed at run time"),
-        (set(Kind::Service, "web", &[("listen", "\"1.2.3.4:5/tcp\"")]), "listen of a service cannot be changed at run time"),
+        (
+            set(Kind::Service, "web", &[("listen", "\"1.2.3.4:5/tcp\"")]),
+            "listen of a service cannot be changed at run time",
+        ),
         (set(Kind::Rule, "blok", &[("enabled", "true")]), "there is no rule blok; did you mean block?"),
         (set(Kind::Rule, "block", &[("enabled", "1")]), "`enabled` must be true or false"),
         (remove("web/a"), "the removal of server web/a is refused: a pool needs a server"),
@@ -258,7 +279,8 @@ fn draining_is_followed_to_its_end() {
         engine.handle_packet(at(1), &mut packet, crate::packet::Meta::default());
     };
     flow(&mut lab.engine, 5000);
-    let state = |lab: &Lab, second| lab.ledger.drain_row(&lab.engine, at(second), "api/a").map(|row| (row.state, row.flows));
+    let state =
+        |lab: &Lab, second| lab.ledger.drain_row(&lab.engine, at(second), "api/a").map(|row| (row.state, row.flows));
     assert_eq!(state(&lab, 1), Ok((DrainState::NotDraining, 1)));
     assert_eq!(lab.ask(&drain("api/a", Some(10))).unwrap()[0].flows, Some(1));
     assert_eq!(state(&lab, 2), Ok((DrainState::Draining, 1)));
@@ -283,7 +305,8 @@ fn draining_is_followed_to_its_end() {
 #[test]
 fn requests_wait_for_an_order_and_nothing_is_lost() {
     let mut lab = Lab::new();
-    let Ok(Reply::Ordered(first)) = lab.ledger.ask(&mut lab.engine, at(1), ROOT, &add("web/c", &[("address", "\"10.0.0.3\"")]))
+    let Ok(Reply::Ordered(first)) =
+        lab.ledger.ask(&mut lab.engine, at(1), ROOT, &add("web/c", &[("address", "\"10.0.0.3\"")]))
     else {
         panic!("an order")
     };
@@ -319,7 +342,10 @@ fn a_reload_keeps_what_the_file_does_not_change_and_tells_the_rest() {
     assert_eq!(lab.differing(), ["rule block enabled true false", "server web/b weight 1 7"]);
     let last = lab.ledger.operation_rows(at(6)).pop().unwrap();
     assert_eq!((last.ago_ms, last.who), (1000, None));
-    assert_eq!(last.what, "weight of server web/a: the file says 2, so the change to 5 by uid 0, pid 9 no longer applies");
+    assert_eq!(
+        last.what,
+        "weight of server web/a: the file says 2, so the change to 5 by uid 0, pid 9 no longer applies"
+    );
     // A reload that fails changes nothing, and the ledger goes on.
     assert!(lab.ledger.begin_reload().is_some());
     lab.ledger.reloaded(&mut lab.engine, at(6), None);

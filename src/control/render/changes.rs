@@ -45,7 +45,8 @@ pub fn changes_table(rows: &[ChangeRow]) -> String {
 
 /// Prints pools: a header, then one line per pool.
 pub fn pools_table(rows: &[PoolRow]) -> String {
-    let mut columns = Columns::new(["POOL", "SERVICES", ">SERVERS", ">USABLE", ">DOWN", ">DRAINING", ">DISABLED", ">FLOWS"]);
+    let mut columns =
+        Columns::new(["POOL", "SERVICES", ">SERVERS", ">USABLE", ">DOWN", ">DRAINING", ">DISABLED", ">FLOWS"]);
     for row in rows {
         let services = match row.services.as_slice() {
             [] => "-".into(),
@@ -103,7 +104,8 @@ mod tests {
 
     #[test]
     fn what_differs_is_shown_beside_what_the_file_says() {
-        let draining = ChangeRow { deadline_ms: Some(90_000), ..change(Some("state"), Some("\"enabled\""), Some("\"draining\"")) };
+        let draining =
+            ChangeRow { deadline_ms: Some(90_000), ..change(Some("state"), Some("\"enabled\""), Some("\"draining\"")) };
         let rows = [
             change(Some("weight"), Some("1"), Some("5")),
             draining,

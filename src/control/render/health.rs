@@ -46,7 +46,11 @@ pub fn monitors_table(rows: &[MonitorRow]) -> String {
 pub fn history_table(health: &[HistoryRow], operations: &[OperationRow]) -> String {
     let of_health = health.iter().map(|row| {
         let part = row.port.map_or(row.family.clone(), |port| format!("{} port {port}", row.family));
-        (row.ago_ms, "monitors".into(), format!("server {}/{}, {part}: {}: {}", row.pool, row.server, row.what, row.why))
+        (
+            row.ago_ms,
+            "monitors".into(),
+            format!("server {}/{}, {part}: {}: {}", row.pool, row.server, row.what, row.why),
+        )
     });
     let of_operators = operations.iter().map(|row| {
         let by = row.who.map_or_else(|| "gateway".into(), |who| who.to_string());

@@ -6,10 +6,10 @@
 mod client;
 
 use super::SystemState;
-use super::explain::explain;
-use super::packet_words::PacketWords;
 use super::desk::{Desk, ReloadOrder, Ticket};
+use super::explain::explain;
 use super::ledger::{Ask, Ledger, Reply};
+use super::packet_words::PacketWords;
 use super::protocol::{
     Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals,
 };

@@ -158,7 +158,9 @@ fn a_weight_and_a_kill_take_effect_or_say_why_not() {
         assert_eq!(lines[1], serde_json::json!({"done": {"rows": 1, "more": false}}));
         assert_eq!(engine.servers(NOW).iter().map(|row| row.weight).collect::<Vec<_>>(), [1, 7]);
     }
-    for (name, weight, want) in [("q/b", "7", "no server q/b"), ("p/b", "65536", "`weight` is out of range: allowed: 0 to 65535")] {
+    for (name, weight, want) in
+        [("q/b", "7", "no server q/b"), ("p/b", "65536", "`weight` is out of range: allowed: 0 to 65535")]
+    {
         let lines = set(&mut engine, name, weight);
         assert!(lines[0]["error"]["message"].as_str().unwrap().contains(want), "{lines:?}");
     }

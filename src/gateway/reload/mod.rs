@@ -12,8 +12,8 @@
 mod retired;
 mod worker;
 
-pub use worker::{MOST_CONFIG, read};
 pub(super) use worker::{Job, Outcome, Ready, Source, Worker};
+pub use worker::{MOST_CONFIG, read};
 
 use super::follower::Follower;
 use super::marking::Marking;
@@ -320,7 +320,9 @@ impl Surroundings<'_> {
         let steering = self.opener.extend(settings);
         let marks = self.marking.as_mut().map_or(Ok(()), |marking| marking.extend(settings));
         let error = steering.and(marks).err()?;
-        Some(format!("the BPF programs do not know all new servers ({error}): their replies may not be translated; restart the gateway"))
+        Some(format!(
+            "the BPF programs do not know all new servers ({error}): their replies may not be translated; restart the gateway"
+        ))
     }
 
     /// Removes from the programs' maps what is not in the settings.

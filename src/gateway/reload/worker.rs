@@ -118,7 +118,9 @@ impl Worker {
         match self.done.try_recv() {
             Ok(done) => Some(done),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err("the thread that prepares it has ended: restart the gateway".into())),
+            Err(TryRecvError::Disconnected) => {
+                Some(Err("the thread that prepares it has ended: restart the gateway".into()))
+            }
         }
     }
 }
