@@ -48,7 +48,10 @@ fn apply(root: &mut Table, change: &ChangeRow) -> Option<()> {
             };
             match value.as_ref().filter(|_| !change.is_default) {
                 Some(value) => set(table, key, value),
-                None => Some(drop(table.remove(key))),
+                None => {
+                    table.remove(key);
+                    Some(())
+                }
             }
         }
     }
