@@ -272,7 +272,7 @@ impl Ledger {
     /// Brings the engine's weights, states and switches in line with the settings in force.
     fn assert(&mut self, engine: &mut Engine, now: Instant) {
         let mut quick = Vec::new();
-        for row in engine.servers(now) {
+        for row in engine.servers(now).into_iter().filter(|row| !row.removed) {
             let server = format!("{}/{}", row.pool, row.server);
             let Ok(place) = find_server(&self.basis.in_force, &server) else { continue };
             let own = &self.basis.in_force.servers[place];

@@ -94,7 +94,7 @@ impl Ledger {
         let row = |(id, pool): (PoolId, &crate::balance::PoolSettings)| {
             let services = self.basis.in_force.services.iter();
             let services = services.filter(|own| own.pool == id || own.last_resort == LastResort::Pool(id));
-            let own = || servers.iter().filter(|row| row.pool == pool.name);
+            let own = || servers.iter().filter(|row| row.pool == pool.name && !row.removed);
             let count = |fits: &dyn Fn(&ServerRow) -> bool| own().filter(|row| fits(row)).count() as u64;
             let enabled = |row: &ServerRow| row.admin == Admin::Enabled;
             PoolRow {
@@ -137,7 +137,8 @@ impl Ledger {
     /// # Errors
     /// If there is no such server, and none was removed.
     pub fn drain_row(&self, engine: &Engine, now: Instant, name: &str) -> Result<DrainRow, String> {
-        let known = engine.servers(now).into_iter().find(|row| format!("{}/{}", row.pool, row.server) == name);
+        let mut known = engine.servers(now).into_iter().filter(|row| !row.removed);
+        let known = known.find(|row| format!("{}/{}", row.pool, row.server) == name);
         let drain: Option<&Drain> = self.drains.get(name);
         let for_ms = drain.map(|drain| millis(drain.ended.unwrap_or(now).since(drain.began)));
         let cut = drain.map_or(0, |drain| drain.cut);

@@ -181,10 +181,10 @@ impl Reloads {
             let reload = ReloadOrder { partial: true, now: order.at_once() };
             return self.give(of, now, (Asker::Operator(order.number()), reload), Source::Order(Box::new(order)));
         }
-        let asked = lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
-        let own = self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
-        let Some(asker) = signalled.or(asked).or(own) else {
+        let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
+        let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
+        let Some(asker) = signalled.or_else(asked).or_else(own) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
             }
