@@ -41,6 +41,8 @@ mod tests_identity;
 #[cfg(test)]
 mod tests_nat;
 #[cfg(test)]
+mod tests_off;
+#[cfg(test)]
 mod tests_opening;
 #[cfg(test)]
 mod tests_path;
