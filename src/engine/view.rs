@@ -3,6 +3,7 @@
 use super::{
     Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PartRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow,
 };
+use crate::config::{NoServer, find_server};
 use crate::flow::{Key, NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
@@ -22,9 +23,16 @@ impl Engine {
         self.shard.counters()
     }
 
-    /// Returns the servers, in configuration order.
+    /// Returns the servers, in configuration order; then those that are no longer in the configuration and still have
+    /// flows.
     pub fn servers(&self, now: Instant) -> Vec<ServerRow> {
-        self.plan.order().servers.iter().map(|server| self.server_row(now, *server)).collect()
+        let row = |server: ServerId, removed| ServerRow { removed, ..self.server_row(now, server) };
+        let listed = self.plan.order().servers.iter().map(|server| row(*server, false));
+        let all = (0..self.plan.roster().servers().len() as u32).map(ServerId);
+        let leaving = all.filter(|server| {
+            self.shard.chooser().flows(*server) > 0 && !self.plan.roster().is_in_a_pool(*server)
+        });
+        listed.chain(leaving.map(|server| row(server, true))).collect()
     }
 
     fn server_row(&self, now: Instant, id: ServerId) -> ServerRow {
@@ -42,6 +50,7 @@ impl Engine {
             weight: state.weight,
             weight_now: state.weight_now,
             admin: state.admin,
+            drain_deadline_ms: state.deadline.map(|deadline| millis(deadline.since(now))),
             health: state.health,
             parts_down: if state.partly_down {
                 self.monitors.parts_down(id).into_iter().map(|(v6, port)| PartRow::new(v6, port)).collect()
@@ -53,6 +62,7 @@ impl Engine {
             passive_hold_ms: state.held_until.map(|until| millis(until.since(now))),
             load: state.load,
             maintenance: state.maintenance,
+            removed: false,
             latency_ms: state.latency.map(|span| span.as_secs_f64() * 1e3),
             max_flows: settings.max_flows,
             flows: u64::from(self.shard.chooser().flows(id)),
@@ -74,6 +84,37 @@ impl Engine {
     pub fn find_server(&self, pool: &str, server: &str) -> Option<ServerId> {
         let mut all = self.plan.order().servers.iter().copied();
         all.find(|id| self.plan.pool_and_server(*id) == (pool, server))
+    }
+
+    /// Returns the server with this name: `pool/server`, or `server` alone where only one pool has it.
+    ///
+    /// # Errors
+    /// [`NoServer`] says what is wrong with the name.
+    pub fn server_named(&self, name: &str) -> Result<ServerId, NoServer> {
+        find_server(self.plan.written(), name).map(|place| self.plan.order().servers[place])
+    }
+
+    /// Returns the name of a server with that of its pool: `pool/server`.
+    pub fn server_name(&self, server: ServerId) -> String {
+        self.plan.server_name(server)
+    }
+
+    /// Returns whether there is a service of this name, in the configuration or with flows left.
+    pub fn has_service(&self, name: &str) -> bool {
+        !name.is_empty() && self.plan.settings().services.iter().any(|service| service.name == *name)
+    }
+
+    /// Returns the flows of a server.
+    pub fn flows_of(&self, server: ServerId) -> u64 {
+        u64::from(self.shard.chooser().flows(server))
+    }
+
+    /// Returns the flows of servers of this name, `pool/server`, that are no longer configured.
+    pub fn flows_of_removed(&self, name: &str) -> u64 {
+        let present = &self.plan.order().servers;
+        let slots = (0..self.plan.settings().servers.len() as u32).map(ServerId);
+        let removed = slots.filter(|slot| name.split_once('/') == Some(self.plan.pool_and_server(*slot)));
+        removed.filter(|slot| !present.contains(slot)).map(|slot| self.flows_of(slot)).sum()
     }
 
     /// Returns the number of the rule with this name.
@@ -117,15 +158,32 @@ impl Engine {
         self.shard.table().memory()
     }
 
-    /// Returns the services, in configuration order.
+    /// Returns the services, in configuration order; then those that are no longer in the configuration and still have
+    /// flows, which listen nowhere.
     pub fn services(&self) -> Vec<ServiceRow> {
-        let row = |id: &ServiceId| {
-            let service = self.plan.service(*id);
-            let (listen, pool, algorithm) = self.plan.service_row(*id);
-            let (flows, flows_total) = self.shard.service_totals(*id);
-            ServiceRow { service: service.name.clone(), listen, pool: pool.into(), algorithm, flows, flows_total }
+        let row = |id: ServiceId| {
+            let service = self.plan.service(id);
+            let (listen, pool, algorithm) = self.plan.service_row(id);
+            let (flows, flows_total) = self.shard.service_totals(id);
+            ServiceRow {
+                service: service.name.clone(),
+                enabled: service.enabled,
+                listen,
+                pool: pool.into(),
+                algorithm,
+                flows,
+                flows_total,
+            }
         };
-        self.plan.order().services.iter().map(row).collect()
+        let listed = &self.plan.order().services;
+        let all = (0..self.plan.roster().services().len() as u32).map(ServiceId);
+        let leaving = all.filter(|id| self.shard.service_totals(*id).0 > 0 && !listed.contains(id));
+        listed.iter().copied().chain(leaving).map(row).collect()
+    }
+
+    /// Returns the number of services in the configuration.
+    pub fn service_count(&self) -> usize {
+        self.plan.order().services.len()
     }
 
     /// Returns the usage of the NAT pools: one row per address and protocol that any flow has had.
@@ -194,11 +252,15 @@ impl Engine {
     fn matches(&self, index: u32, query: &FlowQuery) -> bool {
         let table = self.shard.table();
         let flow = table.facts(index);
-        let server = &self.plan.roster().server(flow.server_id).name;
+        let (pool, server) = self.plan.pool_and_server(flow.server_id);
+        let is_server = |name: &String| match name.split_once('/') {
+            Some(both) => both == (pool, server),
+            None => name == server,
+        };
         let service = &self.plan.service(flow.service).name;
         query.protocol.is_none_or(|protocol| protocol == flow.protocol)
             && query.service.as_ref().is_none_or(|name| name == service)
-            && query.server.as_ref().is_none_or(|name| name == server)
+            && query.server.as_ref().is_none_or(is_server)
             && query.client.is_none_or(|net| net.contains(&table.key(index, Side::Client).addresses.src()))
     }
 }
