@@ -222,7 +222,7 @@ impl EventLoop {
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
         self.lapses.start(self.now());
-        self.manager.ready(&notify::status(self.reloads.in_force()));
+        self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
             let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits;
             let now = self.now();
@@ -331,7 +331,7 @@ impl EventLoop {
         let more = self.reloads.work(&mut of, now);
         match (was_under_way, self.reloads.is_under_way()) {
             (false, true) => self.manager.reloading(),
-            (true, false) => self.manager.ready(&notify::status(self.reloads.in_force())),
+            (true, false) => self.manager.ready(&notify::status(self.ledger.in_force())),
             _ => {}
         }
         more

@@ -124,11 +124,6 @@ impl Reloads {
         self.own = Some(Box::new(settings));
     }
 
-    /// Returns the settings in force.
-    pub(super) fn in_force(&self) -> &Settings {
-        &self.in_force
-    }
-
     /// Returns whether a reload that somebody asked for is under way: not what follows when it is answered.
     pub(super) fn is_under_way(&self) -> bool {
         match &self.step {
