@@ -144,19 +144,18 @@ impl Table {
     pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) {
         debug_assert!(!segment.flags.syn(), "a SYN may reopen its flow");
         let flow = &mut self.flows[index as usize];
-        let tracked = flow.tcp.step(flow.state, from, segment);
-        match tracked {
-            // Almost every segment.
-            Tracked::Refresh(TimeoutState::Established) if flow.state == TimeoutState::Established => {
-                flow.touched = self.clock.tick(now) as u32;
-                flow.flags |= ACTIVE;
-            }
-            _ => self.on_other_segment(now, index, from, tracked),
+        if flow.state == TimeoutState::Established && flow.tcp.goes_on(from, segment) {
+            flow.touched = self.clock.tick(now) as u32;
+            flow.flags |= ACTIVE;
+            return;
         }
+        self.on_other_segment(now, index, from, segment);
     }
 
-    fn on_other_segment(&mut self, now: Instant, index: u32, from: Side, tracked: Tracked) {
-        let flow = &self.flows[index as usize];
+    #[cold]
+    fn on_other_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) {
+        let flow = &mut self.flows[index as usize];
+        let tracked = flow.tcp.step(flow.state, from, segment);
         let is_deaf = !flow.tcp.has_reset(from) && !flow.tcp.is_reset_doubtful();
         if flow.state == TimeoutState::Reset && is_deaf && self.is_fresh(now, index) {
             return;
