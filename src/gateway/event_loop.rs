@@ -267,6 +267,8 @@ impl EventLoop {
             let outside = Outside { device, system, desk: Arc::clone(self.reloads.desk()) };
             reload_waits = self.reload(installed.as_deref_mut(), now);
             control_waits = self.control.work(&mut self.engine, now, &outside);
+            // A session may just have asked, or a signal have come while a reload was under way.
+            reload_waits |= self.reloads.is_asked();
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }

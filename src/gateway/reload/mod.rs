@@ -13,7 +13,7 @@ mod retired;
 mod worker;
 
 pub use worker::{MOST_CONFIG, read};
-pub(super) use worker::{Job, Ready, Source, Worker};
+pub(super) use worker::{Job, Prepared, Ready, Source, Worker};
 
 use super::follower::Follower;
 use super::marking::Marking;
@@ -121,6 +121,12 @@ impl Reloads {
         self.own = Some(Box::new(settings));
     }
 
+    /// Returns whether a reload is asked for and none is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        let asked = || self.signalled || self.own.is_some() || lock(&self.desk).has_orders();
+        matches!(self.step, Step::Rest) && asked()
+    }
+
     /// Returns when it has work to do without an event.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.retired.poll_timeout()
@@ -133,8 +139,10 @@ impl Reloads {
             Step::Preparing(asker, order) => match self.worker.as_ref().and_then(Worker::take) {
                 None => self.step = Step::Preparing(asker, order),
                 Some(Err(why)) => self.end(asker, Err(why)),
-                Some(Ok(None)) => self.end(asker, Ok(Vec::new())),
-                Some(Ok(Some(ready))) => self.step = Step::GettingReady(asker, order, ready),
+                Some(Ok(Prepared::Nothing(left_out))) => {
+                    self.end(asker, Ok(left_out.into_iter().map(ReloadRow::left_out).collect()));
+                }
+                Some(Ok(Prepared::Plan(ready))) => self.step = Step::GettingReady(asker, order, ready),
             },
             Step::GettingReady(asker, order, mut ready) => {
                 if of.engine.get_ready(now, &mut ready.successor) {

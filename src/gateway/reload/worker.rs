@@ -10,6 +10,7 @@ use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Replaced, Succession, Success
 use mio::Waker;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
@@ -52,8 +53,16 @@ pub(in crate::gateway) struct Ready {
     pub(in crate::gateway) warnings: Vec<String>,
 }
 
-/// What became of a job: a plan, none as there is nothing to do, or why it is refused.
-pub(in crate::gateway) type Done = Result<Option<Box<Ready>>, String>;
+/// What has been prepared.
+#[derive(Debug)]
+pub(in crate::gateway) enum Prepared {
+    /// Nothing is to be done, apart from what is left out as it needs a restart: a line each.
+    Nothing(Vec<String>),
+    Plan(Box<Ready>),
+}
+
+/// What became of a job, or why it is refused.
+pub(in crate::gateway) type Done = Result<Prepared, String>;
 
 /// The thread.
 #[derive(Debug)]
@@ -138,16 +147,21 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
     let settings = Arc::new(wanted.live(&job.in_force));
     let file = text.is_some().then(|| Arc::clone(&settings));
     if settings == job.in_force {
-        return Ok(None);
+        return Ok(Prepared::Nothing(left_out));
     }
     let problems = preflight::addresses(&settings);
     if !problems.is_empty() {
         let list: Vec<String> = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
         return Err(format!("nothing is changed, as this system cannot do what the configuration asks for:{}", list.concat()));
     }
+    if !job.succession.has_room(&settings) {
+        return Err("nothing is changed, as there would be more than 65535 rules, with those of live flows: keep the names of \
+                    rules that stay, or reload a part of them first"
+            .into());
+    }
     let diff = PlanDiff::between(&job.in_force, &settings);
     let successor = job.succession.prepare(&settings);
-    Ok(Some(Box::new(Ready { successor, file, settings, diff, left_out, warnings })))
+    Ok(Prepared::Plan(Box::new(Ready { successor, file, settings, diff, left_out, warnings })))
 }
 
 /// Returns a line for each change that needs a restart, with the line of the file where its key is.
@@ -162,7 +176,7 @@ fn needs_restart(diff: &PlanDiff, text: Option<&str>) -> Vec<String> {
 
 /// Reads and checks a file; the error is for people, with excerpts.
 fn parse(file: &Path) -> Result<(Parsed, String), String> {
-    let bytes = read(file)?;
+    let bytes = read_again(file)?;
     let parsed = config::parse_bytes(&bytes, &file.display().to_string()).map_err(|error| error.render(false))?;
     Ok((parsed, String::from_utf8_lossy(&bytes).into_owned()))
 }
@@ -172,17 +186,34 @@ fn parse(file: &Path) -> Result<(Parsed, String), String> {
 /// # Errors
 /// A sentence that says what to do.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_opened(path, File::open(path))
+}
+
+/// Reads it again. What took the place of the file in the meantime may be a pipe, for whose writer nobody waits.
+fn read_again(path: &Path) -> Result<Vec<u8>, String> {
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let kind = opened.as_ref().ok().and_then(|file| file.metadata().ok()).map(|metadata| metadata.file_type());
+    if kind.is_some_and(|kind| !kind.is_file() && !kind.is_dir()) {
+        return Err(format!("{} is neither a file nor a link to one: a reload cannot read it again", path.display()));
+    }
+    read_opened(path, opened)
+}
+
+fn read_opened(path: &Path, opened: io::Result<File>) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::NotFound => format!("no configuration file {shown}: check the path after --config"),
         ErrorKind::PermissionDenied => {
-            format!("permission denied for {shown}: check the permissions of the file and its directory")
+            format!(
+                "permission denied for {shown}: check the permissions of the file and its directory; a reload reads only where \
+                 the file was at the start"
+            )
         }
         ErrorKind::IsADirectory => format!("{shown} is a directory: --config takes a file"),
         _ => format!("cannot read the configuration {shown}: {error}"),
     };
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    opened.and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > MOST_CONFIG {
         let most = MOST_CONFIG / 1024 / 1024;
         return Err(format!("{shown} is longer than {most} MiB: this cannot be a configuration file"));
