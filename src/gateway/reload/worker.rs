@@ -79,13 +79,15 @@ enum Work {
 }
 
 impl Worker {
-    /// Starts it; to be called before the process gives up its privileges.
+    /// Starts it, and returns when it has given up its privileges; to be called before the process gives up its own.
     pub(in crate::gateway) fn start(file: Option<PathBuf>, waker: Arc<Waker>) -> io::Result<Worker> {
         // The next job is given when the last one's result has been put in force, and there is one thing to drop for each.
         let (work, queue) = mpsc::sync_channel::<Work>(2);
         let (answers, done) = mpsc::sync_channel(1);
+        let (confined, is_confined) = mpsc::sync_channel::<()>(1);
         let run = move || {
             confine::reading_thread(file.as_deref());
+            drop(confined);
             for work in queue {
                 match work {
                     Work::Discard(replaced) => drop(replaced),
@@ -99,6 +101,8 @@ impl Worker {
             }
         };
         std::thread::Builder::new().name("reload".into()).spawn(run)?;
+        // Once the system calls of all threads are restricted, it can give up nothing any more.
+        let _ = is_confined.recv();
         Ok(Worker { work, done })
     }
 
