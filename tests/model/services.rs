@@ -58,7 +58,14 @@ impl Service {
                 (*at, server.weight, server.backup, rank, reached)
             };
             let servers: Vec<_> = service.servers.iter().map(server).collect();
-            (service.algorithm, servers, service.settings.tuning.clone(), service.settings.across())
+            let tuning = &service.settings.tuning;
+            let reads = match service.algorithm {
+                Algorithm::ConnectionRate => (Some(tuning.rate_window), None, None),
+                Algorithm::SourceHash => (None, None, Some(tuning.hash)),
+                Algorithm::Maglev => (None, Some(tuning.maglev_table), Some(tuning.hash)),
+                _ => (None, None, None),
+            };
+            (service.algorithm, servers, reads, service.settings.across())
         };
         what(self, of) == what(own, all)
     }
