@@ -51,6 +51,8 @@ mod tests_ports;
 #[cfg(test)]
 mod tests_reload;
 #[cfg(test)]
+mod tests_reload_state;
+#[cfg(test)]
 mod tests_shards;
 #[cfg(test)]
 mod tests_spoofed;

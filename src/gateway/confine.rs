@@ -73,7 +73,8 @@ pub fn reading_thread(config: Option<&Path>) {
     let own = config.and_then(directory);
     // The file may be a link to where it really is.
     let real = config.and_then(|path| path.canonicalize().ok()).and_then(|path| directory(&path));
-    let _ = keep_capabilities(CapabilitySet::empty());
+    // What was read at the start can be read again, whoever owns it.
+    let _ = keep_capabilities(CapabilitySet::DAC_READ_SEARCH);
     let _ = restrict_files(&Files { read: own.into_iter().chain(real).collect(), ..Files::default() });
 }
 

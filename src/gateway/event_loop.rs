@@ -295,6 +295,8 @@ impl EventLoop {
                 log::info!("{line}");
             }
             self.manager.work(now);
+            // A session may just have asked, or a signal have come while a reload was under way.
+            reload_waits |= self.reloads.is_asked();
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }

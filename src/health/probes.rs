@@ -384,6 +384,7 @@ impl Monitors {
         let unit = &self.all.units[self.all.targets[id as usize].unit as usize];
         let server = &mut self.all.servers[unit.server as usize];
         server.load = Some((at, load.percent, load.maintenance));
+        server.version = server.version.wrapping_add(1);
         let server = server.id;
         self.push_event(HealthEvent::Load { server, load: load.percent, maintenance: load.maintenance, at });
     }

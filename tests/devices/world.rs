@@ -239,7 +239,14 @@ impl World {
 
     /// Runs `eqctl` as an operator would.
     pub fn eqctl_raw(&self, args: &[&str]) -> Output {
-        run(Command::new(env!("CARGO_BIN_EXE_eqctl")).arg("--socket").arg(self.socket()).args(args))
+        run(&mut self.eqctl_command(args))
+    }
+
+    /// The same, to be started.
+    pub fn eqctl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eqctl"));
+        command.arg("--socket").arg(self.socket()).args(args);
+        command
     }
 
     fn eqctl<T: DeserializeOwned>(&self, args: &[&str]) -> Vec<T> {

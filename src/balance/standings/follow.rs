@@ -46,7 +46,7 @@ impl HealthOfAll {
         let base = self.health.len() - 1;
         for by in [false, true] {
             let known = &mut self.health[base][usize::from(by)];
-            let end = places(base).min(known.len() + most);
+            let end = places(base).min(known.len().saturating_add(most));
             known.extend((known.len()..end).map(|place| health_at(roster, (base as u32, place), by, &of)));
         }
         true

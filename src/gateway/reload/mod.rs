@@ -124,6 +124,12 @@ impl Reloads {
         self.own = Some(Box::new(settings));
     }
 
+    /// Returns whether a reload is asked for and none is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        let asked = || self.signalled || self.own.is_some() || lock(&self.desk).has_orders();
+        matches!(self.step, Step::Rest) && asked()
+    }
+
     /// Returns whether a reload that somebody asked for is under way: not what follows when it is answered.
     pub(super) fn is_under_way(&self) -> bool {
         match &self.step {
@@ -146,15 +152,16 @@ impl Reloads {
             Step::Preparing(asker, order) => match self.worker.as_ref().and_then(Worker::take) {
                 None => self.step = Step::Preparing(asker, order),
                 Some(Err(why)) => self.end(of, now, asker, Err(why)),
-                Some(Ok(Outcome { merged, resolved, ready: None })) => {
-                    let rows = merged.as_deref().map_or_else(Vec::new, dropped);
+                Some(Ok(Outcome { merged, resolved, left_out, ready: None })) => {
+                    let mut rows = merged.as_deref().map_or_else(Vec::new, dropped);
+                    rows.extend(left_out.into_iter().map(ReloadRow::left_out));
                     if let Some(merged) = merged {
                         let settings = Arc::clone(of.ledger.in_force());
                         of.ledger.reloaded(of.engine, now, Some((*merged, settings)));
                     }
                     self.end(of, now, asker, Ok((rows, resolved)));
                 }
-                Some(Ok(Outcome { merged, resolved, ready: Some(ready) })) => {
+                Some(Ok(Outcome { merged, resolved, ready: Some(ready), .. })) => {
                     self.step = Step::GettingReady(asker, order, ready, (merged, resolved));
                 }
             },

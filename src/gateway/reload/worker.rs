@@ -11,6 +11,7 @@ use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Replaced, Succession, Success
 use mio::Waker;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
@@ -60,6 +61,8 @@ pub(in crate::gateway) struct Outcome {
     pub(in crate::gateway) merged: Option<Box<Merged>>,
     /// The change of an operator, checked.
     pub(in crate::gateway) resolved: Option<Box<Resolved>>,
+    /// Without a plan: what is left out as it needs a restart, a line each.
+    pub(in crate::gateway) left_out: Vec<String>,
     /// The plan; none as there is nothing to do.
     pub(in crate::gateway) ready: Option<Box<Ready>>,
 }
@@ -82,13 +85,15 @@ enum Work {
 }
 
 impl Worker {
-    /// Starts it; to be called before the process gives up its privileges.
+    /// Starts it, and returns when it has given up its privileges; to be called before the process gives up its own.
     pub(in crate::gateway) fn start(file: Option<PathBuf>, waker: Arc<Waker>) -> io::Result<Worker> {
         // The next job is given when the last one's result has been put in force, and there is one thing to drop for each.
         let (work, queue) = mpsc::sync_channel::<Work>(2);
         let (answers, done) = mpsc::sync_channel(1);
+        let (confined, is_confined) = mpsc::sync_channel::<()>(1);
         let run = move || {
             confine::reading_thread(file.as_deref());
+            drop(confined);
             for work in queue {
                 match work {
                     Work::Discard(replaced) => drop(replaced),
@@ -102,6 +107,8 @@ impl Worker {
             }
         };
         std::thread::Builder::new().name("reload".into()).spawn(run)?;
+        // Once the system calls of all threads are restricted, it can give up nothing any more.
+        let _ = is_confined.recv();
         Ok(Worker { work, done })
     }
 
@@ -160,6 +167,7 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
     }
     let settings = Arc::new(wanted.live(&job.in_force));
     if settings == job.in_force {
+        outcome.left_out = left_out;
         return Ok(outcome);
     }
     let problems = preflight::addresses(&settings);
@@ -169,6 +177,11 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
             "nothing is changed, as this system cannot do what the configuration asks for:{}",
             list.concat()
         ));
+    }
+    if !job.succession.has_room(&settings) {
+        return Err("nothing is changed, as there would be more than 65535 rules, with those of live flows: keep the names of \
+                    rules that stay, or reload a part of them first"
+            .into());
     }
     let diff = PlanDiff::between(&job.in_force, &settings);
     let successor = job.succession.prepare(&settings);
@@ -188,7 +201,7 @@ fn needs_restart(diff: &PlanDiff, text: Option<&str>) -> Vec<String> {
 
 /// Reads and checks a file; the error is for people, with excerpts.
 fn parse(file: &Path) -> Result<(Parsed, String), String> {
-    let bytes = read(file)?;
+    let bytes = read_again(file)?;
     let parsed = config::parse_bytes(&bytes, &file.display().to_string()).map_err(|error| error.render(false))?;
     Ok((parsed, String::from_utf8_lossy(&bytes).into_owned()))
 }
@@ -198,17 +211,34 @@ fn parse(file: &Path) -> Result<(Parsed, String), String> {
 /// # Errors
 /// A sentence that says what to do.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_opened(path, File::open(path))
+}
+
+/// Reads it again. What took the place of the file in the meantime may be a pipe, for whose writer nobody waits.
+fn read_again(path: &Path) -> Result<Vec<u8>, String> {
+    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let kind = opened.as_ref().ok().and_then(|file| file.metadata().ok()).map(|metadata| metadata.file_type());
+    if kind.is_some_and(|kind| !kind.is_file() && !kind.is_dir()) {
+        return Err(format!("{} is neither a file nor a link to one: a reload cannot read it again", path.display()));
+    }
+    read_opened(path, opened)
+}
+
+fn read_opened(path: &Path, opened: io::Result<File>) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::NotFound => format!("no configuration file {shown}: check the path after --config"),
         ErrorKind::PermissionDenied => {
-            format!("permission denied for {shown}: check the permissions of the file and its directory")
+            format!(
+                "permission denied for {shown}: check the permissions of the file and its directory; a reload reads only where \
+                 the file was at the start"
+            )
         }
         ErrorKind::IsADirectory => format!("{shown} is a directory: --config takes a file"),
         _ => format!("cannot read the configuration {shown}: {error}"),
     };
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    opened.and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > MOST_CONFIG {
         let most = MOST_CONFIG / 1024 / 1024;
         return Err(format!("{shown} is longer than {most} MiB: this cannot be a configuration file"));
