@@ -124,7 +124,7 @@ impl EventLoop {
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
         }
-        if let Some(losses) = keeper.news() {
+        for losses in keeper.news() {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);

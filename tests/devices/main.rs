@@ -16,6 +16,7 @@ mod marks;
 mod messages;
 mod monitors;
 mod operators;
+mod outward;
 mod packets;
 mod path;
 mod queues;

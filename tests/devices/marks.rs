@@ -148,6 +148,33 @@ fn servers_behind_a_masquerading_gateway_talk_for_themselves() {
 }
 
 #[test]
+fn a_masquerade_that_comes_later_is_kept_away_from_flows() {
+    let world = World::new("mklate");
+    let _nginx = world.nginx();
+    let gateway = start(&world);
+    let tables = || {
+        let output = run(world.gateway.command("nft").args(["list", "tables"]));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(tables(), "");
+    nft(&world, &masquerade(""));
+    crate::world::eventually("the table", || tables().contains("table inet equipoise_4242"));
+    assert_all(&world, "masquerade of everything");
+    assert!(world.log().contains("NAT rules of this machine leave flows alone"), "{}", world.log());
+    // Somebody ends the program that owns the table.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", gateway.id())).unwrap();
+    assert!(run(std::process::Command::new("kill").args(children.split_whitespace())).status.success());
+    let status = || {
+        let output = world.eqctl_raw(&["status"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    crate::world::eventually("exit code 3", || status().0 == Some(3));
+    let (_, said) = status();
+    assert!(said.contains("the NAT of others breaks flows that its rules match: nft takes no commands"), "{said}");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn a_strict_firewall_lets_flows_and_the_servers_own_traffic_pass() {
     let world = World::new("mkwall");
     let _nginx = world.nginx();

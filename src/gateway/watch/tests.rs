@@ -23,6 +23,7 @@ fn run(keeper: &mut Keeper, installed: &mut Installed, from: u64, millis: u64) -
 #[test]
 fn nothing_is_missing_of_what_was_just_installed() {
     let Some(ns) = namespace("eq-keep1") else { return };
+    ns.forward().unwrap();
     ns.run(|| {
         let mut settings = two_families();
         settings.gateway.addresses = vec!["10.77.0.1/32".parse().unwrap(), "fd77::1/128".parse().unwrap()];
