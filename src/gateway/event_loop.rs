@@ -130,6 +130,7 @@ impl EventLoop {
         follower.tell_all(&mut engine, Instant::ZERO);
         if marking.is_some() {
             engine.collect_ended();
+            engine.pass_strays();
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;

@@ -264,3 +264,44 @@ fn a_dead_host_is_reported_to_the_client_in_terms_of_its_own_packet() {
         assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::HostUnreachable, "IPv{}", [4, 6][family]);
     }
 }
+
+/// Connections that say nothing on their own.
+const QUIET: crate::Service = ("quiet", "7/tcp", 1, 7777);
+
+/// Connections of which the server's end is the first to say something after a restart: both ends of one of the gateway's
+/// hear that it is over, and one that goes past the gateway goes on.
+#[test]
+fn after_a_restart_both_ends_of_a_connection_hear_of_it_when_the_server_speaks_and_direct_ones_live() {
+    let world = World::new("mkrestart");
+    let open = |to: SocketAddr, own: IpAddr| {
+        let listener = world.servers[0].run(|| TcpListener::bind((own, 7777))).unwrap().unwrap();
+        let client = world.client.run(|| TcpStream::connect(to)).unwrap().unwrap();
+        let server = listener.accept().unwrap().0;
+        for end in [&client, &server] {
+            end.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        }
+        (client, server)
+    };
+    let configuration = world.configuration("", &[QUIET]);
+    let gateway = world.start(&configuration);
+    let pairs = [0, 1].map(|family| {
+        let own = World::server_address(1, family);
+        let balanced = open((SERVICE[family].parse::<IpAddr>().unwrap(), 7).into(), own);
+        (balanced, open((own, 7777).into(), own))
+    });
+    gateway.kill();
+    let _gateway = world.start(&configuration);
+    for ((mut client, mut server), mut direct) in pairs {
+        for server_speaks in [true, false] {
+            let (client, server) = (&mut direct.0, &mut direct.1);
+            let (from, to) = if server_speaks { (server, client) } else { (client, server) };
+            from.write_all(b"x").unwrap();
+            to.read_exact(&mut [0]).expect("a direct connection goes on");
+        }
+        server.write_all(b"are you there?").unwrap();
+        for end in [&mut client, &mut server] {
+            let heard = end.read(&mut [0; 16]);
+            assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    }
+}
