@@ -210,7 +210,9 @@ fn where_strays_pass_the_client_of_a_connection_that_is_not_known_is_told_and_no
         for reset in sent {
             let parsed = crate::packet::parse(&reset).unwrap();
             assert_eq!((&reset[12..16], &reset[16..20]), (&VIP[..], &CLIENT[..]));
-            let Transport::Tcp { src, dst, flags, seq, .. } = parsed.transport else { panic!("{parsed:?}") };
+            let crate::packet::Transport::Tcp { src, dst, flags, seq, .. } = parsed.transport else {
+                panic!("{parsed:?}")
+            };
             assert_eq!((src, dst, flags.rst(), seq), (80, 9, true, 501));
         }
     }

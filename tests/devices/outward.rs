@@ -49,7 +49,8 @@ fn outside(world: &World) -> [Running; 3] {
     let mut dns = command(client, "dnsmasq", &names);
     dns.args(["--user=root", "--log-facility=/dev/null", "--address=/outside.test/203.0.113.5"]);
     // Without control of the clock, files and sockets of its own.
-    let time = ["-d", "-x", "-U", "allow", "local stratum 8", "pidfile /", "cmdport 0", "bindcmdaddress /"];
+    let pid = pid_file(world, "outside");
+    let time = ["-d", "-x", "-u", "root", "allow", "local stratum 8", &pid, "cmdport 0", "bindcmdaddress /"];
     let all = [
         Running::start(&mut dns),
         Running::start(command(client, "chronyd", &time).stderr(std::process::Stdio::null())),
@@ -72,6 +73,11 @@ fn outside(world: &World) -> [Running; 3] {
     all
 }
 
+/// chronyd's directive for its pid file; each needs one of its own.
+fn pid_file(world: &World, name: &str) -> String {
+    format!("pidfile {}", world.dir.path().join(name).with_extension("pid").display())
+}
+
 fn succeeded(output: &Output, what: &str) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{what}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -88,7 +94,8 @@ fn asks(world: &World, n: usize, family: usize) {
         assert_eq!(succeeded(&run(&mut command(server, "dig", &dig)), &what("dig")), "203.0.113.5", "{transport}");
     }
     let of = format!("server {to} iburst maxsamples 1");
-    let time = ["-q", "-x", "-U", "-t", "15", &of, "pidfile /", "cmdport 0", "bindcmdaddress /"];
+    let pid = pid_file(world, &format!("server{n}-{family}"));
+    let time = ["-q", "-x", "-u", "root", "-t", "15", &of, &pid, "cmdport 0", "bindcmdaddress /"];
     succeeded(&run(&mut command(server, "chronyd", &time)), &what("chronyd"));
     succeeded(&run(&mut command(server, "ping", &["-n", "-c", "3", "-i", "0.2", "-W", "5", to])), &what("ping"));
     let host = [to.to_owned(), format!("[{to}]")][family].clone();

@@ -43,8 +43,6 @@
 #define HEADERS 192
 /* Fragmented packets that are remembered. */
 #define MOST_FIRSTS 8192
-/* Connections past the gateway that are remembered while it is young. */
-#define MOST_DIRECT 16384
 
 /* An IPv6 address, or an IPv4 address mapped into ::ffff:0:0/96, in network byte order. */
 struct address {
@@ -125,7 +123,7 @@ struct {
 /* Connections of servers that do not go through the gateway, as the servers send. */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, MOST_DIRECT);
+    __uint(max_entries, 1);
     __type(key, struct reply);
     __type(value, __u8);
 } direct SEC(".maps");

@@ -222,10 +222,18 @@ fn looks_at_bits(matching: &Value) -> bool {
     let (left, right) = (&matching["left"], &matching["right"]);
     if is_mark(left) {
         let many = right["set"].as_array().map_or(std::slice::from_ref(right), Vec::as_slice);
-        return many.iter().filter_map(number).any(|mark| mark & BITS != 0);
+        return many
+            .iter()
+            .any(|one| number(one).or_else(|| prefix(one)).is_some_and(|looked_at| looked_at & BITS != 0));
     }
     let masked = operands(left, "&").filter(|(a, _)| is_mark(a));
     masked.and_then(|(_, mask)| number(mask)).is_some_and(|mask| mask & BITS != 0)
+}
+
+/// Returns the mask of a prefix, as which nft shows a mask of leading ones.
+fn prefix(value: &Value) -> Option<u32> {
+    let len = u32::try_from(value["prefix"]["len"].as_u64()?).ok()?;
+    Some(u32::MAX.checked_shl(32 - len.min(32)).unwrap_or(0))
 }
 
 /// Reads VALUE/MASK of iptables.
@@ -281,6 +289,8 @@ mod tests {
                 ("meta mark 0x10000000 accept", tests),
                 ("meta mark { 1, 0x20000001 } accept", tests),
                 ("meta mark and 0xf0000000 == 0 accept", tests),
+                ("meta mark and 0x30000000 != 0x10000000 accept", tests),
+                ("meta mark and 0xc0000000 == 0 accept", None),
                 ("meta mark 7 accept", None),
                 ("meta mark and 0xff == 7 accept", None),
             ] {

@@ -117,7 +117,7 @@ impl Keeper {
 
     /// Returns the descriptors that become readable when there are notifications.
     pub(super) fn news(&self) -> impl Iterator<Item = RawFd> {
-        let of_nat = self.nat.as_ref().and_then(NatOfOthers::news);
+        let of_nat = self.nat.iter().flat_map(NatOfOthers::news);
         self.news.as_ref().map(News::as_raw_fd).into_iter().chain(of_nat)
     }
 

@@ -43,6 +43,7 @@ fn nothing_is_missing_of_what_was_just_installed() {
 #[test]
 fn whatever_is_deleted_is_restored_at_once() {
     let Some(ns) = namespace("eq-keep2") else { return };
+    ns.forward().unwrap();
     ns.run(|| {
         let mut settings = two_families();
         settings.gateway.addresses = vec!["10.77.0.1/32".parse().unwrap(), "fd77::1/128".parse().unwrap()];
@@ -82,6 +83,7 @@ fn whatever_is_deleted_is_restored_at_once() {
 #[test]
 fn what_takes_the_packets_of_a_route_is_named_and_never_removed() {
     let (Some(ns), Some(far)) = (namespace("eq-keep3"), namespace("eq-keep3-far")) else { return };
+    ns.forward().unwrap();
     ns.cable("eth0", &far, "eth0").unwrap();
     ns.run(|| {
         let settings = two_families();

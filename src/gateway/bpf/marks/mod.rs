@@ -102,7 +102,8 @@ impl Marks {
         let servers: BTreeSet<Address> = servers.map(address).collect();
         let own = own_sources(settings);
         let most = |set: &BTreeSet<Address>| u32::try_from(set.len().max(1)).unwrap_or(u32::MAX);
-        let entries = [("servers", most(&servers)), ("own", most(&own)), ("replies", keys.max(1))];
+        let direct = keys.clamp(DIRECT.0, DIRECT.1);
+        let entries = [("servers", most(&servers)), ("own", most(&own)), ("replies", keys.max(1)), ("direct", direct)];
         let mut ebpf = open(include_bytes_aligned!("../marks.bpf.o"), &entries)?;
         for (name, set) in [("servers", &servers), ("own", &own)] {
             let mut map: HashMap<_, Address, u8> =
@@ -229,6 +230,9 @@ fn service_ports(settings: &Settings) -> Vec<u64> {
     }
     words
 }
+
+/// How many connections past the gateway are remembered while it is young, at least and at most.
+const DIRECT: (u32, u32) = (1024, 16_384);
 
 const ARRIVE: &str = "arrive";
 const EMERGE: &str = "emerge";
