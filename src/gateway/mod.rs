@@ -25,6 +25,7 @@ pub mod paths;
 pub mod preflight;
 mod queues;
 mod refusals;
+pub mod reload;
 pub mod setup;
 pub mod sysctl;
 pub mod tun;
@@ -100,6 +101,7 @@ impl Gateway {
         let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
         nat.settle();
         keeper.guard(nat);
+        let about = (about, settings.clone());
         let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
@@ -124,7 +126,14 @@ impl Gateway {
         self.event_loop.stopper()
     }
 
-    /// Makes SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
+    /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
+    /// by the control socket. To be called before [`Gateway::confine`].
+    pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
+        let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
+        self.event_loop.reload_from(file)
+    }
+
+    /// Makes SIGINT and SIGTERM end [`Gateway::run`], and SIGHUP reload the configuration.
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
     }

@@ -20,6 +20,7 @@ mod outward;
 mod packets;
 mod path;
 mod queues;
+mod reload;
 mod resort;
 mod servers;
 mod spread;
