@@ -155,6 +155,7 @@ impl Engine {
         }
         while self.get_ready_by(now, &mut successor, usize::MAX) {}
         self.take_health(now);
+        self.take_idle(now);
         self.advance();
         let Successor { before: old, plan: new, common, monitors, health, chooser, .. } = successor;
         let standing = self.standing.followed_by(now, (&old, &new), &common, health);

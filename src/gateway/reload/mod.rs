@@ -164,10 +164,10 @@ impl Reloads {
 
     /// Begins what was asked for, or looks after what is retired.
     fn begin(&mut self, of: &mut Surroundings<'_>, now: Instant) {
-        let asked = lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
-        let own = self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
-        let Some((asker, order)) = signalled.or(asked).or(own) else {
+        let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
+        let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
+        let Some((asker, order)) = signalled.or_else(asked).or_else(own) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
             }

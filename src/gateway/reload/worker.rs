@@ -78,11 +78,15 @@ impl Worker {
         let run = move || {
             confine::reading_thread(file.as_deref());
             for work in queue {
-                let Work::Prepare(job) = work else { continue };
-                if answers.send(prepare(*job, file.as_deref())).is_err() {
-                    return;
+                match work {
+                    Work::Discard(replaced) => drop(replaced),
+                    Work::Prepare(job) => {
+                        if answers.send(prepare(*job, file.as_deref())).is_err() {
+                            return;
+                        }
+                        let _ = waker.wake();
+                    }
                 }
-                let _ = waker.wake();
             }
         };
         std::thread::Builder::new().name("reload".into()).spawn(run)?;
