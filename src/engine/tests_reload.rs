@@ -92,7 +92,8 @@ fn a_removed_server_keeps_its_flows_gets_no_new_ones_and_is_gone_with_the_last()
     let new: Vec<u8> = (20..40).map(|port| new_flow(&mut engine, at(3), port).unwrap()).collect();
     assert!(new.iter().all(|server| [2, 3].contains(server)) && new.contains(&3), "{new:?}");
     let rows = engine.servers(at(3));
-    let names: Vec<_> = rows.iter().map(|row| (row.server.as_str(), row.removed, row.admin == Admin::Draining)).collect();
+    let names: Vec<_> =
+        rows.iter().map(|row| (row.server.as_str(), row.removed, row.admin == Admin::Draining)).collect();
     assert_eq!(names, [("b", false, false), ("c", false, false), ("a", true, true)]);
     assert_eq!((server(&rows, "b").flows_total, server(&rows, "c").flows_total), (14, 10));
     assert_eq!(engine.find_server("web", "a"), None);
