@@ -75,8 +75,10 @@ impl Worker {
         // The next job is given when the last one's result has been put in force, and there is one thing to drop for each.
         let (work, queue) = mpsc::sync_channel::<Work>(2);
         let (answers, done) = mpsc::sync_channel(1);
+        let (confined, is_confined) = mpsc::sync_channel(1);
         let run = move || {
             confine::reading_thread(file.as_deref());
+            let _ = confined.send(());
             for work in queue {
                 match work {
                     Work::Discard(replaced) => drop(replaced),
@@ -90,6 +92,8 @@ impl Worker {
             }
         };
         std::thread::Builder::new().name("reload".into()).spawn(run)?;
+        // Once the process is confined, the thread may not change its capabilities, and would keep them all.
+        let _ = is_confined.recv();
         Ok(Worker { work, done })
     }
 
