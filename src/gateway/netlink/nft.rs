@@ -134,14 +134,15 @@ mod tests {
                 while tables.take(|news| all.extend(news)).unwrap() {}
                 all
             };
-            let (table, chain) = (TableNews::Table("t".into()), TableNews::SourceNat("t".into()));
-            assert_eq!(heard("add table inet t"), [table.clone()]);
+            let table = || TableNews::Table("t".into());
+            let chain = || TableNews::SourceNat("t".into());
+            assert_eq!(heard("add table inet t"), [table()]);
             assert_eq!(heard("add chain inet t in { type nat hook prerouting priority -100; }"), []);
             assert_eq!(heard("add chain inet t f { type filter hook postrouting priority 0; }"), []);
-            assert_eq!(heard("add chain inet t out { type nat hook postrouting priority 100; }"), [chain.clone()]);
+            assert_eq!(heard("add chain inet t out { type nat hook postrouting priority 100; }"), [chain()]);
             assert_eq!(heard("add rule inet t out masquerade"), []);
             assert!(heard("delete table inet t").contains(&TableNews::NoTable("t".into())));
-            assert_eq!(heard("table ip t { chain out { type nat hook postrouting priority 100; }; }"), [table, chain]);
+            assert_eq!(heard("table ip t { chain out { type nat hook postrouting priority 100; }; }"), [table(), chain()]);
         })
         .unwrap();
     }

@@ -52,7 +52,7 @@ pub(super) fn in_saved(program: &str, rules: &str) -> Vec<Problem> {
         // Marks count where packets are not routed yet.
         let is_late = ["INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&chain);
         let changed = match after("-j") {
-            Some("MARK") => after("--set-xmark").map(|of| pair(of)).map(|(value, mask)| value | mask),
+            Some("MARK") => after("--set-xmark").map(pair).map(|(value, mask)| value | mask),
             Some("CONNMARK") if words.contains(&"--restore-mark") => {
                 Some(after("--nfmask").map_or(u32::MAX, |mask| pair(mask).0))
             }
