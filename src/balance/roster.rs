@@ -267,8 +267,9 @@ impl Roster {
             let service = &roster.services[base.service as usize];
             (service.tuning.clone(), service.across())
         };
-        let weights =
-            |roster: &Roster, base: &Base| base.places.iter().map(|id| roster.server(*id).weight).collect::<Vec<_>>();
+        let weights = |roster: &Roster, base: &Base| {
+            base.places.iter().map(|id| roster.server(*id).weight).collect::<Vec<_>>()
+        };
         (is.algorithm, is.pool, &is.places, &is.ranks, &is.reached)
             == (was.algorithm, was.pool, &was.places, &was.ranks, &was.reached)
             && tuning(self, is) == tuning(old, was)

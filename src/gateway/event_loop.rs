@@ -10,6 +10,7 @@ use super::follower::Follower;
 use super::lapses::Lapses;
 use super::log_queue;
 use super::marking::Marking;
+use super::notify::{self, Notifier};
 use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
@@ -18,7 +19,8 @@ use super::setup::Installed;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::config::Settings;
-use crate::control::{About, Outside};
+use crate::config::changes::File;
+use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
@@ -85,6 +87,7 @@ fn ignores_hangup() -> bool {
 /// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
+    ledger: Ledger,
     opener: Opener,
     queues: Queues,
     control: ControlServer,
@@ -105,6 +108,7 @@ pub(super) struct EventLoop {
     own: Box<[u8; MOST]>,
     refusals: Refusals,
     lapses: Lapses,
+    manager: Notifier,
 }
 
 impl EventLoop {
@@ -131,6 +135,8 @@ impl EventLoop {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
+        let ledger = Ledger::new(None, settings);
+        let reloads = Reloads::new(Arc::clone(ledger.in_force()));
         if marking.is_some() {
             engine.collect_ended();
             engine.pass_strays();
@@ -139,13 +145,14 @@ impl EventLoop {
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
             engine,
+            ledger,
             opener,
             queues,
             control,
             follower,
             keeper,
             marking,
-            reloads: Reloads::new(settings),
+            reloads,
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -157,7 +164,13 @@ impl EventLoop {
             own: Box::new([0; MOST]),
             refusals: Refusals::default(),
             lapses,
+            manager: Notifier::default(),
         })
+    }
+
+    /// Names the file that the settings in force come from.
+    pub(super) fn configured_by(&mut self, file: File) {
+        self.ledger = Ledger::new(Some(file), (**self.ledger.in_force()).clone());
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -188,6 +201,16 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Makes the loop report to a service manager that it is alive.
+    pub(super) fn report_to(&mut self, manager: Notifier) {
+        self.manager = manager;
+    }
+
+    /// Returns the service manager.
+    pub(super) fn manager(&mut self) -> &mut Notifier {
+        &mut self.manager
+    }
+
     fn now(&self) -> Instant {
         Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
@@ -200,6 +223,7 @@ impl EventLoop {
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
         self.lapses.start(self.now());
+        self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
             let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits;
             let now = self.now();
@@ -267,7 +291,11 @@ impl EventLoop {
             let (device, system) = (self.output.counters, self.keeper.state().clone());
             let outside = Outside { device, system, desk: Arc::clone(self.reloads.desk()) };
             reload_waits = self.reload(installed.as_deref_mut(), now);
-            control_waits = self.control.work(&mut self.engine, now, &outside);
+            control_waits = self.control.work((&mut self.engine, &mut self.ledger), now, &outside);
+            while let Some(line) = self.ledger.poll_line() {
+                log::info!("{line}");
+            }
+            self.manager.work(now);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -283,6 +311,7 @@ impl EventLoop {
             self.control.poll_timeout(),
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
+            self.manager.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }
@@ -291,6 +320,7 @@ impl EventLoop {
     fn reload(&mut self, installed: Option<&mut Installed>, now: Instant) -> bool {
         let mut of = Surroundings {
             engine: &mut self.engine,
+            ledger: &mut self.ledger,
             follower: &mut self.follower,
             keeper: &mut self.keeper,
             marking: self.marking.as_mut(),
@@ -298,7 +328,14 @@ impl EventLoop {
             installed,
             about: &mut self.about,
         };
-        self.reloads.work(&mut of, now)
+        let was_under_way = self.reloads.is_under_way();
+        let more = self.reloads.work(&mut of, now);
+        match (was_under_way, self.reloads.is_under_way()) {
+            (false, true) => self.manager.reloading(),
+            (true, false) => self.manager.ready(&notify::status(self.ledger.in_force())),
+            _ => {}
+        }
+        more
     }
 
     /// Restores what is missing of what is installed; returns true if there is more to do at once.
@@ -378,6 +415,7 @@ impl EventLoop {
         self.send_own(now);
         while let Some(event) = self.engine.poll_event() {
             tell(&event);
+            self.ledger.saw(&event, now);
         }
     }
 

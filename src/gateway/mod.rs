@@ -20,8 +20,10 @@ mod nat_of_others;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
+pub mod notify;
 mod output;
 pub mod paths;
+mod peer;
 pub mod preflight;
 mod queues;
 mod refusals;
@@ -40,6 +42,7 @@ pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
 
 use crate::config::Settings;
+use crate::config::changes::File;
 use crate::control::About;
 use crate::engine::Engine;
 use crate::time::Instant;
@@ -48,6 +51,7 @@ use event_loop::EventLoop;
 use follower::Follower;
 use marking::Marking;
 use nat_of_others::NatOfOthers;
+use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
 use watch::Keeper;
@@ -121,6 +125,11 @@ impl Gateway {
         Ok(setup::clean_leftovers(settings, true)?)
     }
 
+    /// Names the file that the settings come from: changes at run time are made on top of it.
+    pub fn configured_by(&mut self, file: File) {
+        self.event_loop.configured_by(file);
+    }
+
     /// Returns a handle that stops [`Gateway::run`] from another thread.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
@@ -138,6 +147,12 @@ impl Gateway {
         self.event_loop.handle_signals(signals)
     }
 
+    /// Makes [`Gateway::run`] report to a service manager when it begins and ends, and that it is alive. To be called
+    /// before [`Gateway::confine`].
+    pub fn report_to(&mut self, manager: Notifier) {
+        self.event_loop.report_to(manager);
+    }
+
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
@@ -148,7 +163,9 @@ impl Gateway {
 
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.run(self.installed.as_mut())
+        let ended = self.event_loop.run(self.installed.as_mut());
+        self.event_loop.manager().stopping();
+        ended
     }
 
     /// Removes everything that was set up; the error says what could not be removed.

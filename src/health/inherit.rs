@@ -225,5 +225,6 @@ mod tests {
         assert_eq!(other_probe.remove(gone as usize), (Health::Up, 0));
         let verdicts = before.iter().map(|(verdict, _)| (*verdict, 0)).collect::<Vec<_>>();
         assert_eq!(other_probe, verdicts);
+
     }
 }

@@ -142,7 +142,10 @@ mod tests {
             assert_eq!(heard("add chain inet t out { type nat hook postrouting priority 100; }"), [chain()]);
             assert_eq!(heard("add rule inet t out masquerade"), []);
             assert!(heard("delete table inet t").contains(&TableNews::NoTable("t".into())));
-            assert_eq!(heard("table ip t { chain out { type nat hook postrouting priority 100; }; }"), [table(), chain()]);
+            assert_eq!(
+                heard("table ip t { chain out { type nat hook postrouting priority 100; }; }"),
+                [table(), chain()]
+            );
         })
         .unwrap();
     }

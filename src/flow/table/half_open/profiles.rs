@@ -20,8 +20,7 @@ impl HalfOpen {
         let place = self.queues.iter().position(is).unwrap_or_else(|| {
             let unused = |at: &usize| {
                 let queue = &self.queues[*at];
-                queue.flows.first == super::NONE
-                    && !self.of_profile.iter().flatten().any(|own| usize::from(*own) == *at)
+                queue.flows.first == super::NONE && !self.of_profile.iter().flatten().any(|own| usize::from(*own) == *at)
             };
             let free = (0..self.queues.len()).find(unused).unwrap_or(self.queues.len());
             let fresh = Waiting { state, ticks, flows: Queue::EMPTY };
