@@ -164,6 +164,11 @@ impl Ends {
         self.seen & (REFUSED | REPLACED) != 0
     }
 
+    /// Returns whether the numbers are those of a connection in place of another, which may live.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.seen & REPLACED != 0
+    }
+
     /// Returns whether an established flow has carried nothing since a SYN that a living server would have answered.
     pub(super) fn is_doubted(&self) -> bool {
         self.seen & DOUBTED != 0
@@ -368,11 +373,14 @@ impl Ends {
     }
 
     /// Learns the numbers of a SYN that the server has accepted although an earlier connection of the client is known
-    /// here. An established flow stays established: only the server knows whether it still is.
+    /// here. An established flow stays established: only the server knows whether it still is. One that was not silent
+    /// before the SYN keeps its numbers, as a server that knows it may have had no challenge ACK left for the SYN, and
+    /// anybody may have answered in its name.
     fn on_new_answer(&mut self, state: TimeoutState, segment: &Segment) -> Tracked {
         let behind = |next: u32, number: u32| next.wrapping_sub(number) <= AHEAD;
         let established = state == TimeoutState::Established;
-        if established && behind(self.next[1], segment.seq) && behind(self.next[0], segment.ack) {
+        let repeats = || behind(self.next[1], segment.seq) && behind(self.next[0], segment.ack);
+        if established && (!self.is_doubted() || repeats()) {
             return Tracked::Pass;
         }
         let seen = syn(0) | syn(1) | has_acked(1) | if established { OPENED | REPLACED } else { 0 };

@@ -131,7 +131,7 @@ impl EventLoop {
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
         }
-        if let Some(losses) = keeper.news() {
+        for losses in keeper.news() {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
@@ -139,6 +139,7 @@ impl EventLoop {
         let reloads = Reloads::new(Arc::clone(ledger.in_force()));
         if marking.is_some() {
             engine.collect_ended();
+            engine.pass_strays();
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;

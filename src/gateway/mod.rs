@@ -61,7 +61,6 @@ use watch::Keeper;
 /// Dropping it removes what it set up: rules and routes first, then the device.
 pub struct Gateway {
     installed: Option<Installed>,
-    _nat_of_others: Option<NatOfOthers>,
     event_loop: EventLoop,
 }
 
@@ -103,10 +102,9 @@ impl Gateway {
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
         let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);
-        let nat_of_others = NatOfOthers::keep_away(name, settings.gateway.route_table).unwrap_or_else(|error| {
-            log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
-            None
-        });
+        let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
+        nat.settle();
+        keeper.guard(nat);
         let about = (about, settings.clone());
         let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
@@ -116,7 +114,7 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop })
+        Ok(Gateway { installed: Some(installed), event_loop })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,

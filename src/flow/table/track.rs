@@ -115,14 +115,15 @@ impl Table {
     }
 
     /// Returns whether a SYN with other numbers is enough to end a flow whose server is gone or that is over. Not if its
-    /// ends may still believe in it: an established one, or one that was reset without knowledge of its numbers. A server
-    /// that knows the connection answers the SYN by a challenge ACK (RFC 5961, 4), and shows so that it lives.
+    /// ends may still believe in it: an established one, or one that was reset or closed without knowledge of its numbers.
+    /// A server that knows the connection answers the SYN by a challenge ACK (RFC 5961, 4), and shows so that it lives.
     fn may_be_replaced(&self, now: Instant, index: u32) -> bool {
         let is_silent = || now.since(self.touched(index)) >= SILENCE;
         let ends = self.ends(index);
         match self.facts(index).state {
             TimeoutState::Established => ends.is_doubted() && is_silent(),
             TimeoutState::Reset => !ends.is_reset_doubtful() || is_silent(),
+            TimeoutState::Closing => !ends.is_replaced() || is_silent(),
             _ => true,
         }
     }
