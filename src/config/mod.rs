@@ -14,6 +14,7 @@ mod fields;
 pub mod keys;
 mod links;
 pub mod listing;
+pub mod outside;
 mod problem;
 mod raw;
 mod render;
@@ -24,6 +25,7 @@ mod words;
 pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;
 
+use crate::sources::Found;
 use problem::{Draft, Source, place_all, plural, plural_of};
 use toml::de::DeTable;
 
@@ -55,6 +57,13 @@ pub fn parse(text: &str, origin: &str) -> Result<Settings, ConfigError> {
 
 /// Like [`parse`], with the warnings.
 pub fn parse_with_warnings(text: &str, origin: &str) -> Result<Parsed, ConfigError> {
+    parse_with_servers(text, origin, &Found::new())
+}
+
+/// Like [`parse_with_warnings`], with servers from outside, which are checked as those of the file are.
+///
+/// They must be fit for the file by itself: see [`outside::fit`].
+pub fn parse_with_servers(text: &str, origin: &str, found: &Found) -> Result<Parsed, ConfigError> {
     // A byte order mark is allowed, and does not count as a column of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(text, origin);
@@ -64,7 +73,10 @@ pub fn parse_with_warnings(text: &str, origin: &str) -> Result<Parsed, ConfigErr
         return Err(ConfigError::new(drafts, source, true));
     }
     let mut drafts = Vec::new();
-    let raw = raw::read(root.get_ref(), &mut drafts);
+    let mut root = root.into_inner();
+    let tables = outside::tables(found);
+    outside::insert(&mut root, &tables);
+    let raw = raw::read(&root, &mut drafts);
     let settings = check::check(raw, &mut drafts);
     if drafts.iter().any(Draft::is_error) {
         return Err(ConfigError::new(drafts, source, false));

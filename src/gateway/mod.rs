@@ -26,6 +26,7 @@ pub mod preflight;
 mod queues;
 mod refusals;
 pub mod setup;
+pub mod sources;
 pub mod sysctl;
 pub mod tun;
 pub mod wanted;
