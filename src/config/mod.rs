@@ -40,6 +40,17 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Returns the same configuration with servers from outside, and those that cannot be used, each with the reason, by
+    /// pool.
+    ///
+    /// # Errors
+    /// Where the file would be wrong with these servers: a Maglev table is too small for them, for example.
+    pub fn with_servers(&self, found: &Found) -> Result<(Parsed, outside::LeftOut), ConfigError> {
+        let by_itself = parse_with_warnings(&self.source.text, &self.source.origin)?;
+        let (fits, left_out) = outside::fit(&by_itself.settings, found);
+        Ok((parse_with_servers(&self.source.text, &self.source.origin, &fits)?, left_out))
+    }
+
     /// Renders the warnings with excerpts of the file, each followed by an empty line; empty where there are none.
     ///
     /// `color` adds ANSI colours.

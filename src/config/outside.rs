@@ -17,6 +17,9 @@ use std::net::IpAddr;
 use std::ops::Range;
 use toml::de::{DeArray, DeTable, DeValue};
 
+/// Servers that cannot be used, each with the reason, by pool.
+pub type LeftOut = BTreeMap<String, Vec<String>>;
+
 /// Lists where pools take servers from, in the order of the pools.
 pub(super) fn sources(raw: &Raw, links: &Links) -> Vec<SourceSettings> {
     let source = |(at, pool): (usize, &super::raw::pool::RawPool)| {
@@ -54,14 +57,14 @@ pub(super) fn families(raw: &Raw, links: &Links, pool: usize) -> [bool; 2] {
 /// One server that cannot be used does not keep the others away: left out are those whose address no server can have or
 /// the gateway has itself, and those that the file has already. An address of a family that no service of the pool reaches
 /// is dropped without a word, if the server has another one.
-pub fn fit(settings: &Settings, found: &Found) -> (Found, BTreeMap<String, Vec<String>>) {
+pub fn fit(settings: &Settings, found: &Found) -> (Found, LeftOut) {
     let listened: Vec<&Listen> = settings.services.iter().flat_map(|service| &service.listen).collect();
     let services: HashSet<IpAddr> = listened.iter().filter(|l| !l.is_network()).map(|listen| listen.address).collect();
     let gateway = &settings.gateway;
     let probes = [gateway.probe_v4.map(IpAddr::V4), gateway.probe_v6.map(IpAddr::V6)];
     let own: HashSet<IpAddr> =
         gateway.addresses.iter().map(|net| net.addr()).chain(probes.into_iter().flatten()).collect();
-    let (mut fits, mut left_out) = (Found::new(), BTreeMap::new());
+    let (mut fits, mut left_out) = (Found::new(), LeftOut::new());
     for source in &settings.sources {
         let Some(servers) = found.get(&source.pool) else { continue };
         let Some(pool) = settings.pools.iter().position(|pool| pool.name == source.pool) else { continue };
@@ -99,8 +102,7 @@ pub fn fit(settings: &Settings, found: &Found) -> (Found, BTreeMap<String, Vec<S
             match why_not(&server) {
                 None => fits.entry(source.pool.clone()).or_default().push(server),
                 Some(why) => {
-                    let all: &mut Vec<String> = left_out.entry(source.pool.clone()).or_default();
-                    all.push(format!("{}: {why}", server.name));
+                    left_out.entry(source.pool.clone()).or_default().push(format!("{}: {why}", server.name));
                 }
             }
         }

@@ -21,8 +21,8 @@ mod system;
 pub use explain::{difference, explain};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
-    Answer, ClientRow, DeviceCounters, Done, Explained, Failure, PROTOCOL, RepairRow, Request, Status, Totals,
-    TroubleRow,
+    Answer, ClientRow, DeviceCounters, Done, Explained, Failure, PROTOCOL, RepairRow, Request, SourceRow, Status,
+    Totals, TroubleRow,
 };
 pub use session::{About, CHUNK, MAX_INPUT, Outside, Progress, Session};
 pub use system::{SystemState, Trouble};

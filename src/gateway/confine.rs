@@ -5,8 +5,8 @@
 //! resolver, if names are resolved) or signal other processes.
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    Scope, path_beneath_rules,
 };
 use rustix::io::Errno;
 use rustix::thread::{self as task, CapabilitySet, CapabilitySets};
@@ -110,7 +110,12 @@ fn restrict_files(files: &Files) -> Result<(), String> {
             .add_rules(path_beneath_rules(&files.read, read))?
             .add_rules(path_beneath_rules(&files.write, write))?
             .add_rules(path_beneath_rules(&files.sockets, sockets))?
-            .add_rules(files.ports.iter().map(|port| Ok::<_, landlock::RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))))?;
+            .add_rules(
+                files
+                    .ports
+                    .iter()
+                    .map(|port| Ok::<_, landlock::RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))),
+            )?;
         ruleset.restrict_self()
     };
     match enforce().map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
@@ -289,7 +294,12 @@ mod tests {
         fs::write(&config, "x").unwrap();
         let allowed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let other_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let files = Files { read: vec![config.clone()], write: vec![sysctl.clone()], sockets: vec![dir.path().into()], ports: vec![allowed.port()] };
+        let files = Files {
+            read: vec![config.clone()],
+            write: vec![sysctl.clone()],
+            sockets: vec![dir.path().into()],
+            ports: vec![allowed.port()],
+        };
         aside(move || {
             restrict_files(&files).expect("Landlock: the tests need Linux 5.13 or newer with it enabled");
             let denied =

@@ -4,7 +4,7 @@
 
 use super::batch::{Batch, MOST_PACKETS};
 use super::bpf::steering::QUEUES;
-use super::control_server::ControlServer;
+use super::control_server::{ControlServer, MOST_CONNECTIONS};
 use super::error::GatewayError;
 use super::follower::Follower;
 use super::lapses::Lapses;
@@ -14,6 +14,7 @@ use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::setup::Installed;
+use super::sources::Outsiders;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::control::{About, Outside};
@@ -35,6 +36,7 @@ const SIGNALS: Token = Token(QUEUES + 1);
 const NEWS: Token = Token(QUEUES + 2);
 const LOSSES: Token = Token(QUEUES + 3);
 const CONTROL: Token = Token(QUEUES + 4);
+const SOURCES: Token = Token(CONTROL.0 + 1 + MOST_CONNECTIONS);
 
 /// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
@@ -89,6 +91,7 @@ pub(super) struct EventLoop {
     follower: Follower,
     keeper: Keeper,
     marking: Option<Marking>,
+    sources: Outsiders,
     /// Whether the device was deleted and is not open again.
     is_deviceless: bool,
     about: Arc<About>,
@@ -113,6 +116,7 @@ impl EventLoop {
         follower: Follower,
         keeper: Keeper,
         marking: Option<Marking>,
+        mut sources: Outsiders,
     ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
@@ -133,6 +137,7 @@ impl EventLoop {
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
+        sources.register(registry, SOURCES)?;
         Ok(EventLoop {
             engine,
             opener,
@@ -141,6 +146,7 @@ impl EventLoop {
             follower,
             keeper,
             marking,
+            sources,
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -210,6 +216,7 @@ impl EventLoop {
                         self.control.accept(self.poll.registry(), &self.about, now);
                     }
                     Token(queue) if queue < QUEUES => self.queues.has_news(queue),
+                    token if self.sources.has(token) => self.sources.ready(token, now),
                     token => {
                         control_waits = true;
                         self.control.ready(token, event.is_readable(), event.is_writable());
@@ -248,11 +255,15 @@ impl EventLoop {
                 }
                 self.keeper.follow(installed);
             }
+            if self.sources.work(self.poll.registry(), now) {
+                self.take_servers(now);
+            }
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
             }
             self.output.counters.lost_log_lines = log_queue::lost_lines();
-            let outside = Outside { device: self.output.counters, system: self.keeper.state().clone() };
+            let (system, sources) = (self.keeper.state().clone(), self.sources.states());
+            let outside = Outside { device: self.output.counters, system, sources };
             control_waits = self.control.work(&mut self.engine, now, &outside);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
@@ -268,6 +279,7 @@ impl EventLoop {
             self.keeper.poll_timeout(),
             self.control.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
+            self.sources.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }
@@ -314,6 +326,11 @@ impl EventLoop {
             log::info!("{name}: stopping");
             self.stopper.stop.store(true, Ordering::Release);
         }
+    }
+
+    /// Takes another list of servers from outside.
+    fn take_servers(&mut self, now: Instant) {
+        let _ = (self.sources.found(), now);
     }
 
     /// Moves packets until the device has none left or the budget is used up.

@@ -50,6 +50,8 @@ use marking::Marking;
 use nat_of_others::NatOfOthers;
 use queues::Opener;
 use setup::{Installed, Select};
+use sources::Outsiders;
+use std::path::PathBuf;
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -59,6 +61,10 @@ pub struct Gateway {
     installed: Option<Installed>,
     _nat_of_others: Option<NatOfOthers>,
     event_loop: EventLoop,
+    /// Directories with files of servers.
+    directories: Vec<PathBuf>,
+    /// TCP ports of resolvers.
+    resolver_ports: Vec<u16>,
 }
 
 impl Gateway {
@@ -103,7 +109,9 @@ impl Gateway {
             log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
             None
         });
-        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
+        let outsiders = Outsiders::new(settings, Instant::ZERO);
+        let event_loop =
+            EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking, outsiders)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -111,7 +119,13 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop })
+        Ok(Gateway {
+            installed: Some(installed),
+            _nat_of_others: nat_of_others,
+            event_loop,
+            directories: sources::directories(&settings.sources),
+            resolver_ports: sources::ports(settings),
+        })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
@@ -135,7 +149,9 @@ impl Gateway {
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
-        for missed in confine::process(&confine::Files::of_gateway(self.event_loop.control_socket())) {
+        let files = confine::Files::of_gateway(self.event_loop.control_socket());
+        let files = files.with_sources(self.directories.clone(), self.resolver_ports.clone());
+        for missed in confine::process(&files) {
             log::warn!("{missed}");
         }
     }

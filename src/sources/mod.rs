@@ -240,7 +240,8 @@ impl Sources {
                 self.flying.insert(attempt, flying);
             }
             None => {
-                let why = "no resolver is known: add `servers` to [dns], or a nameserver to /etc/resolv.conf".to_owned();
+                let why =
+                    "no resolver is known: add `servers` to [dns], or a nameserver to /etc/resolv.conf".to_owned();
                 self.settle(&flying.pool, flying.lookup, Err(why));
             }
         }

@@ -2,10 +2,10 @@
 //!
 //! A set of addresses that cannot be asked for stays as it was in the round before; one that is empty is empty.
 
+use super::list::MOST_SERVERS;
 use super::list::{is_name, place};
 use super::message::{self, Answer, Asked, Kind, MOST_ADDRESSES, Records, Target};
 use super::settings::From;
-use super::list::MOST_SERVERS;
 use crate::balance::ServerSettings;
 use crate::ids::PoolId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -127,7 +127,13 @@ impl Source {
     }
 
     /// Takes what a round of questions found; returns whether the list in use is another one.
-    pub(super) fn take_round(&mut self, now: Instant, round: Round, dns: &DnsSettings, events: &mut Vec<Event>) -> bool {
+    pub(super) fn take_round(
+        &mut self,
+        now: Instant,
+        round: Round,
+        dns: &DnsSettings,
+        events: &mut Vec<Event>,
+    ) -> bool {
         self.is_busy = false;
         let servers = match round.servers {
             Ok(servers) => servers,

@@ -12,7 +12,8 @@ use args::{Args, Command, ServerCommand, ServerName, Switch};
 use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
-    Admin, Answer, FlowRow, HistoryRow, MonitorRow, NatRow, Request, RuleRow, ServerRow, ServiceRow, Totals, render,
+    Admin, Answer, FlowRow, HistoryRow, MonitorRow, NatRow, Request, RuleRow, ServerRow, ServiceRow, SourceRow, Totals,
+    render,
 };
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -145,6 +146,13 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
                 _ => None,
             })?;
             print(&rows, json, out, || render::history_table(&rows))
+        }
+        Command::Sources { .. } => {
+            let rows: Vec<SourceRow> = rows(client, &Request::Sources, |answer| match answer {
+                Answer::Source(row) => Some(*row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::sources_table(&rows))
         }
         Command::Rules { .. } => {
             let rows: Vec<RuleRow> = rows(client, &Request::Rules, |answer| match answer {

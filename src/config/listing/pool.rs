@@ -33,17 +33,17 @@ fn one(pool: &PoolSettings, floor: Floor, source: Option<&SourceSettings>) -> Ob
     keys.put_some("floor", floor);
     keys.put_some("mtu", *mtu);
     // The families follow from the services.
-    let (mut file, mut name, mut of_all, mut fewest) = (None, None, None, None);
+    let (mut file, mut domain, mut of_all, mut fewest) = (None, None, None, None);
     if let Some(SourceSettings { pool: _, from, least, families: _ }) = source {
         fewest = Some(*least);
         match from {
             From::File(path) => file = Some(text::quoted(&path.to_string_lossy())),
-            From::Services(of) => name = Some(text::quoted(of)),
-            From::Addresses { name: of, port } => (name, of_all) = (Some(text::quoted(of)), *port),
+            From::Services(of) => domain = Some(text::quoted(of)),
+            From::Addresses { name: of, port } => (domain, of_all) = (Some(text::quoted(of)), *port),
         }
     }
     keys.put_some("servers-file", file);
-    keys.put_some("servers-dns", name);
+    keys.put_some("servers-dns", domain);
     keys.put_some("servers-port", of_all);
     if let Some(fewest) = fewest {
         keys.put("servers-least", fewest);

@@ -35,11 +35,15 @@ fn servers(fields: &mut Fields<'_, '_>) -> Vec<SocketAddr> {
         let written = text.get_ref().as_str();
         let address = written.parse::<IpAddr>().map(|address| SocketAddr::new(address, PORT)).or(written.parse());
         let problem = match address {
-            Err(_) => Some((format!("{} is not the address of a resolver", quoted(written)), format!("write `{form}`"))),
-            Ok(address) if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() => Some((
-                format!("{address} cannot be a resolver"),
-                "use the unicast address and port at which the resolver answers".into(),
-            )),
+            Err(_) => {
+                Some((format!("{} is not the address of a resolver", quoted(written)), format!("write `{form}`")))
+            }
+            Ok(address) if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() => {
+                Some((
+                    format!("{address} cannot be a resolver"),
+                    "use the unicast address and port at which the resolver answers".into(),
+                ))
+            }
             Ok(address) if all.contains(&address) => {
                 Some((format!("resolver {address} is listed twice"), "remove one of them".into()))
             }

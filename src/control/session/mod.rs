@@ -9,9 +9,11 @@ use super::SystemState;
 use super::explain::explain;
 use super::packet_words::PacketWords;
 use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals};
+use super::system::source_row;
 use crate::config::Settings;
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
 use crate::ids::{FlowId, ServerId};
+use crate::sources::SourceState;
 use crate::time::{Duration, Instant};
 use client::ClientWalk;
 use std::collections::VecDeque;
@@ -57,6 +59,8 @@ pub struct Outside {
     pub device: DeviceCounters,
     /// The state of what it installed in the system.
     pub system: Arc<SystemState>,
+    /// The sources of servers.
+    pub sources: Arc<Vec<SourceState>>,
 }
 
 /// What to do after a call of [`Session::poll_output`].
@@ -214,6 +218,10 @@ impl Session {
                 self.rows(engine.monitors(now).into_iter().map(|row| Answer::Monitor(Box::new(row))));
             }
             Request::History => self.rows(engine.health_history(now).into_iter().map(Answer::History)),
+            Request::Sources => {
+                let row = |state: &SourceState| Answer::Source(Box::new(source_row(state, now)));
+                self.rows(outside.sources.iter().map(row));
+            }
             Request::Counters => {
                 let totals = Totals { engine: engine.counters(), device: outside.device };
                 self.rows([Answer::Counters(Box::new(totals))]);

@@ -161,9 +161,11 @@ fn exchange(
 /// The text of an error of a socket, with what to do where that is known.
 pub(super) fn text(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::PermissionDenied => "permission denied: if the port of this resolver was not in the configuration when \
+        ErrorKind::PermissionDenied => {
+            "permission denied: if the port of this resolver was not in the configuration when \
                                         the gateway started, restart it, for it gave up other connections"
-            .into(),
+                .into()
+        }
         ErrorKind::UnexpectedEof => "it closed the connection".into(),
         _ => error.to_string(),
     }
