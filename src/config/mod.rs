@@ -27,6 +27,7 @@ pub use settings::*;
 
 use crate::sources::Found;
 use problem::{Draft, Source, place_all, plural, plural_of};
+use std::borrow::Cow;
 use toml::de::DeTable;
 
 /// A configuration that can be used, and its warnings.
@@ -46,9 +47,20 @@ impl Parsed {
     /// # Errors
     /// Where the file would be wrong with these servers: a Maglev table is too small for them, for example.
     pub fn with_servers(&self, found: &Found) -> Result<(Parsed, outside::LeftOut), ConfigError> {
-        let by_itself = parse_with_warnings(&self.source.text, &self.source.origin)?;
+        let by_itself = self.by_itself()?;
         let (fits, left_out) = outside::fit(&by_itself.settings, found);
         Ok((parse_with_servers(&self.source.text, &self.source.origin, &fits)?, left_out))
+    }
+
+    /// Returns the same configuration without servers from outside.
+    ///
+    /// # Errors
+    /// None is known: whatever is right with these servers is right without them.
+    pub fn by_itself(&self) -> Result<Cow<'_, Parsed>, ConfigError> {
+        if self.source.outside.is_empty() {
+            return Ok(Cow::Borrowed(self));
+        }
+        parse_with_warnings(&self.source.text, &self.source.origin).map(Cow::Owned)
     }
 
     /// Renders the warnings with excerpts of the file, each followed by an empty line; empty where there are none.
@@ -77,7 +89,8 @@ pub fn parse_with_warnings(text: &str, origin: &str) -> Result<Parsed, ConfigErr
 pub fn parse_with_servers(text: &str, origin: &str, found: &Found) -> Result<Parsed, ConfigError> {
     // A byte order mark is allowed, and does not count as a column of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source::new(text, origin);
+    let mut source = Source::new(text, origin);
+    source.outside = outside::tables(found);
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let drafts = errors.iter().map(|error| syntax(error, text)).collect();
@@ -85,8 +98,7 @@ pub fn parse_with_servers(text: &str, origin: &str, found: &Found) -> Result<Par
     }
     let mut drafts = Vec::new();
     let mut root = root.into_inner();
-    let tables = outside::tables(found);
-    outside::insert(&mut root, &tables);
+    outside::insert(&mut root, &source.outside);
     let raw = raw::read(&root, &mut drafts);
     let settings = check::check(raw, &mut drafts);
     if drafts.iter().any(Draft::is_error) {
@@ -132,6 +144,15 @@ fn syntax(error: &toml::de::Error, text: &str) -> Draft {
         "the file must be TOML: `key = value` lines below `[table]` headers"
     };
     Draft::error(span, format!("invalid TOML: {message}")).help(help)
+}
+
+/// Returns the line, from 1, of a key in a table of the file that exists once, or at the top level (`table` is empty).
+pub fn line_of(text: &str, table: &str, key: &str) -> Option<usize> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (root, _) = DeTable::parse_recoverable(text);
+    let within = if table.is_empty() { root.get_ref() } else { root.get_ref().get(table)?.get_ref().as_table()? };
+    let (found, _) = within.iter().find(|(name, _)| name.get_ref() == key)?;
+    Some(text.get(..found.span().start)?.matches('\n').count() + 1)
 }
 
 /// Summarizes a valid configuration in one line, for `equipoise check`.

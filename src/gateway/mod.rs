@@ -25,6 +25,7 @@ pub mod paths;
 pub mod preflight;
 mod queues;
 mod refusals;
+pub mod reload;
 pub mod setup;
 pub mod sources;
 pub mod sysctl;
@@ -39,7 +40,7 @@ pub use control_server::{MOST_CONNECTIONS, SocketError};
 pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
 
-use crate::config::Settings;
+use crate::config::{Parsed, Settings};
 use crate::control::About;
 use crate::engine::Engine;
 use crate::time::Instant;
@@ -50,7 +51,6 @@ use marking::Marking;
 use nat_of_others::NatOfOthers;
 use queues::Opener;
 use setup::{Installed, Select};
-use sources::Outsiders;
 use std::path::PathBuf;
 use watch::Keeper;
 
@@ -109,9 +109,8 @@ impl Gateway {
             log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
             None
         });
-        let outsiders = Outsiders::new(settings, Instant::ZERO);
-        let event_loop =
-            EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking, outsiders)?;
+        let about = (about, settings.clone());
+        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -141,7 +140,15 @@ impl Gateway {
         self.event_loop.stopper()
     }
 
-    /// Makes SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
+    /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
+    /// by the control socket. `parsed` is what was read of it. To be called before [`Gateway::confine`]; servers from outside
+    /// that are found later are used only then.
+    pub fn reload_from(&mut self, file: &std::path::Path, parsed: Parsed) -> Result<(), GatewayError> {
+        let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
+        self.event_loop.reload_from(file, parsed)
+    }
+
+    /// Makes SIGINT and SIGTERM end [`Gateway::run`], and SIGHUP reload the configuration.
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
     }

@@ -52,7 +52,7 @@ impl Kind {
 }
 
 /// Reads a name as an operator writes it, with or without the final dot; `None` if it is no domain name.
-pub fn name(text: &str) -> Option<Asked> {
+pub(super) fn name(text: &str) -> Option<Asked> {
     let text = text.strip_suffix('.').unwrap_or(text);
     // The notation of the library has escapes, which no name of a server needs.
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');

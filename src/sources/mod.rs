@@ -110,16 +110,19 @@ impl Sources {
         }
     }
 
-    /// Follows other settings: a source that has the same ones keeps its list, others start anew.
+    /// Follows other settings: a source that has the same ones goes on, another one of the same pool takes over its list
+    /// until it has found one.
     pub fn follow(&mut self, settings: &[SourceSettings], dns: &DnsSettings, now: Instant) {
         let mut before = std::mem::take(&mut self.all);
         let mut kept = |settings: &SourceSettings| {
-            let at = before.iter().position(|source| source.settings == *settings)?;
+            let at = before.iter().position(|source| source.settings.pool == settings.pool)?;
             Some(before.swap_remove(at))
         };
-        let all: Vec<Source> =
-            settings.iter().map(|one| kept(one).unwrap_or_else(|| Source::new(one.clone(), now))).collect();
-        self.all = all;
+        let follow = |one: &SourceSettings| match kept(one) {
+            Some(source) if source.settings == *one => source,
+            former => Source::after(one.clone(), former, now),
+        };
+        self.all = settings.iter().map(follow).collect();
         if self.dns != *dns {
             (self.dns, self.preferred) = (dns.clone(), 0);
             // Questions to former resolvers are asked again.
@@ -216,9 +219,9 @@ impl Sources {
     /// Sends questions while there is room.
     fn ask(&mut self, now: Instant) {
         while self.flying.len() < MOST_ASKED {
-            let Some(source) = self.all.iter_mut().find(|source| source.is_busy && source.resolution.has_more()) else {
-                return;
-            };
+            // The one that has fewest questions under way, so that no long list keeps the others waiting.
+            let waiting = self.all.iter_mut().filter(|source| source.is_busy && source.resolution.has_more());
+            let Some(source) = waiting.min_by_key(|source| source.resolution.flying()) else { return };
             let Some(lookup) = source.resolution.next() else { return };
             let Some(name) = lookup.asked() else {
                 let why = format!("{:?} is no domain name", lookup.name);

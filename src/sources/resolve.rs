@@ -102,6 +102,11 @@ impl Resolution {
         next
     }
 
+    /// How many questions are under way.
+    pub(super) fn flying(&self) -> usize {
+        self.flying
+    }
+
     /// Whether there is a question to ask.
     pub(super) fn has_more(&self) -> bool {
         !self.pending.is_empty()

@@ -87,6 +87,11 @@ impl Source {
         }
     }
 
+    /// Makes the source that takes over the list of a former one of its pool.
+    pub(super) fn after(settings: SourceSettings, former: Option<Source>, now: Instant) -> Self {
+        Source { list: former.and_then(|former| former.list), ..Source::new(settings, now) }
+    }
+
     pub(super) fn state(&self) -> SourceState {
         SourceState {
             settings: self.settings.clone(),

@@ -19,6 +19,7 @@ mod operators;
 mod packets;
 mod path;
 mod queues;
+mod reload;
 mod resort;
 mod servers;
 mod spread;

@@ -22,6 +22,7 @@
 mod announce;
 mod device;
 mod error;
+mod follow;
 mod leftovers;
 mod part;
 mod rules;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use announce::{MOST_ANNOUNCED, addresses, connected};
 pub use error::SetupError;
+pub use follow::Changes;
 pub(super) use leftovers::unusable;
 pub use leftovers::{clean_leftovers, count_marked};
 pub use part::{FALLBACK, Part, proxying};
@@ -313,13 +315,7 @@ impl Installed {
         match self.netlink.add_route(route) {
             Ok(()) => self.parts.push(Part::Route(route)),
             Err(e) if e.errno() == libc::EEXIST => {
-                let table = if route.table == MAIN { String::new() } else { format!(" table {}", route.table) };
-                let fix = format!(
-                    "it is already routed; inspect the route (ip route show exact {0}{table}) and, if it is not needed, \
-                     delete it (ip route delete {0}{table})",
-                    route.to
-                );
-                return Err(SetupError::new(e, fix));
+                return Err(SetupError::new(e, already_routed(&route).fix().map(String::from)));
             }
             Err(e) => return Err(e.into()),
         }
@@ -355,6 +351,17 @@ impl Installed {
         }
         first
     }
+}
+
+/// The error that another route to the same destination is there.
+fn already_routed(route: &Route) -> SetupError {
+    let table = if route.table == MAIN { String::new() } else { format!(" table {}", route.table) };
+    let fix = format!(
+        "it is already routed; inspect the route (ip route show exact {0}{table}) and, if it is not needed, delete it (ip \
+         route delete {0}{table})",
+        route.to
+    );
+    SetupError::new(format!("adding route {}: another route is there", route.to), fix)
 }
 
 impl Drop for Installed {

@@ -32,6 +32,8 @@ pub(super) struct Outsiders {
     files: Files,
     sockets: Sockets,
     first_token: usize,
+    /// The settings that they follow.
+    settings: Option<Arc<Settings>>,
     states: Arc<Vec<SourceState>>,
 }
 
@@ -46,7 +48,7 @@ impl Outsiders {
         let sources = Sources::new(&settings.sources, &dns, secret, now);
         let files = Files::new(&settings.sources);
         let states = Arc::new(sources.states());
-        Outsiders { sources, system, files, sockets: Sockets::new(), first_token: 0, states }
+        Outsiders { sources, system, files, sockets: Sockets::new(), first_token: 0, settings: None, states }
     }
 
     /// Registers what they wait for under `first` and the [`TOKENS`] - 1 tokens after it.
@@ -126,8 +128,12 @@ impl Outsiders {
         self.states = Arc::new(self.sources.states());
     }
 
-    /// Follows other settings.
-    pub(super) fn follow(&mut self, settings: &Settings, now: Instant) {
+    /// Follows the settings in force.
+    pub(super) fn follow(&mut self, settings: &Arc<Settings>, now: Instant) {
+        if self.settings.as_ref().is_some_and(|known| Arc::ptr_eq(known, settings)) {
+            return;
+        }
+        self.settings = Some(Arc::clone(settings));
         self.sources.follow(&settings.sources, &resolved(&settings.dns, &self.system), now);
         self.files.follow(&settings.sources);
         self.states = Arc::new(self.sources.states());
