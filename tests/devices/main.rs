@@ -16,6 +16,7 @@ mod marks;
 mod messages;
 mod monitors;
 mod operators;
+mod outside;
 mod packets;
 mod path;
 mod queues;

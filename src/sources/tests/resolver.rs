@@ -129,7 +129,11 @@ impl Zone {
                 bytes[2] |= 2;
                 bytes.truncate(bytes.len() - 3);
             })),
-            (Say::OtherLetters, Over::Udp) => one(with(|bytes| bytes[13] ^= 0x20)),
+            (Say::OtherLetters, Over::Udp) => one(with(|bytes| {
+                // The first letter of the question.
+                let letter = bytes.iter_mut().skip(12).find(|byte| byte.is_ascii_alphabetic()).unwrap();
+                *letter ^= 0x20;
+            })),
             (Say::Strangers, Over::Udp) => {
                 let ids = (1..=8).map(|n| [&(u16::from_be_bytes([query[0], query[1]]) ^ n).to_be_bytes()[..], &truth[2..]].concat());
                 Answers::Messages(ids.collect())
