@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// Servers that cannot be used, each with the reason, by pool.
@@ -95,17 +96,19 @@ pub fn fit(settings: &Settings, found: &Found) -> (Found, LeftOut) {
             }
             addresses(server).next().is_none().then(|| "no service of the pool reaches its address family".into())
         };
-        for server in servers {
+        let mut fit = Vec::with_capacity(servers.len());
+        for server in servers.iter() {
             let mut server = server.clone();
             server.v4 = server.v4.filter(|_| source.families[0]);
             server.v6 = server.v6.filter(|_| source.families[1]);
             match why_not(&server) {
-                None => fits.entry(source.pool.clone()).or_default().push(server),
+                None => fit.push(server),
                 Some(why) => {
                     left_out.entry(source.pool.clone()).or_default().push(format!("{}: {why}", server.name));
                 }
             }
         }
+        fits.insert(source.pool.clone(), Arc::new(fit));
     }
     (fits, left_out)
 }
@@ -121,7 +124,7 @@ pub(super) fn tables(found: &Found) -> String {
     let mut text = String::new();
     for (pool, servers) in found {
         let _ = writeln!(text, "\"{pool}\" = [");
-        for server in servers {
+        for server in servers.iter() {
             let all: Vec<String> = addresses(server).map(|address| format!("\"{address}\"")).collect();
             let state = match server.admin {
                 Admin::Enabled => "enabled",

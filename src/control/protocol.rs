@@ -356,6 +356,9 @@ pub struct SourceRow {
     pub from: String,
     /// Number of servers of the list in use.
     pub servers: u64,
+    /// Their names.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// Milliseconds since that list was last confirmed; none if there never was one.
     pub good_ms: Option<u64>,
     /// Milliseconds until it is asked again; a change of a file is noticed before.

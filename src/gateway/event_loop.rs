@@ -139,7 +139,7 @@ impl EventLoop {
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
-        let mut sources = Outsiders::new(&settings, Instant::ZERO);
+        let mut sources = Outsiders::new(&settings, Arc::clone(&waker), Instant::ZERO);
         sources.register(registry, SOURCES)?;
         Ok(EventLoop {
             engine,

@@ -2,7 +2,7 @@
 //! servers, out.
 //!
 //! ```text
-//!  time --> Sources --poll_request--> ask a resolver, read a file (the driver) --answer, take_file--> Sources
+//!  time --> Sources --poll_request--> ask a resolver, read a file (the driver) --answer, take_list--> Sources
 //!             `---> found: the servers of each pool --> settings of the file with them --> a reload
 //! ```
 //!
@@ -23,13 +23,14 @@ pub use query::Over;
 pub use settings::{DnsSettings, Found, From, SourceSettings};
 pub use source::{Event, SourceState};
 
+use crate::balance::ServerSettings;
 use crate::time::Instant;
 use query::{Next, Query, Secret};
 use resolve::Lookup;
 use source::Source;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Most questions under way at a time.
 pub const MOST_ASKED: usize = 16;
@@ -63,7 +64,7 @@ pub enum Request {
         /// The attempt.
         attempt: AttemptId,
     },
-    /// Read a file, at most [`MOST_BYTES`] and one byte, and report by [`Sources::take_file`].
+    /// Read a file, at most [`MOST_BYTES`] and one byte, and report by [`Sources::take_list`].
     Read {
         /// Its path.
         path: PathBuf,
@@ -155,17 +156,17 @@ impl Sources {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// Notes which servers cannot be used, each with its reason, by pool.
+    /// Notes that what was found is in use, and which servers cannot be, each with its reason, by pool.
     pub fn accepted(&mut self, left_out: &BTreeMap<String, Vec<String>>) {
         for source in &mut self.all {
-            source.left_out = left_out.get(&source.settings.pool).cloned().unwrap_or_default();
+            source.accepted(left_out.get(&source.settings.pool).cloned().unwrap_or_default(), &mut self.events);
         }
     }
 
-    /// Notes that what was found cannot be used as a whole.
+    /// Notes that what was found cannot be used as a whole; it is tried again when the sources are asked again.
     pub fn refused(&mut self, now: Instant, why: &str) {
         for source in self.all.iter_mut().filter(|source| source.list.is_some()) {
-            source.trouble(now, format!("what was found cannot be used: {why}"), &mut self.events);
+            source.refused(now, why, &mut self.events);
         }
     }
 
@@ -304,17 +305,17 @@ impl Sources {
         self.finish(now);
     }
 
-    /// Takes the contents of a file, or why it cannot be read.
-    pub fn take_file(&mut self, now: Instant, path: &std::path::Path, read: Result<&[u8], String>) {
+    /// Takes what [`read_list`] made of a file, or why it cannot be read.
+    pub fn take_list(&mut self, now: Instant, path: &Path, list: Result<Vec<ServerSettings>, String>) {
         for source in &mut self.all {
             if matches!(&source.settings.from, From::File(own) if own == path) {
-                self.is_changed |= source.take_file(now, read.clone(), &mut self.events);
+                self.is_changed |= source.take_list(now, list.clone(), &mut self.events);
             }
         }
     }
 
     /// Notes that a file may have changed.
-    pub fn file_changed(&mut self, now: Instant, path: &std::path::Path) {
+    pub fn file_changed(&mut self, now: Instant, path: &Path) {
         for source in &mut self.all {
             if matches!(&source.settings.from, From::File(own) if own == path) {
                 source.notice(now);

@@ -5,6 +5,7 @@ use crate::time::Duration;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The source of a pool's servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,4 +71,4 @@ pub struct DnsSettings {
 /// The servers that sources have found, by the name of the pool.
 ///
 /// Within a pool their names are unique. Their `pool` has no meaning, and their `slow_start` is that of the pool.
-pub type Found = BTreeMap<String, Vec<ServerSettings>>;
+pub type Found = BTreeMap<String, Arc<Vec<ServerSettings>>>;

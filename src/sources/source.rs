@@ -3,12 +3,12 @@
 //! A list replaces the one in use unless it is too short (`servers-least`, 1 by default: an empty one never does), or lacks
 //! more than half of the servers in use and comes from DNS: then the next answer must confirm it.
 
-use super::list;
 use super::resolve::{Resolution, Round};
 use super::settings::{DnsSettings, From, SourceSettings};
 use crate::balance::ServerSettings;
 use crate::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How long a file must be quiet before it is read.
 const QUIET: Duration = Duration::from_millis(100);
@@ -20,6 +20,11 @@ const FILE_INTERVAL: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a round of questions may take.
 const LONGEST_ROUND: Duration = Duration::from_secs(60);
+
+/// Most servers of a list that the log compares with the one before; packets wait meanwhile.
+const MOST_COMPARED: usize = 1000;
+/// Most servers left out that the log names.
+const MOST_SAID: usize = 5;
 
 /// What the log says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +40,8 @@ pub struct Event {
 pub struct SourceState {
     /// Its settings.
     pub settings: SourceSettings,
-    /// Number of servers of the list in use.
-    pub servers: usize,
+    /// The list in use.
+    pub list: Option<Arc<Vec<ServerSettings>>>,
     /// When that list was last confirmed; `None` if there was none.
     pub good: Option<Instant>,
     /// When it is asked again.
@@ -54,7 +59,7 @@ pub(super) struct Source {
     pub(super) settings: SourceSettings,
     pub(super) resolution: Resolution,
     /// The list in use.
-    pub(super) list: Option<Vec<ServerSettings>>,
+    pub(super) list: Option<Arc<Vec<ServerSettings>>>,
     good: Option<Instant>,
     pub(super) next: Instant,
     pub(super) is_busy: bool,
@@ -63,6 +68,8 @@ pub(super) struct Source {
     /// Since when a file has been changing.
     changing: Option<Instant>,
     trouble: Option<(Instant, String)>,
+    /// Why what was found cannot be used, and since when.
+    refusal: Option<(Instant, String)>,
     failures: u32,
     /// Names of a list that must be confirmed.
     doubted: Option<BTreeSet<String>>,
@@ -81,6 +88,7 @@ impl Source {
             ends: Instant::FAR,
             changing: None,
             trouble: None,
+            refusal: None,
             failures: 0,
             doubted: None,
             left_out: Vec::new(),
@@ -95,11 +103,11 @@ impl Source {
     pub(super) fn state(&self) -> SourceState {
         SourceState {
             settings: self.settings.clone(),
-            servers: self.list.as_ref().map_or(0, Vec::len),
+            list: self.list.clone(),
             good: self.good,
             next: self.next,
             is_busy: self.is_busy,
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.clone().or(self.refusal.clone()),
             left_out: self.left_out.clone(),
         }
     }
@@ -116,13 +124,18 @@ impl Source {
         self.next = (now + QUIET).min(since + LONGEST_QUIET);
     }
 
-    /// Takes what was read of the file; returns whether the list in use is another one.
-    pub(super) fn take_file(&mut self, now: Instant, read: Result<&[u8], String>, events: &mut Vec<Event>) -> bool {
+    /// Takes what was read of the file; returns whether what is found is to be used.
+    pub(super) fn take_list(
+        &mut self,
+        now: Instant,
+        list: Result<Vec<ServerSettings>, String>,
+        events: &mut Vec<Event>,
+    ) -> bool {
         self.is_busy = false;
         if self.changing.is_none() {
             self.next = now + FILE_INTERVAL;
         }
-        match read.and_then(|bytes| list::read(bytes).map_err(|wrong| wrong.to_string())) {
+        match list {
             Ok(servers) => self.offer(now, servers, None, events),
             Err(why) => {
                 self.fail(now, why, events);
@@ -151,14 +164,14 @@ impl Source {
         let is_wrong = round.trouble.is_some();
         let ttl = round.ttl.map_or(dns.max_ttl, |ttl| Duration::from_secs(ttl.into())).clamp(dns.min_ttl, dns.max_ttl);
         let names: BTreeSet<String> = servers.iter().map(|server| server.name.clone()).collect();
-        let missing = self.list.iter().flatten().filter(|old| !names.contains(&old.name)).count();
-        let most = self.list.as_ref().map_or(0, Vec::len) / 2;
+        let missing = self.list.iter().flat_map(|list| list.iter()).filter(|old| !names.contains(&old.name)).count();
+        let most = self.in_use() / 2;
         if missing > most && self.is_enough(&servers) {
             if self.doubted.replace(names.clone()) != Some(names) {
                 self.next = now + dns.min_ttl;
                 let why = format!(
                     "the answer lacks {missing} of {} servers in use: it is used once the next answer confirms it",
-                    self.list.as_ref().map_or(0, Vec::len)
+                    self.in_use()
                 );
                 self.trouble(now, why, events);
                 return false;
@@ -203,18 +216,49 @@ impl Source {
             Some(why) => self.trouble(now, why, events),
             None => self.recover(events),
         }
-        if self.list.as_ref() == Some(&servers) {
-            return false;
+        if self.list.as_deref() == Some(&servers) {
+            // It is tried again.
+            return self.refusal.is_some();
         }
         let text = self.difference(&servers);
         self.say(text, false, events);
-        self.list = Some(servers);
+        self.list = Some(Arc::new(servers));
         true
+    }
+
+    /// What was found is in use, but for these servers.
+    pub(super) fn accepted(&mut self, left_out: Vec<String>, events: &mut Vec<Event>) {
+        if self.refusal.take().is_some() {
+            self.say("what was found can be used again".into(), false, events);
+        }
+        if self.left_out != left_out {
+            let more = left_out.len().saturating_sub(MOST_SAID);
+            left_out.iter().take(MOST_SAID).for_each(|text| self.say(format!("left out: {text}"), true, events));
+            if more > 0 {
+                self.say(format!("left out: {more} more; `eqctl sources --json` lists them"), true, events);
+            }
+            self.left_out = left_out;
+        }
+    }
+
+    /// What was found cannot be used, for this reason.
+    pub(super) fn refused(&mut self, now: Instant, why: &str, events: &mut Vec<Event>) {
+        let text = format!("what was found cannot be used: {why}");
+        let since = self.refusal.as_ref().map_or(now, |(since, _)| *since);
+        if self.refusal.as_ref().is_none_or(|(_, before)| *before != text) {
+            self.say(text.clone(), true, events);
+        }
+        self.refusal = Some((since, text));
+    }
+
+    /// Number of servers of the list in use.
+    fn in_use(&self) -> usize {
+        self.list.as_ref().map_or(0, |list| list.len())
     }
 
     fn fail(&mut self, now: Instant, why: String, events: &mut Vec<Event>) {
         self.doubted = None;
-        let stays = match self.list.as_ref().map_or(0, Vec::len) {
+        let stays = match self.in_use() {
             0 => "it has no servers from there".to_owned(),
             1 => "the last server stays".to_owned(),
             many => format!("the last {many} servers stay"),
@@ -223,7 +267,7 @@ impl Source {
     }
 
     /// Notes what is wrong; the log says it once, and again if it changes and is about a file.
-    pub(super) fn trouble(&mut self, now: Instant, why: String, events: &mut Vec<Event>) {
+    fn trouble(&mut self, now: Instant, why: String, events: &mut Vec<Event>) {
         let is_new = match &self.trouble {
             None => true,
             Some((_, before)) => matches!(self.settings.from, From::File(_)) && *before != why,
@@ -249,9 +293,9 @@ impl Source {
 
     /// Says in what a list differs from the one in use.
     fn difference(&self, servers: &[ServerSettings]) -> String {
-        let old = self.list.as_deref().unwrap_or_default();
-        if self.list.is_none() {
-            return format!("{} found", plural(servers.len()));
+        let Some(old) = self.list.as_deref() else { return format!("{} found", plural(servers.len())) };
+        if old.len().max(servers.len()) > MOST_COMPARED {
+            return format!("{} in all", plural(servers.len()));
         }
         let old_names: BTreeMap<&str, &ServerSettings> =
             old.iter().map(|server| (server.name.as_str(), server)).collect();

@@ -71,7 +71,8 @@ impl Bench {
                 Request::Forget { attempt } => self.open.retain(|open| *open != attempt),
                 Request::Read { path } => {
                     let read = self.zone.files.get(&path).map(Vec::as_slice).ok_or("no such file".to_owned());
-                    self.sources.take_file(now, &path, read);
+                    let list = read.and_then(|bytes| super::read_list(bytes).map_err(|wrong| wrong.to_string()));
+                    self.sources.take_list(now, &path, list);
                 }
             }
         }
@@ -88,7 +89,7 @@ impl Bench {
     }
 
     fn found(&self, pool: &str) -> Vec<ServerSettings> {
-        self.sources.found().remove(pool).unwrap_or_default()
+        self.sources.found().remove(pool).map(|list| list.to_vec()).unwrap_or_default()
     }
 
     fn names(&self, pool: &str) -> Vec<String> {
@@ -396,4 +397,26 @@ fn no_resolver_at_all_is_said_and_asked_for_again_later() {
     bench.until(seconds(300));
     assert!(bench.error().expect("an error").contains("add `servers` to [dns]"), "{:?}", bench.error());
     assert!(bench.log.len() == 1 && bench.asked.is_empty());
+}
+
+#[test]
+fn what_cannot_be_used_is_said_once_and_tried_again() {
+    let mut zone = Zone { ttl: 10, ..Zone::default() };
+    zone.srv(1, 1, 80, "a.example").a("a.example", "10.0.0.1");
+    let mut bench = Bench::new(&[source("web", srv())], zone);
+    bench.at(seconds(0));
+    assert!(bench.sources.take_change());
+    bench.sources.refused(seconds(0), "a Maglev table of 1 entries is too small");
+    bench.until(seconds(10));
+    assert!(bench.error().expect("an error").contains("Maglev"));
+    assert!(bench.sources.take_change(), "the same list, for another try");
+    bench.sources.refused(seconds(10), "a Maglev table of 1 entries is too small");
+    bench.until(seconds(20));
+    assert!(bench.sources.take_change());
+    let left_out = [("web".to_owned(), vec!["x: why".to_owned()])].into();
+    bench.sources.accepted(&left_out);
+    bench.until(seconds(40));
+    assert!(bench.error().is_none() && !bench.sources.take_change());
+    assert_eq!(bench.sources.states()[0].left_out, ["x: why"]);
+    assert_eq!(bench.log.len(), 4, "found, refused, used again, left out: {:?}", bench.log);
 }

@@ -17,7 +17,7 @@ const RESOLVER: usize = 3;
 fn resolver(world: &World, records: &[String]) -> Running {
     let mut command = world.servers[RESOLVER - 1].command(program("dnsmasq").to_str().unwrap());
     command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="]);
-    command.args(["--user=root", "--log-facility=/dev/null", "--local-ttl=1", "--bind-interfaces"]).args(records);
+    command.args(["--user=root", "--log-facility=/dev/null", "--local-ttl=1", "--bind-interfaces", "--local=/example/"]).args(records);
     let running = Running::start(&mut command);
     let at = SocketAddr::new(World::server_address(RESOLVER, 0), 53);
     let socket = world.gateway.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();

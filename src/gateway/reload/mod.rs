@@ -190,7 +190,8 @@ impl Reloads {
         let asked = lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
         let own = self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
-        let found = self.found_others.then(|| (Asker::Outside, ReloadOrder { partial: true, now: false }));
+        let has_others = std::mem::take(&mut self.found_others);
+        let found = has_others.then(|| (Asker::Outside, ReloadOrder { partial: true, now: false }));
         let Some((asker, order)) = signalled.or(asked).or(own).or(found) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
@@ -205,9 +206,8 @@ impl Reloads {
             Asker::Signal | Asker::Session(_) => Source::File,
             Asker::Outside => Source::Outside,
         };
-        if !matches!(source, Source::Settings(_)) {
-            self.found_others = false;
-        }
+        // The file alone knows which servers from outside fit.
+        self.found_others |= has_others && matches!(source, Source::Settings(_));
         worker.give(Job {
             source,
             found: Arc::clone(&self.found),

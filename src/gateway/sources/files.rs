@@ -1,10 +1,13 @@
 //! Files of servers: read when their directory reports a change, and now and then.
 //!
 //! The directory is watched, not the file: writers replace the file by another one (rename), or the link that leads to it
-//! (Kubernetes). Where the file is a link, the directory of its target is watched too.
+//! (Kubernetes). Where the file is a link, the directory of its target is watched too. Each look at a file has a thread of
+//! its own, since a file system may hang, and a list of ten thousand servers takes milliseconds to read.
 
+use crate::balance::ServerSettings;
 use crate::sources::{Found, From, MOST_BYTES, SourceSettings, Sources, read_list};
 use crate::time::Instant;
+use mio::Waker;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,65 +19,72 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+/// What a look at a file found.
+struct Look {
+    path: PathBuf,
+    /// The numbers of the watches on its directories.
+    watches: Vec<(i32, PathBuf)>,
+    is_link: bool,
+    list: Result<Vec<ServerSettings>, String>,
+}
+
+/// What is known of a file that was looked at.
+struct Known {
+    watches: Vec<(i32, PathBuf)>,
+    is_link: bool,
+}
 
 /// The files of a running gateway.
 pub(super) struct Files {
     /// `None` if the kernel has no inotify left; files are then read now and then.
-    inotify: Option<OwnedFd>,
-    paths: Vec<PathBuf>,
-    /// Watched directories, by the number of the watch.
-    watched: BTreeMap<i32, PathBuf>,
+    inotify: Option<Arc<OwnedFd>>,
+    known: BTreeMap<PathBuf, Known>,
+    /// Files that are being looked at.
+    under_way: BTreeSet<PathBuf>,
+    done: (Sender<Look>, Receiver<Look>),
+    waker: Arc<Waker>,
 }
 
 impl Files {
-    /// Watches the files among the sources.
-    pub(super) fn new(sources: &[SourceSettings]) -> Self {
-        let mut files = Files { inotify: None, paths: Vec::new(), watched: BTreeMap::new() };
-        // Always, so that a reload can add the first file.
-        match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
-            Ok(fd) => files.inotify = Some(fd),
-            Err(error) => log::warn!("files of servers are read twice a minute only: inotify: {error}"),
+    /// Makes it; nothing is watched before it is looked at. `waker` wakes who calls [`Files::take`].
+    pub(super) fn new(waker: Arc<Waker>) -> Self {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+            .inspect_err(|error| log::warn!("files of servers are read twice a minute only: inotify: {error}"));
+        Files {
+            // Always, so that a reload can add the first file.
+            inotify: inotify.ok().map(Arc::new),
+            known: BTreeMap::new(),
+            under_way: BTreeSet::new(),
+            done: mpsc::channel(),
+            waker,
         }
-        files.follow(sources);
-        files
     }
 
-    /// Watches other files.
+    /// Forgets files that are no longer among the sources.
     pub(super) fn follow(&mut self, sources: &[SourceSettings]) {
-        self.paths = paths(sources).cloned().collect();
-        self.watch();
+        let wanted: BTreeSet<&PathBuf> = paths(sources).collect();
+        let gone: Vec<PathBuf> = self.known.keys().filter(|path| !wanted.contains(path)).cloned().collect();
+        for known in gone.iter().filter_map(|path| self.known.remove(path)).collect::<Vec<_>>() {
+            self.end_watches(&known.watches);
+        }
     }
 
     /// Returns the descriptor that becomes readable when a directory has changed.
     pub(super) fn news(&self) -> Option<RawFd> {
-        self.inotify.as_ref().map(AsRawFd::as_raw_fd)
+        self.inotify.as_ref().map(|fd| fd.as_raw_fd())
     }
 
-    /// Watches the directories that the files are in by now; a watch that exists stays.
-    fn watch(&mut self) {
+    /// Ends watches that no file needs.
+    fn end_watches(&self, watches: &[(i32, PathBuf)]) {
         let Some(inotify) = &self.inotify else { return };
-        let wanted: BTreeSet<PathBuf> = self.paths.iter().flat_map(|path| directories_of(path)).collect();
-        let flags = WatchFlags::CLOSE_WRITE
-            | WatchFlags::MODIFY
-            | WatchFlags::MOVE
-            | WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::ATTRIB
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
-        let mut watched = BTreeMap::new();
-        for directory in wanted {
-            // One that is missing is looked for again with the next reading.
-            if let Ok(number) = inotify::add_watch(inotify, &directory, flags) {
-                watched.insert(number, directory);
-            }
-        }
-        for number in self.watched.keys().filter(|number| !watched.contains_key(number)) {
-            // It ends by itself with its directory.
+        let is_needed = |number: &i32| self.known.values().flat_map(|known| &known.watches).any(|(own, _)| own == number);
+        for (number, _) in watches.iter().filter(|(number, _)| !is_needed(number)) {
+            // It has ended by itself if the directory is gone.
             let _ = inotify::remove_watch(inotify, *number);
         }
-        self.watched = watched;
     }
 
     /// Reads what the kernel reports, and marks the files that may have changed.
@@ -90,24 +100,62 @@ impl Files {
                 Err(_) => break,
             };
             let lost = event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-            let directory = self.watched.get(&event.wd());
             let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-            let concerns = |path: &&PathBuf| {
+            let concerns = |(path, known): &(&PathBuf, &Known)| {
+                let directory = known.watches.iter().find(|(number, _)| *number == event.wd()).map(|(_, dir)| dir);
                 // A link can be led elsewhere by any name in any of its directories.
-                let is_link = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
-                let is_here = directory.is_some_and(|directory| path.parent() == Some(directory));
-                lost || is_link || is_here && (name.is_none() || name == path.file_name())
+                let is_named = known.is_link || name.is_none() || name == path.file_name();
+                lost || directory.is_some() && is_named
             };
-            changed.extend(self.paths.iter().filter(concerns).cloned());
+            changed.extend(self.known.iter().filter(concerns).map(|(path, _)| path.clone()));
         }
         changed.iter().for_each(|path| sources.file_changed(now, path));
     }
 
-    /// Reads a file; the error says what to do. Its directories are watched from then on.
-    pub(super) fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
-        self.watch();
-        read(path)
+    /// Begins to look at a file; the error says what to do.
+    pub(super) fn look(&mut self, path: PathBuf) -> Result<(), String> {
+        if !self.under_way.insert(path.clone()) {
+            return Err("reading it takes longer than a minute: does its file system respond?".into());
+        }
+        let (inotify, sender, waker) = (self.inotify.clone(), self.done.0.clone(), Arc::clone(&self.waker));
+        let work = move || {
+            // Watched before it is read, so that no change is missed.
+            let watches = inotify.map(|inotify| watch(&inotify, &path)).unwrap_or_default();
+            let is_link = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink());
+            let list = read(&path).and_then(|bytes| read_list(&bytes).map_err(|wrong| wrong.to_string()));
+            if sender.send(Look { path, watches, is_link, list }).is_ok() {
+                let _ = waker.wake();
+            }
+        };
+        let started = std::thread::Builder::new().name("list".into()).spawn(work);
+        started.map(drop).map_err(|error| format!("no thread to read it: {error}"))
     }
+
+    /// Takes what looks have found.
+    pub(super) fn take(&mut self, sources: &mut Sources, now: Instant) {
+        while let Ok(Look { path, watches, is_link, list }) = self.done.1.try_recv() {
+            self.under_way.remove(&path);
+            let before = self.known.insert(path.clone(), Known { watches, is_link });
+            self.end_watches(&before.map(|known| known.watches).unwrap_or_default());
+            sources.take_list(now, &path, list);
+        }
+    }
+}
+
+/// Watches the directories that a file is in by now; a watch that exists stays.
+fn watch(inotify: &OwnedFd, path: &Path) -> Vec<(i32, PathBuf)> {
+    let flags = WatchFlags::CLOSE_WRITE
+        | WatchFlags::MODIFY
+        | WatchFlags::MOVE
+        | WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::ATTRIB
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::MOVE_SELF
+        | WatchFlags::ONLYDIR;
+    // One that is missing is looked for again with the next look.
+    let watched = |directory: PathBuf| Some((inotify::add_watch(inotify, &directory, flags).ok()?, directory));
+    directories_of(path).into_iter().filter_map(watched).collect()
 }
 
 /// The paths among sources.
@@ -116,7 +164,7 @@ fn paths(sources: &[SourceSettings]) -> impl Iterator<Item = &PathBuf> {
 }
 
 /// The directory of a file, and that of the file that it leads to.
-fn directories_of(path: &Path) -> Vec<PathBuf> {
+fn directories_of(path: &Path) -> BTreeSet<PathBuf> {
     let target = fs::canonicalize(path).ok();
     let both = [path.parent(), target.as_deref().and_then(Path::parent)];
     both.into_iter().flatten().map(Path::to_owned).collect()
@@ -134,7 +182,7 @@ pub fn from_files(sources: &[SourceSettings]) -> (Found, Vec<String>) {
     for source in sources {
         let From::File(path) = &source.from else { continue };
         match read(path).and_then(|bytes| read_list(&bytes).map_err(|wrong| wrong.to_string())) {
-            Ok(servers) => drop(found.insert(source.pool.clone(), servers)),
+            Ok(servers) => drop(found.insert(source.pool.clone(), Arc::new(servers))),
             Err(why) => wrong.push(format!("pool {}, servers from {}: {why}", source.pool, path.display())),
         }
     }
@@ -155,7 +203,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
             .into(),
         _ => format!("cannot read it: {error}"),
     };
-    // A pipe would keep all packets waiting.
+    // Opening a pipe would wait for its writer.
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {

@@ -15,7 +15,7 @@ use crate::sources::{DnsSettings, Found, Request, SourceState, Sources};
 use crate::time::Instant;
 use files::Files;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry, Token, Waker};
 use sockets::Sockets;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -38,15 +38,15 @@ pub(super) struct Outsiders {
 }
 
 impl Outsiders {
-    /// Makes them; nothing is asked before [`Outsiders::work`].
-    pub(super) fn new(settings: &Settings, now: Instant) -> Self {
+    /// Makes them; nothing is asked before [`Outsiders::work`], which is to be called when `waker` wakes.
+    pub(super) fn new(settings: &Settings, waker: Arc<Waker>, now: Instant) -> Self {
         let system = of_system();
         let dns = resolved(&settings.dns, &system);
         // The standard library draws the keys of its hash from the system.
         let drawn = RandomState::new();
         let secret = [drawn.hash_one(1u8), drawn.hash_one(2u8)];
         let sources = Sources::new(&settings.sources, &dns, secret, now);
-        let files = Files::new(&settings.sources);
+        let files = Files::new(waker);
         let states = Arc::new(sources.states());
         Outsiders { sources, system, files, sockets: Sockets::new(), first_token: 0, settings: None, states }
     }
@@ -87,6 +87,7 @@ impl Outsiders {
         if self.sources.poll_timeout().is_some_and(|due| due <= now) {
             self.sources.handle_timeout(now);
         }
+        self.files.take(&mut self.sources, now);
         let mut moved = false;
         while let Some(request) = self.sources.poll_request() {
             moved = true;
@@ -98,8 +99,9 @@ impl Outsiders {
                 }
                 Request::Forget { attempt } => self.sockets.forget(registry, attempt),
                 Request::Read { path } => {
-                    let read = self.files.read(&path);
-                    self.sources.take_file(now, &path, read.as_deref().map_err(Clone::clone));
+                    if let Err(why) = self.files.look(path.clone()) {
+                        self.sources.take_list(now, &path, Err(why));
+                    }
                 }
             }
         }
