@@ -4,6 +4,8 @@
 
 mod follow;
 
+pub use follow::Loads;
+
 use super::choice::Choice;
 use super::picker::{Own, Picker};
 use super::resource_usage::Usage;

@@ -5,7 +5,7 @@
 
 mod follow;
 
-pub use follow::Became;
+pub use follow::{Became, HealthOfAll};
 
 use super::roster::Roster;
 use super::server::{REPORT_LIFE, Report, STEPS, Server};

@@ -32,6 +32,7 @@ mod units;
 mod why;
 
 pub use history::{Happened, HistoryEntry};
+pub use inherit::Heritage;
 pub use rows::MonitorRow;
 pub use settings::HealthSettings;
 pub use why::{Failure, Why};
