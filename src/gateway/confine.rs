@@ -151,7 +151,10 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     // The flags of clone3(2) are out of a filter's sight. The C library falls back to clone(2) if it does not exist.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let clone3 = SeccompFilter::new(clone3, permitted.clone(), refused(Errno::NOSYS), arch)?;
-    let rest = SeccompFilter::new(allowed()?, refused(Errno::PERM), permitted, arch)?;
+    // Of two refusals the later filter's would count, which is EPERM: there is no falling back from that.
+    let mut calls = allowed()?;
+    calls.insert(libc::SYS_clone3, Vec::new());
+    let rest = SeccompFilter::new(calls, refused(Errno::PERM), permitted, arch)?;
     Ok([clone3.try_into()?, rest.try_into()?])
 }
 
