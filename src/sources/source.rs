@@ -166,16 +166,15 @@ impl Source {
         let names: BTreeSet<String> = servers.iter().map(|server| server.name.clone()).collect();
         let missing = self.list.iter().flat_map(|list| list.iter()).filter(|old| !names.contains(&old.name)).count();
         let most = self.in_use() / 2;
-        if missing > most && self.is_enough(&servers) {
-            if self.doubted.replace(names.clone()) != Some(names) {
-                self.next = now + dns.min_ttl;
-                let why = format!(
-                    "the answer lacks {missing} of {} servers in use: it is used once the next answer confirms it",
-                    self.in_use()
-                );
-                self.trouble(now, why, events);
-                return false;
-            }
+        let is_doubtful = missing > most && self.is_enough(&servers);
+        if is_doubtful && self.doubted.replace(names.clone()) != Some(names) {
+            self.next = now + dns.min_ttl;
+            let why = format!(
+                "the answer lacks {missing} of {} servers in use: it is used once the next answer confirms it",
+                self.in_use()
+            );
+            self.trouble(now, why, events);
+            return false;
         }
         self.doubted = None;
         let is_used = self.is_enough(&servers);

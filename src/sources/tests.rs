@@ -108,7 +108,12 @@ impl Bench {
 #[test]
 fn services_become_servers_by_target_priority_and_weight() {
     let mut zone = Zone::default();
-    zone.srv(10, 0, 80, "a.example").srv(10, 5, 8080, "b.example").srv(20, 0, 80, "c.example").srv(30, 0, 80, "d.example");
+    zone.srv(10, 0, 80, "a.example").srv(10, 5, 8080, "b.example").srv(20, 0, 80, "c.example").srv(
+        30,
+        0,
+        80,
+        "d.example",
+    );
     // The address of `a` is in the additional section; the others are asked for.
     zone.a("a.example", "10.0.0.1").a("b.example", "10.0.0.2").a("c.example", "10.0.0.3").a("d.example", "10.0.0.4");
     zone.additional = vec!["a.example".into()];
@@ -136,7 +141,12 @@ fn services_become_servers_by_target_priority_and_weight() {
 #[test]
 fn equal_addresses_with_other_ports_are_other_servers_and_names_tell_them_apart() {
     let mut zone = Zone::default();
-    zone.srv(1, 1, 80, "a.example").srv(1, 1, 81, "a.example").srv(1, 1, 80, "twin.example").srv(1, 1, 80, "many.example");
+    zone.srv(1, 1, 80, "a.example").srv(1, 1, 81, "a.example").srv(1, 1, 80, "twin.example").srv(
+        1,
+        1,
+        80,
+        "many.example",
+    );
     zone.a("a.example", "10.0.0.1").a("twin.example", "10.0.0.1");
     zone.a("many.example", "10.0.0.2").a("many.example", "10.0.0.3");
     let mut bench = Bench::new(&[source("web", srv())], zone);
@@ -261,7 +271,10 @@ fn a_resolver_that_does_not_know_edns_is_asked_without() {
 
 #[test]
 fn no_two_attempts_have_the_same_id_and_letters() {
-    let mut bench = Bench::new(&[source("web", From::Addresses { name: "a-long-name.example".into(), port: None })], Zone::default());
+    let mut bench = Bench::new(
+        &[source("web", From::Addresses { name: "a-long-name.example".into(), port: None })],
+        Zone::default(),
+    );
     bench.zone.say = Say::Silence;
     let mut seen = std::collections::BTreeSet::new();
     bench.at(seconds(0));
@@ -315,7 +328,9 @@ fn a_list_that_is_too_short_is_not_used_while_there_is_a_longer_one() {
     bench.zone.file("/list", "10.0.0.1:80\n");
     bench.at(seconds(0));
     assert_eq!(bench.names("web").len(), 1, "better one than none");
-    for (text, want) in [("10.0.0.1:80\n10.0.0.2:80\n10.0.0.3:80\n", 3), ("10.0.0.1:80\n", 3), ("", 3), ("10.0.0.8:1\n10.0.0.9:1\n", 2)] {
+    for (text, want) in
+        [("10.0.0.1:80\n10.0.0.2:80\n10.0.0.3:80\n", 3), ("10.0.0.1:80\n", 3), ("", 3), ("10.0.0.8:1\n10.0.0.9:1\n", 2)]
+    {
         bench.zone.file("/list", text);
         bench.sources.file_changed(seconds(1), Path::new("/list"));
         bench.until(seconds(3));
@@ -347,7 +362,11 @@ fn a_file_is_read_once_it_is_quiet_and_a_wrong_one_changes_nothing() {
     bench.sources.file_changed(seconds(20), &path);
     bench.until(seconds(21));
     assert_eq!((bench.names("web"), bench.error()), (vec!["10.0.0.2:80".to_owned()], None));
-    assert!(bench.log.last().expect("a line").ends_with("1 server in all: 0 added, 1 removed, 1 changed"), "{:?}", bench.log);
+    assert!(
+        bench.log.last().expect("a line").ends_with("1 server in all: 0 added, 1 removed, 1 changed"),
+        "{:?}",
+        bench.log
+    );
     // Nothing is reported on a network file system, and a file that is gone is as a wrong one.
     bench.zone.files.clear();
     bench.until(seconds(60));

@@ -17,7 +17,9 @@ const RESOLVER: usize = 3;
 fn resolver(world: &World, records: &[String]) -> Running {
     let mut command = world.servers[RESOLVER - 1].command(program("dnsmasq").to_str().unwrap());
     command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="]);
-    command.args(["--user=root", "--log-facility=/dev/null", "--local-ttl=1", "--bind-interfaces", "--local=/example/"]).args(records);
+    command
+        .args(["--user=root", "--log-facility=/dev/null", "--local-ttl=1", "--bind-interfaces", "--local=/example/"])
+        .args(records);
     let running = Running::start(&mut command);
     let at = SocketAddr::new(World::server_address(RESOLVER, 0), 53);
     let socket = world.gateway.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
@@ -66,17 +68,22 @@ fn services_in_dns_come_change_and_go_and_stay_while_dns_is_down() {
     let world = World::new("srv");
     let _nginx = world.nginx();
     let _gateway = world.start(&by_dns(&world));
-    eventually("an error that says why there are no servers", || error(&world).is_some_and(|text| text.contains("no servers")));
+    eventually("an error that says why there are no servers", || {
+        error(&world).is_some_and(|text| text.contains("no servers"))
+    });
     assert!(names(&world).is_empty() && !run(&mut world.curl(0, "")).status.success());
     // The second is a backup.
     let dns = resolver(&world, &[target(1, 10), target(2, 20)].concat());
     eventually("two servers", || names(&world) == ["s1.example:8080", "s2.example:8080"]);
     eventually("the first server", || answering(&world) == ["1"]);
     // Two servers and two families; the monitors began with them.
-    eventually("monitors", || world.monitors().iter().filter(|row| row.state == equipoise::state::Health::Up).count() == 4);
+    eventually("monitors", || {
+        world.monitors().iter().filter(|row| row.state == equipoise::state::Health::Up).count() == 4
+    });
     let source = world.sources().remove(0);
     assert_eq!((source.kind.as_str(), source.servers, source.error), ("dns-srv", 2, None));
-    let mut download = Running::start(world.curl(0, "big").args(["--limit-rate", "200k", "-o", "/dev/null"]).stderr(Stdio::null()));
+    let mut download =
+        Running::start(world.curl(0, "big").args(["--limit-rate", "200k", "-o", "/dev/null"]).stderr(Stdio::null()));
     eventually("a download under way", || world.flows(&["--service", "web"]).iter().any(|row| row.bytes_out > 10_000));
     dns.kill();
     eventually("an error", || error(&world).is_some_and(|text| text.ends_with("the last 2 servers stay")));
@@ -99,7 +106,8 @@ fn an_answer_that_is_too_long_for_a_datagram_comes_over_tcp() {
     let world = World::new("srvtcp");
     let _nginx = world.nginx_on(1);
     let address = World::server_address(1, 0);
-    let many = (8080..8200).map(|port| format!("--srv-host=_web._tcp.example,a-rather-long-name-{port}.example,{port},1,1"));
+    let many =
+        (8080..8200).map(|port| format!("--srv-host=_web._tcp.example,a-rather-long-name-{port}.example,{port},1,1"));
     let hosts = (8080..8200).map(|port| format!("--host-record=a-rather-long-name-{port}.example,{address},1"));
     let _dns = resolver(&world, &many.chain(hosts).collect::<Vec<_>>());
     let _gateway = world.start(&by_dns(&world));
@@ -155,7 +163,11 @@ fn no_request_fails_while_a_list_is_replaced_over_and_over() {
     for (place, file) in [plain, linked].iter().enumerate() {
         let mut generation = 0;
         let mut write = |servers: &[usize]| {
-            if place == 0 { replace(file, &list(servers)) } else { swap(&dir, generation, &list(servers)) }
+            if place == 0 {
+                replace(file, &list(servers))
+            } else {
+                swap(&dir, generation, &list(servers))
+            }
             generation += 1;
         };
         write(&[1, 2, 3]);

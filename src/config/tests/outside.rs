@@ -95,7 +95,8 @@ fn a_list_with_which_the_file_is_wrong_is_refused_at_the_key_of_its_source() {
 fn a_pool_with_a_source_needs_no_server_and_its_monitors_need_a_source_address() {
     let bare = FILE.replace("server = [{ name = 'own', address = '10.0.0.1', port = 80 }]\n", "");
     assert!(parsed(&bare).settings.servers.is_empty());
-    let error = parse_with_warnings(&bare.replace("probe-address = '192.0.2.1'\n", ""), "x.toml").expect_err("no source");
+    let error =
+        parse_with_warnings(&bare.replace("probe-address = '192.0.2.1'\n", ""), "x.toml").expect_err("no source");
     assert!(error.to_string().contains("IPv4 probes of this monitor have no source address"), "{error}");
     let dns = bare.replace("servers-file = '/list'", "servers-dns = 'web.example'\nservers-port = 8080");
     let from = From::Addresses { name: "web.example".into(), port: Some(8080) };

@@ -200,7 +200,7 @@ impl Reloads {
         let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
         let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
         let has_others = std::mem::take(&mut self.found_others);
-        let found = || has_others.then(|| (Asker::Outside, ReloadOrder { partial: true, now: false }));
+        let found = || has_others.then_some((Asker::Outside, ReloadOrder { partial: true, now: false }));
         let Some((asker, order)) = signalled.or_else(asked).or_else(own).or_else(found) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));

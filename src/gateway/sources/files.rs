@@ -80,7 +80,8 @@ impl Files {
     /// Ends watches that no file needs.
     fn end_watches(&self, watches: &[(i32, PathBuf)]) {
         let Some(inotify) = &self.inotify else { return };
-        let is_needed = |number: &i32| self.known.values().flat_map(|known| &known.watches).any(|(own, _)| own == number);
+        let is_needed =
+            |number: &i32| self.known.values().flat_map(|known| &known.watches).any(|(own, _)| own == number);
         for (number, _) in watches.iter().filter(|(number, _)| !is_needed(number)) {
             // It has ended by itself if the directory is gone.
             let _ = inotify::remove_watch(inotify, *number);

@@ -21,7 +21,8 @@ fn asked(kind: Kind) -> (Name<Vec<u8>>, Vec<u8>) {
 #[test]
 fn names_that_lead_in_circles_or_out_of_the_message_are_no_answer() {
     let (name, query) = asked(Kind::V4);
-    let header = |answers: u8| [&query[..2], &[0x81, 0x80, 0, 1, 0, answers, 0, 0, 0, 0], &query[12..query.len() - 11]].concat();
+    let header =
+        |answers: u8| [&query[..2], &[0x81, 0x80, 0, 1, 0, answers, 0, 0, 0, 0], &query[12..query.len() - 11]].concat();
     let at = header(0).len() as u8;
     let fixed = [0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 1];
     let cases: [&[u8]; 5] = [
@@ -54,7 +55,9 @@ fn records_of_other_names_say_nothing() {
     let mut answer = MessageBuilder::new_vec().start_answer(&query, Rcode::NOERROR).expect("room");
     answer.push((name("other.example"), ttl, A::new([10, 6, 6, 6].into()))).expect("room");
     answer.push((name("web.example"), ttl, A::new([10, 0, 0, 1].into()))).expect("room");
-    let Received::Answer(got) = message::read(&answer.finish(), 7, &asked_name, Kind::V4, true) else { panic!("an answer") };
+    let Received::Answer(got) = message::read(&answer.finish(), 7, &asked_name, Kind::V4, true) else {
+        panic!("an answer")
+    };
     assert_eq!(got.records, Records::Addresses(vec!["10.0.0.1".parse().expect("an address")]));
 }
 
@@ -84,7 +87,10 @@ fn the_largest_answer_is_kept_within_bounds() {
     let mut additional = answer.additional();
     additional.set_push_limit(65_000);
     let mut address = 0u32;
-    while additional.push((name("t.example"), ttl, A::from_octets(10, (address >> 16) as u8, (address >> 8) as u8, address as u8))).is_ok() {
+    while additional
+        .push((name("t.example"), ttl, A::from_octets(10, (address >> 16) as u8, (address >> 8) as u8, address as u8)))
+        .is_ok()
+    {
         address += 1;
     }
     assert!(pushed > 500 && address > 500, "{pushed} {address}");

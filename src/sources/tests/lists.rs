@@ -56,7 +56,10 @@ fn each_mistake_is_said_with_its_line() {
         ("10.0.0.1 address=2001:db8::1 address=2001:db8::2", "line 1: a third address"),
         ("10.0.0.1:80 address=[2001:db8::1]:81", "line 1: \"[2001:db8::1]:81\" has another port"),
         ("10.0.0.1:80\n10.0.0.2:80\n10.0.0.1:80", "line 3: a second server 10.0.0.1:80, the first is in line 1"),
-        ("10.0.0.1:80\n10.0.0.1:80 name=x", "line 2: a second server with this address and port, the first is in line 1"),
+        (
+            "10.0.0.1:80\n10.0.0.1:80 name=x",
+            "line 2: a second server with this address and port, the first is in line 1",
+        ),
         ("[\"10.0.0.1\",\n", "line 2: not a list of servers"),
         ("{\"hosts\": []}", "line 1: not a list of servers"),
         ("[{\"address\": \"10.0.0.1\", \"wieght\": 1}]", "server 1 of the list: unknown field `wieght`"),

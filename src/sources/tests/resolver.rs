@@ -124,7 +124,9 @@ impl Zone {
             }
             (Say::Empty, _) => one(MessageBuilder::new_vec().start_answer(&message, Rcode::NOERROR).unwrap().finish()),
             // The first answer says that it is longer than it is.
-            (Say::Garbage, _) => one([&query[..2], &[0x81, 0x80], &query[4..6], &[0, 9, 0, 0, 0, 0], &query[12..]].concat()),
+            (Say::Garbage, _) => {
+                one([&query[..2], &[0x81, 0x80], &query[4..6], &[0, 9, 0, 0, 0, 0], &query[12..]].concat())
+            }
             (Say::Truncated, Over::Udp) => one(with(|bytes| {
                 bytes[2] |= 2;
                 bytes.truncate(bytes.len() - 3);
@@ -135,7 +137,8 @@ impl Zone {
                 *letter ^= 0x20;
             })),
             (Say::Strangers, Over::Udp) => {
-                let ids = (1..=8).map(|n| [&(u16::from_be_bytes([query[0], query[1]]) ^ n).to_be_bytes()[..], &truth[2..]].concat());
+                let ids = (1..=8)
+                    .map(|n| [&(u16::from_be_bytes([query[0], query[1]]) ^ n).to_be_bytes()[..], &truth[2..]].concat());
                 Answers::Messages(ids.collect())
             }
             (Say::NoEdns, _) if message.opt().is_some() => {
@@ -148,7 +151,7 @@ impl Zone {
     fn truth(&self, query: &Message<&[u8]>, lower: &str) -> Vec<u8> {
         let ttl = Ttl::from_secs(self.ttl);
         let question = query.sole_question().unwrap();
-        let asked: Text = question.qname().clone().try_flatten_into().unwrap();
+        let asked: Text = (*question.qname()).try_flatten_into().unwrap();
         let mut answer = MessageBuilder::new_vec().start_answer(query, Rcode::NOERROR).unwrap();
         let mut owner = (asked, lower.to_owned());
         while let Some((_, to)) = self.aliases.iter().find(|(from, _)| *from == owner.1) {
@@ -163,7 +166,9 @@ impl Zone {
         for (_, address) in self.addresses.iter().filter(|(of, _)| *of == owner.1) {
             match address {
                 IpAddr::V4(v4) if question.qtype() == Rtype::A => answer.push((&owner.0, ttl, A::new(*v4))).unwrap(),
-                IpAddr::V6(v6) if question.qtype() == Rtype::AAAA => answer.push((&owner.0, ttl, Aaaa::new(*v6))).unwrap(),
+                IpAddr::V6(v6) if question.qtype() == Rtype::AAAA => {
+                    answer.push((&owner.0, ttl, Aaaa::new(*v6))).unwrap()
+                }
                 _ => {}
             }
         }
