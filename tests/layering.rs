@@ -69,7 +69,7 @@ const LAYERS: &[Layer] = &[
     core("policy", &["ids", "time", "bucket", "rng", "packet", "flow", "balance"]),
     core("health", &["ids", "time", "rng", "schedule", "state", "words", "packet"]),
     core("sources", &["ids", "time", "balance"]),
-    core("config", &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "sources"]),
+    core("config", &["ids", "time", "state", "words", "packet", "flow", "balance", "policy", "health", "sources"]),
     core(
         "engine",
         &["ids", "time", "bucket", "state", "words", "packet", "flow", "balance", "policy", "health", "config"],
@@ -104,6 +104,8 @@ const LAYERS: &[Layer] = &[
 const DRIVERS: &[Driver] = &[
     // What the tool can print, a golden test can print.
     Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap"] },
+    // Manual pages and completions.
+    Driver { dir: "tools/deb", uses: &["cli"], daemon: &["clap"] },
     // The gateway for its huge pages.
     Driver {
         dir: "benches",

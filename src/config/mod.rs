@@ -9,11 +9,13 @@
 
 mod address;
 mod build;
+pub mod changes;
 mod check;
 mod fields;
 pub mod keys;
 mod links;
 pub mod listing;
+mod names;
 pub mod outside;
 mod problem;
 mod raw;
@@ -22,8 +24,11 @@ pub mod settings;
 mod values;
 mod words;
 
+pub use names::{NoServer, find_server};
 pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;
+
+pub(crate) use words::closest;
 
 use crate::sources::Found;
 use problem::{Draft, Source, place_all, plural, plural_of};
@@ -136,7 +141,10 @@ fn syntax(error: &toml::de::Error, text: &str) -> Draft {
     // An empty span at the start would mean the whole file.
     let span = if end == 0 { 0..1 } else { span.start..end };
     let message = error.message();
-    let help = if message.contains("duplicate key") {
+    let is_table = span.start.checked_sub(2).and_then(|before| text.get(before..span.start)) == Some("[[");
+    let help = if message.contains("duplicate key") && is_table && text.get(span.clone()) == Some("service") {
+        "delete the line `service = []`, which stands for a gateway without services"
+    } else if message.contains("duplicate key") {
         "a key may appear only once in its table; remove one of them"
     } else if message.contains("string") {
         "strings must be quoted: name = \"web\""

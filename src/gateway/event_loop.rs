@@ -10,6 +10,7 @@ use super::follower::Follower;
 use super::lapses::Lapses;
 use super::log_queue;
 use super::marking::Marking;
+use super::notify::{self, Notifier};
 use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
@@ -18,8 +19,9 @@ use super::setup::Installed;
 use super::sources::Outsiders;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
-use crate::config::{Parsed, Settings};
-use crate::control::{About, Outside};
+use crate::config::Settings;
+use crate::config::changes::File;
+use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
@@ -87,6 +89,7 @@ fn ignores_hangup() -> bool {
 /// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
+    ledger: Ledger,
     opener: Opener,
     queues: Queues,
     control: ControlServer,
@@ -108,6 +111,7 @@ pub(super) struct EventLoop {
     own: Box<[u8; MOST]>,
     refusals: Refusals,
     lapses: Lapses,
+    manager: Notifier,
 }
 
 impl EventLoop {
@@ -134,15 +138,18 @@ impl EventLoop {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
+        let ledger = Ledger::new(None, settings);
+        let reloads = Reloads::new(Arc::clone(ledger.in_force()));
         if marking.is_some() {
             engine.collect_ended();
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
-        let mut sources = Outsiders::new(&settings, Arc::clone(&waker), Instant::ZERO);
+        let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), Instant::ZERO);
         sources.register(registry, SOURCES)?;
         Ok(EventLoop {
             engine,
+            ledger,
             opener,
             queues,
             control,
@@ -150,7 +157,7 @@ impl EventLoop {
             keeper,
             marking,
             sources,
-            reloads: Reloads::new(settings),
+            reloads,
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -162,7 +169,13 @@ impl EventLoop {
             own: Box::new([0; MOST]),
             refusals: Refusals::default(),
             lapses,
+            manager: Notifier::default(),
         })
+    }
+
+    /// Names the file that the settings in force come from.
+    pub(super) fn configured_by(&mut self, file: File) {
+        self.ledger = Ledger::new(Some(file), (**self.ledger.in_force()).clone());
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -178,8 +191,8 @@ impl EventLoop {
     }
 
     /// Makes it possible to read the configuration again, from this file; to be called before the process is confined.
-    pub(super) fn reload_from(&mut self, file: PathBuf, parsed: Parsed) -> Result<(), GatewayError> {
-        let worker = Worker::start(Some(file), parsed, Arc::clone(&self.stopper.waker));
+    pub(super) fn reload_from(&mut self, file: PathBuf) -> Result<(), GatewayError> {
+        let worker = Worker::start(Some(file), Arc::clone(&self.stopper.waker));
         self.reloads.use_worker(worker.map_err(GatewayError::io("start the thread that reads the configuration"))?);
         Ok(())
     }
@@ -191,6 +204,16 @@ impl EventLoop {
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(&failed)?;
         self.signals = Some(signals);
         Ok(())
+    }
+
+    /// Makes the loop report to a service manager that it is alive.
+    pub(super) fn report_to(&mut self, manager: Notifier) {
+        self.manager = manager;
+    }
+
+    /// Returns the service manager.
+    pub(super) fn manager(&mut self) -> &mut Notifier {
+        &mut self.manager
     }
 
     fn now(&self) -> Instant {
@@ -205,6 +228,7 @@ impl EventLoop {
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
         self.lapses.start(self.now());
+        self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
             let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits;
             let now = self.now();
@@ -277,7 +301,11 @@ impl EventLoop {
             let (desk, sources) = (Arc::clone(self.reloads.desk()), self.sources.states());
             let outside = Outside { device, system, sources, desk };
             reload_waits = self.reload(installed.as_deref_mut(), now);
-            control_waits = self.control.work(&mut self.engine, now, &outside);
+            control_waits = self.control.work((&mut self.engine, &mut self.ledger), now, &outside);
+            while let Some(line) = self.ledger.poll_line() {
+                log::info!("{line}");
+            }
+            self.manager.work(now);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -294,6 +322,7 @@ impl EventLoop {
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
             self.sources.poll_timeout(),
+            self.manager.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }
@@ -302,6 +331,7 @@ impl EventLoop {
     fn reload(&mut self, installed: Option<&mut Installed>, now: Instant) -> bool {
         let mut of = Surroundings {
             engine: &mut self.engine,
+            ledger: &mut self.ledger,
             follower: &mut self.follower,
             keeper: &mut self.keeper,
             marking: self.marking.as_mut(),
@@ -309,11 +339,17 @@ impl EventLoop {
             installed,
             about: &mut self.about,
         };
+        let was_under_way = self.reloads.is_under_way();
         let more = self.reloads.work(&mut of, now);
         if let Some(outcome) = self.reloads.take_outcome() {
             self.sources.used(now, outcome.as_ref().map_err(String::as_str));
         }
-        self.sources.follow(self.reloads.in_force(), now);
+        self.sources.follow(self.ledger.in_force(), now);
+        match (was_under_way, self.reloads.is_under_way()) {
+            (false, true) => self.manager.reloading(),
+            (true, false) => self.manager.ready(&notify::status(self.ledger.in_force())),
+            _ => {}
+        }
         more
     }
 
@@ -394,6 +430,7 @@ impl EventLoop {
         self.send_own(now);
         while let Some(event) = self.engine.poll_event() {
             tell(&event);
+            self.ledger.saw(&event, now);
         }
     }
 

@@ -20,8 +20,10 @@ mod nat_of_others;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
+pub mod notify;
 mod output;
 pub mod paths;
+mod peer;
 pub mod preflight;
 mod queues;
 mod refusals;
@@ -40,7 +42,8 @@ pub use control_server::{MOST_CONNECTIONS, SocketError};
 pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
 
-use crate::config::{Parsed, Settings};
+use crate::config::Settings;
+use crate::config::changes::File;
 use crate::control::About;
 use crate::engine::Engine;
 use crate::time::Instant;
@@ -49,6 +52,7 @@ use event_loop::EventLoop;
 use follower::Follower;
 use marking::Marking;
 use nat_of_others::NatOfOthers;
+use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
 use std::path::PathBuf;
@@ -135,22 +139,33 @@ impl Gateway {
         Ok(setup::clean_leftovers(settings, true)?)
     }
 
+    /// Names the file that the settings come from: changes at run time are made on top of it.
+    pub fn configured_by(&mut self, file: File) {
+        self.event_loop.configured_by(file);
+    }
+
     /// Returns a handle that stops [`Gateway::run`] from another thread.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
     }
 
     /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
-    /// by the control socket. `parsed` is what was read of it. To be called before [`Gateway::confine`]; servers from outside
-    /// that are found later are used only then.
-    pub fn reload_from(&mut self, file: &std::path::Path, parsed: Parsed) -> Result<(), GatewayError> {
+    /// by the control socket. To be called before [`Gateway::confine`]. Servers from outside that are found later are used
+    /// only then, and with [`Gateway::configured_by`].
+    pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
         let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
-        self.event_loop.reload_from(file, parsed)
+        self.event_loop.reload_from(file)
     }
 
     /// Makes SIGINT and SIGTERM end [`Gateway::run`], and SIGHUP reload the configuration.
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
+    }
+
+    /// Makes [`Gateway::run`] report to a service manager when it begins and ends, and that it is alive. To be called
+    /// before [`Gateway::confine`].
+    pub fn report_to(&mut self, manager: Notifier) {
+        self.event_loop.report_to(manager);
     }
 
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
@@ -165,7 +180,9 @@ impl Gateway {
 
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.run(self.installed.as_mut())
+        let ended = self.event_loop.run(self.installed.as_mut());
+        self.event_loop.manager().stopping();
+        ended
     }
 
     /// Removes everything that was set up; the error says what could not be removed.

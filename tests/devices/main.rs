@@ -7,11 +7,13 @@
 
 mod bulk;
 mod calm;
+mod changes;
 mod fairness;
 mod inspection;
 #[allow(dead_code, reason = "some of it is only for tests/lab.rs")]
 mod lab;
 mod lifecycle;
+mod manager;
 mod marks;
 mod messages;
 mod monitors;

@@ -6,11 +6,11 @@
 use super::super::confine;
 use super::super::preflight;
 use crate::config::outside::LeftOut;
-use crate::config::{self, ConfigError, Parsed, Settings, Severity};
+use crate::config::{self, ConfigError, Parsed, Settings, Severity, changes};
+use crate::control::{Basis, Merged, Order, Resolved};
 use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Replaced, Succession, Successor};
 use crate::sources::Found;
 use mio::Waker;
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -23,11 +23,13 @@ pub const MOST_CONFIG: u64 = 16 * 1024 * 1024;
 /// Where the wanted configuration is.
 #[derive(Debug)]
 pub(in crate::gateway) enum Source {
-    /// In the file that the gateway was started with.
-    File,
-    /// In the text of that file when it was last read, with other servers from outside.
-    Outside,
-    /// Here; the text says where it comes from.
+    /// In the file that the gateway was started with; the changes of operators are made on top of it.
+    File(Box<Basis>),
+    /// In that file as last read, with other servers from outside.
+    Outside(Box<Basis>),
+    /// In a change of an operator.
+    Order(Box<Order>),
+    /// Here.
     Settings(Box<Settings>),
 }
 
@@ -49,8 +51,6 @@ pub(in crate::gateway) struct Job {
 #[derive(Debug)]
 pub(in crate::gateway) struct Ready {
     pub(in crate::gateway) successor: Successor,
-    /// The settings of the file, if it was read.
-    pub(in crate::gateway) file: Option<Arc<Settings>>,
     /// The settings as they will be in force.
     pub(in crate::gateway) settings: Arc<Settings>,
     pub(in crate::gateway) diff: PlanDiff,
@@ -59,17 +59,21 @@ pub(in crate::gateway) struct Ready {
     pub(in crate::gateway) warnings: Vec<String>,
 }
 
-/// What became of a job, or why it is refused.
-pub(in crate::gateway) type Done = Result<Prepared, String>;
-
-/// What became of a job.
-#[derive(Debug)]
-pub(in crate::gateway) struct Prepared {
-    /// A plan; none if there is nothing to do.
+/// What became of a job that is not refused.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct Outcome {
+    /// The file that was read, with the changes of operators.
+    pub(in crate::gateway) merged: Option<Box<Merged>>,
+    /// Servers from outside that cannot be used; none if the job is not about them.
+    pub(in crate::gateway) unfit: Option<LeftOut>,
+    /// The change of an operator, checked.
+    pub(in crate::gateway) resolved: Option<Box<Resolved>>,
+    /// The plan; none as there is nothing to do.
     pub(in crate::gateway) ready: Option<Box<Ready>>,
-    /// Servers from outside that cannot be used; none if the job was not about them.
-    pub(in crate::gateway) left_out: Option<LeftOut>,
 }
+
+/// What became of a job, or why it is refused.
+pub(in crate::gateway) type Done = Result<Outcome, String>;
 
 /// The thread.
 #[derive(Debug)]
@@ -86,22 +90,18 @@ enum Work {
 }
 
 impl Worker {
-    /// Starts it with the configuration that the gateway was started with; to be called before the process gives up its
-    /// privileges.
-    pub(in crate::gateway) fn start(file: Option<PathBuf>, mut last: Parsed, waker: Arc<Waker>) -> io::Result<Worker> {
+    /// Starts it; to be called before the process gives up its privileges.
+    pub(in crate::gateway) fn start(file: Option<PathBuf>, waker: Arc<Waker>) -> io::Result<Worker> {
         // The next job is given when the last one's result has been put in force, and there is one thing to drop for each.
         let (work, queue) = mpsc::sync_channel::<Work>(2);
         let (answers, done) = mpsc::sync_channel(1);
         let run = move || {
             confine::reading_thread(file.as_deref());
-            if let Ok(Cow::Owned(by_itself)) = last.by_itself() {
-                last = by_itself;
-            }
             for work in queue {
                 match work {
                     Work::Discard(replaced) => drop(replaced),
                     Work::Prepare(job) => {
-                        if answers.send(prepare(*job, file.as_deref(), &mut last)).is_err() {
+                        if answers.send(prepare(*job, file.as_deref())).is_err() {
                             return;
                         }
                         let _ = waker.wake();
@@ -130,29 +130,40 @@ impl Worker {
         match self.done.try_recv() {
             Ok(done) => Some(done),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err("the thread that prepares it has ended: restart the gateway".into())),
+            Err(TryRecvError::Disconnected) => {
+                Some(Err("the thread that prepares it has ended: restart the gateway".into()))
+            }
         }
     }
 }
 
-/// Prepares a plan; `last` is the configuration as last read, without servers from outside.
-fn prepare(job: Job, file: Option<&Path>, last: &mut Parsed) -> Done {
-    let is_outside = matches!(job.source, Source::Outside);
-    let mut read = None;
-    let (mut wanted, warnings, text, unfit) = match (job.source, file) {
-        (Source::Settings(settings), _) => (*settings, Vec::new(), None, None),
-        (Source::File, None) => return Err("the gateway was started without a configuration file".into()),
-        (Source::Outside, _) => {
-            let (parsed, unfit) = last.with_servers(&job.found).map_err(|error| brief(&error))?;
-            (parsed.settings, Vec::new(), None, Some(unfit))
+fn prepare(job: Job, file: Option<&Path>) -> Done {
+    let mut outcome = Outcome::default();
+    let is_outside = matches!(job.source, Source::Outside(_));
+    let (mut wanted, warnings, text) = match (job.source, file) {
+        (Source::Settings(settings), _) => (*settings, Vec::new(), None),
+        (Source::Order(order), _) => {
+            let resolved = outcome.resolved.insert(Box::new(order.resolve()?));
+            let Some(settings) = resolved.settings() else { return Ok(outcome) };
+            ((**settings).clone(), Vec::new(), None)
         }
-        (Source::File, Some(file)) => {
+        (Source::Outside(basis), _) => {
+            let Some(file) = basis.file() else { return Err("the servers have no configuration file".into()) };
+            let (file, unfit) = file.with_servers(&job.found).map_err(|error| brief(&error))?;
+            outcome.unfit = Some(unfit);
+            let merged = outcome.merged.insert(Box::new(basis.merge(file)));
+            (merged.settings().clone(), Vec::new(), None)
+        }
+        (Source::File(_), None) => return Err("the gateway was started without a configuration file".into()),
+        (Source::File(basis), Some(file)) => {
             let (by_itself, text) = parse(file)?;
             let (parsed, unfit) = by_itself.with_servers(&job.found).map_err(|error| error.render(false))?;
-            let warnings = parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
+            outcome.unfit = Some(unfit);
+            let warnings =
+                parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
             let warnings = warnings.collect();
-            read = Some(by_itself);
-            (parsed.settings, warnings, Some(text), Some(unfit))
+            let merged = outcome.merged.insert(Box::new(basis.merge(changes::File::of(&parsed))));
+            (merged.settings().clone(), warnings, Some(text))
         }
     };
     if wanted.seed == 0 {
@@ -170,27 +181,21 @@ fn prepare(job: Job, file: Option<&Path>, last: &mut Parsed) -> Done {
         left_out.clear();
     }
     let settings = Arc::new(wanted.live(&job.in_force));
-    let file = text.is_some().then(|| Arc::clone(&settings));
     if settings == job.in_force {
-        keep(last, read);
-        return Ok(Prepared { ready: None, left_out: unfit });
+        return Ok(outcome);
     }
     let problems = preflight::addresses(&settings);
     if !problems.is_empty() {
         let list: Vec<String> = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
-        return Err(format!("nothing is changed, as this system cannot do what the configuration asks for:{}", list.concat()));
+        return Err(format!(
+            "nothing is changed, as this system cannot do what the configuration asks for:{}",
+            list.concat()
+        ));
     }
     let diff = PlanDiff::between(&job.in_force, &settings);
     let successor = job.succession.prepare(&settings);
-    keep(last, read);
-    let ready = Ready { successor, file, settings, diff, left_out, warnings };
-    Ok(Prepared { ready: Some(Box::new(ready)), left_out: unfit })
-}
-
-fn keep(last: &mut Parsed, read: Option<Parsed>) {
-    if let Some(read) = read {
-        *last = read;
-    }
+    outcome.ready = Some(Box::new(Ready { successor, settings, diff, left_out, warnings }));
+    Ok(outcome)
 }
 
 /// The first error in one line.
