@@ -29,6 +29,7 @@ mod queues;
 mod refusals;
 pub mod reload;
 pub mod setup;
+pub mod sources;
 pub mod sysctl;
 pub mod tun;
 pub mod wanted;
@@ -54,6 +55,7 @@ use nat_of_others::NatOfOthers;
 use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
+use std::path::PathBuf;
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -62,6 +64,10 @@ use watch::Keeper;
 pub struct Gateway {
     installed: Option<Installed>,
     event_loop: EventLoop,
+    /// Directories with files of servers.
+    directories: Vec<PathBuf>,
+    /// TCP ports of resolvers.
+    resolver_ports: Vec<u16>,
 }
 
 impl Gateway {
@@ -114,7 +120,12 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed: Some(installed), event_loop })
+        Ok(Gateway {
+            installed: Some(installed),
+            event_loop,
+            directories: sources::directories(&settings.sources),
+            resolver_ports: sources::ports(settings),
+        })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
@@ -136,7 +147,8 @@ impl Gateway {
     }
 
     /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
-    /// by the control socket. To be called before [`Gateway::confine`].
+    /// by the control socket. To be called before [`Gateway::confine`]. Servers from outside that are found later are used
+    /// only then, and with [`Gateway::configured_by`].
     pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
         let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
         self.event_loop.reload_from(file)
@@ -156,7 +168,9 @@ impl Gateway {
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
-        for missed in confine::process(&confine::Files::of_gateway(self.event_loop.control_socket())) {
+        let files = confine::Files::of_gateway(self.event_loop.control_socket());
+        let files = files.with_sources(self.directories.clone(), self.resolver_ports.clone());
+        for missed in confine::process(&files) {
             log::warn!("{missed}");
         }
     }

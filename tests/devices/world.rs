@@ -2,7 +2,7 @@
 //! gateway. Everything ends with the values here, also if a test panics.
 
 use crate::Service;
-use equipoise::control::Totals;
+use equipoise::control::{SourceRow, Totals};
 use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow};
 use equipoise::gateway::netns::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
@@ -294,6 +294,11 @@ impl World {
     /// Returns what `eqctl rules --json` shows.
     pub fn rules(&self) -> Vec<RuleRow> {
         self.eqctl(&["rules", "--json"])
+    }
+
+    /// Returns what `eqctl sources --json` shows.
+    pub fn sources(&self) -> Vec<SourceRow> {
+        self.eqctl(&["sources", "--json"])
     }
 
     /// Changes something through `eqctl`.

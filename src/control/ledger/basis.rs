@@ -88,6 +88,11 @@ pub(super) struct Prepared {
 const QUICK: [(Kind, &str); 3] = [(Kind::Server, "weight"), (Kind::Server, "state"), (Kind::Rule, "enabled")];
 
 impl Basis {
+    /// Returns the file; none where the settings come from none.
+    pub fn file(&self) -> Option<&File> {
+        self.file.as_deref()
+    }
+
     /// Makes the settings for a newer file, with the changes that still apply.
     pub fn merge(self, file: File) -> Merged {
         let Basis { file: old, in_force, mut changes } = self;

@@ -21,8 +21,10 @@ use super::queues::Opener;
 use super::setup::{Changes, Installed};
 use super::watch::Keeper;
 use crate::config::Settings;
+use crate::config::outside::LeftOut;
 use crate::control::{About, Desk, Ledger, Merged, ReloadOrder, ReloadRow, Resolved, Ticket};
 use crate::engine::{Engine, Removed};
+use crate::sources::Found;
 use crate::time::Instant;
 use retired::Retired;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +41,8 @@ enum Asker {
     Operator(u64),
     /// The gateway itself: see [`Reloads::apply`].
     Own,
+    /// Sources of servers: see [`Reloads::found`].
+    Outside,
 }
 
 /// What is to be noted in the ledger in the end: a newer file, or the change of an operator.
@@ -80,6 +84,11 @@ pub(super) struct Reloads {
     signalled: bool,
     /// Settings to be put in force that are not those of the file.
     own: Option<Box<Settings>>,
+    /// Servers from outside, and whether they are others since the last reload began.
+    found: Arc<Found>,
+    found_others: bool,
+    /// What became of them.
+    outcome: Option<Result<LeftOut, String>>,
     /// The settings of the file when it was last read, with the changes of operators.
     file: Arc<Settings>,
     step: Step,
@@ -93,6 +102,9 @@ impl Reloads {
             desk: Arc::default(),
             signalled: false,
             own: None,
+            found: Arc::default(),
+            found_others: false,
+            outcome: None,
             file,
             step: Step::Rest,
             retired: Retired::default(),
@@ -130,12 +142,22 @@ impl Reloads {
         matches!(self.step, Step::Rest) && asked()
     }
 
+    /// Puts other servers from outside in force.
+    pub(super) fn found(&mut self, found: Found) {
+        (self.found, self.found_others) = (Arc::new(found), true);
+    }
+
+    /// Returns, once, what became of servers from outside: those that cannot be used, or why none can.
+    pub(super) fn take_outcome(&mut self) -> Option<Result<LeftOut, String>> {
+        self.outcome.take()
+    }
+
     /// Returns whether a reload that somebody asked for is under way: not what follows when it is answered.
     pub(super) fn is_under_way(&self) -> bool {
         match &self.step {
             Step::Rest | Step::Retiring(_) => false,
             Step::Preparing(asker, ..) | Step::GettingReady(asker, ..) | Step::Following(asker, ..) => {
-                !matches!(asker, Asker::Own)
+                !matches!(asker, Asker::Own | Asker::Outside)
             }
         }
     }
@@ -152,7 +174,8 @@ impl Reloads {
             Step::Preparing(asker, order) => match self.worker.as_ref().and_then(Worker::take) {
                 None => self.step = Step::Preparing(asker, order),
                 Some(Err(why)) => self.end(of, now, asker, Err(why)),
-                Some(Ok(Outcome { merged, resolved, left_out, ready: None })) => {
+                Some(Ok(Outcome { merged, resolved, left_out, unfit, ready: None })) => {
+                    self.outcome = unfit.map(Ok).or(self.outcome.take());
                     let mut rows = merged.as_deref().map_or_else(Vec::new, dropped);
                     rows.extend(left_out.into_iter().map(ReloadRow::left_out));
                     if let Some(merged) = merged {
@@ -161,7 +184,8 @@ impl Reloads {
                     }
                     self.end(of, now, asker, Ok((rows, resolved)));
                 }
-                Some(Ok(Outcome { merged, resolved, ready: Some(ready), .. })) => {
+                Some(Ok(Outcome { merged, resolved, unfit, ready: Some(ready), .. })) => {
+                    self.outcome = unfit.map(Ok).or(self.outcome.take());
                     self.step = Step::GettingReady(asker, order, ready, (merged, resolved));
                 }
             },
@@ -201,7 +225,10 @@ impl Reloads {
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
         let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
         let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
-        let Some(asker) = signalled.or_else(asked).or_else(own) else {
+        // Not while a change is being carried out: it is asked for again then.
+        let has_others = self.found_others && !of.ledger.is_busy();
+        let found = || has_others.then_some((Asker::Outside, ReloadOrder { partial: true, now: false }));
+        let Some(asker) = signalled.or_else(asked).or_else(own).or_else(found) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
             }
@@ -214,8 +241,12 @@ impl Reloads {
             }
             (_, own) => {
                 self.own = own;
-                match of.ledger.begin_reload() {
-                    Some(basis) => Source::File(Box::new(basis)),
+                match of.ledger.begin_reload().map(Box::new) {
+                    Some(basis) => {
+                        // Both take what was found last.
+                        self.found_others = false;
+                        if matches!(asker.0, Asker::Outside) { Source::Outside(basis) } else { Source::File(basis) }
+                    }
                     None => return self.end(of, now, asker.0, Err("a change is being carried out: ask again".into())),
                 }
             }
@@ -230,6 +261,7 @@ impl Reloads {
         };
         worker.give(Job {
             source,
+            found: Arc::clone(&self.found),
             succession: of.engine.succession(now),
             in_force: Arc::clone(of.ledger.in_force()),
             partial: order.partial,
@@ -294,6 +326,11 @@ impl Reloads {
             return of.ledger.carried_out(of.engine, now, number, result.map(|resolved| *resolved));
         }
         match &result {
+            // The log has said which servers came and went.
+            Ok((rows, _)) if matches!(asker, Asker::Outside) => {
+                rows.iter().for_each(|row| log::log!(quiet(row), "servers from outside: {row}"));
+            }
+            Err(why) if matches!(asker, Asker::Outside) => self.outcome = Some(Err(why.clone())),
             Ok((rows, _)) if rows.is_empty() => log::info!("reload: no changes"),
             Ok((rows, _)) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
             Err(why) => log::error!("reload: {why}"),
@@ -357,6 +394,10 @@ impl Surroundings<'_> {
         self.keeper.follow(installed);
         changes
     }
+}
+
+fn quiet(row: &ReloadRow) -> log::Level {
+    if row.is_problem() { log::Level::Warn } else { log::Level::Debug }
 }
 
 fn level(row: &ReloadRow) -> log::Level {
