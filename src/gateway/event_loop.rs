@@ -139,7 +139,7 @@ impl EventLoop {
         }
         follower.tell_all(&mut engine, Instant::ZERO);
         let ledger = Ledger::new(None, settings);
-        let reloads = Reloads::new(Arc::clone(ledger.in_force()));
+        let reloads = Reloads::new();
         if marking.is_some() {
             engine.collect_ended();
             engine.pass_strays();

@@ -114,18 +114,6 @@ impl Basis {
         self.changes.get(&Target::new(Kind::Server, server), Some("state")).and_then(|entry| entry.deadline)
     }
 
-    /// Applies changed weights, states and switches to settings that lack them.
-    pub(super) fn complete(&self, settings: &mut Settings) {
-        let keys = self.changes.iter().map(|((target, key), _)| (target.clone(), key.clone()));
-        let draft = Draft { changes: self.changes.clone(), keys: keys.collect(), ..Draft::default() };
-        for (target, key) in &draft.keys {
-            let Some(key) = key.as_deref().filter(|key| QUICK.contains(&(target.kind, *key))) else { continue };
-            if let Ok(Some(change)) = self.quick_change(&draft, target, key) {
-                change.apply_to(settings);
-            }
-        }
-    }
-
     /// Returns a request as it may be carried out, if it needs no other plan.
     pub(super) fn at_once(&self, draft: &Draft) -> Result<Option<Prepared>, String> {
         let refused = |why: Conflict| format!("{} is refused: {why}", draft.subject);

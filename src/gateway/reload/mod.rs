@@ -39,8 +39,6 @@ enum Asker {
     Session(Ticket),
     /// An operator, for the change of this number in the ledger.
     Operator(u64),
-    /// The gateway itself: see [`Reloads::apply`].
-    Own,
     /// Sources of servers: see [`Reloads::found`].
     Outside,
 }
@@ -82,30 +80,24 @@ pub(super) struct Reloads {
     desk: Arc<Mutex<Desk>>,
     /// Whether a signal has asked since the last reload began.
     signalled: bool,
-    /// Settings to be put in force that are not those of the file.
-    own: Option<Box<Settings>>,
     /// Servers from outside, and whether they are others since the last reload began.
     found: Arc<Found>,
     found_others: bool,
     /// What became of them.
     outcome: Option<Result<LeftOut, String>>,
-    /// The settings of the file when it was last read, with the changes of operators.
-    file: Arc<Settings>,
     step: Step,
     retired: Retired,
 }
 
 impl Reloads {
-    pub(super) fn new(file: Arc<Settings>) -> Reloads {
+    pub(super) fn new() -> Reloads {
         Reloads {
             worker: None,
             desk: Arc::default(),
             signalled: false,
-            own: None,
             found: Arc::default(),
             found_others: false,
             outcome: None,
-            file,
             step: Step::Rest,
             retired: Retired::default(),
         }
@@ -126,19 +118,9 @@ impl Reloads {
         self.signalled = true;
     }
 
-    /// Returns the settings of the file when it was last read, with the changes of operators.
-    pub(super) fn file(&self) -> &Arc<Settings> {
-        &self.file
-    }
-
-    /// Puts other settings in force than those of the file; the last ones given count.
-    pub(super) fn apply(&mut self, settings: Settings) {
-        self.own = Some(Box::new(settings));
-    }
-
     /// Returns whether a reload is asked for and none is under way.
     pub(super) fn is_asked(&self) -> bool {
-        let asked = || self.signalled || self.own.is_some() || lock(&self.desk).has_orders();
+        let asked = || self.signalled || self.found_others || lock(&self.desk).has_orders();
         matches!(self.step, Step::Rest) && asked()
     }
 
@@ -157,7 +139,7 @@ impl Reloads {
         match &self.step {
             Step::Rest | Step::Retiring(_) => false,
             Step::Preparing(asker, ..) | Step::GettingReady(asker, ..) | Step::Following(asker, ..) => {
-                !matches!(asker, Asker::Own | Asker::Outside)
+                !matches!(asker, Asker::Outside)
             }
         }
     }
@@ -224,33 +206,21 @@ impl Reloads {
         }
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
         let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
-        let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
         // Not while a change is being carried out: it is asked for again then.
         let has_others = self.found_others && !of.ledger.is_busy();
         let found = || has_others.then_some((Asker::Outside, ReloadOrder { partial: true, now: false }));
-        let Some(asker) = signalled.or_else(asked).or_else(own).or_else(found) else {
+        let Some(asker) = signalled.or_else(asked).or_else(found) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
             }
             return;
         };
-        let source = match (asker.0, self.own.take()) {
-            (Asker::Own, Some(mut settings)) => {
-                of.ledger.complete(&mut settings);
-                Source::Settings(settings)
-            }
-            (_, own) => {
-                self.own = own;
-                match of.ledger.begin_reload().map(Box::new) {
-                    Some(basis) => {
-                        // Both take what was found last.
-                        self.found_others = false;
-                        if matches!(asker.0, Asker::Outside) { Source::Outside(basis) } else { Source::File(basis) }
-                    }
-                    None => return self.end(of, now, asker.0, Err("a change is being carried out: ask again".into())),
-                }
-            }
+        let Some(basis) = of.ledger.begin_reload().map(Box::new) else {
+            return self.end(of, now, asker.0, Err("a change is being carried out: ask again".into()));
         };
+        // Both take what was found last.
+        self.found_others = false;
+        let source = if matches!(asker.0, Asker::Outside) { Source::Outside(basis) } else { Source::File(basis) };
         self.give(of, now, asker, source);
     }
 
@@ -285,11 +255,6 @@ impl Reloads {
         match of.engine.follow(now, successor, removed) {
             Ok(replaced) => self.worker.as_ref().map_or((), |worker| worker.discard(replaced)),
             Err(_) => return self.end(of, now, asker, Err("another reload came first: ask again".into())),
-        }
-        if matches!(asker, Asker::Own) {
-            of.ledger.follow(&settings);
-        } else {
-            self.file = Arc::clone(&settings);
         }
         of.follower.follow(of.engine.plan().settings(), now);
         let about = About { mtu: settings.gateway.mtu, ..(**of.about).clone() };
@@ -335,7 +300,7 @@ impl Reloads {
             Ok((rows, _)) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
             Err(why) => log::error!("reload: {why}"),
         }
-        if result.is_err() && !matches!(asker, Asker::Own) {
+        if result.is_err() {
             of.ledger.reloaded(of.engine, now, None);
         }
         if let Asker::Session(ticket) = asker {

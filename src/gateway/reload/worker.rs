@@ -30,8 +30,6 @@ pub(in crate::gateway) enum Source {
     Outside(Box<Basis>),
     /// In a change of an operator.
     Order(Box<Order>),
-    /// Here.
-    Settings(Box<Settings>),
 }
 
 /// A plan to be prepared.
@@ -148,7 +146,6 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
     let mut outcome = Outcome::default();
     let is_outside = matches!(job.source, Source::Outside(_));
     let (mut wanted, warnings, text) = match (job.source, file) {
-        (Source::Settings(settings), _) => (*settings, Vec::new(), None),
         (Source::Order(order), _) => {
             let resolved = outcome.resolved.insert(Box::new(order.resolve()?));
             let Some(settings) = resolved.settings() else { return Ok(outcome) };
