@@ -66,7 +66,7 @@ const LAYERS: &[Layer] = &[
     core("balance", &["ids", "time", "rng", "schedule", "state", "tournament", "words", "packet", "flow"]),
     core("policy", &["ids", "time", "bucket", "rng", "packet", "flow", "balance"]),
     core("health", &["ids", "time", "rng", "schedule", "state", "words", "packet"]),
-    core("config", &["ids", "time", "state", "packet", "flow", "balance", "policy", "health"]),
+    core("config", &["ids", "time", "state", "words", "packet", "flow", "balance", "policy", "health"]),
     core(
         "engine",
         &["ids", "time", "bucket", "state", "words", "packet", "flow", "balance", "policy", "health", "config"],

@@ -110,10 +110,13 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 
 /// Runs the live gateway until a signal ends it.
 fn live(config: &Path, unconfined: bool) -> Result<(), Failed> {
-    let settings = seeded(load(config)?.settings)?;
+    let parsed = load(config)?;
+    let file = config::changes::File::of(&parsed);
+    let settings = seeded(parsed.settings)?;
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
     let signals = TakenSignals::take().map_err(message)?;
     let mut gateway = Gateway::open(&settings).map_err(message)?;
+    gateway.configured_by(file);
     gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
     gateway.report_to(Notifier::from_environment());

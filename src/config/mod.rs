@@ -9,11 +9,13 @@
 
 mod address;
 mod build;
+pub mod changes;
 mod check;
 mod fields;
 pub mod keys;
 mod links;
 pub mod listing;
+mod names;
 mod problem;
 mod raw;
 mod render;
@@ -21,8 +23,11 @@ pub mod settings;
 mod values;
 mod words;
 
+pub use names::{NoServer, find_server};
 pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;
+
+pub(crate) use words::closest;
 
 use problem::{Draft, Source, place_all, plural, plural_of};
 use toml::de::DeTable;

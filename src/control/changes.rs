@@ -45,6 +45,11 @@ impl ReloadRow {
         ReloadRow::new(ReloadKind::LeftOut, text)
     }
 
+    /// Makes the row of a change at run time that no longer applies.
+    pub fn dropped(text: String) -> ReloadRow {
+        ReloadRow::new(ReloadKind::Dropped, text)
+    }
+
     /// Makes the row of something that needs attention.
     pub fn problem(text: String) -> ReloadRow {
         ReloadRow::new(ReloadKind::Problem, text)
@@ -69,11 +74,7 @@ impl fmt::Display for ReloadRow {
 impl ObjectRow {
     pub(super) fn new(object: &Object) -> ObjectRow {
         let key = |key: &KeyValue| (key.table.into(), key.key.into(), key.value.clone());
-        ObjectRow {
-            table: object.table.into(),
-            name: object.name.clone(),
-            keys: object.keys.iter().map(key).collect(),
-        }
+        ObjectRow { table: object.table.into(), name: object.name.clone(), keys: object.keys.iter().map(key).collect() }
     }
 
     /// Returns the object; none of a table or key that this version does not have.

@@ -2,7 +2,8 @@
 //!
 //! It moves bytes; [`crate::control::Session`] interprets them.
 
-use crate::control::{About, Outside, Progress, Session};
+use super::peer;
+use crate::control::{About, Floor, Ledger, Outside, Progress, Session, Who};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
 use mio::net::{UnixListener, UnixStream};
@@ -152,9 +153,13 @@ impl ControlServer {
             log::warn!("control socket: cannot watch a connection: {error}");
             return;
         }
+        let who = peer::who(&stream).unwrap_or_else(|error| {
+            log::warn!("control socket: cannot find out who connected: {error}");
+            Who { uid: u32::MAX, pid: 0 }
+        });
         self.connections[place] = Some(Connection {
             stream,
-            session: Session::new(Arc::clone(about)),
+            session: Session::new(Arc::clone(about), who),
             out: Vec::new(),
             sent: 0,
             readable: true,
@@ -192,11 +197,17 @@ impl ControlServer {
     }
 
     /// Does one step of work for each connection; returns true if more could be done at once.
-    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> bool {
+    pub(super) fn work(
+        &mut self,
+        (engine, ledger): (&mut Engine, &mut Ledger),
+        now: Instant,
+        outside: &Outside,
+    ) -> bool {
+        let mut floor = Floor { engine, ledger, now, outside };
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
-            match connection.work(engine, now, outside) {
+            match connection.work(&mut floor) {
                 Ok(_) if connection.end() <= now => *place = None,
                 Ok(more) => busy |= more,
                 Err(End) => *place = None,
@@ -228,7 +239,8 @@ impl Connection {
         self.moved + if self.sent < self.out.len() { STUCK } else { IDLE }
     }
 
-    fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> Result<bool, End> {
+    fn work(&mut self, floor: &mut Floor<'_>) -> Result<bool, End> {
+        let now = floor.now;
         if self.sent < self.out.len() {
             if self.writable {
                 self.moved = now;
@@ -244,7 +256,7 @@ impl Connection {
             Progress::Idle => self.read()?,
             Progress::More | Progress::Wait => {}
         }
-        self.progress = self.session.poll_output(engine, now, outside, &mut self.out);
+        self.progress = self.session.poll_output(floor, &mut self.out);
         if self.progress == Progress::Wait && self.out.is_empty() {
             return Ok(false);
         }
@@ -361,6 +373,7 @@ mod tests {
         poll: mio::Poll,
         server: ControlServer,
         engine: Engine,
+        ledger: Ledger,
         about: Arc<About>,
     }
 
@@ -372,7 +385,8 @@ mod tests {
             server.register(poll.registry(), Token(0)).unwrap();
             let settings = crate::config::Settings::default();
             let engine = Engine::try_new(&settings).unwrap();
-            Lab { dir, poll, server, engine, about: Arc::new(About::new(&settings, Instant::ZERO, 1)) }
+            let about = Arc::new(About::new(&settings, Instant::ZERO, 1));
+            Lab { dir, poll, server, engine, ledger: Ledger::new(None, settings), about }
         }
 
         /// A client whose connection is accepted at `now`.
@@ -384,7 +398,7 @@ mod tests {
         }
 
         fn work(&mut self, now: Instant) {
-            while self.server.work(&mut self.engine, now, &Outside::default()) {}
+            while self.server.work((&mut self.engine, &mut self.ledger), now, &Outside::default()) {}
         }
     }
 

@@ -19,7 +19,8 @@ use super::setup::Installed;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::config::Settings;
-use crate::control::{About, Outside};
+use crate::config::changes::File;
+use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
@@ -86,6 +87,7 @@ fn ignores_hangup() -> bool {
 /// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
+    ledger: Ledger,
     opener: Opener,
     queues: Queues,
     control: ControlServer,
@@ -133,6 +135,8 @@ impl EventLoop {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
+        let ledger = Ledger::new(None, settings);
+        let reloads = Reloads::new(Arc::clone(ledger.in_force()));
         if marking.is_some() {
             engine.collect_ended();
         }
@@ -140,13 +144,14 @@ impl EventLoop {
         control.register(registry, CONTROL).map_err(&failed)?;
         Ok(EventLoop {
             engine,
+            ledger,
             opener,
             queues,
             control,
             follower,
             keeper,
             marking,
-            reloads: Reloads::new(settings),
+            reloads,
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -160,6 +165,11 @@ impl EventLoop {
             lapses,
             manager: Notifier::default(),
         })
+    }
+
+    /// Names the file that the settings in force come from.
+    pub(super) fn configured_by(&mut self, file: File) {
+        self.ledger = Ledger::new(Some(file), (**self.ledger.in_force()).clone());
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -212,7 +222,7 @@ impl EventLoop {
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
         self.lapses.start(self.now());
-        self.manager.ready(&notify::status(self.reloads.in_force()));
+        self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
             let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits;
             let now = self.now();
@@ -280,7 +290,10 @@ impl EventLoop {
             let (device, system) = (self.output.counters, self.keeper.state().clone());
             let outside = Outside { device, system, desk: Arc::clone(self.reloads.desk()) };
             reload_waits = self.reload(installed.as_deref_mut(), now);
-            control_waits = self.control.work(&mut self.engine, now, &outside);
+            control_waits = self.control.work((&mut self.engine, &mut self.ledger), now, &outside);
+            while let Some(line) = self.ledger.poll_line() {
+                log::info!("{line}");
+            }
             self.manager.work(now);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
@@ -306,6 +319,7 @@ impl EventLoop {
     fn reload(&mut self, installed: Option<&mut Installed>, now: Instant) -> bool {
         let mut of = Surroundings {
             engine: &mut self.engine,
+            ledger: &mut self.ledger,
             follower: &mut self.follower,
             keeper: &mut self.keeper,
             marking: self.marking.as_mut(),
@@ -317,7 +331,7 @@ impl EventLoop {
         let more = self.reloads.work(&mut of, now);
         match (was_under_way, self.reloads.is_under_way()) {
             (false, true) => self.manager.reloading(),
-            (true, false) => self.manager.ready(&notify::status(self.reloads.in_force())),
+            (true, false) => self.manager.ready(&notify::status(self.ledger.in_force())),
             _ => {}
         }
         more
@@ -400,6 +414,7 @@ impl EventLoop {
         self.send_own(now);
         while let Some(event) = self.engine.poll_event() {
             tell(&event);
+            self.ledger.saw(&event, now);
         }
     }
 

@@ -23,6 +23,7 @@ pub mod netns;
 pub mod notify;
 mod output;
 pub mod paths;
+mod peer;
 pub mod preflight;
 mod queues;
 mod refusals;
@@ -41,6 +42,7 @@ pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
 
 use crate::config::Settings;
+use crate::config::changes::File;
 use crate::control::About;
 use crate::engine::Engine;
 use crate::time::Instant;
@@ -123,6 +125,11 @@ impl Gateway {
         // Held until the end: no gateway starts meanwhile.
         let _control = ControlServer::bind(&settings.gateway.control_socket)?;
         Ok(setup::clean_leftovers(settings, true)?)
+    }
+
+    /// Names the file that the settings come from: changes at run time are made on top of it.
+    pub fn configured_by(&mut self, file: File) {
+        self.event_loop.configured_by(file);
     }
 
     /// Returns a handle that stops [`Gateway::run`] from another thread.

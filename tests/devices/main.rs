@@ -7,6 +7,7 @@
 
 mod bulk;
 mod calm;
+mod changes;
 mod fairness;
 mod inspection;
 #[allow(dead_code, reason = "some of it is only for tests/lab.rs")]

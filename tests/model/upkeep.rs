@@ -376,6 +376,7 @@ impl Model {
             weight: it.settings.weight,
             weight_now: it.weight(now) as f32 / super::servers::STEPS as f32,
             admin: it.admin,
+            drain_deadline_ms: it.deadline.map(|deadline| deadline.since(now).as_millis() as u64),
             health: match (says(Health::Down), says(Health::Unknown)) {
                 (true, _) => Health::Down,
                 (_, true) => Health::Unknown,
@@ -403,6 +404,7 @@ impl Model {
     fn service_row(&self, service: usize) -> ServiceRow {
         let (settings, [flows, flows_total]) = (&self.settings.services[service], self.of_services[service]);
         ServiceRow {
+            enabled: true,
             service: settings.name.clone(),
             listen: settings.listen.iter().map(ToString::to_string).collect(),
             pool: self.settings.pools[settings.pool.0 as usize].name.clone(),

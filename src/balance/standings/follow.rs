@@ -113,7 +113,8 @@ impl Standings {
         if was.weight != is.weight {
             state.weight = is.weight;
         }
-        if was.admin != is.admin {
+        // An operator may have set it already, with a deadline.
+        if was.admin != is.admin && state.admin != is.admin {
             (state.admin, state.deadline) = (is.admin, None);
         }
         if (state.weight, state.admin) != (before.weight, before.admin) || was_gone != is_gone {

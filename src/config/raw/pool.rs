@@ -136,7 +136,8 @@ fn passive(pool: &mut Fields<'_, '_>) -> Option<RawPassive> {
     Some(RawPassive { settings: Passive { failures, within, hold, longest }, places })
 }
 
-fn server(table: &DeTable<'_>, span: Span, slow: Duration, drafts: &mut Vec<Draft>) -> (RawServer, bool) {
+/// Reads one `[[pool.server]]`; `slow` is the pool's `slow-start`. The second value is whether all of it could be read.
+pub(crate) fn server(table: &DeTable<'_>, span: Span, slow: Duration, drafts: &mut Vec<Draft>) -> (RawServer, bool) {
     let mut fields = Fields::new(table, span.clone(), &keys::SERVER, drafts);
     let name = values::name(&mut fields, "name = \"web-1\"");
     let addresses = match fields.required("address", ADDRESSES.form) {

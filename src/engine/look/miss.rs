@@ -26,7 +26,10 @@ impl Look<'_> {
             Ruled::Settled(settled) => return settled.into(),
         };
         let listens = || self.plan.directory().service(key.addresses.dst(), key.protocol, key.dst_port);
-        let Some(service) = named.or_else(listens) else { return self.no_service(arrival, key, scratch).into() };
+        let on = |service: &ServiceId| self.plan.service(*service).enabled;
+        let Some(service) = named.or_else(listens).filter(on) else {
+            return self.no_service(arrival, key, scratch).into();
+        };
         scratch.opening.service = Some(service);
         if arrival.hops() <= 1 {
             return self.hop_limit_exceeded(arrival, scratch).into();

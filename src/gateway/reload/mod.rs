@@ -12,8 +12,8 @@
 mod retired;
 mod worker;
 
+pub(super) use worker::{Job, Outcome, Ready, Source, Worker};
 pub use worker::{MOST_CONFIG, read};
-pub(super) use worker::{Job, Ready, Source, Worker};
 
 use super::follower::Follower;
 use super::marking::Marking;
@@ -21,7 +21,7 @@ use super::queues::Opener;
 use super::setup::{Changes, Installed};
 use super::watch::Keeper;
 use crate::config::Settings;
-use crate::control::{About, Desk, ReloadOrder, ReloadRow, Ticket};
+use crate::control::{About, Desk, Ledger, Merged, ReloadOrder, ReloadRow, Resolved, Ticket};
 use crate::engine::{Engine, Removed};
 use crate::time::Instant;
 use retired::Retired;
@@ -35,9 +35,14 @@ const PORTION: usize = 16;
 enum Asker {
     Signal,
     Session(Ticket),
+    /// An operator, for the change of this number in the ledger.
+    Operator(u64),
     /// The gateway itself: see [`Reloads::apply`].
     Own,
 }
+
+/// What is to be noted in the ledger in the end: a newer file, or the change of an operator.
+type OfLedger = (Option<Box<Merged>>, Option<Box<Resolved>>);
 
 /// What is under way.
 #[derive(Debug)]
@@ -47,9 +52,9 @@ enum Step {
     /// The worker prepares the plan.
     Preparing(Asker, ReloadOrder),
     /// The engine gets ready for it.
-    GettingReady(Asker, ReloadOrder, Box<Ready>),
+    GettingReady(Asker, ReloadOrder, Box<Ready>, OfLedger),
     /// The plan is in force, and the system follows.
-    Following(Asker, Changes, Vec<ReloadRow>),
+    Following(Asker, Changes, Vec<ReloadRow>, Option<Box<Resolved>>),
     /// The system gives up what is retired.
     Retiring(Changes),
 }
@@ -57,6 +62,7 @@ enum Step {
 /// What a reload changes besides the engine.
 pub(super) struct Surroundings<'a> {
     pub(super) engine: &'a mut Engine,
+    pub(super) ledger: &'a mut Ledger,
     pub(super) follower: &'a mut Follower,
     pub(super) keeper: &'a mut Keeper,
     pub(super) marking: Option<&'a mut Marking>,
@@ -65,7 +71,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) about: &'a mut Arc<About>,
 }
 
-/// Reloads, one at a time.
+/// Reloads, one at a time. The settings in force are in the ledger.
 #[derive(Debug)]
 pub(super) struct Reloads {
     worker: Option<Worker>,
@@ -74,24 +80,21 @@ pub(super) struct Reloads {
     signalled: bool,
     /// Settings to be put in force that are not those of the file.
     own: Option<Box<Settings>>,
-    /// The settings of the file when it was last read.
+    /// The settings of the file when it was last read, with the changes of operators.
     file: Arc<Settings>,
     step: Step,
-    in_force: Arc<Settings>,
     retired: Retired,
 }
 
 impl Reloads {
-    pub(super) fn new(settings: Settings) -> Reloads {
-        let file = Arc::new(settings);
+    pub(super) fn new(file: Arc<Settings>) -> Reloads {
         Reloads {
             worker: None,
             desk: Arc::default(),
             signalled: false,
             own: None,
-            step: Step::Rest,
-            in_force: Arc::clone(&file),
             file,
+            step: Step::Rest,
             retired: Retired::default(),
         }
     }
@@ -111,7 +114,7 @@ impl Reloads {
         self.signalled = true;
     }
 
-    /// Returns the settings of the file when it was last read.
+    /// Returns the settings of the file when it was last read, with the changes of operators.
     pub(super) fn file(&self) -> &Arc<Settings> {
         &self.file
     }
@@ -119,11 +122,6 @@ impl Reloads {
     /// Puts other settings in force than those of the file; the last ones given count.
     pub(super) fn apply(&mut self, settings: Settings) {
         self.own = Some(Box::new(settings));
-    }
-
-    /// Returns the settings in force.
-    pub(super) fn in_force(&self) -> &Settings {
-        &self.in_force
     }
 
     /// Returns whether a reload that somebody asked for is under way: not what follows when it is answered.
@@ -147,23 +145,32 @@ impl Reloads {
             Step::Rest => self.begin(of, now),
             Step::Preparing(asker, order) => match self.worker.as_ref().and_then(Worker::take) {
                 None => self.step = Step::Preparing(asker, order),
-                Some(Err(why)) => self.end(asker, Err(why)),
-                Some(Ok(None)) => self.end(asker, Ok(Vec::new())),
-                Some(Ok(Some(ready))) => self.step = Step::GettingReady(asker, order, ready),
+                Some(Err(why)) => self.end(of, now, asker, Err(why)),
+                Some(Ok(Outcome { merged, resolved, ready: None })) => {
+                    let rows = merged.as_deref().map_or_else(Vec::new, dropped);
+                    if let Some(merged) = merged {
+                        let settings = Arc::clone(of.ledger.in_force());
+                        of.ledger.reloaded(of.engine, now, Some((*merged, settings)));
+                    }
+                    self.end(of, now, asker, Ok((rows, resolved)));
+                }
+                Some(Ok(Outcome { merged, resolved, ready: Some(ready) })) => {
+                    self.step = Step::GettingReady(asker, order, ready, (merged, resolved));
+                }
             },
-            Step::GettingReady(asker, order, mut ready) => {
+            Step::GettingReady(asker, order, mut ready, of_ledger) => {
                 if of.engine.get_ready(now, &mut ready.successor) {
-                    self.step = Step::GettingReady(asker, order, ready);
+                    self.step = Step::GettingReady(asker, order, ready, of_ledger);
                 } else {
-                    self.follow(of, now, (asker, order), *ready);
+                    self.follow(of, now, (asker, order), *ready, of_ledger);
                 }
             }
-            Step::Following(asker, mut changes, mut rows) => {
+            Step::Following(asker, mut changes, mut rows, resolved) => {
                 if carry_out(&mut changes, of) {
                     rows.extend(changes.take_problems().into_iter().map(ReloadRow::problem));
-                    self.end(asker, Ok(rows));
+                    self.end(of, now, asker, Ok((rows, resolved)));
                 } else {
-                    self.step = Step::Following(asker, changes, rows);
+                    self.step = Step::Following(asker, changes, rows, resolved);
                 }
             }
             Step::Retiring(mut changes) => {
@@ -179,72 +186,126 @@ impl Reloads {
 
     /// Begins what was asked for, or looks after what is retired.
     fn begin(&mut self, of: &mut Surroundings<'_>, now: Instant) {
+        if let Some(order) = of.ledger.poll_order() {
+            // What needs a restart was left out by the last reload, if at all: an operator's change is not about it.
+            let reload = ReloadOrder { partial: true, now: order.at_once() };
+            return self.give(of, now, (Asker::Operator(order.number()), reload), Source::Order(Box::new(order)));
+        }
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
         let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
         let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
-        let Some((asker, order)) = signalled.or_else(asked).or_else(own) else {
+        let Some(asker) = signalled.or_else(asked).or_else(own) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
             }
             return;
         };
-        let Some(worker) = &self.worker else {
-            return self.end(asker, Err("the gateway was started without a configuration file".into()));
+        let source = match (asker.0, self.own.take()) {
+            (Asker::Own, Some(mut settings)) => {
+                of.ledger.complete(&mut settings);
+                Source::Settings(settings)
+            }
+            (_, own) => {
+                self.own = own;
+                match of.ledger.begin_reload() {
+                    Some(basis) => Source::File(Box::new(basis)),
+                    None => return self.end(of, now, asker.0, Err("a change is being carried out: ask again".into())),
+                }
+            }
         };
-        let source = match asker {
-            Asker::Own => self.own.take().map_or(Source::File, Source::Settings),
-            Asker::Signal | Asker::Session(_) => Source::File,
+        self.give(of, now, asker, source);
+    }
+
+    /// Gives the worker something to prepare.
+    fn give(&mut self, of: &mut Surroundings<'_>, now: Instant, (asker, order): (Asker, ReloadOrder), source: Source) {
+        let Some(worker) = &self.worker else {
+            return self.end(of, now, asker, Err("the gateway was started without a configuration file".into()));
         };
         worker.give(Job {
             source,
             succession: of.engine.succession(now),
-            in_force: Arc::clone(&self.in_force),
+            in_force: Arc::clone(of.ledger.in_force()),
             partial: order.partial,
         });
         self.step = Step::Preparing(asker, order);
     }
 
     /// Puts a plan in force.
-    fn follow(&mut self, of: &mut Surroundings<'_>, now: Instant, (asker, order): (Asker, ReloadOrder), ready: Ready) {
-        let Ready { successor, file, settings, diff, left_out, warnings } = ready;
+    fn follow(
+        &mut self,
+        of: &mut Surroundings<'_>,
+        now: Instant,
+        (asker, order): (Asker, ReloadOrder),
+        ready: Ready,
+        (merged, resolved): OfLedger,
+    ) {
+        let Ready { successor, settings, diff, left_out, warnings } = ready;
         // A flow to a new server needs its key in the programs' map from its first packet on.
         let missed = of.extend_maps(&settings);
         let removed = if order.now { Removed::EndNow } else { Removed::Drain };
         match of.engine.follow(now, successor, removed) {
             Ok(replaced) => self.worker.as_ref().map_or((), |worker| worker.discard(replaced)),
-            Err(_) => return self.end(asker, Err("another reload came first: ask again".into())),
+            Err(_) => return self.end(of, now, asker, Err("another reload came first: ask again".into())),
         }
-        self.in_force = Arc::clone(&settings);
-        self.file = file.unwrap_or_else(|| Arc::clone(&self.file));
+        if matches!(asker, Asker::Own) {
+            of.ledger.follow(&settings);
+        } else {
+            self.file = Arc::clone(&settings);
+        }
         of.follower.follow(of.engine.plan().settings(), now);
         let about = About { mtu: settings.gateway.mtu, ..(**of.about).clone() };
         *of.about = Arc::new(about);
         let mut rows = ReloadRow::of(&diff);
+        rows.extend(merged.as_deref().map_or_else(Vec::new, dropped));
         rows.extend(left_out.into_iter().map(ReloadRow::left_out));
         rows.extend(warnings.into_iter().chain(missed).map(ReloadRow::problem));
         self.retired.begin(of.engine, now);
         let changes = of.follow_settings(&settings);
-        self.step = Step::Following(asker, changes, rows);
+        match (merged, &resolved) {
+            (Some(merged), _) => of.ledger.reloaded(of.engine, now, Some((*merged, settings))),
+            (None, Some(_)) => of.ledger.follow(&settings),
+            (None, None) => {}
+        }
+        self.step = Step::Following(asker, changes, rows, resolved);
     }
 
     /// Gives up what no flow uses any more.
     fn retire(&mut self, of: &mut Surroundings<'_>) -> Changes {
         of.engine.forget_retired();
-        let settings = Arc::clone(&self.in_force);
+        let settings = Arc::clone(of.ledger.in_force());
         of.restrict_maps(&settings);
         of.follow_settings(&settings)
     }
 
-    fn end(&mut self, asker: Asker, result: Result<Vec<ReloadRow>, String>) {
+    /// Ends what was asked for, whether or not it was done.
+    fn end(&mut self, of: &mut Surroundings<'_>, now: Instant, asker: Asker, result: Done) {
+        if let Asker::Operator(number) = asker {
+            let result = result.and_then(|(rows, resolved)| {
+                rows.iter().filter(|row| row.is_problem()).for_each(|row| log::warn!("{row}"));
+                resolved.ok_or_else(|| "nothing was made of it".into())
+            });
+            return of.ledger.carried_out(of.engine, now, number, result.map(|resolved| *resolved));
+        }
         match &result {
-            Ok(rows) if rows.is_empty() => log::info!("reload: no changes"),
-            Ok(rows) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
+            Ok((rows, _)) if rows.is_empty() => log::info!("reload: no changes"),
+            Ok((rows, _)) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
             Err(why) => log::error!("reload: {why}"),
         }
+        if result.is_err() && !matches!(asker, Asker::Own) {
+            of.ledger.reloaded(of.engine, now, None);
+        }
         if let Asker::Session(ticket) = asker {
-            lock(&self.desk).answer(ticket, result);
+            lock(&self.desk).answer(ticket, result.map(|(rows, _)| rows));
         }
     }
+}
+
+/// What became of something that was asked for: the changes, for an operator's with what is to be noted in the ledger.
+type Done = Result<(Vec<ReloadRow>, Option<Box<Resolved>>), String>;
+
+/// Returns a row for each change of an operator that no longer applies.
+fn dropped(merged: &Merged) -> Vec<ReloadRow> {
+    merged.dropped().iter().map(|dropped| ReloadRow::dropped(dropped.to_string())).collect()
 }
 
 /// Changes a portion of the system; returns whether all of it is done.
@@ -269,7 +330,9 @@ impl Surroundings<'_> {
         let steering = self.opener.extend(settings);
         let marks = self.marking.as_mut().map_or(Ok(()), |marking| marking.extend(settings));
         let error = steering.and(marks).err()?;
-        Some(format!("the BPF programs do not know all new servers ({error}): their replies may not be translated; restart the gateway"))
+        Some(format!(
+            "the BPF programs do not know all new servers ({error}): their replies may not be translated; restart the gateway"
+        ))
     }
 
     /// Removes from the programs' maps what is not in the settings.

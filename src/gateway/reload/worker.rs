@@ -5,7 +5,8 @@
 
 use super::super::confine;
 use super::super::preflight;
-use crate::config::{self, Parsed, Settings};
+use crate::config::{self, Parsed, Settings, changes};
+use crate::control::{Basis, Merged, Order, Resolved};
 use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Replaced, Succession, Successor};
 use mio::Waker;
 use std::fs::File;
@@ -20,9 +21,11 @@ pub const MOST_CONFIG: u64 = 16 * 1024 * 1024;
 /// Where the wanted configuration is.
 #[derive(Debug)]
 pub(in crate::gateway) enum Source {
-    /// In the file that the gateway was started with.
-    File,
-    /// Here; the text says where it comes from.
+    /// In the file that the gateway was started with; the changes of operators are made on top of it.
+    File(Box<Basis>),
+    /// In a change of an operator.
+    Order(Box<Order>),
+    /// Here.
     Settings(Box<Settings>),
 }
 
@@ -42,8 +45,6 @@ pub(in crate::gateway) struct Job {
 #[derive(Debug)]
 pub(in crate::gateway) struct Ready {
     pub(in crate::gateway) successor: Successor,
-    /// The settings of the file, if it was read.
-    pub(in crate::gateway) file: Option<Arc<Settings>>,
     /// The settings as they will be in force.
     pub(in crate::gateway) settings: Arc<Settings>,
     pub(in crate::gateway) diff: PlanDiff,
@@ -52,8 +53,19 @@ pub(in crate::gateway) struct Ready {
     pub(in crate::gateway) warnings: Vec<String>,
 }
 
-/// What became of a job: a plan, none as there is nothing to do, or why it is refused.
-pub(in crate::gateway) type Done = Result<Option<Box<Ready>>, String>;
+/// What became of a job that is not refused.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct Outcome {
+    /// The file that was read, with the changes of operators.
+    pub(in crate::gateway) merged: Option<Box<Merged>>,
+    /// The change of an operator, checked.
+    pub(in crate::gateway) resolved: Option<Box<Resolved>>,
+    /// The plan; none as there is nothing to do.
+    pub(in crate::gateway) ready: Option<Box<Ready>>,
+}
+
+/// What became of a job, or why it is refused.
+pub(in crate::gateway) type Done = Result<Outcome, String>;
 
 /// The thread.
 #[derive(Debug)]
@@ -110,19 +122,30 @@ impl Worker {
         match self.done.try_recv() {
             Ok(done) => Some(done),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err("the thread that prepares it has ended: restart the gateway".into())),
+            Err(TryRecvError::Disconnected) => {
+                Some(Err("the thread that prepares it has ended: restart the gateway".into()))
+            }
         }
     }
 }
 
 fn prepare(job: Job, file: Option<&Path>) -> Done {
+    let mut outcome = Outcome::default();
     let (mut wanted, warnings, text) = match (job.source, file) {
         (Source::Settings(settings), _) => (*settings, Vec::new(), None),
-        (Source::File, None) => return Err("the gateway was started without a configuration file".into()),
-        (Source::File, Some(file)) => {
+        (Source::Order(order), _) => {
+            let resolved = outcome.resolved.insert(Box::new(order.resolve()?));
+            let Some(settings) = resolved.settings() else { return Ok(outcome) };
+            ((**settings).clone(), Vec::new(), None)
+        }
+        (Source::File(_), None) => return Err("the gateway was started without a configuration file".into()),
+        (Source::File(basis), Some(file)) => {
             let (parsed, text) = parse(file)?;
-            let warnings = parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
-            (parsed.settings.clone(), warnings.collect(), Some(text))
+            let warnings =
+                parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
+            let warnings = warnings.collect();
+            let merged = outcome.merged.insert(Box::new(basis.merge(changes::File::of(&parsed))));
+            (merged.settings().clone(), warnings, Some(text))
         }
     };
     if wanted.seed == 0 {
@@ -136,18 +159,21 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
         ));
     }
     let settings = Arc::new(wanted.live(&job.in_force));
-    let file = text.is_some().then(|| Arc::clone(&settings));
     if settings == job.in_force {
-        return Ok(None);
+        return Ok(outcome);
     }
     let problems = preflight::addresses(&settings);
     if !problems.is_empty() {
         let list: Vec<String> = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
-        return Err(format!("nothing is changed, as this system cannot do what the configuration asks for:{}", list.concat()));
+        return Err(format!(
+            "nothing is changed, as this system cannot do what the configuration asks for:{}",
+            list.concat()
+        ));
     }
     let diff = PlanDiff::between(&job.in_force, &settings);
     let successor = job.succession.prepare(&settings);
-    Ok(Some(Box::new(Ready { successor, file, settings, diff, left_out, warnings })))
+    outcome.ready = Some(Box::new(Ready { successor, settings, diff, left_out, warnings }));
+    Ok(outcome)
 }
 
 /// Returns a line for each change that needs a restart, with the line of the file where its key is.
