@@ -228,6 +228,14 @@ fn a_state_in_the_list_drains_a_server_and_the_list_survives_a_reload() {
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success() && said.contains("rate") && !said.contains("server web/"), "{said}");
     assert_eq!((names(&world).len(), answering(&world)), (2, vec!["2".to_owned()]));
+    // An operator's change stays until the list says something else for that very key.
+    world.change("server weight web/s2 5");
+    let weight = || world.server_rows().iter().find(|row| row.server == "s2").map(|row| row.weight);
+    replace(&file, &list(&[1, 2, 3]));
+    eventually("a third server", || names(&world) == ["s1", "s2", "s3"]);
+    assert_eq!(weight(), Some(5));
+    replace(&file, &list(&[1, 2, 3]).replace("name=s2", "name=s2 weight=7"));
+    eventually("the weight of the list", || weight() == Some(7));
     // One that cannot be used does not keep the others away.
     replace(&file, &(list(&[1, 3]) + &format!("{}:80\n127.0.0.1:80\n", SERVICE[0])));
     eventually("the other servers", || names(&world) == ["s1", "s3"]);
