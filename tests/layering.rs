@@ -101,6 +101,8 @@ const LAYERS: &[Layer] = &[
 const DRIVERS: &[Driver] = &[
     // What the tool can print, a golden test can print.
     Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap"] },
+    // Manual pages and completions.
+    Driver { dir: "tools/deb", uses: &["cli"], daemon: &["clap"] },
     // The gateway for its huge pages.
     Driver {
         dir: "benches",

@@ -14,10 +14,11 @@ use crate::config::{self, Parsed, Settings};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::gateway::log_queue::{LogQueue, LogWriter};
+use crate::gateway::notify::Notifier;
 use crate::gateway::{Gateway, TakenSignals, confine, reload};
 use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
 use std::fs::File;
@@ -59,6 +60,11 @@ pub fn main() -> ExitCode {
         }
         Err(Failed::Shown) => ExitCode::FAILURE,
     }
+}
+
+/// Returns the command line of `equipoise`, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
@@ -113,6 +119,7 @@ fn live(config: &Path, unconfined: bool) -> Result<(), Failed> {
     gateway.configured_by(file);
     gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
+    gateway.report_to(Notifier::from_environment());
     if !unconfined {
         gateway.confine();
     }

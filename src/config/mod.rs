@@ -106,7 +106,10 @@ fn syntax(error: &toml::de::Error, text: &str) -> Draft {
     // An empty span at the start would mean the whole file.
     let span = if end == 0 { 0..1 } else { span.start..end };
     let message = error.message();
-    let help = if message.contains("duplicate key") {
+    let is_table = span.start.checked_sub(2).and_then(|before| text.get(before..span.start)) == Some("[[");
+    let help = if message.contains("duplicate key") && is_table && text.get(span.clone()) == Some("service") {
+        "delete the line `service = []`, which stands for a gateway without services"
+    } else if message.contains("duplicate key") {
         "a key may appear only once in its table; remove one of them"
     } else if message.contains("string") {
         "strings must be quoted: name = \"web\""

@@ -53,6 +53,21 @@ fn each_broken_file_gets_its_message() {
 }
 
 #[test]
+fn the_configuration_of_the_package_is_idle_and_its_example_is_valid() {
+    let text = include_str!("../../tools/deb/equipoise.toml");
+    let parsed = parse_with_warnings(text, "equipoise.toml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((parsed.warnings.len(), parsed.settings.services.len()), (0, 0));
+    let (before, example) = text.split_once("# [[service]]").expect("an example");
+    let example = format!("# [[service]]{example}").replace("# ", "").replace("#\n", "\n");
+    let settings = parse(&format!("{}{example}", before.replace("service = []\n", "")), "equipoise.toml");
+    let settings = settings.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((settings.services.len(), settings.servers.len()), (1, 2));
+    // Who forgets to delete the line is told so.
+    let error = parse(&format!("{before}{example}"), "equipoise.toml").expect_err("two of them").to_string();
+    assert!(error.contains("delete the line `service = []`"), "{error}");
+}
+
+#[test]
 fn each_warned_file_gets_its_warnings_and_its_settings() {
     each_file_says("warned", 3, |bytes, name| {
         let parsed = parse_bytes(bytes, name).unwrap_or_else(|error| panic!("{error}"));

@@ -1,7 +1,8 @@
 //! Least privilege: once everything is set up, the process gives up what forwarding does not need.
 //!
 //! It keeps CAP_NET_ADMIN (netlink, TUN), the files of its own set-up and a list of system calls. Whoever takes over the
-//! process by a packet cannot start a program, read other files, open TCP connections or signal other processes.
+//! process by a packet cannot start a program, read other files, open TCP connections, reach abstract sockets or signal other
+//! processes. The service manager's socket stays connected from before ([`super::notify`]).
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,

@@ -8,9 +8,9 @@ use crate::engine::Engine;
 use crate::time::{Duration, Instant};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,6 +46,8 @@ pub(super) struct ControlServer {
     path: PathBuf,
     /// Device and inode of the socket file: another process may have replaced it since.
     identity: (u64, u64),
+    /// The directory of the socket, if it was missing.
+    made: Option<PathBuf>,
     connections: [Option<Connection>; MOST_CONNECTIONS],
     first_token: usize,
     /// When to accept again. mio reports a pending connection only once.
@@ -68,7 +70,8 @@ struct Connection {
 }
 
 impl ControlServer {
-    /// Listens at `path`, replacing the socket of a killed run; fails if another gateway answers there.
+    /// Listens at `path`, replacing the socket of a killed run; fails if another gateway answers there. Makes the directory
+    /// of the socket, not those above it.
     pub(super) fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |doing: &str, error: io::Error| {
             SocketError(format!(
@@ -78,6 +81,7 @@ impl ControlServer {
             ))
         };
         check_free(path)?;
+        let made = make_directory(path);
         // Bound under a temporary name, so that nobody can connect before the mode is set.
         let mut hidden = path.as_os_str().to_owned();
         hidden.push(format!(".{}", std::process::id()));
@@ -95,6 +99,7 @@ impl ControlServer {
             listener,
             path: path.to_owned(),
             identity,
+            made,
             connections: Default::default(),
             first_token: 0,
             retry: None,
@@ -218,6 +223,10 @@ impl Drop for ControlServer {
         if ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove the control socket {}: {error}", self.path.display());
         }
+        // Refused once the process is confined: an empty directory stays then.
+        if let Some(made) = &self.made {
+            let _ = fs::remove_dir(made);
+        }
     }
 }
 
@@ -285,6 +294,13 @@ impl Connection {
     }
 }
 
+/// Makes the directory for the socket if it is missing, and returns it then. If it cannot be made, binding fails, and says
+/// why.
+fn make_directory(socket: &Path) -> Option<PathBuf> {
+    let directory = socket.parent().filter(|directory| !directory.as_os_str().is_empty())?;
+    DirBuilder::new().mode(0o755).create(directory).ok().map(|()| directory.to_owned())
+}
+
 /// Checks that nobody listens at `path`, and that the file there, if any, may be replaced.
 fn check_free(path: &Path) -> Result<(), SocketError> {
     let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
@@ -318,6 +334,17 @@ mod tests {
         assert!(ControlServer::bind(&path).unwrap_err().to_string().contains("another gateway is running"));
         drop(server);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_directory_of_the_socket_is_made_and_removed_but_none_above_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = ControlServer::bind(&dir.path().join("equipoise/control.sock")).unwrap();
+        assert!(dir.path().join("equipoise/control.sock").exists());
+        drop(server);
+        assert!(!dir.path().join("equipoise").exists(), "and removed again");
+        let error = ControlServer::bind(&dir.path().join("a/b/control.sock")).unwrap_err().to_string();
+        assert!(error.contains("make sure that its directory exists") && !dir.path().join("a").exists(), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::follower::Follower;
 use super::lapses::Lapses;
 use super::log_queue;
 use super::marking::Marking;
+use super::notify::{self, Notifier};
 use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
@@ -107,6 +108,7 @@ pub(super) struct EventLoop {
     own: Box<[u8; MOST]>,
     refusals: Refusals,
     lapses: Lapses,
+    manager: Notifier,
 }
 
 impl EventLoop {
@@ -161,6 +163,7 @@ impl EventLoop {
             own: Box::new([0; MOST]),
             refusals: Refusals::default(),
             lapses,
+            manager: Notifier::default(),
         })
     }
 
@@ -197,6 +200,16 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Makes the loop report to a service manager that it is alive.
+    pub(super) fn report_to(&mut self, manager: Notifier) {
+        self.manager = manager;
+    }
+
+    /// Returns the service manager.
+    pub(super) fn manager(&mut self) -> &mut Notifier {
+        &mut self.manager
+    }
+
     fn now(&self) -> Instant {
         Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
@@ -209,6 +222,7 @@ impl EventLoop {
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
         self.lapses.start(self.now());
+        self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
             let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits;
             let now = self.now();
@@ -280,6 +294,7 @@ impl EventLoop {
             while let Some(line) = self.ledger.poll_line() {
                 log::info!("{line}");
             }
+            self.manager.work(now);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -295,6 +310,7 @@ impl EventLoop {
             self.control.poll_timeout(),
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
+            self.manager.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }
@@ -311,7 +327,14 @@ impl EventLoop {
             installed,
             about: &mut self.about,
         };
-        self.reloads.work(&mut of, now)
+        let was_under_way = self.reloads.is_under_way();
+        let more = self.reloads.work(&mut of, now);
+        match (was_under_way, self.reloads.is_under_way()) {
+            (false, true) => self.manager.reloading(),
+            (true, false) => self.manager.ready(&notify::status(self.ledger.in_force())),
+            _ => {}
+        }
+        more
     }
 
     /// Restores what is missing of what is installed; returns true if there is more to do at once.

@@ -20,6 +20,7 @@ mod nat_of_others;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
+pub mod notify;
 mod output;
 pub mod paths;
 mod peer;
@@ -50,6 +51,7 @@ use event_loop::EventLoop;
 use follower::Follower;
 use marking::Marking;
 use nat_of_others::NatOfOthers;
+use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
 use watch::Keeper;
@@ -147,6 +149,12 @@ impl Gateway {
         self.event_loop.handle_signals(signals)
     }
 
+    /// Makes [`Gateway::run`] report to a service manager when it begins and ends, and that it is alive. To be called
+    /// before [`Gateway::confine`].
+    pub fn report_to(&mut self, manager: Notifier) {
+        self.event_loop.report_to(manager);
+    }
+
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
@@ -157,7 +165,9 @@ impl Gateway {
 
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.run(self.installed.as_mut())
+        let ended = self.event_loop.run(self.installed.as_mut());
+        self.event_loop.manager().stopping();
+        ended
     }
 
     /// Removes everything that was set up; the error says what could not be removed.

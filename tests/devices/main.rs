@@ -13,6 +13,7 @@ mod inspection;
 #[allow(dead_code, reason = "some of it is only for tests/lab.rs")]
 mod lab;
 mod lifecycle;
+mod manager;
 mod marks;
 mod messages;
 mod monitors;

@@ -124,6 +124,16 @@ impl Reloads {
         self.own = Some(Box::new(settings));
     }
 
+    /// Returns whether a reload that somebody asked for is under way: not what follows when it is answered.
+    pub(super) fn is_under_way(&self) -> bool {
+        match &self.step {
+            Step::Rest | Step::Retiring(_) => false,
+            Step::Preparing(asker, ..) | Step::GettingReady(asker, ..) | Step::Following(asker, ..) => {
+                !matches!(asker, Asker::Own)
+            }
+        }
+    }
+
     /// Returns when it has work to do without an event.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.retired.poll_timeout()
