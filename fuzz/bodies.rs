@@ -59,7 +59,9 @@ pub fn sources_target(bytes: &[u8]) {
         }
         let found = sources.found();
         assert!(found.values().all(|servers| (1..=MOST_SERVERS).contains(&servers.len())));
-        assert!(found.values().flat_map(|servers| servers.iter()).all(|server| !server.name.contains(char::is_control)));
+        assert!(
+            found.values().flat_map(|servers| servers.iter()).all(|server| !server.name.contains(char::is_control))
+        );
         assert_eq!(sources.states().len(), 1);
     }
 }

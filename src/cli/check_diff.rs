@@ -1,9 +1,9 @@
 //! `equipoise check --diff`: what a reload would do.
 
 use super::{Failed, load};
+use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::{Answer, ObjectRow, ReloadRow, Request, compare};
-use crate::config::Settings;
 use crate::engine::{ObjectChange, PlanDiff};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -98,7 +98,8 @@ impl Touched {
             Answer::Service(row) => Some((row.service, row.flows)),
             _ => None,
         })?;
-        let flows_of = |all: &[(String, u64)], name: &str| all.iter().find(|(own, _)| own == name).map(|(_, flows)| *flows);
+        let flows_of =
+            |all: &[(String, u64)], name: &str| all.iter().find(|(own, _)| own == name).map(|(_, flows)| *flows);
         let flows = diff.removed().filter_map(|object| {
             let flows = match object.table {
                 "pool.server" => flows_of(&servers, &object.name),
@@ -132,7 +133,9 @@ fn print(diff: &PlanDiff, touched: Option<&Touched>, json: bool, out: &mut dyn W
             writeln!(out, "{line}")?;
         } else {
             match flows {
-                Some(flows) => writeln!(out, "{row}; {flows} live flows stay until they end, or end at once with --now")?,
+                Some(flows) => {
+                    writeln!(out, "{row}; {flows} live flows stay until they end, or end at once with --now")?
+                }
                 None => writeln!(out, "{row}")?,
             }
         }

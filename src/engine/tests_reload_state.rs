@@ -30,7 +30,8 @@ fn flow(engine: &Engine, now: Instant, port: u16) -> FlowRow {
 
 /// A web service of two servers, with sticky clients in a group.
 fn sticky(group: Option<&str>) -> Settings {
-    let sticky = group.map_or_else(String::new, |group| format!("[service.sticky]\nby='address'\nidle='10s'\n{group}\n"));
+    let sticky =
+        group.map_or_else(String::new, |group| format!("[service.sticky]\nby='address'\nidle='10s'\n{group}\n"));
     file(&["a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3"], &sticky)
 }
 
@@ -40,7 +41,10 @@ fn the_end_of_a_flow_means_no_client_of_a_sticky_group_that_its_service_joined_s
     let own = sticky(Some(""));
     let shared = file(
         &["a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3"],
-        &format!("[service.sticky]\nby='address'\nidle='10s'\ngroup='g'\n{}", other.replace("group", "idle='10s'\ngroup")),
+        &format!(
+            "[service.sticky]\nby='address'\nidle='10s'\ngroup='g'\n{}",
+            other.replace("group", "idle='10s'\ngroup")
+        ),
     );
     for (before, between) in [(&own, &sticky(None)), (&own, &shared), (&shared, &own)] {
         let mut engine = Engine::new(before);
@@ -83,7 +87,8 @@ fn what_operators_force_and_monitors_learn_while_a_plan_gets_ready_stays() {
     for (before, after) in [(true, true), (false, false), (true, false)] {
         for portions in 0..8 {
             let mut engine = Engine::new(&of(before, 1));
-            let force = |engine: &mut Engine, n, up| engine.apply(at(2), Change::Health { server: ServerId(n), up }).unwrap();
+            let force =
+                |engine: &mut Engine, n, up| engine.apply(at(2), Change::Health { server: ServerId(n), up }).unwrap();
             force(&mut engine, 1, Some(false));
             let mut next = engine.succession(at(2)).prepare(&of(after, 2));
             (0..portions).for_each(|_| _ = engine.get_ready_by(at(2), &mut next, 1));

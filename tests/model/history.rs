@@ -42,7 +42,17 @@ impl History {
         let mut random = Random::new(seed);
         let settings = setup::settings(&mut random);
         let (real, model) = (Real::new(&settings), Model::new(&settings));
-        History { seed, step: 0, random, real, model, now: Instant::ZERO, last: VecDeque::new(), seen: BTreeSet::new(), next: None }
+        History {
+            seed,
+            step: 0,
+            random,
+            real,
+            model,
+            now: Instant::ZERO,
+            last: VecDeque::new(),
+            seen: BTreeSet::new(),
+            next: None,
+        }
     }
 
     /// Returns the number of packets whose verdict was foreseen correctly.

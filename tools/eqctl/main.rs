@@ -14,8 +14,8 @@ use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, se
 use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
-    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, SourceRow, Target,
-    Totals, render,
+    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, SourceRow,
+    Target, Totals, render,
 };
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};

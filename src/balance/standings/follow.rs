@@ -100,14 +100,7 @@ impl Standings {
     }
 
     /// Applies to a server that both configurations have what the newer one says differently.
-    fn keep(
-        &mut self,
-        now: Instant,
-        (old, new): (&Roster, &Roster),
-        id: ServerId,
-        was_gone: bool,
-        before: &Server,
-    ) {
+    fn keep(&mut self, now: Instant, (old, new): (&Roster, &Roster), id: ServerId, was_gone: bool, before: &Server) {
         let (is_gone, was, is) = (self.may_be_gone(new, id), old.server(id), new.server(id));
         let state = &mut self.servers[id.0 as usize];
         if was.weight != is.weight {

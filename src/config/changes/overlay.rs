@@ -4,14 +4,14 @@
 
 use super::super::check;
 use super::super::listing::quoted;
+use super::super::outside::{self, LeftOut};
 use super::super::problem::{Draft, Problem, Severity, Source, place_all};
 use super::super::raw;
 use super::super::settings::Settings;
-use super::super::outside::{self, LeftOut};
 use super::super::{ConfigError, Parsed, keys};
-use crate::sources::Found;
 use super::{Changes, Kind, Target, Value};
 use crate::balance::ServerSettings;
+use crate::sources::Found;
 use crate::time::Duration;
 use serde_spanned::Spanned;
 use std::borrow::Cow;
