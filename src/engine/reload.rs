@@ -12,9 +12,11 @@ use crate::config::Settings;
 use crate::flow::Table;
 use crate::health::{HealthSettings, Heritage, Monitors};
 use crate::packet::Side;
+use crate::policy::NO_RULE;
 use crate::state::Health;
 use crate::time::Instant;
 use ipnet::IpNet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Servers looked at in one call of [`Engine::get_ready`].
@@ -64,7 +66,16 @@ pub enum NotFollowed {
 }
 
 impl Succession {
-    /// Compiles checked settings as the next plan.
+    /// Returns whether there are enough numbers for the rules of `settings` beside those that live flows may have: rules
+    /// with other names have other numbers.
+    pub fn has_room(&self, settings: &Settings) -> bool {
+        let names: HashSet<&str> = settings.policy.rules.iter().map(|rule| rule.name.as_str()).collect();
+        let old = self.plan.settings().policy.rules.iter().zip(&self.in_use.rules);
+        let gone = old.filter(|(rule, is_used)| **is_used && !names.contains(rule.name.as_str())).count();
+        gone + settings.policy.rules.len() <= usize::from(NO_RULE)
+    }
+
+    /// Compiles checked settings as the next plan, for which there must be room.
     pub fn prepare(self, settings: &Settings) -> Successor {
         let seed = self.plan.settings().seed;
         let settings = settings.clone().live(self.plan.written());
@@ -99,6 +110,15 @@ impl Successor {
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
+
+    /// Takes over what the monitors have learned, and operators forced, since servers had their turn.
+    fn catch_up(&mut self, now: Instant, old: &Monitors) {
+        let Successor { plan, common, monitors, health, .. } = self;
+        if monitors.catch_up(now, old, |id| common.was_monitored(id)) {
+            *health = HealthOfAll::default();
+            while health.advance(plan.roster(), |server, v6, port| monitors.state(server, v6, port), usize::MAX) {}
+        }
+    }
 }
 
 impl Engine {
@@ -131,7 +151,7 @@ impl Engine {
         self.get_ready_by(now, successor, PORTION)
     }
 
-    fn get_ready_by(&self, now: Instant, successor: &mut Successor, most: usize) -> bool {
+    pub(super) fn get_ready_by(&self, now: Instant, successor: &mut Successor, most: usize) -> bool {
         let Successor { plan, common, monitors, heritage, health, .. } = successor;
         monitors.inherit_part(now, &self.monitors, |id| common.was_monitored(id), heritage, most)
             || health.advance(plan.roster(), |server, v6, port| monitors.state(server, v6, port), most)
@@ -144,11 +164,17 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFollowed`] if another plan was put in force since; nothing changes then.
-    pub fn follow(&mut self, now: Instant, mut successor: Successor, removed: Removed) -> Result<Replaced, NotFollowed> {
+    pub fn follow(
+        &mut self,
+        now: Instant,
+        mut successor: Successor,
+        removed: Removed,
+    ) -> Result<Replaced, NotFollowed> {
         if !Arc::ptr_eq(&successor.before, &self.plan) {
             return Err(NotFollowed::Outdated);
         }
         while self.get_ready_by(now, &mut successor, usize::MAX) {}
+        successor.catch_up(now, &self.monitors);
         self.take_health(now);
         self.take_idle(now);
         self.advance();
@@ -195,7 +221,8 @@ impl Engine {
     }
 
     fn is_retired(&self, index: u32) -> bool {
-        let (client, server) = (self.shard.table().key(index, Side::Client), self.shard.table().key(index, Side::Server));
+        let (client, server) =
+            (self.shard.table().key(index, Side::Client), self.shard.table().key(index, Side::Server));
         let is_own = |address| self.plan.is_own(address);
         !is_own(client.addresses.dst())
             || server.addresses.dst() != client.addresses.src() && !is_own(server.addresses.dst())

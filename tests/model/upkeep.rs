@@ -73,7 +73,7 @@ impl Model {
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group)) {
             slots.ended(now, flow.number);
         }
-        self.policy.ended(flow.rule, flow.client.ip(), flow.proven);
+        self.policy.ended(flow.rule, (flow.client.ip(), flow.created), flow.proven);
     }
 
     /// Ends a flow; with resets if its client has completed the handshake and got no further.
@@ -131,7 +131,7 @@ impl Model {
     }
 
     /// Returns whether a server is out of service for any flow.
-    fn may_be_gone(&self, server: usize) -> bool {
+    pub fn may_be_gone(&self, server: usize) -> bool {
         let it = &self.servers[server];
         let all = self.services.iter().chain(self.last_resorts.iter().flatten());
         let down = |v6| all.clone().any(|own| own.servers.contains(&server) && own.health(it, v6) == Health::Down);

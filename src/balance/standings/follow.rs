@@ -46,7 +46,7 @@ impl HealthOfAll {
         let base = self.health.len() - 1;
         for by in [false, true] {
             let known = &mut self.health[base][usize::from(by)];
-            let end = places(base).min(known.len() + most);
+            let end = places(base).min(known.len().saturating_add(most));
             known.extend((known.len()..end).map(|place| health_at(roster, (base as u32, place), by, &of)));
         }
         true
@@ -100,14 +100,7 @@ impl Standings {
     }
 
     /// Applies to a server that both configurations have what the newer one says differently.
-    fn keep(
-        &mut self,
-        now: Instant,
-        (old, new): (&Roster, &Roster),
-        id: ServerId,
-        was_gone: bool,
-        before: &Server,
-    ) {
+    fn keep(&mut self, now: Instant, (old, new): (&Roster, &Roster), id: ServerId, was_gone: bool, before: &Server) {
         let (is_gone, was, is) = (self.may_be_gone(new, id), old.server(id), new.server(id));
         let state = &mut self.servers[id.0 as usize];
         if was.weight != is.weight {
