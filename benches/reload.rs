@@ -82,7 +82,8 @@ fn main() {
     let full = std::env::args().any(|arg| arg == "--bench");
     let (servers, flows, reloads) = if full { (10_000, 100_000, 40) } else { (100, 100, 2) };
     println!("microseconds: median and slowest of {reloads} reloads; \"prepare\" and \"drop\" run in another thread\n");
-    let header = ["picture", "prepare", "step", "follow", "first SYN", "drop"].map(|step| format!("{step:>19}")).join("  ");
+    let header =
+        ["picture", "prepare", "step", "follow", "first SYN", "drop"].map(|step| format!("{step:>19}")).join("  ");
     println!("{:<18} {:>7} {:>8}  {header}", "algorithm", "servers", "flows");
     for algorithm in [Algorithm::RoundRobin, Algorithm::LeastConnections, Algorithm::Maglev, Algorithm::SourceHash] {
         for servers in [servers / 10, servers] {

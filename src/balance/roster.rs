@@ -265,9 +265,8 @@ impl Roster {
     /// slots of servers mean the same.
     pub(super) fn chooses_as(&self, base: u32, (old, was): (&Roster, u32)) -> bool {
         let (is, was) = (&self.bases[base as usize], &old.bases[was as usize]);
-        let weights = |roster: &Roster, base: &Base| {
-            base.places.iter().map(|id| roster.server(*id).weight).collect::<Vec<_>>()
-        };
+        let weights =
+            |roster: &Roster, base: &Base| base.places.iter().map(|id| roster.server(*id).weight).collect::<Vec<_>>();
         (&is.kind, &is.places, &is.ranks, &is.reached) == (&was.kind, &was.places, &was.ranks, &was.reached)
             && weights(self, is) == weights(old, was)
     }

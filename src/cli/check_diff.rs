@@ -77,7 +77,8 @@ impl Touched {
             Answer::Service(row) => Some((row.service, row.flows)),
             _ => None,
         })?;
-        let flows_of = |all: &[(String, u64)], name: &str| all.iter().find(|(own, _)| own == name).map(|(_, flows)| *flows);
+        let flows_of =
+            |all: &[(String, u64)], name: &str| all.iter().find(|(own, _)| own == name).map(|(_, flows)| *flows);
         let flows = diff.removed().filter_map(|object| {
             let flows = match object.table {
                 "pool.server" => flows_of(&servers, &object.name),
@@ -111,7 +112,9 @@ fn print(diff: &PlanDiff, touched: Option<&Touched>, json: bool, out: &mut dyn W
             writeln!(out, "{line}")?;
         } else {
             match flows {
-                Some(flows) => writeln!(out, "{row}; {flows} live flows stay until they end, or end at once with --now")?,
+                Some(flows) => {
+                    writeln!(out, "{row}; {flows} live flows stay until they end, or end at once with --now")?
+                }
                 None => writeln!(out, "{row}")?,
             }
         }

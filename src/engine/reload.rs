@@ -164,7 +164,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFollowed`] if another plan was put in force since; nothing changes then.
-    pub fn follow(&mut self, now: Instant, mut successor: Successor, removed: Removed) -> Result<Replaced, NotFollowed> {
+    pub fn follow(
+        &mut self,
+        now: Instant,
+        mut successor: Successor,
+        removed: Removed,
+    ) -> Result<Replaced, NotFollowed> {
         if !Arc::ptr_eq(&successor.before, &self.plan) {
             return Err(NotFollowed::Outdated);
         }
@@ -216,7 +221,8 @@ impl Engine {
     }
 
     fn is_retired(&self, index: u32) -> bool {
-        let (client, server) = (self.shard.table().key(index, Side::Client), self.shard.table().key(index, Side::Server));
+        let (client, server) =
+            (self.shard.table().key(index, Side::Client), self.shard.table().key(index, Side::Server));
         let is_own = |address| self.plan.is_own(address);
         !is_own(client.addresses.dst())
             || server.addresses.dst() != client.addresses.src() && !is_own(server.addresses.dst())

@@ -69,7 +69,8 @@ pub(super) fn server<'r>(rows: &'r [ServerRow], name: &str) -> &'r ServerRow {
 
 #[test]
 fn the_same_settings_change_nothing_at_all() {
-    let settings = file(&["a=10.0.0.1", "b=10.0.0.2"], "nat='full'\nnat-pool='n'\n[[nat-pool]]\nname='n'\naddresses='10.9.0.1'\n");
+    let settings =
+        file(&["a=10.0.0.1", "b=10.0.0.2"], "nat='full'\nnat-pool='n'\n[[nat-pool]]\nname='n'\naddresses='10.9.0.1'\n");
     let mut engine = Engine::new(&settings);
     (1..9).for_each(|port| _ = establish(&mut engine, at(1), port));
     engine.apply(at(2), Change::Weight { server: ServerId(0), weight: 9 }).unwrap();
@@ -91,7 +92,8 @@ fn a_removed_server_keeps_its_flows_gets_no_new_ones_and_is_gone_with_the_last()
     let new: Vec<u8> = (20..40).map(|port| new_flow(&mut engine, at(3), port).unwrap()).collect();
     assert!(new.iter().all(|server| [2, 3].contains(server)) && new.contains(&3), "{new:?}");
     let rows = engine.servers(at(3));
-    let names: Vec<_> = rows.iter().map(|row| (row.server.as_str(), row.removed, row.admin == Admin::Draining)).collect();
+    let names: Vec<_> =
+        rows.iter().map(|row| (row.server.as_str(), row.removed, row.admin == Admin::Draining)).collect();
     assert_eq!(names, [("b", false, false), ("c", false, false), ("a", true, true)]);
     assert_eq!((server(&rows, "b").flows_total, server(&rows, "c").flows_total), (14, 10));
     assert_eq!(engine.find_server("web", "a"), None);
@@ -126,13 +128,21 @@ fn what_operators_changed_stays_until_the_file_says_something_else_for_that_key(
     engine.apply(at(1), Change::Admin { server: ServerId(1), admin: Admin::Disabled, deadline: None }).unwrap();
     engine.apply(at(1), Change::Rule { rule: 0, on: false }).unwrap();
     // Other keys, other objects, another order.
-    engine.reload(at(2), &file(&["c=10.0.0.3", "b=10.0.0.2 , weight=3", "a=10.0.0.1 , state='disabled'"], &rule("rate=5\n")), Removed::Drain);
+    engine.reload(
+        at(2),
+        &file(&["c=10.0.0.3", "b=10.0.0.2 , weight=3", "a=10.0.0.1 , state='disabled'"], &rule("rate=5\n")),
+        Removed::Drain,
+    );
     let rows = engine.servers(at(2));
     assert_eq!((server(&rows, "a").weight, server(&rows, "a").admin), (7, Admin::Disabled));
     assert_eq!((server(&rows, "b").weight, server(&rows, "b").admin), (3, Admin::Disabled));
     assert!(!engine.rules()[0].enabled);
     // The same keys.
-    engine.reload(at(3), &file(&["a=10.0.0.1 , weight=2", "b=10.0.0.2 , state='draining'"], &rule("enabled=false\n")), Removed::Drain);
+    engine.reload(
+        at(3),
+        &file(&["a=10.0.0.1 , weight=2", "b=10.0.0.2 , state='draining'"], &rule("enabled=false\n")),
+        Removed::Drain,
+    );
     engine.reload(at(4), &file(&["a=10.0.0.1 , weight=2", "b=10.0.0.2"], &rule("enabled=true\n")), Removed::Drain);
     let rows = engine.servers(at(4));
     assert_eq!((server(&rows, "a").weight, server(&rows, "a").admin), (2, Admin::Enabled));
@@ -142,7 +152,9 @@ fn what_operators_changed_stays_until_the_file_says_something_else_for_that_key(
 
 #[test]
 fn a_changed_nat_pool_gives_no_port_twice_and_leaks_none() {
-    let pool = |keys: &str| file(&["a=10.0.0.1"], &format!("nat='full'\nnat-pool='n'\n[[nat-pool]]\nname='n'\nhold='1s'\n{keys}"));
+    let pool = |keys: &str| {
+        file(&["a=10.0.0.1"], &format!("nat='full'\nnat-pool='n'\n[[nat-pool]]\nname='n'\nhold='1s'\n{keys}"))
+    };
     let variants = [
         pool("addresses=['10.9.0.1']\nports='2000-2009'\n"),
         pool("addresses=['10.9.0.2']\nports='2000-2009'\n"),
@@ -190,7 +202,9 @@ fn a_retired_address_is_answered_and_not_sent_on_until_it_is_forgotten() {
     assert_eq!(new_flow(&mut engine, at(3), 2), Err(Verdict::Consume(Consumed::Closed)), "sent on, it would come back");
     assert_eq!(engine.retired(), ["192.0.2.80/32".parse().unwrap()]);
     engine.forget_retired();
-    assert!(matches!(send(&mut engine, at(3), bytes(tcp(CLIENT, 2, VIP, 80, 100).syn(), b"")), Ok(sent) if sent[16..20] == VIP));
+    assert!(
+        matches!(send(&mut engine, at(3), bytes(tcp(CLIENT, 2, VIP, 80, 100).syn(), b"")), Ok(sent) if sent[16..20] == VIP)
+    );
     engine.reload(at(4), &file(&["a=10.0.0.1"], ""), Removed::Drain);
     assert!(new_flow(&mut engine, at(4), 3).is_ok());
 }
@@ -228,7 +242,8 @@ fn traffic_does_not_notice_a_reload_of_what_does_not_concern_it() {
                 let mut packet = packet.clone();
                 let verdict = engine.handle_packet(now, &mut packet, Meta::default());
                 let mut buffer = [0; 2000];
-                let own: Vec<_> = std::iter::from_fn(|| engine.poll_transmit(now, &mut buffer).map(|sent| sent.0)).collect();
+                let own: Vec<_> =
+                    std::iter::from_fn(|| engine.poll_transmit(now, &mut buffer).map(|sent| sent.0)).collect();
                 (format!("{verdict:?}"), packet, own)
             });
             // Services and rules have other numbers.
@@ -278,7 +293,8 @@ fn any(random: &mut Rng) -> Settings {
             continue;
         }
         let pool = pools[coin(pools.len() as u64) as usize];
-        let algorithm = ["round-robin", "least-connections", "maglev", "source-hash", "connection-rate"][coin(5) as usize];
+        let algorithm =
+            ["round-robin", "least-connections", "maglev", "source-hash", "connection-rate"][coin(5) as usize];
         let at = 80 + coin(4);
         text += &format!(
             "[[service]]\nname='v{service}'\nlisten=['192.0.2.{at}:8{service}/tcp', '192.0.2.{at}:8{service}/udp']\n\
@@ -375,10 +391,15 @@ fn after_any_reloads_every_count_returns_to_zero_when_the_last_flow_has_ended() 
         let all = [&used.services, &used.servers, &used.nat_pools, &used.rules].map(|of| of.contains(&true));
         assert!(!all.contains(&true) && engine.counters().flows == 0, "seed {seed}: {used:?} {:?}", engine.nat_pools());
         assert!(engine.servers(now).iter().all(|row| (row.flows, row.proven) == (0, 0)), "seed {seed}");
-        assert!(engine.nat_pools().iter().all(|row| (row.used, row.half_open, row.resting) == (0, 0, 0)), "seed {seed}");
+        assert!(
+            engine.nat_pools().iter().all(|row| (row.used, row.half_open, row.resting) == (0, 0, 0)),
+            "seed {seed}"
+        );
         // Slots do not pile up: after two more reloads, only what is in the file is left.
         let last = any(&mut random);
-        [&any(&mut random), &last, &any(&mut random), &last].iter().for_each(|next| engine.reload(now, next, Removed::Drain));
+        [&any(&mut random), &last, &any(&mut random), &last]
+            .iter()
+            .for_each(|next| engine.reload(now, next, Removed::Drain));
         let slots = engine.plan.settings().servers.len();
         assert!(slots <= 2 * 12 + 12, "seed {seed}: {slots} slots");
     }

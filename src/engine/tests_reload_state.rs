@@ -30,7 +30,8 @@ fn flow(engine: &Engine, now: Instant, port: u16) -> FlowRow {
 
 /// A web service of two servers, with sticky clients in a group.
 fn sticky(group: Option<&str>) -> Settings {
-    let sticky = group.map_or_else(String::new, |group| format!("[service.sticky]\nby='address'\nidle='10s'\n{group}\n"));
+    let sticky =
+        group.map_or_else(String::new, |group| format!("[service.sticky]\nby='address'\nidle='10s'\n{group}\n"));
     file(&["a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3"], &sticky)
 }
 
@@ -40,7 +41,10 @@ fn the_end_of_a_flow_means_no_client_of_a_sticky_group_that_its_service_joined_s
     let own = sticky(Some(""));
     let shared = file(
         &["a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3"],
-        &format!("[service.sticky]\nby='address'\nidle='10s'\ngroup='g'\n{}", other.replace("group", "idle='10s'\ngroup")),
+        &format!(
+            "[service.sticky]\nby='address'\nidle='10s'\ngroup='g'\n{}",
+            other.replace("group", "idle='10s'\ngroup")
+        ),
     );
     for (before, between) in [(&own, &sticky(None)), (&own, &shared), (&shared, &own)] {
         let mut engine = Engine::new(before);
@@ -83,7 +87,8 @@ fn what_operators_force_and_monitors_learn_while_a_plan_gets_ready_stays() {
     for (before, after) in [(true, true), (false, false), (true, false)] {
         for portions in 0..8 {
             let mut engine = Engine::new(&of(before, 1));
-            let force = |engine: &mut Engine, n, up| engine.apply(at(2), Change::Health { server: ServerId(n), up }).unwrap();
+            let force =
+                |engine: &mut Engine, n, up| engine.apply(at(2), Change::Health { server: ServerId(n), up }).unwrap();
             force(&mut engine, 1, Some(false));
             let mut next = engine.succession(at(2)).prepare(&of(after, 2));
             (0..portions).for_each(|_| _ = engine.get_ready_by(at(2), &mut next, 1));
@@ -107,4 +112,22 @@ fn rules_that_would_not_fit_beside_those_of_live_flows_are_noticed() {
     let engine = Engine::new(&rules('a', 40_000));
     let fits = |letter, count| engine.succession(at(1)).has_room(&rules(letter, count));
     assert_eq!([fits('b', 25_535), fits('b', 25_536), fits('a', 65_535)], [true, false, true]);
+}
+
+#[test]
+fn without_slow_start_a_server_has_its_whole_weight_at_once() {
+    use crate::balance::Admin;
+    let slow = |secs| {
+        let mut settings = file(&["a=10.0.0.1", "b=10.0.0.2"], "");
+        settings.servers.iter_mut().for_each(|server| server.slow_start = crate::time::Duration::from_secs(secs));
+        settings
+    };
+    let mut engine = Engine::new(&slow(6000));
+    for admin in [Admin::Disabled, Admin::Enabled] {
+        engine.apply(at(1), Change::Admin { server: ServerId(0), admin, deadline: None }).unwrap();
+    }
+    assert_eq!((1..9).filter(|port| new_flow(&mut engine, at(2), *port) == Ok(1)).count(), 1);
+    engine.reload(at(3), &slow(0), Removed::Drain);
+    let own = (20..40).filter(|port| new_flow(&mut engine, at(3), *port) == Ok(1)).count();
+    assert!((9..=11).contains(&own), "{own} of 20");
 }

@@ -29,9 +29,8 @@ impl Engine {
         let row = |server: ServerId, removed| ServerRow { removed, ..self.server_row(now, server) };
         let listed = self.plan.order().servers.iter().map(|server| row(*server, false));
         let all = (0..self.plan.roster().servers().len() as u32).map(ServerId);
-        let leaving = all.filter(|server| {
-            self.shard.chooser().flows(*server) > 0 && !self.plan.roster().is_in_a_pool(*server)
-        });
+        let leaving =
+            all.filter(|server| self.shard.chooser().flows(*server) > 0 && !self.plan.roster().is_in_a_pool(*server));
         listed.chain(leaving.map(|server| row(server, true))).collect()
     }
 

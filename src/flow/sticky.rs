@@ -158,13 +158,7 @@ impl Sticky {
     }
 
     /// Records a new flow of a client, which has yet to prove itself. The flow keeps the ticket.
-    pub fn opened(
-        &mut self,
-        now: Instant,
-        client: IpAddr,
-        given: (ServerId, u32),
-        tickets: &mut Tickets,
-    ) -> Ticket {
+    pub fn opened(&mut self, now: Instant, client: IpAddr, given: (ServerId, u32), tickets: &mut Tickets) -> Ticket {
         self.asking.opened(now, client, given, tickets)
     }
 
@@ -299,7 +293,9 @@ mod tests {
             let mut slots = Slots::new(1, Duration::from_secs(60));
             let old = slots.opened(at(0), there.0, (there.1, there.2), &mut tickets);
             let mut last = 0;
-            between.iter().for_each(|(client, server, era)| last = slots.opened(at(1), *client, (*server, *era), &mut tickets));
+            between
+                .iter()
+                .for_each(|(client, server, era)| last = slots.opened(at(1), *client, (*server, *era), &mut tickets));
             slots.ended(at(2), client(1), old);
             assert_eq!(server(&mut slots, 1000, 1), Some(0), "{between:?}: the last flow lives");
             slots.ended(at(1000), client(1), last);

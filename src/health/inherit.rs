@@ -83,7 +83,8 @@ impl Monitors {
     pub fn catch_up(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) -> bool {
         self.number_on(old);
         let is_there = |id: &ServerId| was(*id) == Some(*id);
-        let forced: BTreeMap<_, _> = old.forced.iter().filter(|(id, _)| is_there(id)).map(|(id, up)| (*id, *up)).collect();
+        let forced: BTreeMap<_, _> =
+            old.forced.iter().filter(|(id, _)| is_there(id)).map(|(id, up)| (*id, *up)).collect();
         let mut changed = std::mem::replace(&mut self.forced, forced) != self.forced;
         for place in 0..self.all.servers.len() {
             let id = self.all.servers[place].id;
@@ -263,7 +264,6 @@ mod tests {
         assert_eq!(other_probe.remove(gone as usize), (Health::Up, 0));
         let verdicts = before.iter().map(|(verdict, _)| (*verdict, 0)).collect::<Vec<_>>();
         assert_eq!(other_probe, verdicts);
-
     }
 
     /// Replaces monitors by those of the same settings.

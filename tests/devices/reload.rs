@@ -37,7 +37,9 @@ fn serves(world: &World) -> bool {
 fn downloads(world: &World) -> Vec<Running> {
     let slow = ["--limit-rate", "200k", "-o", "/dev/null"];
     let curls = [0, 1].map(|family| Running::start(world.curl(family, "big").args(slow).stderr(Stdio::null())));
-    eventually("downloads under way", || world.flows(&["--service", "web"]).iter().filter(|r| r.bytes_out > 10_000).count() >= 2);
+    eventually("downloads under way", || {
+        world.flows(&["--service", "web"]).iter().filter(|r| r.bytes_out > 10_000).count() >= 2
+    });
     curls.into()
 }
 
@@ -62,7 +64,12 @@ fn servers_and_services_come_and_go_while_downloads_go_on() {
     replace(&world, &one);
     let (done, said) = reload(&world, &[]);
     assert!(done, "{said}");
-    for line in ["server web/server2: removed", "server web/server3: removed", "service dns: added", "server dns/server1: added"] {
+    for line in [
+        "server web/server2: removed",
+        "server web/server3: removed",
+        "service dns: added",
+        "server dns/server1: added",
+    ] {
         assert!(said.contains(line), "want {line:?} in: {said}");
     }
     assert_eq!(listed(&world), 2);
@@ -77,7 +84,8 @@ fn servers_and_services_come_and_go_while_downloads_go_on() {
     eventually("an answer of the new service", || {
         client.send_to(b"question", (SERVICE[0], 53)).unwrap();
         let asked = server.recv_from(&mut bytes).map(|(_, from)| server.send_to(b"answer", from).unwrap());
-        asked.is_ok() && client.recv_from(&mut bytes).is_ok_and(|(_, from)| from.to_string() == format!("{}:53", SERVICE[0]))
+        asked.is_ok()
+            && client.recv_from(&mut bytes).is_ok_and(|(_, from)| from.to_string() == format!("{}:53", SERVICE[0]))
     });
     // SIGHUP, and back.
     replace(&world, &three);
@@ -104,9 +112,17 @@ fn a_wrong_file_changes_nothing_and_says_where_it_is_wrong() {
         ("no TOML", with("[gateway]", "[gateway"), "equipoise.toml:1:"),
         ("an unknown key", with("[flows]", "[flows]\nmaximum = 3"), "maximum"),
         ("no such pool", with("pool = \"web\"", "pool = \"wob\""), "wob"),
-        ("another device", with("[gateway]", "[gateway]\ndevice = \"other0\""), "line 2: gateway: device \"equipoise0\" -> \"other0\""),
+        (
+            "another device",
+            with("[gateway]", "[gateway]\ndevice = \"other0\""),
+            "line 2: gateway: device \"equipoise0\" -> \"other0\"",
+        ),
         ("a smaller table", with("max = 4096", "max = 4095"), "line 5: flows: max 4096 -> 4095 (at the next start)"),
-        ("an address of this machine", with(SERVICE[0], "198.51.100.1"), "service address 198.51.100.1 is assigned to device client"),
+        (
+            "an address of this machine",
+            with(SERVICE[0], "198.51.100.1"),
+            "service address 198.51.100.1 is assigned to device client",
+        ),
     ] {
         replace(&world, &text);
         let (done, said) = reload(&world, &[]);
@@ -146,7 +162,9 @@ fn a_removed_address_stays_routed_until_its_last_flow_has_ended() {
     running.into_iter().for_each(Running::kill);
     // Their flows have been reset by then, which are kept for a while.
     world.flows(&[]).iter().for_each(|flow| assert!(world.eqctl_raw(&["kill", &flow.id.to_string()]).status.success()));
-    eventually("the end of the old routes", || !installed(&world).contains(SERVICE[0]) && !installed(&world).contains(SERVICE[1]));
+    eventually("the end of the old routes", || {
+        !installed(&world).contains(SERVICE[0]) && !installed(&world).contains(SERVICE[1])
+    });
     assert!(gateway.terminate().success());
     assert!(!installed(&world).contains("192.0.2.81"));
 }
@@ -161,11 +179,19 @@ fn flows_of_removed_servers_end_at_once_with_now() {
     let mut text = world.configuration("", &[WEB]);
     for server in &used {
         let n = &server["server".len()..];
-        text = text.replace(&format!("[[pool.server]]\nname = \"{server}\"\naddress = [\"10.99.{n}.2\", \"fd99:0:0:{n}::2\"]\nport = 8080\n"), "");
+        text = text.replace(
+            &format!(
+                "[[pool.server]]\nname = \"{server}\"\naddress = [\"10.99.{n}.2\", \"fd99:0:0:{n}::2\"]\nport = 8080\n"
+            ),
+            "",
+        );
     }
     replace(&world, &text);
     let (done, said) = reload(&world, &["--now"]);
-    assert!(done && said.matches("removed").count() == used.iter().collect::<std::collections::BTreeSet<_>>().len(), "{said}");
+    assert!(
+        done && said.matches("removed").count() == used.iter().collect::<std::collections::BTreeSet<_>>().len(),
+        "{said}"
+    );
     running.iter_mut().for_each(|download| assert!(!download.wait("the reset of a download").success()));
     assert!(serves(&world) && gateway.terminate().success());
 }

@@ -42,7 +42,10 @@ impl Model {
         for at in 0..all.len() {
             let (is, was) = (leaders[at], self.leaders[at]);
             let own = &self.services[was];
-            if all[is].chooses_as((own, old), &new) && !taken.contains_key(&is) && !taken.values().any(|other| *other == was) {
+            if all[is].chooses_as((own, old), &new)
+                && !taken.contains_key(&is)
+                && !taken.values().any(|other| *other == was)
+            {
                 taken.insert(is, was);
                 all[is].go_on(own);
             }

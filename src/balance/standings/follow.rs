@@ -100,14 +100,7 @@ impl Standings {
     }
 
     /// Applies to a server that both configurations have what the newer one says differently.
-    fn keep(
-        &mut self,
-        now: Instant,
-        (old, new): (&Roster, &Roster),
-        id: ServerId,
-        was_gone: bool,
-        before: &Server,
-    ) {
+    fn keep(&mut self, now: Instant, (old, new): (&Roster, &Roster), id: ServerId, was_gone: bool, before: &Server) {
         let (is_gone, was, is) = (self.may_be_gone(new, id), old.server(id), new.server(id));
         let state = &mut self.servers[id.0 as usize];
         if was.weight != is.weight {
@@ -117,7 +110,8 @@ impl Standings {
         if was.admin != is.admin && state.admin != is.admin {
             (state.admin, state.deadline) = (is.admin, None);
         }
-        if (state.weight, state.admin) != (before.weight, before.admin) || was_gone != is_gone {
+        let slows = state.units(now, is.slow_start) != before.units(now, was.slow_start);
+        if slows || (state.weight, state.admin) != (before.weight, before.admin) || was_gone != is_gone {
             self.publish(id, News::Standing);
         }
         let state = &mut self.servers[id.0 as usize];

@@ -8,9 +8,9 @@ mod directory;
 mod identity;
 mod owners;
 
+pub(super) use became::Common;
 pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
 pub use identity::InUse;
-pub(super) use became::Common;
 pub(super) use identity::Order;
 pub(super) use owners::Owner;
 

@@ -179,9 +179,11 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
         ));
     }
     if !job.succession.has_room(&settings) {
-        return Err("nothing is changed, as there would be more than 65535 rules, with those of live flows: keep the names of \
+        return Err(
+            "nothing is changed, as there would be more than 65535 rules, with those of live flows: keep the names of \
                     rules that stay, or reload a part of them first"
-            .into());
+                .into(),
+        );
     }
     let diff = PlanDiff::between(&job.in_force, &settings);
     let successor = job.succession.prepare(&settings);

@@ -38,7 +38,8 @@ impl Installed {
         let mut changes = Changes::default();
         self.follow_device(settings, &mut changes);
         self.follow_families(settings, &mut changes);
-        let routed: BTreeSet<IpNet> = wanted::routed_addresses(settings).into_iter().chain(retired.iter().copied()).collect();
+        let routed: BTreeSet<IpNet> =
+            wanted::routed_addresses(settings).into_iter().chain(retired.iter().copied()).collect();
         for to in routed.difference(&self.routed) {
             changes.add.push_back(Part::Route(route(*to, MAIN, self.index)));
             changes.add.push_back(Part::Fallback(*to));

@@ -22,7 +22,9 @@ impl HalfOpen {
             let unused = |at: &usize| {
                 let queue = &self.queues[*at];
                 let is_taken = taken.is_some_and(|taken| usize::from(taken) == *at);
-                !is_taken && queue.flows.first == super::NONE && !self.of_profile.iter().flatten().any(|own| usize::from(*own) == *at)
+                !is_taken
+                    && queue.flows.first == super::NONE
+                    && !self.of_profile.iter().flatten().any(|own| usize::from(*own) == *at)
             };
             let free = (0..self.queues.len()).find(unused).unwrap_or(self.queues.len());
             let fresh = Waiting { state, ticks, flows: Queue::EMPTY };

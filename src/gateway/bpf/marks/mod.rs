@@ -212,4 +212,3 @@ fn own_sources(settings: &Settings) -> BTreeSet<Address> {
     let v6 = settings.nat_pools.iter().flat_map(|pool| pool.v6.iter().map(|a| IpAddr::V6(*a)));
     probes.into_iter().flatten().chain(v4).chain(v6).map(address).collect()
 }
-
