@@ -131,3 +131,23 @@ fn without_slow_start_a_server_has_its_whole_weight_at_once() {
     let own = (20..40).filter(|port| new_flow(&mut engine, at(3), *port) == Ok(1)).count();
     assert!((9..=11).contains(&own), "{own} of 20");
 }
+
+#[test]
+fn a_service_that_joins_a_round_robin_that_goes_on_follows_its_weights() {
+    let of = |algorithm: &str| {
+        let other =
+            format!("[[service]]\nname='other'\nlisten='192.0.2.80:81/tcp'\npool='web'\nalgorithm='{algorithm}'\n");
+        file(&["a=10.0.0.1", "b=10.0.0.2 , weight=2"], &other)
+    };
+    let mut engine = Engine::new(&of("maglev"));
+    let next = engine.succession(at(1)).prepare(&of("round-robin"));
+    let (server, admin) = (ServerId(1), crate::balance::Admin::Disabled);
+    engine.apply(at(1), Change::Admin { server, admin, deadline: None }).unwrap();
+    assert_eq!(new_flow(&mut engine, at(1), 1), Ok(1));
+    engine.follow(at(2), next, Removed::Drain).unwrap();
+    for port in 2..9 {
+        use super::testing::{bytes, tcp};
+        let syn = bytes(tcp([198, 51, 100, 7], port, [192, 0, 2, 80], 81, 100).syn(), b"");
+        assert_eq!(send(&mut engine, at(2), syn).map(|sent| sent[19]), Ok(1));
+    }
+}
