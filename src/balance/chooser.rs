@@ -411,11 +411,14 @@ impl<'c> View<'c> {
         if let Some(slot) = self.chooser.slots(ask).find(fits) {
             return Ok(Some(Pick { server: slot.server, by: PickedBy::Stickiness, proposed: None }));
         }
-        if let Some((server, proposed)) = self.propose(ask, service, tried, &mut draws.0[0])? {
+        if let Some((server, proposed)) = self.propose(ask, service, tried, &mut draws.0[0]) {
             return Ok(Some(Pick { server, by: PickedBy::Algorithm, proposed: Some(proposed) }));
         }
         let Some(last) = ask.roster.last_resort(service) else { return Ok(None) };
-        let found = self.propose(ask, last, tried, &mut draws.0[1])?;
+        if !self.is_ready(ask, last) {
+            return Err(Stale(last));
+        }
+        let found = self.propose(ask, last, tried, &mut draws.0[1]);
         Ok(found.map(|(server, proposed)| Pick { server, by: PickedBy::LastResort, proposed: Some(proposed) }))
     }
 
@@ -440,16 +443,14 @@ impl<'c> View<'c> {
             && !self.overlay.is_some_and(is_behind)
     }
 
+    /// Picks among the servers of a group that is ready.
     fn propose(
         &self,
         ask: &Ask<'_>,
         group: u32,
         tried: &[ServerId],
         draw: &mut Option<Rng>,
-    ) -> Result<Option<(ServerId, Proposed)>, Stale> {
-        if !self.is_ready(ask, group) {
-            return Err(Stale(group));
-        }
+    ) -> Option<(ServerId, Proposed)> {
         let places = &ask.roster.group(group).places;
         let flows = |place: usize| self.flows(places[place]);
         let (picker, own, family) = self.picker(ask, group);
@@ -457,7 +458,7 @@ impl<'c> View<'c> {
             let refuses = |place: usize| self.refuses(ask.roster, places[place], counting, tried);
             picker.propose(own, ask.key, draw, &flows, &refuses)
         });
-        Ok(place.map(|place| (places[place], Proposed { group, family, place: place as u32 })))
+        place.map(|place| (places[place], Proposed { group, family, place: place as u32 }))
     }
 
     /// Returns the algorithm that picks for a flow, the service's own part of it, and the family whose state it uses.

@@ -15,7 +15,7 @@ use crate::config::{self, Parsed, Settings};
 use crate::demo;
 use crate::gateway::log_queue::{LogQueue, LogWriter};
 use crate::gateway::notify::Notifier;
-use crate::gateway::{Gateway, TakenSignals, confine, reload};
+use crate::gateway::{Gateway, TakenSignals, confine, reload, sources};
 use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
 use clap::{CommandFactory, Parser};
@@ -170,13 +170,27 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
     }
 }
 
-/// Reads a configuration file and prints its warnings to stderr.
+/// Reads a configuration file, with the servers of its `servers-file`s, and prints its warnings to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
-    let parsed = read_config(path)?.map_err(|error| {
+    let parsed = read_config(path)?.and_then(with_files).map_err(|error| {
         let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
         Failed::Shown
     })?;
     let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
+    Ok(parsed)
+}
+
+/// Adds the servers from files. A file that is missing or wrong is reported and keeps nothing else from working.
+fn with_files(parsed: Parsed) -> Result<Parsed, config::ConfigError> {
+    let (found, wrong) = sources::from_files(&parsed.settings.sources);
+    wrong.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: {text}")));
+    if found.is_empty() {
+        return Ok(parsed);
+    }
+    let (parsed, left_out) = parsed.with_servers(&found)?;
+    for (pool, texts) in left_out {
+        texts.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: pool {pool} leaves out {text}")));
+    }
     Ok(parsed)
 }
 

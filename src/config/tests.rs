@@ -3,6 +3,7 @@
 mod example;
 mod keys;
 mod listing;
+mod outside;
 mod values;
 
 use super::*;

@@ -30,7 +30,8 @@ pub use ledger::{Ask, Basis, Ledger, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,
-    ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, Status, Totals, TroubleRow,
+    ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, Totals,
+    TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{patch, saved};

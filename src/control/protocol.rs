@@ -52,6 +52,9 @@ pub enum Request {
     /// The latest changes of the servers' health: one [`Answer::History`] each, server by server, the oldest first; then
     /// the latest changes by operators and reloads: one [`Answer::Operation`] each, the oldest first.
     History,
+    /// Where pools take servers from besides the configuration file, in the order of the pools: one [`Answer::Source`]
+    /// each.
+    Sources,
     /// The totals: one [`Answer::Counters`].
     Counters,
     /// Explains what would become of a packet: one [`Answer::Explanation`].
@@ -162,6 +165,8 @@ pub enum Answer {
     Monitor(Box<MonitorRow>),
     /// A change of a server's health.
     History(HistoryRow),
+    /// Where a pool takes servers from.
+    Source(Box<SourceRow>),
     /// What an operator or a reload changed.
     Operation(OperationRow),
     /// A pool.
@@ -492,6 +497,32 @@ pub struct Status {
     pub last_repair: Option<RepairRow>,
     /// What the gateway installed in the system and does not work at the moment; empty if all of it does.
     pub troubles: Vec<TroubleRow>,
+}
+
+/// Where a pool takes servers from besides the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRow {
+    /// The pool.
+    pub pool: String,
+    /// The kind: `file`, `dns-srv` or `dns-address`.
+    pub kind: String,
+    /// The path of the file, or the name.
+    pub from: String,
+    /// Number of servers of the list in use.
+    pub servers: u64,
+    /// Their names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Milliseconds since that list was last confirmed; none if there never was one.
+    pub good_ms: Option<u64>,
+    /// Milliseconds until it is asked again; a change of a file is noticed before.
+    pub next_ms: u64,
+    /// What is wrong; none if nothing is.
+    pub error: Option<String>,
+    /// Milliseconds since when.
+    pub error_for_ms: Option<u64>,
+    /// Servers of the list that cannot be used, each with the reason.
+    pub left_out: Vec<String>,
 }
 
 /// A repair of what the gateway installed in the system.

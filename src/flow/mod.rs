@@ -13,7 +13,7 @@ mod table;
 mod tcp;
 
 pub use fragments::{Datagram, Fate, FragmentSettings, Fragments, Later, Piece, Refused};
-pub use key::Key;
+pub use key::{Key, KeyRef};
 pub use nat_settings::{NatPoolSettings, Pooling};
 pub use ports::{Draw, Endpoint, Exhausted, GivenBack, Mapping, NatPool, Proposal, Usage};
 pub use settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};

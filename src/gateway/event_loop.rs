@@ -4,7 +4,7 @@
 
 use super::batch::{Batch, MOST_PACKETS};
 use super::bpf::steering::QUEUES;
-use super::control_server::ControlServer;
+use super::control_server::{ControlServer, MOST_CONNECTIONS};
 use super::error::GatewayError;
 use super::follower::Follower;
 use super::lapses::Lapses;
@@ -16,6 +16,7 @@ use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
+use super::sources::Outsiders;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::config::Settings;
@@ -39,6 +40,7 @@ const SIGNALS: Token = Token(QUEUES + 1);
 const NEWS: Token = Token(QUEUES + 2);
 const LOSSES: Token = Token(QUEUES + 3);
 const CONTROL: Token = Token(QUEUES + 4);
+const SOURCES: Token = Token(CONTROL.0 + 1 + MOST_CONNECTIONS);
 
 /// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
@@ -94,6 +96,7 @@ pub(super) struct EventLoop {
     follower: Follower,
     keeper: Keeper,
     marking: Option<Marking>,
+    sources: Outsiders,
     reloads: Reloads,
     /// Whether the device was deleted and is not open again.
     is_deviceless: bool,
@@ -131,17 +134,20 @@ impl EventLoop {
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
         }
-        if let Some(losses) = keeper.news() {
+        for losses in keeper.news() {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, Instant::ZERO);
         let ledger = Ledger::new(None, settings);
-        let reloads = Reloads::new(Arc::clone(ledger.in_force()));
+        let reloads = Reloads::new();
         if marking.is_some() {
             engine.collect_ended();
+            engine.pass_strays();
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
+        let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), Instant::ZERO);
+        sources.register(registry, SOURCES)?;
         Ok(EventLoop {
             engine,
             ledger,
@@ -151,6 +157,7 @@ impl EventLoop {
             follower,
             keeper,
             marking,
+            sources,
             reloads,
             is_deviceless: false,
             about: Arc::new(about),
@@ -245,6 +252,7 @@ impl EventLoop {
                         self.control.accept(self.poll.registry(), &self.about, now);
                     }
                     Token(queue) if queue < QUEUES => self.queues.has_news(queue),
+                    token if self.sources.has(token) => self.sources.ready(token, now),
                     token => {
                         control_waits = true;
                         self.control.ready(token, event.is_readable(), event.is_writable());
@@ -283,12 +291,16 @@ impl EventLoop {
                 }
                 self.keeper.follow(installed);
             }
+            if self.sources.work(self.poll.registry(), now) {
+                self.reloads.found(self.sources.found());
+            }
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
             }
             self.output.counters.lost_log_lines = log_queue::lost_lines();
             let (device, system) = (self.output.counters, self.keeper.state().clone());
-            let outside = Outside { device, system, desk: Arc::clone(self.reloads.desk()) };
+            let (desk, sources) = (Arc::clone(self.reloads.desk()), self.sources.states());
+            let outside = Outside { device, system, sources, desk };
             reload_waits = self.reload(installed.as_deref_mut(), now);
             control_waits = self.control.work((&mut self.engine, &mut self.ledger), now, &outside);
             while let Some(line) = self.ledger.poll_line() {
@@ -312,6 +324,7 @@ impl EventLoop {
             self.control.poll_timeout(),
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
+            self.sources.poll_timeout(),
             self.manager.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
@@ -331,6 +344,10 @@ impl EventLoop {
         };
         let was_under_way = self.reloads.is_under_way();
         let more = self.reloads.work(&mut of, now);
+        if let Some(outcome) = self.reloads.take_outcome() {
+            self.sources.used(now, outcome.as_ref().map_err(String::as_str));
+        }
+        self.sources.follow(self.ledger.in_force(), now);
         match (was_under_way, self.reloads.is_under_way()) {
             (false, true) => self.manager.reloading(),
             (true, false) => self.manager.ready(&notify::status(self.ledger.in_force())),

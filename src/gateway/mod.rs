@@ -29,6 +29,7 @@ mod queues;
 mod refusals;
 pub mod reload;
 pub mod setup;
+pub mod sources;
 pub mod sysctl;
 pub mod tun;
 pub mod wanted;
@@ -54,6 +55,7 @@ use nat_of_others::NatOfOthers;
 use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
+use std::path::PathBuf;
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -61,8 +63,11 @@ use watch::Keeper;
 /// Dropping it removes what it set up: rules and routes first, then the device.
 pub struct Gateway {
     installed: Option<Installed>,
-    _nat_of_others: Option<NatOfOthers>,
     event_loop: EventLoop,
+    /// Directories with files of servers.
+    directories: Vec<PathBuf>,
+    /// TCP ports of resolvers.
+    resolver_ports: Vec<u16>,
 }
 
 impl Gateway {
@@ -103,10 +108,9 @@ impl Gateway {
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
         let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);
-        let nat_of_others = NatOfOthers::keep_away(name, settings.gateway.route_table).unwrap_or_else(|error| {
-            log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
-            None
-        });
+        let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
+        nat.settle();
+        keeper.guard(nat);
         let about = (about, settings.clone());
         let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
@@ -116,7 +120,12 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop })
+        Ok(Gateway {
+            installed: Some(installed),
+            event_loop,
+            directories: sources::directories(&settings.sources),
+            resolver_ports: sources::ports(settings),
+        })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
@@ -138,7 +147,8 @@ impl Gateway {
     }
 
     /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
-    /// by the control socket. To be called before [`Gateway::confine`].
+    /// by the control socket. To be called before [`Gateway::confine`]. Servers from outside that are found later are used
+    /// only then, and with [`Gateway::configured_by`].
     pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
         let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
         self.event_loop.reload_from(file)
@@ -158,7 +168,9 @@ impl Gateway {
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
-        for missed in confine::process(&confine::Files::of_gateway(self.event_loop.control_socket())) {
+        let files = confine::Files::of_gateway(self.event_loop.control_socket());
+        let files = files.with_sources(self.directories.clone(), self.resolver_ports.clone());
+        for missed in confine::process(&files) {
             log::warn!("{missed}");
         }
     }

@@ -54,6 +54,11 @@ impl Outbox {
         self.waiting.push_back(packet);
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub(super) fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
         loop {
             let mut packet = self.waiting.pop_front()?;

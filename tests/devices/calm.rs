@@ -57,6 +57,49 @@ fn a_hung_reader_of_the_log_costs_lines_and_no_packets() {
     drop(gateway);
 }
 
+/// Requests in parallel, and how many there are.
+const REQUESTS: usize = 400;
+
+#[test]
+fn no_request_fails_while_nobody_reads_the_log() {
+    let world = World::new("unread");
+    let _nginx = world.nginx();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    fcntl_setpipe_size(&writer, 4096).unwrap();
+    let mut command = world.equipoise(&world.configuration("", &[WEB, ECHO]), &["env", "RUST_LOG=debug"]);
+    let _gateway = Running::start(command.stdout(Stdio::null()).stderr(writer));
+    drop(command);
+    eventually("the control socket", || world.eqctl_raw(&["status"]).status.success());
+    // A line for each flow, until the pipe is full and so is the queue before it.
+    let datagrams = || {
+        for _ in 0..2000 {
+            UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (SERVICE[0], 7)).unwrap();
+        }
+    };
+    eventually("lost lines", || {
+        world.client.run(datagrams).unwrap();
+        status(&world).lost_log_lines > 0
+    });
+    let before = status(&world).lost_log_lines;
+    for family in [0, 1] {
+        let page = format!("http://{}/", [SERVICE[0].to_owned(), format!("[{}]", SERVICE[1])][family]);
+        let mut curl = world.client.command(program("curl").to_str().unwrap());
+        // Each on a connection of its own.
+        curl.args(["-sS", "-g", "--fail", "--max-time", "20", "--parallel", "--parallel-max", "20"]);
+        curl.args(["--header", "Connection: close", "--write-out", "%{http_code}\\n", "--output", "/dev/null"]);
+        curl.args((0..REQUESTS).flat_map(|_| ["--output", "/dev/null", page.as_str()]).skip(2));
+        let output = run(&mut curl);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let served = String::from_utf8_lossy(&output.stdout).lines().filter(|line| *line == "200").count();
+        assert!(output.status.success() && served == REQUESTS, "{served} of {REQUESTS}: {stderr}");
+    }
+    // Each connection would have had a line at least, and each one is counted.
+    let lost = status(&world).lost_log_lines - before;
+    assert!(lost >= 2 * REQUESTS as u64, "{lost}");
+    let shown = String::from_utf8(world.eqctl_raw(&["status"]).stdout).unwrap();
+    assert!(shown.contains(" lines lost: stderr was not read fast enough"), "{shown}");
+}
+
 #[test]
 fn idle_connections_do_not_lock_the_operator_out() {
     let world = World::new("idlers");
@@ -160,7 +203,8 @@ fn privileges_are_kept_on_request() {
     let mut command = world.equipoise(&world.configuration("", &[WEB]), &[]);
     let gateway = Running::start(command.arg("--unconfined").stdout(Stdio::null()).stderr(Stdio::null()));
     eventually("the control socket", || world.eqctl_raw(&["status"]).status.success());
-    for (name, sets) in privileges(status(&world).pid) {
+    // The thread that reads configurations never has any.
+    for (name, sets) in privileges(status(&world).pid).into_iter().filter(|(name, _)| name != "reload") {
         let [effective, .., no_new, seccomp] = sets;
         assert!(effective > NET_ADMIN && no_new == 0 && seccomp == 0, "{name}: {sets:?}");
     }

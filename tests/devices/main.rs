@@ -18,6 +18,8 @@ mod marks;
 mod messages;
 mod monitors;
 mod operators;
+mod outside;
+mod outward;
 mod packets;
 mod path;
 mod queues;

@@ -2,7 +2,7 @@
 //! gateway. Everything ends with the values here, also if a test panics.
 
 use crate::Service;
-use equipoise::control::Totals;
+use equipoise::control::{SourceRow, Totals};
 use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow};
 use equipoise::gateway::netns::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
@@ -89,6 +89,8 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 pub fn program(name: &str) -> PathBuf {
     let package = match name {
         "nft" => "nftables",
+        "chronyd" => "chrony",
+        "dig" => "bind9-dnsutils",
         "dnsmasq" => "dnsmasq-base",
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
@@ -96,7 +98,8 @@ pub fn program(name: &str) -> PathBuf {
         "prlimit" | "setpriv" | "unshare" => "util-linux",
         other => other,
     };
-    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+    // The last one is where tools/test unpacks what it must not install.
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin", concat!(env!("CARGO_MANIFEST_DIR"), "/target/debian/usr/sbin")]
         .iter()
         .map(|dir| PathBuf::from(dir).join(name))
         .find(|path| path.exists())
@@ -291,6 +294,11 @@ impl World {
     /// Returns what `eqctl rules --json` shows.
     pub fn rules(&self) -> Vec<RuleRow> {
         self.eqctl(&["rules", "--json"])
+    }
+
+    /// Returns what `eqctl sources --json` shows.
+    pub fn sources(&self) -> Vec<SourceRow> {
+        self.eqctl(&["sources", "--json"])
     }
 
     /// Changes something through `eqctl`.

@@ -77,11 +77,12 @@ impl Flow {
     }
 
     /// Returns whether a SYN for another connection shows that nobody believes in this one any more: it is established
-    /// and nothing followed an earlier SYN, or a reset proved no knowledge of its numbers and nothing followed it.
+    /// and nothing followed an earlier SYN, or its end proved no knowledge of its numbers and nothing followed it.
     pub fn may_be_replaced(&self, now: Instant) -> bool {
         match self.state {
             TimeoutState::Established => self.tcp.doubted && self.is_silent(now),
             TimeoutState::Reset => !(self.tcp.refused || self.tcp.answered_anew) || self.is_silent(now),
+            TimeoutState::Closing => !self.tcp.answered_anew || self.is_silent(now),
             _ => true,
         }
     }

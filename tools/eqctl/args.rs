@@ -31,6 +31,7 @@ impl Args {
             | Command::Rules { watch }
             | Command::Nat { watch }
             | Command::Monitors { watch }
+            | Command::Sources { watch }
             | Command::Counters { watch, .. } => watch.seconds,
             _ => None,
         }
@@ -60,6 +61,12 @@ pub enum Command {
     /// List when and why servers went down and came up (the last 32 changes per server), and what operators and reloads
     /// changed (the last 256): who, by user number and process ID.
     History,
+    /// List where pools take servers from besides the configuration file: the list in use, its age, when it is asked again,
+    /// and what is wrong.
+    Sources {
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// List the policy rules in order, with the packets they matched and the flows they admitted and refused.
     Rules {
         #[command(flatten)]

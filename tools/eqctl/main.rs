@@ -14,8 +14,8 @@ use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, se
 use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
-    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, Target,
-    Totals, render,
+    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, SourceRow,
+    Target, Totals, render,
 };
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -160,6 +160,13 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
         Command::Changes { command: Some(ChangesCommand::Save { patch }) } => changes::save(client, *patch, json, out),
         Command::Changes { command: Some(ChangesCommand::Drop(what)) } => {
             changes::change(client, &what.request(), json, out).map(drop)
+        }
+        Command::Sources { .. } => {
+            let rows: Vec<SourceRow> = rows(client, &Request::Sources, |answer| match answer {
+                Answer::Source(row) => Some(*row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::sources_table(&rows))
         }
         Command::Rules { .. } => {
             let rows: Vec<RuleRow> = rows(client, &Request::Rules, |answer| match answer {

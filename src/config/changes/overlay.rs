@@ -4,12 +4,14 @@
 
 use super::super::check;
 use super::super::listing::quoted;
+use super::super::outside::{self, LeftOut};
 use super::super::problem::{Draft, Problem, Severity, Source, place_all};
 use super::super::raw;
 use super::super::settings::Settings;
-use super::super::{Parsed, keys};
+use super::super::{ConfigError, Parsed, keys};
 use super::{Changes, Kind, Target, Value};
 use crate::balance::ServerSettings;
+use crate::sources::Found;
 use crate::time::Duration;
 use serde_spanned::Spanned;
 use std::borrow::Cow;
@@ -83,6 +85,16 @@ impl File {
         &self.settings
     }
 
+    /// Returns the same file with servers from outside, and those that cannot be used.
+    ///
+    /// # Errors
+    /// Where the file would be wrong with these servers.
+    pub fn with_servers(&self, found: &Found) -> Result<(File, LeftOut), ConfigError> {
+        let (source, settings) = (self.source.clone(), self.settings.clone());
+        let (parsed, left_out) = Parsed { settings, warnings: Vec::new(), source }.with_servers(found)?;
+        Ok((File::of(&parsed), left_out))
+    }
+
     /// Returns the settings of the file with changes, checked as those of a file are.
     ///
     /// # Errors
@@ -92,6 +104,7 @@ impl File {
             return Ok(self.settings.clone());
         }
         let mut root = DeTable::parse_recoverable(&self.source.text).0.into_inner();
+        outside::insert(&mut root, &self.source.outside);
         patch(&mut root, changes)?;
         let mut drafts = Vec::new();
         let raw = raw::read(&root, &mut drafts);

@@ -124,9 +124,12 @@ pub fn objects(settings: &Settings) -> Vec<Object> {
         fragments: _,
         answers: _,
         policy,
+        sources: _,
+        dns: _,
         gateway: _,
     } = settings;
     let mut all = gateway::tables(settings);
+    all.push(gateway::dns(&settings.dns));
     all.extend(nat_pools.iter().map(gateway::nat_pool));
     all.push(gateway::answers(&settings.answers));
     all.extend(services.iter().map(|service| service::service(service, settings)));

@@ -88,6 +88,11 @@ pub(super) struct Prepared {
 const QUICK: [(Kind, &str); 3] = [(Kind::Server, "weight"), (Kind::Server, "state"), (Kind::Rule, "enabled")];
 
 impl Basis {
+    /// Returns the file; none where the settings come from none.
+    pub fn file(&self) -> Option<&File> {
+        self.file.as_deref()
+    }
+
     /// Makes the settings for a newer file, with the changes that still apply.
     pub fn merge(self, file: File) -> Merged {
         let Basis { file: old, in_force, mut changes } = self;
@@ -107,18 +112,6 @@ impl Basis {
     /// Returns when the draining of a server ends by force.
     pub(super) fn deadline(&self, server: &str) -> Option<Instant> {
         self.changes.get(&Target::new(Kind::Server, server), Some("state")).and_then(|entry| entry.deadline)
-    }
-
-    /// Applies changed weights, states and switches to settings that lack them.
-    pub(super) fn complete(&self, settings: &mut Settings) {
-        let keys = self.changes.iter().map(|((target, key), _)| (target.clone(), key.clone()));
-        let draft = Draft { changes: self.changes.clone(), keys: keys.collect(), ..Draft::default() };
-        for (target, key) in &draft.keys {
-            let Some(key) = key.as_deref().filter(|key| QUICK.contains(&(target.kind, *key))) else { continue };
-            if let Ok(Some(change)) = self.quick_change(&draft, target, key) {
-                change.apply_to(settings);
-            }
-        }
     }
 
     /// Returns a request as it may be carried out, if it needs no other plan.

@@ -269,11 +269,6 @@ impl Ledger {
         self.basis.in_force = Arc::clone(settings);
     }
 
-    /// Applies changed weights, states and switches to settings that lack them.
-    pub fn complete(&self, settings: &mut Settings) {
-        self.basis.complete(settings);
-    }
-
     /// Brings the engine's weights, states and switches in line with the settings in force.
     fn assert(&mut self, engine: &mut Engine, now: Instant) {
         let mut quick = Vec::new();

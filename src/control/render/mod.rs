@@ -8,6 +8,7 @@ mod explain;
 mod figures;
 mod flows;
 mod health;
+mod sources;
 mod status;
 #[cfg(test)]
 pub(super) mod testing;
@@ -18,6 +19,7 @@ pub use explain::explanation_text;
 pub use figures::{bytes, count, duration};
 pub use flows::{FlowPrinter, flows_table};
 pub use health::{history_table, monitors_table};
+pub use sources::sources_table;
 pub use status::status_text;
 
 use super::protocol::ReloadRow;

@@ -13,10 +13,12 @@ use super::packet_words::PacketWords;
 use super::protocol::{
     Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals,
 };
+use super::system::source_row;
 use crate::config::changes::Who;
 use crate::config::{NoServer, Settings, listing};
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
 use crate::ids::FlowId;
+use crate::sources::SourceState;
 use crate::time::{Duration, Instant};
 use client::ClientWalk;
 use std::collections::VecDeque;
@@ -62,6 +64,8 @@ pub struct Outside {
     pub device: DeviceCounters,
     /// The state of what it installed in the system.
     pub system: Arc<SystemState>,
+    /// The sources of servers.
+    pub sources: Arc<Vec<SourceState>>,
     /// Where requests are left that take longer.
     pub desk: Arc<Mutex<Desk>>,
 }
@@ -288,6 +292,10 @@ impl Session {
             Request::History => {
                 let operations = ledger.operation_rows(now).into_iter().map(Answer::Operation);
                 self.rows(engine.health_history(now).into_iter().map(Answer::History).chain(operations));
+            }
+            Request::Sources => {
+                let row = |state: &SourceState| Answer::Source(Box::new(source_row(state, now)));
+                self.rows(outside.sources.iter().map(row));
             }
             Request::Counters => {
                 let totals = Totals { engine: engine.counters(), device: outside.device };

@@ -21,8 +21,10 @@ use super::queues::Opener;
 use super::setup::{Changes, Installed};
 use super::watch::Keeper;
 use crate::config::Settings;
+use crate::config::outside::LeftOut;
 use crate::control::{About, Desk, Ledger, Merged, ReloadOrder, ReloadRow, Resolved, Ticket};
 use crate::engine::{Engine, Removed};
+use crate::sources::Found;
 use crate::time::Instant;
 use retired::Retired;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +39,8 @@ enum Asker {
     Session(Ticket),
     /// An operator, for the change of this number in the ledger.
     Operator(u64),
-    /// The gateway itself: see [`Reloads::apply`].
-    Own,
+    /// Sources of servers: see [`Reloads::found`].
+    Outside,
 }
 
 /// What is to be noted in the ledger in the end: a newer file, or the change of an operator.
@@ -78,22 +80,24 @@ pub(super) struct Reloads {
     desk: Arc<Mutex<Desk>>,
     /// Whether a signal has asked since the last reload began.
     signalled: bool,
-    /// Settings to be put in force that are not those of the file.
-    own: Option<Box<Settings>>,
-    /// The settings of the file when it was last read, with the changes of operators.
-    file: Arc<Settings>,
+    /// Servers from outside, and whether they are others since the last reload began.
+    found: Arc<Found>,
+    found_others: bool,
+    /// What became of them.
+    outcome: Option<Result<LeftOut, String>>,
     step: Step,
     retired: Retired,
 }
 
 impl Reloads {
-    pub(super) fn new(file: Arc<Settings>) -> Reloads {
+    pub(super) fn new() -> Reloads {
         Reloads {
             worker: None,
             desk: Arc::default(),
             signalled: false,
-            own: None,
-            file,
+            found: Arc::default(),
+            found_others: false,
+            outcome: None,
             step: Step::Rest,
             retired: Retired::default(),
         }
@@ -114,20 +118,20 @@ impl Reloads {
         self.signalled = true;
     }
 
-    /// Returns the settings of the file when it was last read, with the changes of operators.
-    pub(super) fn file(&self) -> &Arc<Settings> {
-        &self.file
-    }
-
-    /// Puts other settings in force than those of the file; the last ones given count.
-    pub(super) fn apply(&mut self, settings: Settings) {
-        self.own = Some(Box::new(settings));
-    }
-
     /// Returns whether a reload is asked for and none is under way.
     pub(super) fn is_asked(&self, ledger: &Ledger) -> bool {
-        let asked = || self.signalled || self.own.is_some() || ledger.has_order() || lock(&self.desk).has_orders();
+        let asked = || self.signalled || self.found_others || ledger.has_order() || lock(&self.desk).has_orders();
         matches!(self.step, Step::Rest) && asked()
+    }
+
+    /// Puts other servers from outside in force.
+    pub(super) fn found(&mut self, found: Found) {
+        (self.found, self.found_others) = (Arc::new(found), true);
+    }
+
+    /// Returns, once, what became of servers from outside: those that cannot be used, or why none can.
+    pub(super) fn take_outcome(&mut self) -> Option<Result<LeftOut, String>> {
+        self.outcome.take()
     }
 
     /// Returns whether a reload that somebody asked for is under way: not what follows when it is answered.
@@ -135,7 +139,7 @@ impl Reloads {
         match &self.step {
             Step::Rest | Step::Retiring(_) => false,
             Step::Preparing(asker, ..) | Step::GettingReady(asker, ..) | Step::Following(asker, ..) => {
-                !matches!(asker, Asker::Own)
+                !matches!(asker, Asker::Outside)
             }
         }
     }
@@ -152,7 +156,8 @@ impl Reloads {
             Step::Preparing(asker, order) => match self.worker.as_ref().and_then(Worker::take) {
                 None => self.step = Step::Preparing(asker, order),
                 Some(Err(why)) => self.end(of, now, asker, Err(why)),
-                Some(Ok(Outcome { merged, resolved, left_out, ready: None })) => {
+                Some(Ok(Outcome { merged, resolved, left_out, unfit, ready: None })) => {
+                    self.outcome = unfit.map(Ok).or(self.outcome.take());
                     let mut rows = merged.as_deref().map_or_else(Vec::new, dropped);
                     rows.extend(left_out.into_iter().map(ReloadRow::left_out));
                     if let Some(merged) = merged {
@@ -161,7 +166,8 @@ impl Reloads {
                     }
                     self.end(of, now, asker, Ok((rows, resolved)));
                 }
-                Some(Ok(Outcome { merged, resolved, ready: Some(ready), .. })) => {
+                Some(Ok(Outcome { merged, resolved, unfit, ready: Some(ready), .. })) => {
+                    self.outcome = unfit.map(Ok).or(self.outcome.take());
                     self.step = Step::GettingReady(asker, order, ready, (merged, resolved));
                 }
             },
@@ -200,26 +206,21 @@ impl Reloads {
         }
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
         let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
-        let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
-        let Some(asker) = signalled.or_else(asked).or_else(own) else {
+        // Not while a change is being carried out: it is asked for again then.
+        let has_others = self.found_others && !of.ledger.is_busy();
+        let found = || has_others.then_some((Asker::Outside, ReloadOrder { partial: true, now: false }));
+        let Some(asker) = signalled.or_else(asked).or_else(found) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
             }
             return;
         };
-        let source = match (asker.0, self.own.take()) {
-            (Asker::Own, Some(mut settings)) => {
-                of.ledger.complete(&mut settings);
-                Source::Settings(settings)
-            }
-            (_, own) => {
-                self.own = own;
-                match of.ledger.begin_reload() {
-                    Some(basis) => Source::File(Box::new(basis)),
-                    None => return self.end(of, now, asker.0, Err("a change is being carried out: ask again".into())),
-                }
-            }
+        let Some(basis) = of.ledger.begin_reload().map(Box::new) else {
+            return self.end(of, now, asker.0, Err("a change is being carried out: ask again".into()));
         };
+        // Both take what was found last.
+        self.found_others = false;
+        let source = if matches!(asker.0, Asker::Outside) { Source::Outside(basis) } else { Source::File(basis) };
         self.give(of, now, asker, source);
     }
 
@@ -230,6 +231,7 @@ impl Reloads {
         };
         worker.give(Job {
             source,
+            found: Arc::clone(&self.found),
             succession: of.engine.succession(now),
             in_force: Arc::clone(of.ledger.in_force()),
             partial: order.partial,
@@ -253,11 +255,6 @@ impl Reloads {
         match of.engine.follow(now, successor, removed) {
             Ok(replaced) => self.worker.as_ref().map_or((), |worker| worker.discard(replaced)),
             Err(_) => return self.end(of, now, asker, Err("another reload came first: ask again".into())),
-        }
-        if matches!(asker, Asker::Own) {
-            of.ledger.follow(&settings);
-        } else {
-            self.file = Arc::clone(&settings);
         }
         of.follower.follow(of.engine.plan().settings(), now);
         let about = About { mtu: settings.gateway.mtu, ..(**of.about).clone() };
@@ -294,11 +291,16 @@ impl Reloads {
             return of.ledger.carried_out(of.engine, now, number, result.map(|resolved| *resolved));
         }
         match &result {
+            // The log has said which servers came and went.
+            Ok((rows, _)) if matches!(asker, Asker::Outside) => {
+                rows.iter().for_each(|row| log::log!(quiet(row), "servers from outside: {row}"));
+            }
+            Err(why) if matches!(asker, Asker::Outside) => self.outcome = Some(Err(why.clone())),
             Ok((rows, _)) if rows.is_empty() => log::info!("reload: no changes"),
             Ok((rows, _)) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
             Err(why) => log::error!("reload: {why}"),
         }
-        if result.is_err() && !matches!(asker, Asker::Own) {
+        if result.is_err() {
             of.ledger.reloaded(of.engine, now, None);
         }
         if let Asker::Session(ticket) = asker {
@@ -357,6 +359,10 @@ impl Surroundings<'_> {
         self.keeper.follow(installed);
         changes
     }
+}
+
+fn quiet(row: &ReloadRow) -> log::Level {
+    if row.is_problem() { log::Level::Warn } else { log::Level::Debug }
 }
 
 fn level(row: &ReloadRow) -> log::Level {

@@ -5,9 +5,11 @@
 
 use super::super::confine;
 use super::super::preflight;
-use crate::config::{self, Parsed, Settings, changes};
+use crate::config::outside::LeftOut;
+use crate::config::{self, ConfigError, Parsed, Settings, Severity, changes};
 use crate::control::{Basis, Merged, Order, Resolved};
 use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Replaced, Succession, Successor};
+use crate::sources::Found;
 use mio::Waker;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -24,16 +26,18 @@ pub const MOST_CONFIG: u64 = 16 * 1024 * 1024;
 pub(in crate::gateway) enum Source {
     /// In the file that the gateway was started with; the changes of operators are made on top of it.
     File(Box<Basis>),
+    /// In that file as last read, with other servers from outside.
+    Outside(Box<Basis>),
     /// In a change of an operator.
     Order(Box<Order>),
-    /// Here.
-    Settings(Box<Settings>),
 }
 
 /// A plan to be prepared.
 #[derive(Debug)]
 pub(in crate::gateway) struct Job {
     pub(in crate::gateway) source: Source,
+    /// Servers from outside.
+    pub(in crate::gateway) found: Arc<Found>,
     /// Made of the engine when the job was given.
     pub(in crate::gateway) succession: Succession,
     /// What makes the settings in force of those in the file.
@@ -59,6 +63,8 @@ pub(in crate::gateway) struct Ready {
 pub(in crate::gateway) struct Outcome {
     /// The file that was read, with the changes of operators.
     pub(in crate::gateway) merged: Option<Box<Merged>>,
+    /// Servers from outside that cannot be used; none if the job is not about them.
+    pub(in crate::gateway) unfit: Option<LeftOut>,
     /// The change of an operator, checked.
     pub(in crate::gateway) resolved: Option<Box<Resolved>>,
     /// Without a plan: what is left out as it needs a restart, a line each.
@@ -138,16 +144,25 @@ impl Worker {
 
 fn prepare(job: Job, file: Option<&Path>) -> Done {
     let mut outcome = Outcome::default();
+    let is_outside = matches!(job.source, Source::Outside(_));
     let (mut wanted, warnings, text) = match (job.source, file) {
-        (Source::Settings(settings), _) => (*settings, Vec::new(), None),
         (Source::Order(order), _) => {
             let resolved = outcome.resolved.insert(Box::new(order.resolve()?));
             let Some(settings) = resolved.settings() else { return Ok(outcome) };
             ((**settings).clone(), Vec::new(), None)
         }
+        (Source::Outside(basis), _) => {
+            let Some(file) = basis.file() else { return Err("the servers have no configuration file".into()) };
+            let (file, unfit) = file.with_servers(&job.found).map_err(|error| brief(&error))?;
+            outcome.unfit = Some(unfit);
+            let merged = outcome.merged.insert(Box::new(basis.merge(file)));
+            (merged.settings().clone(), Vec::new(), None)
+        }
         (Source::File(_), None) => return Err("the gateway was started without a configuration file".into()),
         (Source::File(basis), Some(file)) => {
-            let (parsed, text) = parse(file)?;
+            let (by_itself, text) = parse(file)?;
+            let (parsed, unfit) = by_itself.with_servers(&job.found).map_err(|error| error.render(false))?;
+            outcome.unfit = Some(unfit);
             let warnings =
                 parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
             let warnings = warnings.collect();
@@ -158,12 +173,16 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
     if wanted.seed == 0 {
         wanted = wanted.with_seed(job.in_force.seed);
     }
-    let left_out = needs_restart(&PlanDiff::between(&job.in_force, &wanted), text.as_deref());
+    let mut left_out = needs_restart(&PlanDiff::between(&job.in_force, &wanted), text.as_deref());
     if !left_out.is_empty() && !job.partial {
         let list = left_out.join("\n  ");
         return Err(format!(
             "nothing is changed, as this takes effect at the next start only:\n  {list}\nto apply the rest: eqctl reload --partial"
         ));
+    }
+    if is_outside {
+        // It was said when the file was read.
+        left_out.clear();
     }
     let settings = Arc::new(wanted.live(&job.in_force));
     if settings == job.in_force {
@@ -189,6 +208,12 @@ fn prepare(job: Job, file: Option<&Path>) -> Done {
     let successor = job.succession.prepare(&settings);
     outcome.ready = Some(Box::new(Ready { successor, settings, diff, left_out, warnings }));
     Ok(outcome)
+}
+
+/// The first error in one line.
+fn brief(error: &ConfigError) -> String {
+    let first = error.problems().iter().find(|problem| problem.severity == Severity::Error);
+    first.map_or_else(|| error.to_string(), |first| format!("{} (line {}): {}", first.title, first.line, first.help))
 }
 
 /// Returns a line for each change that needs a restart, with the line of the file where its key is.

@@ -33,8 +33,8 @@ mod tests;
 pub use announce::{MOST_ANNOUNCED, addresses, connected};
 pub use error::SetupError;
 pub use follow::Changes;
-pub(super) use leftovers::unusable;
 pub use leftovers::{clean_leftovers, count_marked};
+pub(super) use leftovers::{is_ours, unusable};
 pub use part::{FALLBACK, Part, proxying};
 
 use super::netlink::{Netlink, Route};
@@ -95,6 +95,8 @@ pub struct Installed {
     routed: BTreeSet<IpNet>,
     /// Whether any IPv4 and any IPv6 address is routed to the device.
     families: [bool; 2],
+    /// Interfaces by which packets of servers arrive, IPv4.
+    towards_servers: BTreeSet<String>,
 }
 
 impl Installed {
@@ -123,6 +125,7 @@ impl Installed {
             has_gaps: false,
             routed: wanted::routed_addresses(settings),
             families: [v4, v6],
+            towards_servers: BTreeSet::new(),
         };
         installed.find_device()?;
         for address in &settings.gateway.addresses {
@@ -160,6 +163,16 @@ impl Installed {
     /// Returns whether the device is as it was set up.
     pub fn is_device_set_up(&mut self) -> bool {
         device::is_up(&mut self.netlink, &self.gateway, self.families[1], self.index).unwrap_or(false)
+    }
+
+    /// Returns whether any IPv4 and any IPv6 address is routed to the device.
+    pub fn families(&self) -> [bool; 2] {
+        self.families
+    }
+
+    /// Returns the interfaces towards servers by IPv4.
+    pub fn towards_servers(&self) -> &BTreeSet<String> {
+        &self.towards_servers
     }
 
     /// Returns whether the device exists, under any name.
@@ -294,6 +307,7 @@ impl Installed {
 
     /// Selects what arrives on these interfaces, and no longer from others.
     pub fn follow_errors(&mut self, interfaces: &Interfaces) -> Result<(), SetupError> {
+        self.towards_servers = interfaces[0].iter().filter(|name| *name != LOOPBACK).cloned().collect();
         let wanted = self.wanted_rules(interfaces);
         for rule in &wanted {
             if !self.errors.contains(rule) {
