@@ -41,6 +41,13 @@ pub(super) enum Own {
 }
 
 impl Own {
+    /// Notes that it was made for another picker of the same kind.
+    pub(super) fn unlearn(&mut self) {
+        if let Own::Position(position) = self {
+            position.unlearn();
+        }
+    }
+
     /// Creates the part of a service whose own seed is `seed`. `first` is the server that comes first, with the weight
     /// that the schedule gives it.
     pub(super) fn new(picker: &Picker, seed: u64, first: (usize, u32)) -> Self {

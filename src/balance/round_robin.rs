@@ -141,6 +141,11 @@ impl Position {
         self.version == schedule.version
     }
 
+    /// Notes that the schedule is another one, whose changes have other numbers.
+    pub(super) fn unlearn(&mut self) {
+        self.version = u64::MAX;
+    }
+
     /// Follows a change of the weights.
     pub(super) fn follow(&mut self, schedule: &Schedule) {
         if self.is_current(schedule) {

@@ -113,3 +113,41 @@ fn rules_that_would_not_fit_beside_those_of_live_flows_are_noticed() {
     let fits = |letter, count| engine.succession(at(1)).has_room(&rules(letter, count));
     assert_eq!([fits('b', 25_535), fits('b', 25_536), fits('a', 65_535)], [true, false, true]);
 }
+
+#[test]
+fn without_slow_start_a_server_has_its_whole_weight_at_once() {
+    use crate::balance::Admin;
+    let slow = |secs| {
+        let mut settings = file(&["a=10.0.0.1", "b=10.0.0.2"], "");
+        settings.servers.iter_mut().for_each(|server| server.slow_start = crate::time::Duration::from_secs(secs));
+        settings
+    };
+    let mut engine = Engine::new(&slow(6000));
+    for admin in [Admin::Disabled, Admin::Enabled] {
+        engine.apply(at(1), Change::Admin { server: ServerId(0), admin, deadline: None }).unwrap();
+    }
+    assert_eq!((1..9).filter(|port| new_flow(&mut engine, at(2), *port) == Ok(1)).count(), 1);
+    engine.reload(at(3), &slow(0), Removed::Drain);
+    let own = (20..40).filter(|port| new_flow(&mut engine, at(3), *port) == Ok(1)).count();
+    assert!((9..=11).contains(&own), "{own} of 20");
+}
+
+#[test]
+fn a_service_that_joins_a_round_robin_that_goes_on_follows_its_weights() {
+    let of = |algorithm: &str| {
+        let other =
+            format!("[[service]]\nname='other'\nlisten='192.0.2.80:81/tcp'\npool='web'\nalgorithm='{algorithm}'\n");
+        file(&["a=10.0.0.1", "b=10.0.0.2 , weight=2"], &other)
+    };
+    let mut engine = Engine::new(&of("maglev"));
+    let next = engine.succession(at(1)).prepare(&of("round-robin"));
+    let (server, admin) = (ServerId(1), crate::balance::Admin::Disabled);
+    engine.apply(at(1), Change::Admin { server, admin, deadline: None }).unwrap();
+    assert_eq!(new_flow(&mut engine, at(1), 1), Ok(1));
+    engine.follow(at(2), next, Removed::Drain).unwrap();
+    for port in 2..9 {
+        use super::testing::{bytes, tcp};
+        let syn = bytes(tcp([198, 51, 100, 7], port, [192, 0, 2, 80], 81, 100).syn(), b"");
+        assert_eq!(send(&mut engine, at(2), syn).map(|sent| sent[19]), Ok(1));
+    }
+}

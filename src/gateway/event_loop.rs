@@ -308,7 +308,7 @@ impl EventLoop {
             }
             self.manager.work(now);
             // A session may just have asked, or a signal have come while a reload was under way.
-            reload_waits |= self.reloads.is_asked();
+            reload_waits |= self.reloads.is_asked(&self.ledger);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! What a chooser keeps when the configuration is replaced: loads and sticky clients always, and the state of an
 //! algorithm wherever nothing that it reads has changed.
 
+use super::super::picker::Own;
 use super::super::roster::Roster;
 use super::super::settings::Stickiness;
 use super::super::standings::Standings;
@@ -105,6 +106,10 @@ impl Chooser {
                 std::mem::swap(&mut self.choices[base as usize], &mut before.choices[was as usize]);
             }
         }
+        // A service that joins an algorithm that goes on has a part of its own that was made for another one.
+        let joins = |group: u32| continued[new.base(group) as usize].is_some();
+        let own = (0..).zip(&mut self.own).filter(|(group, _)| joins(*group));
+        own.for_each(|(_, own)| own.iter_mut().for_each(Own::unlearn));
         for (group, was) in kept {
             if continued[new.base(group) as usize] == Some(old.base(was)) {
                 self.own[group as usize] = before.own[was as usize].clone();

@@ -110,7 +110,8 @@ impl Standings {
         if was.admin != is.admin && state.admin != is.admin {
             (state.admin, state.deadline) = (is.admin, None);
         }
-        if (state.weight, state.admin) != (before.weight, before.admin) || was_gone != is_gone {
+        let slows = state.units(now, is.slow_start) != before.units(now, was.slow_start);
+        if slows || (state.weight, state.admin) != (before.weight, before.admin) || was_gone != is_gone {
             self.publish(id, News::Standing);
         }
         let state = &mut self.servers[id.0 as usize];

@@ -212,6 +212,11 @@ impl Ledger {
         Ok(Reply::Ordered(self.orders))
     }
 
+    /// Returns whether there is an order for the driver.
+    pub fn has_order(&self) -> bool {
+        self.order.is_some()
+    }
+
     /// Returns what the driver has to resolve and put in force, once; it then calls [`Ledger::carried_out`].
     pub fn poll_order(&mut self) -> Option<Order> {
         self.order.take()

@@ -119,8 +119,8 @@ impl Reloads {
     }
 
     /// Returns whether a reload is asked for and none is under way.
-    pub(super) fn is_asked(&self) -> bool {
-        let asked = || self.signalled || self.found_others || lock(&self.desk).has_orders();
+    pub(super) fn is_asked(&self, ledger: &Ledger) -> bool {
+        let asked = || self.signalled || self.found_others || ledger.has_order() || lock(&self.desk).has_orders();
         matches!(self.step, Step::Rest) && asked()
     }
 
