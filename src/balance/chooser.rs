@@ -2,6 +2,8 @@
 //!
 //! [`Chooser::choose`] changes nothing; [`Chooser::picked`] and [`Chooser::opened`] carry out the result.
 
+mod saved;
+
 use super::choice::Choice;
 use super::picker::{Own, Picker};
 use super::resource_usage::Usage;

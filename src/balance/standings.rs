@@ -3,6 +3,10 @@
 //! One writer; shards read it. It must not know flows or algorithms. Changes that shards have to follow are kept as a
 //! numbered list, so that an up-to-date shard needs to compare only two numbers.
 
+mod saved;
+
+pub use saved::SavedServer;
+
 use super::roster::Roster;
 use super::server::{REPORT_LIFE, Report, STEPS, Server};
 use super::settings::Admin;

@@ -31,6 +31,8 @@ pub struct Files {
     pub write: Vec<PathBuf>,
     /// Directories in which sockets may be created and removed.
     pub sockets: Vec<PathBuf>,
+    /// Directories in which files may be written and replaced.
+    pub replaced: Vec<PathBuf>,
 }
 
 impl Files {
@@ -42,6 +44,7 @@ impl Files {
             read: vec!["/proc/self".into(), "/sys/class/net".into()],
             write: vec!["/proc/sys/net".into(), "/dev/net/tun".into()],
             sockets: vec![parent.unwrap_or(Path::new(".")).into()],
+            replaced: Vec::new(),
         }
     }
 }
@@ -63,6 +66,13 @@ pub fn process(files: &Files) -> Vec<String> {
 pub fn idle_thread() {
     let _ = keep_capabilities(CapabilitySet::empty());
     let _ = restrict_files(&Files::default());
+}
+
+/// Confines the calling thread, which only writes and replaces files in a directory, without capabilities. What the system
+/// does not support is left out: [`process`] names it.
+pub fn writing_thread(directory: &Path) {
+    let _ = keep_capabilities(CapabilitySet::empty());
+    let _ = restrict_files(&Files { replaced: vec![directory.into()], ..Files::default() });
 }
 
 /// Reduces the capabilities of the calling thread to `kept`, and forbids it to gain others (no_new_privs, prctl(2)).
@@ -89,6 +99,7 @@ fn restrict_files(files: &Files) -> Result<(), String> {
     let read = AccessFs::from_read(ASKED) & !AccessFs::Execute;
     let write = read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let sockets = AccessFs::MakeSock | AccessFs::RemoveFile | AccessFs::Refer | AccessFs::ReadDir;
+    let replaced = AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
     let enforce = || {
         let ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
@@ -98,7 +109,8 @@ fn restrict_files(files: &Files) -> Result<(), String> {
             .create()?
             .add_rules(path_beneath_rules(&files.read, read))?
             .add_rules(path_beneath_rules(&files.write, write))?
-            .add_rules(path_beneath_rules(&files.sockets, sockets))?;
+            .add_rules(path_beneath_rules(&files.sockets, sockets))?
+            .add_rules(path_beneath_rules(&files.replaced, replaced))?;
         ruleset.restrict_self()
     };
     match enforce().map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
@@ -163,6 +175,7 @@ const CALLS: &[i64] = &[
     libc::SYS_faccessat,
     libc::SYS_unlinkat,
     libc::SYS_renameat2,
+    libc::SYS_fsync,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_socket,
@@ -273,7 +286,12 @@ mod tests {
         let config = other.path().join("config");
         fs::write(&sysctl, "0").unwrap();
         fs::write(&config, "x").unwrap();
-        let files = Files { read: vec![config.clone()], write: vec![sysctl.clone()], sockets: vec![dir.path().into()] };
+        let files = Files {
+            read: vec![config.clone()],
+            write: vec![sysctl.clone()],
+            sockets: vec![dir.path().into()],
+            replaced: Vec::new(),
+        };
         aside(move || {
             restrict_files(&files).expect("Landlock: the tests need Linux 5.13 or newer with it enabled");
             let denied =
@@ -288,6 +306,37 @@ mod tests {
             denied(File::open("/etc/passwd").map(drop));
             denied(fs::write(dir.path().join("new"), "z"));
             denied(TcpListener::bind("127.0.0.1:0").map(drop));
+        });
+    }
+
+    #[test]
+    fn a_thread_that_writes_a_state_can_do_that_and_no_more() {
+        use crate::gateway::state::file::{Clocks, Draft, Header, read};
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let header = Header { clocks: Clocks::read() };
+        fs::write(other.path().join("file"), "x").unwrap();
+        let path = dir.path().join("state");
+        let own = path.clone();
+        aside(move || {
+            writing_thread(dir.path());
+            for records in [b"one".as_slice(), b"two"] {
+                let mut draft = Draft::create(&own, &header).unwrap();
+                draft.write(records).unwrap();
+                draft.finish().unwrap();
+            }
+            let denied = |result: std::io::Result<()>| {
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            };
+            denied(File::open(other.path().join("file")).map(drop));
+            denied(fs::write(other.path().join("new"), "z"));
+            denied(TcpListener::bind("127.0.0.1:0").map(drop));
+            assert_eq!(task::capabilities(None).unwrap().effective, CapabilitySet::empty());
+            // It writes what others read.
+            denied(read(&own).map(drop).map_err(|error| match error {
+                crate::gateway::state::file::FileError::Io(error) => error,
+                other => panic!("{other}"),
+            }));
+            drop(dir);
         });
     }
 

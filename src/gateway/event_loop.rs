@@ -14,6 +14,7 @@ use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::setup::Installed;
+use super::state::Keeping;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::control::{About, Outside};
@@ -35,6 +36,9 @@ const SIGNALS: Token = Token(QUEUES + 1);
 const NEWS: Token = Token(QUEUES + 2);
 const LOSSES: Token = Token(QUEUES + 3);
 const CONTROL: Token = Token(QUEUES + 4);
+
+/// When the loop's clock begins: nine years, so that there are times for what began before the process.
+pub(super) const BEGIN: Instant = Instant::from_nanos(1 << 58);
 
 /// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
@@ -89,6 +93,7 @@ pub(super) struct EventLoop {
     follower: Follower,
     keeper: Keeper,
     marking: Option<Marking>,
+    keeping: Option<Keeping>,
     /// Whether the device was deleted and is not open again.
     is_deviceless: bool,
     about: Arc<About>,
@@ -112,7 +117,7 @@ impl EventLoop {
         about: About,
         follower: Follower,
         keeper: Keeper,
-        marking: Option<Marking>,
+        (marking, keeping): (Option<Marking>, Option<Keeping>),
     ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
@@ -127,7 +132,7 @@ impl EventLoop {
         if let Some(losses) = keeper.news() {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
-        follower.tell_all(&mut engine, Instant::ZERO);
+        follower.tell_all(&mut engine, BEGIN);
         if marking.is_some() {
             engine.collect_ended();
         }
@@ -141,6 +146,7 @@ impl EventLoop {
             follower,
             keeper,
             marking,
+            keeping,
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -167,6 +173,19 @@ impl EventLoop {
         self.control.path()
     }
 
+    /// Makes the threads of the loop give up what they do not need.
+    pub(super) fn confine(&self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.confine();
+        }
+    }
+
+    /// Saves the state, after the last packet; returns whether it is on the disk.
+    pub(super) fn save_last(&mut self) -> bool {
+        let now = self.now();
+        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, now))
+    }
+
     /// Makes SIGINT, SIGTERM and SIGHUP (the terminal is gone) end the loop.
     pub(super) fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         let mut signals = signals.0;
@@ -177,7 +196,7 @@ impl EventLoop {
     }
 
     fn now(&self) -> Instant {
-        Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        BEGIN + self.clock.elapsed()
     }
 
     /// Runs until it is stopped; keeps the rules installed for routers' ICMP errors in step with the routes to the servers,
@@ -248,6 +267,9 @@ impl EventLoop {
                 }
                 self.keeper.follow(installed);
             }
+            if let Some(keeping) = &mut self.keeping {
+                keeping.work(&mut self.engine, now);
+            }
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
             }
@@ -268,6 +290,7 @@ impl EventLoop {
             self.keeper.poll_timeout(),
             self.control.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
+            self.keeping.as_ref().map(Keeping::poll_timeout),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }

@@ -26,6 +26,7 @@ pub mod preflight;
 mod queues;
 mod refusals;
 pub mod setup;
+pub mod state;
 pub mod sysctl;
 pub mod tun;
 pub mod wanted;
@@ -41,7 +42,6 @@ pub use event_loop::{Stopper, TakenSignals};
 use crate::config::Settings;
 use crate::control::About;
 use crate::engine::Engine;
-use crate::time::Instant;
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
@@ -49,6 +49,7 @@ use marking::Marking;
 use nat_of_others::NatOfOthers;
 use queues::Opener;
 use setup::{Installed, Select};
+use state::Keeping;
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -89,9 +90,10 @@ impl Gateway {
             queues.len(),
             queues[0].offload()
         );
-        let engine = Engine::try_new(settings)?;
+        let mut engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
-        let about = About { queues: queues.len(), ..About::new(settings, Instant::ZERO, std::process::id()) };
+        let keeping = keep_state(settings, &mut engine)?;
+        let about = About { queues: queues.len(), ..About::new(settings, event_loop::BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let marking =
             Marking::open(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
@@ -102,7 +104,7 @@ impl Gateway {
             log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
             None
         });
-        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
+        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, (marking, keeping))?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -134,6 +136,7 @@ impl Gateway {
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
+        self.event_loop.confine();
         for missed in confine::process(&confine::Files::of_gateway(self.event_loop.control_socket())) {
             log::warn!("{missed}");
         }
@@ -144,10 +147,19 @@ impl Gateway {
         self.event_loop.run(self.installed.as_mut())
     }
 
-    /// Removes everything that was set up; the error says what could not be removed.
+    /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed.
     pub fn close(mut self) -> Result<(), GatewayError> {
+        self.event_loop.save_last();
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
+}
+
+/// Loads the state of an earlier gateway, and begins to save that of this one, if the settings name a file for it.
+fn keep_state(settings: &Settings, engine: &mut Engine) -> Result<Option<Keeping>, GatewayError> {
+    let Some(path) = &settings.gateway.state_file else { return Ok(None) };
+    state::load(path, engine, event_loop::BEGIN);
+    let keeping = Keeping::start(path, settings.gateway.state_interval, event_loop::BEGIN);
+    Ok(Some(keeping.map_err(GatewayError::io("start the thread that saves the state"))?))
 }
 
 impl Drop for Gateway {

@@ -16,6 +16,7 @@ mod jitter;
 mod judge;
 mod observe;
 mod probes;
+mod recall;
 mod rows;
 pub mod settings;
 mod stack;
@@ -32,6 +33,7 @@ mod units;
 mod why;
 
 pub use history::{Happened, HistoryEntry};
+pub use recall::SavedVerdict;
 pub use rows::MonitorRow;
 pub use settings::HealthSettings;
 pub use why::{Failure, Why};

@@ -7,6 +7,7 @@ mod answers;
 mod carry_out;
 mod fragments;
 mod pressure;
+mod saved;
 mod totals;
 mod upkeep;
 mod walk;
@@ -144,6 +145,10 @@ impl Shard {
 
     pub(super) fn chooser(&self) -> &Chooser {
         &self.chooser
+    }
+
+    pub(super) fn chooser_mut(&mut self) -> &mut Chooser {
+        &mut self.chooser
     }
 
     pub(super) fn policy(&self) -> &Policy {
