@@ -157,7 +157,10 @@ pub fn state_target(bytes: &[u8]) {
     assert_eq!(drive.engine.counters().flows, 0);
     // Anything else is no state.
     if bytes.first() != Some(&1) {
-        assert!(bytes.len() < 3 || Engine::new(&settings).load_state(&mut StateLoad::new(now), now, bytes) != Ok(bytes.len()));
+        assert!(
+            bytes.len() < 3
+                || Engine::new(&settings).load_state(&mut StateLoad::new(now), now, bytes) != Ok(bytes.len())
+        );
     }
 }
 

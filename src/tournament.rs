@@ -64,6 +64,17 @@ impl Tournament {
         &mut self.nodes[node / 2].0[node % 2]
     }
 
+    /// Adds places at the end, none of them a candidate.
+    pub(crate) fn grow(&mut self, places: usize) {
+        let mut grown = Tournament::new(places, 0);
+        grown.last_turn = grown.last_turn.max(self.last_turn);
+        for (place, turn) in self.turns.iter().enumerate() {
+            grown.turns[place] = *turn;
+            grown.set(place, self.load(place));
+        }
+        *self = grown;
+    }
+
     /// Sets a place's load; none removes it.
     pub(crate) fn set(&mut self, place: usize, load: Option<u128>) {
         let (load, turn) = load.map_or(OUT, |load| (load, self.turns[place]));

@@ -2,6 +2,7 @@
 //!
 //! [`Chooser::choose`] changes nothing; [`Chooser::picked`] and [`Chooser::opened`] carry out the result.
 
+mod follow;
 mod saved;
 
 use super::choice::Choice;

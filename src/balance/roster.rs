@@ -180,6 +180,11 @@ impl Roster {
         (server.0 as usize) < self.servers.len()
     }
 
+    /// Returns whether a pool lists a server: one that has been removed is in none.
+    pub fn is_in_a_pool(&self, server: ServerId) -> bool {
+        self.homes[server.0 as usize].place.is_some()
+    }
+
     /// Returns whether any service resets the TCP flows of a server that goes down.
     pub fn resets_tcp(&self) -> bool {
         self.resets_tcp
@@ -208,6 +213,11 @@ impl Roster {
         &self.bases
     }
 
+    /// Returns the service by which a base reaches its servers.
+    pub(super) fn service_of_base(&self, base: u32) -> &ServiceSettings {
+        &self.services[self.bases[base as usize].service as usize]
+    }
+
     /// Returns the number of groups: one per service, and one per last resort.
     pub(super) fn groups(&self) -> u32 {
         self.groups.len() as u32
@@ -233,6 +243,36 @@ impl Roster {
     #[inline]
     pub(super) fn last_resort(&self, service: u32) -> Option<u32> {
         self.last_resorts[service as usize]
+    }
+
+    /// Returns the groups of services that `old` has too, in slots of which `has_service` says so, each with its number
+    /// there.
+    pub(super) fn same_groups(
+        &self,
+        old: &Roster,
+        has_service: impl Fn(u32) -> bool,
+    ) -> impl Iterator<Item = (u32, u32)> {
+        let services = (0..self.services.len().min(old.services.len()) as u32).filter(move |at| has_service(*at));
+        services.flat_map(|at| {
+            let last = self.last_resort(at).zip(old.last_resort(at));
+            [Some((at, at)), last].into_iter().flatten()
+        })
+    }
+
+    /// Returns whether a base chooses among the same servers in the same way as one of an older roster, in which the
+    /// slots of servers mean the same.
+    pub(super) fn chooses_as(&self, base: u32, (old, was): (&Roster, u32)) -> bool {
+        let (is, was) = (&self.bases[base as usize], &old.bases[was as usize]);
+        let tuning = |roster: &Roster, base: &Base| {
+            let service = &roster.services[base.service as usize];
+            (service.tuning.clone(), service.across())
+        };
+        let weights =
+            |roster: &Roster, base: &Base| base.places.iter().map(|id| roster.server(*id).weight).collect::<Vec<_>>();
+        (is.algorithm, is.pool, &is.places, &is.ranks, &is.reached)
+            == (was.algorithm, was.pool, &was.places, &was.ranks, &was.reached)
+            && tuning(self, is) == tuning(old, was)
+            && weights(self, is) == weights(old, was)
     }
 
     /// Returns the bases that a server belongs to, and its place in each.

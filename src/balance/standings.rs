@@ -3,8 +3,10 @@
 //! One writer; shards read it. It must not know flows or algorithms. Changes that shards have to follow are kept as a
 //! numbered list, so that an up-to-date shard needs to compare only two numbers.
 
+mod follow;
 mod saved;
 
+pub use follow::Became;
 pub use saved::SavedServer;
 
 use super::roster::Roster;
@@ -193,19 +195,11 @@ impl Standings {
         let was_gone = self.may_be_gone(roster, server);
         let own = roster.server(server);
         for (base, place) in roster.members(server) {
-            let service = &roster.services()[roster.bases()[base as usize].service as usize];
+            let service = roster.service_of_base(base);
             for by in [false, true] {
                 if service.reach(own, by).is_some_and(|address| address.is_ipv6() == v6) {
-                    // A rule can bring flows of a family that the service does not listen on; they go to the same
-                    // ports.
-                    let listened = server_ports(service, own.port, by);
-                    let mut ports = if listened.is_empty() { server_ports(service, own.port, !by) } else { listened };
-                    // A removed service listens nowhere, but its flows still follow the health of their servers.
-                    if ports.is_empty() {
-                        ports.push(own.port.unwrap_or(0));
-                    }
-                    let worst = Health::worst(ports.iter().map(|port| of_port(*port)));
-                    self.health[base as usize][usize::from(by)][place as usize] = worst;
+                    let health = health_at(roster, (base, place as usize), by, |_, _, port| of_port(port));
+                    self.health[base as usize][usize::from(by)][place as usize] = health;
                 }
             }
         }
@@ -340,4 +334,25 @@ impl Standings {
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
+}
+
+/// Returns the health that the services of a base see of the server in a place, for clients that use IPv6 or do not: the
+/// worst of its ports. `of` returns the health of a server's address (IPv6 or not) and port.
+fn health_at(
+    roster: &Roster,
+    (base, place): (u32, usize),
+    by: bool,
+    of: impl Fn(ServerId, bool, u16) -> Health,
+) -> Health {
+    let id = roster.bases()[base as usize].places[place];
+    let (service, own) = (roster.service_of_base(base), roster.server(id));
+    let Some(address) = service.reach(own, by) else { return Health::Up };
+    // A rule can bring flows of a family that the service does not listen on; they go to the same ports.
+    let listened = server_ports(service, own.port, by);
+    let mut ports = if listened.is_empty() { server_ports(service, own.port, !by) } else { listened };
+    // A removed service listens nowhere, but its flows still follow the health of their servers.
+    if ports.is_empty() {
+        ports.push(own.port.unwrap_or(0));
+    }
+    Health::worst(ports.iter().map(|port| of(id, address.is_ipv6(), *port)))
 }

@@ -29,7 +29,7 @@ pub(super) struct Verbosity {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the gateway on a TUN device until SIGINT, SIGTERM or SIGHUP; usually needs root.
+    /// Run the gateway on a TUN device until SIGINT or SIGTERM; usually needs root. SIGHUP reloads the configuration.
     Run {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
@@ -43,15 +43,23 @@ pub(super) enum Command {
     /// code: 0 if it is valid and nothing is found, 1 if not.
     Check {
         /// Configuration file (TOML).
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Print one JSON object that includes problems with line and column.
+        #[arg(long, value_name = "FILE", required_unless_present = "diff")]
+        config: Option<PathBuf>,
+        /// Print one JSON object that includes problems with line and column; with --diff one per change.
         #[arg(long)]
         json: bool,
         /// Also look at this system, and change nothing: forwarding, firewall, routing rules, connected networks. With a
-        /// running gateway, run it in the same network namespace, as root.
+        /// running gateway, run it in the same network namespace, as root. With --diff, compare with what is in force in the
+        /// running gateway.
         #[arg(long)]
         live: bool,
+        /// Print what a reload of this configuration would do, object by object: compared with --config or --against, or with
+        /// --live, which also counts the live flows that it would touch.
+        #[arg(long, value_name = "NEW")]
+        diff: Option<PathBuf>,
+        /// With --diff: the configuration to compare with.
+        #[arg(long, value_name = "OLD", requires = "diff", conflicts_with = "live")]
+        against: Option<PathBuf>,
     },
     /// Remove rules, routes and proxy entries that a gateway with this configuration has left behind: one that was killed,
     /// or has `keep-fallback`. Refuses while it runs.

@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod check_diff;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod explain;
@@ -13,7 +14,7 @@ use crate::config::{self, Parsed, Settings};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::gateway::log_queue::{LogQueue, LogWriter};
-use crate::gateway::{Gateway, TakenSignals, confine};
+use crate::gateway::{Gateway, TakenSignals, confine, reload};
 use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
 use clap::Parser;
@@ -23,9 +24,6 @@ use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// Maximum size of a configuration file in bytes, so that a wrong file name does not fill the memory.
-const MOST_CONFIG: u64 = 16 * 1024 * 1024;
 
 /// Why a command failed.
 enum Failed {
@@ -70,9 +68,12 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
             let _written = queue_log(verbosity, *unconfined);
             live(config, *unconfined)
         }
-        Command::Check { config, json, live } => {
+        Command::Check { config, json, live, diff, against } => {
             start_log(verbosity, LevelFilter::Warn);
-            check::check(config, *json, *live, out)
+            match diff {
+                Some(newer) => check_diff::check(newer, (config.as_deref(), against.as_deref(), *live), *json, out),
+                None => check::check(config.as_deref().expect("clap requires it"), *json, *live, out),
+            }
         }
         Command::Cleanup { config } => {
             start_log(verbosity, LevelFilter::Warn);
@@ -108,6 +109,7 @@ fn live(config: &Path, unconfined: bool) -> Result<(), Failed> {
     let signals = TakenSignals::take().map_err(message)?;
     let mut gateway = Gateway::open(&settings).map_err(message)?;
     gateway.handle_signals(signals).map_err(message)?;
+    gateway.reload_from(config).map_err(message)?;
     if !unconfined {
         gateway.confine();
     }
@@ -170,24 +172,8 @@ fn load(path: &Path) -> Result<Parsed, Failed> {
 
 /// Reads and checks a configuration file. The outer result says whether it can be read, the inner one whether it is valid.
 fn read_config(path: &Path) -> Result<Result<Parsed, config::ConfigError>, Failed> {
-    let shown = path.display();
-    let failed = |error: io::Error| {
-        Failed::Message(match error.kind() {
-            ErrorKind::NotFound => format!("no configuration file {shown}: check the path after --config"),
-            ErrorKind::PermissionDenied => {
-                format!("permission denied for {shown}: check the permissions of the file and its directory")
-            }
-            ErrorKind::IsADirectory => format!("{shown} is a directory: --config takes a file"),
-            _ => format!("cannot read the configuration {shown}: {error}"),
-        })
-    };
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if bytes.len() as u64 > MOST_CONFIG {
-        let most = MOST_CONFIG / 1024 / 1024;
-        return Err(Failed::Message(format!("{shown} is longer than {most} MiB: this cannot be a configuration file")));
-    }
-    Ok(config::parse_bytes(&bytes, &shown.to_string()))
+    let bytes = reload::read(path).map_err(Failed::Message)?;
+    Ok(config::parse_bytes(&bytes, &path.display().to_string()))
 }
 
 /// Logs to stderr from the level `least` on, or as set by `-v` or `RUST_LOG`.

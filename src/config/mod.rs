@@ -111,6 +111,15 @@ fn syntax(error: &toml::de::Error, text: &str) -> Draft {
     Draft::error(span, format!("invalid TOML: {message}")).help(help)
 }
 
+/// Returns the line, from 1, of a key in a table of the file that exists once, or at the top level (`table` is empty).
+pub fn line_of(text: &str, table: &str, key: &str) -> Option<usize> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (root, _) = DeTable::parse_recoverable(text);
+    let within = if table.is_empty() { root.get_ref() } else { root.get_ref().get(table)?.get_ref().as_table()? };
+    let (found, _) = within.iter().find(|(name, _)| name.get_ref() == key)?;
+    Some(text.get(..found.span().start)?.matches('\n').count() + 1)
+}
+
 /// Summarizes a valid configuration in one line, for `equipoise check`.
 pub fn summary(settings: &Settings) -> String {
     let listens: usize = settings.services.iter().map(|service| service.listen.len()).sum();

@@ -78,6 +78,32 @@ impl Settings {
         Settings { seed, health: HealthSettings { seed, ..self.health }, ..self }
     }
 
+    /// Returns these settings as far as they can take effect while the gateway runs that has `in_force`: what needs a
+    /// restart stays as it is there.
+    #[must_use]
+    pub fn live(self, in_force: &Settings) -> Settings {
+        let old = &in_force.gateway;
+        Settings {
+            table: TableSettings {
+                max_flows: in_force.table.max_flows,
+                max_half_open: in_force.table.max_half_open,
+                ..self.table
+            },
+            gateway: GatewaySettings {
+                device: old.device.clone(),
+                offload: old.offload,
+                announce: old.announce,
+                keep_fallback: old.keep_fallback,
+                control_socket: old.control_socket.clone(),
+                route_table: old.route_table,
+                rule_priority: old.rule_priority,
+                ..self.gateway
+            },
+            ..self
+        }
+        .with_seed(in_force.seed)
+    }
+
     /// Counts the monitors.
     pub fn monitors(&self) -> usize {
         self.health.pools.iter().map(|pool| pool.monitors.len()).sum()

@@ -224,7 +224,7 @@ mod tests {
         let (mut input, mut out) = ([0; 4096], Vec::new());
         loop {
             match session.poll_output(&mut engine, Instant::ZERO, &Outside::default(), &mut out) {
-                Progress::More => {}
+                Progress::More | Progress::Wait => {}
                 Progress::Close => return drop(stream.write_all(&out)),
                 Progress::Idle => {
                     if stream.write_all(&out).is_err() {
@@ -283,7 +283,7 @@ mod tests {
         let newer = complaint(b"{\"status\":{\"protocol\":9,\"version\":\"7.0.0\",\"more\":[]}}\n");
         assert_eq!(
             newer,
-            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 4: \
+            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 5: \
              use the eqctl that came with the gateway"
         );
         for stranger in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"{\"hello\":1}\n", b"[]\n"] {

@@ -9,8 +9,10 @@
 //! socket; it is part of the feature `daemon`. Tools import nothing but this module, which therefore re-exports the
 //! types of the lower layers that appear in requests and answers.
 
+mod changes;
 #[cfg(feature = "daemon")]
 pub mod client;
+mod desk;
 mod explain;
 mod packet_words;
 pub mod protocol;
@@ -18,11 +20,13 @@ pub mod render;
 mod session;
 mod system;
 
+pub use changes::compare;
+pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
-    Answer, ClientRow, DeviceCounters, Done, Explained, Failure, PROTOCOL, RepairRow, Request, Status, Totals,
-    TroubleRow,
+    Answer, ClientRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, ReloadKind, ReloadRow, RepairRow,
+    Request, Status, Totals, TroubleRow,
 };
 pub use session::{About, CHUNK, MAX_INPUT, Outside, Progress, Session};
 pub use system::{SystemState, Trouble};

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +106,17 @@ pub enum Request {
         #[serde(default)]
         maintenance: bool,
     },
+    /// Reads the configuration file again and puts it in force: one [`Answer::Change`] for each change.
+    Reload {
+        /// Whether what needs a restart is left out, instead of refusing all of it.
+        #[serde(default)]
+        partial: bool,
+        /// Whether the flows of removed servers end at once, instead of going on until they end by themselves.
+        #[serde(default)]
+        now: bool,
+    },
+    /// The configuration in force: one [`Answer::Object`] each, as the file would have it.
+    Configuration,
     /// Enables or disables a rule until the gateway stops; flows that it admitted stay.
     Rule {
         /// The rule's name.
@@ -135,6 +146,10 @@ pub enum Answer {
     History(HistoryRow),
     /// What would become of a packet, and why.
     Explanation(Box<Explained>),
+    /// A change by a reload.
+    Change(ReloadRow),
+    /// An object of the configuration in force.
+    Object(Box<ObjectRow>),
     /// How many flows a client has.
     Client(ClientRow),
     /// The totals.
@@ -185,6 +200,57 @@ pub struct ClientRow {
     pub flows: u64,
     /// How many of them the answer contains.
     pub listed: u64,
+}
+
+/// A change by a reload, or what kept one from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadRow {
+    /// What it is.
+    pub kind: ReloadKind,
+    /// The change in one line: `server web/web-2: weight 1 -> 5 (new flows only)`.
+    pub text: String,
+    /// The table of the object, as in the file: `pool.server`; empty where the row is about none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub table: String,
+    /// The name of the object, with that of its pool for servers and monitors; empty for a table that exists once.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub object: String,
+    /// The key that changed; none where the whole object was added or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Its older value, as in the file; none if the key did not apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Its newer value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// What a row of a reload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadKind {
+    /// An object that is new.
+    Added,
+    /// An object that is gone; a server drains.
+    Removed,
+    /// A key of an object that has another value.
+    Changed,
+    /// A change that takes effect at the next start only.
+    LeftOut,
+    /// Something that needs the operator's attention.
+    Problem,
+}
+
+/// An object of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRow {
+    /// Its table: `service`, `pool.server`; empty for the top level.
+    pub table: String,
+    /// Its name, with that of its pool for servers and monitors; empty for a table that exists once.
+    pub name: String,
+    /// Its keys: the table of each, which is that of the object or one below it, the key, and the value as in the file.
+    pub keys: Vec<(String, String, String)>,
 }
 
 /// The totals of engine and device.

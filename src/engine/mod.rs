@@ -22,6 +22,7 @@ mod look;
 mod monitors;
 mod plan;
 mod reason;
+mod reload;
 mod shard;
 mod snapshot;
 mod standing;
@@ -47,6 +48,8 @@ mod tests_path;
 #[cfg(test)]
 mod tests_ports;
 #[cfg(test)]
+mod tests_reload;
+#[cfg(test)]
 mod tests_shards;
 #[cfg(test)]
 mod tests_spoofed;
@@ -60,6 +63,7 @@ pub use change::{Change, Refused};
 pub use explain::Explanation;
 pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
+pub use reload::{NotFollowed, Removed, Succession, Successor};
 pub use snapshot::{
     Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PartRow, PressureRow, RuleRow,
     ServerRow, ServiceRow,

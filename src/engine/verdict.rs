@@ -267,6 +267,8 @@ pub enum Event {
         /// Duration of the hold in milliseconds.
         for_ms: u64,
     },
+    /// Live flows have so many different timeouts that those of some services no longer apply to new ones.
+    TooManyTimeouts,
 }
 
 /// The importance of an event to an operator.
@@ -357,6 +359,10 @@ impl fmt::Display for Event {
             Event::DrainDeadline { server, flows } => {
                 write!(f, "server {server}: the draining deadline has passed, {flows} flows are ended")
             }
+            Event::TooManyTimeouts => f.write_str(
+                "live flows have 256 different sets of timeouts: new flows of services with others get those of [timeouts] \
+                 until a reload after some of them have ended",
+            ),
             Event::PassiveHold { server, for_ms } => write!(
                 f,
                 "server {server} gets no new flows for {}.{} s (passive hold): client connections to it fail",

@@ -196,6 +196,11 @@ impl Fragments {
         }
     }
 
+    /// Changes the limits; packets that are too many by now go as their time comes.
+    pub fn limit(&mut self, settings: &FragmentSettings) {
+        self.settings = settings.clone();
+    }
+
     /// Returns the number of incomplete packets and of bytes of waiting fragments.
     pub fn usage(&self) -> (usize, usize) {
         (self.packets.len(), self.bytes)

@@ -33,6 +33,9 @@ pub struct Slot {
 /// or evicted and created again.
 pub type Ticket = u32;
 
+/// The most clients that give way to one.
+const MOST_FORGOTTEN: usize = 8;
+
 /// The sticky slots of one group of services.
 #[derive(Debug, Clone)]
 pub struct Slots {
@@ -48,6 +51,17 @@ impl Slots {
     pub fn new(most: u32, idle_time: Duration) -> Self {
         let clients = Clients::new(crate::rng::drawn_hash());
         Slots { clients, most: most as usize, idle_time, ticket: 0 }
+    }
+
+    /// Creates sticky slots for the same flows without any client: the ends of flows that `before` counted mean none of
+    /// them.
+    fn new_after(before: &Slots, most: u32, idle_time: Duration) -> Self {
+        Slots { ticket: before.ticket, ..Slots::new(most, idle_time) }
+    }
+
+    /// Changes the number of clients and the idle time. Clients that are too many by now go with the next one.
+    fn limit(&mut self, most: u32, idle_time: Duration) {
+        (self.most, self.idle_time) = (most as usize, idle_time);
     }
 
     /// Returns the number of clients.
@@ -80,8 +94,11 @@ impl Slots {
             Some(old) => (old.flows, old.given, old.ticket),
             None => (0, now, self.next_ticket()),
         };
-        if self.len() >= self.most && !self.clients.forget_idle() {
-            self.clients.forget_busy();
+        // More than one goes where a reload has lowered the number, a bounded number each time.
+        for _ in 0..MOST_FORGOTTEN {
+            if self.len() >= self.most && !self.clients.forget_idle() {
+                self.clients.forget_busy();
+            }
         }
         self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now, given, ticket });
         ticket
@@ -127,6 +144,18 @@ impl Sticky {
     /// kept for `idle_time` after its last flow.
     pub fn new(most: u32, idle_time: Duration) -> Self {
         Sticky { proven: Slots::new(most, idle_time), asking: Slots::new(most, idle_time) }
+    }
+
+    /// Creates sticky slots without any client for services whose flows `before` has counted.
+    pub fn new_after(before: &Sticky, most: u32, idle_time: Duration) -> Self {
+        let after = |slots| Slots::new_after(slots, most, idle_time);
+        Sticky { proven: after(&before.proven), asking: after(&before.asking) }
+    }
+
+    /// Changes the number of clients of either part, and the idle time.
+    pub fn limit(&mut self, most: u32, idle_time: Duration) {
+        self.proven.limit(most, idle_time);
+        self.asking.limit(most, idle_time);
     }
 
     /// Returns a client's sticky slots at `now`; the first that can be used applies.

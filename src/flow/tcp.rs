@@ -1086,7 +1086,11 @@ mod tests {
                         state = to;
                     }
                 }
-                assert_eq!((state, ends.is_closed()), (TimeoutState::Closing, true), "{sent} {got} {first:?}: {ends:?}");
+                assert_eq!(
+                    (state, ends.is_closed()),
+                    (TimeoutState::Closing, true),
+                    "{sent} {got} {first:?}: {ends:?}"
+                );
             }
         }
     }
@@ -1120,7 +1124,11 @@ mod tests {
             ends.step(TimeoutState::Established, C, &seg("A", client, server.wrapping_add(100), 0));
             ends.step(TimeoutState::Established, S, &seg("A", server.wrapping_add(100), client, 100));
             let reset = seg("R", client, 0, 0);
-            assert_eq!(ends.step(TimeoutState::Established, C, &reset), Tracked::Refresh(TimeoutState::Reset), "{ends:?}");
+            assert_eq!(
+                ends.step(TimeoutState::Established, C, &reset),
+                Tracked::Refresh(TimeoutState::Reset),
+                "{ends:?}"
+            );
         }
     }
 

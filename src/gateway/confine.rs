@@ -75,6 +75,17 @@ pub fn writing_thread(directory: &Path) {
     let _ = restrict_files(&Files { replaced: vec![directory.into()], ..Files::default() });
 }
 
+/// Confines the calling thread, which only reads a configuration file, or another one that takes its place in the
+/// directory. What the system does not support is left out: [`process`] names it.
+pub fn reading_thread(config: Option<&Path>) {
+    let directory = |path: &Path| path.parent().map(Path::to_owned);
+    let own = config.and_then(directory);
+    // The file may be a link to where it really is.
+    let real = config.and_then(|path| path.canonicalize().ok()).and_then(|path| directory(&path));
+    let _ = keep_capabilities(CapabilitySet::empty());
+    let _ = restrict_files(&Files { read: own.into_iter().chain(real).collect(), ..Files::default() });
+}
+
 /// Reduces the capabilities of the calling thread to `kept`, and forbids it to gain others (no_new_privs, prctl(2)).
 fn keep_capabilities(kept: CapabilitySet) -> Result<(), String> {
     let failed = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
@@ -99,7 +110,8 @@ fn restrict_files(files: &Files) -> Result<(), String> {
     let read = AccessFs::from_read(ASKED) & !AccessFs::Execute;
     let write = read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let sockets = AccessFs::MakeSock | AccessFs::RemoveFile | AccessFs::Refer | AccessFs::ReadDir;
-    let replaced = AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
+    let replaced =
+        AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
     let enforce = || {
         let ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)

@@ -233,10 +233,13 @@ impl Connection {
             Progress::Close => return Err(End),
             Progress::Idle if !self.readable => return Ok(false),
             Progress::Idle => self.read()?,
-            Progress::More => {}
+            Progress::More | Progress::Wait => {}
+        }
+        self.progress = self.session.poll_output(engine, now, outside, &mut self.out);
+        if self.progress == Progress::Wait && self.out.is_empty() {
+            return Ok(false);
         }
         self.moved = now;
-        self.progress = self.session.poll_output(engine, now, outside, &mut self.out);
         self.write()?;
         Ok(self.writable && (self.readable || self.progress != Progress::Idle || self.sent < self.out.len()))
     }

@@ -13,10 +13,12 @@ use super::marking::Marking;
 use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
+use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
 use super::state::Keeping;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
+use crate::config::Settings;
 use crate::control::{About, Outside};
 use crate::engine::{Engine, Event, Weight};
 use crate::time::{Duration, Instant};
@@ -26,7 +28,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -94,6 +96,7 @@ pub(super) struct EventLoop {
     keeper: Keeper,
     marking: Option<Marking>,
     keeping: Option<Keeping>,
+    reloads: Reloads,
     /// Whether the device was deleted and is not open again.
     is_deviceless: bool,
     about: Arc<About>,
@@ -114,7 +117,7 @@ impl EventLoop {
         mut engine: Engine,
         (opener, queues): (Opener, Vec<Tun>),
         mut control: ControlServer,
-        about: About,
+        (about, settings): (About, Settings),
         follower: Follower,
         keeper: Keeper,
         (marking, keeping): (Option<Marking>, Option<Keeping>),
@@ -147,6 +150,7 @@ impl EventLoop {
             keeper,
             marking,
             keeping,
+            reloads: Reloads::new(settings),
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -186,7 +190,14 @@ impl EventLoop {
         self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, now))
     }
 
-    /// Makes SIGINT, SIGTERM and SIGHUP (the terminal is gone) end the loop.
+    /// Makes it possible to read the configuration again, from this file; to be called before the process is confined.
+    pub(super) fn reload_from(&mut self, file: PathBuf) -> Result<(), GatewayError> {
+        let worker = Worker::start(Some(file), Arc::clone(&self.stopper.waker));
+        self.reloads.use_worker(worker.map_err(GatewayError::io("start the thread that reads the configuration"))?);
+        Ok(())
+    }
+
+    /// Makes SIGINT and SIGTERM end the loop, and SIGHUP reload the configuration.
     pub(super) fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         let mut signals = signals.0;
         let failed = GatewayError::io("watch for signals");
@@ -205,10 +216,10 @@ impl EventLoop {
         self.engine.report_flows(log::log_enabled!(log::Level::Debug));
         let mut events = Events::with_capacity(64);
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
-        let (mut control_waits, mut news_wait, mut losses_wait) = (false, true, true);
+        let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
         self.lapses.start(self.now());
         loop {
-            let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait;
+            let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits;
             let now = self.now();
             let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
             let polled = self.poll.poll(&mut events, timeout);
@@ -274,7 +285,9 @@ impl EventLoop {
                 self.control.accept(self.poll.registry(), &self.about, now);
             }
             self.output.counters.lost_log_lines = log_queue::lost_lines();
-            let outside = Outside { device: self.output.counters, system: self.keeper.state().clone() };
+            let (device, system) = (self.output.counters, self.keeper.state().clone());
+            let outside = Outside { device, system, desk: Arc::clone(self.reloads.desk()) };
+            reload_waits = self.reload(installed.as_deref_mut(), now);
             control_waits = self.control.work(&mut self.engine, now, &outside);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
@@ -289,10 +302,25 @@ impl EventLoop {
             self.follower.poll_timeout(),
             self.keeper.poll_timeout(),
             self.control.poll_timeout(),
+            self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
             self.keeping.as_ref().map(Keeping::poll_timeout),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
+    }
+
+    /// Does one step of a reload; returns true if there is more to do at once.
+    fn reload(&mut self, installed: Option<&mut Installed>, now: Instant) -> bool {
+        let mut of = Surroundings {
+            engine: &mut self.engine,
+            follower: &mut self.follower,
+            keeper: &mut self.keeper,
+            marking: self.marking.as_mut(),
+            opener: &mut self.opener,
+            installed,
+            about: &mut self.about,
+        };
+        self.reloads.work(&mut of, now)
     }
 
     /// Restores what is missing of what is installed; returns true if there is more to do at once.
@@ -329,12 +357,11 @@ impl EventLoop {
     fn take_signals(&mut self) {
         let Some(signals) = &mut self.signals else { return };
         for signal in signals.pending() {
-            let name = match signal {
-                SIGINT => "SIGINT",
-                SIGHUP => "SIGHUP (a new configuration needs a restart)",
-                _ => "SIGTERM",
-            };
-            log::info!("{name}: stopping");
+            if signal == SIGHUP {
+                self.reloads.signalled();
+                continue;
+            }
+            log::info!("{}: stopping", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
             self.stopper.stop.store(true, Ordering::Release);
         }
     }

@@ -57,6 +57,15 @@ impl Follower {
         self.watch.as_ref().map(Watch::as_raw_fd)
     }
 
+    /// Looks up the paths to the servers of other settings, by slot, as soon as packets have had their turn.
+    pub(super) fn follow(&mut self, settings: &Settings, now: Instant) {
+        let targets = Targets::new(settings, self.targets.own());
+        // The engine may have learned a smaller MTU of a server that stays: it is told of changes only.
+        self.paths = self.targets.known_of(&self.paths, &targets);
+        self.targets = targets;
+        (self.lookup, self.due) = (None, Some(now));
+    }
+
     /// Passes all known path MTUs to the engine.
     pub(super) fn tell_all(&self, engine: &mut Engine, now: Instant) {
         tell(engine, now, self.targets.changes(&self.paths, &Paths::default()), log::Level::Debug);

@@ -80,6 +80,16 @@ impl Marking {
         }
     }
 
+    /// Tells the programs of the servers and sources of settings too.
+    pub(super) fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
+        self.marks.extend(settings)
+    }
+
+    /// Has the programs forget servers and sources that are not in the settings.
+    pub(super) fn restrict(&mut self, settings: &Settings) {
+        self.marks.restrict(settings);
+    }
+
     /// Takes note that devices may have come or gone.
     pub(super) fn devices_changed(&mut self) {
         self.is_stale = true;
@@ -178,6 +188,14 @@ impl Marking {
             }
         }
         At::Keys(last)
+    }
+
+    /// Stores the keys of all flows.
+    pub(super) fn store_all(&mut self, engine: &Engine) {
+        let mut at = At::Flows { next: Cursor::default(), missed: self.marks.missing().1, has_room: true };
+        while let At::Flows { next, missed, has_room } = at {
+            at = self.compare_flows(engine, self.rested, next, (missed, has_room));
+        }
     }
 
     fn compare_flows(

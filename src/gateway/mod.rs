@@ -25,6 +25,7 @@ pub mod paths;
 pub mod preflight;
 mod queues;
 mod refusals;
+pub mod reload;
 pub mod setup;
 pub mod state;
 pub mod sysctl;
@@ -95,8 +96,12 @@ impl Gateway {
         let keeping = keep_state(settings, &mut engine)?;
         let about = About { queues: queues.len(), ..About::new(settings, event_loop::BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
-        let marking =
+        let mut marking =
             Marking::open(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
+        if let Some(marking) = &mut marking {
+            // Before replies can arrive.
+            marking.store_all(&engine);
+        }
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
         let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);
@@ -104,7 +109,9 @@ impl Gateway {
             log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
             None
         });
-        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, (marking, keeping))?;
+        let about = (about, settings.clone());
+        let marking = (marking, keeping);
+        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -128,7 +135,14 @@ impl Gateway {
         self.event_loop.stopper()
     }
 
-    /// Makes SIGINT, SIGTERM and SIGHUP end [`Gateway::run`].
+    /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
+    /// by the control socket. To be called before [`Gateway::confine`].
+    pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
+        let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
+        self.event_loop.reload_from(file)
+    }
+
+    /// Makes SIGINT and SIGTERM end [`Gateway::run`], and SIGHUP reload the configuration.
     pub fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
         self.event_loop.handle_signals(signals)
     }
@@ -149,7 +163,10 @@ impl Gateway {
 
     /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed.
     pub fn close(mut self) -> Result<(), GatewayError> {
-        self.event_loop.save_last();
+        let is_saved = self.event_loop.save_last();
+        if let Some(installed) = self.installed.as_mut().filter(|_| is_saved) {
+            installed.leave_fallbacks();
+        }
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
 }

@@ -307,6 +307,7 @@ fn rule_word(rule: &RuleMessage, attribute: &RuleAttribute) -> Option<(u8, Strin
         RuleAttribute::SourcePortRange(r) => (4, format!("sport {}-{}", r.start, r.end)),
         RuleAttribute::Table(n) if *n > 0 => (5, format!("lookup {n}")),
         RuleAttribute::Goto(n) => (5, format!("goto {n}")),
+        RuleAttribute::SuppressIfGroup(n) => (6, format!("suppress_ifgroup {n}")),
         _ => return None,
     })
 }

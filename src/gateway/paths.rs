@@ -48,6 +48,18 @@ impl Targets {
         Targets { all, own: own.into() }
     }
 
+    /// Returns the gateway's own device.
+    pub fn own(&self) -> &str {
+        &self.own
+    }
+
+    /// Returns what is known of the addresses of other targets.
+    pub fn known_of(&self, paths: &Paths, others: &Targets) -> Paths {
+        let known: HashMap<_, _> = self.all.iter().map(|t| (t.server, t.address)).zip(&paths.mtus).collect();
+        let mtu = |target: &Target| known.get(&(target.server, target.address)).map_or(0, |mtu| **mtu);
+        Paths { mtus: others.all.iter().map(mtu).collect(), interfaces: paths.interfaces.clone() }
+    }
+
     /// Looks up the path to each of them.
     pub fn look_up(&self, netlink: &mut Netlink) -> Result<Paths, NetlinkError> {
         let mut lookup = Lookup::start(netlink)?;

@@ -1,5 +1,6 @@
 //! The queues of the device, and in which order packets are taken from them.
 
+use super::bpf::BpfError;
 use super::bpf::steering::{self, Steering};
 use super::preflight;
 use super::tun::{Frame, OpenError, Tun};
@@ -21,6 +22,18 @@ impl Opener {
     pub(super) fn new(settings: &Settings) -> Opener {
         let program = Steering::load(settings).inspect_err(|e| log::warn!("{}", preflight::without_steering(e))).ok();
         Opener { name: settings.gateway.device.clone(), offload: settings.gateway.offload, program }
+    }
+
+    /// Tells the program that chooses the queue of the servers of settings too.
+    pub(super) fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
+        self.program.as_mut().map_or(Ok(()), |program| program.extend(settings))
+    }
+
+    /// Has it forget servers that are not in the settings.
+    pub(super) fn restrict(&mut self, settings: &Settings) {
+        if let Some(program) = &mut self.program {
+            program.restrict(settings);
+        }
     }
 
     /// Opens the device, with several queues if that is possible.

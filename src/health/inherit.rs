@@ -1,7 +1,8 @@
 //! State that the monitors of changed settings inherit from the previous ones, so that a reload resets nothing.
 
 use super::Monitors;
-use super::targets::Server;
+use super::judge::Judge;
+use super::targets::{Server, Target};
 use crate::ids::ServerId;
 use crate::state::Health;
 use crate::time::Instant;
@@ -10,9 +11,11 @@ use std::collections::BTreeMap;
 impl Monitors {
     /// Takes over the verdicts, windows, states, histories, loads and overrides of `old`, and whether it observes.
     ///
-    /// `was` returns the number of a server in the old settings, none for a new server. A verdict is taken over where
-    /// the address, the port and all settings of the monitor are the same. Outstanding probes are forgotten, and
-    /// replies to them are late; no events result. Must be called before any other method.
+    /// `was` returns the number of a server in the old settings, none for a new server. Monitors of one address and port
+    /// are the same if they have the same name, or else the same probe. With the same probe, all results are taken over;
+    /// with another, the verdict alone. A monitor that is new to a server that is down begins with that: no server that is down
+    /// gets flows until it has been probed. Outstanding
+    /// probes are forgotten, and replies to them are late; no events result. Must be called before any other method.
     pub fn inherit(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) {
         self.observe(old.observer.is_some());
         for place in 0..self.all.servers.len() {
@@ -45,15 +48,22 @@ impl Monitors {
                 judges.entry((target.address, target.port)).or_insert_with(Vec::new).push(target);
             }
         }
+        let was = |target: &Target| before.health(old, target.address.is_ipv6(), target.port);
         for unit in self.all.servers[place].units.iter().flatten() {
             for target in &self.all.units[*unit as usize].targets {
                 let target = &mut self.all.targets[*target as usize];
                 let settings = &self.all.monitors[target.monitor as usize].settings;
-                let same = judges.get(&(target.address, target.port)).into_iter().flatten();
-                let found = same.into_iter().find(|b| old.all.monitors[b.monitor as usize].settings == *settings);
-                if let Some(before) = found {
-                    target.judge = before.judge.clone();
-                    target.last = before.last.clone();
+                let there = || judges.get(&(target.address, target.port)).into_iter().flatten();
+                let of = |before: &Target| &old.all.monitors[before.monitor as usize].settings;
+                let named = there().find(|before| of(before).name == settings.name);
+                match named.or_else(|| there().find(|before| of(before).probe == settings.probe)) {
+                    Some(before) if of(before).probe == settings.probe => {
+                        target.judge = before.judge.clone();
+                        target.last = before.last.clone();
+                    }
+                    Some(before) => target.judge = Judge::after(before.judge.state(), before.judge.why()),
+                    None if was(target) == Health::Down => target.judge = Judge::after(Health::Down, None),
+                    None => {}
                 }
             }
         }
@@ -81,6 +91,14 @@ impl Monitors {
             let this = &mut self.all.units[unit as usize];
             (this.state, this.since) = (state, since);
         }
+    }
+}
+
+impl Server {
+    /// Returns the health of an address and port of a server that is among `all`.
+    fn health(&self, all: &Monitors, v6: bool, port: u16) -> Health {
+        let units = self.units[usize::from(v6)].iter().map(|unit| &all.all.units[*unit as usize]);
+        Health::worst(units.filter(|unit| unit.port.is_none_or(|own| own == port)).map(|unit| unit.state))
     }
 }
 
@@ -134,10 +152,20 @@ mod tests {
         });
         assert_eq!(sim.reported().len(), 2);
 
-        // A changed monitor starts from scratch.
-        all.pools[0].monitors[0].fall = 2;
-        let mut changed = Monitors::new(&all);
-        changed.inherit(sim.now, &sim.health, Some);
-        assert!(changed.rows(sim.now).iter().all(|row| row.sent == 0 && row.verdict == Health::Up));
+        // Other limits apply to the results that there are; those of another probe are discarded, the verdict is not.
+        let before: Vec<_> = sim.health.rows(sim.now).into_iter().map(|row| (row.verdict, row.sent)).collect();
+        let mut inherit = |change: &dyn Fn(&mut MonitorSettings)| {
+            change(&mut all.pools[0].monitors[0]);
+            let mut changed = Monitors::new(&all);
+            changed.inherit(sim.now, &sim.health, |id| (id.0 != gone).then(|| ServerId(id.0 - u32::from(id.0 > gone))));
+            changed.rows(sim.now).into_iter().map(|row| (row.verdict, row.sent)).collect::<Vec<_>>()
+        };
+        let mut other_limits = inherit(&|monitor| monitor.fall = 2);
+        assert_eq!(other_limits.remove(gone as usize), (Health::Up, 0), "a new server");
+        assert_eq!(other_limits, before);
+        let mut other_probe = inherit(&|monitor| monitor.probe = Probe::Tcp);
+        assert_eq!(other_probe.remove(gone as usize), (Health::Up, 0));
+        let verdicts = before.iter().map(|(verdict, _)| (*verdict, 0)).collect::<Vec<_>>();
+        assert_eq!(other_probe, verdicts);
     }
 }

@@ -45,6 +45,11 @@ impl Judge {
         }
     }
 
+    /// Returns a judge without results that keeps the verdict of another one, which judged by other means.
+    pub(super) fn after(state: Health, why: Option<Why>) -> Self {
+        Judge { why, ..Judge::new(state) }
+    }
+
     /// Returns the reason why it last went down, if it ever did.
     pub(super) fn why(&self) -> Option<Why> {
         self.why.clone()

@@ -6,6 +6,7 @@
 //! It must not know packet bytes, the table or how servers are chosen; it is given keys and times.
 
 mod classifier;
+mod follow;
 mod limits;
 mod settings;
 
@@ -274,11 +275,11 @@ impl Policy {
         state.has_room(settings, (settings.client.of(client), None))
     }
 
-    /// Records that the client of a flow has proved itself.
-    pub fn proven(&mut self, rules: &Rules, rule: u16, client: IpAddr) {
+    /// Records that the client of a flow that was created at `created` has proved itself.
+    pub fn proven(&mut self, rules: &Rules, rule: u16, (client, created): (IpAddr, Instant)) {
         let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
         state.totals.proven += 1;
-        if let Some(clients) = &mut state.clients {
+        if let Some(clients) = state.clients.as_mut().filter(|clients| clients.counts(created)) {
             clients.opened(rules.rules[usize::from(rule)].client.of(client));
         }
     }
@@ -290,15 +291,15 @@ impl Policy {
         }
     }
 
-    /// Records that a flow ended; `proven` says whether its client had proved itself.
-    pub fn ended(&mut self, rules: &Rules, rule: u16, client: IpAddr, proven: bool) {
+    /// Records that a flow that was created at `created` ended; `proven` says whether its client had proved itself.
+    pub fn ended(&mut self, rules: &Rules, rule: u16, (client, created): (IpAddr, Instant), proven: bool) {
         let Some(state) = self.states.get_mut(usize::from(rule)) else { return };
         state.totals.flows -= 1;
         if !proven {
             return;
         }
         state.totals.proven -= 1;
-        if let Some(clients) = &mut state.clients {
+        if let Some(clients) = state.clients.as_mut().filter(|clients| clients.counts(created)) {
             clients.ended(rules.rules[usize::from(rule)].client.of(client));
         }
     }
@@ -523,16 +524,16 @@ mod tests {
         };
         let prove = |policy: &mut All, n| {
             let may = policy.policy.may_prove(&policy.rules, 0, client(n));
-            may.map(|()| policy.policy.proven(&policy.rules, 0, client(n)))
+            may.map(|()| policy.policy.proven(&policy.rules, 0, (client(n), Instant::ZERO)))
         };
         assert_eq!([admit(&mut policy, 1), admit(&mut policy, 1)], [Ok(()); 2], "neither has proved itself");
         assert_eq!([prove(&mut policy, 1), prove(&mut policy, 1)], [Ok(()), Err(Refusal::ClientFlows)]);
         assert_eq!(admit(&mut policy, 1), Err(Refusal::ClientFlows));
         assert_eq!([admit(&mut policy, 2), prove(&mut policy, 2)], [Ok(()); 2]);
         assert_eq!(admit(&mut policy, 3), Err(Refusal::RuleFlows));
-        policy.policy.ended(&policy.rules, 0, client(1), false);
+        policy.policy.ended(&policy.rules, 0, (client(1), Instant::ZERO), false);
         assert_eq!(admit(&mut policy, 3), Err(Refusal::RuleFlows));
-        policy.policy.ended(&policy.rules, 0, client(1), true);
+        policy.policy.ended(&policy.rules, 0, (client(1), Instant::ZERO), true);
         assert_eq!(admit(&mut policy, 3), Ok(()));
         let totals = policy.policy.totals(0);
         assert_eq!(totals, RuleTotals { matched: 0, opened: 4, refused: 3, flows: 2, proven: 1 });

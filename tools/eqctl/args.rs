@@ -89,6 +89,17 @@ pub enum Command {
         #[command(flatten)]
         watch: Watch,
     },
+    /// Read the configuration file of the gateway again and put it in force; print each change. A wrong file changes nothing.
+    /// Flows stay, also those of removed servers, which get no new ones. What operators changed stays, unless the file now
+    /// says something else for that very key.
+    Reload {
+        /// Apply what can change while the gateway runs, and leave out what needs a restart, instead of refusing both.
+        #[arg(long)]
+        partial: bool,
+        /// End the flows of removed servers at once, TCP flows by resets to both ends.
+        #[arg(long)]
+        now: bool,
+    },
     /// Show version, uptime, device and table size of the gateway, and what is missing of what it installed in the system.
     /// Exit code: 0 if all of it is there, 3 if something is missing or without effect, 1 without an answer.
     Status,

@@ -12,7 +12,8 @@ use args::{Args, Command, ServerCommand, ServerName, Switch};
 use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
-    Admin, Answer, FlowRow, HistoryRow, MonitorRow, NatRow, Request, RuleRow, ServerRow, ServiceRow, Totals, render,
+    Admin, Answer, FlowRow, HistoryRow, MonitorRow, NatRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, Totals,
+    render,
 };
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -159,6 +160,14 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
                 _ => None,
             })?;
             print(&rows, json, out, || render::nat_table(&rows))
+        }
+        Command::Reload { partial, now } => {
+            let changes: Vec<ReloadRow> =
+                rows(client, &Request::Reload { partial: *partial, now: *now }, |answer| match answer {
+                    Answer::Change(row) => Some(row),
+                    _ => None,
+                })?;
+            print(&changes, json, out, || render::reload_text(&changes))
         }
         Command::Rule { rule, to } => {
             let on = *to == Switch::On;

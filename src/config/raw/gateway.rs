@@ -172,7 +172,12 @@ mod tests {
             ("gateway", "offload", vec!["true", "false"], vec!["'yes'", "1"]),
             ("gateway", "announce", vec!["true", "false"], vec!["'eth0'", "1"]),
             ("gateway", "keep-fallback", vec!["true", "false"], vec!["'yes'", "0"]),
-            ("gateway", "state-file", vec!["'x'", "'/var/lib/equipoise/state'"], vec!["''", "'/x/'", "\"/a\\u0000b\"", "1"]),
+            (
+                "gateway",
+                "state-file",
+                vec!["'x'", "'/var/lib/equipoise/state'"],
+                vec!["''", "'/x/'", "\"/a\\u0000b\"", "1"],
+            ),
             ("gateway", "state-interval", vec!["'1s'", "'1h'"], vec!["'999ms'", "'2h'", "10"]),
             (
                 "timeouts",

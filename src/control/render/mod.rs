@@ -18,8 +18,17 @@ pub use flows::{FlowPrinter, flows_table};
 pub use health::{history_table, monitors_table};
 pub use status::status_text;
 
+use super::protocol::ReloadRow;
 use crate::balance::{Admin, Health};
 use crate::engine::{NatRow, PartRow, RuleRow, ServerRow, ServiceRow};
+
+/// Renders what a reload has changed, a line each.
+pub fn reload_text(rows: &[ReloadRow]) -> String {
+    if rows.is_empty() {
+        return "no changes\n".into();
+    }
+    rows.iter().map(|row| format!("{row}\n")).collect()
+}
 
 /// Columns of text, padded and aligned; a `>` before a header aligns its column right.
 ///

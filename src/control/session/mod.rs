@@ -6,16 +6,17 @@
 mod client;
 
 use super::SystemState;
+use super::desk::{Desk, ReloadOrder, Ticket};
 use super::explain::explain;
 use super::packet_words::PacketWords;
-use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, PROTOCOL, Request, Status, Totals};
-use crate::config::Settings;
+use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals};
+use crate::config::{Settings, listing};
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
 use crate::ids::{FlowId, ServerId};
 use crate::time::{Duration, Instant};
 use client::ClientWalk;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Maximum bytes of unanswered requests in a session, and of one line.
 pub const MAX_INPUT: usize = 64 * 1024;
@@ -51,12 +52,14 @@ impl About {
 }
 
 /// What a gateway counts and knows outside of the engine.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Outside {
     /// The counters of its device.
     pub device: DeviceCounters,
     /// The state of what it installed in the system.
     pub system: Arc<SystemState>,
+    /// Where requests are left that take longer.
+    pub desk: Arc<Mutex<Desk>>,
 }
 
 /// What to do after a call of [`Session::poll_output`].
@@ -66,6 +69,8 @@ pub enum Progress {
     More,
     /// Everything is answered: call again after the next [`Session::feed`].
     Idle,
+    /// A request is under way at the desk: call again when there is news of it.
+    Wait,
     /// Write the output, if any, then close the connection.
     Close,
 }
@@ -77,6 +82,11 @@ struct Walk {
     from: Cursor,
     left: u64,
     rows: u64,
+}
+
+fn desk(outside: &Outside) -> MutexGuard<'_, Desk> {
+    // A desk is consistent between any two statements.
+    outside.desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns an error if a query names a service or server that does not exist.
@@ -97,6 +107,8 @@ pub struct Session {
     pending: VecDeque<Answer>,
     walk: Option<Walk>,
     client: Option<ClientWalk>,
+    /// What it waits for.
+    ticket: Option<Ticket>,
     ended: bool,
     refused: bool,
 }
@@ -110,6 +122,7 @@ impl Session {
             pending: VecDeque::new(),
             walk: None,
             client: None,
+            ticket: None,
             ended: false,
             refused: false,
         }
@@ -143,7 +156,14 @@ impl Session {
         if !self.write_pending(start, out) {
             return Progress::More;
         }
-        if self.walk.is_some() {
+        if let Some(ticket) = self.ticket {
+            match desk(outside).take(ticket) {
+                None => return Progress::Wait,
+                Some(Ok(rows)) => self.rows(rows.into_iter().map(Answer::Change)),
+                Some(Err(why)) => self.fail(why),
+            }
+            self.ticket = None;
+        } else if self.walk.is_some() {
             self.walk(engine, now);
         } else if let Some(client) = self.client.take() {
             self.client = client.go_on(engine, now, &mut self.pending);
@@ -151,7 +171,9 @@ impl Session {
             self.answer(&line, engine, now, outside);
         }
         let all = self.write_pending(start, out);
-        if !all || self.walk.is_some() || self.client.is_some() || self.input.contains(&b'\n') {
+        if self.ticket.is_some() {
+            Progress::Wait
+        } else if !all || self.walk.is_some() || self.client.is_some() || self.input.contains(&b'\n') {
             Progress::More
         } else if self.ended || self.refused {
             Progress::Close
@@ -231,6 +253,11 @@ impl Session {
             }
             Request::Load { pool, server, load, maintenance } => {
                 self.change_server(engine, now, &pool, &server, |server| Change::Load { server, load, maintenance });
+            }
+            Request::Reload { partial, now } => self.ticket = Some(desk(outside).ask(ReloadOrder { partial, now })),
+            Request::Configuration => {
+                let objects = listing::objects(engine.plan().written());
+                self.rows(objects.iter().map(|object| Answer::Object(Box::new(ObjectRow::new(object)))));
             }
             Request::Rule { rule, on } => match engine.find_rule(&rule) {
                 Some(rule) => self.change(engine, now, Change::Rule { rule, on }),

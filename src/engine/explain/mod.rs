@@ -195,7 +195,7 @@ fn flow(prospect: &Prospect<'_>, arrival: &Arrival<'_>, step: &Step, explanation
         Runs::Anew => shard.table().timeout(flow.profile, state),
         Runs::FromEntry | Runs::On => Duration::from_millis(row.expires_in_ms),
     };
-    let is_usual = shard.table().timeout(0, state) == shard.table().timeout(flow.profile, state);
+    let is_usual = shard.table().timeout_of_new(0, state) == shard.table().timeout(flow.profile, state);
     explanation.timers.push(timer(state, timeout, is_usual, runs));
     explanation.flow = Some(row);
     note_path_mtu(prospect, &Going::of_table(shard.table(), found), explanation);

@@ -50,7 +50,7 @@ pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: 
         if let Step::Open(onward) = step
             && let Some(state) = state_after(onward, follow)
         {
-            let timeout = prospect.engine.shard.table().timeout(new.profile, state);
+            let timeout = prospect.engine.shard.table().timeout_of_new(new.profile, state);
             let usual = prospect.engine.shard.table().timeout(0, state);
             explanation.timers.push(timer(state, timeout, timeout == usual, Runs::Anew));
         }

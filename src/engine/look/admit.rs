@@ -42,7 +42,7 @@ impl Look<'_> {
         scratch.opening.rule = rule;
         match action {
             Action::Balance(service) => Ruled::On(service),
-            Action::Pass if self.plan.is_own(key.addresses.dst()) => Ruled::Settled(Settled::drop(Reason::RuleLoop)),
+            Action::Pass if self.is_own(key.addresses.dst()) => Ruled::Settled(Settled::drop(Reason::RuleLoop)),
             Action::Pass => Ruled::Settled(Settled::FOREIGN),
             Action::Drop => Ruled::Settled(Settled::drop(Reason::RuleDrop)),
             Action::Reject if no_end_would_answer(arrival) => Ruled::Settled(Settled::drop(Reason::RuleDrop)),

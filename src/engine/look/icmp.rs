@@ -19,7 +19,7 @@ impl Look<'_> {
     /// Decides an ICMP message that is not an echo.
     pub(super) fn icmp(&self, arrival: &Arrival<'_>, scratch: &mut Scratch) -> Step {
         let Some(kind) = error_kind(arrival.bytes, arrival.parsed) else {
-            let to_us = self.plan.is_own(arrival.parsed.addresses.dst());
+            let to_us = self.is_own(arrival.parsed.addresses.dst());
             let settled = if to_us { Settled::drop(Reason::IcmpUnhandled) } else { Settled::FOREIGN };
             return settled.into();
         };
@@ -60,8 +60,8 @@ impl Look<'_> {
     /// Decides an error about nothing known here: a foreign one passes, one about our addresses is dropped with its own
     /// reason.
     fn icmp_of_no_flow(&self, arrival: &Arrival<'_>, kind: ErrorKind, about: Result<Quote, NoQuote>) -> Settled {
-        let of_ours = |about: &Quote| self.plan.is_own(about.addresses.src());
-        let ours = self.plan.is_own(arrival.parsed.addresses.dst()) || about.as_ref().is_ok_and(of_ours);
+        let of_ours = |about: &Quote| self.is_own(about.addresses.src());
+        let ours = self.is_own(arrival.parsed.addresses.dst()) || about.as_ref().is_ok_and(of_ours);
         if !ours {
             return Settled::FOREIGN;
         }

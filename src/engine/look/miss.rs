@@ -48,7 +48,7 @@ impl Look<'_> {
         match arrival.parsed.transport {
             Transport::Icmp { .. } => self.icmp(arrival, scratch),
             Transport::Fragment { offset, more, id } => self.fragment(arrival, (offset, more, id)),
-            _ if !self.plan.is_own(addresses.dst()) => Settled::FOREIGN.into(),
+            _ if !self.is_own(addresses.dst()) => Settled::FOREIGN.into(),
             Transport::Routed => self.detour(arrival, scratch).into(),
             _ => Settled::drop(Reason::OtherProtocol).into(),
         }
@@ -58,7 +58,7 @@ impl Look<'_> {
     #[cold]
     fn fragment(&self, arrival: &Arrival<'_>, (offset, more, id): (u16, bool, u32)) -> Step {
         let (parsed, addresses) = (&arrival.parsed, arrival.parsed.addresses);
-        let may_be_ours = self.plan.is_own(addresses.dst())
+        let may_be_ours = self.is_own(addresses.dst())
             || self.plan.directory().is_server_address(addresses.src())
             || !self.plan.rules().is_empty();
         if !may_be_ours {
@@ -71,7 +71,7 @@ impl Look<'_> {
     /// Decides a packet that nothing here listens for.
     fn no_service(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Settled {
         let transport = arrival.parsed.transport;
-        if self.plan.is_own(key.addresses.dst()) {
+        if self.is_own(key.addresses.dst()) {
             return match transport {
                 Transport::Echo { request: true, .. } => self.echo(arrival, scratch),
                 Transport::Echo { request: false, .. } => Settled::drop(Reason::IcmpUnhandled),

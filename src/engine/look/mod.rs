@@ -124,6 +124,11 @@ impl<'a> Look<'a> {
         self.table().find(key).filter(|found| Some(found.index) != self.without())
     }
 
+    /// Returns whether the gateway answers for an address, in the configuration or until the last flow has ended.
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.plan.is_own(address) || self.standing.is_retired(address)
+    }
+
     /// Returns the slot of a flow that counts as ended.
     #[inline]
     fn without(&self) -> Option<u32> {

@@ -97,11 +97,11 @@ impl Plan {
 impl PlanDiff {
     /// Compares two checked configurations.
     pub fn between(old: &Settings, new: &Settings) -> PlanDiff {
-        PlanDiff::of(&objects(old), &objects(new))
+        PlanDiff::of_objects(&objects(old), &objects(new))
     }
 
     /// Compares two listings.
-    fn of(old: &[Object], new: &[Object]) -> PlanDiff {
+    pub fn of_objects(old: &[Object], new: &[Object]) -> PlanDiff {
         let mut diff = PlanDiff { objects: Vec::with_capacity(new.len()) };
         for table in TABLES {
             let [old, new] = [old, new].map(|all| all.iter().filter(|object| object.table == table.name).collect());
@@ -184,6 +184,12 @@ impl PlanDiff {
 }
 
 impl KeyDiff {
+    /// Describes the change in one line: `gateway: device "a" -> "b" (at the next start)`.
+    pub fn describe(&self, object: &ObjectDiff) -> String {
+        let change = ObjectChange::Changed(vec![self.clone()]);
+        ObjectDiff { table: object.table, name: object.name.clone(), change, moved: Vec::new() }.to_string()
+    }
+
     fn makes_another_server(&self) -> bool {
         self.table == SERVER && SERVER_IDENTITY.contains(&self.key)
     }

@@ -33,7 +33,7 @@ pub(in crate::engine) struct Order {
     pub(in crate::engine) servers: Vec<ServerId>,
     pub(in crate::engine) rules: Vec<u16>,
     pools: Vec<PoolId>,
-    nat_pools: Vec<NatPoolId>,
+    pub(super) nat_pools: Vec<NatPoolId>,
 }
 
 impl Order {
@@ -145,6 +145,12 @@ fn sticky_groups(old: &Settings, written: &Settings) -> BTreeMap<u32, u32> {
     now.into_values().map(|group| (group, kept.get(&group).copied().unwrap_or_else(|| fresh(group)))).collect()
 }
 
+/// Returns the names that the older configuration has for the groups of services that are still in use.
+fn sticky_names(settings: &Settings, old: &Settings) -> BTreeMap<u32, String> {
+    let groups = settings.services.iter().filter_map(|service| Some(service.sticky.as_ref()?.group));
+    groups.filter_map(|group| Some((group, old.sticky_groups.get(&group)?.clone()))).collect()
+}
+
 /// Puts objects into their slots: those in the file, then removed ones still in use; the rest are vacant.
 fn lay_out<T>(
     slots: &[u32],
@@ -177,9 +183,9 @@ impl Slots {
         let (nat_used, rules_used, pools_used) = (used(&in_use.nat_pools), used(&in_use.rules), used(pools_in_use));
         let services = written.services.iter().map(|service| self.service(service));
         let gone_service = |(at, service): (usize, &ServiceSettings)| {
+            // It keeps its sticky group, in which its flows count.
             let listen: Vec<Listen> = Vec::new();
-            let last_resort = LastResort::Drop;
-            (at, ServiceSettings { listen, last_resort, sticky: None, ..service.clone() })
+            (at, ServiceSettings { listen, last_resort: LastResort::Drop, ..service.clone() })
         };
         let pools = written
             .pools
@@ -221,8 +227,8 @@ impl Slots {
             old.policy.rules.iter().enumerate().filter(|(at, _)| rules_used(at)).map(|(at, r)| (at, r.clone())),
             || RuleSettings::new("", Action::Drop),
         );
-        settings.sticky_groups =
-            written.sticky_groups.iter().map(|(group, name)| (self.sticky[group], name.clone())).collect();
+        settings.sticky_groups = sticky_names(&settings, old);
+        settings.sticky_groups.extend(written.sticky_groups.iter().map(|(own, name)| (self.sticky[own], name.clone())));
         settings.health.pools = written.health.pools.iter().map(|watch| self.watch(watch)).collect();
         if settings.pools.is_empty() {
             // A vacant server slot has to name some pool.

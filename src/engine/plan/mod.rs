@@ -2,11 +2,13 @@
 //!
 //! It must not know what has happened since: that is the task of [`super::standing`] and [`super::shard`].
 
+mod became;
 mod diff;
 mod directory;
 mod identity;
 mod owners;
 
+pub(super) use became::Common;
 pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
 pub use identity::InUse;
 pub(super) use identity::Order;
@@ -113,6 +115,11 @@ impl Plan {
     /// Returns the path MTU that the settings state for a server's pool.
     pub(super) fn pool_mtu(&self, server: ServerId) -> Option<u16> {
         self.settings.pools[self.roster.server(server).pool.0 as usize].mtu
+    }
+
+    /// Returns the path MTU that the settings state for the pool of a server in a slot, if there is one.
+    pub(super) fn pool_mtu_of(&self, server: ServerId) -> Option<u16> {
+        self.roster.has(server).then(|| self.pool_mtu(server)).flatten()
     }
 
     /// Returns whether the gateway answers for an address.

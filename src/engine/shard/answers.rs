@@ -36,6 +36,11 @@ impl Answers {
         }
     }
 
+    /// Changes the limit.
+    pub(in crate::engine) fn limit(&mut self, per_second: u32) {
+        self.per_second = per_second;
+    }
+
     /// Returns whether a limit admits another answer.
     pub(in crate::engine) fn allows(&self, now: Instant, whom: For) -> bool {
         self.buckets[whom as usize].take(now, self.per_second, 0).is_some()

@@ -133,7 +133,7 @@ impl Shard {
         let kept = (flow.created, self.table.note(index));
         let ticket = self.chooser.proven(now, of, (flow.service, client), pick, kept);
         self.table.set_note(index, ticket);
-        self.policy.proven(plan.rules(), flow.rule, client);
+        self.policy.proven(plan.rules(), flow.rule, (client, flow.created));
         if let Some(pool) = self.nat_pools.get_mut(usize::from(flow.nat_pool)) {
             pool.established(&Mapping::of_replies(&self.table.key(index, Side::Server)));
         }

@@ -5,6 +5,7 @@
 
 mod answers;
 mod carry_out;
+mod follow;
 mod fragments;
 mod pressure;
 mod saved;
@@ -104,6 +105,11 @@ impl Shard {
         if !self.chooser.is_current(standing.servers()) {
             self.chooser.advance(plan.roster(), standing.servers());
         }
+    }
+
+    /// Brings all algorithms up to date, so that no packet waits for that.
+    pub(super) fn refresh(&mut self, now: Instant, plan: &Plan, standing: &Standing) {
+        self.chooser.refresh_all(now, plan.roster(), standing.servers());
     }
 
     /// Brings up to date what a look found stale.

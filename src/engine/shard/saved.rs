@@ -63,7 +63,7 @@ impl Shard {
         self.table.set_note(index, ticket);
         self.policy.opened(flow.rule);
         if saved.proven {
-            self.policy.proven(plan.rules(), flow.rule, client);
+            self.policy.proven(plan.rules(), flow.rule, (client, saved.created));
         }
         Ok(())
     }

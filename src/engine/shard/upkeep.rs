@@ -103,6 +103,7 @@ impl Shard {
         let flow = self.table.facts(index);
         let proven = self.table.is_proven(index);
         let (service, server, rule, nat_pool) = (flow.service, flow.server_id, flow.rule, flow.nat_pool);
+        let created = flow.created;
         self.services[service.0 as usize].flows -= 1;
         if let Some(pool) = self.nat_pools.get_mut(usize::from(nat_pool)) {
             pool.release(now, &Mapping::of_replies(&self.table.key(index, Side::Server)));
@@ -113,7 +114,7 @@ impl Shard {
         if is_idle && standing.servers().is_draining(server) {
             self.idle.push_back(server);
         }
-        self.policy.ended(plan.rules(), rule, client, proven);
+        self.policy.ended(plan.rules(), rule, (client, created), proven);
         self.totals.end(cause);
     }
 

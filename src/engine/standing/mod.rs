@@ -2,6 +2,8 @@
 //!
 //! One writer. It must not know flows; the consequences of its changes for flows are up to the shards.
 
+mod follow;
+
 use super::plan::Plan;
 use crate::balance::{Notice, ServerState, Standings};
 use crate::health::Monitors;
@@ -11,6 +13,7 @@ use crate::policy::Switches;
 #[cfg(test)]
 use crate::state::Health;
 use crate::time::{Duration, Instant};
+use ipnet::IpNet;
 
 /// What every packet of a flow needs to know of the flow's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub(super) struct Standing {
     transitions: Vec<[u64; 2]>,
     /// Whether monitors follow the probes of a capture and send none.
     observing: bool,
+    /// Networks that are no longer in the configuration, and of which flows may be left.
+    retired: Vec<IpNet>,
 }
 
 impl Standing {
@@ -70,6 +75,7 @@ impl Standing {
             switches: Switches::new(plan.rules()),
             transitions: servers().map(|_| [0; 2]).collect(),
             observing: false,
+            retired: Vec::new(),
         }
     }
 

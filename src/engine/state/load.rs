@@ -242,7 +242,9 @@ impl Engine {
                 let named = Named::read(fields, skipped)?;
                 numbers.groups.insert(named.number, group(&self.plan, &named));
             }
-            kind::SERVER => self.load_server((names, numbers, loaded), now, &ServerRecord::read(fields, base, skipped)?),
+            kind::SERVER => {
+                self.load_server((names, numbers, loaded), now, &ServerRecord::read(fields, base, skipped)?)
+            }
             kind::VERDICT => {
                 let saved = read_verdict(fields, base, skipped)?;
                 let server = numbers.servers.get(&saved.server.0).copied().flatten();
@@ -300,13 +302,7 @@ impl Engine {
         }
     }
 
-    fn load_flow(
-        &mut self,
-        numbers: &Numbers,
-        now: Instant,
-        record: FlowRecord,
-        is_behind: bool,
-    ) -> Result<(), Lost> {
+    fn load_flow(&mut self, numbers: &Numbers, now: Instant, record: FlowRecord, is_behind: bool) -> Result<(), Lost> {
         let FlowRecord { mut saved, rule, nat_pool, is_counted } = record;
         let service = numbers.services.get(&saved.flow.service.0).copied().flatten().ok_or(Lost::Service)?;
         let server = numbers.servers.get(&saved.flow.server_id.0).copied().flatten().ok_or(Lost::Server)?;

@@ -141,7 +141,9 @@ const fn admin_code(admin: Admin) -> u64 {
 }
 
 fn admin(value: Value<'_>) -> Option<Admin> {
-    [Admin::Enabled, Admin::Draining, Admin::Disabled].into_iter().find(|admin| Some(admin_code(*admin)) == value.number())
+    [Admin::Enabled, Admin::Draining, Admin::Disabled]
+        .into_iter()
+        .find(|admin| Some(admin_code(*admin)) == value.number())
 }
 
 impl<'n> ServerRecord<'n> {
@@ -175,7 +177,8 @@ impl<'n> ServerRecord<'n> {
 
     pub(super) fn read(fields: Fields<'n>, base: Base, skipped: &mut Skipped) -> Option<ServerRecord<'n>> {
         let (mut load, mut loaded) = (0, None);
-        let mut server = ServerRecord { number: 0, pool: "", name: "", addresses: [None; 2], port: None, standing: NONE };
+        let mut server =
+            ServerRecord { number: 0, pool: "", name: "", addresses: [None; 2], port: None, standing: NONE };
         let standing = &mut server.standing;
         for (tag, value) in fields {
             let time = || value.signed().map(|span| base.at(span));

@@ -264,7 +264,16 @@ fn views(engine: &Engine, now: Instant) -> Views {
         .servers(now)
         .into_iter()
         .filter(|row| row.server != "new")
-        .map(|row| (format!("{}/{}", row.pool, row.server), row.flows, row.proven, row.weight, row.admin, row.health.name().into()))
+        .map(|row| {
+            (
+                format!("{}/{}", row.pool, row.server),
+                row.flows,
+                row.proven,
+                row.weight,
+                row.admin,
+                row.health.name().into(),
+            )
+        })
         .collect();
     servers.sort_by(|a, b| a.0.cmp(&b.0));
     let mut services: Vec<_> = engine.services().into_iter().map(|row| (row.service, row.flows)).collect();
@@ -318,6 +327,14 @@ fn busy(seed: u64, rng: &mut Rng) -> (Engine, Vec<Talk>, Instant) {
         }
         let place = rng.below(talks.len() as u64) as usize;
         talks[place].go_on(rng, now, &mut [&mut engine]);
+        // Ports rest after some of them.
+        if step > 500 && step % 10 == 0 {
+            let mut rows = Vec::new();
+            engine.flows(now, &FlowQuery::default(), Cursor::default(), 1 << 16, &mut rows);
+            if let Some(row) = rows.get(rng.below(rows.len() as u64) as usize) {
+                engine.apply(now, Change::Kill { flow: row.id }).unwrap();
+            }
+        }
     }
     let (b, z) = (server(&engine, "web", "b"), server(&engine, "spare", "z"));
     engine.apply(now, Change::Admin { server: b, admin: Admin::Draining, deadline: None }).unwrap();
@@ -343,7 +360,11 @@ fn a_busy_engine_goes_on_in_another_one() {
         assert_eq!(views(&new, now), want, "seed {seed}: {loaded}");
         assert_eq!((loaded.flows, loaded.lost(), loaded.skipped), (want.flows.len() as u64, 0, 0), "{loaded}");
         assert_eq!((loaded.unreadable, loaded.servers), (0, [6, 0]), "{loaded}");
-        kinds.extend(want.flows.iter().map(|row| (row.protocol.number(false), row.state as u8, row.client.is_ipv6(), row.source.is_some())));
+        kinds.extend(
+            want.flows
+                .iter()
+                .map(|row| (row.protocol.number(false), row.state as u8, row.client.is_ipv6(), row.source.is_some())),
+        );
         rows[0] += want.flows.len();
         rows[1] += loaded.slots[0] as usize;
         rows[2] += loaded.resting[0] as usize;
@@ -353,7 +374,8 @@ fn a_busy_engine_goes_on_in_another_one() {
         for n in 0..12 {
             let mut talk = Talk::new(&mut rng);
             talk.protocol = Protocol::Udp;
-            (talk.client, talk.listen) = (SocketAddr::new([198, 51, 100, n].into(), 999), "192.0.2.82:54".parse().unwrap());
+            (talk.client, talk.listen) =
+                (SocketAddr::new([198, 51, 100, n].into(), 999), "192.0.2.82:54".parse().unwrap());
             let packet = talk.next(&mut rng);
             let row = |engine: &mut Engine| {
                 pass(engine, now, &packet);
@@ -438,7 +460,11 @@ fn what_changes_during_a_walk_leaves_a_state_that_can_be_read() {
         new.flows(now, &FlowQuery::default(), Cursor::default(), 1 << 16, &mut rows);
         let mut known = Vec::new();
         engine.flows(now, &FlowQuery::default(), Cursor::default(), 1 << 16, &mut known);
-        let same = rows.iter().filter(|row| known.iter().any(|other| (row.client, row.listen, &row.server) == (other.client, other.listen, &other.server)));
+        let same = rows.iter().filter(|row| {
+            known
+                .iter()
+                .any(|other| (row.client, row.listen, &row.server) == (other.client, other.listen, &other.server))
+        });
         assert!(same.count() * 2 > rows.len(), "most go on");
         for _ in 0..2 {
             // Flows first, then the ports that rest after them.
@@ -610,7 +636,10 @@ fn a_flow_with_the_key_of_an_earlier_one_takes_its_place() {
 fn verdicts_of_monitors_and_kept_servers_are_recalled() {
     let text = [
         "seed = 3\n[gateway]\nprobe-address=['192.0.2.200','2001:db8::200']\n",
-        &POOLS.concat().replace("name='web'\n", "name='web'\nfloor=1\nmonitor=[{type='icmp',fall=1,rise=1,interval='1s',timeout='500ms'}]\n"),
+        &POOLS.concat().replace(
+            "name='web'\n",
+            "name='web'\nfloor=1\nmonitor=[{type='icmp',fall=1,rise=1,interval='1s',timeout='500ms'}]\n",
+        ),
         &SERVICES.concat(),
         NAT,
     ]

@@ -1,7 +1,7 @@
 //! Writing a state, a bounded number of records at a time.
 
-use super::super::plan::Plan;
 use super::super::Engine;
+use super::super::plan::Plan;
 use super::VERSION;
 use super::record::{
     Base, FlowRecord, Head, Named, ServerRecord, kind, write_end, write_rest, write_slot, write_verdict,
@@ -112,9 +112,8 @@ impl Engine {
             }
             At::Groups(from) => {
                 let groups = walk.groups.clone();
-                let group = |group: &u32| {
-                    group_name(&plan, *group).map(|named| named.write(out, kind::GROUP)).is_some()
-                };
+                let group =
+                    |group: &u32| group_name(&plan, *group).map(|named| named.write(out, kind::GROUP)).is_some();
                 walk.on((from, most), (At::Groups, At::Servers(0)), groups.iter().skip(from).take(most).map(group))
             }
             At::Servers(from) => {

@@ -118,6 +118,11 @@ impl Ports {
         self.tentative.as_ref().is_some_and(|ports| ports.contains(&index))
     }
 
+    /// Returns the ports of tentative flows, the first taken first.
+    pub(super) fn tentative_in_order(&self) -> impl Iterator<Item = u16> + '_ {
+        self.tentative.iter().flat_map(|ports| ports.iter().copied())
+    }
+
     /// Returns the port whose flow has been tentative longest; the port `without` does not count.
     pub(super) fn oldest_tentative(&self, without: Option<u16>) -> Option<u16> {
         self.tentative.as_ref()?.iter().copied().find(|index| Some(*index) != without)

@@ -145,6 +145,15 @@ impl Members {
         true
     }
 
+    /// Returns all members, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u16> + use<> {
+        match self {
+            Members::Few(few) => few.clone(),
+            Members::Many(many) => many.to_few(),
+        }
+        .into_iter()
+    }
+
     /// Returns the smallest number in `from..end` that is not a member.
     pub(super) fn next_absent(&self, from: usize, end: usize) -> Option<usize> {
         let found = match self {

@@ -12,6 +12,7 @@
 //! It must not know more of a flow than its client address and port, its server endpoint, and whether it is tentative.
 
 mod endpoint;
+mod follow;
 mod members;
 mod saved;
 #[cfg(test)]
@@ -100,6 +101,16 @@ struct Address {
     kinds: [Option<Box<Kind>>; KINDS.len()],
 }
 
+impl Address {
+    fn new(address: IpAddr) -> Self {
+        Address { address, kinds: [const { None }; KINDS.len()] }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.kinds.iter().flatten().any(|kind| kind.used > 0 || kind.resting > 0)
+    }
+}
+
 /// A port that rests.
 #[derive(Debug, Clone)]
 struct Resting {
@@ -117,9 +128,11 @@ struct Resting {
 #[derive(Debug, Clone)]
 pub struct NatPool {
     settings: NatPoolSettings,
-    /// IPv4 before IPv6, each in configuration order.
+    /// IPv4 before IPv6, each in configuration order; then those that the settings no longer have and flows still do.
     addresses: Vec<Address>,
     first_v6: usize,
+    /// The number of those in the settings.
+    active: usize,
     rng: Rng,
     key: (u64, u64),
     /// In the order in which they were freed.
@@ -131,12 +144,12 @@ pub struct NatPool {
 impl NatPool {
     /// Creates a pool with every port free.
     pub fn new(settings: &NatPoolSettings, seed: u64) -> Self {
-        let address = |address| Address { address, kinds: [const { None }; KINDS.len()] };
-        let v4 = settings.v4.iter().map(|a| address(IpAddr::V4(*a)));
-        let addresses = v4.chain(settings.v6.iter().map(|a| address(IpAddr::V6(*a)))).collect();
+        let v4 = settings.v4.iter().map(|a| Address::new(IpAddr::V4(*a)));
+        let addresses: Vec<Address> = v4.chain(settings.v6.iter().map(|a| Address::new(IpAddr::V6(*a)))).collect();
         let name = settings.name.bytes().fold(seed, |hash, byte| crate::rng::mix(hash ^ u64::from(byte)));
         NatPool {
             settings: settings.clone(),
+            active: addresses.len(),
             addresses,
             first_v6: settings.v4.len(),
             rng: Rng::new(crate::rng::mix(name)),
@@ -234,7 +247,7 @@ impl NatPool {
 
     /// Returns the places of a family's addresses.
     fn family(&self, v6: bool) -> Range<usize> {
-        if v6 { self.first_v6..self.addresses.len() } else { 0..self.first_v6 }
+        if v6 { self.first_v6..self.active } else { 0..self.first_v6 }
     }
 
     /// A keyed hash that is identical on every machine.
@@ -408,11 +421,12 @@ impl NatPool {
     fn address(&self, address: IpAddr) -> Option<usize> {
         let range = self.family(address.is_ipv6());
         // The settings list addresses in ascending order.
-        let found = self.addresses[range.clone()].binary_search_by_key(&address, |own| own.address).ok()?;
-        Some(found + range.start)
+        let found = self.addresses[range.clone()].binary_search_by_key(&address, |own| own.address).ok();
+        let leaving = || self.addresses[self.active..].iter().position(|own| own.address == address);
+        found.map(|at| at + range.start).or_else(|| Some(leaving()? + self.active))
     }
 
-    /// Returns whether an address belongs to the pool.
+    /// Returns whether an address belongs to the pool, or did and has ports in use.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.address(address).is_some()
     }
@@ -444,6 +458,7 @@ impl NatPool {
             }
             self.give_back(at, kind, of, rests.index);
         }
+        self.forget_unused();
     }
 }
 

@@ -1,6 +1,6 @@
 //! How many ports of a pool are in use, for operators.
 
-use super::{Endpoint, KINDS, Kind, NatPool};
+use super::{Address, Endpoint, KINDS, Kind, NatPool};
 use crate::packet::Protocol;
 use std::net::IpAddr;
 
@@ -28,8 +28,7 @@ pub struct Usage {
 impl NatPool {
     /// Returns whether any flow has a port, or any port rests.
     pub fn is_in_use(&self) -> bool {
-        let mut kinds = self.addresses.iter().flat_map(|own| own.kinds.iter().flatten());
-        kinds.any(|kind| kind.used > 0 || kind.resting > 0)
+        self.addresses.iter().any(Address::is_in_use)
     }
 
     /// Returns the usage of each address and protocol that any flow ever had, in configuration order. It walks over

@@ -34,7 +34,11 @@ impl Slots {
         let same = known.filter(|known| (known.server, known.era) == (server, era));
         let (flows, ticket) = same.map_or_else(|| (0, self.next_ticket()), |known| (known.flows, known.ticket));
         let slot = Slot { server, era, flows, since, given, ticket };
-        if flows > 0 { self.clients.set_busy(client, slot) } else { self.clients.set_idle(client, slot) }
+        if flows > 0 {
+            self.clients.set_busy(client, slot)
+        } else {
+            self.clients.set_idle(client, slot)
+        }
         true
     }
 

@@ -168,7 +168,7 @@ pub struct Facts {
     pub protocol: Protocol,
     /// The current timeout state.
     pub state: TimeoutState,
-    /// The profile whose timeouts apply: 0 for the table's own, others as [`super::super::TableSettings`] numbers them.
+    /// The profile whose timeouts apply, as [`super::Table::timeout`] numbers it.
     pub profile: u8,
     /// The server.
     pub server_id: ServerId,

@@ -4,6 +4,8 @@
 //! of one round trip; random eviction would need a hundred times as many entries for the same promise. An entry is a
 //! cache line, half of a flow's record.
 
+mod profiles;
+
 use super::super::key::Key;
 use super::super::settings::TimeoutState;
 use super::super::tcp::{Ends, HalfEnds};
@@ -154,7 +156,7 @@ pub(super) struct HalfOpen {
     /// By queue: when its first flow is due.
     soonest: Tournament,
     /// By profile: the queues of opening and of reset flows.
-    of_profile: Box<[[u16; 2]]>,
+    of_profile: Vec<[u16; 2]>,
     /// In the order of insertion.
     order: Queue,
     resets: u32,

@@ -5,6 +5,7 @@
 //! due, `room` which one gives way, `recent` which ones ended a short while ago.
 
 mod entry;
+mod follow;
 mod half_open;
 mod index;
 mod links;
@@ -74,7 +75,7 @@ pub struct NewFlow {
     pub service: ServiceId,
     /// The server.
     pub server_id: ServerId,
-    /// The profile whose timeouts apply; one that the settings lack counts as 0.
+    /// The profile whose timeouts apply, as the settings number it; one that they lack counts as 0.
     pub profile: u8,
     /// The NAT pool of its source, or [`NO_POOL`].
     pub nat_pool: u16,
@@ -171,10 +172,12 @@ pub struct Table {
     /// Connections to servers that pass and are no flows.
     direct: Recent,
     clock: Clock,
-    /// By profile number.
-    timeouts: Box<[Timeouts]>,
+    /// By the number of a profile in flows.
+    timeouts: Vec<Timeouts>,
     /// The same in ticks.
-    ticks: Box<[[u32; TimeoutState::ALL.len()]]>,
+    ticks: Vec<[u32; TimeoutState::ALL.len()]>,
+    /// By the number of a profile in the settings: its number in flows.
+    numbers: Vec<u8>,
     hash: RandomState,
 }
 
@@ -199,8 +202,8 @@ impl Table {
         let (max, max_half_open) = (settings.max_flows, settings.max_half_open);
         let too_big = |_| TableTooBig { max_flows: max, max_half_open };
         let further = settings.profiles.iter().take(MOST_PROFILES);
-        let timeouts: Box<[Timeouts]> = std::iter::once(&settings.timeouts).chain(further).copied().collect();
-        let ticks: Box<[_]> = timeouts.iter().map(|of| TimeoutState::ALL.map(|state| ticks_of(of, state))).collect();
+        let timeouts: Vec<Timeouts> = std::iter::once(&settings.timeouts).chain(further).copied().collect();
+        let ticks: Vec<_> = timeouts.iter().map(|of| TimeoutState::ALL.map(|state| ticks_of(of, state))).collect();
         let of_half_open = ticks.iter().map(|of| [TimeoutState::Opening, TimeoutState::Reset].map(|s| of[s as usize]));
         Ok(Table {
             flows: reserved(max as usize).map_err(too_big)?,
@@ -217,6 +220,7 @@ impl Table {
             notes: [reserved(max as usize).map_err(too_big)?, reserved(max_half_open as usize).map_err(too_big)?],
             direct: Recent::new().map_err(too_big)?,
             clock: Clock { epoch: Instant::FAR },
+            numbers: (0..timeouts.len()).map(|number| number as u8).collect(),
             timeouts,
             ticks,
             hash: crate::rng::drawn_hash(),
@@ -422,7 +426,7 @@ impl Table {
         }
     }
 
-    /// Returns how long a flow of a profile lives in a state without a packet.
+    /// Returns how long a flow lives in a state without a packet; `profile` is numbered as in [`Facts`].
     pub fn timeout(&self, profile: u8, state: TimeoutState) -> Duration {
         self.timeouts[usize::from(profile).min(self.timeouts.len() - 1)].of(state)
     }
@@ -496,8 +500,7 @@ impl Table {
         );
         debug_assert!(!self.is_full(new.half_open, None), "no room");
         self.clock.begin(now);
-        let new =
-            NewFlow { profile: if usize::from(new.profile) < self.ticks.len() { new.profile } else { 0 }, ..*new };
+        let new = NewFlow { profile: self.number(new.profile), ..*new };
         let hashes = [self.hash(&new.client), self.hash(&new.server)];
         if new.half_open {
             let slot = self.half_open.insert(self.clock.tick(now), &new, hashes);

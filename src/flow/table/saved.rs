@@ -5,7 +5,7 @@
 use super::super::settings::TimeoutState;
 use super::super::tcp::{Ends, SAVED};
 use super::entry::{ANSWERED, PROVEN};
-use super::{Clock, HALF_OPEN, NewFlow, TICK_BITS, Table};
+use super::{Clock, HALF_OPEN, NewFlow, TICK, TICK_BITS, Table};
 use crate::packet::{Protocol, Side};
 use crate::time::Instant;
 
@@ -99,9 +99,9 @@ impl Table {
         index
     }
 
-    /// Returns whether a saved flow has outlived its timeout.
+    /// Returns whether a saved flow has outlived its timeout, as its table would have noticed by now.
     pub fn has_expired(&self, now: Instant, saved: &SavedFlow) -> bool {
-        saved.touched + self.timeout(saved.flow.profile, saved.state) <= now
+        saved.touched + self.timeout(saved.flow.profile, saved.state) + TICK + TICK <= now
     }
 }
 

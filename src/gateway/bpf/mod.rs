@@ -3,6 +3,7 @@
 //! The programs are C (`*.bpf.c`); the objects beside them are what `tools/build-bpf` made of them. A gateway works without
 //! any of them, with what [`BpfError`] says.
 
+mod addresses;
 pub mod marks;
 pub mod steering;
 

@@ -1,12 +1,10 @@
 //! The program that chooses the queue of the TUN device (`steer.bpf.c`).
 
+use super::addresses::{addresses_of, extend, restrict, room};
 use super::{BpfError, open};
 use crate::config::Settings;
-use aya::maps::HashMap;
 use aya::programs::SocketFilter;
 use aya::{Ebpf, include_bytes_aligned};
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Queues among which the program chooses, the most urgent first: segments of TCP connections and what servers send;
@@ -20,23 +18,22 @@ pub struct Steering(Ebpf);
 impl Steering {
     /// Loads the program, for the servers of these settings.
     pub fn load(settings: &Settings) -> Result<Steering, BpfError> {
-        let servers: BTreeSet<[u8; 16]> = settings
-            .servers
-            .iter()
-            .flat_map(|s| [s.v4.map(IpAddr::V4), s.v6.map(IpAddr::V6)])
-            .flatten()
-            .map(key)
-            .collect();
-        let most = u32::try_from(servers.len().max(1)).unwrap_or(u32::MAX);
-        let mut ebpf = open(include_bytes_aligned!("steer.bpf.o"), &[("servers", most)])?;
-        let mut map: HashMap<_, [u8; 16], u8> =
-            HashMap::try_from(ebpf.map_mut("servers").expect("a map of the program"))?;
-        for server in servers {
-            map.insert(server, 1, 0)?;
-        }
-        let program: &mut SocketFilter = ebpf.program_mut("steer").expect("the program's name").try_into()?;
+        let most = room(addresses_of(settings).len());
+        let mut steering = Steering(open(include_bytes_aligned!("steer.bpf.o"), &[("servers", most)])?);
+        steering.extend(settings)?;
+        let program: &mut SocketFilter = steering.0.program_mut("steer").expect("the program's name").try_into()?;
         program.load()?;
-        Ok(Steering(ebpf))
+        Ok(steering)
+    }
+
+    /// Adds the servers of settings to those that it knows.
+    pub fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
+        extend(self.0.map_mut("servers").expect("a map of the program"), &addresses_of(settings))
+    }
+
+    /// Forgets servers that are not in the settings.
+    pub fn restrict(&mut self, settings: &Settings) {
+        restrict(self.0.map_mut("servers").expect("a map of the program"), &addresses_of(settings));
     }
 
     fn program(&self) -> &SocketFilter {
@@ -48,14 +45,6 @@ impl Steering {
 impl AsFd for Steering {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.program().fd().expect("it is loaded").as_fd()
-    }
-}
-
-/// The address as the program's map has it.
-fn key(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
     }
 }
 

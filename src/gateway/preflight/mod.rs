@@ -55,6 +55,11 @@ pub fn check_live(settings: &Settings) -> Vec<Problem> {
     problems
 }
 
+/// Returns the addresses that a running gateway cannot take with these settings.
+pub fn addresses(settings: &Settings) -> Vec<Problem> {
+    Netlink::open().map_or_else(|_| Vec::new(), |mut netlink| local_addresses(settings, &mut netlink))
+}
+
 fn check_system(settings: &Settings, is_running: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(tun_device());

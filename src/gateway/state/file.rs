@@ -49,13 +49,12 @@ impl Clocks {
     /// Returns how long ago these were read, and whether only the wall clock tells.
     pub fn age(&self, now: &Clocks) -> (Duration, bool) {
         let is_same = self.boot == now.boot && !self.boot.is_empty() && self.since_boot_ns <= now.since_boot_ns;
-        let (then, now) =
-            if is_same { (self.since_boot_ns, now.since_boot_ns) } else { (self.wall_ns, now.wall_ns) };
+        let (then, now) = if is_same { (self.since_boot_ns, now.since_boot_ns) } else { (self.wall_ns, now.wall_ns) };
         (Duration::from_nanos(now.saturating_sub(then)), !is_same)
     }
 }
 
-/// Returns the identifier of this boot. It is read once: a confined process may not read it any more.
+/// Returns the identifier of this boot. It is read once.
 fn boot() -> &'static str {
     static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     BOOT.get_or_init(|| {
@@ -233,7 +232,10 @@ mod tests {
         drop(draft);
         assert_eq!(read(&path).unwrap().unwrap().records().len(), 100_000);
         write(&path, &[b"again"]);
-        assert_eq!((read(&path).unwrap().unwrap().records(), fs::read_dir(dir.path()).unwrap().count()), (&b"again"[..], 1));
+        assert_eq!(
+            (read(&path).unwrap().unwrap().records(), fs::read_dir(dir.path()).unwrap().count()),
+            (&b"again"[..], 1)
+        );
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) struct Keeping {
 impl Keeping {
     /// Starts the thread that writes `path`. The first state is due soon, so that it is known early if it cannot be saved.
     pub(super) fn start(path: &Path, interval: Duration, now: Instant) -> io::Result<Keeping> {
+        // A confined process may not find out which boot it is.
+        Clocks::read();
         let saver = Saver::start(path)?;
         let due = now + interval.min(SOON);
         Ok(Keeping { saver, path: path.into(), interval, walk: None, due, has_failed: false })
@@ -159,5 +161,9 @@ pub(super) fn load(path: &Path, engine: &mut Engine, now: Instant) -> Option<Loa
 
 /// Rounds to what a person wants to know.
 fn rounded(age: Duration) -> Duration {
-    if age < Duration::from_secs(60) { Duration::from_millis(age.as_millis() as u64) } else { Duration::from_secs(age.as_secs()) }
+    if age < Duration::from_secs(60) {
+        Duration::from_millis(age.as_millis() as u64)
+    } else {
+        Duration::from_secs(age.as_secs())
+    }
 }

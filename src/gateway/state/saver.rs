@@ -96,12 +96,7 @@ impl Saver {
 }
 
 /// Writes files until nobody sends any more.
-fn write_files(
-    path: &Path,
-    from: &Receiver<Message>,
-    results: &SyncSender<io::Result<u64>>,
-    written: &SyncSender<()>,
-) {
+fn write_files(path: &Path, from: &Receiver<Message>, results: &SyncSender<io::Result<u64>>, written: &SyncSender<()>) {
     let mut draft: Option<io::Result<Draft>> = None;
     while let Ok(message) = from.recv() {
         match message {

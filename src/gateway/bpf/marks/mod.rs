@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::addresses::{Address, address, addresses_of, extend, restrict, room};
 use super::{BpfError, next_key, open};
 use crate::config::Settings;
 use crate::flow::Key;
@@ -19,9 +20,6 @@ use std::os::fd::AsFd;
 pub const IN: u32 = 0x1000_0000;
 /// The mark of packets that have left it.
 pub const OUT: u32 = 0x2000_0000;
-
-/// A program's word for an address: IPv4 is mapped into ::ffff:0:0/96.
-type Address = [u8; 16];
 
 /// `struct reply` of the programs: source, destination, ports, protocol, all in network byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,26 +95,32 @@ impl Marks {
 
     /// The same with room for a number of keys.
     pub fn with_room(settings: &Settings, keys: u32) -> Result<Marks, BpfError> {
-        let servers = settings.servers.iter().flat_map(|s| [s.v4.map(IpAddr::V4), s.v6.map(IpAddr::V6)]).flatten();
-        let servers: BTreeSet<Address> = servers.map(address).collect();
-        let own = own_sources(settings);
-        let most = |set: &BTreeSet<Address>| u32::try_from(set.len().max(1)).unwrap_or(u32::MAX);
-        let entries = [("servers", most(&servers)), ("own", most(&own)), ("replies", keys.max(1))];
+        let (servers, own) = (addresses_of(settings).len(), own_sources(settings).len());
+        let entries = [("servers", room(servers)), ("own", room(own)), ("replies", keys.max(1))];
         let mut ebpf = open(include_bytes_aligned!("../marks.bpf.o"), &entries)?;
-        for (name, set) in [("servers", &servers), ("own", &own)] {
-            let mut map: HashMap<_, Address, u8> =
-                HashMap::try_from(ebpf.map_mut(name).expect("a map of the program"))?;
-            for entry in set {
-                map.insert(entry, 1, 0)?;
-            }
-        }
         let replies = ebpf.take_map("replies").expect("a map of the program");
         let state = ebpf.take_map("state").expect("a map of the program");
-        let mut marks = Marks { ebpf, replies, state, own };
+        let mut marks = Marks { ebpf, replies, state, own: BTreeSet::new() };
+        marks.extend(settings)?;
         for name in [ARRIVE, EMERGE, DEPART] {
             marks.program(name)?.load()?;
         }
         Ok(marks)
+    }
+
+    /// Adds the servers and the sources of settings to those that the programs know.
+    pub fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
+        let own = own_sources(settings);
+        self.own.extend(&own);
+        extend(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings))?;
+        extend(self.ebpf.map_mut("own").expect("a map of the program"), &own)
+    }
+
+    /// Forgets servers and sources that are not in the settings.
+    pub fn restrict(&mut self, settings: &Settings) {
+        self.own = own_sources(settings);
+        restrict(self.ebpf.map_mut("servers").expect("a map of the program"), &addresses_of(settings));
+        restrict(self.ebpf.map_mut("own").expect("a map of the program"), &self.own);
     }
 
     fn program(&mut self, name: &str) -> Result<&mut SchedClassifier, BpfError> {
@@ -207,11 +211,4 @@ fn own_sources(settings: &Settings) -> BTreeSet<Address> {
     let v4 = settings.nat_pools.iter().flat_map(|pool| pool.v4.iter().map(|a| IpAddr::V4(*a)));
     let v6 = settings.nat_pools.iter().flat_map(|pool| pool.v6.iter().map(|a| IpAddr::V6(*a)));
     probes.into_iter().flatten().chain(v4).chain(v6).map(address).collect()
-}
-
-fn address(address: IpAddr) -> Address {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }

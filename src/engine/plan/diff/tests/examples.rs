@@ -24,10 +24,10 @@ fn all_pairs_of_examples_mirror_each_other() {
         all
     };
     for (at, (path, a, settings)) in examples.iter().enumerate() {
-        let same = PlanDiff::of(a, a);
+        let same = PlanDiff::of_objects(a, a);
         assert!(same.is_empty() && same.objects.len() == a.len(), "{path}\n{same}");
         for (other, b, other_settings) in &examples[..at] {
-            let (there, back) = (PlanDiff::of(a, b), PlanDiff::of(b, a));
+            let (there, back) = (PlanDiff::of_objects(a, b), PlanDiff::of_objects(b, a));
             let what = || format!("{path} and {other}");
             assert_eq!(names(&there, &ObjectChange::Added), names(&back, &ObjectChange::Removed), "{}", what());
             assert_eq!(names(&there, &ObjectChange::Removed), names(&back, &ObjectChange::Added), "{}", what());

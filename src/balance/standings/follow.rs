@@ -1,0 +1,95 @@
+//! What servers keep when the configuration is replaced: everything, unless the newer file says something else for that
+//! very key.
+
+use super::super::roster::Roster;
+use super::super::server::Server;
+use super::super::settings::Admin;
+use super::{Health, Standings, health_at};
+use crate::ids::ServerId;
+use crate::schedule::Schedule;
+use crate::time::Instant;
+use std::collections::VecDeque;
+
+/// What became of the server in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Became {
+    /// It is in both configurations.
+    Kept,
+    /// The newer configuration no longer has it: it drains.
+    Removed,
+    /// Neither has it, but it still drains.
+    Leaving,
+    /// Only the newer configuration has it. The slot was free, or the server was still draining.
+    Added,
+    /// Nobody has the slot.
+    Vacant,
+}
+
+impl Standings {
+    /// Returns the standing under the roster that follows `old`.
+    ///
+    /// `became` says what became of each slot, and `health` returns the health of a server's address and port. Servers
+    /// whose weight or state differs between the rosters get the newer one; what operators changed otherwise stays.
+    /// Servers that are added begin slow start. Readers of changes have to read all of it anew.
+    #[must_use]
+    pub fn followed_by(
+        &self,
+        now: Instant,
+        (old, new): (&Roster, &Roster),
+        became: impl Fn(ServerId) -> Became,
+        health: impl Fn(ServerId, bool, u16) -> Health,
+    ) -> Standings {
+        let of_base = |base: u32| {
+            let places = 0..new.bases()[base as usize].places.len();
+            [false, true].map(|by| places.clone().map(|place| health_at(new, (base, place), by, &health)).collect())
+        };
+        let mut next = Standings {
+            servers: Vec::with_capacity(new.servers().len()),
+            health: (0..new.bases().len() as u32).map(of_base).collect(),
+            eras: self.eras,
+            timers: Schedule::new(new.servers().len()),
+            notices: self.notices.clone(),
+            news: VecDeque::new(),
+            next_news: self.next_news + 1,
+        };
+        for (id, settings) in (0..).map(ServerId).zip(new.servers()) {
+            let became = became(id);
+            let before = self.servers.get(id.0 as usize).filter(|_| !matches!(became, Became::Added | Became::Vacant));
+            next.servers.push(before.map_or_else(|| Server::new(settings), Server::clone));
+            match (became, before) {
+                (Became::Kept, Some(before)) => next.keep(now, (old, new), id, self.may_be_gone(old, id), before),
+                (Became::Removed, Some(before)) => {
+                    if before.admin == Admin::Enabled {
+                        next.servers[id.0 as usize].admin = Admin::Draining;
+                    }
+                    next.enter_era(id);
+                }
+                (Became::Added, _) => {
+                    next.enter_era(id);
+                    next.servers[id.0 as usize].back_since = Some(now);
+                }
+                _ => {}
+            }
+            next.watch(new, now, id);
+        }
+        next
+    }
+
+    /// Applies to a server that both configurations have what the newer one says differently.
+    fn keep(&mut self, now: Instant, (old, new): (&Roster, &Roster), id: ServerId, was_gone: bool, before: &Server) {
+        let (is_gone, was, is) = (self.may_be_gone(new, id), old.server(id), new.server(id));
+        let state = &mut self.servers[id.0 as usize];
+        if was.weight != is.weight {
+            state.weight = is.weight;
+        }
+        if was.admin != is.admin {
+            (state.admin, state.deadline) = (is.admin, None);
+        }
+        let (was_open, is_open) = (before.is_open(now), state.is_open(now));
+        if !was_gone && is_gone || was_open && !is_open {
+            self.enter_era(id);
+        } else if was_gone && !is_gone || !was_open && is_open {
+            state.back_since = Some(now);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What holds on when the plan is replaced: the standing of servers, discovered path MTUs, switches, counts.
+
+use super::super::plan::{Common, Plan};
+use super::{All, Hot, Standing, possible};
+use crate::balance::Became;
+use crate::ids::ServerId;
+use crate::state::Health;
+use crate::time::Instant;
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+impl Standing {
+    /// Returns the standing under the plan that comes after `old`; `health` is what the monitors say of a server's address
+    /// and port, and `removed` says whether flows of removed servers end at once.
+    pub(in crate::engine) fn followed_by(
+        &self,
+        now: Instant,
+        (old, new): (&Plan, &Plan),
+        common: &Common,
+        health: impl Fn(ServerId, bool, u16) -> Health,
+    ) -> Standing {
+        let rosters = (old.roster(), new.roster());
+        let servers = self.servers.followed_by(now, rosters, |server| common.server(server), health);
+        let all = || (0..new.roster().servers().len() as u32).map(ServerId);
+        let hot = |server: ServerId| {
+            let before = common.is_same_server(server).then(|| self.hot[server.0 as usize]);
+            let stated = [old, new].map(|plan| plan.pool_mtu_of(server));
+            let mtu = match before {
+                Some(before) if stated[0] == stated[1] => before.mtu,
+                _ => [false, true].map(|v6| possible(v6, stated[1].unwrap_or(0))),
+            };
+            let gone = servers.may_be_gone(new.roster(), server) && common.server(server) != Became::Vacant;
+            Hot { mtu, gone, drained: before.is_some_and(|before| before.drained) }
+        };
+        let hot: Vec<Hot> = all().map(hot).collect();
+        let transitions = |server: ServerId| {
+            if common.is_same_server(server) { self.transitions[server.0 as usize] } else { [0; 2] }
+        };
+        Standing {
+            all: All::of(&hot),
+            hot,
+            switches: self.switches.followed_by((old.rules(), new.rules()), |rule| common.is_same_rule(rule)),
+            transitions: all().map(transitions).collect(),
+            observing: self.observing,
+            retired: self.retired_by(old, new),
+            servers,
+        }
+    }
+
+    /// Returns the networks that were the gateway's own and are not in the newer plan; flows may still use them.
+    fn retired_by(&self, old: &Plan, new: &Plan) -> Vec<IpNet> {
+        let own = new.own_networks();
+        let mut retired: Vec<IpNet> = self.retired.iter().copied().chain(old.own_networks()).collect();
+        retired.retain(|network| !own.contains(network));
+        retired.sort_unstable();
+        retired.dedup();
+        retired
+    }
+
+    /// Returns the networks that are no longer in the configuration, but still the gateway's own: flows may use them.
+    pub(in crate::engine) fn retired(&self) -> &[IpNet] {
+        &self.retired
+    }
+
+    /// Gives up all retired networks.
+    pub(in crate::engine) fn forget_retired(&mut self) {
+        self.retired = Vec::new();
+    }
+
+    /// Returns whether an address is in a retired network.
+    #[inline]
+    pub(in crate::engine) fn is_retired(&self, address: IpAddr) -> bool {
+        !self.retired.is_empty() && self.retired.iter().any(|network| network.contains(&address))
+    }
+
+    /// Returns whether any server is down or disabled.
+    pub(in crate::engine) fn any_is_gone(&self) -> bool {
+        self.all.gone > 0
+    }
+}

@@ -1,0 +1,179 @@
+//! The thread that reads a configuration and prepares its plan, so that no packet waits for files or for the compiler of
+//! rules and tables.
+//!
+//! It may read the directory of the configuration, which the thread that handles packets may not.
+
+use super::super::confine;
+use super::super::preflight;
+use crate::config::{self, Parsed, Settings};
+use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Succession, Successor};
+use mio::Waker;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+
+/// Maximum size of a configuration file in bytes, so that a wrong file name does not fill the memory.
+pub const MOST_CONFIG: u64 = 16 * 1024 * 1024;
+
+/// Where the wanted configuration is.
+#[derive(Debug)]
+pub(in crate::gateway) enum Source {
+    /// In the file that the gateway was started with.
+    File,
+    /// Here; the text says where it comes from.
+    Settings(Box<Settings>),
+}
+
+/// A plan to be prepared.
+#[derive(Debug)]
+pub(in crate::gateway) struct Job {
+    pub(in crate::gateway) source: Source,
+    /// Made of the engine when the job was given.
+    pub(in crate::gateway) succession: Succession,
+    /// What makes the settings in force of those in the file.
+    pub(in crate::gateway) in_force: Arc<Settings>,
+    /// Whether what needs a restart may be left out.
+    pub(in crate::gateway) partial: bool,
+}
+
+/// A prepared plan.
+#[derive(Debug)]
+pub(in crate::gateway) struct Ready {
+    pub(in crate::gateway) successor: Successor,
+    /// The settings of the file, if it was read.
+    pub(in crate::gateway) file: Option<Arc<Settings>>,
+    /// The settings as they will be in force.
+    pub(in crate::gateway) settings: Arc<Settings>,
+    pub(in crate::gateway) diff: PlanDiff,
+    /// What is left out as it needs a restart: a line each.
+    pub(in crate::gateway) left_out: Vec<String>,
+    pub(in crate::gateway) warnings: Vec<String>,
+}
+
+/// What became of a job: a plan, none as there is nothing to do, or why it is refused.
+pub(in crate::gateway) type Done = Result<Option<Box<Ready>>, String>;
+
+/// The thread.
+#[derive(Debug)]
+pub(in crate::gateway) struct Worker {
+    jobs: SyncSender<Job>,
+    done: Receiver<Done>,
+}
+
+impl Worker {
+    /// Starts it; to be called before the process gives up its privileges.
+    pub(in crate::gateway) fn start(file: Option<PathBuf>, waker: Arc<Waker>) -> io::Result<Worker> {
+        let (jobs, queue) = mpsc::sync_channel::<Job>(1);
+        let (answers, done) = mpsc::sync_channel(1);
+        let work = move || {
+            confine::reading_thread(file.as_deref());
+            for job in queue {
+                let done = prepare(job, file.as_deref());
+                if answers.send(done).is_err() {
+                    return;
+                }
+                let _ = waker.wake();
+            }
+        };
+        std::thread::Builder::new().name("reload".into()).spawn(work)?;
+        Ok(Worker { jobs, done })
+    }
+
+    /// Gives it a job; there must be no other.
+    pub(in crate::gateway) fn give(&self, job: Job) {
+        let sent = self.jobs.try_send(job);
+        debug_assert!(sent.is_ok(), "one job at a time");
+    }
+
+    /// Returns the result of the job, if it is ready.
+    pub(in crate::gateway) fn take(&self) -> Option<Done> {
+        match self.done.try_recv() {
+            Ok(done) => Some(done),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => {
+                Some(Err("the thread that prepares it has ended: restart the gateway".into()))
+            }
+        }
+    }
+}
+
+fn prepare(job: Job, file: Option<&Path>) -> Done {
+    let (mut wanted, warnings, text) = match (job.source, file) {
+        (Source::Settings(settings), _) => (*settings, Vec::new(), None),
+        (Source::File, None) => return Err("the gateway was started without a configuration file".into()),
+        (Source::File, Some(file)) => {
+            let (parsed, text) = parse(file)?;
+            let warnings =
+                parsed.warnings.iter().map(|warning| format!("{}:{}: {}", file.display(), warning.line, warning.title));
+            (parsed.settings.clone(), warnings.collect(), Some(text))
+        }
+    };
+    if wanted.seed == 0 {
+        wanted = wanted.with_seed(job.in_force.seed);
+    }
+    let left_out = needs_restart(&PlanDiff::between(&job.in_force, &wanted), text.as_deref());
+    if !left_out.is_empty() && !job.partial {
+        let list = left_out.join("\n  ");
+        return Err(format!(
+            "nothing is changed, as this takes effect at the next start only:\n  {list}\nto apply the rest: eqctl reload --partial"
+        ));
+    }
+    let settings = Arc::new(wanted.live(&job.in_force));
+    let file = text.is_some().then(|| Arc::clone(&settings));
+    if settings == job.in_force {
+        return Ok(None);
+    }
+    let problems = preflight::addresses(&settings);
+    if !problems.is_empty() {
+        let list: Vec<String> = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
+        return Err(format!(
+            "nothing is changed, as this system cannot do what the configuration asks for:{}",
+            list.concat()
+        ));
+    }
+    let diff = PlanDiff::between(&job.in_force, &settings);
+    let successor = job.succession.prepare(&settings);
+    Ok(Some(Box::new(Ready { successor, file, settings, diff, left_out, warnings })))
+}
+
+/// Returns a line for each change that needs a restart, with the line of the file where its key is.
+fn needs_restart(diff: &PlanDiff, text: Option<&str>) -> Vec<String> {
+    let line = |table, key| text.and_then(|text| config::line_of(text, table, key));
+    let shown = |(object, key): (&ObjectDiff, &KeyDiff)| match line(key.table, key.key) {
+        Some(line) => format!("line {line}: {}", key.describe(object)),
+        None => key.describe(object),
+    };
+    diff.needs_restart().map(shown).collect()
+}
+
+/// Reads and checks a file; the error is for people, with excerpts.
+fn parse(file: &Path) -> Result<(Parsed, String), String> {
+    let bytes = read(file)?;
+    let parsed = config::parse_bytes(&bytes, &file.display().to_string()).map_err(|error| error.render(false))?;
+    Ok((parsed, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// A sentence that says what to do.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let failed = |error: io::Error| match error.kind() {
+        ErrorKind::NotFound => format!("no configuration file {shown}: check the path after --config"),
+        ErrorKind::PermissionDenied => {
+            format!("permission denied for {shown}: check the permissions of the file and its directory")
+        }
+        ErrorKind::IsADirectory => format!("{shown} is a directory: --config takes a file"),
+        _ => format!("cannot read the configuration {shown}: {error}"),
+    };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MOST_CONFIG + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > MOST_CONFIG {
+        let most = MOST_CONFIG / 1024 / 1024;
+        return Err(format!("{shown} is longer than {most} MiB: this cannot be a configuration file"));
+    }
+    Ok(bytes)
+}
