@@ -7,9 +7,7 @@
 
 use equipoise::balance::Admin;
 use equipoise::config::{self, Settings};
-use equipoise::engine::{
-    Change, Cursor, Engine, FlowQuery, Loaded, STATE_VERSION, StateLoad, StateWalk, Verdict,
-};
+use equipoise::engine::{Change, Cursor, Engine, FlowQuery, Loaded, STATE_VERSION, StateLoad, StateWalk, Verdict};
 use equipoise::gateway::state::file::{Clocks, Draft, Header, read};
 use equipoise::ids::{FlowId, ServerId};
 use equipoise::packet::{Meta, Transport, parse};
@@ -34,11 +32,14 @@ fn settings() -> Settings {
 fn settings_of_then() -> Settings {
     let text = std::fs::read_to_string(folder().join("v1.toml")).unwrap();
     let text = text.replace("    { name = \"new\", address = \"10.0.0.9\", port = 8080 },\n", "");
-    let lines = |name: &str| text.lines().find(|line| line.contains(&format!("{{ name = \"{name}\", address = [\"10.0.0"))).unwrap();
+    let lines = |name: &str| {
+        text.lines().find(|line| line.contains(&format!("{{ name = \"{name}\", address = [\"10.0.0"))).unwrap()
+    };
     let (a, c) = (lines("a").to_owned(), lines("c").to_owned());
     let text = text.replace(&a, "@").replace(&c, &a).replace('@', &c);
     let rule = "[[rule]]\nname = \"gone\"\nfrom = \"198.51.100.1\"\naction = \"balance\"\n\n[[rule]]\nname = \"all\"";
-    config::parse(&text.replace("[[rule]]\nname = \"all\"", rule), "then.toml").unwrap_or_else(|error| panic!("{error}"))
+    config::parse(&text.replace("[[rule]]\nname = \"all\"", rule), "then.toml")
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Hands in a packet; returns the ends of what leaves: from, to.
@@ -111,7 +112,13 @@ fn past() -> Engine {
     pass(&mut engine, then(5), "ping", at("198.51.100.4:77"), at("192.0.2.80:77"));
     // A port rests after it.
     let mut rows = Vec::new();
-    engine.flows(then(4), &FlowQuery { service: Some("far".into()), ..FlowQuery::default() }, Cursor::default(), 100, &mut rows);
+    engine.flows(
+        then(4),
+        &FlowQuery { service: Some("far".into()), ..FlowQuery::default() },
+        Cursor::default(),
+        100,
+        &mut rows,
+    );
     engine.apply(then(4), Change::Kill { flow: rows[0].id }).unwrap();
     let named = |engine: &Engine, name: &str| {
         let place = engine.servers(NOW).iter().position(|row| (&*row.pool, &*row.server) == ("web", name)).unwrap();
@@ -143,7 +150,8 @@ fn rows(engine: &Engine, loaded: &Loaded) -> Value {
         .into_iter()
         .map(|row| json!([row.pool, row.server, row.admin, row.weight, row.flows, row.proven]))
         .collect();
-    let rules: Vec<Value> = engine.rules().into_iter().map(|row| json!([row.rule, row.enabled, row.flows, row.proven])).collect();
+    let rules: Vec<Value> =
+        engine.rules().into_iter().map(|row| json!([row.rule, row.enabled, row.flows, row.proven])).collect();
     json!({
         "loaded": loaded.to_string(), "flows": flows, "servers": servers, "rules": rules, "nat": engine.nat_pools(),
         "services": engine.services().into_iter().map(|row| json!([row.service, row.flows])).collect::<Vec<_>>(),
@@ -169,7 +177,8 @@ fn states_of_every_version_are_read() {
     let mut seen = 0;
     for version in 1..=STATE_VERSION {
         let path = folder().join(format!("v{version}.state"));
-        let state = read(&path).unwrap().unwrap_or_else(|| panic!("no {}: BLESS=1 makes that of this version", path.display()));
+        let state =
+            read(&path).unwrap().unwrap_or_else(|| panic!("no {}: BLESS=1 makes that of this version", path.display()));
         let (engine, loaded) = load(state.records());
         let got = serde_json::to_string_pretty(&rows(&engine, &loaded)).unwrap() + "\n";
         let expected = path.with_extension("json");

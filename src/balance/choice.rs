@@ -106,22 +106,44 @@ impl Choice {
         self.families.iter_mut().for_each(|family| family.picker.advance(now));
     }
 
+    /// Returns whether any server's weight is not what it was when the weights were last computed.
+    pub(super) fn differs(&self, now: Instant, at: u32, roster: &Roster, standings: &Standings) -> bool {
+        let base = &roster.bases()[at as usize];
+        let differs = |(v6, family): (usize, &Family)| {
+            let usable = (0..base.places.len()).map(|place| usable(now, (at, base), (v6, place), roster, standings));
+            usable.zip(&family.usable).any(|(is, was)| is != *was)
+        };
+        self.families.iter().enumerate().any(differs)
+    }
+
     fn weigh(&mut self, now: Instant, (at, base): (u32, &Base), roster: &Roster, standings: &Standings) {
         for (v6, family) in self.families.iter_mut().enumerate() {
-            for (place, server) in base.places.iter().enumerate() {
-                let (state, slow_start) = (standings.server(*server), roster.server(*server).slow_start);
-                let health = standings.health(at, v6, place);
-                let may = base.reached[v6][place] && health == Health::Up && state.is_open(now);
-                family.usable[place] = match (may, base.algorithm) {
-                    (false, _) => 0,
-                    // A load in percent is relative to the server's capacity: its weight would count twice.
-                    (true, Algorithm::ResourceUsage) => state.step(now, slow_start),
-                    (true, _) => state.units(now, slow_start),
-                };
+            for (place, own) in family.usable.iter_mut().enumerate() {
+                *own = usable(now, (at, base), (v6, place), roster, standings);
             }
             family.weights.copy_from_slice(&family.usable);
             priority::keep_first_group(&mut family.weights, |place| base.ranks[place]);
         }
         self.as_one = self.families[0].weights == self.families[1].weights;
+    }
+}
+
+/// Returns the weight with which a server may be picked, whatever the ranks; 0 if it may not.
+fn usable(
+    now: Instant,
+    (at, base): (u32, &Base),
+    (v6, place): (usize, usize),
+    roster: &Roster,
+    standings: &Standings,
+) -> u32 {
+    let server = base.places[place];
+    let (state, slow_start) = (standings.server(server), roster.server(server).slow_start);
+    let health = standings.health(at, v6, place);
+    let may = base.reached[v6][place] && health == Health::Up && state.is_open(now);
+    match (may, base.algorithm) {
+        (false, _) => 0,
+        // A load in percent is relative to the server's capacity: its weight would count twice.
+        (true, Algorithm::ResourceUsage) => state.step(now, slow_start),
+        (true, _) => state.units(now, slow_start),
     }
 }

@@ -5,6 +5,8 @@
 mod follow;
 mod saved;
 
+pub use follow::Loads;
+
 use super::choice::Choice;
 use super::picker::{Own, Picker};
 use super::resource_usage::Usage;

@@ -31,12 +31,12 @@ mod tests;
 
 pub use crate::state::Health;
 pub use alone::Balancer;
-pub use chooser::{Ask, Chooser, Draws, Overlay, Proposed, Stale};
+pub use chooser::{Ask, Chooser, Draws, Loads, Overlay, Proposed, Stale};
 pub use explain::{CandidateFacts, StickyFacts};
 pub use maglev::is_prime;
 pub use roster::{Roster, server_ports};
 pub use settings::*;
-pub use standings::{Became, SavedServer, ServerState, Standings};
+pub use standings::{Became, HealthOfAll, SavedServer, ServerState, Standings};
 
 use crate::ids::ServerId;
 use crate::time::Instant;

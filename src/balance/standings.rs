@@ -6,7 +6,7 @@
 mod follow;
 mod saved;
 
-pub use follow::Became;
+pub use follow::{Became, HealthOfAll};
 pub use saved::SavedServer;
 
 use super::roster::Roster;

@@ -63,7 +63,7 @@ pub use change::{Change, Refused};
 pub use explain::Explanation;
 pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
-pub use reload::{NotFollowed, Removed, Succession, Successor};
+pub use reload::{NotFollowed, Removed, Replaced, Succession, Successor};
 pub use snapshot::{
     Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PartRow, PressureRow, RuleRow,
     ServerRow, ServiceRow,

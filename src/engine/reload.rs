@@ -5,22 +5,29 @@
 //! in any thread, and [`Engine::follow`] puts the result in force between two packets.
 
 use super::plan::{Common, InUse, Plan};
+use super::standing::Standing;
 use super::{Cursor, Engine, Event};
-use crate::balance::Chooser;
+use crate::balance::{Chooser, HealthOfAll, Loads, Standings};
 use crate::config::Settings;
 use crate::flow::Table;
-use crate::health::{HealthSettings, Monitors};
-use crate::ids::ServerId;
+use crate::health::{HealthSettings, Heritage, Monitors};
 use crate::packet::Side;
+use crate::state::Health;
 use crate::time::Instant;
 use ipnet::IpNet;
 use std::sync::Arc;
 
+/// Servers looked at in one call of [`Engine::get_ready`].
+const PORTION: usize = 128;
+
 /// What is needed of an engine to prepare its next plan.
 #[derive(Debug)]
 pub struct Succession {
+    now: Instant,
     plan: Arc<Plan>,
     in_use: InUse,
+    standings: Standings,
+    loads: Loads,
 }
 
 /// A plan with everything that can be made of it beforehand.
@@ -30,8 +37,14 @@ pub struct Successor {
     plan: Arc<Plan>,
     common: Common,
     monitors: Monitors,
+    heritage: Heritage,
+    health: HealthOfAll,
     chooser: Chooser,
 }
+
+/// What has been replaced; dropping it takes a while, which need not be between two packets.
+#[derive(Debug)]
+pub struct Replaced(#[allow(dead_code, reason = "held until it is dropped")] (Arc<Plan>, Monitors, Standing, Chooser));
 
 /// What becomes of removed servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,14 +69,28 @@ impl Succession {
         let seed = self.plan.settings().seed;
         let settings = settings.clone().live(self.plan.written());
         let plan = Arc::new(self.plan.followed_by(&settings, &self.in_use));
+        let common = Common::of(&self.plan, &plan);
         let health = HealthSettings { seed, ..plan.settings().health.clone() };
         Successor {
-            common: Common::of(&self.plan, &plan),
             monitors: Monitors::new(&health),
-            chooser: Chooser::new(plan.roster(), seed),
+            heritage: Heritage::default(),
+            health: HealthOfAll::default(),
+            chooser: self.chooser(&plan, &common),
+            common,
             before: self.plan,
             plan,
         }
+    }
+
+    /// Returns a chooser that is up to date if nothing happens until the plan is in force.
+    fn chooser(&self, plan: &Plan, common: &Common) -> Chooser {
+        let rosters = (self.plan.roster(), plan.roster());
+        let is_down = |server| common.is_same_server(server) && self.standings.may_be_gone(rosters.0, server);
+        let mut health = HealthOfAll::default();
+        let of = |server, _, _| if is_down(server) { Health::Down } else { Health::Up };
+        while health.advance(rosters.1, of, usize::MAX) {}
+        let expected = self.standings.followed_by(self.now, rosters, |server| common.server(server), health);
+        Chooser::prepared(self.now, rosters.1, plan.settings().seed, &expected, self.loads.clone())
     }
 }
 
@@ -76,8 +103,14 @@ impl Successor {
 
 impl Engine {
     /// Returns what [`Succession::prepare`] needs.
-    pub fn succession(&self) -> Succession {
-        Succession { plan: Arc::clone(&self.plan), in_use: self.shard.in_use().and_all_of(&self.plan) }
+    pub fn succession(&self, now: Instant) -> Succession {
+        Succession {
+            now,
+            plan: Arc::clone(&self.plan),
+            in_use: self.shard.in_use().and_all_of(&self.plan),
+            standings: self.standing.servers().clone(),
+            loads: self.shard.chooser().loads(),
+        }
     }
 
     /// Compiles settings and puts them in force; see [`Engine::follow`].
@@ -87,9 +120,21 @@ impl Engine {
         if *self.plan.written() == settings.clone().live(self.plan.written()) {
             return;
         }
-        let successor = self.succession().prepare(settings);
+        let successor = self.succession(now).prepare(settings);
         let followed = self.follow(now, successor, removed);
-        debug_assert_eq!(followed, Ok(()), "nothing has come between");
+        debug_assert!(followed.is_ok(), "nothing has come between");
+    }
+
+    /// Does a part of what [`Engine::follow`] needs and takes long; returns true if there is more. What is not done by then,
+    /// `follow` does.
+    pub fn get_ready(&self, now: Instant, successor: &mut Successor) -> bool {
+        self.get_ready_by(now, successor, PORTION)
+    }
+
+    fn get_ready_by(&self, now: Instant, successor: &mut Successor, most: usize) -> bool {
+        let Successor { plan, common, monitors, heritage, health, .. } = successor;
+        monitors.inherit_part(now, &self.monitors, |id| common.was_monitored(id), heritage, most)
+            || health.advance(plan.roster(), |server, v6, port| monitors.state(server, v6, port), most)
     }
 
     /// Puts a prepared plan in force.
@@ -99,24 +144,32 @@ impl Engine {
     ///
     /// # Errors
     /// [`NotFollowed`] if another plan was put in force since; nothing changes then.
-    pub fn follow(&mut self, now: Instant, successor: Successor, removed: Removed) -> Result<(), NotFollowed> {
-        let Successor { before: old, plan: new, common, mut monitors, chooser } = successor;
-        if !Arc::ptr_eq(&old, &self.plan) {
+    pub fn follow(
+        &mut self,
+        now: Instant,
+        mut successor: Successor,
+        removed: Removed,
+    ) -> Result<Replaced, NotFollowed> {
+        if !Arc::ptr_eq(&successor.before, &self.plan) {
             return Err(NotFollowed::Outdated);
         }
+        while self.get_ready_by(now, &mut successor, usize::MAX) {}
         self.take_health(now);
-        monitors.inherit(now, &self.monitors, |id| common.was_monitored(id));
-        self.monitors = monitors;
-        let health = |server: ServerId, v6, port| self.monitors.state(server, v6, port);
-        self.standing = self.standing.followed_by(now, (&old, &new), &common, health);
-        let all_timeouts = self.shard.follow_plan(now, (&old, &new), &common, (&self.standing, chooser));
+        self.take_idle(now);
+        self.advance();
+        let Successor { before: old, plan: new, common, monitors, health, chooser, .. } = successor;
+        let standing = self.standing.followed_by(now, (&old, &new), &common, health);
+        let (all_timeouts, chooser) = self.shard.follow_plan(now, (&old, &new), &common, (&standing, chooser));
+        let monitors = std::mem::replace(&mut self.monitors, monitors);
+        let standing = std::mem::replace(&mut self.standing, standing);
         self.plan = Arc::clone(&new);
+        self.advance();
         self.shard.refresh(now, &self.plan, &self.standing);
         if !all_timeouts {
             self.shard.report(Event::TooManyTimeouts);
         }
         self.settle_all(now, &common, removed);
-        Ok(())
+        Ok(Replaced((old, monitors, standing, chooser)))
     }
 
     /// Returns the networks that are no longer in the configuration and still the gateway's own, as flows may use them.

@@ -145,6 +145,9 @@ pub struct ServerRow {
     pub load: Option<u8>,
     /// Whether it is under maintenance.
     pub maintenance: bool,
+    /// Whether it is no longer in the configuration, and gone with its last flow.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub removed: bool,
     /// The smoothed round-trip time of its probes in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_ms: Option<f64>,

@@ -92,7 +92,9 @@ fn a_removed_server_keeps_its_flows_gets_no_new_ones_and_is_gone_with_the_last()
     let new: Vec<u8> = (20..40).map(|port| new_flow(&mut engine, at(3), port).unwrap()).collect();
     assert!(new.iter().all(|server| [2, 3].contains(server)) && new.contains(&3), "{new:?}");
     let rows = engine.servers(at(3));
-    assert_eq!(rows.iter().map(|row| row.server.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    let names: Vec<_> =
+        rows.iter().map(|row| (row.server.as_str(), row.removed, row.admin == Admin::Draining)).collect();
+    assert_eq!(names, [("b", false, false), ("c", false, false), ("a", true, true)]);
     assert_eq!((server(&rows, "b").flows_total, server(&rows, "c").flows_total), (14, 10));
     assert_eq!(engine.find_server("web", "a"), None);
     assert_eq!(events(&mut engine), [""; 0]);
@@ -101,7 +103,7 @@ fn a_removed_server_keeps_its_flows_gets_no_new_ones_and_is_gone_with_the_last()
         engine.handle_timeout(at(8000));
     }
     assert_eq!(events(&mut engine), ["server web/a is drained: its last flow has ended"]);
-    assert!(engine.in_use().servers.iter().all(|used| !used));
+    assert!(engine.in_use().servers.iter().all(|used| !used) && engine.servers(at(8000)).len() == 2);
 }
 
 #[test]

@@ -22,9 +22,15 @@ impl Engine {
         self.shard.counters()
     }
 
-    /// Returns the servers, in configuration order.
+    /// Returns the servers, in configuration order; then those that are no longer in the configuration and still have
+    /// flows.
     pub fn servers(&self, now: Instant) -> Vec<ServerRow> {
-        self.plan.order().servers.iter().map(|server| self.server_row(now, *server)).collect()
+        let row = |server: ServerId, removed| ServerRow { removed, ..self.server_row(now, server) };
+        let listed = self.plan.order().servers.iter().map(|server| row(*server, false));
+        let all = (0..self.plan.roster().servers().len() as u32).map(ServerId);
+        let leaving =
+            all.filter(|server| self.shard.chooser().flows(*server) > 0 && !self.plan.roster().is_in_a_pool(*server));
+        listed.chain(leaving.map(|server| row(server, true))).collect()
     }
 
     fn server_row(&self, now: Instant, id: ServerId) -> ServerRow {
@@ -53,6 +59,7 @@ impl Engine {
             passive_hold_ms: state.held_until.map(|until| millis(until.since(now))),
             load: state.load,
             maintenance: state.maintenance,
+            removed: false,
             latency_ms: state.latency.map(|span| span.as_secs_f64() * 1e3),
             max_flows: settings.max_flows,
             flows: u64::from(self.shard.chooser().flows(id)),
@@ -117,15 +124,24 @@ impl Engine {
         self.shard.table().memory()
     }
 
-    /// Returns the services, in configuration order.
+    /// Returns the services, in configuration order; then those that are no longer in the configuration and still have
+    /// flows, which listen nowhere.
     pub fn services(&self) -> Vec<ServiceRow> {
-        let row = |id: &ServiceId| {
-            let service = self.plan.service(*id);
-            let (listen, pool, algorithm) = self.plan.service_row(*id);
-            let (flows, flows_total) = self.shard.service_totals(*id);
+        let row = |id: ServiceId| {
+            let service = self.plan.service(id);
+            let (listen, pool, algorithm) = self.plan.service_row(id);
+            let (flows, flows_total) = self.shard.service_totals(id);
             ServiceRow { service: service.name.clone(), listen, pool: pool.into(), algorithm, flows, flows_total }
         };
-        self.plan.order().services.iter().map(row).collect()
+        let listed = &self.plan.order().services;
+        let all = (0..self.plan.roster().services().len() as u32).map(ServiceId);
+        let leaving = all.filter(|id| self.shard.service_totals(*id).0 > 0 && !listed.contains(id));
+        listed.iter().copied().chain(leaving).map(row).collect()
+    }
+
+    /// Returns the number of services in the configuration.
+    pub fn service_count(&self) -> usize {
+        self.plan.order().services.len()
     }
 
     /// Returns the usage of the NAT pools: one row per address and protocol that any flow has had.

@@ -7,6 +7,33 @@ use crate::ids::ServerId;
 use crate::state::Health;
 use crate::time::Instant;
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// How far monitors have come with what they inherit.
+#[derive(Debug, Clone, Default)]
+pub struct Heritage {
+    pass: Pass,
+    next: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Pass {
+    #[default]
+    Results,
+    States,
+    Kept,
+    Done,
+}
+
+impl Pass {
+    const fn next(self) -> Pass {
+        match self {
+            Pass::Results => Pass::States,
+            Pass::States => Pass::Kept,
+            Pass::Kept | Pass::Done => Pass::Done,
+        }
+    }
+}
 
 impl Monitors {
     /// Takes over the verdicts, windows, states, histories, loads and overrides of `old`, and whether it observes.
@@ -17,8 +44,42 @@ impl Monitors {
     /// gets flows until it has been probed. Outstanding
     /// probes are forgotten, and replies to them are late; no events result. Must be called before any other method.
     pub fn inherit(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) {
-        self.observe(old.observer.is_some());
-        for place in 0..self.all.servers.len() {
+        let mut heritage = Heritage::default();
+        while self.inherit_part(now, old, &was, &mut heritage, usize::MAX) {}
+    }
+
+    /// Does the same for at most `most` servers, as far as it has not been done; returns true if there is more. What `old`
+    /// learns in the meantime of servers that have had their turn is forgotten.
+    pub fn inherit_part(
+        &mut self,
+        now: Instant,
+        old: &Monitors,
+        was: impl Fn(ServerId) -> Option<ServerId>,
+        heritage: &mut Heritage,
+        most: usize,
+    ) -> bool {
+        let end = self.all.servers.len().min(heritage.next.saturating_add(most));
+        let places = heritage.next..end;
+        match heritage.pass {
+            Pass::Results => self.inherit_results(places, old, was),
+            // Which units the floor keeps is known only once all units that may go down are down.
+            Pass::States => places.for_each(|place| self.inherit_states(place, old, &was, false)),
+            Pass::Kept => places.for_each(|place| self.inherit_states(place, old, &was, true)),
+            Pass::Done => return false,
+        }
+        heritage.next = end;
+        if end == self.all.servers.len() {
+            if heritage.pass == Pass::Results {
+                self.observe(old.observer.is_some());
+                self.start(now);
+            }
+            *heritage = Heritage { pass: heritage.pass.next(), next: 0 };
+        }
+        true
+    }
+
+    fn inherit_results(&mut self, places: Range<usize>, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) {
+        for place in places {
             let id = self.all.servers[place].id;
             let Some(before) = was(id).and_then(|before| old.all.find(before)) else { continue };
             let before = &old.all.servers[before];
@@ -30,14 +91,11 @@ impl Monitors {
                 self.forced.insert(id, *up);
             }
         }
-        self.start(now);
-        // Which units the floor keeps is known only once all units that may go down are down.
-        for keep in [false, true] {
-            for place in 0..self.all.servers.len() {
-                let before = was(self.all.servers[place].id).and_then(|before| old.all.find(before));
-                self.take_states(place, old, before.map(|before| &old.all.servers[before]), keep);
-            }
-        }
+    }
+
+    fn inherit_states(&mut self, place: usize, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>, keep: bool) {
+        let before = was(self.all.servers[place].id).and_then(|before| old.all.find(before));
+        self.take_states(place, old, before.map(|before| &old.all.servers[before]), keep);
     }
 
     fn take_judges(&mut self, place: usize, old: &Monitors, before: &Server) {

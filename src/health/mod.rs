@@ -33,6 +33,7 @@ mod units;
 mod why;
 
 pub use history::{Happened, HistoryEntry};
+pub use inherit::Heritage;
 pub use recall::SavedVerdict;
 pub use rows::MonitorRow;
 pub use settings::HealthSettings;

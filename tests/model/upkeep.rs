@@ -387,6 +387,7 @@ impl Model {
             passive_hold_ms: (it.held_until > now).then(|| it.held_until.since(now).as_millis() as u64),
             load: it.report.map(|report| report.load),
             maintenance: it.maintenance,
+            removed: false,
             latency_ms: it.latency.map(|latency| latency.as_secs_f64() * 1e3),
             max_flows: it.settings.max_flows,
             flows: u64::from(it.flows),

@@ -4,7 +4,7 @@
 use super::super::roster::Roster;
 use super::super::server::Server;
 use super::super::settings::Admin;
-use super::{Health, Standings, health_at};
+use super::{Health, News, Standings, health_at};
 use crate::ids::ServerId;
 use crate::schedule::Schedule;
 use crate::time::Instant;
@@ -25,32 +25,56 @@ pub enum Became {
     Vacant,
 }
 
+/// The health of all servers of a roster, found out in portions.
+#[derive(Debug, Clone, Default)]
+pub struct HealthOfAll {
+    health: Vec<[Vec<Health>; 2]>,
+}
+
+impl HealthOfAll {
+    /// Goes on with at most `most` servers of a base; returns true if there is more. `of` returns the health of a server's
+    /// address (IPv6 or not) and port.
+    pub fn advance(&mut self, roster: &Roster, of: impl Fn(ServerId, bool, u16) -> Health, most: usize) -> bool {
+        let places = |base: usize| roster.bases()[base].places.len();
+        let whole = self.health.last().is_none_or(|last| last[1].len() == places(self.health.len() - 1));
+        if whole {
+            if self.health.len() == roster.bases().len() {
+                return false;
+            }
+            self.health.push([Vec::new(), Vec::new()]);
+        }
+        let base = self.health.len() - 1;
+        for by in [false, true] {
+            let known = &mut self.health[base][usize::from(by)];
+            let end = places(base).min(known.len() + most);
+            known.extend((known.len()..end).map(|place| health_at(roster, (base as u32, place), by, &of)));
+        }
+        true
+    }
+}
+
 impl Standings {
     /// Returns the standing under the roster that follows `old`.
     ///
-    /// `became` says what became of each slot, and `health` returns the health of a server's address and port. Servers
-    /// whose weight or state differs between the rosters get the newer one; what operators changed otherwise stays.
-    /// Servers that are added begin slow start. Readers of changes have to read all of it anew.
+    /// `became` says what became of each slot; `health` has been found out for the new roster. Servers whose weight or
+    /// state differs between the rosters get the newer one; what operators changed otherwise stays. Servers that are added
+    /// begin slow start. What has changed for servers that are kept is news for readers that have read everything before.
     #[must_use]
     pub fn followed_by(
         &self,
         now: Instant,
         (old, new): (&Roster, &Roster),
         became: impl Fn(ServerId) -> Became,
-        health: impl Fn(ServerId, bool, u16) -> Health,
+        health: HealthOfAll,
     ) -> Standings {
-        let of_base = |base: u32| {
-            let places = 0..new.bases()[base as usize].places.len();
-            [false, true].map(|by| places.clone().map(|place| health_at(new, (base, place), by, &health)).collect())
-        };
         let mut next = Standings {
             servers: Vec::with_capacity(new.servers().len()),
-            health: (0..new.bases().len() as u32).map(of_base).collect(),
+            health: health.health,
             eras: self.eras,
             timers: Schedule::new(new.servers().len()),
             notices: self.notices.clone(),
             news: VecDeque::new(),
-            next_news: self.next_news + 1,
+            next_news: self.next_news,
         };
         for (id, settings) in (0..).map(ServerId).zip(new.servers()) {
             let became = became(id);
@@ -85,6 +109,10 @@ impl Standings {
         if was.admin != is.admin {
             (state.admin, state.deadline) = (is.admin, None);
         }
+        if (state.weight, state.admin) != (before.weight, before.admin) || was_gone != is_gone {
+            self.publish(id, News::Standing);
+        }
+        let state = &mut self.servers[id.0 as usize];
         let (was_open, is_open) = (before.is_open(now), state.is_open(now));
         if !was_gone && is_gone || was_open && !is_open {
             self.enter_era(id);

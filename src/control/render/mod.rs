@@ -142,6 +142,7 @@ fn parts_text(parts: &[PartRow]) -> String {
 /// Summarizes the standing of a server: `up 1.2 ms`, `down`, `partly down (IPv4 port 443)`, `draining`, `up, passive hold 8.0s`, `up, load 35 %`.
 fn state_text(row: &ServerRow) -> String {
     let mut text = match (row.admin, row.health) {
+        _ if row.removed => return "removed, draining".into(),
         (Admin::Disabled, _) => return "disabled".into(),
         (Admin::Draining, _) => "draining".to_owned(),
         (_, Health::Down) if !row.parts_down.is_empty() => {
@@ -280,6 +281,7 @@ mod tests {
             passive_hold_ms: None,
             load: None,
             maintenance: false,
+            removed: false,
             latency_ms: None,
             max_flows: None,
             flows,

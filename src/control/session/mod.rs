@@ -329,7 +329,7 @@ impl Session {
             offload: self.about.offload,
             queues: self.about.queues as u64,
             lost: outside.device.lost,
-            services: engine.services().len() as u64,
+            services: engine.service_count() as u64,
             servers: engine.server_count() as u64,
             flows: counters.flows,
             max_flows: counters.max_flows,

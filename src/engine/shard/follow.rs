@@ -10,25 +10,26 @@ use crate::ids::{ServerId, ServiceId};
 use crate::time::Instant;
 
 impl Shard {
-    /// Follows the plan that comes after `old`; `chooser` has been created for it. Returns false if some new flows get the
-    /// table's own timeouts instead of those of their service, because live flows have too many others.
+    /// Follows the plan that comes after `old`; `chooser` has been created for it. Returns whether new flows have the
+    /// timeouts of their services, which they have not if live flows have too many others; and what is left of the former
+    /// chooser.
     pub(in crate::engine) fn follow_plan(
         &mut self,
         now: Instant,
         (old, new): (&Plan, &Plan),
         common: &Common,
         (standing, chooser): (&Standing, Chooser),
-    ) -> bool {
+    ) -> (bool, Chooser) {
         let settings = new.settings();
         let before = std::mem::replace(&mut self.chooser, chooser);
         let kept = (|server| common.is_same_server(server), |service| common.is_same_service(ServiceId(service)));
-        self.chooser.inherit(before, (old.roster(), new.roster()), kept, standing.servers());
+        let before = self.chooser.inherit(now, before, (old.roster(), new.roster()), kept, standing.servers());
         self.policy.follow(now, (old.rules(), new.rules()), |rule| common.is_same_rule(rule));
         self.fragments.limit(&settings.fragments);
         self.answers.limit(settings.answers.per_second);
         self.follow_nat_pools(new, common);
         self.follow_counters(new, common);
-        self.table.change_timeouts(&settings.table)
+        (self.table.change_timeouts(&settings.table), before)
     }
 
     fn follow_nat_pools(&mut self, new: &Plan, common: &Common) {

@@ -2,22 +2,20 @@
 
 use super::super::plan::{Common, Plan};
 use super::{All, Hot, Standing, possible};
-use crate::balance::Became;
+use crate::balance::{Became, HealthOfAll};
 use crate::ids::ServerId;
-use crate::state::Health;
 use crate::time::Instant;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
 impl Standing {
-    /// Returns the standing under the plan that comes after `old`; `health` is what the monitors say of a server's address
-    /// and port, and `removed` says whether flows of removed servers end at once.
+    /// Returns the standing under the plan that comes after `old`; `health` is what the monitors say.
     pub(in crate::engine) fn followed_by(
         &self,
         now: Instant,
         (old, new): (&Plan, &Plan),
         common: &Common,
-        health: impl Fn(ServerId, bool, u16) -> Health,
+        health: HealthOfAll,
     ) -> Standing {
         let rosters = (old.roster(), new.roster());
         let servers = self.servers.followed_by(now, rosters, |server| common.server(server), health);

@@ -46,6 +46,8 @@ enum Step {
     Rest,
     /// The worker prepares the plan.
     Preparing(Asker, ReloadOrder),
+    /// The engine gets ready for it.
+    GettingReady(Asker, ReloadOrder, Box<Ready>),
     /// The plan is in force, and the system follows.
     Following(Asker, Changes, Vec<ReloadRow>),
     /// The system gives up what is retired.
@@ -132,8 +134,15 @@ impl Reloads {
                 None => self.step = Step::Preparing(asker, order),
                 Some(Err(why)) => self.end(asker, Err(why)),
                 Some(Ok(None)) => self.end(asker, Ok(Vec::new())),
-                Some(Ok(Some(ready))) => self.follow(of, now, (asker, order), *ready),
+                Some(Ok(Some(ready))) => self.step = Step::GettingReady(asker, order, ready),
             },
+            Step::GettingReady(asker, order, mut ready) => {
+                if of.engine.get_ready(now, &mut ready.successor) {
+                    self.step = Step::GettingReady(asker, order, ready);
+                } else {
+                    self.follow(of, now, (asker, order), *ready);
+                }
+            }
             Step::Following(asker, mut changes, mut rows) => {
                 if carry_out(&mut changes, of) {
                     rows.extend(changes.take_problems().into_iter().map(ReloadRow::problem));
@@ -150,15 +159,15 @@ impl Reloads {
                 }
             }
         }
-        matches!(self.step, Step::Following(..) | Step::Retiring(_))
+        matches!(self.step, Step::GettingReady(..) | Step::Following(..) | Step::Retiring(_))
     }
 
     /// Begins what was asked for, or looks after what is retired.
     fn begin(&mut self, of: &mut Surroundings<'_>, now: Instant) {
-        let asked = lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
-        let own = self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
-        let Some((asker, order)) = signalled.or(asked).or(own) else {
+        let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
+        let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
+        let Some((asker, order)) = signalled.or_else(asked).or_else(own) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
             }
@@ -173,7 +182,7 @@ impl Reloads {
         };
         worker.give(Job {
             source,
-            succession: of.engine.succession(),
+            succession: of.engine.succession(now),
             in_force: Arc::clone(&self.in_force),
             partial: order.partial,
         });
@@ -186,8 +195,9 @@ impl Reloads {
         // A flow to a new server needs its key in the programs' map from its first packet on.
         let missed = of.extend_maps(&settings);
         let removed = if order.now { Removed::EndNow } else { Removed::Drain };
-        if of.engine.follow(now, successor, removed).is_err() {
-            return self.end(asker, Err("another reload came first: ask again".into()));
+        match of.engine.follow(now, successor, removed) {
+            Ok(replaced) => self.worker.as_ref().map_or((), |worker| worker.discard(replaced)),
+            Err(_) => return self.end(asker, Err("another reload came first: ask again".into())),
         }
         self.in_force = Arc::clone(&settings);
         self.file = file.unwrap_or_else(|| Arc::clone(&self.file));

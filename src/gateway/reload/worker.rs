@@ -6,7 +6,7 @@
 use super::super::confine;
 use super::super::preflight;
 use crate::config::{self, Parsed, Settings};
-use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Succession, Successor};
+use crate::engine::{KeyDiff, ObjectDiff, PlanDiff, Replaced, Succession, Successor};
 use mio::Waker;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -58,32 +58,50 @@ pub(in crate::gateway) type Done = Result<Option<Box<Ready>>, String>;
 /// The thread.
 #[derive(Debug)]
 pub(in crate::gateway) struct Worker {
-    jobs: SyncSender<Job>,
+    work: SyncSender<Work>,
     done: Receiver<Done>,
+}
+
+/// What the thread is given.
+enum Work {
+    Prepare(Box<Job>),
+    /// To be dropped.
+    Discard(Box<Replaced>),
 }
 
 impl Worker {
     /// Starts it; to be called before the process gives up its privileges.
     pub(in crate::gateway) fn start(file: Option<PathBuf>, waker: Arc<Waker>) -> io::Result<Worker> {
-        let (jobs, queue) = mpsc::sync_channel::<Job>(1);
+        // The next job is given when the last one's result has been put in force, and there is one thing to drop for each.
+        let (work, queue) = mpsc::sync_channel::<Work>(2);
         let (answers, done) = mpsc::sync_channel(1);
-        let work = move || {
+        let run = move || {
             confine::reading_thread(file.as_deref());
-            for job in queue {
-                let done = prepare(job, file.as_deref());
-                if answers.send(done).is_err() {
-                    return;
+            for work in queue {
+                match work {
+                    Work::Discard(replaced) => drop(replaced),
+                    Work::Prepare(job) => {
+                        if answers.send(prepare(*job, file.as_deref())).is_err() {
+                            return;
+                        }
+                        let _ = waker.wake();
+                    }
                 }
-                let _ = waker.wake();
             }
         };
-        std::thread::Builder::new().name("reload".into()).spawn(work)?;
-        Ok(Worker { jobs, done })
+        std::thread::Builder::new().name("reload".into()).spawn(run)?;
+        Ok(Worker { work, done })
     }
 
     /// Gives it a job; there must be no other.
     pub(in crate::gateway) fn give(&self, job: Job) {
-        let sent = self.jobs.try_send(job);
+        let sent = self.work.try_send(Work::Prepare(Box::new(job)));
+        debug_assert!(sent.is_ok(), "one job at a time");
+    }
+
+    /// Gives it what a reload has replaced, as dropping that takes a while.
+    pub(in crate::gateway) fn discard(&self, replaced: Replaced) {
+        let sent = self.work.try_send(Work::Discard(Box::new(replaced)));
         debug_assert!(sent.is_ok(), "one job at a time");
     }
 

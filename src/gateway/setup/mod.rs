@@ -63,6 +63,9 @@ fn open() -> Result<Netlink, SetupError> {
 /// The most interfaces per family that get a rule of their own: the kernel evaluates rules one by one.
 pub const MOST_INTERFACES: usize = 64;
 
+/// The most rules that hold the replies of servers: every packet that the machine forwards is compared with them.
+const MOST_HOLDS: usize = 128;
+
 /// Names of interfaces, for IPv4 and for IPv6.
 pub type Interfaces = [BTreeSet<String>; 2];
 
@@ -247,10 +250,11 @@ impl Installed {
         let answers = wanted::answers(settings);
         self.answers = answers.iter().map(|of| answer_rule(of, gateway.route_table, first + 1)).collect();
         log::debug!("{} policy rules select the servers' replies by their addresses", answers.len());
-        if self.holds && answers.len() > 0 && self.hold_rules().is_empty() {
+        let holds = self.all_hold_rules().count();
+        if self.holds && holds > MOST_HOLDS {
             log::warn!(
-                "there are too many servers or ports for rules that hold their replies while no gateway runs: busy \
-                 connections may break then"
+                "{holds} rules would be needed to hold the replies of servers while no gateway runs, more than {MOST_HOLDS}: \
+                 busy connections may break then"
             );
         }
         Ok(routes)
@@ -261,11 +265,10 @@ impl Installed {
         self.stays = true;
     }
 
-    /// Returns the rules that discard replies while there is no device; none if there would be too many.
-    fn hold_rules(&self) -> Vec<RuleMessage> {
+    /// Returns the rules that discard replies while there is no device, however many.
+    fn all_hold_rules(&self) -> impl Iterator<Item = RuleMessage> {
         let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 2);
-        let rules: Vec<_> = self.answers.iter().filter_map(|answers| hold_rule(answers, table, priority)).collect();
-        if rules.len() > 2 * MOST_INTERFACES { Vec::new() } else { rules }
+        self.answers.iter().filter_map(move |answers| hold_rule(answers, table, priority))
     }
 
     /// Removes rules of an earlier gateway that held replies which this one does not hold.
@@ -313,7 +316,8 @@ impl Installed {
             }
         }
         if self.holds && self.selects == Select::Marks {
-            wanted.extend(self.hold_rules());
+            let holds: Vec<_> = self.all_hold_rules().take(MOST_HOLDS + 1).collect();
+            wanted.extend(if holds.len() > MOST_HOLDS { Vec::new() } else { holds });
         }
         if self.selects == Select::Addresses || self.has_gaps {
             wanted.extend(self.answers.iter().cloned());
