@@ -43,15 +43,16 @@ impl Chooser {
         self.sticky.get_mut(&group).is_some_and(|slots| slots.restore(now, slot, era))
     }
 
-    /// Returns whether a client's sticky slot counts a flow that keeps this ticket.
+    /// Returns whether a client's sticky slot is valid and counts a flow that keeps this ticket.
     pub fn counts(
         &self,
-        roster: &Roster,
+        (roster, standings): (&Roster, &Standings),
         (service, client): (ServiceId, IpAddr),
-        (proven, ticket): (bool, Ticket),
+        (server, proven, ticket): (ServerId, bool, Ticket),
     ) -> bool {
         let Some(of) = roster.service(service).sticky.as_ref() else { return false };
-        self.sticky.get(&of.group).is_some_and(|slots| slots.counts(of.prefixes.of(client), proven, ticket))
+        let kept = (ticket, standings.server(server).era);
+        self.sticky.get(&of.group).is_some_and(|slots| slots.counts(of.prefixes.of(client), proven, kept))
     }
 
     /// Counts a flow that is made again, in its client's sticky slot if it was `counted` there; returns the ticket that the

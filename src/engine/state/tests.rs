@@ -285,10 +285,19 @@ fn views(engine: &Engine, now: Instant) -> Views {
     let mut nat: Vec<NatRow> = engine.nat_pools().into_iter().filter(|row| row.used + row.resting > 0).collect();
     nat.iter_mut().for_each(|row| row.exhausted = 0);
     nat.sort_by_key(|row| (row.address, row.protocol.number(false)));
-    let settings = engine.plan().settings();
-    let sticky = (0..).zip(&settings.services).filter(|(_, service)| service.name == "sticky");
-    let remembered = |id| engine.shard.chooser().remembered_clients(engine.plan.roster(), crate::ids::ServiceId(id));
-    Views { flows, times, servers, services, rules, nat, sticky: sticky.map(|(id, _)| remembered(id)).collect() }
+    // Those of valid slots.
+    let mut chooser = engine.shard.chooser().clone();
+    chooser.begin_sticky_walk();
+    let sticky = engine.plan.settings().services.iter().filter(|service| service.name == "sticky");
+    let groups: Vec<u32> = sticky.map(|service| service.sticky.as_ref().unwrap().group).collect();
+    let mut remembered = |group| {
+        let mut clients = 0;
+        while chooser.walk_sticky(engine.standing.servers(), group, 100, |slot| clients += usize::from(slot.proven)) > 0
+        {
+        }
+        clients
+    };
+    Views { flows, times, servers, services, rules, nat, sticky: groups.into_iter().map(&mut remembered).collect() }
 }
 
 /// Ends what is half-open, which is not saved.

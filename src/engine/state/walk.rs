@@ -174,11 +174,12 @@ impl Engine {
             if let Some(saved) = used.then(|| table.save(index)).flatten() {
                 let flow = &saved.flow;
                 let of = (flow.service, flow.client.addresses.src());
-                let kept = (saved.proven, table.note(index));
+                let kept = (flow.server_id, saved.proven, table.note(index));
+                let known = (self.plan.roster(), self.standing.servers());
                 FlowRecord {
                     rule: Some(flow.rule).filter(|rule| *rule != NO_RULE).map(u32::from),
                     nat_pool: Some(flow.nat_pool).filter(|pool| *pool != NO_POOL).map(u32::from),
-                    is_counted: self.shard.chooser().counts(self.plan.roster(), of, kept),
+                    is_counted: self.shard.chooser().counts(known, of, kept),
                     saved,
                 }
                 .write(out, walk.base);

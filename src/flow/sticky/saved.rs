@@ -83,10 +83,11 @@ impl Sticky {
         slots.restore(now, saved, era)
     }
 
-    /// Returns whether a client's slot counts a flow that keeps this ticket.
-    pub fn counts(&self, client: IpAddr, proven: bool, ticket: Ticket) -> bool {
+    /// Returns whether a client's slot of this era counts a flow that keeps this ticket.
+    pub fn counts(&self, client: IpAddr, proven: bool, (ticket, era): (Ticket, u32)) -> bool {
         let slots = if proven { &self.proven } else { &self.asking };
-        ticket != 0 && slots.clients.get(client).is_some_and(|slot| slot.flows > 0 && slot.ticket == ticket)
+        let counts = |slot: Slot| slot.flows > 0 && (slot.ticket, slot.era) == (ticket, era);
+        ticket != 0 && slots.clients.get(client).is_some_and(counts)
     }
 
     /// Counts a flow that is made again in its client's slot; returns the ticket that the flow keeps.
