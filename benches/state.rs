@@ -58,7 +58,10 @@ fn save(engine: &mut Engine, now: Instant) -> (Vec<u8>, Vec<u64>) {
 }
 
 fn main() {
-    println!("{:>10} {:>14} {:>16} {:>16} {:>14}", "flows", "bytes/flow", "save, ns/flow", "longest, us", "load, ns/flow");
+    println!(
+        "{:>10} {:>14} {:>16} {:>16} {:>14}",
+        "flows", "bytes/flow", "save, ns/flow", "longest, us", "load, ns/flow"
+    );
     for flows in [10_000, 262_144, 1_000_000] {
         let now = Instant::from_nanos(1 << 58);
         let mut full = engine(flows);
