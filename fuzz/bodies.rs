@@ -10,19 +10,62 @@ use equipoise::engine::{Change, Cursor, Engine, FlowQuery, FlowRow, Lost, StateL
 use equipoise::ids::ServerId;
 use equipoise::packet::family::{self, Across, MtuRule};
 use equipoise::packet::{Addresses, Meta, Parsed, Transport, checksum, parse, parse_first, quote};
+use equipoise::sources::{DnsSettings, From, MOST_SERVERS, Request, SourceSettings, Sources, read_list};
 use equipoise::time::Instant;
 
 /// What a target does with its input.
 type Body = fn(&[u8]);
 
 /// Returns the body of a target by name.
-pub const BODIES: [(&str, Body); 5] = [
+pub const BODIES: [(&str, Body); 6] = [
     ("parse", parse_target),
     ("engine", engine_target),
     ("config", config_target),
     ("capture", capture_target),
+    ("sources", sources_target),
     ("state", state_target),
 ];
+
+/// Any bytes as a list of servers, then as the answers of resolvers: header without its ID, and what follows the question,
+/// each with its length before it. What is found is bounded, and every question ends.
+pub fn sources_target(bytes: &[u8]) {
+    if let Ok(servers) = read_list(bytes) {
+        assert!(servers.len() <= MOST_SERVERS);
+    }
+    let source = |from| SourceSettings { pool: "p".into(), from, least: 1, families: [true, true] };
+    let minute = std::time::Duration::from_secs(60);
+    let dns = DnsSettings {
+        servers: vec!["192.0.2.53:53".parse().unwrap(), "[2001:db8::53]:53".parse().unwrap()],
+        min_ttl: minute,
+        max_ttl: minute,
+    };
+    let names = [From::Services("_a._tcp.b".into()), From::Addresses { name: "a.b".into(), port: None }];
+    for from in names {
+        let mut sources = Sources::new(&[source(from)], &dns, [1, 2], Instant::ZERO);
+        let mut now = Instant::ZERO;
+        let mut rest = bytes;
+        for _ in 0..64 {
+            now = now.max(sources.poll_timeout().unwrap_or(now));
+            sources.handle_timeout(now);
+            while let Some(request) = sources.poll_request() {
+                let Request::Ask { attempt, message, .. } = request else { continue };
+                let Some((length, more)) = rest.split_first() else { continue };
+                let (answer, more) = more.split_at(more.len().min(usize::from(*length)));
+                rest = more;
+                let question = &message[12..message.len() - if message[11] > 0 { 11 } else { 0 }];
+                let (header, records) = answer.split_at(answer.len().min(10));
+                sources.answer(now, attempt, &[&message[..2], header, question, records].concat());
+            }
+            while sources.poll_event().is_some() {}
+        }
+        let found = sources.found();
+        assert!(found.values().all(|servers| (1..=MOST_SERVERS).contains(&servers.len())));
+        assert!(
+            found.values().flat_map(|servers| servers.iter()).all(|server| !server.name.contains(char::is_control))
+        );
+        assert_eq!(sources.states().len(), 1);
+    }
+}
 
 /// Any bytes as one packet: what parses stays in bounds, and describing it never panics.
 pub fn parse_target(bytes: &[u8]) {

@@ -151,6 +151,8 @@ cases! {
     policy::what_a_server_sends_outside_of_flows_passes;
     /// Ports, protocols and messages that a service address does not offer are each dropped with their own reason (RFC 5382 REQ-4 permits silence).
     policy::what_a_service_address_does_not_offer_is_dropped_by_name;
+    /// New flows to a service that is off are answered as on a port on which nothing listens, also where another service listens on the network around it (RFC 9293, 3.10.7.1; RFC 1122, 4.1.3.1).
+    policy::a_service_that_is_off_is_answered_as_if_nothing_listened;
     /// Unspecified, loopback, multicast and reserved source addresses, and the service's own, open no flow and get no reply (RFC 1122, 3.2.1.3; RFC 4291, 2.5 and 2.7).
     policy::a_source_that_cannot_be_answered_opens_no_flow;
     /// Hops are counted by the kernel's routing, and not again by the gateway (RFC 1812, 5.3.1; RFC 8200, 3).

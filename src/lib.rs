@@ -17,6 +17,7 @@
 //!  packet                            parsing, checksums, rewriting, building
 //!  flow                              flow table, TCP tracker, fragments, NAT ports
 //!  balance, policy, health           choice of the server, admission of flows, monitoring
+//!  sources                           servers from files and DNS
 //!  config                            TOML to checked settings
 //!  engine                            the sans-IO core
 //!  capture, control, replay          pcap and pcapng; inspection; replay of captures
@@ -43,6 +44,7 @@ pub mod balance;
 pub mod policy;
 
 pub mod health;
+pub mod sources;
 
 pub mod config;
 

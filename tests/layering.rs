@@ -30,7 +30,8 @@ const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
     Layer { name, below, std: &[], daemon: false }
 }
 
-const CORE: &[&str] = &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine"];
+const CORE: &[&str] =
+    &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "sources", "config", "engine"];
 const WORLDS: &[&str] = &[
     "ids",
     "time",
@@ -40,6 +41,7 @@ const WORLDS: &[&str] = &[
     "balance",
     "policy",
     "health",
+    "sources",
     "config",
     "engine",
     "capture",
@@ -66,7 +68,8 @@ const LAYERS: &[Layer] = &[
     core("balance", &["ids", "time", "rng", "schedule", "state", "tournament", "words", "packet", "flow"]),
     core("policy", &["ids", "time", "bucket", "rng", "packet", "flow", "balance"]),
     core("health", &["ids", "time", "rng", "schedule", "state", "words", "packet"]),
-    core("config", &["ids", "time", "state", "packet", "flow", "balance", "policy", "health"]),
+    core("sources", &["ids", "time", "balance"]),
+    core("config", &["ids", "time", "state", "words", "packet", "flow", "balance", "policy", "health", "sources"]),
     core(
         "engine",
         &["ids", "time", "bucket", "state", "words", "packet", "flow", "balance", "policy", "health", "config"],
@@ -85,8 +88,8 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "gateway",
         below: &[
-            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "capture",
-            "control",
+            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "sources", "config", "engine",
+            "capture", "control",
         ],
         std: &[],
         daemon: true,
@@ -101,6 +104,8 @@ const LAYERS: &[Layer] = &[
 const DRIVERS: &[Driver] = &[
     // What the tool can print, a golden test can print.
     Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap"] },
+    // Manual pages and completions.
+    Driver { dir: "tools/deb", uses: &["cli"], daemon: &["clap"] },
     // The gateway for its huge pages.
     Driver {
         dir: "benches",
@@ -109,7 +114,9 @@ const DRIVERS: &[Driver] = &[
     },
     Driver {
         dir: "fuzz",
-        uses: &["ids", "time", "packet", "flow", "health", "balance", "policy", "config", "engine", "capture"],
+        uses: &[
+            "ids", "time", "packet", "flow", "health", "balance", "policy", "sources", "config", "engine", "capture",
+        ],
         daemon: &[],
     },
 ];

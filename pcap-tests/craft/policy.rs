@@ -72,6 +72,20 @@ pub fn what_a_service_address_does_not_offer_is_dropped_by_name(film: &mut Film)
     }));
 }
 
+pub fn a_service_that_is_off_is_answered_as_if_nothing_listened(film: &mut Film) {
+    for (client, vip) in [(at(C4), "192.0.2.80"), (at(C6), "[2001:db8::80]")] {
+        let to = |port: u16| at(&format!("{vip}:{port}"));
+        film.show(tcp(client, to(80), "S", 1, 0, b""));
+        film.show(tcp(client, to(80), "A", 1, 1, b""));
+        film.show(udp(client, to(443), b"no service"));
+        // Another service of the address goes on.
+        film.show(udp(client, to(53), b"question"));
+        film.show(echo(client.ip(), to(1).ip(), false, 1, 1, b"still there"));
+    }
+    // A rule names the service that is off: the packet goes where it was sent.
+    film.show(tcp(at("198.51.100.9:40000"), at("203.0.113.1:80"), "S", 1, 0, b""));
+}
+
 pub fn a_source_that_cannot_be_answered_opens_no_flow(film: &mut Film) {
     for source in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "239.1.2.3", "240.0.0.1", "255.255.255.255"] {
         film.show(tcp(at(&format!("{source}:40000")), at(WEB4), "S", 1, 0, b""));

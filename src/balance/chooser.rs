@@ -14,7 +14,7 @@ use super::roster::Roster;
 use super::settings::{Algorithm, Stickiness};
 use super::standings::{News, Standings};
 use super::{Pick, PickedBy};
-use crate::flow::{Key, Slot, Sticky, Ticket};
+use crate::flow::{Key, Slot, Sticky, Ticket, Tickets};
 use crate::ids::{ServerId, ServiceId};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -136,6 +136,7 @@ pub struct Chooser {
     own: Vec<[Own; 2]>,
     /// By group of services that share sticky slots.
     sticky: BTreeMap<u32, Sticky>,
+    tickets: Tickets,
     /// The number of the first unread change.
     seen: u64,
 }
@@ -156,6 +157,7 @@ impl Chooser {
             choices,
             told: roster.bases().iter().map(|base| Told::new(base.algorithm)).collect(),
             sticky,
+            tickets: Tickets::default(),
             seen: 0,
         }
     }
@@ -303,8 +305,8 @@ impl Chooser {
         }
         self.load_changed(roster, standings, server);
         match self.sticky_of(roster, service, client) {
-            Some((sticky, client)) if by != PickedBy::LastResort => {
-                sticky.opened(now, client, server, standings.server(server).era)
+            Some((sticky, client, tickets)) if by != PickedBy::LastResort => {
+                sticky.opened(now, client, (server, standings.server(server).era), tickets)
             }
             _ => 0,
         }
@@ -322,17 +324,23 @@ impl Chooser {
     ) -> Ticket {
         self.loads[server.0 as usize].proven += 1;
         match self.sticky_of(roster, service, client) {
-            Some((sticky, client)) if by != PickedBy::LastResort => {
-                sticky.proven(now, client, (server, standings.server(server).era), (created, ticket))
+            Some((sticky, client, tickets)) if by != PickedBy::LastResort => {
+                sticky.proven(now, client, (server, standings.server(server).era), (created, ticket), tickets)
             }
             _ => 0,
         }
     }
 
-    /// Returns the sticky slots of a service's group, and the client there.
-    fn sticky_of(&mut self, roster: &Roster, service: ServiceId, client: IpAddr) -> Option<(&mut Sticky, IpAddr)> {
+    /// Returns the sticky slots of a service's group, the client there, and where its tickets come from.
+    fn sticky_of(
+        &mut self,
+        roster: &Roster,
+        service: ServiceId,
+        client: IpAddr,
+    ) -> Option<(&mut Sticky, IpAddr, &mut Tickets)> {
         let stickiness = roster.service(service).sticky.as_ref()?;
-        Some((self.sticky.get_mut(&stickiness.group)?, stickiness.prefixes.of(client)))
+        let sticky = self.sticky.get_mut(&stickiness.group)?;
+        Some((sticky, stickiness.prefixes.of(client), &mut self.tickets))
     }
 
     /// Records that a flow ended that kept `ticket`; returns whether its server has none left.
@@ -348,7 +356,7 @@ impl Chooser {
         load.flows -= 1;
         load.proven -= u32::from(proven);
         let is_idle = load.flows == 0;
-        if let Some((sticky, client)) = self.sticky_of(roster, service, client) {
+        if let Some((sticky, client, _)) = self.sticky_of(roster, service, client) {
             sticky.ended(now, client, proven, ticket);
         }
         self.load_changed(roster, standings, server);
@@ -404,11 +412,14 @@ impl<'c> View<'c> {
         if let Some(slot) = self.chooser.slots(ask).find(fits) {
             return Ok(Some(Pick { server: slot.server, by: PickedBy::Stickiness, proposed: None }));
         }
-        if let Some((server, proposed)) = self.propose(ask, service, tried, &mut draws.0[0])? {
+        if let Some((server, proposed)) = self.propose(ask, service, tried, &mut draws.0[0]) {
             return Ok(Some(Pick { server, by: PickedBy::Algorithm, proposed: Some(proposed) }));
         }
         let Some(last) = ask.roster.last_resort(service) else { return Ok(None) };
-        let found = self.propose(ask, last, tried, &mut draws.0[1])?;
+        if !self.is_ready(ask, last) {
+            return Err(Stale(last));
+        }
+        let found = self.propose(ask, last, tried, &mut draws.0[1]);
         Ok(found.map(|(server, proposed)| Pick { server, by: PickedBy::LastResort, proposed: Some(proposed) }))
     }
 
@@ -433,16 +444,14 @@ impl<'c> View<'c> {
             && !self.overlay.is_some_and(is_behind)
     }
 
+    /// Picks among the servers of a group that is ready.
     fn propose(
         &self,
         ask: &Ask<'_>,
         group: u32,
         tried: &[ServerId],
         draw: &mut Option<Rng>,
-    ) -> Result<Option<(ServerId, Proposed)>, Stale> {
-        if !self.is_ready(ask, group) {
-            return Err(Stale(group));
-        }
+    ) -> Option<(ServerId, Proposed)> {
         let places = &ask.roster.group(group).places;
         let flows = |place: usize| self.flows(places[place]);
         let (picker, own, family) = self.picker(ask, group);
@@ -450,7 +459,7 @@ impl<'c> View<'c> {
             let refuses = |place: usize| self.refuses(ask.roster, places[place], counting, tried);
             picker.propose(own, ask.key, draw, &flows, &refuses)
         });
-        Ok(place.map(|place| (places[place], Proposed { group, family, place: place as u32 })))
+        place.map(|place| (places[place], Proposed { group, family, place: place as u32 }))
     }
 
     /// Returns the algorithm that picks for a flow, the service's own part of it, and the family whose state it uses.

@@ -24,10 +24,12 @@ pub(super) struct Base {
     pub(super) ranks: Vec<(bool, u16)>,
     /// By place, for IPv4 and IPv6 clients: whether the server has an address for them.
     pub(super) reached: [Vec<bool>; 2],
+    /// What it has in common with one that chooses as it does.
+    kind: Kind,
 }
 
 /// What tells apart two bases of one pool.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     pool: u32,
     algorithm: Algorithm,
@@ -107,9 +109,9 @@ impl Roster {
         let (mut bases, mut bases_of) = (Vec::new(), vec![Vec::new(); pools.len()]);
         let mut base = |(at, service): (u32, &ServiceSettings), algorithm, id: PoolId| {
             let kind = Kind::new(service, algorithm, id, by_port(id));
-            *known.entry(kind).or_insert_with(|| {
+            *known.entry(kind.clone()).or_insert_with(|| {
                 bases_of[id.0 as usize].push(bases.len() as u32);
-                bases.push(Base::new((at, service), algorithm, (id, &pools[id.0 as usize]), servers));
+                bases.push(Base::new((at, service), kind, (id, &pools[id.0 as usize]), servers));
                 bases.len() as u32 - 1
             })
         };
@@ -263,15 +265,9 @@ impl Roster {
     /// slots of servers mean the same.
     pub(super) fn chooses_as(&self, base: u32, (old, was): (&Roster, u32)) -> bool {
         let (is, was) = (&self.bases[base as usize], &old.bases[was as usize]);
-        let tuning = |roster: &Roster, base: &Base| {
-            let service = &roster.services[base.service as usize];
-            (service.tuning.clone(), service.across())
-        };
         let weights =
             |roster: &Roster, base: &Base| base.places.iter().map(|id| roster.server(*id).weight).collect::<Vec<_>>();
-        (is.algorithm, is.pool, &is.places, &is.ranks, &is.reached)
-            == (was.algorithm, was.pool, &was.places, &was.ranks, &was.reached)
-            && tuning(self, is) == tuning(old, was)
+        (&is.kind, &is.places, &is.ranks, &is.reached) == (&was.kind, &was.places, &was.ranks, &was.reached)
             && weights(self, is) == weights(old, was)
     }
 
@@ -299,15 +295,15 @@ impl Roster {
 impl Base {
     fn new(
         (at, service): (u32, &ServiceSettings),
-        algorithm: Algorithm,
+        kind: Kind,
         (id, pool): (PoolId, &PoolSettings),
         servers: &[ServerSettings],
     ) -> Self {
         let places = pool.servers.clone();
         let of = |place: &ServerId| &servers[place.0 as usize];
         let reached = [false, true].map(|v6| places.iter().map(|p| service.reach(of(p), v6).is_some()).collect());
-        let ranks = places.iter().map(|place| priority::group(algorithm, of(place))).collect();
-        Base { service: at, algorithm, pool: id, ranks, reached, places }
+        let ranks = places.iter().map(|place| priority::group(kind.algorithm, of(place))).collect();
+        Base { service: at, algorithm: kind.algorithm, pool: id, ranks, reached, places, kind }
     }
 }
 

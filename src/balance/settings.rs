@@ -304,6 +304,8 @@ impl Priority {
 pub struct ServiceSettings {
     /// Unique name.
     pub name: String,
+    /// Whether it takes new flows; if not, its listen addresses answer as if no service listened there.
+    pub enabled: bool,
     /// Listen addresses: at least one; no two services overlap.
     pub listen: Vec<Listen>,
     /// The pool that its flows go to.
@@ -336,6 +338,7 @@ impl ServiceSettings {
     pub fn new(name: &str, listen: Vec<Listen>, pool: PoolId) -> Self {
         ServiceSettings {
             name: name.into(),
+            enabled: true,
             listen,
             pool,
             algorithm: Algorithm::default(),

@@ -1,6 +1,6 @@
 //! `equipoise check`: whether a configuration is valid, and where it is not; with `--live`, whether the system is ready.
 
-use super::{Failed, load, read_config};
+use super::{Failed, load, read_config, with_files};
 use crate::config;
 use crate::gateway::preflight::{self, Problem};
 use serde_json::json;
@@ -21,7 +21,7 @@ pub(super) fn check(path: &Path, json: bool, live: bool, out: &mut dyn Write) ->
         }
         return if found.is_empty() { Ok(()) } else { Err(Failed::Shown) };
     }
-    match read_config(path)? {
+    match read_config(path)?.and_then(with_files) {
         Ok(parsed) => {
             let settings = &parsed.settings;
             let found = if live { preflight::check_live(settings) } else { Vec::new() };

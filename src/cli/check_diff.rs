@@ -1,10 +1,12 @@
 //! `equipoise check --diff`: what a reload would do.
 
 use super::{Failed, load};
+use crate::config::Settings;
 use crate::control::client::{Client, ClientError};
 use crate::control::{Answer, ObjectRow, ReloadRow, Request, compare};
 use crate::engine::{ObjectChange, PlanDiff};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -27,7 +29,8 @@ pub(super) fn check(
             Answer::Object(row) => Some(*row),
             _ => None,
         })?;
-        let diff = compare_live(&objects, &new)?;
+        let mut diff = compare_live(&objects, &new)?;
+        keep_servers_from_outside(&mut client, &new, &mut diff)?;
         let touched = Touched::find(&mut client, &diff)?;
         return print(&diff, Some(&touched), json, out);
     }
@@ -39,7 +42,7 @@ pub(super) fn check(
 }
 
 /// Compares without the seed, which a gateway draws where the file has none.
-fn compare_live(objects: &[ObjectRow], new: &crate::config::Settings) -> Result<PlanDiff, Failed> {
+fn compare_live(objects: &[ObjectRow], new: &Settings) -> Result<PlanDiff, Failed> {
     let mut diff = compare(objects, new).ok_or_else(|| {
         Failed::Message("the gateway has keys that this version does not know: use the equipoise that it runs".into())
     })?;
@@ -54,6 +57,24 @@ fn compare_live(objects: &[ObjectRow], new: &crate::config::Settings) -> Result<
         }
     }
     Ok(diff)
+}
+
+/// Leaves out of a difference the removal of servers that the gateway has from outside and would keep.
+fn keep_servers_from_outside(client: &mut Client, new: &Settings, diff: &mut PlanDiff) -> Result<(), Failed> {
+    let sources = rows(client, &Request::Sources, |answer| match answer {
+        Answer::Source(row) => Some(*row),
+        _ => None,
+    })?;
+    let stays = |pool: &str| new.sources.iter().any(|source| source.pool == pool);
+    let kept = sources.iter().filter(|row| stays(&row.pool));
+    let kept: BTreeSet<String> =
+        kept.flat_map(|row| row.names.iter().map(|name| format!("{}/{name}", row.pool))).collect();
+    for object in diff.objects.iter_mut().filter(|object| object.table == "pool.server") {
+        if matches!(object.change, ObjectChange::Removed) && kept.contains(&object.name) {
+            object.change = ObjectChange::Unchanged;
+        }
+    }
+    Ok(())
 }
 
 fn rows<T>(client: &mut Client, request: &Request, pick: fn(Answer) -> Option<T>) -> Result<Vec<T>, Failed> {

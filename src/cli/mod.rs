@@ -14,10 +14,11 @@ use crate::config::{self, Parsed, Settings};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::gateway::log_queue::{LogQueue, LogWriter};
-use crate::gateway::{Gateway, TakenSignals, confine, reload};
+use crate::gateway::notify::Notifier;
+use crate::gateway::{Gateway, TakenSignals, confine, reload, sources};
 use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
 use std::fs::File;
@@ -59,6 +60,11 @@ pub fn main() -> ExitCode {
         }
         Err(Failed::Shown) => ExitCode::FAILURE,
     }
+}
+
+/// Returns the command line of `equipoise`, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
@@ -104,12 +110,16 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 
 /// Runs the live gateway until a signal ends it.
 fn live(config: &Path, unconfined: bool) -> Result<(), Failed> {
-    let settings = seeded(load(config)?.settings)?;
+    let parsed = load(config)?;
+    let file = config::changes::File::of(&parsed);
+    let settings = seeded(parsed.settings)?;
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
     let signals = TakenSignals::take().map_err(message)?;
     let mut gateway = Gateway::open(&settings).map_err(message)?;
+    gateway.configured_by(file);
     gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
+    gateway.report_to(Notifier::from_environment());
     if !unconfined {
         gateway.confine();
     }
@@ -160,13 +170,27 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
     }
 }
 
-/// Reads a configuration file and prints its warnings to stderr.
+/// Reads a configuration file, with the servers of its `servers-file`s, and prints its warnings to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
-    let parsed = read_config(path)?.map_err(|error| {
+    let parsed = read_config(path)?.and_then(with_files).map_err(|error| {
         let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
         Failed::Shown
     })?;
     let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
+    Ok(parsed)
+}
+
+/// Adds the servers from files. A file that is missing or wrong is reported and keeps nothing else from working.
+fn with_files(parsed: Parsed) -> Result<Parsed, config::ConfigError> {
+    let (found, wrong) = sources::from_files(&parsed.settings.sources);
+    wrong.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: {text}")));
+    if found.is_empty() {
+        return Ok(parsed);
+    }
+    let (parsed, left_out) = parsed.with_servers(&found)?;
+    for (pool, texts) in left_out {
+        texts.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: pool {pool} leaves out {text}")));
+    }
     Ok(parsed)
 }
 

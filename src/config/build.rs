@@ -3,6 +3,7 @@
 //! It must not judge: errors have been reported, and settings made despite them are not used.
 
 use super::links::Links;
+use super::outside;
 use super::raw::Raw;
 use super::raw::rule::RawRule;
 use super::raw::service::RawService;
@@ -20,10 +21,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Makes the settings, in the order of the file. An unknown pool becomes pool 0, and a missing name an empty one: both
 /// only where an error was reported.
 pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
+    let sources = outside::sources(&raw, links);
     let gateway = raw.gateway.settings;
-    let (answers, fragments) = (raw.answers, raw.fragments);
+    let (answers, fragments, dns) = (raw.answers, raw.fragments, raw.dns);
+    let table = raw.table;
     let mut settings =
-        Settings { seed: raw.seed, table: raw.table, gateway, answers, fragments, ..Settings::default() };
+        Settings { seed: raw.seed, table, gateway, answers, fragments, sources, dns, ..Settings::default() };
     let mut watched = Vec::new();
     settings.nat_pools =
         raw.nat_pools.into_iter().map(|pool| NatPoolSettings { name: text(pool.name), ..pool.settings }).collect();

@@ -9,11 +9,14 @@
 
 mod address;
 mod build;
+pub mod changes;
 mod check;
 mod fields;
 pub mod keys;
 mod links;
 pub mod listing;
+mod names;
+pub mod outside;
 mod problem;
 mod raw;
 mod render;
@@ -21,10 +24,15 @@ pub mod settings;
 mod values;
 mod words;
 
+pub use names::{NoServer, find_server};
 pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;
 
+pub(crate) use words::closest;
+
+use crate::sources::Found;
 use problem::{Draft, Source, place_all, plural, plural_of};
+use std::borrow::Cow;
 use toml::de::DeTable;
 
 /// A configuration that can be used, and its warnings.
@@ -38,6 +46,28 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Returns the same configuration with servers from outside, and those that cannot be used, each with the reason, by
+    /// pool.
+    ///
+    /// # Errors
+    /// Where the file would be wrong with these servers: a Maglev table is too small for them, for example.
+    pub fn with_servers(&self, found: &Found) -> Result<(Parsed, outside::LeftOut), ConfigError> {
+        let by_itself = self.by_itself()?;
+        let (fits, left_out) = outside::fit(&by_itself.settings, found);
+        Ok((parse_with_servers(&self.source.text, &self.source.origin, &fits)?, left_out))
+    }
+
+    /// Returns the same configuration without servers from outside.
+    ///
+    /// # Errors
+    /// None is known: whatever is right with these servers is right without them.
+    pub fn by_itself(&self) -> Result<Cow<'_, Parsed>, ConfigError> {
+        if self.source.outside.is_empty() {
+            return Ok(Cow::Borrowed(self));
+        }
+        parse_with_warnings(&self.source.text, &self.source.origin).map(Cow::Owned)
+    }
+
     /// Renders the warnings with excerpts of the file, each followed by an empty line; empty where there are none.
     ///
     /// `color` adds ANSI colours.
@@ -55,16 +85,26 @@ pub fn parse(text: &str, origin: &str) -> Result<Settings, ConfigError> {
 
 /// Like [`parse`], with the warnings.
 pub fn parse_with_warnings(text: &str, origin: &str) -> Result<Parsed, ConfigError> {
+    parse_with_servers(text, origin, &Found::new())
+}
+
+/// Like [`parse_with_warnings`], with servers from outside, which are checked as those of the file are.
+///
+/// They must be fit for the file by itself: see [`outside::fit`].
+pub fn parse_with_servers(text: &str, origin: &str, found: &Found) -> Result<Parsed, ConfigError> {
     // A byte order mark is allowed, and does not count as a column of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source::new(text, origin);
+    let mut source = Source::new(text, origin);
+    source.outside = outside::tables(found);
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let drafts = errors.iter().map(|error| syntax(error, text)).collect();
         return Err(ConfigError::new(drafts, source, true));
     }
     let mut drafts = Vec::new();
-    let raw = raw::read(root.get_ref(), &mut drafts);
+    let mut root = root.into_inner();
+    outside::insert(&mut root, &source.outside);
+    let raw = raw::read(&root, &mut drafts);
     let settings = check::check(raw, &mut drafts);
     if drafts.iter().any(Draft::is_error) {
         return Err(ConfigError::new(drafts, source, false));
@@ -101,7 +141,10 @@ fn syntax(error: &toml::de::Error, text: &str) -> Draft {
     // An empty span at the start would mean the whole file.
     let span = if end == 0 { 0..1 } else { span.start..end };
     let message = error.message();
-    let help = if message.contains("duplicate key") {
+    let is_table = span.start.checked_sub(2).and_then(|before| text.get(before..span.start)) == Some("[[");
+    let help = if message.contains("duplicate key") && is_table && text.get(span.clone()) == Some("service") {
+        "delete the line `service = []`, which stands for a gateway without services"
+    } else if message.contains("duplicate key") {
         "a key may appear only once in its table; remove one of them"
     } else if message.contains("string") {
         "strings must be quoted: name = \"web\""

@@ -64,6 +64,8 @@ pub struct Problem {
 pub(super) struct Source {
     pub(super) origin: String,
     pub(super) text: String,
+    /// Servers from outside that are read as part of it, as tables; see `outside`.
+    pub(super) outside: String,
     /// Offset of the first byte of each line.
     lines: Vec<usize>,
 }
@@ -71,7 +73,7 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(text: &str, origin: &str) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Source { origin: origin.into(), text: text.into(), lines }
+        Source { origin: origin.into(), text: text.into(), outside: String::new(), lines }
     }
 
     /// Index of the line that contains an offset, from 0.

@@ -6,6 +6,7 @@ use crate::flow::{FragmentSettings, NatPoolSettings, TableSettings};
 use crate::health::HealthSettings;
 use crate::ids::PoolId;
 use crate::policy::{Action, PolicySettings};
+use crate::sources::{DnsSettings, SourceSettings};
 use crate::time::Duration;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashSet};
@@ -16,7 +17,8 @@ use std::path::PathBuf;
 ///
 /// Invariants: every `PoolId` and `ServerId` in it is an index into its vectors; names are unique;
 /// no two services listen on the same address, protocol and port; every service has, for each
-/// family that it listens on, at least one server in its pool with an address of that family.
+/// family that it listens on, at least one server in its pool with an address of that family,
+/// unless the pool takes servers from outside: such a pool may have none.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     /// Seed of all random choices in the engine; two runs with the same seed make the same decisions. For the live gateway 0
@@ -42,6 +44,11 @@ pub struct Settings {
     pub answers: AnswerSettings,
     /// Rules, limits and priorities.
     pub policy: PolicySettings,
+    /// Where pools take servers from besides the file, in the order of the pools. `servers` has those that were found, if
+    /// the settings were made with them.
+    pub sources: Vec<SourceSettings>,
+    /// How names are resolved.
+    pub dns: DnsSettings,
     /// What only the live gateway needs.
     pub gateway: GatewaySettings,
 }
@@ -107,6 +114,12 @@ impl Settings {
     /// Counts the monitors.
     pub fn monitors(&self) -> usize {
         self.health.pools.iter().map(|pool| pool.monitors.len()).sum()
+    }
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Raw::of_nothing().dns
     }
 }
 

@@ -3,6 +3,7 @@
 mod example;
 mod keys;
 mod listing;
+mod outside;
 mod values;
 
 use super::*;
@@ -50,6 +51,21 @@ fn each_file_says(folder: &str, least: usize, render: impl Fn(&[u8], &str) -> St
 #[test]
 fn each_broken_file_gets_its_message() {
     each_file_says("broken", 30, |bytes, name| parse_bytes(bytes, name).expect_err(name).to_string());
+}
+
+#[test]
+fn the_configuration_of_the_package_is_idle_and_its_example_is_valid() {
+    let text = include_str!("../../tools/deb/equipoise.toml");
+    let parsed = parse_with_warnings(text, "equipoise.toml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((parsed.warnings.len(), parsed.settings.services.len()), (0, 0));
+    let (before, example) = text.split_once("# [[service]]").expect("an example");
+    let example = format!("# [[service]]{example}").replace("# ", "").replace("#\n", "\n");
+    let settings = parse(&format!("{}{example}", before.replace("service = []\n", "")), "equipoise.toml");
+    let settings = settings.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((settings.services.len(), settings.servers.len()), (1, 2));
+    // Who forgets to delete the line is told so.
+    let error = parse(&format!("{before}{example}"), "equipoise.toml").expect_err("two of them").to_string();
+    assert!(error.contains("delete the line `service = []`"), "{error}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_spanned::Spanned;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use toml::de::DeValue;
 
-/// Reads the name of a pool, server, service or rule.
+/// Reads the name of a pool, service or rule.
 pub(super) fn name(fields: &mut Fields<'_, '_>, form: &str) -> Option<Spanned<String>> {
     let value = fields.required("name", form)?;
     name_of(fields, "name", value, form)
@@ -25,9 +25,25 @@ pub(super) fn name_of(
     value: &Value<'_>,
     form: &str,
 ) -> Option<Spanned<String>> {
+    name_with(fields, key, value, form, &['-', '_', '.'])
+}
+
+/// Reads the name of a server.
+pub(super) fn server_name(fields: &mut Fields<'_, '_>, form: &str) -> Option<Spanned<String>> {
+    let value = fields.required("name", form)?;
+    name_with(fields, "name", value, form, &['-', '_', '.', ':', '[', ']'])
+}
+
+fn name_with(
+    fields: &mut Fields<'_, '_>,
+    key: &str,
+    value: &Value<'_>,
+    form: &str,
+    signs: &[char],
+) -> Option<Spanned<String>> {
     let name = fields.string(key, value, form)?;
     let text = name.get_ref();
-    let sound = text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let sound = text.chars().all(|c| c.is_alphanumeric() || signs.contains(&c));
     if sound && fields.length_fits(key, text.chars().count()) {
         return Some(name);
     }

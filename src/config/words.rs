@@ -13,6 +13,13 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
+/// Repeats a name as it is, or quoted if a terminal would obey a part of it or could not show where it ends.
+pub(super) fn plain(name: &str) -> String {
+    let sound = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    let short = name.chars().nth(QUOTED).is_none();
+    if !name.is_empty() && short && name.chars().all(sound) { name.into() } else { quoted(name) }
+}
+
 /// Lists quoted words: `"a", "b"`.
 pub(super) fn all(words: &[&str]) -> String {
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", ")
@@ -28,16 +35,20 @@ pub(super) fn list(words: &[&str]) -> String {
 }
 
 /// Proposes the closest word: `did you mean "weight"? `; empty where none is close.
+pub(super) fn did_you_mean<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> String {
+    closest(text, words).map_or(String::new(), |word| format!("did you mean {}? ", quoted(word)))
+}
+
+/// Finds the closest word, if any is close.
 ///
 /// Only the first hundred words are compared, so that the cost of a file with thousands of mistakes stays linear.
-pub(super) fn did_you_mean<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> String {
+pub(crate) fn closest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let limit = (text.chars().count() / 3).max(1);
-    if limit > 10 {
-        return String::new();
+    if text.is_empty() || limit > 10 {
+        return None;
     }
     let near = words.take(100).filter(|word| word.len().abs_diff(text.len()) <= 2 * limit);
-    let close = near.map(|word| (distance(text, word), word)).filter(|(far, _)| *far <= limit).min();
-    close.map_or(String::new(), |(_, word)| format!("did you mean {}? ", quoted(word)))
+    near.map(|word| (distance(text, word), word)).filter(|(far, _)| *far <= limit).min().map(|(_, word)| word)
 }
 
 /// Counts the letters to add, remove, change or swap with the next one to turn one word into the other (optimal

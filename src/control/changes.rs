@@ -45,6 +45,11 @@ impl ReloadRow {
         ReloadRow::new(ReloadKind::LeftOut, text)
     }
 
+    /// Makes the row of a change at run time that no longer applies.
+    pub fn dropped(text: String) -> ReloadRow {
+        ReloadRow::new(ReloadKind::Dropped, text)
+    }
+
     /// Makes the row of something that needs attention.
     pub fn problem(text: String) -> ReloadRow {
         ReloadRow::new(ReloadKind::Problem, text)

@@ -210,7 +210,8 @@ impl Iterator for Answers<'_> {
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::control::{About, Outside, Progress, Session};
+    use crate::config::changes::Who;
+    use crate::control::{About, Floor, Ledger, Outside, Progress, Session};
     use crate::engine::{Engine, FlowQuery};
     use crate::ids::FlowId;
     use crate::time::Instant;
@@ -220,10 +221,12 @@ mod tests {
     fn serve(mut stream: UnixStream) {
         let settings = Settings::default();
         let mut engine = Engine::new(&settings);
-        let mut session = Session::new(Arc::new(About::new(&settings, Instant::ZERO, 77)));
+        let mut session = Session::new(Arc::new(About::new(&settings, Instant::ZERO, 77)), Who::default());
+        let mut ledger = Ledger::new(None, settings);
         let (mut input, mut out) = ([0; 4096], Vec::new());
         loop {
-            match session.poll_output(&mut engine, Instant::ZERO, &Outside::default(), &mut out) {
+            let (engine, ledger, outside) = (&mut engine, &mut ledger, &Outside::default());
+            match session.poll_output(&mut Floor { engine, ledger, now: Instant::ZERO, outside }, &mut out) {
                 Progress::More | Progress::Wait => {}
                 Progress::Close => return drop(stream.write_all(&out)),
                 Progress::Idle => {

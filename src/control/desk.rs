@@ -43,6 +43,11 @@ impl Desk {
         self.orders.pop_front()
     }
 
+    /// Returns whether any request waits.
+    pub fn has_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     /// Leaves what became of a request.
     pub fn answer(&mut self, ticket: Ticket, result: Reloaded) {
         self.results.insert(ticket, result);

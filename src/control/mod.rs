@@ -14,24 +14,32 @@ mod changes;
 pub mod client;
 mod desk;
 mod explain;
+mod ledger;
 mod packet_words;
 pub mod protocol;
 pub mod render;
+#[cfg(feature = "save")]
+mod saved;
 mod session;
 mod system;
 
 pub use changes::compare;
 pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
+pub use ledger::{Ask, Basis, Ledger, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
-    Answer, ClientRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, ReloadKind, ReloadRow, RepairRow,
-    Request, Status, Totals, TroubleRow,
+    Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,
+    ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, Totals,
+    TroubleRow,
 };
-pub use session::{About, CHUNK, MAX_INPUT, Outside, Progress, Session};
+#[cfg(feature = "save")]
+pub use saved::{patch, saved};
+pub use session::{About, CHUNK, Floor, MAX_INPUT, Outside, Progress, Session};
 pub use system::{SystemState, Trouble};
 
 pub use crate::balance::Admin;
+pub use crate::config::changes::{Kind, Target, Who, notation};
 pub use crate::engine::{
     Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
 };

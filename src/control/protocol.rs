@@ -11,13 +11,14 @@
 //! neither sockets nor printing.
 
 use super::packet_words::PacketWords;
-use crate::balance::Admin;
+use crate::config::changes::{Target, Who};
 use crate::engine::{
     Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow,
     ServiceRow,
 };
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
@@ -48,8 +49,12 @@ pub enum Request {
     Nat,
     /// The results of the monitors: one [`Answer::Monitor`] for each address and port that a monitor probes.
     Monitors,
-    /// The latest changes of the servers' health: one [`Answer::History`] each, server by server, the oldest first.
+    /// The latest changes of the servers' health: one [`Answer::History`] each, server by server, the oldest first; then
+    /// the latest changes by operators and reloads: one [`Answer::Operation`] each, the oldest first.
     History,
+    /// Where pools take servers from besides the configuration file, in the order of the pools: one [`Answer::Source`]
+    /// each.
+    Sources,
     /// The totals: one [`Answer::Counters`].
     Counters,
     /// Explains what would become of a packet: one [`Answer::Explanation`].
@@ -73,32 +78,55 @@ pub enum Request {
         /// The flow.
         flow: FlowId,
     },
-    /// Changes the weight of a server until the gateway stops; its flows stay.
-    Weight {
-        /// The pool's name.
-        pool: String,
-        /// The server's name.
-        server: String,
-        /// The new weight; with 0 it gets no new flows.
-        weight: u16,
-    },
-    /// Enables, drains or disables a server until the gateway stops.
-    Admin {
-        /// The pool's name.
-        pool: String,
-        /// The server's name.
-        server: String,
-        /// Its new administrative state.
-        admin: Admin,
+    /// The pools, in the order of the settings: one [`Answer::Pool`] each.
+    Pools,
+    /// What was changed at run time and is not in the file: one [`Answer::Differs`] for each object and key.
+    Changes,
+    /// The file that the gateway was configured by, as it was read: one [`Answer::File`].
+    File,
+    /// Changes keys of an object: one [`Answer::Changed`]. The change is kept until the file says something else for
+    /// that key.
+    Set {
+        /// The object; a server may be named without its pool where only one pool has it.
+        object: Target,
+        /// The new value of each key in the notation of the file, `5`, `"30s"`; null for the default.
+        values: BTreeMap<String, Option<String>>,
         /// When draining: milliseconds after which the remaining flows are ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
     },
+    /// Adds a server: one [`Answer::Changed`].
+    Add {
+        /// The server, with its pool.
+        object: Target,
+        /// Its keys, in the notation of the file.
+        values: BTreeMap<String, String>,
+    },
+    /// Removes a server, which keeps its flows until they end: one [`Answer::Changed`].
+    Remove {
+        /// The server.
+        object: Target,
+        /// Whether its flows end at once.
+        #[serde(default)]
+        now: bool,
+    },
+    /// Goes back to the file: one [`Answer::Changed`] for each object that differed.
+    Drop {
+        /// The object; none for all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        object: Option<Target>,
+        /// Its key; none for all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+    },
+    /// How far the draining or removal of a server is: one [`Answer::Drain`].
+    Drain {
+        /// The server, with its pool.
+        server: String,
+    },
     /// Sets the reported load of a server, as if the server had reported it itself; valid for a minute.
     Load {
-        /// The pool's name.
-        pool: String,
-        /// The server's name.
+        /// The server; its pool may be left out where only one pool has it.
         server: String,
         /// The load in percent, 0 to 100.
         load: u8,
@@ -117,13 +145,6 @@ pub enum Request {
     },
     /// The configuration in force: one [`Answer::Object`] each, as the file would have it.
     Configuration,
-    /// Enables or disables a rule until the gateway stops; flows that it admitted stay.
-    Rule {
-        /// The rule's name.
-        rule: String,
-        /// Whether it is enabled.
-        on: bool,
-    },
 }
 
 /// One line of an answer of the gateway.
@@ -144,6 +165,20 @@ pub enum Answer {
     Monitor(Box<MonitorRow>),
     /// A change of a server's health.
     History(HistoryRow),
+    /// Where a pool takes servers from.
+    Source(Box<SourceRow>),
+    /// What an operator or a reload changed.
+    Operation(OperationRow),
+    /// A pool.
+    Pool(PoolRow),
+    /// What differs from the file.
+    Differs(ChangeRow),
+    /// The configuration file.
+    File(Box<FileRow>),
+    /// An object before and after a change.
+    Changed(Box<ChangedRow>),
+    /// How far a server's draining is.
+    Drain(DrainRow),
     /// What would become of a packet, and why.
     Explanation(Box<Explained>),
     /// A change by a reload.
@@ -202,6 +237,128 @@ pub struct ClientRow {
     pub listed: u64,
 }
 
+/// What an operator or a reload changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationRow {
+    /// Milliseconds ago.
+    pub ago_ms: u64,
+    /// What changed: `server web/a: weight 1 -> 5 (new flows only)`.
+    pub what: String,
+    /// Who asked for it; none where the gateway itself did.
+    #[serde(flatten)]
+    pub who: Option<Who>,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// Its name.
+    pub pool: String,
+    /// The services that use it, as their last resort too.
+    pub services: Vec<String>,
+    /// Its servers.
+    pub servers: u64,
+    /// Those of them that are enabled, up and of a weight above 0.
+    pub usable: u64,
+    /// Those that are draining.
+    pub draining: u64,
+    /// Those that are disabled.
+    pub disabled: u64,
+    /// Those that are enabled and down.
+    pub down: u64,
+    /// Its current flows.
+    pub flows: u64,
+    /// Its keys as in the file.
+    pub keys: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What was changed at run time and is not in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRow {
+    /// The object.
+    pub object: Target,
+    /// The key; none if the object itself was added or removed.
+    pub key: Option<String>,
+    /// What the file says, in its notation; none if it lacks the object.
+    pub file: Option<String>,
+    /// What is in force, in the notation of the file: a value, of an added object its table; none if it was removed.
+    pub value: Option<String>,
+    /// Whether the key is absent, and `value` its default.
+    #[serde(default)]
+    pub is_default: bool,
+    /// Who asked for it.
+    #[serde(flatten)]
+    pub who: Who,
+    /// Milliseconds ago.
+    pub ago_ms: u64,
+    /// Milliseconds until draining ends by force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+}
+
+/// The configuration file as the gateway read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRow {
+    /// Its name.
+    pub origin: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// An object before and after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedRow {
+    /// The object.
+    pub object: Target,
+    /// What was changed, a line for each key: `server web/a: weight 1 -> 5 (new flows only)`.
+    pub text: String,
+    /// Whether anything was changed.
+    pub changed: bool,
+    /// Every key before; none if the object did not exist.
+    pub before: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Every key after; none if the object was removed.
+    pub after: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The flows of a server that has stopped taking new ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows: Option<u64>,
+}
+
+/// How far the draining or removal of a server is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRow {
+    /// The server, with its pool.
+    pub server: String,
+    /// What it does.
+    pub state: DrainState,
+    /// Its remaining flows.
+    pub flows: u64,
+    /// Milliseconds since draining began, up to its end.
+    pub for_ms: Option<u64>,
+    /// Milliseconds until the remaining flows are ended.
+    pub deadline_ms: Option<u64>,
+    /// Flows that were ended at the deadline.
+    #[serde(default)]
+    pub cut: u64,
+}
+
+/// The state of draining.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainState {
+    /// It has flows.
+    Draining,
+    /// Its last flow has ended by itself.
+    Drained,
+    /// The deadline has passed; the remaining flows were ended.
+    Deadline,
+    /// It was removed and has flows.
+    Removing,
+    /// It was removed and has no flows.
+    Removed,
+    /// It is enabled or disabled: nobody drains it.
+    NotDraining,
+}
+
 /// A change by a reload, or what kept one from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadRow {
@@ -238,6 +395,8 @@ pub enum ReloadKind {
     Changed,
     /// A change that takes effect at the next start only.
     LeftOut,
+    /// A change at run time that no longer applies.
+    Dropped,
     /// Something that needs the operator's attention.
     Problem,
 }
@@ -340,6 +499,32 @@ pub struct Status {
     pub troubles: Vec<TroubleRow>,
 }
 
+/// Where a pool takes servers from besides the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRow {
+    /// The pool.
+    pub pool: String,
+    /// The kind: `file`, `dns-srv` or `dns-address`.
+    pub kind: String,
+    /// The path of the file, or the name.
+    pub from: String,
+    /// Number of servers of the list in use.
+    pub servers: u64,
+    /// Their names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Milliseconds since that list was last confirmed; none if there never was one.
+    pub good_ms: Option<u64>,
+    /// Milliseconds until it is asked again; a change of a file is noticed before.
+    pub next_ms: u64,
+    /// What is wrong; none if nothing is.
+    pub error: Option<String>,
+    /// Milliseconds since when.
+    pub error_for_ms: Option<u64>,
+    /// Servers of the list that cannot be used, each with the reason.
+    pub left_out: Vec<String>,
+}
+
 /// A repair of what the gateway installed in the system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairRow {
@@ -367,6 +552,7 @@ pub struct TroubleRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::changes::Kind;
 
     #[test]
     fn requests_are_written_as_the_module_says() {
@@ -388,8 +574,16 @@ mod tests {
             ),
             (Request::Kill { flow: FlowId { index: 7, generation: 0 } }, r#"{"request":"kill","flow":"7.0"}"#),
             (
-                Request::Weight { pool: "p".into(), server: "a".into(), weight: 3 },
-                r#"{"request":"weight","pool":"p","server":"a","weight":3}"#,
+                Request::Set {
+                    object: Target::new(Kind::Server, "p/a"),
+                    values: [("weight".into(), Some("3".into()))].into(),
+                    deadline_ms: None,
+                },
+                r#"{"request":"set","object":{"kind":"server","name":"p/a"},"values":{"weight":"3"}}"#,
+            ),
+            (
+                Request::Drop { object: Some(Target::new(Kind::Rule, "r")), key: None },
+                r#"{"request":"drop","object":{"kind":"rule","name":"r"}}"#,
             ),
         ];
         for (request, want) in cases {

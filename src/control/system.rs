@@ -1,6 +1,7 @@
-//! The state of everything that the gateway installed in the system, as reported to control sessions.
+//! The state of what the gateway installed in the system, and of its sources of servers, as reported to control sessions.
 
-use super::protocol::{RepairRow, TroubleRow};
+use super::protocol::{RepairRow, SourceRow, TroubleRow};
+use crate::sources::SourceState;
 use crate::time::{Duration, Instant};
 
 /// What is missing of what the gateway installed, and what was restored.
@@ -42,6 +43,22 @@ impl SystemState {
             times: trouble.times,
         };
         (last, self.troubles.iter().map(row).collect())
+    }
+}
+
+/// Returns the row of `eqctl sources` for a source.
+pub(super) fn source_row(state: &SourceState, now: Instant) -> SourceRow {
+    SourceRow {
+        pool: state.settings.pool.clone(),
+        kind: state.settings.from.kind().into(),
+        from: state.settings.from.to_string(),
+        servers: state.list.as_ref().map_or(0, |list| list.len()) as u64,
+        names: state.list.iter().flat_map(|list| list.iter().map(|server| server.name.clone())).collect(),
+        good_ms: state.good.map(|good| millis(now.since(good))),
+        next_ms: if state.is_busy { 0 } else { millis(state.next.since(now)) },
+        error: state.trouble.as_ref().map(|(_, text)| text.clone()),
+        error_for_ms: state.trouble.as_ref().map(|(since, _)| millis(now.since(*since))),
+        left_out: state.left_out.clone(),
     }
 }
 

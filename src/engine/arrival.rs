@@ -1,8 +1,8 @@
 //! A packet as it arrives: everything that later steps need to know of it, determined once.
 
 use super::Reason;
-use crate::flow::{Datagram, Key};
-use crate::packet::{Malformed, Meta, Parsed, Protocol, Transport, parse_first};
+use crate::flow::{Datagram, Key, KeyRef};
+use crate::packet::{Malformed, Meta, Parsed, Protocol, Transport, parse_first, proto};
 use crate::time::Instant;
 
 /// A packet with valid headers. It is passed by reference and carries everything that was parsed from its bytes.
@@ -56,10 +56,7 @@ impl<'p> Arrival<'p> {
     #[inline]
     pub(super) fn size(&self) -> usize {
         let len = self.parsed.len;
-        match self.meta.gso_size {
-            0 => len,
-            size => (len - self.parsed.payload_len() + usize::from(size)).min(len),
-        }
+        if self.meta.gso_size == 0 { len } else { segment_len(self.parsed, self.meta.gso_size) }
     }
 
     /// Returns whether it may not be fragmented (RFC 791, 3.1); only IPv4 has the flag.
@@ -88,13 +85,35 @@ pub(super) fn key(parsed: &Parsed) -> Option<Key> {
     Some(Key { addresses: parsed.addresses, src_port, dst_port, protocol })
 }
 
+/// Returns the same as [`key`], for finding the flow in the table.
+#[inline]
+pub(super) fn key_ref(parsed: &Parsed) -> Option<KeyRef<'_>> {
+    let (src_port, dst_port, protocol) = match parsed.transport {
+        Transport::Tcp { src, dst, .. } => (src, dst, proto::TCP),
+        Transport::Udp { src, dst } => (src, dst, proto::UDP),
+        Transport::Echo { id, .. } => (id, id, proto::ICMP),
+        Transport::Sctp { src, dst } => (src, dst, proto::SCTP),
+        Transport::Other if !Protocol::of_number(parsed.protocol).has_ports() => (0, 0, parsed.protocol),
+        _ => return None,
+    };
+    Some(KeyRef::new(&parsed.addresses, src_port, dst_port, protocol))
+}
+
 /// Returns how many packets a super-packet represents.
 #[inline]
 fn packets(parsed: &Parsed, meta: Meta) -> u64 {
-    match meta.gso_size {
-        0 => 1,
-        size => (parsed.payload_len() as u64).div_ceil(u64::from(size)).max(1),
-    }
+    if meta.gso_size == 0 { 1 } else { segments(parsed, meta.gso_size) }
+}
+
+// Not part of what every packet runs through: super-packets carry many packets each.
+#[inline(never)]
+fn segments(parsed: &Parsed, size: u16) -> u64 {
+    (parsed.payload_len() as u64).div_ceil(u64::from(size)).max(1)
+}
+
+#[inline(never)]
+fn segment_len(parsed: &Parsed, size: u16) -> usize {
+    (parsed.len - parsed.payload_len() + usize::from(size)).min(parsed.len)
 }
 
 /// Returns the reason for which a malformed packet is dropped.

@@ -6,7 +6,7 @@ use super::arrival::{self, Arrival};
 use super::look::Look;
 use super::step::{Sign, Step};
 use super::{Consumed, Engine, Verdict};
-use crate::flow::{Datagram, Piece};
+use crate::flow::{Datagram, Found, Piece};
 use crate::time::Instant;
 
 impl Engine {
@@ -20,20 +20,33 @@ impl Engine {
     /// Looks and carries out the decision until the packet has its verdict.
     #[inline]
     pub(super) fn decide(&mut self, arrival: &mut Arrival<'_>) -> Verdict {
+        match self.plain(arrival) {
+            Ok(found) => self.shard.carry_plain(arrival, found),
+            Err(found) => self.decide_further(arrival, found),
+        }
+    }
+
+    #[inline]
+    fn plain(&mut self, arrival: &Arrival<'_>) -> Result<Found, Option<Found>> {
+        self.advance();
+        Look::new(&self.plan, &self.standing, &self.shard).plain(arrival)
+    }
+
+    /// The same for a packet that needs more than to be rewritten. It is apart so that others need not prepare for it.
+    #[inline(never)]
+    fn decide_further(&mut self, arrival: &mut Arrival<'_>, mut found: Option<Found>) -> Verdict {
         self.scratch.has_freed_ports = false;
         loop {
-            self.advance();
+            self.scratch.looks += 1;
             let look = Look::new(&self.plan, &self.standing, &self.shard);
-            let step = match look.plain(arrival) {
-                Ok(found) => return self.shard.carry_plain(arrival, found),
-                Err(found) => {
-                    self.scratch.looks += 1;
-                    look.decide(arrival, found, &mut self.scratch)
-                }
-            };
+            let step = look.decide(arrival, found, &mut self.scratch);
             if let Some(verdict) = self.carry_out(arrival, step) {
                 return verdict;
             }
+            found = match self.plain(arrival) {
+                Ok(found) => return self.shard.carry_plain(arrival, found),
+                Err(found) => found,
+            };
         }
     }
 

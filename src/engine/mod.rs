@@ -42,6 +42,8 @@ mod tests_identity;
 #[cfg(test)]
 mod tests_nat;
 #[cfg(test)]
+mod tests_off;
+#[cfg(test)]
 mod tests_opening;
 #[cfg(test)]
 mod tests_path;
@@ -49,6 +51,8 @@ mod tests_path;
 mod tests_ports;
 #[cfg(test)]
 mod tests_reload;
+#[cfg(test)]
+mod tests_reload_state;
 #[cfg(test)]
 mod tests_shards;
 #[cfg(test)]
@@ -220,6 +224,13 @@ impl Engine {
     /// Collects the keys of the replies of flows that end, for [`Engine::poll_ended`]; initially off.
     pub fn collect_ended(&mut self) {
         self.shard.collect_ended();
+    }
+
+    /// Lets segments of servers pass that belong to no known connection: for a gateway that gets those of its own flows
+    /// only, and after its start some that may be of a connection that the one before it had, or of none. A client hears
+    /// that its connection is over, and answers what reaches it from the server. Initially they are answered or dropped.
+    pub fn pass_strays(&mut self) {
+        self.shard.pass_strays();
     }
 
     /// Returns the key of the replies of a flow that has ended, as its server sends them. At most 4,096 are kept; further

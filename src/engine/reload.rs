@@ -12,9 +12,11 @@ use crate::config::Settings;
 use crate::flow::Table;
 use crate::health::{HealthSettings, Heritage, Monitors};
 use crate::packet::Side;
+use crate::policy::NO_RULE;
 use crate::state::Health;
 use crate::time::Instant;
 use ipnet::IpNet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Servers looked at in one call of [`Engine::get_ready`].
@@ -64,7 +66,16 @@ pub enum NotFollowed {
 }
 
 impl Succession {
-    /// Compiles checked settings as the next plan.
+    /// Returns whether there are enough numbers for the rules of `settings` beside those that live flows may have: rules
+    /// with other names have other numbers.
+    pub fn has_room(&self, settings: &Settings) -> bool {
+        let names: HashSet<&str> = settings.policy.rules.iter().map(|rule| rule.name.as_str()).collect();
+        let old = self.plan.settings().policy.rules.iter().zip(&self.in_use.rules);
+        let gone = old.filter(|(rule, is_used)| **is_used && !names.contains(rule.name.as_str())).count();
+        gone + settings.policy.rules.len() <= usize::from(NO_RULE)
+    }
+
+    /// Compiles checked settings as the next plan, for which there must be room.
     pub fn prepare(self, settings: &Settings) -> Successor {
         let seed = self.plan.settings().seed;
         let settings = settings.clone().live(self.plan.written());
@@ -99,6 +110,15 @@ impl Successor {
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
+
+    /// Takes over what the monitors have learned, and operators forced, since servers had their turn.
+    fn catch_up(&mut self, now: Instant, old: &Monitors) {
+        let Successor { plan, common, monitors, health, .. } = self;
+        if monitors.catch_up(now, old, |id| common.was_monitored(id)) {
+            *health = HealthOfAll::default();
+            while health.advance(plan.roster(), |server, v6, port| monitors.state(server, v6, port), usize::MAX) {}
+        }
+    }
 }
 
 impl Engine {
@@ -131,7 +151,7 @@ impl Engine {
         self.get_ready_by(now, successor, PORTION)
     }
 
-    fn get_ready_by(&self, now: Instant, successor: &mut Successor, most: usize) -> bool {
+    pub(super) fn get_ready_by(&self, now: Instant, successor: &mut Successor, most: usize) -> bool {
         let Successor { plan, common, monitors, heritage, health, .. } = successor;
         monitors.inherit_part(now, &self.monitors, |id| common.was_monitored(id), heritage, most)
             || health.advance(plan.roster(), |server, v6, port| monitors.state(server, v6, port), most)
@@ -154,6 +174,7 @@ impl Engine {
             return Err(NotFollowed::Outdated);
         }
         while self.get_ready_by(now, &mut successor, usize::MAX) {}
+        successor.catch_up(now, &self.monitors);
         self.take_health(now);
         self.take_idle(now);
         self.advance();

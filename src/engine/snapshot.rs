@@ -128,6 +128,9 @@ pub struct ServerRow {
     pub weight_now: f32,
     /// Its administrative state.
     pub admin: Admin,
+    /// Milliseconds until its draining ends by force, if it is draining and has a deadline.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drain_deadline_ms: Option<u64>,
     /// Its health: the worst of its addresses and ports.
     pub health: Health,
     /// Its addresses and ports that are down while others are not; empty if all are down, or none.
@@ -192,6 +195,8 @@ impl PartRow {
 pub struct ServiceRow {
     /// The service's name.
     pub service: String,
+    /// Whether it takes new flows.
+    pub enabled: bool,
     /// Its listen addresses, as in the configuration: `192.0.2.80:80/tcp`.
     pub listen: Vec<String>,
     /// The pool whose servers get its flows.

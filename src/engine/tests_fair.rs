@@ -350,6 +350,29 @@ fn a_server_does_not_keep_the_flow_of_a_client_that_it_may_not_have() {
 }
 
 #[test]
+fn a_server_does_not_keep_an_adopted_connection_of_a_client_that_it_may_not_have() {
+    let mut settings = settings(1, 100);
+    settings.services[0].unknown_tcp = UnknownTcp::Adopt;
+    settings.servers[0].max_flows = Some(1);
+    let mut engine = Engine::new(&settings);
+    let asks = |ack| bytes(tcp(CLIENT, 1, VIP, 80, 101).ack(ack), b"x");
+    assert!(matches!(hand(&mut engine, at(0), &asks(500)).0, Verdict::Forward { .. }));
+    let port = 2000;
+    assert_eq!(connect(&mut engine, at(0), CLIENT, port), Ok(1));
+    let is_there = |engine: &Engine, now| rows(engine, at(now)).iter().any(|flow| flow.client.port() == 1);
+    for now in (10..=230).step_by(20) {
+        engine.handle_timeout(at(now));
+        let says = bytes(tcp([10, 0, 2, 1], 8080, CLIENT, 1, 500).ack(102), b"there");
+        assert!(matches!(hand(&mut engine, at(now), &says).0, Verdict::Forward { .. }));
+        assert_eq!(hand(&mut engine, at(now), &asks(505)).0, Verdict::Drop(Reason::ServerFlows), "{now}");
+        assert!(is_there(&engine, now));
+    }
+    // It lives as long as a handshake that is not complete: 4 minutes from its first segment.
+    engine.handle_timeout(at(245));
+    assert!(!is_there(&engine, 245));
+}
+
+#[test]
 fn a_sticky_client_stays_while_a_flow_of_its_server_lives() {
     let mut settings = sticky(2, 1000);
     settings.services[0].sticky.as_mut().unwrap().idle = Duration::from_secs(60);

@@ -12,12 +12,12 @@ use etherparse::PacketBuilder;
 const VIP: [u8; 4] = [192, 0, 2, 80];
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 
-fn parse_file(text: &str) -> Settings {
+pub(super) fn parse_file(text: &str) -> Settings {
     config::parse(text, "test.toml").unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Returns a web service for TCP and UDP over servers, each written `name=address` with further keys, as a file.
-fn file(servers: &[&str], rest: &str) -> Settings {
+pub(super) fn file(servers: &[&str], rest: &str) -> Settings {
     let server = |text: &&str| {
         let (name, rest) = text.split_once('=').expect("name=address");
         let (address, keys) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -32,7 +32,7 @@ fn file(servers: &[&str], rest: &str) -> Settings {
 }
 
 /// Sends a packet, and returns it as it leaves.
-fn send(engine: &mut Engine, now: Instant, mut packet: Vec<u8>) -> Result<Vec<u8>, Verdict> {
+pub(super) fn send(engine: &mut Engine, now: Instant, mut packet: Vec<u8>) -> Result<Vec<u8>, Verdict> {
     match engine.handle_packet(now, &mut packet, Meta::default()) {
         Verdict::Forward { .. } => Ok(packet),
         other => Err(other),
@@ -41,7 +41,7 @@ fn send(engine: &mut Engine, now: Instant, mut packet: Vec<u8>) -> Result<Vec<u8
 
 /// Opens a connection from a port to a service address: the client has acknowledged 501, the server 101. Returns the
 /// server's address.
-fn establish(engine: &mut Engine, now: Instant, port: u16) -> [u8; 4] {
+pub(super) fn establish(engine: &mut Engine, now: Instant, port: u16) -> [u8; 4] {
     let syn = send(engine, now, bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")).expect("a server");
     let server = [syn[16], syn[17], syn[18], syn[19]];
     // With full NAT the source is another one.
@@ -51,19 +51,19 @@ fn establish(engine: &mut Engine, now: Instant, port: u16) -> [u8; 4] {
     server
 }
 
-fn ack(port: u16) -> Vec<u8> {
+pub(super) fn ack(port: u16) -> Vec<u8> {
     bytes(tcp(CLIENT, port, VIP, 80, 101).ack(501), b"data")
 }
 
-fn new_flow(engine: &mut Engine, now: Instant, port: u16) -> Result<u8, Verdict> {
+pub(super) fn new_flow(engine: &mut Engine, now: Instant, port: u16) -> Result<u8, Verdict> {
     send(engine, now, bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b"")).map(|packet| packet[19])
 }
 
-fn events(engine: &mut Engine) -> Vec<String> {
+pub(super) fn events(engine: &mut Engine) -> Vec<String> {
     std::iter::from_fn(|| engine.poll_event()).map(|event| event.to_string()).collect()
 }
 
-fn server<'r>(rows: &'r [ServerRow], name: &str) -> &'r ServerRow {
+pub(super) fn server<'r>(rows: &'r [ServerRow], name: &str) -> &'r ServerRow {
     rows.iter().find(|row| row.server == name).expect("a server of that name")
 }
 

@@ -168,6 +168,37 @@ fn a_connection_in_place_of_another_is_reset_in_vain_by_who_knows_no_number_of_e
 }
 
 #[test]
+fn a_busy_connection_keeps_its_numbers_when_somebody_answers_a_syn_in_the_name_of_its_server() {
+    let mut scene = Scene::new();
+    let own = scene.server;
+    assert_eq!(scene.syn(5000, 0x7000_0000), own);
+    scene.challenge(5001);
+    // Linux sends the next challenge 500 ms later, so that nothing contradicts what follows.
+    assert_eq!(scene.syn(5100, 0x7100_0000), own);
+    scene.answers(5100, bytes(tcp([10, 0, 2, own], 8080, CLIENT, 4000, 0x9000_0000).syn().ack(0x7100_0001), b""));
+    assert_eq!(scene.client(5100, bytes(tcp(CLIENT, 4000, VIP, 80, 0x7100_0001).rst(), b"")), own);
+    assert_eq!(first_flow(&scene.engine).state, TimeoutState::Established);
+    assert_eq!(scene.syn(6200, 0x7200_0000), own);
+    scene.challenge(6201);
+    scene.lives_on(6300);
+}
+
+#[test]
+fn a_connection_in_place_of_another_is_closed_in_vain_by_who_knows_no_number_of_either() {
+    let mut scene = Scene::new();
+    let own = scene.server;
+    assert_eq!(scene.syn(5000, 0x7000_0000), own);
+    scene.answers(5000, bytes(tcp([10, 0, 2, own], 8080, CLIENT, 4000, 0x9000_0000).syn().ack(0x7000_0001), b""));
+    let fin = bytes(tcp(CLIENT, 4000, VIP, 80, 0x7000_0001).fin().ack(0x9000_0001), b"");
+    assert_eq!(scene.client(5000, fin), own);
+    scene.answers(5000, bytes(tcp([10, 0, 2, own], 8080, CLIENT, 4000, 0x9000_0001).fin().ack(0x7000_0002), b""));
+    assert_eq!(first_flow(&scene.engine).state, TimeoutState::Closing);
+    assert_eq!(scene.syn(5000, 0x7100_0000), own);
+    scene.challenge(5001);
+    scene.lives_on(5010);
+}
+
+#[test]
 fn a_refusal_does_not_hand_the_return_key_of_a_connection_to_another_service_address() {
     let mut settings = settings(1, 100);
     let mut listen = settings.services[0].listen[0];

@@ -184,3 +184,48 @@ fn with_full_nat_a_connection_without_a_flow_is_reset_and_not_adopted() {
     send(&mut engine, at(0), segment([203, 0, 113, 7]));
     assert_eq!(engine.counters().flows, 1);
 }
+
+#[test]
+fn where_strays_pass_the_client_of_a_connection_that_is_not_known_is_told_and_nothing_else_happens() {
+    let push = |server: u8| bytes(tcp([10, 0, 2, server], 8080, CLIENT, 9, 501).ack(101), b"data");
+    let sent = |engine: &mut Engine| {
+        let mut buffer = [0; 2000];
+        let packets =
+            std::iter::from_fn(|| engine.poll_transmit(at(0), &mut buffer).map(|(len, _)| buffer[..len].to_vec()));
+        packets.collect::<Vec<_>>()
+    };
+    let passes = |engine: &mut Engine, server| {
+        let (verdict, packet) = send(engine, at(0), push(server));
+        assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Foreign, .. }), "{verdict:?}");
+        assert_eq!(packet, push(server));
+    };
+    let mut settings = settings(2, 9);
+    for (says, resets) in [(UnknownTcp::Reset, 1), (UnknownTcp::Drop, 0)] {
+        settings.services[0].unknown_tcp = says;
+        let mut engine = Engine::new(&settings);
+        engine.pass_strays();
+        passes(&mut engine, 1);
+        let sent = sent(&mut engine);
+        assert_eq!(sent.len(), resets, "{says:?}");
+        for reset in sent {
+            let parsed = crate::packet::parse(&reset).unwrap();
+            assert_eq!((&reset[12..16], &reset[16..20]), (&VIP[..], &CLIENT[..]));
+            let crate::packet::Transport::Tcp { src, dst, flags, seq, .. } = parsed.transport else {
+                panic!("{parsed:?}")
+            };
+            assert_eq!((src, dst, flags.rst(), seq), (80, 9, true, 501));
+        }
+    }
+    // A connection that may be adopted waits for its client.
+    settings.services[0].unknown_tcp = UnknownTcp::Adopt;
+    let mut engine = Engine::new(&settings);
+    engine.pass_strays();
+    assert_eq!(send(&mut engine, at(0), push(1)).0, Verdict::Drop(Reason::ServerNoFlow));
+    // The client has a connection to another server from that port.
+    settings.services[0].unknown_tcp = UnknownTcp::Reset;
+    let mut engine = Engine::new(&settings);
+    engine.pass_strays();
+    let (_, syn) = send(&mut engine, at(0), bytes(tcp(CLIENT, 9, VIP, 80, 100).syn(), b""));
+    passes(&mut engine, 3 - syn[19]);
+    assert!(sent(&mut engine).is_empty());
+}

@@ -3,6 +3,7 @@
 use super::{
     Counters, Cursor, Engine, FlowQuery, FlowRow, NatRow, PartRow, PressureRow, Reason, RuleRow, ServerRow, ServiceRow,
 };
+use crate::config::{NoServer, find_server};
 use crate::flow::{Key, NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
@@ -48,6 +49,7 @@ impl Engine {
             weight: state.weight,
             weight_now: state.weight_now,
             admin: state.admin,
+            drain_deadline_ms: state.deadline.map(|deadline| millis(deadline.since(now))),
             health: state.health,
             parts_down: if state.partly_down {
                 self.monitors.parts_down(id).into_iter().map(|(v6, port)| PartRow::new(v6, port)).collect()
@@ -81,6 +83,37 @@ impl Engine {
     pub fn find_server(&self, pool: &str, server: &str) -> Option<ServerId> {
         let mut all = self.plan.order().servers.iter().copied();
         all.find(|id| self.plan.pool_and_server(*id) == (pool, server))
+    }
+
+    /// Returns the server with this name: `pool/server`, or `server` alone where only one pool has it.
+    ///
+    /// # Errors
+    /// [`NoServer`] says what is wrong with the name.
+    pub fn server_named(&self, name: &str) -> Result<ServerId, NoServer> {
+        find_server(self.plan.written(), name).map(|place| self.plan.order().servers[place])
+    }
+
+    /// Returns the name of a server with that of its pool: `pool/server`.
+    pub fn server_name(&self, server: ServerId) -> String {
+        self.plan.server_name(server)
+    }
+
+    /// Returns whether there is a service of this name, in the configuration or with flows left.
+    pub fn has_service(&self, name: &str) -> bool {
+        !name.is_empty() && self.plan.settings().services.iter().any(|service| service.name == *name)
+    }
+
+    /// Returns the flows of a server.
+    pub fn flows_of(&self, server: ServerId) -> u64 {
+        u64::from(self.shard.chooser().flows(server))
+    }
+
+    /// Returns the flows of servers of this name, `pool/server`, that are no longer configured.
+    pub fn flows_of_removed(&self, name: &str) -> u64 {
+        let present = &self.plan.order().servers;
+        let slots = (0..self.plan.settings().servers.len() as u32).map(ServerId);
+        let removed = slots.filter(|slot| name.split_once('/') == Some(self.plan.pool_and_server(*slot)));
+        removed.filter(|slot| !present.contains(slot)).map(|slot| self.flows_of(slot)).sum()
     }
 
     /// Returns the number of the rule with this name.
@@ -131,7 +164,15 @@ impl Engine {
             let service = self.plan.service(id);
             let (listen, pool, algorithm) = self.plan.service_row(id);
             let (flows, flows_total) = self.shard.service_totals(id);
-            ServiceRow { service: service.name.clone(), listen, pool: pool.into(), algorithm, flows, flows_total }
+            ServiceRow {
+                service: service.name.clone(),
+                enabled: service.enabled,
+                listen,
+                pool: pool.into(),
+                algorithm,
+                flows,
+                flows_total,
+            }
         };
         let listed = &self.plan.order().services;
         let all = (0..self.plan.roster().services().len() as u32).map(ServiceId);
@@ -210,11 +251,15 @@ impl Engine {
     fn matches(&self, index: u32, query: &FlowQuery) -> bool {
         let table = self.shard.table();
         let flow = table.facts(index);
-        let server = &self.plan.roster().server(flow.server_id).name;
+        let (pool, server) = self.plan.pool_and_server(flow.server_id);
+        let is_server = |name: &String| match name.split_once('/') {
+            Some(both) => both == (pool, server),
+            None => name == server,
+        };
         let service = &self.plan.service(flow.service).name;
         query.protocol.is_none_or(|protocol| protocol == flow.protocol)
             && query.service.as_ref().is_none_or(|name| name == service)
-            && query.server.as_ref().is_none_or(|name| name == server)
+            && query.server.as_ref().is_none_or(is_server)
             && query.client.is_none_or(|net| net.contains(&table.key(index, Side::Client).addresses.src()))
     }
 }

@@ -13,11 +13,11 @@ mod table;
 mod tcp;
 
 pub use fragments::{Datagram, Fate, FragmentSettings, Fragments, Later, Piece, Refused};
-pub use key::Key;
+pub use key::{Key, KeyRef};
 pub use nat_settings::{NatPoolSettings, Pooling};
 pub use ports::{Draw, Endpoint, Exhausted, GivenBack, Mapping, NatPool, Proposal, Rest, Usage};
 pub use settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
-pub use sticky::{SavedSlot, Slot, Slots, Sticky, Ticket};
+pub use sticky::{SavedSlot, Slot, Slots, Sticky, Ticket, Tickets};
 pub use table::{
     Class, Facts, Flow, Found, NO_POOL, NUMBERS, NewFlow, Newcomer, Room, SavedFlow, TICK, Table, TableTooBig, Track,
 };

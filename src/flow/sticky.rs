@@ -33,6 +33,17 @@ pub struct Slot {
 /// or evicted and created again.
 pub type Ticket = u32;
 
+/// Gives the tickets of all groups: a service may change its group while flows are counted in the former one.
+#[derive(Debug, Clone, Default)]
+pub struct Tickets(Ticket);
+
+impl Tickets {
+    fn next(&mut self) -> Ticket {
+        self.0 = self.0.wrapping_add(1).max(1);
+        self.0
+    }
+}
+
 /// The most clients that give way to one.
 const MOST_FORGOTTEN: usize = 8;
 
@@ -42,21 +53,13 @@ pub struct Slots {
     clients: Clients<Slot>,
     most: usize,
     idle_time: Duration,
-    /// The last one used.
-    ticket: Ticket,
 }
 
 impl Slots {
     /// Creates sticky slots for at most `most` clients, each kept for `idle_time` after its last flow.
     pub fn new(most: u32, idle_time: Duration) -> Self {
         let clients = Clients::new(crate::rng::drawn_hash());
-        Slots { clients, most: most as usize, idle_time, ticket: 0 }
-    }
-
-    /// Creates sticky slots for the same flows without any client: the ends of flows that `before` counted mean none of
-    /// them.
-    fn new_after(before: &Slots, most: u32, idle_time: Duration) -> Self {
-        Slots { ticket: before.ticket, ..Slots::new(most, idle_time) }
+        Slots { clients, most: most as usize, idle_time }
     }
 
     /// Changes the number of clients and the idle time. Clients that are too many by now go with the next one.
@@ -86,13 +89,19 @@ impl Slots {
 
     /// Records a flow of a client. The count restarts with another server, or with another era of the same one. Returns
     /// what [`Slots::ended`] needs when the flow has ended.
-    pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) -> Ticket {
+    pub fn opened(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        (server, era): (ServerId, u32),
+        tickets: &mut Tickets,
+    ) -> Ticket {
         self.expire(now);
         let old = self.clients.remove(client);
         let old = old.filter(|old| (old.server, old.era) == (server, era));
         let (flows, given, ticket) = match old {
             Some(old) => (old.flows, old.given, old.ticket),
-            None => (0, now, self.next_ticket()),
+            None => (0, now, tickets.next()),
         };
         // More than one goes where a reload has lowered the number, a bounded number each time.
         for _ in 0..MOST_FORGOTTEN {
@@ -102,11 +111,6 @@ impl Slots {
         }
         self.clients.set_busy(client, Slot { server, era, flows: flows + 1, since: now, given, ticket });
         ticket
-    }
-
-    fn next_ticket(&mut self) -> Ticket {
-        self.ticket = self.ticket.wrapping_add(1).max(1);
-        self.ticket
     }
 
     /// Records that a client's flow ended, if the slot has counted it; the idle time starts with the last of them.
@@ -146,12 +150,6 @@ impl Sticky {
         Sticky { proven: Slots::new(most, idle_time), asking: Slots::new(most, idle_time) }
     }
 
-    /// Creates sticky slots without any client for services whose flows `before` has counted.
-    pub fn new_after(before: &Sticky, most: u32, idle_time: Duration) -> Self {
-        let after = |slots| Slots::new_after(slots, most, idle_time);
-        Sticky { proven: after(&before.proven), asking: after(&before.asking) }
-    }
-
     /// Changes the number of clients of either part, and the idle time.
     pub fn limit(&mut self, most: u32, idle_time: Duration) {
         self.proven.limit(most, idle_time);
@@ -164,8 +162,8 @@ impl Sticky {
     }
 
     /// Records a new flow of a client, which has yet to prove itself. The flow keeps the ticket.
-    pub fn opened(&mut self, now: Instant, client: IpAddr, server: ServerId, era: u32) -> Ticket {
-        self.asking.opened(now, client, server, era)
+    pub fn opened(&mut self, now: Instant, client: IpAddr, given: (ServerId, u32), tickets: &mut Tickets) -> Ticket {
+        self.asking.opened(now, client, given, tickets)
     }
 
     /// Records that a client has proved itself by a flow that was opened at `created` and keeps `ticket`; returns the
@@ -176,11 +174,12 @@ impl Sticky {
         client: IpAddr,
         (server, era): (ServerId, u32),
         (created, ticket): (Instant, Ticket),
+        tickets: &mut Tickets,
     ) -> Ticket {
         self.asking.ended(now, client, ticket);
         let other = self.proven.find(now, client).filter(|slot| slot.server != server);
         if other.is_none_or(|other| other.given < created) {
-            return self.proven.opened(now, client, server, era);
+            return self.proven.opened(now, client, (server, era), tickets);
         }
         0
     }
@@ -232,9 +231,10 @@ mod tests {
 
     #[test]
     fn a_client_is_remembered_while_it_has_flows_and_for_the_idle_time_after() {
+        let mut tickets = Tickets::default();
         let mut slots = Slots::new(10, Duration::from_secs(60));
-        let first = slots.opened(at(0), client(1), ServerId(5), 0);
-        let second = slots.opened(at(1), client(1), ServerId(5), 0);
+        let first = slots.opened(at(0), client(1), (ServerId(5), 0), &mut tickets);
+        let second = slots.opened(at(1), client(1), (ServerId(5), 0), &mut tickets);
         slots.ended(at(100), client(1), first);
         assert_eq!(server(&mut slots, 1000, 1), Some(5), "one flow is left");
         slots.ended(at(1000), client(1), second);
@@ -244,29 +244,31 @@ mod tests {
 
     #[test]
     fn the_client_idle_longest_is_evicted_first_and_only_then_one_with_flows() {
+        let mut tickets = Tickets::default();
         let mut slots = Slots::new(3, Duration::from_secs(60));
-        let tickets = [1, 2, 3].map(|n| slots.opened(at(0), client(n), ServerId(0), 0));
-        slots.ended(at(1), client(3), tickets[2]);
-        slots.ended(at(2), client(2), tickets[1]);
-        slots.opened(at(3), client(4), ServerId(0), 0);
+        let given = [1, 2, 3].map(|n| slots.opened(at(0), client(n), (ServerId(0), 0), &mut tickets));
+        slots.ended(at(1), client(3), given[2]);
+        slots.ended(at(2), client(2), given[1]);
+        slots.opened(at(3), client(4), (ServerId(0), 0), &mut tickets);
         assert_eq!((server(&mut slots, 3, 3), server(&mut slots, 3, 2)), (None, Some(0)));
-        slots.opened(at(3), client(5), ServerId(0), 0);
-        slots.opened(at(3), client(6), ServerId(0), 0);
+        slots.opened(at(3), client(5), (ServerId(0), 0), &mut tickets);
+        slots.opened(at(3), client(6), (ServerId(0), 0), &mut tickets);
         let left: Vec<u8> = (1..=6).filter(|n| server(&mut slots, 3, *n).is_some()).collect();
         assert_eq!((left, slots.len()), (vec![4, 5, 6], 3));
     }
 
     #[test]
     fn clients_that_ask_displace_none_that_has_proved_itself() {
+        let mut tickets = Tickets::default();
         let mut sticky = Sticky::new(8, Duration::from_secs(60));
         let server =
             |sticky: &Sticky, n| sticky.find(at(9), client(n)).into_iter().flatten().next().map(|slot| slot.server.0);
         for n in 0..8 {
-            let ticket = sticky.opened(at(0), client(n), ServerId(n.into()), 0);
-            let ticket = sticky.proven(at(0), client(n), (ServerId(n.into()), 0), (at(0), ticket));
+            let ticket = sticky.opened(at(0), client(n), (ServerId(n.into()), 0), &mut tickets);
+            let ticket = sticky.proven(at(0), client(n), (ServerId(n.into()), 0), (at(0), ticket), &mut tickets);
             sticky.ended(at(1), client(n), true, ticket);
         }
-        (8..=255).for_each(|n| _ = sticky.opened(at(2), client(n), ServerId(9), 0));
+        (8..=255).for_each(|n| _ = sticky.opened(at(2), client(n), (ServerId(9), 0), &mut tickets));
         assert!((0..8).all(|n| server(&sticky, n) == Some(n.into())));
         assert_eq!((server(&sticky, 255), server(&sticky, 9)), (Some(9), None), "these displace each other");
         assert_eq!((sticky.len(), sticky.servers().count()), (8, 16));
@@ -274,9 +276,10 @@ mod tests {
 
     #[test]
     fn of_flows_that_race_the_first_one_proven_decides_and_a_later_one_may_move_the_client() {
+        let mut tickets = Tickets::default();
         let mut sticky = Sticky::new(8, Duration::from_secs(60));
-        let prove = |sticky: &mut Sticky, now, server, created| {
-            sticky.proven(at(now), client(1), (ServerId(server), 0), (at(created), 0));
+        let mut prove = |sticky: &mut Sticky, now, server, created| {
+            sticky.proven(at(now), client(1), (ServerId(server), 0), (at(created), 0), &mut tickets);
             sticky.find(at(now), client(1))[0].expect("a slot").server.0
         };
         assert_eq!(prove(&mut sticky, 2, 0, 1), 0);
@@ -290,10 +293,13 @@ mod tests {
         let (there, elsewhere) = ((client(1), ServerId(0), 0), (client(1), ServerId(1), 0));
         let (anew, evicts) = ((client(1), ServerId(0), 1), (client(2), ServerId(0), 0));
         for between in [vec![elsewhere, there], vec![anew], vec![evicts, there]] {
+            let mut tickets = Tickets::default();
             let mut slots = Slots::new(1, Duration::from_secs(60));
-            let old = slots.opened(at(0), there.0, there.1, there.2);
+            let old = slots.opened(at(0), there.0, (there.1, there.2), &mut tickets);
             let mut last = 0;
-            between.iter().for_each(|(client, server, era)| last = slots.opened(at(1), *client, *server, *era));
+            between
+                .iter()
+                .for_each(|(client, server, era)| last = slots.opened(at(1), *client, (*server, *era), &mut tickets));
             slots.ended(at(2), client(1), old);
             assert_eq!(server(&mut slots, 1000, 1), Some(0), "{between:?}: the last flow lives");
             slots.ended(at(1000), client(1), last);
@@ -303,9 +309,10 @@ mod tests {
 
     #[test]
     fn the_end_of_a_flow_that_came_second_in_a_race_does_not_count_when_its_server_has_the_slot() {
+        let mut tickets = Tickets::default();
         let mut sticky = Sticky::new(8, Duration::from_secs(60));
-        let prove = |sticky: &mut Sticky, now, server, created| {
-            sticky.proven(at(now), client(1), (ServerId(server), 0), (at(created), 0))
+        let mut prove = |sticky: &mut Sticky, now, server, created| {
+            sticky.proven(at(now), client(1), (ServerId(server), 0), (at(created), 0), &mut tickets)
         };
         prove(&mut sticky, 2, 0, 1);
         let second = prove(&mut sticky, 3, 1, 1);

@@ -237,6 +237,11 @@ impl Ends {
         self.seen & (REFUSED | REPLACED) != 0
     }
 
+    /// Returns whether the numbers are those of a connection in place of another, which may live.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.seen & REPLACED != 0
+    }
+
     /// Returns whether an established flow has carried nothing since a SYN that a living server would have answered.
     pub(super) fn is_doubted(&self) -> bool {
         self.seen & DOUBTED != 0
@@ -245,6 +250,33 @@ impl Ends {
     /// Records that the client's SYN has found the flow established and silent.
     pub(super) fn doubt(&mut self) {
         self.seen |= DOUBTED;
+    }
+
+    /// Processes a segment of an established flow if it is like almost all: of an open connection of which nothing is in
+    /// doubt, where it is expected. Otherwise it returns false and changes nothing; then [`Ends::step`] has to process it.
+    #[inline]
+    pub(super) fn goes_on(&mut self, from: Side, segment: &Segment) -> bool {
+        const KINDS: u8 = TcpFlags::FIN | TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK;
+        const OPEN: u16 = syn(0) | syn(1) | has_acked(0) | has_acked(1) | OPENED;
+        const OTHER: u16 = fin(0) | fin(1) | ASKED | LOST | DOUBTED;
+        let side = from as usize;
+        let end = segment.seq.wrapping_add(segment.len);
+        let gap = end.wrapping_sub(self.next[side]);
+        if segment.flags.0 & KINDS != TcpFlags::ACK
+            || self.seen & (OPEN | OTHER) != OPEN
+            || gap.wrapping_add(AHEAD) > 2 * AHEAD
+        {
+            return false;
+        }
+        if gap <= AHEAD {
+            self.next[side] = end;
+        }
+        let sent = self.next[1 - side].wrapping_sub(self.acked[side]);
+        let sent = if sent <= WINDOW { sent } else { 0 };
+        if segment.ack.wrapping_sub(self.acked[side]) <= sent + AHEAD {
+            self.acked[side] = segment.ack;
+        }
+        true
     }
 
     /// Processes a segment of a flow in `state`.
@@ -415,11 +447,14 @@ impl Ends {
     }
 
     /// Learns the numbers of a SYN that the server has accepted although an earlier connection of the client is known
-    /// here. An established flow stays established: only the server knows whether it still is.
+    /// here. An established flow stays established: only the server knows whether it still is. One that was not silent
+    /// before the SYN keeps its numbers, as a server that knows it may have had no challenge ACK left for the SYN, and
+    /// anybody may have answered in its name.
     fn on_new_answer(&mut self, state: TimeoutState, segment: &Segment) -> Tracked {
         let behind = |next: u32, number: u32| next.wrapping_sub(number) <= AHEAD;
         let established = state == TimeoutState::Established;
-        if established && behind(self.next[1], segment.seq) && behind(self.next[0], segment.ack) {
+        let repeats = || behind(self.next[1], segment.seq) && behind(self.next[0], segment.ack);
+        if established && (!self.is_doubted() || repeats()) {
             return Tracked::Pass;
         }
         let seen = syn(0) | syn(1) | has_acked(1) | if established { OPENED | REPLACED } else { 0 };
@@ -565,6 +600,35 @@ mod tests {
             _ => TcpFlags::RST,
         };
         Segment { flags: TcpFlags(flags.chars().map(bit).fold(0, |a, b| a | b)), seq, ack, len }
+    }
+
+    #[test]
+    fn what_goes_on_is_tracked_like_everything_else() {
+        let (mut random, mut went_on) = (crate::rng::Rng::new(3), 0);
+        for _ in 0..200_000 {
+            // Numbers at every limit, and near each other.
+            let mut number = || {
+                let at = [0, 1, AHEAD, WINDOW, u32::MAX - AHEAD][random.below(5) as usize];
+                7u32.wrapping_add(at).wrapping_add(random.below(3) as u32).wrapping_sub(1)
+            };
+            let (next, acked, seq, ack) = ([number(), number()], [number(), number()], number(), number());
+            let open = syn(0) | syn(1) | has_acked(0) | has_acked(1) | OPENED;
+            let bit = |bits: u64| if bits < 16 { 1 << bits } else { 0 };
+            let seen = open ^ bit(random.below(64)) ^ bit(random.below(64));
+            let before = Ends { next, acked, seen, early: random.below(3) as u16 };
+            let flags = TcpFlags(TcpFlags::ACK ^ if random.below(4) == 0 { 1 << random.below(5) } else { 0 });
+            let segment = Segment { flags, seq, ack, len: random.below(2) as u32 };
+            let from = if random.below(2) == 0 { C } else { S };
+            let (mut quick, mut full) = (before, before);
+            if !quick.goes_on(from, &segment) {
+                assert_eq!(quick, before);
+                continue;
+            }
+            went_on += 1;
+            let tracked = full.step(TimeoutState::Established, from, &segment);
+            assert_eq!((quick, tracked), (full, Tracked::Refresh(TimeoutState::Established)), "{before:?} {segment:?}");
+        }
+        assert!(went_on > 5_000, "{went_on}");
     }
 
     /// Runs segments through a tracker and returns the state after each; `=` where a segment proved nothing.

@@ -1,11 +1,13 @@
 //! Least privilege: once everything is set up, the process gives up what forwarding does not need.
 //!
 //! It keeps CAP_NET_ADMIN (netlink, TUN), the files of its own set-up and a list of system calls. Whoever takes over the
-//! process by a packet cannot start a program, read other files, open TCP connections or signal other processes.
+//! process by a packet cannot start a program, read other files, open TCP connections (other than to the port of a resolver,
+//! if names are resolved), reach abstract sockets or signal other processes. The service manager's socket stays connected from
+//! before ([`super::notify`]).
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
-    path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    Scope, path_beneath_rules,
 };
 use rustix::io::Errno;
 use rustix::thread::{self as task, CapabilitySet, CapabilitySets};
@@ -33,6 +35,8 @@ pub struct Files {
     pub sockets: Vec<PathBuf>,
     /// Directories in which files may be written and replaced.
     pub replaced: Vec<PathBuf>,
+    /// TCP ports that may be connected to: those of resolvers.
+    pub ports: Vec<u16>,
 }
 
 impl Files {
@@ -45,7 +49,15 @@ impl Files {
             write: vec!["/proc/sys/net".into(), "/dev/net/tun".into()],
             sockets: vec![parent.unwrap_or(Path::new(".")).into()],
             replaced: Vec::new(),
+            ports: Vec::new(),
         }
+    }
+
+    /// Also those of the sources of servers: directories with their files, and TCP ports of resolvers.
+    pub fn with_sources(mut self, directories: Vec<PathBuf>, ports: Vec<u16>) -> Files {
+        self.read.extend(directories);
+        self.ports.extend(ports);
+        self
     }
 }
 
@@ -82,7 +94,8 @@ pub fn reading_thread(config: Option<&Path>) {
     let own = config.and_then(directory);
     // The file may be a link to where it really is.
     let real = config.and_then(|path| path.canonicalize().ok()).and_then(|path| directory(&path));
-    let _ = keep_capabilities(CapabilitySet::empty());
+    // What was read at the start can be read again, whoever owns it.
+    let _ = keep_capabilities(CapabilitySet::DAC_READ_SEARCH);
     let _ = restrict_files(&Files { read: own.into_iter().chain(real).collect(), ..Files::default() });
 }
 
@@ -105,7 +118,7 @@ fn keep_capabilities(kept: CapabilitySet) -> Result<(), String> {
     task::set_capabilities(None, sets).map_err(failed("set them"))
 }
 
-/// Restricts the calling thread to `files`, without TCP and without signals to other processes.
+/// Restricts the calling thread to `files` and the TCP ports among them, without signals to other processes.
 fn restrict_files(files: &Files) -> Result<(), String> {
     let read = AccessFs::from_read(ASKED) & !AccessFs::Execute;
     let write = read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
@@ -122,7 +135,13 @@ fn restrict_files(files: &Files) -> Result<(), String> {
             .add_rules(path_beneath_rules(&files.read, read))?
             .add_rules(path_beneath_rules(&files.write, write))?
             .add_rules(path_beneath_rules(&files.sockets, sockets))?
-            .add_rules(path_beneath_rules(&files.replaced, replaced))?;
+            .add_rules(path_beneath_rules(&files.replaced, replaced))?
+            .add_rules(
+                files
+                    .ports
+                    .iter()
+                    .map(|port| Ok::<_, landlock::RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))),
+            )?;
         ruleset.restrict_self()
     };
     match enforce().map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
@@ -147,7 +166,10 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::BackendError> {
     // The flags of clone3(2) are out of a filter's sight. The C library falls back to clone(2) if it does not exist.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let clone3 = SeccompFilter::new(clone3, permitted.clone(), refused(Errno::NOSYS), arch)?;
-    let rest = SeccompFilter::new(allowed()?, refused(Errno::PERM), permitted, arch)?;
+    // Of two refusals the later filter's would count, which is EPERM: there is no falling back from that.
+    let mut calls = allowed()?;
+    calls.insert(libc::SYS_clone3, Vec::new());
+    let rest = SeccompFilter::new(calls, refused(Errno::PERM), permitted, arch)?;
     Ok([clone3.try_into()?, rest.try_into()?])
 }
 
@@ -183,6 +205,8 @@ const CALLS: &[i64] = &[
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_getdents64,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_inotify_rm_watch,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
     libc::SYS_unlinkat,
@@ -282,7 +306,7 @@ mod tests {
     use super::*;
     use std::fs::{self, File};
     use std::io::ErrorKind;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixListener;
 
     /// Runs `body` in a thread of its own, whose restrictions end with it.
@@ -298,11 +322,14 @@ mod tests {
         let config = other.path().join("config");
         fs::write(&sysctl, "0").unwrap();
         fs::write(&config, "x").unwrap();
+        let allowed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let other_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let files = Files {
             read: vec![config.clone()],
             write: vec![sysctl.clone()],
             sockets: vec![dir.path().into()],
             replaced: Vec::new(),
+            ports: vec![allowed.port()],
         };
         aside(move || {
             restrict_files(&files).expect("Landlock: the tests need Linux 5.13 or newer with it enabled");
@@ -318,6 +345,8 @@ mod tests {
             denied(File::open("/etc/passwd").map(drop));
             denied(fs::write(dir.path().join("new"), "z"));
             denied(TcpListener::bind("127.0.0.1:0").map(drop));
+            denied(TcpStream::connect(other_port).map(drop));
+            assert_eq!(TcpStream::connect(allowed).unwrap_err().kind(), ErrorKind::ConnectionRefused, "nobody listens");
         });
     }
 

@@ -2,14 +2,15 @@
 //!
 //! It moves bytes; [`crate::control::Session`] interprets them.
 
-use crate::control::{About, Outside, Progress, Session};
+use super::peer;
+use crate::control::{About, Floor, Ledger, Outside, Progress, Session, Who};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub(super) struct ControlServer {
     path: PathBuf,
     /// Device and inode of the socket file: another process may have replaced it since.
     identity: (u64, u64),
+    /// The directory of the socket, if it was missing.
+    made: Option<PathBuf>,
     connections: [Option<Connection>; MOST_CONNECTIONS],
     first_token: usize,
     /// When to accept again. mio reports a pending connection only once.
@@ -67,7 +70,8 @@ struct Connection {
 }
 
 impl ControlServer {
-    /// Listens at `path`, replacing the socket of a killed run; fails if another gateway answers there.
+    /// Listens at `path`, replacing the socket of a killed run; fails if another gateway answers there. Makes the directory
+    /// of the socket, not those above it.
     pub(super) fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |doing: &str, error: io::Error| {
             SocketError(format!(
@@ -77,6 +81,7 @@ impl ControlServer {
             ))
         };
         check_free(path)?;
+        let made = make_directory(path);
         // Bound under a temporary name, so that nobody can connect before the mode is set.
         let mut hidden = path.as_os_str().to_owned();
         hidden.push(format!(".{}", std::process::id()));
@@ -94,6 +99,7 @@ impl ControlServer {
             listener,
             path: path.to_owned(),
             identity,
+            made,
             connections: Default::default(),
             first_token: 0,
             retry: None,
@@ -147,9 +153,13 @@ impl ControlServer {
             log::warn!("control socket: cannot watch a connection: {error}");
             return;
         }
+        let who = peer::who(&stream).unwrap_or_else(|error| {
+            log::warn!("control socket: cannot find out who connected: {error}");
+            Who { uid: u32::MAX, pid: 0 }
+        });
         self.connections[place] = Some(Connection {
             stream,
-            session: Session::new(Arc::clone(about)),
+            session: Session::new(Arc::clone(about), who),
             out: Vec::new(),
             sent: 0,
             readable: true,
@@ -187,11 +197,17 @@ impl ControlServer {
     }
 
     /// Does one step of work for each connection; returns true if more could be done at once.
-    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> bool {
+    pub(super) fn work(
+        &mut self,
+        (engine, ledger): (&mut Engine, &mut Ledger),
+        now: Instant,
+        outside: &Outside,
+    ) -> bool {
+        let mut floor = Floor { engine, ledger, now, outside };
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
-            match connection.work(engine, now, outside) {
+            match connection.work(&mut floor) {
                 Ok(_) if connection.end() <= now => *place = None,
                 Ok(more) => busy |= more,
                 Err(End) => *place = None,
@@ -207,6 +223,10 @@ impl Drop for ControlServer {
         if ours && let Err(error) = fs::remove_file(&self.path) {
             log::warn!("cannot remove the control socket {}: {error}", self.path.display());
         }
+        // Refused once the process is confined: an empty directory stays then.
+        if let Some(made) = &self.made {
+            let _ = fs::remove_dir(made);
+        }
     }
 }
 
@@ -219,7 +239,8 @@ impl Connection {
         self.moved + if self.sent < self.out.len() { STUCK } else { IDLE }
     }
 
-    fn work(&mut self, engine: &mut Engine, now: Instant, outside: &Outside) -> Result<bool, End> {
+    fn work(&mut self, floor: &mut Floor<'_>) -> Result<bool, End> {
+        let now = floor.now;
         if self.sent < self.out.len() {
             if self.writable {
                 self.moved = now;
@@ -235,7 +256,7 @@ impl Connection {
             Progress::Idle => self.read()?,
             Progress::More | Progress::Wait => {}
         }
-        self.progress = self.session.poll_output(engine, now, outside, &mut self.out);
+        self.progress = self.session.poll_output(floor, &mut self.out);
         if self.progress == Progress::Wait && self.out.is_empty() {
             return Ok(false);
         }
@@ -271,6 +292,13 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Makes the directory for the socket if it is missing, and returns it then. If it cannot be made, binding fails, and says
+/// why.
+fn make_directory(socket: &Path) -> Option<PathBuf> {
+    let directory = socket.parent().filter(|directory| !directory.as_os_str().is_empty())?;
+    DirBuilder::new().mode(0o755).create(directory).ok().map(|()| directory.to_owned())
 }
 
 /// Checks that nobody listens at `path`, and that the file there, if any, may be replaced.
@@ -309,6 +337,17 @@ mod tests {
     }
 
     #[test]
+    fn the_directory_of_the_socket_is_made_and_removed_but_none_above_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = ControlServer::bind(&dir.path().join("equipoise/control.sock")).unwrap();
+        assert!(dir.path().join("equipoise/control.sock").exists());
+        drop(server);
+        assert!(!dir.path().join("equipoise").exists(), "and removed again");
+        let error = ControlServer::bind(&dir.path().join("a/b/control.sock")).unwrap_err().to_string();
+        assert!(error.contains("make sure that its directory exists") && !dir.path().join("a").exists(), "{error}");
+    }
+
+    #[test]
     fn a_file_that_is_not_a_socket_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("precious");
@@ -334,6 +373,7 @@ mod tests {
         poll: mio::Poll,
         server: ControlServer,
         engine: Engine,
+        ledger: Ledger,
         about: Arc<About>,
     }
 
@@ -345,7 +385,8 @@ mod tests {
             server.register(poll.registry(), Token(0)).unwrap();
             let settings = crate::config::Settings::default();
             let engine = Engine::try_new(&settings).unwrap();
-            Lab { dir, poll, server, engine, about: Arc::new(About::new(&settings, Instant::ZERO, 1)) }
+            let about = Arc::new(About::new(&settings, Instant::ZERO, 1));
+            Lab { dir, poll, server, engine, ledger: Ledger::new(None, settings), about }
         }
 
         /// A client whose connection is accepted at `now`.
@@ -357,7 +398,7 @@ mod tests {
         }
 
         fn work(&mut self, now: Instant) {
-            while self.server.work(&mut self.engine, now, &Outside::default()) {}
+            while self.server.work((&mut self.engine, &mut self.ledger), now, &Outside::default()) {}
         }
     }
 

@@ -4,22 +4,25 @@
 
 use super::batch::{Batch, MOST_PACKETS};
 use super::bpf::steering::QUEUES;
-use super::control_server::ControlServer;
+use super::control_server::{ControlServer, MOST_CONNECTIONS};
 use super::error::GatewayError;
 use super::follower::Follower;
 use super::lapses::Lapses;
 use super::log_queue;
 use super::marking::Marking;
+use super::notify::{self, Notifier};
 use super::output::Output;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
+use super::sources::Outsiders;
 use super::state::Keeping;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::config::Settings;
-use crate::control::{About, Outside};
+use crate::config::changes::File;
+use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
@@ -38,6 +41,7 @@ const SIGNALS: Token = Token(QUEUES + 1);
 const NEWS: Token = Token(QUEUES + 2);
 const LOSSES: Token = Token(QUEUES + 3);
 const CONTROL: Token = Token(QUEUES + 4);
+const SOURCES: Token = Token(CONTROL.0 + 1 + MOST_CONNECTIONS);
 
 /// When the loop's clock begins: nine years, so that there are times for what began before the process.
 pub(super) const BEGIN: Instant = Instant::from_nanos(1 << 58);
@@ -89,6 +93,7 @@ fn ignores_hangup() -> bool {
 /// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
     engine: Engine,
+    ledger: Ledger,
     opener: Opener,
     queues: Queues,
     control: ControlServer,
@@ -96,6 +101,7 @@ pub(super) struct EventLoop {
     keeper: Keeper,
     marking: Option<Marking>,
     keeping: Option<Keeping>,
+    sources: Outsiders,
     reloads: Reloads,
     /// Whether the device was deleted and is not open again.
     is_deviceless: bool,
@@ -110,6 +116,7 @@ pub(super) struct EventLoop {
     own: Box<[u8; MOST]>,
     refusals: Refusals,
     lapses: Lapses,
+    manager: Notifier,
 }
 
 impl EventLoop {
@@ -132,17 +139,23 @@ impl EventLoop {
         if let Some(news) = follower.news() {
             registry.register(&mut SourceFd(&news), NEWS, Interest::READABLE).map_err(&failed)?;
         }
-        if let Some(losses) = keeper.news() {
+        for losses in keeper.news() {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, BEGIN);
+        let ledger = Ledger::new(None, settings);
+        let reloads = Reloads::new();
         if marking.is_some() {
             engine.collect_ended();
+            engine.pass_strays();
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
+        let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), Instant::ZERO);
+        sources.register(registry, SOURCES)?;
         Ok(EventLoop {
             engine,
+            ledger,
             opener,
             queues,
             control,
@@ -150,7 +163,8 @@ impl EventLoop {
             keeper,
             marking,
             keeping,
-            reloads: Reloads::new(settings),
+            sources,
+            reloads,
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -162,7 +176,13 @@ impl EventLoop {
             own: Box::new([0; MOST]),
             refusals: Refusals::default(),
             lapses,
+            manager: Notifier::default(),
         })
+    }
+
+    /// Names the file that the settings in force come from.
+    pub(super) fn configured_by(&mut self, file: File) {
+        self.ledger = Ledger::new(Some(file), (**self.ledger.in_force()).clone());
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -206,6 +226,16 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Makes the loop report to a service manager that it is alive.
+    pub(super) fn report_to(&mut self, manager: Notifier) {
+        self.manager = manager;
+    }
+
+    /// Returns the service manager.
+    pub(super) fn manager(&mut self) -> &mut Notifier {
+        &mut self.manager
+    }
+
     fn now(&self) -> Instant {
         BEGIN + self.clock.elapsed()
     }
@@ -218,6 +248,7 @@ impl EventLoop {
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
         self.lapses.start(self.now());
+        self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
             let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits;
             let now = self.now();
@@ -240,6 +271,7 @@ impl EventLoop {
                         self.control.accept(self.poll.registry(), &self.about, now);
                     }
                     Token(queue) if queue < QUEUES => self.queues.has_news(queue),
+                    token if self.sources.has(token) => self.sources.ready(token, now),
                     token => {
                         control_waits = true;
                         self.control.ready(token, event.is_readable(), event.is_writable());
@@ -281,14 +313,24 @@ impl EventLoop {
             if let Some(keeping) = &mut self.keeping {
                 keeping.work(&mut self.engine, now);
             }
+            if self.sources.work(self.poll.registry(), now) {
+                self.reloads.found(self.sources.found());
+            }
             if self.control.retries(now) {
                 self.control.accept(self.poll.registry(), &self.about, now);
             }
             self.output.counters.lost_log_lines = log_queue::lost_lines();
             let (device, system) = (self.output.counters, self.keeper.state().clone());
-            let outside = Outside { device, system, desk: Arc::clone(self.reloads.desk()) };
+            let (desk, sources) = (Arc::clone(self.reloads.desk()), self.sources.states());
+            let outside = Outside { device, system, sources, desk };
             reload_waits = self.reload(installed.as_deref_mut(), now);
-            control_waits = self.control.work(&mut self.engine, now, &outside);
+            control_waits = self.control.work((&mut self.engine, &mut self.ledger), now, &outside);
+            while let Some(line) = self.ledger.poll_line() {
+                log::info!("{line}");
+            }
+            self.manager.work(now);
+            // A session may just have asked, or a signal have come while a reload was under way.
+            reload_waits |= self.reloads.is_asked();
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -305,6 +347,8 @@ impl EventLoop {
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
             self.keeping.as_ref().map(Keeping::poll_timeout),
+            self.sources.poll_timeout(),
+            self.manager.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }
@@ -313,6 +357,7 @@ impl EventLoop {
     fn reload(&mut self, installed: Option<&mut Installed>, now: Instant) -> bool {
         let mut of = Surroundings {
             engine: &mut self.engine,
+            ledger: &mut self.ledger,
             follower: &mut self.follower,
             keeper: &mut self.keeper,
             marking: self.marking.as_mut(),
@@ -320,7 +365,18 @@ impl EventLoop {
             installed,
             about: &mut self.about,
         };
-        self.reloads.work(&mut of, now)
+        let was_under_way = self.reloads.is_under_way();
+        let more = self.reloads.work(&mut of, now);
+        if let Some(outcome) = self.reloads.take_outcome() {
+            self.sources.used(now, outcome.as_ref().map_err(String::as_str));
+        }
+        self.sources.follow(self.ledger.in_force(), now);
+        match (was_under_way, self.reloads.is_under_way()) {
+            (false, true) => self.manager.reloading(),
+            (true, false) => self.manager.ready(&notify::status(self.ledger.in_force())),
+            _ => {}
+        }
+        more
     }
 
     /// Restores what is missing of what is installed; returns true if there is more to do at once.
@@ -400,6 +456,7 @@ impl EventLoop {
         self.send_own(now);
         while let Some(event) = self.engine.poll_event() {
             tell(&event);
+            self.ledger.saw(&event, now);
         }
     }
 

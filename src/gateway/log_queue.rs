@@ -37,7 +37,8 @@ pub struct LogQueue(SyncSender<Message>);
 pub struct LogWriter(SyncSender<Message>);
 
 impl LogQueue {
-    /// Starts the thread that writes to `output`. Its first act is `prepare`, for example to give up privileges.
+    /// Starts the thread that writes to `output`. Its first act is `prepare`, for example to give up privileges, which is
+    /// done when this returns.
     ///
     /// Fails if the system has no thread left.
     pub fn start(
@@ -53,11 +54,14 @@ impl LogQueue {
         prepare: impl FnOnce() + Send + 'static,
     ) -> io::Result<(LogQueue, LogWriter)> {
         let (sender, receiver) = sync_channel(room);
+        let (prepared, is_prepared) = sync_channel(1);
         let written = move || {
             prepare();
+            let _ = prepared.send(());
             write_lines(&receiver, output);
         };
         thread::Builder::new().name("log".into()).spawn(written)?;
+        let _ = is_prepared.recv();
         Ok((LogQueue(sender.clone()), LogWriter(sender)))
     }
 }

@@ -20,6 +20,8 @@ const REST: Duration = Duration::from_secs(30);
 /// takes about 1 % of the time.
 const PAUSE: Duration = Duration::from_millis(100);
 const PORTION: usize = 1024;
+/// For how long connections of the gateway before this one are looked for.
+const YOUTH: Duration = Duration::from_secs(300);
 /// How soon it is looked whether keys are missing.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,8 @@ pub(super) struct Marking {
     due: Instant,
     /// When the last comparison ended.
     rested: Instant,
+    /// Until when connections of the gateway before this one may live.
+    young_until: Option<Instant>,
     lost: u64,
     was_broad: bool,
 }
@@ -55,7 +59,10 @@ pub(super) struct Marking {
 impl Marking {
     /// Loads the programs and attaches them to the gateway's own device and to all others of the namespace.
     pub(super) fn open(settings: &Settings, device: &str) -> Result<Marking, BpfError> {
-        Marking::with(Marks::load(settings)?, device)
+        let mut marking = Marking::with(Marks::load(settings)?, device)?;
+        marking.marks.set_young(true)?;
+        marking.young_until = Some(Instant::ZERO + YOUTH);
+        Ok(marking)
     }
 
     /// The same with programs that are loaded.
@@ -70,6 +77,7 @@ impl Marking {
             at: At::Rest,
             due: Instant::ZERO + SOON,
             rested: Instant::ZERO,
+            young_until: None,
             lost: 0,
             was_broad: false,
         };
@@ -162,6 +170,11 @@ impl Marking {
     fn compare(&mut self, engine: &Engine, now: Instant) {
         self.at = match self.at {
             At::Rest => {
+                if self.young_until.take_if(|until| *until <= now).is_some()
+                    && let Err(error) = self.marks.set_young(false)
+                {
+                    log::warn!("connections past the gateway continue to enter the device: {error}");
+                }
                 let (broad, missed) = self.marks.missing();
                 self.tell(broad, missed);
                 let is_behind = broad || engine.lost_ended() != self.lost || now >= self.rested + REST;

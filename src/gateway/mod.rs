@@ -20,13 +20,16 @@ mod nat_of_others;
 pub mod netlink;
 #[cfg(any(test, feature = "demo"))]
 pub mod netns;
+pub mod notify;
 mod output;
 pub mod paths;
+mod peer;
 pub mod preflight;
 mod queues;
 mod refusals;
 pub mod reload;
 pub mod setup;
+pub mod sources;
 pub mod state;
 pub mod sysctl;
 pub mod tun;
@@ -41,6 +44,7 @@ pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
 
 use crate::config::Settings;
+use crate::config::changes::File;
 use crate::control::About;
 use crate::engine::Engine;
 use control_server::ControlServer;
@@ -48,9 +52,11 @@ use event_loop::EventLoop;
 use follower::Follower;
 use marking::Marking;
 use nat_of_others::NatOfOthers;
+use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
 use state::Keeping;
+use std::path::PathBuf;
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -58,8 +64,11 @@ use watch::Keeper;
 /// Dropping it removes what it set up: rules and routes first, then the device.
 pub struct Gateway {
     installed: Option<Installed>,
-    _nat_of_others: Option<NatOfOthers>,
     event_loop: EventLoop,
+    /// Directories with files of servers.
+    directories: Vec<PathBuf>,
+    /// TCP ports of resolvers.
+    resolver_ports: Vec<u16>,
 }
 
 impl Gateway {
@@ -105,10 +114,9 @@ impl Gateway {
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
         let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);
-        let nat_of_others = NatOfOthers::keep_away(name, settings.gateway.route_table).unwrap_or_else(|error| {
-            log::warn!("a masquerading rule of this machine that also matches flows will break them: {error}");
-            None
-        });
+        let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
+        nat.settle();
+        keeper.guard(nat);
         let about = (about, settings.clone());
         let marking = (marking, keeping);
         let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
@@ -119,7 +127,12 @@ impl Gateway {
             settings.table.max_flows,
             settings.gateway.control_socket.display()
         );
-        Ok(Gateway { installed: Some(installed), _nat_of_others: nat_of_others, event_loop })
+        Ok(Gateway {
+            installed: Some(installed),
+            event_loop,
+            directories: sources::directories(&settings.sources),
+            resolver_ports: sources::ports(settings),
+        })
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
@@ -130,13 +143,19 @@ impl Gateway {
         Ok(setup::clean_leftovers(settings, true)?)
     }
 
+    /// Names the file that the settings come from: changes at run time are made on top of it.
+    pub fn configured_by(&mut self, file: File) {
+        self.event_loop.configured_by(file);
+    }
+
     /// Returns a handle that stops [`Gateway::run`] from another thread.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
     }
 
     /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
-    /// by the control socket. To be called before [`Gateway::confine`].
+    /// by the control socket. To be called before [`Gateway::confine`]. Servers from outside that are found later are used
+    /// only then, and with [`Gateway::configured_by`].
     pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
         let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
         self.event_loop.reload_from(file)
@@ -147,18 +166,28 @@ impl Gateway {
         self.event_loop.handle_signals(signals)
     }
 
+    /// Makes [`Gateway::run`] report to a service manager when it begins and ends, and that it is alive. To be called
+    /// before [`Gateway::confine`].
+    pub fn report_to(&mut self, manager: Notifier) {
+        self.event_loop.report_to(manager);
+    }
+
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
         self.event_loop.confine();
-        for missed in confine::process(&confine::Files::of_gateway(self.event_loop.control_socket())) {
+        let files = confine::Files::of_gateway(self.event_loop.control_socket());
+        let files = files.with_sources(self.directories.clone(), self.resolver_ports.clone());
+        for missed in confine::process(&files) {
             log::warn!("{missed}");
         }
     }
 
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
-        self.event_loop.run(self.installed.as_mut())
+        let ended = self.event_loop.run(self.installed.as_mut());
+        self.event_loop.manager().stopping();
+        ended
     }
 
     /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed.

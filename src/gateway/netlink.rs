@@ -7,6 +7,7 @@ mod found;
 mod frame;
 mod layer3;
 mod news;
+mod nft;
 mod path;
 mod watch;
 
@@ -26,6 +27,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 pub use news::News;
+pub use nft::{TableNews, Tables};
 pub use path::{Interface, Path};
 use std::fmt;
 use std::io;
@@ -305,6 +307,11 @@ fn rule_word(rule: &RuleMessage, attribute: &RuleAttribute) -> Option<(u8, Strin
         RuleAttribute::Iifname(name) => (2, format!("iif {name}")),
         RuleAttribute::IpProtocol(p) => (3, format!("ipproto {}", u8::from(*p))),
         RuleAttribute::SourcePortRange(r) => (4, format!("sport {}-{}", r.start, r.end)),
+        RuleAttribute::FwMark(mark) => {
+            let mask =
+                rule.attributes.iter().find_map(|a| if let RuleAttribute::FwMask(n) = a { Some(*n) } else { None });
+            (4, format!("fwmark {mark:#x}/{:#x}", mask.unwrap_or(u32::MAX)))
+        }
         RuleAttribute::Table(n) if *n > 0 => (5, format!("lookup {n}")),
         RuleAttribute::Goto(n) => (5, format!("goto {n}")),
         RuleAttribute::SuppressIfGroup(n) => (6, format!("suppress_ifgroup {n}")),

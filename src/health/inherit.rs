@@ -7,7 +7,6 @@ use crate::ids::ServerId;
 use crate::state::Health;
 use crate::time::Instant;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// How far monitors have come with what they inherit.
 #[derive(Debug, Clone, Default)]
@@ -58,10 +57,15 @@ impl Monitors {
         heritage: &mut Heritage,
         most: usize,
     ) -> bool {
+        if heritage.pass == Pass::Results && heritage.next == 0 {
+            self.observe(old.observer.is_some());
+            self.number_on(old);
+            self.start(now);
+        }
         let end = self.all.servers.len().min(heritage.next.saturating_add(most));
         let places = heritage.next..end;
         match heritage.pass {
-            Pass::Results => self.inherit_results(places, old, was),
+            Pass::Results => places.for_each(|place| self.inherit_results(now, place, old, &was)),
             // Which units the floor keeps is known only once all units that may go down are down.
             Pass::States => places.for_each(|place| self.inherit_states(place, old, &was, false)),
             Pass::Kept => places.for_each(|place| self.inherit_states(place, old, &was, true)),
@@ -69,27 +73,52 @@ impl Monitors {
         }
         heritage.next = end;
         if end == self.all.servers.len() {
-            if heritage.pass == Pass::Results {
-                self.observe(old.observer.is_some());
-                self.start(now);
-            }
             *heritage = Heritage { pass: heritage.pass.next(), next: 0 };
         }
         true
     }
 
-    fn inherit_results(&mut self, places: Range<usize>, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) {
-        for place in places {
+    /// Does again what `old` has learned since servers had their turn, and takes over which servers are forced up or down,
+    /// monitored or not; `was` returns the same number or none. Returns whether the state of any server may have changed.
+    pub fn catch_up(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) -> bool {
+        self.number_on(old);
+        let is_there = |id: &ServerId| was(*id) == Some(*id);
+        let forced: BTreeMap<_, _> =
+            old.forced.iter().filter(|(id, _)| is_there(id)).map(|(id, up)| (*id, *up)).collect();
+        let mut changed = std::mem::replace(&mut self.forced, forced) != self.forced;
+        for place in 0..self.all.servers.len() {
             let id = self.all.servers[place].id;
             let Some(before) = was(id).and_then(|before| old.all.find(before)) else { continue };
-            let before = &old.all.servers[before];
-            self.take_judges(place, old, before);
-            let server = &mut self.all.servers[place];
-            server.history = before.history.clone();
-            server.load = before.load;
-            if let Some(up) = old.forced.get(&before.id) {
-                self.forced.insert(id, *up);
+            if old.all.servers[before].version != self.all.servers[place].version {
+                self.inherit_results(now, place, old, &was);
+                self.inherit_states(place, old, &was, true);
+                changed = true;
             }
+        }
+        changed
+    }
+
+    /// Goes on with the numbers of `old`: replies to its probes are none to new ones, and servers may still know its ports.
+    fn number_on(&mut self, old: &Monitors) {
+        (self.numbers, self.next_port) = (old.numbers.clone(), old.next_port);
+    }
+
+    fn inherit_results(
+        &mut self,
+        now: Instant,
+        place: usize,
+        old: &Monitors,
+        was: impl Fn(ServerId) -> Option<ServerId>,
+    ) {
+        let id = self.all.servers[place].id;
+        let Some(before) = was(id).and_then(|before| old.all.find(before)) else { return };
+        let before = &old.all.servers[before];
+        self.take_judges(now, place, old, before);
+        let server = &mut self.all.servers[place];
+        server.history = before.history.clone();
+        (server.load, server.version) = (before.load, before.version);
+        if let Some(up) = old.forced.get(&before.id) {
+            self.forced.insert(id, *up);
         }
     }
 
@@ -98,7 +127,7 @@ impl Monitors {
         self.take_states(place, old, before.map(|before| &old.all.servers[before]), keep);
     }
 
-    fn take_judges(&mut self, place: usize, old: &Monitors, before: &Server) {
+    fn take_judges(&mut self, now: Instant, place: usize, old: &Monitors, before: &Server) {
         let mut judges = BTreeMap::new();
         for unit in before.units.iter().flatten() {
             for target in &old.all.units[*unit as usize].targets {
@@ -108,8 +137,8 @@ impl Monitors {
         }
         let was = |target: &Target| before.health(old, target.address.is_ipv6(), target.port);
         for unit in self.all.servers[place].units.iter().flatten() {
-            for target in &self.all.units[*unit as usize].targets {
-                let target = &mut self.all.targets[*target as usize];
+            for id in &self.all.units[*unit as usize].targets {
+                let target = &mut self.all.targets[*id as usize];
                 let settings = &self.all.monitors[target.monitor as usize].settings;
                 let there = || judges.get(&(target.address, target.port)).into_iter().flatten();
                 let of = |before: &Target| &old.all.monitors[before.monitor as usize].settings;
@@ -118,6 +147,13 @@ impl Monitors {
                     Some(before) if of(before).probe == settings.probe => {
                         target.judge = before.judge.clone();
                         target.last = before.last.clone();
+                        target.let_off = before.let_off;
+                        if self.observer.is_none() && old.started {
+                            // However often there is a reload, its turn comes. An outstanding probe is repeated at once.
+                            let due = before.probe.map_or(before.due, |_| now);
+                            target.due = due.max(now).min(now + settings.interval);
+                            self.schedule.set(*id, target.due);
+                        }
                     }
                     Some(before) => target.judge = Judge::after(before.judge.state(), before.judge.why()),
                     None if was(target) == Health::Down => target.judge = Judge::after(Health::Down, None),
@@ -143,6 +179,9 @@ impl Monitors {
                 if !keep || self.all.floors.is_kept(unit) {
                     state = Health::Up;
                 }
+            }
+            if self.all.floors.is_kept(unit) && verdict != Health::Down {
+                self.all.floors.release(unit);
             }
             let since = was.filter(|was| was.state == state).map_or(this.since, |was| was.since);
             self.all.floors.set(unit, state == Health::Up);
@@ -225,5 +264,46 @@ mod tests {
         assert_eq!(other_probe.remove(gone as usize), (Health::Up, 0));
         let verdicts = before.iter().map(|(verdict, _)| (*verdict, 0)).collect::<Vec<_>>();
         assert_eq!(other_probe, verdicts);
+    }
+
+    /// Replaces monitors by those of the same settings.
+    fn reload(sim: &mut Sim, all: &crate::health::HealthSettings) {
+        let mut reloaded = Monitors::new(all);
+        reloaded.inherit(sim.now, &sim.health, Some);
+        sim.health = reloaded;
+    }
+
+    #[test]
+    fn servers_are_probed_and_judged_however_often_there_is_a_reload() {
+        let slow = MonitorSettings { interval: Duration::from_secs(5), fall: 2, ..monitor(Probe::Tcp) };
+        let all = settings(9, "4", vec![slow]);
+        for millis in [700, 1000, 3000, 5000] {
+            let mut sim = Sim::new(&all);
+            for _ in 0..60_000 / millis {
+                sim.run(Duration::from_millis(millis), &mut |_, _| vec![]);
+                reload(&mut sim, &all);
+            }
+            assert!((0..9).all(|n| sim.health.state(ServerId(n), false, 80) == Health::Down), "{millis}");
+            // They do not get more probes than without, apart from those that are repeated.
+            assert!(sim.sent.len() <= 9 * (60 / 5 + 1 + 60_000 / millis as usize), "{millis}: {}", sim.sent.len());
+        }
+    }
+
+    #[test]
+    fn no_probe_after_a_reload_looks_like_one_from_before() {
+        for probe in [Probe::Icmp, Probe::Tcp] {
+            let all = settings(3, "4", vec![monitor(probe)]);
+            let mut sim = Sim::new(&all);
+            for _ in 0..9 {
+                sim.run(Duration::from_millis(2500), &mut |_, _| vec![]);
+                reload(&mut sim, &all);
+            }
+            // Without the identification of the IP header: that of echo requests, or ports and numbers.
+            let mut sent: Vec<&[u8]> = sim.sent.iter().map(|(_, bytes)| &bytes[20..]).collect();
+            let all = sent.len();
+            sent.sort_unstable();
+            sent.dedup();
+            assert_eq!(sent.len(), all);
+        }
     }
 }

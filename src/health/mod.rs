@@ -224,6 +224,12 @@ impl Monitors {
         self.outbox.pop(buf)
     }
 
+    /// Returns whether [`Monitors::poll_transmit`] has a packet.
+    #[inline]
+    pub fn has_packets(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// Tests whether a packet is for the monitors; while observing, also whether a monitor in the capture sent it.
     pub fn is_ours(&self, addresses: &Addresses) -> bool {
         let (src, dst) = match *addresses {

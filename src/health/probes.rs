@@ -54,6 +54,11 @@ impl Outbox {
         self.waiting.push_back(packet);
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub(super) fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
         loop {
             let mut packet = self.waiting.pop_front()?;
@@ -379,6 +384,7 @@ impl Monitors {
         let unit = &self.all.units[self.all.targets[id as usize].unit as usize];
         let server = &mut self.all.servers[unit.server as usize];
         server.load = Some((at, load.percent, load.maintenance));
+        server.version = server.version.wrapping_add(1);
         let server = server.id;
         self.push_event(HealthEvent::Load { server, load: load.percent, maintenance: load.maintenance, at });
     }

@@ -75,6 +75,8 @@ pub(super) struct Server {
     pub units: [Vec<u32>; 2],
     pub history: History,
     pub load: Option<(Instant, u8, bool)>,
+    /// Counts what has been learned of it.
+    pub version: u32,
 }
 
 /// All targets, units and servers.
@@ -132,6 +134,13 @@ impl Targets {
         all
     }
 
+    /// Notes that something has been learned of the server of a unit, and returns it.
+    pub(super) fn learned(&mut self, unit: u32) -> ServerId {
+        let server = &mut self.servers[self.units[unit as usize].server as usize];
+        server.version = server.version.wrapping_add(1);
+        server.id
+    }
+
     fn add_server(
         &mut self,
         settings: &HealthSettings,
@@ -151,7 +160,7 @@ impl Targets {
             self.add_seats(pool.pool, &units, groups);
             units
         });
-        self.servers.push(Server { id: watch.server, units, history: History::default(), load: None });
+        self.servers.push(Server { id: watch.server, units, history: History::default(), load: None, version: 0 });
     }
 
     fn add_units(&mut self, pool: &PoolWatch, first_monitor: u32, address: IpAddr, ports: &[WatchedPort]) {

@@ -15,8 +15,8 @@ impl Monitors {
         let (unit, changed) = (place.unit, place.judge.record(settings, &result));
         let timed = matches!(result, Ok(Some(_)));
         place.last = Some(result);
+        let server = self.all.learned(unit);
         if timed {
-            let server = self.all.servers[self.all.units[unit as usize].server as usize].id;
             self.push_event(HealthEvent::Latency { server });
         }
         if let Some(why) = changed {
@@ -50,6 +50,7 @@ impl Monitors {
     fn turn(&mut self, now: Instant, unit: u32, state: Health, why: Why) {
         self.all.floors.release(unit);
         self.all.floors.set(unit, state == Health::Up);
+        self.all.learned(unit);
         let place = &mut self.all.units[unit as usize];
         (place.state, place.since) = (state, now);
         match state {
@@ -109,6 +110,7 @@ impl Monitors {
         for (v6, port, up) in changed {
             let what = if up { Happened::Up } else { Happened::Down };
             if let Some(place) = place {
+                self.all.servers[place].version = self.all.servers[place].version.wrapping_add(1);
                 self.all.servers[place].history.push(HistoryEntry { at, v6, port, what, why: why.clone() });
             }
             self.push_event(HealthEvent::Transition { server, v6, port, up, at, why: why.clone() });

@@ -275,7 +275,11 @@ fn parse_v6(packet: &[u8]) -> Result<Parsed, Malformed> {
     }
     let address = |at: usize| u128::from_be_bytes(packet[at..at + 16].try_into().expect("sixteen bytes"));
     let addresses = Addresses::V6 { src: address(8), dst: address(24) };
-    let chain = walk_extensions(packet[6], 40, &packet[..len])?;
+    let chain = match packet[6] {
+        // Almost always.
+        protocol @ (proto::TCP | proto::UDP) => Chain { protocol, offset: 40, end: End::Transport },
+        first => walk_extensions(first, 40, &packet[..len])?,
+    };
     let transport = match chain.end {
         End::Transport => transport(chain.protocol, proto::ICMPV6, &packet[chain.offset..len])?,
         End::Fragment { offset, more, id } => fragment(chain.protocol, offset, more, id, len - chain.offset)?,

@@ -8,8 +8,11 @@
 //! 30     server web/web-1 drain 60s
 //! 31     rule block-scanners off
 //! ```
+//!
+//! The pool of a server may be left out where only one pool has a server of that name.
 
 use crate::balance::Admin;
+use crate::config::NoServer;
 use crate::engine::{Change, Engine};
 use crate::ids::ServerId;
 use crate::time::Duration;
@@ -76,8 +79,7 @@ fn change(words: &mut Words<'_>, engine: &Engine) -> Result<Change, ScriptError>
     match words.need("`server` or `rule`")? {
         "server" => {
             let name = words.need("the server, POOL/SERVER,")?;
-            let found = name.split_once('/').and_then(|(pool, server)| engine.find_server(pool, server));
-            let server = found.ok_or_else(|| words.wrong(name, "not a server of the configuration (POOL/SERVER)"))?;
+            let server = engine.server_named(name).map_err(|error| words.wrong(name, &no_server(&error)))?;
             server_change(words, server)
         }
         "rule" => {
@@ -90,6 +92,17 @@ fn change(words: &mut Words<'_>, engine: &Engine) -> Result<Change, ScriptError>
             }
         }
         other => Err(words.wrong(other, "neither `server` nor `rule`")),
+    }
+}
+
+/// Says what is wrong with the name of a server.
+fn no_server(error: &NoServer) -> String {
+    match error {
+        NoServer::Unknown { near: None, .. } => "not a server of the configuration (POOL/SERVER)".into(),
+        NoServer::Unknown { near: Some(near), .. } => {
+            format!("not a server of the configuration; did you mean {near}?")
+        }
+        NoServer::Ambiguous { all, .. } => format!("a server of several pools: write {}", all.join(" or ")),
     }
 }
 

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 /// A UDP service besides [`WEB`].
 const ECHO: crate::Service = ("echo", "7/udp", 3, 7);
-/// CAP_NET_ADMIN as a bit of the sets in /proc (capability.h).
+/// Capabilities as bits of the sets in /proc (capability.h).
 const NET_ADMIN: u64 = 1 << 12;
+const DAC_READ_SEARCH: u64 = 1 << 2;
 
 fn status(world: &World) -> Status {
     let output = world.eqctl_raw(&["status", "--json"]);
@@ -54,6 +55,49 @@ fn a_hung_reader_of_the_log_costs_lines_and_no_packets() {
     let told = BufReader::new(reader).lines().map(Result::unwrap).find(|line| line.contains("log lines were lost"));
     assert!(told.expect("the loss is told").contains("WARN"));
     drop(gateway);
+}
+
+/// Requests in parallel, and how many there are.
+const REQUESTS: usize = 400;
+
+#[test]
+fn no_request_fails_while_nobody_reads_the_log() {
+    let world = World::new("unread");
+    let _nginx = world.nginx();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    fcntl_setpipe_size(&writer, 4096).unwrap();
+    let mut command = world.equipoise(&world.configuration("", &[WEB, ECHO]), &["env", "RUST_LOG=debug"]);
+    let _gateway = Running::start(command.stdout(Stdio::null()).stderr(writer));
+    drop(command);
+    eventually("the control socket", || world.eqctl_raw(&["status"]).status.success());
+    // A line for each flow, until the pipe is full and so is the queue before it.
+    let datagrams = || {
+        for _ in 0..2000 {
+            UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (SERVICE[0], 7)).unwrap();
+        }
+    };
+    eventually("lost lines", || {
+        world.client.run(datagrams).unwrap();
+        status(&world).lost_log_lines > 0
+    });
+    let before = status(&world).lost_log_lines;
+    for family in [0, 1] {
+        let page = format!("http://{}/", [SERVICE[0].to_owned(), format!("[{}]", SERVICE[1])][family]);
+        let mut curl = world.client.command(program("curl").to_str().unwrap());
+        // Each on a connection of its own.
+        curl.args(["-sS", "-g", "--fail", "--max-time", "20", "--parallel", "--parallel-max", "20"]);
+        curl.args(["--header", "Connection: close", "--write-out", "%{http_code}\\n", "--output", "/dev/null"]);
+        curl.args((0..REQUESTS).flat_map(|_| ["--output", "/dev/null", page.as_str()]).skip(2));
+        let output = run(&mut curl);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let served = String::from_utf8_lossy(&output.stdout).lines().filter(|line| *line == "200").count();
+        assert!(output.status.success() && served == REQUESTS, "{served} of {REQUESTS}: {stderr}");
+    }
+    // Each connection would have had a line at least, and each one is counted.
+    let lost = status(&world).lost_log_lines - before;
+    assert!(lost >= 2 * REQUESTS as u64, "{lost}");
+    let shown = String::from_utf8(world.eqctl_raw(&["status"]).stdout).unwrap();
+    assert!(shown.contains(" lines lost: stderr was not read fast enough"), "{shown}");
 }
 
 #[test]
@@ -129,14 +173,18 @@ fn only_the_privileges_that_forwarding_needs_remain() {
         eventually("the probes to succeed", || world.server_rows().iter().all(|row| row.health == Health::Up));
         // A thread begins with what its creator has, and gives it up then.
         eventually("the log's thread to have nothing", || {
-            privileges(status(&world).pid).iter().any(|(name, sets)| name == "log" && sets[0] == 0)
+            let done = |(name, sets): &(String, [u64; 7])| name == "equipoise" || sets[0] & NET_ADMIN == 0;
+            privileges(status(&world).pid).iter().all(done)
         });
         let mut threads = privileges(status(&world).pid);
         threads.sort();
+        let reads = if wrap.is_empty() { DAC_READ_SEARCH } else { 0 };
         let bounding = if wrap.is_empty() { [NET_ADMIN, 0] } else { [NET_ADMIN; 2] };
         let want = [
             ("equipoise".to_owned(), [NET_ADMIN, NET_ADMIN, 0, 0, bounding[0], 1, 2]),
             ("log".to_owned(), [0, 0, 0, 0, bounding[1], 1, 2]),
+            // Reads the configuration again, if anybody asks.
+            ("reload".to_owned(), [reads, reads, 0, 0, bounding[1] | reads, 1, 2]),
         ];
         assert_eq!(threads, want, "started by {wrap:?}");
         assert!(!world.log().contains("cannot"), "{}", world.log());
@@ -155,7 +203,8 @@ fn privileges_are_kept_on_request() {
     let mut command = world.equipoise(&world.configuration("", &[WEB]), &[]);
     let gateway = Running::start(command.arg("--unconfined").stdout(Stdio::null()).stderr(Stdio::null()));
     eventually("the control socket", || world.eqctl_raw(&["status"]).status.success());
-    for (name, sets) in privileges(status(&world).pid) {
+    // The thread that reads configurations never has any.
+    for (name, sets) in privileges(status(&world).pid).into_iter().filter(|(name, _)| name != "reload") {
         let [effective, .., no_new, seccomp] = sets;
         assert!(effective > NET_ADMIN && no_new == 0 && seccomp == 0, "{name}: {sets:?}");
     }

@@ -77,7 +77,7 @@ fn flows_show_who_talks_to_whom_and_each_filter_narrows_them() {
     let cases: [(&[&str], &dyn Fn(&FlowRow) -> bool, usize); 9] = [
         (&["--service", "web"], &|r| r.service == "web", 6),
         (&["--service", "echo"], &|r| r.service == "echo", 1),
-        (&["--server", "server2"], &on_two, 2),
+        (&["--server", "web/server2"], &on_two, 2),
         (&["--client", "198.51.100.0/24"], &|r| r.client.is_ipv4(), 4),
         (&["--client", CLIENT[1]], &|r| r.client.is_ipv6(), 3),
         (&["--client", "203.0.113.0/24"], &|_| false, 0),
@@ -89,7 +89,7 @@ fn flows_show_who_talks_to_whom_and_each_filter_narrows_them() {
         let got = world.flows(filters);
         assert!(got.len() == count && got.iter().all(holds), "{filters:?}: want {count}, got {got:#?}");
     }
-    let both = world.flows(&["--client", "2001:db8::/32", "--server", &of_six.server]);
+    let both = world.flows(&["--client", "2001:db8::/32", "--server", &format!("web/{}", of_six.server)]);
     let want = rows.iter().filter(|r| r.client.is_ipv6() && r.server == of_six.server).count();
     assert!(both.len() == want && both.iter().any(|r| r.id == of_six.id), "{both:?}");
     assert_eq!(world.flows(&["--limit", "4"]).len(), 4);

@@ -7,15 +7,19 @@
 
 mod bulk;
 mod calm;
+mod changes;
 mod fairness;
 mod inspection;
 #[allow(dead_code, reason = "some of it is only for tests/lab.rs")]
 mod lab;
 mod lifecycle;
+mod manager;
 mod marks;
 mod messages;
 mod monitors;
 mod operators;
+mod outside;
+mod outward;
 mod packets;
 mod path;
 mod queues;

@@ -148,6 +148,33 @@ fn servers_behind_a_masquerading_gateway_talk_for_themselves() {
 }
 
 #[test]
+fn a_masquerade_that_comes_later_is_kept_away_from_flows() {
+    let world = World::new("mklate");
+    let _nginx = world.nginx();
+    let gateway = start(&world);
+    let tables = || {
+        let output = run(world.gateway.command("nft").args(["list", "tables"]));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(tables(), "");
+    nft(&world, &masquerade(""));
+    crate::world::eventually("the table", || tables().contains("table inet equipoise_4242"));
+    assert_all(&world, "masquerade of everything");
+    assert!(world.log().contains("NAT rules of this machine leave flows alone"), "{}", world.log());
+    // Somebody ends the program that owns the table.
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", gateway.id())).unwrap();
+    assert!(run(std::process::Command::new("kill").args(children.split_whitespace())).status.success());
+    let status = || {
+        let output = world.eqctl_raw(&["status"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    crate::world::eventually("exit code 3", || status().0 == Some(3));
+    let (_, said) = status();
+    assert!(said.contains("the NAT of others breaks flows that its rules match: nft takes no commands"), "{said}");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn a_strict_firewall_lets_flows_and_the_servers_own_traffic_pass() {
     let world = World::new("mkwall");
     let _nginx = world.nginx();
@@ -235,5 +262,46 @@ fn a_dead_host_is_reported_to_the_client_in_terms_of_its_own_packet() {
         let to = SocketAddr::new(SERVICE[family].parse().unwrap(), 80);
         let outcome = world.client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(10))).unwrap();
         assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::HostUnreachable, "IPv{}", [4, 6][family]);
+    }
+}
+
+/// Connections that say nothing on their own.
+const QUIET: crate::Service = ("quiet", "7/tcp", 1, 7777);
+
+/// Connections of which the server's end is the first to say something after a restart: both ends of one of the gateway's
+/// hear that it is over, and one that goes past the gateway goes on.
+#[test]
+fn after_a_restart_both_ends_of_a_connection_hear_of_it_when_the_server_speaks_and_direct_ones_live() {
+    let world = World::new("mkrestart");
+    let open = |to: SocketAddr, own: IpAddr| {
+        let listener = world.servers[0].run(|| TcpListener::bind((own, 7777))).unwrap().unwrap();
+        let client = world.client.run(|| TcpStream::connect(to)).unwrap().unwrap();
+        let server = listener.accept().unwrap().0;
+        for end in [&client, &server] {
+            end.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        }
+        (client, server)
+    };
+    let configuration = world.configuration("", &[QUIET]);
+    let gateway = world.start(&configuration);
+    let pairs = [0, 1].map(|family| {
+        let own = World::server_address(1, family);
+        let balanced = open((SERVICE[family].parse::<IpAddr>().unwrap(), 7).into(), own);
+        (balanced, open((own, 7777).into(), own))
+    });
+    gateway.kill();
+    let _gateway = world.start(&configuration);
+    for ((mut client, mut server), mut direct) in pairs {
+        for server_speaks in [true, false] {
+            let (client, server) = (&mut direct.0, &mut direct.1);
+            let (from, to) = if server_speaks { (server, client) } else { (client, server) };
+            from.write_all(b"x").unwrap();
+            to.read_exact(&mut [0]).expect("a direct connection goes on");
+        }
+        server.write_all(b"are you there?").unwrap();
+        for end in [&mut client, &mut server] {
+            let heard = end.read(&mut [0; 16]);
+            assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        }
     }
 }

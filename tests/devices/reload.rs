@@ -195,3 +195,52 @@ fn flows_of_removed_servers_end_at_once_with_now() {
     running.iter_mut().for_each(|download| assert!(!download.wait("the reset of a download").success()));
     assert!(serves(&world) && gateway.terminate().success());
 }
+
+#[test]
+fn what_took_the_place_of_the_file_is_waited_for_by_nobody_and_read_whoever_owns_it() {
+    let world = World::new("reload-own");
+    let _nginx = world.nginx();
+    let text = world.configuration("", &[WEB]);
+    let gateway = world.start(&text);
+    std::fs::remove_file(world.file()).unwrap();
+    assert!(run(std::process::Command::new("mkfifo").arg(world.file())).status.success());
+    let (done, said) = reload(&world, &[]);
+    assert!(!done && said.contains("neither a file nor a link to one"), "{said}");
+    std::fs::remove_file(world.file()).unwrap();
+    std::fs::create_dir(world.file()).unwrap();
+    let (done, said) = reload(&world, &[]);
+    assert!(!done && said.contains("is a directory"), "{said}");
+    std::fs::remove_dir(world.file()).unwrap();
+    // Of another user, and for nobody else: root could read it at the start.
+    replace(&world, &text.replace("[[pool]]", "[[pool]]\nmtu = 1400"));
+    std::fs::set_permissions(world.file(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(world.file(), Some(65_534), Some(65_534)).unwrap();
+    let (done, said) = reload(&world, &[]);
+    assert!(done && said.contains("pool web: mtu"), "{said}");
+    // What is left out is told even if there is nothing else to do.
+    replace(&world, &text.replace("[[pool]]", "[[pool]]\nmtu = 1400").replace("max = 4096", "max = 4095"));
+    let (done, said) = reload(&world, &["--partial"]);
+    assert!(done && said.contains("not applied: line 5: flows: max"), "{said}");
+    assert!(serves(&world) && gateway.terminate().success());
+}
+
+#[test]
+fn many_ask_at_the_same_time_and_each_is_answered() {
+    let world = World::new("reload-many");
+    let text = world.configuration("", &[WEB]);
+    let gateway = world.start(&text);
+    let ask = || {
+        let mut eqctl = world.eqctl_command(&["reload"]);
+        Running::start(eqctl.stdout(Stdio::null()))
+    };
+    let mut asking: Vec<Running> = (0..5).map(|_| ask()).collect();
+    replace(&world, &text.replace("[[pool]]", "[[pool]]\nmtu = 1400"));
+    (0..20).for_each(|_| gateway.signal(Signal::HUP));
+    asking.extend((0..5).map(|_| ask()));
+    asking.pop().map(Running::kill);
+    asking.iter_mut().for_each(|one| assert!(one.wait("an answer").success()));
+    let (done, said) = reload(&world, &[]);
+    assert!(done && said == "no changes\n", "{said}");
+    assert_eq!(world.log().matches("reload: pool web: mtu").count(), 1, "{}", world.log());
+    assert!(gateway.terminate().success());
+}

@@ -3,6 +3,7 @@
 //! It must not know the gateway.
 
 use crate::world::{Running, World, eventually, program, run};
+use equipoise::gateway::netns::Namespace;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,15 @@ impl World {
 
     /// Starts the nginx of one server, which may have died before.
     pub fn nginx_on(&self, n: usize) -> Running {
+        let running = self.nginx_in(&self.servers[n - 1], n);
+        for family in [0, 1] {
+            self.reachable(&self.servers[n - 1], Self::server_address(n, family), 8080);
+        }
+        running
+    }
+
+    /// Starts an nginx anywhere, which has this number among all.
+    pub fn nginx_in(&self, namespace: &Namespace, n: usize) -> Running {
         let dir = self.nginx_dir(n);
         if !dir.exists() {
             std::fs::create_dir(&dir).unwrap();
@@ -51,12 +61,8 @@ impl World {
             std::fs::write(dir.join("health"), WELL).unwrap();
         }
         let prefix = format!("{}/", dir.display());
-        let mut command = self.servers[n - 1].command(program("nginx").to_str().unwrap());
-        let running = Running::start(command.args(["-p", &prefix, "-c", "nginx.conf", "-e", "stderr"]));
-        for family in [0, 1] {
-            self.reachable(&self.servers[n - 1], Self::server_address(n, family), 8080);
-        }
-        running
+        let mut command = namespace.command(program("nginx").to_str().unwrap());
+        Running::start(command.args(["-p", &prefix, "-c", "nginx.conf", "-e", "stderr"]))
     }
 
     /// The directory of a server's nginx.

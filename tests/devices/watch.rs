@@ -433,3 +433,110 @@ fn a_live_check_names_what_is_in_the_way_of_a_running_gateway() {
     assert_eq!(check(&[]).0, Some(0));
     serves_within_a_second(&world, "both are mended");
 }
+
+#[test]
+fn forwarding_that_is_switched_off_is_told_within_a_second_and_works_again() {
+    let world = World::new("forwarding");
+    let _nginx = world.nginx();
+    let _gateway = world.start(&world.configuration("", &[WEB]));
+    for (name, dotted) in [
+        ("net/ipv4/ip_forward", "net.ipv4.ip_forward"),
+        ("net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"),
+        ("net/ipv4/conf/server1/forwarding", "net/ipv4/conf/server1/forwarding"),
+    ] {
+        let said = lines(&world).len();
+        let began = Instant::now();
+        world.gateway.sysctl(name, "0").unwrap();
+        eventually("exit code 3", || status(&world).1 == Some(3));
+        assert!(began.elapsed() < Duration::from_secs(1), "{name}: {:?}", began.elapsed());
+        let (now, _) = status(&world);
+        let want = format!("to fix it: sysctl -w {dotted}=1");
+        assert!(now.troubles.iter().any(|row| row.what.contains(&want) && row.next_ms.is_none()), "{now:?}");
+        eventually("its line", || world.log().contains(&want));
+        let began = Instant::now();
+        world.gateway.sysctl(name, "1").unwrap();
+        eventually("exit code 0", || status(&world).1 == Some(0));
+        assert!(began.elapsed() < Duration::from_secs(1), "{name}: {:?}", began.elapsed());
+        eventually("its line", || {
+            lines(&world)[said..].iter().any(|line| line.contains("forwarding") && line.contains("works again"))
+        });
+        serves_within_a_second(&world, name);
+    }
+}
+
+#[test]
+fn two_gateways_on_one_machine_are_told_of_each_other() {
+    let world = World::new("twins");
+    let _nginx = world.nginx();
+    let first = world.configuration("", &[WEB]);
+    let second = first
+        .replace("[gateway]\n", "[gateway]\ndevice = \"equipoise1\"\nroute-table = 4343\nrule-priority = 5000\n")
+        .replace("control.sock", "second.sock")
+        .replace(SERVICE[0], "192.0.2.81")
+        .replace(SERVICE[1], "2001:db8:80::81");
+    let check = |configuration: &str| {
+        let file = world.dir.path().join("checked.toml");
+        std::fs::write(&file, configuration).unwrap();
+        let mut command = world.gateway.command(env!("CARGO_BIN_EXE_equipoise"));
+        let output = run(command.args(["check", "--live", "--config"]).arg(file));
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(check(&second).0, Some(0), "{}", check(&second).1);
+    let gateway = world.start(&first);
+    assert_eq!(check(&first).0, Some(0), "{}", check(&first).1);
+    let told = |device: &str, table: u32| {
+        format!(
+            "another gateway on this machine (device {device}, route-table {table}) marks packets with the same bits"
+        )
+    };
+    let (code, said) = check(&second);
+    assert!(code == Some(1) && said.contains(&told("equipoise0", 4242)), "{said}");
+    assert!(said.contains("a network namespace of its own"), "{said}");
+    let path = world.dir.path().join("second");
+    let mut command = world.equipoise(&second, &[]);
+    let _second = Running::start(command.stderr(std::fs::File::create(&path).unwrap()));
+    eventually("its warning", || std::fs::read_to_string(&path).unwrap().contains(&told("equipoise0", 4242)));
+    eventually("the other side to know", || check(&first).1.contains(&told("equipoise1", 4343)));
+    // The same address in both.
+    let (code, said) = check(&second.replace("192.0.2.81", SERVICE[0]));
+    assert!(code == Some(1), "{said}");
+    assert!(said.contains("192.0.2.80/32 is routed to device equipoise0 of another gateway on this machine"), "{said}");
+    // What a killed one leaves behind is in nobody's way.
+    gateway.kill();
+    eventually("the end of its device", || check(&second).0 == Some(0));
+}
+
+#[test]
+fn a_live_check_names_whoever_uses_the_bits_of_the_mark() {
+    let world = World::new("bits");
+    let _nginx = world.nginx();
+    let _gateway = world.start(&world.configuration("", &[WEB]));
+    let check = || {
+        let mut command = world.gateway.command(env!("CARGO_BIN_EXE_equipoise"));
+        let output = run(command.args(["check", "--live", "--config"]).arg(world.file()));
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(check().0, Some(0), "{}", check().1);
+    ip(&world, "-4", "rule add priority 6000 fwmark 0x10000000/0xf0000000 lookup 100\n");
+    let nft = |commands: &str| {
+        let mut nft = world.gateway.command(program("nft").to_str().unwrap());
+        assert!(run(nft.arg(commands)).status.success(), "{commands}");
+    };
+    // As wg-quick(8) has it.
+    nft("add table ip wg; add chain ip wg pre { type filter hook prerouting priority mangle; }; \
+         add rule ip wg pre meta mark set ct mark");
+    assert!(!run(world.curl(0, "").args(["--max-time", "1"])).status.success(), "the marks are gone");
+    let (code, said) = check();
+    assert_eq!(code, Some(1));
+    for want in [
+        "the policy rule \"priority 6000 fwmark 0x10000000/0xf0000000 lookup 100\" looks at bits of the mark",
+        "a rule in chain pre of table ip wg sets bits of the mark",
+        "meta mark set meta mark and 0x30000000 or VALUE",
+    ] {
+        assert!(said.contains(want), "{want} in: {said}");
+    }
+    nft("flush chain ip wg pre; add rule ip wg pre meta mark set meta mark and 0x30000000 or 7");
+    ip(&world, "-4", "rule delete priority 6000\n");
+    assert_eq!(check().0, Some(0), "{}", check().1);
+    serves_within_a_second(&world, "both are mended");
+}

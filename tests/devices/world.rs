@@ -2,7 +2,7 @@
 //! gateway. Everything ends with the values here, also if a test panics.
 
 use crate::Service;
-use equipoise::control::Totals;
+use equipoise::control::{SourceRow, Totals};
 use equipoise::engine::{FlowRow, HistoryRow, MonitorRow, RuleRow, ServerRow};
 use equipoise::gateway::netns::Namespace;
 use rustix::process::{Pid, Signal, kill_process};
@@ -89,6 +89,8 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 pub fn program(name: &str) -> PathBuf {
     let package = match name {
         "nft" => "nftables",
+        "chronyd" => "chrony",
+        "dig" => "bind9-dnsutils",
         "dnsmasq" => "dnsmasq-base",
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
@@ -96,7 +98,8 @@ pub fn program(name: &str) -> PathBuf {
         "prlimit" | "setpriv" | "unshare" => "util-linux",
         other => other,
     };
-    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+    // The last one is where tools/test unpacks what it must not install.
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin", concat!(env!("CARGO_MANIFEST_DIR"), "/target/debian/usr/sbin")]
         .iter()
         .map(|dir| PathBuf::from(dir).join(name))
         .find(|path| path.exists())
@@ -239,7 +242,14 @@ impl World {
 
     /// Runs `eqctl` as an operator would.
     pub fn eqctl_raw(&self, args: &[&str]) -> Output {
-        run(Command::new(env!("CARGO_BIN_EXE_eqctl")).arg("--socket").arg(self.socket()).args(args))
+        run(&mut self.eqctl_command(args))
+    }
+
+    /// The same, to be started.
+    pub fn eqctl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eqctl"));
+        command.arg("--socket").arg(self.socket()).args(args);
+        command
     }
 
     fn eqctl<T: DeserializeOwned>(&self, args: &[&str]) -> Vec<T> {
@@ -274,12 +284,21 @@ impl World {
     /// Returns what `eqctl history --json` shows for a server.
     pub fn history(&self, n: usize) -> Vec<HistoryRow> {
         let name = format!("server{n}");
-        self.eqctl::<HistoryRow>(&["history", "--json"]).into_iter().filter(|row| row.server == name).collect()
+        // What operators did is listed too.
+        let rows = self.eqctl::<serde_json::Value>(&["history", "--json"]).into_iter();
+        let of_monitors = rows.filter(|row| row["server"].is_string());
+        let rows = of_monitors.map(|row| serde_json::from_value::<HistoryRow>(row).unwrap());
+        rows.filter(|row| row.server == name).collect()
     }
 
     /// Returns what `eqctl rules --json` shows.
     pub fn rules(&self) -> Vec<RuleRow> {
         self.eqctl(&["rules", "--json"])
+    }
+
+    /// Returns what `eqctl sources --json` shows.
+    pub fn sources(&self) -> Vec<SourceRow> {
+        self.eqctl(&["sources", "--json"])
     }
 
     /// Changes something through `eqctl`.

@@ -31,6 +31,11 @@ impl Limit {
         Limit { each: SECOND / u64::from(per_second), empty: Instant::ZERO }
     }
 
+    /// Changes the rate; what has been taken stays taken.
+    pub fn follow(&mut self, per_second: u32) {
+        self.each = SECOND / u64::from(per_second);
+    }
+
     /// Consumes one reply from the limit; returns false if none is left.
     pub fn take(&mut self, now: Instant) -> bool {
         let ahead = self.empty.as_nanos().saturating_sub(now.as_nanos());

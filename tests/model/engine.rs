@@ -5,7 +5,7 @@ use equipoise::config::Settings;
 use equipoise::engine::explain::{Explanation, Foreseen};
 use equipoise::engine::{
     Change, Consumed, Counters, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, NatRow, PressureRow, Reason,
-    RuleRow, ServerRow, ServiceRow, Verdict,
+    Removed, RuleRow, ServerRow, ServiceRow, Successor, Verdict,
 };
 use equipoise::ids::{FlowId, ServerId};
 use equipoise::packet::{Meta, Protocol, Side};
@@ -212,6 +212,21 @@ impl Real {
             }
         };
         self.engine.apply(now, change).map_err(|refused| refused.to_string())
+    }
+
+    /// Prepares other settings to follow.
+    pub fn prepare(&self, now: Instant, settings: &Settings) -> Successor {
+        self.engine.succession(now).prepare(settings)
+    }
+
+    /// Does a part of what following needs.
+    pub fn get_ready(&self, now: Instant, successor: &mut Successor) -> bool {
+        self.engine.get_ready(now, successor)
+    }
+
+    /// Puts prepared settings in force.
+    pub fn follow(&mut self, now: Instant, successor: Successor) {
+        assert!(self.engine.follow(now, successor, Removed::Drain).is_ok(), "no other plan has come between");
     }
 
     /// Returns when the next timeout is due.

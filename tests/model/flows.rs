@@ -77,11 +77,12 @@ impl Flow {
     }
 
     /// Returns whether a SYN for another connection shows that nobody believes in this one any more: it is established
-    /// and nothing followed an earlier SYN, or a reset proved no knowledge of its numbers and nothing followed it.
+    /// and nothing followed an earlier SYN, or its end proved no knowledge of its numbers and nothing followed it.
     pub fn may_be_replaced(&self, now: Instant) -> bool {
         match self.state {
             TimeoutState::Established => self.tcp.doubted && self.is_silent(now),
             TimeoutState::Reset => !(self.tcp.refused || self.tcp.answered_anew) || self.is_silent(now),
+            TimeoutState::Closing => !self.tcp.answered_anew || self.is_silent(now),
             _ => true,
         }
     }
@@ -142,6 +143,8 @@ pub struct Flows {
     /// Connections to servers that passed unchanged: server and client.
     pub direct: BTreeSet<(SocketAddr, SocketAddr)>,
     timeouts: Vec<Timeouts>,
+    /// Where the timeouts of new flows begin; those before are of flows that are older than the last reload.
+    first: usize,
     /// When the first flow was created.
     epoch: Option<Instant>,
     events: u64,
@@ -161,9 +164,21 @@ impl Flows {
             recent: Vec::new(),
             direct: BTreeSet::new(),
             timeouts: std::iter::once(settings.timeouts).chain(settings.profiles.iter().copied()).collect(),
+            first: 0,
             epoch: None,
             events: 0,
         }
+    }
+
+    /// Gives new flows other timeouts.
+    pub fn follow(&mut self, settings: &TableSettings) {
+        self.first = self.timeouts.len();
+        self.timeouts.extend(std::iter::once(settings.timeouts).chain(settings.profiles.iter().copied()));
+    }
+
+    /// Returns the place of the timeouts that a new flow gets.
+    pub fn profile(&self, profile: usize) -> usize {
+        self.first + profile
     }
 
     /// Returns the ticks that have begun since the first flow was created.

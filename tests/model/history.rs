@@ -10,7 +10,8 @@ use super::setup;
 use super::traffic;
 use super::wire::{self, Body, Read};
 use equipoise::balance::{Admin, ServiceSettings};
-use equipoise::engine::{Event, NatRow};
+use equipoise::config::Settings;
+use equipoise::engine::{Event, NatRow, Successor};
 use equipoise::packet::Meta;
 use equipoise::time::{Duration, Instant};
 use std::collections::{BTreeSet, VecDeque};
@@ -32,6 +33,8 @@ pub struct History {
     /// Descriptions of the last inputs and outcomes, with the bytes of packets.
     last: VecDeque<(String, Vec<u8>)>,
     seen: BTreeSet<String>,
+    /// Settings to be put in force, and what the engine has prepared for them.
+    next: Option<(Settings, Successor)>,
 }
 
 impl History {
@@ -39,7 +42,17 @@ impl History {
         let mut random = Random::new(seed);
         let settings = setup::settings(&mut random);
         let (real, model) = (Real::new(&settings), Model::new(&settings));
-        History { seed, step: 0, random, real, model, now: Instant::ZERO, last: VecDeque::new(), seen: BTreeSet::new() }
+        History {
+            seed,
+            step: 0,
+            random,
+            real,
+            model,
+            now: Instant::ZERO,
+            last: VecDeque::new(),
+            seen: BTreeSet::new(),
+            next: None,
+        }
     }
 
     /// Returns the number of packets whose verdict was foreseen correctly.
@@ -71,6 +84,7 @@ impl History {
         let calm = self.seed.is_multiple_of(4);
         match self.random.below(100) {
             _ if self.random.per_mille(10) => self.flood(),
+            _ if !self.seed.is_multiple_of(3) && self.random.per_mille(25) => self.reload(),
             90.. if !calm || self.random.per_mille(50) => self.order(),
             68..90 => self.pass(),
             _ => self.packet(),
@@ -199,6 +213,31 @@ impl History {
         let model_sent = std::mem::take(&mut self.model.sent);
         self.agree("the packets that the engine originates", &hex(&real_sent), &hex(&model_sent));
         if real.is_ok() && self.random.per_mille(500) {
+            self.wake();
+        }
+    }
+
+    /// Prepares other settings, or puts those in force that are prepared.
+    fn reload(&mut self) {
+        let Some((settings, mut successor)) = self.next.take() else {
+            let settings = setup::edited(&mut self.random, &self.model.settings);
+            let mut successor = self.real.prepare(self.now, &settings);
+            if self.random.per_mille(500) {
+                while self.random.per_mille(700) && self.real.get_ready(self.now, &mut successor) {}
+            }
+            self.note("a reload is prepared".into());
+            self.next = Some((settings, successor));
+            return;
+        };
+        self.note("and is put in force".into());
+        if self.random.per_mille(500) {
+            while self.real.get_ready(self.now, &mut successor) {}
+        }
+        self.real.follow(self.now, successor);
+        self.model.reload(self.now, &settings);
+        let (events, expected) = (self.real.events(), std::mem::take(&mut self.model.events));
+        self.agree_on_events(&events, &expected);
+        if self.random.per_mille(500) {
             self.wake();
         }
     }

@@ -31,6 +31,7 @@ mod nat;
 mod open;
 mod pick;
 mod policy;
+mod reload;
 mod room;
 mod servers;
 mod services;

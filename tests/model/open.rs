@@ -98,7 +98,7 @@ impl Model {
                     Protocol::Icmp => TimeoutState::Icmp,
                     _ => TimeoutState::UdpOneWay,
                 },
-                profile: profile.map_or(0, |t| usize::from(t.profile)),
+                profile: self.flows.profile(profile.map_or(0, |t| usize::from(t.profile))),
                 half_open,
                 created: now,
                 touched: now,
@@ -297,7 +297,7 @@ impl Model {
         self.seen("a client proves itself");
         self.flows.all[place].proven = true;
         self.servers[server].proven += 1;
-        self.policy.proven(rule, client.ip());
+        self.policy.proven(rule, (client.ip(), self.flows.all[place].created));
         let sticky = self.services[service].settings.sticky.as_ref().map(|sticky| sticky.group);
         let slots = sticky.filter(|_| picked_by != PickedBy::LastResort).and_then(|group| self.sticky.get_mut(&group));
         let era = self.servers[server].era;

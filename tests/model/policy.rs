@@ -45,6 +45,8 @@ pub struct Rule {
     pub on: bool,
     meter: Meter,
     clients: Vec<Client>,
+    /// Flows created earlier do not count by client.
+    since: Instant,
     pub matched: u64,
     pub flows_total: u64,
     pub refused: u64,
@@ -73,6 +75,7 @@ impl Policy {
             on: settings.enabled,
             meter: Meter::default(),
             clients: Vec::new(),
+            since: Instant::ZERO,
             matched: 0,
             flows_total: 0,
             refused: 0,
@@ -147,23 +150,40 @@ impl Policy {
         tells
     }
 
+    /// Follows other settings of the same rules. Those whose limits by client are new, or distinguish clients
+    /// differently, count from now on.
+    pub fn follow(&mut self, now: Instant, settings: &PolicySettings, services: impl Iterator<Item = Priority>) {
+        let fresh = Policy::new(settings, services);
+        (self.rate, self.highest) = (fresh.rate, fresh.highest);
+        for (rule, new) in self.rules.iter_mut().zip(&settings.rules) {
+            let old = std::mem::replace(&mut rule.settings, new.clone());
+            if old.enabled != new.enabled {
+                rule.on = new.enabled;
+            }
+            let counts = |of: &RuleSettings| of.limits.client_rate.is_some() || of.limits.client_flows.is_some();
+            if !counts(&old) || !counts(new) || old.client != new.client {
+                (rule.clients, rule.since) = (Vec::new(), now);
+            }
+        }
+    }
+
     pub fn opened(&mut self, rule: Option<usize>) {
         let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
         rule.flows_total += 1;
         rule.flows += 1;
     }
 
-    pub fn proven(&mut self, rule: Option<usize>, client: IpAddr) {
+    pub fn proven(&mut self, rule: Option<usize>, (client, created): (IpAddr, Instant)) {
         let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
         rule.proven += 1;
-        rule.client(client).flows += 1;
+        rule.client(client).flows += u32::from(rule.since <= created);
     }
 
-    pub fn ended(&mut self, rule: Option<usize>, client: IpAddr, proven: bool) {
+    pub fn ended(&mut self, rule: Option<usize>, (client, created): (IpAddr, Instant), proven: bool) {
         let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
         rule.flows -= 1;
         rule.proven -= u32::from(proven);
-        rule.client(client).flows -= u32::from(proven);
+        rule.client(client).flows -= u32::from(proven && rule.since <= created);
     }
 }
 

@@ -143,13 +143,30 @@ impl Server {
     }
 
     /// Sets when it is examined next: at the next step of slow start or the next timed change, whichever is first.
-    fn watch(&mut self, now: Instant) {
+    pub fn watch(&mut self, now: Instant) {
         let (rise, steps) = (self.settings.slow_start.as_nanos(), u128::from(STEPS));
         let rising = self.back_since.filter(|_| self.step(now) < STEPS).map(|since| {
             let step = now.since(since).as_nanos() * steps / rise;
             since + Duration::from_nanos(((step + 1) * rise).div_ceil(steps) as u64)
         });
         self.timer = self.next(now).into_iter().chain(rising).min();
+    }
+
+    /// Follows another configuration, which differs from the older one in weight and state where these are given.
+    pub fn follow(
+        &mut self,
+        settings: &ServerSettings,
+        passive: Option<Passive>,
+        weight: Option<u16>,
+        admin: Option<Admin>,
+    ) -> bool {
+        let before = (self.settings.weight, self.admin);
+        self.settings = ServerSettings { weight: weight.unwrap_or(self.settings.weight), ..settings.clone() };
+        self.passive = passive;
+        if let Some(admin) = admin {
+            (self.admin, self.deadline) = (admin, None);
+        }
+        before != (self.settings.weight, self.admin)
     }
 
     /// Records that it came back into service.

@@ -48,6 +48,33 @@ impl Service {
         (over(settings.pool.0 as usize, settings.algorithm), last)
     }
 
+    /// Returns whether it chooses among the same servers in the same way as another one.
+    pub fn chooses_as(&self, (own, all): (&Service, &Settings), of: &Settings) -> bool {
+        let what = |service: &Service, all: &Settings| {
+            let server = |at: &usize| {
+                let server = &all.servers[*at];
+                let reached = [false, true].map(|v6| service.settings.reach(server, v6).is_some());
+                let rank = (service.algorithm == Algorithm::Priority).then_some(server.priority);
+                (*at, server.weight, server.backup, rank, reached)
+            };
+            let servers: Vec<_> = service.servers.iter().map(server).collect();
+            let tuning = &service.settings.tuning;
+            let reads = match service.algorithm {
+                Algorithm::ConnectionRate => (Some(tuning.rate_window), None, None),
+                Algorithm::SourceHash => (None, None, Some(tuning.hash)),
+                Algorithm::Maglev => (None, Some(tuning.maglev_table), Some(tuning.hash)),
+                _ => (None, None, None),
+            };
+            (service.algorithm, servers, reads, service.settings.across())
+        };
+        what(self, of) == what(own, all)
+    }
+
+    /// Goes on with the state of another one's algorithm.
+    pub fn go_on(&mut self, own: &Service) {
+        (self.pickers, self.changes) = (own.pickers.clone(), own.changes);
+    }
+
     /// Returns the health of one of its servers for flows that arrive over IPv6 or IPv4.
     pub fn health(&self, server: &Server, v6: bool) -> Health {
         match self.settings.reach(&server.settings, v6) {

@@ -19,6 +19,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The addresses of services: for each family one mainly for TCP and UDP, and one mainly for echoes.
 pub const VIPS: [&str; 4] = ["192.0.2.80", "192.0.2.90", "2001:db8::80", "2001:db8::90"];
+/// The number of the group of services that share their sticky clients, and its name.
+const SHARED: u32 = 9999;
 /// Networks that a service listens on.
 pub const NETWORKS: [&str; 2] = ["203.0.113.0/28", "2001:db8:1::/64"];
 
@@ -64,7 +66,66 @@ pub fn settings(random: &mut Random) -> Settings {
         }
     }
     settings.gateway.client_mtu = one_of(random, &[None, None, Some(1280), Some(1400)]);
+    named(settings)
+}
+
+/// Names the shared group, if there is one.
+fn named(mut settings: Settings) -> Settings {
+    let is_shared = |service: &ServiceSettings| service.sticky.as_ref().is_some_and(|sticky| sticky.group == SHARED);
+    let is_used = settings.services.iter().any(is_shared);
+    settings.sticky_groups = is_used.then(|| (SHARED, "shared".into())).into_iter().collect();
     settings
+}
+
+/// Returns settings of the same objects, some of whose keys differ.
+pub fn edited(random: &mut Random, old: &Settings) -> Settings {
+    let (fresh, mut new) = (settings(random), old.clone());
+    let often = one_of(random, &[30, 200, 600]);
+    let mut coin = || random.per_mille(often);
+    for (own, other) in new.servers.iter_mut().zip(&fresh.servers) {
+        own.weight = if coin() { other.weight } else { own.weight };
+        own.max_flows = if coin() { other.max_flows } else { own.max_flows };
+        own.slow_start = if coin() { other.slow_start } else { own.slow_start };
+        own.backup = if coin() { other.backup } else { own.backup };
+        own.priority = if coin() { other.priority } else { own.priority };
+        own.admin = if coin() { other.admin } else { own.admin };
+    }
+    for (own, other) in new.pools.iter_mut().zip(&fresh.pools) {
+        own.mtu = if coin() { other.mtu } else { own.mtu };
+        own.passive = if coin() { other.passive.clone() } else { own.passive.clone() };
+    }
+    let together = coin();
+    for (at, (own, other)) in new.services.iter_mut().zip(&fresh.services).enumerate() {
+        if coin() {
+            (own.algorithm, own.tuning) = (other.algorithm, other.tuning.clone());
+        }
+        // The first two may share a group.
+        if if at < 2 { together } else { coin() } {
+            own.sticky = other.sticky.clone();
+        }
+        own.on_down = if coin() { other.on_down } else { own.on_down };
+        own.last_resort = if coin() { other.last_resort } else { own.last_resort };
+        own.unknown_tcp = if coin() { other.unknown_tcp } else { own.unknown_tcp };
+        own.timeouts = if coin() { other.timeouts.clone() } else { own.timeouts.clone() };
+        own.priority = if coin() { other.priority } else { own.priority };
+        own.mss = if coin() { other.mss } else { own.mss };
+    }
+    for (own, other) in new.policy.rules.iter_mut().zip(&fresh.policy.rules) {
+        if coin() {
+            *own = other.clone();
+        }
+    }
+    new.policy.rate = if coin() { fresh.policy.rate } else { new.policy.rate };
+    new.answers = if coin() { fresh.answers } else { new.answers };
+    for (own, other) in new.nat_pools.iter_mut().zip(&fresh.nat_pools) {
+        own.hold = if coin() { other.hold } else { own.hold };
+        own.pooling = if coin() { other.pooling } else { own.pooling };
+    }
+    if coin() {
+        (new.table.timeouts, new.table.profiles) = (fresh.table.timeouts, fresh.table.profiles);
+    }
+    new.gateway.client_mtu = if coin() { fresh.gateway.client_mtu } else { new.gateway.client_mtu };
+    named(new)
 }
 
 fn table(random: &mut Random) -> TableSettings {
@@ -220,6 +281,8 @@ fn services(random: &mut Random) -> Vec<ServiceSettings> {
     }
     // The first two services of pool a may share a stickiness group.
     if let Some(sticky) = services[0].sticky.clone().filter(|_| random.per_mille(500)) {
+        let sticky = Stickiness { group: SHARED, ..sticky };
+        services[0].sticky = Some(sticky.clone());
         services[1].sticky = Some(sticky);
     }
     services

@@ -33,6 +33,16 @@ impl Sticky {
         Sticky { proven: Slots::new(settings), others: Slots::new(settings) }
     }
 
+    /// Changes the number of clients and the idle time.
+    pub fn limit(&mut self, settings: &Stickiness) {
+        self.proven.settings = settings.clone();
+        self.others.settings = settings.clone();
+    }
+
+    pub fn settings(&self) -> &Stickiness {
+        &self.proven.settings
+    }
+
     /// Returns the servers that a client may use, the one that it has proved itself at first: with the era in which it
     /// was chosen, and whether the client has proved itself.
     pub fn find(&mut self, now: Instant, client: IpAddr) -> Vec<(usize, u32, bool)> {
@@ -97,7 +107,11 @@ impl Slots {
         let (mut flows, given) = old.map_or((Vec::new(), now), |old| (old.flows, old.given));
         flows.push(flow);
         let full = self.slots.len() >= self.settings.slots as usize;
-        if full {
+        // More than one where a reload has lowered the number.
+        for _ in 0..8 {
+            if self.slots.len() < self.settings.slots as usize {
+                break;
+            }
             // Clients without flows are forgotten before those with flows.
             let first =
                 (0..self.slots.len()).min_by_key(|at| (!self.slots[*at].flows.is_empty(), self.slots[*at].order));

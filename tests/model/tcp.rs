@@ -238,11 +238,13 @@ impl Tracker {
     }
 
     /// Handles a server's SYN-ACK after a client's new SYN; unless it repeats a known one, it belongs to a connection
-    /// other than the one tracked here.
+    /// other than the one tracked here. While that one is open and was not silent before the SYN, its server may live and
+    /// be unable to object.
     fn answer_to_another(&mut self, state: TimeoutState, segment: &Segment) -> Means {
         let open = state == TimeoutState::Established;
         let repeats = |known: Option<u32>, number| (0..=NEAR).contains(&distance(number, known.unwrap_or(0)));
-        if open && repeats(self.ends[1].next, segment.seq) && repeats(self.ends[0].next, segment.ack) {
+        let known = repeats(self.ends[1].next, segment.seq) && repeats(self.ends[0].next, segment.ack);
+        if open && (known || !self.doubted) {
             return Means::Nothing;
         }
         let client = End { next: Some(segment.ack), ..End::default() };

@@ -73,7 +73,7 @@ impl Model {
         if let Some(slots) = sticky.and_then(|group| self.sticky.get_mut(&group)) {
             slots.ended(now, flow.number);
         }
-        self.policy.ended(flow.rule, flow.client.ip(), flow.proven);
+        self.policy.ended(flow.rule, (flow.client.ip(), flow.created), flow.proven);
     }
 
     /// Ends a flow; with resets if its client has completed the handshake and got no further.
@@ -131,7 +131,7 @@ impl Model {
     }
 
     /// Returns whether a server is out of service for any flow.
-    fn may_be_gone(&self, server: usize) -> bool {
+    pub fn may_be_gone(&self, server: usize) -> bool {
         let it = &self.servers[server];
         let all = self.services.iter().chain(self.last_resorts.iter().flatten());
         let down = |v6| all.clone().any(|own| own.servers.contains(&server) && own.health(it, v6) == Health::Down);
@@ -376,6 +376,7 @@ impl Model {
             weight: it.settings.weight,
             weight_now: it.weight(now) as f32 / super::servers::STEPS as f32,
             admin: it.admin,
+            drain_deadline_ms: it.deadline.map(|deadline| deadline.since(now).as_millis() as u64),
             health: match (says(Health::Down), says(Health::Unknown)) {
                 (true, _) => Health::Down,
                 (_, true) => Health::Unknown,
@@ -403,6 +404,7 @@ impl Model {
     fn service_row(&self, service: usize) -> ServiceRow {
         let (settings, [flows, flows_total]) = (&self.settings.services[service], self.of_services[service]);
         ServiceRow {
+            enabled: true,
             service: settings.name.clone(),
             listen: settings.listen.iter().map(ToString::to_string).collect(),
             pool: self.settings.pools[settings.pool.0 as usize].name.clone(),

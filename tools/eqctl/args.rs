@@ -1,12 +1,10 @@
 //! The command line of `eqctl`.
 
 use clap::{Parser, Subcommand};
-use equipoise::control::{FlowId, FlowQuery, PacketWords, Protocol, Request, default_socket};
+use equipoise::control::{FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, Target, default_socket, notation};
 use ipnet::IpNet;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// Inspect and control a running Equipoise gateway.
@@ -33,6 +31,7 @@ impl Args {
             | Command::Rules { watch }
             | Command::Nat { watch }
             | Command::Monitors { watch }
+            | Command::Sources { watch }
             | Command::Counters { watch, .. } => watch.seconds,
             _ => None,
         }
@@ -59,8 +58,15 @@ pub enum Command {
         #[command(flatten)]
         watch: Watch,
     },
-    /// List when and why servers went down and came up: the last 32 changes per server.
+    /// List when and why servers went down and came up (the last 32 changes per server), and what operators and reloads
+    /// changed (the last 256): who, by user number and process ID.
     History,
+    /// List where pools take servers from besides the configuration file: the list in use, its age, when it is asked again,
+    /// and what is wrong.
+    Sources {
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// List the policy rules in order, with the packets they matched and the flows they admitted and refused.
     Rules {
         #[command(flatten)]
@@ -72,7 +78,7 @@ pub enum Command {
         #[command(flatten)]
         watch: Watch,
     },
-    /// Enable or disable a rule until the gateway stops; flows that it admitted stay.
+    /// Enable or disable a rule; flows that it admitted stay.
     Rule {
         /// Name of the rule, as listed by `eqctl rules`.
         #[arg(value_name = "NAME")]
@@ -80,6 +86,26 @@ pub enum Command {
         /// `on` or `off`.
         #[arg(value_enum)]
         to: Switch,
+    },
+    /// Turn a service on or off. While it is off, new flows are answered as if nothing listened at its addresses; its
+    /// flows, its routes and the monitoring of its servers stay.
+    Service {
+        /// Name of the service, as listed by `eqctl services`.
+        #[arg(value_name = "NAME")]
+        service: String,
+        /// `on` or `off`.
+        #[arg(value_enum)]
+        to: Switch,
+    },
+    /// List pools with their servers by state, or change one.
+    Pool {
+        #[command(subcommand)]
+        command: Option<PoolCommand>,
+    },
+    /// List what was changed at run time and is not in the configuration file, print it as a file, or drop it.
+    Changes {
+        #[command(subcommand)]
+        command: Option<ChangesCommand>,
     },
     /// Show packet counters by fate, with a description of each drop reason.
     Counters {
@@ -112,48 +138,136 @@ pub enum Command {
         #[arg(value_name = "ID")]
         flow: FlowId,
     },
-    /// Change a server at run time.
+    /// Add, remove and change servers at run time. Changes are kept over reloads until the file says something else for
+    /// that key; `eqctl changes` lists them.
     #[command(subcommand)]
     Server(ServerCommand),
 }
 
+/// The commands for a pool.
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Change keys of a pool: floor, mtu, and those of [pool.passive] as passive.KEY.
+    Set {
+        /// The pool, as listed by `eqctl pool`.
+        #[arg(value_name = "POOL")]
+        pool: String,
+        /// What to set, as in the configuration file; KEY= sets the default.
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = pair)]
+        keys: Vec<(String, String)>,
+    },
+}
+
+/// The commands for what differs from the file.
+#[derive(Debug, Subcommand)]
+pub enum ChangesCommand {
+    /// Print the configuration file with the changes in it. Comments and layout stay.
+    Save {
+        /// Print the difference instead, as patch(1) takes it.
+        #[arg(long)]
+        patch: bool,
+    },
+    /// Go back to what the file says.
+    Drop(Dropped),
+}
+
+/// What to drop.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Dropped {
+    /// Drop every change.
+    #[arg(long, conflicts_with_all = ["kind", "name", "key"])]
+    all: bool,
+    /// Kind of the object, as listed by `eqctl changes`: server, pool, service or rule.
+    #[arg(value_parser = kind, requires = "name")]
+    kind: Option<Kind>,
+    /// Name of the object.
+    name: Option<String>,
+    /// The key; all of the object if omitted.
+    key: Option<String>,
+}
+
+impl Dropped {
+    /// Returns the request for it.
+    pub fn request(&self) -> Request {
+        let object = self.kind.zip(self.name.as_ref()).map(|(kind, name)| Target::new(kind, name));
+        Request::Drop { object, key: self.key.clone() }
+    }
+}
+
 /// The commands for a server.
+///
+/// A server is written POOL/SERVER; the pool may be left out where only one has a server of that name.
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
-    /// Change the weight of a server until the gateway stops; its flows stay.
+    /// Add a server to a pool.
+    Add {
+        /// The new server.
+        #[arg(value_name = "POOL/SERVER")]
+        server: String,
+        /// Its keys, as in the configuration file: address=10.0.0.4 port=8080 weight=2.
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = pair)]
+        keys: Vec<(String, String)>,
+    },
+    /// Remove a server: it gets no new flows and is gone with its last one.
+    Remove {
+        /// The server, as listed by `eqctl servers`.
+        #[arg(value_name = "SERVER")]
+        server: String,
+        /// End its flows at once, TCP flows by resets to both ends.
+        #[arg(long)]
+        now: bool,
+        /// Wait until it has no flows left. Ctrl-C stops waiting and nothing else.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Change keys of a server.
+    Set {
+        /// The server, as listed by `eqctl servers`.
+        #[arg(value_name = "SERVER")]
+        server: String,
+        /// What to set, as in the configuration file; KEY= sets the default.
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = pair)]
+        keys: Vec<(String, String)>,
+    },
+    /// Change the weight of a server; its flows stay.
     Weight {
         /// The server, as listed by `eqctl servers`.
-        #[arg(value_name = "POOL/SERVER")]
-        server: ServerName,
+        #[arg(value_name = "SERVER")]
+        server: String,
         /// New weight, 0 to 65535; with 0 the server gets no new flows.
         weight: u16,
     },
-    /// Drain a server: it keeps its flows but gets no new ones, sticky or not.
+    /// Drain a server: it keeps its flows but gets no new ones, sticky or not. With --wait, exit code 0 if its last flow has
+    /// ended, 3 if the deadline has passed.
     Drain {
         /// The server, as listed by `eqctl servers`.
-        #[arg(value_name = "POOL/SERVER")]
-        server: ServerName,
+        #[arg(value_name = "SERVER")]
+        server: String,
         /// End the remaining flows after this time (such as 10m), TCP flows by resets to both ends.
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         deadline: Option<Duration>,
+        /// Wait for the end, and show what is left. Ctrl-C stops waiting; the server goes on draining.
+        #[arg(long)]
+        wait: bool,
     },
     /// Disable a server: its flows are handled as for a server that is down (`on-down` of the service).
     Disable {
         /// The server, as listed by `eqctl servers`.
-        #[arg(value_name = "POOL/SERVER")]
-        server: ServerName,
+        #[arg(value_name = "SERVER")]
+        server: String,
     },
     /// Enable a server: it gets new flows again.
     Enable {
         /// The server, as listed by `eqctl servers`.
-        #[arg(value_name = "POOL/SERVER")]
-        server: ServerName,
+        #[arg(value_name = "SERVER")]
+        server: String,
     },
     /// Set the reported load of a server, for the algorithm `resource-usage`; valid for a minute.
     Load {
         /// The server, as listed by `eqctl servers`.
-        #[arg(value_name = "POOL/SERVER")]
-        server: ServerName,
+        #[arg(value_name = "SERVER")]
+        server: String,
         /// Load in percent, 0 (idle) to 100.
         #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
         load: u8,
@@ -161,6 +275,63 @@ pub enum ServerCommand {
         #[arg(long)]
         maintenance: bool,
     },
+}
+
+impl ServerCommand {
+    /// Returns the request for it.
+    pub fn request(&self) -> Request {
+        let server = |name: &str| Target::new(Kind::Server, name);
+        let set = |name: &str, key: &str, value: String| Request::Set {
+            object: server(name),
+            values: [(key.into(), Some(value))].into(),
+            deadline_ms: None,
+        };
+        let state = |name: &str, state: &str| set(name, "state", format!("{state:?}"));
+        match self {
+            ServerCommand::Add { server: name, keys } => {
+                let values = keys.iter().map(|(key, value)| (key.clone(), notation(Kind::Server, key, value)));
+                Request::Add { object: server(name), values: values.collect() }
+            }
+            ServerCommand::Remove { server: name, now, .. } => Request::Remove { object: server(name), now: *now },
+            ServerCommand::Set { server: name, keys } => set_request(server(name), keys),
+            ServerCommand::Weight { server, weight } => set(server, "weight", weight.to_string()),
+            ServerCommand::Drain { server: name, deadline, .. } => Request::Set {
+                object: server(name),
+                values: [("state".into(), Some("\"draining\"".into()))].into(),
+                deadline_ms: deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+            },
+            ServerCommand::Disable { server } => state(server, "disabled"),
+            ServerCommand::Enable { server } => state(server, "enabled"),
+            ServerCommand::Load { server, load, maintenance } => {
+                Request::Load { server: server.clone(), load: *load, maintenance: *maintenance }
+            }
+        }
+    }
+
+    /// Returns whether to wait until the server has no flows left.
+    pub fn waits(&self) -> bool {
+        matches!(self, ServerCommand::Remove { wait: true, .. } | ServerCommand::Drain { wait: true, .. })
+    }
+}
+
+/// Returns the request that sets keys; an empty value is the default.
+pub fn set_request(object: Target, keys: &[(String, String)]) -> Request {
+    let value = |(key, value): &(String, String)| {
+        let value = Some(value).filter(|value| !value.is_empty());
+        (key.clone(), value.map(|value| notation(object.kind, key, value)))
+    };
+    Request::Set { values: keys.iter().map(value).collect(), object, deadline_ms: None }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.trim().is_empty());
+    let (key, value) = pair.ok_or_else(|| "write KEY=VALUE, for example weight=5".to_owned())?;
+    Ok((key.trim().into(), value.trim().into()))
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.into_iter().find(|kind| kind.name() == text);
+    found.ok_or_else(|| "use server, pool, service or rule".into())
 }
 
 /// On or off.
@@ -213,7 +384,7 @@ pub struct Filter {
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// Only flows to this server.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "SERVER")]
     server: Option<String>,
     /// Only flows from this client address or network: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32.
     #[arg(long, value_name = "NET", value_parser = network)]
@@ -236,34 +407,6 @@ impl Filter {
             protocol: self.protocol,
         };
         Request::Flows { query, limit: self.limit }
-    }
-}
-
-/// The name of a server with that of its pool.
-#[derive(Debug, Clone)]
-pub struct ServerName {
-    /// The pool.
-    pub pool: String,
-    /// The server.
-    pub server: String,
-}
-
-impl FromStr for ServerName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((pool, server)) if !pool.is_empty() && !server.is_empty() => {
-                Ok(ServerName { pool: pool.into(), server: server.into() })
-            }
-            _ => Err("write the server as POOL/SERVER, for example web/web-1".into()),
-        }
-    }
-}
-
-impl fmt::Display for ServerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.pool, self.server)
     }
 }
 

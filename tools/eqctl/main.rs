@@ -6,14 +6,16 @@
 #![allow(clippy::disallowed_methods, reason = "`--watch` waits between refreshes")]
 
 mod args;
+mod changes;
 mod explain;
+mod wait;
 
-use args::{Args, Command, ServerCommand, ServerName, Switch};
+use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, set_request};
 use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
-    Admin, Answer, FlowRow, HistoryRow, MonitorRow, NatRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, Totals,
-    render,
+    Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, SourceRow,
+    Target, Totals, render,
 };
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -43,10 +45,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The exit code of `eqctl status` while something that the gateway installed in the system does not work.
+/// The exit code of `eqctl status` while something that the gateway installed in the system does not work, and of draining
+/// that the deadline ended.
 const INCOMPLETE: u8 = 3;
 
-/// Whether the answer says that all that the gateway installed works.
+/// Whether the answer says that all is well.
 enum State {
     Complete,
     Incomplete,
@@ -78,8 +81,10 @@ impl From<io::Error> for Failed {
 
 fn run(args: &Args, out: &mut dyn Write, clear: bool) -> Result<State, Failed> {
     let mut client = Client::connect(&args.socket)?;
-    if matches!(args.command, Command::Status) {
-        return status(&mut client, args.json, out);
+    match &args.command {
+        Command::Status => return status(&mut client, args.json, out),
+        Command::Server(command) => return server(client, command, args, out),
+        _ => {}
     }
     let Some(seconds) = args.watch() else { return once(&mut client, args, out).map(|()| State::Complete) };
     loop {
@@ -140,12 +145,28 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
             })?;
             print(&rows, json, out, || render::monitors_table(&rows))
         }
-        Command::History => {
-            let rows: Vec<HistoryRow> = rows(client, &Request::History, |answer| match answer {
-                Answer::History(row) => Some(row),
+        Command::History => changes::history(client, json, out),
+        Command::Pool { command: None } => {
+            let rows: Vec<PoolRow> = rows(client, &Request::Pools, |answer| match answer {
+                Answer::Pool(row) => Some(row),
                 _ => None,
             })?;
-            print(&rows, json, out, || render::history_table(&rows))
+            print(&rows, json, out, || render::pools_table(&rows))
+        }
+        Command::Pool { command: Some(PoolCommand::Set { pool, keys }) } => {
+            changes::change(client, &set_request(Target::new(Kind::Pool, pool), keys), json, out).map(drop)
+        }
+        Command::Changes { command: None } => changes::list(client, json, out),
+        Command::Changes { command: Some(ChangesCommand::Save { patch }) } => changes::save(client, *patch, json, out),
+        Command::Changes { command: Some(ChangesCommand::Drop(what)) } => {
+            changes::change(client, &what.request(), json, out).map(drop)
+        }
+        Command::Sources { .. } => {
+            let rows: Vec<SourceRow> = rows(client, &Request::Sources, |answer| match answer {
+                Answer::Source(row) => Some(*row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || render::sources_table(&rows))
         }
         Command::Rules { .. } => {
             let rows: Vec<RuleRow> = rows(client, &Request::Rules, |answer| match answer {
@@ -162,20 +183,20 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
             print(&rows, json, out, || render::nat_table(&rows))
         }
         Command::Reload { partial, now } => {
-            let changes: Vec<ReloadRow> =
-                rows(client, &Request::Reload { partial: *partial, now: *now }, |answer| match answer {
-                    Answer::Change(row) => Some(row),
-                    _ => None,
-                })?;
+            let request = Request::Reload { partial: *partial, now: *now };
+            let changes: Vec<ReloadRow> = rows(client, &request, |answer| match answer {
+                Answer::Change(row) => Some(row),
+                _ => None,
+            })?;
             print(&changes, json, out, || render::reload_text(&changes))
         }
         Command::Rule { rule, to } => {
-            let on = *to == Switch::On;
-            let (_, done) = client.rows(&Request::Rule { rule: rule.clone(), on })?;
-            let state = if on { "on" } else { "off" };
-            print(&[done], json, out, || format!("rule {rule} is {state} {UNTIL}\n"))
+            changes::switch(client, Target::new(Kind::Rule, rule), *to == Switch::On, json, out)
         }
-        Command::Server(command) => server(client, command, json, out),
+        Command::Service { service, to } => {
+            changes::switch(client, Target::new(Kind::Service, service), *to == Switch::On, json, out)
+        }
+        Command::Server(_) => Ok(()),
     }
 }
 
@@ -190,43 +211,19 @@ fn status(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<State,
     Ok(if is_complete { State::Complete } else { State::Incomplete })
 }
 
-/// How long a change at run time lasts.
-const UNTIL: &str = "until the gateway stops; the configuration file is not changed";
-
-/// Changes a server.
-fn server(client: &mut Client, command: &ServerCommand, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
-    let names = |name: &ServerName| (name.pool.clone(), name.server.clone());
-    let admin = |name: &ServerName, admin, deadline_ms| {
-        let (pool, server) = names(name);
-        Request::Admin { pool, server, admin, deadline_ms }
-    };
-    let (request, text) = match command {
-        ServerCommand::Weight { server: name, weight } => {
-            let (pool, server) = names(name);
-            (Request::Weight { pool, server, weight: *weight }, format!("{name} has weight {weight} {UNTIL}"))
-        }
-        ServerCommand::Drain { server, deadline } => {
-            let deadline_ms = deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-            let within = deadline.map_or(String::new(), |span| format!(" within {}", humantime::format_duration(span)));
-            (
-                admin(server, Admin::Draining, deadline_ms),
-                format!("{server} is draining{within}: it gets no new flows {UNTIL}"),
-            )
-        }
-        ServerCommand::Disable { server } => {
-            (admin(server, Admin::Disabled, None), format!("{server} is disabled {UNTIL}"))
-        }
-        ServerCommand::Enable { server } => {
-            (admin(server, Admin::Enabled, None), format!("{server} is enabled {UNTIL}"))
-        }
-        ServerCommand::Load { server: name, load, maintenance } => {
-            let (pool, server) = names(name);
-            let request = Request::Load { pool, server, load: *load, maintenance: *maintenance };
-            (request, format!("{name} has load {load} % for a minute"))
-        }
-    };
-    let (_, done) = client.rows(&request)?;
-    print(&[done], json, out, || format!("{text}\n"))
+/// Changes a server, and waits for the end of its flows if asked to.
+fn server(mut client: Client, command: &ServerCommand, args: &Args, out: &mut dyn Write) -> Result<State, Failed> {
+    let request = command.request();
+    if let ServerCommand::Load { server, load, .. } = command {
+        let (_, done) = client.rows(&request)?;
+        print(&[done], args.json, out, || format!("server {server} has load {load} % for a minute\n"))?;
+        return Ok(State::Complete);
+    }
+    let rows = changes::change(&mut client, &request, args.json, out)?;
+    match rows.first().filter(|_| command.waits()) {
+        Some(row) => wait::wait(client, &args.socket, &row.object.name, args.json, out),
+        None => Ok(State::Complete),
+    }
 }
 
 /// Prints flows as they arrive, however many.

@@ -5,7 +5,6 @@ use super::super::roster::Roster;
 use super::super::settings::Stickiness;
 use super::super::standings::Standings;
 use super::{Chooser, Load, usage};
-use crate::flow::Sticky;
 use crate::ids::ServerId;
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -122,12 +121,11 @@ impl Chooser {
             all.map(|sticky| (sticky.group, sticky)).collect()
         };
         let old = settings(old);
+        self.tickets = before.tickets.clone();
         for (group, is) in settings(new) {
-            let Some(mut sticky) = before.sticky.remove(&group) else { continue };
-            match old.get(&group).filter(|was| was.prefixes == is.prefixes) {
-                Some(_) => sticky.limit(is.slots, is.idle),
-                None => sticky = Sticky::new_after(&sticky, is.slots, is.idle),
-            }
+            let stays = old.get(&group).is_some_and(|was| was.prefixes == is.prefixes);
+            let Some(mut sticky) = before.sticky.remove(&group).filter(|_| stays) else { continue };
+            sticky.limit(is.slots, is.idle);
             self.sticky.insert(group, sticky);
         }
     }

@@ -40,7 +40,8 @@ impl Chooser {
     /// Makes a sticky slot of a group again, before its flows are; returns false if it cannot be.
     pub fn restore_slot(&mut self, now: Instant, standings: &Standings, group: u32, slot: &SavedSlot) -> bool {
         let era = standings.server(slot.server).era;
-        self.sticky.get_mut(&group).is_some_and(|slots| slots.restore(now, slot, era))
+        let tickets = &mut self.tickets;
+        self.sticky.get_mut(&group).is_some_and(|slots| slots.restore(now, slot, era, tickets))
     }
 
     /// Returns whether a client's sticky slot is valid and counts a flow that keeps this ticket.
@@ -70,8 +71,8 @@ impl Chooser {
         load.proven += u32::from(proven);
         self.load_changed(roster, standings, server);
         match self.sticky_of(roster, service, client) {
-            Some((sticky, client)) if counted => {
-                sticky.count(now, client, (server, standings.server(server).era), proven)
+            Some((sticky, client, tickets)) if counted => {
+                sticky.count(now, client, (server, standings.server(server).era), proven, tickets)
             }
             _ => 0,
         }

@@ -46,7 +46,7 @@ impl HealthOfAll {
         let base = self.health.len() - 1;
         for by in [false, true] {
             let known = &mut self.health[base][usize::from(by)];
-            let end = places(base).min(known.len() + most);
+            let end = places(base).min(known.len().saturating_add(most));
             known.extend((known.len()..end).map(|place| health_at(roster, (base as u32, place), by, &of)));
         }
         true
@@ -106,7 +106,8 @@ impl Standings {
         if was.weight != is.weight {
             state.weight = is.weight;
         }
-        if was.admin != is.admin {
+        // An operator may have set it already, with a deadline.
+        if was.admin != is.admin && state.admin != is.admin {
             (state.admin, state.deadline) = (is.admin, None);
         }
         if (state.weight, state.admin) != (before.weight, before.admin) || was_gone != is_gone {

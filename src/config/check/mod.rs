@@ -25,8 +25,11 @@ use std::net::IpAddr;
 /// Makes all checks and the settings; these are valid only if no draft is an error.
 pub(crate) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     if !raw.has_services {
-        drafts
-            .push(Draft::error(0..0, "there is no service").help("add a [[service]] and a [[pool]] of servers for it"));
+        // An accident, such as a file that was cut off, must not take all services away.
+        drafts.push(Draft::error(0..0, "there is no service").help(
+            "add a [[service]] and a [[pool]] of servers for it; or write `service = []` at the top of the file for a gateway \
+             that is idle until it has one",
+        ));
     }
     unique("services", raw.services.iter().filter_map(|service| service.name.as_ref()), drafts);
     unique("pools", raw.pools.iter().filter_map(|pool| pool.name.as_ref()), drafts);

@@ -5,6 +5,7 @@
 use super::unique;
 use crate::balance::{Algorithm, Listen, Protocol};
 use crate::config::links::Links;
+use crate::config::outside;
 use crate::config::problem::{Draft, grouped};
 use crate::config::raw::Raw;
 use crate::config::raw::pool::RawPool;
@@ -20,7 +21,7 @@ pub(crate) fn check(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
         floor(pool, drafts);
         ports(raw, links, at, drafts);
     }
-    sources(raw, drafts);
+    sources(raw, links, drafts);
     for (service, at) in raw.services.iter().zip(&links.pools) {
         let Some(pool) = at.map(|at| &raw.pools[at]) else { continue };
         if let (Some(Algorithm::LeastLatency), Some(place), true) =
@@ -96,7 +97,7 @@ fn ports(raw: &Raw, links: &Links, at: usize, drafts: &mut Vec<Draft>) {
 }
 
 /// Refuses monitored servers of a family without a source address for probes; reported once per family.
-fn sources(raw: &Raw, drafts: &mut Vec<Draft>) {
+fn sources(raw: &Raw, links: &Links, drafts: &mut Vec<Draft>) {
     if raw.gateway.probes_are_wrong {
         return;
     }
@@ -109,10 +110,19 @@ fn sources(raw: &Raw, drafts: &mut Vec<Draft>) {
             let addresses = pool.servers.iter().flat_map(|server| &server.addresses);
             addresses.filter(|address| address.get_ref().is_ipv4() == v4).map(move |address| (monitor, address))
         });
-        if let Some((monitor, address)) = addresses.next() {
+        let found = addresses.next().map(|(monitor, address)| (monitor, address.span(), format!("an {family} server")));
+        let from_outside = || {
+            let mut pools = raw.pools.iter().enumerate().filter_map(|(at, pool)| {
+                let (monitor, source) = (pool.monitors.first()?, pool.source.as_ref()?);
+                let is_wanted = links.used[at] && outside::families(raw, links, at)[usize::from(!v4)];
+                is_wanted.then(|| (monitor, source.place.clone(), format!("its {family} servers come from here")))
+            });
+            pools.next()
+        };
+        if let Some((monitor, place, label)) = found.or_else(from_outside) {
             let draft =
                 Draft::error(monitor.place(), format!("{family} probes of this monitor have no source address"));
-            drafts.push(draft.also(address.span(), format!("an {family} server")).help(format!(
+            drafts.push(draft.also(place, label).help(format!(
                 "add `probe-address = \"{form}\"` to [gateway]: an {family} address that is routed to this gateway and \
                  assigned to no interface"
             )));

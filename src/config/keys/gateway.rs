@@ -82,9 +82,9 @@ pub(crate) static GATEWAY: Table = Table {
         Key::new(
             "control-socket",
             Takes::bytes(1, 107),
-            Text("/run/equipoise.sock"),
+            Text("/run/equipoise/control.sock"),
             Reload::Restart,
-            "Path of the Unix socket for eqctl, created with mode 0600.",
+            "Path of the Unix socket for eqctl, created with mode 0600; its directory is made if only that is missing.",
         ),
         Key::new(
             "route-table",

@@ -2,6 +2,7 @@
 //!
 //! The readers take bounds, words and defaults from here; so can documentation and a reload. It must not read TOML.
 
+mod dns;
 mod gateway;
 mod nat;
 mod pool;
@@ -13,6 +14,7 @@ mod top;
 
 pub use takes::{DefaultValue, Recommended, Takes, duration};
 
+pub(crate) use dns::DNS;
 pub(crate) use gateway::{ANSWERS, FLOWS, FRAGMENTS, GATEWAY, TIMEOUTS};
 pub(crate) use nat::NAT_POOL;
 pub(crate) use pool::{PASSIVE, POOL, SERVER};
@@ -30,6 +32,7 @@ pub static TABLES: &[&Table] = &[
     &FLOWS,
     &TIMEOUTS,
     &FRAGMENTS,
+    &DNS,
     &NAT_POOL,
     &ANSWERS,
     &SERVICE,

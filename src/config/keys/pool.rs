@@ -10,6 +10,9 @@ const SLOW_START: Takes = Takes::millis(0, DAY);
 /// A day in milliseconds.
 pub(super) const DAY: u64 = 86_400_000;
 const ANY: Takes = Takes::Tables { most: None };
+/// Servers from outside are named by what they are: `10.0.0.7:8080`, `[2001:db8::7]:8080`, `web-1.example:8080`.
+const SERVER_NAME: Takes =
+    Takes::Text { least: 1, most: 128, of: "letters, digits, \"-\", \"_\", \".\", \":\", \"[\" and \"]\"" };
 
 /// `[[pool]]`.
 pub(crate) static POOL: Table = Table {
@@ -39,6 +42,34 @@ pub(crate) static POOL: Table = Table {
             Unset("the MTU of the route to each server, as found at the start"),
             Reload::Live,
             "Path MTU towards the pool's servers in bytes.",
+        ),
+        Key::new(
+            "servers-file",
+            Takes::Form("an absolute path"),
+            Unset("none"),
+            Reload::Drains,
+            "File with servers of the pool, one per line or JSON; it is watched, and a change takes effect at once.",
+        ),
+        Key::new(
+            "servers-dns",
+            Takes::Form("a domain name"),
+            Unset("none"),
+            Reload::Drains,
+            "Domain name whose records are servers of the pool: SRV if it begins with \"_\", else A and AAAA.",
+        ),
+        Key::new(
+            "servers-port",
+            Takes::number(1, 65_535),
+            Unset("the port that the client connected to"),
+            Reload::Drains,
+            "Port of the servers that `servers-dns` finds by A and AAAA records.",
+        ),
+        Key::new(
+            "servers-least",
+            Takes::number(1, 65_535),
+            Number(1),
+            Reload::Live,
+            "Fewest servers that a list from `servers-file` or `servers-dns` needs to replace the one in use.",
         ),
         Key::new(
             "passive",
@@ -101,7 +132,7 @@ pub(crate) static SERVER: Table = Table {
     header: "[[pool.server]]",
     renamed: &[],
     keys: &[
-        Key::new("name", NAME, Required, Reload::Identity, "Name of the server, unique within its pool."),
+        Key::new("name", SERVER_NAME, Required, Reload::Identity, "Name of the server, unique within its pool."),
         Key::new(
             "address",
             Takes::Form("one address, or an array of one IPv4 and one IPv6 address"),

@@ -3,7 +3,7 @@
 use super::gateway::TIMEOUT_KEYS;
 use super::takes::ABOVE_ZERO;
 use super::{DefaultValue, Key, Reload, Table, Takes};
-use DefaultValue::{Number, Required, Text, Unset};
+use DefaultValue::{Flag, Number, Required, Text, Unset};
 
 /// The name of a service, pool, server, monitor, rule or group. Names appear in tables, labels and command lines, so they
 /// hold nothing that would have to be quoted there.
@@ -40,6 +40,13 @@ pub(crate) static SERVICE: Table =
 
 const SERVICE_KEYS: &[Key] = &[
     Key::new("name", NAME, Required, Reload::Identity, "Name of the service, unique among services."),
+    Key::new(
+        "enabled",
+        Takes::Flag,
+        Flag(true),
+        Reload::NewFlows,
+        "Whether the service takes new flows; if not, its addresses answer as if nothing listened there.",
+    ),
     Key::new(
         "listen",
         Takes::Form("a string or an array"),

@@ -28,6 +28,7 @@ const KEYS: &[Key] = &[
     Key::new("flows", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "The flow table."),
     Key::new("timeouts", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "How long a flow lives without a packet."),
     Key::new("fragments", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "Packets that arrive in fragments."),
+    Key::new("dns", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "How names under `servers-dns` are resolved."),
     Key::new("nat-pool", ANY, Unset("none"), Reload::ByKey, "Source addresses for services with `nat = \"full\"`."),
     Key::new(
         "answers",

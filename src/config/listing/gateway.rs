@@ -5,6 +5,7 @@ use crate::config::raw::answers::{NO_ROOM, NO_SERVICE, OTHER_PROTOCOL};
 use crate::config::raw::nat::POOLING;
 use crate::config::settings::{AnswerSettings, GatewaySettings, Settings};
 use crate::flow::{FragmentSettings, NatPoolSettings, TableSettings};
+use crate::sources::DnsSettings;
 
 /// Lists the top level, `[gateway]`, `[flows]`, `[timeouts]` and `[fragments]`.
 pub(super) fn tables(settings: &Settings) -> Vec<Object> {
@@ -61,6 +62,17 @@ fn fragments(settings: &FragmentSettings) -> Object {
     keys.put("timeout", text::span(*timeout));
     keys.put("max-packets", max_packets);
     keys.put("max-bytes", max_bytes);
+    keys.single()
+}
+
+/// Lists `[dns]`.
+pub(super) fn dns(settings: &DnsSettings) -> Object {
+    let DnsSettings { servers, min_ttl, max_ttl } = settings;
+    let mut keys = Keys::of(&keys::DNS);
+    // Their order counts.
+    keys.put_list("servers", servers.iter().map(|server| text::quoted(&server.to_string())).collect());
+    keys.put("min-ttl", text::span(*min_ttl));
+    keys.put("max-ttl", text::span(*max_ttl));
     keys.single()
 }
 

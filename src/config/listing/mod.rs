@@ -23,8 +23,13 @@ pub(crate) mod testing;
 mod text;
 mod timeouts;
 
+pub(in crate::config) use text::quoted;
+
+use super::changes::{Kind, Target};
 use super::keys::{self, Table};
+use super::raw::pool::STATES;
 use super::settings::Settings;
+use crate::balance::Admin;
 use std::fmt::Display;
 
 /// What a configuration file describes under one name: a service, a server, or a table that exists once.
@@ -44,6 +49,49 @@ impl Object {
     pub fn value(&self, table: &str, key: &str) -> Option<&str> {
         let found = self.keys.iter().find(|value| value.table == table && value.key == key);
         found.map(|value| value.value.as_str())
+    }
+
+    /// Returns the value of a key written `weight` or `sticky.idle`, if it applies.
+    pub fn at(&self, key: &str) -> Option<&str> {
+        match key.split_once('.') {
+            None => self.value(self.table, key),
+            Some((below, key)) => {
+                let within =
+                    |table: &str| table.strip_prefix(self.table).and_then(|t| t.strip_prefix('.')) == Some(below);
+                let found = self.keys.iter().find(|value| within(value.table) && value.key == key);
+                found.map(|value| value.value.as_str())
+            }
+        }
+    }
+}
+
+impl Object {
+    /// Returns the keys that have a value, each as JSON; those of tables below are written `sticky.idle`.
+    pub fn to_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        let name = |value: &KeyValue| match value.table.strip_prefix(self.table).and_then(|t| t.strip_prefix('.')) {
+            Some(below) => format!("{below}.{}", value.key),
+            None => value.key.to_owned(),
+        };
+        let values = self.keys.iter().filter_map(|value| Some((name(value), text::json(value.written()?))));
+        values.collect()
+    }
+}
+
+impl Object {
+    /// Writes the keys of its own table that have a value as a table of the file: `{ address = "10.0.0.1", weight = 1 }`.
+    pub fn to_toml(&self) -> String {
+        let own = self.keys.iter().filter(|value| value.table == self.table);
+        let keys: Vec<String> = own.filter_map(|value| Some(format!("{} = {}", value.key, value.written()?))).collect();
+        format!("{{ {} }}", keys.join(", "))
+    }
+}
+
+impl KeyValue {
+    /// Returns the value if the key has one, in the file or by default; none for the words that stand for its absence.
+    pub fn written(&self) -> Option<&str> {
+        let default = keys::find(self.table, self.key).map(|key| key.default);
+        let absent = matches!(default, Some(keys::DefaultValue::Unset(words)) if words == self.value);
+        (!absent).then_some(self.value.as_str())
     }
 }
 
@@ -76,9 +124,12 @@ pub fn objects(settings: &Settings) -> Vec<Object> {
         fragments: _,
         answers: _,
         policy,
+        sources: _,
+        dns: _,
         gateway: _,
     } = settings;
     let mut all = gateway::tables(settings);
+    all.push(gateway::dns(&settings.dns));
     all.extend(nat_pools.iter().map(gateway::nat_pool));
     all.push(gateway::answers(&settings.answers));
     all.extend(services.iter().map(|service| service::service(service, settings)));
@@ -87,6 +138,33 @@ pub fn objects(settings: &Settings) -> Vec<Object> {
     all.extend(pool::monitors(settings));
     all.extend(servers.iter().map(|server| pool::server(server, settings)));
     all
+}
+
+/// Writes an administrative state as the file does.
+pub fn word(state: &Admin) -> String {
+    let word = STATES.iter().find(|(_, known)| known == state).map(|(word, _)| *word);
+    quoted(word.unwrap_or_default())
+}
+
+/// Lists one object, if the settings have it.
+pub fn find(settings: &Settings, target: &Target) -> Option<Object> {
+    let (pool, name) = target.parts();
+    match target.kind {
+        Kind::Service => {
+            let found = settings.services.iter().find(|service| service.name == name)?;
+            Some(service::service(found, settings))
+        }
+        Kind::Rule => {
+            let found = settings.policy.rules.iter().find(|rule| rule.name == name)?;
+            Some(rule::rule(found, settings))
+        }
+        Kind::Pool => pool::pools(settings).into_iter().find(|pool| pool.name == name),
+        Kind::Server => {
+            let pool = settings.pools.iter().find(|own| own.name == pool)?;
+            let mut servers = pool.servers.iter().map(|id| &settings.servers[id.0 as usize]);
+            Some(pool::server(servers.find(|server| server.name == name)?, settings))
+        }
+    }
 }
 
 /// The keys of one object as they are gathered.

@@ -7,6 +7,7 @@ use crate::config::raw::pool::STATES;
 use crate::config::settings::Settings;
 use crate::health::settings::{Floor, HealthSettings, MonitorSettings, PoolWatch, Probe};
 use crate::ids::PoolId;
+use crate::sources::{From, SourceSettings};
 
 /// Lists every `[[pool]]` with `[pool.passive]`.
 pub(super) fn pools(settings: &Settings) -> Vec<Object> {
@@ -17,10 +18,11 @@ pub(super) fn pools(settings: &Settings) -> Vec<Object> {
     for PoolWatch { pool, monitors: _, floor, servers: _ } in watched {
         floors[pool.0 as usize] = *floor;
     }
-    settings.pools.iter().zip(floors).map(|(pool, floor)| one(pool, floor)).collect()
+    let source = |pool: &PoolSettings| settings.sources.iter().find(|source| source.pool == pool.name);
+    settings.pools.iter().zip(floors).map(|(pool, floor)| one(pool, floor, source(pool))).collect()
 }
 
-fn one(pool: &PoolSettings, floor: Floor) -> Object {
+fn one(pool: &PoolSettings, floor: Floor, source: Option<&SourceSettings>) -> Object {
     let PoolSettings { name, servers: _, passive, mtu } = pool;
     let mut keys = Keys::of(&keys::POOL);
     let floor = match floor {
@@ -30,6 +32,22 @@ fn one(pool: &PoolSettings, floor: Floor) -> Object {
     };
     keys.put_some("floor", floor);
     keys.put_some("mtu", *mtu);
+    // The families follow from the services.
+    let (mut file, mut domain, mut of_all, mut fewest) = (None, None, None, None);
+    if let Some(SourceSettings { pool: _, from, least, families: _ }) = source {
+        fewest = Some(*least);
+        match from {
+            From::File(path) => file = Some(text::quoted(&path.to_string_lossy())),
+            From::Services(of) => domain = Some(text::quoted(of)),
+            From::Addresses { name: of, port } => (domain, of_all) = (Some(text::quoted(of)), *port),
+        }
+    }
+    keys.put_some("servers-file", file);
+    keys.put_some("servers-dns", domain);
+    keys.put_some("servers-port", of_all);
+    if let Some(fewest) = fewest {
+        keys.put("servers-least", fewest);
+    }
     if let Some(Passive { failures, within, hold, longest }) = passive {
         keys.below(&keys::PASSIVE);
         keys.put("failures", failures);

@@ -10,6 +10,7 @@ use crate::ids::PoolId;
 pub(super) fn service(service: &ServiceSettings, settings: &Settings) -> Object {
     let ServiceSettings {
         name,
+        enabled,
         listen,
         pool,
         algorithm,
@@ -24,6 +25,7 @@ pub(super) fn service(service: &ServiceSettings, settings: &Settings) -> Object 
         nat,
     } = service;
     let mut keys = Keys::of(&keys::SERVICE);
+    keys.put("enabled", enabled);
     keys.put_list("listen", listens(listen));
     keys.put("pool", pool_name(*pool, settings));
     keys.put("algorithm", text::quoted(algorithm.name()));

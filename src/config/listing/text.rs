@@ -6,9 +6,10 @@ use crate::config::keys::duration;
 use crate::time::Duration;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use toml::de::DeValue;
 
 /// Writes a string: in single quotes if that saves escapes, else in double quotes.
-pub(super) fn quoted(text: &str) -> String {
+pub(in crate::config) fn quoted(text: &str) -> String {
     let control = |c: char| c.is_control();
     if text.contains(['\\', '"']) && !text.contains('\'') && !text.contains(control) {
         return format!("'{text}'");
@@ -27,6 +28,27 @@ pub(super) fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// Turns a value in the notation of the file into JSON; what is no TOML value becomes a string.
+pub(super) fn json(written: &str) -> serde_json::Value {
+    fn of(value: &DeValue<'_>) -> Option<serde_json::Value> {
+        Some(match value {
+            DeValue::String(text) => text.as_ref().into(),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok()?.into(),
+            DeValue::Boolean(flag) => (*flag).into(),
+            DeValue::Array(items) => items.iter().map(|item| of(item.get_ref())).collect::<Option<Vec<_>>>()?.into(),
+            DeValue::Table(table) => {
+                let pair = |(key, value): (&serde_spanned::Spanned<std::borrow::Cow<'_, str>>, &Item<'_>)| {
+                    Some((key.get_ref().to_string(), of(value.get_ref())?))
+                };
+                serde_json::Value::Object(table.iter().map(pair).collect::<Option<_>>()?)
+            }
+            DeValue::Float(_) | DeValue::Datetime(_) => return None,
+        })
+    }
+    type Item<'i> = serde_spanned::Spanned<DeValue<'i>>;
+    DeValue::parse(written).ok().and_then(|value| of(value.get_ref())).unwrap_or_else(|| written.into())
 }
 
 /// Writes a duration.

@@ -3,6 +3,7 @@
 //! It must not compare the values of one table with those of another; that is left to `check`.
 
 pub(crate) mod answers;
+mod dns;
 mod gateway;
 pub(crate) mod monitor;
 pub(crate) mod nat;
@@ -22,6 +23,7 @@ use crate::config::keys;
 use crate::config::problem::Draft;
 use crate::config::settings::AnswerSettings;
 use crate::flow::{FragmentSettings, TableSettings};
+use crate::sources::DnsSettings;
 use toml::de::DeTable;
 
 /// The whole file.
@@ -33,6 +35,7 @@ pub(crate) struct Raw {
     pub(crate) gateway: RawGateway,
     pub(crate) answers: AnswerSettings,
     pub(crate) fragments: FragmentSettings,
+    pub(crate) dns: DnsSettings,
     pub(crate) nat_pools: Vec<RawNatPool>,
     pub(crate) pools: Vec<RawPool>,
     pub(crate) services: Vec<RawService>,
@@ -58,6 +61,7 @@ pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let seed = fields.count_or_default("seed");
     let gateway = gateway::gateway(&mut fields);
     let (answers, fragments) = (answers::answers(&mut fields), answers::fragments(&mut fields));
+    let dns = dns::dns(&mut fields);
     let ((max_flows, max_half_open), rate) = gateway::flows(&mut fields);
     let timeouts = timeouts::timeouts(&mut fields);
     let table = TableSettings { max_flows, max_half_open, timeouts, profiles: Vec::new() };
@@ -81,6 +85,7 @@ pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
         gateway,
         answers,
         fragments,
+        dns,
         nat_pools,
         pools,
         services,

@@ -8,8 +8,10 @@ use crate::config::fields::{Fields, found};
 use crate::config::keys;
 use crate::config::problem::{Draft, Span};
 use crate::config::values::{self, OnePerFamily};
+use crate::config::words::quoted;
 use crate::health::settings::Floor;
 use crate::ids::PoolId;
+use crate::sources::{self, From};
 use crate::time::Duration;
 use serde_spanned::Spanned;
 use std::net::IpAddr;
@@ -25,10 +27,12 @@ pub(crate) struct RawPool {
     /// `None` where it is missing or wrong.
     pub(crate) name: Option<Spanned<String>>,
     pub(crate) servers: Vec<RawServer>,
-    /// Whether every server of it could be read; if not, nothing is concluded from what it lacks.
+    /// Whether every server of it is here and could be read; if not, nothing is concluded from what it lacks.
     pub(crate) is_whole: bool,
     pub(crate) passive: Option<RawPassive>,
     pub(crate) floor: Option<Spanned<Floor>>,
+    /// Where it takes servers from besides the file.
+    pub(crate) source: Option<RawSource>,
     /// Path MTU towards its servers.
     pub(crate) mtu: Option<Spanned<u16>>,
     pub(crate) monitors: Vec<RawMonitor>,
@@ -41,6 +45,14 @@ impl RawPool {
     pub(crate) fn place(&self) -> Span {
         self.name.as_ref().map_or(self.span.clone(), Spanned::span)
     }
+}
+
+/// Where a pool takes servers from besides the file.
+pub(crate) struct RawSource {
+    /// The place of the key that names it.
+    pub(crate) place: Span,
+    pub(crate) from: From,
+    pub(crate) least: u32,
 }
 
 /// One `[[pool.server]]`.
@@ -82,9 +94,11 @@ pub(crate) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let slow_start = fields.duration_or_default("slow-start");
     let (floor, passive) = (floor(&mut fields), passive(&mut fields));
     let mtu = fields.number("mtu").map(|mtu| Spanned::new(mtu.span(), mtu.into_inner() as u16));
+    let source = source(&mut fields);
+    let is_alone = !["servers-file", "servers-dns"].into_iter().any(|key| fields.key(key).is_some());
     let errors = fields.drafts.len();
     let tables = fields.tables(&keys::SERVER);
-    let mut is_whole = fields.drafts.len() == errors;
+    let mut is_whole = is_alone && fields.drafts.len() == errors;
     let mut servers = Vec::with_capacity(tables.len());
     for (table, span) in tables {
         let (server, whole) = server(table, span, slow_start, fields.drafts);
@@ -95,7 +109,59 @@ pub(crate) fn pool(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) -> 
     let tables = fields.tables(&keys::MONITOR);
     let monitors_are_whole = fields.drafts.len() == errors;
     let monitors = tables.into_iter().map(|(table, span)| monitor::monitor(table, span, fields.drafts)).collect();
-    RawPool { span, name, servers, is_whole, passive, floor, mtu, monitors, monitors_are_whole }
+    RawPool { span, name, servers, is_whole, passive, floor, source, mtu, monitors, monitors_are_whole }
+}
+
+/// Reads where servers come from.
+fn source(fields: &mut Fields<'_, '_>) -> Option<RawSource> {
+    fields.only_one_of(&["servers-file", "servers-dns"]);
+    let (file, dns) = (path(fields), name_in_dns(fields));
+    let is_known = ["servers-file", "servers-dns"].into_iter().any(|key| fields.key(key).is_some());
+    let help = "add `servers-file` or `servers-dns`, or remove this";
+    let least = if fields.fits("servers-least", is_known, "without a source of servers", help) {
+        fields.count_or_default("servers-least")
+    } else {
+        1
+    };
+    let has_ports = dns.as_ref().is_some_and(|name| name.get_ref().starts_with('_'));
+    let by_address = fields.key("servers-dns").is_some() && !has_ports;
+    let help = "SRV records and the lines of a file have a port of their own; remove this";
+    let port = match fields.fits("servers-port", by_address, "on these servers", help) {
+        true => fields.count("servers-port"),
+        false => None,
+    };
+    let (place, from) = match (file, dns) {
+        (Some(path), _) => (path.span(), From::File(path.into_inner().into())),
+        (None, Some(name)) if has_ports => (name.span(), From::Services(name.into_inner())),
+        (None, Some(name)) => (name.span(), From::Addresses { name: name.into_inner(), port }),
+        (None, None) => return None,
+    };
+    Some(RawSource { place, from, least })
+}
+
+/// Reads `servers-file`.
+fn path(fields: &mut Fields<'_, '_>) -> Option<Spanned<String>> {
+    let path = values::text(fields, "servers-file", "servers-file = \"/etc/equipoise/web.servers\"")?;
+    // The directory in which the gateway is started must not matter.
+    if path.get_ref().starts_with('/') && !path.get_ref().contains('\0') && !path.get_ref().ends_with('/') {
+        return Some(path);
+    }
+    let title = "`servers-file` is not an absolute path of a file";
+    let help = format!("write {}, such as \"/etc/equipoise/web.servers\"", fields.takes("servers-file"));
+    fields.drafts.push(Draft::error(path.span(), title).help(help));
+    None
+}
+
+/// Reads `servers-dns`.
+fn name_in_dns(fields: &mut Fields<'_, '_>) -> Option<Spanned<String>> {
+    let name = values::text(fields, "servers-dns", "servers-dns = \"_web._tcp.example\"")?;
+    if sources::is_name(name.get_ref()) {
+        return Some(name);
+    }
+    let title = format!("{} is not a domain name", quoted(name.get_ref()));
+    let help = "write \"_web._tcp.example\" for SRV records, or \"web.example\" for addresses";
+    fields.drafts.push(Draft::error(name.span(), title).help(help));
+    None
 }
 
 /// Reads a number of servers, or a percentage of them.
@@ -136,9 +202,10 @@ fn passive(pool: &mut Fields<'_, '_>) -> Option<RawPassive> {
     Some(RawPassive { settings: Passive { failures, within, hold, longest }, places })
 }
 
-fn server(table: &DeTable<'_>, span: Span, slow: Duration, drafts: &mut Vec<Draft>) -> (RawServer, bool) {
+/// Reads one `[[pool.server]]`; `slow` is the pool's `slow-start`. The second value is whether all of it could be read.
+pub(crate) fn server(table: &DeTable<'_>, span: Span, slow: Duration, drafts: &mut Vec<Draft>) -> (RawServer, bool) {
     let mut fields = Fields::new(table, span.clone(), &keys::SERVER, drafts);
-    let name = values::name(&mut fields, "name = \"web-1\"");
+    let name = values::server_name(&mut fields, "name = \"web-1\"");
     let addresses = match fields.required("address", ADDRESSES.form) {
         Some(value) => values::one_per_family(&mut fields, value, &ADDRESSES),
         None => Vec::new(),

@@ -107,6 +107,7 @@ pub(crate) fn service(table: &DeTable<'_>, span: Span, drafts: &mut Vec<Draft>) 
 
 fn settings(fields: &mut Fields<'_, '_>, algorithm: Option<Algorithm>) -> ServiceSettings {
     ServiceSettings {
+        enabled: fields.flag_or_default("enabled"),
         algorithm: algorithm.unwrap_or_default(),
         tuning: tuning(fields, algorithm),
         on_down: fields.choice("on-down", &ON_DOWN).flatten(),

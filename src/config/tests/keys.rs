@@ -34,6 +34,8 @@ fn beside(table: &str, key: &str, value: &str) -> &'static [(&'static str, &'sta
         ("pool.monitor", "type") => &[("name", "'m'")],
         ("pool.monitor", "expect-address" | "expect-rcode" | "record") => &[("query", "'a.example'")],
         ("pool.monitor", "maintenance-header") => &[("load-header", "'L'")],
+        ("pool", "servers-port") => &[("servers-dns", "'a.example'")],
+        ("pool", "servers-least") => &[("servers-file", "'/a'")],
         ("pool.monitor", "max-lost") => &[("samples", "1000")],
         ("pool.monitor", "max-latency") => &[("timeout", "'24h'")],
         _ => &[],
@@ -122,6 +124,9 @@ pub(super) fn sample(table: &str, key: &Key) -> String {
         Takes::Form(_) => match (table, key.name) {
             ("gateway", "addresses") => "['192.0.2.1/24']",
             ("gateway", "probe-address") => "'192.0.2.1'",
+            ("dns", "servers") => "'192.0.2.53'",
+            ("pool", "servers-file") => "'/a'",
+            ("pool", "servers-dns") => "'a.example'",
             ("nat-pool", "ports") => "'1024-65535'",
             ("service", "listen") => "'192.0.2.80:80/tcp'",
             ("service", "pool") => "'p'",

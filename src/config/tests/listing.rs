@@ -27,6 +27,9 @@ const LINKED: &[(&str, &str, &str)] = &[
     ("rule", "client-flows", "client-ipv4-prefix"),
     ("rule", "client-flows", "client-ipv6-prefix"),
     ("pool.monitor", "load-header", "maintenance-header"),
+    // There is no list without a source.
+    ("pool", "servers-file", "servers-least"),
+    ("pool", "servers-dns", "servers-least"),
     // Where one of them is absent, its default gives way to the other.
     ("pool.passive", "hold", "longest"),
     ("pool.passive", "longest", "hold"),
@@ -47,6 +50,9 @@ fn values(table: &Table, key: &Key) -> Vec<Option<String>> {
         Takes::Form(_) => match (table.name, key.name) {
             ("gateway", "addresses") => "'192.0.2.2/24'",
             ("gateway", "probe-address") => "'192.0.2.2'",
+            ("dns", "servers") => "['192.0.2.53:54', '2001:db8::53']",
+            ("pool", "servers-file") => "'/b'",
+            ("pool", "servers-dns") => "'_b._tcp.example'",
             ("nat-pool", "ports") => "'1024-65534'",
             ("service", "listen") => "['192.0.2.80:80/tcp', 'any4:81/tcp']",
             ("service", "pool") => "'q'",

@@ -98,6 +98,13 @@ pub(super) const OTHERS: &[Row] = &[
         "reported, or dropped if configured",
         &["what-a-service-address-does-not-offer-is-dropped-by-name"],
     ),
+    row(
+        "Service off",
+        "RFC 9293 3.10.7.1; RFC 1122 4.1.3.1",
+        "a service that is off is as a port on which nothing listens",
+        "reported, or dropped if configured",
+        &["a-service-that-is-off-is-answered-as-if-nothing-listened"],
+    ),
     not(
         "RFC 9000 9",
         "9",

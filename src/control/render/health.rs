@@ -1,6 +1,7 @@
 //! The results of the monitors and the history of the servers, as tables.
 
 use super::{Columns, count, duration};
+use crate::control::protocol::OperationRow;
 use crate::engine::{HistoryRow, MonitorRow};
 
 /// Prints the results of the monitors: a header, then one line per monitor, address and port.
@@ -40,19 +41,26 @@ pub fn monitors_table(rows: &[MonitorRow]) -> String {
     columns.into_text()
 }
 
-/// Prints the changes of the servers' health: a header, then one line per change.
-pub fn history_table(rows: &[HistoryRow]) -> String {
-    let mut columns = Columns::new(["POOL", "SERVER", ">AGO", "PART", "WHAT", "WHY"]);
-    for row in rows {
+/// Prints the changes of the servers' health, and what operators and reloads changed: a header, then one line per
+/// change, the oldest first.
+pub fn history_table(health: &[HistoryRow], operations: &[OperationRow]) -> String {
+    let of_health = health.iter().map(|row| {
         let part = row.port.map_or(row.family.clone(), |port| format!("{} port {port}", row.family));
-        columns.row([
-            row.pool.clone(),
-            row.server.clone(),
-            duration(row.ago_ms),
-            part,
-            row.what.clone(),
-            row.why.clone(),
-        ]);
+        (
+            row.ago_ms,
+            "monitors".into(),
+            format!("server {}/{}, {part}: {}: {}", row.pool, row.server, row.what, row.why),
+        )
+    });
+    let of_operators = operations.iter().map(|row| {
+        let by = row.who.map_or_else(|| "gateway".into(), |who| who.to_string());
+        (row.ago_ms, by, row.what.clone())
+    });
+    let mut all: Vec<(u64, String, String)> = of_health.chain(of_operators).collect();
+    all.sort_by_key(|(ago, ..)| std::cmp::Reverse(*ago));
+    let mut columns = Columns::new([">AGO", "BY", "WHAT"]);
+    for (ago, by, what) in all {
+        columns.row([duration(ago), by, what]);
     }
     columns.into_text()
 }
@@ -60,6 +68,7 @@ pub fn history_table(rows: &[HistoryRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::changes::Who;
     use crate::state::Health;
 
     #[test]
@@ -88,7 +97,7 @@ web   web-1   http     http   [2001:db8::1]:80  up, kept by floor  1m05s  down  
     }
 
     #[test]
-    fn a_change_says_when_which_part_and_why() {
+    fn a_change_says_when_by_whom_what_and_why() {
         let row = HistoryRow {
             pool: "web".into(),
             server: "web-1".into(),
@@ -98,10 +107,13 @@ web   web-1   http     http   [2001:db8::1]:80  up, kept by floor  1m05s  down  
             what: "down".into(),
             why: "3 of 3 timed out after 3 s".into(),
         };
-        let want = "\
-POOL  SERVER    AGO  PART          WHAT  WHY
-web   web-1   1m05s  IPv4 port 80  down  3 of 3 timed out after 3 s
+        let operation = |ago_ms, who| OperationRow { ago_ms, what: "server web/web-1: weight 1 -> 5".into(), who };
+        let want = "  AGO  BY                  WHAT
+1m30s  uid 1000, pid 4711  server web/web-1: weight 1 -> 5
+1m05s  monitors            server web/web-1, IPv4 port 80: down: 3 of 3 timed out after 3 s
+ 2.0s  gateway             server web/web-1: weight 1 -> 5
 ";
-        assert_eq!(history_table(&[row]), want);
+        let operations = [operation(90_000, Some(Who { uid: 1000, pid: 4711 })), operation(2_000, None)];
+        assert_eq!(history_table(&[row], &operations), want);
     }
 }

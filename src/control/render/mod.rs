@@ -2,20 +2,24 @@
 //!
 //! Values in, text out, every figure with its unit. It must not know where values come from or where text goes.
 
+mod changes;
 mod counters;
 mod explain;
 mod figures;
 mod flows;
 mod health;
+mod sources;
 mod status;
 #[cfg(test)]
 pub(super) mod testing;
 
+pub use changes::{changed_text, changes_table, drain_text, pools_table};
 pub use counters::counters_table;
 pub use explain::explanation_text;
 pub use figures::{bytes, count, duration};
 pub use flows::{FlowPrinter, flows_table};
 pub use health::{history_table, monitors_table};
+pub use sources::sources_table;
 pub use status::status_text;
 
 use super::protocol::ReloadRow;
@@ -164,6 +168,9 @@ fn state_text(row: &ServerRow) -> String {
     if let Some(hold) = row.passive_hold_ms {
         text += &format!(", passive hold {}", duration(hold));
     }
+    if let Some(left) = row.drain_deadline_ms {
+        text += &format!(", flows end in {}", duration(left));
+    }
     if row.max_flows.is_some_and(|most| row.proven >= u64::from(most)) {
         text += ", full";
     }
@@ -240,7 +247,7 @@ pub fn services_table(rows: &[ServiceRow]) -> String {
     let mut columns = Columns::new(["SERVICE", "LISTEN", "POOL", "ALGORITHM", ">FLOWS", ">TOTAL"]);
     for row in rows {
         columns.row([
-            row.service.clone(),
+            if row.enabled { row.service.clone() } else { format!("{} (off)", row.service) },
             listens(&row.listen),
             row.pool.clone(),
             row.algorithm.name().into(),
@@ -274,6 +281,7 @@ mod tests {
             weight,
             weight_now: f32::from(weight),
             admin: Admin::Enabled,
+            drain_deadline_ms: None,
             health: Health::Up,
             parts_down: Vec::new(),
             times_down: 0,
@@ -344,6 +352,7 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
     fn a_service_shows_its_listen_addresses() {
         let row = ServiceRow {
             service: "web".into(),
+            enabled: true,
             listen: vec!["192.0.2.1:80/tcp".into(), "[2001:db8::1]:80/tcp".into()],
             pool: "pool".into(),
             algorithm: crate::balance::Algorithm::RoundRobin,
@@ -351,10 +360,11 @@ pool  bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567  
             flows_total: 1_000,
         };
         let want = "\
-SERVICE  LISTEN                                 POOL  ALGORITHM    FLOWS  TOTAL
-web      192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
+SERVICE    LISTEN                                 POOL  ALGORITHM    FLOWS  TOTAL
+web        192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
+web (off)  192.0.2.1:80/tcp [2001:db8::1]:80/tcp  pool  round-robin      3  1,000
 ";
-        assert_eq!(services_table(&[row]), want);
+        assert_eq!(services_table(&[row.clone(), ServiceRow { enabled: false, ..row }]), want);
     }
 
     #[test]

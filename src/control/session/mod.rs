@@ -8,11 +8,17 @@ mod client;
 use super::SystemState;
 use super::desk::{Desk, ReloadOrder, Ticket};
 use super::explain::explain;
+use super::ledger::{Ask, Ledger, Reply};
 use super::packet_words::PacketWords;
-use super::protocol::{Answer, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals};
-use crate::config::{Settings, listing};
+use super::protocol::{
+    Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals,
+};
+use super::system::source_row;
+use crate::config::changes::Who;
+use crate::config::{NoServer, Settings, listing};
 use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
-use crate::ids::{FlowId, ServerId};
+use crate::ids::FlowId;
+use crate::sources::SourceState;
 use crate::time::{Duration, Instant};
 use client::ClientWalk;
 use std::collections::VecDeque;
@@ -58,6 +64,8 @@ pub struct Outside {
     pub device: DeviceCounters,
     /// The state of what it installed in the system.
     pub system: Arc<SystemState>,
+    /// The sources of servers.
+    pub sources: Arc<Vec<SourceState>>,
     /// Where requests are left that take longer.
     pub desk: Arc<Mutex<Desk>>,
 }
@@ -84,17 +92,50 @@ struct Walk {
     rows: u64,
 }
 
+/// Checks the names in a query, and completes that of a server by its pool. A server that was removed may be named as
+/// long as it has flows.
+fn checked(mut query: FlowQuery, engine: &Engine) -> Result<FlowQuery, String> {
+    if let Some(name) = query.service.as_ref().filter(|name| !engine.has_service(name)) {
+        let names = engine.services().into_iter().map(|row| row.service).collect::<Vec<_>>();
+        let near = crate::config::closest(name, names.iter().map(String::as_str));
+        let hint = near.map_or("`eqctl services` lists them".into(), |near| format!("did you mean {near}?"));
+        return Err(format!("there is no service {name}; {hint}"));
+    }
+    if let Some(name) = &query.server {
+        match engine.server_named(name) {
+            Ok(server) => query.server = Some(engine.server_name(server)),
+            Err(NoServer::Unknown { .. }) if engine.flows_of_removed(name) > 0 => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(query)
+}
+
+/// A change that is being carried out.
+#[derive(Debug)]
+enum Waiting {
+    /// For the desk to be free.
+    Asks(Ask),
+    /// For the order of this number.
+    Order(u64),
+}
+
 fn desk(outside: &Outside) -> MutexGuard<'_, Desk> {
     // A desk is consistent between any two statements.
     outside.desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns an error if a query names a service or server that does not exist.
-fn unknown(query: &FlowQuery, engine: &Engine, now: Instant) -> Option<String> {
-    let service = query.service.as_ref().filter(|name| engine.services().iter().all(|row| row.service != **name));
-    let server = query.server.as_ref().filter(|name| engine.servers(now).iter().all(|row| row.server != **name));
-    let service = service.map(|name| format!("there is no service {name}; `eqctl services` lists them"));
-    service.or_else(|| server.map(|name| format!("there is no server {name}; `eqctl servers` lists them")))
+/// What a session works on.
+#[derive(Debug)]
+pub struct Floor<'a> {
+    /// The engine.
+    pub engine: &'a mut Engine,
+    /// The ledger of the operators' changes.
+    pub ledger: &'a mut Ledger,
+    /// The time.
+    pub now: Instant,
+    /// What is known outside of the engine.
+    pub outside: &'a Outside,
 }
 
 /// One connection of the control socket, without the socket.
@@ -103,10 +144,12 @@ fn unknown(query: &FlowQuery, engine: &Engine, now: Instant) -> Option<String> {
 #[derive(Debug)]
 pub struct Session {
     about: Arc<About>,
+    who: Who,
     input: Vec<u8>,
     pending: VecDeque<Answer>,
     walk: Option<Walk>,
     client: Option<ClientWalk>,
+    waiting: Option<Waiting>,
     /// What it waits for.
     ticket: Option<Ticket>,
     ended: bool,
@@ -114,14 +157,16 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes the session of a new connection.
-    pub fn new(about: Arc<About>) -> Self {
+    /// Makes the session of a new connection of a user.
+    pub fn new(about: Arc<About>, who: Who) -> Self {
         Session {
             about,
+            who,
             input: Vec::new(),
             pending: VecDeque::new(),
             walk: None,
             client: None,
+            waiting: None,
             ticket: None,
             ended: false,
             refused: false,
@@ -151,13 +196,14 @@ impl Session {
     }
 
     /// Does a bounded amount of work and appends whole lines, at most [`CHUNK`] bytes in total, to `out`.
-    pub fn poll_output(&mut self, engine: &mut Engine, now: Instant, outside: &Outside, out: &mut Vec<u8>) -> Progress {
+    pub fn poll_output(&mut self, floor: &mut Floor<'_>, out: &mut Vec<u8>) -> Progress {
         let start = out.len();
         if !self.write_pending(start, out) {
             return Progress::More;
         }
+        let (engine, now) = (&mut *floor.engine, floor.now);
         if let Some(ticket) = self.ticket {
-            match desk(outside).take(ticket) {
+            match desk(floor.outside).take(ticket) {
                 None => return Progress::Wait,
                 Some(Ok(rows)) => self.rows(rows.into_iter().map(Answer::Change)),
                 Some(Err(why)) => self.fail(why),
@@ -167,11 +213,13 @@ impl Session {
             self.walk(engine, now);
         } else if let Some(client) = self.client.take() {
             self.client = client.go_on(engine, now, &mut self.pending);
+        } else if let Some(waiting) = self.waiting.take() {
+            self.go_on(waiting, floor);
         } else if let Some(line) = self.next_line() {
-            self.answer(&line, engine, now, outside);
+            self.answer(&line, floor);
         }
         let all = self.write_pending(start, out);
-        if self.ticket.is_some() {
+        if self.ticket.is_some() || self.waiting.is_some() {
             Progress::Wait
         } else if !all || self.walk.is_some() || self.client.is_some() || self.input.contains(&b'\n') {
             Progress::More
@@ -206,36 +254,49 @@ impl Session {
     }
 
     /// Answers one line.
-    fn answer(&mut self, line: &[u8], engine: &mut Engine, now: Instant, outside: &Outside) {
+    fn answer(&mut self, line: &[u8], floor: &mut Floor<'_>) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        let request = match serde_json::from_slice(line) {
-            Ok(request) => request,
+        match serde_json::from_slice(line) {
+            Ok(request) => self.request(request, floor),
             // After an unreadable line the rest of the input cannot be trusted.
-            Err(error) => return self.refuse(format!("cannot parse the request: {error}")),
-        };
+            Err(error) => self.refuse(format!("cannot parse the request: {error}")),
+        }
+    }
+
+    fn request(&mut self, request: Request, floor: &mut Floor<'_>) {
+        let Floor { engine, ledger, now, outside } = floor;
+        let (engine, now) = (&mut **engine, *now);
         match request {
             Request::Status => {
                 let status = Answer::Status(Box::new(self.status(engine, now, outside)));
                 self.rows([status]);
             }
-            Request::Flows { query, limit } => {
-                if let Some(unknown) = unknown(&query, engine, now) {
-                    return self.fail(unknown);
+            Request::Flows { query, limit } => match checked(query, engine) {
+                Err(unknown) => self.fail(unknown),
+                Ok(query) => {
+                    let left = limit.unwrap_or(u64::MAX);
+                    self.walk = Some(Walk { query, from: Cursor::default(), left, rows: 0 });
+                    self.walk(engine, now);
                 }
-                let left = limit.unwrap_or(u64::MAX);
-                self.walk = Some(Walk { query, from: Cursor::default(), left, rows: 0 });
-                self.walk(engine, now);
-            }
+            },
             Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),
             Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
             Request::Rules => self.rows(engine.rules().into_iter().map(Answer::Rule)),
             Request::Nat => self.rows(engine.nat_pools().into_iter().map(Answer::Nat)),
+            Request::Pools => self.rows(ledger.pool_rows(engine, now).into_iter().map(Answer::Pool)),
             Request::Monitors => {
                 self.rows(engine.monitors(now).into_iter().map(|row| Answer::Monitor(Box::new(row))));
             }
-            Request::History => self.rows(engine.health_history(now).into_iter().map(Answer::History)),
+            Request::History => {
+                let operations = ledger.operation_rows(now).into_iter().map(Answer::Operation);
+                self.rows(engine.health_history(now).into_iter().map(Answer::History).chain(operations));
+            }
+            Request::Sources => {
+                let row = |state: &SourceState| Answer::Source(Box::new(source_row(state, now)));
+                self.rows(outside.sources.iter().map(row));
+            }
             Request::Counters => {
                 let totals = Totals { engine: engine.counters(), device: outside.device };
                 self.rows([Answer::Counters(Box::new(totals))]);
@@ -244,26 +305,54 @@ impl Session {
             Request::ExplainFlow { flow } => self.explain_flow(engine, now, flow),
             Request::ExplainClient { client } => self.client = Some(ClientWalk::new(client)),
             Request::Kill { flow } => self.change(engine, now, Change::Kill { flow }),
-            Request::Weight { pool, server, weight } => {
-                self.change_server(engine, now, &pool, &server, |server| Change::Weight { server, weight });
-            }
-            Request::Admin { pool, server, admin, deadline_ms } => {
+            Request::Load { server, load, maintenance } => match engine.server_named(&server) {
+                Ok(server) => self.change(engine, now, Change::Load { server, load, maintenance }),
+                Err(error) => self.fail(error.to_string()),
+            },
+            Request::Changes => self.rows(ledger.change_rows(now).into_iter().map(Answer::Differs)),
+            Request::File => match ledger.file_row() {
+                Some(file) => self.rows([Answer::File(Box::new(file))]),
+                None => self.fail("this gateway runs without a configuration file".into()),
+            },
+            Request::Drain { server } => match ledger.drain_row(engine, now, &server) {
+                Ok(row) => self.rows([Answer::Drain(row)]),
+                Err(error) => self.fail(error),
+            },
+            Request::Set { object: target, values, deadline_ms } => {
                 let deadline = deadline_ms.map(Duration::from_millis);
-                self.change_server(engine, now, &pool, &server, |server| Change::Admin { server, admin, deadline });
+                self.go_on(Waiting::Asks(Ask::Set { target, values, deadline }), floor);
             }
-            Request::Load { pool, server, load, maintenance } => {
-                self.change_server(engine, now, &pool, &server, |server| Change::Load { server, load, maintenance });
-            }
+            Request::Add { object: target, values } => self.go_on(Waiting::Asks(Ask::Add { target, values }), floor),
+            Request::Remove { object: target, now } => self.go_on(Waiting::Asks(Ask::Remove { target, now }), floor),
+            Request::Drop { object: target, key } => self.go_on(Waiting::Asks(Ask::Drop { target, key }), floor),
             Request::Reload { partial, now } => self.ticket = Some(desk(outside).ask(ReloadOrder { partial, now })),
             Request::Configuration => {
-                let objects = listing::objects(engine.plan().written());
+                let objects = listing::objects(ledger.in_force());
                 self.rows(objects.iter().map(|object| Answer::Object(Box::new(ObjectRow::new(object)))));
             }
-            Request::Rule { rule, on } => match engine.find_rule(&rule) {
-                Some(rule) => self.change(engine, now, Change::Rule { rule, on }),
-                None => self.fail(format!("there is no rule {rule}; `eqctl rules` lists them")),
+        }
+    }
+
+    /// Goes on with a change, as far as that is possible now.
+    fn go_on(&mut self, waiting: Waiting, floor: &mut Floor<'_>) {
+        let Floor { engine, ledger, now, .. } = floor;
+        match waiting {
+            Waiting::Asks(ask) => match ledger.ask(engine, *now, self.who, &ask) {
+                Ok(Reply::Done(rows)) => self.changed(rows),
+                Ok(Reply::Ordered(number)) => self.waiting = Some(Waiting::Order(number)),
+                Ok(Reply::Busy) => self.waiting = Some(Waiting::Asks(ask)),
+                Err(error) => self.fail(error),
+            },
+            Waiting::Order(number) => match ledger.take_outcome(number) {
+                Some(Ok(rows)) => self.changed(rows),
+                Some(Err(error)) => self.fail(error),
+                None => self.waiting = Some(Waiting::Order(number)),
             },
         }
+    }
+
+    fn changed(&mut self, rows: Vec<ChangedRow>) {
+        self.rows(rows.into_iter().map(|row| Answer::Changed(Box::new(row))));
     }
 
     fn explain(&mut self, engine: &Engine, now: Instant, packet: PacketWords) {
@@ -279,20 +368,6 @@ impl Session {
         match found {
             Some(packet) => self.explain(engine, now, packet),
             None => self.fail(format!("{}; `eqctl flows` lists them", Refused::NoSuchFlow(flow))),
-        }
-    }
-
-    fn change_server(
-        &mut self,
-        engine: &mut Engine,
-        now: Instant,
-        pool: &str,
-        server: &str,
-        change: impl FnOnce(ServerId) -> Change,
-    ) {
-        match engine.find_server(pool, server) {
-            Some(server) => self.change(engine, now, change(server)),
-            None => self.fail(format!("there is no server {pool}/{server}; `eqctl servers` lists them")),
         }
     }
 
@@ -366,7 +441,7 @@ impl Session {
 
     /// Answers with an error and accepts no more input.
     fn refuse(&mut self, message: String) {
-        (self.walk, self.client) = (None, None);
+        (self.walk, self.client, self.waiting) = (None, None, None);
         self.input = Vec::new();
         self.refused = true;
         self.fail(message);

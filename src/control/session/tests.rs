@@ -1,7 +1,7 @@
 use super::*;
 use crate::balance::{Listen, PoolSettings, ServerSettings, ServiceSettings};
 use crate::flow::TableSettings;
-use crate::ids::PoolId;
+use crate::ids::{PoolId, ServerId};
 use crate::packet::{Meta, Protocol};
 use serde_json::Value;
 
@@ -33,8 +33,19 @@ fn engine(flows: u32) -> Engine {
     engine
 }
 
+const WHO: Who = Who { uid: 1000, pid: 4711 };
+
 fn session() -> Session {
-    Session::new(Arc::new(About::new(&Settings::default(), Instant::from_nanos(60_000_000_000), 77)))
+    Session::new(Arc::new(About::new(&Settings::default(), Instant::from_nanos(60_000_000_000), 77)), WHO)
+}
+
+fn ledger(engine: &Engine) -> Ledger {
+    Ledger::new(None, engine.plan().settings().clone())
+}
+
+fn poll(session: &mut Session, engine: &mut Engine, out: &mut Vec<u8>) -> Progress {
+    let mut ledger = ledger(engine);
+    session.poll_output(&mut Floor { engine, ledger: &mut ledger, now: NOW, outside: &Outside::default() }, out)
 }
 
 /// Runs the session until it is idle or closes; returns its lines, the longest chunk, and the last progress.
@@ -42,7 +53,7 @@ fn run(session: &mut Session, engine: &mut Engine) -> (Vec<Value>, usize, Progre
     let (mut all, mut longest) = (Vec::new(), 0);
     for _ in 0..100_000 {
         let before = all.len();
-        let progress = session.poll_output(engine, NOW, &Outside::default(), &mut all);
+        let progress = poll(session, engine, &mut all);
         longest = longest.max(all.len() - before);
         if progress != Progress::More {
             let lines = String::from_utf8(all).unwrap();
@@ -137,11 +148,22 @@ fn the_status_says_what_is_full_since_when_and_what_gave_way() {
 #[test]
 fn a_weight_and_a_kill_take_effect_or_say_why_not() {
     let mut engine = engine(3);
-    let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"p\",\"server\":\"b\",\"weight\":7}\n");
-    assert_eq!(lines, [serde_json::json!({"done": {"rows": 1, "more": false}})]);
-    assert_eq!(engine.servers(NOW).iter().map(|row| row.weight).collect::<Vec<_>>(), [1, 7]);
-    let lines = ask(&mut engine, "{\"request\":\"weight\",\"pool\":\"q\",\"server\":\"b\",\"weight\":7}\n");
-    assert!(lines[0]["error"]["message"].as_str().unwrap().contains("no server q/b"), "{lines:?}");
+    let set = |engine: &mut Engine, name: &str, weight: &str| {
+        let object = format!("{{\"kind\":\"server\",\"name\":\"{name}\"}}");
+        ask(engine, &format!("{{\"request\":\"set\",\"object\":{object},\"values\":{{\"weight\":\"{weight}\"}}}}\n"))
+    };
+    for name in ["b", "p/b"] {
+        let lines = set(&mut engine, name, "7");
+        assert_eq!(lines[0]["changed"]["object"]["name"], "p/b");
+        assert_eq!(lines[1], serde_json::json!({"done": {"rows": 1, "more": false}}));
+        assert_eq!(engine.servers(NOW).iter().map(|row| row.weight).collect::<Vec<_>>(), [1, 7]);
+    }
+    for (name, weight, want) in
+        [("q/b", "7", "no server q/b"), ("p/b", "65536", "`weight` is out of range: allowed: 0 to 65535")]
+    {
+        let lines = set(&mut engine, name, weight);
+        assert!(lines[0]["error"]["message"].as_str().unwrap().contains(want), "{lines:?}");
+    }
 
     let id = ask(&mut engine, "{\"request\":\"flows\",\"limit\":1}\n")[0]["flow"]["id"].clone();
     let kill = format!("{{\"request\":\"kill\",\"flow\":{id}}}\n");
@@ -160,7 +182,7 @@ fn what_is_no_request_is_answered_with_an_error_and_the_end() {
     for bad in [
         &b"hello\n"[..],
         b"\xff\xfe\n",
-        b"{\"request\":\"weight\",\"weight\":65536}\n",
+        b"{\"request\":\"set\",\"weight\":65536}\n",
         &long,
         many.as_bytes(),
         deep.as_bytes(),
@@ -192,7 +214,7 @@ fn a_flow_that_ends_during_the_walk_stops_nothing() {
     let mut session = session();
     session.feed(b"{\"request\":\"flows\"}\n");
     let mut out = Vec::new();
-    assert_eq!(session.poll_output(&mut engine, NOW, &Outside::default(), &mut out), Progress::More);
+    assert_eq!(poll(&mut session, &mut engine, &mut out), Progress::More);
     engine.handle_timeout(Instant::FAR);
     while engine.poll_timeout().is_some() {
         engine.handle_timeout(Instant::FAR);

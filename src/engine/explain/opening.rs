@@ -21,7 +21,9 @@ pub(super) fn explain(prospect: &mut Prospect<'_>, arrival: &Arrival<'_>, step: 
         return;
     }
     rules(prospect, arrival, key, explanation);
-    let Some(service) = prospect.scratch.opening.service else { return };
+    let Some(service) = prospect.scratch.opening.service else {
+        return explanation.notes.extend(off(prospect, key));
+    };
     explanation.service = Some(service_line(prospect, key, service));
     if prospect.scratch.opening.admission.is_none() {
         return;
@@ -136,6 +138,19 @@ fn list(all: impl ExactSizeIterator<Item = String>) -> String {
     let more = all.len().saturating_sub(FEW);
     let few = all.take(FEW).collect::<Vec<_>>().join(", ");
     if more > 0 { format!("{few} or {more} more") } else { few }
+}
+
+/// Says which service would take the packet if it were on.
+fn off(prospect: &Prospect<'_>, key: &Key) -> Option<String> {
+    let plan = &prospect.engine.plan;
+    let named = match plan.rules().get(prospect.scratch.opening.rule).map(|rule| rule.action) {
+        Some(Action::Balance(named)) => named,
+        Some(_) => return None,
+        None => None,
+    };
+    let listens = || plan.directory().service(key.addresses.dst(), key.protocol, key.dst_port);
+    let service = plan.service(named.or_else(listens)?);
+    (!service.enabled).then(|| format!("service {} is off: nothing listens there until it is on", service.name))
 }
 
 fn service_line(prospect: &Prospect<'_>, key: &Key, service: ServiceId) -> ServiceLine {

@@ -26,7 +26,10 @@ impl Look<'_> {
             Ruled::Settled(settled) => return settled.into(),
         };
         let listens = || self.plan.directory().service(key.addresses.dst(), key.protocol, key.dst_port);
-        let Some(service) = named.or_else(listens) else { return self.no_service(arrival, key, scratch).into() };
+        let on = |service: &ServiceId| self.plan.service(*service).enabled;
+        let Some(service) = named.or_else(listens).filter(on) else {
+            return self.no_service(arrival, key, scratch).into();
+        };
         scratch.opening.service = Some(service);
         if arrival.hops() <= 1 {
             return self.hop_limit_exceeded(arrival, scratch).into();
@@ -91,11 +94,18 @@ impl Look<'_> {
 
     /// Answers a server that sends on a connection which is not known here, as after a restart of the gateway: with a
     /// reset in the client's name, and the client with one in the service's name if it can only be one service's. Not
-    /// if the connection may yet be adopted, or if its service answers nothing.
+    /// if the connection may yet be adopted, or if its service answers nothing. Where strays pass, the client itself answers
+    /// the server.
     #[cold]
     fn unknown_to_us(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Settled {
-        let stray = Settled::drop(Reason::ServerNoFlow);
-        let answers = self.shard.answers();
+        let (answers, passes) = (self.shard.answers(), self.shard.passes_strays());
+        let owners = self.plan.owners(key);
+        let says = |says| owners.iter().any(|owner| self.plan.service(owner.service).unknown_tcp == says);
+        // Until it is adopted, its server shall send again.
+        let stray = match passes && !says(UnknownTcp::Adopt) {
+            true => Settled::FOREIGN,
+            false => Settled::drop(Reason::ServerNoFlow),
+        };
         let (Transport::Tcp { seq, ack, flags, .. }, client) = (arrival.parsed.transport, key.addresses.dst()) else {
             return stray;
         };
@@ -103,7 +113,6 @@ impl Look<'_> {
         if !may || !answers.allows(arrival.now, For::Forgotten) || !answers.has_room(2 * build::MOST) {
             return stray;
         }
-        let owners = self.plan.owners(key);
         let client_key = |listen: SocketAddr| {
             let addresses = Addresses::new(listen.ip(), client)?;
             let sent = Key { addresses, src_port: listen.port(), dst_port: key.dst_port, protocol: Protocol::Tcp };
@@ -116,14 +125,15 @@ impl Look<'_> {
         if arrival.parsed.payload_len() == 0 && owners.iter().any(ended) {
             return Settled::drop(Reason::RecentlyEnded);
         }
-        let says = |says| owners.iter().any(|owner| self.plan.service(owner.service).unknown_tcp == says);
         if says(UnknownTcp::Adopt) || !says(UnknownTcp::Reset) {
             return stray;
         }
         let mut packet = [0; build::MOST];
-        let Some(len) = build::reset(&mut packet, arrival.parsed) else { return stray };
         scratch.emission.clear();
-        scratch.emission.push(&packet[..len], Meta::default());
+        if !passes {
+            let Some(len) = build::reset(&mut packet, arrival.parsed) else { return stray };
+            scratch.emission.push(&packet[..len], Meta::default());
+        }
         if let Some(known) = the_one(&owners).and_then(client_key)
             && !self.table().is_taken(&known, self.without())
         {
@@ -133,7 +143,11 @@ impl Look<'_> {
                 scratch.emission.push(&packet[..len], Meta::default());
             }
         }
-        Settled { fate: Fate::Consume(Consumed::Reset), reply: Reply::Limited(For::Forgotten) }
+        match (passes, scratch.emission.packets().next()) {
+            (false, _) => Settled { fate: Fate::Consume(Consumed::Reset), reply: Reply::Limited(For::Forgotten) },
+            (true, None) => stray,
+            (true, Some(_)) => Settled { fate: Fate::Foreign, reply: Reply::Limited(For::Forgotten) },
+        }
     }
 
     /// Decides a packet of a service address whose endpoints differ from those in its header.

@@ -20,7 +20,7 @@ pub(super) use onward::Going;
 
 use onward::most_pieces;
 
-use super::arrival::Arrival;
+use super::arrival::{self, Arrival};
 use super::plan::Plan;
 use super::shard::Shard;
 use super::standing::Standing;
@@ -98,24 +98,28 @@ impl<'a> Look<'a> {
     /// The flow, if any, of a packet that [`Look::decide`] has to decide.
     #[inline]
     pub(super) fn plain(&self, arrival: &Arrival<'_>) -> Result<Found, Option<Found>> {
-        let Some(key) = arrival.key() else { return Err(None) };
-        let hash = arrival.hash.unwrap_or_else(|| self.table().hash(&key));
-        let Some(found) = self.table().find_hashed(hash, &key) else {
-            return Err(self.table().find_half_open(hash, &key));
+        let parsed = &*arrival.parsed;
+        let Some(key) = arrival::key_ref(parsed) else { return Err(None) };
+        let hash = arrival.hash.unwrap_or_else(|| self.table().hash(key));
+        let Some(found) = self.table().find_hashed(hash, key) else {
+            return Err(self.table().find_half_open(hash, key));
         };
-        let (flow, parsed) = (self.table().flow(found.index), &arrival.parsed);
-        let fits = || match (found.side, self.plan.client_mtu()) {
-            (Side::Client, _) => self.standing.reaches(flow.server_id(), flow.server_is_v6(), arrival.size()),
-            (Side::Server, mtu) => mtu == 0 || arrival.size() <= usize::from(mtu),
+        let flow = self.table().flow(found.index);
+        let (tcp, syn) = match parsed.transport {
+            Transport::Tcp { flags, .. } => (true, flags.syn()),
+            _ => (false, false),
         };
+        let is_answer = || found.side == Side::Server && !tcp && flow.is_answered() && !flow.crosses();
+        let size = arrival.size();
         let plain = arrival.hops() > 1
             && parsed.whole
-            && !matches!(parsed.transport, Transport::Tcp { flags, .. } if flags.syn())
+            && !syn
             && !self.standing.may_be_gone(flow.server_id())
-            && flow.is_answered()
-            && (flow.is_proven() || found.side == Side::Server && !matches!(parsed.transport, Transport::Tcp { .. }))
-            && !flow.crosses()
-            && fits();
+            && (flow.is_plain() || is_answer())
+            && match found.side {
+                Side::Client => self.standing.reaches(flow.server_id(), flow.server_is_v6(), size),
+                Side::Server => self.plan.client_mtu() == 0 || size <= usize::from(self.plan.client_mtu()),
+            };
         if plain { Ok(found) } else { Err(Some(found)) }
     }
 

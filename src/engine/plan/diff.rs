@@ -183,6 +183,23 @@ impl PlanDiff {
     }
 }
 
+impl ObjectDiff {
+    /// Compares one object before and after; none: it did not exist, or does not exist any more.
+    pub fn of(before: Option<&Object>, after: Option<&Object>) -> Option<ObjectDiff> {
+        let mut diff = PlanDiff { objects: Vec::new() };
+        let change = match (before, after) {
+            (Some(before), Some(after)) => match differing(before, after) {
+                keys if keys.is_empty() => ObjectChange::Unchanged,
+                keys => ObjectChange::Changed(keys),
+            },
+            (None, _) => ObjectChange::Added,
+            (_, None) => ObjectChange::Removed,
+        };
+        diff.push(after.or(before)?, change, Vec::new());
+        diff.objects.pop()
+    }
+}
+
 impl KeyDiff {
     /// Describes the change in one line: `gateway: device "a" -> "b" (at the next start)`.
     pub fn describe(&self, object: &ObjectDiff) -> String {

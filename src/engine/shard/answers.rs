@@ -75,6 +75,12 @@ impl Answers {
         true
     }
 
+    /// Returns whether no packet waits.
+    #[inline]
+    pub(in crate::engine) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Copies the next packet into `buf`; one that does not fit is discarded.
     pub(in crate::engine) fn pop(&mut self, buf: &mut [u8]) -> Option<(usize, Meta)> {
         loop {

@@ -81,7 +81,11 @@ impl Shard {
                 if let Some(most) = mss {
                     rewrite::clamp_mss(arrival.bytes, arrival.parsed, most, partial);
                 }
-                let translation = self.table.translation(found.index, found.side);
+                let translation = match &scratch.opening.new {
+                    // The store of half-open flows keeps no deltas: the table would have to unpack the keys for them.
+                    Some((new, ..)) if opened && new.half_open => new.translation(found.side),
+                    _ => self.table.translation(found.index, found.side),
+                };
                 rewrite::translate(arrival.bytes, arrival.parsed, &translation, partial);
                 if let Some(id) = id {
                     rewrite::identification(arrival.bytes, id);

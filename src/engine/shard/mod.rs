@@ -58,6 +58,7 @@ pub(super) struct Shard {
     idle: VecDeque<ServerId>,
     /// Keys of the replies of flows that have ended; none unless somebody wants them.
     ended: Option<EndedKeys>,
+    passes_strays: bool,
 }
 
 /// Maximum number of keys that wait for [`Shard::poll_ended`].
@@ -96,6 +97,7 @@ impl Shard {
             walk: None,
             idle: VecDeque::new(),
             ended: None,
+            passes_strays: false,
         })
     }
 
@@ -228,6 +230,16 @@ impl Shard {
     /// Collects the keys of the replies of flows that end.
     pub(super) fn collect_ended(&mut self) {
         self.ended = Some(EndedKeys { waiting: VecDeque::with_capacity(MOST_ENDED), lost: 0 });
+    }
+
+    /// Lets segments of servers pass that belong to no known connection.
+    pub(super) fn pass_strays(&mut self) {
+        self.passes_strays = true;
+    }
+
+    /// Returns whether they pass.
+    pub(super) fn passes_strays(&self) -> bool {
+        self.passes_strays
     }
 
     /// Remembers the key of an ended flow's replies; if nobody has taken 4,096 of them, it is lost and counted.

@@ -28,7 +28,10 @@ impl Standing {
                 _ => [false, true].map(|v6| possible(v6, stated[1].unwrap_or(0))),
             };
             let gone = servers.may_be_gone(new.roster(), server) && common.server(server) != Became::Vacant;
-            Hot { mtu, gone, drained: before.is_some_and(|before| before.drained) }
+            // Whoever changes its state in the file means its flows, too.
+            let admin = |plan: &Plan| plan.settings().servers[server.0 as usize].admin;
+            let still = common.server(server) != Became::Kept || admin(old) == admin(new);
+            Hot { mtu, gone, drained: still && before.is_some_and(|before| before.drained) }
         };
         let hot: Vec<Hot> = all().map(hot).collect();
         let transitions = |server: ServerId| {

@@ -109,8 +109,14 @@ impl Standing {
     /// Returns whether a packet of so many bytes is not larger than what reaches a server, as far as that is known.
     #[inline]
     pub(super) fn reaches(&self, server: ServerId, v6: bool, size: usize) -> bool {
-        let mtu = || self.path_mtu(server, v6);
-        size <= usize::from(self.all.least_mtu[usize::from(v6)]) || mtu() == 0 || size <= usize::from(mtu())
+        size <= usize::from(self.all.least_mtu[usize::from(v6)]) || self.reaches_it(server, v6, size)
+    }
+
+    /// The same where some server is reached by less.
+    #[inline(never)]
+    fn reaches_it(&self, server: ServerId, v6: bool, size: usize) -> bool {
+        let mtu = self.path_mtu(server, v6);
+        mtu == 0 || size <= usize::from(mtu)
     }
 
     /// Returns the size of the largest packet to a server in bytes; 0 is unknown.

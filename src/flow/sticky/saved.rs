@@ -3,7 +3,7 @@
 //! Eras and tickets mean nothing elsewhere: a slot is saved only while its era is its server's, and gets the era that its
 //! server has there; how many flows it counts becomes known as the flows are made again.
 
-use super::{Slot, Slots, Sticky, Ticket};
+use super::{Slot, Slots, Sticky, Ticket, Tickets};
 use crate::ids::ServerId;
 use crate::time::Instant;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub struct SavedSlot {
 }
 
 impl Slots {
-    fn restore(&mut self, now: Instant, saved: &SavedSlot, era: u32) -> bool {
+    fn restore(&mut self, now: Instant, saved: &SavedSlot, era: u32, tickets: &mut Tickets) -> bool {
         let SavedSlot { client, server, since, given, .. } = *saved;
         let known = self.clients.get(client);
         if known.is_none() && (self.len() >= self.most || since + self.idle_time <= now) {
@@ -32,7 +32,7 @@ impl Slots {
         }
         // A later record of the same client tells more.
         let same = known.filter(|known| (known.server, known.era) == (server, era));
-        let (flows, ticket) = same.map_or_else(|| (0, self.next_ticket()), |known| (known.flows, known.ticket));
+        let (flows, ticket) = same.map_or_else(|| (0, tickets.next()), |known| (known.flows, known.ticket));
         let slot = Slot { server, era, flows, since, given, ticket };
         if flows > 0 {
             self.clients.set_busy(client, slot)
@@ -42,7 +42,7 @@ impl Slots {
         true
     }
 
-    fn count(&mut self, now: Instant, client: IpAddr, (server, era): (ServerId, u32)) -> Ticket {
+    fn count(&mut self, now: Instant, client: IpAddr, (server, era): (ServerId, u32), tickets: &mut Tickets) -> Ticket {
         match self.clients.get(client) {
             Some(slot) if (slot.server, slot.era) == (server, era) => {
                 self.clients.set_busy(client, Slot { flows: slot.flows + 1, ..slot });
@@ -51,7 +51,7 @@ impl Slots {
             // Another server has the client since.
             Some(_) => 0,
             // It was given its server after the slots were saved.
-            None if self.len() < self.most => self.opened(now, client, server, era),
+            None if self.len() < self.most => self.opened(now, client, (server, era), tickets),
             None => 0,
         }
     }
@@ -78,9 +78,9 @@ impl Sticky {
 
     /// Makes a slot again that counts no flow yet, with the era that its server has here; returns false if it is over, or
     /// there is no room. To be called before the flows are made again.
-    pub fn restore(&mut self, now: Instant, saved: &SavedSlot, era: u32) -> bool {
+    pub fn restore(&mut self, now: Instant, saved: &SavedSlot, era: u32, tickets: &mut Tickets) -> bool {
         let slots = if saved.proven { &mut self.proven } else { &mut self.asking };
-        slots.restore(now, saved, era)
+        slots.restore(now, saved, era, tickets)
     }
 
     /// Returns whether a client's slot of this era counts a flow that keeps this ticket.
@@ -91,8 +91,15 @@ impl Sticky {
     }
 
     /// Counts a flow that is made again in its client's slot; returns the ticket that the flow keeps.
-    pub fn count(&mut self, now: Instant, client: IpAddr, of: (ServerId, u32), proven: bool) -> Ticket {
+    pub fn count(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        of: (ServerId, u32),
+        proven: bool,
+        tickets: &mut Tickets,
+    ) -> Ticket {
         let slots = if proven { &mut self.proven } else { &mut self.asking };
-        slots.count(now, client, of)
+        slots.count(now, client, of, tickets)
     }
 }

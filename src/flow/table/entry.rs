@@ -25,6 +25,9 @@ const ANSWER: u64 = 4;
 pub(super) const PROVEN: u8 = 16;
 /// The server has sent.
 pub(super) const ANSWERED: u8 = 32;
+/// The flags of a flow of which packets are only rewritten.
+const PLAIN_V4: u8 = ANSWERED | PROVEN;
+const PLAIN_V6: u8 = PLAIN_V4 | wide(0) | wide(1);
 /// The position of the two bits that say what chose the server.
 const PICKED_BY: u32 = 6;
 
@@ -116,6 +119,14 @@ impl Flow {
     #[inline]
     pub fn crosses(&self) -> bool {
         self.is_wide(0) != self.is_wide(1)
+    }
+
+    /// Whether a packet of either side is only rewritten, as far as that depends on the flow: the server has sent, the
+    /// client has proved itself, and both sides are of one family.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        const SAME: u8 = wide(0) | wide(1);
+        matches!(self.flags & (ANSWERED | PROVEN | SAME), PLAIN_V4 | PLAIN_V6)
     }
 
     /// Whether the server's side is IPv6.

@@ -107,6 +107,16 @@ mod tests {
     }
 
     #[test]
+    fn timeouts_of_which_all_are_new_are_kept_apart() {
+        let mut table = Table::new(&settings(100, &[]));
+        let both = Timeouts { reset: Duration::from_secs(7), ..opening(50) };
+        assert!(table.change_timeouts(&TableSettings { timeouts: both, ..settings(100, &[]) }));
+        let index = table.insert(Instant::ZERO, &NewFlow { half_open: true, ..new_flow(1) });
+        assert_eq!(table.deadline(index).since(Instant::ZERO).as_nanos().div_ceil(1_000_000_000), 51);
+        assert_eq!(table.timeout_of_new(0, TimeoutState::Reset), Duration::from_secs(7));
+    }
+
+    #[test]
     fn numbers_that_no_flow_has_are_used_again_and_no_two_sets_share_one() {
         let mut table = Table::new(&settings(1, &[]));
         let at = Instant::ZERO;

@@ -6,16 +6,16 @@
 
 mod profiles;
 
-use super::super::key::Key;
+use super::super::key::{Key, KeyRef};
 use super::super::settings::TimeoutState;
 use super::super::tcp::{Ends, HalfEnds};
-use super::entry::{Facts, Packed, USED, picked_by, ports, wide};
+use super::entry::{Facts, Packed, USED, picked_by, wide};
 use super::index::{Index, Unready};
 use super::links::{Links, NONE, Queue};
 use super::wide::Wide;
 use super::{Clock, NewFlow};
 use crate::ids::{ServerId, ServiceId};
-use crate::packet::{Protocol, Side};
+use crate::packet::{Protocol, Side, proto};
 use crate::time::Instant;
 use crate::tournament::Tournament;
 use std::collections::TryReserveError;
@@ -222,18 +222,18 @@ impl HalfOpen {
 
     /// Finds the entry of a key: its slot in the upper bits, its side in the lowest.
     #[inline]
-    pub(super) fn find(&self, hash: u64, key: &Key) -> Option<u32> {
-        if self.order.len == 0 || key.protocol != Protocol::Tcp {
+    pub(super) fn find(&self, hash: u64, key: KeyRef<'_>) -> Option<u32> {
+        if self.order.len == 0 || key.protocol != proto::TCP {
             return None;
         }
         let is = |place: u32| {
             let entry = &self.entries[(place >> 1) as usize];
             let side = (place & 1) as usize;
             let packed = if side == 0 { &entry.client } else { &entry.server };
-            packed.ports == ports(key)
+            packed.ports == key.ports
                 // The former index may have flows that have left.
                 && entry.flags & USED != 0
-                && self.wide.is(packed, entry.is_wide(side), &key.addresses)
+                && self.wide.is(packed, entry.is_wide(side), key.addresses)
         };
         let former = || self.former.as_ref().and_then(|(index, _)| index.find(hash, is));
         self.index.find(hash, is).or_else(former)

@@ -26,7 +26,7 @@ pub use room::{Class, Newcomer, Room};
 pub use saved::{NUMBERS, SavedFlow};
 pub use track::Track;
 
-use super::key::Key;
+use super::key::{Key, KeyRef};
 use super::settings::{MOST_PROFILES, TableSettings, TimeoutState, Timeouts};
 use super::tcp::Ends;
 use crate::ids::{FlowId, ServerId, ServiceId};
@@ -34,7 +34,7 @@ use crate::packet::rewrite::{Deltas, Translation};
 use crate::packet::{Addresses, Protocol, Side};
 use crate::time::{Duration, Instant};
 use ahash::RandomState;
-use entry::{ANSWERED, USED, picked_by, ports, wide};
+use entry::{ANSWERED, USED, picked_by, wide};
 use half_open::HalfOpen;
 use index::Index;
 use links::{Links, NONE, Queue};
@@ -260,38 +260,38 @@ impl Table {
 
     /// Returns the hash of a key, by which [`Table::find_hashed`] finds it.
     #[inline]
-    pub(crate) fn hash(&self, key: &Key) -> u64 {
-        hash_of(&self.hash, key)
+    pub(crate) fn hash<'a>(&self, key: impl Into<KeyRef<'a>>) -> u64 {
+        hash_of(&self.hash, key.into())
     }
 
     #[inline]
-    fn is(&self, entry: u32, key: &Key) -> bool {
+    fn is(&self, entry: u32, key: KeyRef<'_>) -> bool {
         let flow = &self.flows[(entry >> 1) as usize];
         let side = (entry & 1) as usize;
         let packed = if side == 0 { &flow.client } else { &flow.server };
-        packed.ports == ports(key)
-            && flow.protocol == key.protocol.number(false)
-            && self.wide.is(packed, flow.is_wide(side), &key.addresses)
+        packed.ports == key.ports
+            && flow.protocol == key.protocol
+            && self.wide.is(packed, flow.is_wide(side), key.addresses)
     }
 
     /// Finds the flow of a packet, whichever side sent it, with one probe of the index; half-open flows with another.
     #[inline]
     pub fn find(&self, key: &Key) -> Option<Found> {
         let hash = self.hash(key);
-        self.find_hashed(hash, key).or_else(|| self.find_half_open(hash, key))
+        self.find_hashed(hash, key.into()).or_else(|| self.find_half_open(hash, key.into()))
     }
 
     /// Finds a flow that is not half-open.
     #[inline]
-    pub(crate) fn find_hashed(&self, hash: u64, key: &Key) -> Option<Found> {
+    pub(crate) fn find_hashed(&self, hash: u64, key: KeyRef<'_>) -> Option<Found> {
         let entry = self.index.find(hash, |entry| self.is(entry, key))?;
         let side = if entry & 1 == 0 { Side::Client } else { Side::Server };
         Some(Found { index: entry >> 1, side })
     }
 
     /// Finds a half-open flow.
-    #[inline]
-    pub(crate) fn find_half_open(&self, hash: u64, key: &Key) -> Option<Found> {
+    #[inline(never)]
+    pub(crate) fn find_half_open(&self, hash: u64, key: KeyRef<'_>) -> Option<Found> {
         let entry = self.half_open.find(hash, key)?;
         let side = if entry & 1 == 0 { Side::Client } else { Side::Server };
         Some(Found { index: entry >> 1 | HALF_OPEN, side })
@@ -505,7 +505,7 @@ impl Table {
         if new.half_open {
             let slot = self.half_open.insert(self.clock.tick(now), &new, hashes);
             let hash = self.hash.clone();
-            self.half_open.grow(|key| hash_of(&hash, key));
+            self.half_open.grow(|key| hash_of(&hash, key.into()));
             self.set_note(slot | HALF_OPEN, 0);
             return slot | HALF_OPEN;
         }
@@ -658,17 +658,22 @@ impl Table {
 }
 
 #[inline]
-fn hash_of(hash: &RandomState, key: &Key) -> u64 {
+fn hash_of(hash: &RandomState, key: KeyRef<'_>) -> u64 {
     let mut hasher = hash.build_hasher();
-    let tail = u64::from(key.src_port) << 32 | u64::from(key.dst_port) << 16 | key.protocol.code();
-    match key.addresses {
-        Addresses::V4 { src, dst } => hasher.write_u64(u64::from(src) << 32 | u64::from(dst)),
+    let tail = u64::from(key.ports) << 8 | u64::from(key.protocol);
+    match *key.addresses {
+        // All of it at once: each write costs 10 ns.
+        Addresses::V4 { src, dst } => {
+            hasher.write_u128(u128::from(u64::from(src) << 32 | u64::from(dst)) << 64 | u128::from(tail))
+        }
         Addresses::V6 { src, dst } => {
-            hasher.write_u128(src);
-            hasher.write_u128(dst);
+            // As sums, which the processor computes from both halves, as they were written: it would wait for an address
+            // of 16 bytes.
+            hasher.write_u128(src.wrapping_add(1));
+            hasher.write_u128(dst.wrapping_add(1));
+            hasher.write_u64(tail);
         }
     }
-    hasher.write_u64(tail);
     hasher.finish()
 }
 

@@ -115,14 +115,15 @@ impl Table {
     }
 
     /// Returns whether a SYN with other numbers is enough to end a flow whose server is gone or that is over. Not if its
-    /// ends may still believe in it: an established one, or one that was reset without knowledge of its numbers. A server
-    /// that knows the connection answers the SYN by a challenge ACK (RFC 5961, 4), and shows so that it lives.
+    /// ends may still believe in it: an established one, or one that was reset or closed without knowledge of its numbers.
+    /// A server that knows the connection answers the SYN by a challenge ACK (RFC 5961, 4), and shows so that it lives.
     fn may_be_replaced(&self, now: Instant, index: u32) -> bool {
         let is_silent = || now.since(self.touched(index)) >= SILENCE;
         let ends = self.ends(index);
         match self.facts(index).state {
             TimeoutState::Established => ends.is_doubted() && is_silent(),
             TimeoutState::Reset => !ends.is_reset_doubtful() || is_silent(),
+            TimeoutState::Closing => !ends.is_replaced() || is_silent(),
             _ => true,
         }
     }
@@ -144,19 +145,18 @@ impl Table {
     pub fn on_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) {
         debug_assert!(!segment.flags.syn(), "a SYN may reopen its flow");
         let flow = &mut self.flows[index as usize];
-        let tracked = flow.tcp.step(flow.state, from, segment);
-        match tracked {
-            // Almost every segment.
-            Tracked::Refresh(TimeoutState::Established) if flow.state == TimeoutState::Established => {
-                flow.touched = self.clock.tick(now) as u32;
-                flow.flags |= ACTIVE;
-            }
-            _ => self.on_other_segment(now, index, from, tracked),
+        if flow.state == TimeoutState::Established && flow.tcp.goes_on(from, segment) {
+            flow.touched = self.clock.tick(now) as u32;
+            flow.flags |= ACTIVE;
+            return;
         }
+        self.on_other_segment(now, index, from, segment);
     }
 
-    fn on_other_segment(&mut self, now: Instant, index: u32, from: Side, tracked: Tracked) {
-        let flow = &self.flows[index as usize];
+    #[cold]
+    fn on_other_segment(&mut self, now: Instant, index: u32, from: Side, segment: &Segment) {
+        let flow = &mut self.flows[index as usize];
+        let tracked = flow.tcp.step(flow.state, from, segment);
         let is_deaf = !flow.tcp.has_reset(from) && !flow.tcp.is_reset_doubtful();
         if flow.state == TimeoutState::Reset && is_deaf && self.is_fresh(now, index) {
             return;

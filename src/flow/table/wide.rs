@@ -44,8 +44,11 @@ impl Wide {
     #[inline]
     pub(super) fn is(&self, packed: &Packed, wide: bool, addresses: &Addresses) -> bool {
         match (addresses, wide) {
-            (Addresses::V4 { src, dst }, false) => packed.addresses == [*src, *dst],
-            (Addresses::V6 { src, dst }, true) => self.places[packed.addresses[1] as usize] == [*src, *dst],
+            (Addresses::V4 { src, dst }, false) => packed.addresses[0] == *src && packed.addresses[1] == *dst,
+            (Addresses::V6 { src, dst }, true) => {
+                let place = &self.places[packed.addresses[1] as usize];
+                place[0] == *src && place[1] == *dst
+            }
             _ => false,
         }
     }

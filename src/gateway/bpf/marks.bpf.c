@@ -8,6 +8,10 @@
  * depart  at egress of all devices but the gateway's: an ICMP error that this machine's kernel makes about a packet of a
  *         flow, such as that a server's host is gone, goes to the gateway's device to be translated.
  *
+ * For a while after the start, `young` is set: connections of the gateway before this one may live, and their keys are gone
+ * with it. What a server sends from where it serves on a connection of which nobody has been seen who talks to the server
+ * itself is marked too, and the engine decides.
+ *
  * When there is no room for a key, `broad` is set before the packet goes on: then everything that comes from servers, and
  * every ICMP error, is marked, and the engine decides, as it would without these programs. The gateway clears it once
  * every flow has its key.
@@ -30,6 +34,7 @@
 #define ICMPV6 58
 #define SCTP 132
 
+#define SYN 0x02
 #define RST 0x04
 
 /* Extension headers that are looked behind (RFC 8200, section 4.1, lists seven). */
@@ -97,6 +102,7 @@ struct state {
     __u32 broad;  /* Whether keys are missing. */
     __u32 missed; /* Keys for which there was no room. */
     __u32 device; /* The index of the gateway's device. */
+    __u32 young;  /* Whether connections of the gateway before this one may live. */
 };
 
 struct {
@@ -106,6 +112,22 @@ struct {
     __type(value, struct state);
 } state SEC(".maps");
 
+/* TCP ports from which servers serve: a bit each. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1024);
+    __type(key, __u32);
+    __type(value, __u64);
+} ports SEC(".maps");
+
+/* Connections of servers that do not go through the gateway, as the servers send. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 1);
+    __type(key, struct reply);
+    __type(value, __u8);
+} direct SEC(".maps");
+
 enum kind { NOTHING, FLOW, END, QUESTION, ANSWER, ERROR };
 
 struct packet {
@@ -114,6 +136,7 @@ struct packet {
     __u32 id;            /* Of the fragmented packet. */
     __u8 first, later;   /* Which fragment it is, if any. */
     __u8 kind, v6;
+    __u8 syn, zero[3];
 };
 
 static __always_inline int load(struct __sk_buff *skb, __u32 at, void *to, __u32 len)
@@ -207,8 +230,11 @@ static __noinline int read_packet(struct __sk_buff *skb, __u32 at, struct packet
         __builtin_memcpy(&p->ends.source_port, bytes, 2);
         __builtin_memcpy(&p->ends.destination_port, bytes + 2, 2);
         p->kind = FLOW;
-        if (p->ends.protocol == TCP && !load(skb, p->at + 13, &flags, 1) && flags & RST)
-            p->kind = END;
+        if (p->ends.protocol == TCP && !load(skb, p->at + 13, &flags, 1)) {
+            if (flags & RST)
+                p->kind = END;
+            p->syn = !!(flags & SYN);
+        }
         break;
     case ICMP:
     case ICMPV6:
@@ -297,6 +323,36 @@ static __noinline int of_fragment(const struct packet *p, int is_ours)
     return value == OURS;
 }
 
+static __always_inline int serves_from(__u16 port)
+{
+    __u32 host = __builtin_bswap16(port), word = host >> 6;
+    const __u64 *bits = bpf_map_lookup_elem(&ports, &word);
+
+    return bits && *bits >> (host & 63) & 1;
+}
+
+/* Whether a segment without a key may be of a connection that the gateway before this one had. Whoever sends to a server's
+ * own address is not one of its clients, nor is one whose connection begins now. */
+static __noinline int may_be_of_before(const struct packet *p)
+{
+    struct reply reply = {};
+    __u8 value = 1;
+
+    if (p->kind != FLOW || p->ends.protocol != TCP || p->first || p->later)
+        return 0;
+    if (is_server(&p->ends.destination)) {
+        reverse(&reply, &p->ends);
+        bpf_map_update_elem(&direct, &reply, &value, BPF_ANY);
+    }
+    if (!is_server(&p->ends.source) || !serves_from(p->ends.source_port))
+        return 0;
+    if (p->syn) {
+        bpf_map_update_elem(&direct, &p->ends, &value, BPF_ANY);
+        return 0;
+    }
+    return !bpf_map_lookup_elem(&direct, &p->ends);
+}
+
 static __always_inline int is_ours(struct __sk_buff *skb)
 {
     struct packet p = {};
@@ -316,6 +372,8 @@ static __always_inline int is_ours(struct __sk_buff *skb)
         ours = bpf_map_lookup_elem(&replies, &p.ends) != 0;
     if ((p.first || p.later) && is_server(&p.ends.source))
         return of_fragment(&p, ours);
+    if (!ours && now && now->young)
+        return may_be_of_before(&p);
     return ours;
 }
 

@@ -39,7 +39,17 @@ pub(super) fn frames(mut datagram: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     })
 }
 
-impl Frame<'_> {
+impl<'a> Frame<'a> {
+    /// Returns its type.
+    pub(super) fn kind(&self) -> u16 {
+        self.kind
+    }
+
+    /// Returns what follows its header.
+    pub(super) fn body(&self) -> &'a [u8] {
+        self.bytes.get(HEADER..).unwrap_or_default()
+    }
+
     /// Parses the message in it.
     pub(super) fn parse(&self) -> Option<Message> {
         match NetlinkMessage::<Message>::deserialize(self.bytes).ok()?.payload {

@@ -9,22 +9,36 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::process::{Command, Stdio};
 
-/// Returns what is found; nothing if no program can read the rules, as where no firewall is installed.
-pub(super) fn check(device: &str, families: (bool, bool)) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if let Some(text) = output("nft", &["--json", "list", "ruleset"])
-        && let Ok(ruleset) = serde_json::from_str(&text)
+/// Returns all rules of nftables; nothing if no program can read them, as where no firewall is installed.
+pub(super) fn ruleset() -> Option<Value> {
+    serde_json::from_str(&output("nft", &["--json", "list", "ruleset"])?).ok()
+}
+
+/// Returns the rules of iptables as its programs save them, with their names: those in the kernel's old tables, and with
+/// `in_nft` those in nftables.
+pub(super) fn saved(in_nft: bool) -> Vec<(&'static str, String)> {
+    let old = [("iptables-legacy-save", OLD_TABLES[0]), ("ip6tables-legacy-save", OLD_TABLES[1])];
+    let old = old.into_iter().filter(|(_, names)| has_table(names, "mangle")).map(|(program, _)| program);
+    let new = ["iptables-nft-save", "ip6tables-nft-save"].into_iter().filter(|_| in_nft);
+    old.chain(new).filter_map(|program| Some((program, output(program, &[])?))).collect()
+}
+
+/// The names of the kernel's old tables that exist.
+const OLD_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+
+/// Without this check of the file, a program would load the kernel's module.
+fn has_table(names: &str, table: &str) -> bool {
+    std::fs::read_to_string(names).is_ok_and(|text| text.lines().any(|line| line == table))
+}
+
+/// Returns what is found.
+pub(super) fn check(ruleset: Option<&Value>, device: &str, families: (bool, bool)) -> Vec<Problem> {
+    let mut problems = ruleset.map_or_else(Vec::new, |ruleset| in_ruleset(ruleset, device, families));
+    for (program, names, is_used) in
+        [("iptables-legacy", OLD_TABLES[0], families.0), ("ip6tables-legacy", OLD_TABLES[1], families.1)]
     {
-        problems.extend(in_ruleset(&ruleset, device, families));
-    }
-    for (program, names, is_used) in [
-        ("iptables-legacy", "/proc/net/ip_tables_names", families.0),
-        ("ip6tables-legacy", "/proc/net/ip6_tables_names", families.1),
-    ] {
-        // Without the check of the file the program would load the kernel's module.
-        let has_filter = std::fs::read_to_string(names).is_ok_and(|text| text.lines().any(|line| line == "filter"));
         if is_used
-            && has_filter
+            && has_table(names, "filter")
             && let Some(rules) = output(program, &["--list-rules"])
         {
             problems.extend(in_legacy_rules(program, &rules, device));

@@ -3,6 +3,8 @@
 //! It changes nothing, and applies to the network namespace of the calling thread.
 
 mod firewall;
+mod mark_rules;
+mod others;
 mod surroundings;
 
 use super::bpf::BpfError;
@@ -152,15 +154,34 @@ fn forwarding(settings: &Settings) -> Vec<Problem> {
 pub fn doubts(settings: &Settings) -> Vec<Problem> {
     let mut problems: Vec<Problem> = strict_check(settings).into_iter().collect();
     if let Ok(mut netlink) = Netlink::open() {
-        problems.extend(surroundings::check(settings, &mut netlink));
+        let marks = can_mark(settings);
+        problems.extend(surroundings::check(settings, &mut netlink, marks));
+        problems.extend(others::check(settings, &mut netlink, marks));
     }
     problems
 }
 
-/// Returns which firewalls drop what the gateway forwards. It runs programs that list their rules, which takes a
-/// moment.
+/// Returns which firewalls drop what the gateway forwards, or use its bits of the mark. It runs programs that list their
+/// rules, which takes a moment.
 pub fn firewalls(settings: &Settings) -> Vec<Problem> {
-    firewall::check(&settings.gateway.device, wanted::families(settings))
+    let ruleset = firewall::ruleset();
+    let mut problems = firewall::check(ruleset.as_ref(), &settings.gateway.device, wanted::families(settings));
+    if !can_mark(settings) {
+        return problems;
+    }
+    let servers = settings.servers.iter().flat_map(|s| [s.v4.map(IpAddr::V4), s.v6.map(IpAddr::V6)]).flatten();
+    if let Some(ruleset) = &ruleset {
+        problems.extend(mark_rules::in_ruleset(ruleset, &servers.collect::<Vec<_>>()));
+    }
+    for (program, rules) in firewall::saved(ruleset.as_ref().is_some_and(mark_rules::is_incomplete)) {
+        problems.extend(mark_rules::in_saved(program, &rules));
+    }
+    problems
+}
+
+/// Returns whether packets of flows can be marked.
+fn can_mark(settings: &Settings) -> bool {
+    Marks::with_room(settings, 1).is_ok()
 }
 
 /// With marks, the strict check loses nothing. Without, on Linux 6.18, translated TCP over IPv4 passed even that, while packets
@@ -168,7 +189,7 @@ pub fn firewalls(settings: &Settings) -> Vec<Problem> {
 fn strict_check(settings: &Settings) -> Option<Problem> {
     const STRICT: &str = "net/ipv4/conf/all/rp_filter";
     let (v4, _) = wanted::families(settings);
-    let strict = v4 && sysctl::get(STRICT).is_ok_and(|value| value == "1") && Marks::with_room(settings, 1).is_err();
+    let strict = v4 && sysctl::get(STRICT).is_ok_and(|value| value == "1") && !can_mark(settings);
     strict.then(|| {
         Problem::new(
             "net.ipv4.conf.all.rp_filter is 1, strict on every device: the kernel may drop IPv4 packets that come from the \

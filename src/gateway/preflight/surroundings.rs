@@ -4,24 +4,27 @@
 use super::Problem;
 use crate::balance::ServerSettings;
 use crate::config::Settings;
+use crate::gateway::bpf::marks;
 use crate::gateway::netlink::{Netlink, NetlinkError, show_rule};
 use crate::gateway::setup::{self, MOST_ANNOUNCED, PROTOCOL};
 use crate::gateway::wanted;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use std::net::IpAddr;
 
 /// The largest super-packet in bytes that a TUN device takes.
 const MOST_SUPER_PACKET: u32 = 65_536;
 
 /// Returns everything found; what cannot be looked at is left out, since the gateway itself reports that.
-pub(super) fn check(settings: &Settings, netlink: &mut Netlink) -> Vec<Problem> {
+///
+/// `marks` says whether this gateway can mark packets.
+pub(super) fn check(settings: &Settings, netlink: &mut Netlink, marks: bool) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(unanswered(settings, netlink).unwrap_or_default());
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        problems.extend(diverted(settings, netlink, family).unwrap_or_default());
+        problems.extend(diverted(settings, netlink, family, marks).unwrap_or_default());
     }
     problems.extend(super_packets(settings, netlink).unwrap_or_default());
     problems
@@ -62,7 +65,13 @@ fn unanswered(settings: &Settings, netlink: &mut Netlink) -> Result<Vec<Problem>
 }
 
 /// Rules before those of the gateway that send the servers' replies elsewhere.
-fn diverted(settings: &Settings, netlink: &mut Netlink, family: AddressFamily) -> Result<Vec<Problem>, NetlinkError> {
+fn diverted(
+    settings: &Settings,
+    netlink: &mut Netlink,
+    family: AddressFamily,
+    marks: bool,
+) -> Result<Vec<Problem>, NetlinkError> {
+    let mark = if marks { marks::IN } else { 0 };
     let (v4, v6) = wanted::families(settings);
     if !(if family == AddressFamily::Inet { v4 } else { v6 }) {
         return Ok(Vec::new());
@@ -71,7 +80,9 @@ fn diverted(settings: &Settings, netlink: &mut Netlink, family: AddressFamily) -
     for rule in netlink.rules(family)? {
         let priority = priority(&rule);
         let is_before = priority > 0 && priority <= settings.gateway.rule_priority + 1;
-        let Some(server) = settings.servers.iter().find_map(|server| from_server(&rule, server)) else { continue };
+        let Some(server) = settings.servers.iter().find_map(|server| from_server(&rule, server, mark)) else {
+            continue;
+        };
         if !is_before || is_of_a_gateway(&rule) || !takes(&rule, netlink, family)? {
             continue;
         }
@@ -97,29 +108,31 @@ fn diverted(settings: &Settings, netlink: &mut Netlink, family: AddressFamily) -
     Ok(problems)
 }
 
-fn priority(rule: &RuleMessage) -> u32 {
+pub(super) fn priority(rule: &RuleMessage) -> u32 {
     rule.attributes.iter().find_map(|a| if let RuleAttribute::Priority(n) = a { Some(*n) } else { None }).unwrap_or(0)
 }
 
-fn is_of_a_gateway(rule: &RuleMessage) -> bool {
+pub(super) fn is_of_a_gateway(rule: &RuleMessage) -> bool {
     rule.attributes.contains(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
 }
 
-/// Returns the address of a server whose packets a rule may match; `None` for rules that ask for a mark, or for packets of
-/// the machine itself.
-fn from_server(rule: &RuleMessage, server: &ServerSettings) -> Option<IpAddr> {
+/// Returns the address of a server whose packets a rule may match if they have this mark; `None` for rules about packets
+/// of the machine itself.
+pub(super) fn from_server(rule: &RuleMessage, server: &ServerSettings, mark: u32) -> Option<IpAddr> {
     let is_v4 = rule.header.family == AddressFamily::Inet;
     let address = if is_v4 { server.v4.map(IpAddr::V4) } else { server.v6.map(IpAddr::V6) }?;
+    let mask = rule.attributes.iter().find_map(|a| if let RuleAttribute::FwMask(n) = a { Some(*n) } else { None });
     let matches = rule.attributes.iter().all(|attribute| match attribute {
         RuleAttribute::Source(from) => IpNet::new(*from, rule.header.src_len).is_ok_and(|net| net.contains(&address)),
-        RuleAttribute::FwMark(mark) => *mark == 0,
+        RuleAttribute::FwMark(of) => (mark ^ of) & mask.unwrap_or(u32::MAX) == 0,
         RuleAttribute::L3MDev(on) => !*on,
         RuleAttribute::Iifname(name) => name != "lo",
         RuleAttribute::TunId(_) | RuleAttribute::UidRange(_) => false,
         _ => true,
     });
+    let is_negated = rule.header.flags.contains(RuleFlags::Invert);
     // Clients are anywhere: a rule for some destinations is taken to be meant.
-    (matches && rule.header.dst_len == 0).then_some(address)
+    (matches != is_negated && rule.header.dst_len == 0).then_some(address)
 }
 
 /// Returns whether a rule decides about a packet to anywhere, rather than pass it on to the next rule.

@@ -220,3 +220,43 @@ fn a_firewall_that_drops_forwarded_packets_is_named_and_its_remedy_works() {
     })
     .unwrap();
 }
+
+#[test]
+fn other_gateways_are_named_where_they_are_in_conflict_and_rules_that_use_the_bits_of_the_mark() {
+    let (Some(ns), Some(far)) = (namespace("eq-pre12"), namespace("eq-pre12-far")) else { return };
+    ns.cable("eth0", &far, "eth0").unwrap();
+    ns.address("eth0", "10.9.0.1/24".parse().unwrap()).unwrap();
+    let settings = two_families();
+    let marks = Marks::with_room(&settings, 1).is_ok();
+    ns.run(|| {
+        let server = settings.servers[0].v4.unwrap();
+        for (rule, routed, want) in [
+            (
+                "rule add priority 50 fwmark 0x10000000/0x10000000 lookup 77 protocol 69",
+                true,
+                marks.then_some("marks packets"),
+            ),
+            ("rule add priority 50 fwmark 0x10000000/0x10000000 lookup 77 protocol 69", false, None),
+            ("rule add priority 50 from SERVER lookup 77 protocol 69", true, Some("has server")),
+            ("rule add priority 5000 from SERVER lookup 77 protocol 69", true, (!marks).then_some("has server")),
+            ("rule add priority 50 from 10.8.0.1 lookup 77 protocol 69", true, None),
+            ("rule add priority 50 iif eth0 ipproto icmp lookup 77 protocol 69", true, None),
+            ("rule add priority 50 fwmark 0x20000000/0xf0000000 lookup 77", true, marks.then_some("looks at bits")),
+            ("rule add priority 5000 fwmark 0x10000000 lookup 77", true, marks.then_some("looks at bits")),
+            ("rule add priority 50 fwmark 0x1000/0xf000 lookup 77", true, None),
+            ("rule add priority 50 not fwmark 0xca6c lookup 77", true, Some("takes the replies of server")),
+            ("rule add priority 50 not fwmark 0xca6c lookup 77", false, None),
+        ] {
+            if routed {
+                shell("ip route add default via 10.9.0.254 table 77");
+            }
+            let rule = rule.replace("SERVER", &server.to_string());
+            shell(&format!("ip {rule}"));
+            let text = doubted(&settings);
+            assert_eq!(text.matches("to fix it").count(), usize::from(want.is_some()), "{rule}: {text}");
+            assert!(text.contains(want.unwrap_or_default()), "{rule}: {text}");
+            shell("ip rule flush; ip rule add priority 32766 lookup main; ip route flush table 77 2>/dev/null || true");
+        }
+    })
+    .unwrap();
+}

@@ -12,7 +12,7 @@
 mod retired;
 mod worker;
 
-pub(super) use worker::{Job, Ready, Source, Worker};
+pub(super) use worker::{Job, Outcome, Ready, Source, Worker};
 pub use worker::{MOST_CONFIG, read};
 
 use super::follower::Follower;
@@ -21,8 +21,10 @@ use super::queues::Opener;
 use super::setup::{Changes, Installed};
 use super::watch::Keeper;
 use crate::config::Settings;
-use crate::control::{About, Desk, ReloadOrder, ReloadRow, Ticket};
+use crate::config::outside::LeftOut;
+use crate::control::{About, Desk, Ledger, Merged, ReloadOrder, ReloadRow, Resolved, Ticket};
 use crate::engine::{Engine, Removed};
+use crate::sources::Found;
 use crate::time::Instant;
 use retired::Retired;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,9 +37,14 @@ const PORTION: usize = 16;
 enum Asker {
     Signal,
     Session(Ticket),
-    /// The gateway itself: see [`Reloads::apply`].
-    Own,
+    /// An operator, for the change of this number in the ledger.
+    Operator(u64),
+    /// Sources of servers: see [`Reloads::found`].
+    Outside,
 }
+
+/// What is to be noted in the ledger in the end: a newer file, or the change of an operator.
+type OfLedger = (Option<Box<Merged>>, Option<Box<Resolved>>);
 
 /// What is under way.
 #[derive(Debug)]
@@ -47,9 +54,9 @@ enum Step {
     /// The worker prepares the plan.
     Preparing(Asker, ReloadOrder),
     /// The engine gets ready for it.
-    GettingReady(Asker, ReloadOrder, Box<Ready>),
+    GettingReady(Asker, ReloadOrder, Box<Ready>, OfLedger),
     /// The plan is in force, and the system follows.
-    Following(Asker, Changes, Vec<ReloadRow>),
+    Following(Asker, Changes, Vec<ReloadRow>, Option<Box<Resolved>>),
     /// The system gives up what is retired.
     Retiring(Changes),
 }
@@ -57,6 +64,7 @@ enum Step {
 /// What a reload changes besides the engine.
 pub(super) struct Surroundings<'a> {
     pub(super) engine: &'a mut Engine,
+    pub(super) ledger: &'a mut Ledger,
     pub(super) follower: &'a mut Follower,
     pub(super) keeper: &'a mut Keeper,
     pub(super) marking: Option<&'a mut Marking>,
@@ -65,33 +73,32 @@ pub(super) struct Surroundings<'a> {
     pub(super) about: &'a mut Arc<About>,
 }
 
-/// Reloads, one at a time.
+/// Reloads, one at a time. The settings in force are in the ledger.
 #[derive(Debug)]
 pub(super) struct Reloads {
     worker: Option<Worker>,
     desk: Arc<Mutex<Desk>>,
     /// Whether a signal has asked since the last reload began.
     signalled: bool,
-    /// Settings to be put in force that are not those of the file.
-    own: Option<Box<Settings>>,
-    /// The settings of the file when it was last read.
-    file: Arc<Settings>,
+    /// Servers from outside, and whether they are others since the last reload began.
+    found: Arc<Found>,
+    found_others: bool,
+    /// What became of them.
+    outcome: Option<Result<LeftOut, String>>,
     step: Step,
-    in_force: Arc<Settings>,
     retired: Retired,
 }
 
 impl Reloads {
-    pub(super) fn new(settings: Settings) -> Reloads {
-        let file = Arc::new(settings);
+    pub(super) fn new() -> Reloads {
         Reloads {
             worker: None,
             desk: Arc::default(),
             signalled: false,
-            own: None,
+            found: Arc::default(),
+            found_others: false,
+            outcome: None,
             step: Step::Rest,
-            in_force: Arc::clone(&file),
-            file,
             retired: Retired::default(),
         }
     }
@@ -111,14 +118,30 @@ impl Reloads {
         self.signalled = true;
     }
 
-    /// Returns the settings of the file when it was last read.
-    pub(super) fn file(&self) -> &Arc<Settings> {
-        &self.file
+    /// Returns whether a reload is asked for and none is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        let asked = || self.signalled || self.found_others || lock(&self.desk).has_orders();
+        matches!(self.step, Step::Rest) && asked()
     }
 
-    /// Puts other settings in force than those of the file; the last ones given count.
-    pub(super) fn apply(&mut self, settings: Settings) {
-        self.own = Some(Box::new(settings));
+    /// Puts other servers from outside in force.
+    pub(super) fn found(&mut self, found: Found) {
+        (self.found, self.found_others) = (Arc::new(found), true);
+    }
+
+    /// Returns, once, what became of servers from outside: those that cannot be used, or why none can.
+    pub(super) fn take_outcome(&mut self) -> Option<Result<LeftOut, String>> {
+        self.outcome.take()
+    }
+
+    /// Returns whether a reload that somebody asked for is under way: not what follows when it is answered.
+    pub(super) fn is_under_way(&self) -> bool {
+        match &self.step {
+            Step::Rest | Step::Retiring(_) => false,
+            Step::Preparing(asker, ..) | Step::GettingReady(asker, ..) | Step::Following(asker, ..) => {
+                !matches!(asker, Asker::Outside)
+            }
+        }
     }
 
     /// Returns when it has work to do without an event.
@@ -132,23 +155,35 @@ impl Reloads {
             Step::Rest => self.begin(of, now),
             Step::Preparing(asker, order) => match self.worker.as_ref().and_then(Worker::take) {
                 None => self.step = Step::Preparing(asker, order),
-                Some(Err(why)) => self.end(asker, Err(why)),
-                Some(Ok(None)) => self.end(asker, Ok(Vec::new())),
-                Some(Ok(Some(ready))) => self.step = Step::GettingReady(asker, order, ready),
+                Some(Err(why)) => self.end(of, now, asker, Err(why)),
+                Some(Ok(Outcome { merged, resolved, left_out, unfit, ready: None })) => {
+                    self.outcome = unfit.map(Ok).or(self.outcome.take());
+                    let mut rows = merged.as_deref().map_or_else(Vec::new, dropped);
+                    rows.extend(left_out.into_iter().map(ReloadRow::left_out));
+                    if let Some(merged) = merged {
+                        let settings = Arc::clone(of.ledger.in_force());
+                        of.ledger.reloaded(of.engine, now, Some((*merged, settings)));
+                    }
+                    self.end(of, now, asker, Ok((rows, resolved)));
+                }
+                Some(Ok(Outcome { merged, resolved, unfit, ready: Some(ready), .. })) => {
+                    self.outcome = unfit.map(Ok).or(self.outcome.take());
+                    self.step = Step::GettingReady(asker, order, ready, (merged, resolved));
+                }
             },
-            Step::GettingReady(asker, order, mut ready) => {
+            Step::GettingReady(asker, order, mut ready, of_ledger) => {
                 if of.engine.get_ready(now, &mut ready.successor) {
-                    self.step = Step::GettingReady(asker, order, ready);
+                    self.step = Step::GettingReady(asker, order, ready, of_ledger);
                 } else {
-                    self.follow(of, now, (asker, order), *ready);
+                    self.follow(of, now, (asker, order), *ready, of_ledger);
                 }
             }
-            Step::Following(asker, mut changes, mut rows) => {
+            Step::Following(asker, mut changes, mut rows, resolved) => {
                 if carry_out(&mut changes, of) {
                     rows.extend(changes.take_problems().into_iter().map(ReloadRow::problem));
-                    self.end(asker, Ok(rows));
+                    self.end(of, now, asker, Ok((rows, resolved)));
                 } else {
-                    self.step = Step::Following(asker, changes, rows);
+                    self.step = Step::Following(asker, changes, rows, resolved);
                 }
             }
             Step::Retiring(mut changes) => {
@@ -164,72 +199,122 @@ impl Reloads {
 
     /// Begins what was asked for, or looks after what is retired.
     fn begin(&mut self, of: &mut Surroundings<'_>, now: Instant) {
+        if let Some(order) = of.ledger.poll_order() {
+            // What needs a restart was left out by the last reload, if at all: an operator's change is not about it.
+            let reload = ReloadOrder { partial: true, now: order.at_once() };
+            return self.give(of, now, (Asker::Operator(order.number()), reload), Source::Order(Box::new(order)));
+        }
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
         let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
-        let own = || self.own.is_some().then(|| (Asker::Own, ReloadOrder { partial: true, now: false }));
-        let Some((asker, order)) = signalled.or_else(asked).or_else(own) else {
+        // Not while a change is being carried out: it is asked for again then.
+        let has_others = self.found_others && !of.ledger.is_busy();
+        let found = || has_others.then_some((Asker::Outside, ReloadOrder { partial: true, now: false }));
+        let Some(asker) = signalled.or_else(asked).or_else(found) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
             }
             return;
         };
-        let Some(worker) = &self.worker else {
-            return self.end(asker, Err("the gateway was started without a configuration file".into()));
+        let Some(basis) = of.ledger.begin_reload().map(Box::new) else {
+            return self.end(of, now, asker.0, Err("a change is being carried out: ask again".into()));
         };
-        let source = match asker {
-            Asker::Own => self.own.take().map_or(Source::File, Source::Settings),
-            Asker::Signal | Asker::Session(_) => Source::File,
+        // Both take what was found last.
+        self.found_others = false;
+        let source = if matches!(asker.0, Asker::Outside) { Source::Outside(basis) } else { Source::File(basis) };
+        self.give(of, now, asker, source);
+    }
+
+    /// Gives the worker something to prepare.
+    fn give(&mut self, of: &mut Surroundings<'_>, now: Instant, (asker, order): (Asker, ReloadOrder), source: Source) {
+        let Some(worker) = &self.worker else {
+            return self.end(of, now, asker, Err("the gateway was started without a configuration file".into()));
         };
         worker.give(Job {
             source,
+            found: Arc::clone(&self.found),
             succession: of.engine.succession(now),
-            in_force: Arc::clone(&self.in_force),
+            in_force: Arc::clone(of.ledger.in_force()),
             partial: order.partial,
         });
         self.step = Step::Preparing(asker, order);
     }
 
     /// Puts a plan in force.
-    fn follow(&mut self, of: &mut Surroundings<'_>, now: Instant, (asker, order): (Asker, ReloadOrder), ready: Ready) {
-        let Ready { successor, file, settings, diff, left_out, warnings } = ready;
+    fn follow(
+        &mut self,
+        of: &mut Surroundings<'_>,
+        now: Instant,
+        (asker, order): (Asker, ReloadOrder),
+        ready: Ready,
+        (merged, resolved): OfLedger,
+    ) {
+        let Ready { successor, settings, diff, left_out, warnings } = ready;
         // A flow to a new server needs its key in the programs' map from its first packet on.
         let missed = of.extend_maps(&settings);
         let removed = if order.now { Removed::EndNow } else { Removed::Drain };
         match of.engine.follow(now, successor, removed) {
             Ok(replaced) => self.worker.as_ref().map_or((), |worker| worker.discard(replaced)),
-            Err(_) => return self.end(asker, Err("another reload came first: ask again".into())),
+            Err(_) => return self.end(of, now, asker, Err("another reload came first: ask again".into())),
         }
-        self.in_force = Arc::clone(&settings);
-        self.file = file.unwrap_or_else(|| Arc::clone(&self.file));
         of.follower.follow(of.engine.plan().settings(), now);
         let about = About { mtu: settings.gateway.mtu, ..(**of.about).clone() };
         *of.about = Arc::new(about);
         let mut rows = ReloadRow::of(&diff);
+        rows.extend(merged.as_deref().map_or_else(Vec::new, dropped));
         rows.extend(left_out.into_iter().map(ReloadRow::left_out));
         rows.extend(warnings.into_iter().chain(missed).map(ReloadRow::problem));
         self.retired.begin(of.engine, now);
         let changes = of.follow_settings(&settings);
-        self.step = Step::Following(asker, changes, rows);
+        match (merged, &resolved) {
+            (Some(merged), _) => of.ledger.reloaded(of.engine, now, Some((*merged, settings))),
+            (None, Some(_)) => of.ledger.follow(&settings),
+            (None, None) => {}
+        }
+        self.step = Step::Following(asker, changes, rows, resolved);
     }
 
     /// Gives up what no flow uses any more.
     fn retire(&mut self, of: &mut Surroundings<'_>) -> Changes {
         of.engine.forget_retired();
-        let settings = Arc::clone(&self.in_force);
+        let settings = Arc::clone(of.ledger.in_force());
         of.restrict_maps(&settings);
         of.follow_settings(&settings)
     }
 
-    fn end(&mut self, asker: Asker, result: Result<Vec<ReloadRow>, String>) {
+    /// Ends what was asked for, whether or not it was done.
+    fn end(&mut self, of: &mut Surroundings<'_>, now: Instant, asker: Asker, result: Done) {
+        if let Asker::Operator(number) = asker {
+            let result = result.and_then(|(rows, resolved)| {
+                rows.iter().filter(|row| row.is_problem()).for_each(|row| log::warn!("{row}"));
+                resolved.ok_or_else(|| "nothing was made of it".into())
+            });
+            return of.ledger.carried_out(of.engine, now, number, result.map(|resolved| *resolved));
+        }
         match &result {
-            Ok(rows) if rows.is_empty() => log::info!("reload: no changes"),
-            Ok(rows) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
+            // The log has said which servers came and went.
+            Ok((rows, _)) if matches!(asker, Asker::Outside) => {
+                rows.iter().for_each(|row| log::log!(quiet(row), "servers from outside: {row}"));
+            }
+            Err(why) if matches!(asker, Asker::Outside) => self.outcome = Some(Err(why.clone())),
+            Ok((rows, _)) if rows.is_empty() => log::info!("reload: no changes"),
+            Ok((rows, _)) => rows.iter().for_each(|row| log::log!(level(row), "reload: {row}")),
             Err(why) => log::error!("reload: {why}"),
         }
+        if result.is_err() {
+            of.ledger.reloaded(of.engine, now, None);
+        }
         if let Asker::Session(ticket) = asker {
-            lock(&self.desk).answer(ticket, result);
+            lock(&self.desk).answer(ticket, result.map(|(rows, _)| rows));
         }
     }
+}
+
+/// What became of something that was asked for: the changes, for an operator's with what is to be noted in the ledger.
+type Done = Result<(Vec<ReloadRow>, Option<Box<Resolved>>), String>;
+
+/// Returns a row for each change of an operator that no longer applies.
+fn dropped(merged: &Merged) -> Vec<ReloadRow> {
+    merged.dropped().iter().map(|dropped| ReloadRow::dropped(dropped.to_string())).collect()
 }
 
 /// Changes a portion of the system; returns whether all of it is done.
@@ -274,6 +359,10 @@ impl Surroundings<'_> {
         self.keeper.follow(installed);
         changes
     }
+}
+
+fn quiet(row: &ReloadRow) -> log::Level {
+    if row.is_problem() { log::Level::Warn } else { log::Level::Debug }
 }
 
 fn level(row: &ReloadRow) -> log::Level {

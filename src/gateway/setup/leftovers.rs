@@ -107,7 +107,7 @@ fn table_in_use(netlink: &mut Netlink, route: Route) -> SetupError {
 }
 
 /// Returns whether a gateway with this table, device and priority installed the rule.
-fn is_ours(rule: &RuleMessage, gateway: &GatewaySettings) -> bool {
+pub(in super::super) fn is_ours(rule: &RuleMessage, gateway: &GatewaySettings) -> bool {
     let has = |a: &RuleAttribute| rule.attributes.contains(a);
     has(&RuleAttribute::Protocol(RouteProtocol::Other(PROTOCOL)))
         && (has(&RuleAttribute::Table(gateway.route_table))

@@ -34,8 +34,8 @@ mod tests;
 pub use announce::{MOST_ANNOUNCED, addresses, connected};
 pub use error::SetupError;
 pub use follow::Changes;
-pub(super) use leftovers::unusable;
 pub use leftovers::{clean_leftovers, count_marked};
+pub(super) use leftovers::{is_ours, unusable};
 pub use part::{FALLBACK, Part, proxying};
 
 use super::netlink::{Netlink, Route};
@@ -103,6 +103,8 @@ pub struct Installed {
     routed: BTreeSet<IpNet>,
     /// Whether any IPv4 and any IPv6 address is routed to the device.
     families: [bool; 2],
+    /// Interfaces by which packets of servers arrive, IPv4.
+    towards_servers: BTreeSet<String>,
 }
 
 impl Installed {
@@ -133,6 +135,7 @@ impl Installed {
             stays: false,
             routed: wanted::routed_addresses(settings),
             families: [v4, v6],
+            towards_servers: BTreeSet::new(),
         };
         installed.find_device()?;
         for address in &settings.gateway.addresses {
@@ -175,6 +178,16 @@ impl Installed {
     /// Returns whether the device is as it was set up.
     pub fn is_device_set_up(&mut self) -> bool {
         device::is_up(&mut self.netlink, &self.gateway, self.families[1], self.index).unwrap_or(false)
+    }
+
+    /// Returns whether any IPv4 and any IPv6 address is routed to the device.
+    pub fn families(&self) -> [bool; 2] {
+        self.families
+    }
+
+    /// Returns the interfaces towards servers by IPv4.
+    pub fn towards_servers(&self) -> &BTreeSet<String> {
+        &self.towards_servers
     }
 
     /// Returns whether the device exists, under any name.
@@ -354,6 +367,7 @@ impl Installed {
 
     /// Selects what arrives on these interfaces, and no longer from others.
     pub fn follow_errors(&mut self, interfaces: &Interfaces) -> Result<(), SetupError> {
+        self.towards_servers = interfaces[0].iter().filter(|name| *name != LOOPBACK).cloned().collect();
         let wanted = self.wanted_rules(interfaces);
         for rule in &wanted {
             if !self.errors.contains(rule) {

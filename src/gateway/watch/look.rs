@@ -5,10 +5,14 @@
 use super::{FAMILIES, Keeper, Look, matching};
 use crate::gateway::netlink::{NetlinkError, Taken};
 use crate::gateway::setup::{Installed, Part};
+use crate::gateway::sysctl;
 use crate::time::Instant;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteType;
+
+/// What `eqctl status` calls the NAT rules of others.
+const NAT: &str = "the NAT of others";
 
 impl Keeper {
     pub(super) fn look(&mut self, installed: &mut Installed, look: Look, now: Instant) -> Result<(), NetlinkError> {
@@ -69,6 +73,12 @@ impl Keeper {
             }
             Look::Fallback(place) => self.look_at_fallback(installed, place, now)?,
             Look::Announcements => self.look_at_announcements(installed, now)?,
+            Look::Forwarding => self.look_at_forwarding(installed, now),
+            Look::Nat => {
+                if let Some(nat) = &mut self.nat {
+                    self.conditions.note(NAT, nat.look(now), now);
+                }
+            }
         }
         Ok(())
     }
@@ -84,6 +94,32 @@ impl Keeper {
         for (place, part) in installed.parts().iter().enumerate().filter(|(_, part)| looked_at(part)) {
             if is_there(part) { self.repairs.present(place, now) } else { self.repairs.gone(place, now) }
         }
+    }
+
+    /// The kernel forwards an IPv4 packet if the interface by which it arrives may, and an IPv6 packet if all may. Changing
+    /// the setting of all changes that of each.
+    fn look_at_forwarding(&mut self, installed: &Installed, now: Instant) {
+        let [v4, v6] = installed.families();
+        let is_off = |name: &str| sysctl::get(name).is_ok_and(|value| value == "0");
+        let general = [("IPv4", "net/ipv4/ip_forward", v4), ("IPv6", "net/ipv6/conf/all/forwarding", v6)];
+        for (family, name, is_used) in general {
+            let wrong = (is_used && is_off(name)).then(|| {
+                let name = name.replace('/', ".");
+                format!("is off: {name} is 0, so no {family} packet reaches a server; to fix it: sysctl -w {name}=1")
+            });
+            self.conditions.note(&format!("{family} forwarding"), wrong, now);
+        }
+        // With slashes, since names of interfaces may have dots.
+        let setting = |interface: &String| format!("net/ipv4/conf/{interface}/forwarding");
+        let off: Vec<_> = match v4 && !is_off(general[0].1) {
+            true => installed.towards_servers().iter().map(setting).filter(|name| is_off(name)).collect(),
+            false => Vec::new(),
+        };
+        let wrong = (!off.is_empty()).then(|| {
+            let (names, fix) = (off.join(", "), off.join("=1 ") + "=1");
+            format!("is off: {names} is 0, so replies that arrive there are not forwarded; to fix it: sysctl -w {fix}")
+        });
+        self.conditions.note("IPv4 forwarding of interfaces towards servers", wrong, now);
     }
 
     /// A fallback route is never taken while the gateway works, so its absence shows only when it can be added.

@@ -9,16 +9,19 @@
 //! of it is done in small portions between packets and takes at most a tenth of the time. [`repairs`] decides; this
 //! module looks and repairs. It must not know packets or flows.
 
+mod conditions;
 mod look;
 mod matching;
 mod repairs;
 
 pub(super) use matching::same as same_rule;
 
+use super::nat_of_others::NatOfOthers;
 use super::netlink::{Netlink, NetlinkError, News, read_route};
 use super::setup::{Installed, MAIN, PROTOCOL, Part};
 use crate::control::SystemState;
 use crate::time::{Duration, Instant};
+use conditions::Conditions;
 use ipnet::IpNet;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use repairs::Repairs;
@@ -52,6 +55,10 @@ enum Look {
     Fallback(usize),
     /// Which addresses are announced, and whether they are.
     Announcements,
+    /// Whether the kernel forwards packets.
+    Forwarding,
+    /// Whether rules of others translate flows.
+    Nat,
 }
 
 /// What the event loop has to do.
@@ -71,6 +78,8 @@ pub(super) struct Keeper {
     /// `None` if the kernel does not send notifications, or no longer does.
     news: Option<News>,
     repairs: Repairs,
+    conditions: Conditions,
+    nat: Option<NatOfOthers>,
     looks: BTreeSet<Look>,
     /// The places of routes and fallback routes in table `main`.
     routes: BTreeMap<IpNet, (usize, usize)>,
@@ -91,6 +100,8 @@ impl Keeper {
             netlink: Netlink::open().map_err(|e| NetlinkError::new("opening a netlink socket", e))?,
             news: news.ok(),
             repairs: Repairs::default(),
+            conditions: Conditions::default(),
+            nat: None,
             looks: BTreeSet::new(),
             routes: BTreeMap::new(),
             rest: Instant::ZERO,
@@ -101,9 +112,15 @@ impl Keeper {
         })
     }
 
-    /// Returns the descriptor that becomes readable when there are notifications.
-    pub(super) fn news(&self) -> Option<RawFd> {
-        self.news.as_ref().map(News::as_raw_fd)
+    /// Keeps the NAT rules of others away from flows, too.
+    pub(super) fn guard(&mut self, nat: NatOfOthers) {
+        self.nat = Some(nat);
+    }
+
+    /// Returns the descriptors that become readable when there are notifications.
+    pub(super) fn news(&self) -> impl Iterator<Item = RawFd> {
+        let of_nat = self.nat.iter().flat_map(NatOfOthers::news);
+        self.news.as_ref().map(News::as_raw_fd).into_iter().chain(of_nat)
     }
 
     /// Returns what is missing, and what was restored.
@@ -128,6 +145,14 @@ impl Keeper {
 
     /// Reads notifications, a bounded number; returns true if more may be pending.
     pub(super) fn take_news(&mut self, installed: &Installed) -> bool {
+        let more = self.nat.as_mut().is_some_and(NatOfOthers::take_news);
+        if self.nat.as_ref().is_some_and(NatOfOthers::is_to_do) {
+            self.looks.insert(Look::Nat);
+        }
+        self.take_routing_news(installed) || more
+    }
+
+    fn take_routing_news(&mut self, installed: &Installed) -> bool {
         let Some(mut news) = self.news.take() else { return false };
         match news.take(|message| self.hear(installed, message)) {
             Ok(taken) => {
@@ -151,7 +176,7 @@ impl Keeper {
     fn hear(&mut self, installed: &Installed, message: Option<Message>) {
         match message {
             // The settings of an interface.
-            None => _ = self.looks.insert(Look::Device),
+            None => self.looks.extend([Look::Device, Look::Forwarding]),
             Some(Message::NewRule(_) | Message::DelRule(_)) => {
                 self.looks.extend([0, 1].map(Look::Rules));
                 self.look_at_routes();
@@ -190,7 +215,7 @@ impl Keeper {
     }
 
     fn look_at_all(&mut self) {
-        self.looks.extend([Look::Device, Look::Addresses, Look::Announcements]);
+        self.looks.extend([Look::Device, Look::Addresses, Look::Announcements, Look::Forwarding, Look::Nat]);
         self.looks.extend([Look::Rules(0), Look::Rules(1), Look::Table(0), Look::Table(1)]);
         for (route, fallback) in self.routes.values() {
             self.looks.extend([Look::Route(*route), Look::Fallback(*fallback)]);
@@ -200,7 +225,8 @@ impl Keeper {
     /// Returns when it has work to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let rest = (!self.looks.is_empty()).then_some(self.rest);
-        [Some(self.round), rest, self.repairs.poll_timeout()].into_iter().flatten().min()
+        let nat = self.nat.as_ref().and_then(NatOfOthers::poll_timeout);
+        [Some(self.round), rest, nat, self.repairs.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Looks, repairs and logs, a bounded portion.
@@ -221,11 +247,15 @@ impl Keeper {
             self.is_urgent &= !self.looks.is_empty();
             self.rest = now + began.elapsed() * if self.is_urgent { 1 } else { SHARE };
         }
+        if self.nat.as_ref().and_then(NatOfOthers::poll_timeout).is_some_and(|due| due <= now) {
+            self.looks.insert(Look::Nat);
+        }
         let work = self.repair(installed, now);
-        for line in self.repairs.take_lines(now) {
+        for line in self.repairs.take_lines(now).into_iter().chain(self.conditions.take_lines()) {
             log::log!(if line.is_warning { log::Level::Warn } else { log::Level::Info }, "{}", line.text);
         }
-        if let Some(state) = self.repairs.news() {
+        if let Some(mut state) = self.repairs.news(self.conditions.take_news()) {
+            state.troubles.extend(self.conditions.troubles());
             self.state = Arc::new(state);
         }
         work

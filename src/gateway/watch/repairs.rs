@@ -292,9 +292,9 @@ impl Repairs {
         part.is_some_and(|part| part.missing.is_none() && part.restored_at.is_none_or(|at| now.since(at) >= QUIET))
     }
 
-    /// Returns the state for `eqctl status` if it has changed since the last call.
-    pub(super) fn news(&mut self) -> Option<SystemState> {
-        std::mem::take(&mut self.is_changed).then(|| self.state())
+    /// Returns the state for `eqctl status` if it has changed since the last call, or anything else of it has.
+    pub(super) fn news(&mut self, else_changed: bool) -> Option<SystemState> {
+        (std::mem::take(&mut self.is_changed) || else_changed).then(|| self.state())
     }
 
     fn state(&self) -> SystemState {
@@ -347,7 +347,7 @@ fn longer(pause: Duration) -> Duration {
     (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
 }
 
-fn millis(span: Duration) -> String {
+pub(super) fn millis(span: Duration) -> String {
     format!("{} ms", span.as_millis())
 }
 
@@ -388,7 +388,7 @@ mod tests {
             "4 parts (rule a, rule b, rule c and 1 more) were gone or changed by another program; restored after 2 ms";
         assert_eq!(texts(&mut r, at(262)), [want]);
         let state = SystemState { repairs: 4, last: Some((at(12), want.into())), troubles: Vec::new() };
-        assert_eq!((r.poll_timeout(), r.news(), r.news()), (None, Some(state), None));
+        assert_eq!((r.poll_timeout(), r.news(false), r.news(false)), (None, Some(state), None));
         r.gone(0, at(500));
         r.restored(0, at(503));
         assert_eq!(texts(&mut r, at(753)), ["device d was gone or changed by another program; restored after 3 ms"]);

@@ -67,9 +67,10 @@ struct State {
     broad: u32,
     missed: u32,
     device: u32,
+    young: u32,
 }
 
-// SAFETY: three numbers, for which any value is valid, without padding.
+// SAFETY: four numbers, for which any value is valid, without padding.
 #[allow(unsafe_code)]
 unsafe impl Pod for State {}
 
@@ -96,8 +97,13 @@ impl Marks {
     /// The same with room for a number of keys.
     pub fn with_room(settings: &Settings, keys: u32) -> Result<Marks, BpfError> {
         let (servers, own) = (addresses_of(settings).len(), own_sources(settings).len());
-        let entries = [("servers", room(servers)), ("own", room(own)), ("replies", keys.max(1))];
+        let direct = keys.clamp(DIRECT.0, DIRECT.1);
+        let entries = [("servers", room(servers)), ("own", room(own)), ("replies", keys.max(1)), ("direct", direct)];
         let mut ebpf = open(include_bytes_aligned!("../marks.bpf.o"), &entries)?;
+        let mut ports: Array<_, u64> = Array::try_from(ebpf.map_mut("ports").expect("a map of the program"))?;
+        for (word, bits) in (0..).zip(service_ports(settings)).filter(|(_, bits)| *bits != 0) {
+            ports.set(word, bits, 0)?;
+        }
         let replies = ebpf.take_map("replies").expect("a map of the program");
         let state = ebpf.take_map("state").expect("a map of the program");
         let mut marks = Marks { ebpf, replies, state, own: BTreeSet::new() };
@@ -200,6 +206,37 @@ impl Marks {
         Ok(())
     }
 }
+
+impl Marks {
+    /// Says whether connections of the gateway before this one may live: then what servers send from where they serve, on a
+    /// connection that is not known to go past the gateway, is marked too.
+    pub fn set_young(&mut self, is_young: bool) -> Result<(), BpfError> {
+        let state = State { young: is_young.into(), ..self.state()? };
+        Ok(Array::try_from(&mut self.state)?.set(0, state, 0)?)
+    }
+}
+
+/// The most ports of a range that count as ports from which servers serve: a larger one takes in the ports of servers' own
+/// connections.
+const MOST_PORTS: u16 = 1024;
+
+/// Returns a bit for each TCP port from which a server serves.
+fn service_ports(settings: &Settings) -> Vec<u64> {
+    let mut words = vec![0; 1 << 10];
+    for (listen, pool) in settings.routes().into_iter().filter(|(listen, _)| listen.protocol == Protocol::Tcp) {
+        let servers = settings.pools[pool.0 as usize].servers.iter().map(|id| &settings.servers[id.0 as usize]);
+        for (first, last) in servers.map(|server| server.port.map_or((listen.first_port, listen.last_port), |p| (p, p)))
+        {
+            if last - first < MOST_PORTS {
+                (first..=last).for_each(|port| words[usize::from(port >> 6)] |= 1 << (port & 63));
+            }
+        }
+    }
+    words
+}
+
+/// How many connections past the gateway are remembered while it is young, at least and at most.
+const DIRECT: (u32, u32) = (1024, 16_384);
 
 const ARRIVE: &str = "arrive";
 const EMERGE: &str = "emerge";

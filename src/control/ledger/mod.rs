@@ -1,0 +1,331 @@
+//! The ledger of what operators changed: takes their requests, makes the settings in force from the file and the changes,
+//! and keeps a journal.
+//!
+//! ```text
+//!  Ask --draft--> weight, state, switch of a rule --------------------------> at once ---------> rows, journal
+//!         `-----> Order --resolve (in any thread)--> Resolved --the driver puts its settings in force--^
+//! ```
+//!
+//! Sans-IO. Only one order is under way at a time, and none during a reload: other requests wait. It must not know
+//! sockets, clocks or how settings are put in force.
+
+mod basis;
+mod draft;
+mod journal;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use basis::{Basis, Merged};
+
+use super::protocol::ChangedRow;
+use crate::balance::Admin;
+use crate::config::changes::{Changes, File, Target, Who};
+use crate::config::{Settings, find_server};
+use crate::engine::{Change, Engine};
+use crate::time::{Duration, Instant};
+use basis::{Prepared, Quick};
+use draft::Draft;
+use journal::Journal;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A request of an operator that changes something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Changes keys of an object; none is the default of the key.
+    Set {
+        /// The object.
+        target: Target,
+        /// The keys with their values in the notation of the file.
+        values: BTreeMap<String, Option<String>>,
+        /// When draining: after what time the remaining flows are ended.
+        deadline: Option<Duration>,
+    },
+    /// Adds a server.
+    Add {
+        /// The server, with its pool.
+        target: Target,
+        /// Its keys in the notation of the file.
+        values: BTreeMap<String, String>,
+    },
+    /// Removes a server.
+    Remove {
+        /// The server.
+        target: Target,
+        /// Whether its flows end at once.
+        now: bool,
+    },
+    /// Goes back to the file.
+    Drop {
+        /// The object; none for all.
+        target: Option<Target>,
+        /// Its key; none for all.
+        key: Option<String>,
+    },
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// It is done.
+    Done(Vec<ChangedRow>),
+    /// It is done once the driver has carried out the order of this number.
+    Ordered(u64),
+    /// Another order or a reload is under way: ask again after it.
+    Busy,
+}
+
+/// A request that needs other settings, checked as a file is: by [`Order::resolve`], in any thread.
+#[derive(Debug)]
+pub struct Order {
+    number: u64,
+    who: Who,
+    draft: Draft,
+    basis: Basis,
+}
+
+/// A checked order.
+#[derive(Debug)]
+pub struct Resolved {
+    who: Who,
+    prepared: Prepared,
+    settings: Option<Arc<Settings>>,
+}
+
+impl Order {
+    /// Returns its number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns whether removed servers go at once, with their flows.
+    pub fn at_once(&self) -> bool {
+        self.draft.at_once
+    }
+
+    /// Makes the settings and checks them: for 10,000 servers this takes longer than a packet may wait.
+    ///
+    /// # Errors
+    /// Why they would be wrong, for the operator.
+    pub fn resolve(self) -> Result<Resolved, String> {
+        let (prepared, settings) = self.basis.resolve(self.draft)?;
+        Ok(Resolved { who: self.who, prepared, settings: settings.map(Arc::new) })
+    }
+}
+
+impl Resolved {
+    /// Returns the settings to put in force; none if nothing changes.
+    pub fn settings(&self) -> Option<&Arc<Settings>> {
+        self.settings.as_ref()
+    }
+}
+
+/// How a server is being drained or removed.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    began: Instant,
+    ended: Option<Instant>,
+    /// Flows that were ended at the deadline.
+    cut: u64,
+}
+
+/// What is being carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UnderWay {
+    Nothing,
+    Order(u64),
+    Reload,
+}
+
+/// The ledger of one gateway.
+#[derive(Debug)]
+pub struct Ledger {
+    basis: Basis,
+    journal: Journal,
+    /// By name with the pool.
+    drains: BTreeMap<String, Drain>,
+    /// What the driver has not fetched yet.
+    order: Option<Order>,
+    /// The number of the last order.
+    orders: u64,
+    under_way: UnderWay,
+    /// What became of orders that nobody has asked about yet; a few, as their sessions may have ended.
+    outcomes: Vec<(u64, Result<Vec<ChangedRow>, String>)>,
+}
+
+/// Most outcomes that are kept: one for each connection.
+const MOST_OUTCOMES: usize = 16;
+/// From how many on removed servers are forgotten after [`FORGOTTEN`].
+const MOST_DRAINS: usize = 1024;
+const FORGOTTEN: Duration = Duration::from_secs(3600);
+
+impl Ledger {
+    /// Makes the ledger of a gateway with these settings in force: those of the file, but for the seed.
+    pub fn new(file: Option<File>, in_force: Settings) -> Self {
+        Ledger {
+            basis: Basis { file: file.map(Arc::new), in_force: Arc::new(in_force), changes: Changes::default() },
+            journal: Journal::default(),
+            drains: BTreeMap::new(),
+            order: None,
+            orders: 0,
+            under_way: UnderWay::Nothing,
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// Returns the settings in force: those of the file with the changes.
+    pub fn in_force(&self) -> &Arc<Settings> {
+        &self.basis.in_force
+    }
+
+    /// Returns what differs from the file.
+    pub fn changes(&self) -> &Changes {
+        &self.basis.changes
+    }
+
+    /// Returns the file.
+    pub fn file(&self) -> Option<&File> {
+        self.basis.file.as_deref()
+    }
+
+    /// Returns whether an order or a reload is under way: other requests have to wait, as they would overtake it.
+    pub fn is_busy(&self) -> bool {
+        self.under_way != UnderWay::Nothing
+    }
+
+    /// Does what an operator asks for, or orders it.
+    ///
+    /// # Errors
+    /// Why it is refused, and what to do; nothing changes then.
+    pub fn ask(&mut self, engine: &mut Engine, now: Instant, who: Who, ask: &Ask) -> Result<Reply, String> {
+        if self.is_busy() {
+            return Ok(Reply::Busy);
+        }
+        let draft = self.basis.draft(now, who, ask)?;
+        if let Some(prepared) = self.basis.at_once(&draft)? {
+            return Ok(Reply::Done(self.commit(engine, now, who, prepared)));
+        }
+        self.orders += 1;
+        self.under_way = UnderWay::Order(self.orders);
+        self.order = Some(Order { number: self.orders, who, draft, basis: self.basis.clone() });
+        Ok(Reply::Ordered(self.orders))
+    }
+
+    /// Returns what the driver has to resolve and put in force, once; it then calls [`Ledger::carried_out`].
+    pub fn poll_order(&mut self) -> Option<Order> {
+        self.order.take()
+    }
+
+    /// Takes the end of an order: it was resolved and, if it has settings, these are in force ([`Ledger::follow`]); or
+    /// nothing was changed for the reason given.
+    pub fn carried_out(&mut self, engine: &mut Engine, now: Instant, number: u64, result: Result<Resolved, String>) {
+        self.under_way = UnderWay::Nothing;
+        let outcome = result.map(|resolved| self.commit(engine, now, resolved.who, resolved.prepared));
+        if self.outcomes.len() >= MOST_OUTCOMES {
+            drop(self.outcomes.remove(0));
+        }
+        self.outcomes.push((number, outcome));
+    }
+
+    /// Returns what became of an order; none while it is under way.
+    pub fn take_outcome(&mut self, number: u64) -> Option<Result<Vec<ChangedRow>, String>> {
+        if let Some(place) = self.outcomes.iter().position(|(of, _)| *of == number) {
+            return Some(self.outcomes.remove(place).1);
+        }
+        let lost = self.under_way != UnderWay::Order(number);
+        lost.then(|| Err("the outcome is no longer known: see `eqctl history`".into()))
+    }
+
+    /// Begins to put a newer file in force: [`Basis::merge`] makes the settings for it. Until the end,
+    /// [`Ledger::reloaded`], requests have to wait; none if another order is under way.
+    pub fn begin_reload(&mut self) -> Option<Basis> {
+        if self.is_busy() {
+            return None;
+        }
+        self.under_way = UnderWay::Reload;
+        Some(self.basis.clone())
+    }
+
+    /// Takes the end of a reload: a newer file is in force with these settings, or nothing was changed.
+    pub fn reloaded(&mut self, engine: &mut Engine, now: Instant, merged: Option<(Merged, Arc<Settings>)>) {
+        self.under_way = UnderWay::Nothing;
+        let Some((merged, settings)) = merged else { return };
+        let Merged { file, changes, dropped, .. } = merged;
+        self.basis = Basis { file: Some(file), in_force: settings, changes };
+        for dropped in &dropped {
+            self.journal.note_logged(now, dropped.to_string());
+        }
+        self.assert(engine, now);
+    }
+
+    /// Takes note of the settings that the driver has put in force: those of an order, or with servers from outside.
+    pub fn follow(&mut self, settings: &Arc<Settings>) {
+        self.basis.in_force = Arc::clone(settings);
+    }
+
+    /// Brings the engine's weights, states and switches in line with the settings in force.
+    fn assert(&mut self, engine: &mut Engine, now: Instant) {
+        let mut quick = Vec::new();
+        for row in engine.servers(now).into_iter().filter(|row| !row.removed) {
+            let server = format!("{}/{}", row.pool, row.server);
+            let Ok(place) = find_server(&self.basis.in_force, &server) else { continue };
+            let own = &self.basis.in_force.servers[place];
+            if own.weight != row.weight {
+                quick.push(Quick::Weight { server: server.clone(), weight: own.weight });
+            }
+            let deadline = self.basis.deadline(&server).filter(|deadline| *deadline > now);
+            let left = deadline.filter(|_| row.flows > 0).map(|deadline| deadline.since(now));
+            if own.admin != row.admin || left.is_some() != row.drain_deadline_ms.is_some() {
+                quick.push(Quick::Admin { server, admin: own.admin, deadline: left });
+            }
+        }
+        for row in engine.rules() {
+            let found = self.basis.in_force.policy.rules.iter().find(|rule| rule.name == row.rule);
+            if let Some(rule) = found.filter(|rule| rule.enabled != row.enabled) {
+                quick.push(Quick::Rule { rule: row.rule, on: rule.enabled });
+            }
+        }
+        quick.iter().for_each(|change| self.carry_out(engine, now, change));
+    }
+
+    /// Makes a prepared change the one in force, and returns its rows.
+    fn commit(&mut self, engine: &mut Engine, now: Instant, who: Who, prepared: Prepared) -> Vec<ChangedRow> {
+        self.basis.changes = prepared.changes;
+        prepared.quick.iter().for_each(|change| self.carry_out(engine, now, change));
+        if self.drains.len() >= MOST_DRAINS {
+            self.drains.retain(|name, drain| now.since(drain.began) < FORGOTTEN || engine.server_named(name).is_ok());
+        }
+        for server in prepared.removed {
+            self.drains.insert(server, Drain { began: now, ended: None, cut: 0 });
+        }
+        let mut rows = prepared.rows;
+        for row in rows.iter_mut().filter(|row| row.changed) {
+            self.journal.note(now, Some(who), &row.text);
+            row.flows = rows::flows_left(engine, row);
+        }
+        rows
+    }
+
+    /// Carries out a change that needs no other plan, in the settings and in the engine.
+    fn carry_out(&mut self, engine: &mut Engine, now: Instant, change: &Quick) {
+        change.apply_to(Arc::make_mut(&mut self.basis.in_force));
+        let change = match change {
+            Quick::Weight { server, weight } => {
+                engine.server_named(server).ok().map(|server| Change::Weight { server, weight: *weight })
+            }
+            Quick::Admin { server: name, admin, deadline } => {
+                let drain = Drain { began: now, ended: None, cut: 0 };
+                match admin {
+                    Admin::Draining => drop(self.drains.insert(name.clone(), drain)),
+                    Admin::Enabled | Admin::Disabled => drop(self.drains.remove(name)),
+                }
+                let found = engine.server_named(name).ok();
+                found.map(|server| Change::Admin { server, admin: *admin, deadline: *deadline })
+            }
+            Quick::Rule { rule, on } => engine.find_rule(rule).map(|rule| Change::Rule { rule, on: *on }),
+        };
+        let done = change.is_some_and(|change| engine.apply(now, change).is_ok());
+        debug_assert!(done, "a server or rule of the settings in force is unknown to the engine");
+    }
+}

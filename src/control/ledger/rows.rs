@@ -1,0 +1,160 @@
+//! The rows of the ledger: objects before and after, what differs from the file, the journal, pools, draining.
+
+use super::super::protocol::{ChangeRow, ChangedRow, DrainRow, DrainState, FileRow, OperationRow, PoolRow};
+use super::{Drain, Ledger};
+use crate::balance::{Admin, Health, LastResort};
+use crate::config::changes::{Entry, Kind, Place, Target, Value};
+use crate::config::listing::{self, Object};
+use crate::engine::{Engine, Event, ObjectDiff, ServerRow};
+use crate::ids::PoolId;
+use crate::time::{Duration, Instant};
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns an object before and after a change.
+pub(super) fn changed_row(target: &Target, before: Option<&Object>, after: Option<&Object>) -> ChangedRow {
+    let changed = before != after;
+    let text = match ObjectDiff::of(before, after).filter(|_| changed) {
+        Some(diff) => diff.to_string(),
+        None => format!("{target}: nothing changes, it is so already"),
+    };
+    let json = |object: Option<&Object>| object.map(Object::to_json);
+    ChangedRow { object: target.clone(), text, changed, before: json(before), after: json(after), flows: None }
+}
+
+/// Returns the flows of a server that a change keeps from new ones.
+pub(super) fn flows_left(engine: &Engine, row: &ChangedRow) -> Option<u64> {
+    if row.object.kind != Kind::Server {
+        return None;
+    }
+    let Some(after) = &row.after else { return Some(engine.flows_of_removed(&row.object.name)) };
+    let stopped = after.get("state").is_some_and(|state| state != "enabled");
+    let server = engine.server_named(&row.object.name).ok().filter(|_| stopped)?;
+    Some(engine.flows_of(server))
+}
+
+impl Ledger {
+    /// Returns what differs from the file.
+    pub fn change_rows(&self, now: Instant) -> Vec<ChangeRow> {
+        let written = self.basis.written();
+        let row = |((target, key), entry): (&Place, &Entry)| {
+            let file = listing::find(written, target);
+            let value = match (&entry.value, key) {
+                (Value::Added(table), _) => Some(table.clone()),
+                (Value::Removed, _) => None,
+                (_, Some(key)) => {
+                    listing::find(&self.basis.in_force, target).and_then(|own| own.at(key).map(str::to_owned))
+                }
+                (_, None) => None,
+            };
+            let file = match key {
+                Some(key) => file.and_then(|file| file.at(key).map(str::to_owned)),
+                None => file.map(|file| file.to_toml()),
+            };
+            ChangeRow {
+                object: target.clone(),
+                key: key.clone(),
+                file,
+                value,
+                is_default: entry.value == Value::Unset,
+                who: entry.who,
+                ago_ms: millis(now.since(entry.at)),
+                deadline_ms: entry.deadline.filter(|deadline| *deadline > now).map(|end| millis(end.since(now))),
+            }
+        };
+        self.basis.changes.iter().map(row).collect()
+    }
+
+    /// Returns the journal, the oldest entry first.
+    pub fn operation_rows(&self, now: Instant) -> Vec<OperationRow> {
+        let row = |note: &super::journal::Note| OperationRow {
+            ago_ms: millis(now.since(note.at)),
+            what: note.what.clone(),
+            who: note.who,
+        };
+        self.journal.notes().map(row).collect()
+    }
+
+    /// Returns the next line for the log: who changed what.
+    pub fn poll_line(&mut self) -> Option<String> {
+        self.journal.poll_line()
+    }
+
+    /// Returns the file as it was read.
+    pub fn file_row(&self) -> Option<FileRow> {
+        self.basis.file.as_ref().map(|file| FileRow { origin: file.origin().into(), text: file.text().into() })
+    }
+
+    /// Returns the pools, in the order of the settings.
+    pub fn pool_rows(&self, engine: &Engine, now: Instant) -> Vec<PoolRow> {
+        let servers = engine.servers(now);
+        let pools = (0..).map(PoolId).zip(&self.basis.in_force.pools);
+        let row = |(id, pool): (PoolId, &crate::balance::PoolSettings)| {
+            let services = self.basis.in_force.services.iter();
+            let services = services.filter(|own| own.pool == id || own.last_resort == LastResort::Pool(id));
+            let own = || servers.iter().filter(|row| row.pool == pool.name && !row.removed);
+            let count = |fits: &dyn Fn(&ServerRow) -> bool| own().filter(|row| fits(row)).count() as u64;
+            let enabled = |row: &ServerRow| row.admin == Admin::Enabled;
+            PoolRow {
+                pool: pool.name.clone(),
+                services: services.map(|service| service.name.clone()).collect(),
+                servers: own().count() as u64,
+                usable: count(&|row| enabled(row) && row.health != Health::Down && row.weight > 0),
+                draining: count(&|row| row.admin == Admin::Draining),
+                disabled: count(&|row| row.admin == Admin::Disabled),
+                down: count(&|row| enabled(row) && row.health == Health::Down),
+                flows: own().map(|row| row.flows).sum(),
+                keys: listing::find(&self.basis.in_force, &Target::new(Kind::Pool, &pool.name))
+                    .map(|pool| pool.to_json())
+                    .unwrap_or_default(),
+            }
+        };
+        pools.map(row).collect()
+    }
+
+    /// Takes note of an event of the engine: draining ends.
+    pub fn saw(&mut self, event: &Event, now: Instant) {
+        match event {
+            Event::ServerDrained { server } => {
+                if let Some(drain) = self.drains.get_mut(server) {
+                    drain.ended.get_or_insert(now);
+                }
+            }
+            Event::DrainDeadline { server, flows } => {
+                if let Some(drain) = self.drains.get_mut(server) {
+                    drain.cut = u64::from(*flows);
+                }
+            }
+            _ => return,
+        }
+        self.journal.note_logged(now, event.to_string());
+    }
+
+    /// Returns how far the draining or removal of a server is.
+    ///
+    /// # Errors
+    /// If there is no such server, and none was removed.
+    pub fn drain_row(&self, engine: &Engine, now: Instant, name: &str) -> Result<DrainRow, String> {
+        let mut known = engine.servers(now).into_iter().filter(|row| !row.removed);
+        let known = known.find(|row| format!("{}/{}", row.pool, row.server) == name);
+        let drain: Option<&Drain> = self.drains.get(name);
+        let for_ms = drain.map(|drain| millis(drain.ended.unwrap_or(now).since(drain.began)));
+        let cut = drain.map_or(0, |drain| drain.cut);
+        let (state, flows, deadline_ms) = match known {
+            Some(row) if row.admin != Admin::Draining => (DrainState::NotDraining, row.flows, None),
+            Some(row) if row.flows > 0 => (DrainState::Draining, row.flows, row.drain_deadline_ms),
+            Some(_) if cut > 0 => (DrainState::Deadline, 0, None),
+            Some(_) => (DrainState::Drained, 0, None),
+            None => match engine.flows_of_removed(name) {
+                0 if drain.is_none() => {
+                    return Err(engine.server_named(name).map_or_else(|e| e.to_string(), |_| String::new()));
+                }
+                0 => (DrainState::Removed, 0, None),
+                flows => (DrainState::Removing, flows, None),
+            },
+        };
+        Ok(DrainRow { server: name.into(), state, flows, for_ms, deadline_ms, cut })
+    }
+}

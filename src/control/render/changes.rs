@@ -1,0 +1,145 @@
+//! What operators change: an object before and after, what differs from the file, pools, draining.
+
+use super::{Columns, count, duration, printable};
+use crate::config::changes::Kind;
+use crate::control::protocol::{ChangeRow, ChangedRow, DrainRow, DrainState, PoolRow};
+
+/// Prints what a change did: a line for each key.
+pub fn changed_text(row: &ChangedRow) -> String {
+    let flows = row.flows.filter(|_| row.changed).map_or(String::new(), |flows| match flows {
+        0 => "; it has no flows".into(),
+        1 => "; it has 1 flow left".into(),
+        more => format!("; it has {} flows left", count(more)),
+    });
+    let lines: Vec<String> = row.text.lines().map(|line| printable(line.into())).collect();
+    format!("{}{flows}\n", lines.join("\n"))
+}
+
+/// Prints what differs from the file: a header, then one line per object and key.
+pub fn changes_table(rows: &[ChangeRow]) -> String {
+    if rows.is_empty() {
+        return "everything is as in the file\n".into();
+    }
+    let mut columns = Columns::new(["OBJECT", "KEY", "FILE", "IN FORCE", ">AGO", "BY"]);
+    for row in rows {
+        let (file, in_force) = match (&row.key, &row.file, &row.value) {
+            (None, None, Some(table)) => ("absent".into(), format!("added {table}")),
+            (None, _, _) => ("present".into(), "removed".into()),
+            (Some(_), file, value) => {
+                let default = if row.is_default { " (the default)" } else { "" };
+                (file.clone().unwrap_or("absent".into()), value.clone().unwrap_or_default() + default)
+            }
+        };
+        let deadline = row.deadline_ms.map_or(String::new(), |left| format!(", for at most {}", duration(left)));
+        columns.row([
+            row.object.to_string(),
+            row.key.clone().unwrap_or_else(|| "-".into()),
+            file,
+            in_force + &deadline,
+            duration(row.ago_ms),
+            row.who.to_string(),
+        ]);
+    }
+    columns.into_text()
+}
+
+/// Prints pools: a header, then one line per pool.
+pub fn pools_table(rows: &[PoolRow]) -> String {
+    let mut columns =
+        Columns::new(["POOL", "SERVICES", ">SERVERS", ">USABLE", ">DOWN", ">DRAINING", ">DISABLED", ">FLOWS"]);
+    for row in rows {
+        let services = match row.services.as_slice() {
+            [] => "-".into(),
+            all => all.join(" "),
+        };
+        columns.row([
+            row.pool.clone(),
+            services,
+            count(row.servers),
+            count(row.usable),
+            count(row.down),
+            count(row.draining),
+            count(row.disabled),
+            count(row.flows),
+        ]);
+    }
+    columns.into_text()
+}
+
+/// Prints how far the draining of a server is: one line.
+pub fn drain_text(row: &DrainRow) -> String {
+    let flows = |flows: u64| if flows == 1 { "1 flow".to_owned() } else { format!("{} flows", count(flows)) };
+    let after = row.for_ms.map_or(String::new(), |span| format!(" after {}", duration(span)));
+    let what = match row.state {
+        DrainState::Draining => {
+            let by = row.deadline_ms.map_or("no deadline".into(), |left| format!("deadline in {}", duration(left)));
+            format!("{} left, {by}", flows(row.flows))
+        }
+        DrainState::Drained => format!("drained{after}"),
+        DrainState::Deadline => format!("the deadline passed: {} were ended", flows(row.cut)),
+        DrainState::Removing => format!("removed, {} left", flows(row.flows)),
+        DrainState::Removed => "removed, no flows left".into(),
+        DrainState::NotDraining => format!("not draining any more, {}", flows(row.flows)),
+    };
+    printable(format!("{} {}: {what}", Kind::Server.name(), row.server)) + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::changes::{Target, Who};
+
+    fn change(key: Option<&str>, file: Option<&str>, value: Option<&str>) -> ChangeRow {
+        ChangeRow {
+            object: Target::new(Kind::Server, "web/a"),
+            key: key.map(Into::into),
+            file: file.map(Into::into),
+            value: value.map(Into::into),
+            is_default: false,
+            who: Who { uid: 1000, pid: 4711 },
+            ago_ms: 65_000,
+            deadline_ms: None,
+        }
+    }
+
+    #[test]
+    fn what_differs_is_shown_beside_what_the_file_says() {
+        let draining =
+            ChangeRow { deadline_ms: Some(90_000), ..change(Some("state"), Some("\"enabled\""), Some("\"draining\"")) };
+        let rows = [
+            change(Some("weight"), Some("1"), Some("5")),
+            draining,
+            ChangeRow { is_default: true, ..change(Some("max-flows"), Some("100"), Some("no limit")) },
+            change(None, None, Some("{ address = \"10.0.0.9\" }")),
+            change(None, Some("{ address = \"10.0.0.9\" }"), None),
+        ];
+        let want = "\
+OBJECT        KEY        FILE       IN FORCE                          AGO  BY
+server web/a  weight     1          5                               1m05s  uid 1000, pid 4711
+server web/a  state      \"enabled\"  \"draining\", for at most 1m30s   1m05s  uid 1000, pid 4711
+server web/a  max-flows  100        no limit (the default)          1m05s  uid 1000, pid 4711
+server web/a  -          absent     added { address = \"10.0.0.9\" }  1m05s  uid 1000, pid 4711
+server web/a  -          present    removed                         1m05s  uid 1000, pid 4711
+";
+        assert_eq!(changes_table(&rows), want);
+        assert_eq!(changes_table(&[]), "everything is as in the file\n");
+    }
+
+    #[test]
+    fn draining_shows_what_is_left_and_until_when() {
+        let row = |state, flows, deadline_ms, cut| {
+            drain_text(&DrainRow { server: "web/a".into(), state, flows, for_ms: Some(65_000), deadline_ms, cut })
+        };
+        for (got, want) in [
+            (row(DrainState::Draining, 2, Some(90_000), 0), "2 flows left, deadline in 1m30s"),
+            (row(DrainState::Draining, 1, None, 0), "1 flow left, no deadline"),
+            (row(DrainState::Drained, 0, None, 0), "drained after 1m05s"),
+            (row(DrainState::Deadline, 0, None, 3), "the deadline passed: 3 flows were ended"),
+            (row(DrainState::Removing, 7, None, 0), "removed, 7 flows left"),
+            (row(DrainState::Removed, 0, None, 0), "removed, no flows left"),
+            (row(DrainState::NotDraining, 7, None, 0), "not draining any more, 7 flows"),
+        ] {
+            assert_eq!(got, format!("server web/a: {want}\n"));
+        }
+    }
+}

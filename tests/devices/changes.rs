@@ -1,0 +1,176 @@
+//! Changes at run time, through the control socket of a live gateway: kept over a reload, and gone when the file says
+//! something else.
+
+use crate::WEB;
+use crate::world::{Running, World, eventually, run};
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+/// A configuration with the first two servers.
+fn two(world: &World) -> String {
+    world.configuration("", &[("web", "80/tcp", 2, 8080)])
+}
+
+/// What a command says, and its exit code.
+fn eqctl(world: &World, words: &str) -> (String, Option<i32>) {
+    let output = world.eqctl_raw(&words.split(' ').collect::<Vec<_>>());
+    (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.code())
+}
+
+/// The servers that answer so many requests.
+fn answers(world: &World, count: usize) -> BTreeSet<String> {
+    let ask = |at: usize| {
+        let output = run(&mut world.curl(at % 2, ""));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    (0..count).map(ask).collect()
+}
+
+/// A slow download, and the number of its server.
+fn download(world: &World) -> (Running, String) {
+    let before: Vec<_> = world.flows(&[]).into_iter().map(|row| row.id).collect();
+    let mut curl = world.curl(0, "big");
+    let running = Running::start(curl.args(["--limit-rate", "200k", "-o", "/dev/null"]).stderr(Stdio::null()));
+    let mut server = String::new();
+    eventually("a download under way", || {
+        let rows = world.flows(&[]);
+        let row = rows.into_iter().find(|row| !before.contains(&row.id) && row.bytes_out > 10_000);
+        server = row.map(|row| row.server).unwrap_or_default();
+        !server.is_empty()
+    });
+    (running, server["server".len()..].to_owned())
+}
+
+fn set(all: &[&str]) -> BTreeSet<String> {
+    all.iter().map(|one| (*one).to_owned()).collect()
+}
+
+#[test]
+fn servers_are_added_and_removed_while_connections_go_on() {
+    let world = World::new("change");
+    let _nginx = world.nginx();
+    let gateway = world.start(&two(&world));
+    let (mut before, first) = download(&world);
+    assert_eq!(answers(&world, 8), set(&["1", "2"]));
+    let (said, code) = eqctl(&world, "server add web/server3 address=10.99.3.2,fd99:0:0:3::2 port=8080 weight=2");
+    assert_eq!((said.as_str(), code), ("server web/server3: added\n", Some(0)));
+    assert_eq!(answers(&world, 12), set(&["1", "2", "3"]), "of both families, and their answers come back");
+    // The removed server keeps its download, and gets nothing new.
+    let (said, code) = eqctl(&world, &format!("server remove server{first}"));
+    let want = format!("server web/server{first}: removed; it has ");
+    assert!(said.starts_with(&want) && code == Some(0), "{said}");
+    let left: BTreeSet<String> = set(&["1", "2", "3"]).into_iter().filter(|name| *name != first).collect();
+    assert_eq!(answers(&world, 12), left);
+    assert!(before.ended().is_none(), "the download goes on");
+    // Connections that have ended are kept for minutes, and count.
+    world.flows(&["--server", "web/server3"]).iter().for_each(|flow| world.change(&format!("kill {}", flow.id)));
+    let (said, code) = eqctl(&world, "server drain server3 --wait");
+    assert!(code == Some(0) && said.contains("server web/server3: drained after "), "{said}");
+    // Back again: it gets new flows, and the download that never stopped is its own.
+    eqctl(&world, &format!("changes drop server web/server{first}"));
+    assert!(answers(&world, 8).contains(&first) && before.ended().is_none());
+    // At once, with its flows.
+    let (said, code) = eqctl(&world, &format!("server remove server{first} --now --wait"));
+    assert!(code == Some(0) && said.ends_with("removed, no flows left\n"), "{said}");
+    assert_eq!(before.wait("the reset of the download").code(), Some(56), "curl: connection reset by peer");
+    let log = world.log();
+    assert!(log.contains("uid 0, pid ") && log.contains(": server web/server3: added"), "{log}");
+    let history = eqctl(&world, "history").0;
+    assert!(history.contains("server web/server3: added") && history.contains("uid 0, pid "), "{history}");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn changes_are_kept_over_reloads_until_the_file_says_something_else() {
+    let world = World::new("change-kept");
+    let _nginx = world.nginx();
+    let text = world.configuration("", &[WEB]);
+    let gateway = world.start(&text);
+    for command in [
+        "server weight server1 5",
+        "server weight server2 7",
+        "server drain server3 --deadline 1h",
+        "server add web/more address=10.99.3.9 port=8080 state=disabled",
+        "service web off",
+    ] {
+        assert_eq!(eqctl(&world, command).1, Some(0), "{command}");
+    }
+    let in_force = || (eqctl(&world, "changes --json").0.lines().count(), world.server_rows());
+    let (changes, rows) = in_force();
+    assert_eq!((changes, rows.len()), (5, 4));
+    let (said, code) = eqctl(&world, "reload");
+    assert_eq!((said.as_str(), code), ("no changes\n", Some(0)));
+    // The file changes one of the keys, and something else.
+    let newer = text
+        .replace("name = \"server1\"\n", "name = \"server1\"\nweight = 2\n")
+        .replace("name = \"server2\"\n", "name = \"server2\"\nmax-flows = 100\n");
+    std::fs::write(world.file(), newer).unwrap();
+    let (said, code) = eqctl(&world, "reload");
+    assert_eq!(code, Some(0), "{said}");
+    for line in [
+        "server web/server1: weight 5 -> 2 (new flows only)",
+        "server web/server2: max-flows (no limit) -> 100 (new flows only)",
+        "weight of server web/server1: the file says 2, so the change to 5 by uid 0, pid",
+    ] {
+        assert!(said.contains(line), "want {line:?} in: {said}");
+    }
+    let (changes, rows) = in_force();
+    assert_eq!((changes, rows.len()), (4, 4));
+    let weights: Vec<u16> = rows.iter().map(|row| row.weight).collect();
+    assert_eq!(weights, [2, 7, 1, 1]);
+    assert!(rows[2].drain_deadline_ms.is_some() || rows[2].flows == 0, "{:?}", rows[2]);
+    let code = run(world.curl(0, "").args(["--max-time", "5"])).status.code();
+    assert_eq!(code, Some(7), "the service is still off: connection refused");
+    // What is saved is what is in force: once it is the file, nothing differs.
+    let saved = eqctl(&world, "changes save").0;
+    std::fs::write(world.file(), saved).unwrap();
+    let (said, code) = eqctl(&world, "reload");
+    assert!(code == Some(0) && said.contains("the file says the same"), "{said}");
+    assert_eq!(eqctl(&world, "changes").0, "everything is as in the file\n");
+    assert_eq!(world.server_rows().iter().map(|row| row.weight).collect::<Vec<_>>(), weights);
+    // A wrong file leaves the changes as they are.
+    assert_eq!(eqctl(&world, "server weight server1 9").1, Some(0));
+    std::fs::write(world.file(), "[[service]]\n").unwrap();
+    assert_eq!(eqctl(&world, "reload").1, Some(1));
+    assert_eq!((world.server_row(1).weight, eqctl(&world, "server weight server1 8").1), (9, Some(0)));
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_service_that_is_off_refuses_new_connections_and_keeps_its_own() {
+    let world = World::new("change-off");
+    let _nginx = world.nginx();
+    let gateway = world.start(&world.configuration("", &[WEB]));
+    let (mut running, _) = download(&world);
+    let code = |family| run(world.curl(family, "").args(["--max-time", "5"])).status.code();
+    for _ in 0..2 {
+        assert_eq!(eqctl(&world, "service web off").1, Some(0));
+        assert_eq!([0, 1].map(code), [Some(7); 2], "connection refused");
+        assert!(eqctl(&world, "services").0.contains("web (off)"));
+        let explained = eqctl(&world, "flows").0;
+        assert!(explained.lines().count() > 1 && running.ended().is_none(), "the download goes on");
+        assert_eq!(eqctl(&world, "service web on").1, Some(0));
+        assert_eq!([0, 1].map(code), [Some(0); 2]);
+    }
+    assert_eq!(eqctl(&world, "changes").0, "everything is as in the file\n");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_wait_ends_with_the_gateway() {
+    let world = World::new("change-wait");
+    let _nginx = world.nginx();
+    let gateway = world.start(&world.configuration("", &[WEB]));
+    let (_running, server) = download(&world);
+    let mut waiting = Command::new(env!("CARGO_BIN_EXE_eqctl"));
+    let waiting =
+        waiting.arg("--socket").arg(world.socket()).args(["server", "drain", &format!("server{server}"), "--wait"]);
+    let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("draining", || eqctl(&world, "servers").0.contains("draining"));
+    assert!(gateway.terminate().success());
+    let output = waiting.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the gateway stopped while") && said.contains("with 1 flows left"), "{said}");
+}

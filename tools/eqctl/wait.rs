@@ -1,0 +1,62 @@
+//! Waiting until a server has no flows left.
+
+use super::{Failed, State, line, rows};
+use equipoise::control::client::{Client, ClientError};
+use equipoise::control::{Answer, DrainRow, DrainState, Request, render};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The longest time without a line.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Shows what is left until nothing is: a line whenever that has changed, and one every few seconds.
+pub fn wait(mut client: Client, socket: &Path, server: &str, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
+    let mut shown: Option<(DrainRow, Instant)> = None;
+    loop {
+        let row = match look(&mut client, server) {
+            // A busy control socket closes the connections that have been idle longest.
+            Err(Failed::Gateway(ClientError::Lost(_))) => {
+                let again = Client::connect(socket).map_err(|error| stopped(server, shown.as_ref(), &error))?;
+                client = again;
+                look(&mut client, server)?
+            }
+            other => other?,
+        };
+        let news = shown
+            .as_ref()
+            .is_none_or(|(last, at)| (last.state, last.flows) != (row.state, row.flows) || at.elapsed() >= QUIET);
+        if news {
+            match json {
+                true => line(&row, out)?,
+                false => out.write_all(render::drain_text(&row).as_bytes())?,
+            }
+            out.flush()?;
+            shown = Some((row.clone(), Instant::now()));
+        }
+        match row.state {
+            DrainState::Draining | DrainState::Removing => std::thread::sleep(PAUSE),
+            DrainState::Drained | DrainState::Removed => return Ok(State::Complete),
+            DrainState::Deadline => return Ok(State::Incomplete),
+            DrainState::NotDraining => {
+                let text = format!("server {server} was enabled or disabled meanwhile; see `eqctl history`");
+                return Err(Failed::Gateway(ClientError::Refused(text)));
+            }
+        }
+    }
+}
+
+fn look(client: &mut Client, server: &str) -> Result<DrainRow, Failed> {
+    let found = rows(client, &Request::Drain { server: server.into() }, |answer| match answer {
+        Answer::Drain(row) => Some(row),
+        _ => None,
+    })?;
+    found.into_iter().next().ok_or_else(|| Failed::Gateway(ClientError::Garbled("no state of draining".into())))
+}
+
+fn stopped(server: &str, last: Option<&(DrainRow, Instant)>, error: &ClientError) -> Failed {
+    let left = last.map_or(String::new(), |(row, _)| format!(" with {} flows left", row.flows));
+    Failed::Gateway(ClientError::Refused(format!("the gateway stopped while {server} was draining{left}: {error}")))
+}
