@@ -6,7 +6,7 @@ use super::oracle;
 use equipoise::balance::Admin;
 use equipoise::capture::{Frame, Reader, describe};
 use equipoise::config::{ConfigError, Problem, Settings};
-use equipoise::engine::{Change, Cursor, Engine, FlowQuery, FlowRow, Verdict};
+use equipoise::engine::{Change, Cursor, Engine, FlowQuery, FlowRow, Lost, StateLoad, StateWalk, Verdict};
 use equipoise::ids::ServerId;
 use equipoise::packet::family::{self, Across, MtuRule};
 use equipoise::packet::{Addresses, Meta, Parsed, Transport, checksum, parse, parse_first, quote};
@@ -17,12 +17,13 @@ use equipoise::time::Instant;
 type Body = fn(&[u8]);
 
 /// Returns the body of a target by name.
-pub const BODIES: [(&str, Body); 5] = [
+pub const BODIES: [(&str, Body); 6] = [
     ("parse", parse_target),
     ("engine", engine_target),
     ("config", config_target),
     ("capture", capture_target),
     ("sources", sources_target),
+    ("state", state_target),
 ];
 
 /// Any bytes as a list of servers, then as the answers of resolvers: header without its ID, and what follows the question,
@@ -161,19 +162,80 @@ const SETTINGS: &str = include_str!("engine.toml");
 pub fn engine_target(bytes: &[u8]) {
     let settings: Settings =
         equipoise::config::parse(SETTINGS, "engine.toml").unwrap_or_else(|error| panic!("{error}"));
-    let mut drive = Drive {
-        servers: settings.servers.len() as u8,
-        rules: settings.policy.rules.len() as u16,
-        engine: Engine::new(&settings),
-        now: Instant::ZERO,
-        last: Vec::new(),
-        left: Vec::new(),
-    };
+    let mut drive = Drive::new(&settings);
     let mut input = Input(bytes);
     while !input.0.is_empty() {
         drive.step(&mut input);
     }
     books_balance(&drive.engine, drive.now);
+}
+
+/// Any bytes as records of a saved state, behind those that name everything: whatever they make an engine of, its books
+/// balance, it can be saved and read again, and all of it ends.
+pub fn state_target(bytes: &[u8]) {
+    let settings: Settings =
+        equipoise::config::parse(SETTINGS, "engine.toml").unwrap_or_else(|error| panic!("{error}"));
+    let now = Instant::from_nanos(1 << 58);
+    let mut names = saved(&mut Engine::new(&settings), now);
+    // The last record says that this is all.
+    names.truncate(names.len() - LAST_RECORD);
+    let mut engine = Engine::new(&settings);
+    let mut load = StateLoad::new(now);
+    let read = engine.load_state(&mut load, now, &[&names, bytes].concat()).unwrap_or_else(|error| panic!("{error}"));
+    assert!(read >= names.len() && read <= names.len() + bytes.len());
+    let _ = engine.end_load(load, now);
+    books_balance(&engine, now);
+    let mut again = Engine::new(&settings);
+    let mut load = StateLoad::new(now);
+    let state = saved(&mut engine, now);
+    assert_eq!(again.load_state(&mut load, now, &state), Ok(state.len()));
+    let loaded = again.end_load(load, now).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(loaded.flows + loaded.lost[Lost::Expired as usize], engine.counters().flows, "{loaded}");
+    books_balance(&again, now);
+    let mut drive = Drive { servers: 1, rules: 1, engine, now, last: Vec::new(), left: Vec::new() };
+    for _ in 0..20 {
+        // As long as every timeout.
+        drive.wait(20_000_000_000);
+    }
+    assert_eq!(drive.engine.counters().flows, 0);
+    // Anything else is no state.
+    if bytes.first() != Some(&1) {
+        assert!(
+            bytes.len() < 3
+                || Engine::new(&settings).load_state(&mut StateLoad::new(now), now, bytes) != Ok(bytes.len())
+        );
+    }
+}
+
+/// Returns the records about flows, clients and ports that the target `engine` leaves with an input.
+pub fn state_after(bytes: &[u8]) -> Vec<u8> {
+    let settings: Settings =
+        equipoise::config::parse(SETTINGS, "engine.toml").unwrap_or_else(|error| panic!("{error}"));
+    let mut drive = Drive::new(&settings);
+    let mut input = Input(bytes);
+    while !input.0.is_empty() {
+        drive.step(&mut input);
+    }
+    let state = saved(&mut drive.engine, drive.now);
+    // Sticky slots are the first of these.
+    const SLOT: u8 = 8;
+    let mut rest = &state[..];
+    while let [kind, high, low, ..] = *rest
+        && kind < SLOT
+    {
+        rest = &rest[3 + usize::from(u16::from_be_bytes([high, low]))..];
+    }
+    rest.to_vec()
+}
+
+/// Bytes of the last record of a state of fewer than 256 records.
+const LAST_RECORD: usize = 6;
+
+/// Returns the state of an engine.
+fn saved(engine: &mut Engine, now: Instant) -> Vec<u8> {
+    let (mut walk, mut state) = (StateWalk::new(now, true), Vec::new());
+    while !engine.write_state(&mut walk, now, 7, &mut state) {}
+    state
 }
 
 /// All counts of flows agree: totals, services, servers, rules, NAT pools, and the table itself.
@@ -236,6 +298,17 @@ struct Drive {
 }
 
 impl Drive {
+    fn new(settings: &Settings) -> Drive {
+        Drive {
+            servers: settings.servers.len() as u8,
+            rules: settings.policy.rules.len() as u16,
+            engine: Engine::new(settings),
+            now: Instant::ZERO,
+            last: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
     fn step(&mut self, input: &mut Input<'_>) {
         match input.byte() % 10 {
             0..=2 => {

@@ -50,6 +50,21 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The target `state` with what random histories leave, damaged or not.
+    #[test]
+    fn the_books_balance_whatever_state_is_read(
+        steps in prop::collection::vec(step(), 1..300),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut state = bodies::state_after(&steps.concat());
+        damage.iter().for_each(|(at, byte)| *at.get_mut(&mut state) = *byte);
+        bodies::state_target(&state);
+    }
+}
+
 #[test]
 fn every_committed_input_is_survived() {
     for (name, body) in bodies::BODIES {
@@ -74,7 +89,7 @@ fn seeds_are_made() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let rewrites = std::env::var_os("EQUIPOISE_SEED").is_some_and(|value| value == "1");
     let corpus = if rewrites { root.join("fuzz/corpus") } else { scratch.path().to_owned() };
-    for target in ["parse", "engine"] {
+    for target in ["parse", "engine", "state"] {
         std::fs::create_dir_all(corpus.join(target)).expect("a directory");
     }
     let mut made = 0;
@@ -104,6 +119,10 @@ fn seeds_are_made() {
             number += 1;
         }
         script.truncate(2048);
+        let state = bodies::state_after(&script);
+        if state.len() < 2048 {
+            std::fs::write(corpus.join(format!("state/{name}")), state).expect("a seed");
+        }
         std::fs::write(corpus.join(format!("engine/{name}")), script).expect("a seed");
     }
     assert!(made > 100, "{made} seeds");

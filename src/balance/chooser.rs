@@ -3,6 +3,7 @@
 //! [`Chooser::choose`] changes nothing; [`Chooser::picked`] and [`Chooser::opened`] carry out the result.
 
 mod follow;
+mod saved;
 
 pub use follow::Loads;
 

@@ -36,7 +36,7 @@ pub use explain::{CandidateFacts, StickyFacts};
 pub use maglev::is_prime;
 pub use roster::{Roster, server_ports};
 pub use settings::*;
-pub use standings::{Became, HealthOfAll, ServerState, Standings};
+pub use standings::{Became, HealthOfAll, SavedServer, ServerState, Standings};
 
 use crate::ids::ServerId;
 use crate::time::Instant;

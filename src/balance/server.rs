@@ -119,6 +119,11 @@ impl Server {
         Some(hold)
     }
 
+    /// Puts it on a passive hold that began elsewhere.
+    pub(super) fn hold_until(&mut self, now: Instant, until: Instant) {
+        self.trouble = Trouble { signs: 0, since: now, held_until: until, last_hold: until.since(now), is_held: true };
+    }
+
     /// Returns the end of its passive hold.
     pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
         Some(self.trouble.held_until).filter(|until| *until > now)

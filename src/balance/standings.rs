@@ -4,8 +4,10 @@
 //! numbered list, so that an up-to-date shard needs to compare only two numbers.
 
 mod follow;
+mod saved;
 
 pub use follow::{Became, HealthOfAll};
+pub use saved::SavedServer;
 
 use super::roster::Roster;
 use super::server::{REPORT_LIFE, Report, STEPS, Server};

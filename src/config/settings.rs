@@ -7,6 +7,7 @@ use crate::health::HealthSettings;
 use crate::ids::PoolId;
 use crate::policy::{Action, PolicySettings};
 use crate::sources::{DnsSettings, SourceSettings};
+use crate::time::Duration;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -175,6 +176,10 @@ pub struct GatewaySettings {
     pub announce: bool,
     /// Whether the blackhole routes to these addresses stay when the gateway stops.
     pub keep_fallback: bool,
+    /// The file that the state is saved in, and loaded from at the start.
+    pub state_file: Option<PathBuf>,
+    /// The time between two states.
+    pub state_interval: Duration,
     /// Path of the control socket; its mode is 0600.
     pub control_socket: PathBuf,
     /// Number of the routing table that sends the servers' replies to the device.

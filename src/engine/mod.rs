@@ -26,6 +26,7 @@ mod reload;
 mod shard;
 mod snapshot;
 mod standing;
+mod state;
 mod step;
 mod verdict;
 mod view;
@@ -71,6 +72,7 @@ pub use snapshot::{
     Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PartRow, PressureRow, RuleRow,
     ServerRow, ServiceRow,
 };
+pub use state::{Loaded, Lost, StateError, StateLoad, StateWalk, VERSION as STATE_VERSION};
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 
 use crate::config::Settings;

@@ -4,18 +4,24 @@
 
 use ahash::RandomState;
 use hashlink::LinkedHashMap;
+use hashlink::linked_hash_map::RawEntryMut;
 use std::net::IpAddr;
+
+type Order<T> = LinkedHashMap<IpAddr, T, RandomState>;
 
 /// One value per client. A client is busy or idle, never both.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients<T> {
-    idle: LinkedHashMap<IpAddr, T, RandomState>,
-    busy: LinkedHashMap<IpAddr, T, RandomState>,
+    idle: Order<T>,
+    busy: Order<T>,
+    /// The clients at which a walk goes on, idle and busy; they move on before these clients move.
+    walk: [Option<IpAddr>; 2],
 }
 
 impl<T: Copy> Clients<T> {
     pub(crate) fn new(hash: RandomState) -> Self {
-        Clients { idle: LinkedHashMap::with_hasher(hash.clone()), busy: LinkedHashMap::with_hasher(hash) }
+        let idle = LinkedHashMap::with_hasher(hash.clone());
+        Clients { idle, busy: LinkedHashMap::with_hasher(hash), walk: [None; 2] }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -43,6 +49,7 @@ impl<T: Copy> Clients<T> {
 
     /// Stores a client as busy, as the most recent of the busy clients.
     pub(crate) fn set_busy(&mut self, client: IpAddr, value: T) {
+        self.pass(client);
         self.idle.remove(&client);
         self.busy.remove(&client);
         self.busy.insert(client, value);
@@ -50,6 +57,7 @@ impl<T: Copy> Clients<T> {
 
     /// Stores a client as idle, as the most recent of the idle clients.
     pub(crate) fn set_idle(&mut self, client: IpAddr, value: T) {
+        self.pass(client);
         self.busy.remove(&client);
         self.idle.remove(&client);
         self.idle.insert(client, value);
@@ -57,6 +65,7 @@ impl<T: Copy> Clients<T> {
 
     /// Removes a client and returns its value.
     pub(crate) fn remove(&mut self, client: IpAddr) -> Option<T> {
+        self.pass(client);
         self.idle.remove(&client).or_else(|| self.busy.remove(&client))
     }
 
@@ -67,18 +76,84 @@ impl<T: Copy> Clients<T> {
 
     /// Removes the client that has been idle longest; returns false if there is none.
     pub(crate) fn forget_idle(&mut self) -> bool {
-        self.idle.pop_front().is_some()
+        let oldest = self.idle.front().map(|(client, _)| *client);
+        oldest.is_some_and(|client| self.remove(client).is_some())
     }
 
     /// Removes the client that became busy longest ago; returns false if there is none.
     pub(crate) fn forget_busy(&mut self) -> bool {
-        self.busy.pop_front().is_some()
+        let oldest = self.busy.front().map(|(client, _)| *client);
+        oldest.is_some_and(|client| self.remove(client).is_some())
     }
+
+    /// Begins a walk, which [`Clients::walk`] goes on with; one that is under way ends.
+    pub(crate) fn begin_walk(&mut self) {
+        self.walk = [&self.idle, &self.busy].map(|clients| clients.front().map(|(client, _)| *client));
+    }
+
+    /// Passes up to `most` clients to `take`, the idle ones before the busy ones; returns how many. Those that are used
+    /// during the walk may come twice; one whose use ends meanwhile may not come.
+    pub(crate) fn walk(&mut self, most: usize, mut take: impl FnMut(IpAddr, &T)) -> usize {
+        for walked in 0..most {
+            let Some(place) = self.walk.iter().position(Option::is_some) else { return walked };
+            let Some(client) = self.walk[place].take() else { return walked };
+            let clients = if place == 0 { &mut self.idle } else { &mut self.busy };
+            if let Some(value) = clients.get(&client) {
+                take(client, value);
+            }
+            self.walk[place] = next(clients, client);
+        }
+        most
+    }
+
+    /// Moves a walk on that would go on at this client.
+    fn pass(&mut self, client: IpAddr) {
+        if self.walk[0] == Some(client) {
+            self.walk[0] = next(&mut self.idle, client);
+        }
+        if self.walk[1] == Some(client) {
+            self.walk[1] = next(&mut self.busy, client);
+        }
+    }
+}
+
+/// Returns the client behind another.
+fn next<T>(clients: &mut Order<T>, client: IpAddr) -> Option<IpAddr> {
+    let RawEntryMut::Occupied(place) = clients.raw_entry_mut().from_key(&client) else { return None };
+    let mut cursor = place.cursor_mut();
+    cursor.peek_next().map(|(next, _)| *next)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_walk_meets_every_client_that_stays_and_ends() {
+        let client = |n: u64| IpAddr::from([10, 0, 0, n as u8]);
+        let mut rng = crate::rng::Rng::new(1);
+        for _ in 0..300 {
+            let mut clients = Clients::new(RandomState::with_seeds(1, 2, 3, 4));
+            for n in 0..30 {
+                if n % 2 == 0 { clients.set_idle(client(n), n) } else { clients.set_busy(client(n), n) }
+            }
+            let (mut seen, mut touched) = (Vec::new(), Vec::new());
+            clients.begin_walk();
+            while clients.walk(1 + rng.below(5) as usize, |_, n| seen.push(*n)) > 0 {
+                for _ in 0..rng.below(3) {
+                    let n = rng.below(30);
+                    touched.push(n);
+                    match rng.below(3) {
+                        0 => clients.set_busy(client(n), n),
+                        1 => clients.set_idle(client(n), n),
+                        _ => drop(clients.remove(client(n))),
+                    }
+                }
+            }
+            assert!((0..30).all(|n| seen.contains(&n) || touched.contains(&n)), "{seen:?} {touched:?}");
+            assert!(seen.len() <= 30 + touched.len());
+        }
+    }
 
     #[test]
     fn a_client_is_busy_or_idle_and_the_oldest_is_evicted_first() {

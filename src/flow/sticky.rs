@@ -2,6 +2,10 @@
 //!
 //! It must not know why a server is chosen or whether it still serves: `era` is compared, not interpreted.
 
+mod saved;
+
+pub use saved::SavedSlot;
+
 use super::clients::Clients;
 use crate::ids::ServerId;
 use crate::time::{Duration, Instant};

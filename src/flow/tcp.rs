@@ -86,6 +86,8 @@ impl HalfEnds {
 /// How far ahead of the numbers seen a segment may lie: beyond that it is a stray and is not learned from, unless it
 /// acknowledges what the other end sent.
 const AHEAD: u32 = 2 << 20;
+/// How much may be in flight in a connection whose numbers are learned anew.
+const IN_FLIGHT: u32 = 16 * AHEAD;
 /// The largest possible window (RFC 7323, 2.3).
 const WINDOW: u32 = 1 << 30;
 
@@ -116,8 +118,15 @@ const DOUBTED: u16 = 4096;
 /// The last believed reset refused that SYN, which proves no knowledge of the connection's numbers.
 const REFUSED: u16 = 8192;
 
+/// The numbers are those of an earlier time, and segments may have passed since. If one does not fit them, they are learned
+/// anew from a segment of each end that agree; until then, `syn` says whose segment was seen last.
+const BEHIND: u16 = 1 << 14;
+
 /// Of a flow that is not TCP, whose numbers mean nothing: its client has proved itself, but a limit was reached.
 const NO_PROOF: u16 = 1 << 15;
+
+/// Bytes of [`Ends`] in a saved state. Whoever gives a bit of `seen` another meaning gives the state another version.
+pub(super) const SAVED: usize = 20;
 
 /// Returns whether `b` is ahead of `a` by 1 to [`AHEAD`], modulo 2^32.
 const fn advances(a: u32, b: u32) -> bool {
@@ -147,6 +156,70 @@ impl Ends {
     #[inline]
     pub(super) fn is_refused(&self) -> bool {
         self.seen & NO_PROOF != 0
+    }
+
+    /// Returns the numbers as bytes, of which [`Ends::from_saved`] makes them again.
+    pub(super) fn to_saved(self) -> [u8; SAVED] {
+        let mut bytes = [0; SAVED];
+        let words = self.next.into_iter().chain(self.acked);
+        bytes.chunks_exact_mut(4).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_be_bytes()));
+        bytes[16..18].copy_from_slice(&self.seen.to_be_bytes());
+        bytes[18..].copy_from_slice(&self.early.to_be_bytes());
+        bytes
+    }
+
+    /// Makes the numbers from what [`Ends::to_saved`] returned; any bytes are some numbers.
+    pub(super) fn from_saved(bytes: &[u8; SAVED]) -> Ends {
+        let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let half = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        Ends { next: [word(0), word(4)], acked: [word(8), word(12)], seen: half(16), early: half(18) }
+    }
+
+    /// Records that segments may have passed since these numbers were learned.
+    pub(super) fn fall_behind(&mut self) {
+        match self.seen & (OPENED | ADOPTED) {
+            // Its adoption begins anew.
+            ADOPTED => *self = Ends::default(),
+            0 => {}
+            _ => self.seen |= BEHIND,
+        }
+    }
+
+    /// Returns whether only the last segment of one end is known, which anybody can have sent.
+    fn is_catching_up(&self) -> bool {
+        self.seen & BEHIND != 0 && self.seen & (syn(0) | syn(1)) != syn(0) | syn(1)
+    }
+
+    /// Learns from a segment while the numbers may be behind; returns whether they are those of both ends after it. They
+    /// are if the segment fits them, or the last one of the other end: each acknowledges what is near the other's number.
+    /// A stray that nobody answers is forgotten with the next segment.
+    #[cold]
+    fn catch_up(&mut self, side: usize, segment: &Segment) -> bool {
+        let (other, end, both) = (1 - side, segment.end(), syn(0) | syn(1));
+        if self.seen & both == both && (!segment.flags.ack() || self.is_near(side, segment)) {
+            let fits = within(self.next[side], end, AHEAD) && self.can_ack(side, segment.ack, AHEAD);
+            if segment.flags.ack() && fits {
+                self.seen &= !BEHIND;
+            }
+            return true;
+        }
+        if !segment.flags.ack() {
+            return false;
+        }
+        let agree = self.seen & both == syn(other)
+            && within(end, self.acked[other], IN_FLIGHT)
+            && within(self.next[other], segment.ack, IN_FLIGHT);
+        (self.next[side], self.acked[side]) = (end, segment.ack);
+        let (all, own) = (both | has_acked(0) | has_acked(1), syn(side) | has_acked(side));
+        if agree {
+            let closes = if self.seen & ASKED == 0 && self.early != 0 { fin(other) } else { 0 };
+            self.seen = self.seen & !BEHIND | all | closes;
+        } else {
+            self.seen = self.seen & !(all | ASKED) | own;
+            // Whether that end closes the connection by it.
+            self.early = u16::from(segment.flags.fin());
+        }
+        agree
     }
 
     /// Returns whether the flow began without a SYN.
@@ -211,7 +284,7 @@ impl Ends {
         let side = from as usize;
         if segment.flags.rst() {
             // RFC 6146, 3.5.2.2: the second of two resets neither shortens nor refreshes anything.
-            let known = state != TimeoutState::Reset && self.seen & LOST == 0;
+            let known = state != TimeoutState::Reset && self.seen & LOST == 0 && !self.is_catching_up();
             let exact = self.reset_is_exact(state, side, segment);
             let believed = known && (exact || self.is_refusal(side, segment));
             if believed {
@@ -229,7 +302,8 @@ impl Ends {
         if self.opens(side, segment) {
             self.open(segment);
         }
-        let fresh = self.learn(state, side, segment);
+        let knows = self.seen & BEHIND == 0 || self.catch_up(side, segment);
+        let fresh = knows && self.learn(state, side, segment);
         // Even where the numbers here are wrong.
         self.seen &= !DOUBTED;
         if !fresh && self.seen & REPLACED != 0 {
@@ -292,7 +366,7 @@ impl Ends {
     /// 4.1). What is unknown of either end rules nothing out.
     pub(super) fn is_under_way(&self, sender: Side, seq: u32) -> bool {
         let (own, other) = (sender as usize, sender.other() as usize);
-        if self.seen & syn(own) == 0 || self.seen & LOST != 0 {
+        if self.seen & syn(own) == 0 || self.seen & (LOST | BEHIND) != 0 {
             return true;
         }
         let next = self.next[own];
@@ -1037,6 +1111,88 @@ mod tests {
         for run in 0..20 {
             let first = [rng.next() as u32, rng.next() as u32];
             assert_eq!(download(&mut rng, first, 4000), Ok(()), "{run}");
+        }
+    }
+
+    /// Returns a connection of which so many bytes have passed in each direction since its numbers were saved.
+    fn behind(sent: u32, got: u32) -> (Ends, [u32; 2]) {
+        let (mut ends, mut state) = (Ends::default(), TimeoutState::Opening);
+        for (from, segment) in open() {
+            let Tracked::Refresh(to) = ends.step(state, from, &segment) else { panic!("{segment:?}") };
+            state = to;
+        }
+        let mut saved = Ends::from_saved(&ends.to_saved());
+        assert_eq!(saved, ends);
+        saved.fall_behind();
+        (saved, [101u32.wrapping_add(sent), 501u32.wrapping_add(got)])
+    }
+
+    const GIB: u32 = 1 << 30;
+
+    #[test]
+    fn numbers_that_are_behind_are_caught_up_with_and_the_connection_closes() {
+        for (sent, got) in [(0, 0), (1000, 0), (0, AHEAD / 2), (3 * GIB, 0), (0, 2 * GIB), (GIB, 3 * GIB + 7)] {
+            for first in [C, S] {
+                let (mut ends, [client, server]) = behind(sent, got);
+                let fin = |side, more: u32| match side {
+                    C => seg("FA", client, server.wrapping_add(more), 0),
+                    S => seg("FA", server, client.wrapping_add(more), 0),
+                };
+                let second = first.other();
+                let last = match first {
+                    C => seg("A", client.wrapping_add(1), server.wrapping_add(1), 0),
+                    S => seg("A", server.wrapping_add(1), client.wrapping_add(1), 0),
+                };
+                let steps = [(first, fin(first, 0)), (second, fin(second, 1)), (first, last)];
+                let mut state = TimeoutState::Established;
+                for (from, segment) in steps {
+                    if let Tracked::Refresh(to) = ends.step(state, from, &segment) {
+                        state = to;
+                    }
+                }
+                assert_eq!(
+                    (state, ends.is_closed()),
+                    (TimeoutState::Closing, true),
+                    "{sent} {got} {first:?}: {ends:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_half_closed_connection_that_is_behind_is_one_still() {
+        let (mut ends, _) = behind(0, 0);
+        ends.step(TimeoutState::Established, C, &seg("FA", 101, 501, 0));
+        ends.fall_behind();
+        let mut at = 501 + 2 * GIB;
+        for _ in 0..10 {
+            ends.step(TimeoutState::Established, S, &seg("A", at, 102, 1000));
+            at += 1000;
+            ends.step(TimeoutState::Established, C, &seg("A", 102, at, 0));
+        }
+        let last = ends.step(TimeoutState::Established, S, &seg("FA", at, 102, 0));
+        assert_eq!(last, Tracked::Refresh(TimeoutState::Closing), "{ends:?}");
+    }
+
+    #[test]
+    fn a_stray_ends_no_connection_that_is_behind() {
+        let mut rng = crate::rng::Rng::new(5);
+        for _ in 0..10_000 {
+            let (mut ends, [client, server]) = behind(rng.next() as u32, rng.next() as u32);
+            let number = rng.next() as u32;
+            for flags in ["A", "FA", "R", "RA"] {
+                let step = ends.step(TimeoutState::Established, C, &seg(flags, number, rng.next() as u32, 0));
+                assert!(matches!(step, Tracked::Pass | Tracked::Refresh(TimeoutState::Established)), "{step:?}");
+            }
+            ends.step(TimeoutState::Established, S, &seg("A", server, client, 100));
+            ends.step(TimeoutState::Established, C, &seg("A", client, server.wrapping_add(100), 0));
+            ends.step(TimeoutState::Established, S, &seg("A", server.wrapping_add(100), client, 100));
+            let reset = seg("R", client, 0, 0);
+            assert_eq!(
+                ends.step(TimeoutState::Established, C, &reset),
+                Tracked::Refresh(TimeoutState::Reset),
+                "{ends:?}"
+            );
         }
     }
 

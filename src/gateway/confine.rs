@@ -33,6 +33,8 @@ pub struct Files {
     pub write: Vec<PathBuf>,
     /// Directories in which sockets may be created and removed.
     pub sockets: Vec<PathBuf>,
+    /// Directories in which files may be written and replaced.
+    pub replaced: Vec<PathBuf>,
     /// TCP ports that may be connected to: those of resolvers.
     pub ports: Vec<u16>,
 }
@@ -46,6 +48,7 @@ impl Files {
             read: vec!["/proc/self".into(), "/sys/class/net".into()],
             write: vec!["/proc/sys/net".into(), "/dev/net/tun".into()],
             sockets: vec![parent.unwrap_or(Path::new(".")).into()],
+            replaced: Vec::new(),
             ports: Vec::new(),
         }
     }
@@ -75,6 +78,13 @@ pub fn process(files: &Files) -> Vec<String> {
 pub fn idle_thread() {
     let _ = keep_capabilities(CapabilitySet::empty());
     let _ = restrict_files(&Files::default());
+}
+
+/// Confines the calling thread, which only writes and replaces files in a directory, without capabilities. What the system
+/// does not support is left out: [`process`] names it.
+pub fn writing_thread(directory: &Path) {
+    let _ = keep_capabilities(CapabilitySet::empty());
+    let _ = restrict_files(&Files { replaced: vec![directory.into()], ..Files::default() });
 }
 
 /// Confines the calling thread, which only reads a configuration file, or another one that takes its place in the
@@ -113,6 +123,8 @@ fn restrict_files(files: &Files) -> Result<(), String> {
     let read = AccessFs::from_read(ASKED) & !AccessFs::Execute;
     let write = read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let sockets = AccessFs::MakeSock | AccessFs::RemoveFile | AccessFs::Refer | AccessFs::ReadDir;
+    let replaced =
+        AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
     let enforce = || {
         let ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
@@ -123,6 +135,7 @@ fn restrict_files(files: &Files) -> Result<(), String> {
             .add_rules(path_beneath_rules(&files.read, read))?
             .add_rules(path_beneath_rules(&files.write, write))?
             .add_rules(path_beneath_rules(&files.sockets, sockets))?
+            .add_rules(path_beneath_rules(&files.replaced, replaced))?
             .add_rules(
                 files
                     .ports
@@ -198,6 +211,7 @@ const CALLS: &[i64] = &[
     libc::SYS_faccessat,
     libc::SYS_unlinkat,
     libc::SYS_renameat2,
+    libc::SYS_fsync,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_socket,
@@ -314,6 +328,7 @@ mod tests {
             read: vec![config.clone()],
             write: vec![sysctl.clone()],
             sockets: vec![dir.path().into()],
+            replaced: Vec::new(),
             ports: vec![allowed.port()],
         };
         aside(move || {
@@ -332,6 +347,37 @@ mod tests {
             denied(TcpListener::bind("127.0.0.1:0").map(drop));
             denied(TcpStream::connect(other_port).map(drop));
             assert_eq!(TcpStream::connect(allowed).unwrap_err().kind(), ErrorKind::ConnectionRefused, "nobody listens");
+        });
+    }
+
+    #[test]
+    fn a_thread_that_writes_a_state_can_do_that_and_no_more() {
+        use crate::gateway::state::file::{Clocks, Draft, Header, read};
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let header = Header { clocks: Clocks::read() };
+        fs::write(other.path().join("file"), "x").unwrap();
+        let path = dir.path().join("state");
+        let own = path.clone();
+        aside(move || {
+            writing_thread(dir.path());
+            for records in [b"one".as_slice(), b"two"] {
+                let mut draft = Draft::create(&own, &header).unwrap();
+                draft.write(records).unwrap();
+                draft.finish().unwrap();
+            }
+            let denied = |result: std::io::Result<()>| {
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            };
+            denied(File::open(other.path().join("file")).map(drop));
+            denied(fs::write(other.path().join("new"), "z"));
+            denied(TcpListener::bind("127.0.0.1:0").map(drop));
+            assert_eq!(task::capabilities(None).unwrap().effective, CapabilitySet::empty());
+            // It writes what others read.
+            denied(read(&own).map(drop).map_err(|error| match error {
+                crate::gateway::state::file::FileError::Io(error) => error,
+                other => panic!("{other}"),
+            }));
+            drop(dir);
         });
     }
 

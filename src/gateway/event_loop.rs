@@ -17,6 +17,7 @@ use super::refusals::Refusals;
 use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
 use super::sources::Outsiders;
+use super::state::Keeping;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::config::Settings;
@@ -41,6 +42,9 @@ const NEWS: Token = Token(QUEUES + 2);
 const LOSSES: Token = Token(QUEUES + 3);
 const CONTROL: Token = Token(QUEUES + 4);
 const SOURCES: Token = Token(CONTROL.0 + 1 + MOST_CONNECTIONS);
+
+/// When the loop's clock begins: nine years, so that there are times for what began before the process.
+pub(super) const BEGIN: Instant = Instant::from_nanos(1 << 58);
 
 /// Packets read from the device before other events get their turn.
 const BUDGET: usize = 256;
@@ -96,6 +100,7 @@ pub(super) struct EventLoop {
     follower: Follower,
     keeper: Keeper,
     marking: Option<Marking>,
+    keeping: Option<Keeping>,
     sources: Outsiders,
     reloads: Reloads,
     /// Whether the device was deleted and is not open again.
@@ -122,7 +127,7 @@ impl EventLoop {
         (about, settings): (About, Settings),
         follower: Follower,
         keeper: Keeper,
-        marking: Option<Marking>,
+        (marking, keeping): (Option<Marking>, Option<Keeping>),
     ) -> Result<Self, GatewayError> {
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
@@ -137,7 +142,7 @@ impl EventLoop {
         for losses in keeper.news() {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
-        follower.tell_all(&mut engine, Instant::ZERO);
+        follower.tell_all(&mut engine, BEGIN);
         let ledger = Ledger::new(None, settings);
         let reloads = Reloads::new();
         if marking.is_some() {
@@ -157,6 +162,7 @@ impl EventLoop {
             follower,
             keeper,
             marking,
+            keeping,
             sources,
             reloads,
             is_deviceless: false,
@@ -191,6 +197,19 @@ impl EventLoop {
         self.control.path()
     }
 
+    /// Makes the threads of the loop give up what they do not need.
+    pub(super) fn confine(&self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.confine();
+        }
+    }
+
+    /// Saves the state, after the last packet; returns whether it is on the disk.
+    pub(super) fn save_last(&mut self) -> bool {
+        let now = self.now();
+        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, now))
+    }
+
     /// Makes it possible to read the configuration again, from this file; to be called before the process is confined.
     pub(super) fn reload_from(&mut self, file: PathBuf) -> Result<(), GatewayError> {
         let worker = Worker::start(Some(file), Arc::clone(&self.stopper.waker));
@@ -218,7 +237,7 @@ impl EventLoop {
     }
 
     fn now(&self) -> Instant {
-        Instant::from_nanos(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        BEGIN + self.clock.elapsed()
     }
 
     /// Runs until it is stopped; keeps the rules installed for routers' ICMP errors in step with the routes to the servers,
@@ -291,6 +310,9 @@ impl EventLoop {
                 }
                 self.keeper.follow(installed);
             }
+            if let Some(keeping) = &mut self.keeping {
+                keeping.work(&mut self.engine, now);
+            }
             if self.sources.work(self.poll.registry(), now) {
                 self.reloads.found(self.sources.found());
             }
@@ -324,6 +346,7 @@ impl EventLoop {
             self.control.poll_timeout(),
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
+            self.keeping.as_ref().map(Keeping::poll_timeout),
             self.sources.poll_timeout(),
             self.manager.poll_timeout(),
         ];

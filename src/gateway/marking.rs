@@ -203,6 +203,14 @@ impl Marking {
         At::Keys(last)
     }
 
+    /// Stores the keys of all flows.
+    pub(super) fn store_all(&mut self, engine: &Engine) {
+        let mut at = At::Flows { next: Cursor::default(), missed: self.marks.missing().1, has_room: true };
+        while let At::Flows { next, missed, has_room } = at {
+            at = self.compare_flows(engine, self.rested, next, (missed, has_room));
+        }
+    }
+
     fn compare_flows(
         &mut self,
         engine: &Engine,

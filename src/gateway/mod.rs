@@ -30,6 +30,7 @@ mod refusals;
 pub mod reload;
 pub mod setup;
 pub mod sources;
+pub mod state;
 pub mod sysctl;
 pub mod tun;
 pub mod wanted;
@@ -46,7 +47,6 @@ use crate::config::Settings;
 use crate::config::changes::File;
 use crate::control::About;
 use crate::engine::Engine;
-use crate::time::Instant;
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
@@ -55,6 +55,7 @@ use nat_of_others::NatOfOthers;
 use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
+use state::Keeping;
 use std::path::PathBuf;
 use watch::Keeper;
 
@@ -99,12 +100,17 @@ impl Gateway {
             queues.len(),
             queues[0].offload()
         );
-        let engine = Engine::try_new(settings)?;
+        let mut engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
-        let about = About { queues: queues.len(), ..About::new(settings, Instant::ZERO, std::process::id()) };
+        let keeping = keep_state(settings, &mut engine)?;
+        let about = About { queues: queues.len(), ..About::new(settings, event_loop::BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
-        let marking =
+        let mut marking =
             Marking::open(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
+        if let Some(marking) = &mut marking {
+            // Before replies can arrive.
+            marking.store_all(&engine);
+        }
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
         let installed = Installed::install_selecting(settings, name, follower.interfaces(), select)?;
         keeper.follow(&installed);
@@ -112,6 +118,7 @@ impl Gateway {
         nat.settle();
         keeper.guard(nat);
         let about = (about, settings.clone());
+        let marking = (marking, keeping);
         let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
@@ -168,6 +175,7 @@ impl Gateway {
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
     pub fn confine(&self) {
+        self.event_loop.confine();
         let files = confine::Files::of_gateway(self.event_loop.control_socket());
         let files = files.with_sources(self.directories.clone(), self.resolver_ports.clone());
         for missed in confine::process(&files) {
@@ -182,10 +190,22 @@ impl Gateway {
         ended
     }
 
-    /// Removes everything that was set up; the error says what could not be removed.
+    /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed.
     pub fn close(mut self) -> Result<(), GatewayError> {
+        let is_saved = self.event_loop.save_last();
+        if let Some(installed) = self.installed.as_mut().filter(|_| is_saved) {
+            installed.leave_fallbacks();
+        }
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
+}
+
+/// Loads the state of an earlier gateway, and begins to save that of this one, if the settings name a file for it.
+fn keep_state(settings: &Settings, engine: &mut Engine) -> Result<Option<Keeping>, GatewayError> {
+    let Some(path) = &settings.gateway.state_file else { return Ok(None) };
+    state::load(path, engine, event_loop::BEGIN);
+    let keeping = Keeping::start(path, settings.gateway.state_interval, event_loop::BEGIN);
+    Ok(Some(keeping.map_err(GatewayError::io("start the thread that saves the state"))?))
 }
 
 impl Drop for Gateway {

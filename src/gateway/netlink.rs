@@ -314,6 +314,7 @@ fn rule_word(rule: &RuleMessage, attribute: &RuleAttribute) -> Option<(u8, Strin
         }
         RuleAttribute::Table(n) if *n > 0 => (5, format!("lookup {n}")),
         RuleAttribute::Goto(n) => (5, format!("goto {n}")),
+        RuleAttribute::SuppressIfGroup(n) => (6, format!("suppress_ifgroup {n}")),
         _ => return None,
     })
 }

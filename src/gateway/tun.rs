@@ -227,7 +227,7 @@ impl Tun {
             }
         }
         set_offload(raw, mask).map_err(failed("set the offload of"))?;
-        let tun = Tun { fd: fd.into(), name: name.into(), vnet: offload, mask };
+        let tun = Tun { fd: first_to_go(fd.into()), name: name.into(), vnet: offload, mask };
         tun.set_nonblocking().map_err(failed("set up"))?;
         Ok(tun)
     }
@@ -311,6 +311,15 @@ impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Gives the device's descriptor a number above all others, if the process may have so many.
+///
+/// When a process is killed, Linux releases what its descriptors stand for from the highest number down. The device and its
+/// routes must go before the BPF programs that mark replies: in between, replies would reach clients untranslated.
+fn first_to_go(fd: OwnedFd) -> OwnedFd {
+    const ABOVE: RawFd = 512;
+    rustix::io::fcntl_dupfd_cloexec(&fd, ABOVE).unwrap_or(fd)
 }
 
 fn empty_request() -> libc::ifreq {

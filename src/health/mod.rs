@@ -16,6 +16,7 @@ mod jitter;
 mod judge;
 mod observe;
 mod probes;
+mod recall;
 mod rows;
 pub mod settings;
 mod stack;
@@ -33,6 +34,7 @@ mod why;
 
 pub use history::{Happened, HistoryEntry};
 pub use inherit::Heritage;
+pub use recall::SavedVerdict;
 pub use rows::MonitorRow;
 pub use settings::HealthSettings;
 pub use why::{Failure, Why};

@@ -28,6 +28,7 @@ mod resort;
 mod servers;
 mod spread;
 mod standing;
+mod state;
 mod tunnels;
 mod watch;
 mod world;

@@ -63,6 +63,21 @@ pub(crate) static GATEWAY: Table = Table {
             Reload::Restart,
             "Whether packets to these addresses are discarded, not sent along the default route, after the gateway has stopped.",
         ),
+        // `PATH_MAX` less the terminating zero, and the suffix of the file that is being written.
+        Key::new(
+            "state-file",
+            Takes::bytes(1, 4090),
+            Unset("none, and no flow outlives the gateway"),
+            Reload::Restart,
+            "Path of the file in which flows, sticky clients and changes of operators outlive a stop and a crash.",
+        ),
+        Key::new(
+            "state-interval",
+            Takes::millis(1000, 3_600_000),
+            DefaultValue::secs(10),
+            Reload::Restart,
+            "Time between two states while the gateway runs: a crash loses what came after the last one.",
+        ),
         // `sun_path` less the terminating zero (unix(7)).
         Key::new(
             "control-socket",

@@ -32,6 +32,8 @@ fn gateway(settings: &GatewaySettings) -> Object {
         probe_v6,
         announce,
         keep_fallback,
+        state_file,
+        state_interval,
         control_socket,
         route_table,
         rule_priority,
@@ -46,6 +48,8 @@ fn gateway(settings: &GatewaySettings) -> Object {
     keys.put_list("probe-address", text::one_per_family(*probe_v4, *probe_v6));
     keys.put("announce", announce);
     keys.put("keep-fallback", keep_fallback);
+    keys.put_some("state-file", state_file.as_ref().map(|path| text::quoted(&path.to_string_lossy())));
+    keys.put("state-interval", text::span(*state_interval));
     keys.put("control-socket", text::quoted(&control_socket.to_string_lossy()));
     keys.put("route-table", route_table);
     keys.put("rule-priority", rule_priority);

@@ -48,6 +48,8 @@ pub(crate) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
         probe_v6: probes.iter().find_map(|address| v6(*address.get_ref())),
         announce: fields.flag_or_default("announce"),
         keep_fallback: fields.flag_or_default("keep-fallback"),
+        state_file: state_file(&mut fields),
+        state_interval: fields.duration_or_default("state-interval"),
         control_socket: control_socket(&mut fields),
         route_table: route_table(&mut fields),
         rule_priority: fields.count_or_default("rule-priority"),
@@ -98,6 +100,17 @@ fn control_socket(fields: &mut Fields<'_, '_>) -> PathBuf {
         fields.drafts.push(Draft::error(path.span(), title).help(help));
     }
     path.into_inner().into()
+}
+
+fn state_file(fields: &mut Fields<'_, '_>) -> Option<PathBuf> {
+    let path = values::text(fields, "state-file", "state-file = \"/var/lib/equipoise/state\"")?;
+    let text = path.get_ref();
+    if !fields.length_fits("state-file", text.len()) || text.ends_with('/') || text.contains('\0') {
+        let title = "`state-file` is not the path of a file";
+        let help = format!("allowed: {}, such as \"/var/lib/equipoise/state\"", fields.takes("state-file"));
+        fields.drafts.push(Draft::error(path.span(), title).help(help));
+    }
+    Some(path.into_inner().into())
 }
 
 fn route_table(fields: &mut Fields<'_, '_>) -> u32 {
@@ -159,6 +172,13 @@ mod tests {
             ("gateway", "offload", vec!["true", "false"], vec!["'yes'", "1"]),
             ("gateway", "announce", vec!["true", "false"], vec!["'eth0'", "1"]),
             ("gateway", "keep-fallback", vec!["true", "false"], vec!["'yes'", "0"]),
+            (
+                "gateway",
+                "state-file",
+                vec!["'x'", "'/var/lib/equipoise/state'"],
+                vec!["''", "'/x/'", "\"/a\\u0000b\"", "1"],
+            ),
+            ("gateway", "state-interval", vec!["'1s'", "'1h'"], vec!["'999ms'", "'2h'", "10"]),
             (
                 "timeouts",
                 "icmp",

@@ -8,6 +8,7 @@ mod carry_out;
 mod follow;
 mod fragments;
 mod pressure;
+mod saved;
 mod totals;
 mod upkeep;
 mod walk;
@@ -152,6 +153,10 @@ impl Shard {
 
     pub(super) fn chooser(&self) -> &Chooser {
         &self.chooser
+    }
+
+    pub(super) fn chooser_mut(&mut self) -> &mut Chooser {
+        &mut self.chooser
     }
 
     pub(super) fn policy(&self) -> &Policy {

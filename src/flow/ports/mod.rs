@@ -14,11 +14,13 @@
 mod endpoint;
 mod follow;
 mod members;
+mod saved;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 pub use endpoint::{Endpoint, Mapping};
+pub use saved::Rest;
 pub use usage::Usage;
 
 use super::nat_settings::{NatPoolSettings, Pooling};

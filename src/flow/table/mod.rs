@@ -11,6 +11,7 @@ mod index;
 mod links;
 mod recent;
 mod room;
+mod saved;
 mod track;
 mod wheel;
 mod wide;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use entry::{Facts, Flow, NO_POOL};
 pub use room::{Class, Newcomer, Room};
+pub use saved::{NUMBERS, SavedFlow};
 pub use track::Track;
 
 use super::key::{Key, KeyRef};
@@ -533,9 +535,15 @@ impl Table {
 
     /// Adds a flow that is in this state now, and was created now or before, to the table.
     fn add(&mut self, now: Instant, new: &NewFlow, (created, state): (Instant, TimeoutState), hashes: [u64; 2]) -> u32 {
+        let flow = self.make(now, new, (created, state));
+        self.settle(now, flow, hashes)
+    }
+
+    /// Makes the record of a flow, which is in no list yet.
+    fn make(&mut self, now: Instant, new: &NewFlow, (created, state): (Instant, TimeoutState)) -> Flow {
         let NewFlow { client, server, .. } = new;
         let side = |at: usize, key: &Key| if key.addresses.is_v6() { wide(at) } else { 0 };
-        let flow = Flow {
+        Flow {
             client: self.wide.pack(client),
             server: self.wide.pack(server),
             deltas: deltas(client, server),
@@ -555,7 +563,11 @@ impl Table {
             service: new.service,
             rule: new.rule,
             nat_pool: new.nat_pool,
-        };
+        }
+    }
+
+    /// Puts a flow into a slot, the index and the lists; returns the slot.
+    fn settle(&mut self, now: Instant, flow: Flow, hashes: [u64; 2]) -> u32 {
         if self.len == 0 {
             self.wheel.skip_to(self.clock.tick(now));
         }

@@ -100,17 +100,17 @@ impl Netlink {
         Ok(addresses.collect())
     }
 
-    /// Adds a blackhole route to table `main`; fails with `EEXIST` if there is one of the same metric.
-    pub fn add_blackhole(&mut self, to: IpNet, metric: u32, protocol: u8) -> Result<(), NetlinkError> {
-        let message = Message::NewRoute(blackhole(to, metric, protocol));
+    /// Adds a blackhole route to a table; fails with `EEXIST` if there is one of the same metric.
+    pub fn add_blackhole(&mut self, to: IpNet, table: u32, metric: u32, protocol: u8) -> Result<(), NetlinkError> {
+        let message = Message::NewRoute(blackhole(to, table, metric, protocol));
         self.change(&format!("adding the blackhole route {to}"), message, NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Deletes a blackhole route from table `main`.
-    pub fn delete_blackhole(&mut self, to: IpNet, metric: u32, protocol: u8) -> Result<(), NetlinkError> {
+    /// Deletes a blackhole route from a table.
+    pub fn delete_blackhole(&mut self, to: IpNet, table: u32, metric: u32, protocol: u8) -> Result<(), NetlinkError> {
         self.change(
             &format!("deleting the blackhole route {to}"),
-            Message::DelRoute(blackhole(to, metric, protocol)),
+            Message::DelRoute(blackhole(to, table, metric, protocol)),
             0,
         )
     }
@@ -169,15 +169,18 @@ fn read_address(message: &AddressMessage) -> Option<Assigned> {
     Some(Assigned { device: message.header.index, address })
 }
 
-fn blackhole(to: IpNet, metric: u32, protocol: u8) -> RouteMessage {
+fn blackhole(to: IpNet, table: u32, metric: u32, protocol: u8) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(to.addr());
     message.header.destination_prefix_length = to.prefix_len();
     message.header.protocol = RouteProtocol::from(protocol);
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::BlackHole;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.attributes = vec![RouteAttribute::Destination(to.network().into()), RouteAttribute::Priority(metric)];
+    message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    message.attributes = vec![RouteAttribute::Table(table), RouteAttribute::Priority(metric)];
+    if to.prefix_len() > 0 {
+        message.attributes.push(RouteAttribute::Destination(to.network().into()));
+    }
     message
 }
 

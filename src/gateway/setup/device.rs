@@ -11,7 +11,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 const QUEUE: u32 = 1000;
 
 /// The values of its IPv4 settings (`net/ipv4/conf`), with the reason for each.
-const V4: [(&str, &str); 4] = [
+const V4: [(&str, &str); 5] = [
     // Packets written to the device carry the clients' source addresses, which the kernel routes elsewhere.
     ("rp_filter", "0"),
     // The kernel's own ICMP errors to service addresses come back out of the device, translated for the servers,
@@ -19,14 +19,22 @@ const V4: [(&str, &str); 4] = [
     ("accept_local", "1"),
     // `all` may still ask for a check of the way back. With the mark, the look-up finds this device.
     ("src_valid_mark", "1"),
+    // Of a device that no gateway has open, so that its packets take the routes behind these.
+    ("ignore_routes_with_linkdown", "1"),
     ("forwarding", "1"),
 ];
 
 /// The values of its IPv6 settings (`net/ipv6/conf`) before it comes up: no link-local address, router solicitations or
 /// multicast reports, since only clients' packets shall come out of the device. Disabling `forwarding` leaves the
 /// all-routers group, which MLDv1 does silently; after that IFF_MULTICAST is cleared.
-const QUIET_V6: [(&str, &str); 5] =
-    [("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0"), ("force_mld_version", "1"), ("forwarding", "0")];
+const QUIET_V6: [(&str, &str); 6] = [
+    ("addr_gen_mode", "1"),
+    ("accept_ra", "0"),
+    ("autoconf", "0"),
+    ("force_mld_version", "1"),
+    ("forwarding", "0"),
+    ("ignore_routes_with_linkdown", "1"),
+];
 
 fn conf(family: &str, device: &str, name: &str) -> String {
     format!("net/{family}/conf/{device}/{name}")
@@ -60,7 +68,9 @@ pub(super) fn bring_up(
             sysctl::set(&conf("ipv6", device, "disable_ipv6"), "0").map_err(refused)?;
         }
     }
-    let attributes = vec![LinkAttribute::Mtu(gateway.mtu.into()), LinkAttribute::TxQueueLen(QUEUE)];
+    // The group by which rules know it: see `rules::hold_rule`.
+    let group = LinkAttribute::Group(gateway.route_table);
+    let attributes = vec![LinkAttribute::Mtu(gateway.mtu.into()), LinkAttribute::TxQueueLen(QUEUE), group];
     let mask = LinkFlags::Up | LinkFlags::Multicast;
     netlink.set_link(device, index, LinkFlags::Up, mask, attributes)?;
     if v6 {

@@ -79,6 +79,7 @@ impl Installed {
             if is_wanted && !self.families[at] {
                 let from_device = RuleAttribute::Iifname(device.clone());
                 let goto = vec![from_device.clone(), RuleAttribute::Goto(first + 2)];
+                changes.add.extend(self.holds.then_some(Part::Hold(any, table)));
                 changes.add.extend([
                     Part::Device,
                     Part::Route(route(any, table, self.index)),

@@ -26,10 +26,15 @@ pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupErr
     }
     let own = device.as_ref().map_or(0, |link| link.index);
     let (mut stale, mut fallbacks, mut in_use) = (Vec::new(), Vec::new(), BTreeSet::new());
+    // What holds the replies of servers until this gateway takes them.
+    let holds = gateway.state_file.is_some() && !all;
+    let mut held = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         for table in [gateway.route_table, MAIN] {
             for (route, kind) in netlink.routes(family, table)?.into_iter().filter(|(r, _)| r.protocol == PROTOCOL) {
-                if kind == RouteType::BlackHole {
+                if kind == RouteType::BlackHole && table != MAIN {
+                    held.push((route.to, table));
+                } else if kind == RouteType::BlackHole {
                     fallbacks.push(route.to);
                 } else if route.device == own {
                     stale.push(route);
@@ -52,7 +57,11 @@ pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupErr
     // Those that are wanted hold until this gateway routes their addresses; those of another gateway are not ours.
     let wanted = wanted::routed_addresses(settings);
     for to in fallbacks.into_iter().filter(|to| (all || !wanted.contains(to)) && !in_use.contains(to)) {
-        netlink.delete_blackhole(to, FALLBACK, PROTOCOL)?;
+        netlink.delete_blackhole(to, MAIN, FALLBACK, PROTOCOL)?;
+        cleaned += 1;
+    }
+    for (to, table) in held.into_iter().filter(|_| !holds) {
+        netlink.delete_blackhole(to, table, FALLBACK, PROTOCOL)?;
         cleaned += 1;
     }
     for route in stale {
@@ -66,7 +75,7 @@ pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupErr
             cleaned += 1;
         }
         for rule in netlink.rules(family)? {
-            if is_ours(&rule, gateway) {
+            if is_ours(&rule, gateway) && !(holds && super::rules::holds(&rule, gateway.route_table)) {
                 netlink.delete_rule(rule)?;
                 cleaned += 1;
             }

@@ -13,6 +13,7 @@
 //! | and rules P+1: what is marked as a flow's is routed by that table | replies enter the device, and the reverse look-up for packets from the device finds it |
 //! | else, rules P+1: replies of servers are routed by that table | they enter the device, and so does much of what servers send for themselves |
 //! | and rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter |
+//! | with a state file, a blackhole route in that table, worst metric, and rules P+2: TCP of servers from where they serve is looked up there, unless that leads to the device | replies are discarded while no gateway runs, so that connections wait for the next one |
 //! | rule P+2: no operation | the target of rule P, so that the operator's own later rules still apply |
 //! | with `announce`: proxy entries on the interfaces of connected networks | hosts there find service addresses in these networks |
 //!
@@ -43,7 +44,7 @@ use crate::config::{GatewaySettings, Settings};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rules::{answer_rule, error_rule, mark_rule, reverse_rule, route, rule};
+use rules::{answer_rule, error_rule, hold_rule, holds, mark_rule, reverse_rule, route, rule};
 use std::collections::BTreeSet;
 
 /// The protocol number (`RTPROT_*`, `ip route show proto 69`) that marks our routes and rules. The kernel only stores
@@ -61,6 +62,9 @@ fn open() -> Result<Netlink, SetupError> {
 
 /// The most interfaces per family that get a rule of their own: the kernel evaluates rules one by one.
 pub const MOST_INTERFACES: usize = 64;
+
+/// The most rules that hold the replies of servers: every packet that the machine forwards is compared with them.
+const MOST_HOLDS: usize = 128;
 
 /// Names of interfaces, for IPv4 and for IPv6.
 pub type Interfaces = [BTreeSet<String>; 2];
@@ -91,6 +95,10 @@ pub struct Installed {
     selects: Select,
     /// Whether packets may come without the mark that they should have.
     has_gaps: bool,
+    /// Whether flows outlive this process: until the next one takes them, their packets are discarded.
+    holds: bool,
+    /// Whether what discards them stays.
+    stays: bool,
     /// The networks routed to the device.
     routed: BTreeSet<IpNet>,
     /// Whether any IPv4 and any IPv6 address is routed to the device.
@@ -123,6 +131,8 @@ impl Installed {
             answers: Vec::new(),
             selects,
             has_gaps: false,
+            holds: settings.gateway.state_file.is_some(),
+            stays: false,
             routed: wanted::routed_addresses(settings),
             families: [v4, v6],
             towards_servers: BTreeSet::new(),
@@ -133,9 +143,14 @@ impl Installed {
             part.add(&mut installed.netlink, device, installed.index)?;
             installed.parts.push(part);
         }
-        // Replies first: no client's packet may enter before its reply can.
-        installed.return_routing(settings, installed.index)?;
+        // Replies first: no client's packet may enter before its reply can. Their rules come before the route of the table:
+        // without them, it would end the hold of packets that are marked.
+        let table_routes = installed.return_routing(settings, installed.index)?;
         installed.follow_errors(interfaces)?;
+        for route in table_routes {
+            installed.route(route)?;
+        }
+        installed.remove_other_holds();
         for to in installed.routed.clone() {
             // In this order: where a route is refused, another gateway has the address, and its fallback.
             installed.route(route(to, MAIN, installed.index))?;
@@ -224,16 +239,23 @@ impl Installed {
         Ok(())
     }
 
-    fn return_routing(&mut self, settings: &Settings, index: u32) -> Result<(), SetupError> {
+    /// Installs the rules of the device; returns the routes of the table.
+    fn return_routing(&mut self, settings: &Settings, index: u32) -> Result<Vec<Route>, SetupError> {
         let (gateway, device) = (&settings.gateway, self.gateway.device.clone());
         let (v4, v6) = wanted::families(settings);
         let first = gateway.rule_priority;
+        let (table, mut routes) = (gateway.route_table, Vec::new());
         for (family, any) in [
             (AddressFamily::Inet, v4.then(|| IpNet::V4(Ipv4Net::default()))),
             (AddressFamily::Inet6, v6.then(|| IpNet::V6(Ipv6Net::default()))),
         ] {
             let Some(any) = any else { continue };
-            self.route(route(any, gateway.route_table, index))?;
+            routes.push(route(any, table, index));
+            if self.holds {
+                let part = Part::Hold(any, table);
+                self.repair(&part)?;
+                self.parts.push(part);
+            }
             let from_device = RuleAttribute::Iifname(device.clone());
             self.rule(rule(family, RuleAction::Nop, first + 2, vec![from_device.clone()]))?;
             self.rule(rule(family, RuleAction::Goto, first, vec![from_device, RuleAttribute::Goto(first + 2)]))?;
@@ -241,7 +263,41 @@ impl Installed {
         let answers = wanted::answers(settings);
         self.answers = answers.iter().map(|of| answer_rule(of, gateway.route_table, first + 1)).collect();
         log::debug!("{} policy rules select the servers' replies by their addresses", answers.len());
-        Ok(())
+        let holds = self.all_hold_rules().count();
+        if self.holds && holds > MOST_HOLDS {
+            log::warn!(
+                "{holds} rules would be needed to hold the replies of servers while no gateway runs, more than {MOST_HOLDS}: \
+                 busy connections may break then"
+            );
+        }
+        Ok(routes)
+    }
+
+    /// Makes what discards packets while there is no gateway stay after the end of this one.
+    pub fn leave_fallbacks(&mut self) {
+        self.stays = true;
+    }
+
+    /// Returns the rules that discard replies while there is no device, however many.
+    fn all_hold_rules(&self) -> impl Iterator<Item = RuleMessage> {
+        let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 2);
+        self.answers.iter().filter_map(move |answers| hold_rule(answers, table, priority))
+    }
+
+    /// Removes rules of an earlier gateway that held replies which this one does not hold.
+    fn remove_other_holds(&mut self) {
+        let table = self.gateway.route_table;
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let found = self.netlink.rules(family).unwrap_or_default();
+            let is_other = |rule: &RuleMessage| {
+                holds(rule, table) && !self.errors.iter().any(|own| super::watch::same_rule(own, rule))
+            };
+            for rule in found.into_iter().filter(is_other).collect::<Vec<_>>() {
+                if let Err(error) = self.netlink.delete_rule(rule) {
+                    log::warn!("a rule of an earlier gateway stays: {error}");
+                }
+            }
+        }
     }
 
     /// Adds the rules by addresses where those by marks do not suffice, or removes them.
@@ -271,6 +327,10 @@ impl Installed {
                     rule
                 }));
             }
+        }
+        if self.holds && self.selects == Select::Marks {
+            let holds: Vec<_> = self.all_hold_rules().take(MOST_HOLDS + 1).collect();
+            wanted.extend(if holds.len() > MOST_HOLDS { Vec::new() } else { holds });
         }
         if self.selects == Select::Addresses || self.has_gaps {
             wanted.extend(self.answers.iter().cloned());
@@ -311,7 +371,14 @@ impl Installed {
         let wanted = self.wanted_rules(interfaces);
         for rule in &wanted {
             if !self.errors.contains(rule) {
-                self.rule(rule.clone())?;
+                if holds(rule, self.gateway.route_table) {
+                    // It may be there already: the gateway before this one has left it.
+                    let part = Part::Rule(rule.clone());
+                    self.repair(&part)?;
+                    self.parts.push(part);
+                } else {
+                    self.rule(rule.clone())?;
+                }
                 self.errors.push(rule.clone());
             }
         }
@@ -349,10 +416,27 @@ impl Installed {
         Ok(())
     }
 
+    /// Returns whether a rule selects the replies that are discarded while there is no device.
+    fn is_needed_without_device(&self, rule: &RuleMessage) -> bool {
+        holds(rule, self.gateway.route_table) || self.selects == Select::Addresses && self.answers.contains(rule)
+    }
+
     fn take_away(&mut self) -> Result<(), SetupError> {
         let mut first = Ok(());
-        for part in std::mem::take(&mut self.parts).into_iter().rev() {
-            if self.gateway.keep_fallback && matches!(part, Part::Fallback(_)) {
+        let mut parts: Vec<Part> = std::mem::take(&mut self.parts).into_iter().rev().collect();
+        if self.stays {
+            // First the routes behind which packets are discarded.
+            let table = self.gateway.route_table;
+            parts.sort_by_key(|part| !matches!(part, Part::Route(route) if route.table == table));
+        }
+        for part in parts {
+            let is_fallback = match &part {
+                Part::Fallback(_) => self.gateway.keep_fallback || self.stays,
+                Part::Hold(..) => self.stays,
+                Part::Rule(rule) => self.stays && self.is_needed_without_device(rule),
+                _ => false,
+            };
+            if is_fallback {
                 continue;
             }
             let done = part.delete(&mut self.netlink, &self.gateway.device, self.index);

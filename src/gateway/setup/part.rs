@@ -25,6 +25,8 @@ pub enum Part {
     /// A blackhole route with the worst metric: while there is no device, packets to a service wait for nobody instead of
     /// following the default route back to where they came from.
     Fallback(IpNet),
+    /// The same in the gateway's own table, for the replies of servers: without a device, its rules lead here.
+    Hold(IpNet, u32),
     /// A route to the device.
     Route(Route),
     /// The kernel parameter by which an interface answers neighbour solicitations for proxy entries; with its previous
@@ -42,6 +44,7 @@ impl Part {
             Part::Address(address) => format!("address {address} of device {device}"),
             Part::Rule(rule) => format!("{} rule \"{}\"", family_name(rule.header.family), show_rule(rule)),
             Part::Fallback(to) => format!("fallback route {to}"),
+            Part::Hold(to, table) => format!("fallback route {to} in table {table}"),
             Part::Route(route) if route.table == MAIN => format!("route {} to device {device}", route.to),
             Part::Route(route) => format!("route {} to device {device} in table {}", route.to, route.table),
             Part::Proxying(interface, _) => format!("proxy_ndp of interface {interface}"),
@@ -60,7 +63,8 @@ impl Part {
             Part::Device => Ok(()),
             Part::Address(address) => netlink.add_address(device, index, *address),
             Part::Rule(rule) => netlink.add_rule(rule.clone()),
-            Part::Fallback(to) => netlink.add_blackhole(*to, FALLBACK, PROTOCOL),
+            Part::Fallback(to) => netlink.add_blackhole(*to, MAIN, FALLBACK, PROTOCOL),
+            Part::Hold(to, table) => netlink.add_blackhole(*to, *table, FALLBACK, PROTOCOL),
             Part::Route(route) => netlink.add_route(Route { device: index, ..*route }),
             Part::Proxying(interface, _) => set_proxying(interface, "1"),
             Part::Announced(address, _, index) => netlink.add_proxy(*address, *index, PROTOCOL),
@@ -73,7 +77,8 @@ impl Part {
             Part::Device => Ok(()),
             Part::Address(address) => netlink.delete_address(device, index, *address),
             Part::Rule(rule) => netlink.delete_rule(rule.clone()),
-            Part::Fallback(to) => netlink.delete_blackhole(*to, FALLBACK, PROTOCOL),
+            Part::Fallback(to) => netlink.delete_blackhole(*to, MAIN, FALLBACK, PROTOCOL),
+            Part::Hold(to, table) => netlink.delete_blackhole(*to, *table, FALLBACK, PROTOCOL),
             Part::Route(route) => netlink.delete_route(Route { device: index, ..*route }),
             Part::Proxying(interface, before) => set_proxying(interface, before),
             Part::Announced(address, _, index) => netlink.delete_proxy(*address, *index),

@@ -49,6 +49,25 @@ pub(super) fn answer_rule(answers: &Answers, table: u32, priority: u32) -> RuleM
     message
 }
 
+/// Makes the rule by which replies that the rule `answers` selects are discarded while there is no device, so that no client
+/// sees the address of its server and resets the connection: the table has a blackhole route behind the one to the device,
+/// and as long as that one is taken, its group suppresses this rule. Only TCP has such a rule.
+pub(super) fn hold_rule(answers: &RuleMessage, table: u32, priority: u32) -> Option<RuleMessage> {
+    let tcp = u8::from(IpProtocol::Tcp);
+    let mut rule = answers.clone();
+    let has = |is: fn(&RuleAttribute, u8) -> bool| answers.attributes.iter().any(|attribute| is(attribute, tcp));
+    let is_tcp = has(|attribute, tcp| matches!(attribute, RuleAttribute::IpProtocol(p) if u8::from(*p) == tcp));
+    let has_ports = has(|attribute, _| matches!(attribute, RuleAttribute::SourcePortRange(_)));
+    rule.attributes.retain(|attribute| !matches!(attribute, RuleAttribute::Priority(_)));
+    rule.attributes.extend([RuleAttribute::Priority(priority), RuleAttribute::SuppressIfGroup(table)]);
+    (is_tcp && has_ports).then_some(rule)
+}
+
+/// Returns whether a rule is one of [`hold_rule`] for this table.
+pub(super) fn holds(rule: &RuleMessage, table: u32) -> bool {
+    rule.attributes.contains(&RuleAttribute::SuppressIfGroup(table))
+}
+
 /// Makes the rule that routes ICMP arriving on an interface by a table.
 pub(super) fn error_rule(family: AddressFamily, interface: &str, table: u32, priority: u32) -> RuleMessage {
     let protocol = if family == AddressFamily::Inet { IpProtocol::Icmp } else { IpProtocol::from(ICMPV6) };

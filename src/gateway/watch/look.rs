@@ -49,9 +49,16 @@ impl Keeper {
                 let (family, table, index) = (FAMILIES[family], installed.table(), installed.index());
                 let found = self.netlink.routes(family, table)?;
                 let is_v4 = family == AddressFamily::Inet;
-                let is_here =
-                    |part: &Part| matches!(part, Part::Route(r) if r.table == table && r.to.addr().is_ipv4() == is_v4);
-                let has = |part: &Part| matches!(part, Part::Route(r) if found.iter().any(|(f, _)| f.to == r.to && f.device == index));
+                let is_here = |part: &Part| match part {
+                    Part::Route(route) => route.table == table && route.to.addr().is_ipv4() == is_v4,
+                    Part::Hold(to, _) => to.addr().is_ipv4() == is_v4,
+                    _ => false,
+                };
+                let has = |part: &Part| match part {
+                    Part::Route(route) => found.iter().any(|(f, _)| f.to == route.to && f.device == index),
+                    Part::Hold(to, _) => found.iter().any(|(f, kind)| f.to == *to && *kind == RouteType::BlackHole),
+                    _ => false,
+                };
                 self.note(installed, now, is_here, has);
             }
             Look::Route(place) => {

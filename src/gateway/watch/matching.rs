@@ -14,7 +14,7 @@ pub(super) fn ours(rules: Vec<RuleMessage>) -> Vec<RuleMessage> {
 }
 
 /// Returns whether `found` does what `wanted` says: each attribute of it, and no further selector.
-pub(super) fn same(wanted: &RuleMessage, found: &RuleMessage) -> bool {
+pub(in super::super) fn same(wanted: &RuleMessage, found: &RuleMessage) -> bool {
     wanted.header.family == found.header.family
         && wanted.header.action == found.header.action
         && wanted.header.src_len == found.header.src_len

@@ -14,6 +14,8 @@ mod look;
 mod matching;
 mod repairs;
 
+pub(super) use matching::same as same_rule;
+
 use super::nat_of_others::NatOfOthers;
 use super::netlink::{Netlink, NetlinkError, News, read_route};
 use super::setup::{Installed, MAIN, PROTOCOL, Part};

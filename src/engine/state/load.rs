@@ -1,0 +1,347 @@
+//! Reading a state into an engine that follows another plan: names become slots, ages become times.
+//!
+//! What the plan does not have any more is left out, and counted: a flow whose service, server or NAT address is gone, a
+//! sticky slot whose server or group is, a resting port whose pool is. Rules only count, so a flow stays without its rule.
+
+use super::super::Engine;
+use super::super::plan::Plan;
+use super::VERSION;
+use super::record::{
+    Base, FlowRecord, Head, Named, ServerRecord, Skipped, kind, read_end, read_rest, read_slot, read_verdict,
+};
+use super::wire::{Fields, next_record};
+use crate::balance::Prefixes;
+use crate::flow::NO_POOL;
+use crate::ids::{NatPoolId, ServerId, ServiceId};
+use crate::policy::NO_RULE;
+use crate::time::Instant;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+crate::words::words! {
+    /// Why a flow of a state is not in the engine.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Lost {
+        /// Its service is not configured any more.
+        Service = "its service is gone",
+        /// Its server is not configured any more, or has another address or port.
+        Server = "its server is gone",
+        /// The address that its server answers to belongs to no NAT pool any more.
+        NatAddress = "its NAT address is gone",
+        /// Its timeout is over.
+        Expired = "expired meanwhile",
+        /// Another flow has its port, or the port is outside the range of its NAT pool.
+        Port = "its NAT port is not free",
+        /// The table is full.
+        Room = "no room in the table",
+        /// Its record makes no sense.
+        Unreadable = "not readable",
+    }
+}
+
+/// Why a state cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateError {
+    /// It is of another version; nothing has been read.
+    Version(u64),
+    /// It does not begin as a state does; nothing has been read.
+    NoState,
+    /// It is not whole: it ends before its end, or has lost records.
+    NotWhole,
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateError::Version(version) => {
+                write!(f, "it has version {version} of the format, and this program reads version {VERSION}")
+            }
+            StateError::NoState => f.write_str("it does not begin like a state"),
+            StateError::NotWhole => f.write_str("it is not whole"),
+        }
+    }
+}
+
+impl std::error::Error for StateError {}
+
+/// What became of a state.
+///
+/// Its `Display` is one line: `1042 flows, 12 sticky clients and 3 resting ports; left out 3 flows (its server is gone)`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Flows that go on.
+    pub flows: u64,
+    /// Flows that do not, by [`Lost`].
+    pub lost: [u64; Lost::ALL.len()],
+    /// Sticky slots that were made again, and those that were not.
+    pub slots: [u64; 2],
+    /// Ports that go on resting, and those that do not.
+    pub resting: [u64; 2],
+    /// Servers that are known, and those that are not.
+    pub servers: [u64; 2],
+    /// Verdicts of monitors that hold, and those that nobody gives any more.
+    pub verdicts: [u64; 2],
+    /// Records and fields of a kind that this version does not know.
+    pub skipped: u64,
+    /// Records of a known kind that make no sense, other than flows.
+    pub unreadable: u64,
+}
+
+impl Loaded {
+    /// Returns how many flows do not go on.
+    pub fn lost(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+}
+
+impl fmt::Display for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} flows, {} sticky clients and {} resting ports", self.flows, self.slots[0], self.resting[0])?;
+        let flows = Lost::ALL.iter().zip(self.lost).map(|(why, count)| (count, "flows", why.name()));
+        let others = [
+            (self.slots[1], "sticky clients", "over, or server or service gone"),
+            (self.resting[1], "resting ports", "in use, or pool gone"),
+            (self.servers[1], "servers", "gone"),
+            (self.verdicts[1], "verdicts of monitors", "monitor gone"),
+            (self.skipped, "records or fields", "unknown to this version"),
+            (self.unreadable, "records", "not readable"),
+        ];
+        let mut before = "; left out";
+        for (count, what, why) in flows.chain(others).filter(|(count, ..)| *count > 0) {
+            write!(f, "{before} {count} {what} ({why})")?;
+            before = ",";
+        }
+        Ok(())
+    }
+}
+
+/// What the numbers of a state stand for here; none for what is gone.
+#[derive(Debug, Default)]
+struct Numbers {
+    services: BTreeMap<u32, Option<ServiceId>>,
+    servers: BTreeMap<u32, Option<ServerId>>,
+    nat_pools: BTreeMap<u32, Option<NatPoolId>>,
+    rules: BTreeMap<u32, Option<u16>>,
+    groups: BTreeMap<u32, Option<(u32, Prefixes)>>,
+}
+
+/// The slots of a plan by name.
+#[derive(Debug)]
+struct Names {
+    services: BTreeMap<String, ServiceId>,
+    servers: BTreeMap<(String, String), ServerId>,
+}
+
+/// A state that is being read into one engine.
+#[derive(Debug)]
+pub struct StateLoad {
+    base: Base,
+    head: Option<Head>,
+    names: Option<Names>,
+    numbers: Numbers,
+    records: u64,
+    is_whole: bool,
+    skipped: Skipped,
+    loaded: Loaded,
+}
+
+impl StateLoad {
+    /// Begins to read a state whose own time was `at` on the engine's clock.
+    pub fn new(at: Instant) -> Self {
+        StateLoad {
+            base: Base(at),
+            head: None,
+            names: None,
+            numbers: Numbers::default(),
+            records: 0,
+            is_whole: false,
+            skipped: Skipped::default(),
+            loaded: Loaded::default(),
+        }
+    }
+
+    /// Returns what has become of the state so far.
+    pub fn loaded(&self) -> Loaded {
+        let mut loaded = self.loaded.clone();
+        loaded.skipped += self.skipped.0;
+        loaded
+    }
+}
+
+impl Engine {
+    /// Reads the complete records at the begin of `bytes`; returns how many bytes they have. The engine should have no
+    /// flow yet, and must not have handled a packet or timeout.
+    ///
+    /// # Errors
+    /// [`StateError`] if it is no state, or one of another version. Nothing has changed then.
+    pub fn load_state(&mut self, load: &mut StateLoad, now: Instant, bytes: &[u8]) -> Result<usize, StateError> {
+        let mut rest = bytes;
+        while let Some((kind, fields)) = next_record(&mut rest) {
+            if load.head.is_none() {
+                let head = (kind == kind::HEAD).then(|| Head::read(fields, &mut load.skipped)).flatten();
+                let head = head.ok_or(StateError::NoState)?;
+                if head.version != VERSION {
+                    return Err(StateError::Version(head.version));
+                }
+                self.shard.expect_saved(now);
+                load.names = Some(Names::of(&self.plan));
+                load.head = Some(head);
+            } else if self.load_record(load, now, kind, fields).is_none() {
+                match kind {
+                    kind::FLOW => load.loaded.lost[Lost::Unreadable as usize] += 1,
+                    _ => load.loaded.unreadable += 1,
+                }
+            }
+            load.records += 1;
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// Ends the reading of a state: from now on the verdicts of its monitors hold.
+    ///
+    /// # Errors
+    /// [`StateError::NotWhole`] if records are missing. Those that were read hold all the same.
+    pub fn end_load(&mut self, load: StateLoad, now: Instant) -> Result<Loaded, StateError> {
+        self.monitors.recalled(now);
+        for server in self.plan.order().servers.clone() {
+            self.take_state(now, server);
+            let gone = self.standing.settle(&self.plan, server);
+            self.follow_gone(now, gone);
+        }
+        self.take_health(now);
+        self.advance();
+        if load.is_whole { Ok(load.loaded()) } else { Err(StateError::NotWhole) }
+    }
+
+    /// Reads a record; none if it makes no sense.
+    fn load_record(&mut self, load: &mut StateLoad, now: Instant, kind: u8, fields: Fields<'_>) -> Option<()> {
+        let StateLoad { base, names: Some(names), numbers, skipped, loaded, .. } = load else { return None };
+        let base = *base;
+        match kind {
+            kind::SERVICE => {
+                let named = Named::read(fields, skipped)?;
+                numbers.services.insert(named.number, names.services.get(named.name).copied());
+            }
+            kind::NAT_POOL => {
+                let named = Named::read(fields, skipped)?;
+                let pools = (0..).map(NatPoolId).zip(&self.plan.settings().nat_pools);
+                let found = pools.into_iter().find(|(_, pool)| pool.name == named.name);
+                numbers.nat_pools.insert(named.number, found.map(|(id, _)| id));
+            }
+            kind::RULE => {
+                let named = Named::read(fields, skipped)?;
+                let found = self.plan.rules().find(named.name);
+                numbers.rules.insert(named.number, found);
+                let configured = found.and_then(|rule| Some((rule, self.plan.rules().get(rule)?.enabled)));
+                if let Some((rule, _)) = configured.filter(|(_, enabled)| *enabled == named.switch[1]) {
+                    self.standing.switch(rule, named.switch[0]);
+                }
+            }
+            kind::GROUP => {
+                let named = Named::read(fields, skipped)?;
+                numbers.groups.insert(named.number, group(&self.plan, &named));
+            }
+            kind::SERVER => {
+                self.load_server((names, numbers, loaded), now, &ServerRecord::read(fields, base, skipped)?)
+            }
+            kind::VERDICT => {
+                let saved = read_verdict(fields, base, skipped)?;
+                let server = numbers.servers.get(&saved.server.0).copied().flatten();
+                let known = server.is_some_and(|server| {
+                    self.monitors.recall(&crate::health::SavedVerdict { server, since: saved.since.min(now), ..saved })
+                });
+                loaded.verdicts[usize::from(!known)] += 1;
+            }
+            kind::SLOT => {
+                let (group, slot) = read_slot(fields, base, skipped)?;
+                let server = numbers.servers.get(&slot.server.0).copied().flatten();
+                let group = numbers.groups.get(&group).copied().flatten();
+                let restored = server.zip(group).is_some_and(|(server, (group, prefixes))| {
+                    let (since, given) = (slot.since.min(now), slot.given.min(now));
+                    let slot = crate::flow::SavedSlot { server, since, given, ..slot };
+                    prefixes.of(slot.client) == slot.client
+                        && self.shard.chooser_mut().restore_slot(now, self.standing.servers(), group, &slot)
+                });
+                loaded.slots[usize::from(!restored)] += 1;
+            }
+            kind::FLOW => {
+                let is_behind = load.head.as_ref().is_some_and(|head| !head.is_final);
+                match self.load_flow(numbers, now, FlowRecord::read(fields, base, skipped)?, is_behind) {
+                    Ok(()) => loaded.flows += 1,
+                    Err(why) => loaded.lost[why as usize] += 1,
+                }
+            }
+            kind::REST => {
+                let (pool, rest) = read_rest(fields, base, skipped)?;
+                let pool = numbers.nat_pools.get(&pool).copied().flatten();
+                let rests = rest.until > now && pool.is_some_and(|pool| self.shard.restore_rest(pool, &rest));
+                loaded.resting[usize::from(!rests)] += 1;
+            }
+            kind::END => load.is_whole = read_end(fields, skipped)? == load.records,
+            _ => skipped.0 += 1,
+        }
+        Some(())
+    }
+
+    fn load_server(
+        &mut self,
+        (names, numbers, loaded): (&Names, &mut Numbers, &mut Loaded),
+        now: Instant,
+        record: &ServerRecord<'_>,
+    ) {
+        let same = |id: &ServerId| {
+            let own = self.plan.roster().server(*id);
+            ([own.v4.map(IpAddr::V4), own.v6.map(IpAddr::V6)], own.port) == (record.addresses, record.port)
+        };
+        let found = names.servers.get(&(record.pool.to_owned(), record.name.to_owned())).copied().filter(same);
+        numbers.servers.insert(record.number, found);
+        loaded.servers[usize::from(found.is_none())] += 1;
+        if let Some(server) = found {
+            self.standing.servers_mut().restore(self.plan.roster(), now, server, &record.standing);
+        }
+    }
+
+    fn load_flow(&mut self, numbers: &Numbers, now: Instant, record: FlowRecord, is_behind: bool) -> Result<(), Lost> {
+        let FlowRecord { mut saved, rule, nat_pool, is_counted } = record;
+        let service = numbers.services.get(&saved.flow.service.0).copied().flatten().ok_or(Lost::Service)?;
+        let server = numbers.servers.get(&saved.flow.server_id.0).copied().flatten().ok_or(Lost::Server)?;
+        let (replies, own) = (saved.flow.server.addresses.src(), self.plan.roster().server(server));
+        if ![own.v4.map(IpAddr::V4), own.v6.map(IpAddr::V6)].contains(&Some(replies)) {
+            return Err(Lost::Unreadable);
+        }
+        saved.flow.nat_pool = match nat_pool {
+            None => NO_POOL,
+            Some(number) => numbers.nat_pools.get(&number).copied().flatten().ok_or(Lost::NatAddress)?.0 as u16,
+        };
+        let key = &saved.flow.client;
+        saved.flow.profile = self.plan.service(service).profile(key.protocol, key.dst_port);
+        saved.flow.rule = rule.and_then(|rule| numbers.rules.get(&rule).copied().flatten()).unwrap_or(NO_RULE);
+        (saved.flow.service, saved.flow.server_id) = (service, server);
+        (saved.touched, saved.created) = (saved.touched.min(now), saved.created.min(now));
+        saved.is_behind = is_behind;
+        self.shard.restore_flow((&self.plan, &self.standing), now, &saved, is_counted)
+    }
+}
+
+impl Names {
+    fn of(plan: &Plan) -> Names {
+        let services = plan.order().services.iter().map(|id| (plan.service(*id).name.clone(), *id));
+        let servers = plan.order().servers.iter().map(|id| {
+            let (pool, server) = plan.pool_and_server(*id);
+            ((pool.to_owned(), server.to_owned()), *id)
+        });
+        Names { services: services.collect(), servers: servers.collect() }
+    }
+}
+
+/// Returns the group of services that share sticky slots of this name, and by which network of a client.
+fn group(plan: &Plan, named: &Named<'_>) -> Option<(u32, Prefixes)> {
+    let settings = plan.settings();
+    let mut sticky = settings.services.iter().filter_map(|service| Some((service, service.sticky.as_ref()?)));
+    let found = sticky.find(|(service, of)| match settings.sticky_groups.get(&of.group) {
+        Some(name) => !named.own && name == named.name,
+        None => named.own && service.name == named.name,
+    });
+    found.map(|(_, of)| (of.group, of.prefixes))
+}

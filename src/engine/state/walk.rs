@@ -1,0 +1,270 @@
+//! Writing a state, a bounded number of records at a time.
+
+use super::super::Engine;
+use super::super::plan::Plan;
+use super::VERSION;
+use super::record::{
+    Base, FlowRecord, Head, Named, ServerRecord, kind, write_end, write_rest, write_slot, write_verdict,
+};
+use crate::balance::SavedServer;
+use crate::flow::{NO_POOL, Table};
+use crate::ids::ServerId;
+use crate::policy::{NO_RULE, RuleSettings};
+use crate::time::Instant;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Where a walk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Head,
+    Services(usize),
+    NatPools(usize),
+    Rules(usize),
+    Groups(usize),
+    Servers(usize),
+    Verdicts(usize),
+    /// By group.
+    Slots(usize),
+    /// The position in the table.
+    Flows(u32),
+    /// The pool, the time until which the last port rests, and how many of this time have been written.
+    Resting(usize, Instant, usize),
+    End,
+    Done,
+}
+
+/// A walk over the state of an engine. An engine has one at a time: beginning another ends this one.
+#[derive(Debug)]
+pub struct StateWalk {
+    at: At,
+    base: Base,
+    is_final: bool,
+    records: u64,
+    plan: Option<Arc<Plan>>,
+    groups: Vec<u32>,
+}
+
+impl StateWalk {
+    /// Begins a walk; the state's own time is `now`. If it `is_final`, no packet is handled after that time.
+    pub fn new(now: Instant, is_final: bool) -> Self {
+        StateWalk { at: At::Head, base: Base(now), is_final, records: 0, plan: None, groups: Vec::new() }
+    }
+
+    /// Returns the state's own time.
+    pub fn time(&self) -> Instant {
+        self.base.0
+    }
+
+    /// Returns the number of records written.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+}
+
+impl Engine {
+    /// Writes more of the state to `out`: about `most` records, from as many slots; returns whether all of it is written.
+    ///
+    /// If the engine follows another plan since the last call, the walk begins anew behind what is written: names, and all
+    /// that refers to them.
+    pub fn write_state(&mut self, walk: &mut StateWalk, now: Instant, most: usize, out: &mut Vec<u8>) -> bool {
+        let is_stale = |plan: &Arc<Plan>| !Arc::ptr_eq(plan, &self.plan);
+        if walk.at == At::Head {
+            Head { version: VERSION, is_final: walk.is_final }.write(out);
+            walk.records += 1;
+        }
+        if walk.at == At::Head || walk.at != At::Done && walk.plan.as_ref().is_some_and(is_stale) {
+            self.shard.chooser_mut().begin_sticky_walk();
+            walk.groups = self.shard.chooser().sticky_groups().collect();
+            walk.plan = Some(self.plan.clone());
+            walk.at = At::Services(0);
+        }
+        let mut left = most.max(1);
+        while left > 0 && walk.at != At::Done {
+            let looked = self.write_part(walk, now, left, out);
+            left = left.saturating_sub(looked.max(1));
+        }
+        walk.at == At::Done
+    }
+
+    /// Writes records of one kind, and moves the walk on; returns how many things it looked at.
+    fn write_part(&mut self, walk: &mut StateWalk, now: Instant, most: usize, out: &mut Vec<u8>) -> usize {
+        let plan = self.plan.clone();
+        let settings = plan.settings();
+        match walk.at {
+            At::Services(from) => {
+                let names = settings.services.iter().map(|service| service.name.as_str());
+                walk.name(out, kind::SERVICE, names, (from, most), (At::Services, At::NatPools(0)))
+            }
+            At::NatPools(from) => {
+                let names = settings.nat_pools.iter().map(|pool| pool.name.as_str());
+                walk.name(out, kind::NAT_POOL, names, (from, most), (At::NatPools, At::Rules(0)))
+            }
+            At::Rules(from) => {
+                let (switches, rules) = (self.standing.switches(), &settings.policy.rules);
+                let rule = |(number, rule): (usize, &'_ RuleSettings)| {
+                    let switch = [switches.is_on(number as u16), rule.enabled];
+                    Named { switch, ..Named::new(number, &rule.name) }.write(out, kind::RULE);
+                    true
+                };
+                let written = rules.iter().enumerate().skip(from).take(most).map(rule);
+                walk.on((from, most), (At::Rules, At::Groups(0)), written)
+            }
+            At::Groups(from) => {
+                let groups = walk.groups.clone();
+                let group =
+                    |group: &u32| group_name(&plan, *group).map(|named| named.write(out, kind::GROUP)).is_some();
+                walk.on((from, most), (At::Groups, At::Servers(0)), groups.iter().skip(from).take(most).map(group))
+            }
+            At::Servers(from) => {
+                let base = walk.base;
+                let standing = |server| self.standing.servers().save(plan.roster(), now, server);
+                let server = |number: usize| {
+                    let record = server_record(&plan, number as u32, standing);
+                    record.map(|record| record.write(out, base)).is_some()
+                };
+                let servers = (from..settings.servers.len()).take(most).map(server);
+                walk.on((from, most), (At::Servers, At::Verdicts(0)), servers)
+            }
+            At::Verdicts(from) => {
+                let base = walk.base;
+                let verdicts = self.monitors.verdicts(from).take(most).map(|saved| {
+                    write_verdict(out, base, &saved);
+                    true
+                });
+                walk.on((from, most), (At::Verdicts, At::Slots(0)), verdicts)
+            }
+            At::Slots(place) => self.write_slots(walk, place, most, out),
+            At::Flows(from) => self.write_flows(walk, from, most, out),
+            At::Resting(pool, until, after) => self.write_resting(walk, (pool, until, after), most, out),
+            At::Head | At::End | At::Done => {
+                write_end(out, walk.records);
+                walk.at = At::Done;
+                1
+            }
+        }
+    }
+
+    fn write_slots(&mut self, walk: &mut StateWalk, place: usize, most: usize, out: &mut Vec<u8>) -> usize {
+        let Some(group) = walk.groups.get(place).copied() else {
+            walk.at = At::Flows(0);
+            return 0;
+        };
+        let (base, records) = (walk.base, &mut walk.records);
+        let looked = self.shard.chooser_mut().walk_sticky(self.standing.servers(), group, most, |slot| {
+            write_slot(out, base, group, &slot);
+            *records += 1;
+        });
+        if looked == 0 {
+            walk.at = At::Slots(place + 1);
+        }
+        looked
+    }
+
+    fn write_flows(&mut self, walk: &mut StateWalk, from: u32, most: usize, out: &mut Vec<u8>) -> usize {
+        let table = self.shard.table();
+        let mut looked = 0;
+        // Half-open flows come first, and are passed over.
+        for (index, used) in table.slots(from.max(Table::position(0))) {
+            if looked >= most {
+                walk.at = At::Flows(Table::position(index));
+                return looked;
+            }
+            looked += 1;
+            if let Some(saved) = used.then(|| table.save(index)).flatten() {
+                let flow = &saved.flow;
+                let of = (flow.service, flow.client.addresses.src());
+                let kept = (flow.server_id, saved.proven, table.note(index));
+                let known = (self.plan.roster(), self.standing.servers());
+                FlowRecord {
+                    rule: Some(flow.rule).filter(|rule| *rule != NO_RULE).map(u32::from),
+                    nat_pool: Some(flow.nat_pool).filter(|pool| *pool != NO_POOL).map(u32::from),
+                    is_counted: self.shard.chooser().counts(known, of, kept),
+                    saved,
+                }
+                .write(out, walk.base);
+                walk.records += 1;
+            }
+        }
+        walk.at = At::Resting(0, Instant::ZERO, 0);
+        looked
+    }
+
+    fn write_resting(
+        &self,
+        walk: &mut StateWalk,
+        (pool, mut until, mut after): (usize, Instant, usize),
+        most: usize,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let Some(ports) = self.shard.nat_pools().get(pool) else {
+            walk.at = At::End;
+            return 0;
+        };
+        let mut looked = 0;
+        for rest in ports.resting((until, after)).take(most) {
+            after = if rest.until == until { after + 1 } else { 1 };
+            until = rest.until;
+            looked += 1;
+            write_rest(out, walk.base, pool as u32, &rest);
+            walk.records += 1;
+        }
+        walk.at = if looked < most { At::Resting(pool + 1, Instant::ZERO, 0) } else { At::Resting(pool, until, after) };
+        looked
+    }
+}
+
+impl StateWalk {
+    /// Moves on over things from a place on, of which there are at most `most`; each tells whether it was written. Returns
+    /// their number.
+    fn on(
+        &mut self,
+        (from, most): (usize, usize),
+        (here, then): (fn(usize) -> At, At),
+        written: impl Iterator<Item = bool>,
+    ) -> usize {
+        let (mut looked, mut records) = (0, 0);
+        for is_written in written {
+            looked += 1;
+            records += u64::from(is_written);
+        }
+        self.records += records;
+        self.at = if looked < most { then } else { here(from + looked) };
+        looked
+    }
+
+    fn name<'n>(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: u8,
+        names: impl Iterator<Item = &'n str>,
+        (from, most): (usize, usize),
+        places: (fn(usize) -> At, At),
+    ) -> usize {
+        let named = names.enumerate().skip(from).take(most).map(|(number, name)| {
+            Named::new(number, name).write(out, kind);
+            true
+        });
+        self.on((from, most), places, named)
+    }
+}
+
+/// Names a group of services that share sticky slots: by its name, or by its only service.
+fn group_name(plan: &Plan, group: u32) -> Option<Named<'_>> {
+    let settings = plan.settings();
+    if let Some(name) = settings.sticky_groups.get(&group) {
+        return Some(Named::new(group as usize, name));
+    }
+    let own = settings.services.iter().find(|service| service.sticky.as_ref().is_some_and(|of| of.group == group))?;
+    Some(Named { own: true, ..Named::new(group as usize, &own.name) })
+}
+
+/// Returns the record of a server; none of a vacant slot.
+fn server_record(plan: &Plan, number: u32, standing: impl Fn(ServerId) -> SavedServer) -> Option<ServerRecord<'_>> {
+    let id = ServerId(number);
+    let settings = plan.roster().server(id);
+    let (pool, name) = plan.pool_and_server(id);
+    let addresses = [settings.v4.map(IpAddr::V4), settings.v6.map(IpAddr::V6)];
+    let record = ServerRecord { number, pool, name, addresses, port: settings.port, standing: standing(id) };
+    (!name.is_empty()).then_some(record)
+}

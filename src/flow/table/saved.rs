@@ -1,0 +1,113 @@
+//! A flow as a value from which another table makes it again: all that it is, but for its place and its clock.
+//!
+//! Half-open flows are not saved: their handshakes begin anew with the next SYN.
+
+use super::super::settings::TimeoutState;
+use super::super::tcp::{Ends, SAVED};
+use super::entry::{ANSWERED, PROVEN};
+use super::{Clock, HALF_OPEN, NewFlow, TICK, TICK_BITS, Table};
+use crate::packet::{Protocol, Side};
+use crate::time::Instant;
+
+/// Bytes of the sequence numbers of both ends.
+pub const NUMBERS: usize = SAVED;
+
+/// A flow that is not half-open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SavedFlow {
+    /// What it was created from; not half-open.
+    pub flow: NewFlow,
+    /// Its timeout state, one of its protocol.
+    pub state: TimeoutState,
+    /// When it was created.
+    pub created: Instant,
+    /// When its timeout was last restarted; not later than now.
+    pub touched: Instant,
+    /// Whether the server has sent.
+    pub answered: bool,
+    /// Whether the client has proved itself.
+    pub proven: bool,
+    /// What is known of both ends of a connection; opaque.
+    pub numbers: [u8; NUMBERS],
+    /// Whether packets may have passed since these numbers were learned.
+    pub is_behind: bool,
+    /// Packets from the client and from the server.
+    pub packets: [u64; 2],
+    /// Bytes of IP packets from the client and from the server.
+    pub bytes: [u64; 2],
+}
+
+impl Table {
+    /// Returns a flow as a value; none if it is half-open.
+    pub fn save(&self, index: u32) -> Option<SavedFlow> {
+        if index & HALF_OPEN != 0 {
+            return None;
+        }
+        let flow = &self.flows[index as usize];
+        let new = NewFlow {
+            client: self.key(index, Side::Client),
+            server: self.key(index, Side::Server),
+            service: flow.service,
+            server_id: flow.server_id,
+            profile: flow.profile,
+            nat_pool: flow.nat_pool,
+            rule: flow.rule,
+            picked_by: flow.picked_by(),
+            half_open: false,
+        };
+        Some(SavedFlow {
+            flow: new,
+            state: flow.state,
+            created: flow.created,
+            touched: self.touched(index),
+            answered: flow.is_answered(),
+            proven: flow.is_proven(),
+            numbers: flow.tcp.to_saved(),
+            is_behind: false,
+            packets: flow.packets,
+            bytes: flow.bytes,
+        })
+    }
+
+    /// Prepares an empty table for flows that began before it did. It has no effect once there has been a flow.
+    pub fn expect_saved(&mut self, now: Instant) {
+        let longest = self.ticks.iter().flatten().max().copied().unwrap_or(0);
+        let before = (u64::from(longest) + 1) << TICK_BITS;
+        if self.clock.epoch == Instant::FAR {
+            self.clock = Clock { epoch: Instant::from_nanos(now.as_nanos().saturating_sub(before)) };
+        }
+    }
+
+    /// Makes a saved flow again; returns its slot. Both keys must be free and differ, and there must be room.
+    pub fn restore(&mut self, now: Instant, saved: &SavedFlow) -> u32 {
+        debug_assert!(!saved.flow.half_open && !self.is_full(false, None), "no room: {saved:?}");
+        self.clock.begin(now);
+        let profile = if usize::from(saved.flow.profile) < self.ticks.len() { saved.flow.profile } else { 0 };
+        let new = NewFlow { profile, ..saved.flow };
+        let mut flow = self.make(now, &new, (saved.created, saved.state));
+        let tick = self.clock.tick_after(saved.touched).min(self.clock.tick(now));
+        flow.touched = tick as u32;
+        flow.tcp = Ends::from_saved(&saved.numbers);
+        if saved.is_behind && new.client.protocol == Protocol::Tcp {
+            flow.tcp.fall_behind();
+        }
+        (flow.packets, flow.bytes) = (saved.packets, saved.bytes);
+        flow.flags |= if saved.answered { ANSWERED } else { 0 } | if saved.proven { PROVEN } else { 0 };
+        let hashes = [self.hash(&new.client), self.hash(&new.server)];
+        let index = self.settle(now, flow, hashes);
+        self.set_note(index, 0);
+        index
+    }
+
+    /// Returns whether a saved flow has outlived its timeout, as its table would have noticed by now.
+    pub fn has_expired(&self, now: Instant, saved: &SavedFlow) -> bool {
+        saved.touched + self.timeout(saved.flow.profile, saved.state) + TICK + TICK <= now
+    }
+}
+
+impl Clock {
+    /// Returns the tick that begins at a point in time or next after it, so that no timeout from it is shorter.
+    fn tick_after(&self, at: Instant) -> u64 {
+        at.as_nanos().saturating_sub(self.epoch.as_nanos()).div_ceil(1 << TICK_BITS)
+    }
+}

@@ -1,0 +1,160 @@
+//! The thread that writes the file, so that no packet waits for a disk.
+
+use super::file::{Draft, Header};
+use crate::gateway::confine;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// Portions that wait for the thread.
+const ROOM: usize = 16;
+
+enum Message {
+    Confine,
+    Begin(Header),
+    Bytes(Vec<u8>),
+    End,
+}
+
+/// The loop's side of the thread.
+#[derive(Debug)]
+pub(super) struct Saver {
+    to: SyncSender<Message>,
+    results: Receiver<io::Result<u64>>,
+    written: Receiver<()>,
+    /// Portions that were given to the thread and are not written.
+    waiting: usize,
+    /// Files that were ended and of which nothing is known yet.
+    ended: usize,
+}
+
+impl Saver {
+    /// Starts the thread that writes `path`.
+    pub(super) fn start(path: &Path) -> io::Result<Saver> {
+        // More than the loop ever queues: it never waits here.
+        let (to, from) = sync_channel(ROOM * 4);
+        let (results_to, results) = sync_channel(ROOM * 4);
+        let (written_to, written) = sync_channel(ROOM * 4);
+        let path = path.to_owned();
+        let write = move || write_files(&path, &from, &results_to, &written_to);
+        thread::Builder::new().name("state".into()).spawn(write)?;
+        Ok(Saver { to, results, written, waiting: 0, ended: 0 })
+    }
+
+    /// Returns whether the thread has enough to do.
+    pub(super) fn is_behind(&mut self) -> bool {
+        while self.written.try_recv().is_ok() {
+            self.waiting -= 1;
+        }
+        self.waiting >= ROOM
+    }
+
+    /// Makes the thread give up every privilege that it does not need.
+    pub(super) fn confine(&self) {
+        let _ = self.to.send(Message::Confine);
+    }
+
+    /// Begins a file; one that has not ended is given up.
+    pub(super) fn begin(&mut self, header: Header) {
+        let _ = self.to.send(Message::Begin(header));
+    }
+
+    /// Appends a portion.
+    pub(super) fn write(&mut self, bytes: Vec<u8>) {
+        self.waiting += 1;
+        let _ = self.to.send(Message::Bytes(bytes));
+    }
+
+    /// Ends the file.
+    pub(super) fn end(&mut self) {
+        self.ended += 1;
+        let _ = self.to.send(Message::End);
+    }
+
+    /// Returns the length of a file that has been written since the last call, or why it was not.
+    pub(super) fn poll(&mut self) -> Option<io::Result<u64>> {
+        match self.results.try_recv() {
+            Ok(result) => {
+                self.ended -= 1;
+                Some(result)
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    /// Waits for the last file; none if it takes longer than `most`.
+    pub(super) fn finish(&mut self, most: Duration) -> Option<io::Result<u64>> {
+        let mut last = None;
+        while self.ended > 0 {
+            last = Some(self.results.recv_timeout(most).ok()?);
+            self.ended -= 1;
+        }
+        last
+    }
+}
+
+/// Writes files until nobody sends any more.
+fn write_files(path: &Path, from: &Receiver<Message>, results: &SyncSender<io::Result<u64>>, written: &SyncSender<()>) {
+    let mut draft: Option<io::Result<Draft>> = None;
+    while let Ok(message) = from.recv() {
+        match message {
+            Message::Confine => confine::writing_thread(super::file::directory(path)),
+            Message::Begin(header) => draft = Some(Draft::create(path, &header)),
+            Message::Bytes(bytes) => {
+                if let Some(Ok(file)) = &mut draft
+                    && let Err(error) = file.write(&bytes)
+                {
+                    draft = Some(Err(error));
+                }
+                // Nobody may be waiting any more.
+                let _ = written.try_send(());
+            }
+            Message::End => {
+                let result = draft.take().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+                let _ = results.send(result.and_then(Draft::finish));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::{Clocks, read};
+    use super::*;
+
+    fn header() -> Header {
+        Header { clocks: Clocks::read() }
+    }
+
+    #[test]
+    fn files_are_written_one_after_the_other_and_the_last_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let mut saver = Saver::start(&path).unwrap();
+        for text in [&b"one"[..], b"two", b"three"] {
+            saver.begin(header());
+            saver.write(text.to_vec());
+            // Given up.
+            saver.begin(header());
+            saver.write(text.to_vec());
+            saver.write(b" more".to_vec());
+            saver.end();
+        }
+        assert!(saver.finish(Duration::from_secs(60)).unwrap().is_ok());
+        assert_eq!(read(&path).unwrap().unwrap().records(), b"three more");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error_and_no_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut saver = Saver::start(&dir.path().join("none/state")).unwrap();
+        for _ in 0..2 {
+            saver.begin(header());
+            saver.write(b"x".to_vec());
+            saver.end();
+        }
+        assert_eq!(saver.finish(Duration::from_secs(60)).unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,218 @@
+//! Connections outlive a gateway: one that is stopped, and one that is killed, each while they are idle or busy.
+
+use crate::Service;
+use crate::world::{Running, SERVICE, World, eventually, run};
+use equipoise::gateway::netns::Namespace;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+const PORT: u16 = 8080;
+const TALK: Service = ("talk", "80/tcp", 3, PORT);
+/// Idle connections of each family.
+const IDLE: usize = 50;
+
+/// A server of each server's namespace: the first byte of a connection says what it does with the rest.
+fn serve(server: &Namespace) {
+    let listener = server.run(|| TcpListener::bind(("::", PORT)).unwrap()).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            thread::spawn(move || {
+                let mut bytes = [0; 65_536];
+                let Ok(1) = stream.read(&mut bytes[..1]) else { return };
+                match bytes[0] {
+                    b'd' => while stream.write_all(&bytes).is_ok() {},
+                    b'u' => while stream.read(&mut bytes).is_ok_and(|len| len > 0) {},
+                    _ => {
+                        while let Ok(len @ 1..) = stream.read(&mut bytes) {
+                            if stream.write_all(&bytes[..len]).is_err() {
+                                return;
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn connect(world: &World, family: usize, kind: u8) -> TcpStream {
+    let to = SocketAddr::new(SERVICE[family].parse::<IpAddr>().unwrap(), 80);
+    let mut stream = world.client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(10)).unwrap()).unwrap();
+    stream.write_all(&[kind]).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// A connection on which bytes flow until the end.
+struct Busy {
+    moved: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl Busy {
+    fn start(mut stream: TcpStream, uploads: bool) -> Busy {
+        let (moved, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counts, ends) = (Arc::clone(&moved), Arc::clone(&stop));
+        let run = move || {
+            let mut bytes = [7; 16_384];
+            while !ends.load(Ordering::Relaxed) {
+                let len = if uploads { stream.write(&bytes) } else { stream.read(&mut bytes) };
+                match len {
+                    Ok(len @ 1..) => counts.fetch_add(len as u64, Ordering::Relaxed),
+                    other => return Err(format!("{other:?}")),
+                };
+                // Some megabytes per second leave time for others.
+                thread::sleep(Duration::from_millis(2));
+            }
+            Ok(())
+        };
+        Busy { moved, stop, thread: Some(thread::spawn(run)) }
+    }
+
+    /// Waits until more bytes have moved; the connection must not have failed.
+    fn goes_on(&self, what: &str) {
+        let before = self.moved.load(Ordering::Relaxed);
+        eventually(what, || {
+            assert!(!self.thread.as_ref().is_some_and(JoinHandle::is_finished), "{what}: it has failed");
+            self.moved.load(Ordering::Relaxed) > before + 1_000_000
+        });
+    }
+
+    fn end(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        assert_eq!(self.thread.take().unwrap().join().unwrap(), Ok(()));
+    }
+}
+
+/// Everything that is open during a test.
+struct Talks {
+    idle: Vec<TcpStream>,
+    busy: Vec<Busy>,
+}
+
+impl Talks {
+    fn open(world: &World) -> Talks {
+        world.servers.iter().for_each(serve);
+        let idle = (0..2 * IDLE).map(|n| connect(world, n % 2, b'e')).collect();
+        let busy = [(0, b'd'), (1, b'd'), (0, b'u'), (1, b'u')];
+        let busy = busy.map(|(family, kind)| Busy::start(connect(world, family, kind), kind == b'u')).into();
+        let mut talks = Talks { idle, busy };
+        talks.go_on("at first");
+        talks
+    }
+
+    /// Every idle connection carries a byte there and back, and every busy one goes on.
+    fn go_on(&mut self, when: &str) {
+        for (n, busy) in self.busy.iter().enumerate() {
+            busy.goes_on(&format!("busy connection {n} {when}"));
+        }
+        for (n, stream) in self.idle.iter_mut().enumerate() {
+            let mut byte = [0];
+            stream.write_all(b"x").unwrap_or_else(|e| panic!("idle connection {n} {when}: {e}"));
+            stream.read_exact(&mut byte).unwrap_or_else(|e| panic!("idle connection {n} {when}: {e}"));
+        }
+    }
+}
+
+fn configuration(world: &World) -> String {
+    let file = world.dir.path().join("state");
+    world.configuration(&format!("state-file = {file:?}\nstate-interval = \"1s\""), &[TALK])
+}
+
+/// Returns when the state was last saved.
+fn saved(world: &World) -> Option<std::time::SystemTime> {
+    std::fs::metadata(world.dir.path().join("state")).and_then(|file| file.modified()).ok()
+}
+
+/// Waits until a state has been saved that begins from now on.
+fn await_state(world: &World) {
+    for _ in 0..2 {
+        let before = saved(world);
+        eventually("another state", || saved(world) != before);
+    }
+}
+
+fn outlives(name: &str, end: impl Fn(Running)) {
+    let world = World::new(name);
+    let before = world.system();
+    let mut gateway = world.start(&configuration(&world));
+    let mut talks = Talks::open(&world);
+    for round in ["first", "second"] {
+        await_state(&world);
+        end(gateway);
+        // Servers and clients send meanwhile.
+        thread::sleep(Duration::from_millis(400));
+        gateway = world.start(&configuration(&world));
+        let flows = 2 * IDLE + 4;
+        eventually("the log", || world.log().contains(&format!("{flows} flows")));
+        talks.go_on(&format!("after the {round} time"));
+        assert_eq!(world.totals().engine.flows_opened, flows as u64, "none is new: {}", world.log());
+        let log = world.log();
+        let mut warnings =
+            log.lines().filter(|line| line.contains("WARN") && !line.contains("left behind by a killed run"));
+        assert!(warnings.next().is_none() && !log.contains("wall clock"), "{log}");
+    }
+    talks.busy.into_iter().for_each(Busy::end);
+    drop(talks.idle);
+    // Their ends are seen, whatever has passed while nobody looked.
+    eventually("the ends of all connections", || {
+        world.flows(&[]).iter().all(|flow| ["closing", "reset"].contains(&flow.state.name()))
+    });
+    assert!(gateway.terminate().success());
+    let cleaned =
+        run(world.gateway.command(env!("CARGO_BIN_EXE_equipoise")).args(["cleanup", "--config"]).arg(world.file()));
+    assert!(cleaned.status.success(), "{}", String::from_utf8_lossy(&cleaned.stderr));
+    assert_eq!(world.system(), before);
+}
+
+#[test]
+fn connections_outlive_a_gateway_that_stops() {
+    outlives("state-stop", |gateway| assert!(gateway.terminate().success()));
+}
+
+#[test]
+fn connections_outlive_a_gateway_that_is_killed() {
+    outlives("state-kill", Running::kill);
+}
+
+#[test]
+fn a_state_that_cannot_be_used_is_named_and_the_gateway_starts_without_flows() {
+    let world = World::new("state-bad");
+    let path = world.dir.path().join("state");
+    for (bytes, want) in
+        [(&b"no state"[..], "this is no state file"), (b"EQPSTATE and no more", "its checksum is wrong")]
+    {
+        std::fs::write(&path, bytes).unwrap();
+        let gateway = world.start(&configuration(&world));
+        eventually("the log", || world.log().contains(want));
+        // It is replaced at once.
+        eventually("a state", || std::fs::read(&path).is_ok_and(|now| now != bytes && now.len() > 100));
+        assert!(gateway.terminate().success());
+        let state = std::fs::metadata(&path).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&state.permissions()) & 0o777, 0o600);
+    }
+    let nowhere = configuration(&world).replace("/state\"", "/none/state\"");
+    let gateway = world.start(&nowhere);
+    eventually("the log", || world.log().contains("the state is not saved"));
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn what_an_operator_changed_outlives_a_restart() {
+    let world = World::new("state-admin");
+    let gateway = world.start(&configuration(&world));
+    world.change("server drain talk/server1");
+    world.change("server weight talk/server2 5");
+    assert!(gateway.terminate().success());
+    let gateway = world.start(&configuration(&world));
+    let row = |n| world.server_row(n);
+    assert_eq!((row(1).admin, row(2).weight, row(3).weight), (equipoise::balance::Admin::Draining, 5, 1));
+    assert!(gateway.terminate().success());
+}
