@@ -258,7 +258,7 @@ impl Ends {
     pub(super) fn goes_on(&mut self, from: Side, segment: &Segment) -> bool {
         const KINDS: u8 = TcpFlags::FIN | TcpFlags::SYN | TcpFlags::RST | TcpFlags::ACK;
         const OPEN: u16 = syn(0) | syn(1) | has_acked(0) | has_acked(1) | OPENED;
-        const OTHER: u16 = fin(0) | fin(1) | ASKED | LOST | DOUBTED;
+        const OTHER: u16 = fin(0) | fin(1) | ASKED | LOST | DOUBTED | BEHIND;
         let side = from as usize;
         let end = segment.seq.wrapping_add(segment.len);
         let gap = end.wrapping_sub(self.next[side]);
