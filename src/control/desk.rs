@@ -39,7 +39,7 @@ impl Desk {
     }
 
     /// Returns the next request, which [`Desk::answer`] answers.
-    pub fn next(&mut self) -> Option<(Ticket, ReloadOrder)> {
+    pub fn take_order(&mut self) -> Option<(Ticket, ReloadOrder)> {
         self.orders.pop_front()
     }
 

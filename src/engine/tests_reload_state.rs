@@ -69,7 +69,7 @@ const WATCHED: &str = "[[pool.monitor]]\nname='m'\ntype='icmp'\n";
 fn what_operators_force_and_monitors_learn_while_a_plan_gets_ready_stays() {
     let servers = ["a=10.0.0.1", "b=10.0.0.2"];
     let of = |watched: bool, weight: u32| {
-        let text = format!("[gateway]\nprobe-address='192.0.2.1'\n");
+        let text = "[gateway]\nprobe-address='192.0.2.1'\n";
         let mut settings = file(&servers, "");
         settings.servers[0].weight = weight as u16 * 2;
         if watched {

@@ -39,8 +39,7 @@ impl Model {
         let (mut all, mut last): (Vec<_>, Vec<_>) = fresh.unzip();
         let leaders = services::leaders(&new);
         let mut taken = BTreeMap::new();
-        for at in 0..all.len() {
-            let (is, was) = (leaders[at], self.leaders[at]);
+        for (is, was) in leaders.iter().copied().zip(self.leaders.iter().copied()) {
             let own = &self.services[was];
             if all[is].chooses_as((own, old), &new)
                 && !taken.contains_key(&is)

@@ -205,7 +205,7 @@ impl Reloads {
             return self.give(of, now, (Asker::Operator(order.number()), reload), Source::Order(Box::new(order)));
         }
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
-        let asked = || lock(&self.desk).next().map(|(ticket, order)| (Asker::Session(ticket), order));
+        let asked = || lock(&self.desk).take_order().map(|(ticket, order)| (Asker::Session(ticket), order));
         // Not while a change is being carried out: it is asked for again then.
         let has_others = self.found_others && !of.ledger.is_busy();
         let found = || has_others.then_some((Asker::Outside, ReloadOrder { partial: true, now: false }));
