@@ -356,6 +356,10 @@ impl Surroundings<'_> {
     fn follow_settings(&mut self, settings: &Settings) -> Changes {
         let Some(installed) = &mut self.installed else { return Changes::default() };
         let changes = installed.follow(settings, self.engine.retired());
+        // Replies first: no client's packet may enter before its reply can.
+        if let Err(error) = installed.follow_errors(self.follower.interfaces()) {
+            log::warn!("replies of new servers may not be translated: {error}");
+        }
         self.keeper.follow(installed);
         changes
     }
