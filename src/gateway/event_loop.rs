@@ -151,7 +151,7 @@ impl EventLoop {
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
-        let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), Instant::ZERO);
+        let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), BEGIN);
         sources.register(registry, SOURCES)?;
         Ok(EventLoop {
             engine,

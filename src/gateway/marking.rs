@@ -6,6 +6,7 @@
 
 use super::bpf::BpfError;
 use super::bpf::marks::{Attached, Marks, Reply};
+use super::event_loop::BEGIN;
 use super::netlink::{Netlink, NetlinkError};
 use crate::config::Settings;
 use crate::engine::{Cursor, Engine};
@@ -61,7 +62,7 @@ impl Marking {
     pub(super) fn open(settings: &Settings, device: &str) -> Result<Marking, BpfError> {
         let mut marking = Marking::with(Marks::load(settings)?, device)?;
         marking.marks.set_young(true)?;
-        marking.young_until = Some(Instant::ZERO + YOUTH);
+        marking.young_until = Some(BEGIN + YOUTH);
         Ok(marking)
     }
 

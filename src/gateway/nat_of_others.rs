@@ -5,6 +5,7 @@
 //! the kernel is decided once per connection, so theirs are not asked any more. Connection tracking is the price, so the
 //! chain is only there where there are such rules, from the start or later.
 
+use super::event_loop::BEGIN;
 use super::netlink::{TableNews, Tables};
 use crate::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -72,7 +73,7 @@ impl NatOfOthers {
     /// nobody waits for packets.
     pub(super) fn settle(&mut self) {
         let began = std::time::Instant::now();
-        while self.look(Instant::ZERO).is_none() && self.is_needed && !self.is_there && began.elapsed() < PATIENCE {
+        while self.look(BEGIN).is_none() && self.is_needed && !self.is_there && began.elapsed() < PATIENCE {
             thread::sleep(Duration::from_millis(5));
             self.take_news();
         }
