@@ -24,6 +24,11 @@ fn reload(world: &World, words: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
+/// Starts a gateway that reloads by SIGHUP, which whoever runs the tests may have ignored.
+fn start(world: &World, configuration: &str) -> Running {
+    world.start_by(configuration, &["env", "--default-signal=HUP"])
+}
+
 /// The servers in the configuration.
 fn listed(world: &World) -> usize {
     world.server_rows().iter().filter(|row| !row.removed).count()
@@ -58,7 +63,7 @@ fn servers_and_services_come_and_go_while_downloads_go_on() {
     let _nginx = world.nginx();
     let three = world.configuration("", &[WEB]);
     let one = world.configuration("", &[("web", "80/tcp", 1, 8080), DNS]);
-    let gateway = world.start(&three);
+    let gateway = start(&world, &three);
     let mut before = downloads(&world);
     let held: Vec<_> = world.flows(&["--service", "web"]).into_iter().map(|flow| (flow.client, flow.server)).collect();
     replace(&world, &one);
@@ -105,7 +110,7 @@ fn a_wrong_file_changes_nothing_and_says_where_it_is_wrong() {
     let world = World::new("reload-bad");
     let _nginx = world.nginx();
     let right = world.configuration("", &[WEB]);
-    let gateway = world.start(&right);
+    let gateway = start(&world, &right);
     let during = (installed(&world), listed(&world));
     let with = |from: &str, to: &str| right.replacen(from, to, 1);
     for (what, text, want) in [
@@ -147,7 +152,7 @@ fn a_removed_address_stays_routed_until_its_last_flow_has_ended() {
     let world = World::new("reload-old");
     let _nginx = world.nginx();
     let before = world.configuration("", &[WEB]);
-    let gateway = world.start(&before);
+    let gateway = start(&world, &before);
     let running = downloads(&world);
     let moved = before.replace(SERVICE[0], "192.0.2.81").replace(SERVICE[1], "2001:db8:80::81");
     replace(&world, &moved);
@@ -173,7 +178,7 @@ fn a_removed_address_stays_routed_until_its_last_flow_has_ended() {
 fn flows_of_removed_servers_end_at_once_with_now() {
     let world = World::new("reload-now");
     let _nginx = world.nginx();
-    let gateway = world.start(&world.configuration("", &[WEB]));
+    let gateway = start(&world, &world.configuration("", &[WEB]));
     let mut running = downloads(&world);
     let used: Vec<String> = world.flows(&["--service", "web"]).into_iter().map(|flow| flow.server).collect();
     let mut text = world.configuration("", &[WEB]);
@@ -201,7 +206,7 @@ fn what_took_the_place_of_the_file_is_waited_for_by_nobody_and_read_whoever_owns
     let world = World::new("reload-own");
     let _nginx = world.nginx();
     let text = world.configuration("", &[WEB]);
-    let gateway = world.start(&text);
+    let gateway = start(&world, &text);
     std::fs::remove_file(world.file()).unwrap();
     assert!(run(std::process::Command::new("mkfifo").arg(world.file())).status.success());
     let (done, said) = reload(&world, &[]);
@@ -228,7 +233,7 @@ fn what_took_the_place_of_the_file_is_waited_for_by_nobody_and_read_whoever_owns
 fn many_ask_at_the_same_time_and_each_is_answered() {
     let world = World::new("reload-many");
     let text = world.configuration("", &[WEB]);
-    let gateway = world.start(&text);
+    let gateway = start(&world, &text);
     let ask = || {
         let mut eqctl = world.eqctl_command(&["reload"]);
         Running::start(eqctl.stdout(Stdio::null()))
