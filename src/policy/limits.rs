@@ -35,8 +35,8 @@ pub(super) struct ClientLimits {
     clients: Clients<Client>,
     /// Empty until needed.
     shared: Vec<Bucket>,
-    /// Flows created earlier do not count.
-    since: Instant,
+    /// Flows created by then do not count.
+    since: Option<Instant>,
 }
 
 /// Returns which of the shared rates applies to a client.
@@ -49,18 +49,18 @@ fn shared_by(client: IpAddr) -> u16 {
 
 impl ClientLimits {
     pub(super) fn new() -> Self {
-        ClientLimits::since(Instant::ZERO)
+        ClientLimits { clients: Clients::new(crate::rng::drawn_hash()), shared: Vec::new(), since: None }
     }
 
-    /// Creates limits that count flows created at that time or later: those before, the rule has not counted by client, or
-    /// by another part of the address.
+    /// Creates limits that count flows created after that time: those before, the rule has not counted by client, or by
+    /// another part of the address.
     pub(super) fn since(since: Instant) -> Self {
-        ClientLimits { clients: Clients::new(crate::rng::drawn_hash()), shared: Vec::new(), since }
+        ClientLimits { since: Some(since), ..ClientLimits::new() }
     }
 
     /// Returns whether a flow counts that was created then.
     pub(super) fn counts(&self, created: Instant) -> bool {
-        self.since <= created
+        self.since.is_none_or(|since| since < created)
     }
 
     /// Returns the number of a client's flows.

@@ -84,7 +84,7 @@ impl History {
         let calm = self.seed.is_multiple_of(4);
         match self.random.below(100) {
             _ if self.random.per_mille(10) => self.flood(),
-            _ if (self.seed % 3 == 1 && self.seed < 100) && self.random.per_mille(25) => self.reload(),
+            _ if self.seed % 3 == 1 && self.random.per_mille(25) => self.reload(),
             90.. if !calm || self.random.per_mille(50) => self.order(),
             68..90 => self.pass(),
             _ => self.packet(),

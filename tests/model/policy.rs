@@ -46,7 +46,7 @@ pub struct Rule {
     meter: Meter,
     clients: Vec<Client>,
     /// Flows created earlier do not count by client.
-    since: Instant,
+    since: Option<Instant>,
     pub matched: u64,
     pub flows_total: u64,
     pub refused: u64,
@@ -75,7 +75,7 @@ impl Policy {
             on: settings.enabled,
             meter: Meter::default(),
             clients: Vec::new(),
-            since: Instant::ZERO,
+            since: None,
             matched: 0,
             flows_total: 0,
             refused: 0,
@@ -162,7 +162,7 @@ impl Policy {
             }
             let counts = |of: &RuleSettings| of.limits.client_rate.is_some() || of.limits.client_flows.is_some();
             if !counts(&old) || !counts(new) || old.client != new.client {
-                (rule.clients, rule.since) = (Vec::new(), now);
+                (rule.clients, rule.since) = (Vec::new(), Some(now));
             }
         }
     }
@@ -176,14 +176,14 @@ impl Policy {
     pub fn proven(&mut self, rule: Option<usize>, (client, created): (IpAddr, Instant)) {
         let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
         rule.proven += 1;
-        rule.client(client).flows += u32::from(rule.since <= created);
+        rule.client(client).flows += u32::from(rule.since.is_none_or(|since| since < created));
     }
 
     pub fn ended(&mut self, rule: Option<usize>, (client, created): (IpAddr, Instant), proven: bool) {
         let Some(rule) = rule.map(|place| &mut self.rules[place]) else { return };
         rule.flows -= 1;
         rule.proven -= u32::from(proven);
-        rule.client(client).flows -= u32::from(proven && rule.since <= created);
+        rule.client(client).flows -= u32::from(proven && rule.since.is_none_or(|since| since < created));
     }
 }
 
