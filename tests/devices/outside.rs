@@ -82,8 +82,12 @@ fn services_in_dns_come_change_and_go_and_stay_while_dns_is_down() {
     });
     let source = world.sources().remove(0);
     assert_eq!((source.kind.as_str(), source.servers, source.error), ("dns-srv", 2, None));
-    let mut download =
-        Running::start(world.curl(0, "big").args(["--limit-rate", "200k", "-o", "/dev/null"]).stderr(Stdio::null()));
+    let mut download = Running::start(
+        world
+            .curl(0, "big")
+            .args(["--limit-rate", "200k", "--max-time", "90", "-o", "/dev/null"])
+            .stderr(Stdio::null()),
+    );
     eventually("a download under way", || world.flows(&["--service", "web"]).iter().any(|row| row.bytes_out > 10_000));
     dns.kill();
     eventually("an error", || error(&world).is_some_and(|text| text.ends_with("the last 2 servers stay")));
