@@ -63,7 +63,7 @@ fn the_configuration_of_the_package_is_idle_and_its_example_is_valid() {
     let settings = parse(&format!("{}{example}", before.replace("service = []\n", "")), "equipoise.toml");
     let settings = settings.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((settings.services.len(), settings.servers.len()), (1, 2));
-    // Who forgets to delete the line is told so.
+    // If the line is not deleted, the error says so.
     let error = parse(&format!("{before}{example}"), "equipoise.toml").expect_err("two of them").to_string();
     assert!(error.contains("delete the line `service = []`"), "{error}");
 }

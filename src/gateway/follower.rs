@@ -60,7 +60,7 @@ impl Follower {
     /// Looks up the paths to the servers of other settings, by slot, as soon as packets have had their turn.
     pub(super) fn follow(&mut self, settings: &Settings, now: Instant) {
         let targets = Targets::new(settings, self.targets.own());
-        // The engine may have learned a smaller MTU of a server that stays: it is told of changes only.
+        // The engine may have learned a smaller MTU of a server that stays: only changes are passed to it.
         self.paths = self.targets.known_of(&self.paths, &targets);
         self.targets = targets;
         (self.lookup, self.due) = (None, Some(now));

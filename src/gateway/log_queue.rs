@@ -120,7 +120,7 @@ fn write_lines(lines: &Receiver<Message>, mut output: impl Write) {
     }
 }
 
-/// The line that tells of a loss, in the logger's format.
+/// The line that reports a loss, in the logger's format.
 fn loss(lines: u64) -> String {
     let time = humantime::format_rfc3339_seconds(SystemTime::now());
     format!("[{time} WARN  {}] {lines} log lines were lost: stderr was not read fast enough\n", module_path!())
