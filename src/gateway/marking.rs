@@ -89,7 +89,7 @@ impl Marking {
         }
     }
 
-    /// Tells the programs of the servers and sources of settings too.
+    /// Adds the servers and sources of settings to those that the programs know.
     pub(super) fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
         self.marks.extend(settings)
     }

@@ -24,7 +24,7 @@ impl Opener {
         Opener { name: settings.gateway.device.clone(), offload: settings.gateway.offload, program }
     }
 
-    /// Tells the program that chooses the queue of the servers of settings too.
+    /// Adds the servers of settings to those that the program that chooses the queue knows.
     pub(super) fn extend(&mut self, settings: &Settings) -> Result<(), BpfError> {
         self.program.as_mut().map_or(Ok(()), |program| program.extend(settings))
     }

@@ -30,7 +30,7 @@ const GSO_ECN: u8 = 0x80;
 /// Translates the header of a packet; `None` if it makes no sense: a kind of segmentation that no device is asked for,
 /// segments without a size, or a checksum outside the packet or in front of its transport.
 ///
-/// The checksum that it tells of may be that of a packet inside this one: then this packet's own is complete.
+/// The checksum that it describes may be that of a packet inside this one: then this packet's own is complete.
 #[inline]
 pub fn meta(header: &[u8], packet: &[u8]) -> Option<Meta> {
     // The fields are in the machine's own byte order.

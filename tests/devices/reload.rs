@@ -222,7 +222,7 @@ fn what_took_the_place_of_the_file_is_waited_for_by_nobody_and_read_whoever_owns
     std::os::unix::fs::chown(world.file(), Some(65_534), Some(65_534)).unwrap();
     let (done, said) = reload(&world, &[]);
     assert!(done && said.contains("pool web: mtu"), "{said}");
-    // What is left out is told even if there is nothing else to do.
+    // What is left out is reported even if there is nothing else to do.
     replace(&world, &text.replace("[[pool]]", "[[pool]]\nmtu = 1400").replace("max = 4096", "max = 4095"));
     let (done, said) = reload(&world, &["--partial"]);
     assert!(done && said.contains("not applied: line 5: flows: max"), "{said}");

@@ -1,4 +1,4 @@
-//! A resolver that tells the truth, or something else.
+//! A resolver that answers truthfully, or otherwise.
 
 use super::super::Over;
 use domain::base::iana::Rcode;
