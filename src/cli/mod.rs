@@ -15,8 +15,10 @@ use crate::config::{self, Parsed, Settings};
 use crate::demo;
 use crate::gateway::log_queue::{LogQueue, LogWriter};
 use crate::gateway::notify::Notifier;
+use crate::gateway::takeover::Taker;
 use crate::gateway::{Gateway, TakenSignals, confine, reload, sources};
 use crate::replay::{self, Format, ReplayError};
+use crate::sources::Found;
 use args::{Args, Command, Verbosity};
 use clap::{CommandFactory, Parser};
 use env_logger::{Target, WriteStyle};
@@ -70,9 +72,9 @@ pub fn command() -> clap::Command {
 fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
     let verbosity = args.verbosity;
     match &args.command {
-        Command::Run { config, unconfined } => {
+        Command::Run { config, unconfined, takeover } => {
             let _written = queue_log(verbosity, *unconfined);
-            live(config, *unconfined)
+            live(config, *unconfined, *takeover)
         }
         Command::Check { config, json, live, diff, against } => {
             start_log(verbosity, LevelFilter::Warn);
@@ -108,16 +110,36 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
     }
 }
 
-/// Runs the live gateway until a signal ends it.
-fn live(config: &Path, unconfined: bool) -> Result<(), Failed> {
-    let parsed = load(config)?;
-    let file = config::changes::File::of(&parsed);
-    let settings = seeded(parsed.settings)?;
+/// Runs the live gateway until a signal ends it, or another one takes over.
+fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
-    let signals = TakenSignals::take().map_err(message)?;
-    let mut gateway = Gateway::open(&settings).map_err(message)?;
+    let by_itself = read(config)?;
+    let taker = takeover.then(|| Taker::ask(&by_itself.settings.gateway)).transpose().map_err(Failed::Message)?;
+    let (mut gateway, file) = match taker {
+        None => {
+            let parsed = load(config)?;
+            let file = config::changes::File::of(&parsed);
+            let signals = TakenSignals::take().map_err(message)?;
+            let mut gateway = Gateway::open(&seeded(parsed.settings)?).map_err(message)?;
+            gateway.handle_signals(signals).map_err(message)?;
+            (gateway, file)
+        }
+        Some(taker) => {
+            let found = taker.found();
+            let parsed = complete(config, &found)?;
+            let file = config::changes::File::of(&parsed);
+            let settings = match parsed.settings.seed {
+                0 => parsed.settings.with_seed(taker.offer().seed),
+                _ => parsed.settings,
+            };
+            log::info!("taking over from process {}, version {}", taker.offer().pid, taker.offer().program);
+            let signals = TakenSignals::take().map_err(message)?;
+            let mut gateway = Gateway::take_over(&settings, taker, &found).map_err(message)?;
+            gateway.handle_signals(signals).map_err(message)?;
+            (gateway, file)
+        }
+    };
     gateway.configured_by(file);
-    gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
     gateway.report_to(Notifier::from_environment());
     if !unconfined {
@@ -172,18 +194,33 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
 
 /// Reads a configuration file, with the servers of its `servers-file`s, and prints its warnings to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
-    let parsed = read_config(path)?.and_then(with_files).map_err(|error| {
-        let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
-        Failed::Shown
-    })?;
+    complete(path, &Found::new())
+}
+
+/// The same; servers that cannot be read from a file are those that were found before.
+fn complete(path: &Path, found: &Found) -> Result<Parsed, Failed> {
+    let parsed = with_files(read(path)?, found).map_err(shown)?;
     let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
     Ok(parsed)
 }
 
+/// Reads a configuration file by itself.
+fn read(path: &Path) -> Result<Parsed, Failed> {
+    read_config(path)?.map_err(shown)
+}
+
+/// Prints what is wrong with a configuration.
+fn shown(error: config::ConfigError) -> Failed {
+    let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
+    Failed::Shown
+}
+
 /// Adds the servers from files. A file that is missing or wrong is reported and keeps nothing else from working.
-fn with_files(parsed: Parsed) -> Result<Parsed, config::ConfigError> {
-    let (found, wrong) = sources::from_files(&parsed.settings.sources);
+fn with_files(parsed: Parsed, known: &Found) -> Result<Parsed, config::ConfigError> {
+    let (of_files, wrong) = sources::from_files(&parsed.settings.sources);
     wrong.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: {text}")));
+    let mut found = known.clone();
+    found.extend(of_files);
     if found.is_empty() {
         return Ok(parsed);
     }

@@ -25,6 +25,7 @@ mod output;
 pub mod paths;
 mod peer;
 pub mod preflight;
+mod private_socket;
 mod queues;
 mod refusals;
 pub mod reload;
@@ -32,6 +33,7 @@ pub mod setup;
 pub mod sources;
 pub mod state;
 pub mod sysctl;
+pub mod takeover;
 pub mod tun;
 pub mod wanted;
 mod watch;
@@ -39,16 +41,17 @@ mod watch;
 #[cfg(test)]
 mod testing;
 
-pub use control_server::{MOST_CONNECTIONS, SocketError};
+pub use control_server::MOST_CONNECTIONS;
 pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
+pub use private_socket::SocketError;
 
 use crate::config::Settings;
 use crate::config::changes::File;
 use crate::control::About;
 use crate::engine::Engine;
 use control_server::ControlServer;
-use event_loop::EventLoop;
+use event_loop::{Equipment, EventLoop};
 use follower::Follower;
 use marking::Marking;
 use nat_of_others::NatOfOthers;
@@ -57,6 +60,7 @@ use queues::Opener;
 use setup::{Installed, Select};
 use state::Keeping;
 use std::path::PathBuf;
+use takeover::Giver;
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -85,6 +89,7 @@ impl Gateway {
         doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
         // First, because it fails if another gateway is running, whose rules are not leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
+        let giver = Giver::bind(&settings.gateway)?;
         let cleaned = setup::clean_leftovers(settings, false)?;
         if cleaned > 0 {
             log::warn!("removed {cleaned} rules and routes left behind by a killed run");
@@ -117,9 +122,19 @@ impl Gateway {
         let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
         nat.settle();
         keeper.guard(nat);
-        let about = (about, settings.clone());
-        let marking = (marking, keeping);
-        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
+        let clock = std::time::Instant::now();
+        let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
+        Gateway::assemble(settings, engine, about, equipment, installed)
+    }
+
+    fn assemble(
+        settings: &Settings,
+        engine: Engine,
+        about: About,
+        equipment: Equipment,
+        installed: Installed,
+    ) -> Result<Gateway, GatewayError> {
+        let event_loop = EventLoop::new(engine, (about, settings.clone()), equipment)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -185,13 +200,21 @@ impl Gateway {
 
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
+        self.event_loop.take_over(self.installed.as_mut())?;
         let ended = self.event_loop.run(self.installed.as_mut());
-        self.event_loop.manager().stopping();
+        if !self.event_loop.is_over() {
+            self.event_loop.manager().stopping();
+        }
         ended
     }
 
-    /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed.
+    /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed. If
+    /// another gateway has taken over, all of it stays.
     pub fn close(mut self) -> Result<(), GatewayError> {
+        if self.event_loop.is_over() {
+            self.installed.take().into_iter().for_each(Installed::leave);
+            return Ok(());
+        }
         let is_saved = self.event_loop.save_last();
         if let Some(installed) = self.installed.as_mut().filter(|_| is_saved) {
             installed.leave_fallbacks();

@@ -232,6 +232,11 @@ impl Tun {
         Ok(tun)
     }
 
+    /// Lets a loaded program choose the queue.
+    pub fn steer(&self, program: BorrowedFd<'_>) -> Result<(), OpenError> {
+        steer(self.as_raw_fd(), program.as_raw_fd()).map_err(failed(&self.name, "steer"))
+    }
+
     /// Takes over a device that another process opened; its flags say whether it has a virtio-net header.
     pub fn from_passed(fd: OwnedFd) -> Result<Tun, OpenError> {
         let failed = |doing, source| OpenError { name: "passed to this process".into(), doing, source };
@@ -240,7 +245,7 @@ impl Tun {
             let text = format!("{name} is not a TUN device without packet information (flags {flags:#x})");
             return Err(failed("take over", io::Error::new(io::ErrorKind::InvalidInput, text)));
         }
-        let tun = Tun { fd, name, vnet: flags & libc::IFF_VNET_HDR != 0, mask: 0 };
+        let tun = Tun { fd: first_to_go(fd), name, vnet: flags & libc::IFF_VNET_HDR != 0, mask: 0 };
         tun.set_nonblocking().map_err(|source| failed("set up", source))?;
         Ok(tun)
     }
