@@ -100,6 +100,11 @@ pub struct Talks {
 impl Talks {
     pub fn open(world: &World) -> Talks {
         world.servers.iter().for_each(serve);
+        Talks::connect(world)
+    }
+
+    /// The same where servers listen already.
+    pub fn connect(world: &World) -> Talks {
         let idle = (0..2 * IDLE).map(|n| connect(world, n % 2, b'e')).collect();
         let busy = [(0, b'd'), (1, b'd'), (0, b'u'), (1, b'u')];
         let busy = busy.map(|(family, kind)| Busy::start(connect(world, family, kind), kind == b'u')).into();

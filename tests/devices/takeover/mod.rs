@@ -1,0 +1,138 @@
+//! Another process takes the place of the running gateway, and no connection notices.
+
+mod between;
+
+use crate::state::{Busy, IDLE, TALK, Talks, serve};
+use crate::world::{Running, World, eventually};
+use between::{Between, STEPS, await_step};
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const FLOWS: usize = 2 * IDLE + 4;
+
+fn configuration(world: &World) -> String {
+    world.configuration("", &[TALK])
+}
+
+fn successor(world: &World, configuration: &str) -> Command {
+    let log = world.dir.path().join("stderr");
+    // The one before it goes on writing to its own file.
+    std::fs::rename(&log, world.dir.path().join("stderr-before")).unwrap();
+    let mut command = world.equipoise(configuration, &[]);
+    command.arg("--takeover").stdout(Stdio::null()).stderr(File::create(log).unwrap());
+    command
+}
+
+/// Returns what the gateway that hands over has logged.
+fn log_before(world: &World) -> String {
+    std::fs::read_to_string(world.dir.path().join("stderr-before")).unwrap()
+}
+
+/// Returns how many flows have ended.
+fn ended(world: &World) -> u64 {
+    world.totals().engine.flows_ended.iter().map(|ended| ended.count).sum()
+}
+
+/// Lets another process take over, and returns it; the one before it has ended.
+fn take_over(world: &World, mut before: Running, configuration: &str) -> Running {
+    let after = Running::start(&mut successor(world, configuration));
+    assert!(before.wait("the end of the gateway before it").success(), "{}", world.log());
+    eventually("the new one answers", || world.eqctl_raw(&["status"]).status.success());
+    after
+}
+
+#[test]
+fn connections_do_not_notice_a_takeover() {
+    let world = World::new("take");
+    let before = world.system();
+    let mut gateway = world.start(&configuration(&world));
+    let mut talks = Talks::open(&world);
+    let system = world.system();
+    for round in 1..=3 {
+        gateway = take_over(&world, gateway, &configuration(&world));
+        talks.go_on(&format!("after takeover {round}"));
+        assert_eq!(world.totals().engine.flows_opened, FLOWS as u64, "none is new: {}", world.log());
+        assert_eq!(ended(&world), 0);
+        assert!(log_before(&world).contains("has taken over"), "{}", log_before(&world));
+        assert_eq!(world.system(), system, "routes, rules and addresses stay as they were");
+        let log = world.log();
+        assert!(log.contains(&format!("{FLOWS} flows")) && !log.contains("WARN"), "{log}");
+    }
+    talks.busy.into_iter().for_each(Busy::end);
+    assert!(gateway.terminate().success());
+    assert_eq!(world.system(), before, "the last one removes what the first one installed");
+    assert!(!world.socket().exists());
+}
+
+#[test]
+fn whoever_takes_over_may_be_killed_at_any_step_and_the_gateway_carries_on() {
+    let world = World::new("take-kill");
+    let gateway = world.start(&configuration(&world));
+    let mut talks = Talks::open(&world);
+    let system = world.system();
+    // Once it serves, it is the gateway.
+    for (step, (name, _)) in STEPS.iter().enumerate().take(STEPS.len() - 1) {
+        let pid = Arc::new(AtomicU32::new(0));
+        let victim = Arc::clone(&pid);
+        let between = Between::stand(&world, step, move || loop {
+            match victim.load(Ordering::Acquire) {
+                0 => std::thread::yield_now(),
+                pid => return pid,
+            }
+        });
+        let mut successor = Running::start(&mut successor(&world, &configuration(&world)));
+        pid.store(successor.id(), Ordering::Release);
+        await_step(&between);
+        assert!(!successor.wait("its end").success());
+        between.leave();
+        talks.go_on(&format!("after the death at {name}"));
+        assert_eq!((world.totals().engine.flows_opened, ended(&world)), (FLOWS as u64, 0), "{name}");
+        assert_eq!(world.system(), system, "{name}");
+        std::fs::rename(world.dir.path().join("stderr-before"), world.dir.path().join("stderr")).unwrap();
+        let log = world.log();
+        assert!(name == &"HELLO" || log.contains("carries on"), "{name}: {log}");
+    }
+    let gateway = take_over(&world, gateway, &configuration(&world));
+    talks.go_on("after the takeover in the end");
+    talks.busy.into_iter().for_each(Busy::end);
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn the_gateway_that_hands_over_may_be_killed_at_any_step_and_the_other_one_serves() {
+    let world = World::new("take-die");
+    let before = world.system();
+    world.servers.iter().for_each(serve);
+    // Before the offer there is nobody who could serve.
+    for (step, (name, _)) in STEPS.iter().enumerate().skip(2) {
+        let gateway = world.start(&configuration(&world));
+        let mut talks = Talks::connect(&world);
+        let pid = gateway.id();
+        let between = Between::stand(&world, step, move || pid);
+        let successor = Running::start(&mut successor(&world, &configuration(&world)));
+        await_step(&between);
+        let mut gateway = gateway;
+        assert!(!gateway.wait("its end").success());
+        eventually("the new one answers", || world.eqctl_raw(&["status"]).status.success());
+        // From the first pass on it knows all connections.
+        if step > 5 {
+            talks.go_on(&format!("after the death at {name}"));
+            assert_eq!((world.totals().engine.flows_opened, ended(&world)), (FLOWS as u64, 0), "{name}");
+            talks.busy.into_iter().for_each(Busy::end);
+        }
+        drop(talks.idle);
+        let mut talks = Talks::connect(&world);
+        talks.go_on(&format!("anew after the death at {name}"));
+        talks.busy.into_iter().for_each(Busy::end);
+        drop(talks.idle);
+        std::fs::remove_file(between_socket(&world)).unwrap();
+        assert!(successor.terminate().success());
+        assert_eq!(world.system(), before, "{name}");
+    }
+}
+
+fn between_socket(world: &World) -> std::path::PathBuf {
+    format!("{}.takeover", world.socket().display()).into()
+}
