@@ -24,6 +24,8 @@ const REST: Duration = Duration::from_millis(50);
 const FEW: u64 = 512;
 /// After so many passes the next is the last one, however long they are.
 const MOST_PASSES: u32 = 12;
+/// After this time a connection that says nothing makes room for another one.
+const IDLE: Duration = Duration::from_secs(1);
 /// The most bytes that one call reads from the other side.
 const READ: usize = 4096;
 
@@ -136,8 +138,8 @@ impl Giver {
             let may = who.is_some_and(|who| who.uid == own || who.uid == 0);
             let refused = match (may, &self.peer) {
                 (false, _) => Some("only the user of the running gateway may take over from it".to_owned()),
-                (true, Some(other)) => Some(format!("{} is taking over already", other.name)),
-                (true, None) => None,
+                (true, Some(other)) if !other.is_idle(now) => Some(format!("{} is taking over already", other.name)),
+                (true, _) => None,
             };
             if let Some(text) = refused {
                 let _ = frames::write(&mut stream, Kind::Refused, text.as_bytes());
@@ -312,6 +314,11 @@ fn serves(mut stream: &std::os::unix::net::UnixStream) -> bool {
 }
 
 impl Peer {
+    /// Returns whether it has connected and says nothing.
+    fn is_idle(&self, now: Instant) -> bool {
+        matches!(self.stage, Stage::Connected) && now.since(self.moved) >= IDLE
+    }
+
     fn work(&mut self, engine: &mut Engine, settings: &GatewaySettings, now: Instant) -> Result<Handing, String> {
         self.read(now)?;
         while let Some(frame) = frames::take(&mut self.held).map_err(|error| error.to_string())? {

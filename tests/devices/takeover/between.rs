@@ -1,9 +1,9 @@
-//! A third process between the two of a takeover: it passes everything on, and kills one of them at a step.
+//! Something between the two processes of a takeover: it passes everything on, and kills or stops one of them at a step.
 
 use crate::world::{World, eventually};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
-    sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{IoSlice, IoSliceMut, Read, Write};
@@ -31,23 +31,28 @@ pub const STEPS: [(&str, u8); 11] = [
 /// The steps that the taker sends.
 const OF_TAKER: [&str; 5] = ["HELLO", "BEGIN of the taker", "READY", "COMMIT", "SERVING"];
 
-/// What stands between them: the process to kill, and the frame before which it is killed.
+/// What stands between them.
 pub struct Between {
     at: PathBuf,
     real: PathBuf,
-    /// Tells that the frame has come.
-    pub killed: Receiver<()>,
+    /// Tells that the step has come.
+    come: Receiver<()>,
 }
 
 impl Between {
-    /// Stands in the way of a takeover of the gateway of this world. When the frame `step` is about to be passed on, the
-    /// process is killed that `victim` names by then.
-    pub fn stand(world: &World, step: usize, victim: impl Fn() -> u32 + Send + Sync + 'static) -> Between {
+    /// Stands in the way of a takeover from the gateway of this world. When the frame `step` is about to be passed on, the
+    /// process that `victim` names by then gets a signal.
+    pub fn stand(
+        world: &World,
+        step: usize,
+        signal: Signal,
+        victim: impl Fn() -> u32 + Send + Sync + 'static,
+    ) -> Between {
         let at = PathBuf::from(format!("{}.takeover", world.socket().display()));
         let real = at.with_extension("real");
         std::fs::rename(&at, &real).unwrap();
         let listener = UnixListener::bind(&at).unwrap();
-        let (tell, killed) = channel();
+        let (tell, come) = channel();
         let to = real.clone();
         thread::spawn(move || {
             let Ok((taker, _)) = listener.accept() else { return };
@@ -56,7 +61,7 @@ impl Between {
             let is_of_taker = OF_TAKER.contains(&name);
             let kill = std::sync::Arc::new(move || {
                 let pid = Pid::from_raw(victim().try_into().unwrap()).unwrap();
-                kill_process(pid, Signal::KILL).unwrap();
+                kill_process(pid, signal).unwrap();
             });
             let ways = [(taker.try_clone().unwrap(), giver.try_clone().unwrap(), true), (giver, taker, false)];
             for (from, to, of_taker) in ways {
@@ -65,7 +70,12 @@ impl Between {
                 thread::spawn(move || pass(&from, &to, watched, &*kill, &tell));
             }
         });
-        Between { at, real, killed }
+        Between { at, real, come }
+    }
+
+    /// Waits until the takeover has come to its step.
+    pub fn await_step(&self) {
+        eventually("the step of the takeover", || self.come.try_recv().is_ok());
     }
 
     /// Puts the gateway's own socket back in its place.
@@ -123,9 +133,4 @@ fn send(to: &UnixStream, byte: u8, along: &[OwnedFd]) -> rustix::io::Result<()> 
         assert!(rights.push(SendAncillaryMessage::ScmRights(&along)));
     }
     sendmsg(to, &[IoSlice::new(&[byte])], &mut rights, SendFlags::NOSIGNAL).map(drop)
-}
-
-/// Waits until a takeover has come to its step.
-pub fn await_step(between: &Between) {
-    eventually("the step of the takeover", || between.killed.try_recv().is_ok());
 }
