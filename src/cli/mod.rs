@@ -115,8 +115,7 @@ fn live(config: &Path, unconfined: bool) -> Result<(), Failed> {
     let settings = seeded(parsed.settings)?;
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
     let signals = TakenSignals::take().map_err(message)?;
-    let mut gateway = Gateway::open(&settings).map_err(message)?;
-    gateway.configured_by(file);
+    let mut gateway = Gateway::open_configured(settings, file).map_err(message)?;
     gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
     gateway.report_to(Notifier::from_environment());

@@ -26,7 +26,7 @@ mod system;
 pub use changes::compare;
 pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
-pub use ledger::{Ask, Basis, Ledger, Merged, Order, Reply, Resolved};
+pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,

@@ -20,8 +20,6 @@ use super::sources::Outsiders;
 use super::state::Keeping;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
-use crate::config::Settings;
-use crate::config::changes::File;
 use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
 use crate::time::{Duration, Instant};
@@ -124,7 +122,7 @@ impl EventLoop {
         mut engine: Engine,
         (opener, queues): (Opener, Vec<Tun>),
         mut control: ControlServer,
-        (about, settings): (About, Settings),
+        (about, ledger): (About, Ledger),
         follower: Follower,
         keeper: Keeper,
         (marking, keeping): (Option<Marking>, Option<Keeping>),
@@ -143,7 +141,6 @@ impl EventLoop {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, BEGIN);
-        let ledger = Ledger::new(None, settings);
         let reloads = Reloads::new();
         if marking.is_some() {
             engine.collect_ended();
@@ -180,11 +177,6 @@ impl EventLoop {
         })
     }
 
-    /// Names the file that the settings in force come from.
-    pub(super) fn configured_by(&mut self, file: File) {
-        self.ledger = Ledger::new(Some(file), (**self.ledger.in_force()).clone());
-    }
-
     pub(super) fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
@@ -207,7 +199,7 @@ impl EventLoop {
     /// Saves the state, after the last packet; returns whether it is on the disk.
     pub(super) fn save_last(&mut self) -> bool {
         let now = self.now();
-        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, now))
+        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, &self.ledger, now))
     }
 
     /// Makes it possible to read the configuration again, from this file; to be called before the process is confined.
@@ -311,7 +303,7 @@ impl EventLoop {
                 self.keeper.follow(installed);
             }
             if let Some(keeping) = &mut self.keeping {
-                keeping.work(&mut self.engine, now);
+                keeping.work(&mut self.engine, &self.ledger, now);
             }
             if self.sources.work(self.poll.registry(), now) {
                 self.reloads.found(self.sources.found());
@@ -346,7 +338,7 @@ impl EventLoop {
             self.control.poll_timeout(),
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
-            self.keeping.as_ref().map(Keeping::poll_timeout),
+            self.keeping.as_ref().map(|keeping| keeping.poll_timeout(&self.ledger)),
             self.sources.poll_timeout(),
             self.manager.poll_timeout(),
         ];

@@ -38,7 +38,12 @@ fn differing(client: &mut Client) -> Result<Vec<ChangeRow>, Failed> {
 /// Lists what differs from the file.
 pub fn list(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
     let rows = differing(client)?;
-    print(&rows, json, out, || render::changes_table(&rows))
+    let status = super::rows(client, &Request::Status, |answer| match answer {
+        Answer::Status(status) => Some(*status),
+        _ => None,
+    })?;
+    let is_kept = status.iter().any(|status| status.state_file.is_some());
+    print(&rows, json, out, || render::changes_table(&rows, is_kept))
 }
 
 /// Prints the file with what differs from it, or the difference.

@@ -17,10 +17,13 @@ mod tests;
 pub use notation::notation;
 pub use overlay::{Conflict, File};
 pub use reconcile::{Dropped, Why};
+pub(crate) use reconcile::waits;
 
 pub(crate) use overlay::{read_enabled, read_server};
 
+use super::settings::Settings;
 use super::words::plain;
+use reconcile::said;
 use crate::time::Instant;
 use crate::words::words;
 use serde::{Deserialize, Serialize};
@@ -100,7 +103,8 @@ impl fmt::Display for Target {
 }
 
 /// What a change says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Value {
     /// The key has this value, in the notation of the file.
     Set(String),
@@ -112,11 +116,16 @@ pub enum Value {
     Removed,
 }
 
+/// What a file says about a place: keys as listed, with their values. Empty if it has no such object.
+pub type Said = BTreeMap<String, String>;
+
 /// A change with who made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// What it says.
     pub value: Value,
+    /// What the file said when it was made. The change stays for as long as the file says so.
+    pub said: Said,
     /// Who asked for it.
     pub who: Who,
     /// When.
@@ -172,6 +181,13 @@ impl Changes {
         let before = self.entries.len();
         self.entries.retain(|(of, _), _| of != target);
         before - self.entries.len()
+    }
+
+    /// Notes for a change what the file, whose settings these are, says about its place.
+    pub fn note_said(&mut self, target: &Target, key: Option<&str>, file: &Settings) {
+        if let Some(entry) = self.entries.get_mut(&(target.clone(), key.map(str::to_owned))) {
+            entry.said = said(file, target, &entry.value, key);
+        }
     }
 
     /// Returns the servers that were added.

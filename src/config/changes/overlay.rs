@@ -143,6 +143,10 @@ fn table_of<'t>(keys: &[(&'t str, &'t str)]) -> Result<DeTable<'t>, Conflict> {
 /// Applies changes to the tables of a file.
 fn patch<'t>(root: &mut DeTable<'t>, changes: &'t Changes) -> Result<(), Conflict> {
     for ((target, key), entry) in changes.iter() {
+        let is_addition = matches!(entry.value, Value::Added(_));
+        if !is_addition && waits(root, target) {
+            continue;
+        }
         match (&entry.value, key) {
             (Value::Added(table), _) => add(root, target, table)?,
             (Value::Removed, _) => remove(root, target)?,
@@ -152,6 +156,16 @@ fn patch<'t>(root: &mut DeTable<'t>, changes: &'t Changes) -> Result<(), Conflic
         }
     }
     Ok(())
+}
+
+/// Returns whether a server is not there and may come from outside.
+fn waits(root: &mut DeTable<'_>, target: &Target) -> bool {
+    if target.kind != Kind::Server {
+        return false;
+    }
+    let Ok(pool) = find(root, &Target::new(Kind::Pool, target.parts().0)) else { return false };
+    let has_source = pool.contains_key("servers-file") || pool.contains_key("servers-dns");
+    has_source && find(root, target).is_err()
 }
 
 fn missing(target: &Target) -> Conflict {

@@ -12,10 +12,11 @@
 //! What is not part of a state: half-open flows, fragments, positions and random numbers of algorithms, used rates, totals,
 //! results of probes, histories, path MTUs. All of it is learned again within seconds, or counts since the start.
 //!
-//! `wire` is the encoding, `record` the records, `walk` and `load` the two directions. It must not know files, sockets or
+//! `wire` is the encoding, `record` the records, `walk` and `load` the two directions, `notes` what the driver adds. It must not know files, sockets or
 //! boots.
 
 mod load;
+mod notes;
 mod record;
 mod walk;
 mod wire;
@@ -24,6 +25,7 @@ mod wire;
 mod tests;
 
 pub use load::{Loaded, Lost, StateError, StateLoad};
+pub use notes::{Note, read_note, write_note};
 pub use walk::StateWalk;
 
 /// The version of the records: a reader knows how to read states of its own version only. New fields and kinds of records

@@ -26,6 +26,8 @@ pub(super) mod kind {
     pub(in super::super) const FLOW: u8 = 9;
     pub(in super::super) const REST: u8 = 10;
     pub(in super::super) const END: u8 = 11;
+    /// From here on: [`super::super::Note`].
+    pub(in super::super) const FIRST_NOTE: u8 = 128;
 }
 
 /// Writes and reads times.
