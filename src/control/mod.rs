@@ -34,7 +34,7 @@ pub use protocol::{
     TroubleRow,
 };
 #[cfg(feature = "save")]
-pub use saved::{patch, saved};
+pub use saved::{Saved, patch, saved};
 pub use session::{About, CHUNK, Floor, MAX_INPUT, Outside, Progress, Session};
 pub use system::{SystemState, Trouble};
 

@@ -177,7 +177,9 @@ fn changes_outlive(name: &str, end: impl Fn(Running)) {
     assert_eq!(server, "3", "the only one that takes new flows is the added one");
     // A change is saved soon, with the flows of that time.
     assert_eq!(eqctl(&world, "server set web/server3 max-flows=77").1, Some(0));
-    eventually("a state with the last change", || String::from_utf8_lossy(&std::fs::read(&state).unwrap()).contains("77"));
+    eventually("a state with the last change", || {
+        String::from_utf8_lossy(&std::fs::read(&state).unwrap()).contains("77")
+    });
     let (before, rows) = (differing(&world), world.server_rows().len());
     assert_eq!((before.len(), rows), (12, 4));
     end(gateway);
@@ -190,16 +192,18 @@ fn changes_outlive(name: &str, end: impl Fn(Running)) {
     let rules = world.rules();
     assert!(!rules[0].enabled && eqctl(&world, "services").0.contains("other (off)"), "{rules:?}");
     let deadline = world.server_rows().into_iter().find(|row| row.pool == "other").unwrap();
-    assert_eq!((deadline.server.as_str(), deadline.admin.to_string().as_str()), ("server1", "draining"));
+    assert_eq!((deadline.server.as_str(), deadline.admin), ("server1", equipoise::balance::Admin::Draining));
     let history = eqctl(&world, "history").0;
     assert!(history.contains("server web/server3: added") && history.contains("rule block: enabled"), "{history}");
     let (said, code) = eqctl(&world, "reload");
     assert_eq!((said.as_str(), code), ("no changes\n", Some(0)));
     end(gateway);
     // The file is another one by then, for two of the keys, and has one of the others as it was changed.
-    let newer = text
-        .replacen("name = \"server1\"\n", "name = \"server1\"\nweight = 2\n", 1)
-        .replacen("name = \"server2\"\n", "name = \"server2\"\nstate = \"disabled\"\n", 1);
+    let newer = text.replacen("name = \"server1\"\n", "name = \"server1\"\nweight = 2\n", 1).replacen(
+        "name = \"server2\"\n",
+        "name = \"server2\"\nstate = \"disabled\"\n",
+        1,
+    );
     let gateway = world.start(&newer);
     let log = world.log();
     for line in [

@@ -17,15 +17,13 @@ mod tests;
 pub use notation::notation;
 pub use overlay::{Conflict, File};
 pub use reconcile::{Dropped, Why};
-pub(crate) use reconcile::waits;
 
 pub(crate) use overlay::{read_enabled, read_server};
 
-use super::settings::Settings;
 use super::words::plain;
-use reconcile::said;
 use crate::time::Instant;
 use crate::words::words;
+use reconcile::said;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -126,6 +124,8 @@ pub struct Entry {
     pub value: Value,
     /// What the file said when it was made. The change stays for as long as the file says so.
     pub said: Said,
+    /// Whether its server came from outside: while there is no such server, the change waits.
+    pub outside: bool,
     /// Who asked for it.
     pub who: Who,
     /// When.
@@ -183,10 +183,11 @@ impl Changes {
         before - self.entries.len()
     }
 
-    /// Notes for a change what the file, whose settings these are, says about its place.
-    pub fn note_said(&mut self, target: &Target, key: Option<&str>, file: &Settings) {
+    /// Notes for a change what the file says about its place.
+    pub fn note_said(&mut self, target: &Target, key: Option<&str>, file: &File) {
         if let Some(entry) = self.entries.get_mut(&(target.clone(), key.map(str::to_owned))) {
-            entry.said = said(file, target, &entry.value, key);
+            entry.said = said(file.settings(), target, &entry.value, key);
+            entry.outside = file.has_from_outside(target);
         }
     }
 

@@ -151,9 +151,9 @@ pub(super) fn said(file: &Settings, target: &Target, value: &Value, key: Option<
     keys.into_iter().filter_map(|key| Some((key.to_owned(), object.at(key)?.to_owned()))).collect()
 }
 
-/// Returns whether a server may come from outside: what is changed of it waits until it does.
-pub(crate) fn waits(file: &Settings, target: &Target) -> bool {
-    target.kind == Kind::Server && file.sources.iter().any(|source| source.pool == target.parts().0)
+/// Returns whether a server came from outside and may come again: what is changed of it waits until it does.
+fn waits(file: &Settings, target: &Target, entry: &Entry) -> bool {
+    entry.outside && file.sources.iter().any(|source| source.pool == target.parts().0)
 }
 
 /// Returns why a change no longer applies once a file is in force; none if it does, or waits.
@@ -168,13 +168,13 @@ fn why((target, key): &Place, entry: &Entry, file: &Settings) -> Option<Why> {
             }
         },
         (Value::Removed, _) => {
-            let Some(now) = now else { return (!waits(file, target)).then_some(Why::Gone) };
+            let Some(now) = now else { return (!waits(file, target, entry)).then_some(Why::Gone) };
             let moved = |key| entry.said.get(key).map(String::as_str) != now.at(key);
             (moved("address") || moved("port")).then_some(Why::Moved)
         }
         (change, Some(key)) => {
             let (was, says) = (entry.said.get(key).map(String::as_str), now.as_ref().and_then(|object| object.at(key)));
-            if was == says || now.is_none() && waits(file, target) {
+            if was == says || now.is_none() && waits(file, target, entry) {
                 return None;
             }
             Some(match says {

@@ -21,7 +21,7 @@ fn server(name: &str) -> Target {
 
 fn entry(value: Value, second: u64) -> Entry {
     let at = Instant::from_nanos(second * 1_000_000_000);
-    Entry { value, said: Said::new(), who: Who { uid: 1000, pid: 7 }, at, deadline: None }
+    Entry { value, said: Said::new(), outside: false, who: Who { uid: 1000, pid: 7 }, at, deadline: None }
 }
 
 fn set(value: &str) -> Entry {
@@ -40,7 +40,7 @@ fn changes(all: &[(&str, Option<&str>, Entry)]) -> Changes {
 fn made(file: &File, all: &[(&str, Option<&str>, Entry)]) -> Changes {
     let mut changes = changes(all);
     for (name, key, _) in all {
-        changes.note_said(&server(name), *key, file.settings());
+        changes.note_said(&server(name), *key, file);
     }
     changes
 }
@@ -119,11 +119,14 @@ fn what_would_be_wrong_in_a_file_is_refused_in_its_words() {
 #[test]
 fn the_file_wins_for_a_key_that_it_changes_and_for_no_other() {
     let old = file(", weight = 1", "");
-    let mut kept = made(&old, &[
-        ("web/a", Some("weight"), set("5")),
-        ("web/a", Some("max-flows"), set("10")),
-        ("web/b", Some("weight"), set("7")),
-    ]);
+    let mut kept = made(
+        &old,
+        &[
+            ("web/a", Some("weight"), set("5")),
+            ("web/a", Some("max-flows"), set("10")),
+            ("web/b", Some("weight"), set("7")),
+        ],
+    );
     // The same by other words, and a key that nobody changed.
     let same = file(", slow-start = '5s'", "");
     assert_eq!(kept.clone().reconcile(same.settings()), []);
@@ -165,12 +168,15 @@ fn a_server_that_leaves_the_file_and_comes_back_is_as_in_the_file() {
 fn an_addition_ends_when_the_file_has_the_server_or_lacks_the_pool() {
     let old = file("", "[[pool]]\nname = 'spare'\nserver = [{ name = 'x', address = '10.0.9.1' }]\n");
     let added = |address: &str| entry(Value::Added(format!("{{ address = '{address}' }}")), 1);
-    let mut kept = made(&old, &[
-        ("spare/y", None, added("10.0.9.2")),
-        ("spare/y", Some("weight"), set("2")),
-        ("web/c", None, added("10.0.0.3")),
-        ("web/c", Some("weight"), set("2")),
-    ]);
+    let mut kept = made(
+        &old,
+        &[
+            ("spare/y", None, added("10.0.9.2")),
+            ("spare/y", Some("weight"), set("2")),
+            ("web/c", None, added("10.0.0.3")),
+            ("web/c", Some("weight"), set("2")),
+        ],
+    );
     assert!(old.with(&kept).is_ok());
     let new = text("", "").replace("server = [\n", "server = [ { name = 'c', address = '10.0.0.3', weight = 2 },\n");
     let new = File::of(&parse_with_warnings(&new, "lb.toml").unwrap());

@@ -44,7 +44,9 @@ impl Basis {
             Ask::Drop { target, key } => self.go_back(target.as_ref(), key.as_deref())?,
         };
         for (target, key) in &draft.keys {
-            draft.changes.note_said(target, key.as_deref(), self.written());
+            if let Some(file) = &self.file {
+                draft.changes.note_said(target, key.as_deref(), file);
+            }
         }
         Ok(Draft { subject: subject(ask), goes_back: matches!(ask, Ask::Drop { .. }), ..draft })
     }
@@ -113,7 +115,11 @@ impl Basis {
             let draining = key == "state" && value.as_deref().is_some_and(is_draining);
             let value = value.clone().map_or(Value::Unset, Value::Set);
             let deadline = deadline.filter(|_| draining).map(|span| now + span);
-            draft.changes.put(target.clone(), Some(key.clone()), Entry { value, said: Said::new(), who, at: now, deadline });
+            draft.changes.put(
+                target.clone(),
+                Some(key.clone()),
+                Entry { value, said: Said::new(), outside: false, who, at: now, deadline },
+            );
             draft.touch(&target, Some(key));
         }
         Ok(draft)
@@ -143,7 +149,11 @@ impl Basis {
         let mut draft = Draft { changes: (*self.changes).clone(), ..Draft::default() };
         // What waits for a server of that name from outside is not about this one.
         draft.changes.drop_object(target);
-        draft.changes.put(target.clone(), None, Entry { value, said: Said::new(), who, at: now, deadline: None });
+        draft.changes.put(
+            target.clone(),
+            None,
+            Entry { value, said: Said::new(), outside: false, who, at: now, deadline: None },
+        );
         draft.touch(target, None);
         Ok(draft)
     }
@@ -157,7 +167,8 @@ impl Basis {
         let mut draft = Draft { changes: (*self.changes).clone(), at_once, ..Draft::default() };
         draft.changes.drop_object(&target);
         if listing::find(self.written(), &target).is_some() {
-            let entry = Entry { value: Value::Removed, said: Said::new(), who, at: now, deadline: None };
+            let entry =
+                Entry { value: Value::Removed, said: Said::new(), outside: false, who, at: now, deadline: None };
             draft.changes.put(target.clone(), None, entry);
         }
         draft.touch(&target, None);

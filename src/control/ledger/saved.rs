@@ -12,7 +12,7 @@ use super::{Drain, Ledger};
 use crate::config::Settings;
 use crate::config::changes::{Changes, Dropped, Entry, Kind, Place, Said, Target, Value, Who};
 use crate::engine::Engine;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ struct Change {
     /// What the file said.
     #[serde(default)]
     file: Said,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    outside: bool,
     who: Who,
     at_ms: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,6 +84,7 @@ impl LedgerCopy {
             key: key.clone(),
             value: entry.value.clone(),
             file: entry.said.clone(),
+            outside: entry.outside,
             who: entry.who,
             at_ms: after(base, entry.at),
             deadline_ms: entry.deadline.map(|deadline| after(base, deadline)),
@@ -208,7 +211,7 @@ impl Ledger {
 
 /// Reads a change.
 fn read(change: serde_json::Value, base: Instant, now: Instant) -> Result<(Place, Entry), String> {
-    let Change { object, key, value, file, who, at_ms, deadline_ms } =
+    let Change { object, key, value, file, outside, who, at_ms, deadline_ms } =
         serde_json::from_value(change).map_err(|error| error.to_string())?;
     let fits = match &value {
         Value::Set(_) | Value::Unset => key.is_some(),
@@ -219,5 +222,5 @@ fn read(change: serde_json::Value, base: Instant, now: Instant) -> Result<(Place
     }
     let at = time(base, at_ms).ok_or("its time is out of range")?.min(now);
     let deadline = deadline_ms.map(|after| time(base, after).ok_or("its deadline is out of range")).transpose()?;
-    Ok(((object, key), Entry { value, said: file, who, at, deadline }))
+    Ok(((object, key), Entry { value, said: file, outside, who, at, deadline }))
 }

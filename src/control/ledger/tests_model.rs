@@ -17,7 +17,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const KEYS: [(&str, [&str; 3]); 3] = [
     ("weight", ["1", "0", "5"]),
     ("state", ["\"enabled\"", "\"draining\"", "\"disabled\""]),
-    ("backup", ["false", "true", "true"]),
+    ("priority", ["1", "2", "3"]),
 ];
 
 fn at(second: u64) -> Instant {
@@ -60,8 +60,8 @@ enum What {
     Removed,
 }
 
-/// What the file said: the value, or the address of a server.
-type Before = Option<usize>;
+/// What the file said: the value, or the address of a server; and whether the server is from outside.
+type Before = (Option<usize>, bool);
 
 impl Says {
     fn find(&self, pool: usize, name: &str) -> Option<&Own> {
@@ -69,8 +69,13 @@ impl Says {
         self.pools[pool].iter().chain(outside).find(|own| own.name == name)
     }
 
+    fn before(&self, at: &Where) -> Before {
+        let own = |name: &String| self.pools[1].iter().all(|own| own.name != *name);
+        (self.value(at), self.value(at).is_some() && matches!(&at.0, Thing::Server(1, name) if own(name)))
+    }
+
     /// The value of a key; none without the object.
-    fn value(&self, (thing, key): &Where) -> Before {
+    fn value(&self, (thing, key): &Where) -> Option<usize> {
         match (thing, key) {
             (Thing::Server(pool, name), Some(key)) => self.find(*pool, name).map(|own| own.keys[*key]),
             (Thing::Server(pool, name), None) => self.find(*pool, name).map(|own| own.address.into()),
@@ -120,7 +125,8 @@ impl Says {
         text += &format!("[[rule]]\nname = 'block'\nfrom = '198.51.100.0/24'\naction = 'drop'\n{off}");
         for (n, pool) in POOLS.iter().enumerate() {
             text += &format!("[[pool]]\nname = '{pool}'\n");
-            if n == 1 && !all {
+            // Such a pool may be empty, or have weights of 0 only.
+            if n == 1 {
                 text += "servers-file = '/etc/servers'\n";
             }
             let outside = self.outside.iter().filter(|_| n == 1 && all);
@@ -141,7 +147,7 @@ impl Says {
             server.v4 = Some([10, 0, 1, own.address].into());
             server.weight = KEYS[0].1[own.keys[0]].parse().unwrap();
             server.admin = [Admin::Enabled, Admin::Draining, Admin::Disabled][own.keys[1]];
-            server.backup = own.keys[2] > 0;
+            server.priority = 1 + own.keys[2] as u16;
             server
         };
         let found: Found = [("api".to_owned(), Arc::new(self.outside.iter().map(server).collect()))].into();
@@ -241,7 +247,7 @@ impl Lab {
             let mut then = self.changes.clone();
             // What is so already is no change, and what the file says is none either.
             if now != value.unwrap_or(0) {
-                then.insert(place.clone(), (What::Set(value), self.says.value(&place)));
+                then.insert(place.clone(), (What::Set(value), self.says.before(&place)));
                 if self.says.value(&place) == Some(value.unwrap_or(0)) {
                     then.remove(&place);
                 }
@@ -273,7 +279,7 @@ impl Lab {
                 let then = is_free.then(|| {
                     let mut then = self.changes.clone();
                     then.retain(|(of, _), _| *of != thing);
-                    then.insert((thing.clone(), None), (What::Added(own), None));
+                    then.insert((thing.clone(), None), (What::Added(own), (None, false)));
                     then
                 });
                 let values = [("address".to_owned(), format!("'10.0.{pool}.{address}'"))].into();
@@ -286,8 +292,9 @@ impl Lab {
                     let mut then = self.changes.clone();
                     then.retain(|(of, _), _| *of != thing);
                     let place = (thing.clone(), None);
-                    if let Some(address) = self.says.value(&place) {
-                        then.insert(place, (What::Removed, Some(address)));
+                    if self.says.value(&place).is_some() {
+                        let before = self.says.before(&place);
+                        then.insert(place, (What::Removed, before));
                     }
                     then
                 });
@@ -309,7 +316,9 @@ impl Lab {
                 });
                 let (target, key) = match what {
                     None => (None, None),
-                    Some((pool, name, key)) => (Some(target(&server(pool, name))), key.map(|key| KEYS[key].0.to_owned())),
+                    Some((pool, name, key)) => {
+                        (Some(target(&server(pool, name))), key.map(|key| KEYS[key].0.to_owned()))
+                    }
                 };
                 self.ask(&Ask::Drop { target, key }, then);
             }
@@ -360,15 +369,17 @@ impl Lab {
     /// The file with the changes takes the place of the file: nothing differs but what cannot be in it.
     fn save(&mut self) {
         let rows = self.ledger.change_rows(self.now());
-        let text = crate::control::saved(&self.ledger.file_row().unwrap(), &rows).unwrap();
+        let crate::control::Saved { text, left_out } =
+            crate::control::saved(&self.ledger.file_row().unwrap(), &rows).unwrap();
         let outside = Says { outside: self.says.outside.clone(), ..Says::default() };
-        let is_outside =
-            |(thing, _): &Where| matches!(thing, Thing::Server(1, name) if self.says.pools[1].iter().all(|own| own.name != *name));
+        let is_left_out = |at: &Where, (what, _): &(What, Before)| {
+            let Thing::Server(1, name) = &at.0 else { return false };
+            let added = self.changes.get(&(at.0.clone(), None)).is_some_and(|(what, _)| matches!(what, What::Added(_)));
+            self.says.pools[1].iter().all(|own| own.name != *name) && !added && !matches!(what, What::Added(_))
+        };
         let (kept, written): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.changes.clone().into_iter().partition(|(at, (what, _))| {
-                let added = self.changes.get(&(at.0.clone(), None)).is_some_and(|(what, _)| matches!(what, What::Added(_)));
-                is_outside(at) && !matches!(what, What::Added(_)) && !added
-            });
+            self.changes.clone().into_iter().partition(|(at, of)| is_left_out(at, of));
+        assert_eq!(left_out.len(), kept.len(), "{left_out:?}");
         let mut says = self.says.with(&written);
         // Servers that were added are in the file from now on.
         let added = says.outside.split_off(outside.outside.len());
@@ -381,7 +392,8 @@ impl Lab {
         let merged = self.ledger.begin_reload().unwrap().merge(self.says.file().unwrap());
         let (now, settings) = (self.now(), Arc::new(merged.settings().clone()));
         let sorted = |settings: &Settings| {
-            let mut servers: Vec<_> = settings.servers.iter().map(|own| (own.pool, own.name.clone(), own.clone())).collect();
+            let mut servers: Vec<_> =
+                settings.servers.iter().map(|own| (own.pool, own.name.clone(), own.clone())).collect();
             servers.sort_by_key(|(pool, name, _)| (*pool, name.clone()));
             servers
         };
@@ -400,12 +412,16 @@ impl Lab {
             .filter(|(at, (what, _))| matches!(what, What::Added(_)) && says.value(at).is_some())
             .map(|(at, _)| at.0.clone())
             .collect();
-        self.changes.retain(|at, (what, said)| {
+        self.changes.retain(|at, (what, (said, outside))| {
             let now = says.value(at);
             match what {
                 What::Added(_) => now.is_none(),
-                _ if now.is_none() && matches!(at.0, Thing::Server(1, _)) => true,
-                _ => now == *said && (now.is_some() || !ends.contains(&at.0)) && (now.is_some() || !matches!(what, What::Removed)),
+                _ if now.is_none() && *outside => true,
+                _ => {
+                    now == *said
+                        && (now.is_some() || !ends.contains(&at.0))
+                        && (now.is_some() || !matches!(what, What::Removed))
+                }
             }
         });
         assert!(dropped >= before - self.changes.len(), "{dropped} of {before}, want {}", before - self.changes.len());
@@ -435,7 +451,8 @@ impl Lab {
         assert_eq!(got.servers, want.servers);
         assert_eq!((&got.services, &got.policy), (&want.services, &want.policy));
         let rows = self.engine.servers(self.now());
-        let rows: Vec<_> = rows.iter().filter(|row| !row.removed).map(|row| (&row.server, row.weight, row.admin)).collect();
+        let rows: Vec<_> =
+            rows.iter().filter(|row| !row.removed).map(|row| (&row.server, row.weight, row.admin)).collect();
         let own: Vec<_> = want.servers.iter().map(|own| (&own.name, own.weight, own.admin)).collect();
         assert_eq!(rows, own);
         assert_eq!(self.ledger.changes().len(), self.changes.len());

@@ -44,6 +44,18 @@ pub fn changes_table(rows: &[ChangeRow], is_kept: bool) -> String {
     columns.into_text() + if is_kept { "" } else { lost }
 }
 
+/// Says what is not in a saved file, and where it belongs: one line.
+pub fn left_out_text(row: &ChangeRow) -> String {
+    let of = row.key.as_ref().map_or(String::new(), |key| format!("{key} of "));
+    let value = match (&row.key, &row.value) {
+        (Some(_), Some(value)) => format!(" ({value})"),
+        (Some(_), None) => String::new(),
+        (None, _) => " (removed)".into(),
+    };
+    let object = &row.object;
+    printable(format!("not in the file: {of}{object}{value}: the server comes from outside; change it there"))
+}
+
 /// Prints pools: a header, then one line per pool.
 pub fn pools_table(rows: &[PoolRow]) -> String {
     let mut columns =

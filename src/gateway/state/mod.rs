@@ -97,13 +97,7 @@ impl Keeping {
     }
 
     /// Writes a portion; returns whether the state is complete.
-    fn portion(
-        &mut self,
-        engine: &mut Engine,
-        ledger: &Ledger,
-        now: Instant,
-        (most, is_final): (usize, bool),
-    ) -> bool {
+    fn portion(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant, (most, is_final): (usize, bool)) -> bool {
         let mut bytes = Vec::new();
         let walk = match &mut self.walk {
             Some(walk) => walk,
@@ -186,7 +180,9 @@ impl Earlier {
                     log::info!("{shown}: {kept}; `eqctl changes` lists what differs from the file");
                 }
                 kept.dropped.iter().for_each(|dropped| log::warn!("{shown}: {dropped}"));
-                kept.unreadable.iter().for_each(|text| log::warn!("{shown}: a change by an operator is not kept: {text}"));
+                kept.unreadable
+                    .iter()
+                    .for_each(|text| log::warn!("{shown}: a change by an operator is not kept: {text}"));
                 Some(kept)
             }
             Err(error) => {
