@@ -16,7 +16,7 @@ mod rows;
 mod saved;
 #[cfg(test)]
 mod tests;
-#[cfg(all(test, feature = "save"))]
+#[cfg(test)]
 mod tests_model;
 
 pub use basis::{Basis, Merged};

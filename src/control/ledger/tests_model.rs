@@ -1,6 +1,8 @@
 //! The ledger against a naive model: a file and changes as plain maps, every order checked by reading the file that the
 //! operator would have written by hand.
 
+#![cfg(feature = "save")]
+
 use super::*;
 use crate::balance::ServerSettings;
 use crate::config::changes::Kind;
@@ -138,6 +140,12 @@ impl Says {
             }
         }
         text
+    }
+
+    /// Whether the file has a server from outside too: then that is left out.
+    fn is_twice(&self) -> bool {
+        let is = |own: &Own, other: &Own| other.name == own.name || other.address == own.address;
+        self.outside.iter().any(|own| self.pools[1].iter().any(|other| is(own, other)))
     }
 
     fn file(&self) -> Option<File> {
@@ -335,10 +343,7 @@ impl Lab {
                     (Some(place), value) => all[place].keys[*key] = value % 3,
                     (None, _) => all.push(Own { name: NAMES[*name].into(), address: *value as u8, keys: [0; 3] }),
                 }
-                let is_twice = says.outside.iter().any(|own| {
-                    says.pools[1].iter().any(|other| other.name == own.name || other.address == own.address)
-                });
-                if is_twice || says.pools.iter().chain([&says.outside]).flatten().any(|own| own.address == 0) {
+                if says.is_twice() || says.pools.iter().chain([&says.outside]).flatten().any(|own| own.address == 0) {
                     return;
                 }
                 if let Some(file) = says.file() {
@@ -387,6 +392,9 @@ impl Lab {
         let parsed = parse_with_warnings(&text, "lb.toml").unwrap();
         let by_hand = parse(&says.text(false), "lb.toml").unwrap();
         assert_eq!(parsed.settings, by_hand, "{text}");
+        if says.is_twice() {
+            return;
+        }
         let before = Arc::clone(self.ledger.in_force());
         (self.says, self.changes) = (says, kept);
         let merged = self.ledger.begin_reload().unwrap().merge(self.says.file().unwrap());
@@ -460,7 +468,7 @@ impl Lab {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_changed_edited_saved_and_restarted_the_settings_are_those_of_the_file_with_the_changes(all in ops()) {
