@@ -468,7 +468,7 @@ impl Lab {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_changed_edited_saved_and_restarted_the_settings_are_those_of_the_file_with_the_changes(all in ops()) {
