@@ -115,31 +115,20 @@ fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
     let by_itself = read(config)?;
     let taker = takeover.then(|| Taker::ask(&by_itself.settings.gateway)).transpose().map_err(Failed::Message)?;
-    let (mut gateway, file) = match taker {
-        None => {
-            let parsed = load(config)?;
-            let file = config::changes::File::of(&parsed);
-            let signals = TakenSignals::take().map_err(message)?;
-            let mut gateway = Gateway::open(&seeded(parsed.settings)?).map_err(message)?;
-            gateway.handle_signals(signals).map_err(message)?;
-            (gateway, file)
-        }
-        Some(taker) => {
-            let found = taker.found();
-            let parsed = complete(config, &found)?;
-            let file = config::changes::File::of(&parsed);
-            let settings = match parsed.settings.seed {
-                0 => parsed.settings.with_seed(taker.offer().seed),
-                _ => parsed.settings,
-            };
-            log::info!("taking over from process {}, version {}", taker.offer().pid, taker.offer().program);
-            let signals = TakenSignals::take().map_err(message)?;
-            let mut gateway = Gateway::take_over(&settings, taker, &found).map_err(message)?;
-            gateway.handle_signals(signals).map_err(message)?;
-            (gateway, file)
-        }
+    let found = taker.as_ref().map(Taker::found).unwrap_or_default();
+    let parsed = complete(config, &found)?;
+    let file = config::changes::File::of(&parsed);
+    let settings = match (&taker, parsed.settings.seed) {
+        (Some(taker), 0) => parsed.settings.with_seed(taker.offer().seed),
+        _ => seeded(parsed.settings)?,
     };
-    gateway.configured_by(file);
+    let signals = TakenSignals::take().map_err(message)?;
+    let mut gateway = match taker {
+        Some(taker) => Gateway::take_over(settings, file, taker, &found),
+        None => Gateway::open_configured(settings, file),
+    }
+    .map_err(message)?;
+    gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
     gateway.report_to(Notifier::from_environment());
     if !unconfined {

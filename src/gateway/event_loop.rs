@@ -18,11 +18,9 @@ use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
 use super::sources::Outsiders;
 use super::state::Keeping;
-use super::takeover::{Ended, Giver, Handing, OfferOf, Taker};
+use super::takeover::{Changes, Ended, Giver, Handing, OfferOf, Taker};
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
-use crate::config::Settings;
-use crate::config::changes::File;
 use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
 use crate::sources::Found;
@@ -121,8 +119,8 @@ pub(super) struct EventLoop {
     lapses: Lapses,
     manager: Notifier,
     giver: Giver,
-    /// The gateway that this one takes over from.
-    taker: Option<Taker>,
+    /// The gateway that this one takes over from, and what is in force by the file alone.
+    taker: Option<(Taker, Ledger)>,
     /// Whether another gateway has taken over.
     is_over: bool,
 }
@@ -144,7 +142,7 @@ pub(super) struct Equipment {
 impl EventLoop {
     pub(super) fn new(
         mut engine: Engine,
-        (about, settings): (About, Settings),
+        (about, ledger): (About, Ledger),
         equipment: Equipment,
     ) -> Result<Self, GatewayError> {
         let Equipment { opener, queues, mut control, mut giver, follower, keeper, marking, keeping, clock } = equipment;
@@ -162,7 +160,6 @@ impl EventLoop {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, BEGIN + clock.elapsed());
-        let ledger = Ledger::new(None, settings);
         let reloads = Reloads::new();
         if marking.is_some() {
             engine.collect_ended();
@@ -203,11 +200,6 @@ impl EventLoop {
         })
     }
 
-    /// Names the file that the settings in force come from.
-    pub(super) fn configured_by(&mut self, file: File) {
-        self.ledger = Ledger::new(Some(file), (**self.ledger.in_force()).clone());
-    }
-
     pub(super) fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
@@ -221,10 +213,10 @@ impl EventLoop {
     }
 
     /// Makes the loop take the place of another gateway before it begins; servers from outside are those in force there.
-    pub(super) fn take_over_from(&mut self, taker: Taker, found: &Found) {
+    pub(super) fn take_over_from(&mut self, taker: Taker, by_file: Ledger, found: &Found) {
         self.sources.remember(found);
         self.reloads.remember(found.clone());
-        self.taker = Some(taker);
+        self.taker = Some((taker, by_file));
     }
 
     /// Returns whether another gateway has taken over: it has the device, the sockets and all that is installed.
@@ -242,7 +234,7 @@ impl EventLoop {
     /// Saves the state, after the last packet; returns whether it is on the disk.
     pub(super) fn save_last(&mut self) -> bool {
         let now = self.now();
-        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, now))
+        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, &self.ledger, now))
     }
 
     /// Makes it possible to read the configuration again, from this file; to be called before the process is confined.
@@ -277,7 +269,7 @@ impl EventLoop {
 
     /// Reads the last of the state of the gateway before this one, and makes all that it has this one's own.
     pub(super) fn take_over(&mut self, installed: Option<&mut Installed>) -> Result<(), GatewayError> {
-        let Some(mut taker) = self.taker.take() else { return Ok(()) };
+        let Some((mut taker, mut ledger)) = self.taker.take() else { return Ok(()) };
         let clock = self.clock;
         let ended = taker.read_rest(&mut self.engine, || BEGIN + clock.elapsed()).inspect_err(|why| taker.give_up(why));
         match ended.map_err(GatewayError::Takeover)? {
@@ -290,6 +282,12 @@ impl EventLoop {
                 }
             }
         }
+        // Nothing that needs another plan.
+        if taker.has_other_changes() {
+            taker.load_changes(&mut ledger, self.now());
+            self.ledger = ledger;
+        }
+        self.ledger.started(&mut self.engine, BEGIN + clock.elapsed());
         taker.serving();
         self.control.socket().own();
         self.giver.own();
@@ -311,14 +309,15 @@ impl EventLoop {
                     let lists = found.iter().map(|(pool, servers)| (pool.clone(), crate::sources::write_list(servers)));
                     let seed = self.ledger.in_force().seed;
                     let proxying = installed.map_or_else(Vec::new, Installed::proxying);
-                    let offer = OfferOf { seed, found: lists.collect(), proxying };
+                    let changes = Changes::of(&self.ledger, now);
+                    let offer = OfferOf { seed, found: lists.collect(), proxying, changes };
                     self.giver.offer(&mut self.engine, offer, self.control.socket(), &self.queues.descriptors());
                 }
                 true
             }
             Handing::Over => {
                 self.keep_up(now);
-                self.is_over = self.giver.hand_over(self.poll.registry(), &mut self.engine, now);
+                self.is_over = self.giver.hand_over(self.poll.registry(), (&mut self.engine, &self.ledger), now);
                 if self.is_over {
                     self.control.socket().leave();
                     self.giver.leave();
@@ -404,7 +403,7 @@ impl EventLoop {
                 self.keeper.follow(installed);
             }
             if let Some(keeping) = &mut self.keeping {
-                keeping.work(&mut self.engine, now);
+                keeping.work(&mut self.engine, &self.ledger, now);
             }
             if self.sources.work(self.poll.registry(), now) {
                 self.reloads.found(self.sources.found());
@@ -444,7 +443,7 @@ impl EventLoop {
             self.control.poll_timeout(),
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
-            self.keeping.as_ref().map(Keeping::poll_timeout),
+            self.keeping.as_ref().map(|keeping| keeping.poll_timeout(&self.ledger)),
             self.sources.poll_timeout(),
             self.manager.poll_timeout(),
             self.giver.poll_timeout(),

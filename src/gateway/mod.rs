@@ -48,7 +48,7 @@ pub use private_socket::SocketError;
 
 use crate::config::Settings;
 use crate::config::changes::File;
-use crate::control::About;
+use crate::control::{About, Ledger};
 use crate::engine::Engine;
 use control_server::ControlServer;
 use event_loop::{Equipment, EventLoop};
@@ -58,8 +58,9 @@ use nat_of_others::NatOfOthers;
 use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
-use state::Keeping;
+use state::{Earlier, Keeping};
 use std::path::PathBuf;
+use std::sync::Arc;
 use takeover::Giver;
 use watch::Keeper;
 
@@ -80,16 +81,31 @@ impl Gateway {
     ///
     /// The seed is used as it is: a predictable one lets clients predict how the table hashes.
     pub fn open(settings: &Settings) -> Result<Gateway, GatewayError> {
-        let problems = preflight::check(settings);
+        Gateway::open_with(Ledger::new(None, settings.clone()))
+    }
+
+    /// The same with the file that the settings come from: changes at run time are made on top of it, and those of an
+    /// earlier gateway are kept as far as the file does not speak against them.
+    pub fn open_configured(settings: Settings, file: File) -> Result<Gateway, GatewayError> {
+        Gateway::open_with(Ledger::new(Some(file), settings))
+    }
+
+    fn open_with(mut ledger: Ledger) -> Result<Gateway, GatewayError> {
+        let settings = Arc::clone(ledger.in_force());
+        let problems = preflight::check(&settings);
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
         // Before the process gives up the right to start programs.
-        let doubts = [preflight::doubts(settings), preflight::firewalls(settings)].concat();
+        let doubts = [preflight::doubts(&settings), preflight::firewalls(&settings)].concat();
         doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
         // First, because it fails if another gateway is running, whose rules are not leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
         let giver = Giver::bind(&settings.gateway)?;
+        // What operators changed comes before all that is made of the settings.
+        let earlier = settings.gateway.state_file.as_ref().and_then(|path| Earlier::read(path, event_loop::BEGIN));
+        let kept = earlier.as_ref().and_then(|earlier| earlier.load_changes(&mut ledger, event_loop::BEGIN));
+        let settings = &*Arc::clone(ledger.in_force());
         let cleaned = setup::clean_leftovers(settings, false)?;
         if cleaned > 0 {
             log::warn!("removed {cleaned} rules and routes left behind by a killed run");
@@ -107,7 +123,11 @@ impl Gateway {
         );
         let mut engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
-        let keeping = keep_state(settings, &mut engine)?;
+        earlier.and_then(|earlier| earlier.load(&mut engine, event_loop::BEGIN));
+        if kept.is_some() {
+            ledger.started(&mut engine, event_loop::BEGIN);
+        }
+        let keeping = keep_state(settings)?;
         let about = About { queues: queues.len(), ..About::new(settings, event_loop::BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let mut marking =
@@ -124,17 +144,17 @@ impl Gateway {
         keeper.guard(nat);
         let clock = std::time::Instant::now();
         let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
-        Gateway::assemble(settings, engine, about, equipment, installed)
+        Gateway::assemble(engine, (about, ledger), equipment, installed)
     }
 
     fn assemble(
-        settings: &Settings,
         engine: Engine,
-        about: About,
+        (about, ledger): (About, Ledger),
         equipment: Equipment,
         installed: Installed,
     ) -> Result<Gateway, GatewayError> {
-        let event_loop = EventLoop::new(engine, (about, settings.clone()), equipment)?;
+        let settings = Arc::clone(ledger.in_force());
+        let event_loop = EventLoop::new(engine, (about, ledger), equipment)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -146,7 +166,7 @@ impl Gateway {
             installed: Some(installed),
             event_loop,
             directories: sources::directories(&settings.sources),
-            resolver_ports: sources::ports(settings),
+            resolver_ports: sources::ports(&settings),
         })
     }
 
@@ -158,11 +178,6 @@ impl Gateway {
         Ok(setup::clean_leftovers(settings, true)?)
     }
 
-    /// Names the file that the settings come from: changes at run time are made on top of it.
-    pub fn configured_by(&mut self, file: File) {
-        self.event_loop.configured_by(file);
-    }
-
     /// Returns a handle that stops [`Gateway::run`] from another thread.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
@@ -170,7 +185,7 @@ impl Gateway {
 
     /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
     /// by the control socket. To be called before [`Gateway::confine`]. Servers from outside that are found later are used
-    /// only then, and with [`Gateway::configured_by`].
+    /// only then, and with [`Gateway::open_configured`].
     pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
         let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
         self.event_loop.reload_from(file)
@@ -223,10 +238,9 @@ impl Gateway {
     }
 }
 
-/// Loads the state of an earlier gateway, and begins to save that of this one, if the settings name a file for it.
-fn keep_state(settings: &Settings, engine: &mut Engine) -> Result<Option<Keeping>, GatewayError> {
+/// Begins to save the state, if the settings name a file for it.
+fn keep_state(settings: &Settings) -> Result<Option<Keeping>, GatewayError> {
     let Some(path) = &settings.gateway.state_file else { return Ok(None) };
-    state::load(path, engine, event_loop::BEGIN);
     let keeping = Keeping::start(path, settings.gateway.state_interval, event_loop::BEGIN);
     Ok(Some(keeping.map_err(GatewayError::io("start the thread that saves the state"))?))
 }

@@ -6,7 +6,10 @@
 pub mod file;
 mod saver;
 
-use crate::engine::{Engine, Loaded, StateLoad, StateWalk};
+use crate::config::Settings;
+use crate::control::{Kept, Ledger};
+use crate::engine::{Engine, Loaded, Note, StateLoad, StateWalk, read_note};
+use crate::gateway::preflight;
 use crate::time::{Duration, Instant};
 use file::{Clocks, Header};
 use saver::Saver;
@@ -17,7 +20,7 @@ use std::path::{Path, PathBuf};
 const PORTION: usize = 2048;
 /// The time between two portions.
 const PAUSE: Duration = Duration::from_millis(5);
-/// The time until the first state.
+/// The time until the first state, and until a change by an operator is saved.
 const SOON: Duration = Duration::from_secs(1);
 /// How long the end of the process waits until the last state is on the disk.
 const LAST: Duration = Duration::from_secs(20);
@@ -29,6 +32,8 @@ pub(super) struct Keeping {
     interval: Duration,
     walk: Option<StateWalk>,
     due: Instant,
+    /// Up to which edit the operators' changes are saved, or soon will be.
+    edits: u64,
     /// Whether the last attempt failed, which is logged once.
     has_failed: bool,
 }
@@ -40,7 +45,7 @@ impl Keeping {
         Clocks::read();
         let saver = Saver::start(path)?;
         let due = now + interval.min(SOON);
-        Ok(Keeping { saver, path: path.into(), interval, walk: None, due, has_failed: false })
+        Ok(Keeping { saver, path: path.into(), interval, walk: None, due, edits: 0, has_failed: false })
     }
 
     /// Makes the thread give up every privilege that it does not need.
@@ -49,14 +54,18 @@ impl Keeping {
     }
 
     /// Returns when there is work to do.
-    pub(super) fn poll_timeout(&self) -> Instant {
-        self.due
+    pub(super) fn poll_timeout(&self, ledger: &Ledger) -> Instant {
+        if ledger.edits() == self.edits { self.due } else { Instant::ZERO }
     }
 
     /// Does what is due: begins a state, writes a portion of it, or notes how it went.
-    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant) {
+    pub(super) fn work(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) {
         while let Some(result) = self.saver.poll() {
             self.note(result);
+        }
+        // What an operator has changed is not to be lost by a crash.
+        if ledger.edits() != self.edits {
+            (self.edits, self.due) = (ledger.edits(), self.due.min(now + SOON));
         }
         if self.due > now {
             return;
@@ -66,7 +75,7 @@ impl Keeping {
             self.due = now + PAUSE;
             return;
         }
-        if self.portion(engine, now, PORTION, false) {
+        if self.portion(engine, ledger, now, (PORTION, false)) {
             self.due = now + self.interval;
         } else {
             self.due = now + PAUSE;
@@ -74,9 +83,9 @@ impl Keeping {
     }
 
     /// Saves the state at the end, after the last packet; returns whether it is on the disk.
-    pub(super) fn save_last(&mut self, engine: &mut Engine, now: Instant) -> bool {
+    pub(super) fn save_last(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) -> bool {
         self.walk = None;
-        while !self.portion(engine, now, PORTION * 16, true) {}
+        while !self.portion(engine, ledger, now, (PORTION * 16, true)) {}
         let saved = self.saver.finish(LAST);
         let is_saved = matches!(saved, Some(Ok(_)));
         match saved {
@@ -88,7 +97,7 @@ impl Keeping {
     }
 
     /// Writes a portion; returns whether the state is complete.
-    fn portion(&mut self, engine: &mut Engine, now: Instant, most: usize, is_final: bool) -> bool {
+    fn portion(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant, (most, is_final): (usize, bool)) -> bool {
         let mut bytes = Vec::new();
         let walk = match &mut self.walk {
             Some(walk) => walk,
@@ -98,9 +107,11 @@ impl Keeping {
             }
         };
         let done = engine.write_state(walk, now, most, &mut bytes);
+        let at = walk.time();
         self.saver.write(bytes);
         if done {
             self.walk = None;
+            self.saver.write_changes(ledger.copy(), at);
             self.saver.end();
         }
         done
@@ -124,37 +135,90 @@ impl Keeping {
     }
 }
 
-/// Loads the state in a file into a new engine, and logs what goes on and what does not. Without a file, or with one that
-/// cannot be read, the engine begins empty.
-pub(super) fn load(path: &Path, engine: &mut Engine, now: Instant) -> Option<Loaded> {
-    let shown = path.display();
-    let state = match file::read(path) {
-        Ok(Some(state)) => state,
-        Ok(None) => {
-            log::info!("{shown}: no state of an earlier gateway");
-            return None;
+/// The state of an earlier gateway.
+pub(super) struct Earlier {
+    path: PathBuf,
+    state: file::State,
+    age: Duration,
+    is_approximate: bool,
+    /// Its own time on the clock of this gateway.
+    at: Instant,
+}
+
+/// Makes what operators changed hold, as far as the file does not speak against it and the system can, and logs what does
+/// not; `from` is where the text comes from, which tells times from `at` on.
+pub(super) fn keep_changes(
+    from: &str,
+    ledger: &mut Ledger,
+    text: &[u8],
+    (at, now): (Instant, Instant),
+) -> Option<Kept> {
+    let usable = |settings: &Settings| match preflight::addresses(settings).first() {
+        Some(problem) => Err(problem.what.clone()),
+        None => Ok(()),
+    };
+    match ledger.load_changes(text, at, now, usable) {
+        Ok(kept) => {
+            if kept != Kept::default() {
+                log::info!("{from}: {kept}; `eqctl changes` lists what differs from the file");
+            }
+            kept.dropped.iter().for_each(|dropped| log::warn!("{from}: {dropped}"));
+            kept.unreadable.iter().for_each(|text| log::warn!("{from}: a change by an operator is not kept: {text}"));
+            Some(kept)
         }
         Err(error) => {
+            log::warn!("{from}: {error}");
+            None
+        }
+    }
+}
+
+impl Earlier {
+    /// Reads the state in a file. Without a file, or with one that cannot be read, the gateway begins empty.
+    pub(super) fn read(path: &Path, now: Instant) -> Option<Earlier> {
+        let shown = path.display();
+        let state = match file::read(path) {
+            Ok(Some(state)) => state,
+            Ok(None) => {
+                log::info!("{shown}: no state of an earlier gateway");
+                return None;
+            }
+            Err(error) => {
+                log::warn!("{shown}: {error}; the gateway begins without flows, and as in the configuration file");
+                return None;
+            }
+        };
+        let (age, is_approximate) = state.header.clocks.age(&Clocks::read());
+        let begin = now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+        Some(Earlier { path: path.into(), state, age, is_approximate, at: Instant::from_nanos(begin) })
+    }
+
+    /// Makes what operators changed hold, as far as the file does not speak against it and the system can, and logs what
+    /// does not. To be called before the engine is made.
+    pub(super) fn load_changes(&self, ledger: &mut Ledger, now: Instant) -> Option<Kept> {
+        let text = read_note(Note::Changes, self.state.records())?;
+        keep_changes(&self.path.display().to_string(), ledger, &text, (self.at, now))
+    }
+
+    /// Loads the state into a new engine, and logs what goes on and what does not.
+    pub(super) fn load(self, engine: &mut Engine, now: Instant) -> Option<Loaded> {
+        let Earlier { path, state, age, is_approximate, at } = self;
+        let shown = path.display();
+        let mut load = StateLoad::new(at);
+        if let Err(error) = engine.load_state(&mut load, now, state.records()) {
             log::warn!("{shown}: {error}; the gateway begins without flows");
             return None;
         }
-    };
-    let (age, is_approximate) = state.header.clocks.age(&Clocks::read());
-    let begin = now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
-    let mut load = StateLoad::new(Instant::from_nanos(begin));
-    if let Err(error) = engine.load_state(&mut load, now, state.records()) {
-        log::warn!("{shown}: {error}; the gateway begins without flows");
-        return None;
-    }
-    match engine.end_load(load, now) {
-        Ok(loaded) => {
-            let about = if is_approximate { " by the wall clock, as the machine has restarted" } else { "" };
-            log::info!("{shown}: {loaded}; it is {} old{about}", humantime::format_duration(rounded(age)));
-            Some(loaded)
-        }
-        Err(error) => {
-            log::warn!("{shown}: {error}; what could be read goes on");
-            None
+        match engine.end_load(load, now) {
+            Ok(loaded) => {
+                let about = if is_approximate { " by the wall clock, as the machine has restarted" } else { "" };
+                log::info!("{shown}: {loaded}; it is {} old{about}", humantime::format_duration(rounded(age)));
+                Some(loaded)
+            }
+            Err(error) => {
+                log::warn!("{shown}: {error}; what could be read goes on");
+                None
+            }
         }
     }
 }

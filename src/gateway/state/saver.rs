@@ -1,7 +1,10 @@
 //! The thread that writes the file, so that no packet waits for a disk.
 
 use super::file::{Draft, Header};
+use crate::control::LedgerCopy;
+use crate::engine::{Note, write_note};
 use crate::gateway::confine;
+use crate::time::Instant;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -15,6 +18,8 @@ enum Message {
     Confine,
     Begin(Header),
     Bytes(Vec<u8>),
+    /// With the time of the state.
+    Changes(LedgerCopy, Instant),
     End,
 }
 
@@ -67,6 +72,12 @@ impl Saver {
         let _ = self.to.send(Message::Bytes(bytes));
     }
 
+    /// Adds what operators changed, behind everything else; `at` is the time of the state.
+    pub(super) fn write_changes(&mut self, changes: LedgerCopy, at: Instant) {
+        self.waiting += 1;
+        let _ = self.to.send(Message::Changes(changes, at));
+    }
+
     /// Ends the file.
     pub(super) fn end(&mut self) {
         self.ended += 1;
@@ -103,12 +114,14 @@ fn write_files(path: &Path, from: &Receiver<Message>, results: &SyncSender<io::R
             Message::Confine => confine::writing_thread(super::file::directory(path)),
             Message::Begin(header) => draft = Some(Draft::create(path, &header)),
             Message::Bytes(bytes) => {
-                if let Some(Ok(file)) = &mut draft
-                    && let Err(error) = file.write(&bytes)
-                {
-                    draft = Some(Err(error));
-                }
+                append(&mut draft, &bytes);
                 // Nobody may be waiting any more.
+                let _ = written.try_send(());
+            }
+            Message::Changes(changes, at) => {
+                let mut bytes = Vec::new();
+                write_note(Note::Changes, &changes.write(at), &mut bytes);
+                append(&mut draft, &bytes);
                 let _ = written.try_send(());
             }
             Message::End => {
@@ -116,6 +129,14 @@ fn write_files(path: &Path, from: &Receiver<Message>, results: &SyncSender<io::R
                 let _ = results.send(result.and_then(Draft::finish));
             }
         }
+    }
+}
+
+fn append(draft: &mut Option<io::Result<Draft>>, bytes: &[u8]) {
+    if let Some(Ok(file)) = draft
+        && let Err(error) = file.write(bytes)
+    {
+        *draft = Some(Err(error));
     }
 }
 

@@ -5,8 +5,9 @@ use super::super::event_loop::BEGIN;
 use super::super::peer;
 use super::super::private_socket::PrivateSocket;
 use super::frames::{self, Frame, Kind, PORTION};
-use super::{Hello, Offer, PATIENCE, STANDSTILL, passing, since_boot};
+use super::{Changes, Hello, Offer, PATIENCE, STANDSTILL, nanos_since_boot, passing};
 use crate::config::GatewaySettings;
+use crate::control::Ledger;
 use crate::engine::{Engine, StateCopy};
 use crate::time::{Duration, Instant};
 use mio::net::UnixStream;
@@ -203,11 +204,12 @@ impl Giver {
         queues: &[BorrowedFd<'_>],
     ) {
         let Some(peer) = &mut self.peer else { return };
-        let OfferOf { seed, found, proxying } = offer;
+        let OfferOf { seed, found, proxying, changes } = offer;
         let offer = Offer {
             program: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             seed,
+            changes,
             found,
             made: control.has_made(),
             proxying,
@@ -230,7 +232,12 @@ impl Giver {
 
     /// Writes what is left of the copy and lets the other side serve; returns whether it does. No packet may be handled while
     /// this runs, nor after it if it returns true.
-    pub(in crate::gateway) fn hand_over(&mut self, registry: &Registry, engine: &mut Engine, now: Instant) -> bool {
+    pub(in crate::gateway) fn hand_over(
+        &mut self,
+        registry: &Registry,
+        (engine, ledger): (&mut Engine, &Ledger),
+        now: Instant,
+    ) -> bool {
         let Some(mut peer) = self.peer.take() else { return false };
         let began = std::time::Instant::now();
         let _ = registry.deregister(&mut peer.stream);
@@ -238,7 +245,8 @@ impl Giver {
         let mut bytes = Vec::new();
         let records = engine.finish_copy(copy, now, &mut bytes);
         let stream = std::os::unix::net::UnixStream::from(OwnedFd::from(peer.stream));
-        match pass_on(&stream, &bytes, began) {
+        let changes = serde_json::to_vec(&Changes::of(ledger, now)).unwrap_or_default();
+        match pass_on(&stream, (&bytes, &changes), began) {
             Ok(()) => {}
             Err(why) => {
                 engine.end_copy();
@@ -278,10 +286,15 @@ pub(in crate::gateway) struct OfferOf {
     pub seed: u64,
     pub found: std::collections::BTreeMap<String, String>,
     pub proxying: Vec<(String, String)>,
+    pub changes: Changes,
 }
 
 /// Writes the last of the copy, and the word once the other side has read it.
-fn pass_on(mut stream: &std::os::unix::net::UnixStream, bytes: &[u8], began: std::time::Instant) -> Result<(), String> {
+fn pass_on(
+    mut stream: &std::os::unix::net::UnixStream,
+    (records, changes): (&[u8], &[u8]),
+    began: std::time::Instant,
+) -> Result<(), String> {
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             format!("it took longer than {} s to read the last of the state", STANDSTILL.as_secs())
@@ -294,10 +307,10 @@ fn pass_on(mut stream: &std::os::unix::net::UnixStream, bytes: &[u8], began: std
         let left = left().ok_or(io::Error::from(ErrorKind::TimedOut))?;
         stream.set_write_timeout(Some(left)).and_then(|()| stream.set_read_timeout(Some(left)))
     };
-    for portion in bytes.chunks(PORTION) {
+    for portion in records.chunks(PORTION) {
         patient().and_then(|()| frames::write(&mut stream, Kind::State, portion)).map_err(failed)?;
     }
-    patient().and_then(|()| frames::write(&mut stream, Kind::Last, b"")).map_err(failed)?;
+    patient().and_then(|()| frames::write(&mut stream, Kind::Last, changes)).map_err(failed)?;
     match patient().and_then(|()| frames::read(&mut stream)).map_err(failed)? {
         Some(Frame { kind: Kind::Commit, .. }) => {}
         Some(frame) if frame.kind == Kind::Refused => return Err(frame.text()),
@@ -381,8 +394,7 @@ impl Peer {
             (Kind::Begin, Stage::Offered) => {
                 let copy = engine.begin_copy(now).map_err(|error| error.to_string())?;
                 // The clock of the machine tells the other side what the times of the copy mean.
-                let begun = u64::try_from(since_boot().as_nanos()).unwrap_or(u64::MAX);
-                frames::append(&mut self.out, Kind::Begin, &begun.to_be_bytes());
+                frames::append(&mut self.out, Kind::Begin, &nanos_since_boot().to_be_bytes());
                 let copy = Box::new(copy);
                 self.stage = Stage::Copying { copy, passes: 0, is_ready: false, is_short: false, due: BEGIN };
             }

@@ -34,11 +34,12 @@ pub use taker::Taker;
 pub(super) use taker::{Ended, Taken};
 
 use crate::config::GatewaySettings;
+use crate::control::Ledger;
 use crate::engine::STATE_VERSION;
+use crate::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// How long one side waits for the other before the last packet.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -135,6 +136,8 @@ pub struct Offer {
     pub pid: u32,
     /// The seed of its decisions.
     pub seed: u64,
+    /// What operators changed.
+    changes: Changes,
     /// Servers from outside, by pool: each list as a file of servers has it.
     pub found: std::collections::BTreeMap<String, String>,
     /// Whether it has made the directory of the control socket.
@@ -143,10 +146,34 @@ pub struct Offer {
     proxying: Vec<(String, String)>,
 }
 
+/// What operators changed at run time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Changes {
+    /// As the ledger writes it.
+    text: String,
+    /// The time that it tells times from, in nanoseconds since boot.
+    at: u64,
+    /// Another number whenever they have become others.
+    edits: u64,
+}
+
+impl Changes {
+    /// Returns those of a ledger.
+    pub(super) fn of(ledger: &Ledger, now: Instant) -> Changes {
+        let text = String::from_utf8(ledger.copy().write(now)).unwrap_or_default();
+        Changes { text, at: nanos_since_boot(), edits: ledger.edits() }
+    }
+}
+
+/// Returns the time on the clock of the loop, which shows `now`, that was so many nanoseconds after the machine's boot.
+fn on_the_clock(at: u64, now: Instant) -> Instant {
+    Instant::from_nanos(now.as_nanos().saturating_sub(nanos_since_boot().saturating_sub(at)))
+}
+
 /// The time since boot, with the time asleep.
-fn since_boot() -> Duration {
+fn nanos_since_boot() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]

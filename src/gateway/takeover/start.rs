@@ -14,18 +14,23 @@ use super::super::watch::Keeper;
 use super::super::{Gateway, GatewayError, huge_pages, preflight};
 use super::{Giver, Taken, Taker};
 use crate::config::Settings;
-use crate::control::About;
+use crate::config::changes::File;
+use crate::control::{About, Ledger};
 use crate::engine::Engine;
 use crate::sources::Found;
 use crate::time::Instant;
+use std::sync::Arc;
 
 impl Gateway {
     /// Sets up a gateway that takes the place of the one that hands over: until [`Gateway::run`] that one forwards packets,
     /// and if anything fails before, it carries on. `found` are the servers from outside that are in force there.
-    pub fn take_over(settings: &Settings, mut taker: Taker, found: &Found) -> Result<Gateway, GatewayError> {
-        match Gateway::take_all(settings, &mut taker) {
+    pub fn take_over(settings: Settings, file: File, mut taker: Taker, found: &Found) -> Result<Gateway, GatewayError> {
+        let offer = taker.offer();
+        log::info!("taking over from process {}, version {}", offer.pid, offer.program);
+        let by_file = Ledger::new(Some(file.clone()), settings.clone());
+        match Gateway::take_all(Ledger::new(Some(file), settings), &mut taker) {
             Ok(mut gateway) => {
-                gateway.event_loop.take_over_from(taker, found);
+                gateway.event_loop.take_over_from(taker, by_file, found);
                 Ok(gateway)
             }
             Err(error) => {
@@ -35,14 +40,17 @@ impl Gateway {
         }
     }
 
-    fn take_all(settings: &Settings, taker: &mut Taker) -> Result<Gateway, GatewayError> {
+    fn take_all(mut ledger: Ledger, taker: &mut Taker) -> Result<Gateway, GatewayError> {
+        let clock = std::time::Instant::now();
+        let now = || -> Instant { BEGIN + clock.elapsed() };
+        // Before anything is made of the settings.
+        taker.load_changes(&mut ledger, now());
+        let settings = &*Arc::clone(ledger.in_force());
         let problems = preflight::check_beside(settings);
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
         let failed = GatewayError::io("use what the running gateway passes on");
-        let clock = std::time::Instant::now();
-        let now = || -> Instant { BEGIN + clock.elapsed() };
         let Some(Taken { control: (control, made), takeover, queues }) = taker.take() else {
             return Err(failed(std::io::ErrorKind::NotFound.into()));
         };
@@ -82,6 +90,6 @@ impl Gateway {
             None => None,
         };
         let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
-        Gateway::assemble(settings, engine, about, equipment, installed)
+        Gateway::assemble(engine, (about, ledger), equipment, installed)
     }
 }

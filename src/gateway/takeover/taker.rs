@@ -1,11 +1,13 @@
 //! The side that takes over. Nothing else happens in its process meanwhile, so it simply waits for what it reads.
 
+use super::super::state::keep_changes;
 use super::frames::{self, Frame, Kind};
-use super::{Hello, Offer, PATIENCE, passing, since_boot};
+use super::{Changes, Hello, Offer, PATIENCE, on_the_clock, passing};
 use crate::config::GatewaySettings;
+use crate::control::Ledger;
 use crate::engine::{Engine, Loaded, StateError, StateLoad};
 use crate::sources::{Found, read_list};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
@@ -24,6 +26,8 @@ pub struct Taker {
     held: Vec<u8>,
     /// Whether the other side has ended without a word: what has been read is all there is.
     has_ended: bool,
+    /// Whether operators have changed something since the offer.
+    has_other_changes: bool,
 }
 
 /// What is taken over.
@@ -81,7 +85,16 @@ impl Taker {
             return Err(failed(io::Error::other("the device is missing")));
         };
         let taken = Some(Taken { control: (control, offer.made), takeover, queues });
-        Ok(Taker { stream, offer, taken, life, load: None, held: Vec::new(), has_ended: false })
+        Ok(Taker {
+            stream,
+            offer,
+            taken,
+            life,
+            load: None,
+            held: Vec::new(),
+            has_ended: false,
+            has_other_changes: false,
+        })
     }
 
     /// Returns what the running gateway says of itself.
@@ -100,6 +113,17 @@ impl Taker {
             }
         };
         lists.filter_map(read).collect()
+    }
+
+    /// Returns whether operators have changed something since the offer.
+    pub(in crate::gateway) fn has_other_changes(&self) -> bool {
+        self.has_other_changes
+    }
+
+    /// Makes what operators changed hold in a ledger that has only the file so far, and logs what does not.
+    pub(in crate::gateway) fn load_changes(&self, ledger: &mut Ledger, now: Instant) {
+        let (text, at) = (&self.offer.changes.text, on_the_clock(self.offer.changes.at, now));
+        keep_changes("takeover", ledger, text.as_bytes(), (at, now));
     }
 
     /// Returns the values that `proxy_ndp` of interfaces had before the running gateway set them.
@@ -133,10 +157,8 @@ impl Taker {
         let (Kind::Begin, Ok(begun)) = (frame.kind, begun) else {
             return Err(format!("the running gateway answers {} to BEGIN", frame.kind));
         };
-        let age = since_boot().saturating_sub(Duration::from_nanos(begun));
-        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-        self.load = Some(StateLoad::new(Instant::from_nanos(now().as_nanos().saturating_sub(age))));
-        self.read_until(Kind::Pass, engine, &now)
+        self.load = Some(StateLoad::new(on_the_clock(begun, now())));
+        self.read_until(Kind::Pass, engine, &now).map(drop)
     }
 
     /// Reads the rest of the copy, until the packets belong to this gateway.
@@ -150,7 +172,11 @@ impl Taker {
     ) -> Result<Ended, String> {
         let ready = frames::write(&mut self.stream, Kind::Ready, b"");
         self.sent(ready)?;
-        self.read_until(Kind::Last, engine, &now)?;
+        if let Some(last) = self.read_until(Kind::Last, engine, &now)? {
+            let changes: Changes = last.value().map_err(|error| format!("changes by operators are lost: {error}"))?;
+            self.has_other_changes = changes.edits != self.offer.changes.edits;
+            self.offer.changes = changes;
+        }
         let load = self.load.take().unwrap_or_else(|| StateLoad::new(now()));
         let ended = match engine.end_load(load, now()) {
             Ok(loaded) => Ended::Whole(loaded),
@@ -172,8 +198,13 @@ impl Taker {
         let _ = frames::write(&mut self.stream, Kind::Serving, b"").and_then(|()| self.stream.flush());
     }
 
-    /// Reads records until a frame of this kind, or until the other side has ended.
-    fn read_until(&mut self, until: Kind, engine: &mut Engine, now: &impl Fn() -> Instant) -> Result<(), String> {
+    /// Reads records until a frame of this kind, and returns it; none if the other side has ended.
+    fn read_until(
+        &mut self,
+        until: Kind,
+        engine: &mut Engine,
+        now: &impl Fn() -> Instant,
+    ) -> Result<Option<Frame>, String> {
         while let Some(frame) = self.next()? {
             match frame.kind {
                 Kind::State => {
@@ -184,12 +215,12 @@ impl Taker {
                         read.map_err(|error| format!("the state of the running gateway cannot be read: {error}"))?;
                     self.held.drain(..read);
                 }
-                kind if kind == until => return Ok(()),
+                kind if kind == until => return Ok(Some(frame)),
                 Kind::Pass => {}
                 other => return Err(format!("the running gateway says {other} in the middle of its state")),
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Returns the next frame; none if the other side has ended without a word.

@@ -234,3 +234,48 @@ fn what_cannot_be_taken_over_is_said_and_nothing_changes() {
     drop(idle);
     assert!(gateway.terminate().success());
 }
+
+/// What `eqctl changes --json` shows of each change, and nothing of when it was made.
+fn changes(world: &World) -> Vec<String> {
+    let output = world.eqctl_raw(&["changes", "--json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let plain = |line: &str| {
+        let mut row: serde_json::Value = serde_json::from_str(line).unwrap();
+        for key in ["at_ms", "ago_ms", "age_ms", "deadline_ms"] {
+            row.as_object_mut().unwrap().remove(key);
+        }
+        row.to_string()
+    };
+    text.lines().map(plain).collect()
+}
+
+#[test]
+fn what_operators_changed_is_taken_over_also_in_the_last_moment() {
+    let world = World::new("take-changes");
+    let gateway = world.start(&configuration(&world));
+    world.change("server add talk/server4 address=10.99.3.2 port=8081");
+    world.change("server set talk/server4 max-flows=77");
+    world.change("server remove talk/server3");
+    world.change("server drain talk/server2 --deadline 1h");
+    let (between, successor) = meet(&world, step_of("READY"), Signal::STOP, &configuration(&world));
+    between.await_step();
+    world.change("server weight talk/server1 5");
+    let before = changes(&world);
+    assert_eq!(before.len(), 5);
+    successor.signal(Signal::CONT);
+    let mut gateway = gateway;
+    assert!(gateway.wait("the end of the gateway before it").success());
+    eventually("the new one answers", || world.eqctl_raw(&["status"]).status.success());
+    assert_eq!(changes(&world), before);
+    let rows = world.server_rows();
+    let row = |name: &str| rows.iter().find(|row| row.server == name && !row.removed).cloned();
+    assert_eq!(row("server1").unwrap().weight, 5);
+    assert_eq!(row("server2").unwrap().admin, equipoise::balance::Admin::Draining);
+    assert!(row("server3").is_none() && row("server4").is_some(), "{rows:?}");
+    let history = String::from_utf8(world.eqctl_raw(&["history"]).stdout).unwrap();
+    assert!(history.contains("server talk/server4: added"), "{history}");
+    let reload = world.eqctl_raw(&["reload"]);
+    assert_eq!(String::from_utf8_lossy(&reload.stdout), "no changes\n");
+    std::fs::remove_file(between_socket(&world)).unwrap();
+    assert!(successor.terminate().success());
+}
