@@ -71,6 +71,10 @@ pub(super) enum Command {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Remove what a gateway has left to its service manager for the next start, which will not come: what the end of a
+        /// gateway would remove. To be called when it has ended, as the unit of the package does.
+        #[arg(long)]
+        stopped: bool,
     },
     /// Replay a capture through the engine: one line per packet, then flows, servers and counters. Needs no privileges.
     Replay(Replay),

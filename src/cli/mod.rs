@@ -16,6 +16,7 @@ use crate::demo;
 use crate::gateway::log_queue::{LogQueue, LogWriter};
 use crate::gateway::notify::Notifier;
 use crate::gateway::takeover::Taker;
+use crate::gateway::takeover::kept::{self, Kept};
 use crate::gateway::{Gateway, TakenSignals, confine, reload, sources};
 use crate::replay::{self, Format, ReplayError};
 use crate::sources::Found;
@@ -83,10 +84,11 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
                 None => check::check(config.as_deref().expect("clap requires it"), *json, *live, out),
             }
         }
-        Command::Cleanup { config } => {
+        Command::Cleanup { config, stopped } => {
             start_log(verbosity, LevelFilter::Warn);
-            let removed =
-                Gateway::clean_up(&load(config)?.settings).map_err(|error| Failed::Message(error.to_string()))?;
+            let settings = load(config)?.settings;
+            let removed = if *stopped { Gateway::stopped(&settings) } else { Gateway::clean_up(&settings) };
+            let removed = removed.map_err(|error| Failed::Message(error.to_string()))?;
             Ok(writeln!(out, "removed {removed} rules, routes and proxy entries")?)
         }
         Command::Replay(args) => {
@@ -114,7 +116,8 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
     let by_itself = read(config)?;
-    let taker = takeover.then(|| Taker::ask(&by_itself.settings.gateway)).transpose().map_err(Failed::Message)?;
+    let manager = Notifier::from_environment();
+    let taker = predecessor(&by_itself.settings.gateway, takeover, &manager)?;
     let found = taker.as_ref().map(Taker::found).unwrap_or_default();
     let parsed = complete(config, &found)?;
     let file = config::changes::File::of(&parsed);
@@ -130,13 +133,32 @@ fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
     .map_err(message)?;
     gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
-    gateway.report_to(Notifier::from_environment());
+    gateway.report_to(manager);
     if !unconfined {
         gateway.confine();
     }
     let ended = gateway.run();
     let closed = gateway.close();
     ended.and(closed).map_err(message)
+}
+
+/// Finds the gateway whose place to take: the one that is running, if that is asked for, or the one that the service manager
+/// has stopped for a restart.
+fn predecessor(gateway: &config::GatewaySettings, takeover: bool, manager: &Notifier) -> Result<Option<Taker>, Failed> {
+    let kept = Kept::from_environment();
+    if takeover {
+        return Taker::ask(gateway).map(Some).map_err(Failed::Message);
+    }
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let taker = Taker::of_kept(kept, gateway);
+    if let Err(why) = &taker {
+        log::warn!("a gateway that has stopped cannot be followed: {why}; connections that it had end");
+        // The device is free once nobody has it open.
+        kept::forget(manager);
+    }
+    Ok(taker.ok())
 }
 
 /// Replaces a seed of 0 by a random one, so that nobody outside can predict a choice. It is logged: with it, a replay

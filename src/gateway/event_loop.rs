@@ -18,7 +18,7 @@ use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
 use super::sources::Outsiders;
 use super::state::Keeping;
-use super::takeover::{Changes, Ended, Giver, Handing, OfferOf, Taker};
+use super::takeover::{Changes, Ended, Giver, Handing, OfferOf, Taker, kept};
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::control::{About, Ledger, Outside};
@@ -29,8 +29,9 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,6 +120,8 @@ pub(super) struct EventLoop {
     lapses: Lapses,
     manager: Notifier,
     giver: Giver,
+    /// For the last state, if the service manager keeps it for the next start.
+    last: Option<File>,
     /// The gateway that this one takes over from, and what is in force by the file alone.
     taker: Option<(Taker, Ledger)>,
     /// Whether another gateway has taken over.
@@ -195,6 +198,7 @@ impl EventLoop {
             lapses,
             manager: Notifier::default(),
             giver,
+            last: None,
             taker: None,
             is_over: false,
         })
@@ -255,7 +259,53 @@ impl EventLoop {
 
     /// Makes the loop report to a service manager that it is alive.
     pub(super) fn report_to(&mut self, manager: Notifier) {
+        if manager.keeps() > 0 {
+            let file = kept::file();
+            self.last =
+                file.inspect_err(|error| log::warn!("a restart ends connections: no file in memory: {error}")).ok();
+        }
         self.manager = manager;
+    }
+
+    /// Leaves everything to the service manager for the next start, after the last packet; returns whether it has all of it.
+    pub(super) fn leave_to_manager(&mut self, installed: &Installed) -> bool {
+        let Some(mut file) = self.last.take() else { return false };
+        let now = self.now();
+        let (offer, made) = (self.offer(Some(installed), now), self.control.socket().has_made());
+        let of = (&mut self.engine, &self.ledger);
+        let recorded = kept::record(&mut file, self.giver.settings(), of, offer, made, now);
+        let (links, queues, control) = (kept::links(), self.queues.descriptors(), self.control.socket());
+        let all = [
+            (kept::name::QUEUE, queues),
+            (kept::name::LINK, links.iter().map(AsFd::as_fd).collect()),
+            (kept::name::CONTROL, vec![control.as_fd()]),
+            (kept::name::TAKEOVER, vec![self.giver.as_fd()]),
+            (kept::name::STATE, vec![file.as_fd()]),
+        ];
+        let count: usize = all.iter().map(|(_, some)| some.len()).sum();
+        let kept = recorded.and_then(|bytes| {
+            if count > self.manager.keeps() {
+                return Err(io::Error::other(format!("{count} descriptors: raise FileDescriptorStoreMax=")));
+            }
+            all.iter().try_for_each(|(name, some)| self.manager.keep(name, some))?;
+            Ok(bytes)
+        });
+        match kept {
+            Ok(bytes) if self.manager.barrier() => {
+                log::info!(
+                    "left to the service manager for the next start: {count} descriptors, {bytes} bytes of state"
+                );
+                self.control.socket().leave();
+                self.giver.leave();
+                true
+            }
+            other => {
+                let why = other.map_or_else(|error| error.to_string(), |_| "it does not answer".into());
+                log::warn!("the service manager keeps nothing for the next start: {why}");
+                kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
+                false
+            }
+        }
     }
 
     /// Returns the service manager.
@@ -288,6 +338,9 @@ impl EventLoop {
             self.ledger = ledger;
         }
         self.ledger.started(&mut self.engine, BEGIN + clock.elapsed());
+        if taker.is_of_kept() {
+            kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
+        }
         taker.serving();
         self.control.socket().own();
         self.giver.own();
@@ -298,6 +351,18 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Returns what another gateway has to know before it reads the state.
+    fn offer(&self, installed: Option<&Installed>, now: Instant) -> OfferOf {
+        let found = self.sources.found();
+        let lists = found.iter().map(|(pool, servers)| (pool.clone(), crate::sources::write_list(servers)));
+        OfferOf {
+            seed: self.ledger.in_force().seed,
+            found: lists.collect(),
+            proxying: installed.map_or_else(Vec::new, Installed::proxying),
+            changes: Changes::of(&self.ledger, now),
+        }
+    }
+
     /// Does one step of handing over to another gateway; returns true if there is more to do at once.
     fn give(&mut self, installed: Option<&Installed>, now: Instant) -> bool {
         match self.giver.work(&mut self.engine, now) {
@@ -305,12 +370,7 @@ impl EventLoop {
             Handing::More => true,
             Handing::Asked => {
                 if self.reloads.is_idle() {
-                    let found = self.sources.found();
-                    let lists = found.iter().map(|(pool, servers)| (pool.clone(), crate::sources::write_list(servers)));
-                    let seed = self.ledger.in_force().seed;
-                    let proxying = installed.map_or_else(Vec::new, Installed::proxying);
-                    let changes = Changes::of(&self.ledger, now);
-                    let offer = OfferOf { seed, found: lists.collect(), proxying, changes };
+                    let offer = self.offer(installed, now);
                     self.giver.offer(&mut self.engine, offer, self.control.socket(), &self.queues.descriptors());
                 }
                 true

@@ -170,6 +170,21 @@ impl Gateway {
         })
     }
 
+    /// Does what the end of a gateway does that has left everything to the service manager, if there is no next start.
+    /// Returns the number of rules, routes and proxy entries removed. No gateway may be running.
+    pub fn stopped(settings: &Settings) -> Result<usize, GatewayError> {
+        let follower = Follower::new(settings, &settings.gateway.device).map_err(setup::SetupError::from)?;
+        let interfaces = follower.interfaces();
+        let mut installed = Installed::adopt(settings, &settings.gateway.device, interfaces, Select::Marks, &[])?;
+        installed.own();
+        if settings.gateway.state_file.is_some() {
+            installed.leave_fallbacks();
+        }
+        let count = installed.parts().len();
+        installed.remove()?;
+        Ok(count)
+    }
+
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
     /// routes and proxy entries. Fails, without removing anything, if it is still running.
     pub fn clean_up(settings: &Settings) -> Result<usize, GatewayError> {
@@ -224,13 +239,18 @@ impl Gateway {
     }
 
     /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed. If
-    /// another gateway has taken over, all of it stays.
+    /// another gateway has taken over, or the service manager keeps all of it for the next start, it stays.
     pub fn close(mut self) -> Result<(), GatewayError> {
         if self.event_loop.is_over() {
             self.installed.take().into_iter().for_each(Installed::leave);
             return Ok(());
         }
+        let is_kept = self.installed.as_ref().is_some_and(|installed| self.event_loop.leave_to_manager(installed));
         let is_saved = self.event_loop.save_last();
+        if is_kept {
+            self.installed.take().into_iter().for_each(Installed::leave);
+            return Ok(());
+        }
         if let Some(installed) = self.installed.as_mut().filter(|_| is_saved) {
             installed.leave_fallbacks();
         }

@@ -204,16 +204,7 @@ impl Giver {
         queues: &[BorrowedFd<'_>],
     ) {
         let Some(peer) = &mut self.peer else { return };
-        let OfferOf { seed, found, proxying, changes } = offer;
-        let offer = Offer {
-            program: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            seed,
-            changes,
-            found,
-            made: control.has_made(),
-            proxying,
-        };
+        let offer = Offer::new(offer, control.has_made(), Hello::new(&self.settings));
         let body = serde_json::to_vec(&offer).unwrap_or_default();
         let mut out = Vec::new();
         frames::append(&mut out, Kind::Offer, &body);
@@ -269,6 +260,11 @@ impl Giver {
         false
     }
 
+    /// Returns the settings that the other side must share.
+    pub(in crate::gateway) fn settings(&self) -> &GatewaySettings {
+        &self.settings
+    }
+
     /// Makes a socket that it has taken over its own.
     pub(in crate::gateway) fn own(&mut self) {
         self.socket.own();
@@ -277,6 +273,13 @@ impl Giver {
     /// Leaves the socket to the gateway that has taken over.
     pub(in crate::gateway) fn leave(&mut self) {
         self.socket.leave();
+    }
+}
+
+/// Its listener.
+impl AsFd for Giver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

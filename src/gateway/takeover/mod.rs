@@ -25,7 +25,8 @@
 
 mod frames;
 mod giver;
-mod passing;
+pub mod kept;
+pub(super) mod passing;
 mod start;
 mod taker;
 
@@ -130,10 +131,8 @@ impl Hello {
 /// queues of the device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// The version of the program.
-    pub program: String,
-    /// Its process.
-    pub pid: u32,
+    /// Who hands over.
+    hello: Hello,
     /// The seed of its decisions.
     pub seed: u64,
     /// What operators changed.
@@ -144,6 +143,18 @@ pub struct Offer {
     made: bool,
     /// The value that `proxy_ndp` of interfaces had before.
     proxying: Vec<(String, String)>,
+}
+
+impl Offer {
+    fn new(of: OfferOf, made: bool, hello: Hello) -> Offer {
+        let OfferOf { seed, found, proxying, changes } = of;
+        Offer { hello, seed, changes, found, made, proxying }
+    }
+
+    /// Names the gateway that hands over.
+    pub fn who(&self) -> String {
+        format!("process {}, version {}", self.hello.pid, self.hello.program)
+    }
 }
 
 /// What operators changed at run time.

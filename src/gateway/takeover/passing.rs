@@ -9,10 +9,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The most descriptors in a message: two listeners and the queues of the device.
-pub(super) const MOST: usize = 16;
+pub(in crate::gateway) const MOST: usize = 16;
 
 /// Sends bytes, all of them, with descriptors. The socket must have room for them.
-pub(super) fn send(to: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(in crate::gateway) fn send(to: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut along = SendAncillaryBuffer::new(&mut room);
     if descriptors.len() > MOST || !along.push(SendAncillaryMessage::ScmRights(descriptors)) {
@@ -23,7 +23,7 @@ pub(super) fn send(to: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) 
 }
 
 /// Receives up to `most` bytes, and the descriptors that come along.
-pub(super) fn receive(from: impl AsFd, most: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub(in crate::gateway) fn receive(from: impl AsFd, most: usize) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut along = RecvAncillaryBuffer::new(&mut room);
     let mut bytes = vec![0; most];

@@ -25,8 +25,7 @@ impl Gateway {
     /// Sets up a gateway that takes the place of the one that hands over: until [`Gateway::run`] that one forwards packets,
     /// and if anything fails before, it carries on. `found` are the servers from outside that are in force there.
     pub fn take_over(settings: Settings, file: File, mut taker: Taker, found: &Found) -> Result<Gateway, GatewayError> {
-        let offer = taker.offer();
-        log::info!("taking over from process {}, version {}", offer.pid, offer.program);
+        log::info!("taking over from {}", taker.offer().who());
         let by_file = Ledger::new(Some(file.clone()), settings.clone());
         match Gateway::take_all(Ledger::new(Some(file), settings), &mut taker) {
             Ok(mut gateway) => {

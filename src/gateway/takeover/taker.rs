@@ -2,6 +2,7 @@
 
 use super::super::state::keep_changes;
 use super::frames::{self, Frame, Kind};
+use super::kept::{Kept, Recorded, name};
 use super::{Changes, Hello, Offer, PATIENCE, on_the_clock, passing};
 use crate::config::GatewaySettings;
 use crate::control::Ledger;
@@ -9,7 +10,8 @@ use crate::engine::{Engine, Loaded, StateError, StateLoad};
 use crate::sources::{Found, read_list};
 use crate::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{self, ErrorKind, Write};
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -17,11 +19,13 @@ use std::sync::Arc;
 /// A gateway that hands over, from the side of the one that takes over.
 #[derive(Debug)]
 pub struct Taker {
-    stream: UnixStream,
+    from: Box<dyn Giving>,
     offer: Offer,
     taken: Option<Taken>,
-    /// The end of a pipe that the other process alone can close.
-    life: OwnedFd,
+    /// The end of a pipe that the other process alone can close; none if it has ended before this one began.
+    life: Option<OwnedFd>,
+    /// Links of the BPF programs of a gateway that has ended, which mark the packets of flows until those of this one do.
+    links: Vec<OwnedFd>,
     load: Option<StateLoad>,
     held: Vec<u8>,
     /// Whether the other side has ended without a word: what has been read is all there is.
@@ -29,6 +33,12 @@ pub struct Taker {
     /// Whether operators have changed something since the offer.
     has_other_changes: bool,
 }
+
+/// What a gateway that hands over is read from, and told.
+trait Giving: Read + Write + fmt::Debug {}
+
+impl Giving for UnixStream {}
+impl Giving for Recorded {}
 
 /// What is taken over.
 #[derive(Debug)]
@@ -84,17 +94,56 @@ impl Taker {
         let (Ok([control, takeover, life]), false) = (<[OwnedFd; 3]>::try_from(descriptors), queues.is_empty()) else {
             return Err(failed(io::Error::other("the device is missing")));
         };
-        let taken = Some(Taken { control: (control, offer.made), takeover, queues });
-        Ok(Taker {
-            stream,
+        let taken = Taken { control: (control, offer.made), takeover, queues };
+        Ok(Taker::new(Box::new(stream), offer, taken, Some(life)))
+    }
+
+    /// Takes the place of a gateway that has ended and left this to the service manager.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn of_kept(mut kept: Kept, gateway: &GatewaySettings) -> Result<Taker, String> {
+        let mut one = |what: &str| {
+            let all: Result<[OwnedFd; 1], _> = kept.take(what).try_into();
+            all.map(|[one]| one).map_err(|_| format!("the service manager has kept no {what}"))
+        };
+        let (state, control, takeover) = (one(name::STATE)?, one(name::CONTROL)?, one(name::TAKEOVER)?);
+        let queues = kept.take(name::QUEUE);
+        if queues.is_empty() {
+            return Err("the service manager has not kept the device".into());
+        }
+        let failed = |error: io::Error| format!("what the service manager has kept cannot be read: {error}");
+        let mut from = Recorded::open(state).map_err(failed)?;
+        let offer: Offer = match frames::read(&mut from).map_err(failed)? {
+            Some(frame) if frame.kind == Kind::Offer => frame.value().map_err(failed)?,
+            _ => return Err(failed(ErrorKind::UnexpectedEof.into())),
+        };
+        if let Some(why) = offer.hello.unfit(gateway) {
+            return Err(why);
+        }
+        let taken = Taken { control: (control, offer.made), takeover, queues };
+        let mut taker = Taker::new(Box::new(from), offer, taken, None);
+        taker.links = kept.take(name::LINK);
+        Ok(taker)
+    }
+
+    fn new(from: Box<dyn Giving>, offer: Offer, taken: Taken, life: Option<OwnedFd>) -> Taker {
+        Taker {
+            from,
             offer,
-            taken,
+            taken: Some(taken),
             life,
+            links: Vec::new(),
             load: None,
             held: Vec::new(),
             has_ended: false,
             has_other_changes: false,
-        })
+        }
+    }
+
+    /// Returns whether the other gateway had ended before this one began.
+    pub fn is_of_kept(&self) -> bool {
+        self.life.is_none()
     }
 
     /// Returns what the running gateway says of itself.
@@ -138,7 +187,7 @@ impl Taker {
 
     /// Tells the running gateway why it has to carry on.
     pub fn give_up(&mut self, why: &str) {
-        let _ = frames::write(&mut self.stream, Kind::Refused, why.as_bytes());
+        let _ = frames::write(&mut self.from, Kind::Refused, why.as_bytes());
     }
 
     /// Lets the copy begin and reads all of it once; `now` tells the time on the engine's clock.
@@ -150,7 +199,7 @@ impl Taker {
         engine: &mut Engine,
         now: impl Fn() -> Instant,
     ) -> Result<(), String> {
-        let begin = frames::write(&mut self.stream, Kind::Begin, b"");
+        let begin = frames::write(&mut self.from, Kind::Begin, b"");
         self.sent(begin)?;
         let Some(frame) = self.next()? else { return Ok(()) };
         let begun = <[u8; 8]>::try_from(&frame.body[..]).map(u64::from_be_bytes);
@@ -170,7 +219,7 @@ impl Taker {
         engine: &mut Engine,
         now: impl Fn() -> Instant,
     ) -> Result<Ended, String> {
-        let ready = frames::write(&mut self.stream, Kind::Ready, b"");
+        let ready = frames::write(&mut self.from, Kind::Ready, b"");
         self.sent(ready)?;
         if let Some(last) = self.read_until(Kind::Last, engine, &now)? {
             let changes: Changes = last.value().map_err(|error| format!("changes by operators are lost: {error}"))?;
@@ -183,7 +232,7 @@ impl Taker {
             Err(error) if self.has_ended => return Ok(Ended::Early(error)),
             Err(error) => return Err(format!("the copy of the state cannot be used: {error}")),
         };
-        let commit = frames::write(&mut self.stream, Kind::Commit, b"");
+        let commit = frames::write(&mut self.from, Kind::Commit, b"");
         self.sent(commit)?;
         match self.next()? {
             // It has ended: the packets are nobody else's.
@@ -194,8 +243,9 @@ impl Taker {
 
     /// Tells the other gateway that it may end.
     pub(in crate::gateway) fn serving(mut self) {
+        self.links.clear();
         // If it has ended already, nobody has to hear it.
-        let _ = frames::write(&mut self.stream, Kind::Serving, b"").and_then(|()| self.stream.flush());
+        let _ = frames::write(&mut self.from, Kind::Serving, b"").and_then(|()| self.from.flush());
     }
 
     /// Reads records until a frame of this kind, and returns it; none if the other side has ended.
@@ -228,7 +278,7 @@ impl Taker {
         if self.has_ended {
             return Ok(None);
         }
-        match frames::read(&mut self.stream) {
+        match frames::read(&mut self.from) {
             Ok(Some(frame)) if frame.kind == Kind::Refused => {
                 Err(format!("the running gateway carries on: {}", frame.text()))
             }
@@ -244,7 +294,10 @@ impl Taker {
 
     /// Notes that the connection has ended: with the other process, or because that process carries on.
     fn ended(&mut self) -> Result<Option<Frame>, String> {
-        let mut life = [PollFd::new(&self.life, PollFlags::empty())];
+        let Some(life) = &self.life else {
+            return Err("what the service manager has kept is cut off".into());
+        };
+        let mut life = [PollFd::new(life, PollFlags::empty())];
         let waited = poll(&mut life, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
         if waited.is_err() || !life[0].revents().contains(PollFlags::HUP) {
             return Err("the running gateway has ended the connection, and carries on: its log says why".into());

@@ -1,6 +1,7 @@
 //! Another process takes the place of the running gateway, and no connection notices.
 
 mod between;
+mod manager;
 
 use crate::state::{Busy, IDLE, TALK, Talks, serve};
 use crate::world::{Running, World, eventually};

@@ -24,7 +24,8 @@ impl Way {
 
     /// Lets packets pass, flows end and time go on in the old engine.
     fn pass(&mut self, packets: u64) {
-        self.now = self.now + Duration::from_millis(self.rng.below(if packets.is_multiple_of(7) { 20_000 } else { 500 }));
+        self.now =
+            self.now + Duration::from_millis(self.rng.below(if packets.is_multiple_of(7) { 20_000 } else { 500 }));
         tick(&mut self.old, self.now);
         for _ in 0..packets {
             if self.talks.is_empty() || self.rng.below(4) == 0 {
