@@ -223,7 +223,7 @@ fn load(engine: &mut Engine, now: Instant, state: &[u8]) -> Loaded {
         held.drain(..read);
     }
     assert!(held.is_empty());
-    engine.end_load(load, now).expect("the end")
+    engine.end_load(&load, now).expect("the end")
 }
 
 /// Of each flow, how long it has been idle and when it expires, in milliseconds. They are equal if they differ by less than
@@ -465,7 +465,7 @@ fn what_changes_during_a_walk_leaves_a_state_that_can_be_read() {
         let mut new = Engine::new(&after());
         let mut load = StateLoad::new(walk.time());
         assert_eq!(new.load_state(&mut load, now, &state), Ok(state.len()));
-        let loaded = new.end_load(load, now).unwrap();
+        let loaded = new.end_load(&load, now).unwrap();
         assert_eq!((loaded.skipped, loaded.unreadable), (0, 0));
         let mut rows = Vec::new();
         new.flows(now, &FlowQuery::default(), Cursor::default(), 1 << 16, &mut rows);
@@ -551,7 +551,7 @@ fn ages_are_kept_on_a_clock_that_began_later() {
     let mut new = Engine::new(&before());
     let mut load = StateLoad::new(saved);
     new.load_state(&mut load, now, &state).unwrap();
-    assert_eq!(new.end_load(load, now).unwrap().flows, 1);
+    assert_eq!(new.end_load(&load, now).unwrap().flows, 1);
     let row = &mut Vec::new();
     new.flows(now, &FlowQuery::default(), Cursor::default(), 10, row);
     assert_eq!((row[0].age_ms, row[0].idle_ms / 100), (150_000, 1499));
@@ -565,7 +565,7 @@ fn ages_are_kept_on_a_clock_that_began_later() {
     let mut late = Engine::new(&before());
     let mut load = StateLoad::new(saved);
     late.load_state(&mut load, at(9_300), &state).unwrap();
-    let loaded = late.end_load(load, at(9_300)).unwrap();
+    let loaded = late.end_load(&load, at(9_300)).unwrap();
     assert_eq!((loaded.flows, loaded.lost[Lost::Expired as usize]), (0, 1));
 }
 
@@ -614,7 +614,7 @@ fn a_state_without_its_end_is_not_whole() {
     let read = |state: &[u8]| {
         let (mut engine, mut load) = (Engine::new(&after()), StateLoad::new(now));
         engine.load_state(&mut load, now, state).expect("a state");
-        engine.end_load(load, now).map(|loaded| loaded.flows)
+        engine.end_load(&load, now).map(|loaded| loaded.flows)
     };
     assert!(read(&state).is_ok());
     assert_eq!(read(&state[..ends[ends.len() - 2]]), Err(StateError::NotWhole));
@@ -639,7 +639,7 @@ fn a_flow_with_the_key_of_an_earlier_one_takes_its_place() {
     let mut new = Engine::new(&after());
     let mut load = StateLoad::new(now);
     new.load_state(&mut load, now, &twice).unwrap();
-    let _ = new.end_load(load, now);
+    let _ = new.end_load(&load, now);
     assert_eq!(views(&new, now), views(&old, now));
 }
 

@@ -209,7 +209,7 @@ impl Earlier {
             log::warn!("{shown}: {error}; the gateway begins without flows");
             return None;
         }
-        match engine.end_load(load, now) {
+        match engine.end_load(&load, now) {
             Ok(loaded) => {
                 let about = if is_approximate { " by the wall clock, as the machine has restarted" } else { "" };
                 log::info!("{shown}: {loaded}; it is {} old{about}", humantime::format_duration(rounded(age)));

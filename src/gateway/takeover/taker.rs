@@ -15,6 +15,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
 
 /// A gateway that hands over, from the side of the one that takes over.
 #[derive(Debug)]
@@ -226,7 +227,7 @@ impl Taker {
             self.has_other_changes = changes.edits != self.offer.changes.edits;
             self.offer.changes = changes;
         }
-        let load = self.load.take().unwrap_or_else(|| StateLoad::new(now()));
+        let load = &*self.load.get_or_insert_with(|| StateLoad::new(now()));
         let ended = match engine.end_load(load, now()) {
             Ok(loaded) => Ended::Whole(loaded),
             Err(error) if self.has_ended => return Ok(Ended::Early(error)),
@@ -246,6 +247,8 @@ impl Taker {
         self.links.clear();
         // If it has ended already, nobody has to hear it.
         let _ = frames::write(&mut self.from, Kind::Serving, b"").and_then(|()| self.from.flush());
+        // No packet waits for the end of what was read.
+        thread::spawn(move || drop(self.load));
     }
 
     /// Reads records until a frame of this kind, and returns it; none if the other side has ended.
