@@ -271,15 +271,13 @@ impl EventLoop {
     pub(super) fn leave_to_manager(&mut self, installed: &Installed) -> bool {
         let Some(mut file) = self.last.take() else { return false };
         let now = self.now();
-        let (offer, made) = (self.offer(Some(installed), now), self.control.socket().has_made());
+        let offer = self.offer(Some(installed), now);
         let of = (&mut self.engine, &self.ledger);
-        let recorded = kept::record(&mut file, self.giver.settings(), of, offer, made, now);
-        let (links, queues, control) = (kept::links(), self.queues.descriptors(), self.control.socket());
+        let recorded = kept::record(&mut file, self.giver.settings(), of, offer, now);
+        let (links, queues) = (kept::links(), self.queues.descriptors());
         let all = [
             (kept::name::QUEUE, queues),
             (kept::name::LINK, links.iter().map(AsFd::as_fd).collect()),
-            (kept::name::CONTROL, vec![control.as_fd()]),
-            (kept::name::TAKEOVER, vec![self.giver.as_fd()]),
             (kept::name::STATE, vec![file.as_fd()]),
         ];
         let count: usize = all.iter().map(|(_, some)| some.len()).sum();
@@ -295,8 +293,6 @@ impl EventLoop {
                 log::info!(
                     "left to the service manager for the next start: {count} descriptors, {bytes} bytes of state"
                 );
-                self.control.socket().leave();
-                self.giver.leave();
                 true
             }
             other => {

@@ -61,15 +61,16 @@ impl PrivateSocket {
 
     /// Takes over a listener that another process has bound at `path`. From [`PrivateSocket::own`] on its file is removed
     /// with it, and its directory if that process `made` it.
-    pub(super) fn from_passed(listener: OwnedFd, path: &Path, made: bool) -> io::Result<Self> {
+    pub(super) fn from_passed(listener: OwnedFd, path: &Path, made: bool) -> Self {
         let listener = UnixListener::from_std(listener.into());
         let made = path.parent().filter(|_| made).map(Path::to_owned);
-        Ok(PrivateSocket { listener, path: path.to_owned(), identity: None, made })
+        PrivateSocket { listener, path: path.to_owned(), identity: None, made }
     }
 
     /// Makes a socket that was taken over its own.
     pub(super) fn own(&mut self) {
-        self.identity = fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok();
+        self.identity =
+            self.identity.or_else(|| fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino())).ok());
     }
 
     /// Returns the listener.
@@ -196,7 +197,7 @@ mod tests {
         let path = dir.path().join("new/control.sock");
         let mut first = PrivateSocket::bind(&path).unwrap();
         let passed = first.as_fd().try_clone_to_owned().unwrap();
-        let mut second = PrivateSocket::from_passed(passed, &path, first.has_made()).unwrap();
+        let mut second = PrivateSocket::from_passed(passed, &path, first.has_made());
         first.leave();
         drop(first);
         second.own();
@@ -206,7 +207,7 @@ mod tests {
         assert!(!dir.path().join("new").exists());
         let first = PrivateSocket::bind(&path).unwrap();
         let passed = first.as_fd().try_clone_to_owned().unwrap();
-        drop(PrivateSocket::from_passed(passed, &path, true).unwrap());
+        drop(PrivateSocket::from_passed(passed, &path, true));
         assert!(path.exists(), "it has never been its own");
     }
 }

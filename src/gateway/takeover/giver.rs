@@ -276,13 +276,6 @@ impl Giver {
     }
 }
 
-/// Its listener.
-impl AsFd for Giver {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
 /// What an offer says of the running gateway.
 #[derive(Debug)]
 pub(in crate::gateway) struct OfferOf {

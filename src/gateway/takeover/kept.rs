@@ -2,7 +2,7 @@
 //! that reads like the gateway that hands over (`FDSTORE=1`, sd_notify(3); `LISTEN_FDS`, sd_listen_fds(3)).
 //!
 //! ```text
-//!   SIGTERM --> copy of the state to a file in memory --> manager keeps it, with device, sockets, BPF links --> next start
+//!   SIGTERM --> copy of the state to a file in memory --> manager keeps it, with device and BPF links --> next start
 //! ```
 //!
 //! Between the two processes packets wait in the queues of the device. If there is no next start, the manager closes all of
@@ -26,12 +26,10 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 /// The names under which a manager keeps descriptors.
 pub(in crate::gateway) mod name {
     pub(in crate::gateway) const STATE: &str = "equipoise-state";
-    pub(in crate::gateway) const CONTROL: &str = "equipoise-control";
-    pub(in crate::gateway) const TAKEOVER: &str = "equipoise-takeover";
     pub(in crate::gateway) const QUEUE: &str = "equipoise-queue";
     pub(in crate::gateway) const LINK: &str = "equipoise-link";
 
-    pub(in crate::gateway) const ALL: [&str; 5] = [STATE, CONTROL, TAKEOVER, QUEUE, LINK];
+    pub(in crate::gateway) const ALL: [&str; 3] = [STATE, QUEUE, LINK];
 }
 
 /// The first descriptor that a manager passes on (sd_listen_fds(3)).
@@ -117,10 +115,9 @@ pub(in crate::gateway) fn record(
     settings: &GatewaySettings,
     (engine, ledger): (&mut Engine, &Ledger),
     offer: OfferOf,
-    made: bool,
     now: Instant,
 ) -> io::Result<u64> {
-    let offer = Offer::new(offer, made, Hello::new(settings));
+    let offer = Offer::new(offer, false, Hello::new(settings));
     frames::write(file, Kind::Offer, &serde_json::to_vec(&offer)?)?;
     frames::write(file, Kind::Begin, &nanos_since_boot().to_be_bytes())?;
     let mut copy = engine.begin_copy(now).map_err(|error| io::Error::new(ErrorKind::OutOfMemory, error))?;

@@ -50,7 +50,7 @@ impl Gateway {
             return Err(GatewayError::Preflight(problems));
         }
         let failed = GatewayError::io("use what the running gateway passes on");
-        let Some(Taken { control: (control, made), takeover, queues }) = taker.take() else {
+        let Some(Taken { listeners, made, queues }) = taker.take() else {
             return Err(failed(std::io::ErrorKind::NotFound.into()));
         };
         let name = &settings.gateway.device;
@@ -58,10 +58,16 @@ impl Gateway {
         if queues.iter().any(|queue| queue.name() != name || queue.has_header() != settings.gateway.offload) {
             return Err(GatewayError::Takeover(format!("the running gateway passes on another device than {name}")));
         }
+        log::info!("{name}: taken over, queues: {}, offload: {}", queues.len(), queues[0].offload());
         let path = &settings.gateway.control_socket;
-        let control = ControlServer::new(PrivateSocket::from_passed(control, path, made).map_err(&failed)?);
-        let takeover = PrivateSocket::from_passed(takeover, &super::socket(path), false).map_err(&failed)?;
-        let giver = Giver::new(takeover, &settings.gateway)?;
+        let (control, giver) = match listeners {
+            Some([control, takeover]) => {
+                let control = PrivateSocket::from_passed(control, path, made);
+                let takeover = PrivateSocket::from_passed(takeover, &super::socket(path), false);
+                (ControlServer::new(control), Giver::new(takeover, &settings.gateway)?)
+            }
+            None => (ControlServer::bind(path)?, Giver::bind(&settings.gateway)?),
+        };
         let mut keeper = Keeper::new().map_err(SetupError::from)?;
         let opener = Opener::new(settings);
         let mut engine = Engine::try_new(settings)?;

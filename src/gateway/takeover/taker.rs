@@ -44,10 +44,10 @@ impl Giving for Recorded {}
 /// What is taken over.
 #[derive(Debug)]
 pub(in crate::gateway) struct Taken {
-    /// The listener of the control socket, and whether its directory is to be removed with it.
-    pub control: (OwnedFd, bool),
-    /// The listener of takeovers.
-    pub takeover: OwnedFd,
+    /// The listeners of the control socket and of takeovers; none if they went with the other process.
+    pub listeners: Option<[OwnedFd; 2]>,
+    /// Whether the directory of the control socket is to be removed in the end.
+    pub made: bool,
     /// The queues of the device.
     pub queues: Vec<OwnedFd>,
 }
@@ -95,7 +95,7 @@ impl Taker {
         let (Ok([control, takeover, life]), false) = (<[OwnedFd; 3]>::try_from(descriptors), queues.is_empty()) else {
             return Err(failed(io::Error::other("the device is missing")));
         };
-        let taken = Taken { control: (control, offer.made), takeover, queues };
+        let taken = Taken { listeners: Some([control, takeover]), made: offer.made, queues };
         Ok(Taker::new(Box::new(stream), offer, taken, Some(life)))
     }
 
@@ -104,11 +104,8 @@ impl Taker {
     /// # Errors
     /// Why it cannot be used.
     pub fn of_kept(mut kept: Kept, gateway: &GatewaySettings) -> Result<Taker, String> {
-        let mut one = |what: &str| {
-            let all: Result<[OwnedFd; 1], _> = kept.take(what).try_into();
-            all.map(|[one]| one).map_err(|_| format!("the service manager has kept no {what}"))
-        };
-        let (state, control, takeover) = (one(name::STATE)?, one(name::CONTROL)?, one(name::TAKEOVER)?);
+        let state: Result<[OwnedFd; 1], _> = kept.take(name::STATE).try_into();
+        let [state] = state.map_err(|_| "the service manager has not kept the state")?;
         let queues = kept.take(name::QUEUE);
         if queues.is_empty() {
             return Err("the service manager has not kept the device".into());
@@ -122,7 +119,7 @@ impl Taker {
         if let Some(why) = offer.hello.unfit(gateway) {
             return Err(why);
         }
-        let taken = Taken { control: (control, offer.made), takeover, queues };
+        let taken = Taken { listeners: None, made: false, queues };
         let mut taker = Taker::new(Box::new(from), offer, taken, None);
         taker.links = kept.take(name::LINK);
         Ok(taker)

@@ -182,7 +182,7 @@ fn who_hangs_at_the_last_step_does_not_take_the_packets_with_it() {
 fn a_reload_waits_until_it_is_known_who_carries_on() {
     let world = World::new("take-reload");
     let gateway = world.start(&configuration(&world));
-    let (between, successor) = meet(&world, step_of("READY"), Signal::STOP, &configuration(&world));
+    let (between, successor) = meet(&world, step_of("PASS"), Signal::STOP, &configuration(&world));
     between.await_step();
     back(&world);
     std::fs::write(world.file(), configuration(&world) + "# another\n").unwrap();
@@ -258,7 +258,7 @@ fn what_operators_changed_is_taken_over_also_in_the_last_moment() {
     world.change("server set talk/server4 max-flows=77");
     world.change("server remove talk/server3");
     world.change("server drain talk/server2 --deadline 1h");
-    let (between, successor) = meet(&world, step_of("READY"), Signal::STOP, &configuration(&world));
+    let (between, successor) = meet(&world, step_of("PASS"), Signal::STOP, &configuration(&world));
     between.await_step();
     world.change("server weight talk/server1 5");
     let before = changes(&world);
