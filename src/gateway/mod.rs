@@ -55,7 +55,6 @@ use nat_of_others::NatOfOthers;
 use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
-use state::Keeping;
 use std::path::PathBuf;
 use watch::Keeper;
 
@@ -102,7 +101,9 @@ impl Gateway {
         );
         let mut engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
-        let keeping = keep_state(settings, &mut engine)?;
+        let (file, interval) = (&settings.gateway.state_file, settings.gateway.state_interval);
+        let keeping = file.as_ref().map(|file| state::keep(file, interval, &mut engine, event_loop::BEGIN));
+        let keeping = keeping.transpose()?.flatten();
         let about = About { queues: queues.len(), ..About::new(settings, event_loop::BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let mut marking =
@@ -198,14 +199,6 @@ impl Gateway {
         }
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
-}
-
-/// Loads the state of an earlier gateway, and begins to save that of this one, if the settings name a file for it.
-fn keep_state(settings: &Settings, engine: &mut Engine) -> Result<Option<Keeping>, GatewayError> {
-    let Some(path) = &settings.gateway.state_file else { return Ok(None) };
-    state::load(path, engine, event_loop::BEGIN);
-    let keeping = Keeping::start(path, settings.gateway.state_interval, event_loop::BEGIN);
-    Ok(Some(keeping.map_err(GatewayError::io("start the thread that saves the state"))?))
 }
 
 impl Drop for Gateway {

@@ -4,14 +4,18 @@
 //! packets, and reads the file at the start. It must not know what the records mean.
 
 pub mod file;
+mod lock;
 mod saver;
 
+use super::setup::SetupError;
 use crate::engine::{Engine, Loaded, StateLoad, StateWalk};
 use crate::time::{Duration, Instant};
-use file::{Clocks, Header};
+use file::{Clocks, Header, Print, State};
+use lock::{Lock, LockError};
 use saver::Saver;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// Slots that one portion looks at, while packets wait (`cargo bench --bench state`).
 const PORTION: usize = 2048;
@@ -21,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const SOON: Duration = Duration::from_secs(1);
 /// How long the end of the process waits until the last state is on the disk.
 const LAST: Duration = Duration::from_secs(20);
+/// From how long on the disk takes too long for a state.
+const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// Saves the state of an engine at intervals, and at the end.
 pub(super) struct Keeping {
@@ -29,18 +35,21 @@ pub(super) struct Keeping {
     interval: Duration,
     walk: Option<StateWalk>,
     due: Instant,
+    /// Since when the thread has had something to do without any progress.
+    stuck_since: Option<Instant>,
     /// Whether the last attempt failed, which is logged once.
     has_failed: bool,
 }
 
 impl Keeping {
-    /// Starts the thread that writes `path`. The first state is due soon, so that it is known early if it cannot be saved.
-    pub(super) fn start(path: &Path, interval: Duration, now: Instant) -> io::Result<Keeping> {
+    /// Starts the thread that writes `path`; without the lock, from when it is free on. The first state is due soon, so
+    /// that it is known early if it cannot be saved.
+    fn start(path: &Path, lock: Option<Lock>, interval: Duration, now: Instant) -> io::Result<Keeping> {
         // A confined process may not find out which boot it is.
         Clocks::read();
-        let saver = Saver::start(path)?;
+        let saver = Saver::start(path, lock)?;
         let due = now + interval.min(SOON);
-        Ok(Keeping { saver, path: path.into(), interval, walk: None, due, has_failed: false })
+        Ok(Keeping { saver, path: path.into(), interval, walk: None, due, stuck_since: None, has_failed: false })
     }
 
     /// Makes the thread give up every privilege that it does not need.
@@ -56,13 +65,20 @@ impl Keeping {
     /// Does what is due: begins a state, writes a portion of it, or notes how it went.
     pub(super) fn work(&mut self, engine: &mut Engine, now: Instant) {
         while let Some(result) = self.saver.poll() {
+            self.stuck_since = None;
             self.note(result);
         }
         if self.due > now {
             return;
         }
         // The disk is slower than the walk: the walk waits, so that memory is bounded.
-        if self.saver.is_behind() {
+        let is_behind = self.saver.is_behind();
+        if self.saver.take_progress() || !self.saver.is_busy() {
+            self.stuck_since = None;
+        } else if now.since(*self.stuck_since.get_or_insert(now)) >= TOO_LONG {
+            self.note(Err(io::Error::new(io::ErrorKind::TimedOut, "the disk takes too long")));
+        }
+        if is_behind {
             self.due = now + PAUSE;
             return;
         }
@@ -74,12 +90,25 @@ impl Keeping {
     }
 
     /// Saves the state at the end, after the last packet; returns whether it is on the disk.
+    #[allow(clippy::disallowed_methods, reason = "it waits for the disk, and nothing else goes on")]
     pub(super) fn save_last(&mut self, engine: &mut Engine, now: Instant) -> bool {
+        let end = std::time::Instant::now() + LAST;
+        let is_over = || std::time::Instant::now() >= end;
         self.walk = None;
-        while !self.portion(engine, now, PORTION * 16, true) {}
-        let saved = self.saver.finish(LAST);
-        let is_saved = matches!(saved, Some(Ok(_)));
-        match saved {
+        let written = loop {
+            while self.saver.is_behind() && !is_over() {
+                thread::sleep(PAUSE);
+            }
+            // A message more than there is room for would wait for the disk, whatever it takes.
+            if self.saver.is_behind() {
+                break None;
+            }
+            if self.portion(engine, now, PORTION * 16, true) {
+                break self.saver.finish(end);
+            }
+        };
+        let is_saved = matches!(written, Some(Ok(_)));
+        match written {
             Some(Ok(bytes)) => log::info!("{}: saved {bytes} bytes of state", self.path.display()),
             Some(result) => self.note(result),
             None => log::warn!("{}: the state is not saved: the disk takes too long", self.path.display()),
@@ -124,39 +153,91 @@ impl Keeping {
     }
 }
 
-/// Loads the state in a file into a new engine, and logs what goes on and what does not. Without a file, or with one that
-/// cannot be read, the engine begins empty.
-pub(super) fn load(path: &Path, engine: &mut Engine, now: Instant) -> Option<Loaded> {
+/// Loads the state of an earlier gateway into a new engine, logs what goes on and what does not, and begins to save that of
+/// this one. Without a file, or with one that cannot be read, the engine begins empty; in the place of a file that is no
+/// state, none is saved.
+///
+/// # Errors
+/// If another gateway has the file, or the thread that writes it cannot be started.
+pub(super) fn keep(
+    path: &Path,
+    interval: Duration,
+    engine: &mut Engine,
+    now: Instant,
+) -> Result<Option<Keeping>, SetupError> {
+    // A link leads to the file that is replaced, and to the directory in which that happens.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let shown = path.display();
-    let state = match file::read(path) {
-        Ok(Some(state)) => state,
+    let mut lock = match Lock::take(path, false) {
+        Ok(lock) => Some(lock),
+        Err(LockError::Io(_)) => None,
+        Err(held @ LockError::Held(_)) => {
+            let fix = "stop it, or give this one its own `state-file`".to_owned();
+            return Err(SetupError::new(format!("{shown}: {held}"), fix));
+        }
+    };
+    let began_with = match State::open(path) {
         Ok(None) => {
             log::info!("{shown}: no state of an earlier gateway");
-            return None;
+            None
+        }
+        Ok(Some(state)) => load(path, state, lock.as_ref(), engine, now),
+        Err(error) if error.is_anothers() => {
+            log::warn!(
+                "{shown}: {error}; the gateway begins without flows and leaves the file alone, so no flow will outlive it: \
+                 remove the file or name another one, and restart the gateway"
+            );
+            return Ok(None);
         }
         Err(error) => {
             log::warn!("{shown}: {error}; the gateway begins without flows");
-            return None;
+            None
         }
     };
+    if let Some(Err(error)) = lock.as_mut().map(|lock| lock.note(began_with)) {
+        log::warn!("{shown}: its lock file cannot be written: {error}");
+    }
+    let failed = |error| SetupError::new(format!("cannot start the thread that saves the state: {error}"), None);
+    Keeping::start(path, lock, interval, now).map(Some).map_err(failed)
+}
+
+/// Loads a state; returns its print if it could be read.
+fn load(path: &Path, mut state: State, lock: Option<&Lock>, engine: &mut Engine, now: Instant) -> Option<Print> {
+    let shown = path.display();
     let (age, is_approximate) = state.header.clocks.age(&Clocks::read());
     let begin = now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
     let mut load = StateLoad::new(Instant::from_nanos(begin));
-    if let Err(error) = engine.load_state(&mut load, now, state.records()) {
-        log::warn!("{shown}: {error}; the gateway begins without flows");
-        return None;
+    // A gateway that was killed before it saved a state has forwarded packets after this one.
+    if lock.is_none_or(|lock| lock.is_used(state.print())) {
+        load.outdated();
     }
+    let mut records = Vec::new();
+    loop {
+        match state.read_piece(&mut records) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                log::warn!("{shown}: the state cannot be read: {error}");
+                break;
+            }
+        }
+        match engine.load_state(&mut load, now, &records) {
+            Ok(read) => drop(records.drain(..read)),
+            Err(error) => {
+                log::warn!("{shown}: {error}; the gateway begins without flows");
+                return None;
+            }
+        }
+    }
+    let loaded: Loaded = load.loaded();
     match engine.end_load(load, now) {
         Ok(loaded) => {
             let about = if is_approximate { " by the wall clock, as the machine has restarted" } else { "" };
             log::info!("{shown}: {loaded}; it is {} old{about}", humantime::format_duration(rounded(age)));
-            Some(loaded)
         }
-        Err(error) => {
-            log::warn!("{shown}: {error}; what could be read goes on");
-            None
-        }
+        Err(error) => log::warn!("{shown}: {error}; what could be read goes on: {loaded}"),
     }
+    Some(state.print())
 }
 
 /// Rounds to what a person wants to know.
