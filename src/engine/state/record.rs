@@ -440,7 +440,7 @@ impl FlowRecord {
         }
         let (client, server, state) = (client?, server?, of.unwrap_or(TimeoutState::Opening));
         let picked_by = (flags >> PICKED_BY) as u8;
-        if !is_sound(&client, &server, state, nat_pool.is_some()) || picked_by > 2 {
+        if !is_sound(&client, &server, state, nat_pool.is_some()) || picked_by > 3 {
             return None;
         }
         let flow = NewFlow {
