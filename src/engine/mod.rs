@@ -72,7 +72,7 @@ pub use snapshot::{
     Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PartRow, PressureRow, RuleRow,
     ServerRow, ServiceRow,
 };
-pub use state::{Loaded, Lost, StateError, StateLoad, StateWalk, VERSION as STATE_VERSION};
+pub use state::{Loaded, Lost, StateCopy, StateError, StateLoad, StateWalk, VERSION as STATE_VERSION};
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 
 use crate::config::Settings;

@@ -106,6 +106,13 @@ impl<T: Copy> Clients<T> {
         most
     }
 
+    /// Returns the clients, idle and busy, that were stored after all of those for which this does not hold.
+    pub(crate) fn recent(&self, is_recent: impl Fn(&T) -> bool + Copy) -> impl Iterator<Item = (IpAddr, &T)> {
+        let of = [&self.idle, &self.busy].into_iter();
+        let recent = of.flat_map(move |clients| clients.iter().rev().take_while(move |(_, value)| is_recent(value)));
+        recent.map(|(client, value)| (*client, value))
+    }
+
     /// Moves a walk on that would go on at this client.
     fn pass(&mut self, client: IpAddr) {
         if self.walk[0] == Some(client) {

@@ -4,7 +4,7 @@
 use super::Chooser;
 use crate::balance::roster::Roster;
 use crate::balance::standings::Standings;
-use crate::flow::{SavedSlot, Ticket};
+use crate::flow::{SavedSlot, Sticky, Ticket};
 use crate::ids::{ServerId, ServiceId};
 use crate::time::Instant;
 use std::net::IpAddr;
@@ -35,6 +35,13 @@ impl Chooser {
                 take(slot);
             }
         })
+    }
+
+    /// Returns the valid sticky slots that are new or have been used since a time, with their groups.
+    pub fn recent_sticky(&self, standings: &Standings, since: Instant) -> impl Iterator<Item = (u32, SavedSlot)> {
+        let valid = |(slot, era): (SavedSlot, u32)| (standings.server(slot.server).era == era).then_some(slot);
+        let recent = move |sticky: &Sticky| sticky.recent(since).filter_map(valid).collect::<Vec<_>>();
+        self.sticky.iter().flat_map(move |(group, sticky)| recent(sticky).into_iter().map(|slot| (*group, slot)))
     }
 
     /// Makes a sticky slot of a group again, before its flows are; returns false if it cannot be.

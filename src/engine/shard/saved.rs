@@ -4,8 +4,8 @@ use super::super::plan::Plan;
 use super::super::standing::Standing;
 use super::super::state::Lost;
 use super::Shard;
-use crate::flow::{Mapping, NO_POOL, Rest, SavedFlow};
-use crate::ids::NatPoolId;
+use crate::flow::{Mapping, NO_POOL, Rest, SavedFlow, Table};
+use crate::ids::{FlowId, NatPoolId};
 use crate::packet::{Protocol, Side};
 use crate::time::Instant;
 
@@ -23,7 +23,7 @@ impl Shard {
         now: Instant,
         saved: &SavedFlow,
         is_counted: bool,
-    ) -> Result<(), Lost> {
+    ) -> Result<FlowId, Lost> {
         if self.table.has_expired(now, saved) {
             return Err(Lost::Expired);
         }
@@ -31,7 +31,7 @@ impl Shard {
         let flow = &saved.flow;
         for key in [&flow.client, &flow.server] {
             if let Some(other) = self.table.find(key) {
-                self.end_yielding(of, now, other.index);
+                self.end_renewed(of, now, self.table.id(other.index));
             }
         }
         let mapping = Mapping::of_replies(&flow.server);
@@ -40,16 +40,26 @@ impl Shard {
             if !pool.owns(mapping.address) {
                 return Err(Lost::NatAddress);
             }
+        }
+        if let Some(pool) = self.nat_pools.get_mut(usize::from(flow.nat_pool)) {
+            // In the state its rest may be over that is not here: nothing has let it end.
+            while !pool.is_free(&mapping) && pool.is_due(now, 0) {
+                pool.handle_timeout(now);
+            }
             if !pool.is_free(&mapping) {
                 return Err(Lost::Port);
             }
         }
-        if self.table.is_full(false, None) {
+        if self.table.is_full(flow.half_open, None) {
             return Err(Lost::Room);
         }
-        let index = self.table.restore(now, saved);
+        let index = match flow.half_open {
+            true => self.table.restore_half_open(now, saved),
+            false => self.table.restore(now, saved),
+        };
         if let Some(pool) = self.nat_pools.get_mut(usize::from(flow.nat_pool)) {
-            pool.take(&mapping, flow.client.protocol != Protocol::Tcp && !saved.proven);
+            let tentative = flow.half_open || flow.client.protocol != Protocol::Tcp && !saved.proven;
+            pool.take(&mapping, tentative);
         }
         self.totals.opened += 1;
         self.flows_total[flow.server_id.0 as usize] += 1;
@@ -65,11 +75,64 @@ impl Shard {
         if saved.proven {
             self.policy.proven(plan.rules(), flow.rule, (client, saved.created));
         }
-        Ok(())
+        Ok(self.table.id(index))
     }
 
-    /// Lets a port of a NAT pool rest; returns whether it does.
-    pub(in crate::engine) fn restore_rest(&mut self, pool: NatPoolId, rest: &Rest) -> bool {
+    /// Makes a flow that was made again what a later record of it says; returns false, and ends it, if it has become another
+    /// one, which is to be made then.
+    pub(in crate::engine) fn renew_flow(
+        &mut self,
+        of: (&Plan, &Standing),
+        now: Instant,
+        id: FlowId,
+        saved: &SavedFlow,
+    ) -> bool {
+        let Some(index) = self.table.slot(id) else { return false };
+        let (facts, new) = (self.table.facts(index), &saved.flow);
+        let same = (self.table.key(index, Side::Client), self.table.key(index, Side::Server))
+            == (new.client, new.server)
+            && (facts.service, facts.server_id) == (new.service, new.server_id)
+            && (facts.rule, facts.nat_pool, facts.profile) == (new.rule, new.nat_pool, new.profile)
+            && self.table.is_proven(index) == saved.proven;
+        if same && !self.table.has_expired(now, saved) {
+            self.table.renew(now, index, saved);
+            return true;
+        }
+        self.end_renewed(of, now, id);
+        false
+    }
+
+    /// Ends a flow that was made again and has ended since where it comes from. Whether its port rests there is said next.
+    pub(in crate::engine) fn end_renewed(&mut self, of: (&Plan, &Standing), now: Instant, id: FlowId) {
+        let Some(index) = self.table.slot(id) else { return };
+        let (service, server) = (self.table.facts(index).service, self.table.server_of(index));
+        self.end_yielding(of, now, index);
+        // It counts as if it had never been here.
+        self.totals.unopen();
+        self.flows_total[server.0 as usize] -= 1;
+        self.services[service.0 as usize].flows_total -= 1;
+    }
+
+    /// Records that packets have passed since the numbers of all flows were learned.
+    pub(in crate::engine) fn fall_behind(&mut self) {
+        self.table.fall_behind();
+    }
+
+    pub(in crate::engine) fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    /// Lets a port of a NAT pool rest; returns whether it does. A flow that has it has ended since it was made again.
+    pub(in crate::engine) fn restore_rest(
+        &mut self,
+        of: (&Plan, &Standing),
+        now: Instant,
+        pool: NatPoolId,
+        rest: &Rest,
+    ) -> bool {
+        if let Some(found) = rest.mapping.replies().and_then(|key| self.table.find(&key)) {
+            self.end_renewed(of, now, self.table.id(found.index));
+        }
         self.nat_pools.get_mut(pool.0 as usize).is_some_and(|pool| pool.let_rest(rest))
     }
 }

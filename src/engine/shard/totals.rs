@@ -70,6 +70,12 @@ impl Totals {
         self.ended[cause as usize] += 1;
     }
 
+    /// Counts a flow that was made again, and has ended as one that was replaced, as if it had never been.
+    pub(super) fn unopen(&mut self) {
+        self.opened -= 1;
+        self.ended[Ended::Replaced as usize] -= 1;
+    }
+
     pub(super) fn snapshot(&self, table: &Table, pressure: &Pressure) -> Counters {
         let (half_open, max_half_open) = table.half_open();
         Counters {

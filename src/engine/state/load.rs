@@ -7,12 +7,12 @@ use super::super::Engine;
 use super::super::plan::Plan;
 use super::VERSION;
 use super::record::{
-    Base, FlowRecord, Head, Named, ServerRecord, Skipped, kind, read_end, read_rest, read_slot, read_verdict,
+    Base, FlowRecord, Head, Named, ServerRecord, Skipped, kind, read_end, read_gone, read_rest, read_slot, read_verdict,
 };
 use super::wire::{Fields, next_record};
 use crate::balance::Prefixes;
-use crate::flow::NO_POOL;
-use crate::ids::{NatPoolId, ServerId, ServiceId};
+use crate::flow::{NO_POOL, SavedFlow};
+use crate::ids::{FlowId, NatPoolId, ServerId, ServiceId};
 use crate::policy::NO_RULE;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
@@ -145,6 +145,8 @@ pub struct StateLoad {
     is_outdated: bool,
     skipped: Skipped,
     loaded: Loaded,
+    /// What became of the flows of a copy, by their slots there.
+    slots: BTreeMap<u32, Result<FlowId, Lost>>,
 }
 
 impl StateLoad {
@@ -160,6 +162,7 @@ impl StateLoad {
             is_outdated: false,
             skipped: Skipped::default(),
             loaded: Loaded::default(),
+            slots: BTreeMap::new(),
         }
     }
 
@@ -218,12 +221,19 @@ impl Engine {
         }
         self.take_health(now);
         self.advance();
-        if load.is_whole { Ok(load.loaded()) } else { Err(StateError::NotWhole) }
+        if load.is_whole {
+            return Ok(load.loaded());
+        }
+        if load.head.as_ref().is_some_and(|head| head.is_copy) {
+            // It would have learned of later packets.
+            self.shard.fall_behind();
+        }
+        Err(StateError::NotWhole)
     }
 
     /// Reads a record; none if it makes no sense.
     fn load_record(&mut self, load: &mut StateLoad, now: Instant, kind: u8, fields: Fields<'_>) -> Option<()> {
-        let StateLoad { base, names: Some(names), numbers, skipped, loaded, .. } = load else { return None };
+        let StateLoad { base, names: Some(names), numbers, skipped, loaded, slots, .. } = load else { return None };
         let base = *base;
         match kind {
             kind::SERVICE => {
@@ -272,11 +282,20 @@ impl Engine {
                 });
                 loaded.slots[usize::from(!restored)] += 1;
             }
-            kind::FLOW => {
-                let is_behind = load.is_outdated || load.head.as_ref().is_some_and(|head| !head.is_final);
-                match self.load_flow(numbers, now, FlowRecord::read(fields, base, skipped)?, is_behind) {
-                    Ok(()) => loaded.flows += 1,
-                    Err(why) => loaded.lost[why as usize] += 1,
+            kind::FLOW | kind::HALF_OPEN => {
+                let record = FlowRecord::read((kind, fields), base, skipped)?;
+                let is_behind = load.is_outdated || load.head.as_ref().is_some_and(|head| !head.is_final && !head.is_copy);
+                self.load_flow((numbers, slots, loaded), now, record, is_behind);
+            }
+            kind::GONE => {
+                let gone = slots.remove(&read_gone(fields, skipped)?);
+                match gone {
+                    Some(Ok(id)) => {
+                        self.shard.end_renewed((&self.plan, &self.standing), now, id);
+                        loaded.flows -= 1;
+                    }
+                    Some(Err(why)) => loaded.lost[why as usize] -= 1,
+                    None => {}
                 }
             }
             kind::REST => {
@@ -284,7 +303,8 @@ impl Engine {
                 let pool = self.nat_pool_of(numbers, pool, rest.mapping.address);
                 // A port that rested for ever would keep all that are freed after it.
                 let rest = crate::flow::Rest { until: rest.until.min(now + LONGEST_REST), ..rest };
-                let rests = rest.until > now && pool.is_some_and(|pool| self.shard.restore_rest(pool, &rest));
+                let rests = rest.until > now
+                    && pool.is_some_and(|pool| self.shard.restore_rest((&self.plan, &self.standing), now, pool, &rest));
                 loaded.resting[usize::from(!rests)] += 1;
             }
             kind::END => load.is_whole = read_end(fields, skipped)? == load.records,
@@ -304,22 +324,63 @@ impl Engine {
             ([own.v4.map(IpAddr::V4), own.v6.map(IpAddr::V6)], own.port) == (record.addresses, record.port)
         };
         let found = names.servers.get(&(record.pool.to_owned(), record.name.to_owned())).copied().filter(same);
-        numbers.servers.insert(record.number, found);
-        loaded.servers[usize::from(found.is_none())] += 1;
+        // In a copy it comes twice.
+        if numbers.servers.insert(record.number, found).is_none() {
+            loaded.servers[usize::from(found.is_none())] += 1;
+        } else {
+            // And so do the verdicts, behind it.
+            loaded.verdicts = [0; 2];
+        }
         if let Some(server) = found {
             self.standing.servers_mut().restore(self.plan.roster(), now, server, &record.standing);
         }
     }
 
-    fn load_flow(&mut self, numbers: &Numbers, now: Instant, record: FlowRecord, is_behind: bool) -> Result<(), Lost> {
-        let FlowRecord { mut saved, rule, nat_pool, is_counted } = record;
+    /// Makes a flow, or makes the one of the same slot what this record says.
+    fn load_flow(
+        &mut self,
+        (numbers, slots, loaded): (&Numbers, &mut BTreeMap<u32, Result<FlowId, Lost>>, &mut Loaded),
+        now: Instant,
+        record: FlowRecord,
+        is_behind: bool,
+    ) {
+        let of = (&*self.plan, &self.standing);
+        let before = record.slot.and_then(|slot| slots.remove(&slot));
+        match before {
+            Some(Ok(_)) => loaded.flows -= 1,
+            Some(Err(why)) => loaded.lost[why as usize] -= 1,
+            None => {}
+        }
+        let saved = self.flow_here(numbers, now, &record).map(|saved| SavedFlow { is_behind, ..saved });
+        let result = match (before, saved) {
+            (Some(Ok(id)), Ok(saved)) if self.shard.renew_flow(of, now, id, &saved) => Ok(id),
+            (before, Err(why)) => {
+                if let Some(Ok(id)) = before {
+                    self.shard.end_renewed(of, now, id);
+                }
+                Err(why)
+            }
+            (_, Ok(saved)) => self.shard.restore_flow(of, now, &saved, record.is_counted),
+        };
+        match result {
+            Ok(_) => loaded.flows += 1,
+            Err(why) => loaded.lost[why as usize] += 1,
+        }
+        if let Some(slot) = record.slot {
+            slots.insert(slot, result);
+        }
+    }
+
+    /// Returns the flow of a record as one of this engine.
+    fn flow_here(&self, numbers: &Numbers, now: Instant, record: &FlowRecord) -> Result<SavedFlow, Lost> {
+        let mut saved = record.saved;
         let service = numbers.services.get(&saved.flow.service.0).copied().flatten().ok_or(Lost::Service)?;
         let server = numbers.servers.get(&saved.flow.server_id.0).copied().flatten().ok_or(Lost::Server)?;
         let (replies, own) = (saved.flow.server.addresses.src(), self.plan.roster().server(server));
         if ![own.v4.map(IpAddr::V4), own.v6.map(IpAddr::V6)].contains(&Some(replies)) {
             return Err(Lost::Unreadable);
         }
-        saved.flow.nat_pool = match nat_pool {
+        saved.flow.nat_pool = match record.nat_pool {
             None => NO_POOL,
             Some(number) => {
                 let pool = self.nat_pool_of(numbers, number, saved.flow.server.addresses.dst());
@@ -328,11 +389,10 @@ impl Engine {
         };
         let key = &saved.flow.client;
         saved.flow.profile = self.plan.service(service).profile(key.protocol, key.dst_port);
-        saved.flow.rule = rule.and_then(|rule| numbers.rules.get(&rule).copied().flatten()).unwrap_or(NO_RULE);
+        saved.flow.rule = record.rule.and_then(|rule| numbers.rules.get(&rule).copied().flatten()).unwrap_or(NO_RULE);
         (saved.flow.service, saved.flow.server_id) = (service, server);
         (saved.touched, saved.created) = (saved.touched.min(now), saved.created.min(now));
-        saved.is_behind = is_behind;
-        self.shard.restore_flow((&self.plan, &self.standing), now, &saved, is_counted)
+        Ok(saved)
     }
 }
 

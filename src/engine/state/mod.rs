@@ -12,9 +12,13 @@
 //! What is not part of a state: half-open flows, fragments, positions and random numbers of algorithms, used rates, totals,
 //! results of probes, histories, path MTUs. All of it is learned again within seconds, or counts since the start.
 //!
-//! `wire` is the encoding, `record` the records, `walk` and `load` the two directions. It must not know files, sockets or
+//! A copy is a state that follows its engine while packets go on, for one that takes over from it; it also has half-open
+//! flows.
+//!
+//! `wire` is the encoding, `record` the records, `walk`, `copy` and `load` the directions. It must not know files, sockets or
 //! boots.
 
+mod copy;
 mod load;
 mod record;
 mod walk;
@@ -23,6 +27,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use copy::StateCopy;
 pub use load::{Loaded, Lost, StateError, StateLoad};
 pub use walk::StateWalk;
 

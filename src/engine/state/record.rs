@@ -26,6 +26,8 @@ pub(super) mod kind {
     pub(in super::super) const FLOW: u8 = 9;
     pub(in super::super) const REST: u8 = 10;
     pub(in super::super) const END: u8 = 11;
+    pub(in super::super) const HALF_OPEN: u8 = 12;
+    pub(in super::super) const GONE: u8 = 13;
 }
 
 /// Writes and reads times.
@@ -57,6 +59,8 @@ pub(super) struct Head {
     pub version: u64,
     /// Whether the sender forwards no packet after the state's time.
     pub is_final: bool,
+    /// Whether it is a copy: flows have slots, and come again when they have changed.
+    pub is_copy: bool,
 }
 
 impl Head {
@@ -64,6 +68,7 @@ impl Head {
         let mut record = Writer::new(out, kind::HEAD);
         record.number(1, self.version);
         record.number(2, self.is_final.into());
+        record.number(3, self.is_copy.into());
         record.end();
     }
 
@@ -73,6 +78,7 @@ impl Head {
             match tag {
                 1 => head.version = value.number()?,
                 2 => head.is_final = value.number()? != 0,
+                3 => head.is_copy = value.number()? != 0,
                 _ => skipped.0 += 1,
             }
         }
@@ -373,6 +379,8 @@ pub(super) struct FlowRecord {
     pub rule: Option<u32>,
     pub nat_pool: Option<u32>,
     pub is_counted: bool,
+    /// In a copy: its slot there.
+    pub slot: Option<u32>,
 }
 
 const ANSWERED: u64 = 1;
@@ -384,7 +392,7 @@ const PICKED_BY: u32 = 4;
 impl FlowRecord {
     pub(super) fn write(&self, out: &mut Vec<u8>, base: Base) {
         let SavedFlow { flow, state, created, touched, answered, proven, numbers, packets, bytes, .. } = &self.saved;
-        let mut record = Writer::new(out, kind::FLOW);
+        let mut record = Writer::new(out, if flow.half_open { kind::HALF_OPEN } else { kind::FLOW });
         for (tag, key) in [(1, &flow.client), (2, &flow.server)] {
             let (bytes, len) = key_bytes(key);
             record.bytes(tag, &bytes[..len]);
@@ -410,11 +418,15 @@ impl FlowRecord {
         record.number(13, packets[1]);
         record.number(14, bytes[0]);
         record.number(15, bytes[1]);
+        if let Some(slot) = self.slot {
+            record.present(16, slot.into());
+        }
         record.end();
     }
 
     /// Reads a flow; none if no flow is like that.
-    pub(super) fn read(fields: Fields<'_>, base: Base, skipped: &mut Skipped) -> Option<FlowRecord> {
+    pub(super) fn read((kind, fields): (u8, Fields<'_>), base: Base, skipped: &mut Skipped) -> Option<FlowRecord> {
+        let (half_open, mut slot) = (kind == kind::HALF_OPEN, None);
         let (mut client, mut server, mut of) = (None, None, None);
         let (mut service, mut server_id, mut flags) = (0, 0, 0);
         let (mut rule, mut nat_pool, mut numbers) = (None, None, [0; NUMBERS]);
@@ -435,12 +447,14 @@ impl FlowRecord {
                 11 => numbers = value.0.try_into().ok()?,
                 12 | 13 => packets[usize::from(tag) - 12] = value.number()?,
                 14 | 15 => bytes[usize::from(tag) - 14] = value.number()?,
+                16 => slot = Some(value.as_number()?),
                 _ => skipped.0 += 1,
             }
         }
         let (client, server, state) = (client?, server?, of.unwrap_or(TimeoutState::Opening));
         let picked_by = (flags >> PICKED_BY) as u8;
-        if !is_sound(&client, &server, state, nat_pool.is_some()) || picked_by > 3 {
+        let opens = client.protocol == Protocol::Tcp && matches!(state, TimeoutState::Opening | TimeoutState::Reset);
+        if !is_sound(&client, &server, state, nat_pool.is_some()) || picked_by > 3 || half_open && !opens {
             return None;
         }
         let flow = NewFlow {
@@ -452,12 +466,12 @@ impl FlowRecord {
             nat_pool: crate::flow::NO_POOL,
             rule: crate::policy::NO_RULE,
             picked_by,
-            half_open: false,
+            half_open,
         };
-        let (answered, proven) = (flags & ANSWERED != 0, flags & PROVEN != 0);
+        let (answered, proven) = (flags & ANSWERED != 0, flags & PROVEN != 0 && !half_open);
         let saved =
             SavedFlow { flow, state, created, touched, answered, proven, numbers, is_behind: false, packets, bytes };
-        Some(FlowRecord { saved, rule, nat_pool, is_counted: flags & COUNTED != 0 })
+        Some(FlowRecord { saved, rule, nat_pool, is_counted: flags & COUNTED != 0, slot })
     }
 }
 
@@ -474,6 +488,25 @@ fn is_sound(client: &Key, server: &Key, state: TimeoutState, has_nat: bool) -> b
     };
     let is_same_source = || (client.addresses.src(), client.src_port) == (server.addresses.dst(), server.dst_port);
     fits && client.protocol == server.protocol && client != server && (has_nat || is_same_source())
+}
+
+/// Writes that the flow in a slot has ended.
+pub(super) fn write_gone(out: &mut Vec<u8>, slot: u32) {
+    let mut record = Writer::new(out, kind::GONE);
+    record.present(1, slot.into());
+    record.end();
+}
+
+/// Reads the slot of a flow that has ended.
+pub(super) fn read_gone(fields: Fields<'_>, skipped: &mut Skipped) -> Option<u32> {
+    let mut slot = None;
+    for (tag, value) in fields {
+        match tag {
+            1 => slot = Some(value.as_number()?),
+            _ => skipped.0 += 1,
+        }
+    }
+    slot
 }
 
 pub(super) fn write_rest(out: &mut Vec<u8>, base: Base, pool: u32, rest: &Rest) {

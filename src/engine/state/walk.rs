@@ -7,7 +7,7 @@ use super::record::{
     Base, FlowRecord, Head, Named, ServerRecord, kind, write_end, write_rest, write_slot, write_verdict,
 };
 use crate::balance::SavedServer;
-use crate::flow::{NO_POOL, Table};
+use crate::flow::{NO_POOL, SavedFlow, Table};
 use crate::ids::ServerId;
 use crate::policy::{NO_RULE, RuleSettings};
 use crate::time::Instant;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Where a walk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+pub(super) enum At {
     Head,
     Services(usize),
     NatPools(usize),
@@ -42,6 +42,8 @@ pub struct StateWalk {
     after_names: At,
     base: Base,
     is_final: bool,
+    /// Whether what changes is to follow.
+    is_copy: bool,
     records: u64,
     plan: Option<Arc<Plan>>,
     groups: Vec<u32>,
@@ -50,8 +52,21 @@ pub struct StateWalk {
 impl StateWalk {
     /// Begins a walk; the state's own time is `now`. If it `is_final`, no packet is handled after that time.
     pub fn new(now: Instant, is_final: bool) -> Self {
-        let (at, after_names) = (At::Head, At::Slots(0));
-        StateWalk { at, after_names, base: Base(now), is_final, records: 0, plan: None, groups: Vec::new() }
+        StateWalk {
+            at: At::Head,
+            after_names: At::Slots(0),
+            base: Base(now),
+            is_final,
+            is_copy: false,
+            records: 0,
+            plan: None,
+            groups: Vec::new(),
+        }
+    }
+
+    /// Begins the walk of a copy.
+    pub(super) fn of_copy(now: Instant) -> Self {
+        StateWalk { is_copy: true, ..StateWalk::new(now, false) }
     }
 
     /// Returns the state's own time.
@@ -63,6 +78,41 @@ impl StateWalk {
     pub fn records(&self) -> u64 {
         self.records
     }
+
+    /// Returns whether a walk that has begun has another plan.
+    pub(super) fn is_stale(&self, plan: &Arc<Plan>) -> bool {
+        self.plan.as_ref().is_some_and(|own| !Arc::ptr_eq(own, plan))
+    }
+
+    pub(super) fn base(&self) -> Base {
+        self.base
+    }
+
+    /// Returns the number of a group of services that share sticky slots.
+    pub(super) fn group(&self, place: usize) -> Option<u32> {
+        self.groups.get(place).copied()
+    }
+
+    /// Counts records.
+    pub(super) fn count(&mut self, records: u64) {
+        self.records += records;
+    }
+
+    /// Goes back to rules, servers and verdicts.
+    pub(super) fn begin_standing(&mut self) {
+        self.at = At::Rules(0);
+    }
+
+    /// Returns whether it is past rules, servers and verdicts.
+    pub(super) fn has_standing(&self) -> bool {
+        !matches!(self.at, At::Rules(_) | At::Groups(_) | At::Servers(_) | At::Verdicts(_))
+    }
+
+    /// Writes the end.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) {
+        write_end(out, self.records);
+        self.at = At::Done;
+    }
 }
 
 impl Engine {
@@ -72,13 +122,22 @@ impl Engine {
     /// goes on: flows that are written have the names that they had then, and a walk that began anew would never end where
     /// plans follow each other fast enough.
     pub fn write_state(&mut self, walk: &mut StateWalk, now: Instant, most: usize, out: &mut Vec<u8>) -> bool {
-        let is_stale = |plan: &Arc<Plan>| !Arc::ptr_eq(plan, &self.plan);
+        if self.write_walk(walk, now, most, out) && walk.at != At::Done {
+            walk.end(out);
+        }
+        walk.at == At::Done
+    }
+
+    /// Writes more of the state to `out`, but for its end; returns whether all of it is written.
+    pub(super) fn write_walk(&mut self, walk: &mut StateWalk, now: Instant, most: usize, out: &mut Vec<u8>) -> bool {
         if walk.at == At::Head {
-            Head { version: VERSION, is_final: walk.is_final }.write(out);
+            Head { version: VERSION, is_final: walk.is_final, is_copy: walk.is_copy }.write(out);
             walk.records += 1;
         }
-        if walk.at == At::Head || walk.at != At::Done && walk.plan.as_ref().is_some_and(is_stale) {
+        if walk.at == At::Head || walk.at != At::Done && walk.is_stale(&self.plan) {
             walk.after_names = match walk.at {
+                // Its reader knows flows by their slots, and takes a later record of one in its place.
+                _ if walk.is_copy => At::Slots(0),
                 At::Flows(_) => walk.at,
                 // Pools may have changed their places.
                 At::Resting(..) | At::End => At::Resting(0, Instant::ZERO, 0),
@@ -92,15 +151,15 @@ impl Engine {
             walk.at = At::Services(0);
         }
         let mut left = most.max(1);
-        while left > 0 && walk.at != At::Done {
+        while left > 0 && !matches!(walk.at, At::End | At::Done) {
             let looked = self.write_part(walk, now, left, out);
             left = left.saturating_sub(looked.max(1));
         }
-        walk.at == At::Done
+        matches!(walk.at, At::End | At::Done)
     }
 
     /// Writes records of one kind, and moves the walk on; returns how many things it looked at.
-    fn write_part(&mut self, walk: &mut StateWalk, now: Instant, most: usize, out: &mut Vec<u8>) -> usize {
+    pub(super) fn write_part(&mut self, walk: &mut StateWalk, now: Instant, most: usize, out: &mut Vec<u8>) -> usize {
         let plan = self.plan.clone();
         let settings = plan.settings();
         match walk.at {
@@ -150,11 +209,7 @@ impl Engine {
             At::Slots(place) => self.write_slots(walk, place, most, out),
             At::Flows(from) => self.write_flows(walk, from, most, out),
             At::Resting(pool, until, after) => self.write_resting(walk, (pool, until, after), most, out),
-            At::Head | At::End | At::Done => {
-                write_end(out, walk.records);
-                walk.at = At::Done;
-                1
-            }
+            At::Head | At::End | At::Done => 0,
         }
     }
 
@@ -175,32 +230,52 @@ impl Engine {
     }
 
     fn write_flows(&mut self, walk: &mut StateWalk, from: u32, most: usize, out: &mut Vec<u8>) -> usize {
-        let table = self.shard.table();
         let mut looked = 0;
+        let mut reached = None;
         // Half-open flows come first, and are passed over.
-        for (index, used) in table.slots(from.max(Table::position(0))) {
+        for (index, used) in self.shard.table().slots(from.max(Table::position(0))) {
             if looked >= most {
-                walk.at = At::Flows(Table::position(index));
-                return looked;
+                reached = Some(Table::position(index));
+                break;
             }
             looked += 1;
-            if let Some(saved) = used.then(|| table.save(index)).flatten() {
-                let flow = &saved.flow;
-                let of = (flow.service, flow.client.addresses.src());
-                let kept = (flow.server_id, saved.proven, table.note(index));
-                let known = (self.plan.roster(), self.standing.servers());
-                FlowRecord {
-                    rule: Some(flow.rule).filter(|rule| *rule != NO_RULE).map(u32::from),
-                    nat_pool: Some(flow.nat_pool).filter(|pool| *pool != NO_POOL).map(u32::from),
-                    is_counted: self.shard.chooser().counts(known, of, kept),
-                    saved,
-                }
-                .write(out, walk.base);
-                walk.records += 1;
+            if used {
+                self.write_flow(walk, index, out);
             }
         }
-        walk.at = At::Resting(0, Instant::ZERO, 0);
+        walk.at = reached.map_or(At::Resting(0, Instant::ZERO, 0), At::Flows);
         looked
+    }
+
+    /// Writes the flow in a slot, which is in use.
+    pub(super) fn write_flow(&self, walk: &mut StateWalk, index: u32, out: &mut Vec<u8>) {
+        let table = self.shard.table();
+        let Some(saved) = table.save(index) else { return };
+        let slot = walk.is_copy.then_some(index);
+        self.write_saved(walk, saved, (table.note(index), slot), out);
+    }
+
+    /// Writes a flow that keeps a note.
+    pub(super) fn write_saved(
+        &self,
+        walk: &mut StateWalk,
+        saved: SavedFlow,
+        (note, slot): (u32, Option<u32>),
+        out: &mut Vec<u8>,
+    ) {
+        let flow = &saved.flow;
+        let of = (flow.service, flow.client.addresses.src());
+        let kept = (flow.server_id, saved.proven, note);
+        let known = (self.plan.roster(), self.standing.servers());
+        FlowRecord {
+            rule: Some(flow.rule).filter(|rule| *rule != NO_RULE).map(u32::from),
+            nat_pool: Some(flow.nat_pool).filter(|pool| *pool != NO_POOL).map(u32::from),
+            is_counted: self.shard.chooser().counts(known, of, kept),
+            saved,
+            slot,
+        }
+        .write(out, walk.base);
+        walk.records += 1;
     }
 
     fn write_resting(

@@ -3,7 +3,7 @@
 use super::members::Members;
 use crate::flow::key::Key;
 use crate::flow::nat_settings::NatPoolSettings;
-use crate::packet::Protocol;
+use crate::packet::{Addresses, Protocol};
 use hashlink::LinkedHashSet;
 use siphasher::sip::SipHasher13;
 use std::hash::BuildHasherDefault;
@@ -37,6 +37,13 @@ impl Mapping {
         let port = if key.protocol == Protocol::Icmp { 0 } else { key.src_port };
         let server = Endpoint { address: key.addresses.src(), port };
         Mapping { address: key.addresses.dst(), port: key.dst_port, protocol: key.protocol, server }
+    }
+
+    /// Returns the key of the replies to it; none if its addresses are of two families.
+    pub fn replies(&self) -> Option<Key> {
+        let src_port = if self.protocol == Protocol::Icmp { self.port } else { self.server.port };
+        let addresses = Addresses::new(self.server.address, self.address)?;
+        Some(Key { addresses, src_port, dst_port: self.port, protocol: self.protocol })
     }
 }
 

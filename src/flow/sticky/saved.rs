@@ -79,6 +79,20 @@ impl Sticky {
         walked + pass(&mut self.asking, most - walked, false)
     }
 
+    /// Returns the slots that are new or have been used since a time, with their eras.
+    pub fn recent(&self, since: Instant) -> impl Iterator<Item = (SavedSlot, u32)> + '_ {
+        let of = move |slots: &'_ Slots, proven| {
+            let recent = slots.clients.recent(move |slot| slot.since >= since);
+            recent
+                .map(|(client, slot)| {
+                    let Slot { server, since, given, era, .. } = *slot;
+                    (SavedSlot { client, server, proven, is_busy: slot.flows > 0, since, given }, era)
+                })
+                .collect::<Vec<_>>()
+        };
+        of(&self.proven, true).into_iter().chain(of(&self.asking, false))
+    }
+
     /// Makes a slot again that counts no flow yet, with the era that its server has here; returns false if it is over, or
     /// there is no room. To be called before the flows are made again.
     pub fn restore(&mut self, now: Instant, saved: &SavedSlot, era: u32, tickets: &mut Tickets) -> bool {

@@ -373,6 +373,12 @@ impl HalfOpen {
         (self.order.first != NONE).then_some(self.order.first)
     }
 
+    /// Returns the newest flows, up to `most`, the oldest of them first.
+    pub(super) fn newest(&self, most: usize) -> impl Iterator<Item = u32> + '_ {
+        let older = (self.order.len as usize).saturating_sub(most);
+        self.order.iter(&self.places, |place| &place.order).skip(older).map(|(slot, _)| slot)
+    }
+
     /// Returns the tick at which a flow expires.
     pub(super) fn due(&self, slot: u32) -> u64 {
         let entry = &self.entries[slot as usize];

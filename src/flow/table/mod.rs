@@ -4,6 +4,7 @@
 //! clients causes a panic. `half_open` holds TCP flows until their handshake is complete, `wheel` says which flow is
 //! due, `room` which one gives way, `recent` which ones ended a short while ago.
 
+mod changed;
 mod entry;
 mod follow;
 mod half_open;
@@ -34,6 +35,7 @@ use crate::packet::rewrite::{Deltas, Translation};
 use crate::packet::{Addresses, Protocol, Side};
 use crate::time::{Duration, Instant};
 use ahash::RandomState;
+use changed::Changed;
 use entry::{ANSWERED, USED, picked_by, wide};
 use half_open::HalfOpen;
 use index::Index;
@@ -179,6 +181,8 @@ pub struct Table {
     /// By the number of a profile in the settings: its number in flows.
     numbers: Vec<u8>,
     hash: RandomState,
+    /// None unless somebody wants them.
+    changed: Option<Changed>,
 }
 
 /// Returns a timeout in ticks from the tick of the last packet: never shorter, whatever part of that tick had passed.
@@ -224,6 +228,7 @@ impl Table {
             timeouts,
             ticks,
             hash: crate::rng::drawn_hash(),
+            changed: None,
         })
     }
 
@@ -369,6 +374,7 @@ impl Table {
     /// Counts packets of one side of a flow that is not half-open and has been answered; returns its server.
     #[inline]
     pub fn count_plain(&mut self, found: Found, packets: u64, bytes: u64) -> ServerId {
+        self.note_touched(found.index);
         let flow = &mut self.flows[found.index as usize];
         flow.count(found.side, packets, bytes);
         flow.server_id
@@ -395,6 +401,7 @@ impl Table {
         if let Some(slot) = Table::half(found.index) {
             return self.half_open.count(slot, found.side, packets, bytes);
         }
+        self.note_touched(found.index);
         let flow = &mut self.flows[found.index as usize];
         flow.count(found.side, packets, bytes);
         if found.side == Side::Server {
@@ -523,6 +530,7 @@ impl Table {
 
     /// Notes a number with a flow.
     pub fn set_note(&mut self, index: u32, note: u32) {
+        self.note_changed(index);
         let store = &mut self.notes[usize::from(Table::is_half_open(index))];
         let slot = (index & !HALF_OPEN) as usize;
         if slot >= store.len() && note != 0 {
@@ -576,6 +584,7 @@ impl Table {
         self.index.insert(hashes[1], index << 1 | 1);
         self.len += 1;
         self.link(index);
+        self.note_changed(index);
         index
     }
 
@@ -601,6 +610,7 @@ impl Table {
         self.index.remove(hashes[0], index << 1);
         self.index.remove(hashes[1], index << 1 | 1);
         self.unlink(index);
+        self.note_changed(index);
         let flow = &mut self.flows[index as usize];
         if flow.class() == Class::Over {
             self.recent.add(hashes[0], self.clock.tick(now));

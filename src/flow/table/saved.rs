@@ -1,6 +1,6 @@
 //! A flow as a value from which another table makes it again: all that it is, but for its place and its clock.
 //!
-//! Half-open flows are not saved: their handshakes begin anew with the next SYN.
+//! Half-open flows are not part of a saved state: their handshakes begin anew with the next SYN. A takeover passes them on.
 
 use super::super::settings::TimeoutState;
 use super::super::tcp::{Ends, SAVED};
@@ -96,6 +96,61 @@ impl Table {
         let hashes = [self.hash(&new.client), self.hash(&new.server)];
         let index = self.settle(now, flow, hashes);
         self.set_note(index, 0);
+        index
+    }
+
+    /// Makes a flow what a later value of it says. Keys, server, and whether its client has proved itself must be the same.
+    pub fn renew(&mut self, now: Instant, index: u32, saved: &SavedFlow) {
+        self.unlink(index);
+        let tick = self.clock.tick_after(saved.touched).min(self.clock.tick(now));
+        let flow = &mut self.flows[index as usize];
+        (flow.state, flow.touched, flow.created) = (saved.state, tick as u32, saved.created);
+        flow.tcp = Ends::from_saved(&saved.numbers);
+        (flow.packets, flow.bytes) = (saved.packets, saved.bytes);
+        flow.flags = if saved.answered { flow.flags | ANSWERED } else { flow.flags & !ANSWERED };
+        self.link(index);
+        self.note_changed(index);
+    }
+
+    /// Records that packets may have passed since the numbers of all flows were learned.
+    pub fn fall_behind(&mut self) {
+        for flow in self.flows.iter_mut().filter(|flow| flow.is_used() && flow.protocol() == Protocol::Tcp) {
+            flow.tcp.fall_behind();
+        }
+    }
+
+    /// Returns the newest half-open flows as values, with their notes, up to `most`, the oldest of them first.
+    pub fn save_half_open(&self, most: usize) -> impl Iterator<Item = (SavedFlow, u32)> + '_ {
+        self.half_open.newest(most).map(|slot| {
+            let (left, facts) = (self.half_open.left(&self.clock, slot), self.half_open.facts(&self.clock, slot));
+            let saved = SavedFlow {
+                flow: NewFlow { half_open: true, ..left.new },
+                state: facts.state,
+                created: left.created,
+                touched: left.created,
+                answered: facts.answered,
+                proven: false,
+                numbers: self.half_open.ends(slot).to_saved(),
+                is_behind: false,
+                packets: left.packets,
+                bytes: left.bytes,
+            };
+            (saved, self.note(slot | HALF_OPEN))
+        })
+    }
+
+    /// Makes a half-open flow again, as if it had begun now; returns its slot. Both keys must be free and differ, and there
+    /// must be room.
+    pub fn restore_half_open(&mut self, now: Instant, saved: &SavedFlow) -> u32 {
+        let index = self.insert(now, &saved.flow);
+        let (tick, slot) = (self.clock.tick(now), index & !HALF_OPEN);
+        self.half_open.follow(tick, slot, &Ends::from_saved(&saved.numbers), saved.state);
+        for side in [Side::Client, Side::Server] {
+            let (packets, bytes) = (saved.packets[side as usize], saved.bytes[side as usize]);
+            if packets > 0 {
+                self.half_open.count(slot, side, packets, bytes);
+            }
+        }
         index
     }
 

@@ -252,6 +252,7 @@ impl Table {
     /// are no conversation. From now on only the client's packets keep a flow of datagrams, and as long as they are
     /// dropped, none do: otherwise its server could keep it there while others have room.
     pub fn stall(&mut self, index: u32) {
+        self.note_changed(index);
         match Table::half(index) {
             Some(slot) => self.half_open.stall(slot),
             None => {
@@ -317,6 +318,7 @@ impl Table {
 
     #[cold]
     fn converse(&mut self, index: u32) {
+        self.note_changed(index);
         let class = self.flows[index as usize].class();
         self.flows[index as usize].flags |= PROVEN;
         self.requeue(index, class);
@@ -325,6 +327,7 @@ impl Table {
     /// Moves a flow to another state.
     #[cold]
     fn change(&mut self, tick: u64, index: u32, state: TimeoutState) {
+        self.note_changed(index);
         let flow = &mut self.flows[index as usize];
         let class = flow.class();
         self.counts[flow.state as usize] -= 1;

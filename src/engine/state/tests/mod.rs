@@ -3,6 +3,7 @@
 //! Here is what the tests share: configurations, talks of clients, and the views of an engine that must survive.
 
 mod books;
+mod copy;
 mod other;
 mod talks;
 mod walk;

@@ -40,7 +40,7 @@ fn another_version_changes_nothing_and_unknown_fields_are_skipped() {
     let shown = format!("{engine:?}");
     for (head, error) in [(VERSION + 1, StateError::Version(VERSION + 1)), (0, StateError::Version(0))] {
         let mut state = Vec::new();
-        record::Head { version: head, is_final: true }.write(&mut state);
+        record::Head { version: head, is_final: true, is_copy: false }.write(&mut state);
         assert_eq!(engine.load_state(&mut StateLoad::new(at(1)), at(1), &state), Err(error));
     }
     let mut other = Vec::new();
