@@ -284,7 +284,8 @@ impl Engine {
             }
             kind::FLOW | kind::HALF_OPEN => {
                 let record = FlowRecord::read((kind, fields), base, skipped)?;
-                let is_behind = load.is_outdated || load.head.as_ref().is_some_and(|head| !head.is_final && !head.is_copy);
+                let is_behind =
+                    load.is_outdated || load.head.as_ref().is_some_and(|head| !head.is_final && !head.is_copy);
                 self.load_flow((numbers, slots, loaded), now, record, is_behind);
             }
             kind::GONE => {
