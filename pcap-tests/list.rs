@@ -77,6 +77,8 @@ cases! {
     timeouts::the_timeouts_of_a_service_win_over_those_of_well_known_ports;
     /// With `unknown-tcp = "adopt"`, a connection continues without its handshake, established by the client's acknowledgement (RFC 7857, 2.1).
     timeouts::a_segment_of_no_flow_is_adopted_where_the_service_says_so;
+    /// With `unknown-tcp = "adopt"`, a server that goes on with a connection of no flow makes it again where it can be only one service's; the client's reset of what it does not know gives it up (RFC 9293, 3.10.7.1).
+    tcp::a_servers_segment_of_no_flow_is_adopted_where_it_can_be_only_one_services;
     /// Requests are forwarded to a server, and replies come from the service (RFC 768; RFC 3022, 4.1).
     udp::udp_goes_both_ways;
     /// A UDP checksum of zero means that there is none, and stays zero (RFC 768; over IPv6 the receiver decides: RFC 8200, 8.1).

@@ -451,9 +451,8 @@ fn imports_go_downward_and_only_the_gateway_touches_the_system() {
     let mut wrong = Vec::new();
     for path in &files {
         let file = path.strip_prefix(&src).expect("below src").to_str().expect("a plain name");
-        let name = path.file_name().and_then(|name| name.to_str());
         // lib.rs only lists the layers; test files may use what they like.
-        if file == "lib.rs" || name.is_some_and(|name| name == "testing.rs" || name.starts_with("tests")) {
+        if file == "lib.rs" || file.split('/').any(|part| part == "testing.rs" || part.starts_with("tests")) {
             continue;
         }
         wrong.extend(check(file, &fs::read_to_string(path).expect("a source file"), &daemon));

@@ -147,6 +147,33 @@ pub fn both_ends_of_a_connection_that_is_not_known_hear_of_it(film: &mut Film) {
     film.show(old.server("PA", b"news from a server of before"));
 }
 
+pub fn a_servers_segment_of_no_flow_is_adopted_where_it_can_be_only_one_services(film: &mut Film) {
+    for (client, service, server) in [(C4, WEB4, S1), (C6, WEB6, "[fd00::1]:8080")] {
+        let mut talk = Talk::new(client, service, server);
+        film.show(talk.server("PA", b"more of a download"));
+        film.show(talk.client("A", b""));
+        film.show(talk.server("PA", b"and more"));
+        // Both ends have confirmed it.
+        film.show(talk.client("A", b""));
+    }
+    // A connection past the gateway looks the same, until its client refuses what comes from the service.
+    let mut other = Talk::new("198.51.100.8:40000", WEB4, S1);
+    let [client, server] = other.next;
+    film.show(other.server("PA", b"past the gateway"));
+    film.show(tcp(other.client, other.service, "R", client.wrapping_add(1), 0, b""));
+    film.show(tcp(other.client, other.service, "R", client, 0, b""));
+    other.next = [client, server];
+    film.show(other.server("PA", b"past the gateway"));
+    // Two services have this server: it may be either's.
+    let mut shared = Talk::new(C4, "192.0.2.81:80", "10.0.2.2:8080");
+    film.show(shared.server("PA", b"of one of two"));
+    // No segment of an open connection, and none of a service.
+    let mut more = Talk::new("198.51.100.9:40000", WEB4, S1);
+    for flags in ["SA", "R", "F"] {
+        film.show(more.server(flags, b""));
+    }
+}
+
 pub fn a_reset_outside_the_window_does_not_end_a_flow(film: &mut Film) {
     let mut talk = Talk::new(C4, WEB4, S1);
     film.show_all(talk.open());

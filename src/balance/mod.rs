@@ -53,6 +53,8 @@ pub enum PickedBy {
     Stickiness,
     /// No server of the pool could take the flow; it went to the last resort.
     LastResort,
+    /// Nothing: the server went on with a connection that was not known.
+    Server,
 }
 
 impl PickedBy {
@@ -62,6 +64,7 @@ impl PickedBy {
             PickedBy::Algorithm => "algorithm",
             PickedBy::Stickiness => "stickiness",
             PickedBy::LastResort => "last-resort",
+            PickedBy::Server => "server",
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::arrival::{self, Arrival};
 use super::look::Look;
 use super::step::{Sign, Step};
-use super::{Consumed, Engine, Verdict};
+use super::{Consumed, Engine, Reason, Verdict};
 use crate::flow::{Datagram, Found, Piece};
 use crate::time::Instant;
 
@@ -72,6 +72,10 @@ impl Engine {
             Step::EndByReset { flow, cause } => {
                 self.shard.end_by_reset((&self.plan, &self.standing), now, flow, cause);
                 Verdict::Consume(Consumed::ServerDown)
+            }
+            Step::Disown { flow } => {
+                self.shard.disown((&self.plan, &self.standing), now, flow);
+                Verdict::Drop(Reason::TcpNoFlow)
             }
             Step::Open(onward) => self.shard.carry_open((&self.plan, &self.standing), arrival, &onward, &self.scratch),
             Step::Settle(settled) => {

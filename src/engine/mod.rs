@@ -73,7 +73,7 @@ pub use snapshot::{
     ServerRow, ServiceRow,
 };
 pub use state::{
-    Loaded, Lost, Note, StateCopy, StateError, StateLoad, StateWalk, VERSION as STATE_VERSION, read_note, write_note,
+    Loaded, Lost, Note, NoteScan, StateCopy, StateError, StateLoad, StateWalk, VERSION as STATE_VERSION, write_note,
 };
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 

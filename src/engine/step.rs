@@ -5,7 +5,7 @@ use crate::balance::{Draws, PickedBy, Priority, Proposed, Stale};
 use crate::flow::{Draw, Found, NewFlow, Piece, Room, Table, TimeoutState, Track};
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::rewrite::Inner;
-use crate::packet::{Addresses, Meta, Quote};
+use crate::packet::{Addresses, Meta, Quote, Side};
 use crate::policy::{NO_RULE, Takes};
 use crate::time::Instant;
 
@@ -37,6 +37,11 @@ pub(super) enum Step {
         cause: Ended,
         /// What the packet indicates about the flow's server.
         sign: Option<Sign>,
+    },
+    /// Its client has no such connection: the flow ends, and from then on its server's segments pass. It is not sent on.
+    Disown {
+        /// The flow's slot.
+        flow: u32,
     },
     /// It is an ICMP error about a packet of a flow.
     Error(Box<FlowError>),
@@ -276,6 +281,8 @@ pub(super) struct Opening {
     pub(super) refused_by: u16,
     /// The flow to be created, and its state after its first packet.
     pub(super) new: Option<(NewFlow, PickedBy, Follow)>,
+    /// Who has sent that packet.
+    pub(super) from: Side,
 }
 
 impl Opening {
@@ -305,6 +312,7 @@ impl Default for Opening {
             stalled: None,
             refused_by: NO_RULE,
             new: None,
+            from: Side::Client,
         }
     }
 }

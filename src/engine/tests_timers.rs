@@ -4,6 +4,7 @@ use super::testing::{at, bytes, settings, tcp};
 use super::*;
 use crate::balance::{Algorithm, PortTimeouts, Protocol, UnknownTcp};
 use crate::flow::{TimeoutState, Timeouts};
+use crate::packet::Side;
 use crate::time::Duration;
 use etherparse::PacketBuilder;
 
@@ -113,6 +114,121 @@ fn a_connection_continues_on_its_server_under_a_new_engine() {
     assert_eq!(new.counters().flows, 20);
 }
 
+/// A download that nobody but its server goes on with.
+fn push(server: u8, len: usize) -> Vec<u8> {
+    bytes(tcp([10, 0, 2, server], 8080, CLIENT, 9, 501).ack(101), &vec![7; len])
+}
+
+#[test]
+fn a_download_continues_under_a_new_engine_with_its_servers_first_segment() {
+    for passes in [false, true] {
+        let mut engine = Engine::new(&adopting());
+        if passes {
+            engine.pass_strays();
+        }
+        let (verdict, sent) = send(&mut engine, at(1), push(3, 4));
+        assert!(matches!(
+            verdict,
+            Verdict::Forward { why: Forwarded::Translated { from: Side::Server, opened: true, .. }, .. }
+        ));
+        assert_eq!((&sent[12..16], &sent[16..20]), (&VIP[..], &CLIENT[..]));
+        let opening = |engine: &Engine| engine.counters().states[TimeoutState::Opening as usize].count;
+        assert_eq!(opening(&engine), 1);
+        // The client acknowledges, the server goes on, the client acknowledges again.
+        let (_, ack) = send(&mut engine, at(1), bytes(tcp(CLIENT, 9, VIP, 80, 101).ack(505), b""));
+        assert_eq!(&ack[16..20], [10, 0, 2, 3]);
+        assert_eq!(opening(&engine), 1, "nobody has confirmed what the client acknowledges");
+        send(&mut engine, at(1), bytes(tcp([10, 0, 2, 3], 8080, CLIENT, 9, 505).ack(101), b"more"));
+        send(&mut engine, at(1), bytes(tcp(CLIENT, 9, VIP, 80, 101).ack(509), b""));
+        assert_eq!(engine.counters().states[TimeoutState::Established as usize].count, 1);
+        let row = &engine.servers(at(1))[2];
+        assert_eq!((row.flows, row.proven), (1, 1));
+    }
+}
+
+#[test]
+fn a_servers_segment_that_may_be_anothers_makes_no_flow() {
+    let adopting = |change: &dyn Fn(&mut Settings)| {
+        let mut settings = adopting();
+        change(&mut settings);
+        Engine::new(&settings)
+    };
+    let syn_ack = bytes(tcp([10, 0, 2, 3], 8080, CLIENT, 9, 501).syn().ack(101), b"");
+    let rst = bytes(tcp([10, 0, 2, 3], 8080, CLIENT, 9, 501).rst().ack(101), b"");
+    let no_ack = bytes(tcp([10, 0, 2, 3], 8080, CLIENT, 9, 501).fin(), b"");
+    let other_port = bytes(tcp([10, 0, 2, 3], 8081, CLIENT, 9, 501).ack(101), b"");
+    let stranger = bytes(tcp([10, 0, 3, 3], 8080, CLIENT, 9, 501).ack(101), b"");
+    let mut wrong = push(3, 4);
+    wrong[36] ^= 1;
+    for packet in [syn_ack, rst, no_ack, other_port, stranger, wrong] {
+        let mut engine = adopting(&|_| {});
+        send(&mut engine, at(1), packet);
+        assert_eq!(engine.counters().flows, 0);
+    }
+    use crate::policy::{Action, RuleSettings};
+    let client = || vec!["198.51.100.0/24".parse().expect("a network")];
+    let rule = |action| RuleSettings { from: client(), ..RuleSettings::new("r", action) };
+    let changes: [(&str, &dyn Fn(&mut Settings)); 4] = [
+        ("reset", &|settings| settings.services[0].unknown_tcp = UnknownTcp::Reset),
+        ("drop", &|settings| settings.services[0].unknown_tcp = UnknownTcp::Drop),
+        ("off", &|settings| settings.services[0].enabled = false),
+        ("rule", &|settings| settings.policy.rules = vec![rule(Action::Drop)]),
+    ];
+    for (what, change) in changes {
+        let mut engine = adopting(change);
+        send(&mut engine, at(1), push(3, 4));
+        assert_eq!(engine.counters().flows, 0, "{what}");
+    }
+    // Its client has a connection to another server.
+    let mut engine = adopting(&|_| {});
+    let (_, syn) = send(&mut engine, at(1), bytes(tcp(CLIENT, 9, VIP, 80, 100).syn(), b""));
+    send(&mut engine, at(1), push(if syn[19] == 3 { 4 } else { 3 }, 4));
+    assert_eq!(engine.counters().flows, 1);
+    // A rule that admits it counts it.
+    let mut engine = adopting(&|settings| settings.policy.rules = vec![rule(Action::Balance(None))]);
+    send(&mut engine, at(1), push(3, 4));
+    assert_eq!((engine.counters().flows, engine.rules()[0].flows), (1, 1));
+}
+
+#[test]
+fn forged_segments_of_servers_take_no_place_choose_no_server_and_harm_no_connection_past_the_gateway() {
+    let mut settings = adopting();
+    settings.table.max_flows = 20;
+    let mut engine = Engine::new(&settings);
+    let forged = |n: u16| bytes(tcp([10, 0, 2, 3], 8080, [203, 0, 113, 9], 1000 + n, 501).ack(101), b"data");
+    let verdicts: Vec<_> = (0..50).map(|n| send(&mut engine, at(1), forged(n)).0).collect();
+    assert!(verdicts[20..].iter().all(|verdict| *verdict == Verdict::Drop(Reason::TableFull)), "they take no place");
+    assert_eq!(engine.counters().flows, 20);
+    for port in 1..=20 {
+        let (_, syn) = send(&mut engine, at(2), bytes(tcp(CLIENT, port, VIP, 80, 100).syn(), b""));
+        let server = [10, 0, 2, syn[19]];
+        send(&mut engine, at(2), bytes(tcp(server, 8080, CLIENT, port, 500).syn().ack(101), b""));
+        send(&mut engine, at(2), bytes(tcp(CLIENT, port, VIP, 80, 101).ack(501), b""));
+    }
+    assert_eq!(engine.counters().states[TimeoutState::Established as usize].count, 20, "and give way to any");
+
+    // A client's SYN goes where the algorithm says.
+    let (mut plain, mut engine) = (Engine::new(&adopting()), Engine::new(&adopting()));
+    let syn = || bytes(tcp(CLIENT, 9, VIP, 80, 700).syn(), b"");
+    let chosen = send(&mut plain, at(1), syn()).1[19];
+    let other = (1..).find(|n| *n != chosen).unwrap_or(1);
+    send(&mut engine, at(1), push(other, 4));
+    assert_eq!(send(&mut engine, at(1), syn()).1[19], chosen);
+
+    // A host that has no such connection answers by a reset: that of another one does not reach the server.
+    let mut engine = Engine::new(&adopting());
+    engine.pass_strays();
+    send(&mut engine, at(1), push(3, 4));
+    let reset = |seq| bytes(tcp(CLIENT, 9, VIP, 80, seq).rst(), b"");
+    assert!(matches!(send(&mut engine, at(1), reset(100)).0, Verdict::Forward { .. }), "anybody can have sent it");
+    assert_eq!(engine.counters().flows, 1);
+    assert_eq!(send(&mut engine, at(1), reset(101)).0, Verdict::Drop(Reason::TcpNoFlow));
+    assert_eq!(engine.counters().flows, 0);
+    let (verdict, sent) = send(&mut engine, at(2), push(3, 4));
+    assert!(matches!(verdict, Verdict::Forward { why: Forwarded::Foreign, .. }), "{verdict:?}");
+    assert_eq!(sent, push(3, 4), "the connection past the gateway goes on");
+}
+
 #[test]
 fn packets_that_show_no_open_connection_are_not_adopted() {
     let segment = || tcp(CLIENT, 9, VIP, 80, 101);
@@ -216,9 +332,14 @@ fn where_strays_pass_the_client_of_a_connection_that_is_not_known_is_told_and_no
             assert_eq!((src, dst, flags.rst(), seq), (80, 9, true, 501));
         }
     }
-    // A connection that may be adopted waits for its client.
-    settings.services[0].unknown_tcp = UnknownTcp::Adopt;
-    let mut engine = Engine::new(&settings);
+    // A connection that may be adopted, but can be one of two services, waits for its client.
+    let mut two = settings.clone();
+    two.services[0].unknown_tcp = UnknownTcp::Adopt;
+    let mut other = two.services[0].clone();
+    other.name = "other".into();
+    other.listen[0].address = [192, 0, 2, 90].into();
+    two.services.push(other);
+    let mut engine = Engine::new(&two);
     engine.pass_strays();
     assert_eq!(send(&mut engine, at(0), push(1)).0, Verdict::Drop(Reason::ServerNoFlow));
     // The client has a connection to another server from that port.

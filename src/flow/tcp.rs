@@ -100,7 +100,8 @@ const fn fin(side: usize) -> u16 {
 const fn has_acked(side: usize) -> u16 {
     16 << side
 }
-/// Picked up in the middle of the connection: no SYN was seen, and `syn` says whose numbers are known.
+/// Picked up in the middle of the connection: no SYN was seen, and `syn` says whose numbers are known. Nobody's are while only
+/// the server has sent: what it has acknowledged is known then.
 const ADOPTED: u16 = 64;
 /// The client has acknowledged one of the server's sequence numbers.
 const OPENED: u16 = 128;
@@ -147,6 +148,11 @@ impl Segment {
 }
 
 impl Ends {
+    /// Returns what is known after a segment of the server with which a flow begins.
+    pub(super) fn of_server(segment: &Segment) -> Ends {
+        Ends { acked: [0, segment.ack], seen: ADOPTED | has_acked(1), ..Ends::default() }
+    }
+
     /// Records that the client of a flow that is not TCP has proved itself to no effect.
     pub(super) fn refuse(&mut self) {
         self.seen |= NO_PROOF;
@@ -220,6 +226,16 @@ impl Ends {
             self.early = u16::from(segment.flags.fin());
         }
         agree
+    }
+
+    /// Returns whether the flow began with a segment of the server, and its client has not sent since.
+    fn is_the_servers(&self) -> bool {
+        self.seen & (ADOPTED | syn(0) | syn(1)) == ADOPTED
+    }
+
+    /// Returns whether a client's reset answers a segment of the server with which the flow began.
+    pub(super) fn is_disowned_by(&self, reset: &Segment) -> bool {
+        self.is_the_servers() && self.seen & has_acked(1) != 0 && reset.seq == self.acked[1]
     }
 
     /// Returns whether the flow began without a SYN.
@@ -379,11 +395,18 @@ impl Ends {
         seq.wrapping_sub(first) <= next.wrapping_sub(first)
     }
 
-    /// Learns the numbers of an end whose SYN was not seen, in a flow that begins with a segment from the client. The
-    /// server's numbers count only near what the client has acknowledged.
+    /// Learns the numbers of an end whose SYN was not seen, in a flow that begins with any segment: those of the client
+    /// first. The server's numbers count only near what the client has acknowledged.
     fn adopt(&mut self, side: usize, segment: &Segment) {
         let end = segment.end();
-        let first = self.seen == 0 && side == 0;
+        let is_the_servers = self.is_the_servers();
+        if side == 1 && is_the_servers {
+            if segment.flags.ack() {
+                self.acked[1] = segment.ack;
+            }
+            return;
+        }
+        let first = (self.seen == 0 || is_the_servers) && side == 0;
         // A window can exceed the limit for strays; beyond it, the segment has to acknowledge what the client sent.
         let acks = segment.flags.ack() && within(self.next[0], segment.ack, AHEAD);
         let near = within(self.acked[0], end, if acks { WINDOW } else { AHEAD });
@@ -415,6 +438,10 @@ impl Ends {
     }
 
     fn on_first_syn(&mut self, side: usize, segment: &Segment) -> Tracked {
+        if self.is_the_servers() && side == 0 && !segment.flags.ack() {
+            // Who has forged the server's segment shall not choose the server of this one.
+            return Tracked::Reopen;
+        }
         if self.seen & ADOPTED != 0 && side == 0 && !segment.flags.ack() {
             *self = Ends::default();
         }

@@ -212,6 +212,7 @@ const CALLS: &[i64] = &[
     libc::SYS_unlinkat,
     libc::SYS_renameat2,
     libc::SYS_fsync,
+    libc::SYS_flock,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_socket,
@@ -352,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_writes_a_state_can_do_that_and_no_more() {
-        use crate::gateway::state::file::{Clocks, Draft, Header, read};
+        use crate::gateway::state::file::{Clocks, Draft, FileError, Header, State};
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let header = Header { clocks: Clocks::read() };
         fs::write(other.path().join("file"), "x").unwrap();
@@ -373,8 +374,8 @@ mod tests {
             denied(TcpListener::bind("127.0.0.1:0").map(drop));
             assert_eq!(task::capabilities(None).unwrap().effective, CapabilitySet::empty());
             // It writes what others read.
-            denied(read(&own).map(drop).map_err(|error| match error {
-                crate::gateway::state::file::FileError::Io(error) => error,
+            denied(State::open(&own).map(drop).map_err(|error| match error {
+                FileError::Io(error) => error,
                 other => panic!("{other}"),
             }));
             drop(dir);

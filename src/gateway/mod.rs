@@ -58,7 +58,7 @@ use nat_of_others::NatOfOthers;
 use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
-use state::{Earlier, Keeping};
+use state::Earlier;
 use std::path::PathBuf;
 use std::sync::Arc;
 use takeover::Giver;
@@ -103,8 +103,9 @@ impl Gateway {
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
         let giver = Giver::bind(&settings.gateway)?;
         // What operators changed comes before all that is made of the settings.
-        let earlier = settings.gateway.state_file.as_ref().and_then(|path| Earlier::read(path, event_loop::BEGIN));
-        let kept = earlier.as_ref().and_then(|earlier| earlier.load_changes(&mut ledger, event_loop::BEGIN));
+        let (file, interval) = (&settings.gateway.state_file, settings.gateway.state_interval);
+        let mut earlier = file.as_ref().map(|file| Earlier::open(file, event_loop::BEGIN)).transpose()?;
+        let kept = earlier.as_mut().and_then(|earlier| earlier.load_changes(&mut ledger, event_loop::BEGIN));
         let settings = &*Arc::clone(ledger.in_force());
         let cleaned = setup::clean_leftovers(settings, false)?;
         if cleaned > 0 {
@@ -123,11 +124,11 @@ impl Gateway {
         );
         let mut engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
-        earlier.and_then(|earlier| earlier.load(&mut engine, event_loop::BEGIN));
+        let keeping = earlier.map(|earlier| earlier.load(interval, &mut engine, event_loop::BEGIN));
+        let keeping = keeping.transpose()?.flatten();
         if kept.is_some() {
             ledger.started(&mut engine, event_loop::BEGIN);
         }
-        let keeping = keep_state(settings)?;
         let about = About { queues: queues.len(), ..About::new(settings, event_loop::BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let mut marking =
@@ -256,13 +257,6 @@ impl Gateway {
         }
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
-}
-
-/// Begins to save the state, if the settings name a file for it.
-fn keep_state(settings: &Settings) -> Result<Option<Keeping>, GatewayError> {
-    let Some(path) = &settings.gateway.state_file else { return Ok(None) };
-    let keeping = Keeping::start(path, settings.gateway.state_interval, event_loop::BEGIN);
-    Ok(Some(keeping.map_err(GatewayError::io("start the thread that saves the state"))?))
 }
 
 impl Drop for Gateway {

@@ -58,6 +58,7 @@ impl Opened {
             PickedBy::Algorithm => format!("picked by {}", self.algorithm.name()),
             PickedBy::Stickiness => "picked by stickiness".into(),
             PickedBy::LastResort => "picked as last resort".into(),
+            PickedBy::Server => "as its server went on".into(),
         };
         let rule = self.rule.as_ref().map_or(String::new(), |rule| format!(", rule {rule}"));
         format!(", {by}{rule}")

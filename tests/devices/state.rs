@@ -192,7 +192,7 @@ fn a_state_that_cannot_be_used_is_named_and_the_gateway_starts_without_flows() {
     let world = World::new("state-bad");
     let path = world.dir.path().join("state");
     for (bytes, want) in
-        [(&b"no state"[..], "this is no state file"), (b"EQPSTATE and no more", "its checksum is wrong")]
+        [(&b"EQPSTATE and no more"[..], "its checksum is wrong"), (b"", "no state of an earlier gateway")]
     {
         std::fs::write(&path, bytes).unwrap();
         let gateway = world.start(&configuration(&world));
@@ -206,6 +206,69 @@ fn a_state_that_cannot_be_used_is_named_and_the_gateway_starts_without_flows() {
     let nowhere = configuration(&world).replace("/state\"", "/none/state\"");
     let gateway = world.start(&nowhere);
     eventually("the log", || world.log().contains("the state is not saved"));
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_file_that_is_no_state_stays_and_the_gateway_starts() {
+    let world = World::new("state-other");
+    // The mistake that costs most: the configuration itself.
+    let file = world.file();
+    let text = world.configuration(&format!("state-file = {file:?}\nstate-interval = \"1s\""), &[TALK]);
+    let gateway = world.start(&text);
+    eventually("the log", || {
+        world.log().contains("this is no state file; the gateway begins without flows and leaves the file")
+    });
+    thread::sleep(Duration::from_millis(1500));
+    assert!(gateway.terminate().success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn two_gateways_do_not_share_a_state_file() {
+    let (one, other) = (World::new("state-one"), World::new("state-two"));
+    let gateway = one.start(&configuration(&one));
+    let shared = one.dir.path().join("state");
+    eventually("a state", || shared.exists());
+    let own = other.dir.path().join("state");
+    let text = configuration(&other).replace(&format!("{own:?}"), &format!("{shared:?}"));
+    let (_, said) = other.start_in_vain(&text, &[]);
+    assert!(
+        said.contains(&format!("another gateway, process {}, keeps its state in this file", gateway.id())),
+        "{said}"
+    );
+    assert!(said.contains("give this one its own `state-file`"), "{said}");
+    // Nothing is left of the attempt, and the first gateway's state goes on.
+    let before = saved(&one);
+    eventually("another state", || saved(&one) != before);
+    gateway.kill();
+    let second = other.start(&text);
+    assert!(second.terminate().success());
+}
+
+#[test]
+fn a_state_can_be_read_whenever_its_gateway_is_killed() {
+    use equipoise::gateway::state::file::State;
+    let world = World::new("state-any");
+    let path = world.dir.path().join("state");
+    world.servers.iter().for_each(serve);
+    let mut gateway = world.start(&configuration(&world));
+    let mut open: Vec<TcpStream> = (0..20).map(|n| connect(&world, n % 2, b'e')).collect();
+    await_state(&world);
+    for round in 0..12u64 {
+        // From the first moments on, and around the writing of a state, which is due every second.
+        thread::sleep(Duration::from_millis(round * 211 % 1300));
+        gateway.kill();
+        let mut state = State::open(&path).unwrap().unwrap_or_else(|| panic!("no state after kill {round}"));
+        assert!(state.records().unwrap().len() > 100);
+        gateway = world.start(&configuration(&world));
+        eventually("the log", || world.log().contains("20 flows"));
+        for (n, stream) in open.iter_mut().enumerate() {
+            let mut byte = [0];
+            stream.write_all(b"x").unwrap_or_else(|e| panic!("connection {n} after kill {round}: {e}"));
+            stream.read_exact(&mut byte).unwrap_or_else(|e| panic!("connection {n} after kill {round}: {e}"));
+        }
+    }
     assert!(gateway.terminate().success());
 }
 

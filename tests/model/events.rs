@@ -15,6 +15,7 @@ pub const MUST_BE_SEEN: &[&str] = &[
     "a monitor says Up",
     "a proven client forgotten for another",
     "a server does not keep a refused conversation",
+    "a server goes on with a connection that is not known",
     "a server pushes on a connection that is not known",
     "adopted",
     "an error",

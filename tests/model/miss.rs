@@ -4,10 +4,12 @@ use super::answers::{self, Why};
 use super::engine::Fate;
 use super::model::{Arrival, Model};
 use super::services;
+use super::tcp::{Means, Tracker};
 use super::wire::{self, ACK, Body, RST, SYN};
 use equipoise::balance::{LastResort, UnknownTcp};
 use equipoise::config::NoRoom;
 use equipoise::engine::{Consumed, Event, Reason};
+use equipoise::flow::TimeoutState;
 use equipoise::packet::{Protocol, Side};
 use equipoise::policy::Action;
 use std::net::SocketAddr;
@@ -43,10 +45,65 @@ impl Model {
                 if self.flows.direct.contains(&(src, dst)) {
                     return foreign(arrival);
                 }
-                self.servers_stray(arrival, &segment)
+                self.adopt_from_server(arrival, &segment, rule).unwrap_or_else(|| self.servers_stray(arrival, &segment))
             }
             _ => foreign(arrival),
         }
+    }
+
+    /// Handles a segment of a server that makes a flow again; `by` is the rule that its own addresses match.
+    fn adopt_from_server(
+        &mut self,
+        arrival: &Arrival,
+        segment: &wire::Tcp,
+        by: Option<usize>,
+    ) -> Option<(Fate, Vec<u8>)> {
+        let (server, client) = (arrival.src, arrival.dst);
+        let is_open = segment.has(ACK) && !segment.has(SYN) && !segment.has(RST) && arrival.packet.hops > 1;
+        if !is_open || !answers::can_be_answered(server.ip(), client.ip()) || !arrival.sum_is_right() {
+            return None;
+        }
+        let [(service, Some(listen))] = services::owners(&self.settings, server, client)[..] else { return None };
+        let settings = &self.settings.services[service];
+        let place = self.servers.iter().position(|it| {
+            let own = &it.settings;
+            own.pool == settings.pool
+                && own.address(listen.ip()) == Some(server.ip())
+                && own.port.is_none_or(|port| port == server.port())
+        })?;
+        let may = settings.unknown_tcp == UnknownTcp::Adopt
+            && settings.enabled
+            && !self.is_gone(service, place, listen.is_ipv6())
+            && self.flows.find(Protocol::Tcp, client, listen).is_none()
+            && !self.flows.has_just_ended(arrival.now, client, listen);
+        if !may {
+            return None;
+        }
+        let rule = self.policy.decide(Protocol::Tcp, client, listen);
+        let rule = match rule {
+            None => None,
+            Some((rule, Action::Balance(named))) if named.is_none_or(|id| id.0 as usize == service) => Some(rule),
+            Some((rule, _)) => {
+                self.policy.rules[rule].matched -= 1;
+                return None;
+            }
+        };
+        if let Some(by) = by {
+            self.policy.rules[by].matched -= 1;
+        }
+        if let Err(reason) = self.admit(arrival.now, service, rule, client) {
+            return Some(dropped(reason));
+        }
+        if self.flows.count(false) >= self.flows.most {
+            return Some(dropped(Reason::TableFull));
+        }
+        self.seen("a server goes on with a connection that is not known");
+        let place = self.add_adopted(arrival, (service, place, rule), listen);
+        let track = (Tracker::of_server(segment), Means::State(TimeoutState::Opening));
+        let fate = self.forward(arrival, place, Side::Server, (true, track));
+        let row = self.row(arrival.now, &self.flows.all[place]);
+        self.events.push(Event::FlowOpened(Box::new(row)));
+        Some(fate)
     }
 
     /// Handles a segment that a server sends from the port of a service, but for no flow: both ends of a connection that

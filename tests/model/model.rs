@@ -16,7 +16,7 @@ use super::wire::{self, Body, Packet, RST, Read};
 use equipoise::config::Settings;
 use equipoise::engine::{Consumed, Count, Counters, Ended, Event, Reason, Short};
 use equipoise::flow::TimeoutState;
-use equipoise::packet::{Meta, Protocol};
+use equipoise::packet::{Meta, Protocol, Side};
 use equipoise::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -255,6 +255,15 @@ impl Model {
         }
         if let Some(fate) = self.abandoned(arrival, place, from) {
             return fate.map_or_else(|| self.miss(arrival), |fate| (fate, Vec::new()));
+        }
+        let flow = &self.flows.all[place];
+        let resets = |segment: &super::wire::Tcp| flow.tcp.is_disowned_by(segment) && arrival.sum_is_right();
+        if flow.state == TimeoutState::Opening && from == Side::Client && arrival.segment().is_some_and(|s| resets(&s))
+        {
+            self.seen("a client has no such connection");
+            self.flows.direct.insert((self.flows.all[place].server_end, src));
+            self.end(now, place, Ended::Replaced);
+            return dropped(Reason::TcpNoFlow);
         }
         let track = self.track(arrival, place, from);
         let mut place = place;

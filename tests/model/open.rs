@@ -77,39 +77,8 @@ impl Model {
             if let Some(pool) = self.nat_pool(service, client) {
                 pool.holds(&wish, source);
             }
-            let settings = &self.services[service].settings;
-            let profile = settings
-                .timeouts
-                .iter()
-                .find(|t| t.protocol == protocol && (t.first_port..=t.last_port).contains(&listen.port()));
-            let flow = Flow {
-                number: 0,
-                protocol,
-                client,
-                listen,
-                server_end: end,
-                source,
-                service,
-                server,
-                rule,
-                picked_by,
-                state: match protocol {
-                    Protocol::Tcp => TimeoutState::Opening,
-                    Protocol::Icmp => TimeoutState::Icmp,
-                    _ => TimeoutState::UdpOneWay,
-                },
-                profile: self.flows.profile(profile.map_or(0, |t| usize::from(t.profile))),
-                half_open,
-                created: now,
-                touched: now,
-                queued: 0,
-                refreshed: false,
-                proven: false,
-                stalled: false,
-                packets: [0; 2],
-                bytes: [0; 2],
-                tcp: Tracker::default(),
-            };
+            let flow = self.flow(now, (protocol, client, listen), (end, source), (service, server, rule), picked_by);
+            let flow = Flow { half_open, ..flow };
             let place = self.flows.push(now, flow);
             self.opened(now, place);
             return Ok(place);
@@ -122,7 +91,67 @@ impl Model {
         Err(why)
     }
 
-    fn admit(&mut self, now: Instant, service: usize, rule: Option<usize>, client: SocketAddr) -> Result<(), Reason> {
+    /// Returns a new flow.
+    fn flow(
+        &self,
+        now: Instant,
+        (protocol, client, listen): (Protocol, SocketAddr, SocketAddr),
+        (end, source): (SocketAddr, SocketAddr),
+        (service, server, rule): (usize, usize, Option<usize>),
+        picked_by: PickedBy,
+    ) -> Flow {
+        let settings = &self.services[service].settings;
+        let profile = settings
+            .timeouts
+            .iter()
+            .find(|t| t.protocol == protocol && (t.first_port..=t.last_port).contains(&listen.port()));
+        Flow {
+            number: 0,
+            protocol,
+            client,
+            listen,
+            server_end: end,
+            source,
+            service,
+            server,
+            rule,
+            picked_by,
+            state: match protocol {
+                Protocol::Tcp => TimeoutState::Opening,
+                Protocol::Icmp => TimeoutState::Icmp,
+                _ => TimeoutState::UdpOneWay,
+            },
+            profile: self.flows.profile(profile.map_or(0, |t| usize::from(t.profile))),
+            half_open: false,
+            created: now,
+            touched: now,
+            queued: 0,
+            refreshed: false,
+            proven: false,
+            stalled: false,
+            packets: [0; 2],
+            bytes: [0; 2],
+            tcp: Tracker::default(),
+        }
+    }
+
+    /// Adds the flow of a connection that its server goes on with; returns its place.
+    pub fn add_adopted(&mut self, arrival: &Arrival, of: (usize, usize, Option<usize>), listen: SocketAddr) -> usize {
+        let client = arrival.dst;
+        let ends = (arrival.src, client);
+        let flow = self.flow(arrival.now, (Protocol::Tcp, client, listen), ends, of, PickedBy::Server);
+        let place = self.flows.push(arrival.now, flow);
+        self.opened(arrival.now, place);
+        place
+    }
+
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        service: usize,
+        rule: Option<usize>,
+        client: SocketAddr,
+    ) -> Result<(), Reason> {
         let of_rule = rule.and_then(|rule| self.policy.rules[rule].settings.priority);
         let class = of_rule.unwrap_or(self.services[service].settings.priority);
         let fill = (self.flows.fill(), self.flows.most);

@@ -104,6 +104,22 @@ impl Default for Tracker {
 }
 
 impl Tracker {
+    /// A connection of which a server's segment was seen and nothing else.
+    pub fn of_server(segment: &Segment) -> Tracker {
+        let server = End { acked: Some(segment.ack), ..End::default() };
+        Tracker { ends: [End::default(), server], adopted: true, ..Tracker::default() }
+    }
+
+    /// Returns whether only the server of an adopted connection has sent.
+    pub fn is_the_servers(&self) -> bool {
+        self.adopted && self.ends.iter().all(|end| end.next.is_none())
+    }
+
+    /// Returns whether a client answers a server's segment by this reset: it has no such connection.
+    pub fn is_disowned_by(&self, segment: &Segment) -> bool {
+        self.is_the_servers() && segment.has(RST) && self.ends[1].acked == Some(segment.seq)
+    }
+
     /// Processes a segment of a connection in `state`.
     pub fn take(&mut self, state: TimeoutState, from: Side, segment: &Segment) -> Means {
         if segment.has(RST) {
@@ -202,6 +218,9 @@ impl Tracker {
     }
 
     fn first_syn(&mut self, from: Side, segment: &Segment) -> Means {
+        if self.is_the_servers() && from == Side::Client && !segment.has(ACK) {
+            return Means::New;
+        }
         if self.adopted && from == Side::Client && !segment.has(ACK) {
             *self = Tracker::default();
         }
@@ -260,6 +279,9 @@ impl Tracker {
         let (client, server) = (self.ends[0], self.ends[1]);
         let end = end(segment);
         match from {
+            Side::Server if self.is_the_servers() => {
+                self.ends[1].acked = Some(segment.ack).filter(|_| segment.has(ACK)).or(server.acked);
+            }
             Side::Client if client.next.is_none() && server.next.is_none() => {
                 self.adopted = true;
                 self.ends[0].next = Some(end);

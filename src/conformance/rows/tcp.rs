@@ -206,8 +206,11 @@ pub(super) const TCP: &[Row] = &[
         "RFC 9293 3.10.7.1 server",
         "3.10.7.1",
         "a server's segment of no connection is reset",
-        "both ends hear of it, within a limit",
-        &["both-ends-of-a-connection-that-is-not-known-hear-of-it"],
+        "both ends hear of it, within a limit; with adopt it makes the flow again where it can be only one service's",
+        &[
+            "both-ends-of-a-connection-that-is-not-known-hear-of-it",
+            "a-servers-segment-of-no-flow-is-adopted-where-it-can-be-only-one-services",
+        ],
     ),
     row(
         "RFC 9293 3.10.7.1 refusal",

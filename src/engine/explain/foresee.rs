@@ -5,8 +5,8 @@
 use super::super::arrival::Arrival;
 use super::super::look::{Foresight, Going, Look, Without};
 use super::super::standing::Standing;
-use super::super::step::{ErrorOnward, Fate, Onward, Prepare, Scratch, Sign, Step};
-use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Verdict};
+use super::super::step::{ErrorOnward, Fate, Onward, Opening, Prepare, Scratch, Sign, Step};
+use super::super::{Consumed, Ended, Engine, FlowRow, Forwarded, Reason, Verdict};
 use crate::balance::Ask;
 use crate::flow::{Found, Key, Mapping, Table};
 use crate::ids::{NatPoolId, ServiceId};
@@ -126,7 +126,10 @@ impl<'e> Prospect<'e> {
         match step {
             Step::Hit(hit) => Some(Going::of_table(self.engine.shard.table(), hit.found)),
             Step::Error(error) => Some(Going::of_table(self.engine.shard.table(), error.found)),
-            Step::Open(_) => self.scratch.opening.new.as_ref().map(|(new, ..)| Going::of_new(new)),
+            Step::Open(_) => {
+                let Opening { new, from, .. } = &self.scratch.opening;
+                new.as_ref().map(|(new, ..)| Going::of_new_from(new, *from))
+            }
             _ => None,
         }
     }
@@ -149,11 +152,12 @@ impl<'e> Prospect<'e> {
                 let ended = [room(), self.scratch.opening.yields, self.foresight.without.map(|without| without.slot)];
                 let freed = ended.into_iter().flatten().find(|slot| Table::is_half_open(*slot) == half_open);
                 let flow = table.next_id(freed, half_open);
-                let why = Forwarded::Translated { flow, from: Side::Client, opened: true };
+                let why = Forwarded::Translated { flow, from: self.scratch.opening.from, opened: true };
                 self.apply_onward(arrival, step, onward, why)
             }
             Step::Settle(settled) | Step::Stop(settled) => verdict(settled.fate, len),
             Step::EndByReset { .. } => Verdict::Consume(Consumed::ServerDown),
+            Step::Disown { .. } => Verdict::Drop(Reason::TcpNoFlow),
             Step::Error(error) => {
                 let why = Forwarded::Error { flow: table.id(error.found.index), from: error.found.side };
                 match &error.onward {

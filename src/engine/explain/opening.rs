@@ -5,7 +5,7 @@ use super::super::arrival::Arrival;
 use super::super::step::Step;
 use super::foresee::Prospect;
 use super::{CandidateLine, Explanation, LimitLine, RuleLine, Runs, ServiceLine, StickyLine, state_after, timer};
-use crate::balance::Ask;
+use crate::balance::{Ask, PickedBy};
 use crate::flow::Key;
 use crate::ids::{NatPoolId, ServerId, ServiceId};
 use crate::packet::Transport;
@@ -233,7 +233,7 @@ fn sticky(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanation)
 fn candidates(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanation) {
     let (engine, opening) = (prospect.engine, &prospect.scratch.opening);
     let chosen: Option<ServerId> = opening.new.as_ref().map(|(new, ..)| new.server_id);
-    let by_last_resort = opening.new.as_ref().is_some_and(|(_, by, _)| *by == crate::balance::PickedBy::LastResort);
+    let by_last_resort = opening.new.as_ref().is_some_and(|(_, by, _)| *by == PickedBy::LastResort);
     let facts = engine.shard.chooser().candidates(ask, MOST_CANDIDATES);
     let all = ask.roster.servers_of(ask.service).count();
     if all > facts.len() {
@@ -264,7 +264,8 @@ fn candidates(prospect: &Prospect<'_>, ask: &Ask<'_>, explanation: &mut Explanat
             chosen: is_chosen,
         });
     }
-    let by_algorithm = opening.new.as_ref().is_some_and(|(_, by, _)| *by != crate::balance::PickedBy::Stickiness);
+    let by_algorithm =
+        opening.new.as_ref().is_some_and(|(_, by, _)| matches!(by, PickedBy::Algorithm | PickedBy::LastResort));
     if by_algorithm {
         explanation.arithmetic = engine.shard.chooser().arithmetic(ask, by_last_resort);
     }

@@ -26,6 +26,9 @@ impl Look<'_> {
         {
             return step;
         }
+        if flow.state == TimeoutState::Opening && self.is_disowned(arrival, found) {
+            return Step::Disown { flow: found.index };
+        }
         let sign = if flow.answered { None } else { self.first_sign(arrival, found) };
         let follow = self.follow(arrival, found);
         if let Follow::Tcp(track) = &follow

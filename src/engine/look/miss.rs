@@ -28,7 +28,8 @@ impl Look<'_> {
         let listens = || self.plan.directory().service(key.addresses.dst(), key.protocol, key.dst_port);
         let on = |service: &ServiceId| self.plan.service(*service).enabled;
         let Some(service) = named.or_else(listens).filter(on) else {
-            return self.no_service(arrival, key, scratch).into();
+            let adopted = self.adopt_from_server(arrival, key, scratch);
+            return adopted.unwrap_or_else(|| self.no_service(arrival, key, scratch).into());
         };
         scratch.opening.service = Some(service);
         if arrival.hops() <= 1 {
@@ -94,7 +95,7 @@ impl Look<'_> {
 
     /// Answers a server that sends on a connection which is not known here, as after a restart of the gateway: with a
     /// reset in the client's name, and the client with one in the service's name if it can only be one service's. Not
-    /// if the connection may yet be adopted, or if its service answers nothing. Where strays pass, the client itself answers
+    /// if the connection may yet be adopted by its client's packets, or if its service answers nothing. Where strays pass, the client itself answers
     /// the server.
     #[cold]
     fn unknown_to_us(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Settled {
@@ -226,7 +227,7 @@ impl Look<'_> {
 }
 
 /// Returns the service address that all owners share.
-fn the_one(owners: &[Owner]) -> Option<SocketAddr> {
+pub(super) fn the_one(owners: &[Owner]) -> Option<SocketAddr> {
     let first = owners.first()?.listen?;
     owners.iter().all(|owner| owner.listen == Some(first)).then_some(first)
 }

@@ -2,11 +2,12 @@
 //!
 //! It reads the plan, the standing and one shard, and returns a [`Step`]. Carrying out the step decides nothing more,
 //! so `explain` is a look that is not carried out. The modules: `hit` handles a packet of a flow, `miss` one without a
-//! flow, `admit` evaluates rules and limits, `open` picks a server and a source, `onward` checks whether a packet can
-//! be forwarded, `across` translates into the other family, `later` handles a later fragment of a packet, `icmp` handles errors, `answer` writes replies.
+//! flow, `admit` evaluates rules and limits, `open` picks a server and a source, `adopt` takes a server's segment for one of a
+//! lost flow, `onward` checks whether a packet can be forwarded, `across` translates into the other family, `later` handles a later fragment of a packet, `icmp` handles errors, `answer` writes replies.
 
 mod across;
 mod admit;
+mod adopt;
 mod answer;
 mod hit;
 mod icmp;

@@ -47,10 +47,15 @@ impl<'f> Going<'f> {
         }
     }
 
-    /// The first packet of a flow to be created.
+    /// The first packet of a flow to be created, from its client.
     pub(in crate::engine) fn of_new(new: &'f NewFlow) -> Self {
+        Going::of_new_from(new, Side::Client)
+    }
+
+    /// The first packet of a flow to be created.
+    pub(in crate::engine) fn of_new_from(new: &'f NewFlow, side: Side) -> Self {
         Going {
-            side: Side::Client,
+            side,
             server: new.server_id,
             service: new.service,
             v6: [new.client.addresses.is_v6(), new.server.addresses.is_v6()],

@@ -3,7 +3,7 @@
 use super::Plan;
 use crate::balance::{LastResort, ServiceSettings};
 use crate::flow::Key;
-use crate::ids::{PoolId, ServiceId};
+use crate::ids::{PoolId, ServerId, ServiceId};
 use crate::packet::Protocol;
 use std::net::SocketAddr;
 
@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) struct Owner {
     pub(in crate::engine) service: ServiceId,
+    /// The server.
+    pub(in crate::engine) server: ServerId,
     /// The service address and port that the client knows; none if it may be one of several.
     pub(in crate::engine) listen: Option<SocketAddr>,
 }
@@ -26,7 +28,7 @@ impl Plan {
             if service.nat.pool_for(client).is_some() {
                 continue;
             }
-            for server in servers.iter().map(|server| self.roster.server(*server)) {
+            for (own, server) in servers.iter().map(|own| (*own, self.roster.server(*own))) {
                 let serves = [Some(service.pool), last_resort(service)].contains(&Some(server.pool));
                 for listen in service.listen.iter().filter(|listen| serves && listen.protocol == Protocol::Tcp) {
                     let v6 = listen.address.is_ipv6();
@@ -44,7 +46,7 @@ impl Plan {
                     };
                     let known = port.filter(|_| !listen.is_network());
                     let listen = known.map(|port| SocketAddr::new(listen.address, port));
-                    owners.push(Owner { service: ServiceId(id as u32), listen });
+                    owners.push(Owner { service: ServiceId(id as u32), server: own, listen });
                 }
             }
         }

@@ -171,7 +171,7 @@ impl Shard {
             return Verdict::Drop(super::super::Reason::NoServer);
         };
         let index = self.insert((plan, standing), arrival, new, *by);
-        let found = Found { index, side: Side::Client };
+        let found = Found { index, side: scratch.opening.from };
         let of = (plan, standing);
         let verdict = self.carry_onward(of, arrival, (found, true), follow, onward, scratch);
         if self.reports_flows {

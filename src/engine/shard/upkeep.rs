@@ -17,7 +17,8 @@ const MOST_LOOKED_AT: usize = 4096;
 /// Maximum number of resets that end one flow.
 const MOST_RESETS: usize = 4;
 /// What chose a flow's server, by the number stored in the flow.
-pub(super) const PICKED_BY: [PickedBy; 3] = [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort];
+pub(super) const PICKED_BY: [PickedBy; 4] =
+    [PickedBy::Algorithm, PickedBy::Stickiness, PickedBy::LastResort, PickedBy::Server];
 
 impl Shard {
     /// Does a bounded part of the work that is due.
@@ -84,6 +85,13 @@ impl Shard {
             pool.yield_port(&Mapping::of_replies(&self.table.key(index, Side::Server)));
         }
         self.end(of, now, index, Ended::Replaced);
+    }
+
+    /// Ends a flow whose client has no such connection: it is one past the gateway.
+    pub(in crate::engine) fn disown(&mut self, of: (&Plan, &Standing), now: Instant, index: u32) {
+        let server = self.table.key(index, Side::Server);
+        self.table.note_direct(&server);
+        self.forget(of, now, index, Ended::Replaced);
     }
 
     /// Ends a flow: releases everything that it held.

@@ -14,7 +14,7 @@ use crate::balance::Prefixes;
 use crate::flow::{NO_POOL, SavedFlow};
 use crate::ids::{FlowId, NatPoolId, ServerId, ServiceId};
 use crate::policy::NO_RULE;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -142,6 +142,7 @@ pub struct StateLoad {
     numbers: Numbers,
     records: u64,
     is_whole: bool,
+    is_outdated: bool,
     skipped: Skipped,
     loaded: Loaded,
     /// What became of the flows of a copy, by their slots there.
@@ -158,10 +159,16 @@ impl StateLoad {
             numbers: Numbers::default(),
             records: 0,
             is_whole: false,
+            is_outdated: false,
             skipped: Skipped::default(),
             loaded: Loaded::default(),
             slots: BTreeMap::new(),
         }
+    }
+
+    /// Notes that packets were forwarded after the state's time, even if it says that it is the last one.
+    pub fn outdated(&mut self) {
+        self.is_outdated = true;
     }
 
     /// Returns what has become of the state so far.
@@ -278,7 +285,8 @@ impl Engine {
             }
             kind::FLOW | kind::HALF_OPEN => {
                 let record = FlowRecord::read((kind, fields), base, skipped)?;
-                let is_behind = load.head.as_ref().is_some_and(|head| !head.is_final && !head.is_copy);
+                let is_behind =
+                    load.is_outdated || load.head.as_ref().is_some_and(|head| !head.is_final && !head.is_copy);
                 self.load_flow((numbers, slots, loaded), now, record, is_behind);
             }
             kind::GONE => {
@@ -294,7 +302,9 @@ impl Engine {
             }
             kind::REST => {
                 let (pool, rest) = read_rest(fields, base, skipped)?;
-                let pool = numbers.nat_pools.get(&pool).copied().flatten();
+                let pool = self.nat_pool_of(numbers, pool, rest.mapping.address);
+                // A port that rested for ever would keep all that are freed after it.
+                let rest = crate::flow::Rest { until: rest.until.min(now + LONGEST_REST), ..rest };
                 let rests = rest.until > now
                     && pool.is_some_and(|pool| self.shard.restore_rest((&self.plan, &self.standing), now, pool, &rest));
                 loaded.resting[usize::from(!rests)] += 1;
@@ -375,7 +385,10 @@ impl Engine {
         }
         saved.flow.nat_pool = match record.nat_pool {
             None => NO_POOL,
-            Some(number) => numbers.nat_pools.get(&number).copied().flatten().ok_or(Lost::NatAddress)?.0 as u16,
+            Some(number) => {
+                let pool = self.nat_pool_of(numbers, number, saved.flow.server.addresses.dst());
+                pool.ok_or(Lost::NatAddress)?.0 as u16
+            }
         };
         let key = &saved.flow.client;
         saved.flow.profile = self.plan.service(service).profile(key.protocol, key.dst_port);
@@ -383,6 +396,18 @@ impl Engine {
         (saved.flow.service, saved.flow.server_id) = (service, server);
         (saved.touched, saved.created) = (saved.touched.min(now), saved.created.min(now));
         Ok(saved)
+    }
+}
+
+/// The longest that `hold` can be.
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+
+impl Engine {
+    /// Returns the pool that has a NAT address: the one of that name, or another one, as names and addresses may have moved.
+    fn nat_pool_of(&self, numbers: &Numbers, number: u32, address: IpAddr) -> Option<NatPoolId> {
+        let owns = |id: &NatPoolId| self.shard.nat_pools().get(id.0 as usize).is_some_and(|pool| pool.owns(address));
+        let named = numbers.nat_pools.get(&number).copied().flatten().filter(owns);
+        named.or_else(|| (0..self.shard.nat_pools().len() as u32).map(NatPoolId).find(owns))
     }
 }
 
@@ -405,5 +430,6 @@ fn group(plan: &Plan, named: &Named<'_>) -> Option<(u32, Prefixes)> {
         Some(name) => !named.own && name == named.name,
         None => named.own && service.name == named.name,
     });
-    found.map(|(_, of)| (of.group, of.prefixes))
+    // By other networks, other clients would share a slot.
+    found.map(|(_, of)| (of.group, of.prefixes)).filter(|(_, prefixes)| named.by.is_none_or(|by| by == *prefixes))
 }

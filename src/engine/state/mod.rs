@@ -30,7 +30,7 @@ mod tests;
 
 pub use copy::StateCopy;
 pub use load::{Loaded, Lost, StateError, StateLoad};
-pub use notes::{Note, read_note, write_note};
+pub use notes::{Note, NoteScan, write_note};
 pub use walk::StateWalk;
 
 /// The version of the records: a reader knows how to read states of its own version only. New fields and kinds of records

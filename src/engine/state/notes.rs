@@ -26,21 +26,52 @@ pub fn write_note(note: Note, text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Returns a note in the records of a state; none if there is none.
-pub fn read_note(note: Note, mut records: &[u8]) -> Option<Vec<u8>> {
-    let mut text: Option<Vec<u8>> = None;
-    while let Some((kind, fields)) = next_record(&mut records) {
-        if kind == note as u8 {
-            let parts = fields.filter(|(tag, _)| *tag == TEXT);
-            parts.for_each(|(_, part)| text.get_or_insert_default().extend_from_slice(part.0));
-        }
+/// Looks for a note in the records of a state, which come in pieces.
+#[derive(Debug)]
+pub struct NoteScan {
+    note: Note,
+    text: Option<Vec<u8>>,
+}
+
+impl NoteScan {
+    /// Begins to look for a note.
+    pub fn new(note: Note) -> Self {
+        NoteScan { note, text: None }
     }
-    text
+
+    /// Reads the complete records at the begin of `bytes`; returns how many bytes they have.
+    pub fn read(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        while let Some((kind, fields)) = next_record(&mut rest) {
+            if kind == self.note as u8 {
+                let parts = fields.filter(|(tag, _)| *tag == TEXT);
+                parts.for_each(|(_, part)| self.text.get_or_insert_default().extend_from_slice(part.0));
+            }
+        }
+        bytes.len() - rest.len()
+    }
+
+    /// Returns the note; none if there is none.
+    pub fn text(self) -> Option<Vec<u8>> {
+        self.text
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The note, from pieces that end anywhere.
+    fn found(state: &[u8]) -> Option<Vec<u8>> {
+        let (mut scan, mut held) = (NoteScan::new(Note::Changes), Vec::new());
+        for piece in state.chunks(777) {
+            held.extend(piece);
+            let read = scan.read(&held);
+            held.drain(..read);
+        }
+        assert!(held.is_empty());
+        scan.text()
+    }
 
     #[test]
     fn a_note_of_any_length_is_read_as_it_was_written() {
@@ -49,9 +80,9 @@ mod tests {
             let mut state = Vec::new();
             Writer::new(&mut state, kind::HEAD).end();
             Writer::new(&mut state, kind::END).end();
-            assert_eq!(read_note(Note::Changes, &state), None);
+            assert_eq!(found(&state), None);
             write_note(Note::Changes, &text, &mut state);
-            assert_eq!(read_note(Note::Changes, &state), Some(text));
+            assert_eq!(found(&state), Some(text));
         }
     }
 }

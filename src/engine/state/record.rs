@@ -5,7 +5,7 @@
 //! further records refer to them. Times are in nanoseconds after the state's own time, or before it with a negative sign.
 
 use super::wire::{Fields, Value, Writer};
-use crate::balance::{Admin, Health, SavedServer};
+use crate::balance::{Admin, Health, Prefixes, SavedServer};
 use crate::flow::{Key, Mapping, NUMBERS, NewFlow, Rest, SavedFlow, SavedSlot, TimeoutState};
 use crate::health::SavedVerdict;
 use crate::ids::{ServerId, ServiceId};
@@ -89,13 +89,14 @@ impl Head {
 }
 
 /// A service, NAT pool, rule or group and its number. A rule also has its switch, and the configured one; of a group,
-/// `own` says whether it is that of one service.
+/// `own` says whether it is that of one service, and `by` what counts as one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Named<'n> {
     pub number: u32,
     pub name: &'n str,
     pub switch: [bool; 2],
     pub own: bool,
+    pub by: Option<Prefixes>,
 }
 
 impl<'n> Named<'n> {
@@ -110,11 +111,16 @@ impl<'n> Named<'n> {
         record.number(3, self.switch[0].into());
         record.number(4, self.switch[1].into());
         record.number(5, self.own.into());
+        if let Some(by) = self.by {
+            record.present(6, by.v4.into());
+            record.present(7, by.v6.into());
+        }
         record.end();
     }
 
     pub(super) fn read(fields: Fields<'n>, skipped: &mut Skipped) -> Option<Named<'n>> {
         let mut named = Named::default();
+        let (mut v4, mut v6) = (None, None);
         for (tag, value) in fields {
             match tag {
                 1 => named.number = value.as_number()?,
@@ -122,9 +128,12 @@ impl<'n> Named<'n> {
                 3 => named.switch[0] = value.number()? != 0,
                 4 => named.switch[1] = value.number()? != 0,
                 5 => named.own = value.number()? != 0,
+                6 => v4 = Some(value.as_number()?),
+                7 => v6 = Some(value.as_number()?),
                 _ => skipped.0 += 1,
             }
         }
+        named.by = v4.zip(v6).map(|(v4, v6)| Prefixes { v4, v6 });
         Some(named)
     }
 }
@@ -289,6 +298,7 @@ pub(super) fn write_slot(out: &mut Vec<u8>, base: Base, group: u32, slot: &Saved
     record.number(4, slot.proven.into());
     record.signed(5, base.of(slot.since));
     record.signed(6, base.of(slot.given));
+    record.number(7, slot.is_busy.into());
     record.end();
 }
 
@@ -296,7 +306,8 @@ pub(super) fn write_slot(out: &mut Vec<u8>, base: Base, group: u32, slot: &Saved
 pub(super) fn read_slot(fields: Fields<'_>, base: Base, skipped: &mut Skipped) -> Option<(u32, SavedSlot)> {
     let (mut group, mut client) = (0, None);
     let (client_less, at) = (IpAddr::from([0; 4]), base.0);
-    let mut slot = SavedSlot { client: client_less, server: ServerId(0), proven: false, since: at, given: at };
+    let server = ServerId(0);
+    let mut slot = SavedSlot { client: client_less, server, proven: false, is_busy: false, since: at, given: at };
     for (tag, value) in fields {
         match tag {
             1 => group = value.as_number()?,
@@ -305,6 +316,7 @@ pub(super) fn read_slot(fields: Fields<'_>, base: Base, skipped: &mut Skipped) -
             4 => slot.proven = value.number()? != 0,
             5 => slot.since = base.at(value.signed()?),
             6 => slot.given = base.at(value.signed()?),
+            7 => slot.is_busy = value.number()? != 0,
             _ => skipped.0 += 1,
         }
     }
@@ -444,7 +456,7 @@ impl FlowRecord {
         let (client, server, state) = (client?, server?, of.unwrap_or(TimeoutState::Opening));
         let picked_by = (flags >> PICKED_BY) as u8;
         let opens = client.protocol == Protocol::Tcp && matches!(state, TimeoutState::Opening | TimeoutState::Reset);
-        if !is_sound(&client, &server, state) || picked_by > 2 || half_open && !opens {
+        if !is_sound(&client, &server, state, nat_pool.is_some()) || picked_by > 3 || half_open && !opens {
             return None;
         }
         let flow = NewFlow {
@@ -465,8 +477,9 @@ impl FlowRecord {
     }
 }
 
-/// Returns whether a flow can have these keys and be in this state.
-fn is_sound(client: &Key, server: &Key, state: TimeoutState) -> bool {
+/// Returns whether a flow can have these keys and be in this state. Only one with a port of a NAT pool has another source
+/// towards its server than its client.
+fn is_sound(client: &Key, server: &Key, state: TimeoutState, has_nat: bool) -> bool {
     use TimeoutState::{Closing, Established, Icmp, Opening, Reset, UdpOneWay, UdpTwoWay};
     let crosses = client.addresses.is_v6() != server.addresses.is_v6();
     let fits = match client.protocol {
@@ -475,7 +488,8 @@ fn is_sound(client: &Key, server: &Key, state: TimeoutState) -> bool {
         Protocol::Icmp => state == Icmp,
         Protocol::Sctp | Protocol::Ip(_) => matches!(state, UdpOneWay | UdpTwoWay) && !crosses,
     };
-    fits && client.protocol == server.protocol && client != server
+    let is_same_source = || (client.addresses.src(), client.src_port) == (server.addresses.dst(), server.dst_port);
+    fits && client.protocol == server.protocol && client != server && (has_nat || is_same_source())
 }
 
 /// Writes that the flow in a slot has ended.

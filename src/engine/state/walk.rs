@@ -38,6 +38,8 @@ pub(super) enum At {
 #[derive(Debug)]
 pub struct StateWalk {
     at: At,
+    /// Where it goes on once everything is named.
+    after_names: At,
     base: Base,
     is_final: bool,
     /// Whether what changes is to follow.
@@ -52,6 +54,7 @@ impl StateWalk {
     pub fn new(now: Instant, is_final: bool) -> Self {
         StateWalk {
             at: At::Head,
+            after_names: At::Slots(0),
             base: Base(now),
             is_final,
             is_copy: false,
@@ -115,8 +118,9 @@ impl StateWalk {
 impl Engine {
     /// Writes more of the state to `out`: about `most` records, from as many slots; returns whether all of it is written.
     ///
-    /// If the engine follows another plan since the last call, the walk begins anew behind what is written: names, and all
-    /// that refers to them.
+    /// If the engine follows another plan since the last call, everything is named again behind what is written, and the walk
+    /// goes on: flows that are written have the names that they had then, and a walk that began anew would never end where
+    /// plans follow each other fast enough.
     pub fn write_state(&mut self, walk: &mut StateWalk, now: Instant, most: usize, out: &mut Vec<u8>) -> bool {
         if self.write_walk(walk, now, most, out) && walk.at != At::Done {
             walk.end(out);
@@ -131,7 +135,17 @@ impl Engine {
             walk.records += 1;
         }
         if walk.at == At::Head || walk.at != At::Done && walk.is_stale(&self.plan) {
-            self.shard.chooser_mut().begin_sticky_walk();
+            walk.after_names = match walk.at {
+                // Its reader knows flows by their slots, and takes a later record of one in its place.
+                _ if walk.is_copy => At::Slots(0),
+                At::Flows(_) => walk.at,
+                // Pools may have changed their places.
+                At::Resting(..) | At::End => At::Resting(0, Instant::ZERO, 0),
+                _ => walk.after_names,
+            };
+            if matches!(walk.after_names, At::Slots(_)) {
+                self.shard.chooser_mut().begin_sticky_walk();
+            }
             walk.groups = self.shard.chooser().sticky_groups().collect();
             walk.plan = Some(self.plan.clone());
             walk.at = At::Services(0);
@@ -189,7 +203,8 @@ impl Engine {
                     write_verdict(out, base, &saved);
                     true
                 });
-                walk.on((from, most), (At::Verdicts, At::Slots(0)), verdicts)
+                let then = walk.after_names;
+                walk.on((from, most), (At::Verdicts, then), verdicts)
             }
             At::Slots(place) => self.write_slots(walk, place, most, out),
             At::Flows(from) => self.write_flows(walk, from, most, out),
@@ -325,11 +340,11 @@ impl StateWalk {
 /// Names a group of services that share sticky slots: by its name, or by its only service.
 fn group_name(plan: &Plan, group: u32) -> Option<Named<'_>> {
     let settings = plan.settings();
-    if let Some(name) = settings.sticky_groups.get(&group) {
-        return Some(Named::new(group as usize, name));
-    }
-    let own = settings.services.iter().find(|service| service.sticky.as_ref().is_some_and(|of| of.group == group))?;
-    Some(Named { own: true, ..Named::new(group as usize, &own.name) })
+    let mut sticky = settings.services.iter().filter_map(|service| Some((service, service.sticky.as_ref()?)));
+    let (service, of) = sticky.find(|(_, of)| of.group == group)?;
+    let name = settings.sticky_groups.get(&group);
+    let named = Named::new(group as usize, name.map_or(&service.name, |name| name));
+    Some(Named { own: name.is_none(), by: Some(of.prefixes), ..named })
 }
 
 /// Returns the record of a server; none of a vacant slot.

@@ -135,7 +135,7 @@ pub struct NatPool {
     active: usize,
     rng: Rng,
     key: (u64, u64),
-    /// In the order in which they were freed.
+    /// In the order in which they were freed, in which they finish resting too.
     resting: VecDeque<Resting>,
     most_resting: usize,
     exhausted: u64,
@@ -382,7 +382,14 @@ impl NatPool {
         ports.resting_tentative += usize::from(tentative);
         kind.resting += 1;
         let (address, kind, class, until) = (at as u32, place as u8, class.number, now + self.settings.hold);
-        self.resting.push_back(Resting { until, server: mapping.server, address, kind, class, index, tentative });
+        self.push_resting(Resting { until, server: mapping.server, address, kind, class, index, tentative });
+    }
+
+    /// Queues a port that rests. Ports finish in the order in which they were freed: one that is freed after `hold` was
+    /// shortened waits for those before it.
+    fn push_resting(&mut self, mut rests: Resting) {
+        rests.until = self.resting.back().map_or(rests.until, |last| last.until.max(rests.until));
+        self.resting.push_back(rests);
     }
 
     /// Frees the port of a flow for the one that replaces it. It does not rest, whatever the protocol: under a flood,

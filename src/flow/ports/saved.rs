@@ -52,7 +52,7 @@ impl NatPool {
         ports.resting.add(index);
         ports.resting_tentative += usize::from(rest.tentative);
         kind.resting += 1;
-        self.resting.push_back(Resting {
+        self.push_resting(Resting {
             until: rest.until,
             server,
             address: at as u32,

@@ -356,6 +356,39 @@ fn only_so_many_ports_rest() {
     assert_eq!((usage.resting, usage.endpoints), (3, 3));
 }
 
+#[test]
+fn a_walk_over_resting_ports_meets_each_once_although_their_rest_was_shortened() {
+    for portion in [1, 2, 3, 100] {
+        let mut pool = small(5099);
+        let settings = |seconds| NatPoolSettings { hold: Duration::from_secs(seconds), ..pool.settings().clone() };
+        let holds = [120, 10, 60, 5].map(settings);
+        for (second, hold) in (1..).zip(holds.iter().cycle().take(20)) {
+            pool.follow(hold);
+            let found = pool.open(at(second), (client(1), 1), (Protocol::Tcp, server(1)), false).unwrap();
+            pool.release(at(second), &mapping(found.port, server(1)));
+        }
+        let (mut seen, mut place) = (Vec::new(), (Instant::ZERO, 0));
+        loop {
+            let before = seen.len();
+            for rest in pool.resting(place).take(portion) {
+                place = (rest.until, if rest.until == place.0 { place.1 + 1 } else { 1 });
+                seen.push(rest);
+                assert!(seen.len() <= 20, "the walk does not end");
+            }
+            if seen.len() - before < portion {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 20, "{portion}");
+        // Another pool lets them rest as they come, whatever their own times.
+        let mut other = small(5099);
+        assert!(seen.iter().rev().all(|rest| other.let_rest(rest)));
+        assert_eq!(other.to_give_back(at(1000), 9), 20);
+        let times: Vec<Instant> = other.resting((Instant::ZERO, 0)).map(|rest| rest.until).collect();
+        assert!(times.is_sorted(), "{times:?}");
+    }
+}
+
 /// A step of the properties: the client's port, the server, and what happens.
 #[derive(Debug, Clone)]
 enum Step {

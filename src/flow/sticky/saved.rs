@@ -17,6 +17,8 @@ pub struct SavedSlot {
     pub server: ServerId,
     /// Whether the client has proved itself.
     pub proven: bool,
+    /// Whether it counts any flow.
+    pub is_busy: bool,
     /// When the last of its flows ended, or the most recent one was opened.
     pub since: Instant,
     /// When the client was given this server.
@@ -25,9 +27,10 @@ pub struct SavedSlot {
 
 impl Slots {
     fn restore(&mut self, now: Instant, saved: &SavedSlot, era: u32, tickets: &mut Tickets) -> bool {
-        let SavedSlot { client, server, since, given, .. } = *saved;
+        let SavedSlot { client, server, since, given, is_busy, .. } = *saved;
         let known = self.clients.get(client);
-        if known.is_none() && (self.len() >= self.most || since + self.idle_time <= now) {
+        let is_over = !is_busy && since + self.idle_time <= now;
+        if known.is_none() && (self.len() >= self.most || is_over) {
             return false;
         }
         // A later record of the same client tells more.
@@ -69,7 +72,7 @@ impl Sticky {
         let mut pass = |slots: &mut Slots, most, proven| {
             slots.clients.walk(most, |client, slot| {
                 let Slot { server, since, given, era, .. } = *slot;
-                take(SavedSlot { client, server, proven, since, given }, era);
+                take(SavedSlot { client, server, proven, is_busy: slot.flows > 0, since, given }, era);
             })
         };
         let walked = pass(&mut self.proven, most, true);
@@ -83,7 +86,7 @@ impl Sticky {
             recent
                 .map(|(client, slot)| {
                     let Slot { server, since, given, era, .. } = *slot;
-                    (SavedSlot { client, server, proven, since, given }, era)
+                    (SavedSlot { client, server, proven, is_busy: slot.flows > 0, since, given }, era)
                 })
                 .collect::<Vec<_>>()
         };

@@ -24,8 +24,11 @@ pub struct Track {
 }
 
 impl Track {
-    /// Returns the state of a flow yet to be created, after its first segment.
+    /// Returns the state of a flow yet to be created, after its first segment. That of a server acknowledges something.
     pub fn first(from: Side, segment: &Segment) -> Track {
+        if from == Side::Server {
+            return Track { ends: Ends::of_server(segment), tracked: Tracked::Refresh(TimeoutState::Opening) };
+        }
         let mut ends = Ends::default();
         let tracked = ends.step(TimeoutState::Opening, from, segment);
         Track { ends, tracked }
@@ -126,6 +129,11 @@ impl Table {
             TimeoutState::Closing => !ends.is_replaced() || is_silent(),
             _ => true,
         }
+    }
+
+    /// Returns whether a client's reset answers a segment of the server with which its flow began.
+    pub fn is_disowned_by(&self, index: u32, reset: &Segment) -> bool {
+        self.ends(index).is_disowned_by(reset)
     }
 
     /// Returns whether a flow is over, and its ends do not believe in it any more: it yields its return key.

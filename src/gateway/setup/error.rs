@@ -11,7 +11,7 @@ pub struct SetupError {
 }
 
 impl SetupError {
-    pub(super) fn new(what: impl fmt::Display, fix: impl Into<Option<String>>) -> Self {
+    pub(in crate::gateway) fn new(what: impl fmt::Display, fix: impl Into<Option<String>>) -> Self {
         SetupError { what: what.to_string(), fix: fix.into() }
     }
 

@@ -12,9 +12,9 @@ use crate::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"EQPSTATE";
@@ -24,6 +24,8 @@ const SUM: usize = 4;
 const MOST_HEADER: usize = 4096;
 /// Most bytes of a file: 100 million flows have 10 GB.
 const MOST: u64 = 16 << 30;
+/// Bytes that are read at a time.
+const PIECE: usize = 1 << 18;
 
 /// The clocks at one point in time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +80,20 @@ pub enum FileError {
     NoState,
     /// Its checksum is wrong, or it is cut off.
     Damaged,
+    /// It is no regular file.
+    NoFile,
+    /// Somebody else may have written it; in words.
+    NotOwn(String),
+}
+
+impl FileError {
+    /// Returns whether it is better not to put a state in the place of this file.
+    pub fn is_anothers(&self) -> bool {
+        match self {
+            FileError::Io(_) | FileError::Damaged => false,
+            FileError::NoState | FileError::NoFile | FileError::NotOwn(_) => true,
+        }
+    }
 }
 
 impl fmt::Display for FileError {
@@ -86,69 +102,168 @@ impl fmt::Display for FileError {
             FileError::Io(error) => write!(f, "the state cannot be read: {error}"),
             FileError::NoState => f.write_str("this is no state file"),
             FileError::Damaged => f.write_str("the state file is damaged: its checksum is wrong"),
+            FileError::NoFile => f.write_str("this is no regular file"),
+            FileError::NotOwn(why) => f.write_str(why),
         }
     }
 }
 
 impl std::error::Error for FileError {}
 
-/// A state file in memory, whose checksum is right.
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        FileError::Io(error)
+    }
+}
+
+/// Tells one state from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Print {
+    /// Its checksum.
+    pub sum: u32,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Print {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.sum, self.bytes)
+    }
+}
+
+/// An open state file whose checksum is right. Its records are read a piece at a time: a file may be larger than the memory.
 #[derive(Debug)]
 pub struct State {
     /// Its header.
     pub header: Header,
-    bytes: Vec<u8>,
-    begin: usize,
+    print: Print,
+    file: File,
+    /// Where the first record begins.
+    begin: u64,
+    /// Bytes of records that have not been read.
+    left: u64,
 }
 
 impl State {
-    /// Parses a file.
+    /// Opens a file; none if there is none, or an empty one.
     ///
     /// # Errors
-    /// [`FileError`] if it is none, or damaged.
-    pub fn parse(bytes: Vec<u8>) -> Result<State, FileError> {
-        let (magic, rest) = bytes.split_at_checked(MAGIC.len()).ok_or(FileError::NoState)?;
-        if magic != MAGIC {
+    /// [`FileError`] if it cannot be read, is no state, is damaged, or may be written by others.
+    pub fn open(path: &Path) -> Result<Option<State>, FileError> {
+        // Opening a pipe that nobody writes to would wait for ever.
+        let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // A socket.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(FileError::NoFile),
+            other => other?,
+        };
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(FileError::NoFile);
+        }
+        if meta.len() == 0 {
+            return Ok(None);
+        }
+        if let Some(why) = not_own(&meta, &fs::metadata(directory(path))?) {
+            return Err(FileError::NotOwn(why));
+        }
+        let (header, begin, sum) = State::check(&mut file, meta.len())?;
+        let print = Print { sum, bytes: meta.len() };
+        Ok(Some(State { header, print, file, begin, left: meta.len() - begin - SUM as u64 }))
+    }
+
+    /// Reads the whole file; returns its header, where its records begin, which it is positioned at then, and its checksum.
+    fn check(file: &mut File, length: u64) -> Result<(Header, u64, u32), FileError> {
+        let mut buffer = vec![0; PIECE];
+        let head = length.min((MAGIC.len() + 4 + MOST_HEADER + SUM) as u64) as usize;
+        file.read_exact(&mut buffer[..head])?;
+        if buffer[..head.min(MAGIC.len())] != MAGIC[..head.min(MAGIC.len())] {
             return Err(FileError::NoState);
         }
-        let (body, sum) = bytes.split_last_chunk::<SUM>().ok_or(FileError::Damaged)?;
-        let length = rest.first_chunk().map_or(usize::MAX, |length| u32::from_be_bytes(*length) as usize);
-        if length > MOST_HEADER || crc32c::crc32c(body) != u32::from_be_bytes(*sum) {
+        let sized = buffer[..head].get(MAGIC.len()..).and_then(<[u8]>::first_chunk);
+        let sized = sized.map_or(usize::MAX, |length| u32::from_be_bytes(*length) as usize);
+        let begin = MAGIC.len() + 4 + sized.min(MOST_HEADER);
+        if sized > MOST_HEADER || begin + SUM > head || length > MOST {
             return Err(FileError::Damaged);
         }
-        let begin = MAGIC.len() + 4 + length;
-        let header = body.get(MAGIC.len() + 4..begin).ok_or(FileError::Damaged)?;
-        let header = serde_json::from_slice(header).map_err(|_| FileError::Damaged)?;
-        Ok(State { header, bytes, begin })
+        let header = buffer[MAGIC.len() + 4..begin].to_vec();
+        file.rewind()?;
+        let (mut sum, mut left) = (0, length - SUM as u64);
+        while left > 0 {
+            let piece = &mut buffer[..left.min(PIECE as u64) as usize];
+            file.read_exact(piece)?;
+            sum = crc32c::crc32c_append(sum, piece);
+            left -= piece.len() as u64;
+        }
+        let mut own = [0; SUM];
+        file.read_exact(&mut own)?;
+        if sum != u32::from_be_bytes(own) {
+            return Err(FileError::Damaged);
+        }
+        file.seek(SeekFrom::Start(begin as u64))?;
+        let header = serde_json::from_slice(&header).map_err(|_| FileError::Damaged)?;
+        Ok((header, begin as u64, sum))
     }
 
-    /// Returns the records.
-    pub fn records(&self) -> &[u8] {
-        &self.bytes[self.begin..self.bytes.len() - SUM]
+    /// Returns what tells it from other states.
+    pub fn print(&self) -> Print {
+        self.print
+    }
+
+    /// Appends the next piece of its records; returns whether there was one.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub fn read_piece(&mut self, to: &mut Vec<u8>) -> io::Result<bool> {
+        let len = self.left.min(PIECE as u64);
+        let at = to.len();
+        to.resize(at + len as usize, 0);
+        self.file.read_exact(&mut to[at..])?;
+        self.left -= len;
+        Ok(len > 0)
+    }
+
+    /// Goes back to the first record.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.begin))?;
+        self.left = self.print.bytes - self.begin - SUM as u64;
+        Ok(())
+    }
+
+    /// Returns the records that have not been read.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub fn records(&mut self) -> io::Result<Vec<u8>> {
+        let mut records = Vec::new();
+        while self.read_piece(&mut records)? {}
+        Ok(records)
     }
 }
 
-/// Reads a file; none if there is none.
-///
-/// # Errors
-/// [`FileError`] if it cannot be read, is no state, or is damaged.
-pub fn read(path: &Path) -> Result<Option<State>, FileError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(FileError::Io)?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MOST).read_to_end(&mut bytes).map_err(FileError::Io)?;
-    State::parse(bytes).map(Some)
+/// Returns why a file may hold what somebody else has written, if so: flows could be led to their servers by it.
+fn not_own(file: &Metadata, directory: &Metadata) -> Option<String> {
+    let own = rustix::process::geteuid().as_raw();
+    if ![0, own, directory.uid()].contains(&file.uid()) {
+        let whose = file.uid();
+        return Some(format!("the state file belongs to user {whose}, and the gateway's user is {own}"));
+    }
+    let mode = file.mode() & 0o777;
+    (mode & 0o022 != 0).then(|| format!("others may write the state file: its mode is {mode:03o} and not 600"))
 }
 
-/// A file that is being written; it replaces the one of its name only once it is whole and on the disk.
+/// A file that is being written; it replaces the one of its name only once it is whole and on the disk. Dropping it gives it
+/// up.
 #[derive(Debug)]
 pub struct Draft {
     path: PathBuf,
     file: File,
     sum: u32,
     written: u64,
+    is_placed: bool,
 }
 
 /// Returns the directory of a file.
@@ -157,10 +272,11 @@ pub fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Returns the name under which a file is written.
-fn draft_of(path: &Path) -> PathBuf {
+/// Returns the name of a file that stands beside the state file.
+pub(super) fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
+    name.push(".");
+    name.push(what);
     name.into()
 }
 
@@ -170,9 +286,15 @@ impl Draft {
     /// # Errors
     /// That of the system.
     pub fn create(path: &Path, header: &Header) -> io::Result<Draft> {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft_of(path))?;
+        let own = beside(path, "new");
+        // What is there was left by a gateway that was killed, or leads elsewhere.
+        match fs::remove_file(&own) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(own)?;
         let header = serde_json::to_vec(header)?;
-        let mut draft = Draft { path: path.into(), file, sum: 0, written: 0 };
+        let mut draft = Draft { path: path.into(), file, sum: 0, written: 0, is_placed: false };
         draft.write(&[MAGIC, &(header.len() as u32).to_be_bytes()[..], &header].concat())?;
         Ok(draft)
     }
@@ -190,20 +312,32 @@ impl Draft {
     /// Puts the file in its place once it is on the disk; returns its length.
     ///
     /// # Errors
-    /// That of the system; the file before it is still there then.
+    /// That of the system; the file before it is still there then, unless only its directory is not on the disk.
     pub fn finish(mut self) -> io::Result<u64> {
         self.write(&self.sum.to_be_bytes())?;
         self.file.sync_all()?;
-        fs::rename(draft_of(&self.path), &self.path)?;
+        fs::rename(beside(&self.path, "new"), &self.path)?;
+        self.is_placed = true;
         // The name is on the disk only with its directory.
         File::open(directory(&self.path))?.sync_all()?;
         Ok(self.written)
     }
 }
 
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // Half a state would take the space that a whole one needs.
+            let _ = fs::remove_file(beside(&self.path, "new"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     fn clocks(boot: &str, since_boot_ns: u64, wall_ns: u64) -> Clocks {
         Clocks { boot: boot.into(), since_boot_ns, wall_ns }
@@ -219,23 +353,82 @@ mod tests {
     fn a_file_is_read_as_it_was_written_and_replaces_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        assert!(read(&path).unwrap().is_none());
-        for records in [&[b"one".as_slice(), b"", b"two"][..], &[], &[&[7; 100_000]]] {
+        assert!(State::open(&path).unwrap().is_none());
+        fs::write(&path, b"").unwrap();
+        assert!(State::open(&path).unwrap().is_none(), "an empty file");
+        for records in [&[b"one".as_slice(), b"", b"two"][..], &[], &[&[7; 1_000_000]]] {
             let len = write(&path, records);
-            let state = read(&path).unwrap().unwrap();
-            assert_eq!((state.records(), state.header.clocks.wall_ns), (&records.concat()[..], 2));
+            let mut state = State::open(&path).unwrap().unwrap();
+            assert_eq!((state.print().bytes, state.header.clocks.wall_ns), (len, 2));
+            assert!(state.records().unwrap() == records.concat());
             assert_eq!((fs::metadata(&path).unwrap().len(), fs::read_dir(dir.path()).unwrap().count()), (len, 1));
         }
         // One that is never finished changes nothing.
         let mut draft = Draft::create(&path, &Header { clocks: clocks("x", 1, 2) }).unwrap();
         draft.write(b"half").unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         drop(draft);
-        assert_eq!(read(&path).unwrap().unwrap().records().len(), 100_000);
+        assert_eq!(records(&path).len(), 1_000_000);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "what is given up takes no space");
         write(&path, &[b"again"]);
-        assert_eq!(
-            (read(&path).unwrap().unwrap().records(), fs::read_dir(dir.path()).unwrap().count()),
-            (&b"again"[..], 1)
-        );
+        assert_eq!((records(&path), fs::read_dir(dir.path()).unwrap().count()), (b"again".to_vec(), 1));
+    }
+
+    fn records(path: &Path) -> Vec<u8> {
+        State::open(path).unwrap().unwrap().records().unwrap()
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_draft_is_replaced_and_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("state"), dir.path().join("other"));
+        fs::write(&other, "precious").unwrap();
+        fs::hard_link(&other, dir.path().join("state.new")).unwrap();
+        write(&path, &[b"one"]);
+        std::os::unix::fs::symlink(&other, dir.path().join("state.new")).unwrap();
+        write(&path, &[b"two"]);
+        fs::write(dir.path().join("state.new"), "left by a gateway that was killed").unwrap();
+        fs::set_permissions(dir.path().join("state.new"), Permissions::from_mode(0o666)).unwrap();
+        write(&path, &[b"three"]);
+        assert_eq!((records(&path), fs::read_to_string(&other).unwrap()), (b"three".to_vec(), "precious".into()));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        fs::create_dir(dir.path().join("state.new")).unwrap();
+        assert!(Draft::create(&path, &Header { clocks: clocks("x", 1, 2) }).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_or_may_be_anothers_is_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let refused = |path: &Path| {
+            let error = State::open(path).unwrap_err();
+            assert!(error.is_anothers(), "{error}");
+            error.to_string()
+        };
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(refused(&path), "this is no regular file");
+        fs::remove_file(&path).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(refused(&path), "this is no regular file");
+        drop(socket);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(refused(dir.path()), "this is no regular file");
+        assert_eq!(refused(Path::new("/dev/zero")), "this is no regular file");
+        write(&path, &[b"one"]);
+        fs::set_permissions(&path, Permissions::from_mode(0o620)).unwrap();
+        assert_eq!(refused(&path), "others may write the state file: its mode is 620 and not 600");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(records(&path), b"one");
+        // Only root can give files away: of another user, unless its directory is that user's too.
+        let (file, own) = (fs::metadata(&path).unwrap(), rustix::process::geteuid());
+        if own.is_root() {
+            std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+            assert_eq!(refused(&path), "the state file belongs to user 12345, and the gateway's user is 0");
+            std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
+            assert_eq!(records(&path), b"one");
+        } else {
+            assert_eq!(file.uid(), own.as_raw());
+        }
     }
 
     #[test]
@@ -244,16 +437,23 @@ mod tests {
         let path = dir.path().join("state");
         write(&path, &[b"some records"]);
         let whole = fs::read(&path).unwrap();
+        let parse = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            State::open(&path).map(|_| ())
+        };
         for at in 0..whole.len() {
             for bit in [1, 0x80] {
                 let mut bytes = whole.clone();
                 bytes[at] ^= bit;
-                assert!(State::parse(bytes).is_err(), "byte {at}");
+                assert!(parse(&bytes).is_err(), "byte {at}");
             }
-            assert!(State::parse(whole[..at].to_vec()).is_err(), "{at} bytes");
+            assert!(at == 0 || parse(&whole[..at]).is_err(), "{at} bytes");
         }
-        assert!(matches!(State::parse(b"something else".to_vec()), Err(FileError::NoState)));
-        assert!(State::parse([&whole[..], b"x"].concat()).is_err());
+        for other in [&b"s"[..], b"something else", &[0; 5000]] {
+            assert!(matches!(parse(other), Err(FileError::NoState)));
+        }
+        assert!(matches!(parse(&MAGIC[..3]), Err(FileError::Damaged)));
+        assert!(parse(&[&whole[..], b"x"].concat()).is_err());
     }
 
     #[test]

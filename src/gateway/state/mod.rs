@@ -4,17 +4,21 @@
 //! packets, and reads the file at the start. It must not know what the records mean.
 
 pub mod file;
+mod lock;
 mod saver;
 
+use super::preflight;
+use super::setup::SetupError;
 use crate::config::Settings;
 use crate::control::{Kept, Ledger};
-use crate::engine::{Engine, Loaded, Note, StateLoad, StateWalk, read_note};
-use crate::gateway::preflight;
+use crate::engine::{Engine, Note, NoteScan, StateLoad, StateWalk};
 use crate::time::{Duration, Instant};
-use file::{Clocks, Header};
+use file::{Clocks, Header, Print, State};
+use lock::{Lock, LockError};
 use saver::Saver;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// Slots that one portion looks at, while packets wait (`cargo bench --bench state`).
 const PORTION: usize = 2048;
@@ -24,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const SOON: Duration = Duration::from_secs(1);
 /// How long the end of the process waits until the last state is on the disk.
 const LAST: Duration = Duration::from_secs(20);
+/// From how long on the disk takes too long for a state.
+const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// Saves the state of an engine at intervals, and at the end.
 pub(super) struct Keeping {
@@ -34,18 +40,31 @@ pub(super) struct Keeping {
     due: Instant,
     /// Up to which edit the operators' changes are saved, or soon will be.
     edits: u64,
+    /// Since when the thread has had something to do without any progress.
+    stuck_since: Option<Instant>,
     /// Whether the last attempt failed, which is logged once.
     has_failed: bool,
 }
 
 impl Keeping {
-    /// Starts the thread that writes `path`. The first state is due soon, so that it is known early if it cannot be saved.
-    pub(super) fn start(path: &Path, interval: Duration, now: Instant) -> io::Result<Keeping> {
+    /// Starts the thread that writes `path`; without the lock, from when it is free on. The first state is due soon, so
+    /// that it is known early if it cannot be saved.
+    fn start(path: &Path, lock: Option<Lock>, interval: Duration, now: Instant) -> io::Result<Keeping> {
         // A confined process may not find out which boot it is.
         Clocks::read();
-        let saver = Saver::start(path)?;
+        let saver = Saver::start(path, lock)?;
         let due = now + interval.min(SOON);
-        Ok(Keeping { saver, path: path.into(), interval, walk: None, due, edits: 0, has_failed: false })
+        let (path, walk) = (path.into(), None);
+        Ok(Keeping { saver, path, interval, walk, due, edits: 0, stuck_since: None, has_failed: false })
+    }
+
+    /// Starts the thread for a gateway that takes the place of the one that has the file: it writes from when that one ends.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub(super) fn later(path: &Path, interval: Duration, now: Instant) -> Result<Keeping, SetupError> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Keeping::start(&path, None, interval, now).map_err(no_thread)
     }
 
     /// Makes the thread give up every privilege that it does not need.
@@ -61,6 +80,7 @@ impl Keeping {
     /// Does what is due: begins a state, writes a portion of it, or notes how it went.
     pub(super) fn work(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) {
         while let Some(result) = self.saver.poll() {
+            self.stuck_since = None;
             self.note(result);
         }
         // What an operator has changed is not to be lost by a crash.
@@ -71,7 +91,13 @@ impl Keeping {
             return;
         }
         // The disk is slower than the walk: the walk waits, so that memory is bounded.
-        if self.saver.is_behind() {
+        let is_behind = self.saver.is_behind();
+        if self.saver.take_progress() || !self.saver.is_busy() {
+            self.stuck_since = None;
+        } else if now.since(*self.stuck_since.get_or_insert(now)) >= TOO_LONG {
+            self.note(Err(io::Error::new(io::ErrorKind::TimedOut, "the disk takes too long")));
+        }
+        if is_behind {
             self.due = now + PAUSE;
             return;
         }
@@ -83,12 +109,25 @@ impl Keeping {
     }
 
     /// Saves the state at the end, after the last packet; returns whether it is on the disk.
+    #[allow(clippy::disallowed_methods, reason = "it waits for the disk, and nothing else goes on")]
     pub(super) fn save_last(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) -> bool {
+        let end = std::time::Instant::now() + LAST;
+        let is_over = || std::time::Instant::now() >= end;
         self.walk = None;
-        while !self.portion(engine, ledger, now, (PORTION * 16, true)) {}
-        let saved = self.saver.finish(LAST);
-        let is_saved = matches!(saved, Some(Ok(_)));
-        match saved {
+        let written = loop {
+            while self.saver.is_behind() && !is_over() {
+                thread::sleep(PAUSE);
+            }
+            // A message more than there is room for would wait for the disk, whatever it takes.
+            if self.saver.is_behind() {
+                break None;
+            }
+            if self.portion(engine, ledger, now, (PORTION * 16, true)) {
+                break self.saver.finish(end);
+            }
+        };
+        let is_saved = matches!(written, Some(Ok(_)));
+        match written {
             Some(Ok(bytes)) => log::info!("{}: saved {bytes} bytes of state", self.path.display()),
             Some(result) => self.note(result),
             None => log::warn!("{}: the state is not saved: the disk takes too long", self.path.display()),
@@ -135,16 +174,6 @@ impl Keeping {
     }
 }
 
-/// The state of an earlier gateway.
-pub(super) struct Earlier {
-    path: PathBuf,
-    state: file::State,
-    age: Duration,
-    is_approximate: bool,
-    /// Its own time on the clock of this gateway.
-    at: Instant,
-}
-
 /// Makes what operators changed hold, as far as the file does not speak against it and the system can, and logs what does
 /// not; `from` is where the text comes from, which tells times from `at` on.
 pub(super) fn keep_changes(
@@ -173,54 +202,139 @@ pub(super) fn keep_changes(
     }
 }
 
+/// A state file with what an earlier gateway left in it, and the lock on it.
+pub(super) struct Earlier {
+    path: PathBuf,
+    lock: Option<Lock>,
+    state: Option<State>,
+    age: Duration,
+    is_approximate: bool,
+    /// The state's own time on the clock of this gateway.
+    at: Instant,
+    /// Whether states are saved in this file: not in the place of a file that is no state.
+    keeps: bool,
+}
+
 impl Earlier {
-    /// Reads the state in a file. Without a file, or with one that cannot be read, the gateway begins empty.
-    pub(super) fn read(path: &Path, now: Instant) -> Option<Earlier> {
+    /// Opens a state file. Without one, or with one that cannot be read, the gateway begins empty, which is logged.
+    ///
+    /// # Errors
+    /// If another gateway has the file.
+    pub(super) fn open(path: &Path, now: Instant) -> Result<Earlier, SetupError> {
+        // A link leads to the file that is replaced, and to the directory in which that happens.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let shown = path.display();
-        let state = match file::read(path) {
-            Ok(Some(state)) => state,
+        let lock = match Lock::take(&path, false) {
+            Ok(lock) => Some(lock),
+            Err(LockError::Io(_)) => None,
+            Err(held @ LockError::Held(_)) => {
+                let fix = "stop it, or give this one its own `state-file`".to_owned();
+                return Err(SetupError::new(format!("{shown}: {held}"), fix));
+            }
+        };
+        let mut keeps = true;
+        let state = match State::open(&path) {
+            Ok(Some(state)) => Some(state),
             Ok(None) => {
                 log::info!("{shown}: no state of an earlier gateway");
-                return None;
+                None
+            }
+            Err(error) if error.is_anothers() => {
+                log::warn!(
+                    "{shown}: {error}; the gateway begins without flows and leaves the file alone, so no flow will outlive \
+                     it: remove the file or name another one, and restart the gateway"
+                );
+                keeps = false;
+                None
             }
             Err(error) => {
                 log::warn!("{shown}: {error}; the gateway begins without flows, and as in the configuration file");
-                return None;
+                None
             }
         };
-        let (age, is_approximate) = state.header.clocks.age(&Clocks::read());
+        let clocks = state.as_ref().map(|state| state.header.clocks.age(&Clocks::read()));
+        let (age, is_approximate) = clocks.unwrap_or_default();
         let begin = now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
-        Some(Earlier { path: path.into(), state, age, is_approximate, at: Instant::from_nanos(begin) })
+        let at = Instant::from_nanos(begin);
+        Ok(Earlier { path, lock, state, age, is_approximate, at, keeps })
     }
 
-    /// Makes what operators changed hold, as far as the file does not speak against it and the system can, and logs what
-    /// does not. To be called before the engine is made.
-    pub(super) fn load_changes(&self, ledger: &mut Ledger, now: Instant) -> Option<Kept> {
-        let text = read_note(Note::Changes, self.state.records())?;
-        keep_changes(&self.path.display().to_string(), ledger, &text, (self.at, now))
+    /// Makes what operators changed hold. To be called before the engine is made.
+    pub(super) fn load_changes(&mut self, ledger: &mut Ledger, now: Instant) -> Option<Kept> {
+        let shown = self.path.display().to_string();
+        let state = self.state.as_mut()?;
+        let mut scan = NoteScan::new(Note::Changes);
+        let read = read_pieces(state, |bytes| Ok::<_, io::Error>(scan.read(bytes)))
+            .and_then(|()| state.rewind().map_err(|error| error.to_string()));
+        if let Err(error) = read {
+            log::warn!("{shown}: what operators changed cannot be read: {error}");
+        }
+        keep_changes(&shown, ledger, &scan.text()?, (self.at, now))
     }
 
-    /// Loads the state into a new engine, and logs what goes on and what does not.
-    pub(super) fn load(self, engine: &mut Engine, now: Instant) -> Option<Loaded> {
-        let Earlier { path, state, age, is_approximate, at } = self;
-        let shown = path.display();
-        let mut load = StateLoad::new(at);
-        if let Err(error) = engine.load_state(&mut load, now, state.records()) {
-            log::warn!("{shown}: {error}; the gateway begins without flows");
-            return None;
+    /// Loads the state into a new engine, logs what goes on and what does not, and begins to save that of this gateway.
+    ///
+    /// # Errors
+    /// If the thread that writes it cannot be started.
+    pub(super) fn load(
+        mut self,
+        interval: Duration,
+        engine: &mut Engine,
+        now: Instant,
+    ) -> Result<Option<Keeping>, SetupError> {
+        let state = self.state.take();
+        let began_with = state.and_then(|state| self.load_state(state, engine, now));
+        if !self.keeps {
+            return Ok(None);
+        }
+        if let Some(Err(error)) = self.lock.as_mut().map(|lock| lock.note(began_with)) {
+            log::warn!("{}: its lock file cannot be written: {error}", self.path.display());
+        }
+        Keeping::start(&self.path, self.lock, interval, now).map(Some).map_err(no_thread)
+    }
+
+    /// Loads a state; returns its print if it could be read.
+    fn load_state(&self, mut state: State, engine: &mut Engine, now: Instant) -> Option<Print> {
+        let shown = self.path.display();
+        let mut load = StateLoad::new(self.at);
+        // A gateway that was killed before it saved a state has forwarded packets after this one.
+        if self.lock.as_ref().is_none_or(|lock| lock.is_used(state.print())) {
+            load.outdated();
+        }
+        if let Err(error) = read_pieces(&mut state, |bytes| engine.load_state(&mut load, now, bytes)) {
+            let is_empty = load.loaded() == StateLoad::new(self.at).loaded();
+            let so = if is_empty { "; the gateway begins without flows" } else { "" };
+            log::warn!("{shown}: {error}{so}");
+            if is_empty {
+                return None;
+            }
         }
         match engine.end_load(&load, now) {
             Ok(loaded) => {
-                let about = if is_approximate { " by the wall clock, as the machine has restarted" } else { "" };
-                log::info!("{shown}: {loaded}; it is {} old{about}", humantime::format_duration(rounded(age)));
-                Some(loaded)
+                let about = if self.is_approximate { " by the wall clock, as the machine has restarted" } else { "" };
+                log::info!("{shown}: {loaded}; it is {} old{about}", humantime::format_duration(rounded(self.age)));
             }
-            Err(error) => {
-                log::warn!("{shown}: {error}; what could be read goes on");
-                None
-            }
+            Err(error) => log::warn!("{shown}: {error}; what could be read goes on: {}", load.loaded()),
         }
+        Some(state.print())
     }
+}
+
+fn no_thread(error: io::Error) -> SetupError {
+    SetupError::new(format!("cannot start the thread that saves the state: {error}"), None)
+}
+
+/// Passes the records of a state to `take`, which returns how many bytes it has read; the rest comes again.
+fn read_pieces<E: std::fmt::Display>(
+    state: &mut State,
+    mut take: impl FnMut(&[u8]) -> Result<usize, E>,
+) -> Result<(), String> {
+    let mut records = Vec::new();
+    while state.read_piece(&mut records).map_err(|error| format!("the state cannot be read: {error}"))? {
+        let read = take(&records).map_err(|error| error.to_string())?;
+        records.drain(..read);
+    }
+    Ok(())
 }
 
 /// Rounds to what a person wants to know.

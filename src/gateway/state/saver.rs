@@ -1,15 +1,16 @@
 //! The thread that writes the file, so that no packet waits for a disk.
 
 use super::file::{Draft, Header};
+use super::lock::{Lock, LockError};
 use crate::control::LedgerCopy;
 use crate::engine::{Note, write_note};
 use crate::gateway::confine;
-use crate::time::Instant;
+use crate::time;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 /// Portions that wait for the thread.
 const ROOM: usize = 16;
@@ -19,7 +20,7 @@ enum Message {
     Begin(Header),
     Bytes(Vec<u8>),
     /// With the time of the state.
-    Changes(LedgerCopy, Instant),
+    Changes(LedgerCopy, time::Instant),
     End,
 }
 
@@ -31,27 +32,40 @@ pub(super) struct Saver {
     written: Receiver<()>,
     /// Portions that were given to the thread and are not written.
     waiting: usize,
+    /// Whether it has written any since somebody asked.
+    has_moved: bool,
     /// Files that were ended and of which nothing is known yet.
     ended: usize,
 }
 
 impl Saver {
-    /// Starts the thread that writes `path`.
-    pub(super) fn start(path: &Path) -> io::Result<Saver> {
+    /// Starts the thread that writes `path`. Without the lock it takes it before it writes.
+    pub(super) fn start(path: &Path, lock: Option<Lock>) -> io::Result<Saver> {
         // More than the loop ever queues: it never waits here.
         let (to, from) = sync_channel(ROOM * 4);
         let (results_to, results) = sync_channel(ROOM * 4);
         let (written_to, written) = sync_channel(ROOM * 4);
         let path = path.to_owned();
-        let write = move || write_files(&path, &from, &results_to, &written_to);
+        let write = move || write_files((&path, lock), &from, &results_to, &written_to);
         thread::Builder::new().name("state".into()).spawn(write)?;
-        Ok(Saver { to, results, written, waiting: 0, ended: 0 })
+        Ok(Saver { to, results, written, waiting: 0, has_moved: false, ended: 0 })
+    }
+
+    /// Returns whether the thread has written anything since the last call, as far as is known.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
+    }
+
+    /// Returns whether the thread has something to do, as far as is known.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting > 0 || self.ended > 0
     }
 
     /// Returns whether the thread has enough to do.
     pub(super) fn is_behind(&mut self) -> bool {
         while self.written.try_recv().is_ok() {
             self.waiting -= 1;
+            self.has_moved = true;
         }
         self.waiting >= ROOM
     }
@@ -73,7 +87,7 @@ impl Saver {
     }
 
     /// Adds what operators changed, behind everything else; `at` is the time of the state.
-    pub(super) fn write_changes(&mut self, changes: LedgerCopy, at: Instant) {
+    pub(super) fn write_changes(&mut self, changes: LedgerCopy, at: time::Instant) {
         self.waiting += 1;
         let _ = self.to.send(Message::Changes(changes, at));
     }
@@ -95,11 +109,13 @@ impl Saver {
         }
     }
 
-    /// Waits for the last file; none if it takes longer than `most`.
-    pub(super) fn finish(&mut self, most: Duration) -> Option<io::Result<u64>> {
+    /// Waits for the last file; none if that takes longer than until `end`.
+    #[allow(clippy::disallowed_methods, reason = "it waits for the disk")]
+    pub(super) fn finish(&mut self, end: Instant) -> Option<io::Result<u64>> {
         let mut last = None;
         while self.ended > 0 {
-            last = Some(self.results.recv_timeout(most).ok()?);
+            let left = end.saturating_duration_since(Instant::now());
+            last = Some(self.results.recv_timeout(left).ok()?);
             self.ended -= 1;
         }
         last
@@ -107,12 +123,21 @@ impl Saver {
 }
 
 /// Writes files until nobody sends any more.
-fn write_files(path: &Path, from: &Receiver<Message>, results: &SyncSender<io::Result<u64>>, written: &SyncSender<()>) {
+fn write_files(
+    (path, mut lock): (&Path, Option<Lock>),
+    from: &Receiver<Message>,
+    results: &SyncSender<io::Result<u64>>,
+    written: &SyncSender<()>,
+) {
     let mut draft: Option<io::Result<Draft>> = None;
     while let Ok(message) = from.recv() {
         match message {
             Message::Confine => confine::writing_thread(super::file::directory(path)),
-            Message::Begin(header) => draft = Some(Draft::create(path, &header)),
+            Message::Begin(header) => {
+                // One that is given up goes before its name is used again.
+                drop(draft.take());
+                draft = Some(begin(path, &mut lock, &header));
+            }
             Message::Bytes(bytes) => {
                 append(&mut draft, &bytes);
                 // Nobody may be waiting any more.
@@ -140,10 +165,29 @@ fn append(draft: &mut Option<io::Result<Draft>>, bytes: &[u8]) {
     }
 }
 
+/// Begins a file, for which the lock is needed.
+fn begin(path: &Path, lock: &mut Option<Lock>, header: &Header) -> io::Result<Draft> {
+    if lock.is_none() {
+        *lock = Some(Lock::take(path, true).map_err(|error| match error {
+            LockError::Io(error) => error,
+            held @ LockError::Held(_) => io::Error::new(io::ErrorKind::WouldBlock, held.to_string()),
+        })?);
+    }
+    Draft::create(path, header)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::file::{Clocks, read};
+    use super::super::file::{Clocks, State};
     use super::*;
+
+    fn in_a_minute() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(60)
+    }
+
+    fn records(path: &Path) -> Vec<u8> {
+        State::open(path).unwrap().unwrap().records().unwrap()
+    }
 
     fn header() -> Header {
         Header { clocks: Clocks::read() }
@@ -153,7 +197,7 @@ mod tests {
     fn files_are_written_one_after_the_other_and_the_last_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let mut saver = Saver::start(&path).unwrap();
+        let mut saver = Saver::start(&path, None).unwrap();
         for text in [&b"one"[..], b"two", b"three"] {
             saver.begin(header());
             saver.write(text.to_vec());
@@ -163,19 +207,41 @@ mod tests {
             saver.write(b" more".to_vec());
             saver.end();
         }
-        assert!(saver.finish(Duration::from_secs(60)).unwrap().is_ok());
-        assert_eq!(read(&path).unwrap().unwrap().records(), b"three more");
+        assert!(saver.finish(in_a_minute()).unwrap().is_ok());
+        assert_eq!(records(&path), b"three more");
+    }
+
+    #[test]
+    fn only_the_holder_of_the_lock_writes_and_the_next_one_does_once_it_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let lock = Lock::take(&path, false).unwrap();
+        let (mut first, mut second) = (Saver::start(&path, Some(lock)).unwrap(), Saver::start(&path, None).unwrap());
+        let save = |saver: &mut Saver, text: &[u8]| {
+            saver.begin(header());
+            saver.write(text.to_vec());
+            saver.end();
+            saver.finish(in_a_minute()).unwrap()
+        };
+        save(&mut first, b"first").unwrap();
+        let error = save(&mut second, b"second").unwrap_err();
+        assert_eq!(error.to_string(), "another gateway keeps its state in this file");
+        assert_eq!(records(&path), b"first");
+        drop(first);
+        // Its thread ends a moment later.
+        while save(&mut second, b"second").is_err() {}
+        assert_eq!(records(&path), b"second");
     }
 
     #[test]
     fn a_directory_that_is_not_there_is_an_error_and_no_end() {
         let dir = tempfile::tempdir().unwrap();
-        let mut saver = Saver::start(&dir.path().join("none/state")).unwrap();
+        let mut saver = Saver::start(&dir.path().join("none/state"), None).unwrap();
         for _ in 0..2 {
             saver.begin(header());
             saver.write(b"x".to_vec());
             saver.end();
         }
-        assert_eq!(saver.finish(Duration::from_secs(60)).unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(saver.finish(in_a_minute()).unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -87,13 +87,9 @@ impl Gateway {
         let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
         nat.settle();
         keeper.guard(nat);
-        let keeping = match &settings.gateway.state_file {
-            Some(path) => Some(
-                Keeping::start(path, settings.gateway.state_interval, now())
-                    .map_err(GatewayError::io("start the thread that saves the state"))?,
-            ),
-            None => None,
-        };
+        // The other gateway has the file until it ends.
+        let keeping = settings.gateway.state_file.as_ref();
+        let keeping = keeping.map(|path| Keeping::later(path, settings.gateway.state_interval, now())).transpose()?;
         let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
         Gateway::assemble(engine, (about, ledger), equipment, installed)
     }

@@ -1,6 +1,8 @@
 //! A copy that is written while packets go on is, in the end, the engine that it is of.
 
+use super::talks::{packet, pass};
 use super::*;
+use crate::packet::Protocol;
 
 /// A copy under way: the engine that it is of, its talks, and the engine that it becomes.
 struct Way {

@@ -1,0 +1,106 @@
+"""Network namespaces for measurements: a client, a gateway and three servers. Imported by tools/lab-*."""
+
+import os
+import subprocess
+import sys
+import time
+
+VIP = "192.0.2.80"
+SERVERS = [f"10.77.{n}.2" for n in (1, 2, 3)]
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PREFIX = f"eqr{os.getpid()}-"
+
+
+def sh(*words, check=True, **options):
+    return subprocess.run([str(word) for word in words], check=check, capture_output=True, text=True, **options)
+
+
+def until(what, done):
+    for _ in range(500):
+        if done():
+            return
+        time.sleep(0.02)
+    sys.exit(f"{os.path.basename(sys.argv[0])}: waited 10 s for {what}")
+
+
+def release():
+    """Builds the programs; returns their folder."""
+    sh("cargo", "build", "--release", "--locked", cwd=HERE)
+    return os.path.join(HERE, "target", "release")
+
+
+class Space:
+    """A network namespace with what runs in it."""
+
+    def __init__(self, name):
+        self.name = PREFIX + name
+        self.running = []
+        sh("ip", "netns", "add", self.name)
+        self.run("ip", "link", "set", "lo", "up")
+
+    def run(self, *words, **options):
+        return sh("ip", "netns", "exec", self.name, *words, **options)
+
+    def start(self, *words, **options):
+        command = ["ip", "netns", "exec", self.name, *[str(word) for word in words]]
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
+        process = subprocess.Popen(command, **options)
+        self.running.append(process)
+        return process
+
+    def end(self):
+        for process in self.running:
+            process.kill()
+            process.wait()
+        sh("ip", "netns", "delete", self.name, check=False)
+
+
+class Lab:
+    """Client, gateway and three servers; `serve` starts what runs in a server's namespace."""
+
+    def __init__(self, folder, serve):
+        self.folder = folder
+        self.spaces = []
+        self.client, self.gateway = self.space("client"), self.space("gateway")
+        self.servers = [self.space(f"server{n}") for n in (1, 2, 3)]
+        self.gateway.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.join(self.client, "client", "10.77.0")
+        for n, server in enumerate(self.servers, 1):
+            self.join(server, f"server{n}", f"10.77.{n}")
+            serve(self, server, n)
+
+    def space(self, name):
+        self.spaces.append(Space(name))
+        return self.spaces[-1]
+
+    def join(self, space, device, net):
+        self.gateway.run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", space.name)
+        self.gateway.run("ip", "address", "add", f"{net}.1/24", "dev", device)
+        self.gateway.run("ip", "link", "set", device, "up")
+        space.run("ip", "address", "add", f"{net}.2/24", "dev", "eth0")
+        space.run("ip", "link", "set", "eth0", "up")
+        space.run("ip", "route", "add", "default", "via", f"{net}.1")
+
+    def end(self):
+        for space in self.spaces:
+            space.end()
+
+
+class Capture:
+    """Resets that arrive, at the client and at the servers."""
+
+    def __init__(self, lab):
+        self.all = []
+        for space in [lab.client, *lab.servers]:
+            file = os.path.join(lab.folder, f"{space.name}.pcap")
+            words = ["tcpdump", "-i", "eth0", "-Q", "in", "-U", "-w", file, "tcp[tcpflags] & tcp-rst != 0"]
+            self.all.append((file, space.start(*words)))
+        time.sleep(0.5)
+
+    def end(self):
+        counts = []
+        for file, process in self.all:
+            process.terminate()
+            process.wait()
+            counts.append(len(sh("tcpdump", "-nr", file).stdout.splitlines()))
+        return counts[0], sum(counts[1:])
