@@ -203,9 +203,9 @@ mod tests {
             hello.unfit(&gateway).unwrap()
         };
         let text = other(&|hello| hello.state = 7);
-        assert!(text.contains("version 9.9 has version 7 of the records of a state: restart"), "{text}");
+        assert!(text.contains("of the records of a state, and version 9.9 has version 7: restart"), "{text}");
         let text = other(&|hello| hello.protocol = 3);
-        assert!(text.contains("version 3 of the protocol"), "{text}");
+        assert!(text.contains("of the protocol of a takeover, and version 9.9 has version 3:"), "{text}");
         let text = other(&|hello| hello.fixed.route_table = 1);
         assert!(text.contains("gateway.route-table is ") && text.contains("1 here"), "{text}");
         // Fields that a later version adds are skipped.
