@@ -268,6 +268,39 @@ fn a_state_can_be_read_whenever_its_gateway_is_killed() {
 }
 
 #[test]
+fn downloads_that_no_state_knows_are_adopted_by_what_their_servers_send() {
+    let world = World::new("state-adopt");
+    let adopts = "name = \"talk\"\nalgorithm = \"maglev\"\nunknown-tcp = \"adopt\"\nlisten";
+    let text = configuration(&world).replace("\"1s\"", "\"1h\"").replace("name = \"talk\"\nlisten", adopts);
+    let text = format!("seed = 7\n{text}");
+    world.servers.iter().for_each(serve);
+    let gateway = world.start(&text);
+    eventually("a state", || saved(&world).is_some());
+    // Opened after the only state; one goes past the gateway to a server's own address.
+    let mut downloads: Vec<Busy> = (0..6).map(|n| Busy::start(connect(&world, n % 2, b'd'), false)).collect();
+    let own = SocketAddr::new(World::server_address(1, 0), PORT);
+    let mut direct = world.client.run(|| TcpStream::connect_timeout(&own, Duration::from_secs(10)).unwrap()).unwrap();
+    direct.write_all(b"d").unwrap();
+    direct.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    downloads.push(Busy::start(direct, false));
+    let go_on = |when: &str| {
+        downloads.iter().enumerate().for_each(|(n, busy)| busy.goes_on(&format!("download {n} {when}")));
+    };
+    go_on("at first");
+    gateway.kill();
+    thread::sleep(Duration::from_millis(400));
+    let gateway = world.start(&text);
+    eventually("the log", || world.log().contains(" 0 flows"));
+    go_on("after the restart");
+    let flows = world.flows(&[]);
+    let picked = |flow: &equipoise::engine::FlowRow| flow.picked_by == equipoise::balance::PickedBy::Server;
+    assert_eq!((flows.len(), flows.iter().filter(|flow| picked(flow)).count()), (6, 6), "{flows:?}");
+    assert!(flows.iter().all(|flow| flow.state.name() == "established"), "{flows:?}");
+    downloads.into_iter().for_each(Busy::end);
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn what_an_operator_changed_outlives_a_restart() {
     let world = World::new("state-admin");
     let gateway = world.start(&configuration(&world));
