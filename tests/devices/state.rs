@@ -273,6 +273,82 @@ fn a_state_can_be_read_whenever_its_gateway_is_killed() {
 }
 
 #[test]
+fn downloads_that_no_state_knows_are_adopted_by_what_their_servers_send() {
+    let world = World::new("state-adopt");
+    let adopts = "name = \"talk\"\nalgorithm = \"maglev\"\nunknown-tcp = \"adopt\"\nlisten";
+    let text = configuration(&world).replace("\"1s\"", "\"1h\"").replace("name = \"talk\"\nlisten", adopts);
+    let text = format!("seed = 7\n{text}");
+    world.servers.iter().for_each(serve);
+    let gateway = world.start(&text);
+    eventually("a state", || saved(&world).is_some());
+    // Opened after the only state; one goes past the gateway to a server's own address.
+    let mut downloads: Vec<Busy> = (0..6).map(|n| Busy::start(connect(&world, n % 2, b'd'), false)).collect();
+    let own = SocketAddr::new(World::server_address(1, 0), PORT);
+    let mut direct = world.client.run(|| TcpStream::connect_timeout(&own, Duration::from_secs(10)).unwrap()).unwrap();
+    direct.write_all(b"d").unwrap();
+    direct.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    downloads.push(Busy::start(direct, false));
+    let go_on = |when: &str| {
+        downloads.iter().enumerate().for_each(|(n, busy)| busy.goes_on(&format!("download {n} {when}")));
+    };
+    go_on("at first");
+    gateway.kill();
+    thread::sleep(Duration::from_millis(400));
+    let gateway = world.start(&text);
+    eventually("the log", || world.log().contains(" 0 flows"));
+    go_on("after the restart");
+    let flows = world.flows(&[]);
+    let picked = |flow: &equipoise::engine::FlowRow| flow.picked_by == equipoise::balance::PickedBy::Server;
+    assert_eq!((flows.len(), flows.iter().filter(|flow| picked(flow)).count()), (6, 6), "{flows:?}");
+    assert!(flows.iter().all(|flow| flow.state.name() == "established"), "{flows:?}");
+    downloads.into_iter().for_each(Busy::end);
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_full_disk_keeps_the_last_whole_state_and_costs_no_packet() {
+    use equipoise::gateway::state::file::State;
+    let world = World::new("state-full");
+    // Three pages: the lock, a small state, and the next one.
+    let disk = world.dir.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mount = format!("mount -t tmpfs -o size=12k none {disk:?} && exec \"$@\"");
+    let text = configuration(&world).replace("/state\"", "/disk/state\"");
+    world.servers.iter().for_each(serve);
+    let gateway = world.start_by(&text, &["unshare", "--mount", "sh", "-c", &mount, "sh"]);
+    // As the gateway sees it.
+    let seen =
+        std::path::Path::new("/proc").join(gateway.id().to_string()).join("root").join(disk.strip_prefix("/").unwrap());
+    eventually("a state", || seen.join("state").exists());
+    let mut open: Vec<TcpStream> = (0..80).map(|n| connect(&world, n % 2, b'e')).collect();
+    eventually("the log", || world.log().contains("the state is not saved: No space left on device"));
+    eventually("no draft", || !seen.join("state.new").exists());
+    assert!(!State::open(&seen.join("state")).unwrap().unwrap().records().unwrap().is_empty());
+    for stream in &mut open {
+        let mut byte = [0];
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut byte).unwrap();
+    }
+    assert_eq!(world.log().matches("the state is not saved").count(), 1, "once is enough");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_directory_that_goes_and_comes_back_is_named_and_used_again() {
+    let world = World::new("state-gone");
+    let [here, away] = ["states", "away"].map(|name| world.dir.path().join(name));
+    std::fs::create_dir(&here).unwrap();
+    let text = configuration(&world).replace("/state\"", "/states/state\"");
+    let gateway = world.start(&text);
+    eventually("a state", || here.join("state").exists());
+    std::fs::rename(&here, &away).unwrap();
+    eventually("the log", || world.log().contains("the state is not saved: No such file or directory"));
+    std::fs::rename(&away, &here).unwrap();
+    eventually("the log", || world.log().contains("the state is saved again"));
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn what_an_operator_changed_outlives_a_restart() {
     let world = World::new("state-admin");
     let gateway = world.start(&configuration(&world));
