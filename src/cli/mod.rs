@@ -171,26 +171,32 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
 
 /// Reads a configuration file, with the servers of its `servers-file`s, and prints its warnings to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
-    let parsed = read_config(path)?.and_then(with_files).map_err(|error| {
+    load_all(path).map(|(parsed, _)| parsed)
+}
+
+/// The same, with a line for each `servers-file` that is missing or wrong; they are printed too.
+fn load_all(path: &Path) -> Result<(Parsed, Vec<String>), Failed> {
+    let (parsed, wrong) = read_config(path)?.and_then(with_files).map_err(|error| {
         let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
         Failed::Shown
     })?;
     let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
-    Ok(parsed)
+    Ok((parsed, wrong))
 }
 
-/// Adds the servers from files. A file that is missing or wrong is reported and keeps nothing else from working.
-fn with_files(parsed: Parsed) -> Result<Parsed, config::ConfigError> {
+/// Adds the servers from files. A file that is missing or wrong is reported and keeps nothing else from working; the second
+/// value has a line for each.
+fn with_files(parsed: Parsed) -> Result<(Parsed, Vec<String>), config::ConfigError> {
     let (found, wrong) = sources::from_files(&parsed.settings.sources);
     wrong.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: {text}")));
     if found.is_empty() {
-        return Ok(parsed);
+        return Ok((parsed, wrong));
     }
     let (parsed, left_out) = parsed.with_servers(&found)?;
     for (pool, texts) in left_out {
         texts.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: pool {pool} leaves out {text}")));
     }
-    Ok(parsed)
+    Ok((parsed, wrong))
 }
 
 /// Reads and checks a configuration file. The outer result says whether it can be read, the inner one whether it is valid.

@@ -339,6 +339,10 @@ pub struct DrainRow {
     /// Flows that were ended at the deadline.
     #[serde(default)]
     pub cut: u64,
+    /// Of its flows, those whose connections have ended and which are only remembered; the client counts them, once there
+    /// are few.
+    #[serde(default)]
+    pub ended: u64,
 }
 
 /// The state of draining.

@@ -16,12 +16,13 @@ use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
-use super::sources::Outsiders;
+use super::sources::{Outsiders, Readable};
 use super::state::Keeping;
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
+use crate::sources::Found;
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -122,7 +123,7 @@ impl EventLoop {
         mut engine: Engine,
         (opener, queues): (Opener, Vec<Tun>),
         mut control: ControlServer,
-        (about, ledger): (About, Ledger),
+        (about, ledger, found): (About, Ledger, Found),
         follower: Follower,
         keeper: Keeper,
         (marking, keeping): (Option<Marking>, Option<Keeping>),
@@ -141,7 +142,8 @@ impl EventLoop {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, BEGIN);
-        let reloads = Reloads::new();
+        let mut reloads = Reloads::new();
+        reloads.start_with(found.clone());
         if marking.is_some() {
             engine.collect_ended();
             engine.pass_strays();
@@ -149,6 +151,7 @@ impl EventLoop {
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
         let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), BEGIN);
+        sources.remember(&found);
         sources.register(registry, SOURCES)?;
         Ok(EventLoop {
             engine,
@@ -189,8 +192,11 @@ impl EventLoop {
         self.control.path()
     }
 
-    /// Makes the threads of the loop give up what they do not need.
-    pub(super) fn confine(&self) {
+    /// Makes the threads of the loop give up what they do not need; `directories` are those with files of servers.
+    pub(super) fn confine(&mut self, directories: &[PathBuf]) {
+        let readable = Readable::only(directories);
+        self.reloads.confine(readable.clone());
+        self.sources.confine(readable);
         if let Some(keeping) = &self.keeping {
             keeping.confine();
         }
@@ -199,7 +205,9 @@ impl EventLoop {
     /// Saves the state, after the last packet; returns whether it is on the disk.
     pub(super) fn save_last(&mut self) -> bool {
         let now = self.now();
-        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, &self.ledger, now))
+        self.keeping
+            .take()
+            .is_some_and(|mut keeping| keeping.save_last(&mut self.engine, &self.ledger, &self.sources, now))
     }
 
     /// Makes it possible to read the configuration again, from this file; to be called before the process is confined.
@@ -303,7 +311,7 @@ impl EventLoop {
                 self.keeper.follow(installed);
             }
             if let Some(keeping) = &mut self.keeping {
-                keeping.work(&mut self.engine, &self.ledger, now);
+                keeping.work(&mut self.engine, &self.ledger, &self.sources, now);
             }
             if self.sources.work(self.poll.registry(), now) {
                 self.reloads.found(self.sources.found());

@@ -47,6 +47,7 @@ use crate::config::Settings;
 use crate::config::changes::File;
 use crate::control::{About, Ledger};
 use crate::engine::Engine;
+use crate::sources::Found;
 use control_server::ControlServer;
 use event_loop::EventLoop;
 use follower::Follower;
@@ -99,6 +100,7 @@ impl Gateway {
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
         // What operators changed comes before all that is made of the settings.
         let earlier = settings.gateway.state_file.as_ref().and_then(|path| Earlier::read(path, event_loop::BEGIN));
+        let found = find_servers(&mut ledger, earlier.as_ref());
         let kept = earlier.as_ref().and_then(|earlier| earlier.load_changes(&mut ledger, event_loop::BEGIN));
         let settings = &*Arc::clone(ledger.in_force());
         let cleaned = setup::clean_leftovers(settings, false)?;
@@ -137,7 +139,7 @@ impl Gateway {
         let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
         nat.settle();
         keeper.guard(nat);
-        let about = (about, ledger);
+        let about = (about, ledger, found);
         let marking = (marking, keeping);
         let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
         log::info!(
@@ -189,8 +191,8 @@ impl Gateway {
 
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
-    pub fn confine(&self) {
-        self.event_loop.confine();
+    pub fn confine(&mut self) {
+        self.event_loop.confine(&self.directories);
         let files = confine::Files::of_gateway(self.event_loop.control_socket());
         let files = files.with_sources(self.directories.clone(), self.resolver_ports.clone());
         for missed in confine::process(&files) {
@@ -213,6 +215,26 @@ impl Gateway {
         }
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
+}
+
+/// Returns the servers from outside that are known at the start, and puts them into the ledger: those of files, which the
+/// settings have already, and for other sources the last list of an earlier gateway.
+fn find_servers(ledger: &mut Ledger, earlier: Option<&Earlier>) -> Found {
+    let Some(file) = ledger.file() else { return Found::new() };
+    let sources = &file.settings().sources;
+    let (mut found, _) = sources::from_files(sources);
+    let of_files = found.len();
+    earlier.into_iter().for_each(|earlier| earlier.add_servers(sources, &mut found));
+    if found.len() > of_files {
+        match file.with_servers(&found) {
+            Ok((file, _)) => {
+                let settings = file.settings().clone().with_seed(ledger.in_force().seed);
+                *ledger = Ledger::new(Some(file), settings);
+            }
+            Err(error) => log::warn!("servers of an earlier gateway cannot be used: {error}"),
+        }
+    }
+    found
 }
 
 /// Begins to save the state, if the settings name a file for it.

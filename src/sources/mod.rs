@@ -13,6 +13,7 @@ mod list;
 mod message;
 mod query;
 mod resolve;
+mod saved;
 mod settings;
 mod source;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 
 pub use list::{MOST_BYTES, MOST_SERVERS, Wrong, read as read_list};
 pub use query::Over;
+pub use saved::{load, save};
 pub use settings::{DnsSettings, Found, From, SourceSettings};
 pub use source::{Event, SourceState};
 
@@ -108,6 +110,13 @@ impl Sources {
             requests: VecDeque::new(),
             events: Vec::new(),
             is_changed: false,
+        }
+    }
+
+    /// Takes the lists of an earlier gateway: they are in use until there are newer ones.
+    pub fn remember(&mut self, found: &Found) {
+        for source in &mut self.all {
+            source.list = found.get(&source.settings.pool).filter(|list| !list.is_empty()).cloned();
         }
     }
 

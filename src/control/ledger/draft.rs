@@ -27,7 +27,8 @@ pub(super) struct Draft {
 
 impl Draft {
     fn touch(&mut self, target: &Target, key: Option<&str>) {
-        if !self.targets.contains(target) {
+        // The keys of an object follow each other.
+        if self.targets.last() != Some(target) {
             self.targets.push(target.clone());
         }
         self.keys.push((target.clone(), key.map(str::to_owned)));
@@ -143,6 +144,16 @@ impl Basis {
         let mut keys = Vec::with_capacity(values.len());
         for (key, value) in values {
             settable(target.kind, key)?;
+            // Whatever they say, they are one key and one value.
+            if let Err(error) = crate::config::changes::is_value(value) {
+                return Err(format!(
+                    "{} is refused: {key} = {error}",
+                    subject(&Ask::Add { target: target.clone(), values: values.clone() })
+                ));
+            }
+            if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+                return Err(format!("{:?} is no key of a {}", key, target.kind.name()));
+            }
             keys.push(format!("{key} = {value}"));
         }
         let value = Value::Added(format!("{{ {} }}", keys.join(", ")));

@@ -83,14 +83,21 @@ pub fn pools_table(rows: &[PoolRow]) -> String {
 pub fn drain_text(row: &DrainRow) -> String {
     let flows = |flows: u64| if flows == 1 { "1 flow".to_owned() } else { format!("{} flows", count(flows)) };
     let after = row.for_ms.map_or(String::new(), |span| format!(" after {}", duration(span)));
+    let ended = if row.ended == 0 { String::new() } else { format!(" ({} of them ended)", count(row.ended)) };
+    let remembered = match row.ended {
+        0 => String::new(),
+        1 => "; the flow of 1 ended connection is remembered until its timeout".into(),
+        more => format!("; the flows of {} ended connections are remembered until their timeouts", count(more)),
+    };
     let what = match row.state {
         DrainState::Draining => {
             let by = row.deadline_ms.map_or("no deadline".into(), |left| format!("deadline in {}", duration(left)));
-            format!("{} left, {by}", flows(row.flows))
+            format!("{} left{ended}, {by}", flows(row.flows))
         }
-        DrainState::Drained => format!("drained{after}"),
+        DrainState::Drained => format!("drained{after}{remembered}"),
         DrainState::Deadline => format!("the deadline passed: {} were ended", flows(row.cut)),
-        DrainState::Removing => format!("removed, {} left", flows(row.flows)),
+        DrainState::Removing => format!("removed, {} left{ended}", flows(row.flows)),
+        DrainState::Removed if row.ended > 0 => format!("removed{remembered}"),
         DrainState::Removed => "removed, no flows left".into(),
         DrainState::NotDraining => format!("not draining any more, {}", flows(row.flows)),
     };
@@ -143,7 +150,15 @@ server web/a  -          present    removed                         1m05s  uid 1
     #[test]
     fn draining_shows_what_is_left_and_until_when() {
         let row = |state, flows, deadline_ms, cut| {
-            drain_text(&DrainRow { server: "web/a".into(), state, flows, for_ms: Some(65_000), deadline_ms, cut })
+            drain_text(&DrainRow {
+                server: "web/a".into(),
+                state,
+                flows,
+                for_ms: Some(65_000),
+                deadline_ms,
+                cut,
+                ended: 0,
+            })
         };
         for (got, want) in [
             (row(DrainState::Draining, 2, Some(90_000), 0), "2 flows left, deadline in 1m30s"),

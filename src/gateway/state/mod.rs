@@ -10,11 +10,14 @@ use crate::config::Settings;
 use crate::control::{Kept, Ledger};
 use crate::engine::{Engine, Loaded, Note, StateLoad, StateWalk, read_note};
 use crate::gateway::preflight;
+use crate::gateway::sources::Outsiders;
+use crate::sources::{self, Found, SourceSettings};
 use crate::time::{Duration, Instant};
 use file::{Clocks, Header};
-use saver::Saver;
+use saver::{Notes, Saver};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Slots that one portion looks at, while packets wait (`cargo bench --bench state`).
 const PORTION: usize = 2048;
@@ -59,7 +62,7 @@ impl Keeping {
     }
 
     /// Does what is due: begins a state, writes a portion of it, or notes how it went.
-    pub(super) fn work(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) {
+    pub(super) fn work(&mut self, engine: &mut Engine, ledger: &Ledger, sources: &Outsiders, now: Instant) {
         while let Some(result) = self.saver.poll() {
             self.note(result);
         }
@@ -75,7 +78,7 @@ impl Keeping {
             self.due = now + PAUSE;
             return;
         }
-        if self.portion(engine, ledger, now, (PORTION, false)) {
+        if self.portion(engine, (ledger, sources), now, (PORTION, false)) {
             self.due = now + self.interval;
         } else {
             self.due = now + PAUSE;
@@ -83,9 +86,15 @@ impl Keeping {
     }
 
     /// Saves the state at the end, after the last packet; returns whether it is on the disk.
-    pub(super) fn save_last(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) -> bool {
+    pub(super) fn save_last(
+        &mut self,
+        engine: &mut Engine,
+        ledger: &Ledger,
+        sources: &Outsiders,
+        now: Instant,
+    ) -> bool {
         self.walk = None;
-        while !self.portion(engine, ledger, now, (PORTION * 16, true)) {}
+        while !self.portion(engine, (ledger, sources), now, (PORTION * 16, true)) {}
         let saved = self.saver.finish(LAST);
         let is_saved = matches!(saved, Some(Ok(_)));
         match saved {
@@ -97,7 +106,13 @@ impl Keeping {
     }
 
     /// Writes a portion; returns whether the state is complete.
-    fn portion(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant, (most, is_final): (usize, bool)) -> bool {
+    fn portion(
+        &mut self,
+        engine: &mut Engine,
+        (ledger, sources): (&Ledger, &Outsiders),
+        now: Instant,
+        (most, is_final): (usize, bool),
+    ) -> bool {
         let mut bytes = Vec::new();
         let walk = match &mut self.walk {
             Some(walk) => walk,
@@ -111,7 +126,8 @@ impl Keeping {
         self.saver.write(bytes);
         if done {
             self.walk = None;
-            self.saver.write_changes(ledger.copy(), at);
+            let settings = Arc::clone(ledger.in_force());
+            self.saver.write_notes(Notes { changes: ledger.copy(), at, settings, found: sources.found() });
             self.saver.end();
         }
         done
@@ -163,6 +179,26 @@ impl Earlier {
         let (age, is_approximate) = state.header.clocks.age(&Clocks::read());
         let begin = now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
         Some(Earlier { path: path.into(), state, age, is_approximate, at: Instant::from_nanos(begin) })
+    }
+
+    /// Adds the lists of sources that have found nothing yet: a name server may take a while, and flows should go on.
+    pub(super) fn add_servers(&self, settings: &[SourceSettings], found: &mut Found) {
+        let shown = self.path.display();
+        let Some(text) = read_note(Note::Servers, self.state.records()) else { return };
+        match sources::load(&text, settings) {
+            Err(error) => log::warn!("{shown}: {error}"),
+            Ok(lists) => {
+                for (pool, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+                    found.entry(pool).or_insert_with_key(|pool| {
+                        log::info!(
+                            "{shown}: pool {pool}: {} servers from outside, until there is a newer list",
+                            list.len()
+                        );
+                        list
+                    });
+                }
+            }
+        }
     }
 
     /// Makes what operators changed hold, as far as the file does not speak against it and the system can, and logs what
