@@ -286,6 +286,9 @@ pub struct ChangeRow {
     /// Whether the key is absent, and `value` its default.
     #[serde(default)]
     pub is_default: bool,
+    /// Whether it waits for its server, which comes from outside.
+    #[serde(default)]
+    pub waits: bool,
     /// Who asked for it.
     #[serde(flatten)]
     pub who: Who,

@@ -57,6 +57,7 @@ impl Ledger {
                 (_, Some(key)) => own.and_then(|own| own.at(key).map(str::to_owned)),
                 (_, None) => None,
             };
+            let own_is_missing = own.is_none() && objects.0.is_none();
             let file = match key {
                 Some(key) => file.and_then(|file| file.at(key).map(str::to_owned)),
                 None => file.map(|file| file.to_toml()),
@@ -67,6 +68,7 @@ impl Ledger {
                 file,
                 value,
                 is_default: entry.value == Value::Unset,
+                waits: entry.outside && own_is_missing,
                 who: entry.who,
                 ago_ms: millis(now.since(entry.at)),
                 deadline_ms: entry.deadline.filter(|deadline| *deadline > now).map(|end| millis(end.since(now))),

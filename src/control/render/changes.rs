@@ -24,7 +24,12 @@ pub fn changes_table(rows: &[ChangeRow], is_kept: bool) -> String {
     for row in rows {
         let (file, in_force) = match (&row.key, &row.file, &row.value) {
             (None, None, Some(table)) => ("absent".into(), format!("added {table}")),
+            (None, _, _) if row.waits => ("absent".into(), "removed, waits for the server to come back".into()),
             (None, _, _) => ("present".into(), "removed".into()),
+            (Some(_), _, value) if row.waits => {
+                let value = value.clone().unwrap_or_else(|| "default".into());
+                ("absent".into(), format!("{value}, waits for the server to come back"))
+            }
             (Some(_), file, value) => {
                 let default = if row.is_default { " (the default)" } else { "" };
                 (file.clone().unwrap_or("absent".into()), value.clone().unwrap_or_default() + default)
@@ -116,6 +121,7 @@ mod tests {
             file: file.map(Into::into),
             value: value.map(Into::into),
             is_default: false,
+            waits: false,
             who: Who { uid: 1000, pid: 4711 },
             ago_ms: 65_000,
             deadline_ms: None,
@@ -132,6 +138,7 @@ mod tests {
             ChangeRow { is_default: true, ..change(Some("max-flows"), Some("100"), Some("no limit")) },
             change(None, None, Some("{ address = \"10.0.0.9\" }")),
             change(None, Some("{ address = \"10.0.0.9\" }"), None),
+            ChangeRow { waits: true, ..change(Some("weight"), None, Some("5")) },
         ];
         let want = "\
 OBJECT        KEY        FILE       IN FORCE                          AGO  BY
@@ -140,6 +147,7 @@ server web/a  state      \"enabled\"  \"draining\", for at most 1m30s   1m05s  u
 server web/a  max-flows  100        no limit (the default)          1m05s  uid 1000, pid 4711
 server web/a  -          absent     added { address = \"10.0.0.9\" }  1m05s  uid 1000, pid 4711
 server web/a  -          present    removed                         1m05s  uid 1000, pid 4711
+server web/a  weight     absent     5, waits for the server to come back  1m05s  uid 1000, pid 4711
 ";
         assert_eq!(changes_table(&rows, true), want);
         let told = changes_table(&rows[..1], false);
