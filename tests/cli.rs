@@ -180,8 +180,9 @@ fn a_file_of_servers_that_is_missing_or_wrong_fails_the_check() {
     let config = CONFIG.replace("name = \"p\"", &format!("name = \"p\"\nservers-file = {list:?}"));
     let config = write(&dir, "lb.toml", config.as_bytes());
     let check = |json: bool| {
-        let output =
-            equipoise(if json { &["check", "--json", "--config", &config] } else { &["check", "--config", &config] });
+        let mut args = vec!["check", "--config", &config];
+        args.extend(json.then_some("--json"));
+        let output = equipoise(&args);
         (output.status.code(), stdout(&output), stderr(&output))
     };
     for (text, code, want) in [

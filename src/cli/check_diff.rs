@@ -94,9 +94,13 @@ fn keep_changes(client: &mut Client, new: &Settings, diff: &mut PlanDiff) -> Res
         match (&row.key, &row.value, &mut object.change) {
             (None, Some(_), ObjectChange::Removed) if row.file.is_none() => object.change = ObjectChange::Unchanged,
             (None, None, ObjectChange::Added) => {
+                let file = row.file.as_deref().unwrap_or_default();
                 let is_there = |key: &str| {
-                    let says = says.as_ref().and_then(|object| object.at(key)).map(|value| format!("{key} = {value}"));
-                    says.is_none_or(|says| row.file.as_ref().is_some_and(|file| file.contains(&says)))
+                    let own = says.as_ref().and_then(|object| object.keys.iter().find(|own| own.key == key)?.written());
+                    match own {
+                        Some(value) => file.contains(&format!("{key} = {value}")),
+                        None => !file.contains(&format!("{key} = ")),
+                    }
                 };
                 if is_there("address") && is_there("port") {
                     object.change = ObjectChange::Unchanged;

@@ -361,7 +361,7 @@ fn whatever_takes_the_place_of_a_list_the_last_servers_stay() {
         ("the same over and over", &many, "line 2: a second server"),
         ("too many", &too_many, "more than 16384 servers"),
         ("half", &half, "line 1"),
-        ("deep", &deep, "not a list of servers"),
+        ("deep", &deep, "line 1"),
         ("device", &endless, ""),
         ("link to nothing", &nothing, "no such file"),
         ("link to itself", &itself, "cannot read it"),
