@@ -141,12 +141,12 @@ mod tests {
             ChangeRow { waits: true, ..change(Some("weight"), None, Some("5")) },
         ];
         let want = "\
-OBJECT        KEY        FILE       IN FORCE                          AGO  BY
-server web/a  weight     1          5                               1m05s  uid 1000, pid 4711
-server web/a  state      \"enabled\"  \"draining\", for at most 1m30s   1m05s  uid 1000, pid 4711
-server web/a  max-flows  100        no limit (the default)          1m05s  uid 1000, pid 4711
-server web/a  -          absent     added { address = \"10.0.0.9\" }  1m05s  uid 1000, pid 4711
-server web/a  -          present    removed                         1m05s  uid 1000, pid 4711
+OBJECT        KEY        FILE       IN FORCE                                AGO  BY
+server web/a  weight     1          5                                     1m05s  uid 1000, pid 4711
+server web/a  state      \"enabled\"  \"draining\", for at most 1m30s         1m05s  uid 1000, pid 4711
+server web/a  max-flows  100        no limit (the default)                1m05s  uid 1000, pid 4711
+server web/a  -          absent     added { address = \"10.0.0.9\" }        1m05s  uid 1000, pid 4711
+server web/a  -          present    removed                               1m05s  uid 1000, pid 4711
 server web/a  weight     absent     5, waits for the server to come back  1m05s  uid 1000, pid 4711
 ";
         assert_eq!(changes_table(&rows, true), want);
