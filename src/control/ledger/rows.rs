@@ -32,7 +32,7 @@ pub(super) fn flows_left(engine: &Engine, row: &ChangedRow) -> Option<u64> {
     }
     let Some(after) = &row.after else { return Some(engine.flows_of_removed(&row.object.name)) };
     let stopped = after.get("state").is_some_and(|state| state != "enabled");
-    let server = engine.server_named(&row.object.name).ok().filter(|_| stopped)?;
+    let server = stopped.then(|| engine.server_named(&row.object.name).ok()).flatten()?;
     Some(engine.flows_of(server))
 }
 
