@@ -653,6 +653,8 @@ fn two_operators_at_once_both_get_what_they_asked_for() {
             _ => ["server".into(), "set".into(), "a".into(), format!("weight={n}")],
         })
         .collect();
+    let twice = eqctl(&socket, &["server", "set", "a", "weight=5", "weight=6"]);
+    assert!(stderr(&twice).contains("weight is given twice") && !twice.status.success());
     let all: Vec<Process> = commands
         .iter()
         .map(|args| {
