@@ -174,6 +174,35 @@ fn the_exit_code_of_check_says_whether_the_configuration_is_valid() {
 }
 
 #[test]
+fn a_file_of_servers_that_is_missing_or_wrong_fails_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("p.servers");
+    let config = CONFIG.replace("name = \"p\"", &format!("name = \"p\"\nservers-file = {list:?}"));
+    let config = write(&dir, "lb.toml", config.as_bytes());
+    let check = |json: bool| {
+        let mut args = vec!["check", "--config", &config];
+        args.extend(json.then_some("--json"));
+        let output = equipoise(&args);
+        (output.status.code(), stdout(&output), stderr(&output))
+    };
+    for (text, code, want) in [
+        (None, 1, "no such file"),
+        (Some("10.0.0.3\n10.0.0.4 wieght=3\n"), 1, "line 2: unknown key \"wieght\""),
+        (Some("10.0.0.3\n127.0.0.1\n"), 0, "leaves out 127.0.0.1"),
+        (Some("10.0.0.3\n"), 0, ""),
+    ] {
+        text.into_iter().for_each(|text| std::fs::write(&list, text).unwrap());
+        let (plain, report) = (check(false), check(true));
+        assert_eq!((plain.0, report.0), (Some(code), Some(code)), "{plain:?} {report:?}");
+        assert!(plain.1.contains("configuration is valid") && plain.2.contains(want), "{plain:?}");
+        let report: serde_json::Value = serde_json::from_str(&report.1).unwrap();
+        let told = report["servers_files"].as_array().unwrap();
+        assert_eq!(told.len(), usize::from(code == 1), "{report}");
+        assert!(told.iter().all(|line| line.as_str().unwrap().contains(want)), "{report}");
+    }
+}
+
+#[test]
 fn a_configuration_that_cannot_be_read_is_reported_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let latin = write(&dir, "latin.toml", b"# caf\xe9\n");
@@ -589,6 +618,32 @@ fn a_drain_is_waited_for_and_its_exit_code_says_how_it_ended() {
 }
 
 #[test]
+fn a_difference_to_a_live_gateway_leaves_out_what_a_reload_would_keep() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!("[gateway]\ncontrol-socket = {:?}\n{CONFIG}", dir.path().join("control.sock"));
+    let socket = gateway_of(&dir, &config, 0, &Clock::default());
+    for words in ["server weight a 7", "server weight b 9", "server add p/c address=10.0.0.3", "service dns off"] {
+        let output = eqctl(&socket, &words.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let diff = |text: &str| {
+        let file = write(&dir, "new.toml", text.as_bytes());
+        let output = equipoise(&["check", "--diff", &file, "--live"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let same = diff(&config);
+    assert!(!same.contains("server p/") && !same.contains("service dns"), "{same}");
+    // The file wins for the key that it changes.
+    let other = diff(&config.replace("weight = 3", "weight = 4"));
+    assert!(other.contains("server p/b: weight 9 -> 4") && !other.contains("p/a") && !other.contains("p/c"), "{other}");
+    // A server that is removed and still in the file stays removed, unless the file moves it.
+    assert!(eqctl(&socket, &["server", "remove", "b"]).status.success());
+    assert!(!diff(&config).contains("p/b"));
+    assert!(diff(&config.replace("10.0.0.2", "10.0.0.9")).contains("server p/b: added"));
+}
+
+#[test]
 fn two_operators_at_once_both_get_what_they_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let socket = gateway(&dir, 0);
@@ -598,6 +653,8 @@ fn two_operators_at_once_both_get_what_they_asked_for() {
             _ => ["server".into(), "set".into(), "a".into(), format!("weight={n}")],
         })
         .collect();
+    let twice = eqctl(&socket, &["server", "set", "a", "weight=5", "weight=6"]);
+    assert!(stderr(&twice).contains("weight is given twice") && !twice.status.success());
     let all: Vec<Process> = commands
         .iter()
         .map(|args| {

@@ -1,7 +1,7 @@
 //! `equipoise check --diff`: what a reload would do.
 
 use super::{Failed, load};
-use crate::config::Settings;
+use crate::config::{Settings, listing};
 use crate::control::client::{Client, ClientError};
 use crate::control::{Answer, ObjectRow, ReloadRow, Request, compare};
 use crate::engine::{ObjectChange, PlanDiff};
@@ -31,6 +31,7 @@ pub(super) fn check(
         })?;
         let mut diff = compare_live(&objects, &new)?;
         keep_servers_from_outside(&mut client, &new, &mut diff)?;
+        keep_changes(&mut client, &new, &mut diff)?;
         let touched = Touched::find(&mut client, &diff)?;
         return print(&diff, Some(&touched), json, out);
     }
@@ -72,6 +73,50 @@ fn keep_servers_from_outside(client: &mut Client, new: &Settings, diff: &mut Pla
     for object in diff.objects.iter_mut().filter(|object| object.table == "pool.server") {
         if matches!(object.change, ObjectChange::Removed) && kept.contains(&object.name) {
             object.change = ObjectChange::Unchanged;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves out of a difference what operators changed and a reload would keep: that for which the file says what it said.
+fn keep_changes(client: &mut Client, new: &Settings, diff: &mut PlanDiff) -> Result<(), Failed> {
+    let changes = rows(client, &Request::Changes, |answer| match answer {
+        Answer::Differs(row) => Some(row),
+        _ => None,
+    })?;
+    for row in &changes {
+        let says = listing::find(new, &row.object);
+        let found = diff
+            .objects
+            .iter_mut()
+            .find(|object| object.table == row.object.kind.table() && object.name == row.object.name);
+        let Some(object) = found else { continue };
+        match (&row.key, &row.value, &mut object.change) {
+            (None, Some(_), ObjectChange::Removed) if row.file.is_none() => object.change = ObjectChange::Unchanged,
+            (None, None, ObjectChange::Added) => {
+                let file = row.file.as_deref().unwrap_or_default();
+                let is_there = |key: &str| {
+                    let own = says.as_ref().and_then(|object| object.keys.iter().find(|own| own.key == key)?.written());
+                    match own {
+                        Some(value) => file.contains(&format!("{key} = {value}")),
+                        None => !file.contains(&format!("{key} = ")),
+                    }
+                };
+                if is_there("address") && is_there("port") {
+                    object.change = ObjectChange::Unchanged;
+                }
+            }
+            (Some(own), _, ObjectChange::Changed(keys)) => {
+                let says = says.as_ref().and_then(|object| object.at(own));
+                if says == row.file.as_deref() {
+                    let (below, key) = own.rsplit_once('.').unwrap_or(("", own));
+                    keys.retain(|changed| changed.key != key || !changed.table.ends_with(below));
+                    if keys.is_empty() {
+                        object.change = ObjectChange::Unchanged;
+                    }
+                }
+            }
+            _ => {}
         }
     }
     Ok(())

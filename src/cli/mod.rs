@@ -19,7 +19,6 @@ use crate::gateway::takeover::Taker;
 use crate::gateway::takeover::kept::{self, Kept};
 use crate::gateway::{Gateway, TakenSignals, confine, reload, sources};
 use crate::replay::{self, Format, ReplayError};
-use crate::sources::Found;
 use args::{Args, Command, Verbosity};
 use clap::{CommandFactory, Parser};
 use env_logger::{Target, WriteStyle};
@@ -115,11 +114,9 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 /// Runs the live gateway until a signal ends it, or another one takes over.
 fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
-    let by_itself = read(config)?;
+    let parsed = load(config)?;
     let manager = Notifier::from_environment();
-    let taker = predecessor(&by_itself.settings.gateway, takeover, &manager)?;
-    let found = taker.as_ref().map(Taker::found).unwrap_or_default();
-    let parsed = complete(config, &found)?;
+    let taker = predecessor(&parsed.settings.gateway, takeover, &manager)?;
     let file = config::changes::File::of(&parsed);
     let settings = match (&taker, parsed.settings.seed) {
         (Some(taker), 0) => parsed.settings.with_seed(taker.offer().seed),
@@ -127,7 +124,7 @@ fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
     };
     let signals = TakenSignals::take().map_err(message)?;
     let mut gateway = match taker {
-        Some(taker) => Gateway::take_over(settings, file, taker, &found),
+        Some(taker) => Gateway::take_over(settings, file, taker),
         None => Gateway::open_configured(settings, file),
     }
     .map_err(message)?;
@@ -205,19 +202,14 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
 
 /// Reads a configuration file, with the servers of its `servers-file`s, and prints its warnings to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
-    complete(path, &Found::new())
+    load_all(path).map(|(parsed, _)| parsed)
 }
 
-/// The same; servers that cannot be read from a file are those that were found before.
-fn complete(path: &Path, found: &Found) -> Result<Parsed, Failed> {
-    let parsed = with_files(read(path)?, found).map_err(shown)?;
+/// The same, with a line for each `servers-file` that is missing or wrong; they are printed too.
+fn load_all(path: &Path) -> Result<(Parsed, Vec<String>), Failed> {
+    let (parsed, wrong) = read_config(path)?.and_then(with_files).map_err(shown)?;
     let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
-    Ok(parsed)
-}
-
-/// Reads a configuration file by itself.
-fn read(path: &Path) -> Result<Parsed, Failed> {
-    read_config(path)?.map_err(shown)
+    Ok((parsed, wrong))
 }
 
 /// Prints what is wrong with a configuration.
@@ -226,20 +218,19 @@ fn shown(error: config::ConfigError) -> Failed {
     Failed::Shown
 }
 
-/// Adds the servers from files. A file that is missing or wrong is reported and keeps nothing else from working.
-fn with_files(parsed: Parsed, known: &Found) -> Result<Parsed, config::ConfigError> {
-    let (of_files, wrong) = sources::from_files(&parsed.settings.sources);
+/// Adds the servers from files. A file that is missing or wrong is reported and keeps nothing else from working; the second
+/// value has a line for each.
+fn with_files(parsed: Parsed) -> Result<(Parsed, Vec<String>), config::ConfigError> {
+    let (found, wrong) = sources::from_files(&parsed.settings.sources);
     wrong.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: {text}")));
-    let mut found = known.clone();
-    found.extend(of_files);
     if found.is_empty() {
-        return Ok(parsed);
+        return Ok((parsed, wrong));
     }
     let (parsed, left_out) = parsed.with_servers(&found)?;
     for (pool, texts) in left_out {
         texts.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: pool {pool} leaves out {text}")));
     }
-    Ok(parsed)
+    Ok((parsed, wrong))
 }
 
 /// Reads and checks a configuration file. The outer result says whether it can be read, the inner one whether it is valid.

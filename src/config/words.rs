@@ -15,7 +15,8 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// Repeats a name as it is, or quoted if a terminal would obey a part of it or could not show where it ends.
 pub(super) fn plain(name: &str) -> String {
-    let sound = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    // Servers from outside are named by address and port: `web/[2001:db8::9]:8080`.
+    let sound = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '[' | ']');
     let short = name.chars().nth(QUOTED).is_none();
     if !name.is_empty() && short && name.chars().all(sound) { name.into() } else { quoted(name) }
 }

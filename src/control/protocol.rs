@@ -286,6 +286,9 @@ pub struct ChangeRow {
     /// Whether the key is absent, and `value` its default.
     #[serde(default)]
     pub is_default: bool,
+    /// Whether it waits for its server, which comes from outside.
+    #[serde(default)]
+    pub waits: bool,
     /// Who asked for it.
     #[serde(flatten)]
     pub who: Who,
@@ -339,6 +342,10 @@ pub struct DrainRow {
     /// Flows that were ended at the deadline.
     #[serde(default)]
     pub cut: u64,
+    /// Of its flows, those whose connections have ended and which are only remembered; the client counts them, once there
+    /// are few.
+    #[serde(default)]
+    pub ended: u64,
 }
 
 /// The state of draining.

@@ -8,6 +8,7 @@ use crate::flow::{Key, NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 fn millis(span: Duration) -> u64 {
@@ -91,6 +92,11 @@ impl Engine {
     /// [`NoServer`] says what is wrong with the name.
     pub fn server_named(&self, name: &str) -> Result<ServerId, NoServer> {
         find_server(self.plan.written(), name).map(|place| self.plan.order().servers[place])
+    }
+
+    /// Returns the configured servers by name with that of their pools: `pool/server`.
+    pub fn server_ids(&self) -> HashMap<String, ServerId> {
+        self.plan.order().servers.iter().map(|id| (self.plan.server_name(*id), *id)).collect()
     }
 
     /// Returns the name of a server with that of its pool: `pool/server`.

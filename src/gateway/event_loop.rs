@@ -16,14 +16,14 @@ use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
-use super::sources::Outsiders;
+use super::sources::{Outsiders, Readable};
 use super::state::Keeping;
 use super::takeover::{Changes, Ended, Giver, Handing, OfferOf, Taker, kept};
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
 use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
-use crate::sources::Found;
+use crate::sources::{self, Found};
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -145,7 +145,7 @@ pub(super) struct Equipment {
 impl EventLoop {
     pub(super) fn new(
         mut engine: Engine,
-        (about, ledger): (About, Ledger),
+        (about, ledger, found): (About, Ledger, Found),
         equipment: Equipment,
     ) -> Result<Self, GatewayError> {
         let Equipment { opener, queues, mut control, mut giver, follower, keeper, marking, keeping, clock } = equipment;
@@ -163,7 +163,8 @@ impl EventLoop {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
         follower.tell_all(&mut engine, BEGIN + clock.elapsed());
-        let reloads = Reloads::new();
+        let mut reloads = Reloads::new();
+        reloads.start_with(found.clone());
         if marking.is_some() {
             engine.collect_ended();
             engine.pass_strays();
@@ -172,6 +173,7 @@ impl EventLoop {
         control.register(registry, CONTROL).map_err(&failed)?;
         giver.register(registry, TAKEOVER).map_err(&failed)?;
         let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), BEGIN);
+        sources.remember(&found);
         sources.register(registry, SOURCES)?;
         Ok(EventLoop {
             engine,
@@ -216,10 +218,9 @@ impl EventLoop {
         self.control.path()
     }
 
-    /// Makes the loop take the place of another gateway before it begins; servers from outside are those in force there.
-    pub(super) fn take_over_from(&mut self, taker: Taker, by_file: Ledger, found: &Found) {
-        self.sources.remember(found);
-        self.reloads.remember(found.clone());
+    /// Makes the loop take the place of another gateway before it begins; `by_file` is what is in force without changes by
+    /// operators.
+    pub(super) fn take_over_from(&mut self, taker: Taker, by_file: Ledger) {
         self.taker = Some((taker, by_file));
     }
 
@@ -228,8 +229,11 @@ impl EventLoop {
         self.is_over
     }
 
-    /// Makes the threads of the loop give up what they do not need.
-    pub(super) fn confine(&self) {
+    /// Makes the threads of the loop give up what they do not need; `directories` are those with files of servers.
+    pub(super) fn confine(&mut self, directories: &[PathBuf]) {
+        let readable = Readable::only(directories);
+        self.reloads.confine(readable.clone());
+        self.sources.confine(readable);
         if let Some(keeping) = &self.keeping {
             keeping.confine();
         }
@@ -238,7 +242,9 @@ impl EventLoop {
     /// Saves the state, after the last packet; returns whether it is on the disk.
     pub(super) fn save_last(&mut self) -> bool {
         let now = self.now();
-        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, &self.ledger, now))
+        self.keeping
+            .take()
+            .is_some_and(|mut keeping| keeping.save_last(&mut self.engine, &self.ledger, &self.sources, now))
     }
 
     /// Makes it possible to read the configuration again, from this file; to be called before the process is confined.
@@ -349,11 +355,11 @@ impl EventLoop {
 
     /// Returns what another gateway has to know before it reads the state.
     fn offer(&self, installed: Option<&Installed>, now: Instant) -> OfferOf {
-        let found = self.sources.found();
-        let lists = found.iter().map(|(pool, servers)| (pool.clone(), crate::sources::write_list(servers)));
+        let settings = self.ledger.in_force();
+        let found = sources::save(&settings.sources, &self.sources.found());
         OfferOf {
-            seed: self.ledger.in_force().seed,
-            found: lists.collect(),
+            seed: settings.seed,
+            found: String::from_utf8(found).unwrap_or_default(),
             proxying: installed.map_or_else(Vec::new, Installed::proxying),
             changes: Changes::of(&self.ledger, now),
         }
@@ -459,7 +465,7 @@ impl EventLoop {
                 self.keeper.follow(installed);
             }
             if let Some(keeping) = &mut self.keeping {
-                keeping.work(&mut self.engine, &self.ledger, now);
+                keeping.work(&mut self.engine, &self.ledger, &self.sources, now);
             }
             if self.sources.work(self.poll.registry(), now) {
                 self.reloads.found(self.sources.found());

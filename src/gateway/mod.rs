@@ -50,6 +50,7 @@ use crate::config::Settings;
 use crate::config::changes::File;
 use crate::control::{About, Ledger};
 use crate::engine::Engine;
+use crate::sources::{Found, SourceSettings};
 use control_server::ControlServer;
 use event_loop::{Equipment, EventLoop};
 use follower::Follower;
@@ -105,6 +106,9 @@ impl Gateway {
         // What operators changed comes before all that is made of the settings.
         let (file, interval) = (&settings.gateway.state_file, settings.gateway.state_interval);
         let mut earlier = file.as_ref().map(|file| Earlier::open(file, event_loop::BEGIN)).transpose()?;
+        let found = find_servers(&mut ledger, |sources, found| {
+            earlier.iter_mut().for_each(|earlier| earlier.add_servers(sources, found));
+        });
         let kept = earlier.as_mut().and_then(|earlier| earlier.load_changes(&mut ledger, event_loop::BEGIN));
         let settings = &*Arc::clone(ledger.in_force());
         let cleaned = setup::clean_leftovers(settings, false)?;
@@ -145,17 +149,17 @@ impl Gateway {
         keeper.guard(nat);
         let clock = std::time::Instant::now();
         let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
-        Gateway::assemble(engine, (about, ledger), equipment, installed)
+        Gateway::assemble(engine, (about, ledger, found), equipment, installed)
     }
 
     fn assemble(
         engine: Engine,
-        (about, ledger): (About, Ledger),
+        (about, ledger, found): (About, Ledger, Found),
         equipment: Equipment,
         installed: Installed,
     ) -> Result<Gateway, GatewayError> {
         let settings = Arc::clone(ledger.in_force());
-        let event_loop = EventLoop::new(engine, (about, ledger), equipment)?;
+        let event_loop = EventLoop::new(engine, (about, ledger, found), equipment)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -220,8 +224,8 @@ impl Gateway {
 
     /// Gives up every privilege that forwarding does not need, for the whole process; see [`confine`]. What the system
     /// does not support is logged.
-    pub fn confine(&self) {
-        self.event_loop.confine();
+    pub fn confine(&mut self) {
+        self.event_loop.confine(&self.directories);
         let files = confine::Files::of_gateway(self.event_loop.control_socket());
         let files = files.with_sources(self.directories.clone(), self.resolver_ports.clone());
         for missed in confine::process(&files) {
@@ -257,6 +261,26 @@ impl Gateway {
         }
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
+}
+
+/// Returns the servers from outside that are known at the start, and puts them into the ledger: those of files, which the
+/// settings have already, and for other sources those that `add` adds, the last list of an earlier gateway.
+fn find_servers(ledger: &mut Ledger, add: impl FnOnce(&[SourceSettings], &mut Found)) -> Found {
+    let Some(file) = ledger.file() else { return Found::new() };
+    let sources = &file.settings().sources;
+    let (mut found, _) = sources::from_files(sources);
+    let of_files = found.len();
+    add(sources, &mut found);
+    if found.len() > of_files {
+        match file.with_servers(&found) {
+            Ok((file, _)) => {
+                let settings = file.settings().clone().with_seed(ledger.in_force().seed);
+                *ledger = Ledger::new(Some(file), settings);
+            }
+            Err(error) => log::warn!("servers of an earlier gateway cannot be used: {error}"),
+        }
+    }
+    found
 }
 
 impl Drop for Gateway {

@@ -2,11 +2,14 @@
 
 use super::Monitors;
 use super::judge::Judge;
+use super::probes::{Key, protocol_of};
+use super::settings::MonitorSettings;
 use super::targets::{Server, Target};
 use crate::ids::ServerId;
 use crate::state::Health;
 use crate::time::Instant;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// How far monitors have come with what they inherit.
 #[derive(Debug, Clone, Default)]
@@ -40,11 +43,12 @@ impl Monitors {
     /// `was` returns the number of a server in the old settings, none for a new server. Monitors of one address and port
     /// are the same if they have the same name, or else the same probe. With the same probe, all results are taken over;
     /// with another, the verdict alone. A monitor that is new to a server that is down begins with that: no server that is down
-    /// gets flows until it has been probed. Outstanding
-    /// probes are forgotten, and replies to them are late; no events result. Must be called before any other method.
+    /// gets flows until it has been probed. Outstanding probes go on; those of HTTP, which have a connection, begin anew, and
+    /// fail after twice their time. No events result. Must be called before any other method.
     pub fn inherit(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) {
         let mut heritage = Heritage::default();
         while self.inherit_part(now, old, &was, &mut heritage, usize::MAX) {}
+        self.take_outstanding(now, old, was);
     }
 
     /// Does the same for at most `most` servers, as far as it has not been done; returns true if there is more. What `old`
@@ -95,12 +99,56 @@ impl Monitors {
                 changed = true;
             }
         }
+        self.take_outstanding(now, old, was);
         changed
+    }
+
+    /// Takes over the probes that have no result yet: however often there is a reload, each comes to its end.
+    fn take_outstanding(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) {
+        let same = (self.source_v4, self.source_v6) == (old.source_v4, old.source_v6);
+        if !same || self.observer.is_some() || old.outstanding.is_empty() {
+            return;
+        }
+        for place in 0..self.all.servers.len() {
+            let Some(before) = was(self.all.servers[place].id).and_then(|before| old.all.find(before)) else {
+                continue;
+            };
+            let before = &old.all.servers[before];
+            let units = before.units.iter().flatten().flat_map(|unit| &old.all.units[*unit as usize].targets);
+            if units.into_iter().all(|target| old.all.targets[*target as usize].probe.is_none()) {
+                continue;
+            }
+            let judges = judges(old, before);
+            for unit in self.all.servers[place].units.iter().flatten() {
+                for id in &self.all.units[*unit as usize].targets {
+                    let target = &mut self.all.targets[*id as usize];
+                    let settings = &self.all.monitors[target.monitor as usize].settings;
+                    let Some(before) = former(target, settings, old, &judges) else { continue };
+                    let Some(probe) = before.probe.filter(|_| target.probe.is_none()) else { continue };
+                    if old.all.monitors[before.monitor as usize].settings.probe != settings.probe {
+                        continue;
+                    }
+                    if probe.slot.is_some() {
+                        target.waits_since = before.waits_since.or(Some(probe.started));
+                        target.due = now;
+                        self.schedule.set(*id, now);
+                        continue;
+                    }
+                    let protocol = protocol_of(&settings.probe, target.address);
+                    let key = Key { address: target.address, protocol, ours: probe.ours, theirs: target.port };
+                    target.probe = Some(probe);
+                    target.due = before.due.max(now).min(now + settings.interval);
+                    self.outstanding.insert(key, *id);
+                    self.schedule.set(*id, (probe.started + settings.timeout).max(now));
+                }
+            }
+        }
     }
 
     /// Goes on with the numbers of `old`: replies to its probes are none to new ones, and servers may still know its ports.
     fn number_on(&mut self, old: &Monitors) {
         (self.numbers, self.next_port) = (old.numbers.clone(), old.next_port);
+        (self.echo, self.lapsed) = (old.echo, old.lapsed);
     }
 
     fn inherit_results(
@@ -128,30 +176,21 @@ impl Monitors {
     }
 
     fn take_judges(&mut self, now: Instant, place: usize, old: &Monitors, before: &Server) {
-        let mut judges = BTreeMap::new();
-        for unit in before.units.iter().flatten() {
-            for target in &old.all.units[*unit as usize].targets {
-                let target = &old.all.targets[*target as usize];
-                judges.entry((target.address, target.port)).or_insert_with(Vec::new).push(target);
-            }
-        }
+        let judges = judges(old, before);
         let was = |target: &Target| before.health(old, target.address.is_ipv6(), target.port);
         for unit in self.all.servers[place].units.iter().flatten() {
             for id in &self.all.units[*unit as usize].targets {
                 let target = &mut self.all.targets[*id as usize];
                 let settings = &self.all.monitors[target.monitor as usize].settings;
-                let there = || judges.get(&(target.address, target.port)).into_iter().flatten();
                 let of = |before: &Target| &old.all.monitors[before.monitor as usize].settings;
-                let named = there().find(|before| of(before).name == settings.name);
-                match named.or_else(|| there().find(|before| of(before).probe == settings.probe)) {
+                match former(target, settings, old, &judges) {
                     Some(before) if of(before).probe == settings.probe => {
                         target.judge = before.judge.clone();
                         target.last = before.last.clone();
                         target.let_off = before.let_off;
                         if self.observer.is_none() && old.started {
-                            // However often there is a reload, its turn comes. An outstanding probe is repeated at once.
-                            let due = before.probe.map_or(before.due, |_| now);
-                            target.due = due.max(now).min(now + settings.interval);
+                            // However often there is a reload, its turn comes.
+                            target.due = before.due.max(now).min(now + settings.interval);
                             self.schedule.set(*id, target.due);
                         }
                     }
@@ -191,6 +230,33 @@ impl Monitors {
     }
 }
 
+/// The targets of a server by address and port.
+type Judges<'m> = BTreeMap<(IpAddr, u16), Vec<&'m Target>>;
+
+fn judges<'m>(old: &'m Monitors, before: &Server) -> Judges<'m> {
+    let mut judges = Judges::new();
+    for unit in before.units.iter().flatten() {
+        for target in &old.all.units[*unit as usize].targets {
+            let target = &old.all.targets[*target as usize];
+            judges.entry((target.address, target.port)).or_default().push(target);
+        }
+    }
+    judges
+}
+
+/// Returns what a target was: of the monitor of the same name, or else with the same probe.
+fn former<'m>(
+    target: &Target,
+    settings: &MonitorSettings,
+    old: &'m Monitors,
+    judges: &Judges<'m>,
+) -> Option<&'m Target> {
+    let there = || judges.get(&(target.address, target.port)).into_iter().flatten().copied();
+    let of = |before: &Target| &old.all.monitors[before.monitor as usize].settings;
+    let named = there().find(|before| of(before).name == settings.name);
+    named.or_else(|| there().find(|before| of(before).probe == settings.probe))
+}
+
 impl Server {
     /// Returns the health of an address and port of a server that is among `all`.
     fn health(&self, all: &Monitors, v6: bool, port: u16) -> Health {
@@ -201,7 +267,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::{Floor, MonitorSettings, Probe};
+    use super::super::settings::{Floor, Probe};
     use super::super::testing::*;
     use super::*;
     use crate::packet::parse;
@@ -287,6 +353,40 @@ mod tests {
             // They do not get more probes than without, apart from those that are repeated.
             assert!(sim.sent.len() <= 9 * (60 / 5 + 1 + 60_000 / millis as usize), "{millis}: {}", sim.sent.len());
         }
+    }
+
+    #[test]
+    fn servers_are_judged_by_probes_that_take_longer_than_the_time_between_reloads() {
+        for probe in [Probe::Icmp, Probe::Tcp, http(|_| {})] {
+            let settings_of = MonitorSettings {
+                interval: Duration::from_secs(5),
+                timeout: Duration::from_secs(4),
+                fall: 2,
+                ..monitor(probe.clone())
+            };
+            let all = settings(3, "4", vec![settings_of]);
+            for millis in [300, 1000, 3000] {
+                let mut sim = Sim::new(&all);
+                for _ in 0..90_000 / millis {
+                    sim.run(Duration::from_millis(millis), &mut |_, _| vec![]);
+                    reload(&mut sim, &all);
+                }
+                let down = |n| sim.health.state(ServerId(n), false, 80) == Health::Down;
+                assert!((0..3).all(down), "{probe:?} {millis}");
+            }
+        }
+        // One that answers late, but in time, is up.
+        let late = MonitorSettings { timeout: Duration::from_secs(4), fall: 1, ..monitor(Probe::Icmp) };
+        let all = settings(3, "4", vec![late]);
+        let mut sim = Sim::new(&all);
+        for _ in 0..60 {
+            sim.run(Duration::from_millis(1000), &mut |packet, _| {
+                let parsed = parse(packet).unwrap();
+                vec![(Duration::from_millis(2500), echo_reply(packet, &parsed), crate::packet::Meta::default())]
+            });
+            reload(&mut sim, &all);
+        }
+        assert!((0..3).all(|n| sim.health.state(ServerId(n), false, 80) == Health::Up));
     }
 
     #[test]

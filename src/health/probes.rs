@@ -125,7 +125,10 @@ impl Monitors {
         let protocol = protocol_of(&monitor.settings.probe, address);
         let secret = self.numbers.next();
         let next = jitter::jittered(&mut self.numbers, monitor.settings.interval, monitor.settings.jitter_percent);
-        let until = now + monitor.settings.timeout;
+        let timeout = monitor.settings.timeout;
+        // Twice the time, as each reload takes from it what it needs to connect again.
+        let last = target.waits_since.map_or(Instant::FAR, |since| (since + timeout * 2).max(now));
+        let until = last.min(now + timeout);
         let Some(key) = self.free_key(address, protocol, port) else {
             // All source ports towards this server and port are in use: try again later.
             return self.schedule.set(id, now + next);
@@ -206,6 +209,7 @@ impl Monitors {
     fn end(&mut self, now: Instant, id: u32, result: Option<Result<Option<Duration>, Failure>>) {
         let target = &mut self.all.targets[id as usize];
         let Some(probe) = target.probe.take() else { return };
+        target.waits_since = None;
         let monitor = &self.all.monitors[target.monitor as usize];
         let protocol = protocol_of(&monitor.settings.probe, target.address);
         let key = Key { address: target.address, protocol, ours: probe.ours, theirs: target.port };

@@ -50,6 +50,8 @@ pub(super) struct Target {
     /// When the next probe starts.
     pub due: Instant,
     pub probe: Option<Outstanding>,
+    /// Since when a reload has kept an HTTP probe from its end: each begins it anew.
+    pub waits_since: Option<Instant>,
     pub last: Option<Result<Option<Duration>, Failure>>,
     /// Probes in a row that timed out and were let off.
     pub let_off: u32,
@@ -184,6 +186,7 @@ impl Targets {
                     judge: Judge::new(settings.initial),
                     due: Instant::FAR,
                     probe: None,
+                    waits_since: None,
                     last: None,
                     let_off: 0,
                 }));

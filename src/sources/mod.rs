@@ -13,13 +13,15 @@ mod list;
 mod message;
 mod query;
 mod resolve;
+mod saved;
 mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use list::{MOST_BYTES, MOST_SERVERS, Wrong, read as read_list, write as write_list};
+pub use list::{MOST_BYTES, MOST_SERVERS, Wrong, read as read_list};
 pub use query::Over;
+pub use saved::{load, save};
 pub use settings::{DnsSettings, Found, From, SourceSettings};
 pub use source::{Event, SourceState};
 
@@ -111,6 +113,13 @@ impl Sources {
         }
     }
 
+    /// Takes the lists of an earlier gateway: they are in use until there are newer ones.
+    pub fn remember(&mut self, found: &Found) {
+        for source in &mut self.all {
+            source.list = found.get(&source.settings.pool).filter(|list| !list.is_empty()).cloned();
+        }
+    }
+
     /// Follows other settings: a source that has the same ones goes on, another one of the same pool takes over its list
     /// until it has found one.
     pub fn follow(&mut self, settings: &[SourceSettings], dns: &DnsSettings, now: Instant) {
@@ -144,13 +153,6 @@ impl Sources {
     pub fn found(&self) -> Found {
         let found = |source: &Source| Some((source.settings.pool.clone(), source.list.clone()?));
         self.all.iter().filter_map(found).collect()
-    }
-
-    /// Takes lists that a gateway before this one has found as those in use, until their sources are asked.
-    pub fn remember(&mut self, found: &Found) {
-        for source in &mut self.all {
-            source.list = source.list.take().or_else(|| found.get(&source.settings.pool).cloned());
-        }
     }
 
     /// Returns the sources as they stand, in the order of the settings.

@@ -185,10 +185,11 @@ impl Resolution {
             From::Addresses { name, port } => self.of_addresses(&lower(name), *port),
         };
         let mut kept = std::mem::take(&mut self.found);
-        for (key, addresses) in std::mem::take(&mut self.known) {
-            if self.is_asked(&key.0) {
-                kept.entry(key).or_insert(addresses);
-            }
+        let known = std::mem::take(&mut self.known);
+        let asked: BTreeSet<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
+        let is_asked = |name: &str| matches!(self.from, From::Addresses { .. }) || asked.contains(name);
+        for (key, addresses) in known.into_iter().filter(|(key, _)| is_asked(&key.0)) {
+            kept.entry(key).or_insert(addresses);
         }
         self.known = kept;
         let trouble = self.trouble.take();
@@ -200,14 +201,6 @@ impl Resolution {
             return Round { servers: Ok(servers), ttl: self.ttl, trouble: Some(missing.into()) };
         }
         Round { servers: Ok(servers), ttl: self.ttl, trouble }
-    }
-
-    fn is_asked(&self, name: &str) -> bool {
-        match &self.from {
-            From::File(_) => false,
-            From::Services(_) => self.targets.iter().any(|target| target.name == name),
-            From::Addresses { .. } => true,
-        }
     }
 
     /// The addresses of a name: of this round, or of the one before.

@@ -246,3 +246,140 @@ fn a_state_in_the_list_drains_a_server_and_the_list_survives_a_reload() {
     eventually("what is left out", || world.sources()[0].left_out.len() == 2);
     assert_eq!(answering(&world), ["1", "3"]);
 }
+
+/// What a command says, and its exit code.
+fn eqctl(world: &World, words: &str) -> (String, Option<i32>) {
+    let output = world.eqctl_raw(&words.split(' ').collect::<Vec<_>>());
+    (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.code())
+}
+
+#[test]
+fn flows_to_servers_from_dns_and_their_changes_outlive_a_gateway_that_starts_without_dns() {
+    let world = World::new("srvkept");
+    let _nginx = world.nginx();
+    let state = world.dir.path().join("state");
+    let control = format!("control-socket = {:?}", world.socket());
+    let text = by_dns(&world).replace(&control, &format!("{control}\nstate-file = {state:?}"));
+    assert!(text.contains("state-file"));
+    let dns = resolver(&world, &[target(1, 10), target(2, 10)].concat());
+    let gateway = world.start(&text);
+    eventually("two servers", || answering(&world) == ["1", "2"]);
+    let mut download = Running::start(
+        world
+            .curl(0, "big")
+            .args(["--limit-rate", "200k", "--max-time", "90", "-o", "/dev/null"])
+            .stderr(Stdio::null()),
+    );
+    eventually("a download under way", || world.flows(&["--service", "web"]).iter().any(|row| row.bytes_out > 10_000));
+    world.change("server drain web/s1.example:8080");
+    world.change("server weight web/s2.example:8080 5");
+    // Without a name server, and for a while without the first of them.
+    dns.kill();
+    assert!(gateway.terminate().success());
+    let gateway = world.start(&text);
+    assert_eq!(names(&world), ["s1.example:8080", "s2.example:8080"]);
+    assert!(world.log().contains("2 servers from outside, until there is a newer list"), "{}", world.log());
+    assert!(download.ended().is_none() && world.totals().engine.flows > 0, "{}", world.log());
+    eventually("the second server only", || answering(&world) == ["2"]);
+    eventually("an error", || error(&world).is_some_and(|text| text.ends_with("the last 2 servers stay")));
+    let dns = resolver(&world, &target(2, 10));
+    eventually("one server", || names(&world) == ["s2.example:8080"]);
+    let changes = eqctl(&world, "changes").0;
+    assert!(changes.contains("server web/s1.example:8080") && changes.contains("waits"), "{changes}");
+    // Orders go on, and what is saved names what it cannot have.
+    assert_eq!(eqctl(&world, "pool set web passive.failures=3").1, Some(0));
+    let (saved, code) = eqctl(&world, "changes save");
+    assert!(code == Some(0) && saved.contains("failures = 3"), "{saved}");
+    for line in [
+        "not in the file: state of server web/s1.example:8080 (\"draining\")",
+        "not in the file: weight of server web/s2.example:8080 (5): the server comes from outside",
+    ] {
+        assert!(saved.contains(line), "want {line:?} in: {saved}");
+    }
+    dns.kill();
+    let _dns = resolver(&world, &[target(1, 10), target(2, 10)].concat());
+    eventually("both again", || names(&world).len() == 2);
+    assert_eq!(world.server_rows()[0].admin, equipoise::balance::Admin::Draining, "maintenance is not over");
+    assert_eq!(answering(&world), ["2"]);
+    assert!(download.wait("the end of the download").success());
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn a_reload_says_which_file_of_servers_cannot_be_read_before_a_restart() {
+    let world = World::new("listplace");
+    let _nginx = world.nginx();
+    let text =
+        |file: &Path| world.probing(WEB, Lines { pool: &format!("servers-file = {file:?}"), ..Lines::default() });
+    let other = tempfile::tempdir().unwrap();
+    let files = [world.dir.path().join("web.servers"), other.path().join("web.servers")];
+    for (file, servers) in files.iter().zip([&[1][..], &[2, 3]]) {
+        fs::write(file, list(servers)).unwrap();
+    }
+    let gateway = world.start(&text(&files[0]));
+    fs::write(world.file(), text(&files[1])).unwrap();
+    let why = format!("and {} had none: restart it", other.path().display());
+    let (said, code) = eqctl(&world, "reload");
+    assert!(code == Some(0) && said.contains(&why), "{said}");
+    eventually("the reason", || error(&world).is_some_and(|text| text.contains(&why)));
+    assert_eq!(answering(&world), ["1"]);
+    assert!(gateway.terminate().success());
+    let gateway = world.start(&text(&files[1]));
+    eventually("the others", || answering(&world) == ["2", "3"]);
+    // Permissions are another matter.
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn whatever_takes_the_place_of_a_list_the_last_servers_stay() {
+    let world = World::new("listodd");
+    let _nginx = world.nginx();
+    let file = world.dir.path().join("web.servers");
+    fs::write(&file, list(&[1, 2])).unwrap();
+    let pool = format!("servers-file = {file:?}");
+    let gateway = world.start(&world.probing(WEB, Lines { pool: &pool, ..Lines::default() }));
+    assert_eq!(names(&world), ["s1", "s2"]);
+    let aside = world.dir.path().join("aside");
+    let huge = || {
+        let file = fs::File::create(&aside).unwrap();
+        file.set_len(1 << 40).unwrap();
+    };
+    let fifo = || assert!(run(Command::new("mkfifo").arg(&aside)).status.success());
+    let many = || fs::write(&aside, "10.99.1.2:1\n".repeat(300_000)).unwrap();
+    let too_many = || {
+        let lines: Vec<String> = (0..16_385).map(|n| format!("10.{}.{}.1:80\n", n >> 8, n & 255)).collect();
+        fs::write(&aside, lines.concat()).unwrap();
+    };
+    let half = || fs::write(&aside, &list(&[1, 2])[..30]).unwrap();
+    let deep = || fs::write(&aside, "[".repeat(1 << 20)).unwrap();
+    let endless = || symlink("/dev/zero", &aside).unwrap();
+    let nothing = || symlink("nowhere", &aside).unwrap();
+    let itself = || symlink(file.file_name().unwrap(), &aside).unwrap();
+    let odd: [(&str, &dyn Fn(), &str); 9] = [
+        ("huge", &huge, "longer than 4 MiB"),
+        ("pipe", &fifo, "not a regular file"),
+        ("the same over and over", &many, "line 2: a second server"),
+        ("too many", &too_many, "more than 16384 servers"),
+        ("half", &half, "line 1"),
+        ("deep", &deep, "line 1"),
+        ("device", &endless, ""),
+        ("link to nothing", &nothing, "no such file"),
+        ("link to itself", &itself, "cannot read it"),
+    ];
+    for (what, make, want) in odd {
+        make();
+        fs::rename(&aside, &file).unwrap();
+        eventually(what, || error(&world).is_some_and(|text| text.contains(want)));
+        assert_eq!(names(&world), ["s1", "s2"], "{what}");
+        replace(&file, &list(&[1, 2]));
+        eventually(&format!("{what} is over"), || error(&world).is_none());
+    }
+    // A directory can only take the place of nothing.
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    eventually("a directory", || error(&world).is_some_and(|text| text.contains("not a regular file")));
+    fs::remove_dir(&file).unwrap();
+    replace(&file, &list(&[2]));
+    eventually("the last one", || names(&world) == ["s2"]);
+    assert!(gateway.terminate().success());
+}

@@ -323,6 +323,23 @@ pub fn set_request(object: Target, keys: &[(String, String)]) -> Request {
     Request::Set { values: keys.iter().map(value).collect(), object, deadline_ms: None }
 }
 
+impl Command {
+    /// Returns the keys with values that it is given.
+    pub fn keys(&self) -> Option<&[(String, String)]> {
+        match self {
+            Command::Server(ServerCommand::Add { keys, .. } | ServerCommand::Set { keys, .. })
+            | Command::Pool { command: Some(PoolCommand::Set { keys, .. }) } => Some(keys),
+            _ => None,
+        }
+    }
+}
+
+/// Names a key that is given twice.
+pub fn given_twice(keys: &[(String, String)]) -> Option<&str> {
+    let twice = keys.iter().enumerate().find(|(place, (key, _))| keys[..*place].iter().any(|(other, _)| other == key));
+    twice.map(|(_, (key, _))| key.as_str())
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(key, _)| !key.trim().is_empty());
     let (key, value) = pair.ok_or_else(|| "write KEY=VALUE, for example weight=5".to_owned())?;

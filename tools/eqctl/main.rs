@@ -10,7 +10,7 @@ mod changes;
 mod explain;
 mod wait;
 
-use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, set_request};
+use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, given_twice, set_request};
 use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
@@ -80,6 +80,9 @@ impl From<io::Error> for Failed {
 }
 
 fn run(args: &Args, out: &mut dyn Write, clear: bool) -> Result<State, Failed> {
+    if let Some(key) = args.command.keys().and_then(given_twice) {
+        return Err(Failed::Gateway(ClientError::Refused(format!("{key} is given twice"))));
+    }
     let mut client = Client::connect(&args.socket)?;
     match &args.command {
         Command::Status => return status(&mut client, args.json, out),

@@ -2,13 +2,15 @@
 
 use super::{Failed, State, line, rows};
 use equipoise::control::client::{Client, ClientError};
-use equipoise::control::{Answer, DrainRow, DrainState, Request, render};
+use equipoise::control::{Answer, DrainRow, DrainState, FlowQuery, FlowRow, Request, render};
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Most flows of which it is looked whether they have ended.
+const MOST_LOOKED_AT: u64 = 1000;
 /// The longest time without a line.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -16,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(5);
 pub fn wait(mut client: Client, socket: &Path, server: &str, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
     let mut shown: Option<(DrainRow, Instant)> = None;
     loop {
-        let row = match look(&mut client, server) {
+        let mut row = match look(&mut client, server) {
             // A busy control socket closes the connections that have been idle longest.
             Err(Failed::Gateway(ClientError::Lost(_))) => {
                 let again = Client::connect(socket).map_err(|error| stopped(server, shown.as_ref(), &error))?;
@@ -25,9 +27,16 @@ pub fn wait(mut client: Client, socket: &Path, server: &str, json: bool, out: &m
             }
             other => other?,
         };
-        let news = shown
-            .as_ref()
-            .is_none_or(|(last, at)| (last.state, last.flows) != (row.state, row.flows) || at.elapsed() >= QUIET);
+        if matches!(row.state, DrainState::Draining | DrainState::Removing) && (1..=MOST_LOOKED_AT).contains(&row.flows)
+        {
+            row.ended = ended(&mut client, server)?;
+            if row.ended >= row.flows {
+                row.state = if row.state == DrainState::Draining { DrainState::Drained } else { DrainState::Removed };
+            }
+        }
+        let news = shown.as_ref().is_none_or(|(last, at)| {
+            (last.state, last.flows, last.ended) != (row.state, row.flows, row.ended) || at.elapsed() >= QUIET
+        });
         if news {
             match json {
                 true => line(&row, out)?,
@@ -54,6 +63,21 @@ fn look(client: &mut Client, server: &str) -> Result<DrainRow, Failed> {
         _ => None,
     })?;
     found.into_iter().next().ok_or_else(|| Failed::Gateway(ClientError::Garbled("no state of draining".into())))
+}
+
+/// Counts the flows of a server whose connections have ended: they are only remembered, for late segments.
+fn ended(client: &mut Client, server: &str) -> Result<u64, Failed> {
+    let query = FlowQuery { server: Some(server.into()), ..FlowQuery::default() };
+    let request = Request::Flows { query, limit: Some(2 * MOST_LOOKED_AT) };
+    let flows: Vec<FlowRow> = match rows(client, &request, |answer| match answer {
+        Answer::Flow(row) => Some(*row),
+        _ => None,
+    }) {
+        // The last flow of a removed server has just gone, and its name with it.
+        Err(Failed::Gateway(ClientError::Refused(_))) => return Ok(0),
+        other => other?,
+    };
+    Ok(flows.iter().filter(|flow| flow.state.is_over()).count() as u64)
 }
 
 fn stopped(server: &str, last: Option<&(DrainRow, Instant)>, error: &ClientError) -> Failed {

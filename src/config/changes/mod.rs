@@ -18,7 +18,7 @@ pub use notation::notation;
 pub use overlay::{Conflict, File};
 pub use reconcile::{Dropped, Why};
 
-pub(crate) use overlay::{read_enabled, read_server};
+pub(crate) use overlay::{is_value, read_enabled, read_server};
 
 use super::words::plain;
 use crate::time::Instant;

@@ -9,12 +9,13 @@ use super::super::problem::{Draft, Problem, Severity, Source, place_all};
 use super::super::raw;
 use super::super::settings::Settings;
 use super::super::{ConfigError, Parsed, keys};
-use super::{Changes, Kind, Target, Value};
+use super::{Changes, Entry, Kind, Place, Target, Value};
 use crate::balance::ServerSettings;
 use crate::sources::Found;
 use crate::time::Duration;
 use serde_spanned::Spanned;
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::mem;
 use toml::de::{DeArray, DeTable, DeValue};
@@ -122,6 +123,11 @@ impl File {
     }
 }
 
+/// Checks that a text is one value in the notation of the file, and nothing more.
+pub(crate) fn is_value(text: &str) -> Result<(), Conflict> {
+    parse(text).map(drop)
+}
+
 /// Reads the keys of one server, `weight = 5`, as the reader of a file does; the rest are defaults.
 pub(crate) fn read_server(keys: &[(&str, &str)]) -> Result<ServerSettings, Conflict> {
     let mut table = table_of(keys)?;
@@ -148,26 +154,70 @@ fn table_of<'t>(keys: &[(&'t str, &'t str)]) -> Result<DeTable<'t>, Conflict> {
 
 /// Applies changes to the tables of a file.
 fn patch<'t>(root: &mut DeTable<'t>, changes: &'t Changes) -> Result<(), Conflict> {
-    for ((target, key), entry) in changes.iter() {
-        if entry.outside && waits(root, target) {
+    let all: Vec<(&Place, &Entry)> = changes.iter().collect();
+    // Those of a pool's servers follow each other.
+    for part in all.chunk_by(|((a, _), _), ((b, _), _)| a.kind == b.kind && a.parts().0 == b.parts().0) {
+        if part[0].0.0.kind == Kind::Server {
+            patch_servers(root, part)?;
             continue;
         }
-        match (&entry.value, key) {
-            (Value::Added(table), _) => add(root, target, table)?,
-            (Value::Removed, _) => remove(root, target)?,
-            (Value::Set(value), Some(key)) => set(find(root, target)?, key, Some(value))?,
-            (Value::Unset, Some(key)) => set(find(root, target)?, key, None)?,
-            (Value::Set(_) | Value::Unset, None) => {}
+        for ((target, key), entry) in part {
+            match (&entry.value, key) {
+                (Value::Added(table), _) => add(list(root, target)?, target, table)?,
+                (Value::Removed, _) => return Err(missing(target)),
+                (Value::Set(value), Some(key)) => set(find(root, target)?, key, Some(value))?,
+                (Value::Unset, Some(key)) => set(find(root, target)?, key, None)?,
+                (Value::Set(_) | Value::Unset, None) => {}
+            }
         }
     }
     Ok(())
 }
 
-/// Returns whether a server is not there and may come from outside.
-fn waits(root: &mut DeTable<'_>, target: &Target) -> bool {
-    let Ok(pool) = find(root, &Target::new(Kind::Pool, target.parts().0)) else { return false };
+/// Applies the changes of servers of one pool.
+fn patch_servers<'t>(root: &mut DeTable<'t>, part: &[(&'t Place, &'t Entry)]) -> Result<(), Conflict> {
+    let first = &part[0].0.0;
+    let pool = find(root, &Target::new(Kind::Pool, first.parts().0))?;
     let has_source = pool.contains_key("servers-file") || pool.contains_key("servers-dns");
-    has_source && find(root, target).is_err()
+    let array = list(root, first)?;
+    let name =
+        |item: &Spanned<DeValue<'_>>| Some(item.get_ref().as_table()?.get("name")?.get_ref().as_str()?.to_owned());
+    let mut places: HashMap<String, usize> =
+        array.iter().enumerate().filter_map(|(place, item)| Some((name(item)?, place))).collect();
+    let mut removed = HashSet::new();
+    for ((target, key), entry) in part {
+        let own = target.parts().1;
+        if let Value::Added(table) = &entry.value {
+            if places.contains_key(own) {
+                return Err(Conflict::one(format!("{target} exists already"), ""));
+            }
+            places.insert(own.to_owned(), array.len());
+            add(array, target, table)?;
+            continue;
+        }
+        let Some(place) = places.get(own).copied() else {
+            // It may come from outside again.
+            if entry.outside && has_source {
+                continue;
+            }
+            return Err(missing(target));
+        };
+        match (&entry.value, key, array.get_mut(place).map(Spanned::get_mut)) {
+            (Value::Removed, ..) => {
+                places.remove(own);
+                removed.insert(place);
+            }
+            (Value::Set(value), Some(key), Some(DeValue::Table(table))) => set(table, key, Some(value))?,
+            (Value::Unset, Some(key), Some(DeValue::Table(table))) => set(table, key, None)?,
+            _ => {}
+        }
+    }
+    if !removed.is_empty() {
+        let items = mem::replace(array, DeArray::new());
+        let stays = items.into_iter().enumerate().filter(|(place, _)| !removed.contains(place));
+        stays.for_each(|(_, item)| array.push(item));
+    }
+    Ok(())
 }
 
 fn missing(target: &Target) -> Conflict {
@@ -204,28 +254,13 @@ fn find<'r, 't>(root: &'r mut DeTable<'t>, target: &Target) -> Result<&'r mut De
     }
 }
 
-fn add<'t>(root: &mut DeTable<'t>, target: &Target, table: &'t str) -> Result<(), Conflict> {
+fn add<'t>(array: &mut DeArray<'t>, target: &Target, table: &'t str) -> Result<(), Conflict> {
     let (_, name) = target.parts();
-    let array = list(root, target)?;
-    if array.iter().any(|item| has_name(item, name)) {
-        return Err(Conflict::one(format!("{target} exists already"), ""));
-    }
     let mut item = parse(table)?;
     if let DeValue::Table(table) = item.get_mut() {
         table.insert(placeless_key("name"), Spanned::new(0..0, DeValue::String(name.to_owned().into())));
     }
     array.push(item);
-    Ok(())
-}
-
-fn remove(root: &mut DeTable<'_>, target: &Target) -> Result<(), Conflict> {
-    let (_, name) = target.parts();
-    let array = list(root, target)?;
-    if !array.iter().any(|item| has_name(item, name)) {
-        return Err(missing(target));
-    }
-    let items = mem::replace(array, DeArray::new());
-    items.into_iter().filter(|item| !has_name(item, name)).for_each(|item| array.push(item));
     Ok(())
 }
 

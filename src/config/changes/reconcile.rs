@@ -4,7 +4,7 @@
 //! A change of a server in a pool that has servers from outside waits while there is no such server: a list that loses a
 //! server for a moment must not end the maintenance of it, and at the start DNS has told nothing yet.
 
-use super::super::listing;
+use super::super::listing::{self, Finder};
 use super::super::settings::Settings;
 use super::{Changes, Entry, File, Kind, Place, Said, Target, Value};
 use std::fmt;
@@ -65,8 +65,11 @@ impl Changes {
     pub fn reconcile(&mut self, file: &Settings) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         let mut lost: Vec<Target> = Vec::new();
+        let finder = Finder::new(file);
         for (place, entry) in std::mem::take(&mut self.entries) {
-            let why = why(&place, &entry, file).or_else(|| lost.contains(&place.0).then_some(Why::Gone));
+            // An addition is before the keys of what it adds.
+            let lost_with_it = || lost.last().is_some_and(|own| *own == place.0).then_some(Why::Gone);
+            let why = why(&place, &entry, (file, &finder)).or_else(lost_with_it);
             let Some(why) = why else {
                 self.entries.insert(place, entry);
                 continue;
@@ -157,14 +160,14 @@ fn waits(file: &Settings, target: &Target, entry: &Entry) -> bool {
 }
 
 /// Returns why a change no longer applies once a file is in force; none if it does, or waits.
-fn why((target, key): &Place, entry: &Entry, file: &Settings) -> Option<Why> {
-    let now = listing::find(file, target);
+fn why((target, key): &Place, entry: &Entry, (file, finder): (&Settings, &Finder<'_>)) -> Option<Why> {
+    let now = finder.find(target);
     match (&entry.value, key) {
         (Value::Added(_), _) => match now {
             Some(_) => Some(Why::Exists),
             None => {
                 let pool = Target::new(Kind::Pool, target.parts().0);
-                (target.kind == Kind::Server && listing::find(file, &pool).is_none()).then_some(Why::Gone)
+                (target.kind == Kind::Server && finder.find(&pool).is_none()).then_some(Why::Gone)
             }
         },
         (Value::Removed, _) => {

@@ -29,7 +29,9 @@ use super::changes::{Kind, Target};
 use super::keys::{self, Table};
 use super::raw::pool::STATES;
 use super::settings::Settings;
-use crate::balance::Admin;
+use crate::balance::{Admin, ServerSettings};
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::fmt::Display;
 
 /// What a configuration file describes under one name: a service, a server, or a table that exists once.
@@ -144,6 +146,40 @@ pub fn objects(settings: &Settings) -> Vec<Object> {
 pub fn word(state: &Admin) -> String {
     let word = STATES.iter().find(|(_, known)| known == state).map(|(word, _)| *word);
     quoted(word.unwrap_or_default())
+}
+
+/// Finds many objects of the same settings.
+#[derive(Debug)]
+pub struct Finder<'s> {
+    settings: &'s Settings,
+    servers: HashMap<(&'s str, &'s str), &'s ServerSettings>,
+    pools: OnceCell<HashMap<String, Object>>,
+}
+
+impl<'s> Finder<'s> {
+    /// Makes it.
+    pub fn new(settings: &'s Settings) -> Self {
+        let pool = |server: &ServerSettings| settings.pools[server.pool.0 as usize].name.as_str();
+        let servers = settings.servers.iter().map(|server| ((pool(server), server.name.as_str()), server)).collect();
+        Finder { settings, servers, pools: OnceCell::new() }
+    }
+
+    /// Lists one object, if the settings have it.
+    pub fn find(&self, target: &Target) -> Option<Object> {
+        match target.kind {
+            Kind::Server => self.servers.get(&target.parts()).map(|server| pool::server(server, self.settings)),
+            Kind::Pool => {
+                let list = || pools(self.settings).into_iter().map(|pool| (pool.name.clone(), pool)).collect();
+                self.pools.get_or_init(list).get(&target.name).cloned()
+            }
+            Kind::Service | Kind::Rule => find(self.settings, target),
+        }
+    }
+}
+
+/// Lists the pools.
+pub fn pools(settings: &Settings) -> Vec<Object> {
+    pool::pools(settings)
 }
 
 /// Lists one object, if the settings have it.

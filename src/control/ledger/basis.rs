@@ -3,11 +3,12 @@
 use super::super::protocol::ChangedRow;
 use super::draft::Draft;
 use super::rows::changed_row;
-use crate::balance::Admin;
+use crate::balance::{Admin, ServerSettings};
 use crate::config::changes::{Changes, Conflict, Dropped, File, Kind, Target, Value, read_enabled, read_server};
-use crate::config::listing::{self, Object};
+use crate::config::listing::{self, Finder, Object};
 use crate::config::{Settings, find_server};
 use crate::time::{Duration, Instant};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The file, the changes, and the settings in force that they make.
@@ -49,9 +50,8 @@ pub(super) enum Quick {
 }
 
 impl Quick {
-    /// Applies it to settings that have its object.
-    pub(super) fn apply_to(&self, settings: &mut Settings) {
-        let server = |settings: &Settings, name: &str| find_server(settings, name).ok();
+    /// Applies it to settings that have its object; `server` finds a server in them.
+    pub(super) fn apply_to(&self, settings: &mut Settings, server: impl Fn(&Settings, &str) -> Option<usize>) {
         match self {
             Quick::Weight { server: name, weight } => {
                 if let Some(place) = server(settings, name) {
@@ -72,6 +72,21 @@ impl Quick {
     }
 }
 
+/// The servers of settings by `pool/server`.
+pub(super) struct Places<'s>(&'s Settings, HashMap<(&'s str, &'s str), usize>);
+
+impl<'s> Places<'s> {
+    pub(super) fn new(settings: &'s Settings) -> Self {
+        let pool = |server: &ServerSettings| settings.pools[server.pool.0 as usize].name.as_str();
+        let place = |(place, server): (usize, &'s ServerSettings)| ((pool(server), server.name.as_str()), place);
+        Places(settings, settings.servers.iter().enumerate().map(place).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'s ServerSettings> {
+        self.1.get(&name.split_once('/')?).map(|place| &self.0.servers[*place])
+    }
+}
+
 /// A request that may be carried out.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
@@ -85,6 +100,9 @@ pub(super) struct Prepared {
 }
 
 /// The keys that are changed without another plan.
+/// Most keys that are changed between two packets.
+pub(super) const FEW: usize = 16;
+
 const QUICK: [(Kind, &str); 3] = [(Kind::Server, "weight"), (Kind::Server, "state"), (Kind::Rule, "enabled")];
 
 impl Basis {
@@ -130,7 +148,8 @@ impl Basis {
         let file = self.file.as_ref().ok_or_else(Conflict::no_file).map_err(refused)?;
         let settings = file.with(&draft.changes).map_err(refused)?.with_seed(self.in_force.seed);
         let quick = self.quick_after(&draft, &settings);
-        let after = draft.targets.iter().map(|target| listing::find(&settings, target)).collect();
+        let finder = Finder::new(&settings);
+        let after = draft.targets.iter().map(|target| finder.find(target)).collect();
         let prepared = self.prepared(&draft, quick, after);
         let changes = prepared.rows.iter().any(|row| row.changed);
         Ok((prepared, Some(settings).filter(|_| changes)))
@@ -138,9 +157,12 @@ impl Basis {
 
     fn prepared(&self, draft: &Draft, quick: Vec<Quick>, after: Vec<Option<Object>>) -> Prepared {
         let rows = draft.targets.iter().zip(&after);
-        let row = |(target, after): (&Target, &Option<Object>)| {
-            changed_row(target, listing::find(&self.in_force, target).as_ref(), after.as_ref())
+        let finder = (draft.targets.len() > FEW).then(|| Finder::new(&self.in_force));
+        let find = |target: &Target| {
+            finder.as_ref().map_or_else(|| listing::find(&self.in_force, target), |all| all.find(target))
         };
+        let row =
+            |(target, after): (&Target, &Option<Object>)| changed_row(target, find(target).as_ref(), after.as_ref());
         let mut rows: Vec<ChangedRow> = rows.map(row).collect();
         let changes = self.without_needless(draft, &after);
         self.note_deadline(draft, &changes, &mut rows);
@@ -153,6 +175,10 @@ impl Basis {
 
     /// Returns what is to be done if no other plan is needed: each with its object, and the key's value.
     fn quick(&self, draft: &Draft) -> Result<Option<Vec<(Target, String, Quick)>>, Conflict> {
+        // Many are for another thread.
+        if draft.keys.len() > FEW && self.file.is_some() {
+            return Ok(None);
+        }
         let mut all = Vec::with_capacity(draft.keys.len());
         for (target, key) in &draft.keys {
             let Some(key) = key.as_deref().filter(|key| QUICK.contains(&(target.kind, *key))) else { return Ok(None) };
@@ -198,14 +224,14 @@ impl Basis {
     /// Returns what is to be done once another plan is in force: the engine keeps weights, states and switches.
     fn quick_after(&self, draft: &Draft, settings: &Settings) -> Vec<Quick> {
         let mut all = Vec::new();
+        let keys: HashSet<(&Target, Option<&str>)> = draft.keys.iter().map(|(of, key)| (of, key.as_deref())).collect();
+        let finder = Places::new(settings);
         for target in &draft.targets {
-            let touched =
-                |key: &str| draft.keys.iter().any(|(of, own)| of == target && own.as_deref().is_none_or(|k| k == key));
+            let touched = |key: &str| keys.contains(&(target, None)) || keys.contains(&(target, Some(key)));
             let name = || target.name.clone();
             match target.kind {
                 Kind::Server => {
-                    let Ok(place) = find_server(settings, &target.name) else { continue };
-                    let own = &settings.servers[place];
+                    let Some(own) = finder.get(&target.name) else { continue };
                     if touched("weight") {
                         all.push(Quick::Weight { server: name(), weight: own.weight });
                     }
@@ -228,11 +254,15 @@ impl Basis {
     /// Returns the changes of a draft without those that say what the file says.
     fn without_needless(&self, draft: &Draft, after: &[Option<Object>]) -> Changes {
         let mut changes = draft.changes.clone();
+        let places: HashMap<&Target, usize> = draft.targets.iter().zip(0..).collect();
+        let finder = (draft.keys.len() > FEW).then(|| Finder::new(self.written()));
+        let find = |target: &Target| {
+            finder.as_ref().map_or_else(|| listing::find(self.written(), target), |all| all.find(target))
+        };
         for (target, key) in &draft.keys {
             let Some(key) = key.as_deref() else { continue };
-            let place = draft.targets.iter().position(|own| own == target);
-            let now = place.and_then(|place| after[place].as_ref()?.at(key));
-            let file = listing::find(self.written(), target);
+            let now = places.get(target).and_then(|place| after[*place].as_ref()?.at(key));
+            let file = find(target);
             let same = self.file.is_some() && now.is_some() && file.as_ref().and_then(|file| file.at(key)) == now;
             let needed = draft.changes.get(target, Some(key)).is_some_and(|entry| entry.deadline.is_some());
             if same && !needed {
@@ -244,9 +274,11 @@ impl Basis {
 
     /// Says by when draining ends, and that another deadline is a change too.
     fn note_deadline(&self, draft: &Draft, changes: &Changes, rows: &mut [ChangedRow]) {
+        let states: HashSet<&Target> =
+            draft.keys.iter().filter(|(_, key)| key.as_deref() == Some("state")).map(|(of, _)| of).collect();
         for row in rows.iter_mut().filter(|row| row.object.kind == Kind::Server) {
             let entry = |changes: &Changes| changes.get(&row.object, Some("state")).and_then(|entry| entry.deadline);
-            if !draft.keys.iter().any(|(of, key)| *of == row.object && key.as_deref() == Some("state")) {
+            if !states.contains(&row.object) {
                 continue;
             }
             let (before, now) = (entry(&self.changes), entry(changes));

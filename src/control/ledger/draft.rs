@@ -27,7 +27,8 @@ pub(super) struct Draft {
 
 impl Draft {
     fn touch(&mut self, target: &Target, key: Option<&str>) {
-        if !self.targets.contains(target) {
+        // The keys of an object follow each other.
+        if self.targets.last() != Some(target) {
             self.targets.push(target.clone());
         }
         self.keys.push((target.clone(), key.map(str::to_owned)));
@@ -85,11 +86,17 @@ impl Basis {
 
     /// The error for a server that is not there, which may have been removed at run time.
     fn was_removed(&self, target: &Target, error: NoServer) -> String {
-        match self.changes.get(target, None) {
-            Some(Entry { value: Value::Removed, who, .. }) => {
+        let is_meant = |own: &Target| {
+            let short = !target.name.contains('/') && own.parts().1 == target.name;
+            own.kind == target.kind && (own.name == target.name || short)
+        };
+        let mut removed =
+            self.changes.iter().filter(|((own, _), entry)| entry.value == Value::Removed && is_meant(own));
+        match (removed.next(), error) {
+            (Some(((target, _), Entry { who, .. })), NoServer::Unknown { .. }) => {
                 format!("{target} was removed by {who}; `eqctl changes drop {target}` brings it back")
             }
-            _ => error.to_string(),
+            (_, error) => error.to_string(),
         }
     }
 
@@ -143,6 +150,16 @@ impl Basis {
         let mut keys = Vec::with_capacity(values.len());
         for (key, value) in values {
             settable(target.kind, key)?;
+            // Whatever they say, they are one key and one value.
+            if let Err(error) = crate::config::changes::is_value(value) {
+                return Err(format!(
+                    "{} is refused: {key} = {error}",
+                    subject(&Ask::Add { target: target.clone(), values: values.clone() })
+                ));
+            }
+            if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+                return Err(format!("{:?} is no key of a {}", key, target.kind.name()));
+            }
             keys.push(format!("{key} = {value}"));
         }
         let value = Value::Added(format!("{{ {} }}", keys.join(", ")));
@@ -220,6 +237,8 @@ fn settable(kind: Kind, key: &str) -> Result<(), String> {
         }
         (Kind::Pool, "passive") => return Err("passive is a table: set its keys, such as passive.failures".into()),
         (Kind::Service | Kind::Rule, key) => key != "enabled",
+        // The servers of a list are found for the file, by its sources.
+        (Kind::Pool, "servers-file" | "servers-dns" | "servers-port") => true,
         // The servers have it, as the file resolves it.
         (Kind::Pool, "slow-start") => return Err("set slow-start of the servers of the pool".into()),
         (Kind::Pool | Kind::Server, _) => matches!(known.takes, Takes::Table | Takes::Tables { .. }),
@@ -234,6 +253,9 @@ fn settable(kind: Kind, key: &str) -> Result<(), String> {
 fn is_draining(value: &str) -> bool {
     value.trim_matches(['"', '\'']) == "draining"
 }
+
+/// Most characters of a request that an error repeats.
+const LONGEST_SUBJECT: usize = 200;
 
 /// What a request is about, for an error.
 fn subject(ask: &Ask) -> String {
@@ -250,6 +272,10 @@ fn subject(ask: &Ask) -> String {
         Ask::Drop { target: Some(target), .. } => format!("going back to the file for {target}"),
         Ask::Drop { target: None, .. } => "going back to the file".into(),
     };
-    // Keys and values come from a socket, and must not control a terminal.
-    text.replace(char::is_control, "?")
+    // Keys and values come from a socket, and must neither control a terminal nor fill it.
+    let text = text.replace(char::is_control, "?");
+    match text.char_indices().nth(LONGEST_SUBJECT) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
 }

@@ -24,14 +24,16 @@ pub use saved::{Kept, LedgerCopy};
 
 use super::protocol::ChangedRow;
 use crate::balance::Admin;
+use crate::balance::ServerSettings;
 use crate::config::changes::{Changes, File, Target, Who};
 use crate::config::{Settings, find_server};
 use crate::engine::{Change, Engine};
+use crate::ids::ServerId;
 use crate::time::{Duration, Instant};
-use basis::{Prepared, Quick};
+use basis::{FEW, Places, Prepared, Quick};
 use draft::Draft;
 use journal::Journal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A request of an operator that changes something.
@@ -285,10 +287,11 @@ impl Ledger {
     /// Brings the engine's weights, states and switches in line with the settings in force.
     fn assert(&mut self, engine: &mut Engine, now: Instant) {
         let mut quick = Vec::new();
+        let settings = Arc::clone(&self.basis.in_force);
+        let places = Places::new(&settings);
         for row in engine.servers(now).into_iter().filter(|row| !row.removed) {
             let server = format!("{}/{}", row.pool, row.server);
-            let Ok(place) = find_server(&self.basis.in_force, &server) else { continue };
-            let own = &self.basis.in_force.servers[place];
+            let Some(own) = places.get(&server) else { continue };
             if own.weight != row.weight {
                 quick.push(Quick::Weight { server: server.clone(), weight: own.weight });
             }
@@ -305,14 +308,14 @@ impl Ledger {
                 quick.push(Quick::Rule { rule: row.rule, on: rule.enabled });
             }
         }
-        quick.iter().for_each(|change| self.carry_out(engine, now, change));
+        self.carry_out(engine, now, &quick);
     }
 
     /// Makes a prepared change the one in force, and returns its rows.
     fn commit(&mut self, engine: &mut Engine, now: Instant, who: Who, prepared: Prepared) -> Vec<ChangedRow> {
         self.edits += 1;
         self.basis.changes = Arc::new(prepared.changes);
-        prepared.quick.iter().for_each(|change| self.carry_out(engine, now, change));
+        self.carry_out(engine, now, &prepared.quick);
         if self.drains.len() >= MOST_DRAINS {
             self.drains.retain(|name, drain| now.since(drain.began) < FORGOTTEN || engine.server_named(name).is_ok());
         }
@@ -327,12 +330,39 @@ impl Ledger {
         rows
     }
 
-    /// Carries out a change that needs no other plan, in the settings and in the engine.
-    fn carry_out(&mut self, engine: &mut Engine, now: Instant, change: &Quick) {
-        change.apply_to(Arc::make_mut(&mut self.basis.in_force));
+    /// Carries out changes that need no other plan, in the settings and in the engine.
+    fn carry_out(&mut self, engine: &mut Engine, now: Instant, changes: &[Quick]) {
+        // Many would take too long one by one.
+        let ids = (changes.len() > FEW).then(|| engine.server_ids());
+        let places: Option<HashMap<String, usize>> = (changes.len() > FEW).then(|| {
+            let settings = &self.basis.in_force;
+            let name =
+                |server: &ServerSettings| format!("{}/{}", settings.pools[server.pool.0 as usize].name, server.name);
+            settings.servers.iter().map(name).zip(0..).collect()
+        });
+        for change in changes {
+            change.apply_to(Arc::make_mut(&mut self.basis.in_force), |settings, name| match &places {
+                Some(places) => places.get(name).copied(),
+                None => find_server(settings, name).ok(),
+            });
+            self.carry_out_one(engine, now, change, ids.as_ref());
+        }
+    }
+
+    fn carry_out_one(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        change: &Quick,
+        ids: Option<&HashMap<String, ServerId>>,
+    ) {
+        let find = |engine: &Engine, name: &str| match ids {
+            Some(ids) => ids.get(name).copied(),
+            None => engine.server_named(name).ok(),
+        };
         let change = match change {
             Quick::Weight { server, weight } => {
-                engine.server_named(server).ok().map(|server| Change::Weight { server, weight: *weight })
+                find(engine, server).map(|server| Change::Weight { server, weight: *weight })
             }
             Quick::Admin { server: name, admin, deadline } => {
                 let drain = Drain { began: now, ended: None, cut: 0 };
@@ -340,8 +370,7 @@ impl Ledger {
                     Admin::Draining => drop(self.drains.insert(name.clone(), drain)),
                     Admin::Enabled | Admin::Disabled => drop(self.drains.remove(name)),
                 }
-                let found = engine.server_named(name).ok();
-                found.map(|server| Change::Admin { server, admin: *admin, deadline: *deadline })
+                find(engine, name).map(|server| Change::Admin { server, admin: *admin, deadline: *deadline })
             }
             Quick::Rule { rule, on } => engine.find_rule(rule).map(|rule| Change::Rule { rule, on: *on }),
         };

@@ -4,10 +4,11 @@ use super::super::protocol::{ChangeRow, ChangedRow, DrainRow, DrainState, FileRo
 use super::{Drain, Ledger};
 use crate::balance::{Admin, Health, LastResort};
 use crate::config::changes::{Entry, Kind, Place, Target, Value};
-use crate::config::listing::{self, Object};
+use crate::config::listing::{self, Finder, Object};
 use crate::engine::{Engine, Event, ObjectDiff, ServerRow};
 use crate::ids::PoolId;
 use crate::time::{Duration, Instant};
+use std::collections::HashMap;
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
@@ -31,7 +32,7 @@ pub(super) fn flows_left(engine: &Engine, row: &ChangedRow) -> Option<u64> {
     }
     let Some(after) = &row.after else { return Some(engine.flows_of_removed(&row.object.name)) };
     let stopped = after.get("state").is_some_and(|state| state != "enabled");
-    let server = engine.server_named(&row.object.name).ok().filter(|_| stopped)?;
+    let server = stopped.then(|| engine.server_named(&row.object.name).ok()).flatten()?;
     Some(engine.flows_of(server))
 }
 
@@ -39,16 +40,24 @@ impl Ledger {
     /// Returns what differs from the file.
     pub fn change_rows(&self, now: Instant) -> Vec<ChangeRow> {
         let written = self.basis.written();
+        // An object has several keys, and they follow each other.
+        let finders = (Finder::new(written), Finder::new(&self.basis.in_force));
+        let (mut known, mut objects) = (None, (None, None));
         let row = |((target, key), entry): (&Place, &Entry)| {
-            let file = listing::find(written, target);
+            if known.as_ref() != Some(target) {
+                objects = (finders.0.find(target), finders.1.find(target));
+                known = Some(target.clone());
+            }
+            let (file, own) = (objects.0.as_ref(), objects.1.as_ref());
             let value = match (&entry.value, key) {
                 (Value::Added(table), _) => Some(table.clone()),
                 (Value::Removed, _) => None,
-                (_, Some(key)) => {
-                    listing::find(&self.basis.in_force, target).and_then(|own| own.at(key).map(str::to_owned))
-                }
+                // It waits for its server.
+                (Value::Set(value), Some(_)) if own.is_none() => Some(value.clone()),
+                (_, Some(key)) => own.and_then(|own| own.at(key).map(str::to_owned)),
                 (_, None) => None,
             };
+            let own_is_missing = own.is_none() && objects.0.is_none();
             let file = match key {
                 Some(key) => file.and_then(|file| file.at(key).map(str::to_owned)),
                 None => file.map(|file| file.to_toml()),
@@ -59,6 +68,7 @@ impl Ledger {
                 file,
                 value,
                 is_default: entry.value == Value::Unset,
+                waits: entry.outside && own_is_missing,
                 who: entry.who,
                 ago_ms: millis(now.since(entry.at)),
                 deadline_ms: entry.deadline.filter(|deadline| *deadline > now).map(|end| millis(end.since(now))),
@@ -91,10 +101,16 @@ impl Ledger {
     pub fn pool_rows(&self, engine: &Engine, now: Instant) -> Vec<PoolRow> {
         let servers = engine.servers(now);
         let pools = (0..).map(PoolId).zip(&self.basis.in_force.pools);
+        let mut by_pool: HashMap<&str, Vec<&ServerRow>> = HashMap::new();
+        for row in servers.iter().filter(|row| !row.removed) {
+            by_pool.entry(&row.pool).or_default().push(row);
+        }
+        let mut keys: HashMap<String, _> =
+            listing::pools(&self.basis.in_force).into_iter().map(|pool| (pool.name.clone(), pool.to_json())).collect();
         let row = |(id, pool): (PoolId, &crate::balance::PoolSettings)| {
             let services = self.basis.in_force.services.iter();
             let services = services.filter(|own| own.pool == id || own.last_resort == LastResort::Pool(id));
-            let own = || servers.iter().filter(|row| row.pool == pool.name && !row.removed);
+            let own = || by_pool.get(&*pool.name).into_iter().flatten().copied();
             let count = |fits: &dyn Fn(&ServerRow) -> bool| own().filter(|row| fits(row)).count() as u64;
             let enabled = |row: &ServerRow| row.admin == Admin::Enabled;
             PoolRow {
@@ -106,9 +122,7 @@ impl Ledger {
                 disabled: count(&|row| row.admin == Admin::Disabled),
                 down: count(&|row| enabled(row) && row.health == Health::Down),
                 flows: own().map(|row| row.flows).sum(),
-                keys: listing::find(&self.basis.in_force, &Target::new(Kind::Pool, &pool.name))
-                    .map(|pool| pool.to_json())
-                    .unwrap_or_default(),
+                keys: keys.remove(&pool.name).unwrap_or_default(),
             }
         };
         pools.map(row).collect()
@@ -155,6 +169,6 @@ impl Ledger {
                 flows => (DrainState::Removing, flows, None),
             },
         };
-        Ok(DrainRow { server: name.into(), state, flows, for_ms, deadline_ms, cut })
+        Ok(DrainRow { server: name.into(), state, flows, for_ms, deadline_ms, cut, ended: 0 })
     }
 }

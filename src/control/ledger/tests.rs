@@ -165,6 +165,7 @@ fn servers_come_and_go() {
     let removed = lab.set(Kind::Server, "web/b", &[("weight", "4")]).unwrap_err();
     assert_eq!(removed, "server web/b was removed by uid 0, pid 9; `eqctl changes drop server web/b` brings it back");
     assert!(lab.ask(&add("web/b", &[("address", "\"10.0.0.2\"")])).unwrap_err().contains("brings it back"));
+    assert_eq!(lab.set(Kind::Server, "b", &[("weight", "4")]), Err(removed), "by the short form too");
     // An addition that is removed leaves nothing.
     lab.ask(&remove("web/c")).unwrap();
     assert_eq!(lab.differing().len(), 1);
@@ -205,6 +206,9 @@ fn what_cannot_be_is_refused_with_a_hint_and_changes_nothing() {
             "a deadline is for draining only",
         ),
         (set(Kind::Pool, "wbe", &[("floor", "1")]), "there is no pool wbe; did you mean web?"),
+        (set(Kind::Pool, "web", &[("servers-file", "\"/x\"")]), "servers-file of a pool cannot be changed at run time"),
+        (add("web/c", &[("address", "\"10.0.0.3\", weight = 9")]), "is not a value"),
+        (add("web/c", &[("weight = 9, address", "\"10.0.0.3\"")]), "is no key of a server"),
         (set(Kind::Pool, "web", &[("server", "[]")]), "server of a pool cannot be changed at run time"),
         (
             set(Kind::Service, "web", &[("listen", "\"1.2.3.4:5/tcp\"")]),

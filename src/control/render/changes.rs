@@ -24,7 +24,12 @@ pub fn changes_table(rows: &[ChangeRow], is_kept: bool) -> String {
     for row in rows {
         let (file, in_force) = match (&row.key, &row.file, &row.value) {
             (None, None, Some(table)) => ("absent".into(), format!("added {table}")),
+            (None, _, _) if row.waits => ("absent".into(), "removed, waits for the server to come back".into()),
             (None, _, _) => ("present".into(), "removed".into()),
+            (Some(_), _, value) if row.waits => {
+                let value = value.clone().unwrap_or_else(|| "default".into());
+                ("absent".into(), format!("{value}, waits for the server to come back"))
+            }
             (Some(_), file, value) => {
                 let default = if row.is_default { " (the default)" } else { "" };
                 (file.clone().unwrap_or("absent".into()), value.clone().unwrap_or_default() + default)
@@ -83,14 +88,21 @@ pub fn pools_table(rows: &[PoolRow]) -> String {
 pub fn drain_text(row: &DrainRow) -> String {
     let flows = |flows: u64| if flows == 1 { "1 flow".to_owned() } else { format!("{} flows", count(flows)) };
     let after = row.for_ms.map_or(String::new(), |span| format!(" after {}", duration(span)));
+    let ended = if row.ended == 0 { String::new() } else { format!(" ({} of them ended)", count(row.ended)) };
+    let remembered = match row.ended {
+        0 => String::new(),
+        1 => "; the flow of 1 ended connection is remembered until its timeout".into(),
+        more => format!("; the flows of {} ended connections are remembered until their timeouts", count(more)),
+    };
     let what = match row.state {
         DrainState::Draining => {
             let by = row.deadline_ms.map_or("no deadline".into(), |left| format!("deadline in {}", duration(left)));
-            format!("{} left, {by}", flows(row.flows))
+            format!("{} left{ended}, {by}", flows(row.flows))
         }
-        DrainState::Drained => format!("drained{after}"),
+        DrainState::Drained => format!("drained{after}{remembered}"),
         DrainState::Deadline => format!("the deadline passed: {} were ended", flows(row.cut)),
-        DrainState::Removing => format!("removed, {} left", flows(row.flows)),
+        DrainState::Removing => format!("removed, {} left{ended}", flows(row.flows)),
+        DrainState::Removed if row.ended > 0 => format!("removed{remembered}"),
         DrainState::Removed => "removed, no flows left".into(),
         DrainState::NotDraining => format!("not draining any more, {}", flows(row.flows)),
     };
@@ -109,6 +121,7 @@ mod tests {
             file: file.map(Into::into),
             value: value.map(Into::into),
             is_default: false,
+            waits: false,
             who: Who { uid: 1000, pid: 4711 },
             ago_ms: 65_000,
             deadline_ms: None,
@@ -125,14 +138,16 @@ mod tests {
             ChangeRow { is_default: true, ..change(Some("max-flows"), Some("100"), Some("no limit")) },
             change(None, None, Some("{ address = \"10.0.0.9\" }")),
             change(None, Some("{ address = \"10.0.0.9\" }"), None),
+            ChangeRow { waits: true, ..change(Some("weight"), None, Some("5")) },
         ];
         let want = "\
-OBJECT        KEY        FILE       IN FORCE                          AGO  BY
-server web/a  weight     1          5                               1m05s  uid 1000, pid 4711
-server web/a  state      \"enabled\"  \"draining\", for at most 1m30s   1m05s  uid 1000, pid 4711
-server web/a  max-flows  100        no limit (the default)          1m05s  uid 1000, pid 4711
-server web/a  -          absent     added { address = \"10.0.0.9\" }  1m05s  uid 1000, pid 4711
-server web/a  -          present    removed                         1m05s  uid 1000, pid 4711
+OBJECT        KEY        FILE       IN FORCE                                AGO  BY
+server web/a  weight     1          5                                     1m05s  uid 1000, pid 4711
+server web/a  state      \"enabled\"  \"draining\", for at most 1m30s         1m05s  uid 1000, pid 4711
+server web/a  max-flows  100        no limit (the default)                1m05s  uid 1000, pid 4711
+server web/a  -          absent     added { address = \"10.0.0.9\" }        1m05s  uid 1000, pid 4711
+server web/a  -          present    removed                               1m05s  uid 1000, pid 4711
+server web/a  weight     absent     5, waits for the server to come back  1m05s  uid 1000, pid 4711
 ";
         assert_eq!(changes_table(&rows, true), want);
         let told = changes_table(&rows[..1], false);
@@ -143,7 +158,15 @@ server web/a  -          present    removed                         1m05s  uid 1
     #[test]
     fn draining_shows_what_is_left_and_until_when() {
         let row = |state, flows, deadline_ms, cut| {
-            drain_text(&DrainRow { server: "web/a".into(), state, flows, for_ms: Some(65_000), deadline_ms, cut })
+            drain_text(&DrainRow {
+                server: "web/a".into(),
+                state,
+                flows,
+                for_ms: Some(65_000),
+                deadline_ms,
+                cut,
+                ended: 0,
+            })
         };
         for (got, want) in [
             (row(DrainState::Draining, 2, Some(90_000), 0), "2 flows left, deadline in 1m30s"),

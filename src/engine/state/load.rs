@@ -310,7 +310,7 @@ impl Engine {
                 loaded.resting[usize::from(!rests)] += 1;
             }
             kind::END => load.is_whole = read_end(fields, skipped)? == load.records,
-            kind::FIRST_NOTE => {}
+            kind::FIRST_NOTE..=kind::LAST_NOTE => {}
             _ => skipped.0 += 1,
         }
         Some(())

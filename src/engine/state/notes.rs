@@ -15,6 +15,8 @@ const TEXT: u8 = 1;
 pub enum Note {
     /// What operators changed.
     Changes = kind::FIRST_NOTE as isize,
+    /// The servers that came from outside.
+    Servers = kind::LAST_NOTE as isize,
 }
 
 /// Appends a note, behind the last record of a state.

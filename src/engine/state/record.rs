@@ -28,8 +28,9 @@ pub(super) mod kind {
     pub(in super::super) const END: u8 = 11;
     pub(in super::super) const HALF_OPEN: u8 = 12;
     pub(in super::super) const GONE: u8 = 13;
-    /// From here on: [`super::super::Note`].
+    /// [`super::super::Note`].
     pub(in super::super) const FIRST_NOTE: u8 = 128;
+    pub(in super::super) const LAST_NOTE: u8 = 129;
 }
 
 /// Writes and reads times.

@@ -19,12 +19,13 @@ use super::follower::Follower;
 use super::marking::Marking;
 use super::queues::Opener;
 use super::setup::{Changes, Installed};
+use super::sources::Readable;
 use super::watch::Keeper;
 use crate::config::Settings;
 use crate::config::outside::LeftOut;
 use crate::control::{About, Desk, Ledger, Merged, ReloadOrder, ReloadRow, Resolved, Ticket};
 use crate::engine::{Engine, Removed};
-use crate::sources::Found;
+use crate::sources::{Found, From, SourceSettings};
 use crate::time::Instant;
 use retired::Retired;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,6 +88,8 @@ pub(super) struct Reloads {
     outcome: Option<Result<LeftOut, String>>,
     step: Step,
     retired: Retired,
+    /// What files of servers can be read.
+    readable: Readable,
 }
 
 impl Reloads {
@@ -100,7 +103,29 @@ impl Reloads {
             outcome: None,
             step: Step::Rest,
             retired: Retired::default(),
+            readable: Readable::default(),
         }
+    }
+
+    /// Takes the servers from outside that the settings at the start have.
+    pub(super) fn start_with(&mut self, found: Found) {
+        self.found = Arc::new(found);
+    }
+
+    /// Takes note of what a confined process can read.
+    pub(super) fn confine(&mut self, readable: Readable) {
+        self.readable = readable;
+    }
+
+    /// Returns a row for each new file of servers that cannot be read.
+    fn unreadable(&self, before: &Settings, settings: &Settings) -> Vec<ReloadRow> {
+        let new = settings.sources.iter().filter(|source| !before.sources.contains(source));
+        let row = |source: &SourceSettings| {
+            let From::File(path) = &source.from else { return None };
+            let why = self.readable.lacks(path)?;
+            Some(ReloadRow::problem(format!("pool {}, servers from {}: {why}", source.pool, path.display())))
+        };
+        new.filter_map(row).collect()
     }
 
     /// Makes reloads possible.
@@ -127,11 +152,6 @@ impl Reloads {
     /// Puts other servers from outside in force.
     pub(super) fn found(&mut self, found: Found) {
         (self.found, self.found_others) = (Arc::new(found), true);
-    }
-
-    /// Takes servers from outside that are in force already.
-    pub(super) fn remember(&mut self, found: Found) {
-        self.found = Arc::new(found);
     }
 
     /// Returns whether nothing is under way, and nothing waits for its end.
@@ -273,6 +293,7 @@ impl Reloads {
         rows.extend(merged.as_deref().map_or_else(Vec::new, dropped));
         rows.extend(left_out.into_iter().map(ReloadRow::left_out));
         rows.extend(warnings.into_iter().chain(missed).map(ReloadRow::problem));
+        rows.extend(self.unreadable(of.ledger.in_force(), &settings));
         self.retired.begin(of.engine, now);
         let changes = of.follow_settings(&settings);
         match (merged, &resolved) {

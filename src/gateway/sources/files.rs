@@ -46,6 +46,31 @@ pub(super) struct Files {
     under_way: BTreeSet<PathBuf>,
     done: (Sender<Look>, Receiver<Look>),
     waker: Arc<Waker>,
+    readable: Readable,
+}
+
+/// The directories that a confined gateway can read; none before it is confined.
+#[derive(Debug, Clone, Default)]
+pub(in crate::gateway) struct Readable(Option<Arc<Vec<PathBuf>>>);
+
+impl Readable {
+    /// Those of a gateway that gives up all other directories.
+    pub(in crate::gateway) fn only(directories: &[PathBuf]) -> Readable {
+        let real = |directory: &PathBuf| fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
+        Readable(Some(Arc::new(directories.iter().map(real).collect())))
+    }
+
+    /// Returns why a file cannot be read before a restart, if that is known.
+    pub(in crate::gateway) fn lacks(&self, path: &Path) -> Option<String> {
+        let all = self.0.as_ref()?;
+        let real = |directory: PathBuf| fs::canonicalize(&directory).unwrap_or(directory);
+        let missing =
+            directories_of(path).into_iter().map(real).find(|own| !all.iter().any(|dir| own.starts_with(dir)))?;
+        Some(format!(
+            "the gateway can read only directories that had files of servers when it started, and {} had none: restart it",
+            missing.display()
+        ))
+    }
 }
 
 impl Files {
@@ -60,7 +85,13 @@ impl Files {
             under_way: BTreeSet::new(),
             done: mpsc::channel(),
             waker,
+            readable: Readable::default(),
         }
+    }
+
+    /// From now on other directories cannot be read.
+    pub(super) fn confine(&mut self, readable: Readable) {
+        self.readable = readable;
     }
 
     /// Forgets files that are no longer among the sources.
@@ -119,11 +150,12 @@ impl Files {
             return Err("reading it takes longer than a minute: does its file system respond?".into());
         }
         let (inotify, sender, waker) = (self.inotify.clone(), self.done.0.clone(), Arc::clone(&self.waker));
+        let readable = self.readable.clone();
         let work = move || {
             // Watched before it is read, so that no change is missed.
             let watches = inotify.map(|inotify| watch(&inotify, &path)).unwrap_or_default();
             let is_link = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink());
-            let list = read(&path).and_then(|bytes| read_list(&bytes).map_err(|wrong| wrong.to_string()));
+            let list = read(&path, &readable).and_then(|bytes| read_list(&bytes).map_err(|wrong| wrong.to_string()));
             if sender.send(Look { path, watches, is_link, list }).is_ok() {
                 let _ = waker.wake();
             }
@@ -182,7 +214,7 @@ pub fn from_files(sources: &[SourceSettings]) -> (Found, Vec<String>) {
     let (mut found, mut wrong) = (Found::new(), Vec::new());
     for source in sources {
         let From::File(path) = &source.from else { continue };
-        match read(path).and_then(|bytes| read_list(&bytes).map_err(|wrong| wrong.to_string())) {
+        match read(path, &Readable::default()).and_then(|bytes| read_list(&bytes).map_err(|wrong| wrong.to_string())) {
             Ok(servers) => drop(found.insert(source.pool.clone(), Arc::new(servers))),
             Err(why) => wrong.push(format!("pool {}, servers from {}: {why}", source.pool, path.display())),
         }
@@ -190,7 +222,7 @@ pub fn from_files(sources: &[SourceSettings]) -> (Found, Vec<String>) {
     (found, wrong)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+fn read(path: &Path, readable: &Readable) -> Result<Vec<u8>, String> {
     let directory = path.parent().unwrap_or(path);
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound if !directory.is_dir() => format!(
@@ -199,9 +231,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
             directory.display()
         ),
         ErrorKind::NotFound => "no such file: it is read as soon as it is there".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied: check its permissions; if its directory was not in the \
-                                        configuration when the gateway started, restart it, for it gave up other files"
-            .into(),
+        ErrorKind::PermissionDenied => readable
+            .lacks(path)
+            .unwrap_or_else(|| "permission denied: check its permissions and those of its directory".into()),
         _ => format!("cannot read it: {error}"),
     };
     // Opening a pipe would wait for its writer.

@@ -6,6 +6,7 @@ mod files;
 mod resolvers;
 mod sockets;
 
+pub(in crate::gateway) use files::Readable;
 pub use files::{directories, from_files};
 pub(super) use resolvers::{of_system, ports};
 
@@ -49,6 +50,17 @@ impl Outsiders {
         let files = Files::new(waker);
         let states = Arc::new(sources.states());
         Outsiders { sources, system, files, sockets: Sockets::new(), first_token: 0, settings: None, states }
+    }
+
+    /// Takes the lists that are in use at the start.
+    pub(super) fn remember(&mut self, found: &Found) {
+        self.sources.remember(found);
+        self.states = Arc::new(self.sources.states());
+    }
+
+    /// Takes note of what a confined process can read.
+    pub(super) fn confine(&mut self, readable: Readable) {
+        self.files.confine(readable);
     }
 
     /// Registers what they wait for under `first` and the [`TOKENS`] - 1 tokens after it.
@@ -114,12 +126,6 @@ impl Outsiders {
             self.states = Arc::new(self.sources.states());
         }
         changed
-    }
-
-    /// Takes lists that the gateway before this one has found as those in use.
-    pub(super) fn remember(&mut self, found: &Found) {
-        self.sources.remember(found);
-        self.states = Arc::new(self.sources.states());
     }
 
     /// Returns what was found.

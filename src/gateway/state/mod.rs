@@ -12,12 +12,15 @@ use super::setup::SetupError;
 use crate::config::Settings;
 use crate::control::{Kept, Ledger};
 use crate::engine::{Engine, Note, NoteScan, StateLoad, StateWalk};
+use crate::gateway::sources::Outsiders;
+use crate::sources::{self, Found, SourceSettings};
 use crate::time::{Duration, Instant};
 use file::{Clocks, Header, Print, State};
 use lock::{Lock, LockError};
-use saver::Saver;
+use saver::{Notes, Saver};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 /// Slots that one portion looks at, while packets wait (`cargo bench --bench state`).
@@ -78,7 +81,7 @@ impl Keeping {
     }
 
     /// Does what is due: begins a state, writes a portion of it, or notes how it went.
-    pub(super) fn work(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) {
+    pub(super) fn work(&mut self, engine: &mut Engine, ledger: &Ledger, sources: &Outsiders, now: Instant) {
         while let Some(result) = self.saver.poll() {
             self.stuck_since = None;
             self.note(result);
@@ -101,7 +104,7 @@ impl Keeping {
             self.due = now + PAUSE;
             return;
         }
-        if self.portion(engine, ledger, now, (PORTION, false)) {
+        if self.portion(engine, (ledger, sources), now, (PORTION, false)) {
             self.due = now + self.interval;
         } else {
             self.due = now + PAUSE;
@@ -110,7 +113,13 @@ impl Keeping {
 
     /// Saves the state at the end, after the last packet; returns whether it is on the disk.
     #[allow(clippy::disallowed_methods, reason = "it waits for the disk, and nothing else goes on")]
-    pub(super) fn save_last(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) -> bool {
+    pub(super) fn save_last(
+        &mut self,
+        engine: &mut Engine,
+        ledger: &Ledger,
+        sources: &Outsiders,
+        now: Instant,
+    ) -> bool {
         let end = std::time::Instant::now() + LAST;
         let is_over = || std::time::Instant::now() >= end;
         self.walk = None;
@@ -122,7 +131,7 @@ impl Keeping {
             if self.saver.is_behind() {
                 break None;
             }
-            if self.portion(engine, ledger, now, (PORTION * 16, true)) {
+            if self.portion(engine, (ledger, sources), now, (PORTION * 16, true)) {
                 break self.saver.finish(end);
             }
         };
@@ -136,7 +145,13 @@ impl Keeping {
     }
 
     /// Writes a portion; returns whether the state is complete.
-    fn portion(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant, (most, is_final): (usize, bool)) -> bool {
+    fn portion(
+        &mut self,
+        engine: &mut Engine,
+        (ledger, sources): (&Ledger, &Outsiders),
+        now: Instant,
+        (most, is_final): (usize, bool),
+    ) -> bool {
         let mut bytes = Vec::new();
         let walk = match &mut self.walk {
             Some(walk) => walk,
@@ -150,7 +165,8 @@ impl Keeping {
         self.saver.write(bytes);
         if done {
             self.walk = None;
-            self.saver.write_changes(ledger.copy(), at);
+            let settings = Arc::clone(ledger.in_force());
+            self.saver.write_notes(Notes { changes: ledger.copy(), at, settings, found: sources.found() });
             self.saver.end();
         }
         done
@@ -198,6 +214,22 @@ pub(super) fn keep_changes(
         Err(error) => {
             log::warn!("{from}: {error}");
             None
+        }
+    }
+}
+
+/// Adds the lists in a text that comes `from` an earlier gateway, for sources that have found nothing yet.
+pub(super) fn add_servers(from: &str, text: &[u8], settings: &[SourceSettings], found: &mut Found) {
+    match sources::load(text, settings) {
+        Err(error) => log::warn!("{from}: {error}"),
+        Ok(lists) => {
+            for (pool, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+                found.entry(pool).or_insert_with_key(|pool| {
+                    let count = list.len();
+                    log::info!("{from}: pool {pool}: {count} servers from outside, until there is a newer list");
+                    list
+                });
+            }
         }
     }
 }
@@ -259,17 +291,30 @@ impl Earlier {
         Ok(Earlier { path, lock, state, age, is_approximate, at, keeps })
     }
 
+    /// Adds the lists of sources that have found nothing yet: a name server may take a while, and flows should go on.
+    pub(super) fn add_servers(&mut self, settings: &[SourceSettings], found: &mut Found) {
+        let shown = self.path.display().to_string();
+        if let Some(text) = self.note(Note::Servers) {
+            add_servers(&shown, &text, settings, found);
+        }
+    }
+
     /// Makes what operators changed hold. To be called before the engine is made.
     pub(super) fn load_changes(&mut self, ledger: &mut Ledger, now: Instant) -> Option<Kept> {
-        let shown = self.path.display().to_string();
+        let text = self.note(Note::Changes)?;
+        keep_changes(&self.path.display().to_string(), ledger, &text, (self.at, now))
+    }
+
+    /// Returns a note of the gateway that has left the state.
+    fn note(&mut self, note: Note) -> Option<Vec<u8>> {
         let state = self.state.as_mut()?;
-        let mut scan = NoteScan::new(Note::Changes);
+        let mut scan = NoteScan::new(note);
         let read = read_pieces(state, |bytes| Ok::<_, io::Error>(scan.read(bytes)))
             .and_then(|()| state.rewind().map_err(|error| error.to_string()));
         if let Err(error) = read {
-            log::warn!("{shown}: what operators changed cannot be read: {error}");
+            log::warn!("{}: {error}", self.path.display());
         }
-        keep_changes(&shown, ledger, &scan.text()?, (self.at, now))
+        scan.text()
     }
 
     /// Loads the state into a new engine, logs what goes on and what does not, and begins to save that of this gateway.

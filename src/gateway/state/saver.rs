@@ -2,12 +2,15 @@
 
 use super::file::{Draft, Header};
 use super::lock::{Lock, LockError};
+use crate::config::Settings;
 use crate::control::LedgerCopy;
 use crate::engine::{Note, write_note};
 use crate::gateway::confine;
+use crate::sources::{self, Found};
 use crate::time;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::Instant;
@@ -19,9 +22,31 @@ enum Message {
     Confine,
     Begin(Header),
     Bytes(Vec<u8>),
-    /// With the time of the state.
-    Changes(LedgerCopy, time::Instant),
+    Notes(Box<Notes>),
     End,
+}
+
+/// What the gateway adds to the state of its engine.
+#[derive(Debug)]
+pub(super) struct Notes {
+    /// What operators changed.
+    pub(super) changes: LedgerCopy,
+    /// The time of the state.
+    pub(super) at: time::Instant,
+    pub(super) settings: Arc<Settings>,
+    /// Servers from outside.
+    pub(super) found: Found,
+}
+
+impl Notes {
+    fn write(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write_note(Note::Changes, &self.changes.write(self.at), &mut bytes);
+        if !self.found.is_empty() {
+            write_note(Note::Servers, &sources::save(&self.settings.sources, &self.found), &mut bytes);
+        }
+        bytes
+    }
 }
 
 /// The loop's side of the thread.
@@ -86,10 +111,10 @@ impl Saver {
         let _ = self.to.send(Message::Bytes(bytes));
     }
 
-    /// Adds what operators changed, behind everything else; `at` is the time of the state.
-    pub(super) fn write_changes(&mut self, changes: LedgerCopy, at: time::Instant) {
+    /// Adds notes, behind everything else.
+    pub(super) fn write_notes(&mut self, notes: Notes) {
         self.waiting += 1;
-        let _ = self.to.send(Message::Changes(changes, at));
+        let _ = self.to.send(Message::Notes(Box::new(notes)));
     }
 
     /// Ends the file.
@@ -143,10 +168,8 @@ fn write_files(
                 // Nobody may be waiting any more.
                 let _ = written.try_send(());
             }
-            Message::Changes(changes, at) => {
-                let mut bytes = Vec::new();
-                write_note(Note::Changes, &changes.write(at), &mut bytes);
-                append(&mut draft, &bytes);
+            Message::Notes(notes) => {
+                append(&mut draft, &notes.write());
                 let _ = written.try_send(());
             }
             Message::End => {

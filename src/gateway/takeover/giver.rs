@@ -280,7 +280,7 @@ impl Giver {
 #[derive(Debug)]
 pub(in crate::gateway) struct OfferOf {
     pub seed: u64,
-    pub found: std::collections::BTreeMap<String, String>,
+    pub found: String,
     pub proxying: Vec<(String, String)>,
     pub changes: Changes,
 }

@@ -137,8 +137,8 @@ pub struct Offer {
     pub seed: u64,
     /// What operators changed.
     changes: Changes,
-    /// Servers from outside, by pool: each list as a file of servers has it.
-    pub found: std::collections::BTreeMap<String, String>,
+    /// Servers from outside, as a state file has them.
+    found: String,
     /// Whether it has made the directory of the control socket.
     made: bool,
     /// The value that `proxy_ndp` of interfaces had before.

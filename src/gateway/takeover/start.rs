@@ -11,7 +11,7 @@ use super::super::setup::{Installed, Select, SetupError};
 use super::super::state::Keeping;
 use super::super::tun::Tun;
 use super::super::watch::Keeper;
-use super::super::{Gateway, GatewayError, huge_pages, preflight};
+use super::super::{Gateway, GatewayError, find_servers, huge_pages, preflight};
 use super::{Giver, Taken, Taker};
 use crate::config::Settings;
 use crate::config::changes::File;
@@ -23,13 +23,15 @@ use std::sync::Arc;
 
 impl Gateway {
     /// Sets up a gateway that takes the place of the one that hands over: until [`Gateway::run`] that one forwards packets,
-    /// and if anything fails before, it carries on. `found` are the servers from outside that are in force there.
-    pub fn take_over(settings: Settings, file: File, mut taker: Taker, found: &Found) -> Result<Gateway, GatewayError> {
+    /// and if anything fails before, it carries on.
+    pub fn take_over(settings: Settings, file: File, mut taker: Taker) -> Result<Gateway, GatewayError> {
         log::info!("taking over from {}", taker.offer().who());
-        let by_file = Ledger::new(Some(file.clone()), settings.clone());
-        match Gateway::take_all(Ledger::new(Some(file), settings), &mut taker) {
+        let mut by_file = Ledger::new(Some(file), settings);
+        let found = find_servers(&mut by_file, |sources, found| taker.add_servers(sources, found));
+        let ledger = Ledger::new(by_file.file().cloned(), (**by_file.in_force()).clone());
+        match Gateway::take_all(ledger, found, &mut taker) {
             Ok(mut gateway) => {
-                gateway.event_loop.take_over_from(taker, by_file, found);
+                gateway.event_loop.take_over_from(taker, by_file);
                 Ok(gateway)
             }
             Err(error) => {
@@ -39,7 +41,7 @@ impl Gateway {
         }
     }
 
-    fn take_all(mut ledger: Ledger, taker: &mut Taker) -> Result<Gateway, GatewayError> {
+    fn take_all(mut ledger: Ledger, found: Found, taker: &mut Taker) -> Result<Gateway, GatewayError> {
         let clock = std::time::Instant::now();
         let now = || -> Instant { BEGIN + clock.elapsed() };
         // Before anything is made of the settings.
@@ -91,6 +93,6 @@ impl Gateway {
         let keeping = settings.gateway.state_file.as_ref();
         let keeping = keeping.map(|path| Keeping::later(path, settings.gateway.state_interval, now())).transpose()?;
         let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
-        Gateway::assemble(engine, (about, ledger), equipment, installed)
+        Gateway::assemble(engine, (about, ledger, found), equipment, installed)
     }
 }

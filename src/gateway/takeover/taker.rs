@@ -1,20 +1,19 @@
 //! The side that takes over. Nothing else happens in its process meanwhile, so it simply waits for what it reads.
 
-use super::super::state::keep_changes;
+use super::super::state::{add_servers, keep_changes};
 use super::frames::{self, Frame, Kind};
 use super::kept::{Kept, Recorded, name};
 use super::{Changes, Hello, Offer, PATIENCE, on_the_clock, passing};
 use crate::config::GatewaySettings;
 use crate::control::Ledger;
 use crate::engine::{Engine, Loaded, StateError, StateLoad};
-use crate::sources::{Found, read_list};
+use crate::sources::{Found, SourceSettings};
 use crate::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::thread;
 
 /// A gateway that hands over, from the side of the one that takes over.
@@ -149,17 +148,9 @@ impl Taker {
         &self.offer
     }
 
-    /// Returns the servers from outside that are in force in the running gateway.
-    pub fn found(&self) -> Found {
-        let lists = self.offer.found.iter();
-        let read = |(pool, list): (&String, &String)| match read_list(list.as_bytes()) {
-            Ok(servers) => Some((pool.clone(), Arc::new(servers))),
-            Err(error) => {
-                log::warn!("servers of pool {pool} that the running gateway has found are not known here: {error}");
-                None
-            }
-        };
-        lists.filter_map(read).collect()
+    /// Adds the servers from outside that are in force in the running gateway, for sources that have found nothing yet.
+    pub(in crate::gateway) fn add_servers(&self, settings: &[SourceSettings], found: &mut Found) {
+        add_servers("takeover", self.offer.found.as_bytes(), settings, found);
     }
 
     /// Returns whether operators have changed something since the offer.
