@@ -86,6 +86,22 @@ class Lab:
             space.end()
 
 
+def serve_web(lab, server, n):
+    """nginx with a small answer, and iperf3."""
+    own = os.path.join(lab.folder, f"nginx{n}")
+    os.mkdir(own)
+    with open(os.path.join(own, "nginx.conf"), "w", encoding="ascii") as file:
+        file.write(
+            f"daemon off; pid {own}/pid; error_log {own}/error; user root; worker_processes 1;\n"
+            "events { worker_connections 1024; }\n"
+            f"http {{ access_log off; keepalive_requests 1000000; client_body_temp_path {own}/b; proxy_temp_path {own}/p;\n"
+            f"fastcgi_temp_path {own}/f; uwsgi_temp_path {own}/u; scgi_temp_path {own}/s;\n"
+            'server { listen 8080; location / { return 200 "hello\\n"; } } }\n'
+        )
+    server.start("nginx", "-c", os.path.join(own, "nginx.conf"), "-p", own)
+    server.start("iperf3", "-s", "-p", "5201")
+
+
 class Capture:
     """Resets that arrive, at the client and at the servers."""
 
