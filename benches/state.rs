@@ -76,7 +76,7 @@ fn main() {
             let (mut other, mut load) = (engine(flows), StateLoad::new(now));
             let begin = std::time::Instant::now();
             other.load_state(&mut load, now, &state).unwrap();
-            let loaded = other.end_load(load, now).unwrap();
+            let loaded = other.end_load(&load, now).unwrap();
             load_ns = load_ns.min(begin.elapsed().as_nanos() as u64);
             assert_eq!(loaded.flows, u64::from(flows), "{loaded}");
         }

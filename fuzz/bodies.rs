@@ -183,13 +183,13 @@ pub fn state_target(bytes: &[u8]) {
     let mut load = StateLoad::new(now);
     let read = engine.load_state(&mut load, now, &[&names, bytes].concat()).unwrap_or_else(|error| panic!("{error}"));
     assert!(read >= names.len() && read <= names.len() + bytes.len());
-    let _ = engine.end_load(load, now);
+    let _ = engine.end_load(&load, now);
     books_balance(&engine, now);
     let mut again = Engine::new(&settings);
     let mut load = StateLoad::new(now);
     let state = saved(&mut engine, now);
     assert_eq!(again.load_state(&mut load, now, &state), Ok(state.len()));
-    let loaded = again.end_load(load, now).unwrap_or_else(|error| panic!("{error}"));
+    let loaded = again.end_load(&load, now).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(loaded.flows + loaded.lost[Lost::Expired as usize], engine.counters().flows, "{loaded}");
     books_balance(&again, now);
     let mut drive = Drive { servers: 1, rules: 1, engine, now, last: Vec::new(), left: Vec::new() };

@@ -137,7 +137,7 @@ fn load(records: &[u8]) -> (Engine, Loaded) {
     let mut engine = Engine::new(&settings());
     let mut load = StateLoad::new(NOW);
     assert_eq!(engine.load_state(&mut load, NOW, records), Ok(records.len()));
-    let loaded = engine.end_load(load, NOW).unwrap();
+    let loaded = engine.end_load(&load, NOW).unwrap();
     (engine, loaded)
 }
 

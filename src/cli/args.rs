@@ -38,6 +38,10 @@ pub(super) enum Command {
         /// are restricted to what forwarding needs.
         #[arg(long)]
         unconfined: bool,
+        /// Take the place of the running gateway with the same device and control socket, with all its flows, for example
+        /// after an upgrade. It ends once this one forwards packets; if this one fails before, it carries on.
+        #[arg(long)]
+        takeover: bool,
     },
     /// Check a configuration without touching the system; with --live also whether a gateway works on this system. Exit
     /// code: 0 if it is valid and nothing is found, 1 if not.
@@ -67,6 +71,10 @@ pub(super) enum Command {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Remove what a gateway has left to its service manager for the next start, which will not come: what the end of a
+        /// gateway would remove. To be called when it has ended, as the unit of the package does.
+        #[arg(long)]
+        stopped: bool,
     },
     /// Replay a capture through the engine: one line per packet, then flows, servers and counters. Needs no privileges.
     Replay(Replay),

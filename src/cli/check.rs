@@ -3,6 +3,7 @@
 use super::{Failed, load, read_config, with_files};
 use crate::config;
 use crate::gateway::preflight::{self, Problem};
+use crate::sources::Found;
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub(super) fn check(path: &Path, json: bool, live: bool, out: &mut dyn Write) ->
         }
         return if found.is_empty() { Ok(()) } else { Err(Failed::Shown) };
     }
-    match read_config(path)?.and_then(with_files) {
+    match read_config(path)?.and_then(|parsed| with_files(parsed, &Found::new())) {
         Ok(parsed) => {
             let settings = &parsed.settings;
             let found = if live { preflight::check_live(settings) } else { Vec::new() };

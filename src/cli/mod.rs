@@ -15,8 +15,11 @@ use crate::config::{self, Parsed, Settings};
 use crate::demo;
 use crate::gateway::log_queue::{LogQueue, LogWriter};
 use crate::gateway::notify::Notifier;
+use crate::gateway::takeover::Taker;
+use crate::gateway::takeover::kept::{self, Kept};
 use crate::gateway::{Gateway, TakenSignals, confine, reload, sources};
 use crate::replay::{self, Format, ReplayError};
+use crate::sources::Found;
 use args::{Args, Command, Verbosity};
 use clap::{CommandFactory, Parser};
 use env_logger::{Target, WriteStyle};
@@ -70,9 +73,9 @@ pub fn command() -> clap::Command {
 fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
     let verbosity = args.verbosity;
     match &args.command {
-        Command::Run { config, unconfined } => {
+        Command::Run { config, unconfined, takeover } => {
             let _written = queue_log(verbosity, *unconfined);
-            live(config, *unconfined)
+            live(config, *unconfined, *takeover)
         }
         Command::Check { config, json, live, diff, against } => {
             start_log(verbosity, LevelFilter::Warn);
@@ -81,10 +84,11 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
                 None => check::check(config.as_deref().expect("clap requires it"), *json, *live, out),
             }
         }
-        Command::Cleanup { config } => {
+        Command::Cleanup { config, stopped } => {
             start_log(verbosity, LevelFilter::Warn);
-            let removed =
-                Gateway::clean_up(&load(config)?.settings).map_err(|error| Failed::Message(error.to_string()))?;
+            let settings = load(config)?.settings;
+            let removed = if *stopped { Gateway::stopped(&settings) } else { Gateway::clean_up(&settings) };
+            let removed = removed.map_err(|error| Failed::Message(error.to_string()))?;
             Ok(writeln!(out, "removed {removed} rules, routes and proxy entries")?)
         }
         Command::Replay(args) => {
@@ -108,24 +112,53 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
     }
 }
 
-/// Runs the live gateway until a signal ends it.
-fn live(config: &Path, unconfined: bool) -> Result<(), Failed> {
-    let parsed = load(config)?;
-    let file = config::changes::File::of(&parsed);
-    let settings = seeded(parsed.settings)?;
+/// Runs the live gateway until a signal ends it, or another one takes over.
+fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
     let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
+    let by_itself = read(config)?;
+    let manager = Notifier::from_environment();
+    let taker = predecessor(&by_itself.settings.gateway, takeover, &manager)?;
+    let found = taker.as_ref().map(Taker::found).unwrap_or_default();
+    let parsed = complete(config, &found)?;
+    let file = config::changes::File::of(&parsed);
+    let settings = match (&taker, parsed.settings.seed) {
+        (Some(taker), 0) => parsed.settings.with_seed(taker.offer().seed),
+        _ => seeded(parsed.settings)?,
+    };
     let signals = TakenSignals::take().map_err(message)?;
-    let mut gateway = Gateway::open(&settings).map_err(message)?;
-    gateway.configured_by(file);
+    let mut gateway = match taker {
+        Some(taker) => Gateway::take_over(settings, file, taker, &found),
+        None => Gateway::open_configured(settings, file),
+    }
+    .map_err(message)?;
     gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
-    gateway.report_to(Notifier::from_environment());
+    gateway.report_to(manager);
     if !unconfined {
         gateway.confine();
     }
     let ended = gateway.run();
     let closed = gateway.close();
     ended.and(closed).map_err(message)
+}
+
+/// Finds the gateway whose place to take: the one that is running, if that is asked for, or the one that the service manager
+/// has stopped for a restart.
+fn predecessor(gateway: &config::GatewaySettings, takeover: bool, manager: &Notifier) -> Result<Option<Taker>, Failed> {
+    let kept = Kept::from_environment();
+    if takeover {
+        return Taker::ask(gateway).map(Some).map_err(Failed::Message);
+    }
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let taker = Taker::of_kept(kept, gateway);
+    if let Err(why) = &taker {
+        log::warn!("a gateway that has stopped cannot be followed: {why}; connections that it had end");
+        // The device is free once nobody has it open.
+        kept::forget(manager);
+    }
+    Ok(taker.ok())
 }
 
 /// Replaces a seed of 0 by a random one, so that nobody outside can predict a choice. It is logged: with it, a replay
@@ -172,18 +205,33 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
 
 /// Reads a configuration file, with the servers of its `servers-file`s, and prints its warnings to stderr.
 fn load(path: &Path) -> Result<Parsed, Failed> {
-    let parsed = read_config(path)?.and_then(with_files).map_err(|error| {
-        let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
-        Failed::Shown
-    })?;
+    complete(path, &Found::new())
+}
+
+/// The same; servers that cannot be read from a file are those that were found before.
+fn complete(path: &Path, found: &Found) -> Result<Parsed, Failed> {
+    let parsed = with_files(read(path)?, found).map_err(shown)?;
     let _ = write!(io::stderr(), "{}", parsed.render_warnings(io::stderr().is_terminal()));
     Ok(parsed)
 }
 
+/// Reads a configuration file by itself.
+fn read(path: &Path) -> Result<Parsed, Failed> {
+    read_config(path)?.map_err(shown)
+}
+
+/// Prints what is wrong with a configuration.
+fn shown(error: config::ConfigError) -> Failed {
+    let _ = writeln!(io::stderr(), "{}", error.render(io::stderr().is_terminal()));
+    Failed::Shown
+}
+
 /// Adds the servers from files. A file that is missing or wrong is reported and keeps nothing else from working.
-fn with_files(parsed: Parsed) -> Result<Parsed, config::ConfigError> {
-    let (found, wrong) = sources::from_files(&parsed.settings.sources);
+fn with_files(parsed: Parsed, known: &Found) -> Result<Parsed, config::ConfigError> {
+    let (of_files, wrong) = sources::from_files(&parsed.settings.sources);
     wrong.iter().for_each(|text| drop(writeln!(io::stderr(), "equipoise: {text}")));
+    let mut found = known.clone();
+    found.extend(of_files);
     if found.is_empty() {
         return Ok(parsed);
     }

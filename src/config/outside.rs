@@ -144,6 +144,12 @@ pub(super) fn tables(found: &Found) -> String {
     text
 }
 
+/// Returns whether a server is among those written by [`tables`].
+pub(super) fn has(tables: &str, pool: &str, name: &str) -> bool {
+    let of_pool = tables.lines().skip_while(|line| *line != format!("\"{pool}\" = ["));
+    of_pool.take_while(|line| *line != "]").any(|line| line.starts_with(&format!("{{ name = \"{name}\",")))
+}
+
 /// Adds servers, as written by [`tables`], to the pools of a file.
 pub(super) fn insert<'t>(root: &mut DeTable<'t>, tables: &'t str) {
     if tables.is_empty() {

@@ -26,7 +26,7 @@ mod system;
 pub use changes::compare;
 pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
-pub use ledger::{Ask, Basis, Ledger, Merged, Order, Reply, Resolved};
+pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,
@@ -34,7 +34,7 @@ pub use protocol::{
     TroubleRow,
 };
 #[cfg(feature = "save")]
-pub use saved::{patch, saved};
+pub use saved::{Saved, patch, saved};
 pub use session::{About, CHUNK, Floor, MAX_INPUT, Outside, Progress, Session};
 pub use system::{SystemState, Trouble};
 

@@ -473,6 +473,9 @@ pub struct Status {
     /// Packets lost in them since the start because they came faster than they were read.
     #[serde(default)]
     pub lost: u64,
+    /// The file in which flows and changes outlive the gateway; none if nothing does.
+    #[serde(default)]
+    pub state_file: Option<String>,
     /// Number of services.
     pub services: u64,
     /// Number of servers.

@@ -8,20 +8,34 @@ use crate::config::{self};
 use similar::TextDiff;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
-/// Returns the text of a file with changes.
+/// A file with changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Its text.
+    pub text: String,
+    /// Changes that cannot be in it, as their servers come from outside.
+    pub left_out: Vec<ChangeRow>,
+}
+
+/// Returns a file with changes.
 ///
 /// # Errors
 /// If the text cannot be changed so, or would be no valid configuration.
-pub fn saved(file: &FileRow, changes: &[ChangeRow]) -> Result<String, String> {
+pub fn saved(file: &FileRow, changes: &[ChangeRow]) -> Result<Saved, String> {
     let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
     let mut document: DocumentMut = text.parse().map_err(|error| format!("{}: {error}", file.origin))?;
+    let mut left_out = Vec::new();
     for change in changes {
+        if comes_from_outside(document.as_table_mut(), change) {
+            left_out.push(change.clone());
+            continue;
+        }
         let done = apply(document.as_table_mut(), change);
         done.ok_or_else(|| format!("{}: cannot find the place for the change of {}", file.origin, change.object))?;
     }
     let text = document.to_string();
     match config::parse(&text, &file.origin) {
-        Ok(_) => Ok(text),
+        Ok(_) => Ok(Saved { text, left_out }),
         Err(error) => Err(format!("the file with the changes would not be valid:\n{error}")),
     }
 }
@@ -30,6 +44,16 @@ pub fn saved(file: &FileRow, changes: &[ChangeRow]) -> Result<String, String> {
 pub fn patch(file: &FileRow, saved: &str) -> String {
     let diff = TextDiff::from_lines(file.text.as_str(), saved);
     diff.unified_diff().header(&file.origin, &file.origin).to_string()
+}
+
+/// Whether a change is one of a server that the file does not have, in a pool with servers from outside.
+fn comes_from_outside(root: &mut Table, change: &ChangeRow) -> bool {
+    let is_addition = change.key.is_none() && change.value.is_some();
+    if change.object.kind != Kind::Server || is_addition || find(root, &change.object).is_some() {
+        return false;
+    }
+    let pool = find(root, &Target::new(Kind::Pool, change.object.parts().0));
+    pool.is_some_and(|pool| pool.contains_key("servers-file") || pool.contains_key("servers-dns"))
 }
 
 fn apply(root: &mut Table, change: &ChangeRow) -> Option<()> {

@@ -72,7 +72,9 @@ pub use snapshot::{
     Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PartRow, PressureRow, RuleRow,
     ServerRow, ServiceRow,
 };
-pub use state::{Loaded, Lost, StateCopy, StateError, StateLoad, StateWalk, VERSION as STATE_VERSION};
+pub use state::{
+    Loaded, Lost, Note, NoteScan, StateCopy, StateError, StateLoad, StateWalk, VERSION as STATE_VERSION, write_note,
+};
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 
 use crate::config::Settings;

@@ -3,15 +3,14 @@
 //! It moves bytes; [`crate::control::Session`] interprets them.
 
 use super::peer;
+use super::private_socket::{PrivateSocket, SocketError};
 use crate::control::{About, Floor, Ledger, Outside, Progress, Session, Who};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
-use mio::net::{UnixListener, UnixStream};
+use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The most connections at a time.
@@ -27,27 +26,10 @@ const YIELDS: Duration = Duration::from_secs(1);
 /// Pause until pending connections are accepted again, after the system had no room for one.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Why the control socket could not be opened, and how to fix it.
-#[derive(Debug)]
-pub struct SocketError(String);
-
-impl std::fmt::Display for SocketError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for SocketError {}
-
 /// The control socket with its connections.
 #[derive(Debug)]
 pub(super) struct ControlServer {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode of the socket file: another process may have replaced it since.
-    identity: (u64, u64),
-    /// The directory of the socket, if it was missing.
-    made: Option<PathBuf>,
+    socket: PrivateSocket,
     connections: [Option<Connection>; MOST_CONNECTIONS],
     first_token: usize,
     /// When to accept again. mio reports a pending connection only once.
@@ -70,52 +52,30 @@ struct Connection {
 }
 
 impl ControlServer {
-    /// Listens at `path`, replacing the socket of a killed run; fails if another gateway answers there. Makes the directory
-    /// of the socket, not those above it.
+    /// Serves whoever connects to the socket.
+    pub(super) fn new(socket: PrivateSocket) -> Self {
+        ControlServer { socket, connections: Default::default(), first_token: 0, retry: None, complained: false }
+    }
+
+    /// Listens at `path`; see [`PrivateSocket::bind`].
     pub(super) fn bind(path: &Path) -> Result<Self, SocketError> {
-        let failed = |doing: &str, error: io::Error| {
-            SocketError(format!(
-                "cannot {doing} the control socket {}: {error}; make sure that its directory exists and may be \
-                 written, or choose another path (gateway.control-socket)",
-                path.display()
-            ))
-        };
-        check_free(path)?;
-        let made = make_directory(path);
-        // Bound under a temporary name, so that nobody can connect before the mode is set.
-        let mut hidden = path.as_os_str().to_owned();
-        hidden.push(format!(".{}", std::process::id()));
-        let hidden = PathBuf::from(hidden);
-        let _ = fs::remove_file(&hidden);
-        let listener = UnixListener::bind(&hidden).map_err(|error| failed("bind", error))?;
-        let placed = fs::set_permissions(&hidden, Permissions::from_mode(0o600))
-            .and_then(|()| fs::symlink_metadata(&hidden))
-            .and_then(|meta| fs::rename(&hidden, path).map(|()| (meta.dev(), meta.ino())));
-        let identity = placed.map_err(|error| {
-            let _ = fs::remove_file(&hidden);
-            failed("place", error)
-        })?;
-        Ok(ControlServer {
-            listener,
-            path: path.to_owned(),
-            identity,
-            made,
-            connections: Default::default(),
-            first_token: 0,
-            retry: None,
-            complained: false,
-        })
+        PrivateSocket::bind(path).map(ControlServer::new)
+    }
+
+    /// Returns its socket.
+    pub(super) fn socket(&mut self) -> &mut PrivateSocket {
+        &mut self.socket
     }
 
     /// Returns where it listens.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.socket.path()
     }
 
     /// Registers the listener under `token`; connections are registered under the tokens after it.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.first_token = token.0 + 1;
-        registry.register(&mut self.listener, token, Interest::READABLE)
+        registry.register(self.socket.listener(), token, Interest::READABLE)
     }
 
     /// Accepts pending connections. If all places are taken, the one without progress for longest makes room; if all are
@@ -123,7 +83,7 @@ impl ControlServer {
     pub(super) fn accept(&mut self, registry: &Registry, about: &Arc<About>, now: Instant) {
         self.retry = None;
         loop {
-            match self.listener.accept() {
+            match self.socket.listener().accept() {
                 Ok((stream, _)) => self.admit(stream, registry, about, now),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -217,19 +177,6 @@ impl ControlServer {
     }
 }
 
-impl Drop for ControlServer {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove the control socket {}: {error}", self.path.display());
-        }
-        // Refused once the process is confined: an empty directory stays then.
-        if let Some(made) = &self.made {
-            let _ = fs::remove_dir(made);
-        }
-    }
-}
-
 /// The connection has ended.
 struct End;
 
@@ -294,78 +241,9 @@ impl Connection {
     }
 }
 
-/// Makes the directory for the socket if it is missing, and returns it then. If it cannot be made, binding fails, and says
-/// why.
-fn make_directory(socket: &Path) -> Option<PathBuf> {
-    let directory = socket.parent().filter(|directory| !directory.as_os_str().is_empty())?;
-    DirBuilder::new().mode(0o755).create(directory).ok().map(|()| directory.to_owned())
-}
-
-/// Checks that nobody listens at `path`, and that the file there, if any, may be replaced.
-fn check_free(path: &Path) -> Result<(), SocketError> {
-    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !meta.file_type().is_socket() {
-        return Err(SocketError(format!(
-            "{} exists and is not a socket: move it away, or choose another path (gateway.control-socket)",
-            path.display()
-        )));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(SocketError(format!(
-            "another gateway is running: it answers at {}; stop it, or give this one a device, route-table, \
-             rule-priority and control-socket of its own",
-            path.display()
-        ))),
-        Err(_) => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_socket_is_private_replaces_a_dead_one_and_is_removed_with_its_server() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("control.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let server = ControlServer::bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(ControlServer::bind(&path).unwrap_err().to_string().contains("another gateway is running"));
-        drop(server);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn the_directory_of_the_socket_is_made_and_removed_but_none_above_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let server = ControlServer::bind(&dir.path().join("equipoise/control.sock")).unwrap();
-        assert!(dir.path().join("equipoise/control.sock").exists());
-        drop(server);
-        assert!(!dir.path().join("equipoise").exists(), "and removed again");
-        let error = ControlServer::bind(&dir.path().join("a/b/control.sock")).unwrap_err().to_string();
-        assert!(error.contains("make sure that its directory exists") && !dir.path().join("a").exists(), "{error}");
-    }
-
-    #[test]
-    fn a_file_that_is_not_a_socket_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("precious");
-        fs::write(&path, "data").unwrap();
-        assert!(ControlServer::bind(&path).unwrap_err().to_string().contains("not a socket"));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
-    }
-
-    #[test]
-    fn a_successors_socket_is_not_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("control.sock");
-        let first = ControlServer::bind(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        let _second = ControlServer::bind(&path).unwrap();
-        drop(first);
-        assert!(path.exists());
-    }
 
     /// A server with its poll, an engine, and clients that connect.
     struct Lab {

@@ -1,7 +1,7 @@
 //! Why a gateway failed to start or stopped.
 
-use super::control_server::SocketError;
 use super::preflight::Problem;
+use super::private_socket::SocketError;
 use super::setup::SetupError;
 use super::tun::OpenError;
 use crate::flow::TableTooBig;
@@ -19,6 +19,8 @@ pub enum GatewayError {
     Setup(SetupError),
     /// The control socket could not be opened.
     Control(SocketError),
+    /// The running gateway carries on: why it could not be taken over.
+    Takeover(String),
     /// There is not enough memory for the flow table.
     Table(TableTooBig),
     /// A system call failed.
@@ -46,6 +48,7 @@ impl fmt::Display for GatewayError {
             GatewayError::Open(error) => error.fmt(f),
             GatewayError::Setup(error) => error.fmt(f),
             GatewayError::Control(error) => error.fmt(f),
+            GatewayError::Takeover(why) => f.write_str(why),
             GatewayError::Table(error) => error.fmt(f),
             GatewayError::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
         }

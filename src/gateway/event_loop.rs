@@ -18,19 +18,20 @@ use super::reload::{Reloads, Surroundings, Worker};
 use super::setup::Installed;
 use super::sources::Outsiders;
 use super::state::Keeping;
+use super::takeover::{Changes, Ended, Giver, Handing, OfferOf, Taker, kept};
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
-use crate::config::Settings;
-use crate::config::changes::File;
 use crate::control::{About, Ledger, Outside};
 use crate::engine::{Engine, Event, Weight};
+use crate::sources::Found;
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +42,8 @@ const SIGNALS: Token = Token(QUEUES + 1);
 const NEWS: Token = Token(QUEUES + 2);
 const LOSSES: Token = Token(QUEUES + 3);
 const CONTROL: Token = Token(QUEUES + 4);
-const SOURCES: Token = Token(CONTROL.0 + 1 + MOST_CONNECTIONS);
+const TAKEOVER: Token = Token(CONTROL.0 + 1 + MOST_CONNECTIONS);
+const SOURCES: Token = Token(TAKEOVER.0 + 2);
 
 /// When the loop's clock begins: nine years, so that there are times for what began before the process.
 pub(super) const BEGIN: Instant = Instant::from_nanos(1 << 58);
@@ -117,18 +119,36 @@ pub(super) struct EventLoop {
     refusals: Refusals,
     lapses: Lapses,
     manager: Notifier,
+    giver: Giver,
+    /// For the last state, if the service manager keeps it for the next start.
+    last: Option<File>,
+    /// The gateway that this one takes over from, and what is in force by the file alone.
+    taker: Option<(Taker, Ledger)>,
+    /// Whether another gateway has taken over.
+    is_over: bool,
+}
+
+/// What a loop moves packets with.
+pub(super) struct Equipment {
+    pub(super) opener: Opener,
+    pub(super) queues: Vec<Tun>,
+    pub(super) control: ControlServer,
+    pub(super) giver: Giver,
+    pub(super) follower: Follower,
+    pub(super) keeper: Keeper,
+    pub(super) marking: Option<Marking>,
+    pub(super) keeping: Option<Keeping>,
+    /// When [`BEGIN`] was.
+    pub(super) clock: std::time::Instant,
 }
 
 impl EventLoop {
     pub(super) fn new(
         mut engine: Engine,
-        (opener, queues): (Opener, Vec<Tun>),
-        mut control: ControlServer,
-        (about, settings): (About, Settings),
-        follower: Follower,
-        keeper: Keeper,
-        (marking, keeping): (Option<Marking>, Option<Keeping>),
+        (about, ledger): (About, Ledger),
+        equipment: Equipment,
     ) -> Result<Self, GatewayError> {
+        let Equipment { opener, queues, mut control, mut giver, follower, keeper, marking, keeping, clock } = equipment;
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
         let registry = poll.registry();
@@ -142,8 +162,7 @@ impl EventLoop {
         for losses in keeper.news() {
             registry.register(&mut SourceFd(&losses), LOSSES, Interest::READABLE).map_err(&failed)?;
         }
-        follower.tell_all(&mut engine, BEGIN);
-        let ledger = Ledger::new(None, settings);
+        follower.tell_all(&mut engine, BEGIN + clock.elapsed());
         let reloads = Reloads::new();
         if marking.is_some() {
             engine.collect_ended();
@@ -151,6 +170,7 @@ impl EventLoop {
         }
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
+        giver.register(registry, TAKEOVER).map_err(&failed)?;
         let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), BEGIN);
         sources.register(registry, SOURCES)?;
         Ok(EventLoop {
@@ -170,19 +190,18 @@ impl EventLoop {
             signals: None,
             stopper: Stopper { stop: Arc::default(), waker },
             poll,
-            clock: std::time::Instant::now(),
+            clock,
             batch: Batch::new(),
             output,
             own: Box::new([0; MOST]),
             refusals: Refusals::default(),
             lapses,
             manager: Notifier::default(),
+            giver,
+            last: None,
+            taker: None,
+            is_over: false,
         })
-    }
-
-    /// Names the file that the settings in force come from.
-    pub(super) fn configured_by(&mut self, file: File) {
-        self.ledger = Ledger::new(Some(file), (**self.ledger.in_force()).clone());
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -197,6 +216,18 @@ impl EventLoop {
         self.control.path()
     }
 
+    /// Makes the loop take the place of another gateway before it begins; servers from outside are those in force there.
+    pub(super) fn take_over_from(&mut self, taker: Taker, by_file: Ledger, found: &Found) {
+        self.sources.remember(found);
+        self.reloads.remember(found.clone());
+        self.taker = Some((taker, by_file));
+    }
+
+    /// Returns whether another gateway has taken over: it has the device, the sockets and all that is installed.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Makes the threads of the loop give up what they do not need.
     pub(super) fn confine(&self) {
         if let Some(keeping) = &self.keeping {
@@ -207,7 +238,7 @@ impl EventLoop {
     /// Saves the state, after the last packet; returns whether it is on the disk.
     pub(super) fn save_last(&mut self) -> bool {
         let now = self.now();
-        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, now))
+        self.keeping.take().is_some_and(|mut keeping| keeping.save_last(&mut self.engine, &self.ledger, now))
     }
 
     /// Makes it possible to read the configuration again, from this file; to be called before the process is confined.
@@ -228,7 +259,49 @@ impl EventLoop {
 
     /// Makes the loop report to a service manager that it is alive.
     pub(super) fn report_to(&mut self, manager: Notifier) {
+        if manager.keeps() > 0 {
+            let file = kept::file();
+            self.last =
+                file.inspect_err(|error| log::warn!("a restart ends connections: no file in memory: {error}")).ok();
+        }
         self.manager = manager;
+    }
+
+    /// Leaves everything to the service manager for the next start, after the last packet; returns whether it has all of it.
+    pub(super) fn leave_to_manager(&mut self, installed: &Installed) -> bool {
+        let Some(mut file) = self.last.take() else { return false };
+        let now = self.now();
+        let offer = self.offer(Some(installed), now);
+        let of = (&mut self.engine, &self.ledger);
+        let recorded = kept::record(&mut file, self.giver.settings(), of, offer, now);
+        let (links, queues) = (kept::links(), self.queues.descriptors());
+        let all = [
+            (kept::name::QUEUE, queues),
+            (kept::name::LINK, links.iter().map(AsFd::as_fd).collect()),
+            (kept::name::STATE, vec![file.as_fd()]),
+        ];
+        let count: usize = all.iter().map(|(_, some)| some.len()).sum();
+        let kept = recorded.and_then(|bytes| {
+            if count > self.manager.keeps() {
+                return Err(io::Error::other(format!("{count} descriptors: raise FileDescriptorStoreMax=")));
+            }
+            all.iter().try_for_each(|(name, some)| self.manager.keep(name, some))?;
+            Ok(bytes)
+        });
+        match kept {
+            Ok(bytes) if self.manager.barrier() => {
+                log::info!(
+                    "left to the service manager for the next start: {count} descriptors, {bytes} bytes of state"
+                );
+                true
+            }
+            other => {
+                let why = other.map_or_else(|error| error.to_string(), |_| "it does not answer".into());
+                log::warn!("the service manager keeps nothing for the next start: {why}");
+                kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
+                false
+            }
+        }
     }
 
     /// Returns the service manager.
@@ -240,6 +313,78 @@ impl EventLoop {
         BEGIN + self.clock.elapsed()
     }
 
+    /// Reads the last of the state of the gateway before this one, and makes all that it has this one's own.
+    pub(super) fn take_over(&mut self, installed: Option<&mut Installed>) -> Result<(), GatewayError> {
+        let Some((mut taker, mut ledger)) = self.taker.take() else { return Ok(()) };
+        let clock = self.clock;
+        let ended = taker.read_rest(&mut self.engine, || BEGIN + clock.elapsed()).inspect_err(|why| taker.give_up(why));
+        match ended.map_err(GatewayError::Takeover)? {
+            Ended::Whole(loaded) => log::info!("taken over: {loaded}"),
+            Ended::Early(error) => {
+                log::warn!("the state of the gateway that ended is not known in full: {error}");
+                let now = self.now();
+                if let Some(Err(error)) = self.marking.as_mut().map(|marking| marking.expect_unknown(now)) {
+                    log::warn!("connections that are not known may break: {error}");
+                }
+            }
+        }
+        // Nothing that needs another plan.
+        if taker.has_other_changes() {
+            taker.load_changes(&mut ledger, self.now());
+            self.ledger = ledger;
+        }
+        self.ledger.started(&mut self.engine, BEGIN + clock.elapsed());
+        if taker.is_of_kept() {
+            kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
+        }
+        taker.serving();
+        self.control.socket().own();
+        self.giver.own();
+        self.opener.steer(&self.queues);
+        if let Some(installed) = installed {
+            installed.own();
+        }
+        Ok(())
+    }
+
+    /// Returns what another gateway has to know before it reads the state.
+    fn offer(&self, installed: Option<&Installed>, now: Instant) -> OfferOf {
+        let found = self.sources.found();
+        let lists = found.iter().map(|(pool, servers)| (pool.clone(), crate::sources::write_list(servers)));
+        OfferOf {
+            seed: self.ledger.in_force().seed,
+            found: lists.collect(),
+            proxying: installed.map_or_else(Vec::new, Installed::proxying),
+            changes: Changes::of(&self.ledger, now),
+        }
+    }
+
+    /// Does one step of handing over to another gateway; returns true if there is more to do at once.
+    fn give(&mut self, installed: Option<&Installed>, now: Instant) -> bool {
+        match self.giver.work(&mut self.engine, now) {
+            Handing::Nothing => false,
+            Handing::More => true,
+            Handing::Asked => {
+                if self.reloads.is_idle() {
+                    let offer = self.offer(installed, now);
+                    self.giver.offer(&mut self.engine, offer, self.control.socket(), &self.queues.descriptors());
+                }
+                true
+            }
+            Handing::Over => {
+                self.keep_up(now);
+                self.is_over = self.giver.hand_over(self.poll.registry(), (&mut self.engine, &self.ledger), now);
+                if self.is_over {
+                    self.control.socket().leave();
+                    self.giver.leave();
+                    // The other one saves it from now on.
+                    self.keeping = None;
+                }
+                true
+            }
+        }
+    }
+
     /// Runs until it is stopped; keeps the rules installed for routers' ICMP errors in step with the routes to the servers,
     /// and restores what is removed.
     pub(super) fn run(&mut self, mut installed: Option<&mut Installed>) -> Result<(), GatewayError> {
@@ -247,10 +392,12 @@ impl EventLoop {
         let mut events = Events::with_capacity(64);
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
+        let mut gives = false;
         self.lapses.start(self.now());
         self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
-            let busy = self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits;
+            let busy =
+                self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits || gives;
             let now = self.now();
             let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
             let polled = self.poll.poll(&mut events, timeout);
@@ -271,6 +418,7 @@ impl EventLoop {
                         self.control.accept(self.poll.registry(), &self.about, now);
                     }
                     Token(queue) if queue < QUEUES => self.queues.has_news(queue),
+                    token if self.giver.has(token) => self.giver.ready(token, self.poll.registry(), now),
                     token if self.sources.has(token) => self.sources.ready(token, now),
                     token => {
                         control_waits = true;
@@ -311,7 +459,7 @@ impl EventLoop {
                 self.keeper.follow(installed);
             }
             if let Some(keeping) = &mut self.keeping {
-                keeping.work(&mut self.engine, now);
+                keeping.work(&mut self.engine, &self.ledger, now);
             }
             if self.sources.work(self.poll.registry(), now) {
                 self.reloads.found(self.sources.found());
@@ -323,14 +471,19 @@ impl EventLoop {
             let (device, system) = (self.output.counters, self.keeper.state().clone());
             let (desk, sources) = (Arc::clone(self.reloads.desk()), self.sources.states());
             let outside = Outside { device, system, sources, desk };
-            reload_waits = self.reload(installed.as_deref_mut(), now);
+            gives = self.give(installed.as_deref(), now);
+            if self.is_over {
+                return Ok(());
+            }
+            // The engine of the gateway that takes over follows the plan of now.
+            reload_waits = !self.giver.is_copying() && self.reload(installed.as_deref_mut(), now);
             control_waits = self.control.work((&mut self.engine, &mut self.ledger), now, &outside);
             while let Some(line) = self.ledger.poll_line() {
                 log::info!("{line}");
             }
             self.manager.work(now);
             // A session may just have asked, or a signal have come while a reload was under way.
-            reload_waits |= self.reloads.is_asked(&self.ledger);
+            reload_waits |= !self.giver.is_copying() && self.reloads.is_asked(&self.ledger);
             if self.stopper.stop.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -346,9 +499,10 @@ impl EventLoop {
             self.control.poll_timeout(),
             self.reloads.poll_timeout(),
             self.marking.as_ref().map(Marking::poll_timeout),
-            self.keeping.as_ref().map(Keeping::poll_timeout),
+            self.keeping.as_ref().map(|keeping| keeping.poll_timeout(&self.ledger)),
             self.sources.poll_timeout(),
             self.manager.poll_timeout(),
+            self.giver.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }

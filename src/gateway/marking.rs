@@ -61,9 +61,20 @@ impl Marking {
     /// Loads the programs and attaches them to the gateway's own device and to all others of the namespace.
     pub(super) fn open(settings: &Settings, device: &str) -> Result<Marking, BpfError> {
         let mut marking = Marking::with(Marks::load(settings)?, device)?;
-        marking.marks.set_young(true)?;
-        marking.young_until = Some(BEGIN + YOUTH);
+        marking.expect_unknown(BEGIN)?;
         Ok(marking)
+    }
+
+    /// The same beside the programs of another gateway whose flows all become known: those keep marking until it ends.
+    pub(super) fn beside(settings: &Settings, device: &str) -> Result<Marking, BpfError> {
+        Marking::with(Marks::load(settings)?, device)
+    }
+
+    /// Takes into account that connections of the gateway before this one may live that are not known here.
+    pub(super) fn expect_unknown(&mut self, now: Instant) -> Result<(), BpfError> {
+        self.marks.set_young(true)?;
+        self.young_until = Some(now + YOUTH);
+        Ok(())
     }
 
     /// The same with programs that are loaded.

@@ -25,6 +25,7 @@ mod output;
 pub mod paths;
 mod peer;
 pub mod preflight;
+mod private_socket;
 mod queues;
 mod refusals;
 pub mod reload;
@@ -32,6 +33,7 @@ pub mod setup;
 pub mod sources;
 pub mod state;
 pub mod sysctl;
+pub mod takeover;
 pub mod tun;
 pub mod wanted;
 mod watch;
@@ -39,23 +41,27 @@ mod watch;
 #[cfg(test)]
 mod testing;
 
-pub use control_server::{MOST_CONNECTIONS, SocketError};
+pub use control_server::MOST_CONNECTIONS;
 pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
+pub use private_socket::SocketError;
 
 use crate::config::Settings;
 use crate::config::changes::File;
-use crate::control::About;
+use crate::control::{About, Ledger};
 use crate::engine::Engine;
 use control_server::ControlServer;
-use event_loop::EventLoop;
+use event_loop::{Equipment, EventLoop};
 use follower::Follower;
 use marking::Marking;
 use nat_of_others::NatOfOthers;
 use notify::Notifier;
 use queues::Opener;
 use setup::{Installed, Select};
+use state::Earlier;
 use std::path::PathBuf;
+use std::sync::Arc;
+use takeover::Giver;
 use watch::Keeper;
 
 /// A gateway that is set up; packets queue in its device until it runs.
@@ -75,15 +81,32 @@ impl Gateway {
     ///
     /// The seed is used as it is: a predictable one lets clients predict how the table hashes.
     pub fn open(settings: &Settings) -> Result<Gateway, GatewayError> {
-        let problems = preflight::check(settings);
+        Gateway::open_with(Ledger::new(None, settings.clone()))
+    }
+
+    /// The same with the file that the settings come from: changes at run time are made on top of it, and those of an
+    /// earlier gateway are kept as far as the file does not speak against them.
+    pub fn open_configured(settings: Settings, file: File) -> Result<Gateway, GatewayError> {
+        Gateway::open_with(Ledger::new(Some(file), settings))
+    }
+
+    fn open_with(mut ledger: Ledger) -> Result<Gateway, GatewayError> {
+        let settings = Arc::clone(ledger.in_force());
+        let problems = preflight::check(&settings);
         if !problems.is_empty() {
             return Err(GatewayError::Preflight(problems));
         }
         // Before the process gives up the right to start programs.
-        let doubts = [preflight::doubts(settings), preflight::firewalls(settings)].concat();
+        let doubts = [preflight::doubts(&settings), preflight::firewalls(&settings)].concat();
         doubts.iter().for_each(|doubt| log::warn!("{doubt}"));
         // First, because it fails if another gateway is running, whose rules are not leftovers.
         let control = ControlServer::bind(&settings.gateway.control_socket)?;
+        let giver = Giver::bind(&settings.gateway)?;
+        // What operators changed comes before all that is made of the settings.
+        let (file, interval) = (&settings.gateway.state_file, settings.gateway.state_interval);
+        let mut earlier = file.as_ref().map(|file| Earlier::open(file, event_loop::BEGIN)).transpose()?;
+        let kept = earlier.as_mut().and_then(|earlier| earlier.load_changes(&mut ledger, event_loop::BEGIN));
+        let settings = &*Arc::clone(ledger.in_force());
         let cleaned = setup::clean_leftovers(settings, false)?;
         if cleaned > 0 {
             log::warn!("removed {cleaned} rules and routes left behind by a killed run");
@@ -101,9 +124,11 @@ impl Gateway {
         );
         let mut engine = Engine::try_new(settings)?;
         huge_pages::advise(engine.memory());
-        let (file, interval) = (&settings.gateway.state_file, settings.gateway.state_interval);
-        let keeping = file.as_ref().map(|file| state::keep(file, interval, &mut engine, event_loop::BEGIN));
+        let keeping = earlier.map(|earlier| earlier.load(interval, &mut engine, event_loop::BEGIN));
         let keeping = keeping.transpose()?.flatten();
+        if kept.is_some() {
+            ledger.started(&mut engine, event_loop::BEGIN);
+        }
         let about = About { queues: queues.len(), ..About::new(settings, event_loop::BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let mut marking =
@@ -118,9 +143,19 @@ impl Gateway {
         let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
         nat.settle();
         keeper.guard(nat);
-        let about = (about, settings.clone());
-        let marking = (marking, keeping);
-        let event_loop = EventLoop::new(engine, (opener, queues), control, about, follower, keeper, marking)?;
+        let clock = std::time::Instant::now();
+        let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
+        Gateway::assemble(engine, (about, ledger), equipment, installed)
+    }
+
+    fn assemble(
+        engine: Engine,
+        (about, ledger): (About, Ledger),
+        equipment: Equipment,
+        installed: Installed,
+    ) -> Result<Gateway, GatewayError> {
+        let settings = Arc::clone(ledger.in_force());
+        let event_loop = EventLoop::new(engine, (about, ledger), equipment)?;
         log::info!(
             "{} services, {} servers, room for {} flows; control socket {}",
             settings.services.len(),
@@ -132,8 +167,23 @@ impl Gateway {
             installed: Some(installed),
             event_loop,
             directories: sources::directories(&settings.sources),
-            resolver_ports: sources::ports(settings),
+            resolver_ports: sources::ports(&settings),
         })
+    }
+
+    /// Does what the end of a gateway does that has left everything to the service manager, if there is no next start.
+    /// Returns the number of rules, routes and proxy entries removed. No gateway may be running.
+    pub fn stopped(settings: &Settings) -> Result<usize, GatewayError> {
+        let follower = Follower::new(settings, &settings.gateway.device).map_err(setup::SetupError::from)?;
+        let interfaces = follower.interfaces();
+        let mut installed = Installed::adopt(settings, &settings.gateway.device, interfaces, Select::Marks, &[])?;
+        installed.own();
+        if settings.gateway.state_file.is_some() {
+            installed.leave_fallbacks();
+        }
+        let count = installed.parts().len();
+        installed.remove()?;
+        Ok(count)
     }
 
     /// Removes what a gateway with these settings has left behind, fallback routes included; returns the number of rules,
@@ -144,11 +194,6 @@ impl Gateway {
         Ok(setup::clean_leftovers(settings, true)?)
     }
 
-    /// Names the file that the settings come from: changes at run time are made on top of it.
-    pub fn configured_by(&mut self, file: File) {
-        self.event_loop.configured_by(file);
-    }
-
     /// Returns a handle that stops [`Gateway::run`] from another thread.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
@@ -156,7 +201,7 @@ impl Gateway {
 
     /// Makes it possible to reload the configuration from a file: by SIGHUP, if [`Gateway::handle_signals`] was called, and
     /// by the control socket. To be called before [`Gateway::confine`]. Servers from outside that are found later are used
-    /// only then, and with [`Gateway::configured_by`].
+    /// only then, and with [`Gateway::open_configured`].
     pub fn reload_from(&mut self, file: &std::path::Path) -> Result<(), GatewayError> {
         let file = std::path::absolute(file).map_err(GatewayError::io("find the configuration file"))?;
         self.event_loop.reload_from(file)
@@ -186,14 +231,27 @@ impl Gateway {
 
     /// Moves packets until it is stopped; restores what is removed of what it set up.
     pub fn run(&mut self) -> Result<(), GatewayError> {
+        self.event_loop.take_over(self.installed.as_mut())?;
         let ended = self.event_loop.run(self.installed.as_mut());
-        self.event_loop.manager().stopping();
+        if !self.event_loop.is_over() {
+            self.event_loop.manager().stopping();
+        }
         ended
     }
 
-    /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed.
+    /// Saves the state, if it is kept, and removes everything that was set up; the error says what could not be removed. If
+    /// another gateway has taken over, or the service manager keeps all of it for the next start, it stays.
     pub fn close(mut self) -> Result<(), GatewayError> {
+        if self.event_loop.is_over() {
+            self.installed.take().into_iter().for_each(Installed::leave);
+            return Ok(());
+        }
+        let is_kept = self.installed.as_ref().is_some_and(|installed| self.event_loop.leave_to_manager(installed));
         let is_saved = self.event_loop.save_last();
+        if is_kept {
+            self.installed.take().into_iter().for_each(Installed::leave);
+            return Ok(());
+        }
         if let Some(installed) = self.installed.as_mut().filter(|_| is_saved) {
             installed.leave_fallbacks();
         }

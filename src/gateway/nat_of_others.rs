@@ -31,6 +31,8 @@ pub(super) struct NatOfOthers {
     news: Option<Tables>,
     device: String,
     own: String,
+    /// Names that our table can have: a gateway that takes over needs one beside that of the one before it.
+    names: [String; 2],
     /// Whether others translate what leaves.
     is_needed: bool,
     is_there: bool,
@@ -45,7 +47,7 @@ impl NatOfOthers {
     /// Looks for NAT rules for packets that leave the gateway, and watches for such rules. The table of our chain is named
     /// after the gateway's routing table.
     pub(super) fn watch(device: &str, route_table: u32) -> NatOfOthers {
-        let own = format!("equipoise_{route_table}");
+        let names = [format!("equipoise_{route_table}"), format!("equipoise_{route_table}_b")];
         let mut nft = Command::new("nft");
         let nft = nft.arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let nft = nft.map(|mut nft| {
@@ -56,12 +58,15 @@ impl NatOfOthers {
         });
         // Before the look, so that nothing is missed.
         let news = Tables::open().inspect_err(|error| log::debug!("NAT rules that come later stay unnoticed: {error}"));
+        let chains = listed(&["list", "chains"]).unwrap_or_default();
+        let own = names[usize::from(has_table(&chains, &names[0]))].clone();
         NatOfOthers {
             nft: nft.map_err(|error| format!("nft: {error}")),
             news: news.ok(),
             device: device.into(),
-            is_needed: others_translate(&own),
+            is_needed: has_other_nat(&chains, &names),
             own,
+            names,
             is_there: false,
             until: None,
             wrong: None,
@@ -108,7 +113,7 @@ impl NatOfOthers {
     fn hear(&mut self, news: Option<TableNews>) {
         let before = (self.is_needed, self.is_there);
         match news {
-            Some(TableNews::SourceNat(table)) if table != self.own => self.is_needed = true,
+            Some(TableNews::SourceNat(table)) if !self.names.contains(&table) => self.is_needed = true,
             Some(TableNews::Table(table)) if table == self.own => self.is_there = true,
             Some(TableNews::NoTable(table)) if table == self.own => self.is_there = false,
             // A chain of others may be among what was lost: ours does no harm.
@@ -192,11 +197,6 @@ fn commands(device: &str, table: &str) -> String {
     text + "\n"
 }
 
-/// Returns whether anybody else has a NAT chain for packets that leave in nftables, where iptables-nft's rules are too.
-fn others_translate(own: &str) -> bool {
-    listed(&["list", "chains"]).is_some_and(|all| has_other_nat(&all, own))
-}
-
 /// Returns whether the kernel's old tables translate.
 fn legacy_translates() -> bool {
     let legacy = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
@@ -204,9 +204,18 @@ fn legacy_translates() -> bool {
     legacy.into_iter().any(has_nat)
 }
 
-fn has_other_nat(ruleset: &Value, own: &str) -> bool {
-    let chains = ruleset["nftables"].as_array().into_iter().flatten().map(|item| &item["chain"]);
-    chains.filter(|chain| chain["type"] == "nat" && chain["hook"] == "postrouting").any(|chain| chain["table"] != own)
+fn chains(ruleset: &Value) -> impl Iterator<Item = &Value> {
+    ruleset["nftables"].as_array().into_iter().flatten().map(|item| &item["chain"])
+}
+
+/// Returns whether anybody else has a NAT chain for packets that leave in nftables, where iptables-nft's rules are too.
+fn has_other_nat(ruleset: &Value, own: &[String]) -> bool {
+    let nat = chains(ruleset).filter(|chain| chain["type"] == "nat" && chain["hook"] == "postrouting");
+    nat.into_iter().any(|chain| !own.iter().any(|own| chain["table"] == **own))
+}
+
+fn has_table(ruleset: &Value, table: &str) -> bool {
+    chains(ruleset).any(|chain| chain["table"] == table)
 }
 
 fn listed(words: &[&str]) -> Option<Value> {
@@ -260,7 +269,14 @@ mod tests {
         assert_eq!(there.matches("saddr").count(), 4, "{there}");
         drop(nat);
         assert!(!tables(&namespace).contains("equipoise"), "{}", tables(&namespace));
-        assert!(open(&namespace).is_there, "again, as after a restart");
+        let before = open(&namespace);
+        assert!(before.is_there, "again, as after a restart");
+        let after = open(&namespace);
+        assert!(after.is_there && after.own == "equipoise_4242_b", "beside it, in a takeover");
+        drop(before);
+        let there = tables(&namespace);
+        assert!(there.contains("equipoise_4242_b") && !there.contains("equipoise_4242 "), "{there}");
+        assert_eq!(open(&namespace).own, "equipoise_4242");
     }
 
     #[test]

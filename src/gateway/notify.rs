@@ -6,18 +6,23 @@
 //! which Landlock refuses for abstract addresses; hence a module of our own. Nothing else depends on whether there is a
 //! manager. It must not know why something is reported.
 
+use super::takeover::passing;
 use crate::config::Settings;
 use crate::time::{Duration, Instant};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// Pause before another attempt, while the manager's socket is full.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long the end of the process waits for the manager.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The connection to the service manager; without one, messages go nowhere.
 ///
@@ -35,6 +40,8 @@ pub struct Notifier {
     retry: Option<Instant>,
     /// Whether a failure has been logged since the last success.
     complained: bool,
+    /// How many descriptors the manager keeps for the next start.
+    keeps: usize,
 }
 
 impl Notifier {
@@ -68,7 +75,48 @@ impl Notifier {
             }
             Some(Duration::from_micros(micros?) / 2)
         });
-        Notifier { socket: Some(socket), pause, ..Notifier::default() }
+        // Set by systemd since version 254, and by the unit for older ones.
+        let keeps = get("FDSTORE").and_then(|most| most.to_str()?.parse().ok()).unwrap_or(0);
+        Notifier { socket: Some(socket), pause, keeps, ..Notifier::default() }
+    }
+
+    /// Returns how many descriptors the manager keeps for the next start of the service; 0 if it does not do that.
+    pub fn keeps(&self) -> usize {
+        self.keeps
+    }
+
+    /// Gives descriptors to the manager under a name: it passes them to the next start of the service, or closes them if
+    /// there is none.
+    ///
+    /// # Errors
+    /// That of the system; some may be kept then.
+    pub fn keep(&self, name: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let Some(socket) = &self.socket else { return Err(ErrorKind::NotConnected.into()) };
+        // A manager that looked at their events would drop a device that is down.
+        let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0");
+        descriptors
+            .chunks(passing::MOST)
+            .try_for_each(|some| patient(|| passing::send(socket, message.as_bytes(), some)))
+    }
+
+    /// Has the manager close what it keeps under a name.
+    pub fn forget(&self, name: &str) {
+        if let Some(socket) = &self.socket {
+            let message = format!("FDSTOREREMOVE=1\nFDNAME={name}");
+            let _ = patient(|| socket.send(message.as_bytes()).map(drop));
+        }
+    }
+
+    /// Waits until the manager has taken note of everything before; returns whether it has (`BARRIER=1`).
+    pub fn barrier(&self) -> bool {
+        let (Some(socket), Ok((read, write))) = (&self.socket, io::pipe()) else { return false };
+        if patient(|| passing::send(socket, b"BARRIER=1", &[write.as_fd()])).is_err() {
+            return false;
+        }
+        drop(write);
+        let mut all = [PollFd::new(&read, PollFlags::empty())];
+        let most = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        poll(&mut all, Some(&most)).is_ok() && all[0].revents().contains(PollFlags::HUP)
     }
 
     /// Reports that the gateway forwards packets, after the start or after a reload, with a line for the operator.
@@ -150,6 +198,19 @@ pub fn status(settings: &Settings) -> String {
             let servers = settings.servers.len();
             let plural = |count| if count == 1 { "" } else { "s" };
             format!("{services} service{}, {servers} server{}; device {device}", plural(services), plural(servers))
+        }
+    }
+}
+
+/// Repeats what has no room for a while: nobody waits for packets any more.
+fn patient(mut send: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let begun = std::time::Instant::now();
+    loop {
+        match send() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
         }
     }
 }

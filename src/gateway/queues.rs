@@ -6,7 +6,7 @@ use super::preflight;
 use super::tun::{Frame, OpenError, Tun};
 use crate::config::Settings;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Opens the device, also a second time if it was deleted.
 #[derive(Debug)]
@@ -33,6 +33,16 @@ impl Opener {
     pub(super) fn restrict(&mut self, settings: &Settings) {
         if let Some(program) = &mut self.program {
             program.restrict(settings);
+        }
+    }
+
+    /// Chooses the queues of a device that is open already.
+    pub(super) fn steer(&mut self, queues: &Queues) {
+        let Some(program) = &self.program else { return };
+        if queues.all().len() > 1
+            && let Err(error) = queues.first().steer(program.as_fd())
+        {
+            log::warn!("{error}; queues are chosen as the gateway before this one did");
         }
     }
 
@@ -78,6 +88,11 @@ impl Queues {
     /// Returns the first, which stands for the device.
     pub(super) fn first(&self) -> &Tun {
         &self.queues[0]
+    }
+
+    /// Returns the descriptors of all of them.
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.queues.iter().map(AsFd::as_fd).collect()
     }
 
     /// Notes that a queue may have packets; a number beyond the queues is ignored.

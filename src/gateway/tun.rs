@@ -220,16 +220,17 @@ impl Tun {
             // The machine's own byte order. Few kernels know the second, and none of those that do not can have it set.
             let _ = set_number(raw, libc::TUNSETVNETLE, 0);
             let _ = set_number(raw, libc::TUNSETVNETBE, 0);
-            let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
-            mask = tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6;
-            if set_offload(raw, mask).is_err() {
-                mask = tcp;
-            }
+            mask = best_offload(raw);
         }
         set_offload(raw, mask).map_err(failed("set the offload of"))?;
         let tun = Tun { fd: first_to_go(fd.into()), name: name.into(), vnet: offload, mask };
         tun.set_nonblocking().map_err(failed("set up"))?;
         Ok(tun)
+    }
+
+    /// Lets a loaded program choose the queue.
+    pub fn steer(&self, program: BorrowedFd<'_>) -> Result<(), OpenError> {
+        steer(self.as_raw_fd(), program.as_raw_fd()).map_err(failed(&self.name, "steer"))
     }
 
     /// Takes over a device that another process opened; its flags say whether it has a virtio-net header.
@@ -240,7 +241,10 @@ impl Tun {
             let text = format!("{name} is not a TUN device without packet information (flags {flags:#x})");
             return Err(failed("take over", io::Error::new(io::ErrorKind::InvalidInput, text)));
         }
-        let tun = Tun { fd, name, vnet: flags & libc::IFF_VNET_HDR != 0, mask: 0 };
+        let vnet = flags & libc::IFF_VNET_HDR != 0;
+        let mask = if vnet { best_offload(fd.as_raw_fd()) } else { 0 };
+        set_offload(fd.as_raw_fd(), mask).map_err(|source| failed("set the offload of", source))?;
+        let tun = Tun { fd: first_to_go(fd), name, vnet, mask };
         tun.set_nonblocking().map_err(|source| failed("set up", source))?;
         Ok(tun)
     }
@@ -348,6 +352,13 @@ fn get_iff(fd: RawFd) -> io::Result<(String, libc::c_int)> {
     // SAFETY: TUNGETIFF has filled in the union member that holds the flags.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     Ok((name, libc::c_int::from(flags as u16)))
+}
+
+/// Returns the most that the kernel offloads to a device with a virtio-net header.
+fn best_offload(fd: RawFd) -> libc::c_uint {
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    let all = tcp | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+    if set_offload(fd, all).is_ok() { all } else { tcp }
 }
 
 fn set_offload(fd: RawFd, mask: libc::c_uint) -> io::Result<()> {

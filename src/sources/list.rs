@@ -4,7 +4,7 @@
 
 use crate::balance::{Admin, ServerSettings};
 use crate::ids::PoolId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -75,6 +75,29 @@ pub fn read(bytes: &[u8]) -> Result<Vec<ServerSettings>, Wrong> {
     Ok(servers)
 }
 
+/// Writes a list of servers, as JSON that [`read`] reads.
+pub fn write(servers: &[ServerSettings]) -> String {
+    let entry = |server: &ServerSettings| Entry {
+        address: Address::Several(addresses(server).map(|address| address.to_string()).collect()),
+        port: server.port.map(u32::from),
+        name: Some(server.name.clone()),
+        weight: Some(server.weight.into()),
+        max_flows: server.max_flows,
+        backup: server.backup,
+        priority: Some(server.priority.into()),
+        state: Some(
+            match server.admin {
+                Admin::Enabled => "enabled",
+                Admin::Draining => "draining",
+                Admin::Disabled => "disabled",
+            }
+            .into(),
+        ),
+    };
+    let entries: Vec<Entry> = servers.iter().map(entry).collect();
+    serde_json::to_string(&entries).unwrap_or_default()
+}
+
 fn at(line: Option<usize>) -> String {
     line.map_or(String::new(), |line| format!(", the first is in line {line}"))
 }
@@ -92,7 +115,7 @@ fn is_json(text: &str) -> bool {
 }
 
 /// A server as the file has it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Entry {
     address: Address,
@@ -107,7 +130,7 @@ struct Entry {
 }
 
 /// One address, with or without a port, or one of each family.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Address {
     One(String),

@@ -18,7 +18,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use list::{MOST_BYTES, MOST_SERVERS, Wrong, read as read_list};
+pub use list::{MOST_BYTES, MOST_SERVERS, Wrong, read as read_list, write as write_list};
 pub use query::Over;
 pub use settings::{DnsSettings, Found, From, SourceSettings};
 pub use source::{Event, SourceState};
@@ -144,6 +144,13 @@ impl Sources {
     pub fn found(&self) -> Found {
         let found = |source: &Source| Some((source.settings.pool.clone(), source.list.clone()?));
         self.all.iter().filter_map(found).collect()
+    }
+
+    /// Takes lists that a gateway before this one has found as those in use, until their sources are asked.
+    pub fn remember(&mut self, found: &Found) {
+        for source in &mut self.all {
+            source.list = source.list.take().or_else(|| found.get(&source.settings.pool).cloned());
+        }
     }
 
     /// Returns the sources as they stand, in the order of the settings.

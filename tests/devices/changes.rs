@@ -137,6 +137,115 @@ fn changes_are_kept_over_reloads_until_the_file_says_something_else() {
     assert!(gateway.terminate().success());
 }
 
+/// What differs from the file, without when it was changed.
+fn differing(world: &World) -> Vec<serde_json::Value> {
+    let without_ages = |line: &str| {
+        let mut row: serde_json::Value = serde_json::from_str(line).unwrap();
+        ["ago_ms", "deadline_ms"].iter().for_each(|key| drop(row.as_object_mut().unwrap().remove(*key)));
+        row
+    };
+    eqctl(world, "changes --json").0.lines().map(without_ages).collect()
+}
+
+/// Everything that can be changed is changed, the gateway ends and starts again, and all of it holds; then a file that says
+/// something else for some keys.
+fn changes_outlive(name: &str, end: impl Fn(Running)) {
+    let world = World::new(name);
+    let _nginx = world.nginx();
+    let state = world.dir.path().join("state");
+    let text = world.configuration(
+        &format!("state-file = {state:?}\nstate-interval = \"10m\""),
+        &[("web", "80/tcp", 2, 8080), ("other", "81/tcp", 2, 8081)],
+    ) + "[[rule]]\nname = \"block\"\nfrom = \"198.51.100.0/24\"\naction = \"drop\"\n";
+    let gateway = world.start(&text);
+    for command in [
+        "server add web/server3 address=10.99.3.2,fd99:0:0:3::2 port=8080",
+        "server weight web/server1 5",
+        "server set web/server1 max-flows=1000",
+        "server drain web/server1",
+        "server disable web/server2",
+        "server remove other/server2",
+        "server drain other/server1 --deadline 1h",
+        "pool set web passive.failures=3",
+        "rule block off",
+        "service other off",
+    ] {
+        let (said, code) = eqctl(&world, command);
+        assert_eq!(code, Some(0), "{command}: {said}");
+    }
+    let (mut running, server) = download(&world);
+    assert_eq!(server, "3", "the only one that takes new flows is the added one");
+    // A change is saved soon, with the flows of that time.
+    assert_eq!(eqctl(&world, "server set web/server3 max-flows=77").1, Some(0));
+    let has_last = |bytes: Vec<u8>| bytes.windows(b"\"set\":\"77\"".len()).any(|part| part == b"\"set\":\"77\"");
+    eventually("a state with the last change", || std::fs::read(&state).is_ok_and(has_last));
+    let (before, rows) = (differing(&world), world.server_rows().len());
+    assert_eq!((before.len(), rows), (11, 4));
+    end(gateway);
+    let gateway = world.start(&text);
+    assert_eq!(differing(&world), before);
+    let log = world.log();
+    assert!(log.contains("11 changes by operators are kept;"), "{log}");
+    assert_eq!(answers(&world, 4), set(&["3"]));
+    assert!(running.ended().is_none() && !world.flows(&["--server", "web/server3"]).is_empty(), "{log}");
+    let rules = world.rules();
+    assert!(!rules[0].enabled && eqctl(&world, "services").0.contains("other (off)"), "{rules:?}");
+    let deadline = world.server_rows().into_iter().find(|row| row.pool == "other").unwrap();
+    assert_eq!((deadline.server.as_str(), deadline.admin), ("server1", equipoise::balance::Admin::Draining));
+    let history = eqctl(&world, "history").0;
+    assert!(history.contains("server web/server3: added") && history.contains("rule block: enabled"), "{history}");
+    let (said, code) = eqctl(&world, "reload");
+    assert_eq!((said.as_str(), code), ("no changes\n", Some(0)));
+    end(gateway);
+    // The file is another one by then, for two of the keys, and has one of the others as it was changed.
+    let newer = text.replacen("name = \"server1\"\n", "name = \"server1\"\nweight = 2\n", 1).replacen(
+        "name = \"server2\"\n",
+        "name = \"server2\"\nstate = \"disabled\"\n",
+        1,
+    );
+    let gateway = world.start(&newer);
+    let log = world.log();
+    for line in [
+        "weight of server web/server1: the file says 2, so the change to 5 by uid 0, pid",
+        "state of server web/server2: the file says the same, so the change to \"disabled\"",
+        "9 changes by operators are kept, 2 are not",
+    ] {
+        assert!(log.contains(line), "want {line:?} in: {log}");
+    }
+    let left = |row: &&serde_json::Value| {
+        let is = |server, key| row["object"]["name"] == server && row["key"] == key;
+        !is("web/server1", "weight") && !is("web/server2", "state")
+    };
+    assert_eq!(differing(&world), before.iter().filter(left).cloned().collect::<Vec<_>>());
+    assert_eq!(world.server_row(1).weight, 2);
+    assert!(running.ended().is_none(), "the download goes on");
+    assert!(gateway.terminate().success());
+}
+
+#[test]
+fn changes_outlive_a_gateway_that_stops() {
+    changes_outlive("change-stop", |gateway| assert!(gateway.terminate().success()));
+}
+
+#[test]
+fn changes_outlive_a_gateway_that_is_killed() {
+    changes_outlive("change-kill", Running::kill);
+}
+
+#[test]
+fn without_a_state_file_changes_end_with_the_gateway_and_eqctl_says_so() {
+    let world = World::new("change-lost");
+    let text = two(&world);
+    let gateway = world.start(&text);
+    assert_eq!(eqctl(&world, "server weight server1 5").1, Some(0));
+    let told = eqctl(&world, "changes").0;
+    assert!(told.contains("these changes end with the gateway"), "{told}");
+    assert!(gateway.terminate().success());
+    let gateway = world.start(&text);
+    assert_eq!(eqctl(&world, "changes").0, "everything is as in the file\n");
+    assert!(gateway.terminate().success());
+}
+
 #[test]
 fn a_service_that_is_off_refuses_new_connections_and_keeps_its_own() {
     let world = World::new("change-off");

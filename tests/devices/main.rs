@@ -29,6 +29,7 @@ mod servers;
 mod spread;
 mod standing;
 mod state;
+mod takeover;
 mod tunnels;
 mod watch;
 mod world;

@@ -11,12 +11,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 const PORT: u16 = 8080;
-const TALK: Service = ("talk", "80/tcp", 3, PORT);
+pub const TALK: Service = ("talk", "80/tcp", 3, PORT);
 /// Idle connections of each family.
-const IDLE: usize = 50;
+pub const IDLE: usize = 50;
 
 /// A server of each server's namespace: the first byte of a connection says what it does with the rest.
-fn serve(server: &Namespace) {
+pub fn serve(server: &Namespace) {
     let listener = server.run(|| TcpListener::bind(("::", PORT)).unwrap()).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -40,7 +40,7 @@ fn serve(server: &Namespace) {
     });
 }
 
-fn connect(world: &World, family: usize, kind: u8) -> TcpStream {
+pub fn connect(world: &World, family: usize, kind: u8) -> TcpStream {
     let to = SocketAddr::new(SERVICE[family].parse::<IpAddr>().unwrap(), 80);
     let mut stream = world.client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(10)).unwrap()).unwrap();
     stream.write_all(&[kind]).unwrap();
@@ -50,7 +50,7 @@ fn connect(world: &World, family: usize, kind: u8) -> TcpStream {
 }
 
 /// A connection on which bytes flow until the end.
-struct Busy {
+pub struct Busy {
     moved: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), String>>>,
@@ -85,21 +85,26 @@ impl Busy {
         });
     }
 
-    fn end(mut self) {
+    pub fn end(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         assert_eq!(self.thread.take().unwrap().join().unwrap(), Ok(()));
     }
 }
 
 /// Everything that is open during a test.
-struct Talks {
-    idle: Vec<TcpStream>,
-    busy: Vec<Busy>,
+pub struct Talks {
+    pub idle: Vec<TcpStream>,
+    pub busy: Vec<Busy>,
 }
 
 impl Talks {
-    fn open(world: &World) -> Talks {
+    pub fn open(world: &World) -> Talks {
         world.servers.iter().for_each(serve);
+        Talks::connect(world)
+    }
+
+    /// The same where servers listen already.
+    pub fn connect(world: &World) -> Talks {
         let idle = (0..2 * IDLE).map(|n| connect(world, n % 2, b'e')).collect();
         let busy = [(0, b'd'), (1, b'd'), (0, b'u'), (1, b'u')];
         let busy = busy.map(|(family, kind)| Busy::start(connect(world, family, kind), kind == b'u')).into();
@@ -109,7 +114,7 @@ impl Talks {
     }
 
     /// Every idle connection carries a byte there and back, and every busy one goes on.
-    fn go_on(&mut self, when: &str) {
+    pub fn go_on(&mut self, when: &str) {
         for (n, busy) in self.busy.iter().enumerate() {
             busy.goes_on(&format!("busy connection {n} {when}"));
         }

@@ -240,6 +240,12 @@ impl World {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
+    /// The same with further options.
+    pub fn start_in_vain_with(&self, configuration: &str, options: &[&str]) -> (Option<i32>, String) {
+        let output = run(self.equipoise(configuration, &[]).args(options).stdin(Stdio::null()));
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
     /// Runs `eqctl` as an operator would.
     pub fn eqctl_raw(&self, args: &[&str]) -> Output {
         run(&mut self.eqctl_command(args))

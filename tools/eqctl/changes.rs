@@ -2,7 +2,9 @@
 
 use super::{Failed, line, print, rows};
 use equipoise::control::client::{Client, ClientError};
-use equipoise::control::{Answer, ChangeRow, ChangedRow, HistoryRow, OperationRow, Request, Target, render, saved};
+use equipoise::control::{
+    Answer, ChangeRow, ChangedRow, HistoryRow, OperationRow, Request, Saved, Target, render, saved,
+};
 use std::io::{self, Write};
 
 /// Sends a change and prints each object before and after.
@@ -38,7 +40,12 @@ fn differing(client: &mut Client) -> Result<Vec<ChangeRow>, Failed> {
 /// Lists what differs from the file.
 pub fn list(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
     let rows = differing(client)?;
-    print(&rows, json, out, || render::changes_table(&rows))
+    let status = super::rows(client, &Request::Status, |answer| match answer {
+        Answer::Status(status) => Some(*status),
+        _ => None,
+    })?;
+    let is_kept = status.iter().any(|status| status.state_file.is_some());
+    print(&rows, json, out, || render::changes_table(&rows, is_kept))
 }
 
 /// Prints the file with what differs from it, or the difference.
@@ -50,7 +57,10 @@ pub fn save(client: &mut Client, patch: bool, json: bool, out: &mut dyn Write) -
     })?;
     let refused = |message: &str| Failed::Gateway(ClientError::Refused(message.into()));
     let file = files.first().ok_or_else(|| refused("the gateway sent no file"))?;
-    let text = saved(file, &changes).map_err(|error| refused(&error))?;
+    let Saved { text, left_out } = saved(file, &changes).map_err(|error| refused(&error))?;
+    for change in &left_out {
+        let _ = writeln!(io::stderr(), "eqctl: {}", render::left_out_text(change));
+    }
     // The gateway cannot know: it no longer reads files.
     if std::fs::read_to_string(&file.origin).is_ok_and(|present| present != file.text) {
         let _ = writeln!(

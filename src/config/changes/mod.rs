@@ -23,6 +23,7 @@ pub(crate) use overlay::{read_enabled, read_server};
 use super::words::plain;
 use crate::time::Instant;
 use crate::words::words;
+use reconcile::said;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,7 +101,8 @@ impl fmt::Display for Target {
 }
 
 /// What a change says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Value {
     /// The key has this value, in the notation of the file.
     Set(String),
@@ -112,11 +114,18 @@ pub enum Value {
     Removed,
 }
 
+/// What a file says about a place: keys as listed, with their values. Empty if it has no such object.
+pub type Said = BTreeMap<String, String>;
+
 /// A change with who made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// What it says.
     pub value: Value,
+    /// What the file said when it was made. The change stays for as long as the file says so.
+    pub said: Said,
+    /// Whether its server came from outside: while there is no such server, the change waits.
+    pub outside: bool,
     /// Who asked for it.
     pub who: Who,
     /// When.
@@ -172,6 +181,14 @@ impl Changes {
         let before = self.entries.len();
         self.entries.retain(|(of, _), _| of != target);
         before - self.entries.len()
+    }
+
+    /// Notes for a change what the file says about its place.
+    pub fn note_said(&mut self, target: &Target, key: Option<&str>, file: &File) {
+        if let Some(entry) = self.entries.get_mut(&(target.clone(), key.map(str::to_owned))) {
+            entry.said = said(file.settings(), target, &entry.value, key);
+            entry.outside = file.has_from_outside(target);
+        }
     }
 
     /// Returns the servers that were added.

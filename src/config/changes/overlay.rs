@@ -85,6 +85,12 @@ impl File {
         &self.settings
     }
 
+    /// Returns whether a server is from outside.
+    pub fn has_from_outside(&self, target: &Target) -> bool {
+        let (pool, name) = target.parts();
+        target.kind == Kind::Server && outside::has(&self.source.outside, pool, name)
+    }
+
     /// Returns the same file with servers from outside, and those that cannot be used.
     ///
     /// # Errors
@@ -143,6 +149,9 @@ fn table_of<'t>(keys: &[(&'t str, &'t str)]) -> Result<DeTable<'t>, Conflict> {
 /// Applies changes to the tables of a file.
 fn patch<'t>(root: &mut DeTable<'t>, changes: &'t Changes) -> Result<(), Conflict> {
     for ((target, key), entry) in changes.iter() {
+        if entry.outside && waits(root, target) {
+            continue;
+        }
         match (&entry.value, key) {
             (Value::Added(table), _) => add(root, target, table)?,
             (Value::Removed, _) => remove(root, target)?,
@@ -152,6 +161,13 @@ fn patch<'t>(root: &mut DeTable<'t>, changes: &'t Changes) -> Result<(), Conflic
         }
     }
     Ok(())
+}
+
+/// Returns whether a server is not there and may come from outside.
+fn waits(root: &mut DeTable<'_>, target: &Target) -> bool {
+    let Ok(pool) = find(root, &Target::new(Kind::Pool, target.parts().0)) else { return false };
+    let has_source = pool.contains_key("servers-file") || pool.contains_key("servers-dns");
+    has_source && find(root, target).is_err()
 }
 
 fn missing(target: &Target) -> Conflict {

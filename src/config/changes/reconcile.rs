@@ -1,9 +1,12 @@
-//! What becomes of the changes when the file is another one: those for which the newer file says something else than the
-//! older one no longer apply.
+//! What becomes of the changes when the file is another one: those for which it says something else than when they were
+//! made no longer apply.
+//!
+//! A change of a server in a pool that has servers from outside waits while there is no such server: a list that loses a
+//! server for a moment must not end the maintenance of it, and at the start DNS has told nothing yet.
 
 use super::super::listing;
 use super::super::settings::Settings;
-use super::{Changes, Entry, File, Kind, Place, Target, Value};
+use super::{Changes, Entry, File, Kind, Place, Said, Target, Value};
 use std::fmt;
 
 /// A change that no longer applies, and why.
@@ -58,12 +61,12 @@ impl fmt::Display for Dropped {
 }
 
 impl Changes {
-    /// Drops the changes for which the newer file says something else than the older one, and returns them.
-    pub fn reconcile(&mut self, old: &Settings, new: &Settings) -> Vec<Dropped> {
+    /// Drops the changes for which a file says something else than when they were made, and returns them.
+    pub fn reconcile(&mut self, file: &Settings) -> Vec<Dropped> {
         let mut dropped = Vec::new();
         let mut lost: Vec<Target> = Vec::new();
         for (place, entry) in std::mem::take(&mut self.entries) {
-            let why = why(&place, &entry.value, old, new).or_else(|| lost.contains(&place.0).then_some(Why::Gone));
+            let why = why(&place, &entry, file).or_else(|| lost.contains(&place.0).then_some(Why::Gone));
             let Some(why) = why else {
                 self.entries.insert(place, entry);
                 continue;
@@ -79,50 +82,105 @@ impl Changes {
     /// Drops the changes with which a file would be wrong, the newest of those that clash, and returns the settings of
     /// the file with the others.
     pub fn settle(&mut self, file: &File) -> (Settings, Vec<Dropped>) {
-        if let Ok(settings) = file.with(self) {
-            return (settings, Vec::new());
-        }
-        // One by one, the oldest first: what fits is kept.
-        let mut all: Vec<(Place, Entry)> = std::mem::take(&mut self.entries).into_iter().collect();
-        all.sort_by_key(|((target, key), entry)| (entry.at, target.clone(), key.clone()));
+        let whole = file.with(self).map_err(|conflict| conflict.to_string());
+        self.settle_by(file, whole, |changes| file.with(changes).map_err(|conflict| conflict.to_string()))
+    }
+
+    /// Drops the changes with which settings could not be used, the newest of those that clash: `fit` makes the settings of
+    /// the file with changes, or says why not. The file by itself fits; `whole` is what is known of all changes.
+    pub fn settle_by(
+        &mut self,
+        file: &File,
+        whole: Result<Settings, String>,
+        fit: impl Fn(&Changes) -> Result<Settings, String>,
+    ) -> (Settings, Vec<Dropped>) {
+        let mut why = match whole {
+            Ok(settings) => return (settings, Vec::new()),
+            Err(why) => why,
+        };
+        let mut rest: Vec<(Place, Entry)> = std::mem::take(&mut self.entries).into_iter().collect();
+        rest.sort_by_key(|((target, key), entry)| (entry.at, target.clone(), key.clone()));
         let (mut settings, mut dropped) = (file.settings().clone(), Vec::new());
-        for (place, entry) in all {
-            let mut more = self.clone();
-            more.entries.insert(place.clone(), entry.clone());
-            match file.with(&more) {
-                Ok(fits) => (settings, *self) = (fits, more),
-                Err(conflict) => dropped.push(Dropped { place, entry, why: Why::Conflict(conflict.to_string()) }),
+        loop {
+            // All of `rest` do not fit, none of them do: the first one that does not is between.
+            let (mut fits, mut fails) = (0, rest.len());
+            while fails - fits > 1 {
+                let middle = fits + (fails - fits) / 2;
+                match fit(&self.and(&rest[..middle])) {
+                    Ok(found) => (fits, settings) = (middle, found),
+                    Err(found) => (fails, why) = (middle, found),
+                }
+            }
+            *self = self.and(&rest[..fits]);
+            rest.drain(..fits);
+            let (place, entry) = rest.remove(0);
+            let was_added = matches!(entry.value, Value::Added(_)).then(|| place.0.clone());
+            dropped.push(Dropped { place, entry, why: Why::Conflict(why) });
+            if let Some(target) = was_added {
+                let (gone, others) = rest.into_iter().partition(|((of, _), _)| *of == target);
+                rest = others;
+                let gone: Vec<(Place, Entry)> = gone;
+                dropped.extend(gone.into_iter().map(|(place, entry)| Dropped { place, entry, why: Why::Gone }));
+            }
+            match fit(&self.and(&rest)) {
+                Ok(settings) => {
+                    *self = self.and(&rest);
+                    return (settings, dropped);
+                }
+                Err(_) if rest.is_empty() => return (settings, dropped),
+                Err(found) => why = found,
             }
         }
-        (settings, dropped)
+    }
+
+    /// These and others.
+    fn and(&self, others: &[(Place, Entry)]) -> Changes {
+        let mut all = self.clone();
+        all.entries.extend(others.iter().cloned());
+        all
     }
 }
 
-/// Returns why a change no longer applies once the newer file is in force; none if it does.
-fn why((target, key): &Place, change: &Value, old: &Settings, new: &Settings) -> Option<Why> {
-    let (before, now) = (listing::find(old, target), listing::find(new, target));
-    match (change, key) {
+/// Returns what a file says about a place: for a removal, by what the server is known.
+pub(super) fn said(file: &Settings, target: &Target, value: &Value, key: Option<&str>) -> Said {
+    let Some(object) = listing::find(file, target) else { return Said::new() };
+    let keys = match (value, key) {
+        (Value::Removed, _) => vec!["address", "port"],
+        (_, key) => key.into_iter().collect(),
+    };
+    keys.into_iter().filter_map(|key| Some((key.to_owned(), object.at(key)?.to_owned()))).collect()
+}
+
+/// Returns whether a server came from outside and may come again: what is changed of it waits until it does.
+fn waits(file: &Settings, target: &Target, entry: &Entry) -> bool {
+    entry.outside && file.sources.iter().any(|source| source.pool == target.parts().0)
+}
+
+/// Returns why a change no longer applies once a file is in force; none if it does, or waits.
+fn why((target, key): &Place, entry: &Entry, file: &Settings) -> Option<Why> {
+    let now = listing::find(file, target);
+    match (&entry.value, key) {
         (Value::Added(_), _) => match now {
             Some(_) => Some(Why::Exists),
             None => {
                 let pool = Target::new(Kind::Pool, target.parts().0);
-                (target.kind == Kind::Server && listing::find(new, &pool).is_none()).then_some(Why::Gone)
+                (target.kind == Kind::Server && listing::find(file, &pool).is_none()).then_some(Why::Gone)
             }
         },
         (Value::Removed, _) => {
-            let Some(now) = now else { return Some(Why::Gone) };
-            let moved = |key| before.as_ref().is_some_and(|before| before.at(key) != now.at(key));
+            let Some(now) = now else { return (!waits(file, target, entry)).then_some(Why::Gone) };
+            let moved = |key| entry.said.get(key).map(String::as_str) != now.at(key);
             (moved("address") || moved("port")).then_some(Why::Moved)
         }
         (change, Some(key)) => {
-            let [was, says] = [before, now].map(|object| object.and_then(|object| object.at(key).map(str::to_owned)));
-            if was == says {
+            let (was, says) = (entry.said.get(key).map(String::as_str), now.as_ref().and_then(|object| object.at(key)));
+            if was == says || now.is_none() && waits(file, target, entry) {
                 return None;
             }
             Some(match says {
                 None => Why::Gone,
-                Some(says) if matches!(change, Value::Set(value) if *value == says) => Why::Same,
-                Some(says) => Why::Says(says),
+                Some(says) if matches!(change, Value::Set(value) if value == says) => Why::Same,
+                Some(says) => Why::Says(says.to_owned()),
             })
         }
         (_, None) => None,

@@ -21,7 +21,7 @@ fn server(name: &str) -> Target {
 
 fn entry(value: Value, second: u64) -> Entry {
     let at = Instant::from_nanos(second * 1_000_000_000);
-    Entry { value, who: Who { uid: 1000, pid: 7 }, at, deadline: None }
+    Entry { value, said: Said::new(), outside: false, who: Who { uid: 1000, pid: 7 }, at, deadline: None }
 }
 
 fn set(value: &str) -> Entry {
@@ -32,6 +32,15 @@ fn changes(all: &[(&str, Option<&str>, Entry)]) -> Changes {
     let mut changes = Changes::default();
     for (name, key, entry) in all {
         changes.put(server(name), key.map(Into::into), entry.clone());
+    }
+    changes
+}
+
+/// The same, made while this file was in force.
+fn made(file: &File, all: &[(&str, Option<&str>, Entry)]) -> Changes {
+    let mut changes = changes(all);
+    for (name, key, _) in all {
+        changes.note_said(&server(name), *key, file);
     }
     changes
 }
@@ -110,16 +119,19 @@ fn what_would_be_wrong_in_a_file_is_refused_in_its_words() {
 #[test]
 fn the_file_wins_for_a_key_that_it_changes_and_for_no_other() {
     let old = file(", weight = 1", "");
-    let mut kept = changes(&[
-        ("web/a", Some("weight"), set("5")),
-        ("web/a", Some("max-flows"), set("10")),
-        ("web/b", Some("weight"), set("7")),
-    ]);
+    let mut kept = made(
+        &old,
+        &[
+            ("web/a", Some("weight"), set("5")),
+            ("web/a", Some("max-flows"), set("10")),
+            ("web/b", Some("weight"), set("7")),
+        ],
+    );
     // The same by other words, and a key that nobody changed.
     let same = file(", slow-start = '5s'", "");
-    assert_eq!(kept.clone().reconcile(old.settings(), same.settings()), []);
+    assert_eq!(kept.clone().reconcile(same.settings()), []);
     let new = file(", weight = 3", "");
-    let dropped = kept.reconcile(old.settings(), new.settings());
+    let dropped = kept.reconcile(new.settings());
     let told: Vec<String> = dropped.iter().map(ToString::to_string).collect();
     let want = "weight of server web/a: the file says 3, so the change to 5 by uid 1000, pid 7 no longer applies";
     assert_eq!(told, [want]);
@@ -127,8 +139,8 @@ fn the_file_wins_for_a_key_that_it_changes_and_for_no_other() {
     assert_eq!((weights(&settings), clashing), (vec![("a".into(), 3), ("b".into(), 7)], vec![]));
     assert_eq!(settings.servers[0].max_flows, Some(10));
     // The file comes round to what the change says.
-    let mut kept = changes(&[("web/a", Some("weight"), set("5"))]);
-    let dropped = kept.reconcile(old.settings(), file(", weight = 5", "").settings());
+    let mut kept = made(&old, &[("web/a", Some("weight"), set("5"))]);
+    let dropped = kept.reconcile(file(", weight = 5", "").settings());
     assert_eq!((dropped[0].why.clone(), kept.is_empty()), (Why::Same, true));
 }
 
@@ -136,36 +148,39 @@ fn the_file_wins_for_a_key_that_it_changes_and_for_no_other() {
 fn a_server_that_leaves_the_file_and_comes_back_is_as_in_the_file() {
     let (with, without) = (file("", ""), text("", "").replace("    { name = 'b', address = '10.0.0.2' },\n", ""));
     let without = File::of(&parse_with_warnings(&without, "lb.toml").unwrap());
-    let mut kept = changes(&[("web/b", Some("weight"), set("7")), ("web/b", Some("state"), set("\"disabled\""))]);
-    let dropped = kept.reconcile(with.settings(), without.settings());
+    let mut kept = made(&with, &[("web/b", Some("weight"), set("7")), ("web/b", Some("state"), set("\"disabled\""))]);
+    let dropped = kept.reconcile(without.settings());
     assert!(dropped.iter().all(|dropped| dropped.why == Why::Gone) && dropped.len() == 2, "{dropped:?}");
     assert!(kept.is_empty());
     // A removal is done once the file agrees, and says nothing about a server at another address.
-    let removal = || changes(&[("web/b", None, entry(Value::Removed, 1))]);
+    let removal = || made(&with, &[("web/b", None, entry(Value::Removed, 1))]);
     let mut kept = removal();
-    assert_eq!(kept.reconcile(with.settings(), without.settings())[0].why, Why::Gone);
+    assert_eq!(kept.reconcile(without.settings())[0].why, Why::Gone);
     let moved = text("", "").replace("10.0.0.2", "10.0.0.7");
     let moved = File::of(&parse_with_warnings(&moved, "lb.toml").unwrap());
     let mut kept = removal();
-    assert_eq!(kept.reconcile(with.settings(), moved.settings())[0].why, Why::Moved);
+    assert_eq!(kept.reconcile(moved.settings())[0].why, Why::Moved);
     let mut kept = removal();
-    assert_eq!(kept.reconcile(with.settings(), file(", weight = 9", "").settings()), [], "it stays removed");
+    assert_eq!(kept.reconcile(file(", weight = 9", "").settings()), [], "it stays removed");
 }
 
 #[test]
 fn an_addition_ends_when_the_file_has_the_server_or_lacks_the_pool() {
     let old = file("", "[[pool]]\nname = 'spare'\nserver = [{ name = 'x', address = '10.0.9.1' }]\n");
     let added = |address: &str| entry(Value::Added(format!("{{ address = '{address}' }}")), 1);
-    let mut kept = changes(&[
-        ("spare/y", None, added("10.0.9.2")),
-        ("spare/y", Some("weight"), set("2")),
-        ("web/c", None, added("10.0.0.3")),
-        ("web/c", Some("weight"), set("2")),
-    ]);
+    let mut kept = made(
+        &old,
+        &[
+            ("spare/y", None, added("10.0.9.2")),
+            ("spare/y", Some("weight"), set("2")),
+            ("web/c", None, added("10.0.0.3")),
+            ("web/c", Some("weight"), set("2")),
+        ],
+    );
     assert!(old.with(&kept).is_ok());
     let new = text("", "").replace("server = [\n", "server = [ { name = 'c', address = '10.0.0.3', weight = 2 },\n");
     let new = File::of(&parse_with_warnings(&new, "lb.toml").unwrap());
-    let why: Vec<Why> = kept.reconcile(old.settings(), new.settings()).into_iter().map(|dropped| dropped.why).collect();
+    let why: Vec<Why> = kept.reconcile(new.settings()).into_iter().map(|dropped| dropped.why).collect();
     assert_eq!(why, [Why::Gone, Why::Gone, Why::Exists, Why::Same]);
     assert!(kept.is_empty());
 }

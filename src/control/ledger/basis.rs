@@ -16,7 +16,7 @@ pub struct Basis {
     /// None where the settings come from no file.
     pub(super) file: Option<Arc<File>>,
     pub(super) in_force: Arc<Settings>,
-    pub(super) changes: Changes,
+    pub(super) changes: Arc<Changes>,
 }
 
 /// What the changes make of a newer file.
@@ -95,9 +95,9 @@ impl Basis {
 
     /// Makes the settings for a newer file, with the changes that still apply.
     pub fn merge(self, file: File) -> Merged {
-        let Basis { file: old, in_force, mut changes } = self;
-        let old = old.as_ref().map_or(&*in_force, |file| file.settings());
-        let mut dropped = changes.reconcile(old, file.settings());
+        let Basis { in_force, changes, .. } = self;
+        let mut changes = Arc::unwrap_or_clone(changes);
+        let mut dropped = changes.reconcile(file.settings());
         let (settings, clashing) = changes.settle(&file);
         dropped.extend(clashing);
         let settings = if settings.seed == 0 { settings.with_seed(in_force.seed) } else { settings };
@@ -147,7 +147,7 @@ impl Basis {
         if rows.iter().any(|row| row.changed) {
             return Prepared { changes, quick, rows, removed: draft.removed.clone() };
         }
-        let changes = if draft.goes_back { changes } else { self.changes.clone() };
+        let changes = if draft.goes_back { changes } else { (*self.changes).clone() };
         Prepared { changes, quick: Vec::new(), rows, removed: Vec::new() }
     }
 

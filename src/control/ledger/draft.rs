@@ -1,7 +1,7 @@
 //! What a request makes of the changes, before anything is checked against the rest of the configuration.
 
 use super::{Ask, Basis};
-use crate::config::changes::{Changes, Entry, Kind, Target, Value, Who};
+use crate::config::changes::{Changes, Entry, Kind, Said, Target, Value, Who};
 use crate::config::keys::{Takes, find};
 use crate::config::{NoServer, closest, find_server, listing};
 use crate::time::{Duration, Instant};
@@ -37,12 +37,17 @@ impl Draft {
 impl Basis {
     /// Returns what a request makes of the changes.
     pub(super) fn draft(&self, now: Instant, who: Who, ask: &Ask) -> Result<Draft, String> {
-        let draft = match ask {
+        let mut draft = match ask {
             Ask::Set { target, values, deadline } => self.set(now, who, target, values, *deadline)?,
             Ask::Add { target, values } => self.add(now, who, target, values)?,
             Ask::Remove { target, now: at_once } => self.remove(now, who, target, *at_once)?,
             Ask::Drop { target, key } => self.go_back(target.as_ref(), key.as_deref())?,
         };
+        for (target, key) in &draft.keys {
+            if let Some(file) = &self.file {
+                draft.changes.note_said(target, key.as_deref(), file);
+            }
+        }
         Ok(Draft { subject: subject(ask), goes_back: matches!(ask, Ask::Drop { .. }), ..draft })
     }
 
@@ -97,7 +102,7 @@ impl Basis {
         deadline: Option<Duration>,
     ) -> Result<Draft, String> {
         let target = self.find(target)?;
-        let mut draft = Draft { changes: self.changes.clone(), deadline, ..Draft::default() };
+        let mut draft = Draft { changes: (*self.changes).clone(), deadline, ..Draft::default() };
         if values.is_empty() {
             return Err("nothing to set: write KEY=VALUE, for example weight=5".into());
         }
@@ -110,7 +115,11 @@ impl Basis {
             let draining = key == "state" && value.as_deref().is_some_and(is_draining);
             let value = value.clone().map_or(Value::Unset, Value::Set);
             let deadline = deadline.filter(|_| draining).map(|span| now + span);
-            draft.changes.put(target.clone(), Some(key.clone()), Entry { value, who, at: now, deadline });
+            draft.changes.put(
+                target.clone(),
+                Some(key.clone()),
+                Entry { value, said: Said::new(), outside: false, who, at: now, deadline },
+            );
             draft.touch(&target, Some(key));
         }
         Ok(draft)
@@ -137,8 +146,14 @@ impl Basis {
             keys.push(format!("{key} = {value}"));
         }
         let value = Value::Added(format!("{{ {} }}", keys.join(", ")));
-        let mut draft = Draft { changes: self.changes.clone(), ..Draft::default() };
-        draft.changes.put(target.clone(), None, Entry { value, who, at: now, deadline: None });
+        let mut draft = Draft { changes: (*self.changes).clone(), ..Draft::default() };
+        // What waits for a server of that name from outside is not about this one.
+        draft.changes.drop_object(target);
+        draft.changes.put(
+            target.clone(),
+            None,
+            Entry { value, said: Said::new(), outside: false, who, at: now, deadline: None },
+        );
         draft.touch(target, None);
         Ok(draft)
     }
@@ -149,10 +164,11 @@ impl Basis {
             return Err(format!("a {kind} cannot be removed at run time: remove it from the file and reload"));
         }
         let target = self.find(target)?;
-        let mut draft = Draft { changes: self.changes.clone(), at_once, ..Draft::default() };
+        let mut draft = Draft { changes: (*self.changes).clone(), at_once, ..Draft::default() };
         draft.changes.drop_object(&target);
         if listing::find(self.written(), &target).is_some() {
-            let entry = Entry { value: Value::Removed, who, at: now, deadline: None };
+            let entry =
+                Entry { value: Value::Removed, said: Said::new(), outside: false, who, at: now, deadline: None };
             draft.changes.put(target.clone(), None, entry);
         }
         draft.touch(&target, None);
@@ -161,7 +177,7 @@ impl Basis {
     }
 
     fn go_back(&self, target: Option<&Target>, key: Option<&str>) -> Result<Draft, String> {
-        let mut draft = Draft { changes: self.changes.clone(), ..Draft::default() };
+        let mut draft = Draft { changes: (*self.changes).clone(), ..Draft::default() };
         // The short form of a server that was removed is not in force, but among the changes.
         let of = |own: &Target| {
             target.is_none_or(|target| {
@@ -182,9 +198,8 @@ impl Basis {
             return Err(format!("{what} is as in the file; `eqctl changes` lists what differs"));
         }
         for (target, key) in places {
-            draft.changes.drop_key(&target, key.as_deref());
-            let is_addition = key.is_none() && listing::find(self.written(), &target).is_none();
-            if is_addition {
+            let dropped = draft.changes.drop_key(&target, key.as_deref());
+            if dropped.is_some_and(|entry| matches!(entry.value, Value::Added(_))) {
                 draft.changes.drop_object(&target);
                 draft.removed.push(target.name.clone());
             }

@@ -40,6 +40,11 @@ impl Journal {
         }
     }
 
+    /// Adds an entry of an earlier gateway.
+    pub(super) fn remember(&mut self, note: Note) {
+        put(&mut self.notes, note);
+    }
+
     /// Adds an entry about what the log has already.
     pub(super) fn note_logged(&mut self, at: Instant, what: String) {
         put(&mut self.notes, Note { at, who: None, what });

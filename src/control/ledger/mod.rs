@@ -13,10 +13,14 @@ mod basis;
 mod draft;
 mod journal;
 mod rows;
+mod saved;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_model;
 
 pub use basis::{Basis, Merged};
+pub use saved::{Kept, LedgerCopy};
 
 use super::protocol::ChangedRow;
 use crate::balance::Admin;
@@ -143,6 +147,8 @@ enum UnderWay {
 pub struct Ledger {
     basis: Basis,
     journal: Journal,
+    /// How often the changes have become others.
+    edits: u64,
     /// By name with the pool.
     drains: BTreeMap<String, Drain>,
     /// What the driver has not fetched yet.
@@ -164,8 +170,9 @@ impl Ledger {
     /// Makes the ledger of a gateway with these settings in force: those of the file, but for the seed.
     pub fn new(file: Option<File>, in_force: Settings) -> Self {
         Ledger {
-            basis: Basis { file: file.map(Arc::new), in_force: Arc::new(in_force), changes: Changes::default() },
+            basis: Basis { file: file.map(Arc::new), in_force: Arc::new(in_force), changes: Arc::default() },
             journal: Journal::default(),
+            edits: 0,
             drains: BTreeMap::new(),
             order: None,
             orders: 0,
@@ -182,6 +189,11 @@ impl Ledger {
     /// Returns what differs from the file.
     pub fn changes(&self) -> &Changes {
         &self.basis.changes
+    }
+
+    /// Returns a number that is another one whenever the changes have become others.
+    pub fn edits(&self) -> u64 {
+        self.edits
     }
 
     /// Returns the file.
@@ -257,7 +269,8 @@ impl Ledger {
         self.under_way = UnderWay::Nothing;
         let Some((merged, settings)) = merged else { return };
         let Merged { file, changes, dropped, .. } = merged;
-        self.basis = Basis { file: Some(file), in_force: settings, changes };
+        self.edits += u64::from(!dropped.is_empty());
+        self.basis = Basis { file: Some(file), in_force: settings, changes: Arc::new(changes) };
         for dropped in &dropped {
             self.journal.note_logged(now, dropped.to_string());
         }
@@ -279,8 +292,9 @@ impl Ledger {
             if own.weight != row.weight {
                 quick.push(Quick::Weight { server: server.clone(), weight: own.weight });
             }
-            let deadline = self.basis.deadline(&server).filter(|deadline| *deadline > now);
-            let left = deadline.filter(|_| row.flows > 0).map(|deadline| deadline.since(now));
+            // One that has passed while no gateway ran ends the flows at once.
+            let deadline = self.basis.deadline(&server).filter(|_| row.flows > 0);
+            let left = deadline.map(|deadline| deadline.since(now));
             if own.admin != row.admin || left.is_some() != row.drain_deadline_ms.is_some() {
                 quick.push(Quick::Admin { server, admin: own.admin, deadline: left });
             }
@@ -296,7 +310,8 @@ impl Ledger {
 
     /// Makes a prepared change the one in force, and returns its rows.
     fn commit(&mut self, engine: &mut Engine, now: Instant, who: Who, prepared: Prepared) -> Vec<ChangedRow> {
-        self.basis.changes = prepared.changes;
+        self.edits += 1;
+        self.basis.changes = Arc::new(prepared.changes);
         prepared.quick.iter().for_each(|change| self.carry_out(engine, now, change));
         if self.drains.len() >= MOST_DRAINS {
             self.drains.retain(|name, drain| now.since(drain.began) < FORGOTTEN || engine.server_named(name).is_ok());

@@ -15,8 +15,8 @@ pub fn changed_text(row: &ChangedRow) -> String {
     format!("{}{flows}\n", lines.join("\n"))
 }
 
-/// Prints what differs from the file: a header, then one line per object and key.
-pub fn changes_table(rows: &[ChangeRow]) -> String {
+/// Prints what differs from the file: a header, then one line per object and key; and whether it ends with the gateway.
+pub fn changes_table(rows: &[ChangeRow], is_kept: bool) -> String {
     if rows.is_empty() {
         return "everything is as in the file\n".into();
     }
@@ -40,7 +40,20 @@ pub fn changes_table(rows: &[ChangeRow]) -> String {
             row.who.to_string(),
         ]);
     }
-    columns.into_text()
+    let lost = "without `state-file` in [gateway], these changes end with the gateway; `eqctl changes save` prints the file with them\n";
+    columns.into_text() + if is_kept { "" } else { lost }
+}
+
+/// Says what is not in a saved file, and where it belongs: one line.
+pub fn left_out_text(row: &ChangeRow) -> String {
+    let of = row.key.as_ref().map_or(String::new(), |key| format!("{key} of "));
+    let value = match (&row.key, &row.value) {
+        (Some(_), Some(value)) => format!(" ({value})"),
+        (Some(_), None) => String::new(),
+        (None, _) => " (removed)".into(),
+    };
+    let object = &row.object;
+    printable(format!("not in the file: {of}{object}{value}: the server comes from outside; change it there"))
 }
 
 /// Prints pools: a header, then one line per pool.
@@ -121,8 +134,10 @@ server web/a  max-flows  100        no limit (the default)          1m05s  uid 1
 server web/a  -          absent     added { address = \"10.0.0.9\" }  1m05s  uid 1000, pid 4711
 server web/a  -          present    removed                         1m05s  uid 1000, pid 4711
 ";
-        assert_eq!(changes_table(&rows), want);
-        assert_eq!(changes_table(&[]), "everything is as in the file\n");
+        assert_eq!(changes_table(&rows, true), want);
+        let told = changes_table(&rows[..1], false);
+        assert!(told.lines().count() == 3 && told.contains("these changes end with the gateway"), "{told}");
+        assert_eq!(changes_table(&[], false), "everything is as in the file\n");
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod status;
 #[cfg(test)]
 pub(super) mod testing;
 
-pub use changes::{changed_text, changes_table, drain_text, pools_table};
+pub use changes::{changed_text, changes_table, drain_text, left_out_text, pools_table};
 pub use counters::counters_table;
 pub use explain::explanation_text;
 pub use figures::{bytes, count, duration};

@@ -89,6 +89,7 @@ mod tests {
             mtu: 1500,
             offload: true,
             queues: 3,
+            state_file: None,
             lost: 0,
             services: 2,
             servers: 3,

@@ -270,7 +270,7 @@ impl Session {
         let (engine, now) = (&mut **engine, *now);
         match request {
             Request::Status => {
-                let status = Answer::Status(Box::new(self.status(engine, now, outside)));
+                let status = Answer::Status(Box::new(self.status(engine, ledger, now, outside)));
                 self.rows([status]);
             }
             Request::Flows { query, limit } => match checked(query, engine) {
@@ -391,7 +391,7 @@ impl Session {
         }
     }
 
-    fn status(&self, engine: &Engine, now: Instant, outside: &Outside) -> Status {
+    fn status(&self, engine: &Engine, ledger: &Ledger, now: Instant, outside: &Outside) -> Status {
         let counters = engine.counters();
         let (last_repair, troubles) = outside.system.rows(now);
         Status {
@@ -404,6 +404,7 @@ impl Session {
             offload: self.about.offload,
             queues: self.about.queues as u64,
             lost: outside.device.lost,
+            state_file: ledger.in_force().gateway.state_file.as_ref().map(|path| path.display().to_string()),
             services: engine.service_count() as u64,
             servers: engine.server_count() as u64,
             flows: counters.flows,

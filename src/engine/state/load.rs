@@ -208,11 +208,12 @@ impl Engine {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Ends the reading of a state: from now on the verdicts of its monitors hold.
+    /// Ends the reading of a state: from now on the verdicts of its monitors hold. What has been read of a copy of a million
+    /// flows takes tens of milliseconds to drop.
     ///
     /// # Errors
     /// [`StateError::NotWhole`] if records are missing. Those that were read hold all the same.
-    pub fn end_load(&mut self, load: StateLoad, now: Instant) -> Result<Loaded, StateError> {
+    pub fn end_load(&mut self, load: &StateLoad, now: Instant) -> Result<Loaded, StateError> {
         self.monitors.recalled(now);
         for server in self.plan.order().servers.clone() {
             self.take_state(now, server);
@@ -309,6 +310,7 @@ impl Engine {
                 loaded.resting[usize::from(!rests)] += 1;
             }
             kind::END => load.is_whole = read_end(fields, skipped)? == load.records,
+            kind::FIRST_NOTE => {}
             _ => skipped.0 += 1,
         }
         Some(())

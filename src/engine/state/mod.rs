@@ -15,11 +15,12 @@
 //! A copy is a state that follows its engine while packets go on, for one that takes over from it; it also has half-open
 //! flows.
 //!
-//! `wire` is the encoding, `record` the records, `walk`, `copy` and `load` the directions. It must not know files, sockets or
-//! boots.
+//! `wire` is the encoding, `record` the records, `walk`, `copy` and `load` the directions, `notes` what the driver adds behind
+//! the records. It must not know files, sockets or boots.
 
 mod copy;
 mod load;
+mod notes;
 mod record;
 mod walk;
 mod wire;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use copy::StateCopy;
 pub use load::{Loaded, Lost, StateError, StateLoad};
+pub use notes::{Note, NoteScan, write_note};
 pub use walk::StateWalk;
 
 /// The version of the records: a reader knows how to read states of its own version only. New fields and kinds of records

@@ -28,6 +28,8 @@ pub(super) mod kind {
     pub(in super::super) const END: u8 = 11;
     pub(in super::super) const HALF_OPEN: u8 = 12;
     pub(in super::super) const GONE: u8 = 13;
+    /// From here on: [`super::super::Note`].
+    pub(in super::super) const FIRST_NOTE: u8 = 128;
 }
 
 /// Writes and reads times.

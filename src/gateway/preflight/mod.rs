@@ -47,6 +47,11 @@ pub fn check(settings: &Settings) -> Vec<Problem> {
     check_system(settings, false)
 }
 
+/// The same for one that takes the place of the running gateway.
+pub fn check_beside(settings: &Settings) -> Vec<Problem> {
+    check_system(settings, true)
+}
+
 /// The same, and what keeps packets from passing through a gateway that runs, whose own device is no problem.
 pub fn check_live(settings: &Settings) -> Vec<Problem> {
     let is_running = std::os::unix::net::UnixStream::connect(&settings.gateway.control_socket).is_ok();

@@ -129,6 +129,16 @@ impl Reloads {
         (self.found, self.found_others) = (Arc::new(found), true);
     }
 
+    /// Takes servers from outside that are in force already.
+    pub(super) fn remember(&mut self, found: Found) {
+        self.found = Arc::new(found);
+    }
+
+    /// Returns whether nothing is under way, and nothing waits for its end.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Rest)
+    }
+
     /// Returns, once, what became of servers from outside: those that cannot be used, or why none can.
     pub(super) fn take_outcome(&mut self) -> Option<Result<LeftOut, String>> {
         self.outcome.take()

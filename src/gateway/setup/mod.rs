@@ -20,6 +20,7 @@
 //! Everything carries the protocol number [`PROTOCOL`], by which a later start recognizes what a killed run left
 //! behind.
 
+mod adopt;
 mod announce;
 mod device;
 mod error;
@@ -105,6 +106,10 @@ pub struct Installed {
     families: [bool; 2],
     /// Interfaces by which packets of servers arrive, IPv4.
     towards_servers: BTreeSet<String>,
+    /// While all of it belongs to another gateway: what this one has added.
+    added: Option<Vec<Part>>,
+    /// What that gateway has installed and this one does not need.
+    strangers: Vec<Part>,
 }
 
 impl Installed {
@@ -121,8 +126,14 @@ impl Installed {
         interfaces: &Interfaces,
         selects: Select,
     ) -> Result<Installed, SetupError> {
+        let mut installed = Installed::nothing(settings, device, selects)?;
+        installed.install_all(settings, interfaces)?;
+        Ok(installed)
+    }
+
+    fn nothing(settings: &Settings, device: &str, selects: Select) -> Result<Installed, SetupError> {
         let (v4, v6) = wanted::families(settings);
-        let mut installed = Installed {
+        Ok(Installed {
             netlink: open()?,
             gateway: GatewaySettings { device: device.into(), ..settings.gateway.clone() },
             index: 0,
@@ -136,28 +147,39 @@ impl Installed {
             routed: wanted::routed_addresses(settings),
             families: [v4, v6],
             towards_servers: BTreeSet::new(),
-        };
-        installed.find_device()?;
+            added: None,
+            strangers: Vec::new(),
+        })
+    }
+
+    fn install_all(&mut self, settings: &Settings, interfaces: &Interfaces) -> Result<(), SetupError> {
+        self.find_device()?;
         for address in &settings.gateway.addresses {
             let part = Part::Address(*address);
-            part.add(&mut installed.netlink, device, installed.index)?;
-            installed.parts.push(part);
+            if self.added.is_some() {
+                self.keep(part)?;
+                continue;
+            }
+            part.add(&mut self.netlink, &self.gateway.device, self.index)?;
+            self.parts.push(part);
         }
         // Replies first: no client's packet may enter before its reply can. Their rules come before the route of the table:
         // without them, it would end the hold of packets that are marked.
-        let table_routes = installed.return_routing(settings, installed.index)?;
-        installed.follow_errors(interfaces)?;
+        let table_routes = self.return_routing(settings, self.index)?;
+        self.follow_errors(interfaces)?;
         for route in table_routes {
-            installed.route(route)?;
+            self.route(route)?;
         }
-        installed.remove_other_holds();
-        for to in installed.routed.clone() {
+        if self.added.is_none() {
+            self.remove_other_holds();
+        }
+        for to in self.routed.clone() {
             // In this order: where a route is refused, another gateway has the address, and its fallback.
-            installed.route(route(to, MAIN, installed.index))?;
-            installed.fallback(to)?;
+            self.route(route(to, MAIN, self.index))?;
+            self.fallback(to)?;
         }
-        installed.follow_announcements()?;
-        Ok(installed)
+        self.follow_announcements()?;
+        Ok(())
     }
 
     /// Returns its parts, in the order of installation.
@@ -233,8 +255,16 @@ impl Installed {
     /// Adds the route that holds while there is no device. It may be there already: the gateway before this one has left
     /// it.
     fn fallback(&mut self, to: IpNet) -> Result<(), SetupError> {
-        let part = Part::Fallback(to);
-        self.repair(&part)?;
+        self.keep(Part::Fallback(to))
+    }
+
+    /// Installs a part that may be there already.
+    fn keep(&mut self, part: Part) -> Result<(), SetupError> {
+        if self.repair(&part)?
+            && let Some(added) = &mut self.added
+        {
+            added.push(part.clone());
+        }
         self.parts.push(part);
         Ok(())
     }
@@ -252,9 +282,7 @@ impl Installed {
             let Some(any) = any else { continue };
             routes.push(route(any, table, index));
             if self.holds {
-                let part = Part::Hold(any, table);
-                self.repair(&part)?;
-                self.parts.push(part);
+                self.keep(Part::Hold(any, table))?;
             }
             let from_device = RuleAttribute::Iifname(device.clone());
             self.rule(rule(family, RuleAction::Nop, first + 2, vec![from_device.clone()]))?;
@@ -373,9 +401,7 @@ impl Installed {
             if !self.errors.contains(rule) {
                 if holds(rule, self.gateway.route_table) {
                     // It may be there already: the gateway before this one has left it.
-                    let part = Part::Rule(rule.clone());
-                    self.repair(&part)?;
-                    self.parts.push(part);
+                    self.keep(Part::Rule(rule.clone()))?;
                 } else {
                     self.rule(rule.clone())?;
                 }
@@ -393,6 +419,9 @@ impl Installed {
     }
 
     fn route(&mut self, route: Route) -> Result<(), SetupError> {
+        if self.added.is_some() {
+            return self.keep(Part::Route(route));
+        }
         match self.netlink.add_route(route) {
             Ok(()) => self.parts.push(Part::Route(route)),
             Err(e) if e.errno() == libc::EEXIST => {
@@ -404,6 +433,9 @@ impl Installed {
     }
 
     fn rule(&mut self, rule: RuleMessage) -> Result<(), SetupError> {
+        if self.added.is_some() {
+            return self.keep(Part::Rule(rule));
+        }
         match self.netlink.add_rule(rule.clone()) {
             Ok(()) => self.parts.push(Part::Rule(rule)),
             Err(e) if e.errno() == libc::EEXIST => {
@@ -423,7 +455,8 @@ impl Installed {
 
     fn take_away(&mut self) -> Result<(), SetupError> {
         let mut first = Ok(());
-        let mut parts: Vec<Part> = std::mem::take(&mut self.parts).into_iter().rev().collect();
+        let all = std::mem::take(&mut self.parts);
+        let mut parts: Vec<Part> = self.added.take().unwrap_or(all).into_iter().rev().collect();
         if self.stays {
             // First the routes behind which packets are discarded.
             let table = self.gateway.route_table;

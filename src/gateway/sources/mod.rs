@@ -116,6 +116,12 @@ impl Outsiders {
         changed
     }
 
+    /// Takes lists that the gateway before this one has found as those in use.
+    pub(super) fn remember(&mut self, found: &Found) {
+        self.sources.remember(found);
+        self.states = Arc::new(self.sources.states());
+    }
+
     /// Returns what was found.
     pub(super) fn found(&self) -> Found {
         self.sources.found()

@@ -138,6 +138,8 @@ pub struct State {
     pub header: Header,
     print: Print,
     file: File,
+    /// Where the first record begins.
+    begin: u64,
     /// Bytes of records that have not been read.
     left: u64,
 }
@@ -168,7 +170,7 @@ impl State {
         }
         let (header, begin, sum) = State::check(&mut file, meta.len())?;
         let print = Print { sum, bytes: meta.len() };
-        Ok(Some(State { header, print, file, left: meta.len() - begin - SUM as u64 }))
+        Ok(Some(State { header, print, file, begin, left: meta.len() - begin - SUM as u64 }))
     }
 
     /// Reads the whole file; returns its header, where its records begin, which it is positioned at then, and its checksum.
@@ -220,6 +222,16 @@ impl State {
         self.file.read_exact(&mut to[at..])?;
         self.left -= len;
         Ok(len > 0)
+    }
+
+    /// Goes back to the first record.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub fn rewind(&mut self) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.begin))?;
+        self.left = self.print.bytes - self.begin - SUM as u64;
+        Ok(())
     }
 
     /// Returns the records that have not been read.

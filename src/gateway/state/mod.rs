@@ -7,8 +7,11 @@ pub mod file;
 mod lock;
 mod saver;
 
+use super::preflight;
 use super::setup::SetupError;
-use crate::engine::{Engine, Loaded, StateLoad, StateWalk};
+use crate::config::Settings;
+use crate::control::{Kept, Ledger};
+use crate::engine::{Engine, Note, NoteScan, StateLoad, StateWalk};
 use crate::time::{Duration, Instant};
 use file::{Clocks, Header, Print, State};
 use lock::{Lock, LockError};
@@ -21,7 +24,7 @@ use std::thread;
 const PORTION: usize = 2048;
 /// The time between two portions.
 const PAUSE: Duration = Duration::from_millis(5);
-/// The time until the first state.
+/// The time until the first state, and until a change by an operator is saved.
 const SOON: Duration = Duration::from_secs(1);
 /// How long the end of the process waits until the last state is on the disk.
 const LAST: Duration = Duration::from_secs(20);
@@ -35,6 +38,8 @@ pub(super) struct Keeping {
     interval: Duration,
     walk: Option<StateWalk>,
     due: Instant,
+    /// Up to which edit the operators' changes are saved, or soon will be.
+    edits: u64,
     /// Since when the thread has had something to do without any progress.
     stuck_since: Option<Instant>,
     /// Whether the last attempt failed, which is logged once.
@@ -49,7 +54,17 @@ impl Keeping {
         Clocks::read();
         let saver = Saver::start(path, lock)?;
         let due = now + interval.min(SOON);
-        Ok(Keeping { saver, path: path.into(), interval, walk: None, due, stuck_since: None, has_failed: false })
+        let (path, walk) = (path.into(), None);
+        Ok(Keeping { saver, path, interval, walk, due, edits: 0, stuck_since: None, has_failed: false })
+    }
+
+    /// Starts the thread for a gateway that takes the place of the one that has the file: it writes from when that one ends.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub(super) fn later(path: &Path, interval: Duration, now: Instant) -> Result<Keeping, SetupError> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Keeping::start(&path, None, interval, now).map_err(no_thread)
     }
 
     /// Makes the thread give up every privilege that it does not need.
@@ -58,15 +73,19 @@ impl Keeping {
     }
 
     /// Returns when there is work to do.
-    pub(super) fn poll_timeout(&self) -> Instant {
-        self.due
+    pub(super) fn poll_timeout(&self, ledger: &Ledger) -> Instant {
+        if ledger.edits() == self.edits { self.due } else { Instant::ZERO }
     }
 
     /// Does what is due: begins a state, writes a portion of it, or notes how it went.
-    pub(super) fn work(&mut self, engine: &mut Engine, now: Instant) {
+    pub(super) fn work(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) {
         while let Some(result) = self.saver.poll() {
             self.stuck_since = None;
             self.note(result);
+        }
+        // What an operator has changed is not to be lost by a crash.
+        if ledger.edits() != self.edits {
+            (self.edits, self.due) = (ledger.edits(), self.due.min(now + SOON));
         }
         if self.due > now {
             return;
@@ -82,7 +101,7 @@ impl Keeping {
             self.due = now + PAUSE;
             return;
         }
-        if self.portion(engine, now, PORTION, false) {
+        if self.portion(engine, ledger, now, (PORTION, false)) {
             self.due = now + self.interval;
         } else {
             self.due = now + PAUSE;
@@ -91,7 +110,7 @@ impl Keeping {
 
     /// Saves the state at the end, after the last packet; returns whether it is on the disk.
     #[allow(clippy::disallowed_methods, reason = "it waits for the disk, and nothing else goes on")]
-    pub(super) fn save_last(&mut self, engine: &mut Engine, now: Instant) -> bool {
+    pub(super) fn save_last(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant) -> bool {
         let end = std::time::Instant::now() + LAST;
         let is_over = || std::time::Instant::now() >= end;
         self.walk = None;
@@ -103,7 +122,7 @@ impl Keeping {
             if self.saver.is_behind() {
                 break None;
             }
-            if self.portion(engine, now, PORTION * 16, true) {
+            if self.portion(engine, ledger, now, (PORTION * 16, true)) {
                 break self.saver.finish(end);
             }
         };
@@ -117,7 +136,7 @@ impl Keeping {
     }
 
     /// Writes a portion; returns whether the state is complete.
-    fn portion(&mut self, engine: &mut Engine, now: Instant, most: usize, is_final: bool) -> bool {
+    fn portion(&mut self, engine: &mut Engine, ledger: &Ledger, now: Instant, (most, is_final): (usize, bool)) -> bool {
         let mut bytes = Vec::new();
         let walk = match &mut self.walk {
             Some(walk) => walk,
@@ -127,9 +146,11 @@ impl Keeping {
             }
         };
         let done = engine.write_state(walk, now, most, &mut bytes);
+        let at = walk.time();
         self.saver.write(bytes);
         if done {
             self.walk = None;
+            self.saver.write_changes(ledger.copy(), at);
             self.saver.end();
         }
         done
@@ -153,91 +174,167 @@ impl Keeping {
     }
 }
 
-/// Loads the state of an earlier gateway into a new engine, logs what goes on and what does not, and begins to save that of
-/// this one. Without a file, or with one that cannot be read, the engine begins empty; in the place of a file that is no
-/// state, none is saved.
-///
-/// # Errors
-/// If another gateway has the file, or the thread that writes it cannot be started.
-pub(super) fn keep(
-    path: &Path,
-    interval: Duration,
-    engine: &mut Engine,
-    now: Instant,
-) -> Result<Option<Keeping>, SetupError> {
-    // A link leads to the file that is replaced, and to the directory in which that happens.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let shown = path.display();
-    let mut lock = match Lock::take(path, false) {
-        Ok(lock) => Some(lock),
-        Err(LockError::Io(_)) => None,
-        Err(held @ LockError::Held(_)) => {
-            let fix = "stop it, or give this one its own `state-file`".to_owned();
-            return Err(SetupError::new(format!("{shown}: {held}"), fix));
-        }
+/// Makes what operators changed hold, as far as the file does not speak against it and the system can, and logs what does
+/// not; `from` is where the text comes from, which tells times from `at` on.
+pub(super) fn keep_changes(
+    from: &str,
+    ledger: &mut Ledger,
+    text: &[u8],
+    (at, now): (Instant, Instant),
+) -> Option<Kept> {
+    let usable = |settings: &Settings| match preflight::addresses(settings).first() {
+        Some(problem) => Err(problem.what.clone()),
+        None => Ok(()),
     };
-    let began_with = match State::open(path) {
-        Ok(None) => {
-            log::info!("{shown}: no state of an earlier gateway");
-            None
-        }
-        Ok(Some(state)) => load(path, state, lock.as_ref(), engine, now),
-        Err(error) if error.is_anothers() => {
-            log::warn!(
-                "{shown}: {error}; the gateway begins without flows and leaves the file alone, so no flow will outlive it: \
-                 remove the file or name another one, and restart the gateway"
-            );
-            return Ok(None);
+    match ledger.load_changes(text, at, now, usable) {
+        Ok(kept) => {
+            if kept != Kept::default() {
+                log::info!("{from}: {kept}; `eqctl changes` lists what differs from the file");
+            }
+            kept.dropped.iter().for_each(|dropped| log::warn!("{from}: {dropped}"));
+            kept.unreadable.iter().for_each(|text| log::warn!("{from}: a change by an operator is not kept: {text}"));
+            Some(kept)
         }
         Err(error) => {
-            log::warn!("{shown}: {error}; the gateway begins without flows");
+            log::warn!("{from}: {error}");
             None
         }
-    };
-    if let Some(Err(error)) = lock.as_mut().map(|lock| lock.note(began_with)) {
-        log::warn!("{shown}: its lock file cannot be written: {error}");
     }
-    let failed = |error| SetupError::new(format!("cannot start the thread that saves the state: {error}"), None);
-    Keeping::start(path, lock, interval, now).map(Some).map_err(failed)
 }
 
-/// Loads a state; returns its print if it could be read.
-fn load(path: &Path, mut state: State, lock: Option<&Lock>, engine: &mut Engine, now: Instant) -> Option<Print> {
-    let shown = path.display();
-    let (age, is_approximate) = state.header.clocks.age(&Clocks::read());
-    let begin = now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
-    let mut load = StateLoad::new(Instant::from_nanos(begin));
-    // A gateway that was killed before it saved a state has forwarded packets after this one.
-    if lock.is_none_or(|lock| lock.is_used(state.print())) {
-        load.outdated();
-    }
-    let mut records = Vec::new();
-    loop {
-        match state.read_piece(&mut records) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
-                log::warn!("{shown}: the state cannot be read: {error}");
-                break;
+/// A state file with what an earlier gateway left in it, and the lock on it.
+pub(super) struct Earlier {
+    path: PathBuf,
+    lock: Option<Lock>,
+    state: Option<State>,
+    age: Duration,
+    is_approximate: bool,
+    /// The state's own time on the clock of this gateway.
+    at: Instant,
+    /// Whether states are saved in this file: not in the place of a file that is no state.
+    keeps: bool,
+}
+
+impl Earlier {
+    /// Opens a state file. Without one, or with one that cannot be read, the gateway begins empty, which is logged.
+    ///
+    /// # Errors
+    /// If another gateway has the file.
+    pub(super) fn open(path: &Path, now: Instant) -> Result<Earlier, SetupError> {
+        // A link leads to the file that is replaced, and to the directory in which that happens.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let shown = path.display();
+        let lock = match Lock::take(&path, false) {
+            Ok(lock) => Some(lock),
+            Err(LockError::Io(_)) => None,
+            Err(held @ LockError::Held(_)) => {
+                let fix = "stop it, or give this one its own `state-file`".to_owned();
+                return Err(SetupError::new(format!("{shown}: {held}"), fix));
             }
-        }
-        match engine.load_state(&mut load, now, &records) {
-            Ok(read) => drop(records.drain(..read)),
+        };
+        let mut keeps = true;
+        let state = match State::open(&path) {
+            Ok(Some(state)) => Some(state),
+            Ok(None) => {
+                log::info!("{shown}: no state of an earlier gateway");
+                None
+            }
+            Err(error) if error.is_anothers() => {
+                log::warn!(
+                    "{shown}: {error}; the gateway begins without flows and leaves the file alone, so no flow will outlive \
+                     it: remove the file or name another one, and restart the gateway"
+                );
+                keeps = false;
+                None
+            }
             Err(error) => {
-                log::warn!("{shown}: {error}; the gateway begins without flows");
+                log::warn!("{shown}: {error}; the gateway begins without flows, and as in the configuration file");
+                None
+            }
+        };
+        let clocks = state.as_ref().map(|state| state.header.clocks.age(&Clocks::read()));
+        let (age, is_approximate) = clocks.unwrap_or_default();
+        let begin = now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+        let at = Instant::from_nanos(begin);
+        Ok(Earlier { path, lock, state, age, is_approximate, at, keeps })
+    }
+
+    /// Makes what operators changed hold. To be called before the engine is made.
+    pub(super) fn load_changes(&mut self, ledger: &mut Ledger, now: Instant) -> Option<Kept> {
+        let shown = self.path.display().to_string();
+        let state = self.state.as_mut()?;
+        let mut scan = NoteScan::new(Note::Changes);
+        let read = read_pieces(state, |bytes| Ok::<_, io::Error>(scan.read(bytes)))
+            .and_then(|()| state.rewind().map_err(|error| error.to_string()));
+        if let Err(error) = read {
+            log::warn!("{shown}: what operators changed cannot be read: {error}");
+        }
+        keep_changes(&shown, ledger, &scan.text()?, (self.at, now))
+    }
+
+    /// Loads the state into a new engine, logs what goes on and what does not, and begins to save that of this gateway.
+    ///
+    /// # Errors
+    /// If the thread that writes it cannot be started.
+    pub(super) fn load(
+        mut self,
+        interval: Duration,
+        engine: &mut Engine,
+        now: Instant,
+    ) -> Result<Option<Keeping>, SetupError> {
+        let state = self.state.take();
+        let began_with = state.and_then(|state| self.load_state(state, engine, now));
+        if !self.keeps {
+            return Ok(None);
+        }
+        if let Some(Err(error)) = self.lock.as_mut().map(|lock| lock.note(began_with)) {
+            log::warn!("{}: its lock file cannot be written: {error}", self.path.display());
+        }
+        Keeping::start(&self.path, self.lock, interval, now).map(Some).map_err(no_thread)
+    }
+
+    /// Loads a state; returns its print if it could be read.
+    fn load_state(&self, mut state: State, engine: &mut Engine, now: Instant) -> Option<Print> {
+        let shown = self.path.display();
+        let mut load = StateLoad::new(self.at);
+        // A gateway that was killed before it saved a state has forwarded packets after this one.
+        if self.lock.as_ref().is_none_or(|lock| lock.is_used(state.print())) {
+            load.outdated();
+        }
+        if let Err(error) = read_pieces(&mut state, |bytes| engine.load_state(&mut load, now, bytes)) {
+            let is_empty = load.loaded() == StateLoad::new(self.at).loaded();
+            let so = if is_empty { "; the gateway begins without flows" } else { "" };
+            log::warn!("{shown}: {error}{so}");
+            if is_empty {
                 return None;
             }
         }
-    }
-    let loaded: Loaded = load.loaded();
-    match engine.end_load(load, now) {
-        Ok(loaded) => {
-            let about = if is_approximate { " by the wall clock, as the machine has restarted" } else { "" };
-            log::info!("{shown}: {loaded}; it is {} old{about}", humantime::format_duration(rounded(age)));
+        match engine.end_load(&load, now) {
+            Ok(loaded) => {
+                let about = if self.is_approximate { " by the wall clock, as the machine has restarted" } else { "" };
+                log::info!("{shown}: {loaded}; it is {} old{about}", humantime::format_duration(rounded(self.age)));
+            }
+            Err(error) => log::warn!("{shown}: {error}; what could be read goes on: {}", load.loaded()),
         }
-        Err(error) => log::warn!("{shown}: {error}; what could be read goes on: {loaded}"),
+        Some(state.print())
     }
-    Some(state.print())
+}
+
+fn no_thread(error: io::Error) -> SetupError {
+    SetupError::new(format!("cannot start the thread that saves the state: {error}"), None)
+}
+
+/// Passes the records of a state to `take`, which returns how many bytes it has read; the rest comes again.
+fn read_pieces<E: std::fmt::Display>(
+    state: &mut State,
+    mut take: impl FnMut(&[u8]) -> Result<usize, E>,
+) -> Result<(), String> {
+    let mut records = Vec::new();
+    while state.read_piece(&mut records).map_err(|error| format!("the state cannot be read: {error}"))? {
+        let read = take(&records).map_err(|error| error.to_string())?;
+        records.drain(..read);
+    }
+    Ok(())
 }
 
 /// Rounds to what a person wants to know.

@@ -2,7 +2,10 @@
 
 use super::file::{Draft, Header};
 use super::lock::{Lock, LockError};
+use crate::control::LedgerCopy;
+use crate::engine::{Note, write_note};
 use crate::gateway::confine;
+use crate::time;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -16,6 +19,8 @@ enum Message {
     Confine,
     Begin(Header),
     Bytes(Vec<u8>),
+    /// With the time of the state.
+    Changes(LedgerCopy, time::Instant),
     End,
 }
 
@@ -81,6 +86,12 @@ impl Saver {
         let _ = self.to.send(Message::Bytes(bytes));
     }
 
+    /// Adds what operators changed, behind everything else; `at` is the time of the state.
+    pub(super) fn write_changes(&mut self, changes: LedgerCopy, at: time::Instant) {
+        self.waiting += 1;
+        let _ = self.to.send(Message::Changes(changes, at));
+    }
+
     /// Ends the file.
     pub(super) fn end(&mut self) {
         self.ended += 1;
@@ -128,12 +139,14 @@ fn write_files(
                 draft = Some(begin(path, &mut lock, &header));
             }
             Message::Bytes(bytes) => {
-                if let Some(Ok(file)) = &mut draft
-                    && let Err(error) = file.write(&bytes)
-                {
-                    draft = Some(Err(error));
-                }
+                append(&mut draft, &bytes);
                 // Nobody may be waiting any more.
+                let _ = written.try_send(());
+            }
+            Message::Changes(changes, at) => {
+                let mut bytes = Vec::new();
+                write_note(Note::Changes, &changes.write(at), &mut bytes);
+                append(&mut draft, &bytes);
                 let _ = written.try_send(());
             }
             Message::End => {
@@ -141,6 +154,14 @@ fn write_files(
                 let _ = results.send(result.and_then(Draft::finish));
             }
         }
+    }
+}
+
+fn append(draft: &mut Option<io::Result<Draft>>, bytes: &[u8]) {
+    if let Some(Ok(file)) = draft
+        && let Err(error) = file.write(bytes)
+    {
+        *draft = Some(Err(error));
     }
 }
 

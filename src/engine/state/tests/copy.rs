@@ -26,7 +26,8 @@ impl Way {
 
     /// Lets packets pass, flows end and time go on in the old engine.
     fn pass(&mut self, packets: u64) {
-        self.now = self.now + Duration::from_millis(self.rng.below(if packets % 7 == 0 { 20_000 } else { 500 }));
+        self.now =
+            self.now + Duration::from_millis(self.rng.below(if packets.is_multiple_of(7) { 20_000 } else { 500 }));
         tick(&mut self.old, self.now);
         for _ in 0..packets {
             if self.talks.is_empty() || self.rng.below(4) == 0 {
@@ -72,7 +73,7 @@ impl Way {
         self.read();
         assert!(self.held.is_empty());
         let load = std::mem::replace(&mut self.load, StateLoad::new(self.now));
-        let loaded = self.new.end_load(load, self.now).expect("a whole copy");
+        let loaded = self.new.end_load(&load, self.now).expect("a whole copy");
         // Ports whose rest is over meanwhile are due.
         tick(&mut self.new, self.now);
         self.new.handle_timeout(self.now);
@@ -161,7 +162,7 @@ fn a_copy_that_ends_early_leaves_flows_that_take_later_packets() {
         let mut way = Way::new(5000 + seed);
         way.write(1);
         let load = std::mem::replace(&mut way.load, StateLoad::new(way.now));
-        assert_eq!(way.new.end_load(load, way.now), Err(StateError::NotWhole));
+        assert_eq!(way.new.end_load(&load, way.now), Err(StateError::NotWhole));
         // A minute's traffic is unknown to the new engine; what it knows still passes.
         let known: Vec<Talk> = way.talks.iter().filter(|talk| is_known(&way.new, talk)).cloned().collect();
         for mut talk in known.into_iter().filter(|talk| talk.protocol == Protocol::Tcp && is_known(&way.old, talk)) {

@@ -86,7 +86,7 @@ fn load(engine: &mut Engine, now: Instant, state: &[u8]) -> Loaded {
         held.drain(..read);
     }
     assert!(held.is_empty());
-    engine.end_load(load, now).expect("the end")
+    engine.end_load(&load, now).expect("the end")
 }
 
 /// Of each flow, how long it has been idle and when it expires, in milliseconds. They are equal if they differ by less than

@@ -79,7 +79,7 @@ fn a_state_without_its_end_is_not_whole() {
     let read = |state: &[u8]| {
         let (mut engine, mut load) = (Engine::new(&after()), StateLoad::new(now));
         engine.load_state(&mut load, now, state).expect("a state");
-        engine.end_load(load, now).map(|loaded| loaded.flows)
+        engine.end_load(&load, now).map(|loaded| loaded.flows)
     };
     assert!(read(&state).is_ok());
     assert_eq!(read(&state[..ends[ends.len() - 2]]), Err(StateError::NotWhole));
@@ -254,7 +254,7 @@ fn numbers_of_a_last_state_are_behind_once_packets_have_passed_after_it() {
             load.outdated();
         }
         new.load_state(&mut load, at(1000), &state).unwrap();
-        assert_eq!(new.end_load(load, at(1000)).unwrap().flows, 1);
+        assert_eq!(new.end_load(&load, at(1000)).unwrap().flows, 1);
         // Both ends are far ahead by now, and close the connection.
         let [client, server] = talk.next.map(|next| next.wrapping_add(100 << 20));
         let (from, to) = talk.there.unwrap();

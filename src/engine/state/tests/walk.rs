@@ -75,7 +75,7 @@ fn what_lived_through_a_walk_goes_on_and_nothing_that_never_was_appears() {
         let mut new = Engine::new(&after());
         let mut load = StateLoad::new(of.walk.time());
         assert_eq!(new.load_state(&mut load, of.now, &of.state), Ok(of.state.len()));
-        let loaded = new.end_load(load, of.now).unwrap();
+        let loaded = new.end_load(&load, of.now).unwrap();
         assert_eq!((loaded.skipped, loaded.unreadable, loaded.lost[Lost::Unreadable as usize]), (0, 0, 0));
         audit(&new, of.now);
         let (here, there) = (known(&new, of.now), known(&of.engine, of.now));

@@ -135,7 +135,7 @@ fn ages_are_kept_on_a_clock_that_began_later() {
     let mut new = Engine::new(&before());
     let mut load = StateLoad::new(saved);
     new.load_state(&mut load, now, &state).unwrap();
-    assert_eq!(new.end_load(load, now).unwrap().flows, 1);
+    assert_eq!(new.end_load(&load, now).unwrap().flows, 1);
     let row = &mut Vec::new();
     new.flows(now, &FlowQuery::default(), Cursor::default(), 10, row);
     assert_eq!((row[0].age_ms, row[0].idle_ms / 100), (150_000, 1499));
@@ -149,7 +149,7 @@ fn ages_are_kept_on_a_clock_that_began_later() {
     let mut late = Engine::new(&before());
     let mut load = StateLoad::new(saved);
     late.load_state(&mut load, at(9_300), &state).unwrap();
-    let loaded = late.end_load(load, at(9_300)).unwrap();
+    let loaded = late.end_load(&load, at(9_300)).unwrap();
     assert_eq!((loaded.flows, loaded.lost[Lost::Expired as usize]), (0, 1));
 }
 
@@ -169,7 +169,7 @@ fn a_flow_with_the_key_of_an_earlier_one_takes_its_place() {
     let mut new = Engine::new(&after());
     let mut load = StateLoad::new(now);
     new.load_state(&mut load, now, &twice).unwrap();
-    let _ = new.end_load(load, now);
+    let _ = new.end_load(&load, now);
     assert_eq!(views(&new, now), views(&old, now));
 }
 
