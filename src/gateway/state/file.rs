@@ -12,7 +12,7 @@ use crate::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -164,7 +164,8 @@ impl State {
         if meta.len() == 0 {
             return Ok(None);
         }
-        if let Some(why) = not_own(&meta, &fs::metadata(directory(path))?) {
+        let (directory, own) = (fs::metadata(directory(path))?.uid(), rustix::process::geteuid().as_raw());
+        if let Some(why) = not_own((meta.uid(), meta.mode()), directory, own) {
             return Err(FileError::NotOwn(why));
         }
         let (header, begin, sum) = State::check(&mut file, meta.len())?;
@@ -244,14 +245,13 @@ impl State {
     }
 }
 
-/// Returns why a file may hold what somebody else has written, if so: flows could be led to their servers by it.
-fn not_own(file: &Metadata, directory: &Metadata) -> Option<String> {
-    let own = rustix::process::geteuid().as_raw();
-    if ![0, own, directory.uid()].contains(&file.uid()) {
-        let whose = file.uid();
-        return Some(format!("the state file belongs to user {whose}, and the gateway's user is {own}"));
+/// Returns why a file may hold what somebody else has written, if so: flows could be led to their servers by it. Users are
+/// that of the file, that of its directory, and the gateway's.
+fn not_own((user, mode): (u32, u32), directory: u32, own: u32) -> Option<String> {
+    if ![0, own, directory].contains(&user) {
+        return Some(format!("the state file belongs to user {user}, and the gateway's user is {own}"));
     }
-    let mode = file.mode() & 0o777;
+    let mode = mode & 0o777;
     (mode & 0o022 != 0).then(|| format!("others may write the state file: its mode is {mode:03o} and not 600"))
 }
 
@@ -419,15 +419,20 @@ mod tests {
         assert_eq!(refused(&path), "others may write the state file: its mode is 620 and not 600");
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert_eq!(records(&path), b"one");
-        // Only root can give files away: of another user, unless its directory is that user's too.
-        let (file, own) = (fs::metadata(&path).unwrap(), rustix::process::geteuid());
-        if own.is_root() {
-            std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
-            assert_eq!(refused(&path), "the state file belongs to user 12345, and the gateway's user is 0");
-            std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
-            assert_eq!(records(&path), b"one");
-        } else {
-            assert_eq!(file.uid(), own.as_raw());
+    }
+
+    #[test]
+    fn a_state_is_believed_if_only_those_who_may_change_it_can_have_written_it() {
+        for (user, directory, own, is_own) in
+            [(0, 0, 0, true), (7, 7, 7, true), (0, 7, 7, true), (7, 7, 0, true), (8, 0, 0, false), (8, 7, 7, false)]
+        {
+            let why = not_own((user, 0o100_600), directory, own);
+            assert_eq!(why.is_none(), is_own, "{user} {directory} {own}: {why:?}");
+        }
+        let why = not_own((8, 0o100_600), 0, 0);
+        assert_eq!(why.as_deref(), Some("the state file belongs to user 8, and the gateway's user is 0"));
+        for (mode, is_own) in [(0o600, true), (0o644, true), (0o620, false), (0o602, false), (0o666, false)] {
+            assert_eq!(not_own((0, 0o100_000 | mode), 0, 0).is_none(), is_own, "{mode:o}");
         }
     }
 

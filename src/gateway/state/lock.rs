@@ -6,6 +6,7 @@
 
 use super::file::{self, Print};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -43,9 +44,16 @@ impl fmt::Display for LockError {
 impl Lock {
     /// Takes the lock of a state file. A thread that may not read files passes `write_only`.
     pub(super) fn take(path: &Path, write_only: bool) -> Result<Lock, LockError> {
+        let open = |access: OFlags| {
+            let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            rustix::fs::open(file::beside(path, "lock"), flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)
+        };
         let access = if write_only { OFlags::WRONLY } else { OFlags::RDWR };
-        let flags = access | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(file::beside(path, "lock"), flags, Mode::RUSR | Mode::WUSR);
+        let opened = open(access | OFlags::CREATE).or_else(|error| match error {
+            // An earlier gateway with another user has left it. Whoever can read it can lock it.
+            Errno::ACCESS => open(OFlags::RDONLY),
+            error => Err(error),
+        });
         let mut file = File::from(opened.map_err(|error| LockError::Io(error.into()))?);
         let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from);
         let mut text = String::new();
@@ -106,6 +114,28 @@ mod tests {
         drop(second);
         assert!(!Lock::take(&path, false).unwrap().is_used(print));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lock_file_that_another_user_has_left_can_be_locked() {
+        use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        drop(Lock::take(&path, false).unwrap());
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+        fs::set_permissions(dir.path().join("state.lock"), mode).unwrap();
+        // In a thread of its own: root may write it all the same.
+        let body = move || {
+            let all = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+            let had = capabilities(None).unwrap();
+            let sets = CapabilitySets { effective: had.effective - all, permitted: had.permitted - all, ..had };
+            set_capabilities(None, sets).unwrap();
+            let mut lock = Lock::take(&path, false).unwrap();
+            assert!(lock.note(None).is_err(), "it is not ours");
+            assert!(matches!(Lock::take(&path, false), Err(LockError::Held(_))));
+            drop(dir);
+        };
+        std::thread::spawn(body).join().unwrap();
     }
 
     #[test]

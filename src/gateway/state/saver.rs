@@ -192,7 +192,7 @@ fn append(draft: &mut Option<io::Result<Draft>>, bytes: &[u8]) {
 fn begin(path: &Path, lock: &mut Option<Lock>, header: &Header) -> io::Result<Draft> {
     if lock.is_none() {
         *lock = Some(Lock::take(path, true).map_err(|error| match error {
-            LockError::Io(error) => error,
+            LockError::Io(error) => io::Error::new(error.kind(), format!("its lock file: {error}")),
             held @ LockError::Held(_) => io::Error::new(io::ErrorKind::WouldBlock, held.to_string()),
         })?);
     }
