@@ -19,6 +19,12 @@ pub(super) const MOST_ADDRESSES: usize = 16;
 /// A name as it is asked for.
 pub(super) type Asked = Name<Vec<u8>>;
 
+/// Most aliases (CNAME) of an answer; resolvers give up earlier.
+const MOST_ALIASES: usize = 32;
+
+/// A name and what it is an alias of.
+type Alias<'m> = (ParsedName<&'m [u8]>, ParsedName<&'m [u8]>);
+
 /// What is asked about a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -201,14 +207,22 @@ impl Ttl {
 /// Reads the records of an answer; `None` if they cannot be parsed.
 fn records(message: &Message<&[u8]>, kind: Kind) -> Option<Answer> {
     // Every record must parse: half an answer is not a shorter list.
+    let mut aliases = 0;
     for record in message.answer().ok()? {
-        record.ok()?;
+        // Packets wait while an answer is read: what is no chain of aliases is not followed.
+        aliases += usize::from(record.ok()?.rtype() == Rtype::CNAME);
+        if aliases > MOST_ALIASES {
+            return None;
+        }
     }
-    let owner = message.canonical_name()?;
     let mut ttl = Ttl(None);
+    let mut chain = Vec::with_capacity(aliases);
     for cname in message.answer().ok()?.limit_to_in::<Cname<_>>() {
-        ttl.take(cname.ok()?.ttl().as_secs());
+        let cname = cname.ok()?;
+        ttl.take(cname.ttl().as_secs());
+        chain.push((*cname.owner(), *cname.data().cname()));
     }
+    let owner = canonical(message.first_question()?.into_qname(), &chain)?;
     let records = match kind {
         Kind::Services => {
             let mut targets = Vec::new();
@@ -249,6 +263,17 @@ fn records(message: &Message<&[u8]>, kind: Kind) -> Option<Answer> {
         }
     };
     Some(Answer { records, ttl: ttl.0 })
+}
+
+/// Follows aliases from a name; `None` if they lead in circles.
+fn canonical<'m>(mut name: ParsedName<&'m [u8]>, chain: &[Alias<'m>]) -> Option<ParsedName<&'m [u8]>> {
+    for _ in 0..=chain.len() {
+        match chain.iter().find(|(owner, _)| *owner == name) {
+            Some((_, target)) => name = *target,
+            None => return Some(name),
+        }
+    }
+    None
 }
 
 /// Reads an SRV record; `None` where its target is the root: the service is not there (RFC 2782).

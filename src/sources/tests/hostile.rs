@@ -1,6 +1,6 @@
 //! Messages that no honest resolver sends.
 
-use super::super::message::{self, Kind, MOST_ADDRESSES, MOST_RECORDS, Received, Records};
+use super::super::message::{self, Answer, Kind, MOST_ADDRESSES, MOST_RECORDS, Received, Records};
 use super::*;
 use domain::base::iana::Rcode;
 use domain::base::{Message, MessageBuilder, Name, Ttl};
@@ -70,6 +70,24 @@ fn aliases_in_a_circle_are_no_answer() {
     answer.push((name("web.example"), ttl, Cname::new(name("b.example")))).expect("room");
     answer.push((name("b.example"), ttl, Cname::new(name("web.example")))).expect("room");
     assert_eq!(message::read(&answer.finish(), 7, &asked_name, Kind::V4, true), Received::Malformed);
+}
+
+/// Whoever answers decides how many aliases there are and in which order: following thousands would stop packets.
+#[test]
+fn a_long_chain_of_aliases_is_followed_in_any_order_and_an_endless_one_is_not() {
+    let (asked_name, query) = asked(Kind::V4);
+    let query = Message::from_octets(query).expect("a message");
+    let ttl = Ttl::from_secs(60);
+    let alias = |n: usize| if n == 0 { name("web.example") } else { name(&format!("a{n}.example")) };
+    for (aliases, is_followed) in [(1, true), (32, true), (33, false), (1000, false)] {
+        let mut answer = MessageBuilder::new_vec().start_answer(&query, Rcode::NOERROR).expect("room");
+        for n in (0..aliases).rev() {
+            answer.push((alias(n), ttl, Cname::new(alias(n + 1)))).expect("room");
+        }
+        answer.push((alias(aliases), ttl, A::new([10, 0, 0, 1].into()))).expect("room");
+        let got = message::read(&answer.finish(), 7, &asked_name, Kind::V4, false);
+        assert_eq!(matches!(got, Received::Answer(Answer { ttl: Some(60), .. })), is_followed, "{aliases}: {got:?}");
+    }
 }
 
 /// A message of 64 KiB has as many records as fit; what is kept of it is bounded.
