@@ -20,6 +20,7 @@
 //!  sources                           servers from files and DNS
 //!  config                            TOML to checked settings
 //!  engine                            the sans-IO core
+//!  sync                              two gateways that share their flows
 //!  capture, control, replay          pcap and pcapng; inspection; replay of captures
 //!  gateway                           the live gateway: everything that touches the system
 //!  conformance, demo, cli            the checklist, the demo, the command line
@@ -49,6 +50,7 @@ pub mod sources;
 pub mod config;
 
 pub mod engine;
+pub mod sync;
 
 pub mod capture;
 pub mod control;

@@ -65,6 +65,24 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The target `sync` with the frames of a peer with a random history, damaged or not.
+    #[test]
+    fn the_books_balance_whatever_a_peer_says(
+        steps in prop::collection::vec(step(), 1..300),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        more in prop::collection::vec(any::<[u8; 6]>(), 0..6),
+    ) {
+        let mut frames = bodies::sync_after(&steps.concat());
+        damage.iter().for_each(|(at, byte)| *at.get_mut(&mut frames) = *byte);
+        // Commands, packets and time.
+        more.iter().for_each(|body| frames.extend([&[0, 0, 6, body[0] % 7], &body[1..], &[0]].concat()));
+        bodies::sync_target(&frames);
+    }
+}
+
 #[test]
 fn every_committed_input_is_survived() {
     for (name, body) in bodies::BODIES {
@@ -89,7 +107,7 @@ fn seeds_are_made() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let rewrites = std::env::var_os("EQUIPOISE_SEED").is_some_and(|value| value == "1");
     let corpus = if rewrites { root.join("fuzz/corpus") } else { scratch.path().to_owned() };
-    for target in ["parse", "engine", "state"] {
+    for target in ["parse", "engine", "state", "sync"] {
         std::fs::create_dir_all(corpus.join(target)).expect("a directory");
     }
     let mut made = 0;
@@ -122,6 +140,10 @@ fn seeds_are_made() {
         let state = bodies::state_after(&script);
         if state.len() < 2048 {
             std::fs::write(corpus.join(format!("state/{name}")), state).expect("a seed");
+        }
+        let frames = bodies::sync_after(&script);
+        if frames.len() < 4096 {
+            std::fs::write(corpus.join(format!("sync/{name}")), frames).expect("a seed");
         }
         std::fs::write(corpus.join(format!("engine/{name}")), script).expect("a seed");
     }

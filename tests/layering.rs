@@ -44,6 +44,7 @@ const WORLDS: &[&str] = &[
     "sources",
     "config",
     "engine",
+    "sync",
     "capture",
     "control",
     "replay",
@@ -74,6 +75,7 @@ const LAYERS: &[Layer] = &[
         "engine",
         &["ids", "time", "bucket", "state", "words", "packet", "flow", "balance", "policy", "health", "config"],
     ),
+    core("sync", &["ids", "time", "words", "packet", "flow", "engine"]),
     Layer { name: "capture", below: &["ids", "time", "packet"], std: &["io", "sync"], daemon: false },
     Layer { name: "control", below: CORE, std: &["sync"], daemon: false },
     Layer {
@@ -89,7 +91,7 @@ const LAYERS: &[Layer] = &[
         name: "gateway",
         below: &[
             "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "sources", "config", "engine",
-            "capture", "control",
+            "sync", "capture", "control",
         ],
         std: &[],
         daemon: true,
@@ -115,7 +117,8 @@ const DRIVERS: &[Driver] = &[
     Driver {
         dir: "fuzz",
         uses: &[
-            "ids", "time", "packet", "flow", "health", "balance", "policy", "sources", "config", "engine", "capture",
+            "ids", "time", "packet", "flow", "health", "balance", "policy", "sources", "config", "engine", "sync",
+            "capture",
         ],
         daemon: &[],
     },

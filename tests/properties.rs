@@ -466,7 +466,7 @@ fn the_inputs_reach_every_kind_of_verdict() {
     let counters = engine.counters();
     let never: Vec<Reason> = counters.dropped.iter().filter(|c| c.count == 0).map(|c| c.kind).collect();
     // Other tests cover these: they need a pool of weight zero, six busy flows at once, a late segment of a closed flow
-    // that gave way, two services of one pool, a queue that nobody drains, rules and servers with limits, and monitors.
+    // that gave way, two services of one pool, a queue that nobody drains, rules and servers with limits, monitors, and a peer.
     use Reason::*;
     let limits = [
         RuleDrop,
@@ -480,8 +480,17 @@ fn the_inputs_reach_every_kind_of_verdict() {
         TableLow,
         TableNormal,
     ];
-    let rare =
-        [NoServer, TableFull, RecentlyEnded, ReturnKeyTaken, AnswerQueueFull, NoProbe, BadProbeChecksum, AnswerLimit];
+    let rare = [
+        NoServer,
+        TableFull,
+        RecentlyEnded,
+        ReturnKeyTaken,
+        AnswerQueueFull,
+        NoProbe,
+        BadProbeChecksum,
+        AnswerLimit,
+        OtherGateway,
+    ];
     let unseen = [FragmentStoreFull, OtherProtocol, Detour, IcmpImplausible, IcmpBadMtu, NatExhausted, Untranslatable];
     assert!(
         never.iter().all(|reason| limits.contains(reason) || rare.contains(reason) || unseen.contains(reason)),

@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &str)] = &[
     ("engine/shard/mod.rs", "Shard"),
     ("engine/shard/answers.rs", "Answers"),
     ("engine/look/mod.rs", "Look"),
+    ("engine/shard/part.rs", "Part"),
     ("balance/roster.rs", "Roster"),
     ("balance/standings.rs", "Standings"),
     ("balance/chooser.rs", "Chooser"),

@@ -20,6 +20,7 @@ mod decide;
 pub mod explain;
 mod look;
 mod monitors;
+mod pair;
 mod plan;
 mod reason;
 mod reload;
@@ -46,6 +47,8 @@ mod tests_off;
 #[cfg(test)]
 mod tests_opening;
 #[cfg(test)]
+mod tests_pair;
+#[cfg(test)]
 mod tests_path;
 #[cfg(test)]
 mod tests_ports;
@@ -65,6 +68,7 @@ mod tests_timers;
 pub use batch::{Outcome, Packet};
 pub use change::{Change, Refused};
 pub use explain::Explanation;
+pub use pair::Duty;
 pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
 pub use reload::{NotFollowed, Removed, Replaced, Succession, Successor};
@@ -73,7 +77,8 @@ pub use snapshot::{
     ServerRow, ServiceRow,
 };
 pub use state::{
-    Loaded, Lost, Note, NoteScan, StateCopy, StateError, StateLoad, StateWalk, VERSION as STATE_VERSION, write_note,
+    Giving, Loaded, Lost, Mark, Note, NoteScan, Offer, StateCopy, StateError, StateLoad, StateWalk, Taking,
+    VERSION as STATE_VERSION, write_note,
 };
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 

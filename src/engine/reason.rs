@@ -74,6 +74,8 @@ reasons! {
     ServerNoFlow = "server-no-flow", "from the service port of a server, on an unknown TCP connection";
     /// A TCP packet that is not part of a flow and does not open one.
     TcpNoFlow = "tcp-no-flow", "TCP packet that is not part of a flow and not a SYN";
+    /// For the other gateway of a pair: this one stands by, or the segment is of a connection that only the other may know.
+    OtherGateway = "other-gateway", "left to the other gateway of the pair, which forwards or may know its connection";
     /// A late TCP segment of a flow that ended within the last minute, after both ends had closed it or one had reset it.
     RecentlyEnded = "recently-ended", "late segment of a TCP flow that has ended a short while ago";
     /// An ICMP message to a service address that is not an echo request.

@@ -3,7 +3,7 @@
 use equipoise::balance::Algorithm;
 use equipoise::config;
 use equipoise::control::{PacketWords, difference, render};
-use equipoise::engine::{Consumed, Engine, Reason, Verdict};
+use equipoise::engine::{Consumed, Duty, Engine, Reason, Verdict};
 use equipoise::packet::{Meta, describe};
 use equipoise::replay;
 use equipoise::time::{Duration, Instant};
@@ -48,6 +48,8 @@ pub(crate) struct Case {
     observes: bool,
     /// Whether nobody takes the engine's own packets.
     stuck: bool,
+    /// What the gateway answers for when the packet comes.
+    duty: Duty,
 }
 
 /// A service for TCP on port 80 and one for UDP on port 53, of both families, with three servers each.
@@ -95,7 +97,7 @@ impl Case {
     }
 
     pub(crate) fn with(shows: Shows, config: &str) -> Self {
-        Case { shows, config: config.into(), steps: Vec::new(), observes: false, stuck: false }
+        Case { shows, config: config.into(), steps: Vec::new(), observes: false, stuck: false, duty: Duty::Full }
     }
 
     /// A packet in words; the last packet is the one that is explained.
@@ -125,6 +127,10 @@ impl Case {
 
     pub(crate) fn observing(self) -> Self {
         Case { observes: true, ..self }
+    }
+
+    pub(crate) fn with_duty(self, duty: Duty) -> Self {
+        Case { duty, ..self }
     }
 
     pub(crate) fn stuck(self) -> Self {
@@ -168,6 +174,7 @@ impl Case {
             }
         }
 
+        engine.set_duty(now, self.duty);
         let before = (engine.counters(), engine.servers(now), engine.rules(), engine.nat_pools());
         let explanation = engine.explain(now, &packet, meta);
         let foreseen = engine.foresee(now, &packet, meta);

@@ -2,7 +2,7 @@
 
 use crate::case::{CONFIG, Case, Shows, bytes, config_with};
 use crate::flows::established;
-use equipoise::engine::Reason;
+use equipoise::engine::{Duty, Reason};
 use equipoise::packet::checksum;
 
 const UDP: &str = "udp 198.51.100.7:4711 -> 192.0.2.80:53 len 8";
@@ -113,6 +113,9 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 fin ack seq 501 ack 2")
             .wait(241_000)
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 ack seq 2 ack 502"),
+        drop(Reason::OtherGateway)
+            .with_duty(Duty::Known)
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 psh ack seq 1 ack 501 len 10"),
         Case::with(
             Shows::Drop(Reason::ServerNoFlow),
             &CONFIG.replace("pool = \"web\"\n[[service]]", "pool = \"web\"\nunknown-tcp = \"drop\"\n[[service]]"),

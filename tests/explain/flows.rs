@@ -3,6 +3,7 @@
 use crate::case::{CONFIG, Case, Shows, bytes, config_with};
 use crate::drops::piece;
 use crate::drops_errors::error;
+use equipoise::engine::Duty;
 
 const TCP: &str = "tcp 198.51.100.7:4711 -> 192.0.2.80:80";
 
@@ -52,6 +53,17 @@ pub(crate) fn cases() -> Vec<Case> {
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 rst seq 9000"),
         established(other("flow-that-is-replaced"))
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 rst seq 1")
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 77000"),
+        other("pair-server-sends-on-what-the-peer-may-know")
+            .with_duty(Duty::Known)
+            .packet("tcp 10.0.2.1:8080 -> 198.51.100.7:4711 psh ack seq 501 ack 1 len 10"),
+        other("pair-standby-leaves-a-new-connection").with_duty(Duty::Standby).packet(TCP),
+        established(other("pair-standby-forwards-for-a-flow"))
+            .with_duty(Duty::Standby)
+            .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 psh ack seq 1 ack 501 len 100"),
+        established(other("pair-standby-ends-no-flow"))
+            .event("server web/web-1 down")
+            .with_duty(Duty::Standby)
             .packet("tcp 198.51.100.7:4711 -> 192.0.2.80:80 syn seq 77000"),
         other("flow-whose-server-is-down").packet(TCP).event("server web/web-1 down").wait(100).packet(TCP),
         established(other("flow-that-a-new-connection-leaves"))

@@ -7,6 +7,7 @@
 
 use super::super::Reason;
 use super::super::arrival::Arrival;
+use super::super::pair::Duty;
 use super::super::plan::Owner;
 use super::super::step::{Follow, Scratch, Settled, Step};
 use super::answer::{can_be_answered, sum_is_right};
@@ -23,7 +24,9 @@ impl Look<'_> {
     #[cold]
     pub(super) fn adopt_from_server(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Option<Step> {
         let Transport::Tcp { flags, .. } = arrival.parsed.transport else { return None };
-        let is_of_service = flags.ack()
+        // The peer may know the connection.
+        let is_of_service = self.standing.duty() == Duty::Full
+            && flags.ack()
             && !flags.syn()
             && !flags.rst()
             && self.plan.directory().is_server(key.addresses.src(), key.protocol, key.src_port)

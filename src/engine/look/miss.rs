@@ -1,6 +1,7 @@
 //! A packet without a flow: whether it opens one, or is answered, passed or dropped.
 
 use super::super::arrival::Arrival;
+use super::super::pair::Duty;
 use super::super::plan::Owner;
 use super::super::step::{Fate, For, Reply, Scratch, Settled, Step};
 use super::super::{Consumed, Reason};
@@ -99,6 +100,9 @@ impl Look<'_> {
     /// the server.
     #[cold]
     fn unknown_to_us(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Settled {
+        if self.standing.duty() != Duty::Full {
+            return Settled::drop(Reason::OtherGateway);
+        }
         let (answers, passes) = (self.shard.answers(), self.shard.passes_strays());
         let owners = self.plan.owners(key);
         let says = |says| owners.iter().any(|owner| self.plan.service(owner.service).unknown_tcp == says);
@@ -203,6 +207,10 @@ impl Look<'_> {
                     && self.table().has_just_ended(arrival.now, key) =>
             {
                 Err(Settled::drop(Reason::RecentlyEnded))
+            }
+            // It would be answered by a reset, or adopted by another server than its own.
+            Transport::Tcp { flags, .. } if (!flags.syn() || flags.ack()) && self.standing.duty() != Duty::Full => {
+                Err(Settled::drop(Reason::OtherGateway))
             }
             Transport::Tcp { flags, .. } if !flags.syn() || flags.ack() => {
                 let settings = self.plan.service(service);

@@ -3,7 +3,7 @@
 //! It reads the plan, the standing and one shard, and returns a [`Step`]. Carrying out the step decides nothing more,
 //! so `explain` is a look that is not carried out. The modules: `hit` handles a packet of a flow, `miss` one without a
 //! flow, `admit` evaluates rules and limits, `open` picks a server and a source, `adopt` takes a server's segment for one of a
-//! lost flow, `onward` checks whether a packet can be forwarded, `across` translates into the other family, `later` handles a later fragment of a packet, `icmp` handles errors, `answer` writes replies.
+//! lost flow, `onward` checks whether a packet can be forwarded, `across` translates into the other family, `later` handles a later fragment of a packet, `icmp` handles errors, `answer` writes replies, `standby` is for a gateway that stands by.
 
 mod across;
 mod admit;
@@ -15,13 +15,16 @@ mod later;
 mod miss;
 mod onward;
 mod open;
+mod standby;
 
 pub(super) use hit::{segment, touched_state};
 pub(super) use onward::Going;
 
 use onward::most_pieces;
+use standby::standby;
 
 use super::arrival::{self, Arrival};
+use super::pair::Duty;
 use super::plan::Plan;
 use super::shard::Shard;
 use super::standing::Standing;
@@ -84,10 +87,14 @@ impl<'a> Look<'a> {
 
     /// Decides a packet whose flow, if any, has been found.
     pub(super) fn decide(&self, arrival: &Arrival<'_>, found: Option<Found>, scratch: &mut Scratch) -> Step {
-        let Some(key) = &arrival.key() else { return self.without_key(arrival, scratch) };
-        match found {
-            Some(found) => self.hit(arrival, found, scratch),
-            None => self.miss(arrival, key, scratch),
+        let step = match (&arrival.key(), found) {
+            (None, _) => self.without_key(arrival, scratch),
+            (Some(_), Some(found)) => self.hit(arrival, found, scratch),
+            (Some(key), None) => self.miss(arrival, key, scratch),
+        };
+        match self.standing.duty() {
+            Duty::Full | Duty::Known => step,
+            Duty::Standby => standby(step),
         }
     }
 

@@ -45,6 +45,7 @@ impl Shard {
                 None => self.nat_pools.push(NatPool::new(pool, settings.seed)),
             }
         }
+        self.share_ports();
     }
 
     fn follow_counters(&mut self, new: &Plan, common: &Common) {

@@ -7,6 +7,7 @@ mod answers;
 mod carry_out;
 mod follow;
 mod fragments;
+mod part;
 mod pressure;
 mod saved;
 mod totals;
@@ -24,6 +25,7 @@ use crate::packet::{Meta, Side};
 use crate::policy::Policy;
 use crate::time::Instant;
 use answers::Answers;
+use part::Part;
 use pressure::Pressure;
 use std::collections::VecDeque;
 use totals::{ServiceTotals, Totals, Traffic};
@@ -59,6 +61,8 @@ pub(super) struct Shard {
     /// Keys of the replies of flows that have ended; none unless somebody wants them.
     ended: Option<EndedKeys>,
     passes_strays: bool,
+    /// Its part in a pair of gateways.
+    part: Part,
 }
 
 /// Maximum number of keys that wait for [`Shard::poll_ended`].
@@ -98,6 +102,7 @@ impl Shard {
             idle: VecDeque::new(),
             ended: None,
             passes_strays: false,
+            part: Part::default(),
         })
     }
 
@@ -287,8 +292,8 @@ impl Shard {
 
     /// Returns when [`Shard::handle_timeout`] next has work to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let walk = self.walk.as_ref().map(Walk::since);
-        let all = [self.fragments.poll_timeout(), self.table.poll_timeout(), self.pressure.poll_timeout(), walk];
+        let walk = self.walk.as_ref().map(Walk::since).filter(|_| !self.part.stands_by());
+        let all = [self.fragments.poll_timeout(), self.expires_at(), self.pressure.poll_timeout(), walk];
         all.into_iter().flatten().min()
     }
 }

@@ -34,7 +34,7 @@ impl Shard {
     fn expire(&mut self, (plan, standing): (&Plan, &Standing), now: Instant) {
         let mut most = MOST_LOOKED_AT;
         for _ in 0..MOST_EXPIRED {
-            match self.table.expired(now, &mut most) {
+            match self.expired(now, &mut most) {
                 Some(index) => self.forget((plan, standing), now, index, Ended::Expired),
                 None => return,
             }
@@ -72,7 +72,7 @@ impl Shard {
         };
         let flow = self.table.facts(index);
         let knows = (flow.protocol, flow.state) == (Protocol::Tcp, TimeoutState::Established);
-        let may = knows && self.answers.allows(now, For::Forgotten);
+        let may = knows && !self.part.stands_by() && self.answers.allows(now, For::Forgotten);
         if !may || self.answers.room_for_packets() < MOST_RESETS {
             return Vec::new();
         }
@@ -138,8 +138,10 @@ impl Shard {
 
     /// Ends a flow; both ends of a TCP connection get resets that they will accept.
     pub(in crate::engine) fn end_by_reset(&mut self, of: (&Plan, &Standing), now: Instant, index: u32, cause: Ended) {
-        for packet in self.resets(index) {
-            self.answers.send(&packet, Default::default());
+        if !self.part.stands_by() {
+            for packet in self.resets(index) {
+                self.answers.send(&packet, Default::default());
+            }
         }
         self.end(of, now, index, cause);
     }

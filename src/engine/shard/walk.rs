@@ -39,7 +39,8 @@ impl Shard {
 
     /// Continues the walk as long as there is room to queue packets; returns whether it has ended.
     pub(in crate::engine) fn go_on_walking(&mut self, (plan, standing): (&Plan, &Standing), now: Instant) -> bool {
-        let Some(next) = self.walk.as_ref().map(|walk| walk.next) else { return false };
+        let walk = self.walk.as_ref().filter(|_| !self.part.stands_by());
+        let Some(next) = walk.map(|walk| walk.next) else { return false };
         let mut found = Vec::new();
         let mut reached = None;
         for (looked_at, (index, used)) in self.table.slots(next).enumerate() {

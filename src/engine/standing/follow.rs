@@ -43,6 +43,7 @@ impl Standing {
             switches: self.switches.followed_by((old.rules(), new.rules()), |rule| common.is_same_rule(rule)),
             transitions: all().map(transitions).collect(),
             observing: self.observing,
+            duty: self.duty,
             retired: self.retired_by(old, new),
             servers,
         }

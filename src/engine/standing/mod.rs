@@ -4,6 +4,7 @@
 
 mod follow;
 
+use super::pair::Duty;
 use super::plan::Plan;
 use crate::balance::{Notice, ServerState, Standings};
 use crate::health::Monitors;
@@ -57,6 +58,7 @@ pub(super) struct Standing {
     observing: bool,
     /// Networks that are no longer in the configuration, and of which flows may be left.
     retired: Vec<IpNet>,
+    duty: Duty,
 }
 
 impl Standing {
@@ -76,7 +78,19 @@ impl Standing {
             transitions: servers().map(|_| [0; 2]).collect(),
             observing: false,
             retired: Vec::new(),
+            duty: Duty::Full,
         }
+    }
+
+    /// Returns what the gateway answers for.
+    #[inline]
+    pub(super) fn duty(&self) -> Duty {
+        self.duty
+    }
+
+    /// Sets what the gateway answers for.
+    pub(super) fn set_duty(&mut self, duty: Duty) {
+        self.duty = duty;
     }
 
     /// Returns the standing of servers as balancing sees it.

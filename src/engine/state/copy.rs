@@ -12,7 +12,7 @@
 use super::super::Engine;
 use super::record::{write_gone, write_rest, write_slot};
 use super::walk::StateWalk;
-use crate::flow::TableTooBig;
+use crate::flow::{TableTooBig, Watcher};
 use crate::time::Instant;
 
 /// The most half-open flows in a copy, the newest: a flood of SYNs must not make the last pass long.
@@ -49,7 +49,7 @@ impl Engine {
     /// # Errors
     /// If the system refuses the memory for it, two bits per flow.
     pub fn begin_copy(&mut self, now: Instant) -> Result<StateCopy, TableTooBig> {
-        self.shard.table_mut().note_changes()?;
+        self.shard.table_mut().note_changes(Watcher::Successor)?;
         let walk = StateWalk::of_copy(now);
         Ok(StateCopy { walk, part: Part::Walk, begun: now, since: now, before: 0 })
     }
@@ -108,7 +108,7 @@ impl Engine {
 
     /// Ends a copy, whether finished or given up: the engine notes changes no longer.
     pub fn end_copy(&mut self) {
-        self.shard.table_mut().ignore_changes();
+        self.shard.table_mut().ignore_changes(Watcher::Successor);
     }
 
     /// Writes sticky slots of one group that are new or have been used since the pass before.
@@ -137,7 +137,8 @@ impl Engine {
     /// Writes flows that have changed, from a slot on; returns where to go on.
     fn copy_flows(&mut self, copy: &mut StateCopy, from: u32, most: usize, out: &mut Vec<u8>) -> Option<u32> {
         let mut changed = Vec::new();
-        let next = self.shard.table_mut().take_changes(from, most, |change| changed.push(change.index));
+        let next =
+            self.shard.table_mut().take_changes(Watcher::Successor, from, most, |change| changed.push(change.index));
         for index in changed {
             if self.shard.table().is_used(index) {
                 self.write_flow(&mut copy.walk, index, out);

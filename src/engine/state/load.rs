@@ -3,6 +3,10 @@
 //! What the plan does not have any more is left out, and counted: a flow whose service, server or NAT address is gone, a
 //! sticky slot whose server or group is, a resting port whose pool is. Rules only count, so a flow stays without its rule.
 
+mod peer;
+
+pub use peer::{Offer, Taking};
+
 use super::super::Engine;
 use super::super::plan::Plan;
 use super::VERSION;
@@ -145,6 +149,8 @@ pub struct StateLoad {
     is_outdated: bool,
     skipped: Skipped,
     loaded: Loaded,
+    /// Whether names are read without what else their records say.
+    names_only: bool,
     /// What became of the flows of a copy, by their slots there.
     slots: BTreeMap<u32, Result<FlowId, Lost>>,
 }
@@ -162,6 +168,7 @@ impl StateLoad {
             is_outdated: false,
             skipped: Skipped::default(),
             loaded: Loaded::default(),
+            names_only: false,
             slots: BTreeMap::new(),
         }
     }
@@ -235,7 +242,7 @@ impl Engine {
     /// Reads a record; none if it makes no sense.
     fn load_record(&mut self, load: &mut StateLoad, now: Instant, kind: u8, fields: Fields<'_>) -> Option<()> {
         let StateLoad { base, names: Some(names), numbers, skipped, loaded, slots, .. } = load else { return None };
-        let base = *base;
+        let (base, names_only) = (*base, load.names_only);
         match kind {
             kind::SERVICE => {
                 let named = Named::read(fields, skipped)?;
@@ -252,6 +259,7 @@ impl Engine {
                 let found = self.plan.rules().find(named.name);
                 numbers.rules.insert(named.number, found);
                 let configured = found.and_then(|rule| Some((rule, self.plan.rules().get(rule)?.enabled)));
+                let configured = configured.filter(|_| !names_only);
                 if let Some((rule, _)) = configured.filter(|(_, enabled)| *enabled == named.switch[1]) {
                     self.standing.switch(rule, named.switch[0]);
                 }
@@ -261,7 +269,8 @@ impl Engine {
                 numbers.groups.insert(named.number, group(&self.plan, &named));
             }
             kind::SERVER => {
-                self.load_server((names, numbers, loaded), now, &ServerRecord::read(fields, base, skipped)?)
+                let record = ServerRecord::read(fields, base, skipped)?;
+                self.load_server((names, numbers, loaded), now, &record, names_only)
             }
             kind::VERDICT => {
                 let saved = read_verdict(fields, base, skipped)?;
@@ -321,6 +330,7 @@ impl Engine {
         (names, numbers, loaded): (&Names, &mut Numbers, &mut Loaded),
         now: Instant,
         record: &ServerRecord<'_>,
+        names_only: bool,
     ) {
         let same = |id: &ServerId| {
             let own = self.plan.roster().server(*id);
@@ -334,7 +344,7 @@ impl Engine {
             // And so do the verdicts, behind it.
             loaded.verdicts = [0; 2];
         }
-        if let Some(server) = found {
+        if let Some(server) = found.filter(|_| !names_only) {
             self.standing.servers_mut().restore(self.plan.roster(), now, server, &record.standing);
         }
     }

@@ -15,6 +15,8 @@
 //! A copy is a state that follows its engine while packets go on, for one that takes over from it; it also has half-open
 //! flows.
 //!
+//! Two gateways exchange the same records all the time, each for its own reasons: `walk/peer` and `load/peer`.
+//!
 //! `wire` is the encoding, `record` the records, `walk`, `copy` and `load` the directions, `notes` what the driver adds behind
 //! the records. It must not know files, sockets or boots.
 
@@ -29,9 +31,9 @@ mod wire;
 mod tests;
 
 pub use copy::StateCopy;
-pub use load::{Loaded, Lost, StateError, StateLoad};
+pub use load::{Loaded, Lost, Offer, StateError, StateLoad, Taking};
 pub use notes::{Note, NoteScan, write_note};
-pub use walk::StateWalk;
+pub use walk::{Giving, Mark, StateWalk};
 
 /// The version of the records: a reader knows how to read states of its own version only. New fields and kinds of records
 /// do not change it, since they are skipped by those who do not know them.

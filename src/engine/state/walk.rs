@@ -1,5 +1,9 @@
 //! Writing a state, a bounded number of records at a time.
 
+mod peer;
+
+pub use peer::{Giving, Mark};
+
 use super::super::Engine;
 use super::super::plan::Plan;
 use super::VERSION;

@@ -8,6 +8,7 @@ use hashlink::LinkedHashSet;
 use siphasher::sip::SipHasher13;
 use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// A server's address and port; port 0 for ICMP echo, whose identifiers are distinguished by the server's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,11 +91,6 @@ impl Class {
         let index = port.checked_sub(self.first)? / self.step;
         (index < self.count).then_some(index)
     }
-
-    /// Returns how many ports tentative flows may have at a time: half, and the only one of a single port.
-    pub(super) fn most_tentative(&self) -> usize {
-        usize::from(self.count).div_ceil(2)
-    }
 }
 
 /// The ports of one address, protocol, server endpoint and class that are not free, as indices of the class. It is
@@ -130,9 +126,10 @@ impl Ports {
         self.tentative.iter().flat_map(|ports| ports.iter().copied())
     }
 
-    /// Returns the port whose flow has been tentative longest; the port `without` does not count.
-    pub(super) fn oldest_tentative(&self, without: Option<u16>) -> Option<u16> {
-        self.tentative.as_ref()?.iter().copied().find(|index| Some(*index) != without)
+    /// Returns the port among these whose flow has been tentative longest; the port `without` does not count.
+    pub(super) fn oldest_tentative(&self, without: Option<u16>, among: Range<usize>) -> Option<u16> {
+        let mut all = self.tentative.as_ref()?.iter().copied();
+        all.find(|index| Some(*index) != without && among.contains(&usize::from(*index)))
     }
 
     /// Records a port as that of a tentative flow.

@@ -15,12 +15,14 @@ mod endpoint;
 mod follow;
 mod members;
 mod saved;
+mod share;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 pub use endpoint::{Endpoint, Mapping};
 pub use saved::Rest;
+pub use share::Share;
 pub use usage::Usage;
 
 use super::nat_settings::{NatPoolSettings, Pooling};
@@ -139,6 +141,7 @@ pub struct NatPool {
     resting: VecDeque<Resting>,
     most_resting: usize,
     exhausted: u64,
+    share: Share,
 }
 
 impl NatPool {
@@ -157,6 +160,7 @@ impl NatPool {
             resting: VecDeque::new(),
             most_resting: MOST_RESTING,
             exhausted: 0,
+            share: Share::All,
         }
     }
 
@@ -224,12 +228,14 @@ impl NatPool {
         let wish = Wish { kind, class, server, tentative: true, given_back };
         self.places(client, server).find_map(|at| {
             let ports = self.ports(at, kind, wish.of())?;
-            let start = draw.0.below(u64::from(class.count)) as u16;
-            if self.tentative_have_half(at, &wish, ports) {
+            let own = self.share.of(&class);
+            let start = draw.0.below(own.len() as u64) as usize;
+            if own.is_empty() || self.tentative_have_half(at, &wish, ports) {
                 return None;
             }
-            let (address, count) = (self.addresses[at].address, u32::from(class.count));
-            let looked = (0..count.min(MOST_LOOKED_AT.into())).map(|i| ((u32::from(start) + i) % count) as u16);
+            let address = self.addresses[at].address;
+            let looked = (0..own.len().min(MOST_LOOKED_AT.into())).map(|i| own.start + (start + i) % own.len());
+            let looked = looked.map(|index| index as u16);
             let used = looked.filter(|index| ports.busy.has(*index) && !ports.resting.has(*index));
             let over = used.map(|index| class.port(index)).filter_map(|port| Some((over_since(address, port)?, port)));
             let (_, port) = over.min_by_key(|(since, _)| *since)?;
@@ -266,9 +272,12 @@ impl NatPool {
 
     /// Finds a free port of one address, at or after a random position.
     fn free(&self, rng: &mut Rng, at: usize, wish: &Wish) -> Option<u16> {
-        let end = usize::from(wish.class.count);
-        let start = rng.below(end as u64) as usize;
-        let Some(ports) = self.ports(at, wish.kind, wish.of()) else { return Some(wish.class.port(start as u16)) };
+        let (own, all) = (self.share.first_of(&wish.class), self.share.of(&wish.class));
+        let start = own.start + rng.below(own.len() as u64) as usize;
+        let Some(ports) = self.ports(at, wish.kind, wish.of()) else {
+            let start = if own.is_empty() { all.start } else { start };
+            return all.contains(&start).then(|| wish.class.port(start as u16));
+        };
         if wish.tentative && self.tentative_have_half(at, wish, ports) {
             return None;
         }
@@ -277,7 +286,8 @@ impl NatPool {
             let more = given_back.iter().map(|index| usize::from(*index)).filter(|index| (from..end).contains(index));
             ports.busy.next_absent(from, end).into_iter().chain(more).min()
         };
-        let index = next(start, end).or_else(|| next(0, start))?;
+        let in_own = next(start, own.end).or_else(|| next(own.start, start));
+        let index = in_own.or_else(|| if own == all { None } else { next(all.start, all.end) })?;
         Some(wish.class.port(index as u16))
     }
 
@@ -288,11 +298,16 @@ impl NatPool {
         let in_use = ports.tentative() - usize::from(ended.is_some());
         let rest = ended.is_some_and(|index| self.would_rest(wish.kind, ports, index));
         let rested = self.rested(at, wish).filter(|rests| rests.tentative).count();
-        in_use > 0 && in_use + ports.resting_tentative + usize::from(rest) - rested >= wish.class.most_tentative()
+        let most = self.share.of(&wish.class).len().div_ceil(2);
+        in_use > 0
+            && in_use + ports.resting_tentative + usize::from(rest) - rested >= most
+            && (self.share == Share::All || self.oldest_tentative(at, wish).is_some())
     }
 
     fn oldest_tentative(&self, at: usize, wish: &Wish) -> Option<u16> {
-        Some(wish.class.port(self.ports(at, wish.kind, wish.of())?.oldest_tentative(self.ended(at, wish))?))
+        let (ended, own) = (self.ended(at, wish), self.share.of(&wish.class));
+        let oldest = self.ports(at, wish.kind, wish.of())?.oldest_tentative(ended, own)?;
+        Some(wish.class.port(oldest))
     }
 
     /// Returns the port of the flow that counts as ended, if it is one of those that are asked for.

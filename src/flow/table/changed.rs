@@ -12,6 +12,19 @@ pub(super) struct Changed {
     touched: Vec<u64>,
 }
 
+/// Who keeps a copy, and takes changes independently of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watcher {
+    /// A process that takes over from this one.
+    Successor,
+    /// The other gateway of a pair.
+    Peer,
+}
+
+impl Watcher {
+    pub(super) const COUNT: usize = 2;
+}
+
 /// A slot that has changed since somebody last asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
@@ -37,7 +50,7 @@ impl Table {
     ///
     /// # Errors
     /// If the system refuses the memory: two bits per slot.
-    pub fn note_changes(&mut self) -> Result<(), TableTooBig> {
+    pub fn note_changes(&mut self, who: Watcher) -> Result<(), TableTooBig> {
         let words = (self.max as usize).div_ceil(BITS);
         let none = || -> Result<Vec<u64>, _> {
             let mut bits = reserved(words)?;
@@ -46,24 +59,25 @@ impl Table {
         };
         let max_half_open = self.half_open.max();
         let too_big = |_: TryReserveError| TableTooBig { max_flows: self.max, max_half_open };
-        self.changed = Some(Changed { changed: none().map_err(too_big)?, touched: none().map_err(too_big)? });
+        self.changed[who as usize] =
+            Some(Changed { changed: none().map_err(too_big)?, touched: none().map_err(too_big)? });
         Ok(())
     }
 
     /// Notes changes no longer.
-    pub fn ignore_changes(&mut self) {
-        self.changed = None;
+    pub fn ignore_changes(&mut self, who: Watcher) {
+        self.changed[who as usize] = None;
     }
 
     /// Returns whether changes are noted.
-    pub fn notes_changes(&self) -> bool {
-        self.changed.is_some()
+    pub fn notes_changes(&self, who: Watcher) -> bool {
+        self.changed[who as usize].is_some()
     }
 
     /// Passes up to `most` slots from `from` on that have changed to `take`, which do not count as changed any more; returns
     /// the slot to go on from, or none at the end. It looks at 64 slots in a few nanoseconds.
-    pub fn take_changes(&mut self, from: u32, most: usize, mut take: impl FnMut(Change)) -> Option<u32> {
-        let mut changes = self.changed.take()?;
+    pub fn take_changes(&mut self, who: Watcher, from: u32, most: usize, mut take: impl FnMut(Change)) -> Option<u32> {
+        let mut changes = self.changed[who as usize].take()?;
         let mut taken = 0;
         let mut next = None;
         let first = from as usize / BITS;
@@ -87,24 +101,35 @@ impl Table {
                 take(Change { index, is_more });
             }
         }
-        self.changed = Some(changes);
+        self.changed[who as usize] = Some(changes);
         next
     }
 
     #[inline]
     pub(super) fn note_changed(&mut self, index: u32) {
-        if let Some(changes) = &mut self.changed
-            && index & HALF_OPEN == 0
-        {
-            Changed::note(&mut changes.changed, index);
+        if index & HALF_OPEN == 0 {
+            self.changed.iter_mut().flatten().for_each(|changes| Changed::note(&mut changes.changed, index));
         }
     }
 
     #[inline]
     pub(super) fn note_touched(&mut self, index: u32) {
-        if let Some(changes) = &mut self.changed {
-            Changed::note(&mut changes.touched, index);
+        self.changed.iter_mut().flatten().for_each(|changes| Changed::note(&mut changes.touched, index));
+    }
+
+    /// Forgets that a slot has changed: whoever wants to know has changed it.
+    pub fn forget_change(&mut self, who: Watcher, index: u32) {
+        let Some(changes) = &mut self.changed[who as usize] else { return };
+        for bits in [&mut changes.changed, &mut changes.touched] {
+            if let Some(word) = bits.get_mut(index as usize / BITS) {
+                *word &= !(1 << (index as usize % BITS));
+            }
         }
+    }
+
+    /// Returns how many slots have been used so far.
+    pub fn used_slots(&self) -> u32 {
+        self.flows.len() as u32
     }
 
     /// Returns whether a slot is of a flow now. One that was never used is of none.

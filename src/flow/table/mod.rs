@@ -22,6 +22,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use changed::Watcher;
 pub use entry::{Facts, Flow, NO_POOL};
 pub use room::{Class, Newcomer, Room};
 pub use saved::{NUMBERS, SavedFlow};
@@ -182,7 +183,7 @@ pub struct Table {
     numbers: Vec<u8>,
     hash: RandomState,
     /// None unless somebody wants them.
-    changed: Option<Changed>,
+    changed: [Option<Changed>; Watcher::COUNT],
 }
 
 /// Returns a timeout in ticks from the tick of the last packet: never shorter, whatever part of that tick had passed.
@@ -228,7 +229,7 @@ impl Table {
             timeouts,
             ticks,
             hash: crate::rng::drawn_hash(),
-            changed: None,
+            changed: [None, None],
         })
     }
 

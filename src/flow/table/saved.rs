@@ -106,6 +106,9 @@ impl Table {
         let flow = &mut self.flows[index as usize];
         (flow.state, flow.touched, flow.created) = (saved.state, tick as u32, saved.created);
         flow.tcp = Ends::from_saved(&saved.numbers);
+        if saved.is_behind && flow.protocol() == Protocol::Tcp {
+            flow.tcp.fall_behind();
+        }
         (flow.packets, flow.bytes) = (saved.packets, saved.bytes);
         flow.flags = if saved.answered { flow.flags | ANSWERED } else { flow.flags & !ANSWERED };
         self.link(index);

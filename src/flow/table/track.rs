@@ -416,6 +416,17 @@ impl Table {
         self.wheel.next().into_iter().chain(half_open).min().and_then(|tick| self.clock.begin_of(tick))
     }
 
+    /// Returns when the next half-open flow expires.
+    pub fn poll_half_open(&self) -> Option<Instant> {
+        self.half_open.first_to_expire().and_then(|(due, _)| self.clock.begin_of(due))
+    }
+
+    /// Returns a half-open flow whose timeout is over.
+    pub fn expired_half_open(&self, now: Instant) -> Option<u32> {
+        let (due, slot) = self.half_open.first_to_expire()?;
+        (due <= self.clock.tick(now)).then_some(slot | HALF_OPEN)
+    }
+
     /// Returns a flow whose timeout is over, or none if there is none among the next `most` that come up: flows that
     /// were refreshed since they were placed are placed again.
     pub fn expired(&mut self, now: Instant, most: &mut usize) -> Option<u32> {

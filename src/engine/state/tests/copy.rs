@@ -152,7 +152,7 @@ fn passes_get_shorter_and_an_idle_engine_has_nothing_more_to_write() {
     assert_eq!(over[3], 0, "{over:?}");
     way.old.end_copy();
     way.read();
-    assert!(!way.old.shard.table().notes_changes());
+    assert!(!way.old.shard.table().notes_changes(crate::flow::Watcher::Successor));
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! Giving records to another gateway, flow by flow and in any order, while packets go on.
+
+use super::super::super::Engine;
+use super::super::VERSION;
+use super::super::record::{Base, Head};
+use super::{At, StateWalk};
+use crate::flow::{Key, TableTooBig, TimeoutState, Watcher};
+use crate::ids::FlowId;
+use crate::packet::Side;
+use crate::time::Instant;
+
+/// What tells a flow's record from another one: both gateways of a pair have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The key of the client's packets.
+    pub client: Key,
+    /// The key of the server's packets.
+    pub server: Key,
+    /// The timeout state.
+    pub state: TimeoutState,
+    /// Whether its client has proved itself.
+    pub proven: bool,
+}
+
+/// What has been named to a peer, and how far clients and ports without flows have been given to it.
+#[derive(Debug)]
+pub struct Giving(StateWalk);
+
+impl Engine {
+    /// Begins to note which flows change, or forgets what has been noted.
+    ///
+    /// # Errors
+    /// If the system refuses the memory: two bits per slot.
+    pub fn note_flow_changes(&mut self) -> Result<(), TableTooBig> {
+        self.shard.table_mut().note_changes(Watcher::Peer)
+    }
+
+    /// Returns up to `most` slots that have changed since they were last returned, and whether more has changed there than
+    /// counters, times and sequence numbers; and from which slot on there may be more.
+    pub fn take_flow_changes(&mut self, from: u32, most: usize, take: &mut Vec<(u32, bool)>) -> Option<u32> {
+        self.shard
+            .table_mut()
+            .take_changes(Watcher::Peer, from, most, |change| take.push((change.index, change.is_more)))
+    }
+
+    /// Forgets that a slot has changed: whoever asks has changed it.
+    pub fn forget_flow_change(&mut self, slot: u32) {
+        self.shard.table_mut().forget_change(Watcher::Peer, slot);
+    }
+
+    /// Returns the capacity of the table: slots are numbered below it.
+    pub fn flow_capacity(&self) -> u32 {
+        self.shard.table().max()
+    }
+
+    /// Returns how many slots of the table have been used so far.
+    pub fn flow_slots(&self) -> u32 {
+        self.shard.table().used_slots()
+    }
+
+    /// Returns the mark of the flow in a slot; none if there is no flow.
+    pub fn flow_mark(&self, slot: u32) -> Option<Mark> {
+        let table = self.shard.table();
+        let keys = |side| table.key(slot, side);
+        table.is_used(slot).then(|| Mark {
+            client: keys(Side::Client),
+            server: keys(Side::Server),
+            state: table.flow(slot).state(),
+            proven: table.is_proven(slot),
+        })
+    }
+
+    /// Returns the identifier of the flow in a slot; none if there is no flow.
+    pub fn flow_in(&self, slot: u32) -> Option<FlowId> {
+        self.shard.table().is_used(slot).then(|| self.shard.table().id(slot))
+    }
+
+    /// Begins to give records to a peer.
+    pub fn begin_giving(&self, now: Instant) -> Giving {
+        Giving(StateWalk::of_copy(now))
+    }
+
+    /// Returns whether the peer knows all names that records refer to: not before they are given, nor after a reload.
+    pub fn has_named(&self, giving: &Giving) -> bool {
+        giving.0.plan.is_some() && !giving.0.is_stale(&self.plan) && giving.0.has_names()
+    }
+
+    /// Writes more names, and the standing of servers, to `out`: about `most` records. They begin anew after a reload.
+    pub fn give_names(&mut self, giving: &mut Giving, now: Instant, most: usize, out: &mut Vec<u8>) {
+        let walk = &mut giving.0;
+        walk.base = Base(now);
+        if walk.plan.is_none() || walk.is_stale(&self.plan) {
+            Head { version: VERSION, is_final: false, is_copy: true }.write(out);
+            walk.groups = self.shard.chooser().sticky_groups().collect();
+            walk.plan = Some(self.plan.clone());
+            walk.at = At::Services(0);
+        }
+        let mut left = most.max(1);
+        while left > 0 && !giving.0.has_names() {
+            left = left.saturating_sub(self.write_part(&mut giving.0, now, left, out).max(1));
+        }
+    }
+
+    /// Writes the flow in a slot to `out`, as it is now; nothing if there is none. Names must have been given.
+    pub fn give_flow(&self, giving: &mut Giving, now: Instant, slot: u32, out: &mut Vec<u8>) {
+        giving.0.base = Base(now);
+        self.write_flow(&mut giving.0, slot, out);
+    }
+
+    /// Begins to give clients and ports without flows; it ends a walk of a state that is under way there.
+    pub fn begin_giving_rest(&mut self, giving: &mut Giving) {
+        self.shard.chooser_mut().begin_sticky_walk();
+        giving.0.at = At::Slots(0);
+    }
+
+    /// Writes more clients and ports without flows to `out`: about `most` records; returns whether that is all.
+    pub fn give_rest(&mut self, giving: &mut Giving, now: Instant, most: usize, out: &mut Vec<u8>) -> bool {
+        giving.0.base = Base(now);
+        let mut left = most.max(1);
+        while left > 0 && giving.0.at != At::End {
+            if let At::Flows(_) = giving.0.at {
+                giving.0.at = At::Resting(0, Instant::ZERO, 0);
+            }
+            left = left.saturating_sub(self.write_part(&mut giving.0, now, left, out).max(1));
+        }
+        giving.0.at == At::End
+    }
+}
+
+impl Giving {
+    /// Names everything again.
+    pub fn name_again(&mut self) {
+        self.0.plan = None;
+    }
+}
+
+impl StateWalk {
+    /// Returns whether it is past everything that names something.
+    fn has_names(&self) -> bool {
+        use At::{Groups, Head, NatPools, Rules, Servers, Services};
+        !matches!(self.at, Head | Services(_) | NatPools(_) | Rules(_) | Groups(_) | Servers(_))
+    }
+}

@@ -1,0 +1,279 @@
+//! What a node sends, in this order whenever there is room: requests, names, flows that have ended, flows that have changed,
+//! the pass over the table that the peer needs, who carried packets, digests.
+
+use super::link::{Bulk, Link};
+use super::node::{Node, Role};
+use super::wire::{Hello, Kind, Ranges};
+use crate::engine::Engine;
+use crate::time::{Duration, Instant};
+
+/// How long changes wait, so that several of one flow become one record.
+pub(super) const FLUSH: Duration = Duration::from_millis(10);
+const TOUCH: Duration = Duration::from_secs(1);
+const DIGEST: Duration = Duration::from_secs(10);
+const ACK: Duration = Duration::from_millis(500);
+/// Bytes that one call appends, about.
+const ROOM: usize = 64 << 10;
+/// A body that has reached this is sent.
+const MOST_RECORDS: usize = 40_000;
+/// Slots looked at in one call for a pass over the table: a millisecond at most.
+const MOST_LOOKED_AT: u32 = 8192;
+/// Words of 64 slots in one frame.
+const MOST_WORDS: usize = 128;
+/// Slots of flows that have ended in one frame.
+const MOST_DEAD: usize = 8192;
+/// Clients, ports or names written at once.
+const PORTION: usize = 128;
+
+/// In a frame of records: they are of flows that were seen by the sender.
+pub(super) const SEEN: u8 = 1;
+/// In the beginning of a pass: flows that are not in it do not exist any more.
+pub(super) const WHOLE: u8 = 1;
+/// In a wish: names are to come again.
+pub(super) const NAMES: u8 = 1;
+
+/// A frame of records that is being filled.
+struct Put {
+    body: Vec<u8>,
+    flags: u8,
+}
+
+impl Put {
+    fn new() -> Self {
+        Put { body: vec![0], flags: 0 }
+    }
+
+    /// Makes room for a record with these flags: what is there is sent if it cannot be in one frame with it.
+    fn make_room(&mut self, link: &mut Link, term: u64, flags: u8, out: &mut Vec<u8>) {
+        if flags != self.flags || self.body.len() >= MOST_RECORDS {
+            self.send(link, term, out);
+            self.flags = flags;
+        }
+    }
+
+    fn send(&mut self, link: &mut Link, term: u64, out: &mut Vec<u8>) {
+        if self.body.len() > 1 {
+            self.body[0] = self.flags;
+            link.frame(out, Kind::Put, term, &self.body);
+            link.told = link.sent;
+        }
+        self.body.truncate(1);
+    }
+}
+
+impl Node {
+    /// Appends to `out` what there is to send, about 64 KiB; nothing if there is nothing at the moment. To be called when the
+    /// connection can take it, and at [`Node::poll_timeout`].
+    pub fn poll_output(&mut self, now: Instant, engine: &mut Engine, out: &mut Vec<u8>) {
+        let Some(mut link) = self.link.take() else { return };
+        out.append(&mut link.ready);
+        if link.proved {
+            self.book.harvest(engine);
+            self.give(now, engine, &mut link, out);
+        }
+        self.link = Some(link);
+    }
+
+    /// Begins the first pass over the table for a peer.
+    pub(super) fn begin_bulk(&self, link: &mut Link, hello: &Hello) {
+        let knows_it = self.in_step_with == hello.instance;
+        let resumes = knows_it && hello.in_step_with == self.settings.instance;
+        let only_seen = resumes && !self.role.is_active();
+        let whole = knows_it && !only_seen;
+        link.bulk = Some(Bulk { ranges: Ranges::ALL, at: 0, only_seen, whole, rest: !only_seen, begun: false });
+    }
+
+    fn give(&mut self, now: Instant, engine: &mut Engine, link: &mut Link, out: &mut Vec<u8>) {
+        let full = out.len() + ROOM;
+        self.give_requests(now, link, out);
+        while !engine.has_named(&link.giving) {
+            let mut names = Vec::new();
+            while names.len() < MOST_RECORDS / 2 && !engine.has_named(&link.giving) {
+                engine.give_names(&mut link.giving, now, PORTION, &mut names);
+            }
+            link.frame(out, Kind::Names, self.term, &names);
+            if out.len() >= full {
+                return;
+            }
+        }
+        if now < link.next_flush && link.bulk.is_none() && link.wanted.is_empty() {
+            return;
+        }
+        if !self.give_changes(now, engine, link, (out, full)) {
+            return;
+        }
+        if link.in_step() && link.acked >= link.all_told {
+            self.book.settle_seen();
+            link.all_told = link.sent;
+        }
+        if link.bulk.is_none() && !link.wanted.is_empty() {
+            let whole = self.role.is_active() && self.in_step_with != 0 && link.given.is_some();
+            let ranges = std::mem::take(&mut link.wanted);
+            link.bulk = Some(Bulk { ranges, at: 0, only_seen: false, whole, rest: false, begun: false });
+        }
+        link.next_flush = now + FLUSH;
+        if link.bulk.is_some() {
+            link.next_flush = now + Duration::from_millis(1);
+            return self.give_bulk(now, engine, link, (out, full));
+        }
+        if now >= link.next_touch && self.give_touched(link, (out, full)) {
+            link.next_touch = now + TOUCH;
+        }
+        if (now >= link.next_digest || link.digest_now) && !self.book.has_news() {
+            let body: Vec<u8> = self.book.digests().iter().flat_map(|digest| digest.to_be_bytes()).collect();
+            link.frame(out, Kind::Digest, self.term, &body);
+            (link.next_digest, link.digest_now) = (now + DIGEST, false);
+        }
+        if self.role == Role::Yielding && link.yielded.is_none() && link.in_step() {
+            link.frame(out, Kind::Yield, self.term, &[]);
+            link.yielded = Some(link.sent);
+        }
+    }
+
+    /// Asks, refuses and acknowledges.
+    fn give_requests(&mut self, now: Instant, link: &mut Link, out: &mut Vec<u8>) {
+        if link.want_names || !link.want.is_empty() {
+            let mut body = vec![if link.want_names { NAMES } else { 0 }];
+            link.want.write(&mut body);
+            link.frame(out, Kind::Want, self.term, &body);
+            (link.want, link.want_names) = (Ranges::NONE, false);
+        }
+        if !link.refused.is_empty() {
+            let refused = std::mem::take(&mut link.refused);
+            for some in refused.chunks(MOST_DEAD / 2) {
+                let body: Vec<u8> = some
+                    .iter()
+                    .flat_map(|(slot, hash)| slot.to_be_bytes().into_iter().chain(hash.to_be_bytes()))
+                    .collect();
+                link.frame(out, Kind::Refused, self.term, &body);
+            }
+        }
+        let mapped = std::mem::take(&mut link.mapped);
+        for some in mapped.chunks(MOST_DEAD / 4) {
+            let entry = |(own, theirs, hash): &(u32, u32, u64)| {
+                own.to_be_bytes().into_iter().chain(theirs.to_be_bytes()).chain(hash.to_be_bytes())
+            };
+            let body: Vec<u8> = some.iter().flat_map(entry).collect();
+            link.frame(out, Kind::Map, self.term, &body);
+        }
+        if link.ack_now || now >= link.next_ack {
+            let mut body = link.received.to_be_bytes().to_vec();
+            body.push(self.role.number());
+            link.frame(out, Kind::Ack, self.term, &body);
+            (link.next_ack, link.ack_now) = (now + ACK, false);
+        }
+    }
+
+    /// Tells of flows that have ended, then of those that have changed; returns whether of all.
+    fn give_changes(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        link: &mut Link,
+        (out, full): (&mut Vec<u8>, usize),
+    ) -> bool {
+        while let Some(mut slot) = self.book.dead.next(0) {
+            let mut body = Vec::new();
+            while body.len() < MOST_DEAD * 4 {
+                self.book.dead.clear(slot);
+                self.book.tell(slot, None);
+                body.extend(slot.to_be_bytes());
+                let Some(next) = self.book.dead.next(slot) else { break };
+                slot = next;
+            }
+            link.frame(out, Kind::Del, self.term, &body);
+            link.told = link.sent;
+            if out.len() >= full {
+                return false;
+            }
+        }
+        let mut put = Put::new();
+        let mut from = 0;
+        while let Some(slot) = self.book.pending.next(from) {
+            if out.len() + put.body.len() >= full {
+                put.send(link, self.term, out);
+                return false;
+            }
+            self.put_flow((now, engine, link), slot, &mut put, out);
+            from = slot + 1;
+        }
+        put.send(link, self.term, out);
+        true
+    }
+
+    fn put_flow(
+        &mut self,
+        (now, engine, link): (Instant, &Engine, &mut Link),
+        slot: u32,
+        put: &mut Put,
+        out: &mut Vec<u8>,
+    ) {
+        self.book.pending.clear(slot);
+        let Some(mark) = engine.flow_mark(slot) else { return };
+        let flags = if self.book.is_seen(slot) { SEEN } else { 0 };
+        put.make_room(link, self.term, flags, out);
+        engine.give_flow(&mut link.giving, now, slot, &mut put.body);
+        let hash = self.book.hash(&mark);
+        self.book.tell(slot, Some(hash));
+    }
+
+    /// Goes on with a pass over the table.
+    fn give_bulk(&mut self, now: Instant, engine: &mut Engine, link: &mut Link, (out, full): (&mut Vec<u8>, usize)) {
+        let Some(mut bulk) = link.bulk else { return };
+        if !bulk.begun {
+            let mut body = vec![if bulk.whole { WHOLE } else { 0 }];
+            bulk.ranges.write(&mut body);
+            body.extend((engine.counters().flows as u32).to_be_bytes());
+            link.frame(out, Kind::Bulk, self.term, &body);
+            if bulk.rest {
+                engine.begin_giving_rest(&mut link.giving);
+            }
+            bulk.begun = true;
+        }
+        let mut put = Put::new();
+        while bulk.rest && out.len() + put.body.len() < full {
+            put.make_room(link, self.term, 0, out);
+            bulk.rest = !engine.give_rest(&mut link.giving, now, PORTION, &mut put.body);
+        }
+        let end = engine.flow_slots().min(bulk.at.saturating_add(MOST_LOOKED_AT));
+        while !bulk.rest && bulk.at < end && out.len() + put.body.len() < full {
+            let slot = bulk.at;
+            bulk.at += 1;
+            let Some(mark) = engine.flow_mark(slot) else { continue };
+            let is_asked = || bulk.ranges == Ranges::ALL || bulk.ranges.has(self.book.hash(&mark).0);
+            if (!bulk.only_seen || self.book.is_seen(slot)) && is_asked() {
+                self.put_flow((now, engine, link), slot, &mut put, out);
+            }
+        }
+        put.send(link, self.term, out);
+        link.bulk = Some(bulk);
+        if !bulk.rest && bulk.at >= engine.flow_slots() {
+            link.frame(out, Kind::BulkEnd, self.term, &[]);
+            link.bulk = None;
+            link.given = link.given.or(Some(link.sent));
+            link.digest_now = true;
+        }
+    }
+
+    /// Tells which flows have carried packets; returns whether all.
+    fn give_touched(&mut self, link: &mut Link, (out, full): (&mut Vec<u8>, usize)) -> bool {
+        let mut from = 0;
+        loop {
+            let mut body = Vec::new();
+            while body.len() < MOST_WORDS * 12
+                && let Some((word, bits)) = self.book.touched.take_word(from)
+            {
+                body.extend(word.to_be_bytes());
+                body.extend(bits.to_be_bytes());
+                from = (word + 1) * 64;
+            }
+            if body.is_empty() {
+                return true;
+            }
+            link.frame(out, Kind::Touch, self.term, &body);
+            if out.len() >= full {
+                return false;
+            }
+        }
+    }
+}

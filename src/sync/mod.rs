@@ -1,0 +1,29 @@
+//! Two gateways that share their flows, so that either goes on where the other stops: bytes and a time in, bytes and events
+//! out.
+//!
+//! ```text
+//!   connected, handle_input, handle_timeout, command --> Node --> poll_output, poll_event, poll_timeout
+//!                                                          |
+//!                                       Engine: changes, records, duty, NAT ports
+//! ```
+//!
+//! It replicates state and no log: what has changed is a bit per slot, and a record is written when there is room for it, as
+//! it is then. So a slow peer gets fewer records and not later ones, and memory depends on the size of the table alone.
+//!
+//! `node` has the roles and timers, `link` one connection with its frames (`wire`) and their proof (`proof`), `book` what both
+//! know of each flow, `give` and `take` the two directions. It must not know sockets, clocks or files, nor who elects the
+//! active gateway: VRRP or BGP does, through [`Node::command`].
+
+mod book;
+mod give;
+mod link;
+mod node;
+mod proof;
+mod take;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use link::LinkError;
+pub use node::{Command, Event, Node, Role, Status, SyncSettings};
+pub use wire::{HEADER, Kind, MOST_BODY};

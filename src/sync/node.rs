@@ -1,0 +1,451 @@
+//! One gateway of a pair: its role, its term, and its timers.
+//!
+//! ```text
+//!             learned, or the deadline                  command
+//!   Learning -------------------------> Ready ----------------------> Active <--> Yielding
+//!                                         |                             ^  |
+//!                                         `----------> Standby <--------'--'
+//! ```
+
+use super::book::Book;
+use super::link::{GREETING_TIME, Link, LinkError, SILENCE};
+use super::proof::hash_key;
+use super::wire::{Hello, MOST_NAME};
+use crate::engine::{Duty, Engine};
+use crate::flow::{Share, TableTooBig};
+use crate::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::fmt;
+
+/// Maximum number of queued events.
+const MOST_EVENTS: usize = 256;
+/// For how long after a gateway has begun or ceased to be active no segment of an unknown connection is answered: its handshake
+/// may have been under way there.
+const HANDSHAKES: Duration = Duration::from_secs(60);
+/// How often nothing much is done while a connection lasts.
+const TICK: Duration = Duration::from_millis(100);
+
+crate::words::words! {
+    /// The role of a gateway in its pair.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Role {
+        /// It has just started, and asks its peer for everything.
+        Learning = "learning",
+        /// It knows what its peer knows, or has waited for long enough.
+        Ready = "ready",
+        /// It forwards, and tells its peer.
+        Active = "active",
+        /// It knows the flows of the active one, and answers nothing.
+        Standby = "standby",
+        /// It forwards until its peer knows everything and takes over.
+        Yielding = "yielding",
+    }
+}
+
+impl Role {
+    pub(super) const fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    pub(super) fn of(number: u8) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.number() == number)
+    }
+
+    /// Returns whether it forwards for everybody.
+    pub const fn is_active(self) -> bool {
+        matches!(self, Role::Active | Role::Yielding)
+    }
+}
+
+/// The word of whoever elects the active gateway: VRRP, BGP, or an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Forward from now on.
+    Activate,
+    /// Stand by from now on.
+    StandBy,
+    /// Have the peer take over as soon as it knows everything; forward until then.
+    Yield,
+}
+
+/// What a node is told at its start.
+#[derive(Debug, Clone)]
+pub struct SyncSettings {
+    /// The name of this gateway; at most 200 bytes.
+    pub node: String,
+    /// The name of its peer. Of both, the one whose name comes first has the first half of the NAT ports, and wins where
+    /// terms are equal.
+    pub peer: String,
+    /// The key that both share.
+    pub key: Vec<u8>,
+    /// A random number that differs from start to start; not 0.
+    pub instance: u64,
+    /// A hash of what the configuration says about flows: a difference is reported.
+    pub fingerprint: u64,
+    /// For how long it waits for its peer at its start.
+    pub learning: Duration,
+}
+
+/// Something that an operator or a log wants to know, or the driver has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The peer has proved who it is.
+    Connected {
+        /// Whether its configuration says something else about flows.
+        differs: bool,
+        /// Whether it goes on from what both knew before.
+        resumes: bool,
+    },
+    /// The connection has to be closed: the driver does, calls [`Node::disconnected`], and connects again after a while.
+    Close(LinkError),
+    /// Both know what the other knows.
+    InStep,
+    /// The gateway may be elected: it has learned what its peer knows, or the deadline is over.
+    Ready {
+        /// Whether it has learned everything.
+        whole: bool,
+    },
+    /// It has another role.
+    Role {
+        /// The role.
+        role: Role,
+        /// Its term.
+        term: u64,
+    },
+    /// The peer asks this gateway to take over.
+    Asked,
+    /// The peer knows everything: this gateway can stand by.
+    Yielded,
+    /// What the two know differs in some ranges of keys; they are sent again.
+    Differs {
+        /// How many of 256.
+        ranges: u32,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Connected { differs, resumes } => {
+                f.write_str("connected to the peer")?;
+                f.write_str(if *resumes { ", as before" } else { ", all flows are exchanged" })?;
+                match differs {
+                    true => f.write_str("; ITS CONFIGURATION DIFFERS in what concerns flows: give both the same"),
+                    false => Ok(()),
+                }
+            }
+            Event::Close(error) => write!(f, "the connection to the peer is closed: {error}"),
+            Event::InStep => f.write_str("in step with the peer: both know all flows"),
+            Event::Ready { whole: true } => f.write_str("ready: all flows of the peer are known"),
+            Event::Ready { whole: false } => {
+                f.write_str("ready WITHOUT all flows of the peer: it was not there within the deadline, or too slow")
+            }
+            Event::Role { role, term } => write!(f, "this gateway is {} (term {term})", role.name()),
+            Event::Asked => f.write_str("the peer asks this gateway to take over"),
+            Event::Yielded => f.write_str("the peer knows all flows and can take over"),
+            Event::Differs { ranges } => {
+                write!(f, "flows differ from those of the peer in {ranges} of 256 ranges: they are sent again")
+            }
+        }
+    }
+}
+
+/// The state of a node, for display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// The role of the peer, if connected.
+    pub peer: Option<Role>,
+    /// Whether both know what the other knows.
+    pub in_step: bool,
+    /// Whether the digests have agreed since the connection began. Only a gateway that is not active compares.
+    pub agreed: bool,
+    /// Frames that the peer has not acknowledged.
+    pub lag: u64,
+    /// Flows that the peer has announced for its last pass, and those that came.
+    pub progress: [u32; 2],
+    /// Records, fields and frames of the peer that this version does not know.
+    pub skipped: u64,
+    /// The xor of all digests: equal at both when both know the same.
+    pub digest: u64,
+}
+
+/// One gateway of a pair.
+///
+/// The driver calls [`Node::connected`] and [`Node::disconnected`], passes on what it reads, sends what
+/// [`Node::poll_output`] appends, and calls [`Node::handle_timeout`] when [`Node::poll_timeout`] says so, always with the
+/// engine that the node belongs to.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) settings: SyncSettings,
+    pub(super) role: Role,
+    pub(super) term: u64,
+    pub(super) seen_term: u64,
+    learned: bool,
+    deadline: Instant,
+    pub(super) link: Option<Box<Link>>,
+    pub(super) book: Book,
+    /// The instance of the peer with which this one was last in step, or 0.
+    pub(super) in_step_with: u64,
+    /// The instance of the peer that the book is about.
+    peer_instance: u64,
+    pub(super) peer_role: Option<Role>,
+    active_since: Instant,
+    /// When the peer was last known to be active.
+    peer_was_active: Option<Instant>,
+    /// Since when the peer has not been there.
+    alone_since: Instant,
+    share: Option<Share>,
+    /// Whether servers have another standing than the engine acts on.
+    pub(super) took_standing: bool,
+    events: VecDeque<Event>,
+}
+
+impl Node {
+    /// Creates the node of an engine, which stands by from now on and notes what changes.
+    ///
+    /// # Errors
+    /// If the system refuses the memory.
+    pub fn new(settings: SyncSettings, now: Instant, engine: &mut Engine) -> Result<Node, TableTooBig> {
+        debug_assert!(settings.node.len() <= MOST_NAME && settings.instance != 0, "{settings:?}");
+        engine.note_flow_changes()?;
+        engine.set_duty(now, Duty::Standby);
+        let mut node = Node {
+            book: Book::new(hash_key(&settings.key), engine.flow_capacity()),
+            role: Role::Learning,
+            term: 0,
+            seen_term: 0,
+            learned: false,
+            deadline: now + settings.learning,
+            link: None,
+            in_step_with: 0,
+            peer_instance: 0,
+            peer_role: None,
+            active_since: now,
+            peer_was_active: None,
+            alone_since: now,
+            share: None,
+            took_standing: false,
+            events: VecDeque::new(),
+            settings,
+        };
+        node.settle(now, engine);
+        Ok(node)
+    }
+
+    /// Returns the state.
+    pub fn status(&self) -> Status {
+        let link = self.link.as_deref();
+        Status {
+            role: self.role,
+            term: self.term,
+            peer: self.peer_role.filter(|_| link.is_some()),
+            in_step: link.is_some_and(Link::in_step),
+            agreed: link.is_some_and(|link| link.agreed),
+            lag: link.map_or(0, |link| link.sent - link.acked),
+            progress: link.map_or([0; 2], |link| [link.announced, link.came]),
+            skipped: link.map_or(0, |link| link.skipped + link.taking.not_understood()),
+            digest: self.book.digests().iter().fold(0, |all, digest| all ^ digest),
+        }
+    }
+
+    /// Returns a slot, out of `most` from one on, whose flow is other than the peer was told, although nothing is noted to be
+    /// told; and where to go on. There is none, unless the program is wrong; the flow is told again then.
+    pub fn audit(&mut self, engine: &mut Engine, from: u32, most: u32) -> (Option<u32>, u32) {
+        self.book.harvest(engine);
+        let end = engine.flow_slots().min(from.saturating_add(most));
+        for slot in from..end {
+            let told = self.book.told(slot);
+            let there = engine.flow_mark(slot).map_or(0, |mark| self.book.hash(&mark).1);
+            if told != 0 && told != there && !self.book.pending.has(slot) && !self.book.dead.has(slot) {
+                self.book.pending.set(slot);
+                return (Some(slot), slot + 1);
+            }
+        }
+        (None, if end >= engine.flow_slots() { 0 } else { end })
+    }
+
+    /// Returns whether it may be elected.
+    pub fn is_ready(&self) -> bool {
+        self.learned
+    }
+
+    /// Takes the word of whoever elects the active gateway.
+    pub fn command(&mut self, now: Instant, engine: &mut Engine, command: Command) {
+        let role = match command {
+            Command::Activate => Role::Active,
+            Command::StandBy if self.learned => Role::Standby,
+            Command::StandBy => Role::Learning,
+            Command::Yield if self.role == Role::Active => Role::Yielding,
+            Command::Yield => self.role,
+        };
+        if role == self.role {
+            return;
+        }
+        self.book.harvest(engine);
+        if role.is_active() && !self.role.is_active() {
+            self.term = self.term.max(self.seen_term) + 1;
+            self.active_since = now;
+        }
+        self.role = role;
+        if let Some(link) = &mut self.link {
+            link.ack_now = true;
+            link.yielded = None;
+        }
+        self.report(Event::Role { role, term: self.term });
+        self.settle(now, engine);
+    }
+
+    /// Begins a connection; `nonce` is random. One that is under way ends.
+    pub fn connected(&mut self, now: Instant, engine: &mut Engine, nonce: [u8; 32]) {
+        self.disconnected(now, engine);
+        let hello = Hello {
+            node: self.settings.node.clone(),
+            instance: self.settings.instance,
+            nonce,
+            fingerprint: self.settings.fingerprint,
+            seen_term: self.term.max(self.seen_term),
+            in_step_with: self.in_step_with,
+            role: self.role.number(),
+        };
+        let (giving, taking) = (engine.begin_giving(now), engine.begin_taking(now));
+        self.link = Some(Box::new(Link::new(now, &hello, giving, taking)));
+    }
+
+    /// Ends the connection.
+    pub fn disconnected(&mut self, now: Instant, engine: &mut Engine) {
+        if self.link.take().is_some_and(|link| link.proved) {
+            self.alone_since = now;
+        }
+        self.peer_role = None;
+        self.settle(now, engine);
+    }
+
+    /// Returns whether both were in step before, so that what one lacks has ended there.
+    pub(super) fn resumes(&self, hello: &Hello) -> bool {
+        self.in_step_with == hello.instance && hello.in_step_with == self.settings.instance
+    }
+
+    /// The peer has proved who it is.
+    pub(super) fn met(&mut self, hello: &Hello) {
+        let resumes = self.resumes(hello);
+        self.seen_term = self.seen_term.max(hello.seen_term);
+        self.peer_role = Role::of(hello.role);
+        self.raise();
+        self.book.begin(self.peer_instance != hello.instance);
+        if self.peer_instance != hello.instance {
+            self.peer_instance = hello.instance;
+        }
+        self.report(Event::Connected { differs: hello.fingerprint != self.settings.fingerprint, resumes });
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, engine: &mut Engine) {
+        if let Some(link) = &self.link {
+            let late = !link.proved && now.since(link.since) >= GREETING_TIME;
+            if late || now.since(link.heard) >= SILENCE {
+                self.close(now, engine, LinkError::Silent);
+            }
+        }
+        self.sweep(now, engine);
+        if !self.learned && now >= self.deadline {
+            self.ready(false);
+        }
+        self.settle(now, engine);
+    }
+
+    /// Notes that an operator has changed something at run time, which the peer is to know.
+    pub fn standing_changed(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.giving.name_again();
+        }
+    }
+
+    /// Returns when [`Node::handle_timeout`] next has something to do, and [`Node::poll_output`] unless the connection cannot
+    /// take more, as `is_blocked` says.
+    pub fn poll_timeout(&self, now: Instant, is_blocked: bool) -> Option<Instant> {
+        let deadline = (!self.learned).then_some(self.deadline);
+        let of_link = self.link.as_deref().map(|link| {
+            if link.sweep.is_some() {
+                return now;
+            }
+            if is_blocked || !self.role.is_active() { now + TICK } else { link.next_flush.max(now).min(now + TICK) }
+        });
+        let alone = (self.role.is_active() && self.link.is_none()).then(|| now + Duration::from_secs(1));
+        [deadline, of_link, alone].into_iter().flatten().min()
+    }
+
+    /// Returns the next event. At most 256 are queued; further ones are lost.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(super) fn report(&mut self, event: Event) {
+        if self.events.len() < MOST_EVENTS {
+            self.events.push_back(event);
+        }
+    }
+
+    pub(super) fn close(&mut self, now: Instant, engine: &mut Engine, why: LinkError) {
+        self.disconnected(now, engine);
+        self.report(Event::Close(why));
+    }
+
+    pub(super) fn ready(&mut self, whole: bool) {
+        if std::mem::replace(&mut self.learned, true) {
+            return;
+        }
+        if self.role == Role::Learning {
+            self.role = Role::Ready;
+        }
+        self.report(Event::Ready { whole });
+    }
+
+    /// Returns whether this gateway wins where both claim a flow. `term` is the peer's.
+    pub(super) fn outranks(&self, term: u64) -> bool {
+        (self.term, &self.settings.peer) > (term, &self.settings.node)
+    }
+
+    /// Takes a term above that of a peer that is not active: it has claims from before only.
+    pub(super) fn raise(&mut self) {
+        if self.role.is_active() && self.peer_role.is_some_and(|peer| !peer.is_active()) && self.seen_term >= self.term
+        {
+            self.term = self.seen_term + 1;
+        }
+    }
+
+    /// Draws the consequences for the engine of where both are.
+    pub(super) fn settle(&mut self, now: Instant, engine: &mut Engine) {
+        let in_step = self.link.as_deref().is_some_and(Link::in_step);
+        if in_step && self.in_step_with != self.peer_instance {
+            self.in_step_with = self.peer_instance;
+        }
+        self.raise();
+        let peer_is_active = self.peer_role.is_some_and(Role::is_active);
+        if peer_is_active {
+            self.peer_was_active = Some(now);
+        }
+        let changed = self.peer_was_active.map_or(self.active_since, |at| at.max(self.active_since));
+        let duty = match self.role.is_active() {
+            false => Duty::Standby,
+            true if in_step && now.since(changed) >= HANDSHAKES => Duty::Full,
+            true => Duty::Known,
+        };
+        if engine.duty() != duty {
+            engine.set_duty(now, duty);
+        }
+        let is_alone = self.link.as_deref().is_none_or(|link| !link.proved);
+        let quiet_since = self.active_since.max(self.alone_since);
+        let share = Share::Half {
+            second: self.settings.node > self.settings.peer,
+            borrows: self.role.is_active() && is_alone && now.since(quiet_since) >= engine.longest_hold(),
+        };
+        if self.share != Some(share) {
+            engine.share_nat_ports(share);
+            self.share = Some(share);
+        }
+    }
+}

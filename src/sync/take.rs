@@ -1,0 +1,367 @@
+//! What a node makes of what it reads.
+//!
+//! Of a flow that both claim, the one that only one of them has seen packets of wins; otherwise that of the higher term.
+
+use super::give::{NAMES, SEEN, WHOLE};
+use super::link::{Link, LinkError, Sweep};
+use super::node::{Event, Node, Role, SyncSettings};
+use super::wire::{Header, Kind, Ranges, Reader};
+use crate::engine::{Engine, Offer};
+use crate::flow::Table;
+use crate::ids::FlowId;
+use crate::time::Instant;
+
+/// Slots looked at in one call for flows that the peer has not spoken of.
+const SWEPT_AT_ONCE: u32 = 4096;
+/// Most flows that cannot be here and wait to be reported.
+const MOST_REFUSED: usize = 8192;
+/// Most slots that wait to be reported: more than a driver reads before it writes.
+const MOST_MAPPED: usize = 16_384;
+
+impl Node {
+    /// Reads bytes of the connection, in pieces of any size. The work is bounded by their number: a driver reads at most
+    /// about 64 KiB between two packets.
+    pub fn handle_input(&mut self, now: Instant, engine: &mut Engine, mut bytes: &[u8]) {
+        while let Some(mut link) = self.link.take() {
+            if !bytes.is_empty() {
+                link.heard = now;
+            }
+            let result = match link.read(&mut bytes) {
+                Ok(Some((header, body))) => self.take_frame(now, engine, &mut link, &header, &body).map(|()| true),
+                Ok(None) => Ok(false),
+                Err(error) => Err(error),
+            };
+            self.link = Some(link);
+            match result {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return self.close(now, engine, error),
+            }
+        }
+        if std::mem::take(&mut self.took_standing) {
+            engine.took_standing(now);
+        }
+        self.sweep(now, engine);
+        self.settle(now, engine);
+    }
+
+    fn take_frame(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        link: &mut Link,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<(), LinkError> {
+        self.seen_term = self.seen_term.max(if link.proved { header.term } else { 0 });
+        let Some(kind) = Kind::of(header.kind) else {
+            link.skipped += 1;
+            return Ok(());
+        };
+        let body = Reader(body);
+        let unreadable = LinkError::Unreadable(kind.name());
+        let done = match kind {
+            Kind::Hello => {
+                let SyncSettings { node, peer, key, .. } = &self.settings;
+                link.greeted(body.0, (node, peer, key))?;
+                Some(())
+            }
+            Kind::Proof => {
+                let hello = link.proof(body.0, &self.settings.key)?;
+                self.met(&hello);
+                self.begin_bulk(link, &hello);
+                Some(())
+            }
+            Kind::Names => {
+                let takes = self.takes_standing();
+                self.took_standing |= takes;
+                engine.take_names(&mut link.taking, now, body.0, takes).map_err(LinkError::Records)?;
+                Some(())
+            }
+            Kind::Put => self.take_records(now, engine, link, header.term, body)?,
+            Kind::Del => self.take_ended(now, engine, header.term, body),
+            Kind::Touch => self.take_touched(now, engine, body),
+            Kind::Bulk => self.take_bulk(link, body),
+            Kind::BulkEnd => self.take_bulk_end(engine, link),
+            Kind::Digest => self.take_digests(engine, link, body),
+            Kind::Want => take_wish(link, body),
+            Kind::Ack => self.take_ack(link, body),
+            Kind::Yield => {
+                link.ack_now = true;
+                self.report(Event::Asked);
+                Some(())
+            }
+            Kind::Refused => self.take_refused(body),
+            Kind::Map => self.take_map(engine, body),
+        };
+        done.ok_or(unreadable)
+    }
+
+    /// Returns whether what operators have changed at the peer holds here.
+    fn takes_standing(&self) -> bool {
+        let peer_is_active = self.peer_role.is_some_and(Role::is_active);
+        !self.role.is_active() && (peer_is_active || self.role == Role::Learning)
+    }
+
+    fn take_records(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        link: &mut Link,
+        term: u64,
+        mut body: Reader<'_>,
+    ) -> Result<Option<()>, LinkError> {
+        let Some(flags) = body.u8() else { return Ok(None) };
+        if !engine.knows_names(&link.taking) {
+            // After a reload here.
+            (link.want, link.want_names) = (Ranges::ALL, true);
+            return Ok(Some(()));
+        }
+        self.book.harvest(engine);
+        let (mut flows, mut others) = (Vec::new(), Vec::new());
+        while link.taking.next(now, &mut body.0, &mut flows, &mut others) {
+            if let Some(offer) = flows.pop() {
+                self.take_flow(now, engine, link, (term, flags & SEEN != 0), &offer);
+            }
+            if let Some(record) = others.pop().filter(|_| !self.role.is_active()) {
+                engine.take_names(&mut link.taking, now, record, false).map_err(LinkError::Records)?;
+            }
+        }
+        Ok(body.0.is_empty().then_some(()))
+    }
+
+    /// Returns whether a flow of the peer wins over one of this gateway.
+    fn gives_way(&self, own: u32, term: u64, is_seen: bool) -> bool {
+        // Who has just begun a connection is here.
+        let own_is_seen = Table::is_half_open(own) || self.book.is_seen(own);
+        if is_seen == own_is_seen { !self.outranks(term) } else { is_seen }
+    }
+
+    fn take_flow(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        link: &mut Link,
+        (term, is_seen): (u64, bool),
+        offer: &Offer,
+    ) {
+        link.came += 1;
+        let hash = self.book.hash(&offer.mark);
+        if !self.book.has_slot(offer.slot) {
+            return refuse(link, offer, hash.1);
+        }
+        let find = |engine: &Engine| [&offer.mark.client, &offer.mark.server].map(|key| engine.find_flow(key));
+        if let Some(before) = self.book.mapped(engine, offer.slot)
+            && find(engine) != [Some(before.index); 2]
+        {
+            self.flow_ended(now, engine, term, before);
+        }
+        let found = find(engine);
+        let same = match found {
+            [Some(client), Some(server)] if client == server => engine.flow_in(client),
+            _ => None,
+        };
+        for own in found.into_iter().flatten() {
+            if !self.gives_way(own, term, is_seen) {
+                return self.keep(engine, offer.slot, own, same.map(|id| (id, hash)));
+            }
+        }
+        let peer_is_active = self.peer_role.is_some_and(Role::is_active);
+        let resumes = self.in_step_with != 0 && link.hello.as_ref().is_some_and(|hello| self.resumes(hello));
+        if found == [None; 2] && !is_seen && self.role.is_active() && peer_is_active && resumes {
+            // It has ended here since both knew it, and there it has carried nothing.
+            return;
+        }
+        match engine.take_flow(&link.taking, now, offer, same) {
+            Ok(id) => {
+                if self.book.took(engine, id, offer.slot, hash) && link.mapped.len() < MOST_MAPPED {
+                    link.mapped.push((id.index, offer.slot, self.book.keys(&offer.mark)));
+                }
+            }
+            Err(_) => refuse(link, offer, hash.1),
+        }
+    }
+
+    /// Keeps an own flow that the peer's would replace.
+    fn keep(&mut self, engine: &Engine, theirs: u32, own: u32, same: Option<(FlowId, (u8, u64))>) {
+        if Table::is_half_open(own) {
+            return;
+        }
+        self.book.confirmed.set(own);
+        let mark = engine.flow_mark(own);
+        match same {
+            // Both know the same of it.
+            Some((id, hash)) if mark.is_some_and(|mark| self.book.hash(&mark) == hash) => {
+                self.book.map(theirs, id);
+                self.book.tell(own, Some(hash));
+            }
+            _ => self.book.pending.set(own),
+        }
+    }
+
+    fn take_ended(&mut self, now: Instant, engine: &mut Engine, term: u64, mut body: Reader<'_>) -> Option<()> {
+        self.book.harvest(engine);
+        while !body.0.is_empty() {
+            let slot = body.u32()?;
+            if let Some(id) = self.book.mapped(engine, slot) {
+                self.flow_ended(now, engine, term, id);
+            }
+        }
+        Some(())
+    }
+
+    /// A flow has ended at the peer. It goes on here if this gateway has seen packets of it and outranks the peer.
+    fn flow_ended(&mut self, now: Instant, engine: &mut Engine, term: u64, id: FlowId) {
+        if self.book.is_seen(id.index) && self.outranks(term) {
+            self.book.pending.set(id.index);
+            return;
+        }
+        engine.drop_flow(now, id);
+        self.book.dropped(engine, id.index);
+    }
+
+    fn take_touched(&mut self, now: Instant, engine: &mut Engine, mut body: Reader<'_>) -> Option<()> {
+        while !body.0.is_empty() {
+            let (word, mut bits) = (body.u32()?, body.u64()?);
+            while bits != 0 {
+                let slot = word.checked_mul(64)?.checked_add(bits.trailing_zeros())?;
+                bits &= bits - 1;
+                if let Some(id) = self.book.mapped(engine, slot) {
+                    engine.touch_flow(now, id);
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn take_bulk(&mut self, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+        let flags = body.u8()?;
+        let ranges = Ranges::read(&mut body)?;
+        (link.announced, link.came) = (body.u32()?, 0);
+        link.incoming = Some((ranges, flags & WHOLE != 0));
+        link.sweep = None;
+        self.book.confirmed.clear_all();
+        Some(())
+    }
+
+    fn take_bulk_end(&mut self, engine: &mut Engine, link: &mut Link) -> Option<()> {
+        let (ranges, is_whole) = link.incoming.take()?;
+        self.book.harvest(engine);
+        match is_whole {
+            true => link.sweep = Some(Sweep { ranges, at: 0 }),
+            false => (link.took, link.ack_now) = (true, true),
+        }
+        Some(())
+    }
+
+    /// Ends some of the flows that the peer has not spoken of, though it has spoken of all that it has.
+    pub(super) fn sweep(&mut self, now: Instant, engine: &mut Engine) {
+        let Some(mut link) = self.link.take() else { return };
+        if let Some(sweep) = &mut link.sweep {
+            self.book.harvest(engine);
+            let end = engine.flow_slots().min(sweep.at.saturating_add(SWEPT_AT_ONCE));
+            for slot in sweep.at..end {
+                let Some(id) = engine.flow_in(slot).filter(|_| !self.book.confirmed.has(slot)) else { continue };
+                let range = match self.book.told(slot) {
+                    0 => engine.flow_mark(slot).map_or(0, |mark| self.book.hash(&mark).0),
+                    _ => self.book.range(slot),
+                };
+                if !sweep.ranges.has(range) {
+                    continue;
+                }
+                if self.book.is_seen(slot) {
+                    self.book.pending.set(slot);
+                } else {
+                    engine.drop_flow(now, id);
+                    self.book.dropped(engine, slot);
+                }
+            }
+            sweep.at = end;
+            if end >= engine.flow_slots() {
+                link.sweep = None;
+                (link.took, link.ack_now) = (true, true);
+            }
+        }
+        if link.took && self.role.is_active() {
+            self.ready(true);
+        }
+        self.link = Some(link);
+    }
+
+    fn take_digests(&mut self, engine: &mut Engine, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+        self.book.harvest(engine);
+        let mut differing = Ranges::NONE;
+        for range in 0..=u8::MAX {
+            if body.u64()? != self.book.digests()[usize::from(range)] {
+                differing.add(range);
+            }
+        }
+        let is_told = link.acked >= link.told && !self.book.has_news();
+        if self.role.is_active() || !is_told || link.sweep.is_some() || link.incoming.is_some() || !link.took {
+            return Some(());
+        }
+        link.agreed = differing.is_empty();
+        if link.agreed {
+            self.ready(true);
+        } else {
+            link.want.add_all(&differing);
+            self.report(Event::Differs { ranges: differing.len() });
+        }
+        Some(())
+    }
+
+    fn take_ack(&mut self, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+        let (seq, role) = (body.u64()?, body.u8()?);
+        if seq > link.sent {
+            return None;
+        }
+        link.acked = link.acked.max(seq);
+        self.peer_role = Role::of(role).or(self.peer_role);
+        self.raise();
+        if link.yielded.is_some_and(|yielded| yielded <= seq && yielded != 0) {
+            link.yielded = Some(0);
+            self.report(Event::Yielded);
+        }
+        Some(())
+    }
+
+    /// Reads which slots flows have there, so that what the peer says of them later is understood.
+    fn take_map(&mut self, engine: &Engine, mut body: Reader<'_>) -> Option<()> {
+        while !body.0.is_empty() {
+            let (theirs, own, keys) = (body.u32()?, body.u32()?, body.u64()?);
+            // It may have ended meanwhile.
+            if let (Some(mark), Some(id)) = (engine.flow_mark(own), engine.flow_in(own))
+                && self.book.keys(&mark) == keys
+            {
+                self.book.map(theirs, id);
+            }
+        }
+        Some(())
+    }
+
+    fn take_refused(&mut self, mut body: Reader<'_>) -> Option<()> {
+        while !body.0.is_empty() {
+            let (slot, hash) = (body.u32()?, body.u64()?);
+            if self.book.told(slot) == hash {
+                self.book.tell(slot, None);
+            }
+        }
+        Some(())
+    }
+}
+
+fn take_wish(link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+    let flags = body.u8()?;
+    link.wanted.add_all(&Ranges::read(&mut body)?);
+    if flags & NAMES != 0 {
+        link.giving.name_again();
+    }
+    Some(())
+}
+
+/// Reports a flow that cannot be here, so that both leave it out of what they compare.
+fn refuse(link: &mut Link, offer: &Offer, hash: u64) {
+    if link.refused.len() < MOST_REFUSED {
+        link.refused.push((offer.slot, hash));
+    }
+}

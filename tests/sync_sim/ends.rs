@@ -1,0 +1,423 @@
+//! Clients and servers: what they send, and what they would notice.
+
+use super::random::Random;
+use super::wire::{ACK, FIN, PSH, Packet, RST, SYN};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Listen addresses: TCP, TCP with full NAT, sticky TCP, UDP, UDP with full NAT.
+pub const SERVICES: [(Ipv4Addr, u16, bool); 5] = [
+    (Ipv4Addr::new(192, 0, 2, 80), 80, false),
+    (Ipv4Addr::new(192, 0, 2, 81), 80, false),
+    (Ipv4Addr::new(192, 0, 2, 82), 80, false),
+    (Ipv4Addr::new(192, 0, 2, 83), 4000, true),
+    (Ipv4Addr::new(192, 0, 2, 84), 4000, true),
+];
+
+pub const CONFIG: &str = r#"
+seed = 7
+[flows]
+max = 2048
+half-open = 256
+[[service]]
+name = "web"
+listen = "192.0.2.80:80/tcp"
+pool = "web"
+algorithm = "round-robin"
+[[service]]
+name = "full"
+listen = "192.0.2.81:80/tcp"
+pool = "web"
+algorithm = "random"
+nat = "full"
+nat-pool = "out"
+[[service]]
+name = "sticky"
+listen = "192.0.2.82:80/tcp"
+pool = "web"
+algorithm = "random"
+sticky = { idle = "5m" }
+[[service]]
+name = "dns"
+listen = "192.0.2.83:4000/udp"
+pool = "web"
+algorithm = "source-hash"
+[[service]]
+name = "dns-full"
+listen = "192.0.2.84:4000/udp"
+pool = "web"
+algorithm = "source-hash"
+nat = "full"
+nat-pool = "out"
+[[pool]]
+name = "web"
+server = [
+    { name = "a", address = "10.0.0.1" },
+    { name = "b", address = "10.0.0.2" },
+    { name = "c", address = "10.0.0.3" },
+]
+[[nat-pool]]
+name = "out"
+addresses = ["10.9.0.1"]
+ports = "2000-2127"
+hold = "60s"
+"#;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Opening,
+    Open,
+    Closing,
+    Over,
+}
+
+/// A connection, or a conversation of datagrams, as its client sees it. Times are milliseconds of the world.
+#[derive(Debug, Clone)]
+pub struct Talk {
+    pub id: u32,
+    pub client: usize,
+    pub service: usize,
+    pub local: SocketAddrV4,
+    pub state: State,
+    /// The server that has answered.
+    pub server: Option<Ipv4Addr>,
+    pub seq: u32,
+    pub ack: u32,
+    /// When its client acts next.
+    pub next: u64,
+    pub open_since: Option<u64>,
+    pub heard: u64,
+    /// Packets without an answer since then that an active gateway has got, and when the first was sent.
+    pub unanswered: u32,
+    pub since: u64,
+    /// It may have been lost: no gateway that is left can know it.
+    pub excused: bool,
+    /// The server has answered data: both have heard of the whole handshake.
+    confirmed: bool,
+    /// It has the port of an earlier one, which the other gateway may still have: it was begun while the two were out of step.
+    apart: bool,
+    left: u32,
+}
+
+impl Talk {
+    pub fn is_udp(&self) -> bool {
+        SERVICES[self.service].2
+    }
+
+    /// Whether its flow may be gone: no gateway that is left can know it, or it is half-open and its NAT port was taken.
+    fn may_be_lost(&self) -> bool {
+        self.excused || !self.confirmed && [1, 4].contains(&self.service)
+    }
+
+    pub fn listen(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(SERVICES[self.service].0, SERVICES[self.service].1)
+    }
+}
+
+/// A server's end.
+#[derive(Debug, Clone)]
+struct End {
+    talk: u32,
+    seq: u32,
+    ack: u32,
+    last: u64,
+}
+
+pub struct Ends {
+    pub talks: Vec<Talk>,
+    /// The ends of talks that are closed, which clients may use again at once.
+    closed: Vec<(usize, usize, SocketAddrV4)>,
+    ends: BTreeMap<(SocketAddrV4, SocketAddrV4, bool), End>,
+    rng: Random,
+    clients: usize,
+    /// What clients ask for.
+    services: &'static [usize],
+    made: u32,
+    /// Both know the same now, and one is active.
+    pub calm: bool,
+    /// The first thing that must not be.
+    pub wrong: Option<String>,
+    pub counts: Counts,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    pub opened: u64,
+    pub closed: u64,
+    pub lost: u64,
+    pub answers: u64,
+}
+
+/// How long a client tries, in milliseconds.
+const PATIENCE: u64 = 20_000;
+
+impl Ends {
+    pub fn new(seed: u64, clients: usize) -> Self {
+        let mut rng = Random::new(seed);
+        Ends {
+            // In every third history there is nothing but full NAT.
+            services: if rng.below(3) == 0 { &[1, 4] } else { &[0, 1, 2, 3, 4] },
+            talks: Vec::new(),
+            closed: Vec::new(),
+            ends: BTreeMap::new(),
+            rng,
+            clients,
+            made: 0,
+            calm: false,
+            wrong: None,
+            counts: Counts::default(),
+        }
+    }
+
+    fn fail(&mut self, what: String) {
+        self.wrong.get_or_insert(what);
+    }
+
+    fn talk(&mut self, id: u32) -> Option<&mut Talk> {
+        self.talks.iter_mut().find(|talk| talk.id == id && talk.state != State::Over)
+    }
+
+    /// Makes clients begin talks, and returns what clients send now, with the client's number.
+    pub fn act(&mut self, t: u64, may_begin: bool) -> Vec<(usize, Packet)> {
+        self.talks.retain(|talk| talk.state != State::Over);
+        if may_begin && self.talks.len() < self.clients * 2 && self.rng.below(12) == 0 {
+            self.begin(t);
+        }
+        let mut sent = Vec::new();
+        for at in 0..self.talks.len() {
+            if self.talks[at].next > t {
+                continue;
+            }
+            let pause = match self.rng.below(20) {
+                0 => 20_000 + self.rng.below(20_000),
+                1..=4 => 2000 + self.rng.below(3000),
+                _ => 100 + self.rng.below(900),
+            };
+            let roll = self.rng.below(10);
+            let talk = &mut self.talks[at];
+            // Who waits for an answer does not go away.
+            talk.next = t + if talk.unanswered > 0 || !talk.confirmed { pause.min(2000) } else { pause };
+            if talk.unanswered >= 8 && t - talk.since >= PATIENCE {
+                let (is_lost, text) = (talk.state == State::Open && !talk.may_be_lost(), format!("{talk:?}"));
+                talk.state = State::Over;
+                self.counts.lost += 1;
+                if is_lost {
+                    self.fail(format!("an established flow is lost: {text}"));
+                }
+                continue;
+            }
+            if talk.state == State::Open && talk.unanswered == 0 && talk.left == 0 {
+                if talk.is_udp() {
+                    talk.state = State::Over;
+                    self.counts.closed += 1;
+                    continue;
+                }
+                talk.state = State::Closing;
+            }
+            let (flags, payload): (u8, Vec<u8>) = match (talk.is_udp(), talk.state) {
+                (true, _) => (0, talk.id.to_be_bytes().to_vec()),
+                (_, State::Opening) => (SYN, Vec::new()),
+                (_, State::Closing) => (FIN | ACK, Vec::new()),
+                // It does not always have something to say.
+                (_, _) if roll == 0 && talk.unanswered == 0 && talk.confirmed => (ACK, Vec::new()),
+                _ => (PSH | ACK, b"1234".to_vec()),
+            };
+            let is_answered = flags != ACK;
+            talk.left = talk.left.saturating_sub(u32::from(talk.unanswered == 0 && talk.state == State::Open));
+            if is_answered && talk.unanswered == 0 {
+                talk.since = t;
+            }
+            let (from, to, seq, ack) = (talk.local, talk.listen(), talk.seq, talk.ack);
+            sent.push((talk.client, Packet { udp: talk.is_udp(), from, to, flags, seq, ack, payload }));
+        }
+        sent
+    }
+
+    fn begin(&mut self, t: u64) {
+        self.made += 1;
+        let id = self.made;
+        let client = self.rng.below(self.clients as u64) as usize;
+        let local = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, client as u8 + 1), 10_000 + (id % 50_000) as u16);
+        let service = self.services[self.rng.below(self.services.len() as u64) as usize];
+        // Some take the port of their last connection, as NFS does.
+        let again = self.closed.pop().filter(|_| self.rng.below(2) == 0);
+        let is_again = again.is_some();
+        let (client, service, local) = again.unwrap_or((client, service, local));
+        self.counts.opened += 1;
+        self.talks.push(Talk {
+            id,
+            client,
+            service,
+            local,
+            state: State::Opening,
+            server: None,
+            seq: id << 12,
+            ack: 0,
+            next: t,
+            open_since: None,
+            heard: t,
+            unanswered: 0,
+            since: t,
+            excused: false,
+            confirmed: false,
+            apart: is_again && !self.calm,
+            left: 1 + self.rng.below(30) as u32,
+        });
+    }
+
+    /// An active gateway has got a packet of a client.
+    pub fn reached(&mut self, packet: &Packet) {
+        if packet.udp || packet.flags != ACK {
+            let local = packet.from;
+            if let Some(talk) = self.talks.iter_mut().find(|talk| talk.local == local && talk.state != State::Over) {
+                talk.unanswered += 1;
+            }
+        }
+    }
+
+    /// Returns the client that a server's packet belongs to.
+    pub fn client_of(&self, server: SocketAddrV4, peer: SocketAddrV4, udp: bool) -> Option<usize> {
+        let end = self.ends.get(&(server, peer, udp))?;
+        self.talks.iter().find(|talk| talk.id == end.talk).map(|talk| talk.client)
+    }
+
+    /// Returns the number of the talk that a packet for a server is of, as its bytes say.
+    fn said(packet: &Packet) -> u32 {
+        match packet.udp {
+            true => packet.payload.get(..4).map_or(0, |id| u32::from_be_bytes(id.try_into().unwrap())),
+            false => packet.seq >> 12,
+        }
+    }
+
+    /// A server gets a packet; returns its answer.
+    pub fn at_server(&mut self, t: u64, packet: &Packet) -> Option<Packet> {
+        let key = (packet.to, packet.from, packet.udp);
+        let said = Ends::said(packet);
+        let talk = self.talk(said).cloned();
+        if packet.flags & RST != 0 {
+            // Only gateways send resets here.
+            let id = self.ends.get(&key).map(|end| end.talk);
+            if let Some(talk) =
+                id.and_then(|id| self.talk(id)).filter(|talk| talk.state == State::Open && !talk.may_be_lost())
+            {
+                let text = format!("{talk:?}");
+                self.fail(format!("a reset to the server of an established flow: {text}"));
+            }
+            return None;
+        }
+        // The former connection's flow may be all that a gateway knows, until the two have spoken.
+        let may_know = |talk: &Talk| !talk.apart || self.calm;
+        if let Some(talk) = &talk
+            && may_know(talk)
+            && talk.state != State::Opening
+            && talk.server.is_some_and(|server| server != *packet.to.ip())
+            && !talk.may_be_lost()
+        {
+            self.fail(format!("a flow on two servers: {talk:?} gets to {}", packet.to));
+        }
+        if let Some(end) = self.ends.get(&key).cloned()
+            && end.talk != said
+        {
+            let patience = if packet.udp { 15_000 } else { PATIENCE };
+            // A port of a half-open flow may be taken from it.
+            let before = self.talk(end.talk).filter(|before| {
+                before.state == State::Open
+                    && before.confirmed
+                    && !before.excused
+                    && t.saturating_sub(before.heard) < patience
+            });
+            if let Some(before) = before {
+                let text = format!("{before:?} and {said} to {} as {}", packet.to, packet.from);
+                self.fail(format!("a NAT port is given twice: {text}"));
+            }
+            self.ends.remove(&key);
+        }
+        let answer = |flags, seq, ack, payload| {
+            Some(Packet { udp: packet.udp, from: packet.to, to: packet.from, flags, seq, ack, payload })
+        };
+        if packet.udp {
+            self.ends.insert(key, End { talk: said, seq: 0, ack: 0, last: t });
+            return answer(0, 0, 0, packet.payload.clone());
+        }
+        let next = packet.seq.wrapping_add(packet.payload.len() as u32 + u32::from(packet.flags & (SYN | FIN) != 0));
+        if packet.flags & SYN != 0 {
+            let seq = 0x7000_0000 ^ said << 8;
+            self.ends.entry(key).or_insert(End { talk: said, seq: seq + 1, ack: next, last: t });
+            return answer(SYN | ACK, seq, next, Vec::new());
+        }
+        let Some(end) = self.ends.get_mut(&key) else {
+            if talk.is_some_and(|talk| talk.state == State::Open && !talk.may_be_lost() && (!talk.apart || self.calm)) {
+                let (text, known) = (format!("{:?}", self.talk(said)), (t, self.calm));
+                self.fail(format!("a server does not know the connection of a segment: {packet:?} {text} {known:?}"));
+            }
+            return None;
+        };
+        end.last = t;
+        // Segments come in order here, or again.
+        end.ack = next.max(end.ack);
+        let (seq, ack) = (end.seq, end.ack);
+        match (packet.flags & FIN != 0, packet.payload.is_empty()) {
+            (true, _) => answer(FIN | ACK, seq, ack, Vec::new()),
+            (_, false) => answer(PSH | ACK, seq, ack, b"12".to_vec()).inspect(|_| {
+                if let Some(end) = self.ends.get_mut(&key) {
+                    end.seq += 2;
+                }
+            }),
+            _ => None,
+        }
+    }
+
+    /// A client gets a packet, which a server has sent unless a gateway has; returns its answer and its number.
+    pub fn at_client(&mut self, t: u64, packet: &Packet, server: Option<Ipv4Addr>) -> Option<(usize, Packet)> {
+        let local = packet.to;
+        let (made, delays) = (self.rng.below(4), self.rng.below(600));
+        let talk = self.talks.iter_mut().find(|talk| talk.local == local && talk.state != State::Over)?;
+        if packet.flags & RST != 0 {
+            let (is_open, text) = (talk.state == State::Open && !talk.may_be_lost(), format!("{talk:?}"));
+            talk.state = State::Over;
+            self.counts.lost += 1;
+            if is_open {
+                self.fail(format!("a reset to the client of an established flow: {text}"));
+            }
+            return None;
+        }
+        if packet.from != talk.listen() {
+            let text = format!("{talk:?} hears from {}", packet.from);
+            self.fail(text);
+            return None;
+        }
+        (talk.unanswered, talk.heard, talk.next) = (0, t, talk.next.min(t + 50 + delays));
+        self.counts.answers += 1;
+        if talk.state == State::Opening {
+            talk.server = server;
+        }
+        match (talk.is_udp(), talk.state) {
+            (true, State::Opening) => (talk.state, talk.open_since) = (State::Open, Some(t)),
+            (true, _) => talk.confirmed = true,
+            (false, State::Opening) if packet.flags & SYN != 0 => {
+                (talk.state, talk.open_since) = (State::Open, Some(t));
+                (talk.seq, talk.ack) = (talk.seq.wrapping_add(1), packet.seq.wrapping_add(1));
+                // Some acknowledge with their first data, a moment later.
+                if made == 0 {
+                    return None;
+                }
+                let (from, to, seq, ack) = (talk.local, talk.listen(), talk.seq, talk.ack);
+                return Some((talk.client, Packet { udp: false, from, to, flags: ACK, seq, ack, payload: Vec::new() }));
+            }
+            (false, State::Open) => {
+                talk.confirmed |= packet.flags & SYN == 0;
+                talk.seq = talk.seq.max(packet.ack);
+                talk.ack = packet.seq.wrapping_add(packet.payload.len() as u32);
+            }
+            (false, State::Closing) if packet.flags & FIN != 0 => {
+                let (from, to, seq, ack) = (talk.local, talk.listen(), packet.ack, packet.seq.wrapping_add(1));
+                talk.state = State::Over;
+                self.closed.push((talk.client, talk.service, talk.local));
+                self.counts.closed += 1;
+                return Some((talk.client, Packet { udp: false, from, to, flags: ACK, seq, ack, payload: Vec::new() }));
+            }
+            _ => {}
+        }
+        None
+    }
+}
