@@ -1,6 +1,8 @@
 //! What a node makes of what it reads.
 //!
-//! Of a flow that both claim, the one that only one of them has seen packets of wins; otherwise that of the higher term.
+//! Of two flows that exclude each other, the one that was begun later wins: its client has given up the other. Of a flow that
+//! both have, or where that cannot be told, the one that only one of them has seen packets of; otherwise that of the higher
+//! term.
 
 use super::give::{NAMES, SEEN, WHOLE};
 use super::link::{Link, LinkError, Sweep};
@@ -9,10 +11,12 @@ use super::wire::{Header, Kind, Ranges, Reader};
 use crate::engine::{Engine, Offer};
 use crate::flow::Table;
 use crate::ids::FlowId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Slots looked at in one call for flows that the peer has not spoken of.
 const SWEPT_AT_ONCE: u32 = 4096;
+/// Flows that were created within this time of each other may have been so in either order: a record may have been under way.
+const SAME_TIME: Duration = Duration::from_secs(1);
 /// Most flows that cannot be here and wait to be reported.
 const MOST_REFUSED: usize = 8192;
 /// Most slots that wait to be reported: more than a driver reads before it writes.
@@ -162,7 +166,11 @@ impl Node {
             _ => None,
         };
         for own in found.into_iter().flatten() {
-            if !self.gives_way(own, term, is_seen) {
+            let gives_way = match newer(engine, own, offer).filter(|_| same.is_none()) {
+                Some(is_newer) => is_newer,
+                None => self.gives_way(own, term, is_seen),
+            };
+            if !gives_way {
                 return self.keep(engine, offer.slot, own, same.map(|id| (id, hash)));
             }
         }
@@ -210,9 +218,11 @@ impl Node {
         Some(())
     }
 
-    /// A flow has ended at the peer. It goes on here if this gateway has seen packets of it and outranks the peer.
+    /// A flow has ended at the peer. It goes on here if this gateway has seen packets of it and outranks the peer, or is the
+    /// only one that is active: flows end there by its word.
     fn flow_ended(&mut self, now: Instant, engine: &mut Engine, term: u64, id: FlowId) {
-        if self.book.is_seen(id.index) && self.outranks(term) {
+        let decides = self.role.is_active() && !self.peer_role.is_some_and(Role::is_active);
+        if decides || self.book.is_seen(id.index) && self.outranks(term) {
             self.book.pending.set(id.index);
             return;
         }
@@ -357,6 +367,14 @@ fn take_wish(link: &mut Link, mut body: Reader<'_>) -> Option<()> {
         link.giving.name_again();
     }
     Some(())
+}
+
+/// Returns whether a flow of the peer's was begun after one of this gateway that excludes it, and so its client has given up
+/// that one; none if it was about at the same time.
+fn newer(engine: &Engine, own: u32, offer: &Offer) -> Option<bool> {
+    let own = (!Table::is_half_open(own)).then(|| engine.flow_created(own)).flatten()?;
+    let apart = own.since(offer.created()).max(offer.created().since(own));
+    (apart >= SAME_TIME).then(|| offer.created() > own)
 }
 
 /// Reports a flow that cannot be here, so that both leave it out of what they compare.

@@ -92,8 +92,8 @@ pub struct Talk {
     pub since: u64,
     /// It may have been lost: no gateway that is left can know it.
     pub excused: bool,
-    /// The server has answered data: both have heard of the whole handshake.
-    confirmed: bool,
+    /// The server has answered data, so both have heard of the whole handshake; or it has got a second datagram.
+    pub confirmed: bool,
     /// It has the port of an earlier one, which the other gateway may still have: it was begun while the two were out of step.
     apart: bool,
     left: u32,
@@ -336,6 +336,12 @@ impl Ends {
             Some(Packet { udp: packet.udp, from: packet.to, to: packet.from, flags, seq, ack, payload })
         };
         if packet.udp {
+            // The client has sent again after an answer, by the same port: from now on nobody takes it.
+            if self.ends.get(&key).is_some_and(|end| end.talk == said)
+                && let Some(talk) = self.talk(said).filter(|talk| talk.state == State::Open)
+            {
+                talk.confirmed = true;
+            }
             self.ends.insert(key, End { talk: said, seq: 0, ack: 0, last: t });
             return answer(0, 0, 0, packet.payload.clone());
         }
@@ -393,7 +399,7 @@ impl Ends {
         }
         match (talk.is_udp(), talk.state) {
             (true, State::Opening) => (talk.state, talk.open_since) = (State::Open, Some(t)),
-            (true, _) => talk.confirmed = true,
+            (true, _) => {}
             (false, State::Opening) if packet.flags & SYN != 0 => {
                 (talk.state, talk.open_since) = (State::Open, Some(t));
                 (talk.seq, talk.ack) = (talk.seq.wrapping_add(1), packet.seq.wrapping_add(1));

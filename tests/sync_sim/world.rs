@@ -200,7 +200,8 @@ impl World {
         let gate = &self.gates[left];
         let known = if gate.running.is_some() && gate.started < self.in_step_at { self.in_step_at } else { 0 };
         for talk in &mut self.ends.talks {
-            if talk.open_since.is_none_or(|since| since + 1000 > known) {
+            // Half-open flows are not told.
+            if !talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known) {
                 talk.excused = true;
             }
         }

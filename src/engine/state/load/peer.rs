@@ -142,6 +142,13 @@ impl Engine {
     }
 }
 
+impl Offer {
+    /// Returns when it was created.
+    pub fn created(&self) -> Instant {
+        self.record.saved.created
+    }
+}
+
 impl Taking {
     /// Takes the next record off `bytes`: a flow, or none if it is something else, which `other` gets. Returns false at the
     /// end.

@@ -75,6 +75,11 @@ impl Engine {
         self.shard.table().is_used(slot).then(|| self.shard.table().id(slot))
     }
 
+    /// Returns when the flow in a slot was created; none if there is no flow.
+    pub fn flow_created(&self, slot: u32) -> Option<Instant> {
+        self.shard.table().is_used(slot).then(|| self.shard.table().facts(slot).created)
+    }
+
     /// Begins to give records to a peer.
     pub fn begin_giving(&self, now: Instant) -> Giving {
         Giving(StateWalk::of_copy(now))
