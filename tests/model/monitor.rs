@@ -45,11 +45,6 @@ impl Watch {
         }
     }
 
-    /// Forgets the pending request, as a reload does; the next one may come at once.
-    pub fn forget(&mut self) {
-        (self.asked, self.last) = (None, None);
-    }
-
     /// Returns when the pending request counts as lost.
     pub fn until(&self) -> Option<Instant> {
         self.asked.as_ref().map(|(since, _)| *since + self.settings.timeout)

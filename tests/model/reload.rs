@@ -24,7 +24,6 @@ impl Model {
         }
         self.limits.iter_mut().for_each(|limit| limit.follow(new.answers.per_second));
         self.flows.follow(&new.table);
-        self.watches.iter_mut().for_each(|watch| watch.forget());
         let resets = new.services.iter().any(|service| service.on_down == Some(OnDown::Reset));
         self.walk |= resets && (0..self.servers.len()).any(|server| self.may_be_gone(server));
         self.tell_notices();

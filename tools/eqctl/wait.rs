@@ -9,31 +9,40 @@ use std::time::{Duration, Instant};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Pause before a lost connection is made again.
+const SOON: Duration = Duration::from_millis(50);
 /// Most flows of which it is looked whether they have ended.
 const MOST_LOOKED_AT: u64 = 1000;
 /// The longest time without a line.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// Looks at a server, and whether its flows have ended.
+fn look_closely(client: &mut Client, server: &str) -> Result<DrainRow, Failed> {
+    let mut row = look(client, server)?;
+    if matches!(row.state, DrainState::Draining | DrainState::Removing) && (1..=MOST_LOOKED_AT).contains(&row.flows) {
+        row.ended = ended(client, server)?;
+        if row.ended >= row.flows {
+            row.state = if row.state == DrainState::Draining { DrainState::Drained } else { DrainState::Removed };
+        }
+    }
+    Ok(row)
+}
+
 /// Shows what is left until nothing is: a line whenever that has changed, and one every few seconds.
 pub fn wait(mut client: Client, socket: &Path, server: &str, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
     let mut shown: Option<(DrainRow, Instant)> = None;
     loop {
-        let mut row = match look(&mut client, server) {
-            // A busy control socket closes the connections that have been idle longest.
-            Err(Failed::Gateway(ClientError::Lost(_))) => {
-                let again = Client::connect(socket).map_err(|error| stopped(server, shown.as_ref(), &error))?;
-                client = again;
-                look(&mut client, server)?
+        let row = loop {
+            match look_closely(&mut client, server) {
+                // A busy control socket closes the connections that have been idle longest, and another process may have
+                // taken over from the gateway.
+                Err(Failed::Gateway(ClientError::Lost(_))) => {
+                    std::thread::sleep(SOON);
+                    client = Client::connect(socket).map_err(|error| stopped(server, shown.as_ref(), &error))?;
+                }
+                other => break other?,
             }
-            other => other?,
         };
-        if matches!(row.state, DrainState::Draining | DrainState::Removing) && (1..=MOST_LOOKED_AT).contains(&row.flows)
-        {
-            row.ended = ended(&mut client, server)?;
-            if row.ended >= row.flows {
-                row.state = if row.state == DrainState::Draining { DrainState::Drained } else { DrainState::Removed };
-            }
-        }
         let news = shown.as_ref().is_none_or(|(last, at)| {
             (last.state, last.flows, last.ended) != (row.state, row.flows, row.ended) || at.elapsed() >= QUIET
         });
