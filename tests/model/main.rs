@@ -44,6 +44,7 @@ mod wire;
 
 use history::History;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Number of histories, each with its own random settings, and number of steps in each.
 const HISTORIES: u64 = 400;
@@ -61,14 +62,32 @@ fn the_engine_does_what_the_model_does() {
     let seeds = number("MODEL_SEED").map_or(0..histories, |seed| seed..seed + 1);
     let steps = number("MODEL_STEPS").unwrap_or(STEPS);
     let whole = number("MODEL_SEED").is_none();
-    let (mut seen, mut foreseen): (BTreeMap<String, u32>, u64) = (BTreeMap::new(), 0);
-    for seed in seeds {
-        let mut history = History::new(seed);
-        for step in 0..steps {
-            history.step(step);
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let mut results = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return results;
+            }
+            let mut history = History::new(seed);
+            for step in 0..steps {
+                history.step(step);
+            }
+            results.push((history.foreseen(), history.seen().into_iter().collect::<Vec<_>>()));
         }
-        foreseen += history.foreseen();
-        for what in history.seen() {
+    };
+    // Histories have nothing in common.
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // What a history says of its failure is printed where it happens.
+        threads.into_iter().flat_map(|thread| thread.join().expect("a history failed")).collect()
+    });
+    let (mut seen, mut foreseen): (BTreeMap<String, u32>, u64) = (BTreeMap::new(), 0);
+    for (packets, events) in results {
+        foreseen += packets;
+        for what in events {
             *seen.entry(what).or_insert(0) += 1;
         }
     }
