@@ -2,7 +2,7 @@
 //! leaving everything to a service manager at the end.
 
 use super::super::setup::Installed;
-use super::super::takeover::{Changes, Ended, Handing, OfferOf, Taker, kept};
+use super::super::takeover::{Changes, Ended, Handing, OfferOf, RemovedServer, Taker, kept};
 use super::{BEGIN, EventLoop};
 use crate::control::Ledger;
 use crate::gateway::error::GatewayError;
@@ -100,6 +100,7 @@ impl EventLoop {
         let found = sources::save(&settings.sources, &self.sources.found());
         OfferOf {
             seed: settings.seed,
+            removed: RemovedServer::of(&self.engine, now),
             found: String::from_utf8(found).unwrap_or_default(),
             proxying: installed.map_or_else(Vec::new, Installed::proxying),
             changes: Changes::of(&self.ledger, now),

@@ -16,7 +16,7 @@ use super::{Giver, Taken, Taker};
 use crate::config::Settings;
 use crate::config::changes::File;
 use crate::control::{About, Ledger};
-use crate::engine::Engine;
+use crate::engine::{Engine, Removed};
 use crate::sources::Found;
 use crate::time::Instant;
 use std::sync::Arc;
@@ -72,7 +72,8 @@ impl Gateway {
         };
         let mut keeper = Keeper::new().map_err(SetupError::from)?;
         let opener = Opener::new(settings);
-        let mut engine = Engine::try_new(settings)?;
+        // Servers that have been removed keep their flows: they are there until these are known, and removed then.
+        let mut engine = Engine::try_new(&taker.with_removed(settings))?;
         huge_pages::advise(engine.memory());
         let about = About { queues: queues.len(), ..About::new(settings, BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(SetupError::from)?;
@@ -80,6 +81,7 @@ impl Gateway {
         let mut marking =
             Marking::beside(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
         taker.read_once(&mut engine, now).map_err(GatewayError::Takeover)?;
+        engine.reload(now(), settings, Removed::Drain);
         if let Some(marking) = &mut marking {
             marking.store_all(&engine);
         }

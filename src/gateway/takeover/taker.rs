@@ -4,7 +4,7 @@ use super::super::state::{add_servers, keep_changes};
 use super::frames::{self, Frame, Kind};
 use super::kept::{Kept, Recorded, name};
 use super::{Changes, Hello, Offer, PATIENCE, on_the_clock, passing};
-use crate::config::GatewaySettings;
+use crate::config::{GatewaySettings, Settings};
 use crate::control::Ledger;
 use crate::engine::{Engine, Loaded, StateError, StateLoad};
 use crate::sources::{Found, SourceSettings};
@@ -151,6 +151,13 @@ impl Taker {
     /// Adds the servers from outside that are in force in the running gateway, for sources that have found nothing yet.
     pub(in crate::gateway) fn add_servers(&self, settings: &[SourceSettings], found: &mut Found) {
         add_servers("takeover", self.offer.found.as_bytes(), settings, found);
+    }
+
+    /// Returns settings with the servers that are configured no longer and have flows in the running gateway.
+    pub(in crate::gateway) fn with_removed(&self, settings: &Settings) -> Settings {
+        let mut all = settings.clone();
+        self.offer.removed.iter().for_each(|removed| removed.add_to(&mut all));
+        all
     }
 
     /// Returns whether operators have changed something since the offer.

@@ -280,3 +280,23 @@ fn what_operators_changed_is_taken_over_also_in_the_last_moment() {
     std::fs::remove_file(between_socket(&world)).unwrap();
     assert!(successor.terminate().success());
 }
+
+#[test]
+fn the_flows_of_a_removed_server_go_on_in_the_next_process_and_the_one_after_it() {
+    let world = World::new("take-removed");
+    let mut gateway = world.start(&configuration(&world));
+    let mut talks = Talks::open(&world);
+    world.change("server remove talk/server3");
+    let at_removed = || world.flows(&["--server", "talk/server3"]).len();
+    let flows = at_removed();
+    assert!(flows > 10, "{flows}");
+    for round in 1..=2 {
+        gateway = take_over(&world, gateway, &configuration(&world));
+        talks.go_on(&format!("after takeover {round}"));
+        assert_eq!((world.totals().engine.flows_opened, ended(&world)), (FLOWS as u64, 0), "{}", world.log());
+        assert_eq!(at_removed(), flows);
+        assert!(world.server_rows().iter().any(|row| row.server == "server3" && row.removed));
+    }
+    talks.busy.into_iter().for_each(Busy::end);
+    assert!(gateway.terminate().success());
+}
