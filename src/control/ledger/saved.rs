@@ -77,7 +77,7 @@ pub struct LedgerCopy {
 }
 
 impl LedgerCopy {
-    /// Writes it; times are told from `base` on.
+    /// Writes it; times are relative to `base`.
     pub fn write(&self, base: Instant) -> Vec<u8> {
         let change = |((object, key), entry): (&Place, &Entry)| Change {
             object: object.clone(),
@@ -132,7 +132,7 @@ impl Ledger {
         LedgerCopy { changes: Arc::clone(&self.basis.changes), notes: self.journal.notes().cloned().collect() }
     }
 
-    /// Writes what operators changed, and the journal, for another gateway; times are told from `base` on.
+    /// Writes what operators changed, and the journal, for another gateway; times are relative to `base`.
     pub fn save_changes(&self, base: Instant) -> Vec<u8> {
         self.copy().write(base)
     }

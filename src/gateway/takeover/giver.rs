@@ -179,7 +179,7 @@ impl Giver {
         Handing::Nothing
     }
 
-    /// Carries on, and tells the other side and the log why.
+    /// Carries on; the other process and the log get the reason.
     fn give_up(&mut self, engine: &mut Engine, why: &str) {
         engine.end_copy();
         if let Some(mut peer) = self.peer.take() {
@@ -390,7 +390,7 @@ impl Peer {
             }
             (Kind::Begin, Stage::Offered) => {
                 let copy = engine.begin_copy(now).map_err(|error| error.to_string())?;
-                // The clock of the machine tells the other side what the times of the copy mean.
+                // Times in the copy are relative to this one, which both processes read from the machine's clock.
                 frames::append(&mut self.out, Kind::Begin, &nanos_since_boot().to_be_bytes());
                 let copy = Box::new(copy);
                 self.stage = Stage::Copying { copy, passes: 0, is_ready: false, is_short: false, due: BEGIN };

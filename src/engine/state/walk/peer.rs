@@ -9,7 +9,7 @@ use crate::ids::FlowId;
 use crate::packet::Side;
 use crate::time::Instant;
 
-/// What tells a flow's record from another one: both gateways of a pair have the same.
+/// Identifies a flow; the same on both gateways of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     /// The key of the client's packets.
