@@ -1,9 +1,11 @@
 //! The command line of `equipoise`.
 
+use super::print::Moving;
 use crate::control::PacketWords;
 #[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use clap::{Parser, Subcommand};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// A NAT load balancer in userspace whose every decision can be replayed from a capture.
@@ -75,6 +77,13 @@ pub(super) enum Command {
         /// gateway would remove. To be called when it has ended, as the unit of the package does.
         #[arg(long)]
         stopped: bool,
+    },
+    /// Print a configuration, for this gateway of a pair, of the program that elects the active one or announces it. Needs no
+    /// privileges.
+    Print {
+        /// Of which program.
+        #[command(subcommand)]
+        of: Print,
     },
     /// Replay a capture through the engine: one line per packet, then flows, servers and counters. Needs no privileges.
     Replay(Replay),
@@ -212,4 +221,31 @@ impl Demo {
             weights: self.weights.clone(),
         }
     }
+}
+
+/// Programs whose configurations are printed.
+#[derive(Debug, Subcommand)]
+pub(super) enum Print {
+    /// keepalived: the gateway that it elects gets the addresses, and is told that it is active.
+    Keepalived {
+        /// Configuration file of this gateway (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// An address that the active gateway has, and on which interface: the next hop of clients' routers, or the default
+        /// gateway of servers. Once for each. The first interface carries the election.
+        #[arg(long = "address", value_name = "ADDRESS/LENGTH@INTERFACE")]
+        addresses: Vec<Moving>,
+        /// Number of the virtual router, which no other pair in the same network has.
+        #[arg(long, value_name = "1-255", default_value_t = 51, value_parser = clap::value_parser!(u8).range(1..))]
+        router_id: u8,
+    },
+    /// BIRD 2: the service addresses are announced while this gateway is active.
+    Bird {
+        /// Configuration file of this gateway (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// An IPv4 address of this gateway, by which routers know it.
+        #[arg(long, value_name = "ADDRESS")]
+        router_id: Option<Ipv4Addr>,
+    },
 }

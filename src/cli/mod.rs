@@ -9,6 +9,7 @@ mod check_diff;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod explain;
+mod print;
 
 use crate::config::{self, Parsed, Settings};
 #[cfg(feature = "demo")]
@@ -90,6 +91,16 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
             let removed = removed.map_err(|error| Failed::Message(error.to_string()))?;
             Ok(writeln!(out, "removed {removed} rules, routes and proxy entries")?)
         }
+        Command::Print { of } => {
+            start_log(verbosity, LevelFilter::Warn);
+            let text = match of {
+                args::Print::Keepalived { config, addresses, router_id } => {
+                    print::keepalived(&load(config)?.settings, addresses, *router_id)
+                }
+                args::Print::Bird { config, router_id } => print::bird(&load(config)?.settings, *router_id),
+            };
+            Ok(write!(out, "{}", text.map_err(Failed::Message)?)?)
+        }
         Command::Replay(args) => {
             start_log(verbosity, LevelFilter::Warn);
             replay(args, out)
@@ -163,6 +174,11 @@ fn predecessor(gateway: &config::GatewaySettings, takeover: bool, manager: &Noti
 fn seeded(settings: Settings) -> Result<Settings, Failed> {
     if settings.seed != 0 {
         return Ok(settings);
+    }
+    if let Some(pair) = &settings.sync {
+        // Both choose the same server for the same client.
+        let seed = crate::sync::seed(&crate::gateway::pair_key(&pair.key_file).map_err(Failed::Message)?);
+        return Ok(settings.with_seed(seed));
     }
     let mut bytes = [0; 8];
     let drawn = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));

@@ -24,6 +24,7 @@ pub mod settings;
 mod values;
 mod words;
 
+pub use listing::fingerprint;
 pub use names::{NoServer, find_server};
 pub use problem::{ConfigError, Place, Problem, Severity};
 pub use settings::*;

@@ -10,7 +10,7 @@ use crate::sources::{DnsSettings, SourceSettings};
 use crate::time::Duration;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Everything that a configuration file says, checked once.
@@ -49,6 +49,8 @@ pub struct Settings {
     pub sources: Vec<SourceSettings>,
     /// How names are resolved.
     pub dns: DnsSettings,
+    /// The other gateway of a pair, if there is one.
+    pub sync: Option<PairSettings>,
     /// What only the live gateway needs.
     pub gateway: GatewaySettings,
 }
@@ -106,6 +108,7 @@ impl Settings {
                 rule_priority: old.rule_priority,
                 ..self.gateway
             },
+            sync: in_force.sync.clone(),
             ..self
         }
         .with_seed(in_force.seed)
@@ -115,6 +118,41 @@ impl Settings {
     pub fn monitors(&self) -> usize {
         self.health.pools.iter().map(|pool| pool.monitors.len()).sum()
     }
+}
+
+/// The other gateway of a pair, and how to share flows with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairSettings {
+    /// The name of this gateway.
+    pub node: String,
+    /// The name of the other one.
+    pub peer: String,
+    /// Where this gateway talks to the other one.
+    pub address: SocketAddr,
+    /// Where the other one does.
+    pub peer_address: SocketAddr,
+    /// The file with the key that both share.
+    pub key_file: PathBuf,
+    /// The tunnel that leads there, if it is one.
+    pub interface: Option<String>,
+    /// Whether flows may be sent without encryption.
+    pub insecure: bool,
+    /// How long a gateway that has started waits for the flows of the other one.
+    pub learning: Duration,
+    /// A file that tells keepalived whether this gateway may be elected.
+    pub track_file: Option<PathBuf>,
+    /// When service addresses are routed to the device.
+    pub routes: PairRoutes,
+}
+
+/// When the service addresses of a gateway that has a peer are routed to its device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PairRoutes {
+    /// While it runs.
+    #[default]
+    Always,
+    /// While it is active.
+    WhenActive,
 }
 
 impl Default for DnsSettings {

@@ -226,7 +226,8 @@ mod tests {
         let (mut input, mut out) = ([0; 4096], Vec::new());
         loop {
             let (engine, ledger, outside) = (&mut engine, &mut ledger, &Outside::default());
-            match session.poll_output(&mut Floor { engine, ledger, now: Instant::ZERO, outside }, &mut out) {
+            match session.poll_output(&mut Floor { engine, ledger, now: Instant::ZERO, outside, pair: None }, &mut out)
+            {
                 Progress::More | Progress::Wait => {}
                 Progress::Close => return drop(stream.write_all(&out)),
                 Progress::Idle => {

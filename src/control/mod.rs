@@ -16,6 +16,7 @@ mod desk;
 mod explain;
 mod ledger;
 mod packet_words;
+mod pair;
 pub mod protocol;
 pub mod render;
 #[cfg(feature = "save")]
@@ -28,10 +29,11 @@ pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
 pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
+pub use pair::{PairFacts, Pairing, RoleWord, Takeover};
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,
-    ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, Totals,
-    TroubleRow,
+    LinkRow, ObjectRow, OperationRow, PROTOCOL, PairStatus, PoolRow, ReloadKind, ReloadRow, RepairRow, Request,
+    SourceRow, Status, SyncRow, TakeoverRow, Totals, TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{Saved, patch, saved};

@@ -11,6 +11,7 @@
 //! neither sockets nor printing.
 
 use super::packet_words::PacketWords;
+use super::pair::RoleWord;
 use crate::config::changes::{Target, Who};
 use crate::engine::{
     Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow,
@@ -19,7 +20,7 @@ use crate::engine::{
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
 pub const PROTOCOL: u32 = 5;
@@ -145,6 +146,13 @@ pub enum Request {
     },
     /// The configuration in force: one [`Answer::Object`] each, as the file would have it.
     Configuration,
+    /// The other gateway of the pair, and how far it knows what this one knows: one [`Answer::Sync`].
+    Sync,
+    /// Makes this gateway active or standby: one [`Answer::Sync`].
+    Role {
+        /// What it is to be.
+        to: RoleWord,
+    },
 }
 
 /// One line of an answer of the gateway.
@@ -187,6 +195,8 @@ pub enum Answer {
     Object(Box<ObjectRow>),
     /// How many flows a client has.
     Client(ClientRow),
+    /// The other gateway of the pair.
+    Sync(Box<SyncRow>),
     /// The totals.
     Counters(Box<Totals>),
     /// The status of the gateway.
@@ -507,6 +517,20 @@ pub struct Status {
     pub last_repair: Option<RepairRow>,
     /// What the gateway installed in the system and does not work at the moment; empty if all of it does.
     pub troubles: Vec<TroubleRow>,
+    /// The role of this gateway in its pair, and whether the other one is in step with it; none without a pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<PairStatus>,
+}
+
+/// The pair of a gateway in its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairStatus {
+    /// The role of this gateway.
+    pub role: String,
+    /// The name of the other one.
+    pub peer: String,
+    /// Whether both know what the other knows.
+    pub in_step: bool,
 }
 
 /// Where a pool takes servers from besides the configuration file.
@@ -533,6 +557,79 @@ pub struct SourceRow {
     pub error_for_ms: Option<u64>,
     /// Servers of the list that cannot be used, each with the reason.
     pub left_out: Vec<String>,
+}
+
+/// The other gateway of a pair, and how far it knows what this one knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRow {
+    /// The name of this gateway.
+    pub node: String,
+    /// Where it talks to the other one.
+    pub address: SocketAddr,
+    /// Its role: `learning`, `ready`, `active`, `standby` or `yielding`.
+    pub role: String,
+    /// Its term: the higher one wins where both claim a flow.
+    pub term: u64,
+    /// Whether it may be elected: it knows what the other one knows, or has waited for long enough.
+    pub ready: bool,
+    /// The name of the other one.
+    pub peer: String,
+    /// Its address.
+    pub peer_address: SocketAddr,
+    /// Its role, if it is connected.
+    pub peer_role: Option<String>,
+    /// The connection, if there is one.
+    pub link: Option<LinkRow>,
+    /// Why there is none.
+    pub trouble: Option<String>,
+    /// Milliseconds since when there is none.
+    pub trouble_for_ms: Option<u64>,
+    /// Connections since the start.
+    pub connections: u64,
+    /// Bytes sent since the start.
+    pub sent_bytes: u64,
+    /// Bytes received since the start.
+    pub received_bytes: u64,
+    /// Flows of this gateway.
+    pub flows: u64,
+    /// What both know, as one number in hexadecimal: the same at both ends when both know the same.
+    pub digest: String,
+    /// When this gateway last became active, if it ever did.
+    pub takeover: Option<TakeoverRow>,
+}
+
+/// The connection to the other gateway of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRow {
+    /// Milliseconds since it began.
+    pub for_ms: u64,
+    /// Whether both know all that the other knew when it began.
+    pub in_step: bool,
+    /// Whether the digests have agreed since; only a gateway that is not active compares.
+    pub agreed: bool,
+    /// Frames that the other one has not acknowledged.
+    pub lag_frames: u64,
+    /// Flows that the other one has announced for its last pass over its table, about.
+    pub announced: u64,
+    /// Flows that have come since.
+    pub came: u64,
+    /// Records and frames that this version does not know.
+    pub skipped: u64,
+    /// Whether the configurations differ in what concerns flows.
+    pub differs: bool,
+}
+
+/// How a gateway of a pair became active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeoverRow {
+    /// Milliseconds ago.
+    pub ago_ms: u64,
+    /// Flows that it knew then.
+    pub flows: u64,
+    /// Whether it knew all that the other one had told.
+    pub whole: bool,
+    /// For how many milliseconds the other one had been silent; none if it was connected to none since the start.
+    pub silent_ms: Option<u64>,
 }
 
 /// A repair of what the gateway installed in the system.

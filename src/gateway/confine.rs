@@ -37,6 +37,8 @@ pub struct Files {
     pub replaced: Vec<PathBuf>,
     /// TCP ports that may be connected to: those of resolvers.
     pub ports: Vec<u16>,
+    /// Whether TCP connections may come from any own address: port 0 may be bound.
+    pub binds: bool,
 }
 
 impl Files {
@@ -50,7 +52,15 @@ impl Files {
             sockets: vec![parent.unwrap_or(Path::new(".")).into()],
             replaced: Vec::new(),
             ports: Vec::new(),
+            binds: false,
         }
+    }
+
+    /// Also the TCP port of the other gateway of a pair, to which connections come from the configured address.
+    pub fn with_peer(mut self, port: u16) -> Files {
+        self.ports.push(port);
+        self.binds = true;
+        self
     }
 
     /// Also those of the sources of servers: directories with their files, and TCP ports of resolvers.
@@ -141,7 +151,8 @@ fn restrict_files(files: &Files) -> Result<(), String> {
                     .ports
                     .iter()
                     .map(|port| Ok::<_, landlock::RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))),
-            )?;
+            )?
+            .add_rules(files.binds.then(|| Ok::<_, landlock::RulesetError>(NetPort::new(0, AccessNet::BindTcp))))?;
         ruleset.restrict_self()
     };
     match enforce().map_err(|error: landlock::RulesetError| error.to_string())?.ruleset {
@@ -331,6 +342,7 @@ mod tests {
             sockets: vec![dir.path().into()],
             replaced: Vec::new(),
             ports: vec![allowed.port()],
+            binds: false,
         };
         aside(move || {
             restrict_files(&files).expect("Landlock: the tests need Linux 5.13 or newer with it enabled");

@@ -4,7 +4,7 @@
 
 use super::peer;
 use super::private_socket::{PrivateSocket, SocketError};
-use crate::control::{About, Floor, Ledger, Outside, Progress, Session, Who};
+use crate::control::{About, Floor, Ledger, Outside, Pairing, Progress, Session, Who};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
 use mio::net::UnixStream;
@@ -159,11 +159,11 @@ impl ControlServer {
     /// Does one step of work for each connection; returns true if more could be done at once.
     pub(super) fn work(
         &mut self,
-        (engine, ledger): (&mut Engine, &mut Ledger),
+        (engine, ledger, pair): (&mut Engine, &mut Ledger, Option<Pairing<'_>>),
         now: Instant,
         outside: &Outside,
     ) -> bool {
-        let mut floor = Floor { engine, ledger, now, outside };
+        let mut floor = Floor { engine, ledger, now, outside, pair };
         let mut busy = false;
         for place in &mut self.connections {
             let Some(connection) = place else { continue };
@@ -276,7 +276,7 @@ mod tests {
         }
 
         fn work(&mut self, now: Instant) {
-            while self.server.work((&mut self.engine, &mut self.ledger), now, &Outside::default()) {}
+            while self.server.work((&mut self.engine, &mut self.ledger, None), now, &Outside::default()) {}
         }
     }
 

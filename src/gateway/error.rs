@@ -21,6 +21,8 @@ pub enum GatewayError {
     Control(SocketError),
     /// The running gateway carries on: why it could not be taken over.
     Takeover(String),
+    /// The gateway cannot be one of a pair: why.
+    Pair(String),
     /// There is not enough memory for the flow table.
     Table(TableTooBig),
     /// A system call failed.
@@ -48,7 +50,7 @@ impl fmt::Display for GatewayError {
             GatewayError::Open(error) => error.fmt(f),
             GatewayError::Setup(error) => error.fmt(f),
             GatewayError::Control(error) => error.fmt(f),
-            GatewayError::Takeover(why) => f.write_str(why),
+            GatewayError::Takeover(why) | GatewayError::Pair(why) => f.write_str(why),
             GatewayError::Table(error) => error.fmt(f),
             GatewayError::Io { doing, source } => write!(f, "cannot {doing}: {source}"),
         }

@@ -3,6 +3,7 @@
 //! It holds no policy: the engine decides what happens to a packet.
 
 mod handover;
+mod sharing;
 
 use super::batch::{Batch, MOST_PACKETS};
 use super::bpf::steering::QUEUES;
@@ -14,6 +15,7 @@ use super::log_queue;
 use super::marking::Marking;
 use super::notify::{self, Notifier};
 use super::output::Output;
+use super::pair::Pair;
 use super::queues::{Opener, Queues};
 use super::refusals::Refusals;
 use super::reload::{Reloads, Surroundings, Worker};
@@ -29,6 +31,7 @@ use crate::sources::Found;
 use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use sharing::Sharing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use std::fs::File;
@@ -45,7 +48,8 @@ const NEWS: Token = Token(QUEUES + 2);
 const LOSSES: Token = Token(QUEUES + 3);
 const CONTROL: Token = Token(QUEUES + 4);
 const TAKEOVER: Token = Token(CONTROL.0 + 1 + MOST_CONNECTIONS);
-const SOURCES: Token = Token(TAKEOVER.0 + 2);
+const PEER: Token = Token(TAKEOVER.0 + 2);
+const SOURCES: Token = Token(PEER.0 + 2);
 
 /// When the loop's clock begins: nine years, so that there are times for what began before the process.
 pub(super) const BEGIN: Instant = Instant::from_nanos(1 << 58);
@@ -105,6 +109,9 @@ pub(super) struct EventLoop {
     keeper: Keeper,
     marking: Option<Marking>,
     keeping: Option<Keeping>,
+    /// The other gateway, if this one has one.
+    pair: Option<Pair>,
+    sharing: Sharing,
     sources: Outsiders,
     reloads: Reloads,
     /// Whether the device was deleted and is not open again.
@@ -140,6 +147,7 @@ pub(super) struct Equipment {
     pub(super) keeper: Keeper,
     pub(super) marking: Option<Marking>,
     pub(super) keeping: Option<Keeping>,
+    pub(super) pair: Option<Pair>,
     /// When [`BEGIN`] was.
     pub(super) clock: std::time::Instant,
 }
@@ -150,7 +158,8 @@ impl EventLoop {
         (about, ledger, found): (About, Ledger, Found),
         equipment: Equipment,
     ) -> Result<Self, GatewayError> {
-        let Equipment { opener, queues, mut control, mut giver, follower, keeper, marking, keeping, clock } = equipment;
+        let Equipment { opener, queues, mut control, mut giver, follower, keeper, marking, keeping, mut pair, clock } =
+            equipment;
         let failed = GatewayError::io("set up the event loop");
         let poll = Poll::new().map_err(&failed)?;
         let registry = poll.registry();
@@ -174,6 +183,9 @@ impl EventLoop {
         let waker = Arc::new(Waker::new(registry, WAKER).map_err(&failed)?);
         control.register(registry, CONTROL).map_err(&failed)?;
         giver.register(registry, TAKEOVER).map_err(&failed)?;
+        if let Some(pair) = &mut pair {
+            pair.register(registry, PEER).map_err(&failed)?;
+        }
         let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), BEGIN);
         sources.remember(&found);
         sources.register(registry, SOURCES)?;
@@ -187,6 +199,8 @@ impl EventLoop {
             keeper,
             marking,
             keeping,
+            pair,
+            sharing: Sharing::default(),
             sources,
             reloads,
             is_deviceless: false,
@@ -227,6 +241,9 @@ impl EventLoop {
         self.sources.confine(readable);
         if let Some(keeping) = &self.keeping {
             keeping.confine();
+        }
+        if let Some(pair) = &self.pair {
+            pair.confine();
         }
     }
 
@@ -280,12 +297,12 @@ impl EventLoop {
         let mut events = Events::with_capacity(64);
         // mio reports an edge only once: what the budget left is remembered, here and in the queues.
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
-        let mut gives = false;
+        let (mut gives, mut shares) = (false, false);
         self.lapses.start(self.now());
         self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
-            let busy =
-                self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits || gives;
+            let waits = control_waits || news_wait || losses_wait || reload_waits;
+            let busy = self.queues.may_have_packets() || waits || gives || shares;
             let now = self.now();
             let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
             let polled = self.poll.poll(&mut events, timeout);
@@ -306,6 +323,7 @@ impl EventLoop {
                         self.control.accept(self.poll.registry(), &self.about, now);
                     }
                     Token(queue) if queue < QUEUES => self.queues.has_news(queue),
+                    token if self.has_of_pair(token) => self.peer_ready(token),
                     token if self.giver.has(token) => self.giver.ready(token, self.poll.registry(), now),
                     token if self.sources.has(token) => self.sources.ready(token, now),
                     token => {
@@ -359,20 +377,22 @@ impl EventLoop {
             let (device, system) = (self.output.counters, self.keeper.state().clone());
             let (desk, sources) = (Arc::clone(self.reloads.desk()), self.sources.states());
             let outside = Outside { device, system, sources, desk };
+            shares = self.share(installed.as_deref_mut(), now);
             gives = self.give(installed.as_deref(), now);
             if self.is_over {
                 return Ok(());
             }
             // The engine of the gateway that takes over follows the plan of now.
             reload_waits = !self.giver.is_copying() && self.reload(installed.as_deref_mut(), now);
-            control_waits = self.control.work((&mut self.engine, &mut self.ledger), now, &outside);
+            let pair = self.pair.as_mut().map(Pair::pairing);
+            control_waits = self.control.work((&mut self.engine, &mut self.ledger, pair), now, &outside);
             while let Some(line) = self.ledger.poll_line() {
                 log::info!("{line}");
             }
             self.manager.work(now);
             // A session may just have asked, or a signal have come while a reload was under way.
             reload_waits |= !self.giver.is_copying() && self.reloads.is_asked(&self.ledger);
-            if self.stopper.stop.load(Ordering::Acquire) {
+            if self.stopper.stop.load(Ordering::Acquire) && self.may_stop(now) {
                 return Ok(());
             }
         }
@@ -391,6 +411,8 @@ impl EventLoop {
             self.sources.poll_timeout(),
             self.manager.poll_timeout(),
             self.giver.poll_timeout(),
+            self.pair.as_ref().and_then(|pair| pair.poll_timeout(now)),
+            self.sharing.poll_timeout(),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }

@@ -22,6 +22,7 @@ pub mod netlink;
 pub mod netns;
 pub mod notify;
 mod output;
+mod pair;
 pub mod paths;
 mod peer;
 pub mod preflight;
@@ -44,6 +45,7 @@ mod testing;
 pub use control_server::MOST_CONNECTIONS;
 pub use error::GatewayError;
 pub use event_loop::{Stopper, TakenSignals};
+pub use pair::read_key as pair_key;
 pub use private_socket::SocketError;
 
 use crate::config::Settings;
@@ -57,6 +59,7 @@ use follower::Follower;
 use marking::Marking;
 use nat_of_others::NatOfOthers;
 use notify::Notifier;
+use pair::Pair;
 use queues::Opener;
 use setup::{Installed, Select};
 use state::Earlier;
@@ -133,6 +136,7 @@ impl Gateway {
         if kept.is_some() {
             ledger.started(&mut engine, event_loop::BEGIN);
         }
+        let pair = Pair::open(settings, None, &mut engine, event_loop::BEGIN)?;
         let about = About { queues: queues.len(), ..About::new(settings, event_loop::BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(setup::SetupError::from)?;
         let mut marking =
@@ -148,7 +152,7 @@ impl Gateway {
         nat.settle();
         keeper.guard(nat);
         let clock = std::time::Instant::now();
-        let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
+        let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, pair, clock };
         Gateway::assemble(engine, (about, ledger, found), equipment, installed)
     }
 
@@ -180,7 +184,8 @@ impl Gateway {
     pub fn stopped(settings: &Settings) -> Result<usize, GatewayError> {
         let follower = Follower::new(settings, &settings.gateway.device).map_err(setup::SetupError::from)?;
         let interfaces = follower.interfaces();
-        let mut installed = Installed::adopt(settings, &settings.gateway.device, interfaces, Select::Marks, &[])?;
+        let mut installed =
+            Installed::adopt(settings, &settings.gateway.device, interfaces, Select::Marks, (&[], true))?;
         installed.own();
         if settings.gateway.state_file.is_some() {
             installed.leave_fallbacks();
@@ -228,6 +233,10 @@ impl Gateway {
         self.event_loop.confine(&self.directories);
         let files = confine::Files::of_gateway(self.event_loop.control_socket());
         let files = files.with_sources(self.directories.clone(), self.resolver_ports.clone());
+        let files = match self.event_loop.peer_port() {
+            Some(port) => files.with_peer(port),
+            None => files,
+        };
         for missed in confine::process(&files) {
             log::warn!("{missed}");
         }

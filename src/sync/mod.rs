@@ -26,4 +26,5 @@ mod wire;
 
 pub use link::LinkError;
 pub use node::{Command, Event, Node, Role, Status, SyncSettings};
+pub use proof::seed;
 pub use wire::{HEADER, Kind, MOST_BODY};

@@ -273,6 +273,21 @@ impl Node {
         self.learned
     }
 
+    /// Returns whether it knew all flows of its peer when it last heard of it, as far as it had been told.
+    pub fn knows_all(&self) -> bool {
+        self.in_step_with != 0
+    }
+
+    /// Returns whether its peer has been asked to take over, and knows everything.
+    pub fn has_yielded(&self) -> bool {
+        self.role == Role::Yielding && self.link.as_deref().is_some_and(|link| link.yielded == Some(0))
+    }
+
+    /// Takes note of another configuration: the fingerprint of the next connection.
+    pub fn configured(&mut self, fingerprint: u64) {
+        self.settings.fingerprint = fingerprint;
+    }
+
     /// Takes the word of whoever elects the active gateway.
     pub fn command(&mut self, now: Instant, engine: &mut Engine, command: Command) {
         let role = match command {

@@ -37,6 +37,13 @@ pub(super) fn hash_key(key: &[u8]) -> (u64, u64) {
     (word(0), word(8))
 }
 
+/// Returns a seed for the decisions of both gateways: the same choices for the same clients, which nobody else can foresee.
+/// It is not 0.
+pub fn seed(key: &[u8]) -> u64 {
+    let bytes = mac(key, &[b"equipoise sync seed"]).map_or([0; PROOF], |mac| mac.finalize().into_bytes().into());
+    bytes.iter().take(8).fold(0, |word, byte| word << 8 | u64::from(*byte)).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,7 @@ mod operators;
 mod outside;
 mod outward;
 mod packets;
+mod pair;
 mod path;
 mod queues;
 mod reload;

@@ -1,5 +1,6 @@
 //! The command line of `eqctl`.
 
+use crate::pair::Role;
 use clap::{Parser, Subcommand};
 use equipoise::control::{FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, Target, default_socket, notation};
 use ipnet::IpNet;
@@ -32,6 +33,7 @@ impl Args {
             | Command::Nat { watch }
             | Command::Monitors { watch }
             | Command::Sources { watch }
+            | Command::Sync { watch }
             | Command::Counters { watch, .. } => watch.seconds,
             _ => None,
         }
@@ -125,6 +127,21 @@ pub enum Command {
         /// End the flows of removed servers at once, TCP flows by resets to both ends.
         #[arg(long)]
         now: bool,
+    },
+    /// Show the other gateway of a pair: roles, what both know, what is behind, the last takeover. Exit code: 0 if both know
+    /// all flows, 3 if not or if their configurations differ, 1 without an answer.
+    Sync {
+        #[command(flatten)]
+        watch: Watch,
+    },
+    /// Show the role of this gateway in its pair, or change it: what keepalived does when it elects. It is obeyed at once.
+    Role {
+        /// The new role.
+        #[arg(value_enum)]
+        to: Option<Role>,
+        /// Wait for up to so many seconds for a gateway that is being started.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u32,
     },
     /// Show version, uptime, device and table size of the gateway, and what is missing of what it installed in the system.
     /// Exit code: 0 if all of it is there, 3 if something is missing or without effect, 1 without an answer.

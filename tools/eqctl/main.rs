@@ -8,6 +8,7 @@
 mod args;
 mod changes;
 mod explain;
+mod pair;
 mod wait;
 
 use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, given_twice, set_request};
@@ -83,10 +84,13 @@ fn run(args: &Args, out: &mut dyn Write, clear: bool) -> Result<State, Failed> {
     if let Some(key) = args.command.keys().and_then(given_twice) {
         return Err(Failed::Gateway(ClientError::Refused(format!("{key} is given twice"))));
     }
-    let mut client = Client::connect(&args.socket)?;
+    let wait = if let Command::Role { wait, .. } = &args.command { *wait } else { 0 };
+    let mut client = pair::connect(&args.socket, wait)?;
     match &args.command {
         Command::Status => return status(&mut client, args.json, out),
         Command::Server(command) => return server(client, command, args, out),
+        Command::Role { to, .. } => return pair::role(&mut client, *to, args.json, out),
+        Command::Sync { .. } if args.watch().is_none() => return pair::sync(&mut client, args.json, out),
         _ => {}
     }
     let Some(seconds) = args.watch() else { return once(&mut client, args, out).map(|()| State::Complete) };
@@ -199,7 +203,8 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
         Command::Service { service, to } => {
             changes::switch(client, Target::new(Kind::Service, service), *to == Switch::On, json, out)
         }
-        Command::Server(_) => Ok(()),
+        Command::Sync { .. } => pair::sync(client, json, out).map(drop),
+        Command::Server(_) | Command::Role { .. } => Ok(()),
     }
 }
 

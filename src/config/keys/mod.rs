@@ -9,6 +9,7 @@ mod pool;
 mod probe;
 mod rule;
 mod service;
+mod sync;
 mod takes;
 mod top;
 
@@ -21,6 +22,7 @@ pub(crate) use pool::{PASSIVE, POOL, SERVER};
 pub(crate) use probe::MONITOR;
 pub(crate) use rule::RULE;
 pub(crate) use service::{SERVICE, SERVICE_TIMEOUTS, STICKY};
+pub(crate) use sync::SYNC;
 pub(crate) use top::TOP;
 
 use serde::Serialize;
@@ -33,6 +35,7 @@ pub static TABLES: &[&Table] = &[
     &TIMEOUTS,
     &FRAGMENTS,
     &DNS,
+    &SYNC,
     &NAT_POOL,
     &ANSWERS,
     &SERVICE,

@@ -29,6 +29,13 @@ const KEYS: &[Key] = &[
     Key::new("timeouts", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "How long a flow lives without a packet."),
     Key::new("fragments", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "Packets that arrive in fragments."),
     Key::new("dns", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "How names under `servers-dns` are resolved."),
+    Key::new(
+        "sync",
+        Takes::Table,
+        Unset("none, and no other gateway knows the flows of this one"),
+        Reload::ByKey,
+        "The other gateway of a pair, which takes over with every flow.",
+    ),
     Key::new("nat-pool", ANY, Unset("none"), Reload::ByKey, "Source addresses for services with `nat = \"full\"`."),
     Key::new(
         "answers",

@@ -3,9 +3,11 @@
 use super::{Keys, Object, keys, text, timeouts};
 use crate::config::raw::answers::{NO_ROOM, NO_SERVICE, OTHER_PROTOCOL};
 use crate::config::raw::nat::POOLING;
-use crate::config::settings::{AnswerSettings, GatewaySettings, Settings};
+use crate::config::raw::sync::ROUTES;
+use crate::config::settings::{AnswerSettings, GatewaySettings, PairSettings, Settings};
 use crate::flow::{FragmentSettings, NatPoolSettings, TableSettings};
 use crate::sources::DnsSettings;
+use std::path::PathBuf;
 
 /// Lists the top level, `[gateway]`, `[flows]`, `[timeouts]` and `[fragments]`.
 pub(super) fn tables(settings: &Settings) -> Vec<Object> {
@@ -73,6 +75,25 @@ pub(super) fn dns(settings: &DnsSettings) -> Object {
     keys.put_list("servers", servers.iter().map(|server| text::quoted(&server.to_string())).collect());
     keys.put("min-ttl", text::span(*min_ttl));
     keys.put("max-ttl", text::span(*max_ttl));
+    keys.single()
+}
+
+/// Lists `[sync]`.
+pub(super) fn sync(settings: &PairSettings) -> Object {
+    let PairSettings { node, peer, address, peer_address, key_file, interface, insecure, learning, track_file, routes } =
+        settings;
+    let path = |path: &PathBuf| text::quoted(&path.to_string_lossy());
+    let mut keys = Keys::of(&keys::SYNC);
+    keys.put("node", text::quoted(node));
+    keys.put("peer", text::quoted(peer));
+    keys.put("address", text::quoted(&address.to_string()));
+    keys.put("peer-address", text::quoted(&peer_address.to_string()));
+    keys.put("key-file", path(key_file));
+    keys.put_some("interface", interface.as_deref().map(text::quoted));
+    keys.put("insecure", insecure);
+    keys.put("learning", text::span(*learning));
+    keys.put_some("track-file", track_file.as_ref().map(path));
+    keys.put_word("routes", &ROUTES, routes);
     keys.single()
 }
 

@@ -30,9 +30,11 @@ use super::keys::{self, Table};
 use super::raw::pool::STATES;
 use super::settings::Settings;
 use crate::balance::{Admin, ServerSettings};
+use siphasher::sip::SipHasher13;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::hash::{Hash, Hasher};
 
 /// What a configuration file describes under one name: a service, a server, or a table that exists once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,10 +130,12 @@ pub fn objects(settings: &Settings) -> Vec<Object> {
         policy,
         sources: _,
         dns: _,
+        sync,
         gateway: _,
     } = settings;
     let mut all = gateway::tables(settings);
     all.push(gateway::dns(&settings.dns));
+    all.extend(sync.iter().map(gateway::sync));
     all.extend(nat_pools.iter().map(gateway::nat_pool));
     all.push(gateway::answers(&settings.answers));
     all.extend(services.iter().map(|service| service::service(service, settings)));
@@ -140,6 +144,30 @@ pub fn objects(settings: &Settings) -> Vec<Object> {
     all.extend(pool::monitors(settings));
     all.extend(servers.iter().map(|server| pool::server(server, settings)));
     all
+}
+
+/// Returns a number that differs where settings say something else of flows: services, pools, servers and their addresses,
+/// NAT pools, rules, timeouts, room. Weights, states and switches, which operators change, do not count, and neither does the
+/// order of anything but rules.
+pub fn fingerprint(settings: &Settings) -> u64 {
+    const TABLES: [&str; 7] = ["flows", "timeouts", "nat-pool", "service", "rule", "pool", "pool.server"];
+    const CHANGED_AT_RUN_TIME: [&str; 3] = ["weight", "state", "enabled"];
+    let (mut lines, mut rules) = (Vec::new(), 0);
+    for object in objects(settings).iter().filter(|object| TABLES.contains(&object.table)) {
+        rules += u32::from(object.table == "rule");
+        let at = if object.table == "rule" { rules } else { 0 };
+        let mut line = format!("{} {} {at}", object.table, object.name);
+        for KeyValue { table, key, value } in &object.keys {
+            if !(CHANGED_AT_RUN_TIME.contains(key) && *table == object.table) {
+                line.push_str(&format!(" {table}.{key}={value}"));
+            }
+        }
+        lines.push(line);
+    }
+    lines.sort_unstable();
+    let mut hasher = SipHasher13::new();
+    lines.iter().for_each(|line| line.hash(&mut hasher));
+    hasher.finish()
 }
 
 /// Writes an administrative state as the file does.

@@ -11,6 +11,7 @@ pub(crate) mod pool;
 pub(crate) mod probe;
 pub(crate) mod rule;
 pub(crate) mod service;
+pub(crate) mod sync;
 pub(crate) mod timeouts;
 
 use self::gateway::RawGateway;
@@ -21,7 +22,7 @@ use self::service::RawService;
 use crate::config::fields::Fields;
 use crate::config::keys;
 use crate::config::problem::Draft;
-use crate::config::settings::AnswerSettings;
+use crate::config::settings::{AnswerSettings, PairSettings};
 use crate::flow::{FragmentSettings, TableSettings};
 use crate::sources::DnsSettings;
 use toml::de::DeTable;
@@ -36,6 +37,7 @@ pub(crate) struct Raw {
     pub(crate) answers: AnswerSettings,
     pub(crate) fragments: FragmentSettings,
     pub(crate) dns: DnsSettings,
+    pub(crate) sync: Option<PairSettings>,
     pub(crate) nat_pools: Vec<RawNatPool>,
     pub(crate) pools: Vec<RawPool>,
     pub(crate) services: Vec<RawService>,
@@ -62,6 +64,7 @@ pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let gateway = gateway::gateway(&mut fields);
     let (answers, fragments) = (answers::answers(&mut fields), answers::fragments(&mut fields));
     let dns = dns::dns(&mut fields);
+    let sync = sync::sync(&mut fields);
     let ((max_flows, max_half_open), rate) = gateway::flows(&mut fields);
     let timeouts = timeouts::timeouts(&mut fields);
     let table = TableSettings { max_flows, max_half_open, timeouts, profiles: Vec::new() };
@@ -86,6 +89,7 @@ pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
         answers,
         fragments,
         dns,
+        sync,
         nat_pools,
         pools,
         services,

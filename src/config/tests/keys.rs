@@ -14,6 +14,13 @@ fn needed(table: &str) -> &'static [(&'static str, &'static str)] {
         "pool.monitor" => &[("type", "'tcp'")],
         "nat-pool" => &[("name", "'n'"), ("addresses", "'10.0.9.1'")],
         "rule" => &[("name", "'r'"), ("action", "'balance'")],
+        "sync" => &[
+            ("node", "'a'"),
+            ("peer", "'b'"),
+            ("address", "'127.0.0.1:7400'"),
+            ("peer-address", "'127.0.0.2:7400'"),
+            ("key-file", "'/k'"),
+        ],
         _ => &[],
     }
 }

@@ -226,6 +226,16 @@ impl Ledger {
         Ok(Reply::Ordered(self.orders))
     }
 
+    /// Notes what somebody has done to the gateway that is no change of its configuration.
+    pub fn note(&mut self, now: Instant, who: Who, what: &str) {
+        self.journal.note(now, Some(who), what);
+    }
+
+    /// Notes what has become of the pair; the log has it already.
+    pub fn saw_pair(&mut self, now: Instant, what: String) {
+        self.journal.note_logged(now, what);
+    }
+
     /// Returns whether there is an order for the driver.
     pub fn has_order(&self) -> bool {
         self.order.is_some()

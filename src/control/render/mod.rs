@@ -10,6 +10,7 @@ mod flows;
 mod health;
 mod sources;
 mod status;
+mod sync;
 #[cfg(test)]
 pub(super) mod testing;
 
@@ -21,6 +22,7 @@ pub use flows::{FlowPrinter, flows_table};
 pub use health::{history_table, monitors_table};
 pub use sources::sources_table;
 pub use status::status_text;
+pub use sync::sync_text;
 
 use super::protocol::ReloadRow;
 use crate::balance::{Admin, Health};

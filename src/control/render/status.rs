@@ -37,6 +37,10 @@ pub fn status_text(status: &Status) -> String {
         text.push_str(&format!("{head:<9}  {}\n", pressure(row)));
     }
     system(status, &mut text);
+    if let Some(pair) = &status.pair {
+        let known = if pair.in_step { "in step with" } else { "NOT in step with" };
+        text.push_str(&format!("pair       {}, {known} {}\n", pair.role, printable(pair.peer.clone())));
+    }
     if status.lost_log_lines > 0 {
         let lost = count(status.lost_log_lines);
         text.push_str(&format!("log        {lost} lines lost: stderr was not read fast enough\n"));
@@ -101,6 +105,7 @@ mod tests {
             repairs: 0,
             last_repair: None,
             troubles: Vec::new(),
+            pair: None,
             lost_log_lines: 0,
         }
     }

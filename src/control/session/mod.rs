@@ -10,6 +10,7 @@ use super::desk::{Desk, ReloadOrder, Ticket};
 use super::explain::explain;
 use super::ledger::{Ask, Ledger, Reply};
 use super::packet_words::PacketWords;
+use super::pair::Pairing;
 use super::protocol::{
     Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals,
 };
@@ -30,6 +31,9 @@ pub const MAX_INPUT: usize = 64 * 1024;
 pub const CHUNK: usize = 64 * 1024;
 /// Rows of the table fetched per call: enough to fill half a chunk, about 0.1 ms of work.
 const ROWS: usize = 128;
+
+/// The answer of a gateway that has no other one.
+const NO_PAIR: &str = "this gateway has no peer: its configuration has no [sync]";
 
 /// The facts about a gateway that a session reports besides those of the engine; shared by all sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +140,8 @@ pub struct Floor<'a> {
     pub now: Instant,
     /// What is known outside of the engine.
     pub outside: &'a Outside,
+    /// The other gateway, if this one has one.
+    pub pair: Option<Pairing<'a>>,
 }
 
 /// One connection of the control socket, without the socket.
@@ -266,12 +272,13 @@ impl Session {
     }
 
     fn request(&mut self, request: Request, floor: &mut Floor<'_>) {
-        let Floor { engine, ledger, now, outside } = floor;
+        let Floor { engine, ledger, now, outside, pair } = floor;
         let (engine, now) = (&mut **engine, *now);
         match request {
             Request::Status => {
-                let status = Answer::Status(Box::new(self.status(engine, ledger, now, outside)));
-                self.rows([status]);
+                let status =
+                    Status { pair: pair.as_ref().map(Pairing::status), ..self.status(engine, ledger, now, outside) };
+                self.rows([Answer::Status(Box::new(status))]);
             }
             Request::Flows { query, limit } => match checked(query, engine) {
                 Err(unknown) => self.fail(unknown),
@@ -326,6 +333,17 @@ impl Session {
             Request::Remove { object: target, now } => self.go_on(Waiting::Asks(Ask::Remove { target, now }), floor),
             Request::Drop { object: target, key } => self.go_on(Waiting::Asks(Ask::Drop { target, key }), floor),
             Request::Reload { partial, now } => self.ticket = Some(desk(outside).ask(ReloadOrder { partial, now })),
+            Request::Sync => match pair {
+                Some(pair) => self.rows([Answer::Sync(Box::new(pair.row(engine, now)))]),
+                None => self.fail(NO_PAIR.into()),
+            },
+            Request::Role { to } => match pair {
+                Some(pair) => match pair.command(engine, ledger, (now, self.who), to) {
+                    Ok(row) => self.rows([Answer::Sync(Box::new(row))]),
+                    Err(why) => self.fail(why),
+                },
+                None => self.fail(NO_PAIR.into()),
+            },
             Request::Configuration => {
                 let objects = listing::objects(ledger.in_force());
                 self.rows(objects.iter().map(|object| Answer::Object(Box::new(ObjectRow::new(object)))));
@@ -415,6 +433,7 @@ impl Session {
             repairs: outside.system.repairs,
             last_repair,
             troubles,
+            pair: None,
             lost_log_lines: outside.device.lost_log_lines,
         }
     }

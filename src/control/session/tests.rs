@@ -45,7 +45,10 @@ fn ledger(engine: &Engine) -> Ledger {
 
 fn poll(session: &mut Session, engine: &mut Engine, out: &mut Vec<u8>) -> Progress {
     let mut ledger = ledger(engine);
-    session.poll_output(&mut Floor { engine, ledger: &mut ledger, now: NOW, outside: &Outside::default() }, out)
+    session.poll_output(
+        &mut Floor { engine, ledger: &mut ledger, now: NOW, outside: &Outside::default(), pair: None },
+        out,
+    )
 }
 
 /// Runs the session until it is idle or closes; returns its lines, the longest chunk, and the last progress.

@@ -3,7 +3,7 @@
 
 use super::super::setup::Installed;
 use super::super::takeover::{Changes, Ended, Handing, OfferOf, RemovedServer, Taker, kept};
-use super::{BEGIN, EventLoop};
+use super::{BEGIN, EventLoop, Pair};
 use crate::control::Ledger;
 use crate::gateway::error::GatewayError;
 use crate::sources;
@@ -104,6 +104,7 @@ impl EventLoop {
             found: String::from_utf8(found).unwrap_or_default(),
             proxying: installed.map_or_else(Vec::new, Installed::proxying),
             changes: Changes::of(&self.ledger, now),
+            role: self.pair.as_ref().map(|pair| pair.role().name().to_owned()),
         }
     }
 
@@ -123,6 +124,7 @@ impl EventLoop {
                 self.keep_up(now);
                 self.is_over = self.giver.hand_over(self.poll.registry(), (&mut self.engine, &self.ledger), now);
                 if self.is_over {
+                    self.pair.iter_mut().for_each(Pair::leave);
                     self.control.socket().leave();
                     self.giver.leave();
                     // The other one saves it from now on.

@@ -12,15 +12,16 @@ use std::collections::BTreeSet;
 impl Installed {
     /// Installs what is not there yet beside what the gateway before this one has installed. All of it belongs to that one
     /// until [`Installed::own`]: before, only what was added here is removed at the end. `proxying` are the values that
-    /// `proxy_ndp` of interfaces had before that gateway.
+    /// `proxy_ndp` of interfaces had before that gateway; `announces` says whether service addresses are announced.
     pub fn adopt(
         settings: &Settings,
         device: &str,
         interfaces: &Interfaces,
         selects: Select,
-        proxying: &[(String, String)],
+        (proxying, announces): (&[(String, String)], bool),
     ) -> Result<Installed, SetupError> {
         let mut installed = Installed::nothing(settings, device, selects)?;
+        installed.announces = announces;
         installed.added = Some(Vec::new());
         if settings.gateway.announce {
             let before = proxying.iter().map(|(name, value)| Part::Proxying(name.clone(), value.clone()));

@@ -41,7 +41,7 @@ impl Installed {
         let routed: BTreeSet<IpNet> =
             wanted::routed_addresses(settings).into_iter().chain(retired.iter().copied()).collect();
         for to in routed.difference(&self.routed) {
-            changes.add.push_back(Part::Route(route(*to, MAIN, self.index)));
+            changes.add.push_back(Part::Route(self.service_route(*to)));
             changes.add.push_back(Part::Fallback(*to));
         }
         let gone = |part: &Part| match part {
@@ -101,6 +101,17 @@ impl Installed {
             wanted.extend(before);
         }
         self.answers = wanted;
+    }
+
+    /// Makes service addresses be announced, or no longer; returns what has to be done for that. At no time is there no route.
+    pub fn announce(&mut self, is_announced: bool) -> Changes {
+        let mut changes = Changes::default();
+        if std::mem::replace(&mut self.announces, is_announced) != is_announced {
+            changes.add = self.routed.iter().map(|to| Part::Route(self.service_route(*to))).collect();
+            let is_other = |part: &Part| matches!(part, Part::Route(route) if route.table == MAIN);
+            changes.remove = self.parts.extract_if(.., |part| is_other(part)).collect();
+        }
+        changes
     }
 
     /// Adds and removes up to `most` parts.

@@ -6,6 +6,7 @@
 //! | what | why |
 //! |---|---|
 //! | route of each service address to the device, table `main` | clients' packets enter the device |
+//! | in a pair with `routes = "when-active"`, while it is not active, with metric [`QUIET`] | routing daemons tell by the metric what to announce |
 //! | blackhole route of each service address, worst metric | while there is no device, its packets do not follow the default route |
 //! | default routes to the device in a table of our own | the rules send the servers' replies there |
 //! | rule P: packets from the device skip to P+2 | packets written by the gateway never return to it |
@@ -41,7 +42,7 @@ pub use part::{FALLBACK, Part, proxying};
 
 use super::netlink::{Netlink, Route};
 use super::{bpf::marks, wanted};
-use crate::config::{GatewaySettings, Settings};
+use crate::config::{GatewaySettings, PairRoutes, Settings};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
@@ -54,6 +55,9 @@ pub const PROTOCOL: u8 = 69;
 
 /// The kernel's number of table `main`.
 pub(super) const MAIN: u32 = 254;
+/// The metric of the route of a service address that is not to be announced: packets that come all the same are forwarded.
+/// FRR takes the highest byte of a metric for a distance, which this one has not.
+pub const QUIET: u32 = 1_000_000;
 /// The interface by which rules select packets that the machine itself sends.
 const LOOPBACK: &str = "lo";
 
@@ -106,6 +110,8 @@ pub struct Installed {
     families: [bool; 2],
     /// Interfaces by which packets of servers arrive, IPv4.
     towards_servers: BTreeSet<String>,
+    /// Whether routes of service addresses have the metric by which they are announced.
+    announces: bool,
     /// While all of it belongs to another gateway: what this one has added.
     added: Option<Vec<Part>>,
     /// What that gateway has installed and this one does not need.
@@ -147,6 +153,7 @@ impl Installed {
             routed: wanted::routed_addresses(settings),
             families: [v4, v6],
             towards_servers: BTreeSet::new(),
+            announces: settings.sync.as_ref().is_none_or(|pair| pair.routes == PairRoutes::Always),
             added: None,
             strangers: Vec::new(),
         })
@@ -175,7 +182,7 @@ impl Installed {
         }
         for to in self.routed.clone() {
             // In this order: where a route is refused, another gateway has the address, and its fallback.
-            self.route(route(to, MAIN, self.index))?;
+            self.route(self.service_route(to))?;
             self.fallback(to)?;
         }
         self.follow_announcements()?;
@@ -416,6 +423,12 @@ impl Installed {
             }
         }
         Ok(())
+    }
+
+    /// Returns the route of a service address.
+    fn service_route(&self, to: IpNet) -> Route {
+        let route = route(to, MAIN, self.index);
+        if self.announces { route } else { Route { metric: QUIET, ..route } }
     }
 
     fn route(&mut self, route: Route) -> Result<(), SetupError> {

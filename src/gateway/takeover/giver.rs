@@ -284,6 +284,8 @@ pub(in crate::gateway) struct OfferOf {
     pub removed: Vec<RemovedServer>,
     pub proxying: Vec<(String, String)>,
     pub changes: Changes,
+    /// Its role, if it is one of a pair.
+    pub role: Option<String>,
 }
 
 /// Writes the last of the copy, and the word once the other side has read it.

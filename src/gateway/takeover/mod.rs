@@ -149,12 +149,15 @@ pub struct Offer {
     made: bool,
     /// The value that `proxy_ndp` of interfaces had before.
     proxying: Vec<(String, String)>,
+    /// Its role, if it is one of a pair.
+    #[serde(default)]
+    role: Option<String>,
 }
 
 impl Offer {
     fn new(of: OfferOf, made: bool, hello: Hello) -> Offer {
-        let OfferOf { seed, found, removed, proxying, changes } = of;
-        Offer { hello, seed, changes, found, removed, made, proxying }
+        let OfferOf { seed, found, removed, proxying, changes, role } = of;
+        Offer { hello, seed, changes, found, removed, made, proxying, role }
     }
 
     /// Names the gateway that hands over.

@@ -5,6 +5,7 @@ use super::super::event_loop::{BEGIN, Equipment};
 use super::super::follower::Follower;
 use super::super::marking::Marking;
 use super::super::nat_of_others::NatOfOthers;
+use super::super::pair::{Announce, Pair};
 use super::super::private_socket::PrivateSocket;
 use super::super::queues::Opener;
 use super::super::setup::{Installed, Select, SetupError};
@@ -85,8 +86,10 @@ impl Gateway {
         if let Some(marking) = &mut marking {
             marking.store_all(&engine);
         }
+        let pair = Pair::open(settings, taker.role(), &mut engine, now())?;
+        let announces = pair.as_ref().is_none_or(|pair| pair.announces() == Announce::Yes);
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
-        let installed = Installed::adopt(settings, name, follower.interfaces(), select, taker.proxying())?;
+        let installed = Installed::adopt(settings, name, follower.interfaces(), select, (taker.proxying(), announces))?;
         keeper.follow(&installed);
         let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
         nat.settle();
@@ -94,7 +97,7 @@ impl Gateway {
         // The other gateway has the file until it ends.
         let keeping = settings.gateway.state_file.as_ref();
         let keeping = keeping.map(|path| Keeping::later(path, settings.gateway.state_interval, now())).transpose()?;
-        let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, clock };
+        let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, pair, clock };
         Gateway::assemble(engine, (about, ledger, found), equipment, installed)
     }
 }

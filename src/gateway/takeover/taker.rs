@@ -8,6 +8,7 @@ use crate::config::{GatewaySettings, Settings};
 use crate::control::Ledger;
 use crate::engine::{Engine, Loaded, StateError, StateLoad};
 use crate::sources::{Found, SourceSettings};
+use crate::sync::Role;
 use crate::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
@@ -169,6 +170,12 @@ impl Taker {
     pub(in crate::gateway) fn load_changes(&self, ledger: &mut Ledger, now: Instant) {
         let (text, at) = (&self.offer.changes.text, on_the_clock(self.offer.changes.at, now));
         keep_changes("takeover", ledger, text.as_bytes(), (at, now));
+    }
+
+    /// Returns the role of the running gateway in its pair, if it has learned what its peer knows.
+    pub(in crate::gateway) fn role(&self) -> Option<Role> {
+        let known = Role::ALL.into_iter().find(|role| Some(role.name()) == self.offer.role.as_deref());
+        known.filter(|role| *role != Role::Learning)
     }
 
     /// Returns the values that `proxy_ndp` of interfaces had before the running gateway set them.

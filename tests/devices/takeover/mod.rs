@@ -38,7 +38,7 @@ fn ended(world: &World) -> u64 {
 }
 
 /// Lets another process take over, and returns it; the one before it has ended.
-fn take_over(world: &World, mut before: Running, configuration: &str) -> Running {
+pub fn take_over(world: &World, mut before: Running, configuration: &str) -> Running {
     let after = Running::start(&mut successor(world, configuration));
     assert!(before.wait("the end of the gateway before it").success(), "{}", world.log());
     eventually("the new one answers", || world.eqctl_raw(&["status"]).status.success());

@@ -1,0 +1,70 @@
+//! The keys of `[sync]`.
+
+use super::{DefaultValue, Key, Reload, Table, Takes};
+use DefaultValue::{Flag, Required, Text, Unset};
+
+const ADDRESS: Takes = Takes::Form("an address with a port");
+
+/// `[sync]`.
+pub(crate) static SYNC: Table = Table {
+    name: "sync",
+    header: "[sync]",
+    renamed: &[],
+    keys: &[
+        Key::new("node", Takes::bytes(1, 64), Required, Reload::Restart, "Name of this gateway in the pair."),
+        Key::new("peer", Takes::bytes(1, 64), Required, Reload::Restart, "Name of the other gateway."),
+        Key::new("address", ADDRESS, Required, Reload::Restart, "Address and TCP port of this gateway for its peer."),
+        Key::new(
+            "peer-address",
+            ADDRESS,
+            Required,
+            Reload::Restart,
+            "Address and TCP port of the peer: its `address`, of the same family.",
+        ),
+        Key::new(
+            "key-file",
+            Takes::bytes(1, 4090),
+            Required,
+            Reload::Restart,
+            "Path of the file with the key of the pair: 16 to 1024 bytes, the same on both, readable by its owner only.",
+        ),
+        // `IFNAMSIZ` less the terminating zero.
+        Key::new(
+            "interface",
+            Takes::bytes(1, 15),
+            Unset("none: the addresses are loopback, or `insecure` is true"),
+            Reload::Restart,
+            "Name of the tunnel (WireGuard, IPsec, MACsec) that leads to the peer; the connection uses no other interface.",
+        ),
+        Key::new(
+            "insecure",
+            Takes::Flag,
+            Flag(false),
+            Reload::Restart,
+            "Whether flows may be sent without encryption over an interface that is no tunnel.",
+        ),
+        Key::new(
+            "learning",
+            Takes::millis(1000, 600_000),
+            DefaultValue::secs(30),
+            Reload::Restart,
+            "How long a gateway that has started waits for the flows of its peer before it may be elected without them.",
+        ),
+        Key::new(
+            "track-file",
+            Takes::bytes(1, 4090),
+            Unset("none"),
+            Reload::Restart,
+            "Path of a file for keepalived's `track_file`: 0 while this gateway may be elected, -50 while it should not, -254 \
+             after it has stopped.",
+        ),
+        Key::new(
+            "routes",
+            Takes::Word(&["always", "when-active"]),
+            Text("always"),
+            Reload::Restart,
+            "Whether the routes of the service addresses are there always, or only while this gateway is active: for routing \
+             daemons that announce them.",
+        ),
+    ],
+};

@@ -1,0 +1,407 @@
+//! The other gateway of a pair: the connection to it, and what follows from the role of this one.
+//!
+//! ```text
+//!   keepalived, eqctl role --> Node --> duty of the engine, NAT ports
+//!                               |
+//!   peer <== TCP connection ====+----> track file (keepalived), routes of the service addresses (BGP)
+//! ```
+//!
+//! Of both, the gateway whose name comes first listens, and the other one connects. It must not know what is said between
+//! them: that is [`crate::sync`]'s.
+
+mod key;
+mod link;
+mod socket;
+mod track;
+
+use super::error::GatewayError;
+use crate::config::{PairRoutes, PairSettings, Settings, fingerprint};
+use crate::control::{Ledger, PairFacts, Pairing, Takeover};
+use crate::engine::Engine;
+use crate::sync::{Command, Event, Node, Role, SyncSettings};
+use crate::time::{Duration, Instant};
+pub use key::read as read_key;
+use link::{Link, Moved};
+use mio::net::TcpListener;
+use mio::{Interest, Registry, Token};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use track::{Fitness, TrackFile};
+
+/// The time between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long a connection that has proved nothing keeps its place when another one comes.
+const UNPROVED: Duration = Duration::from_secs(1);
+/// From how long on the lack of a connection is a trouble.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What follows from the role for what is installed in the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Announce {
+    /// Service addresses are to be announced.
+    Yes,
+    /// They are not.
+    No,
+}
+
+/// This gateway of a pair.
+pub(super) struct Pair {
+    settings: PairSettings,
+    node: Node,
+    listener: Option<TcpListener>,
+    link: Option<Link>,
+    /// Whether connections may wait to be accepted.
+    waiting: bool,
+    /// When to connect again.
+    retry: Instant,
+    token: Token,
+    track: Option<TrackFile>,
+    facts: PairFacts,
+    /// The number of edits of the ledger that the peer has been told.
+    edits: u64,
+    /// When the peer was last heard.
+    heard: Option<Instant>,
+    fingerprint: u64,
+    /// The fingerprint of other settings, once it is known.
+    prints: Option<Receiver<u64>>,
+    /// What is installed.
+    announces: Announce,
+    has_complained: bool,
+}
+
+impl Pair {
+    /// Makes this gateway one of a pair, if the settings say so; `role` is that of the gateway whose place it takes.
+    ///
+    /// # Errors
+    /// If the key cannot be read, the address not be used, or memory is short.
+    pub(super) fn open(
+        settings: &Settings,
+        role: Option<Role>,
+        engine: &mut Engine,
+        now: Instant,
+    ) -> Result<Option<Pair>, GatewayError> {
+        let Some(own) = &settings.sync else { return Ok(None) };
+        let key = key::read(&own.key_file).map_err(GatewayError::Pair)?;
+        let fingerprint = fingerprint(settings);
+        let mut instance = [0; 8];
+        random(&mut instance).map_err(GatewayError::io("draw a random number"))?;
+        let sync = SyncSettings {
+            node: own.node.clone(),
+            peer: own.peer.clone(),
+            key,
+            instance: u64::from_ne_bytes(instance).max(1),
+            fingerprint,
+            // Whoever takes the place of another gateway has its flows.
+            learning: if role.is_some() { Duration::ZERO } else { own.learning },
+        };
+        let mut node = Node::new(sync, now, engine).map_err(|error| GatewayError::Pair(error.to_string()))?;
+        match role {
+            Some(Role::Active | Role::Yielding) => node.command(now, engine, Command::Activate),
+            Some(_) => {
+                node.handle_timeout(now, engine);
+                node.command(now, engine, Command::StandBy);
+            }
+            None => {}
+        }
+        let listener = (own.node < own.peer).then(|| socket::listen(own)).transpose();
+        let listener = listener.map_err(|error| {
+            let on = own.interface.as_ref().map_or(String::new(), |name| format!(" on interface {name}"));
+            GatewayError::Pair(format!(
+                "cannot listen for {} at {}{on}: {}; check sync.address and sync.interface",
+                own.peer,
+                own.address,
+                io::Error::from(error)
+            ))
+        })?;
+        let track = own.track_file.as_ref().map(|path| TrackFile::open(path)).transpose();
+        let track = track.map_err(GatewayError::io("make the track file (sync.track-file)"))?;
+        let facts = PairFacts {
+            own: (own.node.clone(), own.address),
+            peer: (own.peer.clone(), own.peer_address),
+            connected: None,
+            connections: 0,
+            bytes: [0; 2],
+            differs: false,
+            trouble: None,
+            takeover: None,
+        };
+        let mut pair = Pair {
+            settings: own.clone(),
+            node,
+            listener,
+            link: None,
+            waiting: true,
+            retry: now,
+            token: Token(0),
+            track,
+            facts,
+            edits: 0,
+            heard: None,
+            fingerprint,
+            prints: None,
+            announces: Announce::Yes,
+            has_complained: false,
+        };
+        pair.announces = pair.wanted();
+        Ok(Some(pair))
+    }
+
+    /// Registers the listener under `token`; the connection is registered under the next one.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.token = token;
+        match &mut self.listener {
+            Some(listener) => registry.register(listener, token, Interest::READABLE),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns whether a token is one of its own.
+    pub(super) fn has(&self, token: Token) -> bool {
+        (self.token.0..=self.token.0 + 1).contains(&token.0)
+    }
+
+    /// Takes an event of one of its tokens.
+    pub(super) fn ready(&mut self, token: Token) {
+        if token == self.token {
+            self.waiting = true;
+        } else if let Some(link) = &mut self.link {
+            link.ready();
+        }
+    }
+
+    /// Returns the TCP port of the peer.
+    pub(super) fn peer_port(&self) -> u16 {
+        self.settings.peer_address.port()
+    }
+
+    /// Returns the name of the peer.
+    pub(super) fn peer(&self) -> &str {
+        &self.settings.peer
+    }
+
+    /// Makes the thread of the track file give up what it does not need.
+    pub(super) fn confine(&self) {
+        self.track.iter().for_each(TrackFile::confine);
+    }
+
+    /// Returns what sessions see.
+    pub(super) fn pairing(&mut self) -> Pairing<'_> {
+        Pairing { node: &mut self.node, facts: &self.facts }
+    }
+
+    /// Returns the role.
+    pub(super) fn role(&self) -> Role {
+        self.node.status().role
+    }
+
+    /// Returns when [`Pair::work`] has something to do without an event.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let is_blocked = self.link.as_ref().is_some_and(Link::is_blocked);
+        let retry = (self.listener.is_none() && self.link.is_none()).then_some(self.retry);
+        [self.node.poll_timeout(now, is_blocked), retry].into_iter().flatten().min()
+    }
+
+    /// Reads and writes a bounded amount; returns true if there is more to do at once.
+    pub(super) fn work(&mut self, registry: &Registry, engine: &mut Engine, ledger: &mut Ledger, now: Instant) -> bool {
+        self.follow_print(engine, now);
+        self.accept(registry, now);
+        self.connect(registry, now);
+        if ledger.edits() != self.edits {
+            self.edits = ledger.edits();
+            self.node.standing_changed();
+        }
+        let mut more = false;
+        if let Some(link) = &mut self.link {
+            match link.work(&mut self.node, engine, now) {
+                Ok(Moved { received, sent, more: again }) => {
+                    self.facts.bytes[0] += sent;
+                    self.facts.bytes[1] += received;
+                    if received > 0 {
+                        self.heard = Some(now);
+                    }
+                    more = again;
+                }
+                Err(why) => self.lost(engine, why, now),
+            }
+        }
+        self.node.handle_timeout(now, engine);
+        self.take_events(engine, ledger, now);
+        self.tell();
+        if self.link.is_none() && self.facts.trouble.is_none() {
+            let text = if self.listener.is_some() { "it has not connected" } else { "it does not answer" };
+            self.facts.trouble = Some((now, text.into()));
+        }
+        more
+    }
+
+    /// Returns, once, that service addresses are to be announced from now on, or no longer.
+    pub(super) fn take_announce(&mut self) -> Option<Announce> {
+        let wanted = self.wanted();
+        (std::mem::replace(&mut self.announces, wanted) != wanted).then_some(wanted)
+    }
+
+    /// Returns whether service addresses are announced.
+    pub(super) fn announces(&self) -> Announce {
+        self.announces
+    }
+
+    fn wanted(&self) -> Announce {
+        let is_active = self.role().is_active();
+        match self.settings.routes {
+            PairRoutes::WhenActive if !is_active => Announce::No,
+            PairRoutes::WhenActive | PairRoutes::Always => Announce::Yes,
+        }
+    }
+
+    /// Follows other settings. What they say of flows is found out by a thread of its own.
+    pub(super) fn follow(&mut self, settings: Arc<Settings>) {
+        let (sender, receiver) = mpsc::channel();
+        let started = thread::Builder::new().name("fingerprint".into()).spawn(move || {
+            let _ = sender.send(fingerprint(&settings));
+        });
+        match started {
+            Ok(_) => self.prints = Some(receiver),
+            Err(error) => log::warn!("sync: the configurations are not compared: {error}"),
+        }
+    }
+
+    /// Tells the peer by another connection what other settings say of flows.
+    fn follow_print(&mut self, engine: &mut Engine, now: Instant) {
+        let Some(Ok(print)) = self.prints.as_ref().map(Receiver::try_recv) else { return };
+        self.prints = None;
+        if print == self.fingerprint {
+            return;
+        }
+        self.fingerprint = print;
+        self.node.configured(print);
+        if self.link.take().is_some() {
+            self.node.disconnected(now, engine);
+            self.facts.connected = None;
+            self.retry = now;
+        }
+    }
+
+    /// Leaves everything to a gateway that takes over.
+    pub(super) fn leave(&mut self) {
+        self.track.iter_mut().for_each(TrackFile::leave);
+        (self.listener, self.link) = (None, None);
+    }
+
+    fn accept(&mut self, registry: &Registry, now: Instant) {
+        while self.waiting {
+            let Some(listener) = &self.listener else { break };
+            let (stream, from) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            if from.ip() != self.settings.peer_address.ip() {
+                if !std::mem::replace(&mut self.has_complained, true) {
+                    log::warn!("sync: a connection from {} is refused: it is not the peer", from.ip());
+                }
+                continue;
+            }
+            let is_proved = self.node.status().peer.is_some();
+            let keeps = self.link.as_ref().is_some_and(|link| is_proved || now.since(link.begun()) < UNPROVED);
+            if !keeps {
+                self.link = Link::new(stream, registry, Token(self.token.0 + 1), now);
+            }
+        }
+        self.waiting = false;
+    }
+
+    fn connect(&mut self, registry: &Registry, now: Instant) {
+        if self.listener.is_some() || self.link.is_some() || now < self.retry {
+            return;
+        }
+        self.retry = now + RETRY;
+        match socket::connect(&self.settings) {
+            Ok(stream) => self.link = Link::new(stream, registry, Token(self.token.0 + 1), now),
+            Err(error) => self.troubled(io::Error::from(error).to_string(), now),
+        }
+    }
+
+    fn lost(&mut self, engine: &mut Engine, why: String, now: Instant) {
+        self.link = None;
+        self.node.disconnected(now, engine);
+        if self.facts.connected.take().is_some() {
+            log::warn!("sync: the connection to {} has ended: {why}", self.settings.peer);
+        }
+        self.troubled(why, now);
+        self.retry = now + RETRY;
+    }
+
+    fn troubled(&mut self, why: String, now: Instant) {
+        match &mut self.facts.trouble {
+            Some((_, text)) => *text = why,
+            None => self.facts.trouble = Some((now, why)),
+        }
+    }
+
+    fn take_events(&mut self, engine: &mut Engine, ledger: &mut Ledger, now: Instant) {
+        while let Some(event) = self.node.poll_event() {
+            let level = match &event {
+                Event::Close(_) | Event::Ready { whole: false } | Event::Differs { .. } => log::Level::Warn,
+                Event::Connected { differs: true, .. } => log::Level::Warn,
+                _ => log::Level::Info,
+            };
+            log::log!(level, "sync: {event}");
+            match event {
+                Event::Connected { differs, .. } => {
+                    self.facts.differs = differs;
+                    self.facts.connected = Some(now);
+                    self.facts.connections += 1;
+                    self.facts.trouble = None;
+                }
+                Event::Close(error) => {
+                    self.link = None;
+                    self.facts.connected = None;
+                    self.troubled(error.to_string(), now);
+                    self.retry = now + GRACE;
+                }
+                Event::Role { role, .. } => {
+                    ledger.saw_pair(now, format!("this gateway is {}", role.name()));
+                    if role == Role::Active {
+                        let silent = self.heard.map(|heard| now.since(heard));
+                        let (flows, whole) = (engine.counters().flows, self.node.knows_all());
+                        self.facts.takeover = Some(Takeover { at: now, flows, whole, silent });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells keepalived whether this gateway may be elected.
+    fn tell(&mut self) {
+        let role = self.role();
+        let fitness = match role {
+            Role::Active | Role::Standby | Role::Ready => Fitness::Fit,
+            Role::Learning => Fitness::Rather,
+            // Until the peer knows everything, it stays with this one.
+            Role::Yielding => {
+                if self.node.has_yielded() {
+                    Fitness::Rather
+                } else {
+                    Fitness::Fit
+                }
+            }
+        };
+        self.track.iter_mut().for_each(|track| track.tell(fitness));
+    }
+}
+
+/// Fills `bytes` with random numbers.
+fn random(bytes: &mut [u8]) -> io::Result<()> {
+    let filled = getrandom(&mut *bytes, GetRandomFlags::empty())?;
+    if filled == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Draws a nonce.
+fn nonce() -> Option<[u8; 32]> {
+    let mut nonce = [0; 32];
+    random(&mut nonce).ok().map(|()| nonce)
+}

@@ -1,0 +1,68 @@
+//! The other gateway of a pair: `eqctl role` and `eqctl sync`.
+
+use super::{Failed, State, print, rows};
+use clap::ValueEnum;
+use equipoise::control::client::{Client, ClientError};
+use equipoise::control::{Answer, Request, RoleWord, SyncRow, render};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The time between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a gateway of a pair is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// It takes new connections from now on.
+    Active,
+    /// It leaves them to the other gateway from now on.
+    Standby,
+    /// It has the other gateway take over as soon as that knows every flow, and forwards until then.
+    Yield,
+}
+
+impl Role {
+    fn request(self) -> Request {
+        let to = match self {
+            Role::Active => RoleWord::Active,
+            Role::Standby => RoleWord::Standby,
+            Role::Yield => RoleWord::Yield,
+        };
+        Request::Role { to }
+    }
+}
+
+fn pick(answer: Answer) -> Option<SyncRow> {
+    match answer {
+        Answer::Sync(row) => Some(*row),
+        _ => None,
+    }
+}
+
+/// Connects, for up to so many seconds: who elects the active gateway may be faster than its start.
+pub fn connect(socket: &Path, seconds: u32) -> Result<Client, ClientError> {
+    let end = Instant::now() + Duration::from_secs(seconds.into());
+    loop {
+        match Client::connect(socket) {
+            Err(_) if Instant::now() < end => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+}
+
+/// Prints the role, or gives the gateway another one.
+pub fn role(client: &mut Client, to: Option<Role>, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
+    let request = to.map_or(Request::Sync, Role::request);
+    let rows = rows(client, &request, pick)?;
+    print(&rows, json, out, || rows.iter().map(|row| format!("{}\n", row.role)).collect())?;
+    Ok(State::Complete)
+}
+
+/// Prints the state of the pair.
+pub fn sync(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
+    let rows = rows(client, &Request::Sync, pick)?;
+    print(&rows, json, out, || rows.iter().map(render::sync_text).collect())?;
+    let is_complete = rows.iter().all(|row| row.link.is_some_and(|link| link.in_step && !link.differs));
+    Ok(if is_complete { State::Complete } else { State::Incomplete })
+}
