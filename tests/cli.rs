@@ -120,7 +120,7 @@ fn serve(mut stream: UnixStream, gateway: &Mutex<(Engine, Ledger)>, clock: &Cloc
                 engine.handle_timeout(now);
             }
             carry_out(engine, ledger, now);
-            session.poll_output(&mut Floor { engine, ledger, now, outside: &Outside::default() }, &mut out)
+            session.poll_output(&mut Floor { engine, ledger, now, outside: &Outside::default(), pair: None }, &mut out)
         };
         if stream.write_all(&out).is_err() || progress == Progress::Close {
             return;

@@ -114,6 +114,11 @@ impl Settings {
         .with_seed(in_force.seed)
     }
 
+    /// Returns whether flows outlive the gateway, in a file or at a peer: their packets wait while it is away.
+    pub fn flows_outlive(&self) -> bool {
+        self.gateway.state_file.is_some() || self.sync.is_some()
+    }
+
     /// Counts the monitors.
     pub fn monitors(&self) -> usize {
         self.health.pools.iter().map(|pool| pool.monitors.len()).sum()

@@ -185,6 +185,9 @@ impl EventLoop {
         giver.register(registry, TAKEOVER).map_err(&failed)?;
         if let Some(pair) = &mut pair {
             pair.register(registry, PEER).map_err(&failed)?;
+            if marking.is_some() {
+                pair.pairing().node.collect_reply_keys();
+            }
         }
         let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), BEGIN);
         sources.remember(&found);

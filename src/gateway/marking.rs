@@ -10,6 +10,7 @@ use super::event_loop::BEGIN;
 use super::netlink::{Netlink, NetlinkError};
 use crate::config::Settings;
 use crate::engine::{Cursor, Engine};
+use crate::flow::Key;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
 
@@ -215,6 +216,23 @@ impl Marking {
         At::Keys(last)
     }
 
+    /// Stores the key of a flow that came otherwise than by a packet. Without room for it, all that comes from servers enters
+    /// the device for a while.
+    pub(super) fn learn(&mut self, key: &Key, now: Instant) {
+        if self.marks.is_own(key) || self.marks.has(key) {
+            return;
+        }
+        match self.marks.store(key) {
+            Ok(true) => {}
+            Ok(false) if self.young_until.is_some() => {}
+            Ok(false) => {
+                log::warn!("flows of the peer found no room for the keys of their replies");
+                let _ = self.expect_unknown(now);
+            }
+            Err(error) => log::warn!("cannot store the key of a flow's replies: {error}"),
+        }
+    }
+
     /// Stores the keys of all flows.
     pub(super) fn store_all(&mut self, engine: &Engine) {
         let mut at = At::Flows { next: Cursor::default(), missed: self.marks.missing().1, has_room: true };
@@ -284,7 +302,6 @@ impl Marking {
 mod tests {
     use super::*;
     use crate::balance::Protocol;
-    use crate::flow::Key;
     use crate::gateway::netns::Namespace;
     use crate::gateway::testing::{namespace, settings, tun};
     use crate::packet::Addresses;

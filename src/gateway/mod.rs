@@ -187,7 +187,7 @@ impl Gateway {
         let mut installed =
             Installed::adopt(settings, &settings.gateway.device, interfaces, Select::Marks, (&[], true))?;
         installed.own();
-        if settings.gateway.state_file.is_some() {
+        if settings.flows_outlive() {
             installed.leave_fallbacks();
         }
         let count = installed.parts().len();
@@ -261,11 +261,12 @@ impl Gateway {
         }
         let is_kept = self.installed.as_ref().is_some_and(|installed| self.event_loop.leave_to_manager(installed));
         let is_saved = self.event_loop.save_last();
+        let has_peer = self.event_loop.peer_port().is_some();
         if is_kept {
             self.installed.take().into_iter().for_each(Installed::leave);
             return Ok(());
         }
-        if let Some(installed) = self.installed.as_mut().filter(|_| is_saved) {
+        if let Some(installed) = self.installed.as_mut().filter(|_| is_saved || has_peer) {
             installed.leave_fallbacks();
         }
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))

@@ -12,7 +12,7 @@ use super::link::{GREETING_TIME, Link, LinkError, SILENCE};
 use super::proof::hash_key;
 use super::wire::{Hello, MOST_NAME};
 use crate::engine::{Duty, Engine};
-use crate::flow::{Share, TableTooBig};
+use crate::flow::{Key, Share, TableTooBig};
 use crate::time::{Duration, Instant};
 use std::collections::VecDeque;
 use std::fmt;
@@ -201,6 +201,8 @@ pub struct Node {
     share: Option<Share>,
     /// Whether servers have another standing than the engine acts on.
     pub(super) took_standing: bool,
+    /// Keys of the replies of flows that were taken, if somebody asks for them.
+    pub(super) reply_keys: Option<VecDeque<Key>>,
     events: VecDeque<Event>,
 }
 
@@ -229,6 +231,7 @@ impl Node {
             alone_since: now,
             share: None,
             took_standing: false,
+            reply_keys: None,
             events: VecDeque::new(),
             settings,
         };
@@ -393,6 +396,17 @@ impl Node {
         [deadline, of_link, alone].into_iter().flatten().min()
     }
 
+    /// Makes [`Node::poll_reply_key`] return something; initially it does not.
+    pub fn collect_reply_keys(&mut self) {
+        self.reply_keys.get_or_insert_default();
+    }
+
+    /// Returns the key of the replies of a flow that was taken from the peer. To be called after [`Node::handle_input`] until
+    /// there is none: they are kept, however many.
+    pub fn poll_reply_key(&mut self) -> Option<Key> {
+        self.reply_keys.as_mut()?.pop_front()
+    }
+
     /// Returns the next event. At most 256 are queued; further ones are lost.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -437,6 +451,7 @@ impl Node {
         let in_step = self.link.as_deref().is_some_and(Link::in_step);
         if in_step && self.in_step_with != self.peer_instance {
             self.in_step_with = self.peer_instance;
+            self.report(Event::InStep);
         }
         self.raise();
         let peer_is_active = self.peer_role.is_some_and(Role::is_active);

@@ -182,6 +182,9 @@ impl Node {
         }
         match engine.take_flow(&link.taking, now, offer, same) {
             Ok(id) => {
+                if let Some(keys) = &mut self.reply_keys {
+                    keys.push_back(offer.mark.server);
+                }
                 if self.book.took(engine, id, offer.slot, hash) && link.mapped.len() < MOST_MAPPED {
                     link.mapped.push((id.index, offer.slot, self.book.keys(&offer.mark)));
                 }

@@ -55,7 +55,8 @@ impl EventLoop {
             }
             self.sharing.settings = Some(Arc::clone(settings));
         }
-        let more = pair.work(self.poll.registry(), &mut self.engine, &mut self.ledger, now);
+        let of = (&mut self.engine, &mut self.ledger, self.marking.as_mut());
+        let more = pair.work(self.poll.registry(), of, now);
         let Some(installed) = &mut installed else { return more };
         // One after the other: a change of mind waits for what is under way.
         if self.sharing.routes.is_done()

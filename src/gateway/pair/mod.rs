@@ -15,6 +15,7 @@ mod socket;
 mod track;
 
 use super::error::GatewayError;
+use super::marking::Marking;
 use crate::config::{PairRoutes, PairSettings, Settings, fingerprint};
 use crate::control::{Ledger, PairFacts, Pairing, Takeover};
 use crate::engine::Engine;
@@ -205,7 +206,12 @@ impl Pair {
     }
 
     /// Reads and writes a bounded amount; returns true if there is more to do at once.
-    pub(super) fn work(&mut self, registry: &Registry, engine: &mut Engine, ledger: &mut Ledger, now: Instant) -> bool {
+    pub(super) fn work(
+        &mut self,
+        registry: &Registry,
+        (engine, ledger, mut marking): (&mut Engine, &mut Ledger, Option<&mut Marking>),
+        now: Instant,
+    ) -> bool {
         self.follow_print(engine, now);
         self.accept(registry, now);
         self.connect(registry, now);
@@ -227,8 +233,19 @@ impl Pair {
                 Err(why) => self.lost(engine, why, now),
             }
         }
+        if let Some(marking) = &mut marking {
+            // Without its key, a reply would reach its client untranslated.
+            while let Some(key) = self.node.poll_reply_key() {
+                marking.learn(&key, now);
+            }
+        }
         self.node.handle_timeout(now, engine);
-        self.take_events(engine, ledger, now);
+        let is_active = self.take_events(engine, ledger, now);
+        if let Some(marking) = marking.filter(|_| is_active)
+            && let Err(error) = marking.expect_unknown(now)
+        {
+            log::warn!("connections of the peer that are not known here may break: {error}");
+        }
         self.tell();
         if self.link.is_none() && self.facts.trouble.is_none() {
             let text = if self.listener.is_some() { "it has not connected" } else { "it does not answer" };
@@ -341,7 +358,9 @@ impl Pair {
         }
     }
 
-    fn take_events(&mut self, engine: &mut Engine, ledger: &mut Ledger, now: Instant) {
+    /// Returns whether this gateway has become active.
+    fn take_events(&mut self, engine: &mut Engine, ledger: &mut Ledger, now: Instant) -> bool {
+        let mut is_active = false;
         while let Some(event) = self.node.poll_event() {
             let level = match &event {
                 Event::Close(_) | Event::Ready { whole: false } | Event::Differs { .. } => log::Level::Warn,
@@ -368,11 +387,13 @@ impl Pair {
                         let silent = self.heard.map(|heard| now.since(heard));
                         let (flows, whole) = (engine.counters().flows, self.node.knows_all());
                         self.facts.takeover = Some(Takeover { at: now, flows, whole, silent });
+                        is_active = true;
                     }
                 }
                 _ => {}
             }
         }
+        is_active
     }
 
     /// Tells keepalived whether this gateway may be elected.

@@ -27,7 +27,7 @@ pub fn clean_leftovers(settings: &Settings, all: bool) -> Result<usize, SetupErr
     let own = device.as_ref().map_or(0, |link| link.index);
     let (mut stale, mut fallbacks, mut in_use) = (Vec::new(), Vec::new(), BTreeSet::new());
     // What holds the replies of servers until this gateway takes them.
-    let holds = gateway.state_file.is_some() && !all;
+    let holds = settings.flows_outlive() && !all;
     let mut held = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         for table in [gateway.route_table, MAIN] {

@@ -14,7 +14,7 @@
 //! | and rules P+1: what is marked as a flow's is routed by that table | replies enter the device, and the reverse look-up for packets from the device finds it |
 //! | else, rules P+1: replies of servers are routed by that table | they enter the device, and so does much of what servers send for themselves |
 //! | and rules P+1: so is ICMP that arrives on interfaces towards servers | routers' errors about clients' packets enter |
-//! | with a state file, a blackhole route in that table, worst metric, and rules P+2: TCP of servers from where they serve is looked up there, unless that leads to the device | replies are discarded while no gateway runs, so that connections wait for the next one |
+//! | with a state file or a peer, a blackhole route in that table, worst metric, and rules P+2: TCP of servers from where they serve is looked up there, unless that leads to the device | replies are discarded while no gateway runs, so that connections wait for the next one |
 //! | rule P+2: no operation | the target of rule P, so that the operator's own later rules still apply |
 //! | with `announce`: proxy entries on the interfaces of connected networks | hosts there find service addresses in these networks |
 //!
@@ -148,7 +148,7 @@ impl Installed {
             answers: Vec::new(),
             selects,
             has_gaps: false,
-            holds: settings.gateway.state_file.is_some(),
+            holds: settings.flows_outlive(),
             stays: false,
             routed: wanted::routed_addresses(settings),
             families: [v4, v6],

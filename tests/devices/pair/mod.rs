@@ -50,7 +50,7 @@ fn in_step(world: &World, second: &Second) {
 fn start(world: &World, second: &Second) -> [Running; 2] {
     let one = world.start(&configuration(world));
     world.change("role active");
-    let two = second.start(world, &second.configuration(world, ""));
+    let two = second.start(&second.configuration(world, ""));
     in_step(world, second);
     assert_eq!(second.role(), "ready");
     assert_eq!(std::fs::read_to_string(second.dir.path().join("track")).unwrap(), "0\n");
@@ -167,7 +167,7 @@ fn a_stranger_at_the_port_disturbs_nobody_and_learns_nothing() {
         std::os::unix::fs::PermissionsExt::from_mode(0o600),
     )
     .unwrap();
-    let two = second.start(&world, &other);
+    let two = second.start(&other);
     eventually("the keys to be compared", || {
         let text = world.eqctl_raw(&["sync"]);
         text.status.code() == Some(3) && String::from_utf8_lossy(&text.stdout).contains("has another key")
@@ -190,7 +190,7 @@ fn service_addresses_are_announced_by_the_active_gateway_alone() {
     assert_eq!(quiet(&world.system()), [true; 2], "{}", world.system());
     world.change("role active");
     eventually("the routes to be announced", || quiet(&world.system()) == [false; 2]);
-    let two = second.start(&world, &second.configuration(&world, more));
+    let two = second.start(&second.configuration(&world, more));
     in_step(&world, &second);
     let mut talks = Talks::open(&world);
     // A reload, and a takeover by another process, leave it so.

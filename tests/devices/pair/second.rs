@@ -56,7 +56,7 @@ impl Second {
         own + &sync(2, self.dir.path(), more)
     }
 
-    pub fn start(&self, world: &World, configuration: &str) -> Running {
+    pub fn start(&self, configuration: &str) -> Running {
         let file = self.dir.path().join("equipoise.toml");
         std::fs::write(&file, configuration).unwrap();
         let mut command = self.gateway.command(env!("CARGO_BIN_EXE_equipoise"));
