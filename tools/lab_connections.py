@@ -134,8 +134,8 @@ def be_clients(idle, busy, address, port):
         downloads.append((f"{connection.getsockname()[1]}", arrivals, state))
         guarded(state, lambda c=connection, a=arrivals: receive(c, a))
         connection, state = connect(b"u"), {}
-        address = connection.getsockname()
-        uploads.append((f"{address[0]}:{address[1]}", state))
+        own = connection.getsockname()
+        uploads.append((f"{own[0]}:{own[1]}", state))
         guarded(state, lambda c=connection: send_paced(c))
 
     def answers():

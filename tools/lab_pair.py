@@ -37,6 +37,9 @@ class PairLab:
             self.plug(gateway, f"{name}-in", "in", "inside", f"{INSIDE}.{n}/24")
             gateway.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         one, other = self.gateways
+        # Servers answer the probes of both by way of the active one.
+        one.run("ip", "route", "add", "192.0.2.2", "via", f"{INSIDE}.3")
+        other.run("ip", "route", "add", "192.0.2.1", "via", f"{INSIDE}.2")
         one.run("ip", "link", "add", "sync", "type", "veth", "peer", "name", "sync", "netns", other.name)
         for n, gateway in enumerate(self.gateways, 1):
             gateway.run("ip", "address", "add", f"10.255.0.{n}/24", "dev", "sync")

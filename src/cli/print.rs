@@ -88,7 +88,9 @@ pub(super) fn keepalived(settings: &Settings, moving: &[Moving], router: u8) -> 
         track.display(),
         first.interface,
     );
-    let mut interfaces: Vec<&str> = moving.iter().map(|moving| moving.interface.as_str()).collect();
+    // The one that carries the election counts by itself.
+    let others = moving.iter().map(|moving| moving.interface.as_str()).filter(|name| *name != first.interface);
+    let mut interfaces: Vec<&str> = others.collect();
     interfaces.sort_unstable();
     interfaces.dedup();
     interfaces.push(device);
@@ -181,7 +183,7 @@ mod tests {
             "virtual_ipaddress_excluded {\n        2001:db8::1/64 dev eth0\n    }\n",
             "file \"/run/equipoise/track\"\n",
             "notify_master \"/usr/bin/eqctl --socket /run/equipoise/control.sock role active --wait 10\"\n",
-            "        eth0\n        eth1\n        equipoise0\n",
+            "track_interface {\n        eth1\n        equipoise0\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -328,7 +328,10 @@ impl Node {
         if seq > link.sent {
             return None;
         }
+        // Once the peer has read the pass over the table, both can compare.
+        let had_it = link.given.is_none_or(|given| link.acked >= given);
         link.acked = link.acked.max(seq);
+        link.digest_now |= !had_it && link.given.is_some_and(|given| link.acked >= given);
         self.peer_role = Role::of(role).or(self.peer_role);
         self.raise();
         if link.yielded.is_some_and(|yielded| yielded <= seq && yielded != 0) {

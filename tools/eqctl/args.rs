@@ -1,8 +1,9 @@
 //! The command line of `eqctl`.
 
-use crate::pair::Role;
-use clap::{Parser, Subcommand};
-use equipoise::control::{FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, Target, default_socket, notation};
+use clap::{Parser, Subcommand, ValueEnum};
+use equipoise::control::{
+    FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, RoleWord, Target, default_socket, notation,
+};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -452,4 +453,27 @@ fn network(text: &str) -> Result<IpNet, String> {
 fn protocol(text: &str) -> Result<Protocol, String> {
     let found = Protocol::from_name(&text.to_ascii_lowercase());
     found.ok_or_else(|| "use tcp, udp, icmp, sctp, gre, esp, ipip or a number such as ip-89".into())
+}
+
+/// What a gateway of a pair is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// It takes new connections from now on.
+    Active,
+    /// It leaves them to the other gateway from now on.
+    Standby,
+    /// It has the other gateway take over as soon as that knows every flow, and forwards until then.
+    Yield,
+}
+
+impl Role {
+    /// Returns the request.
+    pub fn request(self) -> Request {
+        let to = match self {
+            Role::Active => RoleWord::Active,
+            Role::Standby => RoleWord::Standby,
+            Role::Yield => RoleWord::Yield,
+        };
+        Request::Role { to }
+    }
 }

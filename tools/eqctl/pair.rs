@@ -1,37 +1,15 @@
 //! The other gateway of a pair: `eqctl role` and `eqctl sync`.
 
+use super::args::Role;
 use super::{Failed, State, print, rows};
-use clap::ValueEnum;
 use equipoise::control::client::{Client, ClientError};
-use equipoise::control::{Answer, Request, RoleWord, SyncRow, render};
+use equipoise::control::{Answer, Request, SyncRow, render};
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// What a gateway of a pair is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// It takes new connections from now on.
-    Active,
-    /// It leaves them to the other gateway from now on.
-    Standby,
-    /// It has the other gateway take over as soon as that knows every flow, and forwards until then.
-    Yield,
-}
-
-impl Role {
-    fn request(self) -> Request {
-        let to = match self {
-            Role::Active => RoleWord::Active,
-            Role::Standby => RoleWord::Standby,
-            Role::Yield => RoleWord::Yield,
-        };
-        Request::Role { to }
-    }
-}
 
 fn pick(answer: Answer) -> Option<SyncRow> {
     match answer {

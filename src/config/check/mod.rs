@@ -38,6 +38,15 @@ pub(crate) fn check(mut raw: Raw, drafts: &mut Vec<Draft>) -> Settings {
     raw.pools.iter().for_each(|pool| pool::check(pool, raw.gateway.settings.mtu, drafts));
     overlaps(&raw.services, drafts);
     loops(&raw, drafts);
+    if raw.sync.is_some()
+        && raw.gateway.settings.announce
+        && let Some(span) = &raw.gateway.announce
+    {
+        let draft = Draft::error(span.clone(), "`announce` cannot be combined with [sync]");
+        drafts.push(draft.label("both gateways would answer for the same addresses").help(
+            "route the service addresses to the address that the active gateway has (see `equipoise print keepalived`)",
+        ));
+    }
     let links = Links::new(&raw, drafts);
     service::check(&raw, &links, drafts);
     nat::check(&raw, &links, drafts);

@@ -5,7 +5,7 @@
 use crate::config::address;
 use crate::config::fields::Fields;
 use crate::config::keys;
-use crate::config::problem::Draft;
+use crate::config::problem::{Draft, Span};
 use crate::config::settings::GatewaySettings;
 use crate::config::values::{self, OnePerFamily, v4, v6};
 use crate::config::words::quoted;
@@ -22,6 +22,8 @@ pub(crate) struct RawGateway {
     pub(crate) addresses: Vec<Spanned<IpAddr>>,
     /// Source addresses of probes, at most one of each family.
     pub(crate) probes: Vec<Spanned<IpAddr>>,
+    /// Where `announce` is written.
+    pub(crate) announce: Option<Span>,
     /// Whether `probe-address` is present and cannot be read.
     pub(crate) probes_are_wrong: bool,
 }
@@ -54,7 +56,8 @@ pub(crate) fn gateway(top: &mut Fields<'_, '_>) -> RawGateway {
         route_table: route_table(&mut fields),
         rule_priority: fields.count_or_default("rule-priority"),
     };
-    RawGateway { settings, addresses, probes, probes_are_wrong }
+    let announce = fields.key("announce");
+    RawGateway { settings, addresses, probes, announce, probes_are_wrong }
 }
 
 const PROBES: OnePerFamily = OnePerFamily {

@@ -1,12 +1,37 @@
 //! The devices at which IP packets arrive.
 
 use super::{LinkAttribute, LinkInfo, LinkMessage, Message, Netlink, NetlinkError};
+use netlink_packet_route::link::LinkLayerType;
 use std::collections::{BTreeMap, HashMap};
 
 /// Kinds of devices that take the packets of those below them, so that these are no place where IP packets arrive.
 const TAKERS: [&str; 4] = ["bridge", "bond", "team", "openvswitch"];
 
 impl Netlink {
+    /// Returns the kind of a device: `wireguard`, `veth`; `ethernet` or `other` for one of hardware. None if there is none.
+    pub fn kind(&mut self, name: &str) -> Result<Option<String>, NetlinkError> {
+        let answers = self.dump("listing devices", Message::GetLink(LinkMessage::default()))?;
+        let links = answers.into_iter().filter_map(|m| if let Message::NewLink(m) = m { Some(m) } else { None });
+        let is_named = |link: &LinkMessage| {
+            link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::IfName(own) if own == name))
+        };
+        Ok(links.into_iter().find(is_named).map(|link| {
+            let infos = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::LinkInfo(infos) => Some(infos),
+                _ => None,
+            });
+            let kind = infos.into_iter().flatten().find_map(|info| match info {
+                LinkInfo::Kind(kind) => Some(kind.to_string()),
+                _ => None,
+            });
+            kind.unwrap_or_else(|| match link.header.link_layer_type {
+                LinkLayerType::Loopback => "loopback".into(),
+                LinkLayerType::Ether => "ethernet".into(),
+                _ => "other".into(),
+            })
+        }))
+    }
+
     /// Returns index and name of the devices at which IP packets arrive: all but the ports of bridges and bonds.
     pub fn layer3_devices(&mut self) -> Result<BTreeMap<u32, String>, NetlinkError> {
         let answers = self.dump("listing devices", Message::GetLink(LinkMessage::default()))?;
@@ -50,6 +75,11 @@ mod tests {
             let mut names: Vec<_> = found.values().map(String::as_str).collect();
             names.sort_unstable();
             assert_eq!(names, ["alone", "bridge0", "lo"]);
+            let kind = |name| Netlink::open().unwrap().kind(name).unwrap();
+            assert_eq!(
+                ["alone", "bridge0", "lo", "none"].map(kind),
+                ["veth", "bridge", "loopback", ""].map(|kind| { (!kind.is_empty()).then(|| kind.to_owned()) })
+            );
         })
         .unwrap();
     }

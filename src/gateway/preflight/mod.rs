@@ -5,6 +5,7 @@
 mod firewall;
 mod mark_rules;
 mod others;
+mod pair;
 mod surroundings;
 
 use super::bpf::BpfError;
@@ -79,6 +80,7 @@ fn check_system(settings: &Settings, is_running: bool) -> Vec<Problem> {
                 problems.extend(device(settings, &mut netlink));
             }
             problems.extend(local_addresses(settings, &mut netlink));
+            problems.extend(pair::problems(settings, &mut netlink));
         }
         Err(e) => problems.push(Problem::new(
             format!("no netlink socket can be opened: {e}"),
