@@ -11,6 +11,7 @@ OUTSIDE, INSIDE = "10.78.0", "10.78.1"
 VIP = "192.0.2.80"
 SERVERS = [f"{INSIDE}.{n}" for n in (11, 12, 13)]
 GATEWAYS = ("a", "b")
+PROBES = ("192.0.2.1", "192.0.2.2")
 
 
 class PairLab:
@@ -38,8 +39,8 @@ class PairLab:
             gateway.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         one, other = self.gateways
         # Servers answer the probes of both by way of the active one.
-        one.run("ip", "route", "add", "192.0.2.2", "via", f"{INSIDE}.3")
-        other.run("ip", "route", "add", "192.0.2.1", "via", f"{INSIDE}.2")
+        one.run("ip", "route", "add", PROBES[1], "via", f"{INSIDE}.3")
+        other.run("ip", "route", "add", PROBES[0], "via", f"{INSIDE}.2")
         one.run("ip", "link", "add", "sync", "type", "veth", "peer", "name", "sync", "netns", other.name)
         for n, gateway in enumerate(self.gateways, 1):
             gateway.run("ip", "address", "add", f"10.255.0.{n}/24", "dev", "sync")
@@ -69,7 +70,7 @@ def configuration(folder, n, name, peer):
     """The file of a gateway: one service with destination NAT, one with full NAT, one by UDP with sticky clients."""
     listed = ",".join(f"{{name='s{k}', address='{address}'}}" for k, address in enumerate(SERVERS, 1))
     return (
-        f"[gateway]\ncontrol-socket = '{folder}/control.sock'\nprobe-address = '192.0.2.{n}'\n"
+        f"[gateway]\ncontrol-socket = '{folder}/control.sock'\nprobe-address = '{PROBES[n - 1]}'\n"
         f"[sync]\nnode = '{name}'\npeer = '{peer}'\naddress = '10.255.0.{n}:7400'\npeer-address = '10.255.0.{3 - n}:7400'\n"
         f"key-file = '{folder}/key'\ninsecure = true\nlearning = '10s'\ntrack-file = '{folder}/track'\n"
         "[[nat-pool]]\nname = 'out'\naddresses = ['192.0.2.100', '192.0.2.101']\n"

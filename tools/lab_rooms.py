@@ -105,13 +105,13 @@ def serve_web(lab, server, n):
 
 
 class Capture:
-    """Resets that arrive, at the client and at the servers."""
+    """Resets that arrive, at the client and at the servers; not those of the hosts `but`."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, but=()):
         self.all = []
         for space in [lab.client, *lab.servers]:
             file = os.path.join(lab.folder, f"{space.name}.pcap")
-            words = ["tcpdump", "-i", "eth0", "-Q", "in", "-U", "-w", file, "tcp[tcpflags] & tcp-rst != 0"]
+            words = ["tcpdump", "-i", "eth0", "-Q", "in", "-U", "-w", file, "tcp[tcpflags] & tcp-rst != 0" + "".join(f" and not host {host}" for host in but)]
             self.all.append((file, space.start(*words)))
         time.sleep(0.5)
 

@@ -1,5 +1,6 @@
 //! The keys of `[sync]`.
 
+use super::service::NAME;
 use super::{DefaultValue, Key, Reload, Table, Takes};
 use DefaultValue::{Flag, Required, Text, Unset};
 
@@ -11,8 +12,8 @@ pub(crate) static SYNC: Table = Table {
     header: "[sync]",
     renamed: &[],
     keys: &[
-        Key::new("node", Takes::bytes(1, 64), Required, Reload::Restart, "Name of this gateway in the pair."),
-        Key::new("peer", Takes::bytes(1, 64), Required, Reload::Restart, "Name of the other gateway."),
+        Key::new("node", NAME, Required, Reload::Restart, "Name of this gateway in the pair."),
+        Key::new("peer", NAME, Required, Reload::Restart, "Name of the other gateway."),
         Key::new("address", ADDRESS, Required, Reload::Restart, "Address and TCP port of this gateway for its peer."),
         Key::new(
             "peer-address",

@@ -15,8 +15,8 @@ fn needed(table: &str) -> &'static [(&'static str, &'static str)] {
         "nat-pool" => &[("name", "'n'"), ("addresses", "'10.0.9.1'")],
         "rule" => &[("name", "'r'"), ("action", "'balance'")],
         "sync" => &[
-            ("node", "'a'"),
-            ("peer", "'b'"),
+            ("node", "'n-1'"),
+            ("peer", "'n-2'"),
             ("address", "'127.0.0.1:7400'"),
             ("peer-address", "'127.0.0.2:7400'"),
             ("key-file", "'/k'"),
@@ -126,12 +126,18 @@ pub(super) fn sample(table: &str, key: &Key) -> String {
         Takes::Text { .. } => "'a'".into(),
         Takes::List { .. } => "['10.0.9.1', '10.0.9.8-10.0.9.9']".into(),
         Takes::Table if key.name == "headers" => "{ A = 'b' }".into(),
+        Takes::Table if key.name == "sync" => {
+            let keys = needed("sync").iter().map(|(key, value)| format!("{key} = {value}"));
+            format!("{{ {} }}", keys.collect::<Vec<_>>().join(", "))
+        }
         Takes::Table => "{}".into(),
         Takes::Tables { .. } => unreachable!("arrays of tables are left out"),
         Takes::Form(_) => match (table, key.name) {
             ("gateway", "addresses") => "['192.0.2.1/24']",
             ("gateway", "probe-address") => "'192.0.2.1'",
             ("dns", "servers") => "'192.0.2.53'",
+            ("sync", "address") => "'127.0.0.3:7400'",
+            ("sync", "peer-address") => "'127.0.0.4:7400'",
             ("pool", "servers-file") => "'/a'",
             ("pool", "servers-dns") => "'a.example'",
             ("nat-pool", "ports") => "'1024-65535'",

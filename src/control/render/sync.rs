@@ -28,16 +28,16 @@ pub fn sync_text(row: &SyncRow) -> String {
     ));
     text.push_str(&format!("digest     {}\n", row.digest));
     text.push_str(&format!(
-        "traffic    {} sent, {} received, {} connections\n",
+        "traffic    {} sent, {} received; {}\n",
         bytes(row.sent_bytes),
         bytes(row.received_bytes),
-        count(row.connections)
+        if row.connections == 1 { "1 connection".into() } else { format!("{} connections", count(row.connections)) },
     ));
     if row.link.is_some_and(|link| link.differs) {
         text.push_str("config     DIFFERS from that of the peer in what concerns flows: give both the same\n");
     }
     if let Some(takeover) = &row.takeover {
-        text.push_str(&format!("active     since {}\n", since_takeover(takeover, &peer)));
+        text.push_str(&format!("active     {}\n", since_takeover(takeover, &peer)));
     }
     text
 }
@@ -62,7 +62,7 @@ fn since_takeover(row: &TakeoverRow, peer: &str) -> String {
         Some(silent) => format!("; {peer} had been silent for {}", duration(silent)),
         None => String::new(),
     };
-    format!("{} ago, with {} flows, {whole} {peer} had told{silent}", duration(row.ago_ms), count(row.flows))
+    format!("for {}: began with {} flows, {whole} {peer} had told{silent}", duration(row.ago_ms), count(row.flows))
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
         assert!(text.starts_with("gateway    a at 10.255.0.1:7400: active (term 3)\n"), "{text}");
         assert!(text.contains("b at 10.255.0.2:7400: standby, connected for 12"), "{text}");
         assert!(text.contains("flows      1,234,567, in step, 2 frames behind\n"), "{text}");
-        assert!(text.contains("with 1,200 flows, all that b had told; b had been silent for 340"), "{text}");
+        assert!(text.contains("with 1,200 flows, all that b had told; b had been silent for 0.3s"), "{text}");
         let apart = SyncRow {
             ready: false,
             peer_role: None,

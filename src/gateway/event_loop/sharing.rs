@@ -13,6 +13,8 @@ use std::sync::Arc;
 const PORTION: usize = 16;
 /// How long the end of an active gateway waits until the other one has taken over.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a gateway that ends forwards what reaches it after the other one has taken over.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub(super) struct Sharing {
     settings: Option<Arc<Settings>>,
     /// Until when the end of the gateway waits for the other one.
     end: Option<Instant>,
+    /// Whether the other one has taken over: only what is on its way is waited for.
+    has_ended: bool,
 }
 
 impl Sharing {
@@ -77,12 +81,19 @@ impl EventLoop {
         true
     }
 
-    /// Returns whether the gateway may end now: an active one has the other one take over first, if that knows everything.
+    /// Returns whether the gateway may end now: an active one has the other one take over first, if that knows everything,
+    /// and forwards what is still on its way here.
     pub(super) fn may_stop(&mut self, now: Instant) -> bool {
         let Some(pair) = &mut self.pair else { return true };
         let status = pair.pairing().node.status();
         match self.sharing.end {
-            Some(end) => now >= end || !status.role.is_active() || status.peer.is_none(),
+            Some(end) if self.sharing.has_ended || status.peer.is_none() => now >= end || status.peer.is_none(),
+            Some(end) => {
+                if !status.role.is_active() {
+                    (self.sharing.has_ended, self.sharing.end) = (true, Some(now + LINGER));
+                }
+                now >= end
+            }
             None if status.role.is_active() && status.in_step => {
                 log::info!("sync: waiting for {} to take over, at most {} s", pair.peer(), PATIENCE.as_secs());
                 pair.pairing().node.command(now, &mut self.engine, Command::Yield);
