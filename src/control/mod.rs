@@ -9,6 +9,7 @@
 //! socket; it is part of the feature `daemon`. Tools import nothing but this module, which therefore re-exports the
 //! types of the lower layers that appear in requests and answers.
 
+mod access;
 mod changes;
 #[cfg(feature = "daemon")]
 pub mod client;
@@ -21,28 +22,33 @@ pub mod render;
 #[cfg(feature = "save")]
 mod saved;
 mod session;
+mod snapshot;
 mod system;
 
+pub use access::{HttpState, Token};
 pub use changes::compare;
 pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
 pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
-    Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,
-    ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, Totals,
-    TroubleRow,
+    Answer, ChangeRow, ChangedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained,
+    Failure, FileRow, HttpRow, ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request,
+    SourceRow, Status, TokenRow, Totals, TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{Saved, patch, saved};
 pub use session::{About, CHUNK, Floor, MAX_INPUT, Outside, Progress, Session};
+pub use snapshot::{Gathered, Gathering, Snapshot, Topic, Work};
 pub use system::{SystemState, Trouble};
 
 pub use crate::balance::Admin;
 pub use crate::config::changes::{Kind, Target, Who, notation};
 pub use crate::engine::{
-    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow, Short,
 };
+pub use crate::health::ProbeTotals;
+pub use crate::histogram::Histogram;
 pub use crate::ids::FlowId;
 pub use crate::packet::Protocol;
 pub use crate::state::Health;
