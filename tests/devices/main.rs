@@ -9,6 +9,7 @@ mod bulk;
 mod calm;
 mod changes;
 mod fairness;
+mod http;
 mod inspection;
 #[allow(dead_code, reason = "some of it is only for tests/lab.rs")]
 mod lab;

@@ -186,9 +186,9 @@ impl Connection {
         self.enter(Phase::Writing(response.head(self.stays_open), response, 0), now);
     }
 
-    /// Returns whether a response is being sent.
-    pub(super) fn is_writing(&self) -> bool {
-        matches!(self.phase, Phase::Writing(..))
+    /// Returns the status of the response that is being sent.
+    pub(super) fn sends(&self) -> Option<u16> {
+        if let Phase::Writing(_, response, _) = &self.phase { Some(response.status) } else { None }
     }
 
     /// Sends what the client takes; returns whether the response is complete, and another request may follow.

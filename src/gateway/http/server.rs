@@ -274,7 +274,7 @@ impl Server {
     fn serve(&mut self, place: usize, now: Instant) {
         loop {
             let Some(connection) = &mut self.connections[place] else { return };
-            if connection.is_writing() {
+            if connection.sends().is_some() {
                 match connection.write(now) {
                     Ok(true) => continue,
                     Ok(false) => return,
@@ -292,11 +292,12 @@ impl Server {
                     self.requests = requests;
                     self.handle(place, &request, now);
                 }
-                Ok(None) if connection.is_writing() => {
+                Ok(None) => {
+                    // What is no request has its response already.
+                    let Some(status) = connection.sends() else { return };
                     self.requests = requests;
-                    *self.totals.responses.entry(400).or_default() += 1;
+                    *self.totals.responses.entry(status).or_default() += 1;
                 }
-                Ok(None) => return,
             }
         }
     }
