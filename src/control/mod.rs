@@ -45,7 +45,8 @@ pub use system::{SystemState, Trouble};
 pub use crate::balance::Admin;
 pub use crate::config::changes::{Kind, Target, Who, notation};
 pub use crate::engine::{
-    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow, Short,
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, Reason, RuleRow, ServerRow, ServiceRow,
+    Short,
 };
 pub use crate::health::ProbeTotals;
 pub use crate::histogram::Histogram;

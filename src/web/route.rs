@@ -67,6 +67,8 @@ pub enum View {
 pub enum Route {
     /// A part of the page.
     Asset(&'static Asset),
+    /// What the reasons for drops mean.
+    Words,
     /// What the loop gathers.
     View(View),
     /// Rows that the loop is asked for by the control protocol; `is_change` needs the token.
@@ -136,6 +138,7 @@ fn find(path: &str, request: &Request) -> Result<Route, Unroutable> {
         "/metrics" => Ok(Route::View(View::Metrics(Format::accepted(request.accept.as_deref())))),
         "/healthz" => Ok(Route::View(View::Health)),
         "/readyz" => Ok(Route::View(View::Ready)),
+        "/api/words" => Ok(Route::Words),
         "/api/flows" => flows(request),
         "/api/explain" => explain(request),
         "/api/pools" => ask(control::Request::Pools),
@@ -262,6 +265,8 @@ mod tests {
     fn paths_lead_to_what_they_name() {
         assert_eq!(route("GET /healthz"), Ok(Route::View(View::Health)));
         assert_eq!(route("HEAD /readyz"), Ok(Route::View(View::Ready)));
+        assert!(matches!(route("GET /"), Ok(Route::Asset(_))));
+        assert_eq!(route("GET /api/words"), Ok(Route::Words));
         assert_eq!(route("GET /metrics"), Ok(Route::View(View::Metrics(Format::Text))));
         for (name, table) in TABLES {
             assert_eq!(route(&format!("GET /api/{name}")), Ok(Route::View(View::Table(table))));
@@ -325,7 +330,7 @@ mod tests {
         for line in ["GET /api/servers/web/web-1", "PUT /api/servers/web/web-1", "DELETE /api/servers/a/b"] {
             assert_eq!(route(line), Err(Unroutable::Method("POST")), "{line}");
         }
-        for line in ["POST /metrics", "POST /api/servers", "POST /api/flows", "PUT /healthz"] {
+        for line in ["POST /", "POST /metrics", "POST /api/servers", "POST /api/flows", "PUT /healthz"] {
             assert_eq!(route(line), Err(Unroutable::Method("GET, HEAD")), "{line}");
         }
         for body in [

@@ -1,8 +1,9 @@
 //! Tables as `eqctl --json` prints them: one object per line.
 
 use super::route::Table;
-use crate::control::{Answer, ClientReport, Done, Failure, Gathered};
+use crate::control::{Answer, ClientReport, Done, Failure, Gathered, Reason};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 fn lines<T: Serialize>(rows: &[T]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -29,6 +30,14 @@ pub fn table(table: Table, gathered: &Gathered) -> Option<Vec<u8>> {
         (Table::History, Gathered::History(both)) => [lines(&both.0), lines(&both.1)].concat(),
         _ => return None,
     })
+}
+
+/// Writes what the reasons for drops mean, as one object.
+pub fn words() -> Vec<u8> {
+    let mut out = Vec::new();
+    let words: BTreeMap<&str, &str> = Reason::ALL.iter().map(|reason| (reason.name(), reason.text())).collect();
+    line(&mut out, &words);
+    out
 }
 
 /// What the loop answered to a request of the control protocol.

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
+mod browser;
 mod bulk;
 mod calm;
 mod changes;
@@ -22,6 +23,7 @@ mod operators;
 mod outside;
 mod outward;
 mod packets;
+mod page;
 mod path;
 mod queues;
 mod reload;

@@ -9,7 +9,9 @@ use crate::config::HttpSettings;
 use crate::control::{HttpState, Token as Secret};
 use crate::time::Instant as Point;
 use crate::web::metrics::HttpTotals;
+use crate::web::response::LINES;
 use crate::web::route::Unroutable;
+use crate::web::tables;
 use crate::web::{Body, Guard, Request, Response, Route};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -319,6 +321,7 @@ impl Server {
                 Response { allow, ..Response::error(status, &why, is_api) }
             }
             Ok(Route::Asset(asset)) => Response::new(200, asset.content_type, Body::Fixed(asset.bytes)),
+            Ok(Route::Words) => Response::new(200, LINES, Body::Shared(Arc::new(tables::words()))),
             Ok(Route::View(view)) => {
                 self.totals.connections = self.connections.iter().flatten().count() as u64;
                 let facts = (&self.totals, |uptime| self.facts.read(uptime));
