@@ -151,16 +151,18 @@ impl Browser {
         self.call("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }));
     }
 
-    /// Takes a picture of the whole page.
-    pub fn picture(&mut self, file: &Path) {
-        let params = json!({ "format": "png", "captureBeyondViewport": true, "clip": null });
-        let mut params = params;
+    /// Takes pictures of the whole page, one below the other: `NAME-1.png`, ...
+    pub fn pictures(&mut self, name: &Path) {
         let size = self.call("Page.getLayoutMetrics", json!({}))["cssContentSize"].clone();
-        params["clip"] = json!({ "x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1 });
-        let result = self.call("Page.captureScreenshot", params);
-        let bytes = decode(result["data"].as_str().unwrap());
-        assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 10_000, "{} bytes", bytes.len());
-        std::fs::write(file, bytes).unwrap();
+        let (width, height) = (size["width"].as_u64().unwrap(), size["height"].as_u64().unwrap());
+        for (part, y) in (0..height).step_by(1500).enumerate() {
+            let clip = json!({ "x": 0, "y": y, "width": width, "height": (height - y).min(1500), "scale": 1 });
+            let params = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
+            let result = self.call("Page.captureScreenshot", params);
+            let bytes = decode(result["data"].as_str().unwrap());
+            assert!(bytes.starts_with(b"\x89PNG"), "{} bytes", bytes.len());
+            std::fs::write(format!("{}-{}.png", name.display(), part + 1), bytes).unwrap();
+        }
     }
 
     /// Returns what a screen reader has of the page: each node's role and name.

@@ -63,7 +63,7 @@ fn pictures(browser: &mut Browser, name: &str) {
         assert!(wide.as_u64().is_some_and(|wide| wide <= u64::from(width)), "{wide} pixels at {width}");
         if let Some(dir) = &dir {
             let scheme = if dark { "dark" } else { "light" };
-            browser.picture(&dir.join(format!("{name}-{width}-{scheme}.png")));
+            browser.pictures(&dir.join(format!("{name}-{width}-{scheme}")));
         }
     }
     browser.resize(1440, false);

@@ -4,7 +4,7 @@
 //! `_total`, and labels have as many values as the configuration has names, or the program has words. docs/metrics.md has
 //! every metric; `tests/metrics.rs` compares the two.
 //!
-//! To add metrics: a file beside [`server`] with a function that takes the rows and [`Out`], a line in [`Families::write`],
+//! To add metrics: a file beside `objects` with a function that takes the rows and `Out`, a line in `Families::write`,
 //! and the row in docs/metrics.md that the test asks for.
 
 mod engine;

@@ -52,9 +52,18 @@ const points = (values, width, height, most, whole) => {
 };
 const path = (part) => part.map(([x, y], place) => `${place ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 
+/** How many looks a curve has room for: at first fewer, so that it is not lost at the right edge. */
+const stretch = (length, most) => Math.min(Math.max(length, 20), most);
+
+/** Text with `code` in it. */
+export function prose(words) {
+  return words.split("`").map((part, place) => (place % 2 ? el("code", {}, part) : part));
+}
+
 /** A curve without axes. */
-export function spark(element, values, kept = 60) {
+export function spark(element, values, most_kept) {
   const [width, height] = [120, 24];
+  const kept = stretch(values.length, most_kept);
   const shown = values.slice(-kept);
   const most = Math.max(...shown.filter((value) => value !== null), 0);
   const parts = points(shown, width, height - 2, most, kept);
@@ -78,7 +87,9 @@ function ceiling(value) {
 }
 
 /** Curves with axes and a legend that has the current values in text. */
-export function plot(element, series, { format, name, seconds, kept }) {
+export function plot(element, series, { format, name, pause, most_kept }) {
+  const kept = stretch(series[0].values.length, most_kept);
+  const seconds = Math.round(kept * pause / 1000);
   const [width, height, left, bottom] = [460, 150, 46, 20];
   const values = series.flatMap((one) => one.values.slice(-kept)).filter((value) => value !== null);
   const most = ceiling(Math.max(...values, 0));
@@ -90,7 +101,7 @@ export function plot(element, series, { format, name, seconds, kept }) {
       svg("text", { class: "label", x: left - 6, y: y + 4, "text-anchor": "end" }, format(most * share)),
     ];
   });
-  const ago = seconds >= 90 ? `${Math.round(seconds / 60)} min ago` : `${seconds} s ago`;
+  const ago = seconds >= 120 ? `${Math.round(seconds / 60)} min ago` : `${seconds} s ago`;
   const labels = [
     svg("text", { class: "label", x: left, y: height - 4 }, ago),
     svg("text", { class: "label", x: width - 4, y: height - 4, "text-anchor": "end" }, "now"),

@@ -3,6 +3,11 @@
 import { exact, rows, span } from "./data.js";
 import { el } from "./draw.js";
 
+const counted = (count) => (count === 1 ? "1 server" : `${exact(count)} servers`);
+
+/** Flows that are shown at first. */
+const FEW = 8;
+
 const picked = { algorithm: "picked by the algorithm", sticky: "remembered for this client", "last-resort": "last resort" };
 
 function flows(report) {
@@ -16,9 +21,13 @@ function flows(report) {
     el("td", { "data-label": "Packets in / out", class: "figure" }, `${exact(flow.packets_in)} / ${exact(flow.packets_out)}`));
   const head = ["Client", "Service", "Server", "State", "Packets in / out"].map((name, place) =>
     el("th", { scope: "col", class: place === 4 ? "figure" : null }, name));
+  const rest = el("button", { type: "button", class: "more quiet", onclick: (event) => {
+    event.target.previousElementSibling.querySelector("tbody").append(...list.slice(FEW).map(row));
+    event.target.remove();
+  } }, `Show ${exact(list.length - FEW)} more`);
   const more = report.flows > report.listed ? el("p", { class: "empty" }, `… and ${exact(report.flows - report.listed)} more`) : null;
   return [el("div", { class: "scroll" }, el("table", { class: "rows" }, el("caption", { class: "hidden" }, "Flows of the client"),
-    el("thead", {}, el("tr", {}, head)), el("tbody", {}, list.map(row)))), more];
+    el("thead", {}, el("tr", {}, head)), el("tbody", {}, list.slice(0, FEW).map(row)))), list.length > FEW ? rest : null, more];
 }
 
 function candidates(list) {
@@ -47,9 +56,9 @@ function service({ service: name, packet, explanation }) {
   ].filter(Boolean);
   return [
     el("h3", {}, `A new flow to ${name}`),
-    el("p", {}, el("span", { class: "verdict" }, outcome.server ? `→ ${outcome.server}` : outcome.verdict), ` ${outcome.text}`, facts.length ? el("span", { class: "sub" }, ` (${facts.join("; ")})`) : null),
+    el("p", {}, el("span", { class: "verdict" }, outcome.server ? `→ ${outcome.server}` : outcome.verdict), `: ${outcome.text}`, facts.length ? el("span", { class: "sub" }, ` (${facts.join("; ")})`) : null),
     arithmetic ? el("p", { class: "sub" }, arithmetic) : null,
-    el("details", { open: explanation.candidates?.length <= 6 }, el("summary", {}, `Why: ${exact(explanation.candidates?.length ?? 0)} servers compared`), candidates(explanation.candidates),
+    el("details", { open: explanation.candidates?.length <= 6 }, el("summary", {}, `Why: ${counted(explanation.candidates?.length ?? 0)} compared`), candidates(explanation.candidates),
       el("p", { class: "sub mono" }, typeof packet === "string" ? packet : explanation.packet)),
   ];
 }
@@ -62,8 +71,8 @@ export async function explain(client, title, body) {
     const [report] = await rows(`/api/explain?client=${encodeURIComponent(client)}`);
     const services = report.explanations;
     body.replaceChildren(...[
-      el("h3", {}, `Flows: ${exact(report.flows)}`), flows(report),
       services.length ? services.map(service) : el("p", { class: "empty" }, "No service listens on an address of this client's family."),
+      el("h3", {}, `Its flows: ${exact(report.flows)}`), flows(report),
     ].flat(3).filter(Boolean));
   } catch (error) {
     body.replaceChildren(el("p", { class: "error" }, error.name === "TimeoutError" ? "The gateway does not answer in time." : error.message));

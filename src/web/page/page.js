@@ -1,7 +1,7 @@
 // The page: looks at the gateway every few seconds, shows it, and asks before it changes anything.
 
 import { ApiError, History, KEPT, bits, exact, number, rows, setState, span } from "./data.js";
-import { el, keyed, meter, plot, spark, svg, text } from "./draw.js";
+import { el, keyed, meter, plot, prose, spark, svg, text } from "./draw.js";
 import { explain } from "./explain.js";
 
 const $ = (id) => document.getElementById(id);
@@ -91,7 +91,7 @@ function showAttention() {
   const marks = { good: "✓", bad: "✕", warn: "!" };
   keyed($("attention-list"), items, (one) => `${one.level} ${one.name}`,
     (one) => el("li", { class: one.level }, el("span", { class: "mark", "aria-hidden": "true" }, marks[one.level]),
-      el("span", { class: "what" }, el("strong", {}, one.name), " ", el("span", { class: "why" })), el("span", { class: "since" })),
+      el("span", { class: "what" }, el("strong", {}, one.why ? `${one.name}: ` : one.name), el("span", { class: "why" })), el("span", { class: "since" })),
     (child, one) => { text(child.querySelector(".why"), one.why); text(child.querySelector(".since"), one.since); });
   document.title = all.length ? `(${all.length}) Equipoise` : "Equipoise";
 }
@@ -116,20 +116,18 @@ function tile(id, label, value, unit, series, level = "") {
 function showTiles() {
   const { history } = state;
   const { engine } = state.counters;
-  const dropped = history.of("dropped").last;
   const [rate, unit] = bits(history.of("bits").last).split(" ");
   tile("t-packets", "Packets", number(history.of("packets").last), "per second", history.of("packets"));
   tile("t-bits", "Traffic, both directions", rate, unit ?? "", history.of("bits"));
   tile("t-opened", "New flows", number(history.of("opened").last), "per second", history.of("opened"));
   tile("t-flows", "Flows", number(engine.flows), `of ${number(engine.max_flows)}`, history.of("flows"));
-  tile("t-dropped", "Dropped", number(dropped), "packets per second", history.of("dropped"), dropped > 0 ? "bad" : "");
+  tile("t-dropped", "Dropped", number(history.of("dropped").last), "packets per second", history.of("dropped"));
 }
 
 function showPlots() {
   const { history } = state;
-  const seconds = Math.round(KEPT * state.pause / 1000);
   const named = (name, series) => ({ name, values: history.of(series).values });
-  const options = { format: number, seconds, kept: KEPT };
+  const options = { format: number, pause: state.pause, most_kept: KEPT };
   plot($("packets-plot"), [named("forwarded", "forwarded"), named("dropped", "dropped"), named("consumed", "consumed")], { ...options, name: "Packets per second" });
   const drops = state.counters.engine.dropped.filter((one) => one.count > 0);
   const recent = (one) => history.of(`drop ${one.kind}`).values.reduce((total, value) => total + (value ?? 0), 0);
@@ -201,7 +199,7 @@ function showServers() {
   keyed($("servers").tBodies[0], all.slice(0, state.shown.servers), (row) => nameOf(row) + (row.removed ? " removed" : ""), () => el("tr", {},
     el("td", { class: "first" }, el("span", { class: "name" }), el("div", { class: "sub mono" })),
     el("td", { class: "state" }, el("span", { class: "pill" }), el("div", { class: "sub" })),
-    el("td", { class: "figure", "data-label": "Flows" }), el("td", { class: "figure", "data-label": "To / from clients" }),
+    el("td", { class: "figure", "data-label": "Flows" }), el("td", { class: "figure", "data-label": "Traffic" }, el("div", { class: "rate" }, el("span", {}, "in"), el("b", {}), el("span", {}, "out"), el("b", {}))),
     el("td", { class: "figure", "data-label": "Latency" }), el("td", { class: "spark-cell" }, svg("svg", { class: "spark" })),
     el("td", { class: "actions-cell" }, el("div", { class: "actions" }))), showServer);
   more($("servers-more"), "servers", all.length);
@@ -212,7 +210,8 @@ function showServer(tr, row) {
   const [name, what, flows, rate, latency, curve, actions] = tr.cells;
   const { level, word, note, why } = condition(row);
   text(name.querySelector(".name"), nameOf(row));
-  text(name.querySelector(".sub"), `${row.addresses.join(" ")}${row.port ? ` port ${row.port}` : ""} · weight ${row.weight}`);
+  const own = [row.addresses.join(" "), row.port ? `port ${row.port}` : null, row.weight === 1 ? null : `weight ${row.weight}`];
+  text(name.querySelector(".sub"), own.filter(Boolean).join(", "));
   const pill = what.firstChild;
   const marks = { good: "✓", bad: "✕", warn: "!" };
   pill.className = `pill ${level}`;
@@ -221,7 +220,9 @@ function showServer(tr, row) {
   text(flows, row.max_flows ? `${number(row.flows)} of ${number(row.max_flows)}` : number(row.flows));
   const key = nameOf(row);
   const { history } = state;
-  text(rate, `${bits(history.of(`out ${key}`).last)} / ${bits(history.of(`in ${key}`).last)}`);
+  const [to, from] = rate.firstChild.querySelectorAll("b");
+  text(to, bits(history.of(`in ${key}`).last));
+  text(from, bits(history.of(`out ${key}`).last));
   text(latency, row.latency_ms === undefined ? "–" : `${row.latency_ms < 10 ? row.latency_ms.toFixed(2) : Math.round(row.latency_ms)} ms`);
   spark(curve.firstChild, history.of(`traffic ${key}`).values, KEPT);
   curve.firstChild.setAttribute("class", level === "bad" ? "spark bad" : "spark");
@@ -302,7 +303,7 @@ async function change() {
       $("token-part").hidden = false;
       $("token").focus();
     }
-    $("change-error").textContent = error.message;
+    $("change-error").replaceChildren(...prose(error.message));
   } finally {
     $("change-do").disabled = false;
   }
