@@ -99,10 +99,10 @@ pub fn reading_thread(config: Option<&Path>) {
     let _ = restrict_files(&Files { read: own.into_iter().chain(real).collect(), ..Files::default() });
 }
 
-/// Confines the calling thread, which only listens on TCP ports and answers there: it may bind any, as a reload may name
-/// another one, connect to none, and open no file. What the system does not support is left out: [`process`] names it.
+/// Confines the calling thread, which only listens on TCP ports and answers there: it may bind any that needs
+/// no privilege, as a reload may name another one, connect to none, and open no file. What the system does not support is left out: [`process`] names it.
 pub fn serving_thread() {
-    let _ = keep_capabilities(CapabilitySet::NET_BIND_SERVICE);
+    let _ = keep_capabilities(CapabilitySet::empty());
     let _ = restrict(&Files::default(), AccessNet::ConnectTcp.into());
 }
 
@@ -391,6 +391,27 @@ mod tests {
                 other => panic!("{other}"),
             }));
             drop(dir);
+        });
+    }
+
+    #[test]
+    fn the_thread_that_serves_may_listen_anywhere_and_do_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "x").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        aside(move || {
+            serving_thread();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let denied = |result: std::io::Result<()>| {
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            };
+            for at in [&listener, &other] {
+                denied(TcpStream::connect(at.local_addr().unwrap()).map(drop));
+            }
+            denied(TcpListener::bind("127.0.0.1:80").map(drop));
+            denied(File::open(&path).map(drop));
+            assert_eq!(task::capabilities(None).unwrap().effective, CapabilitySet::empty());
         });
     }
 

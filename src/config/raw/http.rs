@@ -31,7 +31,11 @@ fn listen(fields: &mut Fields<'_, '_>, remote: bool) -> Option<SocketAddr> {
             let title = format!("{} is not an address with a port", quoted(text.get_ref()));
             (title, format!("write `{form}` or \"[::1]:9480\""))
         }
-        Ok(at) if at.port() == 0 => ("`listen` has no port".into(), "use a port from 1 to 65535".into()),
+        Ok(at) if at.port() == 0 => ("`listen` has no port".into(), "use a port from 1024 to 65535".into()),
+        Ok(at) if at.port() < 1024 => (
+            format!("port {} is reserved", at.port()),
+            "the gateway gives up the right to use ports below 1024: use another".into(),
+        ),
         Ok(at) if at.ip().is_multicast() => {
             (format!("{} cannot be listened on", at.ip()), format!("use an address of this machine: `{form}`"))
         }
@@ -82,7 +86,8 @@ mod tests {
         let told = "remote = true\n";
         for (lines, valid, says) in [
             ("listen = '127.0.0.1:9480'\n", true, ""),
-            ("listen = '127.9.9.9:1'\n", true, ""),
+            ("listen = '127.9.9.9:1024'\n", true, ""),
+            ("listen = '127.0.0.1:80'\n", false, "use another"),
             ("listen = '[::1]:9480'\n", true, ""),
             ("listen = '[::ffff:127.0.0.1]:9480'\n", true, ""),
             ("listen = '0.0.0.0:9480'\n", false, "other machines can reach 0.0.0.0"),
@@ -97,7 +102,7 @@ mod tests {
             assert_eq!(got.is_ok(), valid, "{lines}");
             assert!(got.err().is_none_or(|error| error.to_string().contains(says)), "{lines}");
         }
-        for (address, valid) in [("0.0.0.0:9480", true), ("[2001:db8::1]:80", true), ("224.0.0.1:80", false)] {
+        for (address, valid) in [("0.0.0.0:9480", true), ("[2001:db8::1]:8080", true), ("224.0.0.1:8080", false)] {
             let got = parse(&format!("{REST}{told}listen = '{address}'\n"), "x.toml");
             assert_eq!(got.is_ok(), valid, "{address}");
         }

@@ -219,7 +219,9 @@ impl Server {
                 let is_early = now.duration_since(place.since) < PATIENCE && error.kind() == ErrorKind::AddrInUse;
                 place.next = now + if is_early { SOON } else { LATER };
                 if !is_early && !std::mem::replace(&mut place.complained, true) {
-                    let text = format!("cannot listen: {error}");
+                    let hint =
+                        if error.kind() == ErrorKind::PermissionDenied { " (use a port from 1024 on)" } else { "" };
+                    let text = format!("cannot listen: {error}{hint}");
                     log::warn!(
                         "http: at {}: {text}; metrics and page are not served, packets are; trying again every {} s",
                         place.address,
