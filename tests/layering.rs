@@ -133,7 +133,7 @@ const DRIVERS: &[Driver] = &[
         dir: "fuzz",
         uses: &[
             "ids", "time", "packet", "flow", "health", "balance", "policy", "sources", "config", "engine", "sync",
-            "capture",
+            "capture", "control", "web",
         ],
         daemon: &[],
     },

@@ -123,6 +123,23 @@ impl<'w> Prometheus<'w> {
     }
 }
 
+/// Lets it scrape under load for as many minutes as the variable SCRAPE_MINUTES says; none in a usual run.
+fn under_load(world: &World, prometheus: &Prometheus<'_>) {
+    let minutes: u64 = std::env::var("SCRAPE_MINUTES").map_or(0, |text| text.parse().unwrap());
+    let (begun, mut connections) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(60 * minutes) {
+        assert!(run(&mut world.curl(connections % 2, "")).status.success(), "connection {connections} fails");
+        connections += 1;
+    }
+    if minutes > 0 {
+        let of = |query: &str| prometheus.value(&query.replace("TIME", &format!("[{minutes}m]")));
+        let failed = of("sum(count_over_time(upTIME)) - sum(sum_over_time(upTIME))");
+        let (scrapes, slowest) = (of("count_over_time(upTIME)"), of("max_over_time(scrape_duration_secondsTIME)"));
+        println!("{connections} connections; scrapes: {scrapes:?}, failed: {failed:?}, the slowest: {slowest:?} s");
+        assert_eq!(failed, Some(0.0));
+    }
+}
+
 #[test]
 fn a_real_prometheus_scrapes_it_over_a_reload_and_a_restart_of_the_address() {
     let world = World::new("prom");
@@ -140,6 +157,8 @@ fn a_real_prometheus_scrapes_it_over_a_reload_and_a_restart_of_the_address() {
     assert!(prometheus.value("scrape_samples_scraped").is_some_and(|count| count > 200.0));
     let log = std::fs::read_to_string(world.dir.path().join("prometheus.log")).unwrap();
     assert!(!log.contains("level=warn") && !log.contains("level=error"), "{log}");
+
+    under_load(&world, &prometheus);
 
     // Another address, then none, then the first one again: all by a reload.
     let other = "127.0.0.1:9481";
