@@ -6,6 +6,7 @@ use super::oracle;
 use equipoise::balance::Admin;
 use equipoise::capture::{Frame, Reader, describe};
 use equipoise::config::{ConfigError, Problem, Settings};
+use equipoise::control::Token;
 use equipoise::engine::{Change, Cursor, Engine, FlowQuery, FlowRow, Lost, StateLoad, StateWalk, Verdict};
 use equipoise::ids::ServerId;
 use equipoise::packet::family::{self, Across, MtuRule};
@@ -13,12 +14,15 @@ use equipoise::packet::{Addresses, Meta, Parsed, Transport, checksum, parse, par
 use equipoise::sources::{DnsSettings, From, MOST_SERVERS, Request, SourceSettings, Sources, read_list};
 use equipoise::sync::{Command, HEADER, Node, SyncSettings};
 use equipoise::time::Instant;
+use equipoise::web::request::Method;
+use equipoise::web::tables::Answered;
+use equipoise::web::{Guard, Read, Route, request, tables};
 
 /// What a target does with its input.
 type Body = fn(&[u8]);
 
 /// Returns the body of a target by name.
-pub const BODIES: [(&str, Body); 7] = [
+pub const BODIES: [(&str, Body); 8] = [
     ("parse", parse_target),
     ("engine", engine_target),
     ("config", config_target),
@@ -26,7 +30,29 @@ pub const BODIES: [(&str, Body); 7] = [
     ("sources", sources_target),
     ("state", state_target),
     ("sync", sync_target),
+    ("web", web_target),
 ];
+
+/// Any bytes as what a client of the web server sends, then as what the event loop answers. Whatever comes, a request takes
+/// bytes that were there, what it keeps is bounded, and nothing changes without a POST and the token.
+pub fn web_target(bytes: &[u8]) {
+    let guard = Guard::new(vec!["lb.example".into()], Token::new([7; 16]));
+    let mut rest = bytes;
+    while let Read::Whole(request, len) = request::read(rest) {
+        assert!(len > 0 && len <= rest.len() && request.body.len() <= request::MOST_BODY);
+        rest = &rest[len..];
+        let admitted = guard.admit(&request).is_ok();
+        let host = request.host.as_deref().unwrap_or_default();
+        assert!(!admitted || !host.ends_with("evil.example"));
+        let Ok(Route::Ask { is_change, .. }) = Route::of(&request) else { continue };
+        assert!(!is_change || request.method == Method::Post && !request.body.is_empty());
+        // No input has the token.
+        assert!(request.bearer.as_deref() == Some(guard.token().text()) || guard.admit_change(&request).is_err());
+    }
+    if let Answered::Rows(rows, _) = tables::answered(bytes) {
+        assert!(rows.is_empty() || rows.ends_with(b"\n"));
+    }
+}
 
 /// Any bytes as a list of servers, then as the answers of resolvers: header without its ID, and what follows the question,
 /// each with its length before it. What is found is bounded, and every question ends.

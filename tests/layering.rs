@@ -30,8 +30,20 @@ const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
     Layer { name, below, std: &[], daemon: false }
 }
 
-const CORE: &[&str] =
-    &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "sources", "config", "engine"];
+const CORE: &[&str] = &[
+    "ids",
+    "time",
+    "histogram",
+    "state",
+    "packet",
+    "flow",
+    "balance",
+    "policy",
+    "health",
+    "sources",
+    "config",
+    "engine",
+];
 const WORLDS: &[&str] = &[
     "ids",
     "time",
@@ -48,6 +60,7 @@ const WORLDS: &[&str] = &[
     "capture",
     "control",
     "replay",
+    "web",
     "gateway",
     "conformance",
     "demo",
@@ -59,6 +72,7 @@ const LAYERS: &[Layer] = &[
     core("ids", &[]),
     core("time", &[]),
     core("bucket", &["time"]),
+    core("histogram", &[]),
     core("rng", &[]),
     core("schedule", &["time"]),
     core("state", &[]),
@@ -68,7 +82,7 @@ const LAYERS: &[Layer] = &[
     core("flow", &["ids", "time", "rng", "tournament", "words", "packet"]),
     core("balance", &["ids", "time", "rng", "schedule", "state", "tournament", "words", "packet", "flow"]),
     core("policy", &["ids", "time", "bucket", "rng", "packet", "flow", "balance"]),
-    core("health", &["ids", "time", "rng", "schedule", "state", "words", "packet"]),
+    core("health", &["ids", "time", "histogram", "rng", "schedule", "state", "words", "packet"]),
     core("sources", &["ids", "time", "balance"]),
     core("config", &["ids", "time", "state", "words", "packet", "flow", "balance", "policy", "health", "sources"]),
     core(
@@ -87,11 +101,12 @@ const LAYERS: &[Layer] = &[
         std: &["io"],
         daemon: false,
     },
+    core("web", &["control"]),
     Layer {
         name: "gateway",
         below: &[
-            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "sources", "config", "engine",
-            "sync", "capture", "control",
+            "ids", "time", "bucket", "state", "packet", "flow", "balance", "policy", "health", "sources", "config",
+            "engine", "sync", "capture", "control", "web",
         ],
         std: &[],
         daemon: true,
@@ -118,7 +133,7 @@ const DRIVERS: &[Driver] = &[
         dir: "fuzz",
         uses: &[
             "ids", "time", "packet", "flow", "health", "balance", "policy", "sources", "config", "engine", "sync",
-            "capture",
+            "capture", "control", "web",
         ],
         daemon: &[],
     },

@@ -23,10 +23,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
     let sources = outside::sources(&raw, links);
     let gateway = raw.gateway.settings;
-    let (answers, fragments, dns, sync) = (raw.answers, raw.fragments, raw.dns, raw.sync);
-    let table = raw.table;
+    let (answers, fragments, dns, http, sync) = (raw.answers, raw.fragments, raw.dns, raw.http, raw.sync);
+    let (seed, table) = (raw.seed, raw.table);
     let mut settings =
-        Settings { seed: raw.seed, table, gateway, answers, fragments, sources, dns, sync, ..Settings::default() };
+        Settings { seed, table, gateway, http, answers, fragments, sources, dns, sync, ..Settings::default() };
     let mut watched = Vec::new();
     settings.nat_pools =
         raw.nat_pools.into_iter().map(|pool| NatPoolSettings { name: text(pool.name), ..pool.settings }).collect();

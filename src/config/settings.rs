@@ -53,6 +53,8 @@ pub struct Settings {
     pub sync: Option<PairSettings>,
     /// What only the live gateway needs.
     pub gateway: GatewaySettings,
+    /// What the live gateway serves over HTTP.
+    pub http: HttpSettings,
 }
 
 impl Settings {
@@ -195,6 +197,17 @@ impl Default for AnswerSettings {
     fn default() -> Self {
         Raw::of_nothing().answers
     }
+}
+
+/// Where the live gateway serves metrics, the page and the API over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpSettings {
+    /// Address and port; nothing is served without.
+    pub listen: Option<SocketAddr>,
+    /// Whether the address may be one that other machines can reach.
+    pub remote: bool,
+    /// Names that clients may use besides addresses and `localhost`, in lower case.
+    pub names: Vec<String>,
 }
 
 /// What only the live gateway needs; replays and tests ignore it.

@@ -153,6 +153,8 @@ pub enum Request {
         /// What it is to be.
         to: RoleWord,
     },
+    /// What changes over HTTP need to have: one [`Answer::Token`].
+    Token,
 }
 
 /// One line of an answer of the gateway.
@@ -201,6 +203,8 @@ pub enum Answer {
     Counters(Box<Totals>),
     /// The status of the gateway.
     Status(Box<Status>),
+    /// What changes over HTTP need to have.
+    Token(TokenRow),
     /// The answer is complete.
     Done(Done),
     /// The request was refused, and nothing was changed.
@@ -245,6 +249,18 @@ pub struct ClientRow {
     pub flows: u64,
     /// How many of them the answer contains.
     pub listed: u64,
+}
+
+/// What holds for a client, as one object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientReport {
+    /// How many flows it has.
+    #[serde(flatten)]
+    pub client: ClientRow,
+    /// Some of them.
+    pub listed_flows: Vec<FlowRow>,
+    /// What a new flow would meet at each service.
+    pub explanations: Vec<Explained>,
 }
 
 /// What an operator or a reload changed.
@@ -520,6 +536,9 @@ pub struct Status {
     /// The role of this gateway in its pair, and whether the other one is in step with it; none without a pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pair: Option<PairStatus>,
+    /// Where metrics, the page and the API are served; none if they are not.
+    #[serde(default)]
+    pub http: Option<HttpRow>,
 }
 
 /// The pair of a gateway in its status.
@@ -531,6 +550,32 @@ pub struct PairStatus {
     pub peer: String,
     /// Whether both know what the other knows.
     pub in_step: bool,
+}
+
+/// Where metrics, the page and the API are served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRow {
+    /// The address.
+    pub listen: SocketAddr,
+    /// Why nobody listens there; none if the gateway does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What changes over HTTP need to have, in the header `Authorization: Bearer TOKEN`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// The token.
+    pub token: String,
+    /// The page.
+    pub page: String,
+}
+
+/// Without the token itself, so that it gets into no log.
+impl std::fmt::Debug for TokenRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenRow").field("page", &self.page).finish_non_exhaustive()
+    }
 }
 
 /// Where a pool takes servers from besides the configuration file.

@@ -2,18 +2,9 @@
 
 use super::Failed;
 use equipoise::control::client::Client;
-use equipoise::control::{Answer, ClientRow, Explained, FlowRow, Request, render};
+use equipoise::control::{Answer, ClientReport, ClientRow, Explained, FlowRow, Request, render};
 use serde::Serialize;
 use std::io::Write;
-
-/// What holds for a client, as one JSON object.
-#[derive(Serialize)]
-struct OfClient<'a> {
-    #[serde(flatten)]
-    client: &'a ClientRow,
-    listed_flows: &'a [FlowRow],
-    explanations: &'a [Explained],
-}
 
 /// Asks for an explanation and prints it.
 pub(super) fn explain(client: &mut Client, request: &Request, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
@@ -28,7 +19,9 @@ pub(super) fn explain(client: &mut Client, request: &Request, json: bool, out: &
     }
     match (&row, json) {
         (None, true) => explained.iter().try_for_each(|explained| pretty(&explained.explanation, out)),
-        (Some(client), true) => pretty(&OfClient { client, listed_flows: &flows, explanations: &explained }, out),
+        (Some(client), true) => {
+            pretty(&ClientReport { client: *client, listed_flows: flows, explanations: explained }, out)
+        }
         (None, false) => {
             let text: String = explained.iter().map(|one| render::explanation_text(&one.explanation)).collect();
             Ok(out.write_all(text.as_bytes())?)

@@ -16,7 +16,7 @@ use clap::Parser;
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{
     Answer, FlowRow, Kind, MonitorRow, NatRow, PoolRow, ReloadRow, Request, RuleRow, ServerRow, ServiceRow, SourceRow,
-    Target, Totals, render,
+    Target, TokenRow, Totals, render,
 };
 use serde::Serialize;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -137,6 +137,13 @@ fn once(client: &mut Client, args: &Args, out: &mut dyn Write) -> Result<(), Fai
             print(&totals, json, out, || totals.iter().map(table).collect())
         }
         Command::Status => status(client, json, out).map(drop),
+        Command::Token => {
+            let rows: Vec<TokenRow> = rows(client, &Request::Token, |answer| match answer {
+                Answer::Token(row) => Some(row),
+                _ => None,
+            })?;
+            print(&rows, json, out, || rows.iter().map(|row| format!("{}\n", row.token)).collect())
+        }
         Command::Explain(what) => match what.request() {
             Some(request) => explain::explain(client, &request, json, out),
             None => Ok(()),

@@ -132,6 +132,7 @@ pub fn objects(settings: &Settings) -> Vec<Object> {
         dns: _,
         sync,
         gateway: _,
+        http: _,
     } = settings;
     let mut all = gateway::tables(settings);
     all.push(gateway::dns(&settings.dns));

@@ -135,6 +135,7 @@ pub(super) fn sample(table: &str, key: &Key) -> String {
         Takes::Form(_) => match (table, key.name) {
             ("gateway", "addresses") => "['192.0.2.1/24']",
             ("gateway", "probe-address") => "'192.0.2.1'",
+            ("http", "listen") => "'127.0.0.1:9480'",
             ("dns", "servers") => "'192.0.2.53'",
             ("sync", "address") => "'127.0.0.3:7400'",
             ("sync", "peer-address") => "'127.0.0.4:7400'",

@@ -52,6 +52,8 @@ fn values(table: &Table, key: &Key) -> Vec<Option<String>> {
             ("gateway", "probe-address") => "'192.0.2.2'",
             ("sync", "address") => "'127.0.0.5:7400'",
             ("sync", "peer-address") => "'127.0.0.6:7401'",
+            ("http", "listen") => "'[::1]:9480'",
+            ("http", "names") => "['a.example', 'b']",
             ("dns", "servers") => "['192.0.2.53:54', '2001:db8::53']",
             ("pool", "servers-file") => "'/b'",
             ("pool", "servers-dns") => "'_b._tcp.example'",
