@@ -43,6 +43,7 @@ const CORE: &[&str] = &[
     "sources",
     "config",
     "engine",
+    "sync",
 ];
 const WORLDS: &[&str] = &[
     "ids",
