@@ -15,8 +15,8 @@ use crate::health::ProbeTotals;
 use crate::histogram::Histogram;
 use std::sync::Arc;
 
-/// Rows of servers, services or monitored servers per step: at most about 0.1 ms of work.
-const PART: usize = 64;
+/// Rows of servers, services or monitored servers per step: about 0.1 ms of work.
+const PART: usize = 128;
 
 /// Bounds of [`Work::turns`] in nanoseconds: 10 us to 1 s.
 const TURNS: [u64; 16] = [

@@ -41,6 +41,10 @@ impl Guard {
     /// # Errors
     /// Why it is refused.
     pub fn admit(&self, request: &Request) -> Result<(), Refusal> {
+        // Links to the page are welcome; a site that makes a browser ask for tables only makes work.
+        if request.path.starts_with("/api/") && request.fetch_site.as_deref() == Some("cross-site") {
+            return Err((403, "another site asks for this".into()));
+        }
         let Some(host) = &request.host else { return Ok(()) };
         let name = name_of(host);
         let is_ours = |name: &str| name == "localhost" || self.names.iter().any(|own| own == name);
@@ -136,6 +140,20 @@ mod tests {
             let got = guard().admit(&request(&format!("Host: {host}")));
             assert_eq!(got.is_ok(), admitted, "{host:?}: {got:?}");
             assert!(got.err().is_none_or(|(status, _)| status == 421));
+        }
+    }
+
+    #[test]
+    fn another_site_may_lead_to_the_page_and_not_ask_for_tables() {
+        for (path, site, admitted) in [
+            ("/", "cross-site", true),
+            ("/api/flows", "cross-site", false),
+            ("/api/flows", "same-origin", true),
+            ("/api/flows", "none", true),
+        ] {
+            let text = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nSec-Fetch-Site: {site}\r\n\r\n");
+            let Read::Whole(request, _) = read(text.as_bytes()) else { panic!("{text}") };
+            assert_eq!(guard().admit(&request).is_ok(), admitted, "{path} from {site}");
         }
     }
 

@@ -187,7 +187,8 @@ impl Answers {
         !self.answered.is_empty() || !self.gathered.is_empty()
     }
 
-    fn has_room(&mut self) -> bool {
+    /// Returns whether another body may be made.
+    pub(super) fn has_room(&mut self) -> bool {
         let mut bytes = 0;
         self.bodies.retain(|body| body.upgrade().inspect(|body| bytes += body.len()).is_some());
         bytes < MOST_BYTES

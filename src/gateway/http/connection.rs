@@ -191,6 +191,11 @@ impl Connection {
         if let Phase::Writing(_, response, _) = &self.phase { Some(response.status) } else { None }
     }
 
+    /// Returns since when a response is being sent.
+    pub(super) fn sends_since(&self) -> Option<Instant> {
+        self.sends().map(|_| self.since)
+    }
+
     /// Sends what the client takes; returns whether the response is complete, and another request may follow.
     pub(super) fn write(&mut self, now: Instant) -> Result<bool, End> {
         let Phase::Writing(head, response, sent) = &mut self.phase else { return Ok(false) };

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!  client ==TCP== server (thread "http") --asks--> link (event loop): gathers rows, or lets a session answer
-//!                   ^---- web: request, guard, route, tables, metrics       in small steps, at most a twentieth of its time
+//!                   ^---- web: request, guard, route, tables, metrics       in small steps, at most a tenth of its time
 //! ```
 //!
 //! No packet waits for it: the loop does a step for it now and then, as short as those for the control socket, and rests
-//! nineteen times as long. If the thread ends, the gateway goes on without it.
+//! nine times as long. If the thread ends, the gateway goes on without it.
 
 mod answers;
 mod connection;

@@ -66,8 +66,11 @@ pub(super) struct Server {
     facts: Facts,
     requests: Bucket,
     begun: Instant,
-    /// Whether requests wait for their rate.
+    /// Whether requests wait for their rate, and whether some only wait for their turn.
     is_held: bool,
+    is_busy: bool,
+    /// Whose turn comes first.
+    first: usize,
 }
 
 impl Server {
@@ -94,6 +97,8 @@ impl Server {
             requests: Bucket::default(),
             begun: Instant::now(),
             is_held: false,
+            is_busy: false,
+            first: 0,
         })
     }
 
@@ -135,8 +140,10 @@ impl Server {
             }
             self.listen(now);
             self.accept(now);
-            self.is_held = false;
-            for place in 0..MOST {
+            (self.is_held, self.is_busy) = (false, false);
+            // One request each, so that nobody who sends many has all of the rate.
+            self.first = (self.first + 1) % MOST;
+            for place in (self.first..MOST).chain(0..self.first) {
                 self.serve(place, now);
             }
             self.expire(now);
@@ -151,9 +158,10 @@ impl Server {
         let now = Instant::now();
         let place = self.place.as_ref().filter(|place| place.listener.is_none()).map(|place| place.next);
         let again = (self.is_held || self.accepts).then(|| now + RETRY);
+        let at_once = self.is_busy.then_some(now);
         let tidy = self.answers.tidy(now).then(|| now + TIDY);
         let connections = self.connections.iter().flatten().map(Connection::deadline);
-        connections.chain(place).chain(again).chain(tidy).min()
+        connections.chain(place).chain(again).chain(at_once).chain(tidy).min()
     }
 
     /// Takes what the event loop has said; returns whether it is there.
@@ -274,8 +282,9 @@ impl Server {
         since(&oldest).is_some_and(|since| now.duration_since(since) >= YIELDS).then_some(oldest)
     }
 
-    /// Moves a connection on as far as that is possible now.
+    /// Moves a connection on, by one request at most.
     fn serve(&mut self, place: usize, now: Instant) {
+        let mut had_request = false;
         loop {
             let Some(connection) = &mut self.connections[place] else { return };
             if connection.sends().is_some() {
@@ -285,6 +294,10 @@ impl Server {
                     Err(End) => return self.connections[place] = None,
                 }
             }
+            if had_request {
+                self.is_busy |= connection.waits_for().is_none();
+                return;
+            }
             let point = Point::from_nanos(u64::try_from(now.duration_since(self.begun).as_nanos()).unwrap_or(u64::MAX));
             let Some(requests) = self.requests.take(point, RATE, 0) else {
                 self.is_held = true;
@@ -293,7 +306,7 @@ impl Server {
             match connection.read(now) {
                 Err(End) => return self.connections[place] = None,
                 Ok(Some(request)) => {
-                    self.requests = requests;
+                    (self.requests, had_request) = (requests, true);
                     self.handle(place, &request, now);
                 }
                 Ok(None) => {
@@ -306,8 +319,20 @@ impl Server {
         }
     }
 
+    /// Ends connections that do not read their responses, as long as these leave no room for others.
+    fn make_room(&mut self, now: Instant) {
+        while !self.answers.has_room() {
+            let since = |place: &usize| self.connections[*place].as_ref().and_then(Connection::sends_since);
+            let slow = |place: &usize| since(place).is_some_and(|since| now.duration_since(since) >= YIELDS);
+            let Some(slowest) = (0..MOST).filter(slow).min_by_key(since) else { return };
+            self.totals.slow += 1;
+            self.connections[slowest] = None;
+        }
+    }
+
     /// Answers a request, or lets its connection wait for the event loop.
     fn handle(&mut self, place: usize, request: &Request, now: Instant) {
+        self.make_room(now);
         let is_api = request.path.starts_with("/api/");
         let found = self.guard.admit(request).and_then(|()| {
             let route = Route::of(request).map_err(unroutable)?;
@@ -356,6 +381,7 @@ impl Server {
 
     /// Answers whoever waits for what was gathered.
     fn answer_views(&mut self, now: Instant) {
+        self.make_room(now);
         self.totals.connections = self.connections.iter().flatten().count() as u64;
         for place in 0..MOST {
             let Some(Wait::View(view)) = self.connections[place].as_ref().and_then(|one| one.waits_for()) else {

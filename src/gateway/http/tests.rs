@@ -276,19 +276,37 @@ fn clients_that_are_slow_or_many_keep_nobody_out() {
 #[test]
 fn a_flood_of_requests_is_answered_at_its_rate_and_others_with_it() {
     let lab = Lab::new(1);
-    let mut flood = lab.connect();
-    flood.set_nonblocking(true).unwrap();
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
-    let mut sent = 0;
-    // Nobody reads the answers: at some time the server reads no more.
-    for _ in 0..1000 {
-        match flood.write(request.as_bytes()) {
-            Ok(len) => sent += len,
-            Err(_) => break,
-        }
-    }
+    // One client reads no answer, so that the server reads no more at some time; the others read all.
+    let mut deaf = lab.connect();
+    deaf.set_nonblocking(true).unwrap();
+    let sent: usize = (0..1000).map_while(|_| deaf.write(request.as_bytes()).ok()).sum();
     assert!(sent > request.len());
-    assert_eq!(lab.get("/healthz").0, 200);
+    let ends = AtomicBool::new(false);
+    let answers = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut flood = lab.connect();
+                flood.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+                let mut bytes = [0; 65536];
+                while !ends.load(Ordering::Relaxed) {
+                    flood.set_nonblocking(true).unwrap();
+                    let _ = flood.write(request.as_bytes());
+                    flood.set_nonblocking(false).unwrap();
+                    let len = flood.read(&mut bytes).unwrap_or(0);
+                    let text = String::from_utf8_lossy(&bytes[..len]).matches("HTTP/1.1 200").count();
+                    answers.fetch_add(text as u64, Ordering::Relaxed);
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..5 {
+            assert_eq!(lab.get("/healthz").0, 200);
+        }
+        ends.store(true, Ordering::Relaxed);
+    });
+    assert!(answers.load(Ordering::Relaxed) > 5);
 }
 
 #[test]
