@@ -1,12 +1,12 @@
 //! What both gateways know of each flow, by slot: a bit for each reason to say something, the hash of what the peer was told,
 //! and the slot that the peer has.
 //!
-//! It is sized once, by the table: 21 bytes and six bits per slot, of which the system commits what is used. It must not
+//! It is sized once, by the table: 21 bytes and seven bits per slot, of which the system commits what is used. It must not
 //! know frames.
 
 use super::wire::Ranges;
 use crate::engine::{Engine, Mark};
-use crate::flow::Key;
+use crate::flow::{Key, SavedFlow};
 use crate::ids::FlowId;
 use crate::packet::Addresses;
 use siphasher::sip::SipHasher13;
@@ -90,6 +90,8 @@ pub(super) struct Book {
     pub(super) dead: Bits,
     /// It has carried packets since that was last told.
     pub(super) touched: Bits,
+    /// Its sequence numbers are others than those that the peer has been told.
+    pub(super) stale: Bits,
     /// It was made, or has carried packets, here, since the peer last knew all of it.
     seen: Bits,
     /// The same, but the peer has been told since and has not yet acknowledged it.
@@ -114,11 +116,22 @@ impl Book {
             pending: bits(),
             dead: bits(),
             touched: bits(),
+            stale: bits(),
             seen: bits(),
             told_seen: bits(),
             confirmed: bits(),
             has_seen: false,
         }
+    }
+
+    /// Returns how many bytes it keeps.
+    pub(super) fn memory(&self) -> usize {
+        let slots = self.told.len() * size_of::<u64>()
+            + self.range.len()
+            + self.theirs.len() * size_of::<Theirs>()
+            + self.owner.len() * size_of::<u32>();
+        let bits = [&self.pending, &self.dead, &self.touched, &self.stale, &self.seen, &self.told_seen, &self.confirmed];
+        slots + bits.iter().map(|bits| bits.0.len() * size_of::<u64>()).sum::<usize>()
     }
 
     /// Returns the range of a flow, and the hash of what is known of it, which is never 0.
@@ -138,6 +151,16 @@ impl Book {
         let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
         [&mark.client, &mark.server].iter().for_each(|key| write_key(&mut hasher, key));
         hasher.finish()
+    }
+
+    /// Returns a hash of a half-open flow's keys, and one of what becomes of it.
+    pub(super) fn half_open(&self, flow: &SavedFlow) -> (u64, u64) {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        [&flow.flow.client, &flow.flow.server].iter().for_each(|key| write_key(&mut hasher, key));
+        let keys = hasher.finish();
+        hasher.write(&flow.numbers);
+        hasher.write(&[flow.state as u8, flow.answered.into()]);
+        (keys, hasher.finish())
     }
 
     /// Records what the peer knows of the flow in a slot.
@@ -227,6 +250,7 @@ impl Book {
                 }
                 self.seen.set(slot);
                 self.has_seen = true;
+                self.stale.set(slot);
                 match is_more {
                     true => self.pending.set(slot),
                     false => self.touched.set(slot),
@@ -237,7 +261,8 @@ impl Book {
 
     /// Clears every reason to say something of a slot.
     fn forget(&mut self, slot: u32) {
-        for bits in [&mut self.pending, &mut self.dead, &mut self.touched, &mut self.seen, &mut self.told_seen] {
+        let told = [&mut self.pending, &mut self.dead, &mut self.touched, &mut self.stale];
+        for bits in told.into_iter().chain([&mut self.seen, &mut self.told_seen]) {
             bits.clear(slot);
         }
     }

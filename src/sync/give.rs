@@ -6,6 +6,7 @@ use super::node::{Node, Role};
 use super::wire::{Hello, Kind, Ranges};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
+use std::collections::HashMap;
 
 /// How long changes wait, so that several of one flow become one record.
 pub(super) const FLUSH: Duration = Duration::from_millis(10);
@@ -18,6 +19,10 @@ const ROOM: usize = 64 << 10;
 const MOST_RECORDS: usize = 40_000;
 /// Slots looked at in one call for a pass over the table: a millisecond at most.
 const MOST_LOOKED_AT: u32 = 8192;
+/// Most half-open flows, the newest, that go over with a planned switch: a flood of SYNs must not make it slow.
+const MOST_HALF_OPEN: usize = 4096;
+/// Flows of which one call looks whether they have become idle, so that their sequence numbers are told.
+const MOST_NUMBERS: usize = 512;
 /// Words of 64 slots in one frame.
 const MOST_WORDS: usize = 128;
 /// Slots of flows that have ended in one frame.
@@ -119,10 +124,19 @@ impl Node {
         if now >= link.next_touch && self.give_touched(link, (out, full)) {
             link.next_touch = now + TOUCH;
         }
+        if out.len() < full {
+            self.give_numbers(now, engine, link, out);
+        }
         if (now >= link.next_digest || link.digest_now) && !self.book.has_news() {
             let body: Vec<u8> = self.book.digests().iter().flat_map(|digest| digest.to_be_bytes()).collect();
             link.frame(out, Kind::Digest, self.term, &body);
             (link.next_digest, link.digest_now) = (now + DIGEST, false);
+        }
+        if (self.role == Role::Yielding || link.switched)
+            && link.in_step()
+            && !self.give_half_open(now, engine, link, (out, full))
+        {
+            return;
         }
         if self.role == Role::Yielding && link.yielded.is_none() && link.in_step() {
             link.frame(out, Kind::Yield, self.term, &[]);
@@ -209,12 +223,46 @@ impl Node {
         out: &mut Vec<u8>,
     ) {
         self.book.pending.clear(slot);
+        match engine.idle_numbers(now, slot) {
+            Some(_) => self.book.stale.clear(slot),
+            None => self.book.stale.set(slot),
+        }
         let Some(mark) = engine.flow_mark(slot) else { return };
         let flags = if self.book.is_seen(slot) { SEEN } else { 0 };
         put.make_room(link, self.term, flags, out);
         engine.give_flow(&mut link.giving, now, slot, &mut put.body);
         let hash = self.book.hash(&mark);
         self.book.tell(slot, Some(hash));
+    }
+
+    /// Tells of half-open flows that are new or have gone on; returns whether of all.
+    fn give_half_open(
+        &self,
+        now: Instant,
+        engine: &Engine,
+        link: &mut Link,
+        (out, full): (&mut Vec<u8>, usize),
+    ) -> bool {
+        let told = std::mem::take(&mut link.half_told);
+        let mut put = Put::new();
+        let mut is_all = true;
+        for (flow, note) in engine.half_open(MOST_HALF_OPEN) {
+            let (keys, is) = self.book.half_open(&flow);
+            if told.get(&keys) != Some(&is) {
+                if out.len() + put.body.len() >= full {
+                    is_all = false;
+                    continue;
+                }
+                put.make_room(link, self.term, 0, out);
+                engine.give_half_open(&mut link.giving, now, (flow, note), &mut put.body);
+            }
+            link.half_told.insert(keys, is);
+        }
+        put.send(link, self.term, out);
+        if is_all && link.switched {
+            (link.switched, link.half_told) = (false, HashMap::new());
+        }
+        is_all
     }
 
     /// Goes on with a pass over the table.
@@ -252,6 +300,30 @@ impl Node {
             link.bulk = None;
             link.given = link.given.or(Some(link.sent));
             link.digest_now = true;
+        }
+    }
+
+    /// Tells the sequence numbers of connections that have become idle: those in their records are of an earlier time.
+    fn give_numbers(&mut self, now: Instant, engine: &Engine, link: &mut Link, out: &mut Vec<u8>) {
+        let mut body = Vec::new();
+        for _ in 0..MOST_NUMBERS {
+            let Some(slot) = self.book.stale.next(link.numbers_at) else {
+                link.numbers_at = 0;
+                break;
+            };
+            link.numbers_at = slot + 1;
+            if self.book.told(slot) == 0 {
+                continue;
+            }
+            if let (Some(numbers), Some(mark)) = (engine.idle_numbers(now, slot), engine.flow_mark(slot)) {
+                self.book.stale.clear(slot);
+                body.extend(slot.to_be_bytes());
+                body.extend(self.book.keys(&mark).to_be_bytes());
+                body.extend(numbers);
+            }
+        }
+        if !body.is_empty() {
+            link.frame(out, Kind::Numbers, self.term, &body);
         }
     }
 

@@ -6,6 +6,7 @@ use super::proof::{proof, proves};
 use super::wire::{HEADER, Header, Hello, Kind, MOST_BODY, MOST_GREETING, Ranges, VERSION};
 use crate::engine::{Giving, StateError, Taking};
 use crate::time::{Duration, Instant};
+use std::collections::HashMap;
 use std::fmt;
 
 /// For how long the peer may take to prove that it has the key.
@@ -120,6 +121,8 @@ pub(super) struct Link {
     pub refused: Vec<(u32, u64)>,
     /// Slots of flows that were taken, here and there, and hashes of their keys.
     pub mapped: Vec<(u32, u32, u64)>,
+    /// The slot from which on connections that have become idle are looked for.
+    pub numbers_at: u32,
     /// Ranges to ask for, and whether names are to come again.
     pub want: Ranges,
     pub want_names: bool,
@@ -131,6 +134,10 @@ pub(super) struct Link {
     pub ack_now: bool,
     /// The request to take over, once sent: its sequence number.
     pub yielded: Option<u64>,
+    /// Half-open flows that the peer has been told of for a planned switch, by hash of their keys: what of them.
+    pub half_told: HashMap<u64, u64>,
+    /// Whether those that were begun up to the switch are still to be told.
+    pub switched: bool,
     /// Flows that the peer has announced, and those that came.
     pub announced: u32,
     pub came: u32,
@@ -164,6 +171,7 @@ impl Link {
             agreed: false,
             refused: Vec::new(),
             mapped: Vec::new(),
+            numbers_at: 0,
             want: Ranges::NONE,
             want_names: false,
             digest_now: false,
@@ -173,6 +181,8 @@ impl Link {
             next_ack: now,
             ack_now: false,
             yielded: None,
+            half_told: HashMap::new(),
+            switched: false,
             announced: 0,
             came: 0,
             skipped: 0,
@@ -262,6 +272,14 @@ impl Link {
         }
         self.proved = true;
         Ok(hello)
+    }
+
+    /// Returns how many bytes it keeps.
+    pub(super) fn memory(&self) -> usize {
+        let bytes = self.input.capacity() + self.ready.capacity();
+        let refused = self.refused.capacity() * size_of::<(u32, u64)>();
+        let mapped = self.mapped.capacity() * size_of::<(u32, u32, u64)>();
+        bytes + refused + mapped + self.half_told.capacity() * size_of::<(u64, u64)>()
     }
 
     /// Returns whether both know all that the other knew when the connection began.

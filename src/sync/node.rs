@@ -14,7 +14,7 @@ use super::wire::{Hello, MOST_NAME};
 use crate::engine::{Duty, Engine};
 use crate::flow::{Share, TableTooBig};
 use crate::time::{Duration, Instant};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 /// Maximum number of queued events.
@@ -116,6 +116,12 @@ pub enum Event {
     Asked,
     /// The peer knows everything: this gateway can stand by.
     Yielded,
+    /// Servers that the peer has and this configuration has not have got slots, without new flows: the engine follows another
+    /// plan, whose [`crate::engine::Plan::settings`] have them. What routes packets of servers has to follow.
+    Hosts {
+        /// How many.
+        servers: u32,
+    },
     /// What the two know differs in some ranges of keys; they are sent again.
     Differs {
         /// How many of 256.
@@ -143,6 +149,9 @@ impl fmt::Display for Event {
             Event::Role { role, term } => write!(f, "this gateway is {} (term {term})", role.name()),
             Event::Asked => f.write_str("the peer asks this gateway to take over"),
             Event::Yielded => f.write_str("the peer knows all flows and can take over"),
+            Event::Hosts { servers } => {
+                write!(f, "the peer has flows of servers that are not configured here: {servers} of them keep their flows")
+            }
             Event::Differs { ranges } => {
                 write!(f, "flows differ from those of the peer in {ranges} of 256 ranges: they are sent again")
             }
@@ -268,6 +277,16 @@ impl Node {
         (None, if end >= engine.flow_slots() { 0 } else { end })
     }
 
+    /// Returns its role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns how many bytes it keeps: of what both know of each flow, and of what waits for the connection.
+    pub fn memory(&self) -> usize {
+        self.book.memory() + self.link.as_deref().map_or(0, Link::memory)
+    }
+
     /// Returns whether it may be elected.
     pub fn is_ready(&self) -> bool {
         self.learned
@@ -290,9 +309,16 @@ impl Node {
             self.term = self.term.max(self.seen_term) + 1;
             self.active_since = now;
         }
-        self.role = role;
+        let was = std::mem::replace(&mut self.role, role);
         if let Some(link) = &mut self.link {
             link.ack_now = true;
+            // Handshakes that began a moment ago follow at once.
+            link.switched = was == Role::Yielding && role == Role::Standby;
+            if link.switched {
+                link.next_flush = now;
+            } else {
+                link.half_told = HashMap::new();
+            }
             link.yielded = None;
         }
         self.report(Event::Role { role, term: self.term });

@@ -8,8 +8,8 @@ use super::give::{NAMES, SEEN, WHOLE};
 use super::link::{Link, LinkError, Sweep};
 use super::node::{Event, Node, Role, SyncSettings};
 use super::wire::{Header, Kind, Ranges, Reader};
-use crate::engine::{Engine, Offer};
-use crate::flow::Table;
+use crate::engine::{Engine, Offer, PeerRecord};
+use crate::flow::{NUMBERS, Table};
 use crate::ids::FlowId;
 use crate::time::{Duration, Instant};
 
@@ -97,6 +97,7 @@ impl Node {
             }
             Kind::Refused => self.take_refused(body),
             Kind::Map => self.take_map(engine, body),
+            Kind::Numbers => self.take_numbers(engine, body),
         };
         done.ok_or(unreadable)
     }
@@ -122,14 +123,19 @@ impl Node {
             return Ok(Some(()));
         }
         self.book.harvest(engine);
-        let (mut flows, mut others) = (Vec::new(), Vec::new());
-        while link.taking.next(now, &mut body.0, &mut flows, &mut others) {
-            if let Some(offer) = flows.pop() {
-                self.take_flow(now, engine, link, (term, flags & SEEN != 0), &offer);
+        let hosted = link.taking.hosted();
+        while let Some(record) = link.taking.next(now, &mut body.0) {
+            match record {
+                PeerRecord::Flow(offer) => self.take_flow(now, engine, link, (term, flags & SEEN != 0), &offer),
+                PeerRecord::HalfOpen(offer) => _ = engine.take_half_open(&link.taking, now, &offer),
+                PeerRecord::Other(record) if !self.role.is_active() => {
+                    engine.take_names(&mut link.taking, now, record, false).map_err(LinkError::Records)?;
+                }
+                PeerRecord::Other(_) | PeerRecord::Unknown => {}
             }
-            if let Some(record) = others.pop().filter(|_| !self.role.is_active()) {
-                engine.take_names(&mut link.taking, now, record, false).map_err(LinkError::Records)?;
-            }
+        }
+        if link.taking.hosted() > hosted {
+            self.report(Event::Hosts { servers: link.taking.hosted() - hosted });
         }
         Ok(body.0.is_empty().then_some(()))
     }
@@ -180,7 +186,7 @@ impl Node {
             // It has ended here since both knew it, and there it has carried nothing.
             return;
         }
-        match engine.take_flow(&link.taking, now, offer, same) {
+        match engine.take_flow(&mut link.taking, now, offer, same) {
             Ok(id) => {
                 if self.book.took(engine, id, offer.slot, hash) && link.mapped.len() < MOST_MAPPED {
                     link.mapped.push((id.index, offer.slot, self.book.keys(&offer.mark)));
@@ -267,6 +273,11 @@ impl Node {
     /// Ends some of the flows that the peer has not spoken of, though it has spoken of all that it has.
     pub(super) fn sweep(&mut self, now: Instant, engine: &mut Engine) {
         let Some(mut link) = self.link.take() else { return };
+        if link.taking.may_host(now) {
+            // Flows of servers without slots come again, and get them.
+            link.taking.ask_again();
+            link.want.add_all(&Ranges::ALL);
+        }
         if let Some(sweep) = &mut link.sweep {
             self.book.harvest(engine);
             let end = engine.flow_slots().min(sweep.at.saturating_add(SWEPT_AT_ONCE));
@@ -344,6 +355,21 @@ impl Node {
                 && self.book.keys(&mark) == keys
             {
                 self.book.map(theirs, id);
+            }
+        }
+        Some(())
+    }
+
+    /// Reads the sequence numbers of connections that are idle there, and of which nothing has been seen here.
+    fn take_numbers(&mut self, engine: &mut Engine, mut body: Reader<'_>) -> Option<()> {
+        self.book.harvest(engine);
+        while !body.0.is_empty() {
+            let (slot, keys) = (body.u32()?, body.u64()?);
+            let numbers = body.take(NUMBERS)?.try_into().ok()?;
+            if let Some(id) = self.book.mapped(engine, slot).filter(|id| !self.book.is_seen(id.index))
+                && engine.flow_mark(id.index).is_some_and(|mark| self.book.keys(&mark) == keys)
+            {
+                engine.take_numbers(id, numbers);
             }
         }
         Some(())

@@ -5,10 +5,12 @@
 mod became;
 mod diff;
 mod directory;
+mod guests;
 mod identity;
 mod owners;
 
 pub(super) use became::Common;
+pub(super) use guests::{Guest, MOST_GUESTS};
 pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
 pub use identity::InUse;
 pub(super) use identity::Order;

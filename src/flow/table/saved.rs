@@ -7,7 +7,7 @@ use super::super::tcp::{Ends, SAVED};
 use super::entry::{ANSWERED, PROVEN};
 use super::{Clock, HALF_OPEN, NewFlow, TICK, TICK_BITS, Table};
 use crate::packet::{Protocol, Side};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Bytes of the sequence numbers of both ends.
 pub const NUMBERS: usize = SAVED;
@@ -113,6 +113,30 @@ impl Table {
         flow.flags = if saved.answered { flow.flags | ANSWERED } else { flow.flags & !ANSWERED };
         self.link(index);
         self.note_changed(index);
+    }
+
+    /// Returns the sequence numbers of an established connection without a packet for `idle`, if they are sure.
+    pub fn idle_numbers(&self, now: Instant, index: u32, idle: Duration) -> Option<[u8; NUMBERS]> {
+        let flow = &self.flows[index as usize];
+        let is_open = (flow.protocol(), flow.state) == (Protocol::Tcp, TimeoutState::Established);
+        (is_open && flow.tcp.are_sure() && now.since(self.touched(index)) >= idle).then(|| flow.tcp.to_saved())
+    }
+
+    /// Sets the sequence numbers of an established connection to what somebody else has learned.
+    pub fn set_numbers(&mut self, index: u32, numbers: &[u8; NUMBERS]) {
+        let flow = &mut self.flows[index as usize];
+        let ends = Ends::from_saved(numbers);
+        if (flow.protocol(), flow.state) == (Protocol::Tcp, TimeoutState::Established) && ends.are_sure() {
+            flow.tcp = ends;
+        }
+    }
+
+    /// Records that packets may have passed since the numbers of a flow were learned.
+    pub fn falls_behind(&mut self, index: u32) {
+        let flow = &mut self.flows[index as usize];
+        if flow.protocol() == Protocol::Tcp {
+            flow.tcp.fall_behind();
+        }
     }
 
     /// Records that packets may have passed since the numbers of all flows were learned.

@@ -1,0 +1,190 @@
+//! That both know the same, whatever came between, and that they say so where they cannot.
+
+use super::*;
+
+#[test]
+fn a_slow_peer_gets_states_and_not_a_log() {
+    let mut pair = Pair::new();
+    let listen = address(LISTEN[3]);
+    for n in 0..50 {
+        talk(&mut pair.gates[0], at(pair.ms), n, listen);
+    }
+    pair.run(1000);
+    let before = pair.bytes;
+    // The connection takes nothing for two seconds, while flows begin and end.
+    for round in 0..200u16 {
+        pair.ms += 10;
+        let now = pair.now();
+        for n in 0..50 {
+            pair.gates[0].pass(now, &udp(client(n), listen));
+        }
+        let (from, to) = talk(&mut pair.gates[0], now, 1000 + round, listen);
+        pair.gates[0].pass(now, &udp(to, from));
+        let rows = pair.gates[0].rows(now);
+        let id = rows.iter().find(|row| row.client.port() == client(1000 + round).port()).unwrap().id;
+        pair.gates[0].engine.apply(now, Change::Kill { flow: id }).unwrap();
+    }
+    pair.run(2000);
+    pair.assert_equal();
+    // What has come and gone meanwhile is not told; who carried packets is a bit per flow.
+    assert!(pair.bytes - before < 10_000, "{} bytes", pair.bytes - before);
+}
+
+#[test]
+fn what_differs_is_found_and_sent_again() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    for n in 0..20 {
+        open(&mut pair.gates[0], now, n, address(LISTEN[0]));
+    }
+    pair.run(11_000);
+    pair.assert_equal();
+    // The standby loses a flow unnoticed, and has another one in another state.
+    let rows = pair.gates[1].rows(pair.now());
+    let now = pair.now();
+    let gate = &mut pair.gates[1];
+    gate.engine.drop_flow(now, rows[3].id);
+    gate.engine.forget_flow_change(rows[3].id.index);
+    gate.node.book.tell(rows[3].id.index, None);
+    gate.pass(now, &tcp("F", (101, 0), client(4), address(LISTEN[0])));
+    pair.run(25_000);
+    pair.assert_equal();
+    assert!(pair.gates[1].events.iter().any(|event| matches!(event, Event::Differs { ranges: 1 })));
+}
+
+#[test]
+fn a_flow_that_cannot_be_at_the_peer_is_left_out_of_what_both_compare() {
+    let without = CONFIG.replace("name = \"full\"", "name = \"other\"");
+    let mut pair = Pair::with(&without);
+    let now = pair.now();
+    for n in 0..12 {
+        open(&mut pair.gates[0], now, n, address(LISTEN[usize::from(n % 3)]));
+    }
+    pair.run(25_000);
+    let now = pair.now();
+    let (all, some) = (pair.gates[0].flows(now), pair.gates[1].flows(now));
+    assert_eq!((all.len(), some.len()), (12, 8), "a service is not there");
+    assert!(some.iter().all(|flow| all.contains(flow)));
+    assert!(pair.gates[1].node.status().agreed);
+    assert!(!pair.gates[1].events.iter().any(|event| matches!(event, Event::Differs { .. })));
+}
+
+#[test]
+fn a_difference_of_configurations_is_reported() {
+    let mut pair = Pair::new();
+    let connected = |pair: &Pair| {
+        pair.gates[0].events.iter().rev().find_map(|event| match event {
+            Event::Connected { differs, resumes } => Some((*differs, *resumes)),
+            _ => None,
+        })
+    };
+    assert_eq!(connected(&pair), Some((false, false)));
+    pair.gates[1].node.settings.fingerprint = 8;
+    pair.disconnect();
+    pair.connect();
+    pair.run(100);
+    assert_eq!(connected(&pair), Some((true, true)));
+}
+
+#[test]
+fn flows_that_ended_while_the_peer_was_away_end_there_too_and_new_ones_come() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    for n in 0..10 {
+        open(&mut pair.gates[0], now, n, address(LISTEN[0]));
+    }
+    pair.run(1000);
+    pair.disconnect();
+    let rows = pair.gates[0].rows(pair.now());
+    for row in &rows[..5] {
+        pair.gates[0].engine.apply(pair.now(), Change::Kill { flow: row.id }).unwrap();
+    }
+    let now = pair.now();
+    open(&mut pair.gates[0], now, 20, address(LISTEN[1]));
+    pair.wait(1000);
+    pair.connect();
+    pair.run(1000);
+    pair.assert_equal();
+    assert_eq!(pair.gates[1].rows(pair.now()).len(), 6);
+}
+
+#[test]
+fn a_gateway_that_starts_anew_gets_back_from_the_standby_what_it_had() {
+    let mut pair = Pair::new();
+    open_all(&mut pair.gates[0], at(pair.ms), 0);
+    pair.run(1000);
+    let had = pair.gates[0].flows(pair.now());
+    pair.disconnect();
+    pair.gates[0] = Gate::new(pair.now(), CONFIG, SyncSettings { instance: 50, ..settings(0) });
+    pair.connect();
+    pair.run(1000);
+    assert_eq!(pair.gates[0].flows(pair.now()), had);
+    assert!(pair.gates[0].events.contains(&Event::Ready { whole: true }));
+}
+
+#[test]
+fn a_gateway_without_its_peer_is_ready_after_the_deadline() {
+    let mut gate = Gate::new(at(0), CONFIG, settings(0));
+    gate.run(at(19_990));
+    assert!(!gate.node.is_ready());
+    assert_eq!(gate.node.poll_timeout(at(19_990), false), Some(at(20_000)));
+    gate.run(at(20_000));
+    assert!(gate.node.is_ready() && gate.events == [Event::Ready { whole: false }]);
+    assert_eq!(gate.node.status().role, Role::Ready);
+}
+
+#[test]
+fn what_operators_change_at_the_active_holds_at_the_standby() {
+    let mut pair = Pair::new();
+    let server = pair.gates[0].engine.find_server("web", "b").unwrap();
+    let drain = Change::Admin { server, admin: crate::balance::Admin::Draining, deadline: None };
+    pair.gates[0].engine.apply(pair.now(), drain).unwrap();
+    pair.gates[0].node.standing_changed();
+    pair.run(100);
+    assert_eq!(pair.gates[1].engine.servers(pair.now())[1].admin, crate::balance::Admin::Draining);
+    // What they change at the standby does not hold at the active.
+    let server = pair.gates[1].engine.find_server("web", "c").unwrap();
+    pair.gates[1].engine.apply(pair.now(), Change::Weight { server, weight: 0 }).unwrap();
+    pair.gates[1].node.standing_changed();
+    pair.run(100);
+    assert_eq!(pair.gates[0].engine.servers(pair.now())[2].weight, 1);
+}
+
+#[test]
+fn names_come_again_after_a_reload_at_either_end() {
+    let mut pair = Pair::new();
+    let turned = CONFIG.replace("    { name = \"a\", address = \"10.0.0.1\" },\n", "").replace(
+        "address = \"10.0.0.3\" },",
+        "address = \"10.0.0.3\" },\n    { name = \"a\", address = \"10.0.0.1\" },",
+    );
+    let more = turned.replace(
+        "    { name = \"b\"",
+        "    { name = \"new\", address = \"10.0.0.9\", weight = 0 },\n    { name = \"b\"",
+    );
+    for (round, gate) in [0, 1].into_iter().enumerate() {
+        open_all(&mut pair.gates[0], at(pair.ms), round as u16 * 20);
+        pair.run(100);
+        let settings = config::parse(&more, "more.toml").unwrap_or_else(|error| panic!("{error}"));
+        let now = pair.now();
+        pair.gates[gate].engine.reload(now, &settings, Removed::Drain);
+        open_all(&mut pair.gates[0], at(pair.ms), round as u16 * 20 + 10);
+        pair.run(12_000);
+        pair.assert_equal();
+    }
+    assert_eq!(pair.gates[1].rows(pair.now()).len(), 20);
+}
+
+#[test]
+fn packets_at_the_active_keep_flows_of_the_standby_alive() {
+    let mut pair = Pair::new();
+    let (listen, now) = (address(LISTEN[0]), pair.now());
+    open(&mut pair.gates[0], now, 0, listen);
+    for _ in 0..5 {
+        pair.run(10_000);
+        pair.gates[0].pass(pair.now(), &tcp("DA", (101, 501), client(0), listen));
+    }
+    pair.run(1_100);
+    let idle = pair.gates[1].rows(pair.now())[0].idle_ms;
+    assert!(idle < 2_500, "idle for {idle} ms");
+    assert_eq!(pair.gates[1].node.audit(&mut pair.gates[1].engine, 0, u32::MAX), (None, 0));
+}
