@@ -1,7 +1,7 @@
 //! What both gateways know of each flow, by slot: a bit for each reason to say something, the hash of what the peer was told,
 //! and the slot that the peer has.
 //!
-//! It is sized once, by the table: 21 bytes and seven bits per slot, of which the system commits what is used. It must not
+//! It is sized once, by the table: 22 bytes and five bits per slot, of which the system commits what is used. It must not
 //! know frames.
 
 use super::wire::Ranges;
@@ -41,6 +41,10 @@ impl Bits {
         self.0.get(slot as usize / BITS).is_some_and(|word| word & 1 << (slot as usize % BITS) != 0)
     }
 
+    fn add_all(&mut self, others: &Bits) {
+        self.0.iter_mut().zip(&others.0).for_each(|(own, other)| *own |= other);
+    }
+
     pub(super) fn clear_all(&mut self) {
         self.0.fill(0);
     }
@@ -52,6 +56,10 @@ impl Bits {
         let words = std::iter::once(first).chain(self.0[at + 1..].iter().copied());
         let (at, word) = (at..).zip(words).find(|(_, word)| *word != 0)?;
         Some((at * BITS) as u32 + word.trailing_zeros())
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
     }
 
     /// Takes the next 64 slots of which some have the bit: their number and bits.
@@ -96,6 +104,11 @@ pub(super) struct Book {
     seen: Bits,
     /// The same, but the peer has been told since and has not yet acknowledged it.
     told_seen: Bits,
+    /// The peer has been told of it, or that it has ended, and may not have read that; in two generations.
+    sent: [Bits; 2],
+    /// The peer is to be told which slot it has here, and has been told and may not have read that.
+    pub(super) unmapped: Bits,
+    map_sent: [Bits; 2],
     /// The peer has spoken of it in the bulk that is being received.
     pub(super) confirmed: Bits,
     has_seen: bool,
@@ -119,6 +132,9 @@ impl Book {
             stale: bits(),
             seen: bits(),
             told_seen: bits(),
+            sent: [bits(), bits()],
+            unmapped: bits(),
+            map_sent: [bits(), bits()],
             confirmed: bits(),
             has_seen: false,
         }
@@ -131,7 +147,8 @@ impl Book {
             + self.theirs.len() * size_of::<Theirs>()
             + self.owner.len() * size_of::<u32>();
         let bits = [&self.pending, &self.dead, &self.touched, &self.stale, &self.seen, &self.told_seen, &self.confirmed];
-        slots + bits.iter().map(|bits| bits.0.len() * size_of::<u64>()).sum::<usize>()
+        let bits = bits.into_iter().chain(&self.sent).chain([&self.unmapped]).chain(&self.map_sent);
+        slots + bits.map(|bits| bits.0.len() * size_of::<u64>()).sum::<usize>()
     }
 
     /// Returns the range of a flow, and the hash of what is known of it, which is never 0.
@@ -222,15 +239,59 @@ impl Book {
         theirs < self.slots
     }
 
-    /// Forgets the peer's slots; and what it was told, if it is another peer.
-    pub(super) fn begin(&mut self, is_another: bool) {
-        self.theirs = vec![Theirs::default(); self.slots as usize];
-        self.owner = vec![0; self.slots as usize];
+    /// Forgets the peer's slots, unless both go on from before; and what it was told, if it is another peer.
+    pub(super) fn begin(&mut self, is_another: bool, resumes: bool) {
+        if !resumes {
+            self.theirs = vec![Theirs::default(); self.slots as usize];
+            self.owner = vec![0; self.slots as usize];
+            [&mut self.unmapped].into_iter().chain(&mut self.map_sent).for_each(Bits::clear_all);
+        }
+        // Maps that may be lost.
+        for sent in &mut self.map_sent {
+            self.unmapped.add_all(sent);
+            sent.clear_all();
+        }
         // What was under way may be lost.
         self.seen.0.iter_mut().zip(&mut self.told_seen.0).for_each(|(seen, told)| *seen |= std::mem::take(told));
         if is_another {
             self.told = vec![0; self.slots as usize];
             self.digests = [0; Ranges::COUNT];
+            self.sent.iter_mut().for_each(Bits::clear_all);
+        }
+    }
+
+    /// Notes that everything that the peer may not have read is to be told again.
+    pub(super) fn tell_again(&mut self, engine: &Engine) {
+        for at in 0..self.sent.len() {
+            let mut from = 0;
+            while let Some(slot) = self.sent[at].next(from) {
+                match engine.flow_in(slot) {
+                    Some(_) => self.pending.set(slot),
+                    None => self.dead.set(slot),
+                }
+                from = slot + 1;
+            }
+            self.sent[at].clear_all();
+        }
+    }
+
+    /// Notes that the peer is being told of a slot.
+    pub(super) fn note_sent(&mut self, slot: u32) {
+        self.sent[0].set(slot);
+    }
+
+    /// Takes the next flow from a slot on of which the peer is to be told which slot it has here: that, the one there, and a
+    /// hash of its keys.
+    pub(super) fn next_unmapped(&mut self, engine: &Engine, mut from: u32) -> Option<(u32, u32, u64)> {
+        loop {
+            let slot = self.unmapped.next(from)?;
+            from = slot;
+            self.unmapped.clear(slot);
+            let owner = self.owner[slot as usize];
+            if let Some(mark) = engine.flow_mark(slot).filter(|_| owner != 0) {
+                self.map_sent[0].set(slot);
+                return Some((slot, owner - 1, self.keys(&mark)));
+            }
         }
     }
 
@@ -261,19 +322,21 @@ impl Book {
 
     /// Clears every reason to say something of a slot.
     fn forget(&mut self, slot: u32) {
-        let told = [&mut self.pending, &mut self.dead, &mut self.touched, &mut self.stale];
+        let told = [&mut self.pending, &mut self.dead, &mut self.touched, &mut self.stale, &mut self.unmapped];
         for bits in told.into_iter().chain([&mut self.seen, &mut self.told_seen]) {
             bits.clear(slot);
         }
     }
 
-    /// Records that a flow is as the peer has it; returns whether the peer does not know yet which slot it has here.
-    pub(super) fn took(&mut self, engine: &mut Engine, id: FlowId, theirs: u32, hash: (u8, u64)) -> bool {
+    /// Records that a flow is as the peer has it, who is to be told which slot it has here.
+    pub(super) fn took(&mut self, engine: &mut Engine, id: FlowId, theirs: u32, hash: (u8, u64)) {
         engine.forget_flow_change(id.index);
         self.forget(id.index);
         self.tell(id.index, Some(hash));
         self.confirmed.set(id.index);
-        self.map(theirs, id)
+        if self.map(theirs, id) {
+            self.unmapped.set(id.index);
+        }
     }
 
     /// Records that a flow has ended that the peer knows to have ended.
@@ -295,6 +358,10 @@ impl Book {
 
     /// The peer has been told everything, and has acknowledged what it had been told the last time.
     pub(super) fn settle_seen(&mut self) {
+        for generations in [&mut self.sent, &mut self.map_sent] {
+            generations[1].clear_all();
+            generations.swap(0, 1);
+        }
         if self.has_seen {
             self.told_seen.clear_all();
             std::mem::swap(&mut self.seen, &mut self.told_seen);

@@ -80,17 +80,24 @@ impl Node {
     }
 
     /// Begins the first pass over the table for a peer.
-    pub(super) fn begin_bulk(&self, link: &mut Link, hello: &Hello) {
+    pub(super) fn begin_bulk(&mut self, engine: &mut Engine, link: &mut Link, hello: &Hello) {
         let knows_it = self.in_step_with == hello.instance;
         let resumes = knows_it && hello.in_step_with == self.settings.instance;
         let only_seen = resumes && !self.role.is_active();
-        let whole = knows_it && !only_seen;
-        link.bulk = Some(Bulk { ranges: Ranges::ALL, at: 0, only_seen, whole, rest: !only_seen, begun: false });
+        // Who has been the only active one all the time sends what has changed, and what may be lost.
+        let only_changes = resumes && self.is_steady && !Role::of(hello.role).is_some_and(Role::is_active);
+        if only_changes {
+            self.book.harvest(engine);
+            self.book.tell_again(engine);
+        }
+        let whole = knows_it && !only_seen && !only_changes;
+        let at = if only_changes { u32::MAX } else { 0 };
+        link.bulk = Some(Bulk { ranges: Ranges::ALL, at, only_seen, whole, rest: !only_seen, begun: false });
     }
 
     fn give(&mut self, now: Instant, engine: &mut Engine, link: &mut Link, out: &mut Vec<u8>) {
         let full = out.len() + ROOM;
-        self.give_requests(now, link, out);
+        self.give_requests(now, engine, link, (out, full));
         while !engine.has_named(&link.giving) {
             let mut names = Vec::new();
             while names.len() < MOST_RECORDS / 2 && !engine.has_named(&link.giving) {
@@ -145,7 +152,7 @@ impl Node {
     }
 
     /// Asks, refuses and acknowledges.
-    fn give_requests(&mut self, now: Instant, link: &mut Link, out: &mut Vec<u8>) {
+    fn give_requests(&mut self, now: Instant, engine: &Engine, link: &mut Link, (out, full): (&mut Vec<u8>, usize)) {
         if link.want_names || !link.want.is_empty() {
             let mut body = vec![if link.want_names { NAMES } else { 0 }];
             link.want.write(&mut body);
@@ -162,12 +169,20 @@ impl Node {
                 link.frame(out, Kind::Refused, self.term, &body);
             }
         }
-        let mapped = std::mem::take(&mut link.mapped);
-        for some in mapped.chunks(MOST_DEAD / 4) {
-            let entry = |(own, theirs, hash): &(u32, u32, u64)| {
-                own.to_be_bytes().into_iter().chain(theirs.to_be_bytes()).chain(hash.to_be_bytes())
-            };
-            let body: Vec<u8> = some.iter().flat_map(entry).collect();
+        let (mut body, mut from) = (Vec::new(), 0);
+        while out.len() + body.len() < full
+            && let Some((own, theirs, keys)) = self.book.next_unmapped(engine, from)
+        {
+            from = own;
+            body.extend(own.to_be_bytes());
+            body.extend(theirs.to_be_bytes());
+            body.extend(keys.to_be_bytes());
+            if body.len() >= MOST_RECORDS {
+                link.frame(out, Kind::Map, self.term, &body);
+                body.clear();
+            }
+        }
+        if !body.is_empty() {
             link.frame(out, Kind::Map, self.term, &body);
         }
         if link.ack_now || now >= link.next_ack {
@@ -191,6 +206,7 @@ impl Node {
             while body.len() < MOST_DEAD * 4 {
                 self.book.dead.clear(slot);
                 self.book.tell(slot, None);
+                self.book.note_sent(slot);
                 body.extend(slot.to_be_bytes());
                 let Some(next) = self.book.dead.next(slot) else { break };
                 slot = next;
@@ -233,6 +249,7 @@ impl Node {
         engine.give_flow(&mut link.giving, now, slot, &mut put.body);
         let hash = self.book.hash(&mark);
         self.book.tell(slot, Some(hash));
+        self.book.note_sent(slot);
     }
 
     /// Tells of half-open flows that are new or have gone on; returns whether of all.
@@ -271,7 +288,8 @@ impl Node {
         if !bulk.begun {
             let mut body = vec![if bulk.whole { WHOLE } else { 0 }];
             bulk.ranges.write(&mut body);
-            body.extend((engine.counters().flows as u32).to_be_bytes());
+            let flows = if bulk.at == u32::MAX { self.book.pending.count() } else { engine.counters().flows as u32 };
+            body.extend(flows.to_be_bytes());
             link.frame(out, Kind::Bulk, self.term, &body);
             if bulk.rest {
                 engine.begin_giving_rest(&mut link.giving);

@@ -119,8 +119,6 @@ pub(super) struct Link {
     pub agreed: bool,
     /// Flows of the peer that cannot be here.
     pub refused: Vec<(u32, u64)>,
-    /// Slots of flows that were taken, here and there, and hashes of their keys.
-    pub mapped: Vec<(u32, u32, u64)>,
     /// The slot from which on connections that have become idle are looked for.
     pub numbers_at: u32,
     /// Ranges to ask for, and whether names are to come again.
@@ -170,7 +168,6 @@ impl Link {
             took: false,
             agreed: false,
             refused: Vec::new(),
-            mapped: Vec::new(),
             numbers_at: 0,
             want: Ranges::NONE,
             want_names: false,
@@ -278,8 +275,7 @@ impl Link {
     pub(super) fn memory(&self) -> usize {
         let bytes = self.input.capacity() + self.ready.capacity();
         let refused = self.refused.capacity() * size_of::<(u32, u64)>();
-        let mapped = self.mapped.capacity() * size_of::<(u32, u32, u64)>();
-        bytes + refused + mapped + self.half_told.capacity() * size_of::<(u64, u64)>()
+        bytes + refused + self.half_told.capacity() * size_of::<(u64, u64)>()
     }
 
     /// Returns whether both know all that the other knew when the connection began.

@@ -205,6 +205,8 @@ pub struct Node {
     active_since: Instant,
     /// When the peer was last known to be active.
     peer_was_active: Option<Instant>,
+    /// Whether this gateway has been active and the peer has not since both were in step.
+    pub(super) is_steady: bool,
     /// Since when the peer has not been there.
     alone_since: Instant,
     share: Option<Share>,
@@ -235,6 +237,7 @@ impl Node {
             peer_role: None,
             active_since: now,
             peer_was_active: None,
+            is_steady: false,
             alone_since: now,
             share: None,
             took_standing: false,
@@ -361,7 +364,7 @@ impl Node {
         self.seen_term = self.seen_term.max(hello.seen_term);
         self.peer_role = Role::of(hello.role);
         self.raise();
-        self.book.begin(self.peer_instance != hello.instance);
+        self.book.begin(self.peer_instance != hello.instance, resumes);
         if self.peer_instance != hello.instance {
             self.peer_instance = hello.instance;
         }
@@ -451,6 +454,7 @@ impl Node {
         }
         self.raise();
         let peer_is_active = self.peer_role.is_some_and(Role::is_active);
+        self.is_steady = self.role.is_active() && !peer_is_active && (self.is_steady || in_step);
         if peer_is_active {
             self.peer_was_active = Some(now);
         }

@@ -19,8 +19,6 @@ const SWEPT_AT_ONCE: u32 = 4096;
 const SAME_TIME: Duration = Duration::from_secs(1);
 /// Most flows that cannot be here and wait to be reported.
 const MOST_REFUSED: usize = 8192;
-/// Most slots that wait to be reported: more than a driver reads before it writes.
-const MOST_MAPPED: usize = 16_384;
 
 impl Node {
     /// Reads bytes of the connection, in pieces of any size. The work is bounded by their number: a driver reads at most
@@ -73,7 +71,7 @@ impl Node {
             Kind::Proof => {
                 let hello = link.proof(body.0, &self.settings.key)?;
                 self.met(&hello);
-                self.begin_bulk(link, &hello);
+                self.begin_bulk(engine, link, &hello);
                 Some(())
             }
             Kind::Names => {
@@ -188,9 +186,7 @@ impl Node {
         }
         match engine.take_flow(&mut link.taking, now, offer, same) {
             Ok(id) => {
-                if self.book.took(engine, id, offer.slot, hash) && link.mapped.len() < MOST_MAPPED {
-                    link.mapped.push((id.index, offer.slot, self.book.keys(&offer.mark)));
-                }
+                self.book.took(engine, id, offer.slot, hash);
             }
             Err(_) => refuse(link, offer, hash.1),
         }

@@ -188,3 +188,71 @@ fn packets_at_the_active_keep_flows_of_the_standby_alive() {
     assert!(idle < 2_500, "idle for {idle} ms");
     assert_eq!(pair.gates[1].node.audit(&mut pair.gates[1].engine, 0, u32::MAX), (None, 0));
 }
+
+#[test]
+fn after_a_short_break_only_what_may_be_lost_is_sent_again() {
+    let mut pair = Pair::new();
+    let listen = address(LISTEN[0]);
+    for n in 0..100 {
+        open(&mut pair.gates[0], at(pair.ms), n, listen);
+    }
+    pair.run(2000);
+    // The last that is sent gets lost, in both directions.
+    let rows = pair.gates[0].rows(pair.now());
+    for row in &rows[..5] {
+        pair.gates[0].engine.apply(pair.now(), Change::Kill { flow: row.id }).unwrap();
+    }
+    for n in 100..105 {
+        open(&mut pair.gates[0], at(pair.ms), n, listen);
+    }
+    pair.ms += 10;
+    let now = pair.now();
+    let lost = pair.gates[0].output(now);
+    assert!(lost.len() > 500);
+    pair.disconnect();
+    // More happens meanwhile, also to what was lost.
+    for n in 105..110 {
+        open(&mut pair.gates[0], pair.now(), n, listen);
+    }
+    let rows = pair.gates[0].rows(pair.now());
+    let gone = rows.iter().find(|row| row.client.port() == client(102).port()).unwrap().id;
+    pair.gates[0].engine.apply(pair.now(), Change::Kill { flow: gone }).unwrap();
+    pair.wait(1000);
+    let before = pair.bytes_of(Kind::Put);
+    pair.connect();
+    pair.run(200);
+    assert_eq!(pair.gates[0].flows(pair.now()), pair.gates[1].flows(pair.now()));
+    assert!(pair.bytes_of(Kind::Put) - before < 2500, "{} bytes", pair.bytes_of(Kind::Put) - before);
+    pair.run(11_000);
+    pair.assert_equal();
+    assert!(!pair.gates[1].events.iter().any(|event| matches!(event, Event::Differs { .. })));
+    // Each knows the other's slots still: what ends here ends there, and the other way round.
+    let now = pair.now();
+    pair.gates[1].command(now, Command::Activate);
+    pair.gates[0].command(now, Command::StandBy);
+    pair.run(100);
+    for gate in [1, 0] {
+        let rows = pair.gates[gate].rows(pair.now());
+        pair.gates[gate].engine.apply(pair.now(), Change::Kill { flow: rows[7].id }).unwrap();
+        pair.run(100);
+        if gate == 1 {
+            assert_eq!(pair.gates[0].rows(pair.now()).len(), rows.len() - 1);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_was_active_meanwhile_gets_everything() {
+    let mut pair = Pair::new();
+    let listen = address(LISTEN[0]);
+    (0..50).for_each(|n| _ = open(&mut pair.gates[0], at(pair.ms), n, listen));
+    pair.run(2000);
+    pair.disconnect();
+    let now = pair.now();
+    pair.gates[1].command(now, Command::Activate);
+    pair.wait(1000);
+    let before = pair.bytes_of(Kind::Put);
+    pair.connect();
+    pair.run(200);
+    assert!(pair.bytes_of(Kind::Put) - before > 50 * 80);
+}
