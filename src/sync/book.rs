@@ -112,6 +112,7 @@ pub(super) struct Book {
     /// The peer has spoken of it in the bulk that is being received.
     pub(super) confirmed: Bits,
     has_seen: bool,
+    has_confirmed: bool,
 }
 
 impl Book {
@@ -137,6 +138,7 @@ impl Book {
             map_sent: [bits(), bits()],
             confirmed: bits(),
             has_seen: false,
+            has_confirmed: false,
         }
     }
 
@@ -333,9 +335,22 @@ impl Book {
         engine.forget_flow_change(id.index);
         self.forget(id.index);
         self.tell(id.index, Some(hash));
-        self.confirmed.set(id.index);
+        self.confirm(id.index);
         if self.map(theirs, id) {
             self.unmapped.set(id.index);
+        }
+    }
+
+    /// Records that the peer has spoken of a flow in its bulk.
+    pub(super) fn confirm(&mut self, slot: u32) {
+        self.confirmed.set(slot);
+        self.has_confirmed = true;
+    }
+
+    /// Begins another bulk.
+    pub(super) fn forget_confirmed(&mut self) {
+        if std::mem::take(&mut self.has_confirmed) {
+            self.confirmed.clear_all();
         }
     }
 

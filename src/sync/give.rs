@@ -13,6 +13,8 @@ pub(super) const FLUSH: Duration = Duration::from_millis(10);
 const TOUCH: Duration = Duration::from_secs(1);
 const DIGEST: Duration = Duration::from_secs(10);
 const ACK: Duration = Duration::from_millis(500);
+/// Between two passes over the table that the peer asks for.
+const WANTED: Duration = Duration::from_secs(1);
 /// Bytes that one call appends, about.
 const ROOM: usize = 64 << 10;
 /// A body that has reached this is sent.
@@ -108,7 +110,7 @@ impl Node {
                 return;
             }
         }
-        if now < link.next_flush && link.bulk.is_none() && link.wanted.is_empty() {
+        if now < link.next_flush && link.bulk.is_none() {
             return;
         }
         if !self.give_changes(now, engine, link, (out, full)) {
@@ -118,7 +120,8 @@ impl Node {
             self.book.settle_seen();
             link.all_told = link.sent;
         }
-        if link.bulk.is_none() && !link.wanted.is_empty() {
+        if link.bulk.is_none() && !link.wanted.is_empty() && now >= link.next_wanted {
+            link.next_wanted = now + WANTED;
             let whole = self.role.is_active() && self.in_step_with != 0 && link.given.is_some();
             let ranges = std::mem::take(&mut link.wanted);
             link.bulk = Some(Bulk { ranges, at: 0, only_seen: false, whole, rest: false, begun: false });

@@ -129,6 +129,7 @@ pub(super) struct Link {
     pub next_touch: Instant,
     pub next_digest: Instant,
     pub next_ack: Instant,
+    pub next_wanted: Instant,
     pub ack_now: bool,
     /// The request to take over, once sent: its sequence number.
     pub yielded: Option<u64>,
@@ -176,6 +177,7 @@ impl Link {
             next_touch: now,
             next_digest: now,
             next_ack: now,
+            next_wanted: now,
             ack_now: false,
             yielded: None,
             half_told: HashMap::new(),

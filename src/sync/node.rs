@@ -212,6 +212,10 @@ pub struct Node {
     share: Option<Share>,
     /// Whether servers have another standing than the engine acts on.
     pub(super) took_standing: bool,
+    /// When the engine may act on it: it looks at all servers.
+    standing_after: Instant,
+    /// Whether what has changed in the engine has been read for the input at hand.
+    pub(super) has_harvested: bool,
     events: VecDeque<Event>,
 }
 
@@ -241,6 +245,8 @@ impl Node {
             alone_since: now,
             share: None,
             took_standing: false,
+            standing_after: now,
+            has_harvested: false,
             events: VecDeque::new(),
             settings,
         };
@@ -309,7 +315,7 @@ impl Node {
         }
         self.book.harvest(engine);
         if role.is_active() && !self.role.is_active() {
-            self.term = self.term.max(self.seen_term) + 1;
+            self.term = self.term.max(self.seen_term).saturating_add(1);
             self.active_since = now;
         }
         let was = std::mem::replace(&mut self.role, role);
@@ -379,6 +385,10 @@ impl Node {
                 self.close(now, engine, LinkError::Silent);
             }
         }
+        if now >= self.standing_after && std::mem::take(&mut self.took_standing) {
+            self.standing_after = now + TICK;
+            engine.took_standing(now);
+        }
         self.sweep(now, engine);
         if !self.learned && now >= self.deadline {
             self.ready(false);
@@ -442,7 +452,7 @@ impl Node {
     pub(super) fn raise(&mut self) {
         if self.role.is_active() && self.peer_role.is_some_and(|peer| !peer.is_active()) && self.seen_term >= self.term
         {
-            self.term = self.seen_term + 1;
+            self.term = self.seen_term.saturating_add(1);
         }
     }
 

@@ -24,6 +24,7 @@ impl Node {
     /// Reads bytes of the connection, in pieces of any size. The work is bounded by their number: a driver reads at most
     /// about 64 KiB between two packets.
     pub fn handle_input(&mut self, now: Instant, engine: &mut Engine, mut bytes: &[u8]) {
+        self.has_harvested = false;
         while let Some(mut link) = self.link.take() {
             if !bytes.is_empty() {
                 link.heard = now;
@@ -40,11 +41,15 @@ impl Node {
                 Err(error) => return self.close(now, engine, error),
             }
         }
-        if std::mem::take(&mut self.took_standing) {
-            engine.took_standing(now);
-        }
         self.sweep(now, engine);
         self.settle(now, engine);
+    }
+
+    /// Reads what has changed in the engine, once for one input: it looks at all slots.
+    fn harvest(&mut self, engine: &mut Engine) {
+        if !std::mem::replace(&mut self.has_harvested, true) {
+            self.book.harvest(engine);
+        }
     }
 
     fn take_frame(
@@ -120,7 +125,7 @@ impl Node {
             (link.want, link.want_names) = (Ranges::ALL, true);
             return Ok(Some(()));
         }
-        self.book.harvest(engine);
+        self.harvest(engine);
         let hosted = link.taking.hosted();
         while let Some(record) = link.taking.next(now, &mut body.0) {
             match record {
@@ -153,7 +158,7 @@ impl Node {
         (term, is_seen): (u64, bool),
         offer: &Offer,
     ) {
-        link.came += 1;
+        link.came = link.came.saturating_add(1);
         let hash = self.book.hash(&offer.mark);
         if !self.book.has_slot(offer.slot) {
             return refuse(link, offer, hash.1);
@@ -197,7 +202,7 @@ impl Node {
         if Table::is_half_open(own) {
             return;
         }
-        self.book.confirmed.set(own);
+        self.book.confirm(own);
         let mark = engine.flow_mark(own);
         match same {
             // Both know the same of it.
@@ -210,7 +215,7 @@ impl Node {
     }
 
     fn take_ended(&mut self, now: Instant, engine: &mut Engine, term: u64, mut body: Reader<'_>) -> Option<()> {
-        self.book.harvest(engine);
+        self.harvest(engine);
         while !body.0.is_empty() {
             let slot = body.u32()?;
             if let Some(id) = self.book.mapped(engine, slot) {
@@ -252,13 +257,13 @@ impl Node {
         (link.announced, link.came) = (body.u32()?, 0);
         link.incoming = Some((ranges, flags & WHOLE != 0));
         link.sweep = None;
-        self.book.confirmed.clear_all();
+        self.book.forget_confirmed();
         Some(())
     }
 
     fn take_bulk_end(&mut self, engine: &mut Engine, link: &mut Link) -> Option<()> {
         let (ranges, is_whole) = link.incoming.take()?;
-        self.book.harvest(engine);
+        self.harvest(engine);
         match is_whole {
             true => link.sweep = Some(Sweep { ranges, at: 0 }),
             false => (link.took, link.ack_now) = (true, true),
@@ -306,6 +311,7 @@ impl Node {
     }
 
     fn take_digests(&mut self, engine: &mut Engine, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+        // Flows that had to give way to others have ended meanwhile.
         self.book.harvest(engine);
         let mut differing = Ranges::NONE;
         for range in 0..=u8::MAX {
@@ -349,6 +355,7 @@ impl Node {
             // It may have ended meanwhile.
             if let (Some(mark), Some(id)) = (engine.flow_mark(own), engine.flow_in(own))
                 && self.book.keys(&mark) == keys
+                && self.book.has_slot(theirs)
             {
                 self.book.map(theirs, id);
             }
@@ -358,7 +365,7 @@ impl Node {
 
     /// Reads the sequence numbers of connections that are idle there, and of which nothing has been seen here.
     fn take_numbers(&mut self, engine: &mut Engine, mut body: Reader<'_>) -> Option<()> {
-        self.book.harvest(engine);
+        self.harvest(engine);
         while !body.0.is_empty() {
             let (slot, keys) = (body.u32()?, body.u64()?);
             let numbers = body.take(NUMBERS)?.try_into().ok()?;

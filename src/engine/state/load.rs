@@ -208,7 +208,9 @@ impl Engine {
                     return Err(StateError::Version(head.version));
                 }
                 self.shard.expect_saved(now);
-                load.names = Some(if load.guests.is_some() { Names::of_all(&self.plan) } else { Names::of(&self.plan) });
+                let of_peer = load.guests.is_some();
+                let own = || if of_peer { Names::of_all(&self.plan) } else { Names::of(&self.plan) };
+                load.names = Some(load.names.take().unwrap_or_else(own));
                 load.head = Some(head);
             } else if self.load_record(load, now, kind, fields).is_none() {
                 match kind {

@@ -400,3 +400,31 @@ fn they_count_as_old_once_the_connection_goes_on() {
     pair.run(100);
     assert_eq!(pair.gates[1].rows(pair.now())[0].state, TimeoutState::Established, "a reset of an earlier number");
 }
+
+#[test]
+fn a_port_whose_flow_has_ended_at_the_peer_rests_here_too() {
+    let mut pair = Pair::new();
+    let listen = address(LISTEN[1]);
+    let (from, to) = open(&mut pair.gates[0], at(pair.ms), 0, listen);
+    pair.run(100);
+    let id = pair.gates[0].rows(pair.now())[0].id;
+    pair.gates[0].engine.apply(pair.now(), Change::Kill { flow: id }).unwrap();
+    pair.run(100);
+    let now = pair.now();
+    pair.gates[1].command(now, Command::Activate);
+    pair.gates[0].command(now, Command::StandBy);
+    pair.run(100);
+    // The first gateway is active again, with the ports of its half.
+    let now = pair.now();
+    pair.gates[0].command(now, Command::Activate);
+    pair.gates[1].command(now, Command::StandBy);
+    let resting = |gate: &Gate| gate.engine.nat_pools().iter().map(|row| row.resting).sum::<u32>();
+    assert_eq!((resting(&pair.gates[0]), resting(&pair.gates[1])), (1, 1));
+    for n in 1..200 {
+        if let Some(syn) = pair.gates[0].pass(now, &tcp("S", (100, 0), client(n), listen)).0 {
+            assert_ne!(ends(&syn), (from, to), "it rests");
+        }
+    }
+    pair.run(61_000);
+    assert_eq!((resting(&pair.gates[0]), resting(&pair.gates[1])), (0, 0));
+}

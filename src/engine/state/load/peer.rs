@@ -79,7 +79,10 @@ impl Engine {
                 kind::HEAD => {
                     let mut guests = taking.load.guests.take().unwrap_or_default();
                     guests.renamed();
-                    let load = StateLoad { guests: Some(guests), ..StateLoad::new(now) };
+                    // They are the same as long as the plan is, and a large plan has many.
+                    let knows_them = self.knows_names(taking);
+                    let names = taking.load.names.take().filter(|_| knows_them);
+                    let load = StateLoad { guests: Some(guests), names, ..StateLoad::new(now) };
                     *taking = Taking { load, plan: Some(Arc::clone(&self.plan)) };
                 }
                 kind::FLOW | kind::HALF_OPEN | kind::GONE | kind::VERDICT => continue,
@@ -177,9 +180,9 @@ impl Engine {
         true
     }
 
-    /// Ends a flow that has ended at the peer, and tells nobody.
+    /// Ends a flow that has ended at the peer, and tells nobody. Its NAT port rests here, too.
     pub fn drop_flow(&mut self, now: Instant, id: FlowId) {
-        self.shard.end_renewed((&self.plan, &self.standing), now, id);
+        self.shard.end_there((&self.plan, &self.standing), now, id, true);
         self.take_idle(now);
     }
 
