@@ -18,7 +18,7 @@ const WANTED: Duration = Duration::from_secs(1);
 /// Bytes that one call appends, about.
 const ROOM: usize = 64 << 10;
 /// A body that has reached this is sent.
-const MOST_RECORDS: usize = 40_000;
+pub(super) const MOST_RECORDS: usize = 40_000;
 /// Slots looked at in one call for a pass over the table: a millisecond at most.
 const MOST_LOOKED_AT: u32 = 8192;
 /// Most half-open flows, the newest, that go over with a planned switch: a flood of SYNs must not make it slow.
@@ -34,6 +34,8 @@ const PORTION: usize = 128;
 
 /// In a frame of records: they are of flows that were seen by the sender.
 pub(super) const SEEN: u8 = 1;
+/// In a frame of records: the receiver is to acknowledge it at once.
+pub(super) const ASK: u8 = 2;
 /// In the beginning of a pass: flows that are not in it do not exist any more.
 pub(super) const WHOLE: u8 = 1;
 /// In a wish: names are to come again.
@@ -108,6 +110,12 @@ impl Node {
             link.frame(out, Kind::Names, self.term, &names);
             if out.len() >= full {
                 return;
+            }
+        }
+        if self.holding.has_news() {
+            let mut body = vec![ASK];
+            if self.give_held(now, engine, link, &mut body) > 0 {
+                link.frame(out, Kind::Put, self.term, &body);
             }
         }
         if now < link.next_flush && link.bulk.is_none() {

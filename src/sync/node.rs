@@ -8,6 +8,7 @@
 //! ```
 
 use super::book::Book;
+use super::hold::Holding;
 use super::link::{GREETING_TIME, Link, LinkError, SILENCE};
 use super::proof::hash_key;
 use super::wire::{Hello, MOST_NAME};
@@ -122,6 +123,11 @@ pub enum Event {
         /// How many.
         servers: u32,
     },
+    /// Answers to SYNs do not wait for the peer any more, as too many do, or they do again.
+    Holding {
+        /// Whether they wait.
+        on: bool,
+    },
     /// What the two know differs in some ranges of keys; they are sent again.
     Differs {
         /// How many of 256.
@@ -152,6 +158,10 @@ impl fmt::Display for Event {
             Event::Hosts { servers } => {
                 write!(f, "the peer has flows of servers that are not configured here: {servers} of them keep their flows")
             }
+            Event::Holding { on: false } => f.write_str(
+                "more than 4096 new connections wait for the peer: none waits, until all of these are through",
+            ),
+            Event::Holding { on: true } => f.write_str("new connections wait again until the peer knows them"),
             Event::Differs { ranges } => {
                 write!(f, "flows differ from those of the peer in {ranges} of 256 ranges: they are sent again")
             }
@@ -216,6 +226,7 @@ pub struct Node {
     standing_after: Instant,
     /// Whether what has changed in the engine has been read for the input at hand.
     pub(super) has_harvested: bool,
+    pub(super) holding: Holding,
     events: VecDeque<Event>,
 }
 
@@ -247,6 +258,7 @@ impl Node {
             took_standing: false,
             standing_after: now,
             has_harvested: false,
+            holding: Holding::default(),
             events: VecDeque::new(),
             settings,
         };
@@ -293,7 +305,7 @@ impl Node {
 
     /// Returns how many bytes it keeps: of what both know of each flow, and of what waits for the connection.
     pub fn memory(&self) -> usize {
-        self.book.memory() + self.link.as_deref().map_or(0, Link::memory)
+        self.book.memory() + self.holding.memory() + self.link.as_deref().map_or(0, Link::memory)
     }
 
     /// Returns whether it may be elected.
@@ -393,6 +405,7 @@ impl Node {
         if !self.learned && now >= self.deadline {
             self.ready(false);
         }
+        self.release_due(now);
         self.settle(now, engine);
     }
 
@@ -408,13 +421,13 @@ impl Node {
     pub fn poll_timeout(&self, now: Instant, is_blocked: bool) -> Option<Instant> {
         let deadline = (!self.learned).then_some(self.deadline);
         let of_link = self.link.as_deref().map(|link| {
-            if link.sweep.is_some() {
+            if link.sweep.is_some() || !is_blocked && (link.ack_now || self.holding.has_news()) {
                 return now;
             }
             if is_blocked || !self.role.is_active() { now + TICK } else { link.next_flush.max(now).min(now + TICK) }
         });
         let alone = (self.role.is_active() && self.link.is_none()).then(|| now + Duration::from_secs(1));
-        [deadline, of_link, alone].into_iter().flatten().min()
+        [deadline, of_link, alone, self.holding.due()].into_iter().flatten().min()
     }
 
     /// Returns the next event. At most 256 are queued; further ones are lost.

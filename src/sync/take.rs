@@ -4,7 +4,7 @@
 //! both have, or where that cannot be told, the one that only one of them has seen packets of; otherwise that of the higher
 //! term.
 
-use super::give::{NAMES, SEEN, WHOLE};
+use super::give::{ASK, NAMES, SEEN, WHOLE};
 use super::link::{Link, LinkError, Sweep};
 use super::node::{Event, Node, Role, SyncSettings};
 use super::wire::{Header, Kind, Ranges, Reader};
@@ -126,6 +126,7 @@ impl Node {
             return Ok(Some(()));
         }
         self.harvest(engine);
+        link.ack_now |= flags & ASK != 0;
         let hosted = link.taking.hosted();
         while let Some(record) = link.taking.next(now, &mut body.0) {
             match record {
@@ -339,6 +340,7 @@ impl Node {
             return None;
         }
         link.acked = link.acked.max(seq);
+        self.release_known(link.acked);
         self.peer_role = Role::of(role).or(self.peer_role);
         self.raise();
         if link.yielded.is_some_and(|yielded| yielded <= seq && yielded != 0) {

@@ -148,22 +148,28 @@ impl Table {
 
     /// Returns the newest half-open flows as values, with their notes, up to `most`, the oldest of them first.
     pub fn save_half_open(&self, most: usize) -> impl Iterator<Item = (SavedFlow, u32)> + '_ {
-        self.half_open.newest(most).map(|slot| {
-            let (left, facts) = (self.half_open.left(&self.clock, slot), self.half_open.facts(&self.clock, slot));
-            let saved = SavedFlow {
-                flow: NewFlow { half_open: true, ..left.new },
-                state: facts.state,
-                created: left.created,
-                touched: left.created,
-                answered: facts.answered,
-                proven: false,
-                numbers: self.half_open.ends(slot).to_saved(),
-                is_behind: false,
-                packets: left.packets,
-                bytes: left.bytes,
-            };
-            (saved, self.note(slot | HALF_OPEN))
-        })
+        self.half_open.newest(most).map(|slot| (self.saved_half_open(slot), self.note(slot | HALF_OPEN)))
+    }
+
+    /// Returns a half-open flow as a value; none of another one.
+    pub fn save_one_half_open(&self, index: u32) -> Option<SavedFlow> {
+        Table::half(index).map(|slot| self.saved_half_open(slot))
+    }
+
+    fn saved_half_open(&self, slot: u32) -> SavedFlow {
+        let (left, facts) = (self.half_open.left(&self.clock, slot), self.half_open.facts(&self.clock, slot));
+        SavedFlow {
+            flow: NewFlow { half_open: true, ..left.new },
+            state: facts.state,
+            created: left.created,
+            touched: left.created,
+            answered: facts.answered,
+            proven: false,
+            numbers: self.half_open.ends(slot).to_saved(),
+            is_behind: false,
+            packets: left.packets,
+            bytes: left.bytes,
+        }
     }
 
     /// Makes a half-open flow again, as if it had begun now; returns its slot. Both keys must be free and differ, and there

@@ -428,3 +428,70 @@ fn a_port_whose_flow_has_ended_at_the_peer_rests_here_too() {
     pair.run(61_000);
     assert_eq!((resting(&pair.gates[0]), resting(&pair.gates[1])), (0, 0));
 }
+
+#[test]
+fn an_answer_waits_until_the_peer_can_go_on_with_the_connection() {
+    let mut pair = Pair::new();
+    let listen = address(LISTEN[0]);
+    pair.run(1000);
+    let answer = |pair: &mut Pair, n| {
+        let now = pair.now();
+        let (from, to) = ends(&pair.gates[0].pass(now, &tcp("S", (100, 0), client(n), listen)).0.expect("a server"));
+        pair.gates[0].pass(now, &tcp("SA", (500, 101), to, from)).0.expect("its answer");
+        let mut rows = Vec::new();
+        pair.gates[0].engine.flows(now, &FlowQuery::default(), Cursor::default(), 1 << 16, &mut rows);
+        let id = rows.iter().find(|row| row.client.port() == client(n).port()).unwrap().id;
+        (pair.gates[0].node.holds(now, id), id)
+    };
+    assert!(!answer(&mut pair, 0).0, "initially none does");
+    pair.gates[0].node.hold_answers(true);
+    let (holds, id) = answer(&mut pair, 1);
+    assert!(holds && pair.gates[0].node.poll_released().is_none());
+    let now = pair.now();
+    assert_eq!(pair.gates[0].node.poll_timeout(now, false), Some(now));
+    // There and back without a pause.
+    let out = pair.gates[0].output(now);
+    pair.gates[1].node.handle_input(now, &mut pair.gates[1].engine, &out);
+    assert_eq!(pair.gates[1].node.poll_timeout(now, false), Some(now));
+    let back = pair.gates[1].output(now);
+    pair.gates[0].node.handle_input(now, &mut pair.gates[0].engine, &back);
+    assert_eq!((pair.gates[0].node.poll_released(), pair.gates[0].node.poll_released()), (Some(id), None));
+    // The first gateway dies before it gets the client's acknowledgement.
+    pair.gates[1].command(now, Command::Activate);
+    pair.gates[1].pass(now, &tcp("DA", (101, 501), client(1), listen)).0.expect("it goes on");
+    assert_eq!(pair.gates[1].rows(now).len(), 1);
+}
+
+#[test]
+fn an_answer_waits_for_20_ms_at_most_and_too_many_do_not_wait() {
+    let mut pair = Pair::new();
+    pair.run(1000);
+    pair.gates[0].node.hold_answers(true);
+    let flow = |n: u32| FlowId { index: FlowId::HALF_OPEN | n, generation: 1 };
+    let now = pair.now();
+    assert!(pair.gates[0].node.holds(now, flow(0)));
+    let later = at(pair.ms + 20);
+    pair.gates[0].output(now);
+    assert_eq!(pair.gates[0].node.poll_timeout(at(pair.ms + 15), true), Some(later));
+    pair.gates[0].run(at(pair.ms + 19));
+    assert_eq!(pair.gates[0].node.poll_released(), None);
+    pair.gates[0].run(later);
+    assert_eq!(pair.gates[0].node.poll_released(), Some(flow(0)));
+    assert_eq!(pair.gates[0].node.held_answers(), [1, 1]);
+    for n in 0..4096 {
+        assert!(pair.gates[0].node.holds(later, flow(n)));
+    }
+    assert!(!pair.gates[0].node.holds(later, flow(5000)));
+    pair.ms += 20;
+    pair.run(100);
+    assert_eq!(std::iter::from_fn(|| pair.gates[0].node.poll_released()).count(), 4096);
+    assert!(pair.gates[0].node.holds(pair.now(), flow(1)));
+    let said = |on| pair.gates[0].events.contains(&Event::Holding { on });
+    assert!(said(false) && said(true));
+    // Nothing waits for a peer that is gone.
+    pair.disconnect();
+    let now = pair.now();
+    pair.gates[0].run(now);
+    assert_eq!(pair.gates[0].node.poll_released(), Some(flow(1)));
+    assert!(!pair.gates[0].node.holds(now, flow(2)));
+}

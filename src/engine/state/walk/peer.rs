@@ -4,7 +4,7 @@ use super::super::super::Engine;
 use super::super::VERSION;
 use super::super::record::{Base, Head};
 use super::{At, StateWalk};
-use crate::flow::{Key, NUMBERS, SavedFlow, TableTooBig, TimeoutState, Watcher};
+use crate::flow::{Key, NUMBERS, SavedFlow, Table, TableTooBig, TimeoutState, Watcher};
 use crate::ids::FlowId;
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
@@ -124,6 +124,13 @@ impl Engine {
     /// Returns the newest half-open flows, up to `most`, the oldest of them first; for [`Engine::give_half_open`].
     pub fn half_open(&self, most: usize) -> impl Iterator<Item = (SavedFlow, u32)> + '_ {
         self.shard.table().save_half_open(most)
+    }
+
+    /// Returns a half-open flow; none if it has ended or its handshake is complete.
+    pub fn half_open_flow(&self, id: FlowId) -> Option<(SavedFlow, u32)> {
+        let table = self.shard.table();
+        let index = table.slot(id).filter(|index| Table::is_half_open(*index))?;
+        Some((table.save_one_half_open(index)?, table.note(index)))
     }
 
     /// Writes a half-open flow to `out`. Names must have been given.
