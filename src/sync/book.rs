@@ -324,7 +324,7 @@ impl Book {
 
     /// Clears every reason to say something of a slot.
     fn forget(&mut self, slot: u32) {
-        let told = [&mut self.pending, &mut self.dead, &mut self.touched, &mut self.stale, &mut self.unmapped];
+        let told = [&mut self.pending, &mut self.dead, &mut self.touched, &mut self.stale];
         for bits in told.into_iter().chain([&mut self.seen, &mut self.told_seen]) {
             bits.clear(slot);
         }

@@ -199,6 +199,7 @@ impl Node {
         if link.ack_now || now >= link.next_ack {
             let mut body = link.received.to_be_bytes().to_vec();
             body.push(self.role.number());
+            body.extend(now.as_nanos().to_be_bytes());
             link.frame(out, Kind::Ack, self.term, &body);
             (link.next_ack, link.ack_now) = (now + ACK, false);
         }

@@ -60,6 +60,25 @@ impl fmt::Display for LinkError {
 
 impl std::error::Error for LinkError {}
 
+/// How much longer than the fastest frame of the connection its frames take now: a slow link has much in it.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    /// The least difference of both clocks that was seen.
+    least: Option<i128>,
+    pub lag: Duration,
+}
+
+impl Clock {
+    /// Reads the peer's clock, if it has told it.
+    pub(super) fn heard(&mut self, now: Instant, theirs: Option<u64>) {
+        let Some(theirs) = theirs else { return };
+        let apart = i128::from(now.as_nanos()) - i128::from(theirs);
+        let least = self.least.map_or(apart, |least| least.min(apart));
+        self.least = Some(least);
+        self.lag = Duration::from_nanos(u64::try_from(apart - least).unwrap_or(u64::MAX));
+    }
+}
+
 /// A pass over the own table, to give all flows of some ranges.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bulk {
@@ -130,6 +149,7 @@ pub(super) struct Link {
     pub next_digest: Instant,
     pub next_ack: Instant,
     pub next_wanted: Instant,
+    pub clock: Clock,
     pub ack_now: bool,
     /// The request to take over, once sent: its sequence number.
     pub yielded: Option<u64>,
@@ -178,6 +198,7 @@ impl Link {
             next_digest: now,
             next_ack: now,
             next_wanted: now,
+            clock: Clock::default(),
             ack_now: false,
             yielded: None,
             half_told: HashMap::new(),

@@ -1,6 +1,6 @@
 //! What a node makes of what it reads.
 //!
-//! Of two flows that exclude each other, the one that was begun later wins: its client has given up the other. Of a flow that
+//! Of two flows that exclude each other, the one that was begun later wins, half-open or not: its client has given up the other. Of a flow that
 //! both have, or where that cannot be told, the one that only one of them has seen packets of; otherwise that of the higher
 //! term.
 
@@ -9,7 +9,7 @@ use super::link::{Link, LinkError, Sweep};
 use super::node::{Event, Node, Role, SyncSettings};
 use super::wire::{Header, Kind, Ranges, Reader};
 use crate::engine::{Engine, Offer, PeerRecord};
-use crate::flow::{NUMBERS, Table};
+use crate::flow::{NUMBERS, Table, TimeoutState};
 use crate::ids::FlowId;
 use crate::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ impl Node {
             Kind::BulkEnd => self.take_bulk_end(engine, link),
             Kind::Digest => self.take_digests(engine, link, body),
             Kind::Want => take_wish(link, body),
-            Kind::Ack => self.take_ack(link, body),
+            Kind::Ack => self.take_ack(now, link, body),
             Kind::Yield => {
                 link.ack_now = true;
                 self.report(Event::Asked);
@@ -176,7 +176,7 @@ impl Node {
             _ => None,
         };
         for own in found.into_iter().flatten() {
-            let gives_way = match newer(engine, own, offer).filter(|_| same.is_none()) {
+            let gives_way = match newer(engine, own, (offer, link.clock.lag)).filter(|_| same.is_none()) {
                 Some(is_newer) => is_newer,
                 None => self.gives_way(own, term, is_seen),
             };
@@ -334,8 +334,9 @@ impl Node {
         Some(())
     }
 
-    fn take_ack(&mut self, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+    fn take_ack(&mut self, now: Instant, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
         let (seq, role) = (body.u64()?, body.u8()?);
+        link.clock.heard(now, body.u64());
         if seq > link.sent {
             return None;
         }
@@ -400,12 +401,19 @@ fn take_wish(link: &mut Link, mut body: Reader<'_>) -> Option<()> {
     Some(())
 }
 
-/// Returns whether a flow of the peer's was begun after one of this gateway that excludes it, and so its client has given up
-/// that one; none if it was about at the same time.
-fn newer(engine: &Engine, own: u32, offer: &Offer) -> Option<bool> {
-    let own = (!Table::is_half_open(own)).then(|| engine.flow_created(own)).flatten()?;
-    let apart = own.since(offer.created()).max(offer.created().since(own));
-    (apart >= SAME_TIME).then(|| offer.created() > own)
+/// Returns whether a flow of the peer's is the one that its client believes in, and not one of this gateway that excludes it,
+/// half-open or not: it was begun later, or about at the same time and only the other one is over. None if neither says.
+fn newer(engine: &Engine, own: u32, (offer, lag): (&Offer, Duration)) -> Option<bool> {
+    let (created, state) = engine.flow_age(own);
+    // Its age is that at the time when its record was written.
+    let begun = Instant::from_nanos(offer.created().as_nanos().saturating_sub(lag.as_nanos() as u64));
+    let apart = created.since(begun).max(begun.since(created));
+    if apart >= SAME_TIME {
+        return Some(begun > created);
+    }
+    let is_over = |state| matches!(state, TimeoutState::Closing | TimeoutState::Reset);
+    let (own, theirs) = (is_over(state), is_over(offer.mark.state));
+    (own != theirs).then_some(own)
 }
 
 /// Reports a flow that cannot be here, so that both leave it out of what they compare.

@@ -317,11 +317,13 @@ fn handshakes_under_way_go_over_with_a_planned_switch() {
     pair.run(30);
     // Answered meanwhile, and begun in the last moment.
     let (n, listen) = (4, full);
-    let (from, to) = syn(&mut pair.gates[0], pair.now(), n, listen);
+    let now = pair.now();
+    let (from, to) = syn(&mut pair.gates[0], now, n, listen);
     pair.run(20);
     pair.gates[0].pass(pair.now(), &tcp("SA", (500, 101), to, from)).0.expect("its answer");
     let late = (n, listen, (from, to));
-    let last = (5, plain, syn(&mut pair.gates[0], pair.now(), 5, plain));
+    let now = pair.now();
+    let last = (5, plain, syn(&mut pair.gates[0], now, 5, plain));
     assert!(pair.gates[0].events.contains(&Event::Yielded));
     let now = pair.now();
     pair.gates[1].command(now, Command::Activate);
@@ -365,11 +367,11 @@ fn a_handshake_that_goes_over_takes_the_place_of_no_flow() {
 fn sequence_numbers_of_idle_connections_are_known_at_the_standby() {
     let mut pair = Pair::new();
     let listen = address(LISTEN[0]);
-    let (_, to) = open(&mut pair.gates[0], at(pair.ms), 0, listen);
+    let (from, to) = open(&mut pair.gates[0], at(pair.ms), 0, listen);
     pair.run(1000);
     // Much has passed since its record.
-    let sent = pair.gates[0].pass(pair.now(), &tcp("DA", (900_101, 501), client(0), listen));
-    assert!(sent.0.is_some());
+    pair.gates[0].pass(pair.now(), &tcp("DA", (900_101, 501), client(0), listen)).0.expect("it passes");
+    pair.gates[0].pass(pair.now(), &tcp("DA", (501, 900_105), to, from)).0.expect("it passes");
     let resets = |pair: &mut Pair, seq| {
         let now = pair.now();
         pair.gates[1].pass(now, &tcp("R", (seq, 0), client(0), listen)).0.expect("it passes");
@@ -383,22 +385,28 @@ fn sequence_numbers_of_idle_connections_are_known_at_the_standby() {
     pair.gates[1].command(now, Command::Activate);
     assert_eq!(resets(&mut pair, 101), TimeoutState::Established, "not at a number of earlier");
     assert_eq!(resets(&mut pair, 900_105), TimeoutState::Reset);
-    let _ = to;
 }
 
 #[test]
 fn they_count_as_old_once_the_connection_goes_on() {
-    let mut pair = Pair::new();
     let listen = address(LISTEN[0]);
-    open(&mut pair.gates[0], at(pair.ms), 0, listen);
-    pair.run(35_000);
-    pair.gates[0].pass(pair.now(), &tcp("DA", (101, 501), client(0), listen)).0.expect("it goes on");
-    pair.run(1_200);
-    let now = pair.now();
-    pair.gates[1].command(now, Command::Activate);
-    pair.gates[1].pass(now, &tcp("R", (101, 0), client(0), listen)).0.expect("it passes");
-    pair.run(100);
-    assert_eq!(pair.gates[1].rows(pair.now())[0].state, TimeoutState::Established, "a reset of an earlier number");
+    for goes_on in [false, true] {
+        let mut pair = Pair::new();
+        let (from, to) = open(&mut pair.gates[0], at(pair.ms), 0, listen);
+        pair.run(35_000);
+        if goes_on {
+            pair.gates[0].pass(pair.now(), &tcp("DA", (101, 501), client(0), listen)).0.expect("it goes on");
+        }
+        pair.run(1_200);
+        let now = pair.now();
+        pair.gates[1].command(now, Command::Activate);
+        // Far away from them: both ends agree on these, which are learned where something may have passed.
+        pair.gates[1].pass(now, &tcp("DA", (500_000_000, 600_000_000), client(0), listen)).0.expect("it passes");
+        pair.gates[1].pass(now, &tcp("DA", (600_000_000, 500_000_004), to, from)).0.expect("it passes");
+        pair.gates[1].pass(now, &tcp("R", (500_000_004, 0), client(0), listen)).0.expect("it passes");
+        let state = if goes_on { TimeoutState::Reset } else { TimeoutState::Established };
+        assert_eq!(pair.gates[1].rows(now)[0].state, state);
+    }
 }
 
 #[test]
@@ -426,6 +434,8 @@ fn a_port_whose_flow_has_ended_at_the_peer_rests_here_too() {
         }
     }
     pair.run(61_000);
+    let now = pair.now();
+    pair.gates.iter_mut().for_each(|gate| gate.engine.handle_timeout(now));
     assert_eq!((resting(&pair.gates[0]), resting(&pair.gates[1])), (0, 0));
 }
 

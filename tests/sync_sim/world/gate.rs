@@ -2,7 +2,7 @@
 
 use super::super::ends::{CONFIG, ONE_SERVER};
 use super::super::skew::Later;
-use super::{STEP, World};
+use super::{STEP, World, own};
 use equipoise::config::{self, Settings};
 use equipoise::engine::Engine;
 use equipoise::flow::Timeouts;

@@ -2,7 +2,7 @@
 
 use super::super::ends::{Counts, State};
 use super::gate::{Gate, Running};
-use super::{STEP, World};
+use super::World;
 use equipoise::engine::{Cursor, FlowQuery};
 use equipoise::ids::FlowId;
 use equipoise::sync::Command;
@@ -120,6 +120,7 @@ impl World {
         self.say(|| "everything heals".into());
         self.cut = [self.t; 2];
         self.loss = 0;
+        self.channels.values_mut().for_each(|channel| channel.slow_until = 0);
         for at in 0..2 {
             self.gates[at].paused_until = self.gates[at].paused_until.min(self.t);
             self.gates[at].back_at = self.gates[at].back_at.min(self.t);
@@ -140,7 +141,11 @@ impl World {
         }
         if self.is_active(0) && self.is_active(1) && self.t >= self.cut[0] {
             // Each has clients of its own until the election is over.
-            self.ends.unstick(self.in_step_at);
+            match self.lacks_one {
+                None => self.ends.unstick(self.in_step_at),
+                // They choose other servers for the datagrams of a client.
+                Some(_) => self.ends.excuse(self.in_step_at),
+            }
         }
         self.ends.calm = self.t - self.in_step_at <= 300 && self.is_active(0) != self.is_active(1);
     }

@@ -9,6 +9,7 @@ mod link;
 
 use super::ends::{Ends, SERVICES};
 use super::random::Random;
+use super::skew::Later;
 use super::wire::Packet;
 use equipoise::engine::{Engine, Verdict};
 use equipoise::packet::Meta;

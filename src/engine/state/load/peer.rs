@@ -2,7 +2,7 @@
 //!
 //! What becomes of a flow that both have is up to the caller.
 
-use super::super::super::Engine;
+use super::super::super::{Duty, Engine};
 use super::super::super::plan::Plan;
 use super::super::record::{Base, FlowRecord, kind};
 use super::super::walk::{IDLE, Mark};
@@ -155,14 +155,19 @@ impl Engine {
     }
 
     /// Makes a half-open flow of the peer one of this engine, unless there is one with a key of it that its ends may use here:
-    /// one that is not half-open, or any if this gateway opens flows itself. Returns whether it is here.
+    /// one that is not half-open; any other one if this gateway opens flows itself; the same one if its server has answered
+    /// here and not there. Returns whether it is as the peer has it.
     pub fn take_half_open(&mut self, taking: &Taking, now: Instant, offer: &HalfOffer) -> bool {
         let HalfOffer(record) = offer;
-        let stays = |key: &Key| {
-            self.find_flow(key).is_some_and(|own| !Table::is_half_open(own) || self.duty() != super::super::super::Duty::Standby)
-        };
         let flow = &record.saved.flow;
-        if stays(&flow.client) || stays(&flow.server) {
+        let found = [&flow.client, &flow.server].map(|key| self.find_flow(key));
+        let is_same = found[0] == found[1];
+        let stays = |own: u32| match Table::is_half_open(own) {
+            false => true,
+            true if is_same => self.shard.table().facts(own).answered && !record.saved.answered,
+            true => self.duty() != Duty::Standby,
+        };
+        if found.into_iter().flatten().any(stays) {
             return false;
         }
         let Ok(saved) = self.flow_here(&taking.load.numbers, now, record) else { return false };

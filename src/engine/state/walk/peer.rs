@@ -78,9 +78,10 @@ impl Engine {
         self.shard.table().is_used(slot).then(|| self.shard.table().id(slot))
     }
 
-    /// Returns when the flow in a slot was created; none if there is no flow.
-    pub fn flow_created(&self, slot: u32) -> Option<Instant> {
-        self.shard.table().is_used(slot).then(|| self.shard.table().facts(slot).created)
+    /// Returns when a flow that [`Engine::find_flow`] has found was created, half-open or not, and its state.
+    pub fn flow_age(&self, slot: u32) -> (Instant, TimeoutState) {
+        let facts = self.shard.table().facts(slot);
+        (facts.created, facts.state)
     }
 
     /// Begins to give records to a peer.
