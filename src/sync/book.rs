@@ -148,7 +148,8 @@ impl Book {
             + self.range.len()
             + self.theirs.len() * size_of::<Theirs>()
             + self.owner.len() * size_of::<u32>();
-        let bits = [&self.pending, &self.dead, &self.touched, &self.stale, &self.seen, &self.told_seen, &self.confirmed];
+        let bits =
+            [&self.pending, &self.dead, &self.touched, &self.stale, &self.seen, &self.told_seen, &self.confirmed];
         let bits = bits.into_iter().chain(&self.sent).chain([&self.unmapped]).chain(&self.map_sent);
         slots + bits.map(|bits| bits.0.len() * size_of::<u64>()).sum::<usize>()
     }
@@ -336,6 +337,11 @@ impl Book {
         self.forget(id.index);
         self.tell(id.index, Some(hash));
         self.confirm(id.index);
+        self.meet(theirs, id);
+    }
+
+    /// Records that a flow of the peer's is one of these, of which the peer is to be told which slot it has here.
+    pub(super) fn meet(&mut self, theirs: u32, id: FlowId) {
         if self.map(theirs, id) {
             self.unmapped.set(id.index);
         }

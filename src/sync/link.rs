@@ -222,6 +222,16 @@ impl Link {
         out.extend_from_slice(body);
     }
 
+    /// Tells that the flow in a slot has ended, before everything else; not if the peer reads nothing of all that.
+    pub(super) fn tell_ended(&mut self, term: u64, slot: u32) {
+        if self.ready.len() <= MOST_BODY {
+            let mut ready = std::mem::take(&mut self.ready);
+            self.frame(&mut ready, Kind::Del, term, &slot.to_be_bytes());
+            self.told = self.sent;
+            self.ready = ready;
+        }
+    }
+
     /// Takes bytes of the connection, as far as the current frame needs them; returns the frame once it is complete.
     ///
     /// # Errors

@@ -156,7 +156,10 @@ impl fmt::Display for Event {
             Event::Asked => f.write_str("the peer asks this gateway to take over"),
             Event::Yielded => f.write_str("the peer knows all flows and can take over"),
             Event::Hosts { servers } => {
-                write!(f, "the peer has flows of servers that are not configured here: {servers} of them keep their flows")
+                write!(
+                    f,
+                    "the peer has flows of servers that are not configured here: {servers} of them keep their flows"
+                )
             }
             Event::Holding { on: false } => f.write_str(
                 "more than 4096 new connections wait for the peer: none waits, until all of these are through",

@@ -192,6 +192,11 @@ impl Node {
         }
         match engine.take_flow(&mut link.taking, now, offer, same) {
             Ok(id) => {
+                if self.book.dead.has(id.index) {
+                    // The flow that was in its slot has ended a moment ago: the peer has to hear of that before this one is
+                    // known by the slot. What is not said here, the digests find.
+                    link.tell_ended(self.term, id.index);
+                }
                 self.book.took(engine, id, offer.slot, hash);
             }
             Err(_) => refuse(link, offer, hash.1),
@@ -208,7 +213,7 @@ impl Node {
         match same {
             // Both know the same of it.
             Some((id, hash)) if mark.is_some_and(|mark| self.book.hash(&mark) == hash) => {
-                self.book.map(theirs, id);
+                self.book.meet(theirs, id);
                 self.book.tell(own, Some(hash));
             }
             _ => self.book.pending.set(own),

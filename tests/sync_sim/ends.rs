@@ -65,7 +65,7 @@ server = [
 [[nat-pool]]
 name = "out"
 addresses = ["10.9.0.1"]
-ports = "2000-2127"
+ports = "2000-2399"
 hold = "60s"
 "#;
 

@@ -80,7 +80,10 @@ impl Standings {
         };
         for (id, settings) in (0..).map(ServerId).zip(new.servers()) {
             let became = became(id);
-            let before = self.servers.get(id.0 as usize).filter(|_| matches!(became, Became::Kept | Became::Removed | Became::Leaving));
+            let before = self
+                .servers
+                .get(id.0 as usize)
+                .filter(|_| matches!(became, Became::Kept | Became::Removed | Became::Leaving));
             next.servers.push(before.map_or_else(|| Server::new(settings), Server::clone));
             match (became, before) {
                 (Became::Kept, Some(before)) => next.keep(now, (old, new), id, self.may_be_gone(old, id), before),

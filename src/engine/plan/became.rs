@@ -30,8 +30,9 @@ impl Common {
                 let server = plan.settings.servers.get(at)?;
                 Some((server.v4, server.v6, server.port))
             };
-            let is_same =
-                place(old) == place(new) && at < old.settings.servers.len() && old.pool_and_server(id) == new.pool_and_server(id);
+            let is_same = place(old) == place(new)
+                && at < old.settings.servers.len()
+                && old.pool_and_server(id) == new.pool_and_server(id);
             match (is_same && in_old(at), in_new(at)) {
                 (true, true) => Became::Kept,
                 (_, true) => Became::Added,

@@ -21,7 +21,11 @@ pub(in crate::engine) struct Guest {
 }
 
 impl Guest {
-    pub(in crate::engine) fn new((pool, name): (&str, &str), addresses: [Option<IpAddr>; 2], port: Option<u16>) -> Self {
+    pub(in crate::engine) fn new(
+        (pool, name): (&str, &str),
+        addresses: [Option<IpAddr>; 2],
+        port: Option<u16>,
+    ) -> Self {
         let mut guest = Guest { pool: pool.into(), name: name.into(), v4: None, v6: None, port };
         for address in addresses.into_iter().flatten() {
             match address {

@@ -10,8 +10,8 @@ mod identity;
 mod owners;
 
 pub(super) use became::Common;
-pub(super) use guests::{Guest, MOST_GUESTS};
 pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
+pub(super) use guests::{Guest, MOST_GUESTS};
 pub use identity::InUse;
 pub(super) use identity::Order;
 pub(super) use owners::Owner;

@@ -1,8 +1,8 @@
 //! Flows that are made again from a saved state, with all that is counted along with them.
 
+use super::super::Ended;
 use super::super::plan::Plan;
 use super::super::standing::Standing;
-use super::super::Ended;
 use super::super::state::Lost;
 use super::Shard;
 use crate::flow::{Mapping, NO_POOL, Rest, SavedFlow, Table};

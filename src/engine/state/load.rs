@@ -249,7 +249,9 @@ impl Engine {
 
     /// Reads a record; none if it makes no sense.
     fn load_record(&mut self, load: &mut StateLoad, now: Instant, kind: u8, fields: Fields<'_>) -> Option<()> {
-        let StateLoad { base, names: Some(names), numbers, skipped, loaded, slots, guests, .. } = load else { return None };
+        let StateLoad { base, names: Some(names), numbers, skipped, loaded, slots, guests, .. } = load else {
+            return None;
+        };
         let (base, names_only) = (*base, load.names_only);
         match kind {
             kind::SERVICE => {

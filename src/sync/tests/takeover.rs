@@ -250,7 +250,8 @@ fn flows_of_a_server_that_has_another_address_here_go_on_where_they_began() {
     let now = pair.now();
     pair.gates[1].command(now, Command::Activate);
     for (n, (from, to)) in (0..).zip(opened) {
-        let sent = pair.gates[1].pass(now, &tcp("DA", (101, 501), client(n), address(LISTEN[0]))).0.expect("it goes on");
+        let sent =
+            pair.gates[1].pass(now, &tcp("DA", (101, 501), client(n), address(LISTEN[0]))).0.expect("it goes on");
         assert_eq!(ends(&sent), (from, to));
     }
 }
@@ -287,7 +288,8 @@ fn servers_that_a_peer_only_names_get_no_slot_and_plans_are_made_once_a_second()
     (0..3).for_each(|n| _ = open(&mut pair.gates[0], at(pair.ms), n, listen));
     pair.run(100);
     // A server of which the other one has no flow yet is named with a reload.
-    let more = CONFIG.replace("    { name = \"c\"", "    { name = \"d\", address = \"10.0.0.4\" },\n    { name = \"c\"");
+    let more =
+        CONFIG.replace("    { name = \"c\"", "    { name = \"d\", address = \"10.0.0.4\" },\n    { name = \"c\"");
     let settings = config::parse(&more, "sync.toml").unwrap_or_else(|error| panic!("{error}"));
     let now = pair.now();
     pair.gates[0].engine.reload(now, &settings, Removed::Drain);
@@ -306,7 +308,9 @@ fn handshakes_under_way_go_over_with_a_planned_switch() {
     let [plain, full] = [0, 1].map(|at| address(LISTEN[at]));
     pair.run(1000);
     let now = pair.now();
-    let syn = |gate: &mut Gate, now, n, listen| ends(&gate.pass(now, &tcp("S", (100, 0), client(n), listen)).0.expect("sent"));
+    let syn = |gate: &mut Gate, now, n, listen| {
+        ends(&gate.pass(now, &tcp("S", (100, 0), client(n), listen)).0.expect("sent"))
+    };
     // One whose server has not answered yet, and one that lacks the client's acknowledgement; each with both kinds of NAT.
     let asked = [(0, plain), (1, full)].map(|(n, listen)| (n, listen, syn(&mut pair.gates[0], now, n, listen)));
     let answered = [(2, plain), (3, full)].map(|(n, listen)| (n, listen, syn(&mut pair.gates[0], now, n, listen)));

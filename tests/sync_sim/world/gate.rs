@@ -74,6 +74,7 @@ impl World {
             fingerprint: 1,
             learning: Duration::from_millis(LEARNING),
         };
+        engine.report_flows(self.keeps_log);
         let node = Node::new(sync, now, &mut engine).unwrap();
         let gate = &mut self.gates[at];
         gate.running = Some(Running { engine, node });
@@ -154,7 +155,7 @@ impl World {
         let (t, now) = (self.t, self.now(at));
         let conn = self.gates[at].conn;
         let is_cut = t < self.cut[1];
-        let mut own_packets = Vec::new();
+        let (mut own_packets, mut ended) = (Vec::new(), Vec::new());
         if let Some(Running { engine, node }) = &mut self.gates[at].running {
             for _ in 0..20 {
                 if engine.poll_timeout().is_none_or(|due| due > now) {
@@ -163,7 +164,13 @@ impl World {
                 engine.handle_timeout(now);
                 own_packets.extend(own(engine, now, &mut self.buffer));
             }
-            while engine.poll_event().is_some() {}
+            while let Some(event) = engine.poll_event() {
+                if self.keeps_log
+                    && let equipoise::engine::Event::FlowEnded { flow, cause } = &event
+                {
+                    ended.push(format!("  gateway {at}: {} to {} has ended: {cause:?}", flow.client, flow.server));
+                }
+            }
             if let Some(channel) = conn.and_then(|conn| self.channels.get_mut(&conn)).filter(|_| !is_cut)
                 && !channel.broken
             {
@@ -182,6 +189,7 @@ impl World {
         for bytes in own_packets {
             let _ = self.arrive(&bytes, None);
         }
+        ended.into_iter().for_each(|line| self.say(|| line));
         self.write(at);
         self.events(at);
         let t = self.t;

@@ -1,8 +1,8 @@
 //! A history: what goes wrong, how it heals, and what both must agree on then.
 
 use super::super::ends::{Counts, State};
-use super::gate::{Gate, Running};
 use super::World;
+use super::gate::{Gate, Running};
 use equipoise::engine::{Cursor, FlowQuery};
 use equipoise::ids::FlowId;
 use equipoise::sync::Command;

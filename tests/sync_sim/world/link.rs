@@ -1,8 +1,8 @@
 //! The connection between the two gateways: it delays, is slow, and breaks; each end notices in its own time.
 
 use super::super::skew::Later;
-use super::gate::Running;
 use super::World;
+use super::gate::Running;
 use std::collections::VecDeque;
 
 /// A connection between the two.

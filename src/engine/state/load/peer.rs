@@ -2,8 +2,8 @@
 //!
 //! What becomes of a flow that both have is up to the caller.
 
-use super::super::super::{Duty, Engine};
 use super::super::super::plan::Plan;
+use super::super::super::{Duty, Engine};
 use super::super::record::{Base, FlowRecord, kind};
 use super::super::walk::{IDLE, Mark};
 use super::super::wire::{Fields, next_record};

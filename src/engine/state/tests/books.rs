@@ -66,7 +66,9 @@ fn sticky(engine: &Engine, flows: &[(u32, SavedFlow)]) {
     for group in engine.shard.chooser().sticky_groups().collect::<Vec<_>>() {
         let mut busy = BTreeSet::new();
         let mut take = |slot: crate::flow::SavedSlot| _ = slot.is_busy && busy.insert((slot.client, slot.proven));
-        while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 100, &mut take) > 0 {}
+        while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 100, &mut take)
+            > 0
+        {}
         let counted = flows.iter().filter_map(|(index, saved)| {
             let of = engine.plan.roster().service(saved.flow.service).sticky.as_ref().filter(|of| of.group == group)?;
             let client = saved.flow.client.addresses.src();

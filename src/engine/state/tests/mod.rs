@@ -157,9 +157,10 @@ fn views(engine: &Engine, now: Instant) -> Views {
     let groups: Vec<u32> = sticky.map(|service| service.sticky.as_ref().unwrap().group).collect();
     let mut remembered = |group| {
         let mut clients = 0;
-        while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 100, |slot| clients += usize::from(slot.proven)) > 0
-        {
-        }
+        while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 100, |slot| {
+            clients += usize::from(slot.proven)
+        }) > 0
+        {}
         clients
     };
     Views { flows, times, servers, services, rules, nat, sticky: groups.into_iter().map(&mut remembered).collect() }

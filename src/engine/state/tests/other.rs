@@ -235,7 +235,10 @@ fn is_proven(engine: &Engine, group: u32) -> bool {
     let mut chooser = engine.shard.chooser().clone();
     let mut found = false;
     chooser.begin_sticky_walk(crate::flow::Watcher::Successor);
-    while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 10, |slot| found |= slot.proven) > 0 {}
+    while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 10, |slot| {
+        found |= slot.proven
+    }) > 0
+    {}
     found
 }
 
