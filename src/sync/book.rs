@@ -331,18 +331,25 @@ impl Book {
         }
     }
 
-    /// Records that a flow is as the peer has it, who is to be told which slot it has here.
-    pub(super) fn took(&mut self, engine: &mut Engine, id: FlowId, theirs: u32, hash: (u8, u64)) {
+    /// Records that a flow is as the peer has it, who is to be told which slot it has here, if it asks or that is new.
+    pub(super) fn took(&mut self, engine: &mut Engine, id: FlowId, theirs: u32, (hash, asks): ((u8, u64), bool)) {
         engine.forget_flow_change(id.index);
         self.forget(id.index);
         self.tell(id.index, Some(hash));
         self.confirm(id.index);
-        self.meet(theirs, id);
+        self.meet(theirs, id, asks);
+    }
+
+    /// Returns whether the slot that the peer has for a flow is known. It is not if the flow was made anew in its slot.
+    pub(super) fn is_mapped(&self, id: FlowId) -> bool {
+        let owner = self.owner.get(id.index as usize).copied().unwrap_or(0);
+        let place = owner.checked_sub(1).and_then(|theirs| self.theirs.get(theirs as usize));
+        place.is_some_and(|place| (place.slot, place.generation) == (id.index + 1, id.generation))
     }
 
     /// Records that a flow of the peer's is one of these, of which the peer is to be told which slot it has here.
-    pub(super) fn meet(&mut self, theirs: u32, id: FlowId) {
-        if self.map(theirs, id) {
+    pub(super) fn meet(&mut self, theirs: u32, id: FlowId, asks: bool) {
+        if self.map(theirs, id) || asks {
             self.unmapped.set(id.index);
         }
     }

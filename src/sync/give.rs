@@ -36,6 +36,8 @@ const PORTION: usize = 128;
 pub(super) const SEEN: u8 = 1;
 /// In a frame of records: the receiver is to acknowledge it at once.
 pub(super) const ASK: u8 = 2;
+/// In a frame of records: the sender does not know which slots these flows have at the receiver.
+pub(super) const UNMAPPED: u8 = 4;
 /// In the beginning of a pass: flows that are not in it do not exist any more.
 pub(super) const WHOLE: u8 = 1;
 /// In a wish: names are to come again.
@@ -90,7 +92,7 @@ impl Node {
         let only_seen = resumes && !self.role.is_active();
         // Who has been the only active one all the time sends what has changed, and what may be lost.
         let only_changes = resumes && self.is_steady && !Role::of(hello.role).is_some_and(Role::is_active);
-        if only_changes {
+        if resumes {
             self.book.harvest(engine);
             self.book.tell_again(engine);
         }
@@ -256,7 +258,8 @@ impl Node {
             None => self.book.stale.set(slot),
         }
         let Some(mark) = engine.flow_mark(slot) else { return };
-        let flags = if self.book.is_seen(slot) { SEEN } else { 0 };
+        let is_mapped = engine.flow_in(slot).is_some_and(|id| self.book.is_mapped(id));
+        let flags = if self.book.is_seen(slot) { SEEN } else { 0 } | if is_mapped { 0 } else { UNMAPPED };
         put.make_room(link, self.term, flags, out);
         engine.give_flow(&mut link.giving, now, slot, &mut put.body);
         let hash = self.book.hash(&mark);

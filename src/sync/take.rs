@@ -4,7 +4,7 @@
 //! both have, or where that cannot be told, the one that only one of them has seen packets of; otherwise that of the higher
 //! term.
 
-use super::give::{ASK, NAMES, SEEN, WHOLE};
+use super::give::{ASK, NAMES, SEEN, UNMAPPED, WHOLE};
 use super::link::{Link, LinkError, Sweep};
 use super::node::{Event, Node, Role, SyncSettings};
 use super::wire::{Header, Kind, Ranges, Reader};
@@ -130,7 +130,7 @@ impl Node {
         let hosted = link.taking.hosted();
         while let Some(record) = link.taking.next(now, &mut body.0) {
             match record {
-                PeerRecord::Flow(offer) => self.take_flow(now, engine, link, (term, flags & SEEN != 0), &offer),
+                PeerRecord::Flow(offer) => self.take_flow(now, engine, link, (term, flags), &offer),
                 PeerRecord::HalfOpen(offer) => _ = engine.take_half_open(&link.taking, now, &offer),
                 PeerRecord::Other(record) if !self.role.is_active() => {
                     engine.take_names(&mut link.taking, now, record, false).map_err(LinkError::Records)?;
@@ -156,9 +156,10 @@ impl Node {
         now: Instant,
         engine: &mut Engine,
         link: &mut Link,
-        (term, is_seen): (u64, bool),
+        (term, flags): (u64, u8),
         offer: &Offer,
     ) {
+        let (is_seen, asks) = (flags & SEEN != 0, flags & UNMAPPED != 0);
         link.came = link.came.saturating_add(1);
         let hash = self.book.hash(&offer.mark);
         if !self.book.has_slot(offer.slot) {
@@ -181,7 +182,7 @@ impl Node {
                 None => self.gives_way(own, term, is_seen),
             };
             if !gives_way {
-                return self.keep(engine, offer.slot, own, same.map(|id| (id, hash)));
+                return self.keep(engine, (offer.slot, asks), own, same.map(|id| (id, hash)));
             }
         }
         let peer_is_active = self.peer_role.is_some_and(Role::is_active);
@@ -197,14 +198,14 @@ impl Node {
                     // known by the slot. What is not said here, the digests find.
                     link.tell_ended(self.term, id.index);
                 }
-                self.book.took(engine, id, offer.slot, hash);
+                self.book.took(engine, id, offer.slot, (hash, asks));
             }
             Err(_) => refuse(link, offer, hash.1),
         }
     }
 
     /// Keeps an own flow that the peer's would replace.
-    fn keep(&mut self, engine: &Engine, theirs: u32, own: u32, same: Option<(FlowId, (u8, u64))>) {
+    fn keep(&mut self, engine: &Engine, (theirs, asks): (u32, bool), own: u32, same: Option<(FlowId, (u8, u64))>) {
         if Table::is_half_open(own) {
             return;
         }
@@ -213,7 +214,7 @@ impl Node {
         match same {
             // Both know the same of it.
             Some((id, hash)) if mark.is_some_and(|mark| self.book.hash(&mark) == hash) => {
-                self.book.meet(theirs, id);
+                self.book.meet(theirs, id, asks);
                 self.book.tell(own, Some(hash));
             }
             _ => self.book.pending.set(own),

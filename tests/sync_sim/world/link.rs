@@ -5,6 +5,9 @@ use super::World;
 use super::gate::Running;
 use std::collections::VecDeque;
 
+/// The window of a connection that is slow.
+const SLOW_WINDOW: usize = 2000;
+
 /// A connection between the two.
 pub(super) struct Channel {
     /// By receiver: when what arrives.
@@ -108,7 +111,8 @@ impl World {
         let (Some(channel), Some(Running { engine, node })) = (self.channels.get_mut(&conn), &mut gate.running) else {
             return;
         };
-        while channel.in_flight(to) < channel.most_in_flight {
+        let most_in_flight = if t < channel.slow_until { SLOW_WINDOW } else { channel.most_in_flight };
+        while channel.in_flight(to) < most_in_flight {
             let mut out = Vec::new();
             node.poll_output(now, engine, &mut out);
             if let Some(later) = &mut gate.later {
