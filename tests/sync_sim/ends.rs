@@ -186,14 +186,14 @@ impl Ends {
     }
 
     /// Only what was there by a time is known to the gateway that is left, or that gets the packets.
-    pub fn excuse(&mut self, known: u64) {
+    pub fn excuse(&mut self, known: u64, slots_known: u64) {
         for talk in &mut self.talks {
             // Half-open flows are not told.
             if !talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known) {
                 talk.excused = true;
             }
         }
-        self.unstick(known);
+        self.unstick(slots_known);
     }
 
     /// The same for the servers of sticky clients.

@@ -100,7 +100,8 @@ impl World {
     pub(super) fn excuse(&mut self, left: usize) {
         let gate = &self.gates[left];
         let known = if gate.running.is_some() && gate.started < self.in_step_at { self.in_step_at } else { 0 };
-        self.ends.excuse(known);
+        // One that is active takes no clients without flows from its peer.
+        self.ends.excuse(known, known.min(self.calm_at));
     }
 
     pub(super) fn command(&mut self, at: usize, command: Command) {

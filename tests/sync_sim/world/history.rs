@@ -138,13 +138,16 @@ impl World {
         let in_step = |gate: &Gate| gate.running.as_ref().is_some_and(|running| running.node.status().in_step);
         if quiet && self.gates.iter().all(in_step) {
             self.in_step_at = self.t;
+            if self.is_active(0) != self.is_active(1) {
+                self.calm_at = self.t;
+            }
         }
         if self.is_active(0) && self.is_active(1) && self.t >= self.cut[0] {
             // Each has clients of its own until the election is over.
             match self.lacks_one {
-                None => self.ends.unstick(self.in_step_at),
+                None => self.ends.unstick(self.calm_at),
                 // They choose other servers for the datagrams of a client.
-                Some(_) => self.ends.excuse(self.in_step_at),
+                Some(_) => self.ends.excuse(self.in_step_at, self.calm_at),
             }
         }
         self.ends.calm = self.t - self.in_step_at <= 300 && self.is_active(0) != self.is_active(1);

@@ -40,6 +40,8 @@ pub struct World {
     sides: Vec<usize>,
     /// When both last knew the same.
     in_step_at: u64,
+    /// The same, with one of them active.
+    calm_at: u64,
     preempts: bool,
     /// The gateway that has one server less than the other one.
     lacks_one: Option<usize>,
@@ -85,6 +87,7 @@ impl World {
             connect_at: 0,
             cut: [0; 2],
             in_step_at: 0,
+            calm_at: 0,
             rng,
             log: Vec::new(),
             keeps_log,
