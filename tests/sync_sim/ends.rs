@@ -14,6 +14,12 @@ pub const SERVICES: [(Ipv4Addr, u16, bool); 5] = [
     (Ipv4Addr::new(192, 0, 2, 84), 4000, true),
 ];
 
+/// A server that one of the two gateways may lack.
+pub const ONE_SERVER: &str = "    { name = \"c\", address = \"10.0.0.3\" },\n";
+
+/// The sticky one.
+const STICKY: usize = 2;
+
 pub const CONFIG: &str = r#"
 seed = 7
 [flows]
@@ -59,7 +65,7 @@ server = [
 [[nat-pool]]
 name = "out"
 addresses = ["10.9.0.1"]
-ports = "2000-2127"
+ports = "2000-2399"
 hold = "60s"
 "#;
 
@@ -133,6 +139,10 @@ pub struct Ends {
     /// What clients ask for.
     services: &'static [usize],
     made: u32,
+    /// Sticky clients: their server, and since when it is theirs.
+    stuck: BTreeMap<usize, (Ipv4Addr, u64)>,
+    /// Whether both gateways have all servers; one that lacks a server gives its sticky clients another one.
+    pub sticks: bool,
     /// Both know the same now, and one is active.
     pub calm: bool,
     /// The first thing that must not be.
@@ -160,6 +170,8 @@ impl Ends {
             talks: Vec::new(),
             closed: Vec::new(),
             ends: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            sticks: true,
             rng,
             clients,
             made: 0,
@@ -171,6 +183,22 @@ impl Ends {
 
     fn fail(&mut self, what: String) {
         self.wrong.get_or_insert(what);
+    }
+
+    /// Only what was there by a time is known to the gateway that is left, or that gets the packets.
+    pub fn excuse(&mut self, known: u64, slots_known: u64) {
+        for talk in &mut self.talks {
+            // Half-open flows are not told.
+            if !talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known) {
+                talk.excused = true;
+            }
+        }
+        self.unstick(slots_known);
+    }
+
+    /// The same for the servers of sticky clients.
+    pub fn unstick(&mut self, known: u64) {
+        self.stuck.retain(|_, (_, since)| *since + 1000 <= known);
     }
 
     fn talk(&mut self, id: u32) -> Option<&mut Talk> {
@@ -396,6 +424,11 @@ impl Ends {
         self.counts.answers += 1;
         if talk.state == State::Opening {
             talk.server = server;
+            let stuck = self.stuck.get(&talk.client).filter(|_| talk.service == STICKY && self.sticks);
+            if let Some((own, _)) = stuck.filter(|(own, _)| Some(*own) != server) {
+                let text = format!("a sticky client of {own} gets to another server: {talk:?}");
+                self.wrong.get_or_insert(text);
+            }
         }
         match (talk.is_udp(), talk.state) {
             (true, State::Opening) => (talk.state, talk.open_since) = (State::Open, Some(t)),
@@ -412,6 +445,10 @@ impl Ends {
             }
             (false, State::Open) => {
                 talk.confirmed |= packet.flags & SYN == 0;
+                if talk.service == STICKY && talk.confirmed && !talk.excused {
+                    let of = talk.server.map(|server| (server, t));
+                    of.into_iter().for_each(|of| _ = self.stuck.entry(talk.client).or_insert(of));
+                }
                 talk.seq = talk.seq.max(packet.ack);
                 talk.ack = packet.seq.wrapping_add(packet.payload.len() as u32);
             }
