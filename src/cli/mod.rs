@@ -9,6 +9,7 @@ mod check_diff;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod explain;
+mod progress;
 
 use crate::config::{self, Parsed, Settings};
 #[cfg(feature = "demo")]
@@ -191,7 +192,10 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
     let out = &mut BufWriter::new(out);
     let result = match explain {
         Some(number) => replay::explain(&args, number, out),
-        None => replay::run(&args, out).map(drop),
+        None => {
+            let mut progress = progress::Shown::new("frames");
+            replay::run_telling(&args, out, &mut |at| progress.show(at.frames, at.of)).map(drop)
+        }
     };
     match result {
         Ok(()) => Ok(()),

@@ -14,6 +14,7 @@ mod changes;
 pub mod client;
 mod desk;
 mod explain;
+mod filter_words;
 mod ledger;
 mod packet_words;
 pub mod protocol;
@@ -26,12 +27,13 @@ mod system;
 pub use changes::compare;
 pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
+pub use filter_words::{FilterError, FilterWords};
 pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
-    Answer, ChangeRow, ChangedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained, Failure, FileRow,
-    ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, Totals,
-    TroubleRow,
+    Answer, ChangeRow, ChangedRow, ClearedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, EventRow,
+    Explained, Failure, FileRow, KilledRow, ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow,
+    RepairRow, Request, SourceRow, Status, Totals, TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{Saved, patch, saved};
@@ -41,7 +43,8 @@ pub use system::{SystemState, Trouble};
 pub use crate::balance::Admin;
 pub use crate::config::changes::{Kind, Target, Who, notation};
 pub use crate::engine::{
-    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, RuleRow, ServerRow, ServiceRow,
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, Rates, RuleRow, ServerRow, ServiceRow,
+    SortBy, StickyQuery, StickyRow,
 };
 pub use crate::ids::FlowId;
 pub use crate::packet::Protocol;

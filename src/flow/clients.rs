@@ -14,14 +14,27 @@ type Order<T> = LinkedHashMap<IpAddr, T, RandomState>;
 pub(crate) struct Clients<T> {
     idle: Order<T>,
     busy: Order<T>,
-    /// The clients at which a walk goes on, idle and busy; they move on before these clients move.
-    walk: [Option<IpAddr>; 2],
+    /// By [`Walker`]: the clients at which its walk goes on, idle and busy; they move on before these clients move.
+    walks: [[Option<IpAddr>; 2]; Walker::COUNT],
+}
+
+/// Who walks over clients; each has one walk at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walker {
+    /// Whoever copies the state.
+    Copy,
+    /// Whoever lists clients for an operator.
+    List,
+}
+
+impl Walker {
+    const COUNT: usize = 2;
 }
 
 impl<T: Copy> Clients<T> {
     pub(crate) fn new(hash: RandomState) -> Self {
         let idle = LinkedHashMap::with_hasher(hash.clone());
-        Clients { idle, busy: LinkedHashMap::with_hasher(hash), walk: [None; 2] }
+        Clients { idle, busy: LinkedHashMap::with_hasher(hash), walks: Default::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,21 +100,23 @@ impl<T: Copy> Clients<T> {
     }
 
     /// Begins a walk, which [`Clients::walk`] goes on with; one that is under way ends.
-    pub(crate) fn begin_walk(&mut self) {
-        self.walk = [&self.idle, &self.busy].map(|clients| clients.front().map(|(client, _)| *client));
+    pub(crate) fn begin_walk(&mut self, walker: Walker) {
+        let first = [&self.idle, &self.busy].map(|clients| clients.front().map(|(client, _)| *client));
+        self.walks[walker as usize] = first;
     }
 
     /// Passes up to `most` clients to `take`, the idle ones before the busy ones; returns how many. Those that are used
     /// during the walk may come twice; one whose use ends meanwhile may not come.
-    pub(crate) fn walk(&mut self, most: usize, mut take: impl FnMut(IpAddr, &T)) -> usize {
+    pub(crate) fn walk(&mut self, walker: Walker, most: usize, mut take: impl FnMut(IpAddr, &T)) -> usize {
+        let walk = &mut self.walks[walker as usize];
         for walked in 0..most {
-            let Some(place) = self.walk.iter().position(Option::is_some) else { return walked };
-            let Some(client) = self.walk[place].take() else { return walked };
+            let Some(place) = walk.iter().position(Option::is_some) else { return walked };
+            let Some(client) = walk[place].take() else { return walked };
             let clients = if place == 0 { &mut self.idle } else { &mut self.busy };
             if let Some(value) = clients.get(&client) {
                 take(client, value);
             }
-            self.walk[place] = next(clients, client);
+            walk[place] = next(clients, client);
         }
         most
     }
@@ -113,13 +128,15 @@ impl<T: Copy> Clients<T> {
         recent.map(|(client, value)| (*client, value))
     }
 
-    /// Moves a walk on that would go on at this client.
+    /// Moves walks on that would go on at this client.
     fn pass(&mut self, client: IpAddr) {
-        if self.walk[0] == Some(client) {
-            self.walk[0] = next(&mut self.idle, client);
-        }
-        if self.walk[1] == Some(client) {
-            self.walk[1] = next(&mut self.busy, client);
+        for walk in &mut self.walks {
+            if walk[0] == Some(client) {
+                walk[0] = next(&mut self.idle, client);
+            }
+            if walk[1] == Some(client) {
+                walk[1] = next(&mut self.busy, client);
+            }
         }
     }
 }
@@ -145,8 +162,11 @@ mod tests {
                 if n % 2 == 0 { clients.set_idle(client(n), n) } else { clients.set_busy(client(n), n) }
             }
             let (mut seen, mut touched) = (Vec::new(), Vec::new());
-            clients.begin_walk();
-            while clients.walk(1 + rng.below(5) as usize, |_, n| seen.push(*n)) > 0 {
+            let mut listed = Vec::new();
+            clients.begin_walk(Walker::Copy);
+            clients.begin_walk(Walker::List);
+            while clients.walk(Walker::Copy, 1 + rng.below(5) as usize, |_, n| seen.push(*n)) > 0 {
+                clients.walk(Walker::List, rng.below(3) as usize, |_, n| listed.push(*n));
                 for _ in 0..rng.below(3) {
                     let n = rng.below(30);
                     touched.push(n);
@@ -157,7 +177,9 @@ mod tests {
                     }
                 }
             }
+            while clients.walk(Walker::List, 1, |_, n| listed.push(*n)) > 0 {}
             assert!((0..30).all(|n| seen.contains(&n) || touched.contains(&n)), "{seen:?} {touched:?}");
+            assert!((0..30).all(|n| listed.contains(&n) || touched.contains(&n)), "{listed:?} {touched:?}");
             assert!(seen.len() <= 30 + touched.len());
         }
     }
