@@ -22,6 +22,7 @@
 //!  engine                            the sans-IO core
 //!  sync                              two gateways that share their flows
 //!  capture, control, replay          pcap and pcapng; inspection; replay of captures
+//!  import                            configurations of other balancers
 //!  gateway                           the live gateway: everything that touches the system
 //!  conformance, demo, cli            the checklist, the demo, the command line
 //! ```
@@ -54,6 +55,7 @@ pub mod sync;
 
 pub mod capture;
 pub mod control;
+pub mod import;
 pub mod replay;
 
 #[cfg(feature = "daemon")]

@@ -48,6 +48,7 @@ const WORLDS: &[&str] = &[
     "capture",
     "control",
     "replay",
+    "import",
     "gateway",
     "conformance",
     "demo",
@@ -87,6 +88,7 @@ const LAYERS: &[Layer] = &[
         std: &["io"],
         daemon: false,
     },
+    core("import", &[]),
     Layer {
         name: "gateway",
         below: &[

@@ -1,5 +1,7 @@
 //! How far something long is: on stderr, if somebody looks there and does not see the output itself grow.
 
+#![allow(clippy::disallowed_methods, reason = "it shows how long something takes; nothing is decided by it")]
+
 use crate::control::render;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};

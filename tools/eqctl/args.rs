@@ -588,7 +588,18 @@ pub fn kill_request(what: &[String], dry_run: bool) -> Request {
     match flow {
         Some(_) if dry_run => Args::refuse("--dry-run is for filters"),
         Some(flow) => Request::Kill { flow },
-        None => Request::KillFlows { filter: filter(what), dry_run },
+        None => Request::KillFlows { filter: flow_or_filter(what), dry_run },
+    }
+}
+
+/// Reads a filter where the ID of a flow would be right, too.
+fn flow_or_filter(what: &[String]) -> FilterWords {
+    match (what, what.join(" ").parse()) {
+        (_, Ok(filter)) => filter,
+        ([_], Err(error)) => {
+            Args::refuse(&format!("{error}\na flow ID has the form INDEX.GENERATION, for example 1042.3"))
+        }
+        (_, Err(error)) => Args::refuse(&format!("{error}")),
     }
 }
 
