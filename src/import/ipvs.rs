@@ -247,7 +247,7 @@ fn scheduler(of: &Virtual, notes: &mut Notes) -> Option<Means> {
 pub(super) fn plan(found: Found, options: &Options, notes: &mut Notes) -> Plan {
     let mut plan = Plan { timeouts: found.timeouts, ..Plan::default() };
     let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
-    for mut one in found.virtuals {
+    for mut one in merged(found.virtuals, notes) {
         one.listens.retain(|listen| {
             let is_new = taken.insert((*listen, one.protocol));
             if !is_new {
@@ -259,6 +259,24 @@ pub(super) fn plan(found: Found, options: &Options, notes: &mut Notes) -> Plan {
         add(&mut plan, one, &mut names, options, notes);
     }
     plan
+}
+
+/// Merges virtual services of one address and port: to the kernel they are one, with the settings of the first.
+fn merged(all: Vec<Virtual>, notes: &mut Notes) -> Vec<Virtual> {
+    let mut merged: Vec<Virtual> = Vec::new();
+    for one in all {
+        let is_same = |own: &&mut Virtual| own.listens == one.listens && own.protocol == one.protocol;
+        match merged.iter_mut().find(is_same).filter(|_| one.listens.len() == 1) {
+            Some(first) => {
+                let what = format!("{} is used by an earlier virtual server", shown(one.listens[0], one.protocol));
+                let todo = "its servers are added to that one, as keepalived does, which drops its other settings; write it once";
+                notes.add(one.place, what, todo);
+                first.servers.extend(one.servers);
+            }
+            None => merged.push(one),
+        }
+    }
+    merged
 }
 
 pub(super) fn shown(listen: Listen, protocol: Protocol) -> String {

@@ -46,6 +46,12 @@ impl Args {
         if args.csv && !args.command.has_rows() {
             Args::refuse("--csv is for lists and changes, whose rows have columns");
         }
+        // What is wrong with a filter is said whether a gateway runs or not.
+        match &args.command {
+            Command::Flows(what) => drop(what.request(None)),
+            Command::Kill { what, dry_run } => drop(kill_request(what, *dry_run)),
+            _ => {}
+        }
         args
     }
 

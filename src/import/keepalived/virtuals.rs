@@ -5,7 +5,7 @@ use super::super::ipvsadm::mask_bits;
 use super::super::{Notes, Place};
 use super::checks::{self, Usual};
 use super::tree::Item;
-use super::{millis, number, unknown};
+use super::{number, unknown};
 use std::net::IpAddr;
 
 /// Seconds of `persistence_timeout` without a value, of a granularity without a timeout, and of a service without a port.
@@ -249,7 +249,8 @@ fn address(own: &Item, notes: &mut Notes) -> Option<IpAddr> {
 
 fn real(item: &Item, service_port: Option<u16>, inherited: &Inherited, notes: &mut Notes) -> Option<Real> {
     let address = address(item, notes)?;
-    let mut own_port = port(item.argument(2), item.place(), notes)?;
+    let written = port(item.argument(2), item.place(), notes)?;
+    let mut own_port = written;
     let mut usual = inherited.usual.clone();
     let (mut weight, mut method) = (inherited.weight, inherited.method);
     let (mut thresholds, mut keeps) = ((0, 0), inherited.keeps_on_failure);
@@ -276,6 +277,10 @@ fn real(item: &Item, service_port: Option<u16>, inherited: &Inherited, notes: &m
     let mut found = Vec::new();
     for own in blocks {
         found.extend(checks::read(own, &usual, notes));
+    }
+    // Checks ask the port that is written, whatever becomes of it.
+    if own_port != written {
+        found.iter_mut().for_each(|check| check.port = check.port.or(written));
     }
     Some(Real {
         place: item.place(),
