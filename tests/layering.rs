@@ -107,7 +107,7 @@ const LAYERS: &[Layer] = &[
 /// The programs beside `src/` that are held to a rule.
 const DRIVERS: &[Driver] = &[
     // What the tool can print, a golden test can print.
-    Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap", "terminal_size"] },
+    Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap", "ratatui", "terminal_size"] },
     // Manual pages and completions.
     Driver { dir: "tools/deb", uses: &["cli"], daemon: &["clap"] },
     // The gateway for its huge pages.

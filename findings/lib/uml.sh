@@ -47,3 +47,21 @@ I
         init="$tmp/uml/init" con=null con0=null,fd:1 quiet </dev/null 2>/dev/null |
         sed -n '/^BEGIN\r*$/,/^END\r*$/{/^BEGIN\r*$/d;/^END\r*$/d;s/\r$//;p}'
 }
+
+# keepalived_in_uml FILE: starts keepalived with FILE, and writes its log and `ipvsadm -Sn` to the file `said`.
+keepalived_in_uml() {
+    cat >script <<S
+set -m
+keepalived --dont-fork --check --log-console --log-detail --no-syslog --use-file $1 --pid /run/p \
+    --checkers_pid /run/c >/run/log 2>&1 &
+for _ in \$(seq 100); do
+    if grep -q 'Activating BFD' /run/log; then break; fi
+    sleep 0.1
+done
+ipvsadm -Sn
+kill %1
+wait
+cat /run/log
+S
+    in_uml "$PWD/script" >said
+}

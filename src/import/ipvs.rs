@@ -493,21 +493,29 @@ fn monitors(one: &Virtual, notes: &mut Notes) -> Vec<Check> {
         if check.port.is_none() && !judges {
             check.port = model.port.or(one.listens.first().and_then(|listen| listen.port));
         }
-        if check.retries > 0 && check.pause_ms != check.interval_ms {
+        if check.retries > 0 {
             let there = check.interval_ms + check.retries * (check.pause_ms + check.timeout_ms) + check.timeout_ms;
             let here = check.interval_ms * (check.retries + 1) + check.timeout_ms;
+            if here <= there {
+                continue;
+            }
             let what = format!(
                 "retries come after {} there, and at each interval of {} here: a silent server is out after up to {} \
                  instead of {}",
-                seconds(check.pause_ms),
-                seconds(check.interval_ms),
-                seconds(here),
-                seconds(there),
+                shown_time(check.pause_ms),
+                shown_time(check.interval_ms),
+                shown_time(here),
+                shown_time(there),
             );
             notes.add(check.place, what, "shorten the interval of the monitor if that is too late");
         }
     }
     monitors
+}
+
+/// Formats milliseconds for a note.
+fn shown_time(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{} s", ms / 1000) } else { format!("{:.1} s", ms as f64 / 1000.0) }
 }
 
 /// Formats milliseconds as the configuration has them.

@@ -89,6 +89,13 @@ pub enum Command {
         #[arg(long)]
         follow: bool,
     },
+    /// Show the gateway on a full screen: rates, services, servers, the busiest flows, drops; sort, filter, drain, explain.
+    #[cfg(feature = "top")]
+    Top {
+        /// Seconds between two looks.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        every: u32,
+    },
     /// List which clients stick to which servers, or forget them.
     #[command(args_conflicts_with_subcommands = true)]
     Sticky {
@@ -358,23 +365,23 @@ pub fn set_request(object: Target, keys: &[(String, String)]) -> Request {
 impl Command {
     /// Returns whether it lists something that may be shown again and again.
     fn is_list(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Command::Flows(_)
-            | Command::Servers(_)
-            | Command::Services(_)
-            | Command::Monitors
-            | Command::History
-            | Command::Sources
-            | Command::Rules
-            | Command::Nat
-            | Command::Counters { .. }
-            | Command::Status
-            | Command::Pool { command: None }
-            | Command::Changes { command: None }
-            | Command::Sticky { command: None, .. }
-            | Command::Events { follow: false } => true,
-            _ => false,
-        }
+                | Command::Servers(_)
+                | Command::Services(_)
+                | Command::Monitors
+                | Command::History
+                | Command::Sources
+                | Command::Rules
+                | Command::Nat
+                | Command::Counters { .. }
+                | Command::Status
+                | Command::Pool { command: None }
+                | Command::Changes { command: None }
+                | Command::Sticky { command: None, .. }
+                | Command::Events { follow: false }
+        )
     }
 
     /// Returns whether its answer has rows with columns.

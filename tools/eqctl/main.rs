@@ -12,6 +12,8 @@ mod explain;
 mod flows;
 mod lists;
 mod output;
+#[cfg(feature = "top")]
+mod top;
 mod wait;
 
 use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, given_twice, kill_request, set_request};
@@ -132,6 +134,8 @@ fn once(mut client: Client, args: &Args, before: &mut Before, output: &mut Outpu
     match &args.command {
         Command::Server(command) => return server(client, command, args, output),
         Command::Events { follow: true } => events::follow(client, &args.socket, output),
+        #[cfg(feature = "top")]
+        Command::Top { every } => top::top(client, &args.socket, *every),
         Command::Explain(what) => match what.request() {
             Some(request) => explain::explain(client_now, &request, output),
             None => Ok(()),

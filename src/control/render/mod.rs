@@ -27,7 +27,7 @@ pub use figures::{bytes, count, duration, progress, rate};
 pub use flows::{FlowPrinter, flows_table};
 pub use health::{event_text, events_table, history_table, monitors_table};
 pub use rates::{measure_servers, measure_services};
-pub use servers::{servers_table, services_table};
+pub use servers::{server_state, servers_table, services_table};
 pub use sources::sources_table;
 pub use status::status_text;
 pub use sticky::sticky_table;

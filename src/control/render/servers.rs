@@ -43,7 +43,7 @@ pub fn servers_table(rows: &[ServerRow], width: Width) -> String {
         columns.row([
             row.name(),
             addresses.join(" "),
-            state_text(row),
+            server_state(row),
             weight_text(row),
             count(row.flows),
             count(row.flows_total),
@@ -81,7 +81,7 @@ fn parts_text(parts: &[PartRow]) -> String {
 }
 
 /// Summarizes the standing of a server: `up 1.2 ms`, `down`, `partly down (IPv4 port 443)`, `draining`, `up, passive hold 8.0s`, `up, load 35 %`.
-fn state_text(row: &ServerRow) -> String {
+pub fn server_state(row: &ServerRow) -> String {
     let mut text = match (row.admin, row.health) {
         _ if row.removed => return "removed, draining".into(),
         (Admin::Disabled, _) => return "disabled".into(),
@@ -243,7 +243,7 @@ pool/bigger  10.0.0.1 2001:db8::1 port 8080  up        100  12,345  1,234,567   
         let text = |change: &dyn Fn(&mut ServerRow)| {
             let mut row = base.clone();
             change(&mut row);
-            (state_text(&row), weight_text(&row))
+            (server_state(&row), weight_text(&row))
         };
         assert_eq!(text(&|row| row.latency_ms = Some(1.23)), ("up 1.2 ms".into(), "3".into()));
         assert_eq!(text(&|row| row.health = Health::Down).0, "down");
