@@ -113,7 +113,10 @@ const DRIVERS: &[Driver] = &[
     // The gateway for its huge pages.
     Driver {
         dir: "benches",
-        uses: &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "gateway"],
+        uses: &[
+            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "control",
+            "gateway",
+        ],
         daemon: &[],
     },
     Driver {

@@ -147,3 +147,16 @@ fn sticky_clients_are_listed_and_forgotten() {
     assert!(shown(&["sticky", "clear", "--all"]).starts_with("5 sticky clients forgotten"));
     assert_eq!(shown(&["flows", "--json"]).lines().count(), 6, "flows stay");
 }
+
+#[test]
+fn each_command_in_the_docs_is_one() {
+    let text = std::fs::read_to_string("docs/eqctl.md").unwrap();
+    let commands: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("    sudo eqctl ")).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    for command in commands {
+        let shell = format!("{} --socket /nonexistent/s {command}", env!("CARGO_BIN_EXE_eqctl"));
+        let output = Process::new("sh").args(["-c", &shell]).output().unwrap();
+        // 2 would be a wrong command line.
+        assert_eq!(output.status.code(), Some(1), "{command}: {}", stderr(&output));
+    }
+}
