@@ -107,10 +107,11 @@ impl<const N: usize> Columns<N> {
             }
         }
         let Width::Most(most) = width else { return };
+        let natural = layout.widths;
         for step in self.steps {
             let over = layout.total().saturating_sub(most);
             if over == 0 {
-                return;
+                break;
             }
             match step {
                 // The columns of later parts are those of the first.
@@ -132,6 +133,11 @@ impl<const N: usize> Columns<N> {
                     layout.wraps = true;
                 }
             }
+        }
+        // A column left out later may have made more room than was needed.
+        for (place, natural) in natural.into_iter().enumerate().filter(|(place, _)| layout.shown[*place]) {
+            let room = most.saturating_sub(layout.total());
+            layout.widths[place] = natural.min(layout.widths[place] + room);
         }
     }
 
@@ -177,7 +183,7 @@ impl<const N: usize> Columns<N> {
     pub(super) fn into_text(self, width: Width) -> String {
         let mut layout = Layout::default();
         let text = self.print(&mut layout, true, width);
-        text + &self.left_out(&layout)
+        text + &within(&self.left_out(&layout), width)
     }
 
     /// Names the columns that were left out for lack of room, as one line; empty if none was.
@@ -260,7 +266,8 @@ mod tests {
         assert_eq!(table(Width::Most(35)), less);
         let cut = "ONE         WHY\na longer …  for a good reason\nb           x\n(not shown: two; --wide shows all)\n";
         assert_eq!(table(Width::Most(29)), cut);
-        let wrapped = "ONE   WHY\na l…  for a\n      good\n      reason\nb     x\n(not shown: two; --wide shows all)\n";
+        let wrapped =
+            "ONE   WHY\na l…  for a\n      good\n      reason\nb     x\n(not shown:\ntwo; --wide\nshows all)\n";
         assert_eq!(table(Width::Most(12)), wrapped);
     }
 

@@ -1,6 +1,6 @@
 //! Flows as a table, whole or in parts: a million rows are printed as they arrive.
 
-use super::columns::{Columns, Fit, Layout, Width};
+use super::columns::{Columns, Fit, Layout, Width, within};
 use super::{bytes, count, duration};
 use crate::engine::{FlowRow, SortBy};
 
@@ -73,7 +73,7 @@ impl FlowPrinter {
     pub fn left_out(&self) -> String {
         let mut columns = self.columns(&[]);
         columns.row(Default::default());
-        columns.left_out(&self.layout)
+        within(&columns.left_out(&self.layout), self.width)
     }
 
     fn columns(&self, rows: &[FlowRow]) -> Columns<COLUMNS> {
@@ -180,7 +180,8 @@ FLOW  PROTO  CLIENT            SERVICE  LISTEN        SERVER  ADDRESS        STA
         let want = "\
 FLOW  CLIENT            SERVICE  SERVER  STATE          AGE  IDLE       IN    OUT
 7.0   198.51.100.9:999  web      farm/a  established  1h02m  0.2s  1.4 MiB  512 B
-(not shown: proto, listen, address, expires, picked by, rule, pkts in, pkts out; --wide shows all)
+(not shown: proto, listen, address, expires, picked by, rule, pkts in, pkts out;
+--wide shows all)
 ";
         let got = flows_table(&[row(7, "198.51.100.9:999")], Width::Most(81));
         assert_eq!(got, want);

@@ -20,9 +20,10 @@ pub fn monitors_table(rows: &[MonitorRow], width: Width) -> String {
     ])
     .fits_by(&[
         Fit::Without("PROBE"),
-        Fit::Without("ADDRESS"),
-        Fit::Wrap(24),
         Fit::Without("AVERAGE"),
+        Fit::Without("VERDICT"),
+        Fit::Wrap(20),
+        Fit::Without("ADDRESS"),
         Fit::Cut("SERVER", 16),
         Fit::Cut("MONITOR", 8),
     ]);

@@ -40,7 +40,7 @@ pub enum Mode {
     /// A filter is being written.
     Filter(String),
     /// A change waits for a yes.
-    Confirm(String, Request),
+    Confirm(String, Box<Request>),
     /// A text covers the lists.
     Text(String, u16),
 }
@@ -51,7 +51,7 @@ pub enum Wish {
     Nothing,
     End,
     Refresh,
-    Send(Request),
+    Send(Box<Request>),
 }
 
 #[derive(Debug, Default)]
@@ -258,12 +258,12 @@ impl App {
             KeyCode::Char('d') => self.drain(data),
             KeyCode::Char('x') => {
                 if let Some(flow) = self.flow(data).filter(|_| self.list == List::Flows) {
-                    self.mode = Mode::Confirm(format!("kill flow {flow}"), Request::Kill { flow });
+                    self.mode = Mode::Confirm(format!("kill flow {flow}"), Box::new(Request::Kill { flow }));
                 }
             }
             KeyCode::Char('e') => {
                 if let Some(flow) = self.flow(data).filter(|_| self.list == List::Flows) {
-                    return Wish::Send(Request::ExplainFlow { flow });
+                    return Wish::Send(Box::new(Request::ExplainFlow { flow }));
                 }
                 self.message = Some(("select a flow first: 3, then up and down".into(), false));
             }
@@ -302,6 +302,6 @@ impl App {
         let object = Target::new(Kind::Server, row.name());
         let values = [("state".to_owned(), Some(state.to_owned()))].into();
         let request = Request::Set { object, values, deadline_ms: None };
-        self.mode = Mode::Confirm(format!("{verb} server {}", row.name()), request);
+        self.mode = Mode::Confirm(format!("{verb} server {}", row.name()), Box::new(request));
     }
 }

@@ -138,10 +138,13 @@ fn keys_choose_lists_rows_and_orders() {
     assert_eq!((app.order(List::Flows), app.flows(&data)[0].row.age_ms), ("age", 3_720_000));
     press(&mut app, &data, "↓↓↓↓");
     assert_eq!(app.selected(List::Flows), 1, "the last one");
-    assert_eq!(press(&mut app, &data, "e"), Wish::Send(Request::ExplainFlow { flow: "7.0".parse().unwrap() }));
+    assert_eq!(
+        press(&mut app, &data, "e"),
+        Wish::Send(Box::new(Request::ExplainFlow { flow: "7.0".parse().unwrap() }))
+    );
     assert_eq!(press(&mut app, &data, "x"), Wish::Nothing);
     snapshot("confirm.txt", &screen(&app, &data, (80, 24)));
-    assert_eq!(press(&mut app, &data, "y"), Wish::Send(Request::Kill { flow: "7.0".parse().unwrap() }));
+    assert_eq!(press(&mut app, &data, "y"), Wish::Send(Box::new(Request::Kill { flow: "7.0".parse().unwrap() })));
     assert_eq!(press(&mut app, &data, "xn"), Wish::Nothing, "a no is a no");
     assert_eq!(press(&mut app, &data, "q"), Wish::End);
 }
