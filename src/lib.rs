@@ -23,6 +23,7 @@
 //!  engine                            the sans-IO core
 //!  sync                              two gateways that share their flows
 //!  capture, control, replay          pcap and pcapng; inspection; replay of captures
+//!  import                            configurations of other balancers
 //!  web                               metrics, page and API, as requests and responses
 //!  gateway                           the live gateway: everything that touches the system
 //!  conformance, demo, cli            the checklist, the demo, the command line
@@ -57,6 +58,7 @@ pub mod sync;
 
 pub mod capture;
 pub mod control;
+pub mod import;
 pub mod replay;
 
 #[cfg(feature = "web")]

@@ -3,6 +3,11 @@
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 
+#[path = "cli/everyday.rs"]
+mod everyday;
+#[path = "cli/import.rs"]
+mod import;
+
 use assert_cmd::Command;
 use equipoise::config;
 use equipoise::config::changes::File;

@@ -61,6 +61,7 @@ const WORLDS: &[&str] = &[
     "capture",
     "control",
     "replay",
+    "import",
     "web",
     "gateway",
     "conformance",
@@ -102,6 +103,7 @@ const LAYERS: &[Layer] = &[
         std: &["io"],
         daemon: false,
     },
+    core("import", &[]),
     core("web", &["control"]),
     Layer {
         name: "gateway",
@@ -121,13 +123,16 @@ const LAYERS: &[Layer] = &[
 /// The programs beside `src/` that are held to a rule.
 const DRIVERS: &[Driver] = &[
     // What the tool can print, a golden test can print.
-    Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap"] },
+    Driver { dir: "tools/eqctl", uses: &["control"], daemon: &["clap", "ratatui", "terminal_size"] },
     // Manual pages and completions.
     Driver { dir: "tools/deb", uses: &["cli"], daemon: &["clap"] },
     // The gateway for its huge pages.
     Driver {
         dir: "benches",
-        uses: &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "gateway"],
+        uses: &[
+            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "config", "engine", "control",
+            "gateway",
+        ],
         daemon: &[],
     },
     Driver {

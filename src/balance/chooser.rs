@@ -3,6 +3,7 @@
 //! [`Chooser::choose`] changes nothing; [`Chooser::picked`] and [`Chooser::opened`] carry out the result.
 
 mod follow;
+mod listed;
 mod saved;
 
 pub use follow::Loads;
@@ -137,6 +138,8 @@ pub struct Chooser {
     /// By group of services that share sticky slots.
     sticky: BTreeMap<u32, Sticky>,
     tickets: Tickets,
+    /// Lists of sticky clients that have begun.
+    lists: u64,
     /// The number of the first unread change.
     seen: u64,
 }
@@ -158,6 +161,7 @@ impl Chooser {
             told: roster.bases().iter().map(|base| Told::new(base.algorithm)).collect(),
             sticky,
             tickets: Tickets::default(),
+            lists: 0,
             seen: 0,
         }
     }

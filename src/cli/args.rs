@@ -5,7 +5,7 @@ use crate::control::PacketWords;
 #[cfg(feature = "demo")]
 use crate::demo::DemoOptions;
 use clap::{Parser, Subcommand};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 /// A NAT load balancer in userspace whose every decision can be replayed from a capture.
@@ -90,6 +90,9 @@ pub(super) enum Command {
     /// Explain what would become of packets: the rule that matches, the service, each server with the reason why it is
     /// chosen or not, the rewrite, the timers. Needs no privileges and no running gateway.
     Explain(Explain),
+    /// Write a configuration that means what one of ipvsadm or keepalived does, and list line by line what it cannot mean,
+    /// and what to do about it. Exit code: 0 if everything is meant, 3 if something is listed.
+    Import(Import),
     /// Run the checklist of NAT requirements on the engine in this binary: one row per requirement, with the cases that
     /// prove it. Exit code 1 if any fails. Needs no privileges.
     #[cfg(feature = "conformance")]
@@ -138,6 +141,39 @@ pub(super) struct Replay {
     /// verdict that was explained. Frames are numbered as in the report.
     #[arg(long, value_name = "N", conflicts_with_all = ["output", "drain"], value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) explain: Option<u64>,
+}
+
+/// What to import.
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// The program whose configuration it is.
+    #[arg(value_name = "PROGRAM", value_enum)]
+    pub(super) from: Program,
+    /// The file: keepalived.conf, or what `ipvsadm-save -n` prints.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Write the configuration to this file instead of stdout; it must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Source address of probes, which servers must route to the gateway; one per family.
+    #[arg(long = "probe-address", value_name = "ADDRESS")]
+    pub(super) probe_addresses: Vec<IpAddr>,
+    /// Import servers that are reached by direct routing or a tunnel as if they were reached by NAT. They are listed: their
+    /// replies must come through the gateway.
+    #[arg(long)]
+    pub(super) assume_nat: bool,
+    /// Print one JSON object with the configuration and what is listed.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// A program whose configuration can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Program {
+    /// ipvsadm.
+    Ipvsadm,
+    /// keepalived.
+    Keepalived,
 }
 
 /// How packets are written.

@@ -1,7 +1,8 @@
 //! The command line: reads arguments and files, calls the layer that does the work, and reports the result. It has no
 //! behaviour of its own.
 //!
-//! Exit codes: 0 for success, 1 for a failure (explained on stderr), 2 for a wrong command line.
+//! Exit codes: 0 for success, 1 for a failure (explained on stderr), 2 for a wrong command line, 3 for an import that lacks
+//! something.
 
 mod args;
 mod check;
@@ -9,7 +10,9 @@ mod check_diff;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod explain;
+mod import;
 mod print;
+mod progress;
 
 use crate::config::{self, Parsed, Settings};
 #[cfg(feature = "demo")]
@@ -37,6 +40,8 @@ enum Failed {
     Usage(String),
     /// With a message that has been printed already.
     Shown,
+    /// Because something is listed that was not imported.
+    Incomplete,
     /// Because the output could not be written.
     Output(io::Error),
 }
@@ -62,6 +67,7 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failed::Shown) => ExitCode::FAILURE,
+        Err(Failed::Incomplete) => ExitCode::from(3),
     }
 }
 
@@ -108,6 +114,10 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
         Command::Explain(args) => {
             start_log(verbosity, LevelFilter::Warn);
             explain::explain(args, &mut BufWriter::new(out))
+        }
+        Command::Import(args) => {
+            start_log(verbosity, LevelFilter::Warn);
+            import::import(args, out)
         }
         #[cfg(feature = "conformance")]
         Command::Conformance { cases, only, json } => {
@@ -207,7 +217,10 @@ fn replay(args: &args::Replay, out: &mut dyn Write) -> Result<(), Failed> {
     let out = &mut BufWriter::new(out);
     let result = match explain {
         Some(number) => replay::explain(&args, number, out),
-        None => replay::run(&args, out).map(drop),
+        None => {
+            let mut progress = progress::Shown::new("frames");
+            replay::run_telling(&args, out, &mut |at| progress.show(at.frames, at.of)).map(drop)
+        }
     };
     match result {
         Ok(()) => Ok(()),

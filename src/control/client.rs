@@ -254,7 +254,7 @@ mod tests {
         assert!(matches!(&rows[..], [Answer::Status(status)] if status.pid == 77), "{rows:?}");
         assert_eq!(done, Done { rows: 1, more: false });
 
-        let flows = Request::Flows { query: FlowQuery::default(), limit: None };
+        let flows = Request::Flows { query: FlowQuery::default(), filter: None, sort: None, limit: None };
         assert_eq!(client.rows(&flows).unwrap(), (vec![], Done::default()));
 
         let kill = Request::Kill { flow: FlowId { index: 9, generation: 1 } };
@@ -287,7 +287,7 @@ mod tests {
         let newer = complaint(b"{\"status\":{\"protocol\":9,\"version\":\"7.0.0\",\"more\":[]}}\n");
         assert_eq!(
             newer,
-            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 5: \
+            "the gateway (version 7.0.0) uses protocol 9, but this command uses protocol 6: \
              use the eqctl that came with the gateway"
         );
         for stranger in [&b"HTTP/1.1 400 Bad Request\r\n"[..], b"{\"hello\":1}\n", b"[]\n"] {

@@ -2,7 +2,7 @@
 
 use super::packet_words::PacketWords;
 use crate::engine::explain::OutcomeRow;
-use crate::engine::{Consumed, Cursor, Engine, Explanation, FlowQuery, Forwarded, Reason, Verdict};
+use crate::engine::{Consumed, Engine, Explanation, Forwarded, Reason, Verdict};
 use crate::packet::{Transport, parse};
 use crate::time::Instant;
 use std::net::SocketAddr;
@@ -53,16 +53,10 @@ pub fn difference(
         let shown = |opens| if opens { "a new flow" } else { "no new flow" };
         return Some(format!("explained {}, met {}", shown(explained.opens), shown(opened)));
     }
-    let mut rows = Vec::new();
-    engine.flows(now, &FlowQuery::default(), Cursor::at(flow), 1, &mut rows);
-    let server = rows.first().filter(|row| row.id == flow).map(|row| &row.server);
-    let said = explained.server.as_deref().map(|name| name.split_once('/').map_or(name, |(_, server)| server));
-    if said != server.map(String::as_str) {
-        return Some(format!(
-            "explained server {}, met {}",
-            said.unwrap_or("none"),
-            server.map_or("none", |name| name)
-        ));
+    let server = engine.flow_row(now, flow).map(|row| row.server_name());
+    if explained.server != server {
+        let shown = |name: Option<&String>| name.map_or("none".to_owned(), Clone::clone);
+        return Some(format!("explained server {}, met {}", shown(explained.server.as_ref()), shown(server.as_ref())));
     }
     match (verdict, &explained.to, destination(went)) {
         (Verdict::Forward { .. }, Some(said), Some(to)) if !same_end(said, to) => {

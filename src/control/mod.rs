@@ -15,6 +15,7 @@ mod changes;
 pub mod client;
 mod desk;
 mod explain;
+mod filter_words;
 mod ledger;
 mod packet_words;
 mod pair;
@@ -30,13 +31,15 @@ pub use access::{HttpState, Token};
 pub use changes::compare;
 pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
+pub use filter_words::{FilterError, FilterWords};
 pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use pair::{PairFacts, Pairing, RoleWord, Takeover};
 pub use protocol::{
-    Answer, ChangeRow, ChangedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState, Explained,
-    Failure, FileRow, HttpRow, LinkRow, ObjectRow, OperationRow, PROTOCOL, PairStatus, PoolRow, ReloadKind, ReloadRow,
-    RepairRow, Request, SourceRow, Status, SyncRow, TakeoverRow, TokenRow, Totals, TroubleRow,
+    Answer, ChangeRow, ChangedRow, ClearedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState,
+    EventRow, Explained, Failure, FileRow, HttpRow, KilledRow, LinkRow, ObjectRow, OperationRow, PROTOCOL, PairStatus,
+    PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, SyncRow, TakeoverRow, TokenRow, Totals,
+    TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{Saved, patch, saved};
@@ -47,8 +50,8 @@ pub use system::{SystemState, Trouble};
 pub use crate::balance::Admin;
 pub use crate::config::changes::{Kind, Target, Who, notation};
 pub use crate::engine::{
-    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, Reason, RuleRow, ServerRow, ServiceRow,
-    Short,
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, Rates, Reason, RuleRow, ServerRow,
+    ServiceRow, Short, SortBy, StickyQuery, StickyRow,
 };
 pub use crate::health::ProbeTotals;
 pub use crate::histogram::Histogram;

@@ -10,12 +10,13 @@
 //! Each request is answered by any number of rows, followed by one `done` or one `error`. Types only: it must know
 //! neither sockets nor printing.
 
+use super::filter_words::FilterWords;
 use super::packet_words::PacketWords;
 use super::pair::RoleWord;
 use crate::config::changes::{Target, Who};
 use crate::engine::{
     Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow,
-    ServiceRow,
+    ServiceRow, SortBy, StickyQuery, StickyRow,
 };
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,12 @@ pub enum Request {
         /// Selects the flows.
         #[serde(default)]
         query: FlowQuery,
+        /// A further condition: `host 192.0.2.7 and not port 443`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        filter: Option<FilterWords>,
+        /// What to sort by, the flows with most first; then at most 10,000 flows are listed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sort: Option<SortBy>,
         /// Maximum number of rows; none for no limit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
@@ -74,10 +81,42 @@ pub enum Request {
         /// The client.
         client: IpAddr,
     },
-    /// Removes a flow from the table without notifying its ends.
+    /// Removes a flow from the table without notifying its ends: one [`Answer::Killed`].
     Kill {
         /// The flow.
         flow: FlowId,
+    },
+    /// Removes all flows that match: one [`Answer::Killed`]. Flows that begin in the meantime may stay.
+    KillFlows {
+        /// Which flows.
+        filter: FilterWords,
+        /// Whether they are only counted.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// The clients that stick to a server: one [`Answer::Sticky`] each, in no particular order.
+    Sticky {
+        /// Selects the clients.
+        #[serde(default)]
+        query: StickyQuery,
+        /// Maximum number of rows; none for no limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
+    /// Forgets sticky clients, whose flows stay where they are: one [`Answer::Cleared`].
+    ClearSticky {
+        /// Selects the clients.
+        #[serde(default)]
+        query: StickyQuery,
+        /// Whether all are meant; otherwise the query has a condition.
+        #[serde(default)]
+        all: bool,
+    },
+    /// The latest events: one [`Answer::Event`] each, the oldest first; the last 1,024 are kept.
+    Events {
+        /// Only those with a greater number; all if the number is of another gateway.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<u64>,
     },
     /// The pools, in the order of the settings: one [`Answer::Pool`] each.
     Pools,
@@ -125,7 +164,8 @@ pub enum Request {
         /// The server, with its pool.
         server: String,
     },
-    /// Sets the reported load of a server, as if the server had reported it itself; valid for a minute.
+    /// Sets the reported load of a server, as if the server had reported it itself; valid for a minute: one
+    /// [`Answer::Changed`].
     Load {
         /// The server; its pool may be left out where only one pool has it.
         server: String,
@@ -189,6 +229,14 @@ pub enum Answer {
     Changed(Box<ChangedRow>),
     /// How far a server's draining is.
     Drain(DrainRow),
+    /// Flows that were removed.
+    Killed(Box<KilledRow>),
+    /// A sticky client.
+    Sticky(Box<StickyRow>),
+    /// Sticky clients that were forgotten.
+    Cleared(Box<ClearedRow>),
+    /// An event.
+    Event(EventRow),
     /// What would become of a packet, and why.
     Explanation(Box<Explained>),
     /// A change by a reload.
@@ -350,6 +398,55 @@ pub struct ChangedRow {
     /// The flows of a server that has stopped taking new ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flows: Option<u64>,
+}
+
+/// Flows before and after they were removed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KilledRow {
+    /// What was done, in one line.
+    pub text: String,
+    /// Whether anything was changed.
+    pub changed: bool,
+    /// Whether flows were only counted.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Number of flows.
+    pub flows: u64,
+    /// The flows before, at most 100.
+    pub before: Vec<FlowRow>,
+    /// What is left of them after: nothing.
+    pub after: Vec<FlowRow>,
+}
+
+/// Sticky clients before and after they were forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClearedRow {
+    /// What was done, in one line.
+    pub text: String,
+    /// Whether anything was changed.
+    pub changed: bool,
+    /// Number of clients.
+    pub clients: u64,
+    /// The clients before, at most 100.
+    pub before: Vec<StickyRow>,
+    /// What is left of them after: nothing.
+    pub after: Vec<StickyRow>,
+}
+
+/// Something that happened, or that somebody did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Its number; they grow, and begin anew with each gateway.
+    pub number: u64,
+    /// Milliseconds ago.
+    pub ago_ms: u64,
+    /// Whether it needs attention.
+    pub grave: bool,
+    /// What happened, in one line.
+    pub what: String,
+    /// Who did it; none if nobody did.
+    #[serde(flatten)]
+    pub who: Option<Who>,
 }
 
 /// How far the draining or removal of a server is.
@@ -711,7 +808,10 @@ mod tests {
         let query = FlowQuery { service: Some("web".into()), ..FlowQuery::default() };
         let cases = [
             (Request::Status, r#"{"request":"status"}"#),
-            (Request::Flows { query, limit: Some(2) }, r#"{"request":"flows","query":{"service":"web"},"limit":2}"#),
+            (
+                Request::Flows { query, filter: None, sort: None, limit: Some(2) },
+                r#"{"request":"flows","query":{"service":"web"},"limit":2}"#,
+            ),
             (
                 Request::Explain { packet: "udp 192.0.2.7:5 -> 192.0.2.80:53".parse().unwrap() },
                 r#"{"request":"explain","packet":"udp 192.0.2.7:5 -> 192.0.2.80:53"}"#,
@@ -724,6 +824,11 @@ mod tests {
                 Request::ExplainClient { client: "2001:db8::7".parse().unwrap() },
                 r#"{"request":"explain-client","client":"2001:db8::7"}"#,
             ),
+            (
+                Request::KillFlows { filter: "tcp port 80".parse().unwrap(), dry_run: true },
+                r#"{"request":"kill-flows","filter":"tcp port 80","dry_run":true}"#,
+            ),
+            (Request::Events { after: Some(3) }, r#"{"request":"events","after":3}"#),
             (Request::Kill { flow: FlowId { index: 7, generation: 0 } }, r#"{"request":"kill","flow":"7.0"}"#),
             (
                 Request::Set {
@@ -746,7 +851,7 @@ mod tests {
 
     #[test]
     fn a_request_for_flows_needs_neither_query_nor_limit() {
-        let all = Request::Flows { query: FlowQuery::default(), limit: None };
+        let all = Request::Flows { query: FlowQuery::default(), filter: None, sort: None, limit: None };
         assert_eq!(serde_json::from_str::<Request>(r#"{"request":"flows"}"#).unwrap(), all);
     }
 
@@ -755,6 +860,8 @@ mod tests {
         for bad in [
             r#"{"request":"reboot"}"#,
             r#"{"request":"flows","limits":2}"#,
+            r#"{"request":"flows","filter":"tcp prt 80"}"#,
+            r#"{"request":"flows","sort":"weight"}"#,
             r#"{"request":"explain","packet":"tcp"}"#,
             r#"{}"#,
             r#""status""#,

@@ -4,7 +4,7 @@ use super::balancer::Seen;
 use super::drill::Drill;
 use super::options::DemoOptions;
 use super::tally::Tally;
-use crate::control::render::{count, counters_table, servers_table};
+use crate::control::render::{Width, count, counters_table, servers_table};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -80,8 +80,8 @@ impl Books {
             count(v4),
             count(v6),
             count(self.tally.failed),
-            servers_table(&self.seen.servers),
-            counters_table(&self.seen.totals.engine, Some(&self.seen.totals.device), false),
+            servers_table(&self.seen.servers, Width::Any),
+            counters_table(&self.seen.totals.engine, Some(&self.seen.totals.device), false, Width::Any),
         );
         let served: u64 = self.answered.iter().map(|(_, n)| n).sum();
         let _ = writeln!(

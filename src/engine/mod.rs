@@ -18,6 +18,7 @@ mod batch;
 mod change;
 mod decide;
 pub mod explain;
+mod filter;
 mod look;
 mod monitors;
 mod pair;
@@ -29,6 +30,7 @@ mod snapshot;
 mod standing;
 mod state;
 mod step;
+mod sticky;
 mod verdict;
 mod view;
 
@@ -68,18 +70,20 @@ mod tests_timers;
 pub use batch::{Outcome, Packet};
 pub use change::{Change, Refused};
 pub use explain::Explanation;
+pub use filter::{Ends, Filter, Ranked, SortBy};
 pub use pair::Duty;
 pub use plan::{InUse, KeyDiff, ObjectChange, ObjectDiff, Plan, PlanDiff};
 pub use reason::Reason;
 pub use reload::{NotFollowed, Removed, Replaced, Succession, Successor};
 pub use snapshot::{
-    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PartRow, PressureRow, RuleRow,
+    Count, Counters, Cursor, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PartRow, PressureRow, Rates, RuleRow,
     ServerRow, ServiceRow,
 };
 pub use state::{
     Giving, HalfOffer, Loaded, Lost, Mark, Note, NoteScan, Offer, PeerRecord, StateCopy, StateError, StateLoad,
     StateWalk, Taking, VERSION as STATE_VERSION, write_note,
 };
+pub use sticky::{StickyQuery, StickyRow, StickyWalk};
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 
 use crate::config::Settings;

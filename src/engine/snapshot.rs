@@ -1,5 +1,6 @@
 //! The outside view of the engine: rows and counters, as plain values.
 
+use super::filter::Filter;
 use super::reason::Reason;
 use super::verdict::{Consumed, Ended, Short};
 use crate::balance::{Admin, Algorithm, Health, PickedBy, Protocol};
@@ -22,6 +23,9 @@ pub struct FlowRow {
     pub listen: SocketAddr,
     /// The service's name.
     pub service: String,
+    /// The name of the server's pool.
+    #[serde(default)]
+    pub pool: String,
     /// The server's name.
     pub server: String,
     /// The server's address and port.
@@ -50,6 +54,13 @@ pub struct FlowRow {
     pub packets_out: u64,
     /// Bytes of IP packets from the server.
     pub bytes_out: u64,
+}
+
+impl FlowRow {
+    /// Returns the server's name with that of its pool: `pool/server`.
+    pub fn server_name(&self) -> String {
+        format!("{}/{}", self.pool, self.server)
+    }
 }
 
 /// The port usage of one address of a NAT pool, for one protocol. Flows to different server endpoints may use the same
@@ -94,6 +105,9 @@ pub struct FlowQuery {
     /// Protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// A further condition; requests carry it as words.
+    #[serde(skip)]
+    pub filter: Option<Filter>,
 }
 
 /// The position of a walk over the flows; the default is its start.
@@ -172,6 +186,31 @@ pub struct ServerRow {
     pub packets_out: u64,
     /// Bytes of IP packets that it sent to clients.
     pub bytes_out: u64,
+    /// What passes per second, where somebody has measured it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rates: Option<Rates>,
+}
+
+impl ServerRow {
+    /// Returns its name with that of its pool: `pool/server`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.pool, self.server)
+    }
+}
+
+/// What passes per second, measured between two looks at the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Rates {
+    /// New flows.
+    pub flows: f64,
+    /// Packets from clients.
+    pub packets_in: f64,
+    /// Bytes of IP packets from clients.
+    pub bytes_in: f64,
+    /// Packets to clients.
+    pub packets_out: f64,
+    /// Bytes of IP packets to clients.
+    pub bytes_out: f64,
 }
 
 /// One address of a server, or one of its ports.
@@ -190,8 +229,8 @@ impl PartRow {
     }
 }
 
-/// A service with its flows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A service with its flows and traffic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceRow {
     /// The service's name.
     pub service: String,
@@ -207,6 +246,21 @@ pub struct ServiceRow {
     pub flows: u64,
     /// Its flows since the start.
     pub flows_total: u64,
+    /// Packets that clients sent to it.
+    #[serde(default)]
+    pub packets_in: u64,
+    /// Bytes of IP packets that clients sent to it.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// Packets that it sent to clients.
+    #[serde(default)]
+    pub packets_out: u64,
+    /// Bytes of IP packets that it sent to clients.
+    #[serde(default)]
+    pub bytes_out: u64,
+    /// What passes per second, where somebody has measured it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rates: Option<Rates>,
 }
 
 /// A rule with what it matched, admitted and refused.
@@ -264,6 +318,13 @@ pub struct MonitorRow {
     pub last: Option<String>,
     /// Milliseconds since `state` last changed.
     pub in_state_ms: u64,
+}
+
+impl MonitorRow {
+    /// Returns the server's name with that of its pool: `pool/server`.
+    pub fn server_name(&self) -> String {
+        format!("{}/{}", self.pool, self.server)
+    }
 }
 
 /// A change of a server's health.

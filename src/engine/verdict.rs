@@ -305,7 +305,7 @@ impl fmt::Display for Event {
                 flow.client,
                 flow.listen,
                 flow.service,
-                flow.server,
+                flow.server_name(),
                 flow.server_address
             ),
             Event::FlowEstablished { was, id } => write!(f, "flow {was} established: flow {id}"),

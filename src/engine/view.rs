@@ -16,7 +16,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 /// Slots that one call of [`Engine::flows`] examines per row that it may return.
-const SLOTS_PER_ROW: usize = 16;
+const SLOTS_PER_ROW: usize = 32;
 
 impl Engine {
     /// Returns the totals.
@@ -50,7 +50,8 @@ impl Engine {
         (end < all).then_some(end)
     }
 
-    fn server_row(&self, now: Instant, id: ServerId) -> ServerRow {
+    /// Returns a server.
+    pub fn server_row(&self, now: Instant, id: ServerId) -> ServerRow {
         let settings = self.plan.roster().server(id);
         let state = self.standing.state(&self.plan, now, id);
         let (flows_total, packets, bytes) = self.shard.server_totals(id);
@@ -87,6 +88,7 @@ impl Engine {
             bytes_in: bytes[0],
             packets_out: packets[1],
             bytes_out: bytes[1],
+            rates: None,
         }
     }
 
@@ -191,7 +193,7 @@ impl Engine {
         let row = |id: ServiceId| {
             let service = self.plan.service(id);
             let (listen, pool, algorithm) = self.plan.service_row(id);
-            let (flows, flows_total) = self.shard.service_totals(id);
+            let (flows, flows_total, packets, bytes) = self.shard.service_totals(id);
             ServiceRow {
                 service: service.name.clone(),
                 enabled: service.enabled,
@@ -200,6 +202,11 @@ impl Engine {
                 algorithm,
                 flows,
                 flows_total,
+                packets_in: packets[0],
+                bytes_in: bytes[0],
+                packets_out: packets[1],
+                bytes_out: bytes[1],
+                rates: None,
             }
         };
         let listed = &self.plan.order().services;
@@ -243,7 +250,7 @@ impl Engine {
         self.shard.nat_pools().iter().flat_map(rows).collect()
     }
 
-    /// Appends up to `most` matching rows to `rows`, examines at most `16 * most` slots of the table, and returns where
+    /// Appends up to `most` matching rows to `rows`, examines at most `32 * most` slots of the table, and returns where
     /// to continue; none at the end.
     pub fn flows(
         &self,
@@ -283,20 +290,5 @@ impl Engine {
             }
         }
         None
-    }
-
-    fn matches(&self, index: u32, query: &FlowQuery) -> bool {
-        let table = self.shard.table();
-        let flow = table.facts(index);
-        let (pool, server) = self.plan.pool_and_server(flow.server_id);
-        let is_server = |name: &String| match name.split_once('/') {
-            Some(both) => both == (pool, server),
-            None => name == server,
-        };
-        let service = &self.plan.service(flow.service).name;
-        query.protocol.is_none_or(|protocol| protocol == flow.protocol)
-            && query.service.as_ref().is_none_or(|name| name == service)
-            && query.server.as_ref().is_none_or(is_server)
-            && query.client.is_none_or(|net| net.contains(&table.key(index, Side::Client).addresses.src()))
     }
 }

@@ -15,14 +15,29 @@ type Order<T> = LinkedHashMap<IpAddr, T, RandomState>;
 pub(crate) struct Clients<T> {
     idle: Order<T>,
     busy: Order<T>,
-    /// By who walks: the clients at which the walk goes on, idle and busy; they move on before these clients move.
-    walks: [[Option<IpAddr>; 2]; Watcher::COUNT],
+    /// By [`Walker`]: the clients at which its walk goes on, idle and busy; they move on before these clients move.
+    walks: [[Option<IpAddr>; 2]; Walker::COUNT],
+}
+
+/// Who walks over clients; each has one walk at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walker {
+    /// Whoever copies the state.
+    Copy,
+    /// The other gateway of a pair.
+    Peer,
+    /// Whoever lists clients for an operator.
+    List,
+}
+
+impl Walker {
+    const COUNT: usize = 3;
 }
 
 impl<T: Copy> Clients<T> {
     pub(crate) fn new(hash: RandomState) -> Self {
         let idle = LinkedHashMap::with_hasher(hash.clone());
-        Clients { idle, busy: LinkedHashMap::with_hasher(hash), walks: [[None; 2]; Watcher::COUNT] }
+        Clients { idle, busy: LinkedHashMap::with_hasher(hash), walks: Default::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -87,15 +102,16 @@ impl<T: Copy> Clients<T> {
         oldest.is_some_and(|client| self.remove(client).is_some())
     }
 
-    /// Begins a walk, which [`Clients::walk`] goes on with; one of the same walker that is under way ends.
-    pub(crate) fn begin_walk(&mut self, who: Watcher) {
-        self.walks[who as usize] = [&self.idle, &self.busy].map(|clients| clients.front().map(|(client, _)| *client));
+    /// Begins a walk, which [`Clients::walk`] goes on with; one that is under way ends.
+    pub(crate) fn begin_walk(&mut self, walker: Walker) {
+        let first = [&self.idle, &self.busy].map(|clients| clients.front().map(|(client, _)| *client));
+        self.walks[walker as usize] = first;
     }
 
     /// Passes up to `most` clients to `take`, the idle ones before the busy ones; returns how many. Those that are used
     /// during the walk may come twice; one whose use ends meanwhile may not come.
-    pub(crate) fn walk(&mut self, who: Watcher, most: usize, mut take: impl FnMut(IpAddr, &T)) -> usize {
-        let walk = &mut self.walks[who as usize];
+    pub(crate) fn walk(&mut self, walker: Walker, most: usize, mut take: impl FnMut(IpAddr, &T)) -> usize {
+        let walk = &mut self.walks[walker as usize];
         for walked in 0..most {
             let Some(place) = walk.iter().position(Option::is_some) else { return walked };
             let Some(client) = walk[place].take() else { return walked };
@@ -148,14 +164,17 @@ mod tests {
             for n in 0..30 {
                 if n % 2 == 0 { clients.set_idle(client(n), n) } else { clients.set_busy(client(n), n) }
             }
-            let (mut seen, mut touched, mut other) = (Vec::new(), Vec::new(), Vec::new());
-            clients.begin_walk(Watcher::Successor);
-            while clients.walk(Watcher::Successor, 1 + rng.below(5) as usize, |_, n| seen.push(*n)) > 0 {
+            let (mut seen, mut touched) = (Vec::new(), Vec::new());
+            let (mut listed, mut other) = (Vec::new(), Vec::new());
+            clients.begin_walk(Walker::Copy);
+            clients.begin_walk(Walker::List);
+            while clients.walk(Walker::Copy, 1 + rng.below(5) as usize, |_, n| seen.push(*n)) > 0 {
+                clients.walk(Walker::List, rng.below(3) as usize, |_, n| listed.push(*n));
                 // Somebody else walks at the same time, and begins anew now and then.
                 if rng.below(8) == 0 {
-                    clients.begin_walk(Watcher::Peer);
+                    clients.begin_walk(Walker::Peer);
                 }
-                clients.walk(Watcher::Peer, rng.below(4) as usize, |_, n| other.push(*n));
+                clients.walk(Walker::Peer, rng.below(4) as usize, |_, n| other.push(*n));
                 for _ in 0..rng.below(3) {
                     let n = rng.below(30);
                     touched.push(n);
@@ -166,7 +185,9 @@ mod tests {
                     }
                 }
             }
+            while clients.walk(Walker::List, 1, |_, n| listed.push(*n)) > 0 {}
             assert!((0..30).all(|n| seen.contains(&n) || touched.contains(&n)), "{seen:?} {touched:?}");
+            assert!((0..30).all(|n| listed.contains(&n) || touched.contains(&n)), "{listed:?} {touched:?}");
             assert!(seen.len() <= 30 + touched.len());
             assert!(other.iter().all(|n| *n < 30));
         }

@@ -2,8 +2,10 @@
 //!
 //! It must not know why a server is chosen or whether it still serves: `era` is compared, not interpreted.
 
+mod listed;
 mod saved;
 
+pub use listed::ListedSlot;
 pub use saved::SavedSlot;
 
 use super::clients::Clients;

@@ -122,7 +122,24 @@ impl std::error::Error for ReplayError {}
 /// With `partial`, a damaged capture is replayed up to the damage, and the report states it; without, damage is an error,
 /// and nothing is written.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
-    let (_, damage) = scan(args)?;
+    run_telling(args, out, &mut |_| {})
+}
+
+/// How far a replay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Frames read or replayed.
+    pub frames: u64,
+    /// Frames in the capture; none while it is read for the first time.
+    pub of: Option<u64>,
+}
+
+/// Frames between two reports of progress.
+const TOLD: u64 = 1024;
+
+/// Like [`run`], and tells after every 1,024 frames how far it is.
+pub fn run_telling(args: &Args, out: &mut dyn Write, tell: &mut dyn FnMut(Progress)) -> Result<Summary, ReplayError> {
+    let (frames, damage) = scan(args, tell)?;
     let capture_failed = |source| ReplayError::Capture { path: args.input.clone(), source };
     let mut target = args.output.as_deref().map(|path| Target::create(path, &args.input)).transpose()?;
     let file_failed = |source| ReplayError::File {
@@ -140,7 +157,12 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
     };
     let mut reader = Reader::new(open(&args.input)?).map_err(capture_failed)?;
     let mut replay = begin(args, Report::new(args.format, out), writer)?;
-    let stopped = match replay.all(&mut reader) {
+    let mut tell = |done: u64| {
+        if done.is_multiple_of(TOLD) {
+            tell(Progress { frames: done, of: Some(frames) });
+        }
+    };
+    let stopped = match replay.all(&mut reader, &mut tell) {
         Err(Stop::Capture(error)) if !args.partial || !error.is_partial() => return Err(capture_failed(error)),
         Err(Stop::Output(error)) => return Err(ReplayError::Report(error)),
         Ok(()) | Err(Stop::Capture(_)) => replay.finish(args.drain, damage.as_ref()),
@@ -163,7 +185,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Summary, ReplayError> {
 /// # Errors
 /// Those of [`run`], if there is no such frame or no packet in it, and if the verdict is not the one that was explained.
 pub fn explain(args: &Args, number: u64, out: &mut dyn Write) -> Result<(), ReplayError> {
-    let (frames, _) = scan(args)?;
+    let (frames, _) = scan(args, &mut |_| {})?;
     if !(1..=frames).contains(&number) {
         return Err(ReplayError::NoSuchFrame { path: args.input.clone(), number, frames });
     }
@@ -172,7 +194,7 @@ pub fn explain(args: &Args, number: u64, out: &mut dyn Write) -> Result<(), Repl
     let mut nowhere = io::sink();
     let mut replay = begin(args, Report::new(args.format, &mut nowhere), None)?;
     replay.asked = Asked::Frame(number);
-    replay.all(&mut reader).map_err(|stop| match stop {
+    replay.all(&mut reader, &mut |_| {}).map_err(|stop| match stop {
         Stop::Capture(error) => capture_failed(error),
         Stop::Output(error) => ReplayError::Report(error),
     })?;
@@ -195,8 +217,8 @@ fn begin<'o>(
 }
 
 /// Reads the whole capture once; returns the number of its frames, and its damage if that is acceptable.
-fn scan(args: &Args) -> Result<(u64, Option<CaptureError>), ReplayError> {
-    let mut frames = 0;
+fn scan(args: &Args, tell: &mut dyn FnMut(Progress)) -> Result<(u64, Option<CaptureError>), ReplayError> {
+    let mut frames = 0_u64;
     let mut read = || -> Result<(), CaptureError> {
         let mut reader = Reader::new(open(&args.input).map_err(|error| match error {
             ReplayError::File { source, .. } => CaptureError::Io(source),
@@ -204,6 +226,9 @@ fn scan(args: &Args) -> Result<(u64, Option<CaptureError>), ReplayError> {
         })?)?;
         while reader.next_frame()?.is_some() {
             frames += 1;
+            if frames.is_multiple_of(TOLD) {
+                tell(Progress { frames, of: None });
+            }
         }
         Ok(())
     };

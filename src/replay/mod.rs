@@ -7,7 +7,7 @@ mod files;
 mod report;
 mod script;
 
-pub use files::{Args, ReplayError, explain, run};
+pub use files::{Args, Progress, ReplayError, explain, run, run_telling};
 pub use report::Format;
 pub use script::{ScriptError, event};
 
@@ -106,12 +106,13 @@ impl<'o> Replay<'o> {
         Ok(())
     }
 
-    /// Replays the remaining frames of the reader, or those up to the one to explain.
-    fn all(&mut self, reader: &mut Reader<'_>) -> Result<(), Stop> {
+    /// Replays the remaining frames of the reader, or those up to the one to explain; tells after each how many it were.
+    fn all(&mut self, reader: &mut Reader<'_>, tell: &mut dyn FnMut(u64)) -> Result<(), Stop> {
         while !self.asked.is_answered()
             && let Some(frame) = reader.next_frame().map_err(Stop::Capture)?
         {
             self.frame(frame)?;
+            tell(self.summary.frames);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::Summary;
 use crate::balance::{Algorithm, PickedBy};
 use crate::capture::CaptureError;
-use crate::control::render;
+use crate::control::render::{self, Width};
 use crate::engine::{Consumed, Cursor, Engine, Event, FlowQuery, FlowRow, Forwarded, Reason, Refused};
 use crate::ids::FlowId;
 use crate::packet::Side;
@@ -45,7 +45,7 @@ impl Opened {
         let service = engine.services().into_iter().find(|service| service.service == flow.service);
         Opened {
             service: flow.service.clone(),
-            server: flow.server.clone(),
+            server: flow.server_name(),
             by: flow.picked_by,
             algorithm: service.map(|service| service.algorithm).unwrap_or_default(),
             rule: flow.rule.clone(),
@@ -245,21 +245,21 @@ impl<'o> Report<'o> {
     ) -> io::Result<()> {
         let Summary { frames, packets, skipped, partial_checksums, back_in_time, .. } = summary;
         let (servers, counters) = (engine.servers(now), engine.counters());
-        writeln!(self.out, "\nFlows\n{}", render::flows_table(flows))?;
-        writeln!(self.out, "Services\n{}", render::services_table(&engine.services()))?;
-        writeln!(self.out, "Servers\n{}", render::servers_table(&servers))?;
+        writeln!(self.out, "\nFlows\n{}", render::flows_table(flows, Width::Any))?;
+        writeln!(self.out, "Services\n{}", render::services_table(&engine.services(), Width::Any))?;
+        writeln!(self.out, "Servers\n{}", render::servers_table(&servers, Width::Any))?;
         let (monitors, rules) = (engine.monitors(now), engine.rules());
         if !monitors.is_empty() {
-            writeln!(self.out, "Monitors\n{}", render::monitors_table(&monitors))?;
+            writeln!(self.out, "Monitors\n{}", render::monitors_table(&monitors, Width::Any))?;
         }
         if !rules.is_empty() {
-            writeln!(self.out, "Rules\n{}", render::rules_table(&rules))?;
+            writeln!(self.out, "Rules\n{}", render::rules_table(&rules, Width::Any))?;
         }
         let nat = engine.nat_pools();
         if !nat.is_empty() {
-            writeln!(self.out, "NAT pools\n{}", render::nat_table(&nat))?;
+            writeln!(self.out, "NAT pools\n{}", render::nat_table(&nat, Width::Any))?;
         }
-        writeln!(self.out, "Counters\n{}", render::counters_table(&counters, None, false))?;
+        writeln!(self.out, "Counters\n{}", render::counters_table(&counters, None, false, Width::Any))?;
         writeln!(self.out, "frames {frames} = packets {packets} + skipped {skipped}")?;
         if *partial_checksums > 0 {
             writeln!(self.out, "{partial_checksums} packets had a partial checksum, which was kept partial")?;

@@ -308,7 +308,7 @@ impl Flows {
     }
 
     /// Returns the row that is displayed for a flow.
-    pub fn row(&self, now: Instant, flow: &Flow, names: (&str, &str, Option<&str>)) -> FlowRow {
+    pub fn row(&self, now: Instant, flow: &Flow, names: (&str, (&str, &str), Option<&str>)) -> FlowRow {
         let millis = |span: Duration| span.as_millis() as u64;
         FlowRow {
             id: if flow.half_open { HALF_OPEN } else { NOWHERE },
@@ -316,7 +316,8 @@ impl Flows {
             client: flow.client,
             listen: flow.listen,
             service: names.0.into(),
-            server: names.1.into(),
+            pool: names.1.0.into(),
+            server: names.1.1.into(),
             server_address: flow.server_end,
             source: Some(flow.source).filter(|source| *source != flow.client),
             picked_by: flow.picked_by,

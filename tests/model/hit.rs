@@ -234,6 +234,8 @@ impl Model {
         flow.count(from, count, len);
         server.packets[from as usize] += count;
         server.bytes[from as usize] += len;
+        let [packets, bytes] = &mut self.traffic[flow.service][from as usize];
+        (*packets, *bytes) = (*packets + count, *bytes + len);
         let fate = Fate::Translated { server: server.settings.name.clone(), from, opened, cut };
         if cut {
             if arrival.meta.partial_checksum {

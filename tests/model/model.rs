@@ -41,6 +41,8 @@ pub struct Model {
     pub counters: Counters,
     /// Flows of each service: current, and total since the start.
     pub of_services: Vec<[u64; 2]>,
+    /// Of each service by side: packets, bytes.
+    pub traffic: Vec<[[u64; 2]; 2]>,
     /// By what is short: a shortage that has not been reported as over.
     pub shortages: [Option<Shortage>; Short::ALL.len()],
     /// The settled flows that gave way.
@@ -178,6 +180,7 @@ impl Model {
             limits: [0; 3].map(|_| Limit::new(settings.answers.per_second)),
             counters,
             of_services: vec![[0; 2]; settings.services.len()],
+            traffic: vec![[[0; 2]; 2]; settings.services.len()],
             shortages: Default::default(),
             settled: Meter::default(),
             walk: false,

@@ -18,7 +18,9 @@ impl Model {
     pub fn row(&self, now: Instant, flow: &Flow) -> FlowRow {
         let service = &self.settings.services[flow.service].name;
         let rule = flow.rule.map(|rule| self.policy.rules[rule].settings.name.as_str());
-        self.flows.row(now, flow, (service, &self.servers[flow.server].settings.name, rule))
+        let server = &self.servers[flow.server].settings;
+        let pool = &self.settings.pools[server.pool.0 as usize].name;
+        self.flows.row(now, flow, (service, (pool, &server.name), rule))
     }
 
     /// Returns a server's name as used in events.
@@ -398,6 +400,7 @@ impl Model {
             bytes_in: it.bytes[0],
             packets_out: it.packets[1],
             bytes_out: it.bytes[1],
+            rates: None,
         }
     }
 
@@ -411,6 +414,11 @@ impl Model {
             algorithm: settings.algorithm,
             flows,
             flows_total,
+            packets_in: self.traffic[service][0][0],
+            bytes_in: self.traffic[service][0][1],
+            packets_out: self.traffic[service][1][0],
+            bytes_out: self.traffic[service][1][1],
+            rates: None,
         }
     }
 

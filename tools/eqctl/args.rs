@@ -1,8 +1,10 @@
 //! The command line of `eqctl`.
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use equipoise::control::{
-    FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, RoleWord, Target, default_socket, notation,
+    FilterWords, FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, RoleWord, SortBy, StickyQuery, Target,
+    default_socket, notation,
 };
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -19,68 +21,100 @@ pub struct Args {
     /// Print one JSON object per row.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Print comma-separated values with a header.
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub csv: bool,
+    /// Print all columns, however wide the terminal is.
+    #[arg(long, global = true)]
+    pub wide: bool,
+    /// Show a list again every SECONDS seconds (2 if omitted) until interrupted; services and servers with their rates.
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = interval)]
+    pub watch: Option<u32>,
     /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Args {
-    /// Returns the refresh interval in seconds, with `--watch`.
-    pub fn watch(&self) -> Option<u32> {
-        match &self.command {
-            Command::Servers { watch }
-            | Command::Services { watch }
-            | Command::Rules { watch }
-            | Command::Nat { watch }
-            | Command::Monitors { watch }
-            | Command::Sources { watch }
-            | Command::Sync { watch }
-            | Command::Counters { watch, .. } => watch.seconds,
-            _ => None,
+    /// Returns the command line, unless its parts do not go together.
+    pub fn checked() -> Args {
+        let args = Args::parse();
+        if args.watch.is_some() && !args.command.is_list() {
+            Args::refuse("--watch is for lists: flows, servers, services, counters and the like");
         }
+        if args.csv && !args.command.has_rows() {
+            Args::refuse("--csv is for lists and changes, whose rows have columns");
+        }
+        // What is wrong with a filter is said whether a gateway runs or not.
+        match &args.command {
+            Command::Flows(what) => drop(what.request(None)),
+            Command::Kill { what, dry_run } => drop(kill_request(what, *dry_run)),
+            _ => {}
+        }
+        args
     }
+
+    /// Ends the program because of its command line.
+    pub fn refuse(why: &str) -> ! {
+        Args::command().error(ErrorKind::ValueValidation, why).exit()
+    }
+}
+
+fn interval(text: &str) -> Result<u32, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "not a number of seconds; before other words, write --watch 2".into())
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List flows with their ends, state, age and traffic.
-    Flows(Filter),
+    /// List flows with their ends, state, age and traffic: all, those that a filter selects, or those with most bytes,
+    /// packets, age or idle time.
+    #[command(after_help = FILTERS)]
+    Flows(Flows),
     /// List servers with their state, weight, flows and traffic.
-    Servers {
-        #[command(flatten)]
-        watch: Watch,
-    },
-    /// List services with their listen addresses and flows.
-    Services {
-        #[command(flatten)]
-        watch: Watch,
-    },
+    Servers(Measure),
+    /// List services with their listen addresses, flows and traffic.
+    Services(Measure),
     /// List the results of the monitors for each server: state, losses, latency, last result.
-    Monitors {
-        #[command(flatten)]
-        watch: Watch,
-    },
+    Monitors,
     /// List when and why servers went down and came up (the last 32 changes per server), and what operators and reloads
     /// changed (the last 256): who, by user number and process ID.
     History,
+    /// List what happened lately, the oldest first: servers that went down or came up, shortages, and what operators and
+    /// reloads changed (the last 1,024).
+    Events {
+        /// Go on, and print each event as it happens.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Show the gateway on a full screen: rates, services, servers, the busiest flows, drops; sort, filter, drain, explain.
+    #[cfg(feature = "top")]
+    Top {
+        /// Seconds between two looks.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        every: u32,
+    },
+    /// List which clients stick to which servers, or forget them.
+    #[command(args_conflicts_with_subcommands = true)]
+    Sticky {
+        #[command(flatten)]
+        which: Which,
+        /// List at most N clients.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        #[command(subcommand)]
+        command: Option<StickyCommand>,
+    },
     /// List where pools take servers from besides the configuration file: the list in use, its age, when it is asked again,
     /// and what is wrong.
-    Sources {
-        #[command(flatten)]
-        watch: Watch,
-    },
+    Sources,
     /// List the policy rules in order, with the packets they matched and the flows they admitted and refused.
-    Rules {
-        #[command(flatten)]
-        watch: Watch,
-    },
+    Rules,
     /// List the source addresses of full NAT that flows have used: ports used, resting and free, and flows refused for
     /// lack of a port.
-    Nat {
-        #[command(flatten)]
-        watch: Watch,
-    },
+    Nat,
     /// Enable or disable a rule; flows that it admitted stay.
     Rule {
         /// Name of the rule, as listed by `eqctl rules`.
@@ -115,8 +149,6 @@ pub enum Command {
         /// Also show counters that are zero.
         #[arg(long)]
         all: bool,
-        #[command(flatten)]
-        watch: Watch,
     },
     /// Read the configuration file of the gateway again and put it in force; print each change. A wrong file changes nothing.
     /// Flows stay, also those of removed servers, which get no new ones. What operators changed stays, unless the file now
@@ -131,10 +163,7 @@ pub enum Command {
     },
     /// Show the other gateway of a pair: roles, what both know, what is behind, the last takeover. Exit code: 0 if both know
     /// all flows, 3 if not or if their configurations differ, 1 without an answer.
-    Sync {
-        #[command(flatten)]
-        watch: Watch,
-    },
+    Sync,
     /// Show the role of this gateway in its pair, or change it: what keepalived does when it elects. It is obeyed at once.
     Role {
         /// The new role.
@@ -150,11 +179,15 @@ pub enum Command {
     /// Explain what would become of a packet, of the next packet of a flow, or of a client: the rule that matches, the
     /// flow or the service, each server with the reason why it is chosen or not, the rewrite, the timers. Changes nothing.
     Explain(Explain),
-    /// Remove a flow from the table without notifying its ends.
+    /// Remove flows from the table without notifying their ends: one by its ID, or all that a filter selects.
+    #[command(after_help = FILTERS)]
     Kill {
-        /// ID of the flow, as listed by `eqctl flows`, for example 1042.3.
-        #[arg(value_name = "ID")]
-        flow: FlowId,
+        /// ID of the flow, as listed by `eqctl flows`, for example 1042.3; or a filter.
+        #[arg(value_name = "ID|FILTER", required = true)]
+        what: Vec<String>,
+        /// Only say which flows and how many it would be.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Print the token that changes through the page and the API need (`[http]` in the configuration). Each start of the
     /// gateway has another one.
@@ -345,6 +378,44 @@ pub fn set_request(object: Target, keys: &[(String, String)]) -> Request {
 }
 
 impl Command {
+    /// Returns whether it lists something that may be shown again and again.
+    fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Command::Flows(_)
+                | Command::Servers(_)
+                | Command::Services(_)
+                | Command::Monitors
+                | Command::History
+                | Command::Sources
+                | Command::Sync
+                | Command::Rules
+                | Command::Nat
+                | Command::Counters { .. }
+                | Command::Status
+                | Command::Pool { command: None }
+                | Command::Changes { command: None }
+                | Command::Sticky { command: None, .. }
+                | Command::Events { follow: false }
+        )
+    }
+
+    /// Returns whether its answer has rows with columns.
+    fn has_rows(&self) -> bool {
+        let is_change = match self {
+            Command::Kill { .. }
+            | Command::Rule { .. }
+            | Command::Service { .. }
+            | Command::Pool { .. }
+            | Command::Sticky { .. }
+            | Command::Events { .. }
+            | Command::Changes { command: Some(ChangesCommand::Drop(_)) } => true,
+            Command::Server(command) => !command.waits(),
+            _ => false,
+        };
+        is_change || (self.is_list() && !matches!(self, Command::Status))
+    }
+
     /// Returns the keys with values that it is given.
     pub fn keys(&self) -> Option<&[(String, String)]> {
         match self {
@@ -381,15 +452,6 @@ pub enum Switch {
     Off,
 }
 
-/// The refresh interval.
-#[derive(Debug, clap::Args)]
-pub struct Watch {
-    /// Refresh every SECONDS seconds (2 if omitted) until interrupted.
-    #[arg(long = "watch", value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
-          value_parser = clap::value_parser!(u32).range(1..))]
-    seconds: Option<u32>,
-}
-
 /// What to explain.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -415,9 +477,84 @@ impl Explain {
     }
 }
 
+/// How filters are written.
+const FILTERS: &str = "\
+Filters:
+  [src|dst] host ADDRESS    [src|dst] net NETWORK    [src|dst] port PORT|FIRST-LAST
+  client ADDRESS|NETWORK    service NAME    server POOL/SERVER    pool NAME
+  rule NAME    proto NAME    state NAME    tcp, udp, icmp, sctp, gre, ...
+  and, or, not, parentheses (in quotes, for the shell)
+
+  A flow has four addresses: its client, the service address, the source that the
+  server sees, and the server. host, net and port look at all of them; src at those
+  that packets of the client come from, dst at those that they go to.
+
+Examples:
+  eqctl flows host 198.51.100.7 and not port 443
+  eqctl flows 'tcp and (server web/web-1 or server web/web-2)' --sort idle --top 5
+  eqctl kill --dry-run client 198.51.100.0/24 and service web";
+
+/// Whether rates are measured.
+#[derive(Debug, clap::Args)]
+pub struct Measure {
+    /// Measure for a second, and show what passes per second.
+    #[arg(long)]
+    pub rates: bool,
+}
+
+/// Which sticky clients.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Only clients of this service, and of those that share its clients.
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Only clients of this server.
+    #[arg(long, value_name = "SERVER")]
+    server: Option<String>,
+    /// Only this client address or network.
+    #[arg(long, value_name = "NET", value_parser = network)]
+    client: Option<IpNet>,
+}
+
+impl Which {
+    fn query(&self) -> StickyQuery {
+        StickyQuery { service: self.service.clone(), server: self.server.clone(), client: self.client }
+    }
+
+    /// Returns the request that lists them.
+    pub fn list(&self, limit: Option<u64>) -> Request {
+        Request::Sticky { query: self.query(), limit }
+    }
+}
+
+/// The commands for sticky clients.
+#[derive(Debug, Subcommand)]
+pub enum StickyCommand {
+    /// Forget clients: their next flow goes to the server that the algorithm chooses. Flows that they have stay.
+    Clear {
+        #[command(flatten)]
+        which: Which,
+        /// All clients of all services.
+        #[arg(long, conflicts_with_all = ["service", "server", "client"],
+              required_unless_present_any = ["service", "server", "client"])]
+        all: bool,
+    },
+}
+
+impl StickyCommand {
+    /// Returns the request for it.
+    pub fn request(&self) -> Request {
+        let StickyCommand::Clear { which, all } = self;
+        Request::ClearSticky { query: which.query(), all: *all }
+    }
+}
+
 /// The flows to list; all given conditions must match.
 #[derive(Debug, clap::Args)]
-pub struct Filter {
+pub struct Flows {
+    /// Only flows that this selects; see below.
+    #[arg(value_name = "FILTER")]
+    words: Vec<String>,
     /// Only flows of this service.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
@@ -430,22 +567,74 @@ pub struct Filter {
     /// Only flows of this protocol.
     #[arg(long, value_name = "PROTOCOL", value_parser = protocol)]
     protocol: Option<Protocol>,
+    /// List the flows with most of it first: bytes, packets, age, idle.
+    #[arg(long, value_name = "KEY", value_parser = sort_by)]
+    sort: Option<SortBy>,
+    /// List the first N flows of those sorted, at most 10,000; sorted by bytes unless --sort says otherwise.
+    #[arg(long, value_name = "N", conflicts_with = "limit", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    top: Option<u64>,
     /// List at most N flows.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "sort")]
     limit: Option<u64>,
 }
 
-impl Filter {
-    /// Returns the request for these flows.
-    pub fn request(&self) -> Request {
+/// Flows of a sorted list where no number is given.
+const TOP: u64 = 20;
+
+impl Flows {
+    /// Returns what the flows are sorted by.
+    pub fn sorted(&self) -> Option<SortBy> {
+        self.sort.or(self.top.map(|_| SortBy::Bytes))
+    }
+
+    /// Returns the number of flows of a sorted list.
+    pub fn top(&self) -> Option<u64> {
+        self.sorted().map(|_| self.top.unwrap_or(TOP))
+    }
+
+    /// Returns the request for these flows; where no number is given, at most `most`.
+    pub fn request(&self, most: Option<u64>) -> Request {
         let query = FlowQuery {
             service: self.service.clone(),
             server: self.server.clone(),
             client: self.client,
             protocol: self.protocol,
+            ..FlowQuery::default()
         };
-        Request::Flows { query, limit: self.limit }
+        let filter = (!self.words.is_empty()).then(|| filter(&self.words));
+        Request::Flows { query, filter, sort: self.sorted(), limit: self.top().or(self.limit).or(most) }
     }
+}
+
+/// Reads a filter.
+fn filter(words: &[String]) -> FilterWords {
+    words.join(" ").parse().unwrap_or_else(|error| Args::refuse(&format!("{error}")))
+}
+
+/// Returns the request that removes flows.
+pub fn kill_request(what: &[String], dry_run: bool) -> Request {
+    let flow = what.first().filter(|_| what.len() == 1).and_then(|one| one.parse().ok());
+    match flow {
+        Some(_) if dry_run => Args::refuse("--dry-run is for filters"),
+        Some(flow) => Request::Kill { flow },
+        None => Request::KillFlows { filter: flow_or_filter(what), dry_run },
+    }
+}
+
+/// Reads a filter where the ID of a flow would be right, too.
+fn flow_or_filter(what: &[String]) -> FilterWords {
+    match (what, what.join(" ").parse()) {
+        (_, Ok(filter)) => filter,
+        ([_], Err(error)) => {
+            Args::refuse(&format!("{error}\na flow ID has the form INDEX.GENERATION, for example 1042.3"))
+        }
+        (_, Err(error)) => Args::refuse(&format!("{error}")),
+    }
+}
+
+fn sort_by(text: &str) -> Result<SortBy, String> {
+    let found = SortBy::ALL.into_iter().find(|by| by.name() == text);
+    found.ok_or_else(|| format!("use {}", SortBy::ALL.map(SortBy::name).join(", ")))
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

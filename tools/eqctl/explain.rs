@@ -1,13 +1,15 @@
 //! Explanations of a gateway: of a packet, of a flow, or of all that holds for a client.
 
 use super::Failed;
+use super::output::{Format, Output};
 use equipoise::control::client::Client;
 use equipoise::control::{Answer, ClientReport, ClientRow, Explained, FlowRow, Request, render};
 use serde::Serialize;
 use std::io::Write;
 
 /// Asks for an explanation and prints it.
-pub(super) fn explain(client: &mut Client, request: &Request, json: bool, out: &mut dyn Write) -> Result<(), Failed> {
+pub(super) fn explain(client: &mut Client, request: &Request, output: &mut Output<'_>) -> Result<(), Failed> {
+    let json = output.format != Format::Text;
     let (mut flows, mut explained, mut row) = (Vec::new(), Vec::new(), None);
     for answer in client.rows(request)?.0 {
         match answer {
@@ -18,23 +20,30 @@ pub(super) fn explain(client: &mut Client, request: &Request, json: bool, out: &
         }
     }
     match (&row, json) {
-        (None, true) => explained.iter().try_for_each(|explained| pretty(&explained.explanation, out)),
+        (None, true) => explained.iter().try_for_each(|explained| pretty(&explained.explanation, output.out)),
         (Some(client), true) => {
-            pretty(&ClientReport { client: *client, listed_flows: flows, explanations: explained }, out)
+            pretty(&ClientReport { client: *client, listed_flows: flows, explanations: explained }, output.out)
         }
         (None, false) => {
             let text: String = explained.iter().map(|one| render::explanation_text(&one.explanation)).collect();
-            Ok(out.write_all(text.as_bytes())?)
+            output.text(&text)
         }
-        (Some(client), false) => of_client(client, &flows, &explained, out),
+        (Some(client), false) => of_client(client, &flows, &explained, output),
     }
 }
 
-fn of_client(row: &ClientRow, flows: &[FlowRow], explained: &[Explained], out: &mut dyn Write) -> Result<(), Failed> {
+fn of_client(
+    row: &ClientRow,
+    flows: &[FlowRow],
+    explained: &[Explained],
+    output: &mut Output<'_>,
+) -> Result<(), Failed> {
+    let width = output.width;
+    let out = &mut *output.out;
     if flows.is_empty() {
         writeln!(out, "client {} has no flows", row.client)?;
     } else {
-        out.write_all(render::flows_table(flows).as_bytes())?;
+        out.write_all(render::flows_table(flows, width).as_bytes())?;
     }
     if row.flows > row.listed {
         let more = row.flows - row.listed;

@@ -1,10 +1,10 @@
 //! The other gateway of a pair: `eqctl role` and `eqctl sync`.
 
 use super::args::Role;
-use super::{Failed, State, print, rows};
+use super::output::Output;
+use super::{Failed, State, rows};
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{Answer, Request, SyncRow, render};
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,17 +30,17 @@ pub fn connect(socket: &Path, seconds: u32) -> Result<Client, ClientError> {
 }
 
 /// Prints the role, or gives the gateway another one.
-pub fn role(client: &mut Client, to: Option<Role>, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
+pub fn role(client: &mut Client, to: Option<Role>, output: &mut Output<'_>) -> Result<State, Failed> {
     let request = to.map_or(Request::Sync, Role::request);
     let rows = rows(client, &request, pick)?;
-    print(&rows, json, out, || rows.iter().map(|row| format!("{}\n", row.role)).collect())?;
+    output.values(&rows, || rows.iter().map(|row| format!("{}\n", row.role)).collect())?;
     Ok(State::Complete)
 }
 
 /// Prints the state of the pair.
-pub fn sync(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
+pub fn sync(client: &mut Client, output: &mut Output<'_>) -> Result<State, Failed> {
     let rows = rows(client, &Request::Sync, pick)?;
-    print(&rows, json, out, || rows.iter().map(render::sync_text).collect())?;
+    output.values(&rows, || rows.iter().map(render::sync_text).collect())?;
     let is_complete = rows.iter().all(|row| row.link.is_some_and(|link| link.in_step && !link.differs));
     Ok(if is_complete { State::Complete } else { State::Incomplete })
 }

@@ -1,9 +1,9 @@
 //! Waiting until a server has no flows left.
 
-use super::{Failed, State, line, rows};
+use super::output::Output;
+use super::{Failed, State, rows};
 use equipoise::control::client::{Client, ClientError};
 use equipoise::control::{Answer, DrainRow, DrainState, FlowQuery, FlowRow, Request, render};
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ fn look_closely(client: &mut Client, server: &str) -> Result<DrainRow, Failed> {
 }
 
 /// Shows what is left until nothing is: a line whenever that has changed, and one every few seconds.
-pub fn wait(mut client: Client, socket: &Path, server: &str, json: bool, out: &mut dyn Write) -> Result<State, Failed> {
+pub fn wait(mut client: Client, socket: &Path, server: &str, output: &mut Output<'_>) -> Result<State, Failed> {
     let mut shown: Option<(DrainRow, Instant)> = None;
     loop {
         let row = loop {
@@ -47,11 +47,8 @@ pub fn wait(mut client: Client, socket: &Path, server: &str, json: bool, out: &m
             (last.state, last.flows, last.ended) != (row.state, row.flows, row.ended) || at.elapsed() >= QUIET
         });
         if news {
-            match json {
-                true => line(&row, out)?,
-                false => out.write_all(render::drain_text(&row).as_bytes())?,
-            }
-            out.flush()?;
+            output.values(std::slice::from_ref(&row), || render::drain_text(&row))?;
+            output.out.flush()?;
             shown = Some((row.clone(), Instant::now()));
         }
         match row.state {
@@ -77,7 +74,7 @@ fn look(client: &mut Client, server: &str) -> Result<DrainRow, Failed> {
 /// Counts the flows of a server whose connections have ended: they are only remembered, for late segments.
 fn ended(client: &mut Client, server: &str) -> Result<u64, Failed> {
     let query = FlowQuery { server: Some(server.into()), ..FlowQuery::default() };
-    let request = Request::Flows { query, limit: Some(2 * MOST_LOOKED_AT) };
+    let request = Request::Flows { query, filter: None, sort: None, limit: Some(2 * MOST_LOOKED_AT) };
     let flows: Vec<FlowRow> = match rows(client, &request, |answer| match answer {
         Answer::Flow(row) => Some(*row),
         _ => None,

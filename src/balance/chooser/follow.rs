@@ -127,6 +127,7 @@ impl Chooser {
         };
         let old = settings(old);
         self.tickets = before.tickets.clone();
+        self.lists = before.lists;
         for (group, is) in settings(new) {
             let stays = old.get(&group).is_some_and(|was| was.prefixes == is.prefixes);
             let Some(mut sticky) = before.sticky.remove(&group).filter(|_| stays) else { continue };

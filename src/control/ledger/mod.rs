@@ -11,6 +11,7 @@
 
 mod basis;
 mod draft;
+mod events;
 mod journal;
 mod rows;
 mod saved;
@@ -32,6 +33,7 @@ use crate::ids::ServerId;
 use crate::time::{Duration, Instant};
 use basis::{FEW, Places, Prepared, Quick};
 use draft::Draft;
+use events::Events;
 use journal::Journal;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -149,6 +151,7 @@ enum UnderWay {
 pub struct Ledger {
     basis: Basis,
     journal: Journal,
+    events: Events,
     /// How often the changes have become others.
     edits: u64,
     /// By name with the pool.
@@ -174,6 +177,7 @@ impl Ledger {
         Ledger {
             basis: Basis { file: file.map(Arc::new), in_force: Arc::new(in_force), changes: Arc::default() },
             journal: Journal::default(),
+            events: Events::default(),
             edits: 0,
             drains: BTreeMap::new(),
             order: None,
@@ -285,8 +289,15 @@ impl Ledger {
         self.basis = Basis { file: Some(file), in_force: settings, changes: Arc::new(changes) };
         for dropped in &dropped {
             self.journal.note_logged(now, dropped.to_string());
+            self.events.note(now, None, &dropped.to_string());
         }
         self.assert(engine, now);
+    }
+
+    /// Takes note of what an operator did that is no change of the configuration: it goes to the log and the history.
+    pub fn note(&mut self, now: Instant, who: Who, what: &str) {
+        self.journal.note(now, Some(who), what);
+        self.events.note(now, Some(who), what);
     }
 
     /// Takes note of the settings that the driver has put in force: those of an order, or with servers from outside.
@@ -335,6 +346,7 @@ impl Ledger {
         let mut rows = prepared.rows;
         for row in rows.iter_mut().filter(|row| row.changed) {
             self.journal.note(now, Some(who), &row.text);
+            self.events.note(now, Some(who), &row.text);
             row.flows = rows::flows_left(engine, row);
         }
         rows

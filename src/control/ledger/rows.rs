@@ -1,11 +1,12 @@
 //! The rows of the ledger: objects before and after, what differs from the file, the journal, pools, draining.
 
-use super::super::protocol::{ChangeRow, ChangedRow, DrainRow, DrainState, FileRow, OperationRow, PoolRow};
+use super::super::protocol::{ChangeRow, ChangedRow, DrainRow, DrainState, EventRow, FileRow, OperationRow, PoolRow};
 use super::{Drain, Ledger};
 use crate::balance::{Admin, Health, LastResort};
+use crate::config::changes::Who;
 use crate::config::changes::{Entry, Kind, Place, Target, Value};
 use crate::config::listing::{self, Finder, Object};
-use crate::engine::{Engine, Event, ObjectDiff, ServerRow};
+use crate::engine::{Change, Engine, Event, ObjectDiff, ServerRow};
 use crate::ids::PoolId;
 use crate::time::{Duration, Instant};
 use std::collections::HashMap;
@@ -128,8 +129,48 @@ impl Ledger {
         pools.map(row).collect()
     }
 
+    /// Returns the latest events after a number, the oldest first; without a number all that are kept.
+    pub fn event_rows(&self, now: Instant, after: Option<u64>) -> Vec<EventRow> {
+        self.events.rows(now, after)
+    }
+
+    /// Sets the reported load of a server.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing changes then.
+    pub fn load(
+        &mut self,
+        engine: &mut Engine,
+        now: Instant,
+        who: Who,
+        (name, load, maintenance): (&str, u8, bool),
+    ) -> Result<ChangedRow, String> {
+        let id = engine.server_named(name).map_err(|error| error.to_string())?;
+        let target = Target::new(Kind::Server, engine.server_name(id));
+        let keys = listing::find(&self.basis.in_force, &target).map(|object| object.to_json()).unwrap_or_default();
+        let standing = |engine: &Engine| {
+            let row = engine.server_row(now, id);
+            let said = row.load.map_or_else(|| "none".into(), |load| format!("{load} %"));
+            let mut keys = keys.clone();
+            keys.insert("load".into(), row.load.into());
+            keys.insert("maintenance".into(), row.maintenance.into());
+            (said + if row.maintenance { ", maintenance" } else { "" }, keys)
+        };
+        let (was, before) = standing(engine);
+        engine.apply(now, Change::Load { server: id, load, maintenance }).map_err(|refused| refused.to_string())?;
+        let (is, after) = standing(engine);
+        let text = format!("{target}: load {was} -> {is} (for a minute)");
+        // A server that reports itself does so all the time: no entry in the history for the same load again.
+        if before != after {
+            self.note(now, who, &text);
+        }
+        let (before, after) = (Some(before), Some(after));
+        Ok(ChangedRow { object: target, text, changed: true, before, after, flows: None })
+    }
+
     /// Takes note of an event of the engine: draining ends.
     pub fn saw(&mut self, event: &Event, now: Instant) {
+        self.events.saw(event, now);
         match event {
             Event::ServerDrained { server } => {
                 if let Some(drain) = self.drains.get_mut(server) {

@@ -1,8 +1,8 @@
 //! What operators change: an object before and after, what differs from the file, pools, draining.
 
-use super::{Columns, count, duration, printable};
+use super::{Columns, Fit, Width, count, duration, flows_table, printable, sticky_table, within};
 use crate::config::changes::Kind;
-use crate::control::protocol::{ChangeRow, ChangedRow, DrainRow, DrainState, PoolRow};
+use crate::control::protocol::{ChangeRow, ChangedRow, ClearedRow, DrainRow, DrainState, KilledRow, PoolRow};
 
 /// Prints what a change did: a line for each key.
 pub fn changed_text(row: &ChangedRow) -> String {
@@ -15,12 +15,33 @@ pub fn changed_text(row: &ChangedRow) -> String {
     format!("{}{flows}\n", lines.join("\n"))
 }
 
+/// Prints which flows were removed, or would be: a line, and below it the flows if there are few.
+pub fn killed_text(row: &KilledRow, width: Width) -> String {
+    let listed = if row.before.len() > 1 { flows_table(&row.before, width) } else { String::new() };
+    let more = row.flows.saturating_sub(row.before.len() as u64);
+    let more = if more == 0 { String::new() } else { format!("... and {} more\n", count(more)) };
+    format!("{}\n{listed}{more}", printable(row.text.clone()))
+}
+
+/// Prints which sticky clients were forgotten: a line, and below it the clients if there are few.
+pub fn cleared_text(row: &ClearedRow, width: Width) -> String {
+    let listed = if row.before.is_empty() { String::new() } else { sticky_table(&row.before, width) };
+    let more = row.clients.saturating_sub(row.before.len() as u64);
+    let more = if more == 0 { String::new() } else { format!("... and {} more\n", count(more)) };
+    format!("{}\n{listed}{more}", printable(row.text.clone()))
+}
+
 /// Prints what differs from the file: a header, then one line per object and key; and whether it ends with the gateway.
-pub fn changes_table(rows: &[ChangeRow], is_kept: bool) -> String {
+pub fn changes_table(rows: &[ChangeRow], is_kept: bool, width: Width) -> String {
     if rows.is_empty() {
         return "everything is as in the file\n".into();
     }
-    let mut columns = Columns::new(["OBJECT", "KEY", "FILE", "IN FORCE", ">AGO", "BY"]);
+    let mut columns = Columns::new(["OBJECT", "KEY", "FILE", "IN FORCE", ">AGO", "BY"]).fits_by(&[
+        Fit::Cut("FILE", 12),
+        Fit::Cut("IN FORCE", 20),
+        Fit::Without("BY"),
+        Fit::Cut("OBJECT", 16),
+    ]);
     for row in rows {
         let (file, in_force) = match (&row.key, &row.file, &row.value) {
             (None, None, Some(table)) => ("absent".into(), format!("added {table}")),
@@ -46,7 +67,7 @@ pub fn changes_table(rows: &[ChangeRow], is_kept: bool) -> String {
         ]);
     }
     let lost = "without `state-file` in [gateway], these changes end with the gateway; `eqctl changes save` prints the file with them\n";
-    columns.into_text() + if is_kept { "" } else { lost }
+    columns.into_text(width) + &if is_kept { String::new() } else { within(lost, width) }
 }
 
 /// Says what is not in a saved file, and where it belongs: one line.
@@ -62,9 +83,10 @@ pub fn left_out_text(row: &ChangeRow) -> String {
 }
 
 /// Prints pools: a header, then one line per pool.
-pub fn pools_table(rows: &[PoolRow]) -> String {
+pub fn pools_table(rows: &[PoolRow], width: Width) -> String {
     let mut columns =
-        Columns::new(["POOL", "SERVICES", ">SERVERS", ">USABLE", ">DOWN", ">DRAINING", ">DISABLED", ">FLOWS"]);
+        Columns::new(["POOL", "SERVICES", ">SERVERS", ">USABLE", ">DOWN", ">DRAINING", ">DISABLED", ">FLOWS"])
+            .fits_by(&[Fit::Cut("SERVICES", 12), Fit::Cut("POOL", 12)]);
     for row in rows {
         let services = match row.services.as_slice() {
             [] => "-".into(),
@@ -81,7 +103,7 @@ pub fn pools_table(rows: &[PoolRow]) -> String {
             count(row.flows),
         ]);
     }
-    columns.into_text()
+    columns.into_text(width)
 }
 
 /// Prints how far the draining of a server is: one line.
@@ -149,10 +171,10 @@ server web/a  -          absent     added { address = \"10.0.0.9\" }        1m05
 server web/a  -          present    removed                               1m05s  uid 1000, pid 4711
 server web/a  weight     absent     5, waits for the server to come back  1m05s  uid 1000, pid 4711
 ";
-        assert_eq!(changes_table(&rows, true), want);
-        let told = changes_table(&rows[..1], false);
+        assert_eq!(changes_table(&rows, true, Width::Any), want);
+        let told = changes_table(&rows[..1], false, Width::Any);
         assert!(told.lines().count() == 3 && told.contains("these changes end with the gateway"), "{told}");
-        assert_eq!(changes_table(&[], false), "everything is as in the file\n");
+        assert_eq!(changes_table(&[], false, Width::Any), "everything is as in the file\n");
     }
 
     #[test]

@@ -1,24 +1,27 @@
 //! The counters as tables: packets by fate, flows by state and cause of end, device; and whether they add up.
 
 use super::figures::percent;
-use super::{Columns, bytes, count};
+use super::{Columns, Fit, Width, bytes, count, within};
 use crate::control::protocol::DeviceCounters;
 use crate::engine::{Consumed, Counters, Ended};
 use crate::flow::{Class, TimeoutState};
 
+/// How the tables are made narrower.
+const WRAPPED: &[Fit] = &[Fit::Wrap(20)];
+
 /// Prints the counters: packets by fate, with a description of each kind, their sum, the flows, and those of the device
 /// if given. Rows at zero are left out unless `all` is set.
-pub fn counters_table(counters: &Counters, device: Option<&DeviceCounters>, all: bool) -> String {
-    let mut text = packets(counters, all);
-    text.push_str(&sum_line(counters));
+pub fn counters_table(counters: &Counters, device: Option<&DeviceCounters>, all: bool, width: Width) -> String {
+    let mut text = packets(counters, all, width);
+    text.push_str(&within(&sum_line(counters), width));
     if let Some(device) = device {
-        text.push_str(&lost_line(device));
+        text.push_str(&within(&lost_line(device), width));
     }
     text.push('\n');
-    text.push_str(&flows(counters, all));
+    text.push_str(&flows(counters, all, width));
     if let Some(device) = device {
         text.push('\n');
-        text.push_str(&device_table(device, all));
+        text.push_str(&device_table(device, all, width));
     }
     text
 }
@@ -49,8 +52,8 @@ fn lost_line(device: &DeviceCounters) -> String {
     )
 }
 
-fn packets(counters: &Counters, all: bool) -> String {
-    let mut columns = Columns::new([">PACKETS", "FATE", "KIND", "MEANING"]);
+fn packets(counters: &Counters, all: bool, width: Width) -> String {
+    let mut columns = Columns::new([">PACKETS", "FATE", "KIND", "MEANING"]).fits_by(WRAPPED);
     let mut row = |packets: u64, fate: &str, kind: &str, meaning: String| {
         columns.row([count(packets), fate.into(), kind.into(), meaning]);
     };
@@ -73,11 +76,11 @@ fn packets(counters: &Counters, all: bool) -> String {
             "replies, probes, fragments, packets of the other family; not in the sum".into(),
         );
     }
-    columns.into_text()
+    columns.into_text(width)
 }
 
-fn flows(counters: &Counters, all: bool) -> String {
-    let mut columns = Columns::new([">FLOWS", "STATE", "MEANING"]);
+fn flows(counters: &Counters, all: bool, width: Width) -> String {
+    let mut columns = Columns::new([">FLOWS", "STATE", "MEANING"]).fits_by(WRAPPED);
     let room = |flows, max| format!("of {} ({})", count(max), percent(flows, max));
     let in_table = counters.flows - counters.half_open;
     columns.row([count(in_table), "in the table".into(), room(in_table, counters.max_flows)]);
@@ -95,7 +98,7 @@ fn flows(counters: &Counters, all: bool) -> String {
     for gave in counters.gave_way.iter().filter(|c| all || c.count > 0) {
         columns.row([count(gave.count), format!("evicted, {}", gave.kind.name()), class_text(gave.kind).into()]);
     }
-    columns.into_text()
+    columns.into_text(width)
 }
 
 const fn state_text(state: TimeoutState) -> &'static str {
@@ -131,7 +134,7 @@ const fn class_text(class: Class) -> &'static str {
     }
 }
 
-fn device_table(device: &DeviceCounters, all: bool) -> String {
+fn device_table(device: &DeviceCounters, all: bool, width: Width) -> String {
     let rows = [
         (device.read, "read", bytes(device.read_bytes)),
         (device.written, "written", bytes(device.written_bytes)),
@@ -142,13 +145,13 @@ fn device_table(device: &DeviceCounters, all: bool) -> String {
         (device.write_failures, "write failures", "packets lost because the device did not accept them".into()),
         (device.lost_log_lines, "lost log lines", "stderr was not read fast enough".into()),
     ];
-    let mut columns = Columns::new([">DEVICE", "WHAT", "MEANING"]);
+    let mut columns = Columns::new([">DEVICE", "WHAT", "MEANING"]).fits_by(WRAPPED);
     for (i, (number, what, meaning)) in rows.into_iter().enumerate() {
         if all || number > 0 || i < 2 {
             columns.row([count(number), what.into(), meaning]);
         }
     }
-    columns.into_text()
+    columns.into_text(width)
 }
 
 #[cfg(test)]
@@ -203,13 +206,13 @@ DEVICE  WHAT     MEANING
  1,015  read     1.4 MiB
      0  written  0 B
 ";
-        assert_eq!(counters_table(&counters(), Some(&device), false), want);
+        assert_eq!(counters_table(&counters(), Some(&device), false, Width::Any), want);
     }
 
     #[test]
     fn what_the_device_lost_stands_below_the_sum() {
         let device = DeviceCounters { read: 1_000, lost: 4_006, ..DeviceCounters::default() };
-        let got = counters_table(&counters(), Some(&device), false);
+        let got = counters_table(&counters(), Some(&device), false, Width::Any);
         let want =
             "adds up\nbefore that, the device lost 4,006 of 5,006 (80.0 %): they came faster than they were read\n";
         assert!(got.contains(want) && got.contains("\n 4,006  lost "), "{got}");
@@ -233,7 +236,7 @@ DEVICE  WHAT     MEANING
       2  evicted, over       gave way to another flow: closed or reset
       5  evicted, half-open  gave way to another SYN: the oldest whose handshake was incomplete
 ";
-        let got = counters_table(&counters, None, false);
+        let got = counters_table(&counters, None, false, Width::Any);
         assert!(got.ends_with(want), "{got}");
     }
 
@@ -241,14 +244,14 @@ DEVICE  WHAT     MEANING
     fn totals_that_do_not_add_up_say_so() {
         let mut counters = counters();
         counters.translated -= 1;
-        let got = counters_table(&counters, None, false);
+        let got = counters_table(&counters, None, false, Width::Any);
         assert!(got.contains("in 1,015 = forwarded 999 + consumed 5 + dropped 10: DOES NOT ADD UP"), "{got}");
         assert!(!got.contains("DEVICE"), "{got}");
     }
 
     #[test]
     fn all_shows_every_reason_state_and_cause() {
-        let got = counters_table(&counters(), Some(&DeviceCounters::default()), true);
+        let got = counters_table(&counters(), Some(&DeviceCounters::default()), true, Width::Any);
         let names = Reason::ALL.iter().map(|r| r.name());
         let names = names.chain(TimeoutState::ALL.map(TimeoutState::name)).chain(Ended::ALL.map(Ended::name));
         for name in names.chain(["foreign", "reset", "write failures"]) {

@@ -89,7 +89,8 @@ fn flow(explanation: &Explanation) -> Vec<String> {
         client,
         listen,
         service,
-        server,
+        pool: _,
+        server: _,
         server_address,
         source,
         picked_by,
@@ -108,7 +109,7 @@ fn flow(explanation: &Explanation) -> Vec<String> {
     vec![
         format!("{} {}, {}{from}", id, protocol.name(), state.name()),
         format!("client {} -> {} (service {}{rule})", client, listen, service),
-        format!("server {} at {}{source}, picked by {}", server, server_address, picked_by.name()),
+        format!("server {} at {}{source}, picked by {}", row.server_name(), server_address, picked_by.name()),
         format!("age {}, idle {}, expires in {}", duration(*age_ms), duration(*idle_ms), duration(*expires_in_ms)),
         format!(
             "packets: {} in ({}), {} out ({})",
@@ -194,8 +195,8 @@ impl Page {
         let width = rows.iter().map(|[name, _]| name.chars().count()).max().unwrap_or(0);
         let mut label = label;
         for [name, text] in rows {
-            let blanks = width - name.chars().count() + super::GAP;
-            self.wrapped(&format!("{label:INDENT$}{name}{:blanks$}", ""), &text, INDENT + width + super::GAP);
+            let blanks = width - name.chars().count() + super::columns::GAP;
+            self.wrapped(&format!("{label:INDENT$}{name}{:blanks$}", ""), &text, INDENT + width + super::columns::GAP);
             label = "";
         }
     }

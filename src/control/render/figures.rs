@@ -12,6 +12,39 @@ pub fn bytes(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[power as usize - 1])
 }
 
+/// Formats a rate in bytes per second as bits per second, with decimal units as links have them: `740 bit/s`, `1.2 Mbit/s`.
+pub fn rate(bytes_per_second: f64) -> String {
+    const UNITS: [&str; 4] = ["kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"];
+    let bits = bytes_per_second * 8.0;
+    if bits < 1000.0 {
+        return format!("{bits:.0} bit/s");
+    }
+    let (mut value, mut unit) = (bits / 1000.0, 0);
+    // What would be rounded to the next unit is written in it.
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Formats a number per second: `0`, `3.5`, `1,204`.
+pub(super) fn per_second(number: f64) -> String {
+    if number == 0.0 || number >= 9.95 { count(number.round() as u64) } else { format!("{number:.1}") }
+}
+
+/// Formats how far something is, in one line: `120,000 of 1,000,000 flows (12.0 %), 350,000/s, 2.5s left`.
+pub fn progress(done: u64, total: Option<u64>, what: &str, elapsed_ms: u64) -> String {
+    let rate = (u128::from(done) * 1000).checked_div(u128::from(elapsed_ms)).unwrap_or(0);
+    let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+    let Some(total) = total.filter(|total| *total >= done) else {
+        return format!("{} {what}, {}/s", count(done), count(rate));
+    };
+    let left = (u128::from(total - done) * u128::from(elapsed_ms)).checked_div(u128::from(done));
+    let left = left.map_or(String::new(), |ms| format!(", {} left", duration(u64::try_from(ms).unwrap_or(u64::MAX))));
+    format!("{} of {} {what} ({}), {}/s{left}", count(done), count(total), percent(done, total), count(rate))
+}
+
 /// Formats a count with a separator for thousands: `1,234,567`.
 pub fn count(count: u64) -> String {
     let digits = count.to_string();
@@ -60,6 +93,30 @@ mod tests {
         for (value, want) in cases {
             assert_eq!(bytes(value), want);
         }
+    }
+
+    #[test]
+    fn rates_have_decimal_units() {
+        for (value, want) in [
+            (0.0, "0 bit/s"),
+            (124.0, "992 bit/s"),
+            (125.0, "1.0 kbit/s"),
+            (124_990.0, "999.9 kbit/s"),
+            (124_999.0, "1.0 Mbit/s"),
+            (1.5e9, "12.0 Gbit/s"),
+        ] {
+            assert_eq!(rate(value), want);
+        }
+        assert_eq!([0.0, 0.04, 3.46, 9.96, 1204.4].map(per_second), ["0", "0.0", "3.5", "10", "1,204"]);
+    }
+
+    #[test]
+    fn progress_shows_rate_and_remaining_time() {
+        let want = "120,000 of 1,000,000 flows (12.0 %), 350,877/s, 2.5s left";
+        assert_eq!(progress(120_000, Some(1_000_000), "flows", 342), want);
+        assert_eq!(progress(5, None, "flows", 1000), "5 flows, 5/s");
+        assert_eq!(progress(0, Some(9), "flows", 0), "0 of 9 flows (0.0 %), 0/s");
+        assert_eq!(progress(10, Some(9), "flows", 1000), "10 flows, 10/s", "more than there were at first");
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! Where pools take servers from, as a table.
 
-use super::{Columns, count, duration, printable};
+use super::{Columns, Fit, Width, count, duration, printable, within};
 use crate::control::protocol::SourceRow;
 
 /// Servers left out that are shown; `--json` has all.
 const MOST_SHOWN: usize = 5;
 
 /// Prints the sources of servers: a header, one line per source, and below it what is wrong.
-pub fn sources_table(rows: &[SourceRow]) -> String {
-    let mut columns = Columns::new(["POOL", "KIND", "FROM", ">SERVERS", ">LAST GOOD", ">NEXT", "STATE"]);
+pub fn sources_table(rows: &[SourceRow], width: Width) -> String {
+    let mut columns = Columns::new(["POOL", "KIND", "FROM", ">SERVERS", ">LAST GOOD", ">NEXT", "STATE"]).fits_by(&[
+        Fit::Cut("FROM", 20),
+        Fit::Without("NEXT"),
+        Fit::Cut("POOL", 12),
+        Fit::Wrap(16),
+    ]);
     let mut notes = String::new();
     for row in rows {
         columns.row([
@@ -35,7 +40,7 @@ pub fn sources_table(rows: &[SourceRow]) -> String {
             notes += &format!("{pool} leaves out {more} more\n");
         }
     }
-    columns.into_text() + &notes
+    columns.into_text(width) + &within(&notes, width)
 }
 
 #[cfg(test)]
@@ -68,7 +73,7 @@ mod tests {
             error_for_ms: Some(61_000),
             left_out: Vec::new(),
         };
-        let text = sources_table(&[good, bad]);
+        let text = sources_table(&[good, bad], Width::Any);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3 + 6 + 1, "{text}");
         assert!(lines[1].contains("12.0s ago") && lines[1].ends_with("good, 7 left out"), "{text}");

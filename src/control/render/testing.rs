@@ -13,6 +13,7 @@ pub(in crate::control) fn flow() -> FlowRow {
         client: "198.51.100.9:999".parse().unwrap(),
         listen: "192.0.2.1:80".parse().unwrap(),
         service: "web".into(),
+        pool: "farm".into(),
         server: "a".into(),
         server_address: "10.0.0.1:8080".parse().unwrap(),
         source: None,

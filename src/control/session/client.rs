@@ -59,7 +59,7 @@ impl ClientWalk {
     fn flows(&mut self, engine: &Engine, now: Instant, from: Cursor, pending: &mut VecDeque<Answer>) {
         let query = FlowQuery { client: Some(IpNet::from(self.row.client)), ..FlowQuery::default() };
         let mut rows = Vec::new();
-        let next = engine.flows(now, &query, from, super::ROWS, &mut rows);
+        let next = engine.flows(now, &query, from, super::flows::ROWS, &mut rows);
         self.row.flows += rows.len() as u64;
         let room = (MOST_FLOWS - self.row.listed) as usize;
         let listed = rows.into_iter().take(room).map(|row| Answer::Flow(Box::new(row)));

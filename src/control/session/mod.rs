@@ -4,6 +4,8 @@
 //! a full table is streamed between packets and without a large buffer.
 
 mod client;
+mod flows;
+mod sticky;
 
 use super::SystemState;
 use super::access::HttpState;
@@ -18,21 +20,21 @@ use super::protocol::{
 };
 use super::system::source_row;
 use crate::config::changes::Who;
-use crate::config::{NoServer, Settings, listing};
-use crate::engine::{Change, Cursor, Engine, FlowQuery, Refused};
+use crate::config::{Settings, listing};
+use crate::engine::{Change, Engine, FlowQuery, Refused, StickyQuery};
 use crate::ids::FlowId;
 use crate::sources::SourceState;
 use crate::time::{Duration, Instant};
 use client::ClientWalk;
+use flows::{Kill, MOST_SORTED, Sorted, Walk, checked, is_service, killed, server_of};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use sticky::{End, Sticky};
 
 /// Maximum bytes of unanswered requests in a session, and of one line.
 pub const MAX_INPUT: usize = 64 * 1024;
 /// Maximum bytes that a call of [`Session::poll_output`] appends, unless a single row is longer.
 pub const CHUNK: usize = 64 * 1024;
-/// Rows of the table fetched per call: enough to fill half a chunk, about 0.1 ms of work.
-const ROWS: usize = 128;
 
 /// The answer of a gateway that has no other one.
 const NO_PAIR: &str = "this gateway has no peer: its configuration has no [sync]";
@@ -91,32 +93,23 @@ pub enum Progress {
     Close,
 }
 
-/// A walk over the table that answers a request for flows.
+/// A request that is answered piece by piece.
 #[derive(Debug)]
-struct Walk {
-    query: FlowQuery,
-    from: Cursor,
-    left: u64,
-    rows: u64,
+enum Task {
+    Flows(Walk),
+    Sorted(Sorted),
+    Kill(Kill),
+    Client(ClientWalk),
+    Sticky(Sticky),
 }
 
-/// Checks the names in a query, and completes that of a server by its pool. A server that was removed may be named as
-/// long as it has flows.
-fn checked(mut query: FlowQuery, engine: &Engine) -> Result<FlowQuery, String> {
-    if let Some(name) = query.service.as_ref().filter(|name| !engine.has_service(name)) {
-        let names = engine.services().into_iter().map(|row| row.service).collect::<Vec<_>>();
-        let near = crate::config::closest(name, names.iter().map(String::as_str));
-        let hint = near.map_or("`eqctl services` lists them".into(), |near| format!("did you mean {near}?"));
-        return Err(format!("there is no service {name}; {hint}"));
+/// Completes the names in a query for sticky clients.
+fn named(query: StickyQuery, engine: &Engine) -> Result<StickyQuery, String> {
+    if let Some(name) = &query.service {
+        is_service(engine, name)?;
     }
-    if let Some(name) = &query.server {
-        match engine.server_named(name) {
-            Ok(server) => query.server = Some(engine.server_name(server)),
-            Err(NoServer::Unknown { .. }) if engine.flows_of_removed(name) > 0 => {}
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    Ok(query)
+    let server = query.server.as_ref().map(|name| server_of(engine, name)).transpose()?;
+    Ok(StickyQuery { server, ..query })
 }
 
 /// A change that is being carried out.
@@ -191,8 +184,7 @@ pub struct Session {
     who: Who,
     input: Vec<u8>,
     pending: VecDeque<Answer>,
-    walk: Option<Walk>,
-    client: Option<ClientWalk>,
+    task: Option<Task>,
     waiting: Option<Waiting>,
     /// What it waits for.
     ticket: Option<Ticket>,
@@ -208,8 +200,7 @@ impl Session {
             who,
             input: Vec::new(),
             pending: VecDeque::new(),
-            walk: None,
-            client: None,
+            task: None,
             waiting: None,
             ticket: None,
             ended: false,
@@ -245,7 +236,6 @@ impl Session {
         if !self.write_pending(start, out) {
             return Progress::More;
         }
-        let (engine, now) = (&mut *floor.engine, floor.now);
         if let Some(ticket) = self.ticket {
             match desk(floor.outside).take(ticket) {
                 None => return Progress::Wait,
@@ -253,10 +243,8 @@ impl Session {
                 Some(Err(why)) => self.fail(why),
             }
             self.ticket = None;
-        } else if self.walk.is_some() {
-            self.walk(engine, now);
-        } else if let Some(client) = self.client.take() {
-            self.client = client.go_on(engine, now, &mut self.pending);
+        } else if let Some(task) = self.task.take() {
+            self.task = self.work(task, floor);
         } else if let Some(waiting) = self.waiting.take() {
             self.go_on(waiting, floor);
         } else if let Some(line) = self.next_line() {
@@ -265,7 +253,7 @@ impl Session {
         let all = self.write_pending(start, out);
         if self.ticket.is_some() || self.waiting.is_some() {
             Progress::Wait
-        } else if !all || self.walk.is_some() || self.client.is_some() || self.input.contains(&b'\n') {
+        } else if !all || self.task.is_some() || self.input.contains(&b'\n') {
             Progress::More
         } else if self.ended || self.refused {
             Progress::Close
@@ -318,14 +306,31 @@ impl Session {
                 let status = Status { pair: pair.as_ref().map(Pairing::status), ..Status::of(&self.about, &floor) };
                 self.rows([Answer::Status(Box::new(status))]);
             }
-            Request::Flows { query, limit } => match checked(query, engine) {
+            Request::Flows { query, filter, sort, limit } => match checked(query, filter.as_ref(), engine) {
                 Err(unknown) => self.fail(unknown),
                 Ok(query) => {
-                    let left = limit.unwrap_or(u64::MAX);
-                    self.walk = Some(Walk { query, from: Cursor::default(), left, rows: 0 });
-                    self.walk(engine, now);
+                    self.task = Some(match sort {
+                        Some(by) => Task::Sorted(Sorted::new(query, by, limit.unwrap_or(MOST_SORTED))),
+                        None => Task::Flows(Walk::new(query, limit)),
+                    });
                 }
             },
+            Request::KillFlows { filter, dry_run } => match checked(FlowQuery::default(), Some(&filter), engine) {
+                Err(unknown) => self.fail(unknown),
+                Ok(query) => self.task = Some(Task::Kill(Kill::new(query, &filter, dry_run))),
+            },
+            Request::Sticky { query, limit } => match named(query, engine) {
+                Err(unknown) => self.fail(unknown),
+                Ok(query) => self.task = Some(Task::Sticky(Sticky::list(engine.begin_sticky(), query, limit))),
+            },
+            Request::ClearSticky { query, all } if query == StickyQuery::default() && !all => {
+                self.fail("name a service, a server or a client, or ask for all".into());
+            }
+            Request::ClearSticky { query, .. } => match named(query, engine) {
+                Err(unknown) => self.fail(unknown),
+                Ok(query) => self.task = Some(Task::Sticky(Sticky::clear(engine.begin_sticky(), query))),
+            },
+            Request::Events { after } => self.rows(ledger.event_rows(now, after).into_iter().map(Answer::Event)),
             Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),
             Request::Services => self.rows(engine.services().into_iter().map(Answer::Service)),
             Request::Rules => self.rows(engine.rules().into_iter().map(Answer::Rule)),
@@ -348,12 +353,14 @@ impl Session {
             }
             Request::Explain { packet } => self.explain(engine, now, packet),
             Request::ExplainFlow { flow } => self.explain_flow(engine, now, flow),
-            Request::ExplainClient { client } => self.client = Some(ClientWalk::new(client)),
-            Request::Kill { flow } => self.change(engine, now, Change::Kill { flow }),
-            Request::Load { server, load, maintenance } => match engine.server_named(&server) {
-                Ok(server) => self.change(engine, now, Change::Load { server, load, maintenance }),
-                Err(error) => self.fail(error.to_string()),
-            },
+            Request::ExplainClient { client } => self.task = Some(Task::Client(ClientWalk::new(client))),
+            Request::Kill { flow } => self.kill(engine, ledger, now, flow),
+            Request::Load { server, load, maintenance } => {
+                match ledger.load(engine, now, self.who, (&server, load, maintenance)) {
+                    Ok(row) => self.changed(vec![row]),
+                    Err(error) => self.fail(error),
+                }
+            }
             Request::Changes => self.rows(ledger.change_rows(now).into_iter().map(Answer::Differs)),
             Request::File => match ledger.file_row() {
                 Some(file) => self.rows([Answer::File(Box::new(file))]),
@@ -425,42 +432,60 @@ impl Session {
 
     /// Explains the next packet of a flow's client.
     fn explain_flow(&mut self, engine: &Engine, now: Instant, flow: FlowId) {
-        let mut rows = Vec::new();
-        engine.flows(now, &FlowQuery::default(), Cursor::at(flow), 1, &mut rows);
-        let found = rows.iter().find(|row| row.id == flow).and_then(PacketWords::next_of);
-        match found {
+        match engine.flow_row(now, flow).as_ref().and_then(PacketWords::next_of) {
             Some(packet) => self.explain(engine, now, packet),
             None => self.fail(format!("{}; `eqctl flows` lists them", Refused::NoSuchFlow(flow))),
         }
     }
 
-    /// Continues the walk over the table by a bounded number of rows.
-    fn walk(&mut self, engine: &Engine, now: Instant) {
-        let Some(mut walk) = self.walk.take() else { return };
-        let most = walk.left.min(ROWS as u64) as usize;
-        let mut rows = Vec::with_capacity(ROWS);
-        // At the limit, the walk continues only to find out whether there is one more.
-        let next = engine.flows(now, &walk.query, walk.from, if most > 0 { most } else { ROWS }, &mut rows);
-        if most == 0 && !rows.is_empty() {
-            self.pending.push_back(Answer::Done(Done { rows: walk.rows, more: true }));
-            return;
-        }
-        walk.rows += rows.len() as u64;
-        walk.left -= rows.len() as u64;
-        self.pending.extend(rows.into_iter().map(|row| Answer::Flow(Box::new(row))));
-        match next {
-            Some(from) => self.walk = Some(Walk { from, ..walk }),
-            None => self.pending.push_back(Answer::Done(Done { rows: walk.rows, more: false })),
+    /// Goes on with a request; returns what is left to do.
+    fn work(&mut self, task: Task, floor: &mut Floor<'_>) -> Option<Task> {
+        let (now, pending) = (floor.now, &mut self.pending);
+        match task {
+            Task::Flows(walk) => walk.go_on(floor.engine, now, pending).map(Task::Flows),
+            Task::Sorted(walk) => walk.go_on(floor.engine, now, pending).map(Task::Sorted),
+            Task::Client(walk) => walk.go_on(floor.engine, now, pending).map(Task::Client),
+            Task::Kill(walk) => match walk.go_on(floor) {
+                Ok(walk) => Some(Task::Kill(walk)),
+                Err(row) => {
+                    if row.changed {
+                        floor.ledger.note(now, self.who, &row.text);
+                    }
+                    self.rows([Answer::Killed(Box::new(row))]);
+                    None
+                }
+            },
+            Task::Sticky(walk) => {
+                match walk.go_on(floor, pending) {
+                    Ok(walk) => return Some(Task::Sticky(walk)),
+                    Err(End::Listed) => {}
+                    Err(End::Failed(why)) => self.fail(why.into()),
+                    Err(End::Cleared(row)) => {
+                        if row.changed {
+                            floor.ledger.note(now, self.who, &row.text);
+                        }
+                        self.rows([Answer::Cleared(Box::new(row))]);
+                    }
+                }
+                None
+            }
         }
     }
 
-    fn change(&mut self, engine: &mut Engine, now: Instant, change: Change) {
-        match engine.apply(now, change) {
-            Ok(()) => self.pending.push_back(Answer::Done(Done { rows: 1, more: false })),
-            Err(refused @ Refused::NoSuchFlow(_)) => self.fail(format!("{refused}; `eqctl flows` lists them")),
-            Err(refused @ Refused::NoSuchServer(_)) => self.fail(format!("{refused}; `eqctl servers` lists them")),
-            Err(refused @ Refused::NoSuchRule(_)) => self.fail(format!("{refused}; `eqctl rules` lists them")),
-            Err(refused @ Refused::NoLoad(_)) => self.fail(refused.to_string()),
+    /// Ends a flow.
+    fn kill(&mut self, engine: &mut Engine, ledger: &mut Ledger, now: Instant, flow: FlowId) {
+        let before = engine.flow_row(now, flow);
+        match (engine.apply(now, Change::Kill { flow }), before) {
+            (Ok(()), Some(before)) => {
+                let row = killed(before);
+                ledger.note(now, self.who, &row.text);
+                self.rows([Answer::Killed(Box::new(row))]);
+            }
+            (Err(refused), _) => self.fail(format!("{refused}; `eqctl flows` lists them")),
+            (Ok(()), None) => self.rows([]),
+        }
+    }
+
         }
     }
 
@@ -477,7 +502,7 @@ impl Session {
 
     /// Answers with an error and accepts no more input.
     fn refuse(&mut self, message: String) {
-        (self.walk, self.client, self.waiting) = (None, None, None);
+        (self.task, self.waiting) = (None, None);
         self.input = Vec::new();
         self.refused = true;
         self.fail(message);

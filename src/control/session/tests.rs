@@ -170,7 +170,10 @@ fn a_weight_and_a_kill_take_effect_or_say_why_not() {
 
     let id = ask(&mut engine, "{\"request\":\"flows\",\"limit\":1}\n")[0]["flow"]["id"].clone();
     let kill = format!("{{\"request\":\"kill\",\"flow\":{id}}}\n");
-    assert_eq!(ask(&mut engine, &kill), [serde_json::json!({"done": {"rows": 1, "more": false}})]);
+    let lines = ask(&mut engine, &kill);
+    let killed = &lines[0]["killed"];
+    assert_eq!((&killed["before"][0]["id"], &killed["after"]), (&id, &serde_json::json!([])));
+    assert_eq!(lines[1], serde_json::json!({"done": {"rows": 1, "more": false}}));
     assert_eq!(engine.counters().flows, 2);
     let lines = ask(&mut engine, &kill);
     assert!(lines[0]["error"]["message"].as_str().unwrap().contains("no flow"), "{lines:?}");
@@ -281,4 +284,165 @@ fn a_client_is_explained_by_its_flows_and_a_new_flow_to_each_service() {
     let lines = ask(&mut engine, "{\"request\":\"explain-client\",\"client\":\"2001:db8::7\"}\n");
     assert_eq!(lines[0]["client"], serde_json::json!({"client": "2001:db8::7", "flows": 0, "listed": 0}));
     assert_eq!(lines[1..], [serde_json::json!({"done": {"rows": 1, "more": false}})], "no service has IPv6");
+}
+
+#[test]
+fn a_filter_narrows_lists_and_names_in_it_are_checked_with_their_place() {
+    let mut engine = engine(2_000);
+    let count = |engine: &mut Engine, filter: &str| {
+        let lines = ask(engine, &format!("{{\"request\":\"flows\",\"filter\":\"{filter}\"}}\n"));
+        lines.len() - 1
+    };
+    for (filter, want) in [
+        ("client 100.0.1.0/24", 256),
+        ("src net 100.0.1.0/24", 256),
+        ("dst net 100.0.1.0/24", 0),
+        ("host 192.0.2.80", 2_000),
+        ("dst host 10.0.0.1", 1_000),
+        ("server a and client 100.0.1.0/24", 128),
+        ("server p/a or server p/b", 2_000),
+        ("not server p/a", 1_000),
+        ("pool p and service dns and udp", 2_000),
+        ("dst port 53", 2_000),
+        ("src port 53", 0),
+        ("state udp-one-way", 2_000),
+        ("state established", 0),
+        ("tcp", 0),
+    ] {
+        assert_eq!(count(&mut engine, filter), want, "{filter}");
+    }
+    for (filter, column, what) in [
+        ("udp and service dsn", 17, "did you mean dns?"),
+        ("server p/c", 8, "no server p/c"),
+        ("pool q", 6, "no pool"),
+        ("rule r", 6, "no rule"),
+    ] {
+        let lines = ask(&mut engine, &format!("{{\"request\":\"flows\",\"filter\":\"{filter}\"}}\n"));
+        let message = lines[0]["error"]["message"].as_str().unwrap();
+        assert!(message.contains(&format!("column {column} ")) && message.contains(what), "{message}");
+    }
+}
+
+/// Sends `n` more packets on the flow of a client.
+fn more_packets(engine: &mut Engine, client: u32, n: usize) {
+    let [_, x, y, z] = client.to_be_bytes();
+    for _ in 0..n {
+        let mut packet = Vec::new();
+        let builder = etherparse::PacketBuilder::ipv4([100, x, y, z], [192, 0, 2, 80], 64).udp(5000, 53);
+        builder.write(&mut packet, b"hello again").unwrap();
+        engine.handle_packet(NOW, &mut packet, Meta::default());
+    }
+}
+
+#[test]
+fn a_sorted_list_begins_with_the_flows_that_have_most() {
+    let mut engine = engine(20_000);
+    for (client, packets) in [(19_999, 9), (7, 5), (4_711, 7), (12_345, 3)] {
+        more_packets(&mut engine, client, packets);
+    }
+    for by in ["bytes", "packets"] {
+        let lines = ask(&mut engine, &format!("{{\"request\":\"flows\",\"sort\":\"{by}\",\"limit\":3}}\n"));
+        let packets: Vec<u64> = lines[..3].iter().map(|line| line["flow"]["packets_in"].as_u64().unwrap()).collect();
+        assert_eq!((lines.len(), packets), (4, vec![10, 8, 6]), "{by}");
+        assert_eq!(lines[3], serde_json::json!({"done": {"rows": 3, "more": true}}));
+    }
+    let lines = ask(&mut engine, "{\"request\":\"flows\",\"sort\":\"bytes\",\"filter\":\"client 100.0.0.7\"}\n");
+    assert_eq!((lines.len(), &lines[0]["flow"]["packets_in"]), (2, &6.into()));
+    assert_eq!(lines[1]["done"]["more"], false);
+    let lines = ask(&mut engine, "{\"request\":\"flows\",\"sort\":\"age\"}\n");
+    assert_eq!(lines.len() as u64 - 1, MOST_SORTED, "no more than that are kept");
+    let lines = ask(&mut engine, "{\"request\":\"flows\",\"sort\":\"idle\",\"limit\":0}\n");
+    assert_eq!(lines, [serde_json::json!({"done": {"rows": 0, "more": true}})]);
+}
+
+#[test]
+fn flows_are_killed_by_filter_and_a_dry_run_says_how_many_it_would_be() {
+    let mut engine = engine(2_000);
+    let mut kill = |dry_run| {
+        let filter = "\"filter\":\"client 100.0.1.0/24 and server a\"";
+        let lines = ask(&mut engine, &format!("{{\"request\":\"kill-flows\",{filter},\"dry_run\":{dry_run}}}\n"));
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let row = lines[0]["killed"].clone();
+        let before = row["before"].as_array().unwrap().len();
+        (row["flows"].as_u64().unwrap(), row["changed"].as_bool().unwrap(), before, engine.counters().flows)
+    };
+    assert_eq!(kill(true), (128, false, 100, 2_000));
+    assert_eq!(kill(false), (128, true, 100, 1_872));
+    assert_eq!(kill(false), (0, false, 0, 1_872));
+}
+
+#[test]
+fn what_operators_do_is_in_the_history_with_who_did_it() {
+    let mut engine = engine(3);
+    let mut ledger = ledger(&engine);
+    let mut session = session();
+    let mut ask = |engine: &mut Engine, request: &str| -> Vec<Value> {
+        session.feed(format!("{request}\n").as_bytes());
+        let (mut out, outside) = (Vec::new(), Outside::default());
+        loop {
+            let mut floor = Floor { engine: &mut *engine, ledger: &mut ledger, now: NOW, outside: &outside };
+            if session.poll_output(&mut floor, &mut out) != Progress::More {
+                break;
+            }
+        }
+        String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    ask(&mut engine, r#"{"request":"kill-flows","filter":"client 100.0.0.1"}"#);
+    let load = ask(&mut engine, r#"{"request":"load","server":"b","load":35}"#);
+    let changed = &load[0]["changed"];
+    assert_eq!((&changed["before"]["load"], &changed["after"]["load"]), (&Value::Null, &35.into()));
+    assert_eq!((&changed["object"]["name"], &changed["before"]["weight"]), (&"p/b".into(), &1.into()));
+    let dry = r#"{"request":"kill-flows","filter":"udp","dry_run":true}"#;
+    ask(&mut engine, dry);
+    let events = ask(&mut engine, r#"{"request":"events"}"#);
+    let what: Vec<&str> = events[..2].iter().map(|event| event["event"]["what"].as_str().unwrap()).collect();
+    assert_eq!(what, ["1 flow killed: client 100.0.0.1", "server p/b: load none -> 35 % (for a minute)"]);
+    assert_eq!((events.len(), &events[0]["event"]["uid"], &events[0]["event"]["pid"]), (3, &1000.into(), &4711.into()));
+    let news = ask(&mut engine, r#"{"request":"events","after":1}"#);
+    assert_eq!((news.len(), &news[0]["event"]["number"]), (2, &2.into()));
+    let history = ask(&mut engine, r#"{"request":"history"}"#);
+    assert_eq!(history[0]["operation"]["what"], "1 flow killed: client 100.0.0.1");
+}
+
+#[test]
+fn sticky_clients_are_listed_and_forgotten() {
+    let mut engine = sticky_engine(600);
+    let lines = ask(&mut engine, "{\"request\":\"sticky\"}\n");
+    assert_eq!(lines.len(), 601);
+    let row = &lines[0]["sticky"];
+    assert_eq!((&row["services"], &row["pool"], &row["flows"]), (&serde_json::json!(["dns"]), &"p".into(), &1.into()));
+    let count = |engine: &mut Engine, query: &str| {
+        ask(engine, &format!("{{\"request\":\"sticky\",\"query\":{query}}}\n")).len() - 1
+    };
+    assert_eq!(count(&mut engine, r#"{"client":"100.0.1.0/24"}"#), 256);
+    assert_eq!(count(&mut engine, r#"{"server":"a"}"#), 300);
+    let limited = ask(&mut engine, "{\"request\":\"sticky\",\"limit\":7}\n");
+    assert_eq!((limited.len(), &limited[7]["done"]), (8, &serde_json::json!({"rows": 7, "more": true})));
+
+    let refused = ask(&mut engine, "{\"request\":\"clear-sticky\"}\n");
+    assert!(refused[0]["error"]["message"].as_str().unwrap().contains("ask for all"), "{refused:?}");
+    let cleared = ask(&mut engine, "{\"request\":\"clear-sticky\",\"query\":{\"client\":\"100.0.1.0/24\"}}\n");
+    let row = &cleared[0]["cleared"];
+    assert_eq!((&row["clients"], row["before"].as_array().unwrap().len()), (&256.into(), 100));
+    assert_eq!((count(&mut engine, "{}"), engine.counters().flows), (344, 600), "flows stay");
+    let cleared = ask(&mut engine, "{\"request\":\"clear-sticky\",\"all\":true}\n");
+    assert_eq!((&cleared[0]["cleared"]["clients"], count(&mut engine, "{}")), (&344.into(), 0));
+    engine.handle_timeout(Instant::FAR);
+    while engine.counters().flows > 0 {
+        engine.handle_timeout(Instant::FAR);
+    }
+    assert_eq!(count(&mut engine, "{}"), 0, "flows of forgotten clients end as ever");
+}
+
+/// Like [`engine`], with a sticky service.
+fn sticky_engine(flows: u32) -> Engine {
+    let mut settings = engine(flows).plan().settings().clone();
+    let prefixes = crate::balance::Prefixes::ADDRESS;
+    let sticky = crate::balance::Stickiness { prefixes, idle: Duration::from_secs(60), slots: 1_000, group: 0 };
+    settings.services[0].sticky = Some(sticky);
+    let mut engine = Engine::new(&settings);
+    for client in 0..flows {
+        more_packets(&mut engine, client, 1);
+    }
+    engine
 }

@@ -9,7 +9,7 @@ use super::super::{Ended, Event, Forwarded, Short, Verdict};
 use super::Shard;
 use crate::balance::PickedBy;
 use crate::flow::{Found, Mapping, NewFlow, Track};
-use crate::ids::ServerId;
+use crate::ids::{ServerId, ServiceId};
 use crate::packet::{Side, Transport, rewrite};
 use crate::time::{Duration, Instant};
 
@@ -30,8 +30,8 @@ impl Shard {
         rewrite::translate(arrival.bytes, arrival.parsed, &translation, arrival.meta.partial_checksum);
         let len = arrival.parsed.len;
         let (packets, bytes) = (arrival.packets, len as u64);
-        let server = self.table.count_plain(found, packets, bytes);
-        self.count_at_server(server, found.side, packets, bytes);
+        let whose = self.table.count_plain(found, packets, bytes);
+        self.count_traffic(whose, found.side, packets, bytes);
         let why = Forwarded::Translated { flow: self.table.id_plain(found.index), from: found.side, opened: false };
         Verdict::Forward { len, why }
     }
@@ -147,14 +147,18 @@ impl Shard {
     #[inline]
     pub(super) fn count_in_flow(&mut self, found: Found, packets: u64, bytes: u64) {
         self.table.count_packets(found, packets, bytes);
-        self.count_at_server(self.table.server_of(found.index), found.side, packets, bytes);
+        self.count_traffic(self.table.whose(found.index), found.side, packets, bytes);
     }
 
+    /// Counts packets at the server and the service of a flow.
     #[inline]
-    fn count_at_server(&mut self, server: ServerId, side: Side, packets: u64, bytes: u64) {
-        let [all_packets, all_bytes] = &mut self.traffic[server.0 as usize].0[side as usize];
-        *all_packets += packets;
-        *all_bytes += bytes;
+    fn count_traffic(&mut self, (server, service): (ServerId, ServiceId), side: Side, packets: u64, bytes: u64) {
+        let of_server = &mut self.traffic[server.0 as usize].0[side as usize];
+        let of_service = &mut self.services[service.0 as usize].traffic[side as usize];
+        for [all_packets, all_bytes] in [of_server, of_service] {
+            *all_packets += packets;
+            *all_bytes += bytes;
+        }
     }
 
     /// Creates a flow, and sends the packet that opens it on.

@@ -188,10 +188,12 @@ impl Shard {
         (self.flows_total[server.0 as usize], sides(0), sides(1))
     }
 
-    /// Returns a service's current flows, and its flows since the start.
-    pub(super) fn service_totals(&self, service: ServiceId) -> (u64, u64) {
+    /// Returns a service's counters: current flows, flows since the start, and packets and bytes from and to clients.
+    pub(super) fn service_totals(&self, service: ServiceId) -> (u64, u64, [u64; 2], [u64; 2]) {
         let totals = &self.services[service.0 as usize];
-        (totals.flows, totals.flows_total)
+        let [from_clients, to_clients] = totals.traffic;
+        let sides = |at: usize| [from_clients[at], to_clients[at]];
+        (totals.flows, totals.flows_total, sides(0), sides(1))
     }
 
     /// Returns the totals.

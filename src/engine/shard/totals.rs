@@ -28,6 +28,8 @@ pub(in crate::engine) struct Traffic(pub [[u64; 2]; 2]);
 pub(in crate::engine) struct ServiceTotals {
     pub flows: u64,
     pub flows_total: u64,
+    /// By side, packets and bytes.
+    pub traffic: [[u64; 2]; 2],
 }
 
 impl Totals {

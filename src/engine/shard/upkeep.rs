@@ -178,6 +178,7 @@ impl Shard {
             client: client.src(),
             listen: client.dst(),
             service: plan.service(flow.service).name.clone(),
+            pool: plan.pool_and_server(flow.server_id).0.into(),
             server: plan.roster().server(flow.server_id).name.clone(),
             server_address: answer.src(),
             source: Some(answer.dst()).filter(|source| *source != client.src()),

@@ -445,6 +445,12 @@ impl HalfOpen {
         self.entries[slot as usize].server_id
     }
 
+    /// Returns a flow's server and service.
+    pub(super) fn whose(&self, slot: u32) -> (ServerId, ServiceId) {
+        let entry = &self.entries[slot as usize];
+        (entry.server_id, ServiceId(entry.service & ((1 << SERVICE_BITS) - 1)))
+    }
+
     /// Returns a flow's state.
     pub(super) fn state(&self, slot: u32) -> TimeoutState {
         self.entries[slot as usize].state()

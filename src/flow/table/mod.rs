@@ -372,13 +372,13 @@ impl Table {
         }
     }
 
-    /// Counts packets of one side of a flow that is not half-open and has been answered; returns its server.
+    /// Counts packets of one side of a flow that is not half-open and has been answered; returns its server and service.
     #[inline]
-    pub fn count_plain(&mut self, found: Found, packets: u64, bytes: u64) -> ServerId {
+    pub fn count_plain(&mut self, found: Found, packets: u64, bytes: u64) -> (ServerId, ServiceId) {
         self.note_touched(found.index);
         let flow = &mut self.flows[found.index as usize];
         flow.count(found.side, packets, bytes);
-        flow.server_id
+        (flow.server_id, flow.service)
     }
 
     /// Returns the identifier of the flow in a slot that is not of a half-open flow.
@@ -393,6 +393,18 @@ impl Table {
         match Table::half(index) {
             None => self.flows[index as usize].server_id,
             Some(slot) => self.half_open.server_of(slot),
+        }
+    }
+
+    /// Returns the server and the service of the flow in a slot.
+    #[inline]
+    pub fn whose(&self, index: u32) -> (ServerId, ServiceId) {
+        match Table::half(index) {
+            None => {
+                let flow = &self.flows[index as usize];
+                (flow.server_id, flow.service)
+            }
+            Some(slot) => self.half_open.whose(slot),
         }
     }
 

@@ -173,7 +173,8 @@ packet       TCP 198.51.100.9:999 -> 192.0.2.1:80 ACK seq=0 ack=0, 40 bytes
 outcome      forward: part of flow 7.0
 flow         7.0 tcp, established, from the client
              client 198.51.100.9:999 -> 192.0.2.1:80 (service web, rule shop)
-             server a at 10.0.0.1:8080 as 10.0.9.1:1024, picked by algorithm
+             server farm/a at 10.0.0.1:8080 as 10.0.9.1:1024, picked by
+             algorithm
              age 1h02m, idle 0.2s, expires in 2h03m
              packets: 1,000 in (1.4 MiB), 7 out (512 B)
 ";
