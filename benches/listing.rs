@@ -99,7 +99,7 @@ impl Bench {
             out.clear();
             let begin = std::time::Instant::now();
             let Bench { engine, ledger, outside, now, .. } = self;
-            let progress = session.poll_output(&mut Floor { engine, ledger, now: *now, outside }, &mut out);
+            let progress = session.poll_output(&mut Floor { engine, ledger, now: *now, outside, pair: None }, &mut out);
             let nanos = begin.elapsed().as_nanos() as u64;
             if first == 0 && out.starts_with(b"{\"flow\"") {
                 first = steps.0.len() + 1;

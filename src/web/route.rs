@@ -3,7 +3,7 @@
 use super::metrics::Format;
 use super::page::Asset;
 use super::request::{Method, Request, decoded};
-use crate::control::{self, FlowQuery, Kind, Protocol, Target};
+use crate::control::{self, FlowQuery, Kind, Protocol, SortBy, Target};
 use serde::Deserialize;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -170,8 +170,8 @@ fn parsed<T: FromStr<Err: Display>>(key: &str, value: Option<&String>) -> Result
 }
 
 fn flows(request: &Request) -> Result<Route, Unroutable> {
-    let [service, server, client, protocol, limit] =
-        values(request, ["service", "server", "client", "protocol", "limit"])?;
+    let [service, server, client, protocol, filter, sort, limit] =
+        values(request, ["service", "server", "client", "protocol", "filter", "sort", "limit"])?;
     let limit: u64 = parsed("limit", limit.as_ref())?.unwrap_or(FLOWS);
     if limit > MOST_FLOWS {
         return Err(Unroutable::Wrong(format!("at most {MOST_FLOWS} flows; `eqctl flows` has no limit")));
@@ -183,8 +183,17 @@ fn flows(request: &Request) -> Result<Route, Unroutable> {
         server,
         client: parsed("client", client.as_ref())?,
         protocol: protocol.map(|name| protocol_of(&name)).transpose()?,
+        filter: None,
     };
-    Ok(Route::Ask { request: Box::new(control::Request::Flows { query, limit: Some(limit) }), is_change: false })
+    let filter = parsed("filter", filter.as_ref())?;
+    let by = |word: String| {
+        let known = || SortBy::ALL.map(SortBy::name).join(", ");
+        let found = SortBy::ALL.into_iter().find(|by| by.name() == word);
+        found.ok_or_else(|| Unroutable::Wrong(format!("sort: unknown word {word:?}; use {}", known())))
+    };
+    let sort = sort.map(by).transpose()?;
+    let request = control::Request::Flows { query, filter, sort, limit: Some(limit) };
+    Ok(Route::Ask { request: Box::new(request), is_change: false })
 }
 
 fn protocol_of(name: &str) -> Result<Protocol, Unroutable> {

@@ -230,13 +230,9 @@ impl Ledger {
         Ok(Reply::Ordered(self.orders))
     }
 
-    /// Notes what somebody has done to the gateway that is no change of its configuration.
-    pub fn note(&mut self, now: Instant, who: Who, what: &str) {
-        self.journal.note(now, Some(who), what);
-    }
-
     /// Notes what has become of the pair; the log has it already.
     pub fn saw_pair(&mut self, now: Instant, what: String) {
+        self.events.note(now, None, &what);
         self.journal.note_logged(now, what);
     }
 

@@ -486,9 +486,6 @@ impl Session {
         }
     }
 
-        }
-    }
-
     fn rows(&mut self, rows: impl IntoIterator<Item = Answer>) {
         let before = self.pending.len();
         self.pending.extend(rows);

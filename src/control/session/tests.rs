@@ -380,7 +380,8 @@ fn what_operators_do_is_in_the_history_with_who_did_it() {
         session.feed(format!("{request}\n").as_bytes());
         let (mut out, outside) = (Vec::new(), Outside::default());
         loop {
-            let mut floor = Floor { engine: &mut *engine, ledger: &mut ledger, now: NOW, outside: &outside };
+            let mut floor =
+                Floor { engine: &mut *engine, ledger: &mut ledger, now: NOW, outside: &outside, pair: None };
             if session.poll_output(&mut floor, &mut out) != Progress::More {
                 break;
             }
