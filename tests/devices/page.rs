@@ -113,18 +113,18 @@ fn servers_change_by_mouse_and_keyboard(world: &World, browser: &mut Browser) {
 fn an_operator_sees_searches_and_changes_in_a_browser() {
     let world = World::new("page");
     let mut nginx: Vec<Running> = world.nginx();
-    let _gateway = world.start(&configuration(&world));
+    let gateway = world.start(&configuration(&world));
     let ends = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let traffic = scope.spawn(|| traffic(&world, &ends));
-        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&world, &mut nginx)));
+        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&world, &mut nginx, gateway)));
         ends.store(true, Ordering::Relaxed);
         traffic.join().unwrap();
         seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
-fn look(world: &World, nginx: &mut Vec<Running>) {
+fn look(world: &World, nginx: &mut Vec<Running>, gateway: Running) {
     let mut browser = Browser::start(world);
     browser.resize(1440, false);
     browser.open(URL);
@@ -194,4 +194,6 @@ fn look(world: &World, nginx: &mut Vec<Running>) {
         "{spoken:?}"
     );
     assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
+    assert!(gateway.terminate().success());
+    browser.until("that nobody answers", "document.querySelector('#live').textContent.includes('no answer for')");
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender};
 /// After a step, nothing is done for so many times as long as the step took: a tenth of the loop's time at most.
 const REST: u32 = 9;
 /// The longest rest: a step that the system interrupted is no measure.
-const LONGEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(5);
 
 /// What the thread asks.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ const MANY = 1000;
 const PORTION = 100;
 
 const state = {
-  history: new History(), status: null, counters: null, services: [], servers: [], sources: [], events: [], changes: [], words: {},
+  history: new History(), status: null, counters: null, services: [], servers: [], sources: [], events: [], downs: new Map(), changes: [], words: {},
   seen: null, looked: 0, failed: null, shown: { services: PORTION, servers: PORTION }, token: "", pause: PAUSE,
 };
 
@@ -20,9 +20,15 @@ const nameOf = (row) => `${row.pool}/${row.server}`;
 // ---- what a server is
 
 /** The last event of a server that explains its state, if the gateway still knows it. */
-function lastDown(row) {
-  const own = state.events.filter((event) => event.server === row.server && event.pool === row.pool && event.what);
-  return own.filter((event) => event.what === "down").sort((a, b) => a.ago_ms - b.ago_ms)[0] ?? null;
+const lastDown = (row) => state.downs.get(nameOf(row)) ?? null;
+
+function findDowns() {
+  state.downs = new Map();
+  for (const event of state.events) {
+    if (event.server === undefined || event.what !== "down") continue;
+    const known = state.downs.get(nameOf(event));
+    if (!known || event.ago_ms < known.ago_ms) state.downs.set(nameOf(event), event);
+  }
 }
 
 function condition(row) {
@@ -93,6 +99,8 @@ function showAttention() {
     (one) => el("li", { class: one.level }, el("span", { class: "mark", "aria-hidden": "true" }, marks[one.level]),
       el("span", { class: "what" }, el("strong", {}, one.why ? `${one.name}: ` : one.name), el("span", { class: "why" })), el("span", { class: "since" })),
     (child, one) => { text(child.querySelector(".why"), one.why); text(child.querySelector(".since"), one.since); });
+  // Times change all the time; a screen reader is told only what is new.
+  text($("announce"), items.map((one) => one.name).join(". "));
   document.title = all.length ? `(${all.length}) Equipoise` : "Equipoise";
 }
 
@@ -327,6 +335,7 @@ async function look(whole = false) {
     if (whole || moved !== state.seen || Date.now() - state.looked > 15000) {
       const [events, changes, sources] = await Promise.all(["history", "changes", "sources"].map((table) => rows(`/api/${table}`)));
       Object.assign(state, { events, changes, sources, seen: moved, looked: Date.now() });
+      findDowns();
     }
     state.history.take(state);
     state.failed = null;
@@ -341,6 +350,7 @@ async function look(whole = false) {
 
 function live(level, words) {
   $("live").className = `live ${level}`;
+  document.body.classList.toggle("stale", level === "bad");
   text($("live-text"), words);
 }
 
