@@ -13,7 +13,8 @@
 //!
 //! ```text
 //!  ids, state, time, words           identifiers, health, time, enums of words
-//!  bucket, rng, schedule, tournament token buckets, random numbers, wake-ups, the least of many
+//!  bucket, histogram, rng, schedule, tournament
+//!                                    token buckets, counts by size, random numbers, wake-ups, the least of many
 //!  packet                            parsing, checksums, rewriting, building
 //!  flow                              flow table, TCP tracker, fragments, NAT ports
 //!  balance, policy, health           choice of the server, admission of flows, monitoring
@@ -23,6 +24,7 @@
 //!  sync                              two gateways that share their flows
 //!  capture, control, replay          pcap and pcapng; inspection; replay of captures
 //!  import                            configurations of other balancers
+//!  web                               metrics, page and API, as requests and responses
 //!  gateway                           the live gateway: everything that touches the system
 //!  conformance, demo, cli            the checklist, the demo, the command line
 //! ```
@@ -30,6 +32,7 @@
 //! `gateway` and the layers above it are part of the feature `daemon`.
 
 mod bucket;
+pub mod histogram;
 pub mod ids;
 mod rng;
 mod schedule;
@@ -57,6 +60,9 @@ pub mod capture;
 pub mod control;
 pub mod import;
 pub mod replay;
+
+#[cfg(feature = "web")]
+pub mod web;
 
 #[cfg(feature = "daemon")]
 pub mod gateway;

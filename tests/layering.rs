@@ -30,8 +30,20 @@ const fn core(name: &'static str, below: &'static [&'static str]) -> Layer {
     Layer { name, below, std: &[], daemon: false }
 }
 
-const CORE: &[&str] =
-    &["ids", "time", "state", "packet", "flow", "balance", "policy", "health", "sources", "config", "engine"];
+const CORE: &[&str] = &[
+    "ids",
+    "time",
+    "histogram",
+    "state",
+    "packet",
+    "flow",
+    "balance",
+    "policy",
+    "health",
+    "sources",
+    "config",
+    "engine",
+];
 const WORLDS: &[&str] = &[
     "ids",
     "time",
@@ -49,6 +61,7 @@ const WORLDS: &[&str] = &[
     "control",
     "replay",
     "import",
+    "web",
     "gateway",
     "conformance",
     "demo",
@@ -60,6 +73,7 @@ const LAYERS: &[Layer] = &[
     core("ids", &[]),
     core("time", &[]),
     core("bucket", &["time"]),
+    core("histogram", &[]),
     core("rng", &[]),
     core("schedule", &["time"]),
     core("state", &[]),
@@ -69,7 +83,7 @@ const LAYERS: &[Layer] = &[
     core("flow", &["ids", "time", "rng", "tournament", "words", "packet"]),
     core("balance", &["ids", "time", "rng", "schedule", "state", "tournament", "words", "packet", "flow"]),
     core("policy", &["ids", "time", "bucket", "rng", "packet", "flow", "balance"]),
-    core("health", &["ids", "time", "rng", "schedule", "state", "words", "packet"]),
+    core("health", &["ids", "time", "histogram", "rng", "schedule", "state", "words", "packet"]),
     core("sources", &["ids", "time", "balance"]),
     core("config", &["ids", "time", "state", "words", "packet", "flow", "balance", "policy", "health", "sources"]),
     core(
@@ -89,11 +103,12 @@ const LAYERS: &[Layer] = &[
         daemon: false,
     },
     core("import", &[]),
+    core("web", &["control"]),
     Layer {
         name: "gateway",
         below: &[
-            "ids", "time", "state", "packet", "flow", "balance", "policy", "health", "sources", "config", "engine",
-            "sync", "capture", "control",
+            "ids", "time", "bucket", "state", "packet", "flow", "balance", "policy", "health", "sources", "config",
+            "engine", "sync", "capture", "control", "web",
         ],
         std: &[],
         daemon: true,

@@ -23,10 +23,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 pub(super) fn settings(raw: Raw, links: &Links) -> Settings {
     let sources = outside::sources(&raw, links);
     let gateway = raw.gateway.settings;
-    let (answers, fragments, dns) = (raw.answers, raw.fragments, raw.dns);
+    let (answers, fragments, dns, http) = (raw.answers, raw.fragments, raw.dns, raw.http);
     let table = raw.table;
     let mut settings =
-        Settings { seed: raw.seed, table, gateway, answers, fragments, sources, dns, ..Settings::default() };
+        Settings { seed: raw.seed, table, gateway, http, answers, fragments, sources, dns, ..Settings::default() };
     let mut watched = Vec::new();
     settings.nat_pools =
         raw.nat_pools.into_iter().map(|pool| NatPoolSettings { name: text(pool.name), ..pool.settings }).collect();

@@ -10,7 +10,7 @@ use crate::sources::{DnsSettings, SourceSettings};
 use crate::time::Duration;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Everything that a configuration file says, checked once.
@@ -51,6 +51,8 @@ pub struct Settings {
     pub dns: DnsSettings,
     /// What only the live gateway needs.
     pub gateway: GatewaySettings,
+    /// What the live gateway serves over HTTP.
+    pub http: HttpSettings,
 }
 
 impl Settings {
@@ -152,6 +154,17 @@ impl Default for AnswerSettings {
     fn default() -> Self {
         Raw::of_nothing().answers
     }
+}
+
+/// Where the live gateway serves metrics, the page and the API over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpSettings {
+    /// Address and port; nothing is served without.
+    pub listen: Option<SocketAddr>,
+    /// Whether the address may be one that other machines can reach.
+    pub remote: bool,
+    /// Names that clients may use besides addresses and `localhost`, in lower case.
+    pub names: Vec<String>,
 }
 
 /// What only the live gateway needs; replays and tests ignore it.

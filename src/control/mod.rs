@@ -9,6 +9,7 @@
 //! socket; it is part of the feature `daemon`. Tools import nothing but this module, which therefore re-exports the
 //! types of the lower layers that appear in requests and answers.
 
+mod access;
 mod changes;
 #[cfg(feature = "daemon")]
 pub mod client;
@@ -22,8 +23,10 @@ pub mod render;
 #[cfg(feature = "save")]
 mod saved;
 mod session;
+mod snapshot;
 mod system;
 
+pub use access::{HttpState, Token};
 pub use changes::compare;
 pub use desk::{Desk, ReloadOrder, Reloaded, Ticket};
 pub use explain::{difference, explain};
@@ -31,21 +34,21 @@ pub use filter_words::{FilterError, FilterWords};
 pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
-    Answer, ChangeRow, ChangedRow, ClearedRow, ClientRow, DeviceCounters, Done, DrainRow, DrainState, EventRow,
-    Explained, Failure, FileRow, KilledRow, ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow,
-    RepairRow, Request, SourceRow, Status, Totals, TroubleRow,
+    Answer, ChangeRow, ChangedRow, ClearedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState, EventRow, Explained, Failure, FileRow, HttpRow, KilledRow, ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, TokenRow, Totals, TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{Saved, patch, saved};
 pub use session::{About, CHUNK, Floor, MAX_INPUT, Outside, Progress, Session};
+pub use snapshot::{Gathered, Gathering, Snapshot, Topic, Work};
 pub use system::{SystemState, Trouble};
 
 pub use crate::balance::Admin;
 pub use crate::config::changes::{Kind, Target, Who, notation};
 pub use crate::engine::{
-    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, Rates, RuleRow, ServerRow, ServiceRow,
-    SortBy, StickyQuery, StickyRow,
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, Rates, Reason, RuleRow, ServerRow, ServiceRow, Short, SortBy, StickyQuery, StickyRow,
 };
+pub use crate::health::ProbeTotals;
+pub use crate::histogram::Histogram;
 pub use crate::ids::FlowId;
 pub use crate::packet::Protocol;
 pub use crate::state::Health;

@@ -20,7 +20,7 @@ use crate::engine::{
 use crate::ids::FlowId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Version of this protocol; increased whenever an old client would misread an answer.
 pub const PROTOCOL: u32 = 6;
@@ -185,6 +185,8 @@ pub enum Request {
     },
     /// The configuration in force: one [`Answer::Object`] each, as the file would have it.
     Configuration,
+    /// What changes over HTTP need to have: one [`Answer::Token`].
+    Token,
 }
 
 /// One line of an answer of the gateway.
@@ -239,6 +241,8 @@ pub enum Answer {
     Counters(Box<Totals>),
     /// The status of the gateway.
     Status(Box<Status>),
+    /// What changes over HTTP need to have.
+    Token(TokenRow),
     /// The answer is complete.
     Done(Done),
     /// The request was refused, and nothing was changed.
@@ -283,6 +287,18 @@ pub struct ClientRow {
     pub flows: u64,
     /// How many of them the answer contains.
     pub listed: u64,
+}
+
+/// What holds for a client, as one object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientReport {
+    /// How many flows it has.
+    #[serde(flatten)]
+    pub client: ClientRow,
+    /// Some of them.
+    pub listed_flows: Vec<FlowRow>,
+    /// What a new flow would meet at each service.
+    pub explanations: Vec<Explained>,
 }
 
 /// What an operator or a reload changed.
@@ -604,6 +620,35 @@ pub struct Status {
     pub last_repair: Option<RepairRow>,
     /// What the gateway installed in the system and does not work at the moment; empty if all of it does.
     pub troubles: Vec<TroubleRow>,
+    /// Where metrics, the page and the API are served; none if they are not.
+    #[serde(default)]
+    pub http: Option<HttpRow>,
+}
+
+/// Where metrics, the page and the API are served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRow {
+    /// The address.
+    pub listen: SocketAddr,
+    /// Why nobody listens there; none if the gateway does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What changes over HTTP need to have, in the header `Authorization: Bearer TOKEN`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// The token.
+    pub token: String,
+    /// The page.
+    pub page: String,
+}
+
+/// Without the token itself, so that it gets into no log.
+impl std::fmt::Debug for TokenRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenRow").field("page", &self.page).finish_non_exhaustive()
+    }
 }
 
 /// Where a pool takes servers from besides the configuration file.

@@ -4,7 +4,7 @@
 use super::arrival::Arrival;
 use super::{Consumed, Engine, Event, HistoryRow, MonitorRow, Reason, Verdict};
 use crate::balance::Notice;
-use crate::health::{self, HealthEvent, Taken};
+use crate::health::{self, HealthEvent, ProbeTotals, Taken};
 use crate::ids::ServerId;
 use crate::time::Instant;
 
@@ -99,8 +99,23 @@ impl Engine {
         }
     }
 
+    /// Returns what became of all probes since the start: one row per type.
+    pub fn probe_totals(&self) -> &[ProbeTotals] {
+        self.monitors.totals()
+    }
+
     /// Returns the monitor rows: one per address and port that a monitor probes.
     pub fn monitors(&self, now: Instant) -> Vec<MonitorRow> {
+        let mut rows = Vec::new();
+        self.monitors_part(now, 0, usize::MAX, &mut rows);
+        rows
+    }
+
+    /// Appends the monitor rows of at most `most` servers, from the one at `from` on; returns where to continue, none at
+    /// the end.
+    pub fn monitors_part(&self, now: Instant, from: usize, most: usize, rows: &mut Vec<MonitorRow>) -> Option<usize> {
+        let all = self.monitors.server_count();
+        let (from, end) = (from.min(all), from.saturating_add(most).min(all));
         let row = |row: health::MonitorRow| {
             let (pool, server) = self.plan.pool_and_server(row.server);
             MonitorRow {
@@ -120,12 +135,29 @@ impl Engine {
                 in_state_ms: row.in_state_ms,
             }
         };
-        self.monitors.rows(now).into_iter().map(row).collect()
+        rows.extend(self.monitors.rows_of(now, from..end).into_iter().map(row));
+        (end < all).then_some(end)
     }
 
     /// Returns the last health changes of the servers, server by server, oldest first.
     pub fn health_history(&self, now: Instant) -> Vec<HistoryRow> {
-        let servers = self.plan.order().servers.iter().copied();
+        let mut rows = Vec::new();
+        self.health_history_part(now, 0, usize::MAX, &mut rows);
+        rows
+    }
+
+    /// Appends the last health changes of at most `most` servers, from the one at `from` on; returns where to continue,
+    /// none at the end.
+    pub fn health_history_part(
+        &self,
+        now: Instant,
+        from: usize,
+        most: usize,
+        rows: &mut Vec<HistoryRow>,
+    ) -> Option<usize> {
+        let all = &self.plan.order().servers;
+        let (from, end) = (from.min(all.len()), from.saturating_add(most).min(all.len()));
+        let servers = all[from..end].iter().copied();
         let entries = servers.flat_map(|server| self.monitors.history(server).map(move |entry| (server, entry)));
         let row = |(server, entry): (ServerId, &health::HistoryEntry)| {
             let (pool, server) = self.plan.pool_and_server(server);
@@ -139,6 +171,7 @@ impl Engine {
                 why: entry.why.to_string(),
             }
         };
-        entries.map(row).collect()
+        rows.extend(entries.map(row));
+        (end < all.len()).then_some(end)
     }
 }

@@ -27,12 +27,27 @@ impl Engine {
     /// Returns the servers, in configuration order; then those that are no longer in the configuration and still have
     /// flows.
     pub fn servers(&self, now: Instant) -> Vec<ServerRow> {
-        let row = |server: ServerId, removed| ServerRow { removed, ..self.server_row(now, server) };
-        let listed = self.plan.order().servers.iter().map(|server| row(*server, false));
-        let all = (0..self.plan.roster().servers().len() as u32).map(ServerId);
-        let leaving =
-            all.filter(|server| self.shard.chooser().flows(*server) > 0 && !self.plan.roster().is_in_a_pool(*server));
-        listed.chain(leaving.map(|server| row(server, true))).collect()
+        let mut rows = Vec::new();
+        self.servers_part(now, 0, usize::MAX, &mut rows);
+        rows
+    }
+
+    /// Appends at most `most` of these rows, from place `from` on; returns where to continue, none at the end.
+    pub fn servers_part(&self, now: Instant, from: usize, most: usize, rows: &mut Vec<ServerRow>) -> Option<usize> {
+        let listed = &self.plan.order().servers;
+        let all = listed.len() + self.plan.roster().servers().len();
+        let end = from.saturating_add(most).min(all);
+        for place in from..end {
+            if let Some(server) = listed.get(place) {
+                rows.push(self.server_row(now, *server));
+                continue;
+            }
+            let server = ServerId((place - listed.len()) as u32);
+            if self.shard.chooser().flows(server) > 0 && !self.plan.roster().is_in_a_pool(server) {
+                rows.push(ServerRow { removed: true, ..self.server_row(now, server) });
+            }
+        }
+        (end < all).then_some(end)
     }
 
     /// Returns a server.
@@ -168,6 +183,13 @@ impl Engine {
     /// Returns the services, in configuration order; then those that are no longer in the configuration and still have
     /// flows, which listen nowhere.
     pub fn services(&self) -> Vec<ServiceRow> {
+        let mut rows = Vec::new();
+        self.services_part(0, usize::MAX, &mut rows);
+        rows
+    }
+
+    /// Appends at most `most` of these rows, from place `from` on; returns where to continue, none at the end.
+    pub fn services_part(&self, from: usize, most: usize, rows: &mut Vec<ServiceRow>) -> Option<usize> {
         let row = |id: ServiceId| {
             let service = self.plan.service(id);
             let (listen, pool, algorithm) = self.plan.service_row(id);
@@ -188,9 +210,18 @@ impl Engine {
             }
         };
         let listed = &self.plan.order().services;
-        let all = (0..self.plan.roster().services().len() as u32).map(ServiceId);
-        let leaving = all.filter(|id| self.shard.service_totals(*id).0 > 0 && !listed.contains(id));
-        listed.iter().copied().chain(leaving).map(row).collect()
+        let all = listed.len() + self.plan.roster().services().len();
+        let end = from.saturating_add(most).min(all);
+        for place in from..end {
+            let leaving = || Some(ServiceId((place - listed.len()) as u32)).filter(|id| self.is_leaving(*id));
+            rows.extend(listed.get(place).copied().or_else(leaving).map(row));
+        }
+        (end < all).then_some(end)
+    }
+
+    /// Returns whether a service is no longer in the configuration and still has flows.
+    fn is_leaving(&self, id: ServiceId) -> bool {
+        self.shard.service_totals(id).0 > 0 && !self.plan.order().services.contains(&id)
     }
 
     /// Returns the number of services in the configuration.

@@ -6,8 +6,8 @@
 //! before ([`super::notify`]).
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, Scope, path_beneath_rules,
 };
 use rustix::io::Errno;
 use rustix::thread::{self as task, CapabilitySet, CapabilitySets};
@@ -99,6 +99,13 @@ pub fn reading_thread(config: Option<&Path>) {
     let _ = restrict_files(&Files { read: own.into_iter().chain(real).collect(), ..Files::default() });
 }
 
+/// Confines the calling thread, which only listens on TCP ports and answers there: it may bind any that needs
+/// no privilege, as a reload may name another one, connect to none, and open no file. What the system does not support is left out: [`process`] names it.
+pub fn serving_thread() {
+    let _ = keep_capabilities(CapabilitySet::empty());
+    let _ = restrict(&Files::default(), AccessNet::ConnectTcp.into());
+}
+
 /// Reduces the capabilities of the calling thread to `kept`, and forbids it to gain others (no_new_privs, prctl(2)).
 fn keep_capabilities(kept: CapabilitySet) -> Result<(), String> {
     let failed = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
@@ -120,6 +127,11 @@ fn keep_capabilities(kept: CapabilitySet) -> Result<(), String> {
 
 /// Restricts the calling thread to `files` and the TCP ports among them, without signals to other processes.
 fn restrict_files(files: &Files) -> Result<(), String> {
+    restrict(files, AccessNet::from_all(ASKED))
+}
+
+/// The same with a choice of what is not done with other TCP ports.
+fn restrict(files: &Files, net: BitFlags<AccessNet>) -> Result<(), String> {
     let read = AccessFs::from_read(ASKED) & !AccessFs::Execute;
     let write = read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let sockets = AccessFs::MakeSock | AccessFs::RemoveFile | AccessFs::Refer | AccessFs::ReadDir;
@@ -129,7 +141,7 @@ fn restrict_files(files: &Files) -> Result<(), String> {
         let ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(ASKED))?
-            .handle_access(AccessNet::from_all(ASKED))?
+            .handle_access(net)?
             .scope(Scope::from_all(ASKED))?
             .create()?
             .add_rules(path_beneath_rules(&files.read, read))?
@@ -379,6 +391,27 @@ mod tests {
                 other => panic!("{other}"),
             }));
             drop(dir);
+        });
+    }
+
+    #[test]
+    fn the_thread_that_serves_may_listen_anywhere_and_do_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "x").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        aside(move || {
+            serving_thread();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let denied = |result: std::io::Result<()>| {
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied);
+            };
+            for at in [&listener, &other] {
+                denied(TcpStream::connect(at.local_addr().unwrap()).map(drop));
+            }
+            denied(TcpListener::bind("127.0.0.1:80").map(drop));
+            denied(File::open(&path).map(drop));
+            assert_eq!(task::capabilities(None).unwrap().effective, CapabilitySet::empty());
         });
     }
 

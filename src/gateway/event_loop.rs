@@ -9,6 +9,7 @@ use super::bpf::steering::QUEUES;
 use super::control_server::{ControlServer, MOST_CONNECTIONS};
 use super::error::GatewayError;
 use super::follower::Follower;
+use super::http::Http;
 use super::lapses::Lapses;
 use super::log_queue;
 use super::marking::Marking;
@@ -23,7 +24,7 @@ use super::state::Keeping;
 use super::takeover::{Giver, Taker, kept};
 use super::tun::{MOST, Tun};
 use super::watch::{Keeper, Work};
-use crate::control::{About, Ledger, Outside};
+use crate::control::{About, Floor, Ledger, Outside, Work as LoopWork};
 use crate::engine::{Engine, Event, Weight};
 use crate::sources::Found;
 use crate::time::{Duration, Instant};
@@ -107,6 +108,9 @@ pub(super) struct EventLoop {
     keeping: Option<Keeping>,
     sources: Outsiders,
     reloads: Reloads,
+    /// Metrics, page and API; none if its thread could not be started.
+    http: Option<Http>,
+    work: LoopWork,
     /// Whether the device was deleted and is not open again.
     is_deviceless: bool,
     about: Arc<About>,
@@ -177,6 +181,8 @@ impl EventLoop {
         let mut sources = Outsiders::new(ledger.in_force(), Arc::clone(&waker), BEGIN);
         sources.remember(&found);
         sources.register(registry, SOURCES)?;
+        let http = Http::start(Arc::clone(&waker));
+        let http = http.inspect_err(|error| log::error!("metrics and page are not served: {error}")).ok();
         Ok(EventLoop {
             engine,
             ledger,
@@ -189,6 +195,8 @@ impl EventLoop {
             keeping,
             sources,
             reloads,
+            http,
+            work: LoopWork::default(),
             is_deviceless: false,
             about: Arc::new(about),
             signals: None,
@@ -282,14 +290,20 @@ impl EventLoop {
         let (mut control_waits, mut news_wait, mut losses_wait, mut reload_waits) = (false, true, true, false);
         let mut gives = false;
         self.lapses.start(self.now());
+        self.http.iter_mut().for_each(|http| http.begin(self.ledger.in_force()));
+        let mut turn = None;
         self.manager.ready(&notify::status(self.ledger.in_force()));
         loop {
             let busy =
                 self.queues.may_have_packets() || control_waits || news_wait || losses_wait || reload_waits || gives;
             let now = self.now();
+            if let Some(begun) = turn {
+                self.work.turns.add(u64::try_from(now.since(begun).as_nanos()).unwrap_or(u64::MAX));
+            }
             let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
             let polled = self.poll.poll(&mut events, timeout);
             let (before, now) = (now, self.now());
+            turn = Some(now);
             self.lapses.slept(&mut self.engine, before, timeout, now);
             match polled {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -358,14 +372,21 @@ impl EventLoop {
             self.output.counters.lost_log_lines = log_queue::lost_lines();
             let (device, system) = (self.output.counters, self.keeper.state().clone());
             let (desk, sources) = (Arc::clone(self.reloads.desk()), self.sources.states());
-            let outside = Outside { device, system, sources, desk };
+            let http = self.http.as_ref().map_or_else(Default::default, |http| Arc::clone(http.state()));
+            let outside = Outside { device, system, sources, desk, http };
             gives = self.give(installed.as_deref(), now);
             if self.is_over {
+                self.http.iter_mut().for_each(Http::let_go);
                 return Ok(());
             }
             // The engine of the gateway that takes over follows the plan of now.
             reload_waits = !self.giver.is_copying() && self.reload(installed.as_deref_mut(), now);
             control_waits = self.control.work((&mut self.engine, &mut self.ledger), now, &outside);
+            if let Some(http) = &mut self.http {
+                http.follow(self.ledger.in_force());
+                let (engine, ledger) = (&mut self.engine, &mut self.ledger);
+                http.work(&mut Floor { engine, ledger, now, outside: &outside }, &self.about, &self.work);
+            }
             while let Some(line) = self.ledger.poll_line() {
                 log::info!("{line}");
             }
@@ -391,6 +412,7 @@ impl EventLoop {
             self.sources.poll_timeout(),
             self.manager.poll_timeout(),
             self.giver.poll_timeout(),
+            self.http.as_ref().and_then(Http::poll_timeout),
         ];
         due.into_iter().flatten().min().map(|due| due.since(now))
     }
@@ -472,6 +494,9 @@ impl EventLoop {
         for _ in 0..BUDGET / MOST_PACKETS {
             match self.batch.read(&mut self.queues) {
                 Ok((read, more)) => {
+                    if read > 0 {
+                        self.work.batches.add(read as u64);
+                    }
                     self.batch.handle(read, &mut self.engine, now, &mut self.output, &self.queues);
                     if !more {
                         return;

@@ -12,6 +12,7 @@ mod control_server;
 mod error;
 mod event_loop;
 mod follower;
+mod http;
 pub mod huge_pages;
 mod lapses;
 pub mod log_queue;

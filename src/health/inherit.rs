@@ -148,7 +148,7 @@ impl Monitors {
     /// Goes on with the numbers of `old`: replies to its probes are none to new ones, and servers may still know its ports.
     fn number_on(&mut self, old: &Monitors) {
         (self.numbers, self.next_port) = (old.numbers.clone(), old.next_port);
-        (self.echo, self.lapsed) = (old.echo, old.lapsed);
+        (self.echo, self.lapsed, self.totals) = (old.echo, old.lapsed, old.totals.clone());
     }
 
     fn inherit_results(

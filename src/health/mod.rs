@@ -28,6 +28,7 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_pool;
+mod totals;
 mod udp;
 mod units;
 mod why;
@@ -37,6 +38,7 @@ pub use inherit::Heritage;
 pub use recall::SavedVerdict;
 pub use rows::MonitorRow;
 pub use settings::HealthSettings;
+pub use totals::ProbeTotals;
 pub use why::{Failure, Why};
 
 use crate::ids::ServerId;
@@ -52,6 +54,7 @@ use stack::Stack;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use targets::Targets;
+use totals::Totals;
 
 /// Maximum number of wake-ups handled per call of [`Monitors::handle_timeout`].
 const MOST_WAKES: usize = 256;
@@ -150,6 +153,7 @@ pub struct Monitors {
     observer: Option<Observer>,
     /// The end of the latest time in which packets may have been lost on this side.
     lapsed: Option<Instant>,
+    totals: Totals,
 }
 
 impl Monitors {
@@ -181,6 +185,7 @@ impl Monitors {
             forced: BTreeMap::new(),
             observer: None,
             lapsed: None,
+            totals: Totals::new(),
         }
     }
 
@@ -306,6 +311,11 @@ impl Monitors {
     /// Returns the latest changes of a server, at most 32, the oldest first.
     pub fn history(&self, server: ServerId) -> impl Iterator<Item = &HistoryEntry> {
         self.all.find(server).into_iter().flat_map(|place| self.all.servers[place].history.iter())
+    }
+
+    /// Returns what became of all probes since the start: one row per type.
+    pub fn totals(&self) -> &[ProbeTotals] {
+        self.totals.all()
     }
 
     /// Switches between following the probes in a capture and sending probes.

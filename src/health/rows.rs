@@ -6,6 +6,7 @@ use crate::state::Health;
 use crate::time::{Duration, Instant};
 use serde::Serialize;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// The results of one monitor for one address and port.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -43,10 +44,20 @@ pub struct MonitorRow {
 }
 
 impl Monitors {
+    /// Returns the number of monitored servers.
+    pub fn server_count(&self) -> usize {
+        self.all.servers.len()
+    }
+
     /// Returns one row per target, in the order of servers and their units.
     pub fn rows(&self, now: Instant) -> Vec<MonitorRow> {
+        self.rows_of(now, 0..self.server_count())
+    }
+
+    /// Returns those of some of the monitored servers.
+    pub fn rows_of(&self, now: Instant, servers: Range<usize>) -> Vec<MonitorRow> {
         let ms = |span: Duration| span.as_secs_f64() * 1000.0;
-        let units = self.all.servers.iter().flat_map(|server| server.units.iter().flatten());
+        let units = self.all.servers[servers].iter().flat_map(|server| server.units.iter().flatten());
         let places = units.flat_map(|unit| self.all.units[*unit as usize].targets.iter().map(move |t| (*unit, *t)));
         let row = |(unit, target): (u32, u32)| {
             let target = &self.all.targets[target as usize];

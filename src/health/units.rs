@@ -12,6 +12,7 @@ impl Monitors {
     pub(super) fn record(&mut self, now: Instant, target: u32, result: Result<Option<Duration>, Failure>) {
         let place = &mut self.all.targets[target as usize];
         let settings = &self.all.monitors[place.monitor as usize].settings;
+        self.totals.count(settings.probe.kind(), &result);
         let (unit, changed) = (place.unit, place.judge.record(settings, &result));
         let timed = matches!(result, Ok(Some(_)));
         place.last = Some(result);

@@ -182,6 +182,8 @@ fn only_the_privileges_that_forwarding_needs_remain() {
         let bounding = if wrap.is_empty() { [NET_ADMIN, 0] } else { [NET_ADMIN; 2] };
         let want = [
             ("equipoise".to_owned(), [NET_ADMIN, NET_ADMIN, 0, 0, bounding[0], 1, 2]),
+            // Metrics and page, if they are configured.
+            ("http".to_owned(), [0, 0, 0, 0, bounding[1], 1, 2]),
             ("log".to_owned(), [0, 0, 0, 0, bounding[1], 1, 2]),
             // Reads the configuration again, if anybody asks.
             ("reload".to_owned(), [reads, reads, 0, 0, bounding[1] | reads, 1, 2]),
@@ -203,8 +205,9 @@ fn privileges_are_kept_on_request() {
     let mut command = world.equipoise(&world.configuration("", &[WEB]), &[]);
     let gateway = Running::start(command.arg("--unconfined").stdout(Stdio::null()).stderr(Stdio::null()));
     eventually("the control socket", || world.eqctl_raw(&["status"]).status.success());
-    // The thread that reads configurations never has any.
-    for (name, sets) in privileges(status(&world).pid).into_iter().filter(|(name, _)| name != "reload") {
+    // The threads that read configurations and serve HTTP never have any.
+    let threads = privileges(status(&world).pid).into_iter();
+    for (name, sets) in threads.filter(|(name, _)| !["reload", "http"].contains(&&**name)) {
         let [effective, .., no_new, seccomp] = sets;
         assert!(effective > NET_ADMIN && no_new == 0 && seccomp == 0, "{name}: {sets:?}");
     }

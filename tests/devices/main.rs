@@ -5,10 +5,12 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a test program")]
 #![allow(clippy::disallowed_methods, reason = "real programs take real time")]
 
+mod browser;
 mod bulk;
 mod calm;
 mod changes;
 mod fairness;
+mod http;
 mod inspection;
 #[allow(dead_code, reason = "some of it is only for tests/lab.rs")]
 mod lab;
@@ -21,6 +23,7 @@ mod operators;
 mod outside;
 mod outward;
 mod packets;
+mod page;
 mod path;
 mod queues;
 mod reload;

@@ -95,6 +95,7 @@ pub fn program(name: &str) -> PathBuf {
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
         "ping" => "iputils-ping",
+        "promtool" => "prometheus",
         "prlimit" | "setpriv" | "unshare" => "util-linux",
         other => other,
     };

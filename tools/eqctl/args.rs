@@ -177,6 +177,9 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Print the token that changes through the page and the API need (`[http]` in the configuration). Each start of the
+    /// gateway has another one.
+    Token,
     /// Add, remove and change servers at run time. Changes are kept over reloads until the file says something else for
     /// that key; `eqctl changes` lists them.
     #[command(subcommand)]

@@ -3,18 +3,9 @@
 use super::Failed;
 use super::output::{Format, Output};
 use equipoise::control::client::Client;
-use equipoise::control::{Answer, ClientRow, Explained, FlowRow, Request, render};
+use equipoise::control::{Answer, ClientReport, ClientRow, Explained, FlowRow, Request, render};
 use serde::Serialize;
 use std::io::Write;
-
-/// What holds for a client, as one JSON object.
-#[derive(Serialize)]
-struct OfClient<'a> {
-    #[serde(flatten)]
-    client: &'a ClientRow,
-    listed_flows: &'a [FlowRow],
-    explanations: &'a [Explained],
-}
 
 /// Asks for an explanation and prints it.
 pub(super) fn explain(client: &mut Client, request: &Request, output: &mut Output<'_>) -> Result<(), Failed> {
@@ -31,7 +22,7 @@ pub(super) fn explain(client: &mut Client, request: &Request, output: &mut Outpu
     match (&row, json) {
         (None, true) => explained.iter().try_for_each(|explained| pretty(&explained.explanation, output.out)),
         (Some(client), true) => {
-            pretty(&OfClient { client, listed_flows: &flows, explanations: &explained }, output.out)
+            pretty(&ClientReport { client: *client, listed_flows: flows, explanations: explained }, output.out)
         }
         (None, false) => {
             let text: String = explained.iter().map(|one| render::explanation_text(&one.explanation)).collect();

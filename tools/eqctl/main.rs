@@ -18,7 +18,7 @@ mod wait;
 
 use args::{Args, ChangesCommand, Command, PoolCommand, ServerCommand, Switch, given_twice, kill_request, set_request};
 use equipoise::control::client::{Client, ClientError};
-use equipoise::control::{Answer, Kind, ReloadRow, Request, Target, render};
+use equipoise::control::{Answer, Kind, ReloadRow, Request, Target, TokenRow, render};
 use lists::Before;
 use output::Output;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -133,6 +133,13 @@ fn once(mut client: Client, args: &Args, before: &mut Before, output: &mut Outpu
     let client_now = &mut client;
     match &args.command {
         Command::Server(command) => return server(client, command, args, output),
+        Command::Token => {
+            let rows: Vec<TokenRow> = rows(client_now, &Request::Token, |answer| match answer {
+                Answer::Token(row) => Some(row),
+                _ => None,
+            })?;
+            output.values(&rows, || rows.iter().map(|row| format!("{}\n", row.token)).collect())
+        }
         Command::Events { follow: true } => events::follow(client, &args.socket, output),
         #[cfg(feature = "top")]
         Command::Top { every } => top::top(client, &args.socket, *every),

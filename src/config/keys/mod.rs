@@ -4,6 +4,7 @@
 
 mod dns;
 mod gateway;
+mod http;
 mod nat;
 mod pool;
 mod probe;
@@ -16,6 +17,7 @@ pub use takes::{DefaultValue, Recommended, Takes, duration};
 
 pub(crate) use dns::DNS;
 pub(crate) use gateway::{ANSWERS, FLOWS, FRAGMENTS, GATEWAY, TIMEOUTS};
+pub(crate) use http::HTTP;
 pub(crate) use nat::NAT_POOL;
 pub(crate) use pool::{PASSIVE, POOL, SERVER};
 pub(crate) use probe::MONITOR;
@@ -29,6 +31,7 @@ use serde::Serialize;
 pub static TABLES: &[&Table] = &[
     &TOP,
     &GATEWAY,
+    &HTTP,
     &FLOWS,
     &TIMEOUTS,
     &FRAGMENTS,

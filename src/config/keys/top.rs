@@ -25,6 +25,7 @@ const KEYS: &[Key] = &[
         Reload::ByKey,
         "What the gateway sets up in the system at the start and removes at the end.",
     ),
+    Key::new("http", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "Metrics, a page and an API for operators."),
     Key::new("flows", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "The flow table."),
     Key::new("timeouts", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "How long a flow lives without a packet."),
     Key::new("fragments", Takes::Table, ITS_DEFAULTS, Reload::ByKey, "Packets that arrive in fragments."),

@@ -3,11 +3,11 @@
 use super::{Keys, Object, keys, text, timeouts};
 use crate::config::raw::answers::{NO_ROOM, NO_SERVICE, OTHER_PROTOCOL};
 use crate::config::raw::nat::POOLING;
-use crate::config::settings::{AnswerSettings, GatewaySettings, Settings};
+use crate::config::settings::{AnswerSettings, GatewaySettings, HttpSettings, Settings};
 use crate::flow::{FragmentSettings, NatPoolSettings, TableSettings};
 use crate::sources::DnsSettings;
 
-/// Lists the top level, `[gateway]`, `[flows]`, `[timeouts]` and `[fragments]`.
+/// Lists the top level, `[gateway]`, `[http]`, `[flows]`, `[timeouts]` and `[fragments]`.
 pub(super) fn tables(settings: &Settings) -> Vec<Object> {
     let mut top = Keys::of(&keys::TOP);
     top.put("seed", settings.seed);
@@ -18,7 +18,14 @@ pub(super) fn tables(settings: &Settings) -> Vec<Object> {
     flows.put("half-open", max_half_open);
     flows.put_some("rate", settings.policy.rate);
     let gateway = gateway(&settings.gateway);
-    vec![top.single(), gateway, flows.single(), timeouts::base(base), fragments(&settings.fragments)]
+    vec![
+        top.single(),
+        gateway,
+        http(&settings.http),
+        flows.single(),
+        timeouts::base(base),
+        fragments(&settings.fragments),
+    ]
 }
 
 fn gateway(settings: &GatewaySettings) -> Object {
@@ -53,6 +60,15 @@ fn gateway(settings: &GatewaySettings) -> Object {
     keys.put("control-socket", text::quoted(&control_socket.to_string_lossy()));
     keys.put("route-table", route_table);
     keys.put("rule-priority", rule_priority);
+    keys.single()
+}
+
+fn http(settings: &HttpSettings) -> Object {
+    let HttpSettings { listen, remote, names } = settings;
+    let mut keys = Keys::of(&keys::HTTP);
+    keys.put_some("listen", listen.map(|listen| text::quoted(&listen.to_string())));
+    keys.put("remote", remote);
+    keys.put_list("names", text::set(names, |name| text::quoted(name)));
     keys.single()
 }
 

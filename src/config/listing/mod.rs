@@ -129,6 +129,7 @@ pub fn objects(settings: &Settings) -> Vec<Object> {
         sources: _,
         dns: _,
         gateway: _,
+        http: _,
     } = settings;
     let mut all = gateway::tables(settings);
     all.push(gateway::dns(&settings.dns));

@@ -5,6 +5,7 @@
 pub(crate) mod answers;
 mod dns;
 mod gateway;
+mod http;
 pub(crate) mod monitor;
 pub(crate) mod nat;
 pub(crate) mod pool;
@@ -21,7 +22,7 @@ use self::service::RawService;
 use crate::config::fields::Fields;
 use crate::config::keys;
 use crate::config::problem::Draft;
-use crate::config::settings::AnswerSettings;
+use crate::config::settings::{AnswerSettings, HttpSettings};
 use crate::flow::{FragmentSettings, TableSettings};
 use crate::sources::DnsSettings;
 use toml::de::DeTable;
@@ -33,6 +34,7 @@ pub(crate) struct Raw {
     /// New flows per second in total.
     pub(crate) rate: Option<u32>,
     pub(crate) gateway: RawGateway,
+    pub(crate) http: HttpSettings,
     pub(crate) answers: AnswerSettings,
     pub(crate) fragments: FragmentSettings,
     pub(crate) dns: DnsSettings,
@@ -60,6 +62,7 @@ pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
     let mut fields = Fields::new(root, 0..0, &keys::TOP, drafts);
     let seed = fields.count_or_default("seed");
     let gateway = gateway::gateway(&mut fields);
+    let http = http::http(&mut fields);
     let (answers, fragments) = (answers::answers(&mut fields), answers::fragments(&mut fields));
     let dns = dns::dns(&mut fields);
     let ((max_flows, max_half_open), rate) = gateway::flows(&mut fields);
@@ -83,6 +86,7 @@ pub(crate) fn read(root: &DeTable<'_>, drafts: &mut Vec<Draft>) -> Raw {
         table,
         rate,
         gateway,
+        http,
         answers,
         fragments,
         dns,

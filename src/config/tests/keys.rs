@@ -124,6 +124,7 @@ pub(super) fn sample(table: &str, key: &Key) -> String {
         Takes::Form(_) => match (table, key.name) {
             ("gateway", "addresses") => "['192.0.2.1/24']",
             ("gateway", "probe-address") => "'192.0.2.1'",
+            ("http", "listen") => "'127.0.0.1:9480'",
             ("dns", "servers") => "'192.0.2.53'",
             ("pool", "servers-file") => "'/a'",
             ("pool", "servers-dns") => "'a.example'",

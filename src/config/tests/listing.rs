@@ -50,6 +50,8 @@ fn values(table: &Table, key: &Key) -> Vec<Option<String>> {
         Takes::Form(_) => match (table.name, key.name) {
             ("gateway", "addresses") => "'192.0.2.2/24'",
             ("gateway", "probe-address") => "'192.0.2.2'",
+            ("http", "listen") => "'[::1]:9480'",
+            ("http", "names") => "['a.example', 'b']",
             ("dns", "servers") => "['192.0.2.53:54', '2001:db8::53']",
             ("pool", "servers-file") => "'/b'",
             ("pool", "servers-dns") => "'_b._tcp.example'",

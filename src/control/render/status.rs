@@ -2,7 +2,7 @@
 
 use super::figures::percent;
 use super::{count, duration, printable};
-use crate::control::protocol::Status;
+use crate::control::protocol::{HttpRow, Status};
 use crate::engine::PressureRow;
 
 /// Prints the status of the gateway.
@@ -37,6 +37,10 @@ pub fn status_text(status: &Status) -> String {
         text.push_str(&format!("{head:<9}  {}\n", pressure(row)));
     }
     system(status, &mut text);
+    if let Some(HttpRow { listen, error }) = &status.http {
+        let error = error.as_ref().map_or(String::new(), |error| format!(": {}", printable(error.clone())));
+        text.push_str(&format!("http       {listen}{error}\n"));
+    }
     if status.lost_log_lines > 0 {
         let lost = count(status.lost_log_lines);
         text.push_str(&format!("log        {lost} lines lost: stderr was not read fast enough\n"));
@@ -102,6 +106,7 @@ mod tests {
             last_repair: None,
             troubles: Vec::new(),
             lost_log_lines: 0,
+            http: None,
         }
     }
 
@@ -121,6 +126,12 @@ system     complete
         let lossy = Status { lost_log_lines: 4_321, ..status(Vec::new()) };
         let want = format!("{want}log        4,321 lines lost: stderr was not read fast enough\n");
         assert_eq!(status_text(&lossy), want);
+        let row = |error: Option<&str>| {
+            Some(HttpRow { listen: "127.0.0.1:9480".parse().unwrap(), error: error.map(str::to_owned) })
+        };
+        let text = |error| status_text(&Status { http: row(error), ..status(Vec::new()) });
+        assert!(text(None).ends_with("system     complete\nhttp       127.0.0.1:9480\n"));
+        assert!(text(Some("in use")).ends_with("http       127.0.0.1:9480: in use\n"));
     }
 
     #[test]

@@ -8,12 +8,14 @@ mod flows;
 mod sticky;
 
 use super::SystemState;
+use super::access::HttpState;
 use super::desk::{Desk, ReloadOrder, Ticket};
 use super::explain::explain;
 use super::ledger::{Ask, Ledger, Reply};
 use super::packet_words::PacketWords;
 use super::protocol::{
-    Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, Totals,
+    Answer, ChangedRow, DeviceCounters, Done, Explained, Failure, ObjectRow, PROTOCOL, Request, Status, TokenRow,
+    Totals,
 };
 use super::system::source_row;
 use crate::config::changes::Who;
@@ -70,6 +72,8 @@ pub struct Outside {
     pub sources: Arc<Vec<SourceState>>,
     /// Where requests are left that take longer.
     pub desk: Arc<Mutex<Desk>>,
+    /// The server of metrics, page and API.
+    pub http: Arc<HttpState>,
 }
 
 /// What to do after a call of [`Session::poll_output`].
@@ -129,6 +133,39 @@ pub struct Floor<'a> {
     pub now: Instant,
     /// What is known outside of the engine.
     pub outside: &'a Outside,
+}
+
+impl Status {
+    /// Returns the status of a gateway.
+    pub(super) fn of(about: &About, floor: &Floor<'_>) -> Status {
+        let Floor { engine, ledger, now, outside } = floor;
+        let (now, counters) = (*now, engine.counters());
+        let (last_repair, troubles) = outside.system.rows(now);
+        Status {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: about.pid,
+            uptime_ms: u64::try_from(now.since(about.started).as_millis()).unwrap_or(u64::MAX),
+            device: about.device.clone(),
+            mtu: about.mtu,
+            offload: about.offload,
+            queues: about.queues as u64,
+            lost: outside.device.lost,
+            state_file: ledger.in_force().gateway.state_file.as_ref().map(|path| path.display().to_string()),
+            services: engine.service_count() as u64,
+            servers: engine.server_count() as u64,
+            flows: counters.flows,
+            max_flows: counters.max_flows,
+            half_open: counters.half_open,
+            max_half_open: counters.max_half_open,
+            pressures: engine.pressures(now),
+            repairs: outside.system.repairs,
+            last_repair,
+            troubles,
+            lost_log_lines: outside.device.lost_log_lines,
+            http: outside.http.row(),
+        }
+    }
 }
 
 /// One connection of the control socket, without the socket.
@@ -258,7 +295,8 @@ impl Session {
         let (engine, now) = (&mut **engine, *now);
         match request {
             Request::Status => {
-                let status = Answer::Status(Box::new(self.status(engine, ledger, now, outside)));
+                let floor = Floor { engine, ledger, now, outside };
+                let status = Answer::Status(Box::new(Status::of(&self.about, &floor)));
                 self.rows([status]);
             }
             Request::Flows { query, filter, sort, limit } => match checked(query, filter.as_ref(), engine) {
@@ -333,6 +371,13 @@ impl Session {
             Request::Remove { object: target, now } => self.go_on(Waiting::Asks(Ask::Remove { target, now }), floor),
             Request::Drop { object: target, key } => self.go_on(Waiting::Asks(Ask::Drop { target, key }), floor),
             Request::Reload { partial, now } => self.ticket = Some(desk(outside).ask(ReloadOrder { partial, now })),
+            Request::Token => match outside.http.listen {
+                Some(listen) => {
+                    let token = outside.http.token.text().to_owned();
+                    self.rows([Answer::Token(TokenRow { token, page: format!("http://{listen}/") })]);
+                }
+                None => self.fail("nothing is served over HTTP: set `listen` of [http]".into()),
+            },
             Request::Configuration => {
                 let objects = listing::objects(ledger.in_force());
                 self.rows(objects.iter().map(|object| Answer::Object(Box::new(ObjectRow::new(object)))));
@@ -420,34 +465,6 @@ impl Session {
             }
             (Err(refused), _) => self.fail(format!("{refused}; `eqctl flows` lists them")),
             (Ok(()), None) => self.rows([]),
-        }
-    }
-
-    fn status(&self, engine: &Engine, ledger: &Ledger, now: Instant, outside: &Outside) -> Status {
-        let counters = engine.counters();
-        let (last_repair, troubles) = outside.system.rows(now);
-        Status {
-            protocol: PROTOCOL,
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: self.about.pid,
-            uptime_ms: u64::try_from(now.since(self.about.started).as_millis()).unwrap_or(u64::MAX),
-            device: self.about.device.clone(),
-            mtu: self.about.mtu,
-            offload: self.about.offload,
-            queues: self.about.queues as u64,
-            lost: outside.device.lost,
-            state_file: ledger.in_force().gateway.state_file.as_ref().map(|path| path.display().to_string()),
-            services: engine.service_count() as u64,
-            servers: engine.server_count() as u64,
-            flows: counters.flows,
-            max_flows: counters.max_flows,
-            half_open: counters.half_open,
-            max_half_open: counters.max_half_open,
-            pressures: engine.pressures(now),
-            repairs: outside.system.repairs,
-            last_repair,
-            troubles,
-            lost_log_lines: outside.device.lost_log_lines,
         }
     }
 
