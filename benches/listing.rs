@@ -72,7 +72,7 @@ impl Bench {
         for _ in 0..TURN {
             for packet in &mut self.packets {
                 self.next = self.next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let flow = (u64::from(self.next) * u64::from(self.flows) >> 32) as u32;
+                let flow = ((u64::from(self.next) * u64::from(self.flows)) >> 32) as u32;
                 *packet = udp(client(flow), SocketAddr::new(VIP4.into(), 53), b"x");
             }
             let begin = std::time::Instant::now();

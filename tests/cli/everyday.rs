@@ -72,7 +72,9 @@ fn a_narrow_terminal_gets_fewer_columns_and_is_told_which() {
     }
     let narrow = shown("80", &["flows"]);
     assert!(
-        narrow.contains("\n(not shown: ") && narrow.ends_with("--wide shows all)\n") && !narrow.contains("LISTEN"),
+        narrow.contains("\n(not shown: ")
+            && narrow.replace('\n', " ").ends_with("--wide shows all) ")
+            && !narrow.contains("LISTEN"),
         "{narrow}"
     );
     assert!(shown("80", &["flows", "--wide"]).contains("LISTEN"));
@@ -154,7 +156,7 @@ fn sticky_clients_are_listed_and_forgotten() {
 fn each_command_in_the_docs_is_one() {
     let text = std::fs::read_to_string("docs/eqctl.md").unwrap();
     let commands: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("    sudo eqctl ")).collect();
-    assert!(commands.len() > 15, "{commands:?}");
+    assert!(commands.len() >= 15, "{commands:?}");
     for command in commands {
         let shell = format!("{} --socket /nonexistent/s {command}", env!("CARGO_BIN_EXE_eqctl"));
         let output = Process::new("sh").args(["-c", &shell]).output().unwrap();

@@ -153,9 +153,8 @@ fn keys_choose_lists_rows_and_orders() {
 fn a_server_is_drained_after_a_yes_and_enabled_again() {
     let (mut app, mut data) = (App::default(), data());
     assert_eq!(press(&mut app, &data, "↓d"), Wish::Nothing);
-    let Wish::Send(Request::Set { object, values, .. }) = press(&mut app, &data, "y") else {
-        panic!("nothing was sent")
-    };
+    let Wish::Send(request) = press(&mut app, &data, "y") else { panic!("nothing was sent") };
+    let Request::Set { object, values, .. } = *request else { panic!("{request:?}") };
     assert_eq!((object.name.as_str(), values["state"].as_deref()), ("farm/web-2", Some("\"draining\"")));
     app.said(Ok("server farm/web-2: state \"enabled\" -> \"draining\"; it has 900 flows left\n".into()));
     assert!(screen(&app, &data, (80, 24)).contains("it has 900 flows left"));
