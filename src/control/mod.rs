@@ -34,7 +34,9 @@ pub use filter_words::{FilterError, FilterWords};
 pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
 pub use protocol::{
-    Answer, ChangeRow, ChangedRow, ClearedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState, EventRow, Explained, Failure, FileRow, HttpRow, KilledRow, ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, TokenRow, Totals, TroubleRow,
+    Answer, ChangeRow, ChangedRow, ClearedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState,
+    EventRow, Explained, Failure, FileRow, HttpRow, KilledRow, ObjectRow, OperationRow, PROTOCOL, PoolRow, ReloadKind,
+    ReloadRow, RepairRow, Request, SourceRow, Status, TokenRow, Totals, TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{Saved, patch, saved};
@@ -45,7 +47,8 @@ pub use system::{SystemState, Trouble};
 pub use crate::balance::Admin;
 pub use crate::config::changes::{Kind, Target, Who, notation};
 pub use crate::engine::{
-    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, Rates, Reason, RuleRow, ServerRow, ServiceRow, Short, SortBy, StickyQuery, StickyRow,
+    Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, Rates, Reason, RuleRow, ServerRow,
+    ServiceRow, Short, SortBy, StickyQuery, StickyRow,
 };
 pub use crate::health::ProbeTotals;
 pub use crate::histogram::Histogram;
