@@ -618,7 +618,7 @@ fn a_driver_that_reaches_too_far_is_refused() {
         ("tools/eqctl/main.rs", "use mio::Poll;"),
         ("tools/eqctl/main.rs", "fn f() { unsafe { g() } }"),
         ("tools/other/main.rs", "fn main() {}"),
-        ("benches/engine.rs", "use equipoise::control::Totals;"),
+        ("benches/engine.rs", "use equipoise::replay::Args;"),
         ("benches/engine.rs", "use rustix::time;"),
         ("fuzz/bodies.rs", "use equipoise::gateway::Gateway;"),
     ];

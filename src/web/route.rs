@@ -183,17 +183,17 @@ fn flows(request: &Request) -> Result<Route, Unroutable> {
         server,
         client: parsed("client", client.as_ref())?,
         protocol: protocol.map(|name| protocol_of(&name)).transpose()?,
-        filter: None,
+        ..FlowQuery::default()
     };
     let filter = parsed("filter", filter.as_ref())?;
-    let by = |word: String| {
-        let known = || SortBy::ALL.map(SortBy::name).join(", ");
-        let found = SortBy::ALL.into_iter().find(|by| by.name() == word);
-        found.ok_or_else(|| Unroutable::Wrong(format!("sort: unknown word {word:?}; use {}", known())))
-    };
-    let sort = sort.map(by).transpose()?;
-    let request = control::Request::Flows { query, filter, sort, limit: Some(limit) };
-    Ok(Route::Ask { request: Box::new(request), is_change: false })
+    let sort = sort.map(|name| sort_by(&name)).transpose()?;
+    let asked = control::Request::Flows { query, filter, sort, limit: Some(limit) };
+    Ok(Route::Ask { request: Box::new(asked), is_change: false })
+}
+
+fn sort_by(name: &str) -> Result<SortBy, Unroutable> {
+    let found = SortBy::ALL.into_iter().find(|by| by.name() == name);
+    found.ok_or_else(|| Unroutable::Wrong(format!("sort: use {}", SortBy::ALL.map(SortBy::name).join(", "))))
 }
 
 fn protocol_of(name: &str) -> Result<Protocol, Unroutable> {

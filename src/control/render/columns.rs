@@ -264,7 +264,8 @@ mod tests {
         let less =
             "ONE           WHY\na longer one  for a good reason\nb             x\n(not shown: two; --wide shows all)\n";
         assert_eq!(table(Width::Most(35)), less);
-        let cut = "ONE         WHY\na longer …  for a good reason\nb           x\n(not shown: two; --wide shows all)\n";
+        let cut =
+            "ONE         WHY\na longer …  for a good reason\nb           x\n(not shown: two; --wide shows\nall)\n";
         assert_eq!(table(Width::Most(29)), cut);
         let wrapped =
             "ONE   WHY\na l…  for a\n      good\n      reason\nb     x\n(not shown:\ntwo; --wide\nshows all)\n";
