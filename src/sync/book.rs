@@ -1,7 +1,7 @@
 //! What both gateways know of each flow, by slot: a bit for each reason to say something, the hash of what the peer was told,
 //! and the slot that the peer has.
 //!
-//! It is sized once, by the table: 22 bytes and five bits per slot, of which the system commits what is used. It must not
+//! It is sized once, by the table: 21 bytes and twelve bits per slot, of which the system commits what is used. It must not
 //! know frames.
 
 use super::wire::Ranges;

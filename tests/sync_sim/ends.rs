@@ -100,7 +100,8 @@ pub struct Talk {
     pub excused: bool,
     /// The server has answered data, so both have heard of the whole handshake; or it has got a second datagram.
     pub confirmed: bool,
-    /// It has the port of an earlier one, which the other gateway may still have: it was begun while the two were out of step.
+    /// It has the port of an earlier one, which the other gateway may still have: it was begun while the two were out of step,
+    /// and has carried nothing since.
     apart: bool,
     left: u32,
 }
@@ -110,9 +111,10 @@ impl Talk {
         SERVICES[self.service].2
     }
 
-    /// Whether its flow may be gone: no gateway that is left can know it, or it is half-open and its NAT port was taken.
+    /// Whether its flow may be gone: no gateway that is left can know it, the former connection's flow may be all that a gateway
+    /// knew of its port, or it is half-open and its NAT port was taken.
     fn may_be_lost(&self) -> bool {
-        self.excused || !self.confirmed && [1, 4].contains(&self.service)
+        self.excused || self.apart || !self.confirmed && [1, 4].contains(&self.service)
     }
 
     pub fn listen(&self) -> SocketAddrV4 {
@@ -145,6 +147,8 @@ pub struct Ends {
     pub sticks: bool,
     /// Both know the same now, and one is active.
     pub calm: bool,
+    /// Since when.
+    pub calm_since: u64,
     /// The first thing that must not be.
     pub wrong: Option<String>,
     pub counts: Counts,
@@ -176,6 +180,7 @@ impl Ends {
             clients,
             made: 0,
             calm: false,
+            calm_since: 0,
             wrong: None,
             counts: Counts::default(),
         }
@@ -333,10 +338,7 @@ impl Ends {
             }
             return None;
         }
-        // The former connection's flow may be all that a gateway knows, until the two have spoken.
-        let may_know = |talk: &Talk| !talk.apart || self.calm;
         if let Some(talk) = &talk
-            && may_know(talk)
             && talk.state != State::Opening
             && talk.server.is_some_and(|server| server != *packet.to.ip())
             && !talk.may_be_lost()
@@ -380,7 +382,7 @@ impl Ends {
             return answer(SYN | ACK, seq, next, Vec::new());
         }
         let Some(end) = self.ends.get_mut(&key) else {
-            if talk.is_some_and(|talk| talk.state == State::Open && !talk.may_be_lost() && (!talk.apart || self.calm)) {
+            if talk.is_some_and(|talk| talk.state == State::Open && !talk.may_be_lost()) {
                 let (text, known) = (format!("{:?}", self.talk(said)), (t, self.calm));
                 self.fail(format!("a server does not know the connection of a segment: {packet:?} {text} {known:?}"));
             }
@@ -445,7 +447,11 @@ impl Ends {
             }
             (false, State::Open) => {
                 talk.confirmed |= packet.flags & SYN == 0;
-                if talk.service == STICKY && talk.confirmed && !talk.excused {
+                if talk.confirmed && self.calm {
+                    talk.apart = false;
+                }
+                let is_calm = self.calm && talk.open_since.is_some_and(|since| since >= self.calm_since);
+                if talk.service == STICKY && talk.confirmed && !talk.excused && is_calm {
                     let of = talk.server.map(|server| (server, t));
                     of.into_iter().for_each(|of| _ = self.stuck.entry(talk.client).or_insert(of));
                 }

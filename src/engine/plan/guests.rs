@@ -83,3 +83,33 @@ impl Plan {
         (Plan::compile(settings, Some(Box::new(self.written().clone())), self.order.clone()), slots)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn guest(n: usize) -> Guest {
+        let v4 = Some(Ipv4Addr::new(10, 9, (n >> 8) as u8, n as u8));
+        Guest { pool: ["web", "another"][n % 2].into(), name: format!("guest-{n}"), v4, v6: None, port: None }
+    }
+
+    #[test]
+    fn guests_have_slots_behind_the_others_as_far_as_there_is_room_and_no_pool_has_them() {
+        let text = "[[service]]\nname='web'\nlisten='192.0.2.80:80/tcp'\npool='web'\n[[pool]]\nname='web'\n\
+                    server=[{name='a',address='10.0.0.1'},{name='b',address='10.0.0.2'}]\n";
+        let settings = config::parse(text, "guests.toml").unwrap_or_else(|error| panic!("{error}"));
+        let plan = Plan::new(&settings);
+        let guests: Vec<Guest> = (0..MOST_GUESTS + 10).map(guest).collect();
+        let (hosting, slots) = plan.hosting(&guests, &InUse::default(), |_| false);
+        assert_eq!(slots.iter().flatten().count(), MOST_GUESTS);
+        assert!((2..).zip(&slots[..MOST_GUESTS]).all(|(at, slot)| *slot == Some(ServerId(at))));
+        assert!(slots.iter().flatten().all(|slot| !hosting.roster().is_in_a_pool(*slot)));
+        assert_eq!(hosting.pool_and_server(ServerId(3)), ("another", "guest-1"));
+        assert_eq!((hosting.written(), hosting.order()), (&settings, plan.order()));
+        // Those that nobody needs make room.
+        let (again, slots) = hosting.hosting(&[guest(9000)], &InUse::default(), |slot| slot == ServerId(2));
+        assert_eq!((slots, again.pool_and_server(ServerId(2)).1), (vec![Some(ServerId(3))], "guest-0"));
+        assert!(again.pool_and_server(ServerId(4)).1.is_empty());
+    }
+}

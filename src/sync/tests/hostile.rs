@@ -139,3 +139,72 @@ fn a_hostile_peer_makes_nothing_grow() {
     let sent: usize = (0..20).map(|ms| gate.output(at(ms)).len()).sum();
     assert!(sent < 200_000, "{sent} bytes");
 }
+
+/// A frame with a term of the sender's choice.
+fn frame_of(term: u64, kind: Kind, seq: u64, body: &[u8]) -> Vec<u8> {
+    let header = Header { version: VERSION, kind: kind.number(), len: body.len() as u16, term, seq };
+    [&header.write()[..], body].concat()
+}
+
+#[test]
+fn the_highest_of_all_terms_is_survived() {
+    let mut gate = Gate::new(at(0), CONFIG, settings(0));
+    let bytes = greet(&mut gate, at(0), b"shared", &Hello { seen_term: u64::MAX, ..hello() });
+    assert_eq!(closes(&mut gate, at(0), &bytes), None);
+    let ack = [&[0; 8][..], &[Role::Standby.number()]].concat();
+    assert_eq!(closes(&mut gate, at(0), &frame_of(u64::MAX, Kind::Ack, 3, &ack)), None);
+    gate.command(at(1), Command::Activate);
+    gate.command(at(2), Command::StandBy);
+    gate.command(at(3), Command::Activate);
+    assert_eq!(gate.node.status().term, u64::MAX);
+    assert!(open(&mut gate, at(4), 0, address(LISTEN[0])).1.port() == 80);
+}
+
+#[test]
+fn a_slot_that_no_table_has_is_mapped_to_nothing() {
+    let mut gate = Gate::new(at(0), CONFIG, settings(0));
+    gate.command(at(0), Command::Activate);
+    open(&mut gate, at(0), 0, address(LISTEN[0]));
+    let bytes = greet(&mut gate, at(0), b"shared", &hello());
+    assert_eq!(closes(&mut gate, at(0), &bytes), None);
+    let mark = gate.engine.flow_mark(0).unwrap();
+    let keys = gate.node.book.keys(&mark);
+    for (seq, theirs) in (3..).zip([u32::MAX, 4096, 4095]) {
+        let body = [&theirs.to_be_bytes()[..], &0u32.to_be_bytes(), &keys.to_be_bytes()].concat();
+        assert_eq!(closes(&mut gate, at(0), &frame_of(1, Kind::Map, seq, &body)), None);
+        let known = gate.node.book.mapped(&gate.engine, theirs).is_some();
+        assert_eq!(known, theirs == 4095);
+    }
+}
+
+#[test]
+fn wishes_for_everything_are_one_pass_a_second() {
+    let mut gate = Gate::new(at(0), CONFIG, settings(0));
+    gate.command(at(0), Command::Activate);
+    (0..50).for_each(|n| _ = open(&mut gate, at(0), n, address(LISTEN[0])));
+    let bytes = greet(&mut gate, at(0), b"shared", &hello());
+    assert_eq!(closes(&mut gate, at(0), &bytes), None);
+    let want = [&[0][..], &[0xff; 32]].concat();
+    let mut sent = 0;
+    for ms in 0..2500 {
+        assert_eq!(closes(&mut gate, at(ms), &frame_of(1, Kind::Want, 3 + ms, &want)), None);
+        sent += gate.output(at(ms)).len();
+    }
+    // The first one, and three that were asked for, of 50 records each.
+    assert!((20_000..40_000).contains(&sent), "{sent} bytes");
+}
+
+#[test]
+fn greetings_and_proofs_that_come_again_close_the_connection() {
+    let mut gate = Gate::new(at(0), CONFIG, settings(0));
+    for again in [Kind::Hello, Kind::Proof] {
+        let bytes = greet(&mut gate, at(0), b"shared", &hello());
+        assert_eq!(closes(&mut gate, at(0), &bytes), None);
+        let second = match again {
+            Kind::Hello => frame_of(0, again, 3, &hello().write()),
+            _ => frame_of(0, again, 3, &bytes[bytes.len() - 32..]),
+        };
+        assert!(closes(&mut gate, at(0), &second).is_some());
+        assert!(gate.output(at(0)).is_empty());
+    }
+}

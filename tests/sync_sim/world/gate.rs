@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 const DEAD: u64 = 350;
 /// For how long a gateway waits for its peer at its start.
 const LEARNING: u64 = 8_000;
-/// Most bytes that a gateway may keep for its peer: 22 for each slot of its table, and some frames.
-const MOST_MEMORY: usize = 2048 * 22 + (200 << 10);
+/// Most bytes that a gateway may keep for its peer: 23 for each slot of its table, and some frames.
+const MOST_MEMORY: usize = 2048 * 23 + (200 << 10);
 
 /// The configuration of a gateway: with every server, or without one that its peer has.
 fn settings(lacks_one: bool) -> &'static Settings {

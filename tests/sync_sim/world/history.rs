@@ -150,7 +150,11 @@ impl World {
                 Some(_) => self.ends.excuse(self.in_step_at, self.calm_at),
             }
         }
-        self.ends.calm = self.t - self.in_step_at <= 300 && self.is_active(0) != self.is_active(1);
+        let calm = self.t - self.in_step_at <= 300 && self.is_active(0) != self.is_active(1);
+        if calm && !self.ends.calm {
+            self.ends.calm_since = self.t;
+        }
+        self.ends.calm = calm;
     }
 
     /// What differs between the two; none if nothing does.
