@@ -104,7 +104,7 @@ const LAYERS: &[Layer] = &[
         daemon: false,
     },
     core("import", &[]),
-    core("web", &["control"]),
+    core("web", &["sync", "control"]),
     Layer {
         name: "gateway",
         below: &[

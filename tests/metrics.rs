@@ -96,6 +96,17 @@ fn file(path: &str) -> String {
 
 /// The labels of families that have no rows in this test.
 const ABSENT: &[(&str, &[&str])] = &[
+    ("equipoise_sync_active_seconds", &["peer"]),
+    ("equipoise_sync_configurations_differ", &["peer"]),
+    ("equipoise_sync_connected", &["peer"]),
+    ("equipoise_sync_connections_total", &["peer"]),
+    ("equipoise_sync_in_step", &["peer"]),
+    ("equipoise_sync_ready", &["peer"]),
+    ("equipoise_sync_received_bytes_total", &["peer"]),
+    ("equipoise_sync_role", &["peer", "role"]),
+    ("equipoise_sync_sent_bytes_total", &["peer"]),
+    ("equipoise_sync_takeover_flows", &["peer"]),
+    ("equipoise_sync_unacknowledged_frames", &["peer"]),
     ("equipoise_nat_ports_used", &["nat_pool", "address", "protocol"]),
     ("equipoise_nat_ports_half_open", &["nat_pool", "address", "protocol"]),
     ("equipoise_nat_ports_resting", &["nat_pool", "address", "protocol"]),

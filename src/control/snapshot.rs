@@ -6,7 +6,7 @@
 //!
 //! Rows are values, so whoever prints them needs neither the engine nor its thread. It must not know how they are printed.
 
-use super::protocol::{OperationRow, SourceRow, Status, Totals};
+use super::protocol::{OperationRow, SourceRow, Status, SyncRow, Totals};
 use super::session::{About, Floor};
 use super::system::source_row;
 use crate::config::Settings;
@@ -100,6 +100,8 @@ pub struct Snapshot {
     pub probes: Vec<ProbeTotals>,
     /// How the loop works.
     pub work: Work,
+    /// The other gateway of a pair, if there is one.
+    pub sync: Option<SyncRow>,
 }
 
 /// Gathers a topic, step by step.
@@ -178,6 +180,7 @@ impl Gathering {
             sources: floor.outside.sources.iter().map(|state| source_row(state, now)).collect(),
             probes: engine.probe_totals().to_vec(),
             work: work.clone(),
+            sync: floor.pair.as_ref().map(|pair| pair.row(floor.engine, now)),
         };
         Some(Gathered::All(Arc::new(snapshot)))
     }

@@ -12,6 +12,7 @@ mod format;
 mod gateway;
 mod objects;
 mod out;
+mod sync;
 
 pub use format::Format;
 pub use gateway::{HttpTotals, Process};
@@ -65,6 +66,7 @@ impl Families {
         gateway::device(&snapshot.totals.device, out)?;
         gateway::work(&snapshot.work, out)?;
         gateway::system(&snapshot.status, out)?;
+        sync::sync(snapshot.sync.as_ref(), out)?;
         gateway::http(&self.http, out)?;
         self.process.iter().try_for_each(|process| gateway::process(process, out))
     }
