@@ -92,6 +92,7 @@ pub fn program(name: &str) -> PathBuf {
         "chronyd" => "chrony",
         "dig" => "bind9-dnsutils",
         "dnsmasq" => "dnsmasq-base",
+        "bird" | "birdc" => "bird2",
         "nginx" => "nginx-light",
         "ip" | "ss" => "iproute2",
         "ping" => "iputils-ping",

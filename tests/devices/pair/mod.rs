@@ -1,6 +1,7 @@
 //! Two gateways of a pair: either goes on where the other one stops. The test moves the routes of client and servers, as a
 //! router would that follows keepalived or BGP.
 
+mod announced;
 mod second;
 
 use crate::state::{Busy, IDLE, TALK, Talks};
