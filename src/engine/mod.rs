@@ -77,8 +77,8 @@ pub use snapshot::{
     ServerRow, ServiceRow,
 };
 pub use state::{
-    Giving, Loaded, Lost, Mark, Note, NoteScan, Offer, StateCopy, StateError, StateLoad, StateWalk, Taking,
-    VERSION as STATE_VERSION, write_note,
+    Giving, HalfOffer, Loaded, Lost, Mark, Note, NoteScan, Offer, PeerRecord, StateCopy, StateError, StateLoad,
+    StateWalk, Taking, VERSION as STATE_VERSION, write_note,
 };
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};
 

@@ -77,9 +77,14 @@ impl Succession {
 
     /// Compiles checked settings as the next plan, for which there must be room.
     pub fn prepare(self, settings: &Settings) -> Successor {
-        let seed = self.plan.settings().seed;
         let settings = settings.clone().live(self.plan.written());
         let plan = Arc::new(self.plan.followed_by(&settings, &self.in_use));
+        self.prepare_plan(plan)
+    }
+
+    /// The same for a plan that is compiled.
+    pub(super) fn prepare_plan(self, plan: Arc<Plan>) -> Successor {
+        let seed = self.plan.settings().seed;
         let common = Common::of(&self.plan, &plan);
         let health = HealthSettings { seed, ..plan.settings().health.clone() };
         Successor {

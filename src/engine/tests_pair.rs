@@ -152,9 +152,10 @@ fn a_record_of_the_peer_takes_the_place_of_what_is_in_its_way() {
     let mut record = Vec::new();
     one.give_flow(&mut giving, at(2), 0, &mut record);
     let take = |two: &mut Engine, taking: &mut Taking, record: &[u8], same| {
-        let (mut flows, mut others, mut rest) = (Vec::new(), Vec::new(), record);
-        assert!(taking.next(at(3), &mut rest, &mut flows, &mut others) && others.is_empty() && rest.is_empty());
-        (flows[0].mark, two.take_flow(taking, at(3), &flows[0], same))
+        let mut rest = record;
+        let Some(PeerRecord::Flow(flow)) = taking.next(at(3), &mut rest) else { panic!("no flow") };
+        assert!(rest.is_empty());
+        (flow.mark, two.take_flow(taking, at(3), &flow, same))
     };
     let (mark, id) = take(&mut two, &mut taking, &record, None);
     let id = id.unwrap();

@@ -2,6 +2,7 @@
 //!
 //! It must not know what the values mean, nor when they expire: the owner asks for the oldest.
 
+use super::table::Watcher;
 use ahash::RandomState;
 use hashlink::LinkedHashMap;
 use hashlink::linked_hash_map::RawEntryMut;
@@ -14,14 +15,14 @@ type Order<T> = LinkedHashMap<IpAddr, T, RandomState>;
 pub(crate) struct Clients<T> {
     idle: Order<T>,
     busy: Order<T>,
-    /// The clients at which a walk goes on, idle and busy; they move on before these clients move.
-    walk: [Option<IpAddr>; 2],
+    /// By who walks: the clients at which the walk goes on, idle and busy; they move on before these clients move.
+    walks: [[Option<IpAddr>; 2]; Watcher::COUNT],
 }
 
 impl<T: Copy> Clients<T> {
     pub(crate) fn new(hash: RandomState) -> Self {
         let idle = LinkedHashMap::with_hasher(hash.clone());
-        Clients { idle, busy: LinkedHashMap::with_hasher(hash), walk: [None; 2] }
+        Clients { idle, busy: LinkedHashMap::with_hasher(hash), walks: [[None; 2]; Watcher::COUNT] }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -86,22 +87,23 @@ impl<T: Copy> Clients<T> {
         oldest.is_some_and(|client| self.remove(client).is_some())
     }
 
-    /// Begins a walk, which [`Clients::walk`] goes on with; one that is under way ends.
-    pub(crate) fn begin_walk(&mut self) {
-        self.walk = [&self.idle, &self.busy].map(|clients| clients.front().map(|(client, _)| *client));
+    /// Begins a walk, which [`Clients::walk`] goes on with; one of the same walker that is under way ends.
+    pub(crate) fn begin_walk(&mut self, who: Watcher) {
+        self.walks[who as usize] = [&self.idle, &self.busy].map(|clients| clients.front().map(|(client, _)| *client));
     }
 
     /// Passes up to `most` clients to `take`, the idle ones before the busy ones; returns how many. Those that are used
     /// during the walk may come twice; one whose use ends meanwhile may not come.
-    pub(crate) fn walk(&mut self, most: usize, mut take: impl FnMut(IpAddr, &T)) -> usize {
+    pub(crate) fn walk(&mut self, who: Watcher, most: usize, mut take: impl FnMut(IpAddr, &T)) -> usize {
+        let walk = &mut self.walks[who as usize];
         for walked in 0..most {
-            let Some(place) = self.walk.iter().position(Option::is_some) else { return walked };
-            let Some(client) = self.walk[place].take() else { return walked };
+            let Some(place) = walk.iter().position(Option::is_some) else { return walked };
+            let Some(client) = walk[place].take() else { return walked };
             let clients = if place == 0 { &mut self.idle } else { &mut self.busy };
             if let Some(value) = clients.get(&client) {
                 take(client, value);
             }
-            self.walk[place] = next(clients, client);
+            walk[place] = next(clients, client);
         }
         most
     }
@@ -113,13 +115,15 @@ impl<T: Copy> Clients<T> {
         recent.map(|(client, value)| (*client, value))
     }
 
-    /// Moves a walk on that would go on at this client.
+    /// Moves walks on that would go on at this client.
     fn pass(&mut self, client: IpAddr) {
-        if self.walk[0] == Some(client) {
-            self.walk[0] = next(&mut self.idle, client);
-        }
-        if self.walk[1] == Some(client) {
-            self.walk[1] = next(&mut self.busy, client);
+        for walk in &mut self.walks {
+            if walk[0] == Some(client) {
+                walk[0] = next(&mut self.idle, client);
+            }
+            if walk[1] == Some(client) {
+                walk[1] = next(&mut self.busy, client);
+            }
         }
     }
 }
@@ -136,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_walk_meets_every_client_that_stays_and_ends() {
+    fn each_walk_meets_every_client_that_stays_and_ends() {
         let client = |n: u64| IpAddr::from([10, 0, 0, n as u8]);
         let mut rng = crate::rng::Rng::new(1);
         for _ in 0..300 {
@@ -144,9 +148,14 @@ mod tests {
             for n in 0..30 {
                 if n % 2 == 0 { clients.set_idle(client(n), n) } else { clients.set_busy(client(n), n) }
             }
-            let (mut seen, mut touched) = (Vec::new(), Vec::new());
-            clients.begin_walk();
-            while clients.walk(1 + rng.below(5) as usize, |_, n| seen.push(*n)) > 0 {
+            let (mut seen, mut touched, mut other) = (Vec::new(), Vec::new(), Vec::new());
+            clients.begin_walk(Watcher::Successor);
+            while clients.walk(Watcher::Successor, 1 + rng.below(5) as usize, |_, n| seen.push(*n)) > 0 {
+                // Somebody else walks at the same time, and begins anew now and then.
+                if rng.below(8) == 0 {
+                    clients.begin_walk(Watcher::Peer);
+                }
+                clients.walk(Watcher::Peer, rng.below(4) as usize, |_, n| other.push(*n));
                 for _ in 0..rng.below(3) {
                     let n = rng.below(30);
                     touched.push(n);
@@ -159,6 +168,7 @@ mod tests {
             }
             assert!((0..30).all(|n| seen.contains(&n) || touched.contains(&n)), "{seen:?} {touched:?}");
             assert!(seen.len() <= 30 + touched.len());
+            assert!(other.iter().all(|n| *n < 30));
         }
     }
 

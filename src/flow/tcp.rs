@@ -191,6 +191,12 @@ impl Ends {
         }
     }
 
+    /// Returns whether the numbers are those of both ends of an open connection, as far as anybody can tell who sees its
+    /// segments.
+    pub(super) fn are_sure(&self) -> bool {
+        self.seen & (OPENED | BEHIND | LOST | REPLACED) == OPENED
+    }
+
     /// Returns whether only the last segment of one end is known, which anybody can have sent.
     fn is_catching_up(&self) -> bool {
         self.seen & BEHIND != 0 && self.seen & (syn(0) | syn(1)) != syn(0) | syn(1)

@@ -1,12 +1,12 @@
 //! What both gateways know of each flow, by slot: a bit for each reason to say something, the hash of what the peer was told,
 //! and the slot that the peer has.
 //!
-//! It is sized once, by the table: 21 bytes and six bits per slot, of which the system commits what is used. It must not
+//! It is sized once, by the table: 21 bytes and twelve bits per slot, of which the system commits what is used. It must not
 //! know frames.
 
 use super::wire::Ranges;
 use crate::engine::{Engine, Mark};
-use crate::flow::Key;
+use crate::flow::{Key, SavedFlow};
 use crate::ids::FlowId;
 use crate::packet::Addresses;
 use siphasher::sip::SipHasher13;
@@ -41,6 +41,10 @@ impl Bits {
         self.0.get(slot as usize / BITS).is_some_and(|word| word & 1 << (slot as usize % BITS) != 0)
     }
 
+    fn add_all(&mut self, others: &Bits) {
+        self.0.iter_mut().zip(&others.0).for_each(|(own, other)| *own |= other);
+    }
+
     pub(super) fn clear_all(&mut self) {
         self.0.fill(0);
     }
@@ -52,6 +56,10 @@ impl Bits {
         let words = std::iter::once(first).chain(self.0[at + 1..].iter().copied());
         let (at, word) = (at..).zip(words).find(|(_, word)| *word != 0)?;
         Some((at * BITS) as u32 + word.trailing_zeros())
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
     }
 
     /// Takes the next 64 slots of which some have the bit: their number and bits.
@@ -90,13 +98,21 @@ pub(super) struct Book {
     pub(super) dead: Bits,
     /// It has carried packets since that was last told.
     pub(super) touched: Bits,
+    /// Its sequence numbers are others than those that the peer has been told.
+    pub(super) stale: Bits,
     /// It was made, or has carried packets, here, since the peer last knew all of it.
     seen: Bits,
     /// The same, but the peer has been told since and has not yet acknowledged it.
     told_seen: Bits,
+    /// The peer has been told of it, or that it has ended, and may not have read that; in two generations.
+    sent: [Bits; 2],
+    /// The peer is to be told which slot it has here, and has been told and may not have read that.
+    pub(super) unmapped: Bits,
+    map_sent: [Bits; 2],
     /// The peer has spoken of it in the bulk that is being received.
     pub(super) confirmed: Bits,
     has_seen: bool,
+    has_confirmed: bool,
 }
 
 impl Book {
@@ -114,11 +130,28 @@ impl Book {
             pending: bits(),
             dead: bits(),
             touched: bits(),
+            stale: bits(),
             seen: bits(),
             told_seen: bits(),
+            sent: [bits(), bits()],
+            unmapped: bits(),
+            map_sent: [bits(), bits()],
             confirmed: bits(),
             has_seen: false,
+            has_confirmed: false,
         }
+    }
+
+    /// Returns how many bytes it keeps.
+    pub(super) fn memory(&self) -> usize {
+        let slots = self.told.len() * size_of::<u64>()
+            + self.range.len()
+            + self.theirs.len() * size_of::<Theirs>()
+            + self.owner.len() * size_of::<u32>();
+        let bits =
+            [&self.pending, &self.dead, &self.touched, &self.stale, &self.seen, &self.told_seen, &self.confirmed];
+        let bits = bits.into_iter().chain(&self.sent).chain([&self.unmapped]).chain(&self.map_sent);
+        slots + bits.map(|bits| bits.0.len() * size_of::<u64>()).sum::<usize>()
     }
 
     /// Returns the range of a flow, and the hash of what is known of it, which is never 0.
@@ -138,6 +171,16 @@ impl Book {
         let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
         [&mark.client, &mark.server].iter().for_each(|key| write_key(&mut hasher, key));
         hasher.finish()
+    }
+
+    /// Returns a hash of a half-open flow's keys, and one of what becomes of it.
+    pub(super) fn half_open(&self, flow: &SavedFlow) -> (u64, u64) {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        [&flow.flow.client, &flow.flow.server].iter().for_each(|key| write_key(&mut hasher, key));
+        let keys = hasher.finish();
+        hasher.write(&flow.numbers);
+        hasher.write(&[flow.state as u8, flow.answered.into()]);
+        (keys, hasher.finish())
     }
 
     /// Records what the peer knows of the flow in a slot.
@@ -199,15 +242,59 @@ impl Book {
         theirs < self.slots
     }
 
-    /// Forgets the peer's slots; and what it was told, if it is another peer.
-    pub(super) fn begin(&mut self, is_another: bool) {
-        self.theirs = vec![Theirs::default(); self.slots as usize];
-        self.owner = vec![0; self.slots as usize];
+    /// Forgets the peer's slots, unless both go on from before; and what it was told, if it is another peer.
+    pub(super) fn begin(&mut self, is_another: bool, resumes: bool) {
+        if !resumes {
+            self.theirs = vec![Theirs::default(); self.slots as usize];
+            self.owner = vec![0; self.slots as usize];
+            [&mut self.unmapped].into_iter().chain(&mut self.map_sent).for_each(Bits::clear_all);
+        }
+        // Maps that may be lost.
+        for sent in &mut self.map_sent {
+            self.unmapped.add_all(sent);
+            sent.clear_all();
+        }
         // What was under way may be lost.
         self.seen.0.iter_mut().zip(&mut self.told_seen.0).for_each(|(seen, told)| *seen |= std::mem::take(told));
         if is_another {
             self.told = vec![0; self.slots as usize];
             self.digests = [0; Ranges::COUNT];
+            self.sent.iter_mut().for_each(Bits::clear_all);
+        }
+    }
+
+    /// Notes that everything that the peer may not have read is to be told again.
+    pub(super) fn tell_again(&mut self, engine: &Engine) {
+        for at in 0..self.sent.len() {
+            let mut from = 0;
+            while let Some(slot) = self.sent[at].next(from) {
+                match engine.flow_in(slot) {
+                    Some(_) => self.pending.set(slot),
+                    None => self.dead.set(slot),
+                }
+                from = slot + 1;
+            }
+            self.sent[at].clear_all();
+        }
+    }
+
+    /// Notes that the peer is being told of a slot.
+    pub(super) fn note_sent(&mut self, slot: u32) {
+        self.sent[0].set(slot);
+    }
+
+    /// Takes the next flow from a slot on of which the peer is to be told which slot it has here: that, the one there, and a
+    /// hash of its keys.
+    pub(super) fn next_unmapped(&mut self, engine: &Engine, mut from: u32) -> Option<(u32, u32, u64)> {
+        loop {
+            let slot = self.unmapped.next(from)?;
+            from = slot;
+            self.unmapped.clear(slot);
+            let owner = self.owner[slot as usize];
+            if let Some(mark) = engine.flow_mark(slot).filter(|_| owner != 0) {
+                self.map_sent[0].set(slot);
+                return Some((slot, owner - 1, self.keys(&mark)));
+            }
         }
     }
 
@@ -227,6 +314,7 @@ impl Book {
                 }
                 self.seen.set(slot);
                 self.has_seen = true;
+                self.stale.set(slot);
                 match is_more {
                     true => self.pending.set(slot),
                     false => self.touched.set(slot),
@@ -237,18 +325,46 @@ impl Book {
 
     /// Clears every reason to say something of a slot.
     fn forget(&mut self, slot: u32) {
-        for bits in [&mut self.pending, &mut self.dead, &mut self.touched, &mut self.seen, &mut self.told_seen] {
+        let told = [&mut self.pending, &mut self.dead, &mut self.touched, &mut self.stale];
+        for bits in told.into_iter().chain([&mut self.seen, &mut self.told_seen]) {
             bits.clear(slot);
         }
     }
 
-    /// Records that a flow is as the peer has it; returns whether the peer does not know yet which slot it has here.
-    pub(super) fn took(&mut self, engine: &mut Engine, id: FlowId, theirs: u32, hash: (u8, u64)) -> bool {
+    /// Records that a flow is as the peer has it, who is to be told which slot it has here, if it asks or that is new.
+    pub(super) fn took(&mut self, engine: &mut Engine, id: FlowId, theirs: u32, (hash, asks): ((u8, u64), bool)) {
         engine.forget_flow_change(id.index);
         self.forget(id.index);
         self.tell(id.index, Some(hash));
-        self.confirmed.set(id.index);
-        self.map(theirs, id)
+        self.confirm(id.index);
+        self.meet(theirs, id, asks);
+    }
+
+    /// Returns whether the slot that the peer has for a flow is known. It is not if the flow was made anew in its slot.
+    pub(super) fn is_mapped(&self, id: FlowId) -> bool {
+        let owner = self.owner.get(id.index as usize).copied().unwrap_or(0);
+        let place = owner.checked_sub(1).and_then(|theirs| self.theirs.get(theirs as usize));
+        place.is_some_and(|place| (place.slot, place.generation) == (id.index + 1, id.generation))
+    }
+
+    /// Records that a flow of the peer's is one of these, of which the peer is to be told which slot it has here.
+    pub(super) fn meet(&mut self, theirs: u32, id: FlowId, asks: bool) {
+        if self.map(theirs, id) || asks {
+            self.unmapped.set(id.index);
+        }
+    }
+
+    /// Records that the peer has spoken of a flow in its bulk.
+    pub(super) fn confirm(&mut self, slot: u32) {
+        self.confirmed.set(slot);
+        self.has_confirmed = true;
+    }
+
+    /// Begins another bulk.
+    pub(super) fn forget_confirmed(&mut self) {
+        if std::mem::take(&mut self.has_confirmed) {
+            self.confirmed.clear_all();
+        }
     }
 
     /// Records that a flow has ended that the peer knows to have ended.
@@ -270,6 +386,10 @@ impl Book {
 
     /// The peer has been told everything, and has acknowledged what it had been told the last time.
     pub(super) fn settle_seen(&mut self) {
+        for generations in [&mut self.sent, &mut self.map_sent] {
+            generations[1].clear_all();
+            generations.swap(0, 1);
+        }
         if self.has_seen {
             self.told_seen.clear_all();
             std::mem::swap(&mut self.seen, &mut self.told_seen);

@@ -6,18 +6,25 @@ use super::node::{Node, Role};
 use super::wire::{Hello, Kind, Ranges};
 use crate::engine::Engine;
 use crate::time::{Duration, Instant};
+use std::collections::HashMap;
 
 /// How long changes wait, so that several of one flow become one record.
 pub(super) const FLUSH: Duration = Duration::from_millis(10);
 const TOUCH: Duration = Duration::from_secs(1);
 const DIGEST: Duration = Duration::from_secs(10);
 const ACK: Duration = Duration::from_millis(500);
+/// Between two passes over the table that the peer asks for.
+const WANTED: Duration = Duration::from_secs(1);
 /// Bytes that one call appends, about.
 const ROOM: usize = 64 << 10;
 /// A body that has reached this is sent.
-const MOST_RECORDS: usize = 40_000;
+pub(super) const MOST_RECORDS: usize = 40_000;
 /// Slots looked at in one call for a pass over the table: a millisecond at most.
 const MOST_LOOKED_AT: u32 = 8192;
+/// Most half-open flows, the newest, that go over with a planned switch: a flood of SYNs must not make it slow.
+const MOST_HALF_OPEN: usize = 4096;
+/// Flows of which one call looks whether they have become idle, so that their sequence numbers are told.
+const MOST_NUMBERS: usize = 512;
 /// Words of 64 slots in one frame.
 const MOST_WORDS: usize = 128;
 /// Slots of flows that have ended in one frame.
@@ -27,6 +34,10 @@ const PORTION: usize = 128;
 
 /// In a frame of records: they are of flows that were seen by the sender.
 pub(super) const SEEN: u8 = 1;
+/// In a frame of records: the receiver is to acknowledge it at once.
+pub(super) const ASK: u8 = 2;
+/// In a frame of records: the sender does not know which slots these flows have at the receiver.
+pub(super) const UNMAPPED: u8 = 4;
 /// In the beginning of a pass: flows that are not in it do not exist any more.
 pub(super) const WHOLE: u8 = 1;
 /// In a wish: names are to come again.
@@ -75,17 +86,24 @@ impl Node {
     }
 
     /// Begins the first pass over the table for a peer.
-    pub(super) fn begin_bulk(&self, link: &mut Link, hello: &Hello) {
+    pub(super) fn begin_bulk(&mut self, engine: &mut Engine, link: &mut Link, hello: &Hello) {
         let knows_it = self.in_step_with == hello.instance;
         let resumes = knows_it && hello.in_step_with == self.settings.instance;
         let only_seen = resumes && !self.role.is_active();
-        let whole = knows_it && !only_seen;
-        link.bulk = Some(Bulk { ranges: Ranges::ALL, at: 0, only_seen, whole, rest: !only_seen, begun: false });
+        // Who has been the only active one all the time sends what has changed, and what may be lost.
+        let only_changes = resumes && self.is_steady && !Role::of(hello.role).is_some_and(Role::is_active);
+        if resumes {
+            self.book.harvest(engine);
+            self.book.tell_again(engine);
+        }
+        let whole = knows_it && !only_seen && !only_changes;
+        let at = if only_changes { u32::MAX } else { 0 };
+        link.bulk = Some(Bulk { ranges: Ranges::ALL, at, only_seen, whole, rest: !only_seen, begun: false });
     }
 
     fn give(&mut self, now: Instant, engine: &mut Engine, link: &mut Link, out: &mut Vec<u8>) {
         let full = out.len() + ROOM;
-        self.give_requests(now, link, out);
+        self.give_requests(now, engine, link, (out, full));
         while !engine.has_named(&link.giving) {
             let mut names = Vec::new();
             while names.len() < MOST_RECORDS / 2 && !engine.has_named(&link.giving) {
@@ -96,7 +114,13 @@ impl Node {
                 return;
             }
         }
-        if now < link.next_flush && link.bulk.is_none() && link.wanted.is_empty() {
+        if self.holding.has_news() {
+            let mut body = vec![ASK];
+            if self.give_held(now, engine, link, &mut body) > 0 {
+                link.frame(out, Kind::Put, self.term, &body);
+            }
+        }
+        if now < link.next_flush && link.bulk.is_none() {
             return;
         }
         if !self.give_changes(now, engine, link, (out, full)) {
@@ -106,7 +130,8 @@ impl Node {
             self.book.settle_seen();
             link.all_told = link.sent;
         }
-        if link.bulk.is_none() && !link.wanted.is_empty() {
+        if link.bulk.is_none() && !link.wanted.is_empty() && now >= link.next_wanted {
+            link.next_wanted = now + WANTED;
             let whole = self.role.is_active() && self.in_step_with != 0 && link.given.is_some();
             let ranges = std::mem::take(&mut link.wanted);
             link.bulk = Some(Bulk { ranges, at: 0, only_seen: false, whole, rest: false, begun: false });
@@ -119,10 +144,19 @@ impl Node {
         if now >= link.next_touch && self.give_touched(link, (out, full)) {
             link.next_touch = now + TOUCH;
         }
+        if out.len() < full {
+            self.give_numbers(now, engine, link, out);
+        }
         if (now >= link.next_digest || link.digest_now) && !self.book.has_news() {
             let body: Vec<u8> = self.book.digests().iter().flat_map(|digest| digest.to_be_bytes()).collect();
             link.frame(out, Kind::Digest, self.term, &body);
             (link.next_digest, link.digest_now) = (now + DIGEST, false);
+        }
+        if (self.role == Role::Yielding || link.switched)
+            && link.in_step()
+            && !self.give_half_open(now, engine, link, (out, full))
+        {
+            return;
         }
         if self.role == Role::Yielding && link.yielded.is_none() && link.in_step() {
             link.frame(out, Kind::Yield, self.term, &[]);
@@ -131,7 +165,7 @@ impl Node {
     }
 
     /// Asks, refuses and acknowledges.
-    fn give_requests(&mut self, now: Instant, link: &mut Link, out: &mut Vec<u8>) {
+    fn give_requests(&mut self, now: Instant, engine: &Engine, link: &mut Link, (out, full): (&mut Vec<u8>, usize)) {
         if link.want_names || !link.want.is_empty() {
             let mut body = vec![if link.want_names { NAMES } else { 0 }];
             link.want.write(&mut body);
@@ -148,17 +182,26 @@ impl Node {
                 link.frame(out, Kind::Refused, self.term, &body);
             }
         }
-        let mapped = std::mem::take(&mut link.mapped);
-        for some in mapped.chunks(MOST_DEAD / 4) {
-            let entry = |(own, theirs, hash): &(u32, u32, u64)| {
-                own.to_be_bytes().into_iter().chain(theirs.to_be_bytes()).chain(hash.to_be_bytes())
-            };
-            let body: Vec<u8> = some.iter().flat_map(entry).collect();
+        let (mut body, mut from) = (Vec::new(), 0);
+        while out.len() + body.len() < full
+            && let Some((own, theirs, keys)) = self.book.next_unmapped(engine, from)
+        {
+            from = own;
+            body.extend(own.to_be_bytes());
+            body.extend(theirs.to_be_bytes());
+            body.extend(keys.to_be_bytes());
+            if body.len() >= MOST_RECORDS {
+                link.frame(out, Kind::Map, self.term, &body);
+                body.clear();
+            }
+        }
+        if !body.is_empty() {
             link.frame(out, Kind::Map, self.term, &body);
         }
         if link.ack_now || now >= link.next_ack {
             let mut body = link.received.to_be_bytes().to_vec();
             body.push(self.role.number());
+            body.extend(now.as_nanos().to_be_bytes());
             link.frame(out, Kind::Ack, self.term, &body);
             (link.next_ack, link.ack_now) = (now + ACK, false);
         }
@@ -177,6 +220,7 @@ impl Node {
             while body.len() < MOST_DEAD * 4 {
                 self.book.dead.clear(slot);
                 self.book.tell(slot, None);
+                self.book.note_sent(slot);
                 body.extend(slot.to_be_bytes());
                 let Some(next) = self.book.dead.next(slot) else { break };
                 slot = next;
@@ -209,12 +253,48 @@ impl Node {
         out: &mut Vec<u8>,
     ) {
         self.book.pending.clear(slot);
+        match engine.idle_numbers(now, slot) {
+            Some(_) => self.book.stale.clear(slot),
+            None => self.book.stale.set(slot),
+        }
         let Some(mark) = engine.flow_mark(slot) else { return };
-        let flags = if self.book.is_seen(slot) { SEEN } else { 0 };
+        let is_mapped = engine.flow_in(slot).is_some_and(|id| self.book.is_mapped(id));
+        let flags = if self.book.is_seen(slot) { SEEN } else { 0 } | if is_mapped { 0 } else { UNMAPPED };
         put.make_room(link, self.term, flags, out);
         engine.give_flow(&mut link.giving, now, slot, &mut put.body);
         let hash = self.book.hash(&mark);
         self.book.tell(slot, Some(hash));
+        self.book.note_sent(slot);
+    }
+
+    /// Tells of half-open flows that are new or have gone on; returns whether of all.
+    fn give_half_open(
+        &self,
+        now: Instant,
+        engine: &Engine,
+        link: &mut Link,
+        (out, full): (&mut Vec<u8>, usize),
+    ) -> bool {
+        let told = std::mem::take(&mut link.half_told);
+        let mut put = Put::new();
+        let mut is_all = true;
+        for (flow, note) in engine.half_open(MOST_HALF_OPEN) {
+            let (keys, is) = self.book.half_open(&flow);
+            if told.get(&keys) != Some(&is) {
+                if out.len() + put.body.len() >= full {
+                    is_all = false;
+                    continue;
+                }
+                put.make_room(link, self.term, 0, out);
+                engine.give_half_open(&mut link.giving, now, (flow, note), &mut put.body);
+            }
+            link.half_told.insert(keys, is);
+        }
+        put.send(link, self.term, out);
+        if is_all && link.switched {
+            (link.switched, link.half_told) = (false, HashMap::new());
+        }
+        is_all
     }
 
     /// Goes on with a pass over the table.
@@ -223,7 +303,8 @@ impl Node {
         if !bulk.begun {
             let mut body = vec![if bulk.whole { WHOLE } else { 0 }];
             bulk.ranges.write(&mut body);
-            body.extend((engine.counters().flows as u32).to_be_bytes());
+            let flows = if bulk.at == u32::MAX { self.book.pending.count() } else { engine.counters().flows as u32 };
+            body.extend(flows.to_be_bytes());
             link.frame(out, Kind::Bulk, self.term, &body);
             if bulk.rest {
                 engine.begin_giving_rest(&mut link.giving);
@@ -252,6 +333,30 @@ impl Node {
             link.bulk = None;
             link.given = link.given.or(Some(link.sent));
             link.digest_now = true;
+        }
+    }
+
+    /// Tells the sequence numbers of connections that have become idle: those in their records are of an earlier time.
+    fn give_numbers(&mut self, now: Instant, engine: &Engine, link: &mut Link, out: &mut Vec<u8>) {
+        let mut body = Vec::new();
+        for _ in 0..MOST_NUMBERS {
+            let Some(slot) = self.book.stale.next(link.numbers_at) else {
+                link.numbers_at = 0;
+                break;
+            };
+            link.numbers_at = slot + 1;
+            if self.book.told(slot) == 0 {
+                continue;
+            }
+            if let (Some(numbers), Some(mark)) = (engine.idle_numbers(now, slot), engine.flow_mark(slot)) {
+                self.book.stale.clear(slot);
+                body.extend(slot.to_be_bytes());
+                body.extend(self.book.keys(&mark).to_be_bytes());
+                body.extend(numbers);
+            }
+        }
+        if !body.is_empty() {
+            link.frame(out, Kind::Numbers, self.term, &body);
         }
     }
 

@@ -6,6 +6,7 @@ use super::proof::{proof, proves};
 use super::wire::{HEADER, Header, Hello, Kind, MOST_BODY, MOST_GREETING, Ranges, VERSION};
 use crate::engine::{Giving, StateError, Taking};
 use crate::time::{Duration, Instant};
+use std::collections::HashMap;
 use std::fmt;
 
 /// For how long the peer may take to prove that it has the key.
@@ -58,6 +59,25 @@ impl fmt::Display for LinkError {
 }
 
 impl std::error::Error for LinkError {}
+
+/// How much longer than the fastest frame of the connection its frames take now: a slow link has much in it.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    /// The least difference of both clocks that was seen.
+    least: Option<i128>,
+    pub lag: Duration,
+}
+
+impl Clock {
+    /// Reads the peer's clock, if it has told it.
+    pub(super) fn heard(&mut self, now: Instant, theirs: Option<u64>) {
+        let Some(theirs) = theirs else { return };
+        let apart = i128::from(now.as_nanos()) - i128::from(theirs);
+        let least = self.least.map_or(apart, |least| least.min(apart));
+        self.least = Some(least);
+        self.lag = Duration::from_nanos(u64::try_from(apart - least).unwrap_or(u64::MAX));
+    }
+}
 
 /// A pass over the own table, to give all flows of some ranges.
 #[derive(Debug, Clone, Copy)]
@@ -118,8 +138,8 @@ pub(super) struct Link {
     pub agreed: bool,
     /// Flows of the peer that cannot be here.
     pub refused: Vec<(u32, u64)>,
-    /// Slots of flows that were taken, here and there, and hashes of their keys.
-    pub mapped: Vec<(u32, u32, u64)>,
+    /// The slot from which on connections that have become idle are looked for.
+    pub numbers_at: u32,
     /// Ranges to ask for, and whether names are to come again.
     pub want: Ranges,
     pub want_names: bool,
@@ -128,9 +148,15 @@ pub(super) struct Link {
     pub next_touch: Instant,
     pub next_digest: Instant,
     pub next_ack: Instant,
+    pub next_wanted: Instant,
+    pub clock: Clock,
     pub ack_now: bool,
     /// The request to take over, once sent: its sequence number.
     pub yielded: Option<u64>,
+    /// Half-open flows that the peer has been told of for a planned switch, by hash of their keys: what of them.
+    pub half_told: HashMap<u64, u64>,
+    /// Whether those that were begun up to the switch are still to be told.
+    pub switched: bool,
     /// Flows that the peer has announced, and those that came.
     pub announced: u32,
     pub came: u32,
@@ -163,7 +189,7 @@ impl Link {
             took: false,
             agreed: false,
             refused: Vec::new(),
-            mapped: Vec::new(),
+            numbers_at: 0,
             want: Ranges::NONE,
             want_names: false,
             digest_now: false,
@@ -171,8 +197,12 @@ impl Link {
             next_touch: now,
             next_digest: now,
             next_ack: now,
+            next_wanted: now,
+            clock: Clock::default(),
             ack_now: false,
             yielded: None,
+            half_told: HashMap::new(),
+            switched: false,
             announced: 0,
             came: 0,
             skipped: 0,
@@ -190,6 +220,16 @@ impl Link {
         let header = Header { version: VERSION, kind: kind.number(), len: body.len() as u16, term, seq: self.sent };
         out.extend(header.write());
         out.extend_from_slice(body);
+    }
+
+    /// Tells that the flow in a slot has ended, before everything else; not if the peer reads nothing of all that.
+    pub(super) fn tell_ended(&mut self, term: u64, slot: u32) {
+        if self.ready.len() <= MOST_BODY {
+            let mut ready = std::mem::take(&mut self.ready);
+            self.frame(&mut ready, Kind::Del, term, &slot.to_be_bytes());
+            self.told = self.sent;
+            self.ready = ready;
+        }
     }
 
     /// Takes bytes of the connection, as far as the current frame needs them; returns the frame once it is complete.
@@ -262,6 +302,13 @@ impl Link {
         }
         self.proved = true;
         Ok(hello)
+    }
+
+    /// Returns how many bytes it keeps.
+    pub(super) fn memory(&self) -> usize {
+        let bytes = self.input.capacity() + self.ready.capacity();
+        let refused = self.refused.capacity() * size_of::<(u32, u64)>();
+        bytes + refused + self.half_told.capacity() * size_of::<(u64, u64)>()
     }
 
     /// Returns whether both know all that the other knew when the connection began.

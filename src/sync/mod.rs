@@ -11,11 +11,12 @@
 //! it is then. So a slow peer gets fewer records and not later ones, and memory depends on the size of the table alone.
 //!
 //! `node` has the roles and timers, `link` one connection with its frames (`wire`) and their proof (`proof`), `book` what both
-//! know of each flow, `give` and `take` the two directions. It must not know sockets, clocks or files, nor who elects the
+//! know of each flow, `give` and `take` the two directions, `hold` the answers that wait for the peer. It must not know sockets, clocks or files, nor who elects the
 //! active gateway: VRRP or BGP does, through [`Node::command`].
 
 mod book;
 mod give;
+mod hold;
 mod link;
 mod node;
 mod proof;

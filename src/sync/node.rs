@@ -8,13 +8,14 @@
 //! ```
 
 use super::book::Book;
+use super::hold::Holding;
 use super::link::{GREETING_TIME, Link, LinkError, SILENCE};
 use super::proof::hash_key;
 use super::wire::{Hello, MOST_NAME};
 use crate::engine::{Duty, Engine};
 use crate::flow::{Share, TableTooBig};
 use crate::time::{Duration, Instant};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 /// Maximum number of queued events.
@@ -116,6 +117,17 @@ pub enum Event {
     Asked,
     /// The peer knows everything: this gateway can stand by.
     Yielded,
+    /// Servers that the peer has and this configuration has not have got slots, without new flows: the engine follows another
+    /// plan, whose [`crate::engine::Plan::settings`] have them. What routes packets of servers has to follow.
+    Hosts {
+        /// How many.
+        servers: u32,
+    },
+    /// Answers to SYNs do not wait for the peer any more, as too many do, or they do again.
+    Holding {
+        /// Whether they wait.
+        on: bool,
+    },
     /// What the two know differs in some ranges of keys; they are sent again.
     Differs {
         /// How many of 256.
@@ -143,6 +155,16 @@ impl fmt::Display for Event {
             Event::Role { role, term } => write!(f, "this gateway is {} (term {term})", role.name()),
             Event::Asked => f.write_str("the peer asks this gateway to take over"),
             Event::Yielded => f.write_str("the peer knows all flows and can take over"),
+            Event::Hosts { servers } => {
+                write!(
+                    f,
+                    "the peer has flows of servers that are not configured here: {servers} of them keep their flows"
+                )
+            }
+            Event::Holding { on: false } => f.write_str(
+                "more than 4096 new connections wait for the peer: none waits, until all of these are through",
+            ),
+            Event::Holding { on: true } => f.write_str("new connections wait again until the peer knows them"),
             Event::Differs { ranges } => {
                 write!(f, "flows differ from those of the peer in {ranges} of 256 ranges: they are sent again")
             }
@@ -196,11 +218,18 @@ pub struct Node {
     active_since: Instant,
     /// When the peer was last known to be active.
     peer_was_active: Option<Instant>,
+    /// Whether this gateway has been active and the peer has not since both were in step.
+    pub(super) is_steady: bool,
     /// Since when the peer has not been there.
     alone_since: Instant,
     share: Option<Share>,
     /// Whether servers have another standing than the engine acts on.
     pub(super) took_standing: bool,
+    /// When the engine may act on it: it looks at all servers.
+    standing_after: Instant,
+    /// Whether what has changed in the engine has been read for the input at hand.
+    pub(super) has_harvested: bool,
+    pub(super) holding: Holding,
     events: VecDeque<Event>,
 }
 
@@ -226,9 +255,13 @@ impl Node {
             peer_role: None,
             active_since: now,
             peer_was_active: None,
+            is_steady: false,
             alone_since: now,
             share: None,
             took_standing: false,
+            standing_after: now,
+            has_harvested: false,
+            holding: Holding::default(),
             events: VecDeque::new(),
             settings,
         };
@@ -268,6 +301,16 @@ impl Node {
         (None, if end >= engine.flow_slots() { 0 } else { end })
     }
 
+    /// Returns its role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns how many bytes it keeps: of what both know of each flow, and of what waits for the connection.
+    pub fn memory(&self) -> usize {
+        self.book.memory() + self.holding.memory() + self.link.as_deref().map_or(0, Link::memory)
+    }
+
     /// Returns whether it may be elected.
     pub fn is_ready(&self) -> bool {
         self.learned
@@ -287,12 +330,19 @@ impl Node {
         }
         self.book.harvest(engine);
         if role.is_active() && !self.role.is_active() {
-            self.term = self.term.max(self.seen_term) + 1;
+            self.term = self.term.max(self.seen_term).saturating_add(1);
             self.active_since = now;
         }
-        self.role = role;
+        let was = std::mem::replace(&mut self.role, role);
         if let Some(link) = &mut self.link {
             link.ack_now = true;
+            // Handshakes that began a moment ago follow at once.
+            link.switched = was == Role::Yielding && role == Role::Standby;
+            if link.switched {
+                link.next_flush = now;
+            } else {
+                link.half_told = HashMap::new();
+            }
             link.yielded = None;
         }
         self.report(Event::Role { role, term: self.term });
@@ -335,7 +385,7 @@ impl Node {
         self.seen_term = self.seen_term.max(hello.seen_term);
         self.peer_role = Role::of(hello.role);
         self.raise();
-        self.book.begin(self.peer_instance != hello.instance);
+        self.book.begin(self.peer_instance != hello.instance, resumes);
         if self.peer_instance != hello.instance {
             self.peer_instance = hello.instance;
         }
@@ -350,10 +400,15 @@ impl Node {
                 self.close(now, engine, LinkError::Silent);
             }
         }
+        if now >= self.standing_after && std::mem::take(&mut self.took_standing) {
+            self.standing_after = now + TICK;
+            engine.took_standing(now);
+        }
         self.sweep(now, engine);
         if !self.learned && now >= self.deadline {
             self.ready(false);
         }
+        self.release_due(now);
         self.settle(now, engine);
     }
 
@@ -369,13 +424,13 @@ impl Node {
     pub fn poll_timeout(&self, now: Instant, is_blocked: bool) -> Option<Instant> {
         let deadline = (!self.learned).then_some(self.deadline);
         let of_link = self.link.as_deref().map(|link| {
-            if link.sweep.is_some() {
+            if link.sweep.is_some() || !is_blocked && (link.ack_now || self.holding.has_news()) {
                 return now;
             }
             if is_blocked || !self.role.is_active() { now + TICK } else { link.next_flush.max(now).min(now + TICK) }
         });
         let alone = (self.role.is_active() && self.link.is_none()).then(|| now + Duration::from_secs(1));
-        [deadline, of_link, alone].into_iter().flatten().min()
+        [deadline, of_link, alone, self.holding.due()].into_iter().flatten().min()
     }
 
     /// Returns the next event. At most 256 are queued; further ones are lost.
@@ -413,7 +468,7 @@ impl Node {
     pub(super) fn raise(&mut self) {
         if self.role.is_active() && self.peer_role.is_some_and(|peer| !peer.is_active()) && self.seen_term >= self.term
         {
-            self.term = self.seen_term + 1;
+            self.term = self.seen_term.saturating_add(1);
         }
     }
 
@@ -425,6 +480,7 @@ impl Node {
         }
         self.raise();
         let peer_is_active = self.peer_role.is_some_and(Role::is_active);
+        self.is_steady = self.role.is_active() && !peer_is_active && (self.is_steady || in_step);
         if peer_is_active {
             self.peer_was_active = Some(now);
         }

@@ -1,15 +1,15 @@
 //! What a node makes of what it reads.
 //!
-//! Of two flows that exclude each other, the one that was begun later wins: its client has given up the other. Of a flow that
+//! Of two flows that exclude each other, the one that was begun later wins, half-open or not: its client has given up the other. Of a flow that
 //! both have, or where that cannot be told, the one that only one of them has seen packets of; otherwise that of the higher
 //! term.
 
-use super::give::{NAMES, SEEN, WHOLE};
+use super::give::{ASK, NAMES, SEEN, UNMAPPED, WHOLE};
 use super::link::{Link, LinkError, Sweep};
 use super::node::{Event, Node, Role, SyncSettings};
 use super::wire::{Header, Kind, Ranges, Reader};
-use crate::engine::{Engine, Offer};
-use crate::flow::Table;
+use crate::engine::{Engine, Offer, PeerRecord};
+use crate::flow::{NUMBERS, Table, TimeoutState};
 use crate::ids::FlowId;
 use crate::time::{Duration, Instant};
 
@@ -19,13 +19,12 @@ const SWEPT_AT_ONCE: u32 = 4096;
 const SAME_TIME: Duration = Duration::from_secs(1);
 /// Most flows that cannot be here and wait to be reported.
 const MOST_REFUSED: usize = 8192;
-/// Most slots that wait to be reported: more than a driver reads before it writes.
-const MOST_MAPPED: usize = 16_384;
 
 impl Node {
     /// Reads bytes of the connection, in pieces of any size. The work is bounded by their number: a driver reads at most
     /// about 64 KiB between two packets.
     pub fn handle_input(&mut self, now: Instant, engine: &mut Engine, mut bytes: &[u8]) {
+        self.has_harvested = false;
         while let Some(mut link) = self.link.take() {
             if !bytes.is_empty() {
                 link.heard = now;
@@ -42,11 +41,15 @@ impl Node {
                 Err(error) => return self.close(now, engine, error),
             }
         }
-        if std::mem::take(&mut self.took_standing) {
-            engine.took_standing(now);
-        }
         self.sweep(now, engine);
         self.settle(now, engine);
+    }
+
+    /// Reads what has changed in the engine, once for one input: it looks at all slots.
+    fn harvest(&mut self, engine: &mut Engine) {
+        if !std::mem::replace(&mut self.has_harvested, true) {
+            self.book.harvest(engine);
+        }
     }
 
     fn take_frame(
@@ -73,7 +76,7 @@ impl Node {
             Kind::Proof => {
                 let hello = link.proof(body.0, &self.settings.key)?;
                 self.met(&hello);
-                self.begin_bulk(link, &hello);
+                self.begin_bulk(engine, link, &hello);
                 Some(())
             }
             Kind::Names => {
@@ -89,7 +92,7 @@ impl Node {
             Kind::BulkEnd => self.take_bulk_end(engine, link),
             Kind::Digest => self.take_digests(engine, link, body),
             Kind::Want => take_wish(link, body),
-            Kind::Ack => self.take_ack(link, body),
+            Kind::Ack => self.take_ack(now, link, body),
             Kind::Yield => {
                 link.ack_now = true;
                 self.report(Event::Asked);
@@ -97,6 +100,7 @@ impl Node {
             }
             Kind::Refused => self.take_refused(body),
             Kind::Map => self.take_map(engine, body),
+            Kind::Numbers => self.take_numbers(engine, body),
         };
         done.ok_or(unreadable)
     }
@@ -121,15 +125,21 @@ impl Node {
             (link.want, link.want_names) = (Ranges::ALL, true);
             return Ok(Some(()));
         }
-        self.book.harvest(engine);
-        let (mut flows, mut others) = (Vec::new(), Vec::new());
-        while link.taking.next(now, &mut body.0, &mut flows, &mut others) {
-            if let Some(offer) = flows.pop() {
-                self.take_flow(now, engine, link, (term, flags & SEEN != 0), &offer);
+        self.harvest(engine);
+        link.ack_now |= flags & ASK != 0;
+        let hosted = link.taking.hosted();
+        while let Some(record) = link.taking.next(now, &mut body.0) {
+            match record {
+                PeerRecord::Flow(offer) => self.take_flow(now, engine, link, (term, flags), &offer),
+                PeerRecord::HalfOpen(offer) => _ = engine.take_half_open(&link.taking, now, &offer),
+                PeerRecord::Other(record) if !self.role.is_active() => {
+                    engine.take_names(&mut link.taking, now, record, false).map_err(LinkError::Records)?;
+                }
+                PeerRecord::Other(_) | PeerRecord::Unknown => {}
             }
-            if let Some(record) = others.pop().filter(|_| !self.role.is_active()) {
-                engine.take_names(&mut link.taking, now, record, false).map_err(LinkError::Records)?;
-            }
+        }
+        if link.taking.hosted() > hosted {
+            self.report(Event::Hosts { servers: link.taking.hosted() - hosted });
         }
         Ok(body.0.is_empty().then_some(()))
     }
@@ -146,10 +156,11 @@ impl Node {
         now: Instant,
         engine: &mut Engine,
         link: &mut Link,
-        (term, is_seen): (u64, bool),
+        (term, flags): (u64, u8),
         offer: &Offer,
     ) {
-        link.came += 1;
+        let (is_seen, asks) = (flags & SEEN != 0, flags & UNMAPPED != 0);
+        link.came = link.came.saturating_add(1);
         let hash = self.book.hash(&offer.mark);
         if !self.book.has_slot(offer.slot) {
             return refuse(link, offer, hash.1);
@@ -166,12 +177,12 @@ impl Node {
             _ => None,
         };
         for own in found.into_iter().flatten() {
-            let gives_way = match newer(engine, own, offer).filter(|_| same.is_none()) {
+            let gives_way = match newer(engine, own, (offer, link.clock.lag)).filter(|_| same.is_none()) {
                 Some(is_newer) => is_newer,
                 None => self.gives_way(own, term, is_seen),
             };
             if !gives_way {
-                return self.keep(engine, offer.slot, own, same.map(|id| (id, hash)));
+                return self.keep(engine, (offer.slot, asks), own, same.map(|id| (id, hash)));
             }
         }
         let peer_is_active = self.peer_role.is_some_and(Role::is_active);
@@ -180,27 +191,30 @@ impl Node {
             // It has ended here since both knew it, and there it has carried nothing.
             return;
         }
-        match engine.take_flow(&link.taking, now, offer, same) {
+        match engine.take_flow(&mut link.taking, now, offer, same) {
             Ok(id) => {
-                if self.book.took(engine, id, offer.slot, hash) && link.mapped.len() < MOST_MAPPED {
-                    link.mapped.push((id.index, offer.slot, self.book.keys(&offer.mark)));
+                if self.book.dead.has(id.index) {
+                    // The flow that was in its slot has ended a moment ago: the peer has to hear of that before this one is
+                    // known by the slot. What is not said here, the digests find.
+                    link.tell_ended(self.term, id.index);
                 }
+                self.book.took(engine, id, offer.slot, (hash, asks));
             }
             Err(_) => refuse(link, offer, hash.1),
         }
     }
 
     /// Keeps an own flow that the peer's would replace.
-    fn keep(&mut self, engine: &Engine, theirs: u32, own: u32, same: Option<(FlowId, (u8, u64))>) {
+    fn keep(&mut self, engine: &Engine, (theirs, asks): (u32, bool), own: u32, same: Option<(FlowId, (u8, u64))>) {
         if Table::is_half_open(own) {
             return;
         }
-        self.book.confirmed.set(own);
+        self.book.confirm(own);
         let mark = engine.flow_mark(own);
         match same {
             // Both know the same of it.
             Some((id, hash)) if mark.is_some_and(|mark| self.book.hash(&mark) == hash) => {
-                self.book.map(theirs, id);
+                self.book.meet(theirs, id, asks);
                 self.book.tell(own, Some(hash));
             }
             _ => self.book.pending.set(own),
@@ -208,7 +222,7 @@ impl Node {
     }
 
     fn take_ended(&mut self, now: Instant, engine: &mut Engine, term: u64, mut body: Reader<'_>) -> Option<()> {
-        self.book.harvest(engine);
+        self.harvest(engine);
         while !body.0.is_empty() {
             let slot = body.u32()?;
             if let Some(id) = self.book.mapped(engine, slot) {
@@ -250,13 +264,13 @@ impl Node {
         (link.announced, link.came) = (body.u32()?, 0);
         link.incoming = Some((ranges, flags & WHOLE != 0));
         link.sweep = None;
-        self.book.confirmed.clear_all();
+        self.book.forget_confirmed();
         Some(())
     }
 
     fn take_bulk_end(&mut self, engine: &mut Engine, link: &mut Link) -> Option<()> {
         let (ranges, is_whole) = link.incoming.take()?;
-        self.book.harvest(engine);
+        self.harvest(engine);
         match is_whole {
             true => link.sweep = Some(Sweep { ranges, at: 0 }),
             false => (link.took, link.ack_now) = (true, true),
@@ -267,6 +281,11 @@ impl Node {
     /// Ends some of the flows that the peer has not spoken of, though it has spoken of all that it has.
     pub(super) fn sweep(&mut self, now: Instant, engine: &mut Engine) {
         let Some(mut link) = self.link.take() else { return };
+        if link.taking.may_host(now) {
+            // Flows of servers without slots come again, and get them.
+            link.taking.ask_again();
+            link.want.add_all(&Ranges::ALL);
+        }
         if let Some(sweep) = &mut link.sweep {
             self.book.harvest(engine);
             let end = engine.flow_slots().min(sweep.at.saturating_add(SWEPT_AT_ONCE));
@@ -299,6 +318,7 @@ impl Node {
     }
 
     fn take_digests(&mut self, engine: &mut Engine, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+        // Flows that had to give way to others have ended meanwhile.
         self.book.harvest(engine);
         let mut differing = Ranges::NONE;
         for range in 0..=u8::MAX {
@@ -320,12 +340,14 @@ impl Node {
         Some(())
     }
 
-    fn take_ack(&mut self, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+    fn take_ack(&mut self, now: Instant, link: &mut Link, mut body: Reader<'_>) -> Option<()> {
         let (seq, role) = (body.u64()?, body.u8()?);
+        link.clock.heard(now, body.u64());
         if seq > link.sent {
             return None;
         }
         link.acked = link.acked.max(seq);
+        self.release_known(link.acked);
         self.peer_role = Role::of(role).or(self.peer_role);
         self.raise();
         if link.yielded.is_some_and(|yielded| yielded <= seq && yielded != 0) {
@@ -342,8 +364,24 @@ impl Node {
             // It may have ended meanwhile.
             if let (Some(mark), Some(id)) = (engine.flow_mark(own), engine.flow_in(own))
                 && self.book.keys(&mark) == keys
+                && self.book.has_slot(theirs)
             {
                 self.book.map(theirs, id);
+            }
+        }
+        Some(())
+    }
+
+    /// Reads the sequence numbers of connections that are idle there, and of which nothing has been seen here.
+    fn take_numbers(&mut self, engine: &mut Engine, mut body: Reader<'_>) -> Option<()> {
+        self.harvest(engine);
+        while !body.0.is_empty() {
+            let (slot, keys) = (body.u32()?, body.u64()?);
+            let numbers = body.take(NUMBERS)?.try_into().ok()?;
+            if let Some(id) = self.book.mapped(engine, slot).filter(|id| !self.book.is_seen(id.index))
+                && engine.flow_mark(id.index).is_some_and(|mark| self.book.keys(&mark) == keys)
+            {
+                engine.take_numbers(id, numbers);
             }
         }
         Some(())
@@ -369,12 +407,19 @@ fn take_wish(link: &mut Link, mut body: Reader<'_>) -> Option<()> {
     Some(())
 }
 
-/// Returns whether a flow of the peer's was begun after one of this gateway that excludes it, and so its client has given up
-/// that one; none if it was about at the same time.
-fn newer(engine: &Engine, own: u32, offer: &Offer) -> Option<bool> {
-    let own = (!Table::is_half_open(own)).then(|| engine.flow_created(own)).flatten()?;
-    let apart = own.since(offer.created()).max(offer.created().since(own));
-    (apart >= SAME_TIME).then(|| offer.created() > own)
+/// Returns whether a flow of the peer's is the one that its client believes in, and not one of this gateway that excludes it,
+/// half-open or not: it was begun later, or about at the same time and only the other one is over. None if neither says.
+fn newer(engine: &Engine, own: u32, (offer, lag): (&Offer, Duration)) -> Option<bool> {
+    let (created, state) = engine.flow_age(own);
+    // Its age is that at the time when its record was written.
+    let begun = Instant::from_nanos(offer.created().as_nanos().saturating_sub(lag.as_nanos() as u64));
+    let apart = created.since(begun).max(begun.since(created));
+    if apart >= SAME_TIME {
+        return Some(begun > created);
+    }
+    let is_over = |state| matches!(state, TimeoutState::Closing | TimeoutState::Reset);
+    let (own, theirs) = (is_over(state), is_over(offer.mark.state));
+    (own != theirs).then_some(own)
 }
 
 /// Reports a flow that cannot be here, so that both leave it out of what they compare.

@@ -49,6 +49,8 @@ crate::words::words! {
         Refused = "refused",
         /// Slots of flows that were taken: the sender's u32, the receiver's u32, hash of the keys u64 each.
         Map = "map",
+        /// Sequence numbers of idle connections: slot u32, hash of the keys u64 and 20 bytes each.
+        Numbers = "numbers",
     }
 }
 
@@ -237,9 +239,9 @@ mod tests {
         assert_eq!(Header::read(&bytes), Some(header));
         assert!((0..HEADER).all(|len| Header::read(&bytes[..len]).is_none()));
         let numbers: Vec<u8> = Kind::ALL.iter().map(|kind| kind.number()).collect();
-        assert_eq!(numbers, (1..=14).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=15).collect::<Vec<_>>());
         assert!(Kind::ALL.iter().all(|kind| Kind::of(kind.number()) == Some(*kind)));
-        assert_eq!((Kind::of(0), Kind::of(15)), (None, None));
+        assert_eq!((Kind::of(0), Kind::of(16)), (None, None));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::Chooser;
 use crate::balance::roster::Roster;
 use crate::balance::standings::Standings;
-use crate::flow::{SavedSlot, Sticky, Ticket};
+use crate::flow::{SavedSlot, Sticky, Ticket, Watcher};
 use crate::ids::{ServerId, ServiceId};
 use crate::time::Instant;
 use std::net::IpAddr;
@@ -15,9 +15,9 @@ impl Chooser {
         self.sticky.keys().copied()
     }
 
-    /// Begins a walk over the sticky slots of all groups; one that is under way ends.
-    pub fn begin_sticky_walk(&mut self) {
-        self.sticky.values_mut().for_each(|slots| slots.begin_walk());
+    /// Begins a walk over the sticky slots of all groups; one of the same walker that is under way ends.
+    pub fn begin_sticky_walk(&mut self, who: Watcher) {
+        self.sticky.values_mut().for_each(|slots| slots.begin_walk(who));
     }
 
     /// Passes up to `most` sticky slots of a group to `take` that are valid; returns how many it looked at, none at the
@@ -25,12 +25,12 @@ impl Chooser {
     pub fn walk_sticky(
         &mut self,
         standings: &Standings,
-        group: u32,
+        (who, group): (Watcher, u32),
         most: usize,
         mut take: impl FnMut(SavedSlot),
     ) -> usize {
         let Some(slots) = self.sticky.get_mut(&group) else { return 0 };
-        slots.walk(most, |slot, era| {
+        slots.walk(who, most, |slot, era| {
             if standings.server(slot.server).era == era {
                 take(slot);
             }

@@ -21,6 +21,8 @@ pub enum Became {
     Leaving,
     /// Only the newer configuration has it. The slot was free, or the server was still draining.
     Added,
+    /// Neither has it, and it is not draining: another gateway has it, whose flows may come.
+    Guest,
     /// Nobody has the slot.
     Vacant,
 }
@@ -78,7 +80,10 @@ impl Standings {
         };
         for (id, settings) in (0..).map(ServerId).zip(new.servers()) {
             let became = became(id);
-            let before = self.servers.get(id.0 as usize).filter(|_| !matches!(became, Became::Added | Became::Vacant));
+            let before = self
+                .servers
+                .get(id.0 as usize)
+                .filter(|_| matches!(became, Became::Kept | Became::Removed | Became::Leaving));
             next.servers.push(before.map_or_else(|| Server::new(settings), Server::clone));
             match (became, before) {
                 (Became::Kept, Some(before)) => next.keep(now, (old, new), id, self.may_be_gone(old, id), before),
@@ -88,6 +93,7 @@ impl Standings {
                     }
                     next.enter_era(id);
                 }
+                (Became::Guest, _) => next.enter_era(id),
                 (Became::Added, _) => {
                     next.enter_era(id);
                     next.servers[id.0 as usize].back_since = Some(now);

@@ -21,7 +21,7 @@ impl Common {
         let listed = |plan: &Plan| {
             let mut listed = vec![false; plan.settings.servers.len()];
             plan.order.servers.iter().for_each(|id| listed[id.0 as usize] = true);
-            listed
+            move |at: usize| listed.get(at) == Some(&true)
         };
         let (in_old, in_new) = (listed(old), listed(new));
         let server = |at: usize| {
@@ -30,19 +30,22 @@ impl Common {
                 let server = plan.settings.servers.get(at)?;
                 Some((server.v4, server.v6, server.port))
             };
-            let is_same = place(old) == place(new) && old.pool_and_server(id) == new.pool_and_server(id);
-            match (is_same && in_old[at], in_new[at]) {
+            let is_same = place(old) == place(new)
+                && at < old.settings.servers.len()
+                && old.pool_and_server(id) == new.pool_and_server(id);
+            match (is_same && in_old(at), in_new(at)) {
                 (true, true) => Became::Kept,
                 (_, true) => Became::Added,
                 (true, false) => Became::Removed,
-                (false, false) if is_same && !new.settings.servers[at].name.is_empty() => Became::Leaving,
-                (false, false) => Became::Vacant,
+                (false, false) if new.settings.servers[at].name.is_empty() => Became::Vacant,
+                (false, false) if is_same => Became::Leaving,
+                (false, false) => Became::Guest,
             }
         };
         let servers = 0..new.settings.servers.len();
         let (was, is) = (&old.settings, &new.settings);
         Common {
-            servers: servers.map(|at| if at < in_old.len() { server(at) } else { Became::Added }).collect(),
+            servers: servers.map(server).collect(),
             services: same(&was.services, &is.services, |service| &service.name),
             rules: same(&was.policy.rules, &is.policy.rules, |rule| &rule.name),
             nat_pools: same(&was.nat_pools, &is.nat_pools, |pool| &pool.name),

@@ -5,11 +5,13 @@
 mod became;
 mod diff;
 mod directory;
+mod guests;
 mod identity;
 mod owners;
 
 pub(super) use became::Common;
 pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
+pub(super) use guests::{Guest, MOST_GUESTS};
 pub use identity::InUse;
 pub(super) use identity::Order;
 pub(super) use owners::Owner;

@@ -1,5 +1,6 @@
 //! Flows that are made again from a saved state, with all that is counted along with them.
 
+use super::super::Ended;
 use super::super::plan::Plan;
 use super::super::standing::Standing;
 use super::super::state::Lost;
@@ -104,9 +105,17 @@ impl Shard {
 
     /// Ends a flow that was made again and has ended since where it comes from. Whether its port rests there is said next.
     pub(in crate::engine) fn end_renewed(&mut self, of: (&Plan, &Standing), now: Instant, id: FlowId) {
+        self.end_there(of, now, id, false);
+    }
+
+    /// The same; its port rests here from now on if `rests`.
+    pub(in crate::engine) fn end_there(&mut self, of: (&Plan, &Standing), now: Instant, id: FlowId, rests: bool) {
         let Some(index) = self.table.slot(id) else { return };
         let (service, server) = (self.table.facts(index).service, self.table.server_of(index));
-        self.end_yielding(of, now, index);
+        match rests {
+            true => self.end(of, now, index, Ended::Replaced),
+            false => self.end_yielding(of, now, index),
+        }
         // It counts as if it had never been here.
         self.totals.unopen();
         self.flows_total[server.0 as usize] -= 1;

@@ -50,7 +50,7 @@ impl Engine {
     /// If the system refuses the memory for it, two bits per flow.
     pub fn begin_copy(&mut self, now: Instant) -> Result<StateCopy, TableTooBig> {
         self.shard.table_mut().note_changes(Watcher::Successor)?;
-        let walk = StateWalk::of_copy(now);
+        let walk = StateWalk::of_copy(now, Watcher::Successor);
         Ok(StateCopy { walk, part: Part::Walk, begun: now, since: now, before: 0 })
     }
 
@@ -114,7 +114,7 @@ impl Engine {
     /// Writes sticky slots of one group that are new or have been used since the pass before.
     fn copy_slots(&mut self, copy: &mut StateCopy, (place, has_begun): (usize, bool), most: usize, out: &mut Vec<u8>) {
         if !has_begun {
-            self.shard.chooser_mut().begin_sticky_walk();
+            self.shard.chooser_mut().begin_sticky_walk(Watcher::Successor);
         }
         copy.part = Part::Slots(place, true);
         let Some(group) = copy.walk.group(place) else {
@@ -122,7 +122,8 @@ impl Engine {
             return;
         };
         let (base, since, mut records) = (copy.walk.base(), copy.since, 0);
-        let looked = self.shard.chooser_mut().walk_sticky(self.standing.servers(), group, most, |slot| {
+        let of = (Watcher::Successor, group);
+        let looked = self.shard.chooser_mut().walk_sticky(self.standing.servers(), of, most, |slot| {
             if slot.since >= since {
                 write_slot(out, base, group, &slot);
                 records += 1;

@@ -3,9 +3,10 @@
 //! What the plan does not have any more is left out, and counted: a flow whose service, server or NAT address is gone, a
 //! sticky slot whose server or group is, a resting port whose pool is. Rules only count, so a flow stays without its rule.
 
+mod guests;
 mod peer;
 
-pub use peer::{Offer, Taking};
+pub use peer::{HalfOffer, Offer, PeerRecord, Taking};
 
 use super::super::Engine;
 use super::super::plan::Plan;
@@ -19,6 +20,7 @@ use crate::flow::{NO_POOL, SavedFlow};
 use crate::ids::{FlowId, NatPoolId, ServerId, ServiceId};
 use crate::policy::NO_RULE;
 use crate::time::{Duration, Instant};
+use guests::Guests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -134,7 +136,8 @@ struct Numbers {
 #[derive(Debug)]
 struct Names {
     services: BTreeMap<String, ServiceId>,
-    servers: BTreeMap<(String, String), ServerId>,
+    /// More than one where a former one of the name is left.
+    servers: BTreeMap<(String, String), Vec<ServerId>>,
 }
 
 /// A state that is being read into one engine.
@@ -151,6 +154,8 @@ pub struct StateLoad {
     loaded: Loaded,
     /// Whether names are read without what else their records say.
     names_only: bool,
+    /// Of a peer: what is not here.
+    guests: Option<Guests>,
     /// What became of the flows of a copy, by their slots there.
     slots: BTreeMap<u32, Result<FlowId, Lost>>,
 }
@@ -169,6 +174,7 @@ impl StateLoad {
             skipped: Skipped::default(),
             loaded: Loaded::default(),
             names_only: false,
+            guests: None,
             slots: BTreeMap::new(),
         }
     }
@@ -202,7 +208,9 @@ impl Engine {
                     return Err(StateError::Version(head.version));
                 }
                 self.shard.expect_saved(now);
-                load.names = Some(Names::of(&self.plan));
+                let of_peer = load.guests.is_some();
+                let own = || if of_peer { Names::of_all(&self.plan) } else { Names::of(&self.plan) };
+                load.names = Some(load.names.take().unwrap_or_else(own));
                 load.head = Some(head);
             } else if self.load_record(load, now, kind, fields).is_none() {
                 match kind {
@@ -241,7 +249,9 @@ impl Engine {
 
     /// Reads a record; none if it makes no sense.
     fn load_record(&mut self, load: &mut StateLoad, now: Instant, kind: u8, fields: Fields<'_>) -> Option<()> {
-        let StateLoad { base, names: Some(names), numbers, skipped, loaded, slots, .. } = load else { return None };
+        let StateLoad { base, names: Some(names), numbers, skipped, loaded, slots, guests, .. } = load else {
+            return None;
+        };
         let (base, names_only) = (*base, load.names_only);
         match kind {
             kind::SERVICE => {
@@ -270,7 +280,7 @@ impl Engine {
             }
             kind::SERVER => {
                 let record = ServerRecord::read(fields, base, skipped)?;
-                self.load_server((names, numbers, loaded), now, &record, names_only)
+                self.load_server((names, numbers, loaded, guests), now, &record, names_only)
             }
             kind::VERDICT => {
                 let saved = read_verdict(fields, base, skipped)?;
@@ -327,16 +337,15 @@ impl Engine {
 
     fn load_server(
         &mut self,
-        (names, numbers, loaded): (&Names, &mut Numbers, &mut Loaded),
+        (names, numbers, loaded, guests): (&Names, &mut Numbers, &mut Loaded, &mut Option<Guests>),
         now: Instant,
         record: &ServerRecord<'_>,
         names_only: bool,
     ) {
-        let same = |id: &ServerId| {
-            let own = self.plan.roster().server(*id);
-            ([own.v4.map(IpAddr::V4), own.v6.map(IpAddr::V6)], own.port) == (record.addresses, record.port)
-        };
-        let found = names.servers.get(&(record.pool.to_owned(), record.name.to_owned())).copied().filter(same);
+        let found = names.server(&self.plan, record);
+        if let Some(guests) = guests.as_mut().filter(|_| found.is_none()) {
+            guests.note(record);
+        }
         // In a copy it comes twice.
         if numbers.servers.insert(record.number, found).is_none() {
             loaded.servers[usize::from(found.is_none())] += 1;
@@ -426,7 +435,7 @@ impl Names {
         let services = plan.order().services.iter().map(|id| (plan.service(*id).name.clone(), *id));
         let servers = plan.order().servers.iter().map(|id| {
             let (pool, server) = plan.pool_and_server(*id);
-            ((pool.to_owned(), server.to_owned()), *id)
+            ((pool.to_owned(), server.to_owned()), vec![*id])
         });
         Names { services: services.collect(), servers: servers.collect() }
     }

@@ -31,7 +31,7 @@ mod wire;
 mod tests;
 
 pub use copy::StateCopy;
-pub use load::{Loaded, Lost, Offer, StateError, StateLoad, Taking};
+pub use load::{HalfOffer, Loaded, Lost, Offer, PeerRecord, StateError, StateLoad, Taking};
 pub use notes::{Note, NoteScan, write_note};
 pub use walk::{Giving, Mark, StateWalk};
 

@@ -2,6 +2,7 @@
 
 mod peer;
 
+pub(super) use peer::IDLE;
 pub use peer::{Giving, Mark};
 
 use super::super::Engine;
@@ -11,7 +12,7 @@ use super::record::{
     Base, FlowRecord, Head, Named, ServerRecord, kind, write_end, write_rest, write_slot, write_verdict,
 };
 use crate::balance::SavedServer;
-use crate::flow::{NO_POOL, SavedFlow, Table};
+use crate::flow::{NO_POOL, SavedFlow, Table, Watcher};
 use crate::ids::ServerId;
 use crate::policy::{NO_RULE, RuleSettings};
 use crate::time::Instant;
@@ -38,10 +39,11 @@ pub(super) enum At {
     Done,
 }
 
-/// A walk over the state of an engine. An engine has one at a time: beginning another ends this one.
+/// A walk over the state of an engine. An engine has one at a time, beside that of a peer: beginning another ends this one.
 #[derive(Debug)]
 pub struct StateWalk {
     at: At,
+    who: Watcher,
     /// Where it goes on once everything is named.
     after_names: At,
     base: Base,
@@ -58,6 +60,7 @@ impl StateWalk {
     pub fn new(now: Instant, is_final: bool) -> Self {
         StateWalk {
             at: At::Head,
+            who: Watcher::Successor,
             after_names: At::Slots(0),
             base: Base(now),
             is_final,
@@ -69,8 +72,8 @@ impl StateWalk {
     }
 
     /// Begins the walk of a copy.
-    pub(super) fn of_copy(now: Instant) -> Self {
-        StateWalk { is_copy: true, ..StateWalk::new(now, false) }
+    pub(super) fn of_copy(now: Instant, who: Watcher) -> Self {
+        StateWalk { is_copy: true, who, ..StateWalk::new(now, false) }
     }
 
     /// Returns the state's own time.
@@ -148,7 +151,7 @@ impl Engine {
                 _ => walk.after_names,
             };
             if matches!(walk.after_names, At::Slots(_)) {
-                self.shard.chooser_mut().begin_sticky_walk();
+                self.shard.chooser_mut().begin_sticky_walk(walk.who);
             }
             walk.groups = self.shard.chooser().sticky_groups().collect();
             walk.plan = Some(self.plan.clone());
@@ -222,8 +225,8 @@ impl Engine {
             walk.at = At::Flows(0);
             return 0;
         };
-        let (base, records) = (walk.base, &mut walk.records);
-        let looked = self.shard.chooser_mut().walk_sticky(self.standing.servers(), group, most, |slot| {
+        let (base, who, records) = (walk.base, walk.who, &mut walk.records);
+        let looked = self.shard.chooser_mut().walk_sticky(self.standing.servers(), (who, group), most, |slot| {
             write_slot(out, base, group, &slot);
             *records += 1;
         });

@@ -3,6 +3,7 @@
 //! Eras and tickets mean nothing elsewhere: a slot is saved only while its era is its server's, and gets the era that its
 //! server has there; how many flows it counts becomes known as the flows are made again.
 
+use super::super::table::Watcher;
 use super::{Slot, Slots, Sticky, Ticket, Tickets};
 use crate::ids::ServerId;
 use crate::time::Instant;
@@ -61,16 +62,16 @@ impl Slots {
 }
 
 impl Sticky {
-    /// Begins a walk, which [`Sticky::walk`] goes on with; one that is under way ends.
-    pub fn begin_walk(&mut self) {
-        self.proven.clients.begin_walk();
-        self.asking.clients.begin_walk();
+    /// Begins a walk, which [`Sticky::walk`] goes on with; one of the same walker that is under way ends.
+    pub fn begin_walk(&mut self, who: Watcher) {
+        self.proven.clients.begin_walk(who);
+        self.asking.clients.begin_walk(who);
     }
 
     /// Passes up to `most` slots to `take`, with their eras; returns how many: none at the end.
-    pub fn walk(&mut self, most: usize, mut take: impl FnMut(SavedSlot, u32)) -> usize {
+    pub fn walk(&mut self, who: Watcher, most: usize, mut take: impl FnMut(SavedSlot, u32)) -> usize {
         let mut pass = |slots: &mut Slots, most, proven| {
-            slots.clients.walk(most, |client, slot| {
+            slots.clients.walk(who, most, |client, slot| {
                 let Slot { server, since, given, era, .. } = *slot;
                 take(SavedSlot { client, server, proven, is_busy: slot.flows > 0, since, given }, era);
             })

@@ -22,7 +22,7 @@ pub enum Watcher {
 }
 
 impl Watcher {
-    pub(super) const COUNT: usize = 2;
+    pub(in crate::flow) const COUNT: usize = 2;
 }
 
 /// A slot that has changed since somebody last asked.

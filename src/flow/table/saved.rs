@@ -7,7 +7,7 @@ use super::super::tcp::{Ends, SAVED};
 use super::entry::{ANSWERED, PROVEN};
 use super::{Clock, HALF_OPEN, NewFlow, TICK, TICK_BITS, Table};
 use crate::packet::{Protocol, Side};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Bytes of the sequence numbers of both ends.
 pub const NUMBERS: usize = SAVED;
@@ -115,6 +115,30 @@ impl Table {
         self.note_changed(index);
     }
 
+    /// Returns the sequence numbers of an established connection without a packet for `idle`, if they are sure.
+    pub fn idle_numbers(&self, now: Instant, index: u32, idle: Duration) -> Option<[u8; NUMBERS]> {
+        let flow = &self.flows[index as usize];
+        let is_open = (flow.protocol(), flow.state) == (Protocol::Tcp, TimeoutState::Established);
+        (is_open && flow.tcp.are_sure() && now.since(self.touched(index)) >= idle).then(|| flow.tcp.to_saved())
+    }
+
+    /// Sets the sequence numbers of an established connection to what somebody else has learned.
+    pub fn set_numbers(&mut self, index: u32, numbers: &[u8; NUMBERS]) {
+        let flow = &mut self.flows[index as usize];
+        let ends = Ends::from_saved(numbers);
+        if (flow.protocol(), flow.state) == (Protocol::Tcp, TimeoutState::Established) && ends.are_sure() {
+            flow.tcp = ends;
+        }
+    }
+
+    /// Records that packets may have passed since the numbers of a flow were learned.
+    pub fn falls_behind(&mut self, index: u32) {
+        let flow = &mut self.flows[index as usize];
+        if flow.protocol() == Protocol::Tcp {
+            flow.tcp.fall_behind();
+        }
+    }
+
     /// Records that packets may have passed since the numbers of all flows were learned.
     pub fn fall_behind(&mut self) {
         for flow in self.flows.iter_mut().filter(|flow| flow.is_used() && flow.protocol() == Protocol::Tcp) {
@@ -124,22 +148,28 @@ impl Table {
 
     /// Returns the newest half-open flows as values, with their notes, up to `most`, the oldest of them first.
     pub fn save_half_open(&self, most: usize) -> impl Iterator<Item = (SavedFlow, u32)> + '_ {
-        self.half_open.newest(most).map(|slot| {
-            let (left, facts) = (self.half_open.left(&self.clock, slot), self.half_open.facts(&self.clock, slot));
-            let saved = SavedFlow {
-                flow: NewFlow { half_open: true, ..left.new },
-                state: facts.state,
-                created: left.created,
-                touched: left.created,
-                answered: facts.answered,
-                proven: false,
-                numbers: self.half_open.ends(slot).to_saved(),
-                is_behind: false,
-                packets: left.packets,
-                bytes: left.bytes,
-            };
-            (saved, self.note(slot | HALF_OPEN))
-        })
+        self.half_open.newest(most).map(|slot| (self.saved_half_open(slot), self.note(slot | HALF_OPEN)))
+    }
+
+    /// Returns a half-open flow as a value; none of another one.
+    pub fn save_one_half_open(&self, index: u32) -> Option<SavedFlow> {
+        Table::half(index).map(|slot| self.saved_half_open(slot))
+    }
+
+    fn saved_half_open(&self, slot: u32) -> SavedFlow {
+        let (left, facts) = (self.half_open.left(&self.clock, slot), self.half_open.facts(&self.clock, slot));
+        SavedFlow {
+            flow: NewFlow { half_open: true, ..left.new },
+            state: facts.state,
+            created: left.created,
+            touched: left.created,
+            answered: facts.answered,
+            proven: false,
+            numbers: self.half_open.ends(slot).to_saved(),
+            is_behind: false,
+            packets: left.packets,
+            bytes: left.bytes,
+        }
     }
 
     /// Makes a half-open flow again, as if it had begun now; returns its slot. Both keys must be free and differ, and there

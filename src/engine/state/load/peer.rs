@@ -2,13 +2,14 @@
 //!
 //! What becomes of a flow that both have is up to the caller.
 
-use super::super::super::Engine;
 use super::super::super::plan::Plan;
+use super::super::super::{Duty, Engine};
 use super::super::record::{Base, FlowRecord, kind};
-use super::super::walk::Mark;
+use super::super::walk::{IDLE, Mark};
 use super::super::wire::{Fields, next_record};
-use super::{Lost, Numbers, StateError, StateLoad};
-use crate::flow::{Key, SavedFlow, Table};
+use super::guests::Guests;
+use super::{Lost, Names, Numbers, StateError, StateLoad};
+use crate::flow::{Key, NUMBERS, SavedFlow, Table};
 use crate::ids::FlowId;
 use crate::time::Instant;
 use std::sync::Arc;
@@ -24,6 +25,23 @@ pub struct Taking {
     plan: Option<Arc<Plan>>,
 }
 
+/// A half-open flow of the peer, which passes its handshakes on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HalfOffer(FlowRecord);
+
+/// A record of the peer.
+#[derive(Debug)]
+pub enum PeerRecord<'b> {
+    /// A flow.
+    Flow(Offer),
+    /// A half-open one.
+    HalfOpen(HalfOffer),
+    /// For [`Engine::take_names`].
+    Other(&'b [u8]),
+    /// Nothing that this version knows, or nothing that makes sense.
+    Unknown,
+}
+
 /// A flow of the peer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Offer {
@@ -37,7 +55,7 @@ pub struct Offer {
 impl Engine {
     /// Begins to take records of a peer.
     pub fn begin_taking(&self, now: Instant) -> Taking {
-        Taking { load: StateLoad::new(now), plan: None }
+        Taking { load: StateLoad { guests: Some(Guests::default()), ..StateLoad::new(now) }, plan: None }
     }
 
     /// Takes names, the standing of servers if `takes_standing` ([`Engine::took_standing`] has to follow), and clients and ports without flows. Records of flows among
@@ -59,7 +77,13 @@ impl Engine {
             let record = &before[..before.len() - rest.len()];
             match kind {
                 kind::HEAD => {
-                    *taking = Taking { load: StateLoad::new(now), plan: Some(Arc::clone(&self.plan)) };
+                    let mut guests = taking.load.guests.take().unwrap_or_default();
+                    guests.renamed();
+                    // They are the same as long as the plan is, and a large plan has many.
+                    let knows_them = self.knows_names(taking);
+                    let names = taking.load.names.take().filter(|_| knows_them);
+                    let load = StateLoad { guests: Some(guests), names, ..StateLoad::new(now) };
+                    *taking = Taking { load, plan: Some(Arc::clone(&self.plan)) };
                 }
                 kind::FLOW | kind::HALF_OPEN | kind::GONE | kind::VERDICT => continue,
                 _ => {}
@@ -94,22 +118,27 @@ impl Engine {
     }
 
     /// Makes a flow of the peer one of this engine, in place of those that have one of its keys; returns it. If it is the
-    /// one in `same`, that goes on with what the peer knows of it.
+    /// one in `same`, that goes on with what the peer knows of it. The first flow of a server that is not configured here
+    /// gives the engine another plan, in which all that the peer has named have slots, without new flows; once a second.
     ///
     /// # Errors
     /// Why the flow cannot be here. The flow in `same` has ended then.
     pub fn take_flow(
         &mut self,
-        taking: &Taking,
+        taking: &mut Taking,
         now: Instant,
         offer: &Offer,
         same: Option<FlowId>,
     ) -> Result<FlowId, Lost> {
-        let saved = self.flow_here(&taking.load.numbers, now, &offer.record);
+        let mut saved = self.flow_here(&taking.load.numbers, now, &offer.record);
+        if saved == Err(Lost::Server) && self.host_guests(taking, now) {
+            saved = self.flow_here(&taking.load.numbers, now, &offer.record);
+        }
         let saved = saved.map(|saved| {
-            // When its timeout is over is up to the peer; and packets go on there.
+            // When its timeout is over is up to the peer; and packets go on there, unless it is idle.
             let is_over = self.shard.table().has_expired(now, &saved);
-            SavedFlow { is_behind: true, touched: if is_over { now } else { saved.touched }, ..saved }
+            let is_behind = now.since(saved.touched) < IDLE;
+            SavedFlow { is_behind, touched: if is_over { now } else { saved.touched }, ..saved }
         });
         let of = (&*self.plan, &self.standing);
         match (same, saved) {
@@ -125,19 +154,58 @@ impl Engine {
         }
     }
 
-    /// Ends a flow that has ended at the peer, and tells nobody.
+    /// Makes a half-open flow of the peer one of this engine, unless there is one with a key of it that its ends may use here:
+    /// one that is not half-open; any other one if this gateway opens flows itself; the same one if its server has answered
+    /// here and not there. Returns whether it is as the peer has it.
+    pub fn take_half_open(&mut self, taking: &Taking, now: Instant, offer: &HalfOffer) -> bool {
+        let HalfOffer(record) = offer;
+        let flow = &record.saved.flow;
+        let found = [&flow.client, &flow.server].map(|key| self.find_flow(key));
+        let is_same = found[0] == found[1];
+        let stays = |own: u32| match Table::is_half_open(own) {
+            false => true,
+            true if is_same => self.shard.table().facts(own).answered && !record.saved.answered,
+            true => self.duty() != Duty::Standby,
+        };
+        if found.into_iter().flatten().any(stays) {
+            return false;
+        }
+        let Ok(saved) = self.flow_here(&taking.load.numbers, now, record) else { return false };
+        self.shard.wake_port(&saved);
+        self.shard.restore_flow((&self.plan, &self.standing), now, &saved, record.is_counted).is_ok()
+    }
+
+    fn host_guests(&mut self, taking: &mut Taking, now: Instant) -> bool {
+        let StateLoad { guests: Some(guests), numbers, names, .. } = &mut taking.load else { return false };
+        if !self.host(now, (guests, numbers)) {
+            return false;
+        }
+        // Slots are as before, so what has been named still holds.
+        (*names, taking.plan) = (Some(Names::of_all(&self.plan)), Some(Arc::clone(&self.plan)));
+        true
+    }
+
+    /// Ends a flow that has ended at the peer, and tells nobody. Its NAT port rests here, too.
     pub fn drop_flow(&mut self, now: Instant, id: FlowId) {
-        self.shard.end_renewed((&self.plan, &self.standing), now, id);
+        self.shard.end_there((&self.plan, &self.standing), now, id, true);
         self.take_idle(now);
     }
 
-    /// Restarts the timeout of a flow that has carried packets at the peer.
+    /// Takes the sequence numbers of a connection that is idle at the peer.
+    pub fn take_numbers(&mut self, id: FlowId, numbers: &[u8; NUMBERS]) {
+        if let Some(index) = self.shard.table().slot(id).filter(|index| !Table::is_half_open(*index)) {
+            self.shard.table_mut().set_numbers(index, numbers);
+        }
+    }
+
+    /// Restarts the timeout of a flow that has carried packets at the peer, and with them other sequence numbers.
     pub fn touch_flow(&mut self, now: Instant, id: FlowId) {
         if !Table::is_half_open(id.index)
             && let Some(index) = self.shard.table().slot(id)
         {
             let state = self.shard.table().flow(index).state();
             self.shard.table_mut().touch(now, index, state);
+            self.shard.table_mut().falls_behind(index);
         }
     }
 }
@@ -150,27 +218,27 @@ impl Offer {
 }
 
 impl Taking {
-    /// Takes the next record off `bytes`: a flow, or none if it is something else, which `other` gets. Returns false at the
-    /// end.
-    pub fn next<'b>(
-        &mut self,
-        now: Instant,
-        bytes: &mut &'b [u8],
-        flow: &mut Vec<Offer>,
-        other: &mut Vec<&'b [u8]>,
-    ) -> bool {
+    /// Takes the next record off `bytes`; none at the end.
+    pub fn next<'b>(&mut self, now: Instant, bytes: &mut &'b [u8]) -> Option<PeerRecord<'b>> {
         self.load.base = Base(now);
         let before = *bytes;
-        let Some((kind, fields)) = next_record(bytes) else { return false };
-        match kind {
-            kind::FLOW => match self.offer(fields) {
-                Some(offer) => flow.push(offer),
-                None => self.load.loaded.unreadable += 1,
-            },
-            kind::SLOT | kind::REST | kind::SERVER | kind::RULE => other.push(&before[..before.len() - bytes.len()]),
-            _ => self.load.skipped.0 += 1,
-        }
-        true
+        let (kind, fields) = next_record(bytes)?;
+        let taken = match kind {
+            kind::FLOW => self.offer(fields).map(PeerRecord::Flow),
+            kind::HALF_OPEN => {
+                let record = FlowRecord::read((kind, fields), self.load.base, &mut self.load.skipped);
+                record.map(|record| PeerRecord::HalfOpen(HalfOffer(record)))
+            }
+            kind::SLOT | kind::REST | kind::SERVER | kind::RULE => {
+                Some(PeerRecord::Other(&before[..before.len() - bytes.len()]))
+            }
+            _ => {
+                self.load.skipped.0 += 1;
+                return Some(PeerRecord::Unknown);
+            }
+        };
+        self.load.loaded.unreadable += u64::from(taken.is_none());
+        Some(taken.unwrap_or(PeerRecord::Unknown))
     }
 
     fn offer(&mut self, fields: Fields<'_>) -> Option<Offer> {
@@ -179,6 +247,21 @@ impl Taking {
         let mark =
             Mark { client: saved.flow.client, server: saved.flow.server, state: saved.state, proven: saved.proven };
         Some(Offer { slot: record.slot?, mark, record })
+    }
+
+    /// Returns how many servers have got a slot that are not configured here.
+    pub fn hosted(&self) -> u32 {
+        self.load.guests.as_ref().map_or(0, |guests| guests.hosted)
+    }
+
+    /// Returns whether flows were refused because their servers have no slots, and could get them now.
+    pub fn may_host(&self, now: Instant) -> bool {
+        self.load.guests.as_ref().is_some_and(|guests| guests.is_due(now))
+    }
+
+    /// Notes that these flows are to come again.
+    pub fn ask_again(&mut self) {
+        self.load.guests.iter_mut().for_each(|guests| guests.is_wanted = false);
     }
 
     /// Returns how many records and fields were of a kind that this version does not know, or made no sense.

@@ -62,11 +62,13 @@ fn rules(engine: &Engine, now: Instant, flows: &[(u32, SavedFlow)]) {
 fn sticky(engine: &Engine, flows: &[(u32, SavedFlow)]) {
     let mut chooser = engine.shard.chooser().clone();
     let known = (engine.plan.roster(), engine.standing.servers());
-    chooser.begin_sticky_walk();
+    chooser.begin_sticky_walk(crate::flow::Watcher::Successor);
     for group in engine.shard.chooser().sticky_groups().collect::<Vec<_>>() {
         let mut busy = BTreeSet::new();
         let mut take = |slot: crate::flow::SavedSlot| _ = slot.is_busy && busy.insert((slot.client, slot.proven));
-        while chooser.walk_sticky(engine.standing.servers(), group, 100, &mut take) > 0 {}
+        while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 100, &mut take)
+            > 0
+        {}
         let counted = flows.iter().filter_map(|(index, saved)| {
             let of = engine.plan.roster().service(saved.flow.service).sticky.as_ref().filter(|of| of.group == group)?;
             let client = saved.flow.client.addresses.src();

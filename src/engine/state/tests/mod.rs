@@ -152,14 +152,15 @@ fn views(engine: &Engine, now: Instant) -> Views {
     nat.sort_by_key(|row| (row.address, row.protocol.number(false)));
     // Those of valid slots.
     let mut chooser = engine.shard.chooser().clone();
-    chooser.begin_sticky_walk();
+    chooser.begin_sticky_walk(crate::flow::Watcher::Successor);
     let sticky = engine.plan.settings().services.iter().filter(|service| service.name == "sticky");
     let groups: Vec<u32> = sticky.map(|service| service.sticky.as_ref().unwrap().group).collect();
     let mut remembered = |group| {
         let mut clients = 0;
-        while chooser.walk_sticky(engine.standing.servers(), group, 100, |slot| clients += usize::from(slot.proven)) > 0
-        {
-        }
+        while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 100, |slot| {
+            clients += usize::from(slot.proven)
+        }) > 0
+        {}
         clients
     };
     Views { flows, times, servers, services, rules, nat, sticky: groups.into_iter().map(&mut remembered).collect() }

@@ -234,8 +234,11 @@ fn sticky_clients_by_other_networks_are_others_and_one_with_a_flow_has_no_idle_t
 fn is_proven(engine: &Engine, group: u32) -> bool {
     let mut chooser = engine.shard.chooser().clone();
     let mut found = false;
-    chooser.begin_sticky_walk();
-    while chooser.walk_sticky(engine.standing.servers(), group, 10, |slot| found |= slot.proven) > 0 {}
+    chooser.begin_sticky_walk(crate::flow::Watcher::Successor);
+    while chooser.walk_sticky(engine.standing.servers(), (crate::flow::Watcher::Successor, group), 10, |slot| {
+        found |= slot.proven
+    }) > 0
+    {}
     found
 }
 

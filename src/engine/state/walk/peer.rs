@@ -4,10 +4,13 @@ use super::super::super::Engine;
 use super::super::VERSION;
 use super::super::record::{Base, Head};
 use super::{At, StateWalk};
-use crate::flow::{Key, TableTooBig, TimeoutState, Watcher};
+use crate::flow::{Key, NUMBERS, SavedFlow, Table, TableTooBig, TimeoutState, Watcher};
 use crate::ids::FlowId;
 use crate::packet::Side;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
+
+/// The sequence numbers of a connection without a packet for so long are told: it may rest for hours.
+pub(in super::super) const IDLE: Duration = Duration::from_secs(30);
 
 /// Identifies a flow; the same on both gateways of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +78,15 @@ impl Engine {
         self.shard.table().is_used(slot).then(|| self.shard.table().id(slot))
     }
 
-    /// Returns when the flow in a slot was created; none if there is no flow.
-    pub fn flow_created(&self, slot: u32) -> Option<Instant> {
-        self.shard.table().is_used(slot).then(|| self.shard.table().facts(slot).created)
+    /// Returns when a flow that [`Engine::find_flow`] has found was created, half-open or not, and its state.
+    pub fn flow_age(&self, slot: u32) -> (Instant, TimeoutState) {
+        let facts = self.shard.table().facts(slot);
+        (facts.created, facts.state)
     }
 
     /// Begins to give records to a peer.
     pub fn begin_giving(&self, now: Instant) -> Giving {
-        Giving(StateWalk::of_copy(now))
+        Giving(StateWalk::of_copy(now, Watcher::Peer))
     }
 
     /// Returns whether the peer knows all names that records refer to: not before they are given, nor after a reload.
@@ -112,9 +116,33 @@ impl Engine {
         self.write_flow(&mut giving.0, slot, out);
     }
 
-    /// Begins to give clients and ports without flows; it ends a walk of a state that is under way there.
+    /// Returns the sequence numbers of the connection in a slot if nothing has passed there for 30 s, and they are sure.
+    pub fn idle_numbers(&self, now: Instant, slot: u32) -> Option<[u8; NUMBERS]> {
+        let table = self.shard.table();
+        table.is_used(slot).then(|| table.idle_numbers(now, slot, IDLE)).flatten()
+    }
+
+    /// Returns the newest half-open flows, up to `most`, the oldest of them first; for [`Engine::give_half_open`].
+    pub fn half_open(&self, most: usize) -> impl Iterator<Item = (SavedFlow, u32)> + '_ {
+        self.shard.table().save_half_open(most)
+    }
+
+    /// Returns a half-open flow; none if it has ended or its handshake is complete.
+    pub fn half_open_flow(&self, id: FlowId) -> Option<(SavedFlow, u32)> {
+        let table = self.shard.table();
+        let index = table.slot(id).filter(|index| Table::is_half_open(*index))?;
+        Some((table.save_one_half_open(index)?, table.note(index)))
+    }
+
+    /// Writes a half-open flow to `out`. Names must have been given.
+    pub fn give_half_open(&self, giving: &mut Giving, now: Instant, flow: (SavedFlow, u32), out: &mut Vec<u8>) {
+        giving.0.base = Base(now);
+        self.write_saved(&mut giving.0, flow.0, (flow.1, None), out);
+    }
+
+    /// Begins to give clients and ports without flows.
     pub fn begin_giving_rest(&mut self, giving: &mut Giving) {
-        self.shard.chooser_mut().begin_sticky_walk();
+        self.shard.chooser_mut().begin_sticky_walk(Watcher::Peer);
         giving.0.at = At::Slots(0);
     }
 

@@ -1,0 +1,115 @@
+//! Servers of another gateway that this configuration does not have: flows that it has begun go on with them here.
+//!
+//! Such a server has a slot like one that has been removed: it is in no pool, and gets no new flow.
+
+use super::{InUse, Plan};
+use crate::balance::{Admin, PoolSettings, ServerSettings};
+use crate::ids::{PoolId, ServerId};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Most servers that are not configured and have a slot.
+pub(in crate::engine) const MOST_GUESTS: usize = 4096;
+
+/// What identifies a server, here and elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine) struct Guest {
+    pub pool: String,
+    pub name: String,
+    pub v4: Option<Ipv4Addr>,
+    pub v6: Option<Ipv6Addr>,
+    pub port: Option<u16>,
+}
+
+impl Guest {
+    pub(in crate::engine) fn new(
+        (pool, name): (&str, &str),
+        addresses: [Option<IpAddr>; 2],
+        port: Option<u16>,
+    ) -> Self {
+        let mut guest = Guest { pool: pool.into(), name: name.into(), v4: None, v6: None, port };
+        for address in addresses.into_iter().flatten() {
+            match address {
+                IpAddr::V4(v4) => guest.v4 = Some(v4),
+                IpAddr::V6(v6) => guest.v6 = Some(v6),
+            }
+        }
+        guest
+    }
+}
+
+impl Plan {
+    /// Returns this plan with servers that it does not have, and their slots, as far as there is room. All others keep
+    /// their slots, but those of earlier guests that are not in use become vacant unless they are `needed`.
+    pub(in crate::engine) fn hosting(
+        &self,
+        guests: &[Guest],
+        in_use: &InUse,
+        needed: impl Fn(ServerId) -> bool,
+    ) -> (Plan, Vec<Option<ServerId>>) {
+        let mut settings = self.settings.clone();
+        let mut listed = vec![false; settings.servers.len()];
+        self.order.servers.iter().for_each(|id| listed[id.0 as usize] = true);
+        for (at, server) in settings.servers.iter_mut().enumerate() {
+            let stays = listed[at] || in_use.servers.get(at) == Some(&true) || needed(ServerId(at as u32));
+            if !stays {
+                *server = ServerSettings::new("", server.pool);
+            }
+        }
+        let named = settings.servers.iter().filter(|server| !server.name.is_empty()).count();
+        let mut room = MOST_GUESTS.saturating_sub(named - self.order.servers.len());
+        let mut vacant = (0..listed.len()).filter(|at| settings.servers[*at].name.is_empty()).collect::<Vec<_>>();
+        vacant.reverse();
+        let mut slots = Vec::with_capacity(guests.len());
+        for guest in guests {
+            if room == 0 || guest.name.is_empty() {
+                slots.push(None);
+                continue;
+            }
+            room -= 1;
+            let pool = settings.pools.iter().position(|pool| pool.name == guest.pool).unwrap_or_else(|| {
+                settings.pools.push(PoolSettings::new(&guest.pool, Vec::new()));
+                settings.pools.len() - 1
+            });
+            let own = ServerSettings::new(&guest.name, PoolId(pool as u32));
+            let (v4, v6, port) = (guest.v4, guest.v6, guest.port);
+            let server = ServerSettings { v4, v6, port, admin: Admin::Draining, ..own };
+            let slot = vacant.pop().unwrap_or(settings.servers.len());
+            match settings.servers.get_mut(slot) {
+                Some(place) => *place = server,
+                None => settings.servers.push(server),
+            }
+            slots.push(Some(ServerId(slot as u32)));
+        }
+        (Plan::compile(settings, Some(Box::new(self.written().clone())), self.order.clone()), slots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn guest(n: usize) -> Guest {
+        let v4 = Some(Ipv4Addr::new(10, 9, (n >> 8) as u8, n as u8));
+        Guest { pool: ["web", "another"][n % 2].into(), name: format!("guest-{n}"), v4, v6: None, port: None }
+    }
+
+    #[test]
+    fn guests_have_slots_behind_the_others_as_far_as_there_is_room_and_no_pool_has_them() {
+        let text = "[[service]]\nname='web'\nlisten='192.0.2.80:80/tcp'\npool='web'\n[[pool]]\nname='web'\n\
+                    server=[{name='a',address='10.0.0.1'},{name='b',address='10.0.0.2'}]\n";
+        let settings = config::parse(text, "guests.toml").unwrap_or_else(|error| panic!("{error}"));
+        let plan = Plan::new(&settings);
+        let guests: Vec<Guest> = (0..MOST_GUESTS + 10).map(guest).collect();
+        let (hosting, slots) = plan.hosting(&guests, &InUse::default(), |_| false);
+        assert_eq!(slots.iter().flatten().count(), MOST_GUESTS);
+        assert!((2..).zip(&slots[..MOST_GUESTS]).all(|(at, slot)| *slot == Some(ServerId(at))));
+        assert!(slots.iter().flatten().all(|slot| !hosting.roster().is_in_a_pool(*slot)));
+        assert_eq!(hosting.pool_and_server(ServerId(3)), ("another", "guest-1"));
+        assert_eq!((hosting.written(), hosting.order()), (&settings, plan.order()));
+        // Those that nobody needs make room.
+        let (again, slots) = hosting.hosting(&[guest(9000)], &InUse::default(), |slot| slot == ServerId(2));
+        assert_eq!((slots, again.pool_and_server(ServerId(2)).1), (vec![Some(ServerId(3))], "guest-0"));
+        assert!(again.pool_and_server(ServerId(4)).1.is_empty());
+    }
+}
