@@ -14,6 +14,12 @@ pub const SERVICES: [(Ipv4Addr, u16, bool); 5] = [
     (Ipv4Addr::new(192, 0, 2, 84), 4000, true),
 ];
 
+/// A server that one of the two gateways may lack.
+pub const ONE_SERVER: &str = "    { name = \"c\", address = \"10.0.0.3\" },\n";
+
+/// The sticky one.
+const STICKY: usize = 2;
+
 pub const CONFIG: &str = r#"
 seed = 7
 [flows]
@@ -59,7 +65,7 @@ server = [
 [[nat-pool]]
 name = "out"
 addresses = ["10.9.0.1"]
-ports = "2000-2127"
+ports = "2000-2399"
 hold = "60s"
 "#;
 
@@ -94,7 +100,8 @@ pub struct Talk {
     pub excused: bool,
     /// The server has answered data, so both have heard of the whole handshake; or it has got a second datagram.
     pub confirmed: bool,
-    /// It has the port of an earlier one, which the other gateway may still have: it was begun while the two were out of step.
+    /// It has the port of an earlier one, which the other gateway may still have: it was begun while the two were out of step,
+    /// and has carried nothing since.
     apart: bool,
     left: u32,
 }
@@ -104,9 +111,10 @@ impl Talk {
         SERVICES[self.service].2
     }
 
-    /// Whether its flow may be gone: no gateway that is left can know it, or it is half-open and its NAT port was taken.
+    /// Whether its flow may be gone: no gateway that is left can know it, the former connection's flow may be all that a gateway
+    /// knew of its port, or it is half-open and its NAT port was taken.
     fn may_be_lost(&self) -> bool {
-        self.excused || !self.confirmed && [1, 4].contains(&self.service)
+        self.excused || self.apart || !self.confirmed && [1, 4].contains(&self.service)
     }
 
     pub fn listen(&self) -> SocketAddrV4 {
@@ -133,8 +141,14 @@ pub struct Ends {
     /// What clients ask for.
     services: &'static [usize],
     made: u32,
+    /// Sticky clients: their server, and since when it is theirs.
+    stuck: BTreeMap<usize, (Ipv4Addr, u64)>,
+    /// Whether both gateways have all servers; one that lacks a server gives its sticky clients another one.
+    pub sticks: bool,
     /// Both know the same now, and one is active.
     pub calm: bool,
+    /// Since when.
+    pub calm_since: u64,
     /// The first thing that must not be.
     pub wrong: Option<String>,
     pub counts: Counts,
@@ -160,10 +174,13 @@ impl Ends {
             talks: Vec::new(),
             closed: Vec::new(),
             ends: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            sticks: true,
             rng,
             clients,
             made: 0,
             calm: false,
+            calm_since: 0,
             wrong: None,
             counts: Counts::default(),
         }
@@ -171,6 +188,22 @@ impl Ends {
 
     fn fail(&mut self, what: String) {
         self.wrong.get_or_insert(what);
+    }
+
+    /// Only what was there by a time is known to the gateway that is left, or that gets the packets.
+    pub fn excuse(&mut self, known: u64, slots_known: u64) {
+        for talk in &mut self.talks {
+            // Half-open flows are not told.
+            if !talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known) {
+                talk.excused = true;
+            }
+        }
+        self.unstick(slots_known);
+    }
+
+    /// The same for the servers of sticky clients.
+    pub fn unstick(&mut self, known: u64) {
+        self.stuck.retain(|_, (_, since)| *since + 1000 <= known);
     }
 
     fn talk(&mut self, id: u32) -> Option<&mut Talk> {
@@ -305,10 +338,7 @@ impl Ends {
             }
             return None;
         }
-        // The former connection's flow may be all that a gateway knows, until the two have spoken.
-        let may_know = |talk: &Talk| !talk.apart || self.calm;
         if let Some(talk) = &talk
-            && may_know(talk)
             && talk.state != State::Opening
             && talk.server.is_some_and(|server| server != *packet.to.ip())
             && !talk.may_be_lost()
@@ -352,7 +382,7 @@ impl Ends {
             return answer(SYN | ACK, seq, next, Vec::new());
         }
         let Some(end) = self.ends.get_mut(&key) else {
-            if talk.is_some_and(|talk| talk.state == State::Open && !talk.may_be_lost() && (!talk.apart || self.calm)) {
+            if talk.is_some_and(|talk| talk.state == State::Open && !talk.may_be_lost()) {
                 let (text, known) = (format!("{:?}", self.talk(said)), (t, self.calm));
                 self.fail(format!("a server does not know the connection of a segment: {packet:?} {text} {known:?}"));
             }
@@ -396,6 +426,11 @@ impl Ends {
         self.counts.answers += 1;
         if talk.state == State::Opening {
             talk.server = server;
+            let stuck = self.stuck.get(&talk.client).filter(|_| talk.service == STICKY && self.sticks);
+            if let Some((own, _)) = stuck.filter(|(own, _)| Some(*own) != server) {
+                let text = format!("a sticky client of {own} gets to another server: {talk:?}");
+                self.wrong.get_or_insert(text);
+            }
         }
         match (talk.is_udp(), talk.state) {
             (true, State::Opening) => (talk.state, talk.open_since) = (State::Open, Some(t)),
@@ -412,6 +447,14 @@ impl Ends {
             }
             (false, State::Open) => {
                 talk.confirmed |= packet.flags & SYN == 0;
+                if talk.confirmed && self.calm {
+                    talk.apart = false;
+                }
+                let is_calm = self.calm && talk.open_since.is_some_and(|since| since >= self.calm_since);
+                if talk.service == STICKY && talk.confirmed && !talk.excused && is_calm {
+                    let of = talk.server.map(|server| (server, t));
+                    of.into_iter().for_each(|of| _ = self.stuck.entry(talk.client).or_insert(of));
+                }
                 talk.seq = talk.seq.max(packet.ack);
                 talk.ack = packet.seq.wrapping_add(packet.payload.len() as u32);
             }

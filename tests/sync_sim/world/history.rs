@@ -1,0 +1,209 @@
+//! A history: what goes wrong, how it heals, and what both must agree on then.
+
+use super::super::ends::{Counts, State};
+use super::World;
+use super::gate::{Gate, Running};
+use equipoise::engine::{Cursor, FlowQuery};
+use equipoise::ids::FlowId;
+use equipoise::sync::Command;
+use std::collections::VecDeque;
+use std::net::SocketAddrV4;
+
+/// A flow as both gateways show it.
+type Row = (String, SocketAddrV4, SocketAddrV4, String, String, String);
+
+impl World {
+    /// Runs one history: faults, healing, comparison, and what comes after.
+    pub fn run_all(&mut self) -> Result<Counts, String> {
+        self.finish(12_000, 0, true)?;
+        if self.rng.below(12) == 0 {
+            self.split(60_000);
+            return self.finish(60_000, 0, true).and_then(|()| self.end());
+        }
+        let (span, often) = (10_000 + self.rng.below(60_000), 100 + self.rng.below(2000));
+        self.finish(span, often, true)?;
+        self.end()
+    }
+
+    /// Lets everything heal, compares, and goes on for a while.
+    fn end(&mut self) -> Result<Counts, String> {
+        self.heal();
+        self.finish(15_000, 0, true)?;
+        // What is under way arrives.
+        for talk in &mut self.ends.talks {
+            talk.next = talk.next.max(self.t + 6_000);
+        }
+        self.finish(1_000, 0, false)?;
+        // Flows still expire, and the peer hears of it a moment later.
+        let mut left = 40;
+        while let Some(difference) = self.difference() {
+            if left == 0 {
+                return Err(format!("20 s after healing, the two differ: {difference}"));
+            }
+            left -= 1;
+            self.finish(100, 0, false)?;
+        }
+        self.finish(25_000, 0, true)?;
+        Ok(self.ends.counts)
+    }
+
+    pub(super) fn finish(&mut self, span: u64, faults: u64, may_begin: bool) -> Result<(), String> {
+        let end = self.t + span;
+        while self.t < end {
+            if faults > 0 && self.rng.below(faults) == 0 {
+                self.fault();
+            }
+            self.step(may_begin);
+            if let Some(wrong) = &self.ends.wrong {
+                return Err(wrong.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets something go wrong.
+    pub(super) fn fault(&mut self) {
+        let at = self.rng.below(2) as usize;
+        let reach = 8 + self.rng.below(7);
+        let span = 200 + self.rng.below(1 << reach);
+        let what = self.rng.below(8);
+        match what {
+            0 => {
+                self.kill(at);
+                self.gates[at].back_at = self.t + 50 + span;
+            }
+            1 => {
+                self.say(|| format!("gateway {at} is stopped for {span} ms"));
+                self.gates[at].paused_until = self.t + span;
+            }
+            2 => {
+                self.say(|| format!("the connection is cut for {span} ms"));
+                self.cut[1] = self.t + span;
+            }
+            3 | 4 => self.split(span),
+            5 => {
+                if let Some(conn) = self.gates[at].conn {
+                    self.say(|| "the connection breaks".into());
+                    self.gates[at].conn = None;
+                    let now = self.now(at);
+                    if let Some(Running { engine, node }) = &mut self.gates[at].running {
+                        node.disconnected(now, engine);
+                    }
+                    self.break_channel(conn, at);
+                }
+            }
+            6 => {
+                if let Some(channel) = self.gates[at].conn.and_then(|conn| self.channels.get_mut(&conn)) {
+                    let until = self.t + 5 * span;
+                    channel.slow_until = until;
+                    self.say(|| format!("the connection is slow until {}", until / 1000));
+                }
+            }
+            _ => {
+                for at in 0..2 {
+                    if self.is_active(at) && self.is_up(at) {
+                        self.say(|| format!("gateway {at} shall yield"));
+                        self.command(at, Command::Yield);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Cuts everything between the two: both become active.
+    fn split(&mut self, span: u64) {
+        self.say(|| format!("nothing passes between the two for {span} ms"));
+        self.cut = [self.t + span; 2];
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.say(|| "everything heals".into());
+        self.cut = [self.t; 2];
+        self.loss = 0;
+        self.channels.values_mut().for_each(|channel| channel.slow_until = 0);
+        for at in 0..2 {
+            self.gates[at].paused_until = self.gates[at].paused_until.min(self.t);
+            self.gates[at].back_at = self.gates[at].back_at.min(self.t);
+        }
+    }
+
+    /// Whether both know the same, and nothing is under way.
+    pub(super) fn compare(&mut self) {
+        let quiet = self.gates[0].conn.is_some()
+            && self.gates[0].conn == self.gates[1].conn
+            && self
+                .channels
+                .get(&self.gates[0].conn.unwrap())
+                .is_some_and(|channel| !channel.broken && channel.queues.iter().all(VecDeque::is_empty));
+        let in_step = |gate: &Gate| gate.running.as_ref().is_some_and(|running| running.node.status().in_step);
+        if quiet && self.gates.iter().all(in_step) {
+            self.in_step_at = self.t;
+            if self.is_active(0) != self.is_active(1) {
+                self.calm_at = self.t;
+            }
+        }
+        if self.is_active(0) && self.is_active(1) && self.t >= self.cut[0] {
+            // Each has clients of its own until the election is over.
+            match self.lacks_one {
+                None => self.ends.unstick(self.calm_at),
+                // They choose other servers for the datagrams of a client.
+                Some(_) => self.ends.excuse(self.in_step_at, self.calm_at),
+            }
+        }
+        let calm = self.t - self.in_step_at <= 300 && self.is_active(0) != self.is_active(1);
+        if calm && !self.ends.calm {
+            self.ends.calm_since = self.t;
+        }
+        self.ends.calm = calm;
+    }
+
+    /// What differs between the two; none if nothing does.
+    pub(super) fn difference(&self) -> Option<String> {
+        let roles = [0, 1].map(|at| self.role(at));
+        let actives = roles.iter().flatten().filter(|role| role.is_active()).count();
+        if actives != 1 || roles.contains(&None) {
+            return Some(format!("roles: {roles:?}"));
+        }
+        let [a, b] = [0, 1].map(|at| self.flows(at));
+        let status = [0, 1].map(|at| self.gates[at].running.as_ref().unwrap().node.status());
+        if a != b {
+            let only =
+                |of: &[Row], not: &[Row]| of.iter().filter(|row| !not.contains(row)).cloned().collect::<Vec<_>>();
+            let (first, second) = (only(&a, &b), only(&b, &a));
+            return Some(format!("{} and {} flows; {first:?} and {second:?}; {status:?}", a.len(), b.len()));
+        }
+        let agreed = status.iter().any(|status| !status.role.is_active() && status.agreed);
+        if status[0].digest != status[1].digest || !agreed {
+            return Some(format!("{status:?}"));
+        }
+        None
+    }
+
+    /// Returns the flows of a gateway, without half-open ones.
+    pub(super) fn flows(&self, at: usize) -> Vec<Row> {
+        let Some(Running { engine, .. }) = &self.gates[at].running else { return Vec::new() };
+        let mut rows = Vec::new();
+        engine.flows(self.now(at), &FlowQuery::default(), Cursor::default(), 1 << 16, &mut rows);
+        let v4 = |address: std::net::SocketAddr| match address {
+            std::net::SocketAddr::V4(address) => address,
+            other => panic!("{other}"),
+        };
+        let mut rows: Vec<Row> = rows
+            .into_iter()
+            .filter(|row| row.id.index & FlowId::HALF_OPEN == 0)
+            .map(|row| {
+                let source = row.source.map_or_else(String::new, |source| source.to_string());
+                let ends = (v4(row.client), v4(row.listen));
+                let to = format!("{} {}", row.server_address, source);
+                (row.protocol.name().into(), ends.0, ends.1, row.server, to, row.state.name().into())
+            })
+            .collect();
+        rows.sort();
+        rows
+    }
+
+    /// How many talks are open.
+    pub fn open(&self) -> usize {
+        self.ends.talks.iter().filter(|talk| talk.state == State::Open).count()
+    }
+}
