@@ -442,10 +442,12 @@ impl Node {
     pub fn poll_timeout(&self, now: Instant, is_blocked: bool) -> Option<Instant> {
         let deadline = (!self.learned).then_some(self.deadline);
         let of_link = self.link.as_deref().map(|link| {
-            if link.sweep.is_some() || !is_blocked && (link.ack_now || self.holding.has_news()) {
+            let is_waiting = link.proved && (link.ack_now || self.holding.has_news()) || !link.ready.is_empty();
+            if link.sweep.is_some() || !is_blocked && is_waiting {
                 return now;
             }
-            if is_blocked || !self.role.is_active() { now + TICK } else { link.next_flush.max(now).min(now + TICK) }
+            let gives = self.role.is_active() && link.proved && !is_blocked;
+            if gives { link.next_flush.max(now).min(now + TICK) } else { now + TICK }
         });
         let alone = (self.role.is_active() && self.link.is_none()).then(|| now + Duration::from_secs(1));
         [deadline, of_link, alone, self.holding.due()].into_iter().flatten().min()

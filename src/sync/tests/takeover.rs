@@ -509,3 +509,13 @@ fn an_answer_waits_for_20_ms_at_most_and_too_many_do_not_wait() {
     assert_eq!(pair.gates[0].node.poll_released(), Some(flow(1)));
     assert!(!pair.gates[0].node.holds(now, flow(2)));
 }
+
+#[test]
+fn a_command_before_the_peer_has_proved_itself_makes_nobody_wait_busily() {
+    let mut gate = Gate::new(at(0), CONFIG, settings(0));
+    gate.node.connected(at(0), &mut gate.engine, [1; 32]);
+    gate.output(at(0));
+    gate.command(at(0), Command::Activate);
+    assert!(gate.node.poll_timeout(at(0), false) > Some(at(0)));
+    assert!(gate.output(at(0)).is_empty());
+}
