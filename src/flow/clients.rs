@@ -2,7 +2,6 @@
 //!
 //! It must not know what the values mean, nor when they expire: the owner asks for the oldest.
 
-use super::table::Watcher;
 use ahash::RandomState;
 use hashlink::LinkedHashMap;
 use hashlink::linked_hash_map::RawEntryMut;

@@ -61,6 +61,16 @@ impl EventLoop {
         }
         let of = (&mut self.engine, &mut self.ledger, self.marking.as_mut());
         let more = pair.work(self.poll.registry(), of, now);
+        if pair.take_hosts() {
+            // Their replies have to be known as such, and found on their way.
+            let settings = self.engine.plan().settings();
+            let steering = self.opener.extend(settings);
+            let marks = self.marking.as_mut().map_or(Ok(()), |marking| marking.extend(settings));
+            if let Err(error) = steering.and(marks) {
+                log::warn!("replies of servers that only the peer has may not be translated: {error}");
+            }
+            self.follower.follow(settings, now);
+        }
         let Some(installed) = &mut installed else { return more };
         // One after the other: a change of mind waits for what is under way.
         if self.sharing.routes.is_done()

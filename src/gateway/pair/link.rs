@@ -10,6 +10,8 @@ use std::io::{self, ErrorKind, Read, Write};
 
 /// Bytes read between two batches of packets.
 const READ: usize = 64 << 10;
+/// The same while this gateway is active: some bytes ask for more work than others.
+const READ_ACTIVE: usize = 16 << 10;
 /// How long the peer may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(3);
 
@@ -79,7 +81,7 @@ impl Link {
             return Ok(Moved::default());
         }
         let mut moved = Moved::default();
-        let received = self.read()?;
+        let received = self.read(if node.role().is_active() { READ_ACTIVE } else { READ })?;
         if received > 0 {
             moved.received = received as u64;
             node.handle_input(now, engine, &self.input[..received]);
@@ -115,10 +117,10 @@ impl Link {
         Ok(true)
     }
 
-    fn read(&mut self) -> Result<usize, String> {
+    fn read(&mut self, most: usize) -> Result<usize, String> {
         let mut filled = 0;
-        while self.readable && filled < self.input.len() {
-            match self.stream.read(&mut self.input[filled..]) {
+        while self.readable && filled < most {
+            match self.stream.read(&mut self.input[filled..most]) {
                 // What came before the end counts: the end is read again.
                 Ok(0) if filled > 0 => break,
                 Ok(0) => return Err("the peer has closed it".into()),

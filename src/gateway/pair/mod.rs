@@ -71,6 +71,8 @@ pub(super) struct Pair {
     /// What is installed.
     announces: Announce,
     has_complained: bool,
+    /// Whether the engine has other servers than before.
+    has_other_hosts: bool,
 }
 
 impl Pair {
@@ -145,6 +147,7 @@ impl Pair {
             prints: None,
             announces: Announce::Yes,
             has_complained: false,
+            has_other_hosts: false,
         };
         pair.announces = pair.wanted();
         Ok(Some(pair))
@@ -258,6 +261,11 @@ impl Pair {
     pub(super) fn take_announce(&mut self) -> Option<Announce> {
         let wanted = self.wanted();
         (std::mem::replace(&mut self.announces, wanted) != wanted).then_some(wanted)
+    }
+
+    /// Returns, once, that the engine knows servers of the peer that are not configured here.
+    pub(super) fn take_hosts(&mut self) -> bool {
+        std::mem::take(&mut self.has_other_hosts)
     }
 
     /// Returns whether service addresses are announced.
@@ -390,6 +398,7 @@ impl Pair {
                         is_active = true;
                     }
                 }
+                Event::Hosts { .. } => self.has_other_hosts = true,
                 _ => {}
             }
         }
