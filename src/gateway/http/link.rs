@@ -52,6 +52,8 @@ impl Asker {
 pub(super) enum Said {
     /// To serve so from now on.
     Serve(HttpSettings),
+    /// That nothing follows.
+    End,
     /// What was gathered.
     Gathered(Gathered),
     /// A part of the answer to the line of this number, and whether it is the last.
@@ -103,6 +105,11 @@ impl Link {
     /// Tells the thread what to serve.
     pub(super) fn serve(&mut self, settings: HttpSettings) {
         self.say(Said::Serve(settings));
+    }
+
+    /// Tells the thread to end.
+    pub(super) fn end(&mut self) {
+        self.say(Said::End);
     }
 
     fn say(&mut self, said: Said) {

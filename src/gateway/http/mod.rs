@@ -26,6 +26,7 @@ use server::Server;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 /// The thread, as the event loop sees it.
 pub(super) struct Http {
@@ -33,6 +34,7 @@ pub(super) struct Http {
     /// The settings that it follows; none before the gateway begins, and after it has handed over.
     settings: Option<Arc<Settings>>,
     is_begun: bool,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Http {
@@ -51,10 +53,10 @@ impl Http {
             drop(confined);
             server.run();
         };
-        std::thread::Builder::new().name("http".into()).spawn(run)?;
+        let thread = Some(std::thread::Builder::new().name("http".into()).spawn(run)?);
         // Once the system calls of all threads are restricted, it can give up nothing any more.
         let _ = is_confined.recv();
-        Ok(Http { link: Link::new(inbox, outbox, server_waker, token), settings: None, is_begun: false })
+        Ok(Http { link: Link::new(inbox, outbox, server_waker, token), settings: None, is_begun: false, thread })
     }
 
     /// Begins to serve what the settings say.
@@ -94,5 +96,15 @@ impl Http {
     /// Does one step of what the thread asks for, if it is time for one.
     pub(super) fn work(&mut self, floor: &mut Floor<'_>, about: &Arc<About>, work: &Work) {
         self.link.work(floor, about, work);
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.link.end();
+        // It waits for nobody else.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

@@ -174,6 +174,7 @@ impl Server {
             };
             match said {
                 Said::Serve(settings) => self.follow(settings, now),
+                Said::End => return false,
                 Said::Gathered(gathered) => {
                     self.answers.take(gathered, now, &self.asker);
                     self.answer_views(now);
