@@ -36,8 +36,10 @@ use track::{Fitness, TrackFile};
 const RETRY: Duration = Duration::from_millis(200);
 /// How long a connection that has proved nothing keeps its place when another one comes.
 const UNPROVED: Duration = Duration::from_secs(1);
-/// From how long on the lack of a connection is a trouble.
+/// The time until the next attempt after this gateway has closed the connection.
 const GRACE: Duration = Duration::from_secs(3);
+/// For how long its reason for that is shown, whatever becomes of other attempts.
+const REASON: Duration = Duration::from_secs(30);
 
 /// What follows from the role for what is installed in the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub(super) struct Pair {
     /// What is installed.
     announces: Announce,
     has_complained: bool,
+    /// When this gateway last had a reason of its own to close the connection.
+    said: Option<Instant>,
     /// Whether the engine has other servers than before.
     has_other_hosts: bool,
 }
@@ -147,6 +151,7 @@ impl Pair {
             prints: None,
             announces: Announce::Yes,
             has_complained: false,
+            said: None,
             has_other_hosts: false,
         };
         pair.announces = pair.wanted();
@@ -352,10 +357,14 @@ impl Pair {
     fn lost(&mut self, engine: &mut Engine, why: String, now: Instant) {
         self.link = None;
         self.node.disconnected(now, engine);
-        if self.facts.connected.take().is_some() {
+        let was_connected = self.facts.connected.take().is_some();
+        if was_connected {
             log::warn!("sync: the connection to {} has ended: {why}", self.settings.peer);
         }
-        self.troubled(why, now);
+        // That the peer closes it says less than why this gateway did.
+        if was_connected || self.said.is_none_or(|said| now.since(said) >= REASON) {
+            self.troubled(why, now);
+        }
         self.retry = now + RETRY;
     }
 
@@ -387,6 +396,7 @@ impl Pair {
                     self.link = None;
                     self.facts.connected = None;
                     self.troubled(error.to_string(), now);
+                    self.said = Some(now);
                     self.retry = now + GRACE;
                 }
                 Event::Role { role, .. } => {

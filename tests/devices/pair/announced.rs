@@ -46,7 +46,7 @@ fn bird_announces_what_the_active_gateway_has_and_withdraws_it_at_its_death() {
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     let own = String::from_utf8(printed.stdout).unwrap()
         + "protocol bfd { interface \"*\" { interval 50 ms; }; }\n\
-           protocol bgp up {\n  local 198.51.100.1 as 65001;\n  neighbor 198.51.100.2 as 65000;\n  bfd;\n\
+           protocol bgp to_router {\n  local 198.51.100.1 as 65001;\n  neighbor 198.51.100.2 as 65000;\n  bfd;\n\
            ipv4 { import none; export where source = RTS_INHERIT && ifname = \"equipoise0\"; next hop self; };\n}\n";
     let _speaker = Bird::start(&world, &world.gateway, "gateway", &own);
     let router = Bird::start(
@@ -54,10 +54,10 @@ fn bird_announces_what_the_active_gateway_has_and_withdraws_it_at_its_death() {
         &world.client,
         "router",
         "router id 198.51.100.2;\nprotocol device { scan time 1; }\nprotocol bfd { interface \"*\" { interval 50 ms; }; }\n\
-         protocol bgp down {\n  local 198.51.100.2 as 65000;\n  neighbor 198.51.100.1 as 65001;\n  bfd;\n\
+         protocol bgp to_gateway {\n  local 198.51.100.2 as 65000;\n  neighbor 198.51.100.1 as 65001;\n  bfd;\n\
          ipv4 { import all; export none; };\n}\n",
     );
-    eventually("the session", || router.ask("show protocols down").contains("Established"));
+    eventually("the session", || router.ask("show protocols to_gateway").contains("Established"));
     eventually("BFD", || router.ask("show bfd sessions").contains("Up"));
     assert!(!router.knows("192.0.2.80/32"), "{}", router.ask("show route"));
     world.change("role active");
@@ -69,5 +69,5 @@ fn bird_announces_what_the_active_gateway_has_and_withdraws_it_at_its_death() {
     eventually("the announcement anew", || router.knows("192.0.2.80/32"));
     gateway.kill();
     eventually("the withdrawal at its death", || !router.knows("192.0.2.80/32"));
-    assert!(router.ask("show protocols down").contains("Established"), "the speaker itself is well");
+    assert!(router.ask("show protocols to_gateway").contains("Established"), "the speaker itself is well");
 }

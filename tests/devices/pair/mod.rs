@@ -6,7 +6,7 @@ mod second;
 
 use crate::state::{Busy, IDLE, TALK, Talks};
 use crate::takeover::take_over;
-use crate::world::{Running, World, eventually};
+use crate::world::{Running, World, eventually, run};
 use second::Second;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -203,5 +203,9 @@ fn service_addresses_are_announced_by_the_active_gateway_alone() {
     talks.go_on("through a gateway that stands by: it forwards what it knows");
     talks.busy.into_iter().for_each(Busy::end);
     assert!(two.terminate().success() && one.terminate().success());
+    // Packets wait for whoever has the flows.
+    assert!(world.system().contains("blackhole 192.0.2.80"), "{}", world.system());
+    let mut cleanup = world.gateway.command(env!("CARGO_BIN_EXE_equipoise"));
+    assert!(run(cleanup.arg("cleanup").arg("--config").arg(world.file())).status.success());
     assert_eq!(world.system(), before);
 }

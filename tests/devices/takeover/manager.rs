@@ -85,10 +85,11 @@ impl Manager {
         };
         // SAFETY: it calls nothing but dup2(2).
         unsafe { command.pre_exec(place) };
-        let running = Running::start(&mut command);
+        let mut running = Running::start(&mut command);
         drop(copies);
         eventually("the gateway serves", || {
             while self.hear() {}
+            assert!(running.ended().is_none(), "{}", world.log());
             self.heard.iter().any(|text| text.starts_with("READY=1"))
         });
         self.heard.clear();
