@@ -123,7 +123,7 @@ impl Pair {
                 io::Error::from(error)
             ))
         })?;
-        let track = own.track_file.as_ref().map(|path| TrackFile::open(path)).transpose();
+        let track = own.track_file.as_ref().map(|path| TrackFile::open(path, role.is_some())).transpose();
         let track = track.map_err(GatewayError::io("make the track file (sync.track-file)"))?;
         let facts = PairFacts {
             own: (own.node.clone(), own.address),

@@ -1,5 +1,8 @@
 //! The file by which keepalived learns whether this gateway may be elected (`track_file`, keepalived.conf(5)): its number is
 //! added to the priority.
+//!
+//! To keepalived an empty file says 0, which is that all is well (findings/keepalived-track-file.sh). So the file is never
+//! truncated: every text has the same length, and one write replaces it.
 
 use super::super::confine;
 use std::fs::OpenOptions;
@@ -23,8 +26,8 @@ pub(super) enum Fitness {
 impl Fitness {
     fn text(self) -> &'static str {
         match self {
-            Fitness::Fit => "0\n",
-            Fitness::Rather => "-50\n",
+            Fitness::Fit => "0   \n",
+            Fitness::Rather => "-50 \n",
             // Below -253 an instance of keepalived is in the state FAULT.
             Fitness::Not => "-254\n",
         }
@@ -46,14 +49,15 @@ pub(super) struct TrackFile {
 }
 
 impl TrackFile {
-    /// Makes the file, if it is not there.
-    pub(super) fn open(path: &Path) -> io::Result<TrackFile> {
+    /// Makes the file, which says that this gateway is not the one to elect, unless it takes the place of one that runs.
+    pub(super) fn open(path: &Path, runs: bool) -> io::Result<TrackFile> {
         // The directory of the control socket is usually the same, and may not be there yet.
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             let _ = std::fs::create_dir(directory);
         }
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
-        drop(file);
+        if !runs {
+            write(path, Fitness::Rather)?;
+        }
         let (sender, receiver) = mpsc::channel();
         let to = std::path::absolute(path)?;
         let thread = thread::Builder::new().name("track-file".into()).spawn(move || serve(&to, &receiver))?;
@@ -117,7 +121,7 @@ fn serve(path: &Path, orders: &Receiver<Order>) {
 
 /// In place: whoever watches the file keeps watching it.
 fn write(path: &Path, fitness: Fitness) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
     file.write_all(fitness.text().as_bytes())
 }
 
@@ -129,21 +133,22 @@ mod tests {
     fn the_file_says_what_was_told_last_and_in_the_end_that_nobody_runs() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/track");
-        let mut track = TrackFile::open(&path).unwrap();
-        let read = || std::fs::read_to_string(&path).unwrap();
+        let mut track = TrackFile::open(&path, false).unwrap();
+        let read = || std::fs::read_to_string(&path).unwrap().trim_end().to_owned();
+        assert_eq!(read(), "-50");
         track.tell(Fitness::Rather);
         track.tell(Fitness::Fit);
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while read() != "0\n" && std::time::Instant::now() < end {
+        while read() != "0" && std::time::Instant::now() < end {
             thread::yield_now();
         }
-        assert_eq!(read(), "0\n");
+        assert_eq!(read(), "0");
         drop(track);
-        assert_eq!(read(), "-254\n");
-        let mut left = TrackFile::open(&path).unwrap();
+        assert_eq!(read(), "-254");
+        let mut left = TrackFile::open(&path, true).unwrap();
         left.tell(Fitness::Fit);
         left.leave();
         drop(left);
-        assert_eq!(read(), "0\n");
+        assert_eq!(read(), "0");
     }
 }

@@ -54,7 +54,7 @@ fn start(world: &World, second: &Second) -> [Running; 2] {
     let two = second.start(&second.configuration(world, ""));
     in_step(world, second);
     assert_eq!(second.role(), "ready");
-    assert_eq!(std::fs::read_to_string(second.dir.path().join("track")).unwrap(), "0\n");
+    assert_eq!(second.track(), "0");
     [one, two]
 }
 
@@ -83,7 +83,7 @@ fn the_other_gateway_goes_on_with_every_connection_and_gives_them_back() {
     role(&world, "ready");
     assert_eq!(world.totals().engine.flows, FLOWS);
     second.change("role yield");
-    eventually("the second gateway to be less fit than the first", || second.track() == "-50\n");
+    eventually("the second gateway to be less fit than the first", || second.track() == "-50");
     assert_eq!(second.role(), "yielding");
     talks.go_on("while the second yields");
     world.change("role active");
@@ -97,7 +97,7 @@ fn the_other_gateway_goes_on_with_every_connection_and_gives_them_back() {
     let history = String::from_utf8(second.eqctl(&["history"]).stdout).unwrap();
     assert!(history.contains("role: active -> yielding") && history.contains("role: yielding -> standby"), "{history}");
     assert!(two.terminate().success() && one.terminate().success());
-    assert_eq!(second.track(), "-254\n");
+    assert_eq!(second.track(), "-254");
 }
 
 #[test]
@@ -108,9 +108,7 @@ fn a_gateway_that_stops_has_the_other_one_take_over_first() {
     let mut talks = Talks::open(&world);
     one.signal(rustix::process::Signal::TERM);
     role(&world, "yielding");
-    eventually("the track file to say so", || {
-        std::fs::read_to_string(world.dir.path().join("track")).unwrap() == "-50\n"
-    });
+    eventually("the track file to say so", || second::track(world.dir.path()) == "-50");
     talks.go_on("while the first waits");
     // As keepalived does that has read the track file.
     second.change("role active");
@@ -135,7 +133,7 @@ fn a_takeover_by_another_process_keeps_the_role() {
     in_step(&world, &second);
     assert_eq!(second.totals().engine.flows, FLOWS);
     assert_eq!(opened(&world.totals()), FLOWS);
-    assert_eq!(std::fs::read_to_string(world.dir.path().join("track")).unwrap(), "0\n");
+    assert_eq!(second::track(world.dir.path()), "0");
     talks.busy.into_iter().for_each(Busy::end);
     assert!(two.terminate().success() && one.terminate().success());
 }

@@ -6,6 +6,7 @@ use crate::world::{Running, SERVICE, World, eventually, program, run};
 use equipoise::control::{SyncRow, Totals};
 use equipoise::gateway::netns::Namespace;
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 pub struct Second {
@@ -16,6 +17,11 @@ pub struct Second {
 fn ip(at: &Namespace, words: &str) {
     let output = run(at.command(program("ip").to_str().unwrap()).args(words.split(' ')));
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What keepalived would read of a gateway with files in this folder.
+pub fn track(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("track")).unwrap().trim_end().to_owned()
 }
 
 impl Second {
@@ -93,7 +99,7 @@ impl Second {
     }
 
     pub fn track(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("track")).unwrap()
+        track(self.dir.path())
     }
 
     pub fn log(&self) -> String {
