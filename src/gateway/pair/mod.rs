@@ -203,7 +203,7 @@ impl Pair {
 
     /// Returns the role.
     pub(super) fn role(&self) -> Role {
-        self.node.status().role
+        self.node.role()
     }
 
     /// Returns when [`Pair::work`] has something to do without an event.
