@@ -362,8 +362,10 @@ impl Pair {
             log::warn!("sync: the connection to {} has ended: {why}", self.settings.peer);
         }
         // That the peer closes it says less than why this gateway did.
-        if was_connected || self.said.is_none_or(|said| now.since(said) >= REASON) {
+        if was_connected {
             self.troubled(why, now);
+        } else if self.said.is_none_or(|said| now.since(said) >= REASON) {
+            self.troubled(format!("{why}; `eqctl sync` there may say more"), now);
         }
         self.retry = now + RETRY;
     }
