@@ -262,7 +262,7 @@ impl Demo {
 /// Programs whose configurations are printed.
 #[derive(Debug, Subcommand)]
 pub(super) enum Print {
-    /// keepalived: the gateway that it elects gets the addresses, and is told that it is active.
+    /// keepalived: the gateway that it elects gets the addresses and becomes active.
     Keepalived {
         /// Configuration file of this gateway (TOML).
         #[arg(long, value_name = "FILE")]

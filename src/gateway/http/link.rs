@@ -47,7 +47,7 @@ impl Asker {
     }
 }
 
-/// What the thread is told.
+/// Messages to the thread.
 #[derive(Debug)]
 pub(super) enum Said {
     /// To serve so from now on.
@@ -102,7 +102,7 @@ impl Link {
         &self.state
     }
 
-    /// Tells the thread what to serve.
+    /// Makes the thread serve what the settings say.
     pub(super) fn serve(&mut self, settings: HttpSettings) {
         self.say(Said::Serve(settings));
     }

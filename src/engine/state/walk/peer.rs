@@ -9,7 +9,7 @@ use crate::ids::FlowId;
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
 
-/// The sequence numbers of a connection without a packet for so long are told: it may rest for hours.
+/// The sequence numbers of a connection are sent once it has had no packet for this long: it may be idle for hours.
 pub(in super::super) const IDLE: Duration = Duration::from_secs(30);
 
 /// Identifies a flow; the same on both gateways of a pair.
