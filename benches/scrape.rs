@@ -8,13 +8,16 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
-use equipoise::gateway::netns::Namespace;
+#[path = "live/mod.rs"]
+mod live;
+#[path = "../tests/common/setup.rs"]
+mod setup;
+
+use live::{ECHO, Gateway, Net, Trips};
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,10 +28,7 @@ const SERVERS: usize = 10;
 
 fn configuration(folder: &Path) -> String {
     let control = folder.join("control");
-    let mut text = format!(
-        "[gateway]\ncontrol-socket={control:?}\n[http]\nlisten='{AT}'\n[[service]]\nname='echo'\nlisten='192.0.2.80:7/udp'\n\
-         pool='echo'\n[[pool]]\nname='echo'\nserver=[{{name='a',address='10.88.2.2',port=7}}]\n"
-    );
+    let mut text = format!("[gateway]\ncontrol-socket={control:?}\n[http]\nlisten='{AT}'\n{ECHO}");
     for n in 1..SERVICES {
         let (a, b) = (n / 250, n % 250);
         write!(text, "[[service]]\nname='service-{n}'\nlisten='198.18.{a}.{b}:80/tcp'\npool='pool-{n}'\n").unwrap();
@@ -41,32 +41,13 @@ fn configuration(folder: &Path) -> String {
     text
 }
 
-struct Gateway(Child);
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Gateway {
-    fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches("kB").trim().parse().unwrap()
-    }
-}
-
-impl Gateway {
-    /// Returns the processor time that the thread of this name has had, in milliseconds (proc_pid_schedstat(5)).
-    fn busy(&self, name: &str) -> f64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
-        let of = |file: &str, task: &Path| std::fs::read_to_string(task.join(file)).unwrap();
-        let mut own = tasks.map(|task| task.unwrap().path()).filter(|task| of("comm", task).trim() == name);
-        let text = of("schedstat", &own.next().unwrap());
-        text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
-    }
+/// Returns the processor time that the gateway's thread of this name has had, in milliseconds (proc_pid_schedstat(5)).
+fn busy(gateway: &Gateway, name: &str) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.id())).unwrap();
+    let of = |file: &str, task: &Path| std::fs::read_to_string(task.join(file)).unwrap();
+    let mut own = tasks.map(|task| task.unwrap().path()).filter(|task| of("comm", task).trim() == name);
+    let text = of("schedstat", &own.next().unwrap());
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
 }
 
 /// Reads a path; returns the time and the length of the response, none if it is no 200.
@@ -80,42 +61,14 @@ fn get(path: &str) -> Option<(Duration, usize)> {
     bytes.starts_with(b"HTTP/1.1 200 ").then(|| (begun.elapsed(), bytes.len()))
 }
 
-/// Returns the times between a datagram and its answer, in microseconds, in order, and how many are missing.
-fn talk(socket: &UdpSocket, time: Duration) -> (Vec<u64>, usize) {
-    let (begun, mut times, mut lost, mut bytes) = (Instant::now(), Vec::new(), 0, [0; 64]);
-    let mut number = 0_u64;
-    while begun.elapsed() < time {
-        number += 1;
-        let sent = Instant::now();
-        socket.send(&number.to_ne_bytes()).unwrap();
-        loop {
-            match socket.recv(&mut bytes) {
-                Ok(8) if bytes[..8] == number.to_ne_bytes() => {
-                    times.push(sent.elapsed().as_micros() as u64);
-                    break;
-                }
-                Ok(_) => {}
-                Err(_) => {
-                    lost += 1;
-                    break;
-                }
-            }
-        }
-        thread::sleep(Duration::from_micros(500));
-    }
-    times.sort_unstable();
-    (times, lost)
-}
-
-fn show(name: &str, (times, lost): &(Vec<u64>, usize), memory: u64) {
-    let at = |share: usize| times[(times.len() - 1) * share / 1000];
+fn show(name: &str, trips: &Trips, memory: u64) {
     println!(
         "{name:<28} {:>8} {:>6} {:>8} {:>8} {:>8} {:>10.1}",
-        times.len(),
-        lost,
-        at(500),
-        at(990),
-        at(1000),
+        trips.times.len(),
+        trips.lost,
+        trips.at(500),
+        trips.at(990),
+        trips.at(1000),
         memory as f64 / 1024.0
     );
 }
@@ -124,48 +77,23 @@ fn main() {
     let seconds = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(10);
     let time = Duration::from_secs(seconds);
     let folder = tempfile::tempdir().unwrap();
-    let [client, gateway, server] =
-        ["client", "gateway", "server"].map(|name| Namespace::new(&format!("bench-scrape-{name}")).unwrap());
-    gateway.forward().unwrap();
-    let ip = |at: &Namespace, words: &str| {
-        assert!(at.command("ip").args(words.split(' ')).status().unwrap().success(), "ip {words}");
-    };
-    for (other, n, device) in [(&client, 1, "client"), (&server, 2, "server")] {
-        gateway.cable(device, other, "eth0").unwrap();
-        ip(&gateway, &format!("address add 10.88.{n}.1/24 dev {device}"));
-        ip(other, &format!("address add 10.88.{n}.2/24 dev eth0"));
-        ip(&gateway, &format!("link set {device} up"));
-        ip(other, "link set eth0 up");
-        ip(other, &format!("route add default via 10.88.{n}.1"));
-    }
-    let echo = server.run(|| UdpSocket::bind("0.0.0.0:7").unwrap()).unwrap();
-    thread::spawn(move || {
-        let mut bytes = [0; 64];
-        while let Ok((len, from)) = echo.recv_from(&mut bytes) {
-            let _ = echo.send_to(&bytes[..len], from);
-        }
-    });
+    let net = Net::new("bench-scrape");
+    let gateway = &net.gateway;
     std::fs::write(folder.path().join("config"), configuration(folder.path())).unwrap();
-    let mut command: Command = gateway.command(env!("CARGO_BIN_EXE_equipoise"));
-    command.args(["run", "--config"]).arg(folder.path().join("config")).env_remove("RUST_LOG");
-    let log = File::create(folder.path().join("log")).unwrap();
-    let running = Gateway(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    let running = Gateway::start(&net, folder.path(), "log", &[]);
     let begun = Instant::now();
     while gateway.run(|| get("/readyz")).unwrap().is_none() {
-        let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(60), "not ready:\n{log}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "not ready:\n{}", running.log());
         thread::sleep(Duration::from_millis(50));
     }
-    let socket = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
-    socket.connect("192.0.2.80:7").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let _ = talk(&socket, Duration::from_secs(1));
+    let socket = net.talker();
+    let _ = Trips::measure(&socket, Duration::from_secs(1));
 
     println!(
         "{:<28} {:>8} {:>6} {:>8} {:>8} {:>8} {:>10}",
         "round trips", "answers", "lost", "50 %, us", "99 %, us", "most, us", "MiB"
     );
-    show("nobody asks", &talk(&socket, time), running.memory());
+    show("nobody asks", &Trips::measure(&socket, time), running.memory());
     let ends = AtomicBool::new(false);
     let (mut scrapes, mut failed) = (Vec::new(), 0);
     thread::scope(|scope| {
@@ -182,11 +110,11 @@ fn main() {
                 (all, failed)
             })
         });
-        show("a scrape each second", &talk(&socket, time), running.memory());
+        show("a scrape each second", &Trips::measure(&socket, time), running.memory());
         ends.store(true, Ordering::Relaxed);
         (scrapes, failed) = scraper.join().unwrap().unwrap();
     });
-    show("nobody asks", &talk(&socket, time), running.memory());
+    show("nobody asks", &Trips::measure(&socket, time), running.memory());
     ends.store(false, Ordering::Relaxed);
     let paths = [
         "/metrics",
@@ -209,7 +137,7 @@ fn main() {
                 })
             });
         }
-        show("8 hostile clients", &talk(&socket, time), running.memory());
+        show("8 hostile clients", &Trips::measure(&socket, time), running.memory());
         ends.store(true, Ordering::Relaxed);
     });
     let mut times: Vec<Duration> = scrapes.iter().map(|(time, _)| *time).collect();
@@ -222,7 +150,7 @@ fn main() {
         times[times.len() - 1].as_secs_f64() * 1e3
     );
     // Processor time says what a scrape costs, whatever else this machine has to do.
-    let busy = || ["http", "equipoise"].map(|name| running.busy(name));
+    let busy = || ["http", "equipoise"].map(|name| busy(&running, name));
     let idle = busy();
     thread::sleep(Duration::from_secs(10));
     let (before, rounds) = (busy(), 10_u32);

@@ -27,12 +27,13 @@ impl Match {
 
 /// Scores by place; among equal loads, the place picked longest ago comes first.
 #[derive(Debug, Clone)]
+#[repr(C)] // A read of the least takes one line of this.
 pub(crate) struct Tournament {
-    /// The turn that each place has when it is a candidate.
-    turns: Vec<u64>,
     /// By node: node 1 is the root, node `leaves + place` is a place; each other node has the score of the winner below
     /// it. Node 0 is unused.
     nodes: Vec<Match>,
+    /// The turn that each place has when it is a candidate.
+    turns: Vec<u64>,
     leaves: usize,
     last_turn: u64,
 }

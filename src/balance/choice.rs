@@ -75,10 +75,17 @@ impl Choice {
         if self.as_one { &self.families[..1] } else { &self.families }
     }
 
-    /// Returns whether a group's own part has followed the weights.
+    /// Returns the family whose algorithm picks for clients of a family: 0 is IPv4.
     #[inline]
-    pub(super) fn leads(&self, own: &[Own; 2]) -> bool {
-        self.leading().iter().zip(own).all(|(family, own)| own.is_current(&family.picker))
+    pub(super) fn family(&self, v6: bool) -> usize {
+        usize::from(v6 && !self.as_one)
+    }
+
+    /// Returns whether a group's own part has followed the weights with which clients of a family get their servers.
+    #[inline]
+    pub(super) fn leads(&self, own: &[Own; 2], v6: bool) -> bool {
+        let family = self.family(v6);
+        own[family].is_current(&self.families[family].picker)
     }
 
     /// Makes a group's own part follow the weights.

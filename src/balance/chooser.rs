@@ -282,7 +282,7 @@ impl Chooser {
         let groups = [Some(service.0), roster.last_resort(service.0)];
         for (group, rng) in groups.into_iter().zip(&draws.0) {
             let (Some(group), Some(rng)) = (group, rng) else { continue };
-            let family = usize::from(v6 && !self.choices[roster.base(group) as usize].as_one);
+            let family = self.choices[roster.base(group) as usize].family(v6);
             self.own[group as usize][family].drawn(rng.clone());
         }
     }
@@ -442,7 +442,7 @@ impl<'c> View<'c> {
         let is_behind = |overlay: &Overlay| !overlay.choices.contains_key(&base) && overlay.concerns(ask.roster, base);
         let choice = self.choice(base);
         !choice.stale
-            && choice.leads(self.own(group))
+            && choice.leads(self.own(group), ask.key.addresses.dst().is_ipv6())
             && (!self.chooser.told[base as usize].opened
                 || choice.families.iter().all(|family| family.picker.is_current(ask.now)))
             && !self.overlay.is_some_and(is_behind)
@@ -469,8 +469,8 @@ impl<'c> View<'c> {
     /// Returns the algorithm that picks for a flow, the service's own part of it, and the family whose state it uses.
     pub(super) fn picker(&self, ask: &Ask<'_>, group: u32) -> (&'c Picker, &'c Own, bool) {
         let choice = self.choice(ask.roster.base(group));
-        let v6 = ask.key.addresses.dst().is_ipv6() && !choice.as_one;
-        (&choice.families[usize::from(v6)].picker, &self.own(group)[usize::from(v6)], v6)
+        let family = choice.family(ask.key.addresses.dst().is_ipv6());
+        (&choice.families[family].picker, &self.own(group)[family], family == 1)
     }
 
     /// Returns the number of flows of a server.

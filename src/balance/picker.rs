@@ -19,7 +19,10 @@ use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 
 /// One algorithm over one family of its servers' addresses: the part that all services of a pool share.
+///
+/// What each pick reads comes first, in the cache line in which it begins; the same holds for [`Own`].
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(super) enum Picker {
     RoundRobin(Schedule),
     LeastConnections(LeastConnections),
@@ -34,6 +37,7 @@ pub(super) enum Picker {
 
 /// The part of an algorithm that each service has for itself.
 #[derive(Debug, Clone)]
+#[repr(C, align(64))]
 pub(super) enum Own {
     Nothing,
     Position(Position),

@@ -14,16 +14,17 @@ const ROUND: u128 = 1 << 80;
 
 /// When each server has its turns.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(super) struct Schedule {
-    /// By place: the seat of the server among those of its kind, and their number.
-    seats: Vec<(u32, u32)>,
-    weights: Vec<u32>,
+    /// Changes with the weights.
+    version: u64,
     /// The candidates of each weight.
     rings: Vec<Ring>,
     /// By place: the ring of a candidate, and where it is in it.
     at: Vec<(u32, u32)>,
-    /// Changes with the weights.
-    version: u64,
+    /// By place: the seat of the server among those of its kind, and their number.
+    seats: Vec<(u32, u32)>,
+    weights: Vec<u32>,
 }
 
 /// The candidates of one weight, whose turns are equally far apart.
@@ -116,13 +117,14 @@ impl Schedule {
 
 /// How far a service has come in the schedule.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(super) struct Position {
-    /// The earliest turn that may be next.
-    from: Turn,
+    version: u64,
     /// The next turn of each ring: the beginning of its round, and where it is in the ring.
     next: Vec<(u128, usize)>,
     order: Tournament,
-    version: u64,
+    /// The earliest turn that may be next.
+    from: Turn,
 }
 
 impl Position {

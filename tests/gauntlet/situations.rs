@@ -16,7 +16,7 @@ pub struct Situation {
 }
 
 /// All of them.
-pub const ALL: [Situation; 15] = [
+pub const ALL: [Situation; 17] = [
     usual("plain", |_| {}),
     usual("masquerade towards clients", |net| masquerade(net, "oifname \"client\" masquerade")),
     usual("masquerade of the servers' addresses", |net| {
@@ -52,6 +52,8 @@ pub const ALL: [Situation; 15] = [
         firewall(net);
         reverse_path(net, &["all", "default"], "2");
     }),
+    eventful("masquerade that comes later", |net, _| masquerade(net, "oifname \"client\" masquerade")),
+    eventful("a firewall that comes later", |net, _| firewall(net)),
     eventful("all policy rules are flushed", |net, _| {
         for family in ["-4", "-6"] {
             net.ip(&format!("{family} rule flush"));

@@ -10,6 +10,22 @@ use equipoise::control::{
 };
 use std::time::{Duration, Instant};
 
+/// Returns a function that takes the row out of an answer of one kind, if it is of that kind.
+macro_rules! row_of {
+    (box $kind:ident) => {
+        |answer| match answer {
+            Answer::$kind(row) => Some(*row),
+            _ => None,
+        }
+    };
+    ($kind:ident) => {
+        |answer| match answer {
+            Answer::$kind(row) => Some(row),
+            _ => None,
+        }
+    };
+}
+
 /// For how long rates are measured.
 const MEASURED: Duration = Duration::from_secs(1);
 
@@ -57,12 +73,7 @@ pub fn servers(
     before: &mut Before,
     output: &mut Output<'_>,
 ) -> Result<(), Failed> {
-    let ask = || {
-        rows(client, &Request::Servers, |answer| match answer {
-            Answer::Server(row) => Some(*row),
-            _ => None,
-        })
-    };
+    let ask = || rows(client, &Request::Servers, row_of!(box Server));
     let rows = measured(&mut before.servers, measure, ask, render::measure_servers)?;
     output.rows(&rows, |width| render::servers_table(&rows, width))
 }
@@ -73,21 +84,13 @@ pub fn services(
     before: &mut Before,
     output: &mut Output<'_>,
 ) -> Result<(), Failed> {
-    let ask = || {
-        rows(client, &Request::Services, |answer| match answer {
-            Answer::Service(row) => Some(row),
-            _ => None,
-        })
-    };
+    let ask = || rows(client, &Request::Services, row_of!(Service));
     let rows = measured(&mut before.services, measure, ask, render::measure_services)?;
     output.rows(&rows, |width| render::services_table(&rows, width))
 }
 
 pub fn counters(client: &mut Client, all: bool, output: &mut Output<'_>) -> Result<(), Failed> {
-    let totals: Vec<Totals> = rows(client, &Request::Counters, |answer| match answer {
-        Answer::Counters(totals) => Some(*totals),
-        _ => None,
-    })?;
+    let totals: Vec<Totals> = rows(client, &Request::Counters, row_of!(box Counters))?;
     output.rows(&totals, |width| {
         let table = |totals: &Totals| render::counters_table(&totals.engine, Some(&totals.device), all, width);
         totals.iter().map(table).collect()
@@ -95,54 +98,28 @@ pub fn counters(client: &mut Client, all: bool, output: &mut Output<'_>) -> Resu
 }
 
 pub fn monitors(client: &mut Client, output: &mut Output<'_>) -> Result<(), Failed> {
-    let pick = |answer| match answer {
-        Answer::Monitor(row) => Some(*row),
-        _ => None,
-    };
-    list::<MonitorRow>(client, &Request::Monitors, pick, output, render::monitors_table)
+    list::<MonitorRow>(client, &Request::Monitors, row_of!(box Monitor), output, render::monitors_table)
 }
 
 pub fn pools(client: &mut Client, output: &mut Output<'_>) -> Result<(), Failed> {
-    let pick = |answer| match answer {
-        Answer::Pool(row) => Some(row),
-        _ => None,
-    };
-    list::<PoolRow>(client, &Request::Pools, pick, output, render::pools_table)
+    list::<PoolRow>(client, &Request::Pools, row_of!(Pool), output, render::pools_table)
 }
 
 pub fn sources(client: &mut Client, output: &mut Output<'_>) -> Result<(), Failed> {
-    let pick = |answer| match answer {
-        Answer::Source(row) => Some(*row),
-        _ => None,
-    };
-    list::<SourceRow>(client, &Request::Sources, pick, output, render::sources_table)
+    list::<SourceRow>(client, &Request::Sources, row_of!(box Source), output, render::sources_table)
 }
 
 pub fn rules(client: &mut Client, output: &mut Output<'_>) -> Result<(), Failed> {
-    let pick = |answer| match answer {
-        Answer::Rule(row) => Some(row),
-        _ => None,
-    };
-    list::<RuleRow>(client, &Request::Rules, pick, output, render::rules_table)
+    list::<RuleRow>(client, &Request::Rules, row_of!(Rule), output, render::rules_table)
 }
 
 pub fn nat(client: &mut Client, output: &mut Output<'_>) -> Result<(), Failed> {
-    let pick = |answer| match answer {
-        Answer::Nat(row) => Some(row),
-        _ => None,
-    };
-    list::<NatRow>(client, &Request::Nat, pick, output, render::nat_table)
+    list::<NatRow>(client, &Request::Nat, row_of!(Nat), output, render::nat_table)
 }
 
 pub fn sticky(client: &mut Client, request: &Request, output: &mut Output<'_>) -> Result<(), Failed> {
     let (answers, done) = client.rows(request)?;
-    let rows: Vec<StickyRow> = answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            Answer::Sticky(row) => Some(*row),
-            _ => None,
-        })
-        .collect();
+    let rows: Vec<StickyRow> = answers.into_iter().filter_map(row_of!(box Sticky)).collect();
     output.rows(&rows, |width| render::sticky_table(&rows, width))?;
     if done.more && output.is_text() {
         output.text(&format!("... and more: list cut off by --limit {}\n", done.rows))?;

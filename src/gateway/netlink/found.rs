@@ -8,9 +8,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use std::net::IpAddr;
 
 /// The route that the kernel takes to an address.
@@ -52,23 +50,10 @@ pub struct Assigned {
 impl Netlink {
     /// Looks up the route that the kernel takes to an address; `None` if there is none, or one that rejects.
     pub fn taken(&mut self, to: IpAddr) -> Result<Option<Taken>, NetlinkError> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family(to);
-        message.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
-        message.header.flags = RouteFlags::FibMatch;
-        message.attributes.push(RouteAttribute::Destination(to.into()));
-        let answers = match self.talk(&format!("looking up the route to {to}"), Message::GetRoute(message), 0) {
-            Err(e) if [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&e.errno()) => {
-                return Ok(None);
-            }
-            other => other?,
-        };
         let rejects = [RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit];
-        let routes =
-            answers.into_iter().filter_map(|m| if let Message::NewRoute(m) = m { read_route(&m) } else { None });
-        let mut taken =
-            routes.map(|(route, kind)| Taken { to: route.to, table: route.table, device: route.device, kind });
-        Ok(taken.next().filter(|taken| !rejects.contains(&taken.kind)))
+        let found = self.entry_for(to)?.and_then(|m| read_route(&m));
+        let taken = found.map(|(route, kind)| Taken { to: route.to, table: route.table, device: route.device, kind });
+        Ok(taken.filter(|taken| !rejects.contains(&taken.kind)))
     }
 
     /// Returns name and state of the device with an index; `None` if there is none.

@@ -39,23 +39,28 @@ impl Netlink {
     /// What path MTU discovery has taught the kernel temporarily is not included: the look-up asks for the FIB entry,
     /// not for the cached exception.
     pub fn path(&mut self, to: IpAddr) -> Result<Option<Path>, NetlinkError> {
+        let answer = self.entry_for(to)?.filter(|m| m.header.kind == RouteType::Unicast);
+        Ok(answer.map(|m| read_path(&m)).filter(|w| !w.devices.is_empty()))
+    }
+
+    /// Looks up the entry of the FIB for packets to an address; `None` if there is none. The entry may be one that rejects,
+    /// unless the kernel answers such ones with an error.
+    pub(super) fn entry_for(&mut self, to: IpAddr) -> Result<Option<RouteMessage>, NetlinkError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(to);
         message.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
         message.header.flags = RouteFlags::FibMatch;
         message.attributes.push(RouteAttribute::Destination(to.into()));
-        let answers = match self.talk(&format!("looking up the route to {to}"), Message::GetRoute(message), 0) {
+        match self.talk(&format!("looking up the route to {to}"), Message::GetRoute(message), 0) {
             // No route, or one that rejects: unreachable, prohibit, blackhole.
             Err(e) if [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL].contains(&e.errno()) => {
-                return Ok(None);
+                Ok(None)
             }
-            other => other?,
-        };
-        let answer = answers.into_iter().find_map(|m| if let Message::NewRoute(m) = m { Some(m) } else { None });
-        Ok(answer
-            .filter(|m| m.header.kind == RouteType::Unicast)
-            .map(|m| read_path(&m))
-            .filter(|w| !w.devices.is_empty()))
+            Ok(answers) => {
+                Ok(answers.into_iter().find_map(|m| if let Message::NewRoute(m) = m { Some(m) } else { None }))
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// Returns all interfaces by index.

@@ -1,0 +1,190 @@
+//! A live gateway between a client and a server that answers datagrams with themselves, for benchmarks: as root, in network
+//! namespaces of its own.
+
+#![allow(dead_code, reason = "each benchmark uses a part")]
+
+use crate::setup::tcp;
+use equipoise::engine::{Engine, StateWalk, Verdict};
+use equipoise::gateway::netns::Namespace;
+use equipoise::gateway::state::file::{Clocks, Draft, Header};
+use equipoise::packet::{Meta, parse};
+use equipoise::time::Instant;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// A service of a configuration whose datagrams come back: what [`Net::talker`] talks to.
+pub const ECHO: &str = "[[service]]\nname='echo'\nlisten='192.0.2.80:7/udp'\npool='echo'\n\
+                        [[pool]]\nname='echo'\nserver=[{name='a',address='10.88.2.2',port=7}]\n";
+/// A service that takes the connections of [`write_state`].
+pub const WEB: &str = "[[service]]\nname='web'\nlisten='192.0.2.80:80/tcp'\npool='web'\n\
+                       [[pool]]\nname='web'\nserver=[{name='a',address='10.88.2.2',port=8080}]\n";
+
+/// Three namespaces: a client, the gateway, and a server with an echo service.
+pub struct Net {
+    pub client: Namespace,
+    pub gateway: Namespace,
+    server: Namespace,
+}
+
+impl Net {
+    /// Makes them; their names begin with `prefix`.
+    pub fn new(prefix: &str) -> Net {
+        let [client, gateway, server] =
+            ["client", "gateway", "server"].map(|name| Namespace::new(&format!("{prefix}-{name}")).unwrap());
+        gateway.forward().unwrap();
+        let ip = |at: &Namespace, words: &str| {
+            assert!(at.command("ip").args(words.split(' ')).status().unwrap().success(), "ip {words}");
+        };
+        for (other, n, device) in [(&client, 1, "client"), (&server, 2, "server")] {
+            gateway.cable(device, other, "eth0").unwrap();
+            ip(&gateway, &format!("address add 10.88.{n}.1/24 dev {device}"));
+            ip(other, &format!("address add 10.88.{n}.2/24 dev eth0"));
+            ip(&gateway, &format!("link set {device} up"));
+            ip(other, "link set eth0 up");
+            ip(other, &format!("route add default via 10.88.{n}.1"));
+        }
+        let echo = server.run(|| UdpSocket::bind("0.0.0.0:7").unwrap()).unwrap();
+        thread::spawn(move || {
+            let mut bytes = [0; 64];
+            while let Ok((len, from)) = echo.recv_from(&mut bytes) {
+                let _ = echo.send_to(&bytes[..len], from);
+            }
+        });
+        Net { client, gateway, server }
+    }
+
+    /// Returns a client's socket, connected to [`ECHO`].
+    pub fn talker(&self) -> UdpSocket {
+        let socket = self.client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        socket.connect("192.0.2.80:7").unwrap();
+        socket
+    }
+}
+
+/// Writes the state of a gateway that has so many established connections to [`WEB`].
+pub fn write_state(path: &Path, text: &str, flows: u32) {
+    let settings = equipoise::config::parse(text, "bench.toml").unwrap();
+    let mut engine = Engine::new(&settings);
+    let (now, vip) = (Instant::from_nanos(1 << 58), SocketAddr::new(Ipv4Addr::new(192, 0, 2, 80).into(), 80));
+    for n in 0..flows {
+        let client = SocketAddr::new(Ipv4Addr::from(0x6440_0000 + (n >> 8)).into(), 1024 + (n & 0xff) as u16);
+        let mut syn = tcp(client, vip, "S", 100, 0, b"");
+        assert!(matches!(engine.handle_packet(now, &mut syn, Meta::default()), Verdict::Forward { .. }));
+        let to = parse(&syn).unwrap().addresses.dst();
+        let mut answer = tcp(SocketAddr::new(to, 8080), client, "SA", 500, 101, b"");
+        engine.handle_packet(now, &mut answer, Meta::default());
+        engine.handle_packet(now, &mut tcp(client, vip, "A", 101, 501, b""), Meta::default());
+    }
+    let mut draft = Draft::create(path, &Header { clocks: Clocks::read() }).unwrap();
+    let (mut walk, mut bytes) = (StateWalk::new(now, true), Vec::new());
+    while !engine.write_state(&mut walk, now, 1 << 16, &mut bytes) {
+        draft.write(&bytes).unwrap();
+        bytes.clear();
+    }
+    draft.write(&bytes).unwrap();
+    draft.finish().unwrap();
+}
+
+/// A running gateway, killed when it is dropped.
+pub struct Gateway {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Gateway {
+    /// Starts one with the configuration `folder/config`; its log goes to `folder/log`.
+    pub fn start(net: &Net, folder: &Path, log: &str, more: &[&str]) -> Gateway {
+        let log = folder.join(log);
+        let mut command: Command = net.gateway.command(env!("CARGO_BIN_EXE_equipoise"));
+        command.args(["run", "--config"]).arg(folder.join("config")).args(more).env_remove("RUST_LOG");
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn();
+        Gateway { process: process.unwrap(), log }
+    }
+
+    /// Waits until it moves packets.
+    pub fn begins(&self) {
+        until("the gateway", || self.log().contains("control socket"));
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Returns what it has in memory, in KiB; 0 once it has ended.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Waits until something is done, at most two minutes.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "waited for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The round trips of a client that sends a datagram, waits for its answer and pauses half a millisecond.
+pub struct Trips {
+    /// In microseconds, in order.
+    pub times: Vec<u64>,
+    /// Datagrams without an answer within the socket's time limit.
+    pub lost: usize,
+}
+
+impl Trips {
+    /// Measures them for a time.
+    pub fn measure(socket: &UdpSocket, time: Duration) -> Trips {
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let (begun, mut times, mut lost, mut bytes) = (std::time::Instant::now(), Vec::new(), 0, [0; 64]);
+        let mut number = 0_u64;
+        while begun.elapsed() < time {
+            number += 1;
+            let sent = std::time::Instant::now();
+            socket.send(&number.to_ne_bytes()).unwrap();
+            loop {
+                match socket.recv(&mut bytes) {
+                    Ok(8) if bytes[..8] == number.to_ne_bytes() => {
+                        times.push(sent.elapsed().as_micros() as u64);
+                        break;
+                    }
+                    Ok(_) => {}
+                    Err(_) => {
+                        lost += 1;
+                        break;
+                    }
+                }
+            }
+            thread::sleep(Duration::from_micros(500));
+        }
+        times.sort_unstable();
+        Trips { times, lost }
+    }
+
+    /// Returns the time that so many of a thousand do not exceed.
+    pub fn at(&self, share: usize) -> u64 {
+        self.times.get(self.times.len().saturating_sub(1) * share / 1000).copied().unwrap_or(0)
+    }
+}
