@@ -40,7 +40,13 @@ pub(super) fn markdown() -> String {
         let _ = write!(text, "\n## {}\n\n", title(table));
         text += "| key | value | default | meaning | reload |\n|---|---|---|---|---|\n";
         for key in table.keys {
-            let cells = [format!("`{}`", key.name), key.takes.to_string(), default(key), meaning(key), key.reload.brief().into()];
+            let cells = [
+                format!("`{}`", key.name),
+                key.takes.to_string(),
+                default(key),
+                meaning(key),
+                key.reload.brief().into(),
+            ];
             let _ = writeln!(text, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
         }
     }

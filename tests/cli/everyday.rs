@@ -175,6 +175,7 @@ fn docs_settings_is_what_the_program_prints() {
     let page = std::fs::read_to_string(&path).unwrap();
     assert!(page == printed, "docs/settings.md differs from `equipoise print settings`; BLESS=1 rewrites it");
     let row: serde_json::Value =
-        serde_json::from_str(stdout(&super::equipoise(&["print", "settings", "--json"])).lines().last().unwrap()).unwrap();
+        serde_json::from_str(stdout(&super::equipoise(&["print", "settings", "--json"])).lines().last().unwrap())
+            .unwrap();
     assert_eq!((&row["table"], row["key"].is_string()), (&"pool.server".into(), true), "{row}");
 }

@@ -27,7 +27,8 @@ struct Terminal {
 impl Terminal {
     fn start(world: &World) -> Terminal {
         let words = world.eqctl_command(&["top"]);
-        let words: Vec<_> = std::iter::once(words.get_program()).chain(words.get_args()).map(|word| word.to_str().unwrap()).collect();
+        let words: Vec<_> =
+            std::iter::once(words.get_program()).chain(words.get_args()).map(|word| word.to_str().unwrap()).collect();
         let (lines, columns) = SIZE;
         let shell = format!("stty rows {lines} cols {columns}; exec {}", words.join(" "));
         let mut command = Command::new(program("script"));
@@ -77,7 +78,9 @@ fn picture(screen: &vt100::Screen) -> String {
         f32::from(lines) * height + 24.0,
     );
     for line in 0..lines {
-        let style = |column: u16| screen.cell(line, column).map(|cell| (cell.inverse(), cell.bold(), cell.dim(), cell.underline()));
+        let style = |column: u16| {
+            screen.cell(line, column).map(|cell| (cell.inverse(), cell.bold(), cell.dim(), cell.underline()))
+        };
         let mut first = 0;
         while first < columns {
             let end = (first..columns).find(|column| style(*column) != style(first)).unwrap_or(columns);
@@ -94,18 +97,33 @@ fn picture(screen: &vt100::Screen) -> String {
 }
 
 /// Draws characters of one style.
-fn run(svg: &mut String, (inverse, bold, dim, underline): (bool, bool, bool, bool), (line, column): (u16, u16), text: &str) {
+fn run(
+    svg: &mut String,
+    (inverse, bold, dim, underline): (bool, bool, bool, bool),
+    (line, column): (u16, u16),
+    text: &str,
+) {
     let (width, height) = CELL;
     let cells = text.chars().count() as f32;
     let (x, y) = (f32::from(column) * width, f32::from(line) * height);
     if inverse {
-        let _ = writeln!(svg, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height}\" fill=\"#c9d1d9\"/>", cells * width);
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height}\" fill=\"#c9d1d9\"/>",
+            cells * width
+        );
     }
     let kept = text.trim_end();
     if kept.is_empty() {
         return;
     }
-    let color = if inverse { "#14171c" } else if dim { "#8b949e" } else { "#e6edf3" };
+    let color = if inverse {
+        "#14171c"
+    } else if dim {
+        "#8b949e"
+    } else {
+        "#e6edf3"
+    };
     let weight = if bold { " font-weight=\"bold\"" } else { "" };
     let line_below = if underline { " text-decoration=\"underline\"" } else { "" };
     let escaped = kept.replace('&', "&amp;").replace('<', "&lt;");

@@ -14,10 +14,14 @@ use crate::world::{Running, eventually, program, run};
 use equipoise::gateway::netns::Namespace;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// Where the first page has the configuration that others begin with.
 const FIRST: &str = "docs/first-service.md";
 const FILE: &str = "/etc/equipoise/equipoise.toml";
+
+/// Succeeds when all three servers have answered a probe.
+const PROBED: &str = "eqctl monitors | grep -c 'answered in' | grep -qx 3";
 
 pub struct Lab {
     client: Namespace,
@@ -91,7 +95,11 @@ impl Lab {
     }
 
     fn shell(&self, mut command: Command, script: &str) -> (bool, String) {
-        command.args(["-c", &format!("exec 2>&1; {script}")]).env("COLUMNS", WIDTH).env("TERM", "dumb").env_remove("RUST_LOG");
+        command
+            .args(["-c", &format!("exec 2>&1; {script}")])
+            .env("COLUMNS", WIDTH)
+            .env("TERM", "dumb")
+            .env_remove("RUST_LOG");
         told(&run(command.stdin(Stdio::null())))
     }
 
@@ -149,11 +157,12 @@ impl Lab {
         match wish {
             "the first service" => self.first_service(),
             "two gateways" => self.pair(),
+            "the servers have been probed" => self.until("gateway", PROBED),
             "client downloads" => self.download(),
             "the downloads end" => self.downloads.clear(),
             _ => match wish.split_once(": ") {
                 Some((host, command)) => match host.strip_prefix("until ") {
-                    Some(host) => eventually(wish, || self.try_at(host, command).0),
+                    Some(host) => self.until(host, command),
                     None => {
                         let (done, said) = self.try_at(host, command);
                         assert!(done, "{wish}: {said}");
@@ -171,16 +180,38 @@ impl Lab {
         let lines: Vec<&str> = block.expect("a configuration").lines().take_while(|line| *line != "```").collect();
         self.file(FILE, &lines);
         self.run("gateway", &format!("equipoise run --config {FILE}"));
+        self.until("gateway", PROBED);
     }
 
     /// Starts a download that goes on: the first one from port 40001.
     fn download(&mut self) {
         let port = (40_001 + self.downloads.len()).to_string();
         let mut curl = self.client.command(program("curl").to_str().unwrap());
-        curl.args(["-sS", "--interface", "198.51.100.7", "--local-port", &port, "-o", "/dev/null", "http://192.0.2.80/film"]);
-        self.downloads.push(Running::start(&mut curl));
-        let established = format!("eqctl flows client 198.51.100.7 and port {port} | grep -q established");
+        curl.args([
+            "-sS",
+            "--interface",
+            "198.51.100.7",
+            "--local-port",
+            &port,
+            "-o",
+            "/dev/null",
+            "http://192.0.2.80/film",
+        ]);
+        self.downloads.push(Running::start(curl.stderr(Stdio::null())));
+        // All of what there is has come: figures do not grow any more.
+        let come = format!("eqctl flows client 198.51.100.7 and port {port} | grep -q '6[4-9]\\.[0-9] KiB'");
         let host = self.gateways[0].0.clone();
-        eventually("the download", || self.try_at(&host, &established).0);
+        self.until(&host, &come);
+    }
+
+    /// Waits until a command succeeds.
+    fn until(&mut self, host: &str, command: &str) {
+        eventually(command, || {
+            let (done, _) = self.try_at(host, command);
+            if !done {
+                std::thread::sleep(Duration::from_millis(100)); // leaves the processor to what is waited for
+            }
+            done
+        });
     }
 }

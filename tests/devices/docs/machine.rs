@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// How wide the terminal is.
-pub const WIDTH: &str = "100";
+pub const WIDTH: &str = "110";
 
 /// Replaces /etc, /run and /usr/bin by what is in the real ones, through links: what is written stays here.
 const FURNISH: &str = r#"
@@ -65,7 +65,11 @@ impl Machine {
         let keeper = self.keeper.id();
         command.arg(format!("--mount=/proc/{keeper}/ns/mnt")).arg(format!("--pid=/proc/{keeper}/ns/pid_for_children"));
         command.args(["sh", "-c", &format!("cd /etc/equipoise; exec 2>&1; {script}")]);
-        command.env("COLUMNS", WIDTH).env("TERM", "dumb").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env_remove("RUST_LOG");
+        command
+            .env("COLUMNS", WIDTH)
+            .env("TERM", "dumb")
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env_remove("RUST_LOG");
         command
     }
 

@@ -5,7 +5,7 @@
 //! of the language `toml` whose first line is a comment with a path is that file on the gateway. What a page needs besides, such
 //! as a server that fails, is in comments of the form `<!-- lab: web-3 stops -->` ([`lab::Lab::wish`]).
 //!
-//! [`same`] says which figures are not compared. `BLESS=1 cargo test --test devices -- docs::` rewrites what differs.
+//! [`same`] says which figures are not compared. `BLESS=1 cargo test --test devices docs` rewrites what differs.
 
 mod lab;
 mod machine;
@@ -20,8 +20,23 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Runs the commands of a page.
-fn play(file: &str) {
+/// Pages with commands.
+const PAGES: &[&str] = &[
+    "README.md",
+    "docs/first-service.md",
+    "docs/questions.md",
+    "docs/drain.md",
+    "docs/server-down.md",
+    "docs/reload.md",
+    "docs/firewall.md",
+    "docs/failover.md",
+    "docs/moving-from-ipvs.md",
+    "docs/moving-from-an-appliance.md",
+    "docs/replay.md",
+];
+
+/// Runs the commands of a page; returns what differs.
+fn play(file: &str) -> Vec<String> {
     let path = root().join(file);
     let text = std::fs::read_to_string(&path).unwrap();
     let mut lab = Lab::new(&file.replace(['/', '.'], "-"));
@@ -30,33 +45,22 @@ fn play(file: &str) {
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, &played.text).unwrap();
     }
-    assert!(played.differs.is_empty(), "{file} (BLESS=1 rewrites it):\n{}", played.differs.join("\n"));
+    played.differs.into_iter().map(|what| format!("{file} (BLESS=1 rewrites it): {what}")).collect()
 }
 
-/// One test per page, so that they run side by side: most of their time is waiting.
-macro_rules! pages {
-    ($($name:ident $file:literal,)*) => {
-        $(#[test]
-        fn $name() {
-            play($file);
-        })*
-
-        const PAGES: &[&str] = &[$($file),*];
-    };
-}
-
-pages! {
-    the_readme "README.md",
-    first_service "docs/first-service.md",
-    questions "docs/questions.md",
-    drain "docs/drain.md",
-    server_down "docs/server-down.md",
-    reload "docs/reload.md",
-    firewall "docs/firewall.md",
-    failover "docs/failover.md",
-    moving_from_ipvs "docs/moving-from-ipvs.md",
-    moving_from_an_appliance "docs/moving-from-an-appliance.md",
-    replay_and_explain "docs/replay.md",
+/// All at once, since most of their time is waiting. `PAGE=docs/drain.md` plays one alone.
+#[test]
+fn the_commands_print_what_the_pages_show() {
+    let only = std::env::var("PAGE").ok();
+    let pages = PAGES.iter().filter(|page| only.as_ref().is_none_or(|only| only == *page));
+    let differs: Vec<String> = std::thread::scope(|scope| {
+        let pages: Vec<_> = pages.map(|page| (page, scope.spawn(|| play(page)))).collect();
+        let ended = pages
+            .into_iter()
+            .flat_map(|(page, thread)| thread.join().unwrap_or_else(|_| vec![format!("{page}: it panicked")]));
+        ended.collect()
+    });
+    assert!(differs.is_empty(), "{}", differs.join("\n"));
 }
 
 /// Those whose commands another test runs, on a gateway without devices.
@@ -69,7 +73,8 @@ fn files(dir: &Path) -> Vec<String> {
 
 #[test]
 fn no_page_shows_commands_that_nobody_runs() {
-    let pages = files(&root()).into_iter().chain(files(&root().join("docs")).iter().map(|name| format!("docs/{name}")));
+    let pages =
+        files(&root()).into_iter().chain(files(&root().join("docs")).into_iter().map(|name| format!("docs/{name}")));
     for page in pages {
         let shows = std::fs::read_to_string(root().join(&page)).unwrap().lines().any(|line| line == "```console");
         let runs = PAGES.contains(&page.as_str()) || ELSEWHERE.iter().any(|(file, _)| *file == page);

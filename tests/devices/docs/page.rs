@@ -42,7 +42,8 @@ impl Played {
     fn console(&mut self, block: &[&str], lab: &mut Lab) {
         let mut at = 0;
         while at < block.len() {
-            let command = (at..block.len()).find(|place| !block[*place].ends_with('\\')).map_or(block.len(), |last| last + 1);
+            let command =
+                (at..block.len()).find(|place| !block[*place].ends_with('\\')).map_or(block.len(), |last| last + 1);
             let end = (command..block.len()).find(|place| prompt(block[*place]).is_some()).unwrap_or(block.len());
             self.command((&block[at..command], &block[command..end]), lab);
             at = end;
@@ -52,9 +53,8 @@ impl Played {
 
 /// Splits a command line into the host of its prompt (empty: the source tree) and the command.
 fn prompt(line: &str) -> Option<(&str, &str)> {
-    let (host, command) = line
-        .split_once("$ ")
-        .or_else(|| line.split_once("# ").filter(|(host, _)| !host.is_empty()))?;
+    let (host, command) =
+        line.split_once("$ ").or_else(|| line.split_once("# ").filter(|(host, _)| !host.is_empty()))?;
     let is_host = host.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     is_host.then_some((host, command))
 }

@@ -1,4 +1,4 @@
-//! Three small web servers. Each answers with its name; `/health` with its health, and `/film` slowly and for ever.
+//! Three small web servers. Each answers with its name; `/health` with its health, and `/film` with 64 KiB of an answer that does not end.
 
 use equipoise::gateway::netns::Namespace;
 use std::io::{Read, Write};
@@ -73,14 +73,15 @@ fn serve(mut stream: TcpStream, n: usize, state: &State) -> std::io::Result<()> 
     }
     if head.starts_with(b"GET /film ") {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")?;
-        while !state.stops.load(Ordering::Relaxed) {
-            stream.write_all(&[b'x'; 1024])?;
-            std::thread::sleep(NAP);
-        }
+        stream.write_all(&[b'x'; 1 << 16])?;
+        stream.set_read_timeout(Some(NAP))?;
+        // Until the client closes the connection.
+        while !state.stops.load(Ordering::Relaxed) && !matches!(stream.read(&mut byte), Ok(0)) {}
         return Ok(());
     }
     let is_ill = head.starts_with(b"GET /health ") && state.is_ill.load(Ordering::Relaxed);
-    let (status, body) = if is_ill { ("503 Service Unavailable", "ill\n".into()) } else { ("200 OK", format!("web-{n}\n")) };
+    let (status, body) =
+        if is_ill { ("503 Service Unavailable", "ill\n".into()) } else { ("200 OK", format!("web-{n}\n")) };
     let length = body.len();
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
 }
