@@ -145,9 +145,13 @@ fn look(world: &World, nginx: &mut Vec<Running>) {
         text.lines().any(|line| line.starts_with("web/server3") && line.contains("down"))
     });
     terminal.until("drops by reason", |text| text.contains("rule-drop"));
-    if let Some(dir) = dir {
+    if dir.is_some() {
         std::thread::sleep(Duration::from_secs(20)); // for curves worth a picture
-        std::fs::write(dir.join("top.svg"), picture(terminal.screen.lock().unwrap().screen())).unwrap();
+    }
+    let drawn = picture(terminal.screen.lock().unwrap().screen());
+    assert!(drawn.contains(">rule-drop") && drawn.ends_with("</svg>\n"), "{drawn}");
+    if let Some(dir) = dir {
+        std::fs::write(dir.join("top.svg"), drawn).unwrap();
     }
     terminal.press("?");
     terminal.until("the help", |text| text.contains("explain the selected flow"));

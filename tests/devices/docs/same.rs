@@ -21,6 +21,9 @@ static VARIES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // Packets, which are sent again, and probes, which go on.
         (r"\b[\d,]+ (packets?|probes?)\b", "N $1"),
         (r"^in [\d,]+ = .*: adds up$", "in = N: adds up"),
+        // A latency is not measured while the gateway did not run.
+        (r"\banswered in SPAN", "answered"),
+        (r"\bup SPAN", "up"),
         // Of the last results of a monitor, those that failed.
         (r"\b\d{1,2} of \d{1,2}\b", "N of N"),
         // Of a pair: what is under way, and what identifies all flows.

@@ -76,7 +76,11 @@ fn serve(mut stream: TcpStream, n: usize, state: &State) -> std::io::Result<()> 
         stream.write_all(&[b'x'; 1 << 16])?;
         stream.set_read_timeout(Some(NAP))?;
         // Until the client closes the connection.
-        while !state.stops.load(Ordering::Relaxed) && !matches!(stream.read(&mut byte), Ok(0)) {}
+        while !state.stops.load(Ordering::Relaxed) {
+            if matches!(stream.read(&mut byte), Ok(0)) {
+                break;
+            }
+        }
         return Ok(());
     }
     let is_ill = head.starts_with(b"GET /health ") && state.is_ill.load(Ordering::Relaxed);
