@@ -27,7 +27,7 @@ static VARIES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         // Of the last results of a monitor, those that failed.
         (r"\b\d{1,2} of \d{1,2}\b", "N of N"),
         // Of a pair: what is under way, and what identifies all flows.
-        (r", \d+ frames? behind", ""),
+        (r"( \(digests agree\))?(, \d+ frames? behind)?$", ""),
         (r"^digest +[0-9a-f]+$", "digest N"),
         // Columns are as wide as their widest cell.
         (r" {2,}", "  "),
