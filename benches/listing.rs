@@ -22,7 +22,7 @@ use std::sync::Arc;
 const BATCH: usize = 32;
 /// Batches between two steps of a session, as the live loop has them.
 const TURN: usize = 8;
-/// What a packet of 60 bytes costs the live loop, kernel included (README, Figures).
+/// What a packet of 60 bytes costs the live loop, kernel included (docs/figures.md).
 const LIVE: f64 = 3.43e-6;
 
 fn client(n: u32) -> SocketAddr {

@@ -78,10 +78,10 @@ pub(super) enum Command {
         #[arg(long)]
         stopped: bool,
     },
-    /// Print a configuration, for this gateway of a pair, of the program that elects the active one or announces it. Needs no
-    /// privileges.
+    /// Print the reference of all settings; or a configuration, for this gateway of a pair, of the program that elects the
+    /// active one or announces it. Needs no privileges.
     Print {
-        /// Of which program.
+        /// What to print.
         #[command(subcommand)]
         of: Print,
     },
@@ -259,9 +259,15 @@ impl Demo {
     }
 }
 
-/// Programs whose configurations are printed.
+/// What is printed.
 #[derive(Debug, Subcommand)]
 pub(super) enum Print {
+    /// Every setting of the configuration file: what it takes, its default, what a reload does with it. Markdown.
+    Settings {
+        /// Print one JSON object per setting.
+        #[arg(long)]
+        json: bool,
+    },
     /// keepalived: the gateway that it elects gets the addresses and becomes active.
     Keepalived {
         /// Configuration file of this gateway (TOML).

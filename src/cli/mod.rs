@@ -13,6 +13,7 @@ mod explain;
 mod import;
 mod print;
 mod progress;
+mod settings;
 
 use crate::config::{self, Parsed, Settings};
 #[cfg(feature = "demo")]
@@ -100,6 +101,7 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
         Command::Print { of } => {
             start_log(verbosity, LevelFilter::Warn);
             let text = match of {
+                args::Print::Settings { json } => Ok(if *json { settings::json() } else { settings::markdown() }),
                 args::Print::Keepalived { config, addresses, router_id } => {
                     print::keepalived(&load(config)?.settings, addresses, *router_id)
                 }

@@ -1,6 +1,7 @@
 //! Requests that the gateway answers later, because they take longer than a packet may wait: reloads.
 
 use super::protocol::ReloadRow;
+use crate::config::changes::Who;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The most results that wait for their sessions; those of sessions that have ended are the oldest.
@@ -17,6 +18,8 @@ pub struct ReloadOrder {
     pub partial: bool,
     /// Whether the flows of removed servers end at once.
     pub now: bool,
+    /// Who asked; none where nobody did by the control socket.
+    pub who: Option<Who>,
 }
 
 /// What became of a reload: the changes, or why nothing was changed.

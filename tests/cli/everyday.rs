@@ -164,3 +164,18 @@ fn each_command_in_the_docs_is_one() {
         assert_eq!(output.status.code(), Some(1), "{command}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn docs_settings_is_what_the_program_prints() {
+    let printed = stdout(&super::equipoise(&["print", "settings"]));
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &printed).unwrap();
+    }
+    let page = std::fs::read_to_string(&path).unwrap();
+    assert!(page == printed, "docs/settings.md differs from `equipoise print settings`; BLESS=1 rewrites it");
+    let row: serde_json::Value =
+        serde_json::from_str(stdout(&super::equipoise(&["print", "settings", "--json"])).lines().last().unwrap())
+            .unwrap();
+    assert_eq!((&row["table"], row["key"].is_string()), (&"pool.server".into(), true), "{row}");
+}

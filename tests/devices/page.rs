@@ -14,7 +14,7 @@ use std::time::Duration;
 const AT: &str = "127.0.0.1:9480";
 const URL: &str = "http://127.0.0.1:9480/";
 
-fn configuration(world: &World) -> String {
+pub fn configuration(world: &World) -> String {
     let rule = "[[rule]]\nname = \"no-chargen\"\naction = \"drop\"\nprotocol = \"udp\"\nports = 19\n";
     let pool = "monitor = [{ name = \"page\", type = \"http\", path = \"/health\", interval = \"300ms\", timeout = \"200ms\", \
                 fall = 2 }]";
@@ -30,7 +30,7 @@ fn configuration(world: &World) -> String {
 }
 
 /// Traffic: connections, conversations, and datagrams that a rule drops.
-fn traffic(world: &World, ends: &AtomicBool) {
+pub fn traffic(world: &World, ends: &AtomicBool) {
     let echo = world.servers[0].run(|| UdpSocket::bind((World::server_address(1, 0), 7777))).unwrap().unwrap();
     echo.set_nonblocking(true).unwrap();
     let client = world.client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();

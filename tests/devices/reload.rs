@@ -144,6 +144,14 @@ fn a_wrong_file_changes_nothing_and_says_where_it_is_wrong() {
     replace(&world, &with("max = 4096", "max = 4095").replace("[[pool]]", "[[pool]]\nmtu = 1400"));
     let (done, said) = reload(&world, &["--partial"]);
     assert!(done && said.contains("not applied: line 5: flows: max") && said.contains("pool web: mtu"), "{said}");
+    // All of this is in the history: who asked, by a signal nobody that is known.
+    let history = String::from_utf8(world.eqctl_raw(&["history", "--wide"]).stdout).unwrap();
+    let times = |by: &str, what: &str| {
+        history.lines().filter(|line| line.contains(by) && line.contains(&format!("reload: {what}"))).count()
+    };
+    assert_eq!(times("uid 0, pid ", "nothing was changed: "), 7, "{history}");
+    assert_eq!(times("gateway ", "nothing was changed: "), 6, "{history}");
+    assert_eq!(times("uid 0, pid ", "pool web: mtu"), 1, "{history}");
     assert!(serves(&world) && gateway.terminate().success());
 }
 

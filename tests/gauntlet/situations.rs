@@ -109,7 +109,7 @@ fn masquerade(network: &Network, rule: &str) {
 }
 
 /// A firewall that forwards nothing by itself: established connections, the servers' own, those translated by the kernel,
-/// direct ones from clients, and what enters or leaves the balancer's device, as the README says.
+/// direct ones from clients, and what enters or leaves the balancer's device, as docs/firewall.md says.
 fn firewall(network: &Network) {
     network.nft(
         "table inet firewall {\nchain forward {\ntype filter hook forward priority filter; policy drop\n\

@@ -46,8 +46,8 @@ impl Journal {
     }
 
     /// Adds an entry about what the log has already.
-    pub(super) fn note_logged(&mut self, at: Instant, what: String) {
-        put(&mut self.notes, Note { at, who: None, what });
+    pub(super) fn note_logged(&mut self, at: Instant, who: Option<Who>, what: String) {
+        put(&mut self.notes, Note { at, who, what });
     }
 
     pub(super) fn notes(&self) -> impl Iterator<Item = &Note> {

@@ -233,7 +233,13 @@ impl Ledger {
     /// Notes what has become of the pair; the log has it already.
     pub fn saw_pair(&mut self, now: Instant, what: String) {
         self.events.note(now, None, &what);
-        self.journal.note_logged(now, what);
+        self.journal.note_logged(now, None, what);
+    }
+
+    /// Notes what a reload has changed, or why it has changed nothing; the log has it already.
+    pub fn saw_reload(&mut self, now: Instant, who: Option<Who>, what: String) {
+        self.events.note(now, who, &what);
+        self.journal.note_logged(now, who, what);
     }
 
     /// Returns whether there is an order for the driver.
@@ -284,7 +290,7 @@ impl Ledger {
         self.edits += u64::from(!dropped.is_empty());
         self.basis = Basis { file: Some(file), in_force: settings, changes: Arc::new(changes) };
         for dropped in &dropped {
-            self.journal.note_logged(now, dropped.to_string());
+            self.journal.note_logged(now, None, dropped.to_string());
             self.events.note(now, None, &dropped.to_string());
         }
         self.assert(engine, now);

@@ -184,7 +184,7 @@ impl Ledger {
             }
             _ => return,
         }
-        self.journal.note_logged(now, event.to_string());
+        self.journal.note_logged(now, None, event.to_string());
     }
 
     /// Returns how far the draining or removal of a server is.

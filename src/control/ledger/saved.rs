@@ -187,7 +187,7 @@ impl Ledger {
             }
         }
         for dropped in &kept.dropped {
-            self.journal.note_logged(now, dropped.to_string());
+            self.journal.note_logged(now, None, dropped.to_string());
         }
         for ((target, key), entry) in changes.iter() {
             let drains = matches!(&entry.value, Value::Set(value) if value.contains("draining"));

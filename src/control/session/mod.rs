@@ -377,7 +377,10 @@ impl Session {
             Request::Add { object: target, values } => self.go_on(Waiting::Asks(Ask::Add { target, values }), floor),
             Request::Remove { object: target, now } => self.go_on(Waiting::Asks(Ask::Remove { target, now }), floor),
             Request::Drop { object: target, key } => self.go_on(Waiting::Asks(Ask::Drop { target, key }), floor),
-            Request::Reload { partial, now } => self.ticket = Some(desk(outside).ask(ReloadOrder { partial, now })),
+            Request::Reload { partial, now } => {
+                let order = ReloadOrder { partial, now, who: Some(self.who) };
+                self.ticket = Some(desk(outside).ask(order));
+            }
             Request::Sync => match pair {
                 Some(pair) => self.rows([Answer::Sync(Box::new(pair.row(engine, now)))]),
                 None => self.fail(NO_PAIR.into()),

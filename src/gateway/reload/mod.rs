@@ -9,6 +9,7 @@
 //!
 //! It holds no policy: what a change means for flows is the engine's to say.
 
+mod notes;
 mod retired;
 mod worker;
 
@@ -22,6 +23,7 @@ use super::setup::{Changes, Installed};
 use super::sources::Readable;
 use super::watch::Keeper;
 use crate::config::Settings;
+use crate::config::changes::Who;
 use crate::config::outside::LeftOut;
 use crate::control::{About, Desk, Ledger, Merged, ReloadOrder, ReloadRow, Resolved, Ticket};
 use crate::engine::{Engine, Removed};
@@ -37,7 +39,7 @@ const PORTION: usize = 16;
 #[derive(Debug, Clone, Copy)]
 enum Asker {
     Signal,
-    Session(Ticket),
+    Session(Ticket, Option<Who>),
     /// An operator, for the change of this number in the ledger.
     Operator(u64),
     /// Sources of servers: see [`Reloads::found`].
@@ -231,14 +233,14 @@ impl Reloads {
     fn begin(&mut self, of: &mut Surroundings<'_>, now: Instant) {
         if let Some(order) = of.ledger.poll_order() {
             // What needs a restart was left out by the last reload, if at all: an operator's change is not about it.
-            let reload = ReloadOrder { partial: true, now: order.at_once() };
+            let reload = ReloadOrder { partial: true, now: order.at_once(), who: None };
             return self.give(of, now, (Asker::Operator(order.number()), reload), Source::Order(Box::new(order)));
         }
         let signalled = std::mem::take(&mut self.signalled).then(|| (Asker::Signal, ReloadOrder::default()));
-        let asked = || lock(&self.desk).take_order().map(|(ticket, order)| (Asker::Session(ticket), order));
+        let asked = || lock(&self.desk).take_order().map(|(ticket, order)| (Asker::Session(ticket, order.who), order));
         // Not while a change is being carried out: it is asked for again then.
         let has_others = self.found_others && !of.ledger.is_busy();
-        let found = || has_others.then_some((Asker::Outside, ReloadOrder { partial: true, now: false }));
+        let found = || has_others.then_some((Asker::Outside, ReloadOrder { partial: true, ..ReloadOrder::default() }));
         let Some(asker) = signalled.or_else(asked).or_else(found) else {
             if self.retired.is_over(of.engine, now) {
                 self.step = Step::Retiring(self.retire(of));
@@ -334,7 +336,8 @@ impl Reloads {
         if result.is_err() {
             of.ledger.reloaded(of.engine, now, None);
         }
-        if let Asker::Session(ticket) = asker {
+        notes::note(of.ledger, now, asker, &result);
+        if let Asker::Session(ticket, _) = asker {
             lock(&self.desk).answer(ticket, result.map(|(rows, _)| rows));
         }
     }

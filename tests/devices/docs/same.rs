@@ -1,0 +1,120 @@
+//! What counts as the same output: words and columns are compared, and figures that do not depend on how fast the machine is.
+
+use regex::Regex;
+use std::sync::LazyLock;
+
+/// What varies, and what stands for it.
+static VARIES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+    let rules = [
+        // Times of day.
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+        // Spans as tables print them (4.2s, 1h02m), and others (12 ms, 1.5us).
+        (r"\b(\d+d\d\dh|\d+h\d\dm|\d+m\d\ds|\d+(\.\d+)? ?(ns|us|µs|ms|milliseconds)|\d+(\.\d+)?s)\b", "SPAN"),
+        (r"\b\d[\d,]*(\.\d+)? (B|[KMGT]iB|[kMGT]?bit/s)", "SIZE"),
+        (r"\b\d+(\.\d+)? %", "SHARE"),
+        (r"\b(pid|process) \d+\b", "$1 N"),
+        (r"\b0x[0-9a-f]+\b", "HEX"),
+        // Ports that a client's kernel chooses.
+        (r"\b(198\.51\.100\.\d+):(3[3-9]|4[1-9]|5\d|6\d)\d{3}\b", "$1:PORT"),
+        // Flows: their place and generation in the table.
+        (r"(^|[ (])h?\d+\.\d+([ ,;:)]|$)", "${1}N$2"),
+        // Packets, which are sent again, and probes, which go on.
+        (r"\b[\d,]+ (packets?|probes?)\b", "N $1"),
+        (r"^in [\d,]+ = .*: adds up$", "in = N: adds up"),
+        // A latency is not measured while the gateway did not run.
+        (r"\banswered in SPAN", "answered"),
+        (r"\bup SPAN", "up"),
+        // Of the last results of a monitor, those that failed.
+        (r"\b\d{1,2} of \d{1,2}\b", "N of N"),
+        // Of a pair: what is under way, and what identifies all flows.
+        (r"( \(digests agree\))?(, \d+ frames? behind)?$", ""),
+        (r"^digest +[0-9a-f]+$", "digest N"),
+        // Columns are as wide as their widest cell.
+        (r" {2,}", "  "),
+        (r"-{4,}", "----"),
+    ];
+    // The crate is built without the tables of Unicode.
+    let ascii = |rule: &str| rule.replace(r"\b", r"(?-u:\b)").replace(r"\d", "[0-9]");
+    rules.map(|(rule, by)| (Regex::new(&ascii(rule)).unwrap(), by)).into()
+});
+
+/// Headers of columns whose numbers vary.
+const COUNTERS: &[&str] = &["PKTS IN", "PKTS OUT", "PACKETS", "DEVICE"];
+
+fn plain(line: &str) -> String {
+    let line = VARIES.iter().fold(line.to_owned(), |line, (rule, by)| rule.replace_all(&line, *by).into_owned());
+    line.trim().to_owned()
+}
+
+/// A line of a table, without the numbers that end where a header of [`COUNTERS`] does.
+fn without_counters(header: &str, line: &str) -> String {
+    let mut line: Vec<char> = line.chars().collect();
+    for end in COUNTERS.iter().filter_map(|column| header.find(column).map(|at| at + column.len())) {
+        let before = line.get(..end).unwrap_or_default();
+        let from = before.iter().rposition(|c| !c.is_ascii_digit() && *c != ',').map_or(0, |place| place + 1);
+        line.get_mut(from..end).unwrap_or_default().fill(' ');
+    }
+    line.into_iter().collect()
+}
+
+fn plain_lines(lines: &[&str]) -> Vec<String> {
+    let mut header = "";
+    let mut all = Vec::new();
+    for line in lines {
+        let is_header = line.starts_with(|c: char| c.is_ascii_uppercase())
+            && line.chars().all(|c| c.is_ascii_uppercase() || " /-+".contains(c));
+        if is_header {
+            header = line;
+        }
+        all.push(plain(&without_counters(header, line)));
+    }
+    all
+}
+
+/// Whether a command printed what the page shows. A line `...` of the page stands for any lines.
+pub fn same(page: &[&str], printed: &[&str]) -> bool {
+    fn fits(page: &[String], printed: &[String]) -> bool {
+        match page {
+            [] => printed.is_empty(),
+            [dots, rest @ ..] if dots == "..." => (0..=printed.len()).any(|skip| fits(rest, &printed[skip..])),
+            [line, rest @ ..] => printed.first() == Some(line) && fits(rest, &printed[1..]),
+        }
+    }
+    let trim = |lines: &[&str]| {
+        let end = lines.iter().rposition(|line| !line.trim().is_empty()).map_or(0, |last| last + 1);
+        plain_lines(&lines[..end])
+    };
+    fits(&trim(page), &trim(printed))
+}
+
+#[test]
+fn figures_may_differ_and_words_and_columns_may_not() {
+    let table = [
+        "FLOW   CLIENT              SERVER       AGE  PKTS IN      IN",
+        "7.0    198.51.100.7:40001  web/web-1   1.2s       12  1.4 KiB",
+    ];
+    let later = [
+        "FLOW   CLIENT              SERVER       AGE  PKTS IN      IN",
+        "12.5   198.51.100.7:40001  web/web-1  1m02s      104  2.0 MiB",
+    ];
+    assert!(same(&table, &later));
+    assert!(same(&table, &[later[0], later[1], ""]), "an empty line at the end");
+    assert!(same(&["FLOW   ...", "..."][1..], &later));
+    assert!(same(&[table[0], "..."], &later));
+    for (from, to) in [
+        ("web-1", "web-2"),
+        ("40001", "40002"),
+        ("CLIENT", "FROM"),
+        ("PKTS IN  ", ""),
+        ("198.51.100.7", "198.51.100.8"),
+    ] {
+        let other = later.map(|line| line.replace(from, to));
+        assert!(!same(&table, &other.each_ref().map(String::as_str)), "{from} is {to}");
+    }
+    assert!(!same(&table, &later[..1]) && !same(&table[..1], &later));
+    assert!(same(
+        &["server web/web-1 is DOWN, 3 in a row (process 7)"],
+        &["server web/web-1 is DOWN, 3 in a row (process 812)"]
+    ));
+    assert!(!same(&["it has 1 flow left"], &["it has 2 flows left"]));
+}
