@@ -166,7 +166,7 @@ impl Gateway {
         let settings = Arc::clone(ledger.in_force());
         let event_loop = EventLoop::new(engine, (about, ledger, found), equipment)?;
         log::info!(
-            "{} services, {} servers, room for {} flows; control socket {}",
+            "services: {}, servers: {}, room for {} flows; control socket {}",
             settings.services.len(),
             settings.servers.len(),
             settings.table.max_flows,

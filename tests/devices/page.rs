@@ -96,6 +96,8 @@ fn servers_change_by_mouse_and_keyboard(world: &World, browser: &mut Browser) {
     browser.until("what was done", "document.querySelector('#said').textContent.includes('web/server1')");
     browser.until("the drained server", &says("web/server1", "drain"));
     assert_eq!(world.server_row(1).admin, equipoise::balance::Admin::Draining);
+    let noted = "[...document.querySelectorAll('#history li')].some((li) => /uid 0.*draining/s.test(li.textContent))";
+    browser.until("who changed what", noted);
     // By keyboard, and without the token again.
     browser.eval("document.querySelector(\"#servers button[aria-label='Enable web/server1']\").focus()");
     browser.press("Enter");

@@ -97,7 +97,8 @@ pub fn program(name: &str) -> PathBuf {
         "ip" | "ss" => "iproute2",
         "ping" => "iputils-ping",
         "promtool" => "prometheus",
-        "prlimit" | "setpriv" | "unshare" => "util-linux",
+        "nsenter" | "prlimit" | "setpriv" | "unshare" => "util-linux",
+        "script" => "bsdutils",
         other => other,
     };
     // The last one is where tools/test unpacks what it must not install.

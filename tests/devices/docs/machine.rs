@@ -16,7 +16,7 @@ const FURNISH: &str = r#"
 set -e
 for name in etc usr/bin; do
     mkdir -p "$0/$name"
-    mount --bind "/$name" "$0/$name"
+    mount --rbind "/$name" "$0/$name"
 done
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /etc
