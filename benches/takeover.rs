@@ -7,17 +7,14 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+#[path = "../tests/common/established.rs"]
+mod established;
 #[path = "../tests/common/setup.rs"]
 mod setup;
 
-use equipoise::engine::{Engine, StateWalk, Verdict};
 use equipoise::gateway::netns::Namespace;
-use equipoise::gateway::state::file::{Clocks, Draft, Header};
-use equipoise::packet::{Meta, parse};
-use equipoise::time::Instant;
-use setup::tcp;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -37,30 +34,6 @@ fn configuration(folder: &Path, flows: u32) -> String {
          [[pool]]\nname='near'\nserver=[{{name='a',address='10.88.2.2',port=7}}]\n",
         max = flows + flows / 16
     )
-}
-
-/// Writes a state with established flows.
-fn write_state(path: &Path, text: &str, flows: u32) {
-    let settings = equipoise::config::parse(text, "bench.toml").unwrap();
-    let mut engine = Engine::new(&settings);
-    let (now, vip) = (Instant::from_nanos(1 << 58), SocketAddr::new(Ipv4Addr::new(192, 0, 2, 80).into(), 80));
-    for n in 0..flows {
-        let client = SocketAddr::new(Ipv4Addr::from(0x6440_0000 + (n >> 8)).into(), 1024 + (n & 0xff) as u16);
-        let mut syn = tcp(client, vip, "S", 100, 0, b"");
-        assert!(matches!(engine.handle_packet(now, &mut syn, Meta::default()), Verdict::Forward { .. }));
-        let to = parse(&syn).unwrap().addresses.dst();
-        let mut answer = tcp(SocketAddr::new(to, 8080), client, "SA", 500, 101, b"");
-        engine.handle_packet(now, &mut answer, Meta::default());
-        engine.handle_packet(now, &mut tcp(client, vip, "A", 101, 501, b""), Meta::default());
-    }
-    let mut draft = Draft::create(path, &Header { clocks: Clocks::read() }).unwrap();
-    let (mut walk, mut bytes) = (StateWalk::new(now, true), Vec::new());
-    while !engine.write_state(&mut walk, now, 1 << 16, &mut bytes) {
-        draft.write(&bytes).unwrap();
-        bytes.clear();
-    }
-    draft.write(&bytes).unwrap();
-    draft.finish().unwrap();
 }
 
 struct Gateway {
@@ -164,7 +137,8 @@ fn main() {
     });
     let text = configuration(folder.path(), flows);
     std::fs::write(folder.path().join("config"), &text).unwrap();
-    write_state(&folder.path().join("state"), &text, flows);
+    let settings = equipoise::config::parse(&text, "bench.toml").unwrap();
+    established::write_state(&folder.path().join("state"), &settings, "192.0.2.80:80".parse().unwrap(), flows);
     let mut running = Gateway::start(&gateway, folder.path(), 0);
     until("the first gateway", || running.log().contains("control socket"));
     assert!(running.log().contains(&format!("{flows} flows")), "{}", running.log());
