@@ -178,8 +178,10 @@ class Equipoise(Keepalived):
         takeover = self.sync()["takeover"]
         return takeover["flows"] if takeover else 0
 
-    def totals(self):
-        return json.loads(self.eqctl("counters", "--json").stdout)["engine"]
+    def whole(self):
+        """Flows that are not half-open, which the other one does not know, and the digest of them."""
+        engine = json.loads(self.eqctl("counters", "--json").stdout)["engine"]
+        return engine["flows"] - engine["half_open"], self.sync()["digest"]
 
     def fail(self, how):
         """Does to the active one what `how` says; returns what brings it back."""
