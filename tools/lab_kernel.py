@@ -111,6 +111,7 @@ global_defs {{
     enable_script_security
     script_user root
     vrrp_garp_master_repeat 3
+    vrrp_garp_master_refresh 1
     vrrp_priority -20
 }}
 track_file fitness {{
