@@ -129,11 +129,12 @@ class Equipoise(Keepalived):
             f"key-file = '{self.folder}/key'\ninsecure = true\nlearning = '{learning}'\ntrack-file = '{self.folder}/track'\n"
             + (services() if more is None else more),
         )
-        self.process = None
+        # Words before the command.
+        self.process, self.prefix = None, []
 
     def begin(self, seconds=10):
         with self.log() as log:
-            self.process = self.space.start(f"{self.bin}/equipoise", "run", "--config", self.file, stderr=log)
+            self.process = self.space.start(*self.prefix, f"{self.bin}/equipoise", "run", "--config", self.file, stderr=log)
         until(f"gateway {self.name}", lambda: self.eqctl("status").returncode == 0, seconds)
 
     def elect(self):
