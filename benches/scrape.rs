@@ -10,8 +10,6 @@
 
 #[path = "live/mod.rs"]
 mod live;
-#[path = "../tests/common/setup.rs"]
-mod setup;
 
 use live::{ECHO, Gateway, Net, Trips};
 use std::fmt::Write as _;

@@ -7,12 +7,15 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+#[path = "../tests/common/established.rs"]
+mod established;
 #[path = "live/mod.rs"]
 mod live;
 #[path = "../tests/common/setup.rs"]
 mod setup;
 
-use live::{ECHO, Gateway, Net, WEB, until, write_state};
+use established::write_state;
+use live::{ECHO, Gateway, Net, WEB, until};
 use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,7 +64,8 @@ fn main() {
     let net = Net::new("bench-take");
     let text = configuration(folder.path(), flows);
     std::fs::write(folder.path().join("config"), &text).unwrap();
-    write_state(&folder.path().join("state"), &text, flows);
+    let settings = equipoise::config::parse(&text, "bench.toml").unwrap();
+    write_state(&folder.path().join("state"), &settings, "192.0.2.80:80".parse().unwrap(), flows);
     let mut running = Gateway::start(&net, folder.path(), "log0", &[]);
     running.begins();
     assert!(running.log().contains(&format!("{flows} flows")), "{}", running.log());

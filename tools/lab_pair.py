@@ -1,11 +1,12 @@
 """Network namespaces for measurements of two gateways: clients, two gateways with keepalived, three servers. Imported by
-tools/lab-failover."""
+tools/lab-failover, tools/lab-rejoin and tools/lab-split."""
 
 import json
 import os
 import signal
+import sys
 
-from lab_rooms import HERE, Space, release, sh, until
+from lab_rooms import Space, release, sh, until
 
 OUTSIDE, INSIDE = "10.78.0", "10.78.1"
 VIP = "192.0.2.80"
@@ -66,13 +67,10 @@ class PairLab:
             space.end()
 
 
-def configuration(folder, n, name, peer):
-    """The file of a gateway: one service with destination NAT, one with full NAT, one by UDP with sticky clients."""
+def services():
+    """One service with destination NAT, one with full NAT, one for HTTP, one by UDP with sticky clients."""
     listed = ",".join(f"{{name='s{k}', address='{address}'}}" for k, address in enumerate(SERVERS, 1))
     return (
-        f"[gateway]\ncontrol-socket = '{folder}/control.sock'\nprobe-address = '{PROBES[n - 1]}'\n"
-        f"[sync]\nnode = '{name}'\npeer = '{peer}'\naddress = '10.255.0.{n}:7400'\npeer-address = '10.255.0.{3 - n}:7400'\n"
-        f"key-file = '{folder}/key'\ninsecure = true\nlearning = '10s'\ntrack-file = '{folder}/track'\n"
         "[[nat-pool]]\nname = 'out'\naddresses = ['192.0.2.100', '192.0.2.101']\n"
         f"[[service]]\nname = 'web'\nlisten = '{VIP}:80/tcp'\npool = 'tcp'\n"
         f"[[service]]\nname = 'full'\nlisten = '{VIP}:81/tcp'\npool = 'tcp'\nnat = 'full'\nnat-pool = 'out'\n"
@@ -85,28 +83,59 @@ def configuration(folder, n, name, peer):
     )
 
 
-class Equipoise:
-    """A gateway of the pair with its keepalived."""
+class Keepalived:
+    """A gateway that keepalived elects."""
 
     def __init__(self, lab, n):
         self.lab, self.name, self.space = lab, GATEWAYS[n], lab.gateways[n]
-        self.bin = release()
         self.folder = os.path.join(lab.folder, self.name)
         os.mkdir(self.folder)
-        self.file = os.path.join(self.folder, "equipoise.toml")
-        with open(self.file, "w", encoding="ascii") as file:
-            file.write(configuration(self.folder, n + 1, self.name, GATEWAYS[1 - n]))
-        key = os.path.join(self.folder, "key")
-        with open(key, "w", encoding="ascii") as file:
-            file.write("a key of sixteen bytes and more\n")
-        os.chmod(key, 0o600)
-        self.process, self.logs = None, 0
+        self.keepalived, self.logs = None, 0
 
-    def begin(self):
+    def own(self, what):
+        return os.path.join(self.folder, what)
+
+    def write(self, what, text, mode=0o644):
+        with open(self.own(what), "w", encoding="ascii") as file:
+            file.write(text)
+        os.chmod(self.own(what), mode)
+        return self.own(what)
+
+    def log(self):
         self.logs += 1
-        with open(os.path.join(self.folder, f"log{self.logs}"), "w", encoding="ascii") as log:
-            self.process = self.space.start(f"{self.bin}/equipoise", "run", "--config", self.file, stderr=log)
-        until(f"gateway {self.name}", lambda: self.eqctl("status").returncode == 0)
+        return open(self.own(f"log{self.logs}"), "w", encoding="ascii")
+
+    def run_keepalived(self, conf):
+        words = ["keepalived", "-n", "-l", "-D", "-P", "-f", conf, "-p", self.own("k.pid"), "-r", self.own("v.pid")]
+        with open(self.own("keepalived.log"), "a", encoding="ascii") as log:
+            self.keepalived = self.space.start(*words, stdout=log, stderr=log)
+
+
+class Equipoise(Keepalived):
+    """A gateway of the pair with its keepalived."""
+
+    product = "equipoise"
+
+    def __init__(self, lab, n, gateway="", more=None, learning="10s"):
+        """`gateway`: more lines of `[gateway]`; `more`: what follows `[sync]`."""
+        super().__init__(lab, n)
+        self.bin = release()
+        self.write("key", "a key of sixteen bytes and more\n", 0o600)
+        self.file = self.write(
+            "equipoise.toml",
+            f"[gateway]\ncontrol-socket = '{self.folder}/control.sock'\nprobe-address = '{PROBES[n]}'\n{gateway}\n"
+            f"[sync]\nnode = '{self.name}'\npeer = '{GATEWAYS[1 - n]}'\n"
+            f"address = '10.255.0.{n + 1}:7400'\npeer-address = '10.255.0.{2 - n}:7400'\n"
+            f"key-file = '{self.folder}/key'\ninsecure = true\nlearning = '{learning}'\ntrack-file = '{self.folder}/track'\n"
+            + (services() if more is None else more),
+        )
+        # Words before the command.
+        self.process, self.prefix = None, []
+
+    def begin(self, seconds=10):
+        with self.log() as log:
+            self.process = self.space.start(*self.prefix, f"{self.bin}/equipoise", "run", "--config", self.file, stderr=log)
+        until(f"gateway {self.name}", lambda: self.eqctl("status").returncode == 0, seconds)
 
     def elect(self):
         """Starts keepalived with the configuration that Equipoise prints."""
@@ -114,17 +143,15 @@ class Equipoise:
             f"{self.bin}/equipoise", "print", "keepalived", "--config", self.file,
             "--address", f"{OUTSIDE}.1/24@out", "--address", f"{INSIDE}.1/24@in",
         ).stdout.replace("/usr/bin/eqctl", f"{self.bin}/eqctl")
-        conf = os.path.join(self.folder, "keepalived.conf")
-        with open(conf, "w", encoding="ascii") as file:
-            file.write(printed)
-        own = lambda what: os.path.join(self.folder, what)
-        with open(own("keepalived.log"), "w", encoding="ascii") as log:
-            self.keepalived = self.space.start(
-                "keepalived", "-n", "-l", "-D", "-P", "-f", conf, "-p", own("k.pid"), "-r", own("v.pid"), stdout=log, stderr=log
-            )
+        self.run_keepalived(self.write("keepalived.conf", printed))
 
     def eqctl(self, *words):
         return sh(f"{self.bin}/eqctl", "--socket", f"{self.folder}/control.sock", *words, check=False)
+
+    def change(self, *words):
+        answer = self.eqctl(*words)
+        if answer.returncode != 0:
+            sys.exit(f"{os.path.basename(sys.argv[0])}: eqctl {' '.join(words)}: {answer.stderr}")
 
     def sync(self):
         answer = self.eqctl("sync", "--json")
@@ -134,12 +161,42 @@ class Equipoise:
         row = self.sync()
         return row and row["role"]
 
+    def is_active(self):
+        return self.role() == "active"
+
     def in_step(self):
         row = self.sync()
         return bool(row and row["link"] and row["link"]["in_step"])
 
-    def totals(self):
-        return json.loads(self.eqctl("counters", "--json").stdout)["engine"]
+    def is_back(self):
+        """Whether it could take over from the other one with every flow."""
+        row = self.sync()
+        link = row and row["link"]
+        return bool(link and row["role"] in ("standby", "ready") and link["in_step"] and link["agreed"])
+
+    def knew(self):
+        """Flows that it had when it last took over."""
+        takeover = self.sync()["takeover"]
+        return takeover["flows"] if takeover else 0
+
+    def whole(self):
+        """Flows that are not half-open, which the other one does not know, and the digest of them."""
+        engine = json.loads(self.eqctl("counters", "--json").stdout)["engine"]
+        return engine["flows"] - engine["half_open"], self.sync()["digest"]
+
+    def fail(self, how):
+        """Does to the active one what `how` says; returns what brings it back."""
+        if how == "kill":
+            self.kill()
+            return self.begin
+        if how == "stop":
+            self.stop()
+            return self.begin
+        if how == "cable":
+            self.lab.cable(self.name, False)
+            return lambda: self.lab.cable(self.name, True)
+        self.change("role", "yield")
+        return lambda: None
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

@@ -1,6 +1,9 @@
 """Network namespaces for measurements: a client, a gateway and three servers. Imported by tools/lab-*."""
 
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,12 +18,25 @@ def sh(*words, check=True, **options):
     return subprocess.run([str(word) for word in words], check=check, capture_output=True, text=True, **options)
 
 
-def until(what, done):
-    for _ in range(500):
-        if done():
-            return
-        time.sleep(0.02)
-    sys.exit(f"{os.path.basename(sys.argv[0])}: waited 10 s for {what}")
+def until(what, done, seconds=10):
+    """Returns the time at which `done` was true (of time.monotonic)."""
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            sys.exit(f"{os.path.basename(sys.argv[0])}: waited {seconds} s for {what}")
+        time.sleep(0.01)
+    return time.monotonic()
+
+
+def need(*programs):
+    """Ends with a message if one is missing: each is a program, or program:package. SIGTERM ends the program as an error would:
+    what it has made is removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    missing = [word for word in programs if shutil.which(word.split(":")[0]) is None]
+    if missing:
+        packages = " ".join(sorted({word.split(":")[-1] for word in missing}))
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {missing[0].split(':')[0]} is missing: apt-get install {packages}")
 
 
 def release():
@@ -54,6 +70,10 @@ class Space:
         for process in self.running:
             process.kill()
             process.wait()
+        # Children of those: nginx has workers, keepalived a process for VRRP.
+        for pid in sh("ip", "netns", "pids", self.name, check=False).stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         sh("ip", "netns", "delete", self.name, check=False)
 
 
@@ -89,7 +109,7 @@ class Lab:
 
 
 def serve_web(lab, server, n):
-    """nginx with a small answer, and iperf3."""
+    """nginx, which answers with the server's name, and iperf3."""
     own = os.path.join(lab.folder, f"nginx{n}")
     os.mkdir(own)
     with open(os.path.join(own, "nginx.conf"), "w", encoding="ascii") as file:
@@ -98,7 +118,7 @@ def serve_web(lab, server, n):
             "events { worker_connections 1024; }\n"
             f"http {{ access_log off; keepalive_requests 1000000; client_body_temp_path {own}/b; proxy_temp_path {own}/p;\n"
             f"fastcgi_temp_path {own}/f; uwsgi_temp_path {own}/u; scgi_temp_path {own}/s;\n"
-            'server { listen 8080; location / { return 200 "hello\\n"; } } }\n'
+            f'server {{ listen 8080; location / {{ return 200 "server{n}\\n"; }} }} }}\n'
         )
     server.start("nginx", "-c", os.path.join(own, "nginx.conf"), "-p", own)
     server.start("iperf3", "-s", "-p", "5201")

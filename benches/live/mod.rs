@@ -3,14 +3,9 @@
 
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
-use crate::setup::tcp;
-use equipoise::engine::{Engine, StateWalk, Verdict};
 use equipoise::gateway::netns::Namespace;
-use equipoise::gateway::state::file::{Clocks, Draft, Header};
-use equipoise::packet::{Meta, parse};
-use equipoise::time::Instant;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -19,7 +14,7 @@ use std::time::Duration;
 /// A service of a configuration whose datagrams come back: what [`Net::talker`] talks to.
 pub const ECHO: &str = "[[service]]\nname='echo'\nlisten='192.0.2.80:7/udp'\npool='echo'\n\
                         [[pool]]\nname='echo'\nserver=[{name='a',address='10.88.2.2',port=7}]\n";
-/// A service that takes the connections of [`write_state`].
+/// A service for established connections from a state file.
 pub const WEB: &str = "[[service]]\nname='web'\nlisten='192.0.2.80:80/tcp'\npool='web'\n\
                        [[pool]]\nname='web'\nserver=[{name='a',address='10.88.2.2',port=8080}]\n";
 
@@ -63,30 +58,6 @@ impl Net {
         socket.connect("192.0.2.80:7").unwrap();
         socket
     }
-}
-
-/// Writes the state of a gateway that has so many established connections to [`WEB`].
-pub fn write_state(path: &Path, text: &str, flows: u32) {
-    let settings = equipoise::config::parse(text, "bench.toml").unwrap();
-    let mut engine = Engine::new(&settings);
-    let (now, vip) = (Instant::from_nanos(1 << 58), SocketAddr::new(Ipv4Addr::new(192, 0, 2, 80).into(), 80));
-    for n in 0..flows {
-        let client = SocketAddr::new(Ipv4Addr::from(0x6440_0000 + (n >> 8)).into(), 1024 + (n & 0xff) as u16);
-        let mut syn = tcp(client, vip, "S", 100, 0, b"");
-        assert!(matches!(engine.handle_packet(now, &mut syn, Meta::default()), Verdict::Forward { .. }));
-        let to = parse(&syn).unwrap().addresses.dst();
-        let mut answer = tcp(SocketAddr::new(to, 8080), client, "SA", 500, 101, b"");
-        engine.handle_packet(now, &mut answer, Meta::default());
-        engine.handle_packet(now, &mut tcp(client, vip, "A", 101, 501, b""), Meta::default());
-    }
-    let mut draft = Draft::create(path, &Header { clocks: Clocks::read() }).unwrap();
-    let (mut walk, mut bytes) = (StateWalk::new(now, true), Vec::new());
-    while !engine.write_state(&mut walk, now, 1 << 16, &mut bytes) {
-        draft.write(&bytes).unwrap();
-        bytes.clear();
-    }
-    draft.write(&bytes).unwrap();
-    draft.finish().unwrap();
 }
 
 /// A running gateway, killed when it is dropped.

@@ -66,6 +66,8 @@ pub(super) fn keepalived(settings: &Settings, moving: &[Moving], router: u8) -> 
          \x20   enable_script_security\n\
          \x20   script_user root\n\
          \x20   vrrp_garp_master_repeat 3\n\
+         \x20   # Seconds: after a split, the gateway that remains may not hear the other one, and so not tell its hosts.\n\
+         \x20   vrrp_garp_master_refresh 1\n\
          \x20   # A machine that is busy otherwise is not taken for dead.\n\
          \x20   vrrp_priority -20\n\
          }}\n\n\

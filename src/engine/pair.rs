@@ -12,8 +12,8 @@ pub enum Duty {
     /// Everything: it is alone, or knows all that its peer knows.
     #[default]
     Full,
-    /// All but TCP segments of connections that it does not know: its peer may know them. They are dropped without an
-    /// answer, and their senders send again.
+    /// All but TCP segments of connections that it does not know, and what servers send to NAT addresses without a flow
+    /// here: its peer may know them. They are dropped without an answer, and their senders send again.
     Known,
     /// Nothing: it stands by. It forwards packets of flows that it knows, opens and ends none, and resets nobody.
     Standby,

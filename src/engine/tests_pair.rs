@@ -2,14 +2,16 @@
 
 use super::testing::{at, bytes, settings, tcp};
 use super::*;
-use crate::balance::{OnDown, UnknownTcp};
-use crate::ids::ServerId;
+use crate::balance::{Nat, OnDown, UnknownTcp};
+use crate::flow::NatPoolSettings;
+use crate::ids::{NatPoolId, ServerId};
 use crate::packet::Side;
 use etherparse::PacketBuilder;
 
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const VIP: [u8; 4] = [192, 0, 2, 80];
 const SERVER: [u8; 4] = [10, 0, 2, 1];
+const SOURCE: [u8; 4] = [10, 0, 9, 1];
 
 /// Hands in a packet; returns its verdict and how many packets the engine sends.
 fn send(engine: &mut Engine, second: u64, mut packet: Vec<u8>) -> (Verdict, usize) {
@@ -84,6 +86,39 @@ fn while_its_peer_may_know_more_a_gateway_resets_and_adopts_no_unknown_connectio
         assert!(matches!(send(&mut engine, 1, ping()).0, Verdict::Consume(Consumed::Echo)));
         engine.set_duty(at(2), Duty::Full);
         assert_ne!(send(&mut engine, 2, bytes(tcp(CLIENT, 8, VIP, 80, 1).ack(1), b"data")), LEFT);
+    }
+}
+
+#[test]
+fn what_servers_send_to_a_nat_address_is_left_to_a_peer_that_may_know_its_flow() {
+    let mut all = settings(1, 100);
+    let mut pool = NatPoolSettings::new("out");
+    pool.v4 = vec![SOURCE.into()];
+    all.nat_pools = vec![pool];
+    all.services[0].nat = Nat::Full { pool: NatPoolId(0), only_for: vec![], families: [true, false] };
+    let mut engine = Engine::new(&all);
+    let reply = |port| tcp(SERVER, 8080, SOURCE, port, 1);
+    let mut datagram = Vec::new();
+    PacketBuilder::ipv4(SERVER, SOURCE, 60).udp(53, 2000).write(&mut datagram, b"x").unwrap();
+    let packets = [
+        bytes(reply(2000).ack(1), b"data"),
+        bytes(reply(2000).syn().ack(1), b""),
+        bytes(reply(2000).fin().ack(1), b""),
+        datagram,
+        // To a port that no service here has; the peer may have another configuration.
+        bytes(tcp(CLIENT, 8, VIP, 81, 1).ack(1), b"data"),
+    ];
+    engine.set_duty(at(1), Duty::Known);
+    for packet in &packets {
+        assert_eq!(send(&mut engine, 1, packet.clone()), LEFT, "{packet:02x?}");
+    }
+    // Nobody but this gateway would answer a new connection.
+    let syn = bytes(tcp(CLIENT, 8, VIP, 81, 1).syn(), b"");
+    assert!(matches!(send(&mut engine, 1, syn), (Verdict::Consume(Consumed::Closed), _)));
+    engine.set_duty(at(2), Duty::Full);
+    for packet in &packets {
+        let got = send(&mut engine, 2, packet.clone());
+        assert!(matches!(got, (Verdict::Consume(Consumed::Closed), _)), "{got:?} {packet:02x?}");
     }
 }
 

@@ -77,6 +77,9 @@ impl Look<'_> {
     fn no_service(&self, arrival: &Arrival<'_>, key: &Key, scratch: &mut Scratch) -> Settled {
         let transport = arrival.parsed.transport;
         if self.is_own(key.addresses.dst()) {
+            if self.standing.duty() != Duty::Full && self.may_be_the_peers(arrival, key) {
+                return Settled::drop(Reason::OtherGateway);
+            }
             return match transport {
                 Transport::Echo { request: true, .. } => self.echo(arrival, scratch),
                 Transport::Echo { request: false, .. } => Settled::drop(Reason::IcmpUnhandled),
@@ -91,6 +94,16 @@ impl Look<'_> {
             Transport::Tcp { flags, .. } if flags.syn() => Settled::DIRECT,
             Transport::Tcp { .. } if !self.table().is_direct(key) => self.unknown_to_us(arrival, key, scratch),
             _ => Settled::FOREIGN,
+        }
+    }
+
+    /// Returns whether a packet to an address of this gateway may be of a flow that only its peer knows: a segment of an open
+    /// connection, or what a server sends to a NAT address.
+    fn may_be_the_peers(&self, arrival: &Arrival<'_>, key: &Key) -> bool {
+        match arrival.parsed.transport {
+            Transport::Tcp { flags, .. } => !flags.syn() || flags.ack(),
+            Transport::Echo { .. } => false,
+            _ => self.plan.directory().is_nat_address(key.addresses.dst()),
         }
     }
 

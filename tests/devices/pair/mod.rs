@@ -2,7 +2,12 @@
 //! router would that follows keepalived or BGP.
 
 mod announced;
+mod apart;
+#[path = "../../common/established.rs"]
+mod established;
 mod second;
+#[path = "../../common/setup.rs"]
+mod setup;
 
 use crate::state::{Busy, IDLE, TALK, Talks};
 use crate::takeover::take_over;
