@@ -126,6 +126,22 @@ impl Engine {
         !name.is_empty() && self.plan.settings().services.iter().any(|service| service.name == *name)
     }
 
+    /// Returns services that are no longer in the configuration and have flows: their names, and those of their pools.
+    pub fn removed_services(&self) -> Vec<(String, String)> {
+        let listed = &self.plan.order().services;
+        let settings = self.plan.settings();
+        let left = (0..).map(ServiceId).zip(&settings.services).filter(|(id, service)| {
+            !service.name.is_empty() && !listed.contains(id) && self.shard.service_totals(*id).0 > 0
+        });
+        left.map(|(_, service)| (service.name.clone(), settings.pools[service.pool.0 as usize].name.clone())).collect()
+    }
+
+    /// Returns NAT addresses that are in no pool of the configuration and have ports in use.
+    pub fn removed_nat_addresses(&self) -> Vec<IpAddr> {
+        let hosts = self.retired().iter().filter(|net| net.prefix_len() == net.max_prefix_len()).map(|net| net.addr());
+        hosts.filter(|own| self.shard.nat_pools().iter().any(|pool| pool.owns(*own))).collect()
+    }
+
     /// Returns the flows of a server.
     pub fn flows_of(&self, server: ServerId) -> u64 {
         u64::from(self.shard.chooser().flows(server))

@@ -2,7 +2,7 @@
 //! leaving everything to a service manager at the end.
 
 use super::super::setup::Installed;
-use super::super::takeover::{Changes, Ended, Handing, OfferOf, RemovedServer, Taker, kept};
+use super::super::takeover::{Changes, Ended, Handing, Leftovers, OfferOf, Taker, kept};
 use super::{BEGIN, EventLoop, Pair};
 use crate::control::Ledger;
 use crate::gateway::error::GatewayError;
@@ -81,6 +81,8 @@ impl EventLoop {
             self.ledger = ledger;
         }
         self.ledger.started(&mut self.engine, BEGIN + clock.elapsed());
+        // Routes of what the configuration has no longer go with its flows.
+        self.reloads.look_for_retired(&self.engine, BEGIN + clock.elapsed());
         if taker.is_of_kept() {
             kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
         }
@@ -100,7 +102,7 @@ impl EventLoop {
         let found = sources::save(&settings.sources, &self.sources.found());
         OfferOf {
             seed: settings.seed,
-            removed: RemovedServer::of(&self.engine, now),
+            leftovers: Leftovers::of(&self.engine, now),
             found: String::from_utf8(found).unwrap_or_default(),
             proxying: installed.map_or_else(Vec::new, Installed::proxying),
             changes: Changes::of(&self.ledger, now),
