@@ -219,7 +219,7 @@ fn the_addresses_of_a_removed_nat_pool_stay_the_gateways_own_while_flows_have_th
     engine.reload(at(2), &file(&["a=10.0.0.1"], ""), Removed::Drain);
     engine.reload(at(3), &file(&["a=10.0.0.1"], "unknown-tcp='drop'\n"), Removed::Drain);
     assert_eq!(engine.retired(), ["10.9.0.1/32".parse().unwrap()]);
-    assert_eq!(engine.removed_nat_addresses(), [IpAddr::from([10, 9, 0, 1])]);
+    assert_eq!(engine.nat_addresses(), [IpAddr::from([10, 9, 0, 1])]);
     assert!(engine.find_retired(Cursor::default(), usize::MAX).0, "the flow needs it");
     assert!(send(&mut engine, at(3), ack(1)).is_ok());
     let mut rows = Vec::new();

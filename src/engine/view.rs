@@ -8,6 +8,7 @@ use crate::flow::{Key, NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
+use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -126,20 +127,24 @@ impl Engine {
         !name.is_empty() && self.plan.settings().services.iter().any(|service| service.name == *name)
     }
 
-    /// Returns services that are no longer in the configuration and have flows: their names, and those of their pools.
-    pub fn removed_services(&self) -> Vec<(String, String)> {
-        let listed = &self.plan.order().services;
+    /// Returns the services that have flows, in the configuration or not: their names, and those of their pools.
+    pub fn services_with_flows(&self) -> Vec<(String, String)> {
         let settings = self.plan.settings();
-        let left = (0..).map(ServiceId).zip(&settings.services).filter(|(id, service)| {
-            !service.name.is_empty() && !listed.contains(id) && self.shard.service_totals(*id).0 > 0
-        });
-        left.map(|(_, service)| (service.name.clone(), settings.pools[service.pool.0 as usize].name.clone())).collect()
+        let all = (0..).map(ServiceId).zip(&settings.services);
+        let busy = all.filter(|(id, service)| !service.name.is_empty() && self.shard.service_totals(*id).0 > 0);
+        busy.map(|(_, service)| (service.name.clone(), settings.pools[service.pool.0 as usize].name.clone())).collect()
     }
 
-    /// Returns NAT addresses that are in no pool of the configuration and have ports in use.
-    pub fn removed_nat_addresses(&self) -> Vec<IpAddr> {
-        let hosts = self.retired().iter().filter(|net| net.prefix_len() == net.max_prefix_len()).map(|net| net.addr());
-        hosts.filter(|own| self.shard.nat_pools().iter().any(|pool| pool.owns(*own))).collect()
+    /// Returns all networks that are the gateway's own, in the configuration or not.
+    pub fn networks(&self) -> Vec<IpNet> {
+        self.plan.own_networks().into_iter().chain(self.retired().iter().copied()).collect()
+    }
+
+    /// Returns the NAT addresses among them.
+    pub fn nat_addresses(&self) -> Vec<IpAddr> {
+        let all = self.networks().into_iter().filter(|net| net.prefix_len() == net.max_prefix_len());
+        let is_nat = |own: &IpAddr| self.shard.nat_pools().iter().any(|pool| pool.owns(*own));
+        all.map(|net| net.addr()).filter(is_nat).collect()
     }
 
     /// Returns the flows of a server.

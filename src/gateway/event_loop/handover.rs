@@ -64,7 +64,11 @@ impl EventLoop {
     pub(in crate::gateway) fn take_over(&mut self, installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         let Some((mut taker, mut ledger)) = self.taker.take() else { return Ok(()) };
         let clock = self.clock;
-        let ended = taker.read_rest(&mut self.engine, || BEGIN + clock.elapsed()).inspect_err(|why| taker.give_up(why));
+        let ended = taker.read_rest(&mut self.engine, || BEGIN + clock.elapsed()).inspect_err(|why| {
+            taker.give_up(why);
+            // The next start would find the same.
+            self.forget_kept(&taker);
+        });
         match ended.map_err(GatewayError::Takeover)? {
             Ended::Whole(loaded) => log::info!("taken over: {loaded}"),
             Ended::Early(error) => {
@@ -83,9 +87,7 @@ impl EventLoop {
         self.ledger.started(&mut self.engine, BEGIN + clock.elapsed());
         // Routes of what the configuration has no longer go with its flows.
         self.reloads.look_for_retired(&self.engine, BEGIN + clock.elapsed());
-        if taker.is_of_kept() {
-            kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
-        }
+        self.forget_kept(&taker);
         taker.serving();
         self.control.socket().own();
         self.giver.own();
@@ -94,6 +96,13 @@ impl EventLoop {
             installed.own();
         }
         Ok(())
+    }
+
+    /// Has the service manager close what it has kept, if that is what this gateway has begun with.
+    fn forget_kept(&self, taker: &Taker) {
+        if taker.is_of_kept() {
+            kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
+        }
     }
 
     /// Returns what another gateway has to know before it reads the state.

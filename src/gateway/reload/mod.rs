@@ -114,7 +114,7 @@ impl Reloads {
 
     /// Begins to look for flows of what the configuration has no longer, if there may be any.
     pub(super) fn look_for_retired(&mut self, engine: &Engine, now: Instant) {
-        self.retired.begin(engine, now);
+        self.retired.begin_soon(engine, now);
     }
 
     /// Takes note of what a confined process can read.

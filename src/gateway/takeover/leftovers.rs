@@ -1,5 +1,5 @@
-//! What a reload or an operator has removed from the configuration of the gateway that hands over, and that has flows: they go
-//! on in the next process, too, until they end.
+//! What has flows in the gateway that hands over and is in no configuration of the next process, since a reload or an operator
+//! has removed it, or because that process has another file: the flows go on until they end.
 //!
 //! It is there while the copy is read, and removed then as by a reload.
 
@@ -11,31 +11,32 @@ use crate::ids::{PoolId, ServerId};
 use crate::time::Instant;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 /// The name of the pool of NAT addresses that no pool has any more; no configuration can give it.
 const NAT_POOL: &str = "(removed)";
 
-/// What is configured no longer and has flows.
+/// All that may have flows.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::gateway) struct Leftovers {
     servers: Vec<Server>,
     services: Vec<Service>,
-    /// NAT addresses with ports in use.
     nat: Vec<IpAddr>,
-    /// All networks that are still the gateway's own.
+    /// All networks that are the gateway's own.
     networks: Vec<IpNet>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Server {
     pool: String,
     name: String,
+    /// IPv4 first.
     addresses: Vec<IpAddr>,
     port: Option<u16>,
 }
 
-/// A service. Its flows have the timeouts of the table in the next process.
+/// A service. Its flows have the timeouts of the table in the next process, if that does not have the service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Service {
     name: String,
@@ -45,28 +46,29 @@ struct Service {
 impl Leftovers {
     /// Returns those of an engine.
     pub(in crate::gateway) fn of(engine: &Engine, now: Instant) -> Leftovers {
-        let rows = engine.servers(now).into_iter().filter(|row| row.removed && row.flows > 0);
+        let rows = engine.servers(now).into_iter().filter(|row| row.flows > 0);
         let server = |row: ServerRow| {
             let ServerRow { pool, server, addresses, port, .. } = row;
             Server { pool, name: server, addresses, port }
         };
-        let services = engine.removed_services().into_iter();
+        let services = engine.services_with_flows().into_iter();
         Leftovers {
             servers: rows.map(server).collect(),
             services: services.map(|(name, pool)| Service { name, pool }).collect(),
-            nat: engine.removed_nat_addresses(),
-            networks: engine.retired().to_vec(),
+            nat: engine.nat_addresses(),
+            networks: engine.networks(),
         }
     }
 
-    /// Returns the networks that stay the gateway's own.
+    /// Returns the networks that stay the gateway's own, those of the next configuration included.
     pub(super) fn networks(&self) -> &[IpNet] {
         &self.networks
     }
 
-    /// Adds them to settings that do not have them.
+    /// Adds to settings what they do not have.
     pub(super) fn add_to(&self, settings: &mut Settings) {
-        self.servers.iter().for_each(|server| server.add_to(settings));
+        let there: HashSet<Server> = settings.servers.iter().map(|server| Server::of(settings, server)).collect();
+        self.servers.iter().filter(|server| !there.contains(server)).for_each(|server| server.add_to(settings));
         for Service { name, pool } in &self.services {
             if settings.services.iter().all(|service| service.name != *name) {
                 let pool = pool_of(settings, pool);
@@ -74,27 +76,31 @@ impl Leftovers {
             }
         }
         let mut nat = NatPoolSettings { first_port: 1, ..NatPoolSettings::new(NAT_POOL) };
-        for address in &self.nat {
-            let is_free = !settings.nat_pools.iter().any(|pool| match address {
-                IpAddr::V4(v4) => pool.v4.contains(v4),
-                IpAddr::V6(v6) => pool.v6.contains(v6),
-            });
+        let there: BTreeSet<IpAddr> = settings.nat_pools.iter().flat_map(addresses).collect();
+        for address in self.nat.iter().collect::<BTreeSet<_>>().into_iter().filter(|own| !there.contains(own)) {
             match address {
-                IpAddr::V4(v4) if is_free => nat.v4.push(*v4),
-                IpAddr::V6(v6) if is_free => nat.v6.push(*v6),
-                _ => {}
+                IpAddr::V4(own) => nat.v4.push(*own),
+                IpAddr::V6(own) => nat.v6.push(*own),
             }
         }
-        nat.v4.sort_unstable();
-        nat.v6.sort_unstable();
-        if !nat.v4.is_empty() || !nat.v6.is_empty() {
+        if addresses(&nat).next().is_some() {
             settings.nat_pools.push(nat);
         }
     }
 }
 
+fn addresses(pool: &NatPoolSettings) -> impl Iterator<Item = IpAddr> {
+    pool.v4.iter().copied().map(IpAddr::V4).chain(pool.v6.iter().copied().map(IpAddr::V6))
+}
+
 impl Server {
-    /// Adds it to settings that do not have this server: one of its name at another address or port is another one.
+    fn of(settings: &Settings, of: &ServerSettings) -> Server {
+        let pool = settings.pools[of.pool.0 as usize].name.clone();
+        let addresses = of.v4.map(IpAddr::V4).into_iter().chain(of.v6.map(IpAddr::V6)).collect();
+        Server { pool, name: of.name.clone(), addresses, port: of.port }
+    }
+
+    /// Adds it to settings that may have another one of its name, at another address or port.
     fn add_to(&self, settings: &mut Settings) {
         let pool = pool_of(settings, &self.pool);
         let mut server = ServerSettings { port: self.port, ..ServerSettings::new(&self.name, pool) };
@@ -103,10 +109,6 @@ impl Server {
                 IpAddr::V4(v4) => server.v4 = Some(*v4),
                 IpAddr::V6(v6) => server.v6 = Some(*v6),
             }
-        }
-        let what = |server: &ServerSettings| (server.pool, server.name.clone(), server.v4, server.v6, server.port);
-        if settings.servers.iter().any(|own| what(own) == what(&server)) {
-            return;
         }
         settings.pools[pool.0 as usize].servers.push(ServerId(settings.servers.len() as u32));
         settings.servers.push(server);

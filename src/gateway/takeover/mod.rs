@@ -141,7 +141,7 @@ pub struct Offer {
     changes: Changes,
     /// Servers from outside, as a state file has them.
     found: String,
-    /// What is configured no longer and has flows.
+    /// What has flows, in case that it is configured no longer.
     #[serde(default)]
     leftovers: Leftovers,
     /// Whether it has made the directory of the control socket.

@@ -159,14 +159,14 @@ impl Taker {
         add_servers("takeover", self.offer.found.as_bytes(), settings, found);
     }
 
-    /// Returns settings with what is configured no longer and has flows in the running gateway.
+    /// Returns settings with what they lack and has flows in the running gateway.
     pub(in crate::gateway) fn with_removed(&self, settings: &Settings) -> Settings {
         let mut all = settings.clone();
         self.offer.leftovers.add_to(&mut all);
         all
     }
 
-    /// Returns the networks that are the running gateway's own and in the configuration no longer.
+    /// Returns the networks that are the running gateway's own.
     pub(in crate::gateway) fn retired(&self) -> &[IpNet] {
         self.offer.leftovers.networks()
     }

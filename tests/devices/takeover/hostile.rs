@@ -120,18 +120,21 @@ fn the_flows_of_a_removed_service_a_removed_pool_and_a_removed_nat_address_go_on
     std::fs::write(world.file(), &few).unwrap();
     world.change("reload");
     streams.iter_mut().for_each(|stream| echo(stream, "after the reload"));
-    for round in 1..=2 {
-        gateway = take_over(&world, gateway, &few);
-        for stream in &mut streams {
+    // What another file lacks is removed as by a reload.
+    let fewer = few.replace("[\"192.0.2.80:80/tcp\", ", "[");
+    let mut others = [talk_to(&world, "192.0.2.80")];
+    for (round, text) in [(1, &few), (2, &fewer)] {
+        gateway = take_over(&world, gateway, text);
+        for stream in streams.iter_mut().chain(&mut others) {
             echo(stream, &format!("after takeover {round}: {}", world.log()));
         }
-        assert_eq!((world.totals().engine.flows, ended(&world)), (2, 0), "{}", world.log());
+        assert_eq!((world.totals().engine.flows, ended(&world)), (3, 0), "{}", world.log());
         let system = world.system();
-        assert!(["97", "98", "99"].iter().all(|n| system.contains(&format!("192.0.2.{n} "))), "{system}");
+        assert!(["80", "97", "98", "99"].iter().all(|n| system.contains(&format!("192.0.2.{n} "))), "{system}");
     }
     // No new ones.
     let refused = |address: &str| world.client.run(|| TcpStream::connect((address, 80)).is_err()).unwrap();
-    assert!(refused("192.0.2.99") && refused("192.0.2.98"));
+    assert!(refused("192.0.2.99") && refused("192.0.2.98") && refused("192.0.2.80"));
     assert!(gateway.terminate().success());
     assert!(!world.system().contains("192.0.2.9"), "{}", world.system());
 }

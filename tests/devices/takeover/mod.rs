@@ -220,6 +220,8 @@ fn another_configuration_may_be_taken_over_with() {
     assert_eq!(world.totals().engine.max_flows, 5000);
     assert!(world.system().contains("192.0.2.99"), "{}", world.system());
     assert!(world.client.run(|| std::net::TcpStream::connect("192.0.2.99:80").is_ok()).unwrap());
+    // As by a reload, its flow would go on.
+    world.change("kill service more");
     let gateway = take_over(&world, gateway, &configuration(&world));
     talks.go_on("without it");
     eventually("its routes go", || world.system() == system);
