@@ -22,7 +22,7 @@ use crate::gateway::log_queue::{LogQueue, LogWriter};
 use crate::gateway::notify::Notifier;
 use crate::gateway::takeover::Taker;
 use crate::gateway::takeover::kept::{self, Kept};
-use crate::gateway::{Gateway, TakenSignals, confine, reload, sources};
+use crate::gateway::{Gateway, GatewayError, TakenSignals, confine, reload, sources};
 use crate::replay::{self, Format, ReplayError};
 use args::{Args, Command, Verbosity};
 use clap::{CommandFactory, Parser};
@@ -136,7 +136,7 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failed> {
 
 /// Runs the live gateway until a signal ends it, or another one takes over.
 fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
-    let message = |error: crate::gateway::GatewayError| Failed::Message(error.to_string());
+    let message = |error: GatewayError| Failed::Message(error.to_string());
     let parsed = load(config)?;
     let manager = Notifier::from_environment();
     let taker = predecessor(&parsed.settings.gateway, takeover, &manager)?;
@@ -146,11 +146,7 @@ fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
         _ => seeded(parsed.settings)?,
     };
     let signals = TakenSignals::take().map_err(message)?;
-    let mut gateway = match taker {
-        Some(taker) => Gateway::take_over(settings, file, taker),
-        None => Gateway::open_configured(settings, file),
-    }
-    .map_err(message)?;
+    let mut gateway = open(settings, file, taker, &manager).map_err(message)?;
     gateway.handle_signals(signals).map_err(message)?;
     gateway.reload_from(config).map_err(message)?;
     gateway.report_to(manager);
@@ -160,6 +156,32 @@ fn live(config: &Path, unconfined: bool, takeover: bool) -> Result<(), Failed> {
     let ended = gateway.run();
     let closed = gateway.close();
     ended.and(closed).map_err(message)
+}
+
+/// Opens the gateway, in the place of another one if there is a taker. One that has ended, and cannot be followed, is
+/// forgotten: the next start would find the same.
+fn open(
+    settings: Settings,
+    file: config::changes::File,
+    taker: Option<Taker>,
+    manager: &Notifier,
+) -> Result<Gateway, GatewayError> {
+    let Some(taker) = taker else { return Gateway::open_configured(settings, file) };
+    let as_usual = taker.is_of_kept().then(|| (settings.clone(), file.clone()));
+    match (Gateway::take_over(settings, file, taker), as_usual) {
+        // What the system lacks is lacking in every start.
+        (Err(error), Some((settings, file))) if !matches!(error, GatewayError::Preflight(_)) => {
+            not_followed(&error.to_string(), manager);
+            Gateway::open_configured(settings, file)
+        }
+        (other, _) => other,
+    }
+}
+
+fn not_followed(why: &str, manager: &Notifier) {
+    log::warn!("a gateway that has stopped cannot be followed: {why}; connections that it had end");
+    // The device is free once nobody has it open.
+    kept::forget(manager);
 }
 
 /// Finds the gateway whose place to take: the one that is running, if that is asked for, or the one that the service manager
@@ -173,12 +195,7 @@ fn predecessor(gateway: &config::GatewaySettings, takeover: bool, manager: &Noti
         return Ok(None);
     }
     let taker = Taker::of_kept(kept, gateway);
-    if let Err(why) = &taker {
-        log::warn!("a gateway that has stopped cannot be followed: {why}; connections that it had end");
-        // The device is free once nobody has it open.
-        kept::forget(manager);
-    }
-    Ok(taker.ok())
+    Ok(taker.inspect_err(|why| not_followed(why, manager)).ok())
 }
 
 /// Replaces a seed of 0 by a random one, so that nobody outside can predict a choice. It is logged: with it, a replay

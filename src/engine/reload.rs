@@ -203,6 +203,11 @@ impl Engine {
         self.standing.retired()
     }
 
+    /// Makes networks the gateway's own that are not in the configuration: flows that it has from another gateway use them.
+    pub fn retire(&mut self, networks: &[IpNet]) {
+        self.standing.retire(&self.plan, networks);
+    }
+
     /// Returns whether flows may be left of addresses or servers that are no longer in the configuration.
     pub fn has_retired(&self) -> bool {
         let listed = self.plan.order().servers.len();
@@ -228,7 +233,7 @@ impl Engine {
     fn is_retired(&self, index: u32) -> bool {
         let (client, server) =
             (self.shard.table().key(index, Side::Client), self.shard.table().key(index, Side::Server));
-        let is_own = |address| self.plan.is_own(address);
+        let is_own = |address| self.plan.is_own(address) && !self.standing.is_retired(address);
         !is_own(client.addresses.dst())
             || server.addresses.dst() != client.addresses.src() && !is_own(server.addresses.dst())
             || !self.plan.roster().is_in_a_pool(self.shard.table().server_of(index))

@@ -8,6 +8,7 @@ use crate::ids::ServerId;
 use crate::packet::{Addresses, Transport};
 use crate::rng::Rng;
 use etherparse::PacketBuilder;
+use std::net::IpAddr;
 
 const VIP: [u8; 4] = [192, 0, 2, 80];
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
@@ -207,6 +208,28 @@ fn a_retired_address_is_answered_and_not_sent_on_until_it_is_forgotten() {
     );
     engine.reload(at(4), &file(&["a=10.0.0.1"], ""), Removed::Drain);
     assert!(new_flow(&mut engine, at(4), 3).is_ok());
+}
+
+#[test]
+fn the_addresses_of_a_removed_nat_pool_stay_the_gateways_own_while_flows_have_them() {
+    let nat = "nat='full'\nnat-pool='n'\n[[nat-pool]]\nname='n'\naddresses='10.9.0.1'\n";
+    let mut engine = Engine::new(&file(&["a=10.0.0.1"], nat));
+    establish(&mut engine, at(1), 1);
+    // The service stays, and its next flows have the addresses of their clients.
+    engine.reload(at(2), &file(&["a=10.0.0.1"], ""), Removed::Drain);
+    engine.reload(at(3), &file(&["a=10.0.0.1"], "unknown-tcp='drop'\n"), Removed::Drain);
+    assert_eq!(engine.retired(), ["10.9.0.1/32".parse().unwrap()]);
+    assert_eq!(engine.nat_addresses(), [IpAddr::from([10, 9, 0, 1])]);
+    assert!(engine.find_retired(Cursor::default(), usize::MAX).0, "the flow needs it");
+    assert!(send(&mut engine, at(3), ack(1)).is_ok());
+    let mut rows = Vec::new();
+    engine.flows(at(3), &FlowQuery::default(), Cursor::default(), 10, &mut rows);
+    engine.apply(at(3), Change::Kill { flow: rows[0].id }).unwrap();
+    assert_eq!(engine.find_retired(Cursor::default(), usize::MAX), (false, None));
+    // In another process, of which the configuration says nothing of it either.
+    let mut next = Engine::new(&file(&["a=10.0.0.1"], ""));
+    next.retire(&["10.9.0.1/32".parse().unwrap(), "192.0.2.80/32".parse().unwrap()]);
+    assert_eq!(next.retired(), ["10.9.0.1/32".parse().unwrap()], "what it has is not retired");
 }
 
 /// What one reload may change, by bits: order and unrelated objects.

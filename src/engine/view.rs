@@ -8,6 +8,7 @@ use crate::flow::{Key, NatPool, Table, Usage};
 use crate::ids::{ServerId, ServiceId};
 use crate::packet::Side;
 use crate::time::{Duration, Instant};
+use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -124,6 +125,26 @@ impl Engine {
     /// Returns whether there is a service of this name, in the configuration or with flows left.
     pub fn has_service(&self, name: &str) -> bool {
         !name.is_empty() && self.plan.settings().services.iter().any(|service| service.name == *name)
+    }
+
+    /// Returns the services that have flows, in the configuration or not: their names, and those of their pools.
+    pub fn services_with_flows(&self) -> Vec<(String, String)> {
+        let settings = self.plan.settings();
+        let all = (0..).map(ServiceId).zip(&settings.services);
+        let busy = all.filter(|(id, service)| !service.name.is_empty() && self.shard.service_totals(*id).0 > 0);
+        busy.map(|(_, service)| (service.name.clone(), settings.pools[service.pool.0 as usize].name.clone())).collect()
+    }
+
+    /// Returns all networks that are the gateway's own, in the configuration or not.
+    pub fn networks(&self) -> Vec<IpNet> {
+        self.plan.own_networks().into_iter().chain(self.retired().iter().copied()).collect()
+    }
+
+    /// Returns the NAT addresses among them.
+    pub fn nat_addresses(&self) -> Vec<IpAddr> {
+        let all = self.networks().into_iter().filter(|net| net.prefix_len() == net.max_prefix_len());
+        let is_nat = |own: &IpAddr| self.shard.nat_pools().iter().any(|pool| pool.owns(*own));
+        all.map(|net| net.addr()).filter(is_nat).collect()
     }
 
     /// Returns the flows of a server.

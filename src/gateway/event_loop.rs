@@ -417,7 +417,8 @@ impl EventLoop {
             self.manager.work(now);
             // A session may just have asked, or a signal have come while a reload was under way.
             reload_waits |= !self.giver.is_copying() && self.reloads.is_asked(&self.ledger);
-            if self.stopper.stop.load(Ordering::Acquire) && self.may_stop(now) {
+            // Not while another process takes over: who carries on is known soon.
+            if self.stopper.stop.load(Ordering::Acquire) && !self.giver.is_copying() && self.may_stop(now) {
                 return Ok(());
             }
         }

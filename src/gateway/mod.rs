@@ -185,8 +185,13 @@ impl Gateway {
     pub fn stopped(settings: &Settings) -> Result<usize, GatewayError> {
         let follower = Follower::new(settings, &settings.gateway.device).map_err(setup::SetupError::from)?;
         let interfaces = follower.interfaces();
-        let mut installed =
-            Installed::adopt(settings, &settings.gateway.device, interfaces, Select::Marks, (&[], true))?;
+        let mut installed = Installed::adopt(
+            (settings, settings),
+            &settings.gateway.device,
+            interfaces,
+            Select::Marks,
+            (&[], &[], true),
+        )?;
         installed.own();
         if settings.flows_outlive() {
             installed.leave_fallbacks();

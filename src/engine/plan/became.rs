@@ -110,8 +110,10 @@ impl Plan {
     /// Returns the networks whose packets come to the gateway: those of services, and of NAT pools.
     pub(in crate::engine) fn own_networks(&self) -> BTreeSet<IpNet> {
         let services = self.settings.services.iter().flat_map(|service| &service.listen).map(|listen| listen.network());
-        let v4 = self.settings.nat_pools.iter().flat_map(|pool| &pool.v4).map(|own| Ipv4Net::from(*own).into());
-        let v6 = self.settings.nat_pools.iter().flat_map(|pool| &pool.v6).map(|own| Ipv6Net::from(*own).into());
+        // One that has been removed keeps its addresses as long as flows have them; a removed service has none.
+        let pools = || self.order.nat_pools.iter().map(|pool| &self.settings.nat_pools[pool.0 as usize]);
+        let v4 = pools().flat_map(|pool| &pool.v4).map(|own| Ipv4Net::from(*own).into());
+        let v6 = pools().flat_map(|pool| &pool.v6).map(|own| Ipv6Net::from(*own).into());
         services.chain(v4).chain(v6).collect()
     }
 }

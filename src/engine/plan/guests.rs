@@ -4,7 +4,9 @@
 
 use super::{InUse, Plan};
 use crate::balance::{Admin, PoolSettings, ServerSettings};
+use crate::config::Settings;
 use crate::ids::{PoolId, ServerId};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most servers that are not configured and have a slot.
@@ -20,12 +22,23 @@ pub(in crate::engine) struct Guest {
     pub port: Option<u16>,
 }
 
+/// Most bytes of the name of a pool and of a server, as in a configuration.
+const MOST_NAME: [usize; 2] = [64, 128];
+
 impl Guest {
+    /// Returns none if no server of a configuration has such a name: it would be shown, and kept.
     pub(in crate::engine) fn new(
         (pool, name): (&str, &str),
         addresses: [Option<IpAddr>; 2],
         port: Option<u16>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let fits = |text: &str, most| {
+            let of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
+            (1..=most).contains(&text.len()) && text.bytes().all(of_names)
+        };
+        if !fits(pool, MOST_NAME[0]) || !fits(name, MOST_NAME[1]) {
+            return None;
+        }
         let mut guest = Guest { pool: pool.into(), name: name.into(), v4: None, v6: None, port };
         for address in addresses.into_iter().flatten() {
             match address {
@@ -33,7 +46,7 @@ impl Guest {
                 IpAddr::V6(v6) => guest.v6 = Some(v6),
             }
         }
-        guest
+        Some(guest)
     }
 }
 
@@ -59,18 +72,15 @@ impl Plan {
         let mut room = MOST_GUESTS.saturating_sub(named - self.order.servers.len());
         let mut vacant = (0..listed.len()).filter(|at| settings.servers[*at].name.is_empty()).collect::<Vec<_>>();
         vacant.reverse();
+        let mut pools = Pools::of(&settings, &self.order.pools);
         let mut slots = Vec::with_capacity(guests.len());
         for guest in guests {
-            if room == 0 || guest.name.is_empty() {
+            if room == 0 {
                 slots.push(None);
                 continue;
             }
             room -= 1;
-            let pool = settings.pools.iter().position(|pool| pool.name == guest.pool).unwrap_or_else(|| {
-                settings.pools.push(PoolSettings::new(&guest.pool, Vec::new()));
-                settings.pools.len() - 1
-            });
-            let own = ServerSettings::new(&guest.name, PoolId(pool as u32));
+            let own = ServerSettings::new(&guest.name, pools.find(&mut settings, &guest.pool));
             let (v4, v6, port) = (guest.v4, guest.v6, guest.port);
             let server = ServerSettings { v4, v6, port, admin: Admin::Draining, ..own };
             let slot = vacant.pop().unwrap_or(settings.servers.len());
@@ -81,6 +91,49 @@ impl Plan {
             slots.push(Some(ServerId(slot as u32)));
         }
         (Plan::compile(settings, Some(Box::new(self.written().clone())), self.order.clone()), slots)
+    }
+}
+
+/// The pools of a plan by name, and the slots of those that were of guests which have gone: each guest may name another one.
+struct Pools {
+    by_name: HashMap<String, PoolId>,
+    vacant: Vec<PoolId>,
+}
+
+impl Pools {
+    fn of(settings: &Settings, of_file: &[PoolId]) -> Pools {
+        let mut in_use = vec![false; settings.pools.len()];
+        let of_servers = settings.servers.iter().filter(|server| !server.name.is_empty()).map(|server| server.pool);
+        // A service that has been removed still names its pool.
+        let of_services = settings.services.iter().map(|service| service.pool);
+        of_file.iter().copied().chain(of_servers).chain(of_services).for_each(|pool| in_use[pool.0 as usize] = true);
+        let (mut by_name, mut vacant) = (HashMap::new(), Vec::new());
+        for (at, pool) in settings.pools.iter().enumerate() {
+            let id = PoolId(at as u32);
+            if in_use[at] {
+                by_name.entry(pool.name.clone()).or_insert(id);
+            } else {
+                vacant.push(id);
+            }
+        }
+        Pools { by_name, vacant }
+    }
+
+    /// Returns the pool of a name, which is made if there is none.
+    fn find(&mut self, settings: &mut Settings, name: &str) -> PoolId {
+        *self.by_name.entry(name.to_owned()).or_insert_with(|| {
+            let pool = PoolSettings::new(name, Vec::new());
+            match self.vacant.pop() {
+                Some(slot) => {
+                    settings.pools[slot.0 as usize] = pool;
+                    slot
+                }
+                None => {
+                    settings.pools.push(pool);
+                    PoolId(settings.pools.len() as u32 - 1)
+                }
+            }
+        })
     }
 }
 
@@ -111,5 +164,35 @@ mod tests {
         let (again, slots) = hosting.hosting(&[guest(9000)], &InUse::default(), |slot| slot == ServerId(2));
         assert_eq!((slots, again.pool_and_server(ServerId(2)).1), (vec![Some(ServerId(3))], "guest-0"));
         assert!(again.pool_and_server(ServerId(4)).1.is_empty());
+    }
+
+    #[test]
+    fn guests_that_come_and_go_leave_no_pools_behind() {
+        let text = "[[service]]\nname='web'\nlisten='192.0.2.80:80/tcp'\npool='web'\n[[pool]]\nname='web'\n\
+                    server=[{name='a',address='10.0.0.1'}]\n[[pool]]\nname='spare'\nserver=[{name='z',address='10.0.0.9'}]\n";
+        let settings = config::parse(text, "guests.toml").unwrap_or_else(|error| panic!("{error}"));
+        let mut plan = Plan::new(&settings);
+        for round in 0..5usize {
+            let own = |n: usize| Guest { pool: format!("pool-{round}-{n}"), ..guest(100 * round + n) };
+            let guests: Vec<Guest> = (0..10).map(own).collect();
+            let (hosting, slots) = plan.hosting(&guests, &InUse::default(), |_| false);
+            assert!(slots.iter().all(Option::is_some));
+            for (guest, slot) in guests.iter().zip(slots) {
+                assert_eq!(hosting.pool_and_server(slot.unwrap()), (&*guest.pool, &*guest.name));
+            }
+            assert_eq!((hosting.settings().pools.len(), hosting.settings().servers.len()), (12, 12), "round {round}");
+            assert_eq!(hosting.pool_and_server(ServerId(1)), ("spare", "z"));
+            plan = hosting;
+        }
+    }
+
+    #[test]
+    fn a_guest_has_a_name_that_a_configuration_could_give_it() {
+        let is_one = |pool: &str, name: &str| Guest::new((pool, name), [None; 2], None).is_some();
+        assert!(is_one("web", "a") && is_one(&"p".repeat(64), &"n".repeat(128)) && is_one("web", "[2001:db8::7]:80"));
+        for (pool, name) in [("", "a"), ("web", ""), ("web", "\u{1b}[2J"), ("w\nb", "a"), ("web", "ä"), ("a b", "a")] {
+            assert!(!is_one(pool, name), "{pool:?} {name:?}");
+        }
+        assert!(!is_one(&"p".repeat(65), "a") && !is_one("web", &"n".repeat(129)));
     }
 }

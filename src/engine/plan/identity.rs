@@ -32,7 +32,7 @@ pub(in crate::engine) struct Order {
     pub(in crate::engine) services: Vec<ServiceId>,
     pub(in crate::engine) servers: Vec<ServerId>,
     pub(in crate::engine) rules: Vec<u16>,
-    pools: Vec<PoolId>,
+    pub(super) pools: Vec<PoolId>,
     pub(super) nat_pools: Vec<NatPoolId>,
 }
 

@@ -6,6 +6,7 @@ use crate::balance::{Became, HealthOfAll};
 use crate::ids::ServerId;
 use crate::time::Instant;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 impl Standing {
@@ -52,11 +53,15 @@ impl Standing {
     /// Returns the networks that were the gateway's own and are not in the newer plan; flows may still use them.
     fn retired_by(&self, old: &Plan, new: &Plan) -> Vec<IpNet> {
         let own = new.own_networks();
-        let mut retired: Vec<IpNet> = self.retired.iter().copied().chain(old.own_networks()).collect();
-        retired.retain(|network| !own.contains(network));
-        retired.sort_unstable();
-        retired.dedup();
-        retired
+        let all = self.retired.iter().copied().chain(old.own_networks());
+        all.filter(|network| !own.contains(network)).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Makes networks own ones that are not in the plan.
+    pub(in crate::engine) fn retire(&mut self, plan: &Plan, networks: &[IpNet]) {
+        let own = plan.own_networks();
+        let all = self.retired.iter().chain(networks).copied();
+        self.retired = all.filter(|network| !own.contains(network)).collect::<BTreeSet<_>>().into_iter().collect();
     }
 
     /// Returns the networks that are no longer in the configuration, but still the gateway's own: flows may use them.

@@ -132,6 +132,13 @@ struct Numbers {
     groups: BTreeMap<u32, Option<(u32, Prefixes)>>,
 }
 
+impl Numbers {
+    /// Returns the slot of a server, unless the plan that the engine follows since it was named has no such slot any more.
+    fn server(&self, plan: &Plan, number: ServerId) -> Option<ServerId> {
+        self.servers.get(&number.0).copied().flatten().filter(|server| plan.roster().has(*server))
+    }
+}
+
 /// The slots of a plan by name.
 #[derive(Debug)]
 struct Names {
@@ -284,7 +291,7 @@ impl Engine {
             }
             kind::VERDICT => {
                 let saved = read_verdict(fields, base, skipped)?;
-                let server = numbers.servers.get(&saved.server.0).copied().flatten();
+                let server = numbers.server(&self.plan, saved.server);
                 let known = server.is_some_and(|server| {
                     self.monitors.recall(&crate::health::SavedVerdict { server, since: saved.since.min(now), ..saved })
                 });
@@ -292,7 +299,7 @@ impl Engine {
             }
             kind::SLOT => {
                 let (group, slot) = read_slot(fields, base, skipped)?;
-                let server = numbers.servers.get(&slot.server.0).copied().flatten();
+                let server = numbers.server(&self.plan, slot.server);
                 let group = numbers.groups.get(&group).copied().flatten();
                 let restored = server.zip(group).is_some_and(|(server, (group, prefixes))| {
                     let (since, given) = (slot.since.min(now), slot.given.min(now));
@@ -396,8 +403,10 @@ impl Engine {
     /// Returns the flow of a record as one of this engine.
     fn flow_here(&self, numbers: &Numbers, now: Instant, record: &FlowRecord) -> Result<SavedFlow, Lost> {
         let mut saved = record.saved;
-        let service = numbers.services.get(&saved.flow.service.0).copied().flatten().ok_or(Lost::Service)?;
-        let server = numbers.servers.get(&saved.flow.server_id.0).copied().flatten().ok_or(Lost::Server)?;
+        let service = numbers.services.get(&saved.flow.service.0).copied().flatten();
+        let has = |service: &ServiceId| (service.0 as usize) < self.plan.settings().services.len();
+        let service = service.filter(has).ok_or(Lost::Service)?;
+        let server = numbers.server(&self.plan, saved.flow.server_id).ok_or(Lost::Server)?;
         let (replies, own) = (saved.flow.server.addresses.src(), self.plan.roster().server(server));
         if ![own.v4.map(IpAddr::V4), own.v6.map(IpAddr::V6)].contains(&Some(replies)) {
             return Err(Lost::Unreadable);
@@ -433,11 +442,12 @@ impl Engine {
 impl Names {
     fn of(plan: &Plan) -> Names {
         let services = plan.order().services.iter().map(|id| (plan.service(*id).name.clone(), *id));
-        let servers = plan.order().servers.iter().map(|id| {
+        let mut servers = BTreeMap::<_, Vec<ServerId>>::new();
+        for id in &plan.order().servers {
             let (pool, server) = plan.pool_and_server(*id);
-            ((pool.to_owned(), server.to_owned()), vec![*id])
-        });
-        Names { services: services.collect(), servers: servers.collect() }
+            servers.entry((pool.to_owned(), server.to_owned())).or_default().push(*id);
+        }
+        Names { services: services.collect(), servers }
     }
 }
 

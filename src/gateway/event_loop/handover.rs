@@ -2,7 +2,7 @@
 //! leaving everything to a service manager at the end.
 
 use super::super::setup::Installed;
-use super::super::takeover::{Changes, Ended, Handing, OfferOf, RemovedServer, Taker, kept};
+use super::super::takeover::{Changes, Ended, Handing, Leftovers, OfferOf, Taker, kept};
 use super::{BEGIN, EventLoop, Pair};
 use crate::control::Ledger;
 use crate::gateway::error::GatewayError;
@@ -64,7 +64,11 @@ impl EventLoop {
     pub(in crate::gateway) fn take_over(&mut self, installed: Option<&mut Installed>) -> Result<(), GatewayError> {
         let Some((mut taker, mut ledger)) = self.taker.take() else { return Ok(()) };
         let clock = self.clock;
-        let ended = taker.read_rest(&mut self.engine, || BEGIN + clock.elapsed()).inspect_err(|why| taker.give_up(why));
+        let ended = taker.read_rest(&mut self.engine, || BEGIN + clock.elapsed()).inspect_err(|why| {
+            taker.give_up(why);
+            // The next start would find the same.
+            self.forget_kept(&taker);
+        });
         match ended.map_err(GatewayError::Takeover)? {
             Ended::Whole(loaded) => log::info!("taken over: {loaded}"),
             Ended::Early(error) => {
@@ -81,9 +85,9 @@ impl EventLoop {
             self.ledger = ledger;
         }
         self.ledger.started(&mut self.engine, BEGIN + clock.elapsed());
-        if taker.is_of_kept() {
-            kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
-        }
+        // Routes of what the configuration has no longer go with its flows.
+        self.reloads.look_for_retired(&self.engine, BEGIN + clock.elapsed());
+        self.forget_kept(&taker);
         taker.serving();
         self.control.socket().own();
         self.giver.own();
@@ -94,13 +98,20 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Has the service manager close what it has kept, if that is what this gateway has begun with.
+    fn forget_kept(&self, taker: &Taker) {
+        if taker.is_of_kept() {
+            kept::name::ALL.iter().for_each(|name| self.manager.forget(name));
+        }
+    }
+
     /// Returns what another gateway has to know before it reads the state.
     fn offer(&self, installed: Option<&Installed>, now: Instant) -> OfferOf {
         let settings = self.ledger.in_force();
         let found = sources::save(&settings.sources, &self.sources.found());
         OfferOf {
             seed: settings.seed,
-            removed: RemovedServer::of(&self.engine, now),
+            leftovers: Leftovers::of(&self.engine, now),
             found: String::from_utf8(found).unwrap_or_default(),
             proxying: installed.map_or_else(Vec::new, Installed::proxying),
             changes: Changes::of(&self.ledger, now),

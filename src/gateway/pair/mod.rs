@@ -38,6 +38,10 @@ const RETRY: Duration = Duration::from_millis(200);
 const UNPROVED: Duration = Duration::from_secs(1);
 /// The time until the next attempt after this gateway has closed the connection.
 const GRACE: Duration = Duration::from_secs(3);
+/// Connections accepted between two batches of packets.
+const ACCEPTED: usize = 16;
+/// Between two lines of the log that say why a connection was closed that nobody had proved himself on.
+const QUIET: Duration = Duration::from_secs(30);
 /// For how long its reason for that is shown, whatever becomes of other attempts.
 const REASON: Duration = Duration::from_secs(30);
 
@@ -73,6 +77,8 @@ pub(super) struct Pair {
     /// What is installed.
     announces: Announce,
     has_complained: bool,
+    /// When the log last said why a connection was closed on which nobody had proved himself.
+    complained: Option<Instant>,
     /// When this gateway last had a reason of its own to close the connection.
     said: Option<Instant>,
     /// Whether the engine has other servers than before.
@@ -151,6 +157,7 @@ impl Pair {
             prints: None,
             announces: Announce::Yes,
             has_complained: false,
+            complained: None,
             said: None,
             has_other_hosts: false,
         };
@@ -259,7 +266,7 @@ impl Pair {
             let text = if self.listener.is_some() { "it has not connected" } else { "it does not answer" };
             self.facts.trouble = Some((now, text.into()));
         }
-        more
+        more || self.waiting
     }
 
     /// Returns, once, that service addresses are to be announced from now on, or no longer.
@@ -321,12 +328,15 @@ impl Pair {
     }
 
     fn accept(&mut self, registry: &Registry, now: Instant) {
-        while self.waiting {
-            let Some(listener) = &self.listener else { break };
-            let (stream, from) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => break,
+        for _ in 0..ACCEPTED {
+            let accepted = self.listener.as_ref().filter(|_| self.waiting).map(TcpListener::accept);
+            let (stream, from) = match accepted {
+                Some(Ok(accepted)) => accepted,
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+                _ => {
+                    self.waiting = false;
+                    return;
+                }
             };
             if from.ip() != self.settings.peer_address.ip() {
                 if !std::mem::replace(&mut self.has_complained, true) {
@@ -340,7 +350,6 @@ impl Pair {
                 self.link = Link::new(stream, registry, Token(self.token.0 + 1), now);
             }
         }
-        self.waiting = false;
     }
 
     fn connect(&mut self, registry: &Registry, now: Instant) {
@@ -382,6 +391,7 @@ impl Pair {
         let mut is_active = false;
         while let Some(event) = self.node.poll_event() {
             let level = match &event {
+                Event::Close(_) if self.facts.connected.is_none() && self.is_quiet(now) => log::Level::Debug,
                 Event::Close(_) | Event::Ready { whole: false } | Event::Differs { .. } => log::Level::Warn,
                 Event::Connected { differs: true, .. } => log::Level::Warn,
                 _ => log::Level::Info,
@@ -415,6 +425,13 @@ impl Pair {
             }
         }
         is_active
+    }
+
+    /// Returns whether the log has said a moment ago why a connection was closed: whoever makes many fills no disk.
+    fn is_quiet(&mut self, now: Instant) -> bool {
+        let is_quiet = self.complained.is_some_and(|at| now.since(at) < QUIET);
+        self.complained = self.complained.filter(|_| is_quiet).or(Some(now));
+        is_quiet
     }
 
     /// Tells keepalived whether this gateway may be elected.

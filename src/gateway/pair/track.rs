@@ -49,7 +49,8 @@ pub(super) struct TrackFile {
 }
 
 impl TrackFile {
-    /// Makes the file, which says that this gateway is not the one to elect, unless it takes the place of one that runs.
+    /// Makes the file, which says that this gateway is not the one to elect. One that takes the place of another one, which
+    /// `runs`, leaves it alone until it has something to tell: it may have to give up, and that one carries on.
     pub(super) fn open(path: &Path, runs: bool) -> io::Result<TrackFile> {
         // The directory of the control socket is usually the same, and may not be there yet.
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
@@ -61,7 +62,8 @@ impl TrackFile {
         let (sender, receiver) = mpsc::channel();
         let to = std::path::absolute(path)?;
         let thread = thread::Builder::new().name("track-file".into()).spawn(move || serve(&to, &receiver))?;
-        Ok(TrackFile { told: None, thread: Some((sender, thread)) })
+        let told = runs.then_some(Fitness::Not);
+        Ok(TrackFile { told, thread: Some((sender, thread)) })
     }
 
     /// Tells keepalived, if it has not been told.
@@ -150,5 +152,12 @@ mod tests {
         left.leave();
         drop(left);
         assert_eq!(read(), "0");
+        // One that would take over, and does not.
+        drop(TrackFile::open(&path, true).unwrap());
+        assert_eq!(read(), "0");
+        let mut took = TrackFile::open(&path, true).unwrap();
+        took.tell(Fitness::Rather);
+        drop(took);
+        assert_eq!(read(), "-254");
     }
 }

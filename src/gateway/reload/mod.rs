@@ -114,6 +114,11 @@ impl Reloads {
         self.found = Arc::new(found);
     }
 
+    /// Begins to look for flows of what the configuration has no longer, if there may be any.
+    pub(super) fn look_for_retired(&mut self, engine: &Engine, now: Instant) {
+        self.retired.begin_soon(engine, now);
+    }
+
     /// Takes note of what a confined process can read.
     pub(super) fn confine(&mut self, readable: Readable) {
         self.readable = readable;
@@ -297,7 +302,7 @@ impl Reloads {
         rows.extend(warnings.into_iter().chain(missed).map(ReloadRow::problem));
         rows.extend(self.unreadable(of.ledger.in_force(), &settings));
         self.retired.begin(of.engine, now);
-        let changes = of.follow_settings(&settings);
+        let changes = of.follow_settings(&settings, of.engine.has_retired());
         match (merged, &resolved) {
             (Some(merged), _) => of.ledger.reloaded(of.engine, now, Some((*merged, settings))),
             (None, Some(_)) => of.ledger.follow(&settings),
@@ -311,7 +316,7 @@ impl Reloads {
         of.engine.forget_retired();
         let settings = Arc::clone(of.ledger.in_force());
         of.restrict_maps(&settings);
-        of.follow_settings(&settings)
+        of.follow_settings(&settings, false)
     }
 
     /// Ends what was asked for, whether or not it was done.
@@ -386,10 +391,11 @@ impl Surroundings<'_> {
         }
     }
 
-    /// Makes the system follow settings; returns what there is to do.
-    fn follow_settings(&mut self, settings: &Settings) -> Changes {
+    /// Makes the system follow settings; returns what there is to do. `has_retired` says whether there may be flows of what has
+    /// been removed.
+    fn follow_settings(&mut self, settings: &Settings, has_retired: bool) -> Changes {
         let Some(installed) = &mut self.installed else { return Changes::default() };
-        let changes = installed.follow(settings, self.engine.retired());
+        let changes = installed.follow(settings, (self.engine.retired(), has_retired));
         // Replies first: no client's packet may enter before its reply can.
         if let Err(error) = installed.follow_errors(self.follower.interfaces()) {
             log::warn!("replies of new servers may not be translated: {error}");

@@ -5,6 +5,8 @@ use crate::time::{Duration, Instant};
 
 /// The time between two looks at all flows.
 const REST: Duration = Duration::from_secs(10);
+/// The time until the first look, at the start of a process.
+const SOON: Duration = Duration::from_secs(1);
 /// While a look is under way: the time between its steps, and the slots of the table that a step looks at.
 const PAUSE: Duration = Duration::from_millis(20);
 const PORTION: usize = 1024;
@@ -19,6 +21,11 @@ impl Retired {
     /// Begins to look, if there may be such flows.
     pub(super) fn begin(&mut self, engine: &Engine, now: Instant) {
         self.next = engine.has_retired().then(|| (now + REST, Cursor::default()));
+    }
+
+    /// The same for flows that were there before this process: it may have none.
+    pub(super) fn begin_soon(&mut self, engine: &Engine, now: Instant) {
+        self.next = engine.has_retired().then(|| (now + SOON, Cursor::default()));
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

@@ -5,29 +5,36 @@
 use super::leftovers::is_ours;
 use super::{Installed, Interfaces, MAIN, PROTOCOL, Part, Select, SetupError};
 use crate::config::Settings;
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::RouteType;
 use std::collections::BTreeSet;
 
 impl Installed {
     /// Installs what is not there yet beside what the gateway before this one has installed. All of it belongs to that one
-    /// until [`Installed::own`]: before, only what was added here is removed at the end. `proxying` are the values that
-    /// `proxy_ndp` of interfaces had before that gateway; `announces` says whether service addresses are announced.
+    /// until [`Installed::own`]: before, only what was added here is removed at the end. `all` are the settings with servers that
+    /// are configured no longer and have flows. `proxying` are the values that
+    /// `proxy_ndp` of interfaces had before that gateway; `retired` are networks that stay routed to the device although no
+    /// service has them; `announces` says whether service addresses are announced.
     pub fn adopt(
-        settings: &Settings,
+        (settings, all): (&Settings, &Settings),
         device: &str,
         interfaces: &Interfaces,
         selects: Select,
-        (proxying, announces): (&[(String, String)], bool),
+        (proxying, retired, announces): (&[(String, String)], &[IpNet], bool),
     ) -> Result<Installed, SetupError> {
         let mut installed = Installed::nothing(settings, device, selects)?;
         installed.announces = announces;
+        installed.routed.extend(retired);
+        for network in retired {
+            installed.families[usize::from(network.addr().is_ipv6())] = true;
+        }
         installed.added = Some(Vec::new());
         if settings.gateway.announce {
             let before = proxying.iter().map(|(name, value)| Part::Proxying(name.clone(), value.clone()));
             installed.parts.extend(before);
         }
-        installed.install_all(settings, interfaces)?;
+        installed.install_all(settings, all, interfaces)?;
         installed.strangers = installed.find_strangers()?;
         Ok(installed)
     }

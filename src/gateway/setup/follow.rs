@@ -31,10 +31,11 @@ impl Changes {
 
 impl Installed {
     /// Makes `settings` those to follow, and returns what has to be done for that by [`Installed::carry_out`]. `retired` are
-    /// networks that stay routed to the device although no service has them any more.
+    /// networks that stay routed to the device although no service has them any more; `keeps_answers` says that there may be
+    /// flows of servers that have been removed.
     ///
     /// What is to be removed is no longer among the parts when this returns; what is to be added is not yet.
-    pub fn follow(&mut self, settings: &Settings, retired: &[IpNet]) -> Changes {
+    pub fn follow(&mut self, settings: &Settings, (retired, keeps_answers): (&[IpNet], bool)) -> Changes {
         let mut changes = Changes::default();
         self.follow_device(settings, &mut changes);
         self.follow_families(settings, &mut changes);
@@ -52,7 +53,7 @@ impl Installed {
         };
         changes.remove = self.parts.extract_if(.., |part| gone(part)).collect();
         self.routed = routed;
-        self.follow_answers(settings, retired);
+        self.follow_answers(settings, keeps_answers);
         changes
     }
 
@@ -91,12 +92,12 @@ impl Installed {
         }
     }
 
-    /// The rules by addresses; while there may be flows of what is retired, those of before stay.
-    fn follow_answers(&mut self, settings: &Settings, retired: &[IpNet]) {
+    /// The rules by addresses; while there may be flows of what has been removed, those of before stay.
+    fn follow_answers(&mut self, settings: &Settings, keeps_others: bool) {
         let (table, priority) = (self.gateway.route_table, self.gateway.rule_priority + 1);
         let answers = wanted::answers(settings);
         let mut wanted: Vec<_> = answers.iter().map(|of| answer_rule(of, table, priority)).collect();
-        if !retired.is_empty() {
+        if keeps_others {
             let before = self.answers.drain(..).filter(|rule| !wanted.contains(rule)).collect::<Vec<_>>();
             wanted.extend(before);
         }

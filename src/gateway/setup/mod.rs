@@ -133,7 +133,7 @@ impl Installed {
         selects: Select,
     ) -> Result<Installed, SetupError> {
         let mut installed = Installed::nothing(settings, device, selects)?;
-        installed.install_all(settings, interfaces)?;
+        installed.install_all(settings, settings, interfaces)?;
         Ok(installed)
     }
 
@@ -159,7 +159,7 @@ impl Installed {
         })
     }
 
-    fn install_all(&mut self, settings: &Settings, interfaces: &Interfaces) -> Result<(), SetupError> {
+    fn install_all(&mut self, settings: &Settings, all: &Settings, interfaces: &Interfaces) -> Result<(), SetupError> {
         self.find_device()?;
         for address in &settings.gateway.addresses {
             let part = Part::Address(*address);
@@ -172,7 +172,7 @@ impl Installed {
         }
         // Replies first: no client's packet may enter before its reply can. Their rules come before the route of the table:
         // without them, it would end the hold of packets that are marked.
-        let table_routes = self.return_routing(settings, self.index)?;
+        let table_routes = self.return_routing((settings, all), self.index)?;
         self.follow_errors(interfaces)?;
         for route in table_routes {
             self.route(route)?;
@@ -276,10 +276,15 @@ impl Installed {
         Ok(())
     }
 
-    /// Installs the rules of the device; returns the routes of the table.
-    fn return_routing(&mut self, settings: &Settings, index: u32) -> Result<Vec<Route>, SetupError> {
+    /// Installs the rules of the device; returns the routes of the table. `all` are the settings with all servers whose replies
+    /// are to be selected.
+    fn return_routing(
+        &mut self,
+        (settings, all): (&Settings, &Settings),
+        index: u32,
+    ) -> Result<Vec<Route>, SetupError> {
         let (gateway, device) = (&settings.gateway, self.gateway.device.clone());
-        let (v4, v6) = wanted::families(settings);
+        let [v4, v6] = self.families;
         let first = gateway.rule_priority;
         let (table, mut routes) = (gateway.route_table, Vec::new());
         for (family, any) in [
@@ -295,7 +300,7 @@ impl Installed {
             self.rule(rule(family, RuleAction::Nop, first + 2, vec![from_device.clone()]))?;
             self.rule(rule(family, RuleAction::Goto, first, vec![from_device, RuleAttribute::Goto(first + 2)]))?;
         }
-        let answers = wanted::answers(settings);
+        let answers = wanted::answers(all);
         self.answers = answers.iter().map(|of| answer_rule(of, gateway.route_table, first + 1)).collect();
         log::debug!("{} policy rules select the servers' replies by their addresses", answers.len());
         let holds = self.all_hold_rules().count();

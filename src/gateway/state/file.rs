@@ -150,27 +150,21 @@ impl State {
     /// # Errors
     /// [`FileError`] if it cannot be read, is no state, is damaged, or may be written by others.
     pub fn open(path: &Path) -> Result<Option<State>, FileError> {
-        // Opening a pipe that nobody writes to would wait for ever.
-        let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            // A socket.
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(FileError::NoFile),
-            other => other?,
+        let Some((mut file, length)) = open_own(path)? else { return Ok(None) };
+        let (header, begin, sum) = State::check(&mut file, length)?;
+        let print = Print { sum, bytes: length };
+        Ok(Some(State { header, print, file, begin, left: length - begin - SUM as u64 }))
+    }
+
+    /// Returns why no state should be put in the place of a file, if so: it is something else, or somebody else's.
+    pub fn keeps_out(path: &Path) -> Option<FileError> {
+        let look = || {
+            let Some((mut file, length)) = open_own(path)? else { return Ok(()) };
+            let mut magic = vec![0; length.min(MAGIC.len() as u64) as usize];
+            file.read_exact(&mut magic)?;
+            if MAGIC.starts_with(&magic) { Ok(()) } else { Err(FileError::NoState) }
         };
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(FileError::NoFile);
-        }
-        if meta.len() == 0 {
-            return Ok(None);
-        }
-        let (directory, own) = (fs::metadata(directory(path))?.uid(), rustix::process::geteuid().as_raw());
-        if let Some(why) = not_own((meta.uid(), meta.mode()), directory, own) {
-            return Err(FileError::NotOwn(why));
-        }
-        let (header, begin, sum) = State::check(&mut file, meta.len())?;
-        let print = Print { sum, bytes: meta.len() };
-        Ok(Some(State { header, print, file, begin, left: meta.len() - begin - SUM as u64 }))
+        look().err().filter(FileError::is_anothers)
     }
 
     /// Reads the whole file; returns its header, where its records begin, which it is positioned at then, and its checksum.
@@ -242,6 +236,30 @@ impl State {
         let mut records = Vec::new();
         while self.read_piece(&mut records)? {}
         Ok(records)
+    }
+}
+
+/// Opens a file that only those who may have written a state can have written; none if there is none, or an empty one. Also
+/// returns its length.
+fn open_own(path: &Path) -> Result<Option<(File, u64)>, FileError> {
+    // Opening a pipe that nobody writes to would wait for ever.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // A socket.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(FileError::NoFile),
+        other => other?,
+    };
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(FileError::NoFile);
+    }
+    if meta.len() == 0 {
+        return Ok(None);
+    }
+    let (directory, own) = (fs::metadata(directory(path))?.uid(), rustix::process::geteuid().as_raw());
+    match not_own((meta.uid(), meta.mode()), directory, own) {
+        Some(why) => Err(FileError::NotOwn(why)),
+        None => Ok(Some((file, meta.len()))),
     }
 }
 
@@ -403,6 +421,7 @@ mod tests {
         let refused = |path: &Path| {
             let error = State::open(path).unwrap_err();
             assert!(error.is_anothers(), "{error}");
+            assert_eq!(State::keeps_out(path).map(|why| why.to_string()), Some(error.to_string()));
             error.to_string()
         };
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
@@ -456,8 +475,10 @@ mod tests {
         }
         for other in [&b"s"[..], b"something else", &[0; 5000]] {
             assert!(matches!(parse(other), Err(FileError::NoState)));
+            assert!(matches!(State::keeps_out(&path), Some(FileError::NoState)));
         }
         assert!(matches!(parse(&MAGIC[..3]), Err(FileError::Damaged)));
+        assert!(State::keeps_out(&path).is_none(), "what is damaged is replaced");
         assert!(parse(&[&whole[..], b"x"].concat()).is_err());
     }
 

@@ -34,6 +34,10 @@ const LAST: Duration = Duration::from_secs(20);
 /// From how long on the disk takes too long for a state.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
+/// What becomes of a file that is no state.
+const LEFT_ALONE: &str = "leaves the file alone, so no flow will outlive it: remove the file or name another one, and restart the \
+                          gateway";
+
 /// Saves the state of an engine at intervals, and at the end.
 pub(super) struct Keeping {
     saver: Saver,
@@ -62,12 +66,17 @@ impl Keeping {
     }
 
     /// Starts the thread for a gateway that takes the place of the one that has the file: it writes from when that one ends.
+    /// In the place of a file that is no state nothing is kept, which is logged.
     ///
     /// # Errors
     /// If the thread cannot be started.
-    pub(super) fn later(path: &Path, interval: Duration, now: Instant) -> Result<Keeping, SetupError> {
+    pub(super) fn later(path: &Path, interval: Duration, now: Instant) -> Result<Option<Keeping>, SetupError> {
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        Keeping::start(&path, None, interval, now).map_err(no_thread)
+        if let Some(error) = State::keeps_out(&path) {
+            log::warn!("{}: {error}; the gateway {LEFT_ALONE}", path.display());
+            return Ok(None);
+        }
+        Keeping::start(&path, None, interval, now).map(Some).map_err(no_thread)
     }
 
     /// Makes the thread give up every privilege that it does not need.
@@ -272,10 +281,7 @@ impl Earlier {
                 None
             }
             Err(error) if error.is_anothers() => {
-                log::warn!(
-                    "{shown}: {error}; the gateway begins without flows and leaves the file alone, so no flow will outlive \
-                     it: remove the file or name another one, and restart the gateway"
-                );
+                log::warn!("{shown}: {error}; the gateway begins without flows and {LEFT_ALONE}");
                 keeps = false;
                 None
             }

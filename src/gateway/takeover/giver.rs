@@ -5,7 +5,7 @@ use super::super::event_loop::BEGIN;
 use super::super::peer;
 use super::super::private_socket::PrivateSocket;
 use super::frames::{self, Frame, Kind, PORTION};
-use super::{Changes, Hello, Offer, PATIENCE, RemovedServer, STANDSTILL, nanos_since_boot, passing};
+use super::{Changes, Hello, Leftovers, Offer, PATIENCE, STANDSTILL, nanos_since_boot, passing};
 use crate::config::GatewaySettings;
 use crate::control::Ledger;
 use crate::engine::{Engine, StateCopy};
@@ -281,7 +281,7 @@ impl Giver {
 pub(in crate::gateway) struct OfferOf {
     pub seed: u64,
     pub found: String,
-    pub removed: Vec<RemovedServer>,
+    pub leftovers: Leftovers,
     pub proxying: Vec<(String, String)>,
     pub changes: Changes,
     /// Its role, if it is one of a pair.

@@ -26,23 +26,22 @@
 mod frames;
 mod giver;
 pub mod kept;
+mod leftovers;
 pub(super) mod passing;
 mod start;
 mod taker;
 
 pub(super) use giver::{Giver, Handing, OfferOf};
+pub(super) use leftovers::Leftovers;
 pub use taker::Taker;
 pub(super) use taker::{Ended, Taken};
 
-use crate::balance::ServerSettings;
-use crate::config::{GatewaySettings, Settings};
+use crate::config::GatewaySettings;
 use crate::control::Ledger;
-use crate::engine::{Engine, STATE_VERSION, ServerRow};
-use crate::ids::{PoolId, ServerId};
+use crate::engine::STATE_VERSION;
 use crate::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// How long one side waits for the other before the last packet.
@@ -142,9 +141,9 @@ pub struct Offer {
     changes: Changes,
     /// Servers from outside, as a state file has them.
     found: String,
-    /// Servers that are configured no longer and have flows.
+    /// What has flows, in case that it is configured no longer.
     #[serde(default)]
-    removed: Vec<RemovedServer>,
+    leftovers: Leftovers,
     /// Whether it has made the directory of the control socket.
     made: bool,
     /// The value that `proxy_ndp` of interfaces had before.
@@ -156,52 +155,13 @@ pub struct Offer {
 
 impl Offer {
     fn new(of: OfferOf, made: bool, hello: Hello) -> Offer {
-        let OfferOf { seed, found, removed, proxying, changes, role } = of;
-        Offer { hello, seed, changes, found, removed, made, proxying, role }
+        let OfferOf { seed, found, leftovers, proxying, changes, role } = of;
+        Offer { hello, seed, changes, found, leftovers, made, proxying, role }
     }
 
     /// Names the gateway that hands over.
     pub fn who(&self) -> String {
         format!("process {}, version {}", self.hello.pid, self.hello.program)
-    }
-}
-
-/// A server that a reload or an operator has removed while it had flows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RemovedServer {
-    pool: String,
-    name: String,
-    addresses: Vec<IpAddr>,
-    port: Option<u16>,
-}
-
-impl RemovedServer {
-    /// Returns those of an engine.
-    pub(super) fn of(engine: &Engine, now: Instant) -> Vec<RemovedServer> {
-        let rows = engine.servers(now).into_iter().filter(|row| row.removed && row.flows > 0);
-        let removed = |row: ServerRow| {
-            let ServerRow { pool, server, addresses, port, .. } = row;
-            RemovedServer { pool, name: server, addresses, port }
-        };
-        rows.map(removed).collect()
-    }
-
-    /// Adds it to settings that have its pool and no server of its name.
-    fn add_to(&self, settings: &mut Settings) {
-        let Some(pool) = settings.pools.iter().position(|pool| pool.name == self.pool) else { return };
-        let id = PoolId(pool as u32);
-        if settings.servers.iter().any(|server| (server.pool, &server.name) == (id, &self.name)) {
-            return;
-        }
-        let mut server = ServerSettings { port: self.port, ..ServerSettings::new(&self.name, id) };
-        for address in &self.addresses {
-            match address {
-                IpAddr::V4(v4) => server.v4 = Some(*v4),
-                IpAddr::V6(v6) => server.v6 = Some(*v6),
-            }
-        }
-        settings.pools[pool].servers.push(ServerId(settings.servers.len() as u32));
-        settings.servers.push(server);
     }
 }
 

@@ -73,8 +73,9 @@ impl Gateway {
         };
         let mut keeper = Keeper::new().map_err(SetupError::from)?;
         let opener = Opener::new(settings);
-        // Servers that have been removed keep their flows: they are there until these are known, and removed then.
-        let mut engine = Engine::try_new(&taker.with_removed(settings))?;
+        // What has been removed keeps its flows: it is there until these are known, and removed then.
+        let all = taker.with_removed(settings);
+        let mut engine = Engine::try_new(&all)?;
         huge_pages::advise(engine.memory());
         let about = About { queues: queues.len(), ..About::new(settings, BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(SetupError::from)?;
@@ -83,20 +84,23 @@ impl Gateway {
             Marking::beside(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
         taker.read_once(&mut engine, now).map_err(GatewayError::Takeover)?;
         engine.reload(now(), settings, Removed::Drain);
+        engine.retire(taker.retired());
         if let Some(marking) = &mut marking {
             marking.store_all(&engine);
         }
         let pair = Pair::open(settings, taker.role(), &mut engine, now())?;
         let announces = pair.as_ref().is_none_or(|pair| pair.announces() == Announce::Yes);
         let select = if marking.is_some() { Select::Marks } else { Select::Addresses };
-        let installed = Installed::adopt(settings, name, follower.interfaces(), select, (taker.proxying(), announces))?;
+        let of = (taker.proxying(), engine.retired(), announces);
+        let installed = Installed::adopt((settings, &all), name, follower.interfaces(), select, of)?;
         keeper.follow(&installed);
         let mut nat = NatOfOthers::watch(name, settings.gateway.route_table);
         nat.settle();
         keeper.guard(nat);
         // The other gateway has the file until it ends.
         let keeping = settings.gateway.state_file.as_ref();
-        let keeping = keeping.map(|path| Keeping::later(path, settings.gateway.state_interval, now())).transpose()?;
+        let keeping =
+            keeping.map(|path| Keeping::later(path, settings.gateway.state_interval, now())).transpose()?.flatten();
         let equipment = Equipment { opener, queues, control, giver, follower, keeper, marking, keeping, pair, clock };
         Gateway::assemble(engine, (about, ledger, found), equipment, installed)
     }

@@ -10,6 +10,7 @@ use crate::engine::{Engine, Loaded, StateError, StateLoad};
 use crate::sources::{Found, SourceSettings};
 use crate::sync::Role;
 use crate::time::Instant;
+use ipnet::IpNet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -79,7 +80,11 @@ impl Taker {
         let patient = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         patient.map_err(failed)?;
         let hello = serde_json::to_vec(&Hello::new(gateway)).unwrap_or_default();
-        frames::write(&mut stream, Kind::Hello, &hello).map_err(failed)?;
+        match frames::write(&mut stream, Kind::Hello, &hello) {
+            // It may have refused before it has read anything: why is to be read.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            other => other.map_err(failed)?,
+        }
         let (mut first, mut descriptors) = passing::receive(&stream, 1).map_err(failed)?;
         let frame = frames::read(&mut io::Read::chain(&first[..], &stream)).map_err(failed)?;
         first.clear();
@@ -154,11 +159,16 @@ impl Taker {
         add_servers("takeover", self.offer.found.as_bytes(), settings, found);
     }
 
-    /// Returns settings with the servers that are configured no longer and have flows in the running gateway.
+    /// Returns settings with what they lack and has flows in the running gateway.
     pub(in crate::gateway) fn with_removed(&self, settings: &Settings) -> Settings {
         let mut all = settings.clone();
-        self.offer.removed.iter().for_each(|removed| removed.add_to(&mut all));
+        self.offer.leftovers.add_to(&mut all);
         all
+    }
+
+    /// Returns the networks that are the running gateway's own.
+    pub(in crate::gateway) fn retired(&self) -> &[IpNet] {
+        self.offer.leftovers.networks()
     }
 
     /// Returns whether operators have changed something since the offer.

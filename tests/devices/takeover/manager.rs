@@ -151,20 +151,26 @@ fn what_a_manager_has_kept_and_is_of_no_use_is_named_and_closed() {
     world.servers.iter().for_each(serve);
     let mut manager = Manager::new(&world);
     let mut gateway = manager.start(&world, &configuration(&world));
-    for change in [0, 1] {
+    for change in 0..3 {
         gateway.signal(rustix::process::Signal::TERM);
         manager.hear_the_end(&mut gateway);
         let text = if change == 0 {
             // Another table of routes needs another start.
             configuration(&world).replacen("[gateway]", "[gateway]\nroute-table = 7777", 1)
         } else {
-            manager.kept.retain(|(name, _)| name != "equipoise-state");
+            if change == 1 {
+                manager.kept.retain(|(name, _)| name != "equipoise-state");
+            } else {
+                let gone = run(world.gateway.command("ip").args(["link", "delete", "equipoise0"]));
+                assert!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
+            }
             configuration(&world).replacen("[gateway]", "[gateway]\nroute-table = 7777", 1)
         };
         gateway = manager.start(&world, &text);
         let log = world.log();
         assert!(log.contains("a gateway that has stopped cannot be followed: "), "{log}");
-        assert!(log.contains(["route-table", "has not kept the state"][change]), "{log}");
+        let why = ["route-table", "has not kept the state", "cannot query the TUN device passed to this process"];
+        assert!(log.contains(why[change]), "{log}");
         let talks = Talks::connect(&world);
         talks.busy.into_iter().for_each(Busy::end);
     }

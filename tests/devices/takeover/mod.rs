@@ -1,6 +1,7 @@
 //! Another process takes the place of the running gateway, and no connection notices.
 
 mod between;
+mod hostile;
 mod manager;
 
 use crate::state::{Busy, IDLE, TALK, Talks, serve};
@@ -19,10 +20,14 @@ fn configuration(world: &World) -> String {
 }
 
 fn successor(world: &World, configuration: &str) -> Command {
+    successor_by(world, configuration, &[])
+}
+
+fn successor_by(world: &World, configuration: &str, wrap: &[&str]) -> Command {
     let log = world.dir.path().join("stderr");
     // The one before it goes on writing to its own file.
     std::fs::rename(&log, world.dir.path().join("stderr-before")).unwrap();
-    let mut command = world.equipoise(configuration, &[]);
+    let mut command = world.equipoise(configuration, wrap);
     command.arg("--takeover").stdout(Stdio::null()).stderr(File::create(log).unwrap());
     command
 }
@@ -38,8 +43,13 @@ fn ended(world: &World) -> u64 {
 }
 
 /// Lets another process take over, and returns it; the one before it has ended.
-pub fn take_over(world: &World, mut before: Running, configuration: &str) -> Running {
-    let after = Running::start(&mut successor(world, configuration));
+pub fn take_over(world: &World, before: Running, configuration: &str) -> Running {
+    take_over_by(world, before, configuration, &[])
+}
+
+/// The same through another program that becomes the gateway.
+fn take_over_by(world: &World, mut before: Running, configuration: &str, wrap: &[&str]) -> Running {
+    let after = Running::start(&mut successor_by(world, configuration, wrap));
     assert!(before.wait("the end of the gateway before it").success(), "{}", world.log());
     eventually("the new one answers", || world.eqctl_raw(&["status"]).status.success());
     after
@@ -210,6 +220,8 @@ fn another_configuration_may_be_taken_over_with() {
     assert_eq!(world.totals().engine.max_flows, 5000);
     assert!(world.system().contains("192.0.2.99"), "{}", world.system());
     assert!(world.client.run(|| std::net::TcpStream::connect("192.0.2.99:80").is_ok()).unwrap());
+    // As by a reload, its flow would go on.
+    world.change("kill service more");
     let gateway = take_over(&world, gateway, &configuration(&world));
     talks.go_on("without it");
     eventually("its routes go", || world.system() == system);

@@ -28,8 +28,9 @@ pub(super) struct Guests {
 impl Guests {
     /// Notes a server that is not here. There is no room for more than can have slots.
     pub(super) fn note(&mut self, record: &ServerRecord<'_>) {
-        if self.unknown.len() < MOST_GUESTS {
-            let guest = Guest::new((record.pool, record.name), record.addresses, record.port);
+        if self.unknown.len() < MOST_GUESTS
+            && let Some(guest) = Guest::new((record.pool, record.name), record.addresses, record.port)
+        {
             self.unknown.insert(record.number, guest);
         }
     }
@@ -100,6 +101,7 @@ impl Names {
             ([own.v4.map(IpAddr::V4), own.v6.map(IpAddr::V6)], own.port) == (record.addresses, record.port)
         };
         let named = self.servers.get(&(record.pool.to_owned(), record.name.to_owned()))?;
-        named.iter().copied().find(same)
+        // Names are those of the plan when the state began, and a plan that came later may have fewer slots.
+        named.iter().copied().filter(|id| plan.roster().has(*id)).find(same)
     }
 }

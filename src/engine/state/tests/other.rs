@@ -272,3 +272,24 @@ fn numbers_of_a_last_state_are_behind_once_packets_have_passed_after_it() {
         assert_eq!(closing, u64::from(outdated), "who does not know that the numbers are old learns no others");
     }
 }
+
+#[test]
+fn a_plan_with_fewer_slots_that_comes_while_a_state_is_read_leaves_out_what_it_lacks() {
+    // The first of each kind only: all other slots are gone, unless a flow has them by then.
+    let fewer = "[[pool]]\nname='web'\nserver=[{name='a',address=['10.0.0.1','fd00::1'],port=8080}]\n";
+    let fewer = settings(&["seed = 3\n", fewer, SERVICES[0], RULES[2]].concat());
+    let mut rng = Rng::new(77);
+    let (mut old, _, now) = busy(77, &mut rng);
+    let state = save(&mut old, now, false, 100);
+    let mut lost = 0;
+    for cut in (0..state.len()).step_by(97) {
+        let (mut new, mut load) = (Engine::new(&before()), StateLoad::new(now));
+        let read = new.load_state(&mut load, now, &state[..cut]).expect("a state");
+        new.reload(now, &fewer, Removed::Drain);
+        new.load_state(&mut load, now, &state[read..]).expect("a state");
+        let loaded = new.end_load(&load, now).expect("the end");
+        lost += loaded.lost() + loaded.slots[1];
+        assert!(new.counters().add_up() && loaded.unreadable == 0, "{cut}: {loaded}");
+    }
+    assert!(lost > 20, "{lost}");
+}
