@@ -2,6 +2,7 @@
 //! router would that follows keepalived or BGP.
 
 mod announced;
+mod answers;
 mod second;
 
 use crate::state::{Busy, IDLE, TALK, Talks};
