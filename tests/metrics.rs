@@ -102,6 +102,7 @@ const ABSENT: &[(&str, &[&str])] = &[
     ("equipoise_sync_connections_total", &["peer"]),
     ("equipoise_sync_in_step", &["peer"]),
     ("equipoise_sync_ready", &["peer"]),
+    ("equipoise_sync_answers_total", &["end", "peer"]),
     ("equipoise_sync_received_bytes_total", &["peer"]),
     ("equipoise_sync_role", &["peer", "role"]),
     ("equipoise_sync_sent_bytes_total", &["peer"]),

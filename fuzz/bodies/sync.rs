@@ -28,7 +28,9 @@ struct End {
 impl End {
     fn new(settings: &Settings, now: Instant, names: [&str; 2]) -> End {
         let mut engine = Engine::new(settings);
-        let node = Node::new(sync_settings(names), now, &mut engine).unwrap();
+        let mut node = Node::new(sync_settings(names), now, &mut engine).unwrap();
+        node.follow_health(now, &mut engine, true);
+        node.hold_answers(true);
         End { engine, node }
     }
 

@@ -110,7 +110,10 @@ impl Settings {
                 rule_priority: old.rule_priority,
                 ..self.gateway
             },
-            sync: in_force.sync.clone(),
+            sync: in_force.sync.clone().map(|old| match self.sync.as_ref() {
+                Some(new) => PairSettings { before_answer: new.before_answer, health: new.health, ..old },
+                None => old,
+            }),
             ..self
         }
         .with_seed(in_force.seed)
@@ -150,6 +153,20 @@ pub struct PairSettings {
     pub track_file: Option<PathBuf>,
     /// When service addresses are routed to the device.
     pub routes: PairRoutes,
+    /// Whether a server's answer to a SYN waits until the other one knows of the connection, at most 20 ms.
+    pub before_answer: bool,
+    /// Whose view of the servers' health a standby has.
+    pub health: PairHealth,
+}
+
+/// Whose view of the servers' health a gateway of a pair has while it stands by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PairHealth {
+    /// Its own: it probes.
+    #[default]
+    Own,
+    /// That of the active gateway: it does not probe as long as that tells it.
+    Active,
 }
 
 /// When the service addresses of a gateway that has a peer are routed to its device.

@@ -37,9 +37,9 @@ pub use packet_words::{PacketWords, WordsError};
 pub use pair::{PairFacts, Pairing, RoleWord, Takeover};
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClearedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState,
-    EventRow, Explained, Failure, FileRow, HttpRow, KilledRow, LinkRow, ObjectRow, OperationRow, PROTOCOL, PairStatus,
-    PoolRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, SyncRow, TakeoverRow, TokenRow, Totals,
-    TroubleRow,
+    EventRow, Explained, Failure, FileRow, HeldRow, HttpRow, KilledRow, LinkRow, ObjectRow, OperationRow, PROTOCOL,
+    PairStatus, PoolRow, RefusedRow, ReloadKind, ReloadRow, RepairRow, Request, SourceRow, Status, SyncRow,
+    TakeoverRow, TokenRow, Totals, TroubleRow,
 };
 #[cfg(feature = "save")]
 pub use saved::{Saved, patch, saved};

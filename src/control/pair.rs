@@ -1,9 +1,9 @@
 //! What control sessions report of the other gateway of a pair, and what they ask of this one.
 
 use super::ledger::Ledger;
-use super::protocol::{LinkRow, PairStatus, SyncRow, TakeoverRow};
+use super::protocol::{HeldRow, LinkRow, PairStatus, RefusedRow, SyncRow, TakeoverRow};
 use crate::config::changes::Who;
-use crate::engine::Engine;
+use crate::engine::{Engine, Lost};
 use crate::sync::{Command, Node};
 use crate::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
@@ -114,6 +114,8 @@ impl Pairing<'_> {
     pub(super) fn row(&self, engine: &Engine, now: Instant) -> SyncRow {
         let (status, facts) = (self.node.status(), self.facts);
         let [announced, came] = status.progress;
+        let refusals = self.node.refusals();
+        let refused = Lost::ALL.iter().zip(refusals.here).filter(|(_, records)| *records > 0);
         SyncRow {
             node: facts.own.0.clone(),
             address: facts.own.1,
@@ -145,6 +147,16 @@ impl Pairing<'_> {
                 flows: takeover.flows,
                 whole: takeover.whole,
                 silent_ms: takeover.silent.map(millis),
+            }),
+            refused: refused.map(|(why, records)| RefusedRow { why: why.name().into(), records }).collect(),
+            unknown_services: refusals.services,
+            refused_there: refusals.there,
+            follows_health: engine.monitors_rest(),
+            held: self.node.holds_answers().then(|| self.node.held_answers()).map(|totals| HeldRow {
+                held: totals.held,
+                acknowledged: totals.known,
+                late: totals.late,
+                passed: totals.passed,
             }),
         }
     }

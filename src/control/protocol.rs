@@ -738,6 +738,43 @@ pub struct SyncRow {
     pub digest: String,
     /// When this gateway last became active, if it ever did.
     pub takeover: Option<TakeoverRow>,
+    /// Records of flows of the other one that cannot be here, by reason; since the connection began.
+    #[serde(default)]
+    pub refused: Vec<RefusedRow>,
+    /// Services of the other one that are not configured here; at most 16.
+    #[serde(default)]
+    pub unknown_services: Vec<String>,
+    /// Records of flows of this gateway that the other one has refused; since the connection began.
+    #[serde(default)]
+    pub refused_there: u64,
+    /// Whether the servers' health is that which the active gateway tells, and this one probes nothing.
+    #[serde(default)]
+    pub follows_health: bool,
+    /// Answers of servers that have waited for the other one; none without `before-answer`.
+    pub held: Option<HeldRow>,
+}
+
+/// Records of flows that a gateway of a pair has refused for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// The reason.
+    pub why: String,
+    /// Records.
+    pub records: u64,
+}
+
+/// What has become of servers' answers to SYNs that were to wait until the other gateway of a pair knows of the connection;
+/// since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRow {
+    /// Those that have waited, or still do.
+    pub held: u64,
+    /// Those that went on when the other one knew.
+    pub acknowledged: u64,
+    /// Those that went on after 20 ms, or because the other one was lost, without its acknowledgement.
+    pub late: u64,
+    /// Those that did not wait: too many did, or the other one does not know all flows.
+    pub passed: u64,
 }
 
 /// The connection to the other gateway of a pair.

@@ -80,8 +80,8 @@ pub use snapshot::{
     ServerRow, ServiceRow,
 };
 pub use state::{
-    Giving, HalfOffer, Loaded, Lost, Mark, Note, NoteScan, Offer, PeerRecord, StateCopy, StateError, StateLoad,
-    StateWalk, Taking, VERSION as STATE_VERSION, write_note,
+    Giving, GivingHealth, HalfOffer, Loaded, Lost, Mark, Note, NoteScan, Offer, PeerRecord, StateCopy, StateError,
+    StateLoad, StateWalk, Taking, VERSION as STATE_VERSION, write_note,
 };
 pub use sticky::{StickyQuery, StickyRow, StickyWalk};
 pub use verdict::{Consumed, Ended, Event, Forwarded, Pressed, Short, Verdict, Weight};

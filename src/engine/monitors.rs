@@ -104,6 +104,16 @@ impl Engine {
         self.monitors.totals()
     }
 
+    /// Returns whether the monitors rest, and the engine follows another gateway's verdicts.
+    pub fn monitors_rest(&self) -> bool {
+        self.monitors.rest()
+    }
+
+    /// Stops probing, as another gateway's verdicts are followed, or begins again: nothing changes before probes have results.
+    pub fn set_monitors_rest(&mut self, now: Instant, rests: bool) {
+        self.monitors.set_rest(now, rests);
+    }
+
     /// Returns the monitor rows: one per address and port that a monitor probes.
     pub fn monitors(&self, now: Instant) -> Vec<MonitorRow> {
         let mut rows = Vec::new();

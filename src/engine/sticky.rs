@@ -20,6 +20,9 @@ pub struct StickyQuery {
     /// Network that contains the client, or of which the client is a part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpNet>,
+    /// Those that were given their server until then: not a condition of operators.
+    #[serde(skip)]
+    pub given_before: Option<Instant>,
 }
 
 /// A client that sticks to a server.
@@ -88,7 +91,8 @@ impl Engine {
         for slot in listed.into_iter().filter(|_| is_meant) {
             let Some(client) = prefixes.and_then(|prefixes| client_of(now, prefixes, &slot)) else { continue };
             let (pool, server) = self.plan.pool_and_server(slot.slot.server);
-            if !query.fits(client, (pool, server)) {
+            let is_later = query.given_before.is_some_and(|at| slot.slot.given > at);
+            if is_later || !query.fits(client, (pool, server)) {
                 continue;
             }
             let row = sticky_row(now, (&services, client), (pool, server), &slot);

@@ -5,10 +5,13 @@
 //! of the three displaces the others' code and data from the processor's caches.
 
 use super::output::Output;
+use super::pair::Pair;
 use super::queues::Queues;
-use super::tun::{Frame, HEADER, MOST};
-use crate::engine::{Engine, Outcome, Packet, Verdict};
-use crate::packet::Meta;
+use super::tun::{self, Frame, HEADER, MOST};
+use crate::engine::{Engine, Forwarded, Outcome, Packet, Verdict};
+use crate::flow::Table;
+use crate::ids::FlowId;
+use crate::packet::{Meta, Side};
 use crate::time::Instant;
 use std::array;
 use std::io;
@@ -46,8 +49,16 @@ impl Batch {
         Ok((MOST_PACKETS, true))
     }
 
-    /// Lets the engine handle the first `read` packets, and writes what becomes of them.
-    pub(super) fn handle(&mut self, read: usize, engine: &mut Engine, now: Instant, out: &mut Output, to: &Queues) {
+    /// Lets the engine handle the first `read` packets, and writes what becomes of them, but for answers that have to wait for
+    /// the other gateway of a pair.
+    pub(super) fn handle(
+        &mut self,
+        read: usize,
+        (engine, mut pair): (&mut Engine, Option<&mut Pair>),
+        now: Instant,
+        out: &mut Output,
+        to: &Queues,
+    ) {
         let mut headers: [&[u8]; MOST_PACKETS] = [&[]; MOST_PACKETS];
         let mut packets =
             array::from_fn::<_, MOST_PACKETS, _>(|_| Packet { at: now, bytes: &mut [], meta: Meta::default() });
@@ -61,13 +72,38 @@ impl Batch {
                 valid += 1;
             }
         }
+        let mut waits = |flow: Option<FlowId>, header: &[u8], packet: &[u8]| {
+            flow.zip(pair.as_deref_mut()).is_some_and(|(flow, pair)| pair.holds(now, flow, (header, packet)))
+        };
+        // What the packet before was replaced by belongs to this half-open flow.
+        let mut replaced = None;
         // All are of one time, so no timer comes between them.
         engine.handle_batch(&mut packets[..valid], |outcome| match outcome {
-            Outcome::Packet { place, verdict: Verdict::Forward { len, .. }, bytes } => {
-                out.write(to.first(), headers[place], &bytes[..len]);
+            Outcome::Packet { place, verdict: Verdict::Forward { len, why }, bytes } => {
+                replaced = None;
+                if !waits(answered(why), headers[place], &bytes[..len]) {
+                    out.write(to.first(), headers[place], &bytes[..len]);
+                }
             }
-            Outcome::Packet { .. } => {}
-            Outcome::Own { bytes, meta } => out.write_own(to.first(), bytes, meta),
+            Outcome::Packet { verdict, .. } => {
+                replaced = if let Verdict::Emit { why } = verdict { answered(why) } else { None };
+            }
+            Outcome::Own { bytes, meta } => {
+                let mut header = [0; HEADER];
+                tun::put_meta(&mut header, bytes, meta);
+                if !waits(replaced, &header, bytes) {
+                    out.write(to.first(), &header, bytes);
+                }
+            }
         });
+    }
+}
+
+/// Returns the half-open flow that a server's packet belongs to.
+#[inline]
+fn answered(why: Forwarded) -> Option<FlowId> {
+    match why {
+        Forwarded::Translated { flow, from: Side::Server, .. } if Table::is_half_open(flow.index) => Some(flow),
+        _ => None,
     }
 }

@@ -524,7 +524,8 @@ impl EventLoop {
                     if read > 0 {
                         self.work.batches.add(read as u64);
                     }
-                    self.batch.handle(read, &mut self.engine, now, &mut self.output, &self.queues);
+                    let of = (&mut self.engine, self.pair.as_mut());
+                    self.batch.handle(read, of, now, &mut self.output, &self.queues);
                     if !more {
                         return;
                     }

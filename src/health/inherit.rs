@@ -63,6 +63,7 @@ impl Monitors {
     ) -> bool {
         if heritage.pass == Pass::Results && heritage.next == 0 {
             self.observe(old.observer.is_some());
+            self.rests = old.rests;
             self.number_on(old);
             self.start(now);
         }
@@ -86,6 +87,7 @@ impl Monitors {
     /// monitored or not; `was` returns the same number or none. Returns whether the state of any server may have changed.
     pub fn catch_up(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) -> bool {
         self.number_on(old);
+        self.set_rest(now, old.rests);
         let is_there = |id: &ServerId| was(*id) == Some(*id);
         let forced: BTreeMap<_, _> =
             old.forced.iter().filter(|(id, _)| is_there(id)).map(|(id, up)| (*id, *up)).collect();
@@ -149,6 +151,7 @@ impl Monitors {
     fn number_on(&mut self, old: &Monitors) {
         (self.numbers, self.next_port) = (old.numbers.clone(), old.next_port);
         (self.echo, self.lapsed, self.totals) = (old.echo, old.lapsed, old.totals.clone());
+        self.changes = old.changes + 1;
     }
 
     fn inherit_results(
@@ -188,7 +191,7 @@ impl Monitors {
                         target.judge = before.judge.clone();
                         target.last = before.last.clone();
                         target.let_off = before.let_off;
-                        if self.observer.is_none() && old.started {
+                        if self.observer.is_none() && old.started && !self.rests {
                             // However often there is a reload, its turn comes.
                             target.due = before.due.max(now).min(now + settings.interval);
                             self.schedule.set(*id, target.due);

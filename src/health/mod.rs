@@ -7,6 +7,7 @@
 mod dns;
 mod expect;
 mod floor;
+mod follow;
 mod frame;
 mod history;
 mod http;
@@ -154,6 +155,10 @@ pub struct Monitors {
     /// The end of the latest time in which packets may have been lost on this side.
     lapsed: Option<Instant>,
     totals: Totals,
+    /// Whether they probe nothing.
+    rests: bool,
+    /// Counts what has become of verdicts and states.
+    changes: u64,
 }
 
 impl Monitors {
@@ -186,6 +191,8 @@ impl Monitors {
             observer: None,
             lapsed: None,
             totals: Totals::new(),
+            rests: false,
+            changes: 0,
         }
     }
 

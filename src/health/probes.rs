@@ -77,6 +77,17 @@ impl Monitors {
     /// Spreads the first probes over their intervals.
     pub(super) fn start(&mut self, now: Instant) {
         self.started = true;
+        self.schedule_all(now);
+        for unit in &mut self.all.units {
+            unit.since = now;
+        }
+    }
+
+    /// Sets the times of the first probes, unless there are to be none.
+    pub(super) fn schedule_all(&mut self, now: Instant) {
+        if self.rests {
+            return;
+        }
         for (id, target) in (0..).zip(&mut self.all.targets) {
             let settings = &self.all.monitors[target.monitor as usize].settings;
             target.due = match self.observer {
@@ -86,9 +97,13 @@ impl Monitors {
             };
             self.schedule.set(id, target.due);
         }
-        for unit in &mut self.all.units {
-            unit.since = now;
-        }
+    }
+
+    /// Ends the probe of a target, if there is one, without a result.
+    pub(super) fn abandon(&mut self, now: Instant, id: u32) {
+        self.end(now, id, None);
+        let target = &mut self.all.targets[id as usize];
+        (target.let_off, target.waits_since) = (0, None);
     }
 
     pub(super) fn wake_target(&mut self, now: Instant, id: u32) {

@@ -51,23 +51,13 @@ impl Monitors {
     /// Recalls a verdict, and the state that resulted; returns false if no monitor gives it. To be called before any
     /// packet or timeout is handled, and followed by [`Monitors::recalled`].
     pub fn recall(&mut self, saved: &SavedVerdict) -> bool {
-        let Some(place) = self.all.find(saved.server) else { return false };
-        let mut known = false;
-        for unit in self.all.servers[place].units[usize::from(saved.address.is_ipv6())].clone() {
-            for target in self.all.units[unit as usize].targets.clone() {
-                let target = &mut self.all.targets[target as usize];
-                let settings = &self.all.monitors[target.monitor as usize].settings;
-                if (target.address, target.port) == (saved.address, saved.port)
-                    && (settings.name == saved.monitor && settings.probe.name() == saved.probe)
-                {
-                    target.judge.recall(saved.verdict);
-                    let unit = &mut self.all.units[unit as usize];
-                    (unit.state, unit.since) = (saved.state, saved.since);
-                    known = true;
-                }
-            }
+        let found = self.find_target(saved);
+        for (unit, target) in found.iter().copied() {
+            self.all.targets[target as usize].judge.recall(saved.verdict);
+            let unit = &mut self.all.units[unit as usize];
+            (unit.state, unit.since) = (saved.state, saved.since);
         }
-        known
+        !found.is_empty()
     }
 
     /// Makes states of the recalled verdicts: a unit that its floor kept is kept again.

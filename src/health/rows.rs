@@ -78,11 +78,15 @@ impl Monitors {
                 lost: target.judge.lost(),
                 average_ms: target.judge.average().map(ms),
                 smoothed_ms: target.judge.smoothed().map(ms),
-                last: target.last.as_ref().map(|last| match last {
-                    Ok(Some(latency)) => format!("answered in {:.3} ms", ms(*latency)),
-                    Ok(None) => "answered".into(),
-                    Err(failure) => failure.to_string(),
-                }),
+                last: if self.rests { Some("not probed: the active gateway's view".into()) } else { None }.or_else(
+                    || {
+                        target.last.as_ref().map(|last| match last {
+                            Ok(Some(latency)) => format!("answered in {:.3} ms", ms(*latency)),
+                            Ok(None) => "answered".into(),
+                            Err(failure) => failure.to_string(),
+                        })
+                    },
+                ),
                 why: target.judge.why(),
                 in_state_ms: now.since(place.since).as_millis() as u64,
             }

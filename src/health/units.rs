@@ -21,6 +21,7 @@ impl Monitors {
             self.push_event(HealthEvent::Latency { server });
         }
         if let Some(why) = changed {
+            self.changes += 1;
             self.settle(now, unit, why);
         }
     }
@@ -48,7 +49,8 @@ impl Monitors {
         }
     }
 
-    fn turn(&mut self, now: Instant, unit: u32, state: Health, why: Why) {
+    pub(super) fn turn(&mut self, now: Instant, unit: u32, state: Health, why: Why) {
+        self.changes += 1;
         self.all.floors.release(unit);
         self.all.floors.set(unit, state == Health::Up);
         self.all.learned(unit);

@@ -25,6 +25,8 @@ const MOST_LOOKED_AT: u32 = 8192;
 const MOST_HALF_OPEN: usize = 4096;
 /// Flows of which one call looks whether they have become idle, so that their sequence numbers are told.
 const MOST_NUMBERS: usize = 512;
+/// Verdicts of monitors that one call looks at.
+const MOST_VERDICTS: usize = 1024;
 /// Words of 64 slots in one frame.
 const MOST_WORDS: usize = 128;
 /// Slots of flows that have ended in one frame.
@@ -42,6 +44,8 @@ pub(super) const UNMAPPED: u8 = 4;
 pub(super) const WHOLE: u8 = 1;
 /// In a wish: names are to come again.
 pub(super) const NAMES: u8 = 1;
+/// In a wish: verdicts of monitors are to come, and to come again when they change.
+pub(super) const HEALTH: u8 = 2;
 
 /// A frame of records that is being filled.
 struct Put {
@@ -115,13 +119,27 @@ impl Node {
             }
         }
         if self.holding.has_news() {
+            // The end of the former connection of a port comes first: otherwise the next one is refused for it.
+            if !self.give_changes(now, engine, link, (out, full)) {
+                return;
+            }
             let mut body = vec![ASK];
             if self.give_held(now, engine, link, &mut body) > 0 {
                 link.frame(out, Kind::Put, self.term, &body);
             }
         }
+        self.clearing.give(now, self.term, link, out);
         if now < link.next_flush && link.bulk.is_none() {
             return;
+        }
+        if self.role.is_active()
+            && let Some(health) = &mut link.health
+        {
+            let mut body = Vec::new();
+            engine.give_health(health, now, MOST_VERDICTS, &mut body);
+            if !body.is_empty() {
+                link.frame(out, Kind::Health, self.term, &body);
+            }
         }
         if !self.give_changes(now, engine, link, (out, full)) {
             return;
@@ -166,11 +184,12 @@ impl Node {
 
     /// Asks, refuses and acknowledges.
     fn give_requests(&mut self, now: Instant, engine: &Engine, link: &mut Link, (out, full): (&mut Vec<u8>, usize)) {
-        if link.want_names || !link.want.is_empty() {
-            let mut body = vec![if link.want_names { NAMES } else { 0 }];
+        if link.want_names || link.want_health || !link.want.is_empty() {
+            let flag = |is: bool, flag| if is { flag } else { 0 };
+            let mut body = vec![flag(link.want_names, NAMES) | flag(link.want_health, HEALTH)];
             link.want.write(&mut body);
             link.frame(out, Kind::Want, self.term, &body);
-            (link.want, link.want_names) = (Ranges::NONE, false);
+            (link.want, link.want_names, link.want_health) = (Ranges::NONE, false, false);
         }
         if !link.refused.is_empty() {
             let refused = std::mem::take(&mut link.refused);

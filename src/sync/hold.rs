@@ -3,8 +3,9 @@
 //!
 //! It must not know packets: the driver keeps them.
 
+use super::event::Event;
 use super::link::Link;
-use super::node::{Event, Node};
+use super::node::Node;
 use crate::engine::Engine;
 use crate::flow::Table;
 use crate::ids::FlowId;
@@ -32,8 +33,20 @@ pub(super) struct Holding {
     is_suspended: bool,
     pub held: VecDeque<Held>,
     released: VecDeque<FlowId>,
-    /// Answers that have waited for an acknowledgement, and those that did not get one in time.
-    totals: [u64; 2],
+    totals: HoldTotals,
+}
+
+/// What has become of answers that were to wait until the peer knows their connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HoldTotals {
+    /// Those that have waited, or still do.
+    pub held: u64,
+    /// Those that the peer has acknowledged.
+    pub known: u64,
+    /// Those that went without an acknowledgement: after 20 ms, or because the peer was lost meanwhile.
+    pub late: u64,
+    /// Those that did not wait: too many did, or the peer does not know all flows of this gateway.
+    pub passed: u64,
 }
 
 impl Holding {
@@ -53,7 +66,6 @@ impl Holding {
             self.released.push_back(held.flow);
             count += 1;
         }
-        self.totals[0] += count;
         count
     }
 
@@ -73,20 +85,31 @@ impl Node {
     /// at most 4,096 wait.
     pub fn holds(&mut self, now: Instant, flow: FlowId) -> bool {
         let holding = &mut self.holding;
-        let can = holding.is_on
-            && self.role.is_active()
-            && Table::is_half_open(flow.index)
-            && self.link.as_deref().is_some_and(Link::in_step);
-        if !can || holding.is_suspended {
+        if !(holding.is_on && self.role.is_active() && Table::is_half_open(flow.index)) {
             return false;
         }
-        if holding.held.len() >= MOST_HELD {
-            holding.is_suspended = true;
-            self.report(Event::Holding { on: false });
+        let is_full = !holding.is_suspended && holding.held.len() >= MOST_HELD;
+        holding.is_suspended |= is_full;
+        if holding.is_suspended || !self.link.as_deref().is_some_and(Link::in_step) {
+            holding.totals.passed += 1;
+            if is_full {
+                self.report(Event::Holding { on: false });
+            }
             return false;
         }
+        holding.totals.held += 1;
         holding.held.push_back(Held { flow, until: now + LONGEST, told: None });
         true
+    }
+
+    /// Counts an answer for which the driver has no room: it does not wait.
+    pub fn cannot_hold(&mut self) {
+        self.holding.totals.passed += 1;
+    }
+
+    /// Returns whether answers to SYNs are to wait, if there is a peer.
+    pub fn holds_answers(&self) -> bool {
+        self.holding.is_on
     }
 
     /// Returns the next flow whose answer is to be sent on, which may have ended meanwhile.
@@ -94,22 +117,27 @@ impl Node {
         self.holding.released.pop_front()
     }
 
-    /// Returns how many answers have waited, and how many of them for 20 ms without an acknowledgement.
-    pub fn held_answers(&self) -> [u64; 2] {
+    /// Returns what has become of answers that were to wait.
+    pub fn held_answers(&self) -> HoldTotals {
         self.holding.totals
+    }
+
+    /// Lets all answers go that wait: nobody will ask for them later.
+    pub fn release_all(&mut self) {
+        self.holding.totals.late += self.holding.release(|_| true);
+        self.resume_holding();
     }
 
     /// Releases those that the peer knows.
     pub(super) fn release_known(&mut self, acked: u64) {
-        self.holding.release(|held| held.told.is_some_and(|told| told <= acked));
+        self.holding.totals.known += self.holding.release(|held| held.told.is_some_and(|told| told <= acked));
         self.resume_holding();
     }
 
     /// Releases those that can wait no longer: all of them if the peer is gone.
     pub(super) fn release_due(&mut self, now: Instant) {
         let is_alone = !self.role.is_active() || !self.link.as_deref().is_some_and(Link::in_step);
-        let late = self.holding.release(|held| is_alone || held.until <= now);
-        self.holding.totals[1] += late;
+        self.holding.totals.late += self.holding.release(|held| is_alone || held.until <= now);
         self.resume_holding();
     }
 

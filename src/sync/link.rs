@@ -4,7 +4,7 @@
 
 use super::proof::{proof, proves};
 use super::wire::{HEADER, Header, Hello, Kind, MOST_BODY, MOST_GREETING, Ranges, VERSION};
-use crate::engine::{Giving, StateError, Taking};
+use crate::engine::{Giving, GivingHealth, StateError, Taking};
 use crate::time::{Duration, Instant};
 use std::collections::HashMap;
 use std::fmt;
@@ -143,6 +143,13 @@ pub(super) struct Link {
     /// Ranges to ask for, and whether names are to come again.
     pub want: Ranges,
     pub want_names: bool,
+    /// Whether to ask for the peer's view of the servers' health, and when names may be asked for again.
+    pub want_health: bool,
+    pub next_want: Instant,
+    /// What the peer has been told of the servers' health, if it has asked for it.
+    pub health: Option<GivingHealth>,
+    /// Whether the peer tells its view.
+    pub told_health: bool,
     pub digest_now: bool,
     pub next_flush: Instant,
     pub next_touch: Instant,
@@ -192,6 +199,10 @@ impl Link {
             numbers_at: 0,
             want: Ranges::NONE,
             want_names: false,
+            want_health: false,
+            next_want: now,
+            health: None,
+            told_health: false,
             digest_now: false,
             next_flush: now,
             next_touch: now,

@@ -11,21 +11,28 @@
 //! it is then. So a slow peer gets fewer records and not later ones, and memory depends on the size of the table alone.
 //!
 //! `node` has the roles and timers, `link` one connection with its frames (`wire`) and their proof (`proof`), `book` what both
-//! know of each flow, `give` and `take` the two directions, `hold` the answers that wait for the peer. It must not know sockets, clocks or files, nor who elects the
-//! active gateway: VRRP or BGP does, through [`Node::command`].
+//! know of each flow, `give` and `take` the two directions, `hold` the answers that wait for the peer, `clear` sticky clients
+//! that operators have cleared, `refuse` flows that cannot be here, `event` what is reported. It must not know sockets, clocks
+//! or files, nor who elects the active gateway: VRRP or BGP does, through [`Node::command`].
 
 mod book;
+mod clear;
+mod event;
 mod give;
 mod hold;
 mod link;
 mod node;
 mod proof;
+mod refuse;
 mod take;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+pub use event::Event;
+pub use hold::HoldTotals;
 pub use link::LinkError;
-pub use node::{Command, Event, Node, Role, Status, SyncSettings};
+pub use node::{Command, Node, Role, Status, SyncSettings};
 pub use proof::seed;
+pub use refuse::Refusals;
 pub use wire::{HEADER, Kind, MOST_BODY};

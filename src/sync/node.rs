@@ -8,15 +8,17 @@
 //! ```
 
 use super::book::Book;
+use super::clear::Clearing;
+use super::event::Event;
 use super::hold::Holding;
 use super::link::{GREETING_TIME, Link, LinkError, SILENCE};
 use super::proof::hash_key;
+use super::refuse::Refusals;
 use super::wire::{Hello, MOST_NAME};
-use crate::engine::{Duty, Engine};
+use crate::engine::{Duty, Engine, GivingHealth};
 use crate::flow::{Key, Share, TableTooBig};
 use crate::time::{Duration, Instant};
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 
 /// Maximum number of queued events.
 const MOST_EVENTS: usize = 256;
@@ -25,6 +27,8 @@ const MOST_EVENTS: usize = 256;
 const HANDSHAKES: Duration = Duration::from_secs(60);
 /// How often nothing much is done while a connection lasts.
 const TICK: Duration = Duration::from_millis(100);
+/// Servers whose standing the engine acts on in one call.
+const SERVERS_AT_ONCE: usize = 512;
 
 crate::words::words! {
     /// The role of a gateway in its pair.
@@ -87,91 +91,6 @@ pub struct SyncSettings {
     pub learning: Duration,
 }
 
-/// Something that an operator or a log wants to know, or the driver has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The peer has proved who it is.
-    Connected {
-        /// Whether its configuration says something else about flows.
-        differs: bool,
-        /// Whether it goes on from what both knew before.
-        resumes: bool,
-    },
-    /// The connection has to be closed: the driver does, calls [`Node::disconnected`], and connects again after a while.
-    Close(LinkError),
-    /// Both know what the other knows.
-    InStep,
-    /// The gateway may be elected: it has learned what its peer knows, or the deadline is over.
-    Ready {
-        /// Whether it has learned everything.
-        whole: bool,
-    },
-    /// It has another role.
-    Role {
-        /// The role.
-        role: Role,
-        /// Its term.
-        term: u64,
-    },
-    /// The peer asks this gateway to take over.
-    Asked,
-    /// The peer knows everything: this gateway can stand by.
-    Yielded,
-    /// Servers that the peer has and this configuration has not have got slots, without new flows: the engine follows another
-    /// plan, whose [`crate::engine::Plan::settings`] have them. What routes packets of servers has to follow.
-    Hosts {
-        /// How many.
-        servers: u32,
-    },
-    /// Answers to SYNs do not wait for the peer any more, as too many do, or they do again.
-    Holding {
-        /// Whether they wait.
-        on: bool,
-    },
-    /// What the two know differs in some ranges of keys; they are sent again.
-    Differs {
-        /// How many of 256.
-        ranges: u32,
-    },
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::Connected { differs, resumes } => {
-                f.write_str("connected to the peer")?;
-                f.write_str(if *resumes { ", as before" } else { ", all flows are exchanged" })?;
-                match differs {
-                    true => f.write_str("; ITS CONFIGURATION DIFFERS in what concerns flows: give both the same"),
-                    false => Ok(()),
-                }
-            }
-            Event::Close(error) => write!(f, "the connection to the peer is closed: {error}"),
-            Event::InStep => f.write_str("in step with the peer: both know all flows"),
-            Event::Ready { whole: true } => f.write_str("ready: all flows of the peer are known"),
-            Event::Ready { whole: false } => {
-                f.write_str("ready WITHOUT all flows of the peer: it was not there within the deadline, or too slow")
-            }
-            Event::Role { role, term } => write!(f, "this gateway is {} (term {term})", role.name()),
-            Event::Asked => f.write_str("the peer asks this gateway to take over"),
-            Event::Yielded => f.write_str("the peer knows all flows and can take over"),
-            Event::Hosts { servers } => {
-                write!(
-                    f,
-                    "the peer has flows of servers that are not configured here: {servers} of them keep their flows"
-                )
-            }
-            Event::Holding { on: false } => f.write_str(
-                "more than 4096 new connections wait for the peer: none waits, until all of these are through",
-            ),
-            Event::Holding { on: true } => f.write_str("new connections wait again until the peer knows them"),
-            Event::Differs { ranges } => {
-                write!(f, "flows differ from those of the peer in {ranges} of 256 ranges: they are sent again")
-            }
-        }
-    }
-}
-
 /// The state of a node, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -227,11 +146,16 @@ pub struct Node {
     pub(super) took_standing: bool,
     /// Keys of the replies of flows that were taken, if somebody asks for them.
     pub(super) reply_keys: Option<VecDeque<Key>>,
-    /// When the engine may act on it: it looks at all servers.
+    /// When the engine may act on it: it looks at all servers; and the one that it has come to.
     standing_after: Instant,
+    standing_at: Option<usize>,
     /// Whether what has changed in the engine has been read for the input at hand.
     pub(super) has_harvested: bool,
     pub(super) holding: Holding,
+    pub(super) clearing: Clearing,
+    pub(super) refusals: Refusals,
+    /// Whether a standby has the servers' health from the active gateway.
+    pub(super) follows_health: bool,
     events: VecDeque<Event>,
 }
 
@@ -263,8 +187,12 @@ impl Node {
             took_standing: false,
             reply_keys: None,
             standing_after: now,
+            standing_at: None,
             has_harvested: false,
             holding: Holding::default(),
+            clearing: Clearing::default(),
+            refusals: Refusals::default(),
+            follows_health: false,
             events: VecDeque::new(),
             settings,
         };
@@ -362,6 +290,9 @@ impl Node {
                 link.half_told = HashMap::new();
             }
             link.yielded = None;
+            // What was told belongs to another time: in between, the other one has had its own view.
+            link.told_health = false;
+            link.health = link.health.take().map(|_| GivingHealth::default());
         }
         self.report(Event::Role { role, term: self.term });
         self.settle(now, engine);
@@ -403,6 +334,8 @@ impl Node {
         self.seen_term = self.seen_term.max(hello.seen_term);
         self.peer_role = Role::of(hello.role);
         self.raise();
+        self.clearing.tell_again();
+        self.refusals = Refusals::default();
         self.book.begin(self.peer_instance != hello.instance, resumes);
         if self.peer_instance != hello.instance {
             self.peer_instance = hello.instance;
@@ -418,11 +351,20 @@ impl Node {
                 self.close(now, engine, LinkError::Silent);
             }
         }
-        if now >= self.standing_after && std::mem::take(&mut self.took_standing) {
-            self.standing_after = now + TICK;
-            engine.took_standing(now);
+        if self.standing_at.is_none() && now >= self.standing_after && std::mem::take(&mut self.took_standing) {
+            (self.standing_after, self.standing_at) = (now + TICK, Some(0));
+        }
+        if let Some(at) = self.standing_at {
+            self.standing_at = engine.took_standing(now, at, SERVERS_AT_ONCE);
         }
         self.sweep(now, engine);
+        self.clear_more(now, engine);
+        if let Some(link) = self.link.as_deref_mut().filter(|link| link.told_health && now >= link.next_want)
+            && !engine.knows_names(&link.taking)
+        {
+            // After a reload here.
+            (link.want_names, link.want_health, link.next_want) = (true, true, now + Duration::from_secs(1));
+        }
         if !self.learned && now >= self.deadline {
             self.ready(false);
         }
@@ -440,9 +382,13 @@ impl Node {
     /// Returns when [`Node::handle_timeout`] next has something to do, and [`Node::poll_output`] unless the connection cannot
     /// take more, as `is_blocked` says.
     pub fn poll_timeout(&self, now: Instant, is_blocked: bool) -> Option<Instant> {
+        if self.standing_at.is_some() || self.clearing.has_work() {
+            return Some(now);
+        }
         let deadline = (!self.learned).then_some(self.deadline);
         let of_link = self.link.as_deref().map(|link| {
-            let is_waiting = link.proved && (link.ack_now || self.holding.has_news()) || !link.ready.is_empty();
+            let has_news = || self.holding.has_news() || self.clearing.has_news();
+            let is_waiting = link.proved && (link.ack_now || has_news()) || !link.ready.is_empty();
             if link.sweep.is_some() || !is_blocked && is_waiting {
                 return now;
             }
@@ -451,6 +397,21 @@ impl Node {
         });
         let alone = (self.role.is_active() && self.link.is_none()).then(|| now + Duration::from_secs(1));
         [deadline, of_link, alone, self.holding.due()].into_iter().flatten().min()
+    }
+
+    /// Has a standby take the servers' health from the active gateway, without probes of its own, or no longer; initially it has
+    /// its own view.
+    pub fn follow_health(&mut self, now: Instant, engine: &mut Engine, on: bool) {
+        self.follows_health = on;
+        if let Some(link) = self.link.as_deref_mut().filter(|link| link.proved) {
+            (link.want_health, link.told_health) = (on, false);
+        }
+        self.settle(now, engine);
+    }
+
+    /// Returns whether this gateway takes the servers' health from its peer at the moment.
+    pub(super) fn may_follow_health(&self) -> bool {
+        self.follows_health && !self.role.is_active() && self.peer_role.is_some_and(Role::is_active)
     }
 
     /// Makes [`Node::poll_reply_key`] return something; initially it does not.
@@ -524,6 +485,11 @@ impl Node {
         };
         if engine.duty() != duty {
             engine.set_duty(now, duty);
+        }
+        let rests = self.may_follow_health() && self.link.as_deref().is_some_and(|link| link.told_health);
+        if engine.monitors_rest() != rests {
+            engine.set_monitors_rest(now, rests);
+            self.report(Event::Follows { on: rests });
         }
         let is_alone = self.link.as_deref().is_none_or(|link| !link.proved);
         let quiet_since = self.active_since.max(self.alone_since);

@@ -4,11 +4,12 @@
 //! both have, or where that cannot be told, the one that only one of them has seen packets of; otherwise that of the higher
 //! term.
 
-use super::give::{ASK, NAMES, SEEN, UNMAPPED, WHOLE};
+use super::event::Event;
+use super::give::{ASK, HEALTH, NAMES, SEEN, UNMAPPED, WHOLE};
 use super::link::{Link, LinkError, Sweep};
-use super::node::{Event, Node, Role, SyncSettings};
+use super::node::{Node, Role, SyncSettings};
 use super::wire::{Header, Kind, Ranges, Reader};
-use crate::engine::{Engine, Offer, PeerRecord};
+use crate::engine::{Engine, GivingHealth, Lost, Offer, PeerRecord};
 use crate::flow::{NUMBERS, Table, TimeoutState};
 use crate::ids::FlowId;
 use crate::time::{Duration, Instant};
@@ -17,8 +18,6 @@ use crate::time::{Duration, Instant};
 const SWEPT_AT_ONCE: u32 = 4096;
 /// Flows that were created within this time of each other may have been so in either order: a record may have been under way.
 const SAME_TIME: Duration = Duration::from_secs(1);
-/// Most flows that cannot be here and wait to be reported.
-const MOST_REFUSED: usize = 8192;
 
 impl Node {
     /// Reads bytes of the connection, in pieces of any size. The work is bounded by their number: a driver reads at most
@@ -76,13 +75,18 @@ impl Node {
             Kind::Proof => {
                 let hello = link.proof(body.0, &self.settings.key)?;
                 self.met(&hello);
+                link.want_health = self.follows_health;
                 self.begin_bulk(engine, link, &hello);
                 Some(())
             }
             Kind::Names => {
-                let takes = self.takes_standing();
+                let (takes, knew) = (self.takes_standing(), engine.knows_names(&link.taking));
                 self.took_standing |= takes;
                 engine.take_names(&mut link.taking, now, body.0, takes).map_err(LinkError::Records)?;
+                if !knew {
+                    // Under another plan, all flows come again.
+                    self.refusals.here = [0; Lost::ALL.len()];
+                }
                 Some(())
             }
             Kind::Put => self.take_records(now, engine, link, header.term, body)?,
@@ -91,7 +95,11 @@ impl Node {
             Kind::Bulk => self.take_bulk(link, body),
             Kind::BulkEnd => self.take_bulk_end(engine, link),
             Kind::Digest => self.take_digests(engine, link, body),
-            Kind::Want => take_wish(link, body),
+            Kind::Want => take_wish(link, body).map(|is_of_names| {
+                if is_of_names {
+                    self.refusals.there = 0;
+                }
+            }),
             Kind::Ack => self.take_ack(now, link, body),
             Kind::Yield => {
                 link.ack_now = true;
@@ -101,6 +109,11 @@ impl Node {
             Kind::Refused => self.take_refused(body),
             Kind::Map => self.take_map(engine, body),
             Kind::Numbers => self.take_numbers(engine, body),
+            Kind::Health => {
+                self.take_health(now, engine, link, body);
+                Some(())
+            }
+            Kind::Clear => self.take_clear(now, body),
         };
         done.ok_or(unreadable)
     }
@@ -122,7 +135,7 @@ impl Node {
         let Some(flags) = body.u8() else { return Ok(None) };
         if !engine.knows_names(&link.taking) {
             // After a reload here.
-            (link.want, link.want_names) = (Ranges::ALL, true);
+            (link.want, link.want_names, link.want_health) = (Ranges::ALL, true, self.follows_health);
             return Ok(Some(()));
         }
         self.harvest(engine);
@@ -131,7 +144,9 @@ impl Node {
         while let Some(record) = link.taking.next(now, &mut body.0) {
             match record {
                 PeerRecord::Flow(offer) => self.take_flow(now, engine, link, (term, flags), &offer),
-                PeerRecord::HalfOpen(offer) => _ = engine.take_half_open(&link.taking, now, &offer),
+                PeerRecord::HalfOpen(offer) => {
+                    engine.take_half_open(&link.taking, now, &offer.delayed(link.clock.lag));
+                }
                 PeerRecord::Other(record) if !self.role.is_active() => {
                     engine.take_names(&mut link.taking, now, record, false).map_err(LinkError::Records)?;
                 }
@@ -142,6 +157,20 @@ impl Node {
             self.report(Event::Hosts { servers: link.taking.hosted() - hosted });
         }
         Ok(body.0.is_empty().then_some(()))
+    }
+
+    /// Follows the verdicts of an active peer's monitors.
+    fn take_health(&mut self, now: Instant, engine: &mut Engine, link: &mut Link, body: Reader<'_>) {
+        if !self.may_follow_health() || !engine.knows_names(&link.taking) {
+            return;
+        }
+        // First of all, so that no result of its own comes between.
+        link.told_health = true;
+        if !engine.monitors_rest() {
+            engine.set_monitors_rest(now, true);
+            self.report(Event::Follows { on: true });
+        }
+        engine.take_verdicts(&link.taking, now, body.0);
     }
 
     /// Returns whether a flow of the peer wins over one of this gateway.
@@ -163,7 +192,7 @@ impl Node {
         link.came = link.came.saturating_add(1);
         let hash = self.book.hash(&offer.mark);
         if !self.book.has_slot(offer.slot) {
-            return refuse(link, offer, hash.1);
+            return self.refuse(link, offer, hash.1, Lost::Room);
         }
         let find = |engine: &Engine| [&offer.mark.client, &offer.mark.server].map(|key| engine.find_flow(key));
         if let Some(before) = self.book.mapped(engine, offer.slot)
@@ -176,7 +205,9 @@ impl Node {
             [Some(client), Some(server)] if client == server => engine.flow_in(client),
             _ => None,
         };
-        for own in found.into_iter().flatten() {
+        // A standby opens nothing: what is half-open there is the peer's, which knows better, or of no use.
+        let stands_by = !self.role.is_active() && self.peer_role.is_some_and(Role::is_active);
+        for own in found.into_iter().flatten().filter(|own| !(stands_by && Table::is_half_open(*own))) {
             let gives_way = match newer(engine, own, (offer, link.clock.lag)).filter(|_| same.is_none()) {
                 Some(is_newer) => is_newer,
                 None => self.gives_way(own, term, is_seen),
@@ -203,7 +234,7 @@ impl Node {
                 }
                 self.book.took(engine, id, offer.slot, (hash, asks));
             }
-            Err(_) => refuse(link, offer, hash.1),
+            Err(why) => self.refuse(link, offer, hash.1, why),
         }
     }
 
@@ -354,6 +385,7 @@ impl Node {
         link.acked = link.acked.max(seq);
         link.digest_now |= !had_it && link.given.is_some_and(|given| link.acked >= given);
         self.release_known(link.acked);
+        self.clearing.acknowledged(link.acked);
         self.peer_role = Role::of(role).or(self.peer_role);
         self.raise();
         if link.yielded.is_some_and(|yielded| yielded <= seq && yielded != 0) {
@@ -392,25 +424,19 @@ impl Node {
         }
         Some(())
     }
-
-    fn take_refused(&mut self, mut body: Reader<'_>) -> Option<()> {
-        while !body.0.is_empty() {
-            let (slot, hash) = (body.u32()?, body.u64()?);
-            if self.book.told(slot) == hash {
-                self.book.tell(slot, None);
-            }
-        }
-        Some(())
-    }
 }
 
-fn take_wish(link: &mut Link, mut body: Reader<'_>) -> Option<()> {
+/// Reads what is to come again; returns whether names are.
+fn take_wish(link: &mut Link, mut body: Reader<'_>) -> Option<bool> {
     let flags = body.u8()?;
     link.wanted.add_all(&Ranges::read(&mut body)?);
     if flags & NAMES != 0 {
         link.giving.name_again();
     }
-    Some(())
+    if flags & HEALTH != 0 {
+        link.health = Some(GivingHealth::default());
+    }
+    Some(flags & NAMES != 0)
 }
 
 /// Returns whether a flow of the peer's is the one that its client believes in, and not one of this gateway that excludes it,
@@ -426,11 +452,4 @@ fn newer(engine: &Engine, own: u32, (offer, lag): (&Offer, Duration)) -> Option<
     let is_over = |state| matches!(state, TimeoutState::Closing | TimeoutState::Reset);
     let (own, theirs) = (is_over(state), is_over(offer.mark.state));
     (own != theirs).then_some(own)
-}
-
-/// Reports a flow that cannot be here, so that both leave it out of what they compare.
-fn refuse(link: &mut Link, offer: &Offer, hash: u64) {
-    if link.refused.len() < MOST_REFUSED {
-        link.refused.push((offer.slot, hash));
-    }
 }

@@ -51,6 +51,11 @@ crate::words::words! {
         Map = "map",
         /// Sequence numbers of idle connections: slot u32, hash of the keys u64 and 20 bytes each.
         Numbers = "numbers",
+        /// Verdicts of the monitors: records of a state.
+        Health = "health",
+        /// Sticky clients that an operator has cleared: how long ago in ns u64, then conditions, each a tag u8, length u16 and
+        /// value.
+        Clear = "clear",
     }
 }
 
@@ -239,9 +244,9 @@ mod tests {
         assert_eq!(Header::read(&bytes), Some(header));
         assert!((0..HEADER).all(|len| Header::read(&bytes[..len]).is_none()));
         let numbers: Vec<u8> = Kind::ALL.iter().map(|kind| kind.number()).collect();
-        assert_eq!(numbers, (1..=15).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=17).collect::<Vec<_>>());
         assert!(Kind::ALL.iter().all(|kind| Kind::of(kind.number()) == Some(*kind)));
-        assert_eq!((Kind::of(0), Kind::of(16)), (None, None));
+        assert_eq!((Kind::of(0), Kind::of(18)), (None, None));
     }
 
     #[test]

@@ -2,23 +2,28 @@
 
 use super::random::Random;
 use super::wire::{ACK, FIN, PSH, Packet, RST, SYN};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Listen addresses: TCP, TCP with full NAT, sticky TCP, UDP, UDP with full NAT.
-pub const SERVICES: [(Ipv4Addr, u16, bool); 5] = [
+/// Listen addresses: TCP, TCP with full NAT, sticky TCP, UDP, UDP with full NAT, UDP with any server.
+pub const SERVICES: [(Ipv4Addr, u16, bool); 6] = [
     (Ipv4Addr::new(192, 0, 2, 80), 80, false),
     (Ipv4Addr::new(192, 0, 2, 81), 80, false),
     (Ipv4Addr::new(192, 0, 2, 82), 80, false),
     (Ipv4Addr::new(192, 0, 2, 83), 4000, true),
     (Ipv4Addr::new(192, 0, 2, 84), 4000, true),
+    (Ipv4Addr::new(192, 0, 2, 85), 4000, true),
 ];
 
 /// A server that one of the two gateways may lack.
 pub const ONE_SERVER: &str = "    { name = \"c\", address = \"10.0.0.3\" },\n";
 
 /// The sticky one.
-const STICKY: usize = 2;
+pub const STICKY: usize = 2;
+/// The one of which a gateway that does not know a conversation chooses another server for it.
+const ANY: usize = 5;
+/// For how long a half-open flow stays at a gateway that has been told of it and of nothing else, less a moment.
+const HALF_OPEN: u64 = 7_000;
 
 pub const CONFIG: &str = r#"
 seed = 7
@@ -55,6 +60,11 @@ pool = "web"
 algorithm = "source-hash"
 nat = "full"
 nat-pool = "out"
+[[service]]
+name = "any"
+listen = "192.0.2.85:4000/udp"
+pool = "web"
+algorithm = "random"
 [[pool]]
 name = "web"
 server = [
@@ -100,8 +110,11 @@ pub struct Talk {
     pub excused: bool,
     /// The server has answered data, so both have heard of the whole handshake; or it has got a second datagram.
     pub confirmed: bool,
-    /// It has the port of an earlier one, which the other gateway may still have: it was begun while the two were out of step,
-    /// and has carried nothing since.
+    /// When the other gateway had been told of it before its client got the server's answer.
+    told: Option<u64>,
+    /// It has the port of an earlier one and was begun while the two were out of step, and they have not been in step since it
+    /// carried something: who gets its packets may know the earlier one alone, and forwards them as those of that (both forward).
+    /// No other talk is excused by that: packets of a flow that a gateway does not know are dropped, and it goes on later.
     apart: bool,
     left: u32,
 }
@@ -143,11 +156,15 @@ pub struct Ends {
     made: u32,
     /// Sticky clients: their server, and since when it is theirs.
     stuck: BTreeMap<usize, (Ipv4Addr, u64)>,
+    /// When an operator has had the gateways forget a client.
+    cleared_at: BTreeMap<usize, u64>,
+    /// Clients that an operator has had the gateways forget, and that have not come again.
+    pub forgotten: BTreeSet<usize>,
     /// Whether both gateways have all servers; one that lacks a server gives its sticky clients another one.
     pub sticks: bool,
     /// Both know the same now, and one is active.
     pub calm: bool,
-    /// Since when.
+    /// Since when: who got a server before may have got it at one gateway alone, and an active one takes no client without flows.
     pub calm_since: u64,
     /// The first thing that must not be.
     pub wrong: Option<String>,
@@ -170,11 +187,13 @@ impl Ends {
         let mut rng = Random::new(seed);
         Ends {
             // In every third history there is nothing but full NAT.
-            services: if rng.below(3) == 0 { &[1, 4] } else { &[0, 1, 2, 3, 4] },
+            services: if rng.below(3) == 0 { &[1, 4] } else { &[0, 1, 2, 3, 4, 5] },
             talks: Vec::new(),
             closed: Vec::new(),
             ends: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            cleared_at: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             sticks: true,
             rng,
             clients,
@@ -190,15 +209,51 @@ impl Ends {
         self.wrong.get_or_insert(what);
     }
 
-    /// Only what was there by a time is known to the gateway that is left, or that gets the packets.
-    pub fn excuse(&mut self, known: u64, slots_known: u64) {
+    /// Only what was there by a time is known to the gateway that is left, or that gets the packets; and what it has been told
+    /// of since `told` before a client got its answer.
+    pub fn excuse(&mut self, (t, told): (u64, u64), known: u64, slots_known: u64) {
         for talk in &mut self.talks {
-            // Half-open flows are not told.
-            if !talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known) {
+            let is_told = talk.told.is_some_and(|at| at >= told && t <= at + HALF_OPEN);
+            // Other half-open flows are not told.
+            if !is_told && (!talk.confirmed || talk.open_since.is_none_or(|since| since + 1000 > known)) {
                 talk.excused = true;
             }
         }
         self.unstick(slots_known);
+    }
+
+    /// Both gateways open conversations that only one of them knows: each may choose another server.
+    pub fn excuse_any(&mut self, known: u64) {
+        for talk in self.talks.iter_mut().filter(|talk| talk.service == ANY) {
+            talk.excused |= talk.open_since.is_none_or(|since| since + 1000 > known);
+        }
+    }
+
+    /// The other gateway knows of a connection whose client is about to get its answer.
+    pub fn told(&mut self, t: u64, client: SocketAddrV4) {
+        let talk = self.talks.iter_mut().find(|talk| talk.local == client && talk.state == State::Opening);
+        talk.into_iter().for_each(|talk| talk.told = Some(t));
+    }
+
+    /// An operator has ended the flow of a client's port.
+    pub fn killed(&mut self, client: SocketAddrV4) {
+        self.talks.iter_mut().filter(|talk| talk.local == client).for_each(|talk| talk.excused = true);
+    }
+
+    /// The address of a client.
+    pub fn address(client: usize) -> Ipv4Addr {
+        Ipv4Addr::new(198, 51, 100, client as u8 + 1)
+    }
+
+    /// An operator has had a gateway forget the server of a client.
+    pub fn cleared(&mut self, t: u64, client: usize) {
+        self.stuck.remove(&client);
+        self.cleared_at.insert(client, t);
+        // A handshake that goes on gives it a server anew.
+        let asks = |talk: &Talk| talk.client == client && talk.service == STICKY && !talk.confirmed;
+        if !self.talks.iter().any(asks) {
+            self.forgotten.insert(client);
+        }
     }
 
     /// The same for the servers of sticky clients.
@@ -270,13 +325,16 @@ impl Ends {
         self.made += 1;
         let id = self.made;
         let client = self.rng.below(self.clients as u64) as usize;
-        let local = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, client as u8 + 1), 10_000 + (id % 50_000) as u16);
+        let local = SocketAddrV4::new(Ends::address(client), 10_000 + (id % 50_000) as u16);
         let service = self.services[self.rng.below(self.services.len() as u64) as usize];
         // Some take the port of their last connection, as NFS does.
         let again = self.closed.pop().filter(|_| self.rng.below(2) == 0);
         let is_again = again.is_some();
         let (client, service, local) = again.unwrap_or((client, service, local));
         self.counts.opened += 1;
+        if service == STICKY {
+            self.forgotten.remove(&client);
+        }
         self.talks.push(Talk {
             id,
             client,
@@ -293,6 +351,7 @@ impl Ends {
             since: t,
             excused: false,
             confirmed: false,
+            told: None,
             apart: is_again && !self.calm,
             left: 1 + self.rng.below(30) as u32,
         });
@@ -450,7 +509,11 @@ impl Ends {
                 if talk.confirmed && self.calm {
                     talk.apart = false;
                 }
-                let is_calm = self.calm && talk.open_since.is_some_and(|since| since >= self.calm_since);
+                // One that is older stays with its server, which is not the client's any more.
+                let cleared_at = self.cleared_at.get(&talk.client).map_or(0, |at| at + 1000);
+
+                let is_calm =
+                    self.calm && talk.open_since.is_some_and(|since| since >= cleared_at.max(self.calm_since));
                 if talk.service == STICKY && talk.confirmed && !talk.excused && is_calm {
                     let of = talk.server.map(|server| (server, t));
                     of.into_iter().for_each(|of| _ = self.stuck.entry(talk.client).or_insert(of));

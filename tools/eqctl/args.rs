@@ -518,7 +518,8 @@ pub struct Which {
 
 impl Which {
     fn query(&self) -> StickyQuery {
-        StickyQuery { service: self.service.clone(), server: self.server.clone(), client: self.client }
+        let (service, server) = (self.service.clone(), self.server.clone());
+        StickyQuery { service, server, client: self.client, ..StickyQuery::default() }
     }
 
     /// Returns the request that lists them.

@@ -64,14 +64,15 @@ impl Chooser {
     }
 
     /// Counts a flow that is made again, in its client's sticky slot if it was `counted` there; returns the ticket that the
-    /// flow keeps. For an algorithm that counts new flows it is none.
+    /// flow keeps. For an algorithm that counts new flows it is none. Its server `replaces` another one in the slot where the
+    /// flow comes from a gateway whose slots these are.
     pub fn restored(
         &mut self,
         now: Instant,
         (roster, standings): (&Roster, &Standings),
         (service, client): (ServiceId, IpAddr),
         server: ServerId,
-        (proven, counted): (bool, bool),
+        (proven, counted, replaces): (bool, bool, bool),
     ) -> Ticket {
         let load = &mut self.loads[server.0 as usize];
         load.flows += 1;
@@ -79,7 +80,8 @@ impl Chooser {
         self.load_changed(roster, standings, server);
         match self.sticky_of(roster, service, client) {
             Some((sticky, client, tickets)) if counted => {
-                sticky.count(now, client, (server, standings.server(server).era), proven, tickets)
+                let of = (server, standings.server(server).era);
+                sticky.count(now, client, of, (proven, replaces), tickets)
             }
             _ => 0,
         }

@@ -67,5 +67,21 @@ pub(crate) static SYNC: Table = Table {
             "Whether the routes of the service addresses are there always, or only while this gateway is active: for routing \
              daemons that announce them.",
         ),
+        Key::new(
+            "before-answer",
+            Takes::Flag,
+            Flag(false),
+            Reload::Live,
+            "Whether a server's answer to a SYN waits until the peer knows of the connection, at most 20 ms: so each connection \
+             that its client takes for established survives this gateway.",
+        ),
+        Key::new(
+            "health",
+            Takes::Word(&["own", "active"]),
+            Text("own"),
+            Reload::Live,
+            "Whose view of the servers' health a standby has: its own, by its own probes, or that of the active gateway, without \
+             any.",
+        ),
     ],
 };

@@ -3,7 +3,7 @@
 use super::{Keys, Object, keys, text, timeouts};
 use crate::config::raw::answers::{NO_ROOM, NO_SERVICE, OTHER_PROTOCOL};
 use crate::config::raw::nat::POOLING;
-use crate::config::raw::sync::ROUTES;
+use crate::config::raw::sync::{HEALTH, ROUTES};
 use crate::config::settings::{AnswerSettings, GatewaySettings, HttpSettings, PairSettings, Settings};
 use crate::flow::{FragmentSettings, NatPoolSettings, TableSettings};
 use crate::sources::DnsSettings;
@@ -96,8 +96,8 @@ pub(super) fn dns(settings: &DnsSettings) -> Object {
 
 /// Lists `[sync]`.
 pub(super) fn sync(settings: &PairSettings) -> Object {
-    let PairSettings { node, peer, address, peer_address, key_file, interface, insecure, learning, track_file, routes } =
-        settings;
+    let PairSettings { node, peer, address, peer_address, key_file, interface, insecure, learning, .. } = settings;
+    let PairSettings { track_file, routes, before_answer, health, .. } = settings;
     let path = |path: &PathBuf| text::quoted(&path.to_string_lossy());
     let mut keys = Keys::of(&keys::SYNC);
     keys.put("node", text::quoted(node));
@@ -110,6 +110,8 @@ pub(super) fn sync(settings: &PairSettings) -> Object {
     keys.put("learning", text::span(*learning));
     keys.put_some("track-file", track_file.as_ref().map(path));
     keys.put_word("routes", &ROUTES, routes);
+    keys.put("before-answer", before_answer);
+    keys.put_word("health", &HEALTH, health);
     keys.single()
 }
 

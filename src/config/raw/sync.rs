@@ -5,7 +5,7 @@
 use crate::config::fields::Fields;
 use crate::config::keys;
 use crate::config::problem::Draft;
-use crate::config::settings::{PairRoutes, PairSettings};
+use crate::config::settings::{PairHealth, PairRoutes, PairSettings};
 use crate::config::values;
 use crate::config::words::quoted;
 use serde_spanned::Spanned;
@@ -15,6 +15,9 @@ use std::path::PathBuf;
 /// The words for when service addresses are routed.
 pub(crate) const ROUTES: [(&str, PairRoutes); 2] =
     [("always", PairRoutes::Always), ("when-active", PairRoutes::WhenActive)];
+
+/// The words for whose view of the servers' health a standby has.
+pub(crate) const HEALTH: [(&str, PairHealth); 2] = [("own", PairHealth::Own), ("active", PairHealth::Active)];
 
 /// Reads `[sync]`, if it is there and has what it needs.
 pub(crate) fn sync(top: &mut Fields<'_, '_>) -> Option<PairSettings> {
@@ -33,6 +36,8 @@ pub(crate) fn sync(top: &mut Fields<'_, '_>) -> Option<PairSettings> {
     let learning = fields.duration_or_default("learning");
     let track_file = path(&mut fields, "track-file", "/run/equipoise/track");
     let routes = fields.choice("routes", &ROUTES).unwrap_or_default();
+    let before_answer = fields.flag_or_default("before-answer");
+    let health = fields.choice("health", &HEALTH).unwrap_or_default();
     if let (Some(node), Some(peer)) = (&node, &peer)
         && node.get_ref() == peer.get_ref()
     {
@@ -66,6 +71,8 @@ pub(crate) fn sync(top: &mut Fields<'_, '_>) -> Option<PairSettings> {
         learning,
         track_file,
         routes,
+        before_answer,
+        health,
     })
 }
 

@@ -36,6 +36,33 @@ pub fn sync_text(row: &SyncRow) -> String {
     if row.link.is_some_and(|link| link.differs) {
         text.push_str("config     DIFFERS from that of the peer in what concerns flows: give both the same\n");
     }
+    for refused in &row.refused {
+        text.push_str(&format!(
+            "refused    {} records of flows of {peer}: {}; they would be lost in a takeover\n",
+            count(refused.records),
+            printable(refused.why.clone()),
+        ));
+    }
+    if !row.unknown_services.is_empty() {
+        let names = printable(row.unknown_services.join(", "));
+        text.push_str(&format!("services   of {peer} that are NOT CONFIGURED here: {names}\n"));
+    }
+    if row.refused_there > 0 {
+        let records = count(row.refused_there);
+        text.push_str(&format!("refused    {records} records by {peer}: `eqctl sync` there says why\n"));
+    }
+    if row.follows_health {
+        text.push_str(&format!("health     as {peer} tells it: this gateway does not probe\n"));
+    }
+    if let Some(held) = &row.held {
+        text.push_str(&format!(
+            "answers    {} have waited for {peer}: {} until it knew, {} for 20 ms or until it was lost; {} did not wait\n",
+            count(held.held),
+            count(held.acknowledged),
+            count(held.late),
+            count(held.passed),
+        ));
+    }
     if let Some(takeover) = &row.takeover {
         text.push_str(&format!("active     {}\n", since_takeover(takeover, &peer)));
     }
@@ -68,6 +95,7 @@ fn since_takeover(row: &TakeoverRow, peer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::protocol::{HeldRow, RefusedRow};
 
     fn row() -> SyncRow {
         SyncRow {
@@ -97,6 +125,11 @@ mod tests {
             flows: 1_234_567,
             digest: "00ff".into(),
             takeover: Some(TakeoverRow { ago_ms: 5_000, flows: 1_200, whole: true, silent_ms: Some(340) }),
+            refused: Vec::new(),
+            unknown_services: Vec::new(),
+            refused_there: 0,
+            follows_health: false,
+            held: Some(HeldRow { held: 1_300, acknowledged: 1_290, late: 8, passed: 4 }),
         }
     }
 
@@ -106,6 +139,8 @@ mod tests {
         assert!(text.starts_with("gateway    a at 10.255.0.1:7400: active (term 3)\n"), "{text}");
         assert!(text.contains("b at 10.255.0.2:7400: standby, connected for 12"), "{text}");
         assert!(text.contains("flows      1,234,567, in step, 2 frames behind\n"), "{text}");
+        let held = "answers    1,300 have waited for b: 1,290 until it knew, 8 for 20 ms or until it was lost; 4 did not wait\n";
+        assert!(text.contains(held), "{text}");
         assert!(text.contains("with 1,200 flows, all that b had told; b had been silent for 0.3s"), "{text}");
         let apart = SyncRow {
             ready: false,
@@ -123,6 +158,14 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("flows      1,234,567, alone\n"), "{text}");
+        let refused = vec![RefusedRow { why: "its service is gone".into(), records: 12 }];
+        let refused = SyncRow { refused, unknown_services: vec!["web2".into()], refused_there: 3, ..row() };
+        let text = sync_text(&refused);
+        assert!(text.contains("12 records of flows of b: its service is gone; they would be lost"), "{text}");
+        assert!(text.contains("services   of b that are NOT CONFIGURED here: web2\n"), "{text}");
+        assert!(text.contains("refused    3 records by b: `eqctl sync` there says why\n"), "{text}");
+        let follows = sync_text(&SyncRow { follows_health: true, ..row() });
+        assert!(follows.contains("health     as b tells it: this gateway does not probe\n"), "{follows}");
         let mut differs = row();
         differs.link.iter_mut().for_each(|link| (link.differs, link.in_step) = (true, false));
         let text = sync_text(&differs);

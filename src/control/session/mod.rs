@@ -328,7 +328,14 @@ impl Session {
             }
             Request::ClearSticky { query, .. } => match named(query, engine) {
                 Err(unknown) => self.fail(unknown),
-                Ok(query) => self.task = Some(Task::Sticky(Sticky::clear(engine.begin_sticky(), query))),
+                Ok(query) => {
+                    if let Some(pair) = pair {
+                        pair.node.clear_sticky(now, query.clone());
+                    }
+                    // As at the other gateway: who comes meanwhile stays.
+                    let query = StickyQuery { given_before: Some(now), ..query };
+                    self.task = Some(Task::Sticky(Sticky::clear(engine.begin_sticky(), query)));
+                }
             },
             Request::Events { after } => self.rows(ledger.event_rows(now, after).into_iter().map(Answer::Event)),
             Request::Servers => self.rows(engine.servers(now).into_iter().map(|row| Answer::Server(Box::new(row)))),

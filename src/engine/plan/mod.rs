@@ -7,6 +7,7 @@ mod diff;
 mod directory;
 mod guests;
 mod identity;
+mod names;
 mod owners;
 
 pub(super) use became::Common;
@@ -14,6 +15,7 @@ pub use diff::{KeyDiff, ObjectChange, ObjectDiff, PlanDiff};
 pub(super) use guests::{Guest, MOST_GUESTS};
 pub use identity::InUse;
 pub(super) use identity::Order;
+pub(super) use names::Names;
 pub(super) use owners::Owner;
 
 use crate::balance::{Algorithm, Roster, ServiceSettings};
@@ -22,6 +24,7 @@ use crate::ids::{NatPoolId, PoolId, ServerId, ServiceId};
 use crate::policy::Rules;
 use directory::Directory;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A configuration, compiled.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct Plan {
     directory: Directory,
     roster: Roster,
     rules: Rules,
+    /// Made with the plan if there is a peer, which asks between two packets.
+    names: Option<Arc<Names>>,
 }
 
 impl Plan {
@@ -55,14 +60,24 @@ impl Plan {
         settings.health.pools.iter().for_each(|watch| by_port[watch.pool.0 as usize] |= watch.is_by_port());
         let by_port = |pool: PoolId| by_port[pool.0 as usize];
         let used = order.services.iter().map(|service| settings.services[service.0 as usize].priority);
-        Plan {
+        let mut plan = Plan {
             directory: Directory::new(&settings),
             roster: Roster::with_health_by(&settings.services, &settings.pools, &settings.servers, by_port),
             rules: Rules::new(&settings.policy, order.rules.clone(), used),
             settings,
             written,
             order,
+            names: None,
+        };
+        if plan.settings.sync.is_some() {
+            plan.names = Some(plan.names());
         }
+        plan
+    }
+
+    /// Returns the slots by name, also of what is not configured any more and still in use.
+    pub(super) fn names(&self) -> Arc<Names> {
+        self.names.clone().unwrap_or_else(|| Arc::new(Names::of_all(self)))
     }
 
     /// Returns the settings by slot, including removed objects still in use.

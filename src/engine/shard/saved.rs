@@ -1,9 +1,9 @@
 //! Flows that are made again from a saved state, with all that is counted along with them.
 
-use super::super::Ended;
 use super::super::plan::Plan;
 use super::super::standing::Standing;
 use super::super::state::Lost;
+use super::super::{Duty, Ended};
 use super::Shard;
 use crate::flow::{Mapping, NO_POOL, Rest, SavedFlow, Table};
 use crate::ids::{FlowId, NatPoolId};
@@ -69,7 +69,8 @@ impl Shard {
         totals.flows_total += 1;
         let client = self.table.key(index, Side::Client).addresses.src();
         let known = (plan.roster(), standing.servers());
-        let kind = (saved.proven, is_counted);
+        // Whose slots a standby has, that gateway has given the client another server since.
+        let kind = (saved.proven, is_counted, standing.duty() == Duty::Standby);
         let ticket = self.chooser.restored(now, known, (flow.service, client), flow.server_id, kind);
         self.table.set_note(index, ticket);
         self.policy.opened(flow.rule);

@@ -9,7 +9,7 @@ mod peer;
 pub use peer::{HalfOffer, Offer, PeerRecord, Taking};
 
 use super::super::Engine;
-use super::super::plan::Plan;
+use super::super::plan::Names;
 use super::VERSION;
 use super::record::{
     Base, FlowRecord, Head, Named, ServerRecord, Skipped, kind, read_end, read_gone, read_rest, read_slot, read_verdict,
@@ -24,6 +24,7 @@ use guests::Guests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 crate::words::words! {
     /// Why a flow of a state is not in the engine.
@@ -139,20 +140,12 @@ impl Numbers {
     }
 }
 
-/// The slots of a plan by name.
-#[derive(Debug)]
-struct Names {
-    services: BTreeMap<String, ServiceId>,
-    /// More than one where a former one of the name is left.
-    servers: BTreeMap<(String, String), Vec<ServerId>>,
-}
-
 /// A state that is being read into one engine.
 #[derive(Debug)]
 pub struct StateLoad {
     base: Base,
     head: Option<Head>,
-    names: Option<Names>,
+    names: Option<Arc<Names>>,
     numbers: Numbers,
     records: u64,
     is_whole: bool,
@@ -216,7 +209,7 @@ impl Engine {
                 }
                 self.shard.expect_saved(now);
                 let of_peer = load.guests.is_some();
-                let own = || if of_peer { Names::of_all(&self.plan) } else { Names::of(&self.plan) };
+                let own = || if of_peer { self.plan.names() } else { Arc::new(Names::of(&self.plan)) };
                 load.names = Some(load.names.take().unwrap_or_else(own));
                 load.head = Some(head);
             } else if self.load_record(load, now, kind, fields).is_none() {
@@ -263,17 +256,19 @@ impl Engine {
         match kind {
             kind::SERVICE => {
                 let named = Named::read(fields, skipped)?;
-                numbers.services.insert(named.number, names.services.get(named.name).copied());
+                let found = names.service(named.name);
+                if let Some(guests) = guests.as_mut().filter(|_| found.is_none() && !named.name.is_empty()) {
+                    guests.note_service(named.name);
+                }
+                numbers.services.insert(named.number, found);
             }
             kind::NAT_POOL => {
                 let named = Named::read(fields, skipped)?;
-                let pools = (0..).map(NatPoolId).zip(&self.plan.settings().nat_pools);
-                let found = pools.into_iter().find(|(_, pool)| pool.name == named.name);
-                numbers.nat_pools.insert(named.number, found.map(|(id, _)| id));
+                numbers.nat_pools.insert(named.number, names.nat_pool(named.name));
             }
             kind::RULE => {
                 let named = Named::read(fields, skipped)?;
-                let found = self.plan.rules().find(named.name);
+                let found = names.rule(named.name);
                 numbers.rules.insert(named.number, found);
                 let configured = found.and_then(|rule| Some((rule, self.plan.rules().get(rule)?.enabled)));
                 let configured = configured.filter(|_| !names_only);
@@ -283,7 +278,7 @@ impl Engine {
             }
             kind::GROUP => {
                 let named = Named::read(fields, skipped)?;
-                numbers.groups.insert(named.number, group(&self.plan, &named));
+                numbers.groups.insert(named.number, group(names, &named));
             }
             kind::SERVER => {
                 let record = ServerRecord::read(fields, base, skipped)?;
@@ -349,7 +344,7 @@ impl Engine {
         record: &ServerRecord<'_>,
         names_only: bool,
     ) {
-        let found = names.server(&self.plan, record);
+        let found = names.server(&self.plan, (record.pool, record.name), (record.addresses, record.port));
         if let Some(guests) = guests.as_mut().filter(|_| found.is_none()) {
             guests.note(record);
         }
@@ -439,26 +434,8 @@ impl Engine {
     }
 }
 
-impl Names {
-    fn of(plan: &Plan) -> Names {
-        let services = plan.order().services.iter().map(|id| (plan.service(*id).name.clone(), *id));
-        let mut servers = BTreeMap::<_, Vec<ServerId>>::new();
-        for id in &plan.order().servers {
-            let (pool, server) = plan.pool_and_server(*id);
-            servers.entry((pool.to_owned(), server.to_owned())).or_default().push(*id);
-        }
-        Names { services: services.collect(), servers }
-    }
-}
-
 /// Returns the group of services that share sticky slots of this name, and by which network of a client.
-fn group(plan: &Plan, named: &Named<'_>) -> Option<(u32, Prefixes)> {
-    let settings = plan.settings();
-    let mut sticky = settings.services.iter().filter_map(|service| Some((service, service.sticky.as_ref()?)));
-    let found = sticky.find(|(service, of)| match settings.sticky_groups.get(&of.group) {
-        Some(name) => !named.own && name == named.name,
-        None => named.own && service.name == named.name,
-    });
+fn group(names: &Names, named: &Named<'_>) -> Option<(u32, Prefixes)> {
     // By other networks, other clients would share a slot.
-    found.map(|(_, of)| (of.group, of.prefixes)).filter(|(_, prefixes)| named.by.is_none_or(|by| by == *prefixes))
+    names.group(named.name, named.own).filter(|(_, prefixes)| named.by.is_none_or(|by| by == *prefixes))
 }

@@ -33,7 +33,7 @@ mod tests;
 pub use copy::StateCopy;
 pub use load::{HalfOffer, Loaded, Lost, Offer, PeerRecord, StateError, StateLoad, Taking};
 pub use notes::{Note, NoteScan, write_note};
-pub use walk::{Giving, Mark, StateWalk};
+pub use walk::{Giving, GivingHealth, Mark, StateWalk};
 
 /// The version of the records: a reader knows how to read states of its own version only. New fields and kinds of records
 /// do not change it, since they are skipped by those who do not know them.

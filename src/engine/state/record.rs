@@ -237,7 +237,7 @@ const NONE: SavedServer = SavedServer {
     back_since: None,
 };
 
-const fn health_code(health: Health) -> u64 {
+pub(super) const fn health_code(health: Health) -> u64 {
     match health {
         Health::Up => 0,
         Health::Unknown => 1,

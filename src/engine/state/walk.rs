@@ -3,7 +3,7 @@
 mod peer;
 
 pub(super) use peer::IDLE;
-pub use peer::{Giving, Mark};
+pub use peer::{Giving, GivingHealth, Mark};
 
 use super::super::Engine;
 use super::super::plan::Plan;

@@ -101,7 +101,7 @@ pub(super) struct Ports {
     pub busy: Members,
     pub resting: Members,
     /// Those that rest after a flow that was tentative to its end.
-    pub resting_tentative: usize,
+    pub resting_tentative: Members,
     /// The first of them was taken first. Boxed, since most endpoints have no tentative flow at most times.
     tentative: Option<Box<Tentative>>,
 }
@@ -110,7 +110,8 @@ type Tentative = LinkedHashSet<u16, BuildHasherDefault<SipHasher13>>;
 
 impl Ports {
     pub(super) const fn none() -> Self {
-        Ports { busy: Members::none(), resting: Members::none(), resting_tentative: 0, tentative: None }
+        let none = Members::none;
+        Ports { busy: none(), resting: none(), resting_tentative: none(), tentative: None }
     }
 
     pub(super) fn tentative(&self) -> usize {

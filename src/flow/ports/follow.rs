@@ -16,6 +16,8 @@ impl NatPool {
         if self.settings == *settings {
             return;
         }
+        // Places and classes change, by which those that have woken are known.
+        self.drop_woken();
         let old = std::mem::replace(&mut self.settings, settings.clone());
         let manner = |of: &NatPoolSettings| (of.first_port, of.last_port, of.parity, of.range_class);
         if manner(&old) != manner(settings) {
@@ -79,7 +81,7 @@ impl NatPool {
         for rests in self.resting.iter().filter(|rests| rests.tentative) {
             let kind = self.addresses[rests.address as usize].kinds[usize::from(rests.kind)].as_mut();
             if let Some(ports) = kind.and_then(|kind| kind.ports.get_mut(&(rests.server, rests.class))) {
-                ports.resting_tentative += 1;
+                ports.resting_tentative.add(rests.index);
             }
         }
     }

@@ -19,6 +19,7 @@ mod share;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod woken;
 
 pub use endpoint::{Endpoint, Mapping};
 pub use saved::Rest;
@@ -35,6 +36,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
 use std::net::IpAddr;
 use std::ops::Range;
+use woken::Woken;
 
 /// No port is available for a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +141,8 @@ pub struct NatPool {
     key: (u64, u64),
     /// In the order in which they were freed, in which they finish resting too.
     resting: VecDeque<Resting>,
+    /// Those that do not rest any more.
+    woken: Woken,
     most_resting: usize,
     exhausted: u64,
     share: Share,
@@ -158,6 +162,7 @@ impl NatPool {
             rng: Rng::new(crate::rng::mix(name)),
             key: (seed, name),
             resting: VecDeque::new(),
+            woken: Woken::default(),
             most_resting: MOST_RESTING,
             exhausted: 0,
             share: Share::All,
@@ -300,7 +305,7 @@ impl NatPool {
         let rested = self.rested(at, wish).filter(|rests| rests.tentative).count();
         let most = self.share.of(&wish.class).len().div_ceil(2);
         in_use > 0
-            && in_use + ports.resting_tentative + usize::from(rest) - rested >= most
+            && in_use + ports.resting_tentative.len() + usize::from(rest) - rested >= most
             && (self.share == Share::All || self.oldest_tentative(at, wish).is_some())
     }
 
@@ -332,14 +337,15 @@ impl NatPool {
             (rests.address as usize, usize::from(rests.kind), rests.server, rests.class)
                 == (at, wish.kind, wish.server, wish.class.number)
         };
-        self.resting.iter().take(wish.given_back.rested).filter(here)
+        let first = self.resting.iter().enumerate().take(wish.given_back.rested);
+        first.filter(|(at, rests)| !self.woken.has(*at, rests)).map(|(_, rests)| rests).filter(here)
     }
 
     /// Returns whether a port would rest if it was released: not that of a TCP flow that is still tentative, which RFC
     /// 6888 REQ-8 (A) excepts. It would take a port from flows that complete their handshake.
     fn would_rest(&self, kind: usize, ports: &Ports, index: u16) -> bool {
         let is_excepted = KINDS[kind] == Protocol::Tcp && ports.is_tentative(index);
-        !self.settings.hold.is_zero() && self.resting.len() < self.most_resting && !is_excepted
+        !self.settings.hold.is_zero() && self.resting_len() < self.most_resting && !is_excepted
     }
 
     /// Takes the source of a proposal. If it replaces a flow, [`NatPool::yield_port`] has been called.
@@ -394,7 +400,9 @@ impl NatPool {
             return self.give_back(at, place, of, index);
         }
         ports.resting.add(index);
-        ports.resting_tentative += usize::from(tentative);
+        if tentative {
+            ports.resting_tentative.add(index);
+        }
         kind.resting += 1;
         let (address, kind, class, until) = (at as u32, place as u8, class.number, now + self.settings.hold);
         self.push_resting(Resting { until, server: mapping.server, address, kind, class, index, tentative });
@@ -426,6 +434,7 @@ impl NatPool {
         let Some(kind) = &mut self.addresses[at].kinds[kind] else { return };
         let Some(ports) = kind.ports.get_mut(&of) else { return };
         kind.resting -= u32::from(ports.resting.remove(index));
+        ports.resting_tentative.remove(index);
         ports.busy.remove(index);
         if ports.busy.len() == 0 {
             kind.ports.remove(&of);
@@ -474,11 +483,11 @@ impl NatPool {
     pub fn handle_timeout(&mut self, now: Instant) {
         for _ in 0..MOST_GIVEN_BACK {
             let Some(rests) = self.resting.pop_front_if(|rests| rests.until <= now) else { return };
-            let (at, kind, of) = (rests.address as usize, usize::from(rests.kind), (rests.server, rests.class));
-            if let Some(ports) = self.addresses[at].kinds[kind].as_mut().and_then(|kind| kind.ports.get_mut(&of)) {
-                ports.resting_tentative -= usize::from(rests.tentative);
+            if self.woken.pops(&rests) {
+                continue;
             }
-            self.give_back(at, kind, of, rests.index);
+            let of = (rests.server, rests.class);
+            self.give_back(rests.address as usize, usize::from(rests.kind), of, rests.index);
         }
         self.forget_unused();
     }

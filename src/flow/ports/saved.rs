@@ -19,7 +19,9 @@ impl NatPool {
     /// or longer.
     pub fn resting(&self, (until, after): (Instant, usize)) -> impl Iterator<Item = Rest> + '_ {
         let first = self.resting.partition_point(|rests| rests.until < until);
-        self.resting.iter().skip(first + after).filter_map(|rests| {
+        let all = self.resting.iter().enumerate().skip(first + after);
+        let all = all.filter(|(at, rests)| !self.woken.has(*at, rests));
+        all.filter_map(|(_, rests)| {
             let protocol = KINDS[usize::from(rests.kind)];
             // Of each class, the port of some client that gets one of it.
             let classes = [0, 1, 1024, 1025].into_iter().filter_map(|port| Class::of(&self.settings, protocol, port));
@@ -41,7 +43,7 @@ impl NatPool {
 
     /// Lets a free port rest; returns whether it does: not if it is in use, or too many rest.
     pub fn let_rest(&mut self, rest: &Rest) -> bool {
-        if !self.is_free(&rest.mapping) || self.resting.len() >= self.most_resting {
+        if !self.is_free(&rest.mapping) || self.resting_len() >= self.most_resting {
             return false;
         }
         let Some((at, place, class, index)) = self.place(&rest.mapping) else { return false };
@@ -50,7 +52,9 @@ impl NatPool {
         let ports = kind.ports.entry((server, class.number)).or_insert_with(Ports::none);
         ports.busy.add(index);
         ports.resting.add(index);
-        ports.resting_tentative += usize::from(rest.tentative);
+        if rest.tentative {
+            ports.resting_tentative.add(index);
+        }
         kind.resting += 1;
         self.push_resting(Resting {
             until: rest.until,

@@ -1,8 +1,8 @@
 //! The ports of a pool that two gateways share: each gives ports of its own half, so that none is given twice while they do
 //! not hear of each other.
 
-use super::endpoint::{Class, Mapping};
-use super::{NatPool, Resting};
+use super::NatPool;
+use super::endpoint::Class;
 use std::ops::Range;
 
 /// Which ports new flows get. Flows that exist keep theirs.
@@ -45,38 +45,15 @@ impl NatPool {
     pub fn share(&mut self, share: Share) {
         self.share = share;
     }
-
-    /// Makes a resting port free: a flow has it elsewhere. A port that does not rest is left alone.
-    pub fn wake(&mut self, mapping: &Mapping) {
-        let Some((at, place, class, index)) = self.place(mapping) else { return };
-        let of = (mapping.server, class.number);
-        if !self.ports(at, place, of).is_some_and(|ports| ports.resting.has(index)) {
-            return;
-        }
-        let is = |rests: &Resting| {
-            (rests.address as usize, usize::from(rests.kind), rests.server, rests.class, rests.index)
-                == (at, place, mapping.server, class.number, index)
-        };
-        // It has just begun to rest, or is about to end.
-        let len = self.resting.len();
-        let found = (0..len.div_ceil(2)).flat_map(|i| [i, len - 1 - i]).find(|i| is(&self.resting[*i]));
-        let rests = found.and_then(|i| self.resting.remove(i));
-        if rests.is_some_and(|rests| rests.tentative)
-            && let Some(ports) = self.addresses[at].kinds[place].as_mut().and_then(|kind| kind.ports.get_mut(&of))
-        {
-            ports.resting_tentative -= 1;
-        }
-        self.give_back(at, place, of, index);
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Endpoint, GivenBack, Rest};
+    use super::super::{Endpoint, GivenBack, Mapping};
     use super::*;
     use crate::flow::NatPoolSettings;
     use crate::packet::Protocol;
-    use crate::time::{Duration, Instant};
+    use crate::time::Duration;
     use std::collections::BTreeSet;
     use std::net::IpAddr;
 
@@ -149,23 +126,5 @@ mod tests {
             pool.take(&mapping, true);
         }
         assert!(!take_all(&mut pool, 5000, true).is_empty());
-    }
-
-    #[test]
-    fn a_port_that_rests_wakes_for_a_flow_that_has_it_elsewhere() {
-        let mut pool = pool(2000, 2009, false);
-        let address = "10.9.0.1".parse().unwrap();
-        let mapping = |port| Mapping { address, port, protocol: Protocol::Tcp, server: SERVER };
-        let until = Instant::from_nanos(9);
-        for (port, tentative) in [(2001, false), (2005, true), (2007, false)] {
-            assert!(pool.let_rest(&Rest { mapping: mapping(port), until, tentative }));
-        }
-        pool.wake(&mapping(2005));
-        assert!(pool.is_free(&mapping(2005)) && !pool.is_free(&mapping(2001)) && !pool.is_free(&mapping(2007)));
-        pool.take(&mapping(2005), false);
-        pool.wake(&mapping(2005));
-        assert!(!pool.is_free(&mapping(2005)), "a flow has it");
-        pool.handle_timeout(until);
-        assert!(pool.is_free(&mapping(2001)) && pool.is_free(&mapping(2007)) && !pool.is_free(&mapping(2005)));
     }
 }

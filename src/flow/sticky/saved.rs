@@ -47,12 +47,20 @@ impl Slots {
         true
     }
 
-    fn count(&mut self, now: Instant, client: IpAddr, (server, era): (ServerId, u32), tickets: &mut Tickets) -> Ticket {
+    fn count(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        (server, era): (ServerId, u32),
+        replaces: bool,
+        tickets: &mut Tickets,
+    ) -> Ticket {
         match self.clients.get(client) {
             Some(slot) if (slot.server, slot.era) == (server, era) => {
                 self.clients.set_busy(client, Slot { flows: slot.flows + 1, ..slot });
                 slot.ticket
             }
+            Some(_) if replaces => self.opened(now, client, (server, era), tickets),
             // Another server has the client since.
             Some(_) => 0,
             // It was given its server after the slots were saved.
@@ -118,16 +126,17 @@ impl Sticky {
         ticket != 0 && slots.clients.get(client).is_some_and(counts)
     }
 
-    /// Counts a flow that is made again in its client's slot; returns the ticket that the flow keeps.
+    /// Counts a flow that is made again in its client's slot; returns the ticket that the flow keeps. If another server has the
+    /// client, the flow's server has it from now on if it `replaces` the other; otherwise the flow does not count.
     pub fn count(
         &mut self,
         now: Instant,
         client: IpAddr,
         of: (ServerId, u32),
-        proven: bool,
+        (proven, replaces): (bool, bool),
         tickets: &mut Tickets,
     ) -> Ticket {
         let slots = if proven { &mut self.proven } else { &mut self.asking };
-        slots.count(now, client, of, tickets)
+        slots.count(now, client, of, replaces, tickets)
     }
 }

@@ -133,6 +133,7 @@ impl EventLoop {
             }
             Handing::Over => {
                 self.keep_up(now);
+                self.send_waiting();
                 self.is_over = self.giver.hand_over(self.poll.registry(), (&mut self.engine, &self.ledger), now);
                 if self.is_over {
                     self.pair.iter_mut().for_each(Pair::leave);

@@ -55,12 +55,14 @@ impl EventLoop {
         let settings = self.ledger.in_force();
         if self.sharing.settings.as_ref().is_none_or(|before| !Arc::ptr_eq(before, settings)) {
             if self.sharing.settings.is_some() {
-                pair.follow(Arc::clone(settings));
+                pair.follow(Arc::clone(settings), &mut self.engine, now);
             }
             self.sharing.settings = Some(Arc::clone(settings));
         }
         let of = (&mut self.engine, &mut self.ledger, self.marking.as_mut());
         let more = pair.work(self.poll.registry(), of, now);
+        self.send_released();
+        let Some(pair) = &mut self.pair else { return false };
         if pair.take_hosts() {
             // Their replies have to be known as such, and found on their way.
             let settings = self.engine.plan().settings();
@@ -89,6 +91,20 @@ impl EventLoop {
             self.keeper.follow(installed);
         }
         true
+    }
+
+    /// Sends what has waited for the other gateway.
+    fn send_released(&mut self) {
+        let Some(pair) = &mut self.pair else { return };
+        while let Some((header, packet)) = pair.poll_released() {
+            self.output.write(self.queues.first(), header, packet);
+        }
+    }
+
+    /// Sends what waits for the other gateway: nobody will later.
+    pub(super) fn send_waiting(&mut self) {
+        self.pair.iter_mut().for_each(Pair::release_all);
+        self.send_released();
     }
 
     /// Returns whether the gateway may end now: an active one has the other one take over first, if that knows everything,

@@ -62,6 +62,11 @@ impl Link {
         self.begun
     }
 
+    /// Returns whether the connection was made.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
     /// Records that there is news of it.
     pub(super) fn ready(&mut self) {
         (self.readable, self.writable) = (true, true);

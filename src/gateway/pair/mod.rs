@@ -13,12 +13,14 @@ mod key;
 mod link;
 mod socket;
 mod track;
+mod waiting;
 
 use super::error::GatewayError;
 use super::marking::Marking;
-use crate::config::{PairRoutes, PairSettings, Settings, fingerprint};
+use crate::config::{PairHealth, PairRoutes, PairSettings, Settings, fingerprint};
 use crate::control::{Ledger, PairFacts, Pairing, Takeover};
 use crate::engine::Engine;
+use crate::ids::FlowId;
 use crate::sync::{Command, Event, Node, Role, SyncSettings};
 use crate::time::{Duration, Instant};
 pub use key::read as read_key;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use track::{Fitness, TrackFile};
+use waiting::{Waiting, answers_a_syn};
 
 /// The time between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(200);
@@ -83,6 +86,9 @@ pub(super) struct Pair {
     said: Option<Instant>,
     /// Whether the engine has other servers than before.
     has_other_hosts: bool,
+    waiting_answers: Waiting,
+    /// Whether a standby takes the servers' health from the active gateway.
+    follows_health: bool,
 }
 
 impl Pair {
@@ -160,7 +166,10 @@ impl Pair {
             complained: None,
             said: None,
             has_other_hosts: false,
+            waiting_answers: Waiting::default(),
+            follows_health: false,
         };
+        pair.use_live(own, engine, now);
         pair.announces = pair.wanted();
         Ok(Some(pair))
     }
@@ -191,6 +200,36 @@ impl Pair {
     /// Returns the TCP port of the peer.
     pub(super) fn peer_port(&self) -> u16 {
         self.settings.peer_address.port()
+    }
+
+    /// Returns whether a packet that a server has sent on a half-open flow waits until the peer knows of the flow: it comes
+    /// back from [`Pair::poll_released`].
+    #[cold]
+    pub(super) fn holds(&mut self, now: Instant, flow: FlowId, (header, packet): (&[u8], &[u8])) -> bool {
+        if !self.node.holds_answers() || !answers_a_syn(packet) {
+            return false;
+        }
+        if !self.waiting_answers.has_room(packet) {
+            self.node.cannot_hold();
+            return false;
+        }
+        let holds = self.node.holds(now, flow);
+        if holds {
+            self.waiting_answers.keep(header, packet);
+        }
+        holds
+    }
+
+    /// Returns the next packet that has waited for long enough: its header for the device, and the packet.
+    pub(super) fn poll_released(&mut self) -> Option<(&[u8], &[u8])> {
+        // They are released in the order in which they came.
+        self.node.poll_released()?;
+        self.waiting_answers.take()
+    }
+
+    /// Lets all packets go that wait.
+    pub(super) fn release_all(&mut self) {
+        self.node.release_all();
     }
 
     /// Returns the name of the peer.
@@ -293,8 +332,21 @@ impl Pair {
         }
     }
 
+    /// Does what the settings say of what may change while the gateway runs.
+    fn use_live(&mut self, settings: &PairSettings, engine: &mut Engine, now: Instant) {
+        self.node.hold_answers(settings.before_answer);
+        let follows = settings.health == PairHealth::Active;
+        if follows != self.follows_health {
+            self.follows_health = follows;
+            self.node.follow_health(now, engine, follows);
+        }
+    }
+
     /// Follows other settings. What they say of flows is found out by a thread of its own.
-    pub(super) fn follow(&mut self, settings: Arc<Settings>) {
+    pub(super) fn follow(&mut self, settings: Arc<Settings>, engine: &mut Engine, now: Instant) {
+        if let Some(own) = &settings.sync {
+            self.use_live(own, engine, now);
+        }
         let (sender, receiver) = mpsc::channel();
         let started = thread::Builder::new().name("fingerprint".into()).spawn(move || {
             let _ = sender.send(fingerprint(&settings));
@@ -364,7 +416,7 @@ impl Pair {
     }
 
     fn lost(&mut self, engine: &mut Engine, why: String, now: Instant) {
-        self.link = None;
+        let was_made = self.link.take().is_some_and(|link| link.is_open());
         self.node.disconnected(now, engine);
         let was_connected = self.facts.connected.take().is_some();
         if was_connected {
@@ -374,7 +426,9 @@ impl Pair {
         if was_connected {
             self.troubled(why, now);
         } else if self.said.is_none_or(|said| now.since(said) >= REASON) {
-            self.troubled(format!("{why}; `eqctl sync` there may say more"), now);
+            // Where nobody has accepted it, nobody knows more.
+            let tail = if was_made { "; `eqctl sync` there may say more" } else { "" };
+            self.troubled(format!("{why}{tail}"), now);
         }
         self.retry = now + RETRY;
     }
@@ -393,7 +447,7 @@ impl Pair {
             let level = match &event {
                 Event::Close(_) if self.facts.connected.is_none() && self.is_quiet(now) => log::Level::Debug,
                 Event::Close(_) | Event::Ready { whole: false } | Event::Differs { .. } => log::Level::Warn,
-                Event::Connected { differs: true, .. } => log::Level::Warn,
+                Event::Connected { differs: true, .. } | Event::Refuses { .. } | Event::NotTold => log::Level::Warn,
                 _ => log::Level::Info,
             };
             log::log!(level, "sync: {event}");

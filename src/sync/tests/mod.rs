@@ -2,6 +2,7 @@
 
 mod agree;
 mod hostile;
+mod operators;
 mod takeover;
 
 use super::*;

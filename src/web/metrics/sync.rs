@@ -40,5 +40,19 @@ pub(super) fn sync(row: Option<&SyncRow>, out: &mut Out<'_>) -> fmt::Result {
     };
     counter("equipoise_sync_connections", "Connections to the other gateway.", |row| row.connections)?;
     counter("equipoise_sync_sent_bytes", "Bytes sent to the other gateway.", |row| row.sent_bytes)?;
-    counter("equipoise_sync_received_bytes", "Bytes received from the other gateway.", |row| row.received_bytes)
+    counter("equipoise_sync_received_bytes", "Bytes received from the other gateway.", |row| row.received_bytes)?;
+    let waited = row.into_iter().flat_map(|row| {
+        let end = |end, count| ([end, row.peer.as_str()], count);
+        let held = row.held.into_iter();
+        held.flat_map(move |held| {
+            [end("acknowledged", held.acknowledged), end("late", held.late), end("passed", held.passed)]
+        })
+    });
+    out.counters(
+        "equipoise_sync_answers",
+        "Servers' answers to SYNs that were to wait for the other gateway (`before-answer`): until it knew of the connection, \
+         without its acknowledgement, or not at all.",
+        ["end", "peer"],
+        waited,
+    )
 }

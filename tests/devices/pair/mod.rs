@@ -2,6 +2,7 @@
 //! router would that follows keepalived or BGP.
 
 mod announced;
+mod answers;
 mod apart;
 #[path = "../../common/established.rs"]
 mod established;

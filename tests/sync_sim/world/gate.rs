@@ -6,8 +6,11 @@ use super::{STEP, World, own};
 use equipoise::config::{self, Settings};
 use equipoise::engine::Engine;
 use equipoise::flow::Timeouts;
+use equipoise::ids::FlowId;
 use equipoise::sync::{Command, Event, LinkError, Node, Role, SyncSettings};
 use equipoise::time::Duration;
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::OnceLock;
 
 /// How long a word of the election is believed.
@@ -40,6 +43,8 @@ fn settings(lacks_one: bool) -> &'static Settings {
 pub(super) struct Running {
     pub(super) engine: Engine,
     pub(super) node: Node,
+    /// Answers to SYNs that wait for the peer, and the servers that have sent them.
+    pub(super) held: VecDeque<(FlowId, Vec<u8>, Option<Ipv4Addr>)>,
 }
 
 pub(super) struct Gate {
@@ -75,9 +80,10 @@ impl World {
             learning: Duration::from_millis(LEARNING),
         };
         engine.report_flows(self.keeps_log);
-        let node = Node::new(sync, now, &mut engine).unwrap();
+        let mut node = Node::new(sync, now, &mut engine).unwrap();
+        node.hold_answers(self.holds);
         let gate = &mut self.gates[at];
-        gate.running = Some(Running { engine, node });
+        gate.running = Some(Running { engine, node, held: VecDeque::new() });
         gate.starts += 1;
         (gate.started, gate.heard, gate.conn) = (self.t, None, None);
         if gate.later.is_some() {
@@ -89,6 +95,7 @@ impl World {
     /// Ends a gateway at once.
     pub(super) fn kill(&mut self, at: usize) {
         self.say(|| format!("gateway {at} dies"));
+        self.ends.forgotten.clear();
         self.gates[at].running = None;
         self.excuse(1 - at);
         if let Some(conn) = self.gates[at].conn.take() {
@@ -100,15 +107,18 @@ impl World {
     pub(super) fn excuse(&mut self, left: usize) {
         let gate = &self.gates[left];
         let known = if gate.running.is_some() && gate.started < self.in_step_at { self.in_step_at } else { 0 };
+        let told = if gate.running.is_some() { gate.started } else { u64::MAX };
         // One that is active takes no clients without flows from its peer.
-        self.ends.excuse(known, known.min(self.calm_at));
+        self.ends.excuse((self.t, told), known, known.min(self.calm_at));
     }
 
     pub(super) fn command(&mut self, at: usize, command: Command) {
         let now = self.now(at);
-        if let Some(Running { engine, node }) = &mut self.gates[at].running {
+        if let Some(Running { engine, node, .. }) = &mut self.gates[at].running {
             node.command(now, engine, command);
         }
+        // What is told at that time may come from before.
+        self.ends.forgotten.clear();
         if command == Command::Activate {
             self.gates[at].activated = self.t;
         }
@@ -156,8 +166,8 @@ impl World {
         let (t, now) = (self.t, self.now(at));
         let conn = self.gates[at].conn;
         let is_cut = t < self.cut[1];
-        let (mut own_packets, mut ended) = (Vec::new(), Vec::new());
-        if let Some(Running { engine, node }) = &mut self.gates[at].running {
+        let (mut own_packets, mut ended, mut released) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(Running { engine, node, held }) = &mut self.gates[at].running {
             for _ in 0..20 {
                 if engine.poll_timeout().is_none_or(|due| due > now) {
                     break;
@@ -172,6 +182,13 @@ impl World {
                     ended.push(format!("  gateway {at}: {} to {} has ended: {cause:?}", flow.client, flow.server));
                 }
             }
+            let mut release = |node: &mut Node, is_known| {
+                while let Some(flow) = node.poll_released() {
+                    let (of, bytes, server) = held.pop_front().expect("it was kept");
+                    assert_eq!(of, flow, "they go on in order");
+                    released.push((bytes, server, is_known));
+                }
+            };
             if let Some(channel) = conn.and_then(|conn| self.channels.get_mut(&conn)).filter(|_| !is_cut)
                 && !channel.broken
             {
@@ -179,6 +196,8 @@ impl World {
                     node.handle_input(now, engine, &bytes);
                 }
             }
+            // An acknowledgement has released these; the time does the others.
+            release(node, true);
             for _ in 0..20 {
                 if node.poll_timeout(now, true).is_none_or(|due| due > now) {
                     break;
@@ -186,7 +205,9 @@ impl World {
                 node.handle_timeout(now, engine);
             }
             node.handle_timeout(now, engine);
+            release(node, false);
         }
+        self.deliver(released);
         for bytes in own_packets {
             let _ = self.arrive(&bytes, None);
         }
@@ -195,7 +216,7 @@ impl World {
         self.events(at);
         let t = self.t;
         if t % 500 < STEP
-            && let Some(Running { engine, node }) = &mut self.gates[at].running
+            && let Some(Running { engine, node, .. }) = &mut self.gates[at].running
         {
             if let (Some(slot), _) = node.audit(engine, 0, u32::MAX) {
                 self.ends.wrong.get_or_insert(format!(

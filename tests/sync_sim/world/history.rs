@@ -1,13 +1,14 @@
 //! A history: what goes wrong, how it heals, and what both must agree on then.
 
-use super::super::ends::{Counts, State};
+use super::super::ends::{Counts, Ends, State};
 use super::World;
 use super::gate::{Gate, Running};
-use equipoise::engine::{Cursor, FlowQuery};
+use equipoise::engine::{Change, Cursor, FlowQuery, StickyQuery};
 use equipoise::ids::FlowId;
 use equipoise::sync::Command;
-use std::collections::VecDeque;
-use std::net::SocketAddrV4;
+use ipnet::Ipv4Net;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{SocketAddr, SocketAddrV4};
 
 /// A flow as both gateways show it.
 type Row = (String, SocketAddrV4, SocketAddrV4, String, String, String);
@@ -36,7 +37,7 @@ impl World {
         self.finish(1_000, 0, false)?;
         // Flows still expire, and the peer hears of it a moment later.
         let mut left = 40;
-        while let Some(difference) = self.difference() {
+        while let Some(difference) = self.difference().or_else(|| self.stuck_otherwise()) {
             if left == 0 {
                 return Err(format!("20 s after healing, the two differ: {difference}"));
             }
@@ -66,7 +67,7 @@ impl World {
         let at = self.rng.below(2) as usize;
         let reach = 8 + self.rng.below(7);
         let span = 200 + self.rng.below(1 << reach);
-        let what = self.rng.below(8);
+        let what = self.rng.below(10);
         match what {
             0 => {
                 self.kill(at);
@@ -86,7 +87,7 @@ impl World {
                     self.say(|| "the connection breaks".into());
                     self.gates[at].conn = None;
                     let now = self.now(at);
-                    if let Some(Running { engine, node }) = &mut self.gates[at].running {
+                    if let Some(Running { engine, node, .. }) = &mut self.gates[at].running {
                         node.disconnected(now, engine);
                     }
                     self.break_channel(conn, at);
@@ -99,6 +100,8 @@ impl World {
                     self.say(|| format!("the connection is slow until {}", until / 1000));
                 }
             }
+            7 => self.kill_one(at),
+            8 => self.clear_one(at),
             _ => {
                 for at in 0..2 {
                     if self.is_active(at) && self.is_up(at) {
@@ -106,6 +109,63 @@ impl World {
                         self.command(at, Command::Yield);
                     }
                 }
+            }
+        }
+    }
+
+    /// An operator ends a flow, if the gateway is active.
+    fn kill_one(&mut self, at: usize) {
+        let (now, is_meant) = (self.now(at), self.is_up(at) && self.is_active(at));
+        let roll = self.rng.next();
+        let Some(Running { engine, .. }) = self.gates[at].running.as_mut().filter(|_| is_meant) else { return };
+        let mut rows = Vec::new();
+        engine.flows(now, &FlowQuery::default(), Cursor::default(), 1 << 16, &mut rows);
+        let Some(row) = rows.get((roll % rows.len().max(1) as u64) as usize) else { return };
+        let flow = row.id;
+        engine.apply(now, Change::Kill { flow }).unwrap();
+        if let SocketAddr::V4(client) = row.client {
+            self.say(|| format!("an operator ends the flow of {client} at gateway {at}"));
+            self.ends.killed(client);
+        }
+    }
+
+    /// An operator has a gateway forget a sticky client, if it is active.
+    fn clear_one(&mut self, at: usize) {
+        let (now, is_meant) = (self.now(at), self.is_up(at) && self.is_active(at));
+        let client = self.rng.below(self.sides.len() as u64) as usize;
+        let Some(Running { engine, node, .. }) = self.gates[at].running.as_mut().filter(|_| is_meant) else { return };
+        let net = Ipv4Net::new(Ends::address(client), 32).unwrap();
+        let query = StickyQuery { client: Some(net.into()), ..StickyQuery::default() };
+        let mut walk = engine.begin_sticky();
+        while engine.sticky(now, (&mut walk, &query), (64, true), &mut Vec::new()) == Some(true) {}
+        node.clear_sticky(now, query);
+        self.say(|| format!("an operator has gateway {at} forget the server of client {client}"));
+        self.ends.cleared(self.t, client);
+    }
+
+    /// Returns the sticky clients of a gateway and their servers.
+    fn stuck(&mut self, at: usize) -> BTreeMap<String, String> {
+        let now = self.now(at);
+        let Some(Running { engine, .. }) = &mut self.gates[at].running else { return BTreeMap::new() };
+        let (mut walk, mut rows) = (engine.begin_sticky(), Vec::new());
+        while engine.sticky(now, (&mut walk, &StickyQuery::default()), (64, false), &mut rows) == Some(true) {}
+        rows.into_iter().filter(|row| row.proven).map(|row| (row.client, row.server)).collect()
+    }
+
+    /// What the standby knows of sticky clients that is not so; none if nothing is.
+    fn stuck_otherwise(&mut self) -> Option<String> {
+        if self.was_split {
+            return None;
+        }
+        let active = usize::from(self.is_active(1));
+        let [own, other] = [active, 1 - active].map(|at| self.stuck(at));
+        let differs = own.iter().find(|(client, server)| other.get(*client) != Some(server));
+        let forgotten = self.ends.forgotten.iter().map(|client| Ends::address(*client).to_string());
+        let left = forgotten.filter(|client| other.contains_key(client)).collect::<Vec<_>>();
+        match (differs, left.is_empty()) {
+            (None, true) => None,
+            (differs, _) => {
+                Some(format!("{differs:?} of {own:?}, not in {other:?}; forgotten, and still there: {left:?}"))
             }
         }
     }
@@ -142,13 +202,16 @@ impl World {
                 self.calm_at = self.t;
             }
         }
+        // At the start, nobody has a server yet.
+        self.was_split |= self.t > 3000 && self.is_active(0) && self.is_active(1);
         if self.is_active(0) && self.is_active(1) && self.t >= self.cut[0] {
             // Each has clients of its own until the election is over.
             match self.lacks_one {
                 None => self.ends.unstick(self.calm_at),
                 // They choose other servers for the datagrams of a client.
-                Some(_) => self.ends.excuse(self.in_step_at, self.calm_at),
+                Some(_) => self.ends.excuse((self.t, u64::MAX), self.in_step_at, self.calm_at),
             }
+            self.ends.excuse_any(self.in_step_at);
         }
         let calm = self.t - self.in_step_at <= 300 && self.is_active(0) != self.is_active(1);
         if calm && !self.ends.calm {

@@ -64,7 +64,7 @@ impl World {
                 gate.later = Some(Later::default());
             }
             gate.conn = Some(id);
-            if let Some(Running { engine, node }) = &mut gate.running {
+            if let Some(Running { engine, node, .. }) = &mut gate.running {
                 let mut bytes = [0; 32];
                 bytes[..8].copy_from_slice(&nonce.to_be_bytes());
                 node.connected(now, engine, bytes);
@@ -96,7 +96,7 @@ impl World {
             if self.gates[at].conn == Some(conn) {
                 self.gates[at].conn = None;
                 let now = self.now(at);
-                if let Some(Running { engine, node }) = &mut self.gates[at].running {
+                if let Some(Running { engine, node, .. }) = &mut self.gates[at].running {
                     node.disconnected(now, engine);
                 }
             }
@@ -108,7 +108,8 @@ impl World {
         let (t, now, to) = (self.t, self.now(at), 1 - at);
         let Some(conn) = self.gates[at].conn else { return };
         let gate = &mut self.gates[at];
-        let (Some(channel), Some(Running { engine, node })) = (self.channels.get_mut(&conn), &mut gate.running) else {
+        let (Some(channel), Some(Running { engine, node, .. })) = (self.channels.get_mut(&conn), &mut gate.running)
+        else {
             return;
         };
         let most_in_flight = if t < channel.slow_until { SLOW_WINDOW } else { channel.most_in_flight };

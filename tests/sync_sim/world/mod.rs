@@ -10,9 +10,9 @@ mod link;
 use super::ends::{Ends, SERVICES};
 use super::random::Random;
 use super::skew::Later;
-use super::wire::Packet;
-use equipoise::engine::{Engine, Verdict};
-use equipoise::packet::Meta;
+use super::wire::{ACK, Packet, SYN};
+use equipoise::engine::{Engine, Forwarded, Verdict};
+use equipoise::packet::{Meta, Side};
 use equipoise::sync::Role;
 use equipoise::time::Instant;
 use gate::{Gate, Running};
@@ -42,9 +42,13 @@ pub struct World {
     in_step_at: u64,
     /// The same, with one of them active.
     calm_at: u64,
+    /// Whether each may have given clients other servers than the other one: both have been active.
+    was_split: bool,
     preempts: bool,
     /// The gateway that has one server less than the other one.
     lacks_one: Option<usize>,
+    /// Whether answers to SYNs wait until the other gateway knows of the connection.
+    holds: bool,
     loss: u64,
     pub ends: Ends,
     pub log: Vec<String>,
@@ -79,6 +83,7 @@ impl World {
             ends: Ends::new(rng.next(), clients),
             preempts: rng.below(2) == 0,
             lacks_one: Some(rng.below(8) as usize).filter(|at| *at < 2),
+            holds: rng.below(3) == 0,
             loss: [0, 5, 30][rng.below(3) as usize],
             gates,
             channels: BTreeMap::new(),
@@ -88,6 +93,7 @@ impl World {
             cut: [0; 2],
             in_step_at: 0,
             calm_at: 0,
+            was_split: false,
             rng,
             log: Vec::new(),
             keeps_log,
@@ -150,12 +156,20 @@ impl World {
             }
             let server = (!is_from_client).then(|| *packet.from.ip());
             let now = self.now(at);
-            let Some(Running { engine, .. }) = &mut self.gates[at].running else { continue };
+            let Some(Running { engine, node, held }) = &mut self.gates[at].running else { continue };
             let mut bytes = packet.bytes();
             let verdict = engine.handle_packet(now, &mut bytes, Meta::default());
             let mut out = Vec::new();
-            if let Verdict::Forward { len, .. } = verdict {
-                out.push(bytes[..len].to_vec());
+            if let Verdict::Forward { len, why } = verdict {
+                let bytes = bytes[..len].to_vec();
+                match why {
+                    Forwarded::Translated { flow, from: Side::Server, .. }
+                        if packet.flags == SYN | ACK && node.holds(now, flow) =>
+                    {
+                        held.push_back((flow, bytes, server));
+                    }
+                    _ => out.push(bytes),
+                }
             }
             out.extend(own(engine, now, &mut self.buffer));
             if self.keeps_log && !matches!(verdict, Verdict::Forward { .. }) {
@@ -164,6 +178,18 @@ impl World {
             }
             for bytes in out {
                 queue.extend(self.arrive(&bytes, server));
+            }
+        }
+    }
+
+    /// Passes on answers that have waited, of which the other gateway knows or not.
+    fn deliver(&mut self, released: Vec<(Vec<u8>, Option<Ipv4Addr>, bool)>) {
+        for (bytes, server, is_known) in released {
+            if let Some(packet) = Packet::of(&bytes).filter(|_| is_known) {
+                self.ends.told(self.t, packet.to);
+            }
+            if let Some((client, answer)) = self.arrive(&bytes, server) {
+                self.carry(client, answer);
             }
         }
     }

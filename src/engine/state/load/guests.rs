@@ -1,24 +1,28 @@
 //! Servers that a peer names and this configuration does not have: the first flow of one of them gives all of them slots.
 
-use super::super::super::plan::{Guest, MOST_GUESTS, Plan};
+use super::super::super::plan::{Guest, MOST_GUESTS};
 use super::super::super::reload::Removed;
 use super::super::super::{Engine, Succession};
 use super::super::record::ServerRecord;
-use super::{Names, Numbers};
+use super::Numbers;
 use crate::ids::ServerId;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Between two plans that are made for guests: one of 10,000 servers takes 60 ms.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Services that are remembered for the operator.
+const MOST_SERVICES: usize = 16;
 
 /// What a peer has named that is not here, and when the next plan may be made for it.
 #[derive(Debug, Default)]
 pub(super) struct Guests {
     /// By the peer's number.
     unknown: BTreeMap<u32, Guest>,
+    /// Services that are not here, up to [`MOST_SERVICES`].
+    pub(super) services: Vec<String>,
     not_before: Option<Instant>,
     /// A flow has been refused for want of a plan.
     pub(super) is_wanted: bool,
@@ -35,9 +39,17 @@ impl Guests {
         }
     }
 
+    /// Notes a service that is not here: its flows cannot be either.
+    pub(super) fn note_service(&mut self, name: &str) {
+        if self.services.len() < MOST_SERVICES {
+            self.services.push(name.to_owned());
+        }
+    }
+
     /// Forgets what has been named; it is named anew.
     pub(super) fn renamed(&mut self) {
         (self.unknown, self.is_wanted) = (BTreeMap::new(), false);
+        self.services.clear();
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -73,35 +85,5 @@ impl Engine {
             numbers.servers.insert(number, slot);
         }
         true
-    }
-}
-
-impl Names {
-    /// Returns the slots of a plan by name, also of what is not configured any more and still in use: a peer may have it, too.
-    pub(super) fn of_all(plan: &Plan) -> Names {
-        let mut names = Names::of(plan);
-        for (at, service) in (0..).zip(&plan.settings().services).filter(|(_, service)| !service.name.is_empty()) {
-            names.services.entry(service.name.clone()).or_insert(crate::ids::ServiceId(at));
-        }
-        let leaving = (0..).map(ServerId).zip(&plan.settings().servers).filter(|(_, server)| !server.name.is_empty());
-        for (id, _) in leaving {
-            let (pool, server) = plan.pool_and_server(id);
-            let same = names.servers.entry((pool.to_owned(), server.to_owned())).or_default();
-            if !same.contains(&id) {
-                same.push(id);
-            }
-        }
-        names
-    }
-
-    /// Returns the server of a name, and of these addresses and port.
-    pub(super) fn server(&self, plan: &Plan, record: &ServerRecord<'_>) -> Option<ServerId> {
-        let same = |id: &ServerId| {
-            let own = plan.roster().server(*id);
-            ([own.v4.map(IpAddr::V4), own.v6.map(IpAddr::V6)], own.port) == (record.addresses, record.port)
-        };
-        let named = self.servers.get(&(record.pool.to_owned(), record.name.to_owned()))?;
-        // Names are those of the plan when the state began, and a plan that came later may have fewer slots.
-        named.iter().copied().filter(|id| plan.roster().has(*id)).find(same)
     }
 }

@@ -4,14 +4,15 @@
 
 use super::super::super::plan::Plan;
 use super::super::super::{Duty, Engine};
-use super::super::record::{Base, FlowRecord, kind};
+use super::super::record::{Base, FlowRecord, Skipped, kind, read_verdict};
 use super::super::walk::{IDLE, Mark};
 use super::super::wire::{Fields, next_record};
 use super::guests::Guests;
-use super::{Lost, Names, Numbers, StateError, StateLoad};
+use super::{Lost, Numbers, StateError, StateLoad};
 use crate::flow::{Key, NUMBERS, SavedFlow, Table};
+use crate::health::SavedVerdict;
 use crate::ids::FlowId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use std::sync::Arc;
 
 /// The most things that a peer may name.
@@ -28,6 +29,16 @@ pub struct Taking {
 /// A half-open flow of the peer, which passes its handshakes on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HalfOffer(FlowRecord);
+
+impl HalfOffer {
+    /// Returns it as it is if its record was under way for so long.
+    #[must_use]
+    pub fn delayed(mut self, lag: Duration) -> HalfOffer {
+        let created = &mut self.0.saved.created;
+        *created = Instant::from_nanos(created.as_nanos().saturating_sub(lag.as_nanos() as u64));
+        self
+    }
+}
 
 /// A record of the peer.
 #[derive(Debug)]
@@ -97,14 +108,36 @@ impl Engine {
         Ok(())
     }
 
-    /// Draws the consequences of the standing of servers that has been taken; once for many records, as it looks at all
-    /// servers.
-    pub fn took_standing(&mut self, now: Instant) {
-        for server in self.plan.order().servers.clone() {
-            self.take_state(now, server);
+    /// Takes verdicts of the peer's monitors, which names must have come before. Those of monitors that are not here are passed
+    /// over.
+    pub fn take_verdicts(&mut self, taking: &Taking, now: Instant, mut bytes: &[u8]) {
+        let mut skipped = Skipped::default();
+        while let Some((kind, fields)) = next_record(&mut bytes) {
+            if kind != kind::VERDICT {
+                continue;
+            }
+            let Some(saved) = read_verdict(fields, Base(now), &mut skipped) else { continue };
+            if let Some(server) = taking.load.numbers.servers.get(&saved.server.0).copied().flatten() {
+                self.monitors.take_verdict(now, &SavedVerdict { server, since: saved.since.min(now), ..saved });
+            }
         }
-        self.take_notices(now);
+        self.take_health(now);
         self.advance();
+    }
+
+    /// Draws the consequences of the standing of servers that has been taken, for at most `most` servers from the one at `from`
+    /// on; returns where to continue, none at the end. Once for many records, as it looks at all servers.
+    pub fn took_standing(&mut self, now: Instant, from: usize, most: usize) -> Option<usize> {
+        let plan = Arc::clone(&self.plan);
+        let all = &plan.order().servers;
+        let (from, end) = (from.min(all.len()), from.saturating_add(most).min(all.len()));
+        all[from..end].iter().for_each(|server| self.take_state(now, *server));
+        self.take_notices(now);
+        if end < all.len() {
+            return Some(end);
+        }
+        self.advance();
+        None
     }
 
     /// Returns whether names are known, and still mean the same: not after a reload.
@@ -181,7 +214,7 @@ impl Engine {
             return false;
         }
         // Slots are as before, so what has been named still holds.
-        (*names, taking.plan) = (Some(Names::of_all(&self.plan)), Some(Arc::clone(&self.plan)));
+        (*names, taking.plan) = (Some(self.plan.names()), Some(Arc::clone(&self.plan)));
         true
     }
 
@@ -252,6 +285,11 @@ impl Taking {
     /// Returns how many servers have got a slot that are not configured here.
     pub fn hosted(&self) -> u32 {
         self.load.guests.as_ref().map_or(0, |guests| guests.hosted)
+    }
+
+    /// Returns the services of the peer that are not here, at most 16.
+    pub fn unknown_services(&self) -> impl Iterator<Item = &str> {
+        self.load.guests.iter().flat_map(|guests| guests.services.iter().map(String::as_str))
     }
 
     /// Returns whether flows were refused because their servers have no slots, and could get them now.

@@ -1,13 +1,16 @@
 //! Giving records to another gateway, flow by flow and in any order, while packets go on.
 
 use super::super::super::Engine;
+use super::super::super::plan::Plan;
 use super::super::VERSION;
-use super::super::record::{Base, Head};
+use super::super::record::{Base, Head, health_code, write_verdict};
 use super::{At, StateWalk};
 use crate::flow::{Key, NUMBERS, SavedFlow, Table, TableTooBig, TimeoutState, Watcher};
 use crate::ids::FlowId;
 use crate::packet::Side;
+use crate::state::Health;
 use crate::time::{Duration, Instant};
+use std::sync::Arc;
 
 /// The sequence numbers of a connection are sent once it has had no packet for this long: it may be idle for hours.
 pub(in super::super) const IDLE: Duration = Duration::from_secs(30);
@@ -23,6 +26,20 @@ pub struct Mark {
     pub state: TimeoutState,
     /// Whether its client has proved itself.
     pub proven: bool,
+}
+
+/// Bytes of verdicts after which the rest waits for the next call.
+const MOST_VERDICTS: usize = 40_000;
+
+/// Which verdicts of monitors a peer has been told.
+#[derive(Debug, Default)]
+pub struct GivingHealth {
+    /// By position under this plan; what it is, plus one.
+    told: Vec<u8>,
+    plan: Option<Arc<Plan>>,
+    /// The number of changes when the pass began that is under way, and the next position.
+    seen: u64,
+    at: usize,
 }
 
 /// What has been named to a peer, and how far clients and ports without flows have been given to it.
@@ -138,6 +155,32 @@ impl Engine {
     pub fn give_half_open(&self, giving: &mut Giving, now: Instant, flow: (SavedFlow, u32), out: &mut Vec<u8>) {
         giving.0.base = Base(now);
         self.write_saved(&mut giving.0, flow.0, (flow.1, None), out);
+    }
+
+    /// Writes verdicts of monitors that the peer has not been told to `out`, looking at `most` of them. Names must have been
+    /// given.
+    pub fn give_health(&self, giving: &mut GivingHealth, now: Instant, most: usize, out: &mut Vec<u8>) {
+        let (count, changes) = (self.monitors.verdict_count(), self.monitors.changes());
+        if giving.plan.as_ref().is_none_or(|plan| !Arc::ptr_eq(plan, &self.plan)) {
+            let plan = Some(Arc::clone(&self.plan));
+            *giving = GivingHealth { told: vec![0; count], plan, seen: changes, at: 0 };
+        } else if giving.at == count && giving.seen != changes {
+            (giving.seen, giving.at) = (changes, 0);
+        }
+        let end = count.min(giving.at.saturating_add(most));
+        while giving.at < end && out.len() < MOST_VERDICTS {
+            let code = self.monitors.verdict(giving.at).map_or(0, |(verdict, state)| {
+                let number = |health: Health| health_code(health) as u8;
+                1 + number(verdict) * 3 + number(state)
+            });
+            if giving.told[giving.at] != code
+                && let Some(saved) = self.monitors.verdicts(giving.at).next()
+            {
+                write_verdict(out, Base(now), &saved);
+                giving.told[giving.at] = code;
+            }
+            giving.at += 1;
+        }
     }
 
     /// Begins to give clients and ports without flows.

@@ -1,0 +1,241 @@
+//! What operators do at the active gateway, what its monitors find, and what the other one cannot have.
+
+use super::*;
+use crate::balance::Admin;
+use crate::engine::{Lost, StickyQuery};
+use crate::ids::ServerId;
+use std::net::IpAddr;
+
+const STICKY: &str = LISTEN[2];
+
+fn of(n: u8, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, n), port)
+}
+
+/// A client's connection to the sticky service; returns its server.
+fn opens(gate: &mut Gate, now: Instant, from: SocketAddrV4) -> Ipv4Addr {
+    let listen = address(STICKY);
+    let (source, server) = ends(&gate.pass(now, &tcp("S", (100, 0), from, listen)).0.expect("a server"));
+    gate.pass(now, &tcp("SA", (500, 101), server, source)).0.expect("its answer");
+    gate.pass(now, &tcp("A", (101, 501), from, listen)).0.expect("the handshake");
+    *server.ip()
+}
+
+/// The sticky clients of a gateway and their servers.
+fn stuck(gate: &mut Gate, now: Instant) -> Vec<(String, String)> {
+    clear(gate, now, &StickyQuery::default(), false)
+}
+
+/// Lists sticky clients that match, or forgets them.
+fn clear(gate: &mut Gate, now: Instant, query: &StickyQuery, clears: bool) -> Vec<(String, String)> {
+    let (mut walk, mut rows) = (gate.engine.begin_sticky(), Vec::new());
+    while gate.engine.sticky(now, (&mut walk, query), (64, clears), &mut rows) == Some(true) {}
+    let mut rows: Vec<_> = rows.into_iter().filter(|row| row.proven).map(|row| (row.client, row.server)).collect();
+    rows.sort();
+    rows
+}
+
+/// An operator has the first gateway forget a client.
+fn order(pair: &mut Pair, n: u8) {
+    let client = Some(format!("198.51.100.{n}/32").parse().unwrap());
+    let (now, query) = (pair.now(), StickyQuery { client, ..StickyQuery::default() });
+    assert_eq!(clear(&mut pair.gates[0], now, &query, true).len(), 1);
+    pair.gates[0].node.clear_sticky(now, query);
+}
+
+#[test]
+fn the_standby_forgets_sticky_clients_that_an_operator_clears() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    (1..=3).for_each(|n| _ = opens(&mut pair.gates[0], now, of(n, 1000)));
+    pair.run(100);
+    let both = |pair: &mut Pair| {
+        let now = pair.now();
+        let [one, two] = &mut pair.gates;
+        let (one, two) = (stuck(one, now), stuck(two, now));
+        assert_eq!(one, two);
+        one.into_iter().map(|(client, _)| client).collect::<Vec<_>>()
+    };
+    assert_eq!(both(&mut pair).len(), 3);
+    order(&mut pair, 1);
+    pair.run(200);
+    assert_eq!(both(&mut pair), ["198.51.100.2", "198.51.100.3"]);
+    // The peer hears of it as soon as it is there again; who got a server since then keeps it.
+    pair.disconnect();
+    order(&mut pair, 2);
+    pair.wait(1000);
+    let now = pair.now();
+    opens(&mut pair.gates[0], now, of(2, 2000));
+    opens(&mut pair.gates[0], now, of(4, 1000));
+    pair.connect();
+    pair.run(500);
+    assert_eq!(both(&mut pair), ["198.51.100.2", "198.51.100.3", "198.51.100.4"]);
+    // Only the active one's orders count.
+    pair.gates[1].node.clear_sticky(pair.now(), StickyQuery::default());
+    pair.run(200);
+    assert_eq!(both(&mut pair).len(), 3);
+    assert!(pair.bytes_of(Kind::Clear) > 0);
+}
+
+#[test]
+fn a_sticky_client_that_has_another_server_has_it_at_the_standby_too() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    let before = opens(&mut pair.gates[0], now, of(1, 1000));
+    pair.run(100);
+    let server = pair.gates[0].rows(pair.now())[0].server.clone();
+    let number = ["web/a", "web/b", "web/c"].iter().position(|name| name.ends_with(&server)).unwrap();
+    let admin = |gate: &mut Gate, now, admin| {
+        let server = ServerId(number as u32);
+        gate.engine.apply(now, Change::Admin { server, admin, deadline: None }).unwrap();
+    };
+    let now = pair.now();
+    admin(&mut pair.gates[0], now, Admin::Disabled);
+    pair.wait(2000);
+    let now = pair.now();
+    let after = opens(&mut pair.gates[0], now, of(1, 2000));
+    assert_ne!(after, before);
+    pair.run(100);
+    let now = pair.now();
+    admin(&mut pair.gates[0], now, Admin::Enabled);
+    pair.run(100);
+    let now = pair.now();
+    pair.gates[1].command(now, Command::Activate);
+    pair.gates[0].command(now, Command::StandBy);
+    assert_eq!(opens(&mut pair.gates[1], now, of(1, 3000)), after);
+}
+
+#[test]
+fn a_flow_that_an_operator_ends_ends_at_the_standby_too() {
+    let mut pair = Pair::new();
+    let now = pair.now();
+    open_all(&mut pair.gates[0], now, 0);
+    pair.run(100);
+    let rows = pair.gates[0].rows(pair.now());
+    for row in &rows[..2] {
+        pair.gates[0].engine.apply(pair.now(), Change::Kill { flow: row.id }).unwrap();
+    }
+    pair.run(100);
+    assert_eq!(pair.gates[1].rows(pair.now()).len(), rows.len() - 2);
+    pair.run(11_000);
+    pair.assert_equal();
+}
+
+#[test]
+fn flows_of_a_service_that_is_not_here_are_refused_and_both_say_so() {
+    let begin = CONFIG.find("[[service]]\nname = \"full\"").unwrap();
+    let end = CONFIG.find("[[service]]\nname = \"sticky\"").unwrap();
+    let mut pair = Pair::with(&[&CONFIG[..begin], &CONFIG[end..]].concat());
+    let now = pair.now();
+    open_all(&mut pair.gates[0], now, 0);
+    pair.run(100);
+    let refusals = pair.gates[1].node.refusals();
+    assert_eq!(refusals.here[Lost::Service as usize], 2, "one by TCP, and one by UDP");
+    assert_eq!(refusals.services, ["full"]);
+    let event = Event::Refuses { why: Lost::Service, services: vec!["full".into()] };
+    assert_eq!(pair.gates[1].events.iter().filter(|said| **said == event).count(), 1);
+    assert!(event.to_string().contains("not configured here: full"), "{event}");
+    assert_eq!(pair.gates[0].node.refusals().there, 2);
+    // The others are the same on both.
+    pair.run(11_000);
+    let status = [0, 1].map(|gate| pair.gates[gate].node.status());
+    assert!(status[0].digest == status[1].digest && status[1].agreed, "{status:?}");
+    assert_eq!(pair.gates[1].rows(pair.now()).len(), 3);
+}
+
+const MONITOR: &str =
+    "[[pool.monitor]]\nname = \"ping\"\ntype = \"icmp\"\ninterval = \"1s\"\ntimeout = \"500ms\"\nfall = 3\nrise = 1\n";
+
+/// Two gateways with monitors, of which the second one takes the servers' health from the first.
+fn monitored() -> Pair {
+    let (pools, nat) = CONFIG.split_at(CONFIG.find("[[nat-pool]]").unwrap());
+    let probes = "seed = 1\n[gateway]\nprobe-address = \"203.0.113.1\"\n";
+    let text = format!("{}{MONITOR}{nat}", pools.replace("seed = 1\n", probes));
+    let mut pair =
+        Pair { gates: [0, 1].map(|n| Gate::new(at(0), &text, settings(n))), ms: 0, bytes: 0, by_kind: [0; 256] };
+    let now = pair.now();
+    let Gate { engine, node, .. } = &mut pair.gates[1];
+    node.follow_health(now, engine, true);
+    pair.connect();
+    pair
+}
+
+/// Lets time pass; the servers in the list answer probes of each gateway. Returns how many probes each has sent.
+fn probed(pair: &mut Pair, ms: u64, answer: [&[u8]; 2]) -> [usize; 2] {
+    let mut sent = [0; 2];
+    for _ in 0..ms / 10 {
+        pair.run(10);
+        let now = pair.now();
+        for n in 0..2 {
+            let engine = &mut pair.gates[n].engine;
+            let mut buffer = vec![0; 2048];
+            let mut answers = Vec::new();
+            while let Some((len, _)) = engine.poll_transmit(now, &mut buffer) {
+                let mut packet = buffer[..len].to_vec();
+                sent[n] += 1;
+                if answer[n].contains(&packet[19]) {
+                    // The addresses change places, and a request becomes an answer.
+                    let (from, to): ([u8; 4], [u8; 4]) =
+                        (packet[12..16].try_into().unwrap(), packet[16..20].try_into().unwrap());
+                    packet[12..16].copy_from_slice(&to);
+                    packet[16..20].copy_from_slice(&from);
+                    packet[20] = 0;
+                    let sum = u32::from(u16::from_be_bytes([packet[22], packet[23]])) + 0x0800;
+                    packet[22..24].copy_from_slice(&((sum & 0xffff) as u16 + (sum >> 16) as u16).to_be_bytes());
+                    answers.push(packet);
+                }
+            }
+            answers.iter().for_each(|packet| _ = pair.gates[n].pass(now, packet));
+        }
+    }
+    sent
+}
+
+/// The servers that are up at a gateway.
+fn up(gate: &Gate) -> Vec<u8> {
+    let address = |row: &crate::engine::MonitorRow| match row.address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(_) => 0,
+    };
+    let rows = gate.engine.monitors(at(1 << 30));
+    rows.iter().filter(|row| row.state == crate::state::Health::Up).map(address).collect()
+}
+
+#[test]
+fn a_standby_that_follows_the_active_ones_health_probes_nothing_and_nothing_flaps_when_it_is_alone() {
+    let mut pair = monitored();
+    let now = pair.now();
+    pair.gates[0].command(now, Command::Activate);
+    pair.gates[1].command(now, Command::StandBy);
+    // Nobody answers the second one: the answers take the way through the first.
+    probed(&mut pair, 6000, [&[1, 2], &[]]);
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1, 2], vec![1, 2]));
+    assert!(pair.gates[1].engine.monitors_rest() && pair.gates[1].events.contains(&Event::Follows { on: true }));
+    let sent = probed(&mut pair, 5000, [&[1, 3], &[]]);
+    assert!(sent[0] >= 9 && sent[1] == 0, "{sent:?}");
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1, 3], vec![1, 3]));
+    // The peer is lost: probes begin within an interval, and what holds is what it said until they fail.
+    pair.disconnect();
+    let sent = probed(&mut pair, 1000, [&[], &[1, 3]]);
+    assert!(sent[1] >= 3 && !pair.gates[1].engine.monitors_rest(), "{sent:?}");
+    assert_eq!(up(&pair.gates[1]), [1, 3]);
+    probed(&mut pair, 5000, [&[], &[2, 3]]);
+    assert_eq!(up(&pair.gates[1]), [2, 3], "it judges by itself");
+    // And follows again, from what the peer says now.
+    pair.connect();
+    probed(&mut pair, 5000, [&[1], &[2, 3]]);
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1], vec![1]));
+    // A switch: who is active probes.
+    let now = pair.now();
+    pair.gates[1].command(now, Command::Activate);
+    pair.gates[0].command(now, Command::StandBy);
+    assert_eq!(up(&pair.gates[1]), [1]);
+    let sent = probed(&mut pair, 5000, [&[1], &[1, 2]]);
+    assert!(sent[0] >= 9 && sent[1] >= 9, "{sent:?}: the first one has its own view");
+    assert_eq!((up(&pair.gates[0]), up(&pair.gates[1])), (vec![1], vec![1, 2]));
+    let now = pair.now();
+    pair.gates[0].command(now, Command::Activate);
+    pair.gates[1].command(now, Command::StandBy);
+    probed(&mut pair, 1000, [&[1], &[1, 2]]);
+    assert_eq!(up(&pair.gates[1]), [1], "what it knew of the time before does not count");
+}
