@@ -320,6 +320,10 @@ impl EventLoop {
             if let Some(begun) = turn {
                 self.work.turns.add(u64::try_from(now.since(begun).as_nanos()).unwrap_or(u64::MAX));
             }
+            // A long list keeps the thread busy: who shares its processor need not wait for the end of its time slice.
+            if control_waits && !self.queues.may_have_packets() {
+                std::thread::yield_now();
+            }
             let timeout = if busy { Some(Duration::ZERO) } else { self.sleep(now) };
             let polled = self.poll.poll(&mut events, timeout);
             let (before, now) = (now, self.now());

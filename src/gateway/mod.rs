@@ -263,6 +263,10 @@ impl Gateway {
     pub fn close(mut self) -> Result<(), GatewayError> {
         if self.event_loop.is_over() {
             self.installed.take().into_iter().for_each(Installed::leave);
+            let programs = self.event_loop.take_programs();
+            drop(self);
+            std::thread::sleep(BEFORE_DETACHING);
+            drop(programs);
             return Ok(());
         }
         let is_kept = self.installed.as_ref().is_some_and(|installed| self.event_loop.leave_to_manager(installed));
@@ -278,6 +282,10 @@ impl Gateway {
         self.installed.take().map_or(Ok(()), |installed| Ok(installed.remove()?))
     }
 }
+
+/// How long the programs of a gateway stay attached after another one has taken over. To detach one holds the lock of the
+/// kernel's network configuration for 8 to 36 ms, and the new gateway asks about that first of all, between packets.
+const BEFORE_DETACHING: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Returns the servers from outside that are known at the start, and puts them into the ledger: those of files, which the
 /// settings have already, and for other sources those that `add` adds, the last list of an earlier gateway.

@@ -9,7 +9,7 @@ mod peer;
 pub use peer::{HalfOffer, Offer, PeerRecord, Taking};
 
 use super::super::Engine;
-use super::super::plan::Names;
+use super::super::plan::{Names, Plan};
 use super::VERSION;
 use super::record::{
     Base, FlowRecord, Head, Named, ServerRecord, Skipped, kind, read_end, read_gone, read_rest, read_slot, read_verdict,

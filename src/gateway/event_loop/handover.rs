@@ -6,6 +6,7 @@ use super::super::takeover::{Changes, Ended, Handing, Leftovers, OfferOf, Taker,
 use super::{BEGIN, EventLoop, Pair};
 use crate::control::Ledger;
 use crate::gateway::error::GatewayError;
+use crate::gateway::marking::Marking;
 use crate::sources;
 use crate::time::Instant;
 use std::io;
@@ -21,6 +22,11 @@ impl EventLoop {
     /// Returns whether another gateway has taken over: it has the device, the sockets and all that is installed.
     pub(in crate::gateway) fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// Returns the programs that mark the packets of flows; they stay attached until this is dropped.
+    pub(in crate::gateway) fn take_programs(&mut self) -> Option<Marking> {
+        self.marking.take()
     }
 
     /// Leaves everything to the service manager for the next start, after the last packet; returns whether it has all of it.
