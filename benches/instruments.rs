@@ -1,7 +1,8 @@
 //! What packets notice of somebody who looks: with 1,000,000 flows and traffic, the round trips of a client while nobody asks,
-//! while `eqctl flows --sort bytes --top 20` runs again and again, and while the page is open; and how soon they answer.
+//! while `eqctl flows --sort bytes --top 20` runs each second (`--watch`), and again and again, and while the page is open; and how
+//! soon they answer.
 //!
-//! Run `cargo bench --bench instruments` as root; `-- FLOWS` for another number than 1,000,000. The three take turns within each
+//! Run `cargo bench --bench instruments` as root; `-- FLOWS` for another number than 1,000,000. The four take turns within each
 //! round, and a ratio is to the part of the same round in which nobody asks.
 
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "helpers of a benchmark")]
@@ -24,9 +25,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 7;
 /// How long each part of a round takes.
-const PART: Duration = Duration::from_secs(4);
+const PART: Duration = Duration::from_secs(3);
 const AT: &str = "127.0.0.1:9480";
 /// Datagrams per millisecond beside those that are measured.
 const BESIDE: usize = 8;
@@ -86,6 +87,7 @@ fn list(net: &Net, control: &Path) -> Duration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Looks {
     Nobody,
+    Watch,
     Eqctl,
     Page,
 }
@@ -106,6 +108,10 @@ impl Bench {
                 while !ends.load(Ordering::Relaxed) {
                     match who {
                         Looks::Nobody => thread::sleep(Duration::from_millis(50)),
+                        Looks::Watch => {
+                            firsts.push(list(&self.net, &self.control));
+                            thread::sleep(Duration::from_secs(1));
+                        }
                         Looks::Eqctl => firsts.push(list(&self.net, &self.control)),
                         Looks::Page => {
                             firsts.push(self.net.gateway.run(|| PAGE.map(get).iter().sum()).unwrap());
@@ -158,7 +164,7 @@ fn main() {
     beside.iter().for_each(|socket| socket.set_nonblocking(true).unwrap());
     let bench = Bench { socket: net.talker(), control: folder.path().join("control"), net };
     let ends = AtomicBool::new(false);
-    let mut all = [Looks::Nobody, Looks::Eqctl, Looks::Page].map(|who| (who, Vec::new(), Vec::new()));
+    let mut all = [Looks::Nobody, Looks::Watch, Looks::Eqctl, Looks::Page].map(|who| (who, Vec::new(), Vec::new()));
     thread::scope(|scope| {
         scope.spawn(|| traffic(&beside, &ends));
         bench.part(Looks::Nobody);
@@ -183,7 +189,8 @@ fn main() {
         "{:<30} {:>8} {:>8} {:>6} {:>6} {:>6} {:>5} {:>7} {:>8} {:>8} {:>8}",
         "round trips, us", "50 %", "99 %", "ratio", "least", "most", "lost", "answers", "50 %, ms", "99 %", "slowest"
     );
-    for ((_, parts, firsts), name) in all.iter_mut().zip(["nobody", "eqctl flows --sort --top 20", "page, each second"])
+    for ((_, parts, firsts), name) in
+        all.iter_mut().zip(["nobody", "eqctl flows, each second", "eqctl flows, again and again", "page, each second"])
     {
         show(name, parts, firsts);
     }
