@@ -15,7 +15,7 @@ pub enum Event {
         /// Whether it goes on from what both knew before.
         resumes: bool,
     },
-    /// The connection has to be closed: the driver does, calls [`Node::disconnected`], and connects again after a while.
+    /// The connection has to be closed: the driver does, calls [`Node::disconnected`](super::Node::disconnected), and connects again after a while.
     Close(LinkError),
     /// Both know what the other knows.
     InStep,
