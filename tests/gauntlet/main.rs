@@ -58,6 +58,11 @@ fn main() -> ExitCode {
         eprintln!("gauntlet: {said}");
         return ExitCode::from(CANNOT_TELL);
     }
+    let names = || situations::ALL.iter().map(|situation| situation.name);
+    if let Some(nothing) = only.iter().find(|only| !names().any(|name| name.contains(only.as_str()))) {
+        eprintln!("gauntlet: no situation contains {nothing:?}; there are: {}", names().collect::<Vec<_>>().join(", "));
+        return ExitCode::from(2);
+    }
     let mut worse = 0;
     if !json {
         println!("{:42} {:>12} {:>10}  verdict", "situation", "plain kernel", "Equipoise");

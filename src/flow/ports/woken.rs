@@ -1,8 +1,8 @@
 //! Ports that have been woken: they do not rest any more, though their entries are still in the queue of those that do.
 //!
-//! An entry in the middle of the queue is not looked for: a standby has hundreds of thousands, and is told of a flow with a
-//! port that rests there several times per millisecond. It is passed over when its turn comes, and swept out before half of
-//! the queue is like that. It must not know what a port is used for.
+//! Nobody searches the queue for such an entry: a standby has hundreds of thousands of entries, and receives several flows per
+//! millisecond whose ports rest there. A woken entry is skipped when its turn comes. When half of the queue consists of woken
+//! entries, they are removed. It must not know what a port is used for.
 
 use super::{Endpoint, Mapping, NatPool, Resting};
 use std::collections::BTreeMap;

@@ -107,7 +107,7 @@ impl Link {
         self.say(Said::Serve(settings));
     }
 
-    /// Tells the thread to end.
+    /// Stops the thread.
     pub(super) fn end(&mut self) {
         self.say(Said::End);
     }
