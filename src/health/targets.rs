@@ -4,6 +4,7 @@
 
 use super::expect::{Matcher, compile};
 use super::floor::Floors;
+use super::follow::Told;
 use super::history::History;
 use super::http;
 use super::judge::Judge;
@@ -55,6 +56,7 @@ pub(super) struct Target {
     pub last: Option<Result<Option<Duration>, Failure>>,
     /// Probes in a row that timed out and were let off.
     pub let_off: u32,
+    pub told: Told,
 }
 
 /// One address of a server, or one of its ports.
@@ -189,6 +191,7 @@ impl Targets {
                     waits_since: None,
                     last: None,
                     let_off: 0,
+                    told: Told::No,
                 }));
             }
             if self.targets.len() > first {

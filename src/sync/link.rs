@@ -148,7 +148,7 @@ pub(super) struct Link {
     pub next_want: Instant,
     /// What the peer has been told of the servers' health, if it has asked for it.
     pub health: Option<GivingHealth>,
-    /// Whether the peer tells its view.
+    /// Whether the peer has begun to tell all of its view since this gateway may follow it.
     pub told_health: bool,
     pub digest_now: bool,
     pub next_flush: Instant,
