@@ -9,22 +9,10 @@ use super::{Monitors, SavedVerdict, Why};
 use crate::state::Health;
 use crate::time::Instant;
 
-/// Whether others have told the verdict on a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Told {
-    /// They have not: it is probed here.
-    #[default]
-    No,
-    /// They have, but tell all of theirs anew, and this one has not come yet.
-    Before,
-    /// They have: it rests.
-    Yes,
-}
-
 impl Target {
     /// Returns whether it is not probed here.
     pub(super) fn rests(&self) -> bool {
-        self.told != Told::No
+        self.told != 0
     }
 }
 
@@ -46,21 +34,15 @@ impl Monitors {
             self.start(now);
         }
         self.follows = true;
-        for id in 0..self.all.targets.len() {
-            let target = &mut self.all.targets[id];
-            if target.rests() {
-                target.told = Told::Before;
-                let unit = target.unit;
-                self.all.learned(unit);
-            }
-        }
+        self.round = self.round.wrapping_add(1).max(1);
     }
 
     /// All verdicts have been told: the targets that are not among them are probed here, and count along with those that
     /// are.
     pub fn told_all(&mut self, now: Instant) {
+        let round = self.round;
         self.is_told_all = self.follows;
-        self.wake(now, |told| told == Told::Before);
+        self.wake(now, |told| told != round);
         for unit in 0..self.all.units.len() as u32 {
             if self.is_mixed(unit) {
                 self.settle(now, unit, Why::ActiveGateway);
@@ -74,12 +56,12 @@ impl Monitors {
         self.wake(now, |_| true);
     }
 
-    /// Probes targets again of which others have told this.
-    fn wake(&mut self, now: Instant, is_meant: impl Fn(Told) -> bool) {
+    /// Probes targets again that others told in such a round.
+    fn wake(&mut self, now: Instant, is_meant: impl Fn(u32) -> bool) {
         for id in 0..self.all.targets.len() {
             let target = &mut self.all.targets[id];
             if target.rests() && is_meant(target.told) {
-                target.told = Told::No;
+                target.told = 0;
                 let unit = target.unit;
                 self.all.learned(unit);
                 self.schedule_first(now, id as u32);
@@ -89,7 +71,7 @@ impl Monitors {
 
     /// Has a target rest. An outstanding probe ends without a verdict.
     fn rest(&mut self, now: Instant, id: u32) {
-        if std::mem::replace(&mut self.all.targets[id as usize].told, Told::Yes) != Told::No {
+        if std::mem::replace(&mut self.all.targets[id as usize].told, self.round) != 0 {
             return;
         }
         self.abandon(now, id);

@@ -1,7 +1,6 @@
 //! State that the monitors of changed settings inherit from the previous ones, so that a reload resets nothing.
 
 use super::Monitors;
-use super::follow::Told;
 use super::judge::Judge;
 use super::probes::{Key, protocol_of};
 use super::settings::MonitorSettings;
@@ -64,7 +63,7 @@ impl Monitors {
     ) -> bool {
         if heritage.pass == Pass::Results && heritage.next == 0 {
             self.observe(old.observer.is_some());
-            (self.follows, self.is_told_all) = (old.follows, old.is_told_all);
+            (self.follows, self.is_told_all, self.round) = (old.follows, old.is_told_all, old.round);
             self.number_on(old);
             self.start(now);
         }
@@ -88,7 +87,7 @@ impl Monitors {
     /// monitored or not; `was` returns the same number or none. Returns whether the state of any server may have changed.
     pub fn catch_up(&mut self, now: Instant, old: &Monitors, was: impl Fn(ServerId) -> Option<ServerId>) -> bool {
         self.number_on(old);
-        (self.follows, self.is_told_all) = (old.follows, old.is_told_all);
+        (self.follows, self.is_told_all, self.round) = (old.follows, old.is_told_all, old.round);
         let is_there = |id: &ServerId| was(*id) == Some(*id);
         let forced: BTreeMap<_, _> =
             old.forced.iter().filter(|(id, _)| is_there(id)).map(|(id, up)| (*id, *up)).collect();
@@ -193,7 +192,7 @@ impl Monitors {
                     (&of(before).name, of(before).probe.name()) == (&settings.name, settings.probe.name())
                 };
                 let rested = target.rests();
-                target.told = former.filter(is_same).map_or(Told::No, |before| before.told);
+                target.told = former.filter(is_same).map_or(0, |before| before.told);
                 match former {
                     Some(before) if of(before).probe == settings.probe => {
                         target.judge = before.judge.clone();

@@ -158,6 +158,8 @@ pub struct Monitors {
     /// Whether they follow the verdicts of others, and whether these have told all of theirs.
     follows: bool,
     is_told_all: bool,
+    /// Counts how often they have begun to tell all; not 0 while they are followed.
+    round: u32,
     /// Counts what has become of verdicts and states.
     changes: u64,
 }
@@ -194,6 +196,7 @@ impl Monitors {
             totals: Totals::new(),
             follows: false,
             is_told_all: false,
+            round: 0,
             changes: 0,
         }
     }

@@ -41,7 +41,7 @@ pub enum Event {
         /// How many.
         servers: u32,
     },
-    /// Flows of the peer cannot be here: they would be lost in a takeover. Reported for the first one of a connection.
+    /// Flows of the peer cannot be here: they would be lost in a failover. Reported for the first one of a connection.
     Refuses {
         /// Why.
         why: Lost,

@@ -68,20 +68,14 @@ impl Node {
             return Some(());
         }
         if flags & FIRST != 0 {
-            link.told_health = true;
+            (link.told_health, link.told_all_health) = (true, false);
             engine.follow_verdicts(now);
         }
         if !link.told_health {
             return Some(());
         }
         engine.take_verdicts(&link.taking, now, body.0);
-        if flags & LAST != 0 {
-            engine.verdicts_told(now);
-            let own = engine.probed_here();
-            if self.follows.replace(own) != Some(own) {
-                self.report(Event::Follows { on: true, own });
-            }
-        }
+        link.told_all_health |= flags & LAST != 0;
         Some(())
     }
 
@@ -95,9 +89,19 @@ impl Node {
         }
     }
 
-    /// Probes everything here if there is nobody to follow.
+    /// Probes what the peer has not told; everything if there is nobody to follow.
     pub(super) fn settle_health(&mut self, now: Instant, engine: &mut Engine) {
-        if self.may_follow_health() && self.link.as_deref().is_some_and(|link| link.told_health) {
+        let told = self.link.as_deref_mut().filter(|link| link.told_health);
+        let told_all = told.map(|link| std::mem::take(&mut link.told_all_health));
+        if let Some(told_all) = told_all.filter(|_| self.may_follow_health()) {
+            // Once for an input, as it looks at all of them.
+            if told_all {
+                engine.verdicts_told(now);
+                let own = engine.probed_here();
+                if self.follows.replace(own) != Some(own) {
+                    self.report(Event::Follows { on: true, own });
+                }
+            }
             return;
         }
         if engine.follows_verdicts() {

@@ -38,7 +38,7 @@ pub fn sync_text(row: &SyncRow) -> String {
     }
     for refused in &row.refused {
         text.push_str(&format!(
-            "refused    {} records of flows of {peer}: {}; they would be lost in a takeover\n",
+            "refused    {} records of flows of {peer}: {}; they would be lost in a failover\n",
             count(refused.records),
             printable(refused.why.clone()),
         ));

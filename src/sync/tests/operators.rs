@@ -394,6 +394,12 @@ fn a_standby_that_follows_probes_what_the_active_gateway_does_not_monitor_and_sa
     assert_eq!((up(&pair.gates[0]), both(&pair)), (vec![1, 2], vec![2, 2]));
     probed(&mut pair, 5000, [&[1, 3], &[2, 3]]);
     assert_eq!((up(&pair.gates[0]), both(&pair)), (vec![1, 3], vec![3, 3]));
+    // What the active one tells of the first monitor does not overrule the second.
+    for answers in [[2, 3].as_slice(), &[1, 2, 3], &[1, 3]] {
+        probed(&mut pair, 5000, [answers, &[2, 3]]);
+        let of_both = answers.iter().filter(|n| **n != 1).flat_map(|n| [*n, *n]);
+        assert_eq!((up(&pair.gates[0]), both(&pair)), (answers.to_vec(), of_both.collect()));
+    }
     // The active one gets the monitor, too.
     let monitored = monitored_by([&format!("{MONITOR}{second}"); 2]).gates[0].engine.plan().settings().clone();
     let now = pair.now();
