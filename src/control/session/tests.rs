@@ -478,6 +478,7 @@ impl Gate {
             differs: false,
             trouble: None,
             takeover: None,
+            latest: None,
         };
         Gate { engine, node, facts }
     }

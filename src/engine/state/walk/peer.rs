@@ -29,7 +29,7 @@ pub struct Mark {
 }
 
 /// Bytes of verdicts after which the rest waits for the next call.
-const MOST_VERDICTS: usize = 40_000;
+const MOST_VERDICTS: usize = 16_000;
 
 /// Which verdicts of monitors a peer has been told.
 #[derive(Debug, Default)]
