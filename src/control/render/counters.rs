@@ -169,6 +169,7 @@ mod tests {
 
     fn counters() -> Counters {
         let mut counters = Counters {
+            shortcut: None,
             packets_in: 1_015,
             bytes_in: 1_500_000,
             translated: 1_000,

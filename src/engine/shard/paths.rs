@@ -50,6 +50,8 @@ struct Place {
 pub(super) struct Paths {
     /// Whether flows are offered.
     is_open: bool,
+    /// Packets after which a flow is offered.
+    lasting: u64,
     places: Vec<Place>,
     /// By the slot of a flow.
     of: Vec<u32>,
@@ -83,6 +85,7 @@ impl Paths {
             offered: queue(),
             leaving: queue(),
             due: queue(),
+            lasting: LASTING,
             ..Paths::default()
         }
     }
@@ -139,7 +142,7 @@ impl Shard {
         match self.paths.of(index) {
             Some(place) if !self.table.is_steady(index) => self.paths.leave(place),
             Some(_) => {}
-            None if self.paths.is_open && self.table.is_steady(index) && self.table.packets(index) >= LASTING => {
+            None if self.paths.is_open && self.table.is_steady(index) && self.table.packets(index) >= self.paths.lasting => {
                 self.offer(index);
             }
             None => {}
@@ -289,6 +292,12 @@ impl Shard {
 }
 
 impl Engine {
+    /// Offers flows after so many packets.
+    #[cfg(test)]
+    pub(crate) fn offer_paths_after(&mut self, packets: u64) {
+        self.shard.paths.lasting = packets;
+    }
+
     #[cfg(test)]
     pub(in crate::engine) fn places_in_use(&self) -> usize {
         self.shard.paths.places.len() - self.shard.paths.free.len()

@@ -8,7 +8,7 @@ use super::{BpfError, open};
 use crate::engine::Path;
 use crate::flow::{Carried, Sequence};
 use crate::time::Instant;
-use aya::maps::{Array, HashMap, Map, MapError};
+use aya::maps::{Array, Map, MapError};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, SchedClassifier};
 use aya::{Ebpf, include_bytes_aligned};
@@ -68,7 +68,7 @@ impl Shortcut {
     /// Has a flow carried.
     pub fn put(&mut self, path: &Path) -> Result<(), BpfError> {
         self.cells.get(path.place).begin(path);
-        let mut map: HashMap<_, Ends, u32> = HashMap::try_from(&mut self.paths)?;
+        let mut map: aya::maps::HashMap<_, Ends, u32> = aya::maps::HashMap::try_from(&mut self.paths)?;
         for (side, key) in (0..).zip(&path.ends) {
             map.insert(ends(key), path.place << 1 | side, 0)?;
         }
@@ -77,7 +77,7 @@ impl Shortcut {
 
     /// Has the flow at a place carried no longer.
     pub fn remove(&mut self, place: u32) -> Result<(), BpfError> {
-        let mut map: HashMap<_, Ends, u32> = HashMap::try_from(&mut self.paths)?;
+        let mut map: aya::maps::HashMap<_, Ends, u32> = aya::maps::HashMap::try_from(&mut self.paths)?;
         for ends in self.cells.get(place).ends() {
             match map.remove(&ends) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
