@@ -273,9 +273,8 @@ fn options() -> Options {
             }
             "--through" => {
                 let names = words.next().unwrap();
-                let is_named = |through: &Through| {
-                    names.split(',').any(|name| through.name().to_lowercase().starts_with(name))
-                };
+                let is_named =
+                    |through: &Through| names.split(',').any(|name| through.name().to_lowercase().starts_with(name));
                 options.through.retain(is_named);
             }
             // Of `cargo test`.

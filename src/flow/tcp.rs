@@ -318,10 +318,7 @@ impl Ends {
         let side = from as usize;
         let end = segment.seq.wrapping_add(segment.len);
         let gap = end.wrapping_sub(self.next[side]);
-        if segment.flags.0 & KINDS != TcpFlags::ACK
-            || !self.is_steady()
-            || gap.wrapping_add(AHEAD) > 2 * AHEAD
-        {
+        if segment.flags.0 & KINDS != TcpFlags::ACK || !self.is_steady() || gap.wrapping_add(AHEAD) > 2 * AHEAD {
             return false;
         }
         if gap <= AHEAD {

@@ -30,8 +30,8 @@ pub(crate) static GATEWAY: Table = Table {
             Takes::Flag,
             Flag(false),
             Reload::Restart,
-            "Whether the kernel carries packets of established TCP flows past the device, by a BPF program: several times faster, \
-             and out of sight of netfilter.",
+            "Whether the kernel carries packets of established TCP flows past the device, by a BPF program, where \
+             netfilter does not see them.",
         ),
         Key::new("mtu", Takes::number(1280, 65_535), Number(1500), Reload::Live, "MTU of the device in bytes."),
         Key::new(

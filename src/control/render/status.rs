@@ -124,7 +124,7 @@ mod tests {
     fn what_the_kernel_carries_has_a_line() {
         let shortcut = Shortcut { flows: 12, max_flows: 16_384, packets: 1_234_567, bytes: 1 << 30 };
         let text = status_text(&Status { shortcut: Some(shortcut), ..status(Vec::new()) });
-        let want = "shortcut   12 of 16,384 (0.1 %) carried by the kernel; so far 1,234,567 packets\n";
+        let want = "shortcut   12 of 16,384 (0.0 %) carried by the kernel; so far 1,234,567 packets\n";
         assert!(text.contains(want), "{text}");
     }
 

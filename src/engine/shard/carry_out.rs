@@ -156,7 +156,13 @@ impl Shard {
 
     /// Counts packets at the server and the service of a flow.
     #[inline]
-    pub(super) fn count_traffic(&mut self, (server, service): (ServerId, ServiceId), side: Side, packets: u64, bytes: u64) {
+    pub(super) fn count_traffic(
+        &mut self,
+        (server, service): (ServerId, ServiceId),
+        side: Side,
+        packets: u64,
+        bytes: u64,
+    ) {
         let of_server = &mut self.traffic[server.0 as usize].0[side as usize];
         let of_service = &mut self.services[service.0 as usize].traffic[side as usize];
         for [all_packets, all_bytes] in [of_server, of_service] {

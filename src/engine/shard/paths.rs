@@ -105,15 +105,12 @@ impl Paths {
         self.free.push_back(place);
     }
 
-    /// Makes a flow be carried no longer.
+    /// Makes a flow be carried no longer. One that is only offered is looked at again before it is given.
     fn leave(&mut self, place: u32) {
-        match self.places[place as usize].state {
-            State::Offered => self.take(place),
-            State::Given => {
-                self.places[place as usize].state = State::Leaving;
-                self.leaving.push_back(place);
-            }
-            State::Free | State::Leaving => {}
+        let place_of = &mut self.places[place as usize];
+        if place_of.state == State::Given {
+            place_of.state = State::Leaving;
+            self.leaving.push_back(place);
         }
     }
 }
@@ -126,6 +123,9 @@ impl Shard {
         }
         self.paths.is_open = most > 0;
         if most == 0 {
+            while let Some(place) = self.paths.offered.pop_front() {
+                self.paths.take(place);
+            }
             (0..self.paths.places.len() as u32).for_each(|place| self.paths.leave(place));
         }
     }
@@ -142,7 +142,10 @@ impl Shard {
         match self.paths.of(index) {
             Some(place) if !self.table.is_steady(index) => self.paths.leave(place),
             Some(_) => {}
-            None if self.paths.is_open && self.table.is_steady(index) && self.table.packets(index) >= self.paths.lasting => {
+            None if self.paths.is_open
+                && self.table.is_steady(index)
+                && self.table.packets(index) >= self.paths.lasting =>
+            {
                 self.offer(index);
             }
             None => {}
@@ -167,10 +170,7 @@ impl Shard {
     /// Returns the next flow to be carried.
     pub(in crate::engine) fn poll_path(&mut self, of: (&Plan, &Standing), now: Instant) -> Option<Path> {
         while let Some(place) = self.paths.offered.pop_front() {
-            let Place { state, flow, .. } = self.paths.places[place as usize];
-            if state != State::Offered {
-                continue;
-            }
+            let Place { flow, .. } = self.paths.places[place as usize];
             let Some(mtu) = self.mtu_to_carry(of, flow) else {
                 self.paths.take(place);
                 continue;
@@ -246,7 +246,8 @@ impl Shard {
         let index = self.table.slot(flow);
         if before.packets != report.packets {
             for side in [Side::Client, Side::Server] {
-                let since = |after: [u64; 2], before: [u64; 2]| after[side as usize].saturating_sub(before[side as usize]);
+                let since =
+                    |after: [u64; 2], before: [u64; 2]| after[side as usize].saturating_sub(before[side as usize]);
                 let (packets, bytes) = (since(report.packets, before.packets), since(report.bytes, before.bytes));
                 self.paths.packets += packets;
                 self.paths.bytes += bytes;
@@ -277,7 +278,9 @@ impl Shard {
         if self.paths.places[place as usize].confirmed >= self.table.deadline(index) {
             return true;
         }
-        self.paths.due.push_back(place);
+        if self.paths.due.len() < self.paths.places.len() {
+            self.paths.due.push_back(place);
+        }
         self.table.put_off(now, index);
         false
     }

@@ -163,7 +163,7 @@ fn forwarding(settings: &Settings) -> Vec<Problem> {
 /// Returns what a gateway can start with but keeps packets from passing, or slows them; to be logged as warnings, since
 /// it may be set right while the gateway runs. Firewalls have a function of their own.
 pub fn doubts(settings: &Settings) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = strict_check(settings).into_iter().chain(shortcut(settings)).collect();
+    let mut problems: Vec<Problem> = strict_check(settings).into_iter().collect();
     if let Ok(mut netlink) = Netlink::open() {
         let marks = can_mark(settings);
         problems.extend(surroundings::check(settings, &mut netlink, marks));
@@ -177,6 +177,9 @@ pub fn doubts(settings: &Settings) -> Vec<Problem> {
 pub fn firewalls(settings: &Settings) -> Vec<Problem> {
     let ruleset = firewall::ruleset();
     let mut problems = firewall::check(ruleset.as_ref(), &settings.gateway.device, wanted::families(settings));
+    if settings.gateway.shortcut {
+        problems.extend(firewall::shortcut(ruleset.as_ref()));
+    }
     if !can_mark(settings) {
         return problems;
     }
@@ -235,23 +238,9 @@ pub fn without_marks(error: &BpfError) -> Problem {
 
 /// Returns what a gateway does without because the program of the shortcut cannot be used; to be logged as a warning.
 pub fn without_shortcut(error: &BpfError) -> Problem {
-    let what = format!("the shortcut is off, and all packets go through the device: no BPF program can be used ({error})");
+    let what =
+        format!("the shortcut is off, and all packets go through the device: no BPF program can be used ({error})");
     Problem::new(what, error.fix())
-}
-
-/// Returns what the system does about segments that come without those before them, which the kernel has carried.
-fn shortcut(settings: &Settings) -> Option<Problem> {
-    const COUNT: &str = "net/netfilter/nf_conntrack_count";
-    const LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
-    let is_tracked = settings.gateway.shortcut && sysctl::get(COUNT).is_ok_and(|count| count != "0");
-    (is_tracked && sysctl::get(LIBERAL).is_ok_and(|value| value == "0")).then(|| {
-        Problem::new(
-            "connections are tracked here, and the shortcut carries their packets past conntrack: it calls the next one that it \
-             sees invalid, such as the last, and a rule that drops those breaks the connection",
-            "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1, or exempt service addresses and servers from tracking \
-             (notrack), or leave shortcut = false",
-        )
-    })
 }
 
 /// Returns what a gateway does without because its device exists with a single queue, or the kernel cannot steer; to be

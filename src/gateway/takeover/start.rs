@@ -1,9 +1,9 @@
 //! A gateway that begins with what it takes over from another one.
 
+use super::super::carrying_for;
 use super::super::control_server::ControlServer;
 use super::super::event_loop::{BEGIN, Equipment};
 use super::super::follower::Follower;
-use super::super::carrying_for;
 use super::super::marking::Marking;
 use super::super::nat_of_others::NatOfOthers;
 use super::super::pair::{Announce, Pair};

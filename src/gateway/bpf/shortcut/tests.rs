@@ -8,8 +8,10 @@ use crate::flow::Key;
 use crate::gateway::testing::{namespace, tun};
 use crate::packet::{Meta, TcpFlags, Transport, checksum, parse};
 use aya::programs::{TestRun, TestRunOptions};
+use etherparse::PacketBuilder;
 use std::collections::HashMap;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path as FilePath, PathBuf};
 
 /// TCX_REDIRECT.
@@ -240,5 +242,116 @@ fn the_program_makes_of_every_packet_of_real_programs_what_the_engine_makes_of_i
             replay(bench, &settings, File::open(captures.join(name)).unwrap());
         }
         assert!(bench.carried > 500, "{}", bench.carried);
+    });
+}
+
+const CLIENT: ([u8; 4], [u8; 16]) = ([198, 51, 100, 7], [7; 16]);
+const SERVICE: ([u8; 4], [u8; 16]) = ([192, 0, 2, 80], [8; 16]);
+const SERVER: ([u8; 4], [u8; 16]) = ([10, 0, 2, 1], [9; 16]);
+const NEXT: u32 = 1_000_000;
+
+/// A flow of each family, and a segment of its client that is carried.
+fn flow(v6: bool) -> (Path, Vec<u8>) {
+    let mut segment = Vec::new();
+    if v6 {
+        let builder = PacketBuilder::ipv6(CLIENT.1, SERVICE.1, 64).tcp(4000, 80, NEXT, 99).ack(7);
+        builder.write(&mut segment, &[0; 100]).unwrap();
+    } else {
+        let builder = PacketBuilder::ipv4(CLIENT.0, SERVICE.0, 64).tcp(4000, 80, NEXT, 99).ack(7);
+        builder.write(&mut segment, &[0; 100]).unwrap();
+    }
+    let address = |(v4, v6_address): ([u8; 4], [u8; 16])| {
+        if v6 { IpAddr::V6(v6_address.into()) } else { IpAddr::V4(v4.into()) }
+    };
+    let key = |src, src_port, dst, dst_port| {
+        let addresses = crate::packet::Addresses::new(address(src), address(dst)).unwrap();
+        Key { addresses, src_port, dst_port, protocol: crate::packet::Protocol::Tcp }
+    };
+    let path = Path {
+        place: u32::from(v6),
+        flow: crate::ids::FlowId { index: 0, generation: 0 },
+        ends: [key(CLIENT, 4000, SERVICE, 80), key(SERVER, 8080, CLIENT, 4000)],
+        mtu: [1500; 2],
+        sequence: Sequence { next: [NEXT, 7], acked: [7, NEXT] },
+    };
+    (path, segment)
+}
+
+#[test]
+fn what_is_not_like_almost_all_goes_on_to_the_gateway() {
+    bench("eq-short3", |bench| {
+        for v6 in [false, true] {
+            let (path, segment) = flow(v6);
+            assert!(bench.run(&segment).is_none(), "it is not carried yet");
+            bench.shortcut.put(&path).unwrap();
+            assert!(bench.run(&segment).is_some());
+            let tcp = if v6 { 40 } else { 20 };
+            let refused = |bench: &mut Bench, what: &str, change: &dyn Fn(&mut Vec<u8>)| {
+                let mut changed = segment.clone();
+                change(&mut changed);
+                assert!(bench.run(&changed).is_none(), "v6: {v6}, {what}");
+            };
+            for flags in [0x11, 0x12, 0x14, 0x30, 0x00, 0x02, 0x04] {
+                refused(bench, &format!("flags {flags:#x}"), &|p| p[tcp + 13] = flags);
+            }
+            // PSH, ECE and CWR say nothing.
+            for flags in [0x18, 0x50, 0x90] {
+                let mut pushed = segment.clone();
+                pushed[tcp + 13] = flags;
+                assert!(bench.run(&pushed).is_some());
+            }
+            for hops in 0..3 {
+                refused(bench, "its last hops", &|p| p[if v6 { 7 } else { 8 }] = hops);
+            }
+            refused(bench, "another port", &|p| p[tcp + 1] ^= 1);
+            refused(bench, "another address", &|p| p[if v6 { 30 } else { 17 }] ^= 1);
+            refused(bench, "another protocol", &|p| p[if v6 { 6 } else { 9 }] = 17);
+            refused(bench, "a number far ahead", &|p| {
+                p[tcp + 4..][..4].copy_from_slice(&(NEXT + (3 << 20)).to_be_bytes())
+            });
+            refused(bench, "a number far behind", &|p| {
+                p[tcp + 4..][..4].copy_from_slice(&NEXT.wrapping_sub(3 << 20).to_be_bytes())
+            });
+            refused(bench, "a header that is too short", &|p| p[tcp + 12] = 0x40);
+            refused(bench, "a header beyond the packet", &|p| {
+                p.truncate(tcp + 20);
+                p[tcp + 12] = 0xf0;
+                let at = if v6 { 4 } else { 2 };
+                let len: u16 = if v6 { 20 } else { 40 };
+                p[at..at + 2].copy_from_slice(&len.to_be_bytes());
+            });
+            refused(bench, "a length beyond the packet", &|p| p[if v6 { 4 } else { 2 }] = 1);
+            refused(bench, "too long", &|p| {
+                p.resize(1501, 0);
+                let at = if v6 { 4 } else { 2 };
+                let len = if v6 { 1461u16 } else { 1501 };
+                p[at..at + 2].copy_from_slice(&len.to_be_bytes());
+            });
+            if v6 {
+                refused(bench, "destination options", &|p| p[6] = 60);
+            } else {
+                for fragment in [0x2000u16, 0x0001, 0x8000] {
+                    refused(bench, "a fragment", &|p| p[6..8].copy_from_slice(&fragment.to_be_bytes()));
+                }
+                refused(bench, "options", &|p| p[0] = 0x46);
+            }
+            // No way on, and one that leads back.
+            ip(if v6 { "-6 route del default" } else { "route del default" });
+            assert!(bench.run(&segment).is_none());
+            ip(if v6 { "-6 route add default dev eqtest0" } else { "route add default dev eqtest0" });
+            assert!(bench.run(&segment).is_none());
+            ip(if v6 { "-6 route del default" } else { "route del default" });
+            // A way that takes less.
+            let via = if v6 {
+                "-6 route add default via 2001:db8:ffff::2 mtu 1280"
+            } else {
+                "route add default via 203.0.113.2 mtu lock 120"
+            };
+            ip(via);
+            let carried = bench.run(&segment).is_some();
+            assert_eq!(carried, v6, "120 bytes of IPv4 are fewer than it has");
+            bench.shortcut.remove(path.place).unwrap();
+            assert!(bench.run(&segment).is_none());
+        }
     });
 }
