@@ -2,7 +2,7 @@
 
 use super::Failed;
 use super::args::{Import, Program};
-use crate::config;
+use crate::config::{self, plural};
 use crate::gateway::reload;
 use crate::import::{From, Imported, Note, Options, import as imported};
 use serde_json::json;
@@ -60,7 +60,8 @@ fn tell(file: &str, found: &Imported, wrong: Option<&str>) {
         1 => "1 place is listed above".into(),
         more => format!("{more} places are listed above"),
     };
-    text += &format!("{} services, {} servers; {listed}\n", found.services, found.servers);
+    let (services, servers) = (plural(found.services, "service"), plural(found.servers, "server"));
+    text += &format!("{services}, {servers}; {listed}\n");
     // If stderr is closed as well, nothing can be reported anywhere.
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -66,9 +66,9 @@ pub(super) fn keepalived(settings: &Settings, moving: &[Moving], router: u8) -> 
          \x20   enable_script_security\n\
          \x20   script_user root\n\
          \x20   vrrp_garp_master_repeat 3\n\
-         \x20   # Seconds: after a split, the gateway that remains may not hear the other one, and so not tell its hosts.\n\
+         \x20   # Seconds. After a split, hosts in the other half learn again who has the addresses.\n\
          \x20   vrrp_garp_master_refresh 1\n\
-         \x20   # A machine that is busy otherwise is not taken for dead.\n\
+         \x20   # Keeps a busy machine from missing advertisements and being taken for dead.\n\
          \x20   vrrp_priority -20\n\
          }}\n\n\
          track_file equipoise {{\n\
@@ -113,7 +113,8 @@ pub(super) fn keepalived(settings: &Settings, moving: &[Moving], router: u8) -> 
     }
     for (event, role) in [("master", "active"), ("backup", "standby"), ("fault", "standby"), ("stop", "standby")] {
         let wait = if role == "active" { " --wait 10" } else { "" };
-        let _ = writeln!(text, "    notify_{event} \"/usr/bin/eqctl --socket {socket} role {role}{wait}\"");
+        // keepalived does not wait for the end of one before it starts the next.
+        let _ = writeln!(text, "    notify_{event} \"/usr/bin/eqctl --socket {socket} role {role} --in-order{wait}\"");
     }
     text += "}\n";
     Ok(text)
@@ -186,7 +187,7 @@ mod tests {
             "virtual_ipaddress {\n        192.0.2.1/24 dev eth0\n        10.0.0.1/24 dev eth1\n    }\n",
             "virtual_ipaddress_excluded {\n        2001:db8::1/64 dev eth0\n    }\n",
             "file \"/run/equipoise/track\"\n",
-            "notify_master \"/usr/bin/eqctl --socket /run/equipoise/control.sock role active --wait 10\"\n",
+            "notify_master \"/usr/bin/eqctl --socket /run/equipoise/control.sock role active --in-order --wait 10\"\n",
             "track_interface {\n        eth1\n        equipoise0\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");

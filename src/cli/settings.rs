@@ -9,7 +9,7 @@ use std::fmt::Write;
 const HEAD: &str = "\
 # Every setting
 
-This page is the output of `equipoise print settings`, which has it from the table that the program itself reads; `--json` prints
+This page is the output of `equipoise print settings`, generated from the table that the program itself reads; `--json` prints
 one object per setting. [gateway.toml](../fixtures/config/gateway.toml) has the same settings in a file with longer comments. A key
 that is not listed here is refused.
 

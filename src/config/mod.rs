@@ -32,7 +32,8 @@ pub use settings::*;
 pub(crate) use words::closest;
 
 use crate::sources::Found;
-use problem::{Draft, Source, place_all, plural, plural_of};
+pub(crate) use problem::plural;
+use problem::{Draft, Source, place_all, plural_of};
 use std::borrow::Cow;
 use toml::de::DeTable;
 

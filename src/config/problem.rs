@@ -235,7 +235,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Counts things: `1 pool`, `2 pools`, `262,144 flows`.
-pub(super) fn plural(count: usize, noun: &str) -> String {
+pub(crate) fn plural(count: usize, noun: &str) -> String {
     plural_of(count, noun, &format!("{noun}s"))
 }
 

@@ -34,7 +34,7 @@ pub use explain::{difference, explain};
 pub use filter_words::{FilterError, FilterWords};
 pub use ledger::{Ask, Basis, Kept, Ledger, LedgerCopy, Merged, Order, Reply, Resolved};
 pub use packet_words::{PacketWords, WordsError};
-pub use pair::{PairFacts, Pairing, RoleWord, Takeover};
+pub use pair::{Begun, PairFacts, Pairing, RoleWord, Takeover};
 pub use protocol::{
     Answer, ChangeRow, ChangedRow, ClearedRow, ClientReport, ClientRow, DeviceCounters, Done, DrainRow, DrainState,
     EventRow, Explained, Failure, FileRow, HeldRow, HttpRow, KilledRow, LinkRow, ObjectRow, OperationRow, PROTOCOL,

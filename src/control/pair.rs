@@ -21,6 +21,15 @@ pub enum RoleWord {
     Yield,
 }
 
+/// When a process began: its order among others of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Begun {
+    /// Clock ticks since boot (proc_pid_stat(5), starttime).
+    pub tick: u64,
+    /// Its number, which is the order within a tick.
+    pub pid: u32,
+}
+
 impl From<RoleWord> for Command {
     fn from(word: RoleWord) -> Command {
         match word {
@@ -50,6 +59,8 @@ pub struct PairFacts {
     pub trouble: Option<(Instant, String)>,
     /// When this gateway last became active.
     pub takeover: Option<Takeover>,
+    /// The process that began last of those whose requests for a role are obeyed in the order of their beginnings.
+    pub latest: Option<Begun>,
 }
 
 /// How a gateway became active.
@@ -71,7 +82,7 @@ pub struct Pairing<'a> {
     /// The state machine of this gateway.
     pub node: &'a mut Node,
     /// The rest.
-    pub facts: &'a PairFacts,
+    pub facts: &'a mut PairFacts,
 }
 
 impl Pairing<'_> {
@@ -81,15 +92,21 @@ impl Pairing<'_> {
         PairStatus { role: status.role.name().into(), peer: self.facts.peer.0.clone(), in_step: status.in_step }
     }
 
-    /// Makes this gateway what somebody says; returns the row of `eqctl sync`, or why it stays what it is.
+    /// Makes this gateway what somebody says; returns the row of `eqctl sync`, or why it stays what it is. With `begun`, a
+    /// request is without effect if that of a process that began later has been obeyed.
     pub(super) fn command(
         &mut self,
         engine: &mut Engine,
         ledger: &mut Ledger,
         (now, who): (Instant, Who),
-        to: RoleWord,
+        (to, begun): (RoleWord, Option<Begun>),
     ) -> Result<SyncRow, String> {
         let before = self.node.status();
+        if begun.is_some() && begun < self.facts.latest {
+            let role = before.role.name();
+            ledger.note(now, who, &format!("role: stays {role}: a request that began later has been obeyed"));
+            return Ok(self.row(engine, now));
+        }
         if to == RoleWord::Yield {
             if !before.role.is_active() {
                 return Err(format!("this gateway is {}: only the active one can yield", before.role.name()));
@@ -103,6 +120,7 @@ impl Pairing<'_> {
             }
         }
         self.node.command(now, engine, to.into());
+        self.facts.latest = begun.or(self.facts.latest);
         let after = self.node.status().role;
         if after != before.role {
             ledger.note(now, who, &format!("role: {} -> {}", before.role.name(), after.name()));
@@ -112,7 +130,7 @@ impl Pairing<'_> {
 
     /// Returns the row of `eqctl sync`.
     pub(super) fn row(&self, engine: &Engine, now: Instant) -> SyncRow {
-        let (status, facts) = (self.node.status(), self.facts);
+        let (status, facts) = (self.node.status(), &*self.facts);
         let [announced, came] = status.progress;
         let refusals = self.node.refusals();
         let refused = Lost::ALL.iter().zip(refusals.here).filter(|(_, records)| *records > 0);

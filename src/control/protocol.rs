@@ -12,7 +12,7 @@
 
 use super::filter_words::FilterWords;
 use super::packet_words::PacketWords;
-use super::pair::RoleWord;
+use super::pair::{Begun, RoleWord};
 use crate::config::changes::{Target, Who};
 use crate::engine::{
     Counters, Explanation, FlowQuery, FlowRow, HistoryRow, MonitorRow, NatRow, PressureRow, RuleRow, ServerRow,
@@ -192,6 +192,10 @@ pub enum Request {
     Role {
         /// What it is to be.
         to: RoleWord,
+        /// The process that asks, if its request is to be without effect once that of a process that began later has been
+        /// obeyed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        begun: Option<Begun>,
     },
     /// What changes over HTTP need to have: one [`Answer::Token`].
     Token,

@@ -4,6 +4,7 @@
 
 mod handover;
 mod sharing;
+mod signals;
 
 use super::batch::{Batch, MOST_PACKETS};
 use super::bpf::steering::QUEUES;
@@ -34,14 +35,14 @@ use crate::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use sharing::Sharing;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
+pub use signals::{Stopper, TakenSignals};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// The first tokens are the queues of the device.
 const WAKER: Token = Token(QUEUES);
@@ -60,45 +61,6 @@ pub(super) const BEGIN: Instant = Instant::from_nanos(1 << 58);
 const BUDGET: usize = 256;
 /// Calls of `handle_timeout` per wake-up.
 const TIMEOUT_BUDGET: usize = 8;
-
-/// Stops a running loop from another thread.
-#[derive(Debug, Clone)]
-pub struct Stopper {
-    stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
-}
-
-impl Stopper {
-    /// Makes the loop return once the current batch of packets is done.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        if let Err(error) = self.waker.wake() {
-            log::error!("cannot wake the event loop to stop the gateway: {error}");
-        }
-    }
-}
-
-/// SIGINT, SIGTERM and SIGHUP, which no longer end the process but wait for an event loop to handle them.
-///
-/// To be taken before anything is set up: a signal that arrives during set-up must not leave half of it behind.
-pub struct TakenSignals(Signals);
-
-impl TakenSignals {
-    /// Takes them over for the whole process; SIGHUP only if it is not ignored, as it is under nohup(1).
-    pub fn take() -> Result<TakenSignals, GatewayError> {
-        let which = [SIGINT, SIGTERM, SIGHUP];
-        Signals::new(&which[..if ignores_hangup() { 2 } else { 3 }])
-            .map(TakenSignals)
-            .map_err(GatewayError::io("install the signal handlers"))
-    }
-}
-
-/// Returns whether the process was started with SIGHUP ignored: bit 0 of SigIgn (proc_pid_status(5)).
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
-}
 
 /// One engine with one TUN device; several could run side by side and would share nothing.
 pub(super) struct EventLoop {
@@ -278,15 +240,6 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Makes SIGINT and SIGTERM end the loop, and SIGHUP reload the configuration.
-    pub(super) fn handle_signals(&mut self, signals: TakenSignals) -> Result<(), GatewayError> {
-        let mut signals = signals.0;
-        let failed = GatewayError::io("watch for signals");
-        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(&failed)?;
-        self.signals = Some(signals);
-        Ok(())
-    }
-
     /// Makes the loop report to a service manager that it is alive.
     pub(super) fn report_to(&mut self, manager: Notifier) {
         if manager.keeps() > 0 {
@@ -428,7 +381,10 @@ impl EventLoop {
             // A session may just have asked, or a signal have come while a reload was under way.
             reload_waits |= !self.giver.is_copying() && self.reloads.is_asked(&self.ledger);
             // Not while another process takes over: who carries on is known soon.
-            if self.stopper.stop.load(Ordering::Acquire) && !self.giver.is_copying() && self.may_stop(now) {
+            if self.stopper.stop.load(Ordering::Acquire)
+                && !self.giver.delays_stop(&mut self.engine, now)
+                && self.may_stop(now)
+            {
                 self.stop_carrying(now);
                 return Ok(());
             }
@@ -530,18 +486,6 @@ impl EventLoop {
         self.output.reopened();
         (self.queues, self.is_deviceless) = (queues, false);
         Ok(())
-    }
-
-    fn take_signals(&mut self) {
-        let Some(signals) = &mut self.signals else { return };
-        for signal in signals.pending() {
-            if signal == SIGHUP {
-                self.reloads.signalled();
-                continue;
-            }
-            log::info!("{}: stopping", if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
-            self.stopper.stop.store(true, Ordering::Release);
-        }
     }
 
     /// Moves packets until the device has none left or the budget is used up.

@@ -5,7 +5,7 @@
 //! everything that comes from the servers. It holds no policy: which flows there are is the engine's to say.
 
 use super::bpf::BpfError;
-use super::bpf::marks::{Attached, Marks, Reply};
+use super::bpf::marks::{Attached, Keys, Marks, Reply};
 use super::event_loop::BEGIN;
 use super::netlink::{Netlink, NetlinkError};
 use crate::config::Settings;
@@ -13,15 +13,19 @@ use crate::engine::{Cursor, Engine};
 use crate::flow::Key;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 
 /// The most devices that get a program: each takes a descriptor, of which a process may have 1,024 by default.
 const MOST_DEVICES: usize = 256;
 /// The time between two comparisons of keys and flows.
 const REST: Duration = Duration::from_secs(30);
-/// While a comparison is under way: the time between its steps, and the keys or slots of the table that a step looks at. It
-/// takes about 1 % of the time, and one step less than a millisecond.
-const PAUSE: Duration = Duration::from_millis(25);
-const PORTION: usize = 256;
+/// While a comparison is under way: the time between its steps, and the keys or slots of the table that a step looks at. Both
+/// take about 1 % of the time: with a million flows, a step some 60 µs if the comparison is a matter of routine, so that
+/// packets hardly wait for it, and half a millisecond if something is known to be missing.
+const PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(25)];
+const PORTION: [usize; 2] = [32, 256];
+/// Slots of a portion where no packet waits.
+const ALL_AT_ONCE: usize = 4096;
 /// For how long connections of the gateway before this one are looked for.
 const YOUTH: Duration = Duration::from_secs(300);
 /// How soon it is looked whether keys are missing.
@@ -49,6 +53,8 @@ pub(super) struct Marking {
     /// Whether devices may have come or gone.
     is_stale: bool,
     at: At,
+    /// Whether a comparison is under way because keys are missing or too many.
+    is_behind: bool,
     due: Instant,
     /// When the last comparison ended.
     rested: Instant,
@@ -66,9 +72,19 @@ impl Marking {
         Ok(marking)
     }
 
-    /// The same beside the programs of another gateway whose flows all become known: those keep marking until it ends.
-    pub(super) fn beside(settings: &Settings, device: &str) -> Result<Marking, BpfError> {
-        Marking::with(Marks::load(settings)?, device)
+    /// The same beside the programs of another gateway whose flows all become known: those keep marking until it ends. With
+    /// its keys, if it has passed them on; returns whether these are used.
+    pub(super) fn beside(settings: &Settings, device: &str, keys: Option<Keys>) -> Result<(Marking, bool), BpfError> {
+        let (marks, has_keys) = match keys {
+            Some(keys) => Marks::load_with(settings, keys)?,
+            None => (Marks::load(settings)?, false),
+        };
+        Ok((Marking::with(marks, device)?, has_keys))
+    }
+
+    /// Returns the map of the keys, for a gateway that takes the place of this one; none if keys are missing in it.
+    pub(super) fn keys(&self) -> Option<BorrowedFd<'_>> {
+        self.marks.to_pass()
     }
 
     /// Takes into account that connections of the gateway before this one may live that are not known here.
@@ -88,6 +104,7 @@ impl Marking {
             attached: BTreeMap::new(),
             is_stale: false,
             at: At::Rest,
+            is_behind: false,
             due: Instant::ZERO + SOON,
             rested: Instant::ZERO,
             young_until: None,
@@ -190,18 +207,23 @@ impl Marking {
                 }
                 let (broad, missed) = self.marks.missing();
                 self.tell(broad, missed);
-                let is_behind = broad || engine.lost_ended() != self.lost || now >= self.rested + REST;
+                self.is_behind = broad || engine.lost_ended() != self.lost;
                 self.lost = engine.lost_ended();
-                if is_behind { At::Keys(None) } else { At::Rest }
+                if self.is_behind || now >= self.rested + REST { At::Keys(None) } else { At::Rest }
             }
             At::Keys(last) => self.compare_keys(engine, last),
-            At::Flows { next, missed, has_room } => self.compare_flows(engine, now, next, (missed, has_room)),
+            At::Flows { next, missed, has_room } => {
+                let portion = PORTION[usize::from(self.is_behind)];
+                self.compare_flows(engine, now, (next, portion), (missed, has_room))
+            }
         };
-        self.due = now + if let At::Rest = self.at { SOON } else { PAUSE };
+        // What is found to be missing in the middle of it is not looked for at leisure.
+        self.is_behind |= engine.lost_ended() != self.lost || self.marks.missing().0;
+        self.due = now + if let At::Rest = self.at { SOON } else { PAUSE[usize::from(self.is_behind)] };
     }
 
     fn compare_keys(&mut self, engine: &Engine, mut last: Option<Reply>) -> At {
-        for _ in 0..PORTION {
+        for _ in 0..PORTION[usize::from(self.is_behind)] {
             let next = self.marks.next(last.as_ref());
             // A key's successor can be found only while it is there itself, so it is removed after that.
             if let Some(looked_at) = std::mem::replace(&mut last, next)
@@ -237,7 +259,7 @@ impl Marking {
     pub(super) fn store_all(&mut self, engine: &Engine) {
         let mut at = At::Flows { next: Cursor::default(), missed: self.marks.missing().1, has_room: true };
         while let At::Flows { next, missed, has_room } = at {
-            at = self.compare_flows(engine, self.rested, next, (missed, has_room));
+            at = self.compare_flows(engine, self.rested, (next, ALL_AT_ONCE), (missed, has_room));
         }
     }
 
@@ -245,11 +267,11 @@ impl Marking {
         &mut self,
         engine: &Engine,
         now: Instant,
-        next: Cursor,
+        (next, portion): (Cursor, usize),
         (missed, mut has_room): (u32, bool),
     ) -> At {
         let marks = &mut self.marks;
-        let next = engine.reply_keys(next, PORTION, |key| {
+        let next = engine.reply_keys(next, portion, |key| {
             if marks.is_own(&key) || marks.has(&key) {
                 return;
             }

@@ -7,7 +7,7 @@
 //! manager. It must not know why something is reported.
 
 use super::takeover::passing;
-use crate::config::Settings;
+use crate::config::{Settings, plural};
 use crate::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
@@ -195,9 +195,8 @@ pub fn status(settings: &Settings) -> String {
     match settings.services.len() {
         0 => format!("idle: no service is configured; device {device}"),
         services => {
-            let servers = settings.servers.len();
-            let plural = |count| if count == 1 { "" } else { "s" };
-            format!("{services} service{}, {servers} server{}; device {device}", plural(services), plural(servers))
+            let servers = plural(settings.servers.len(), "server");
+            format!("{}, {servers}; device {device}", plural(services, "service"))
         }
     }
 }

@@ -15,12 +15,12 @@ const DIGEST: Duration = Duration::from_secs(10);
 const ACK: Duration = Duration::from_millis(500);
 /// Between two passes over the table that the peer asks for.
 const WANTED: Duration = Duration::from_secs(1);
-/// Bytes that one call appends, about.
-const ROOM: usize = 64 << 10;
+/// Bytes that one call appends, about: some 160 flows, for which packets wait a fraction of a millisecond.
+const ROOM: usize = 16 << 10;
 /// A body that has reached this is sent.
 pub(super) const MOST_RECORDS: usize = 40_000;
-/// Slots looked at in one call for a pass over the table: a millisecond at most.
-const MOST_LOOKED_AT: u32 = 8192;
+/// Slots looked at in one call for a pass over the table: a quarter of a millisecond at most.
+const MOST_LOOKED_AT: u32 = 2048;
 /// Most half-open flows, the newest, that go over with a planned switch: a flood of SYNs must not make it slow.
 const MOST_HALF_OPEN: usize = 4096;
 /// Flows of which one call looks whether they have become idle, so that their sequence numbers are told.
@@ -77,7 +77,7 @@ impl Put {
 }
 
 impl Node {
-    /// Appends to `out` what there is to send, about 64 KiB; nothing if there is nothing at the moment. To be called when the
+    /// Appends to `out` what there is to send, about 16 KiB; nothing if there is nothing at the moment. To be called when the
     /// connection can take it, and at [`Node::poll_timeout`].
     pub fn poll_output(&mut self, now: Instant, engine: &mut Engine, out: &mut Vec<u8>) {
         let Some(mut link) = self.link.take() else { return };

@@ -397,7 +397,7 @@ fn an_import_says_what_is_left_to_do_and_writes_no_file_over_another() {
     assert_eq!((first.status.code(), stdout(&first).as_str()), (Some(3), ""));
     let said = stderr(&first);
     assert!(said.contains("direct-routing.conf:6:5: server 10.0.0.11:80 is reached by direct routing"), "{said}");
-    assert!(said.contains("probe-address") && said.contains("1 services, 1 servers; "), "{said}");
+    assert!(said.contains("probe-address") && said.contains("1 service, 1 server; "), "{said}");
     assert!(stderr(&run(&["--out", out])).contains("cannot write"), "the file exists");
     let all = run(&["--assume-nat", "--probe-address", "192.0.2.1"]);
     assert!(stdout(&all).contains("address = \"10.0.0.11\"") && stderr(&all).contains("imported as NAT"));

@@ -199,3 +199,39 @@ fn look(world: &World, nginx: &mut Vec<Running>, gateway: Running) {
     assert!(gateway.terminate().success());
     browser.until("that nobody answers", "document.querySelector('#live').textContent.includes('no answer for')");
 }
+
+/// 10,000 servers beside the three of the page's own service.
+fn many(world: &World) -> String {
+    let servers: String = (0..10_000)
+        .map(|n| format!("{{ name = \"s{n}\", address = \"10.77.{}.{}\" }},\n", n / 250, n % 250 + 1))
+        .collect();
+    configuration(world)
+        + &format!(
+            "[[service]]\nname = \"many\"\nlisten = \"{}:82/tcp\"\npool = \"many\"\n\
+             [[pool]]\nname = \"many\"\nserver = [\n{servers}]\n",
+            SERVICE[0]
+        )
+}
+
+#[test]
+fn of_ten_thousand_servers_the_page_shows_a_hundred_with_what_is_wrong_first_and_finds_the_rest() {
+    let world = World::new("page-many");
+    let _nginx: Vec<Running> = world.nginx();
+    let _gateway = world.start(&many(&world));
+    world.change("server drain many/s9876");
+    let mut browser = Browser::start(&world);
+    browser.resize(390, false);
+    browser.open(URL);
+    let rows = "document.querySelectorAll('#servers tbody tr').length";
+    browser.until("a portion", &format!("{rows} === 100"));
+    let first = "document.querySelector('#servers tbody tr').textContent";
+    browser.until("what is wrong", &format!("{first}.includes('many/s9876') && {first}.includes('drained')"));
+    let count = browser.eval("document.querySelector('#servers-count').textContent");
+    assert!(count.as_str().is_some_and(|count| count.contains(" of 10,00")), "{count}");
+    browser.click("#servers-more");
+    browser.until("another portion", &format!("{rows} === 200"));
+    browser.eval("document.querySelector('#servers-filter').focus()");
+    browser.write("s4321");
+    browser.until("the one that is looked for", &format!("{rows} === 1 && {first}.includes('10.77.17.72')"));
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+}

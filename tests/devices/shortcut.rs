@@ -182,6 +182,35 @@ fn busy_connections_do_not_notice_what_happens_around_them() {
 }
 
 #[test]
+fn an_interface_that_comes_later_carries_too_and_a_new_device_goes_on_with_what_was_carried() {
+    let world = World::new("short-late");
+    let gateway = start(&world, "");
+    world.gateway.cable("later", &world.client, "eth1").unwrap();
+    world.gateway.address("later", "198.51.101.1/24".parse().unwrap()).unwrap();
+    world.client.address("eth1", "198.51.101.2/24".parse().unwrap()).unwrap();
+    let via = "198.51.101.1".parse().unwrap();
+    world.client.route(format!("{}/32", SERVICE[0]).parse().unwrap(), "eth1", Some(via)).unwrap();
+    let mut talk = Talk::open(&world, 0);
+    assert_eq!(talk.client.local_addr().unwrap().ip().to_string(), "198.51.101.2");
+    talk.last(&world);
+    let (through, past) = ways(&world);
+    talk.exchange(200);
+    eventually("the report", || ways(&world).1 >= past + 400);
+    assert_eq!(ways(&world).0, through, "both directions are carried");
+    let output = run(world.gateway.command("ip").args(["link", "del", "equipoise0"]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    eventually("the device to be there again", || world.log().contains("restored"));
+    talk.exchange(100);
+    let past = ways(&world).1;
+    talk.exchange(100);
+    eventually("the kernel to carry again", || {
+        talk.exchange(10);
+        ways(&world).1 > past + 100
+    });
+    assert!(gateway.terminate().success());
+}
+
+#[test]
 fn a_carried_connection_ends_with_its_server() {
     let world = World::new("short-end");
     let pool = "[[nat-pool]]\nname = \"out\"\naddresses = [\"10.99.9.1\", \"fd99:0:0:9::1\"]\n";

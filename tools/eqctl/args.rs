@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use equipoise::control::{
-    FilterWords, FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, RoleWord, SortBy, StickyQuery, Target,
+    Begun, FilterWords, FlowId, FlowQuery, Kind, PacketWords, Protocol, Request, RoleWord, SortBy, StickyQuery, Target,
     default_socket, notation,
 };
 use ipnet::IpNet;
@@ -172,6 +172,10 @@ pub enum Command {
         /// Wait for up to so many seconds for a gateway that is being started.
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         wait: u32,
+        /// For a program that runs one command per change, as keepalived does: if commands overtake each other, one that began
+        /// earlier is without effect.
+        #[arg(long)]
+        in_order: bool,
     },
     /// Show version, uptime, device and table size of the gateway, and what is missing of what it installed in the system.
     /// Exit code: 0 if all of it is there, 3 if something is missing or without effect, 1 without an answer.
@@ -661,12 +665,12 @@ pub enum Role {
 
 impl Role {
     /// Returns the request.
-    pub fn request(self) -> Request {
+    pub fn request(self, begun: Option<Begun>) -> Request {
         let to = match self {
             Role::Active => RoleWord::Active,
             Role::Standby => RoleWord::Standby,
             Role::Yield => RoleWord::Yield,
         };
-        Request::Role { to }
+        Request::Role { to, begun }
     }
 }

@@ -136,7 +136,7 @@ fn once(mut client: Client, args: &Args, before: &mut Before, output: &mut Outpu
     let client_now = &mut client;
     match &args.command {
         Command::Server(command) => return server(client, command, args, output),
-        Command::Role { to, .. } => return pair::role(client_now, *to, output),
+        Command::Role { to, in_order, .. } => return pair::role(client_now, *to, *in_order, output),
         Command::Token => {
             let rows: Vec<TokenRow> = rows(client_now, &Request::Token, |answer| match answer {
                 Answer::Token(row) => Some(row),

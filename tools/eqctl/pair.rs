@@ -4,7 +4,7 @@ use super::args::Role;
 use super::output::Output;
 use super::{Failed, State, rows};
 use equipoise::control::client::{Client, ClientError};
-use equipoise::control::{Answer, Request, SyncRow, render};
+use equipoise::control::{Answer, Begun, Request, SyncRow, render};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -29,9 +29,18 @@ pub fn connect(socket: &Path, seconds: u32) -> Result<Client, ClientError> {
     }
 }
 
+/// Returns when this process began; none without /proc.
+fn begun() -> Option<Begun> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is the name of the program, which may contain anything; the 22nd is the time.
+    let tick = stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()?;
+    Some(Begun { tick, pid: std::process::id() })
+}
+
 /// Prints the role, or gives the gateway another one.
-pub fn role(client: &mut Client, to: Option<Role>, output: &mut Output<'_>) -> Result<State, Failed> {
-    let request = to.map_or(Request::Sync, Role::request);
+pub fn role(client: &mut Client, to: Option<Role>, in_order: bool, output: &mut Output<'_>) -> Result<State, Failed> {
+    let begun = if in_order { begun() } else { None };
+    let request = to.map_or(Request::Sync, |to| to.request(begun));
     let rows = rows(client, &request, pick)?;
     output.values(&rows, || rows.iter().map(|row| format!("{}\n", row.role)).collect())?;
     Ok(State::Complete)

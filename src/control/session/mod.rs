@@ -393,8 +393,8 @@ impl Session {
                 Some(pair) => self.rows([Answer::Sync(Box::new(pair.row(engine, now)))]),
                 None => self.fail(NO_PAIR.into()),
             },
-            Request::Role { to } => match pair {
-                Some(pair) => match pair.command(engine, ledger, (now, self.who), to) {
+            Request::Role { to, begun } => match pair {
+                Some(pair) => match pair.command(engine, ledger, (now, self.who), (to, begun)) {
                     Ok(row) => self.rows([Answer::Sync(Box::new(row))]),
                     Err(why) => self.fail(why),
                 },

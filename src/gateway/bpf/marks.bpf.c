@@ -65,12 +65,21 @@ struct packet_id {
 };
 
 /* The settings' maps get their sizes and contents from the gateway before the programs are attached. */
-struct {
+struct keys {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __uint(max_entries, 1);
     __type(key, struct reply);
     __type(value, __u32);
+} keys SEC(".maps");
+
+/* The keys that are used: those above, or those of the gateway before this one. Making a map of a million keys keeps a
+ * processor busy for tens of milliseconds, in which the kernel runs nothing else there. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __array(values, struct keys);
 } replies SEC(".maps");
 
 struct {
@@ -268,6 +277,14 @@ static __always_inline void reverse(struct reply *to, const struct reply *from)
     to->protocol = from->protocol;
 }
 
+static __always_inline int is_expected(const struct reply *reply)
+{
+    __u32 zero = 0;
+    void *keys = bpf_map_lookup_elem(&replies, &zero);
+
+    return keys && bpf_map_lookup_elem(keys, reply);
+}
+
 static __always_inline int is_server(const struct address *address)
 {
     return bpf_map_lookup_elem(&servers, address) != 0;
@@ -296,7 +313,7 @@ static __noinline int quotes_ours(struct __sk_buff *skb, __u32 at)
     if (quoted.kind == NOTHING || quoted.kind == ERROR)
         return 0;
     reverse(&reply, &quoted.ends);
-    return bpf_map_lookup_elem(&replies, &reply) != 0;
+    return is_expected(&reply);
 }
 
 static __always_inline void id_of(struct packet_id *id, const struct packet *p)
@@ -369,7 +386,7 @@ static __always_inline int is_ours(struct __sk_buff *skb)
     if (p.kind == ERROR)
         ours = quotes_ours(skb, p.at + 8);
     else if (p.kind == FLOW || p.kind == END || p.kind == ANSWER)
-        ours = bpf_map_lookup_elem(&replies, &p.ends) != 0;
+        ours = is_expected(&p.ends);
     if ((p.first || p.later) && is_server(&p.ends.source))
         return of_fragment(&p, ours);
     if (!ours && now && now->young)
@@ -400,15 +417,17 @@ static __always_inline void learn(struct __sk_buff *skb)
     struct packet p = {};
     struct reply reply = {};
     struct state *now;
+    void *keys;
     __u32 zero = 0, value = 1;
 
     if (read_packet(skb, 0, &p) || p.later || (p.kind != FLOW && p.kind != QUESTION))
         return;
     reverse(&reply, &p.ends);
-    if (bpf_map_lookup_elem(&replies, &reply) || !is_server(&reply.source) ||
+    keys = bpf_map_lookup_elem(&replies, &zero);
+    if (!keys || bpf_map_lookup_elem(keys, &reply) || !is_server(&reply.source) ||
         bpf_map_lookup_elem(&own, &reply.destination))
         return;
-    if (!bpf_map_update_elem(&replies, &reply, &value, BPF_ANY))
+    if (!bpf_map_update_elem(keys, &reply, &value, BPF_ANY))
         return;
     now = bpf_map_lookup_elem(&state, &zero);
     if (now) {

@@ -42,6 +42,7 @@ impl EventLoop {
             (kept::name::QUEUE, queues),
             (kept::name::LINK, links.iter().map(AsFd::as_fd).collect()),
             (kept::name::STATE, vec![file.as_fd()]),
+            (kept::name::KEYS, self.marking.as_ref().and_then(Marking::keys).into_iter().collect()),
         ];
         let count: usize = all.iter().map(|(_, some)| some.len()).sum();
         let kept = recorded.and_then(|bytes| {
@@ -134,7 +135,9 @@ impl EventLoop {
             Handing::Asked => {
                 if self.reloads.is_idle() {
                     let offer = self.offer(installed, now);
-                    self.giver.offer(&mut self.engine, offer, self.control.socket(), &self.queues.descriptors());
+                    let keys = self.marking.as_ref().and_then(Marking::keys);
+                    let passed = (&self.queues.descriptors()[..], keys);
+                    self.giver.offer(&mut self.engine, offer, self.control.socket(), passed);
                 }
                 true
             }

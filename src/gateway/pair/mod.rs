@@ -43,9 +43,9 @@ const UNPROVED: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(3);
 /// Connections accepted between two batches of packets.
 const ACCEPTED: usize = 16;
-/// Between two lines of the log that say why a connection was closed that nobody had proved himself on.
+/// Minimum time between two log lines about connections closed before the peer proved its identity.
 const QUIET: Duration = Duration::from_secs(30);
-/// For how long its reason for that is shown, whatever becomes of other attempts.
+/// How long this gateway's own reason stays visible, whatever happens to later attempts.
 const REASON: Duration = Duration::from_secs(30);
 
 /// What follows from the role for what is installed in the system.
@@ -146,6 +146,7 @@ impl Pair {
             differs: false,
             trouble: None,
             takeover: None,
+            latest: None,
         };
         let mut pair = Pair {
             settings: own.clone(),
@@ -244,7 +245,7 @@ impl Pair {
 
     /// Returns what sessions see.
     pub(super) fn pairing(&mut self) -> Pairing<'_> {
-        Pairing { node: &mut self.node, facts: &self.facts }
+        Pairing { node: &mut self.node, facts: &mut self.facts }
     }
 
     /// Returns the role.
@@ -481,7 +482,7 @@ impl Pair {
         is_active
     }
 
-    /// Returns whether the log has said a moment ago why a connection was closed: whoever makes many fills no disk.
+    /// Returns whether the log said a moment ago why a connection was closed: repeated attempts must not fill the log.
     fn is_quiet(&mut self, now: Instant) -> bool {
         let is_quiet = self.complained.is_some_and(|at| now.since(at) < QUIET);
         self.complained = self.complained.filter(|_| is_quiet).or(Some(now));

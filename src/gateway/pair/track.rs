@@ -1,7 +1,7 @@
 //! The file by which keepalived learns whether this gateway may be elected (`track_file`, keepalived.conf(5)): its number is
 //! added to the priority.
 //!
-//! To keepalived an empty file says 0, which is that all is well (findings/keepalived-track-file.sh). So the file is never
+//! keepalived reads an empty file as 0, which means healthy (findings/keepalived-track-file.sh). So the file is never
 //! truncated: every text has the same length, and one write replaces it.
 
 use super::super::confine;

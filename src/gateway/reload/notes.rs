@@ -24,7 +24,7 @@ pub(super) fn note(ledger: &mut Ledger, now: Instant, asker: Asker, result: &Don
             }
             let more = rows.count();
             if more > 0 {
-                ledger.saw_reload(now, who, format!("reload: {more} more changes, which the log has"));
+                ledger.saw_reload(now, who, format!("reload: {more} more changes; see the log"));
             }
         }
         Err(why) => {

@@ -27,6 +27,9 @@ const FEW: u64 = 512;
 const MOST_PASSES: u32 = 12;
 /// After this time a connection that says nothing makes room for another one.
 const IDLE: Duration = Duration::from_secs(1);
+/// How long the end of this gateway waits for a takeover that is under way. A service manager kills it after 30 s
+/// (`TimeoutStopSec=` of the unit), and there is more to do until then.
+const STOP: Duration = Duration::from_secs(5);
 /// The most bytes that one call reads from the other side.
 const READ: usize = 4096;
 
@@ -52,6 +55,8 @@ pub(in crate::gateway) struct Giver {
     settings: GatewaySettings,
     /// Closed with this process alone: by its other end the other side tells whether this gateway lives.
     life: (PipeReader, PipeWriter),
+    /// Since when this gateway is to end.
+    stops: Option<Instant>,
 }
 
 /// The gateway that takes over.
@@ -73,7 +78,10 @@ struct Peer {
 enum Stage {
     Connected,
     /// It has said what it is, and fits.
-    Asking,
+    Asking {
+        /// Whether it can use the keys of replies.
+        uses_keys: bool,
+    },
     Offered,
     Copying {
         copy: Box<StateCopy>,
@@ -94,7 +102,7 @@ impl Giver {
     /// Listens at a socket that it has taken over itself.
     pub(in crate::gateway) fn new(socket: PrivateSocket, settings: &GatewaySettings) -> Result<Giver, GatewayError> {
         let life = io::pipe().map_err(GatewayError::io("make a pipe"))?;
-        Ok(Giver { socket, peer: None, token: Token(0), settings: settings.clone(), life })
+        Ok(Giver { socket, peer: None, token: Token(0), settings: settings.clone(), life, stops: None })
     }
 
     /// Registers the listener under `token`, and a connection under the next one.
@@ -110,17 +118,31 @@ impl Giver {
 
     /// Returns whether the plan of the engine has to stay as it is.
     pub(in crate::gateway) fn is_copying(&self) -> bool {
-        self.peer.as_ref().is_some_and(|peer| !matches!(peer.stage, Stage::Connected | Stage::Asking))
+        self.peer.as_ref().is_some_and(|peer| !matches!(peer.stage, Stage::Connected | Stage::Asking { .. }))
     }
 
     /// Returns when [`Giver::work`] has something to do without an event.
     pub(in crate::gateway) fn poll_timeout(&self) -> Option<Instant> {
         let peer = self.peer.as_ref()?;
-        let late = peer.moved + PATIENCE;
+        let late = self.stops.map_or(peer.moved + PATIENCE, |since| since + STOP);
         match &peer.stage {
             Stage::Copying { due, .. } if peer.sent >= peer.out.len() => Some(late.min(*due)),
-            Stage::Connected | Stage::Asking | Stage::Offered | Stage::Copying { .. } => Some(late),
+            Stage::Connected | Stage::Asking { .. } | Stage::Offered | Stage::Copying { .. } => Some(late),
         }
+    }
+
+    /// Returns whether the end of this gateway, which somebody wants, has to wait: another process takes over, and who carries on
+    /// is known soon. One that takes too long is given up.
+    pub(in crate::gateway) fn delays_stop(&mut self, engine: &mut Engine, now: Instant) -> bool {
+        if !self.is_copying() {
+            return false;
+        }
+        let since = *self.stops.get_or_insert(now);
+        if now < since + STOP {
+            return true;
+        }
+        self.give_up(engine, &format!("this gateway has to stop, and has waited for {} s", STOP.as_secs()));
+        false
     }
 
     /// Takes an event of one of its tokens.
@@ -184,7 +206,8 @@ impl Giver {
         engine.end_copy();
         if let Some(mut peer) = self.peer.take() {
             if !matches!(peer.stage, Stage::Connected) {
-                log::warn!("{} has not taken over: {why}; this gateway carries on", peer.name);
+                let then = if self.stops.is_some() { "" } else { "; this gateway carries on" };
+                log::warn!("{} has not taken over: {why}{then}", peer.name);
             }
             // Not into the middle of what waits for it: then it hears only that the connection ends, and that this process
             // does not.
@@ -195,22 +218,23 @@ impl Giver {
     }
 
     /// Answers who asks to take over with what it needs before the copy, and the descriptors: control socket, socket of
-    /// takeovers, pipe, queues of the device.
+    /// takeovers, pipe, queues of the device, the keys of replies.
     pub(in crate::gateway) fn offer(
         &mut self,
         engine: &mut Engine,
         offer: OfferOf,
         control: &PrivateSocket,
-        queues: &[BorrowedFd<'_>],
+        (queues, keys): (&[BorrowedFd<'_>], Option<BorrowedFd<'_>>),
     ) {
         let Some(peer) = &mut self.peer else { return };
-        let offer = Offer::new(offer, control.has_made(), Hello::new(&self.settings));
+        let keys = keys.filter(|_| matches!(peer.stage, Stage::Asking { uses_keys: true }));
+        let offer = Offer::new(offer, (control.has_made(), keys.is_some()), Hello::new(&self.settings));
         let body = serde_json::to_vec(&offer).unwrap_or_default();
         let mut out = Vec::new();
         frames::append(&mut out, Kind::Offer, &body);
         // The descriptors go with the first byte; the rest may be longer than what the socket holds.
         let own = [control.as_fd(), self.socket.as_fd(), self.life.0.as_fd()];
-        let all: Vec<BorrowedFd<'_>> = own.into_iter().chain(queues.iter().copied()).collect();
+        let all: Vec<BorrowedFd<'_>> = own.into_iter().chain(queues.iter().copied()).chain(keys).collect();
         match passing::send(&peer.stream, &out[..1], &all) {
             Ok(()) => {
                 out.drain(..1);
@@ -337,7 +361,7 @@ impl Peer {
             self.take(&frame, engine, settings, now)?;
         }
         self.write(now)?;
-        if matches!(self.stage, Stage::Asking) {
+        if matches!(self.stage, Stage::Asking { .. }) {
             return Ok(Handing::Asked);
         }
         let idle = self.sent >= self.out.len();
@@ -388,7 +412,7 @@ impl Peer {
                     return Err(why);
                 }
                 self.name = format!("{}, version {}", self.name, hello.program);
-                self.stage = Stage::Asking;
+                self.stage = Stage::Asking { uses_keys: hello.uses_keys };
             }
             (Kind::Begin, Stage::Offered) => {
                 let copy = engine.begin_copy(now).map_err(|error| error.to_string())?;

@@ -28,8 +28,9 @@ pub(in crate::gateway) mod name {
     pub(in crate::gateway) const STATE: &str = "equipoise-state";
     pub(in crate::gateway) const QUEUE: &str = "equipoise-queue";
     pub(in crate::gateway) const LINK: &str = "equipoise-link";
+    pub(in crate::gateway) const KEYS: &str = "equipoise-keys";
 
-    pub(in crate::gateway) const ALL: [&str; 3] = [STATE, QUEUE, LINK];
+    pub(in crate::gateway) const ALL: [&str; 4] = [STATE, QUEUE, LINK, KEYS];
 }
 
 /// The first descriptor that a manager passes on (sd_listen_fds(3)).
@@ -117,7 +118,7 @@ pub(in crate::gateway) fn record(
     offer: OfferOf,
     now: Instant,
 ) -> io::Result<u64> {
-    let offer = Offer::new(offer, false, Hello::new(settings));
+    let offer = Offer::new(offer, (false, false), Hello::new(settings));
     frames::write(file, Kind::Offer, &serde_json::to_vec(&offer)?)?;
     frames::write(file, Kind::Begin, &nanos_since_boot().to_be_bytes())?;
     let mut copy = engine.begin_copy(now).map_err(|error| io::Error::new(ErrorKind::OutOfMemory, error))?;

@@ -67,6 +67,9 @@ struct Hello {
     program: String,
     pid: u32,
     fixed: Fixed,
+    /// Whether it can use the keys of replies of another gateway.
+    #[serde(default)]
+    uses_keys: bool,
 }
 
 /// Settings that are those of the device, the sockets and the rules that are taken over.
@@ -109,6 +112,7 @@ impl Hello {
             program: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             fixed: Fixed::of(gateway),
+            uses_keys: true,
         }
     }
 
@@ -130,7 +134,7 @@ impl Hello {
 }
 
 /// What is handed over besides the copy of the state. The descriptors come along: control socket, socket of takeovers,
-/// queues of the device.
+/// queues of the device, the keys of replies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// Who hands over.
@@ -151,12 +155,15 @@ pub struct Offer {
     /// Its role, if it is one of a pair.
     #[serde(default)]
     role: Option<String>,
+    /// Whether the last descriptor is the map of the keys of replies, in which every flow has its key.
+    #[serde(default)]
+    keys: bool,
 }
 
 impl Offer {
-    fn new(of: OfferOf, made: bool, hello: Hello) -> Offer {
+    fn new(of: OfferOf, (made, keys): (bool, bool), hello: Hello) -> Offer {
         let OfferOf { seed, found, leftovers, proxying, changes, role } = of;
-        Offer { hello, seed, changes, found, leftovers, made, proxying, role }
+        Offer { hello, seed, changes, found, leftovers, made, proxying, role, keys }
     }
 
     /// Names the gateway that hands over.

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The most descriptors in a message: two listeners and the queues of the device.
+/// The most descriptors in a message: listeners, a pipe, the queues of the device, and the keys of replies.
 pub(in crate::gateway) const MOST: usize = 16;
 
 /// Sends bytes, all of them, with descriptors. The socket must have room for them.

@@ -54,7 +54,7 @@ impl Gateway {
             return Err(GatewayError::Preflight(problems));
         }
         let failed = GatewayError::io("use what the running gateway passes on");
-        let Some(Taken { listeners, made, queues }) = taker.take() else {
+        let Some(Taken { listeners, made, queues, keys }) = taker.take() else {
             return Err(failed(std::io::ErrorKind::NotFound.into()));
         };
         let name = &settings.gateway.device;
@@ -81,12 +81,14 @@ impl Gateway {
         let about = About { queues: queues.len(), ..About::new(settings, BEGIN, std::process::id()) };
         let follower = Follower::new(settings, name).map_err(SetupError::from)?;
         // Before the copy begins: from here on the programs learn the replies of new flows.
-        let mut marking =
-            Marking::beside(settings, name).inspect_err(|error| log::warn!("{}", preflight::without_marks(error))).ok();
+        let marking = Marking::beside(settings, name, keys)
+            .inspect_err(|error| log::warn!("{}", preflight::without_marks(error)))
+            .ok();
+        let (mut marking, has_keys) = marking.map_or((None, false), |(marking, has_keys)| (Some(marking), has_keys));
         taker.read_once(&mut engine, now).map_err(GatewayError::Takeover)?;
         engine.reload(now(), settings, Removed::Drain);
         engine.retire(taker.retired());
-        if let Some(marking) = &mut marking {
+        if let Some(marking) = marking.as_mut().filter(|_| !has_keys) {
             marking.store_all(&engine);
         }
         let pair = Pair::open(settings, taker.role(), &mut engine, now())?;

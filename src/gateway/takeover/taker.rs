@@ -1,5 +1,6 @@
 //! The side that takes over. Nothing else happens in its process meanwhile, so it simply waits for what it reads.
 
+use super::super::bpf::marks::Keys;
 use super::super::state::{add_servers, keep_changes};
 use super::frames::{self, Frame, Kind};
 use super::kept::{Kept, Recorded, name};
@@ -51,6 +52,8 @@ pub(in crate::gateway) struct Taken {
     pub made: bool,
     /// The queues of the device.
     pub queues: Vec<OwnedFd>,
+    /// The keys of the replies of all flows, if they can be used here.
+    pub keys: Option<Keys>,
 }
 
 /// How the reading of the copy ended.
@@ -60,6 +63,12 @@ pub(in crate::gateway) enum Ended {
     Whole(Loaded),
     /// The other gateway ended in the middle: why not all of it is known.
     Early(StateError),
+}
+
+/// Returns the keys that a descriptor is of, if it is of any: without them, they are made anew.
+fn usable(keys: Option<OwnedFd>) -> Option<Keys> {
+    let keys = Keys::from_passed(keys?);
+    keys.inspect_err(|error| log::debug!("the keys of replies that are passed on cannot be used: {error}")).ok()
 }
 
 impl Taker {
@@ -96,11 +105,12 @@ impl Taker {
             Kind::Offer => frame.value().map_err(failed)?,
             other => return Err(failed(io::Error::other(format!("it answers {other}")))),
         };
-        let queues = descriptors.split_off(descriptors.len().min(3));
+        let mut queues = descriptors.split_off(descriptors.len().min(3));
+        let keys = if offer.keys { queues.pop() } else { None };
         let (Ok([control, takeover, life]), false) = (<[OwnedFd; 3]>::try_from(descriptors), queues.is_empty()) else {
             return Err(failed(io::Error::other("the device is missing")));
         };
-        let taken = Taken { listeners: Some([control, takeover]), made: offer.made, queues };
+        let taken = Taken { listeners: Some([control, takeover]), made: offer.made, queues, keys: usable(keys) };
         Ok(Taker::new(Box::new(stream), offer, taken, Some(life)))
     }
 
@@ -124,7 +134,7 @@ impl Taker {
         if let Some(why) = offer.hello.unfit(gateway) {
             return Err(why);
         }
-        let taken = Taken { listeners: None, made: false, queues };
+        let taken = Taken { listeners: None, made: false, queues, keys: usable(kept.take(name::KEYS).pop()) };
         let mut taker = Taker::new(Box::new(from), offer, taken, None);
         taker.links = kept.take(name::LINK);
         Ok(taker)

@@ -39,7 +39,11 @@ const PAGES: &[&str] = &[
 /// Runs the commands of a page; returns what differs, twice: on a machine with much other work probes time out.
 fn play_twice(file: &str) -> Vec<String> {
     let differs = play(file);
-    if differs.is_empty() { differs } else { play(file) }
+    if differs.is_empty() {
+        return differs;
+    }
+    println!("{file} is played again, because the first time this differed: {}", differs.join("\n"));
+    play(file)
 }
 
 /// Runs the commands of a page; returns what differs.

@@ -6,6 +6,7 @@ mod answers;
 mod apart;
 #[path = "../../common/established.rs"]
 mod established;
+mod order;
 mod second;
 #[path = "../../common/setup.rs"]
 mod setup;

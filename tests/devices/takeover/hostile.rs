@@ -1,6 +1,6 @@
 //! Takeovers that somebody disturbs, or whose configuration is another one than expected.
 
-use super::{FLOWS, configuration, ended, meet, step_of, take_over, take_over_by};
+use super::{FLOWS, configuration, ended, log_before, meet, step_of, take_over, take_over_by};
 use crate::lab::established::without_bpf;
 use crate::state::{Busy, TALK, Talks, serve};
 use crate::world::{PATIENCE, World, eventually};
@@ -18,7 +18,7 @@ fn a_gateway_that_is_stopped_while_it_hands_over_leaves_everything_to_the_next_o
     let (between, successor) = meet(&world, step_of("PASS"), Signal::STOP, &configuration(&world));
     between.await_step();
     gateway.signal(Signal::TERM);
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    eventually("it to have heard", || log_before(&world).contains("SIGTERM: stopping"));
     successor.signal(Signal::CONT);
     let mut gateway = gateway;
     assert!(gateway.wait("its end").success());
@@ -29,6 +29,22 @@ fn a_gateway_that_is_stopped_while_it_hands_over_leaves_everything_to_the_next_o
     talks.busy.into_iter().for_each(Busy::end);
     std::fs::remove_file(super::between_socket(&world)).ok();
     assert!(successor.terminate().success());
+    assert_eq!(world.system(), before);
+}
+
+#[test]
+fn a_gateway_that_is_stopped_waits_for_seconds_only_for_one_that_takes_over_and_hangs() {
+    let world = World::new("take-hang");
+    let before = world.system();
+    let gateway = world.start(&configuration(&world));
+    let (between, mut successor) = meet(&world, step_of("PASS"), Signal::STOP, &configuration(&world));
+    between.await_step();
+    assert!(gateway.terminate().success());
+    let log = log_before(&world);
+    assert!(log.contains("has not taken over: this gateway has to stop"), "{log}");
+    drop(between);
+    successor.signal(Signal::KILL);
+    successor.wait("its end");
     assert_eq!(world.system(), before);
 }
 

@@ -8,13 +8,13 @@ use super::{BpfError, next_key, open};
 use crate::config::Settings;
 use crate::flow::Key;
 use crate::packet::{Addresses, Protocol};
-use aya::maps::{Array, HashMap, Map, MapError};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, SchedClassifier};
 use aya::{Ebpf, Pod, include_bytes_aligned};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The mark of packets that belong to flows, before they enter the gateway's device.
 pub const IN: u32 = 0x1000_0000;
@@ -78,9 +78,32 @@ unsafe impl Pod for State {}
 #[derive(Debug)]
 pub struct Marks {
     ebpf: Ebpf,
-    replies: Map,
+    /// The keys of replies.
+    keys: Map,
     state: Map,
     own: BTreeSet<Address>,
+}
+
+/// The map of the keys of replies, of a gateway whose place another one takes.
+#[derive(Debug)]
+pub struct Keys(Map);
+
+impl Keys {
+    /// Takes a map that another process has passed on.
+    ///
+    /// # Errors
+    /// If the descriptor is not that of such a map.
+    pub fn from_passed(map: OwnedFd) -> Result<Keys, BpfError> {
+        let mut map = Map::from_map_data(MapData::from_fd(map)?)?;
+        HashMap::<_, Reply, u32>::try_from(&mut map)?;
+        Ok(Keys(map))
+    }
+
+    /// Returns whether it has the room that is wanted.
+    fn has_room(&self, keys: u32) -> bool {
+        let Map::HashMap(map) = &self.0 else { return false };
+        map.info().is_ok_and(|info| info.max_entries() == keys)
+    }
 }
 
 /// Programs on a device: they end when this is dropped, or with the device.
@@ -90,23 +113,41 @@ pub struct Attached(#[allow(dead_code, reason = "held, not read")] Vec<SchedClas
 impl Marks {
     /// Loads the programs, for the servers of these settings and with room for the keys of all flows.
     pub fn load(settings: &Settings) -> Result<Marks, BpfError> {
-        let flows = settings.table.max_flows.saturating_add(settings.table.max_half_open);
-        Marks::with_room(settings, flows)
+        Marks::with_room(settings, most_keys(settings))
+    }
+
+    /// The same with the keys of the gateway before this one, if they have the room that the settings want; returns whether
+    /// they have.
+    pub fn load_with(settings: &Settings, keys: Keys) -> Result<(Marks, bool), BpfError> {
+        let keys = Some(keys).filter(|keys| keys.has_room(most_keys(settings)));
+        let has_them = keys.is_some();
+        Ok((Marks::make(settings, most_keys(settings), keys)?, has_them))
     }
 
     /// The same with room for a number of keys.
     pub fn with_room(settings: &Settings, keys: u32) -> Result<Marks, BpfError> {
+        Marks::make(settings, keys, None)
+    }
+
+    /// Makes it with room for a number of keys, or with a map of them that there is already.
+    fn make(settings: &Settings, most: u32, passed: Option<Keys>) -> Result<Marks, BpfError> {
         let (servers, own) = (addresses_of(settings).len(), own_sources(settings).len());
-        let direct = keys.clamp(DIRECT.0, DIRECT.1);
-        let entries = [("servers", room(servers)), ("own", room(own)), ("replies", keys.max(1)), ("direct", direct)];
+        let direct = most.clamp(DIRECT.0, DIRECT.1);
+        let keys = if passed.is_some() { 1 } else { most };
+        let entries = [("servers", room(servers)), ("own", room(own)), ("keys", keys), ("direct", direct)];
         let mut ebpf = open(include_bytes_aligned!("../marks.bpf.o"), &entries)?;
         let mut ports: Array<_, u64> = Array::try_from(ebpf.map_mut("ports").expect("a map of the program"))?;
         for (word, bits) in (0..).zip(service_ports(settings)).filter(|(_, bits)| *bits != 0) {
             ports.set(word, bits, 0)?;
         }
-        let replies = ebpf.take_map("replies").expect("a map of the program");
+        let made = ebpf.take_map("keys").expect("a map of the program");
+        let keys = passed.map_or(made, |keys| keys.0);
+        if let Map::HashMap(keys) = &keys {
+            let replies = ebpf.map_mut("replies").expect("a map of the program");
+            ArrayOfMaps::<_, MapData>::try_from(replies)?.set(0, keys, 0)?;
+        }
         let state = ebpf.take_map("state").expect("a map of the program");
-        let mut marks = Marks { ebpf, replies, state, own: BTreeSet::new() };
+        let mut marks = Marks { ebpf, keys, state, own: BTreeSet::new() };
         marks.extend(settings)?;
         for name in [ARRIVE, EMERGE, DEPART] {
             marks.program(name)?.load()?;
@@ -165,7 +206,7 @@ impl Marks {
 
     /// Stores the key of a flow's replies; returns false if there is no room.
     pub fn store(&mut self, key: &Key) -> Result<bool, BpfError> {
-        let mut map: HashMap<_, Reply, u32> = HashMap::try_from(&mut self.replies)?;
+        let mut map: HashMap<_, Reply, u32> = HashMap::try_from(&mut self.keys)?;
         match map.insert(Reply::new(key), 1, 0) {
             Ok(()) => Ok(true),
             Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::E2BIG) => Ok(false),
@@ -175,21 +216,29 @@ impl Marks {
 
     /// Returns whether the key of a flow's replies is stored.
     pub fn has(&self, key: &Key) -> bool {
-        let map: Result<HashMap<_, Reply, u32>, _> = HashMap::try_from(&self.replies);
+        let map: Result<HashMap<_, Reply, u32>, _> = HashMap::try_from(&self.keys);
         map.is_ok_and(|map| map.get(&Reply::new(key), 0).is_ok())
     }
 
     /// Removes a key; returns whether it was stored.
     pub fn remove(&mut self, reply: &Reply) -> bool {
-        let map: Result<HashMap<_, Reply, u32>, _> = HashMap::try_from(&mut self.replies);
+        let map: Result<HashMap<_, Reply, u32>, _> = HashMap::try_from(&mut self.keys);
         map.is_ok_and(|mut map| map.remove(reply).is_ok())
     }
 
     /// Returns the key that follows another in the map, or the first; none at the end.
     pub fn next(&self, after: Option<&Reply>) -> Option<Reply> {
-        let Map::HashMap(map) = &self.replies else { return None };
+        let Map::HashMap(map) = &self.keys else { return None };
         let mut next = Reply([0; Reply::LEN]);
         next_key(map.fd().as_fd(), after.map(|reply| &reply.0[..]), &mut next.0).then_some(next)
+    }
+
+    /// Returns the map of the keys, for a gateway that takes the place of this one; none if keys are missing in it.
+    pub fn to_pass(&self) -> Option<BorrowedFd<'_>> {
+        match &self.keys {
+            Map::HashMap(keys) if !self.missing().0 => Some(keys.fd().as_fd()),
+            _ => None,
+        }
     }
 
     /// Returns whether keys are missing, so that everything from the servers is marked, and how many have been missed.
@@ -214,6 +263,11 @@ impl Marks {
         let state = State { young: is_young.into(), ..self.state()? };
         Ok(Array::try_from(&mut self.state)?.set(0, state, 0)?)
     }
+}
+
+/// Returns how many replies have keys at most: those of all flows.
+fn most_keys(settings: &Settings) -> u32 {
+    settings.table.max_flows.saturating_add(settings.table.max_half_open).max(1)
 }
 
 /// The most ports of a range that count as ports from which servers serve: a larger one takes in the ports of servers' own
